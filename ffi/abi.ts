@@ -53,7 +53,6 @@ type Memory = Tensor | ArrayBufferView | Place | null;
 /** Finds where a tensor lies. @throws {TypeError} If it is of another backend. */
 export type Locate = (tensor: Tensor) => ArrayBufferView | Place;
 
-/** A field of a struct. */
 export interface Field {
   readonly name: string;
   /** Its C type, or the struct that it is. */
@@ -61,7 +60,6 @@ export interface Field {
   /** Where it begins, in bytes. */
   readonly at: number;
 }
-/** How a struct lies in memory. */
 export interface Layout {
   /** Its name, or that of the op whose arguments it is. */
   readonly name: string;
@@ -123,7 +121,6 @@ function staysPut(type: Field["type"], value: Argument): boolean {
 
 /** `tkf_abi_address`: where an array lies, which the runtime takes twenty times as long to tell. */
 export type AddressOf = (array: ArrayBufferView<ArrayBuffer>) => number;
-/** The library's function of an op. */
 export type OpFunction = (context: Deno.PointerValue, args: Uint8Array<ArrayBuffer>, bytes: number) => number;
 
 /** An op of an opened library. Its struct is written anew by each call, and read by the library before that returns. */

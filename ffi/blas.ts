@@ -58,7 +58,6 @@ function fromSystem(whyNotPinned: string): FoundBlas {
   return { path: undefined, reason: `no OpenBLAS in the system; ${whyNotPinned}` };
 }
 
-/** Environment variable that names the BLAS. */
 const VARIABLE = "TOKENFILTER_BLAS";
 
 /**

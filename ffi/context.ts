@@ -85,7 +85,6 @@ export abstract class KernelContext<Library extends NativeLibrary = NativeLibrar
     }
   }
 
-  /** What the last call that failed found. */
   get message(): string {
     return text(this.library.symbols.tkf_context_message(this.pointer));
   }
@@ -94,9 +93,7 @@ export abstract class KernelContext<Library extends NativeLibrary = NativeLibrar
 /** Owns a `tkf_context` of the CPU library: threads and an instruction-set level. */
 export class NativeContext extends KernelContext {
   override readonly locate: Locate = hostData;
-  /** Name of its instruction-set level. */
   readonly level: string;
-  /** What products with weights round. */
   readonly products: Products;
   #hasBlas = false;
 
@@ -144,7 +141,6 @@ export class NativeContext extends KernelContext {
     this.check("tkf_products_use", taken);
   }
 
-  /** Whether a BLAS takes products of many rows. */
   get hasBlas(): boolean {
     return this.#hasBlas;
   }

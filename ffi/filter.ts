@@ -45,7 +45,6 @@ function once<T>(make: (spec: LayerSpec) => T): (spec: LayerSpec) => T {
 }
 
 const sizesOf = once(stateSizes);
-/** Arguments of a spec, by the width of its queries. */
 const argsOf = once(() => new Map<number, Arguments>());
 
 /**
@@ -192,7 +191,6 @@ export function scanArgs(
   };
 }
 
-/** Number of columns of a scan's output. */
 export const NUM_COLUMNS = SCAN_COLUMNS.length;
 
 /** Puts the columns [{@linkcode NUM_COLUMNS}, count] of the rows taken into an output, from row `start` on. */

@@ -35,14 +35,12 @@ export function namedLibrary(library: "cpu" | "cuda", explicit?: string): string
   return explicit ?? (Deno.env.get(LIBRARIES[library].variable) || undefined);
 }
 
-/** A build that the cache holds whole. */
 interface CachedBuild<Manifest extends LibraryManifest> {
   readonly path: string;
   readonly manifest: Manifest;
   readonly cached: true;
 }
 
-/** Which build is looked for. */
 export interface BuildQuery {
   /** The CPU library's level, or {@linkcode ALL_LEVELS}; by default any that this machine runs. */
   readonly level?: string | undefined;
@@ -161,7 +159,6 @@ export function loadLibrary<const Table extends Deno.ForeignLibraryInterface>(
   }
 }
 
-/** The ops of a library, as it describes them itself. */
 export function openOps(
   path: string,
   identity: Deno.DynamicLibrary<typeof IDENTITY>["symbols"],

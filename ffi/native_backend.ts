@@ -274,7 +274,6 @@ export abstract class NativeBackend implements Backend, Disposable {
     this.context.call("tkf_rms_norm_apply", { x, delta, keep, weight, eps, rows, cols, out });
   }
 
-  /** Copies rows of tensors that have been checked. */
   #copyRows(x: Tensor, out: Tensor, at: number, rows?: Tensor, second?: StoredRows): void {
     const [x_rows, cols] = x.shape as [number, number];
     const picked = { indices: rows ?? null, rows: (rows ?? x).shape[0]! };

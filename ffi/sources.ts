@@ -42,7 +42,6 @@ export const LINUX_LINK_FLAGS: readonly string[] = [
   "-lm",
 ];
 
-/** An instruction-set level of the CPU library. */
 export interface Level {
   /** The name that `openCpu` and `TOKENFILTER_LEVEL` take. */
   readonly name: string;

@@ -4,7 +4,6 @@
  */
 import type { Op } from "./abi.ts";
 
-/** What a library says of itself. */
 export const IDENTITY = {
   tkf_abi_version: { parameters: [], result: "i32" },
   tkf_abi_describe: { parameters: [], result: "pointer" },
@@ -38,7 +37,6 @@ export const CUDA_SYMBOLS = {
 
 /** An opened library. It is never closed: its threads may outlive what opened it. */
 export interface NativeLibrary<Table extends Deno.ForeignLibraryInterface = typeof SYMBOLS> {
-  /** Functions about the library and its contexts. */
   readonly symbols: Deno.DynamicLibrary<Table>["symbols"];
   /** Its ops by name, such as `tkf_linear_apply`. */
   readonly ops: ReadonlyMap<string, Op>;

@@ -32,7 +32,6 @@ export interface CostShape {
   readonly vocabSize: number;
 }
 
-/** What one layer's attention block has worked on. */
 export interface AttentionCounts {
   /** Tokens whose keys and values were projected. */
   readonly tokens: number;

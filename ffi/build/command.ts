@@ -17,7 +17,6 @@ export interface Finished {
   readonly stderr: string;
 }
 
-/** Where and how a command runs. */
 export type RunOptions = Pick<Deno.CommandOptions, "cwd" | "env" | "clearEnv" | "signal">;
 
 /** Runs a command; a missing program, or a file that is none, is a failure like any other. */
@@ -39,7 +38,6 @@ export async function run(
   }
 }
 
-/** A C++ compiler that runs. */
 export interface Compiler {
   readonly command: string;
   readonly args: readonly string[];

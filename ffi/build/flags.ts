@@ -2,7 +2,6 @@
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 import { UsageError } from "../../lib/errors.ts";
 
-/** Flags of the package's own command. */
 export const FLAGS = {
   force: { type: "boolean" },
   cuda: { type: "boolean" },

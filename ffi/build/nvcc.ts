@@ -19,7 +19,6 @@ type Release = readonly [major: number, minor: number];
 /** The first release that knows sm_100 and sm_120, and the first that this project's sources are for. */
 const OLDEST_OF_BLACKWELL: Release = [12, 8], OLDEST: Release = [12, 0];
 
-/** A compiler for CUDA that runs. */
 export interface Nvcc {
   /** Path, or a name on PATH. */
   readonly command: string;
@@ -48,7 +47,6 @@ async function probe(command: string, source: string, root?: string): Promise<Nv
   return { command, version, source, libraries: root && `${root}/lib`, cuobjdump };
 }
 
-/** What a compiler is wanted for. */
 export interface NvccWants {
   /** Architectures, such as "90a". */
   readonly archs: readonly string[];
@@ -70,7 +68,6 @@ export function isForDriver(version: string, driver: number | undefined): boolea
   return driver === undefined || 1000 * Number.parseInt(version) <= driver;
 }
 
-/** Folder of the fetched compiler. */
 function pinnedDir(): string {
   return `${cacheDir()}/nvcc-${PINNED}-${Deno.build.os}-${Deno.build.arch}`;
 }

@@ -7,7 +7,6 @@ import { unitKey, writeSources } from "./units.ts";
 /** Objects that no build has used for so long are removed. */
 const KEEP_DAYS = 14;
 
-/** A unit to be compiled. */
 export interface ObjectJob {
   readonly unit: string;
   /** What progress lines call it; the unit by default. */
@@ -22,7 +21,6 @@ export interface ObjectJob {
 const QUIET_MS = 4000;
 
 export interface ObjectRecipe {
-  /** What the progress lines call it. */
   readonly title: string;
   /** What decides the result beside the sources and arguments: the compiler's version. */
   readonly key: unknown;

@@ -1,6 +1,5 @@
 /** What a kernel takes of a multiprocessor: read from what ptxas says, and the occupancy that follows. */
 
-/** Resources of one kernel on one architecture. */
 export interface KernelResources {
   /** The kernel, mangled. */
   readonly symbol: string;

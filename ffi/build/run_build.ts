@@ -9,9 +9,7 @@ export interface BuildFlags {
   readonly force?: boolean;
   /** Instruction-set level of the CPU library: `base`, `avx2`, `avx512`; the best of this machine where left out. */
   readonly level?: string;
-  /** Build every level of the CPU library. */
   readonly all?: boolean;
-  /** Build the CUDA library too. */
   readonly cuda?: boolean;
   /** Architectures of the CUDA library, separated by commas; all where left out. */
   readonly arch?: string;
@@ -19,7 +17,6 @@ export interface BuildFlags {
 
 export interface BuildOutput {
   readonly print: (line: string) => void;
-  /** What is done, and warnings of the compiler. */
   readonly onProgress: (line: string) => void;
 }
 

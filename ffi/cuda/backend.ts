@@ -217,7 +217,6 @@ class Pack<Name extends string> implements Disposable {
     this.places = this.#each((offset, bytes) => placeAt(buffer, offset, bytes));
   }
 
-  /** All parts, after the stream's work. */
   read(): Readonly<Record<Name, Uint8Array<ArrayBuffer>>> {
     const all = this.#memory.read(this.#buffer);
     return this.#each((offset, bytes) => all.subarray(offset, offset + bytes));

@@ -13,7 +13,6 @@ const FIRST_WORKSPACE = 32 * 2 ** 20;
 
 /** Owns a `tkf_context` of the CUDA library. */
 export class CudaContext extends KernelContext<CudaLibrary> {
-  /** Where a tensor lies on the device. */
   override readonly locate: Locate = (tensor) => {
     const { buffer, offset = 0 } = bufferOf(tensor);
     return placeAt(buffer, offset, byteSize(tensor.dtype, countOf(tensor.shape)));

@@ -23,7 +23,6 @@ const STAGED_BYTES = 65536;
 /** Share of a device's memory that may be kept for later allocations. */
 const KEPT_SHARE = 1 / 16;
 
-/** A stream and the memory of one device. */
 export class CudaMemory implements DeviceMemory {
   readonly #driver: CudaDriver;
   readonly #device: CudaDevice;

@@ -113,7 +113,6 @@ export class CudaDriver {
     if (result !== RESULT.success) throw new CudaError(call, result, this.describe(result));
   }
 
-  /** A result's name and meaning. */
   describe(result: number): string {
     const word = (ask: (code: number, out: BigUint64Array<ArrayBuffer>) => number) => {
       const out = new BigUint64Array(1);
@@ -210,7 +209,6 @@ function tooOld(found: number, expected: number): NativeLibraryError {
   );
 }
 
-/** A CUDA version in its usual form. */
 function versionName(version: number): string {
   return `${Math.floor(version / 1000)}.${Math.floor(version % 1000 / 10)}`;
 }

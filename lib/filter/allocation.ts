@@ -29,9 +29,7 @@ export function normalCdf(x: number): number {
   return x > 0 ? 1 - density / fraction : density / fraction;
 }
 
-/** What the warm-up showed of a layer. */
 export interface LayerOutcomes {
-  /** Mean of its outcomes y. */
   readonly mean: number;
   /** Their population standard deviation. */
   readonly sd: number;
@@ -71,7 +69,6 @@ export function noteOutcome({ numbers }: LayerState, y: number, counts: boolean)
   numbers[HOST_SLOT.outcomeSquares]! += distance * (y - numbers[HOST_SLOT.outcomeMean]!);
 }
 
-/** What the warm-up showed of a layer, by its state. */
 export function outcomesOf({ numbers }: LayerState): LayerOutcomes {
   return {
     mean: numbers[HOST_SLOT.outcomeMean]!,

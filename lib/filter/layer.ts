@@ -77,7 +77,6 @@ export function stateSizes(spec: LayerSpec): { readonly [Part in keyof LayerStat
   };
 }
 
-/** The state of a layer before its first token. */
 export function createLayerState(spec: LayerSpec): LayerState {
   const { anchorK, anchorV, numbers, scores, learned } = stateSizes(spec);
   return {

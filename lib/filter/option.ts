@@ -148,7 +148,6 @@ export function checkOption(name: string, option: Option, value: unknown): void 
   throw new RangeError(refuse(isLong ? sayNearest(value as string, option.names, ": ") : ""));
 }
 
-/** A narrower choice of an option. */
 export type Narrower = { readonly names: readonly string[] } | { readonly range: string };
 
 /**

@@ -10,7 +10,6 @@ const isPlanned = ({ schedule }: Others): boolean => SCHEDULES[schedule as keyof
 const isAimed = ({ threshold }: Others): boolean =>
   POLICIES[threshold as keyof typeof POLICIES]?.aims ?? true;
 
-/** Shared options, in the order of records. */
 export const FILTER_OPTIONS = {
   invert: { type: "flag", default: false, help: "negate the score: a control" },
   anchor: {

@@ -12,9 +12,7 @@ const ERROR_EPS = 1e-3;
 /** Tokens beyond the sinks and the window from which on a local substitute's error says something. */
 const FIRST_FAR = 8;
 
-/** The options that an outcome depends on. */
 export interface OutcomeRules {
-  /** What stands for a skipped output. */
   readonly substitute: SubstituteName;
   /** First tokens that a local substitute sees. */
   readonly sinks: number;

@@ -56,7 +56,6 @@ export interface Scorer {
   score(token: RuleToken): number;
   /** Is told what became of the token scored last. */
   settle(skip: boolean): void;
-  /** Is told that the run is over. */
   close(): void;
 }
 
@@ -70,9 +69,7 @@ export interface RuleMemory {
    * @throws {RangeError} If none.
    */
   room(spec: LayerSpec, state: LayerState): number;
-  /** Puts the rule to work. */
   open(spec: LayerSpec, state: LayerState): Scorer;
-  /** Takes in outcomes, where it learns from them. */
   readonly observe?: FilterObserve;
 }
 

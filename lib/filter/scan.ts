@@ -75,7 +75,6 @@ export interface TokenReader {
    * @throws {RangeError} If a key or value is not finite.
    */
   look(t: number, row: number): RowToken;
-  /** Lets the anchors absorb it. */
   absorb(row: number): void;
 }
 
@@ -142,7 +141,6 @@ function measure(
   token.varV = variance(heads, token.muV);
 }
 
-/** Writes one row of the output. */
 function record(
   output: ScanOutput,
   row: number,
@@ -172,7 +170,6 @@ function readFloats(tensor: Tensor, size: number, start: number, end: number): F
   return out;
 }
 
-/** The rows that the rule says it reads. */
 function readableRows(
   { reads, numKvHeads, headDim }: LayerSpec,
   input: ScanInput<Tensor>,

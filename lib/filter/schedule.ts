@@ -27,7 +27,6 @@ export const MAX_ALLOCATED = 0.97;
 export type ScheduleName = keyof typeof SCHEDULES;
 export const SCHEDULE_NAMES: readonly ScheduleName[] = Object.keys(SCHEDULES) as ScheduleName[];
 
-/** The options that a plan depends on. */
 export type PlanOptions = Pick<
   FilterOptions,
   "schedule" | "skipRatios" | "tail" | "slope" | "pruneRatio" | "threshold"
@@ -36,9 +35,7 @@ export type PlanOptions = Pick<
 /** What options of a plan are called where they stand for others: the key side's. */
 export interface PlanNames {
   readonly of: string;
-  /** Name of the asked share. */
   readonly ratio: string;
-  /** Name of the share of layers. */
   readonly tail: string;
 }
 

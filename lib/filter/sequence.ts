@@ -44,7 +44,6 @@ export interface FilterBackend {
   readonly kvFilterObserve: FilterObserve;
   /** Whether these two have what `learned` asks for with a local substitute; where not, it runs on the host. */
   readonly knowsLocal?: boolean;
-  /** A tensor in this process's memory. */
   read(tensor: Tensor): HostTensor;
 }
 

@@ -88,7 +88,6 @@ export class ScoreWindow {
   }
 }
 
-/** A policy at work on one layer of one sequence. */
 export interface Threshold {
   /** theta before the token that comes next; NaN where there is none, so that the token is kept. */
   next(): number;
@@ -96,7 +95,6 @@ export interface Threshold {
   push(score: number): void;
 }
 
-/** How the threshold of a token comes about. */
 export interface Policy {
   /** Whether it aims at the asked ratio. */
   readonly aims: boolean;
@@ -188,7 +186,6 @@ export type ThresholdPolicy = keyof typeof POLICIES;
 
 export const THRESHOLD_POLICIES: readonly ThresholdPolicy[] = Object.keys(POLICIES) as ThresholdPolicy[];
 
-/** The policy of a spec. */
 export function policyOf({ threshold }: { readonly threshold: ThresholdPolicy }): Policy {
   return POLICIES[threshold];
 }

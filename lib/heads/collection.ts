@@ -42,7 +42,6 @@ export interface HeadControl {
 export interface ChunkStore {
   /** What was kept of a chunk under the same model, text and options; undefined if nothing was. */
   read(chunk: number): Uint8Array | undefined;
-  /** Keeps what was measured of a chunk. */
   write(chunk: number, bytes: Uint8Array<ArrayBuffer>): void | Promise<void>;
 }
 

@@ -13,7 +13,6 @@ import type { ProbedRows } from "./probe.ts";
 
 const ANCHORS = FILTER_OPTIONS.anchor.names, KEY_STATES = FILTER_OPTIONS.keyState.names;
 
-/** Which keys, and which anchors. */
 export interface ViewKey {
   readonly keyState: KeyState;
   readonly anchor: Anchor;
@@ -153,7 +152,6 @@ class ShadowFilter {
 
 const isLearned = ({ rule }: LayerSpec) => rule.name === learned.name;
 
-/** How one layer is to be measured. */
 export interface LayerPlan {
   /** The method whose decisions are shown. */
   readonly method: LayerSpec;

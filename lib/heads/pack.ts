@@ -10,7 +10,6 @@ function piecesOf(layers: readonly LayerColumns[], chunk: number, chunks: number
   return layers.flatMap(({ columns }) => columns.map(piece));
 }
 
-/** Copies what was measured of a chunk. */
 export function packChunk(
   layers: readonly LayerColumns[],
   chunk: number,

@@ -31,7 +31,6 @@ export interface ProbeOptions {
   readonly onRows: (rows: ProbedRows) => void;
 }
 
-/** A pruner that skips nothing. */
 export function createProbe(backend: Backend, options: ProbeOptions): Pruner {
   const { layers, turnsOf, wantsQueries, whole, onRows } = options;
   return definePruner({

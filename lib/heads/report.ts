@@ -31,9 +31,7 @@ export interface PositionBand {
 
 /** A quantity over all tokens, and by position in the sequence. */
 export interface BandedDistribution {
-  /** All tokens that have the quantity. */
   readonly all: Distribution;
-  /** One entry for each of {@linkcode HeadReport.bands}. */
   readonly bands: readonly Distribution[];
 }
 
@@ -100,7 +98,6 @@ export interface ViewLayer {
   readonly wK: BandedDistribution;
   /** Score S of each rule, in the order of {@linkcode headRules}. `learned` has none in the warm-up. */
   readonly scores: readonly { readonly rule: HeadRule; readonly score: BandedDistribution }[];
-  /** In the order of {@linkcode headRules}. */
   readonly rules: readonly RuleQuality[];
 }
 
@@ -124,7 +121,6 @@ export interface MainLayer {
   readonly skipped: number | null;
   /** True redundancy r over all tokens. */
   readonly r: BandedDistribution;
-  /** In the order of {@linkcode headRules}. */
   readonly rules: readonly RuleQualityWithIntervals[];
   /** Each rule against `random`, then against those that it claims to rank better than. */
   readonly comparisons: readonly RuleComparison[];
@@ -134,7 +130,6 @@ export interface MainLayer {
 
 /** @internal Tokens as columns of one length, one entry for each (token, layer): layers ascending, tokens ascending in each. */
 export interface TokenColumns {
-  /** Index in the token stream. */
   readonly token: readonly number[];
   readonly position: readonly number[];
   /** 0-based index of the layer in the model. */
@@ -161,7 +156,6 @@ export interface TokenColumns {
 
 /** @internal Consecutive tokens of one sequence, with their texts. */
 export interface Excerpt {
-  /** Text of each token, in order. */
   readonly texts: readonly string[];
   /** Index in the token stream of the first. */
   readonly firstToken: number;

@@ -118,7 +118,6 @@ export function resampleRules(
   ];
 }
 
-/** Means of ratings over layers, resample by resample. */
 export function averageRules(layers: readonly RatedRules[]): RatedRules {
   const mean = (values: readonly (number | null)[]) =>
     values.includes(null) ? null : values.reduce<number>((sum, x) => sum + x!, 0) / values.length;
@@ -137,7 +136,6 @@ export function averageRules(layers: readonly RatedRules[]): RatedRules {
   };
 }
 
-/** Intervals of ratings, and ROC curves where scores are given. */
 export function withIntervals(
   { rules, draws }: RatedRules,
   confidence: number,

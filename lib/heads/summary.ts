@@ -43,7 +43,6 @@ export function cutBands(warmup: number, context: number): PositionBand[] {
   return edges.map((from, i) => ({ from, to: edges[i + 1] ?? context }));
 }
 
-/** Describes a column over all tokens and by position. */
 function describeByPosition(column: ArrayLike<number>, { context, bands }: HeadLayout): BandedDistribution {
   const builders = bands.map(() => new DistributionBuilder());
   for (let first = 0; first < column.length; first += context) {

@@ -25,7 +25,6 @@ export function chooseExcerpt(context: number, warmup: number, layers: number): 
 
 const finite = (x: number) => Number.isFinite(x) ? x : null;
 
-/** The given tokens in all layers. */
 export function tokenColumns(
   layers: readonly LayerColumns[],
   tokens: readonly number[],

@@ -18,7 +18,6 @@ export class ConfigReader {
   readonly source: ModelSource;
   readonly architecture: string;
   readonly options: ConfigOptions;
-  /** Whether it is a GGUF file. */
   readonly isGguf: boolean;
   /** Keys that were asked for, in full. */
   readonly asked: Set<string> = new Set();
@@ -35,7 +34,6 @@ export class ConfigReader {
     this.#prefix = prefix;
   }
 
-  /** Whether the file has a key. */
   has(key: Key): boolean {
     return this.#file.has(this.#full(key));
   }
@@ -83,7 +81,6 @@ export class ConfigReader {
     return this.#file.numbers(this.#full(key));
   }
 
-  /** An error about a key, which names it in full. */
   error(key: Key, says: string): ModelFormatError {
     return this.#file.error(this.#full(key), says);
   }

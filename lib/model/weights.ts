@@ -33,7 +33,6 @@ export interface LayerWeights<T extends Tensor = Tensor> {
   readonly up: T;
   /** Down projection, [hiddenSize, intermediateSize]. */
   readonly down: T;
-  /** What an architecture has beside these. */
   readonly [own: string]: T;
 }
 
@@ -157,12 +156,10 @@ export function loadWeights(
   });
 }
 
-/** What a tensor's values become. */
 function typeOf(spec: TensorSpec, found: DType, dtype: WeightDType | undefined): DType {
   return spec.dtype ?? dtype ?? found;
 }
 
-/** A tensor's name in its file. */
 function nameOf(source: ModelSource, spec: TensorSpec): string {
   return source instanceof GgufFile ? spec.gguf : spec.hf;
 }
@@ -260,7 +257,6 @@ export function countParameters({ layers, ...others }: ModelWeights): number {
 /** Names of the tensors of a block's MLP; the others are its attention's. */
 const OF_MLP = /^(ffn|gate|up|down|mlp)/;
 
-/** Values of the weights of one part of a block. */
 function countPart(layer: LayerWeights, part: "attention" | "mlp"): number {
   return Object.entries(layer).filter(([name]) => OF_MLP.test(name) === (part === "mlp"))
     .reduce((sum, [, { shape }]) => sum + countOf(shape), 0);

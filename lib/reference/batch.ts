@@ -239,14 +239,12 @@ function row(tensor: Tensor, index: number): HostTensor {
   return { dtype, shape: shape.slice(1), data };
 }
 
-/** Copies of the given rows. */
 function take(tensor: Tensor, rows: readonly number[]): HostTensor {
   const out = emptyTensor(tensor.dtype, [rows.length, ...tensor.shape.slice(1)]);
   rows.forEach((row, i) => copyRows(tensor, row, out, i, 1));
   return out;
 }
 
-/** Slots of the sequences that are kept. */
 function keptSlots({ kept, keptCount }: BatchDecisions): readonly number[] {
   return Array.from(hostData(kept).subarray(0, hostData(keptCount)[0]!));
 }

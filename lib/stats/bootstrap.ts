@@ -82,7 +82,6 @@ export function pairedBootstrap(
   return { ...percentileInterval(estimate, drawn, options.confidence), pValue };
 }
 
-/** A statistic of the series, and of resamples of them. */
 function drawStatistic(
   series: readonly (readonly Float64Array[])[],
   statistic: (means: readonly number[]) => number,

@@ -34,7 +34,6 @@ export class DistributionBuilder {
     this.#sketch.merge(other.#sketch);
   }
 
-  /** What is known so far. */
   describe(): Distribution {
     const { count, mean, variance, min, max } = this.#moments;
     const orNull = (x: number) => count === 0 ? null : x;

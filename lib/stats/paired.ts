@@ -31,9 +31,7 @@ export function pairedMean(segments: readonly Float64Array[], blockSize: number)
 
 /** @internal Values known by their sums over blocks of neighbours; of plain JSON. */
 export interface BlockSums {
-  /** Sum of each block's values. */
   readonly sums: readonly number[];
-  /** How many values each block has. */
   readonly sizes: readonly number[];
 }
 

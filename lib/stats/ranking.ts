@@ -6,7 +6,6 @@ export interface Ordering {
   readonly order: Int32Array<ArrayBuffer>;
   /** 1 where a run of equal values ends, in the places of `order`. */
   readonly ends: Uint8Array<ArrayBuffer>;
-  /** Whether two values are equal. */
   readonly hasTies: boolean;
 }
 

@@ -7,7 +7,6 @@ import type { LayerWeights } from "../weights.ts";
 /** Rows of a larger tensor of a file: where they begin, and its rows in all. */
 export type FusedRows = readonly [first: number, total: number];
 
-/** A tensor, by its place in files. */
 export interface TensorSpec {
   /** Its name in GGUF files; of a block's tensor what follows `blk.<layer>.`. */
   readonly gguf: string;
@@ -25,7 +24,6 @@ export interface TensorSpec {
   readonly hfOffset?: number;
 }
 
-/** How an architecture's files of one format look. */
 export interface FileForm {
   /** The architecture's name there: `general.architecture` or an entry of `architectures`. */
   readonly name: string;
@@ -37,7 +35,6 @@ export interface FileForm {
 
 /** An architecture: keys of its config, names of its tensors, and what its blocks compute. */
 export interface Architecture {
-  /** Its name in this project. */
   readonly name: string;
   /** Its GGUF files, where it has any; `rotary` says how their rows of queries and keys lie: rotary pairs side by side,
    * or first all first halves of a head's pairs. */

@@ -87,7 +87,6 @@ export const llama: Architecture = {
   ForwardPass,
 };
 
-/** Sizes by their keys in both formats. */
 const KEYS = {
   hiddenSize: { gguf: "embedding_length", hf: "hidden_size" },
   numHeads: { gguf: "attention.head_count", hf: "num_attention_heads" },
@@ -119,7 +118,6 @@ export function matrix(gguf: string, hf: string, outputs: number, inputs: number
   return { gguf: `${gguf}.weight`, hf: `${hf}.weight`, shape: [outputs, inputs] };
 }
 
-/** Tensors of biases, named after those of their projections. */
 function biasTensors(
   tensors: { readonly [name: string]: TensorSpec },
   biases: readonly string[],

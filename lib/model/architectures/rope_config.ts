@@ -24,7 +24,6 @@ export const ROPE_TENSORS = ["rope_freqs.weight", "rope_factors_long.weight", "r
 
 const THETA = 10_000;
 
-/** Reads the rotary embedding of a config.json. */
 export function readHfRope(reader: ConfigReader, headDim: number, place: RopePlace = {}): RopeConfig {
   const {
     parameters = "rope_parameters.",
@@ -99,7 +98,6 @@ export function readHfRope(reader: ConfigReader, headDim: number, place: RopePla
   throw reader.error(typeKey, `found "${type}", expected default, linear, dynamic, llama3, yarn or longrope`);
 }
 
-/** Reads the rotary embedding of a GGUF file. */
 export function readGgufRope(reader: ConfigReader, headDim: number): RopeConfig {
   const trained = reader.size("context_length"),
     dims = reader.size("rope.dimension_count", headDim),
@@ -138,7 +136,6 @@ export function readGgufRope(reader: ConfigReader, headDim: number): RopeConfig 
   return { rope: { ...rope, ...changes }, contextLength: trained };
 }
 
-/** Values of a GGUF file's tensor, where there is one. */
 function ropeTensor({ source }: ConfigReader, name: string, length: number): number[] | undefined {
   const file = source as GgufFile, tensor = file.tensors.get(name);
   if (tensor === undefined) return undefined;

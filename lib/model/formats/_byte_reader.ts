@@ -5,7 +5,6 @@ import type { ByteSource } from "./_byte_source.ts";
 /** Bytes that are read at first; vocabularies take some megabytes more, which are read as they are come to. */
 const FIRST_BYTES = 2 ** 18;
 
-/** A cursor over the beginning of one file. */
 export class ByteReader {
   readonly source: ByteSource;
   offset = 0;
@@ -19,7 +18,6 @@ export class ByteReader {
     this.#view = viewOf(this.#bytes);
   }
 
-  /** The file's name, for messages. */
   get file(): string {
     return this.source.file;
   }

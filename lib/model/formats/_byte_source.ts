@@ -5,7 +5,6 @@ import type { ReadOptions } from "../hub/_progress.ts";
 
 /** Bytes of one file, to be read at any place. */
 export interface ByteSource {
-  /** The file's path or URL, for messages. */
   readonly file: string;
   /** Bytes in all. */
   readonly size: number;

@@ -64,7 +64,6 @@ const INTEGER_TYPES: readonly GgufValueType[] = [
 
 /** @internal A parsed file: metadata and tensors. The getters throw a {@linkcode ModelFormatError} that names the key. */
 export class GgufFile implements KeyedFile {
-  /** The file's path or URL, as given. */
   readonly file: string;
   readonly version: number;
   /** Metadata by key, in the file's order. */

@@ -3,7 +3,6 @@ import type { ModelFormatError } from "../../errors.ts";
 
 /** @internal Keys of a file, by getters that check types: each throws a {@linkcode ModelFormatError} that names the key. */
 export interface KeyedFile {
-  /** The file's path or URL. */
   readonly file: string;
   has(key: string): boolean;
   /** All keys with their values, integers as numbers. */

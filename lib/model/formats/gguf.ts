@@ -213,7 +213,6 @@ interface TensorPlace {
   /** Bytes from the beginning of the data. */
   readonly start: number;
   readonly size: number;
-  /** Where the file says so. */
   readonly at: number;
 }
 

@@ -7,7 +7,6 @@ import { GgufFile, type GgufValue, readGguf } from "./gguf.ts";
 /** Keys that say how a model was split. */
 const NUMBER = "split.no", COUNT = "split.count", TENSORS = "split.tensors.count";
 
-/** The ending of a part's name. */
 const PART = /-(\d{5})-of-(\d{5})(\.gguf)$/i;
 
 /** Paths of all parts of a model, where a path is the first one's; undefined where it is no part's. */

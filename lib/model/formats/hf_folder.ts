@@ -66,7 +66,6 @@ export async function readHfFolder(
   };
 }
 
-/** The file of each tensor. */
 export function readIndex(file: string, text: string): Map<string, string> {
   let map: unknown;
   try {

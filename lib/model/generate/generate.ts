@@ -19,11 +19,9 @@ export interface GenerationOptions {
 /** @internal One step: a piece of the prompt has been fed, or a token made. */
 export type GenerationStep =
   | {
-    /** A piece of the prompt. */
     readonly kind: "prompt";
     /** Its tokens' hidden states after the final norm, [T, hiddenSize] f32; freed at the next step. */
     readonly hidden: Tensor;
-    /** Tokens of the prompt fed so far. */
     readonly fed: number;
   }
   | {

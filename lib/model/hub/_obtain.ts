@@ -8,11 +8,9 @@ import { endpointOf, type HubOptions } from "./request.ts";
 
 /** A model file that can be obtained, and what it must be. */
 export interface RemoteModel {
-  /** The name that a user gives. */
   readonly name: string;
   /** Repository on the Hugging Face hub and its revision, where it is taken from there. */
   readonly hub?: { readonly repository: string; readonly revision: string };
-  /** The file's name, on the hub and in the cache. */
   readonly file: string;
   /** Python packages that carry the same file, and their version. */
   readonly packages: {
@@ -39,7 +37,6 @@ export interface Licence {
   readonly sha256: string;
 }
 
-/** Runs a program to its end. */
 export type RunCommand = (
   command: readonly [string, ...string[]],
   env: { readonly [name: string]: string },
@@ -103,7 +100,6 @@ export async function obtainModel(model: RemoteModel, options: ObtainOptions): P
   );
 }
 
-/** Where a file of a model lies in the cache. */
 const cachePath = ({ sha256 }: RemoteModel, name: string, cacheDir: string): string =>
   `${cacheDir}/${sha256.slice(0, 16)}-${name}`;
 

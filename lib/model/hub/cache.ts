@@ -16,7 +16,6 @@ import { UsageError } from "../../errors.ts";
 import { download } from "./download.ts";
 import { ask, endpointOf, hfHome, type HubOptions, persist } from "./request.ts";
 
-/** What the hub says of a file. */
 interface Described {
   /** Its name in the cache: SHA-256 of a large file, else git's digest. */
   readonly etag: string;
@@ -56,7 +55,6 @@ export class RepositoryCache {
     await writeAtomically(path, commit);
   }
 
-  /** Folder of a commit's files. */
   snapshot(commit: string): string {
     return `${this.#path}/snapshots/${commit}`;
   }
@@ -96,7 +94,6 @@ export class RepositoryCache {
     await Deno.rename(link, path);
   }
 
-  /** Asks for a file's digest and size. */
   async #describe(url: string): Promise<Described> {
     const init = { method: "HEAD", redirect: "manual", headers: { "accept-encoding": "identity" } } as const;
     const headers = (at: string) =>

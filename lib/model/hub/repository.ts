@@ -5,7 +5,6 @@ import { partPaths } from "../formats/gguf_parts.ts";
 import { isCommit, RepositoryCache } from "./cache.ts";
 import { ask, endpointOf, type HubOptions, HubUnreachableError, persist } from "./request.ts";
 
-/** A model's name on the hub, taken apart. */
 export interface HubName {
   /** `org/name` */
   readonly repository: string;
@@ -161,7 +160,6 @@ async function listFiles({ repository, revision }: HubName, options: HubOptions)
   return { sha, names: (names as string[]).filter(isPlainPath) };
 }
 
-/** Whether a path stays below its folder. */
 function isPlainPath(path: string): boolean {
   return !/[\\\0]/.test(path) &&
     path.split("/").every((part) => part !== "" && part !== "." && part !== "..");

@@ -2,7 +2,6 @@
 import { UsageError } from "../../errors.ts";
 import type { ReadOptions } from "./_progress.ts";
 
-/** How the hub is reached. */
 export interface HubOptions extends ReadOptions {
   /** Address of the hub. Default: `HF_ENDPOINT`, else https://huggingface.co. */
   readonly endpoint?: string;
@@ -115,7 +114,6 @@ const BROKEN = [
   Deno.errors.UnexpectedEof,
 ];
 
-/** What a status means, and what to do. */
 function refusal(
   { status, headers }: Response,
   url: string,

@@ -15,7 +15,6 @@ import { layerConfig, type ModelConfig } from "../config.ts";
 import type { Model } from "../model.ts";
 import type { LayerWeights, ModelWeights } from "../weights.ts";
 
-/** An altered model, and what leaves parts of it out. */
 export interface Altered {
   readonly model: Model;
   readonly pruner: Pruner;

@@ -18,7 +18,6 @@ import { PartMeter } from "./part_meter.ts";
 /** Rows of logits that exist at a time. */
 const ROWS_PER_BLOCK = 128;
 
-/** Makes the model in which a layer alone is altered. */
 export type AlterLayer = (layer: number, alteration: LayerAlteration) => Model;
 
 export class ModelOnText implements CalibratedModel {

@@ -43,7 +43,6 @@ export class PartMeter {
   }
 }
 
-/** Sum over rows of the cosine of two matrices. */
 function sumCosines(a: Float32Array, b: Float32Array, rows: number): number {
   const width = a.length / rows;
   let sum = 0;

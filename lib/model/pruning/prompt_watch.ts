@@ -17,7 +17,6 @@ export class PromptWatch {
     this.#adapts = adapts;
   }
 
-  /** Looks at what passes by. */
   see(layer: number, name: string, x: Tensor): void {
     if (!this.#adapts.names.includes(name)) return;
     const key = `${layer} ${name}`, moments = this.#moments.get(key) ?? new Moments(x.shape[1]!);

@@ -105,7 +105,6 @@ function expectLength(gguf: GgufFile, key: string, found: number, expected: numb
   }
 }
 
-/** The id that a key gives, where it stands there. */
 function readId(gguf: GgufFile, name: string, vocabSize: number): number | undefined {
   const key = PREFIX + name;
   if (!gguf.has(key)) return undefined;

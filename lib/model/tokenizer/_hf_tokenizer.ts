@@ -18,7 +18,6 @@ export interface HfVocabulary {
   readonly addsSpace: boolean;
 }
 
-/** A part of a tokenizer.json. */
 interface Part {
   readonly type?: string;
   readonly [key: string]: unknown;
@@ -164,7 +163,6 @@ function readAdded(value: unknown, fail: Fail): readonly AddedToken[] {
   throw fail("added_tokens", "found no list of tokens with content and id, expected one");
 }
 
-/** A part, or those of a sequence. */
 function partsOf(part: Part | null | undefined): readonly Part[] {
   if (part === undefined || part === null) return [];
   const inner = part.normalizers ?? part.pretokenizers ?? part.decoders ?? part.processors;

@@ -44,7 +44,6 @@ function readMessage(reader: BinaryReader, end: number, fields: Fields): void {
   if (reader.pos > end) throw new RangeError("a message ends within a field");
 }
 
-/** Reads a message inside another. */
 const inner = (fields: Fields) => (reader: BinaryReader): void => {
   const size = reader.uint32();
   readMessage(reader, reader.pos + size, fields);

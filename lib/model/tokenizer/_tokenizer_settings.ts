@@ -2,7 +2,6 @@
 import { ifThere } from "../../cache.ts";
 import { ModelFormatError } from "../../errors.ts";
 
-/** A token that was added to a vocabulary. */
 export interface AddedToken {
   readonly id: number;
   readonly content: string;
@@ -30,7 +29,6 @@ export interface TokenizerSettings {
   readonly endIds: readonly number[];
   /** Tokens beyond those of the vocabulary's own file, ascending. */
   readonly added: readonly AddedToken[];
-  /** How a conversation becomes a text, in Jinja. */
   readonly chatTemplate: string | undefined;
 }
 
@@ -92,7 +90,6 @@ function findTemplate(value: unknown): unknown {
   return value.find((each: Json | null) => each?.name === "default")?.template;
 }
 
-/** A token's text, as it stands or in an object. */
 function tokenText(value: unknown): string | undefined {
   const text = typeof value === "object" && value !== null ? (value as Json).content : value;
   return typeof text === "string" ? text : undefined;

@@ -23,7 +23,6 @@ export const CONTROL_TEXT = new RegExp(
   ].join("|") + ")$",
 );
 
-/** The vocabulary of a file. */
 export interface Vocabulary {
   readonly pieces: readonly string[];
   readonly types: readonly number[];
@@ -46,7 +45,6 @@ export interface Scheme {
   readonly addsSpace: boolean;
 }
 
-/** All that a tokenizer needs to know. */
 export interface TokenizerParts {
   readonly vocabulary: Vocabulary;
   readonly scheme: Scheme;
@@ -58,6 +56,5 @@ export interface TokenizerParts {
   readonly eosId: number | undefined;
   /** Ids of all tokens that end a text or a turn. */
   readonly endIds: ReadonlySet<number>;
-  /** How a conversation becomes a text, in Jinja. */
   readonly chatTemplate: string | undefined;
 }
