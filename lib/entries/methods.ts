@@ -1,5 +1,5 @@
 /**
- * What methods are made of: the list of them, the table of their options, rules, and what a model asks of a method.
+ * Methods made by hand: pruners that decide by code of your own, repeat recorded decisions, or skip nothing.
  *
  * ```ts
  * import { definePruner, type PrunerSequence } from "@tokenfilter/tokenfilter/methods";

@@ -1,5 +1,5 @@
 /**
- * What a model is made of and runs on: its file, sizes and weights; tensors, and the ops of a backend.
+ * Model files, and texts that a model makes: names, GGUF and safetensors, sampling, conversations.
  *
  * ```ts
  * import { parseGguf, readModelConfig, resolveModel } from "@tokenfilter/tokenfilter/model";

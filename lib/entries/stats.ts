@@ -8,7 +8,7 @@
  * console.assert(interval.estimate === 0.5 && interval.low === 0.5);
  * ```
  *
- * Block bootstrap, paired means, rankings with their intervals, streaming moments and quantiles.
+ * Block bootstrap, paired intervals and tests, rankings, streaming moments and quantiles.
  * @module
  */
 export {

@@ -14,8 +14,8 @@ import { byteSize } from "../dtype.ts";
 import { countOf } from "../tensor.ts";
 import { checkWeights, loadWeights } from "./weights.ts";
 
-/** @internal A model's file, read and checked, and what to call it in reports. */
-export interface ModelFile {
+/** A model, its tokenizer, and what to call them in reports. */
+export interface LoadedModel {
   /** A known name, or the file's own name without its ending. */
   readonly name: string;
   /** SHA-256 of the file in hex. */
@@ -28,6 +28,12 @@ export interface ModelFile {
   readonly dtype?: WeightDType;
   /** How many values the weights have, and the bytes that they take. */
   readonly weights: { readonly values: number; readonly bytes: number };
+  /** The model on its backend. */
+  readonly model: Model;
+}
+
+/** @internal A model's file, read and checked, and what to call it in reports. */
+export interface ModelFile extends Omit<LoadedModel, "model"> {
   /** Reads the weights, one tensor after the other, and puts them on a backend. */
   open(backend: Backend, options?: OpenOptions): Model;
 }
@@ -37,12 +43,6 @@ export interface OpenOptions {
   readonly cacheDType?: CacheDType;
   /** Called after each tensor, with stage `load`. */
   readonly onProgress?: (progress: ModelProgress) => void;
-}
-
-/** A model, its tokenizer, and what to call them in reports. */
-export interface LoadedModel extends Omit<ModelFile, "open"> {
-  /** The model on its backend. */
-  readonly model: Model;
 }
 
 /** Options of {@linkcode loadModel}. */
