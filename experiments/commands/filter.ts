@@ -156,12 +156,8 @@ function judge(dump: Dump, spec: LayerSpec, count: number, backend: Backend, out
     queries: tensor(dump.queries!),
     scale: 1 / Math.sqrt(headDim),
   };
-  const start = () => openJudgement([spec], { backend, keyTrace });
-  judgeDump(
-    backend,
-    { layers: [layer], warmup, recent, block, wantsAttention: true, looksAhead: false, start },
-    tokens,
-  );
+  const sequence = openJudgement([spec], { backend, keyTrace });
+  judgeDump(backend, { layer, warmup, recent, block }, sequence, tokens);
   for (const x of [tokens.keys, tokens.values, tokens.queries]) backend.free(x);
 }
 

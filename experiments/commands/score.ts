@@ -221,7 +221,9 @@ export async function main(args: readonly string[]): Promise<number> {
     const rest = {
       version: await readVersion(),
       stream: "filtered",
-      queries: runs.some(({ pruner }) => pruner!.wantsQueries || pruner!.looksAhead === "outputs"),
+      queries: runs.some(({ pruner }) =>
+        pruner!.needs.some((need) => need === "queries" || need === "future outputs")
+      ),
       phase,
       piece: chunk ?? null,
       cacheDType,

@@ -32,7 +32,7 @@ import { createScanOutput } from "../filter/layer.ts";
 import type { OptionTable } from "../filter/option.ts";
 import { planLayers } from "../filter/schedule.ts";
 import type { PrunerMethod } from "./method.ts";
-import { definePruner, type PrunerSequence } from "./pruner.ts";
+import { definePruner, type SideSequence } from "./pruner.ts";
 
 const options = {
   evenShift: { type: "integer", default: 1, range: "[0, 9]", help: "tokens by which all is shifted" },
@@ -46,8 +46,8 @@ export const even: PrunerMethod<"even", typeof options> = {
   looksAhead: false,
   create(shape, { evenShift, ...shared }, { trace }) {
     const plan = new Map(planLayers(shape.numLayers, shared).map((one) => [one.layer, one.skipRatio]));
-    const { warmup, recent } = shared;
-    const wrap = (seen: Map<number, number>, chunk: number): PrunerSequence => ({
+    const { warmup, block, recent } = shared;
+    const wrap = (seen: Map<number, number>, chunk: number): SideSequence => ({
       decide({ layer, count }, start) {
         const first = seen.get(layer) ?? 0, taken = count - start, rows = createScanOutput(taken);
         const due = (t: number) => Math.floor((t + evenShift) * plan.get(layer)!);
@@ -56,12 +56,12 @@ export const even: PrunerMethod<"even", typeof options> = {
         });
         seen.set(layer, first + taken);
         trace?.(rows, layer, chunk);
-        return { taken, keep: rows.keep };
+        return { keep: rows.keep };
       },
       fork: () => wrap(new Map(seen), chunk),
     });
     const layers = [...plan.keys()], start = (chunk = 0) => wrap(new Map(), chunk);
-    return definePruner({ name: "even", layers, warmup, recent, start });
+    return definePruner({ name: "even", layers, spans: { warmup, block, recent }, start });
   },
 };
 `;

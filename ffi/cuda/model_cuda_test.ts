@@ -33,8 +33,8 @@ testOnDevice("scoreSequence() decodes on the device as by feeds: losses, decisio
     got.nll.forEach((loss, i) => assertAlmostEquals(loss, want.nll[i]!, 1e-4));
     assertEquals([got.layers, got.keep], [want.layers, want.keep]);
     assertEquals([got.kvLayers, got.kvKeep], [want.kvLayers, want.kvKeep]);
-    const { cacheSkipped = true, recent = 0 } = pruner() ?? {};
-    const held = model.config.numLayers * (40 + (cacheSkipped ? 0 : recent)) * 2 * 2 * 32 * 4;
+    const { skipped: { cached } = { cached: true }, spans: { recent } = { recent: 0 } } = pruner() ?? {};
+    const held = model.config.numLayers * (40 + (cached ? 0 : recent)) * 2 * 2 * 32 * 4;
     assertEquals(got.usage, { ...want.usage, kvBytesAllocated: held });
     assertEquals([got.fedByHost, want.fedByHost], [undefined, 'backend "reference" has no recorded steps']);
     assertEquals(fed, Array.from(tokens, (_, i) => i + 1));
@@ -160,7 +160,7 @@ function decideInBatch(backend: CudaBackend, options: TokenFilterOptions): void 
       (_, step) => [0, 1, 2].map((layer) => sequence.keep.get(layer)?.[start + step] ?? 1),
     );
     assertEquals(found[i]!.keep, kept);
-    const judged = keySide === undefined ? 0 : judgedTokens(start + steps, keySide) - start;
+    const judged = keySide === undefined ? 0 : judgedTokens(start + steps, pruner.spans) - start;
     const stays = Array.from(
       { length: judged },
       (_, step) => kvLayers.map((layer) => sequence.kvKeep.get(layer)![start + step]!),

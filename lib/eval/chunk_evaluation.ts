@@ -220,8 +220,8 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     sequence.free?.();
     return {
       ...{ chunk, scores: listScores(scored), usage, timeMs },
-      skips: tallySkips(numLayers, pruner.warmup, [{ length, keep }]),
-      ...(pruner.keySide && { drops: tallyDrops(numLayers, pruner.keySide, [{ length, kvKeep }]) }),
+      skips: tallySkips(numLayers, pruner.spans.warmup, [{ length, keep }]),
+      ...(pruner.keySide && { drops: tallyDrops(numLayers, pruner.spans, [{ length, kvKeep }]) }),
     };
   }
 

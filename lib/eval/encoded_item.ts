@@ -1,5 +1,5 @@
 /** Items in a model's tokens, split into contexts and continuations as lm-evaluation-harness splits them. */
-import type { Pruner } from "../methods/pruner.ts";
+import { type Pruner, takesWhole } from "../methods/pruner.ts";
 import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
 import type { Item, ItemRequest } from "./item_task.ts";
 
@@ -91,14 +91,14 @@ export function encodeItem(
  *
  * @example
  * ```ts
- * checkScorable({ place: "line 1" }, { looksAhead: "outputs" }); // its continuations are given
+ * checkScorable({ place: "line 1" }, { at: "prefill" }); // its continuations are given
  * ```
  */
 export function checkScorable(
   { place, sought }: Pick<Item, "place" | "sought">,
-  pruner: Pick<Pruner, "looksAhead" | "keySide">,
+  pruner: Pick<Pruner, "at" | "keySide">,
 ): boolean {
-  const ahead = pruner.looksAhead !== "nothing" || pruner.keySide?.looksAhead === true;
+  const ahead = takesWhole(pruner);
   if (!ahead || sought === undefined) return ahead;
   throw new RangeError(
     `Cannot score ${place}: it asks for a text, which a method that looks ahead cannot make`,

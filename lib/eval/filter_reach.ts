@@ -29,24 +29,23 @@ export interface ReachMasks {
  * @example
  * ```ts
  * import { createDense } from "@tokenfilter/tokenfilter/methods";
- * const pruner = { ...createDense(), layers: [0], recent: 1 }, keep = new Map([[0, Uint8Array.of(1, 0, 1, 1)]]);
+ * const dense = createDense(), pruner = { ...dense, spans: { ...dense.spans, recent: 1 } };
+ * const keep = new Map([[0, Uint8Array.of(1, 0, 1, 1)]]);
  * const { positions, missedKeys } = reachOf({ numLayers: 1 }, pruner, { keep }, 2, 4);
  * console.assert(positions === 2 && missedKeys === 1); // token 2 still sees token 1, token 3 does not
  * ```
  */
 export function reachOf(
   config: Pick<ModelConfig, "numLayers" | "layers">,
-  pruner:
-    & Pick<Pruner, "recent" | "cacheSkipped" | "keySide" | "alters" | "adapts">
-    & Partial<Pick<Pruner, "warmup">>,
+  pruner: Pick<Pruner, "spans" | "skipped" | "keySide" | "prepare">,
   { keep, kvKeep = new Map() }: ReachMasks,
   from: number,
   to: number,
 ): FilterReach {
-  const { recent, cacheSkipped, keySide } = pruner;
-  const skippedStay = cacheSkipped || keySide !== undefined;
-  if (pruner.alters !== undefined || pruner.adapts !== undefined) {
-    const own = Math.max(0, to - Math.max(from, pruner.adapts === undefined ? 0 : pruner.warmup ?? 0));
+  const { spans, skipped, keySide, prepare } = pruner;
+  const skippedStay = skipped.cached || keySide !== undefined;
+  if (prepare?.kind === "alter" || prepare?.kind === "adapt") {
+    const own = Math.max(0, to - Math.max(from, prepare.kind === "alter" ? 0 : spans.warmup));
     return { positions: to - from, missedKeys: 0, ownFiltered: own, ownSkips: own * config.numLayers };
   }
   const missed = new Uint8Array(to - from), own = new Uint8Array(to - from);
@@ -57,8 +56,8 @@ export function reachOf(
     // From this position on no query sees the key of token j.
     const goneAt = (j: number) =>
       Math.min(
-        !skippedStay && queries?.[j] === 0 ? j + recent + 1 : Infinity,
-        keys?.[j] === 0 ? judgedAt(j, keySide!) : Infinity,
+        !skippedStay && queries?.[j] === 0 ? j + spans.recent + 1 : Infinity,
+        keys?.[j] === 0 ? judgedAt(j, spans) : Infinity,
       );
     const gone = queries === undefined && keys === undefined
       ? []

@@ -346,16 +346,19 @@ function count(
   length: number,
 ): Counted {
   const { keep, kvKeep = new Map<number, Uint8Array>() } = sequence;
-  const side = pruner?.keySide, { numLayers } = config;
+  const { numLayers } = config;
   return {
     reach: reachOf(config, pruner ?? DENSE, { keep, kvKeep }, from, length),
-    skips: tallySkips(numLayers, pruner?.warmup ?? 0, [{ length, keep }]),
-    ...(side && { drops: tallyDrops(numLayers, side, [{ length, kvKeep }]) }),
+    skips: tallySkips(numLayers, pruner?.spans.warmup ?? 0, [{ length, keep }]),
+    ...(pruner?.keySide && { drops: tallyDrops(numLayers, pruner.spans, [{ length, kvKeep }]) }),
     usage: sequence.usage(),
   };
 }
 
-const DENSE = { recent: 0, cacheSkipped: false } as const;
+const DENSE: Pick<Pruner, "spans" | "skipped"> = {
+  spans: { warmup: 0, block: 1, recent: 0 },
+  skipped: { cached: false },
+};
 
 /** Rows as a matrix. */
 function asRows(rows: readonly Float32Array[]): HostTensor {

@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { createPruner, type Pruner } from "../methods/mod.ts";
+import { createDense, createPruner, type Pruner } from "../methods/mod.ts";
 import { CONFIG, filtering, truth } from "../model/small_testing.ts";
 import { f32Data, hostTensor, type Tensor } from "../tensor.ts";
 import { reachOf } from "./filter_reach.ts";
@@ -110,7 +110,7 @@ function scoreWhole(
     logLikelihood: -nll.slice(context.length - 1).reduce((a, b) => a + b, 0),
     reach: reachOf(
       CONFIG,
-      pruner ?? { recent: 0, cacheSkipped: false },
+      pruner ?? createDense(),
       { keep, kvKeep },
       context.length - 1,
       fed.length,

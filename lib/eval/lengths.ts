@@ -1,6 +1,6 @@
 /** Time and memory of a model against the length of its sequence, with and without pruners. */
 import { outputFlops } from "../cost.ts";
-import type { Pruner } from "../methods/pruner.ts";
+import { type Pruner, takesWhole } from "../methods/pruner.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 
@@ -110,7 +110,7 @@ export function measureLengths(
         const prefill = now() - begin;
         const usage = sequence.usage(), { kvBytesHeld, kvBytesAvoided, kvBytesAllocated } = usage;
         const decode: number[] = [];
-        for (let t = tokens; t < tokens + decodes && (pruner?.looksAhead ?? "nothing") === "nothing"; t++) {
+        for (let t = tokens; t < tokens + decodes && !takesWhole(pruner); t++) {
           const from = now();
           model.backend.free(sequence.feed(ids.slice(t, t + 1)));
           model.backend.synchronize?.();

@@ -5,7 +5,7 @@ import { expectAllFreed, fakeModel, fakePruner } from "./testing.ts";
 
 const ids = Int32Array.from({ length: 40 }, (_, i) => i % 5);
 const half = fakePruner([1], (t) => t % 2 === 0);
-const ahead = fakePruner([1], () => false, { looksAhead: "outputs" });
+const ahead = fakePruner([1], () => false, { at: "prefill" });
 
 Deno.test("measureLengths() has a row a length and method, and counts what the cache holds", () => {
   const { model, calls } = fakeModel();

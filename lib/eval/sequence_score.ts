@@ -1,12 +1,12 @@
 /** Losses of one sequence of any length, token by token, as a model with or without a pruner sees it. */
-import type { Pruner } from "../methods/pruner.ts";
+import { type Pruner, takesWhole } from "../methods/pruner.ts";
 import { expectInstance } from "../errors.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 import { batchUnsupportedReason } from "../model/run/batch_decoder.ts";
 import { judgedTokens } from "../filter/blocks.ts";
 import { endingOf } from "../model/run/key_judge.ts";
-import { LayerTally, type SequenceUsage } from "../model/run/usage.ts";
+import { LayerTally, type SequenceUsage, tallyRules } from "../model/run/usage.ts";
 import { nextTokenNll } from "./next_token.ts";
 
 /** How a sequence reaches the model. */
@@ -73,7 +73,7 @@ export function scoreSequence(
   if (!Number.isInteger(chunk) || chunk < 1) {
     throw new RangeError(`Cannot feed chunks of ${chunk} tokens: expected a positive integer`);
   }
-  if (pruner !== undefined && pruner.looksAhead !== "nothing" && chunk < count) {
+  if (takesWhole(pruner) && chunk < count) {
     throw new RangeError(
       `Cannot feed ${chunk} of ${count} tokens at a time: this method looks ahead, expected one prefill`,
     );
@@ -151,7 +151,7 @@ function stepThrough(
   const keep = Array.from({ length: numLayers }, () => new Uint8Array(count));
   const { keySide } = pruner ?? {}, kvLayers = keySide?.layers ?? [];
   const kvKeep = kvLayers.map(() => new Uint8Array(count).fill(1));
-  const judged = keySide === undefined ? 0 : judgedTokens(count, keySide);
+  const judged = keySide === undefined ? 0 : judgedTokens(count, pruner!.spans);
   for (let t = 0; t < count; t++) {
     const logits = decoder.step(ids.slice(t, t + 1));
     if (t + 1 < count) nll.set(backend.nll(logits, backend.row(targets, t)), t);
@@ -162,9 +162,9 @@ function stepThrough(
   backend.free(targets);
   const layers = [...pruner?.layers ?? []].sort((a, b) => a - b);
   const tallies = keep.map((mask, layer) => {
-    const tally = new LayerTally(pruner, config.layers?.[layer]?.window);
+    const tally = new LayerTally(tallyRules(pruner), config.layers?.[layer]?.window);
     const stays = kvKeep[kvLayers.indexOf(layer)];
-    if (stays !== undefined) tally.drop(endingOf(stays, keySide!).map(({ end }) => end));
+    if (stays !== undefined) tally.drop(endingOf(stays, pruner!.spans).map(({ end }) => end));
     tally.take(mask);
     return tally;
   });

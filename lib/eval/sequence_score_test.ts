@@ -51,7 +51,7 @@ Deno.test("scoreSequence() refuses one token, broken chunks, and looking ahead i
   const { model } = fakeModel();
   assertThrows(() => scoreSequence(model, Int32Array.of(1)), RangeError, "a sequence of 1 tokens");
   assertThrows(() => scoreSequence(model, ids, undefined, { chunk: 0 }), RangeError, "positive integer");
-  const ahead = fakePruner([1], skip, { looksAhead: "scores" });
+  const ahead = fakePruner([1], skip, { at: "prefill" });
   assertThrows(() => scoreSequence(model, ids, ahead, { phase: "decode" }), RangeError, "looks ahead");
   assertEquals(scoreSequence(model, ids, ahead).layers, [1]);
 });

@@ -1,7 +1,6 @@
 /** Shares of attention computations that were skipped, and of keys that were dropped, from the masks of a run. */
 import { expectInstance } from "../errors.ts";
-import type { KeySide } from "../methods/pruner.ts";
-import { judgedTokens } from "../filter/blocks.ts";
+import { judgedTokens, type Spans } from "../filter/blocks.ts";
 
 /** Skipped shares; null where nothing could be decided (no token came after the warm-up). */
 export interface SkipRatios {
@@ -24,13 +23,13 @@ export interface DropCounts {
 /** Counts drops over sequences; arguments as {@linkcode countDrops} has them. */
 export function tallyDrops(
   numLayers: number,
-  side: Omit<KeySide, "start">,
+  spans: Spans,
   sequences: readonly { readonly length: number; readonly kvKeep: ReadonlyMap<number, Uint8Array> }[],
 ): DropCounts {
   const droppedPerLayer = new Array<number>(numLayers).fill(0);
   let judged = 0;
   for (const { length, kvKeep } of sequences) {
-    judged += Math.max(judgedTokens(length, side) - Math.max(side.warmup, 1), 0);
+    judged += Math.max(judgedTokens(length, spans) - Math.max(spans.warmup, 1), 0);
     for (const [layer, mask] of kvKeep) {
       droppedPerLayer[layer]! += mask.reduce((sum, kept) => sum + 1 - kept, 0);
     }
@@ -57,17 +56,17 @@ export function dropRatiosOf({ judged, droppedPerLayer }: DropCounts): (number |
  *
  * @example
  * ```ts
- * const side = { layers: [1], warmup: 1, block: 2, recent: 0, wantsAttention: false, looksAhead: false };
+ * const spans = { warmup: 1, block: 2, recent: 0 };
  * const kvKeep = new Map([[1, Uint8Array.of(1, 0, 1, 0, 1)]]); // the last token was not judged
- * console.assert(countDrops(2, side, [{ length: 5, kvKeep }]) === 2 / (2 * 3));
+ * console.assert(countDrops(2, spans, [{ length: 5, kvKeep }]) === 2 / (2 * 3));
  * ```
  */
 export function countDrops(
   numLayers: number,
-  side: Omit<KeySide, "start">,
+  spans: Spans,
   sequences: readonly { readonly length: number; readonly kvKeep: ReadonlyMap<number, Uint8Array> }[],
 ): number | null {
-  return dropRatioOf(tallyDrops(numLayers, side, sequences));
+  return dropRatioOf(tallyDrops(numLayers, spans, sequences));
 }
 
 /** Attention computations that were skipped; counts of several sequences add up. */

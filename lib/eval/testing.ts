@@ -1,7 +1,7 @@
 /** A model for tests whose losses can be worked out by hand: its hidden states are its logits. */
 import type { DType } from "../dtype.ts";
 import { createDense } from "../methods/dense.ts";
-import type { Pruner, PrunerSequence } from "../methods/pruner.ts";
+import type { Pruner, SideSequence } from "../methods/pruner.ts";
 import { assert, assertEquals } from "@std/assert";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { emptyTensor, f32Data, hostTensor, type Tensor } from "../tensor.ts";
@@ -27,19 +27,18 @@ export function fakeLogits(id: number, skips: number): number[] {
 export function fakePruner(
   layers: readonly number[],
   skip: (t: number) => boolean,
-  { looksAhead = "nothing", warmup = 0 }: Partial<Pruner> = {},
+  { at = "arrival", warmup = 0 }: Partial<Pick<Pruner, "at">> & { readonly warmup?: number } = {},
 ): Pruner {
-  const decide: PrunerSequence["decide"] = (input, start) => ({
-    taken: input.count - start,
+  const decide: SideSequence["decide"] = (input, start) => ({
     keep: Uint8Array.from({ length: input.count - start }, (_, i) => skip(start + i) ? 0 : 1),
   });
-  const start = (): PrunerSequence => ({ decide, fork: start });
+  const start = (): SideSequence => ({ decide, fork: start });
   return {
     ...createDense(),
     name: "fake",
     layers,
-    looksAhead,
-    warmup,
+    at,
+    spans: { warmup, block: 32, recent: 0 },
     start,
   };
 }
@@ -56,8 +55,8 @@ export function fakeModel(): { model: EvaluatedModel; calls: Calls } {
       const rows = ids.map((id) => {
         let skips = 0;
         for (const [layer, mask] of masks) {
-          const input = { layer, count: length + 1 } as Parameters<PrunerSequence["decide"]>[0];
-          const keep = pruner!.start().decide(input, length).keep[0]!;
+          const input = { layer, count: length + 1 } as Parameters<SideSequence["decide"]>[0];
+          const keep = pruner!.start().decide(input, length).keep![0]!;
           mask.push(keep);
           skips += 1 - keep;
         }

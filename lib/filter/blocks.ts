@@ -7,6 +7,12 @@ export interface Blocks {
   readonly block: number;
 }
 
+/** Blocks, and for how many tokens after it a key and value stay visible at least. */
+export interface Spans extends Blocks {
+  /** Tokens. */
+  readonly recent: number;
+}
+
 /**
  * Tokens from one, the first of a block or any other, to the first of the next block. Blocks begin at 0, at `warmup`,
  * and at every multiple of `block` above it.
@@ -25,7 +31,7 @@ export function blockLength({ warmup, block }: Blocks, first: number): number {
  * console.assert([0, 31, 32, 63, 64].map((t) => judgedAt(t, blocks)).join() === "64,64,96,96,128");
  * ```
  */
-export function judgedAt(t: number, blocks: Blocks & { readonly recent: number }): number {
+export function judgedAt(t: number, blocks: Spans): number {
   const from = t + blocks.recent;
   return from + blockLength(blocks, from);
 }
@@ -39,8 +45,8 @@ export function beginsBlock(t: number, blocks: Blocks): boolean {
 export const NEVER = 2 ** 31 - 1;
 
 /** Tokens of a sequence, its first, whose keys and values have been judged when so many have come. */
-export function judgedTokens(tokens: number, side: Blocks & { readonly recent: number }): number {
+export function judgedTokens(tokens: number, spans: Spans): number {
   let judged = 0;
-  while (judgedAt(judged, side) < tokens) judged++;
+  while (judgedAt(judged, spans) < tokens) judged++;
   return judged;
 }

@@ -1,10 +1,11 @@
 /** Looks at every attention block of a dense run: what a filter would have seen, and what the attention came to. */
 import type { Backend } from "../backend.ts";
-import { definePruner, type LayerInput, type Pruner } from "../methods/pruner.ts";
+import { definePruner, type LayerView, type Need, type Pruner } from "../methods/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 
 /** T consecutive tokens of one sequence in one layer. */
-export interface ProbedRows extends Pick<LayerInput, "values" | "residual" | "normed" | "queries"> {
+export interface ProbedRows
+  extends Required<Pick<LayerView, "values" | "residual" | "normed">>, Pick<LayerView, "queries"> {
   /** 0-based index of the layer. */
   readonly layer: number;
   /** Position of the first token in its sequence. */
@@ -33,23 +34,22 @@ export interface ProbeOptions {
 
 export function createProbe(backend: Backend, options: ProbeOptions): Pruner {
   const { layers, turnsOf, wantsQueries, whole, onRows } = options;
+  const needs: readonly Need[] = ["pre-rope keys", "outputs", ...wantsQueries ? ["queries" as const] : []];
   return definePruner({
     name: "probe",
     layers,
-    keyState: "pre-rope",
-    wantsQueries,
-    wantsOutputs: true,
-    looksAhead: whole ? "scores" : "nothing",
+    needs,
+    at: whole ? "prefill" : "arrival",
     start() {
       const seen = new Map<number, number>();
-      let input: LayerInput | undefined;
+      let view: LayerView | undefined;
       return {
         decide(next) {
-          input = next;
-          return { taken: next.count, keep: new Uint8Array(next.count).fill(1) };
+          view = next;
+          return { keep: new Uint8Array(next.count).fill(1) };
         },
-        observe(layer, outputNorms, residualNorms) {
-          const { count, keys, values, residual, normed, queries } = input!;
+        observe(layer, { outputNorms, residualNorms }) {
+          const { count, keys, values, residual, normed, queries } = view!;
           const start = seen.get(layer) ?? 0;
           seen.set(layer, start + count);
           const rotated = backend.resizeRows(keys, count);
@@ -65,8 +65,8 @@ export function createProbe(backend: Backend, options: ProbeOptions): Pruner {
             count,
             keys: { "pre-rope": keys, "post-rope": rotated },
             values,
-            residual,
-            normed,
+            residual: residual!,
+            normed: normed!,
             ...(queries && { queries }),
             outputNorms,
             residualNorms,

@@ -18,7 +18,8 @@ import {
   OPTIONS,
   type Pruner,
   type PrunerContext,
-  type PrunerSequence,
+  type SideSequence,
+  takesWhole,
 } from "./mod.ts";
 
 const COUNT = 600;
@@ -142,7 +143,7 @@ const streams = Array.from(
 /** Plays the model: feeds rows [from, to) of a layer in one piece, and lets the method observe what it asks for. */
 function feed(
   pruner: Pruner,
-  sequence: PrunerSequence,
+  sequence: SideSequence,
   layer: number,
   stream: Stream,
   from: number,
@@ -156,25 +157,31 @@ function feed(
     values: part(stream.values),
     residual: part(stream.residual),
     normed: part(stream.normed),
-    ...(pruner.wantsQueries && { queries: part(stream.queries) }),
-    ...(pruner.looksAhead === "outputs" && {
-      trueRedundancy: stream.outputNorms.slice(from, to).map((o, i) => o / stream.residualNorms[from + i]!),
+    ...(pruner.needs.includes("queries") && { queries: part(stream.queries) }),
+    ...(pruner.needs.includes("future outputs") && {
+      futureOutputs: stream.outputNorms.slice(from, to).map((o, i) => o / stream.residualNorms[from + i]!),
     }),
   };
   const decided: number[] = [];
   for (let start = 0; start < to - from;) {
-    const { taken, keep } = sequence.decide(input, start);
-    assert(taken >= 1 && keep.length === taken, `${taken} taken, ${keep.length} decisions`);
-    if (pruner.wantsOutputs) {
+    const keep = sequence.decide(input, start).keep!;
+    assert(keep.length >= 1 && start + keep.length <= to - from, `${keep.length} decisions`);
+    if (observes(pruner)) {
       const kept = [...keep.keys()].filter((i) => keep[i] === 1).map((i) => from + start + i);
       const of = (norms: Float64Array) => Float64Array.from(kept, (t) => norms[t]!);
-      sequence.observe!(layer, of(stream.outputNorms), of(stream.residualNorms));
+      sequence.observe!(layer, {
+        outputNorms: of(stream.outputNorms),
+        residualNorms: of(stream.residualNorms),
+      });
     }
     decided.push(...keep);
-    start += taken;
+    start += keep.length;
   }
   return decided;
 }
+
+/** Whether it is to be given outputs. */
+const observes = ({ needs }: Pruner) => needs.includes("outputs") || needs.includes("warm-up outputs");
 
 /** All decisions of a sequence fed in chunks that end at the given tokens, layer by layer as a model would. */
 function run(pruner: Pruner, ends: readonly number[], data = streams, sequence = pruner.start(), from = 0) {
@@ -190,15 +197,13 @@ function run(pruner: Pruner, ends: readonly number[], data = streams, sequence =
 
 Deno.test("dense asks for nothing and decides nothing", () => {
   const pruner = createDense();
-  const { name, keyState: _, start: __, ...rest } = pruner;
+  const { name, start: _, ...rest } = pruner;
   assertEquals([name, rest], ["dense", {
     layers: [],
-    warmup: 0,
-    wantsQueries: false,
-    wantsOutputs: false,
-    looksAhead: "nothing",
-    cacheSkipped: false,
-    recent: 0,
+    needs: [],
+    at: "arrival",
+    spans: { warmup: 0, block: 32, recent: 0 },
+    skipped: { cached: false },
   }]);
   for (const sequence of [pruner.start(3), pruner.start().fork()]) {
     for (const [layer, stream] of streams.entries()) {
@@ -209,7 +214,7 @@ Deno.test("dense asks for nothing and decides nothing", () => {
 });
 
 for (const { title, name, aims, make } of VARIANTS) {
-  const causal = make().looksAhead === "nothing";
+  const causal = !takesWhole(make());
 
   Deno.test(`${title} says what it is`, () => {
     const pruner = make();
@@ -219,13 +224,13 @@ for (const { title, name, aims, make } of VARIANTS) {
     assert(
       pruner.layers.every((layer) => Number.isInteger(layer) && layer >= 0 && layer < shape.numLayers),
     );
-    assertEquals(pruner.wantsOutputs, pruner.wantsOutputs && pruner.start().observe !== undefined);
+    assert(!observes(pruner) || pruner.start().observe !== undefined);
   });
 
   Deno.test(`${title} keeps the warm-up and comes near the asked ratio`, () => {
     const pruner = make();
     const decisions = run(pruner, [COUNT]);
-    assertEquals(pruner.warmup, WARMUP);
+    assertEquals(pruner.spans.warmup, WARMUP);
     let skipped = 0;
     for (const keep of decisions.values()) {
       assertEquals(keep.length, COUNT);

@@ -31,9 +31,9 @@ function run(pruner: Pruner, ends: readonly number[], sequence = pruner.start(),
       normed: part(stream.normed),
     };
     for (let start = 0; start < input.count;) {
-      const { taken, keep } = sequence.decide(input, start);
+      const keep = sequence.decide(input, start).keep!;
       decided += keep.join("");
-      start += taken;
+      start += keep.length;
     }
     from = to;
   }

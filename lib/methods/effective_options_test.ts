@@ -193,7 +193,7 @@ Deno.test("looksAhead() names oracle and topk", () => {
 Deno.test("createPruner() binds either kind to a model, and names an unreachable layer", () => {
   const shape = { numLayers: 8, numHeads: 2, numKvHeads: 1, headDim: 4, hiddenSize: 8 };
   const make = (options: MethodOptions) => createPruner("token-filtering", shape, resolveOptions(options));
-  assertEquals(make({ fusion: "oracle", tail: 0.5, pruneRatio: 0.2 }).looksAhead, "outputs");
+  assertEquals(make({ fusion: "oracle", tail: 0.5, pruneRatio: 0.2 }).needs, ["future outputs"]);
   assertEquals(make({ fusion: "learned" }).layers, [2, 3, 4, 5, 6, 7]);
   assertThrows(() => make({ tail: 0.25 }), RangeError, "tail of at least 0.5");
 });

@@ -1,4 +1,5 @@
 /** The key side at work: whose key and value go, by a rule of its own. */
+import { judgedAt } from "../filter/blocks.ts";
 import {
   cloneLayerState,
   createLayerState,
@@ -6,6 +7,7 @@ import {
   type LayerSpec,
   type LayerState,
 } from "../filter/layer.ts";
+import type { KeyState } from "../filter/options.ts";
 import { RowToken } from "../filter/rule.ts";
 import { openTokens } from "../filter/scan.ts";
 import type { FilterBackend, FilterSequence, FilterShape } from "../filter/sequence.ts";
@@ -18,17 +20,24 @@ import { keyMethodOf } from "./list.ts";
 import { type AnyRule, isRule } from "./method.ts";
 import { readsOf, type ResolvedOptions, type TokenFilterOptions } from "./options.ts";
 import {
+  type Answer,
   checkWindows,
   type DecisionTrace,
-  type KeyInput,
   type KeySequence,
   type KeySide,
+  type LayerView,
+  type Need,
   type Pruner,
   type PrunerContext,
+  type Signal,
+  type Signals,
 } from "./pruner.ts";
 import { filtersQueries, keyRuleOf } from "./sides.ts";
 import { substituteOf } from "./substitute.ts";
 import { TokenFilter } from "./token_filter.ts";
+
+/** What a rule of the key side may read of later queries. */
+const SIGNALS: readonly Signal[] = ["attention", "change"];
 
 /**
  * Adds the substitute and the key side that options ask for to what decides queries.
@@ -42,58 +51,56 @@ export function withKeySide(
   options: ResolvedOptions,
   context: PrunerContext,
 ): Pruner {
-  const name = keyRuleOf(options), { warmup, keyState } = options;
-  const replaced = () => {
-    const pruner = { ...queries(), substitute: substituteOf(options) };
+  const name = keyRuleOf(options), { warmup, block, recent } = options;
+  const replaced = (cached: boolean) => {
+    const pruner = { ...queries(), skipped: { cached, substitute: substituteOf(options) } };
     checkWindows(pruner, shape);
     return pruner;
   };
-  if (name === undefined) return { ...replaced(), cacheSkipped: options.kvFusion === "none" };
-  const method = keyMethodOf(name);
-  const keySide = isRule(method)
-    ? createKeySide(method, shape, options, context)
-    : createEviction(method, shape, options, context);
-  const query = filtersQueries(options)
-    ? replaced()
-    : { ...createDense(), name: "token-filtering", warmup, keyState };
-  const ahead = keySide.looksAhead ? "scores" : "nothing";
-  return {
-    ...query,
-    cacheSkipped: true,
-    wantsQueries: query.wantsQueries || filtersQueries(options) && (keySide.wantsQueries ?? false),
-    looksAhead: query.looksAhead === "nothing" ? ahead : query.looksAhead,
-    keySide,
+  if (name === undefined) return replaced(options.kvFusion === "none");
+  const query = filtersQueries(options) ? replaced(true) : {
+    ...createDense(),
+    name: "token-filtering",
+    needs: options.keyState === "pre-rope" ? ["pre-rope keys" as const] : [],
+    spans: { warmup, block, recent },
+    skipped: { cached: true },
   };
+  const method = keyMethodOf(name),
+    ofQueries = query.needs.includes("pre-rope keys") ? "pre-rope" : "post-rope";
+  const keySide = isRule(method)
+    ? createKeySide(method, shape, options, ofQueries, context)
+    : createEviction(method, shape, options, ofQueries, context);
+  // Queries that the key side looks at are computed of all tokens.
+  const all = filtersQueries(options) && keySide.needs.includes("queries") ? ["queries" as const] : [];
+  return { ...query, needs: [...query.needs, ...all], keySide };
 }
 
 function createKeySide(
   rule: AnyRule,
   shape: FilterShape,
   options: ResolvedOptions,
+  keyState: KeyState,
   { backend, keyTrace: trace }: PrunerContext,
 ): KeySide {
   // A filter of no queries is one of keys and values.
   const filter = new TokenFilter(shape, { ...options, pruneRatio: 0 } as TokenFilterOptions, backend);
-  const { warmup, recent, block } = options, reads = readsOf(rule, options);
-  const wantsAttention = reads.includes("attention");
-  const looksAhead = policyOf(options).whole === true, { native } = rule;
+  const reads = readsOf(rule, options), signals = SIGNALS.filter((name) => reads.includes(name));
+  const { native } = rule, needs: Need[] = keyState === "pre-rope" ? ["pre-rope keys"] : [];
+  const waits = signals.length > 0;
+  if (waits) needs.push(...signals, "until judged");
   return {
     layers: filter.layers,
-    warmup,
-    recent,
-    block,
-    wantsAttention,
-    ...(reads.includes("change") && { wantsChange: true }),
-    looksAhead,
+    needs,
+    at: waits ? "block" : policyOf(options).whole ? "prefill" : "arrival",
     ...(trace === undefined && native !== undefined && { specs: filter.specs }),
     start: (chunk = 0) =>
-      wantsAttention
+      waits
         ? openJudgement(filter.specs.map((spec) => ({ ...spec, chunk })), { keyTrace: trace, backend })
         : openScan(filter.start({ chunk }), chunk, trace),
   };
 }
 
-/** The key side at work on one sequence, by rules of the attention received: a spec a layer, all of one chunk. */
+/** The key side at work on one sequence, by rules of the attention received: a spec per layer, all of one chunk. */
 export function openJudgement(
   specs: readonly LayerSpec[],
   { backend, keyTrace: trace }: Pick<PrunerContext, "backend" | "keyTrace"> = {},
@@ -105,27 +112,91 @@ export function openJudgement(
 function openScan(sequence: FilterSequence, chunk: number, trace?: DecisionTrace): KeySequence {
   return {
     decide({ layer, keys, values }) {
-      const decisions = sequence.scan(layer, keys!, values!);
+      const decisions = sequence.scan(layer, keys, values);
       trace?.(decisions, layer, chunk);
-      return decisions.keep;
+      return { keep: decisions.keep };
     },
     states: sequence.states,
     fork: () => openScan(sequence.fork(), chunk, trace),
   };
 }
 
-/** A layer of a rule that looks at the attention received: its state, and the tokens that are still to be judged. */
+/** What queries said of tokens, the first of which is token 0 here: means over the queries that said something. */
+class Received {
+  /** By name: one sum per token of each signal, and the number of queries. */
+  readonly #columns: Map<string, Float64Array>;
+
+  constructor(columns: Map<string, Float64Array> = new Map()) {
+    this.#columns = columns;
+  }
+
+  /** Takes in what a query said of the first tokens. @param from Where its numbers begin. */
+  add(tokens: number, from: number, rows: Signals["rows"]): void {
+    if (tokens <= 0) return;
+    const queries = this.#column("queries", tokens);
+    for (let i = 0; i < tokens; i++) queries[i]! += 1;
+    for (const [name, said] of Object.entries(rows)) {
+      const sums = this.#column(name, tokens);
+      for (let i = 0; i < tokens; i++) sums[i]! += said[from + i]!;
+    }
+  }
+
+  /** Whether any query said something of a token. */
+  has(token: number): boolean {
+    return (this.#columns.get("queries")?.[token] ?? 0) > 0;
+  }
+
+  /** Mean of a signal over the queries, 0 where there were none. */
+  mean(name: Signal, token: number): number {
+    return this.has(token) ? this.#columns.get(name)![token]! / this.#columns.get("queries")![token]! : 0;
+  }
+
+  /** Forgets the first tokens: others are the first ones then. */
+  shift(tokens: number): void {
+    for (const column of this.#columns.values()) {
+      column.copyWithin(0, tokens);
+      column.fill(0, Math.max(0, column.length - tokens));
+    }
+  }
+
+  /** An independent copy. */
+  clone(): Received {
+    return new Received(new Map(Array.from(this.#columns, ([name, column]) => [name, column.slice()])));
+  }
+
+  /** A column with room for so many tokens. */
+  #column(name: string, tokens: number): Float64Array {
+    const old = this.#columns.get(name) ?? new Float64Array(0);
+    if (old.length >= tokens) return old;
+    const grown = new Float64Array(Math.max(tokens, 2 * old.length));
+    grown.set(old);
+    this.#columns.set(name, grown);
+    return grown;
+  }
+}
+
+/** A layer of a rule that looks at what queries say of keys: its state, and the tokens that are still to be judged. */
 interface Waiting {
   readonly spec: LayerSpec;
   readonly state: LayerState;
-  /** What the rule reads of them beside attention; none where it reads nothing else. */
+  /** Tokens judged, the first of the sequence. */
+  judged: number;
+  /** What the rule reads of the others beside signals; none where it reads nothing else. */
   readonly tokens: RowToken[];
+  /** What all later queries said of them. */
+  readonly all: Received;
+  /** The same of the distant ones. */
+  readonly distant: Received;
   /** At work on the state. */
   readonly decisions: Decisions;
 }
 
-function openWaiting(spec: LayerSpec, state = createLayerState(spec), tokens: RowToken[] = []): Waiting {
-  return { spec, state, tokens, decisions: openDecisions(spec, state) };
+function openWaiting(
+  spec: LayerSpec,
+  { state = createLayerState(spec), judged = 0, tokens = [], all = new Received(), distant = new Received() }:
+    Partial<Waiting> = {},
+): Waiting {
+  return { spec, state, judged, tokens, all, distant, decisions: openDecisions(spec, state) };
 }
 
 /** Rules of the attention received: thresholds over scores that come when tokens are judged. */
@@ -147,42 +218,63 @@ class ReceivedSequence implements KeySequence {
     this.#backend = backend;
   }
 
-  take({ layer, count, keys, values }: KeyInput): void {
+  decide({ layer, count, keys, values }: LayerView): Answer {
     const { spec, state, tokens } = this.#of(layer);
-    if (spec.reads.every((name) => name === "attention" || name === "change")) return;
+    if (spec.reads.every((name) => (SIGNALS as readonly string[]).includes(name))) return {};
     const here = (tensor: Tensor) => this.#backend?.read(tensor) ?? tensor;
-    const reader = openTokens(spec, state, { keys: here(keys!), values: here(values!) }, 0, count, true);
+    const reader = openTokens(spec, state, { keys: here(keys), values: here(values) }, 0, count, true);
     for (let row = 0; row < count; row++) {
       tokens.push(reader.look(state.numbers[SLOT.absorbed]!, row));
       reader.absorb(row);
     }
+    return {};
   }
 
-  decide({ layer, count, attention, distant, change }: KeyInput): Uint8Array<ArrayBuffer> {
-    const { spec, state, tokens, decisions } = this.#of(layer), scorer = spec.rule.memory?.open(spec, state);
-    const keep = new Uint8Array(count), due = tokens.splice(0, count);
-    const rows = this.#trace && createScanOutput(count);
+  observe(layer: number, { positions, rows }: Signals): void {
+    const { spec, judged, all, distant } = this.#of(layer),
+      tokens = rows.attention!.length / positions.length;
+    for (let query = 0; query < positions.length; query++) {
+      const ahead = positions[query]! - judged, far = Math.ceil(ahead - spec.recent / 2);
+      all.add(Math.min(tokens, ahead), query * tokens, rows);
+      distant.add(Math.min(tokens, far), query * tokens, rows);
+    }
+  }
+
+  judge(layer: number, at: number): Answer {
+    const own = this.#of(layer), { spec, state, all, distant, decisions } = own, first = own.judged;
+    while (judgedAt(own.judged, spec) <= at) own.judged++;
+    const count = own.judged - first, due = own.tokens.splice(0, count);
+    const scorer = spec.rule.memory?.open(spec, state), drop: number[] = [];
+    const rows = createScanOutput(count);
     for (let row = 0; row < count; row++) {
       const token = due[row] ?? new RowToken(spec, decisions.seen);
-      token.attention = attention![row]!;
-      token.distant = distant![row]!;
-      if (change !== undefined) token.change = change[row]!;
+      const far = distant.has(row) ? distant : all;
+      token.attention = all.mean("attention", row);
+      token.distant = far.mean("attention", row);
+      if (spec.reads.includes("change")) token.change = Math.sqrt(far.mean("change", row));
       const raw = scorer === undefined ? spec.rule.score!(token, spec as never) : scorer.score(token);
-      const { skip, theta } = decisions.decide(spec.invert ? -raw : raw);
-      keep[row] = skip ? 0 : 1;
-      scorer?.settle(skip);
-      if (rows === undefined) continue;
       rows.redundancy[row] = spec.invert ? -raw : raw;
+      const { skip, theta } = decisions.decide(rows.redundancy[row]!);
       rows.threshold[row] = theta;
+      rows.keep[row] = skip ? 0 : 1;
+      if (skip) drop.push(first + row);
+      scorer?.settle(skip);
     }
     scorer?.close();
-    if (rows !== undefined) this.#trace!({ ...rows, keep }, layer, this.#chunk);
-    return keep;
+    for (const received of [all, distant]) received.shift(count);
+    if (count > 0) this.#trace?.(rows, layer, this.#chunk);
+    return { drop };
   }
 
   fork(): KeySequence {
-    const copies = this.#layers.map(({ spec, state, tokens }) =>
-      openWaiting(spec, cloneLayerState(state), [...tokens])
+    const copies = this.#layers.map(({ spec, state, judged, tokens, all, distant }) =>
+      openWaiting(spec, {
+        state: cloneLayerState(state),
+        judged,
+        tokens: [...tokens],
+        all: all.clone(),
+        distant: distant.clone(),
+      })
     );
     return new ReceivedSequence(copies, this.#chunk, this.#trace, this.#backend);
   }

@@ -15,6 +15,7 @@ import {
   type KeySide,
   type MethodOptions,
   type PrunerContext,
+  takesWhole,
   TokenFilter,
 } from "./mod.ts";
 
@@ -26,6 +27,9 @@ const keySideOf = (options: MethodOptions, context?: PrunerContext): KeySide =>
   createPruner("token-filtering", shape, { side: "key", tail: 2 / 3, pruneRatio: 0.4, ...options }, context)
     .keySide!;
 
+/** Block and window with which a token is judged as soon as the next one comes, behind the warm-up. */
+const AT_ONCE = { block: 1, recent: 0 } as const;
+
 /** All decisions of a layer, taken in pieces that end at the given tokens; attention is made up. */
 function decide(
   sequence: KeySequence,
@@ -35,13 +39,21 @@ function decide(
   stream = streams[layer]!,
 ) {
   return ends.flatMap((end) => {
-    const attention = stream.outputNorms.slice(from, end), count = end - from;
+    const count = end - from, judged = from < WARMUP ? 0 : from;
     const rows = { keys: rowsOf(stream.keys, from, end), values: rowsOf(stream.values, from, end) };
-    sequence.take?.({ layer, count, ...rows });
-    const kept = sequence.decide({ layer, count, ...rows, attention, distant: attention, change: attention });
+    const { keep } = sequence.decide({ layer, count, ...rows }, 0);
     from = end;
-    return [...kept];
+    if (keep !== undefined) return [...keep];
+    return end < WARMUP ? [] : judge(sequence, layer, judged, stream.outputNorms.slice(judged, end));
   });
+}
+
+/** Judges tokens from one on by made-up attention of a query behind them. */
+function judge(sequence: KeySequence, layer: number, from: number, attention: Float64Array): number[] {
+  const end = from + attention.length;
+  sequence.observe!(layer, { positions: Int32Array.of(end), rows: { attention, change: attention } });
+  const { drop } = sequence.judge!(layer, end);
+  return Array.from(attention, (_, i) => drop!.includes(from + i) ? 0 : 1);
 }
 
 for (const kvFusion of KEY_RULE_NAMES.filter((name) => isRule(keyMethodOf(name)))) {
@@ -49,7 +61,7 @@ for (const kvFusion of KEY_RULE_NAMES.filter((name) => isRule(keyMethodOf(name))
     for (
       const more of [{}, { invert: true }, { threshold: "window" }, { threshold: "robbins-monro" }] as const
     ) {
-      const side = keySideOf({ kvFusion, ...more });
+      const side = keySideOf({ kvFusion, ...AT_ONCE, ...more });
       assertEquals(side.layers, [1, 2]);
       const whole = decide(side.start(), 2, [COUNT]);
       assertEquals(whole.slice(0, WARMUP), Array(WARMUP).fill(1));
@@ -71,7 +83,7 @@ for (const kvFusion of KEY_RULE_NAMES.filter((name) => isRule(keyMethodOf(name))
 const openRandom = (seed: bigint): KeySequence => {
   const filter = new TokenFilter(shape, { fusion: "random", seed, pruneRatio: 0.4, tail: 2 / 3 }).start();
   return {
-    decide: ({ layer, keys, values }) => filter.scan(layer, keys!, values!).keep,
+    decide: ({ layer, keys, values }) => ({ keep: filter.scan(layer, keys, values).keep }),
     fork: () => openRandom(seed),
   };
 };
@@ -98,15 +110,14 @@ Deno.test("key side: attention decides by thresholds alone, the least of it goes
   const trace: PrunerContext["keyTrace"] = ({ redundancy, threshold, keep }, layer, chunk) => {
     seen.push(layer, chunk, ...redundancy, ...threshold, ...keep);
   };
-  const options = { kvFusion: "received", warmup: 2, threshold: "fixed", theta: -0.2 } as const;
-  const judge = (more: MethodOptions) => {
+  const options = { kvFusion: "received", warmup: 2, threshold: "fixed", theta: -0.2, ...AT_ONCE } as const;
+  const judged = (more: MethodOptions) => {
     const sequence = keySideOf({ ...options, ...more }, { keyTrace: trace }).start(4);
-    const attention = Float64Array.of(0.1, 0.3, 0.3, 0.1), distant = new Float64Array(4);
-    return [...sequence.decide({ layer: 1, count: 4, attention, distant })];
+    return judge(sequence, 1, 0, Float64Array.of(0.1, 0.3, 0.3, 0.1));
   };
-  assertEquals(judge({}), [1, 1, 1, 0]);
+  assertEquals(judged({}), [1, 1, 1, 0]);
   assertEquals(seen.splice(0), [1, 4, -0.1, -0.3, -0.3, -0.1, -0.2, -0.2, -0.2, -0.2, 1, 1, 1, 0]);
-  assertEquals(judge({ invert: true, theta: 0.2 }), [1, 1, 0, 1]);
+  assertEquals(judged({ invert: true, theta: 0.2 }), [1, 1, 0, 1]);
   assertEquals(seen.slice(2, 6), [0.1, 0.3, 0.3, 0.1]);
 });
 
@@ -114,28 +125,34 @@ Deno.test("key side: what a pruner with one says", () => {
   const keys = createPruner("token-filtering", shape, { preset: "keys", keyState: "pre-rope", block: 16 });
   const { start: _, specs, ...side } = keys.keySide!;
   assertEquals(specs?.map(({ layer, skipRatio }) => [layer, skipRatio]), [[0, 0.5], [1, 0.5], [2, 0.5]]);
-  const plain = { wantsAttention: false, looksAhead: false };
-  assertEquals(side, { layers: [0, 1, 2], warmup: 64, recent: 32, block: 16, ...plain });
-  assertEquals([keys.name, keys.layers, keys.cacheSkipped, keys.keyState, keys.warmup, keys.looksAhead], [
-    ...["token-filtering", [], true, "pre-rope", 64, "nothing"],
-  ]);
+  assertEquals(side, { layers: [0, 1, 2], needs: ["pre-rope keys"], at: "arrival" });
+  const { start: __, keySide: ___, ...rest } = keys;
+  assertEquals(rest, {
+    name: "token-filtering",
+    layers: [],
+    needs: ["pre-rope keys"],
+    at: "arrival",
+    spans: { warmup: 64, block: 16, recent: 32 },
+    skipped: { cached: true },
+  });
   const both = createPruner("learned", shape, {
     kvFusion: "received",
     kvTail: 0.3,
     pruneRatio: 0.1,
     tail: 0.3,
   });
-  assertEquals([both.layers, both.keySide!.layers, both.wantsOutputs], [[2], [2], true]);
-  assert(both.keySide!.wantsAttention && both.cacheSkipped);
+  assertEquals([both.layers, both.keySide!.layers, both.needs], [[2], [2], ["outputs"]]);
+  assertEquals([both.keySide!.needs, both.keySide!.at], [["attention", "until judged"], "block"]);
+  assert(both.skipped.cached);
   assertEquals(filteredLayers(createPruner("key", shape, { kvFusion: "key", tail: 0.6, kvTail: 1 })), [
     0,
     1,
     2,
   ]);
   const ahead = createPruner("token-filtering", shape, { side: "key", threshold: "topk" });
-  assertEquals([ahead.looksAhead, ahead.keySide!.looksAhead], ["scores", true]);
+  assertEquals([takesWhole(ahead), ahead.keySide!.at], [true, "prefill"]);
   const oracle = createPruner("oracle", shape, { kvFusion: "key", threshold: "topk" });
-  assertEquals([oracle.name, oracle.looksAhead], ["oracle", "outputs"]);
+  assertEquals([oracle.name, oracle.at, oracle.needs], ["oracle", "prefill", ["future outputs"]]);
   for (
     const [options, cached] of [[{}, false], [{ side: "query" }, true], [
       { cacheSkipped: true },
@@ -143,7 +160,7 @@ Deno.test("key side: what a pruner with one says", () => {
     ]] as const
   ) {
     const pruner = createPruner("token-filtering", shape, options);
-    assertEquals([pruner.cacheSkipped, pruner.keySide], [cached, undefined]);
+    assertEquals([pruner.skipped.cached, pruner.keySide], [cached, undefined]);
   }
   assertThrows(
     () => createPruner("token-filtering", shape, { side: "key", tail: 0.3 }),

@@ -4,12 +4,12 @@ import { emptyTensor } from "../tensor.ts";
 import { METHOD_NAMES, METHODS, RULES, setOwnRule } from "./list.ts";
 import type { Method } from "./method.ts";
 import { createPruner, createReplay, labelOptions, resolveOptions, shuffleDecisions } from "./mod.ts";
-import type { DecisionTrace, LayerInput, MethodName, PrunerSequence } from "./mod.ts";
+import type { DecisionTrace, LayerView, MethodName, SideSequence } from "./mod.ts";
 
 const shape = { numLayers: 4, numHeads: 2, numKvHeads: 1, headDim: 2, hiddenSize: 4 };
 
 /** A layer's input that holds nothing but its size, and what attention would add. */
-function inputOf(layer: number, count: number, trueRedundancy?: number[]): LayerInput {
+function inputOf(layer: number, count: number, futureOutputs?: number[]): LayerView {
   const rows = (width: number): Tensor => emptyTensor("f32", [count, width]);
   return {
     layer,
@@ -18,7 +18,7 @@ function inputOf(layer: number, count: number, trueRedundancy?: number[]): Layer
     values: emptyTensor("f32", [count, 1, 2]),
     residual: rows(4),
     normed: rows(4),
-    ...(trueRedundancy && { trueRedundancy: Float64Array.from(trueRedundancy) }),
+    ...(futureOutputs && { futureOutputs: Float64Array.from(futureOutputs) }),
   };
 }
 
@@ -33,7 +33,7 @@ Deno.test("setOwnRule() takes one rule in, and refuses a name that is taken", ()
   assertEquals(METHOD_NAMES.length, count);
 });
 
-const keepOf = (sequence: PrunerSequence, input: LayerInput) => sequence.decide(input, 0).keep.join("");
+const keepOf = (sequence: SideSequence, input: LayerView) => sequence.decide(input, 0).keep!.join("");
 
 Deno.test("createPruner() of a rule passes its options on to the model", () => {
   const pruner = createPruner("token-filtering", shape, {
@@ -44,20 +44,13 @@ Deno.test("createPruner() of a rule passes its options on to the model", () => {
     pruneRatio: 0.1,
   });
   assertEquals(
-    [
-      pruner.keyState,
-      pruner.cacheSkipped,
-      pruner.recent,
-      pruner.layers,
-      pruner.wantsOutputs,
-      pruner.wantsQueries,
-    ],
-    ["pre-rope", true, 3, [3], false, false],
+    [pruner.needs, pruner.skipped.cached, pruner.spans.recent, pruner.layers],
+    [["pre-rope keys"], true, 3, [3]],
   );
-  assertEquals(createPruner("token-filtering", shape, { threshold: "topk" }).looksAhead, "scores");
+  assertEquals(createPruner("token-filtering", shape, { threshold: "topk" }).at, "prefill");
   const learned = createPruner("token-filtering", shape, { fusion: "learned", features: ["query"] });
-  assertEquals([learned.wantsOutputs, learned.wantsQueries, learned.looksAhead], [true, true, "nothing"]);
-  assertEquals(createPruner("token-filtering", shape, { features: ["query"] }).wantsQueries, false);
+  assertEquals([learned.needs, learned.at], [["queries", "outputs"], "arrival"]);
+  assertEquals(createPruner("token-filtering", shape, { features: ["query"] }).needs, []);
 });
 
 Deno.test("createPruner() of a rule gives every chunk random scores of its own", () => {
@@ -87,7 +80,7 @@ Deno.test("createPruner() of a rule computes on the backend it is given", () => 
     },
   };
   const sequence = createPruner("token-filtering", shape, {}, { backend }).start();
-  assertEquals(sequence.decide(inputOf(1, 5), 2).taken, 3);
+  assertEquals(sequence.decide(inputOf(1, 5), 2).keep!.length, 3);
   assertEquals(scans, 1);
 });
 
@@ -180,7 +173,7 @@ Deno.test("shuffleDecisions() keeps the share of each layer, the warm-up and wha
 Deno.test("createReplay() gives the masks back, chunk by chunk", () => {
   const keep = new Map([[3, Uint8Array.of(1, 1, 0, 1, 0)], [1, Uint8Array.of(1, 0, 0, 0, 0)]]);
   const pruner = createReplay(shape, { keep, recent: 7, cacheSkipped: true });
-  assertEquals([pruner.layers, pruner.recent, pruner.cacheSkipped], [[1, 3], 7, true]);
+  assertEquals([pruner.layers, pruner.spans.recent, pruner.skipped.cached], [[1, 3], 7, true]);
   const sequence = pruner.start();
   assertEquals(keepOf(sequence, inputOf(3, 2)), "11");
   assertEquals(keepOf(sequence, inputOf(1, 2)), "10");
@@ -220,12 +213,12 @@ Deno.test("createReplay() refuses masks that are none", () => {
 });
 
 Deno.test("createPruner() makes methods by name", () => {
-  assertEquals(createPruner("oracle", shape).looksAhead, "outputs");
+  assertEquals(createPruner("oracle", shape).needs, ["future outputs"]);
   assertEquals(createPruner("token-filtering", shape, { fusion: "oracle" }).name, "oracle");
   const learned = createPruner("learned", shape, { fusion: "key", warmup: 9 });
-  assert(learned.wantsOutputs && learned.warmup === 9);
+  assert(learned.needs.includes("outputs") && learned.spans.warmup === 9);
   const pruner = createPruner("token-filtering", shape, { preset: "paper" });
-  assert(pruner.name === "token-filtering" && pruner.recent === 0);
+  assert(pruner.name === "token-filtering" && pruner.spans.recent === 0);
   assertThrows(
     () => createPruner("orcale" as MethodName, shape, {}),
     RangeError,

@@ -1,149 +1,155 @@
 /**
- * What a model asks of a method: per sequence and layer, which tokens' attention to compute.
- * A model knows no method by name; a method knows no model.
+ * The protocol between a model and a method. A method says per side, queries or keys, what it needs and when it decides;
+ * the model shows it that, layer by layer, and takes its answers. A model knows no method by name; a method knows no model.
  */
 import type { LayerSpec, LayerState, ScanOutput } from "../filter/layer.ts";
-import type { KeyState } from "../filter/options.ts";
+import type { Spans } from "../filter/blocks.ts";
 import type { FilterBackend, FilterShape } from "../filter/sequence.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Adapts, Alters, Calibration } from "./model_pruning/calibration.ts";
 
-/** @internal What a method may look at before a layer's attention: T tokens, one row each. */
-export interface LayerInput {
+/**
+ * What a side needs beside rotated keys, values and the residual stream, which it is always shown:
+ *
+ * - `pre-rope keys`: keys before rotary embedding, in place of the rotated ones.
+ * - `queries`: queries of all tokens, also of those that are skipped.
+ * - `outputs`: what the attention of the kept tokens came to; `warm-up outputs`: of those of the warm-up alone.
+ * - `future outputs`: what the attention of all tokens would come to if none was skipped, before it decides.
+ * - `future attention`: what all queries would give to all keys if none went, before it decides.
+ * - a {@linkcode Signal} of the computed queries: of every key that is left, or `until judged`: of keys not judged yet.
+ * @internal
+ */
+export type Need =
+  | "pre-rope keys"
+  | "queries"
+  | "outputs"
+  | "warm-up outputs"
+  | "future outputs"
+  | "future attention"
+  | Signal
+  | "until judged";
+
+/**
+ * What a computed query says of a key. `attention`: the probability that it gave the key, mean over heads. `change`: how
+ * much the query's output would change without the key, squared, as `AttentionChanges` has it.
+ * @internal
+ */
+export type Signal = "attention" | "change";
+
+/**
+ * When a side decides: as tokens arrive; at the block starts, when what it needs of the blocks before is known; as tokens
+ * arrive, but after the warm-up has gone through all layers; or over a whole sequence, which must come as one prefill.
+ * @internal
+ */
+export type When = "arrival" | "block" | "warm-up" | "prefill";
+
+/** What a side is shown of a layer before its attention: T tokens, one row each. */
+export interface LayerView {
   /** 0-based index of the layer. */
   readonly layer: number;
   /** Rows in all tensors below, T. */
   readonly count: number;
-  /** Keys after rotary embedding, or before it where the method asked so, [T, numKvHeads, headDim] f32. */
+  /** Keys after rotary embedding, or before it where the side needs those, [T, numKvHeads, headDim] f32. */
   readonly keys: Tensor;
   /** Values, [T, numKvHeads, headDim] f32. */
   readonly values: Tensor;
-  /** Residual stream before the attention block, [T, hiddenSize] f32. */
-  readonly residual: Tensor;
-  /** Attention's input after its RMSNorm, [T, hiddenSize] f32. */
-  readonly normed: Tensor;
-  /** Queries after rotary embedding, [T, numHeads * headDim] f32, where the method asked for them. */
+  /** Residual stream before the attention block, [T, hiddenSize] f32; a dump of keys and values has none. */
+  readonly residual?: Tensor;
+  /** Attention's input after its RMSNorm, [T, hiddenSize] f32; likewise. */
+  readonly normed?: Tensor;
+  /** Queries after rotary embedding, [T, numHeads * headDim] f32, where the side needs them. */
   readonly queries?: Tensor;
-  /**
-   * Where the method asked for them: norm(o) / norm(x) of every token, [T], as if all tokens of the chunk were
-   * kept. This looks ahead.
-   */
-  readonly trueRedundancy?: Float64Array<ArrayBuffer>;
+  /** Where the side needs future outputs: norm(o) / norm(x) of every token, [T], as if all were kept. */
+  readonly futureOutputs?: Float64Array<ArrayBuffer>;
+  /** Where the side needs future attention: mean over heads of the probabilities, [T queries, T keys], as if none went. */
+  readonly futureAttention?: Float64Array;
 }
 
-/** @internal What a method says of the tokens [start, start + taken). */
-export interface PrunerDecision {
-  /** Tokens decided, at least 1; the model asks again for the rest, after `observe`. */
-  readonly taken: number;
-  /** 1 = compute, 0 = skip; `taken` entries. */
-  readonly keep: Uint8Array<ArrayBuffer>;
+/** What a side answers for tokens of a layer. */
+export interface Answer {
+  /**
+   * Of the next tokens in order, one entry each. Queries: 1 = compute, 0 = skip. Keys: 1 = key and value stay, 0 = they go
+   * when they are judged.
+   */
+  readonly keep?: Uint8Array<ArrayBuffer>;
+  /** Positions whose key and value go now, ascending. */
+  readonly drop?: readonly number[];
+  /** Values that change now, [numKvHeads * headDim] each, by position. */
+  readonly values?: ReadonlyMap<number, Float32Array<ArrayBuffer>>;
 }
 
-/** A method at work on one sequence. */
-export interface PrunerSequence {
-  /** Decides the next tokens of a filtered layer: rows [start, input.count) of the input are still open. */
-  decide(input: LayerInput, start: number): PrunerDecision;
-  /**
-   * Where the method asked for them: outcomes of the kept tokens of the last decision, in order:
-   * norm(attention block's output) and norm(residual input), float64. With a substitute the first is the norm of what the
-   * output differs from it by.
-   */
-  observe?(
-    layer: number,
-    outputNorms: Float64Array<ArrayBuffer>,
-    residualNorms: Float64Array<ArrayBuffer>,
-  ): void;
-  /** States of the filtered layers, in their order, where {@linkcode Pruner.specs} says what decides them. */
-  readonly states?: readonly LayerState[];
-  /** An independent copy, for branching a sequence. */
-  fork(): PrunerSequence;
+/** @internal What the attention of kept tokens came to, in order, float64. */
+export interface Outcomes {
+  /** norm(o), o = the attention block's output; with a substitute, the norm of what o differs from it by. */
+  readonly outputNorms: Float64Array<ArrayBuffer>;
+  /** norm(x), x = the residual stream before the block. */
+  readonly residualNorms: Float64Array<ArrayBuffer>;
 }
 
-/** What the key side may look at: some tokens of a layer, one row each. */
-export interface KeyInput {
-  /** 0-based index of the layer. */
-  readonly layer: number;
-  /** Rows. */
-  readonly count: number;
-  /** As they come: keys as {@linkcode LayerInput} has them. */
-  readonly keys?: Tensor;
-  /** As they come: values. */
-  readonly values?: Tensor;
-  /** As they come, where the side asked for them: queries, as {@linkcode LayerInput} has them. */
-  readonly queries?: Tensor;
-  /** When they are judged, where the rule asked for it: the attention that each has received, [count]. */
-  readonly attention?: Float64Array;
-  /** The same from afar, as {@linkcode RuleToken.distant} says. */
-  readonly distant?: Float64Array;
-  /** Where the rule asked for it, as {@linkcode RuleToken.change} says. */
-  readonly change?: Float64Array;
-}
-
-/** The key side at work on one sequence. */
-export interface KeySequence {
-  /** Where attention is asked for: takes in the next tokens of a layer as they come, if it looks at keys or values too. */
-  take?(input: KeyInput): void;
-  /**
-   * Decides the next tokens of a layer, all of them, in order: as they come, or where attention is asked for when they are
-   * judged. 1 = key and value stay, 0 = they go when they are judged, [count].
-   */
-  decide(input: KeyInput): Uint8Array<ArrayBuffer>;
-  /** Where the side evicts: positions of a layer's tokens that go before token `at`, a block start, ascending. */
-  evict?(layer: number, at: number): number[];
-  /** Where the side merges: values that the last `evict` of a layer has changed, [numKvHeads * headDim] each, by position. */
-  merged?(layer: number): ReadonlyMap<number, Float32Array<ArrayBuffer>>;
-  /**
-   * Where the side evicts and asked for attention: mean over heads of the probabilities that the next queries gave to the
-   * first so many keys that are left, [queries, keys], which last until it returns. A side that foresees is given those of
-   * all queries to all keys, once, for good.
-   */
-  observe?(layer: number, probabilities: Float64Array, queries: number): void;
-  /** States of the side's layers, in their order, where {@linkcode KeySide.specs} says what decides them. */
-  readonly states?: readonly LayerState[];
-  /** An independent copy. */
-  fork(): KeySequence;
+/** @internal What computed queries say of keys, [R, U] for R queries and the last U keys that are left; lasts until `observe` returns. */
+export interface Signals {
+  /** Positions of the queries, [R]. */
+  readonly positions: Int32Array;
+  /** By signal; 0 for a key that a query does not see. */
+  readonly rows: { readonly [S in Signal]?: Float64Array };
 }
 
 /**
- * @internal Whose key and value go, decided apart from whose attention is computed. A token is judged at the first block start b
- * (`judgedAt`) with t < b - recent: from b on no query sees what was dropped.
+ * A side at work on one sequence.
+ *
+ * @typeParam Seen What `observe` is given.
  */
-export interface KeySide {
-  /** 0-based indices of its layers, ascending. In the others every key and value stays. */
+export interface SideSequence<Seen = Outcomes> {
+  /**
+   * Shows the next tokens of a layer; those from row `start` on are undecided. Queries: answers for at least one of them,
+   * and is asked again for the rest, after `observe`. Keys: answers for all of them, or for none where it has a `judge`.
+   */
+  decide(view: LayerView, start: number): Answer;
+  /** Keys: what goes at the block start `at`, when the tokens t with t < at - recent are judged. */
+  judge?(layer: number, at: number): Answer;
+  /** Shows what the side needs to know of tokens whose attention was computed. */
+  observe?(layer: number, seen: Seen): void;
+  /** States of the side's layers, in their order, where {@linkcode Side.specs} says what decides them. */
+  readonly states?: readonly LayerState[];
+  /** An independent copy, for branching a sequence. */
+  fork(): SideSequence<Seen>;
+}
+
+/** @internal What a side states: where it decides, what it needs for that, and when. */
+export interface Side<Seen = Outcomes> {
+  /** 0-based indices of its layers, ascending. In the others everything stays. */
   readonly layers: readonly number[];
-  /** Tokens at the start of a sequence that stay; the second block begins behind them. */
-  readonly warmup: number;
-  /** Tokens per block after that. */
-  readonly block: number;
-  /** For how many tokens a key and value stay visible at least. */
-  readonly recent: number;
-  /** Whether it judges by the attention that tokens have received. */
-  readonly wantsAttention: boolean;
-  /** Keys it wants to see; default: those that the query side wants. */
-  readonly keyState?: KeyState;
-  /** Whether it reads the queries of all tokens. Default false. */
-  readonly wantsQueries?: boolean;
-  /** Whether it wants to know, beside that, what would change without each token. */
-  readonly wantsChange?: boolean;
-  /** Whether it looks ahead: then a whole sequence must come as one prefill. */
-  readonly looksAhead: boolean;
-  /** Whether values of tokens that stay change where others go. Default false. */
-  readonly merges?: boolean;
-  /** Whether, looking ahead, it is shown the attention of all queries to all keys as if none went. Default false. */
-  readonly foresees?: boolean;
-  /** Whether tokens that stayed may still go at a later block start. Default false. */
-  readonly evicts?: boolean;
-  /** What decides each of `layers`, as {@linkcode Pruner.specs} does: a device can then judge by itself. */
+  /** What it needs to see. */
+  readonly needs: readonly Need[];
+  /** When it decides. */
+  readonly at: When;
+  /**
+   * What decides each of `layers`, in their order, where that is the filter's own recurrence and no trace is told its
+   * decisions: a device can then decide by itself.
+   */
   readonly specs?: readonly LayerSpec[];
   /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks. */
-  start(chunk?: number): KeySequence;
+  start(chunk?: number): SideSequence<Seen>;
+}
+
+/** @internal The side that says whose key and value go, apart from whose attention is computed. */
+export type KeySide = Side<Signals>;
+/** @internal Such a side at work. */
+export type KeySequence = SideSequence<Signals>;
+
+/** @internal What becomes of skipped tokens. */
+export interface Skipped {
+  /** Whether their keys and values enter the cache all the same. */
+  readonly cached: boolean;
+  /** What stands for their attention outputs; default: nothing. */
+  readonly substitute?: Substitute | undefined;
 }
 
 /** @internal What stands for the attention output of a skipped token. */
 export interface Substitute {
   /**
    * The mean of the outputs of tokens whose attention was computed, of earlier blocks and without the first four; the output
-   * of the last such token; or attention over the first `sinks` tokens, the last {@linkcode Pruner.recent} ones and itself.
+   * of the last such token; or attention over the first `sinks` tokens, the last `recent` ones and itself.
    */
   readonly kind: "mean" | "last" | "local";
   /** First tokens that local attention sees. */
@@ -162,11 +168,11 @@ export interface DroppedParts {
   readonly from?: number;
 }
 
-/** What a run over a whole sequence has decided. */
+/** @internal What a run over a whole sequence has decided. */
 export interface Decided {
   /** Tokens. */
   readonly length: number;
-  /** Per filtered layer one entry a token: 1 = its attention was computed. */
+  /** Per filtered layer one entry per token: 1 = its attention was computed. */
   readonly keep: ReadonlyMap<number, Uint8Array>;
   /** Per layer of the key side: 0 = its key and value have gone. */
   readonly kvKeep: ReadonlyMap<number, Uint8Array>;
@@ -180,47 +186,43 @@ export interface Rehearsal {
   then(decided: Decided): Pruner;
 }
 
-/** A method with its options, bound to a model's shape. */
-export interface Pruner {
+/**
+ * What is done to the model before the method runs: it is altered by a calibration text, or for each sequence by its
+ * warm-up; some of its parts are left out; or the sequence is run once before, by another method.
+ * @internal
+ */
+export type Preparation =
+  | { readonly kind: "alter" } & Alters
+  | { readonly kind: "adapt" } & Adapts
+  | { readonly kind: "drop" } & DroppedParts
+  | { readonly kind: "rehearse" } & Rehearsal;
+
+/** A method with its options, bound to a model's shape: the side of queries, and what else it does. */
+export interface Pruner extends Side {
   /** The method's name; of every rule "token-filtering". */
   readonly name: string;
-  /** 0-based indices of the layers it filters, ascending. The other layers run dense. */
-  readonly layers: readonly number[];
-  /** Tokens at the start of a sequence that it keeps; they do not count for an achieved ratio. */
-  readonly warmup: number;
-  /** Keys it wants to see. */
-  readonly keyState: KeyState;
-  /** Whether it reads {@linkcode LayerInput.queries}. */
-  readonly wantsQueries: boolean;
-  /** Whether it needs `observe`, of all tokens or of the warm-up's alone. */
-  readonly wantsOutputs: boolean | "warmup";
-  /** Whether the warm-up must have gone through all layers before another token goes through any. */
-  readonly warmsUpFirst?: boolean;
-  /** What stands for the outputs of skipped tokens; nothing where it is left out. */
-  readonly substitute?: Substitute;
-  /** What it looks ahead at, if anything: then a whole sequence must come as one prefill. */
-  readonly looksAhead: "nothing" | "scores" | "outputs";
-  /** Whether skipped tokens enter the KV cache all the same. */
-  readonly cacheSkipped: boolean;
-  /** For how many tokens a skipped token's key and value stay visible. */
-  readonly recent: number;
-  /** Parts that are left out, as if they were not there: none of the method's `layers`. */
-  readonly drops?: DroppedParts;
-  /** What becomes of the model before any token; then there is nothing else that the method does. */
-  readonly alters?: Alters;
-  /** The same for the tokens behind the warm-up alone, by what the sequence has shown there. */
-  readonly adapts?: Adapts;
-  /** A run of another method over the whole sequence first, whose decisions make this one's. */
-  readonly rehearses?: Rehearsal;
-  /** What drops keys and values by a rule of its own. Skipped tokens then enter the cache like all others. */
+  /** Its warm-up, whose tokens it keeps; its blocks; and for how many tokens what goes stays visible. */
+  readonly spans: Spans;
+  /** What becomes of skipped tokens. */
+  readonly skipped: Skipped;
+  /** What drops keys and values by a rule of its own. Skipped tokens are then cached like all others. */
   readonly keySide?: KeySide;
-  /**
-   * What decides each of `layers`, in their order, where the method is the filter's own recurrence and no trace is told its
-   * decisions: a device can then take those of a decode by itself.
-   */
-  readonly specs?: readonly LayerSpec[];
-  /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks. */
-  start(chunk?: number): PrunerSequence;
+  /** What is done before. */
+  readonly prepare?: Preparation;
+}
+
+/** A method's preparation, if it is of a kind. */
+export function preparationOf<Kind extends Preparation["kind"]>(
+  pruner: Pick<Pruner, "prepare"> | undefined,
+  kind: Kind,
+): Extract<Preparation, { readonly kind: Kind }> | undefined {
+  const { prepare } = pruner ?? {};
+  return prepare?.kind === kind ? prepare as Extract<Preparation, { readonly kind: Kind }> : undefined;
+}
+
+/** Whether either side of a method needs the whole sequence as one prefill. */
+export function takesWhole(pruner: Partial<Pick<Pruner, "at" | "keySide">> | undefined): boolean {
+  return pruner?.at === "prefill" || pruner?.keySide?.at === "prefill";
 }
 
 /** 0-based indices of the layers that a pruner touches on either side, ascending. */
@@ -234,7 +236,7 @@ export function filteredLayers({ layers, keySide }: Pick<Pruner, "layers" | "key
  * @throws {RangeError} If it is local attention, and one of them has a window of its own.
  */
 export function checkWindows(
-  { layers, substitute }: Pick<Pruner, "layers" | "substitute">,
+  { layers, skipped: { substitute } }: Pick<Pruner, "layers" | "skipped">,
   shape: Pick<FilterShape, "layers">,
 ): void {
   if (substitute?.kind !== "local") return;
@@ -246,51 +248,19 @@ export function checkWindows(
   );
 }
 
-/** What a pruner looks at in a layer before its attention. */
-export interface LayerView extends Pick<Pruner, "keyState" | "wantsQueries" | "looksAhead"> {
-  /** Whether attention is computed of all tokens, whatever it decides: then their queries can be made at once. */
-  readonly computesAll: boolean;
-}
-
-/**
- * A pruner's view of a layer: keys before rotary embedding where either side wants them so; undefined where it touches
- * neither side of the layer.
- */
-export function viewOf(pruner: Pruner | undefined, layer: number): LayerView | undefined {
-  const own = pruner?.layers.includes(layer) ? pruner : undefined;
-  const side = pruner?.keySide?.layers.includes(layer) ? pruner.keySide : undefined;
-  if (own === undefined && side === undefined) return undefined;
-  const states = [own?.keyState, side && keyStateOf(pruner!)];
-  const keyState = states.includes("pre-rope") ? "pre-rope" : "post-rope";
-  return {
-    keyState,
-    wantsQueries: (own ?? side!).wantsQueries ?? false,
-    looksAhead: own?.looksAhead ?? "nothing",
-    computesAll: own === undefined || own.substitute?.kind === "local",
-  };
-}
-
-/** Keys that a pruner's key side wants. */
-export function keyStateOf({ keyState, keySide }: Pick<Pruner, "keyState" | "keySide">): KeyState {
-  return keySide?.keyState ?? keyState;
-}
-
-/** A pruner from what it must say; what is left out is as where a method asks for nothing and skips for good. */
+/** A pruner from what it must say; what is left out is as where a method needs nothing and skips for good. */
 export function definePruner(own: Pick<Pruner, "name" | "layers" | "start"> & Partial<Pruner>): Pruner {
   return {
-    warmup: 0,
-    keyState: "post-rope",
-    wantsQueries: false,
-    wantsOutputs: false,
-    looksAhead: "nothing",
-    cacheSkipped: false,
-    recent: 0,
+    needs: [],
+    at: "arrival",
+    spans: { warmup: 0, block: 32, recent: 0 },
+    skipped: { cached: false },
     ...own,
   };
 }
 
 /**
- * @internal Called with every decision as it is made: one row a token, in order, the numbers behind it in the columns. A method
+ * Called with every decision as it is made: one row per token, in order, the numbers behind it in the columns. A method
  * leaves NaN in the columns that it has no number for.
  */
 export type DecisionTrace = (rows: ScanOutput, layer: number, chunk: number) => void;

@@ -6,9 +6,10 @@ import {
   definePruner,
   type KeySequence,
   type KeySide,
+  type Need,
   type Pruner,
   type PrunerContext,
-  type PrunerSequence,
+  type SideSequence,
   type Substitute,
 } from "./pruner.ts";
 
@@ -102,7 +103,7 @@ export function createReplay(
     throw new RangeError(`Cannot replay with block ${block}: expected an integer from 1 on`);
   }
 
-  function wrap(seen: Map<number, number>, chunk: number): PrunerSequence {
+  function wrap(seen: Map<number, number>, chunk: number): SideSequence {
     return {
       decide({ layer, count }, start) {
         const mask = keep.get(layer);
@@ -123,7 +124,7 @@ export function createReplay(
         const rows = createScanOutput(taken);
         rows.keep.set(mask.subarray(from, from + taken));
         trace?.(rows, layer, chunk);
-        return { taken, keep: rows.keep };
+        return { keep: rows.keep };
       },
       fork: () => wrap(new Map(seen), chunk),
     };
@@ -132,22 +133,17 @@ export function createReplay(
   return definePruner({
     name: "replay",
     layers: [...keep.keys()].sort((a, b) => a - b),
-    warmup,
-    wantsQueries: queries,
-    looksAhead: whole ? "scores" : "nothing",
-    cacheSkipped: cacheSkipped || kvKeep.size > 0,
-    recent,
-    ...(kvKeep.size > 0 && { keySide: createKeyReplay(kvKeep, { warmup, block, recent, wantsAttention }) }),
-    substitute,
-    warmsUpFirst,
+    needs: queries ? ["queries"] : [],
+    at: whole ? "prefill" : warmsUpFirst ? "warm-up" : "arrival",
+    spans: { warmup, block, recent },
+    skipped: { cached: cacheSkipped || kvKeep.size > 0, substitute },
+    ...(kvKeep.size > 0 && { keySide: createKeyReplay(kvKeep, wantsAttention) }),
     start: (chunk = 0) => wrap(new Map(), chunk),
   });
 }
 
-function createKeyReplay(
-  masks: ReadonlyMap<number, Uint8Array>,
-  plan: Pick<KeySide, "warmup" | "block" | "recent" | "wantsAttention">,
-): KeySide {
+function createKeyReplay(masks: ReadonlyMap<number, Uint8Array>, wantsAttention: boolean): KeySide {
+  const needs: readonly Need[] = wantsAttention ? ["attention", "until judged"] : [];
   const open = (seen: Map<number, number>): KeySequence => ({
     decide({ layer, count }) {
       const from = seen.get(layer) ?? 0, mask = masks.get(layer)!;
@@ -159,10 +155,10 @@ function createKeyReplay(
         );
       }
       seen.set(layer, from + count);
-      return Uint8Array.from(mask.subarray(from, from + count));
+      return { keep: Uint8Array.from(mask.subarray(from, from + count)) };
     },
     fork: () => open(new Map(seen)),
   });
   const layers = [...masks.keys()].sort((a, b) => a - b);
-  return { layers, ...plan, looksAhead: false, start: () => open(new Map()) };
+  return { layers, needs, at: wantsAttention ? "block" : "arrival", start: () => open(new Map()) };
 }

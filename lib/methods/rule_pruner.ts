@@ -3,7 +3,7 @@ import type { FilterSequence, FilterShape } from "../filter/sequence.ts";
 import { policyOf } from "../filter/threshold.ts";
 import type { AnyRule } from "./method.ts";
 import { readsOf, type ResolvedOptions, type TokenFilterOptions } from "./options.ts";
-import type { Pruner, PrunerContext, PrunerSequence } from "./pruner.ts";
+import type { Need, Pruner, PrunerContext, SideSequence } from "./pruner.ts";
 import { bindRule } from "./substitute.ts";
 import { TokenFilter } from "./token_filter.ts";
 
@@ -21,38 +21,36 @@ export function createRulePruner(
   { backend, trace }: PrunerContext,
 ): Pruner {
   const filter = new TokenFilter(shape, options as TokenFilterOptions, backend, rule);
-  const { warmup, keyState, recent } = options, reads = readsOf(rule, options);
+  const { warmup, block, recent } = options, reads = readsOf(rule, options);
   const allocates = options.schedule === "allocated", { native } = bindRule(rule, options, backend);
 
-  function wrap(sequence: FilterSequence, chunk: number): PrunerSequence {
+  function wrap(sequence: FilterSequence, chunk: number): SideSequence {
     return {
       decide({ layer, keys, values, residual, normed, queries }, start) {
-        const extra = { residual, normed, ...(queries && { queries }) };
-        if (trace === undefined) {
-          const keep = sequence.keep(layer, keys, values, extra, start);
-          return { taken: keep.length, keep };
-        }
+        const extra = { residual: residual!, normed: normed!, ...(queries && { queries }) };
+        if (trace === undefined) return { keep: sequence.keep(layer, keys, values, extra, start) };
         const decisions = sequence.scan(layer, keys, values, extra, start);
         trace(decisions, layer, chunk);
-        return { taken: decisions.taken, keep: decisions.keep };
+        return { keep: decisions.keep.subarray(0, decisions.taken) };
       },
-      observe: (layer, outputNorms, residualNorms) => sequence.observe(layer, outputNorms, residualNorms),
+      observe: (layer, { outputNorms, residualNorms }) => sequence.observe(layer, outputNorms, residualNorms),
       states: sequence.states,
       fork: () => wrap(sequence.fork(), chunk),
     };
   }
 
+  const needs: Need[] = [];
+  if (options.keyState === "pre-rope") needs.push("pre-rope keys");
+  if (reads.includes("queries")) needs.push("queries");
+  if (reads.includes("outputs")) needs.push("outputs");
+  else if (allocates) needs.push("warm-up outputs");
   return {
     name,
     layers: filter.layers,
-    warmup,
-    keyState,
-    wantsQueries: reads.includes("queries"),
-    wantsOutputs: reads.includes("outputs") || allocates && "warmup",
-    ...(allocates && { warmsUpFirst: true }),
-    looksAhead: policyOf(options).whole ? "scores" : "nothing",
-    cacheSkipped: false,
-    recent,
+    needs,
+    at: policyOf(options).whole ? "prefill" : allocates ? "warm-up" : "arrival",
+    spans: { warmup, block, recent },
+    skipped: { cached: false },
     // A device decides by itself where it has the rule, and then no trace is told its decisions.
     ...(trace === undefined && native !== undefined && { specs: filter.specs }),
     start: (chunk = 0) => wrap(filter.start({ chunk }), chunk),

@@ -2,8 +2,12 @@
 import type { FilterShape } from "../filter/sequence.ts";
 import { judgedTokens } from "../filter/blocks.ts";
 import { randomScore } from "../random.ts";
+import { keyMethodOf } from "./list.ts";
+import { isEviction } from "./method.ts";
+import type { ResolvedOptions } from "./options.ts";
 import type { Pruner } from "./pruner.ts";
 import { createReplay } from "./replay.ts";
+import { keyRuleOf } from "./sides.ts";
 
 /**
  * Decisions of each layer in a random order beyond the warm-up: as many go as before, in every layer, whichever they are. Taken
@@ -40,23 +44,30 @@ export function shuffleDecisions(
 export function createShuffled(
   shape: Pick<FilterShape, "numLayers">,
   of: Pruner,
-  { seed, block }: { readonly seed: bigint; readonly block: number },
+  { seed, kvFusion }: Pick<ResolvedOptions, "seed" | "kvFusion">,
 ): Pruner {
-  if (of.keySide?.evicts || of.alters !== undefined || of.adapts !== undefined) {
+  const rule = keyRuleOf({ kvFusion }), isEvicting = rule !== undefined && isEviction(keyMethodOf(rule));
+  if (isEvicting || of.prepare !== undefined) {
     throw new RangeError(
       `Cannot shuffle the decisions of "${of.name}": expected a method that judges each token once`,
     );
   }
-  const { cacheSkipped, substitute, keySide } = of, { warmup, recent } = keySide ?? of;
+  const { spans, skipped: { cached, substitute }, keySide } = of, { warmup, block, recent } = spans;
   return {
     ...of,
-    looksAhead: of.looksAhead === "nothing" ? "scores" : of.looksAhead,
-    rehearses: {
+    at: "prefill",
+    prepare: {
+      kind: "rehearse",
       of,
       then: ({ length, keep, kvKeep }) => {
-        const end = keySide && judgedTokens(length, keySide), first = Math.max(warmup, 1);
+        const end = keySide && judgedTokens(length, spans), first = Math.max(warmup, 1);
         return createReplay(shape, {
-          ...{ warmup, recent, cacheSkipped, block, whole: true, ...(substitute && { substitute }) },
+          warmup,
+          recent,
+          cacheSkipped: cached,
+          block,
+          whole: true,
+          ...(substitute && { substitute }),
           keep: shuffleDecisions(keep, { warmup: first, seed }),
           kvKeep: shuffleDecisions(kvKeep, { warmup: first, end, seed }),
         });

@@ -1,7 +1,7 @@
 /** What every architecture owes: methods skip on it, however its tokens are fed, and a batch decodes as a sequence. */
 import { assert, assertEquals } from "@std/assert";
 import type { Backend } from "../backend.ts";
-import { createPruner, type MethodName } from "../methods/mod.ts";
+import { createPruner, type MethodName, takesWhole } from "../methods/mod.ts";
 import { BatchDecoder, batchUnsupportedReason } from "./run/batch_decoder.ts";
 import { goldenIds, openSource } from "./checkpoint_golden_testing.ts";
 import type { Model } from "./model.ts";
@@ -41,7 +41,7 @@ function prunerOf(model: Model, fusion: MethodName) {
 /** Feeds all tokens, those past the prefill one by one where the method can. */
 export function runFiltered(model: Model, fusion: MethodName): Filtered {
   const pruner = prunerOf(model, fusion), sequence = model.start(pruner);
-  const whole = pruner.looksAhead === "nothing" ? PREFILL : goldenIds.length;
+  const whole = takesWhole(pruner) ? goldenIds.length : PREFILL;
   let hidden = sequence.feed(goldenIds.slice(0, whole));
   for (let at = whole; at < goldenIds.length; at++) hidden = sequence.feed(goldenIds.slice(at, at + 1));
   const last = model.backend.read(model.logits(hidden)).data.slice(-model.config.vocabSize) as Float32Array;

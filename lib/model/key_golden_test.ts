@@ -6,7 +6,7 @@ import { createPruner, type MethodOptions } from "../methods/mod.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { emptyTensor, hostTensor } from "../tensor.ts";
 import { KeyJudge } from "./run/key_judge.ts";
-import { meanProbabilities } from "./run/probabilities.ts";
+import { meanProbabilities } from "./run/signals.ts";
 
 const backend = new ReferenceBackend();
 
@@ -24,35 +24,35 @@ golden.cases.forEach(({ dataset, options, ...want }, number) => {
     const keys = f32([T, H, d], input.keys!), values = f32([T, H, d], input.values!);
     const rows = { residual: f32([T, 2], input.residual), normed: f32([T, 2], input.normed) };
     const { keep } = pruner.start(chunk).decide({ layer, count: T, keys, values, ...rows }, 0);
-    assertEquals(keep.join(""), want.keep);
+    assertEquals(keep!.join(""), want.keep);
 
-    const judge = new KeyJudge(side, side.start(chunk)), judged: [number, number][] = [];
+    const judge = new KeyJudge(pruner.spans, side.start(chunk), side.layers), judged: [number, number][] = [];
     judge.take({ layer, count: T, keys, values });
     let alive = Array.from({ length: 0 }, (): number => 0);
     const starts = [0, ...judge.starts(0, T)];
     starts.forEach((start, i) => {
       const before = judge.judged(layer), end = starts[i + 1] ?? T;
-      const gone = new Set(judge.judge(layer, start + 1).map(({ position }) => position));
+      const gone = new Set(judge.judge(layer, start + 1).gone.map(({ position }) => position));
       if (judge.judged(layer) > before) judged.push([start, judge.judged(layer) - before]);
       alive = [
         ...alive.filter((t) => !gone.has(t)),
         ...Array.from({ length: end - start }, (_, j) => start + j),
       ];
-      const queries = Int32Array.from(alive.filter((t) => t >= start && keep[t] === 1));
+      const queries = Int32Array.from(alive.filter((t) => t >= start && keep![t] === 1));
       if (queries.length === 0) return;
       const gather = (data: Float32Array, tokens: Iterable<number>, width: number) =>
         Float32Array.from([...tokens].flatMap((t) => [...data.subarray(t * width, (t + 1) * width)]));
       const cached = f32([alive.length, H, d], gather(input.keys!, alive, H * d)),
         none = emptyTensor("f32", [0, H, d]);
       const i32 = (values: Int32Array<ArrayBuffer>) => hostTensor("i32", [values.length], values);
-      const probabilities = meanProbabilities(backend, {
+      const attention = meanProbabilities(backend, {
         queries: f32([queries.length, numHeads, d], gather(input.queries, queries, numHeads * d)),
         queryPositions: i32(queries),
         ...{ keys: cached, values: cached, keyPositions: i32(Int32Array.from(alive)), numKeys: alive.length },
         ...{ recentKeys: none, recentValues: none, recentPositions: i32(new Int32Array(0)) },
         ...{ numRecent: 0, recent: 0, scale: 1 / Math.sqrt(d) },
       }, alive.indexOf(judge.judged(layer)));
-      judge.observe(layer, queries, probabilities);
+      judge.observe(layer, { positions: queries, rows: { attention } });
     });
     assertEquals(judge.keep(T).get(layer)!.join(""), want.kvKeep);
     assertEquals(judged, want.judged);

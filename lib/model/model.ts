@@ -1,7 +1,7 @@
 /** A model: weights on a backend, and sequences that run on them. */
 import type { Backend } from "../backend.ts";
 import type { CacheDType } from "../dtype.ts";
-import type { Pruner } from "../methods/pruner.ts";
+import { preparationOf, type Pruner } from "../methods/pruner.ts";
 import { expectTensor, hostTensor, type Tensor } from "../tensor.ts";
 import { alteredBy } from "./pruning/altered.ts";
 import { createForwardPass } from "./architectures/mod.ts";
@@ -110,8 +110,9 @@ export class Model {
    * skipped outputs of one with a window of its own.
    */
   start(pruner?: Pruner, options: SequenceOptions = {}): ModelSequence {
-    if (pruner?.alters === undefined) return new ModelSequence(this, pruner, options);
-    const altered = alteredBy(this, pruner.alters, (config, weights) => this.alike(config, weights));
+    const alters = preparationOf(pruner, "alter");
+    if (alters === undefined) return new ModelSequence(this, pruner, options);
+    const altered = alteredBy(this, alters, (config, weights) => this.alike(config, weights));
     return altered.model.start(altered.pruner, options);
   }
 

@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import type { Pruner } from "../methods/pruner.ts";
+import type { Outcomes, Pruner } from "../methods/pruner.ts";
 import { hostData, rowsOf } from "../tensor.ts";
 import { PAGE_ROWS } from "./run/kv_cache.ts";
 import { backend, config, firstLayers, ids, maxDifference, patternPruner, tiny } from "./testing.ts";
@@ -92,19 +92,19 @@ Deno.test("usage() counts what was kept, and the allocated cache falls with the 
   const perPair = 4 * numHeads * headDim;
   const want = 2 * (100 * 4 * hiddenSize * numHeads * headDim + (200 * 201 / 2 - pairs) * perPair);
   assertEquals(half.usage().attentionFlopsAvoided, want);
-  const avoided = (options: Partial<Pruner>) => {
+  const avoided = (options: Pick<Pruner, "needs">) => {
     const sequence = two.start(patternPruner(layers, (t) => t % 2 === 0, { recent: 16, ...options }));
     sequence.feed(tokens);
     return sequence.usage().attentionFlopsAvoided;
   };
-  assertEquals(avoided({ looksAhead: "outputs" }), want); // an oracle's looking does not count, queries read do
-  assertEquals(avoided({ wantsQueries: true }), want - 2 * 100 * 2 * hiddenSize * numHeads * headDim);
+  assertEquals(avoided({ needs: ["future outputs"] }), want); // an oracle's looking does not count, queries read do
+  assertEquals(avoided({ needs: ["queries"] }), want - 2 * 100 * 2 * hiddenSize * numHeads * headDim);
 });
 
-Deno.test("trueRedundancy is norm(o)/norm(x) of the dense pass, and looking ahead wants one prefill", () => {
+Deno.test("futureOutputs is norm(o)/norm(x) of the dense pass, and looking ahead wants one prefill", () => {
   const tokens = ids(12);
   let seen: Float64Array | undefined;
-  const pruner = patternPruner([0], () => true, { looksAhead: "outputs" });
+  const pruner = patternPruner([0], () => true, { needs: ["future outputs"], at: "prefill" });
   const start = pruner.start;
   const watching = {
     ...pruner,
@@ -114,7 +114,7 @@ Deno.test("trueRedundancy is norm(o)/norm(x) of the dense pass, and looking ahea
         ...inner,
         decide: (
           ...[input, at]: Parameters<typeof inner.decide>
-        ) => (seen = input.trueRedundancy, inner.decide(input, at)),
+        ) => (seen = input.futureOutputs, inner.decide(input, at)),
       };
     },
   };
@@ -123,14 +123,14 @@ Deno.test("trueRedundancy is norm(o)/norm(x) of the dense pass, and looking ahea
   sequence.feed(tokens);
   const x = one.embed(tokens);
   const observed: number[] = [];
-  const outputs = patternPruner([0], () => true, { wantsOutputs: true });
+  const outputs = patternPruner([0], () => true, { needs: ["outputs"] });
   const base = outputs.start;
   one.start({
     ...outputs,
     start: () => ({
       ...base(),
-      observe: (_layer: number, output: Float64Array, residual: Float64Array) =>
-        output.forEach((norm, i) => observed.push(norm / residual[i]!)),
+      observe: (_layer: number, { outputNorms, residualNorms }: Outcomes) =>
+        outputNorms.forEach((norm, i) => observed.push(norm / residualNorms[i]!)),
     }),
   }).feed(tokens);
   assertEquals(x.shape, [12, config.hiddenSize]);

@@ -1,7 +1,7 @@
 /** The built-in model on the reference backend, and pruners whose decisions are known, for tests. */
 import { assertEquals } from "@std/assert";
 import { createDense } from "../methods/dense.ts";
-import type { Pruner } from "../methods/pruner.ts";
+import type { Pruner, Substitute } from "../methods/pruner.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { f32Data, type Tensor } from "../tensor.ts";
 import { readModelConfig } from "./config.ts";
@@ -22,11 +22,19 @@ export const firstLayers = (numLayers: number) => new Model({ ...config, numLaye
 export const ids = (count: number) =>
   Int32Array.from({ length: count }, (_, i) => i === 0 ? 1 : 300 + (i * 37) % 2000);
 
+/** What a pattern pruner says beside its pattern. */
+export interface PatternOptions extends Partial<Pick<Pruner, "needs" | "at">> {
+  readonly recent?: number;
+  readonly warmup?: number;
+  readonly cacheSkipped?: boolean;
+  readonly substitute?: Substitute;
+}
+
 /** Keeps and skips by a fixed pattern; records the keys and values it saw. */
 export function patternPruner(
   layers: number[],
   keeps: (t: number) => boolean,
-  options: Partial<Pruner> = {},
+  { recent = 0, warmup = 0, cacheSkipped = false, substitute, ...more }: PatternOptions = {},
 ): Pruner & { keys: Map<number, number[]>; values: Map<number, number[]> } {
   const keys = new Map<number, number[]>(), values = new Map<number, number[]>();
   const start = (seen = new Map<number, number>()) => ({
@@ -35,7 +43,7 @@ export function patternPruner(
       seen.set(layer, at + count);
       keys.set(layer, [...keys.get(layer) ?? [], ...f32Data(k)]);
       values.set(layer, [...values.get(layer) ?? [], ...f32Data(v)]);
-      return { taken: count, keep: Uint8Array.from({ length: count }, (_, i) => keeps(at + i) ? 1 : 0) };
+      return { keep: Uint8Array.from({ length: count }, (_, i) => keeps(at + i) ? 1 : 0) };
     },
     fork: () => start(new Map(seen)),
   });
@@ -46,7 +54,9 @@ export function patternPruner(
     start: () => start(),
     keys,
     values,
-    ...options,
+    spans: { warmup, block: 32, recent },
+    skipped: { cached: cacheSkipped, substitute },
+    ...more,
   };
 }
 

@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { type FeedOptions, scoreSequence } from "../eval/sequence_score.ts";
 import { createDense } from "../methods/dense.ts";
-import type { LayerInput, Pruner } from "../methods/pruner.ts";
+import type { LayerView, Pruner } from "../methods/pruner.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Model } from "./model.ts";
 import golden from "./testdata/tiny_golden.json" with { type: "json" };
@@ -33,12 +33,12 @@ function createObserver(model: Model) {
     values: [] as number[],
   }));
   const sequence = {
-    decide(input: LayerInput) {
+    decide(view: LayerView) {
       for (const name of ["residual", "keys", "values"] as const) {
-        const rows = seen[input.layer]!;
-        rows[name] = rows[name].concat(read(model, input[name]));
+        const rows = seen[view.layer]!;
+        rows[name] = rows[name].concat(read(model, view[name]!));
       }
-      return { taken: input.count, keep: new Uint8Array(input.count).fill(1) };
+      return { keep: new Uint8Array(view.count).fill(1) };
     },
     fork: () => sequence,
   };

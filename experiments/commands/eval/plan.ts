@@ -260,14 +260,14 @@ function spansOf({ item, requests }: EncodedItem): { readonly from: number; read
 /** What a method reached nothing of. */
 export interface Unreached {
   readonly planned: PlannedTask;
-  readonly prunerFor: (contextTokens: number) => Pick<Pruner, "warmup">;
+  readonly prunerFor: (contextTokens: number) => Pick<Pruner, "spans">;
   /** The method, where there are several. */
   readonly method?: string | undefined;
 }
 
 /** A filter that reached nothing, in words. */
 function describeUnreached({ planned: { task, encoded }, prunerFor, method }: Unreached): string {
-  const spans = encoded.flatMap(spansOf), warmups = spans.map(({ from }) => prunerFor(from + 1).warmup);
+  const spans = encoded.flatMap(spansOf), warmups = spans.map(({ from }) => prunerFor(from + 1).spans.warmup);
   return `Cannot call ${task.name}${
     method === undefined ? "" : ` with ${method}`
   } filtered: the filter reached no ` +
@@ -277,11 +277,11 @@ function describeUnreached({ planned: { task, encoded }, prunerFor, method }: Un
 }
 
 /** The most that a method can decide: everything behind its warm-up goes. */
-function mostFiltered({ layers, warmup, keySide }: Pruner, tokens: number): ReachMasks {
+function mostFiltered({ layers, spans: { warmup }, keySide }: Pruner, tokens: number): ReachMasks {
   const from = (start: number) => new Uint8Array(tokens).fill(1, 0, start);
   return {
     keep: new Map(layers.map((layer) => [layer, from(Math.max(warmup, 1))])),
-    kvKeep: new Map(keySide?.layers.map((layer) => [layer, from(keySide.warmup)])),
+    kvKeep: new Map(keySide?.layers.map((layer) => [layer, from(warmup)])),
   };
 }
 

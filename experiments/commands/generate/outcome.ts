@@ -21,10 +21,10 @@ function measureRun({ numLayers }: Pick<ModelConfig, "numLayers">, run: Generate
     /** Shares of what was decided after the warm-up, over all layers; null where nothing was. */
     queriesSkipped: pruner === undefined || pruner.layers.length === 0
       ? null
-      : countSkips(numLayers, pruner.warmup, [{ length, keep }]).achievedRatio,
+      : countSkips(numLayers, pruner.spans.warmup, [{ length, keep }]).achievedRatio,
     keysDropped: pruner?.keySide === undefined
       ? null
-      : countDrops(numLayers, pruner.keySide, [{ length, kvKeep }]),
+      : countDrops(numLayers, pruner.spans, [{ length, kvKeep }]),
     /** Shares of the dense model's. */
     pairsAvoided: usage.pairsAvoided / usage.pairsDense,
     attentionFlopsAvoided: usage.attentionFlopsAvoided / usage.attentionFlopsDense,

@@ -30,10 +30,10 @@ export function meanPerplexity(scores: readonly SequenceScore[]): number {
 /** What a method skipped, cost and saved; nothing of a dense run. */
 export function measureOutcome({ file, runs, scores, dense }: Scored) {
   if (dense === undefined) return undefined;
-  const { numLayers } = file.config, { warmup, keySide } = runs[0]!.pruner!;
+  const { numLayers } = file.config, { spans, keySide } = runs[0]!.pruner!;
   const { achievedRatio } = countSkips(
     numLayers,
-    warmup,
+    spans.warmup,
     scores.map(({ layers, keep }, i) => ({
       length: runs[i]!.ids.length,
       keep: new Map(layers.map((layer, j) => [layer, keep[j]!])),
@@ -46,7 +46,7 @@ export function measureOutcome({ file, runs, scores, dense }: Scored) {
     ...(keySide !== undefined && {
       kvAchievedRatio: countDrops(
         numLayers,
-        keySide,
+        spans,
         scores.map(({ kvLayers, kvKeep }, i) => ({
           length: runs[i]!.ids.length,
           kvKeep: new Map(kvLayers.map((layer, j) => [layer, kvKeep[j]!])),
@@ -152,7 +152,7 @@ export function renderScorePage(
   method: ResolvedOptions | undefined,
   traces: readonly LayerTrace[],
 ): string {
-  const { file, runs, scores } = scored, { layers } = scores[0]!, warmup = runs[0]!.pruner!.warmup;
+  const { file, runs, scores } = scored, { layers } = scores[0]!, warmup = runs[0]!.pruner!.spans.warmup;
   const position = runs.flatMap(({ ids }) => Array.from(ids, (_, t) => t));
   const none = position.map(() => null);
   const masks = layers.map((layer, i) => ({

@@ -4,13 +4,14 @@
  * is a score of what is left, the same that a press of kvpress computes once at the end of a prefill.
  */
 import { planLayers } from "../../filter/schedule.ts";
+import type { KeyState } from "../../filter/options.ts";
 import type { FilterBackend, FilterShape } from "../../filter/sequence.ts";
 import { f32Data, type Tensor } from "../../tensor.ts";
 import type { LiveToken } from "./live_keys.ts";
 import { mergeValues } from "./merge.ts";
 import type { EvictionMethod } from "../method.ts";
 import type { ResolvedOptions } from "../options.ts";
-import type { KeyInput, KeySequence, KeySide, PrunerContext } from "../pruner.ts";
+import type { Answer, KeySequence, KeySide, LayerView, Need, PrunerContext, Signals } from "../pruner.ts";
 import { KEY_PLAN_NAMES, keySideOptions } from "../sides.ts";
 
 /** The key side of such a method. */
@@ -18,6 +19,7 @@ export function createEviction(
   method: EvictionMethod,
   shape: FilterShape,
   options: ResolvedOptions,
+  keyState: KeyState,
   { backend, keyTrace }: PrunerContext,
 ): KeySide {
   if (keyTrace !== undefined) {
@@ -28,19 +30,18 @@ export function createEviction(
   const { warmup, recent, block, invert } = options;
   const plan = planLayers(shape.numLayers, keySideOptions(options), KEY_PLAN_NAMES)
     .filter(({ skipRatio }) => skipRatio > 0);
+  const needs: Need[] = [];
+  if ((method.keyState ?? keyState) === "pre-rope") needs.push("pre-rope keys");
+  if (method.reads.includes("query") || method.looksAhead) needs.push("queries");
+  if (method.looksAhead) needs.push("future attention");
+  if (method.reads.includes("attention")) needs.push("attention");
+  // Values that change are changed before later queries attend to them, so block by block.
+  const waits = method.reads.includes("attention") || method.merges === true;
   const bound: Bound = { method, shape, warmup, recent, block, invert, backend };
   return {
     layers: plan.map(({ layer }) => layer),
-    warmup,
-    recent,
-    block,
-    ...(method.keyState && { keyState: method.keyState }),
-    wantsAttention: method.reads.includes("attention"),
-    wantsQueries: method.reads.includes("query") || method.looksAhead === true,
-    looksAhead: method.looksAhead === true,
-    foresees: method.looksAhead === true,
-    merges: method.merges === true,
-    evicts: true,
+    needs,
+    at: method.looksAhead ? "prefill" : waits ? "block" : "arrival",
     start: () =>
       new EvictionSequence(
         bound,
@@ -68,14 +69,12 @@ interface LiveLayer {
   readonly memory: Float64Array;
   /** What the last queries gave to the first so many of `tokens`. */
   queries: Float64Array[];
-  /** Values that the last merge has changed, by position. */
-  merged: ReadonlyMap<number, Float32Array<ArrayBuffer>>;
   /** Of a method that looks ahead: what all queries would give to all keys, [tokens, tokens]. */
   ahead?: Float64Array;
 }
 
 const open = ({ method, shape }: Bound, ratio: number): LiveLayer => ({
-  ...{ ratio, tokens: [], count: 0, absorbed: 0, dropped: 0, queries: [], merged: new Map() },
+  ...{ ratio, tokens: [], count: 0, absorbed: 0, dropped: 0, queries: [] },
   memory: new Float64Array(method.memory?.size(shape) ?? 0),
 });
 
@@ -89,10 +88,11 @@ class EvictionSequence implements KeySequence {
     this.#layers = layers;
   }
 
-  take({ layer, count, keys, values, queries }: KeyInput): void {
+  decide({ layer, count, keys, values, queries, futureAttention }: LayerView): Answer {
     const own = this.#layers.get(layer)!, { method, backend } = this.#bound;
     const rows = (tensor: Tensor) => f32Data(backend?.read(tensor) ?? tensor);
-    const [k, v] = [rows(keys!), rows(values!)], q = method.reads.includes("query") && rows(queries!);
+    if (futureAttention !== undefined) own.ahead = futureAttention;
+    const [k, v] = [rows(keys), rows(values)], q = method.reads.includes("query") && rows(queries!);
     const row = (all: Float32Array, i: number) =>
       all.slice(i * all.length / count, (i + 1) * all.length / count);
     for (let i = 0; i < count; i++) {
@@ -105,25 +105,21 @@ class EvictionSequence implements KeySequence {
         received: 0,
       });
     }
+    return {};
   }
 
-  observe(layer: number, probabilities: Float64Array, queries: number): void {
-    const own = this.#layers.get(layer)!,
-      rows = probabilities.length / queries,
-      { recent, method } = this.#bound;
-    if (method.looksAhead) {
-      own.ahead = probabilities;
-      return;
-    }
+  observe(layer: number, { positions, rows: { attention } }: Signals): void {
+    const own = this.#layers.get(layer)!, { recent } = this.#bound;
+    const queries = positions.length, keys = attention!.length / queries;
     for (let query = 0; query < queries; query++) {
-      const given = probabilities.slice(query * rows, (query + 1) * rows);
+      const given = attention!.slice(query * keys, (query + 1) * keys);
       given.forEach((probability, i) => own.tokens[i]!.received += probability);
       own.queries.push(given);
     }
     own.queries.splice(0, own.queries.length - Math.max(recent, 1));
   }
 
-  evict(layer: number, at: number): number[] {
+  judge(layer: number, at: number): Answer {
     const own = this.#layers.get(layer)!, { method, shape, warmup, recent, block, invert } = this.#bound;
     const tokens = own.tokens.filter(({ position }) => position < at);
     for (const token of tokens.filter(({ position }) => position >= own.absorbed)) {
@@ -132,8 +128,7 @@ class EvictionSequence implements KeySequence {
     }
     own.absorbed = at;
     const due = Math.floor(own.ratio * Math.max(0, at - recent - warmup) + 0.5) - own.dropped;
-    own.merged = new Map();
-    if (due <= 0) return [];
+    if (due <= 0) return { drop: [] };
     const attention = (count: number) => meanOf(own.queries.slice(-count), tokens.length);
     const foreseen = () => foreseeFrom(at, own);
     const rows = method.score({
@@ -155,25 +150,19 @@ class EvictionSequence implements KeySequence {
       .sort((a, b) => (invert ? worth[b]! - worth[a]! : worth[a]! - worth[b]!) || a - b)
       .slice(0, due);
     const goes = new Set(gone);
-    if (method.merges) {
-      own.merged = mergeValues(gone.map((i) => tokens[i]!), tokens.filter((_, i) => !goes.has(i)), shape);
+    const values = method.merges
+      ? mergeValues(gone.map((i) => tokens[i]!), tokens.filter((_, i) => !goes.has(i)), shape)
+      : new Map<number, Float32Array<ArrayBuffer>>();
+    if (values.size > 0) {
       own.tokens = own.tokens.map((token) => ({
         ...token,
-        value: own.merged.get(token.position) ?? token.value,
+        value: values.get(token.position) ?? token.value,
       }));
     }
     own.tokens = own.tokens.filter((_, i) => !goes.has(i));
     own.queries = own.queries.map((given) => given.filter((_, i) => !goes.has(i)));
     own.dropped += gone.length;
-    return gone.map((i) => tokens[i]!.position).sort((a, b) => a - b);
-  }
-
-  merged(layer: number): ReadonlyMap<number, Float32Array<ArrayBuffer>> {
-    return this.#layers.get(layer)!.merged;
-  }
-
-  decide(): never {
-    throw new RangeError(`Cannot judge a key once and for all by "${this.#bound.method.name}"`);
+    return { drop: gone.map((i) => tokens[i]!.position).sort((a, b) => a - b), values };
   }
 
   fork(): KeySequence {

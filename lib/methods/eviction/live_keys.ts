@@ -1,6 +1,6 @@
 /** What is left in a cache, as methods that go through it again and again see it. */
 import type { FilterShape } from "../../filter/sequence.ts";
-import type { KeySide } from "../pruner.ts";
+import type { Spans } from "../../filter/blocks.ts";
 
 /** A token whose key and value are still there. */
 export interface LiveToken {
@@ -19,7 +19,7 @@ export interface LiveToken {
 }
 
 /** What is left of a layer at a block start. */
-export interface LiveKeys extends Pick<KeySide, "warmup" | "recent" | "block"> {
+export interface LiveKeys extends Spans {
   /** The model's sizes. */
   readonly shape: FilterShape;
   /** The block start: no token from here on counts. */

@@ -128,14 +128,13 @@ for (const method of PRESSES) {
     const { keySide } = createPruner("token-filtering", shape, options), sequence = keySide!.start();
     const rows = (numbers: readonly number[]) =>
       hostTensor("f32", [T, 1, headDim], Float32Array.from(numbers));
-    sequence.take!({
-      ...{ layer: 0, count: T, values: rows(own.values) },
-      keys: rows(method.keyState === "pre-rope" ? own.rawKeys : own.keys),
-    });
-    for (let t = 0; t < T && keySide!.wantsAttention; t++) {
-      sequence.observe!(0, attentionRow(own, t).slice(0, t + 1), 1);
+    const keys = rows(method.keyState === "pre-rope" ? own.rawKeys : own.keys);
+    sequence.decide({ layer: 0, count: T, keys, values: rows(own.values) }, 0);
+    for (let t = 0; t < T && keySide!.needs.includes("attention"); t++) {
+      const attention = attentionRow(own, t).slice(0, t + 1);
+      sequence.observe!(0, { positions: Int32Array.of(t), rows: { attention } });
     }
-    const gone = new Set(sequence.evict!(0, T));
+    const gone = new Set(sequence.judge!(0, T).drop);
     const kept = Array.from({ length: T }, (_, t) => t).filter((t) => !gone.has(t));
     assertEquals(kept, own.presses[method.name]!.kept[0]);
     assertEquals(gone.size, T / 2);
@@ -170,13 +169,6 @@ Deno.test("foresight drops what the queries to come attend to least", () => {
   } as const;
   const sequence = createPruner("token-filtering", shape, options).keySide!.start();
   const rows = hostTensor("f32", [6, 1, 2], new Float32Array(12));
-  sequence.take!({
-    layer: 0,
-    count: 6,
-    keys: rows,
-    values: rows,
-    queries: hostTensor("f32", [6, 4], new Float32Array(24)),
-  });
   // What queries 4 and 5 give counts; what earlier ones gave does not.
   const given = [[1], [0, 1], [0, 0, 1], [0, 9, 0, 1], [0.4, 0.1, 0.3, 0.2, 0], [
     0.1,
@@ -186,12 +178,11 @@ Deno.test("foresight drops what the queries to come attend to least", () => {
     0.3,
     0.1,
   ]];
-  sequence.observe!(
-    0,
-    Float64Array.from(given.flatMap((row) => [...row, ...Array(6 - row.length).fill(0)])),
-    6,
+  const futureAttention = Float64Array.from(
+    given.flatMap((row) => [...row, ...Array(6 - row.length).fill(0)]),
   );
-  assertEquals(sequence.evict!(0, 4), [1, 2]); // 0.5, 0.3, 0.4 and 0.4: the earlier of equals
+  sequence.decide({ layer: 0, count: 6, keys: rows, values: rows, futureAttention }, 0);
+  assertEquals(sequence.judge!(0, 4).drop, [1, 2]); // 0.5, 0.3, 0.4 and 0.4: the earlier of equals
 });
 
 Deno.test("cur, knorm and keydiff rank keys of one head as their presses, where they see as much", () => {

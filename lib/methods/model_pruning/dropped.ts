@@ -11,7 +11,7 @@ import type { DroppedParts, Pruner } from "../pruner.ts";
  * @example
  * ```ts
  * const pruner = createDropped({ numLayers: 8 }, { attention: [3, 5], mlp: [5] });
- * console.assert(pruner.drops!.attention.length === 2);
+ * console.assert(pruner.prepare!.kind === "drop");
  * ```
  */
 export function createDropped(
@@ -30,5 +30,5 @@ export function createDropped(
       );
     });
   }
-  return { ...createDense(), name: "dropped", drops: { attention, mlp, from } };
+  return { ...createDense(), name: "dropped", prepare: { kind: "drop", attention, mlp, from } };
 }

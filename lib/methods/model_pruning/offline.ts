@@ -50,26 +50,27 @@ export function createOffline(
   options: { readonly pruneRatio: number; readonly warmup: number },
   { calibration = ownCalibration() }: PrunerContext,
 ): Pruner {
-  const { name } = method;
+  const { name } = method, dense = createDense(), spans = { ...dense.spans, warmup: options.warmup };
   if (method.offline === "prompt") {
     const { pruneRatio, warmup } = options, { names } = method;
-    if (pruneRatio === 0) return { ...createDense(), name, warmup };
+    if (pruneRatio === 0) return { ...dense, name, spans };
     if (warmup < MIN_PROMPT) {
       throw new RangeError(
         `Cannot use option "warmup": found ${warmup}, expected at least ${MIN_PROMPT} since "${name}" goes by it`,
       );
     }
-    const adapts = { names, alter: (seen: SeenPrompt) => method.alter(seen, { pruneRatio }) };
-    return { ...createDense(), name, warmup, warmsUpFirst: true, adapts };
+    const alter = (seen: SeenPrompt) => method.alter(seen, { pruneRatio });
+    return { ...dense, name, spans, at: "warm-up", prepare: { kind: "adapt", names, alter } };
   }
   if (calibration === undefined) {
     throw new RangeError(`Cannot prune by "${name}" without a calibration text: expected --calibration FILE`);
   }
   const own = { pruneRatio: options.pruneRatio, ...pickOwn(method, options) };
   return {
-    ...createDense(),
+    ...dense,
     name,
-    alters: {
+    prepare: {
+      kind: "alter",
       key: JSON.stringify([name, own, calibration.sha256, calibration.chunks.map(({ length }) => length)]),
       calibration,
       alter: (model) => own.pruneRatio === 0 ? {} : method.alter(model, own as never),

@@ -9,12 +9,12 @@ import type { FilterShape } from "../../filter/sequence.ts";
 import { chooseHighest } from "../../filter/threshold.ts";
 import type { PrunerMethod } from "../method.ts";
 import {
+  type Answer,
   definePruner,
-  type LayerInput,
+  type LayerView,
   type Pruner,
   type PrunerContext,
-  type PrunerDecision,
-  type PrunerSequence,
+  type SideSequence,
 } from "../pruner.ts";
 
 /** What it traces as redundancy is -r. */
@@ -30,10 +30,10 @@ export const oracle: PrunerMethod<"oracle"> = {
 function create(shape: FilterShape, options: FilterOptions, { trace }: PrunerContext): Pruner {
   const planned = planLayers(shape.numLayers, { ...options, threshold: "topk" });
   const plan = new Map(planned.map(({ layer, skipRatio }) => [layer, skipRatio]));
-  const { warmup, invert, recent } = options;
+  const { warmup, block, invert, recent } = options;
 
-  function decide(input: LayerInput, start: number, seen: Set<number>, chunk: number): PrunerDecision {
-    const { layer, count, trueRedundancy } = input, skipRatio = plan.get(layer);
+  function decide(view: LayerView, start: number, seen: Set<number>, chunk: number): Answer {
+    const { layer, count, futureOutputs } = view, skipRatio = plan.get(layer);
     if (skipRatio === undefined) {
       throw new RangeError(`Cannot filter layer ${layer}: expected one of ${[...plan.keys()].join(", ")}`);
     }
@@ -43,30 +43,30 @@ function create(shape: FilterShape, options: FilterOptions, { trace }: PrunerCon
           `the oracle looks ahead`,
       );
     }
-    if (trueRedundancy === undefined || trueRedundancy.length !== count) {
+    if (futureOutputs === undefined || futureOutputs.length !== count) {
       throw new TypeError(
         `Cannot decide layer ${layer}: found ${
-          trueRedundancy?.length ?? "no"
+          futureOutputs?.length ?? "no"
         } attention outputs, expected ${count}`,
       );
     }
-    const undefinedAt = trueRedundancy.findIndex(Number.isNaN);
+    const undefinedAt = futureOutputs.findIndex(Number.isNaN);
     if (undefinedAt >= 0) {
       throw new RangeError(
         `Cannot decide layer ${layer}: found NaN for token ${undefinedAt}, expected norm(o) / norm(x)`,
       );
     }
     const rows = createScanOutput(count);
-    rows.redundancy.set(trueRedundancy.map((r) => invert ? r : -r));
+    rows.redundancy.set(futureOutputs.map((r) => invert ? r : -r));
     rows.keep.set(chooseHighest(rows.redundancy, skipRatio, warmup));
     seen.add(layer);
     trace?.(rows, layer, chunk);
-    return { taken: count, keep: rows.keep };
+    return { keep: rows.keep };
   }
 
-  function wrap(seen: Set<number>, chunk: number): PrunerSequence {
+  function wrap(seen: Set<number>, chunk: number): SideSequence {
     return {
-      decide: (input, start) => decide(input, start, seen, chunk),
+      decide: (view, start) => decide(view, start, seen, chunk),
       fork: () => wrap(new Set(seen), chunk),
     };
   }
@@ -74,9 +74,9 @@ function create(shape: FilterShape, options: FilterOptions, { trace }: PrunerCon
   return definePruner({
     name: "oracle",
     layers: [...plan.keys()],
-    warmup,
-    looksAhead: "outputs",
-    recent,
+    needs: ["future outputs"],
+    at: "prefill",
+    spans: { warmup, block, recent },
     start: (chunk = 0) => wrap(new Set(), chunk),
   });
 }

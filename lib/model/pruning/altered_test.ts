@@ -8,6 +8,7 @@ import {
   definePruner,
   type MethodOptions,
   OFFLINE,
+  preparationOf,
   type Pruner,
   setCalibration,
 } from "../../methods/mod.ts";
@@ -25,7 +26,7 @@ const calibration: Calibration = { domain: "other", sha256: "none", chunks: [ids
 
 const altering = (alteration: Alteration, key = "test"): Pruner => ({
   ...definePruner({ name: "test", layers: [], start: () => ({ decide: fail, fork: fail }) }),
-  alters: { key, calibration, alter: () => alteration },
+  prepare: { kind: "alter", key, calibration, alter: () => alteration },
 });
 const fail = (): never => {
   throw new Error("nothing is decided");
@@ -104,7 +105,8 @@ Deno.test("a model is altered once for all pruners of one key, and every scored 
   let count = 0;
   const pruner = (): Pruner => {
     const own = altering({}, "once");
-    return { ...own, alters: { ...own.alters!, alter: () => (count++, { drops: { mlp: [1] } }) } };
+    const prepare = preparationOf(own, "alter")!;
+    return { ...own, prepare: { ...prepare, alter: () => (count++, { drops: { mlp: [1] } }) } };
   };
   const all = [pruner(), pruner()];
   assertEquals(run(model, all[0]).rows, run(model, all[1]).rows);

@@ -6,6 +6,7 @@ import {
   definePruner,
   type LayerAlteration,
   type OFFLINE,
+  preparationOf,
 } from "../../methods/mod.ts";
 import { f32Data } from "../../tensor.ts";
 import { goldenIds, openSource } from "../checkpoint_golden_testing.ts";
@@ -35,14 +36,14 @@ const keptOf = ({ layers }: Alteration) =>
 for (const [name, { kept, logits }] of Object.entries(golden.cases)) {
   Deno.test(`${name} keeps what torch keeps, and the logits are those`, () => {
     const method = name as (typeof OFFLINE)[number]["name"], options = { pruneRatio: golden.ratio };
-    const own = createPruner(method, model.config, options, { calibration }), { alters } = own;
+    const own = createPruner(method, model.config, options, { calibration });
+    const prepare = preparationOf(own, "alter")!;
     let alteration: Alteration = {};
     const watched = {
       ...definePruner(own),
-      alters: {
-        ...alters!,
-        alter: (onText: Parameters<NonNullable<typeof alters>["alter"]>[0]) =>
-          alteration = alters!.alter(onText),
+      prepare: {
+        ...prepare,
+        alter: (onText: Parameters<typeof prepare.alter>[0]) => alteration = prepare.alter(onText),
       },
     };
     const hidden = model.start(watched).feed(goldenIds), all = f32Data(backend.read(model.logits(hidden)));

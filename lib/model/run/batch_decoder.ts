@@ -2,7 +2,7 @@
 import type { BatchCache, BatchStates, RecordedWork } from "../../batch_ops.ts";
 import { byteSize, type CacheDType } from "../../dtype.ts";
 import type { LayerState } from "../../filter/layer.ts";
-import { type Pruner, viewOf } from "../../methods/pruner.ts";
+import { preparationOf, type Pruner, takesWhole } from "../../methods/pruner.ts";
 import { hostTensor, type Tensor } from "../../tensor.ts";
 import {
   type BatchLayer,
@@ -15,7 +15,8 @@ import { expectPositions, layerConfig } from "../config.ts";
 import { endsOf } from "./key_judge.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { createForwardPass } from "../architectures/mod.ts";
-import type { ForwardPass, KeptRows, LayerRows } from "./forward_pass.ts";
+import type { Addend, ForwardPass, LayerRows } from "./forward_pass.ts";
+import { needsOf } from "./layer_attention.ts";
 import type { Model } from "../model.ts";
 import type { ModelSequence } from "./sequence.ts";
 import { type LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
@@ -42,13 +43,11 @@ export interface BatchOptions {
  */
 export function batchUnsupportedReason(pruner: Pruner | undefined): string | undefined {
   if (pruner === undefined) return undefined;
-  if ((pruner.alters ?? pruner.adapts) !== undefined || pruner.drops !== undefined) {
-    return `the method "${pruner.name}" alters the model`;
-  }
-  if (pruner.rehearses !== undefined) return `the method "${pruner.name}" takes decisions of another run`;
-  if (pruner.substitute !== undefined) return "skipped outputs are replaced on the host";
-  if (pruner.warmsUpFirst) return "each sequence has ratios of its own";
-  if (pruner.looksAhead !== "nothing") return `the method "${pruner.name}" looks ahead`;
+  if (preparationOf(pruner, "rehearse")) return `the method "${pruner.name}" takes decisions of another run`;
+  if (pruner.prepare !== undefined) return `the method "${pruner.name}" alters the model`;
+  if (pruner.skipped.substitute !== undefined) return "skipped outputs are replaced on the host";
+  if (pruner.at === "warm-up") return "each sequence has ratios of its own";
+  if (takesWhole(pruner)) return `the method "${pruner.name}" looks ahead`;
   if (pruner.layers.length > 0 && pruner.specs === undefined) {
     return `the method "${pruner.name}" decides on the host, or is traced`;
   }
@@ -258,34 +257,33 @@ export class BatchDecoder implements Disposable {
     this.#pass.embed(this.#ids, this.#x);
     this.#pass.run(this.#x, 0, config.numLayers, {
       positions: this.#positions,
-      prunerOf: (layer) => viewOf(this.#pruner, layer),
-      decide: (rows) => this.#decide(rows),
+      needsOf: (layer) => needsOf(this.#pruner, layer),
+      attend: (rows, pass) => this.#attend(rows, pass),
     });
     this.#pass.finish(this.#x, this.#hidden);
     this.#pass.logits(this.#hidden, this.#logits);
     backend.advance(this.#positions);
   }
 
-  /** Decides the next token of every sequence; those that are kept stay in their rows. */
-  #decide(rows: LayerRows): [KeptRows] {
+  /** Attention of the next token of every sequence; those that are kept stay in their rows. */
+  #attend(rows: LayerRows, pass: ForwardPass): Addend {
     const { backend } = this.#model, pruner = this.#pruner, { residual, positions } = rows;
     const { cache, states, keys, decisions } = this.#layers[rows.layer]!;
     const { window } = layerConfig(this.#model.config, rows.layer);
-    backend.kvFilterStep(states, cache, rows, pruner?.cacheSkipped ?? false, decisions);
-    if (keys !== undefined) backend.kvKeyStep(keys, cache, rows);
-    return [{
+    const asked = pruner?.needs.includes("queries") ? rows : { ...rows, queries: undefined };
+    backend.kvFilterStep(states, cache, asked, pruner?.skipped.cached ?? false, decisions);
+    if (keys !== undefined) backend.kvKeyStep(keys, cache, asked);
+    const output = pass.attendRows(rows, {
       positions,
       only: decisions,
       select: (_, x) => x,
       attend: (queries, out, scale) =>
         backend.attentionDecode(cache, queries, positions, decisions, scale, out, window),
-      add(output) {
-        if (states !== undefined && pruner!.wantsOutputs) {
-          backend.kvFilterObserveBatch(states, decisions, output, residual);
-        }
-        return { delta: output, only: decisions };
-      },
-    }];
+    });
+    if (states !== undefined && pruner!.needs.includes("outputs")) {
+      backend.kvFilterObserveBatch(states, decisions, output, residual);
+    }
+    return { delta: output, only: decisions };
   }
 
   #createLayer(layer: number): BatchLayer {
@@ -315,7 +313,7 @@ export class BatchDecoder implements Disposable {
 
   /** Rows of the recent window: none where skipped tokens are cached. */
   get #ringRows(): number {
-    return this.#pruner === undefined || this.#pruner.cacheSkipped ? 0 : this.#pruner.recent;
+    return this.#pruner === undefined || this.#pruner.skipped.cached ? 0 : this.#pruner.spans.recent;
   }
 
   /** Copies a sequence's rows to a slot; gives their positions, [capacity]. */

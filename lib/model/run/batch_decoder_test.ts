@@ -8,7 +8,7 @@ import { BatchDecoder, batchUnsupportedReason } from "./batch_decoder.ts";
 import { Model } from "../model.ts";
 import { judgedTokens } from "../../filter/blocks.ts";
 import { endingOf } from "./key_judge.ts";
-import { LayerTally } from "./usage.ts";
+import { LayerTally, tallyRules } from "./usage.ts";
 import { CONFIG, filtering, ids, truth as model, weights } from "../small_testing.ts";
 import { patternPruner } from "../testing.ts";
 
@@ -68,21 +68,21 @@ for (const options of CASES) {
       });
       texts.forEach((_, i) => {
         [...alone[i]!.kvKeep.values()].forEach((mask, k) => {
-          const judged = mask.subarray(starts[i], judgedTokens(starts[i]! + steps, keySide!));
+          const judged = mask.subarray(starts[i], judgedTokens(starts[i]! + steps, pruner!.spans));
           assertEquals(kvKeep[i]![k]!.slice(0, judged.length), [...judged]);
           assert(judged.includes(0) && judged.includes(1), "nothing to tell apart");
         });
       });
       const tallies = keep[1]!.map((mask, layer) => {
-        const tally = new LayerTally(pruner);
-        const stays = kvKeep[1]![kvLayers.indexOf(layer)] ?? [];
-        tally.drop(endingOf(stays, keySide!).map(({ end }) => end));
+        const tally = new LayerTally(tallyRules(pruner));
+        const stays = kvKeep[1]![kvLayers.indexOf(layer)];
+        if (stays !== undefined) tally.drop(endingOf(stays, pruner!.spans).map(({ end }) => end));
         tally.take(Uint8Array.from(mask));
         return tally;
       });
       const rowBytes = 2 * CONFIG.numKvHeads * CONFIG.headDim * (cacheDType === "f32" ? 4 : 2);
-      const kvBytesAllocated = CONFIG.numLayers * (40 + (pruner?.cacheSkipped ? 0 : pruner?.recent ?? 0)) *
-        rowBytes;
+      const ring = pruner?.skipped.cached ? 0 : pruner?.spans.recent ?? 0;
+      const kvBytesAllocated = CONFIG.numLayers * (40 + ring) * rowBytes;
       assertEquals(decoder.usageOf(tallies, steps), { ...alone[1]!.usage(), kvBytesAllocated });
     });
   }
@@ -102,7 +102,7 @@ Deno.test("BatchDecoder holds fewer rows than tokens where keys go, and ends whe
     const want = f32Data(model.logits(alone.feed(Int32Array.of(id))));
     assertEquals(f32Data(decoder.step(Int32Array.of(id))), want);
   }
-  const tallies = Array.from({ length: CONFIG.numLayers }, () => new LayerTally(pruner));
+  const tallies = Array.from({ length: CONFIG.numLayers }, () => new LayerTally(tallyRules(pruner)));
   const rows = layers.length * (most + 4) + (CONFIG.numLayers - layers.length) * 40;
   assertEquals(
     decoder.usageOf(tallies, 40).kvBytesAllocated,

@@ -1,6 +1,6 @@
 /** What every method that goes through the cache again owes a model: `METHODS` have `contract_test.ts` for it. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { createPruner, EVICTIONS, type MethodOptions } from "../../methods/mod.ts";
+import { createPruner, EVICTIONS, type MethodOptions, takesWhole } from "../../methods/mod.ts";
 import { mergeValues } from "../../methods/eviction/merge.ts";
 import { f32Data } from "../../tensor.ts";
 import { judgedTokens } from "../../filter/blocks.ts";
@@ -26,11 +26,11 @@ function run(sequence: ModelSequence, feeds: readonly number[], tokens = ids(COU
 }
 
 for (const { name } of EVICTIONS) {
-  const causal = prunerOf(name).looksAhead === "nothing";
+  const causal = !takesWhole(prunerOf(name));
 
   Deno.test(`${name}: the budget held${causal ? ", any feed, forks, nothing ahead" : ", a whole sequence alone"}`, () => {
     const pruner = prunerOf(name), whole = run(model.start(pruner), [COUNT]);
-    const judged = judgedTokens(COUNT, pruner.keySide!);
+    const judged = judgedTokens(COUNT, pruner.spans);
     for (const mask of whole.kvKeep.values()) {
       assertEquals([...mask.slice(0, plan.warmup), ...mask.slice(-plan.recent)].includes(0), false);
       const dropped = mask.filter((kept) => kept === 0).length, share = dropped / (judged - plan.warmup);

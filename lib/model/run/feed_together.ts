@@ -1,7 +1,7 @@
 /** Several sequences fed at once: weights are read once for the tokens of all, whatever each one's method does. */
 import { expectIds, type Tensor } from "../../tensor.ts";
 import { createForwardPass } from "../architectures/mod.ts";
-import type { ForwardPass, KeptRows, LayerRows, Tokens } from "./forward_pass.ts";
+import type { Addend, ForwardPass, LayerRows, Tokens } from "./forward_pass.ts";
 import type { Model } from "../model.ts";
 import { range, type Rows } from "./row_indices.ts";
 import type { ModelSequence, PieceTokens } from "./sequence.ts";
@@ -110,31 +110,21 @@ function runLayer(model: Model, pass: ForwardPass, x: Tensor, layer: number, pie
 function joined({ backend }: Model, pass: ForwardPass, pieces: readonly Piece[]): Tokens {
   return {
     positions: pass.i32(Int32Array.from(pieces.flatMap(({ tokens }) => [...tokens.places]))),
-    prunerOf: (layer) => {
-      const views = pieces.map(({ tokens }) => tokens.prunerOf(layer));
-      const isEarly = views.some((view) => view?.keyState === "pre-rope");
-      // Queries of all at once, too; a skipped token's are not used.
-      const keyState = isEarly ? "pre-rope" : "post-rope";
-      return { keyState, wantsQueries: true, looksAhead: "nothing", computesAll: false };
-    },
-    *decide(rows) {
+    needsOf: (layer) => ({
+      preRopeKeys: pieces.some(({ tokens }) => tokens.needsOf(layer).preRopeKeys),
+      queries: true, // of all at once; a skipped token's are not used
+    }),
+    attend(rows) {
+      let left: Addend | undefined;
       for (const piece of pieces) {
         if (piece.tokens.drops(rows.layer, "attention")) continue;
         const own = ownRows(pass, rows, piece);
-        for (const kept of piece.tokens.decide(own)) {
-          yield {
-            ...kept,
-            add(output) {
-              const left = kept.add(output);
-              if (pieces.length === 1 || left === undefined) return left;
-              backend.add(own.residual, left.delta, left.only);
-              return undefined;
-            },
-            select: (name, x) => kept.select(name, cut(pass, `own ${name}`, x, piece)),
-          } satisfies KeptRows;
-        }
-        if (pieces.length > 1) backend.storeRows(own.residual, rows.residual, piece.from);
+        left = piece.tokens.attend(own, pass);
+        if (pieces.length === 1) continue;
+        if (left !== undefined) backend.add(own.residual, left.delta, left.only);
+        backend.storeRows(own.residual, rows.residual, piece.from);
       }
+      return pieces.length === 1 ? left : undefined;
     },
   };
 }
@@ -142,17 +132,15 @@ function joined({ backend }: Model, pass: ForwardPass, pieces: readonly Piece[])
 /** What a layer has of a piece's tokens, and of no others. */
 function ownRows(pass: ForwardPass, rows: LayerRows, piece: Piece): LayerRows {
   const own = (name: string, x: Tensor) => cut(pass, `own ${name}`, x, piece);
-  const view = piece.tokens.prunerOf(rows.layer);
-  const wantsQueries = view !== undefined && (view.wantsQueries || view.looksAhead === "outputs");
-  const keys = pass.byHead(own("keys", rows.keys)), isEarly = view?.keyState === "pre-rope";
+  const keys = pass.byHead(own("keys", rows.keys)), { preRopeKeys } = piece.tokens.needsOf(rows.layer);
   return {
     layer: rows.layer,
     keys,
-    filterKeys: isEarly ? pass.byHead(own("preRopeKeys", rows.filterKeys)) : keys,
+    filterKeys: preRopeKeys ? pass.byHead(own("preRopeKeys", rows.filterKeys)) : keys,
     values: pass.byHead(own("values", rows.values)),
     residual: own("residual", rows.residual),
     normed: own("normed", rows.normed),
-    queries: wantsQueries ? own("queries", rows.queries!) : undefined,
+    queries: own("queries", rows.queries!),
     positions: piece.tokens.positions,
   };
 }

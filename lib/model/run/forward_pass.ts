@@ -5,7 +5,6 @@
 import type { Backend, Gate, Product } from "../../backend.ts";
 import type { BatchDecisions, BatchRows } from "../../batch_ops.ts";
 import type { CacheDType } from "../../dtype.ts";
-import type { LayerView } from "../../methods/pruner.ts";
 import { countOf, firstRows, hostTensor, type Tensor } from "../../tensor.ts";
 import type { ModelConfig } from "../config.ts";
 import type { ModelWeights } from "../weights.ts";
@@ -27,7 +26,7 @@ export interface Addend {
   readonly only?: BatchDecisions | undefined;
 }
 
-/** Tokens of a layer that are kept, R rows, and what is done with them. */
+/** Tokens of a layer whose attention is computed, R rows. */
 export interface KeptRows {
   /** Positions of the rows that {@linkcode select} gives, [R] i32. */
   readonly positions: Tensor;
@@ -37,11 +36,14 @@ export interface KeptRows {
   select(name: string, x: Tensor): Tensor;
   /** Attention of rotated queries over what the layer has cached: `queries`, `out` [R, numHeads, headDim]. */
   attend(queries: Tensor, out: Tensor, scale: number): void;
-  /**
-   * Lets the method observe the attention block's output, [R, hiddenSize], and adds it to the residual stream, or gives
-   * what is to be added back where these are the last rows and nobody looks at the stream before that.
-   */
-  add(output: Tensor): Addend | undefined;
+}
+
+/** What is made of a layer's tokens before anything is decided, beside rotated keys and values. */
+export interface LayerNeeds {
+  /** Whether keys before rotary embedding are kept apart. */
+  readonly preRopeKeys: boolean;
+  /** Whether queries of all tokens are computed at once. */
+  readonly queries: boolean;
 }
 
 /** The tokens of a pass: T of one sequence, or the next one of every sequence of a batch. */
@@ -50,10 +52,15 @@ export interface Tokens {
   readonly positions: Tensor;
   /** Whether a part of a layer is left out for all tokens. */
   drops?(layer: number, part: "attention" | "mlp"): boolean;
-  /** What the method that filters a layer wants to see of it; undefined where it runs dense. */
-  prunerOf(layer: number): LayerView | undefined;
-  /** Decides the tokens of a layer and caches them; gives the kept ones, piece by piece where a method decides so. */
-  decide(rows: LayerRows): Iterable<KeptRows>;
+  /** What a layer's attention needs of its tokens. */
+  needsOf(layer: number): LayerNeeds;
+  /**
+   * Attention of a layer: decides its tokens, caches them, and adds the outputs of the kept ones to the residual stream, or
+   * gives what is to be added where nobody looks at the stream before that.
+   *
+   * @param pass what computes the kept rows, by {@linkcode ForwardPass.attendRows}
+   */
+  attend(rows: LayerRows, pass: ForwardPass): Addend | undefined;
 }
 
 /**
@@ -136,6 +143,14 @@ export class ForwardPass {
     return this.project(layer, "o", attended, kept.only);
   }
 
+  /** Output of a layer's attention block for the kept ones of the rows that were just projected, [R, hiddenSize]. */
+  attendRows({ layer, normed, queries }: LayerRows, kept: KeptRows): Tensor {
+    const own = queries === undefined
+      ? this.#queries(layer, kept.select("keptNormed", normed), normed, kept)
+      : kept.select("keptQueries", queries);
+    return this.attend(layer, own, kept);
+  }
+
   /** The given rows of a tensor as a matrix. No copy is made where these are all rows, each once and in order. */
   gather(name: string, x: Tensor, rows: Int32Array<ArrayBuffer>): Tensor {
     const all = asMatrix(x);
@@ -174,32 +189,25 @@ export class ForwardPass {
    * @param left What is to be added before; what is given back, after.
    */
   protected attention(layer: number, x: Tensor, tokens: Tokens, left?: Addend): Addend | undefined {
-    const pruner = tokens.prunerOf(layer);
-    const normed = this.norm(layer, "attnNorm", x, { left });
-    const early = pruner !== undefined && (pruner.wantsQueries || pruner.looksAhead === "outputs");
-    const atOnce = early || (pruner?.computesAll ?? true);
-    const [keys, values, queries] = this.projects(layer, atOnce ? ["k", "v", "q"] : ["k", "v"], normed);
-    const filterKeys = pruner?.keyState === "pre-rope" ? this.#copy("preRopeKeys", keys!) : keys!;
+    const needs = tokens.needsOf(layer), normed = this.norm(layer, "attnNorm", x, { left });
+    const [keys, values, queries] = this.projects(
+      layer,
+      needs.queries ? ["k", "v", "q"] : ["k", "v"],
+      normed,
+    );
+    const preRopeKeys = needs.preRopeKeys ? this.#copy("preRopeKeys", keys!) : keys!;
     this.rotate(layer, keys!, tokens.positions);
     if (queries !== undefined) this.rotate(layer, queries, tokens.positions);
-    const rows: LayerRows = {
+    return tokens.attend({
       layer,
-      filterKeys: this.byHead(filterKeys),
+      filterKeys: this.byHead(preRopeKeys),
       keys: this.byHead(keys!),
       values: this.byHead(values!),
       residual: x,
       normed,
-      queries: early ? queries : undefined,
+      queries,
       positions: tokens.positions,
-    };
-    let after: Addend | undefined;
-    for (const kept of tokens.decide(rows)) {
-      const own = queries === undefined
-        ? this.#queries(layer, kept.select("keptNormed", normed), normed, kept)
-        : kept.select("keptQueries", queries);
-      after = kept.add(this.attend(layer, own, kept));
-    }
-    return after;
+    }, this);
   }
 
   /** Adds a layer's MLP to the residual stream; see {@linkcode attention}. */

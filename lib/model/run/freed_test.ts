@@ -1,7 +1,7 @@
 /** Memory is used neither after it was given back, which on a device is an error, nor before it is filled. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Backend } from "../../backend.ts";
-import { createDropped, createPruner, OFFLINE, type Pruner } from "../../methods/mod.ts";
+import { createDropped, createPruner, OFFLINE, preparationOf, type Pruner } from "../../methods/mod.ts";
 import { ReferenceBackend } from "../../reference/mod.ts";
 import { f32Data, type HostTensor, hostTensor } from "../../tensor.ts";
 import { alteredBy } from "../pruning/altered.ts";
@@ -89,8 +89,8 @@ Deno.test("judgeDump() uses no tensor after it was freed", () => {
       [count, heads, headDim],
       Float32Array.from({ length: count * heads * headDim }, Math.sin),
     );
-  const { keySide } = METHODS.received!(truth.backend)!;
-  const judged = judgeDump(strict(), { ...keySide!, layers: [0] }, {
+  const { keySide, spans } = METHODS.received!(truth.backend)!;
+  const judged = judgeDump(strict(), { layer: keySide!.layers[0]!, ...spans }, keySide!.start(), {
     ...{ keys: tensor(numKvHeads), values: tensor(numKvHeads), queries: tensor(numHeads), scale: 0.2 },
   });
   assert(judged > 0);
@@ -127,7 +127,10 @@ for (const { name, offline } of OFFLINE) {
   Deno.test(`${name}: of what was uploaded to choose what goes, only the altered model is left`, () => {
     const { backend, held } = copying(), model = new Model(CONFIG, weights, backend);
     const calibration = { domain: "other", sha256: "", chunks: [ids(40), ids(30, 3)] } as const;
-    const { alters } = createPruner(name, CONFIG, { pruneRatio: 0.5, barrier: 0 } as never, { calibration });
+    const alters = preparationOf(
+      createPruner(name, CONFIG, { pruneRatio: 0.5, barrier: 0 } as never, { calibration }),
+      "alter",
+    );
     const before = new Set(held), turns = model.turnsOf(0)!;
     const altered = alteredBy(model, alters!, (config, weights) => model.alike(config, weights)).model;
     const kept = new Set<unknown>([

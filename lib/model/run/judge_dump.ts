@@ -1,10 +1,11 @@
 /** The key side on keys, values and queries that another engine has dumped: rules of the attention received. */
 import type { AttentionArgs, Backend } from "../../backend.ts";
-import type { KeySide } from "../../methods/pruner.ts";
+import type { Spans } from "../../filter/blocks.ts";
+import type { KeySequence } from "../../methods/pruner.ts";
 import { countOf, hostTensor, type Tensor } from "../../tensor.ts";
 import { LayerCache } from "./kv_cache.ts";
 import { KeyJudge } from "./key_judge.ts";
-import { attendShowing } from "./probabilities.ts";
+import { attendShowing } from "./signals.ts";
 import { range } from "./row_indices.ts";
 
 /** Tokens of one layer of one sequence, on a backend. */
@@ -23,15 +24,16 @@ export interface DumpedLayer {
  * Judges a layer's keys and values where every query is computed, block by block as a model does: queries see what was not
  * dropped before their block. What the side decides, its trace tells.
  *
- * @param side Of this layer alone; reads the attention received, and nothing of a model's weights.
+ * @param sequence Of a side of this layer alone, which needs attention until keys are judged, and nothing of the weights.
  * @returns tokens judged, the first of the sequence
  */
 export function judgeDump(
   backend: Backend,
-  side: KeySide,
+  { layer, ...spans }: Spans & { readonly layer: number },
+  sequence: KeySequence,
   { keys, values, queries, scale }: DumpedLayer,
 ): number {
-  const layer = side.layers[0]!, judge = new KeyJudge(side, side.start());
+  const judge = new KeyJudge(spans, sequence, [layer]);
   const [count, ...heads] = keys.shape as [number, number, number];
   const cache = new LayerCache(backend, "f32", countOf(heads), 0);
   judge.take({ layer, count, keys, values });
@@ -44,7 +46,7 @@ export function judgeDump(
   const cuts = [0, ...judge.starts(0, count), count];
   for (const [i, from] of cuts.slice(0, -1).entries()) {
     const length = cuts[i + 1]! - from, positions = range(from, length);
-    cache.drop(judge.judge(layer, from + 1).map(({ position }) => position));
+    cache.drop(judge.judge(layer, from + 1).gone.map(({ position }) => position));
     const own = [keys, values, queries].map((x) => rows(x, from, length));
     cache.append(own[0]!, own[1]!, positions);
     const { kept } = cache, byHead = (x: Tensor) => ({ ...x, shape: [x.shape[0]!, ...heads] });
@@ -61,9 +63,9 @@ export function judgeDump(
       recentPositions: backend.upload(hostTensor("i32", [0], new Int32Array(0))),
       ...{ numRecent: 0, recent: 0, scale, out: backend.alloc("f32", asked.shape) },
     };
-    const open = judge.watched(layer, kept.count, from + length - 1);
+    const open = from + length - judge.judged(layer); // none of them went
     const room = (_: string, shape: readonly number[]) => backend.alloc("f64", shape, true);
-    judge.observe(layer, positions, attendShowing(backend, args, open, room).shares);
+    judge.observe(layer, { positions, rows: attendShowing(backend, args, open, room) });
     for (const tensor of [...own, args.out]) backend.free(tensor);
   }
   cache.free();

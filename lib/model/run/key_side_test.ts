@@ -1,19 +1,23 @@
 /** Keys and values that go: what queries then see, what is held, and that it does not matter how a sequence is fed. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import type { AttentionArgs, Backend } from "../../backend.ts";
-import { judgedAt } from "../../filter/blocks.ts";
+import { judgedAt, type Spans } from "../../filter/blocks.ts";
+import type { Rule, RuleToken } from "../../filter/rule.ts";
 import {
   createPruner,
+  type DecisionTrace,
   type KeySequence,
   type KeySide,
   type MethodOptions,
+  openJudgement,
   type Pruner,
+  TokenFilter,
 } from "../../methods/mod.ts";
 import { f32Data, hostData, hostTensor, type Tensor } from "../../tensor.ts";
 import { batchUnsupportedReason } from "./batch_decoder.ts";
 import { LayerCache, PAGE_ROWS } from "./kv_cache.ts";
 import { Model } from "../model.ts";
-import { meanProbabilities } from "./probabilities.ts";
+import { meanProbabilities } from "./signals.ts";
 import { CONFIG as config, ids, weights } from "../small_testing.ts";
 import { backend, patternPruner } from "../testing.ts";
 
@@ -30,20 +34,20 @@ function patternKeys(keeps: (t: number) => boolean, more: Partial<KeySide> = {})
       decide({ layer, count }) {
         const at = own.get(layer) ?? 0;
         own.set(layer, at + count);
-        return Uint8Array.from({ length: count }, (_, i) => keeps(at + i) ? 1 : 0);
+        return { keep: Uint8Array.from({ length: count }, (_, i) => keeps(at + i) ? 1 : 0) };
       },
       fork: () => open(own),
     };
   };
-  const plain = { warmup: 8, block: 4, recent: 3, wantsAttention: false, looksAhead: false };
-  return { layers: [1], ...plain, start: () => open(new Map()), ...more };
+  return { layers: [1], needs: [], at: "arrival", start: () => open(new Map()), ...more };
 }
 
-const withKeys = (keySide: KeySide, query: Pruner = patternPruner([], () => true)): Pruner => ({
-  ...query,
-  cacheSkipped: true,
-  keySide,
-});
+const SPANS: Spans = { warmup: 8, block: 4, recent: 3 };
+const withKeys = (
+  keySide: KeySide,
+  spans = SPANS,
+  query: Pruner = patternPruner([], () => true),
+): Pruner => ({ ...query, spans, skipped: { cached: true }, keySide });
 
 /** A model of one layer whose backend tells what each query sees: positions of its keys. */
 function watchedModel(): { model: Model; seen: Map<number, number[]> } {
@@ -65,11 +69,11 @@ Deno.test("queries see a key until it is judged, and later only where it stayed"
   for (
     const [warmup, block, recent] of [[8, 4, 3], [10, 4, 0], [0, 16, 5], [1, 1, 2], [100, 4, 0]] as const
   ) {
-    const side = patternKeys(keeps, { layers: [0], warmup, block, recent });
+    const side = patternKeys(keeps, { layers: [0] }), spans = { warmup, block, recent };
     const visible = (p: number) =>
-      Array.from({ length: p + 1 }, (_, t) => t).filter((t) => keeps(t) || p < judgedAt(t, side));
+      Array.from({ length: p + 1 }, (_, t) => t).filter((t) => keeps(t) || p < judgedAt(t, spans));
     for (const feeds of FEEDS) {
-      const { model, seen } = watchedModel(), sequence = model.start(withKeys(side));
+      const { model, seen } = watchedModel(), sequence = model.start(withKeys(side, spans));
       let at = 0;
       for (const count of feeds) sequence.feed(ids(COUNT).slice(at, at += count));
       assertEquals(seen.size, COUNT);
@@ -81,7 +85,7 @@ Deno.test("queries see a key until it is judged, and later only where it stayed"
         );
       }
       const kept = sequence.kvKeep.get(0)!;
-      const gone = (t: number) => !keeps(t) && judgedAt(t, side) < COUNT;
+      const gone = (t: number) => !keeps(t) && judgedAt(t, spans) < COUNT;
       assertEquals([...kept], Array.from({ length: COUNT }, (_, t) => gone(t) ? 0 : 1));
       assertEquals([...sequence.kvKeep.keys()], [0]);
     }
@@ -166,12 +170,12 @@ Deno.test("a share of 0 on both sides is the dense model, bit for bit", () => {
 });
 
 Deno.test("usage() counts pairs and rows of live keys, and memory falls with them", () => {
-  const side = patternKeys((t) => t % 4 === 0, { warmup: 8, block: 8, recent: 8 });
+  const side = patternKeys((t) => t % 4 === 0), spans = { warmup: 8, block: 8, recent: 8 };
   const query = (t: number) => t % 5 !== 4, count = 240;
-  const pruner = withKeys(side, patternPruner([1], query));
+  const pruner = withKeys(side, spans, patternPruner([1], query));
   const dense = model.start(), sequence = model.start(pruner);
   for (const one of [dense, sequence]) one.feed(ids(count));
-  const alive = (t: number, p: number) => t % 4 === 0 || p < judgedAt(t, side);
+  const alive = (t: number, p: number) => t % 4 === 0 || p < judgedAt(t, spans);
   let pairs = 0, held = 0;
   for (let p = 0; p < count; p++) {
     for (let t = 0; t <= p; t++) {
@@ -250,27 +254,36 @@ Deno.test("meanProbabilities() gives each key's share of a query, head by head a
   shares.data.forEach((x, i) => assertAlmostEquals(x, want[i]!, 1e-12));
 });
 
-Deno.test("attention that tokens received is what later, computed queries gave them, until they are judged", () => {
-  const seen: number[][] = [], afar: number[] = [], count = 24;
-  const side = patternKeys(() => true, {
-    ...{ layers: [0], warmup: 4, block: 4, recent: 2, wantsAttention: true },
-    start: () => {
-      const sequence: KeySequence = {
-        decide({ attention, distant }) {
-          seen.push([...attention!]);
-          afar.push(...distant!);
-          return new Uint8Array(attention!.length).fill(1);
-        },
-        fork: () => sequence,
-      };
-      return sequence;
+/** Blocks and window of {@linkcode readSignals}. */
+const WATCHED: Spans = { warmup: 4, block: 4, recent: 2 };
+
+/** What a rule reads of each token of a layer when it is judged, and how many tokens are judged at once. */
+function readSignals(query: (t: number) => boolean, count: number) {
+  const judged: number[] = [], tokens: Pick<RuleToken, "attention" | "distant" | "change">[] = [];
+  const options = { side: "key", kvFusion: "leave-one-out", kvRatio: 0.5, tail: 1, ...WATCHED } as const;
+  const trace: DecisionTrace = ({ keep }) => judged.push(keep.length);
+  const [spec] = new TokenFilter({ ...config, numLayers: 1 }, options).specs;
+  const rule: Rule = {
+    name: "reading",
+    score({ attention, distant, change }: RuleToken) {
+      tokens.push({ attention, distant, change });
+      return NaN; // stays
     },
-  });
+  };
+  const start = () =>
+    openJudgement([{ ...spec!, rule, reads: ["attention", "change"] }], { keyTrace: trace });
+  const needs = ["attention", "change", "until judged"] as const;
+  const side: KeySide = { layers: [0], needs, at: "block", start };
+  small(1).start(withKeys(side, WATCHED, patternPruner([0], query))).feed(ids(count));
+  return { judged, tokens };
+}
+
+Deno.test("attention that tokens received is what later, computed queries gave them, until they are judged", () => {
+  const count = 24;
   const query = (t: number) => t < 9 || t % 3 === 0; // of three blocks, tokens without a later query
-  const pruner = withKeys(side, patternPruner([0], query));
-  small(1).start(pruner).feed(ids(count));
-  const got = seen.flat();
-  assertEquals(seen.map(({ length }) => length), [2, 4, 4, 4, 4]); // at 4, 8, 12, 16 and 20
+  const { judged, tokens } = readSignals(query, count);
+  const got = tokens.map(({ attention }) => attention), afar = tokens.map(({ distant }) => distant);
+  assertEquals(judged, [2, 4, 4, 4, 4]); // at 4, 8, 12, 16 and 20
   // The same from the layer's own queries and keys.
   const keys: number[] = [], queries: number[] = [];
   const watching: Backend = Object.assign(Object.create(backend), {
@@ -298,7 +311,7 @@ Deno.test("attention that tokens received is what later, computed queries gave t
     return sum / numHeads;
   };
   got.forEach((x, t) => {
-    const later = Array.from({ length: judgedAt(t, side) }, (_, p) => p).filter((p) => p > t && query(p));
+    const later = Array.from({ length: judgedAt(t, WATCHED) }, (_, p) => p).filter((p) => p > t && query(p));
     const mean = (queries: number[]) =>
       queries.length === 0 ? 0 : queries.reduce((sum, p) => sum + probability(p, t), 0) / queries.length;
     assertAlmostEquals(x, mean(later), 1e-6, `token ${t}`);
@@ -308,26 +321,12 @@ Deno.test("attention that tokens received is what later, computed queries gave t
 });
 
 Deno.test("tokens that no query saw after they came have received nothing", () => {
-  const seen: number[][] = [];
-  const side = patternKeys(() => true, {
-    ...{ layers: [0], warmup: 4, block: 4, recent: 2, wantsAttention: true, wantsChange: true },
-    start: () => {
-      const sequence: KeySequence = {
-        decide({ count, attention, distant, change }) {
-          for (const all of [attention!, distant!, change!]) seen.push([...all]);
-          return new Uint8Array(count).fill(1);
-        },
-        fork: () => sequence,
-      };
-      return sequence;
-    },
-  });
-  small(1).start(withKeys(side, patternPruner([0], (t) => t < 9))).feed(ids(20));
-  const later = seen.slice(6); // judged at 12 and 16: tokens from 6 on
-  assertEquals(later.map((all) => all.map((x) => x > 0)), [
-    ...Array(3).fill([true, true, false, false]),
-    ...Array(3).fill([false, false, false, false]),
-  ]);
+  const { judged, tokens } = readSignals((t) => t < 9, 20);
+  assertEquals(judged, [2, 4, 4, 4]);
+  const later = tokens.slice(6); // judged at 12 and 16
+  for (const name of ["attention", "distant", "change"] as const) {
+    assertEquals(later.map((token) => token[name] > 0), [true, true, ...Array(6).fill(false)], name);
+  }
 });
 
 Deno.test("a batch is not decoded where keys are judged on the host, and layers must be the model's", () => {

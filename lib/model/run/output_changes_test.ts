@@ -5,7 +5,7 @@ import { createPruner, type MethodOptions } from "../../methods/mod.ts";
 import { f32Data, type HostTensor, hostTensor } from "../../tensor.ts";
 import { headWeights } from "./head_weights.ts";
 import { Model } from "../model.ts";
-import { outputChanges } from "./probabilities.ts";
+import { outputChanges } from "./signals.ts";
 import { CONFIG as config, ids, weights } from "../small_testing.ts";
 import { backend } from "../testing.ts";
 

@@ -3,24 +3,29 @@ import type { CacheDType } from "../../dtype.ts";
 import type { LayerState } from "../../filter/layer.ts";
 import {
   checkWindows,
-  type DroppedParts,
   filteredLayers,
-  keyStateOf,
+  preparationOf,
   type Pruner,
-  type PrunerSequence,
   type Rehearsal,
-  viewOf,
+  type SideSequence,
+  takesWhole,
 } from "../../methods/pruner.ts";
 import { expectInstance, expectTypeOf } from "../../errors.ts";
 import { expectTensor, type Tensor } from "../../tensor.ts";
 import { expectPositions } from "../config.ts";
 import { LayerCache } from "./kv_cache.ts";
 import { createForwardPass } from "../architectures/mod.ts";
-import { computeRows, decideQueries, foresee, type LayerFeed, type LayerRecord } from "./compute_rows.ts";
-import { openRecord } from "./layer_record.ts";
-import { type EndingRow, KeyJudge } from "./key_judge.ts";
+import {
+  isDropped,
+  LayerAttention,
+  type LayerFeed,
+  type LayerRecord,
+  needsOf,
+  openRecord,
+} from "./layer_attention.ts";
+import { KeyJudge } from "./key_judge.ts";
 import { PromptWatch } from "../pruning/prompt_watch.ts";
-import type { ForwardPass, KeptRows, LayerRows, Tokens } from "./forward_pass.ts";
+import type { ForwardPass, Tokens } from "./forward_pass.ts";
 import type { Model, SequenceOptions } from "../model.ts";
 import { range, type Rows } from "./row_indices.ts";
 import { type SequenceUsage, usageOf } from "./usage.ts";
@@ -39,7 +44,7 @@ export class ModelSequence {
   readonly #cacheDType: CacheDType;
   readonly #options: SequenceOptions;
   #pass: ForwardPass;
-  #decider: PrunerSequence | undefined;
+  #decider: SideSequence | undefined;
   /** Until its method has altered the model for it. */
   #watch: PromptWatch | undefined;
   /** Operations of MLPs that the altered model spares, a token. */
@@ -64,11 +69,12 @@ export class ModelSequence {
     this.#options = options;
     this.#cacheDType = options.cacheDType ?? model.cacheDType;
     this.#pass = createForwardPass(model);
-    this.#watch = pruner?.adapts && new PromptWatch(model, pruner.adapts);
+    const adapts = preparationOf(pruner, "adapt");
+    this.#watch = adapts && new PromptWatch(model, adapts);
     this.#pass.see = options.see ?? this.#watch?.see.bind(this.#watch);
     this.#decider = pruner?.start(options.chunk ?? 0);
     const side = pruner?.keySide;
-    this.#judge = side && new KeyJudge(side, side.start(options.chunk ?? 0));
+    this.#judge = side && new KeyJudge(pruner!.spans, side.start(options.chunk ?? 0), side.layers);
     this.#layers = Array.from(
       { length: numLayers },
       (_, layer) => openRecord(model, pruner, layer, this.#cacheDType),
@@ -162,14 +168,19 @@ export class ModelSequence {
     const layers = this.#layers.slice(this.#lowest);
     const below = this.#lowest * this.#length * rowBytes;
     const allocatedBytes = layers.reduce((sum, { cache }) => sum + cache.allocatedBytes, below);
-    const { mlp = [], from = 0 } = this.#drops ?? {}, { unaltered, weights, parameters } = this.#model;
-    const held = parameters - countDropped(weights, this.#drops);
+    const drops = preparationOf(this.#pruner, "drop"), { mlp = [], from = 0 } = drops ?? {};
+    const { unaltered, weights, parameters } = this.#model;
+    const held = parameters - countDropped(weights, drops);
     const droppedMlpRows = mlp.filter((layer) => layer >= this.#lowest).length *
       Math.max(0, this.#length - from);
     const cost = {
-      ...{ rowBytes, allocatedBytes, droppedMlpRows, dense: unaltered.config },
-      sparedFlops: this.#spared * Math.max(0, this.#length - (this.#pruner?.warmup ?? 0)),
-      ...{ parametersDense: unaltered.parameters, parametersAvoided: unaltered.parameters - held },
+      rowBytes,
+      allocatedBytes,
+      droppedMlpRows,
+      dense: unaltered.config,
+      sparedFlops: this.#spared * Math.max(0, this.#length - (this.#pruner?.spans.warmup ?? 0)),
+      parametersDense: unaltered.parameters,
+      parametersAvoided: unaltered.parameters - held,
     };
     return usageOf(config, layers.map(({ tally }) => tally), cost, this.#length);
   }
@@ -204,22 +215,10 @@ export class ModelSequence {
     this.#pass.free();
   }
 
-  get #drops(): DroppedParts | undefined {
-    return this.#pruner?.drops;
-  }
-
-  #prunerOf(layer: number): Pruner | undefined {
-    return this.#pruner?.layers.includes(layer) ? this.#pruner : undefined;
-  }
-
-  #judgeOf(layer: number): KeyJudge | undefined {
-    return this.#pruner?.keySide?.layers.includes(layer) ? this.#judge : undefined;
-  }
-
   /** Hidden states of rows of the residual stream, which it takes over, after the layers from `from` on. */
   #throughLayers(rows: Tensor, from: number): Tensor {
-    const { backend, config } = this.#model, { rehearses } = this.#pruner ?? {};
-    if (rehearses !== undefined) this.#rehearse(rehearses, rows, from);
+    const { backend, config } = this.#model, rehearsal = preparationOf(this.#pruner, "rehearse");
+    if (rehearsal !== undefined) this.#rehearse(rehearsal, rows, from);
     const x = this.#run(rows, from, config.numLayers);
     const out = backend.alloc("f32", [x.shape[0]!, config.hiddenSize], true);
     this.#pass.finish(x, out);
@@ -266,7 +265,7 @@ export class ModelSequence {
   /** Refuses so many tokens where they cannot come next. @internal */
   expectNext(total: number): void {
     expectPositions(this.#model.config, this.#length + total);
-    if (this.#looksAhead && this.#length > 0) {
+    if (takesWhole(this.#pruner) && this.#length > 0) {
       throw new RangeError(
         `Cannot go on with a pruner that looks ahead ("${
           this.#pruner!.name
@@ -277,19 +276,15 @@ export class ModelSequence {
 
   /** Whether its tokens may go through a model's layers beside those of others. @internal */
   joins(model: Model): boolean {
-    const { adapts, rehearses } = this.#pruner ?? {};
-    return this.#model === model && this.#pass.see === undefined && (adapts ?? rehearses) === undefined;
-  }
-
-  get #looksAhead(): boolean {
-    return this.#pruner !== undefined && this.#pruner.looksAhead !== "nothing";
+    const kind = this.#pruner?.prepare?.kind;
+    return this.#model === model && this.#pass.see === undefined && kind !== "adapt" && kind !== "rehearse";
   }
 
   /** How many of the next `left` tokens may go through the layers together now. @internal */
   nextPiece(left: number): number {
-    if (this.#looksAhead) return left;
-    const { warmsUpFirst = false, warmup = 0 } = this.#pruner ?? {}, drops = this.#drops;
-    const open = Math.max(warmsUpFirst ? warmup : 0, drops?.from ?? 0) - this.#length;
+    if (takesWhole(this.#pruner)) return left;
+    const warmup = this.#pruner?.at === "warm-up" ? this.#pruner.spans.warmup : 0;
+    const open = Math.max(warmup, preparationOf(this.#pruner, "drop")?.from ?? 0) - this.#length;
     return Math.min(left, open > 0 ? Math.min(FEED_ROWS, open) : FEED_ROWS);
   }
 
@@ -298,13 +293,14 @@ export class ModelSequence {
    * @internal
    */
   begin(count: number): PieceTokens {
-    const places = range(this.#length, count);
+    const places = range(this.#length, count), drops = preparationOf(this.#pruner, "drop");
     return {
       places,
       positions: this.#pass.i32(places),
-      prunerOf: (layer) => viewOf(this.#pruner, layer),
-      drops: (layer, part) => this.#dropsHere(layer, part),
-      decide: (rows) => this.#decide(rows),
+      needsOf: (layer) => needsOf(this.#pruner, layer),
+      // The piece was cut so that all its tokens have the same parts.
+      drops: (layer, part) => isDropped(drops, layer, part, this.#length),
+      attend: (rows, pass) => new LayerAttention(this.#feedOf(rows.layer), rows, pass).run(),
     };
   }
 
@@ -320,67 +316,20 @@ export class ModelSequence {
   /** Counts tokens that have gone through the layers. @internal */
   end(count: number): void {
     this.#length += count;
-    if (this.#watch !== undefined && this.#length >= this.#pruner!.warmup) this.#adapt(this.#watch);
+    if (this.#watch !== undefined && this.#length >= this.#pruner!.spans.warmup) this.#adapt(this.#watch);
   }
 
-  /** Whether a part of a layer is left out for the piece that is being fed, which {@linkcode nextPiece} has cut for it. */
-  #dropsHere(layer: number, part: "attention" | "mlp"): boolean {
-    const drops = this.#drops;
-    return drops !== undefined && this.#length >= (drops.from ?? 0) && drops[part].includes(layer);
-  }
-
-  /** What computing a layer's rows takes. */
+  /** What attention of a layer takes beside its rows. */
   #feedOf(layer: number): LayerFeed {
+    const pruner = this.#pruner;
     return {
       model: this.#model,
       pass: this.#pass,
-      pruner: this.#pruner,
-      isFiltered: this.#prunerOf(layer) !== undefined,
-      decider: this.#decider,
-      judge: this.#judgeOf(layer),
+      pruner,
+      decider: pruner?.layers.includes(layer) ? this.#decider : undefined,
+      judge: pruner?.keySide?.layers.includes(layer) ? this.#judge : undefined,
       record: this.#layers[layer]!,
       length: this.#length,
     };
-  }
-
-  /** Decides a layer's rows, in the method's pieces; keys and values are judged where blocks begin. */
-  *#decide(rows: LayerRows): Generator<KeptRows> {
-    const { layer, keys: rotated, filterKeys, values, residual, queries } = rows, count = residual.shape[0]!;
-    const judge = this.#judgeOf(layer), side = this.#pruner?.keySide;
-    const inBlocks = side?.wantsAttention === true || side?.merges === true;
-    if (judge !== undefined) {
-      const keys = keyStateOf(this.#pruner!) === "pre-rope" ? filterKeys : rotated;
-      judge.take({ layer, count, keys, values, ...(queries && { queries }) });
-    }
-    if (judge !== undefined && side!.foresees) foresee(this.#feedOf(layer), rows);
-    // Where keys and values alone decide, what ends in these rows is known before their attention: one call does.
-    const ending = judge === undefined || inBlocks ? [] : this.#judgeRows(judge, layer, this.#length + count);
-    for (const { start, keep } of decideQueries(this.#feedOf(layer), rows)) {
-      const first = this.#length + start, end = first + keep.length;
-      const cuts = judge === undefined || !inBlocks ? [] : judge.starts(first, end);
-      for (const [i, from] of [first, ...cuts].entries()) {
-        if (judge !== undefined && inBlocks) this.#judgeRows(judge, layer, from + 1, from);
-        const piece = keep.subarray(from - first, (cuts[i] ?? end) - first);
-        yield* computeRows(this.#feedOf(layer), rows, from - this.#length, piece, ending);
-      }
-    }
-    this.#layers[layer]!.cache.drop(ending.map(({ position }) => position));
-  }
-
-  /**
-   * Judges a layer's keys and values at all block starts below `end`, and drops those that no query from `next` on sees.
-   *
-   * @returns the others that are to go
-   */
-  #judgeRows(judge: KeyJudge, layer: number, end: number, next = this.#length): EndingRow[] {
-    const { cache, tally } = this.#layers[layer]!,
-      before = judge.judged(layer),
-      gone = judge.judge(layer, end);
-    if (judge.judged(layer) > before) {
-      judge.merged(layer).forEach((value, position) => cache.setValue(position, value));
-    }
-    tally.drop(gone.map((row) => row.end).sort((a, b) => a - b));
-    cache.drop(gone.filter((row) => row.end <= next).map(({ position }) => position));
-    return gone.filter((row) => row.end > next);
   }
 }

@@ -3,7 +3,7 @@ import type { Backend } from "../../backend.ts";
 import type { DType } from "../../dtype.ts";
 import { createDense } from "../../methods/dense.ts";
 import { createDropped } from "../../methods/model_pruning/dropped.ts";
-import type { LayerInput, Pruner, PrunerSequence } from "../../methods/pruner.ts";
+import type { LayerView, Outcomes, Pruner, SideSequence } from "../../methods/pruner.ts";
 import { ReferenceBackend } from "../../reference/mod.ts";
 import { countOf, f32Data, hostTensor, rowsOf, type Tensor } from "../../tensor.ts";
 import { Model } from "../model.ts";
@@ -14,7 +14,7 @@ import { backend, config, firstLayers, ids, maxDifference, patternPruner } from 
 const model = firstLayers(2);
 const even = (t: number) => t % 2 === 0;
 /** A pruner whose sequences watch what they are given. */
-const watching = (pruner: Pruner, watch: (input: LayerInput) => void): Pruner => ({
+const watching = (pruner: Pruner, watch: (input: LayerView) => void): Pruner => ({
   ...pruner,
   start: (chunk) => {
     const inner = pruner.start(chunk);
@@ -116,7 +116,7 @@ Deno.test("decide() sees a layer's own residual stream and its normed copy", () 
   const tokens = ids(6), seen: [Tensor, Tensor][] = [];
   const copy = (x: Tensor) => backend.resizeRows(x, x.shape[0]!);
   const pruner = watching(patternPruner([1], even), ({ residual, normed }) => {
-    seen.push([copy(residual), copy(normed)]);
+    seen.push([copy(residual!), copy(normed!)]);
   });
   model.start(pruner).feed(tokens);
   const [[residual, normed]] = seen as [[Tensor, Tensor]];
@@ -128,7 +128,7 @@ Deno.test("decide() sees a layer's own residual stream and its normed copy", () 
 
 Deno.test("decide() sees keys before rotary embedding where asked, and attention uses them after it", () => {
   const tokens = ids(6);
-  const before = patternPruner([0], even, { keyState: "pre-rope" }), after = patternPruner([0], even);
+  const before = patternPruner([0], even, { needs: ["pre-rope keys"] }), after = patternPruner([0], even);
   const hidden = model.start(before).feed(tokens);
   assertEquals(maxDifference(hidden, model.start(after).feed(tokens)), 0);
   const shape = [6, config.numKvHeads, config.headDim];
@@ -145,14 +145,16 @@ Deno.test("decide() block by block sees and attends the same rows as in one piec
     ...pruner,
     start: () => {
       const inner = pruner.start();
-      const decide: PrunerSequence["decide"] = (input, start) => {
+      const decide: SideSequence["decide"] = (input, start) => {
         const taken = Math.min(3, input.count - start);
-        return { taken, keep: Uint8Array.from({ length: taken }, (_, i) => even(start + i) ? 1 : 0) };
+        return { keep: Uint8Array.from({ length: taken }, (_, i) => even(start + i) ? 1 : 0) };
       };
       return { ...inner, decide };
     },
   });
-  for (const options of [{}, { recent: 4 }, { cacheSkipped: true, recent: 4 }, { wantsQueries: true }]) {
+  for (
+    const options of [{}, { recent: 4 }, { cacheSkipped: true, recent: 4 }, { needs: ["queries"] as const }]
+  ) {
     const whole = model.start(patternPruner([0, 1], even, options));
     const blocks = model.start(inBlocks(patternPruner([0, 1], even, options)));
     assert(maxDifference(blocks.feed(tokens), whole.feed(tokens)) < 1e-6);
@@ -164,7 +166,7 @@ Deno.test("decide() sees queries after rotary embedding where asked, and none el
   const tokens = ids(5);
   const queries: (Tensor | undefined)[] = [];
   for (const wantsQueries of [true, false]) {
-    const pruner = watching(patternPruner([0], even, { wantsQueries }), (input) => {
+    const pruner = watching(patternPruner([0], even, { needs: wantsQueries ? ["queries"] : [] }), (input) => {
       queries.push(input.queries && backend.resizeRows(input.queries, 5));
     });
     model.start(pruner).feed(tokens);
@@ -183,13 +185,13 @@ Deno.test("observe() is called with the norms of kept tokens alone, before their
   const tokens = ids(8);
   const all: number[][] = [], kept: number[][] = [];
   const recording = (calls: number[][], keeps: (t: number) => boolean): Pruner => {
-    const pruner = patternPruner([0], keeps, { wantsOutputs: true, cacheSkipped: true });
+    const pruner = patternPruner([0], keeps, { needs: ["outputs"], cacheSkipped: true });
     let rows: Tensor;
-    const observe = (_layer: number, output: Float64Array, residual: Float64Array) => {
-      output.forEach((norm, i) => calls.push([norm, residual[i]!]));
+    const observe = (_layer: number, { outputNorms, residualNorms }: Outcomes) => {
+      outputNorms.forEach((norm, i) => calls.push([norm, residualNorms[i]!]));
       assertEquals(backend.rowNorms(rows), backend.rowNorms(model.embed(tokens))); // nothing is added yet
     };
-    const watched = watching(pruner, ({ residual }) => rows = residual);
+    const watched = watching(pruner, ({ residual }) => rows = residual!);
     return { ...watched, start: () => ({ ...watched.start(), observe }) };
   };
   model.start(recording(all, () => true)).feed(tokens);
@@ -205,9 +207,9 @@ Deno.test("observe() is called with the norms of kept tokens alone, before their
 
 Deno.test("a pruner that looks ahead sees a long sequence in one piece, others at most 512 rows", () => {
   const one = firstLayers(1), tokens = ids(520);
-  for (const [looksAhead, want] of [["scores", [520]], ["nothing", [512, 8]]] as const) {
+  for (const [at, want] of [["prefill", [520]], ["arrival", [512, 8]]] as const) {
     const counts: number[] = [];
-    const pruner = watching(patternPruner([0], (t) => t < 4, { looksAhead }), ({ count }) => {
+    const pruner = watching(patternPruner([0], (t) => t < 4, { at }), ({ count }) => {
       counts.push(count);
     });
     const hidden = backend.read(one.start(pruner).feed(tokens));

@@ -35,8 +35,10 @@ for (
     const own = run(options), shuffled = run({ ...options, shuffle: true, seed: 3 });
     assertEquals([gone(shuffled.keep), gone(shuffled.kvKeep)], [gone(own.keep), gone(own.kvKeep)]);
     assert(String([...shuffled.keep, ...shuffled.kvKeep]) !== String([...own.keep, ...own.kvKeep]));
-    const { keySide, cacheSkipped } = own.pruner, seed = 3n, { warmup, recent, block } = plan;
-    const end = keySide && judgedTokens(COUNT, keySide);
+    const { keySide, spans, skipped: { cached: cacheSkipped } } = own.pruner,
+      seed = 3n,
+      { warmup, recent, block } = plan;
+    const end = keySide && judgedTokens(COUNT, spans);
     const replay = createReplay(CONFIG, {
       ...{ warmup, recent, block, cacheSkipped, keep: shuffleDecisions(own.keep, { warmup, seed }) },
       kvKeep: shuffleDecisions(own.kvKeep, { warmup, end, seed }),
@@ -57,7 +59,7 @@ Deno.test("shuffled decisions look ahead, start where dense layers end, and are 
     pruneRatio: 0.2,
     shuffle: true,
   }, { backend });
-  assertEquals([pruner.looksAhead, pruner.layers], ["scores", [2]]);
+  assertEquals([pruner.at, pruner.layers], ["prefill", [2]]);
   const below = model.start(pruner).feedResidual(model.residualAt(ids(COUNT), 2), 2);
   const whole = f32Data(model.start(pruner).feed(ids(COUNT)));
   assertEquals(f32Data(below).findIndex((x, i) => x !== whole[i]), -1);

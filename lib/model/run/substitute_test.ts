@@ -6,6 +6,7 @@ import {
   createPruner,
   createReplay,
   type MethodOptions,
+  type Outcomes,
   type Pruner,
 } from "../../methods/mod.ts";
 import { f32Data, hostData, type Tensor } from "../../tensor.ts";
@@ -118,15 +119,15 @@ Deno.test("a method is given how far full outputs are from local ones, where tha
       norms: number[] = [],
       pruner = patternPruner([0], keeps, {
         ...more,
-        wantsOutputs: true,
+        needs: ["outputs"],
       });
     const watching = {
       ...pruner,
       start: () => ({
         ...pruner.start(),
-        observe(_: number, outputs: Float64Array, residuals: Float64Array) {
-          errors.push(...outputs);
-          norms.push(...residuals);
+        observe(_: number, { outputNorms, residualNorms }: Outcomes) {
+          errors.push(...outputNorms);
+          norms.push(...residualNorms);
         },
       }),
     };
@@ -147,11 +148,14 @@ Deno.test("skipped tokens get the last or the mean output, and computed ones tel
       cacheSkipped: true,
       substitute: { kind, sinks: 0, block: 8 },
       warmup: 8,
-      wantsOutputs: true,
+      needs: ["outputs"],
     });
     const watching = {
       ...pruner,
-      start: () => ({ ...pruner.start(), observe: (_: number, o: Float64Array) => void errors.push(...o) }),
+      start: () => ({
+        ...pruner.start(),
+        observe: (_: number, seen: Outcomes) => void errors.push(...seen.outputNorms),
+      }),
     };
     let after: Float32Array | undefined;
     const watched: Backend = Object.assign(Object.create(backend), {
@@ -229,13 +233,13 @@ for (const own of options) {
     const dense = model.start(), none = model.start(zero);
     assertEquals(none.feed(tokens), dense.feed(tokens));
     // A replay of the masks is the same run.
-    const { recent = 0, warmup } = pruner;
+    const { spans: { recent, warmup }, skipped: { substitute } } = pruner;
     if (pruner.keySide === undefined) {
       const replay = createReplay(model.config, {
         keep: whole.keep,
         recent,
         warmup,
-        substitute: pruner.substitute,
+        ...(substitute && { substitute }),
       });
       f32Data(model.start(replay).feed(tokens)).forEach((x, i) => assertAlmostEquals(x, want[i]!, 1e-3));
     }

@@ -1,6 +1,6 @@
 /** What a sequence has cost and saved, counted from decisions alone: the same however and wherever it was computed. */
 import { attentionFlops, mlpFlops, outputFlops, projectionFlops, windowPairs } from "../../cost.ts";
-import type { Pruner } from "../../methods/pruner.ts";
+import type { Pruner, Substitute } from "../../methods/pruner.ts";
 import { layerConfig, type ModelConfig } from "../config.ts";
 
 /**
@@ -41,9 +41,25 @@ export interface SequenceUsage {
 }
 
 /** What of a method decides costs. */
-export type TallyRules = Pick<Pruner, "recent" | "cacheSkipped" | "wantsQueries" | "substitute">;
+export interface TallyRules {
+  /** For how many tokens a skipped token stays visible. */
+  readonly recent: number;
+  /** Whether skipped tokens are cached. */
+  readonly cacheSkipped: boolean;
+  /** Whether queries of all tokens are projected. */
+  readonly wantsQueries: boolean;
+  /** What stands for skipped outputs. */
+  readonly substitute?: Substitute | undefined;
+}
 
 const DENSE: TallyRules = { recent: 0, cacheSkipped: false, wantsQueries: false };
+
+/** What of a method decides costs; dense where there is none. */
+export function tallyRules(pruner: Pick<Pruner, "spans" | "skipped" | "needs"> | undefined): TallyRules {
+  if (pruner === undefined) return DENSE;
+  const { spans: { recent }, skipped: { cached, substitute }, needs } = pruner;
+  return { recent, cacheSkipped: cached, wantsQueries: needs.includes("queries"), substitute };
+}
 
 /** Counts what one layer of one sequence computes and holds, from its decisions. */
 export class LayerTally {

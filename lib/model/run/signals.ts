@@ -1,5 +1,6 @@
-/** What queries give to keys, and what would change without a key, found by the attention op itself. */
+/** Signals of computed queries about keys, found by the attention op itself: what they give, what would change without. */
 import { type AttentionArgs, type Backend, LEAST_OTHERS } from "../../backend.ts";
+import type { Signals } from "../../methods/pruner.ts";
 import { dequantize } from "../../reference/dequantize.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
 import { asMatrix } from "./forward_pass.ts";
@@ -62,20 +63,28 @@ export function attendShowing(
   tokens: number,
   room: (name: string, shape: readonly number[]) => Tensor,
   headWeights?: Tensor,
-): { readonly shares: Float64Array; readonly changes?: Float64Array } {
+): Signals["rows"] {
   if (!backend.givesShares) {
     backend.attention(args);
-    const from = args.numKeys - tokens;
-    return {
-      shares: meanProbabilities(backend, args, from),
-      ...(headWeights && { changes: outputChanges(backend, args, from, f32Data(backend.read(headWeights))) }),
-    };
+    return signalRows(backend, args, tokens, headWeights);
   }
   const shape = [args.queries.shape[0]!, tokens];
   const shares = room("shares", shape), out = headWeights && room("changes", shape);
   backend.attention({ ...args, shares, ...(out && { changes: { out, headWeights: headWeights! } }) });
   const read = (tensor: Tensor) => backend.read(tensor).data as Float64Array;
-  return { shares: read(shares), ...(out && { changes: read(out) }) };
+  return { attention: read(shares), ...(out && { change: read(out) }) };
+}
+
+/** What queries whose outputs are known say of the last `tokens` cached rows; as {@linkcode attendShowing} has it. */
+export function signalRows(
+  backend: Backend,
+  args: AttentionArgs,
+  tokens: number,
+  headWeights?: Tensor,
+): Signals["rows"] {
+  const from = args.numKeys - tokens, attention = meanProbabilities(backend, args, from);
+  if (headWeights === undefined) return { attention };
+  return { attention, change: outputChanges(backend, args, from, f32Data(backend.read(headWeights))) };
 }
 
 /** Visits each head's probabilities: attention with unit vectors for values, headDim rows a call. */

@@ -1,0 +1,424 @@
+/** Attention of one layer for the next tokens of a sequence: decides them, caches them, computes those that are kept. */
+import type { AttentionArgs, Backend } from "../../backend.ts";
+import type { CacheDType } from "../../dtype.ts";
+import { firstOutcome } from "../../filter/outcome.ts";
+import type {
+  DroppedParts,
+  LayerView,
+  Need,
+  Pruner,
+  SideSequence,
+  Signals,
+  Substitute,
+} from "../../methods/pruner.ts";
+import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
+import { layerConfig } from "../config.ts";
+import type { Model } from "../model.ts";
+import { attentionArgs, narrowArgs, type SeenRows, windowsOf } from "./attention_args.ts";
+import { type Addend, asMatrix, type ForwardPass, type LayerNeeds, type LayerRows } from "./forward_pass.ts";
+import { headWeights } from "./head_weights.ts";
+import type { EndingRow, KeyJudge } from "./key_judge.ts";
+import { LayerCache } from "./kv_cache.ts";
+import { OutputMemory } from "./output_memory.ts";
+import { indicesOf, merged, pickNumbers, pickRows, range, type Rows, shifted } from "./row_indices.ts";
+import { attendShowing, meanProbabilities, signalRows } from "./signals.ts";
+import { LayerTally, tallyRules } from "./usage.ts";
+
+/** What one layer of a sequence has seen: its cache, its decisions, and the counts that costs follow from. */
+export interface LayerRecord {
+  cache: LayerCache;
+  keep: Uint8Array<ArrayBuffer>[];
+  tally: LayerTally;
+  /** What stands for skipped outputs, where it comes from computed ones. */
+  outputs?: OutputMemory;
+}
+
+/** The empty record of a layer. */
+export function openRecord(
+  { backend, config }: Model,
+  pruner: Pruner | undefined,
+  layer: number,
+  cacheDType: CacheDType,
+): LayerRecord {
+  const { numKvHeads, headDim, hiddenSize, window } = { ...config, ...layerConfig(config, layer) };
+  const cache = new LayerCache(backend, cacheDType, numKvHeads * headDim, pruner?.spans.recent ?? 0);
+  const { kind, block } = (pruner?.layers.includes(layer) ? pruner.skipped.substitute : undefined) ?? {};
+  const outputs = kind === "mean" || kind === "last"
+    ? new OutputMemory(kind, { warmup: pruner!.spans.warmup, block: block! }, hiddenSize)
+    : undefined;
+  return { cache, keep: [], tally: new LayerTally(tallyRules(pruner), window), ...(outputs && { outputs }) };
+}
+
+/** What attention of a layer takes beside its rows. */
+export interface LayerFeed {
+  readonly model: Model;
+  /** Where the sequence has its scratch. */
+  readonly pass: ForwardPass;
+  readonly pruner: Pruner | undefined;
+  /** What decides the layer's queries, if anything. */
+  readonly decider: SideSequence | undefined;
+  /** What judges the layer's keys and values, if anything. */
+  readonly judge: KeyJudge | undefined;
+  readonly record: LayerRecord;
+  /** Tokens of the sequence before the rows that are being fed. */
+  readonly length: number;
+}
+
+/** What a layer's attention needs of its tokens, for either side of a method that touches it. */
+export function needsOf(pruner: Pruner | undefined, layer: number): LayerNeeds {
+  const own = pruner?.layers.includes(layer) ? pruner : undefined;
+  const side = pruner?.keySide?.layers.includes(layer) ? pruner.keySide : undefined;
+  const asks = (need: Need, of: Pick<Pruner, "needs"> | undefined) => of?.needs.includes(need) === true;
+  const computesAll = own === undefined || own.skipped.substitute?.kind === "local";
+  return {
+    preRopeKeys: asks("pre-rope keys", own) || asks("pre-rope keys", side),
+    queries: computesAll || asks("queries", own) || asks("future outputs", own),
+  };
+}
+
+/** Whether a part of a layer is left out from a token on. */
+export function isDropped(
+  drops: DroppedParts | undefined,
+  layer: number,
+  part: "attention" | "mlp",
+  token: number,
+): boolean {
+  return drops !== undefined && token >= (drops.from ?? 0) && drops[part].includes(layer);
+}
+
+/** Attention of a layer, once: for the rows that a pass has projected. */
+export class LayerAttention {
+  readonly #feed: LayerFeed;
+  readonly #rows: LayerRows;
+  /** What computes the kept rows. */
+  readonly #pass: ForwardPass;
+  /** Attention over the sinks and the last tokens, where that stands for skipped outputs. */
+  readonly #local: Substitute | undefined;
+  /** Of the residual stream before the attention, when somebody has asked for them. */
+  #norms: Float64Array<ArrayBuffer> | undefined;
+
+  /** @param pass what computes the kept rows: the sequence's own, or that of several sequences */
+  constructor(feed: LayerFeed, rows: LayerRows, pass: ForwardPass) {
+    this.#feed = feed;
+    this.#rows = rows;
+    this.#pass = pass;
+    const { substitute } = feed.pruner?.skipped ?? {};
+    this.#local = feed.decider !== undefined && substitute?.kind === "local" ? substitute : undefined;
+  }
+
+  /** Decides and attends, piece by piece as the method decides; as {@linkcode Tokens.attend} has it. */
+  run(): Addend | undefined {
+    const { judge, pruner, length, record } = this.#feed, count = this.#total;
+    const side = judge && pruner!.keySide!, inBlocks = side?.at === "block";
+    if (side !== undefined) judge!.take(this.#view(side.needs));
+    // Where keys and values alone decide, what ends in these rows is known before their attention: one call does.
+    const ending = side === undefined || inBlocks ? [] : this.#judge(length + count, length);
+    const decisions = this.#decisions();
+    let after: Addend | undefined;
+    for (let start = 0; start < count;) {
+      const keep = decisions.next(start), first = length + start, end = first + keep.length;
+      const cuts = inBlocks ? judge!.starts(first, end) : [];
+      for (const [i, from] of [first, ...cuts].entries()) {
+        if (inBlocks) this.#judge(from + 1, from);
+        after = this.#attendPiece(
+          from - length,
+          keep.subarray(from - first, (cuts[i] ?? end) - first),
+          ending,
+        );
+      }
+      start += keep.length;
+    }
+    record.cache.drop(ending.map(({ position }) => position));
+    return after;
+  }
+
+  get #total(): number {
+    return this.#rows.residual.shape[0]!;
+  }
+
+  /** What a side is shown of the rows. */
+  #view(needs: readonly Need[]): LayerView {
+    const { layer, filterKeys, keys, values, residual, normed, queries } = this.#rows;
+    return {
+      layer,
+      count: this.#total,
+      keys: needs.includes("pre-rope keys") ? filterKeys : keys,
+      values,
+      residual,
+      normed,
+      ...(needs.includes("queries") && { queries: queries! }),
+      ...(needs.includes("future outputs") && { futureOutputs: this.#futureOutputs() }),
+      ...(needs.includes("future attention") && { futureAttention: this.#futureAttention() }),
+    };
+  }
+
+  /** Whose attention is computed: 1, or 0 where it is skipped, of rows from one on; at least of that one. */
+  #decisions(): { next(start: number): Uint8Array<ArrayBuffer> } {
+    const { decider, pruner, record } = this.#feed;
+    if (decider === undefined) return { next: () => new Uint8Array(this.#total).fill(1) };
+    const view = this.#view(pruner!.needs);
+    return {
+      next(start) {
+        const keep = decider.decide(view, start).keep!;
+        record.keep.push(keep.slice());
+        return keep;
+      },
+    };
+  }
+
+  /**
+   * Judges keys and values at all block starts below `end`, and drops those that no query from `next` on sees.
+   *
+   * @returns the others that are to go
+   */
+  #judge(end: number, next: number): EndingRow[] {
+    const { judge, record: { cache, tally } } = this.#feed;
+    const { gone, values } = judge!.judge(this.#rows.layer, end);
+    values.forEach((value, position) => cache.setValue(position, value));
+    tally.drop(gone.map((row) => row.end).sort((a, b) => a - b));
+    cache.drop(gone.filter((row) => row.end <= next).map(({ position }) => position));
+    return gone.filter((row) => row.end > next);
+  }
+
+  /** Caches rows [start, start + keep.length), and computes the attention of those that are kept. */
+  #attendPiece(
+    start: number,
+    keep: Uint8Array<ArrayBuffer>,
+    ending: readonly EndingRow[],
+  ): Addend | undefined {
+    const { pass, pruner, record: { outputs, tally } } = this.#feed, { layer } = this.#rows;
+    const kept = indicesOf(keep, 1, start), recent = pruner?.spans.recent ?? 0;
+    const seen = this.#cachePiece(start, keep, ending);
+    tally.take(keep);
+    const computed = this.#local === undefined ? kept : range(start, keep.length);
+    if (computed.length === 0) {
+      if (outputs !== undefined) this.#replace(start, keep, new Float32Array(0));
+      return undefined;
+    }
+    // Full rows that a local method learns from are asked for once more, as if they were local.
+    const twice = this.#local && this.#observes ? merged(computed, this.#comparedRows(kept)) : undefined;
+    const asks = twice?.all ?? computed,
+      isWhole = asks.length === this.#total && computed.length === asks.length;
+    const positions = isWhole ? this.#rows.positions : pass.i32(this.#positionsOf(asks));
+    /** Which of them are full; they come first where they are asked for twice. */
+    const findFull = (): Rows => {
+      if (this.#local === undefined) return range(0, asks.length);
+      const own = indicesOf(keep, 1, 0);
+      return twice === undefined ? own : own.map((row) => twice.ofFirst[row]!);
+    };
+    const output = this.#pass.attendRows(this.#rows, {
+      positions,
+      select: (name, x) => pass.gather(name, x, asks),
+      attend: (queries, out, scale) => {
+        const asked = attentionArgs(pass, this.#feed.model.config, layer, seen, {
+          queries,
+          queryPositions: positions,
+          out,
+          scale,
+        });
+        const some = asks.length > kept.length &&
+          { windows: windowsOf(pass, asks.length, findFull(), recent), sinks: this.#local!.sinks };
+        this.#attendShowing(some ? { ...asked, ...some } : asked, kept, findFull);
+      },
+    });
+    if (outputs !== undefined) this.#addReplacing(start, keep, kept, computed, output);
+    else {
+      const differ = () =>
+        twice && differences(f32Data(this.#backend.read(output)), this.#width, findFull(), twice.ofSecond);
+      this.#observe(kept, () => differ() ?? this.#backend.rowNorms(output));
+      if (isWhole) return { delta: output };
+      this.#add(computed, twice ? pass.gather("addedOutputs", output, twice.ofFirst) : output);
+    }
+    return undefined;
+  }
+
+  get #backend(): Backend {
+    return this.#feed.model.backend;
+  }
+
+  get #width(): number {
+    return this.#feed.model.config.hiddenSize;
+  }
+
+  #positionsOf(rows: Rows): Int32Array<ArrayBuffer> {
+    return shifted(rows, this.#feed.length);
+  }
+
+  /** Adds outputs of some rows to the residual stream. */
+  #add(rows: Rows, output: Tensor): void {
+    const { residual } = this.#rows;
+    if (rows.length === this.#total) this.#backend.add(residual, output);
+    else this.#backend.scatterAddRows(residual, this.#feed.pass.i32(rows), output);
+  }
+
+  /** The same, and what stands for the outputs of the skipped rows. */
+  #addReplacing(
+    start: number,
+    keep: Uint8Array<ArrayBuffer>,
+    kept: Rows,
+    computed: Rows,
+    output: Tensor,
+  ): void {
+    const own = f32Data(this.#backend.read(output)).slice();
+    const norms = this.#observes && kept.length > 0 ? this.#residualNorms(kept) : undefined;
+    this.#add(computed, output);
+    const outputNorms = this.#replace(start, keep, own);
+    if (norms !== undefined) {
+      this.#feed.decider!.observe!(this.#rows.layer, { outputNorms, residualNorms: norms });
+    }
+  }
+
+  /** Adds what stands for skipped outputs; gives how far the computed ones are from it. */
+  #replace(start: number, keep: Uint8Array<ArrayBuffer>, output: Float32Array): Float64Array<ArrayBuffer> {
+    const { pass, length, record } = this.#feed, skips = indicesOf(keep, 0, start);
+    const { substitutes, errors } = record.outputs!.take(length + start, keep, output);
+    if (skips.length > 0) {
+      const rows = this.#backend.upload(hostTensor("f32", [skips.length, this.#width], substitutes));
+      this.#backend.scatterAddRows(this.#rows.residual, pass.i32(skips), rows);
+    }
+    return errors;
+  }
+
+  /** Whether the method is to be given the layer's outputs now. */
+  get #observes(): boolean {
+    const { decider, pruner, length } = this.#feed;
+    if (decider === undefined) return false;
+    const { needs, spans: { warmup } } = pruner!;
+    return needs.includes("outputs") || needs.includes("warm-up outputs") && length < warmup;
+  }
+
+  /** Shows the method what attention came to, before the residual stream changes. */
+  #observe(kept: Rows, outputNorms: () => Float64Array<ArrayBuffer>): void {
+    if (!this.#observes || kept.length === 0) return;
+    const residualNorms = this.#residualNorms(kept);
+    this.#feed.decider!.observe!(this.#rows.layer, { outputNorms: outputNorms(), residualNorms });
+  }
+
+  /** Norms of the residual stream before the attention, of rows that nothing was added to. */
+  #residualNorms(rows: Rows): Float64Array<ArrayBuffer> {
+    return pickNumbers(this.#norms ??= this.#backend.rowNorms(this.#rows.residual), rows);
+  }
+
+  /** Full rows whose outputs are compared with those of local attention: those whose outcome counts. */
+  #comparedRows(kept: Rows): Rows {
+    const { length, pruner } = this.#feed, { recent } = pruner!.spans;
+    const first = firstOutcome({ substitute: "local", sinks: this.#local!.sinks, recent });
+    return kept.filter((row) => length + row >= first);
+  }
+
+  /** Caches rows [start, start + keep.length); gives what their queries see. */
+  #cachePiece(start: number, keep: Uint8Array<ArrayBuffer>, ending: readonly EndingRow[]): SeenRows {
+    const { judge, length, pass, pruner, record: { cache } } = this.#feed, total = this.#total;
+    const keys = asMatrix(this.#rows.keys), values = asMatrix(this.#rows.values), width = keys.shape[1]!;
+    const cached = pruner?.skipped.cached === true, none = range(0, 0);
+    const picked = (some: Rows) => some.length === total ? undefined : pass.i32(some);
+    // Where every key stays, those of all rows are cached at once, before the first of them is attended to.
+    const atOnce = cached && judge === undefined;
+    const whole = start === 0 ? range(0, total) : none;
+    const fresh = atOnce ? whole : cached ? range(start, keep.length) : indicesOf(keep, 1, start);
+    if (fresh.length > 0) cache.append(keys, values, this.#positionsOf(fresh), picked(fresh));
+    const passing = cached ? none : indicesOf(keep, 0, start), next = length + start + keep.length;
+    const room = (rows: number, dtype: CacheDType) => ({
+      keys: pass.scratch("seenKeys", [rows, width], dtype),
+      values: pass.scratch("seenValues", [rows, width], dtype),
+    });
+    const skipped = cache.appendSkipped(
+      keys,
+      values,
+      this.#positionsOf(passing),
+      next,
+      room,
+      picked(passing),
+    );
+    const later = atOnce ? total - start - keep.length : 0;
+    const kept = { ...cache.kept, count: cache.kept.count - later };
+    return { kept, skipped, recent: pruner?.spans.recent ?? 0, ending };
+  }
+
+  /**
+   * Attention; shows the key side, where it needs to know, what full queries say of keys.
+   *
+   * @param kept Rows whose queries are full, and which of the queries that are asked for they are.
+   */
+  #attendShowing(asked: AttentionArgs, kept: Rows, findFull: () => Rows): void {
+    const { judge, model, pass, pruner, record } = this.#feed,
+      backend = this.#backend,
+      { layer } = this.#rows;
+    const needs = judge === undefined ? [] : pruner!.keySide!.needs;
+    if (!needs.includes("attention") || kept.length === 0) return backend.attention(asked);
+    const positions = this.#positionsOf(kept), rows = findFull();
+    const last = record.cache.kept.positions[asked.numKeys - 1]!;
+    // Of those that are not yet judged there is one per token, since none of them went.
+    const keys = needs.includes("until judged") ? last + 1 - judge!.judged(layer) : asked.numKeys;
+    const weights = needs.includes("change") ? headWeights(model, layer) : undefined;
+    if (asked.queries.shape[0] === rows.length || backend.givesShares) {
+      const room = (name: string, shape: readonly number[]) => pass.scratch(name, shape, "f64");
+      const all = attendShowing(backend, asked, keys, room, weights);
+      const isSome = asked.queries.shape[0]! > rows.length;
+      return judge!.observe(layer, { positions, rows: isSome ? pickSignals(all, rows, keys) : all });
+    }
+    backend.attention(asked);
+    const full = narrowArgs(pass, asked, { rows, positions });
+    const out = pass.byHead(pass.gather("someOutputs", asked.out, rows));
+    judge!.observe(layer, { positions, rows: signalRows(backend, { ...full, out }, keys, weights) });
+  }
+
+  /** What the rows see of each other where nothing is skipped or dropped: those of a whole sequence. */
+  get #seenWhole(): SeenRows {
+    const { keys, values } = this.#rows, count = this.#total, positions = this.#positionsOf(range(0, count));
+    const kept = { keys: asMatrix(keys), values: asMatrix(values), positions, count };
+    return { kept, skipped: { ...kept, count: 0 }, recent: this.#feed.pruner!.spans.recent, ending: [] };
+  }
+
+  /** What all queries would give to all keys. */
+  #futureAttention(): Float64Array {
+    const { pass, model: { config } } = this.#feed, { layer, queries, positions } = this.#rows;
+    const { out: _, ...asked } = attentionArgs(pass, config, layer, this.#seenWhole, {
+      queries: pass.byHead(queries!),
+      queryPositions: positions,
+      out: queries!,
+      scale: pass.scale,
+    });
+    return meanProbabilities(this.#backend, asked, 0);
+  }
+
+  /** norm(attention output) / norm(residual) of every row, as if all were kept. */
+  #futureOutputs(): Float64Array<ArrayBuffer> {
+    const { pass, model: { config } } = this.#feed, { layer, queries, positions, residual } = this.#rows;
+    const seen = this.#seenWhole, backend = this.#backend;
+    const output = pass.attend(layer, queries!, {
+      attend: (queries, out, scale) =>
+        backend.attention(
+          attentionArgs(pass, config, layer, seen, { queries, queryPositions: positions, out, scale }),
+        ),
+    });
+    const norms = backend.rowNorms(residual);
+    return backend.rowNorms(output).map((norm, row) => norm / norms[row]!);
+  }
+}
+
+/** Signals of some of the queries, [R, keys]. */
+function pickSignals(all: Signals["rows"], rows: Rows, keys: number): Signals["rows"] {
+  return Object.fromEntries(Object.entries(all).map(([name, said]) => [name, pickRows(said, rows, keys)]));
+}
+
+/**
+ * How far full outputs are from local ones of the last of these rows; 0 of rows whose outcome does not count.
+ *
+ * @param outputs Rows of so many columns.
+ */
+function differences(
+  outputs: Float32Array,
+  columns: number,
+  full: Rows,
+  local: Rows,
+): Float64Array<ArrayBuffer> {
+  const errors = new Float64Array(full.length), uncounted = full.length - local.length;
+  for (let i = 0; i < local.length; i++) {
+    const at = full[uncounted + i]! * columns, from = local[i]! * columns;
+    let sum = 0;
+    for (let a = 0; a < columns; a++) sum += (outputs[at + a]! - outputs[from + a]!) ** 2;
+    errors[uncounted + i] = Math.sqrt(sum);
+  }
+  return errors;
+}
