@@ -7,7 +7,7 @@ export interface Blocks {
   readonly block: number;
 }
 
-/** Blocks, and for how many tokens after it a key and value stay visible at least. */
+/** @internal Blocks, and for how many tokens after it a key and value stay visible at least. */
 export interface Spans extends Blocks {
   /** Tokens. */
   readonly recent: number;

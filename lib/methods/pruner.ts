@@ -260,6 +260,7 @@ export function definePruner(own: Pick<Pruner, "name" | "layers" | "start"> & Pa
 }
 
 /**
+ * @internal
  * Called with every decision as it is made: one row per token, in order, the numbers behind it in the columns. A method
  * leaves NaN in the columns that it has no number for.
  */
