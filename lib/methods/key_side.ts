@@ -159,12 +159,10 @@ class Received {
     }
   }
 
-  /** An independent copy. */
   clone(): Received {
     return new Received(new Map(Array.from(this.#columns, ([name, column]) => [name, column.slice()])));
   }
 
-  /** A column with room for so many tokens. */
   #column(name: string, tokens: number): Float64Array {
     const old = this.#columns.get(name) ?? new Float64Array(0);
     if (old.length >= tokens) return old;
@@ -179,7 +177,6 @@ class Received {
 interface Waiting {
   readonly spec: LayerSpec;
   readonly state: LayerState;
-  /** Tokens judged, the first of the sequence. */
   judged: number;
   /** What the rule reads of the others beside signals; none where it reads nothing else. */
   readonly tokens: RowToken[];
@@ -187,7 +184,6 @@ interface Waiting {
   readonly all: Received;
   /** The same of the distant ones. */
   readonly distant: Received;
-  /** At work on the state. */
   readonly decisions: Decisions;
 }
 

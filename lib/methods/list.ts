@@ -39,7 +39,6 @@ import { value } from "./rules/value.ts";
 import { variance } from "./rules/variance.ts";
 import { wandaSp } from "./model_pruning/wanda_sp.ts";
 
-/** Every method. */
 export const METHODS = [
   variance,
   mean,
@@ -95,17 +94,14 @@ type Listed = (typeof METHODS | typeof OFFLINE)[number];
 export type MethodName = Listed["name"];
 /** @internal A rule's name. */
 export type RuleName = Exclude<(typeof METHODS)[number], { create: unknown }>["name"];
-/** A rule's name that the key side takes. */
 export type KeyRuleName =
   | Exclude<RuleName, "learned" | "input-norm">
   | (typeof KEY_RULES)[number]["name"]
   | (typeof EVICTIONS)[number]["name"];
-/** Every method's own options. */
 export type OwnOptions =
   (Listed extends infer M ? M extends { options?: infer Table } ? (table: NonNullable<Table>) => void : never
     : never) extends (tables: infer All) => void ? All : never;
 
-/** The methods by name. */
 const BY_NAME: Map<string, Method> = new Map(
   [...FUSIONS, ...KEY_RULES, ...EVICTIONS].map((method) => [method.name, method]),
 );
@@ -113,7 +109,6 @@ const BY_NAME: Map<string, Method> = new Map(
 export const METHOD_NAMES: readonly MethodName[] = METHODS.map(({ name }) => name);
 /** What `fusion` may name: those, and methods that alter the model. */
 export const FUSION_NAMES: readonly MethodName[] = FUSIONS.map(({ name }) => name);
-/** The rules. */
 export const RULES: readonly (AnyRule & { readonly name: RuleName })[] = METHODS.filter((method) =>
   isRule(method)
 );
@@ -128,7 +123,6 @@ export const KEY_RULE_NAMES: readonly KeyRuleName[] = [
 
 /** A rule that a user brought in a file. */
 export interface OwnRule {
-  /** The rule; it has no options and no memory. */
   readonly rule: AnyRule;
   /** SHA-256 of its file. */
   readonly sha256: string;
@@ -168,12 +162,10 @@ export function setOwnRule(next: OwnRule | undefined): void {
   rules.push(rule);
 }
 
-/** A method by its name. */
 export function methodOf(name: MethodName | KeyRuleName): Method {
   return BY_NAME.get(name) ?? absentRule(name);
 }
 
-/** What decides keys and values by its name. */
 export function keyMethodOf(name: KeyRuleName): AnyRule | EvictionMethod {
   return methodOf(name) as AnyRule | EvictionMethod;
 }
@@ -189,7 +181,6 @@ function absentRule(name: string): AnyRule {
   };
 }
 
-/** The method that a text names, if any. */
 export function findMethod(name: string): Method | undefined {
   return BY_NAME.get(name);
 }

@@ -56,7 +56,6 @@ export const PRESETS = {
     & Given<typeof FILTER_OPTIONS & typeof SIDE_CHOICES & typeof KEY_OPTIONS & OwnOptions>
     & { readonly fusion?: MethodName };
 };
-/** A preset's name. */
 export type Preset = keyof typeof PRESETS;
 const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
 
@@ -67,7 +66,6 @@ export const CHOICES = {
   fusion: { type: "name", names: FUSION_NAMES, default: "variance", help: "how similarities become a score" },
 } as const satisfies OptionTable;
 
-/** Options that make a control of a method. */
 export const CONTROL_OPTIONS = {
   shuffle: {
     type: "flag",
@@ -117,7 +115,6 @@ export const OPTIONS: OptionTable = {
   ...OWN,
 };
 
-/** Names of all options. */
 export const OPTION_NAMES: readonly string[] = Object.keys(OPTIONS);
 
 /** Options of a method, `fusion` saying which; all may be left out. Those without effect under it are accepted. */

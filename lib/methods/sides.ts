@@ -7,7 +7,6 @@ import type { SubstituteName } from "../filter/outcome.ts";
 import type { ScheduleName } from "../filter/schedule.ts";
 import { KEY_RULE_NAMES, type KeyRuleName, type MethodName } from "./list.ts";
 
-/** Values of `kvFusion`. */
 const KV_FUSIONS: readonly ("same" | "none" | KeyRuleName)[] = ["same", "none", ...KEY_RULE_NAMES];
 
 /** The options of the key side, in the order of records. */

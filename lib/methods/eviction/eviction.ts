@@ -14,7 +14,6 @@ import type { ResolvedOptions } from "../options.ts";
 import type { Answer, KeySequence, KeySide, LayerView, Need, PrunerContext, Signals } from "../pruner.ts";
 import { KEY_PLAN_NAMES, keySideOptions } from "../sides.ts";
 
-/** The key side of such a method. */
 export function createEviction(
   method: EvictionMethod,
   shape: FilterShape,
@@ -56,12 +55,10 @@ interface Bound extends Pick<ResolvedOptions, "warmup" | "recent" | "block" | "i
   readonly backend: FilterBackend | undefined;
 }
 
-/** One layer of one sequence. */
 interface LiveLayer {
   readonly ratio: number;
   /** What is left, ascending; tokens of a prefill are here before their blocks begin. */
   tokens: (LiveToken & { received: number; query?: Float32Array })[];
-  /** Tokens that have come. */
   count: number;
   /** Tokens that the memory has taken in. */
   absorbed: number;
@@ -78,7 +75,6 @@ const open = ({ method, shape }: Bound, ratio: number): LiveLayer => ({
   memory: new Float64Array(method.memory?.size(shape) ?? 0),
 });
 
-/** Keys and values that are left, layer by layer. */
 class EvictionSequence implements KeySequence {
   readonly #bound: Bound;
   readonly #layers: ReadonlyMap<number, LiveLayer>;

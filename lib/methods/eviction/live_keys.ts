@@ -2,7 +2,6 @@
 import type { FilterShape } from "../../filter/sequence.ts";
 import type { Spans } from "../../filter/blocks.ts";
 
-/** A token whose key and value are still there. */
 export interface LiveToken {
   /** Its index in the sequence. */
   readonly position: number;
@@ -18,9 +17,7 @@ export interface LiveToken {
   noted?: readonly number[];
 }
 
-/** What is left of a layer at a block start. */
 export interface LiveKeys extends Spans {
-  /** The model's sizes. */
   readonly shape: FilterShape;
   /** The block start: no token from here on counts. */
   readonly at: number;

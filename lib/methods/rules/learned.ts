@@ -16,7 +16,6 @@ import { type RuleMethod, SEED } from "../method.ts";
 
 /** Feature groups, in their order. */
 const FEATURE_GROUPS = ["similarity", "norm", "projection", "query", "local"] as const;
-/** A feature group. */
 export type FeatureGroup = (typeof FEATURE_GROUPS)[number];
 
 const projects = ({ features }: Others): boolean => (features as readonly string[]).includes("projection");
@@ -40,15 +39,12 @@ const options = {
   seed: { ...SEED, matters: projects },
 } as const satisfies OptionTable;
 
-/** What decides a layer under this rule. */
 export type LearnedSpec = LayerSpec & Packed<typeof options>;
 
-/** Whether a group of features is asked for. */
 function has({ features }: LearnedSpec, group: FeatureGroup): boolean {
   return ((features >> FEATURE_GROUPS.indexOf(group)) & 1) === 1;
 }
 
-/** Names of the features, in their order. */
 export function nameFeatures(spec: LearnedSpec): string[] {
   const names: { readonly [Group in FeatureGroup]: readonly string[] } = {
     similarity: ["muK", "muV", "sdK", "sdV"],

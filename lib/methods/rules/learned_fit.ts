@@ -15,9 +15,7 @@ const SD_EPS = 1e-3;
 /** What became of a pending token. */
 const OUTCOME = { skipped: 0, kept: 1, observed: 2 } as const;
 
-/** What the regression must know of its options. */
 export interface FitSpec extends LayerSpec {
-  /** Ridge of the regression. */
   readonly ridge: number;
 }
 
@@ -40,7 +38,6 @@ export type FitLayout = Readonly<
   Record<"F" | "P" | "mean" | "sd" | "A" | "b" | "w" | "f" | "y" | "outcome" | "length", number>
 >;
 
-/** The regression of one layer of one sequence. */
 export interface Fit {
   /**
    * Tokens that may still be decided before the next fit.
@@ -64,7 +61,6 @@ export interface Fit {
   fitIfComplete(): void;
 }
 
-/** Puts a regression to work on a layer's state. */
 export function openFit(spec: FitSpec, state: LayerState, layout: FitLayout): Fit {
   const { numbers, learned } = state, { F, mean, sd, A, b, w, f, y: known, outcome } = layout;
   const pending = () => numbers[SLOT.pending]!;

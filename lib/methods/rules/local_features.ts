@@ -17,7 +17,6 @@ export function nameLocalFeatures(numHeads: number): string[] {
   ];
 }
 
-/** Their number. */
 export function countLocalFeatures(numHeads: number): number {
   return 3 * numHeads + 1;
 }

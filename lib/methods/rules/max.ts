@@ -1,7 +1,6 @@
 /** The side that is more like the past. */
 import type { RuleMethod } from "../method.ts";
 
-/** Maximum of what keys and values say. */
 export const max: RuleMethod<"max"> = {
   name: "max",
   help: "the greater of what keys and values say",

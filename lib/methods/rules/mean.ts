@@ -1,7 +1,6 @@
 /** Keys and values alike. */
 import type { RuleMethod } from "../method.ts";
 
-/** Mean of what keys and values say. */
 export const mean: RuleMethod<"mean"> = {
   name: "mean",
   help: "the mean of what keys and values say",

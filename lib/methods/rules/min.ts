@@ -1,7 +1,6 @@
 /** The side that is less like the past. */
 import type { RuleMethod } from "../method.ts";
 
-/** Minimum of what keys and values say. */
 export const min: RuleMethod<"min"> = {
   name: "min",
   help: "the lesser of what keys and values say",

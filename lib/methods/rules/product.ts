@@ -1,7 +1,6 @@
 /** Keys and values at once. */
 import type { RuleMethod } from "../method.ts";
 
-/** Product of what keys and values say. */
 export const product: RuleMethod<"product"> = {
   name: "product",
   help: "the product of what keys and values say",

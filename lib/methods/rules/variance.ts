@@ -15,7 +15,6 @@ const options = {
   eps: { type: "number", default: 1e-6, range: "(0, 1]", help: "added to variances before weighing" },
 } as const satisfies OptionTable;
 
-/** What decides a layer under this rule. */
 export type VarianceSpec = LayerSpec & Packed<typeof options>;
 
 /**

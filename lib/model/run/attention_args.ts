@@ -6,9 +6,7 @@ import type { ForwardPass } from "./forward_pass.ts";
 import { type EndingRow, endsOf } from "./key_judge.ts";
 import type { CachedRows } from "./kv_cache.ts";
 
-/** What queries of a layer see. */
 export interface SeenRows {
-  /** Cached rows. */
   readonly kept: CachedRows;
   /** Rows of the recent window, and for how many tokens they are seen. */
   readonly skipped: CachedRows;

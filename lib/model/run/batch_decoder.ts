@@ -305,7 +305,6 @@ export class BatchDecoder implements Disposable {
     };
   }
 
-  /** Rows of a slot's cache in a layer. */
   #rowsOf(layer: number): number {
     const { capacity, judgedRows } = this.#options;
     return this.#pruner?.keySide?.layers.includes(layer) ? judgedRows : capacity;

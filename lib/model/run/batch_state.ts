@@ -5,19 +5,14 @@ import type { CacheDType } from "../../dtype.ts";
 import { type LayerSpec, stateSizes } from "../../filter/layer.ts";
 import { hostTensor, type Tensor } from "../../tensor.ts";
 
-/** Sizes of a {@linkcode BatchCache}. */
 export interface BatchCacheSizes {
-  /** Sequences. */
   readonly batch: number;
-  /** Rows that a sequence can hold. */
   readonly capacity: number;
   /** Tokens for which a skipped token's key and value stay visible. */
   readonly recent: number;
   /** KV heads. */
   readonly numKvHeads: number;
-  /** Head dimension. */
   readonly headDim: number;
-  /** Element type. */
   readonly dtype: CacheDType;
 }
 
@@ -63,7 +58,6 @@ export function createBatchDecisions(
   return { keep, kept: backend.alloc("i32", [batch]), keptCount: backend.alloc("i32", [2]) };
 }
 
-/** What one layer of a batch has. */
 export interface BatchLayer {
   readonly cache: BatchCache;
   readonly states: BatchStates | undefined;

@@ -21,7 +21,6 @@ interface Piece {
   readonly tokens: PieceTokens;
 }
 
-/** As {@linkcode Model.feedTogether}. */
 export function feedTogether(model: Model, feeds: readonly SequenceFeed[]): Tensor {
   const { backend, config } = model;
   if (new Set(feeds.map(({ sequence }) => sequence)).size < feeds.length) {

@@ -22,7 +22,6 @@ export interface LayerRows extends BatchRows {
 export interface Addend {
   /** As {@linkcode Backend.add} takes it. */
   readonly delta: Tensor;
-  /** The same. */
   readonly only?: BatchDecisions | undefined;
 }
 
@@ -52,7 +51,6 @@ export interface Tokens {
   readonly positions: Tensor;
   /** Whether a part of a layer is left out for all tokens. */
   drops?(layer: number, part: "attention" | "mlp"): boolean;
-  /** What a layer's attention needs of its tokens. */
   needsOf(layer: number): LayerNeeds;
   /**
    * Attention of a layer: decides its tokens, caches them, and adds the outputs of the kept ones to the residual stream, or
@@ -69,13 +67,9 @@ export interface Tokens {
  */
 export type See = (layer: number, name: string, x: Tensor) => void;
 
-/** What a forward pass needs of a model. */
 export interface ModelParts {
-  /** Sizes and constants. */
   readonly config: ModelConfig;
-  /** Weights, on the backend. */
   readonly weights: ModelWeights;
-  /** Where it computes. */
   readonly backend: Backend;
   /** What {@linkcode Backend.rope} takes for a layer. */
   turnsOf(layer: number): Tensor | undefined;
@@ -86,7 +80,6 @@ export interface ModelParts {
  * is different in them. Results lie in scratch tensors and last until the same part runs again.
  */
 export class ForwardPass {
-  /** The model. */
   protected readonly model: ModelParts;
   readonly #scratch = new Map<string, Tensor>();
   /** Who looks on, if anybody. */
@@ -167,17 +160,14 @@ export class ForwardPass {
     return { ...x, shape: [x.shape[0]!, x.shape[1]! / headDim, headDim] };
   }
 
-  /** Integers on the backend. */
   i32(values: Int32Array<ArrayBuffer>): Tensor {
     return this.model.backend.upload(hostTensor("i32", [values.length], values));
   }
 
-  /** Another one of the same model. */
   again(): ForwardPass {
     return new (this.constructor as typeof ForwardPass)(this.model);
   }
 
-  /** Gives all scratch back at once. */
   free(): void {
     for (const tensor of this.#scratch.values()) this.model.backend.free(tensor);
     this.#scratch.clear();

@@ -3,7 +3,6 @@ import { judgedAt, NEVER, type Spans } from "../../filter/blocks.ts";
 import type { LayerState } from "../../filter/layer.ts";
 import type { Answer, KeySequence, LayerView, Signals } from "../../methods/pruner.ts";
 
-/** One layer's tokens. */
 interface Judged {
   /** Decisions so far, 1 = stays; where tokens are decided as they come, also on those that are not yet judged. */
   readonly keep: number[];
@@ -48,7 +47,6 @@ export function endingOf(
   return ending;
 }
 
-/** Judges the keys and values of one sequence. */
 export class KeyJudge {
   readonly #spans: Spans;
   readonly #sequence: KeySequence;
@@ -68,7 +66,6 @@ export class KeyJudge {
       : new Map((layers as readonly number[]).map((layer) => [layer, { keep: [], count: 0 }]));
   }
 
-  /** Takes in the next tokens of a layer. */
   take(view: LayerView): void {
     const { keep } = this.#sequence.decide(view, 0);
     if (keep === undefined) return;
@@ -86,7 +83,6 @@ export class KeyJudge {
     return this.#layers.get(layer)!.count;
   }
 
-  /** Takes in what computed queries say of keys. */
   observe(layer: number, signals: Signals): void {
     this.#sequence.observe?.(layer, signals);
   }
@@ -142,7 +138,6 @@ export class KeyJudge {
     }));
   }
 
-  /** An independent copy. */
   fork(): KeyJudge {
     const copies = Array.from(this.#layers, ([layer, { keep, count }]): [number, Judged] => {
       return [layer, { keep: [...keep], count }];

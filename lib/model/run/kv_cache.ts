@@ -21,13 +21,11 @@ export interface CachedRows {
   readonly values: Tensor;
   /** Original positions, [>= count] */
   readonly positions: Int32Array<ArrayBuffer>;
-  /** Rows in use. */
   readonly count: number;
 }
 
 type KeysAndValues = Pick<CachedRows, "keys" | "values">;
 
-/** The cache of one layer. */
 export class LayerCache {
   readonly #backend: Backend;
   readonly #dtype: CacheDType;
@@ -66,7 +64,6 @@ export class LayerCache {
     return (this.#kept.count + this.#ring.count) * this.#rowBytes;
   }
 
-  /** Bytes allocated. */
   get allocatedBytes(): number {
     return (this.#kept.keys.shape[0]! + this.#ring.keys.shape[0]!) * this.#rowBytes;
   }
@@ -180,7 +177,6 @@ export class LayerCache {
     this.#backend.free(values);
   }
 
-  /** An independent copy. */
   fork(): LayerCache {
     const copy = new LayerCache(this.#backend, this.#dtype, this.#width, this.#recent);
     copy.#kept = this.#copy(this.#kept, this.#kept.positions.length);
@@ -188,7 +184,6 @@ export class LayerCache {
     return copy;
   }
 
-  /** Gives the recent window room for so many rows. */
   #widen(rows: number): void {
     const ring = this.#ring;
     this.#ring = { ...this.#copy(ring, rows), positions: ring.positions };
@@ -207,7 +202,6 @@ export class LayerCache {
     this.#backend.storeRows(from.keys, to.keys, at, rows, { x: from.values, out: to.values });
   }
 
-  /** Gives the cached rows another capacity, in which they fit. */
   #resize(capacity: number): void {
     this.#kept = this.#copy(this.#kept, capacity, "regrowRows");
   }

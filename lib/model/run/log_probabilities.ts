@@ -2,7 +2,6 @@
 
 /** A token and the logarithm of its probability. */
 export interface TokenLogProbability {
-  /** The token's id. */
   readonly id: number;
   /** In nats, at most 0. */
   readonly logProbability: number;

@@ -4,7 +4,6 @@ import { blockLength, type Blocks } from "../../filter/blocks.ts";
 /** First tokens of a sequence that stay out of the mean: their outputs are unlike all others. */
 const FIRST_OF_MEAN = 4;
 
-/** The outputs of one layer of one sequence. */
 export class OutputMemory {
   readonly #kind: "mean" | "last";
   readonly #blocks: Blocks;
@@ -54,7 +53,6 @@ export class OutputMemory {
     return { substitutes, errors };
   }
 
-  /** An independent copy. */
   clone(): OutputMemory {
     const copy = new OutputMemory(this.#kind, this.#blocks, this.#current.length);
     copy.#current = this.#current.slice();

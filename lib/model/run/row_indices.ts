@@ -40,7 +40,6 @@ export function merged(first: Rows, second: Rows): { all: Rows; ofFirst: Rows; o
   return { all, ofFirst, ofSecond };
 }
 
-/** Some numbers of an array. */
 export function pickNumbers(numbers: Float64Array, rows: Rows): Float64Array<ArrayBuffer> {
   const out = new Float64Array(rows.length);
   for (let i = 0; i < rows.length; i++) out[i] = numbers[rows[i]!]!;

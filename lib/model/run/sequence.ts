@@ -319,7 +319,6 @@ export class ModelSequence {
     if (this.#watch !== undefined && this.#length >= this.#pruner!.spans.warmup) this.#adapt(this.#watch);
   }
 
-  /** What attention of a layer takes beside its rows. */
   #feedOf(layer: number): LayerFeed {
     const pruner = this.#pruner;
     return {

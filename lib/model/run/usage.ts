@@ -40,7 +40,6 @@ export interface SequenceUsage {
   readonly totalFlopsAvoided: number;
 }
 
-/** What of a method decides costs. */
 export interface TallyRules {
   /** For how many tokens a skipped token stays visible. */
   readonly recent: number;
@@ -153,7 +152,6 @@ export class LayerTally {
     }
   }
 
-  /** An independent copy. */
   clone(): LayerTally {
     const copy = new LayerTally(this.#rules, this.#window);
     copy.#near = [...this.#near];
