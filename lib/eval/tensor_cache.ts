@@ -26,7 +26,6 @@ export class TensorCache {
     this.#free = free;
   }
 
-  /** Whether a tensor is kept under a key. */
   has(key: string): boolean {
     return this.#entries.has(key);
   }

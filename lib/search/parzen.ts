@@ -7,7 +7,6 @@ import type { RandomStream } from "./random_stream.ts";
 export interface Kernels {
   /** Adds each kernel's log density at a value to `logs`, [kernels]. */
   addLogDensities(x: number, logs: Float64Array): void;
-  /** A value of a kernel. */
   sample(kernel: number, random: RandomStream): number;
 }
 
@@ -107,7 +106,6 @@ export class NumberKernels implements Kernels {
   }
 }
 
-/** A mixture of products. */
 export class Mixture {
   readonly #logWeights: Float64Array;
   readonly #weights: readonly number[];
@@ -148,7 +146,6 @@ export class Mixture {
     return Math.log(sum) + most;
   }
 
-  /** A point of the mixture. */
   sample(random: RandomStream): number[] {
     let left = random.uniform(), kernel = 0;
     while (kernel < this.#weights.length - 1 && left > this.#weights[kernel]!) {

@@ -8,7 +8,6 @@ export interface Rival {
   readonly isFinished: boolean;
 }
 
-/** Decides when a trial is stopped. */
 export interface Race {
   /**
    * Why a trial is to be stopped; null = it goes on.
@@ -91,8 +90,6 @@ const halving: Race = {
   },
 };
 
-/** A race's name. */
 export type RaceName = "sequential" | "halving";
 
-/** The kinds of race. */
 export const RACES: { readonly [name in RaceName]: Race } = { sequential, halving };

@@ -15,7 +15,6 @@ import { RandomStream } from "./random_stream.ts";
 import { SobolPoints } from "./sobol.ts";
 import { proposeTpe } from "./tpe.ts";
 
-/** Proposes the points of a search, one after the other. */
 export interface TrialSampler {
   /**
    * The next point. It follows from the seed and the trials so far alone: a search that was interrupted goes on as it would have.
@@ -26,9 +25,7 @@ export interface TrialSampler {
   propose(trials: readonly Observation[]): Point | undefined;
 }
 
-/** A kind of sampler. */
 export interface SamplerKind {
-  /** One line of help. */
   readonly help: string;
   /** Whether its points follow from those before them: others can be listed in advance. */
   readonly adapts: boolean;
@@ -43,10 +40,8 @@ export interface SamplerKind {
 /** Streams of random numbers of a seed that are not trials'. */
 const TRIAL_STREAMS = 2 ** 20;
 
-/** A sampler's name. */
 export type SamplerName = "grid" | "random" | "sobol" | "tpe";
 
-/** The samplers. */
 export const SAMPLERS: { readonly [name in SamplerName]: SamplerKind } = {
   grid: { help: "every combination, the last axis fastest", adapts: false, create: createGrid },
   random: {

@@ -49,7 +49,6 @@ export function chooseGood(trials: readonly Observation[], count: number): numbe
   return [...finished, ...stopped, ...broken].sort((a, b) => a - b);
 }
 
-/** The best of several objectives. */
 function chooseFront(costs: readonly (readonly number[])[], count: number): number[] {
   const ranks = dominanceRanks(costs, count), chosen: number[] = [];
   for (let rank = 0; chosen.length < count; rank++) {
@@ -64,7 +63,6 @@ function chooseFront(costs: readonly (readonly number[])[], count: number): numb
   return chosen;
 }
 
-/** Weights of trials by their age, the oldest first. */
 export function ageWeights(count: number): number[] {
   const ramp = count - RECENT;
   return Array.from(

@@ -30,10 +30,8 @@ export interface Budget {
 
 const spent = (all: number, avoided: number) => 1 - avoided / all;
 
-/** A budget's name. */
 export type BudgetName = "queries" | "pairs" | "attentionFlops" | "rows" | "projectionFlops" | "parameters";
 
-/** The budgets, in the order of tables. */
 export const BUDGETS: { readonly [name in BudgetName]: Budget } = {
   queries: {
     label: "queries",
@@ -67,10 +65,8 @@ export const BUDGETS: { readonly [name in BudgetName]: Budget } = {
   },
 };
 
-/** Names of the budgets, in their order. */
 export const BUDGET_NAMES: readonly BudgetName[] = Object.keys(BUDGETS) as BudgetName[];
 
-/** Shares of the dense model's, by budget. */
 export type Shares = { readonly [name in BudgetName]: number };
 
 /** A share in percent; `-` where a record of an older version has none. */
@@ -78,7 +74,6 @@ export function showShare(share: number | undefined): string {
   return share === undefined || Number.isNaN(share) ? "-" : `${(100 * share).toFixed(0)}%`;
 }
 
-/** A number for each budget. */
 export function mapBudgets(value: (name: BudgetName) => number): Shares {
   return Object.fromEntries(BUDGET_NAMES.map((name) => [name, value(name)])) as Shares;
 }

@@ -12,7 +12,6 @@ import { filtersQueries, keyRuleOf } from "../methods/sides.ts";
 
 /** What methods are held against: two of chance, the bound, and their own decisions shuffled in time. */
 export const CONTROLS = ["random", "random-protected", "oracle", "shuffled"] as const;
-/** A control's name. */
 export type Control = (typeof CONTROLS)[number];
 
 /**

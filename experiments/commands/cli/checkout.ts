@@ -2,11 +2,8 @@
 import { run } from "../../../ffi/build/command.ts";
 import { UsageError } from "../../../lib/errors.ts";
 
-/** A file and its place in a copy. */
 export interface PackedFile {
-  /** Where it lies, absolute. */
   readonly from: string;
-  /** Where it goes, relative. */
   readonly to: string;
 }
 

@@ -25,7 +25,6 @@ export async function taskArguments(task: string): Promise<string[]> {
   return tasks[task].replace(/\$\([^)]*\)/, std.join(" ")).split(/\s+/).slice(1);
 }
 
-/** Folders of Deno's caches. */
 export async function findDenoCaches(): Promise<{ readonly denoDir: string; readonly npmCache: string }> {
   return JSON.parse(await runDeno("find Deno's cache", "info", "--json"));
 }

@@ -41,7 +41,6 @@ export async function readJson(path: string): Promise<unknown> {
   }
 }
 
-/** Whether a path exists. */
 export function exists(path: string | URL): boolean {
   try {
     Deno.statSync(path);
@@ -79,7 +78,6 @@ export function expectWritableFile(path: string): void {
   expectWritable(folder);
 }
 
-/** Whether a path is that of a folder. */
 export function isFolder(path: string): boolean {
   return exists(path) && Deno.statSync(path).isDirectory;
 }

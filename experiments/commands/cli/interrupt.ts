@@ -3,10 +3,8 @@ import { ownCalibration } from "../../../lib/methods/mod.ts";
 import type { ToListener } from "./interrupt_worker.ts";
 import { EXIT } from "./task.ts";
 
-/** Exit codes by signal. */
 const SIGNALS = { SIGINT: EXIT.interrupted, SIGTERM: EXIT.terminated } as const;
 
-/** The one that listens. */
 let listening: Interrupt | undefined;
 
 /** Ends a fit, which gives the event loop no turn, where a signal has come. @throws The reason of its {@linkcode Interrupt}. */
@@ -27,10 +25,8 @@ export class Interrupt {
     Deno.addSignalListener(name as Deno.Signal, listener);
     return () => Deno.removeSignalListener(name as Deno.Signal, listener);
   });
-  /** The exit code that belongs to the signal. */
   code: number = EXIT.interrupted;
 
-  /** Aborted by the first signal. */
   get signal(): AbortSignal {
     return this.#controller.signal;
   }
@@ -55,7 +51,6 @@ export class Interrupt {
     this.signal.throwIfAborted();
   }
 
-  /** Whether an error is this interruption. */
   caused(error: unknown): boolean {
     return this.signal.aborted && error === this.signal.reason;
   }

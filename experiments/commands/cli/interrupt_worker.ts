@@ -1,10 +1,8 @@
 /** Listens for signals in a thread of its own, where the task's own has no turn for them: it writes codes to shared memory. */
 
-/** What is listened for. */
 export interface ToListener {
   /** One number, 0 until a signal comes: its code from then on. */
   readonly caught: Int32Array<SharedArrayBuffer>;
-  /** Codes by signal. */
   readonly codes: { readonly [signal: string]: number };
 }
 

@@ -38,13 +38,11 @@ export function threadsOf(jobs: number): number | undefined {
   return jobs === 1 ? undefined : Math.max(1, Math.floor(navigator.hardwareConcurrency / jobs));
 }
 
-/** Workers beside this process. */
 export interface Workers extends AsyncDisposable {
   /** Ends them once they have given back what they are at. */
   stop(): void;
 }
 
-/** How workers are started. */
 export interface WorkerOptions {
   /** Threads of each; undefined = all cores. */
   readonly threads: number | undefined;

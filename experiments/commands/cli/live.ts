@@ -8,9 +8,7 @@ import { writeLine } from "./task.ts";
 
 /** A page that shows a run; where none was asked for, it shows nothing, and summaries need not be made. */
 export interface LivePage extends AsyncDisposable {
-  /** Shows how far the run is. */
   tell(progress: LiveProgress): void;
-  /** Shows what is finished. */
   readonly show?: (summary: SweepSummary) => void;
   /** Says the last word, and closes. */
   end(text: string): Promise<void>;

@@ -53,7 +53,6 @@ export function readDType(text: string | undefined): WeightDType | undefined {
   return text === undefined ? undefined : expectChoice("dtype", text, WEIGHT_DTYPES);
 }
 
-/** What `--model` says. */
 export function modelName(values: FlagValues): string {
   return (values.get("model")?.[0] ?? "tiny") as string;
 }

@@ -1,6 +1,5 @@
 /** Commands in process groups of their own: what a command has started ends with it. */
 
-/** What became of a command. */
 export interface Ran {
   readonly success: boolean;
   /** What it wrote on both streams, as it came. */
@@ -10,7 +9,6 @@ export interface Ran {
   readonly seconds: number;
 }
 
-/** Where, how and how long a command runs. */
 export interface GroupOptions extends Pick<Deno.CommandOptions, "cwd" | "env"> {
   /** Seconds after which it is ended. */
   readonly limit: number;

@@ -1,7 +1,6 @@
 /** Progress on stderr: a bar with the time left on a terminal, plain lines elsewhere. */
 import { escapeControls, fitWords, terminalColumns, wrapLines } from "./terminal.ts";
 
-/** Where progress goes. */
 export interface ProgressStream {
   writeSync(bytes: Uint8Array): number;
   isTerminal(): boolean;
@@ -18,7 +17,6 @@ export function formatDuration(ms: number): string {
   return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
 }
 
-/** Tells a user how far a task has come. */
 export class Progress {
   #stream: ProgressStream | undefined;
   readonly #now: () => number;

@@ -22,7 +22,6 @@ const FILES = {
   "score.json": { kind: "score", keys: ["ids", "nll"] },
 } as const;
 
-/** Name of a file of results. */
 export type ResultFile = keyof typeof FILES;
 
 /** Files that a page of a site is made of. */
@@ -31,7 +30,6 @@ export const SITE_RESULTS = Object.keys(FILES).filter((name) => name !== "score.
 /** Files of which two can be set side by side. */
 export const RUN_RESULTS = ["summary.json", "compare.json", "score.json"] as const;
 
-/** Fields of a method in a comparison. */
 const COMPARED_FIELDS = {
   name: FIELD.text,
   achievedRatio: FIELD.measured,

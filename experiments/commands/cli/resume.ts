@@ -8,7 +8,6 @@ import type { Interrupt } from "./interrupt.ts";
 import { EXIT, explainError, writeLine } from "./task.ts";
 import { escapeControls } from "./terminal.ts";
 
-/** What a task leaves in its folder. */
 export interface RunFiles {
   /** What a message calls the run, with its article. */
   readonly noun: string;
@@ -22,7 +21,6 @@ export interface RunFiles {
 
 /** Where a run's results are to go, before anything is written. */
 export interface Destination extends RunFiles {
-  /** The folder that a user named, if any. */
   readonly named: string | undefined;
   /** Whether the run goes on with one that was interrupted. */
   readonly resumes: boolean;
@@ -49,7 +47,6 @@ export function readDestination(values: FlagValues, files: RunFiles): Destinatio
   return { ...files, named, resumes };
 }
 
-/** Checks that a folder holds what a run starts from. */
 function expectPlace(folder: string, resumes: boolean, { noun, work, older, result }: RunFiles): void {
   if (result !== undefined && exists(`${folder}/${result}`)) {
     throw new UsageError(
@@ -91,7 +88,6 @@ export function claimFolder({ named, resumes, ...files }: Destination): ClaimedF
   return { folder, [Symbol.dispose]: () => lock[Symbol.dispose]() };
 }
 
-/** The command that goes on with an interrupted run. */
 export function resumeCommand(task: Task, args: readonly string[], folder: string): string {
   const kept: string[] = [];
   for (let i = 0; i < args.length; i++) {
@@ -110,7 +106,6 @@ function quoteArgument(arg: string): string {
   return `'${arg.replaceAll("'", "'\\''")}'`;
 }
 
-/** An interrupted run. */
 export interface Interrupted {
   readonly task: Task;
   readonly args: readonly string[];

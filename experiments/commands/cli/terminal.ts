@@ -4,7 +4,6 @@ import { wrapText } from "../../../lib/plot/mod.ts";
 /** Columns where a terminal does not say how many it has. */
 const DEFAULT_COLUMNS = 80;
 
-/** Columns of the terminal that the process writes to. */
 export function terminalColumns(): number {
   try {
     return Deno.consoleSize().columns || DEFAULT_COLUMNS;

@@ -4,7 +4,6 @@ import { readBuiltinText } from "../../../lib/eval/mod.ts";
 import { readText } from "./files.ts";
 import type { FlagValues } from "./parse.ts";
 
-/** A text and what to call it. */
 export interface NamedText {
   readonly name: string;
   readonly text: string;

@@ -4,7 +4,6 @@ import { type HubRows, ItemRow, type ItemTask } from "../../../lib/eval/mod.ts";
 import { type HubOptions, obtainDataset } from "../../../lib/model/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 
-/** What a task's files on the hub hold. */
 export interface HubData {
   /** Rows in the form of the task's own file. */
   readonly rows: ItemRow[];

@@ -9,14 +9,11 @@ import {
   type Tokenizer,
 } from "../../../lib/model/mod.ts";
 
-/** A text that went on. */
 export interface GeneratedText {
   readonly name: "dense" | "filtered";
-  /** Tokens of the prompt. */
   readonly promptTokens: number;
   /** Tokens that were made, the one that ends the text too. */
   readonly ids: readonly number[];
-  /** Their text. */
   readonly text: string;
   /** Why it ended: by a token that ends it, at most tokens, or because it was interrupted. */
   readonly ended: "stop" | "length" | "interrupt";
@@ -32,7 +29,6 @@ export interface GeneratedText {
   readonly kvKeep: ReadonlyMap<number, Uint8Array>;
 }
 
-/** What a run tells. */
 export interface RunOptions extends GenerationOptions {
   readonly name: GeneratedText["name"];
   readonly tokenizer: Tokenizer;

@@ -11,7 +11,6 @@ export const QUEUE_NAME = "trials";
 /** What keys of the queue begin with where nothing else is said. */
 export const DEFAULT_PREFIX = "tokenfilter";
 
-/** Where a queue is. */
 export interface QueueAddress {
   /** `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS. */
   readonly url: string;
@@ -21,7 +20,6 @@ export interface QueueAddress {
   readonly patienceS: number;
 }
 
-/** A trial as a job. */
 export interface TrialJob {
   /** The sweep that it is of: several may be of one study, and each has its own results. */
   readonly sweep: string;
@@ -42,7 +40,6 @@ export interface QueuedStudy {
   readonly codeSha256: string;
 }
 
-/** What a job says while it is at work. */
 export interface JobProgress {
   /** Who is at it. */
   readonly owner: string;
@@ -52,11 +49,9 @@ export interface JobProgress {
   readonly refused?: string;
 }
 
-/** Key of a study's description. */
 export const studyKey = (prefix: string, study: string) => `${prefix}:study:${study}`;
 /** Key of the list of a sweep's trials that have ended, where they race. */
 export const endedKey = (prefix: string, sweep: string) => `${prefix}:ended:${sweep}`;
-/** Key of a text. */
 export const textKey = (prefix: string, sha256: string) => `${prefix}:text:${sha256}`;
 
 /** Seconds that descriptions and texts are kept after their last use. */
@@ -81,7 +76,6 @@ export function readAddress(url: string, prefix = DEFAULT_PREFIX, patienceS = PA
 /** An address without its password. */
 const shown = (url: string) => url.replace(/^(\w+:\/\/)[^/]*@/, "$1");
 
-/** What a server said, in words. */
 function explain(url: string, said: string): PlaceLostError {
   const reason = /WRONGPASS|NOAUTH|AUTH /.test(said)
     ? "the server refuses the user or password (write them as redis://user:password@host)"
@@ -169,7 +163,6 @@ export class Connections implements Disposable {
     return redis;
   }
 
-  /** Closes all. */
   [Symbol.dispose](): void {
     this.#open.forEach((redis) => redis.disconnect());
   }

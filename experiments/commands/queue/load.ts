@@ -6,9 +6,6 @@
  */
 const load = (file: string) => import(new URL(file, import.meta.url).href);
 
-/** Addresses of queues. */
 export const loadConnection = (): Promise<typeof import("./connection.ts")> => load("connection.ts");
-/** Putting trials on a queue. */
 export const loadSubmit = (): Promise<typeof import("./submit.ts")> => load("submit.ts");
-/** Taking trials from one. */
 export const loadWork = (): Promise<typeof import("./work.ts")> => load("work.ts");

@@ -3,7 +3,6 @@ import type { Redis } from "ioredis";
 import type { ResolvedOptions } from "../../../lib/methods/mod.ts";
 import { type RaceRequest, type RacingTrial, TrialRace } from "../../../lib/sweep/mod.ts";
 
-/** The race as one worker knows it. */
 export class QueuedRace {
   readonly #race: TrialRace;
   readonly #chunks: number;
@@ -34,7 +33,6 @@ export class QueuedRace {
     });
   }
 
-  /** Lets a trial run. */
   async enter(method: ResolvedOptions): Promise<RacingTrial> {
     await this.look();
     return this.#race.enter(method, this.#chunks);

@@ -3,7 +3,6 @@ import type { Tokenizer } from "../../../lib/model/mod.ts";
 import type { ScoredToken, TextEnd, TextPiece } from "./completion.ts";
 import type { CompletionRequest } from "./request.ts";
 
-/** What all parts of an answer share. */
 export interface AnswerHead {
   readonly id: string;
   readonly created: number;
@@ -41,7 +40,6 @@ function completionLogprobs(tokenizer: Tokenizer, tokens: readonly ScoredToken[]
   };
 }
 
-/** Probabilities in the shape of chat completions. */
 function chatLogprobs(tokenizer: Tokenizer, tokens: readonly ScoredToken[]) {
   const show = (id: number, logprob: number) => ({
     token: showToken(tokenizer, id),
@@ -91,12 +89,10 @@ function usageOf(request: CompletionRequest, ends: readonly TextEnd[]) {
   };
 }
 
-/** A whole text of a request. */
 export interface WholeText extends TextPiece {
   readonly end: TextEnd;
 }
 
-/** The whole answer. */
 export function wholeAnswer(
   head: AnswerHead,
   request: CompletionRequest,

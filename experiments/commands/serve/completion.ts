@@ -13,7 +13,6 @@ import {
 import { f32Data, rowsOf, type Tensor } from "../../../lib/tensor.ts";
 import type { CompletionRequest } from "./request.ts";
 
-/** A token with its probability. */
 export interface ScoredToken {
   readonly id: number;
   /** In nats; null of a prompt's first token, which nothing comes before. */
@@ -22,22 +21,18 @@ export interface ScoredToken {
   readonly top: readonly TokenLogProbability[];
 }
 
-/** A piece of a text, as it becomes known. */
 export interface TextPiece {
   readonly text: string;
   /** Tokens that have come, where probabilities are asked for. */
   readonly tokens: readonly ScoredToken[];
 }
 
-/** How a text ended. */
 export interface TextEnd {
   readonly finish: "stop" | "length";
-  /** Tokens that were made. */
   readonly tokens: number;
   readonly usage: SequenceUsage;
 }
 
-/** What runs. */
 export interface Engine {
   readonly model: Model;
   readonly tokenizer: Tokenizer;

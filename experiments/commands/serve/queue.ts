@@ -2,7 +2,6 @@
 
 /** There are as many requests as may wait. */
 export class QueueFullError extends Error {
-  /** The class's name. */
   override readonly name = "QueueFullError";
 }
 
@@ -17,7 +16,6 @@ export class TurnQueue {
     this.#limit = limit;
   }
 
-  /** Requests that wait. */
   get length(): number {
     return this.#waiting.length;
   }

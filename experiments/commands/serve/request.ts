@@ -10,11 +10,8 @@ import {
 
 /** A request that cannot be answered, and the field that is wrong. */
 export class RequestError extends Error {
-  /** The class's name. */
   override readonly name = "RequestError";
-  /** The field. */
   readonly param: string | null;
-  /** Status of the answer. */
   readonly status: number;
 
   /** @param message what is wrong, and the fix */
@@ -25,14 +22,11 @@ export class RequestError extends Error {
   }
 }
 
-/** A checked request. */
 export interface CompletionRequest {
   readonly kind: "text" | "chat";
   /** The model's name, as the client has it. */
   readonly model: string;
-  /** Token ids of each prompt. */
   readonly prompts: readonly Int32Array<ArrayBuffer>[];
-  /** Texts for each prompt. */
   readonly n: number;
   readonly maxTokens: number;
   readonly sampling: SamplingOptions;
@@ -48,7 +42,6 @@ export interface CompletionRequest {
   readonly ignoreEnd: boolean;
 }
 
-/** What bounds a request. */
 export interface RequestLimits {
   /** Tokens of a prompt and its text together. */
   readonly context: number;

@@ -8,7 +8,6 @@ import { type CompletionRequest, readRequest, RequestError } from "./request.ts"
 /** Most bytes of a request's body: a prompt of a million token ids takes some 6 MB. */
 const MAX_BODY = 8_000_000;
 
-/** What a server runs on. */
 export interface ServerOptions {
   /** Engines by the names that clients ask for. */
   readonly engines: ReadonlyMap<string, Engine>;
@@ -23,7 +22,6 @@ export interface ServerOptions {
 /** Names under which this machine reaches itself. */
 const OWN_NAMES = new Set(["127.0.0.1", "localhost", "[::1]"]);
 
-/** What answers requests. */
 export function createHandler(options: ServerOptions): (request: Request) => Promise<Response> {
   const queue = new TurnQueue(options.queue);
   return async (request) => {
@@ -81,7 +79,6 @@ async function route(request: Request, options: ServerOptions, queue: TurnQueue)
   );
 }
 
-/** The request's body. */
 async function readBody(request: Request): Promise<unknown> {
   // A page of another site cannot send this type without asking first, which is not allowed.
   if (!/^application\/json\b/.test(request.headers.get("content-type") ?? "")) {

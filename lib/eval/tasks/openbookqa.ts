@@ -2,7 +2,6 @@
 import { ACC, ACC_NORM } from "../item_metrics.ts";
 import { defineChoiceTask, fromLabels, type ItemTask } from "../item_task.ts";
 
-/** OpenBookQA. */
 export const openbookqa: ItemTask = defineChoiceTask({
   name: "openbookqa",
   help: "OpenBookQA: elementary science, a fact and common knowledge",

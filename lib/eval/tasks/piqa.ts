@@ -2,7 +2,6 @@
 import { ACC, ACC_NORM } from "../item_metrics.ts";
 import { defineChoiceTask, type ItemTask } from "../item_task.ts";
 
-/** PIQA. */
 export const piqa: ItemTask = defineChoiceTask({
   name: "piqa",
   help: "PIQA: which of two ways reaches an everyday goal",

@@ -1,11 +1,8 @@
 /** A slider over a plot that shows the traces of one choice (a layer, a view) at a time. */
 import type { Json, JsonObject } from "./figure.ts";
 
-/** Traces of one choice. */
 export interface Choice {
-  /** What the slider says where it stands here. */
   readonly label: string;
-  /** Traces that are seen while it does. */
   readonly traces: readonly JsonObject[];
   /** Entries of the layout while it does, by attribute: `xaxis.range`. All choices have the same. */
   readonly layout?: JsonObject;

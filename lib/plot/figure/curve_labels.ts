@@ -1,11 +1,8 @@
 /** Names at the ends of curves, in place of a legend. */
 import { escapeText, type JsonObject } from "./figure.ts";
 
-/** The end of a curve. */
 export interface CurveEnd {
-  /** What the curve is called. */
   readonly name: string;
-  /** A name of a colour. */
   readonly color: string;
   /** Where it ends, in the axes' units. */
   readonly x: number;

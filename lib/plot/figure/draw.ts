@@ -1,6 +1,5 @@
 /** The program that draws a figure in a page, in the reader's light or dark; the same for reports and notebooks. */
 
-/** Text as HTML. */
 export function escapeHtml(text: string): string {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll(
     '"',

@@ -22,11 +22,8 @@ const LEGEND: readonly string[] = [
   ...OFFLINE,
 ].map(({ name }) => name);
 
-/** Looks of a rule. */
 export interface RuleStyle {
-  /** Place in a legend. */
   readonly rank: number;
-  /** Name of a colour. */
   readonly color: string;
   /** Plotly's name of a mark; an open one where the rule is inverted. */
   readonly symbol: string;
@@ -89,7 +86,6 @@ export function styleRule(shown: string): RuleStyle {
 /** What a caption adds where some rules are not shown unasked. */
 export const HIDDEN_NOTE = " Pale names show when pressed.";
 
-/** A rule's visibility in plotly's words. */
 export function visibilityOf(rule: string): boolean | "legendonly" {
   return styleRule(rule).main || "legendonly";
 }

@@ -11,7 +11,6 @@ import { escapeText } from "./figure.ts";
 /** Options that move along a curve or within a band, so that they do not name it. */
 const ALONG = new Set(["pruneRatio", "kvRatio", "theta", "seed"]);
 
-/** The options that decide something in a trial. */
 export function trialOptions(trial: OptionsRecord): Partial<OptionsRecord> {
   return effectiveOptions(readRecord(trial));
 }
@@ -99,7 +98,6 @@ export function describeShares(shares: Shares): string {
   return `of dense: ${said.map((name) => `${BUDGETS[name].label} ${showShare(shares[name])}`).join(", ")}`;
 }
 
-/** One option as text. */
 function shown(name: string, value: unknown): string {
   if (typeof value === "boolean") return value ? name : `no ${name}`;
   return `${name} ${Array.isArray(value) ? value.join("+") : value}`;
@@ -155,7 +153,6 @@ export function resultLines(trial: Trial): string[] {
   ].filter((line) => line !== "");
 }
 
-/** A trial's method and its options, lines of plotly's HTML. */
 export function configurationLines(trial: OptionsRecord): string[] {
   const { fusion: _, invert: __, pruneRatio: ___, ...rest } = trialOptions(trial);
   const name = methodName(trial), rule = ruleName(trial);

@@ -16,7 +16,6 @@ import {
 
 /** The numbers of the plot; `x` is the share of the dense model's budget that is spent, warm-up included. */
 export interface LossBudget extends TrialCurves {
-  /** What is spent. */
   readonly budget: BudgetName;
   /** The loss above dense, as the task calls it. */
   readonly metric: CurveMetric;

@@ -13,9 +13,7 @@ import type { SweepSummary, Trial } from "../../sweep/trial.ts";
 import { describeShares, methodName, trialOptions } from "../figure/trial_label.ts";
 import { formatInterval, formatPercent } from "../plots/comparison.ts";
 
-/** How one method came out beside chance. */
 export interface MethodVerdict {
-  /** The preset, or the rule with its sign. */
   readonly method: string;
   /** Its best trial at the ratio. */
   readonly trial: Trial;
@@ -25,7 +23,6 @@ export interface MethodVerdict {
   readonly toChance: "better" | "worse" | "even" | undefined;
 }
 
-/** The numbers behind the words, of one side. */
 export interface Verdict {
   /** Of what a share was asked for: of queries; or of keys and values alone. */
   readonly side: "query" | "key";
