@@ -8,7 +8,12 @@ import type { FilterOptions, KeyState } from "../filter/options.ts";
 import type { Reads, Rule } from "../filter/rule.ts";
 import type { FilterShape } from "../filter/sequence.ts";
 import type { LiveKeys, LiveToken } from "./eviction/live_keys.ts";
-import type { AnyOffline } from "./model_pruning/offline.ts";
+import type {
+  Alteration,
+  CalibratedModel,
+  LayerAlteration,
+  SeenPrompt,
+} from "./model_pruning/calibration.ts";
 import type { Pruner, PrunerContext } from "./pruner.ts";
 
 /** How a method looks in plots and tables. */
@@ -118,6 +123,31 @@ export interface EvictionMethod<Name extends string = string> extends MethodInfo
    */
   score(live: LiveKeys): readonly Float64Array[];
 }
+
+/** A method that alters the model once. */
+export interface OfflineMethod<
+  Name extends string = string,
+  O extends OptionTable = None,
+  Values = Resolved<O>,
+> extends MethodInfo<Name, O> {
+  /** Says what it is. */
+  readonly offline: true;
+  /** What becomes of a model where `pruneRatio` of what the method prunes is to go. */
+  alter(model: CalibratedModel, options: { readonly pruneRatio: number } & Values): Alteration;
+}
+
+/** A method that alters the model anew for each sequence, by what its warm-up has shown, for the tokens behind that. */
+export interface PromptMethod<Name extends string = string> extends MethodInfo<Name, None> {
+  /** Says what it is. */
+  readonly offline: "prompt";
+  /** Matrices whose inputs it asks for. */
+  readonly names: readonly string[];
+  /** What becomes of each layer where `pruneRatio` of what the method prunes is to go. */
+  alter(seen: SeenPrompt, options: { readonly pruneRatio: number }): readonly LayerAlteration[];
+}
+
+/** Any method that alters the model. */
+export type AnyOffline = OfflineMethod<string, OptionTable, never> | PromptMethod;
 
 /** No options. */
 export type None = Record<never, never>;

@@ -6,7 +6,7 @@ import type { LayerSpec, LayerState, ScanOutput } from "../filter/layer.ts";
 import type { Spans } from "../filter/blocks.ts";
 import type { FilterBackend, FilterShape } from "../filter/sequence.ts";
 import type { Tensor } from "../tensor.ts";
-import type { Adapts, Alters, Calibration } from "./model_pruning/calibration.ts";
+import type { Adapts, Alters, Calibration, DroppedParts } from "./model_pruning/calibration.ts";
 
 /**
  * What a side needs beside rotated keys, values and the residual stream, which it is always shown:
@@ -156,16 +156,6 @@ export interface Substitute {
   readonly sinks: number;
   /** Tokens per block after the warm-up. */
   readonly block: number;
-}
-
-/** @internal Parts of a model that are left out. */
-export interface DroppedParts {
-  /** 0-based indices of layers without attention: they hold no keys and values either. */
-  readonly attention: readonly number[];
-  /** 0-based indices of layers without their MLP. */
-  readonly mlp: readonly number[];
-  /** The first token for which they are left out; those before it run dense. Default 0. */
-  readonly from?: number;
 }
 
 /** @internal What a run over a whole sequence has decided. */

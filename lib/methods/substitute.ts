@@ -3,8 +3,14 @@ import { firstOutcome } from "../filter/outcome.ts";
 import type { FilterBackend } from "../filter/sequence.ts";
 import { policyOf } from "../filter/threshold.ts";
 import { type AnyRule, isRule, type Method } from "./method.ts";
-import type { ResolvedOptions } from "./options.ts";
+import type { FilterOptions } from "../filter/options.ts";
 import type { Substitute } from "./pruner.ts";
+
+/** What it looks at of options, defaults filled in. */
+export interface SubstituteOptions extends FilterOptions {
+  /** Feature groups of a rule that learns. */
+  readonly features: readonly string[];
+}
 
 /** Tokens of a warm-up whose outcomes must count at least, where a local substitute's error is learned. */
 const MIN_OUTCOMES = 16;
@@ -18,7 +24,7 @@ export const learns = (method: Method): method is AnyRule =>
 /** A rule as a backend runs it under options: without its number where the kernels do not have what they ask for. */
 export function bindRule<R extends AnyRule>(
   rule: R,
-  { substitute }: Pick<ResolvedOptions, "substitute">,
+  { substitute }: Pick<SubstituteOptions, "substitute">,
   backend?: Pick<FilterBackend, "knowsLocal">,
 ): R {
   const { native: _, ...onHost } = rule;
@@ -31,7 +37,7 @@ export function bindRule<R extends AnyRule>(
  * @param method What decides queries.
  * @throws {RangeError} If they do not go together.
  */
-export function checkSubstitute(method: Method, options: ResolvedOptions): void {
+export function checkSubstitute(method: Method, options: SubstituteOptions): void {
   const { substitute, features, keyState, schedule, recent, sinks, warmup, threshold } = options;
   const refuse = (name: string, found: unknown, expected: string, why: string) => {
     throw new RangeError(
@@ -60,6 +66,6 @@ export function checkSubstitute(method: Method, options: ResolvedOptions): void 
 }
 
 /** What stands for skipped outputs; undefined where nothing does. */
-export function substituteOf({ substitute, sinks, block }: ResolvedOptions): Substitute | undefined {
+export function substituteOf({ substitute, sinks, block }: SubstituteOptions): Substitute | undefined {
   return substitute === "none" ? undefined : { kind: substitute, sinks, block };
 }

@@ -3,11 +3,14 @@ import { assert } from "@std/assert";
 import type { Backend } from "../backend.ts";
 import type { WeightDType } from "../dtype.ts";
 import { BatchDecoder } from "./run/batch_decoder.ts";
-import { type ConfigOptions, type ModelConfig, type ModelSource, readModelConfig } from "./config.ts";
+import type { ModelConfig } from "./config.ts";
+import type { ConfigOptions, ModelSource } from "./config_reader.ts";
+import { readModelConfig } from "./read_config.ts";
 import { Model } from "./model.ts";
 import golden from "./testdata/checkpoint_golden.json" with { type: "json" };
 import { type CheckpointName, CHECKPOINTS } from "./testdata/checkpoints.ts";
-import { loadWeights, uploadWeights } from "./weights.ts";
+import { loadWeights } from "./load_weights.ts";
+import { uploadWeights } from "./weights.ts";
 
 /**
  * How far logits may be from the float64 ones, relative to their root mean square. transformers computes norms, softmax

@@ -1,8 +1,19 @@
 /** Reads a config's keys for an architecture, whichever of the two formats a file has. */
 import type { ModelFormatError } from "../errors.ts";
-import type { ConfigOptions, ModelSource } from "./config.ts";
 import type { KeyedFile } from "./formats/_keyed_file.ts";
 import { GgufFile } from "./formats/gguf.ts";
+import type { HfFolder } from "./formats/hf_folder.ts";
+
+export type ModelSource = GgufFile | HfFolder;
+
+/** @internal Options of `readModelConfig`. */
+export interface ConfigOptions {
+  /**
+   * Positions that the rotary embedding is to be made for, where its kind depends on that ("dynamic", "longrope").
+   * Default: those that the model was first trained on, at which neither stretches anything.
+   */
+  readonly contextLength?: number;
+}
 
 /** Value of a key that is no list. */
 export type KeyValue = string | number | boolean;

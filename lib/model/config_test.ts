@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ModelFormatError } from "../errors.ts";
-import { readModelConfig } from "./config.ts";
+import { readModelConfig } from "./read_config.ts";
 import { parseGguf } from "./formats/gguf.ts";
 import { buildGguf, type Entry } from "./testdata/gguf_builder.ts";
 import { f32Tensor, SMALL_VOCAB_SIZE, smallLlamaParts } from "./testdata/small_llama.ts";

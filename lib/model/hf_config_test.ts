@@ -1,7 +1,8 @@
 /** config.json files as models are published with, in the older and the newer way of writing, and what is refused. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { ModelFormatError } from "../errors.ts";
-import { type ConfigOptions, readModelConfig } from "./config.ts";
+import type { ConfigOptions } from "./config_reader.ts";
+import { readModelConfig } from "./read_config.ts";
 import { type CheckpointName, CHECKPOINTS, ggufFile, hfFolder, NAMES } from "./testdata/checkpoints.ts";
 
 const configOf = (name: CheckpointName, changes: Record<string, unknown>, options?: ConfigOptions) =>

@@ -3,7 +3,9 @@ import type { Backend } from "../backend.ts";
 import type { CacheDType, WeightDType } from "../dtype.ts";
 import { ifThere } from "../cache.ts";
 import { ModelFormatError } from "../errors.ts";
-import { type ConfigOptions, type ModelConfig, type ModelSource, readModelConfig } from "./config.ts";
+import type { ModelConfig } from "./config.ts";
+import type { ConfigOptions, ModelSource } from "./config_reader.ts";
+import { readModelConfig } from "./read_config.ts";
 import { readGgufParts } from "./formats/gguf_parts.ts";
 import { readHfFolder } from "./formats/hf_folder.ts";
 import { locateModel, locatePath, MODEL_NAMES, type ModelProgress, type ResolveOptions } from "./hub/hub.ts";
@@ -12,7 +14,7 @@ import { readTokenizerSettings } from "./tokenizer/_tokenizer_settings.ts";
 import { Tokenizer } from "./tokenizer/tokenizer.ts";
 import { byteSize } from "../dtype.ts";
 import { countOf } from "../tensor.ts";
-import { checkWeights, loadWeights } from "./weights.ts";
+import { checkWeights, loadWeights } from "./load_weights.ts";
 
 /** A model, its tokenizer, and what to call them in reports. */
 export interface LoadedModel {

@@ -7,6 +7,8 @@ export { type TensorSpec } from "./architectures/architecture.ts";
 export * from "./run/batch_state.ts";
 export * from "./tokenizer/chat.ts";
 export * from "./config.ts";
+export { type ConfigOptions, type ModelSource } from "./config_reader.ts";
+export * from "./read_config.ts";
 export { type FileTensor } from "./formats/_file_tensor.ts";
 export { type KeyedFile } from "./formats/_keyed_file.ts";
 export { type HfFolder, readHfFolder } from "./formats/hf_folder.ts";
@@ -39,15 +41,10 @@ export {
   SAMPLING,
   type SamplingOptions,
 } from "./generate/sampler.ts";
-export { ModelSequence } from "./run/sequence.ts";
+export { ModelSequence, type SequenceOptions } from "./run/sequence.ts";
 export * from "./load.ts";
 export * from "./tokenizer/tokenizer.ts";
 export * from "./tokenizer/tokenizer_digest.ts";
 export { type SequenceUsage } from "./run/usage.ts";
-export {
-  createWeights,
-  type LayerWeights,
-  loadWeights,
-  type ModelWeights,
-  uploadWeights,
-} from "./weights.ts";
+export { createWeights, loadWeights } from "./load_weights.ts";
+export { type LayerWeights, type ModelWeights, uploadWeights } from "./weights.ts";

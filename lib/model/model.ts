@@ -8,23 +8,11 @@ import { createForwardPass } from "./architectures/mod.ts";
 import { BatchDecoder, type BatchOptions } from "./run/batch_decoder.ts";
 import { layerConfig, type ModelConfig } from "./config.ts";
 import { feedTogether, type SequenceFeed } from "./run/feed_together.ts";
-import type { ForwardPass, See } from "./run/forward_pass.ts";
+import type { ForwardPass } from "./run/forward_pass.ts";
 import { createTurns, type Rope } from "./rope.ts";
-import { ModelSequence } from "./run/sequence.ts";
+import { ModelSequence, type SequenceOptions } from "./run/sequence.ts";
+import type { RunModel } from "./run/run_model.ts";
 import { countParameters, type ModelWeights } from "./weights.ts";
-
-/** @internal Options of {@linkcode Model.start}. */
-export interface SequenceOptions {
-  /** 0-based index of the sequence in a text that is scored in chunks; the `random` rule reads it. Default 0. */
-  readonly chunk?: number;
-  /** Element type of the KV cache. Default: the model's. */
-  readonly cacheDType?: CacheDType;
-  /**
-   * Shown what passes by.
-   * @internal
-   */
-  readonly see?: See;
-}
 
 /**
  * A model, ready to run.
@@ -37,7 +25,7 @@ export interface SequenceOptions {
  * console.assert(model.logits(hidden).shape[1] === model.config.vocabSize);
  * ```
  */
-export class Model {
+export class Model implements RunModel {
   /** Sizes and constants of the model. */
   readonly config: ModelConfig;
   /** Where it runs. */
@@ -113,7 +101,7 @@ export class Model {
     const alters = preparationOf(pruner, "alter");
     if (alters === undefined) return new ModelSequence(this, pruner, options);
     const altered = alteredBy(this, alters, (config, weights) => this.alike(config, weights));
-    return altered.model.start(altered.pruner, options);
+    return new ModelSequence(altered.model, altered.pruner, options);
   }
 
   /**

@@ -7,7 +7,8 @@ import { ReferenceBackend } from "../reference/mod.ts";
 import { countOf, f32Data, type HostTensor, hostTensor } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
 import { Model } from "./model.ts";
-import { createWeights, type ModelWeights } from "./weights.ts";
+import { createWeights } from "./load_weights.ts";
+import type { ModelWeights } from "./weights.ts";
 
 /** Its sizes. */
 export const CONFIG: ModelConfig = {

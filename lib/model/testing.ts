@@ -4,10 +4,10 @@ import { createDense } from "../methods/dense.ts";
 import type { Pruner, Substitute } from "../methods/pruner.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { f32Data, type Tensor } from "../tensor.ts";
-import { readModelConfig } from "./config.ts";
+import { readModelConfig } from "./read_config.ts";
 import { parseGguf } from "./formats/gguf.ts";
 import { Model } from "./model.ts";
-import { loadWeights } from "./weights.ts";
+import { loadWeights } from "./load_weights.ts";
 
 const file = new URL("tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url);
 const gguf = parseGguf(await Deno.readFile(file) as Uint8Array<ArrayBuffer>, file.pathname);

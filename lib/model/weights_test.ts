@@ -5,7 +5,8 @@ import { byteSize, WEIGHT_DTYPES } from "../dtype.ts";
 import { dequantize } from "../reference/dequantize.ts";
 import { quantize } from "../reference/quantize.ts";
 import { countOf, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
-import { type ModelSource, readModelConfig } from "./config.ts";
+import type { ModelSource } from "./config_reader.ts";
+import { readModelConfig } from "./read_config.ts";
 import { AllocationCounter } from "./formats/fuzz_testing.ts";
 import type { ByteSource } from "./formats/_byte_source.ts";
 import { parseGguf, readGguf } from "./formats/gguf.ts";
@@ -13,7 +14,8 @@ import { readSafetensors, writeSafetensors } from "./formats/safetensors.ts";
 import { hfFolder, paddedFolder } from "./testdata/checkpoints.ts";
 import { buildGguf, type GgufParts, type TensorEntry } from "./testdata/gguf_builder.ts";
 import { f32Tensor, SMALL_VOCAB_SIZE, smallLlamaParts } from "./testdata/small_llama.ts";
-import { checkWeights, type LayerWeights, loadWeights, uploadWeights } from "./weights.ts";
+import { checkWeights, loadWeights } from "./load_weights.ts";
+import { type LayerWeights, uploadWeights } from "./weights.ts";
 
 function weightsOf(parts: GgufParts) {
   const gguf = parseGguf(buildGguf(parts), "m.gguf");

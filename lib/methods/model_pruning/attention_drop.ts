@@ -1,5 +1,6 @@
 /** Offline: the attention blocks that turn the residual stream least ("What Matters in Transformers", arXiv 2406.15786). */
-import { dropParts, type OfflineMethod } from "./offline.ts";
+import type { OfflineMethod } from "../method.ts";
+import { dropParts } from "./offline.ts";
 
 /** Attention with its norm, by 1 less the mean cosine; all at once. */
 export const attentionDrop: OfflineMethod<"attention-drop"> = {

@@ -1,8 +1,6 @@
 /** What offline pruning looks at: a model on a calibration text, and what becomes of the model then. */
 import type { CostShape } from "../../cost.ts";
 import type { HostTensor } from "../../tensor.ts";
-import type { PartImportance } from "./parts.ts";
-import type { DroppedParts } from "../pruner.ts";
 
 /** @internal A text that methods are fitted on. */
 export interface Calibration {
@@ -14,6 +12,26 @@ export interface Calibration {
   readonly chunks: readonly Int32Array<ArrayBuffer>[];
   /** Called between the steps of a fit, which gives the event loop no turn; what it throws ends the fit. Default: nothing. */
   readonly onStep?: () => void;
+}
+
+/** @internal Parts of a model that are left out. */
+export interface DroppedParts {
+  /** 0-based indices of layers without attention: they hold no keys and values either. */
+  readonly attention: readonly number[];
+  /** 0-based indices of layers without their MLP. */
+  readonly mlp: readonly number[];
+  /** The first token for which they are left out; those before it run dense. Default 0. */
+  readonly from?: number;
+}
+
+/** One number a layer: 1 less the mean cosine, over calibration tokens, of the residual stream before and after the part. */
+export interface PartImportance {
+  /** Of attention with its norm ("What Matters in Transformers"). */
+  readonly attention: readonly number[];
+  /** Of the MLP with its norm, on the stream that the layer's attention leaves. */
+  readonly mlp: readonly number[];
+  /** Of the whole layer: block influence (ShortGPT). */
+  readonly block: readonly number[];
 }
 
 /** What becomes of a layer. */

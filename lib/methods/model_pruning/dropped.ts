@@ -1,7 +1,8 @@
 /** Leaves parts of a model out: what offline pruning by calibration text comes to, once it has chosen them. */
 import type { FilterShape } from "../../filter/sequence.ts";
 import { createDense } from "../dense.ts";
-import type { DroppedParts, Pruner } from "../pruner.ts";
+import type { Pruner } from "../pruner.ts";
+import type { DroppedParts } from "./calibration.ts";
 
 /**
  * From a token on, a model without some of its attention blocks and MLPs, norms included, as if their output projections were 0.

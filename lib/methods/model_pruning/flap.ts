@@ -5,7 +5,7 @@
 import type { OptionTable } from "../../filter/option.ts";
 import { hostTensor } from "../../tensor.ts";
 import type { CalibratedModel, LayerAlteration } from "./calibration.ts";
-import type { OfflineMethod } from "./offline.ts";
+import type { OfflineMethod } from "../method.ts";
 import { keepHighest, meanOfGroups, Moments, sumColumns } from "./width.ts";
 
 const options = {

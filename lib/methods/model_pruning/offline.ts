@@ -1,41 +1,9 @@
 /** Methods that alter a model once, before any token, by what it does on a calibration text. */
-import type { OptionTable, Resolved } from "../../filter/option.ts";
-import {
-  type Alteration,
-  type CalibratedModel,
-  type LayerAlteration,
-  ownCalibration,
-  type SeenPrompt,
-} from "./calibration.ts";
+import { type CalibratedModel, ownCalibration, type SeenPrompt } from "./calibration.ts";
 import { createDense } from "../dense.ts";
-import type { MethodInfo, None } from "../method.ts";
+import type { AnyOffline, OfflineMethod } from "../method.ts";
 import { chooseParts, type PartKind } from "./parts.ts";
 import type { Pruner, PrunerContext } from "../pruner.ts";
-
-/** A method that alters the model once. */
-export interface OfflineMethod<
-  Name extends string = string,
-  O extends OptionTable = None,
-  Values = Resolved<O>,
-> extends MethodInfo<Name, O> {
-  /** Says what it is. */
-  readonly offline: true;
-  /** What becomes of a model where `pruneRatio` of what the method prunes is to go. */
-  alter(model: CalibratedModel, options: { readonly pruneRatio: number } & Values): Alteration;
-}
-
-/** A method that alters the model anew for each sequence, by what its warm-up has shown, for the tokens behind that. */
-export interface PromptMethod<Name extends string = string> extends MethodInfo<Name, None> {
-  /** Says what it is. */
-  readonly offline: "prompt";
-  /** Matrices whose inputs it asks for. */
-  readonly names: readonly string[];
-  /** What becomes of each layer where `pruneRatio` of what the method prunes is to go. */
-  alter(seen: SeenPrompt, options: { readonly pruneRatio: number }): readonly LayerAlteration[];
-}
-
-/** Any method that alters the model. */
-export type AnyOffline = OfflineMethod<string, OptionTable, never> | PromptMethod;
 
 /** Tokens that a prompt must have at least. */
 const MIN_PROMPT = 4;

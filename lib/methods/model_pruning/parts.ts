@@ -2,18 +2,7 @@
  * Which attention blocks, MLPs or whole layers a model can do without, as offline pruning chooses them from calibration
  * text: by how little a part turns the residual stream, or by what its absence costs.
  */
-import type { CalibratedModel } from "./calibration.ts";
-import type { DroppedParts } from "../pruner.ts";
-
-/** One number a layer: 1 less the mean cosine, over calibration tokens, of the residual stream before and after the part. */
-export interface PartImportance {
-  /** Of attention with its norm ("What Matters in Transformers"). */
-  readonly attention: readonly number[];
-  /** Of the MLP with its norm, on the stream that the layer's attention leaves. */
-  readonly mlp: readonly number[];
-  /** Of the whole layer: block influence (ShortGPT). */
-  readonly block: readonly number[];
-}
+import type { CalibratedModel, DroppedParts, PartImportance } from "./calibration.ts";
 
 /** What may be left out: attention alone, MLPs alone, either (from one pool), or whole layers. */
 export type PartKind = "attention" | "mlp" | "joint" | "block";

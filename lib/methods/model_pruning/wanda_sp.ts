@@ -2,7 +2,7 @@
  * Offline: heads and channels by the norms of what enters them times their weights (Wanda, arXiv 2306.11695, structured as in
  * FLAP's code).
  */
-import type { OfflineMethod } from "./offline.ts";
+import type { OfflineMethod } from "../method.ts";
 import { countGone, keepHighest, meanOfGroups, Moments, sumColumns } from "./width.ts";
 
 /**

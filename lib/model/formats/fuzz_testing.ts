@@ -1,6 +1,6 @@
 /** Files of models, broken by chance: each must load, or be refused by a ModelFormatError, in little time and memory. */
 import { ModelFormatError } from "../../errors.ts";
-import { readModelConfig } from "../config.ts";
+import { readModelConfig } from "../read_config.ts";
 import { MemoryBytes } from "./_byte_source.ts";
 import { JsonKeys } from "./_json_keys.ts";
 import { parseGguf } from "./gguf.ts";
@@ -14,7 +14,7 @@ import pieces from "../testdata/sentencepiece_golden.json" with { type: "json" }
 import tokenizers from "../testdata/hf_tokenizer_golden.json" with { type: "json" };
 import { smallLlamaParts } from "../testdata/small_llama.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { loadWeights } from "../weights.ts";
+import { loadWeights } from "../load_weights.ts";
 
 /** A whole number in [0, n). */
 type Random = (n: number) => number;

@@ -12,23 +12,23 @@ import { countOf, type HostTensor, hostTensor, type Tensor } from "../../tensor.
 import { asF32, convert } from "../formats/_stored_tensor.ts";
 import { ModelOnText } from "./calibrated.ts";
 import { layerConfig, type ModelConfig } from "../config.ts";
-import type { Model } from "../model.ts";
+import type { RunModel } from "../run/run_model.ts";
 import type { LayerWeights, ModelWeights } from "../weights.ts";
 
 export interface Altered {
-  readonly model: Model;
+  readonly model: RunModel;
   readonly pruner: Pruner;
 }
 
-export type MakeModel = (config: ModelConfig, weights: ModelWeights) => Model;
+export type MakeModel = (config: ModelConfig, weights: ModelWeights) => RunModel;
 
 /** Altered models live as long as a pruner that asked for them. */
-const byPruner = new WeakMap<Alters, WeakMap<Model, Altered>>();
-const byKey = new WeakMap<Model, Map<string, WeakRef<Altered>>>();
+const byPruner = new WeakMap<Alters, WeakMap<RunModel, Altered>>();
+const byKey = new WeakMap<RunModel, Map<string, WeakRef<Altered>>>();
 
 /** The model that a pruner makes of another, once for all pruners that share its key. */
-export function alteredBy(model: Model, alters: Alters, make: MakeModel): Altered {
-  const own = byPruner.get(alters) ?? new WeakMap<Model, Altered>(),
+export function alteredBy(model: RunModel, alters: Alters, make: MakeModel): Altered {
+  const own = byPruner.get(alters) ?? new WeakMap<RunModel, Altered>(),
     shared = byKey.get(model) ?? new Map<string, WeakRef<Altered>>();
   byPruner.set(alters, own);
   byKey.set(model, shared);
@@ -40,7 +40,7 @@ export function alteredBy(model: Model, alters: Alters, make: MakeModel): Altere
   return altered;
 }
 
-const onText = (model: Model, { chunks, onStep }: Calibration, make: MakeModel) =>
+const onText = (model: RunModel, { chunks, onStep }: Calibration, make: MakeModel) =>
   new ModelOnText(model, chunks, (layer, alteration) => {
     const layers = model.weights.layers.map((_, i) => i === layer ? alteration : {});
     return alterModel(model, { layers }, make).model;
@@ -48,7 +48,7 @@ const onText = (model: Model, { chunks, onStep }: Calibration, make: MakeModel) 
 
 /** A model with parts, heads and channels left out, and tensors replaced. */
 export function alterModel(
-  model: Model,
+  model: RunModel,
   { drops = {}, layers }: Alteration,
   make: MakeModel,
 ): Altered {
@@ -67,7 +67,7 @@ export function alterModel(
 
 /** Rows and columns that go with heads, with channels, and what of them a tensor has. */
 function alterLayer(
-  { backend, config, weights }: Model,
+  { backend, config, weights }: RunModel,
   layer: number,
   { groups, channels, tensors = {} }: LayerAlteration,
 ): LayerWeights {

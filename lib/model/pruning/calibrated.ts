@@ -7,21 +7,21 @@ import type {
   SeeRows,
 } from "../../methods/model_pruning/calibration.ts";
 import { createDropped } from "../../methods/model_pruning/dropped.ts";
-import type { PartImportance } from "../../methods/model_pruning/parts.ts";
+import type { PartImportance } from "../../methods/model_pruning/calibration.ts";
 import { f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../../tensor.ts";
 import { asF32 } from "../formats/_stored_tensor.ts";
 import type { ModelConfig } from "../config.ts";
 import type { See } from "../run/forward_pass.ts";
-import type { Model } from "../model.ts";
+import type { RunModel } from "../run/run_model.ts";
 import { PartMeter } from "./part_meter.ts";
 
 /** Rows of logits that exist at a time. */
 const ROWS_PER_BLOCK = 128;
 
-export type AlterLayer = (layer: number, alteration: LayerAlteration) => Model;
+export type AlterLayer = (layer: number, alteration: LayerAlteration) => RunModel;
 
 export class ModelOnText implements CalibratedModel {
-  readonly #model: Model;
+  readonly #model: RunModel;
   readonly #chunks: readonly Int32Array<ArrayBuffer>[];
   readonly #alter: AlterLayer;
   readonly #onStep: () => void;
@@ -34,7 +34,7 @@ export class ModelOnText implements CalibratedModel {
    * @throws {RangeError} If there is no text.
    */
   constructor(
-    model: Model,
+    model: RunModel,
     chunks: readonly Int32Array<ArrayBuffer>[],
     alter: AlterLayer,
     onStep: () => void = () => {},
@@ -160,14 +160,14 @@ export class ModelOnText implements CalibratedModel {
 }
 
 /** Takes a residual stream over, and gives what a layer makes of it. */
-function through(model: Model, x: Tensor, layer: number, see?: See): Tensor {
+function through(model: RunModel, x: Tensor, layer: number, see?: See): Tensor {
   const sequence = model.start(undefined, see && { see }), out = sequence.throughLayer(x, layer);
   sequence.free();
   return out;
 }
 
 /** A matrix of a layer in f32, a copy. */
-export function readMatrix({ backend, weights }: Model, layer: number, name: string): HostTensor {
+export function readMatrix({ backend, weights }: RunModel, layer: number, name: string): HostTensor {
   const tensor = weights.layers[layer]![name]!;
   return hostTensor("f32", tensor.shape, asF32(backend.read(tensor)).slice());
 }

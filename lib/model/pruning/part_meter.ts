@@ -1,5 +1,5 @@
 /** Measures, as tokens pass by, how much each part of each layer turns the residual stream. */
-import type { PartImportance } from "../../methods/model_pruning/parts.ts";
+import type { PartImportance } from "../../methods/model_pruning/calibration.ts";
 
 /** A cosine that is undefined counts as this, as in ShortGPT's code. */
 const UNDEFINED_COSINE = 0.5;

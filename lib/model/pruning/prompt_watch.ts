@@ -5,14 +5,14 @@ import { Moments } from "../../methods/model_pruning/width.ts";
 import { f32Data, type Tensor } from "../../tensor.ts";
 import { alterModel } from "./altered.ts";
 import { readMatrix } from "./calibrated.ts";
-import type { Model } from "../model.ts";
+import type { RunModel } from "../run/run_model.ts";
 
 export class PromptWatch {
-  readonly #model: Model;
+  readonly #model: RunModel;
   readonly #adapts: Adapts;
   #moments = new Map<string, Moments>();
 
-  constructor(model: Model, adapts: Adapts) {
+  constructor(model: RunModel, adapts: Adapts) {
     this.#model = model;
     this.#adapts = adapts;
   }
@@ -25,7 +25,7 @@ export class PromptWatch {
   }
 
   /** The model for the tokens that come, and the operations of its MLPs that it spares, per token. */
-  alter(): { readonly model: Model; readonly sparedFlops: number } {
+  alter(): { readonly model: RunModel; readonly sparedFlops: number } {
     const model = this.#model;
     const layers = this.#adapts.alter({
       config: model.config,

@@ -17,8 +17,8 @@ import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { createForwardPass } from "../architectures/mod.ts";
 import type { Addend, ForwardPass, LayerRows } from "./forward_pass.ts";
 import { needsOf } from "./layer_attention.ts";
-import type { Model } from "../model.ts";
-import type { ModelSequence } from "./sequence.ts";
+import type { RunModel } from "./run_model.ts";
+import { ModelSequence } from "./sequence.ts";
 import { type LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
 
 /** @internal What a {@linkcode BatchDecoder} is made for. */
@@ -63,7 +63,7 @@ export function batchUnsupportedReason(pruner: Pruner | undefined): string | und
  * otherwise they are freed with the decoder, some time after its last use.
  */
 export class BatchDecoder implements Disposable {
-  readonly #model: Model;
+  readonly #model: RunModel;
   readonly #pass: ForwardPass;
   readonly #pruner: Pruner | undefined;
   readonly #options: Required<BatchOptions>;
@@ -86,7 +86,7 @@ export class BatchDecoder implements Disposable {
    * @param pruner Takes its decisions on the device; without one all attention is computed.
    * @throws {RangeError} If a size is not a positive integer, or the method cannot decide on a device.
    */
-  constructor(model: Model, pruner: Pruner | undefined, options: BatchOptions) {
+  constructor(model: RunModel, pruner: Pruner | undefined, options: BatchOptions) {
     const { batch, capacity, judgedRows = capacity, cacheDType = model.cacheDType } = options;
     if (!Number.isInteger(batch) || batch < 1 || !Number.isInteger(capacity) || capacity < 1) {
       throw new RangeError(
@@ -177,7 +177,8 @@ export class BatchDecoder implements Disposable {
 
   /** Begins a sequence of no tokens yet in a slot. @throws {RangeError} If the slot is taken or not there. */
   begin(slot: number): void {
-    this.admit(slot, this.#model.start(this.#pruner, { cacheDType: this.#options.cacheDType }));
+    const { cacheDType } = this.#options;
+    this.admit(slot, new ModelSequence(this.#model, this.#pruner, { cacheDType }));
   }
 
   /** Makes a slot idle. */

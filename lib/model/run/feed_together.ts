@@ -2,7 +2,7 @@
 import { expectIds, type Tensor } from "../../tensor.ts";
 import { createForwardPass } from "../architectures/mod.ts";
 import type { Addend, ForwardPass, LayerRows, Tokens } from "./forward_pass.ts";
-import type { Model } from "../model.ts";
+import type { RunModel } from "./run_model.ts";
 import { range, type Rows } from "./row_indices.ts";
 import type { ModelSequence, PieceTokens } from "./sequence.ts";
 
@@ -21,7 +21,8 @@ interface Piece {
   readonly tokens: PieceTokens;
 }
 
-export function feedTogether(model: Model, feeds: readonly SequenceFeed[]): Tensor {
+/** As `Model.feedTogether`. */
+export function feedTogether(model: RunModel, feeds: readonly SequenceFeed[]): Tensor {
   const { backend, config } = model;
   if (new Set(feeds.map(({ sequence }) => sequence)).size < feeds.length) {
     throw new RangeError("Cannot feed sequences together: found one of them twice, expected each once");
@@ -55,7 +56,7 @@ export function feedTogether(model: Model, feeds: readonly SequenceFeed[]): Tens
 }
 
 /** The same of sequences that all have the model's own weights. */
-function feedJoined(model: Model, feeds: readonly SequenceFeed[]): Tensor {
+function feedJoined(model: RunModel, feeds: readonly SequenceFeed[]): Tensor {
   const { backend, config } = model, pass = createForwardPass(model);
   const x = model.embed(Int32Array.from(feeds.flatMap(({ ids }) => [...ids])));
   const ends: number[] = [];
@@ -93,7 +94,13 @@ function feedJoined(model: Model, feeds: readonly SequenceFeed[]): Tensor {
 const cut = (pass: ForwardPass, name: string, x: Tensor, { from, count }: Piece): Tensor =>
   pass.gather(name, x, range(from, count));
 
-function runLayer(model: Model, pass: ForwardPass, x: Tensor, layer: number, pieces: readonly Piece[]): void {
+function runLayer(
+  model: RunModel,
+  pass: ForwardPass,
+  x: Tensor,
+  layer: number,
+  pieces: readonly Piece[],
+): void {
   const tokens = joined(model, pass, pieces);
   const without = (part: "attention" | "mlp") => pieces.filter(({ tokens }) => tokens.drops(layer, part));
   const idle = without("mlp");
@@ -106,7 +113,7 @@ function runLayer(model: Model, pass: ForwardPass, x: Tensor, layer: number, pie
 }
 
 /** The tokens of all pieces as those of one pass. */
-function joined({ backend }: Model, pass: ForwardPass, pieces: readonly Piece[]): Tokens {
+function joined({ backend }: RunModel, pass: ForwardPass, pieces: readonly Piece[]): Tokens {
   return {
     positions: pass.i32(Int32Array.from(pieces.flatMap(({ tokens }) => [...tokens.places]))),
     needsOf: (layer) => ({

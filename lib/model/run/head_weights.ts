@@ -1,15 +1,15 @@
 /** How much of each head's output reaches the residual stream. */
 import { hostTensor, type Tensor } from "../../tensor.ts";
-import type { Model } from "../model.ts";
+import type { RunModel } from "./run_model.ts";
 
-const known = new WeakMap<Model, Map<number, Tensor>>();
+const known = new WeakMap<RunModel, Map<number, Tensor>>();
 
 /**
  * Of each head of a layer the mean square, over directions of its output, of what the output projection makes of a unit
  * vector: the squares of the projection's entries for that head, summed, by headDim. [numHeads] f32 on the model's
  * backend, where it stays.
  */
-export function headWeights(model: Model, layer: number): Tensor {
+export function headWeights(model: RunModel, layer: number): Tensor {
   const layers = known.get(model) ?? new Map<number, Tensor>();
   known.set(model, layers);
   const tensor = layers.get(layer) ?? measure(model, layer);
@@ -17,7 +17,7 @@ export function headWeights(model: Model, layer: number): Tensor {
   return tensor;
 }
 
-function measure({ backend, config: { numHeads, headDim }, weights }: Model, layer: number): Tensor {
+function measure({ backend, config: { numHeads, headDim }, weights }: RunModel, layer: number): Tensor {
   const projection = weights.layers[layer]!["o"]!, width = numHeads * headDim;
   const out = backend.alloc("f32", [headDim, projection.shape[0]!]),
     units = new Float32Array(headDim * width);

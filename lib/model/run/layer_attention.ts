@@ -2,23 +2,15 @@
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import type { CacheDType } from "../../dtype.ts";
 import { firstOutcome } from "../../filter/outcome.ts";
-import type {
-  DroppedParts,
-  LayerView,
-  Need,
-  Pruner,
-  SideSequence,
-  Signals,
-  Substitute,
-} from "../../methods/pruner.ts";
+import type { LayerView, Need, Pruner, SideSequence, Signals, Substitute } from "../../methods/pruner.ts";
+import type { DroppedParts } from "../../methods/model_pruning/calibration.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
-import { layerConfig } from "../config.ts";
-import type { Model } from "../model.ts";
-import { attentionArgs, narrowArgs, type SeenRows, windowsOf } from "./attention_args.ts";
+import { layerConfig, type ModelConfig } from "../config.ts";
+import type { RunModel } from "./run_model.ts";
 import { type Addend, asMatrix, type ForwardPass, type LayerNeeds, type LayerRows } from "./forward_pass.ts";
 import { headWeights } from "./head_weights.ts";
-import type { EndingRow, KeyJudge } from "./key_judge.ts";
-import { LayerCache } from "./kv_cache.ts";
+import { type EndingRow, endsOf, type KeyJudge } from "./key_judge.ts";
+import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { OutputMemory } from "./output_memory.ts";
 import { indicesOf, merged, pickNumbers, pickRows, range, type Rows, shifted } from "./row_indices.ts";
 import { attendShowing, meanProbabilities, signalRows } from "./signals.ts";
@@ -35,7 +27,7 @@ export interface LayerRecord {
 
 /** The empty record of a layer. */
 export function openRecord(
-  { backend, config }: Model,
+  { backend, config }: RunModel,
   pruner: Pruner | undefined,
   layer: number,
   cacheDType: CacheDType,
@@ -51,7 +43,7 @@ export function openRecord(
 
 /** What attention of a layer takes beside its rows. */
 export interface LayerFeed {
-  readonly model: Model;
+  readonly model: RunModel;
   /** Where the sequence has its scratch. */
   readonly pass: ForwardPass;
   readonly pruner: Pruner | undefined;
@@ -421,4 +413,70 @@ function differences(
     errors[uncounted + i] = Math.sqrt(sum);
   }
   return errors;
+}
+
+/** What queries of a layer see. */
+interface SeenRows {
+  /** Cached rows. */
+  readonly kept: CachedRows;
+  /** Rows of the recent window, and for how many tokens they are seen. */
+  readonly skipped: CachedRows;
+  readonly recent: number;
+  /** Which cached rows end before the last query. */
+  readonly ending: readonly EndingRow[];
+}
+
+/** The op's arguments, in a layer with its own window; all queries are full. */
+function attentionArgs(
+  pass: ForwardPass,
+  config: ModelConfig,
+  layer: number,
+  { kept, skipped, recent, ending }: SeenRows,
+  asked: Pick<AttentionArgs, "queries" | "queryPositions" | "out" | "scale">,
+): AttentionArgs {
+  const { window } = layerConfig(config, layer), reach = window === undefined ? Infinity : window - 1;
+  return {
+    ...asked,
+    ...(window !== undefined && {
+      windows: pass.i32(new Int32Array(asked.queries.shape[0]!).fill(reach)),
+    }),
+    keys: pass.byHead(kept.keys),
+    values: pass.byHead(kept.values),
+    keyPositions: pass.i32(kept.positions),
+    numKeys: kept.count,
+    ...(ending.length > 0 && { keyEnds: pass.i32(endsOf(kept.positions, ending)) }),
+    recentKeys: pass.byHead(skipped.keys),
+    recentValues: pass.byHead(skipped.values),
+    recentPositions: pass.i32(skipped.positions),
+    numRecent: skipped.count,
+    recent: Math.min(recent, reach),
+  };
+}
+
+/**
+ * Some of the queries alone, all of them full.
+ *
+ * @param rows Which, ascending, and their positions.
+ */
+function narrowArgs(
+  pass: ForwardPass,
+  args: AttentionArgs,
+  { rows, positions }: {
+    readonly rows: Int32Array<ArrayBuffer>;
+    readonly positions: Int32Array<ArrayBuffer>;
+  },
+): Omit<AttentionArgs, "out"> {
+  const { out: _, windows: __, sinks: ___, ...rest } = args;
+  return {
+    ...rest,
+    queries: pass.byHead(pass.gather("someQueries", args.queries, rows)),
+    queryPositions: pass.i32(positions),
+  };
+}
+
+/** Windows of so many queries: those that are full see everything, the others are local. */
+function windowsOf(pass: ForwardPass, count: number, full: Int32Array, recent: number): Tensor {
+  const windows = new Int32Array(count).fill(recent);
+  for (const query of full) windows[query] = -1;
+  return pass.i32(windows);
 }

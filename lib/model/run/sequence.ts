@@ -25,8 +25,8 @@ import {
 } from "./layer_attention.ts";
 import { KeyJudge } from "./key_judge.ts";
 import { PromptWatch } from "../pruning/prompt_watch.ts";
-import type { ForwardPass, Tokens } from "./forward_pass.ts";
-import type { Model, SequenceOptions } from "../model.ts";
+import type { ForwardPass, See, Tokens } from "./forward_pass.ts";
+import type { RunModel } from "./run_model.ts";
 import { range, type Rows } from "./row_indices.ts";
 import { type SequenceUsage, usageOf } from "./usage.ts";
 import { countDropped } from "../weights.ts";
@@ -37,9 +37,22 @@ const FEED_ROWS = 512;
 /** Tokens of one sequence, and where they stand. */
 export type PieceTokens = Required<Tokens> & { readonly places: Rows };
 
-/** A sequence; made by {@linkcode Model.start}. */
+/** @internal Options of `Model.start`. */
+export interface SequenceOptions {
+  /** 0-based index of the sequence in a text that is scored in chunks; the `random` rule reads it. Default 0. */
+  readonly chunk?: number;
+  /** Element type of the KV cache. Default: the model's. */
+  readonly cacheDType?: CacheDType;
+  /**
+   * Shown what passes by.
+   * @internal
+   */
+  readonly see?: See;
+}
+
+/** A sequence; made by `Model.start`. */
 export class ModelSequence {
-  readonly #model: Model;
+  readonly #model: RunModel;
   #pruner: Pruner | undefined;
   readonly #cacheDType: CacheDType;
   readonly #options: SequenceOptions;
@@ -55,8 +68,8 @@ export class ModelSequence {
   /** Layers below this one were run elsewhere: they have no cache here. */
   #lowest = 0;
 
-  /** Use {@linkcode Model.start}. */
-  constructor(model: Model, pruner: Pruner | undefined, options: SequenceOptions) {
+  /** Use `Model.start`. */
+  constructor(model: RunModel, pruner: Pruner | undefined, options: SequenceOptions) {
     const { numLayers } = model.config;
     if (pruner !== undefined) expectTypeOf("start of a pruner", pruner?.start, "function");
     const unknown = pruner && filteredLayers(pruner).find((layer) => !(layer >= 0 && layer < numLayers));
@@ -104,7 +117,7 @@ export class ModelSequence {
   /**
    * Feeds the next tokens.
    *
-   * @returns hidden states after the final norm, [T, hiddenSize] f32, for {@linkcode Model.logits}
+   * @returns hidden states after the final norm, [T, hiddenSize] f32, for `Model.logits`
    * @throws {RangeError} On an unknown id, or if the pruner looks ahead and this is not the first feed.
    */
   feed(ids: Int32Array<ArrayBuffer>): Tensor {
@@ -117,7 +130,7 @@ export class ModelSequence {
 
   /**
    * Feeds a whole sequence as the residual stream that enters `layer`, [T, hiddenSize] f32, from
-   * {@linkcode Model.residualAt}. The stream is left as it is.
+   * `Model.residualAt`. The stream is left as it is.
    *
    * @throws {RangeError} If tokens were fed before, or a layer below `layer` is filtered.
    */
@@ -275,7 +288,7 @@ export class ModelSequence {
   }
 
   /** Whether its tokens may go through a model's layers beside those of others. @internal */
-  joins(model: Model): boolean {
+  joins(model: RunModel): boolean {
     const kind = this.#pruner?.prepare?.kind;
     return this.#model === model && this.#pass.see === undefined && kind !== "adapt" && kind !== "rehearse";
   }

@@ -1,0 +1,205 @@
+/** Takes a model's weights out of a file, with every shape checked. */
+import { byteSize, type DType, DTYPES, type WeightDType } from "../dtype.ts";
+import { ModelFormatError } from "../errors.ts";
+import { countOf, type HostTensor, rowsOf, type Tensor } from "../tensor.ts";
+import type { TensorSpec } from "./architectures/architecture.ts";
+import { architectureOf } from "./architectures/mod.ts";
+import { ROPE_TENSORS } from "./architectures/rope_config.ts";
+import type { ModelConfig } from "./config.ts";
+import type { ModelSource } from "./config_reader.ts";
+import { createScratch, takeArray, type TakeBytes } from "./formats/_byte_source.ts";
+import type { FileTensor } from "./formats/_file_tensor.ts";
+import { GgufFile } from "./formats/gguf.ts";
+import { convert, halvesToPairs, widen } from "./formats/_stored_tensor.ts";
+import { mapTensors, type ModelWeights } from "./weights.ts";
+
+/** Trailing parts of tensor names that change the computation, and what they are. */
+const UNSUPPORTED_TENSORS: readonly [suffix: string, what: string][] = [
+  [".bias", "a bias"],
+  ["_exps.weight", "experts"],
+  ["ffn_gate_inp.weight", "an expert router"],
+  ["_scale_inv", "scales of quantised weights"],
+];
+
+/** Tensors that say again what a config says, or that reading a config has taken in. */
+const KNOWN_TENSORS = new RegExp(
+  `^(${ROPE_TENSORS.join("|")})$|\\.rotary_emb\\.inv_freq$`.replaceAll(".weight", "\\.weight"),
+);
+
+/** Makes a model's weights, each tensor of its architecture by `make`: the embedding, the blocks' in order, the output's. */
+export function createWeights<T extends Tensor>(
+  config: ModelConfig,
+  make: (tensor: TensorSpec) => T,
+): ModelWeights<T> {
+  const architecture = architectureOf(config), layerTensors = architecture.layerTensors(config);
+  const { embedding, outputNorm, output } = architecture.modelTensors(config);
+  const table = make(embedding);
+  return {
+    embedding: table,
+    layers: Array.from(
+      { length: config.numLayers },
+      (_, layer) =>
+        mapTensors(
+          layerTensors,
+          (spec) =>
+            make({ ...spec, gguf: `blk.${layer}.${spec.gguf}`, hf: `model.layers.${layer}.${spec.hf}` }),
+        ),
+    ),
+    outputNorm: make(outputNorm),
+    output: config.tieWordEmbeddings ? table : make(output),
+  };
+}
+
+/**
+ * Takes a model's weights out of a file or folder: as views of its bytes where these are in memory, else read one by one;
+ * copied where kernels take another order.
+ *
+ * @param place What becomes of each tensor, before the next is read: at no time is more of the file in memory than the
+ * tensors placed and one more.
+ * @param dtype Element type of all matrices; left out: each as the file has it. Norms and biases are f32.
+ * @param take Gives memory for matrices that are read or turned into another type; see `Backend.hostMemory`.
+ * @throws {ModelFormatError} If a tensor is missing, has another shape than the config says, or has no place in its
+ * architecture (experts, ...); the message names the tensor.
+ *
+ * @example
+ * ```ts
+ * import { parseGguf, readModelConfig, resolveModel } from "@tokenfilter/tokenfilter/model";
+ * const { bytes, path } = await resolveModel("tiny");
+ * const gguf = parseGguf(bytes, path), config = readModelConfig(gguf);
+ * const { k } = loadWeights(gguf, config).layers[0]!;
+ * console.assert(k.shape[0] === config.numKvHeads * config.headDim && k.shape[1] === config.hiddenSize);
+ * ```
+ */
+export function loadWeights(source: ModelSource, config: ModelConfig): ModelWeights<HostTensor>;
+/** The same, each tensor as `place` makes it. */
+export function loadWeights<T extends Tensor>(
+  source: ModelSource,
+  config: ModelConfig,
+  place: (tensor: HostTensor) => T,
+  dtype?: WeightDType,
+  take?: TakeBytes,
+): ModelWeights<T>;
+export function loadWeights(
+  source: ModelSource,
+  config: ModelConfig,
+  place: (tensor: HostTensor) => Tensor = (tensor) => tensor,
+  dtype?: WeightDType,
+  take = takeArray,
+): ModelWeights {
+  checkWeights(source, config, dtype);
+  const isGguf = source instanceof GgufFile,
+    inHalves = !isGguf || architectureOf(config).gguf!.rotary === "halves";
+  const scratch = createScratch();
+  return createWeights(config, (spec) => {
+    const { shape, fused, rotaryHeads } = spec, found = findTensor(source, spec);
+    const reorders = rotaryHeads !== undefined && inHalves, offset = isGguf ? 0 : spec.hfOffset ?? 0;
+    const widens = spec.dtype === "f32" && (found.dtype !== "f32" || offset !== 0);
+    const wanted = typeOf(spec, found.dtype, dtype), converts = !widens && wanted !== found.dtype;
+    const copies = reorders || widens || converts || fused !== undefined;
+    const borrowed = found.borrow?.(copies ? scratch : take);
+    let tensor = borrowed ?? { dtype: found.dtype, shape: found.shape, data: found.data };
+    if (fused !== undefined) {
+      tensor = rowsOf(tensor, fused[0], fused[0] + shape[0]!);
+      // Else the others would stay in memory for them.
+      if (!reorders && !converts && !widens) tensor = { ...tensor, data: tensor.data.slice() };
+    }
+    if (reorders) {
+      const inPlace = borrowed && (converts || widens) ? tensor.data : undefined;
+      tensor = halvesToPairs(tensor, rotaryHeads, config.rope.dims ?? config.headDim, inPlace);
+    }
+    if (converts) tensor = convertNamed(source, nameOf(source, spec), tensor, dtype!, take);
+    return place(widens ? widen(tensor, offset) : tensor);
+  });
+}
+
+function typeOf(spec: TensorSpec, found: DType, dtype: WeightDType | undefined): DType {
+  return spec.dtype ?? dtype ?? found;
+}
+
+function nameOf(source: ModelSource, spec: TensorSpec): string {
+  return source instanceof GgufFile ? spec.gguf : spec.hf;
+}
+
+function convertNamed(
+  source: ModelSource,
+  name: string,
+  tensor: HostTensor,
+  dtype: WeightDType,
+  take: TakeBytes,
+): HostTensor {
+  try {
+    return convert(tensor, dtype, take);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new ModelFormatError(source.file, `cannot turn tensor "${name}" into ${dtype}: ${error.message}`);
+  }
+}
+
+/**
+ * Checks, without reading any values, that a file or folder has a model's tensors and no others.
+ *
+ * @param dtype As in {@linkcode loadWeights}.
+ * @returns How many values its weights have, and the bytes that they will take.
+ * @throws {ModelFormatError} As {@linkcode loadWeights}.
+ */
+export function checkWeights(
+  source: ModelSource,
+  config: ModelConfig,
+  dtype?: WeightDType,
+): { values: number; bytes: number } {
+  const taken = new Set<string>();
+  let bytes = 0, values = 0;
+  createWeights(config, (spec) => {
+    const found = findTensor(source, spec), name = nameOf(source, spec);
+    if (spec.dtype === "f32" && DTYPES[found.dtype].blockSize > 1) {
+      throw new ModelFormatError(
+        source.file,
+        `found tensor "${name}" in ${found.dtype}, expected f32, f16 or bf16`,
+      );
+    }
+    const wanted = typeOf(spec, found.dtype, dtype), row = spec.shape.at(-1)!, { blockSize } = DTYPES[wanted];
+    if (row % blockSize !== 0) {
+      throw new ModelFormatError(
+        source.file,
+        `found rows of ${row} in tensor "${name}", expected a multiple of ${wanted}'s block of ${blockSize} ` +
+          "(bf16 and f16 take any)",
+      );
+    }
+    taken.add(name);
+    values += countOf(spec.shape);
+    bytes += byteSize(wanted, countOf(spec.shape));
+    return found;
+  });
+  if (config.tieWordEmbeddings) taken.add(architectureOf(config).modelTensors(config).output.hf);
+  for (const name of source.tensors.keys()) {
+    if (!taken.has(name) && !KNOWN_TENSORS.test(name)) throw unknownTensorError(source, config, name);
+  }
+  return { values, bytes };
+}
+
+/** A tensor as the file has it, whole where others are fused with it. */
+function findTensor(source: ModelSource, spec: TensorSpec): FileTensor {
+  const name = nameOf(source, spec);
+  const shape = spec.fused === undefined ? spec.shape : [spec.fused[1], ...spec.shape.slice(1)];
+  const tensor = source.tensors.get(name);
+  if (tensor === undefined) {
+    throw new ModelFormatError(source.file, `found no tensor "${name}", expected one of shape [${shape}]`);
+  }
+  if (tensor.shape.length !== shape.length || tensor.shape.some((size, i) => size !== shape[i])) {
+    throw new ModelFormatError(
+      source.file,
+      `found tensor "${name}" with shape [${tensor.shape}], expected [${shape}]`,
+    );
+  }
+  return tensor;
+}
+
+function unknownTensorError(source: ModelSource, config: ModelConfig, name: string): ModelFormatError {
+  const what = UNSUPPORTED_TENSORS.find(([suffix]) => name.endsWith(suffix))?.[1];
+  const layer = /^(?:blk|model\.layers)\.(\d+)\./.exec(name)?.[1];
+  const found = what === undefined ? `tensor "${name}"` : `tensor "${name}" (${what})`;
+  const why = layer !== undefined && Number(layer) >= config.numLayers
+    ? `expected ${config.numLayers} blocks, as the config says`
+    : "expected only tensors that this project knows, as its results could be wrong";
+  return new ModelFormatError(source.file, `found ${found}, ${why}`);
+}
