@@ -4,6 +4,7 @@ import type { KeyedFile } from "./formats/_keyed_file.ts";
 import { GgufFile } from "./formats/gguf.ts";
 import type { HfFolder } from "./formats/hf_folder.ts";
 
+/** @internal A file or folder that holds a model. */
 export type ModelSource = GgufFile | HfFolder;
 
 /** @internal Options of `readModelConfig`. */

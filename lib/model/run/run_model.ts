@@ -6,7 +6,7 @@ import type { ModelConfig } from "../config.ts";
 import type { ModelWeights } from "../weights.ts";
 import type { ModelParts, See } from "./forward_pass.ts";
 
-/** A sequence, for runs of a model on a calibration text. */
+/** @internal A sequence, for runs of a model on a calibration text. */
 export interface RunSequence {
   feed(ids: Int32Array<ArrayBuffer>): Tensor;
   feedResidual(residual: Tensor, layer: number): Tensor;
@@ -14,7 +14,7 @@ export interface RunSequence {
   free(): void;
 }
 
-/** A model that can be run. */
+/** @internal A model that can be run. */
 export interface RunModel extends ModelParts {
   /** Element type of KV caches, where a sequence does not say otherwise. */
   readonly cacheDType: CacheDType;
