@@ -228,7 +228,7 @@ class ReceivedSequence implements KeySequence {
 
   observe(layer: number, { positions, rows }: Signals): void {
     const { spec, judged, all, distant } = this.#of(layer),
-      tokens = rows.attention!.length / positions.length;
+      tokens = Object.values(rows)[0]!.length / positions.length;
     for (let query = 0; query < positions.length; query++) {
       const ahead = positions[query]! - judged, far = Math.ceil(ahead - spec.recent / 2);
       all.add(Math.min(tokens, ahead), query * tokens, rows);
@@ -245,8 +245,10 @@ class ReceivedSequence implements KeySequence {
     for (let row = 0; row < count; row++) {
       const token = due[row] ?? new RowToken(spec, decisions.seen);
       const far = distant.has(row) ? distant : all;
-      token.attention = all.mean("attention", row);
-      token.distant = far.mean("attention", row);
+      if (spec.reads.includes("attention")) {
+        token.attention = all.mean("attention", row);
+        token.distant = far.mean("attention", row);
+      }
       if (spec.reads.includes("change")) token.change = Math.sqrt(far.mean("change", row));
       const raw = scorer === undefined ? spec.rule.score!(token, spec as never) : scorer.score(token);
       rows.redundancy[row] = spec.invert ? -raw : raw;

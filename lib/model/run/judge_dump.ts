@@ -65,7 +65,7 @@ export function judgeDump(
     };
     const open = from + length - judge.judged(layer); // none of them went
     const room = (_: string, shape: readonly number[]) => backend.alloc("f64", shape, true);
-    judge.observe(layer, { positions, rows: attendShowing(backend, args, open, room) });
+    judge.observe(layer, { positions, rows: attendShowing(backend, args, open, ["attention"], room) });
     for (const tensor of [...own, args.out]) backend.free(tensor);
   }
   cache.free();

@@ -13,7 +13,7 @@ import { type EndingRow, endsOf, type KeyJudge } from "./key_judge.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { OutputMemory } from "./output_memory.ts";
 import { indicesOf, merged, pickNumbers, pickRows, range, type Rows, shifted } from "./row_indices.ts";
-import { attendShowing, meanProbabilities, signalRows } from "./signals.ts";
+import { attendShowing, meanProbabilities, signalRows, signalsOf } from "./signals.ts";
 import { LayerTally, tallyRules } from "./usage.ts";
 
 /** What one layer of a sequence has seen: its cache, its decisions, and the counts that costs follow from. */
@@ -337,22 +337,23 @@ export class LayerAttention {
       backend = this.#backend,
       { layer } = this.#rows;
     const needs = judge === undefined ? [] : pruner!.keySide!.needs;
-    if (!needs.includes("attention") || kept.length === 0) return backend.attention(asked);
+    const wanted = signalsOf(needs);
+    if (wanted.length === 0 || kept.length === 0) return backend.attention(asked);
     const positions = this.#positionsOf(kept), rows = findFull();
     const last = record.cache.kept.positions[asked.numKeys - 1]!;
     // Of those that are not yet judged there is one per token, since none of them went.
     const keys = needs.includes("until judged") ? last + 1 - judge!.judged(layer) : asked.numKeys;
-    const weights = needs.includes("change") ? headWeights(model, layer) : undefined;
+    const weights = wanted.includes("change") ? headWeights(model, layer) : undefined;
     if (asked.queries.shape[0] === rows.length || backend.givesShares) {
       const room = (name: string, shape: readonly number[]) => pass.scratch(name, shape, "f64");
-      const all = attendShowing(backend, asked, keys, room, weights);
+      const all = attendShowing(backend, asked, keys, wanted, room, weights);
       const isSome = asked.queries.shape[0]! > rows.length;
       return judge!.observe(layer, { positions, rows: isSome ? pickSignals(all, rows, keys) : all });
     }
     backend.attention(asked);
     const full = narrowArgs(pass, asked, { rows, positions });
     const out = pass.byHead(pass.gather("someOutputs", asked.out, rows));
-    judge!.observe(layer, { positions, rows: signalRows(backend, { ...full, out }, keys, weights) });
+    judge!.observe(layer, { positions, rows: signalRows(backend, { ...full, out }, keys, wanted, weights) });
   }
 
   /** What the rows see of each other where nothing is skipped or dropped: those of a whole sequence. */

@@ -1,6 +1,6 @@
 /** Signals of computed queries about keys, found by the attention op itself: what they give, what would change without. */
 import { type AttentionArgs, type Backend, LEAST_OTHERS } from "../../backend.ts";
-import type { Signals } from "../../methods/pruner.ts";
+import type { Need, Signal, Signals } from "../../methods/pruner.ts";
 import { dequantize } from "../../reference/dequantize.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
 import { asMatrix } from "./forward_pass.ts";
@@ -51,40 +51,68 @@ export function outputChanges(
   return all;
 }
 
+/** What computed queries are asked. */
+interface Asked {
+  readonly backend: Backend;
+  /** With their outputs. */
+  readonly args: AttentionArgs;
+  /** First of the cached rows that they are asked about. */
+  readonly from: number;
+  /** How much of each head's output reaches the residual stream, [numHeads]. */
+  readonly headWeights: () => Float32Array;
+}
+
+/** How each signal is found where the attention op does not tell it, [R, U]. */
+const BY_MORE_CALLS: { readonly [S in Signal]: (asked: Asked) => Float64Array } = {
+  attention: ({ backend, args, from }) => meanProbabilities(backend, args, from),
+  change: ({ backend, args, from, headWeights }) => outputChanges(backend, args, from, headWeights()),
+};
+
+/** Signals of a list of needs. */
+export function signalsOf(needs: readonly Need[]): Signal[] {
+  return needs.filter((need) => need in BY_MORE_CALLS) as Signal[];
+}
+
 /**
- * Attention, and what its queries gave to the last `tokens` cached rows: by the op where it tells, else by more calls.
+ * Attention, and what its queries say of the last `tokens` cached rows: by the op where it tells, else by more calls.
  *
  * @param room Gives room for results, f64, which last, as what is returned does, until the name is taken again.
- * @param headWeights Where it is to be told what would change without each row, too: [numHeads] f32, on the backend.
+ * @param headWeights Where `change` is wanted: [numHeads] f32, on the backend.
  */
 export function attendShowing(
   backend: Backend,
   args: AttentionArgs,
   tokens: number,
+  wanted: readonly Signal[],
   room: (name: string, shape: readonly number[]) => Tensor,
   headWeights?: Tensor,
 ): Signals["rows"] {
   if (!backend.givesShares) {
     backend.attention(args);
-    return signalRows(backend, args, tokens, headWeights);
+    return signalRows(backend, args, tokens, wanted, headWeights);
   }
-  const shape = [args.queries.shape[0]!, tokens];
-  const shares = room("shares", shape), out = headWeights && room("changes", shape);
+  const shape = [args.queries.shape[0]!, tokens], read = (x: Tensor) => backend.read(x).data as Float64Array;
+  const shares = room("shares", shape), out = wanted.includes("change") ? room("changes", shape) : undefined;
   backend.attention({ ...args, shares, ...(out && { changes: { out, headWeights: headWeights! } }) });
-  const read = (tensor: Tensor) => backend.read(tensor).data as Float64Array;
-  return { attention: read(shares), ...(out && { change: read(out) }) };
+  const others = wanted.filter((name) => name !== "attention" && name !== "change");
+  return {
+    ...signalRows(backend, args, tokens, others),
+    attention: read(shares),
+    ...(out && { change: read(out) }),
+  };
 }
 
-/** What queries whose outputs are known say of the last `tokens` cached rows; as {@linkcode attendShowing} has it. */
+/** The same of queries whose outputs are known. */
 export function signalRows(
   backend: Backend,
   args: AttentionArgs,
   tokens: number,
+  wanted: readonly Signal[],
   headWeights?: Tensor,
 ): Signals["rows"] {
-  const from = args.numKeys - tokens, attention = meanProbabilities(backend, args, from);
-  if (headWeights === undefined) return { attention };
-  return { attention, change: outputChanges(backend, args, from, f32Data(backend.read(headWeights))) };
+  const from = args.numKeys - tokens;
+  const asked = { backend, args, from, headWeights: () => f32Data(backend.read(headWeights!)) };
+  return Object.fromEntries(wanted.map((name) => [name, BY_MORE_CALLS[name](asked)]));
 }
 
 /** Visits each head's probabilities: attention with unit vectors for values, headDim rows a call. */
