@@ -30,14 +30,12 @@ import {
   type Pruner,
   type PrunerContext,
   type Signal,
+  SIGNALS,
   type Signals,
 } from "./pruner.ts";
 import { filtersQueries, keyRuleOf } from "./sides.ts";
 import { substituteOf } from "./substitute.ts";
 import { TokenFilter } from "./token_filter.ts";
-
-/** What a rule of the key side may read of later queries. */
-const SIGNALS: readonly Signal[] = ["attention", "change"];
 
 /**
  * Adds the substitute and the key side that options ask for to what decides queries.

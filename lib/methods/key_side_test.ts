@@ -15,6 +15,7 @@ import {
   type KeySide,
   type MethodOptions,
   type PrunerContext,
+  SIGNALS,
   takesWhole,
   TokenFilter,
 } from "./mod.ts";
@@ -51,7 +52,8 @@ function decide(
 /** Judges tokens from one on by made-up attention of a query behind them. */
 function judge(sequence: KeySequence, layer: number, from: number, attention: Float64Array): number[] {
   const end = from + attention.length;
-  sequence.observe!(layer, { positions: Int32Array.of(end), rows: { attention, change: attention } });
+  const rows = Object.fromEntries(SIGNALS.map((name) => [name, attention]));
+  sequence.observe!(layer, { positions: Int32Array.of(end), rows });
   const { drop } = sequence.judge!(layer, end);
   return Array.from(attention, (_, i) => drop!.includes(from + i) ? 0 : 1);
 }

@@ -29,12 +29,15 @@ export type Need =
   | Signal
   | "until judged";
 
+/** Names of {@linkcode Signal}. */
+export const SIGNALS = ["attention", "change"] as const;
+
 /**
  * What a computed query says of a key. `attention`: the probability that it gave the key, mean over heads. `change`: how
  * much the query's output would change without the key, squared, as `AttentionChanges` has it.
  * @internal
  */
-export type Signal = "attention" | "change";
+export type Signal = (typeof SIGNALS)[number];
 
 /**
  * When a side decides: as tokens arrive; at the block starts, when what it needs of the blocks before is known; as tokens
