@@ -1,5 +1,5 @@
-/** Pieces of layouts and traces that several plots share. */
-import { axis, type Json, type JsonObject } from "./figure.ts";
+/** Pieces of layouts and traces that several plots share, and the chart that they make. */
+import { axis, baseLayout, Figure, type Json, type JsonObject } from "./figure.ts";
 
 /** What is missing where no token has the numbers of a plot. */
 export function missingTokens(what: "a score" | "similarities"): string {
@@ -45,21 +45,142 @@ export function dashedLine(which: "x" | "y", value: number, color = "@ink"): Jso
   return { type: "line", layer: "below", ...place, line: { color, width: 1, dash: "dash" } };
 }
 
+/** Numbers to `digits` significant digits, for figures: a page need not carry more than a reader can see. */
+export function shorten(values: readonly (number | null)[], digits = 4): (number | null)[] {
+  return values.map((x) => x === null ? null : Number(x.toPrecision(digits)));
+}
+
+/** A trace of a chart; what is not named here is plotly's own. */
+export interface TraceParts {
+  readonly x: readonly Json[];
+  readonly y: readonly Json[];
+  /** How points are joined; they are not where it is left out. */
+  readonly line?: JsonObject;
+  /** How points are marked; they are not where it is left out. */
+  readonly marker?: JsonObject;
+  /** What the box beside a point says: a text each, or plotly's template for all; left out: there is no box. */
+  readonly hover?: readonly string[] | string;
+  readonly [attribute: string]: Json | undefined;
+}
+
+/** A trace of points, of a line, or of both. */
+export function trace({ x, y, line, marker, hover, ...more }: TraceParts): JsonObject {
+  const box: JsonObject = hover === undefined
+    ? { hoverinfo: "skip" }
+    : typeof hover === "string"
+    ? { hovertemplate: `${hover}<extra></extra>` }
+    : { text: hover, hovertemplate: "%{text}<extra></extra>" };
+  const looks: JsonObject = { ...(line && { line }), ...(marker && { marker }) };
+  const mode = [line && "lines", marker && "markers"].filter((part) => part !== undefined).join("+");
+  return { type: "scatter", mode, x, y, ...looks, ...box, ...more as JsonObject };
+}
+
+/** A mark with an edge of its own colour, which open symbols are drawn with. */
+export function markOf(color: Json, symbol: Json, size: number, width = 2): JsonObject {
+  return { color, symbol, size, line: { color, width } };
+}
+
+/** How kept and skipped tokens are marked. */
+export function decisionMark(keep: boolean, size: number): JsonObject {
+  return keep ? markOf("@series0", "circle-open", size, 1.5) : { color: "@series1", symbol: "x", size };
+}
+
+/** Whiskers from values to the ends of their intervals; none where an end is null. */
+export function whiskers(
+  values: readonly (number | null)[],
+  { low, high }: Band,
+  more: JsonObject,
+): JsonObject {
+  const reach = (ends: Band["low"], sign: number) =>
+    shorten(values.map((value, i) => value === null || ends[i] == null ? null : sign * (ends[i] - value)));
+  return { type: "data", symmetric: false, array: reach(high, 1), arrayminus: reach(low, -1), ...more };
+}
+
+/** Two curves. */
+export interface Band {
+  readonly low: readonly (number | null)[];
+  readonly high: readonly (number | null)[];
+}
+
 /** The ground between two curves: two traces, to be drawn behind the curve that they belong to. */
 export function bandTraces(
   x: readonly number[],
-  { low, high }: { readonly low: readonly (number | null)[]; readonly high: readonly (number | null)[] },
+  { low, high }: Band,
   fillcolor: string,
   more: JsonObject = {},
 ): JsonObject[] {
-  const edge: JsonObject = {
-    type: "scatter",
-    mode: "lines",
-    x,
-    line: { width: 0 },
-    hoverinfo: "skip",
-    showlegend: false,
-    ...more,
+  const edge = { x, line: { width: 0 }, showlegend: false, ...more };
+  return [trace({ ...edge, y: high }), trace({ ...edge, y: low, fill: "tonexty", fillcolor })];
+}
+
+/** What a chart is made of: words, traces, axes, and what else is in its layout. */
+export interface ChartParts {
+  readonly title: string;
+  readonly caption: string;
+  readonly height: number;
+  readonly data: readonly JsonObject[];
+  readonly xaxis: Json;
+  readonly yaxis: Json;
+  readonly [attribute: string]: Json;
+}
+
+/** A figure of two axes, its legend below them. */
+export function chart({ title, caption, height, data, ...layout }: ChartParts): Figure {
+  return new Figure({ title, caption, height, data, layout: baseLayout({ legend: LEGEND, ...layout }) });
+}
+
+/** A row of {@linkcode chartIntervals}. */
+export interface IntervalRow {
+  /** What stands beside it. */
+  readonly name: string;
+  readonly interval: { readonly estimate: number; readonly low: number; readonly high: number };
+  readonly hover: string;
+  readonly marker: { readonly color: string; readonly symbol?: string };
+}
+
+/**
+ * A chart of intervals, one a row with its name on the left, and a line at 0.
+ *
+ * @param places Of the rows, ascending from 0. Default: 0, 1, 2, …
+ */
+export function chartIntervals(
+  words: Pick<ChartParts, "title" | "caption" | "xaxis">,
+  rows: readonly IntervalRow[],
+  places: readonly number[] = rows.map((_, row) => row),
+): Figure {
+  const values = rows.map(({ interval }) => interval.estimate), last = places.at(-1)!;
+  const band = {
+    low: rows.map(({ interval }) => interval.low),
+    high: rows.map(({ interval }) => interval.high),
   };
-  return [{ ...edge, y: high }, { ...edge, y: low, fill: "tonexty", fillcolor }];
+  const colors = rows.map(({ marker }) => marker.color);
+  return chart({
+    ...words,
+    height: 120 + 26 * (last + 1),
+    data: [trace({
+      x: shorten(values),
+      y: places,
+      error_x: whiskers(values, band, { thickness: 1.6, width: 5, color: "@muted" }),
+      hover: rows.map(({ hover }) => hover),
+      marker: markOf(colors, rows.map(({ marker }) => marker.symbol ?? "circle"), 9),
+    })],
+    yaxis: rowAxis(rows.map(({ name }) => name), { title: { text: "" }, range: [last + 0.6, -0.6] }, places),
+    showlegend: false,
+    shapes: [dashedLine("x", 0)],
+  });
+}
+
+/** More layers than this do not get a tick each. */
+const MAX_LAYER_TICKS = 12;
+
+/** A horizontal axis with a tick at every layer, or at some where there are many. */
+export function layerAxis(layers: readonly number[], more: JsonObject = {}): Json {
+  const span = layers.length === 0 ? 0 : layers.at(-1)! - layers[0]!;
+  return axis("", {
+    title: { text: "layer" },
+    showgrid: false,
+    tickformat: "d",
+    dtick: span < MAX_LAYER_TICKS ? 1 : 5,
+    ...more,
+  });
 }

@@ -3,7 +3,8 @@ import { formatMetric, lossUnit, readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import type { Comparison } from "../../sweep/comparison.ts";
-import { axis, baseLayout, emptyFigure, escapeText, Figure } from "../figure/figure.ts";
+import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts";
+import { chart, markOf, trace, whiskers } from "../figure/parts.ts";
 import { describeShares, MISSED_NOTE } from "../figure/trial_label.ts";
 import { styleRule } from "../figure/rule_style.ts";
 
@@ -14,11 +15,9 @@ const DIFFERENCES = { dense: "toDense", random: "toRandom", "random-protected": 
 
 /** One row of the plot. */
 export interface ComparisonRow {
-  /** The method. */
   readonly name: string;
-  /** Its difference in mean loss. */
+  /** In mean loss. */
   readonly difference: Interval;
-  /** Results, lines of plotly's HTML. */
   readonly hover: string;
   /** Whether it needs the whole sequence before its first decision. */
   readonly looksAhead: boolean;
@@ -28,11 +27,10 @@ export interface ComparisonRow {
 
 /** @internal The numbers of the plot. */
 export interface ComparisonRows {
-  /** What the losses are held against. */
   readonly base: ComparisonBase;
   /** Unit of the losses: `nats a token`. */
   readonly unit: string;
-  /** Rows, best first. */
+  /** Best first. */
   readonly rows: readonly ComparisonRow[];
   /** Share of resamples inside an interval. */
   readonly confidence: number;
@@ -108,7 +106,7 @@ export function plotComparison({ base, unit, rows, confidence }: ComparisonRows)
   }
   const shown = rows.toReversed();
   const percent = `${(100 * confidence).toFixed(0)}%`;
-  return new Figure({
+  return chart({
     title,
     caption: (base === "dense"
       ? `Loss above the dense model's, ${unit}; lower is better. What a method skips or drops, its row in the table says.`
@@ -116,45 +114,26 @@ export function plotComparison({ base, unit, rows, confidence }: ComparisonRows)
       ` Bars are ${percent} intervals over resampled blocks of the text, the same for all. ^ looks ahead.` +
       (off === 0 ? "" : ` THE LAST ${off}: ${MISSED_NOTE}.`),
     height: 132 + ROW_PIXELS * rows.length,
-    data: shown.map(({ name, difference, hover, looksAhead, missed }) => {
+    data: shown.map(({ name, difference: { estimate, low, high }, hover, looksAhead, missed }) => {
       const { color, symbol } = styleRule(name);
-      return {
-        type: "scatter",
-        mode: "markers",
+      return trace({
         showlegend: false,
         name: escapeText(name),
-        x: [difference.estimate],
+        x: [estimate],
         y: [escapeText(`${name}${looksAhead ? " ^" : ""}${missed ? " !" : ""}`)],
-        text: [hover],
-        hovertemplate: "%{text}<extra></extra>",
-        error_x: {
-          type: "data",
-          symmetric: false,
-          array: [difference.high - difference.estimate],
-          arrayminus: [difference.estimate - difference.low],
-          color,
-          thickness: 2,
-          width: 6,
-        },
-        marker: {
-          color,
-          size: 10,
-          symbol,
-          line: { color, width: 2 },
-        },
-      };
+        hover: [hover],
+        error_x: whiskers([estimate], { low: [low], high: [high] }, { color, thickness: 2, width: 6 }),
+        marker: markOf(color, symbol, 10),
+      });
     }),
-    layout: baseLayout({
-      margin: { l: 58, r: 14, t: 34, b: 68 },
-      // Two lines: long names leave a narrow page little room for one.
-      xaxis: axis(`loss above ${base}<br>(${unit})`, {
-        zeroline: true,
-        zerolinecolor: "@muted",
-        nticks: 6,
-        ...(base === "dense" ? { rangemode: "tozero" } : {}),
-      }),
-      yaxis: axis("", { tickfont: { size: 12 } }),
-      hovermode: "closest",
+    margin: { l: 58, r: 14, t: 34, b: 68 },
+    // Two lines: long names leave a narrow page little room for one.
+    xaxis: axis(`loss above ${base}<br>(${unit})`, {
+      zeroline: true,
+      zerolinecolor: "@muted",
+      nticks: 6,
+      ...(base === "dense" ? { rangemode: "tozero" } : {}),
     }),
+    yaxis: axis("", { tickfont: { size: 12 } }),
   });
 }

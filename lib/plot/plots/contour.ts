@@ -3,16 +3,14 @@ import { lossUnit } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { excessLoss, measureImportance } from "../../sweep/importance.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
-import { axis, baseLayout, emptyFigure, escapeText, Figure, titleUnderScale } from "../figure/figure.ts";
+import { axis, emptyFigure, escapeText, type Figure, titleUnderScale } from "../figure/figure.ts";
 import { plural } from "../figure/page.ts";
-import { colorScale, scaleAbove } from "../figure/parts.ts";
+import { chart, colorScale, scaleAbove, trace } from "../figure/parts.ts";
 import { trialOptions } from "../figure/trial_label.ts";
 
 /** @internal The numbers of the plot. */
 export interface LossContour {
-  /** Option along the horizontal axis. */
   readonly x: { readonly name: string; readonly values: readonly number[] };
-  /** Option along the vertical axis. */
   readonly y: { readonly name: string; readonly values: readonly number[] };
   /** Unit of the loss: `nats a token`. */
   readonly unit: string;
@@ -24,9 +22,7 @@ export interface LossContour {
 
 /** @internal Names of two options. */
 export interface ContourOptions {
-  /** Along the horizontal axis; default: see {@linkcode collectContour}. */
   readonly x?: string;
-  /** Along the vertical axis. */
   readonly y?: string;
 }
 
@@ -91,7 +87,7 @@ export function plotContour(contour: LossContour | undefined): Figure {
       loss[j]![i] === null ? [] : [{ a, b, loss: loss[j]![i]!, trials: trials[j]![i]! }]
     )
   );
-  return new Figure({
+  return chart({
     title: `Loss over ${x.name} and ${y.name}`,
     caption:
       `Mean loss above dense in ${unit}, over all other options and seeds; lower is better. Marks show where ` +
@@ -110,26 +106,20 @@ export function plotContour(contour: LossContour | undefined): Figure {
         line: { color: "@muted", width: 0.7 },
         colorbar: scaleAbove({ nticks: 5 }),
       },
-      {
-        type: "scatter",
-        mode: "markers",
+      trace({
         showlegend: false,
         x: points.map(({ a }) => a),
         y: points.map(({ b }) => b),
-        text: points.map(({ a, b, loss, trials }) =>
+        hover: points.map(({ a, b, loss, trials }) =>
           `${escapeText(x.name)} ${a}, ${escapeText(y.name)} ${b}<br>loss above dense ${
             loss.toFixed(4)
           }<br>` +
           plural(trials, "trial")
         ),
-        hovertemplate: "%{text}<extra></extra>",
         marker: { color: "@card", size: 9, line: { color: "@ink", width: 1.5 } },
-      },
+      }),
     ],
-    layout: baseLayout({
-      xaxis: axis("", { title: titleUnderScale(escapeText(x.name)), showgrid: false }),
-      yaxis: axis(escapeText(y.name), { showgrid: false }),
-      hovermode: "closest",
-    }),
+    xaxis: axis("", { title: titleUnderScale(escapeText(x.name)), showgrid: false }),
+    yaxis: axis(escapeText(y.name), { showgrid: false }),
   });
 }

@@ -1,25 +1,22 @@
 /** Weight of the key side under the fusion rule, token by token. */
 import { choose } from "../figure/choice_slider.ts";
-import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
-import { bandTraces, dashedLine, LEGEND } from "../figure/parts.ts";
-import { type LayerTrace, numbersOf, positionsOf, quantileOf, shorten } from "./layer_trace.ts";
+import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
+import { bandTraces, chart, dashedLine, shorten, trace } from "../figure/parts.ts";
+import { type LayerTrace, numbersOf, positionsOf, quantileOf } from "./layer_trace.ts";
 import { hoverToken } from "./score_timeline.ts";
 
 /** One layer's weights. */
 export interface WeightLayer {
-  /** 0-based index of the layer in the model. */
   readonly layer: number;
   /** Index in its sequence of each token that has a weight. */
   readonly position: readonly number[];
   /** Weight of the key side, in [0, 1]. */
   readonly wK: readonly number[];
-  /** Text of each of these tokens; empty where unknown. */
+  /** Empty where unknown. */
   readonly texts: readonly string[];
-  /** Quartiles over the window around each token: lower. */
+  /** Quartiles over the window around each token: lower, median, upper. */
   readonly low: readonly number[];
-  /** The median. */
   readonly middle: readonly number[];
-  /** The upper quartile. */
   readonly high: readonly number[];
 }
 
@@ -27,7 +24,6 @@ export interface WeightLayer {
 export interface FusionWeights {
   /** Tokens of a window. */
   readonly window: number;
-  /** Layers, ascending. */
   readonly layers: readonly WeightLayer[];
 }
 
@@ -80,45 +76,37 @@ export function plotFusionWeights({ window, layers }: FusionWeights): Figure {
     "layer",
     layers.map((layer) => ({ label: String(layer.layer), traces: tracesOf(layer, window) })),
   );
-  return new Figure({
+  return chart({
     title,
     caption:
       "1 = the score is the keys' alone, 0 = the values' alone; at 0.5 both weigh the same. Under variance the " +
       `side on which the heads agree weighs more. Line and band: median and quartiles of ${window} tokens around.`,
     height: 400,
     data,
-    layout: baseLayout({
-      ...layout,
-      xaxis: axis("token, index in its sequence", { tickformat: "d" }),
-      yaxis: axis("weight of the keys, wK", { range: [-0.03, 1.03] }),
-      legend: LEGEND,
-      hovermode: "closest",
-      shapes: [dashedLine("y", 0.5, "@muted")],
-    }),
+    xaxis: axis("token, index in its sequence", { tickformat: "d" }),
+    yaxis: axis("weight of the keys, wK", { range: [-0.03, 1.03] }),
+    shapes: [dashedLine("y", 0.5, "@muted")],
+    ...layout,
   });
 }
 
 function tracesOf({ position, wK, texts, low, middle, high }: WeightLayer, window: number): JsonObject[] {
   return [
     ...bandTraces(position, { low: shorten(low), high: shorten(high) }, "@band"),
-    {
+    trace({
       name: "token",
-      type: "scatter",
-      mode: "markers",
       x: position,
       y: shorten(wK),
       text: wK.map((_, i) => hoverToken(texts[i])),
-      hovertemplate: "<b>%{text}</b> (%{x})<br>weight of the keys %{y:.3f}<extra></extra>",
+      hover: "<b>%{text}</b> (%{x})<br>weight of the keys %{y:.3f}",
       marker: { color: "@series5", size: 4.5, symbol: "circle" },
-    },
-    {
+    }),
+    trace({
       name: `median of ${window} tokens`,
-      type: "scatter",
-      mode: "lines",
       x: position,
       y: shorten(middle),
-      hovertemplate: "median around token %{x}: %{y:.3f}<extra></extra>",
+      hover: "median around token %{x}: %{y:.3f}",
       line: { color: "@series1", width: 2.5 },
-    },
+    }),
   ];
 }

@@ -1,17 +1,14 @@
 /** Heat maps layer x head: how alike each head's keys and values are to the past, and how much that varies. */
 import type { Distribution } from "../../stats/distribution.ts";
 import { choose } from "../figure/choice_slider.ts";
-import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
-import { layerAxis } from "../figure/layer_axis.ts";
-import { colorScale } from "../figure/parts.ts";
-import { shorten } from "./layer_trace.ts";
+import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
+import { chart, colorScale, layerAxis, shorten } from "../figure/parts.ts";
 
 /** @internal Moments of one head's similarities over tokens. */
 export type HeadMoments = Pick<Distribution, "mean" | "variance">;
 
 /** @internal Heads of one layer; a layer of a view of `deno task heads` is one. */
 export interface HeadLayer {
-  /** 0-based index of the layer in the model. */
   readonly layer: number;
   /** KV heads, ascending: similarities of keys (sK) and of values (sV). */
   readonly heads: readonly { readonly sK: HeadMoments; readonly sV: HeadMoments }[];
@@ -21,19 +18,15 @@ export interface HeadLayer {
 export interface HeadGrid {
   /** What was measured, such as `post-rope, ema`: which keys and which anchors. */
   readonly name: string;
-  /** Of the keys, [numKvHeads][layers]. */
+  /** Of the keys and of the values, [numKvHeads][layers]. */
   readonly keys: readonly (readonly (number | null)[])[];
-  /** Of the values, likewise. */
   readonly values: readonly (readonly (number | null)[])[];
 }
 
 /** @internal The numbers of the plot. */
 export interface HeadMaps {
-  /** Which moment. */
   readonly moment: keyof HeadMoments;
-  /** Layers, ascending. */
   readonly layers: readonly number[];
-  /** Number of KV heads. */
   readonly numKvHeads: number;
   /** One a view. */
   readonly grids: readonly HeadGrid[];
@@ -145,32 +138,30 @@ export function plotHeadMaps({ moment, layers, numKvHeads, grids }: HeadMaps): F
     showarrow: false,
     font: { size: 12 },
   });
-  return new Figure({
+  return chart({
     title,
     caption,
     height: inner + MARGIN_PIXELS + (grids.length > 1 ? SLIDER_PIXELS : 0),
     data,
-    layout: baseLayout({
-      ...layout,
-      xaxis: layerAxis(layers, { anchor: "y", title: { text: "layer", standoff: 8 } }),
-      yaxis: heads([0, split]),
-      yaxis2: heads([1 - split, 1]),
-      annotations: [name("values", split), name("keys", 1)],
-      coloraxis: {
-        cmin: Math.min(...numbers),
-        cmax: Math.max(...numbers),
-        colorscale: colorScale("heat"),
-        colorbar: {
-          title: { text: label, side: "top", font: { size: 11 } },
-          orientation: "h",
-          y: -AXIS_PIXELS / inner,
-          yanchor: "top",
-          thickness: 8,
-          outlinewidth: 0,
-          nticks: 5,
-          tickfont: { size: 11 },
-        },
+    ...layout,
+    xaxis: layerAxis(layers, { anchor: "y", title: { text: "layer", standoff: 8 } }),
+    yaxis: heads([0, split]),
+    yaxis2: heads([1 - split, 1]),
+    annotations: [name("values", split), name("keys", 1)],
+    coloraxis: {
+      cmin: Math.min(...numbers),
+      cmax: Math.max(...numbers),
+      colorscale: colorScale("heat"),
+      colorbar: {
+        title: { text: label, side: "top", font: { size: 11 } },
+        orientation: "h",
+        y: -AXIS_PIXELS / inner,
+        yanchor: "top",
+        thickness: 8,
+        outlinewidth: 0,
+        nticks: 5,
+        tickfont: { size: 11 },
       },
-    }),
+    },
   });
 }

@@ -1,7 +1,8 @@
 /** Which options of the filter decide a sweep's loss. */
 import { measureImportance, type OptionImportance } from "../../sweep/importance.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
-import { axis, baseLayout, emptyFigure, Figure } from "../figure/figure.ts";
+import { axis, emptyFigure, type Figure } from "../figure/figure.ts";
+import { chart } from "../figure/parts.ts";
 
 /** Bars of the plot: more cannot be told apart from nothing. */
 const MAX_BARS = 12;
@@ -27,7 +28,7 @@ export function plotImportance(importance: OptionImportance | undefined): Figure
     ? "Functional ANOVA over the whole grid: what an option's values explain by themselves, and pairs beyond that."
     : "The trials are no whole grid: variance of each option's effects in an additive fit (half of what permuting the " +
       "option would add to the squared error); where options go together, shares need not add up to 1.";
-  return new Figure({
+  return chart({
     title: TITLE,
     caption: `Share of the variance of the loss above dense over ${points} points, seeds averaged. ${how}`,
     height: 110 + ROW_PIXELS * bars.length,
@@ -41,10 +42,8 @@ export function plotImportance(importance: OptionImportance | undefined): Figure
       hovertemplate: "%{text}<extra></extra>",
       marker: { color: bars.map(({ name }) => name === "all else" ? "@muted" : "@series0") },
     }],
-    layout: baseLayout({
-      xaxis: axis("share of variance", { rangemode: "tozero", tickformat: ".0%", nticks: 6 }),
-      yaxis: axis("", { showgrid: false, tickfont: { size: 12 } }),
-      bargap: 0.35,
-    }),
+    xaxis: axis("share of variance", { rangemode: "tozero", tickformat: ".0%", nticks: 6 }),
+    yaxis: axis("", { showgrid: false, tickfont: { size: 12 } }),
+    bargap: 0.35,
   });
 }

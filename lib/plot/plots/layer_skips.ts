@@ -2,13 +2,13 @@
 import { readRecord } from "../../methods/options.ts";
 import { filtersQueries } from "../../methods/sides.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
-import { axis, baseLayout, emptyFigure, Figure, titleUnderScale } from "../figure/figure.ts";
-import { colorScale, rowAxis, scaleAbove } from "../figure/parts.ts";
+import { emptyFigure, type Figure, titleUnderScale } from "../figure/figure.ts";
+import { chart, colorScale, layerAxis, rowAxis, scaleAbove } from "../figure/parts.ts";
 import { curveKey, nameCurves, pointKey } from "../figure/trial_label.ts";
 
 /** @internal The numbers of the plot. */
 export interface LayerSkips {
-  /** Row names, top first. */
+  /** Of the rows, top first. */
   readonly names: readonly string[];
   /** Share of queries skipped after warm-up, [rows][numLayers]; mean over seeds where trials differ in the seed alone. */
   readonly ratios: readonly (readonly number[])[];
@@ -60,16 +60,16 @@ export function plotLayerSkips({ names, ratios, dropped }: LayerSkips): Figure {
       "No trial here decided a token: give the sweep more --tokens than its --warmup",
     );
   }
-  const layers = ratios[0]!.length;
+  const layers = ratios[0]!.map((_, layer) => layer);
   const lost = dropped === 0 ? "" : ` The first ${names.length} of ${names.length + dropped} rows are shown.`;
-  return new Figure({
+  return chart({
     title,
     caption: "Share of queries skipped after warm-up; layers that are not filtered stay at 0. The number " +
       `after a name is the ratio asked for over all layers; seeds are averaged.${lost}`,
     height: Math.max(MIN_PIXELS, 90 + ROW_PIXELS * names.length),
     data: [{
       type: "heatmap",
-      x: Array.from({ length: layers }, (_, layer) => layer),
+      x: layers,
       y: names.map((_, row) => row),
       z: ratios,
       text: ratios.map((row, i) =>
@@ -83,9 +83,7 @@ export function plotLayerSkips({ names, ratios, dropped }: LayerSkips): Figure {
       colorscale: colorScale("heat"),
       colorbar: scaleAbove({ tickformat: ".0%" }),
     }],
-    layout: baseLayout({
-      xaxis: axis("", { title: titleUnderScale("layer"), showgrid: false, dtick: layers > 12 ? 5 : 1 }),
-      yaxis: rowAxis(names, { autorange: "reversed" }),
-    }),
+    xaxis: layerAxis(layers, { title: titleUnderScale("layer") }),
+    yaxis: rowAxis(names, { autorange: "reversed" }),
   });
 }

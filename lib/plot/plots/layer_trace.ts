@@ -131,8 +131,3 @@ export function quantileOf(sorted: readonly number[], q: number): number | null 
 export function medianOf(values: readonly number[]): number | null {
   return quantileOf([...values].sort((a, b) => a - b), 0.5);
 }
-
-/** Numbers to `digits` significant digits, for figures: a page need not carry more than a reader can see. */
-export function shorten(values: readonly (number | null)[], digits = 4): (number | null)[] {
-  return values.map((x) => x === null ? null : Number(x.toPrecision(digits)));
-}

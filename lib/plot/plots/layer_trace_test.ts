@@ -6,9 +6,9 @@ import {
   positionsOf,
   quantileOf,
   recordTrace,
-  shorten,
   splitLayers,
 } from "./layer_trace.ts";
+import { shorten } from "../figure/parts.ts";
 import { makeHeadReport } from "../testing.ts";
 
 Deno.test("splitLayers() cuts a report's columns into one trace a layer", () => {

@@ -1,12 +1,9 @@
 /** What the `learned` rule goes by: its weights on standardised features, layer by layer. */
-import { baseLayout, emptyFigure, Figure, titleUnderScale } from "../figure/figure.ts";
-import { layerAxis } from "../figure/layer_axis.ts";
-import { colorScale, rowAxis, scaleAbove } from "../figure/parts.ts";
-import { shorten } from "./layer_trace.ts";
+import { emptyFigure, type Figure, titleUnderScale } from "../figure/figure.ts";
+import { chart, colorScale, layerAxis, rowAxis, scaleAbove, shorten } from "../figure/parts.ts";
 
 /** @internal The numbers of the plot. */
 export interface LearnedWeights {
-  /** Layers, ascending. */
   readonly layers: readonly number[];
   /** Features, top first. The bias is left out: it ranks no token above another. */
   readonly features: readonly string[];
@@ -47,7 +44,7 @@ export function plotLearnedWeights({ layers, features, weights }: LearnedWeights
     return emptyFigure(title, "No fit: the rule learns when the warm-up of at least 8 tokens is over.");
   }
   const most = Math.max(...sizes) || 1;
-  return new Figure({
+  return chart({
     title,
     caption:
       "Weights of the regression that predicts ln(norm(o)/norm(x)) from standardised features. Above 0: the " +
@@ -69,9 +66,7 @@ export function plotLearnedWeights({ layers, features, weights }: LearnedWeights
       colorscale: colorScale("diverge"),
       colorbar: scaleAbove({ nticks: 5 }),
     }],
-    layout: baseLayout({
-      xaxis: layerAxis(layers, { title: titleUnderScale("layer") }),
-      yaxis: rowAxis(features, { title: { text: "" }, autorange: "reversed" }),
-    }),
+    xaxis: layerAxis(layers, { title: titleUnderScale("layer") }),
+    yaxis: rowAxis(features, { title: { text: "" }, autorange: "reversed" }),
   });
 }

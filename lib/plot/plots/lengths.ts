@@ -1,8 +1,8 @@
 /** Time and memory against the length of a sequence, a curve a method. */
 import type { LengthRow } from "../../eval/lengths.ts";
 import { METHOD_NAMES } from "../../methods/list.ts";
-import { axis, baseLayout, emptyFigure, escapeText, Figure } from "../figure/figure.ts";
-import { LEGEND } from "../figure/parts.ts";
+import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts";
+import { chart, trace } from "../figure/parts.ts";
 import { styleRule } from "../figure/rule_style.ts";
 import { NUM_SERIES_COLORS } from "../figure/theme.ts";
 
@@ -11,11 +11,10 @@ export type LengthMeasure = "prefill" | "decode" | "memory" | "whole prefill" | 
 
 /** A method's curve. */
 export interface LengthCurve {
-  /** The method. */
   readonly name: string;
-  /** Lengths in tokens, ascending. */
+  /** Lengths, ascending. */
   readonly tokens: readonly number[];
-  /** The measure: milliseconds, or megabytes. */
+  /** Milliseconds, or megabytes. */
   readonly values: readonly number[];
   /** Each value over that of `dense` at the same length; null where it was not measured. */
   readonly toDense: readonly (number | null)[];
@@ -23,7 +22,6 @@ export interface LengthCurve {
 
 /** @internal The numbers of the plot. */
 export interface LengthCurves {
-  /** What the values are. */
   readonly measure: LengthMeasure;
   /** In the order in which methods were measured. */
   readonly curves: readonly LengthCurve[];
@@ -108,41 +106,34 @@ export function plotLengths({ measure, curves }: LengthCurves): Figure {
   const lengths = [...new Set(curves.flatMap(({ tokens }) => tokens))].sort((a, b) => a - b);
   // Engines are far apart in decode too: from 0 on, the slowest would hide what is between the others.
   const ticks = measure.endsWith("prefill") ? 1 : measure === "whole decode" ? "D2" : undefined;
-  return new Figure({
+  return chart({
     title: words.title,
     caption: `${words.caption} Lower is better.`,
     height: 380,
     data: curves.map(({ name, tokens, values, toDense }, i) => {
       const color = colorOf(name, i);
-      return {
-        type: "scatter",
-        mode: "lines+markers",
+      return trace({
         name: escapeText(name),
         x: tokens,
         y: values,
-        text: values.map((value, k) =>
+        hover: values.map((value, k) =>
           [
             `<b>${escapeText(name)}</b>, ${tokens[k]} tokens`,
             `${Number(value.toPrecision(4))} ${words.unit}`,
             ...(toDense[k] == null || name === "dense" ? [] : [`${toDense[k]!.toFixed(3)} of dense`]),
           ].join("<br>")
         ),
-        hovertemplate: "%{text}<extra></extra>",
         line: { color, width: 2, dash: name === "dense" ? "dot" : "solid" },
         marker: { color, size: 8, symbol: SYMBOLS[i % SYMBOLS.length]! },
-      };
+      });
     }),
-    layout: baseLayout({
-      xaxis: axis("tokens", {
-        ...(lengths.at(-1)! >= 8 * lengths[0]! ? { type: "log" } : {}),
-        tickmode: "array",
-        tickvals: thin(lengths),
-        ticktext: thin(lengths).map(String),
-      }),
-      yaxis: axis(words.axis, ticks === undefined ? { rangemode: "tozero" } : { type: "log", dtick: ticks }),
-      legend: LEGEND,
-      hovermode: "closest",
+    xaxis: axis("tokens", {
+      ...(lengths.at(-1)! >= 8 * lengths[0]! ? { type: "log" } : {}),
+      tickmode: "array",
+      tickvals: thin(lengths),
+      ticktext: thin(lengths).map(String),
     }),
+    yaxis: axis(words.axis, ticks === undefined ? { rangemode: "tozero" } : { type: "log", dtick: ticks }),
   });
 }
 

@@ -1,61 +1,26 @@
 /** A task's metric of every method of a comparison against what it spends, with intervals. */
 import { formatMean, formatMetric } from "../../eval/metrics.ts";
 import { findMetric, TASKS } from "../../eval/tasks/mod.ts";
-import type { Metric } from "../../eval/task.ts";
-import {
-  BUDGET_NAMES,
-  type BudgetName,
-  BUDGETS,
-  type Shares,
-  sharesOf,
-  showShare,
-} from "../../sweep/budgets.ts";
+import { BUDGET_NAMES, type BudgetName, BUDGETS, sharesOf, showShare } from "../../sweep/budgets.ts";
 import type { Comparison } from "../../sweep/comparison.ts";
 import type { ComparedResult } from "../../sweep/judgement.ts";
 import { choose } from "../figure/choice_slider.ts";
-import { axis, baseLayout, emptyFigure, escapeText, Figure, type JsonObject } from "../figure/figure.ts";
-import { dashedLine, LEGEND } from "../figure/parts.ts";
+import { axis, emptyFigure, escapeText, type Figure, type JsonObject } from "../figure/figure.ts";
+import { chart, dashedLine, markOf, trace, whiskers } from "../figure/parts.ts";
 import { styleRule, withoutShare } from "../figure/rule_style.ts";
-
-/** One method at one share. */
-export interface MethodPoint {
-  /** Its name. */
-  readonly method: string;
-  /** What it spends of the dense model's. */
-  readonly shares: Shares;
-  /** The metric. */
-  readonly value: number;
-  /** Lower end of its 95% interval, by its standard error. */
-  readonly low: number;
-  /** Upper end. */
-  readonly high: number;
-  /** Results, lines of plotly's HTML. */
-  readonly hover: string;
-}
-
-/** The numbers of the plot. */
-export interface MethodBudgets {
-  /** The task's name. */
-  readonly task: string;
-  /** Its metric. */
-  readonly metric: Metric;
-  /** Units that were scored: items or tokens. */
-  readonly units: number;
-  /** The dense model's; undefined where the metric is a distance from it. */
-  readonly dense: number | undefined;
-  /** Points by method, those that were asked for less first. */
-  readonly curves: readonly { readonly name: string; readonly points: readonly MethodPoint[] }[];
-}
 
 /** Standard errors on either side of a 95% interval. */
 const Z = 1.96;
 
-/** Gathers a metric of a task; by default the text's main one. */
+/** The numbers of the plot: intervals are of 95%; `dense` is undefined where the metric is a distance from it. */
+export type MethodBudgets = ReturnType<typeof collectMethodBudgets>;
+
+/** Gathers a metric of a task, by default the text's main one: points by method, those asked for less first. */
 export function collectMethodBudgets(
   { methods, results = [], items }: Comparison,
   task: string = TASKS[0].name,
   name: string = TASKS[0].headline.name,
-): MethodBudgets {
+) {
   const metric = findMetric(task, name), { fromMean = (mean: number) => mean } = metric;
   const rows = results.filter((row) => row.task === task && row.metric === name);
   const known = new Map(methods.map((method) => [method.name, method]));
@@ -63,10 +28,9 @@ export function collectMethodBudgets(
     const budget = items?.budgets.find((own) => own.method === method && own.task === task);
     return budget ? sharesOf(budget.usage) : known.get(method)?.shares;
   };
-  const points = rows.flatMap((row): (MethodPoint & { readonly asked: number })[] => {
-    const { method, value, mean, standardError } = row,
-      shares = sharesOfRow(row),
-      { asked = 0, missed } = known.get(method)!;
+  const points = rows.flatMap((row) => {
+    const { method, value, mean, standardError } = row, shares = sharesOfRow(row);
+    const { asked = 0, missed } = known.get(method)!;
     if (method === "dense" || shares === undefined || missed || !Number.isFinite(value)) return [];
     // The ends of the mean's interval, through the function that the metric is of it.
     const end = (sign: number) => fromMean(mean + sign * Z * (standardError ?? 0));
@@ -79,11 +43,13 @@ export function collectMethodBudgets(
   });
   const isDistance = rows.length > 1 && rows.slice(1).every(({ against }) => against.dense === undefined);
   return {
-    ...{ task, metric, units: rows[0]?.units ?? 0 },
+    task,
+    metric,
+    units: rows[0]?.units ?? 0,
     dense: isDistance ? undefined : rows.find(({ method }) => method === "dense")?.value,
     curves: [...Map.groupBy(points, ({ method }) => withoutShare(method))].map(([name, own]) => ({
       name,
-      points: own.toSorted((a, b) => a.asked - b.asked).map(({ asked: _, ...point }) => point),
+      points: own.toSorted((a, b) => a.asked - b.asked),
     })).sort((a, b) => styleRule(a.name).rank - styleRule(b.name).rank),
   };
 }
@@ -95,37 +61,33 @@ export function plotMethodBudgets({ task, metric, units, dense, curves }: Method
     return emptyFigure(title, "No method here came out at the share that it was asked for.");
   }
   const scale = (value: number) => metric.percent ? 100 * value : value;
-  const trace = (budget: BudgetName, { name, points }: MethodBudgets["curves"][number]): JsonObject => {
+  const curveOf = (budget: BudgetName, { name, points }: MethodBudgets["curves"][number]): JsonObject => {
     const { color, symbol, dash } = styleRule(name);
-    return {
-      type: "scatter",
-      mode: points.length > 1 ? "lines+markers" : "markers",
+    const at = (end: "value" | "low" | "high") => points.map((point) => scale(point[end]));
+    return trace({
       name: escapeText(name),
       x: points.map(({ shares }) => 100 * shares[budget]),
-      y: points.map(({ value }) => scale(value)),
-      error_y: {
-        type: "data",
-        symmetric: false,
-        array: points.map(({ value, high }) => scale(high - value)),
-        arrayminus: points.map(({ value, low }) => scale(value - low)),
-        ...{ color, thickness: 1.5, width: 4 },
-      },
-      text: points.map(({ hover }) => hover),
-      hovertemplate: "%{text}<extra></extra>",
-      line: { color, dash, width: 1.5 },
-      marker: { color, symbol, size: 9, line: { color, width: 1.5 } },
-    };
+      y: at("value"),
+      error_y: whiskers(at("value"), { low: at("low"), high: at("high") }, {
+        color,
+        thickness: 1.5,
+        width: 4,
+      }),
+      hover: points.map(({ hover }) => hover),
+      ...(points.length > 1 && { line: { color, dash, width: 1.5 } }),
+      marker: markOf(color, symbol, 9, 1.5),
+    });
   };
   const { data, layout } = choose(
     "spent:",
     BUDGET_NAMES.map((budget) => ({
       label: BUDGETS[budget].label,
-      traces: curves.map((curve) => trace(budget, curve)),
+      traces: curves.map((curve) => curveOf(budget, curve)),
       layout: { "xaxis.title.text": `${BUDGETS[budget].label}, % of dense` },
     })),
     { shown: BUDGET_NAMES.indexOf("pairs") },
   );
-  return new Figure({
+  return chart({
     title,
     caption:
       `${
@@ -137,15 +99,11 @@ export function plotMethodBudgets({ task, metric, units, dense, curves }: Method
       (dense === undefined ? "" : ` Dashed: dense, ${formatMetric(metric, dense)}.`),
     height: 460,
     data,
-    layout: baseLayout({
-      ...layout,
-      margin: { l: 62, r: 14, t: 34, b: 96 },
-      xaxis: axis(`${BUDGETS.pairs.label}, % of dense`, { autorange: "reversed" }),
-      yaxis: axis(`${metric.label}${metric.percent ? " (%)" : ""}`),
-      hovermode: "closest",
-      legend: LEGEND,
-      showlegend: true,
-      ...(dense !== undefined && { shapes: [dashedLine("y", scale(dense), "@muted")] }),
-    }),
+    margin: { l: 62, r: 14, t: 34, b: 96 },
+    xaxis: axis(`${BUDGETS.pairs.label}, % of dense`, { autorange: "reversed" }),
+    yaxis: axis(`${metric.label}${metric.percent ? " (%)" : ""}`),
+    showlegend: true,
+    shapes: dense === undefined ? [] : [dashedLine("y", scale(dense), "@muted")],
+    ...layout,
   });
 }

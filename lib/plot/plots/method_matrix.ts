@@ -2,34 +2,27 @@
 import type { Comparison } from "../../sweep/comparison.ts";
 import type { ComparedPair } from "../../sweep/judgement.ts";
 import { choose } from "../figure/choice_slider.ts";
-import { axis, baseLayout, emptyFigure, escapeText, Figure, type JsonObject } from "../figure/figure.ts";
+import { axis, emptyFigure, escapeText, type Figure, type JsonObject } from "../figure/figure.ts";
 import { plural } from "../figure/page.ts";
-import { colorScale } from "../figure/parts.ts";
+import { chart, colorScale } from "../figure/parts.ts";
 import { withoutShare } from "../figure/rule_style.ts";
-
-/** How often a row's method is told to be better or worse than a column's; null of a method and itself. */
-export type PairCounts = readonly (readonly ({ readonly better: number; readonly worse: number } | null)[])[];
-
-/** The numbers of the plot. */
-export interface MethodMatrix {
-  /** The share that all were asked for, where a comparison has several. */
-  readonly asked: number | undefined;
-  /** Methods, those that win most first. */
-  readonly names: readonly string[];
-  /** Of all tasks, then of each, [method][other]. */
-  readonly views: readonly { readonly label: string; readonly counts: PairCounts }[];
-}
 
 /** Shares of a comparison's pairs, in order. */
 export const pairShares = (
   { pairs = [] }: Pick<Comparison, "pairs">,
 ): (number | undefined)[] => [...new Set(pairs.map(({ asked }) => asked))];
 
-/** Gathers the pairs of one share; by default the first one. */
+/**
+ * The numbers of the plot, of all tasks and then of each: how often a method is told to be better or worse than another,
+ * [method][other]; null of a method and itself.
+ */
+export type MethodMatrix = ReturnType<typeof collectMethodMatrix>;
+
+/** Gathers the pairs of one share, by default the first one; methods that win most come first. */
 export function collectMethodMatrix(
   { methods, pairs = [] }: Comparison,
   asked: number | undefined = pairShares({ pairs })[0],
-): MethodMatrix {
+) {
   if (!Array.isArray(methods)) throw new TypeError("Cannot gather pairs: expected a comparison");
   const own = pairs.filter((pair) => pair.asked === asked);
   const names = [...new Set(own.flatMap(({ method, other }) => [other, method]))];
@@ -101,7 +94,7 @@ export function plotMethodMatrix({ asked, names, views }: MethodMatrix): Figure 
     })),
     { shown: 0 },
   );
-  return new Figure({
+  return chart({
     title,
     caption:
       `Of ${
@@ -110,12 +103,10 @@ export function plotMethodMatrix({ asked, names, views }: MethodMatrix): Figure 
       "the column's, at 5%, adjusted for all pairs (Benjamini-Hochberg); an empty square: not told apart.",
     height: 170 + ROW_PIXELS * names.length + (views.length > 1 ? 70 : 0),
     data,
-    layout: baseLayout({
-      ...layout,
-      margin: { l: 110, r: 14, t: 34, b: 110 },
-      xaxis: axis("", { showgrid: false, tickangle: -45, ticks: "" }),
-      yaxis: axis("", { showgrid: false, autorange: "reversed", ticks: "" }),
-    }),
+    margin: { l: 110, r: 14, t: 34, b: 110 },
+    xaxis: axis("", { showgrid: false, tickangle: -45, ticks: "" }),
+    yaxis: axis("", { showgrid: false, autorange: "reversed", ticks: "" }),
+    ...layout,
   });
 }
 

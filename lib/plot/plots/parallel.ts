@@ -4,24 +4,19 @@ import { findTask } from "../../eval/tasks/mod.ts";
 import { BUDGETS } from "../../sweep/budgets.ts";
 import { excessLoss } from "../../sweep/importance.ts";
 import type { SweepSummary, Trial } from "../../sweep/trial.ts";
-import { axis, baseLayout, emptyFigure, escapeText, Figure, type JsonObject } from "../figure/figure.ts";
-import { LEGEND } from "../figure/parts.ts";
+import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts";
+import { chart, trace } from "../figure/parts.ts";
 import { styleRule } from "../figure/rule_style.ts";
 import { hoverLines, methodName, trialOptions, varyingOptions } from "../figure/trial_label.ts";
 import { drawnMetrics } from "./quality.ts";
 
-/** One axis: a row of the plot. */
-export interface ParallelAxis {
-  /** Option or result. */
-  readonly name: string;
-  /** Texts along the axis, and where: 0 = left end, 1 = right end. */
-  readonly ticks: readonly { readonly at: number; readonly text: string }[];
-}
-
 /** @internal The numbers of the plot. */
 export interface ParallelTrials {
-  /** Axes, top first. */
-  readonly axes: readonly ParallelAxis[];
+  /** Options and results, top first, with texts along the axis: at 0 = left end, 1 = right end. */
+  readonly axes: readonly {
+    readonly name: string;
+    readonly ticks: readonly { readonly at: number; readonly text: string }[];
+  }[];
   /** How many of the axes, the first ones, are options. */
   readonly options: number;
   /** Trials, in the summary's order. */
@@ -29,7 +24,6 @@ export interface ParallelTrials {
     readonly rule: string;
     /** Place on each axis, in [0, 1]; null where the option has no effect. */
     readonly at: readonly (number | null)[];
-    /** Results and configuration, lines of plotly's HTML. */
     readonly hover: string;
   }[];
   /** Trials without a decided token or a finite result. */
@@ -75,7 +69,7 @@ export function collectParallel(summary: SweepSummary): ParallelTrials {
     name !== "seed" && drawn.has(name) && levelsOf(options, name).length > 1
   );
   const places: ((i: number) => number | null)[] = [];
-  const axes: ParallelAxis[] = names.map((name) => {
+  const axes = names.map((name) => {
     const levels = levelsOf(options, name), keys = levels.map((level) => JSON.stringify(level));
     const step = (i: number) => i / (levels.length - 1);
     places.push((i) =>
@@ -87,12 +81,8 @@ export function collectParallel(summary: SweepSummary): ParallelTrials {
   for (const [name, value] of results) {
     const values = trials.map(value), low = Math.min(...values), high = Math.max(...values);
     places.push((i) => high > low ? (values[i]! - low) / (high - low) : 0.5);
-    const ticks = high > low
-      ? [{ at: 0, text: low.toFixed(DIGITS) }, { at: 1, text: high.toFixed(DIGITS) }]
-      : [
-        { at: 0.5, text: low.toFixed(DIGITS) },
-      ];
-    axes.push({ name, ticks });
+    const lowest = { at: high > low ? 0 : 0.5, text: low.toFixed(DIGITS) };
+    axes.push({ name, ticks: high > low ? [lowest, { at: 1, text: high.toFixed(DIGITS) }] : [lowest] });
   }
   return {
     axes: trials.length === 0 ? [] : axes,
@@ -143,61 +133,54 @@ export function plotParallel({ axes, options, trials, dropped, worse }: Parallel
     .sort(([a], [b]) => styleRule(a).rank - styleRule(b).rank);
   const spread = spreadLevels(trials.map(({ at }) => at), options);
   const place = new Map(trials.map((trial, i) => [trial, spread[i]!]));
-  const lines = rules.map(([rule, group]): JsonObject => {
+  const lines = rules.map(([rule, group]) => {
     const { color, symbol, dash } = styleRule(rule);
     // One trace a rule: its trials one after the other, with a gap between.
     const rows = group.flatMap((trial) => [
       ...place.get(trial)!.map((x, y) => ({ x, y, hover: trial.hover })),
       { x: null, y: 0, hover: "" },
     ]);
-    return {
-      type: "scatter",
-      mode: "lines+markers",
+    return trace({
       name: escapeText(rule),
       x: rows.map(({ x }) => x),
       y: rows.map(({ y }) => y),
-      text: rows.map(({ hover }) => hover),
-      hovertemplate: "%{text}<extra></extra>",
+      hover: rows.map(({ hover }) => hover),
       opacity: 0.75,
       line: { color, width: 1.5, dash },
       marker: { color, symbol, size: 6 },
-    };
+    });
   });
   const ticks = axes.flatMap(({ ticks }, y) => ticks.map(({ at, text }) => ({ at, y, text })));
   const lost = [
     dropped === 0 ? "" : ` Left out: ${dropped} without a decided token or a finite loss.`,
     worse === 0 ? "" : ` The ${trials.length} of lowest loss are shown, ${worse} are not.`,
   ].join("");
-  return new Figure({
+  return chart({
     title: TITLE,
     caption:
       "A line is a trial. Axes lie one below the other: options that vary, their values in order and evenly " +
       `spaced, then results from the lowest to the highest; an option without effect leaves a gap.${lost}`,
     height: 70 + 56 * axes.length,
     data: lines,
-    layout: baseLayout({
-      margin: { l: 58, r: 14, t: 20, b: 20 },
-      xaxis: axis("", { range: [-0.08, 1.08], visible: false, fixedrange: true }),
-      yaxis: axis("", {
-        range: [axes.length - 0.45, -0.45],
-        tickmode: "array",
-        tickvals: axes.map((_, y) => y),
-        ticktext: axes.map(({ name }) => escapeText(name)),
-        gridcolor: "@muted",
-        fixedrange: true,
-      }),
-      annotations: ticks.map(({ at, y, text }) => ({
-        x: at,
-        y,
-        text: escapeText(text),
-        showarrow: false,
-        yshift: -15,
-        bgcolor: "@card",
-        borderpad: 1,
-        font: { color: "@muted", size: 10 },
-      })),
-      legend: LEGEND,
-      hovermode: "closest",
+    margin: { l: 58, r: 14, t: 20, b: 20 },
+    xaxis: axis("", { range: [-0.08, 1.08], visible: false, fixedrange: true }),
+    yaxis: axis("", {
+      range: [axes.length - 0.45, -0.45],
+      tickmode: "array",
+      tickvals: axes.map((_, y) => y),
+      ticktext: axes.map(({ name }) => escapeText(name)),
+      gridcolor: "@muted",
+      fixedrange: true,
     }),
+    annotations: ticks.map(({ at, y, text }) => ({
+      x: at,
+      y,
+      text: escapeText(text),
+      showarrow: false,
+      yshift: -15,
+      bgcolor: "@card",
+      borderpad: 1,
+      font: { color: "@muted", size: 10 },
+    })),
   });
 }

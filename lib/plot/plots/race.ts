@@ -4,36 +4,21 @@ import { findTask } from "../../eval/tasks/mod.ts";
 import { readRecord } from "../../methods/options.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import { chunkMeans, raceGroup } from "../../sweep/trial_race.ts";
-import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
+import { axis, emptyFigure, type Figure } from "../figure/figure.ts";
 import { plural } from "../figure/page.ts";
+import { chart, trace } from "../figure/parts.ts";
 import { configurationLines } from "../figure/trial_label.ts";
 
 const TITLE = "The race: who was stopped, and when";
 
-/** One trial of a race. */
-export interface RaceCurve {
-  /** Mean loss beyond the best finished trial of the same share, over the first 1, 2, … chunks. */
-  readonly behind: readonly number[];
-  /** Why it was stopped; undefined where it read all chunks. */
-  readonly stopped?: string;
-  /** Configuration, lines of plotly's HTML. */
-  readonly hover: string;
-}
-
-/** The numbers of the plot. */
-export interface RaceCurves {
-  /** A curve a trial, the best ones aside. */
-  readonly curves: readonly RaceCurve[];
-  /** Chunks that a whole trial reads. */
-  readonly chunks: number;
-  /** Share of the chunks that was not read. */
-  readonly saved: number;
-  /** Unit of the loss: `nats a token`. */
-  readonly unit: string;
-}
+/**
+ * The numbers of the plot: a curve a trial, the best ones aside, with its mean loss `behind` the best finished trial of
+ * the same share over the first 1, 2, … chunks; and the share of the chunks that was not read.
+ */
+export type RaceCurves = NonNullable<ReturnType<typeof collectRace>>;
 
 /** Gathers the losses; undefined where there was no race. */
-export function collectRace(summary: SweepSummary): RaceCurves | undefined {
+export function collectRace(summary: SweepSummary) {
   const { race, stopped = [], trials, dense: { chunks }, environment } = summary;
   if (race === undefined) return undefined;
   const finished = trials.map((trial) => {
@@ -46,7 +31,7 @@ export function collectRace(summary: SweepSummary): RaceCurves | undefined {
   ];
   const total = (losses: readonly number[]) => losses.reduce((a, b) => a + b, 0);
   const groups = Map.groupBy(all, ({ trial }) => raceGroup(readRecord(trial)));
-  const curves = [...groups.values()].flatMap((group): RaceCurve[] => {
+  const curves = [...groups.values()].flatMap((group) => {
     const whole = group.filter(({ stopped }) => stopped === undefined);
     if (whole.length === 0) return [];
     const best = whole.reduce((a, b) => total(b.losses) < total(a.losses) ? b : a);
@@ -54,7 +39,7 @@ export function collectRace(summary: SweepSummary): RaceCurves | undefined {
       let sum = 0;
       return {
         behind: losses.map((loss, i) => (sum += loss - best.losses[i]!) / (i + 1)),
-        ...(stopped !== undefined && { stopped }),
+        stopped,
         hover: configurationLines(trial).join("<br>"),
       };
     });
@@ -66,41 +51,35 @@ export function collectRace(summary: SweepSummary): RaceCurves | undefined {
 export function plotRace(numbers: RaceCurves | undefined): Figure {
   if (numbers === undefined) return emptyFigure(TITLE, "No trial was raced here: --race does");
   const { curves, chunks, saved, unit } = numbers;
-  const count = curves.filter(({ stopped }) => stopped !== undefined).length;
-  const line = ({ behind, stopped, hover }: RaceCurve): JsonObject => ({
-    type: "scatter",
-    mode: "lines",
-    x: behind.map((_, i) => i + 1),
-    y: behind,
-    text: behind.map(() => hover),
-    hovertemplate: "%{text}<br>after %{x} chunks: %{y:.3f} behind<extra></extra>",
-    line: { color: stopped === undefined ? "@series0" : "@muted", width: stopped === undefined ? 2 : 1 },
-    showlegend: false,
-  });
   const ends = curves.filter(({ stopped }) => stopped !== undefined);
-  const crosses: JsonObject = {
-    type: "scatter",
-    mode: "markers",
+  const crosses = trace({
     name: "stopped early",
     x: ends.map(({ behind }) => behind.length),
     y: ends.map(({ behind }) => behind.at(-1)!),
-    text: ends.map(({ hover, stopped }) => `${hover}<br>stopped: ${stopped}`),
-    hovertemplate: "%{text}<extra></extra>",
+    hover: ends.map(({ hover, stopped }) => `${hover}<br>stopped: ${stopped}`),
     marker: { symbol: "x", size: 8, color: "@ink" },
-  };
-  return new Figure({
+  });
+  const lines = curves.map(({ behind, stopped, hover }) =>
+    trace({
+      x: behind.map((_, i) => i + 1),
+      y: behind,
+      text: behind.map(() => hover),
+      hover: "%{text}<br>after %{x} chunks: %{y:.3f} behind",
+      line: stopped === undefined ? { color: "@series0", width: 2 } : { color: "@muted", width: 1 },
+      showlegend: false,
+    })
+  );
+  return chart({
     title: TITLE,
     caption:
       `How far each trial's mean loss lies above that of the best finished trial of its share, on the chunks that it has ` +
-      `read. Crosses: ${plural(count, "trial")} stopped early, with no result; ${
+      `read. Crosses: ${plural(ends.length, "trial")} stopped early, with no result; ${
         (100 * saved).toFixed(0)
       }% of the chunks were not read.`,
     height: 380,
-    data: [...curves.map(line), ...(ends.length === 0 ? [] : [crosses])],
-    layout: baseLayout({
-      xaxis: axis("chunks read", { range: [0, chunks + 1] }),
-      yaxis: axis(`behind the best, ${unit}`),
-      showlegend: false,
-    }),
+    data: ends.length === 0 ? lines : [...lines, crosses],
+    xaxis: axis("chunks read", { range: [0, chunks + 1] }),
+    yaxis: axis(`behind the best, ${unit}`),
+    showlegend: false,
   });
 }

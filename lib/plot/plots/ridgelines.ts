@@ -1,17 +1,16 @@
 /** How scores are spread in each layer: one ridge a layer. */
-import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
-import { missingTokens } from "../figure/parts.ts";
-import { definedOf, type LayerTrace, medianOf, quantileOf, shorten } from "./layer_trace.ts";
+import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
+import { chart, missingTokens, shorten, trace } from "../figure/parts.ts";
+import { definedOf, type LayerTrace, medianOf, quantileOf } from "./layer_trace.ts";
 
 /** The scores of one layer. */
 export interface Ridge {
-  /** 0-based index of the layer in the model. */
   readonly layer: number;
-  /** Scores that the density is made of. */
+  /** Of the scores that the density is made of. */
   readonly count: number;
   /** Density at each point of the grid; all 0 where there is no score. */
   readonly density: readonly number[];
-  /** Median score. */
+  /** Of the scores. */
   readonly median: number | null;
   /** Median threshold. */
   readonly theta: number | null;
@@ -131,22 +130,19 @@ export function plotRidgelines({ grid, ridges }: Ridgelines, quantity: RidgeQuan
   // Peaks may be a hundred times as high as others: each ridge has its own height, and its area says nothing.
   const data = ridges.flatMap((ridge, row) => drawRidge(ridge, -row, grid));
   const pixels = Math.max(16, Math.min(44, 640 / ridges.length));
-  return new Figure({
+  return chart({
     title,
     caption,
     height: 110 + pixels * (ridges.length + OVERLAP),
     data,
-    layout: baseLayout({
-      xaxis: axis(label, { range: [grid[0]!, grid.at(-1)!] }),
-      yaxis: axis("layer", {
-        showgrid: false,
-        range: [0.4 - ridges.length, OVERLAP + 0.1],
-        tickmode: "array",
-        ...thinTicks(ridges),
-      }),
-      hovermode: "closest",
-      showlegend: false,
+    xaxis: axis(label, { range: [grid[0]!, grid.at(-1)!] }),
+    yaxis: axis("layer", {
+      showgrid: false,
+      range: [0.4 - ridges.length, OVERLAP + 0.1],
+      tickmode: "array",
+      ...thinTicks(ridges),
     }),
+    showlegend: false,
   });
 }
 
@@ -164,36 +160,29 @@ function drawRidge(ridge: Ridge, base: number, grid: readonly number[]): JsonObj
   const above = cut < 0 ? grid.length : cut;
   const text = `layer ${ridge.layer}<br>${ridge.count} scores, median ${ridge.median!.toFixed(3)}<br>` +
     `threshold ${ridge.theta === null ? "none" : `${ridge.theta.toFixed(3)} (median)`}`;
-  const area = (from: number, to: number, fillcolor: string): JsonObject => ({
-    type: "scatter",
-    mode: "lines",
-    x: shorten([grid[from]!, ...grid.slice(from, to), grid[to - 1]!]),
-    y: shorten([base, ...y.slice(from, to), base]),
-    fill: "toself",
-    fillcolor,
-    line: { width: 0 },
-    hoverinfo: "skip",
-  });
+  const area = (from: number, to: number, fillcolor: string) =>
+    trace({
+      x: shorten([grid[from]!, ...grid.slice(from, to), grid[to - 1]!]),
+      y: shorten([base, ...y.slice(from, to), base]),
+      fill: "toself",
+      fillcolor,
+      line: { width: 0 },
+    });
   const nearest = grid.findIndex((x) => x >= ridge.median!);
   return [
     area(0, grid.length, "@heat1"),
     ...(above < grid.length - 1 ? [area(above, grid.length, "@heat3")] : []),
-    {
+    trace({
       name: `layer ${ridge.layer}`,
-      type: "scatter",
-      mode: "lines",
       x: shorten(grid),
       y: shorten(y),
-      hovertemplate: `${text}<extra></extra>`,
+      hover: text,
       line: { color: "@heat4", width: 1.2 },
-    },
-    {
-      type: "scatter",
-      mode: "lines",
+    }),
+    trace({
       x: shorten([ridge.median, ridge.median]),
       y: shorten([base, y[nearest]!]),
-      hoverinfo: "skip",
       line: { color: "@ink", width: 1.5 },
-    },
+    }),
   ];
 }

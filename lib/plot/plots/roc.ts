@@ -1,13 +1,12 @@
 /** ROC curves: how well each rule's score finds the tokens whose attention does little. */
 import { choose } from "../figure/choice_slider.ts";
-import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
-import { LEGEND } from "../figure/parts.ts";
-import { type Column, numbersOf, shorten } from "./layer_trace.ts";
+import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
+import { chart, shorten, trace } from "../figure/parts.ts";
+import { type Column, numbersOf } from "./layer_trace.ts";
 import { HIDDEN_NOTE, styleRule, visibilityOf } from "../figure/rule_style.ts";
 
 /** One rule's curve in one layer. */
 export interface RocCurve {
-  /** The rule. */
   readonly rule: string;
   /** Area under it: 1 = as the oracle, 0.5 = chance; null where all tokens are in one class. */
   readonly auroc: number | null;
@@ -93,22 +92,15 @@ export function plotRoc({ layers }: Roc): Figure {
     );
   }
   const hidden = drawn.some(({ curves }) => curves.some(({ rule }) => !styleRule(rule).main));
-  const chance: JsonObject = {
-    name: "chance",
-    showlegend: false,
-    type: "scatter",
-    mode: "lines",
-    x: [0, 1],
-    y: [0, 1],
-    hoverinfo: "skip",
-    line: { color: "@muted", width: 1, dash: "dash" },
-  };
+  const line = { color: "@muted", width: 1, dash: "dash" };
+  const chance = trace({ name: "chance", showlegend: false, x: [0, 1], y: [0, 1], line });
+  const rate = { range: [-0.01, 1.01], tickformat: ".0%" };
   const { data, layout } = choose(
     "layer",
     drawn.map(({ layer, curves }) => ({ label: String(layer), traces: curves.map(curveOf) })),
     { always: [chance] },
   );
-  return new Figure({
+  return chart({
     title,
     caption:
       "Redundant = the tokens whose attention adds least in the layer (small norm(o)/norm(x)), as many as the " +
@@ -116,16 +108,9 @@ export function plotRoc({ layers }: Roc): Figure {
       "name: the area under its curve." + (hidden ? HIDDEN_NOTE : ""),
     height: 500,
     data,
-    layout: baseLayout({
-      ...layout,
-      xaxis: axis("needed tokens skipped (false positive rate)", { range: [-0.01, 1.01], tickformat: ".0%" }),
-      yaxis: axis("redundant tokens skipped (true positive rate)", {
-        range: [-0.01, 1.01],
-        tickformat: ".0%",
-      }),
-      legend: LEGEND,
-      hovermode: "closest",
-    }),
+    xaxis: axis("needed tokens skipped (false positive rate)", rate),
+    yaxis: axis("redundant tokens skipped (true positive rate)", rate),
+    ...layout,
   });
 }
 
@@ -138,15 +123,12 @@ function curveOf({ rule, auroc, x, y }: RocCurve): JsonObject {
     ...new Set(Array.from({ length: Math.min(x.length, MAX_POINTS) }, (_, i) => Math.round(i * every))),
   ];
   const { color, dash } = styleRule(rule), name = `${rule} ${auroc === null ? "–" : auroc.toFixed(2)}`;
-  return {
+  return trace({
     name,
     visible: visibilityOf(rule),
-    type: "scatter",
-    mode: "lines",
     x: shorten(rows.map((i) => x[i]!)),
     y: shorten(rows.map((i) => y[i]!)),
-    hovertemplate:
-      `${name}<br>skips %{y:.1%} of the redundant<br>and %{x:.1%} of the needed tokens<extra></extra>`,
+    hover: `${name}<br>skips %{y:.1%} of the redundant<br>and %{x:.1%} of the needed tokens`,
     line: { color, dash, width: 2 },
-  };
+  });
 }

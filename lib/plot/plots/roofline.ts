@@ -1,6 +1,6 @@
 /** Measured kernels under the roof that the machine's arithmetic and memory allow. */
-import { axis, baseLayout, emptyFigure, escapeText, Figure, type JsonObject } from "../figure/figure.ts";
-import { LEGEND } from "../figure/parts.ts";
+import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts";
+import { chart, markOf, trace } from "../figure/parts.ts";
 import { NUM_SERIES_COLORS } from "../figure/theme.ts";
 
 /** What a machine can do. */
@@ -37,50 +37,29 @@ export interface KernelRow {
   readonly roof: number;
 }
 
-/** One mark of the plot. */
-export interface RooflinePoint {
-  /** Needed operations a byte that must move. */
-  readonly intensity: number;
-  /** Billions of operations a second. */
-  readonly gflops: number;
-  /** Lines of plotly's HTML. */
-  readonly hover: string;
-}
-
-/** The numbers of the plot. */
-export interface Roofline {
-  /** Marks by op, phase and who computes. */
-  readonly groups: readonly {
-    readonly op: string;
-    readonly phase: string;
-    readonly impl: string;
-    readonly points: readonly RooflinePoint[];
-  }[];
-  /** Corners of the roof: operations a byte, and billions of operations a second. */
-  readonly roof: readonly (readonly [intensity: number, gflops: number])[];
-}
+/** The numbers of the plot: operations a byte that must move, and billions of operations a second, of each. */
+export type Roofline = ReturnType<typeof collectRoofline>;
 
 /** Gathers marks and the roof above them. */
-export function collectRoofline(rows: readonly KernelRow[], machine: MachineRoof): Roofline {
+export function collectRoofline(rows: readonly KernelRow[], machine: MachineRoof) {
   const measured = rows.filter(({ gflops, gbps }) => gflops > 0 && gbps > 0);
-  const groups = [
-    ...Map.groupBy(measured, ({ op, phase, impl }) => JSON.stringify([op, phase, impl])).values(),
-  ]
-    .map((own) => ({
-      op: own[0]!.op,
-      phase: own[0]!.phase,
-      impl: own[0]!.impl,
-      points: own.map((row) => ({
-        intensity: row.gflops / row.gbps,
-        gflops: row.gflops,
-        hover: describe(row),
-      })),
-    }));
+  const kinds = Map.groupBy(measured, ({ op, phase, impl }) => JSON.stringify([op, phase, impl]));
+  const groups = Array.from(kinds.values(), (own) => ({
+    op: own[0]!.op,
+    phase: own[0]!.phase,
+    impl: own[0]!.impl,
+    points: own.map((row) => ({
+      intensity: row.gflops / row.gbps,
+      gflops: row.gflops,
+      hover: describe(row),
+    })),
+  }));
   const ridge = machine.flopsPerSecond / machine.bytesPerSecond;
   const intensities = [ridge, ...groups.flatMap(({ points }) => points.map(({ intensity }) => intensity))];
   const left = Math.min(...intensities) / 3, right = Math.max(...intensities) * 3;
   const top = machine.flopsPerSecond / 1e9;
-  return { groups, roof: [[left, left * machine.bytesPerSecond / 1e9], [ridge, top], [right, top]] };
+  const roof = [[left, left * machine.bytesPerSecond / 1e9], [ridge, top], [right, top]] as const;
+  return { groups, roof };
 }
 
 function describe(row: KernelRow): string {
@@ -103,44 +82,30 @@ export function plotRoofline({ groups, roof }: Roofline): Figure {
     return emptyFigure(title, "No kernel was measured here: run deno task bench --out DIR");
   }
   const ops = [...new Set(groups.map(({ op }) => op))];
-  const marks = groups.map(({ op, phase, impl, points }): JsonObject => {
+  const marks = groups.map(({ op, phase, impl, points }) => {
     const color = `@series${ops.indexOf(op) % NUM_SERIES_COLORS}`, own = /^(cpu|cuda)\b/.test(impl);
-    return {
-      type: "scatter",
-      mode: "markers",
+    return trace({
       name: escapeText(`${op}, ${phase}${own ? "" : ` (${impl})`}`),
       x: points.map(({ intensity }) => intensity),
       y: points.map(({ gflops }) => gflops),
-      text: points.map(({ hover }) => hover),
-      hovertemplate: "%{text}<extra></extra>",
-      marker: {
-        color,
-        size: 9,
-        symbol: own ? `circle${phase === "prefill" ? "" : "-open"}` : "x-thin",
-        line: { width: 2, color },
-      },
-    };
+      hover: points.map(({ hover }) => hover),
+      marker: markOf(color, own ? `circle${phase === "prefill" ? "" : "-open"}` : "x-thin", 9),
+    });
   });
-  return new Figure({
+  const line = trace({
+    name: "roof",
+    x: roof.map(([intensity]) => intensity),
+    y: roof.map(([, gflops]) => gflops),
+    line: { color: "@ink", width: 1.5 },
+  });
+  return chart({
     title,
     caption:
       "Each mark is a kernel. The line is what the machine allows: bytes from memory on the slope, multiply-adds on " +
       "the flat. Both were measured here; data that stays in a cache can lie above the slope.",
     height: 420,
-    data: [{
-      type: "scatter",
-      mode: "lines",
-      name: "roof",
-      x: roof.map(([intensity]) => intensity),
-      y: roof.map(([, gflops]) => gflops),
-      hoverinfo: "skip",
-      line: { color: "@ink", width: 1.5 },
-    }, ...marks],
-    layout: baseLayout({
-      xaxis: axis("operations a byte (FLOP/B)", { type: "log", dtick: 1 }),
-      yaxis: axis("GFLOP/s", { type: "log", dtick: 1 }),
-      legend: LEGEND,
-      hovermode: "closest",
-    }),
+    data: [line, ...marks],
+    xaxis: axis("operations a byte (FLOP/B)", { type: "log", dtick: 1 }),
+    yaxis: axis("GFLOP/s", { type: "log", dtick: 1 }),
   });
 }

@@ -1,9 +1,7 @@
 /** AUROC and Spearman's correlation of each rule, layer by layer, with intervals. */
 import type { RuleQualityWithIntervals } from "../../heads/report.ts";
-import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
-import { layerAxis } from "../figure/layer_axis.ts";
-import { dashedLine, LEGEND } from "../figure/parts.ts";
-import { shorten } from "./layer_trace.ts";
+import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
+import { chart, dashedLine, layerAxis, markOf, shorten, trace, whiskers } from "../figure/parts.ts";
 import { HIDDEN_NOTE, styleRule, visibilityOf } from "../figure/rule_style.ts";
 
 /** @internal What is measured of a rule. */
@@ -17,23 +15,19 @@ export type RankedRule =
 
 /** One rule over the layers. */
 export interface RankCurve {
-  /** The rule. */
   readonly rule: string;
   /** Its measure in each layer; null where undefined. */
   readonly values: readonly (number | null)[];
-  /** Lower ends; null where there is no interval. */
+  /** Ends of intervals; null where there is none. */
   readonly low: readonly (number | null)[];
-  /** Upper ends. */
   readonly high: readonly (number | null)[];
 }
 
 /** @internal The numbers of the plot. */
 export interface RuleRanks {
-  /** What is measured. */
   readonly measure: RankMeasure;
-  /** Layers, ascending. */
   readonly layers: readonly number[];
-  /** Rules, in the order of the legend. */
+  /** In the order of the legend. */
   readonly curves: readonly RankCurve[];
 }
 
@@ -90,22 +84,18 @@ export function plotRuleRanks({ measure, layers, curves }: RuleRanks): Figure {
   }
   const main = curves.filter(({ rule }) => styleRule(rule).main);
   const some = curves.some(({ low }) => low.some((x) => x !== null));
-  return new Figure({
+  return chart({
     title: words.title,
     caption: words.caption + (some ? " Whiskers: 95% intervals over moving blocks of tokens." : "") +
       (main.length < curves.length ? HIDDEN_NOTE : ""),
     height: 460,
     data: curves.map((curve) => curveOf(curve, layers, words.axis, place(curve, main))),
-    layout: baseLayout({
-      xaxis: layerAxis(layers, {
-        title: { text: "layer", standoff: 10 },
-        range: [layers[0]! - 0.6, layers.at(-1)! + 0.6],
-      }),
-      yaxis: axis(words.axis),
-      legend: LEGEND,
-      hovermode: "closest",
-      shapes: [dashedLine("y", words.chance)],
+    xaxis: layerAxis(layers, {
+      title: { text: "layer", standoff: 10 },
+      range: [layers[0]! - 0.6, layers.at(-1)! + 0.6],
     }),
+    yaxis: axis(words.axis),
+    shapes: [dashedLine("y", words.chance)],
   });
 }
 
@@ -122,31 +112,18 @@ function curveOf(
   shift: number,
 ): JsonObject {
   const { color, dash, symbol } = styleRule(rule);
-  const away = (end: readonly (number | null)[], sign: number) =>
-    values.map((v, i) => v === null || end[i] === null ? null : sign * (end[i]! - v));
   const shown = (v: number | null) => v === null ? "none" : v.toFixed(3);
-  return {
+  return trace({
     name: rule,
     visible: visibilityOf(rule),
-    type: "scatter",
-    mode: "lines+markers",
     x: shorten(layers.map((layer) => layer + shift), 6),
     y: shorten(values),
-    error_y: {
-      type: "data",
-      symmetric: false,
-      array: shorten(away(high, 1)),
-      arrayminus: shorten(away(low, -1)),
-      thickness: 1.3,
-      width: 0,
-      color,
-    },
-    text: layers.map((layer, i) =>
+    error_y: whiskers(values, { low, high }, { thickness: 1.3, width: 0, color }),
+    hover: layers.map((layer, i) =>
       `<b>${rule}</b>, layer ${layer}<br>${measure} ${shown(values[i]!)}` +
       (low[i] === null ? "" : ` [${shown(low[i]!)}, ${shown(high[i]!)}]`)
     ),
-    hovertemplate: "%{text}<extra></extra>",
     line: { color, width: 1, dash },
-    marker: { color, symbol, size: layers.length > 12 ? 5 : 7, line: { width: 1.4, color } },
-  };
+    marker: markOf(color, symbol, layers.length > 12 ? 5 : 7, 1.4),
+  });
 }

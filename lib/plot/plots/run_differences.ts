@@ -4,32 +4,10 @@ import { findTask } from "../../eval/tasks/mod.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import { type DifferenceRow, type RunDifference, signOf } from "../../sweep/difference.ts";
 import type { Trial } from "../../sweep/trial.ts";
-import { axis, baseLayout, emptyFigure, escapeText, Figure } from "../figure/figure.ts";
-import { dashedLine, rowAxis } from "../figure/parts.ts";
+import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts";
+import { chartIntervals } from "../figure/parts.ts";
 import { methodName, nameCurves, ruleName } from "../figure/trial_label.ts";
 import { formatInterval } from "./comparison.ts";
-
-/** One method of the plot. */
-export interface RunDifferencePoint {
-  /** Its name, with the asked ratio where it has one. */
-  readonly name: string;
-  /** Mean loss of the second run less that of the first. */
-  readonly difference: Interval;
-  /** Whether it skipped in a run what was not asked. */
-  readonly missed: boolean;
-}
-
-/** The numbers of the plot. */
-export interface RunDifferences {
-  /** Unit of the losses: `nats a token`. */
-  readonly unit: string;
-  /** Whether differences are of the same tokens. */
-  readonly paired: boolean;
-  /** Methods, least difference first. */
-  readonly rows: readonly RunDifferencePoint[];
-  /** How many were left out, since others differ more. */
-  readonly left: number;
-}
 
 /** Rows that a reader can take in. */
 const MOST_ROWS = 40;
@@ -60,13 +38,16 @@ export function nameRows(rows: readonly DifferenceRow[]): string[] {
   });
 }
 
+/** The numbers of the plot: differences are B less A, least first; `left` counts those that are not drawn. */
+export type RunDifferences = ReturnType<typeof collectRunDifferences>;
+
 /** Gathers what is in both runs; of many methods those that differ most. */
-export function collectRunDifferences({ task, paired, rows }: RunDifference): RunDifferences {
+export function collectRunDifferences({ task, paired, rows }: RunDifference) {
   const names = nameRows(rows);
   const points = rows.flatMap(({ difference, a, b }, i) =>
     difference === null ? [] : [{ name: names[i]!, difference, missed: a!.missed || b!.missed }]
   );
-  const size = ({ difference }: RunDifferencePoint) => Math.abs(difference.estimate);
+  const size = ({ difference }: { readonly difference: Interval }) => Math.abs(difference.estimate);
   const shown = points.toSorted((a, b) => size(b) - size(a)).slice(0, MOST_ROWS);
   return {
     unit: lossUnit(findTask(task)),
@@ -82,41 +63,23 @@ const COLORS = { "-1": "@series2", "0": "@muted", "1": "@series1" } as const;
 /** Draws a row a method: left of 0 the second run costs less. */
 export function plotRunDifferences({ unit, paired, rows, left }: RunDifferences): Figure {
   if (rows.length === 0) return emptyFigure(TITLE, "No method is in both runs: run the same ones in both.");
-  const colors = rows.map(({ difference }) => COLORS[signOf(difference)]);
-  const half = (end: "low" | "high") =>
-    rows.map(({ difference }) => Math.abs(difference[end] - difference.estimate) || 0);
-  return new Figure({
-    title: TITLE,
-    caption: `Mean loss of B less that of A${
-      paired ? ", on the same tokens" : ", each above its own dense model"
-    }, ${unit}: left of 0, B costs less. Bars: 95% intervals, each by itself.${
-      left === 0 ? "" : ` The ${left} that differ least are in the table alone.`
-    }${rows.some(({ missed }) => missed) ? " ! = skipped more than 2 points more or less than asked." : ""}`,
-    height: 132 + 26 * rows.length,
-    data: [{
-      type: "scatter",
-      mode: "markers",
-      x: rows.map(({ difference }) => difference.estimate),
-      y: rows.map((_, row) => row),
-      error_x: {
-        ...{ type: "data", symmetric: false, array: half("high"), arrayminus: half("low") },
-        ...{ thickness: 1.6, width: 5, color: "@muted" },
-      },
-      text: rows.map(({ name, difference }) =>
-        `<b>${escapeText(name)}</b><br>${formatInterval(difference, 4)} ${escapeText(unit)}`
-      ),
-      hovertemplate: "%{text}<extra></extra>",
-      marker: { color: colors, size: 9 },
-    }],
-    layout: baseLayout({
+  return chartIntervals(
+    {
+      title: TITLE,
+      caption: `Mean loss of B less that of A${
+        paired ? ", on the same tokens" : ", each above its own dense model"
+      }, ${unit}: left of 0, B costs less. Bars: 95% intervals, each by itself.${
+        left === 0 ? "" : ` The ${left} that differ least are in the table alone.`
+      }${
+        rows.some(({ missed }) => missed) ? " ! = skipped more than 2 points more or less than asked." : ""
+      }`,
       xaxis: axis("loss of B − loss of A", { nticks: 6 }),
-      yaxis: rowAxis(
-        rows.map(({ name, missed }) => escapeText(`${name}${missed ? " !" : ""}`)),
-        { title: { text: "" }, range: [rows.length - 0.4, -0.6] },
-      ),
-      hovermode: "closest",
-      showlegend: false,
-      shapes: [dashedLine("x", 0)],
-    }),
-  });
+    },
+    rows.map(({ name, difference: interval, missed }) => ({
+      name: escapeText(`${name}${missed ? " !" : ""}`),
+      interval,
+      hover: `<b>${escapeText(name)}</b><br>${formatInterval(interval, 4)} ${escapeText(unit)}`,
+      marker: { color: COLORS[signOf(interval)] },
+    })),
+  );
 }

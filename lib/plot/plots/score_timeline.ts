@@ -1,12 +1,11 @@
 /** Score and threshold, token by token, with the skipped tokens marked. */
 import { choose } from "../figure/choice_slider.ts";
-import { axis, baseLayout, emptyFigure, escapeText, Figure, type JsonObject } from "../figure/figure.ts";
-import { LEGEND, missingTokens } from "../figure/parts.ts";
-import { type LayerTrace, numbersOf, positionsOf, shorten } from "./layer_trace.ts";
+import { axis, emptyFigure, escapeText, type Figure, type JsonObject } from "../figure/figure.ts";
+import { chart, decisionMark, missingTokens, shorten, trace } from "../figure/parts.ts";
+import { type LayerTrace, numbersOf, positionsOf } from "./layer_trace.ts";
 
 /** One layer's decisions. */
 export interface TimelineLayer {
-  /** 0-based index of the layer in the model. */
   readonly layer: number;
   /** Index of each token in its sequence. */
   readonly position: readonly number[];
@@ -14,7 +13,6 @@ export interface TimelineLayer {
   readonly redundancy: readonly (number | null)[];
   /** Threshold before the token. */
   readonly threshold: readonly (number | null)[];
-  /** Whether the token was kept. */
   readonly keep: readonly boolean[];
   /** Share of the tokens past the warm-up that was skipped; null of none. */
   readonly skipped: number | null;
@@ -22,9 +20,8 @@ export interface TimelineLayer {
 
 /** @internal The numbers of the plot. */
 export interface ScoreTimeline {
-  /** Layers, ascending. */
   readonly layers: readonly TimelineLayer[];
-  /** Text of each token, where it is known. */
+  /** Where they are known. */
   readonly texts: readonly string[] | undefined;
   /** Tokens at the start of the sequence that were kept whatever their score. */
   readonly warmup: number;
@@ -79,73 +76,61 @@ export function plotScoreTimeline(timeline: ScoreTimeline): Figure {
     layers.map((layer) => ({ label: String(layer.layer), traces: tracesOf(layer, timeline) })),
   );
   const first = layers[0]!.position[0] ?? 0;
-  return new Figure({
+  return chart({
     title,
     caption:
       "A token is skipped where its score lies above the threshold, which follows the scores so that the asked " +
       "share is skipped. Grey ground: the warm-up, where every token is kept.",
     height: 440,
     data,
-    layout: baseLayout({
-      ...layout,
-      xaxis: axis("token, index in its sequence", { tickformat: "d" }),
-      yaxis: axis("score S"),
-      legend: LEGEND,
-      hovermode: "closest",
-      shapes: warmup <= first ? [] : [{
-        type: "rect",
-        layer: "below",
-        yref: "paper",
-        x0: first - 0.5,
-        x1: warmup - 0.5,
-        y0: 0,
-        y1: 1,
-        fillcolor: "@band",
-        line: { width: 0 },
-      }],
-    }),
+    xaxis: axis("token, index in its sequence", { tickformat: "d" }),
+    yaxis: axis("score S"),
+    shapes: warmup <= first ? [] : [{
+      type: "rect",
+      layer: "below",
+      yref: "paper",
+      x0: first - 0.5,
+      x1: warmup - 0.5,
+      y0: 0,
+      y1: 1,
+      fillcolor: "@band",
+      line: { width: 0 },
+    }],
+    ...layout,
   });
 }
 
 function tracesOf(layer: TimelineLayer, { texts }: ScoreTimeline): JsonObject[] {
-  const points = (keep: boolean): JsonObject => {
+  const points = (keep: boolean) => {
     const rows = layer.keep.map((_, t) => t)
       .filter((t) => layer.keep[t] === keep && layer.redundancy[t] !== null);
-    return {
-      name: keep ? "kept" : "skipped",
-      type: "scatter",
-      mode: "markers",
+    const name = keep ? "kept" : "skipped";
+    return trace({
+      name,
       x: rows.map((t) => layer.position[t]!),
       y: shorten(rows.map((t) => layer.redundancy[t]!)),
       text: rows.map((t) => hoverToken(texts?.[t])),
-      hovertemplate: `<b>%{text}</b> (%{x}) ${keep ? "kept" : "skipped"}<br>score %{y:.4f}<extra></extra>`,
-      marker: keep
-        ? { color: "@series0", symbol: "circle-open", size: 6, line: { width: 1.4, color: "@series0" } }
-        : { color: "@series1", symbol: "x", size: 6.5 },
-    };
+      hover: `<b>%{text}</b> (%{x}) ${name}<br>score %{y:.4f}`,
+      marker: decisionMark(keep, 6),
+    });
   };
   return [
-    {
+    trace({
       name: "score",
       showlegend: false,
-      type: "scatter",
-      mode: "lines",
       x: layer.position,
       y: shorten(layer.redundancy),
-      hoverinfo: "skip",
       line: { color: "@grid", width: 1 },
-    },
+    }),
     points(true),
     points(false),
-    {
+    trace({
       name: "threshold",
-      type: "scatter",
-      mode: "lines",
       x: layer.position,
       y: shorten(layer.threshold),
-      hovertemplate: "threshold before token %{x}: %{y:.4f}<extra></extra>",
+      hover: "threshold before token %{x}: %{y:.4f}",
       line: { color: "@ink", width: 2, shape: "hv" },
-    },
+    }),
   ];
 }
 

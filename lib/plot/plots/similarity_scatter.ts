@@ -1,30 +1,19 @@
 /** Key against value similarity of tokens, kept and skipped ones, with the line where the rule decides. */
 import { choose } from "../figure/choice_slider.ts";
-import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
-import { LEGEND, missingTokens } from "../figure/parts.ts";
-import {
-  definedOf,
-  type LayerTrace,
-  medianOf,
-  numbersOf,
-  positionsOf,
-  quantileOf,
-  shorten,
-} from "./layer_trace.ts";
+import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
+import { chart, decisionMark, missingTokens, shorten, trace } from "../figure/parts.ts";
+import { definedOf, type LayerTrace, medianOf, numbersOf, positionsOf, quantileOf } from "./layer_trace.ts";
 
 /** Tokens of one layer that have similarities. */
 export interface SimilarityLayer {
-  /** 0-based index of the layer in the model. */
   readonly layer: number;
   /** Index of each token in its sequence. */
   readonly position: readonly number[];
-  /** Mean over heads of the keys' cosines. */
+  /** Means over heads of the cosines of keys and of values. */
   readonly muK: readonly number[];
-  /** Mean over heads of the values' cosines. */
   readonly muV: readonly number[];
   /** Score S; null where there was none. */
   readonly redundancy: readonly (number | null)[];
-  /** Whether the token was kept. */
   readonly keep: readonly boolean[];
   /**
    * Where S equals the median threshold: under the median weight, then under the 10% and the 90% quantile of the
@@ -35,17 +24,15 @@ export interface SimilarityLayer {
 
 /** A line in the plane of the two similarities, within [-1, 1]. */
 export interface Boundary {
-  /** What it stands for. */
   readonly name: string;
-  /** Key similarities of its points. */
+  /** Key similarities. */
   readonly x: readonly number[];
-  /** Value similarities of its points. */
+  /** Value similarities. */
   readonly y: readonly number[];
 }
 
 /** @internal The numbers of the plot. */
 export interface SimilarityScatter {
-  /** Layers, ascending. */
   readonly layers: readonly SimilarityLayer[];
   /** Whether the rule is inverted: tokens below the boundary are skipped, not those above it. */
   readonly inverted: boolean;
@@ -170,7 +157,7 @@ export function plotSimilarityScatter({ layers, inverted }: SimilarityScatter): 
     { shown },
   );
   const varies = drawn.some(({ boundaries }) => boundaries.length > 1);
-  return new Figure({
+  return chart({
     title,
     caption: "A point a token: means over heads of the cosines of its keys and values with their anchors." +
       (bounded
@@ -178,13 +165,9 @@ export function plotSimilarityScatter({ layers, inverted }: SimilarityScatter): 
         : " The rule goes by more than these two, or by neither."),
     height: 470,
     data,
-    layout: baseLayout({
-      ...layout,
-      xaxis: axis("key similarity, mean over heads (cosine)", { range: rangeOf(drawn[shown]!.muK) }),
-      yaxis: axis("value similarity, mean over heads (cosine)", { range: rangeOf(drawn[shown]!.muV) }),
-      legend: LEGEND,
-      hovermode: "closest",
-    }),
+    xaxis: axis("key similarity, mean over heads (cosine)", { range: rangeOf(drawn[shown]!.muK) }),
+    yaxis: axis("value similarity, mean over heads (cosine)", { range: rangeOf(drawn[shown]!.muV) }),
+    ...layout,
   });
 }
 
@@ -207,34 +190,26 @@ function rangeOf(values: readonly number[]): [number, number] {
 }
 
 function tracesOf(layer: SimilarityLayer): JsonObject[] {
-  const points = (keep: boolean): JsonObject => {
+  const points = (keep: boolean) => {
     const rows = layer.keep.map((_, t) => t).filter((t) => layer.keep[t] === keep);
-    return {
+    return trace({
       name: keep ? "kept" : "skipped",
-      type: "scatter",
-      mode: "markers",
       x: shorten(rows.map((t) => layer.muK[t]!)),
       y: shorten(rows.map((t) => layer.muV[t]!)),
       customdata: rows.map((t) => layer.position[t]!),
       text: shorten(rows.map((t) => layer.redundancy[t]!)).map((s) => s === null ? "none" : String(s)),
-      hovertemplate: "token %{customdata}<br>keys %{x:.3f} · values %{y:.3f}<br>score %{text}<extra></extra>",
-      marker: keep
-        ? { color: "@series0", symbol: "circle-open", size: 7, line: { width: 1.5, color: "@series0" } }
-        : { color: "@series1", symbol: "x", size: 7 },
-    };
+      hover: "token %{customdata}<br>keys %{x:.3f} · values %{y:.3f}<br>score %{text}",
+      marker: decisionMark(keep, 7),
+    });
   };
-  return [
-    points(true),
-    points(false),
-    ...layer.boundaries.filter(({ x }) => x.length > 0).map(({ name, x, y }, i): JsonObject => ({
+  const lines = layer.boundaries.filter(({ x }) => x.length > 0).map(({ name, x, y }, i) =>
+    trace({
       name: i === 0 ? "decision boundary" : name,
       showlegend: i === 0,
-      type: "scatter",
-      mode: "lines",
       x: shorten(x, 6),
       y: shorten(y, 6),
-      hoverinfo: "skip",
       line: { color: "@ink", width: i === 0 ? 2 : 1, dash: i === 0 ? "solid" : "dot" },
-    })),
-  ];
+    })
+  );
+  return [points(true), points(false), ...lines];
 }

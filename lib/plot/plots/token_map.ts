@@ -2,13 +2,13 @@
 import { hash, type MediaBundle } from "../figure/display.ts";
 import { escapeHtml, scriptJson } from "../figure/draw.ts";
 import { type ImageOptions, saveHtmlImage } from "../figure/image.ts";
-import { type LayerTrace, numbersOf, positionsOf, shorten } from "./layer_trace.ts";
 import { renderPage } from "../figure/page.ts";
+import { shorten } from "../figure/parts.ts";
+import { type LayerTrace, numbersOf, positionsOf } from "./layer_trace.ts";
 import { showToken } from "./score_timeline.ts";
 
 /** One layer's say on the tokens. */
 export interface TokenMapLayer {
-  /** 0-based index of the layer in the model. */
   readonly layer: number;
   /** Score S. */
   readonly redundancy: readonly (number | null)[];
@@ -16,19 +16,17 @@ export interface TokenMapLayer {
   readonly rank: readonly (number | null)[];
   /** Threshold before the token. */
   readonly threshold: readonly (number | null)[];
-  /** Whether the token was kept. */
   readonly keep: readonly boolean[];
 }
 
 /** @internal The numbers of the plot. */
 export interface TokenMapParts {
-  /** Text of each token. */
   readonly texts: readonly string[];
   /** Index of each token in its sequence. */
   readonly position: readonly number[];
   /** Tokens at the start of the sequence that were kept whatever their score. */
   readonly warmup: number;
-  /** Filtered layers, ascending. */
+  /** Those that are filtered. */
   readonly layers: readonly TokenMapLayer[];
   /** Number of these layers that skip the token. */
   readonly skips: readonly number[];

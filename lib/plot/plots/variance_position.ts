@@ -2,30 +2,25 @@
 import type { PositionBand } from "../../heads/report.ts";
 import { type Distribution, QUANTILE_LEVELS } from "../../stats/distribution.ts";
 import { choose } from "../figure/choice_slider.ts";
-import { axis, baseLayout, emptyFigure, Figure, type JsonObject } from "../figure/figure.ts";
-import { bandTraces, LEGEND, missingTokens } from "../figure/parts.ts";
-import { definedOf, type LayerTrace, positionsOf, quantileOf, shorten } from "./layer_trace.ts";
+import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
+import { bandTraces, chart, missingTokens, shorten, trace } from "../figure/parts.ts";
+import { definedOf, type LayerTrace, positionsOf, quantileOf } from "./layer_trace.ts";
 
 /** Numbers of one band. */
 export type BandQuantiles = Pick<Distribution, "count" | "quantiles">;
 
 /** @internal Quantiles by band of position; a layer of a view of `deno task heads` is one. */
 export interface BandedLayer {
-  /** 0-based index of the layer in the model. */
   readonly layer: number;
-  /** Variance across heads of the keys' similarities, one entry a band. */
+  /** Variance across heads of the similarities of keys and of values, one entry a band. */
   readonly varK: { readonly bands: readonly BandQuantiles[] };
-  /** Likewise of the values'. */
   readonly varV: { readonly bands: readonly BandQuantiles[] };
 }
 
 /** Quartiles of one side, one entry a band; null where a band has no token. */
 export interface VarianceCurve {
-  /** Lower quartiles. */
   readonly low: readonly (number | null)[];
-  /** Medians. */
   readonly middle: readonly (number | null)[];
-  /** Upper quartiles. */
   readonly high: readonly (number | null)[];
 }
 
@@ -33,7 +28,6 @@ export interface VarianceCurve {
 export interface VariancePosition {
   /** Bands of position, ascending. */
   readonly bands: readonly PositionBand[];
-  /** Layers, ascending. */
   readonly layers: readonly {
     readonly layer: number;
     readonly keys: VarianceCurve;
@@ -117,24 +111,20 @@ export function plotVariancePosition({ bands, layers }: VariancePosition): Figur
       traces: (["keys", "values"] as const).flatMap((side) => tracesOf(side, layer[side], seen, names)),
     })),
   );
-  return new Figure({
+  return chart({
     title,
     caption:
       "Population variance across heads of the similarities of keys and of values: median and quartiles over " +
       "the tokens at these positions. Under variance the side with the lower curve weighs more.",
     height: 430,
     data,
-    layout: baseLayout({
-      ...layout,
-      xaxis: axis("position in the sequence", {
-        tickmode: "array",
-        tickvals: names.map((_, i) => i),
-        ticktext: names,
-      }),
-      yaxis: axis("variance across heads (cosine²)", { rangemode: "tozero" }),
-      legend: LEGEND,
-      hovermode: "closest",
+    xaxis: axis("position in the sequence", {
+      tickmode: "array",
+      tickvals: names.map((_, i) => i),
+      ticktext: names,
     }),
+    yaxis: axis("variance across heads (cosine²)", { rangemode: "tozero" }),
+    ...layout,
   });
 }
 
@@ -148,22 +138,19 @@ function tracesOf(
   const at = (curve: VarianceCurve["low"]) => shorten(seen.map((i) => curve[i]!));
   return [
     ...bandTraces(seen.map((_, n) => n), { low: at(low), high: at(high) }, band, { legendgroup: side }),
-    {
+    trace({
       name: side,
       legendgroup: side,
-      type: "scatter",
-      mode: "lines+markers",
       x: seen.map((_, n) => n),
       y: at(middle),
-      text: seen.map((i, n) =>
+      hover: seen.map((i, n) =>
         `${side}, positions ${names[n]}<br>median ${shown(middle[i])}, quartiles ${shown(low[i])} to ${
           shown(high[i])
         }`
       ),
-      hovertemplate: "%{text}<extra></extra>",
       line: { color, width: 2, dash: side === "keys" ? "solid" : "dash" },
       marker: { color, size: 7, symbol: side === "keys" ? "circle" : "square" },
-    },
+    }),
   ];
 }
 
