@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { makeSummary, makeTrial } from "../../lib/plot/testing.ts";
 import { checkPage } from "../tools/browser/mod.ts";
-import { browserTest } from "../tools/browser/testing.ts";
+import { browserTest } from "../../lib/plot/figure/testing.ts";
 import { listFolder, runTask, withFolder } from "./testing.ts";
 
 const SMALL = ["--context", "64", "--tokens", "256", "--warmup", "8", "--threads", "1", "--quiet"];

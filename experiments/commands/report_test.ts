@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { checkPage, openBrowser } from "../tools/browser/mod.ts";
-import { browserTest } from "../tools/browser/testing.ts";
+import { browserTest } from "../../lib/plot/figure/testing.ts";
 import { makeSummary, makeTrial } from "../../lib/plot/testing.ts";
 import { RUNS_SLOW } from "../../lib/testing.ts";
 import { listFolder, runTask, withFolder } from "./testing.ts";

@@ -1,13 +1,13 @@
 /** A table on stdout: as wide as the terminal, or for a paper; and records as CSV. */
 import { UsageError } from "../../../lib/errors.ts";
-import { formatCsv, type TrialTable } from "../../../lib/plot/mod.ts";
+import { formatCsv, type TextTable } from "../../../lib/plot/mod.ts";
 import { expectWritableFile, writeWhole } from "./files.ts";
 import type { FlagValues } from "./parse.ts";
 import { writeLine } from "./task.ts";
 import { lineWidth, wrapLines } from "./terminal.ts";
 
 /** What {@linkcode formatTable} needs of a table. */
-export type PlainTable = Pick<TrialTable, "columns" | "rows" | "left"> & Partial<Pick<TrialTable, "hints">>;
+export type PlainTable = Pick<TextTable, "columns" | "rows" | "left"> & Partial<Pick<TextTable, "hints">>;
 
 const GAP = "  ";
 

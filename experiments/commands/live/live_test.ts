@@ -2,7 +2,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { readPlotly } from "../../../lib/plot/mod.ts";
 import { makeSummary, makeTrial } from "../../../lib/plot/testing.ts";
 import { openBrowser } from "../../tools/browser/mod.ts";
-import { browserTest } from "../../tools/browser/testing.ts";
+import { browserTest } from "../../../lib/plot/figure/testing.ts";
 import { type LiveNews, serveLive } from "./server.ts";
 import { exists } from "../cli/files.ts";
 import { runTask, spawnTask, withFolder } from "../testing.ts";

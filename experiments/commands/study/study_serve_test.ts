@@ -3,7 +3,7 @@ import { UsageError } from "../../../lib/errors.ts";
 import { makeSummary, makeTrial } from "../../../lib/plot/testing.ts";
 import { finishedTrials, type StudyFacts, StudyStore, type Trial } from "../../../lib/sweep/mod.ts";
 import { openBrowser } from "../../tools/browser/mod.ts";
-import { browserTest } from "../../tools/browser/testing.ts";
+import { browserTest } from "../../../lib/plot/figure/testing.ts";
 import { readToken } from "../cli/token.ts";
 import { serveLive } from "../live/server.ts";
 import { collectBestSoFar } from "./page.ts";

@@ -38,7 +38,7 @@ import { renderPage } from "../../../lib/plot/figure/page.ts";
 import { makeEmptyHeadReport, makeSummary } from "../../../lib/plot/testing.ts";
 import { runTask, withFolder } from "../../commands/testing.ts";
 import { checkPage, openBrowser } from "./mod.ts";
-import { browserTest } from "./testing.ts";
+import { browserTest } from "../../../lib/plot/figure/testing.ts";
 
 /** What the plots are made of. */
 interface Results {

@@ -1,2 +1,3 @@
 /** Looks at pages of plots in a real browser. */
-export { type CheckOptions, checkPage, openBrowser, type PageCheck } from "./page.ts";
+export { openBrowser } from "../../../lib/plot/mod.ts";
+export { type CheckOptions, checkPage, type PageCheck } from "./page.ts";

@@ -4,8 +4,8 @@
  * Every plot must have drawn, without an error in the console; no label may lie upon another or be cut off; the page may
  * not be wider than its window.
  */
-import { type Browser, chromium, type Page } from "playwright-core";
-import { CHROMIUM_FLAGS, expectChromium } from "../../../lib/plot/mod.ts";
+import type { Browser, Page } from "playwright-core";
+import { openBrowser } from "../../../lib/plot/mod.ts";
 import { inspectPage } from "./inspect.js";
 
 /** How a page is looked at. */
@@ -34,11 +34,6 @@ export interface PageCheck {
   readonly requests: readonly string[];
   /** Paths of the pictures. */
   readonly screenshots: readonly string[];
-}
-
-/** Opens a headless Chromium. @throws {ChromiumError} If there is none. */
-export async function openBrowser(): Promise<Browser> {
-  return await chromium.launch({ executablePath: expectChromium(), args: [...CHROMIUM_FLAGS] });
 }
 
 /**

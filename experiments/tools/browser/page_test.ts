@@ -11,7 +11,7 @@ import {
 import { makeSummary, makeTrial } from "../../../lib/plot/testing.ts";
 import { withFolder } from "../../commands/testing.ts";
 import { type CheckOptions, checkPage, openBrowser, type PageCheck } from "./mod.ts";
-import { browserTest } from "./testing.ts";
+import { browserTest } from "../../../lib/plot/figure/testing.ts";
 
 const line = (layout = {}) =>
   new Figure({

@@ -11,7 +11,7 @@ import {
   setPlotly,
 } from "../../../lib/plot/mod.ts";
 import { checkPage, openBrowser } from "../browser/mod.ts";
-import { browserTest } from "../browser/testing.ts";
+import { browserTest } from "../../../lib/plot/figure/testing.ts";
 import { withFolder } from "../../commands/testing.ts";
 import type { Output } from "./notebook.ts";
 import { addStaticImages, writeHead } from "./publish.ts";

@@ -1,8 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Figure, renderImages } from "../../../lib/plot/mod.ts";
-import { NO_CHROMIUM } from "../../../lib/plot/figure/testing.ts";
+import { browserTest } from "../../../lib/plot/figure/testing.ts";
 import { shrinkSvg } from "./svg.ts";
-import { unless } from "../../../lib/testing.ts";
 
 Deno.test("shrinkSvg() says a shared style once and keeps a rare one where it is", () => {
   const point = (x: number) =>
@@ -21,9 +20,9 @@ Deno.test("shrinkSvg() leaves a drawing alone that has nothing to share", () => 
   assertEquals(shrinkSvg("<svg><g/></svg>"), "<svg><g/></svg>");
 });
 
-Deno.test({
-  ...unless(NO_CHROMIUM, "shrinkSvg() makes a real scatter plot smaller by four tenths, points and all"),
-  async fn() {
+browserTest(
+  "shrinkSvg() makes a real scatter plot smaller by four tenths, points and all",
+  async () => {
     const x = Array.from({ length: 200 }, (_, i) => i);
     const trace = {
       type: "scatter",
@@ -44,4 +43,4 @@ Deno.test({
     assert(small.length < 0.6 * svg!.length, `${small.length} of ${svg!.length} bytes`);
     assertEquals(small.match(/<path/g)!.length, svg!.match(/<path/g)!.length);
   },
-});
+);

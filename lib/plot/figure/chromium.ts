@@ -1,4 +1,4 @@
-/** A headless Chromium: where it is, and what a page holds once its scripts have run. */
+/** A headless Chromium: where it is, and how it is driven. */
 
 /** There is no Chromium, or it could not do what it was asked for. */
 export class ChromiumError extends Error {
@@ -11,14 +11,6 @@ const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-s
 
 /** Environment variable that names the program. */
 const VARIABLE = "TOKENFILTER_CHROMIUM";
-
-/** Flags for a browser that shows pages of our own, on any machine, as any user. */
-export const CHROMIUM_FLAGS: readonly string[] = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-dev-shm-usage",
-  "--hide-scrollbars",
-];
 
 /**
  * The path of a Chromium: the one of `TOKENFILTER_CHROMIUM`, else the first on the PATH; undefined without one.
@@ -54,50 +46,39 @@ function isFile(path: string): boolean {
   }
 }
 
-/** Longest time that a page may take, in milliseconds: the largest takes a few seconds. */
-const TIMEOUT_MS = 120_000;
+/** Flags for a browser that shows pages of our own, on any machine, as any user. */
+const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"];
 
 /**
- * Opens a page without a window and gives back its document after its scripts have run.
+ * Opens a browser without a window; what drives it (playwright-core) is loaded by then.
  *
- * @param html The page, scripts and all.
- * @param width Of the window, in pixels.
  * @param program Path of the Chromium. Default: {@linkcode expectChromium}.
- * @throws {ChromiumError} If there is no Chromium, or it fails.
+ * @throws {ChromiumError} If there is none, or it does not start.
  */
-export async function dumpPage(
-  html: string,
-  width: number,
-  program: string = expectChromium(),
-): Promise<string> {
-  const folder = await Deno.makeTempDir({ prefix: "tokenfilter-" });
+export async function openBrowser(program: string = expectChromium()) {
+  const { chromium } = await import("playwright-core");
   try {
-    await Deno.writeTextFile(`${folder}/page.html`, html);
-    const { success, stdout, stderr } = await new Deno.Command(program, {
-      args: [
-        "--headless",
-        ...CHROMIUM_FLAGS,
-        `--user-data-dir=${folder}/profile`,
-        `--window-size=${width},2000`,
-        // Time in the page is counted by its work, not by the clock: a slow machine cannot cut it short.
-        "--virtual-time-budget=60000",
-        "--dump-dom",
-        `file://${folder}/page.html`,
-      ],
-      stdin: "null",
-      stdout: "piped",
-      stderr: "piped",
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    }).output();
-    if (success) return new TextDecoder().decode(stdout);
-    const last = new TextDecoder().decode(stderr).trim().split("\n").at(-1);
-    throw new ChromiumError(`Cannot open a page in ${program}: it ended with "${last}"`);
+    return await chromium.launch({ executablePath: program, args: FLAGS });
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied)) {
-      throw error;
-    }
-    throw new ChromiumError(`Cannot start ${program}: ${error.message} (see ${VARIABLE})`);
-  } finally {
-    await Deno.remove(folder, { recursive: true }).catch(() => {});
+    const [first] = (error as Error).message.split("\n");
+    throw new ChromiumError(`Cannot start ${program}: ${first} (see ${VARIABLE})`);
+  }
+}
+
+type Browser = Awaited<ReturnType<typeof openBrowser>>;
+type Page = Awaited<ReturnType<Browser["newPage"]>>;
+
+/** Opens a browser, and in it an empty page of a width. @param scale Pixels of a picture per pixel of the page */
+export async function inPage<T>(
+  viewport: { readonly width: number; readonly scale: number },
+  use: (page: Page) => Promise<T>,
+): Promise<T> {
+  await using browser = await openBrowser();
+  const { width, scale } = viewport;
+  const page = await browser.newPage({ viewport: { width, height: 1000 }, deviceScaleFactor: scale });
+  try {
+    return await use(page);
+  } catch (error) {
+    throw new ChromiumError(`Cannot draw an image: ${(error as Error).message.split("\n")[0]}`);
   }
 }

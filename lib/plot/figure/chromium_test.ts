@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
-import { ChromiumError, dumpPage, expectChromium, findChromium } from "./chromium.ts";
+import { ChromiumError, expectChromium, findChromium, openBrowser } from "./chromium.ts";
 
 const variables = (values: Record<string, string>) => (name: string) => values[name];
 
@@ -24,15 +24,14 @@ Deno.test("expectChromium() says what to do where there is none", () => {
   assert(!error.message.includes("\n"));
 });
 
-Deno.test("dumpPage() says when the program is none, or fails", async () => {
-  await assertRejects(
-    () => dumpPage("", 100, "/nowhere/chromium"),
-    ChromiumError,
-    "Cannot start /nowhere/chromium",
-  );
-  await assertRejects(
-    () => dumpPage("", 100, "/bin/false"),
-    ChromiumError,
-    "Cannot open a page in /bin/false",
-  );
+Deno.test({
+  name: "openBrowser() says when the program is none, or fails",
+  // The driver keeps what it has tried to start for a moment.
+  sanitizeOps: false,
+  sanitizeResources: false,
+  async fn() {
+    for (const program of ["/nowhere/chromium", "/bin/false"]) {
+      await assertRejects(() => openBrowser(program), ChromiumError, `Cannot start ${program}`);
+    }
+  },
 });

@@ -1,6 +1,6 @@
 /** Figures and HTML as images, made in a Chromium without a window; plotly itself draws the figures. */
-import { ChromiumError, dumpPage } from "./chromium.ts";
-import { DRAW, inlineScript, scriptJson } from "./draw.ts";
+import { inPage } from "./chromium.ts";
+import { DRAW } from "./draw.ts";
 import type { Figure } from "./figure.ts";
 import { readPlotly } from "./plotly.ts";
 import { LIGHT, type Theme } from "./theme.ts";
@@ -15,75 +15,31 @@ export interface ImageOptions {
   readonly theme?: Theme;
 }
 
-/** Reads the request, and leaves the images in the document as JSON. */
-const FRAME = `
-var request = JSON.parse(document.getElementById("request").textContent), images = [];
-function finish(result) {
-  var out = document.createElement("script");
-  out.type = "application/json";
-  out.id = "result";
-  out.textContent = JSON.stringify(result).replace(/</g, "\\\\u003c");
-  document.body.textContent = "";
-  document.body.appendChild(out);
-}
-function fail(error) { finish({ error: String(error && error.message || error) }); }
-window.addEventListener("unhandledrejection", function (event) { fail(event.reason); });
-`;
-
-/** Draws the figures one after the other. */
-const DRAW_FIGURES = `
-${DRAW}
-function next() {
-  if (images.length === request.figures.length) return finish({ images: images });
-  var place = document.createElement("div"), detail = document.createElement("p"), busy = false;
-  place.style.width = request.width + "px";
+/** Text of a function that draws one figure and gives its image, a data URL. */
+const DRAW_IMAGE = `function drawImage(figure, format, width, scale) {
+  var place = document.createElement("div"), detail = document.createElement("p");
+  place.style.width = width + "px";
   document.body.appendChild(place);
-  drawFigure(Plotly, place, detail, request.figures[images.length], {}, {
-    image: true,
-    drawn: function () {
-      if (busy) return;
-      busy = true;
-      var size = { width: request.width, height: place._fullLayout.height };
-      Plotly.toImage(place, { format: request.format, scale: request.scale, ...size }).then(function (image) {
-        images.push(image);
-        Plotly.purge(place);
-        place.remove();
-        next();
-      }).catch(fail);
-    }
+  return new Promise(function (resolve, reject) {
+    window.addEventListener("unhandledrejection", function (event) { reject(event.reason); });
+    drawFigure(Plotly, place, detail, figure, {}, { image: true, drawn: resolve });
+  }).then(function () {
+    var height = place._fullLayout.height;
+    return Plotly.toImage(place, { format: format, scale: scale, width: width, height: height });
+  }).then(function (image) {
+    Plotly.purge(place);
+    place.remove();
+    return image;
   });
-}
-try { next(); } catch (error) { fail(error); }
-`;
+}`;
 
-/** Lays HTML out and wraps it in an SVG image, which is painted where a PNG is asked for. */
-const DRAW_HTML = `
-function draw() {
-  var box = document.createElement("div");
-  box.setAttribute("style", request.style + "; width: " + request.width + "px; box-sizing: border-box");
-  box.innerHTML = request.html;
-  document.body.appendChild(box);
-  var width = request.width, height = Math.ceil(box.getBoundingClientRect().height);
-  var svg = '<svg xmlns="http://www.w3.org/2000/svg" width="' + width + '" height="' + height + '" viewBox="0 0 ' +
-    width + " " + height + '"><foreignObject width="100%" height="100%">' +
+/** Text of an expression that gives the box of a page as an SVG image: its HTML as a foreign object. */
+const BOX_AS_SVG = `(function () {
+  var box = document.getElementById("box"), size = box.getBoundingClientRect();
+  return '<svg xmlns="http://www.w3.org/2000/svg" width="' + size.width + '" height="' + size.height + '" viewBox="0 0 ' +
+    size.width + " " + size.height + '"><foreignObject width="100%" height="100%">' +
     new XMLSerializer().serializeToString(box) + "</foreignObject></svg>";
-  var source = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(svg);
-  if (request.format === "svg") return finish({ images: [source] });
-  var image = new Image();
-  image.onerror = function () { fail("the browser could not read the HTML as an image"); };
-  image.onload = function () {
-    try {
-      var canvas = document.createElement("canvas");
-      canvas.width = Math.round(width * request.scale);
-      canvas.height = Math.round(height * request.scale);
-      canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
-      finish({ images: [canvas.toDataURL("image/png")] });
-    } catch (error) { fail(error); }
-  };
-  image.src = source;
-}
-try { draw(); } catch (error) { fail(error); }
-`;
+})()`;
 
 /**
  * Draws figures, titles included, all in one run of the browser.
@@ -100,16 +56,19 @@ export async function renderImages(
 ): Promise<string[]> {
   expectSize(width, scale);
   if (figures.length === 0) return [];
-  const request = {
-    format,
-    width,
-    scale: format === "svg" ? 1 : scale,
-    figures: figures.map((figure) => {
+  const plotly = await readPlotly();
+  return await inPage({ width: width + 100, scale: 1 }, async (page) => {
+    await page.addScriptTag({ content: plotly });
+    await page.addScriptTag({ content: `${DRAW}\n${DRAW_IMAGE}` });
+    const images: string[] = [];
+    for (const figure of figures) {
       const { data, layout } = figure.toJson(theme);
-      return { data, layout, height: layout.height };
-    }),
-  };
-  return await drawInPage(format, request, [await readPlotly(), DRAW_FIGURES]);
+      const parts = [{ data, layout, height: layout.height }, format, width, format === "svg" ? 1 : scale];
+      const image: string = await page.evaluate(`drawImage(...${JSON.stringify(parts)})`);
+      images.push(format === "png" ? image : decodeURIComponent(image.replace(/^[^,]*,/, "")));
+    }
+    return images;
+  });
 }
 
 function expectSize(width: number, scale: number): void {
@@ -121,28 +80,11 @@ function expectSize(width: number, scale: number): void {
   }
 }
 
-/** Runs scripts that draw what a request asks for. @returns Texts of SVG, or PNGs as data URLs. */
-async function drawInPage(
-  format: "svg" | "png",
-  request: { readonly width: number; readonly [name: string]: unknown },
-  scripts: readonly string[],
-): Promise<string[]> {
-  const html = await dumpPage(
-    `<!DOCTYPE html><html><head><meta charset="utf-8"></head><body>
-<script type="application/json" id="request">${scriptJson(request)}</script>
-${[FRAME, ...scripts].map((script) => `<script>${inlineScript(script)}</script>`).join("\n")}</body></html>`,
-    request.width + 100,
-  );
-  const found = html.match(/<script type="application\/json" id="result">(.*?)<\/script>/s);
-  const result = found === null ? { error: "the page did not finish" } : JSON.parse(found[1]!);
-  if (result.error !== undefined) throw new ChromiumError(`Cannot draw an image: ${result.error}`);
-  const images: string[] = result.images;
-  return format === "png" ? images : images.map((image) => decodeURIComponent(image.replace(/^[^,]*,/, "")));
-}
-
 /** Writes one figure as an image; the path's ending says which kind. */
 export async function saveFigureImage(figure: Figure, path: string, options: ImageOptions): Promise<void> {
-  await saveImage(path, async (format) => (await renderImages([figure], format, options))[0]!);
+  const format = formatOf(path), [image] = await renderImages([figure], format, options);
+  if (format === "svg") await Deno.writeTextFile(path, image!);
+  else await Deno.writeFile(path, Uint8Array.fromBase64(image!.replace(/^[^,]*,/, "")));
 }
 
 /** Writes HTML without scripts as an image; an SVG holds it as a foreign object, which browsers alone show. */
@@ -151,23 +93,23 @@ export async function saveHtmlImage(
   path: string,
   { width = 900, scale = 2, theme = LIGHT }: ImageOptions,
 ): Promise<void> {
+  const format = formatOf(path);
   expectSize(width, scale);
   const style = `background: ${theme["@card"]}; color: ${
     theme["@ink"]
-  }; padding: 16px; font: 15px/1.5 sans-serif`;
-  await saveImage(
-    path,
-    async (format) => (await drawInPage(format, { format, width, scale, style, html }, [DRAW_HTML]))[0]!,
-  );
+  }; padding: 16px; font: 15px/1.5 sans-serif; \
+width: ${width}px; box-sizing: border-box`;
+  await inPage({ width, scale }, async (page) => {
+    await page.setContent(`<body style="margin: 0"><div id="box" style="${style}">${html}</div>`);
+    await page.evaluate("box.style.height = Math.ceil(box.getBoundingClientRect().height) + 'px'");
+    if (format === "png") await page.locator("#box").screenshot({ path });
+    else await Deno.writeTextFile(path, await page.evaluate(BOX_AS_SVG));
+  });
 }
 
-/** Writes the image that is drawn in the format of the path's ending. */
-async function saveImage(path: string, draw: (format: "svg" | "png") => Promise<string>): Promise<void> {
-  const format = path.match(/\.(png|svg)$/i)?.at(1)?.toLowerCase() as "png" | "svg" | undefined;
-  if (format === undefined) {
-    throw new RangeError(`Cannot save "${path}": found no known ending, expected .png or .svg`);
-  }
-  const image = await draw(format);
-  if (format === "svg") await Deno.writeTextFile(path, image);
-  else await Deno.writeFile(path, Uint8Array.fromBase64(image.replace(/^[^,]*,/, "")));
+/** The format of a path's ending. @throws {RangeError} If it has another one. */
+function formatOf(path: string): "png" | "svg" {
+  const format = path.match(/\.(png|svg)$/i)?.at(1)?.toLowerCase();
+  if (format === "png" || format === "svg") return format;
+  throw new RangeError(`Cannot save "${path}": found no known ending, expected .png or .svg`);
 }

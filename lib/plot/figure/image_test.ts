@@ -1,10 +1,9 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { NO_CHROMIUM } from "./testing.ts";
+import { browserTest } from "./testing.ts";
 import { axis, baseLayout, emptyFigure, Figure } from "./figure.ts";
 import { renderImages } from "./image.ts";
 import { DARK } from "./theme.ts";
 import { collectTokenMap, plotTokenMap } from "../plots/token_map.ts";
-import { unless } from "../../testing.ts";
 
 const figure = new Figure({
   title: "Loss",
@@ -24,12 +23,7 @@ const figure = new Figure({
   }),
 });
 
-/** Declares a test that runs where there is a Chromium. */
-function chromiumTest(name: string, fn: () => Promise<void>): void {
-  Deno.test({ ...unless(NO_CHROMIUM, name), fn });
-}
-
-chromiumTest("renderImages() draws figures with plotly, titles and legends included", async () => {
+browserTest("renderImages() draws figures with plotly, titles and legends included", async () => {
   const [svg, empty] = await renderImages([figure, emptyFigure("Nothing", "No trial here")], "svg", {
     theme: DARK,
   });
@@ -43,7 +37,7 @@ chromiumTest("renderImages() draws figures with plotly, titles and legends inclu
   assertEquals(await renderImages([], "svg"), []);
 });
 
-chromiumTest("Figure.saveImage() writes PNG and SVG by the ending", async () => {
+browserTest("Figure.saveImage() writes PNG and SVG by the ending", async () => {
   const folder = await Deno.makeTempDir();
   try {
     await figure.saveImage(`${folder}/a.png`, { width: 400, scale: 1 });
@@ -57,7 +51,7 @@ chromiumTest("Figure.saveImage() writes PNG and SVG by the ending", async () => 
   }
 });
 
-chromiumTest("TokenMap.saveImage() writes the whole text as PNG and SVG", async () => {
+browserTest("TokenMap.saveImage() writes the whole text as PNG and SVG", async () => {
   const folder = await Deno.makeTempDir();
   const texts = Array.from({ length: 600 }, (_, t) => t === 0 ? "<First>" : ` word${t}`);
   const keep = Uint8Array.from(texts, (_, t) => t % 2);

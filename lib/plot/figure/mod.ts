@@ -2,7 +2,7 @@
  * A figure that shows itself in notebooks, and saves itself as a page or an image.
  * @module
  */
-export { CHROMIUM_FLAGS, ChromiumError, expectChromium, findChromium } from "./chromium.ts";
+export { ChromiumError, findChromium, openBrowser } from "./chromium.ts";
 export {
   type MediaBundle,
   PLOTLY_VARIABLE,
@@ -32,6 +32,7 @@ export {
   type ReportOptions,
   type TableColumn,
   tabulate,
+  type TextTable,
 } from "./page.ts";
 export { PLOTLY_URL, readPlotly } from "./plotly.ts";
 export { LEGEND } from "./parts.ts";

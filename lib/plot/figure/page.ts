@@ -15,8 +15,8 @@ export interface PageParts {
   readonly intro?: string;
   /** HTML above the heading: links to other pages. */
   readonly nav?: string;
-  /** Figures, and HTML that gets a frame of its own, in order. */
-  readonly sections: readonly (Figure | string)[];
+  /** Figures, and HTML that gets a frame of its own, in order; `false` is none. */
+  readonly sections: readonly (Figure | string | false)[];
   /** Where plotly comes from. */
   readonly plotly: PlotlySource;
   /** Files that the page holds, to be saved from it. */
@@ -145,7 +145,7 @@ export function renderPage(
   { title, intro = "", nav = "", sections, plotly, downloads = [] }: PageParts,
 ): string {
   const figures: Figure[] = [];
-  const framed = sections.map((section) => {
+  const framed = sections.filter((section) => section !== false).map((section) => {
     if (typeof section === "string") return `<section>${section}</section>`;
     const i = figures.push(section) - 1;
     const caption = section.caption && `<p class="muted">${escapeHtml(section.caption)}</p>`;
@@ -250,6 +250,9 @@ export interface PageTable {
   readonly marked?: (row: number) => boolean;
 }
 
+/** A table as text: what {@linkcode tabulate} makes. */
+export type TextTable = Required<Omit<PageTable, "marked">>;
+
 /** A column: its name, what it means, the cell of a row, and whether it holds text. */
 export type TableColumn<Row> = readonly [
   name: string,
@@ -258,16 +261,17 @@ export type TableColumn<Row> = readonly [
   left?: boolean,
 ];
 
-/** Lays things out in columns, one row each. */
+/** Lays things out in columns, one row each; a column that is `false` is none. */
 export function tabulate<Row>(
   rows: readonly Row[],
-  columns: readonly TableColumn<Row>[],
-): Required<Omit<PageTable, "marked">> {
+  columns: readonly (TableColumn<Row> | false)[],
+): TextTable {
+  const shown = columns.filter((column) => column !== false);
   return {
-    columns: columns.map(([name]) => name),
-    hints: columns.map(([, hint]) => hint),
-    rows: rows.map((row) => columns.map(([, , cell]) => cell(row))),
-    left: columns.map(([, , , left = false]) => left),
+    columns: shown.map(([name]) => name),
+    hints: shown.map(([, hint]) => hint),
+    rows: rows.map((row) => shown.map(([, , cell]) => cell(row))),
+    left: shown.map(([, , , left = false]) => left),
   };
 }
 
@@ -291,4 +295,26 @@ export function renderTable({ columns, hints, rows, left, marked }: PageTable): 
 <div class="scroll"><table><thead><tr>${head.join("")}</tr></thead><tbody>${
     body.join("\n")
   }</tbody></table></div>`;
+}
+
+/** A table with its heading and a line about it. @param note HTML */
+export function tableSection(heading: string, note: string, table: PageTable): string {
+  return `<h2>${heading}</h2>\n<p class="muted">${note}</p>\n${renderTable(table)}`;
+}
+
+/** What a table's heads are for. */
+export const SORT_NOTE = "A column's head sorts by it and says what it holds when pointed at.";
+
+/** A record behind a fold, below the protocol that it was made by. @param json of the record */
+export function recordSection(heading: string, protocol: string, json: string): string {
+  return `<details><summary>${heading}</summary>
+<p class="muted">${escapeHtml(protocol)}</p>
+<pre>${escapeHtml(json)}</pre>
+</details>`;
+}
+
+/** Sentences of which the first is the verdict. */
+export function renderVerdict([first, ...rest]: readonly string[]): string {
+  const more = rest.length === 0 ? "" : `<p>${escapeHtml(rest.join(" "))}</p>\n`;
+  return `<p class="verdict">${escapeHtml(first!)}</p>\n${more}`;
 }

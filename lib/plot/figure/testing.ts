@@ -1,5 +1,10 @@
-/** What tests of drawing need. */
+/** Tests that need a browser: ignored, and saying so, where there is none. */
+import { unless } from "../../testing.ts";
 import { findChromium } from "./chromium.ts";
 
-/** Why a test that draws does not run here. */
-export const NO_CHROMIUM = findChromium() === undefined && "found no Chromium";
+/** Declares a test that runs where there is a Chromium. */
+export function browserTest(name: string, fn: () => Promise<void>): void {
+  // The driver keeps its pipes to a browser for a moment after it has closed.
+  const loose = { sanitizeOps: false, sanitizeResources: false };
+  Deno.test({ ...unless(findChromium() === undefined && "found no Chromium", name), ...loose, fn });
+}

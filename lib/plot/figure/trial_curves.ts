@@ -5,9 +5,9 @@ import { findMethod } from "../../methods/list.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { Trial } from "../../sweep/trial.ts";
 import { type CurveEnd, labelCurves } from "./curve_labels.ts";
-import { axis, baseLayout, emptyFigure, Figure, type Json } from "./figure.ts";
+import { axis, emptyFigure, type Figure, type JsonObject } from "./figure.ts";
 import { plural } from "./page.ts";
-import { LEGEND } from "./parts.ts";
+import { chart, markOf, trace } from "./parts.ts";
 import { styleRule } from "./rule_style.ts";
 import { curveKey, hoverLines, methodName, nameCurves, pointKey, resultLines } from "./trial_label.ts";
 
@@ -24,42 +24,23 @@ export interface TrialPoint {
   readonly hover: string;
 }
 
-/** Trials that differ in the asked ratios alone, from what is nearest to the dense model on. */
-export interface TrialCurve {
-  /** The method, and the options in which curves of this method differ. */
-  readonly name: string;
-  /** The preset, or the rule with its sign. */
-  readonly method: string;
-  /** Its trials. */
-  readonly points: readonly TrialPoint[];
-}
-
-/** The random control at one asked ratio or threshold: mean, lowest and highest over its seeds. */
-export interface BandPoint {
-  /** Mean of what is skipped or spent. */
-  readonly x: number;
+/** The random control at one asked ratio or threshold: means over its seeds, and the metrics' extremes. */
+export interface BandPoint extends Omit<TrialPoint, "values"> {
   /** Number of seeds. */
   readonly seeds: number;
-  /** The drawn metrics over the seeds, by name. */
-  readonly values: { readonly [metric: string]: Range };
-  /** Results and configuration, lines of plotly's HTML. */
-  readonly hover: string;
-}
-
-/** Mean and extremes. */
-export interface Range {
-  /** Lowest. */
-  readonly low: number;
-  /** Mean. */
-  readonly mean: number;
-  /** Highest. */
-  readonly high: number;
+  readonly values: { readonly [metric: string]: Record<"low" | "mean" | "high", number> };
 }
 
 /** The numbers of such a plot. */
 export interface TrialCurves {
-  /** Curves, in the order of the legend. */
-  readonly curves: readonly TrialCurve[];
+  /** Trials that differ in the asked ratios alone, from what is nearest to the dense model on; in the legend's order. */
+  readonly curves: readonly {
+    /** The method, and the options in which curves of this method differ. */
+    readonly name: string;
+    /** The preset, or the rule with its sign. */
+    readonly method: string;
+    readonly points: readonly TrialPoint[];
+  }[];
   /** The random control, a band a configuration. */
   readonly bands: readonly { readonly name: string; readonly points: readonly BandPoint[] }[];
   /** Trials on the Pareto front. */
@@ -72,7 +53,6 @@ export interface TrialCurves {
 
 /** How trials become curves. */
 export interface CurveOptions {
-  /** Metrics that are drawn. */
   readonly metrics: readonly CurveMetric[];
   /** Place of a trial on the horizontal axis. */
   readonly x: (trial: Trial) => number | null;
@@ -84,7 +64,7 @@ export interface CurveOptions {
 
 const average = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
 
-function range(values: readonly number[]): Range {
+function range(values: readonly number[]) {
   return { low: Math.min(...values), mean: average(values), high: Math.max(...values) };
 }
 
@@ -117,7 +97,7 @@ export function collectTrialCurves(
   };
   const groups = [...Map.groupBy(drawable, curveKey).values()];
   const names = nameCurves(groups.map((group) => group[0]!));
-  const curves: TrialCurve[] = [], bands: { name: string; points: BandPoint[] }[] = [];
+  const curves: TrialCurves["curves"][number][] = [], bands: { name: string; points: BandPoint[] }[] = [];
   for (const [i, group] of groups.entries()) {
     const name = names[i]!, { fusion } = group[0]!;
     if (findMethod(fusion)?.looks?.chance) {
@@ -163,21 +143,19 @@ const MAX_LEGEND = 14;
 
 /** How curves are drawn. */
 export interface CurveDrawing {
-  /** Title of the figure. */
   readonly title: string;
   /** What it shows, in sentences; what is left out follows by itself. */
   readonly caption: string;
-  /** Metric along the vertical axis. */
+  /** The metric along the vertical axis. */
   readonly measure: string;
-  /** Name of the horizontal axis, whose numbers are shares. */
+  /** Of the horizontal axis, whose numbers are shares. */
   readonly xTitle: string;
   /** Whether the horizontal axis runs from high to low. */
   readonly falling?: boolean;
-  /** Name of the vertical axis. */
+  /** Of the vertical axis. */
   readonly yTitle: string;
-  /** Whether the vertical axis shows percent. */
   readonly percent?: boolean;
-  /** Whether it is logarithmic. */
+  /** Whether the vertical axis is logarithmic. */
   readonly isLog: boolean;
   /** The model without a filter, as a line. */
   readonly dense?: { readonly name: string; readonly y: number };
@@ -203,28 +181,45 @@ export function drawTrialCurves(numbers: TrialCurves, drawing: CurveDrawing): Fi
       "No trial here decided a token: give the sweep more --tokens than its --warmup",
     );
   }
-  const data: { [key: string]: Json }[] = [];
-  for (const [i, band] of bands.entries()) data.push(...bandTraces(band, measure, i));
-  const single = curves.length <= MAX_LEGEND;
-  const seen = new Map<string, number>();
-  for (const curve of curves) {
-    const nth = seen.get(curve.method) ?? 0;
-    seen.set(curve.method, nth + 1);
-    data.push(curveTrace(curve, measure, nth, single));
-  }
-  data.push({
-    name: "Pareto front",
-    type: "scatter",
-    mode: "lines+markers",
-    x: front.map((p) => p.x),
-    y: front.map((p) => p.values[measure]!),
-    hoverinfo: "skip",
-    line: { color: "@ink", width: 1, dash: "dot" },
-    marker: { symbol: "circle-open", size: 17, line: { width: 1.5 }, color: "@ink" },
+  const single = curves.length <= MAX_LEGEND, seen = new Map<string, number>();
+  const at = (points: readonly TrialPoint[]) => ({
+    x: points.map(({ x }) => x),
+    y: points.map(({ values }) => values[measure]!),
   });
-  if (missed.length > 0) data.push(missedTrace(missed, measure));
+  const data = [
+    ...bands.flatMap((band, i) => bandTraces(band, measure, i)),
+    ...curves.map(({ name, method, points }) => {
+      const { color, symbol, dash } = styleRule(method), nth = seen.get(method) ?? 0;
+      seen.set(method, nth + 1);
+      const isOpen = nth === 0 || symbol.endsWith("-open");
+      return trace({
+        ...at(points),
+        name: single ? name : method,
+        ...(!single && { legendgroup: method, showlegend: nth === 0 }),
+        hover: points.map(({ hover }) => hover),
+        ...(points.length > 1 && {
+          line: { color, width: 2, dash: nth === 0 ? dash : DASHES[nth % DASHES.length]! },
+        }),
+        marker: markOf(color, isOpen ? symbol : `${symbol}-open`, 9),
+      });
+    }),
+    trace({
+      ...at(front),
+      name: "Pareto front",
+      line: { color: "@ink", width: 1, dash: "dot" },
+      marker: markOf("@ink", "circle-open", 17, 1.5),
+    }),
+  ];
+  if (missed.length > 0) {
+    data.push(
+      trace({ ...at(missed), name: "missed the asked ratio", marker: markOf("@ink", "x-thin", 18, 2.5) }),
+    );
+  }
   const places = placesOf(numbers, falling);
-  if (dense) data.push(denseTrace(dense, places));
+  if (dense) {
+    const { name, y } = dense, line = { color: "@ink", width: 1 };
+    data.push(trace({ name, x: [Math.min(...places), Math.max(...places)], y: [y, y], line }));
+  }
   const labels = single
     ? labelCurves(
       curveEnds(numbers, drawing),
@@ -237,29 +232,24 @@ export function drawTrialCurves(numbers: TrialCurves, drawing: CurveDrawing): Fi
     : ` ${plural(dropped, "trial")} without a finite value or a decided token left out.`;
   const off = missed.length === 0
     ? ""
-    : ` CROSSED OUT: ${
-      plural(missed.length, "trial")
-    } that skipped more than 2 points more or fewer queries than asked, not to be held against others.`;
+    : ` CROSSED OUT: ${plural(missed.length, "trial")} that skipped more than 2 \
+points more or fewer queries than asked, not to be held against others.`;
   const xRange = labels && (falling ? labels.x.toReversed() : labels.x);
-  return new Figure({
+  return chart({
     title,
     caption: caption + lost + off,
     height: HEIGHT,
     data,
-    layout: baseLayout({
-      xaxis: axis(xTitle, {
-        tickformat: ".0%",
-        ...(xRange ? { range: xRange } : falling ? { autorange: "reversed" } : {}),
-      }),
-      yaxis: axis(`${yTitle}${isLog ? " (log scale)" : ""}`, {
-        ...(isLog ? { type: "log" } : {}),
-        ...(labels ? { range: labels.y } : dense || isLog ? {} : { rangemode: "tozero" }),
-        ...(percent ? { tickformat: ".0%" } : {}),
-      }),
-      legend: LEGEND,
-      ...labels?.layout,
-      hovermode: "closest",
+    xaxis: axis(xTitle, {
+      tickformat: ".0%",
+      ...(xRange ? { range: xRange } : falling ? { autorange: "reversed" } : {}),
     }),
+    yaxis: axis(`${yTitle}${isLog ? " (log scale)" : ""}`, {
+      ...(isLog ? { type: "log" } : {}),
+      ...(labels ? { range: labels.y } : dense || isLog ? {} : { rangemode: "tozero" }),
+      ...(percent ? { tickformat: ".0%" } : {}),
+    }),
+    ...labels?.layout,
   });
 }
 
@@ -280,89 +270,29 @@ function curveEnds({ curves, bands }: TrialCurves, { measure, falling, dense }: 
   return [...ends, { name: dense.name, color: "@ink", x, y: dense.y }];
 }
 
-function curveTrace(
-  curve: TrialCurve,
-  measure: string,
-  nth: number,
-  single: boolean,
-): { [key: string]: Json } {
-  const { color, symbol, dash } = styleRule(curve.method);
-  return {
-    name: single ? curve.name : curve.method,
-    ...(single ? {} : { legendgroup: curve.method, showlegend: nth === 0 }),
-    type: "scatter",
-    mode: curve.points.length > 1 ? "lines+markers" : "markers",
-    x: curve.points.map((p) => p.x),
-    y: curve.points.map((p) => p.values[measure]!),
-    text: curve.points.map((p) => p.hover),
-    hovertemplate: "%{text}<extra></extra>",
-    line: { color, width: 2, dash: nth === 0 ? dash : DASHES[nth % DASHES.length]! },
-    marker: {
-      color,
-      symbol: nth > 0 && !symbol.endsWith("-open") ? `${symbol}-open` : symbol,
-      size: 9,
-      line: { width: 2, color },
-    },
-  };
-}
-
-function bandTraces(
-  band: TrialCurves["bands"][number],
-  measure: string,
-  nth: number,
-): { [key: string]: Json }[] {
-  const x = band.points.map((p) => p.x);
-  const group = { legendgroup: band.name, type: "scatter" };
-  const edge = { ...group, x, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
+function bandTraces(band: TrialCurves["bands"][number], measure: string, nth: number): JsonObject[] {
+  const common = { x: band.points.map(({ x }) => x), legendgroup: band.name };
+  const at = (end: "low" | "mean" | "high") => band.points.map(({ values }) => values[measure]![end]);
+  const edge = { ...common, line: { width: 0 }, showlegend: false };
   // The mean has the lower half of the ground, so that the legend shows both as the plot does.
   const fill = { fill: "tonexty", fillcolor: "@band" };
   return [
-    { ...edge, y: band.points.map((p) => p.values[measure]!.low) },
-    {
-      ...group,
+    trace({ ...edge, y: at("low") }),
+    trace({
+      ...common,
       ...fill,
       name: band.name,
-      x,
-      y: band.points.map((p) => p.values[measure]!.mean),
-      mode: "lines+markers",
-      text: band.points.map((p) => p.hover),
-      hovertemplate: "%{text}<extra></extra>",
+      y: at("mean"),
+      hover: band.points.map(({ hover }) => hover),
       line: { color: "@muted", width: 2, dash: DASHES[(nth + 1) % DASHES.length]! },
-      marker: { color: "@muted", symbol: "line-ew", size: 9, line: { color: "@muted", width: 2 } },
-    },
-    { ...edge, ...fill, y: band.points.map((p) => p.values[measure]!.high) },
+      marker: markOf("@muted", "line-ew", 9),
+    }),
+    trace({ ...edge, ...fill, y: at("high") }),
   ];
-}
-
-function missedTrace(missed: readonly TrialPoint[], measure: string): { [key: string]: Json } {
-  return {
-    name: "missed the asked ratio",
-    type: "scatter",
-    mode: "markers",
-    x: missed.map((p) => p.x),
-    y: missed.map((p) => p.values[measure]!),
-    hoverinfo: "skip",
-    marker: { symbol: "x-thin", size: 18, line: { width: 2.5, color: "@ink" }, color: "@ink" },
-  };
 }
 
 /** Places of all points on the horizontal axis; from dense on where there is but one, so that its line has a length. */
 function placesOf({ curves, bands }: TrialCurves, falling: boolean): number[] {
   const places = [...curves, ...bands].flatMap(({ points }) => points.map((p: { x: number }) => p.x));
   return new Set(places).size === 1 ? [falling ? 1 : 0, ...places] : places;
-}
-
-function denseTrace(
-  { name, y }: NonNullable<CurveDrawing["dense"]>,
-  places: readonly number[],
-): { [key: string]: Json } {
-  return {
-    name,
-    type: "scatter",
-    mode: "lines",
-    x: [Math.min(...places), Math.max(...places)],
-    y: [y, y],
-    hoverinfo: "skip",
-    line: { color: "@ink", width: 1 },
-  };
 }

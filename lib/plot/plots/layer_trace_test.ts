@@ -1,13 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { TokenFilter } from "../../methods/token_filter.ts";
-import {
-  definedOf,
-  medianOf,
-  positionsOf,
-  quantileOf,
-  recordTrace,
-  splitLayers,
-} from "./layer_trace.ts";
+import { definedOf, medianOf, positionsOf, quantileOf, recordTrace, splitLayers } from "./layer_trace.ts";
 import { shorten } from "../figure/parts.ts";
 import { makeHeadReport } from "../testing.ts";
 

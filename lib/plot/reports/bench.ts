@@ -7,12 +7,13 @@ import {
   formatTime,
   renderFacts,
   renderPage,
-  renderTable,
   type ReportOptions,
+  SORT_NOTE,
+  tableSection,
   tabulate,
+  type TextTable,
 } from "../figure/page.ts";
 import { collectRoofline, type KernelRow, type MachineRoof, plotRoofline } from "../plots/roofline.ts";
-import type { TrialTable } from "./trial_table.ts";
 
 /** One engine and method at one length, end to end: each timed step ends with the logits of its last token. */
 export interface PeerRow {
@@ -98,12 +99,14 @@ function lengthOfPeer({ engine, method, ...measured }: PeerRow): LengthRow {
   return {
     ...measured,
     name: isOwn ? method : method === "dense" ? name! : `${name}, ${method}`,
-    ...{ kvBytesHeld: 0, kvBytesDense: 0, kvBytesAllocated: 0 },
+    kvBytesHeld: 0,
+    kvBytesDense: 0,
+    kvBytesAllocated: 0,
   };
 }
 
 /** Lays kernels out: one row each. Shared by the terminal and the report. */
-export function tabulateKernels(kernels: readonly KernelRow[]): TrialTable {
+export function tabulateKernels(kernels: readonly KernelRow[]): TextTable {
   return tabulate(kernels, [
     ["op", "what is computed", (row) => row.op, true],
     ["impl", "who computes", (row) => row.impl, true],
@@ -120,7 +123,7 @@ export function tabulateKernels(kernels: readonly KernelRow[]): TrialTable {
 }
 
 /** Lays targets out: what is to be reached and what was found, a row each. Shared by the terminal and the report. */
-export function tabulateBars(bars: readonly BenchBar[]): TrialTable {
+export function tabulateBars(bars: readonly BenchBar[]): TextTable {
   return tabulate(bars, [
     ["what", "what is measured, with its unit", (bar) => bar.what, true],
     ["target", "what it is held to", (bar) => `${bar.limit} ${bar.meant}`, true],
@@ -130,7 +133,7 @@ export function tabulateBars(bars: readonly BenchBar[]): TrialTable {
 }
 
 /** Lays lengths out: one row a length and method. */
-export function tabulateLengths(lengths: readonly LengthRow[]): TrialTable {
+export function tabulateLengths(lengths: readonly LengthRow[]): TextTable {
   const share = ({ kvBytesHeld, kvBytesDense }: LengthRow) => (100 * kvBytesHeld / kvBytesDense).toFixed(0);
   const allocated = ({ kvBytesAllocated, kvBytesDense }: LengthRow) =>
     (100 * kvBytesAllocated / kvBytesDense).toFixed(0);
@@ -163,7 +166,7 @@ export function tabulateLengths(lengths: readonly LengthRow[]): TrialTable {
 }
 
 /** Lays engines out: one row a length, engine and method; times over those of the first row of its length, our dense model. */
-export function tabulatePeers(rows: readonly PeerRow[]): TrialTable {
+export function tabulatePeers(rows: readonly PeerRow[]): TextTable {
   const toFirst = (measure: "prefillMs" | "decodeMs") => (row: PeerRow) =>
     (row[measure] / rows.find(({ tokens }) => tokens === row.tokens)![measure]).toFixed(2);
   return tabulate(rows, [
@@ -184,19 +187,17 @@ export function tabulatePeers(rows: readonly PeerRow[]): TrialTable {
  */
 export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOptions): string {
   const { environment, roof, kernels, lengths, peers = [], bars = [] } = report;
+  const model = escapeText(report.model ?? "tiny");
+  const gflops = (roof.flopsPerSecond / 1e9).toFixed(0), gbps = (roof.bytesPerSecond / 1e9).toFixed(1);
+  const note = kernels.length === 0
+    ? "Times are medians."
+    : "Kernels were verified before they were timed; times are medians.";
   return renderPage({
     title: "Time and memory",
-    intro: `<p class="muted">${
-      kernels.length === 0
-        ? "Times are medians."
-        : "Kernels were verified before they were timed; times are medians."
-    }</p>${
+    intro: `<p class="muted">${note}</p>${
       renderFacts([
         ["backend", environment.backendDescription],
-        [
-          "roof",
-          `${(roof.flopsPerSecond / 1e9).toFixed(0)} GFLOP/s, ${(roof.bytesPerSecond / 1e9).toFixed(1)} GB/s`,
-        ],
+        ["roof", `${gflops} GFLOP/s, ${gbps} GB/s`],
         ["platform", environment.platform],
         ["version", environment.version],
         ["when", formatTime(environment.startedAt)],
@@ -205,28 +206,20 @@ export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOp
     nav,
     sections: [
       ...plotBench(report),
-      ...(bars.length === 0 ? [] : [
-        `<h2>Speed targets</h2>
-<p class="muted">What the kernels are to reach, and what was measured; - where it was not.</p>
-${renderTable(tabulateBars(bars))}`,
-      ]),
-      ...(kernels.length === 0 ? [] : [
-        `<h2>All kernels</h2>
-<p class="muted">A column's head sorts by it and says what it holds when pointed at.</p>
-${renderTable(tabulateKernels(kernels))}`,
-      ]),
-      ...(lengths.length === 0 ? [] : [
-        `<h2>All lengths</h2>
-<p class="muted">The model ${escapeText(report.model ?? "tiny")} on the built-in text.</p>
-${renderTable(tabulateLengths(lengths))}`,
-      ]),
-      ...(peers.length === 0 ? [] : [
-        `<h2>Beside other engines</h2>
-<p class="muted">The model ${
-          escapeText(report.model ?? "tiny")
-        }, end to end: the engines took turns on the same ids, and each step ends with the logits of its last token.</p>
-${renderTable(tabulatePeers(peers))}`,
-      ]),
+      bars.length > 0 && tableSection(
+        "Speed targets",
+        "What the kernels are to reach, and what was measured; - where it was not.",
+        tabulateBars(bars),
+      ),
+      kernels.length > 0 && tableSection("All kernels", SORT_NOTE, tabulateKernels(kernels)),
+      lengths.length > 0 &&
+      tableSection("All lengths", `The model ${model} on the built-in text.`, tabulateLengths(lengths)),
+      peers.length > 0 && tableSection(
+        "Beside other engines",
+        `The model ${model}, end to end: the engines took turns on the same ids, and each step ends with the logits of ` +
+          "its last token.",
+        tabulatePeers(peers),
+      ),
     ],
     plotly,
   });

@@ -3,19 +3,30 @@ import { formatMetric, lossUnit, readMetric } from "../../eval/metrics.ts";
 import { labelOf } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { BUDGET_NAMES, BUDGETS, showShare } from "../../sweep/budgets.ts";
-import type { Comparison } from "../../sweep/comparison.ts";
+import type { Interval } from "../../stats/bootstrap.ts";
+import type { ComparedMethod, Comparison } from "../../sweep/comparison.ts";
 import type { Environment } from "../../sweep/trial.ts";
 import { collectComparison, formatInterval, formatPercent, plotComparison } from "../plots/comparison.ts";
-import { escapeHtml } from "../figure/draw.ts";
 import type { Figure } from "../figure/figure.ts";
-import { renderFacts, renderPage, renderTable, type ReportOptions, runFacts } from "../figure/page.ts";
+import {
+  recordSection,
+  renderFacts,
+  renderPage,
+  renderVerdict,
+  type ReportOptions,
+  runFacts,
+  SORT_NOTE,
+  type TableColumn,
+  tableSection,
+  tabulate,
+  type TextTable,
+} from "../figure/page.ts";
 import { MISSED_NOTE } from "../figure/trial_label.ts";
 import { formatCsv, formatShort } from "./csv.ts";
 import { comparedRatio, describeComparison } from "./verdict.ts";
 import { collectMethodBudgets, plotMethodBudgets } from "../plots/method_budgets.ts";
 import { collectMethodMatrix, pairShares, plotMethodMatrix } from "../plots/method_matrix.ts";
 import { describeOpposed, tabulateResults } from "./results.ts";
-import type { TrialTable } from "./trial_table.ts";
 
 /** The figures of a comparison's report, in order. */
 export function plotComparisons(comparison: Comparison): Figure[] {
@@ -35,7 +46,13 @@ export function plotComparisons(comparison: Comparison): Figure[] {
 const SHOWN_BUDGETS = BUDGET_NAMES.filter((name) => name !== "queries");
 
 /** What a row says beside its intervals. */
-const VERDICTS = ["control", "rival"] as const;
+const VERDICTS = [
+  [
+    "control",
+    "whether it is told apart from its fair control (else random), at 5%, adjusted for the whole table",
+  ],
+  ["rival", "the same against the best other on-line method at the same share"],
+] as const;
 
 /** Lays a comparison out: one row a method. Shared by the terminal and the report. */
 export function tabulateComparison(
@@ -45,64 +62,67 @@ export function tabulateComparison(
     & {
       readonly environment: Pick<Environment, "task">;
     },
-): TrialTable {
+): TextTable {
   const task = findTask(environment.task), { headline } = task;
   const hasKeys = methods.some(({ kvAchievedRatio }) => typeof kvAchievedRatio === "number");
-  const rows = methods.map((method) => [
-    `${method.name}${method.looksAhead ? " ^" : ""}${method.seeds > 1 ? ` (${method.seeds} seeds)` : ""}`,
-    `${method.achievedRatio === null ? "-" : method.achievedRatio.toFixed(3)}${method.missed ? " !" : ""}`,
-    ...(hasKeys ? [method.kvAchievedRatio?.toFixed(3) ?? "-"] : []),
+  const interval = (of: Interval | null | undefined) => of == null ? "-" : formatInterval(of, 4);
+  return tabulate(methods, [
+    [
+      "method",
+      "^ = looks ahead: an upper bound",
+      ({ name, looksAhead, seeds }) =>
+        `${name}${looksAhead ? " ^" : ""}${seeds > 1 ? ` (${seeds} seeds)` : ""}`,
+      true,
+    ],
+    [
+      "Q skipped",
+      "achieved share of queries (attention computations) skipped, after warm-up, over all layers",
+      ({ achievedRatio, missed }) => `${achievedRatio?.toFixed(3) ?? "-"}${missed ? " !" : ""}`,
+    ],
+    hasKeys && [
+      "KV dropped",
+      "achieved share of judged keys and values dropped, likewise",
+      ({ kvAchievedRatio }) => kvAchievedRatio?.toFixed(3) ?? "-",
+    ],
     // A comparison of an older version has no shares.
-    ...SHOWN_BUDGETS.map((name) => showShare(method.shares?.[name])),
-    method.loss.toFixed(4),
-    formatMetric(headline, readMetric(method, headline.name)),
-    method.toDense === null ? "-" : formatInterval(method.toDense, 4),
-    ...[method.toRandom, method.toProtected ?? null].map((interval) =>
-      interval === null ? "-" : formatInterval(interval, 4)
-    ),
-    method.closed === null ? "-" : formatPercent(method.closed),
-    ...VERDICTS.map((opponent) => {
+    ...SHOWN_BUDGETS.map((name): TableColumn<ComparedMethod> => [
+      BUDGETS[name].label,
+      `${BUDGETS[name].title}, against dense`,
+      ({ shares }) => showShare(shares?.[name]),
+    ]),
+    ["loss", `mean loss, ${lossUnit(task)}`, ({ loss }) => loss.toFixed(4)],
+    [headline.label, headline.formula, (method) => formatMetric(headline, readMetric(method, headline.name))],
+    ["to dense", "loss above the dense model's, with its interval", ({ toDense }) => interval(toDense)],
+    [
+      "to random",
+      "loss above that of random with the same options, with its interval",
+      ({ toRandom }) => interval(toRandom),
+    ],
+    [
+      "to protected",
+      "loss above that of random-protected with the same options, with its interval",
+      ({ toProtected }) => interval(toProtected),
+    ],
+    [
+      "gap closed",
+      "share of the way from random to oracle with the same options, with its interval",
+      ({ closed }) => closed === null ? "-" : formatPercent(closed),
+    ],
+    ...VERDICTS.map((
+      [opponent, hint],
+    ): TableColumn<ComparedMethod> => [`vs ${opponent}`, hint, ({ name }) => {
       // Of this task's headline; a comparison of an older version has none.
       const row = results.find((row) =>
-        row.method === method.name && row.task === task.name && row.metric === headline.name
+        row.method === name && row.task === task.name && row.metric === headline.name
       );
       return row === undefined ? "-" : describeOpposed(row, opponent);
-    }),
-    method.labels ?? "-",
-  ]);
-  return {
-    columns: [
-      "method",
-      "Q skipped",
-      ...(hasKeys ? ["KV dropped"] : []),
-      ...SHOWN_BUDGETS.map((name) => BUDGETS[name].label),
-      "loss",
-      headline.label,
-      "to dense",
-      "to random",
-      "to protected",
-      "gap closed",
-      ...VERDICTS.map((opponent) => `vs ${opponent}`),
+    }]),
+    [
       "labels",
-    ],
-    hints: [
-      "^ = looks ahead: an upper bound",
-      "achieved share of queries (attention computations) skipped, after warm-up, over all layers",
-      ...(hasKeys ? ["achieved share of judged keys and values dropped, likewise"] : []),
-      ...SHOWN_BUDGETS.map((name) => `${BUDGETS[name].title}, against dense`),
-      `mean loss, ${lossUnit(task)}`,
-      headline.formula,
-      "loss above the dense model's, with its interval",
-      "loss above that of random with the same options, with its interval",
-      "loss above that of random-protected with the same options, with its interval",
-      "share of the way from random to oracle with the same options, with its interval",
-      "whether it is told apart from its fair control (else random), at 5%, adjusted for the whole table",
-      "the same against the best other on-line method at the same share",
       "calibration text, whether queries decide, where it is defined, whether weights were trained for it",
+      ({ labels }) => labels ?? "-",
     ],
-    rows,
-    left: [true],
-  };
+  ]);
 }
 
 /**
@@ -114,49 +134,40 @@ export function renderComparisonReport(comparison: Comparison, { plotly, nav }: 
   const { environment, intervals, methods } = comparison;
   const { model, text } = environment;
   const chunks = environment.textTokens / environment.context;
-  const [first, ...rest] = describeComparison(comparison);
+  const { confidence, resamples, blockSize } = intervals, task = findTask(environment.task);
+  const options = methods.map(({ name, options }) => ({ name, options }));
   return renderPage({
     title: `Methods compared: ${model} on ${text}`,
-    intro: `<p class="verdict">${escapeHtml(first!)}</p><p>${escapeHtml(rest.join(" "))}</p>
-<p class="muted">What methods cost on the same tokens: those that skip queries at the same share, and those that drop keys and values alone.</p>${
+    intro: `${
+      renderVerdict(describeComparison(comparison))
+    }<p class="muted">What methods cost on the same tokens: those \
+that skip queries at the same share, and those that drop keys and values alone.</p>${
       renderFacts([
         ["text", `${text}, ${environment.textTokens} tokens in ${chunks} of ${environment.context}`],
         ["asked share of queries", String(comparedRatio(methods))],
         [
           "intervals",
-          `${
-            100 * intervals.confidence
-          }%, ${intervals.resamples} resamples of moving blocks of ${intervals.blockSize} ${
-            findTask(environment.task).loss.of
-          }s`,
+          `${100 * confidence}%, ${resamples} resamples of moving blocks of ${blockSize} ${task.loss.of}s`,
         ],
-        ["protocol", labelOf(findTask(environment.task), environment.context)],
+        ["protocol", labelOf(task, environment.context)],
         ...runFacts(environment),
       ])
     }`,
     nav,
     sections: [
       ...plotComparisons(comparison),
-      `<h2>All methods</h2>
-<p class="muted">^ looks ahead: an upper bound. ${MISSED_NOTE}. A column's head sorts by it and says what it holds when pointed at.</p>
-${renderTable(tabulateComparison(comparison))}`,
-      ...(comparison.results === undefined ? [] : [
-        `<h2>All results</h2>
-<p class="muted">p values adjusted over the whole table.</p>
-${renderTable(tabulateResults(comparison))}`,
-      ]),
-      `<details><summary>Environment and options</summary>
-<p class="muted">${escapeHtml(environment.protocol)}</p>
-<pre>${
-        escapeHtml(
-          JSON.stringify(
-            { environment, methods: methods.map(({ name, options }) => ({ name, options })) },
-            null,
-            2,
-          ),
-        )
-      }</pre>
-</details>`,
+      tableSection(
+        "All methods",
+        `^ looks ahead: an upper bound. ${MISSED_NOTE}. ${SORT_NOTE}`,
+        tabulateComparison(comparison),
+      ),
+      comparison.results !== undefined &&
+      tableSection("All results", "p values adjusted over the whole table.", tabulateResults(comparison)),
+      recordSection(
+        "Environment and options",
+        environment.protocol,
+        JSON.stringify({ environment, methods: options }, null, 2),
+      ),
     ],
     plotly,
     downloads: [

@@ -8,20 +8,23 @@ import {
   type RunDifference,
   signOf,
 } from "../../sweep/difference.ts";
-import { escapeHtml } from "../figure/draw.ts";
 import {
   formatTime,
   plural,
   renderFacts,
   renderPage,
   renderTable,
+  renderVerdict,
   type ReportOptions,
+  SORT_NOTE,
+  tableSection,
+  tabulate,
+  type TextTable,
 } from "../figure/page.ts";
 import { MISSED_NOTE } from "../figure/trial_label.ts";
 import { formatInterval } from "../plots/comparison.ts";
 import { collectRunDifferences, nameRows, plotRunDifferences } from "../plots/run_differences.ts";
 import { formatCsv } from "./csv.ts";
-import type { TrialTable } from "./trial_table.ts";
 
 /** What two runs say of each other, in sentences, first the main one. */
 export function describeDifference(diff: RunDifference): string[] {
@@ -71,13 +74,10 @@ export function describeDifference(diff: RunDifference): string[] {
 }
 
 /** Lays two runs out: the dense model, then a row a method. Shared by the terminal and the report. */
-export function tabulateDifference(diff: RunDifference): TrialTable {
+export function tabulateDifference(diff: RunDifference): TextTable {
   const { rows, dense, kind } = diff, { headline, loss } = findTask(diff.task);
   const hasKeys = rows.some(({ a, b }) => (a?.kvAchievedRatio ?? b?.kvAchievedRatio ?? null) !== null);
-  const all: [string, DifferenceRow][] = [
-    ...(dense ? [["dense", dense] as [string, DifferenceRow]] : []),
-    ...nameRows(rows).map((name, i) => [name, rows[i]!] as [string, DifferenceRow]),
-  ];
+  const names = nameRows(rows), all = [...(dense ? [dense] : []), ...rows];
   const pair = (row: DifferenceRow, cell: (side: DifferenceSide) => string) => {
     const cells = [row.a, row.b].map((side) => side === null ? "-" : cell(side));
     return cells[0] === cells[1] ? cells[0]! : cells.join(" | ");
@@ -85,11 +85,11 @@ export function tabulateDifference(diff: RunDifference): TrialTable {
   const ratio = (value: number | null) => value === null ? "-" : value.toFixed(3);
   const metric = (side: DifferenceSide | null) =>
     side === null ? "-" : formatMetric(headline, headline.fromLoss(side.loss));
-  const columns: [string, string, (row: DifferenceRow, name: string) => string, boolean?][] = [
+  return tabulate(all, [
     [
       kind === "score" ? "run" : kind === "compare" ? "method" : "trial",
       "rule, options that vary, and the ratio that was asked for",
-      (_, name) => name,
+      (row) => row === dense ? "dense" : names[rows.indexOf(row)]!,
       true,
     ],
     [
@@ -97,13 +97,11 @@ export function tabulateDifference(diff: RunDifference): TrialTable {
       "achieved share of queries skipped, in A | B where they differ",
       (row) => pair(row, (side) => `${ratio(side.achievedRatio)}${side.missed ? " !" : ""}`),
     ],
-    ...(hasKeys
-      ? [[
-        "KV dropped",
-        "achieved share of keys and values dropped, likewise",
-        (row: DifferenceRow) => pair(row, (side) => ratio(side.kvAchievedRatio)),
-      ] as [string, string, (row: DifferenceRow) => string]]
-      : []),
+    hasKeys && [
+      "KV dropped",
+      "achieved share of keys and values dropped, likewise",
+      (row) => pair(row, (side) => ratio(side.kvAchievedRatio)),
+    ],
     [`${headline.label} A`, `${headline.formula}, in A`, (row) => metric(row.a)],
     [`${headline.label} B`, "the same in B", (row) => metric(row.b)],
     [
@@ -113,16 +111,12 @@ export function tabulateDifference(diff: RunDifference): TrialTable {
       }, ${loss.unit}, with its 95% interval`,
       ({ difference }) => difference === null ? "-" : formatInterval(difference, 4),
     ],
-    ["sign", "< B costs less, > B costs more, beyond the interval", ({ difference }) => {
-      return difference === null ? "" : ["<", "=", ">"][signOf(difference) + 1]!;
-    }],
-  ];
-  return {
-    columns: columns.map(([name]) => name),
-    hints: columns.map(([, hint]) => hint),
-    rows: all.map(([name, row]) => columns.map(([, , cell]) => cell(row, name))),
-    left: columns.map(([, , , left = false]) => left),
-  };
+    [
+      "sign",
+      "< B costs less, > B costs more, beyond the interval",
+      ({ difference }) => difference === null ? "" : ["<", "=", ">"][signOf(difference) + 1]!,
+    ],
+  ]);
 }
 
 /** Rows as flat records, for CSV. */
@@ -149,7 +143,6 @@ export function recordDifference(diff: RunDifference): object {
  */
 export function renderDifferenceReport(diff: RunDifference, { plotly, nav }: ReportOptions): string {
   const { names: [a, b], conditions, options, environments } = diff;
-  const [first, ...rest] = describeDifference(diff);
   const facts = environments.flatMap((environment, i) =>
     environment === undefined ? [] : [
       [
@@ -164,25 +157,20 @@ export function renderDifferenceReport(diff: RunDifference, { plotly, nav }: Rep
     rows: differing.map(({ name, a, b }) => [name, a || "-", b || "-"]),
     left: [true, true, true],
   };
-  const records = listDifferences(diff);
   return renderPage({
     title: `Two runs: ${a} and ${b}`,
-    intro: `<p class="verdict">${escapeHtml(first!)}</p>
-<p>${escapeHtml(rest.slice(0, -1).join(" "))}</p>
-${renderFacts(facts)}`,
+    intro: renderVerdict(describeDifference(diff).slice(0, -1)) + renderFacts(facts),
     nav,
     sections: [
       plotRunDifferences(collectRunDifferences(diff)),
-      `<h2>Method by method</h2>
-<p class="muted">${MISSED_NOTE}. A column's head sorts by it and says what it holds when pointed at.</p>
-${renderTable(tabulateDifference(diff))}`,
+      tableSection("Method by method", `${MISSED_NOTE}. ${SORT_NOTE}`, tabulateDifference(diff)),
       differing.length === 0
         ? `<h2>What differs in how they ran</h2><p class="muted">Nothing that the records hold.</p>`
         : `<h2>What differs in how they ran</h2>${renderTable(table)}`,
     ],
     plotly,
     downloads: [
-      { name: "diff.csv", text: formatCsv(records) },
+      { name: "diff.csv", text: formatCsv(listDifferences(diff)) },
       { name: "diff.json", text: JSON.stringify(recordDifference(diff)) },
     ],
   });

@@ -1,7 +1,6 @@
 /** The report of `deno task heads`: which heads agree, when variance warns, where skipping is safe. */
 import { type HeadReport, ROC_GRID } from "../../heads/report.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
-import { escapeHtml } from "../figure/draw.ts";
 import type { Figure } from "../figure/figure.ts";
 import { collectFusionWeights, plotFusionWeights } from "../plots/fusion_weight.ts";
 import { collectHeadMaps, plotHeadMaps } from "../plots/head_maps.ts";
@@ -9,11 +8,13 @@ import { splitLayers } from "../plots/layer_trace.ts";
 import { collectLearnedWeights, plotLearnedWeights } from "../plots/learned_weights.ts";
 import {
   plural,
+  recordSection,
   renderFacts,
   renderPage,
-  renderTable,
   type ReportOptions,
   runFacts,
+  tableSection,
+  tabulate,
 } from "../figure/page.ts";
 import { collectRidgelines, collectTrueRedundancy, plotRidgelines } from "../plots/ridgelines.ts";
 import { collectRoc, plotRoc } from "../plots/roc.ts";
@@ -64,12 +65,10 @@ export function plotHeadsText({ excerpt, options }: HeadReport): TokenMap {
 /** Renders a report as a page: how well every rule ranks, the figures, the excerpt. */
 export function renderHeadsReport(report: HeadReport, { plotly, nav }: ReportOptions): string {
   const { environment, options, layers, shape } = report;
-  const title = `KV similarity, head by head: ${environment.model} on ${environment.text}`;
-  const shares = layers.map(({ skipRatio }) => skipRatio);
-  const low = Math.min(...shares), high = Math.max(...shares);
-  const figures = plotHeads(report);
+  const shares = layers.map(({ skipRatio }) => skipRatio), figures = plotHeads(report);
+  const chunks = `${environment.textTokens} tokens in chunks of ${environment.context}`;
   return renderPage({
-    title,
+    title: `KV similarity, head by head: ${environment.model} on ${environment.text}`,
     nav,
     plotly,
     intro:
@@ -79,11 +78,8 @@ ${
         renderFacts([
           ["method", nameMethod(options)],
           ["measured layers", `${layers.length} of ${shape.numLayers}, ${shape.numKvHeads} KV heads each`],
-          ["counts as redundant", layers.length === 0 ? "nothing" : sharesOf(low, high)],
-          [
-            "text",
-            `${environment.text}, ${environment.textTokens} tokens in chunks of ${environment.context}`,
-          ],
+          ["counts as redundant", describeShares(shares)],
+          ["text", `${environment.text}, ${chunks}`],
           ...runFacts(environment),
         ])
       }`,
@@ -92,9 +88,11 @@ ${
       ...figures.slice(0, 6),
       plotHeadsText(report).toSection(),
       ...figures.slice(6),
-      `<details><summary>Environment, protocol and options</summary>
-<p class="muted">${escapeHtml(environment.protocol)}</p>
-<pre>${escapeHtml(JSON.stringify({ environment, shape, options }, null, 2))}</pre></details>`,
+      recordSection(
+        "Environment, protocol and options",
+        environment.protocol,
+        JSON.stringify({ environment, shape, options }, null, 2),
+      ),
     ],
   });
 }
@@ -104,41 +102,40 @@ function nameMethod({ method }: HeadReport["options"]): string {
   return `${method.fusion}${method.invert === true ? " inverted" : ""}`;
 }
 
-function sharesOf(low: number, high: number): string {
+function describeShares(shares: readonly number[]): string {
+  const low = Math.min(...shares), high = Math.max(...shares);
   const percent = (share: number) => `${Number((100 * share).toFixed(1))}%`;
-  return low === high
-    ? `${percent(low)} of a layer's tokens`
-    : `${percent(low)} to ${percent(high)} of a layer's tokens`;
+  if (shares.length === 0) return "nothing";
+  return `${low === high ? percent(low) : `${percent(low)} to ${percent(high)}`} of a layer's tokens`;
 }
 
 function tableOfRules({ overall, options, layers }: HeadReport): string {
-  const shown = (value: number | null, interval: Interval | null) =>
-    value === null
-      ? "–"
-      : `${value.toFixed(3)}${
-        interval === null ? "" : ` [${interval.low.toFixed(3)}, ${interval.high.toFixed(3)}]`
-      }`;
+  const shown = (value: number | null, interval: Interval | null) => {
+    if (value === null) return "–";
+    const bounds = interval === null ? "" : ` [${interval.low.toFixed(3)}, ${interval.high.toFixed(3)}]`;
+    return value.toFixed(3) + bounds;
+  };
   const rules = [...overall.rules].sort((a, b) => styleRule(a.rule).rank - styleRule(b.rule).rank);
   const { blockSize, confidence } = options.bootstrap;
-  return `<h2>How well each rule finds redundant tokens</h2>
-<p class="muted">Means over ${plural(layers.length, "layer")}, with ${
-    100 * confidence
-  }% intervals by resampling moving blocks of ${blockSize}
-tokens. AUROC: 1 = as the oracle, 0.5 = chance. Spearman: 1 = as the oracle, 0 = chance.</p>${
-    renderTable({
-      columns: ["rule", "AUROC", "Spearman"],
-      hints: [
-        "how the moments of a token's similarities become its score",
-        "chance that a redundant token scores above a needed one",
-        "rank correlation of the score with the true redundancy",
-      ],
-      left: [true, false, false],
-      rows: rules.map((quality) => [
-        quality.rule,
-        shown(quality.auroc, quality.aurocInterval),
-        shown(quality.spearman, quality.spearmanInterval),
-      ]),
-      marked: (row) => rules[row]!.rule === nameMethod(options),
-    })
-  }`;
+  const table = tabulate(rules, [
+    ["rule", "how the moments of a token's similarities become its score", ({ rule }) => rule, true],
+    [
+      "AUROC",
+      "chance that a redundant token scores above a needed one",
+      ({ auroc, aurocInterval }) => shown(auroc, aurocInterval),
+    ],
+    [
+      "Spearman",
+      "rank correlation of the score with the true redundancy",
+      ({ spearman, spearmanInterval }) => shown(spearman, spearmanInterval),
+    ],
+  ]);
+  return tableSection(
+    "How well each rule finds redundant tokens",
+    `Means over ${plural(layers.length, "layer")}, with ${
+      100 * confidence
+    }% intervals by resampling moving blocks of ` +
+      `${blockSize} tokens. AUROC: 1 = as the oracle, 0.5 = chance. Spearman: 1 = as the oracle, 0 = chance.`,
+    { ...table, marked: (row) => rules[row]!.rule === nameMethod(options) },
+  );
 }

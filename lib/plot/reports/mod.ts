@@ -27,5 +27,5 @@ export { describeOpposed, RESULT_COLUMNS, tabulateResults } from "./results.ts";
 export { renderSite, SITE_FILES, type SiteEntry } from "./site.ts";
 export { describeSearch } from "./search_notes.ts";
 export { plotSweep, renderSweepReport } from "./sweep.ts";
-export { tabulateTrials, type TrialTable } from "./trial_table.ts";
+export { tabulateTrials } from "./trial_table.ts";
 export { renderTokenReport } from "./tokens.ts";

@@ -12,24 +12,82 @@ import { renderHeadsReport } from "./heads.ts";
 import { formatTime, plural, renderPage, type ReportOptions } from "../figure/page.ts";
 import { renderSweepReport } from "./sweep.ts";
 
-/** One result of a task. */
-export type SiteEntry =
-  & {
-    /** What to call it: the name of its folder. */
-    readonly name: string;
-  }
-  & (
-    | { readonly kind: "sweep"; readonly data: SweepSummary }
-    | { readonly kind: "heads"; readonly data: HeadReport }
-    | { readonly kind: "compare"; readonly data: Comparison }
-    | { readonly kind: "bench"; readonly data: BenchReport }
-  );
+/** What is said of a kind of results: what its pages are called, the page of one, and the result in a line. */
+interface Kind<Data> {
+  readonly title: string;
+  readonly render: (data: Data, options: ReportOptions) => string;
+  readonly headline: (data: Data) => string;
+}
+
+/** Results by kind. */
+interface Results {
+  readonly sweep: SweepSummary;
+  readonly heads: HeadReport;
+  readonly compare: Comparison;
+  readonly bench: BenchReport;
+}
+
+/** Every kind of results that has a page in a site. */
+const KINDS: { readonly [name in keyof Results]: Kind<Results[name]> } = {
+  sweep: {
+    title: "Sweep",
+    render: renderSweepReport,
+    headline({ trials, dense, environment }) {
+      const { headline } = findTask(environment.task), front = trials.filter(({ pareto }) => pareto).length;
+      const shown = formatMetric(headline, readMetric(dense, headline.name));
+      return `${
+        plural(trials.length, "trial")
+      }, ${front} on the Pareto front; dense ${headline.name} ${shown}.`;
+    },
+  },
+  heads: {
+    title: "Heads",
+    render: renderHeadsReport,
+    headline({ overall: { rules } }) {
+      const best = rules.filter(({ auroc }) => auroc !== null).sort((a, b) => b.auroc! - a.auroc!)[0];
+      return `${rules.length} rules measured${
+        best === undefined
+          ? ""
+          : `; ${best.rule} finds redundant tokens best, AUROC ${best.auroc!.toFixed(3)}`
+      }.`;
+    },
+  },
+  compare: {
+    title: "Comparison",
+    render: renderComparisonReport,
+    headline({ methods }) {
+      const best = methods.filter(({ closed, looksAhead }) => closed !== null && !looksAhead)[0];
+      return `${plural(methods.length - 1, "method")}${
+        best === undefined
+          ? ""
+          : `; ${best.name} is the best that does not look ahead and closes ${
+            formatPercent(best.closed!)
+          } of the gap from random to oracle`
+      }.`;
+    },
+  },
+  bench: {
+    title: "Speed",
+    render: renderBenchReport,
+    headline({ kernels, lengths }) {
+      const count = (key: "tokens" | "name") => new Set(lengths.map((row) => row[key])).size;
+      return `${plural(kernels.length, "kernel measurement")}; ${plural(count("tokens"), "length")} of ${
+        plural(count("name"), "method")
+      }.`;
+    },
+  },
+};
+
+/** One result of a task, by the name of its folder. */
+export type SiteEntry = {
+  [kind in keyof Results]: { readonly name: string; readonly kind: kind; readonly data: Results[kind] };
+}[keyof Results];
+
+/** What is said of an entry's kind, for data of it alone. */
+const kindOf = ({ kind }: SiteEntry) => KINDS[kind] as Kind<SiteEntry["data"]>;
 
 /** Names of a site's files that are always there. */
 export const SITE_FILES = { index: "index.html", plotly: "plotly.min.js" } as const;
-
-/** What the kinds of pages are called. */
-const TITLES = { sweep: "Sweep", heads: "Heads", compare: "Comparison", bench: "Speed" } as const;
 
 /**
  * Renders a site, plotly's file aside, which goes beside the pages as `plotly.min.js`.
@@ -46,7 +104,7 @@ export function renderSite(entries: readonly SiteEntry[]): Map<string, string> {
   const sections = entries.map((entry, i) => explain(entry, () => renderSummary(entry, files[i]!)));
   const links = entries.map((entry, i) => ({
     file: files[i]!,
-    label: `${TITLES[entry.kind]}: ${entry.name}`,
+    label: `${kindOf(entry).title}: ${entry.name}`,
   }));
   const nav = (current: string) =>
     [{ file: SITE_FILES.index as string, label: "All results" }, ...links].map(({ file, label }) =>
@@ -58,7 +116,7 @@ export function renderSite(entries: readonly SiteEntry[]): Map<string, string> {
   pages.set(SITE_FILES.index, renderIndex(sections, nav(SITE_FILES.index)));
   for (const [i, entry] of entries.entries()) {
     const options = { plotly: { src: SITE_FILES.plotly }, nav: nav(files[i]!) };
-    pages.set(files[i]!, explain(entry, () => renderEntry(entry, options)));
+    pages.set(files[i]!, explain(entry, () => kindOf(entry).render(entry.data, options)));
   }
   return pages;
 }
@@ -88,27 +146,15 @@ function explain(entry: SiteEntry, render: () => string): string {
   }
 }
 
-function renderEntry(entry: SiteEntry, options: ReportOptions): string {
-  switch (entry.kind) {
-    case "sweep":
-      return renderSweepReport(entry.data, options);
-    case "heads":
-      return renderHeadsReport(entry.data, options);
-    case "compare":
-      return renderComparisonReport(entry.data, options);
-    case "bench":
-      return renderBenchReport(entry.data, options);
-  }
-}
-
 /** What the index says of an entry. */
 function renderSummary(entry: SiteEntry, file: string): string {
   const { environment } = entry.data;
   const where = "model" in environment ? `${environment.model} on ${environment.text}` : environment.platform;
   const when = formatTime(environment.startedAt);
   const facts = [where, environment.backendDescription, `version ${environment.version}`, when];
-  return `<h2><a href="${escapeHtml(file)}">${TITLES[entry.kind]}: ${escapeHtml(entry.name)}</a></h2>
-<p>${escapeHtml(headline(entry))}</p>
+  const { title, headline } = kindOf(entry);
+  return `<h2><a href="${escapeHtml(file)}">${title}: ${escapeHtml(entry.name)}</a></h2>
+<p>${escapeHtml(headline(entry.data))}</p>
 <p class="muted">${facts.map(escapeHtml).join(" · ")}</p>`;
 }
 
@@ -120,41 +166,4 @@ function renderIndex(sections: readonly string[], nav: string): string {
     sections,
     plotly: { src: SITE_FILES.plotly },
   });
-}
-
-/** What a result says, in a line. */
-function headline(entry: SiteEntry): string {
-  switch (entry.kind) {
-    case "sweep": {
-      const { trials, dense, environment } = entry.data, task = findTask(environment.task);
-      const front = trials.filter(({ pareto }) => pareto).length;
-      return `${plural(trials.length, "trial")}, ${front} on the Pareto front; dense ${task.headline.name} ${
-        formatMetric(task.headline, readMetric(dense, task.headline.name))
-      }.`;
-    }
-    case "heads": {
-      const { rules } = entry.data.overall;
-      const best = rules.filter(({ auroc }) => auroc !== null).sort((a, b) => b.auroc! - a.auroc!)[0];
-      return best === undefined
-        ? `${rules.length} rules measured.`
-        : `${rules.length} rules measured; ${best.rule} finds redundant tokens best, AUROC ${
-          best.auroc!.toFixed(3)
-        }.`;
-    }
-    case "compare": {
-      const { methods } = entry.data;
-      const best = methods.filter(({ closed, looksAhead }) => closed !== null && !looksAhead)[0];
-      return best === undefined
-        ? `${plural(methods.length - 1, "method")}.`
-        : `${
-          plural(methods.length - 1, "method")
-        }; ${best.name} is the best that does not look ahead and closes ${
-          formatPercent(best.closed!)
-        } of the gap from random to oracle.`;
-    }
-    case "bench":
-      return `${plural(entry.data.kernels.length, "kernel measurement")}; ${
-        plural(new Set(entry.data.lengths.map(({ tokens }) => tokens)).size, "length")
-      } of ${plural(new Set(entry.data.lengths.map(({ name }) => name)).size, "method")}.`;
-  }
 }

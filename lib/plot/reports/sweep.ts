@@ -14,11 +14,14 @@ import { collectRace, plotRace } from "../plots/race.ts";
 import { escapeHtml } from "../figure/draw.ts";
 import {
   plural,
+  recordSection,
   renderFacts,
   renderPage,
-  renderTable,
+  renderVerdict,
   type ReportOptions,
   runFacts,
+  SORT_NOTE,
+  tableSection,
 } from "../figure/page.ts";
 import { MISSED_NOTE } from "../figure/trial_label.ts";
 import { formatCsv, formatShort } from "./csv.ts";
@@ -34,19 +37,18 @@ export function plotSweep(summary: SweepSummary): Figure[] {
   const quality = collectQuality(summary),
     contour = collectContour(summary),
     skips = collectLayerSkips(summary);
+  const metrics = quality.curves.length + quality.bands.length === 0 ? [] : quality.metrics;
+  const several = summary.trials.length > 1
+    ? [plotParallel(collectParallel(summary)), plotImportance(collectImportance(summary))]
+    : [];
   return [
     ...REPORTED_BUDGETS.map((budget) => plotLossBudget(collectLossBudget(summary, budget))),
-    ...(quality.curves.length + quality.bands.length === 0
-      ? []
-      : quality.metrics.map(({ name }) => plotQuality(quality, name))),
-    ...(summary.trials.length > 1
-      ? [plotParallel(collectParallel(summary)), plotImportance(collectImportance(summary))]
-        .filter(({ data }) => data.length > 0)
-      : []),
-    ...(contour !== undefined && hasSurface(contour) ? [plotContour(contour)] : []),
-    ...(skips.ratios.some(differs) ? [plotLayerSkips(skips)] : []),
-    ...(summary.race === undefined ? [] : [plotRace(collectRace(summary))]),
-  ];
+    ...metrics.map(({ name }) => plotQuality(quality, name)),
+    ...several.filter(({ data }) => data.length > 0),
+    contour !== undefined && hasSurface(contour) && plotContour(contour),
+    skips.ratios.some(differs) && plotLayerSkips(skips),
+    summary.race !== undefined && plotRace(collectRace(summary)),
+  ].filter((figure) => figure !== false);
 }
 
 /** Values of each option that contours need, lest the reader see a surface where there are a few points. */
@@ -69,46 +71,43 @@ function differs(ratios: readonly number[]): boolean {
  *
  * @returns HTML that loads nothing from anywhere.
  */
-export function renderSweepReport(summary: SweepSummary, options: ReportOptions): string {
-  const { model, text } = summary.environment;
-  const configurations = plural(summary.trials.length, "configuration");
-  const [first, ...rest] = describeVerdicts(collectVerdicts(summary), summary);
+export function renderSweepReport(summary: SweepSummary, { plotly, nav }: ReportOptions): string {
+  const { dense, environment, trials, stopped = [] } = summary;
+  const configurations = plural(trials.length, "configuration");
   return renderPage({
-    title: `Token Filtering sweep: ${model} on ${text}`,
-    intro: `<p class="verdict">${escapeHtml(first!)}</p>
-<p>${escapeHtml(rest.join(" "))}</p>
+    title: `Token Filtering sweep: ${environment.model} on ${environment.text}`,
+    intro: `${renderVerdict(describeVerdicts(collectVerdicts(summary), summary))}\
 <p class="muted">What skipped queries and dropped keys and values cost, for ${configurations} of the filter.</p>
 ${describeSearch(summary).map((line) => `<p class="muted">${escapeHtml(line)}</p>`).join("\n")}
 ${facts(summary)}`,
-    nav: options.nav,
+    nav,
     sections: [
       ...plotSweep(summary),
-      `<h2>All trials</h2>
-<p class="muted">* and a tinted row: on the Pareto front of attention FLOPs, of on-line trials. ^ looks ahead: an upper bound.
-${MISSED_NOTE}. A column's head sorts by it and says what it holds when pointed at.</p>
-${renderTable({ ...tabulateTrials(summary), marked: (row) => summary.trials[row - 1]?.pareto === true })}`,
-      `<details><summary>Environment and protocol</summary>
-<p class="muted">${escapeHtml(summary.environment.protocol)}</p>
-<pre>${escapeHtml(formatShort({ dense: summary.dense, environment: summary.environment }, 2))}</pre>
-</details>`,
+      tableSection(
+        "All trials",
+        "* and a tinted row: on the Pareto front of attention FLOPs, of on-line trials. ^ looks ahead: an upper bound. " +
+          `${MISSED_NOTE}. ${SORT_NOTE}`,
+        { ...tabulateTrials(summary), marked: (row) => trials[row - 1]?.pareto === true },
+      ),
+      recordSection("Environment and protocol", environment.protocol, formatShort({ dense, environment }, 2)),
     ],
-    plotly: options.plotly,
+    plotly,
     downloads: [
-      { name: "trials.csv", text: formatCsv([...summary.trials, ...summary.stopped ?? []]) },
+      { name: "trials.csv", text: formatCsv([...trials, ...stopped]) },
       { name: "summary.json", text: formatShort(summary) },
     ],
   });
 }
 
 function facts({ dense, environment }: SweepSummary): string {
-  const { headline } = findTask(environment.task);
+  const task = findTask(environment.task), { headline } = task;
   return renderFacts([
     [`dense ${headline.name}`, formatMetric(headline, readMetric(dense, headline.name))],
     [
       "text",
       `${environment.text}, ${dense.tokens} tokens in ${plural(dense.chunks, "chunk")} of ${dense.context}`,
     ],
-    ["protocol", labelOf(findTask(environment.task), environment.context)],
+    ["protocol", labelOf(task, environment.context)],
     ...runFacts(environment),
   ]);
 }

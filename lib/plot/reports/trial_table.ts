@@ -7,19 +7,8 @@ import { findTask } from "../../eval/tasks/mod.ts";
 import { BUDGET_NAMES, BUDGETS, showShare } from "../../sweep/budgets.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { Environment, RankedTrial, SweepSummary } from "../../sweep/trial.ts";
+import type { TextTable } from "../figure/page.ts";
 import { askedShares, methodName, trialOptions, varyingOptions } from "../figure/trial_label.ts";
-
-/** A table as text. */
-export interface TrialTable {
-  /** Column names, short. */
-  readonly columns: readonly string[];
-  /** What a column means, one a column. */
-  readonly hints: readonly string[];
-  /** Cells, in the order of the trials. */
-  readonly rows: readonly (readonly string[])[];
-  /** Whether a column holds text and is set left. */
-  readonly left: readonly boolean[];
-}
 
 interface Column {
   readonly name: string;
@@ -105,7 +94,7 @@ export interface TabulatedTrials extends Pick<SweepSummary, "trials" | "stopped"
 export function tabulateTrials(
   { trials, stopped = [], dense, environment }: TabulatedTrials,
   named: readonly string[] = [],
-): TrialTable {
+): TextTable {
   const all: readonly OptionsRecord[] = [...trials, ...stopped];
   const options = new Map(all.map((trial) => [trial, trialOptions(trial)]));
   const value = (trial: OptionsRecord, name: string) =>
