@@ -20,7 +20,7 @@ import { LOCALHOST, readToken } from "./cli/token.ts";
 import { exportStudy, importTrials, KINDS, mergeStudies, readRecords } from "./study/files.ts";
 import { describeBest, listShort, openNamed, pathOfStudy, summaryOf, tabulateShort } from "./study/open.ts";
 import { plotStudy } from "./study/plot.ts";
-import { serveStudy } from "./study/serve.ts";
+import { serveStudy } from "./pages/follow.ts";
 
 export const USAGE = `Usage: deno task study COMMAND [flags]
 

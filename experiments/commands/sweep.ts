@@ -33,7 +33,6 @@ import { describeTask } from "./cli/flags.ts";
 import { readSweepGrids, readTrials } from "./cli/method.ts";
 import { Interrupt } from "./cli/interrupt.ts";
 import { jobsFor, readJobs, startWorkers, threadsOf } from "./cli/jobs.ts";
-import { openLive, readLivePort } from "./cli/live.ts";
 import { type FlagValues, parseFlags } from "./cli/parse.ts";
 import { formatDuration, Progress } from "./cli/progress.ts";
 import { withRule } from "./cli/rule.ts";
@@ -44,6 +43,7 @@ import { expectStudy, hasEnded, keepFlags, OLD_LOG, openStudyStore, ownerName } 
 import { printTable, readTable } from "./cli/table.ts";
 import { readCount } from "./cli/text.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
+import { openLive, readLivePort } from "./pages/live.ts";
 import { loadConnection, loadSubmit } from "./queue/load.ts";
 
 export const USAGE = describeTask(
@@ -184,10 +184,10 @@ export async function main(args: readonly string[]): Promise<number> {
     ...(adapts && { search }),
   });
   using store = opened.store;
+  live.follow(store.path);
   if (store.get("environment") === undefined) store.set("environment", await describeStudy(study));
   plan.model.tokenizer.rest();
   progress.start();
-  const tell = tellProgress(progress, task);
   using interrupt = new Interrupt();
   const kept = () => {
     const finished = store.count().complete;
@@ -207,15 +207,7 @@ export async function main(args: readonly string[]): Promise<number> {
       ...(race && { race }),
       ...(searching && { search: searching }),
       signal: interrupt.signal,
-      onProgress(state) {
-        tell(state);
-        const { done, total, fraction } = state, left = progress.eta(fraction);
-        live.tell({
-          fraction,
-          text: `${done} of ${plural(total, "trial")}${left === "" ? "" : `, ${left}`}`,
-        });
-      },
-      ...(live.show && { onSummary: live.show }),
+      onProgress: tellProgress(progress, task),
     });
     const unsaved = await saveResults(async () => {
       await writeWhole(`${folder}/summary.json`, JSON.stringify(summary, null, 2) + "\n");

@@ -37,8 +37,6 @@ export interface SweepArguments<T extends TaskTypes = TaskTypes> {
   readonly signal?: AbortSignal;
   /** Called after every chunk and trial. */
   readonly onProgress?: (progress: SweepProgress) => void;
-  /** Called after the dense pass and after each trial, with the dense model and all trials that are finished. */
-  readonly onFinished?: (dense: T["dense"], trials: readonly Trial<T>[]) => void;
 }
 
 /** Digest of the conditions: runs that share it may be compared. */
@@ -121,7 +119,6 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
   source.begin?.(dense);
   source.news();
   for (const trial of [...source.finished(), ...source.stopped?.() ?? []]) race?.add(trial, dense.chunks);
-  const tell = () => args.onFinished?.(dense, source.finished());
   const takeNews = () => {
     const news = source.news();
     for (const trial of news) race?.add(trial, dense.chunks);
@@ -136,9 +133,7 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
       done++;
       report(0, 1, "stopped" in trial ? undefined : trial);
     }
-    if (news.some((trial) => !("stopped" in trial))) tell();
   };
-  tell();
   for (let isOver = false; !isOver;) {
     const taken = await source.take();
     if (taken === undefined) {

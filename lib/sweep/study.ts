@@ -152,8 +152,6 @@ export interface SweepControl<T extends TaskTypes = TaskTypes> {
   readonly signal?: AbortSignal;
   /** Called after every chunk and trial. */
   readonly onProgress?: (progress: SweepProgress) => void;
-  /** Called after every trial, and before the first where an earlier run has some, with all that is finished. */
-  readonly onSummary?: (summary: SweepSummary<T>) => void;
 }
 
 /**
@@ -176,7 +174,7 @@ export interface SweepControl<T extends TaskTypes = TaskTypes> {
 export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
   study: Study<T>,
   grids: readonly Grid[],
-  { onSummary, log, source, search, ...control }: SweepControl<T> = {},
+  { log, source, search, ...control }: SweepControl<T> = {},
 ): Promise<SweepSummary<T>> {
   const { model, config } = study.model;
   const methods = expandGrids(grids);
@@ -185,14 +183,6 @@ export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
   methods.forEach(bind); // what cannot be run is refused before anything is
   const environment = await describeStudy(study);
   const evaluation = openStudy(study), trialSource = source ?? await listedTrials<T>(methods, log);
-  const summarize = (trials: readonly Trial<T>[], dense: T["dense"]): SweepSummary<T> => {
-    const { race } = control, stopped = trialSource.stopped?.() ?? [];
-    return {
-      ...summarizeSweep<T>(trials, dense, environment),
-      ...(search && { search: search.record(trials, stopped) }),
-      ...(race && { race: race.record, stopped }),
-    };
-  };
   const trials = await runSweep({
     ...control,
     source: trialSource,
@@ -204,11 +194,13 @@ export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
       model.cacheDType,
       model.backend.products,
     ),
-    onFinished(dense, trials) {
-      if (trials.length > 0) onSummary?.(summarize(trials, dense));
-    },
   });
-  return summarize(trials, await evaluation.dense());
+  const { race } = control, stopped = trialSource.stopped?.() ?? [];
+  return {
+    ...summarizeSweep<T>(trials, await evaluation.dense(), environment),
+    ...(search && { search: search.record(trials, stopped) }),
+    ...(race && { race: race.record, stopped }),
+  };
 }
 
 /**

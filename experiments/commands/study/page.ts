@@ -2,13 +2,14 @@
 import { formatMetric } from "../../../lib/eval/mod.ts";
 import {
   axis,
-  baseLayout,
-  Figure,
+  chart,
+  type Figure,
   type PlotlySource,
   plural,
   renderPage,
   renderTable,
   tabulate,
+  trace,
 } from "../../../lib/plot/mod.ts";
 import type { StudyStore } from "../../../lib/sweep/mod.ts";
 import { describeBest, listShort, type ShortStudy, signOf } from "./open.ts";
@@ -20,20 +21,16 @@ const BEST = 20;
 /** Milliseconds since a worker was last heard of, in words. */
 function ago(ms: number): string {
   const seconds = Math.max(0, Math.round(ms / 1000));
-  return seconds < 120
-    ? `${seconds} s`
-    : seconds < 7200
-    ? `${Math.round(seconds / 60)} min`
-    : `${Math.round(seconds / 3600)} h`;
+  if (seconds < 120) return `${seconds} s`;
+  return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
 }
 
 /** How far a study is, in words. */
 export function describeCounts(counts: ReturnType<StudyStore["count"]>): string {
-  const { waiting, running, complete, pruned, failed } = counts,
-    total = waiting + running + complete + pruned + failed;
-  const rest = Object.entries({ running, waiting, pruned, failed }).filter(([, n]) => n > 0).map((
-    [state, n],
-  ) => `${n} ${state}`);
+  const { complete, running, waiting, pruned, failed } = counts;
+  const total = complete + running + waiting + pruned + failed;
+  const rest = Object.entries({ running, waiting, pruned, failed })
+    .flatMap(([state, n]) => n > 0 ? [`${n} ${state}`] : []);
   return [`${complete} of ${plural(total, "trial")}`, ...rest].join(", ");
 }
 
@@ -51,19 +48,18 @@ export function collectBestSoFar(study: ShortStudy): { readonly trial: number[];
 function plotBestSoFar(study: ShortStudy): Figure {
   const { trial, best } = collectBestSoFar(study),
     last = study.trials.findLast(({ value }) => value !== undefined);
-  return new Figure({
+  return chart({
     title: `Best ${study.headline.label} so far`,
     caption: "In the order of the trials' numbers, whatever they spend.",
     height: 260,
-    data: [{
-      type: "scatter",
-      mode: "lines",
+    data: [trace({
       x: [...trial, last!.number],
       y: [...best, best.at(-1)!],
       line: { shape: "hv", color: "@series0" },
-      hovertemplate: "trial %{x}: %{y}<extra></extra>",
-    }],
-    layout: baseLayout({ xaxis: axis("trial"), yaxis: axis(study.headline.label) }),
+      hover: "trial %{x}: %{y}",
+    })],
+    xaxis: axis("trial"),
+    yaxis: axis(study.headline.label),
   });
 }
 

@@ -1,5 +1,5 @@
 /** A study of any size as one figure: the headline against what is spent. */
-import { axis, baseLayout, emptyFigure, Figure } from "../../../lib/plot/mod.ts";
+import { axis, chart, emptyFigure, type Figure, trace } from "../../../lib/plot/mod.ts";
 import type { ShortStudy, ShortTrial } from "./open.ts";
 
 /** Places a side of the plot: of trials that fall into one, the first is drawn. */
@@ -9,13 +9,8 @@ const PLACES = 160;
 export function thinTrials(trials: readonly ShortTrial[]): ShortTrial[] {
   const known = trials.filter(({ value, spent }) => value !== undefined && spent !== undefined);
   const range = (of: (trial: ShortTrial) => number) => {
-    const [low, high] = known.reduce(
-      ([low, high], trial) => [Math.min(low, of(trial)), Math.max(high, of(trial))],
-      [
-        Infinity,
-        -Infinity,
-      ],
-    );
+    const low = known.reduce((low, trial) => Math.min(low, of(trial)), Infinity);
+    const high = known.reduce((high, trial) => Math.max(high, of(trial)), -Infinity);
     return (trial: ShortTrial) => Math.round(PLACES * (of(trial) - low) / (high - low || 1));
   };
   const x = range(({ spent }) => spent!), y = range(({ value }) => value!), taken = new Set<number>();
@@ -31,42 +26,32 @@ export function plotStudy({ headline, trials, varying }: ShortStudy): Figure {
   const title = `${headline.label} against attention spent`;
   const drawn = thinTrials(trials);
   if (drawn.length === 0) return emptyFigure(title, "No trial has a result yet.");
-  const trace = (
-    name: string,
-    some: readonly ShortTrial[],
-    marker: { readonly [key: string]: string | number },
-  ) => ({
-    type: "scatter",
-    mode: "markers",
-    name,
-    x: some.map(({ spent }) => spent!),
-    y: some.map(({ value }) => value!),
-    text: some.map(({ number, options }) =>
-      [`trial ${number}`, ...varying.map((name) => `${name} ${options[name] ?? "-"}`)].join(", ")
-    ),
-    hovertemplate: "%{text}<br>%{x:.0%} spent, %{y}<extra></extra>",
-    marker,
-  });
+  const marks = (name: string, some: readonly ShortTrial[], marker: Record<string, string | number>) =>
+    trace({
+      name,
+      x: some.map(({ spent }) => spent!),
+      y: some.map(({ value }) => value!),
+      text: some.map(({ number, options }) =>
+        [`trial ${number}`, ...varying.map((name) => `${name} ${options[name] ?? "-"}`)].join(", ")
+      ),
+      hover: "%{text}<br>%{x:.0%} spent, %{y}",
+      marker,
+    });
   const finished = trials.filter(({ value }) => value !== undefined).length;
   const left = drawn.length < finished
     ? ` Of ${finished} trials ${drawn.length} are drawn: one where several lie together.`
     : "";
-  return new Figure({
+  const front = { color: "@series1", size: 9, symbol: "circle-open" };
+  return chart({
     title,
     caption: `Rings mark the Pareto front; ${headline.better} is better.${left}`,
     height: 420,
     data: [
-      trace("trials", drawn.filter(({ pareto }) => !pareto), { color: "@series0", size: 6, opacity: 0.6 }),
-      trace("Pareto front", drawn.filter(({ pareto }) => pareto), {
-        color: "@series1",
-        size: 9,
-        symbol: "circle-open",
-      }),
+      marks("trials", drawn.filter(({ pareto }) => !pareto), { color: "@series0", size: 6, opacity: 0.6 }),
+      marks("Pareto front", drawn.filter(({ pareto }) => pareto), front),
     ],
-    layout: baseLayout({
-      xaxis: axis("share of the dense model's operations in attention", { tickformat: ".0%" }),
-      yaxis: axis(headline.label),
-      showlegend: true,
-    }),
+    xaxis: axis("share of the dense model's operations in attention", { tickformat: ".0%" }),
+    yaxis: axis(headline.label),
+    showlegend: true,
   });
 }

@@ -5,7 +5,7 @@ import { finishedTrials, type StudyFacts, StudyStore, type Trial } from "../../.
 import { openBrowser } from "../../tools/browser/mod.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
 import { readToken } from "../cli/token.ts";
-import { serveLive } from "../live/server.ts";
+import { PageServer } from "../pages/server.ts";
 import { collectBestSoFar } from "./page.ts";
 import { finish, spawnTask, withFolder } from "../testing.ts";
 
@@ -93,12 +93,9 @@ Deno.test("study serve opens to others with a token alone", () =>
     assertEquals(await readToken(`${folder}/token`, "0.0.0.0"), "a-long-token");
   }));
 
-Deno.test("serveLive() with a token shows nothing without it, and keeps it out of the address", async () => {
-  const server = serveLive<string>(0, "plotly's text", {
-    render: (now) => `report of ${now}`,
-    token: "a-long-token",
-  });
-  server.show("today");
+Deno.test("PageServer with a token shows nothing without it, and keeps it out of the address", async () => {
+  const server = await PageServer.open({ port: 0, token: "a-long-token" });
+  server.show(() => "report of today");
   const ask = async (path: string, headers: Record<string, string> = {}) => {
     const response = await fetch(server.url + path, { headers, redirect: "manual" });
     return [

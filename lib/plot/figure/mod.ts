@@ -35,7 +35,7 @@ export {
   type TextTable,
 } from "./page.ts";
 export { PLOTLY_URL, readPlotly } from "./plotly.ts";
-export { LEGEND } from "./parts.ts";
+export { chart, LEGEND, trace } from "./parts.ts";
 export { styleRule, withoutShare } from "./rule_style.ts";
 export { DARK, LIGHT, type Theme } from "./theme.ts";
 export { askedShares, methodName, MISSED_NOTE } from "./trial_label.ts";

@@ -89,7 +89,7 @@ function carry(from, to) {
 })();`;
 
 /** The page; plotly is loaded with it, so that a report that comes as the run ends has it. */
-export const LIVE_PAGE = `<!DOCTYPE html>
+export const PAGE = `<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">

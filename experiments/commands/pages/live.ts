@@ -1,15 +1,13 @@
 /** `--live`: the report of a sweep in a browser of this machine, while it runs. */
 import { UsageError } from "../../../lib/errors.ts";
-import type { SweepSummary } from "../../../lib/sweep/mod.ts";
-import type { LiveProgress } from "../live/server.ts";
-import type { FromServer, ToServer } from "../live/worker.ts";
-import { type FlagValues, readInteger } from "./parse.ts";
-import { writeLine } from "./task.ts";
+import { type FlagValues, readInteger } from "../cli/parse.ts";
+import { writeLine } from "../cli/task.ts";
+import type { FromServer, ToServer } from "./worker.ts";
 
-/** A page that shows a run; where none was asked for, it shows nothing, and summaries need not be made. */
+/** A page that shows a run; where none was asked for, it shows nothing. */
 export interface LivePage extends AsyncDisposable {
-  tell(progress: LiveProgress): void;
-  readonly show?: (summary: SweepSummary) => void;
+  /** Shows a study as it grows. @param path Of its file */
+  follow(path: string): void;
   /** Says the last word, and closes. */
   end(text: string): Promise<void>;
 }
@@ -25,7 +23,7 @@ export function readLivePort(values: FlagValues): number | undefined {
 const LATE_MS = 4000;
 
 const NO_PAGE: LivePage = {
-  tell: () => {},
+  follow: () => {},
   end: () => Promise.resolve(),
   [Symbol.asyncDispose]: () => Promise.resolve(),
 };
@@ -37,7 +35,7 @@ const NO_PAGE: LivePage = {
  */
 export async function openLive(port: number | undefined): Promise<LivePage> {
   if (port === undefined) return NO_PAGE;
-  const worker = new Worker(new URL("../live/worker.ts", import.meta.url), { type: "module" });
+  const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
   const send = (message: ToServer) => worker.postMessage(message);
   const answer = () =>
     new Promise<FromServer>((resolve, reject) => {
@@ -51,7 +49,7 @@ export async function openLive(port: number | undefined): Promise<LivePage> {
   const opened = await answer();
   if (!("url" in opened)) {
     worker.terminate();
-    const why = "failed" in opened ? opened.failed.replace(/ \(os error \d+\)/, "") : "";
+    const why = "failed" in opened ? opened.failed : "";
     throw new UsageError(
       `Cannot use --live ${port}: ${why} (take another port, or none for one that is free)`,
     );
@@ -69,8 +67,7 @@ export async function openLive(port: number | undefined): Promise<LivePage> {
     worker.terminate();
   };
   return {
-    tell: (tell) => send({ tell }),
-    show: (show) => send({ show }),
+    follow: (path) => send({ follow: path }),
     end,
     [Symbol.asyncDispose]: () => end("The run has stopped: this is what it had finished."),
   };

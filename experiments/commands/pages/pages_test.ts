@@ -1,22 +1,25 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { readPlotly } from "../../../lib/plot/mod.ts";
+import { readPlotly, renderSweepReport } from "../../../lib/plot/mod.ts";
 import { makeSummary, makeTrial } from "../../../lib/plot/testing.ts";
 import { openBrowser } from "../../tools/browser/mod.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
-import { type LiveNews, serveLive } from "./server.ts";
+import { type PageNews, PageServer, PLOTLY } from "./server.ts";
 import { exists } from "../cli/files.ts";
 import { runTask, spawnTask, withFolder } from "../testing.ts";
 
 const SMALL = ["--context", "64", "--tokens", "128", "--warmup", "8", "--threads", "1"];
 
 const rules = ["variance", "learned", "key", "random", "oracle"] as const;
-const summaryOf = (count: number) =>
-  makeSummary(rules.slice(0, count).map((fusion, i) => makeTrial({ fusion }, 0.5, 50 + 3 * i)));
+const reportOf = (count: number) => () =>
+  renderSweepReport(
+    makeSummary(rules.slice(0, count).map((fusion, i) => makeTrial({ fusion }, 0.5, 50 + 3 * i))),
+    { plotly: PLOTLY },
+  );
 /** Trials in a report's table. */
 const countRows = (report: string) => report.match(/<tr[ >]/g)!.length - 2;
 
 /** All news of a page, as they come. */
-async function* listen(url: string): AsyncGenerator<LiveNews> {
+async function* listen(url: string): AsyncGenerator<PageNews> {
   const { body, headers } = await fetch(`${url}events`);
   assertEquals(headers.get("content-type"), "text/event-stream; charset=utf-8");
   let text = "";
@@ -28,36 +31,36 @@ async function* listen(url: string): AsyncGenerator<LiveNews> {
   }
 }
 
-Deno.test("serveLive() tells each page what is new, a report once, and ends with the last word", async () => {
-  const server = serveLive(0, "plotly's text"), { url } = server;
+Deno.test("PageServer tells each page what is new, a report once, and ends with the last word", async () => {
+  const server = await PageServer.open({ port: 0 }), { url } = server;
   assertMatch(url, /^http:\/\/127\.0\.0\.1:\d+\/$/);
   const early = listen(url), next = async () => (await early.next()).value!;
   assertEquals(await next(), { fraction: 0, text: "begins", ended: false });
   server.tell({ fraction: 0.5, text: "1 of 2 trials" });
   assertEquals(await next(), { fraction: 0.5, text: "1 of 2 trials", ended: false });
-  server.show(summaryOf(1));
+  server.show(reportOf(1));
   const { report } = await next();
   assertEquals(countRows(report!), 1);
   server.tell({ fraction: 0.75, text: "1 of 2 trials" });
   assertEquals(await next(), { fraction: 0.75, text: "1 of 2 trials", ended: false });
-  server.show(summaryOf(2));
+  server.show(reportOf(2));
   const late = listen(url);
   assertEquals(countRows((await late.next()).value!.report!), 2);
   assertEquals(countRows(await (await fetch(`${url}report.html`)).text()), 2);
   const ends = server.end("Finished.");
   for (const page of [early, late]) {
-    let last: LiveNews | undefined;
+    let last: PageNews | undefined;
     for await (const news of page) last = news;
     assertEquals([last!.text, last!.ended], ["Finished.", true]);
   }
   await ends;
 });
 
-Deno.test("serveLive() shows its pages to this machine alone, and closes though a page does not read", async () => {
-  const server = serveLive(0, "plotly's text"), { url } = server, { port } = new URL(url);
+Deno.test("PageServer shows its pages to this machine alone, and closes though a page does not read", async () => {
+  const server = await PageServer.open({ port: 0 }), { url } = server, { port } = new URL(url);
   const page = await (await fetch(url)).text();
   assertStringIncludes(page, 'new EventSource("events")');
-  assertEquals(await (await fetch(`${url}plotly.min.js`)).text(), "plotly's text");
+  assertEquals(await (await fetch(`${url}plotly.min.js`)).text(), await readPlotly());
   for (const [path, status] of [["report.html", 404], ["secret", 404]] as const) {
     const response = await fetch(url + path);
     await response.body!.cancel();
@@ -102,7 +105,7 @@ Deno.test("sweep --live shows the report while it grows, and leaves the same res
     const out = `${folder}/out`;
     const { child, url } = await startLive("--fusion", "key,mean,value", "--quiet", "--out", out);
     const reports: number[] = [];
-    let last: LiveNews | undefined;
+    let last: PageNews | undefined;
     for await (const news of listen(url)) {
       if (news.report) reports.push(countRows(news.report));
       assert(news.fraction >= (last?.fraction ?? 0), news.text);
@@ -144,7 +147,7 @@ Deno.test("sweep --live says that it has stopped where it is interrupted", () =>
   withFolder(async (folder) => {
     const seeds = Array.from({ length: 200 }, (_, seed) => seed).join(",");
     const { child, url } = await startLive("--fusion", "random", "--seed", seeds, "--out", folder);
-    let last: LiveNews | undefined, stopped = false;
+    let last: PageNews | undefined, stopped = false;
     for await (const news of listen(url)) {
       if (news.report !== undefined && !stopped) child.kill("SIGINT");
       stopped ||= news.report !== undefined;
@@ -158,7 +161,7 @@ Deno.test("sweep --live says that it has stopped where it is interrupted", () =>
 browserTest(
   "the live page renews the report, keeps what its reader has done, and outlives the run",
   async () => {
-    const server = serveLive(0, await readPlotly());
+    const server = await PageServer.open({ port: 0 });
     await using browser = await openBrowser();
     const problems: string[] = [];
     for (const [width, colorScheme] of [[390, "light"], [1280, "dark"]] as const) {
@@ -166,7 +169,7 @@ browserTest(
       page.on("console", (message) => message.type() === "error" && problems.push(message.text()));
       page.on("pageerror", (error) => problems.push(error.message));
       server.tell({ fraction: 0.3, text: "3 of 10 trials, 8 s left" });
-      server.show(summaryOf(3));
+      server.show(reportOf(3));
       await page.goto(server.url);
       const front = page.frameLocator("iframe.front");
       await front.locator("#figure0 .main-svg").first().waitFor();
@@ -174,7 +177,7 @@ browserTest(
       await front.locator("input[type=search]").fill("key");
       await front.getByRole("button", { name: "KL" }).click();
       await front.getByRole("button", { name: "KL" }).click();
-      server.show(summaryOf(5));
+      server.show(reportOf(5));
       await front.locator("tbody tr").nth(5).waitFor({ state: "attached" });
       assertEquals(await front.locator("tbody tr:visible td:nth-child(2)").allTextContents(), ["key"]);
       assertEquals(await front.locator("th[aria-sort=descending]").textContent(), "KL");

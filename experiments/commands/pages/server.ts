@@ -1,0 +1,161 @@
+/** A page that renews itself, and its server. */
+import { readPlotly } from "../../../lib/plot/mod.ts";
+import { PAGE } from "./page.ts";
+
+/** How far a run has come. */
+export interface PageProgress {
+  /** Finished share of the work, in [0, 1]. */
+  readonly fraction: number;
+  /** The same in words. */
+  readonly text: string;
+}
+
+/** What is told to every page: each time how far the run is, and what is new. */
+export interface PageNews extends PageProgress {
+  /** The report, where it is another one than the page has. */
+  readonly report?: string;
+  /** Whether nothing more will come. */
+  readonly ended: boolean;
+}
+
+/** Where plotly's text lies beside a served report. */
+export const PLOTLY = { src: "plotly.min.js" };
+
+/** Addresses of this machine that a page may have been asked for by: no name that another machine has given it. */
+const OWN_NAMES = ["127.0.0.1", "localhost"];
+
+/** Whether a request shows a token: as a bearer, or as the cookie that a page was given. */
+function hasToken(headers: Headers, token: string): boolean {
+  const cookies = headers.get("cookie")?.split(/; */) ?? [];
+  return headers.get("authorization") === `Bearer ${token}` ||
+    cookies.includes(`token=${encodeURIComponent(token)}`);
+}
+
+/** Milliseconds that the last word may take. */
+const LAST_MS = 2000;
+
+/** Where a page is served, and who may see it. */
+export interface ServeOptions {
+  /** 0 = any that is free. */
+  readonly port: number;
+  /** Default: 127.0.0.1. */
+  readonly hostname?: string;
+  /** What requests must show, as `?token=` once or as a bearer's token; without one, the page is for this machine alone. */
+  readonly token?: string;
+}
+
+/** A page that is served. */
+export class PageServer {
+  /** Where it is to be seen. */
+  readonly url: string;
+  readonly #server: Deno.HttpServer<Deno.NetAddr>;
+  readonly #plotly: string;
+  readonly #token: string | undefined;
+  #progress: PageProgress = { fraction: 0, text: "begins" };
+  #ended = false;
+  #render: (() => string) | undefined;
+  #report: string | undefined;
+  /** Counts what was told, and the reports among it. */
+  #told = 1;
+  #version = 0;
+  #next = Promise.withResolvers<void>();
+
+  private constructor({ port, hostname = "127.0.0.1", token }: ServeOptions, plotly: string) {
+    this.#plotly = plotly;
+    this.#token = token;
+    this.#server = Deno.serve({ hostname, port, onListen: () => {} }, (request) => this.#answer(request));
+    const host = hostname.includes(":") ? `[${hostname}]` : hostname;
+    this.url = `http://${host}:${this.#server.addr.port}/`;
+  }
+
+  /**
+   * Begins to serve.
+   *
+   * @throws {Error} If the address cannot be had; its message is one line.
+   */
+  static async open(options: ServeOptions): Promise<PageServer> {
+    const plotly = await readPlotly();
+    try {
+      return new PageServer(options, plotly);
+    } catch (error) {
+      const [line] = (error as Error).message.split("\n");
+      throw new Error(line!.replace(/ \(os error \d+\)/, ""));
+    }
+  }
+
+  /** Shows how far the run is. */
+  tell(progress: PageProgress): void {
+    this.#progress = progress;
+    this.#tellAll();
+  }
+
+  /** Shows another report, which is made when a page asks: a run that nobody watches pays for none. */
+  show(render: () => string): void {
+    this.#render = render;
+    this.#report = undefined;
+    this.#version++;
+    this.#tellAll();
+  }
+
+  /** Says the last word, and closes once every page has it, or after two seconds. */
+  async end(text: string): Promise<void> {
+    this.#progress = { ...this.#progress, text };
+    this.#ended = true;
+    this.#tellAll();
+    const late = Promise.withResolvers<void>(), timer = setTimeout(late.resolve, LAST_MS);
+    await Promise.race([this.#server.shutdown(), late.promise]);
+    clearTimeout(timer);
+  }
+
+  #tellAll(): void {
+    this.#told++;
+    this.#next.resolve();
+    this.#next = Promise.withResolvers();
+  }
+
+  #draw(): string {
+    return this.#report ??= this.#render!();
+  }
+
+  /** All news for one page; of several that it was too slow for, the last. */
+  #listen(): ReadableStream<Uint8Array> {
+    let heard = 0, has = 0, isGone = false;
+    return new ReadableStream({
+      pull: async (controller) => {
+        if (heard === this.#told) await this.#next.promise;
+        if (isGone) return;
+        heard = this.#told;
+        const report = has < this.#version ? { report: this.#draw() } : {};
+        const news: PageNews = { ...this.#progress, ended: this.#ended, ...report };
+        has = this.#version;
+        controller.enqueue(new TextEncoder().encode(`data: ${JSON.stringify(news)}\n\n`));
+        if (this.#ended) controller.close();
+      },
+      cancel() {
+        isGone = true;
+      },
+    });
+  }
+
+  #answer(request: Request): Response {
+    const { hostname, pathname, searchParams } = new URL(request.url), token = this.#token;
+    if (token === undefined) {
+      if (!OWN_NAMES.includes(hostname)) {
+        return new Response("This page is for this machine.\n", { status: 403 });
+      }
+    } else if (searchParams.get("token") === token) {
+      // From here on the browser shows it by itself, and the address holds it no more.
+      const cookie = `token=${encodeURIComponent(token)}; HttpOnly; SameSite=Strict; Path=/`;
+      return new Response(null, { status: 303, headers: { location: pathname, "set-cookie": cookie } });
+    } else if (!hasToken(request.headers, token)) {
+      return new Response("This page wants its token: ?token=…\n", { status: 401 });
+    }
+    const reply = (body: string | ReadableStream<Uint8Array>, type: string, cache = "no-store") =>
+      new Response(body, { headers: { "content-type": `${type}; charset=utf-8`, "cache-control": cache } });
+    if (pathname === "/") return reply(PAGE, "text/html");
+    if (pathname === "/events") return reply(this.#listen(), "text/event-stream");
+    if (pathname === "/report.html" && this.#render !== undefined) return reply(this.#draw(), "text/html");
+    if (pathname === `/${PLOTLY.src}`) return reply(this.#plotly, "text/javascript", "max-age=3600");
+    return new Response("There is no such page.\n", { status: 404 });
+  }
+}
