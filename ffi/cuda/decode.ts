@@ -1,13 +1,12 @@
 /** The ops of a batch over those that only the CUDA library has. */
 import type { BatchCache, BatchOps, BatchRows, BatchStates } from "../../lib/batch_ops.ts";
-import { byteSize } from "../../lib/dtype.ts";
+import { byteSize, type DType } from "../../lib/dtype.ts";
 import { type LayerSpec, projectionsOf } from "../../lib/filter/layer.ts";
 import { countOf, expectTensor, type HostTensor, type Tensor } from "../../lib/tensor.ts";
 import type { Arguments } from "../abi.ts";
 import { specArgs, statesArgs } from "../filter.ts";
-import type { CudaBackend } from "./backend.ts";
 import type { CudaContext } from "./context.ts";
-import { bufferOf, type DeviceTensor } from "./memory.ts";
+import { bufferOf, type DeviceMemory, type DeviceTensor } from "./memory.ts";
 
 /** A cache as `tkf_kv_cache`. */
 function cacheArgs(cache: BatchCache): Arguments {
@@ -38,7 +37,13 @@ function cacheArgs(cache: BatchCache): Arguments {
   };
 }
 
-export function decodeOps(context: CudaContext, backend: CudaBackend): BatchOps {
+/** What the ops need of a backend. */
+interface Device {
+  readonly memory: DeviceMemory;
+  alloc(dtype: DType, shape: readonly number[]): DeviceTensor;
+}
+
+export function decodeOps(context: CudaContext, backend: Device): BatchOps {
   const row = (tensor: Tensor, index: number): DeviceTensor => {
     const { dtype, shape, buffer, offset = 0 } = bufferOf(tensor);
     if (!(index >= 0 && index < shape[0]!)) {

@@ -1,5 +1,4 @@
 /** Anchors: the running averages of keys and values that stand for the past. */
-import type { LayerSpec } from "./layer.ts";
 
 /** How an anchor follows the past: the share of it that stays when another token is absorbed after `absorbed` others. */
 export const ANCHORS = {
@@ -18,8 +17,11 @@ export const ANCHOR_NAMES: readonly (keyof typeof ANCHORS)[] = Object.keys(
  * @param absorbed Tokens absorbed before, m.
  * @returns 0 for the first token, which sets the anchor to itself; then what the kind of anchor says.
  */
-export function decayOf(spec: LayerSpec, absorbed: number): number {
-  return absorbed === 0 ? 0 : ANCHORS[spec.anchor](spec, absorbed);
+export function decayOf(
+  { anchor, gamma }: { readonly anchor: keyof typeof ANCHORS; readonly gamma: number },
+  absorbed: number,
+): number {
+  return absorbed === 0 ? 0 : ANCHORS[anchor]({ gamma }, absorbed);
 }
 
 /**

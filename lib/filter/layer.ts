@@ -3,35 +3,14 @@
  * remembers ({@linkcode LayerState}), as plain typed arrays that the TypeScript reference and the native
  * kernels read and write alike. Nothing here grows with the sequence.
  */
-import { FILTER_OPTIONS, type FilterOptions } from "./options.ts";
+import { FILTER_OPTIONS } from "./options.ts";
 import { firstOutcome } from "./outcome.ts";
-import type { Reads, Rule } from "./rule.ts";
+import type { LayerSpec, LayerState } from "./rule.ts";
 import { NUM_SLOTS } from "./slots.ts";
 import { policyOf } from "./threshold.ts";
 
+export type { FilterObserve, LayerSpec, LayerState } from "./rule.ts";
 export { NUM_SLOTS, SLOT } from "./slots.ts";
-
-/** @internal Everything that decides one layer: its rule, and the options of the recurrence, each with its value. */
-export interface LayerSpec extends FilterOptions {
-  /** 0-based index of the layer in the model. */
-  readonly layer: number;
-  /** Query heads. */
-  readonly numHeads: number;
-  /** KV heads, H. */
-  readonly numKvHeads: number;
-  /** Head dimension, d. */
-  readonly headDim: number;
-  /** Width of the residual stream. */
-  readonly hiddenSize: number;
-  /** Asked share of this layer's tokens to skip after warm-up, rho in [0, 1]. */
-  readonly skipRatio: number;
-  /** 0-based index of the sequence in a text scored in chunks. */
-  readonly chunk: number;
-  /** What gives a token its score. Its own options are further properties of the spec. */
-  readonly rule: Rule;
-  /** What the rule looks at under these options. */
-  readonly reads: readonly Reads[];
-}
 
 /** A property of a spec as a number: flags as 0 and 1, names by their place among the option's. */
 export function codeOf(spec: LayerSpec, name: string): number {
@@ -50,20 +29,6 @@ export function projectionsOf(spec: LayerSpec): { readonly seed: bigint; readonl
 /** The first token whose outcome a rule that learns takes in; 0 where the rule remembers nothing. */
 export function firstOutcomeOf(spec: LayerSpec): number {
   return spec.rule.memory === undefined ? 0 : firstOutcome(spec);
-}
-
-/** @internal What one filtered layer remembers of one sequence. */
-export interface LayerState {
-  /** Running averages of the keys, [H, d]; zeros before the first absorbed token. */
-  readonly anchorK: Float32Array<ArrayBuffer>;
-  /** Running averages of the values, [H, d]. */
-  readonly anchorV: Float32Array<ArrayBuffer>;
-  /** Counters, see {@linkcode SLOT}. */
-  readonly numbers: Float64Array<ArrayBuffer>;
-  /** Ring of recent scores: score number i lies at i % length. Its length is what the policy looks back on. */
-  readonly scores: Float64Array<ArrayBuffer>;
-  /** What the rule itself remembers, packed as it says; empty where it has no memory. */
-  readonly learned: Float64Array<ArrayBuffer>;
 }
 
 export function stateSizes(spec: LayerSpec): { readonly [Part in keyof LayerState]: number } {
@@ -157,9 +122,3 @@ export type FilterScan<T> = (
   count: number,
   output: ScanOutput,
 ) => number;
-
-/**
- * @internal A rule that learns: takes in the outcomes y = ln((norm(o)+1e-6)/(norm(x)+1e-6)) of the pending block's kept tokens
- * that were not yet observed, in order; when the block is complete it enters the fit.
- */
-export type FilterObserve = (spec: LayerSpec, state: LayerState, y: Float64Array<ArrayBuffer>) => void;

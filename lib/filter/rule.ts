@@ -1,5 +1,8 @@
-/** What a rule is to the recurrence: something that gives a token its score. The recurrence knows no rule by name. */
-import type { FilterObserve, LayerSpec, LayerState } from "./layer.ts";
+/**
+ * What a rule is to the recurrence: something that gives a token its score in a layer. The recurrence knows no rule by
+ * name.
+ */
+import type { FilterOptions } from "./options.ts";
 import type { Moments } from "./similarity.ts";
 
 /**
@@ -94,6 +97,48 @@ export type Rule<Own = never> =
     readonly score?: undefined;
     readonly memory: RuleMemory;
   });
+
+/** @internal Everything that decides one layer: its rule, and the options of the recurrence, each with its value. */
+export interface LayerSpec extends FilterOptions {
+  /** 0-based index of the layer in the model. */
+  readonly layer: number;
+  /** Query heads. */
+  readonly numHeads: number;
+  /** KV heads, H. */
+  readonly numKvHeads: number;
+  /** Head dimension, d. */
+  readonly headDim: number;
+  /** Width of the residual stream. */
+  readonly hiddenSize: number;
+  /** Asked share of this layer's tokens to skip after warm-up, rho in [0, 1]. */
+  readonly skipRatio: number;
+  /** 0-based index of the sequence in a text scored in chunks. */
+  readonly chunk: number;
+  /** What gives a token its score. Its own options are further properties of the spec. */
+  readonly rule: Rule;
+  /** What the rule looks at under these options. */
+  readonly reads: readonly Reads[];
+}
+
+/** @internal What one filtered layer remembers of one sequence. */
+export interface LayerState {
+  /** Running averages of the keys, [H, d]; zeros before the first absorbed token. */
+  readonly anchorK: Float32Array<ArrayBuffer>;
+  /** Running averages of the values, [H, d]. */
+  readonly anchorV: Float32Array<ArrayBuffer>;
+  /** Counters, see `SLOT`. */
+  readonly numbers: Float64Array<ArrayBuffer>;
+  /** Ring of recent scores: score number i lies at i % length. Its length is what the policy looks back on. */
+  readonly scores: Float64Array<ArrayBuffer>;
+  /** What the rule itself remembers, packed as it says; empty where it has no memory. */
+  readonly learned: Float64Array<ArrayBuffer>;
+}
+
+/**
+ * @internal A rule that learns: takes in the outcomes y = ln((norm(o)+1e-6)/(norm(x)+1e-6)) of the pending block's kept tokens
+ * that were not yet observed, in order; when the block is complete it enters the fit.
+ */
+export type FilterObserve = (spec: LayerSpec, state: LayerState, y: Float64Array<ArrayBuffer>) => void;
 
 export interface TokenRows {
   readonly data: Float32Array;

@@ -1,6 +1,5 @@
 /** The layer plan: which layers are filtered, and how much of each is to be skipped. */
-import type { FilterOptions } from "./options.ts";
-import { policyOf } from "./threshold.ts";
+import { policyOf, type ThresholdPolicy } from "./threshold.ts";
 
 export interface PlannedLayer {
   /** 0-based index in the model. */
@@ -27,10 +26,15 @@ export const MAX_ALLOCATED = 0.97;
 export type ScheduleName = keyof typeof SCHEDULES;
 export const SCHEDULE_NAMES: readonly ScheduleName[] = Object.keys(SCHEDULES) as ScheduleName[];
 
-export type PlanOptions = Pick<
-  FilterOptions,
-  "schedule" | "skipRatios" | "tail" | "slope" | "pruneRatio" | "threshold"
->;
+/** The options that a plan depends on. */
+export interface PlanOptions {
+  readonly schedule: ScheduleName;
+  readonly skipRatios: readonly number[] | undefined;
+  readonly tail: number;
+  readonly slope: number;
+  readonly pruneRatio: number;
+  readonly threshold: ThresholdPolicy;
+}
 
 /** What options of a plan are called where they stand for others: the key side's. */
 export interface PlanNames {

@@ -1,5 +1,5 @@
 /** Thresholds: from which score on a token is skipped. A policy is one row of {@linkcode POLICIES}. */
-import type { LayerSpec, LayerState } from "./layer.ts";
+import { quantile } from "../quantile.ts";
 import { mean, variance } from "./similarity.ts";
 import { SLOT } from "./slots.ts";
 
@@ -8,23 +8,20 @@ const BUDGET_HORIZON = 16;
 /** Smallest step size of `robbins-monro`, so that a start on equal scores does not freeze it. */
 const MIN_DEVIATION = 1e-3;
 
-/**
- * Quantile with linear interpolation between order statistics (numpy's default, type 7).
- *
- * @param sorted At least one number, ascending; the first `size` count.
- * @param q In [0, 1].
- *
- * @example
- * ```ts
- * import { quantile } from "./threshold.ts";
- * console.assert(quantile(new Float64Array([1, 2, 4]), 0.75) === 3);
- * ```
- */
-export function quantile(sorted: Float64Array, q: number, size: number = sorted.length): number {
-  const position = q * (size - 1);
-  const below = Math.floor(position), t = position - below;
-  const a = sorted[below]!, b = sorted[Math.min(below + 1, size - 1)]!;
-  return t < 0.5 ? a + (b - a) * t : b - (b - a) * (1 - t);
+/** What a policy goes by. */
+export interface PolicySpec {
+  readonly threshold: ThresholdPolicy;
+  readonly skipRatio: number;
+  readonly warmup: number;
+  readonly window: number;
+  readonly theta: number;
+  readonly eta: number;
+}
+
+/** What a policy remembers: counters ({@linkcode SLOT}), and a ring of recent scores. */
+export interface PolicyState {
+  readonly numbers: Float64Array<ArrayBuffer>;
+  readonly scores: Float64Array<ArrayBuffer>;
 }
 
 /** First index of `sorted` (its first `size` numbers, ascending) whose number is not below `value`. */
@@ -49,7 +46,7 @@ export class ScoreWindow {
   #size: number;
 
   /** Goes on with the scores that a state holds, and keeps them there. */
-  constructor(state: Pick<LayerState, "scores" | "numbers">) {
+  constructor(state: PolicyState) {
     this.#ring = state.scores;
     this.#numbers = state.numbers;
     this.#size = Math.min(this.#numbers[SLOT.scored]!, this.#ring.length);
@@ -101,9 +98,9 @@ export interface Policy {
   /** Whether it looks ahead: it decides a whole sequence at once, and its anchors absorb all tokens. */
   readonly whole?: true;
   /** Scores that it looks back on: the length of the state's ring. */
-  capacity(spec: LayerSpec): number;
+  capacity(spec: PolicySpec): number;
   /** Puts it to work on a state, for one run of tokens. */
-  open(spec: LayerSpec, state: LayerState): Threshold;
+  open(spec: PolicySpec, state: PolicyState): Threshold;
 }
 
 /** The (1 - ratio) quantile of a window; none where the ratio is 0 or no score is there yet. */
@@ -112,7 +109,7 @@ function upperQuantile(window: ScoreWindow, ratio: number): number {
 }
 
 /** A quantile of the last scores. */
-function windowed(ratio: (spec: LayerSpec, numbers: Float64Array) => number): Policy {
+function windowed(ratio: (spec: PolicySpec, numbers: Float64Array) => number): Policy {
   return {
     aims: true,
     capacity: ({ window }) => window,
@@ -199,7 +196,7 @@ export interface Decisions {
 }
 
 /** Puts a spec's policy to work on a state: a token is skipped past the warm-up where its score is above theta. */
-export function openDecisions(spec: LayerSpec, state: LayerState): Decisions {
+export function openDecisions(spec: PolicySpec, state: PolicyState): Decisions {
   const { numbers } = state, threshold = policyOf(spec).open(spec, state);
   return {
     get seen() {

@@ -1,18 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { createLayerState, type LayerSpec, SLOT } from "./layer.ts";
 import { makeSpec, uniform } from "./testing.ts";
-import { chooseHighest, firstDecided, policyOf, quantile } from "./threshold.ts";
-
-Deno.test("quantile() interpolates linearly, as numpy does", () => {
-  // numpy.quantile([1, 2, 4, 8], [0, 0.1, 0.25, 0.5, 0.6, 0.9, 1])
-  const sorted = Float64Array.of(1, 2, 4, 8);
-  const want = [1, 1.3, 1.75, 3, 3.6, 6.8, 8];
-  [0, 0.1, 0.25, 0.5, 0.6, 0.9, 1].forEach((q, i) =>
-    assertAlmostEquals(quantile(sorted, q), want[i]!, 1e-14)
-  );
-  assertEquals(quantile(Float64Array.of(5), 0.3), 5);
-  assertEquals(quantile(Float64Array.of(1, 3, 99), 0.5, 2), 2);
-});
+import { quantile } from "../quantile.ts";
+import { chooseHighest, firstDecided, policyOf } from "./threshold.ts";
 
 /** Feeds scores to a policy and returns theta before each; decisions are counted as a scan would. */
 function thetas(spec: LayerSpec, scores: readonly number[], reopen = false): number[] {

@@ -1,5 +1,5 @@
 /** Intervals by resampling, for series whose neighbours depend on each other. */
-import { quantile } from "../filter/threshold.ts";
+import { quantile } from "../quantile.ts";
 import { mix64 } from "../random.ts";
 
 /** An estimate and the interval around it. */

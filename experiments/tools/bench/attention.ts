@@ -2,12 +2,17 @@
 import type { AttentionArgs } from "../../../lib/backend.ts";
 import { emptyTensor, f32Data, type HostTensor } from "../../../lib/tensor.ts";
 import type { CpuBackend } from "../../../ffi/mod.ts";
-import { attentionArgs, chooseKept, countPairs, expectQueries, type Selection } from "./attention_call.ts";
+import {
+  attentionArgs,
+  chooseKept,
+  countPairs,
+  expectQueries,
+  type Selection,
+  SHAPE,
+} from "./attention_call.ts";
 import { type BenchCase, expectClose, numbers, timed } from "./run.ts";
 import type { Torch } from "./torch.ts";
 
-/** SmolLM2-135M's attention over 4,096 tokens. */
-export const SHAPE = { tokens: 4096, numHeads: 9, numKvHeads: 3, headDim: 64 };
 const { tokens, numHeads, numKvHeads, headDim } = SHAPE;
 const WORDS = `T=${tokens} heads=${numHeads} kvHeads=${numKvHeads} headDim=${headDim}`;
 /** Queries that are compared with the reference. */

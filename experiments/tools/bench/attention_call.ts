@@ -4,6 +4,9 @@ import { ReferenceBackend } from "../../../lib/reference/mod.ts";
 import { emptyTensor, f32Data, type HostTensor, rowsOf, type Tensor } from "../../../lib/tensor.ts";
 import { expectClose, numbers } from "./run.ts";
 
+/** SmolLM2-135M's attention over 4,096 tokens. */
+export const SHAPE = { tokens: 4096, numHeads: 9, numKvHeads: 3, headDim: 64 };
+
 /** Which tokens a call works on. */
 export interface Selection {
   readonly asking: readonly number[];

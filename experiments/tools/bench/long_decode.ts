@@ -4,7 +4,8 @@ import { byteSize } from "../../../lib/dtype.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
 import { emptyTensor, f32Data, type HostTensor, rowsOf } from "../../../lib/tensor.ts";
 import type { CpuBackend } from "../../../ffi/mod.ts";
-import { type AttentionInputs, SHAPE } from "./attention.ts";
+import type { AttentionInputs } from "./attention.ts";
+import { SHAPE } from "./attention_call.ts";
 import { attentionArgs } from "./attention_call.ts";
 import { type BenchCase, expectClose, timed } from "./run.ts";
 

@@ -1,6 +1,7 @@
 /** What a figure is in a notebook: plotly's JSON, HTML that draws itself, and a line of text. */
 import { DRAW, escapeHtml, inlineScript, scriptJson } from "./draw.ts";
-import type { Figure, FigureParts, JsonObject } from "./figure.ts";
+import type { JsonObject } from "./json.ts";
+import { drawnAlone, type FigureParts } from "./layout.ts";
 import { PLOTLY_INTEGRITY, PLOTLY_URL, readPlotly } from "./plotly.ts";
 import { DARK, LIGHT } from "./theme.ts";
 
@@ -84,7 +85,7 @@ export function plotlyScript(plotly: string): string {
 }
 
 /** The media of a figure. {@linkcode setPlotly} says where its plotly comes from. */
-export function displayFigure(figure: Figure): MediaBundle {
+export function displayFigure(figure: FigureParts): MediaBundle {
   const id = `tokenfilter-${++displayed}-${hash(JSON.stringify([figure.title, figure.data, figure.layout]))}`;
   const { title, caption, height, data, layout } = figure;
   const carrier = inlined !== undefined && !carried ? plotlyScript(inlined) : "";
@@ -120,7 +121,7 @@ document.querySelectorAll(${JSON.stringify(`#${id}`)}).forEach(function (root) {
 })();</script>`;
   return {
     "application/vnd.plotly.v1+json": {
-      ...figure.toJson(),
+      ...drawnAlone(figure, LIGHT),
       config: { responsive: true, displaylogo: false },
     },
     "text/html": html,
@@ -163,7 +164,7 @@ export function setStaticImage(html: string, svg: string, alt: string): string {
 const MAX_ROWS = 12;
 
 /** A small table of what a figure holds: a row a trace, with the range of its numbers. */
-export function tabulateFigure({ data }: Figure): string {
+export function tabulateFigure({ data }: Pick<FigureParts, "data">): string {
   const rows = data.filter((trace) => trace.showlegend !== false).slice(0, MAX_ROWS).map((trace) => {
     const z = trace.z as readonly (readonly unknown[])[] | undefined;
     const cells = [

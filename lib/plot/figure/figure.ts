@@ -3,16 +3,12 @@ import { displayFigure, type MediaBundle } from "./display.ts";
 import { type ImageOptions, saveFigureImage } from "./image.ts";
 import { renderFigurePage } from "./page.ts";
 import { readPlotly } from "./plotly.ts";
+import type { JsonObject } from "./json.ts";
+import { baseLayout, drawnAlone, escapeText, type FigureParts, wrapText } from "./layout.ts";
 import { applyTheme, LIGHT, type Theme } from "./theme.ts";
 
-/** Anything that JSON can hold. */
-export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
-
-/** @internal An object of JSON. */
-export type JsonObject = { readonly [key: string]: Json };
-
-/** What a figure is made of. */
-export type FigureParts = Pick<Figure, "title" | "caption" | "height" | "data" | "layout">;
+export type { Json, JsonObject } from "./json.ts";
+export { axis, baseLayout, escapeText, type FigureParts, titleUnderScale, wrapText } from "./layout.ts";
 
 /**
  * A plot: traces and layout for plotly, and the words around them. It shows itself as the last value of a notebook's
@@ -31,7 +27,7 @@ export type FigureParts = Pick<Figure, "title" | "caption" | "height" | "data" |
  * console.assert(figure.toJson().data[0]!.type === "scatter");
  * ```
  */
-export class Figure {
+export class Figure implements FigureParts {
   /** What the plot shows, one line; drawn by the page, not by plotly. */
   readonly title: string;
   /** How to read it. */
@@ -66,38 +62,7 @@ export class Figure {
    * @param theme Default: the light one.
    */
   toJson(theme: Theme = LIGHT): { readonly data: readonly JsonObject[]; readonly layout: JsonObject } {
-    const margin = this.layout.margin as JsonObject | undefined;
-    const lines = this.title === "" ? [] : wrapText(this.title, 72), room = 22 * lines.length;
-    // Above a scale of colours that lies over the axes plotly sets the title too high, as it does titles below it.
-    const overScale = this.data.some(({ colorbar }) => (colorbar as JsonObject | undefined)?.y === 1);
-    // A slider above the axes has a margin of its own, which the title's room must be added to.
-    const sliders = this.layout.sliders as readonly JsonObject[] | undefined;
-    const pushed = sliders?.map((slider) => {
-      const pad = slider.pad as JsonObject | undefined;
-      return { ...slider, pad: { ...pad, t: Number(pad?.t ?? 0) + room } };
-    });
-    return applyTheme({
-      data: this.data,
-      layout: {
-        ...this.layout,
-        title: {
-          text: lines.map(escapeText).join("<br>"),
-          font: { size: 16 },
-          x: 0.01,
-          xanchor: "left",
-          yref: "container",
-          y: 1,
-          yanchor: "top",
-          // Plotly sets the middle of the lines, not the first, where one alone would be.
-          pad: { t: 10 + 10.4 * (lines.length - 1) + (overScale ? 20 : 0) },
-        },
-        ...(pushed && { sliders: pushed }),
-        margin: { ...margin, t: Number(margin?.t ?? 34) + room },
-        height: this.height + room,
-        paper_bgcolor: "@card",
-        plot_bgcolor: "@card",
-      },
-    }, theme);
+    return drawnAlone(this, theme);
   }
 
   /**
@@ -158,60 +123,4 @@ export function emptyFigure(title: string, why: string): Figure {
       }],
     }),
   });
-}
-
-/** The layout that all plots of axes share. */
-export function baseLayout(layout: JsonObject): JsonObject {
-  return {
-    autosize: true,
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: "system-ui, sans-serif", size: 13, color: "@ink" },
-    margin: { l: 58, r: 14, t: 34, b: 52 },
-    modebar: { bgcolor: "rgba(0,0,0,0)", color: "@muted", activecolor: "@ink" },
-    hoverlabel: {
-      bgcolor: "@card",
-      bordercolor: "@muted",
-      font: { color: "@ink", size: 12 },
-      align: "left",
-      namelength: -1,
-    },
-    ...layout,
-  };
-}
-
-/** An axis with a title, quiet grid lines, and no zero line. */
-export function axis(title: string, more: JsonObject = {}): Json {
-  return {
-    title: { text: title, standoff: 10 },
-    gridcolor: "@grid",
-    linecolor: "@muted",
-    zeroline: false,
-    automargin: true,
-    ...more,
-  };
-}
-
-/**
- * The title of a horizontal axis in a plot with a scale of colours above it: plotly sets it some 20 pixels too high there,
- * into the row of the axis's labels.
- */
-export function titleUnderScale(text: string): JsonObject {
-  return { text, standoff: 30 };
-}
-
-/** Text for plotly's labels and hover, which read a little HTML. */
-export function escapeText(text: string): string {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-}
-
-/** Cuts a text between words into lines of at most `width` characters; a longer word has a line of its own. */
-export function wrapText(text: string, width: number): string[] {
-  const lines: string[] = [];
-  for (const word of text.split(/\s+/)) {
-    const joined = `${lines.at(-1)} ${word}`;
-    if (lines.length > 0 && joined.length <= width) lines[lines.length - 1] = joined;
-    else lines.push(word);
-  }
-  return lines;
 }

@@ -1,7 +1,7 @@
 /** Figures and HTML as images, made in a Chromium without a window; plotly itself draws the figures. */
 import { inPage } from "./chromium.ts";
 import { DRAW } from "./draw.ts";
-import type { Figure } from "./figure.ts";
+import { drawnAlone, type FigureParts } from "./layout.ts";
 import { readPlotly } from "./plotly.ts";
 import { LIGHT, type Theme } from "./theme.ts";
 
@@ -50,7 +50,7 @@ const BOX_AS_SVG = `(function () {
  * @throws {ChromiumError} If there is no Chromium, or it could not draw.
  */
 export async function renderImages(
-  figures: readonly Figure[],
+  figures: readonly FigureParts[],
   format: "svg" | "png",
   { width = 900, scale = 2, theme = LIGHT }: ImageOptions = {},
 ): Promise<string[]> {
@@ -62,7 +62,7 @@ export async function renderImages(
     await page.addScriptTag({ content: `${DRAW}\n${DRAW_IMAGE}` });
     const images: string[] = [];
     for (const figure of figures) {
-      const { data, layout } = figure.toJson(theme);
+      const { data, layout } = drawnAlone(figure, theme);
       const parts = [{ data, layout, height: layout.height }, format, width, format === "svg" ? 1 : scale];
       const image: string = await page.evaluate(`drawImage(...${JSON.stringify(parts)})`);
       images.push(format === "png" ? image : decodeURIComponent(image.replace(/^[^,]*,/, "")));
@@ -81,7 +81,11 @@ function expectSize(width: number, scale: number): void {
 }
 
 /** Writes one figure as an image; the path's ending says which kind. */
-export async function saveFigureImage(figure: Figure, path: string, options: ImageOptions): Promise<void> {
+export async function saveFigureImage(
+  figure: FigureParts,
+  path: string,
+  options: ImageOptions,
+): Promise<void> {
   const format = formatOf(path), [image] = await renderImages([figure], format, options);
   if (format === "svg") await Deno.writeTextFile(path, image!);
   else await Deno.writeFile(path, Uint8Array.fromBase64(image!.replace(/^[^,]*,/, "")));

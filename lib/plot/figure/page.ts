@@ -1,7 +1,7 @@
 /** Pages of figures: style, sections, and how plotly gets in. Every report is one of them. */
 import type { Environment } from "../../environment.ts";
 import { DRAW, escapeHtml, inlineScript, scriptJson } from "./draw.ts";
-import type { Figure } from "./figure.ts";
+import type { FigureParts } from "./layout.ts";
 import { DARK, LIGHT } from "./theme.ts";
 
 /** Plotly's text, which the page then holds; or the relative address of a file beside the page. */
@@ -16,7 +16,7 @@ export interface PageParts {
   /** HTML above the heading: links to other pages. */
   readonly nav?: string;
   /** Figures, and HTML that gets a frame of its own, in order; `false` is none. */
-  readonly sections: readonly (Figure | string | false)[];
+  readonly sections: readonly (FigureParts | string | false)[];
   /** Where plotly comes from. */
   readonly plotly: PlotlySource;
   /** Files that the page holds, to be saved from it. */
@@ -144,7 +144,7 @@ document.querySelectorAll("table").forEach(function (table) {
 export function renderPage(
   { title, intro = "", nav = "", sections, plotly, downloads = [] }: PageParts,
 ): string {
-  const figures: Figure[] = [];
+  const figures: FigureParts[] = [];
   const framed = sections.filter((section) => section !== false).map((section) => {
     if (typeof section === "string") return `<section>${section}</section>`;
     const i = figures.push(section) - 1;
@@ -198,7 +198,7 @@ const fileName = (title: string) =>
 
 /** A page of figures alone. */
 export function renderFigurePage(
-  figures: readonly Figure[],
+  figures: readonly FigureParts[],
   { title, plotly }: { readonly title: string; readonly plotly: PlotlySource },
 ): string {
   return renderPage({ title, sections: figures, plotly });

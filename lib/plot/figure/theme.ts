@@ -1,5 +1,5 @@
 /** Colours by name, for light and dark pages. Series colours are told apart by readers with colour blindness too. */
-import type { Json } from "./figure.ts";
+import type { Json } from "./json.ts";
 
 /** @internal A theme: colours by name. */
 export type Theme = { readonly [name: string]: string };

@@ -1,6 +1,7 @@
 /** What a filter said of the tokens of a layer, as the plots of the method take it. */
 
 import type { TokenColumns } from "../../heads/report.ts";
+import { quantile } from "../../quantile.ts";
 
 /** Numbers, one a token; null or NaN = undefined. */
 export type Column = ArrayLike<number | null>;
@@ -114,17 +115,9 @@ export function positionsOf(trace: Pick<LayerTrace, "keep" | "position">): numbe
   return Array.from(trace.position ?? trace.keep, (x, t) => trace.position === undefined ? t : x);
 }
 
-/**
- * Quantile with linear interpolation between order statistics; null of nothing.
- *
- * @param sorted Ascending.
- * @param q In [0, 1].
- */
+/** The quantile of numbers in ascending order; null of nothing. */
 export function quantileOf(sorted: readonly number[], q: number): number | null {
-  if (sorted.length === 0) return null;
-  const at = q * (sorted.length - 1), below = Math.floor(at);
-  const a = sorted[below]!, b = sorted[Math.min(below + 1, sorted.length - 1)]!;
-  return a + (b - a) * (at - below);
+  return sorted.length === 0 ? null : quantile(sorted, q);
 }
 
 /** Median of numbers in any order; null of nothing. */
