@@ -7,7 +7,8 @@ import {
   type LayerTrace,
   plotTokenMap,
   plural,
-  renderTokenReport,
+  renderFacts,
+  renderPage,
 } from "../../../lib/plot/mod.ts";
 import type { PlainTable } from "../cli/table.ts";
 import type { ScoreRun } from "../heads/replay.ts";
@@ -156,17 +157,19 @@ export function renderScorePage(
   const position = runs.flatMap(({ ids }) => Array.from(ids, (_, t) => t));
   const none = position.map(() => null);
   const masks = layers.map((layer, i) => ({
-    ...{ layer, position, redundancy: none, threshold: none },
+    layer,
+    position,
+    redundancy: none,
+    threshold: none,
     keep: scores.flatMap(({ keep }) => [...keep[i]!]),
   }));
   const texts = runs.flatMap(({ ids }) => file.tokenizer.texts(ids));
   const [loss, ...saved] = describeOutcome(scored, method);
-  return renderTokenReport(
-    plotTokenMap(collectTokenMap(traces.length === 0 ? masks : traces, texts, { warmup })),
-    [
-      ["method", method === undefined ? "decisions of a trace" : method.fusion],
-      ["cost", loss!],
-      ["saved", saved.join(" ")],
-    ],
-  );
+  const map = plotTokenMap(collectTokenMap(traces.length === 0 ? masks : traces, texts, { warmup }));
+  const facts = renderFacts([
+    ["method", method === undefined ? "decisions of a trace" : method.fusion],
+    ["cost", loss!],
+    ["saved", saved.join(" ")],
+  ]);
+  return renderPage({ title: map.title, intro: facts, sections: [map.toSection()], plotly: "" });
 }

@@ -1,13 +1,6 @@
 /** What becomes of an executed notebook: static images in it, a page, and the page in a browser. */
-import {
-  Figure,
-  type Json,
-  plotlyScript,
-  readDisplayed,
-  readPlotly,
-  renderImages,
-  setStaticImage,
-} from "../../../lib/plot/mod.ts";
+import { Figure, type Json, plotlyScript, readPlotly, renderImages } from "../../../lib/plot/mod.ts";
+import { readDisplayed, setStaticImage } from "./displayed.ts";
 import { joinText, type Notebook } from "./notebook.ts";
 import { PLOTLY_MIME } from "./outputs.ts";
 import { shrinkSvg } from "./svg.ts";

@@ -8,7 +8,6 @@ export interface Choice {
   readonly layout?: JsonObject;
 }
 
-/** How choices are laid out. */
 export interface ChooseOptions {
   /** Index of the choice seen first. Default: the middle one. */
   readonly shown?: number;

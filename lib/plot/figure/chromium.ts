@@ -2,7 +2,6 @@
 
 /** There is no Chromium, or it could not do what it was asked for. */
 export class ChromiumError extends Error {
-  /** Name of the class. */
   override readonly name = "ChromiumError";
 }
 

@@ -6,7 +6,6 @@ export interface CurveEnd {
   readonly color: string;
   /** Where it ends, in the axes' units. */
   readonly x: number;
-  /** Likewise. */
   readonly y: number;
 }
 

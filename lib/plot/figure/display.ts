@@ -38,7 +38,7 @@ export async function setPlotly(source: "cdn" | "inline"): Promise<void> {
 }
 
 /** Marks around what a page shows while no script runs. */
-const STATIC = ["<!-- static -->", "<!-- /static -->"] as const;
+export const STATIC_MARKS = ["<!-- static -->", "<!-- /static -->"] as const;
 
 /** Environment variable with an address of plotly that is asked before the CDN: a server of this machine's own. */
 export const PLOTLY_VARIABLE = "TOKENFILTER_PLOTLY_URL";
@@ -93,7 +93,7 @@ export function displayFigure(figure: FigureParts): MediaBundle {
   const html = `<div class="tokenfilter-figure" id="${id}" style="padding: 10px; border-radius: 6px">
 <div style="font-weight: 600">${escapeHtml(title)}</div>
 <div style="font-size: 0.85em; opacity: 0.8; max-width: 100ch">${escapeHtml(caption)}</div>
-<div class="tokenfilter-plot">${STATIC[0]}${tabulateFigure(figure)}${STATIC[1]}</div>
+<div class="tokenfilter-plot">${STATIC_MARKS[0]}${tabulateFigure(figure)}${STATIC_MARKS[1]}</div>
 <div class="tokenfilter-detail" style="font-size: 0.8em"></div>
 </div>
 ${carrier}<script>(function () {
@@ -127,37 +127,6 @@ document.querySelectorAll(${JSON.stringify(`#${id}`)}).forEach(function (root) {
     "text/html": html,
     "text/plain": `${title}. ${caption}`.trim(),
   };
-}
-
-/**
- * The parts of a displayed figure, but for its words.
- *
- * @param html The `text/html` of an output of a notebook.
- * @returns Undefined where it is not that of a figure.
- */
-export function readDisplayed(html: string): Pick<FigureParts, "height" | "data" | "layout"> | undefined {
-  const found = html.includes(STATIC[0]) && html.match(/^var figure = (.*);$/m);
-  return found ? JSON.parse(found[1]!) : undefined;
-}
-
-/**
- * Puts an image where a displayed figure's HTML holds a table: what readers see where no script runs.
- *
- * @param html The `text/html` of a displayed figure.
- * @param svg The same figure as drawn by plotly, an `<svg>` element.
- * @param alt What the image shows, for who cannot see it.
- * @throws {RangeError} If the HTML is not that of a displayed figure.
- */
-export function setStaticImage(html: string, svg: string, alt: string): string {
-  const [start, end] = STATIC.map((mark) => html.indexOf(mark));
-  if (start! < 0 || end! < start!) {
-    throw new RangeError("Cannot add an image: found no mark of a displayed figure, expected its text/html");
-  }
-  const address = svg.replaceAll(/["%#<>\n]/g, (c) => encodeURIComponent(c));
-  const image = `<img alt="${escapeHtml(alt)}" style="max-width: 100%; background: ${
-    LIGHT["@card"]
-  }" src="data:image/svg+xml;charset=utf-8,${address.replaceAll("&", "&amp;")}">`;
-  return html.slice(0, start! + STATIC[0].length) + image + html.slice(end!);
 }
 
 /** Number of rows of a figure's table. */

@@ -1,19 +1,5 @@
-import {
-  assert,
-  assertEquals,
-  assertMatch,
-  assertRejects,
-  assertStringIncludes,
-  assertThrows,
-} from "@std/assert";
-import {
-  displayFigure,
-  plotlyScript,
-  readDisplayed,
-  setPlotly,
-  setStaticImage,
-  tabulateFigure,
-} from "./display.ts";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { displayFigure, plotlyScript, setPlotly, tabulateFigure } from "./display.ts";
 import { baseLayout, Figure } from "./figure.ts";
 import { PLOTLY_INTEGRITY, PLOTLY_URL } from "./plotly.ts";
 
@@ -56,12 +42,6 @@ Deno.test("displayed HTML has a name of its own in the page each time, and lets 
   assertStringIncludes(htmlOf(), "Loss of &quot;a&quot; &lt;/script&gt;");
 });
 
-Deno.test("readDisplayed() gives back a displayed figure's parts", () => {
-  const { height, data, layout } = figure;
-  assertEquals(readDisplayed(htmlOf()), { height, data, layout });
-  assertEquals(readDisplayed("<p>var figure = {};</p>"), undefined);
-});
-
 Deno.test("tabulateFigure() has a row a trace of the legend, with ranges of its numbers", () => {
   const rows = [...tabulateFigure(figure).matchAll(/<tr>(.*?)<\/tr>/g)].map(([, row]) =>
     row!.replaceAll(/<\/?t[dh]>/g, "|")
@@ -71,19 +51,6 @@ Deno.test("tabulateFigure() has a row a trace of the legend, with ranges of its 
     "|a &lt;b&gt;||2||0 to 1||1.235|||",
     "|heatmap||4||||||1 to 3|",
   ]);
-});
-
-Deno.test("setStaticImage() puts an image where the table was, and the drawing goes on", () => {
-  const svg = `<svg xmlns="http://www.w3.org/2000/svg"><text fill="#fff">50% & "more"</text></svg>`;
-  const html = setStaticImage(htmlOf(), svg, 'A "plot"');
-  assert(!html.includes("<table>"));
-  const [, alt, src] = html.match(/<img alt="(.*?)" .*? src="(.*?)">/)!;
-  assertEquals(alt, "A &quot;plot&quot;");
-  assertMatch(src!, /^data:image\/svg\+xml;charset=utf-8,[^"<>#]*$/);
-  const text = src!.replaceAll("&amp;", "&").split(",").slice(1).join(",");
-  assertEquals(decodeURIComponent(text), svg);
-  assertEquals(readDisplayed(html), readDisplayed(htmlOf()));
-  assertThrows(() => setStaticImage("<p>", svg, ""), RangeError, "no mark");
 });
 
 Deno.test("setPlotly() puts plotly in the next figure alone, and again when it is called again", async () => {

@@ -2,7 +2,7 @@
 import type { Json, JsonObject } from "./json.ts";
 import { applyTheme, type Theme } from "./theme.ts";
 
-/** What a figure is made of. */
+/** @internal What a figure is made of. */
 export interface FigureParts {
   /** What the plot shows, one line; drawn by the page, not by plotly. */
   readonly title: string;

@@ -3,14 +3,8 @@
  * @module
  */
 export { ChromiumError, findChromium, openBrowser } from "./chromium.ts";
-export {
-  type MediaBundle,
-  PLOTLY_VARIABLE,
-  plotlyScript,
-  readDisplayed,
-  setPlotly,
-  setStaticImage,
-} from "./display.ts";
+export { escapeHtml } from "./draw.ts";
+export { type MediaBundle, PLOTLY_VARIABLE, plotlyScript, setPlotly, STATIC_MARKS } from "./display.ts";
 export {
   axis,
   baseLayout,
@@ -26,6 +20,7 @@ export {
   type PageTable,
   type PlotlySource,
   plural,
+  renderFacts,
   renderFigurePage,
   renderPage,
   renderTable,

@@ -7,7 +7,6 @@ import { DARK, LIGHT } from "./theme.ts";
 /** Plotly's text, which the page then holds; or the relative address of a file beside the page. */
 export type PlotlySource = string | { readonly src: string };
 
-/** What a page is made of. */
 export interface PageParts {
   /** Of the browser's tab, and the first heading. */
   readonly title: string;
@@ -17,7 +16,6 @@ export interface PageParts {
   readonly nav?: string;
   /** Figures, and HTML that gets a frame of its own, in order; `false` is none. */
   readonly sections: readonly (FigureParts | string | false)[];
-  /** Where plotly comes from. */
   readonly plotly: PlotlySource;
   /** Files that the page holds, to be saved from it. */
   readonly downloads?: readonly { readonly name: string; readonly text: string }[];
@@ -27,11 +25,9 @@ export interface PageParts {
 export interface ReportOptions {
   /** Text of plotly's browser bundle (`plotly.min.js`), which is put in once; or where it lies beside the page. */
   readonly plotly: PlotlySource;
-  /** HTML of links to other pages. */
   readonly nav?: string;
 }
 
-/** The pages' style. */
 const STYLE = `
 :root { color-scheme: light dark; --ink: #1b1f24; --muted: #59636e; --page: #f6f7f9; --card: #fff; --line: #dfe3e8;
   --mark: #eef4fb; }
@@ -238,15 +234,12 @@ export function runFacts(
 
 /** A table as a page shows it. */
 export interface PageTable {
-  /** Column names. */
   readonly columns: readonly string[];
   /** What a column means, one a column; shown when its head is pointed at. */
   readonly hints?: readonly string[];
-  /** Cells, by row. */
   readonly rows: readonly (readonly string[])[];
   /** Whether a column holds text and is set left. */
   readonly left: readonly boolean[];
-  /** Whether a row is tinted. */
   readonly marked?: (row: number) => boolean;
 }
 

@@ -96,7 +96,6 @@ export function whiskers(
   return { type: "data", symmetric: false, array: reach(high, 1), arrayminus: reach(low, -1), ...more };
 }
 
-/** Two curves. */
 export interface Band {
   readonly low: readonly (number | null)[];
   readonly high: readonly (number | null)[];

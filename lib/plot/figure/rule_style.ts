@@ -27,7 +27,6 @@ export interface RuleStyle {
   readonly color: string;
   /** Plotly's name of a mark; an open one where the rule is inverted. */
   readonly symbol: string;
-  /** Plotly's name of a dash. */
   readonly dash: string;
   /** Whether a plot shows it unasked. */
   readonly main: boolean;

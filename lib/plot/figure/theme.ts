@@ -24,7 +24,6 @@ export const LIGHT: Theme = {
   ...numbered("diverge", "#0b4a80 #86b4da #f4f5f7 #eeb182 #a34700"), // below 0, 0, above 0
 };
 
-/** Colours on near-black. */
 export const DARK: Theme = {
   "@ink": "#e8eaed",
   "@muted": "#9aa4af",

@@ -11,10 +11,8 @@ import { chart, markOf, trace } from "./parts.ts";
 import { styleRule } from "./rule_style.ts";
 import { curveKey, hoverLines, methodName, nameCurves, pointKey, resultLines } from "./trial_label.ts";
 
-/** A metric as curves are drawn of it. */
 export type CurveMetric = Pick<Metric, "name" | "label" | "digits" | "percent">;
 
-/** One trial in a plot. */
 export interface TrialPoint {
   /** What it skips, or spends of the dense model's: a share. */
   readonly x: number;
@@ -26,12 +24,10 @@ export interface TrialPoint {
 
 /** The random control at one asked ratio or threshold: means over its seeds, and the metrics' extremes. */
 export interface BandPoint extends Omit<TrialPoint, "values"> {
-  /** Number of seeds. */
   readonly seeds: number;
   readonly values: { readonly [metric: string]: Record<"low" | "mean" | "high", number> };
 }
 
-/** The numbers of such a plot. */
 export interface TrialCurves {
   /** Trials that differ in the asked ratios alone, from what is nearest to the dense model on; in the legend's order. */
   readonly curves: readonly {
@@ -43,7 +39,6 @@ export interface TrialCurves {
   }[];
   /** The random control, a band a configuration. */
   readonly bands: readonly { readonly name: string; readonly points: readonly BandPoint[] }[];
-  /** Trials on the Pareto front. */
   readonly front: readonly TrialPoint[];
   /** Trials that skipped more than two points more or fewer queries than asked: they are not on the front. */
   readonly missed: readonly TrialPoint[];
@@ -51,7 +46,6 @@ export interface TrialCurves {
   readonly dropped: number;
 }
 
-/** How trials become curves. */
 export interface CurveOptions {
   readonly metrics: readonly CurveMetric[];
   /** Place of a trial on the horizontal axis. */
@@ -141,27 +135,25 @@ const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
 /** More curves than this share one legend entry a method. */
 const MAX_LEGEND = 14;
 
-/** How curves are drawn. */
 export interface CurveDrawing {
   readonly title: string;
   /** What it shows, in sentences; what is left out follows by itself. */
   readonly caption: string;
-  /** The metric along the vertical axis. */
   readonly measure: string;
   /** Of the horizontal axis, whose numbers are shares. */
   readonly xTitle: string;
   /** Whether the horizontal axis runs from high to low. */
   readonly falling?: boolean;
-  /** Of the vertical axis. */
   readonly yTitle: string;
   readonly percent?: boolean;
   /** Whether the vertical axis is logarithmic. */
   readonly isLog: boolean;
+  /** What lower values are drawn at. */
+  readonly floor?: number;
   /** The model without a filter, as a line. */
   readonly dense?: { readonly name: string; readonly y: number };
 }
 
-/** All values of a metric. */
 export function valuesOfCurves({ curves, bands }: TrialCurves, measure: string): number[] {
   return [
     ...curves.flatMap(({ points }) => points.map(({ values }) => values[measure]!)),
@@ -171,10 +163,10 @@ export function valuesOfCurves({ curves, bands }: TrialCurves, measure: string):
   ];
 }
 
-/** Draws curves. */
 export function drawTrialCurves(numbers: TrialCurves, drawing: CurveDrawing): Figure {
   const { curves, bands, front, missed, dropped } = numbers;
   const { title, caption, measure, xTitle, falling = false, yTitle, percent, isLog, dense } = drawing;
+  const { floor = -Infinity } = drawing, raise = (value: number) => Math.max(value, floor);
   if (curves.length === 0 && bands.length === 0) {
     return emptyFigure(
       title,
@@ -184,10 +176,10 @@ export function drawTrialCurves(numbers: TrialCurves, drawing: CurveDrawing): Fi
   const single = curves.length <= MAX_LEGEND, seen = new Map<string, number>();
   const at = (points: readonly TrialPoint[]) => ({
     x: points.map(({ x }) => x),
-    y: points.map(({ values }) => values[measure]!),
+    y: points.map(({ values }) => raise(values[measure]!)),
   });
   const data = [
-    ...bands.flatMap((band, i) => bandTraces(band, measure, i)),
+    ...bands.flatMap((band, i) => bandTraces(band, (range, end) => raise(range[measure]![end]), i)),
     ...curves.map(({ name, method, points }) => {
       const { color, symbol, dash } = styleRule(method), nth = seen.get(method) ?? 0;
       seen.set(method, nth + 1);
@@ -223,7 +215,7 @@ export function drawTrialCurves(numbers: TrialCurves, drawing: CurveDrawing): Fi
   const labels = single
     ? labelCurves(
       curveEnds(numbers, drawing),
-      { x: places, y: [...valuesOfCurves(numbers, measure), ...(dense ? [dense.y] : [])] },
+      { x: places, y: [...valuesOfCurves(numbers, measure).map(raise), ...(dense ? [dense.y] : [])] },
       { height: HEIGHT, isLog },
     )
     : undefined;
@@ -254,15 +246,18 @@ points more or fewer queries than asked, not to be held against others.`;
 }
 
 /** Where curves end, and what they are called there. */
-function curveEnds({ curves, bands }: TrialCurves, { measure, falling, dense }: CurveDrawing): CurveEnd[] {
+function curveEnds(
+  { curves, bands }: TrialCurves,
+  { measure, falling, dense, floor = -Infinity }: CurveDrawing,
+): CurveEnd[] {
   const ends = [
     ...curves.map(({ name, method, points }) => {
       const { x, values } = points.at(-1)!;
-      return { name, color: styleRule(method).color, x, y: values[measure]! };
+      return { name, color: styleRule(method).color, x, y: Math.max(values[measure]!, floor) };
     }),
     ...bands.map(({ name, points }) => {
       const { x, values } = points.at(-1)!;
-      return { name, color: "@muted", x, y: values[measure]!.mean };
+      return { name, color: "@muted", x, y: Math.max(values[measure]!.mean, floor) };
     }),
   ];
   if (!dense) return ends;
@@ -270,9 +265,13 @@ function curveEnds({ curves, bands }: TrialCurves, { measure, falling, dense }: 
   return [...ends, { name: dense.name, color: "@ink", x, y: dense.y }];
 }
 
-function bandTraces(band: TrialCurves["bands"][number], measure: string, nth: number): JsonObject[] {
+function bandTraces(
+  band: TrialCurves["bands"][number],
+  endOf: (values: BandPoint["values"], end: "low" | "mean" | "high") => number,
+  nth: number,
+): JsonObject[] {
   const common = { x: band.points.map(({ x }) => x), legendgroup: band.name };
-  const at = (end: "low" | "mean" | "high") => band.points.map(({ values }) => values[measure]![end]);
+  const at = (end: "low" | "mean" | "high") => band.points.map(({ values }) => endOf(values, end));
   const edge = { ...common, line: { width: 0 }, showlegend: false };
   // The mean has the lower half of the ground, so that the legend shows both as the plot does.
   const fill = { fill: "tonexty", fillcolor: "@band" };

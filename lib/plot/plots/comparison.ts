@@ -13,10 +13,8 @@ export type ComparisonBase = "dense" | "random" | "random-protected";
 
 const DIFFERENCES = { dense: "toDense", random: "toRandom", "random-protected": "toProtected" } as const;
 
-/** One row of the plot. */
 export interface ComparisonRow {
   readonly name: string;
-  /** In mean loss. */
   readonly difference: Interval;
   readonly hover: string;
   /** Whether it needs the whole sequence before its first decision. */

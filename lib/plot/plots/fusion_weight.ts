@@ -5,7 +5,6 @@ import { bandTraces, chart, dashedLine, shorten, trace } from "../figure/parts.t
 import { type LayerTrace, numbersOf, positionsOf, quantileOf } from "./layer_trace.ts";
 import { hoverToken } from "./score_timeline.ts";
 
-/** One layer's weights. */
 export interface WeightLayer {
   readonly layer: number;
   /** Index in its sequence of each token that has a weight. */
@@ -22,7 +21,6 @@ export interface WeightLayer {
 
 /** @internal The numbers of the plot. */
 export interface FusionWeights {
-  /** Tokens of a window. */
   readonly window: number;
   readonly layers: readonly WeightLayer[];
 }

@@ -28,7 +28,6 @@ export interface HeadMaps {
   readonly moment: keyof HeadMoments;
   readonly layers: readonly number[];
   readonly numKvHeads: number;
-  /** One a view. */
   readonly grids: readonly HeadGrid[];
 }
 
@@ -68,7 +67,6 @@ const NAME_PIXELS = 26;
 const MARGIN_PIXELS = 124;
 /** Pixels from the panels to the scale's own room, for the axis. */
 const AXIS_PIXELS = 56;
-/** Pixels of the slider. */
 const SLIDER_PIXELS = 76;
 const WORDS = {
   mean: {

@@ -9,7 +9,6 @@ import { NUM_SERIES_COLORS } from "../figure/theme.ts";
 /** @internal What a plot shows against the length; `whole` times end with the logits of a step's last token. */
 export type LengthMeasure = "prefill" | "decode" | "memory" | "whole prefill" | "whole decode";
 
-/** A method's curve. */
 export interface LengthCurve {
   readonly name: string;
   /** Lengths, ascending. */

@@ -10,7 +10,6 @@ import {
   type CurveMetric,
   drawTrialCurves,
   type TrialCurves,
-  type TrialPoint,
   valuesOfCurves,
 } from "../figure/trial_curves.ts";
 
@@ -42,9 +41,9 @@ export function collectLossBudget(summary: SweepSummary, budget: BudgetName = "a
   };
 }
 
-/** Losses that lie further apart than this are drawn on a log scale; */
+/** Losses that lie further apart than this are drawn on a log scale. */
 const WIDE = 8;
-/** there, what is below this share of the highest one, or below dense, is drawn at it. */
+/** Share of the highest loss that lower ones are drawn at on a log scale. */
 const FLOOR = 1e-3;
 
 /** Draws the loss against the budget, the dense model's on the left. */
@@ -53,7 +52,7 @@ export function plotLossBudget(numbers: LossBudget): Figure {
   const values = valuesOfCurves(numbers, name), high = Math.max(...values);
   const isLog = high > 0 && high > WIDE * Math.min(...values), floor = FLOOR * high;
   const low = isLog ? values.filter((value) => value < floor).length : 0;
-  return drawTrialCurves(low === 0 ? numbers : raiseTo(floor, numbers), {
+  return drawTrialCurves(numbers, {
     title: `Loss against ${title}`,
     caption: `Down and to the right is better: little loss for little spent. ${
       bands.length === 0 ? "" : "Grey: random controls, each with the options of what it is named for. "
@@ -65,26 +64,7 @@ export function plotLossBudget(numbers: LossBudget): Figure {
     falling: true,
     yTitle: `loss above dense, ${unit}`,
     isLog,
+    ...(low > 0 && { floor }),
     ...(!isLog && { dense: { name: "dense", y: 0 } }),
   });
-}
-
-/** The same with no loss below a floor. */
-function raiseTo(floor: number, numbers: LossBudget): LossBudget {
-  const { name } = numbers.metric, raise = (value: number) => Math.max(value, floor);
-  const points = <P extends TrialPoint>(all: readonly P[]) =>
-    all.map((point) => ({ ...point, values: { [name]: raise(point.values[name]!) } }));
-  return {
-    ...numbers,
-    curves: numbers.curves.map((curve) => ({ ...curve, points: points(curve.points) })),
-    bands: numbers.bands.map((band) => ({
-      ...band,
-      points: band.points.map((point) => {
-        const { low, mean, high } = point.values[name]!;
-        return { ...point, values: { [name]: { low: raise(low), mean: raise(mean), high: raise(high) } } };
-      }),
-    })),
-    front: points(numbers.front),
-    missed: points(numbers.missed),
-  };
 }

@@ -14,7 +14,6 @@ import {
   valuesOfCurves,
 } from "../figure/trial_curves.ts";
 
-/** A metric as the plot draws it. */
 export interface DrawnMetric extends Pick<Metric, "name" | "label" | "better" | "digits" | "percent"> {
   /** Title of its figure, name of its axis. */
   readonly figure: NonNullable<Metric["figure"]>;

@@ -3,16 +3,13 @@ import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figur
 import { chart, missingTokens, shorten, trace } from "../figure/parts.ts";
 import { definedOf, type LayerTrace, medianOf, quantileOf } from "./layer_trace.ts";
 
-/** The scores of one layer. */
 export interface Ridge {
   readonly layer: number;
   /** Of the scores that the density is made of. */
   readonly count: number;
   /** Density at each point of the grid; all 0 where there is no score. */
   readonly density: readonly number[];
-  /** Of the scores. */
   readonly median: number | null;
-  /** Median threshold. */
   readonly theta: number | null;
 }
 

@@ -5,7 +5,6 @@ import { chart, shorten, trace } from "../figure/parts.ts";
 import { type Column, numbersOf } from "./layer_trace.ts";
 import { HIDDEN_NOTE, styleRule, visibilityOf } from "../figure/rule_style.ts";
 
-/** One rule's curve in one layer. */
 export interface RocCurve {
   readonly rule: string;
   /** Area under it: 1 = as the oracle, 0.5 = chance; null where all tokens are in one class. */
@@ -16,7 +15,6 @@ export interface RocCurve {
   readonly y: readonly number[];
 }
 
-/** The numbers of the plot. */
 export interface Roc {
   /** Layers, ascending; in each, rules in the order of the legend. */
   readonly layers: readonly { readonly layer: number; readonly curves: readonly RocCurve[] }[];

@@ -3,31 +3,22 @@ import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts"
 import { chart, markOf, trace } from "../figure/parts.ts";
 import { NUM_SERIES_COLORS } from "../figure/theme.ts";
 
-/** What a machine can do. */
 export interface MachineRoof {
-  /** Floating-point operations a second. */
   readonly flopsPerSecond: number;
-  /** Bytes a second from memory. */
   readonly bytesPerSecond: number;
 }
 
-/** One measured kernel. */
 export interface KernelRow {
-  /** What is computed. */
   readonly op: string;
   /** Who computes: the backend and its level, or another library by name. */
   readonly impl: string;
   /** `prefill` or `decode`. */
   readonly phase: string;
-  /** Sizes in words. */
   readonly shape: string;
-  /** Type of the data. */
   readonly dtype: string;
-  /** Share of tokens skipped. */
   readonly skip: number;
   /** Recent window, where the op has one. */
   readonly recent: number | null;
-  /** Median time in milliseconds. */
   readonly timeMs: number;
   /** Billions of needed operations a second. */
   readonly gflops: number;

@@ -13,7 +13,6 @@ export type RankedRule =
   & Pick<RuleQualityWithIntervals, RankMeasure>
   & Partial<Pick<RuleQualityWithIntervals, `${RankMeasure}Interval`>>;
 
-/** One rule over the layers. */
 export interface RankCurve {
   readonly rule: string;
   /** Its measure in each layer; null where undefined. */

@@ -4,7 +4,6 @@ import { axis, emptyFigure, escapeText, type Figure, type JsonObject } from "../
 import { chart, decisionMark, missingTokens, shorten, trace } from "../figure/parts.ts";
 import { type LayerTrace, numbersOf, positionsOf } from "./layer_trace.ts";
 
-/** One layer's decisions. */
 export interface TimelineLayer {
   readonly layer: number;
   /** Index of each token in its sequence. */
@@ -21,7 +20,6 @@ export interface TimelineLayer {
 /** @internal The numbers of the plot. */
 export interface ScoreTimeline {
   readonly layers: readonly TimelineLayer[];
-  /** Where they are known. */
   readonly texts: readonly string[] | undefined;
   /** Tokens at the start of the sequence that were kept whatever their score. */
   readonly warmup: number;

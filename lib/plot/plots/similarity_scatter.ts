@@ -4,7 +4,6 @@ import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figur
 import { chart, decisionMark, missingTokens, shorten, trace } from "../figure/parts.ts";
 import { definedOf, type LayerTrace, medianOf, numbersOf, positionsOf, quantileOf } from "./layer_trace.ts";
 
-/** Tokens of one layer that have similarities. */
 export interface SimilarityLayer {
   readonly layer: number;
   /** Index of each token in its sequence. */
@@ -25,9 +24,7 @@ export interface SimilarityLayer {
 /** A line in the plane of the two similarities, within [-1, 1]. */
 export interface Boundary {
   readonly name: string;
-  /** Key similarities. */
   readonly x: readonly number[];
-  /** Value similarities. */
   readonly y: readonly number[];
 }
 

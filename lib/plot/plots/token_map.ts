@@ -7,7 +7,6 @@ import { shorten } from "../figure/parts.ts";
 import { type LayerTrace, numbersOf, positionsOf } from "./layer_trace.ts";
 import { showToken } from "./score_timeline.ts";
 
-/** One layer's say on the tokens. */
 export interface TokenMapLayer {
   readonly layer: number;
   /** Score S. */

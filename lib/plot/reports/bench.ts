@@ -31,11 +31,9 @@ export interface PeerRow {
 
 /** What a benchmark is held to. */
 export interface BenchBar {
-  /** What is measured, with its unit. */
   readonly what: string;
   /** How `meant` bounds it. */
   readonly limit: "at least" | "at most";
-  /** The bound. */
   readonly meant: number;
   /** What was measured; null where the rows that tell it are not there. */
   readonly found: number | null;
@@ -45,7 +43,6 @@ export interface BenchBar {
 
 /** The content of `bench.json`, and of what `bench:gpu` writes. */
 export interface BenchReport {
-  /** Measured kernels. */
   readonly kernels: readonly KernelRow[];
   /** A model at growing lengths, dense and filtered. */
   readonly lengths: readonly LengthRow[];
@@ -55,19 +52,16 @@ export interface BenchReport {
   readonly dtype?: WeightDType;
   /** A model end to end beside other engines; left out where it was not raced. */
   readonly peers?: readonly PeerRow[];
-  /** Turns of each of them. */
   readonly turns?: number;
   /** What the kernels are held to; left out where they are held to nothing. */
   readonly bars?: readonly BenchBar[];
   /** What the machine can do, as measured beside the kernels. */
   readonly roof: MachineRoof;
-  /** Where it ran. */
   readonly environment: {
     /** Version of this package. */
     readonly version: string;
     /** The backend's own line: instruction set, threads, libraries. */
     readonly backendDescription: string;
-    /** Deno's version. */
     readonly deno: string;
     /** Operating system and architecture. */
     readonly platform: string;

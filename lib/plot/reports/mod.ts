@@ -28,4 +28,3 @@ export { renderSite, SITE_FILES, type SiteEntry } from "./site.ts";
 export { describeSearch } from "./search_notes.ts";
 export { plotSweep, renderSweepReport } from "./sweep.ts";
 export { tabulateTrials } from "./trial_table.ts";
-export { renderTokenReport } from "./tokens.ts";

@@ -1,0 +1,33 @@
+/** What notebooks hold of a displayed figure: its parts, and an image in the place of its table. */
+import { escapeHtml, type FigureParts, LIGHT, STATIC_MARKS } from "../../../lib/plot/mod.ts";
+
+/**
+ * The parts of a displayed figure, but for its words.
+ *
+ * @param html The `text/html` of an output of a notebook.
+ * @returns Undefined where it is not that of a figure.
+ */
+export function readDisplayed(html: string): Pick<FigureParts, "height" | "data" | "layout"> | undefined {
+  const found = html.includes(STATIC_MARKS[0]) && html.match(/^var figure = (.*);$/m);
+  return found ? JSON.parse(found[1]!) : undefined;
+}
+
+/**
+ * Puts an image where a displayed figure's HTML holds a table: what readers see where no script runs.
+ *
+ * @param html The `text/html` of a displayed figure.
+ * @param svg The same figure as drawn by plotly, an `<svg>` element.
+ * @param alt What the image shows, for who cannot see it.
+ * @throws {RangeError} If the HTML is not that of a displayed figure.
+ */
+export function setStaticImage(html: string, svg: string, alt: string): string {
+  const [start, end] = STATIC_MARKS.map((mark) => html.indexOf(mark));
+  if (start! < 0 || end! < start!) {
+    throw new RangeError("Cannot add an image: found no mark of a displayed figure, expected its text/html");
+  }
+  const address = svg.replaceAll(/["%#<>\n]/g, (c) => encodeURIComponent(c));
+  const image = `<img alt="${escapeHtml(alt)}" style="max-width: 100%; background: ${
+    LIGHT["@card"]
+  }" src="data:image/svg+xml;charset=utf-8,${address.replaceAll("&", "&amp;")}">`;
+  return html.slice(0, start! + STATIC_MARKS[0].length) + image + html.slice(end!);
+}
