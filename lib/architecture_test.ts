@@ -195,6 +195,58 @@ Deno.test("imports make no cycles, types aside", async () => {
   for (const file of valueImports.keys()) visit(file, []);
 });
 
+/** Rooms in which circles of types are still to be broken; a room leaves the list when its last one is. */
+const CIRCULAR = [
+  "experiments/commands/cli",
+  "lib/eval",
+  "lib/methods",
+  "lib/model",
+  "lib/sweep",
+];
+
+/** Files that import each other in circles, types included: each set of them that a walk along imports comes back to. */
+function circlesOf(graph: ReadonlyMap<string, readonly string[]>): string[][] {
+  // Tarjan's strongly connected components.
+  const index = new Map<string, number>(), low = new Map<string, number>();
+  const open: string[] = [], found: string[][] = [];
+  const visit = (file: string) => {
+    index.set(file, index.size);
+    low.set(file, index.get(file)!);
+    open.push(file);
+    for (const target of graph.get(file) ?? []) {
+      if (!index.has(target)) visit(target);
+      if (open.includes(target)) low.set(file, Math.min(low.get(file)!, low.get(target)!));
+    }
+    if (low.get(file) !== index.get(file)) return;
+    const circle = open.splice(open.indexOf(file));
+    if (circle.length > 1) found.push(circle.sort());
+  };
+  for (const file of graph.keys()) if (!index.has(file)) visit(file);
+  return found;
+}
+
+Deno.test("circlesOf() finds what imports itself, over one file or several", () => {
+  const graph = new Map(Object.entries({ a: ["b", "d"], b: ["c"], c: ["a"], d: ["e"], e: ["d"], f: ["a"] }));
+  assertEquals(circlesOf(graph), [["d", "e"], ["a", "b", "c"]]);
+});
+
+Deno.test("imports make no circles of files, types included, but in the rooms named here", () => {
+  const circles = circlesOf(imports);
+  const roomsOf = (circle: readonly string[]) =>
+    CIRCULAR.filter((room) => circle.some((file) => within(file, room)));
+  assertEquals(
+    circles.filter((circle) => !circle.every((file) => CIRCULAR.some((room) => within(file, room)))),
+    [],
+    "circles in other rooms",
+  );
+  const named = new Set(circles.flatMap(roomsOf));
+  assertEquals(
+    CIRCULAR.filter((room) => !named.has(room)),
+    [],
+    "rooms without a circle: take them out of the list",
+  );
+});
+
 Deno.test("the import maps name the same packages, and @std of both sources", async () => {
   const config = JSON.parse(await Deno.readTextFile(new URL("imports.json", root))).imports;
   const offline = JSON.parse(await Deno.readTextFile(new URL(".std/npm.json", root))).imports;
