@@ -8,3 +8,5 @@
 export * from "./figure/mod.ts";
 export * from "./plots/mod.ts";
 export * from "./reports/mod.ts";
+export { styleRule, withoutShare } from "./trials/rule_style.ts";
+export { askedShares, methodName, MISSED_NOTE } from "./trials/trial_label.ts";

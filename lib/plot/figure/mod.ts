@@ -31,6 +31,4 @@ export {
 } from "./page.ts";
 export { PLOTLY_URL, readPlotly } from "./plotly.ts";
 export { chart, LEGEND, trace } from "./parts.ts";
-export { styleRule, withoutShare } from "./rule_style.ts";
 export { DARK, LIGHT, type Theme } from "./theme.ts";
-export { askedShares, methodName, MISSED_NOTE } from "./trial_label.ts";

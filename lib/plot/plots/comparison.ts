@@ -5,8 +5,8 @@ import type { Interval } from "../../stats/bootstrap.ts";
 import type { Comparison } from "../../sweep/comparison.ts";
 import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts";
 import { chart, markOf, trace, whiskers } from "../figure/parts.ts";
-import { describeShares, MISSED_NOTE } from "../figure/trial_label.ts";
-import { styleRule } from "../figure/rule_style.ts";
+import { describeShares, MISSED_NOTE } from "../trials/trial_label.ts";
+import { styleRule } from "../trials/rule_style.ts";
 
 /** @internal What losses may be held against: the model without a filter, chance, and the fair control. */
 export type ComparisonBase = "dense" | "random" | "random-protected";

@@ -6,7 +6,7 @@ import type { SweepSummary } from "../../sweep/trial.ts";
 import { axis, emptyFigure, escapeText, type Figure, titleUnderScale } from "../figure/figure.ts";
 import { plural } from "../figure/page.ts";
 import { chart, colorScale, scaleAbove, trace } from "../figure/parts.ts";
-import { trialOptions } from "../figure/trial_label.ts";
+import { trialOptions } from "../trials/trial_label.ts";
 
 /** @internal The numbers of the plot. */
 export interface LossContour {

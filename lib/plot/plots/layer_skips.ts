@@ -4,7 +4,7 @@ import { filtersQueries } from "../../methods/sides.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import { emptyFigure, type Figure, titleUnderScale } from "../figure/figure.ts";
 import { chart, colorScale, layerAxis, rowAxis, scaleAbove } from "../figure/parts.ts";
-import { curveKey, nameCurves, pointKey } from "../figure/trial_label.ts";
+import { curveKey, nameCurves, pointKey } from "../trials/trial_label.ts";
 
 /** @internal The numbers of the plot. */
 export interface LayerSkips {

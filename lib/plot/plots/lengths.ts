@@ -3,7 +3,7 @@ import type { LengthRow } from "../../eval/lengths.ts";
 import { METHOD_NAMES } from "../../methods/list.ts";
 import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts";
 import { chart, trace } from "../figure/parts.ts";
-import { styleRule } from "../figure/rule_style.ts";
+import { styleRule } from "../trials/rule_style.ts";
 import { NUM_SERIES_COLORS } from "../figure/theme.ts";
 
 /** @internal What a plot shows against the length; `whole` times end with the logits of a step's last token. */

@@ -1,6 +1,6 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import type { LengthRow } from "../../eval/lengths.ts";
-import { styleRule } from "../figure/rule_style.ts";
+import { styleRule } from "../trials/rule_style.ts";
 import { collectLengths, plotLengths } from "./lengths.ts";
 
 const row = (

@@ -11,7 +11,7 @@ import {
   drawTrialCurves,
   type TrialCurves,
   valuesOfCurves,
-} from "../figure/trial_curves.ts";
+} from "../trials/trial_curves.ts";
 
 /** The numbers of the plot; `x` is the share of the dense model's budget that is spent, warm-up included. */
 export interface LossBudget extends TrialCurves {

@@ -7,7 +7,7 @@ import type { ComparedResult } from "../../sweep/judgement.ts";
 import { choose } from "../figure/choice_slider.ts";
 import { axis, emptyFigure, escapeText, type Figure, type JsonObject } from "../figure/figure.ts";
 import { chart, dashedLine, markOf, trace, whiskers } from "../figure/parts.ts";
-import { styleRule, withoutShare } from "../figure/rule_style.ts";
+import { styleRule, withoutShare } from "../trials/rule_style.ts";
 
 /** Standard errors on either side of a 95% interval. */
 const Z = 1.96;

@@ -5,7 +5,7 @@ import { choose } from "../figure/choice_slider.ts";
 import { axis, emptyFigure, escapeText, type Figure, type JsonObject } from "../figure/figure.ts";
 import { plural } from "../figure/page.ts";
 import { chart, colorScale } from "../figure/parts.ts";
-import { withoutShare } from "../figure/rule_style.ts";
+import { withoutShare } from "../trials/rule_style.ts";
 
 /** Shares of a comparison's pairs, in order. */
 export const pairShares = (

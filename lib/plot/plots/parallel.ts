@@ -6,8 +6,8 @@ import { excessLoss } from "../../sweep/importance.ts";
 import type { SweepSummary, Trial } from "../../sweep/trial.ts";
 import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts";
 import { chart, trace } from "../figure/parts.ts";
-import { styleRule } from "../figure/rule_style.ts";
-import { hoverLines, methodName, trialOptions, varyingOptions } from "../figure/trial_label.ts";
+import { styleRule } from "../trials/rule_style.ts";
+import { hoverLines, methodName, trialOptions, varyingOptions } from "../trials/trial_label.ts";
 import { drawnMetrics } from "./quality.ts";
 
 /** @internal The numbers of the plot. */

@@ -12,7 +12,7 @@ import {
   drawTrialCurves,
   type TrialCurves,
   valuesOfCurves,
-} from "../figure/trial_curves.ts";
+} from "../trials/trial_curves.ts";
 
 export interface DrawnMetric extends Pick<Metric, "name" | "label" | "better" | "digits" | "percent"> {
   /** Title of its figure, name of its axis. */

@@ -7,7 +7,7 @@ import { chunkMeans, raceGroup } from "../../sweep/trial_race.ts";
 import { axis, emptyFigure, type Figure } from "../figure/figure.ts";
 import { plural } from "../figure/page.ts";
 import { chart, trace } from "../figure/parts.ts";
-import { configurationLines } from "../figure/trial_label.ts";
+import { configurationLines } from "../trials/trial_label.ts";
 
 const TITLE = "The race: who was stopped, and when";
 

@@ -3,7 +3,7 @@ import { choose } from "../figure/choice_slider.ts";
 import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
 import { chart, shorten, trace } from "../figure/parts.ts";
 import { type Column, numbersOf } from "./layer_trace.ts";
-import { HIDDEN_NOTE, styleRule, visibilityOf } from "../figure/rule_style.ts";
+import { HIDDEN_NOTE, styleRule, visibilityOf } from "../trials/rule_style.ts";
 
 export interface RocCurve {
   readonly rule: string;

@@ -3,7 +3,7 @@ import type { RuleComparison } from "../../heads/report.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import { axis, emptyFigure, type Figure } from "../figure/figure.ts";
 import { chartIntervals } from "../figure/parts.ts";
-import { styleRule } from "../figure/rule_style.ts";
+import { styleRule } from "../trials/rule_style.ts";
 import type { RankMeasure } from "./rule_ranks.ts";
 
 /** @internal A comparison of two rules on the same resamples; those of a report of `deno task heads` are such. */

@@ -2,7 +2,7 @@
 import type { RuleQualityWithIntervals } from "../../heads/report.ts";
 import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
 import { chart, dashedLine, layerAxis, markOf, shorten, trace, whiskers } from "../figure/parts.ts";
-import { HIDDEN_NOTE, styleRule, visibilityOf } from "../figure/rule_style.ts";
+import { HIDDEN_NOTE, styleRule, visibilityOf } from "../trials/rule_style.ts";
 
 /** @internal What is measured of a rule. */
 export type RankMeasure = "auroc" | "spearman";

@@ -6,7 +6,7 @@ import { type DifferenceRow, type RunDifference, signOf } from "../../sweep/diff
 import type { Trial } from "../../sweep/trial.ts";
 import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts";
 import { chartIntervals } from "../figure/parts.ts";
-import { methodName, nameCurves, ruleName } from "../figure/trial_label.ts";
+import { methodName, nameCurves, ruleName } from "../trials/trial_label.ts";
 import { formatInterval } from "./comparison.ts";
 
 /** Rows that a reader can take in. */

@@ -21,7 +21,7 @@ import {
   tabulate,
   type TextTable,
 } from "../figure/page.ts";
-import { MISSED_NOTE } from "../figure/trial_label.ts";
+import { MISSED_NOTE } from "../trials/trial_label.ts";
 import { formatCsv, formatShort } from "./csv.ts";
 import { comparedRatio, describeComparison } from "./verdict.ts";
 import { collectMethodBudgets, plotMethodBudgets } from "../plots/method_budgets.ts";

@@ -21,7 +21,7 @@ import {
   tabulate,
   type TextTable,
 } from "../figure/page.ts";
-import { MISSED_NOTE } from "../figure/trial_label.ts";
+import { MISSED_NOTE } from "../trials/trial_label.ts";
 import { formatInterval } from "../plots/comparison.ts";
 import { collectRunDifferences, nameRows, plotRunDifferences } from "../plots/run_differences.ts";
 import { formatCsv } from "./csv.ts";

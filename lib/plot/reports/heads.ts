@@ -20,7 +20,7 @@ import { collectRidgelines, collectTrueRedundancy, plotRidgelines } from "../plo
 import { collectRoc, plotRoc } from "../plots/roc.ts";
 import { collectRuleDifferences, plotRuleDifferences } from "../plots/rule_differences.ts";
 import { collectRuleRanks, plotRuleRanks } from "../plots/rule_ranks.ts";
-import { styleRule } from "../figure/rule_style.ts";
+import { styleRule } from "../trials/rule_style.ts";
 import { collectScoreTimeline, plotScoreTimeline } from "../plots/score_timeline.ts";
 import { collectSimilarityScatter, plotSimilarityScatter } from "../plots/similarity_scatter.ts";
 import { collectTokenMap, plotTokenMap, type TokenMap } from "../plots/token_map.ts";

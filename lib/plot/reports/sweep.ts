@@ -23,7 +23,7 @@ import {
   SORT_NOTE,
   tableSection,
 } from "../figure/page.ts";
-import { MISSED_NOTE } from "../figure/trial_label.ts";
+import { MISSED_NOTE } from "../trials/trial_label.ts";
 import { formatCsv, formatShort } from "./csv.ts";
 import { describeSearch } from "./search_notes.ts";
 import { tabulateTrials } from "./trial_table.ts";

@@ -8,7 +8,7 @@ import { BUDGET_NAMES, BUDGETS, showShare } from "../../sweep/budgets.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { Environment, RankedTrial, SweepSummary } from "../../sweep/trial.ts";
 import type { TextTable } from "../figure/page.ts";
-import { askedShares, methodName, trialOptions, varyingOptions } from "../figure/trial_label.ts";
+import { askedShares, methodName, trialOptions, varyingOptions } from "../trials/trial_label.ts";
 
 interface Column {
   readonly name: string;

@@ -10,7 +10,7 @@ import { sharesOf } from "../../sweep/budgets.ts";
 import { controlFor, seedlessKey } from "../../sweep/controls.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { SweepSummary, Trial } from "../../sweep/trial.ts";
-import { describeShares, methodName, trialOptions } from "../figure/trial_label.ts";
+import { describeShares, methodName, trialOptions } from "../trials/trial_label.ts";
 import { formatInterval, formatPercent } from "../plots/comparison.ts";
 
 export interface MethodVerdict {

@@ -6,7 +6,7 @@ import { BUDGET_NAMES, BUDGETS, type Shares, sharesOf, showShare } from "../../s
 import { presetName } from "../../sweep/controls.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { Trial } from "../../sweep/trial.ts";
-import { escapeText } from "./figure.ts";
+import { escapeText } from "../figure/figure.ts";
 
 /** Options that move along a curve or within a band, so that they do not name it. */
 const ALONG = new Set(["pruneRatio", "kvRatio", "theta", "seed"]);

@@ -5,9 +5,9 @@ import { findMethod } from "../../methods/list.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { Trial } from "../../sweep/trial.ts";
 import { type CurveEnd, labelCurves } from "./curve_labels.ts";
-import { axis, emptyFigure, type Figure, type JsonObject } from "./figure.ts";
-import { plural } from "./page.ts";
-import { chart, markOf, trace } from "./parts.ts";
+import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
+import { plural } from "../figure/page.ts";
+import { chart, markOf, trace } from "../figure/parts.ts";
 import { styleRule } from "./rule_style.ts";
 import { curveKey, hoverLines, methodName, nameCurves, pointKey, resultLines } from "./trial_label.ts";
 

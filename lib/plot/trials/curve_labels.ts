@@ -1,5 +1,5 @@
 /** Names at the ends of curves, in place of a legend. */
-import { escapeText, type JsonObject } from "./figure.ts";
+import { escapeText, type JsonObject } from "../figure/figure.ts";
 
 export interface CurveEnd {
   readonly name: string;

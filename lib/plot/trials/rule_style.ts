@@ -2,7 +2,7 @@
 import { EVICTIONS, findMethod, KEY_RULES, METHODS, OFFLINE } from "../../methods/list.ts";
 import type { Method } from "../../methods/method.ts";
 import { PRESETS } from "../../methods/options.ts";
-import { NUM_SERIES_COLORS } from "./theme.ts";
+import { NUM_SERIES_COLORS } from "../figure/theme.ts";
 
 const SYMBOLS = "circle square diamond triangle-up triangle-down cross x pentagon hexagram star hexagon"
   .split(" ");

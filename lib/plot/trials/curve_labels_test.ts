@@ -1,6 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { labelCurves } from "./curve_labels.ts";
-import type { JsonObject } from "./figure.ts";
+import type { JsonObject } from "../figure/figure.ts";
 
 const label = (ys: readonly number[], isLog = false, height = 186) => {
   const ends = ys.map((y, i) => ({ name: `curve <${i}>`, color: "@ink", x: 0.5, y }));
