@@ -18,7 +18,7 @@ import { createDense } from "./dense.ts";
 import { createEviction } from "./eviction/eviction.ts";
 import { keyMethodOf } from "./list.ts";
 import { type AnyRule, isRule } from "./method.ts";
-import { readsOf, type ResolvedOptions, type TokenFilterOptions } from "./options.ts";
+import { readsOf, type ResolvedOptions } from "./options.ts";
 import {
   type Answer,
   checkWindows,
@@ -35,7 +35,7 @@ import {
 } from "./pruner.ts";
 import { filtersQueries, keyRuleOf } from "./sides.ts";
 import { substituteOf } from "./substitute.ts";
-import { TokenFilter } from "./token_filter.ts";
+import { bindFilter } from "./token_filter.ts";
 
 /**
  * Adds the substitute and the key side that options ask for to what decides queries.
@@ -80,8 +80,7 @@ function createKeySide(
   keyState: KeyState,
   { backend, keyTrace: trace }: PrunerContext,
 ): KeySide {
-  // A filter of no queries is one of keys and values.
-  const filter = new TokenFilter(shape, { ...options, pruneRatio: 0 } as TokenFilterOptions, backend);
+  const filter = bindFilter(shape, options, "keys", backend);
   const reads = readsOf(rule, options), signals = SIGNALS.filter((name) => reads.includes(name));
   const { native } = rule, needs: Need[] = keyState === "pre-rope" ? ["pre-rope keys"] : [];
   const waits = signals.length > 0;

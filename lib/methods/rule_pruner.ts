@@ -2,10 +2,10 @@
 import type { FilterSequence, FilterShape } from "../filter/sequence.ts";
 import { policyOf } from "../filter/threshold.ts";
 import type { AnyRule } from "./method.ts";
-import { readsOf, type ResolvedOptions, type TokenFilterOptions } from "./options.ts";
+import { readsOf, type ResolvedOptions } from "./options.ts";
 import type { Need, Pruner, PrunerContext, SideSequence } from "./pruner.ts";
 import { bindRule } from "./substitute.ts";
-import { TokenFilter } from "./token_filter.ts";
+import { bindFilter } from "./token_filter.ts";
 
 /**
  * Binds a rule to a model's shape.
@@ -20,7 +20,7 @@ export function createRulePruner(
   options: ResolvedOptions,
   { backend, trace }: PrunerContext,
 ): Pruner {
-  const filter = new TokenFilter(shape, options as TokenFilterOptions, backend, rule);
+  const filter = bindFilter(shape, options, "queries", backend, rule);
   const { warmup, block, recent } = options, reads = readsOf(rule, options);
   const allocates = options.schedule === "allocated", { native } = bindRule(rule, options, backend);
 

@@ -22,6 +22,67 @@ import {
 import { filtersQueries, KEY_PLAN_NAMES, keySideOptions } from "./sides.ts";
 import { bindRule, learns } from "./substitute.ts";
 
+/** @internal A rule's recurrence, bound to a model's shape. */
+export class BoundFilter {
+  /** The model's sizes. */
+  readonly shape: FilterShape;
+  /** One specification per filtered layer, in the order of `layers`. */
+  readonly specs: readonly LayerSpec[];
+  /** @internal What computes the recurrence. */
+  readonly ops: FilterOps;
+
+  constructor(shape: FilterShape, specs: readonly LayerSpec[], ops: FilterOps) {
+    this.shape = shape;
+    this.specs = specs;
+    this.ops = ops;
+  }
+
+  /** 0-based indices of the filtered layers, ascending. */
+  get layers(): readonly number[] {
+    return this.specs.map((spec) => spec.layer);
+  }
+
+  /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks (`random` reads it). */
+  start({ chunk = 0 }: { readonly chunk?: number } = {}): FilterSequence {
+    if (!Number.isSafeInteger(chunk) || chunk < 0 || chunk > 0x7fffffff) {
+      throw new RangeError(`Cannot start chunk ${chunk}: expected an integer from 0 to ${0x7fffffff}`);
+    }
+    const specs = chunk === 0 ? this.specs : this.specs.map((spec) => ({ ...spec, chunk }));
+    return new FilterSequence(this.shape, specs, this.ops);
+  }
+}
+
+/**
+ * Binds a rule to a model's shape, on one side.
+ *
+ * @param options Resolved; those of the key side are taken by their own names.
+ * @param rule In place of the one that the options name.
+ * @throws {RangeError} If a size is out of range, the options name no rule, or the schedule is unreachable.
+ */
+export function bindFilter(
+  shape: FilterShape,
+  options: ResolvedOptions,
+  side: "queries" | "keys",
+  backend?: FilterBackend,
+  rule?: AnyRule,
+): BoundFilter {
+  const decided = side === "queries" ? options : keySideOptions(options);
+  const own = bindRule(rule ?? ruleOf(decided), decided, backend);
+  // What other rules are told of local features is refused where kernels do not have them.
+  const features = decided.features.filter((group) => group !== "local" || learns(own));
+  const packed = Object.entries({ ...decided, features }).map((
+    [name, value],
+  ) => [name, packValue(OPTIONS[name]!, value)]);
+  const specs = createSpecs(
+    shape,
+    own as Rule,
+    readsOf(own, decided),
+    Object.fromEntries(packed) as never,
+    side === "queries" ? undefined : KEY_PLAN_NAMES,
+  );
+  return new BoundFilter(shape, specs, filterOps(own, backend));
+}
+
 /**
  * Token Filtering, bound to a model's shape: which layers are filtered, and how. Where options filter keys and values
  * alone (`side: "key"`), its decisions are theirs: 1 = they stay, 0 = they go at the next block start beyond the recent
@@ -41,14 +102,9 @@ import { bindRule, learns } from "./substitute.ts";
  * console.assert(second.redundancy[0] === 1); // keys and values point where the first ones did
  * ```
  */
-export class TokenFilter {
-  /** The model's sizes. */
-  readonly shape: FilterShape;
+export class TokenFilter extends BoundFilter {
   /** All options, defaults filled in. */
   readonly options: ResolvedOptions;
-  /** One specification per filtered layer, in the order of `layers`. */
-  readonly specs: readonly LayerSpec[];
-  readonly #ops: FilterOps;
 
   /**
    * Binds options to a model's shape.
@@ -56,43 +112,14 @@ export class TokenFilter {
    * @param shape The model's sizes.
    * @param options Everything may be left out.
    * @param backend Computes the recurrence, where its kernels have the rule; default: plain TypeScript.
-   * @param rule In place of the one that the options name.
    * @throws {TypeError} If an option is unknown or of the wrong type.
    * @throws {RangeError} If a size or an option is out of range, or the schedule is unreachable.
    */
-  constructor(shape: FilterShape, options: TokenFilterOptions = {}, backend?: FilterBackend, rule?: AnyRule) {
-    this.shape = shape;
-    this.options = resolveOptions(options);
-    const ofQueries = filtersQueries(this.options);
-    const decided = ofQueries ? this.options : keySideOptions(this.options);
-    const own = bindRule(rule ?? ruleOf(decided), decided, backend);
-    // What other rules are told of local features is refused where kernels do not have them.
-    const features = decided.features.filter((group) => group !== "local" || learns(own));
-    const packed = Object.entries({ ...decided, features }).map((
-      [name, value],
-    ) => [name, packValue(OPTIONS[name]!, value)]);
-    this.specs = createSpecs(
-      shape,
-      own as Rule,
-      readsOf(own, decided),
-      Object.fromEntries(packed) as never,
-      ofQueries ? undefined : KEY_PLAN_NAMES,
-    );
-    this.#ops = filterOps(own, backend);
-  }
-
-  /** 0-based indices of the filtered layers, ascending. */
-  get layers(): readonly number[] {
-    return this.specs.map((spec) => spec.layer);
-  }
-
-  /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks (`random` reads it). */
-  start({ chunk = 0 }: { readonly chunk?: number } = {}): FilterSequence {
-    if (!Number.isSafeInteger(chunk) || chunk < 0 || chunk > 0x7fffffff) {
-      throw new RangeError(`Cannot start chunk ${chunk}: expected an integer from 0 to ${0x7fffffff}`);
-    }
-    const specs = chunk === 0 ? this.specs : this.specs.map((spec) => ({ ...spec, chunk }));
-    return new FilterSequence(this.shape, specs, this.#ops);
+  constructor(shape: FilterShape, options: TokenFilterOptions = {}, backend?: FilterBackend) {
+    const resolved = resolveOptions(options), side = filtersQueries(resolved) ? "queries" : "keys";
+    const { specs, ops } = bindFilter(shape, resolved, side, backend);
+    super(shape, specs, ops);
+    this.options = resolved;
   }
 }
 
