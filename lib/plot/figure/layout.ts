@@ -55,7 +55,6 @@ export function drawnAlone(
   }, theme);
 }
 
-/** The layout that all plots of axes share. */
 export function baseLayout(layout: JsonObject): JsonObject {
   return {
     autosize: true,

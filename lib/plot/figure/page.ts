@@ -192,7 +192,6 @@ ${framed.join("\n")}
 const fileName = (title: string) =>
   title.toLowerCase().replaceAll(/[^a-z0-9]+/g, "_").replaceAll(/^_|_$/g, "");
 
-/** A page of figures alone. */
 export function renderFigurePage(
   figures: readonly FigureParts[],
   { title, plotly }: { readonly title: string; readonly plotly: PlotlySource },
@@ -232,7 +231,6 @@ export function runFacts(
   ];
 }
 
-/** A table as a page shows it. */
 export interface PageTable {
   readonly columns: readonly string[];
   /** What a column means, one a column; shown when its head is pointed at. */

@@ -11,7 +11,6 @@ export function colorScale(name: "heat" | "diverge"): Json {
   return [0, 1, 2, 3, 4].map((i) => [i / 4, `@${name}${i}`]);
 }
 
-/** A scale of colours above the axes. */
 export function scaleAbove(more: JsonObject = {}): JsonObject {
   return {
     orientation: "h",
@@ -24,7 +23,6 @@ export function scaleAbove(more: JsonObject = {}): JsonObject {
   };
 }
 
-/** A legend below the axes. */
 export const LEGEND: JsonObject = { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 12 } };
 
 /** A vertical axis with a name a row. @param at places of the rows; default 0, 1, 2, … */
@@ -123,14 +121,11 @@ export interface ChartParts {
   readonly [attribute: string]: Json;
 }
 
-/** A figure of two axes, its legend below them. */
 export function chart({ title, caption, height, data, ...layout }: ChartParts): Figure {
   return new Figure({ title, caption, height, data, layout: baseLayout({ legend: LEGEND, ...layout }) });
 }
 
-/** A row of {@linkcode chartIntervals}. */
 export interface IntervalRow {
-  /** What stands beside it. */
   readonly name: string;
   readonly interval: { readonly estimate: number; readonly low: number; readonly high: number };
   readonly hover: string;

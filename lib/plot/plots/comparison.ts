@@ -28,7 +28,6 @@ export interface ComparisonRows {
   readonly base: ComparisonBase;
   /** Unit of the losses: `nats a token`. */
   readonly unit: string;
-  /** Best first. */
   readonly rows: readonly ComparisonRow[];
   /** Share of resamples inside an interval. */
   readonly confidence: number;

@@ -14,7 +14,6 @@ export interface HeadLayer {
   readonly heads: readonly { readonly sK: HeadMoments; readonly sV: HeadMoments }[];
 }
 
-/** One moment of keys and values, head by head. */
 export interface HeadGrid {
   /** What was measured, such as `post-rope, ema`: which keys and which anchors. */
   readonly name: string;

@@ -14,7 +14,6 @@ export interface LayerTrace {
   readonly redundancy: Column;
   /** 1 = compute, 0 = skip. */
   readonly keep: ArrayLike<number>;
-  /** Threshold before each token. */
   readonly threshold: Column;
   /** Mean over heads of the keys' cosines with their anchors. */
   readonly muK: Column;
@@ -105,7 +104,6 @@ export function numbersOf(column: Column): (number | null)[] {
   return Array.from(column, (x) => x === null || !Number.isFinite(x) ? null : x);
 }
 
-/** The numbers of a column that are defined. */
 export function definedOf(column: Column): number[] {
   return numbersOf(column).filter((x) => x !== null);
 }

@@ -7,7 +7,6 @@ import { plural } from "../figure/page.ts";
 import { chart, colorScale } from "../figure/parts.ts";
 import { withoutShare } from "../trials/rule_style.ts";
 
-/** Shares of a comparison's pairs, in order. */
 export const pairShares = (
   { pairs = [] }: Pick<Comparison, "pairs">,
 ): (number | undefined)[] => [...new Set(pairs.map(({ asked }) => asked))];

@@ -79,7 +79,6 @@ export function traceRoc(rule: string, scores: Column, r: Column, share: number)
   return { rule, auroc: area, x, y };
 }
 
-/** Draws one layer at a time. */
 export function plotRoc({ layers }: Roc): Figure {
   const title = "ROC curves of the rules";
   const drawn = layers.filter(({ curves }) => curves.length > 0);

@@ -31,7 +31,6 @@ export interface KernelRow {
 /** The numbers of the plot: operations a byte that must move, and billions of operations a second, of each. */
 export type Roofline = ReturnType<typeof collectRoofline>;
 
-/** Gathers marks and the roof above them. */
 export function collectRoofline(rows: readonly KernelRow[], machine: MachineRoof) {
   const measured = rows.filter(({ gflops, gbps }) => gflops > 0 && gbps > 0);
   const kinds = Map.groupBy(measured, ({ op, phase, impl }) => JSON.stringify([op, phase, impl]));

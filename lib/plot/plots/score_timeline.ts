@@ -10,7 +10,6 @@ export interface TimelineLayer {
   readonly position: readonly number[];
   /** Score S. */
   readonly redundancy: readonly (number | null)[];
-  /** Threshold before the token. */
   readonly threshold: readonly (number | null)[];
   readonly keep: readonly boolean[];
   /** Share of the tokens past the warm-up that was skipped; null of none. */

@@ -13,7 +13,6 @@ export interface TokenMapLayer {
   readonly redundancy: readonly (number | null)[];
   /** Share of the layer's other scores that lie below the token's, ties by half; in [0, 1]. */
   readonly rank: readonly (number | null)[];
-  /** Threshold before the token. */
   readonly threshold: readonly (number | null)[];
   readonly keep: readonly boolean[];
 }
@@ -145,20 +144,16 @@ const SCRIPT = `function showTokens(root, map) {
  * ```
  */
 export class TokenMap {
-  /** What is shown, one line. */
   readonly title: string;
-  /** How to read it. */
   readonly caption: string;
   readonly #parts: TokenMapParts;
 
-  /** Use {@linkcode plotTokenMap}. */
   constructor(title: string, caption: string, parts: TokenMapParts) {
     this.title = title;
     this.caption = caption;
     this.#parts = parts;
   }
 
-  /** The numbers. */
   toJson(): TokenMapParts {
     return this.#parts;
   }
@@ -236,7 +231,6 @@ document.querySelectorAll("#${id}").forEach(function (root) {
     }).join("");
   }
 
-  /** The text as a frame of a page, heading included. */
   toSection(): string {
     return `<h2>${escapeHtml(this.title)}</h2><p class="muted">${
       escapeHtml(this.caption)

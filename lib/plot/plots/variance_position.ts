@@ -6,7 +6,6 @@ import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figur
 import { bandTraces, chart, missingTokens, shorten, trace } from "../figure/parts.ts";
 import { definedOf, type LayerTrace, positionsOf, quantileOf } from "./layer_trace.ts";
 
-/** Numbers of one band. */
 export type BandQuantiles = Pick<Distribution, "count" | "quantiles">;
 
 /** @internal Quantiles by band of position; a layer of a view of `deno task heads` is one. */

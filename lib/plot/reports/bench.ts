@@ -21,7 +21,6 @@ export interface PeerRow {
   readonly engine: string;
   /** What decides whose attention is skipped; `dense`: nothing. */
   readonly method: string;
-  /** Tokens of the prefill. */
   readonly tokens: number;
   /** Median wall time of the prefill, milliseconds. */
   readonly prefillMs: number;
@@ -29,7 +28,6 @@ export interface PeerRow {
   readonly decodeMs: number;
 }
 
-/** What a benchmark is held to. */
 export interface BenchBar {
   readonly what: string;
   /** How `meant` bounds it. */
@@ -58,12 +56,10 @@ export interface BenchReport {
   /** What the machine can do, as measured beside the kernels. */
   readonly roof: MachineRoof;
   readonly environment: {
-    /** Version of this package. */
     readonly version: string;
     /** The backend's own line: instruction set, threads, libraries. */
     readonly backendDescription: string;
     readonly deno: string;
-    /** Operating system and architecture. */
     readonly platform: string;
     /** When it began, ISO 8601. */
     readonly startedAt: string;

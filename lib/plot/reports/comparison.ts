@@ -28,7 +28,6 @@ import { collectMethodBudgets, plotMethodBudgets } from "../plots/method_budgets
 import { collectMethodMatrix, pairShares, plotMethodMatrix } from "../plots/method_matrix.ts";
 import { describeOpposed, tabulateResults } from "./results.ts";
 
-/** The figures of a comparison's report, in order. */
 export function plotComparisons(comparison: Comparison): Figure[] {
   const { results = [] } = comparison;
   const measured = [...Map.groupBy(results, ({ task, metric }) => `${task} ${metric}`).values()].map((

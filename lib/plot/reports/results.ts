@@ -78,7 +78,6 @@ const COLUMNS: readonly TableColumn<ResultRow>[] = [
   ],
 ];
 
-/** Names of all columns. */
 export const RESULT_COLUMNS: readonly string[] = COLUMNS.map(([name]) => name);
 
 /** Lays the results out, task by task, metric by metric, in the order of the methods. */

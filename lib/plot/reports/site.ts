@@ -19,7 +19,6 @@ interface Kind<Data> {
   readonly headline: (data: Data) => string;
 }
 
-/** Results by kind. */
 interface Results {
   readonly sweep: SweepSummary;
   readonly heads: HeadReport;

@@ -60,7 +60,6 @@ const hasSurface = ({ x, y, loss }: LossContour) =>
 /** Shares further apart than this differ by plan, not by chance. */
 const EVEN = 0.05;
 
-/** Whether filtered layers differ in what they skip. */
 function differs(ratios: readonly number[]): boolean {
   const filtered = ratios.filter((ratio) => ratio > 0);
   return Math.max(...filtered) - Math.min(...filtered) > EVEN;

@@ -35,7 +35,6 @@ const KEY_RATIO: Column = {
   cell: (t) => t.kvAchievedRatio?.toFixed(3) ?? "-",
 };
 
-/** What the task measured. */
 function listMeasured(task: EvaluationTask, dense: object): Column[] {
   const { delta } = excessKeys(task);
   return listMetrics(task).map((metric) => ({

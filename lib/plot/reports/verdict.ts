@@ -15,7 +15,6 @@ import { formatInterval, formatPercent } from "../plots/comparison.ts";
 
 export interface MethodVerdict {
   readonly method: string;
-  /** Its best trial at the ratio. */
   readonly trial: Trial;
   /** Share of the way from the control to the oracle in loss; undefined where either did not run alike. */
   readonly closed: Interval | undefined;
@@ -28,7 +27,6 @@ export interface Verdict {
   readonly side: "query" | "key";
   /** The share that it speaks of: the highest that was asked for. */
   readonly asked: number;
-  /** On-line methods, best first. */
   readonly methods: readonly MethodVerdict[];
 }
 
@@ -108,7 +106,6 @@ const atShare = (side: Verdict["side"], asked: number) =>
     side === "query" ? "queries skipped" : "keys and values dropped, and every attention computed,"
   }`;
 
-/** The verdicts in sentences, first the main one. */
 export function describeVerdicts(verdicts: readonly Verdict[], summary: SweepSummary): string[] {
   if (verdicts.length === 0) {
     return ["No on-line rule came out at a ratio that was asked for: nothing to compare."];

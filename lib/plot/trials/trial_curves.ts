@@ -142,11 +142,9 @@ export interface CurveDrawing {
   readonly measure: string;
   /** Of the horizontal axis, whose numbers are shares. */
   readonly xTitle: string;
-  /** Whether the horizontal axis runs from high to low. */
   readonly falling?: boolean;
   readonly yTitle: string;
   readonly percent?: boolean;
-  /** Whether the vertical axis is logarithmic. */
   readonly isLog: boolean;
   /** What lower values are drawn at. */
   readonly floor?: number;
@@ -245,7 +243,6 @@ points more or fewer queries than asked, not to be held against others.`;
   });
 }
 
-/** Where curves end, and what they are called there. */
 function curveEnds(
   { curves, bands }: TrialCurves,
   { measure, falling, dense, floor = -Infinity }: CurveDrawing,
