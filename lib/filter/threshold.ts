@@ -8,7 +8,6 @@ const BUDGET_HORIZON = 16;
 /** Smallest step size of `robbins-monro`, so that a start on equal scores does not freeze it. */
 const MIN_DEVIATION = 1e-3;
 
-/** What a policy goes by. */
 export interface PolicySpec {
   readonly threshold: ThresholdPolicy;
   readonly skipRatio: number;

@@ -38,15 +38,12 @@ export interface Labels {
   readonly trained: boolean;
 }
 
-/** Of most methods here. */
 const PLAIN_LABELS: Labels = { calibration: "none", queryAware: false, phase: "both", trained: false };
 
-/** A method's labels. */
 export function labelsOf({ labels }: Pick<Method, "labels">): Labels {
   return { ...PLAIN_LABELS, ...labels };
 }
 
-/** What every method says. */
 export interface MethodInfo<Name extends string, O extends OptionTable> {
   /** What `--fusion` calls it. */
   readonly name: Name;
@@ -54,7 +51,6 @@ export interface MethodInfo<Name extends string, O extends OptionTable> {
   readonly help: string;
   /** Its own options; of two methods that have one of the same name, both mean the same by it. */
   readonly options?: O;
-  /** Its looks. */
   readonly looks?: Looks;
   /** Its labels, where they are not those of most: no calibration, query-agnostic, prefill and decode, not trained. */
   readonly labels?: Partial<Labels>;
@@ -94,13 +90,11 @@ export interface PrunerMethod<Name extends string, O extends OptionTable = None,
   extends MethodInfo<Name, O> {
   /** Whether it needs the whole sequence before its first decision. */
   readonly looksAhead: boolean;
-  /** Binds it to a model's shape. */
   create(shape: FilterShape, options: FilterOptions & Values, context: PrunerContext): Pruner;
 }
 
 /** A method that drops what scores lowest. */
 export interface EvictionMethod<Name extends string = string> extends MethodInfo<Name, OptionTable> {
-  /** Says what it is. */
   readonly evicts: true;
   /** What it reads beside keys and values. */
   readonly reads: readonly ("query" | "attention")[];
@@ -124,13 +118,11 @@ export interface EvictionMethod<Name extends string = string> extends MethodInfo
   score(live: LiveKeys): readonly Float64Array[];
 }
 
-/** A method that alters the model once. */
 export interface OfflineMethod<
   Name extends string = string,
   O extends OptionTable = None,
   Values = Resolved<O>,
 > extends MethodInfo<Name, O> {
-  /** Says what it is. */
   readonly offline: true;
   /** What becomes of a model where `pruneRatio` of what the method prunes is to go. */
   alter(model: CalibratedModel, options: { readonly pruneRatio: number } & Values): Alteration;
@@ -138,25 +130,18 @@ export interface OfflineMethod<
 
 /** A method that alters the model anew for each sequence, by what its warm-up has shown, for the tokens behind that. */
 export interface PromptMethod<Name extends string = string> extends MethodInfo<Name, None> {
-  /** Says what it is. */
   readonly offline: "prompt";
-  /** Matrices whose inputs it asks for. */
   readonly names: readonly string[];
   /** What becomes of each layer where `pruneRatio` of what the method prunes is to go. */
   alter(seen: SeenPrompt, options: { readonly pruneRatio: number }): readonly LayerAlteration[];
 }
 
-/** Any method that alters the model. */
 export type AnyOffline = OfflineMethod<string, OptionTable, never> | PromptMethod;
 
-/** No options. */
 export type None = Record<never, never>;
-/** Any rule. */
 export type AnyRule = RuleMethod<string, OptionTable, never, never>;
-/** Any method. */
 export type Method = AnyRule | PrunerMethod<string, OptionTable, never> | EvictionMethod | AnyOffline;
 
-/** Whether a method is a rule. */
 export function isRule(method: Method): method is AnyRule {
   return !("create" in method || isEviction(method) || isOffline(method));
 }
@@ -166,10 +151,8 @@ export function isEviction(method: Method): method is EvictionMethod {
   return "evicts" in method;
 }
 
-/** Whether a method alters the model. */
 export function isOffline(method: Method): method is AnyOffline {
   return "offline" in method;
 }
 
-/** Seed of whatever a method draws. */
 export const SEED = { type: "seed", default: 0n, help: "seed of what is drawn" } as const satisfies Option;

@@ -122,9 +122,7 @@ export interface SideSequence<Seen = Outcomes> {
 export interface Side<Seen = Outcomes> {
   /** 0-based indices of its layers, ascending. In the others everything stays. */
   readonly layers: readonly number[];
-  /** What it needs to see. */
   readonly needs: readonly Need[];
-  /** When it decides. */
   readonly at: When;
   /**
    * What decides each of `layers`, in their order, where that is the filter's own recurrence and no trace is told its
@@ -204,7 +202,6 @@ export interface Pruner extends Side {
   readonly prepare?: Preparation;
 }
 
-/** A method's preparation, if it is of a kind. */
 export function preparationOf<Kind extends Preparation["kind"]>(
   pruner: Pick<Pruner, "prepare"> | undefined,
   kind: Kind,

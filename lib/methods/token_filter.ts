@@ -24,11 +24,9 @@ import { bindRule, learns } from "./substitute.ts";
 
 /** @internal A rule's recurrence, bound to a model's shape. */
 export class BoundFilter {
-  /** The model's sizes. */
   readonly shape: FilterShape;
   /** One specification per filtered layer, in the order of `layers`. */
   readonly specs: readonly LayerSpec[];
-  /** @internal What computes the recurrence. */
   readonly ops: FilterOps;
 
   constructor(shape: FilterShape, specs: readonly LayerSpec[], ops: FilterOps) {

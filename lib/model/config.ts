@@ -36,7 +36,6 @@ export interface ModelConfig extends CostShape {
   readonly maxPositions?: number;
 }
 
-/** @internal A file or folder that holds a model. */
 /** Checks that a sequence may grow to so many tokens. @throws {RangeError} If its last position is one too far. */
 export function expectPositions({ maxPositions = Infinity }: ModelConfig, tokens: number): void {
   if (tokens > maxPositions) {

@@ -34,7 +34,6 @@ export interface PartImportance {
   readonly block: readonly number[];
 }
 
-/** What becomes of a layer. */
 export interface LayerAlteration {
   /** KV heads that stay with their query heads, ascending, at least one. Default: all. */
   readonly groups?: readonly number[];
@@ -44,9 +43,7 @@ export interface LayerAlteration {
   readonly tensors?: { readonly [name: string]: HostTensor };
 }
 
-/** What becomes of a model. */
 export interface Alteration {
-  /** Parts left out. */
   readonly drops?: Partial<Pick<DroppedParts, "attention" | "mlp">>;
   /** One entry a layer; default: nothing. */
   readonly layers?: readonly LayerAlteration[];
@@ -63,9 +60,7 @@ export interface LayerVisit {
   close(): LayerAlteration;
 }
 
-/** A model beside its calibration text. */
 export interface CalibratedModel {
-  /** Its sizes. */
   readonly config: CostShape;
   /** How much each part turns the residual stream. */
   readonly importance: PartImportance;
@@ -85,9 +80,7 @@ export interface CalibratedModel {
 export interface Alters {
   /** Pruners that share it alter a model alike. */
   readonly key: string;
-  /** What it is fitted on. */
   readonly calibration: Calibration;
-  /** What becomes of a model. */
   alter(model: CalibratedModel): Alteration;
 }
 
@@ -106,9 +99,7 @@ export interface SeenPrompt extends Pick<CalibratedModel, "config" | "matrix"> {
 
 /** @internal How a pruner alters the model for the tokens of a sequence behind its warm-up: heads stay, as the cache has them. */
 export interface Adapts {
-  /** Matrices whose inputs it asks for. */
   readonly names: readonly string[];
-  /** What becomes of each layer. */
   alter(seen: SeenPrompt): readonly LayerAlteration[];
 }
 

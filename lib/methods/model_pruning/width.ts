@@ -26,7 +26,6 @@ export class Moments {
     this.#count += count;
   }
 
-  /** An independent copy. */
   clone(): Moments {
     const copy = new Moments(this.#sums.length);
     copy.#count = this.#count;
@@ -35,17 +34,14 @@ export class Moments {
     return copy;
   }
 
-  /** Means. */
   get means(): Float64Array<ArrayBuffer> {
     return Float64Array.from(this.#sums, (sum) => sum / this.#count);
   }
 
-  /** Means of squares. */
   get meanSquares(): Float64Array<ArrayBuffer> {
     return Float64Array.from(this.#squares, (sum) => sum / this.#count);
   }
 
-  /** Variances over the text. */
   get variances(): Float64Array<ArrayBuffer> {
     const { means } = this;
     return this.meanSquares.map((square, j) => Math.max(0, square - means[j]! ** 2));

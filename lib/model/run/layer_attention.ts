@@ -41,7 +41,6 @@ export function openRecord(
   return { cache, keep: [], tally: new LayerTally(tallyRules(pruner), window), ...(outputs && { outputs }) };
 }
 
-/** What attention of a layer takes beside its rows. */
 export interface LayerFeed {
   readonly model: RunModel;
   /** Where the sequence has its scratch. */
@@ -128,7 +127,6 @@ export class LayerAttention {
     return this.#rows.residual.shape[0]!;
   }
 
-  /** What a side is shown of the rows. */
   #view(needs: readonly Need[]): LayerView {
     const { layer, filterKeys, keys, values, residual, normed, queries } = this.#rows;
     return {
@@ -236,7 +234,6 @@ export class LayerAttention {
     return shifted(rows, this.#feed.length);
   }
 
-  /** Adds outputs of some rows to the residual stream. */
   #add(rows: Rows, output: Tensor): void {
     const { residual } = this.#rows;
     if (rows.length === this.#total) this.#backend.add(residual, output);
@@ -416,9 +413,7 @@ function differences(
   return errors;
 }
 
-/** What queries of a layer see. */
 interface SeenRows {
-  /** Cached rows. */
   readonly kept: CachedRows;
   /** Rows of the recent window, and for how many tokens they are seen. */
   readonly skipped: CachedRows;

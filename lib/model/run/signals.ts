@@ -51,7 +51,6 @@ export function outputChanges(
   return all;
 }
 
-/** What computed queries are asked. */
 interface Asked {
   readonly backend: Backend;
   /** With their outputs. */
