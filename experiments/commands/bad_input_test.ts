@@ -39,7 +39,7 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
     const latin = `${folder}/latin.txt`;
     Deno.writeFileSync(latin, Uint8Array.of(0x66, 0xfc, 0x72));
     Deno.mkdirSync(`${folder}/used`);
-    Deno.writeTextFileSync(`${folder}/used/trials.jsonl`, "");
+    Deno.writeTextFileSync(`${folder}/used/study.db`, "");
     const before = listFolder(folder);
     const out = `${folder}/out`;
     const cases: [string[], string][] = [
@@ -83,7 +83,7 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
       [["--products", "bf16", "--backend", "reference"], "expected --backend cpu"],
       [["--resume"], "found no folder"],
       [["--resume", out], "found no study.db"],
-      [["--out", `${folder}/used`], "it holds a sweep"],
+      [["--out", `${folder}/used`], "it holds a study"],
       [["--out", `${short}/deeper`], "Cannot write to"],
       [["--out", "/proc/none/deeper"], "Cannot write to"],
     ];

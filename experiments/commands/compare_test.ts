@@ -1,7 +1,17 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { explainError } from "./cli/task.ts";
+import { StudyStore } from "../../lib/sweep/mod.ts";
 import { main } from "./compare.ts";
-import { interruptTask, listFolder, readLines, resumeArguments, runTask, withFolder } from "./testing.ts";
+import type { ItemUnit } from "./eval/run.ts";
+import {
+  countUnits,
+  dropLastUnit,
+  interruptTask,
+  listFolder,
+  resumeArguments,
+  runTask,
+  withFolder,
+} from "./testing.ts";
 
 /** Small enough to run often: 2 chunks of 64 tokens. */
 const SMALL = ["--context", "64", "--tokens", "128", "--warmup", "8", "--threads", "1"];
@@ -37,7 +47,7 @@ Deno.test("compare --json prints the comparison alone and writes everything", ()
         name.startsWith("random") ? 2 : 1,
       ]);
     }
-    assertEquals(listFolder(out), ["compare.html", "compare.json"]);
+    assertEquals(listFolder(out), ["compare.html", "compare.json", "study.db"]);
     assertEquals(JSON.parse(Deno.readTextFileSync(`${out}/compare.json`)), comparison);
     const page = Deno.readTextFileSync(`${out}/compare.html`);
     assertStringIncludes(page, "plotly.js (cartesian");
@@ -73,7 +83,7 @@ Deno.test("compare fits methods on a calibration text, and says so in the record
 
 Deno.test("compare stops on Ctrl-C in a fit on a calibration text too, which takes minutes, and says how to go on", () =>
   withFolder(async (folder) => {
-    const text = `${folder}/text.txt`, out = `${folder}/out`, log = `${out}/methods.jsonl`;
+    const text = `${folder}/text.txt`, out = `${folder}/out`, path = `${out}/study.db`;
     Deno.writeTextFileSync(text, "It was the best of times, it was the worst of times. ".repeat(20_000));
     const args = [
       ...["--context", "64", "--tokens", "64", "--threads", "1", "--methods", "sleb", "--prune-ratio", "0.5"],
@@ -82,17 +92,17 @@ Deno.test("compare stops on Ctrl-C in a fit on a calibration text too, which tak
     let begun = NaN;
     // The fit begins when the dense model has read the text.
     const isTime = () => {
-      if (Number.isNaN(begun) && readLines(log).length === 1) begun = performance.now();
+      if (Number.isNaN(begun) && countUnits(out, "chunk") === 1) begun = performance.now();
       return performance.now() - begun > 500;
     };
     const { code, stdout, stderr } = await interruptTask("compare", [...args, "--out", out], isTime);
     const took = performance.now() - begun - 500;
     assertEquals(
-      [code, stdout, listFolder(out), readLines(log).length],
-      [130, "", ["methods.jsonl"], 1],
+      [code, stdout, listFolder(out), countUnits(out, "chunk")],
+      [130, "", ["study.db"], 1],
       stderr,
     );
-    assertStringIncludes(stderr, `Interrupted: 1 finished chunk is in ${log}. To go on: deno task compare `);
+    assertStringIncludes(stderr, `Interrupted: 1 finished chunk is in ${path}. To go on: deno task compare `);
     assert(took < 5000, `${took} ms`);
   }));
 
@@ -136,26 +146,26 @@ Deno.test("compare refuses what it cannot run, in one line and before it writes"
 
 Deno.test("compare stops on Ctrl-C, and goes on to the result of an uninterrupted run", () =>
   withFolder(async (folder) => {
-    const out = `${folder}/an out`, log = `${out}/methods.jsonl`;
+    const out = `${folder}/an out`, path = `${out}/study.db`;
     const args = [
       ...["--context", "64", "--tokens", "512", "--warmup", "8", "--threads", "1", "--seeds", "12"],
       ...["--methods", "random,key,oracle", "--prune-ratio", "0.3"],
     ];
-    const isTime = () => readLines(log).length >= 12;
+    const isTime = () => countUnits(out, "chunk") >= 12;
     const { code, stdout, stderr } = await interruptTask("compare", [...args, "--out", out], isTime);
-    assertEquals([code, stdout, listFolder(out)], [130, "", ["methods.jsonl"]]);
-    const finished = readLines(log);
-    assert(finished.length < 15 * 8, `${finished.length} chunks before the interrupt`);
-    assertStringIncludes(stderr, `Interrupted: ${finished.length} finished chunks are in ${log}. To go on: `);
+    assertEquals([code, stdout, listFolder(out)], [130, "", ["study.db"]]);
+    const finished = countUnits(out, "chunk");
+    assert(finished < 15 * 8, `${finished} chunks before the interrupt`);
+    assertStringIncludes(stderr, `Interrupted: ${finished} finished chunks are in ${path}. To go on: `);
 
     for (
       const [other, expected] of [
         [
           ["--context", "32", "--resume", out],
-          "its chunks ran with model tiny, text built-in prose, context 64",
+          "its runs ran with context 64, expected the same, found 32",
         ],
-        [["--out", out], "it holds a comparison (go on with --resume"],
-        [["--resume", folder], "found no methods.jsonl there"],
+        [["--out", out], "it holds a study (go on with --resume"],
+        [["--resume", folder], "found no study.db there"],
       ] as const
     ) {
       const refused = await runTask("compare", ...args.slice(2), ...other);
@@ -163,13 +173,13 @@ Deno.test("compare stops on Ctrl-C, and goes on to the result of an uninterrupte
       assertStringIncludes(refused.stderr, expected);
       assertEquals(refused.stderr.trimEnd().split("\n").length, 1, refused.stderr);
     }
-    assertEquals(readLines(log), finished);
+    assertEquals(countUnits(out, "chunk"), finished);
 
-    Deno.truncateSync(log, Deno.statSync(log).size - 100);
+    dropLastUnit(out);
     const words = resumeArguments("compare", stderr);
     const resumed = await runTask("compare", ...words, "--json", "--quiet");
     assertEquals([resumed.code, resumed.stderr], [0, ""]);
-    assertEquals(listFolder(out), ["compare.html", "compare.json"]);
+    assertEquals(listFolder(out), ["compare.html", "compare.json", "study.db"]);
     const whole = await runTask("compare", ...args, "--out", `${folder}/whole`, "--json", "--quiet");
     assertEquals(withoutTime(resumed.stdout), withoutTime(whole.stdout));
     const again = await runTask("compare", ...words);
@@ -181,7 +191,7 @@ const DATA = new URL("eval/testdata/items", import.meta.url).pathname;
 
 Deno.test("compare answers items at several shares too, and goes on after an interrupt to the same table", () =>
   withFolder(async (folder) => {
-    const out = `${folder}/out`, log = `${out}/items.jsonl`;
+    const out = `${folder}/out`, path = `${out}/study.db`;
     const args = [
       ...[...SMALL, "--methods", "random,key", "--seeds", "2", "--ratios", "0.3,0.5", "--recent", "2"],
       ...[
@@ -200,20 +210,23 @@ Deno.test("compare answers items at several shares too, and goes on after an int
     const { code, stdout, stderr } = await interruptTask(
       "compare",
       [...args, "--out", out],
-      () => readLines(log).length >= 3,
+      () => countUnits(out, "item") >= 3,
     );
-    assertEquals([code, stdout, listFolder(out)], [130, "", ["items.jsonl", "methods.jsonl"]]);
-    const finished = readLines(log).length;
+    assertEquals([code, stdout, listFolder(out)], [130, "", ["study.db"]]);
+    const finished = countUnits(out, "item");
     assert(finished < 42, `${finished} scores before the interrupt`);
-    assertStringIncludes(stderr, `Interrupted: ${finished} finished scores are in ${log}. To go on: `);
+    assertStringIncludes(stderr, `Interrupted: ${finished} finished scores are in ${path}. To go on: `);
     const other = await runTask("compare", ...args.slice(0, -1), "9", "--resume", out);
     assertEquals([other.code, other.stdout], [2, ""]);
-    assertStringIncludes(other.stderr, "its items ran with model tiny, ");
+    assertStringIncludes(
+      other.stderr,
+      "its items of piqa were filtered from 8, expected the same, found 9 (",
+    );
 
-    Deno.truncateSync(log, Deno.statSync(log).size - 100);
+    dropLastUnit(out);
     const resumed = await runTask("compare", ...resumeArguments("compare", stderr), "--json", "--quiet");
     assertEquals([resumed.code, resumed.stderr], [0, ""]);
-    assertEquals(listFolder(out), ["compare.html", "compare.json", "items.jsonl"]);
+    assertEquals(listFolder(out), ["compare.html", "compare.json", "study.db"]);
     const whole = await runTask("compare", ...args, "--out", `${folder}/whole`, "--json", "--quiet");
     assertEquals(withoutTime(resumed.stdout), withoutTime(whole.stdout));
 
@@ -234,7 +247,7 @@ Deno.test("compare answers items at several shares too, and goes on after an int
       measured.flatMap((metric) => Array(5).fill(metric)),
     );
     // Both seeds of random count, each its own 4 methods x seeds of 3 tasks x 2 items.
-    assertEquals(readLines(`${folder}/whole/items.jsonl`).length, 7 * 6);
+    assertEquals(countUnits(`${folder}/whole`, "item"), 7 * 6);
     for (const { method, task, reach, timeMs } of items.budgets) {
       assert(reach.ownSkips + reach.missedKeys > 0 && timeMs > 0, `${method} ${task}`);
     }
@@ -292,13 +305,13 @@ Deno.test("compare refuses items that it cannot score, in one line and before it
         .then(() => "accepted", explainError);
       assertStringIncludes(line!, expected);
       assertEquals(line!.includes("\n"), false, line);
-      assertEquals(listFolder(folder).filter((name) => name === "items.jsonl"), []);
+      assertEquals(listFolder(folder).filter((name) => name === "study.db"), []);
     }
   }));
 
 Deno.test("compare keeps what it measured where a method turns out to reach nothing, and goes on with it", () =>
   withFolder(async (folder) => {
-    const log = `${folder}/items.jsonl`;
+    const path = `${folder}/study.db`;
     const run = (tasks: string, ratio: string, place: string, length = "60") =>
       runTask(
         "compare",
@@ -318,21 +331,22 @@ Deno.test("compare keeps what it measured where a method turns out to reach noth
       assertMatch(stderr, /^Cannot call recall with key filtered: .*\n$/);
       assertStringIncludes(
         stderr,
-        `${also}; all ${scores} scores are in ${log} (leave it out of --methods or --tasks, or filter more, and go on`,
+        `${also}; all ${scores} scores are in ${path} (leave it out of --methods or --tasks, or filter more, and go on`,
       );
-      assertEquals(listFolder(folder), ["items.jsonl", "methods.jsonl"]);
-      assertEquals(readLines(log).length, scores);
+      assertEquals(listFolder(folder), ["study.db"]);
+      assertEquals(countUnits(folder, "item"), scores);
     }
     const longer = await run("recall", "0.5", "--resume", "61");
-    assertEquals([longer.code, longer.stdout, listFolder(folder).length], [2, "", 2]);
+    assertEquals([longer.code, longer.stdout, listFolder(folder).length], [2, "", 1]);
     assertStringIncludes(
       longer.stderr,
-      `"${log}": its items of recall are of other data, expected the same (`,
+      `"${path}": its items of recall are of other data, expected the same (`,
     );
     const resumed = await run("recall", "0.5", "--resume");
     assertEquals([resumed.code, resumed.stderr], [0, ""]);
     // What the dense model answered is not asked again; a task that is left out keeps its scores.
-    const lines = readLines(log).map((line) => JSON.parse(line));
+    using store = StudyStore.open(path);
+    const lines = store.units<ItemUnit>("item", ({ id }) => id).finished;
     const ofDense = lines.filter(({ run }) => run === "dense").map(({ task }) => task);
     assertEquals([lines.length, ofDense], [10, ["recall", "recall", "copy", "copy"]]);
   }));

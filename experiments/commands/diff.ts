@@ -13,9 +13,9 @@ import {
 } from "../../lib/plot/mod.ts";
 import { diffRuns, type RunResult } from "../../lib/sweep/mod.ts";
 import { exists, expectWritable, isFolder, makeFolder, writeWhole } from "./cli/files.ts";
-import { parseOwnFlags } from "./cli/parse.ts";
-import { readRun, RUN_RESULTS } from "./cli/result_files.ts";
-import { printTable, readTable } from "./cli/table.ts";
+import { parseOwnFlags } from "./cli/flags/parse.ts";
+import { readRun, RUN_RESULTS } from "./cli/output/result_files.ts";
+import { printTable, readTable } from "./cli/output/table.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
 
 export const USAGE = `Usage: deno task diff A B [flags]

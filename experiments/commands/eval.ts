@@ -1,7 +1,7 @@
 /**
  * `deno task eval`: tasks of items (questions with choices, words to be guessed), dense and with one method.
  *
- * Writes `eval.json` to a folder, and keeps finished items there until then. See `deno task eval --help`.
+ * Writes `eval.json` to a folder, beside the study of all items. See `deno task eval --help`.
  */
 import type { Backend } from "../../lib/backend.ts";
 import { budgetOf, type ItemBudget, ItemScorer, reachesNothing, tabulateItems } from "../../lib/eval/mod.ts";
@@ -12,23 +12,14 @@ import {
   recordCalibration,
   recordOptions,
 } from "../../lib/methods/mod.ts";
-import { digestTokenizer } from "../../lib/model/mod.ts";
-import { plural } from "../../lib/plot/mod.ts";
-import { readVersion } from "../../lib/sweep/mod.ts";
+import { digestTokenizer, type ModelFile } from "../../lib/model/mod.ts";
+import { plural } from "../../lib/plural.ts";
 import { sha256 } from "../../lib/sha256.ts";
-import { openBackend, readBackend } from "./cli/backend.ts";
-import { writeWhole } from "./cli/files.ts";
-import { describeTask } from "./cli/flags.ts";
-import { Interrupt } from "./cli/interrupt.ts";
-import { readMethod, tellHostRules } from "./cli/method.ts";
-import { MemoryWatch } from "./cli/memory.ts";
-import { openModel, readModel, warnOfLength } from "./cli/model.ts";
-import { type FlagValues, parseFlags } from "./cli/parse.ts";
-import { Progress } from "./cli/progress.ts";
-import { claimFolder, endEarly, readDestination, saveResults } from "./cli/resume.ts";
-import { withRule } from "./cli/rule.ts";
-import { printTable, readTable } from "./cli/table.ts";
-import { EXIT, runTask } from "./cli/task.ts";
+import { readVersion } from "../../lib/version.ts";
+import { readMethod, tellHostRules } from "./cli/flags/method.ts";
+import { openBackend } from "./cli/machine/backend.ts";
+import { openModel, readModel, warnOfLength } from "./cli/machine/model.ts";
+import { runTask } from "./cli/task.ts";
 import {
   asksToFilter,
   bindMethod,
@@ -41,51 +32,19 @@ import {
   refuseUnreached,
   type Unreached,
 } from "./eval/plan.ts";
-import { openItems, readItems, runItems, type RunScores, workOf } from "./eval/run.ts";
+import { openItems, runItems, type RunScores } from "./eval/run.ts";
 import { EVAL_COLUMNS, SPARE_COLUMNS, tabulateEval } from "./eval/table.ts";
+import { type Asked, type Running, studyCommand } from "./run.ts";
 
-export const USAGE = describeTask(
-  "eval",
-  `deno task eval --data DIR|hub [--tasks A,B,…] [flags]
-
-Scores tasks of items as lm-evaluation-harness does: each continuation's log-likelihood after its context, which is
-computed once. Without a flag of the method the model runs dense; with one it runs both ways, on the same items, and the
-table says better, worse or not told apart, and what was really filtered. Ctrl-C keeps finished items; --resume goes
-on, with other tasks too if --tasks says so.`,
-  [
-    "--data DIR --tasks arc_easy,piqa",
-    "--data hub --tasks hellaswag --items 200",
-    "--tasks needle,recall --length 500 --items 20 --preset keys",
-    "--data DIR --items 200 --preset keys --filter-from 25%",
-    "--data DIR --model smollm2-135m --fusion learned --out results/eval",
-  ],
-);
-
-/** File of finished items; gone when the evaluation is over, unless some are of tasks that were left out. */
-const WORK = "items.jsonl";
-
-/** What is to be run: all that a user gave, checked before anything is built or written. */
-async function readRequest(values: FlagValues, progress: Progress) {
-  const request = readBackend(values);
+async function readFlags({ values }: Asked) {
   const method = await readMethod("eval", values), from = readFilterFrom(values, method);
-  const table = readTable(values, EVAL_COLUMNS), read = await readTasks(values);
-  const destination = readDestination(values, { noun: "an evaluation", work: WORK, result: "eval.json" });
-  const file = await readModel(values, progress);
-  const planned = await planTasks(read, file), encoded = planned.flatMap(({ encoded }) => encoded);
-  const bind = (options: object = {}) =>
-    method &&
-    bindMethod(method, from, encoded, (own) => createPruner("token-filtering", file.config, own, options));
-  const check = bind();
-  if (check !== undefined && asksToFilter(method!)) {
-    for (const own of planned) expectReach(own, check, file.config);
-  }
-  return { request, method, from, table, destination, file, planned, encoded, bind };
+  return { method, from, tasks: await readTasks(values), startedAt: new Date().toISOString() };
 }
 
-type Request = Awaited<ReturnType<typeof readRequest>>;
+type Flags = Awaited<ReturnType<typeof readFlags>>;
 
 /** What the numbers depend on beside the data. */
-async function describeRun({ request, method, from, file }: Request, backend: Backend) {
+async function describeRun({ method, from }: Flags, { request }: Asked, file: ModelFile, backend: Backend) {
   const rule = ownRule();
   const options = method && recordOptions(from === undefined ? method : { ...method, warmup: 0 });
   return {
@@ -104,6 +63,33 @@ async function describeRun({ request, method, from, file }: Request, backend: Ba
   };
 }
 
+async function plan(flags: Flags, asked: Asked) {
+  const { method, from } = flags, { values, progress, request } = asked;
+  const file = await readModel(values, progress), { config } = file;
+  const planned = await planTasks(flags.tasks, file), encoded = planned.flatMap(({ encoded }) => encoded);
+  const bind = (options: object = {}) =>
+    method &&
+    bindMethod(method, from, encoded, (own) => createPruner("token-filtering", config, own, options));
+  const check = bind();
+  if (check !== undefined && asksToFilter(method!)) {
+    for (const own of planned) expectReach(own, check, config);
+  }
+  const backend = await openBackend(request, progress);
+  const conditions = await describeRun(flags, asked, file, backend);
+  tellHostRules(progress, backend, method === undefined ? [] : [method]);
+  const model = openModel(file, backend, request, encoded[0]!.requests[0]!.context, progress);
+  const contexts = encoded.flatMap(({ requests }) => requests.map(({ context }) => context.length));
+  const longest = Math.max(...contexts);
+  warnOfLength(longest, config, `contexts of ${longest} tokens`);
+  const what = `${plural(encoded.length, "item")} of ${plural(planned.length, "task")}`;
+  return {
+    ...{ ...flags, file, planned, model, conditions, backend, prunerFor: bind({ backend }) },
+    line: `${what}; ${backend.description}`,
+  };
+}
+
+type Plan = Awaited<ReturnType<typeof plan>>;
+
 /** A row of the result an item. */
 function listItems(planned: readonly PlannedTask[], scores: ReadonlyMap<string, RunScores>) {
   return planned.flatMap(({ task, items }) =>
@@ -118,113 +104,95 @@ function listItems(planned: readonly PlannedTask[], scores: ReadonlyMap<string, 
   );
 }
 
-/** Runs the task. @returns The exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  const values = await withRule(parseFlags("eval", args, false));
-  const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
-  const startedAt = new Date().toISOString();
-  const asked = await readRequest(values, progress);
-  const { request, method, table, destination, file, planned, encoded, bind } = asked, { config } = file;
-  const backend = await openBackend(request, progress), conditions = await describeRun(asked, backend);
-  // Lines of the log say what data they are of themselves, so that another task may join, or one be left out.
-  const lineDigest = await sha256(JSON.stringify(conditions)), work = workOf(planned);
-  const runDigest = await sha256(
-    JSON.stringify([conditions, work.map(({ task, dataSha256 }) => [task, dataSha256])]),
-  );
-  tellHostRules(progress, backend, method === undefined ? [] : [method]);
-  const model = openModel(file, backend, request, encoded[0]!.requests[0]!.context, progress);
-  const contexts = encoded.flatMap(({ requests }) => requests.map(({ context }) => context.length));
-  const longest = Math.max(...contexts);
-  warnOfLength(longest, config, `contexts of ${longest} tokens`);
-  using interrupt = new Interrupt();
-  using memory = new MemoryWatch();
-  using dense = new ItemScorer(model);
-  const prunerFor = bind({ backend });
-  using filtered = prunerFor && new ItemScorer(model, prunerFor);
-  progress.line(
-    `${plural(encoded.length, "item")} of ${plural(planned.length, "task")}; ${backend.description}`,
-  );
-  progress.start();
-  using claimed = claimFolder(destination);
-  const { folder } = claimed, path = `${folder}/${WORK}`;
-  const kept = () => {
-    const finished = readItems(path, lineDigest, work).length;
-    return { task: "eval", args, folder, work: WORK, finished, noun: "score" } as const;
+/** Where and how the tasks ran. */
+async function describeEnvironment(
+  { planned, file, conditions, method, backend, startedAt }: Plan,
+  scores: ReadonlyMap<string, RunScores>,
+  peakMemoryBytes: number,
+) {
+  const data = planned.map(({ task, sha256 }) => [task.name, sha256]);
+  return {
+    ...conditions,
+    runDigest: await sha256(JSON.stringify([conditions, data])),
+    tokenizerSha256: await digestTokenizer(file.tokenizer),
+    protocol: "lm-evaluation-harness, by log-likelihood",
+    looksAhead: method !== undefined && looksAhead(method),
+    tasks: planned.map((own) => ({
+      ...recordTask(own),
+      denseTimeMs: scores.get(own.task.name)!.dense!.timeMs,
+      ...(method && { timeMs: scores.get(own.task.name)!.filtered!.timeMs }),
+    })),
+    backendDescription: backend.description,
+    peakMemoryBytes,
+    deno: Deno.version.deno,
+    platform: `${Deno.build.os} ${Deno.build.arch}`,
+    startedAt,
   };
-  try {
-    using log = openItems(path, lineDigest, work);
-    const budgets: { [task: string]: ItemBudget } = {}, unreached: Unreached[] = [];
-    const scores = await runItems({
-      work,
-      scorers: { dense, ...(filtered && { filtered }) },
-      log,
-      line: {
-        runDigest: lineDigest,
-        model: file.name,
-        backend: backend.name,
-        version: conditions.version,
-        method: method?.fusion ?? "dense",
-      },
-      signal: interrupt.signal,
-      onItem: (fraction, task, done, of) => progress.step(fraction, `${task} ${done}/${of}`),
-      onTask: (task, { filtered: own }) => {
-        if (own === undefined) return;
-        const budget = budgets[task] = budgetOf(own.scores, config.numLayers);
-        if (!asksToFilter(method!) || !reachesNothing(budget)) return;
-        unreached.push({
-          planned: planned.find((other) => other.task.name === task)!,
-          prunerFor: prunerFor!,
-        });
-      },
-    });
-    progress.clear();
-    refuseUnreached(
-      unreached,
-      { path, scores: 2 * encoded.length },
-      `leave it out of --tasks and go on with --resume ${folder}, or filter more and take another --out`,
-    );
-    const results = tabulateItems(planned.map(({ task, items }) => {
-      const { dense, filtered } = scores.get(task.name)!;
-      return { task, items, dense: dense!.scores, ...(filtered && { filtered: filtered.scores }) };
-    }));
-    const result = {
-      results,
-      ...(method && { budgets }),
-      environment: {
-        ...conditions,
-        runDigest,
-        tokenizerSha256: await digestTokenizer(file.tokenizer),
-        protocol: "lm-evaluation-harness, by log-likelihood",
-        looksAhead: method !== undefined && looksAhead(method),
-        tasks: planned.map((own) => ({
-          ...recordTask(own),
-          denseTimeMs: scores.get(own.task.name)!.dense!.timeMs,
-          ...(method && { timeMs: scores.get(own.task.name)!.filtered!.timeMs }),
-        })),
-        backendDescription: backend.description,
-        peakMemoryBytes: memory.peakBytes,
-        deno: Deno.version.deno,
-        platform: `${Deno.build.os} ${Deno.build.arch}`,
-        startedAt,
-      },
-      items: listItems(planned, scores),
-    };
-    const unsaved = await saveResults(async () => {
-      await writeWhole(`${folder}/eval.json`, JSON.stringify(result) + "\n");
-      // What was scored of tasks that are left out now stays.
-      if (log.finished.every((line) => work.some(({ task }) => task === line.task))) await Deno.remove(path);
-    }, kept);
-    await printTable(tabulateEval(results, budgets), table, {
-      spare: SPARE_COLUMNS,
-      json: () => JSON.stringify(result),
-      records: results,
-      notes: unsaved === undefined ? [`Results: ${folder}/eval.json`] : [],
-    });
-    return unsaved?.() ?? EXIT.ok;
-  } catch (error) {
-    progress.clear();
-    return endEarly(error, interrupt, kept);
-  }
 }
+
+async function work(plan: Plan, { store, folder, progress, interrupt, memory }: Running) {
+  const { planned, model, method, from, prunerFor } = plan;
+  using dense = new ItemScorer(model);
+  using filtered = prunerFor && new ItemScorer(model, prunerFor);
+  const log = openItems(store, planned, from);
+  const budgets: { [task: string]: ItemBudget } = {}, unreached: Unreached[] = [];
+  const scores = await runItems({
+    ...{ planned, scorers: { dense, ...(filtered && { filtered }) }, log, signal: interrupt.signal },
+    onItem: (fraction, label) => progress.step(fraction, label),
+    onTask: (planned, { filtered: own }) => {
+      if (own === undefined) return;
+      const budget = budgets[planned.task.name] = budgetOf(own.scores, plan.file.config.numLayers);
+      if (!asksToFilter(method!) || !reachesNothing(budget)) return;
+      unreached.push({ planned, prunerFor: prunerFor! });
+    },
+  });
+  progress.clear();
+  const items = planned.reduce((sum, { items }) => sum + items.length, 0);
+  refuseUnreached(
+    unreached,
+    { path: store.path, scores: 2 * items },
+    `leave it out of --tasks and go on with --resume ${folder}, or filter more and take another --out`,
+  );
+  const results = tabulateItems(planned.map(({ task, items }) => {
+    const { dense, filtered } = scores.get(task.name)!;
+    return { task, items, dense: dense!.scores, ...(filtered && { filtered: filtered.scores }) };
+  }));
+  const environment = await describeEnvironment(plan, scores, memory.peakBytes);
+  return {
+    budgets,
+    record: { results, ...(method && { budgets }), environment, items: listItems(planned, scores) },
+  };
+}
+
+export const { main, USAGE } = studyCommand({
+  task: "eval",
+  about: `deno task eval --data DIR|hub [--tasks A,B,…] [flags]
+
+Scores tasks of items as lm-evaluation-harness does: each continuation's log-likelihood after its context, which is
+computed once. Without a flag of the method the model runs dense; with one it runs both ways, on the same items, and the
+table says better, worse or not told apart, and what was really filtered. Ctrl-C keeps finished items; --resume goes
+on, with other tasks too if --tasks says so.`,
+  examples: [
+    "--data DIR --tasks arc_easy,piqa",
+    "--data hub --tasks hellaswag --items 200",
+    "--tasks needle,recall --length 500 --items 20 --preset keys",
+    "--data DIR --items 200 --preset keys --filter-from 25%",
+    "--data DIR --model smollm2-135m --fusion learned --out results/eval",
+  ],
+  result: "eval.json",
+  flags: readFlags,
+  columns: () => EVAL_COLUMNS,
+  plan,
+  work,
+  kept: (store) => ({ finished: store.countUnits("item"), noun: "score" }),
+  pages: ({ record }) => ({ "eval.json": JSON.stringify(record) + "\n" }),
+  table: ({ record, budgets }, _plan, saved) => ({
+    table: tabulateEval(record.results, budgets),
+    spare: SPARE_COLUMNS,
+    json: () => JSON.stringify(record),
+    records: record.results,
+    notes: saved === undefined ? [] : [`Results: ${saved}/eval.json`],
+  }),
+});
 
 if (import.meta.main) await runTask(main, USAGE);

@@ -1,8 +1,24 @@
 import { assert, assertAlmostEquals, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { findBf16Unit } from "../../ffi/bf16_testing.ts";
 import { explainError } from "./cli/task.ts";
+import { StudyStore } from "../../lib/sweep/mod.ts";
 import { main } from "./eval.ts";
-import { interruptTask, listFolder, readLines, resumeArguments, runTask, withFolder } from "./testing.ts";
+import type { ItemUnit } from "./eval/run.ts";
+import {
+  countUnits,
+  dropLastUnit,
+  interruptTask,
+  listFolder,
+  resumeArguments,
+  runTask,
+  withFolder,
+} from "./testing.ts";
+
+/** The first item that a folder's study holds. */
+function firstItem(folder: string): ItemUnit {
+  using store = StudyStore.open(`${folder}/study.db`);
+  return store.units<ItemUnit>("item", ({ id }) => id).finished[0]!;
+}
 
 const DATA = new URL("eval/testdata/items", import.meta.url).pathname;
 const FAST = ["--data", DATA, "--threads", "1", "--quiet"];
@@ -81,7 +97,7 @@ Deno.test("eval --json prints results, budgets and every item, and writes the sa
     }
     assertMatch(environment.tokenizerSha256, /^[0-9a-f]{64}$/);
     assert(environment.peakMemoryBytes > 5_000_000, `${environment.peakMemoryBytes}`); // the weights at least
-    assertEquals(listFolder(out), ["eval.json"]);
+    assertEquals(listFolder(out), ["eval.json", "study.db"]);
     assertEquals(Deno.readTextFileSync(`${out}/eval.json`), stdout);
   }));
 
@@ -242,8 +258,8 @@ Deno.test("eval keeps what it measured where the method turns out to reach nothi
         line,
         "Cannot call recall filtered: the filter reached no scored position of 2 items",
       );
-      assertStringIncludes(line, `; all 4 scores are in ${folder}/items.jsonl (`);
-      assertEquals([listFolder(folder), readLines(`${folder}/items.jsonl`).length], [["items.jsonl"], 4]);
+      assertStringIncludes(line, `; all 4 scores are in ${folder}/study.db (`);
+      assertEquals([listFolder(folder), countUnits(folder, "item")], [["study.db"], 4]);
     }
   }));
 
@@ -304,24 +320,27 @@ Deno.test("eval makes items of the length asked for, without data", () =>
 
 Deno.test("eval stops on Ctrl-C, and goes on to the result of an uninterrupted run", () =>
   withFolder(async (folder) => {
-    const out = `${folder}/out`, log = `${out}/items.jsonl`;
+    const out = `${folder}/out`, path = `${out}/study.db`;
     const args = [...FAST.slice(0, 4), "--fusion", "random", "--prune-ratio", "0.3", "--filter-from", "4"];
     const { code, stdout, stderr } = await interruptTask(
       "eval",
       [...args, "--out", out],
-      () => readLines(log).length >= 5,
+      () => countUnits(out, "item") >= 5,
     );
-    assertEquals([code, stdout, listFolder(out)], [130, "", ["items.jsonl"]]);
-    const finished = readLines(log).length;
+    assertEquals([code, stdout, listFolder(out)], [130, "", ["study.db"]]);
+    const finished = countUnits(out, "item");
     assert(finished < 40, `${finished} scores before the interrupt`);
-    assertStringIncludes(stderr, `Interrupted: ${finished} finished scores are in ${log}. To go on: `);
+    assertStringIncludes(stderr, `Interrupted: ${finished} finished scores are in ${path}. To go on: `);
     for (
       const [other, expected] of [
-        [["--seed", "1", "--resume", out], "its items ran with model tiny, backend cpu, version "],
+        [["--seed", "1", "--resume", out], "its runs ran with seed 0, expected the same, found 1 ("],
         ...noBf16 ? [] : [
-          [[...rounded, "--resume", out], "its items ran with model tiny, backend cpu, version "] as const,
+          [
+            [...rounded, "--resume", out],
+            "its runs ran with products exact, expected the same, found bf16 (",
+          ] as const,
         ],
-        [["--out", out], "it holds an evaluation (go on with --resume"],
+        [["--out", out], "it holds a study (go on with --resume"],
       ] as const
     ) {
       const refused = await runTask("eval", ...args, ...other, "--quiet");
@@ -329,10 +348,10 @@ Deno.test("eval stops on Ctrl-C, and goes on to the result of an uninterrupted r
       assertStringIncludes(refused.stderr, expected);
     }
     Deno.mkdirSync(`${folder}/some`);
-    Deno.copyFileSync(log, `${folder}/some/items.jsonl`);
-    Deno.truncateSync(log, Deno.statSync(log).size - 100);
+    Deno.copyFileSync(path, `${folder}/some/study.db`);
+    dropLastUnit(out);
     const resumed = await runTask("eval", ...resumeArguments("eval", stderr), "--json", "--quiet");
-    assertEquals([resumed.code, resumed.stderr, listFolder(out)], [0, "", ["eval.json"]]);
+    assertEquals([resumed.code, resumed.stderr, listFolder(out)], [0, "", ["eval.json", "study.db"]]);
     const whole = await runTask("eval", ...args, "--out", `${folder}/whole`, "--json", "--quiet");
     const untimed = (text: string) =>
       JSON.parse(
@@ -341,7 +360,7 @@ Deno.test("eval stops on Ctrl-C, and goes on to the result of an uninterrupted r
       );
     assertEquals(untimed(resumed.stdout), untimed(whole.stdout));
     // Not on order, nor on what else is run: one task is left out, the others come the other way round.
-    const left = JSON.parse(readLines(`${folder}/some/items.jsonl`)[0]!).task;
+    const left = firstItem(`${folder}/some`).task;
     const tasks = new Set<string>(JSON.parse(whole.stdout).items.map(({ task }: Result) => task));
     assert(tasks.delete(left) && tasks.size > 1);
     const others = [
@@ -354,7 +373,7 @@ Deno.test("eval stops on Ctrl-C, and goes on to the result of an uninterrupted r
     ];
     const some = await runTask("eval", ...args, ...others);
     assertEquals([some.code, some.stderr], [0, ""]);
-    assertEquals(listFolder(`${folder}/some`), ["eval.json", "items.jsonl"]); // what was scored of the other one
+    assertEquals(listFolder(`${folder}/some`), ["eval.json", "study.db"]); // what was scored of the other one
     const of = (text: string, task: string) =>
       untimed(text).items.filter((item: Result) => item.task === task);
     for (const task of tasks) assertEquals(of(some.stdout, task), of(whole.stdout, task));

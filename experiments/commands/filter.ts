@@ -29,33 +29,15 @@ import { judgeDump } from "../../lib/model/mod.ts";
 import { collectScoreTimeline, plotScoreTimeline, readPlotly, renderFigurePage } from "../../lib/plot/mod.ts";
 import { dequantize } from "../../lib/reference/mod.ts";
 import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
-import { openBackend, readBackend } from "./cli/backend.ts";
-import { expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
-import { describeTask } from "./cli/flags.ts";
-import { dumpedReads } from "./cli/method_choices.ts";
-import { expectScoresAlone, readMethod, tellHostRules } from "./cli/method.ts";
-import { type FlagValues, parseFlags } from "./cli/parse.ts";
-import { Progress } from "./cli/progress.ts";
-import { type PlainTable, printTable, readTable } from "./cli/table.ts";
-import { EXIT, runTask } from "./cli/task.ts";
-import { readCount } from "./cli/text.ts";
+import { expectScoresAlone, readMethod, tellHostRules } from "./cli/flags/method.ts";
+import { dumpedReads } from "./cli/flags/method_choices.ts";
+import type { FlagValues } from "./cli/flags/parse.ts";
+import { readCount } from "./cli/flags/text.ts";
+import { openBackend } from "./cli/machine/backend.ts";
+import type { PlainTable } from "./cli/output/table.ts";
+import { runTask } from "./cli/task.ts";
 import { type Dump, readDumps } from "./filter/dump.ts";
-
-export const USAGE = describeTask(
-  "filter",
-  `deno task filter --kv DUMP.safetensors [flags]
-
-Decides for every token of a dump whether its attention would be skipped, and prints a line a layer; --all prints every
-token. A dump holds keys and values of one sequence, [T, H, d]: tensors "keys" and "values" of one layer, or "keys.N" and
-"values.N" of each layer N; with "queries" too, all after rotary embedding, rules of the key side that look at the attention
-received run on it as well. Each layer skips the same share: --skip-ratio, or --prune-ratio, not both. With --side key
-it decides whose key and value go, and when. --out keeps filter.json and a page of scores and thresholds.`,
-  [
-    "--kv DUMP.safetensors",
-    "--kv DUMP.safetensors --skip-ratio 0.3 --out DIR",
-    "--kv DUMP.safetensors --layer 12 --all --csv FILE",
-  ],
-);
+import { type Asked, singleCommand } from "./run.ts";
 
 /** The share to skip: of `--skip-ratio`, else of `--prune-ratio`, else one half. */
 function readSkipRatio(values: FlagValues, method: ResolvedOptions): number {
@@ -243,89 +225,112 @@ function tabulateRows(rows: readonly Row[], hints: { readonly [name: string]: st
   };
 }
 
-/** Runs the task. @returns The exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  const values = parseFlags("filter", args, false);
-  const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
-  const request = readBackend(values);
+/** Layer numbers are 32-bit in the native code; `random` hashes 24 bits of them. */
+const MAX_LAYER = 2 ** 24 - 1;
+
+async function readFlags({ values }: Asked) {
   const method = await readMethod("filter", values) ?? resolveOptions();
   expectScoresAlone("filter", method);
-  const skipRatio = readSkipRatio(values, method);
-  const asked = readCount(values, "layer", 0);
-  if (asked !== undefined && asked > MAX_LAYER) {
-    throw new UsageError(`Cannot use --layer ${asked}: expected at most ${MAX_LAYER}`);
+  const skipRatio = readSkipRatio(values, method), layer = readCount(values, "layer", 0);
+  if (layer !== undefined && layer > MAX_LAYER) {
+    throw new UsageError(`Cannot use --layer ${layer}: expected at most ${MAX_LAYER}`);
   }
-  const tokens = readCount(values, "tokens", 1);
-  const all = values.has("all"),
-    ofKeys = decidesKeys(method),
-    columns = ofKeys ? KEY_COLUMNS : COLUMNS,
-    hints = all ? { layer: SUMMARY.layer, token: "its place", ...columns } : SUMMARY;
-  const table = readTable(values, Object.keys(hints));
-  const folder = values.get("out")?.[0] as string | undefined;
-  if (folder !== undefined) expectWritable(folder);
+  const tokens = readCount(values, "tokens", 1), all = values.has("all"), ofKeys = decidesKeys(method);
+  const columns = ofKeys ? KEY_COLUMNS : COLUMNS;
+  const hints = all ? { layer: SUMMARY.layer, token: "its place", ...columns } : SUMMARY;
   const path = values.get("kv")?.[0] as string | undefined;
-  if (path === undefined) throw new UsageError("Cannot tell what to filter: expected --kv DUMP.safetensors");
-  const dumps = await readDumps(path, asked);
-  const specs = dumps.map((dump) => planDump(dump, method, skipRatio, dump.layer ?? asked ?? 0));
+  return { method, skipRatio, layer, tokens, all, ofKeys, hints, path };
+}
 
+type Flags = Awaited<ReturnType<typeof readFlags>>;
+
+async function plan(flags: Flags, { request, progress }: Asked) {
+  const { method, skipRatio, layer, path } = flags;
+  if (path === undefined) throw new UsageError("Cannot tell what to filter: expected --kv DUMP.safetensors");
+  const dumps = await readDumps(path, layer);
+  const specs = dumps.map((dump) => planDump(dump, method, skipRatio, dump.layer ?? layer ?? 0));
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, [method]);
-  const layers = dumps.map((dump, i) => {
+  return { ...flags, dumps, specs, backend, name: path.split(/[/\\]/).at(-1)! };
+}
+
+type Plan = Awaited<ReturnType<typeof plan>>;
+
+function work({ dumps, specs, tokens, backend, ofKeys }: Plan, { progress }: Asked): Decided[] {
+  return dumps.map((dump, i) => {
     progress.bar(i / dumps.length, `${i}/${dumps.length} layers`);
     return decide(dump, specs[i]!, tokens, backend, ofKeys);
   });
-  progress.clear();
-  const isSingle = dumps[0]!.layer === undefined;
-  const json = JSON.stringify(
-    isSingle ? layers[0]!.columns : { layers: layers.map(({ layer, columns }) => ({ layer, ...columns })) },
-  );
-  if (folder !== undefined) {
-    makeFolder(folder);
-    await writeWhole(`${folder}/filter.json`, `${json}\n`);
-    const traces = layers.map(({ layer, keep, columns: { redundancy, threshold } }) => ({
-      layer,
-      redundancy: redundancy!,
-      threshold: threshold!,
-      keep,
-    }));
-    const figures = [plotScoreTimeline(collectScoreTimeline(traces, { warmup: method.warmup }))];
-    const title = `Token Filtering of ${path.split(/[/\\]/).at(-1)}: ${
-      ofKeys ? `${method.kvFusion} on keys` : method.fusion
-    }`;
-    await writeWhole(
-      `${folder}/filter.html`,
-      renderFigurePage(figures, { title, plotly: await readPlotly() }),
-    );
-  }
-  const rows = all
-    ? layers.flatMap(({ layer, keep, columns }) =>
-      keep.map((_, token): Row => ({
-        ...{ layer, token },
-        ...Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, column[token]!])),
-      }))
-    )
-    : layers.map((decided) => summarize(decided, method.warmup));
-  const total = (name: string) => layers.reduce((sum, one) => sum + summarize(one, method.warmup)[name]!, 0);
-  await printTable(tabulateRows(rows, hints), table, {
-    spare: all ? ["wK", "varV", "varK"] : [],
-    json: () => json,
-    records: rows,
-    notes: [
-      ofKeys
-        ? `Dropped keys and values of ${total("skipped")} of ${
-          total("decided")
-        } judged tokens after the warm-up; asked for ${skipRatio}`
-        : `Skipped ${total("skipped")} of ${
-          total("decided")
-        } tokens after the warm-up; asked for ${skipRatio}`,
-      ...(all ? [] : ["Every token: --all."]),
-      ...(folder === undefined ? [] : [`Report: ${folder}/filter.html`]),
-    ],
-  });
-  return EXIT.ok;
 }
 
-/** Layer numbers are 32-bit in the native code; `random` hashes 24 bits of them. */
-const MAX_LAYER = 2 ** 24 - 1;
+/** Columns of the dump's only layer, or of each layer. */
+function toJson(layers: readonly Decided[], { dumps }: Plan): string {
+  const isSingle = dumps[0]!.layer === undefined;
+  return JSON.stringify(
+    isSingle ? layers[0]!.columns : { layers: layers.map(({ layer, columns }) => ({ layer, ...columns })) },
+  );
+}
+
+/** A row of each token of each layer. */
+const listTokens = (layers: readonly Decided[]): Row[] =>
+  layers.flatMap(({ layer, keep, columns }) =>
+    keep.map((_, token) => ({
+      ...{ layer, token },
+      ...Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, column[token]!])),
+    }))
+  );
+
+async function renderPage(layers: readonly Decided[], { method, name, ofKeys }: Plan): Promise<string> {
+  const traces = layers.map(({ layer, keep, columns: { redundancy, threshold } }) => ({
+    ...{ layer, keep, redundancy: redundancy!, threshold: threshold! },
+  }));
+  const figures = [plotScoreTimeline(collectScoreTimeline(traces, { warmup: method.warmup }))];
+  const title = `Token Filtering of ${name}: ${ofKeys ? `${method.kvFusion} on keys` : method.fusion}`;
+  return renderFigurePage(figures, { title, plotly: await readPlotly() });
+}
+
+export const { main, USAGE } = singleCommand({
+  task: "filter",
+  about: `deno task filter --kv DUMP.safetensors [flags]
+
+Decides for every token of a dump whether its attention would be skipped, and prints a line a layer; --all prints every
+token. A dump holds keys and values of one sequence, [T, H, d]: tensors "keys" and "values" of one layer, or "keys.N" and
+"values.N" of each layer N; with "queries" too, all after rotary embedding, rules of the key side that look at the attention
+received run on it as well. Each layer skips the same share: --skip-ratio, or --prune-ratio, not both. With --side key
+it decides whose key and value go, and when. --out keeps filter.json and a page of scores and thresholds.`,
+  examples: [
+    "--kv DUMP.safetensors",
+    "--kv DUMP.safetensors --skip-ratio 0.3 --out DIR",
+    "--kv DUMP.safetensors --layer 12 --all --csv FILE",
+  ],
+  flags: readFlags,
+  columns: ({ hints }) => Object.keys(hints),
+  plan,
+  work,
+  pages: async (layers, plan) => ({
+    "filter.json": `${toJson(layers, plan)}\n`,
+    "filter.html": await renderPage(layers, plan),
+  }),
+  table(layers, plan, saved) {
+    const { all, ofKeys, method, hints, skipRatio } = plan;
+    const summaries = layers.map((decided) => summarize(decided, method.warmup));
+    const total = (name: string) => summaries.reduce((sum, row) => sum + row[name]!, 0);
+    const rows = all ? listTokens(layers) : summaries,
+      what = ofKeys ? "Dropped keys and values of" : "Skipped";
+    return {
+      table: tabulateRows(rows, hints),
+      spare: all ? ["wK", "varV", "varK"] : [],
+      json: () => toJson(layers, plan),
+      records: rows,
+      notes: [
+        `${what} ${total("skipped")} of ${total("decided")}${
+          ofKeys ? " judged" : ""
+        } tokens after the warm-up; asked for ${skipRatio}`,
+        ...(all ? [] : ["Every token: --all."]),
+        ...(saved === undefined ? [] : [`Report: ${saved}/filter.html`]),
+      ],
+    };
+  },
+});
 
 if (import.meta.main) await runTask(main, USAGE);

@@ -4,24 +4,24 @@
  * See `deno task generate --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import { createPruner, looksAhead } from "../../lib/methods/mod.ts";
+import { looksAhead } from "../../lib/methods/mod.ts";
 import { type ChatMessage, encodeChat, Sampler, type Tokenizer } from "../../lib/model/mod.ts";
-import { openBackend, readBackend } from "./cli/backend.ts";
 import { readText } from "./cli/files.ts";
-import { describeTask } from "./cli/flags.ts";
-import { Interrupt } from "./cli/interrupt.ts";
-import { readMethod, tellHostRules } from "./cli/method.ts";
-import { openModel, readModel, warnOfLength } from "./cli/model.ts";
-import { type FlagValues, parseFlags } from "./cli/parse.ts";
-import { Progress } from "./cli/progress.ts";
-import { withRule } from "./cli/rule.ts";
-import { readSampling } from "./cli/sampling.ts";
-import { formatTable } from "./cli/table.ts";
-import { checkFlags, EXIT, runTask, writeLine, writeText } from "./cli/task.ts";
-import { lineWidth, wrapLines } from "./cli/terminal.ts";
-import { readCount } from "./cli/text.ts";
+import { describeTask } from "./cli/flags/help.ts";
+import { readMethod } from "./cli/flags/method.ts";
+import type { FlagValues } from "./cli/flags/parse.ts";
+import { readSampling } from "./cli/flags/sampling.ts";
+import { readCount } from "./cli/flags/text.ts";
+import { warnOfLength } from "./cli/machine/model.ts";
+import type { Progress } from "./cli/output/progress.ts";
+import { formatTable } from "./cli/output/table.ts";
+import { lineWidth, wrapLines } from "./cli/output/terminal.ts";
+import { openEngine } from "./cli/run/engine.ts";
+import { Interrupt } from "./cli/run/interrupt.ts";
+import { EXIT, runTask, writeLine, writeText } from "./cli/task.ts";
 import { describeParting, describeRun, recordRuns, tabulateRuns } from "./generate/outcome.ts";
 import { type GeneratedText, runGeneration } from "./generate/run.ts";
+import { readCommandLine } from "./run.ts";
 
 export const USAGE = describeTask(
   "generate",
@@ -70,12 +70,10 @@ function encodePrompt(tokenizer: Tokenizer, text: string, chat: readonly ChatMes
   );
 }
 
-/** Runs the task. @returns The exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  const values = await withRule(parseFlags("generate", args, false));
-  const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
-  const request = readBackend(values), asJson = values.has("json"), isBeside = values.has("beside");
-  const sampling = readSampling(values), maxTokens = readCount(values, "max-tokens", 1) ?? MAX_TOKENS;
+/** Reads the flags. @throws {UsageError} If they do not go together. */
+async function readFlags(values: FlagValues) {
+  const asJson = values.has("json"), isBeside = values.has("beside"), sampling = readSampling(values);
+  const maxTokens = readCount(values, "max-tokens", 1) ?? MAX_TOKENS;
   const method = await readMethod("generate", values);
   if (method !== undefined && looksAhead(method)) {
     throw new UsageError(
@@ -86,60 +84,80 @@ export async function main(args: readonly string[]): Promise<number> {
     throw new UsageError("Cannot use --beside: expected a flag of the method (--fusion, --preset)");
   }
   const prompt = await readPrompt(values), chat = readChat(values, prompt);
+  return {
+    asJson,
+    isBeside,
+    sampling,
+    maxTokens,
+    method,
+    prompt,
+    chat,
+    ignoresEnd: values.has("ignore-end"),
+  };
+}
 
-  const file = await readModel(values, progress);
-  const ids = encodePrompt(file.tokenizer, prompt, chat);
-  if (method !== undefined) checkFlags(() => createPruner("token-filtering", file.config, method));
-  warnOfLength(ids.length + maxTokens, file.config, `${ids.length + maxTokens} tokens with the prompt`);
+type Flags = Awaited<ReturnType<typeof readFlags>>;
+type Engine = Awaited<ReturnType<typeof openEngine>>;
 
-  const backend = await openBackend(request, progress);
-  tellHostRules(progress, backend, method === undefined ? [] : [method]);
-  const model = openModel(file, backend, { cacheDType: request.cacheDType }, ids, progress);
-  const pruner = method && createPruner("token-filtering", file.config, method, { backend });
-
-  using interrupt = new Interrupt();
+/** Makes the texts, one after the other, and shows them as they grow. @throws The signal's reason, if it is aborted in a fit. */
+async function makeTexts(flags: Flags, engine: Engine, progress: Progress, signal: AbortSignal) {
+  const { asJson, isBeside, chat, prompt, sampling, maxTokens, method } = flags;
+  const { file: { tokenizer }, ids, model, pruner } = engine;
   const show = (text: string) => asJson || writeText(Deno.stdout, text);
-  const endIds = values.has("ignore-end") ? new Set<number>() : file.tokenizer.endIds;
-  const runs: GeneratedText[] = [];
+  const endIds = flags.ignoresEnd ? new Set<number>() : tokenizer.endIds, runs: GeneratedText[] = [];
   for (const name of isBeside ? ["dense", "filtered"] as const : [method ? "filtered" : "dense"] as const) {
-    if (interrupt.signal.aborted) break;
+    if (signal.aborted) break;
     if (isBeside) show(`${runs.length === 0 ? "" : "\n"}${name}:\n`);
     if (chat === undefined) show(prompt);
     progress.start();
-    try {
-      runs.push(
-        await runGeneration(model, name === "dense" ? undefined : pruner, ids, {
-          name,
-          maxTokens,
-          endIds,
-          sampler: new Sampler(sampling),
-          tokenizer: file.tokenizer,
-          signal: interrupt.signal,
-          onPrompt: (fed) =>
-            asJson && progress.bar(fed / ids.length, `${fed}/${ids.length} tokens of the prompt`),
-          onText: show,
-        }),
-      );
-    } catch (error) {
-      if (!interrupt.caused(error)) throw error;
-      progress.clear();
-      writeLine(Deno.stderr, "Interrupted in a fit: nothing of it is kept, the same command begins anew");
-      return interrupt.code;
-    }
+    const run = await runGeneration(model, name === "dense" ? undefined : pruner, ids, {
+      ...{ name, maxTokens, endIds, sampler: new Sampler(sampling), tokenizer, signal },
+      onPrompt: (fed) =>
+        asJson && progress.bar(fed / ids.length, `${fed}/${ids.length} tokens of the prompt`),
+      onText: show,
+    });
+    runs.push(run);
     show("\n");
   }
-  progress.clear();
+  return runs;
+}
+
+async function printOutcome(
+  { asJson, isBeside, prompt, method, sampling }: Flags,
+  { file, backend, ids }: Engine,
+  runs: readonly GeneratedText[],
+  progress: Progress,
+): Promise<void> {
   if (asJson) {
-    writeLine(
-      Deno.stdout,
-      JSON.stringify(await recordRuns({ file, backend, ids, prompt, method, sampling, runs })),
-    );
+    const record = await recordRuns({ file, backend, ids, prompt, method, sampling, runs });
+    writeLine(Deno.stdout, JSON.stringify(record));
   } else if (isBeside) {
     const width = lineWidth(Deno.stdout), { table, notes } = tabulateRuns(file.config, runs);
     const lines = [describeParting(file.tokenizer, runs), ...notes].map((line) => wrapLines(line, width));
     writeLine(Deno.stdout, ["", formatTable(table, width), "", ...lines].join("\n"));
   } else {
     for (const run of runs) progress.line(describeRun(file.config, run));
+  }
+}
+
+/** Runs the task. @returns The exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const asked = await readCommandLine({ task: "generate" }, args), { progress } = asked;
+  const flags = await readFlags(asked.values), { method, prompt, chat, maxTokens } = flags;
+  const engine = await openEngine(asked, method, ({ tokenizer, config }) => {
+    const ids = encodePrompt(tokenizer, prompt, chat), tokens = ids.length + maxTokens;
+    warnOfLength(tokens, config, `${tokens} tokens with the prompt`);
+    return ids;
+  });
+  using interrupt = new Interrupt();
+  try {
+    const runs = await makeTexts(flags, engine, progress, interrupt.signal);
+    progress.clear();
+    await printOutcome(flags, engine, runs, progress);
+  } catch (error) {
+    if (!interrupt.caused(error)) throw error;
+    progress.clear();
+    writeLine(Deno.stderr, "Interrupted in a fit: nothing of it is kept, the same command begins anew");
   }
   return interrupt.signal.aborted ? interrupt.code : EXIT.ok;
 }

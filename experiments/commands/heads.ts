@@ -9,43 +9,23 @@ import {
   isRule,
   keyRuleOf,
   methodOf,
+  recordOptions,
   type ResolvedOptions,
   resolveOptions,
   type TokenFilterOptions,
 } from "../../lib/methods/mod.ts";
-import { plural, readPlotly, renderHeadsReport } from "../../lib/plot/mod.ts";
+import { readPlotly, renderHeadsReport } from "../../lib/plot/mod.ts";
+import { plural } from "../../lib/plural.ts";
 import { describeStudy, encodeStudy } from "../../lib/sweep/mod.ts";
-import { readBackend } from "./cli/backend.ts";
-import { writeWhole } from "./cli/files.ts";
-import { describeTask } from "./cli/flags.ts";
-import { Interrupt } from "./cli/interrupt.ts";
-import { expectScoresAlone, readAxes } from "./cli/method.ts";
-import { type FlagValues, parseFlags } from "./cli/parse.ts";
-import { Progress } from "./cli/progress.ts";
-import { withRule } from "./cli/rule.ts";
-import { claimFolder, endEarly, readDestination, saveResults } from "./cli/resume.ts";
-import { countTokens, describePlan, type Plan, readPlan, startStudy } from "./cli/study.ts";
-import { printTable, readTable } from "./cli/table.ts";
-import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
-import { readCount } from "./cli/text.ts";
-import { openChunkFiles } from "./heads/chunk_files.ts";
+import { expectScoresAlone, readAxes } from "./cli/flags/method.ts";
+import type { FlagValues } from "./cli/flags/parse.ts";
+import { readCount } from "./cli/flags/text.ts";
+import { countTokens, describePlan, readPlan, startStudy } from "./cli/run/study.ts";
+import { expectStudy } from "./cli/run/study_store.ts";
+import { checkFlags, runTask, writeLine } from "./cli/task.ts";
 import { RULE_COLUMNS, tabulateRules } from "./heads/rule_table.ts";
-import { traceInfo, writeTrace } from "./heads/trace_file.ts";
-
-export const USAGE = describeTask(
-  "heads",
-  `deno task heads [flags]
-
-Runs the dense model over a text and measures, for every layer and KV head, how like the past keys and values are, and
-how well each rule's score ranks the tokens by their true redundancy: a table on stdout, and heads.json, trace.parquet
-and heads.html in --out. The method's flags say whose decisions are shown; nothing is skipped. Takes some 4 kB of memory
-for each token and layer. Ctrl-C keeps finished chunks; --resume goes on.`,
-  [
-    "",
-    "--model smollm2-135m --tokens 4096 --out results/heads",
-    "--text FILE --fusion learned --context 256",
-  ],
-);
+import { traceBytes, traceInfo } from "./heads/trace_file.ts";
+import { type Asked, type Running, studyCommand } from "./run.ts";
 
 const PROTOCOL =
   "One token stream with one BOS at its start where the tokenizer adds one; disjoint chunks of the context length, the " +
@@ -55,8 +35,8 @@ const PROTOCOL =
   "and wrap round within a chunk, the same for all layers and rules. The learned rule is fitted on the tokens that it " +
   "would itself keep, with their features and outcomes in the dense stream.";
 
-/** Folder of finished chunks; gone when the run is over. */
-const WORK = "chunks";
+/** What the study calls a measured chunk. */
+const UNIT = "chunk";
 
 /** Resamples of an interval, at most: more say nothing more, and all are held. */
 const MAX_RESAMPLES = 1_000_000;
@@ -85,21 +65,21 @@ async function readMethod(values: FlagValues): Promise<ResolvedOptions> {
   );
 }
 
-/** Runs the task. @returns The exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  const values = await withRule(parseFlags("heads", args, false));
-  const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
-  const request = readBackend(values);
-  const method = await readMethod(values),
-    resamples = readCount(values, "resamples", 1, MAX_RESAMPLES) ?? 1000;
-  const table = readTable(values, RULE_COLUMNS);
-  const destination = readDestination(values, { noun: "chunks of a run", work: WORK, result: "heads.json" });
-  const plan = await readPlan(values, [method], progress), { model, context } = plan;
+async function readFlags({ values }: Asked) {
+  const method = await readMethod(values);
+  return { method, resamples: readCount(values, "resamples", 1, MAX_RESAMPLES) ?? 1000 };
+}
+
+type Flags = Awaited<ReturnType<typeof readFlags>>;
+
+async function plan({ method, resamples }: Flags, { values, progress, request, named }: Asked) {
+  const plan = await readPlan(values, [method], progress, named), { model, context } = plan;
   const tokens = countTokens(plan);
   const warning = warningOfMemory(tokens * model.config.numLayers, Deno.systemMemoryInfo().available);
   if (warning !== undefined) writeLine(Deno.stderr, warning);
-  const { backend, study, conditions } = await startStudy(plan, request, [method], progress);
-  const environment = { ...await describeStudy(study), protocol: PROTOCOL };
+  const options = recordOptions(method);
+  const started = await startStudy(plan, request, [method], progress, expectStudy(named), { options });
+  const { study } = started, environment = { ...await describeStudy(study), protocol: PROTOCOL };
   const heads = checkFlags(() =>
     new HeadCollection(study.model.model, encodeStudy(plan), {
       filter: method as TokenFilterOptions,
@@ -107,63 +87,50 @@ export async function main(args: readonly string[]): Promise<number> {
       bootstrap: { resamples },
     })
   );
-  using interrupt = new Interrupt();
-  using claimed = claimFolder(destination);
-  const { folder } = claimed;
-  const store = await openChunkFiles(`${folder}/${WORK}`, conditions, method);
-  const work = MODEL_SHARE * (1 - heads.resume(store) * context / tokens);
+  return {
+    ...started,
+    method,
+    tokens,
+    environment,
+    heads,
+    line: `${heads.layers.length} layers on ${started.what}`,
+  };
+}
+
+type Plan = Awaited<ReturnType<typeof plan>>;
+
+/** Runs the chunks that the study does not hold, then the statistics. */
+async function work(plan: Plan, { store, progress, interrupt }: Running): Promise<HeadReport> {
+  const { heads, study, tokens, method, environment } = plan, { signal } = interrupt;
+  const found = heads.resume({
+    read: (chunk) => store.readBytes(UNIT, String(chunk)),
+    write: (chunk, bytes) => store.writeBytes(UNIT, String(chunk), bytes),
+  });
+  const left = MODEL_SHARE * (1 - found * study.context / tokens);
   /** The model's share of what is left. */
-  const share = work / (work + 1 - MODEL_SHARE);
-  progress.line(
-    `${heads.layers.length} layers on ${tokens} tokens of ${plan.textName}; ${backend.description}`,
-  );
-  progress.start();
+  const share = left / (left + 1 - MODEL_SHARE);
   const watch = (from: number, to: number) => (fraction: number, label: string) =>
     progress.step(from + (to - from) * fraction, label);
-  const kept = () => {
-    const { finished } = store;
-    return { task: "heads", args, folder, work: WORK, finished, noun: "chunk" } as const;
+  await heads.run({ signal, onProgress: watch(0, share) });
+  return await heads.report(
+    environment,
+    effectiveOptions(method),
+    (piece) => study.model.tokenizer.texts(piece),
+    { signal, onProgress: watch(share, 1) },
+  );
+}
+
+async function writePages(report: HeadReport, { heads, study, method, environment }: Plan) {
+  const { version, cacheDType, products } = environment;
+  const info = traceInfo(study.model, method, {
+    ...{ version, cacheDType, ...(products && { products }) },
+    ...{ stream: "dense", queries: false, phase: "prefill", piece: null },
+  });
+  return {
+    "trace.parquet": traceBytes(heads.decisions(), info),
+    "heads.html": renderHeadsReport(report, { plotly: await readPlotly() }),
+    "heads.json": formatReport(report),
   };
-  try {
-    const { signal } = interrupt;
-    await heads.run({ signal, onProgress: watch(0, share) });
-    const report = await heads.report(
-      environment,
-      effectiveOptions(method),
-      (piece) => model.tokenizer.texts(piece),
-      { signal, onProgress: watch(share, 1) },
-    );
-    const { version, cacheDType, products } = environment;
-    const rest = {
-      version,
-      cacheDType,
-      ...(products && { products }),
-      stream: "dense",
-      queries: false,
-      phase: "prefill",
-      piece: null,
-    } as const;
-    const unsaved = await saveResults(async () => {
-      await writeTrace(`${folder}/trace.parquet`, heads.decisions(), traceInfo(model, method, rest));
-      await writeWhole(`${folder}/heads.html`, renderHeadsReport(report, { plotly: await readPlotly() }));
-      await writeWhole(`${folder}/heads.json`, formatReport(report));
-      await store.remove();
-    }, kept);
-    progress.clear();
-    await printTable(tabulateRules(report), table, {
-      spare: ["Spearman"],
-      json: () => formatReport(report).trimEnd(),
-      records: report.overall.rules,
-      notes: [
-        ...explainTable(report, plan),
-        ...(unsaved === undefined ? [`Report: ${folder}/heads.html`] : []),
-      ],
-    });
-    return unsaved?.() ?? EXIT.ok;
-  } catch (error) {
-    progress.clear();
-    return endEarly(error, interrupt, kept);
-  }
 }
 
 /** Bytes that a token of a layer takes: its cosines, scores and moments, and its row of the trace. */
@@ -185,15 +152,49 @@ function formatReport(report: HeadReport): string {
 }
 
 /** What the table's numbers are, line by line. */
-function explainTable({ layers }: HeadReport, plan: Plan): string[] {
+function explainTable({ layers }: HeadReport, { study }: Plan): string[] {
   const shares = [...new Set(layers.map(({ skipRatio }) => `${(100 * skipRatio).toFixed(0)}%`))];
   return [
-    `Means over ${plural(layers.length, "layer")} of ${describePlan(plan)}.`,
+    `Means over ${plural(layers.length, "layer")} of ${describePlan(study)}.`,
     `AUROC of finding the ${
       shares.length === 1 ? shares[0] : `${shares[0]} to ${shares.at(-1)} (by layer)`
     } of tokens of least r; above random: layers where its interval is; Spearman: correlation with -r. ` +
     "1 = as the oracle.",
   ];
 }
+
+export const { main, USAGE } = studyCommand({
+  task: "heads",
+  about: `deno task heads [flags]
+
+Runs the dense model over a text and measures, for every layer and KV head, how like the past keys and values are, and
+how well each rule's score ranks the tokens by their true redundancy: a table on stdout, and heads.json, trace.parquet
+and heads.html in --out. The method's flags say whose decisions are shown; nothing is skipped. Takes some 4 kB of memory
+for each token and layer. Ctrl-C keeps finished chunks; --resume goes on.`,
+  examples: [
+    "",
+    "--model smollm2-135m --tokens 4096 --out results/heads",
+    "--text FILE --fusion learned --context 256",
+  ],
+  result: "heads.json",
+  // The trace holds every number that the study does.
+  dropsStudy: true,
+  flags: readFlags,
+  columns: () => RULE_COLUMNS,
+  plan,
+  work,
+  kept: (store) => ({ finished: store.countUnits(UNIT), noun: UNIT }),
+  pages: writePages,
+  table: (report, plan, saved) => ({
+    table: tabulateRules(report),
+    spare: ["Spearman"],
+    json: () => formatReport(report).trimEnd(),
+    records: report.overall.rules,
+    notes: [
+      ...explainTable(report, plan),
+      ...(saved === undefined ? [] : [`Report: ${saved}/heads.html`]),
+    ],
+  }),
+});
 
 if (import.meta.main) await runTask(main, USAGE);

@@ -5,12 +5,19 @@ import { scoreSequence } from "../../lib/eval/mod.ts";
 import { type HeadReport, headRules, replayTable } from "../../lib/heads/mod.ts";
 import { createReplay } from "../../lib/methods/mod.ts";
 import { loadModel } from "../../lib/model/mod.ts";
-import { exists } from "./cli/files.ts";
 import { explainError } from "./cli/task.ts";
 import { main as heads, warningOfMemory } from "./heads.ts";
 import { readTrace } from "./heads/trace_file.ts";
 import { main as score } from "./score.ts";
-import { interruptTask, listFolder, resumeArguments, runTask, withFolder } from "./testing.ts";
+import {
+  countUnits,
+  dropLastUnit,
+  interruptTask,
+  listFolder,
+  resumeArguments,
+  runTask,
+  withFolder,
+} from "./testing.ts";
 
 const { reason: noBf16 } = await findBf16Unit();
 
@@ -147,26 +154,32 @@ Deno.test("heads and score --replay name what is wrong with their input, and wri
 
 Deno.test("heads stops on Ctrl-C, and goes on to the files of an uninterrupted run", () =>
   withFolder(async (folder) => {
-    const out = `${folder}/an out`, chunks = `${out}/chunks`, whole = `${folder}/whole`;
+    const out = `${folder}/an out`, path = `${out}/study.db`, whole = `${folder}/whole`;
     const args = [
       ...["--tokens", "4000", "--context", "100", "--tail", "0.2", "--prune-ratio", "0.1"],
       ...["--resamples", "20", "--threads", "1"],
     ];
     const uninterrupted = await runTask("heads", ...args, "--out", whole, "--quiet");
     assertEquals(uninterrupted.code, 0, uninterrupted.stderr);
-    const isTime = () => exists(`${chunks}/1.json`);
+    const isTime = () => countUnits(out, "chunk") >= 2;
     const { code, stdout, stderr } = await interruptTask("heads", [...args, "--out", out], isTime);
-    assertEquals([code, stdout, listFolder(out)], [130, "", ["chunks"]]);
-    const kept = listFolder(chunks);
-    assert(kept.length >= 2 && kept.length < 40 && !kept.some((name) => name.endsWith(".part")), kept.join());
-    assertStringIncludes(stderr, `Interrupted: ${kept.length} finished chunks are in ${chunks}. To go on: `);
+    assertEquals([code, stdout, listFolder(out)], [130, "", ["study.db"]]);
+    const kept = countUnits(out, "chunk");
+    assert(kept >= 2 && kept < 40, `${kept}`);
+    assertStringIncludes(stderr, `Interrupted: ${kept} finished chunks are in ${path}. To go on: `);
 
     for (
       const [other, expected] of [
-        [["--prune-ratio", "0.05", "--resume", out], 'options {"fusion":"variance"'],
-        [["--prune-ratio", "0.1", "--text", "README.md", "--resume", out], "its chunks ran with model tiny"],
-        [["--prune-ratio", "0.1", "--out", out], "it holds chunks of a run (go on with --resume"],
-        [["--prune-ratio", "0.1", "--resume", folder], "found no chunks there"],
+        [
+          ["--prune-ratio", "0.05", "--resume", out],
+          "its runs ran with pruneRatio 0.1, expected the same, found 0.05",
+        ],
+        [
+          ["--prune-ratio", "0.1", "--text", "README.md", "--resume", out],
+          "its runs ran with text built-in prose, expected the same, found README.md",
+        ],
+        [["--prune-ratio", "0.1", "--out", out], "it holds a study (go on with --resume"],
+        [["--prune-ratio", "0.1", "--resume", folder], "found no study.db there"],
       ] as const
     ) {
       const refused = await runTask("heads", ...args.slice(0, 6), ...other);
@@ -174,10 +187,9 @@ Deno.test("heads stops on Ctrl-C, and goes on to the files of an uninterrupted r
       assertStringIncludes(refused.stderr, expected);
       assertEquals(refused.stderr.trimEnd().split("\n").length, 1, refused.stderr);
     }
-    assertEquals(listFolder(chunks), kept);
+    assertEquals(countUnits(out, "chunk"), kept);
 
-    Deno.truncateSync(`${chunks}/0.json`, 1000);
-    Deno.writeTextFileSync(`${chunks}/39.json.part`, "torn");
+    dropLastUnit(out);
     const words = resumeArguments("heads", stderr);
     const resumed = await runTask("heads", ...words);
     assertEquals(resumed.code, 0, resumed.stderr);

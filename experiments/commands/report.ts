@@ -3,10 +3,11 @@
  * See `deno task report --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import { plural, readPlotly, renderSite, SITE_FILES, type SiteEntry } from "../../lib/plot/mod.ts";
+import { readPlotly, renderSite, SITE_FILES, type SiteEntry } from "../../lib/plot/mod.ts";
+import { plural } from "../../lib/plural.ts";
 import { exists, expectWritable, makeFolder, readText, writeWhole } from "./cli/files.ts";
-import { parseOwnFlags } from "./cli/parse.ts";
-import { readEntry, SITE_RESULTS } from "./cli/result_files.ts";
+import { parseOwnFlags } from "./cli/flags/parse.ts";
+import { readEntry, SITE_RESULTS } from "./cli/output/result_files.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 
 export const USAGE = `Usage: deno task report DIR… [--out DIR]

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows
 import { UsageError } from "../../lib/errors.ts";
 import { METHOD_NAMES, ownRule, resolveOptions, RULES, setOwnRule } from "../../lib/methods/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
-import { takeFiles, withRule } from "./cli/rule.ts";
+import { takeFiles, withRule } from "./cli/flags/rule.ts";
 import { readTrials } from "./study/study_testing.ts";
 import { runTask, withFolder } from "./testing.ts";
 

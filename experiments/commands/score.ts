@@ -3,10 +3,10 @@
  *
  * Made for comparisons with other engines: ids in, losses and masks out. See `deno task score --help`.
  */
+import type { CacheDType } from "../../lib/dtype.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { scoreSequence } from "../../lib/eval/mod.ts";
 import { DecisionRecorder } from "../../lib/heads/mod.ts";
-import type { Tokenizer } from "../../lib/model/mod.ts";
 import {
   createPruner,
   isOffline,
@@ -14,19 +14,21 @@ import {
   methodOf,
   ownRule,
   recordCalibration,
+  type ResolvedOptions,
 } from "../../lib/methods/mod.ts";
-import { readVersion } from "../../lib/sweep/mod.ts";
-import { openBackend, readBackend } from "./cli/backend.ts";
-import { expectWritable, expectWritableFile, makeFolder, readJson, writeWhole } from "./cli/files.ts";
-import { describeTask } from "./cli/flags.ts";
-import { readMethod, tellHostRules } from "./cli/method.ts";
-import { openModel, readModel, warnOfLength } from "./cli/model.ts";
-import { type FlagValues, parseFlags } from "./cli/parse.ts";
-import { Progress } from "./cli/progress.ts";
-import { withRule } from "./cli/rule.ts";
-import { printTable, readTable } from "./cli/table.ts";
-import { checkFlags, EXIT, runTask } from "./cli/task.ts";
-import { readCount, readNamedText } from "./cli/text.ts";
+import type { ModelFile, Tokenizer } from "../../lib/model/mod.ts";
+import { recordTrace } from "../../lib/plot/mod.ts";
+import { readVersion } from "../../lib/version.ts";
+import { expectWritableFile, readJson, writeWhole } from "./cli/files.ts";
+import { readMethod, tellHostRules } from "./cli/flags/method.ts";
+import type { FlagValues } from "./cli/flags/parse.ts";
+import { readCount, readNamedText } from "./cli/flags/text.ts";
+import { openBackend, readBackend } from "./cli/machine/backend.ts";
+import { openModel, readModel, warnOfLength } from "./cli/machine/model.ts";
+import { checkFlags, runTask } from "./cli/task.ts";
+import { expectReplayAlone, readReplay, type ScoreRun } from "./heads/replay.ts";
+import { readTrace, traceBytes, type TraceInfo, traceInfo } from "./heads/trace_file.ts";
+import { type Asked, singleCommand } from "./run.ts";
 import {
   describeOutcome,
   meanPerplexity,
@@ -36,25 +38,6 @@ import {
   type Scored,
   tabulateScores,
 } from "./score/outcome.ts";
-import { recordTrace } from "../../lib/plot/mod.ts";
-import { expectReplayAlone, readReplay, type ScoreRun } from "./heads/replay.ts";
-import { readTrace, type TraceInfo, traceInfo, writeTrace } from "./heads/trace_file.ts";
-
-export const USAGE = describeTask(
-  "score",
-  `deno task score --text FILE | --ids FILE.json | --replay TRACE [flags]
-
-Prints the loss of every token of one sequence, and its perplexity. Without a flag of the method the model runs dense;
-with one it runs both ways, and the end says what was skipped, what it cost and what it saved; --out keeps a page of the
-text with the tokens that were skipped. The sequence is not cut: --context has no effect here. --trace
-keeps the decisions, --replay takes those of an earlier run, or of heads, again: with the same backend it gives the same
-losses.`,
-  [
-    "--text FILE",
-    "--text FILE --fusion learned --out results/score",
-    "--ids FILE.json --preset paper --phase decode --json",
-  ],
-);
 
 /** What is to be scored, a text or ids as they are: its ids by a model's tokenizer. */
 async function readSource(
@@ -107,81 +90,97 @@ function modelFlags({ dtype, products }: Pick<TraceInfo, "dtype" | "products"> =
   ]);
 }
 
-/** Runs the task. @returns The exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  const values = await withRule(parseFlags("score", args, false));
-  const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
-  const replayed = values.get("replay")?.[0] as string | undefined;
-  if (replayed !== undefined) expectReplayAlone(values);
-  const kept = replayed === undefined ? undefined : await readTrace(replayed);
-  const asKept: FlagValues = new Map([...modelFlags(kept?.info), ...values]);
-  const request = readBackend(asKept);
-  let phase = readPhase(values);
-  let chunk = readCount(values, "chunk", 1);
+/** What is scored, and how it is fed. */
+interface Feed {
+  readonly runs: readonly ScoreRun[];
+  readonly phase: "prefill" | "decode";
+  /** Tokens a piece of a prefill; undefined = all at once. */
+  readonly chunk: number | undefined;
+  readonly cacheDType: CacheDType;
+}
+
+async function readFlags({ values }: Asked) {
+  const path = values.get("replay")?.[0] as string | undefined;
+  if (path !== undefined) expectReplayAlone(values);
+  const replayed = path === undefined ? undefined : { path, ...await readTrace(path) };
+  const asKept: FlagValues = new Map([...modelFlags(replayed?.info), ...values]);
+  const phase = readPhase(values), chunk = readCount(values, "chunk", 1);
   const tokens = readCount(values, "tokens", 2);
-  const table = readTable(values, SCORE_COLUMNS);
   readCount(values, "context", 2);
   const method = await readMethod("score", values);
   const source = replayed === undefined ? await readSource(values, tokens) : undefined;
-  const folder = values.get("out")?.[0] as string | undefined;
-  if (folder !== undefined) expectWritable(folder);
   const tracePath = values.get("trace")?.[0] as string | undefined;
-  if (tracePath !== undefined) {
-    if (method === undefined) throw new UsageError("Cannot use --trace: a dense run has no decisions");
-    if (isOffline(methodOf(method.fusion))) {
-      throw new UsageError(
-        `Cannot use --trace with --fusion ${method.fusion}: it alters the model, and decides on no token`,
-      );
-    }
-    expectWritableFile(tracePath);
-  }
+  if (tracePath !== undefined) expectTraceable(method, tracePath);
   if (method !== undefined && looksAhead(method) && phase === "decode") {
     throw new UsageError(
       `Cannot decode with ${method.fusion}, ${method.threshold}: it looks ahead, expected --phase prefill`,
     );
   }
+  return { replayed, asKept, request: readBackend(asKept), phase, chunk, method, source, tracePath };
+}
 
-  const file = await readModel(asKept, progress);
-  let runs: readonly ScoreRun[], cacheDType = request.cacheDType;
-  if (source === undefined) {
-    const { runs: read, info } = readReplay(replayed!, kept!, file);
-    runs = read;
-    phase = info.phase;
-    if (!values.has("cache-dtype")) cacheDType = info.cacheDType;
-    chunk = info.piece ?? undefined;
-  } else {
-    const ids = source(file.tokenizer);
-    runs = [{ ids, pruner: undefined }];
-    if (method !== undefined) {
-      checkFlags(() => createPruner("token-filtering", file.config, method));
-      if (looksAhead(method) && chunk !== undefined && chunk < ids.length) {
-        throw new UsageError(
-          `Cannot feed ${chunk} of ${ids.length} tokens at a time: ${method.fusion}, ${method.threshold} looks ahead (leave --chunk out)`,
-        );
-      }
+type Flags = Awaited<ReturnType<typeof readFlags>>;
+
+/** Checks that a run has decisions, and a file to keep them. @throws {UsageError} If not. */
+function expectTraceable(method: ResolvedOptions | undefined, path: string): void {
+  if (method === undefined) throw new UsageError("Cannot use --trace: a dense run has no decisions");
+  if (isOffline(methodOf(method.fusion))) {
+    throw new UsageError(
+      `Cannot use --trace with --fusion ${method.fusion}: it alters the model, and decides on no token`,
+    );
+  }
+  expectWritableFile(path);
+}
+
+/** The sequences of a trace or of a text, the method not bound yet. */
+function readFeed(flags: Flags, file: ModelFile, values: FlagValues): Feed {
+  const { replayed, source, method, phase, chunk, request: { cacheDType } } = flags;
+  if (replayed !== undefined) {
+    const { runs, info } = readReplay(replayed.path, replayed, file);
+    return {
+      ...{ runs, phase: info.phase, chunk: info.piece ?? undefined },
+      cacheDType: values.has("cache-dtype") ? cacheDType : info.cacheDType,
+    };
+  }
+  const ids = source!(file.tokenizer);
+  if (method !== undefined) {
+    checkFlags(() => createPruner("token-filtering", file.config, method));
+    if (looksAhead(method) && chunk !== undefined && chunk < ids.length) {
+      throw new UsageError(
+        `Cannot feed ${chunk} of ${ids.length} tokens at a time: ${method.fusion}, ${method.threshold} looks ahead (leave --chunk out)`,
+      );
     }
   }
-  const longest = Math.max(...runs.map(({ ids }) => ids.length));
-  warnOfLength(longest, file.config, `${longest} tokens`);
+  return { runs: [{ ids, pruner: undefined }], phase, chunk, cacheDType };
+}
 
+async function plan(flags: Flags, { values, progress }: Asked) {
+  const { asKept, method, request, tracePath } = flags, file = await readModel(asKept, progress);
+  const feed = readFeed(flags, file, values), longest = Math.max(...feed.runs.map(({ ids }) => ids.length));
+  warnOfLength(longest, file.config, `${longest} tokens`);
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
-  const model = openModel(file, backend, { cacheDType }, runs[0]!.ids, progress);
+  const model = openModel(file, backend, feed, feed.runs[0]!.ids, progress);
   const recorder = new DecisionRecorder(), record = recordTrace();
-  if (method !== undefined) {
-    // A device that decodes by itself reports no decisions: a page of masks is no reason to decode on the host.
-    const listeners = [
-      ...tracePath === undefined ? [] : [recorder.trace],
-      ...folder === undefined || phase === "decode" ? [] : [record.trace],
-    ];
-    const trace: typeof recorder.trace = (...decided) => listeners.forEach((listen) => listen(...decided));
-    const { keyTrace } = recorder, keeps = tracePath !== undefined;
-    const context = { backend, ...(listeners.length > 0 && { trace }), ...(keeps && { keyTrace }) };
-    runs = runs.map(({ ids }) => ({
-      ids,
-      pruner: createPruner("token-filtering", file.config, method, context),
-    }));
-  }
+  if (method === undefined) return { ...feed, file, backend, model, method, tracePath, recorder, record };
+  // A device that decodes by itself reports no decisions: a page of masks is no reason to decode on the host.
+  const listeners = [
+    ...tracePath === undefined ? [] : [recorder.trace],
+    ...!values.has("out") || feed.phase === "decode" ? [] : [record.trace],
+  ];
+  const trace: typeof recorder.trace = (...decided) => listeners.forEach((listen) => listen(...decided));
+  const { keyTrace } = recorder, keeps = tracePath !== undefined;
+  const context = { backend, ...(listeners.length > 0 && { trace }), ...(keeps && { keyTrace }) };
+  const bind = () => createPruner("token-filtering", file.config, method, context);
+  const runs = feed.runs.map(({ ids }) => ({ ids, pruner: bind() }));
+  return { ...feed, runs, file, backend, model, method, tracePath, recorder, record };
+}
+
+type Plan = Awaited<ReturnType<typeof plan>>;
+
+/** Scores every sequence, with the method and then without it. */
+async function work(plan: Plan, { progress }: Asked) {
+  const { runs, phase, chunk, file, model, backend } = plan;
   progress.start();
   const feed = { phase, ...(chunk !== undefined && { chunk }) };
   const isFiltered = runs[0]!.pruner !== undefined;
@@ -194,14 +193,21 @@ export async function main(args: readonly string[]): Promise<number> {
       fed += ids.length;
       return score;
     });
-  const scores = scoreAll(true),
-    scored: Scored = { file, runs, scores, dense: isFiltered ? scoreAll(false) : undefined };
+  const scores = scoreAll(true);
+  const scored: Scored = { file, runs, scores, dense: isFiltered ? scoreAll(false) : undefined };
   progress.clear();
-  const { layers, kvLayers, fedByHost } = scores[0]!, own = ownRule();
+  const { fedByHost } = scores[0]!;
   if (fedByHost !== undefined && backend.record !== undefined) {
     progress.line(`Decoded token by token from the host, not by recorded steps of the device: ${fedByHost}.`);
   }
-  const result = {
+  await keepTrace(plan);
+  return { scored, isFiltered, record: describeScored(scored, plan) };
+}
+
+/** What `--json` and `score.json` hold. */
+function describeScored(scored: Scored, { phase, backend }: Plan) {
+  const { file, runs, scores } = scored, { layers, kvLayers, fedByHost } = scores[0]!, own = ownRule();
+  return {
     ids: runs.flatMap(({ ids }) => [...ids]),
     nll: scores.flatMap(({ nll }) => [...nll]),
     perplexity: meanPerplexity(scores),
@@ -217,37 +223,57 @@ export async function main(args: readonly string[]): Promise<number> {
     ...(runs.length > 1 && { lengths: runs.map(({ ids }) => ids.length) }),
     ...measureOutcome(scored),
   };
-  if (tracePath !== undefined && method !== undefined) {
-    const rest = {
-      version: await readVersion(),
-      stream: "filtered",
-      queries: runs.some(({ pruner }) =>
-        pruner!.needs.some((need) => need === "queries" || need === "future outputs")
-      ),
-      phase,
-      piece: chunk ?? null,
-      cacheDType,
-      ...(backend.products && { products: backend.products }),
-    } as const;
-    await writeTrace(tracePath, recorder.table(runs.map(({ ids }) => ids)), traceInfo(file, method, rest));
-  }
-  if (folder !== undefined) {
-    makeFolder(folder);
-    await writeWhole(`${folder}/score.json`, JSON.stringify(result) + "\n");
-    if (isFiltered) {
-      await writeWhole(`${folder}/score.html`, renderScorePage(scored, method, record.layers()));
-    }
-  }
-  const { table: shown, records } = tabulateScores(scored);
-  await printTable(shown, table, {
-    json: () => JSON.stringify(result),
-    records,
-    notes: [
-      ...describeOutcome(scored, method),
-      ...(isFiltered && folder !== undefined ? [`Report: ${folder}/score.html`] : []),
-    ],
-  });
-  return EXIT.ok;
 }
+
+/** Writes the decisions where `--trace` wants them. */
+async function keepTrace(plan: Plan): Promise<void> {
+  const { tracePath, method, runs, phase, chunk, cacheDType, backend, file, recorder } = plan;
+  if (tracePath === undefined || method === undefined) return;
+  const rest = {
+    version: await readVersion(),
+    stream: "filtered",
+    queries: runs.some(({ pruner }) =>
+      pruner!.needs.some((need) => need === "queries" || need === "future outputs")
+    ),
+    phase,
+    piece: chunk ?? null,
+    cacheDType,
+    ...(backend.products && { products: backend.products }),
+  } as const;
+  const table = recorder.table(runs.map(({ ids }) => ids));
+  await writeWhole(tracePath, traceBytes(table, traceInfo(file, method, rest)));
+}
+
+export const { main, USAGE } = singleCommand({
+  task: "score",
+  about: `deno task score --text FILE | --ids FILE.json | --replay TRACE [flags]
+
+Prints the loss of every token of one sequence, and its perplexity. Without a flag of the method the model runs dense;
+with one it runs both ways, and the end says what was skipped, what it cost and what it saved; --out keeps a page of the
+text with the tokens that were skipped. The sequence is not cut: --context has no effect here. --trace
+keeps the decisions, --replay takes those of an earlier run, or of heads, again: with the same backend it gives the same
+losses.`,
+  examples: [
+    "--text FILE",
+    "--text FILE --fusion learned --out results/score",
+    "--ids FILE.json --preset paper --phase decode --json",
+  ],
+  flags: readFlags,
+  columns: () => SCORE_COLUMNS,
+  plan,
+  work,
+  pages: ({ scored, isFiltered, record }, { method, record: recorded }) => ({
+    "score.json": JSON.stringify(record) + "\n",
+    ...(isFiltered && { "score.html": renderScorePage(scored, method, recorded.layers()) }),
+  }),
+  table({ scored, isFiltered, record }, { method }, saved) {
+    const report = isFiltered && saved !== undefined ? [`Report: ${saved}/score.html`] : [];
+    return {
+      ...tabulateScores(scored),
+      json: () => JSON.stringify(record),
+      notes: [...describeOutcome(scored, method), ...report],
+    };
+  },
+});
 
 if (import.meta.main) await runTask(main, USAGE);

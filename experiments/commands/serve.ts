@@ -4,18 +4,16 @@
  * See `deno task serve --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import { createPruner, looksAhead } from "../../lib/methods/mod.ts";
-import { openBackend, readBackend } from "./cli/backend.ts";
-import { describeTask } from "./cli/flags.ts";
-import { Interrupt } from "./cli/interrupt.ts";
-import { readMethod, tellHostRules } from "./cli/method.ts";
-import { openModel, readModel } from "./cli/model.ts";
-import { parseFlags, readInteger } from "./cli/parse.ts";
-import { Progress } from "./cli/progress.ts";
-import { withRule } from "./cli/rule.ts";
-import { checkFlags, EXIT, explainError, runTask, writeLine } from "./cli/task.ts";
-import { readCount } from "./cli/text.ts";
-import { LOCALHOST, readToken } from "./cli/token.ts";
+import { looksAhead } from "../../lib/methods/mod.ts";
+import { describeTask } from "./cli/flags/help.ts";
+import { readMethod } from "./cli/flags/method.ts";
+import { readInteger } from "./cli/flags/parse.ts";
+import { readCount } from "./cli/flags/text.ts";
+import { LOCALHOST, readToken } from "./cli/flags/token.ts";
+import { openEngine } from "./cli/run/engine.ts";
+import { Interrupt } from "./cli/run/interrupt.ts";
+import { EXIT, explainError, runTask, writeLine } from "./cli/task.ts";
+import { readCommandLine } from "./run.ts";
 import type { Engine } from "./serve/completion.ts";
 import { createHandler } from "./serve/server.ts";
 
@@ -38,9 +36,8 @@ const PORT = 8080, QUEUE = 16;
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const values = await withRule(parseFlags("serve", args, false));
-  const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
-  const request = readBackend(values), hostname = values.get("host")?.[0] as string ?? LOCALHOST;
+  const asked = await readCommandLine({ task: "serve" }, args), { values } = asked;
+  const hostname = values.get("host")?.[0] as string ?? LOCALHOST;
   const port = readInteger("port", String(values.get("port")?.[0] ?? PORT), 0, 65535);
   const queue = readCount(values, "waiting", 0) ?? QUEUE,
     path = values.get("token-file")?.[0] as string | undefined,
@@ -51,22 +48,11 @@ export async function main(args: readonly string[]): Promise<number> {
       `Cannot serve ${method.fusion}, ${method.threshold}: it looks ahead, expected another method`,
     );
   }
-  const file = await readModel(values, progress),
-    { tokenizer } = file;
-  if (method !== undefined) checkFlags(() => createPruner("token-filtering", file.config, method));
-  const backend = await openBackend(request, progress);
-  tellHostRules(progress, backend, method === undefined ? [] : [method]);
-  const model = openModel(
-    file,
-    backend,
-    { cacheDType: request.cacheDType },
-    Int32Array.of(tokenizer.bosId ?? 0),
-    progress,
-  );
-  const pruner = method && createPruner("token-filtering", file.config, method, { backend });
-  const dense = { model, tokenizer, pruner: undefined };
-  const engines = new Map<string, Engine>([[file.name, { ...dense, pruner }]]);
-  if (pruner !== undefined) engines.set(`${file.name}/dense`, dense);
+  const opened = await openEngine(asked, method, ({ tokenizer }) => Int32Array.of(tokenizer.bosId ?? 0));
+  const { file: { name: model, tokenizer }, pruner } = opened;
+  const dense = { model: opened.model, tokenizer, pruner: undefined };
+  const engines = new Map<string, Engine>([[model, { ...dense, pruner }]]);
+  if (pruner !== undefined) engines.set(`${model}/dense`, dense);
 
   using interrupt = new Interrupt();
   const handler = createHandler({

@@ -2,23 +2,23 @@
 import { UsageError } from "../../lib/errors.ts";
 import {
   listDifferences,
-  plural,
   readPlotly,
   recordDifference,
   renderFigurePage,
   tabulateDifference,
   tabulateTrials,
 } from "../../lib/plot/mod.ts";
+import { plural } from "../../lib/plural.ts";
 import { diffRuns, StudyStore } from "../../lib/sweep/mod.ts";
-import { exists, isFolder, writeWhole } from "./cli/files.ts";
-import { parseOwnFlags, readInteger } from "./cli/parse.ts";
-import { RESULTS } from "./cli/results.ts";
-import { hasEnded } from "./cli/study_store.ts";
-import { type PlainTable, printTable, readTable, type TableContext } from "./cli/table.ts";
+import { isFolder, writeWhole } from "./cli/files.ts";
+import { parseOwnFlags, readInteger } from "./cli/flags/parse.ts";
+import { RESULTS } from "./cli/run/results.ts";
+import { expectSweep, hasEnded, removeStudy } from "./cli/run/study_store.ts";
+import { type PlainTable, printTable, readTable, type TableContext } from "./cli/output/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
-import { LOCALHOST, readToken } from "./cli/token.ts";
-import { exportStudy, importTrials, KINDS, mergeStudies, readRecords } from "./study/files.ts";
-import { describeBest, listShort, openNamed, pathOfStudy, summaryOf, tabulateShort } from "./study/open.ts";
+import { LOCALHOST, readToken } from "./cli/flags/token.ts";
+import { exportStudy, importTrials, KINDS, listRecords, mergeStudies, readRecords } from "./study/files.ts";
+import { describeBest, listShort, openNamed, summaryOf, tabulateShort } from "./study/open.ts";
 import { plotStudy } from "./study/plot.ts";
 import { serveStudy } from "./pages/follow.ts";
 
@@ -73,7 +73,6 @@ async function print(flags: Flags, table: PlainTable, context: TableContext): Pr
   );
 }
 
-/** Studies below a folder. */
 function* findStudies(folder: string, depth = 4): Generator<string> {
   for (
     const { name, isDirectory } of [...Deno.readDirSync(folder)].sort((a, b) => a.name < b.name ? -1 : 1)
@@ -173,19 +172,15 @@ async function diff(a: StudyStore, b: StudyStore, flags: Flags): Promise<void> {
 
 /** Deletes a study's file. @throws {UsageError} If it was not said to, or a worker is at it. */
 function remove(path: string, flags: Flags): void {
-  {
-    using store = openNamed(path);
-    if (store.owners().some((owner) => !hasEnded(owner))) {
-      throw new UsageError(`Cannot delete study "${path}": a worker is at it (end it first)`);
-    }
-    if (!flags.yes) {
-      const results = plural(store.finished().length, "result");
-      throw new UsageError(`Cannot delete study "${path}" with ${results}: expected --yes`);
-    }
+  using store = openNamed(path);
+  if (store.owners().some((owner) => !hasEnded(owner))) {
+    throw new UsageError(`Cannot delete study "${path}": a worker is at it (end it first)`);
   }
-  for (const end of ["", "-wal", "-shm"]) {
-    if (exists(pathOfStudy(path) + end)) Deno.removeSync(pathOfStudy(path) + end);
+  if (!flags.yes) {
+    const results = plural(listRecords(store).length, "result");
+    throw new UsageError(`Cannot delete study "${path}" with ${results}: expected --yes`);
   }
+  removeStudy(store);
 }
 
 const expectOut = (flags: Flags) => {
@@ -231,6 +226,7 @@ export async function main(args: readonly string[]): Promise<number> {
   } else {
     using stack = new DisposableStack();
     const stores = words.map((word) => stack.use(openNamed(word))), [store] = stores as [StudyStore];
+    if (name !== "export") stores.forEach(expectSweep);
     if (name === "show") await show(store, flags);
     else if (name === "best") await best(store, flags);
     else if (name === "serve") {

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { StudyStore } from "../../lib/sweep/mod.ts";
 import {
   finish,
   interruptTask,
@@ -152,41 +153,42 @@ Deno.test("sweep ends its work when its progress has no reader", () =>
     assertStringIncludes(stdout, "Report: ");
   }));
 
-Deno.test("sweep names a study.db or a trials.jsonl that is none", () =>
+Deno.test("sweep names a study.db that is none", () =>
   withFolder(async (folder) => {
-    for (const name of ["trials.jsonl", "study.db"]) {
-      Deno.mkdirSync(`${folder}/${name}/${name}`, { recursive: true });
-    }
-    const refuse = async (path: string, said: RegExp) => {
-      const { code, stderr } = await runTask("sweep", ...SMALL, "--resume", path);
-      assertEquals(code, 2);
-      assertMatch(stderr, said);
-    };
-    await refuse(
-      `${folder}/trials.jsonl`,
-      /^Cannot read or write a file: Is a directory: [^\n]*trials\.jsonl'\n$/,
-    );
-    await refuse(
-      `${folder}/study.db`,
+    Deno.mkdirSync(`${folder}/study.db`);
+    const { code, stderr } = await runTask("sweep", ...SMALL, "--resume", folder);
+    assertEquals(code, 2);
+    assertMatch(
+      stderr,
       /^Cannot use study [^\n]*: the file or its folder cannot be read or written\n$/,
     );
   }));
 
-Deno.test("sweep goes on with the log of an older version, and leaves it as it is", () =>
+Deno.test("sweep says how to take in the trials of an older version, and goes on with them", () =>
   withFolder(async (folder) => {
-    const args = [...SMALL, "--fusion", "random", "--seed", "1,2,3", "--quiet"];
+    const args = [...SMALL, "--fusion", "random", "--seed", "1,2,3", "--quiet"], old = `${folder}/old`;
     const whole = await runTask("sweep", ...args, "--out", `${folder}/whole`);
     assertEquals(whole.code, 0, whole.stderr);
-    const trials = readTrials(`${folder}/whole`), log = `${folder}/old/trials.jsonl`;
-    Deno.mkdirSync(`${folder}/old`);
+    const trials = readTrials(`${folder}/whole`), log = `${old}/trials.jsonl`;
+    Deno.mkdirSync(old);
     const lines = trials.slice(0, 2).map((trial) => `${JSON.stringify(trial)}\n`).join("") +
       '{"trial": "torn';
     Deno.writeTextFileSync(log, lines);
-    const { code, stderr } = await runTask("sweep", ...args, "--resume", `${folder}/old`);
+    const refused = await runTask("sweep", ...args, "--resume", old);
+    assertEquals([refused.code, refused.stderr], [
+      2,
+      `Cannot use "${old}": it holds trials.jsonl, which an older version wrote (take it into a study by deno task ` +
+      "study import, or take another --out)\n",
+    ]);
+    const imported = await runTask("study", "import", log, "--out", `${old}/study.db`);
+    assertEquals([imported.code, imported.stderr], [0, ""]);
+    const { code, stderr } = await runTask("sweep", ...args, "--resume", old);
     assertEquals([code, stderr], [0, ""]);
-    assertEquals(readTrials(`${folder}/old`).slice(0, 2), trials.slice(0, 2));
-    assertEquals(readResults(`${folder}/old/study.db`), readResults(`${folder}/whole/study.db`));
+    assertEquals(readTrials(old).slice(0, 2), trials.slice(0, 2));
+    assertEquals(readResults(`${old}/study.db`), readResults(`${folder}/whole/study.db`));
     assertEquals(Deno.readTextFileSync(log), lines);
+    using store = StudyStore.open(`${old}/study.db`);
+    assertEquals(store.flags.backend, "cpu"); // workers know what runs
   }));
 
 Deno.test("workers that are killed at random leave each trial once, equal to an undisturbed run's", () =>

@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { hostTensor } from "../../mod.ts";
 import { writeSafetensors } from "../../lib/model/mod.ts";
 import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
-import { readStdFlags } from "./cli/deno.ts";
+import { readStdFlags } from "./cli/machine/deno.ts";
 import { moduleOf, withFolder } from "./testing.ts";
 
 /** Runs a program in a pseudo-terminal of so many columns, and writes what it shows. */

@@ -1,5 +1,8 @@
 /** Runs tasks as a user does, for tests. */
-import { readStdFlags } from "./cli/deno.ts";
+import { DatabaseSync } from "node:sqlite";
+import { UsageError } from "../../lib/errors.ts";
+import { StudyStore } from "../../lib/sweep/mod.ts";
+import { readStdFlags } from "./cli/machine/deno.ts";
 import { executeTask } from "./cli/task.ts";
 
 const root = new URL("../../", import.meta.url);
@@ -136,12 +139,19 @@ export async function interruptTask(
   return await ended;
 }
 
-/** Lines of a file; none where it is not there. */
-export function readLines(path: string): string[] {
+/** How many units of a kind the study of a folder holds; none where there is no study yet. */
+export function countUnits(folder: string, kind: string): number {
   try {
-    return Deno.readTextFileSync(path).split("\n").slice(0, -1);
+    using store = StudyStore.open(`${folder}/study.db`);
+    return store.countUnits(kind);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return [];
+    if (error instanceof UsageError) return 0;
     throw error;
   }
+}
+
+/** Takes the last unit out of a folder's study, as if the run had been interrupted before it. */
+export function dropLastUnit(folder: string): void {
+  using db = new DatabaseSync(`${folder}/study.db`);
+  db.exec("DELETE FROM unit WHERE sequence = (SELECT max(sequence) FROM unit)");
 }

@@ -3,14 +3,21 @@
  */
 import { UsageError } from "../../lib/errors.ts";
 import { createPruner } from "../../lib/methods/mod.ts";
-import { runStudyTrials, Search, storedTrials, StudyStore, TrialRace } from "../../lib/sweep/mod.ts";
-import { readBackend } from "./cli/backend.ts";
-import { Interrupt } from "./cli/interrupt.ts";
-import { parseOwnFlags, readInteger } from "./cli/parse.ts";
-import { Progress } from "./cli/progress.ts";
-import { takeFiles } from "./cli/rule.ts";
-import { readPlan, startStudy } from "./cli/study.ts";
-import { expectSameStudy, flagValues, hasEnded, ownerName } from "./cli/study_store.ts";
+import {
+  runStudyTrials,
+  Search,
+  storedTrials,
+  type StudyConditions,
+  StudyStore,
+  TrialRace,
+} from "../../lib/sweep/mod.ts";
+import { readBackend } from "./cli/machine/backend.ts";
+import { Interrupt } from "./cli/run/interrupt.ts";
+import { parseOwnFlags, readInteger } from "./cli/flags/parse.ts";
+import { Progress } from "./cli/output/progress.ts";
+import { takeFiles } from "./cli/flags/rule.ts";
+import { readPlan, startStudy } from "./cli/run/study.ts";
+import { expectSameStudy, expectSweep, flagValues, hasEnded, ownerName } from "./cli/run/study_store.ts";
 import { EXIT, runTask } from "./cli/task.ts";
 import { loadConnection, loadWork } from "./queue/load.ts";
 import { pathOfStudy } from "./study/open.ts";
@@ -49,10 +56,12 @@ async function endsWithInput(controller: AbortController): Promise<void> {
   controller.abort();
 }
 
-/** Runs the task. @returns The exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  const texts = ["study", "queue", "queue-prefix", "patience", "lease", "model", "text", "threads"] as const;
-  const flags = parseOwnFlags(args, texts, ["quiet", "attached"]);
+const TEXTS = ["study", "queue", "queue-prefix", "patience", "lease", "model", "text", "threads"] as const;
+type Flags = ReturnType<typeof parseOwnFlags<(typeof TEXTS)[number], "quiet" | "attached">>;
+
+/** Reads the command line. @throws {UsageError} If it names no place to take trials from, or two. */
+function readFlags(args: readonly string[]): Flags {
+  const flags = parseOwnFlags(args, TEXTS, ["quiet", "attached"]);
   if ((flags.study === undefined) === (flags.queue === undefined)) {
     throw new UsageError("Cannot begin: expected --study FILE, or --queue redis://HOST (see --help)");
   }
@@ -61,44 +70,57 @@ export async function main(args: readonly string[]): Promise<number> {
     throw new UsageError(`Cannot use --${queued} without --queue`);
   }
   if (flags.threads !== undefined) readInteger("threads", flags.threads, 1);
+  return flags;
+}
+
+/** What of a study's flags is different here. */
+type OwnFlags = { readonly [flag: string]: string };
+
+/** Runs trials of a queue until a signal comes. @returns The exit code. */
+async function workOnQueue(queue: string, flags: Flags, own: OwnFlags, progress: Progress): Promise<number> {
+  using interrupt = new Interrupt();
+  const leaseS = readInteger("lease", flags.lease ?? "60", 2);
+  const patienceS = flags.patience === undefined ? undefined : readInteger("patience", flags.patience, 1);
+  const { readAddress } = await loadConnection(), { workOnQueue } = await loadWork();
+  const address = readAddress(queue, flags["queue-prefix"], patienceS);
+  await workOnQueue(address, { own, leaseS, signal: interrupt.signal, progress });
+  return EXIT.ok;
+}
+
+/** Opens the model and text that a study names. @throws {UsageError} If they are not those that its trials ran on. */
+async function openStudyOf(store: StudyStore, own: OwnFlags, progress: Progress) {
+  const known = expectSweep(store), values = flagValues({ ...store.flags, jobs: "1", ...own });
+  await takeFiles(values);
+  const plan = { ...await readPlan(values, [], progress), textName: known.text };
+  const expect = (conditions: StudyConditions) =>
+    expectSameStudy(store, { ...conditions, model: known.model });
+  const { study } = await startStudy(plan, readBackend(values), [], progress, expect);
+  plan.model.tokenizer.rest();
+  return study;
+}
+
+/** Runs the task. @returns The exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const flags = readFlags(args);
   const progress = new Progress(flags.quiet || flags.attached ? undefined : Deno.stderr);
   const own = Object.fromEntries(
-    (["model", "text", "threads"] as const).filter((name) => flags[name] !== undefined).map((
-      name,
-    ) => [name, flags[name]!]),
+    (["model", "text", "threads"] as const).flatMap((name) =>
+      flags[name] === undefined ? [] : [[name, flags[name]]]
+    ),
   );
-  if (flags.queue !== undefined) {
-    using interrupt = new Interrupt();
-    const leaseS = readInteger("lease", flags.lease ?? "60", 2);
-    const patienceS = flags.patience === undefined ? undefined : readInteger("patience", flags.patience, 1);
-    const { readAddress } = await loadConnection(), { workOnQueue } = await loadWork();
-    const address = readAddress(flags.queue, flags["queue-prefix"], patienceS);
-    await workOnQueue(address, { own, leaseS, signal: interrupt.signal, progress });
-    return EXIT.ok;
-  }
+  if (flags.queue !== undefined) return await workOnQueue(flags.queue, flags, own, progress);
   using store = StudyStore.open(pathOfStudy(flags.study!));
-  const values = flagValues({ ...store.flags, jobs: "1", ...own });
-  await takeFiles(values);
-  const request = readBackend(values), plan = await readPlan(values, [], progress);
-  const { study, conditions } = await startStudy(
-    { ...plan, textName: store.conditions.text },
-    request,
-    [],
-    progress,
-    (conditions) => expectSameStudy(store, { ...conditions, model: store.conditions.model }),
-  );
-  expectSameStudy(store, { ...conditions, model: store.conditions.model });
-  plan.model.tokenizer.rest();
+  const study = await openStudyOf(store, own, progress);
   const attached = new AbortController();
   if (flags.attached) void endsWithInput(attached);
   using interrupt = new Interrupt();
   const signal = AbortSignal.any([attached.signal, interrupt.signal]);
   progress.start();
   try {
-    const { config } = plan.model, asked = store.get("search"), race = store.get("race");
+    const { config } = study.model, asked = store.get("search"), race = store.get("race");
     const search = asked &&
       new Search(asked, (method) => void createPruner("token-filtering", config, method));
-    await runStudyTrials(study, store, {
+    await runStudyTrials(study, expectSweep(store), {
       source: storedTrials(store, { owner: ownerName(), isDead: hasEnded, ...(search && { search }) }),
       ...(race && { race: new TrialRace(race.kind, race.seed) }),
       signal,

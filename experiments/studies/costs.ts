@@ -7,7 +7,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { readPlotly, renderFigurePage } from "../../lib/plot/mod.ts";
 import { writeWhole } from "../commands/cli/files.ts";
-import { formatMarkdown } from "../commands/cli/table.ts";
+import { formatMarkdown } from "../commands/cli/output/table.ts";
 import { tabulateMeasured } from "./costs/measured.ts";
 import { bytesRead, cacheBytes, collectCosts, type CostRow, plotCosts } from "./costs/plots.ts";
 

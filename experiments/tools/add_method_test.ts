@@ -5,14 +5,14 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { writeSafetensors } from "../../lib/model/mod.ts";
 import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
-import { readStdFlags } from "../commands/cli/deno.ts";
+import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { copyProject, finish, type Finished, moduleOf } from "../commands/testing.ts";
 
 const copy = copyProject("lib/methods");
 
 const TOY = `/** A rule. */
 import type { OptionTable } from "../filter/option.ts";
-import type { RuleMethod } from "./method.ts";
+import type { PrunerMethod, RuleMethod } from "../commands/cli/flags/method.ts";
 
 const options = {
   toyA: { type: "number", default: 0.5, range: "[0, 2]", help: "weight of the values, {range}" },
@@ -29,9 +29,7 @@ export const toy: RuleMethod<"toy", typeof options> = {
 `;
 const EVEN = `/** A pruner. */
 import { createScanOutput } from "../filter/layer.ts";
-import type { OptionTable } from "../filter/option.ts";
 import { planLayers } from "../filter/schedule.ts";
-import type { PrunerMethod } from "./method.ts";
 import { definePruner, type SideSequence } from "./pruner.ts";
 
 const options = {

@@ -3,14 +3,14 @@
  * A copy of the project takes in a task; only `lib/eval/tasks/` differs from the project itself.
  */
 import { assert, assertAlmostEquals, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { readStdFlags } from "../commands/cli/deno.ts";
+import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { copyProject, finish, type Finished, moduleOf } from "../commands/testing.ts";
 
 const TOY = `/** Accuracy of the next token. */
 import { rowsOf } from "../../tensor.ts";
 import { ChunkEvaluation, type ChunkScorer } from "../chunk_evaluation.ts";
 import { cutChunks } from "../chunks.ts";
-import type { EvaluationTask } from "../task.ts";
+import type { EvaluationTask } from "../commands/cli/task.ts";
 
 /** 0 where the likeliest token is the next one, else 1. */
 const scorer: ChunkScorer = {

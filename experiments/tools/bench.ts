@@ -14,7 +14,7 @@ import {
   tabulateLengths,
   tabulatePeers,
 } from "../../lib/plot/mod.ts";
-import { readVersion } from "../../lib/sweep/mod.ts";
+import { readVersion } from "../../lib/version.ts";
 import { buildCpu, ensureBlas } from "../../build.ts";
 import { type CpuBackend, cpuLevels, openCpu } from "../../ffi/mod.ts";
 import { attentionInputs, attentionRace } from "./bench/attention.ts";
@@ -26,10 +26,10 @@ import { type BenchCase, race } from "./bench/run.ts";
 import { scanRace } from "./bench/scan.ts";
 import { startTorch, type Torch } from "./bench/torch.ts";
 import { exists, expectWritable, makeFolder, writeWhole } from "../commands/cli/files.ts";
-import { readDType } from "../commands/cli/model.ts";
-import { expectChoice, parseOwnFlags, readInteger } from "../commands/cli/parse.ts";
-import { Progress } from "../commands/cli/progress.ts";
-import { formatTable } from "../commands/cli/table.ts";
+import { readDType } from "../commands/cli/machine/model.ts";
+import { expectChoice, parseOwnFlags, readInteger } from "../commands/cli/flags/parse.ts";
+import { Progress } from "../commands/cli/output/progress.ts";
+import { formatTable } from "../commands/cli/output/table.ts";
 import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
 
 const OPS = ["attention", "filter", "linear", "lengths"] as const;

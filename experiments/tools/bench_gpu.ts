@@ -4,7 +4,7 @@
  */
 import { type BenchReport, tabulate, tabulateBars } from "../../lib/plot/mod.ts";
 import type { ModelConfig } from "../../lib/model/mod.ts";
-import { readVersion } from "../../lib/sweep/mod.ts";
+import { readVersion } from "../../lib/version.ts";
 import { buildArchOf, type CudaMemory, openDriver } from "../../ffi/cuda/mod.ts";
 import { type CudaBackend, openCuda } from "../../ffi/mod.ts";
 import { buildCuda } from "../../build.ts";
@@ -25,9 +25,9 @@ import { describeDriver } from "./bench_gpu/machine.ts";
 import { type GpuBenchCase, type GpuRoof, type GpuRow, gpuRow } from "./bench_gpu/row.ts";
 import { timeTorch, type TorchJob } from "./bench_gpu/torch.ts";
 import { expectWritableFile, writeWhole } from "../commands/cli/files.ts";
-import { expectChoice, parseOwnFlags, readInteger } from "../commands/cli/parse.ts";
-import { Progress } from "../commands/cli/progress.ts";
-import { formatTable } from "../commands/cli/table.ts";
+import { expectChoice, parseOwnFlags, readInteger } from "../commands/cli/flags/parse.ts";
+import { Progress } from "../commands/cli/output/progress.ts";
+import { formatTable } from "../commands/cli/output/table.ts";
 import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
 
 /** The exit code where a race failed. */

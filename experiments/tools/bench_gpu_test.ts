@@ -11,7 +11,7 @@ import { stepCase } from "./bench_gpu/filter.ts";
 import { keyStepCase } from "./bench_gpu/keys.ts";
 import { type GpuRow, gpuRow } from "./bench_gpu/row.ts";
 import { timeTorch } from "./bench_gpu/torch.ts";
-import { readEntry } from "../commands/cli/result_files.ts";
+import { readEntry } from "../commands/cli/output/result_files.ts";
 
 const SIZES: GpuBenchSizes = {
   attention: { numHeads: 4, numKvHeads: 2, headDim: 32 },

@@ -4,7 +4,7 @@ import { openCpu } from "../../ffi/mod.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { attentionInputs } from "./bench/attention.ts";
 import { measureModel } from "./bench/lengths.ts";
-import { Progress } from "../commands/cli/progress.ts";
+import { Progress } from "../commands/cli/output/progress.ts";
 import { compare, explainRoof } from "./bench.ts";
 import { linearRaces } from "./bench/linear.ts";
 import { longDecodeRace } from "./bench/long_decode.ts";

@@ -4,12 +4,12 @@
  */
 import { inParallel } from "../../ffi/build/command.ts";
 import { ifThere, writeAtomically } from "../../lib/cache.ts";
-import { plural } from "../../lib/plot/mod.ts";
+import { plural } from "../../lib/plural.ts";
 import { type Concern, findConcern, listChanged } from "./check/concern.ts";
-import { readStdFlags } from "../commands/cli/deno.ts";
-import { Interrupt } from "../commands/cli/interrupt.ts";
-import { parseOwnFlags, readInteger } from "../commands/cli/parse.ts";
-import { runGroup } from "../commands/cli/process_group.ts";
+import { readStdFlags } from "../commands/cli/machine/deno.ts";
+import { Interrupt } from "../commands/cli/run/interrupt.ts";
+import { parseOwnFlags, readInteger } from "../commands/cli/flags/parse.ts";
+import { runGroup } from "../commands/cli/machine/process_group.ts";
 import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
 import { EXAMPLE } from "./tests.ts";
 

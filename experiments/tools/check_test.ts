@@ -1,7 +1,7 @@
 /** `deno task check`, on small checkouts. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { listChanged } from "./check/concern.ts";
-import { readStdFlags } from "../commands/cli/deno.ts";
+import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { withFolder } from "../commands/testing.ts";
 
 const flags = await readStdFlags();

@@ -5,8 +5,8 @@
 import { inParallel } from "../../ffi/build/command.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { exists, expectWritableFile, makeFolder, readJson, writeWhole } from "../commands/cli/files.ts";
-import { parseOwnFlags } from "../commands/cli/parse.ts";
-import { Progress } from "../commands/cli/progress.ts";
+import { parseOwnFlags } from "../commands/cli/flags/parse.ts";
+import { Progress } from "../commands/cli/output/progress.ts";
 import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
 import {
   compareDigests,

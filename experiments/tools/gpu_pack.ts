@@ -4,11 +4,11 @@
  */
 import { UsageError } from "../../lib/errors.ts";
 import { run } from "../../ffi/build/command.ts";
-import { listTree, type PackedFile, readCommit } from "../commands/cli/checkout.ts";
-import { findDenoCaches, runDeno } from "../commands/cli/deno.ts";
+import { listTree, type PackedFile, readCommit } from "../commands/cli/machine/checkout.ts";
+import { findDenoCaches, runDeno } from "../commands/cli/machine/deno.ts";
 import { exists, expectWritable, makeFolder } from "../commands/cli/files.ts";
-import { parseOwnFlags } from "../commands/cli/parse.ts";
-import { Progress } from "../commands/cli/progress.ts";
+import { parseOwnFlags } from "../commands/cli/flags/parse.ts";
+import { Progress } from "../commands/cli/output/progress.ts";
 import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");

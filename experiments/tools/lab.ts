@@ -1,7 +1,7 @@
 /** `deno task lab`: JupyterLab on the notebooks, with the Deno kernel that runs this task. See `deno task lab --help`. */
 import { PLOTLY_VARIABLE, readPlotly } from "../../lib/plot/mod.ts";
 import { makeFolder, writeWhole } from "../commands/cli/files.ts";
-import { Progress } from "../commands/cli/progress.ts";
+import { Progress } from "../commands/cli/output/progress.ts";
 import { runTask } from "../commands/cli/task.ts";
 import { ensureJupyter } from "./notebooks/jupyter.ts";
 import { prepareKernels } from "./notebooks/kernels.ts";

@@ -3,9 +3,9 @@
  * (Faults that are put by hand into CUDA kernels are `kernels/testing/mutants/`.)
  */
 import { UsageError } from "../../lib/errors.ts";
-import { Interrupt } from "../commands/cli/interrupt.ts";
-import { parseOwnFlags, readInteger } from "../commands/cli/parse.ts";
-import { Progress } from "../commands/cli/progress.ts";
+import { Interrupt } from "../commands/cli/run/interrupt.ts";
+import { parseOwnFlags, readInteger } from "../commands/cli/flags/parse.ts";
+import { Progress } from "../commands/cli/output/progress.ts";
 import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
 import { type Mutant, SCOPES } from "./mutants/draw.ts";
 import type { Outcome } from "./mutants/run.ts";

@@ -8,7 +8,7 @@ import { listMutations } from "./mutants/operators.ts";
 import { findMistyped } from "./mutants/run.ts";
 import { drawSample, judgeSample } from "./mutants/tree.ts";
 import { makeWorkplace, type Workplace } from "./mutants/workplace.ts";
-import { readStdFlags } from "../commands/cli/deno.ts";
+import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { listFolder, runTask, withFolder } from "../commands/testing.ts";
 
 /** `before → after` of all mutations of a text, and that each makes the text it says. */

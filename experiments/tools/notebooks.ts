@@ -4,12 +4,13 @@
  */
 import { UsageError } from "../../lib/errors.ts";
 import { sayNearest } from "../../lib/nearest.ts";
-import { findChromium, plural } from "../../lib/plot/mod.ts";
+import { findChromium } from "../../lib/plot/mod.ts";
+import { plural } from "../../lib/plural.ts";
 import { openBrowser } from "./browser/mod.ts";
 import { exists, expectWritable, makeFolder } from "../commands/cli/files.ts";
-import { Interrupt } from "../commands/cli/interrupt.ts";
-import { parseOwnFlags, readInteger } from "../commands/cli/parse.ts";
-import { formatDuration, Progress } from "../commands/cli/progress.ts";
+import { Interrupt } from "../commands/cli/run/interrupt.ts";
+import { parseOwnFlags, readInteger } from "../commands/cli/flags/parse.ts";
+import { formatDuration, Progress } from "../commands/cli/output/progress.ts";
 import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
 import { ensureJupyter } from "./notebooks/jupyter.ts";
 import { prepareKernels } from "./notebooks/kernels.ts";

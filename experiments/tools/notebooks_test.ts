@@ -3,7 +3,7 @@ import { UsageError } from "../../lib/errors.ts";
 import { readPlotly } from "../../lib/plot/mod.ts";
 import { describeEnvironment, describeKernel, servePlotly } from "./lab.ts";
 import { chooseNotebooks, describeTimes, main } from "./notebooks.ts";
-import { readStdFlags } from "../commands/cli/deno.ts";
+import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { finish, listFolder, runTask, withFolder } from "../commands/testing.ts";
 
 const known = ["01_quickstart", "02_anatomy", "03_variance_fusion"];

@@ -7,9 +7,9 @@
  *
  * Budgets are `experiments/tools/size.json`. Tests, their helpers, cases and data do not count.
  */
-import { listTree } from "../commands/cli/checkout.ts";
-import { runDeno } from "../commands/cli/deno.ts";
-import { parseOwnFlags } from "../commands/cli/parse.ts";
+import { listTree } from "../commands/cli/machine/checkout.ts";
+import { runDeno } from "../commands/cli/machine/deno.ts";
+import { parseOwnFlags } from "../commands/cli/flags/parse.ts";
 import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");

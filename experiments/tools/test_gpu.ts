@@ -6,10 +6,10 @@ import { UsageError } from "../../lib/errors.ts";
 import { buildArchOf, openDriver } from "../../ffi/cuda/mod.ts";
 import { buildCuda } from "../../build.ts";
 import { inParallel } from "../../ffi/build/command.ts";
-import { Interrupt } from "../commands/cli/interrupt.ts";
-import { expectChoice, parseOwnFlags, readInteger } from "../commands/cli/parse.ts";
-import { formatDuration, Progress } from "../commands/cli/progress.ts";
-import { readStdFlags } from "../commands/cli/deno.ts";
+import { Interrupt } from "../commands/cli/run/interrupt.ts";
+import { expectChoice, parseOwnFlags, readInteger } from "../commands/cli/flags/parse.ts";
+import { formatDuration, Progress } from "../commands/cli/output/progress.ts";
+import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
 import { describeDriver } from "./bench_gpu/machine.ts";
 import {

@@ -5,7 +5,7 @@ import { fakeTools } from "../../ffi/build/fake_tools_testing.ts";
 import * as driver from "../../ffi/cuda/fake_driver_testing.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
-import { readStdFlags } from "../commands/cli/deno.ts";
+import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { describeCounts, main } from "./test_gpu.ts";
 import { readState } from "./bench_gpu/machine.ts";
 import { commandOf, findSanitizer, jobsOf, listGpuTests } from "./test_gpu/plan.ts";

@@ -8,7 +8,7 @@
  * deno task test --filter rope  # flags of deno test
  * ```
  */
-import { readStdFlags } from "../commands/cli/deno.ts";
+import { readStdFlags } from "../commands/cli/machine/deno.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 /** Flags of every run; what makes `@std` resolve comes beside them. */

@@ -11,9 +11,9 @@ import { readEmulated } from "../../ffi/build/emulated_testing.ts";
 import { sourceKey } from "../../ffi/sources.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { sha256 } from "../../lib/sha256.ts";
-import { listTree } from "../commands/cli/checkout.ts";
+import { listTree } from "../commands/cli/machine/checkout.ts";
 import { readJson, writeWhole } from "../commands/cli/files.ts";
-import { parseOwnFlags } from "../commands/cli/parse.ts";
+import { parseOwnFlags } from "../commands/cli/flags/parse.ts";
 import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");

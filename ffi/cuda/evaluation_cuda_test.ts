@@ -25,8 +25,7 @@ import type { Model } from "../../lib/model/mod.ts";
 import { listedTrials, runSweep, type Trial as AnyTrial } from "../../lib/sweep/mod.ts";
 import { CONFIG, ids, modelOn, truth } from "./small_model/testing.ts";
 import type { CudaBackend } from "./backend.ts";
-import type { DeviceTensor } from "./memory.ts";
-import type { DeviceBuffer } from "./memory.ts";
+import type { DeviceBuffer, DeviceTensor } from "./memory.ts";
 import { testOnDevice } from "./testing.ts";
 
 const TOKENS = ids(80), CONTEXT = 40;
@@ -36,11 +35,12 @@ type Trial = AnyTrial<PerplexityTypes>;
 
 /** Runs trials of a model, on the backend that the model is on. */
 async function sweep(model: Model, methods: readonly ResolvedOptions[]): Promise<Trial[]> {
+  const conditions = { model: "small" } as RunConditions;
   return await runSweep<PerplexityTypes>({
-    source: await listedTrials(methods),
+    source: await listedTrials(methods, conditions),
     evaluation: new PerplexityEvaluation(model, TOKENS, { context: CONTEXT }),
     createPruner: (method) => createPruner("token-filtering", CONFIG, method, { backend: model.backend }),
-    conditions: { model: "small" } as RunConditions,
+    conditions,
   });
 }
 

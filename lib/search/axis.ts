@@ -6,7 +6,6 @@ export type Condition = { readonly [axis: string]: readonly unknown[] };
 
 /** What every axis says. */
 export interface AxisInfo {
-  /** Its name. */
   readonly name: string;
   /** When it is there; always where left out. */
   readonly when?: Condition;
@@ -20,7 +19,6 @@ export interface ChoiceAxis extends AxisInfo {
 
 /** A number of a range, ends included. */
 export interface NumberAxis extends AxisInfo {
-  /** Least value. */
   readonly low: number;
   /** Greatest value, which whole steps lead to. */
   readonly high: number;
@@ -30,7 +28,6 @@ export interface NumberAxis extends AxisInfo {
   readonly step: number;
 }
 
-/** One axis. */
 export type Axis = ChoiceAxis | NumberAxis;
 
 /** @internal Axes; those that conditions name stand before those that are under them. */
@@ -108,7 +105,6 @@ export function buildPoint(space: SearchSpace, value: (axis: Axis, place: number
   return point;
 }
 
-/** A point of chance. */
 export function randomPoint(space: SearchSpace, random: RandomStream): Point {
   return buildPoint(space, (axis) => valueAt(axis, random.uniform()));
 }

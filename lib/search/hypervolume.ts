@@ -1,6 +1,5 @@
 /** Several objectives at once, all to be low: ranks by dominance, hypervolumes, and the points that span most of one. */
 
-/** Values of the objectives. */
 export type Costs = readonly number[];
 
 const dominates = (a: Costs, b: Costs) => a.every((x, i) => x <= b[i]!) && a.some((x, i) => x < b[i]!);

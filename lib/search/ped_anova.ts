@@ -13,7 +13,6 @@ import { chooseGood } from "./tpe.ts";
 
 /** The best share of the trials. */
 const TARGET = 0.1;
-/** Most cells of an axis. */
 const CELLS = 50;
 
 /** Cells of an axis and, of some trials, how many lie in each. */

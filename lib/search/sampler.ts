@@ -73,7 +73,6 @@ export const SAMPLERS: { readonly [name in SamplerName]: SamplerKind } = {
   },
 };
 
-/** Most points of a grid. */
 const MAX_POINTS = 10_000;
 
 function createGrid(space: SearchSpace): TrialSampler {

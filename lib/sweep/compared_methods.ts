@@ -16,7 +16,6 @@ import { controlFor, CONTROLS, seedlessKey } from "./controls.ts";
 export interface NamedMethod {
   /** What tables and plots call it. */
   readonly name: string;
-  /** Its options. */
   readonly options: ResolvedOptions;
   /** The share that it was asked for, where a comparison has several; its name then says so too. */
   readonly asked?: number;
@@ -51,7 +50,6 @@ const RIVALS: { readonly [name: string]: MethodOptions } = Object.fromEntries(
 
 const KNOWN: ReadonlyMap<string, MethodOptions> = new Map(Object.entries({ ...COMPARED, ...RIVALS }));
 
-/** Names of the rivals. */
 export const RIVAL_METHODS: readonly string[] = Object.keys(RIVALS);
 
 /**

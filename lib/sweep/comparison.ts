@@ -45,9 +45,8 @@ import {
   splitChunks,
 } from "./measured.ts";
 import type { BlockSums } from "../stats/paired.ts";
-import { FIELD } from "./fields.ts";
-import type { FinishedRuns, LineKind } from "./run_log.ts";
-import { digestTrialOptions } from "./runner.ts";
+import type { FinishedRuns } from "./finished.ts";
+import { digestTrialOptions } from "./digest.ts";
 import type { Environment } from "./trial.ts";
 
 /**
@@ -119,7 +118,6 @@ export interface Comparison<T extends TaskTypes = TaskTypes> {
     readonly confidence: number;
     /** Units (tokens) a moving block. */
     readonly blockSize: number;
-    /** Resamples. */
     readonly resamples: number;
     /** Of the resampling. */
     readonly seed: number;
@@ -129,24 +127,11 @@ export interface Comparison<T extends TaskTypes = TaskTypes> {
 }
 
 /** A finished chunk of the dense model, or of one method and seed. */
-export interface ComparedChunk extends Environment, ChunkRecord {
+export interface ComparedChunk extends ChunkRecord {
   /** Short digest of the options that have an effect, as of a trial; `dense`. */
   readonly trial: string;
-  /** The method's name. */
   readonly method: string;
 }
-
-const isCounts = (value: unknown) => typeof value === "object" && value !== null;
-
-/** Lines of a comparison. */
-export const COMPARED_LINES: LineKind<ComparedChunk> = {
-  noun: "chunk",
-  fields: {
-    ...{ trial: FIELD.text, method: FIELD.text, chunk: FIELD.number, scores: FIELD.series },
-    ...{ usage: ["an object of numbers", isCounts], skips: ["an object of counts", isCounts] },
-    timeMs: FIELD.number,
-  },
-};
 
 /** @internal How a comparison is run. */
 export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
@@ -160,13 +145,11 @@ export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
   readonly environment: Environment;
   /** Of the intervals: default 64 units a block, 2000 resamples. */
   readonly blockSize?: number;
-  /** Resamples of the intervals. */
   readonly resamples?: number;
   /** Where chunks go as they end, and where finished ones are found; default: nowhere. */
   readonly log?: FinishedRuns<ComparedChunk>;
   /** Runs the methods on tasks of items too, when the text is done: series of `dense`, then of each group, in this order. */
   readonly onItems?: (groups: readonly MethodGroup[]) => Promise<readonly ComparedSeries[]>;
-  /** Stops between two chunks. */
   readonly signal?: AbortSignal;
   /** Called after every chunk: the finished share of this call's work, in [0, 1], and the method at work. */
   readonly onProgress?: (fraction: number, name: string) => void;
@@ -193,7 +176,7 @@ export async function compareMethods<T extends TaskTypes>(
   const control = (trial: string, name: string): RunControl => ({
     ...{ signal, finished: new Map(found.get(trial)?.map((record) => [record.chunk, record])) },
     onChunk: (chunk, of) => onProgress?.(Math.min(1, (done + chunk / of) / total), name),
-    onRecord: (record) => log?.append({ trial, method: name, ...args.environment, ...record }),
+    onRecord: (record) => log?.append({ trial, method: name, ...record }),
   });
   onProgress?.(0, DENSE);
   const denseResult = await evaluation.dense({

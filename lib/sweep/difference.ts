@@ -35,9 +35,7 @@ export type RunResult =
     | { readonly kind: "score"; readonly data: ScoreResult }
   );
 
-/** One method in one run. */
 export interface DifferenceSide {
-  /** Mean loss. */
   readonly loss: number;
   /** Its losses by blocks; undefined in records of versions that kept none. */
   readonly blocks: BlockSums | undefined;
@@ -72,7 +70,6 @@ export interface DifferenceRow {
 
 /** Something in which two runs differ. */
 export interface DifferingValue {
-  /** A condition or an option. */
   readonly name: string;
   /** In the first run; empty where it has none. */
   readonly a: string;
@@ -80,7 +77,6 @@ export interface DifferingValue {
   readonly b: string;
 }
 
-/** Two runs side by side. */
 export interface RunDifference {
   /** What wrote them. */
   readonly kind: RunResult["kind"];

@@ -6,7 +6,6 @@ import { findWrongOption } from "../methods/options.ts";
 /** A field: what it must be in words, and whether a value is that. */
 export type Field = readonly [expected: string, holds: (value: unknown) => boolean];
 
-/** Fields by name. */
 export type Fields = { readonly [name: string]: Field };
 
 const isNumber = (value: unknown) => typeof value === "number";
@@ -28,10 +27,6 @@ export const FIELD = {
   measured: ["a number or null", isNumberOrNull],
   numbers: ["a list of numbers", isListOf(isNumber)],
   measuredList: ["a list of numbers or nulls", isListOf(isNumberOrNull)],
-  series: [
-    "an object of lists of numbers",
-    (value) => typeof value === "object" && value !== null && Object.values(value).every(isListOf(isNumber)),
-  ],
   blocks: ["sums and sizes of blocks, as many", isBlocks],
 } as const satisfies Fields;
 

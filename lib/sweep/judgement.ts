@@ -6,12 +6,10 @@ import { meanOfBlocks, sumBlocks } from "../stats/paired.ts";
 
 /** What a method is held against: the model without a filter, chance with the same options, and the best other method. */
 export const OPPONENTS = ["dense", "control", "rival"] as const;
-/** One of them. */
 export type Opponent = (typeof OPPONENTS)[number];
 
 /** @internal A method as it is judged; the first of a list is the dense model. */
 export interface Contender {
-  /** Its name. */
   readonly name: string;
   /** The share that it was asked for, where a comparison has several: rivals are those of the same one. */
   readonly asked?: number;
@@ -25,9 +23,7 @@ export interface Contender {
 
 /** @internal One metric of a task, of every contender on the same units. */
 export interface ComparedSeries {
-  /** The task's name. */
   readonly task: string;
-  /** The metric. */
   readonly metric: Pick<ItemMetric, "name" | "better" | "percent" | "fromMean">;
   /** Units a block: neighbouring tokens depend on each other, items do not. */
   readonly blockSize: number;
@@ -37,23 +33,17 @@ export interface ComparedSeries {
   readonly values: readonly (readonly Float64Array[])[];
 }
 
-/** A difference from an opponent. */
 export type Opposed = JudgedDifference & {
-  /** The opponent's name. */
   readonly name: string;
 };
 
 /** @internal One metric of a task, of one method: a row of a comparison's table. */
 export interface ComparedResult {
-  /** The method's name. */
   readonly method: string;
-  /** The task's. */
   readonly task: string;
-  /** The metric's. */
   readonly metric: string;
   /** Units: items, or tokens. */
   readonly units: number;
-  /** The metric. */
   readonly value: number;
   /** Mean over units of what it is a function of. */
   readonly mean: number;
@@ -150,7 +140,6 @@ function describeRow(
 export interface ComparedPair {
   /** The share that both were asked for, where a comparison has several; the dense model is in every one. */
   readonly asked?: number;
-  /** The task's name. */
   readonly task: string;
   /** Its main metric's. */
   readonly metric: string;

@@ -8,7 +8,6 @@ import type { ComparedSeries, Contender } from "./judgement.ts";
 
 /** A method with its seeds. */
 export interface MethodGroup {
-  /** Its name. */
   readonly name: string;
   /** One a seed. */
   readonly methods: readonly NamedMethod[];

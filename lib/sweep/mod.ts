@@ -13,19 +13,13 @@ export * from "./importance.ts";
 export * from "./judgement.ts";
 export type { MethodGroup } from "./measured.ts";
 export * from "./pareto.ts";
-export * from "./run_log.ts";
-export {
-  digestConditions,
-  digestTrialOptions,
-  runSweep,
-  runTrial,
-  type SweepArguments,
-  type SweepProgress,
-} from "./runner.ts";
+export { digestConditions, digestTrialOptions } from "./digest.ts";
+export type { FinishedRuns } from "./finished.ts";
+export { runSweep, runTrial, type SweepArguments, type SweepProgress } from "./runner.ts";
 export * from "./store.ts";
 export * from "./store_records.ts";
-export { OBJECTIVE_NAMES, type ObjectiveName, readObjective } from "./objectives.ts";
-export { Search, type SearchRecord, type SearchRequest, withBudget } from "./search.ts";
+export { OBJECTIVE_NAMES, readObjective } from "./objectives.ts";
+export { Search } from "./search.ts";
 export { readSearchSpace } from "./search_space.ts";
 export { expandGrids, type Grid, readGrids } from "./space.ts";
 export * from "./study.ts";
@@ -37,12 +31,6 @@ export {
   proposeTrials,
   storedTrials,
   type TrialSource,
+  withBudget,
 } from "./trial_source.ts";
-export {
-  type RaceRecord,
-  type RaceRequest,
-  type RacingTrial,
-  STOPPED_FIELDS,
-  type StoppedTrial,
-  TrialRace,
-} from "./trial_race.ts";
+export { type RacingTrial, STOPPED_FIELDS, TrialRace } from "./trial_race.ts";

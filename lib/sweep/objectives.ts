@@ -2,18 +2,11 @@
 import { ratioMiss, readRecord } from "../methods/options.ts";
 import { sayNearest } from "../nearest.ts";
 import type { Observation, Point } from "../search/axis.ts";
-import { BUDGET_NAMES, type BudgetName, BUDGETS } from "./budgets.ts";
+import { BUDGET_NAMES, BUDGETS } from "./budgets.ts";
 import { excessLoss } from "./importance.ts";
-import type { Trial } from "./trial.ts";
+import type { Limits, ObjectiveName, Trial } from "./trial.ts";
 
-/** What can be wanted to be low: `loss` above the dense model's, or a share of the dense model's that is spent. */
-export type ObjectiveName = "loss" | BudgetName;
-
-/** Names of the objectives. */
 export const OBJECTIVE_NAMES: readonly ObjectiveName[] = ["loss", ...BUDGET_NAMES];
-
-/** Most that a trial may have of an objective. */
-export type Limits = { readonly [name in ObjectiveName]?: number };
 
 /** A name of an objective. @throws {RangeError} If it is none. */
 export function readObjective(name: string): ObjectiveName {

@@ -2,18 +2,16 @@
 import { PlaceLostError } from "../errors.ts";
 import type { Evaluation, RunControl, TaskTypes } from "../eval/task.ts";
 import type { Pruner } from "../methods/pruner.ts";
-import { sha256 } from "../sha256.ts";
-import type { LoggedRun } from "./run_log.ts";
-import { effectiveKey, looksAhead, recordOptions, type ResolvedOptions } from "../methods/options.ts";
-import type { RacingTrial, StoppedTrial, TrialRace } from "./trial_race.ts";
+import { looksAhead, recordOptions, type ResolvedOptions } from "../methods/options.ts";
+import { digestConditions } from "./digest.ts";
+import type { RacingTrial, TrialRace } from "./trial_race.ts";
 import type { TakenTrial, TrialSource } from "./trial_source.ts";
-import type { RunConditions, Trial } from "./trial.ts";
+import type { RunConditions, StoppedTrial, Trial } from "./trial.ts";
 
 /** How far a sweep has come. */
 export interface SweepProgress {
   /** Trials finished, those of an earlier run included. */
   readonly done: number;
-  /** All trials. */
   readonly total: number;
   /** Finished share of the work that this run began with, in [0, 1]; the dense pass counts as one trial. */
   readonly fraction: number;
@@ -37,16 +35,6 @@ export interface SweepArguments<T extends TaskTypes = TaskTypes> {
   readonly signal?: AbortSignal;
   /** Called after every chunk and trial. */
   readonly onProgress?: (progress: SweepProgress) => void;
-}
-
-/** Digest of the conditions: runs that share it may be compared. */
-export function digestConditions(conditions: RunConditions & Pick<LoggedRun, "options">): Promise<string> {
-  return sha256(JSON.stringify(Object.entries(conditions).sort(([a], [b]) => a < b ? -1 : 1)));
-}
-
-/** Short digest of the options that have an effect. */
-export async function digestTrialOptions(method: ResolvedOptions): Promise<string> {
-  return (await sha256(effectiveKey(method))).slice(0, 12);
 }
 
 /**
@@ -103,7 +91,7 @@ const WAIT_MS = 100;
 export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Promise<Trial<T>[]> {
   const { source, evaluation, conditions, race, signal, onProgress } = args, { total } = source;
   const runDigest = await digestConditions(conditions);
-  const ended = () => source.finished().length + (source.stopped?.() ?? []).length;
+  const ended = () => source.finished().length + source.stopped().length;
   const known = ended(), open = total - known;
   let done = known, hasDense = false, untold: (Trial<T> | StoppedTrial)[] = [];
   const report = (chunks: number, of: number, trial?: Trial) =>
@@ -116,9 +104,9 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
   report(0, 1);
   const dense = await evaluation.dense({ signal, onChunk: report });
   hasDense = true;
-  source.begin?.(dense);
+  source.begin(dense);
   source.news();
-  for (const trial of [...source.finished(), ...source.stopped?.() ?? []]) race?.add(trial, dense.chunks);
+  for (const trial of [...source.finished(), ...source.stopped()]) race?.add(trial, dense.chunks);
   const takeNews = () => {
     const news = source.news();
     for (const trial of news) race?.add(trial, dense.chunks);
@@ -148,15 +136,15 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
       const trial = await runTrial({ ...args, runDigest, racing }, taken, {
         onChunk: (chunk, of) => chunk < of && report(chunk, of),
         onLosses(chunk, losses, dense) {
-          source.report?.(digest, chunk, losses, dense);
+          source.report(digest, chunk, losses, dense);
           if (racing !== undefined) takeNews();
         },
       });
-      if ("stopped" in trial) source.stop?.(digest, trial);
+      if ("stopped" in trial) source.stop(digest, trial);
       else source.finish(digest, trial);
     } catch (error) {
       // A study that cannot be reached takes no trial back: others take it when this process has ended.
-      if (!(error instanceof PlaceLostError)) source.drop?.(digest);
+      if (!(error instanceof PlaceLostError)) source.drop(digest);
       throw error;
     }
     tellNews();

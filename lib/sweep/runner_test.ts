@@ -1,12 +1,13 @@
-import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { perplexity, PerplexityEvaluation, type PerplexityTypes } from "../eval/tasks/perplexity.ts";
 import { fakeModel, fakePruner } from "../eval/testing.ts";
-import { FIELD } from "./fields.ts";
-import { type LoggedRun, RunLog, trialLines } from "./run_log.ts";
+import { digestConditions } from "./digest.ts";
+import { findWrongField, trialFields } from "./fields.ts";
 import { PlaceLostError } from "../errors.ts";
-import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
+import { runSweep, type SweepProgress } from "./runner.ts";
 import { expandGrids } from "./space.ts";
-import { listedTrials } from "./trial_source.ts";
+import { StudyStore } from "./store.ts";
+import { listedTrials, proposeTrials, storedTrials } from "./trial_source.ts";
 import { sortTrials, summarizeSweep } from "./summary.ts";
 import type { Environment, RunConditions, Trial } from "./trial.ts";
 import type { ResolvedOptions } from "../methods/mod.ts";
@@ -30,18 +31,35 @@ const createPruner = ({ pruneRatio, fusion }: ResolvedOptions) =>
     warmup: 10,
   });
 
-function start(path: string, signal?: AbortSignal, runDigest = "") {
+/** A study's file, which is made where there is none. */
+const open = (path: string) => {
+  try {
+    return StudyStore.open(path);
+  } catch {
+    return StudyStore.create(path, { name: "mine", conditions, runDigest: "d", flags: {} });
+  }
+};
+
+/** The trials that a study's file holds. */
+function read(path: string) {
+  using store = StudyStore.open(path);
+  return store.finished<Trial<PerplexityTypes>>();
+}
+
+function start(path: string, signal?: AbortSignal) {
   const { model } = fakeModel();
   const ids = Int32Array.from({ length: 320 }, (_, i) => (i * i + i) % 5);
   const evaluation = new PerplexityEvaluation(model, ids, { context: 100 });
   const seen: SweepProgress[] = [];
   const run = async (onTrial?: (trial: Trial) => void) => {
-    using log = RunLog.open(path, runDigest || await digestConditions(conditions), trialLines(perplexity));
+    using store = open(path);
     const onProgress = (progress: SweepProgress) => {
       seen.push(progress);
       if (progress.trial) onTrial?.(progress.trial);
     };
-    const source = await listedTrials<PerplexityTypes>(methods, log);
+    const proposed = await proposeTrials(methods), only = proposed.map(({ digest }) => digest);
+    store.add(proposed);
+    const source = storedTrials<PerplexityTypes>(store, { owner: "one", only });
     return await runSweep<PerplexityTypes>({
       source,
       evaluation,
@@ -57,7 +75,7 @@ function start(path: string, signal?: AbortSignal, runDigest = "") {
 async function withFolder(test: (path: string) => Promise<void>) {
   const folder = await Deno.makeTempDir();
   try {
-    await test(`${folder}/trials.jsonl`);
+    await test(`${folder}/study.db`);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -67,7 +85,7 @@ Deno.test("runSweep() writes every trial with its options, conditions and result
   withFolder(async (path) => {
     const { run, seen } = start(path);
     const trials = await run();
-    const lines = (await Deno.readTextFile(path)).trimEnd().split("\n").map((line) => JSON.parse(line));
+    const lines = read(path);
     assertEquals(lines, JSON.parse(JSON.stringify(trials)));
     assertEquals(trials.length, 6);
     assertEquals([trials[0]!.fusion, trials[0]!.pruneRatio, trials[0]!.achievedRatio], [
@@ -78,7 +96,7 @@ Deno.test("runSweep() writes every trial with its options, conditions and result
     assertEquals(trials.map((trial) => trial.looksAhead), [false, false, false, false, true, true]);
     assertEquals(new Set(trials.map((trial) => trial.trial)).size, 6);
     for (const key of ["modelSha256", "textSha256", "version", "seed", "deno", "finishedAt", "runDigest"]) {
-      assert(lines.every((line) => line[key] !== undefined), key);
+      assert(lines.every((line) => (line as never)[key] !== undefined), key);
     }
     const fractions = seen.map((progress) => progress.fraction);
     assertEquals(fractions.length, 22); // 3 chunks of the dense run and of each trial
@@ -94,9 +112,7 @@ Deno.test("runSweep() stops at once, keeps what is finished, and goes on to the 
     let count = 0;
     const stopped = start(path, controller.signal).run(() => ++count === 2 && controller.abort());
     await assertRejects(() => stopped, DOMException);
-    const torn = await Deno.readTextFile(path);
-    assertEquals(torn.trimEnd().split("\n").length, 2);
-    await Deno.writeTextFile(path, torn + '{"trial":"abc","perpl');
+    assertEquals(read(path).length, 2);
     const { run, seen } = start(path);
     const rest: string[] = [];
     const resumed = await run((trial) => rest.push(trial.trial));
@@ -105,8 +121,7 @@ Deno.test("runSweep() stops at once, keeps what is finished, and goes on to the 
     const bare = (trials: Trial[]) =>
       trials.map((t) => ({ ...t, timeMs: 0, denseTimeMs: 0, finishedAt: "" }));
     assertEquals(bare(resumed), bare(whole));
-    const lines = (await Deno.readTextFile(path)).trimEnd().split("\n").map((line) => JSON.parse(line).trial);
-    assertEquals(lines, whole.map((trial) => trial.trial));
+    assertEquals(read(path).map(({ trial }) => trial), whole.map((trial) => trial.trial));
   }));
 
 Deno.test("digestConditions() depends on every condition and not on their order", async () => {
@@ -119,47 +134,22 @@ Deno.test("digestConditions() depends on every condition and not on their order"
   }
 });
 
-Deno.test("RunLog adds to the end, over nothing that another has written since", () =>
+Deno.test("findWrongField() names the field of a trial that is not what it must be", () =>
   withFolder(async (path) => {
-    const record = (model: string) => ({ runDigest: "d", model }) as LoggedRun;
-    await Deno.writeTextFile(path, `${JSON.stringify(record("before"))}\ntorn`);
-    const kind = { noun: "trial", fields: { model: FIELD.text } } as const;
-    using log = RunLog.open<LoggedRun>(path, "d", kind);
-    log.append(record("first"));
-    await Deno.writeTextFile(path, `${JSON.stringify(record("other"))}\n`, { append: true });
-    log.append(record("second"));
-    const models = RunLog.read<LoggedRun>(path, "d", kind).map(({ model }) => model);
-    assertEquals(models, ["before", "first", "other", "second"]);
-  }));
-
-Deno.test("RunLog refuses other conditions and broken lines, and leaves the file as it was", () =>
-  withFolder(async (path) => {
-    await start(path).run();
-    const text = await Deno.readTextFile(path);
-    assertThrows(
-      () => RunLog.open(path, "other", trialLines(perplexity)),
-      RangeError,
-      "its trials ran with model fake",
-    );
-    await Deno.writeTextFile(path, text.replace('{"trial"', '{"trail"'));
-    const digest = await digestConditions(conditions);
-    assertThrows(
-      () => RunLog.open(path, digest, trialLines(perplexity)),
-      RangeError,
-      'line 1, field "trial": found nothing, expected a text (fix',
-    );
-    assertEquals(await Deno.readTextFile(path), text.replace('{"trial"', '{"trail"'));
+    const [trial] = await start(path).run(), text = JSON.stringify(trial);
+    const wrong = (text: string) => findWrongField(JSON.parse(text), trialFields(perplexity));
     const cases: [string, string, string][] = [
+      ['{"trial"', '{"trail"', 'field "trial": found nothing, expected a text'],
       [
         '"perplexity":',
         '"perplexity":"low","x":',
-        'line 1, field "perplexity": found "low", expected a number or null',
+        'field "perplexity": found "low", expected a number or null',
       ],
-      ['"tau":1', '"tau":"1"', 'line 1, field "tau": found "1", expected a number in [0, 64]'],
+      ['"tau":1', '"tau":"1"', 'field "tau": found "1", expected a number in [0, 64]'],
       [
         '"fusion":"variance"',
         '"fusion":"magic"',
-        'line 1, field "fusion": found "magic", expected one of variance, ',
+        'field "fusion": found "magic", expected one of variance, ',
       ],
       [
         '"achievedRatio":',
@@ -172,17 +162,15 @@ Deno.test("RunLog refuses other conditions and broken lines, and leaves the file
       ['"tokens":', '"tokens":null,"x":', 'field "tokens": found null, expected a number'],
     ];
     for (const [from, to, error] of cases) {
-      await Deno.writeTextFile(path, text.replace(from, to));
-      assertThrows(() => RunLog.read(path, digest, trialLines(perplexity)), RangeError, error, to);
+      assert(text.includes(from), from);
+      assertStringIncludes(wrong(text.replace(from, to))!, error, to);
     }
     const legal = text.replace('"seed":0', '"seed":"18446744073709551615"').replace(
       '"skipRatios":null',
       '"skipRatios":[0.5]',
     )
       .replace(/"nllDeltaSe":[^,]*/, '"nllDeltaSe":null');
-    await Deno.writeTextFile(path, legal);
-    assertEquals(RunLog.read(path, digest, trialLines(perplexity)).length, 6);
-    assertEquals(RunLog.read(`${path}.none`, digest, trialLines(perplexity)), []);
+    assertEquals(wrong(legal), undefined);
   }));
 
 Deno.test("summarizeSweep() sorts by ratio, then perplexity, and marks the front of on-line trials", () =>
@@ -236,8 +224,8 @@ Deno.test("summarizeSweep() takes shares of one percent for equal on the front o
   }));
 
 Deno.test("runSweep() gives a trial back that failed, but not to a study that cannot be reached", async () => {
-  const { evaluation } = start("");
-  const listed = await listedTrials<PerplexityTypes>(methods);
+  const { evaluation } = start("unused");
+  const listed = await listedTrials<PerplexityTypes>(methods, conditions);
   for (const [error, given] of [[new Error("broken"), 1], [new PlaceLostError("away"), 0]] as const) {
     const back: string[] = [];
     const finish = () => {

@@ -1,52 +1,14 @@
 /** Searches: trials that a sampler proposes, in a list in advance or one after the other. */
 import { recordOptions, type ResolvedOptions, resolveOptions } from "../methods/options.ts";
-import type { Observation, Point, SearchSpace } from "../search/axis.ts";
+import type { Observation, Point } from "../search/axis.ts";
 import { hypervolume } from "../search/hypervolume.ts";
 import { pedAnova } from "../search/ped_anova.ts";
-import { type SamplerName, SAMPLERS } from "../search/sampler.ts";
-import { type Limits, type ObjectiveName, observeTrial } from "./objectives.ts";
-import { digestTrialOptions } from "./runner.ts";
-import type { Trial } from "./trial.ts";
-import type { StoppedTrial } from "./trial_race.ts";
+import { SAMPLERS } from "../search/sampler.ts";
+import { digestTrialOptions } from "./digest.ts";
+import { observeTrial } from "./objectives.ts";
 import type { StudyStore } from "./store.ts";
 import type { Proposal } from "./store_records.ts";
-import type { TrialSource } from "./trial_source.ts";
-
-/** What is searched, and how. */
-export interface SearchRequest {
-  /** The axes. */
-  readonly space: SearchSpace;
-  /** Who proposes. */
-  readonly sampler: SamplerName;
-  /** Seed of what it draws. */
-  readonly seed: number;
-  /** Proposals; a grid ends with its last point. */
-  readonly trials: number;
-  /** What is to be low, first that by which trials are ranked. */
-  readonly objectives: readonly ObjectiveName[];
-  /** What a trial may have at most. */
-  readonly limits: Limits;
-}
-
-/** What became of a search. */
-export interface SearchOutcome {
-  /** Proposals, those of trials that were known already too. */
-  readonly proposed: number;
-  /** Proposals whose options had been proposed before. */
-  readonly repeated: number;
-  /** Proposals that a method or the model does not define. */
-  readonly refused: number;
-  /** What was wrong with the first of them. */
-  readonly firstRefused?: string;
-}
-
-/** @internal The content of `search` in a summary. */
-export interface SearchRecord extends SearchRequest, SearchOutcome {
-  /** PED-ANOVA importances of the axes for the objectives. */
-  readonly importances: { readonly [axis: string]: number };
-  /** Of several objectives: what trials within the limits span, to the reference of the dense model: a loss of one unit, and all spent. */
-  readonly hypervolume?: number;
-}
+import type { SearchOutcome, SearchRecord, SearchRequest, StoppedTrial, Trial } from "./trial.ts";
 
 /** A proposal and, where it can be run, its method. */
 type Proposed = Proposal & { readonly method?: ResolvedOptions };
@@ -191,24 +153,4 @@ export class Search<T extends Trial = Trial> {
       }),
     };
   }
-}
-
-/** A source that gives no trial any more once a time is over, but for the first; the one at work is finished. */
-export function withBudget<S extends TrialSource>(
-  source: S,
-  budgetMs: number,
-  now: () => number = () => performance.now(),
-): S & { readonly ranOut: () => boolean } {
-  const end = now() + budgetMs, isSpent = () => now() >= end;
-  let isFirst = true;
-  return {
-    ...source,
-    ranOut: () => isSpent() && !source.isOver(),
-    take() {
-      if (!isFirst && isSpent()) return undefined;
-      isFirst = false;
-      return source.take();
-    },
-    isOver: () => source.isOver() || (!isFirst && isSpent()),
-  };
 }

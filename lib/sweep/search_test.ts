@@ -5,13 +5,13 @@ import { type ResolvedOptions, resolveOptions } from "../methods/mod.ts";
 import { type SamplerName, SAMPLERS } from "../search/sampler.ts";
 import { observeTrial, readObjective } from "./objectives.ts";
 import { runSweep } from "./runner.ts";
-import { Search, type SearchRequest, withBudget } from "./search.ts";
+import { Search } from "./search.ts";
 import { readSearchSpace } from "./search_space.ts";
 import { expandGrids } from "./space.ts";
-import type { RunConditions, Trial } from "./trial.ts";
-import { chunkMeans, type StoppedTrial, TrialRace } from "./trial_race.ts";
+import type { RunConditions, SearchRequest, StoppedTrial, Trial } from "./trial.ts";
+import { chunkMeans, TrialRace } from "./trial_race.ts";
 import { StudyStore } from "./store.ts";
-import { finishedTrials, listedTrials, storedTrials, type TrialSource } from "./trial_source.ts";
+import { finishedTrials, listedTrials, storedTrials, type TrialSource, withBudget } from "./trial_source.ts";
 
 const conditions = { version: "0", model: "fake", backend: "reference" } as RunConditions;
 const ids = Int32Array.from({ length: 1200 }, (_, i) => (i * i + Number(i % 97 === 0)) % 5);
@@ -57,7 +57,7 @@ async function runSearch(
     ...{ source, evaluation: evaluate(), createPruner, conditions },
     ...(race && { race }),
   });
-  return { search, trials, stopped: source.stopped!() };
+  return { search, trials, stopped: source.stopped() };
 }
 
 /** Workers of one process, none of which is more than two trials ahead of another, whatever the machine is at. */
@@ -197,7 +197,7 @@ Deno.test("a budget ends with the trial at work", async () => {
   const methods = expandGrids([{ gamma: [0, 0.1, 0.2, 0.3], warmup: 10 }]);
   const run = async (ms: number) => {
     now = 0;
-    const source = withBudget(await listedTrials<PerplexityTypes>(methods), ms, () => now);
+    const source = withBudget(await listedTrials<PerplexityTypes>(methods, conditions), ms, () => now);
     const trials = await runSweep<PerplexityTypes>({
       ...{ source, evaluation: evaluate(), createPruner, conditions },
       onProgress: ({ trial }) => void (trial && (now += 10)),
@@ -211,7 +211,7 @@ Deno.test("a race reads chunks in a shuffled order, stops trials apart from fini
   const methods = expandGrids([{ gamma: [0.9, 0, 0.2, 0.7, 0.1, 0.8], warmup: 10, threshold: "fixed" }]);
   const all = await runSweep<PerplexityTypes>({
     ...{
-      source: await listedTrials<PerplexityTypes>(methods),
+      source: await listedTrials<PerplexityTypes>(methods, conditions),
       evaluation: evaluate(),
       createPruner,
       conditions,
@@ -221,11 +221,12 @@ Deno.test("a race reads chunks in a shuffled order, stops trials apart from fini
   assert(String(race.order(12)) !== String(race.order(12).toSorted((a, b) => a - b)));
   assertEquals(new TrialRace("sequential", 5).order(12), race.order(12));
   const stopped: StoppedTrial[] = [], kept: Trial<PerplexityTypes>[] = [];
-  const source = await listedTrials<PerplexityTypes>(
-    methods,
-    { finished: [], append: (trial) => void kept.push(trial) },
-    { finished: [], append: (trial) => void stopped.push(trial) },
-  );
+  const listed = await listedTrials<PerplexityTypes>(methods, conditions);
+  const source: Source = {
+    ...listed,
+    finish: (digest, trial) => (kept.push(trial), listed.finish(digest, trial)),
+    stop: (digest, trial) => (stopped.push(trial), listed.stop(digest, trial)),
+  };
   const progress: number[] = [];
   const trials = await runSweep<PerplexityTypes>({
     ...{ source, evaluation: evaluate(), createPruner, conditions, race },

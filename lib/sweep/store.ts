@@ -1,23 +1,28 @@
 /** A study on disk: one SQLite file that several processes take trials from and write results to. */
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
-import type { RunConditions } from "../environment.ts";
-import type { OptionsRecord } from "../methods/options.ts";
 import { UsageError } from "../errors.ts";
-import type { SearchRequest } from "./search.ts";
+import type { OptionsRecord } from "../methods/options.ts";
 import { explainStoreError } from "./store_errors.ts";
-import { StoreReader } from "./store_reader.ts";
-import type {
-  ChunkValue,
-  ClaimedTrial,
-  Proposal,
-  ProposedTrial,
-  StoredRecord,
-  StudyFacts,
-  StudyFlags,
+import {
+  type ChunkValue,
+  type ClaimedTrial,
+  type Counts,
+  type Proposal,
+  type ProposedTrial,
+  type Settings,
+  type StoredRecord,
+  type StoredResult,
+  type StoredTrial,
+  type StoredWorker,
+  type StudyConditions,
+  type StudyFacts,
+  type StudyFlags,
+  TRIAL_STATES,
+  type TrialState,
 } from "./store_records.ts";
-import { type Settings, TABLES } from "./store_tables.ts";
+import type { SearchRequest, Trial } from "./trial.ts";
+import type { FinishedRuns } from "./finished.ts";
 
-/** How a study is opened. */
 export interface StoreOptions {
   /** Milliseconds to wait for another process's write; default 20 s. */
   readonly timeoutMs?: number;
@@ -31,16 +36,14 @@ export const MAX_ATTEMPTS = 10;
  * disk when {@linkcode StudyStore.finish} returns; claims and values of chunks may be lost with the machine's power, and
  * are then made again.
  */
-export class StudyStore extends StoreReader implements Disposable {
-  /** The file's path. */
+export class StudyStore implements Disposable {
   readonly path: string;
   readonly #db: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
 
-  private constructor(path: string, db: DatabaseSync) {
-    super();
+  private constructor(path: string, { timeoutMs = 20_000 }: StoreOptions) {
     this.path = path;
-    this.#db = db;
+    this.#db = new DatabaseSync(path, { timeout: timeoutMs });
   }
 
   /**
@@ -50,7 +53,7 @@ export class StudyStore extends StoreReader implements Disposable {
    */
   static create(path: string, facts: StudyFacts, options: StoreOptions = {}): StudyStore {
     return guard(path, () => {
-      const store = new StudyStore(path, openDatabase(path, options));
+      const store = new StudyStore(path, options);
       try {
         store.#configure();
         store.#transact(() => {
@@ -81,7 +84,7 @@ export class StudyStore extends StoreReader implements Disposable {
         if (path !== "" && !(error instanceof Deno.errors.NotFound)) throw error;
         throw new UsageError(`Cannot open study "${path}": there is no such file`);
       }
-      const store = new StudyStore(path, openDatabase(path, options));
+      const store = new StudyStore(path, options);
       try {
         if (!store.#isStudy()) throw new UsageError(`Cannot open study "${path}": it is no study's file`);
         const { user_version: version } = store.#get("PRAGMA user_version") as { user_version: number };
@@ -119,11 +122,7 @@ export class StudyStore extends StoreReader implements Disposable {
     return guard(this.path, () => this.#prepare(sql).get(...values));
   }
 
-  /**
-   * All rows of a query.
-   * @internal
-   */
-  protected override all(sql: string, ...values: SQLInputValue[]): unknown[] {
+  #all(sql: string, ...values: SQLInputValue[]): unknown[] {
     return guard(this.path, () => this.#prepare(sql).all(...values));
   }
 
@@ -154,7 +153,7 @@ export class StudyStore extends StoreReader implements Disposable {
   }
 
   /** See {@linkcode StudyFacts.conditions}. */
-  get conditions(): RunConditions {
+  get conditions(): StudyConditions {
     return this.get("conditions")!;
   }
 
@@ -371,7 +370,147 @@ export class StudyStore extends StoreReader implements Disposable {
     });
   }
 
-  /** Closes the file. */
+  /** How many trials are in each state. */
+  count(): Counts {
+    const rows = this.#all("SELECT state, count(*) AS n FROM trial GROUP BY state") as {
+      state: TrialState;
+      n: number;
+    }[];
+    const counts = new Map(rows.map(({ state, n }) => [state, n]));
+    return Object.fromEntries(TRIAL_STATES.map((state) => [state, counts.get(state) ?? 0])) as Counts;
+  }
+
+  /** Who has trials now. */
+  owners(): string[] {
+    const rows = this.#all("SELECT DISTINCT owner FROM trial WHERE state = 'running'") as { owner: string }[];
+    return rows.map(({ owner }) => owner);
+  }
+
+  /** Digests of the trials that will have no result. */
+  failed(): string[] {
+    const rows = this.#all("SELECT digest FROM trial WHERE state = 'failed'") as { digest: string }[];
+    return rows.map(({ digest }) => digest);
+  }
+
+  /** What the search of {@linkcode StudyStore.begin} has proposed, in order, from a place on. */
+  proposals(from = 0): Proposal[] {
+    const rows = this.#all(
+      "SELECT point, digest, error FROM proposal WHERE number >= ? ORDER BY number",
+      from,
+    ) as (Proposal & { point: string })[];
+    return rows.map(({ point, digest, error }) => ({ point: JSON.parse(point), digest, error }));
+  }
+
+  workers(): StoredWorker[] {
+    return this.#all(
+      "SELECT owner, seen AS seenMs, finished, trial FROM worker ORDER BY owner",
+    ) as StoredWorker[];
+  }
+
+  trials(): StoredTrial[] {
+    const rows = this.#all(
+      "SELECT number, digest, options, state, attempt, owner, error FROM trial ORDER BY number",
+    ) as (StoredTrial & { options: string })[];
+    return rows.map((row) => ({ ...row, options: JSON.parse(row.options) }));
+  }
+
+  /** Values of the chunks of a trial that are done, ascending. */
+  chunks(number: number): ChunkValue[] {
+    return this.#all(
+      "SELECT chunk, loss, dense AS denseLoss FROM chunk WHERE trial = ? ORDER BY chunk",
+      number,
+    ) as ChunkValue[];
+  }
+
+  /** Records of finished trials, in the order in which they ended; those that were stopped early have no result. */
+  finished<T extends Trial = Trial>(): T[] {
+    return this.results<StoredRecord>().flatMap(({ record }) => "stopped" in record ? [] : [record as T]);
+  }
+
+  /** What ended after the place in the order; from the beginning where none is given. */
+  results<T extends StoredRecord = Trial>(after = 0): StoredResult<T>[] {
+    const rows = this.#all(
+      "SELECT sequence, record FROM result WHERE sequence > ? ORDER BY sequence",
+      after,
+    ) as { sequence: number; record: string }[];
+    return rows.map(({ sequence, record }) => ({ sequence, record: JSON.parse(record) }));
+  }
+
+  /** Some fields of every result, in the order of trials: for lists of many. */
+  fields(names: readonly string[]): { readonly [name: string]: unknown }[] {
+    const columns = names.map((name) => `record ->> '$.${name.replaceAll(/\W/g, "")}' AS "${name}"`).join(
+      ", ",
+    );
+    return this.#all(
+      `SELECT trial.number, trial.state${
+        columns && `, ${columns}`
+      } FROM trial LEFT JOIN result ON trial = number ORDER BY number`,
+    ) as { readonly [name: string]: unknown }[];
+  }
+
+  /** Records of some trials, by their numbers. */
+  records<T extends Trial = Trial>(numbers: readonly number[]): T[] {
+    const rows = this.#all(
+      "SELECT record FROM result WHERE trial IN (SELECT value FROM json_each(?)) ORDER BY trial",
+      JSON.stringify(numbers),
+    ) as { record: string }[];
+    return rows.map(({ record }) => JSON.parse(record));
+  }
+
+  #units(select: string, ...values: SQLInputValue[]): unknown[] {
+    const isThere = this.#get("SELECT 1 FROM sqlite_schema WHERE name = 'unit'") !== undefined;
+    return isThere ? this.#all(`SELECT ${select} ORDER BY sequence`, ...values) : [];
+  }
+
+  /** How many units of a kind the study holds. */
+  countUnits(kind: string): number {
+    return this.#units("1 FROM unit WHERE kind = ?", kind).length;
+  }
+
+  /** Units of all kinds but those that are bytes, in the order in which they ended. */
+  listUnits(): { readonly kind: string }[] {
+    const rows = this.#units("kind, record FROM unit WHERE typeof(record) = 'text'") as {
+      kind: string;
+      record: string;
+    }[];
+    return rows.map(({ kind, record }) => ({ kind, ...JSON.parse(record) }));
+  }
+
+  /**
+   * Units of work of a kind that are no trials: those that are finished, and where the next ones go. They are on disk when
+   * `append` returns.
+   *
+   * @param keyOf What tells a unit from the others of its kind.
+   */
+  units<T>(kind: string, keyOf: (unit: T) => string): FinishedRuns<T> {
+    const rows = this.#units("record FROM unit WHERE kind = ?", kind) as { record: string }[];
+    return {
+      finished: rows.map(({ record }) => JSON.parse(record)),
+      append: (...units) => this.#keep(kind, units.map((unit) => [keyOf(unit), JSON.stringify(unit)])),
+    };
+  }
+
+  #keep(kind: string, units: readonly (readonly [key: string, record: string | Uint8Array])[]): void {
+    this.#durably(() => {
+      this.#db.exec(TABLES.units);
+      const sql = "INSERT INTO unit (kind, key, record) VALUES (?, ?, ?)";
+      for (const [key, record] of units) this.#run(sql, kind, key, record);
+    });
+  }
+
+  /** The bytes that a unit is; undefined where there is no such unit. */
+  readBytes(kind: string, key: string): Uint8Array | undefined {
+    const [row] = this.#units("record FROM unit WHERE kind = ? AND key = ?", kind, key) as {
+      record: Uint8Array;
+    }[];
+    return row?.record;
+  }
+
+  /** Keeps bytes as a unit; they are on disk when this returns. */
+  writeBytes(kind: string, key: string, bytes: Uint8Array): void {
+    this.#keep(kind, [[key, bytes]]);
+  }
+
   [Symbol.dispose](): void {
     if (this.#db.isOpen) this.#db.close();
   }
@@ -380,9 +519,6 @@ export class StudyStore extends StoreReader implements Disposable {
 const HELD = "number = ? AND owner = ? AND attempt = ? AND state = 'running'";
 const heldBy = ({ number, owner, attempt }: ClaimedTrial) => [number, owner, attempt] as const;
 
-const openDatabase = (path: string, { timeoutMs = 20_000 }: StoreOptions) =>
-  new DatabaseSync(path, { timeout: timeoutMs });
-
 function guard<T>(path: string, step: () => T): T {
   try {
     return step();
@@ -390,3 +526,68 @@ function guard<T>(path: string, step: () => T): T {
     throw explainStoreError(path, error);
   }
 }
+
+/** Tables and longer statements; `id` and `version` stand in the file's header. */
+const TABLES = {
+  id: 0x544b4653,
+  version: 1,
+  schema: `
+CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE trial (
+  number INTEGER PRIMARY KEY,
+  digest TEXT NOT NULL UNIQUE,
+  options TEXT NOT NULL,
+  state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'complete', 'pruned', 'failed')),
+  owner TEXT,
+  lease REAL,
+  attempt INTEGER NOT NULL DEFAULT 0,
+  error TEXT
+);
+CREATE INDEX trial_state ON trial (state, number);
+CREATE TABLE chunk (
+  trial INTEGER NOT NULL REFERENCES trial (number),
+  chunk INTEGER NOT NULL,
+  loss REAL NOT NULL,
+  dense REAL NOT NULL,
+  PRIMARY KEY (trial, chunk)
+) WITHOUT ROWID;
+CREATE TABLE result (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  trial INTEGER NOT NULL UNIQUE REFERENCES trial (number),
+  record TEXT NOT NULL
+);
+CREATE TABLE worker (
+  owner TEXT PRIMARY KEY,
+  seen REAL NOT NULL,
+  finished INTEGER NOT NULL DEFAULT 0,
+  trial INTEGER
+) WITHOUT ROWID;
+PRAGMA application_id = ${0x544b4653};
+PRAGMA user_version = 1;
+`,
+  proposals: `
+CREATE TABLE IF NOT EXISTS proposal (
+  number INTEGER PRIMARY KEY,
+  point TEXT NOT NULL,
+  digest TEXT,
+  error TEXT
+)`,
+  units: `
+CREATE TABLE IF NOT EXISTS unit (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  kind TEXT NOT NULL,
+  key TEXT NOT NULL,
+  record NOT NULL,
+  UNIQUE (kind, key)
+)`,
+  claim: `
+UPDATE trial SET state = 'running', owner = ?, lease = ?, attempt = attempt + 1
+WHERE number = coalesce(
+  (SELECT number FROM trial WHERE state = 'waiting' ORDER BY number LIMIT 1),
+  (SELECT number FROM trial WHERE state = 'running' AND lease < ? ORDER BY number LIMIT 1)
+)
+RETURNING number, digest, options, attempt`,
+  seen: `
+INSERT INTO worker (owner, seen, trial) VALUES (?, ?, ?)
+ON CONFLICT (owner) DO UPDATE SET seen = excluded.seen, trial = excluded.trial`,
+} as const;

@@ -1,9 +1,9 @@
 /** What a study on disk holds. */
-import type { RunConditions } from "../environment.ts";
+import type { Environment, RunConditions } from "../environment.ts";
+import type { DenseTaskResult } from "../eval/task.ts";
 import type { OptionsRecord } from "../methods/options.ts";
 import type { Point } from "../search/axis.ts";
-import type { Trial } from "./trial.ts";
-import type { StoppedTrial } from "./trial_race.ts";
+import type { RaceRequest, SearchRequest, StoppedTrial, Trial } from "./trial.ts";
 
 /** What becomes of a trial: it waits, one worker runs it, and it ends in one of three ways, `pruned` = stopped early. */
 export type TrialState = "waiting" | "running" | "complete" | "pruned" | "failed";
@@ -11,18 +11,26 @@ export type TrialState = "waiting" | "running" | "complete" | "pruned" | "failed
 /** The states, in the order of tables. */
 export const TRIAL_STATES: readonly TrialState[] = ["waiting", "running", "complete", "pruned", "failed"];
 
+export type Counts = { readonly [state in TrialState]: number };
+
 /** How to run a study's trials again, on this machine or another one: what the flags said. */
 export interface StudyFlags {
   /** Flags by name, each with its text; paths are absolute. */
   readonly [flag: string]: string;
 }
 
+/** Conditions of runs on a text, or of items, which have none; and what a command fixes beside them. */
+export type StudyConditions =
+  & Pick<RunConditions, "version" | "model" | "modelSha256" | "backend" | "cacheDType">
+  & Partial<RunConditions>
+  & { readonly options?: object; readonly filterFrom?: string };
+
 /** What is fixed when a study begins. */
 export interface StudyFacts {
   /** What to call it. */
   readonly name: string;
   /** What all its numbers depend on. */
-  readonly conditions: RunConditions;
+  readonly conditions: StudyConditions;
   /** SHA-256 of the conditions. */
   readonly runDigest: string;
   /** The flags that say what runs. */
@@ -33,7 +41,6 @@ export interface StudyFacts {
 export interface ProposedTrial {
   /** Digest of the options that have an effect; a study holds each once. */
   readonly digest: string;
-  /** All options. */
   readonly options: OptionsRecord;
 }
 
@@ -56,7 +63,6 @@ export interface ClaimedTrial extends ProposedTrial {
   readonly owner: string;
 }
 
-/** A trial as it stands. */
 export interface StoredTrial extends ProposedTrial {
   readonly number: number;
   readonly state: TrialState;
@@ -90,4 +96,22 @@ export interface StoredWorker {
   readonly finished: number;
   /** The trial that it is at. */
   readonly trial: number | null;
+}
+
+/** Settings of a study, each one JSON. */
+export interface Settings extends StudyFacts {
+  /** The command whose study it is; left out: sweep. */
+  readonly command: string;
+  /** When the study began, ISO 8601. */
+  readonly began: string;
+  /** The dense model's result, of the worker that had it first. */
+  readonly dense: DenseTaskResult;
+  /** Where that was measured. */
+  readonly environment: Environment;
+  /** The search whose proposals workers make and run; none where all trials are listed. */
+  readonly search: SearchRequest;
+  /** The race that workers hold among the trials, if one is. */
+  readonly race: RaceRequest;
+  /** What the study's trials are known by in a queue, where they went to one. */
+  readonly queued: string;
 }

@@ -1,10 +1,9 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { UsageError } from "../errors.ts";
-import type { SearchRequest } from "./search.ts";
 import { MAX_ATTEMPTS, StudyStore } from "./store.ts";
 import type { ClaimedTrial, ProposedTrial, StudyFacts } from "./store_records.ts";
-import type { RunConditions, Trial } from "./trial.ts";
+import type { RunConditions, SearchRequest, Trial } from "./trial.ts";
 
 const conditions = { version: "0.0.0", model: "fake", modelSha256: "aa" } as RunConditions;
 const facts: StudyFacts = { name: "mine", conditions, runDigest: "d", flags: { model: "tiny" } };
@@ -151,6 +150,31 @@ Deno.test("take() keeps results of elsewhere once", () =>
     assertEquals([store.take(taken), store.take(taken)], [2, 0]);
     assertEquals(store.finish(claim, record("d0", 9)), false);
     assertEquals(store.results().map(({ record }) => record), [record("d0", 0), record("d1", 1)]);
+  }));
+
+Deno.test("units of other commands are kept by kind, in their order, once each", () =>
+  withStudy(0, (store, path) => {
+    interface Unit {
+      readonly at: number;
+    }
+    const unitsOf = (of: StudyStore) => of.units<Unit>("unit", ({ at }) => String(at));
+    // A study of a version without units has no table of them.
+    assertEquals([unitsOf(store).finished, store.countUnits("unit"), store.listUnits()], [[], 0, []]);
+    assertEquals(store.readBytes("bytes", "0"), undefined);
+    unitsOf(store).append({ at: 2 }, { at: 1 });
+    store.writeBytes("bytes", "0", Uint8Array.of(1, 2, 3));
+    store.units("other", () => "").append({ at: 7 });
+    using other = StudyStore.open(path);
+    assertEquals(unitsOf(other).finished, [{ at: 2 }, { at: 1 }]);
+    assertEquals(["unit", "bytes", "none"].map((kind) => other.countUnits(kind)), [2, 1, 0]);
+    assertEquals(other.listUnits().map((unit) => ({ ...unit })), [
+      { kind: "unit", at: 2 },
+      { kind: "unit", at: 1 },
+      { kind: "other", at: 7 },
+    ]);
+    assertEquals(other.readBytes("bytes", "0"), Uint8Array.of(1, 2, 3));
+    assertThrows(() => unitsOf(store).append({ at: 3 }, { at: 1 }), Error, "UNIQUE constraint failed");
+    assertEquals(unitsOf(other).finished.length, 2); // all of what is given, or nothing
   }));
 
 Deno.test("a file that is none, damaged, locked or of another version is refused in one line", () =>

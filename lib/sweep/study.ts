@@ -10,11 +10,11 @@ import { digestTokenizer } from "../model/tokenizer/tokenizer_digest.ts";
 import type { NamedMethod } from "./compared_methods.ts";
 import { compareMethods, type Comparison, type ComparisonArguments } from "./comparison.ts";
 import { sha256 } from "../sha256.ts";
-import { digestConditions, runSweep, type SweepProgress } from "./runner.ts";
+import { readVersion } from "../version.ts";
+import { digestConditions } from "./digest.ts";
+import { runSweep, type SweepProgress } from "./runner.ts";
 import { expandGrids, type Grid } from "./space.ts";
 import { summarizeSweep } from "./summary.ts";
-import type { FinishedRuns } from "./run_log.ts";
-import type { StudyStore } from "./store.ts";
 import type { SweepSummary, Trial } from "./trial.ts";
 import type { Search } from "./search.ts";
 import type { TrialRace } from "./trial_race.ts";
@@ -95,10 +95,15 @@ export async function describeConditions(
   };
 }
 
+/** What the numbers of a study whose model is on a backend depend on. */
+function conditionsOf(study: Study<TaskTypes>): Promise<RunConditions> {
+  const { backend, cacheDType } = study.model.model;
+  return describeConditions(study, backend.name, cacheDType, backend.products);
+}
+
 /** What a study's numbers depend on, and where they were measured. */
 export async function describeStudy(study: Study<TaskTypes>): Promise<Environment> {
-  const { backend, cacheDType } = study.model.model;
-  const conditions = await describeConditions(study, backend.name, cacheDType, backend.products);
+  const conditions = await conditionsOf(study), { backend } = study.model.model;
   return {
     ...conditions,
     runDigest: await digestConditions(conditions),
@@ -111,12 +116,6 @@ export async function describeStudy(study: Study<TaskTypes>): Promise<Environmen
     platform: `${Deno.build.os} ${Deno.build.arch}`,
     startedAt: new Date().toISOString(),
   };
-}
-
-/** The package's version. */
-export async function readVersion(): Promise<string> {
-  const response = await fetch(new URL("../../deno.json", import.meta.url));
-  return (await response.json()).version;
 }
 
 /** Opens a study's task on its model and text. */
@@ -133,21 +132,9 @@ export function openStudy<T extends TaskTypes = PerplexityTypes>(study: Study<T>
 }
 
 /** @internal How a sweep may be watched and stopped. */
-export interface SweepControl<T extends TaskTypes = TaskTypes> {
-  /** Where trials go as they end, and where finished ones are found; default: nothing is kept. */
-  readonly log?: FinishedRuns<Trial<T>>;
-  /**
-   * Where the grid's trials are taken from in place of a list in memory.
-   * @internal
-   */
-  readonly source?: TrialSource<T>;
+export interface SweepControl {
   /** Stops trials that will not be the best. */
   readonly race?: TrialRace;
-  /**
-   * The search that the source's trials come from: the summary says what it found.
-   * @internal
-   */
-  readonly search?: Search<Trial<T>>;
   /** Stops between two chunks; the signal's reason is then thrown. */
   readonly signal?: AbortSignal;
   /** Called after every chunk and trial. */
@@ -174,28 +161,37 @@ export interface SweepControl<T extends TaskTypes = TaskTypes> {
 export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
   study: Study<T>,
   grids: readonly Grid[],
-  { log, source, search, ...control }: SweepControl<T> = {},
+  control: SweepControl = {},
 ): Promise<SweepSummary<T>> {
-  const { model, config } = study.model;
   const methods = expandGrids(grids);
-  const bind = (method: ResolvedOptions) =>
-    createPruner("token-filtering", config, method, { backend: model.backend });
-  methods.forEach(bind); // what cannot be run is refused before anything is
-  const environment = await describeStudy(study);
-  const evaluation = openStudy(study), trialSource = source ?? await listedTrials<T>(methods, log);
+  methods.forEach(binderOf(study)); // what cannot be run is refused before anything is
+  return await sweepTrials(study, await listedTrials<T>(methods, await conditionsOf(study)), control);
+}
+
+/** Binds methods to a study's model. */
+const binderOf = ({ model: { model, config } }: Study<TaskTypes>) => (method: ResolvedOptions) =>
+  createPruner("token-filtering", config, method, { backend: model.backend });
+
+/**
+ * Runs the trials of a source, whose methods were checked before, and summarises them.
+ *
+ * @param control With the search that the trials come from: the summary says what it found.
+ * @throws The signal's reason, if it is aborted.
+ */
+export async function sweepTrials<T extends TaskTypes>(
+  study: Study<T>,
+  source: TrialSource<T>,
+  { search, ...control }: SweepControl & { readonly search?: Search<Trial<T>> },
+): Promise<SweepSummary<T>> {
+  const environment = await describeStudy(study), evaluation = openStudy(study);
   const trials = await runSweep({
     ...control,
-    source: trialSource,
+    source,
     evaluation,
-    createPruner: bind,
-    conditions: await describeConditions(
-      study,
-      model.backend.name,
-      model.cacheDType,
-      model.backend.products,
-    ),
+    createPruner: binderOf(study),
+    conditions: await conditionsOf(study),
   });
-  const { race } = control, stopped = trialSource.stopped?.() ?? [];
+  const { race } = control, stopped = source.stopped();
   return {
     ...summarizeSweep<T>(trials, await evaluation.dense(), environment),
     ...(search && { search: search.record(trials, stopped) }),
@@ -204,24 +200,19 @@ export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
 }
 
 /**
- * Runs trials of a study on disk beside other workers, until none is left.
+ * Runs the trials of a source beside other workers, until none is left.
  *
- * @param study The model and text that the store's conditions name.
+ * @param conditions What the study's records say: those of the study on disk.
  * @throws The signal's reason, if it is aborted.
  */
 export async function runStudyTrials(
   study: Study<TaskTypes>,
-  store: StudyStore,
+  conditions: RunConditions,
   control: Pick<SweepControl, "signal" | "onProgress" | "race"> & { readonly source: TrialSource },
 ): Promise<void> {
-  const { model, config } = study.model;
   if (control.source.isOver()) return;
-  await runSweep({
-    ...control,
-    evaluation: openStudy(study),
-    createPruner: (method) => createPruner("token-filtering", config, method, { backend: model.backend }),
-    conditions: store.conditions,
-  });
+  const evaluation = openStudy(study);
+  await runSweep({ ...control, evaluation, createPruner: binderOf(study), conditions });
 }
 
 /** @internal How methods are compared, and how that may be watched and stopped. */
@@ -253,12 +244,7 @@ export async function compareStudy<T extends TaskTypes = PerplexityTypes>(
   methods: readonly NamedMethod[],
   control: ComparisonControl = {},
 ): Promise<Comparison<T>> {
-  const { model, config } = study.model;
-  const pruners = new Map(
-    methods.map((
-      { options },
-    ) => [options, createPruner("token-filtering", config, options, { backend: model.backend })]),
-  );
+  const bind = binderOf(study), pruners = new Map(methods.map(({ options }) => [options, bind(options)]));
   const environment = await describeStudy(study);
   return await compareMethods({
     ...control,

@@ -2,8 +2,10 @@
 import type { Environment, RunConditions } from "../environment.ts";
 import type { TaskTypes } from "../eval/task.ts";
 import type { OptionsRecord } from "../methods/options.ts";
-import type { SearchRecord } from "./search.ts";
-import type { RaceRecord, StoppedTrial } from "./trial_race.ts";
+import type { RaceName } from "../search/race.ts";
+import type { SamplerName } from "../search/sampler.ts";
+import type { SearchSpace } from "../search/axis.ts";
+import type { BudgetName } from "./budgets.ts";
 
 export type { Environment, RunConditions };
 
@@ -15,7 +17,6 @@ export interface TrialFacts extends RunConditions {
   readonly runDigest: string;
   /** Whether the method needs the whole sequence before its first decision: an upper bound, no on-line method. */
   readonly looksAhead: boolean;
-  /** Version of Deno. */
   readonly deno: string;
   /** When the trial ended, ISO 8601. */
   readonly finishedAt: string;
@@ -23,6 +24,77 @@ export interface TrialFacts extends RunConditions {
 
 /** One finished trial: options, results of its task, and what they depend on. */
 export type Trial<T extends TaskTypes = TaskTypes> = OptionsRecord & T["filtered"] & TrialFacts;
+
+/** @internal A trial that was stopped before it had read all chunks. It has no results: its losses are of some chunks alone. */
+export type StoppedTrial = OptionsRecord & Omit<TrialFacts, "finishedAt"> & {
+  readonly stopped: string;
+  /** Mean loss of each chunk that it read, in the race's order, to eight digits. */
+  readonly chunkLosses: readonly number[];
+  /** Chunks that a finished trial reads. */
+  readonly chunks: number;
+  /** Mean of its losses above the dense model's on the same chunks. */
+  readonly partialDelta: number;
+  /** When it was stopped, ISO 8601. */
+  readonly stoppedAt: string;
+};
+
+/** What can be wanted to be low: `loss` above the dense model's, or a share of the dense model's that is spent. */
+export type ObjectiveName = "loss" | BudgetName;
+
+/** Most that a trial may have of an objective. */
+export type Limits = { readonly [name in ObjectiveName]?: number };
+
+/** What is searched, and how. */
+export interface SearchRequest {
+  readonly space: SearchSpace;
+  /** Who proposes. */
+  readonly sampler: SamplerName;
+  /** Seed of what it draws. */
+  readonly seed: number;
+  /** Proposals; a grid ends with its last point. */
+  readonly trials: number;
+  /** What is to be low, first that by which trials are ranked. */
+  readonly objectives: readonly ObjectiveName[];
+  /** What a trial may have at most. */
+  readonly limits: Limits;
+}
+
+/** What became of a search. */
+export interface SearchOutcome {
+  /** Proposals, those of trials that were known already too. */
+  readonly proposed: number;
+  /** Proposals whose options had been proposed before. */
+  readonly repeated: number;
+  /** Proposals that a method or the model does not define. */
+  readonly refused: number;
+  /** What was wrong with the first of them. */
+  readonly firstRefused?: string;
+}
+
+/** @internal The content of `search` in a summary. */
+export interface SearchRecord extends SearchRequest, SearchOutcome {
+  /** PED-ANOVA importances of the axes for the objectives. */
+  readonly importances: { readonly [axis: string]: number };
+  /** Of several objectives: what trials within the limits span, to the reference of the dense model: a loss of one unit, and all spent. */
+  readonly hypervolume?: number;
+}
+
+/** Which race is held. */
+export interface RaceRequest {
+  /** Who is stopped when. */
+  readonly kind: RaceName;
+  /** Seed of the order of chunks. */
+  readonly seed: number;
+}
+
+/** @internal How a race went. */
+export interface RaceRecord extends RaceRequest {
+  /** The order in which every trial read the chunks. */
+  readonly order: readonly number[];
+  readonly read: number;
+  /** Chunks that all trials would have read. */
+  readonly of: number;
+}
 
 /** @internal A trial in a summary. */
 export type RankedTrial<T extends TaskTypes = TaskTypes> = Trial<T> & {

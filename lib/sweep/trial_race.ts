@@ -1,29 +1,13 @@
 /** Trials that a race stopped: what is kept of them, apart from the finished ones, and how trials of a race are compared. */
-import { looksAhead, type OptionsRecord, readRecord, type ResolvedOptions } from "../methods/options.ts";
+import { looksAhead, readRecord, type ResolvedOptions } from "../methods/options.ts";
 import { filtersQueries } from "../methods/sides.ts";
 import { type RaceName, RACES, type Rival } from "../search/race.ts";
 import { RandomStream } from "../search/random_stream.ts";
 import type { BlockSums } from "../stats/paired.ts";
 import { FIELD, type Fields } from "./fields.ts";
-import type { LineKind } from "./run_log.ts";
 import { missesAsked } from "./summary.ts";
-import type { Trial, TrialFacts } from "./trial.ts";
+import type { RaceRecord, RaceRequest, StoppedTrial, Trial } from "./trial.ts";
 
-/** @internal A trial that was stopped before it had read all chunks. It has no results: its losses are of some chunks alone. */
-export type StoppedTrial = OptionsRecord & Omit<TrialFacts, "finishedAt"> & {
-  /** Why it was stopped. */
-  readonly stopped: string;
-  /** Mean loss of each chunk that it read, in the race's order, to eight digits. */
-  readonly chunkLosses: readonly number[];
-  /** Chunks that a finished trial reads. */
-  readonly chunks: number;
-  /** Mean of its losses above the dense model's on the same chunks. */
-  readonly partialDelta: number;
-  /** When it was stopped, ISO 8601. */
-  readonly stoppedAt: string;
-};
-
-/** Fields of a stopped trial. */
 export const STOPPED_FIELDS: Fields = {
   trial: FIELD.text,
   fusion: FIELD.text,
@@ -31,12 +15,6 @@ export const STOPPED_FIELDS: Fields = {
   chunkLosses: FIELD.numbers,
   chunks: FIELD.number,
   partialDelta: FIELD.number,
-};
-
-/** Lines of a log of stopped trials. */
-export const stoppedLines: LineKind<StoppedTrial> = {
-  noun: "stopped trial",
-  fields: STOPPED_FIELDS as LineKind<StoppedTrial>["fields"],
 };
 
 /** Trials can be compared where this is the same: the share asked for, in whole percent, of queries or of keys and values. */
@@ -54,24 +32,6 @@ export function chunkMeans({ sums, sizes }: BlockSums, chunks: number): number[]
       values.slice(chunk * blocks, (chunk + 1) * blocks).reduce((a, b) => a + b, 0);
     return own(sums) / own(sizes);
   });
-}
-
-/** Which race is held. */
-export interface RaceRequest {
-  /** Who is stopped when. */
-  readonly kind: RaceName;
-  /** Seed of the order of chunks. */
-  readonly seed: number;
-}
-
-/** @internal How a race went. */
-export interface RaceRecord extends RaceRequest {
-  /** The order in which every trial read the chunks. */
-  readonly order: readonly number[];
-  /** Chunks that were read. */
-  readonly read: number;
-  /** Chunks that all trials would have read. */
-  readonly of: number;
 }
 
 /** A race of the trials of a sweep: the order in which chunks are read, who is compared with whom, and who is stopped. */
@@ -100,7 +60,6 @@ export class TrialRace {
     return this.#order;
   }
 
-  /** Which race it is. */
   get request(): RaceRequest {
     return { kind: this.#kind, seed: this.#seed };
   }

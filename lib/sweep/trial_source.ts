@@ -1,4 +1,4 @@
-/** Where a sweep's trials come from and go to: a list in memory, or a study that several processes work on. */
+/** Where a sweep's trials come from and go to: a study, in memory or on disk, where several processes may work on it. */
 import type { DenseTaskResult, TaskTypes } from "../eval/task.ts";
 import {
   OPTION_NAMES,
@@ -7,13 +7,17 @@ import {
   recordOptions,
   type ResolvedOptions,
 } from "../methods/options.ts";
-import { digestTrialOptions } from "./runner.ts";
+import { digestConditions, digestTrialOptions } from "./digest.ts";
 import type { Search } from "./search.ts";
-import type { FinishedRuns } from "./run_log.ts";
-import type { StudyStore } from "./store.ts";
-import type { ChunkValue, ClaimedTrial, ProposedTrial, StoredRecord } from "./store_records.ts";
-import type { Trial } from "./trial.ts";
-import type { StoppedTrial } from "./trial_race.ts";
+import { StudyStore } from "./store.ts";
+import type {
+  ChunkValue,
+  ClaimedTrial,
+  ProposedTrial,
+  StoredRecord,
+  StudyConditions,
+} from "./store_records.ts";
+import type { StoppedTrial, Trial } from "./trial.ts";
 
 /** A trial that is to be run now. */
 export interface TakenTrial {
@@ -25,26 +29,25 @@ export interface TakenTrial {
 
 /** Where trials come from and go to. */
 export interface TrialSource<T extends TaskTypes = TaskTypes> {
-  /** How many trials there are. */
   readonly total: number;
   /** The next trial; undefined where there is none to be had now. */
   take(): TakenTrial | undefined | Promise<TakenTrial | undefined>;
   /** Makes a trial of a search that proposes them one after the other. @returns Whether it made a proposal. */
-  propose?(): Promise<boolean>;
+  propose(): Promise<boolean>;
   /** Whether none is left, with anybody. */
   isOver(): boolean;
   /** Takes the dense model's result, before the first trial. */
-  begin?(dense: DenseTaskResult): void;
+  begin(dense: DenseTaskResult): void;
   /** Takes the losses of one chunk of a trial, one a scored unit, and the dense model's. */
-  report?(digest: string, chunk: number, losses: Float64Array, denseLosses: Float64Array): void;
+  report(digest: string, chunk: number, losses: Float64Array, denseLosses: Float64Array): void;
   /** Takes a trial's result; it is safe when this returns. */
   finish(digest: string, trial: Trial<T>): void;
   /** Takes what is known of a trial that a race has stopped. */
-  stop?(digest: string, trial: StoppedTrial): void;
+  stop(digest: string, trial: StoppedTrial): void;
   /** Those that were stopped, in an earlier run too. */
-  stopped?(): readonly StoppedTrial[];
+  stopped(): readonly StoppedTrial[];
   /** Takes a trial back that will not be finished. */
-  drop?(digest: string): void;
+  drop(digest: string): void;
   /** All that are finished, in the order of the trials. */
   finished(): readonly Trial<T>[];
   /** Those that ended since this was last called, with anybody, in the order in which they did. */
@@ -104,35 +107,15 @@ class Ended<T extends TaskTypes> {
   }
 }
 
-/** Methods one after the other, without those that a log holds; results go to the log. */
+/** Methods one after the other, by a study that is in memory alone. */
 export async function listedTrials<T extends TaskTypes>(
   methods: readonly ResolvedOptions[],
-  log: FinishedRuns<Trial<T>> = { finished: [], append: () => {} },
-  stopped: FinishedRuns<StoppedTrial> = { finished: [], append: () => {} },
+  conditions: StudyConditions,
 ): Promise<TrialSource<T>> {
-  const digests = await Promise.all(methods.map(digestTrialOptions)), ended = new Ended<T>(digests);
-  for (const trial of [...log.finished, ...stopped.finished]) ended.add(trial);
-  let next = 0;
-  return {
-    total: methods.length,
-    take() {
-      while (next < digests.length && ended.has(digests[next]!)) next++;
-      const digest = digests[next];
-      return digest === undefined ? undefined : { digest, method: methods[next++]! };
-    },
-    isOver: () => next >= digests.length,
-    finish(_, trial) {
-      log.append(trial);
-      ended.add(trial);
-    },
-    stop(_, trial) {
-      stopped.append(trial);
-      ended.add(trial);
-    },
-    stopped: () => ended.list(ended.stopped),
-    finished: () => ended.list(ended.finished),
-    news: () => ended.takeNews(),
-  };
+  const runDigest = await digestConditions(conditions), trials = await proposeTrials(methods);
+  const store = StudyStore.create(":memory:", { name: "", conditions, runDigest, flags: {} });
+  store.add(trials);
+  return storedTrials(store, { owner: "here", only: trials.map(({ digest }) => digest) });
 }
 
 /** Shortest lease, ms: a worker that is not heard of for so long, and whose process cannot be asked for, has lost its trial. */
@@ -238,5 +221,25 @@ export function storedTrials<T extends TaskTypes>(
       look();
       return ended.takeNews();
     },
+  };
+}
+
+/** A source that gives no trial any more once a time is over, but for the first; the one at work is finished. */
+export function withBudget<S extends TrialSource>(
+  source: S,
+  budgetMs: number,
+  now: () => number = () => performance.now(),
+): S & { readonly ranOut: () => boolean } {
+  const end = now() + budgetMs, isSpent = () => now() >= end;
+  let isFirst = true;
+  return {
+    ...source,
+    ranOut: () => isSpent() && !source.isOver(),
+    take() {
+      if (!isFirst && isSpent()) return undefined;
+      isFirst = false;
+      return source.take();
+    },
+    isOver: () => source.isOver() || (!isFirst && isSpent()),
   };
 }

@@ -1,9 +1,8 @@
 /** How a task ends: results on stdout, one line on stderr and exit code 2 for what a user can fix. */
-import { readVersion } from "../../../lib/sweep/mod.ts";
+import { readVersion } from "../../../lib/version.ts";
 import { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "../../../lib/errors.ts";
-import { escapeControls } from "./terminal.ts";
+import { escapeControls } from "./output/terminal.ts";
 
-/** Exit codes. */
 export const EXIT = { ok: 0, usage: 2, interrupted: 130, terminated: 143 } as const;
 
 /** The line for an error that a user can fix; undefined for a defect of the program, which keeps its trace. */

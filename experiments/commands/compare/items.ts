@@ -9,9 +9,7 @@ import {
   type MethodGroup,
   type NamedMethod,
 } from "../../../lib/sweep/mod.ts";
-import type { Interrupt } from "../cli/interrupt.ts";
-import type { FlagValues } from "../cli/parse.ts";
-import type { Progress } from "../cli/progress.ts";
+import type { FlagValues } from "../cli/flags/parse.ts";
 import {
   asksToFilter,
   bindMethod,
@@ -24,7 +22,8 @@ import {
   refuseUnreached,
   type Unreached,
 } from "../eval/plan.ts";
-import { type ItemLine, openItems, runItems, type RunScores, type TaskScores, workOf } from "../eval/run.ts";
+import { type ItemLog, runItems, type RunScores, type TaskScores } from "../eval/run.ts";
+import type { Running } from "../run.ts";
 
 /** Items, and from where they are filtered. */
 export interface ItemPlan {
@@ -70,22 +69,6 @@ function bind(
   );
 }
 
-const folderOf = (path: string): string => path.slice(0, path.lastIndexOf("/"));
-
-/** What running items takes. */
-export interface ItemRun {
-  readonly plan: ItemPlan;
-  readonly groups: readonly MethodGroup[];
-  readonly model: Model;
-  /** What every line of the log says. */
-  readonly line: Pick<ItemLine, "runDigest" | "model" | "backend" | "version">;
-  /** The log of finished items. */
-  readonly path: string;
-  readonly interrupt: Interrupt;
-  readonly progress: Progress;
-}
-
-/** What came of the items. */
 export interface ItemOutcome {
   readonly series: readonly ComparedSeries[];
   readonly items: ComparedItems;
@@ -97,9 +80,14 @@ export interface ItemOutcome {
  * @throws {UsageError} If a method reached no scored position of a task: its numbers would be the dense model's. All scores
  * are on disk by then.
  */
-export async function runComparedItems(run: ItemRun): Promise<ItemOutcome> {
-  const { plan, groups, model, line, path, interrupt, progress } = run, { planned, from } = plan;
-  const { backend, config } = model;
+export async function runComparedItems(
+  plan: ItemPlan,
+  groups: readonly MethodGroup[],
+  model: Model,
+  log: ItemLog,
+  { interrupt, progress, folder }: Pick<Running, "interrupt" | "progress" | "folder">,
+): Promise<ItemOutcome> {
+  const { planned, from } = plan, { backend, config } = model;
   using scorers = new DisposableStack();
   const dense = scorers.use(new ItemScorer(model)), methods = groups.flatMap((group) => group.methods);
   const digests = await Promise.all(methods.map(({ options }) => digestTrialOptions(options)));
@@ -111,23 +99,16 @@ export async function runComparedItems(run: ItemRun): Promise<ItemOutcome> {
   );
   const budgets: ComparedItems["budgets"][number][] = [], unreached: Unreached[] = [];
   progress.start();
-  const work = workOf(planned);
-  using log = openItems(path, line.runDigest, work);
   const scores = await runItems({
-    work,
-    scorers: { dense, ...Object.fromEntries(own) },
-    log,
-    line: { ...line, method: "several" },
-    signal: interrupt.signal,
-    onItem: (fraction, task, done, of) => progress.step(fraction, `${task} ${done}/${of}`),
-    onTask: (task, runs) => {
+    ...{ planned, scorers: { dense, ...Object.fromEntries(own) }, log, signal: interrupt.signal },
+    onItem: (fraction, label) => progress.step(fraction, label),
+    onTask: (own, runs) => {
       for (const group of groups) {
         const all = runOf(group).map((name) => runs[name]!), [first] = group.methods;
         const budget = budgetOf(all.flatMap(({ scores }) => scores), config.numLayers);
         const timeMs = all.reduce((sum, own) => sum + own.timeMs, 0);
-        budgets.push({ method: group.name, task, timeMs, ...budget });
+        budgets.push({ method: group.name, task: own.task.name, timeMs, ...budget });
         if (!asksToFilter(first!.options) || !reachesNothing(budget)) continue;
-        const own = planned.find((other) => other.task.name === task)!;
         unreached.push({ planned: own, prunerFor: bound.get(first!)!, method: group.name });
       }
     },
@@ -135,8 +116,8 @@ export async function runComparedItems(run: ItemRun): Promise<ItemOutcome> {
   const count = planned.reduce((sum, { items }) => sum + items.length, 0) * (1 + methods.length);
   refuseUnreached(
     unreached,
-    { path, scores: count },
-    `leave it out of --methods or --tasks, or filter more, and go on with --resume ${folderOf(path)}`,
+    { path: log.path, scores: count },
+    `leave it out of --methods or --tasks, or filter more, and go on with --resume ${folder}`,
   );
   return {
     series: planned.flatMap((own) => listSeries(own, scores.get(own.task.name)!, groups.map(runOf))),

@@ -21,9 +21,9 @@ import { effectiveOptions, type Pruner, type ResolvedOptions } from "../../../li
 import type { HubOptions, ModelConfig, ModelFile } from "../../../lib/model/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { exists, isFolder, readText } from "../cli/files.ts";
-import type { FlagValues } from "../cli/parse.ts";
+import type { FlagValues } from "../cli/flags/parse.ts";
 import { checkFlags } from "../cli/task.ts";
-import { readCount } from "../cli/text.ts";
+import { readCount } from "../cli/flags/text.ts";
 import { readHubData } from "./hub_data.ts";
 
 /** A task, and where its items come from. */

@@ -82,7 +82,7 @@ Deno.test("a method that looks ahead is refused beforehand for an item that asks
 
 Deno.test("all that a run found to be filtered nowhere is said in one line, with where its scores are", () => {
   const own = { planned: planned(9), prunerFor: () => createDense() },
-    kept = { path: "out/items.jsonl", scores: 4 };
+    kept = { path: "out/study.db", scores: 4 };
   refuseUnreached([], kept, "go on");
   const { message } = assertThrows(
     () => refuseUnreached([{ ...own, method: "key" }, { ...own, method: "paper" }, own], kept, "go on"),
@@ -91,6 +91,6 @@ Deno.test("all that a run found to be filtered nowhere is said in one line, with
   assertEquals(
     message,
     "Cannot call a_task with key filtered: the filter reached no scored position of 1 items (sequences of up to " +
-      "9 tokens, a warm-up of 0 or more), nor of a_task with paper, a_task; all 4 scores are in out/items.jsonl (go on)",
+      "9 tokens, a warm-up of 0 or more), nor of a_task with paper, a_task; all 4 scores are in out/study.db (go on)",
   );
 });

@@ -9,7 +9,7 @@ import {
   type ItemMetric,
   type ItemResult,
 } from "../../../lib/eval/mod.ts";
-import type { PlainTable } from "../cli/table.ts";
+import type { PlainTable } from "../cli/output/table.ts";
 
 /** A column: its head, what is said of it, and its cell. */
 interface Column {
@@ -88,7 +88,6 @@ const COLUMNS: readonly Column[] = [
 /** Columns that a narrow terminal does without, the first one first. */
 export const SPARE_COLUMNS = ["detectable", "p", "dropped", "own", "skipped", "items"];
 
-/** Names of all columns. */
 export const EVAL_COLUMNS = COLUMNS.map(({ name }) => name);
 
 /** A row a metric of a task. */

@@ -3,9 +3,9 @@ import type { Backend } from "../../../lib/backend.ts";
 import { countDrops, countSkips } from "../../../lib/eval/mod.ts";
 import { ownRule, recordCalibration, recordOptions, type ResolvedOptions } from "../../../lib/methods/mod.ts";
 import type { ModelConfig, ModelFile, SamplingOptions, Tokenizer } from "../../../lib/model/mod.ts";
-import { plural } from "../../../lib/plot/mod.ts";
-import { readVersion } from "../../../lib/sweep/mod.ts";
-import type { PlainTable } from "../cli/table.ts";
+import { plural } from "../../../lib/plural.ts";
+import { readVersion } from "../../../lib/version.ts";
+import type { PlainTable } from "../cli/output/table.ts";
 import type { GeneratedText } from "./run.ts";
 
 /** Tokens a second; null where none were made. */
@@ -120,7 +120,6 @@ export function describeParting(tokenizer: Tokenizer, runs: readonly GeneratedTe
   }.`;
 }
 
-/** A whole outcome. */
 export interface Outcome {
   readonly file: ModelFile;
   readonly backend: Backend;
@@ -131,7 +130,6 @@ export interface Outcome {
   readonly runs: readonly GeneratedText[];
 }
 
-/** The outcome as a record. */
 export async function recordRuns({ file, backend, prompt, ids, method, sampling, runs }: Outcome) {
   const [dense, filtered] = runs, rule = ownRule();
   return {

@@ -2,12 +2,11 @@
 import { UsageError } from "../../../lib/errors.ts";
 import { replayTable } from "../../../lib/heads/mod.ts";
 import { createReplay, type Pruner } from "../../../lib/methods/mod.ts";
-import { flagsOf } from "../cli/flags.ts";
+import { flagsOf } from "../cli/flags/flags.ts";
 import type { ModelFile } from "../../../lib/model/mod.ts";
-import type { FlagValues } from "../cli/parse.ts";
+import type { FlagValues } from "../cli/flags/parse.ts";
 import type { readTrace, TraceInfo } from "./trace_file.ts";
 
-/** One sequence to be scored. */
 export interface ScoreRun {
   readonly ids: Int32Array<ArrayBuffer>;
   /** Dense where left out. */

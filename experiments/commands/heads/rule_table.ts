@@ -1,7 +1,7 @@
 /** How well each rule ranks, as a table for the terminal. */
 import type { HeadReport } from "../../../lib/heads/mod.ts";
 import type { Interval } from "../../../lib/stats/mod.ts";
-import type { PlainTable } from "../cli/table.ts";
+import type { PlainTable } from "../cli/output/table.ts";
 
 function shown(interval: Interval | null): string {
   if (interval === null) return "-";
@@ -9,7 +9,6 @@ function shown(interval: Interval | null): string {
   return `${estimate.toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]`;
 }
 
-/** Columns of the table. */
 export const RULE_COLUMNS = ["rule", "AUROC", "minus random", "above random", "Spearman"] as const;
 
 /** One row a rule, best first: AUROC, its difference to `random`, and Spearman's correlation, over all layers. */

@@ -21,22 +21,18 @@ import {
   type Substitute,
   substituteOf,
 } from "../../../lib/methods/mod.ts";
-import { readBytes, writeWhole } from "../cli/files.ts";
+import { readBytes } from "../cli/files.ts";
 import type { ModelFile } from "../../../lib/model/mod.ts";
 
 /** What a table of decisions comes from. */
 export interface TraceInfo {
-  /** Version of this format. */
   readonly format: 1;
   /** Version of the package that wrote it. */
   readonly version: string;
   /** `dense`: decisions that were not carried out; `filtered`: decisions of a run. */
   readonly stream: "dense" | "filtered";
-  /** Name of the model. */
   readonly model: string;
-  /** SHA-256 of the model file. */
   readonly modelSha256: string;
-  /** The method's effective options. */
   readonly method: Readonly<Record<string, unknown>>;
   /** Tokens kept at the start of a sequence. */
   readonly warmup: number;
@@ -129,19 +125,17 @@ function columnsOf(table: DecisionTable): ColumnSource[] {
   ];
 }
 
-/** Writes a table, whole or not at all. @throws {UsageError} If it cannot be written. */
-export async function writeTrace(path: string, table: DecisionTable, info: TraceInfo): Promise<void> {
-  const bytes = parquetWriteBuffer({
+export function traceBytes(table: DecisionTable, info: TraceInfo): Uint8Array {
+  return new Uint8Array(parquetWriteBuffer({
     columnData: columnsOf(table),
     kvMetadata: [{ key: KEY, value: JSON.stringify(info) }],
     rowGroupSize: 65_536,
     createdBy: `tokenfilter ${info.version}`,
-  });
-  await writeWhole(path, new Uint8Array(bytes));
+  }));
 }
 
 /**
- * Reads a table that {@linkcode writeTrace} wrote.
+ * Reads a table that {@linkcode traceBytes} made.
  *
  * @throws {UsageError} If the file cannot be read, is not Parquet, or holds no such table.
  */

@@ -2,8 +2,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { UsageError } from "../../../lib/errors.ts";
 import type { StudyStore } from "../../../lib/sweep/mod.ts";
-import { Interrupt } from "../cli/interrupt.ts";
-import { Progress } from "../cli/progress.ts";
+import { Interrupt } from "../cli/run/interrupt.ts";
+import { Progress } from "../cli/output/progress.ts";
 import { writeLine } from "../cli/task.ts";
 import { describeCounts, renderStudy } from "../study/page.ts";
 import { PageServer, PLOTLY, type ServeOptions } from "./server.ts";

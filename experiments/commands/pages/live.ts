@@ -1,6 +1,6 @@
 /** `--live`: the report of a sweep in a browser of this machine, while it runs. */
 import { UsageError } from "../../../lib/errors.ts";
-import { type FlagValues, readInteger } from "../cli/parse.ts";
+import { type FlagValues, readInteger } from "../cli/flags/parse.ts";
 import { writeLine } from "../cli/task.ts";
 import type { FromServer, ToServer } from "./worker.ts";
 

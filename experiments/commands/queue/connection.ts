@@ -25,7 +25,6 @@ export interface TrialJob {
   readonly sweep: string;
   /** Digest of the study's conditions, by which its description lies beside the queue. */
   readonly study: string;
-  /** Digest of the trial's options. */
   readonly digest: string;
   readonly options: OptionsRecord;
   /** The race that the sweep's trials run, if any. */

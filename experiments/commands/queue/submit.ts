@@ -7,8 +7,9 @@ import {
   type TrialSource,
   type withBudget,
 } from "../../../lib/sweep/mod.ts";
-import { digestCode } from "../cli/code_digest.ts";
-import type { Progress } from "../cli/progress.ts";
+import { digestCode } from "../cli/machine/code_digest.ts";
+import type { Progress } from "../cli/output/progress.ts";
+import { expectSweep } from "../cli/run/study_store.ts";
 import {
   Connections,
   endedKey,
@@ -56,7 +57,7 @@ export async function submitTrials(
   progress: Progress,
 ): Promise<QueuedTrials> {
   const connections = await Connections.open(address), redis = connections.connect(), { prefix } = address;
-  const { conditions, runDigest: study, flags } = store, { textSha256 } = conditions;
+  const conditions = expectSweep(store), { runDigest: study, flags } = store, { textSha256 } = conditions;
   const sweep = store.get("queued") ?? crypto.randomUUID(), race = store.get("race");
   store.set("queued", sweep);
   const queue = new Queue<TrialJob, StoredRecord>(QUEUE_NAME, { connection: redis, prefix });
@@ -93,7 +94,7 @@ export async function submitTrials(
     if (store.get("search") === undefined) return;
     const workers = Math.max(1, await queue.getWorkersCount());
     let isNew = false;
-    while (store.count().waiting < workers && await source.propose?.()) isNew = true;
+    while (store.count().waiting < workers && await source.propose()) isNew = true;
     if (isNew) await submitOpen();
   };
   /** Jobs that have not ended once the budget is over. */

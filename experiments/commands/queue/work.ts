@@ -6,12 +6,12 @@ import { UsageError } from "../../../lib/errors.ts";
 import { createPruner, readRecord } from "../../../lib/methods/mod.ts";
 import { openStudy, runTrial, type StoredRecord, type StudyFlags } from "../../../lib/sweep/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
-import { readBackend } from "../cli/backend.ts";
-import { digestCode } from "../cli/code_digest.ts";
-import type { Progress } from "../cli/progress.ts";
-import { takeFiles } from "../cli/rule.ts";
-import { completeConditions, expectConditions, readPlan, startStudy } from "../cli/study.ts";
-import { flagValues, ownerName } from "../cli/study_store.ts";
+import { readBackend } from "../cli/machine/backend.ts";
+import { digestCode } from "../cli/machine/code_digest.ts";
+import type { Progress } from "../cli/output/progress.ts";
+import { takeFiles } from "../cli/flags/rule.ts";
+import { readPlan, startStudy } from "../cli/run/study.ts";
+import { completeConditions, expectConditions, flagValues, ownerName } from "../cli/run/study_store.ts";
 import { explainError } from "../cli/task.ts";
 import {
   Connections,
@@ -35,7 +35,6 @@ const MAX_STALLED = 100;
 /** Milliseconds in which a worker that is done hands in its trial and closes, its server being there. */
 const CLOSE_MS = 5000;
 
-/** How a worker works. */
 export interface WorkOptions {
   /** Flags of its own, in place of the study's. */
   readonly own: { readonly [flag: string]: string };

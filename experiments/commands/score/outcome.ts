@@ -6,11 +6,11 @@ import {
   collectTokenMap,
   type LayerTrace,
   plotTokenMap,
-  plural,
   renderFacts,
   renderPage,
 } from "../../../lib/plot/mod.ts";
-import type { PlainTable } from "../cli/table.ts";
+import { plural } from "../../../lib/plural.ts";
+import type { PlainTable } from "../cli/output/table.ts";
 import type { ScoreRun } from "../heads/replay.ts";
 
 /** Scores of one run after the other, with the dense model's where a method was at work. */

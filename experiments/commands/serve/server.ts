@@ -13,7 +13,6 @@ export interface ServerOptions {
   readonly engines: ReadonlyMap<string, Engine>;
   /** What every request must show; undefined: requests to this machine's own addresses need none. */
   readonly token: string | undefined;
-  /** Most requests that wait. */
   readonly queue: number;
   /** Told of errors that are the server's own. */
   readonly onError: (error: unknown) => void;

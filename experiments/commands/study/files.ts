@@ -14,7 +14,7 @@ import {
   trialFields,
 } from "../../../lib/sweep/mod.ts";
 import { exists, readText, writeWhole } from "../cli/files.ts";
-import { expectSameStudy } from "../cli/study_store.ts";
+import { expectSameStudy, expectSweep } from "../cli/run/study_store.ts";
 import { writeOptuna } from "./optuna.ts";
 
 /** What a study is written as, by the end of the file's name. */
@@ -26,10 +26,11 @@ const WRITERS: { readonly [ending: string]: (store: StudyStore, path: string) =>
   optuna: writeOptuna,
 };
 
-/** Names of the kinds. */
 export const KINDS: readonly string[] = Object.keys(WRITERS);
 
-const listRecords = (store: StudyStore): Trial[] => store.finished();
+/** Records of finished trials, or of the units of another command's study. */
+export const listRecords = (store: StudyStore): readonly object[] =>
+  store.get("command") === undefined ? store.finished() : store.listUnits();
 
 /** Writes a study's results. @param kind default: the end of the path's name @throws {UsageError} If that is none of the kinds. */
 export async function exportStudy(
@@ -42,14 +43,15 @@ export async function exportStudy(
       `Cannot write "${path}": expected a name that ends in one of .${KINDS.join(", .")}, or --as`,
     );
   }
+  if (kind === "optuna") expectSweep(store);
   await WRITERS[kind]!(store, path);
 }
 
 /** Records as a Parquet file: numbers, flags and texts as they are, all else as JSON; a field that is missing is null. */
-export function toParquet(records: readonly Trial[], store: StudyStore): Uint8Array {
+export function toParquet(records: readonly object[], store: StudyStore): Uint8Array {
   const names = [...new Set(records.flatMap((record) => Object.keys(record)))];
   const columnData = names.map((name): ColumnSource => {
-    const values = records.map((record) => (record as unknown as Record<string, unknown>)[name] ?? null);
+    const values = records.map((record) => (record as Record<string, unknown>)[name] ?? null);
     const all = (type: string) => values.every((value) => value === null || typeof value === type);
     if (all("number")) return { name, data: values, type: "DOUBLE" };
     if (all("boolean")) return { name, data: values, type: "BOOLEAN" };
@@ -120,6 +122,7 @@ export async function importTrials(
   using store = exists(path)
     ? StudyStore.open(path)
     : StudyStore.create(path, { name, conditions, runDigest, flags });
+  expectSweep(store);
   expectSameStudy(store, conditions);
   return store.take(finishedTrials(records));
 }
@@ -143,7 +146,7 @@ export function mergeStudies(parts: readonly StudyStore[], path: string): number
       if (into.get(key) === undefined && value !== undefined) into.set(key, value);
     }
     into.add(part.trials());
-    taken += into.take(finishedTrials(listRecords(part)));
+    taken += into.take(finishedTrials(part.finished()));
   }
   return taken;
 }

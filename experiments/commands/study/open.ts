@@ -9,7 +9,7 @@ import {
   type Trial,
 } from "../../../lib/sweep/mod.ts";
 import { isFolder } from "../cli/files.ts";
-import { STUDY_FILE } from "../cli/study.ts";
+import { STUDY_FILE } from "../cli/run/results.ts";
 
 /** The file of a study that is named by itself or by its folder. */
 export function pathOfStudy(path: string): string {
@@ -33,7 +33,6 @@ export function summaryOf(
   return summarizeSweep(trials, dense, environment);
 }
 
-/** A trial in short. */
 export interface ShortTrial {
   readonly number: number;
   readonly state: string;
@@ -47,7 +46,6 @@ export interface ShortTrial {
   readonly options: { readonly [name: string]: unknown };
 }
 
-/** A study in short. */
 export interface ShortStudy {
   readonly headline: Metric;
   readonly trials: readonly ShortTrial[];

@@ -5,12 +5,12 @@ import {
   chart,
   type Figure,
   type PlotlySource,
-  plural,
   renderPage,
   renderTable,
   tabulate,
   trace,
 } from "../../../lib/plot/mod.ts";
+import { plural } from "../../../lib/plural.ts";
 import type { StudyStore } from "../../../lib/sweep/mod.ts";
 import { describeBest, listShort, type ShortStudy, signOf } from "./open.ts";
 import { plotStudy } from "./plot.ts";

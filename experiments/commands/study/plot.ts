@@ -21,7 +21,6 @@ export function thinTrials(trials: readonly ShortTrial[]): ShortTrial[] {
   });
 }
 
-/** Draws a study. */
 export function plotStudy({ headline, trials, varying }: ShortStudy): Figure {
   const title = `${headline.label} against attention spent`;
   const drawn = thinTrials(trials);

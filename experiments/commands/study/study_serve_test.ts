@@ -4,7 +4,7 @@ import { makeSummary, makeTrial } from "../../../lib/plot/testing.ts";
 import { finishedTrials, type StudyFacts, StudyStore, type Trial } from "../../../lib/sweep/mod.ts";
 import { openBrowser } from "../../tools/browser/mod.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
-import { readToken } from "../cli/token.ts";
+import { readToken } from "../cli/flags/token.ts";
 import { PageServer } from "../pages/server.ts";
 import { collectBestSoFar } from "./page.ts";
 import { finish, spawnTask, withFolder } from "../testing.ts";

@@ -13,7 +13,7 @@ import type { Backend } from "../../../lib/backend.ts";
 import { type EvaluatedModel, PerplexityEvaluation } from "../../../lib/eval/mod.ts";
 import { createPruner } from "../../../lib/methods/mod.ts";
 import { loadModel, type ModelConfig } from "../../../lib/model/mod.ts";
-import { formatMarkdown } from "../../commands/cli/table.ts";
+import { formatMarkdown } from "../../commands/cli/output/table.ts";
 
 /** What is measured on. */
 export interface Measured {

@@ -8,10 +8,11 @@
  * --methods PRESET,…,random --seeds 3`, with other methods or fewer seeds where its options say so; a model's presets
  * may stand in several files.
  */
-import { formatInterval, plural } from "../../../lib/plot/mod.ts";
+import { formatInterval } from "../../../lib/plot/mod.ts";
+import { plural } from "../../../lib/plural.ts";
 import { PRESETS } from "../../../lib/methods/mod.ts";
 import { BUDGETS, type Comparison } from "../../../lib/sweep/mod.ts";
-import { formatMarkdown } from "../../commands/cli/table.ts";
+import { formatMarkdown } from "../../commands/cli/output/table.ts";
 
 const FOLDER = new URL("results/", import.meta.url);
 

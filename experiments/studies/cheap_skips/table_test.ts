@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { PRESETS } from "../../../lib/methods/mod.ts";
-import { formatMarkdown } from "../../commands/cli/table.ts";
+import { formatMarkdown } from "../../commands/cli/output/table.ts";
 import { tabulateCosts } from "../costs.ts";
 import { collectCosts, plotCosts } from "../costs/plots.ts";
 import { tabulateMeasured } from "../costs/measured.ts";

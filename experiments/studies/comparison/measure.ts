@@ -8,7 +8,7 @@
  * results/, in one line of JSON; those that are there are not run again.
  */
 import { exists } from "../../commands/cli/files.ts";
-import { readStdFlags } from "../../commands/cli/deno.ts";
+import { readStdFlags } from "../../commands/cli/machine/deno.ts";
 import type { Comparison } from "../../../lib/sweep/mod.ts";
 
 /** Methods that need nothing but the model. */
@@ -139,7 +139,7 @@ async function measure(name: string, data: string, work: string): Promise<number
     ...(part.ratios === undefined ? [] : ["--ratios", part.ratios]),
     ...(hasItems ? ["--data", data] : []),
     ...(part.isFitted ? ["--calibration", `${data}/book-long.txt`, "--calibration-domain", "other"] : []),
-    ...[exists(`${folder}/methods.jsonl`) ? "--resume" : "--out", folder],
+    ...[exists(`${folder}/study.db`) ? "--resume" : "--out", folder],
   ];
   if (!exists(`${folder}/compare.json`)) {
     const child = new Deno.Command(Deno.execPath(), { args, cwd: ROOT, stdin: "null", stdout: "null" })

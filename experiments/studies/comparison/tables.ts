@@ -15,7 +15,7 @@ import {
   sharesOf,
 } from "../../../lib/sweep/mod.ts";
 import type { Interval } from "../../../lib/stats/mod.ts";
-import { formatMarkdown, type PlainTable } from "../../commands/cli/table.ts";
+import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
 
 /** What tables and pictures read: results hold no pairs. */
 export type Part = Pick<Comparison, "methods" | "results" | "items">;

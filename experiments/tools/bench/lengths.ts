@@ -5,8 +5,8 @@ import { type LengthRow, type MeasuredMethod, measureLengths } from "../../../li
 import { createPruner, type MethodOptions } from "../../../lib/methods/mod.ts";
 import { loadModel, type ModelConfig, readModelFile, type Tokenizer } from "../../../lib/model/mod.ts";
 import { UsageError } from "../../../lib/errors.ts";
-import type { Progress } from "../../commands/cli/progress.ts";
-import { namedText } from "../../commands/cli/text.ts";
+import type { Progress } from "../../commands/cli/output/progress.ts";
+import { namedText } from "../../commands/cli/flags/text.ts";
 
 /** Lengths where none are asked for. */
 export const LENGTHS: readonly number[] = [128, 256, 512, 1024, 2048];

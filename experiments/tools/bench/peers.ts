@@ -5,7 +5,7 @@ import { loadModel, locateModel, locatePath, type Model } from "../../../lib/mod
 import { f32Data, rowsOf } from "../../../lib/tensor.ts";
 import type { Backend } from "../../../lib/backend.ts";
 import type { PeerRow } from "../../../lib/plot/mod.ts";
-import type { Progress } from "../../commands/cli/progress.ts";
+import type { Progress } from "../../commands/cli/output/progress.ts";
 import { bindMethods, DECODES, type LengthPlan, readIds } from "./lengths.ts";
 import { startPython } from "./python.ts";
 import { median } from "./run.ts";

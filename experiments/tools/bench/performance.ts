@@ -8,7 +8,7 @@
  */
 import { type BenchReport, tabulatePeers } from "../../../lib/plot/mod.ts";
 import { writeWhole } from "../../commands/cli/files.ts";
-import { formatMarkdown } from "../../commands/cli/table.ts";
+import { formatMarkdown } from "../../commands/cli/output/table.ts";
 
 const FOLDER = new URL("results/", import.meta.url),
   PAGE = new URL("../../../docs/performance.md", import.meta.url);

@@ -1,6 +1,6 @@
 /** Running the project's tasks as deno.json defines them, wherever their files lie. */
 import { type Finished, run } from "../../../ffi/build/command.ts";
-import { readStdFlags } from "../../commands/cli/deno.ts";
+import { readStdFlags } from "../../commands/cli/machine/deno.ts";
 
 /** Variables that change what a task does: no run takes them from outside. */
 const OWN_VARIABLES = /^((TOKENFILTER|OPENBLAS|TKF|FAKE)_(?!CACHE$)|NO_COLOR$|FORCE_COLOR$)/;

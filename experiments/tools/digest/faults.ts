@@ -6,7 +6,7 @@
  * deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/digest/faults.ts   # or: … faults.ts rope
  * ```
  */
-import { listTree } from "../../commands/cli/checkout.ts";
+import { listTree } from "../../commands/cli/machine/checkout.ts";
 import { openTasks, ROOT } from "./execute.ts";
 
 /** A fault. It is found by its text, which stands once in the sources, wherever they lie. */

@@ -57,5 +57,5 @@ export function writeInputs(folder: string): void {
   text("model.gguf", "GGUF");
   Deno.mkdirSync(`${folder}/nothing`);
   Deno.mkdirSync(`${folder}/used`);
-  text("used/trials.jsonl", "");
+  text("used/study.db", "");
 }

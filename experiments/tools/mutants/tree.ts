@@ -3,8 +3,8 @@ import { buildCpu, ensureBlas } from "../../../build.ts";
 import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
 import { cacheDir } from "../../../lib/cache.ts";
 import { readJson } from "../../commands/cli/files.ts";
-import { findDenoCaches, readStdFlags } from "../../commands/cli/deno.ts";
-import { listTree, type PackedFile } from "../../commands/cli/checkout.ts";
+import { findDenoCaches, readStdFlags } from "../../commands/cli/machine/deno.ts";
+import { listTree, type PackedFile } from "../../commands/cli/machine/checkout.ts";
 import { listCpuSources, readImporters } from "./dependents.ts";
 import {
   drawMutants,

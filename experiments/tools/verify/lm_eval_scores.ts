@@ -4,11 +4,11 @@
  */
 import { scoreSequence } from "../../../lib/eval/mod.ts";
 import { createPruner } from "../../../lib/methods/mod.ts";
-import { openBackend, readBackend } from "../../commands/cli/backend.ts";
-import { readMethod } from "../../commands/cli/method.ts";
-import { readModel } from "../../commands/cli/model.ts";
-import { parseFlags } from "../../commands/cli/parse.ts";
-import { Progress } from "../../commands/cli/progress.ts";
+import { openBackend, readBackend } from "../../commands/cli/machine/backend.ts";
+import { readMethod } from "../../commands/cli/flags/method.ts";
+import { readModel } from "../../commands/cli/machine/model.ts";
+import { parseFlags } from "../../commands/cli/flags/parse.ts";
+import { Progress } from "../../commands/cli/output/progress.ts";
 
 const [path, ...args] = Deno.args,
   values = parseFlags("serve", args, false),

@@ -19,7 +19,6 @@ export { type ImageOptions, renderImages } from "./image.ts";
 export {
   type PageTable,
   type PlotlySource,
-  plural,
   renderFacts,
   renderFigurePage,
   renderPage,

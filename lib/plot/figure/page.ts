@@ -207,11 +207,6 @@ export function renderFacts(facts: readonly (readonly [name: string, value: stri
   return `<dl class="facts">${items.join("")}</dl>`;
 }
 
-/** A number and what it counts: `1 chunk`, `2 chunks`. */
-export function plural(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
-}
-
 /** When a run began, as readers see it. */
 export function formatTime(startedAt: string): string {
   return `${startedAt.slice(0, 16).replace("T", " ")} UTC`;

@@ -4,7 +4,7 @@ import { findTask } from "../../eval/tasks/mod.ts";
 import { excessLoss, measureImportance } from "../../sweep/importance.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import { axis, emptyFigure, escapeText, type Figure, titleUnderScale } from "../figure/figure.ts";
-import { plural } from "../figure/page.ts";
+import { plural } from "../../plural.ts";
 import { chart, colorScale, scaleAbove, trace } from "../figure/parts.ts";
 import { trialOptions } from "../trials/trial_label.ts";
 

@@ -3,7 +3,7 @@ import type { Comparison } from "../../sweep/comparison.ts";
 import type { ComparedPair } from "../../sweep/judgement.ts";
 import { choose } from "../figure/choice_slider.ts";
 import { axis, emptyFigure, escapeText, type Figure, type JsonObject } from "../figure/figure.ts";
-import { plural } from "../figure/page.ts";
+import { plural } from "../../plural.ts";
 import { chart, colorScale } from "../figure/parts.ts";
 import { withoutShare } from "../trials/rule_style.ts";
 

@@ -5,7 +5,7 @@ import { readRecord } from "../../methods/options.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import { chunkMeans, raceGroup } from "../../sweep/trial_race.ts";
 import { axis, emptyFigure, type Figure } from "../figure/figure.ts";
-import { plural } from "../figure/page.ts";
+import { plural } from "../../plural.ts";
 import { chart, trace } from "../figure/parts.ts";
 import { configurationLines } from "../trials/trial_label.ts";
 

@@ -10,7 +10,6 @@ import {
 } from "../../sweep/difference.ts";
 import {
   formatTime,
-  plural,
   renderFacts,
   renderPage,
   renderTable,
@@ -21,6 +20,7 @@ import {
   tabulate,
   type TextTable,
 } from "../figure/page.ts";
+import { plural } from "../../plural.ts";
 import { MISSED_NOTE } from "../trials/trial_label.ts";
 import { formatInterval } from "../plots/comparison.ts";
 import { collectRunDifferences, nameRows, plotRunDifferences } from "../plots/run_differences.ts";

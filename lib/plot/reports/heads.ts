@@ -7,7 +7,6 @@ import { collectHeadMaps, plotHeadMaps } from "../plots/head_maps.ts";
 import { splitLayers } from "../plots/layer_trace.ts";
 import { collectLearnedWeights, plotLearnedWeights } from "../plots/learned_weights.ts";
 import {
-  plural,
   recordSection,
   renderFacts,
   renderPage,
@@ -16,6 +15,7 @@ import {
   tableSection,
   tabulate,
 } from "../figure/page.ts";
+import { plural } from "../../plural.ts";
 import { collectRidgelines, collectTrueRedundancy, plotRidgelines } from "../plots/ridgelines.ts";
 import { collectRoc, plotRoc } from "../plots/roc.ts";
 import { collectRuleDifferences, plotRuleDifferences } from "../plots/rule_differences.ts";

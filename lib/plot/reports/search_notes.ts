@@ -1,6 +1,6 @@
 /** A search and a race in words. */
 import type { SweepSummary } from "../../sweep/trial.ts";
-import { plural } from "../figure/page.ts";
+import { plural } from "../../plural.ts";
 
 const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
 

@@ -9,7 +9,8 @@ import { formatPercent } from "../plots/comparison.ts";
 import { renderComparisonReport } from "./comparison.ts";
 import { escapeHtml } from "../figure/draw.ts";
 import { renderHeadsReport } from "./heads.ts";
-import { formatTime, plural, renderPage, type ReportOptions } from "../figure/page.ts";
+import { formatTime, renderPage, type ReportOptions } from "../figure/page.ts";
+import { plural } from "../../plural.ts";
 import { renderSweepReport } from "./sweep.ts";
 
 /** What is said of a kind of results: what its pages are called, the page of one, and the result in a line. */

@@ -13,7 +13,6 @@ import { collectQuality, plotQuality } from "../plots/quality.ts";
 import { collectRace, plotRace } from "../plots/race.ts";
 import { escapeHtml } from "../figure/draw.ts";
 import {
-  plural,
   recordSection,
   renderFacts,
   renderPage,
@@ -23,6 +22,7 @@ import {
   SORT_NOTE,
   tableSection,
 } from "../figure/page.ts";
+import { plural } from "../../plural.ts";
 import { MISSED_NOTE } from "../trials/trial_label.ts";
 import { formatCsv, formatShort } from "./csv.ts";
 import { describeSearch } from "./search_notes.ts";

@@ -2,11 +2,10 @@
 import { excessKeys, formatMetric, listMetrics, readMetric, signed } from "../../eval/metrics.ts";
 import type { EvaluationTask } from "../../eval/task.ts";
 import type { OptionsRecord } from "../../methods/options.ts";
-import type { StoppedTrial } from "../../sweep/trial_race.ts";
+import type { Environment, RankedTrial, StoppedTrial, SweepSummary } from "../../sweep/trial.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { BUDGET_NAMES, BUDGETS, showShare } from "../../sweep/budgets.ts";
 import { missesAsked } from "../../sweep/summary.ts";
-import type { Environment, RankedTrial, SweepSummary } from "../../sweep/trial.ts";
 import type { TextTable } from "../figure/page.ts";
 import { askedShares, methodName, trialOptions, varyingOptions } from "../trials/trial_label.ts";
 

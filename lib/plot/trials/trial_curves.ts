@@ -6,7 +6,7 @@ import { missesAsked } from "../../sweep/summary.ts";
 import type { Trial } from "../../sweep/trial.ts";
 import { type CurveEnd, labelCurves } from "./curve_labels.ts";
 import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
-import { plural } from "../figure/page.ts";
+import { plural } from "../../plural.ts";
 import { chart, markOf, trace } from "../figure/parts.ts";
 import { styleRule } from "./rule_style.ts";
 import { curveKey, hoverLines, methodName, nameCurves, pointKey, resultLines } from "./trial_label.ts";

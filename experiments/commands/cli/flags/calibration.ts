@@ -1,0 +1,67 @@
+/** The text that offline methods are fitted on: `--calibration FILE`. */
+import { UsageError } from "../../../../lib/errors.ts";
+import { type Calibration, setCalibration } from "../../../../lib/methods/mod.ts";
+import type { ModelFile } from "../../../../lib/model/mod.ts";
+import { DEFAULT_CONTEXT } from "../../../../lib/sweep/mod.ts";
+import { sha256 } from "../../../../lib/sha256.ts";
+import { CALIBRATION_TOKENS } from "./calibration_flags.ts";
+import { readText } from "../files.ts";
+import { endFitIfInterrupted } from "../run/interrupt.ts";
+import type { FlagValues } from "./parse.ts";
+import { readCount } from "./text.ts";
+
+const DOMAINS: { readonly [name: string]: Calibration["domain"] } = { same: "same domain", other: "other" };
+
+/** A calibration text that no tokenizer has encoded yet. */
+interface PlannedCalibration extends Calibration {
+  readonly text: string;
+  readonly tokens: number;
+}
+
+let planned: PlannedCalibration | undefined;
+
+/**
+ * Reads `--calibration` and what comes with it; methods that need one are refused without it from then on.
+ *
+ * @throws {UsageError} If the file cannot be read, or its label is missing or none.
+ */
+export async function takeCalibration(values: FlagValues): Promise<void> {
+  planned = undefined;
+  setCalibration(undefined);
+  const path = values.get("calibration")?.[0] as string | undefined;
+  const label = values.get("calibration-domain")?.[0] as string | undefined;
+  const tokens = readCount(values, "calibration-tokens", 2) ?? CALIBRATION_TOKENS;
+  if (path === undefined) {
+    const alone = ["calibration-domain", "calibration-tokens"].find((name) => values.has(name));
+    if (alone === undefined) return;
+    throw new UsageError(`Cannot use --${alone} without a calibration text: expected --calibration FILE`);
+  }
+  const domain = label === undefined || !Object.hasOwn(DOMAINS, label) ? undefined : DOMAINS[label]!;
+  if (domain === undefined) {
+    throw new UsageError(
+      `Cannot label the text of --calibration: found ${
+        label === undefined ? "no --calibration-domain" : `--calibration-domain ${label}`
+      }, expected same (of the judged text's kind) or other`,
+    );
+  }
+  const text = await readText(path);
+  planned = { text, tokens, domain, sha256: await sha256(text), chunks: [] };
+  setCalibration(planned);
+}
+
+/** The text of `--calibration` in a model's tokens. @throws {UsageError} If it has fewer than two. */
+export function encodeCalibration({ tokenizer }: Pick<ModelFile, "tokenizer">): void {
+  if (planned === undefined) return;
+  const { text, tokens, domain, sha256 } = planned;
+  const ids = tokenizer.encode(text, { bos: tokenizer.addsBos }).slice(0, tokens);
+  if (ids.length < 2) {
+    throw new UsageError(
+      `Cannot use the text of --calibration: found ${ids.length} tokens, expected at least 2`,
+    );
+  }
+  const chunks = Array.from(
+    { length: Math.max(1, Math.floor(ids.length / DEFAULT_CONTEXT)) },
+    (_, i) => ids.slice(i * DEFAULT_CONTEXT, (i + 1) * DEFAULT_CONTEXT),
+  );
+  setCalibration({ domain, sha256, chunks, onStep: endFitIfInterrupted });
+}

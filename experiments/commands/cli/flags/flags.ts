@@ -1,0 +1,208 @@
+/** One table of flags for all tasks: a flag has the same name, meaning and values wherever it is taken. */
+import { PRODUCTS } from "../../../../lib/backend.ts";
+import { WEIGHT_DTYPES } from "../../../../lib/dtype.ts";
+import { GENERATED_TASKS, ITEM_TASKS, TASKS } from "../../../../lib/eval/mod.ts";
+import { COMPARED_METHODS, DEFAULT_CONTEXT, RIVAL_METHODS } from "../../../../lib/sweep/mod.ts";
+import { CALIBRATION_FLAGS } from "./calibration_flags.ts";
+import { flag, type Flags, GENERATING, ITEMS, MODEL, TABLING, type Task, TEXTS } from "./flag.ts";
+import { METHOD_FLAGS, SAMPLING_FLAGS } from "./method_flags.ts";
+import { SEARCH_FLAGS } from "./search_flags.ts";
+
+/** Flags of the surroundings. */
+export const COMMON_FLAGS: Flags = {
+  "model": flag("text", "NAME|PATH|ORG/NAME", "a name, a path, or org/name of the hub (tiny)", MODEL),
+  "offline": flag("switch", undefined, "ask no host: take what was downloaded before", MODEL),
+  "backend": flag(
+    "text",
+    "cpu|cuda|reference|auto",
+    "native code, a GPU, plain TypeScript, or the fastest of them that can be had (cpu)",
+  ),
+  "threads": flag("integer", "N", "threads of the native code (all cores)"),
+  "cache-dtype": flag(
+    "text",
+    "f32|f16|bf16",
+    "element type of the KV cache (f32); a GPU's tensor cores take f16 and bf16 alone",
+    MODEL,
+  ),
+  "dtype": flag(
+    "text",
+    WEIGHT_DTYPES.join("|"),
+    "element type that the model's matrices are turned into at load, rounded as ggml rounds (each as the file has it)",
+    MODEL,
+  ),
+  "products": flag("text", PRODUCTS.join("|"), "what products round on the CPU (exact)", MODEL),
+  "wgmma": flag(
+    "switch",
+    undefined,
+    "prefill by wgmma and TMA, on a GPU of sm_90 where test:gpu has passed (mma.sync, as on all GPUs)",
+    MODEL,
+  ),
+  "text": flag(
+    "text",
+    "FILE",
+    "text to evaluate (score: none; else the built-in one); of generate the prompt",
+    [...TEXTS, ...GENERATING],
+  ),
+  "rule": flag(
+    "text",
+    "FILE.ts",
+    "a rule of your own: a module that exports { name, help, score(token), reads? }, as in CONTRIBUTING.md",
+    MODEL,
+  ),
+  ...Object.fromEntries(
+    CALIBRATION_FLAGS.map(([name, kind, value, help]) => [name, flag(kind, value, help, MODEL)]),
+  ),
+  "ids": flag("text", "FILE.json", "token ids as they are, instead of --text", ["score"]),
+  "task": flag(
+    "text",
+    TASKS.map(({ name }) => name).join("|"),
+    `what is evaluated (${TASKS[0].name})${
+      TASKS.map(({ name, help }) => `\n      ${name}: ${help}`).join("")
+    }`,
+    ["sweep", "compare"],
+  ),
+  "context": flag("integer", "N", `tokens a chunk, in all but score (${DEFAULT_CONTEXT})`, TEXTS),
+  "tokens": flag("integer", "N", "use the first N tokens alone", [...TEXTS, "filter"]),
+  "data": flag("text", "DIR|hub", "folder of JSONL files, one a task; hub: the hub's data sets", ITEMS),
+  "tasks": flag(
+    "text",
+    "A,B,…",
+    `tasks of items (those whose file DIR holds)${
+      [...ITEM_TASKS, ...GENERATED_TASKS].map(({ name, help }) => `\n      ${name}: ${help}`).join("")
+    }`,
+    ITEMS,
+  ),
+  "items": flag(
+    "integer",
+    "N",
+    "use the first N items of a task alone, of MMLU as many of each subject as can be; make N (50)",
+    ITEMS,
+  ),
+  "length": flag("integer", "N", "tokens of the context of a task whose items are made (256)", ITEMS),
+  "data-seed": flag("integer", "N", "seed of such items (0)", ITEMS),
+  "filter-from": flag(
+    "text",
+    "N|P%",
+    "filter from token N of each item, or from P% of its context on, in place of --warmup",
+    ITEMS,
+  ),
+  "phase": flag(
+    "text",
+    "prefill|decode",
+    "how the sequence is fed (prefill); decode: token by token, on a GPU by recorded steps without the host",
+    ["score"],
+  ),
+  "chunk": flag("integer", "N", "tokens a piece of a prefill (all at once)", ["score"]),
+  "trace": flag("text", "FILE.parquet", "keep every decision, to be replayed", ["score"]),
+  "replay": flag(
+    "text",
+    "FILE.parquet",
+    "take the decisions of a trace again, on its tokens, instead of a method",
+    ["score"],
+  ),
+  "resamples": flag("integer", "N", "resamples of an interval (1000)", ["heads"]),
+  "kv": flag(
+    "text",
+    "DUMP.safetensors",
+    "tensors keys and values, or keys.N and values.N, [T, H, d], f32, f16 or bf16",
+    ["filter"],
+  ),
+  "skip-ratio": flag("number", "R", "share of this layer's tokens to skip, [0, 1] (0.5)", ["filter"]),
+  "layer": flag(
+    "integer",
+    "N",
+    "the only layer wanted of several; else the layer's number, which random reads (0)",
+    ["filter"],
+  ),
+  "all": flag("switch", undefined, "print every token", ["filter"]),
+  "methods": flag(
+    "text",
+    "A,B,…",
+    `some of ${COMPARED_METHODS.join(", ")} (all); or ${RIVAL_METHODS.join(", ")}`,
+    ["compare"],
+  ),
+  "ratios": flag(
+    "text",
+    "R,S,…",
+    "compare at several shares of queries, or of keys and values, in place of --prune-ratio and --kv-ratio",
+    ["compare"],
+  ),
+  "seeds": flag("integer", "N", "seeds of random (5)", ["compare"]),
+  "grid": flag(
+    "text",
+    "FILE.json",
+    "axes as in the flags, {option: [values]}, or a list of such objects",
+    ["sweep"],
+  ),
+  "full": flag("switch", undefined, "the long form of the grid that runs by default: 66 trials", ["sweep"]),
+  ...SEARCH_FLAGS,
+  "prompt": flag("text", "TEXT", "what the text begins with", ["generate"]),
+  "chat": flag("switch", undefined, "the prompt is a user's message, in the model's chat template", [
+    "generate",
+  ]),
+  "system": flag("text", "TEXT", "what the system says first, with --chat", ["generate"]),
+  "max-tokens": flag("integer", "N", "most tokens to make (128)", ["generate"]),
+  "beside": flag("switch", undefined, "the dense model beside the filtered one", ["generate"]),
+  "ignore-end": flag("switch", undefined, "go on past a token that ends the text", ["generate"]),
+  "host": flag("text", "ADDRESS", "where to listen (127.0.0.1); elsewhere a token is needed", ["serve"]),
+  "port": flag("integer", "N", "port to listen on (8080); 0: a free one", ["serve"]),
+  "token-file": flag("text", "FILE", "what requests must show (TOKENFILTER_TOKEN, else none)", ["serve"]),
+  "waiting": flag("integer", "N", "most requests that wait (16)", ["serve"]),
+  "out": flag(
+    "text",
+    "DIR",
+    "folder for results (sweep, heads, compare, eval: results/<time>; else none)",
+    TABLING,
+  ),
+  "resume": flag(
+    "optional text",
+    "[DIR]",
+    "go on with the interrupted run in DIR, or in --out",
+    ["sweep", "heads", "compare", "eval"],
+  ),
+  "jobs": flag(
+    "integer",
+    "N",
+    "processes that share the trials and the cores (one a core for a model of up to 32 MB, of 8 trials or more each; else 1)",
+    ["sweep"],
+  ),
+  "shard": flag("text", "I/N", "run every Nth trial from the Ith on alone; study merge joins the parts", [
+    "sweep",
+  ]),
+  "queue": flag(
+    "text",
+    "redis://HOST",
+    "put the trials into a queue on Redis or Valkey for deno task worker --queue on any machines; redis://user:password@host:port, rediss:// for TLS",
+    ["sweep"],
+  ),
+  "queue-prefix": flag("text", "TEXT", "what the queue's keys begin with (tokenfilter)", ["sweep"]),
+  "patience": flag("integer", "N", "seconds that the queue may be away (120)", ["sweep"]),
+  "live": flag(
+    "optional text",
+    "[PORT]",
+    "show the report in a browser of this machine while it grows, at 127.0.0.1 (any free port)",
+    ["sweep"],
+  ),
+  "columns": flag(
+    "text",
+    "A,B,…|all",
+    "columns of the table, as they are called in its head (those that fit the terminal)",
+    TABLING,
+  ),
+  "csv": flag("text", "FILE", "write the table's records there, in all digits", TABLING),
+  "markdown": flag("switch", undefined, "print the table in Markdown alone on stdout", TABLING),
+  "latex": flag("switch", undefined, "print it in LaTeX (booktabs) alone on stdout", TABLING),
+  "json": flag("switch", undefined, "print JSON alone on stdout", [...TABLING, ...GENERATING]),
+  "quiet": flag("switch", undefined, "no progress on stderr"),
+  "help": flag("switch", undefined, "print the main flags; --help all: every flag"),
+  "version": flag("switch", undefined, "print the version"),
+};
+
+/** Those of some flags that a task takes. */
+export const takenBy = (task: Task, flags: Flags): Flags =>
+  Object.fromEntries(Object.entries(flags).filter(([, flag]) => flag.tasks?.includes(task) ?? true));
+
+/** Flags that a task takes, by name. */
+export function flagsOf(task: Task): Flags {
+  return takenBy(task, { ...METHOD_FLAGS, ...SAMPLING_FLAGS, ...COMMON_FLAGS });
+}

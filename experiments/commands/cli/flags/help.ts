@@ -1,0 +1,102 @@
+/** What `--help` prints of a task: what it is for, examples, and its main flags or all. */
+import { SAMPLING } from "../../../../lib/model/mod.ts";
+import { wrapLines } from "../output/terminal.ts";
+import { flagName } from "../task.ts";
+import { type Flag, type Flags, GENERATING, type Task } from "./flag.ts";
+import { COMMON_FLAGS, flagsOf, takenBy } from "./flags.ts";
+import { choicesOf, valuesFor } from "./method_choices.ts";
+import { METHOD_FLAGS, SAMPLING_FLAGS } from "./method_flags.ts";
+
+/** The flags that most runs want, by what they are about. */
+const MAIN: { readonly [group: string]: readonly string[] } = {
+  "What runs": [
+    "kv",
+    "layer",
+    "data",
+    "tasks",
+    "items",
+    "prompt",
+    "chat",
+    "text",
+    "ids",
+    "replay",
+    "model",
+    "task",
+    "methods",
+    "grid",
+    "full",
+    "space",
+    "tokens",
+    "context",
+  ],
+  "Method": [
+    "fusion",
+    "preset",
+    "side",
+    "prune-ratio",
+    "ratios",
+    "skip-ratio",
+    "recent",
+    "warmup",
+    "filter-from",
+    "threshold",
+    "seed",
+  ],
+  "Choice of tokens": Object.keys(SAMPLING).map(flagName),
+  "Where": ["host", "port", "token-file", "waiting"],
+  "How": ["max-tokens", "beside", "backend", "race", "jobs", "phase", "seeds"],
+  "Results": ["out", "resume", "live", "all", "columns", "csv", "json"],
+};
+
+/** Every flag, its help wrapped under its name. */
+function describeAll(task: Task): string {
+  const line = ([name, { value, help, option }]: [string, Flag]) =>
+    [
+      `  --${name}${value ? ` ${valuesFor(option, value, task)}` : ""}\n      ${help}`,
+      ...choicesOf(option, task).map((method) => `      ${method.name}: ${method.help}`),
+    ].join("\n");
+  const section = (flags: Flags) => Object.entries(takenBy(task, flags)).map(line).join("\n");
+  const sampling = GENERATING.includes(task) ? `\n\nChoice of tokens:\n${section(SAMPLING_FLAGS)}` : "";
+  return `Method:\n${section(METHOD_FLAGS)}${sampling}\n\nGeneral:\n${section(COMMON_FLAGS)}`;
+}
+
+/** Columns of a page of help. */
+const HELP_WIDTH = 80;
+
+/** The main flags, a line each where it fits. */
+function describeMain(task: Task): string {
+  const flags = flagsOf(task);
+  const groups = Object.entries(MAIN).flatMap(([group, names]) => {
+    const taken = names.filter((name) => Object.hasOwn(flags, name));
+    if (taken.length === 0) return [];
+    const width = Math.max(...taken.map((name) => name.length)) + 6;
+    return [
+      `${group}:`,
+      ...taken.flatMap((name) =>
+        wrapLines(flags[name]!.help.split("\n")[0]!, HELP_WIDTH - width).split("\n")
+          .map((text, i) => (i === 0 ? `  --${name}` : "").padEnd(width) + text)
+      ),
+    ].join("\n");
+  });
+  return `${groups.join("\n\n")}\n\nEvery flag, with its values and default: --help all`;
+}
+
+/** A task's flags: the main ones, or all. */
+export function describeFlags(task: Task, all: boolean): string {
+  return all ? describeAll(task) : describeMain(task);
+}
+
+/** A task's help: what it is for, examples, and its flags. */
+export function describeTask(
+  task: Task,
+  about: string,
+  examples: readonly string[],
+): (all: boolean) => string {
+  const lines = examples.map((example) => `  deno task ${task}${example === "" ? "" : ` ${example}`}`).join(
+    "\n",
+  );
+  const words = about.split("\n\n").map((part) => wrapLines(part.replaceAll("\n", " "), HELP_WIDTH)).join(
+    "\n\n",
+  );
+  return (all) => `Usage: ${words}\n\nExamples:\n${lines}\n\n${describeFlags(task, all)}`;
+}

@@ -1,0 +1,122 @@
+/** From flags to options of the method, for one trial or for a grid. */
+import type { Backend } from "../../../../lib/backend.ts";
+import { UsageError } from "../../../../lib/errors.ts";
+import {
+  bindRule,
+  filtersQueries,
+  isRule,
+  keyRuleOf,
+  methodOf,
+  type ResolvedOptions,
+  resolveOptions,
+} from "../../../../lib/methods/mod.ts";
+import { DEFAULT_GRID, expandGrids, FULL_GRID, type Grid, readGrids } from "../../../../lib/sweep/mod.ts";
+import { readJson } from "../files.ts";
+import { flagsOf } from "./flags.ts";
+import type { Flag, Task } from "./flag.ts";
+import type { FlagValues } from "./parse.ts";
+import type { Progress } from "../output/progress.ts";
+import { checkFlags, flagName } from "../task.ts";
+
+/** Alternatives of every option of the method that was given, files read. */
+export async function readAxes(task: Task, values: FlagValues): Promise<Grid> {
+  const axes: [string, unknown][] = [];
+  for (const [name, flag] of Object.entries(flagsOf(task))) {
+    const given = values.get(name);
+    if (given === undefined || flag.option === undefined) continue;
+    axes.push([flag.option, await readAxis(flag, given)]);
+  }
+  return Object.fromEntries(axes);
+}
+
+async function readAxis(flag: Flag, given: readonly unknown[]): Promise<unknown> {
+  if (flag.kind !== "ratios file") return given;
+  const path = given[0] as string;
+  const ratios = await readJson(path);
+  if (!Array.isArray(ratios) || !ratios.every((ratio) => typeof ratio === "number")) {
+    throw new UsageError(`Cannot use "${path}": expected a list of numbers, one a layer`);
+  }
+  return [ratios];
+}
+
+/**
+ * The method that a task without lists was asked for.
+ *
+ * @returns Options with defaults filled in, or undefined where no flag of the method was given (dense).
+ */
+export async function readMethod(task: Task, values: FlagValues): Promise<ResolvedOptions | undefined> {
+  const axes = await readAxes(task, values);
+  const options = Object.fromEntries(
+    Object.entries(axes).map(([name, list]) => [name, (list as unknown[])[0]]),
+  );
+  if (Object.keys(options).length === 0) return undefined;
+  return checkFlags(() => resolveOptions(options));
+}
+
+/**
+ * The methods that a sweep was asked for: of the grids of `--grid`, where the flags' axes take the place of its own, else
+ * of the flags' axes, else of the default grid, in its long form with `--full`.
+ *
+ * @throws {UsageError} If `--full` is given with another grid, or an axis or a combination cannot be.
+ */
+export async function readSweepMethods(values: FlagValues): Promise<readonly ResolvedOptions[]> {
+  const axes = await readAxes("sweep", values);
+  const path = values.get("grid")?.[0] as string | undefined;
+  const isDefault = path === undefined && Object.keys(axes).length === 0;
+  if (isDefault) return expandGrids(values.has("full") ? FULL_GRID : DEFAULT_GRID);
+  if (values.has("full")) {
+    const other = path === undefined ? flagName(Object.keys(axes)[0]!) : "grid";
+    throw new UsageError(
+      `Cannot use --full with --${other}: it is the grid that runs without flags of the method`,
+    );
+  }
+  if (path === undefined) return checkFlags(() => expandGrids([axes]));
+  const file = await readJson(path);
+  return checkFile(path, () => expandGrids(readGrids(file).map((grid) => ({ ...grid, ...axes }))));
+}
+
+/** Like `checkFlags`, and errors name the file that the values come from where there is one. */
+export function checkFile<T>(path: string | undefined, check: () => T): T {
+  try {
+    return checkFlags(check);
+  } catch (error) {
+    if (path === undefined || !(error instanceof UsageError)) throw error;
+    throw new UsageError(`${error.message} (in "${path}")`);
+  }
+}
+
+/**
+ * Refuses what takes a run: a task that looks at scores alone skips nothing, so nothing is replaced, and no layer's ratio
+ * follows from what skips would have cost.
+ */
+export function expectScoresAlone(task: Task, { substitute, schedule }: ResolvedOptions): void {
+  const why = `${task} looks at scores, and skips nothing`;
+  if (substitute !== "none") {
+    throw new UsageError(`Cannot use --substitute ${substitute} in ${task}: expected none, since ${why}`);
+  }
+  if (schedule === "allocated" && task === "heads") {
+    throw new UsageError(`Cannot use --schedule allocated in ${task}: expected another, since ${why}`);
+  }
+}
+
+/** Says which rules run in TypeScript on the host, since the backend's kernels do not have them. */
+export function tellHostRules(
+  progress: Progress,
+  backend: Backend,
+  methods: readonly ResolvedOptions[],
+): void {
+  if (backend.name === "reference") return;
+  const rules = methods.flatMap((options) => {
+    const names = [
+      ...(filtersQueries(options) ? [options.fusion] : []),
+      ...[keyRuleOf(options) ?? []].flat(),
+    ];
+    return names.map((name) => methodOf(name)).filter((method) => isRule(method)).flatMap((rule) => {
+      if (bindRule(rule, options, backend).native !== undefined) return [];
+      return [rule.native === undefined ? `"${rule.name}"` : `"${rule.name}" with a local substitute`];
+    });
+  });
+  for (const rule of new Set(rules)) {
+    progress.line(`${rule} decides in TypeScript on the host: the kernels do not have this rule.`);
+  }
+}

@@ -1,0 +1,53 @@
+/** Methods that `--fusion` and `--kv-fusion` name, and which of them a task can run. */
+import type { Option } from "../../../../lib/filter/mod.ts";
+import {
+  EVICTIONS,
+  isRule,
+  KEY_RULES,
+  type Method,
+  METHODS,
+  OFFLINE,
+  readsOf,
+  resolveOptions,
+} from "../../../../lib/methods/mod.ts";
+import type { Task } from "./flag.ts";
+
+/** What a rule can look at in a dump, which has queries where `queries` is true. */
+export const dumpedReads = (queries: boolean): readonly string[] => [
+  ...["similarity", "key", "value"],
+  ...(queries ? ["attention"] : []),
+];
+
+/** Whether a method can run on keys, values and queries alone. */
+const runsOnDump = (method: Method) =>
+  isRule(method) && readsOf(method, resolveOptions({})).every((what) => dumpedReads(true).includes(what));
+
+const CHOICES: { readonly [option: string]: readonly Method[] } = {
+  fusion: [...METHODS, ...OFFLINE],
+  kvFusion: [...KEY_RULES, ...EVICTIONS],
+};
+
+/** The methods that an option's values name, for a task. */
+export function choicesOf(option: string | undefined, task: Task): readonly Method[] {
+  const all = CHOICES[option ?? ""] ?? [];
+  return task === "filter" ? all.filter(runsOnDump) : all;
+}
+
+/** An option's values, `A|B`, without the methods that a task cannot run. */
+export function valuesFor(option: string | undefined, values: string, task: Task): string {
+  if (task !== "filter" || !Object.hasOwn(CHOICES, option ?? "")) return values;
+  const left = Object.values(CHOICES).flat().filter((method) => !runsOnDump(method)).map(({ name }) => name);
+  return values.split("|").filter((value) => !left.includes(value)).join("|");
+}
+
+/** Whether an option belongs to methods that all need a model. */
+export function needsModel({ of = {} }: Option): boolean {
+  const owners = Object.entries(of), methods = Object.values(CHOICES).flat();
+  return owners.length > 0 &&
+    owners.every(([option, values]) =>
+      Object.hasOwn(CHOICES, option) && values.every((name) => {
+        const method = methods.find((method) => method.name === name);
+        return method !== undefined && !runsOnDump(method);
+      })
+    );
+}

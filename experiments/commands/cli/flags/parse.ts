@@ -1,0 +1,181 @@
+/** From the command line to values: every mistake is one line that names the flag and the fix. */
+import { parseArgs } from "@std/cli/parse-args";
+import { UsageError } from "../../../../lib/errors.ts";
+import { sayNearest } from "../../../../lib/nearest.ts";
+import { flagsOf } from "./flags.ts";
+import type { Flag, FlagKind, Task } from "./flag.ts";
+
+/** Values of the flags that were given, by flag name: each a list of alternatives, at least one. */
+export type FlagValues = ReadonlyMap<string, readonly unknown[]>;
+
+/** Kinds whose value may be left out. */
+const OPTIONAL: ReadonlySet<FlagKind> = new Set(["boolean", "optional text"]);
+/** Kinds whose value is one text, commas included. */
+const WHOLE: ReadonlySet<FlagKind> = new Set(["optional text", "ratios file"]);
+
+/**
+ * Joins a flag with its value where the parser would take the value for a flag of its own (`--theta -0.5`), or for a
+ * word (`--study ""`), and writes out values that were left out.
+ */
+function joinValues(
+  args: readonly string[],
+  flags: { readonly [name: string]: Pick<Flag, "kind"> | undefined },
+): string[] {
+  const joined: string[] = [];
+  for (let i = 0; i < args.length; i++) {
+    const flag = flags[args[i]!.replace(/^--/, "")];
+    const next = args[i + 1];
+    if (!args[i]!.startsWith("--") || flag === undefined || flag.kind === "switch") {
+      joined.push(args[i]!);
+    } else if (flag.kind === "boolean" && !/^(true|false)(,(true|false))*$/.test(next ?? "")) {
+      joined.push(`${args[i]}=true`);
+    } else if (next === undefined || (next.startsWith("-") && !/^-[\d.]/.test(next))) {
+      joined.push(`${args[i]}=`);
+    } else {
+      joined.push(`${args[i]}=${next}`);
+      i++;
+    }
+  }
+  return joined;
+}
+
+/**
+ * Checks what the parser would let pass: values of flags that take none, and words after `--`.
+ *
+ * @param switches Names of the flags that take no value.
+ * @throws {UsageError} If there is one.
+ */
+export function expectSwitches(args: readonly string[], switches: readonly string[]): void {
+  for (const arg of args) {
+    if (arg === "--") throw new UsageError('Cannot use argument "--": expected flags alone (see --help)');
+    const name = switches.find((name) => arg.startsWith(`--${name}=`));
+    if (name === undefined) continue;
+    throw new UsageError(
+      `Cannot use --${name}: found "${arg.slice(name.length + 3)}", expected --${name} alone`,
+    );
+  }
+}
+
+/**
+ * Reads the arguments of a task that has nothing to do with the method: flags with one text each, and switches.
+ *
+ * @param takesWords Whether words that are no flags are taken, as `_`.
+ * @throws {UsageError} If a flag is unknown or has no text, a switch has a value, or a word is no flag and none are taken.
+ */
+export function parseOwnFlags<T extends string, S extends string>(
+  args: readonly string[],
+  texts: readonly T[],
+  switches: readonly S[],
+  takesWords = false,
+): { readonly [K in T]?: string } & { readonly [K in S]: boolean } & { readonly _: readonly string[] } {
+  const known = [...texts, ...switches, "help"];
+  expectSwitches(args, [...switches, "help"]);
+  const flags = Object.fromEntries(texts.map((name) => [name, { kind: "text" as const }]));
+  const parsed = parseArgs(joinValues(args, flags), {
+    string: [...texts, "_"],
+    boolean: [...switches, "help"],
+    alias: { help: "h" },
+    unknown: (argument: string, name?: string) => {
+      if (name === undefined && takesWords) return true;
+      const fix = name === undefined
+        ? "expected flags alone"
+        : `there is no such flag${sayNearest(name, known, ", ", "--")}`;
+      throw new UsageError(`Cannot use "${argument}": ${fix} (see --help)`);
+    },
+  }) as unknown as ReturnType<typeof parseOwnFlags<T, S>>;
+  const empty = texts.find((name) => parsed[name] === "");
+  if (empty !== undefined) throw new UsageError(`Cannot use --${empty}: found no value (see --help)`);
+  return parsed;
+}
+
+/** A whole number that a flag gives. @throws {UsageError} If it is none, or out of range. */
+export function readInteger(flag: string, text: string, least: number, most = Infinity): number {
+  const value = Number(text);
+  if (text !== "" && Number.isSafeInteger(value) && value >= least && value <= most) return value;
+  const range = most === Infinity ? `of at least ${least}` : `from ${least} to ${most}`;
+  throw new UsageError(`Cannot use --${flag} ${text}: expected an integer ${range}`);
+}
+
+/** One of the words that a flag takes. @throws {UsageError} If it is none of them. */
+export function expectChoice<T extends string>(flag: string, text: string, choices: readonly T[]): T {
+  const choice = choices.find((choice) => choice === text);
+  if (choice !== undefined) return choice;
+  throw new UsageError(`Cannot use --${flag} "${text}": expected one of ${choices.join(", ")}`);
+}
+
+/**
+ * Reads a task's arguments.
+ *
+ * @param lists Whether a flag may have several values, separated by commas.
+ * @throws {UsageError} If a flag is unknown, given twice, or without a value of its kind.
+ */
+export function parseFlags(task: Task, args: readonly string[], lists: boolean): FlagValues {
+  const flags = flagsOf(task);
+  const known = Object.keys(flags);
+  const switches = known.filter((name) => flags[name]!.kind === "switch");
+  expectSwitches(args, switches);
+  const parsed = parseArgs(joinValues(args, flags), {
+    alias: { help: "h" },
+    boolean: switches,
+    string: known.filter((name) => !switches.includes(name)),
+    collect: known.filter((name) => !switches.includes(name)),
+    unknown: (argument: string, name?: string) => {
+      if (name === undefined) {
+        throw new UsageError(`Cannot use argument "${argument}": expected flags alone (see --help)`);
+      }
+      throw new UsageError(
+        `Cannot use flag "${argument.split("=")[0]}": "${task}" has no such flag${
+          sayNearest(name, known, ", ", "--")
+        } (see --help)`,
+      );
+    },
+  });
+  const values = new Map<string, readonly unknown[]>();
+  for (const name of known) {
+    const given = (parsed as unknown as Record<string, boolean | string[] | undefined>)[name];
+    if (given === true) values.set(name, [true]);
+    if (!Array.isArray(given) || given.length === 0) continue;
+    if (given.length > 1) {
+      const comma = lists ? ", with values separated by commas" : "";
+      throw new UsageError(`Cannot use --${name} ${given.length} times: expected once${comma}`);
+    }
+    values.set(name, parseValues(name, flags[name]!, given[0]!, lists));
+  }
+  return values;
+}
+
+function parseValues(name: string, flag: Flag, text: string, lists: boolean): unknown[] {
+  if (text === "" && !OPTIONAL.has(flag.kind)) {
+    throw new UsageError(`Cannot use --${name}: found no value, expected --${name} ${flag.value}`);
+  }
+  const isWhole = WHOLE.has(flag.kind) || flag.option === undefined;
+  const parts = isWhole ? [text] : text.split(",").map((part) => part.trim());
+  if (parts.length > 1 && !lists) {
+    throw new UsageError(
+      `Cannot use --${name} ${text}: found ${parts.length} values, expected one (sweep takes lists)`,
+    );
+  }
+  return parts.map((part) => parseValue(name, flag, part));
+}
+
+function parseValue(name: string, flag: Flag, text: string): unknown {
+  const refuse = (expected: string) =>
+    new UsageError(`Cannot use --${name}: found "${text}", expected ${expected}`);
+  switch (flag.kind) {
+    case "number":
+      if (!/^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text)) throw refuse("a number");
+      return Number(text);
+    case "integer": {
+      if (!/^[-+]?\d+$/.test(text)) throw refuse("an integer");
+      const value = Number(text);
+      return Number.isSafeInteger(value) ? value : BigInt(text.replace("+", ""));
+    }
+    case "boolean":
+      if (text !== "true" && text !== "false") throw refuse("true or false");
+      return text === "true";
+    case "names":
+      return text.split("+");
+    default:
+      return text;
+  }
+}

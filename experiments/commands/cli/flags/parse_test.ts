@@ -1,0 +1,124 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { UsageError } from "../../../../lib/errors.ts";
+import { flagsOf } from "./flags.ts";
+import { describeFlags } from "./help.ts";
+import type { Task } from "./flag.ts";
+import { parseFlags, parseOwnFlags } from "./parse.ts";
+
+const parse = (task: Task, ...args: string[]) => Object.fromEntries(parseFlags(task, args, task === "sweep"));
+
+Deno.test("parseFlags() reads lists, numbers, and values that look like flags", () => {
+  assertEquals(parse("sweep", "--tau", "0,0.5,1e1", "--fusion=mean,key", "--theta", "-0.5,-.25"), {
+    tau: [0, 0.5, 10],
+    fusion: ["mean", "key"],
+    theta: [-0.5, -0.25],
+  });
+  assertEquals(parse("sweep", "--seed", "18446744073709551615"), { seed: [18446744073709551615n] });
+  assertEquals(parse("sweep", "--features", "norm,similarity+norm"), {
+    features: [["norm"], ["similarity", "norm"]],
+  });
+});
+
+Deno.test("parseFlags() reads flags whose value may be left out", () => {
+  assertEquals(parse("sweep", "--invert", "--json", "--resume"), {
+    invert: [true],
+    json: [true],
+    resume: [""],
+  });
+  assertEquals(parse("sweep", "--invert", "true,false", "--resume", "a,b"), {
+    invert: [true, false],
+    resume: ["a,b"],
+  });
+  assertEquals(parse("score", "--cache-skipped=false", "-h"), { "cache-skipped": [false], help: [true] });
+});
+
+Deno.test("parseFlags() keeps commas and spaces of paths", () => {
+  assertEquals(parse("sweep", "--out", "a,b", "--model", "x,y.gguf"), { out: ["a,b"], model: ["x,y.gguf"] });
+  assertEquals(parse("sweep", "--out", " ", "--fusion", "key, mean"), {
+    out: [" "],
+    fusion: ["key", "mean"],
+  });
+});
+
+Deno.test("parseFlags() names the flag and the fix", () => {
+  const cases: [Task, string[], string][] = [
+    ["sweep", ["--gama", "1"], 'flag "--gama": "sweep" has no such flag, the nearest is "--gamma"'],
+    ["sweep", ["--prune_ratio=0.5"], 'nearest is "--prune-ratio"'],
+    ["sweep", ["--no-json"], 'nearest is "--json"'],
+    ["sweep", ["-x"], 'flag "-x"'],
+    ["score", ["--grid", "a.json"], '"score" has no such flag'],
+    ["score", ["--tau", "1,2"], "found 2 values, expected one"],
+    ["score", ["text.txt"], 'argument "text.txt": expected flags alone'],
+    ["sweep", ["--tau"], "--tau: found no value, expected --tau X"],
+    ["sweep", ["--tau", "--json"], "--tau: found no value"],
+    ["sweep", ["--tau", ""], "--tau: found no value"],
+    ["sweep", ["--tau", "0,,1"], '--tau: found "", expected a number'],
+    ["sweep", ["--tau", "NaN"], 'found "NaN", expected a number'],
+    ["sweep", ["--tau", "0x10"], 'found "0x10", expected a number'],
+    ["sweep", ["--warmup", "1.5"], 'found "1.5", expected an integer'],
+    ["sweep", ["--invert=yes"], 'found "yes", expected true or false'],
+    ["sweep", ["--json=no"], '--json: found "no", expected --json alone'],
+    ["score", ["--quiet=1"], '--quiet: found "1"'],
+    ["sweep", ["--", "text.txt"], 'argument "--": expected flags alone'],
+    ["sweep", ["--tau", "1", "--tau", "2"], "--tau 2 times: expected once"],
+  ];
+  for (const [task, args, message] of cases) {
+    assertThrows(() => parseFlags(task, args, task === "sweep"), UsageError, message, args.join(" "));
+  }
+});
+
+Deno.test("parseOwnFlags() gives a flag the text behind it, and wants one", () => {
+  const parse = (args: string[]) => parseOwnFlags(args, ["study", "lease"], ["quiet"], true);
+  const { study, lease, quiet, _ } = parse(["--study", "a", "word", "--lease", "-1", "--quiet"]);
+  assertEquals([study, lease, quiet, _], ["a", "-1", true, ["word"]]);
+  assertEquals(["study", "lease"].filter((name) => name in parse([])), []); // defaults that are spread before stay
+  for (const args of [["--study"], ["--study", ""], ["--study="], ["--study", "--quiet"]]) {
+    assertThrows(() => parse(args), UsageError, "Cannot use --study: found no value", args.join(" "));
+  }
+});
+
+Deno.test("every task takes the flags that all share", () => {
+  const shared =
+    "fusion gamma tau lambda alpha prune-ratio warmup threshold window theta eta anchor absorb invert " +
+    "block preset side kv-fusion kv-ratio recent backend threads tokens seed out columns csv markdown latex json quiet " +
+    "help";
+  const modelsOwn =
+    "model tail schedule skip-ratios slope key-state cache-skipped kv-tail context ridge projections features";
+  for (const task of ["sweep", "score", "filter"] as const) {
+    const flags = flagsOf(task);
+    for (const name of `${shared} ${modelsOwn}`.split(" ")) {
+      const isTaken = task !== "filter" || shared.split(" ").includes(name);
+      assertEquals(Object.hasOwn(flags, name), isTaken, `${task} --${name}`);
+      assertEquals(
+        describeFlags(task, true).includes(`  --${name} `) ||
+          describeFlags(task, true).includes(`  --${name}\n`),
+        isTaken,
+      );
+    }
+  }
+});
+
+Deno.test("describeFlags() lists for a dump the methods that run on one, and no options of others", () => {
+  const names = (task: Task) => describeFlags(task, true).match(/--[\w-]+|[\w-]+(?=[:|])|(?<=\|)[\w-]+/g)!;
+  const others = [
+    "leave-one-out",
+    "oracle",
+    "flap",
+    "h2o",
+    "foresight",
+    "--compensation",
+    "--barrier",
+    "--features",
+  ];
+  for (const name of others) {
+    assertEquals([name, names("filter").includes(name), names("compare").includes(name)], [
+      name,
+      false,
+      true,
+    ]);
+  }
+  for (const name of ["variance", "received", "cur", "random-protected", "--tau"]) {
+    assertEquals([name, names("filter").includes(name)], [name, true]);
+  }
+  assertThrows(() => parse("filter", "--compensation", "false"), UsageError);
+});

@@ -1,0 +1,92 @@
+/** A rule of the user's own, from a file: `--rule FILE.ts`. */
+import { UsageError } from "../../../../lib/errors.ts";
+import { type AnyRule, expectScore, type ScoredToken, setOwnRule } from "../../../../lib/methods/mod.ts";
+import { sha256 } from "../../../../lib/sha256.ts";
+import { takeCalibration } from "./calibration.ts";
+import { readBytes } from "../files.ts";
+import type { FlagValues } from "./parse.ts";
+import { checkFlags } from "../task.ts";
+
+const NAME = /^[a-z][\w-]*$/i;
+
+/** What a file exports, checked as far as it can be before it is put to work. */
+function expectRule(path: string, exported: { readonly [name: string]: unknown }): AnyRule {
+  const refuse = (what: string) => new UsageError(`Cannot use the rule in "${path}": ${what}`);
+  const rules = Object.values(exported).filter((value) =>
+    typeof value === "object" && value !== null && "score" in value
+  ) as Partial<AnyRule>[];
+  if (rules.length !== 1) {
+    throw refuse(`found ${rules.length} exports with a "score", expected one: { name, help, score }`);
+  }
+  const { name, help = "", score, reads } = rules[0]!,
+    other = ["options", "memory", "native"].find((key) => key in rules[0]!);
+  if (typeof name !== "string" || !NAME.test(name)) {
+    throw refuse(`found ${JSON.stringify(name) ?? "no"} name, expected letters, digits, - and _`);
+  }
+  if (typeof score !== "function") {
+    throw refuse(`found a "score" that is ${typeof score}, expected a function`);
+  }
+  if (reads !== undefined && typeof reads !== "function") throw refuse('found "reads" that is no function');
+  if (other !== undefined) throw refuse(`found "${other}", which a rule in a file does not have`);
+  const own = score as (token: ScoredToken, spec: unknown) => number;
+  return {
+    ...rules[0] as AnyRule,
+    help,
+    score: ((token: ScoredToken, spec: unknown) => {
+      try {
+        return expectScore(own(token, spec), token);
+      } catch (error) {
+        const { message } = error as Error;
+        throw refuse(
+          message.startsWith("Cannot score token ")
+            ? message
+            : `it failed at token ${token.position} of layer ${token.layer}: ${message}`,
+        );
+      }
+    }) as never,
+  };
+}
+
+/**
+ * What a module of the user's own exports.
+ *
+ * @param digest Of its content: another one is loaded anew.
+ * @throws {UsageError} If it cannot be run.
+ */
+export async function importFile(
+  path: string,
+  digest: string,
+): Promise<{ readonly [name: string]: unknown }> {
+  try {
+    return await import(`file://${encodeURI(await Deno.realPath(path))}?${digest}`);
+  } catch (error) {
+    const [line] = (error as Error).message.split("\n");
+    throw new UsageError(`Cannot run "${path}": ${line}`);
+  }
+}
+
+/**
+ * Takes what files give a process: the rule of `--rule`, into the list of methods in place of an earlier run's, and the text of
+ * `--calibration`.
+ *
+ * @returns The rule's name, if there is one.
+ * @throws {UsageError} If the file cannot be read or run, or exports no rule.
+ */
+export async function takeFiles(values: FlagValues): Promise<string | undefined> {
+  await takeCalibration(values);
+  setOwnRule(undefined);
+  const path = values.get("rule")?.[0] as string | undefined;
+  if (path === undefined) return undefined;
+  const digest = await sha256(await readBytes(path));
+  const exported = await importFile(path, digest);
+  const rule = expectRule(path, exported);
+  checkFlags(() => setOwnRule({ rule, sha256: digest }));
+  return rule.name;
+}
+
+/** Flags with the rule of `--rule` for their `--fusion`, where they name none. */
+export async function withRule(values: FlagValues): Promise<FlagValues> {
+  const name = await takeFiles(values),
+    isNamed = values.has("fusion") || values.has("preset") || values.has("grid");
+  return name === undefined || isNamed ? values : new Map([...values, ["fusion", [name]]]);
+}

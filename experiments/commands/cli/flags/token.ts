@@ -1,0 +1,22 @@
+/** The token that requests to a server must show. */
+import { UsageError } from "../../../../lib/errors.ts";
+import { readText } from "../files.ts";
+
+export const LOCALHOST = "127.0.0.1";
+
+/** Addresses that only this machine reaches. */
+const LOOPBACK = /^(127\.\d+\.\d+\.\d+|localhost|::1)$/;
+
+/** The token of a file, else of TOKENFILTER_TOKEN. @throws {UsageError} If an address of others needs one, or it is none. */
+export async function readToken(path: string | undefined, host: string): Promise<string | undefined> {
+  const token = path === undefined ? Deno.env.get("TOKENFILTER_TOKEN") : (await readText(path)).trim();
+  if (token !== undefined && !/^[\x21-\x7e]{8,}$/.test(token)) {
+    throw new UsageError("Cannot use the token: expected at least 8 printable characters without spaces");
+  }
+  if (token === undefined && !LOOPBACK.test(host)) {
+    throw new UsageError(
+      `Cannot serve on ${host} without a token: expected --token-file FILE or TOKENFILTER_TOKEN, or --host ${LOCALHOST}`,
+    );
+  }
+  return token;
+}

@@ -1,0 +1,126 @@
+/** Opens what computes, building and fetching it on first use. */
+import { type Backend, PRODUCTS, type Products } from "../../../../lib/backend.ts";
+import type { CacheDType } from "../../../../lib/dtype.ts";
+import { NativeLibraryError, UsageError } from "../../../../lib/errors.ts";
+import { ReferenceBackend } from "../../../../lib/reference/mod.ts";
+import { openCpu, openCuda } from "../../../../ffi/mod.ts";
+import { expectChoice, type FlagValues } from "../flags/parse.ts";
+import type { Progress } from "../output/progress.ts";
+
+const CHOICES = ["cpu", "cuda", "reference", "auto"] as const;
+const CACHE_DTYPES = ["f32", "f16", "bf16"] as const;
+export type BackendChoice = (typeof CHOICES)[number];
+
+/** What a user asked for. */
+export interface BackendRequest {
+  readonly choice: BackendChoice;
+  readonly threads: number | undefined;
+  readonly cacheDType: CacheDType;
+  /** What products with weights round. */
+  readonly products: Products;
+  /** Whether a GPU's prefill uses wgmma. */
+  readonly wgmma: boolean;
+}
+
+/** Most threads that can be asked for: more than any machine's cores serve. */
+const MAX_THREADS = 1024;
+
+/**
+ * Reads `--backend`, `--threads`, `--cache-dtype`, `--products` and `--wgmma`.
+ *
+ * @throws {UsageError} If they are not known or out of range.
+ */
+export function readBackend(values: FlagValues): BackendRequest {
+  const choice = expectChoice("backend", values.get("backend")?.[0] as string ?? "cpu", CHOICES);
+  const threads = values.get("threads")?.[0] as number | undefined;
+  if (threads !== undefined && !(threads >= 1 && threads <= MAX_THREADS)) {
+    throw new UsageError(`Cannot use --threads ${threads}: expected an integer from 1 to ${MAX_THREADS}`);
+  }
+  const dtype = values.get("cache-dtype")?.[0] as string ?? "f32";
+  const cacheDType = expectChoice("cache-dtype", dtype, CACHE_DTYPES);
+  const products = expectChoice("products", values.get("products")?.[0] as string ?? "exact", PRODUCTS);
+  if (products !== "exact" && choice !== "cpu") {
+    throw new UsageError(
+      `Cannot use --products ${products} with --backend ${choice}: expected --backend cpu`,
+    );
+  }
+  const wgmma = values.has("wgmma");
+  if (wgmma && choice !== "cuda") {
+    throw new UsageError(`Cannot use --wgmma with --backend ${choice}: expected --backend cuda`);
+  }
+  if (wgmma && cacheDType === "f32") {
+    throw new UsageError("Cannot use --wgmma with a cache of f32: expected --cache-dtype f16 or bf16");
+  }
+  return { choice, threads, cacheDType, products, wgmma };
+}
+
+/** Whether a library cannot be had: not built, not loaded, or no folder for it. */
+function isUnavailable(error: unknown): error is Error {
+  return error instanceof NativeLibraryError || error instanceof UsageError;
+}
+
+/**
+ * Builds what native code on the CPU needs, beside something else that takes time. Where that fails, opening the
+ * backend says why.
+ */
+export async function buildBeside({ choice }: BackendRequest, progress: Progress): Promise<void> {
+  if (choice !== "cpu") return;
+  try {
+    using _backend = await openCpu({
+      threads: 1,
+      build: true,
+      onProgress: (message) => progress.line(message),
+    });
+  } catch (error) {
+    if (!isUnavailable(error)) throw error;
+  }
+}
+
+/**
+ * Opens a backend. `auto` takes a GPU where there is one, else native code, else plain TypeScript; where something is
+ * there and cannot be had, it says so.
+ *
+ * @throws {NativeLibraryError} If `cpu` or `cuda` was asked for and cannot be built or loaded.
+ */
+export async function openBackend(request: BackendRequest, progress: Progress): Promise<Backend> {
+  if (request.choice === "reference") return new ReferenceBackend();
+  // The first message says that something is built: from then on a terminal sees that it is at work.
+  let ticking: Disposable | undefined;
+  const onProgress = (message: string) => {
+    progress.line(message);
+    ticking ??= progress.tick("Building the kernels, once");
+  };
+  try {
+    return await openNative(request, progress, { build: true, onProgress });
+  } finally {
+    ticking?.[Symbol.dispose]();
+  }
+}
+
+async function openNative(
+  { choice, threads, products, wgmma }: BackendRequest,
+  progress: Progress,
+  building: { readonly build: true; readonly onProgress: (message: string) => void },
+): Promise<Backend> {
+  if (choice === "cuda") return await openCuda({ wgmma, ...building });
+  if (choice === "auto") {
+    try {
+      return await openCuda(building);
+    } catch (error) {
+      if (!isUnavailable(error)) throw error;
+      progress.line(`${error.message.replace(/;.*/, "")}: going on with native code on the CPU.`);
+    }
+  }
+  try {
+    return await openCpu({ threads, products, ...building });
+  } catch (error) {
+    if (!isUnavailable(error) || products !== "exact") throw error; // the others have exact products alone
+    if (choice === "cpu") {
+      throw new NativeLibraryError(`${error.message} (or use --backend reference, which is slow)`, {
+        cause: error,
+      });
+    }
+    progress.line(`No native code: ${error.message}. Going on in plain TypeScript, which is slow.`);
+    return new ReferenceBackend();
+  }
+}

@@ -1,0 +1,96 @@
+/** `--backend cuda` and `auto` as a user asks for them, on a stand-in for the driver with the emulated kernels. */
+import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
+import { buildEmulated } from "../../../../ffi/build/emulated_testing.ts";
+import { readBuiltinText } from "../../../../lib/eval/mod.ts";
+import { readTrace } from "../../build/table.ts";
+import { readStdFlags } from "./deno.ts";
+import { finish, spawnTask, withFolder } from "../../testing.ts";
+import { NEEDS_LINUX, unless } from "../../../../lib/testing.ts";
+
+/** Losses of a text's tokens, and what was said meanwhile. */
+async function score(
+  env: Record<string, string>,
+  ...args: string[]
+): Promise<{ nll: number[]; said: string }> {
+  const { code, stdout, stderr } = await finish(await spawnTask("score", ["--json", ...args], env));
+  assertEquals(code, 0, stderr);
+  return { nll: JSON.parse(stdout).nll, said: stderr };
+}
+
+Deno.test({
+  ...unless(
+    NEEDS_LINUX,
+    "--backend auto takes a GPU where there is one, with the library that is named, and else says why not",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      const driver = `${folder}/libcuda.so`, text = `${folder}/text`;
+      const source = new URL("../../../../ffi/cuda/testdata/fake_driver.c", import.meta.url).pathname;
+      const { success } = await new Deno.Command("gcc", {
+        args: ["-shared", "-fPIC", source, "-o", driver],
+      }).output();
+      assert(success);
+      await Deno.writeTextFile(text, "It was the best of times."); // the emulator is slow
+      const gpu = {
+        TOKENFILTER_CUDA_DRIVER: driver,
+        TOKENFILTER_CUDA_LIBRARY: (await buildEmulated()).path,
+        TOKENFILTER_CUBLASLT: "none",
+        PATH: "/usr/bin:/bin", // no nvcc is looked for
+      };
+      const args = ["--text", text, "--warmup", "2", "--prune-ratio", "0.5", "--fusion", "variance"];
+      const cpu = await score({ TOKENFILTER_CUDA_DRIVER: `${folder}/none` }, ...args, "--backend", "auto");
+      assertMatch(cpu.said, /found no driver .*: going on with native code on the CPU/);
+      for (const more of [["auto"], ["cuda", "--chunk", "5"]]) {
+        const found = await score(gpu, ...args, "--backend", ...more);
+        assert(!/CPU|compiling/.test(found.said), found.said);
+        assertEquals(found.nll.length, cpu.nll.length);
+        found.nll.forEach((loss, i) => assertAlmostEquals(loss, cpu.nll[i]!, 1e-3));
+      }
+
+      // What a prefill runs on: the type of the cache decides, and --wgmma.
+      for (
+        const [flags, kernel, length] of [
+          [[], /prefill_plain_kernel<64>/, 60],
+          [["--cache-dtype", "bf16"], /prefill_mma_kernel<__nv_bfloat16, 64>/, 60],
+          [["--cache-dtype", "f16", "--wgmma"], /prefill_wgmma_kernel<__half, 64>/, 260], // 64 tokens at least
+        ] as const
+      ) {
+        await Deno.writeTextFile(text, (await readBuiltinText()).slice(0, length));
+        const exact = await score({}, "--text", text);
+        const trace = `${folder}/trace`, env = { ...gpu, TKF_EMULATOR_TRACE: trace };
+        const found = await score(env, "--text", text, "--backend", "cuda", ...flags);
+        const kernels = await readTrace(await Deno.readTextFile(trace), gpu.TOKENFILTER_CUDA_LIBRARY);
+        const prefill = [...kernels.keys()].filter((name) => name.includes("prefill_"));
+        assertEquals(prefill.length, 1);
+        assertMatch(prefill[0]!, kernel);
+        found.nll.forEach((loss, i) =>
+          assertAlmostEquals(loss, exact.nll[i]!, flags.length > 0 ? 0.1 : 1e-3)
+        );
+        await Deno.remove(trace);
+      }
+    }),
+});
+
+Deno.test("buildBeside() builds for the CPU alone, and leaves what fails to the opening of the backend", () =>
+  withFolder(async (folder) => {
+    const root = new URL("../../../../", import.meta.url), script = `${folder}/beside.ts`;
+    await Deno.writeTextFile(
+      script,
+      `import { buildBeside, openBackend, readBackend } from "${root.href}experiments/commands/cli/machine/backend.ts";
+import { Progress } from "${root.href}experiments/commands/cli/output/progress.ts";
+const progress = new Progress(undefined), ask = (choice: string) => readBackend(new Map([["backend", [choice]]]));
+for (const choice of ["cpu", "cuda", "reference"]) await buildBeside(ask(choice), progress);
+await openBackend(ask("cpu"), progress);`,
+    );
+    const command = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "--config=deno.json", ...await readStdFlags(), script],
+      cwd: root,
+      env: { TOKENFILTER_CACHE: folder, CXX: "no-such-compiler", TOKENFILTER_BLAS: "none", NO_COLOR: "1" },
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    });
+    const { code, stderr } = await finish(command.spawn());
+    assertEquals(code, 1);
+    assertMatch(stderr, /NativeLibraryError: .*no-such-compiler[^]*at .*openBackend/);
+  }));

@@ -1,0 +1,30 @@
+/** Deno itself, for what a task has done by another process. */
+import { run } from "../../../../ffi/build/command.ts";
+import { UsageError } from "../../../../lib/errors.ts";
+
+const ROOT = new URL("../../../../", import.meta.url);
+
+/** Runs Deno in the project's folder. @returns What it printed. @throws {UsageError} If it fails; says `Cannot ${what}`. */
+export async function runDeno(what: string, ...args: string[]): Promise<string> {
+  const { success, stdout, stderr } = await run(Deno.execPath(), args, { cwd: ROOT, env: { NO_COLOR: "1" } });
+  if (success) return stdout;
+  const reason = stderr.match(/^error: (.*)$/m)?.[1] ?? stderr.trim().split("\n").at(-1);
+  throw new UsageError(`Cannot ${what}: ${reason}`);
+}
+
+/** The flags that make `@std/*` resolve on this machine: what `.std/flags.ts` prints. */
+export async function readStdFlags(): Promise<string[]> {
+  const flags = await runDeno("resolve @std", "run", "-A", "--no-config", "--no-lock", ".std/flags.ts");
+  return flags.split(/\s+/).filter((flag) => flag !== "");
+}
+
+/** Deno's arguments for a task of deno.json, up to the task's own. */
+export async function taskArguments(task: string): Promise<string[]> {
+  const { tasks } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
+  const std = await readStdFlags();
+  return tasks[task].replace(/\$\([^)]*\)/, std.join(" ")).split(/\s+/).slice(1);
+}
+
+export async function findDenoCaches(): Promise<{ readonly denoDir: string; readonly npmCache: string }> {
+  return JSON.parse(await runDeno("find Deno's cache", "info", "--json"));
+}

@@ -1,0 +1,141 @@
+/** A model's file, read and checked before anything is built. */
+import type { Backend } from "../../../../lib/backend.ts";
+import { DTYPES, WEIGHT_DTYPES, type WeightDType } from "../../../../lib/dtype.ts";
+import { UsageError } from "../../../../lib/errors.ts";
+import {
+  type Model,
+  type ModelConfig,
+  type ModelFile,
+  type ModelProgress,
+  type OpenOptions,
+  readModelFile,
+} from "../../../../lib/model/mod.ts";
+import { mapFile } from "../../../../ffi/mod.ts";
+import { encodeCalibration } from "../flags/calibration.ts";
+import { expectChoice, type FlagValues } from "../flags/parse.ts";
+import type { Progress } from "../output/progress.ts";
+import { writeLine } from "../task.ts";
+
+/** Numbers of layers of models that are obtained on demand, so that a plan can be checked before that. */
+const REMOTE_LAYERS: ReadonlyMap<string, number> = new Map([["smollm2-135m", 30], ["gemma3-270m", 18]]);
+
+/** Layers of a model that is not read yet, where they are known. */
+export function knownLayers(name: string): number | undefined {
+  return REMOTE_LAYERS.get(name);
+}
+
+/**
+ * Reads the file of `--model`, obtaining it first where it is a named one, as `--dtype` says; with a bar.
+ *
+ * @param isShared Whether its bytes are to be shared with other processes that read it.
+ * @throws {UsageError | ModelFormatError} As `loadModel`.
+ */
+export async function readModel(
+  values: FlagValues,
+  progress: Progress,
+  isShared = false,
+): Promise<ModelFile> {
+  const dtype = readDType(values.get("dtype")?.[0] as string | undefined);
+  const file = await readModelFile(modelName(values), {
+    ...(dtype && { dtype }),
+    onProgress: showProgress(progress),
+    onNotice: (notice) => (progress.clear(), writeLine(Deno.stderr, notice)),
+    ...(values.has("offline") && { offline: true }),
+    ...(isShared && Deno.build.os !== "windows" && { mapFile }),
+  });
+  progress.clear();
+  encodeCalibration(file);
+  return file;
+}
+
+/** What `--dtype` says. @throws {UsageError} If it is no such type. */
+export function readDType(text: string | undefined): WeightDType | undefined {
+  return text === undefined ? undefined : expectChoice("dtype", text, WEIGHT_DTYPES);
+}
+
+export function modelName(values: FlagValues): string {
+  return (values.get("model")?.[0] ?? "tiny") as string;
+}
+
+/**
+ * Checks that a model's weights fit into the memory that is free.
+ *
+ * @throws {UsageError} If they do not; the message names the type in which they would.
+ */
+export function expectMemory(
+  { name, weights }: Pick<ModelFile, "name" | "weights">,
+  freeBytes: number,
+): void {
+  if (weights.bytes <= freeBytes) return;
+  const size = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
+  const as = (dtype: WeightDType) => weights.values / DTYPES[dtype].blockSize * DTYPES[dtype].blockBytes;
+  const fitting = WEIGHT_DTYPES.find((dtype) => as(dtype) <= freeBytes && as(dtype) < weights.bytes);
+  const remedy = fitting === undefined
+    ? "expected a smaller model"
+    : `--dtype ${fitting} takes ${size(as(fitting))}`;
+  throw new UsageError(
+    `Cannot load "${name}": needs ${size(weights.bytes)}, ${size(freeBytes)} are free; ${remedy}`,
+  );
+}
+
+/** Tokens that a model is tried on. */
+const TRIED = 16;
+
+/**
+ * Puts a model on its backend, with a bar, and tries it on the first tokens of its data.
+ *
+ * @throws {UsageError} If it needs more memory than is free, or a logit is not finite: whatever else were said of the
+ * model would mean nothing.
+ */
+export function openModel(
+  file: ModelFile,
+  backend: Backend,
+  { cacheDType }: Pick<OpenOptions, "cacheDType">,
+  ids: Int32Array<ArrayBuffer>,
+  progress: Progress,
+): Model {
+  // A GPU has memory of its own, and takes tensor by tensor from here.
+  if (backend.name !== "cuda") expectMemory(file, Deno.systemMemoryInfo().available);
+  const model = file.open(backend, { cacheDType, onProgress: showProgress(progress) });
+  progress.clear();
+  const sequence = model.start();
+  const hidden = sequence.feed(ids.slice(0, TRIED)), logits = model.logits(hidden);
+  const { data } = backend.read(logits), broken = data.findIndex((logit) => !Number.isFinite(logit));
+  backend.free(logits);
+  backend.free(hidden);
+  sequence.free();
+  if (broken < 0) return model;
+  const token = Math.floor(broken / model.config.vocabSize);
+  throw new UsageError(
+    `Cannot use the model "${file.name}": found a logit of ${
+      data[broken]
+    } after token ${token}, expected finite ` +
+      "numbers (are its weights whole?)",
+  );
+}
+
+/** Says it on stderr where sequences are longer than those that a model was trained on. */
+export function warnOfLength(
+  tokens: number,
+  { contextLength }: Pick<ModelConfig, "contextLength">,
+  what: string = `chunks of ${tokens} tokens`,
+  stream: Parameters<typeof writeLine>[0] = Deno.stderr,
+): void {
+  if (tokens > contextLength) {
+    writeLine(stream, `Warning: ${what}; the model was trained on ${contextLength}`);
+  }
+}
+
+/** A reader of downloads and long reads: a bar on a terminal, a line each tenth of a download elsewhere. */
+function showProgress(progress: Progress): (state: ModelProgress) => void {
+  return ({ stage, source, doneBytes, totalBytes }) => {
+    const fraction = totalBytes === 0 ? 1 : doneBytes / totalBytes;
+    const size = `${(doneBytes / 1e6).toFixed(0)} of ${(totalBytes / 1e6).toFixed(0)} MB`;
+    const what = stage === "download"
+      ? `Downloading from ${source}`
+      : `${stage === "read" ? "Reading" : "Loading"} ${source.split("/").at(-1)}`;
+    const label = `${what}: ${size}`;
+    if (stage === "download") progress.step(fraction, label);
+    else progress.bar(fraction, label);
+  };
+}

@@ -1,0 +1,110 @@
+/** Files of results, read and checked: what a task has written, or one line that says why it is not that. */
+import { UsageError } from "../../../../lib/errors.ts";
+import { findTask } from "../../../../lib/eval/mod.ts";
+import { renderSite, type SiteEntry } from "../../../../lib/plot/mod.ts";
+import {
+  diffRuns,
+  FIELD,
+  findWrongField,
+  type RunResult,
+  STOPPED_FIELDS,
+  trialFields,
+} from "../../../../lib/sweep/mod.ts";
+import { readJson } from "../files.ts";
+
+/** The file of each task, and what it must hold. */
+const FILES = {
+  "summary.json": { kind: "sweep", keys: ["trials", "dense", "environment"] },
+  "heads.json": { kind: "heads", keys: ["layers", "overall", "environment"] },
+  "compare.json": { kind: "compare", keys: ["methods", "intervals", "environment"] },
+  "bench.json": { kind: "bench", keys: ["kernels", "lengths", "roof", "environment"] },
+  "bench_gpu.json": { kind: "bench", keys: ["kernels", "lengths", "roof", "environment"] },
+  "score.json": { kind: "score", keys: ["ids", "nll"] },
+} as const;
+
+export type ResultFile = keyof typeof FILES;
+
+/** Files that a page of a site is made of. */
+export const SITE_RESULTS = Object.keys(FILES).filter((name) => name !== "score.json") as ResultFile[];
+
+/** Files of which two can be set side by side. */
+export const RUN_RESULTS = ["summary.json", "compare.json", "score.json"] as const;
+
+const COMPARED_FIELDS = {
+  name: FIELD.text,
+  achievedRatio: FIELD.measured,
+  loss: FIELD.number,
+  lossBlocks: FIELD.blocks,
+};
+const optional = ([expected, holds]: (typeof FIELD)["numbers"]) =>
+  [expected, (value: unknown) => value === undefined || holds(value)] as const;
+const SCORE_FIELDS = {
+  ids: FIELD.numbers,
+  nll: FIELD.numbers,
+  lengths: optional(FIELD.numbers),
+  denseNll: optional(FIELD.numbers),
+};
+
+type Data = { readonly [key: string]: unknown };
+
+/** What is wrong with the records of a result: `trial 3, field "tau": found …`. */
+function findWrongRecord(kind: (typeof FILES)[ResultFile]["kind"], data: Data): string | undefined {
+  if (kind === "score") return findWrongField(data, SCORE_FIELDS);
+  if (kind !== "sweep" && kind !== "compare") return undefined;
+  const task = findTask((data.environment as { readonly task?: string }).task);
+  const [key, noun, fields] = kind === "sweep"
+    ? ["trials", "trial", trialFields(task)] as const
+    : ["methods", "method", COMPARED_FIELDS] as const;
+  const lists = [[key, noun, fields, data[key]], [
+    "stopped",
+    "stopped trial",
+    STOPPED_FIELDS,
+    data.stopped ?? [],
+  ]] as const;
+  for (const [key, noun, fields, records] of lists) {
+    if (!Array.isArray(records)) return `found no list of "${key}"`;
+    for (const [i, record] of (records as readonly Data[]).entries()) {
+      const wrong = findWrongField({ ...record }, fields);
+      if (wrong !== undefined) return `${noun} ${i + 1}, ${wrong}`;
+    }
+  }
+}
+
+/** Reads a file of results. @throws {UsageError} If it is none, naming file and field. */
+async function readResult<T extends { readonly kind: string }>(
+  path: string,
+  file: ResultFile,
+  name: string,
+  check: (result: T) => void,
+): Promise<T> {
+  const { kind, keys } = FILES[file], data = await readJson(path) as Data | null;
+  const missing = keys.find((key) => typeof data?.[key] !== "object" || data[key] === null);
+  const refuse = (why: string) =>
+    new UsageError(`Cannot use "${path}": ${why}, expected what deno task ${kind} writes`);
+  if (missing !== undefined) throw refuse(`found no "${missing}"`);
+  try {
+    const wrong = findWrongRecord(kind, data!);
+    if (wrong !== undefined) throw refuse(wrong);
+    const result = { kind, name, data } as unknown as T;
+    check(result);
+    return result;
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw refuse(error.message);
+  }
+}
+
+/** A result of a folder, as a page of a site. @throws {UsageError} If it cannot be one, naming file and field. */
+export async function readEntry(folder: string, file: ResultFile): Promise<SiteEntry> {
+  const name = (await Deno.realPath(folder)).split(/[/\\]/).at(-1)!;
+  return await readResult<SiteEntry>(`${folder}/${file}`, file, name, (entry) => renderSite([entry]));
+}
+
+/** A result to set beside another one. @throws {UsageError} If it is none, naming file and field. */
+export async function readRun(
+  path: string,
+  file: (typeof RUN_RESULTS)[number],
+  name: string,
+): Promise<RunResult> {
+  return await readResult<RunResult>(path, file, name, (run) => diffRuns(run, run));
+}

@@ -1,0 +1,41 @@
+/** The width of a terminal, texts that fit it, and texts that do nothing to it. */
+import { wrapText } from "../../../../lib/plot/mod.ts";
+
+/** Columns where a terminal does not say how many it has. */
+const DEFAULT_COLUMNS = 80;
+
+export function terminalColumns(): number {
+  try {
+    return Deno.consoleSize().columns || DEFAULT_COLUMNS;
+  } catch {
+    return DEFAULT_COLUMNS;
+  }
+}
+
+/** Columns that a line of output may take: those of the terminal; no limit where a stream goes to a file or a pipe. */
+export function lineWidth(stream: { isTerminal(): boolean }): number {
+  return stream.isTerminal() ? terminalColumns() : Infinity;
+}
+
+/**
+ * A text whose control characters are written out, line ends and tabs aside: a name with an escape code in it changes no
+ * colour and moves no cursor. What is JSON stays so, and says the same.
+ */
+export function escapeControls(text: string): string {
+  return text.replaceAll(
+    /[^\P{Cc}\n\t]/gu,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+/** A text's lines, cut between words where they are longer than the width. */
+export function wrapLines(text: string, width: number): string {
+  return text.split("\n").flatMap((line) => line.length > width ? wrapText(line, width) : [line]).join("\n");
+}
+
+/** A text's first words that fit the width; a first word that does not fit alone is left out too. */
+export function fitWords(text: string, width: number): string {
+  if (text.length <= width) return text;
+  const end = text.lastIndexOf(" ", width - 1);
+  return end < 0 ? "" : `${text.slice(0, end).trimEnd()}…`;
+}

@@ -1,0 +1,28 @@
+/** A model that makes tokens: read, put on its backend, and bound to the method that was asked for. */
+import { createPruner, type ResolvedOptions } from "../../../../lib/methods/mod.ts";
+import type { ModelFile } from "../../../../lib/model/mod.ts";
+import { tellHostRules } from "../flags/method.ts";
+import type { FlagValues } from "../flags/parse.ts";
+import { type BackendRequest, openBackend } from "../machine/backend.ts";
+import { openModel, readModel } from "../machine/model.ts";
+import type { Progress } from "../output/progress.ts";
+import { checkFlags } from "../task.ts";
+
+/**
+ * Opens a model, dense where there is no method.
+ *
+ * @param begin The tokens that it is tried on; checks what is to be run before anything is built.
+ */
+export async function openEngine(
+  asked: { readonly values: FlagValues; readonly request: BackendRequest; readonly progress: Progress },
+  method: ResolvedOptions | undefined,
+  begin: (file: ModelFile) => Int32Array<ArrayBuffer>,
+) {
+  const { values, request, progress } = asked, file = await readModel(values, progress), ids = begin(file);
+  if (method !== undefined) checkFlags(() => createPruner("token-filtering", file.config, method));
+  const backend = await openBackend(request, progress);
+  tellHostRules(progress, backend, method === undefined ? [] : [method]);
+  const model = openModel(file, backend, request, ids, progress);
+  const pruner = method && createPruner("token-filtering", file.config, method, { backend });
+  return { file, ids, backend, model, pruner };
+}

@@ -1,0 +1,63 @@
+/** Ctrl-C and SIGTERM as an abort signal, so that a task can stop between two steps of its work. */
+import { ownCalibration } from "../../../../lib/methods/mod.ts";
+import type { ToListener } from "./interrupt_worker.ts";
+import { EXIT } from "../task.ts";
+
+const SIGNALS = { SIGINT: EXIT.interrupted, SIGTERM: EXIT.terminated } as const;
+
+let listening: Interrupt | undefined;
+
+/** Ends a fit, which gives the event loop no turn, where a signal has come. @throws The reason of its {@linkcode Interrupt}. */
+export function endFitIfInterrupted(): void {
+  listening?.throwIfCaught();
+}
+
+/** Listens until it is disposed of; where there is a calibration text, during the fits on it too. */
+export class Interrupt {
+  readonly #caught = new Int32Array(new SharedArrayBuffer(4));
+  readonly #worker = ownCalibration() && this.#listenApart();
+  readonly #controller = new AbortController();
+  readonly #listeners = Object.entries(SIGNALS).map(([name, code]) => {
+    const listener = () => {
+      this.code = code;
+      this.#controller.abort();
+    };
+    Deno.addSignalListener(name as Deno.Signal, listener);
+    return () => Deno.removeSignalListener(name as Deno.Signal, listener);
+  });
+  code: number = EXIT.interrupted;
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  constructor() {
+    listening = this;
+  }
+
+  #listenApart(): Worker {
+    const worker = new Worker(new URL("./interrupt_worker.ts", import.meta.url), { type: "module" });
+    worker.postMessage({ caught: this.#caught, codes: SIGNALS } satisfies ToListener);
+    return worker;
+  }
+
+  /** Looks for a signal that the event loop has not had a turn for. @throws The signal's reason, where one has come. */
+  throwIfCaught(): void {
+    const code = Atomics.load(this.#caught, 0);
+    if (code !== 0) {
+      this.code = code;
+      this.#controller.abort();
+    }
+    this.signal.throwIfAborted();
+  }
+
+  caused(error: unknown): boolean {
+    return this.signal.aborted && error === this.signal.reason;
+  }
+
+  [Symbol.dispose](): void {
+    this.#listeners.forEach((remove) => remove());
+    this.#worker?.terminate();
+    if (listening === this) listening = undefined;
+  }
+}

@@ -1,0 +1,109 @@
+/** `--jobs N`: further processes that work on a study of this one. */
+import { UsageError } from "../../../../lib/errors.ts";
+import type { StudyStore } from "../../../../lib/sweep/mod.ts";
+import { taskArguments } from "../machine/deno.ts";
+import type { FlagValues } from "../flags/parse.ts";
+import type { Progress } from "../output/progress.ts";
+
+/** Most processes that may be asked for. */
+const MAX_JOBS = 256;
+
+/** Ends of a worker in a row, without a finished trial between them, after which no other takes its place. */
+const MAX_FAILURES = 3;
+
+const ROOT = new URL("../../../../", import.meta.url);
+
+/** Weights up to so many bytes: products so short that a second thread mostly waits, where a second process does not. */
+const SMALL_MODEL_BYTES = 32e6;
+
+/** Trials that a process which nobody asked for must have: it reads the model anew. */
+const TRIALS_A_JOB = 8;
+
+/** What `--jobs` says, if it is given. @throws {UsageError} If that is too few or too many. */
+export function readJobs(values: FlagValues): number | undefined {
+  const jobs = values.get("jobs")?.[0] as number | undefined;
+  if (jobs === undefined || jobs >= 1 && jobs <= MAX_JOBS) return jobs;
+  throw new UsageError(`Cannot use --jobs ${jobs}: expected an integer from 1 to ${MAX_JOBS}`);
+}
+
+/** How many processes pay for so many trials of a model, if nobody says. */
+export function jobsFor(trials: number, weightBytes: number, cores = navigator.hardwareConcurrency): number {
+  return weightBytes > SMALL_MODEL_BYTES
+    ? 1
+    : Math.max(1, Math.min(cores, Math.floor(trials / TRIALS_A_JOB)));
+}
+
+/** Threads of each of so many processes, which share the cores out; undefined = all cores. */
+export function threadsOf(jobs: number): number | undefined {
+  return jobs === 1 ? undefined : Math.max(1, Math.floor(navigator.hardwareConcurrency / jobs));
+}
+
+export interface Workers extends AsyncDisposable {
+  /** Ends them once they have given back what they are at. */
+  stop(): void;
+}
+
+export interface WorkerOptions {
+  /** Threads of each; undefined = all cores. */
+  readonly threads: number | undefined;
+  /** Whether no trial is left, with anybody. */
+  readonly isOver: () => boolean;
+  readonly progress: Progress;
+}
+
+/** Starts so many workers; one that dies is replaced while it is of use. */
+export async function startWorkers(
+  store: StudyStore,
+  count: number,
+  { threads, isOver, progress }: WorkerOptions,
+): Promise<Workers> {
+  const args = [
+    ...count === 0 ? [] : await taskArguments("worker"),
+    "--study",
+    store.path,
+    "--attached",
+    ...threads ? ["--threads", `${threads}`] : [],
+  ];
+  const children = new Set<Deno.ChildProcess>();
+  let isStopped = false, failures = 0, endedBefore = 0;
+  const watch = async (): Promise<void> => {
+    while (!isStopped) {
+      const child = new Deno.Command(Deno.execPath(), {
+        args,
+        cwd: ROOT,
+        stdin: "piped", // closes as this process ends, however it does
+        stdout: "null",
+        stderr: "piped",
+      }).spawn();
+      children.add(child);
+      const said = new Response(child.stderr).text();
+      const { success } = await child.status;
+      children.delete(child);
+      if (success || isStopped) return;
+      const { complete, pruned } = store.count();
+      failures = complete + pruned > endedBefore ? 1 : failures + 1;
+      endedBefore = complete + pruned;
+      const line = (await said).trim().split("\n").at(-1);
+      progress.line(`A worker has ended${line ? `: ${line}` : ""}`);
+      if (isOver() || failures >= MAX_FAILURES) return;
+    }
+  };
+  const watching = Array.from({ length: count }, watch);
+  const stop = () => {
+    isStopped = true;
+    children.forEach((child) => {
+      try {
+        child.kill("SIGTERM");
+      } catch (error) {
+        if (!(error instanceof TypeError || error instanceof Deno.errors.NotFound)) throw error; // has ended
+      }
+    });
+  };
+  return {
+    stop,
+    async [Symbol.asyncDispose]() {
+      stop();
+      await Promise.all(watching);
+    },
+  };
+}

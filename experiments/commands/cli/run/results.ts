@@ -1,0 +1,27 @@
+/** Where a task's results go. */
+import { makeFolder } from "../files.ts";
+
+/**
+ * Makes a folder named by the time that no other run has: `results/2026-01-02T03-04-05`, or `…-2` beside one that was
+ * begun in the same second.
+ *
+ * @throws {UsageError} If the folder that it lies in cannot be made.
+ */
+export function makeResultsFolder(parent = RESULTS, now: Date = new Date()): string {
+  makeFolder(parent);
+  const name = `${parent}/${now.toISOString().slice(0, 19).replaceAll(":", "-")}`;
+  for (let folder = name, count = 2;; folder = `${name}-${count++}`) {
+    try {
+      Deno.mkdirSync(folder);
+      return folder;
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+    }
+  }
+}
+
+/** Folder of results that no flag named a place for. */
+export const RESULTS = "results";
+
+/** The file of a study in its folder of results. */
+export const STUDY_FILE = "study.db";

@@ -1,0 +1,185 @@
+/** Runs that survive an interruption: where their results go, and the command that goes on. */
+import { PlaceLostError, UsageError } from "../../../../lib/errors.ts";
+import { exists, expectWritable, lockFolder, makeFolder } from "../files.ts";
+import type { Task } from "../flags/flag.ts";
+import type { FlagValues } from "../flags/parse.ts";
+import { makeResultsFolder, RESULTS, STUDY_FILE } from "./results.ts";
+import type { Interrupt } from "./interrupt.ts";
+import { EXIT, explainError, writeLine } from "../task.ts";
+import { escapeControls } from "../output/terminal.ts";
+
+/** Where a run's results are to go, before anything is written. */
+export interface Destination {
+  /** File that is there once the run is over, and that nothing is added to; undefined = there is none. */
+  readonly result: string | undefined;
+  /** The folder that a user named, if any. */
+  readonly named: string | undefined;
+  /** Whether the run goes on with one that was interrupted. */
+  readonly resumes: boolean;
+}
+
+/**
+ * The folder for results: `--resume DIR`, `--out DIR`, or one that is to be named by the time.
+ *
+ * @throws {UsageError} If it holds a run that is over, one that is to go on without `--resume`, or none to go on with;
+ * or if it cannot be written to.
+ */
+export function readDestination(values: FlagValues, result?: string): Destination {
+  const out = values.get("out")?.[0] as string | undefined;
+  const resume = values.get("resume")?.[0] as string | undefined;
+  if (resume && out && resume !== out) {
+    throw new UsageError(`Cannot use --resume "${resume}" with --out "${out}": expected one folder`);
+  }
+  const named = resume || out, destination = { result, named, resumes: resume !== undefined };
+  if (named === undefined && destination.resumes) {
+    throw new UsageError("Cannot use --resume: found no folder, expected --resume DIR");
+  }
+  if (named !== undefined) expectPlace(named, destination);
+  expectWritable(named ?? RESULTS);
+  return destination;
+}
+
+/** Finished work as older versions kept it, without a study, and what to do with it. */
+const OLDER: { readonly [file: string]: string } = {
+  "trials.jsonl": "take it into a study by deno task study import",
+  "methods.jsonl": "finish with that version",
+  "items.jsonl": "finish with that version",
+  "chunks": "finish with that version",
+};
+
+/** Checks that a folder holds what a run starts from. */
+function expectPlace(folder: string, { result, resumes }: Destination): void {
+  if (result !== undefined && exists(`${folder}/${result}`)) {
+    throw new UsageError(
+      `Cannot write to "${folder}": it holds ${result}, a finished run (take another --out)`,
+    );
+  }
+  const isStudy = exists(`${folder}/${STUDY_FILE}`);
+  const old = Object.keys(OLDER).find((file) => !isStudy && exists(`${folder}/${file}`));
+  if (old !== undefined) {
+    throw new UsageError(
+      `Cannot use "${folder}": it holds ${old}, which an older version wrote (${
+        OLDER[old]
+      }, or take another --out)`,
+    );
+  }
+  if (resumes && !isStudy) {
+    throw new UsageError(
+      `Cannot go on with "${folder}": found no ${STUDY_FILE} there (leave --resume out)`,
+    );
+  }
+  if (!resumes && isStudy) {
+    throw new UsageError(
+      `Cannot write to "${folder}": it holds a study (go on with --resume, or take another --out)`,
+    );
+  }
+}
+
+/** A folder that one run alone writes to, until it is disposed of or the process ends. */
+export interface ClaimedFolder extends Disposable {
+  readonly folder: string;
+}
+
+/**
+ * Makes a run's folder and claims it. What it holds is looked at once more: another run may have begun there, and even
+ * ended, since the flags were read.
+ *
+ * @throws {UsageError} If another run is at work there, or as {@linkcode readDestination}.
+ */
+export function claimFolder(destination: Destination): ClaimedFolder {
+  const folder = destination.named ?? makeResultsFolder();
+  makeFolder(folder);
+  const lock = lockFolder(folder);
+  try {
+    expectPlace(folder, destination);
+  } catch (error) {
+    lock[Symbol.dispose]();
+    throw error;
+  }
+  return { folder, [Symbol.dispose]: () => lock[Symbol.dispose]() };
+}
+
+export function resumeCommand(task: Task, args: readonly string[], folder: string): string {
+  const kept: string[] = [];
+  for (let i = 0; i < args.length; i++) {
+    if (/^--(out|resume)(=|$)/.test(args[i]!)) {
+      if (!args[i]!.includes("=") && args[i + 1] !== undefined && !args[i + 1]!.startsWith("--")) i++;
+    } else kept.push(args[i]!);
+  }
+  const quoted = [...kept, "--resume", folder].map(quoteArgument);
+  return `deno task ${task} ${quoted.join(" ")}`;
+}
+
+/** An argument as a shell takes it; one with control characters as bash and zsh do, once they are written out. */
+function quoteArgument(arg: string): string {
+  if (/^[\w./=,+-]+$/.test(arg)) return arg;
+  if (escapeControls(arg) !== arg) return `$'${arg.replaceAll(/[\\']/g, "\\$&")}'`;
+  return `'${arg.replaceAll("'", "'\\''")}'`;
+}
+
+export interface Interrupted {
+  readonly task: Task;
+  readonly args: readonly string[];
+  readonly folder: string;
+  /** How many units of work its study holds, and what one is called. */
+  readonly finished: number;
+  readonly noun: string;
+}
+
+/** Says on stderr what is kept, and how to go on. */
+function tellKept(why: string, { task, args, folder, finished, noun }: Interrupted): void {
+  writeLine(
+    Deno.stderr,
+    `${why}: ${finished} finished ${
+      finished === 1 ? `${noun} is` : `${noun}s are`
+    } in ${folder}/${STUDY_FILE}. To go on: ${resumeCommand(task, args, folder)}`,
+  );
+}
+
+/**
+ * Ends a run whose work is kept: one that was interrupted, that found the disk full, or whose study or queue cannot
+ * be had any more.
+ *
+ * @returns The exit code.
+ * @throws The error, if it is none of these, or what is kept cannot be read either.
+ */
+export function endEarly(error: unknown, interrupt: Interrupt, describe: () => Interrupted): number {
+  if (interrupt.caused(error)) {
+    tellKept("Interrupted", describe());
+    return interrupt.code;
+  }
+  const { cause = error } = error as { readonly cause?: unknown };
+  const isFull = (cause as { readonly code?: unknown } | null)?.code === "ENOSPC";
+  if (!isFull && !(error instanceof PlaceLostError)) throw error;
+  let kept: Interrupted;
+  try {
+    kept = describe();
+  } catch {
+    throw error;
+  }
+  tellKept(explainError(error)!, kept);
+  return EXIT.usage;
+}
+
+/**
+ * Writes the results of a run whose work is kept until they are there.
+ *
+ * @returns Undefined; or, where they cannot be written, what says so and how to write them later: call it when all else
+ * has been shown. It gives the exit code.
+ */
+export async function saveResults(
+  save: () => Promise<void>,
+  describe: () => Interrupted,
+): Promise<(() => number) | undefined> {
+  try {
+    await save();
+    return undefined;
+  } catch (error) {
+    const line = explainError(error);
+    if (line === undefined) throw error;
+    return () => {
+      tellKept(line, describe());
+      return EXIT.usage;
+    };
+  }
+}

@@ -1,0 +1,121 @@
+/** What sweep, compare and heads share: methods on a text in chunks, from flags to a model on its backend. */
+import { cutChunks, findTask } from "../../../../lib/eval/mod.ts";
+import type { FilterShape } from "../../../../lib/filter/mod.ts";
+import { sha256 } from "../../../../lib/sha256.ts";
+import { createPruner, type ResolvedOptions } from "../../../../lib/methods/mod.ts";
+import { plural } from "../../../../lib/plural.ts";
+import {
+  DEFAULT_CONTEXT,
+  describeConditions,
+  encodeStudy,
+  type StudyConditions,
+} from "../../../../lib/sweep/mod.ts";
+import { readVersion } from "../../../../lib/version.ts";
+import { type BackendRequest, buildBeside, openBackend, readBackend } from "../machine/backend.ts";
+import { tellHostRules } from "../flags/method.ts";
+import { readCacheBytes } from "./memory.ts";
+import { knownLayers, modelName, openModel, readDType, readModel, warnOfLength } from "../machine/model.ts";
+import type { FlagValues } from "../flags/parse.ts";
+import type { Progress } from "../output/progress.ts";
+import { checkFlags } from "../task.ts";
+import { expectStudyIn } from "./study_store.ts";
+import { readCount, readNamedText } from "../flags/text.ts";
+
+/** A model's file and the text that it is to read. */
+export type Plan = Awaited<ReturnType<typeof readPlan>>;
+
+/** The name of the task that was asked for, as an environment has it. */
+export function readTaskName(values: FlagValues): { readonly task?: string } {
+  const task = values.get("task")?.[0] as string | undefined;
+  return task === undefined ? {} : { task };
+}
+
+/**
+ * Reads what is to be run. Everything that a user gave is checked before anything is obtained, built or written.
+ *
+ * @param named The folder of results, whose study must be of the same conditions: a model may take a download.
+ * @throws {UsageError} If a flag is out of range, the text is too short, or the model cannot have a method's schedule.
+ */
+export async function readPlan(
+  values: FlagValues,
+  methods: readonly ResolvedOptions[],
+  progress: Progress,
+  named?: string,
+) {
+  const task = checkFlags(() => findTask(readTaskName(values).task));
+  const context = readCount(values, "context", 2) ?? DEFAULT_CONTEXT, tokens = readCount(values, "tokens", 2);
+  const cacheBytes = readCacheBytes(values);
+  const { name: textName, text } = await readNamedText(values);
+  const check = (shape: FilterShape) =>
+    checkFlags(() => methods.forEach((method) => createPruner("token-filtering", shape, method)));
+  const name = modelName(values), numLayers = knownLayers(name);
+  if (numLayers !== undefined) check({ numLayers, numHeads: 1, numKvHeads: 1, headDim: 1, hiddenSize: 1 });
+  // A token takes at least one byte: what is too short in bytes is too short in tokens.
+  const most = Math.min(tokens ?? Infinity, new TextEncoder().encode(text).length + 1);
+  cutChunks(new Int32Array(most), task.isWhole ? 2 : context);
+  if (named !== undefined && numLayers !== undefined) {
+    const { choice, cacheDType } = readBackend(values);
+    expectStudyIn(named, {
+      model: name,
+      ...(choice === "auto" ? {} : { backend: choice }),
+      ...(values.has("dtype") && { dtype: readDType(values.get("dtype")![0] as string)! }),
+      ...(task.isWhole ? {} : { context }),
+      text: textName,
+      textSha256: await sha256(text),
+      cacheDType,
+      version: await readVersion(),
+    });
+  }
+  // A model that may have to be downloaded leaves the cores free for the kernels meanwhile.
+  const building = numLayers === undefined ? undefined : buildBeside(readBackend(values), progress);
+  const model = await readModel(values, progress, values.has("jobs")).finally(() => building);
+  check(model.config);
+  const plan = {
+    ...{ model, task, text, textName, context },
+    ...(tokens !== undefined && { tokens }),
+    ...(cacheBytes !== undefined && { cacheBytes }),
+  };
+  const whole = task.isWhole ? { ...plan, context: encodeStudy(plan).length } : plan;
+  warnOfLength(whole.context, model.config);
+  return whole;
+}
+
+/** Tokens in all chunks of a plan. */
+export function countTokens(plan: Plan): number {
+  return Math.floor(encodeStudy(plan).length / plan.context) * plan.context;
+}
+
+/** The plan in words: `tiny on prose.txt: 2 chunks of 512 tokens`. */
+export function describePlan(plan: Plan): string {
+  const { model, textName, context } = plan;
+  return `${model.name} on ${textName}: ${plural(countTokens(plan) / context, "chunk")} of ${context} tokens`;
+}
+
+/**
+ * Puts the model on its backend.
+ *
+ * @param expect Looks at the conditions, before anything is built where they are known by then.
+ * @param own What a command fixes beside them.
+ */
+export async function startStudy(
+  plan: Plan,
+  request: BackendRequest,
+  methods: readonly ResolvedOptions[],
+  progress: Progress,
+  expect: (conditions: StudyConditions) => void = () => {},
+  own: Pick<StudyConditions, "options"> = {},
+) {
+  const products = request.products === "exact" ? undefined : request.products;
+  const conditionsOn = async (backend: string) => ({
+    ...await describeConditions(plan, backend, request.cacheDType, products),
+    ...own,
+  });
+  if (request.choice !== "auto") expect(await conditionsOn(request.choice));
+  const backend = await openBackend(request, progress);
+  tellHostRules(progress, backend, methods);
+  const model = openModel(plan.model, backend, request, encodeStudy(plan), progress);
+  const conditions = await conditionsOn(backend.name);
+  expect(conditions);
+  const what = `${countTokens(plan)} tokens of ${plan.textName}; ${backend.description}`;
+  return { backend, study: { ...plan, model: { ...plan.model, model } }, conditions, what };
+}

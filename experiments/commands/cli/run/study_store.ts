@@ -1,0 +1,213 @@
+/** The study of a folder of results: made, gone on with, and held to the conditions of a run. */
+import process from "node:process";
+import { UsageError } from "../../../../lib/errors.ts";
+import { TASKS } from "../../../../lib/eval/mod.ts";
+import type { ResolvedOptions } from "../../../../lib/methods/mod.ts";
+import {
+  digestConditions,
+  proposeTrials,
+  type RaceRequest,
+  type RunConditions,
+  type SearchRequest,
+  type StudyConditions,
+  type StudyFlags,
+  StudyStore,
+} from "../../../../lib/sweep/mod.ts";
+import { exists } from "../files.ts";
+import { flagsOf } from "../flags/flags.ts";
+import type { FlagValues } from "../flags/parse.ts";
+import { STUDY_FILE } from "./results.ts";
+
+/** Flags that say what a study runs, and those of them that are paths where a file is there. */
+const KEPT = [
+  "model",
+  "task",
+  "text",
+  "rule",
+  "calibration",
+  "calibration-domain",
+  "calibration-tokens",
+  "context",
+  "tokens",
+  "backend",
+  "cache-dtype",
+  "wgmma",
+  "dtype",
+  "products",
+  "memory",
+];
+const PATHS = new Set(["model", "text", "rule", "calibration"]);
+
+/** The flags by which a worker opens the same model and text. */
+export function keepFlags(values: FlagValues): StudyFlags {
+  return Object.fromEntries(
+    KEPT.filter((name) => values.has(name)).map((name) => {
+      const value = String(values.get(name)![0]);
+      return [name, PATHS.has(name) && exists(value) ? Deno.realPathSync(value) : value];
+    }),
+  );
+}
+
+/** The same as a task's flags. */
+export function flagValues(flags: StudyFlags): FlagValues {
+  const known = flagsOf("sweep");
+  return new Map(
+    Object.entries(flags).map(([name, text]) => [
+      name,
+      [known[name]?.kind === "integer" ? Number(text) : text],
+    ]),
+  );
+}
+
+/**
+ * Whether the process that an owner names has ended, as far as this machine can say: one of another machine, or of another
+ * container, may be at work, and its lease decides.
+ *
+ * @param owner As of {@linkcode ownerName}.
+ */
+export function hasEnded(owner: string): boolean {
+  const [, pid, host] = owner.match(/^(\d+)-[^@]*@(.*)$/) ?? [];
+  if (host !== Deno.hostname() || !Number.isSafeInteger(Number(pid))) return false;
+  try {
+    process.kill(Number(pid), 0);
+    return false;
+  } catch (error) {
+    return (error as { readonly code?: unknown }).code === "ESRCH";
+  }
+}
+
+/** A name that no other worker has: the process, a part that is drawn, and the machine. */
+export function ownerName(): string {
+  return `${Deno.pid}-${crypto.randomUUID().slice(0, 8)}@${Deno.hostname()}`;
+}
+
+/** What stands for what conditions leave out. */
+const BY_DEFAULT = {
+  task: TASKS[0].name,
+  ruleSha256: "none",
+  calibrationSha256: "none",
+  calibration: "none",
+  dtype: "stored",
+  products: "exact",
+  filterFrom: "none",
+  options: { fusion: "none" },
+};
+
+/** Conditions, as far as they are known. */
+type Known = { readonly [name in keyof StudyConditions]?: unknown };
+
+/** Conditions with nothing left out: what one of two alone names differs too. */
+export const completeConditions = (conditions: StudyConditions): Known => ({ ...BY_DEFAULT, ...conditions });
+
+/** Compares conditions of runs that are there with those of now, as far as both have them. @throws {UsageError} If they differ. */
+export function expectConditions(path: string, record: Known, known: Known): void {
+  const list = ({ options, ...own }: Known) => Object.entries({ ...own, ...options as object });
+  const shown = (value: unknown) => typeof value === "string" ? value : JSON.stringify(value);
+  const ran = new Map(list(record));
+  for (const [name, value] of list(known)) {
+    const before = ran.get(name);
+    if (before === undefined || shown(before) === shown(value)) continue;
+    throw new UsageError(
+      `Cannot go on with "${path}": its runs ran with ${name} ${shown(before)}, expected the same, found ${
+        shown(value)
+      } (repeat those flags, or take another --out)`,
+    );
+  }
+}
+
+/** @throws {UsageError} If what a study holds ran under other conditions. */
+export function expectSameStudy(store: StudyStore, conditions: StudyConditions): void {
+  expectConditions(store.path, completeConditions(store.conditions), completeConditions(conditions));
+}
+
+/** Checks that a folder's study, if it has one, ran under conditions, as far as these are known. @throws {UsageError} If it did not. */
+export function expectStudyIn(folder: string | undefined, known: Known): void {
+  const path = `${folder}/${STUDY_FILE}`;
+  if (folder === undefined || !exists(path)) return;
+  using store = StudyStore.open(path);
+  expectConditions(path, completeConditions(store.conditions), known);
+}
+
+/** The same of all conditions. */
+export const expectStudy = (folder: string | undefined) => (conditions: StudyConditions): void =>
+  expectStudyIn(folder, completeConditions(conditions));
+
+const SWEEP = "sweep";
+
+/** Conditions of a sweep's study. @throws {UsageError} If it is another command's. */
+export function expectSweep(store: StudyStore): RunConditions {
+  expectCommand(store, SWEEP);
+  return store.conditions as RunConditions;
+}
+
+function expectCommand(store: StudyStore, command: string): void {
+  const own = store.get("command") ?? SWEEP;
+  if (own === command) return;
+  throw new UsageError(
+    `Cannot use study "${store.path}" here: it is of deno task ${own}, expected one of deno task ${command}`,
+  );
+}
+
+/** Opens the study of a command in a folder, or makes it. @throws {UsageError} If it ran under other conditions. */
+export async function openStudyIn(
+  folder: string,
+  command: string,
+  conditions: StudyConditions,
+  values: FlagValues,
+): Promise<StudyStore> {
+  const path = `${folder}/${STUDY_FILE}`, flags = { ...keepFlags(values), backend: conditions.backend };
+  if (!exists(path)) {
+    const runDigest = await digestConditions(conditions);
+    const store = StudyStore.create(path, { name: folder.split("/").at(-1)!, conditions, runDigest, flags });
+    if (command !== SWEEP) store.set("command", command);
+    return store;
+  }
+  const store = StudyStore.open(path);
+  try {
+    expectCommand(store, command);
+    expectSameStudy(store, conditions);
+    // One that was made from a file of trials does not know them yet.
+    if (Object.keys(store.flags).length === 0) store.set("flags", flags);
+    return store;
+  } catch (error) {
+    store[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** Closes a study and removes its file. */
+export function removeStudy(store: StudyStore): void {
+  store[Symbol.dispose]();
+  for (const end of ["", "-wal", "-shm"]) {
+    if (exists(store.path + end)) Deno.removeSync(store.path + end);
+  }
+}
+
+/** Refuses another race than that in which trials were stopped. @throws {UsageError} Saying which it was. */
+function expectSameRace(store: StudyStore, race: RaceRequest | undefined): void {
+  const before = store.get("race"), stopped = store.count().pruned;
+  if (stopped === 0 || before === undefined || JSON.stringify(before) === JSON.stringify(race)) return;
+  throw new UsageError(
+    `Cannot go on with "${store.path}": ${stopped} of its trials were stopped in a race, expected ` +
+      `--race ${before.kind} --sampler-seed ${before.seed} (or take another --out)`,
+  );
+}
+
+/**
+ * Gives a study the trials of methods, or the search that makes them, and the race among them.
+ *
+ * @returns Digests of the methods' trials, in their order.
+ */
+export async function beginTrials(
+  store: StudyStore,
+  methods: readonly ResolvedOptions[],
+  search: SearchRequest | undefined,
+  race: RaceRequest | undefined,
+): Promise<string[]> {
+  expectSameRace(store, race);
+  store.set("race", race);
+  store.begin(search);
+  const trials = await proposeTrials(methods), digests = trials.map(({ digest }) => digest);
+  store.add(trials, search === undefined ? digests : store.proposals().flatMap(({ digest }) => digest ?? []));
+  return digests;
+}

@@ -1,0 +1,25 @@
+import { assertEquals, assertMatch } from "@std/assert";
+import { parseFlags } from "../flags/parse.ts";
+import { flagValues, hasEnded, keepFlags, ownerName } from "./study_store.ts";
+
+Deno.test("an owner has ended where its process has, which only its own machine can say", async () => {
+  const own = ownerName(), host = Deno.hostname();
+  assertMatch(own, new RegExp(`^${Deno.pid}-[0-9a-f]{8}@`));
+  const child = new Deno.Command(Deno.execPath(), { args: ["--version"], stdout: "null" }).spawn();
+  const { pid } = child;
+  await child.status;
+  const ended = `${pid}-0a1b2c3d@${host}`;
+  const owners = [own, ended, `${pid}-0a1b2c3d@another-${host}`, `${pid}-0a1b2c3d`, "somebody"];
+  assertEquals(owners.map(hasEnded), [false, true, false, false, false]);
+});
+
+Deno.test("a worker has the flags of its sweep, each as it was, but for what only a sweep takes", () => {
+  const lines = [
+    "--model tiny --task perplexity --context 64 --tokens 128 --backend cpu --cache-dtype bf16 --dtype q4_0",
+    "--products bf16 --memory 500M --calibration none.txt --calibration-domain same --calibration-tokens 200",
+  ];
+  const values = parseFlags("sweep", lines.join(" ").split(" "), true);
+  const asked = parseFlags("sweep", [...lines.join(" ").split(" "), "--jobs", "2", "--fusion", "key"], true);
+  assertEquals(flagValues(keepFlags(asked)), values);
+  assertEquals(flagValues({ threads: "2" }), new Map([["threads", [2]]]));
+});

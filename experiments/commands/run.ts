@@ -1,0 +1,190 @@
+/**
+ * The skeleton of commands that end with a table: a command declares its flags, plan, work, table and pages. Parsing, the
+ * folder of results, its claim, the study in it, going on, interrupts, progress, saving and printing are here alone.
+ */
+import type { StudyConditions, StudyStore } from "../../lib/sweep/mod.ts";
+import { expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
+import type { Task } from "./cli/flags/flag.ts";
+import { describeTask } from "./cli/flags/help.ts";
+import { type FlagValues, parseFlags } from "./cli/flags/parse.ts";
+import { takeFiles, withRule } from "./cli/flags/rule.ts";
+import { type BackendRequest, readBackend } from "./cli/machine/backend.ts";
+import { Progress } from "./cli/output/progress.ts";
+import {
+  type PlainTable,
+  printTable,
+  readTable,
+  type TableContext,
+  type TableRequest,
+} from "./cli/output/table.ts";
+import { Interrupt } from "./cli/run/interrupt.ts";
+import { MemoryWatch } from "./cli/run/memory.ts";
+import { claimFolder, endEarly, readDestination, saveResults } from "./cli/run/resume.ts";
+import { openStudyIn, removeStudy } from "./cli/run/study_store.ts";
+import { EXIT, type Main } from "./cli/task.ts";
+
+/** What was asked for. */
+export interface Asked {
+  readonly values: FlagValues;
+  readonly request: BackendRequest;
+  readonly progress: Progress;
+  /** The folder that a user named for results, if any. */
+  readonly named: string | undefined;
+  /** What is disposed of when the run ends, however it does. */
+  readonly held: AsyncDisposableStack;
+}
+
+/** Files of results by name, in the order in which they are written. */
+export type Pages = { readonly [name: string]: string | Uint8Array };
+
+/** What a command ends with. */
+export interface Shown extends TableContext {
+  readonly table: PlainTable;
+}
+
+/** A command. F: its flags, P: what is to be run, R: what came of it. */
+export interface Command<F, P, R> {
+  readonly task: Task;
+  /** Its help: usage and purpose, then examples of flags. */
+  readonly about: string;
+  readonly examples: readonly string[];
+  /** Whether options of the method may have several values. */
+  readonly lists?: boolean;
+  /** Whether the rule of `--rule` is one of several methods, not the method that runs. */
+  readonly listsRule?: boolean;
+  /** Reads the flags and the files that they name: all that can be checked before a model is obtained. */
+  flags(asked: Asked): F | Promise<F>;
+  /** Columns of its table. */
+  columns(flags: F): readonly string[];
+  /** Obtains model and data, and opens the backend; what cannot be run is refused. Nothing is written. */
+  plan(flags: F, asked: Asked): P | Promise<P>;
+  pages(result: R, plan: P): Pages | Promise<Pages>;
+  /**
+   * What is printed in the end.
+   *
+   * @param saved The folder that the files are in; undefined where none was asked for, or they could not be written.
+   * @param columns Those that were asked for, if any were.
+   */
+  table(result: R, plan: P, saved: string | undefined, columns: TableRequest["columns"]): Shown;
+}
+
+/** A command whose work is done once; results are kept where `--out` says so. */
+export interface SingleCommand<F, P, R> extends Command<F, P, R> {
+  work(plan: P, asked: Asked): R | Promise<R>;
+}
+
+/** What a run that can be interrupted works with. */
+export interface Running extends Asked {
+  readonly folder: string;
+  /** The study that keeps units of work as they end. */
+  readonly store: StudyStore;
+  readonly interrupt: Interrupt;
+  readonly memory: MemoryWatch;
+}
+
+/** What is told of a run before it begins. */
+export interface Planned {
+  /** What all its numbers depend on. */
+  readonly conditions: StudyConditions;
+  /** What runs on what, in words. */
+  readonly line: string;
+}
+
+/** A command whose units of work are kept in a study as they end, so that it can be interrupted. */
+export interface StudyCommand<F, P extends Planned, R> extends Command<F, P, R> {
+  /** File that says that the run is over; left out where a study may always grow. */
+  readonly result?: string;
+  /** Whether results hold all that the study does, which is then removed. */
+  readonly dropsStudy?: boolean;
+  work(plan: P, running: Running): Promise<R>;
+  /** How many units the study holds, and what one is called. */
+  kept(store: StudyStore): { readonly finished: number; readonly noun: string };
+  /** Called when results are written, or could not be. */
+  ended?(plan: P, saved: string | undefined): Promise<void>;
+}
+
+export interface Entry {
+  readonly main: Main;
+  readonly USAGE: (all: boolean) => string;
+}
+
+type Own = Pick<Command<unknown, unknown, unknown>, "task" | "about" | "examples" | "lists" | "listsRule">;
+
+const usageOf = ({ task, about, examples }: Own) => describeTask(task, about, examples);
+
+/** Reads a command line, and takes what files give a process. */
+export async function readCommandLine(
+  { task, lists = false, listsRule }: Pick<Own, "task" | "lists" | "listsRule">,
+  args: readonly string[],
+): Promise<Omit<Asked, "held">> {
+  const given = parseFlags(task, args, lists);
+  const values = listsRule ? (await takeFiles(given), given) : await withRule(given);
+  const progress = new Progress(values.has("quiet") ? undefined : Deno.stderr);
+  return { values, progress, request: readBackend(values), named: undefined };
+}
+
+async function writePages(folder: string, pages: Pages): Promise<void> {
+  for (const [name, content] of Object.entries(pages)) await writeWhole(`${folder}/${name}`, content);
+}
+
+/** A command that begins anew each time. */
+export function singleCommand<F, P, R>(command: SingleCommand<F, P, R>): Entry {
+  const main = async (args: readonly string[]): Promise<number> => {
+    await using held = new AsyncDisposableStack();
+    const asked = { ...await readCommandLine(command, args), held }, { values, progress } = asked;
+    const flags = await command.flags(asked), table = readTable(values, command.columns(flags));
+    const folder = values.get("out")?.[0] as string | undefined;
+    if (folder !== undefined) expectWritable(folder);
+    const plan = await command.plan(flags, asked);
+    const result = await command.work(plan, asked);
+    progress.clear();
+    if (folder !== undefined) {
+      makeFolder(folder);
+      await writePages(folder, await command.pages(result, plan));
+    }
+    const { table: shown, ...context } = command.table(result, plan, folder, table.columns);
+    await printTable(shown, table, context);
+    return EXIT.ok;
+  };
+  return { main, USAGE: usageOf(command) };
+}
+
+/** A command that goes on where it was interrupted. */
+export function studyCommand<F, P extends Planned, R>(command: StudyCommand<F, P, R>): Entry {
+  const { task } = command;
+  const main = async (args: readonly string[]): Promise<number> => {
+    await using held = new AsyncDisposableStack();
+    const before = { ...await readCommandLine(command, args), held }, { values, progress } = before;
+    const flags = await command.flags(before), table = readTable(values, command.columns(flags));
+    const destination = readDestination(values, command.result),
+      asked = { ...before, named: destination.named };
+    const plan = await command.plan(flags, asked);
+    // Listens before the first line is out: who reads it may stop the task.
+    using interrupt = new Interrupt();
+    using memory = new MemoryWatch();
+    progress.line(plan.line);
+    progress.start();
+    using claimed = claimFolder(destination);
+    const { folder } = claimed;
+    using store = await openStudyIn(folder, task, plan.conditions, values);
+    const kept = () => ({ task, args, folder, ...command.kept(store) });
+    try {
+      const result = await command.work(plan, { ...asked, folder, store, interrupt, memory });
+      const unsaved = await saveResults(
+        async () => await writePages(folder, await command.pages(result, plan)),
+        kept,
+      );
+      progress.clear();
+      const saved = unsaved === undefined ? folder : undefined;
+      if (saved !== undefined && command.dropsStudy) removeStudy(store);
+      await command.ended?.(plan, saved);
+      const { table: shown, ...context } = command.table(result, plan, saved, table.columns);
+      await printTable(shown, table, context);
+      return unsaved?.() ?? EXIT.ok;
+    } catch (error) {
+      progress.clear();
+      return endEarly(error, interrupt, kept);
+    }
+  };
+  return { main, USAGE: usageOf(command) };
+}

@@ -1,0 +1,6 @@
+/** Numbers of things in words. */
+
+/** A number and what it counts: `1 chunk`, `2 chunks`. */
+export function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}

@@ -1,0 +1,13 @@
+/** Digests by which runs and trials are told apart. */
+import { effectiveKey, type ResolvedOptions } from "../methods/options.ts";
+import { sha256 } from "../sha256.ts";
+
+/** Digest of the conditions: runs that share it may be compared. */
+export function digestConditions(conditions: object): Promise<string> {
+  return sha256(JSON.stringify(Object.entries(conditions).sort(([a], [b]) => a < b ? -1 : 1)));
+}
+
+/** Short digest of the options that have an effect. */
+export async function digestTrialOptions(method: ResolvedOptions): Promise<string> {
+  return (await sha256(effectiveKey(method))).slice(0, 12);
+}
