@@ -7,6 +7,12 @@ import type { CacheDType, WeightDType } from "./dtype.ts";
 export interface RunConditions {
   /** Name of the evaluation task; left out for perplexity. */
   readonly task?: string;
+  /** SHA-256 of the file of a task of the user's own, where one was given. */
+  readonly taskSha256?: string;
+  /** Items that were used, of a task that has some. */
+  readonly items?: number;
+  /** From where items are filtered, in place of a method's warm-up: tokens, or a share of each context. */
+  readonly filterFrom?: string;
   /** Version of this package. */
   readonly version: string;
   /** Name of the model, as given. */

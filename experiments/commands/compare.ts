@@ -31,8 +31,8 @@ import type { Progress } from "./cli/output/progress.ts";
 import { describePlan, readPlan, readTaskName, startStudy } from "./cli/run/study.ts";
 import { expectStudy } from "./cli/run/study_store.ts";
 import { checkFlags, runTask } from "./cli/task.ts";
-import { asksForItems, type ItemOutcome, planItems, runComparedItems } from "./compare/items.ts";
-import { readFilterFrom, readTasks } from "./eval/plan.ts";
+import { asksForItems, isOfText, type ItemOutcome, planItems, runComparedItems } from "./compare/items.ts";
+import { readFilterFlag, readTasks } from "./eval/plan.ts";
 import { openItems } from "./eval/run.ts";
 import { type Asked, type Running, studyCommand } from "./run.ts";
 
@@ -103,15 +103,15 @@ function readRatios(values: FlagValues): number[] | undefined {
 }
 
 async function readFlags({ values }: Asked) {
-  const methods = await readMethods(values), hasItems = asksForItems(values);
-  const tasks = hasItems ? await readTasks(values) : [];
-  const from = readFilterFrom(values, methods[0]?.options, true);
-  if (from !== undefined && !hasItems) {
+  const methods = await readMethods(values), task = readTaskName(values), hasText = isOfText(task);
+  const hasItems = asksForItems(values, hasText), tasks = hasItems ? await readTasks(values) : [];
+  const from = readFilterFlag(values, hasText);
+  if (from !== undefined && !hasItems && hasText) {
     throw new UsageError(
       "Cannot use --filter-from: expected --data or --tasks, a text is filtered from --warmup on",
     );
   }
-  return { methods, hasItems, tasks, from, task: readTaskName(values) };
+  return { methods, hasItems, tasks, from, task };
 }
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;

@@ -4,16 +4,19 @@
  * Writes `eval.json` to a folder, beside the study of all items. See `deno task eval --help`.
  */
 import type { Backend } from "../../lib/backend.ts";
-import { budgetOf, type ItemBudget, ItemScorer, reachesNothing, tabulateItems } from "../../lib/eval/mod.ts";
+import { UsageError } from "../../lib/errors.ts";
 import {
-  createPruner,
-  looksAhead,
-  ownRule,
-  recordCalibration,
-  recordOptions,
-} from "../../lib/methods/mod.ts";
+  budgetOf,
+  type ItemBudget,
+  ItemScorer,
+  ownTask,
+  reachesNothing,
+  tabulateItems,
+} from "../../lib/eval/mod.ts";
+import { looksAhead, ownRule, recordCalibration, recordOptions } from "../../lib/methods/mod.ts";
 import { digestTokenizer, type ModelFile } from "../../lib/model/mod.ts";
 import { plural } from "../../lib/plural.ts";
+import { createFilter } from "../../lib/sweep/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { readVersion } from "../../lib/version.ts";
 import { readMethod, tellHostRules } from "./cli/flags/method.ts";
@@ -26,7 +29,7 @@ import {
   expectReach,
   type PlannedTask,
   planTasks,
-  readFilterFrom,
+  readFilterFlag,
   readTasks,
   recordTask,
   refuseUnreached,
@@ -37,15 +40,23 @@ import { EVAL_COLUMNS, SPARE_COLUMNS, tabulateEval } from "./eval/table.ts";
 import { type Asked, type Running, studyCommand } from "./run.ts";
 
 async function readFlags({ values }: Asked) {
-  const method = await readMethod("eval", values), from = readFilterFrom(values, method);
-  return { method, from, tasks: await readTasks(values), startedAt: new Date().toISOString() };
+  const method = await readMethod("eval", values);
+  if (method === undefined && values.has("filter-from")) {
+    throw new UsageError("Cannot use --filter-from: a dense run filters nothing");
+  }
+  return {
+    method,
+    from: readFilterFlag(values),
+    tasks: await readTasks(values),
+    startedAt: new Date().toISOString(),
+  };
 }
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
 
 /** What the numbers depend on beside the data. */
 async function describeRun({ method, from }: Flags, { request }: Asked, file: ModelFile, backend: Backend) {
-  const rule = ownRule();
+  const rule = ownRule(), own = ownTask();
   const options = method && recordOptions(from === undefined ? method : { ...method, warmup: 0 });
   return {
     version: await readVersion(),
@@ -57,6 +68,7 @@ async function describeRun({ method, from }: Flags, { request }: Asked, file: Mo
     ...(file.dtype && { dtype: file.dtype }),
     bos: file.tokenizer.addsBos,
     ...(rule !== undefined && { ruleSha256: rule.sha256 }),
+    ...(own !== undefined && { taskSha256: own.sha256 }),
     ...recordCalibration(),
     ...(options && { options: from === undefined ? options : { ...options, warmup: null } }),
     ...(from && { filterFrom: from.text }),
@@ -69,7 +81,7 @@ async function plan(flags: Flags, asked: Asked) {
   const planned = await planTasks(flags.tasks, file), encoded = planned.flatMap(({ encoded }) => encoded);
   const bind = (options: object = {}) =>
     method &&
-    bindMethod(method, from, encoded, (own) => createPruner("token-filtering", config, own, options));
+    bindMethod(() => createFilter(config, method, from, options), from, encoded);
   const check = bind();
   if (check !== undefined && asksToFilter(method!)) {
     for (const own of planned) expectReach(own, check, config);
@@ -110,7 +122,7 @@ async function describeEnvironment(
   scores: ReadonlyMap<string, RunScores>,
   peakMemoryBytes: number,
 ) {
-  const data = planned.map(({ task, sha256 }) => [task.name, sha256]);
+  const data = planned.map(({ task, data }) => [task.name, data.sha256]);
   return {
     ...conditions,
     runDigest: await sha256(JSON.stringify([conditions, data])),
@@ -155,7 +167,11 @@ async function work(plan: Plan, { store, folder, progress, interrupt, memory }: 
   );
   const results = tabulateItems(planned.map(({ task, items }) => {
     const { dense, filtered } = scores.get(task.name)!;
-    return { task, items, dense: dense!.scores, ...(filtered && { filtered: filtered.scores }) };
+    return {
+      task: { name: task.name, metrics: task.items.metrics },
+      ...{ items, dense: dense!.scores },
+      ...(filtered && { filtered: filtered.scores }),
+    };
   }));
   const environment = await describeEnvironment(plan, scores, memory.peakBytes);
   return {

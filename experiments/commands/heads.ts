@@ -16,11 +16,11 @@ import {
 } from "../../lib/methods/mod.ts";
 import { readPlotly, renderHeadsReport } from "../../lib/plot/mod.ts";
 import { plural } from "../../lib/plural.ts";
-import { describeStudy, encodeStudy } from "../../lib/sweep/mod.ts";
+import { describeStudy, encodeStudy, measureStudy } from "../../lib/sweep/mod.ts";
 import { expectScoresAlone, readAxes } from "./cli/flags/method.ts";
 import type { FlagValues } from "./cli/flags/parse.ts";
 import { readCount } from "./cli/flags/text.ts";
-import { countTokens, describePlan, readPlan, startStudy } from "./cli/run/study.ts";
+import { describePlan, readPlan, startStudy } from "./cli/run/study.ts";
 import { expectStudy } from "./cli/run/study_store.ts";
 import { checkFlags, runTask, writeLine } from "./cli/task.ts";
 import { RULE_COLUMNS, tabulateRules } from "./heads/rule_table.ts";
@@ -74,7 +74,7 @@ type Flags = Awaited<ReturnType<typeof readFlags>>;
 
 async function plan({ method, resamples }: Flags, { values, progress, request, named }: Asked) {
   const plan = await readPlan(values, [method], progress, named), { model, context } = plan;
-  const tokens = countTokens(plan);
+  const tokens = measureStudy(plan).tokens;
   const warning = warningOfMemory(tokens * model.config.numLayers, Deno.systemMemoryInfo().available);
   if (warning !== undefined) writeLine(Deno.stderr, warning);
   const options = recordOptions(method);

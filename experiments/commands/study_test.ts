@@ -126,6 +126,7 @@ Deno.test("a study goes to JSONL, CSV and Parquet, and back from JSONL", () =>
       ...{ task: "perplexity_word", version: "0", model: "tiny", modelSha256: "a", text: "prose", bos: true },
       ...{ textSha256: "b", context: 64, textTokens: 640, backend: "cpu", cacheDType: "f32", dtype: "q8_0" },
       ...{ ruleSha256: "c", calibrationSha256: "e", calibration: "other, 9 tokens", products: "bf16" },
+      ...{ taskSha256: "f", items: 9, filterFrom: "25%" },
     };
     const runDigest = await digestConditions(conditions), whole = { ...read[0]!, ...conditions, runDigest };
     assertEquals(await importTrials(`${folder}/all.db`, [whole]), 1);

@@ -4,7 +4,7 @@
  * Runs a grid of options on one model and text, and writes `study.db` (each trial as it ends), `summary.json` and
  * `report.html` to a folder. See `deno task sweep --help`.
  */
-import { type EvaluationTask, formatMetric, readMetric } from "../../lib/eval/mod.ts";
+import { formatMetric, readMetric, type Task } from "../../lib/eval/mod.ts";
 import { createPruner, OPTIONS } from "../../lib/methods/mod.ts";
 import {
   askedShares,
@@ -92,7 +92,7 @@ async function plan(flags: Flags, { values, progress, request, named, held }: As
 
 type Plan = Awaited<ReturnType<typeof plan>>;
 
-function tellProgress(progress: Progress, { headline }: EvaluationTask): (state: SweepProgress) => void {
+function tellProgress(progress: Progress, { headline }: Task): (state: SweepProgress) => void {
   return ({ done, total, fraction, trial }) => {
     const count = `${done}/${total} trials`;
     if (trial === undefined) {

@@ -10,7 +10,7 @@ const TOY = `/** Accuracy of the next token. */
 import { rowsOf } from "../../tensor.ts";
 import { ChunkEvaluation, type ChunkScorer } from "../chunk_evaluation.ts";
 import { cutChunks } from "../chunks.ts";
-import type { EvaluationTask } from "../commands/cli/task.ts";
+import type { Task } from "../task.ts";
 
 /** 0 where the likeliest token is the next one, else 1. */
 const scorer: ChunkScorer = {
@@ -25,7 +25,7 @@ const scorer: ChunkScorer = {
 };
 
 /** A task. */
-export const toy: EvaluationTask = {
+export const toy: Task = {
   name: "toy",
   help: "whether the next token is the likeliest",
   protocol: "Chunks of a text; share of next tokens that are the likeliest.",
@@ -73,7 +73,7 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
   const { stdout: help } = await run("sweep", "--help=all");
   assertStringIncludes(
     help,
-    "  --task perplexity|toy|perplexity_llama_cpp|perplexity_streaming|perplexity_word\n      what is evaluated (perplexity)\n",
+    "  --task NAME\n      what is evaluated (perplexity)\n      perplexity: ",
   );
   assertStringIncludes(help, "      toy: whether the next token is the likeliest\n");
 
@@ -113,10 +113,11 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
   assertEquals(mixed.code, 2);
   assertMatch(mixed.stderr, /its runs ran with task toy, expected the same, found perplexity/);
   const refused = await run("sweep", "--task toi");
-  assertEquals([refused.code, refused.stderr], [
-    2,
-    'Cannot use task "toi": expected one of perplexity, toy, perplexity_llama_cpp, perplexity_streaming, perplexity_word, the nearest is "toy"\n',
-  ]);
+  assertEquals(refused.code, 2);
+  assertMatch(
+    refused.stderr,
+    /^Cannot use task "toi": expected one of perplexity, toy, perplexity_llama_cpp, .*, the nearest is "toy"\n$/,
+  );
 });
 
 Deno.test("compare, its table and report, and the site know a new task", async () => {

@@ -16,15 +16,13 @@
  */
 export {
   encodeItem,
-  type EvaluationTask,
-  findItemTask,
   findTask,
   ItemScorer,
-  type ItemTask,
   type LengthRow,
   measureLengths,
   PerplexityEvaluation,
   type PerplexityOptions,
-  readItemRows,
+  readItems,
+  type Task,
 } from "../eval/mod.ts";
 export { DecisionRecorder, HeadCollection, type HeadReport, replayTable } from "../heads/mod.ts";

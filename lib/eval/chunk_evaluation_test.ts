@@ -5,6 +5,7 @@ import { fakeModel, fakePruner } from "./testing.ts";
 import { f32Data } from "../tensor.ts";
 
 const task = {
+  metrics: [],
   loss: { name: "error", label: "error", unit: "errors", of: "item" },
   headline: {
     name: "accuracy",

@@ -1,7 +1,7 @@
 /** Items in a model's tokens, split into contexts and continuations as lm-evaluation-harness splits them. */
 import { type Pruner, takesWhole } from "../methods/pruner.ts";
 import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
-import type { Item, ItemRequest } from "./item_task.ts";
+import type { Item, ItemRequest } from "./item.ts";
 
 /** A request in tokens. */
 export interface EncodedRequest {

@@ -1,28 +1,15 @@
 /** Tasks whose items are made, of any length and from a seed: what a filter must keep to recall what stood far back. */
 import { mix64 } from "../random.ts";
-import { ACC_GREEDY, FOUND, ITEM_PERPLEXITY } from "./item_metrics.ts";
-import { type Item, type ItemRequest, type ItemTaskInfo, requestOf, type Sought } from "./item_task.ts";
-
-/** What is to be made. */
-export interface GeneratedItems {
-  /** Items. */
-  readonly count: number;
-  /** Tokens of a context: as many as fit, where one piece of it more would be too much. */
-  readonly tokens: number;
-  /** Items of the same seed are the same. */
-  readonly seed: number;
-  /** Tokens of a text, as the model reads it. */
-  readonly countTokens: (text: string) => number;
-}
+import { ACC_GREEDY, FOUND, GREEDY_DISTANCES, ITEM_PERPLEXITY } from "./item_metrics.ts";
+import { type ItemRequest, requestOf, type Sought } from "./item.ts";
+import type { ItemMaker, ItemSaid } from "./item_source.ts";
+import { defineItemTask, type TaskOf } from "./item_task.ts";
 
 /** Draws an integer in [0, below); every call another one. */
 export type Draw = (below: number) => number;
 
 /** @internal A task whose items are made. */
-export interface GeneratedTask extends ItemTaskInfo {
-  /** Makes items. @throws {RangeError} If not even the smallest context fits the tokens. */
-  generate(options: GeneratedItems): Item[];
-}
+export type GeneratedTask = TaskOf<ItemMaker>;
 
 /** What an item is made of. */
 export interface Making {
@@ -35,7 +22,7 @@ export interface Making {
 }
 
 /** What a generated task must say. */
-export type GeneratedTaskOptions = Pick<ItemTaskInfo, "name" | "help"> & {
+export type GeneratedTaskOptions = Pick<GeneratedTask, "name" | "help"> & {
   /** How an item is made, for the protocol. */
   readonly says: string;
   /** The least number of pieces that `make` can be asked for. */
@@ -65,6 +52,7 @@ export function defineSoughtTask({ make, maxTokens, ...options }: SoughtTaskOpti
   return define({
     ...options,
     metrics: [FOUND, ITEM_PERPLEXITY],
+    distances: GREEDY_DISTANCES,
     acc:
       `found: mean share of the answers in ${maxTokens} tokens of greedy decoding, in any order and case; ppl: of all ` +
       "answers one after the other",
@@ -75,22 +63,22 @@ export function defineSoughtTask({ make, maxTokens, ...options }: SoughtTaskOpti
   });
 }
 
-interface Definition extends Omit<GeneratedTaskOptions, "make">, Pick<ItemTaskInfo, "metrics"> {
+interface Definition extends Omit<GeneratedTaskOptions, "make">, ItemSaid {
   readonly acc: string;
   readonly make: (making: Making) => { readonly request: ItemRequest; readonly sought?: Sought };
 }
 
-function define({ name, help, says, least, metrics, acc, make }: Definition): GeneratedTask {
-  return {
+function define({ name, help, says, least, acc, make: makeOne, ...measured }: Definition): GeneratedTask {
+  return defineItemTask({
     name,
     help,
-    metrics,
+    ...measured,
     protocol:
       `${says}; contexts of as many tokens as asked for, at most; made from a seed; ${acc}; log-likelihoods in ` +
       "nats from float32 logits.",
-    generate({ count, tokens, seed, countTokens }) {
+    make({ count, tokens, seed, countTokens }) {
       return Array.from({ length: count }, (_, i) => {
-        const at = (pieces: number) => make({ pieces, tokens, draw: createDraw(seed, i) });
+        const at = (pieces: number) => makeOne({ pieces, tokens, draw: createDraw(seed, i) });
         const fits = (pieces: number) => countTokens(at(pieces).request.context) <= tokens;
         if (!fits(least)) {
           throw new RangeError(
@@ -111,7 +99,7 @@ function define({ name, help, says, least, metrics, acc, make }: Definition): Ge
         return { id, place, requests: [request], gold: 0, stream: i, ...rest };
       });
     },
-  };
+  });
 }
 
 /** Draws of one item. */

@@ -1,5 +1,9 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { GENERATED_TASKS } from "./tasks/mod.ts";
+import { TASKS } from "./tasks/mod.ts";
+
+const GENERATED_TASKS = TASKS.flatMap(({ name, items }) =>
+  items !== undefined && "make" in items ? [{ name, generate: items.make }] : []
+);
 
 const countTokens = (text: string) => text.split(/\s+/).length;
 

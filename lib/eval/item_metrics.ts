@@ -1,6 +1,6 @@
 /** What is said of an item whose continuations have log-likelihoods, as lm-evaluation-harness says it. */
-import type { Item } from "./item_task.ts";
-import type { Metric } from "./task.ts";
+import type { Item } from "./item.ts";
+import type { Metric } from "./metrics.ts";
 
 /** What a model finds of an item's continuations. */
 export interface Likelihoods {
@@ -18,8 +18,8 @@ export interface Likelihoods {
 export interface ItemMetric extends Metric {
   /** Of one item: 0 or 1 where the metric is a share, else nats. */
   readonly of: (item: Pick<Item, "requests" | "gold" | "sought">, found: Likelihoods) => number;
-  /** From the mean over items to the metric; default: the mean itself. */
-  readonly fromMean?: (mean: number) => number;
+  /** What guessing would have of one item, on average; left out where that is not known. */
+  readonly chanceOf?: (item: Pick<Item, "requests">) => number;
 }
 
 /** The first index of the largest value. */
@@ -34,11 +34,12 @@ export const ACC: ItemMetric = {
   label: "acc",
   help: "share of items whose right choice is the likeliest",
   of: ({ gold }, { logLikelihoods }) => argmax(logLikelihoods) === gold ? 1 : 0,
+  chanceOf: ({ requests }) => 1 / requests.length,
 };
 
 /** The same of log-likelihoods over characters. */
 export const ACC_NORM: ItemMetric = {
-  ...SHARE,
+  ...ACC,
   name: "acc_norm",
   label: "acc_norm",
   help: "the same by log-likelihood a character of the choice",
@@ -48,7 +49,9 @@ export const ACC_NORM: ItemMetric = {
 
 /** Share of items whose continuation is what greedy decoding gives. */
 export const ACC_GREEDY: ItemMetric = {
-  ...ACC,
+  ...SHARE,
+  name: "acc",
+  label: "acc",
   help: "share of items whose word is what greedy decoding gives",
   of: ({ gold }, { greedy }) => greedy[gold] ? 1 : 0,
 };

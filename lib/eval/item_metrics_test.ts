@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { ACC, ACC_GREEDY, ACC_NORM, GREEDY_DISTANCES, ITEM_PERPLEXITY } from "./item_metrics.ts";
-import { requestOf } from "./item_task.ts";
+import { requestOf } from "./item.ts";
 
 const [first, ...rest] = ["yes", "no", "perhaps not"].map((choice) => requestOf("Is it?", choice));
 const item = (gold: number) => ({ requests: [first!, ...rest] as const, gold });

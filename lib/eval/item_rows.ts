@@ -13,6 +13,11 @@ export class ItemRow {
     this.#fields = fields;
   }
 
+  /** All its fields. */
+  toJSON(): { readonly [name: string]: unknown } {
+    return this.#fields;
+  }
+
   /** What is wrong with this line. */
   error(what: string): RangeError {
     return new RangeError(`Cannot read ${this.place}: ${what}`);
@@ -95,7 +100,6 @@ function show(value: unknown): string {
  *
  * @example
  * ```ts
- * import { readItemRows } from "@tokenfilter/tokenfilter/eval";
  * const [row] = readItemRows("a.jsonl", '{"id": "1", "gold": 1}\n');
  * console.assert(row!.index("gold", 2) === 1 && row!.place === '"a.jsonl", line 1');
  * ```

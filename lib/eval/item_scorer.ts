@@ -8,7 +8,7 @@ import { f32Data, type HostTensor, hostTensor, type Tensor } from "../tensor.ts"
 import { checkScorable, type EncodedItem, type EncodedRequest } from "./encoded_item.ts";
 import { addReach, type FilterReach, reachOf } from "./filter_reach.ts";
 import type { Likelihoods } from "./item_metrics.ts";
-import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
+import type { BranchingFeed, BranchingModel, BranchingSequence } from "./language_model.ts";
 import { likeliestTokens, scoreNextTokens } from "./next_token.ts";
 import {
   addDrops,
@@ -18,28 +18,6 @@ import {
   tallyDrops,
   tallySkips,
 } from "./skip_ratio.ts";
-
-/** A sequence that can branch. */
-export interface BranchingSequence extends EvaluatedSequence {
-  /** An independent copy. */
-  fork(): BranchingSequence;
-}
-
-/** The next tokens of a sequence. */
-export interface BranchingFeed {
-  /** The sequence. */
-  readonly sequence: BranchingSequence;
-  /** Its next ids. */
-  readonly ids: Int32Array<ArrayBuffer>;
-}
-
-/** A model whose sequences can branch; `Model` fits it. */
-export interface BranchingModel extends EvaluatedModel {
-  /** As {@linkcode EvaluatedModel.start}. */
-  start(pruner?: Pruner, options?: { readonly chunk?: number }): BranchingSequence;
-  /** Feeds several sequences at once, [sum of T, hiddenSize]; where it is left out they are fed one by one. */
-  feedTogether?(feeds: readonly BranchingFeed[]): Tensor;
-}
 
 /** @internal What scoring an item gave: sums over its requests, each counted as a whole sequence. */
 export interface ItemScore extends Likelihoods {
@@ -94,11 +72,11 @@ const TOKENS_TOGETHER = 1024;
  * @example
  * ```ts
  * import { loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
- * import { encodeItem, findItemTask, ItemScorer, type ItemTask, readItemRows } from "@tokenfilter/tokenfilter/eval";
- * const { model, tokenizer } = await loadModel("tiny", new ReferenceBackend());
+ * import { encodeItem, findTask, ItemScorer, readItems } from "@tokenfilter/tokenfilter/eval";
+ * const { model, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
  * const line = '{"id": "1", "query": "To dry hair:", "choices": ["use a towel.", "use a spoon."], "gold": 0}';
- * const piqa = findItemTask("piqa") as ItemTask;
- * const [item] = piqa.read(readItemRows("piqa.jsonl", line));
+ * const source = findTask("piqa").items!;
+ * const { items: [item] } = readItems("piqa", source, { name: "piqa.jsonl", text: line }, { tokenizer, config });
  * using scorer = new ItemScorer(model);
  * const { logLikelihoods } = scorer.score(encodeItem(tokenizer, item!));
  * console.assert(logLikelihoods.length === 2 && logLikelihoods.every((sum) => sum < 0));

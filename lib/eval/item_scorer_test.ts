@@ -4,9 +4,10 @@ import { CONFIG, filtering, truth } from "../model/small_testing.ts";
 import { f32Data, hostTensor, type Tensor } from "../tensor.ts";
 import { reachOf } from "./filter_reach.ts";
 import { encodeItem, encodeRequest } from "./encoded_item.ts";
-import { type BranchingModel, type BranchingSequence, ItemScorer } from "./item_scorer.ts";
+import { ItemScorer } from "./item_scorer.ts";
+import type { BranchingModel, BranchingSequence } from "./language_model.ts";
 import { FOUND } from "./item_metrics.ts";
-import { type Item, requestOf } from "./item_task.ts";
+import { type Item, requestOf } from "./item.ts";
 import { nextTokenNll } from "./next_token.ts";
 
 /** A token a character, but that "ab" is one. */

@@ -3,7 +3,7 @@ import { pairedMean } from "../stats/paired.ts";
 import { addReach, type FilterReach } from "./filter_reach.ts";
 import { addUsage, type ItemScore } from "./item_scorer.ts";
 import type { ItemMetric } from "./item_metrics.ts";
-import type { Item, ItemTask } from "./item_task.ts";
+import type { Item } from "./item.ts";
 import { differenceOf, type JudgedDifference, judgeDifferences } from "./verdict.ts";
 import { addDrops, addSkips, dropRatioOf, skipRatiosOf } from "./skip_ratio.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
@@ -64,8 +64,8 @@ export interface ItemBudget {
 
 /** Runs of the same items. */
 export interface ItemRuns {
-  /** The task. */
-  readonly task: Pick<ItemTask, "name" | "metrics">;
+  /** The task's name, and what it says of each item. */
+  readonly task: { readonly name: string; readonly metrics: readonly ItemMetric[] };
   /** Its items. */
   readonly items: readonly Pick<Item, "requests" | "gold" | "sought">[];
   /** The dense run's scores, one an item. */

@@ -2,7 +2,7 @@ import { assertAlmostEquals, assertEquals } from "@std/assert";
 import { ACC, ACC_NORM, ITEM_PERPLEXITY } from "./item_metrics.ts";
 import type { ItemScore } from "./item_scorer.ts";
 import { budgetOf, reachesNothing, tabulateItems } from "./item_summary.ts";
-import { type Item, requestOf } from "./item_task.ts";
+import { type Item, requestOf } from "./item.ts";
 
 const USAGE = Object.fromEntries(["queriesDense", "queriesSkipped"].map((key) => [key, 5])) as never;
 const score = (logLikelihoods: number[], more: Partial<ItemScore> = {}): ItemScore => ({

@@ -35,3 +35,25 @@ export interface EvaluatedModel {
   /** Logits [R, vocabSize] of hidden states [R, hiddenSize]; in `out`, where that is given and the model can. */
   logits(hidden: Tensor, out?: Tensor): Tensor;
 }
+
+/** A sequence that can branch. */
+export interface BranchingSequence extends EvaluatedSequence {
+  /** An independent copy. */
+  fork(): BranchingSequence;
+}
+
+/** The next tokens of a sequence. */
+export interface BranchingFeed {
+  /** The sequence. */
+  readonly sequence: BranchingSequence;
+  /** Its next ids. */
+  readonly ids: Int32Array<ArrayBuffer>;
+}
+
+/** A model whose sequences can branch; `Model` fits it. */
+export interface BranchingModel extends EvaluatedModel {
+  /** As {@linkcode EvaluatedModel.start}. */
+  start(pruner?: Pruner, options?: { readonly chunk?: number }): BranchingSequence;
+  /** Feeds several sequences at once, [sum of T, hiddenSize]; where it is left out they are fed one by one. */
+  feedTogether?(feeds: readonly BranchingFeed[]): Tensor;
+}

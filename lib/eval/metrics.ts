@@ -1,8 +1,67 @@
-/** Reads and shows a task's metrics: what tables, plots and reports need of them, whichever task it is. */
-import { BLOCK_UNITS, type EvaluationTask, type Headline, type Metric } from "./task.ts";
+/** A task's metrics: what they are, and how tables, plots and reports read and show them, whichever task it is. */
 
-/** What a task says of its numbers. */
-export type TaskMeasures = Pick<EvaluationTask, "loss" | "headline" | "metrics">;
+/** Metrics that every scored unit has, by name: a value a unit. */
+export type UnitMetrics = { readonly [name: string]: Float64Array };
+
+/** @internal A number of a task's results: what it is called and how it is shown. */
+export interface Metric {
+  /** Its key in records. */
+  readonly name: string;
+  /** Its column in tables. */
+  readonly label: string;
+  /** What it is, in a line. */
+  readonly help: string;
+  /** Which way is good. */
+  readonly better: "lower" | "higher";
+  /** Decimals. */
+  readonly digits: number;
+  /** Whether it is a share, shown in percent. */
+  readonly percent?: boolean;
+  /** From the mean over units to the metric; default: the mean itself. */
+  readonly fromMean?: (mean: number) => number;
+  /** Whether it says how far a filtered model is from the dense one, which then has none. */
+  readonly isDistance?: boolean;
+  /** Where it is drawn against the skipped share: the figure's title, its axis, and what the caption says of it. */
+  readonly figure?: { readonly title: string; readonly axis: string; readonly caption: string };
+}
+
+/** @internal The metric that a task is known by: a function of the mean loss. */
+export interface Headline extends Omit<Metric, "figure" | "fromMean" | "isDistance"> {
+  /** From a mean loss to the metric; a linear function where higher is better. */
+  readonly fromLoss: (loss: number) => number;
+  /** The same in words. */
+  readonly formula: string;
+}
+
+/** @internal The losses of a task. */
+export interface Loss {
+  /** Key of the mean loss in the dense model's record; differences of it are `<name>Delta` and `<name>DeltaSe`. */
+  readonly name: string;
+  /** What tables and plots call it. */
+  readonly label: string;
+  /** Unit, plural: `nats`. */
+  readonly unit: string;
+  /** What has a loss each, singular: `token`. */
+  readonly of: string;
+  /** Units a block of standard errors and intervals: neighbouring tokens depend on each other; default: {@linkcode BLOCK_UNITS}. */
+  readonly block?: number;
+}
+
+/** @internal What a task says of its numbers. */
+export interface TaskMeasures {
+  /** Its losses. */
+  readonly loss: Loss;
+  /** Its main metric: that of the Pareto front and of the order of trials. */
+  readonly headline: Headline;
+  /** Further metrics of its results. */
+  readonly metrics: readonly Metric[];
+}
+
+/** Units a block of the paired standard error; blocks do not cross chunks. */
+export const BLOCK_UNITS = 64;
+
+/** Units a block of a task's standard errors and intervals. */
+export const blockOf = ({ loss }: Pick<TaskMeasures, "loss">): number => loss.block ?? BLOCK_UNITS;
 
 const capitalize = (name: string) => name[0]!.toUpperCase() + name.slice(1);
 
@@ -18,6 +77,15 @@ export function excessKeys(
 export function lossUnit({ loss: { unit, of } }: Pick<TaskMeasures, "loss">): string {
   return `${unit} ${/^[aeiou]/.test(of) ? "an" : "a"} ${of}`;
 }
+
+/** The headline as a mean over units, or a function of it: of losses, or where higher is better of what each stands for. */
+export function metricOfUnits({ fromLoss, formula: _, ...headline }: Headline): Metric {
+  return headline.better === "higher" ? headline : { ...headline, fromMean: fromLoss };
+}
+
+/** What {@linkcode metricOfUnits} is the mean of. */
+export const valuesOfUnits = ({ better, fromLoss }: Headline, losses: Float64Array): Float64Array =>
+  better === "higher" ? losses.map(fromLoss) : losses;
 
 /** Everything that a task measures, in the order of tables. */
 export function listMetrics(task: TaskMeasures): readonly (Headline | Metric)[] {
@@ -35,7 +103,7 @@ export function listMetrics(task: TaskMeasures): readonly (Headline | Metric)[] 
       ...excess,
       name: standardError,
       label: "se",
-      help: `standard error of ${label}: paired, over blocks of ${BLOCK_UNITS} ${task.loss.of}s`,
+      help: `standard error of ${label}: paired, over blocks of ${blockOf(task)} ${task.loss.of}s`,
     },
     ...task.metrics,
   ];

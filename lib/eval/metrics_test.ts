@@ -1,6 +1,14 @@
 import { assertEquals } from "@std/assert";
-import { costOf, excessKeys, formatMetric, listMetrics, lossUnit, readMetric, signed } from "./metrics.ts";
-import type { Headline } from "./task.ts";
+import {
+  costOf,
+  excessKeys,
+  formatMetric,
+  type Headline,
+  listMetrics,
+  lossUnit,
+  readMetric,
+  signed,
+} from "./metrics.ts";
 
 const headline: Headline = {
   name: "accuracy",

@@ -1,8 +1,15 @@
 /** Losses of a model's next-token distributions, a block of rows at a time so that logits stay small. */
 import type { LogitComparison } from "../backend.ts";
 import { f32Data, firstRows, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
-import type { KeptLogits } from "./chunk_evaluation.ts";
 import type { EvaluatedModel } from "./language_model.ts";
+
+/** Where a run's logits are kept for other calls, block by block; a block is named by its first row. */
+export interface KeptLogits {
+  /** The kept logits of a block, or the computed ones, which are kept if there is room. */
+  get(block: number, compute: () => Tensor): Tensor;
+  /** Whether a block's logits are kept. */
+  has(block: number): boolean;
+}
 
 /** Rows of logits that exist at a time; half as many of a large vocabulary: 64 rows of one of 49,152 take 13 MB. */
 export const ROWS_PER_BLOCK = 128;

@@ -1,8 +1,13 @@
 import { assert, assertEquals } from "@std/assert";
-import type { KeptLogits } from "./chunk_evaluation.ts";
 import { emptyTensor, f32Data, hostTensor, type Tensor } from "../tensor.ts";
 import type { EvaluatedModel } from "./language_model.ts";
-import { compareNextTokens, likeliestTokens, nextTokenNll, ROWS_PER_BLOCK } from "./next_token.ts";
+import {
+  compareNextTokens,
+  type KeptLogits,
+  likeliestTokens,
+  nextTokenNll,
+  ROWS_PER_BLOCK,
+} from "./next_token.ts";
 import { expectAllFreed, fakeModel } from "./testing.ts";
 
 const ids = Int32Array.from({ length: 2 * ROWS_PER_BLOCK + 5 }, (_, i) => (i * i + 2 * i) % 5);

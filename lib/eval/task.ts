@@ -1,13 +1,19 @@
-/** What an evaluation task is: it opens on a model and data, runs the dense model once, and then any pruner. */
+/**
+ * What an evaluation task is: of a text, of items from a file, or of items that are made. It opens on a model and data, and
+ * scores them unit by unit (chunks of a text, or items), dense and with any method.
+ */
 import type { Pruner } from "../methods/pruner.ts";
 import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
+import type { BlockSums } from "../stats/paired.ts";
+import type { EncodedItem } from "./encoded_item.ts";
+import type { ItemSource } from "./item_source.ts";
 import type { EvaluatedModel } from "./language_model.ts";
-import { type BlockSums, sumBlocks } from "../stats/paired.ts";
+import type { TaskMeasures, UnitMetrics } from "./metrics.ts";
 import type { DropCounts, SkipCounts, SkipRatios } from "./skip_ratio.ts";
 
-/** Metrics that every scored unit has, by name: a value a unit. */
-export type UnitMetrics = { readonly [name: string]: Float64Array };
+/** @internal A method on a model: one for every context, or one for a context of so many tokens. */
+export type Filter = Pruner | ((contextTokens: number) => Pruner);
 
 /** What a run found of one chunk: all that its result is made of, as it may be written down. */
 export interface ChunkRecord {
@@ -34,7 +40,7 @@ export interface RunControl {
   /**
    * Called with each chunk's losses, one a scored unit (a token, or an item), and the dense model's of the same units;
    * in the order in which chunks are read. Paired statistics are made of them. `metrics` are the task's others that every
-   * unit has, by name; the dense model has none.
+   * unit has, by name; of the dense model those that are no distances from it.
    */
   readonly onLosses?: (
     chunk: number,
@@ -70,6 +76,8 @@ export interface DenseTaskResult {
   readonly attentionFlops: number;
   /** FLOPs of everything over all chunks. */
   readonly totalFlops: number;
+  /** What guessing would have as the main metric; of items with choices. */
+  readonly chance?: number;
   /** Its losses, as of {@linkcode TaskResult.lossBlocks}. */
   readonly lossBlocks: BlockSums;
 }
@@ -103,55 +111,8 @@ export interface TaskResult extends SkipRatios, SequenceUsage {
   readonly lossBlocks: BlockSums;
 }
 
-/** @internal A number of a task's results: what it is called and how it is shown. */
-export interface Metric {
-  /** Its key in records. */
-  readonly name: string;
-  /** Its column in tables. */
-  readonly label: string;
-  /** What it is, in a line. */
-  readonly help: string;
-  /** Which way is good. */
-  readonly better: "lower" | "higher";
-  /** Decimals. */
-  readonly digits: number;
-  /** Whether it is a share, shown in percent. */
-  readonly percent?: boolean;
-  /** Where it is drawn against the skipped share: the figure's title, its axis, and what the caption says of it. */
-  readonly figure?: { readonly title: string; readonly axis: string; readonly caption: string };
-}
-
-/** @internal The metric that a task is known by: a function of the mean loss. */
-export interface Headline extends Omit<Metric, "figure"> {
-  /** From a mean loss to the metric. */
-  readonly fromLoss: (loss: number) => number;
-  /** The same in words. */
-  readonly formula: string;
-}
-
-/** @internal The losses of a task. */
-export interface Loss {
-  /** Key of the mean loss in the dense model's record; differences of it are `<name>Delta` and `<name>DeltaSe`. */
-  readonly name: string;
-  /** What tables and plots call it. */
-  readonly label: string;
-  /** Unit, plural: `nats`. */
-  readonly unit: string;
-  /** What has a loss each, singular: `token`. */
-  readonly of: string;
-}
-
-/** Units a block of the paired standard error; blocks do not cross chunks. */
-export const BLOCK_UNITS = 64;
-
-/** Losses, chunk by chunk, as a record keeps them. */
-export function recordLosses(chunks: readonly Float64Array[]): BlockSums {
-  const { sums, sizes } = sumBlocks(chunks, BLOCK_UNITS);
-  return { sums: sums.map((sum) => Number(sum.toPrecision(8))), sizes };
-}
-
-/** The label of a result of a task: see {@linkcode EvaluationTask.label}. */
-export function labelOf({ name, label }: Pick<EvaluationTask, "name" | "label">, context: number): string {
+/** The label of a result of a task: see {@linkcode Task.label}. */
+export function labelOf({ name, label }: Pick<Task, "name" | "label">, context: number): string {
   return label?.(context) ?? `${name} at ${context}`;
 }
 
@@ -165,6 +126,8 @@ export interface TaskData {
   readonly context: number;
   /** The model's tokenizer, for a task that brings its own texts. */
   readonly tokenizer: Tokenizer;
+  /** The items, of a task that has some. */
+  readonly items?: readonly EncodedItem[];
   /** Bytes of what the dense model gives that may be kept from run to run; default: 1 GiB. */
   readonly cacheBytes?: number;
 }
@@ -188,16 +151,16 @@ export interface Evaluation<T extends TaskTypes = TaskTypes> {
    */
   dense(control?: RunControl): Promise<T["dense"]>;
   /**
-   * Runs a pruner on every chunk and compares it with the dense model.
+   * Runs a method on every unit and compares it with the dense model.
    *
-   * @throws {DOMException} The signal's reason, if it is aborted between two chunks.
+   * @throws {DOMException} The signal's reason, if it is aborted between two units.
    * @throws {RangeError} If a loss is not finite.
    */
-  run(pruner: Pruner, control?: RunControl): Promise<T["filtered"]>;
+  run(filter: Filter, control?: RunControl): Promise<T["filtered"]>;
 }
 
 /** An evaluation task. Adding one is a file in `tasks/` and a line in `tasks/mod.ts`. */
-export interface EvaluationTask<T extends TaskTypes = TaskTypes> {
+export interface Task<T extends TaskTypes = TaskTypes> extends TaskMeasures {
   /** Its name: that of `--task`, and of `task` in records. */
   readonly name: string;
   /** One line of help. */
@@ -211,14 +174,10 @@ export interface EvaluationTask<T extends TaskTypes = TaskTypes> {
   readonly label?: (context: number) => string;
   /** Whether a text is one chunk, whatever the tokens a chunk that were asked for. */
   readonly isWhole?: boolean;
-  /** Its losses. */
-  readonly loss: Loss;
-  /** Its main metric: that of the Pareto front and of the order of trials. */
-  readonly headline: Headline;
-  /** Further metrics of its results. */
-  readonly metrics: readonly Metric[];
+  /** Where its items come from, and what is said of each; left out: it reads a text. */
+  readonly items?: ItemSource;
   /**
-   * Prepares an evaluation; nothing is computed yet.
+   * Prepares an evaluation; nothing is computed yet. Items need a model whose sequences branch.
    *
    * @throws {RangeError} If the data do not suffice.
    */

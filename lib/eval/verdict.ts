@@ -4,7 +4,7 @@ import { mcnemarTest } from "../stats/mcnemar.ts";
 import { benjaminiHochberg } from "../stats/multiple.ts";
 import { smallestDetectable } from "../stats/normal.ts";
 import { meanOfBlocks, sumBlocks } from "../stats/paired.ts";
-import type { Metric } from "./task.ts";
+import type { Metric } from "./metrics.ts";
 
 /** What may be said of a difference. */
 export type Verdict = "better" | "worse" | "not told apart";

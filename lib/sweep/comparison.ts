@@ -1,14 +1,7 @@
 /** Several methods at the same ratio on the same text, with intervals of their differences. */
-import { readMetric } from "../eval/metrics.ts";
-import {
-  type ChunkRecord,
-  type Evaluation,
-  type Headline,
-  recordLosses,
-  type RunControl,
-  type TaskResult,
-  type TaskTypes,
-} from "../eval/task.ts";
+import { recordLosses } from "../eval/evaluation.ts";
+import { blockOf, type Headline, readMetric } from "../eval/metrics.ts";
+import type { ChunkRecord, Evaluation, Filter, RunControl, TaskResult, TaskTypes } from "../eval/task.ts";
 import { findTask } from "../eval/tasks/mod.ts";
 import {
   looksAhead,
@@ -18,7 +11,6 @@ import {
   type ResolvedOptions,
 } from "../methods/options.ts";
 import { labelOptions } from "../methods/labels.ts";
-import type { Pruner } from "../methods/pruner.ts";
 import { drawMovingBlocks, type Interval, percentileInterval } from "../stats/bootstrap.ts";
 import { mapBudgets, type Shares, sharesOf } from "./budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
@@ -140,7 +132,7 @@ export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
   /** A task on model and data; the environment names the task. */
   readonly evaluation: Evaluation<T>;
   /** Binds a method to the model. */
-  readonly createPruner: (method: ResolvedOptions) => Pruner;
+  readonly createPruner: (method: ResolvedOptions) => Filter;
   /** What it runs on, for the record. */
   readonly environment: Environment;
   /** Of the intervals: default 64 units a block, 2000 resamples. */
@@ -164,14 +156,15 @@ export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
 export async function compareMethods<T extends TaskTypes>(
   args: ComparisonArguments<T>,
 ): Promise<Comparison<T>> {
-  const { evaluation, log, signal, onProgress, blockSize = 64, resamples = 2000 } = args;
+  const task = findTask(args.environment.task);
+  const { evaluation, log, signal, onProgress, blockSize = blockOf(task), resamples = 2000 } = args;
   const found = Map.groupBy(log?.finished ?? [], ({ trial }) => trial);
   const digests = new Map<NamedMethod, string>();
   for (const method of args.methods) digests.set(method, await digestTrialOptions(method.options));
   const known = (trial: string) => found.get(trial)?.length ?? 0, whole = known(DENSE);
   const isOpen = (trial: string) => known(trial) < whole || whole === 0;
   const total = [...digests.values()].filter(isOpen).length + 1;
-  const chunks: Float64Array[] = [];
+  const chunks: Float64Array[] = [], denseMetrics: { [name: string]: number[] } = {};
   let done = 0;
   const control = (trial: string, name: string): RunControl => ({
     ...{ signal, finished: new Map(found.get(trial)?.map((record) => [record.chunk, record])) },
@@ -181,7 +174,10 @@ export async function compareMethods<T extends TaskTypes>(
   onProgress?.(0, DENSE);
   const denseResult = await evaluation.dense({
     ...control(DENSE, DENSE),
-    onLosses: (_, losses) => chunks.push(losses),
+    onLosses: (_chunk, losses, _dense, others) => {
+      chunks.push(losses);
+      for (const [name, values] of Object.entries(others)) (denseMetrics[name] ??= []).push(...values);
+    },
   });
   done++;
   const dense = Float64Array.from(chunks.flatMap((losses) => [...losses]));
@@ -239,14 +235,15 @@ export async function compareMethods<T extends TaskTypes>(
       perLayer: perLayerOf(runs),
     });
   }
-  const task = findTask(args.environment.task);
   const mean = readMetric(denseResult, task.loss.name);
   const all: Measured[] = [
     {
       name: "dense",
       asked: undefined,
       methods: [],
-      metrics: {},
+      metrics: Object.fromEntries(
+        Object.entries(denseMetrics).map(([name, values]) => [name, Float64Array.from(values)]),
+      ),
       options: undefined,
       losses: dense,
       means: [mean],

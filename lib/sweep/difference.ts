@@ -1,7 +1,9 @@
 /** Two runs side by side: what was asked of both alike, and how far their losses are apart. */
 import type { Environment } from "../environment.ts";
 import { excessKeys, readMetric } from "../eval/metrics.ts";
-import { BLOCK_UNITS, type EvaluationTask, labelOf, recordLosses } from "../eval/task.ts";
+import { labelOf, type Task } from "../eval/task.ts";
+import { BLOCK_UNITS } from "../eval/metrics.ts";
+import { recordLosses } from "../eval/evaluation.ts";
 import { findTask } from "../eval/tasks/mod.ts";
 import { effectiveOptions, readRecord } from "../methods/options.ts";
 import type { Interval } from "../stats/bootstrap.ts";
@@ -211,7 +213,7 @@ function whyUnpaired(a: Run, b: Run): string | undefined {
 
 /** What a difference needs of a result. */
 function readRun({ kind, data }: RunResult): {
-  readonly task: EvaluationTask;
+  readonly task: Task;
   /** What runs of the same tokens share. */
   readonly tokens: string | undefined;
   readonly environment: Environment | undefined;
@@ -246,7 +248,7 @@ function readMethod({ loss, toDense, lossBlocks, achievedRatio, kvAchievedRatio,
   };
 }
 
-function readTrial(trial: Trial, task: EvaluationTask, dense: number): DifferenceSide {
+function readTrial(trial: Trial, task: Task, dense: number): DifferenceSide {
   const { delta, standardError } = excessKeys(task), above = readMetric(trial, delta);
   const se = readMetric(trial, standardError), blocks = trial.lossBlocks;
   const count = blocks?.sums.length ?? Math.ceil(trial.scoredTokens / BLOCK_UNITS);

@@ -2,7 +2,7 @@ import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/ass
 import type { MethodOptions } from "../methods/options.ts";
 import { makeSummary, makeTrial } from "../plot/testing.ts";
 import { intervalAround, pairedMean } from "../stats/paired.ts";
-import { recordLosses } from "../eval/task.ts";
+import { recordLosses } from "../eval/evaluation.ts";
 import type { Comparison } from "./comparison.ts";
 import { diffRuns, type RunResult, signOf } from "./difference.ts";
 

@@ -1,6 +1,6 @@
 /** What the fields of records must be, so that a file that was changed by hand is refused by its field. */
 import { excessKeys, listMetrics } from "../eval/metrics.ts";
-import type { EvaluationTask } from "../eval/task.ts";
+import type { Task } from "../eval/task.ts";
 import { findWrongOption } from "../methods/options.ts";
 
 /** A field: what it must be in words, and whether a value is that. */
@@ -36,7 +36,7 @@ const COUNTS = "tokens kvBytesHeld kvBytesAvoided totalFlopsDense totalFlopsAvoi
 );
 
 /** Fields of a trial of a task, beside its options: what it is and what was measured. */
-export function trialFields(task: EvaluationTask): Fields {
+export function trialFields(task: Task): Fields {
   const measured = [...listMetrics(task).map(({ name }) => name), excessKeys(task).dense, "achievedRatio"];
   return {
     trial: FIELD.text,

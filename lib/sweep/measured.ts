@@ -1,5 +1,6 @@
 /** What the runs of a method add up to in a comparison, and what it is held against. */
-import { BLOCK_UNITS, type EvaluationTask, type Metric, type TaskResult } from "../eval/task.ts";
+import type { Task, TaskResult } from "../eval/task.ts";
+import { blockOf, type Metric, metricOfUnits, valuesOfUnits } from "../eval/metrics.ts";
 import { looksAhead, type ResolvedOptions } from "../methods/options.ts";
 import type { Shares } from "./budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
@@ -90,23 +91,24 @@ export function contend(
   return { name, ...(asked !== undefined && { asked }), control, isRival, missed };
 }
 
-/** The text's metrics as series: the headline, and the task's others that every unit has. */
+/** A task's metrics as series: the headline, and its others that every unit has. */
 export function listSeries(
   all: readonly Measured[],
-  { name: task, headline, metrics }: EvaluationTask,
+  { name: task, headline, loss, metrics }: Task,
   lengths: readonly number[],
 ): ComparedSeries[] {
   const cut = (pick: (own: Measured) => Float64Array) => all.map((own) => splitChunks(pick(own), lengths));
   const known = metrics.filter(({ name }) => all.slice(1).every((own) => own.metrics[name] !== undefined));
   const atNoDistance = ({ better }: Metric) =>
     new Float64Array(all[0]!.losses.length).fill(better === "higher" ? 1 : 0);
+  const blockSize = blockOf({ loss });
   return [
     {
-      ...{ task, blockSize: BLOCK_UNITS, values: cut(({ losses }) => losses) },
-      metric: { ...headline, fromMean: headline.fromLoss },
+      ...{ task, blockSize, values: cut(({ losses }) => valuesOfUnits(headline, losses)) },
+      metric: metricOfUnits(headline),
     },
     ...known.map((metric): ComparedSeries => ({
-      ...{ task, metric, blockSize: BLOCK_UNITS, isDistance: true },
+      ...{ task, metric, blockSize, ...(metric.isDistance && { isDistance: true }) },
       values: cut((own) => own.metrics[metric.name] ?? atNoDistance(metric)),
     })),
   ];

@@ -9,6 +9,7 @@ export { presetName } from "./controls.ts";
 export * from "./default_grid.ts";
 export * from "./difference.ts";
 export { FIELD, findWrongField, trialFields } from "./fields.ts";
+export * from "./filter_from.ts";
 export * from "./importance.ts";
 export * from "./judgement.ts";
 export type { MethodGroup } from "./measured.ts";

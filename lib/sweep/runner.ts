@@ -1,7 +1,6 @@
 /** Runs the trials of a sweep one after the other, wherever they come from. */
 import { PlaceLostError } from "../errors.ts";
-import type { Evaluation, RunControl, TaskTypes } from "../eval/task.ts";
-import type { Pruner } from "../methods/pruner.ts";
+import type { Evaluation, Filter, RunControl, TaskTypes } from "../eval/task.ts";
 import { looksAhead, recordOptions, type ResolvedOptions } from "../methods/options.ts";
 import { digestConditions } from "./digest.ts";
 import type { RacingTrial, TrialRace } from "./trial_race.ts";
@@ -26,7 +25,7 @@ export interface SweepArguments<T extends TaskTypes = TaskTypes> {
   /** A task on model and data. */
   readonly evaluation: Evaluation<T>;
   /** Binds a method to the model. */
-  readonly createPruner: (method: ResolvedOptions) => Pruner;
+  readonly createPruner: (method: ResolvedOptions) => Filter;
   /** What the results depend on besides the methods. */
   readonly conditions: RunConditions;
   /** Stops trials that will not be the best. */

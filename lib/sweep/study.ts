@@ -2,8 +2,11 @@
 import type { Backend } from "../backend.ts";
 import type { CacheDType } from "../dtype.ts";
 import type { Environment, RunConditions } from "../environment.ts";
-import { type Evaluation, type EvaluationTask, labelOf, type TaskTypes } from "../eval/task.ts";
-import { findTask, type PerplexityTypes, TASKS } from "../eval/tasks/mod.ts";
+import type { EncodedItem } from "../eval/encoded_item.ts";
+import { encodeItems, readItems } from "../eval/item_data.ts";
+import { countTokens } from "../eval/item_evaluation.ts";
+import { type Evaluation, type Filter, labelOf, type Task, type TaskTypes } from "../eval/task.ts";
+import { findTask, ownTask, type PerplexityTypes, TASKS } from "../eval/tasks/mod.ts";
 import type { LoadedModel } from "../model/load.ts";
 import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
 import { digestTokenizer } from "../model/tokenizer/tokenizer_digest.ts";
@@ -12,6 +15,7 @@ import { compareMethods, type Comparison, type ComparisonArguments } from "./com
 import { sha256 } from "../sha256.ts";
 import { readVersion } from "../version.ts";
 import { digestConditions } from "./digest.ts";
+import { createFilter, type FilterFrom } from "./filter_from.ts";
 import { runSweep, type SweepProgress } from "./runner.ts";
 import { expandGrids, type Grid } from "./space.ts";
 import { summarizeSweep } from "./summary.ts";
@@ -19,7 +23,7 @@ import type { SweepSummary, Trial } from "./trial.ts";
 import type { Search } from "./search.ts";
 import type { TrialRace } from "./trial_race.ts";
 import { listedTrials, type TrialSource } from "./trial_source.ts";
-import { createPruner, ownRule, recordCalibration, type ResolvedOptions } from "../methods/mod.ts";
+import { ownRule, recordCalibration, type ResolvedOptions } from "../methods/mod.ts";
 
 /** Tokens of a chunk where nothing else is said. */
 export const DEFAULT_CONTEXT = 512;
@@ -27,7 +31,7 @@ export const DEFAULT_CONTEXT = 512;
 /** A model and the text that it is to read. */
 export interface Study<T extends TaskTypes = PerplexityTypes> {
   /** What is evaluated: one of `TASKS`; default perplexity. */
-  readonly task?: EvaluationTask<T>;
+  readonly task?: Task<T>;
   /** The model, on its backend. */
   readonly model: LoadedModel;
   /** The text. */
@@ -38,6 +42,10 @@ export interface Study<T extends TaskTypes = PerplexityTypes> {
   readonly context?: number;
   /** Use the first tokens alone; default: all. */
   readonly tokens?: number;
+  /** Use so many items alone, of a task that has some: its text is a JSONL file, or says in JSON what they are made of. */
+  readonly items?: number;
+  /** Where methods begin to filter, in place of their warm-up. */
+  readonly filterFrom?: FilterFrom;
   /** Bytes of what the dense model gives that may be kept from trial to trial; default: 1 GiB. */
   readonly cacheBytes?: number;
 }
@@ -45,11 +53,50 @@ export interface Study<T extends TaskTypes = PerplexityTypes> {
 /** @internal A study whose model is read, but not yet on a backend. */
 export interface StudyPlan extends Omit<Study<TaskTypes>, "model"> {
   /** The model's file. */
-  readonly model: Pick<LoadedModel, "name" | "sha256" | "tokenizer" | "dtype">;
+  readonly model: Pick<LoadedModel, "name" | "sha256" | "tokenizer" | "dtype" | "config">;
 }
 
-/** Token ids of a study: BOS at the front where the tokenizer adds one, cut at `tokens`. */
-export function encodeStudy({ model: { tokenizer }, text, tokens }: StudyPlan): Int32Array<ArrayBuffer> {
+/** The items of a study's task in tokens; undefined of a task that reads a text. @throws {RangeError} If one is broken. */
+export function encodeStudyItems(
+  { model, task, text, textName = "text", items: count }: StudyPlan,
+): readonly EncodedItem[] | undefined {
+  if (task?.items === undefined) return undefined;
+  const data = { name: textName, text, ...(count !== undefined && { count }) };
+  const key = JSON.stringify([task.name, data]), known = lastItems.get(model.tokenizer);
+  if (known?.key === key) return known.items;
+  const items = encodeItems(readItems(task.name, task.items, data, model).items, model);
+  lastItems.set(model.tokenizer, { key, items });
+  return items;
+}
+
+/** The last items that a tokenizer encoded. */
+const lastItems = new WeakMap<Tokenizer, { readonly key: string; readonly items: readonly EncodedItem[] }>();
+
+/** Units of work of a study (chunks of its text, or items), tokens of all, and of the longest. */
+export function measureStudy(study: StudyPlan): {
+  readonly units: number;
+  readonly tokens: number;
+  readonly context: number;
+} {
+  const items = encodeStudyItems(study), { context = DEFAULT_CONTEXT } = study;
+  if (items !== undefined) {
+    const lengths = items.map(countTokens), tokens = lengths.reduce((sum, length) => sum + length, 0);
+    return { units: items.length, tokens, context: Math.max(...lengths) };
+  }
+  const units = Math.floor(encodeStudy(study).length / context);
+  return { units, tokens: units * context, context };
+}
+
+/**
+ * Token ids of a study: of a text with BOS at the front where the tokenizer adds one, cut at `tokens`; of items those of
+ * all contexts and continuations.
+ */
+export function encodeStudy(study: StudyPlan): Int32Array<ArrayBuffer> {
+  const { model: { tokenizer }, text, tokens } = study, items = encodeStudyItems(study);
+  if (items !== undefined) {
+    const parts = items.flatMap(({ requests }) => requests.flatMap((own) => [own.context, own.continuation]));
+    return Int32Array.from(parts.flatMap((ids) => [...ids]));
+  }
   const known = lastEncoded.get(tokenizer);
   const ids = known?.text === text ? known.ids : tokenizer.encode(text, { bos: tokenizer.addsBos });
   lastEncoded.set(tokenizer, { text, ids });
@@ -75,9 +122,13 @@ export async function describeConditions(
   cacheDType: CacheDType = "f32",
   products?: Backend["products"],
 ): Promise<RunConditions> {
-  const { model, text, textName = "text", context = DEFAULT_CONTEXT, task } = study, rule = ownRule();
+  const { model, text, textName = "text", task, filterFrom } = study, rule = ownRule();
+  const own = ownTask(), { units, tokens, context } = measureStudy(study);
   return {
     ...(task !== undefined && task.name !== TASKS[0].name && { task: task.name }),
+    ...(own !== undefined && own.task === task && { taskSha256: own.sha256 }),
+    ...(task?.items && { items: units }),
+    ...(filterFrom && { filterFrom: filterFrom.text }),
     ...(rule !== undefined && { ruleSha256: rule.sha256 }),
     ...recordCalibration(),
     version: await readVersion(),
@@ -86,7 +137,7 @@ export async function describeConditions(
     text: textName,
     textSha256: await sha256(text),
     context,
-    textTokens: Math.floor(encodeStudy(study).length / context) * context,
+    textTokens: tokens,
     bos: model.tokenizer.addsBos,
     backend,
     cacheDType,
@@ -121,11 +172,13 @@ export async function describeStudy(study: Study<TaskTypes>): Promise<Environmen
 /** Opens a study's task on its model and text. */
 export function openStudy<T extends TaskTypes = PerplexityTypes>(study: Study<T>): Evaluation<T> {
   const { model, context = DEFAULT_CONTEXT, task = TASKS[0], cacheBytes } = study;
+  const items = encodeStudyItems(study);
   const data = {
     ids: encodeStudy(study),
     text: study.text,
     context,
     tokenizer: model.tokenizer,
+    ...(items && { items }),
     ...(cacheBytes !== undefined && { cacheBytes }),
   };
   return task.open(model.model, data) as Evaluation<T>;
@@ -168,9 +221,10 @@ export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
   return await sweepTrials(study, await listedTrials<T>(methods, await conditionsOf(study)), control);
 }
 
-/** Binds methods to a study's model. */
-const binderOf = ({ model: { model, config } }: Study<TaskTypes>) => (method: ResolvedOptions) =>
-  createPruner("token-filtering", config, method, { backend: model.backend });
+/** Binds methods to a study's model. @throws {RangeError} If the model cannot have one. */
+export const binderOf =
+  ({ model: { model, config }, filterFrom }: Study<TaskTypes>) => (method: ResolvedOptions): Filter =>
+    createFilter(config, method, filterFrom, { backend: model.backend });
 
 /**
  * Runs the trials of a source, whose methods were checked before, and summarises them.
@@ -244,13 +298,13 @@ export async function compareStudy<T extends TaskTypes = PerplexityTypes>(
   methods: readonly NamedMethod[],
   control: ComparisonControl = {},
 ): Promise<Comparison<T>> {
-  const bind = binderOf(study), pruners = new Map(methods.map(({ options }) => [options, bind(options)]));
+  const bind = binderOf(study), filters = new Map(methods.map(({ options }) => [options, bind(options)]));
   const environment = await describeStudy(study);
   return await compareMethods({
     ...control,
     methods,
     evaluation: openStudy(study),
-    createPruner: (options) => pruners.get(options)!,
+    createPruner: (options) => filters.get(options)!,
     environment,
   });
 }

@@ -25,7 +25,7 @@ Deno.test("encodeStudy() encodes a text once, and gives ids that the caller may 
       return Int32Array.from(text, (letter) => letter.codePointAt(0)!);
     },
   } as unknown as Tokenizer;
-  const plan = { model: { name: "fake", sha256: "", tokenizer }, text: "abc" };
+  const plan = { model: { name: "fake", sha256: "", tokenizer, config: model.config }, text: "abc" };
   encodeStudy(plan).fill(0);
   assertEquals([...encodeStudy({ ...plan, tokens: 2 })], [97, 98]);
   assertEquals(encoded, 1);

@@ -1,20 +1,21 @@
 /** Tasks of items in a comparison: the same items with every method, beside the text. */
-import { budgetOf, GREEDY_DISTANCES, ItemScorer, reachesNothing, valuesOf } from "../../../lib/eval/mod.ts";
-import { createPruner } from "../../../lib/methods/mod.ts";
+import { budgetOf, findTask, ItemScorer, reachesNothing, valuesOf } from "../../../lib/eval/mod.ts";
 import type { Model, ModelFile } from "../../../lib/model/mod.ts";
 import {
   type ComparedItems,
   type ComparedSeries,
+  createFilter,
   digestTrialOptions,
+  type FilterFrom,
   type MethodGroup,
   type NamedMethod,
 } from "../../../lib/sweep/mod.ts";
 import type { FlagValues } from "../cli/flags/parse.ts";
+import { checkFlags } from "../cli/task.ts";
 import {
   asksToFilter,
   bindMethod,
   expectReach,
-  type FilterFrom,
   type PlannedTask,
   planTasks,
   type ReadTask,
@@ -24,6 +25,7 @@ import {
 } from "../eval/plan.ts";
 import { type ItemLog, runItems, type RunScores, type TaskScores } from "../eval/run.ts";
 import type { Running } from "../run.ts";
+import { hasItems } from "../task/data.ts";
 
 /** Items, and from where they are filtered. */
 export interface ItemPlan {
@@ -31,8 +33,13 @@ export interface ItemPlan {
   readonly from: FilterFrom | undefined;
 }
 
-/** Whether tasks of items were asked for. */
-export const asksForItems = (values: FlagValues): boolean => values.has("data") || values.has("tasks");
+/** Whether the task that is compared reads a text. @throws {UsageError} If there is no such task. */
+export const isOfText = ({ task }: { readonly task?: string }): boolean =>
+  !hasItems(checkFlags(() => findTask(task)));
+
+/** Whether tasks of items were asked for beside it: --data alone is that of a task which has items itself. */
+export const asksForItems = (values: FlagValues, hasText: boolean): boolean =>
+  values.has("tasks") || hasText && values.has("data");
 
 /**
  * Items in a model's tokens, each within reach of every method.
@@ -61,12 +68,7 @@ function bind(
   context: object,
 ) {
   const items = planned.flatMap(({ encoded }) => encoded);
-  return bindMethod(
-    options,
-    from,
-    items,
-    (own) => createPruner("token-filtering", file.config, own, context),
-  );
+  return bindMethod(() => createFilter(file.config, options, from, context), from, items);
 }
 
 export interface ItemOutcome {
@@ -141,18 +143,14 @@ function listSeries(
     ...{ task: task.name, metric, blockSize: 1 },
     values: [["dense"], ...groups].map((names) => [average(names.map((name) => of(runs[name]!)))]),
   });
-  const measured = task.metrics.map((metric) =>
-    series(metric, ({ scores }) => valuesOf(metric, { items }, scores))
-  );
-  if (items.some(({ sought }) => sought === undefined)) return measured;
-  const idsOf = ({ scores }: TaskScores) => scores.map(({ generatedIds }) => generatedIds!);
-  const dense = idsOf(runs.dense!);
+  const { metrics, distances = [] } = task.items, dense = runs.dense!.scores;
   return [
-    ...measured,
-    ...GREEDY_DISTANCES.map((metric) => ({
-      ...series(metric, (run) => Float64Array.from(idsOf(run), (ids, i) => metric.between(dense[i]!, ids))),
-      isDistance: true,
-    })),
+    ...metrics.map((metric) => series(metric, ({ scores }) => valuesOf(metric, { items }, scores))),
+    ...distances.map((metric) => {
+      const between = ({ scores }: TaskScores) =>
+        scores.map(({ generatedIds }, i) => metric.between(dense[i]!.generatedIds!, generatedIds!));
+      return { ...series(metric, (run) => Float64Array.from(between(run))), isDistance: true };
+    }),
   ];
 }
 

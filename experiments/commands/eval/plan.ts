@@ -3,56 +3,42 @@ import { UsageError } from "../../../lib/errors.ts";
 import {
   checkScorable,
   type EncodedItem,
-  encodeItem,
-  findItemTask,
-  GENERATED_TASKS,
-  type GeneratedTask,
+  encodeItems,
+  type Filter,
+  filterFor,
+  findTask,
   type Item,
-  ITEM_TASKS,
-  type ItemRow,
-  type ItemTask,
-  limitItems,
+  ownTask,
   reachesNothing,
   type ReachMasks,
   reachOf,
-  readItemRows,
+  readItems,
+  type Task,
+  TASKS,
 } from "../../../lib/eval/mod.ts";
 import { effectiveOptions, type Pruner, type ResolvedOptions } from "../../../lib/methods/mod.ts";
-import type { HubOptions, ModelConfig, ModelFile } from "../../../lib/model/mod.ts";
+import type { ModelConfig, ModelFile } from "../../../lib/model/mod.ts";
+import { createFilter, type FilterFrom, readFilterFrom } from "../../../lib/sweep/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
-import { exists, isFolder, readText } from "../cli/files.ts";
+import { exists, isFolder } from "../cli/files.ts";
 import type { FlagValues } from "../cli/flags/parse.ts";
 import { checkFlags } from "../cli/task.ts";
-import { readCount } from "../cli/flags/text.ts";
-import { readHubData } from "./hub_data.ts";
+import { fileOf, hasItems, HUB, type ItemTask, readTaskText, type TaskText } from "../task/data.ts";
 
-/** A task, and where its items come from. */
+/** A task with its data. */
 export interface ReadTask {
-  readonly task: ItemTask | GeneratedTask;
-  /** Its file, or what its items are made from. */
-  readonly source: object;
-  /** SHA-256 of its file, or of that. */
-  readonly sha256: string;
-  /** Items of the file, or made. */
-  readonly count: number;
-  /** Those that are used; a task that makes them measures lengths by the tokenizer, and none longer than a model reads. */
-  readonly itemsFor: (file: Pick<ModelFile, "tokenizer" | "config">) => readonly Item[];
+  readonly task: ItemTask;
+  readonly data: TaskText;
 }
 
 /** A task whose items are known, in tokens too. */
-export interface PlannedTask extends Omit<ReadTask, "itemsFor"> {
+export interface PlannedTask extends ReadTask {
   readonly items: readonly Item[];
+  /** Items of its data, or made. */
+  readonly of: number;
   readonly encoded: readonly EncodedItem[];
   /** SHA-256 of the ids of all contexts and continuations. */
   readonly promptsSha256: string;
-}
-
-/** Where a method begins to filter an item. */
-export interface FilterFrom {
-  /** As it was given. */
-  readonly text: string;
-  /** The warm-up for a context of so many tokens. */
-  readonly warmup: (contextTokens: number) => number;
 }
 
 /**
@@ -61,29 +47,13 @@ export interface FilterFrom {
  * @param hasText Whether a text is read beside the items, which --warmup is for.
  * @throws {UsageError} If it is neither tokens nor a share.
  */
-export function readFilterFrom(
-  values: FlagValues,
-  method: ResolvedOptions | undefined,
-  hasText = false,
-): FilterFrom | undefined {
+export function readFilterFlag(values: FlagValues, hasText = false): FilterFrom | undefined {
   const text = values.get("filter-from")?.[0] as string | undefined;
   if (text === undefined) return undefined;
-  if (method === undefined) throw new UsageError("Cannot use --filter-from: a dense run filters nothing");
   if (values.has("warmup") && !hasText) {
     throw new UsageError("Cannot use --filter-from with --warmup: expected one of them");
   }
-  const [, number, percent] = text.match(/^(\d+(?:\.\d+)?)(%?)$/) ?? [];
-  const value = Number(number);
-  const fits = percent === "%" ? value <= 100 : Number.isSafeInteger(value) && !number?.includes(".");
-  if (number === undefined || !fits) {
-    throw new UsageError(
-      `Cannot use --filter-from ${text}: expected tokens, as in 16, or a share of each context from 0% to 100%`,
-    );
-  }
-  return {
-    text,
-    warmup: percent === "%" ? (tokens) => Math.round(value / 100 * tokens) : () => value,
-  };
+  return checkFlags(() => readFilterFrom(text));
 }
 
 /**
@@ -92,91 +62,47 @@ export function readFilterFrom(
  * @throws {UsageError} If there is no such task or file, or a line is broken; by file and line.
  */
 export async function readTasks(values: FlagValues): Promise<ReadTask[]> {
-  const folder = values.get("data")?.[0] as string | undefined, count = readCount(values, "items", 1);
-  const tokens = readCount(values, "length", 1) ?? 256, seed = readCount(values, "data-seed", 0) ?? 0;
   return await Promise.all(
-    chooseTasks(values, folder).map(async (task) => {
-      if ("generate" in task) {
-        readCount(values, "items", 1, MAX_MADE);
-        const source = { count: count ?? 50, tokens, seed };
-        return {
-          ...{ task, source, sha256: await sha256(JSON.stringify(source)), count: source.count },
-          itemsFor: ({ tokenizer, config: { contextLength } }) => {
-            if (tokens > contextLength) {
-              throw new UsageError(
-                `Cannot make ${task.name} of ${tokens} tokens: the model was trained on ${contextLength} ` +
-                  "(take a smaller --length, or another --model)",
-              );
-            }
-            return checkFlags(() =>
-              task.generate({ ...source, countTokens: (text) => tokenizer.encode(text).length })
-            );
-          },
-        } satisfies ReadTask;
-      }
-      const { source, place, read, ...data } = folder === HUB
-        ? await openHub(task, values.has("offline") ? { offline: true } : {})
-        : await openFile(task, `${folder}/${task.file}`);
-      const all = checkFlags(() => task.read(read()));
-      if (all.length === 0) throw new UsageError(`Cannot use ${place}: found no item to score`);
-      const items = limitItems(all, count);
-      return { ...{ task, source, sha256: data.sha256, count: all.length }, itemsFor: () => items };
-    }),
+    chooseTasks(values).map(async (task) => ({ task, data: await readTaskText(values, task) })),
   );
-}
-
-/** Items that a task makes, at most: all are made before the first is scored. */
-const MAX_MADE = 100_000;
-
-/** What `--data` says where the hub's data are meant. */
-const HUB = "hub";
-
-/** Where a task's rows come from, what messages call it, and the rows. */
-interface OpenedRows {
-  readonly source: object;
-  readonly place: string;
-  readonly sha256: string;
-  readonly read: () => ItemRow[];
-}
-
-async function openFile(task: ItemTask, path: string): Promise<OpenedRows> {
-  const text = await readText(path), read = () => readItemRows(path, text);
-  return { source: { file: task.file }, place: `"${path}"`, sha256: await sha256(text), read };
-}
-
-async function openHub(task: ItemTask, options: HubOptions): Promise<OpenedRows> {
-  const { repository, revision, files } = task.hub;
-  const found = await readHubData(task, options).catch((error) =>
-    checkFlags(() => {
-      throw error;
-    })
-  );
-  return {
-    source: { repository, revision, files },
-    place: `"${repository}"`,
-    sha256: found.sha256,
-    read: () => found.rows,
-  };
 }
 
 /** The tasks that were named, or those whose file a folder holds. */
-function chooseTasks(values: FlagValues, folder: string | undefined): (ItemTask | GeneratedTask)[] {
-  const named = values.get("tasks")?.[0] as string | undefined;
+function chooseTasks(values: FlagValues): ItemTask[] {
+  const named = values.get("tasks")?.[0] as string | undefined, own = ownTask()?.task;
+  const folder = values.get("data")?.[0] as string | undefined;
   if (folder !== undefined && folder !== HUB && !isFolder(folder)) {
     throw new UsageError(`Cannot use --data "${folder}": there is no such folder`);
   }
-  const tasks = named === undefined
-    ? ITEM_TASKS.filter(({ file }) => folder === HUB || folder !== undefined && exists(`${folder}/${file}`))
-    : [...new Set(named.split(",").map((name) => checkFlags(() => findItemTask(name.trim()))))];
-  if (folder === undefined && (tasks.length === 0 || tasks.some((task) => "file" in task))) {
+  const known = TASKS.filter(hasItems), inFiles = known.filter((task) => fileOf(task) !== undefined);
+  const isThere = (task: ItemTask) =>
+    folder === HUB || folder !== undefined && exists(`${folder}/${fileOf(task)}`);
+  const tasks = named !== undefined
+    ? [...new Set(named.split(",").map((name) => findItemTask(name.trim())))]
+    : own !== undefined && hasItems(own)
+    ? [own]
+    : inFiles.filter(isThere);
+  const lacksData = (task: ItemTask) => "file" in task.items && task.items.path === undefined;
+  if (folder === undefined && (tasks.length === 0 || tasks.some(lacksData))) {
+    const made = known.filter((task) => !inFiles.includes(task)).map(({ name }) => name);
     throw new UsageError(
       "Cannot tell what to evaluate: expected --data DIR, a folder with a JSONL file a task, --data hub, or " +
-        `--tasks ${GENERATED_TASKS.map(({ name }) => name).join(",")}`,
+        `--tasks ${made.join(",")}`,
     );
   }
   if (tasks.length > 0) return tasks;
-  const files = new Set(ITEM_TASKS.map(({ file }) => file));
-  throw new UsageError(`Cannot use --data "${folder}": found none of ${[...files].join(", ")}`);
+  throw new UsageError(
+    `Cannot use --data "${folder}": found none of ${[...new Set(inFiles.map(fileOf))].join(", ")}`,
+  );
+}
+
+/** A task of items of a name. @throws {UsageError} If there is none, or it reads a text. */
+function findItemTask(name: string): ItemTask {
+  const task = checkFlags(() => findTask(name));
+  if (hasItems(task)) return task;
+  throw new UsageError(
+    `Cannot use task "${name}" for items: it reads a text (sweep and compare take it as --task)`,
+  );
 }
 
 /** Items of tasks in a model's tokens. @throws {UsageError} If one cannot be made or scored. */
@@ -184,53 +110,58 @@ export function planTasks(
   tasks: readonly ReadTask[],
   file: Pick<ModelFile, "tokenizer" | "config">,
 ): Promise<PlannedTask[]> {
-  const { tokenizer, config } = file;
-  return Promise.all(tasks.map(async ({ itemsFor, ...read }) => {
-    const items = itemsFor(file);
-    const encoded = items.map((item) => checkFlags(() => encodeItem(tokenizer, item, config.contextLength)));
+  return Promise.all(tasks.map(async ({ task, data }) => {
+    const { items, of } = checkFlags(() => readItems(task.name, task.items, data, file));
+    const encoded = checkFlags(() => encodeItems(items, file));
     const ids = encoded.map(({ requests }) => requests.map((r) => [[...r.context], [...r.continuation]]));
-    return { ...read, items, encoded, promptsSha256: await sha256(JSON.stringify(ids)) };
+    return { task, data, items, of, encoded, promptsSha256: await sha256(JSON.stringify(ids)) };
   }));
 }
 
-/** What a record says of its tasks. */
-export function recordTask({ task, source, sha256, promptsSha256, count, items }: PlannedTask) {
-  return {
-    ...{ task: task.name, protocol: task.protocol, ...source, sha256, promptsSha256 },
-    ...{ items: items.length, of: count },
-  };
+/**
+ * Checks that every method of a sweep or comparison can answer a task's items, and reaches some of them.
+ *
+ * @throws {UsageError} If an item cannot be scored, or a method would be the dense model in disguise.
+ */
+export function expectItems(
+  { task, model: { config }, filterFrom }: {
+    readonly task: Pick<Task, "name">;
+    readonly model: Pick<ModelFile, "config">;
+    readonly filterFrom?: FilterFrom;
+  },
+  encoded: readonly EncodedItem[],
+  methods: readonly ResolvedOptions[],
+): void {
+  for (const method of methods) {
+    const prunerFor = bindMethod(() => createFilter(config, method, filterFrom), filterFrom, encoded);
+    if (asksToFilter(method)) expectReach({ task, encoded }, prunerFor, config, method.fusion);
+  }
 }
 
-/** Tokens that are fed for an item, at most: contexts are computed once. */
-export function countTokens({ requests }: EncodedItem): number {
-  const contexts = new Map(requests.map(({ context }) => [context.join(), context.length]));
-  const fed = requests.reduce((sum, { continuation }) => sum + continuation.length - 1, 0);
-  return [...contexts.values()].reduce((a, b) => a + b, fed);
+/** What a record says of its tasks. */
+export function recordTask({ task, data: { source, sha256 }, promptsSha256, of, items }: PlannedTask) {
+  return {
+    ...{ task: task.name, protocol: task.protocol, ...source, sha256, promptsSha256 },
+    ...{ items: items.length, of },
+  };
 }
 
 /**
- * The method for each length of context, one object a warm-up.
+ * The method for each length of context, tried on all items.
  *
- * @param create Binds options to the model.
+ * @param create Binds it to the model.
  * @throws {UsageError} If a warm-up, or a method on this model or of an item, cannot be.
  */
 export function bindMethod(
-  method: ResolvedOptions,
+  create: () => Filter,
   from: FilterFrom | undefined,
   items: readonly EncodedItem[],
-  create: (options: ResolvedOptions) => Pruner,
 ): (contextTokens: number) => Pruner {
-  const known = new Map<number, Pruner>();
-  const prunerFor = (tokens: number) => {
-    const warmup = from?.warmup(tokens) ?? method.warmup;
-    const pruner = known.get(warmup) ?? checkFlags(() => create({ ...method, warmup }));
-    known.set(warmup, pruner);
-    return pruner;
-  };
+  const prunerFor = filterFor(checkFlags(create));
   for (const { item, requests } of items) {
     for (const { context } of requests) {
       try {
-        prunerFor(context.length);
+        checkFlags(() => prunerFor(context.length));
       } catch (error) {
         if (from === undefined || !(error instanceof UsageError)) throw error;
         const why = error.message.replace(/^Cannot use (--warmup)?:? ?/, "");
@@ -257,9 +188,15 @@ function spansOf({ item, requests }: EncodedItem): { readonly from: number; read
   }));
 }
 
+/** Items of a task, in tokens. */
+export interface TaskItems {
+  readonly task: Pick<Task, "name">;
+  readonly encoded: readonly EncodedItem[];
+}
+
 /** What a method reached nothing of. */
 export interface Unreached {
-  readonly planned: PlannedTask;
+  readonly planned: TaskItems;
   readonly prunerFor: (contextTokens: number) => Pick<Pruner, "spans">;
   /** The method, where there are several. */
   readonly method?: string | undefined;
@@ -290,7 +227,7 @@ function mostFiltered({ layers, spans: { warmup }, keySide }: Pruner, tokens: nu
  * warm-up or its window, or no layer sees as far back as where keys go.
  */
 export function expectReach(
-  planned: PlannedTask,
+  planned: TaskItems,
   prunerFor: (contextTokens: number) => Pruner,
   config: Pick<ModelConfig, "numLayers" | "layers">,
   method?: string,

@@ -15,25 +15,26 @@ const planned = (tokens: number, item: object = {}) =>
 const ONE = { numLayers: 1 };
 
 Deno.test("a method is refused beforehand where no item is long enough for it to reach a scored position", () => {
-  const side = (warmup: number, recent: number, block: number) => ({ layers: [0], warmup, recent, block });
+  const spans = (warmup: number, recent = 0, block = 32) => ({ warmup, recent, block });
   for (
-    const [layers, warmup, keySide] of [
-      [[0], 8, undefined],
-      [[0], 0, undefined],
-      [[], 8, side(8, 32, 32)],
-      [[], 8, side(8, 4, 4)],
-      [[], 1, side(1, 9, 32)],
-      [[], 0, side(0, 0, 1)],
-      [[0], 8, side(16, 32, 32)],
+    const [layers, own, hasKeys] of [
+      [[0], spans(8), false],
+      [[0], spans(0), false],
+      [[], spans(8, 32, 32), true],
+      [[], spans(8, 4, 4), true],
+      [[], spans(1, 9, 32), true],
+      [[], spans(0, 0, 1), true],
+      [[0], spans(16, 32, 32), true],
     ] as const
   ) {
-    const pruner = { ...createDense(), layers, warmup, keySide: keySide as never };
+    const keySide = hasKeys ? { layers: [0] } : undefined, { warmup } = own;
+    const pruner = { ...createDense(), layers, spans: own, keySide: keySide as never };
     for (let tokens = 2; tokens < 120; tokens++) {
       // As much as can be filtered: everything from the warm-up on.
       const from = (start: number) => Uint8Array.from({ length: tokens }, (_, t) => Number(t < start));
       const masks = {
         keep: new Map(layers.map((layer) => [layer, from(Math.max(warmup, 1))])),
-        kvKeep: new Map(keySide?.layers.map((layer) => [layer, from(keySide.warmup)])),
+        kvKeep: new Map(keySide?.layers.map((layer) => [layer, from(warmup)])),
       };
       const { missedKeys, ownFiltered } = reachOf(ONE, pruner, masks, tokens - 1, tokens);
       const expect = () => expectReach(planned(tokens), () => pruner, ONE, "keys");
@@ -47,31 +48,26 @@ Deno.test("a method is refused beforehand where no item is long enough for it to
 });
 
 Deno.test("what can be reached depends on the model's windows, on texts that are made, and on what is altered", () => {
-  const side = { layers: [0], warmup: 0, recent: 16, block: 1 } as never;
-  const keys = { ...createDense(), keySide: side }, long = planned(200);
+  const side = { layers: [0] } as never, dense = createDense(), long = planned(200);
+  const keys = { ...dense, spans: { warmup: 0, recent: 16, block: 1 }, keySide: side };
   const within = (window: number) => ({ numLayers: 1, layers: [{ window }] }) as never;
   // A key goes when it is 17 tokens old: a layer that sees 17 tokens, the query's own among them, never had it then.
   assertThrows(() => expectReach(long, () => keys, within(17)), UsageError, "Cannot call a_task filtered: ");
   expectReach(long, () => keys, within(18));
-  const late = { ...createDense(), layers: [0], warmup: 20 };
+  const late = { ...dense, layers: [0], spans: { ...dense.spans, warmup: 20 } };
   assertThrows(() => expectReach(planned(20), () => late, ONE), UsageError, "sequences of up to 20 tokens");
   assertThrows(() => expectReach(planned(20, { sought: { maxTokens: 1 } }), () => late, ONE), UsageError);
   expectReach(planned(20, { sought: { maxTokens: 2 } }), () => late, ONE);
-  const altered = { ...createDense(), alters: {} as never };
+  const altered = { ...dense, prepare: { kind: "alter" } as never };
   expectReach(planned(1), () => altered, ONE);
-  const adapts = { ...createDense(), adapts: {} as never, warmup: 8 };
+  const adapts = { ...dense, prepare: { kind: "adapt" } as never, spans: { ...dense.spans, warmup: 8 } };
   assertThrows(() => expectReach(planned(8), () => adapts, ONE), UsageError);
   expectReach(planned(9), () => adapts, ONE);
 });
 
 Deno.test("a method that looks ahead is refused beforehand for an item that asks for a text", () => {
   const bind = (item: object) =>
-    bindMethod(
-      { warmup: 0 } as never,
-      undefined,
-      planned(9, item).encoded,
-      () => ({ ...createDense(), looksAhead: "outputs" }),
-    );
+    bindMethod(() => ({ ...createDense(), at: "prefill" }), undefined, planned(9, item).encoded);
   bind({ place: "line 1" });
   assertThrows(
     () => bind({ place: "line 1", sought: { maxTokens: 2 } }),

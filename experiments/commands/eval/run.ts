@@ -1,8 +1,14 @@
 /** Runs items one after the other, each on disk before the next begins. */
 import { UsageError } from "../../../lib/errors.ts";
-import { type EncodedItem, type ItemScore, ItemScorer, yieldToEventLoop } from "../../../lib/eval/mod.ts";
-import type { FinishedRuns, StudyStore } from "../../../lib/sweep/mod.ts";
-import { countTokens, type FilterFrom, type PlannedTask } from "./plan.ts";
+import {
+  countTokens,
+  type EncodedItem,
+  type ItemScore,
+  ItemScorer,
+  yieldToEventLoop,
+} from "../../../lib/eval/mod.ts";
+import type { FilterFrom, FinishedRuns, StudyStore } from "../../../lib/sweep/mod.ts";
+import type { PlannedTask } from "./plan.ts";
 
 /** A finished item of a run. */
 export interface ItemUnit {
@@ -43,7 +49,7 @@ export function openItems(
   for (const { task, dataSha256, filterFrom: before = "--warmup" } of units.finished) {
     const own = planned.find((own) => own.task.name === task), now = filterFrom ?? "--warmup";
     if (own === undefined) continue;
-    if (own.sha256 !== dataSha256) {
+    if (own.data.sha256 !== dataSha256) {
       throw refuse(`its items of ${task} are of other data, expected the same`);
     }
     if (before !== now) {
@@ -93,7 +99,7 @@ export async function runItems(args: RunItems): Promise<Map<string, RunScores>> 
   let worked = 0;
   const results = new Map<string, RunScores>();
   for (const own of planned) {
-    const { task: { name: task }, sha256: dataSha256, encoded: items } = own;
+    const { task: { name: task }, data: { sha256: dataSha256 }, encoded: items } = own;
     for (const [i, encoded] of items.entries()) {
       const { id } = encoded.item, open = runs.filter(([run]) => !finished.has(keyOf(task, id, run)));
       if (open.length > 0) {

@@ -1,13 +1,13 @@
 /** The table of an evaluation of items. */
 import {
-  findItemTask,
+  findMetric,
   formatChange,
   formatMean,
   formatSpread,
   type ItemBudget,
   type ItemMean,
-  type ItemMetric,
   type ItemResult,
+  type Metric,
 } from "../../../lib/eval/mod.ts";
 import type { PlainTable } from "../cli/output/table.ts";
 
@@ -18,11 +18,10 @@ interface Column {
   readonly left?: true;
   /** Whether a dense evaluation has it too. */
   readonly always?: true;
-  readonly cell: (row: ItemResult, metric: ItemMetric, budget: ItemBudget | undefined) => string;
+  readonly cell: (row: ItemResult, metric: Metric, budget: ItemBudget | undefined) => string;
 }
 
-const mean = (metric: ItemMetric, own: ItemMean | undefined) =>
-  own === undefined ? "-" : formatMean(metric, own);
+const mean = (metric: Metric, own: ItemMean | undefined) => own === undefined ? "-" : formatMean(metric, own);
 const share = (value: number | null | undefined) => value == null ? "-" : `${(100 * value).toFixed(1)}%`;
 
 const COLUMNS: readonly Column[] = [
@@ -102,7 +101,7 @@ export function tabulateEval(
     hints: columns.map(({ hint }) => hint),
     left: columns.map(({ left }) => left === true),
     rows: results.map((row) => {
-      const metric = findItemTask(row.task).metrics.find(({ name }) => name === row.metric)!;
+      const metric = findMetric(row.task, row.metric);
       return columns.map(({ cell }) => cell(row, metric, budgets[row.task]));
     }),
   };

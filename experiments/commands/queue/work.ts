@@ -3,8 +3,8 @@ import { DelayedError, type Job, Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import { cacheDir, ifThere, writeAtomically } from "../../../lib/cache.ts";
 import { UsageError } from "../../../lib/errors.ts";
-import { createPruner, readRecord } from "../../../lib/methods/mod.ts";
-import { openStudy, runTrial, type StoredRecord, type StudyFlags } from "../../../lib/sweep/mod.ts";
+import { readRecord } from "../../../lib/methods/mod.ts";
+import { binderOf, openStudy, runTrial, type StoredRecord, type StudyFlags } from "../../../lib/sweep/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { readBackend } from "../cli/machine/backend.ts";
 import { digestCode } from "../cli/machine/code_digest.ts";
@@ -124,7 +124,7 @@ async function openQueued(
       `Cannot take trials of study ${study}: found code ${codeSha256}, expected ${expected}`,
     );
   }
-  const path: StudyFlags = flags.text === undefined
+  const path: StudyFlags = flags.text === undefined && flags.data === undefined
     ? {}
     : { text: await fetchText(conditions.textSha256, redis, prefix) };
   const values = flagValues({ ...flags, ...path, ...own });
@@ -133,9 +133,8 @@ async function openQueued(
   const opened = await startStudy(plan, readBackend(values), [], progress);
   const found = { ...opened.conditions, model: conditions.model };
   expectConditions(`study ${study}`, completeConditions(conditions), completeConditions(found));
-  const evaluation = openStudy(opened.study), { config, model } = opened.study.model;
-  const bind = (method: ReturnType<typeof readRecord>) =>
-    createPruner("token-filtering", config, method, { backend: model.backend });
+  const evaluation = openStudy(opened.study);
+  const bind = binderOf(opened.study);
   let last: { readonly sweep: string; readonly race: QueuedRace } | undefined;
   const raceOf = async ({ sweep, race }: TrialJob): Promise<QueuedRace | undefined> => {
     if (race === undefined) return undefined;

@@ -1,6 +1,6 @@
 /** Copying: a list of words twice, the second time up to a word that is to be guessed. */
 import { defineGeneratedTask, type GeneratedTask, WORDS } from "../generated_task.ts";
-import { requestOf } from "../item_task.ts";
+import { requestOf } from "../item.ts";
 
 /** Copying. */
 export const copy: GeneratedTask = defineGeneratedTask({

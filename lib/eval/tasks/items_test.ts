@@ -1,12 +1,15 @@
 /** What each task of items asks, letter for letter, and what it refuses. */
 import { assertEquals, assertThrows } from "@std/assert";
 import { readItemRows } from "../item_rows.ts";
-import { type Item, limitItems } from "../item_task.ts";
-import { findItemTask, ITEM_TASKS } from "./mod.ts";
+import { type Item, limitItems } from "../item.ts";
+import { findTask, TASKS } from "./mod.ts";
+
+const ITEM_TASKS = TASKS.filter(({ items }) => items !== undefined);
 
 const read = (name: string, ...rows: object[]): Item[] => {
-  const task = ITEM_TASKS.find((task) => task.name === name)!;
-  return task.read(readItemRows(task.file, rows.map((row) => JSON.stringify(row)).join("\n") + "\n"));
+  const { items } = findTask(name);
+  if (items === undefined || !("file" in items)) throw new RangeError(`found no file of ${name}`);
+  return items.read(readItemRows(items.file, rows.map((row) => JSON.stringify(row)).join("\n") + "\n"));
 };
 const asked = ({ requests }: Item) => requests.map(({ context, continuation }) => [context, continuation]);
 
@@ -109,12 +112,12 @@ Deno.test("tasks refuse rows that they cannot use, by file and line", () => {
     'Cannot read "a.jsonl", line 2: it is not JSON',
   );
   assertThrows(() => readItemRows("a.jsonl", ""), RangeError, "found no line");
-  assertThrows(() => findItemTask("piqqa"), RangeError, 'the nearest is "piqa"');
+  assertThrows(() => findTask("piqqa"), RangeError, 'the nearest is "piqa"');
 });
 
 Deno.test("every task of items says what it does, and has a name of its own", () => {
-  assertEquals(new Set(ITEM_TASKS.map(({ name }) => name)).size, ITEM_TASKS.length);
-  for (const { metrics, protocol, help } of ITEM_TASKS) {
-    assertEquals([metrics.length > 0, protocol.length > 20, help.length > 20], [true, true, true]);
+  assertEquals(new Set(TASKS.map(({ name }) => name)).size, TASKS.length);
+  for (const { items, protocol, help } of ITEM_TASKS) {
+    assertEquals([items!.metrics.length > 0, protocol.length > 20, help.length > 20], [true, true, true]);
   }
 });

@@ -1,9 +1,9 @@
 /** LAMBADA: the last word of a passage. */
 import { ACC_GREEDY, ITEM_PERPLEXITY } from "../item_metrics.ts";
-import { type ItemTask, requestOf } from "../item_task.ts";
+import { defineItemTask, type ItemTask, readQuestions } from "../item_task.ts";
 
 /** LAMBADA, as OpenAI processed it. */
-export const lambada: ItemTask = {
+export const lambada: ItemTask = defineItemTask({
   name: "lambada_openai",
   help: "LAMBADA: the last word of a passage",
   protocol:
@@ -21,11 +21,5 @@ export const lambada: ItemTask = {
     },
   },
   read: (rows) =>
-    rows.map((row, stream) => ({
-      id: row.text("id"),
-      place: row.place,
-      requests: [requestOf(row.text("context"), row.text("target"))],
-      gold: 0,
-      stream,
-    })),
-};
+    readQuestions(rows, (row) => ({ context: row.text("context"), choices: [row.text("target")], gold: 0 })),
+});

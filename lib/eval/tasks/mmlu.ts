@@ -1,7 +1,7 @@
 /** MMLU: exam questions of many subjects, answered by a letter. */
 import { ACC } from "../item_metrics.ts";
 import type { ItemRow } from "../item_rows.ts";
-import { type ItemTask, requestOf } from "../item_task.ts";
+import { defineItemTask, type ItemTask, requestsOf } from "../item_task.ts";
 
 const LETTERS = ["A", "B", "C", "D"] as const;
 
@@ -16,7 +16,7 @@ const subjectOf = (row: ItemRow) => row.text("subject");
 
 /** MMLU with the first `shots` rows of the subject's dev split, in order, before each question. */
 function defineMmlu(shots: number, name: string): ItemTask {
-  return {
+  return defineItemTask({
     name,
     help: `MMLU: exam questions of many subjects, ${shots} shots`,
     protocol:
@@ -51,11 +51,10 @@ function defineMmlu(shots: number, name: string): ItemTask {
           ...shown.map((example) => `${ask(example)} ${LETTERS[goldOf(example)]}`),
           "",
         ].join("\n\n");
-        const [a, ...rest] = LETTERS.map((letter) => requestOf(shared + ask(row), letter));
         return {
           id: row.text("id"),
           place: row.place,
-          requests: [a!, ...rest],
+          requests: requestsOf(shared + ask(row), LETTERS),
           gold: goldOf(row),
           group: subject,
           ...(shots > 0 && { shared }),
@@ -63,7 +62,7 @@ function defineMmlu(shots: number, name: string): ItemTask {
         };
       });
     },
-  };
+  });
 }
 
 /** MMLU without examples. */

@@ -3,12 +3,10 @@
  * @module
  */
 import { sayNearest } from "../../nearest.ts";
-import type { EvaluationTask, Metric } from "../task.ts";
-import { GREEDY_DISTANCES, type ItemMetric } from "../item_metrics.ts";
-import type { ItemTask } from "../item_task.ts";
+import { type Metric, metricOfUnits } from "../metrics.ts";
+import type { Task } from "../task.ts";
 import { arcChallenge } from "./arc_challenge.ts";
 import { arcEasy } from "./arc_easy.ts";
-import type { GeneratedTask } from "../generated_task.ts";
 import { boolq } from "./boolq.ts";
 import { copy } from "./copy.ts";
 import { hellaswag } from "./hellaswag.ts";
@@ -28,15 +26,11 @@ import { winogrande } from "./winogrande.ts";
 import { commonWords, frequentWords } from "./word_counts.ts";
 
 /** The tasks; the first is the default, and the one of records that name none. */
-export const TASKS: readonly [EvaluationTask, ...EvaluationTask[]] = [
+export const TASKS: readonly [Task, ...Task[]] = [
   perplexity,
   perplexityLlamaCpp,
   perplexityStreaming,
   perplexityWord,
-];
-
-/** The tasks of items, whose continuations are scored. */
-export const ITEM_TASKS: readonly [ItemTask, ...ItemTask[]] = [
   arcEasy,
   arcChallenge,
   hellaswag,
@@ -47,10 +41,6 @@ export const ITEM_TASKS: readonly [ItemTask, ...ItemTask[]] = [
   lambada,
   mmlu,
   mmlu5,
-];
-
-/** The tasks whose items are made. */
-export const GENERATED_TASKS: readonly [GeneratedTask, ...GeneratedTask[]] = [
   copy,
   recall,
   needle,
@@ -61,6 +51,30 @@ export const GENERATED_TASKS: readonly [GeneratedTask, ...GeneratedTask[]] = [
   frequentWords,
 ];
 
+/** A task of a user's own, from a file. */
+export interface OwnTask {
+  /** The task. */
+  readonly task: Task;
+  /** SHA-256 of its file. */
+  readonly sha256: string;
+}
+
+let own: OwnTask | undefined;
+
+/** The task of a user's own, where one was set. */
+export function ownTask(): OwnTask | undefined {
+  return own;
+}
+
+/** Takes in one task of a user's own, in place of the last one. @throws {RangeError} If its name is taken. */
+export function setOwnTask(next: OwnTask | undefined): void {
+  const name = next?.task.name;
+  if (TASKS.some((task) => task.name === name)) {
+    throw new RangeError(`Cannot use the task "${name}" of a file: found its name taken, expected another`);
+  }
+  own = next;
+}
+
 /**
  * The task of a name, or of a record's conditions.
  *
@@ -70,29 +84,21 @@ export const GENERATED_TASKS: readonly [GeneratedTask, ...GeneratedTask[]] = [
  * ```ts
  * import { findTask } from "@tokenfilter/tokenfilter/eval";
  * console.assert(findTask("perplexity").headline.better === "lower" && findTask() === findTask("perplexity"));
+ * console.assert(findTask("piqa").items !== undefined && findTask("piqa").headline.name === "acc");
  * ```
  */
-export function findTask(name: string = TASKS[0].name): EvaluationTask {
-  return findNamed(TASKS, name);
+export function findTask(name: string = TASKS[0].name): Task {
+  const tasks = own === undefined ? TASKS : [...TASKS, own.task];
+  const task = tasks.find((task) => task.name === name);
+  if (task !== undefined) return task;
+  const names = tasks.map((task) => task.name);
+  throw new RangeError(
+    `Cannot use task "${name}": expected one of ${names.join(", ")}${sayNearest(name, names)}`,
+  );
 }
 
 /**
- * The task of items of a name.
- *
- * @throws {RangeError} If there is none.
- *
- * @example
- * ```ts
- * import { findItemTask } from "@tokenfilter/tokenfilter/eval";
- * console.assert("file" in findItemTask("piqa") && "generate" in findItemTask("needle"));
- * ```
- */
-export function findItemTask(name: string): ItemTask | GeneratedTask {
-  return findNamed<ItemTask | GeneratedTask>([...ITEM_TASKS, ...GENERATED_TASKS], name);
-}
-
-/**
- * A metric of a task, of either kind.
+ * A metric of a task: its headline, or another.
  *
  * @throws {RangeError} If there is no such task or metric.
  *
@@ -101,26 +107,12 @@ export function findItemTask(name: string): ItemTask | GeneratedTask {
  * console.assert(findMetric("piqa", "acc_norm").percent && findMetric("perplexity", "kl").better === "lower");
  * ```
  */
-export function findMetric(task: string, metric: string): Metric & Pick<ItemMetric, "fromMean"> {
-  const text = TASKS.find(({ name }) => name === task);
-  const metrics: readonly (Metric & Pick<ItemMetric, "fromMean">)[] = text
-    ? [{ ...text.headline, fromMean: text.headline.fromLoss }, ...text.metrics]
-    : [...findItemTask(task).metrics, ...GREEDY_DISTANCES];
-  const found = metrics.find(({ name }) => name === metric);
+export function findMetric(task: string, metric: string): Metric {
+  const { headline, metrics } = findTask(task), all = [metricOfUnits(headline), ...metrics];
+  const found = all.find(({ name }) => name === metric);
   if (found !== undefined) return found;
   throw new RangeError(
-    `Cannot find metric "${metric}" of ${task}: expected one of ${
-      metrics.map(({ name }) => name).join(", ")
-    }`,
-  );
-}
-
-function findNamed<T extends { readonly name: string }>(tasks: readonly T[], name: string): T {
-  const task = tasks.find((task) => task.name === name);
-  if (task !== undefined) return task;
-  const names = tasks.map((task) => task.name);
-  throw new RangeError(
-    `Cannot use task "${name}": expected one of ${names.join(", ")}${sayNearest(name, names)}`,
+    `Cannot find metric "${metric}" of ${task}: expected one of ${all.map(({ name }) => name).join(", ")}`,
   );
 }
 

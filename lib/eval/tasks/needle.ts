@@ -1,6 +1,6 @@
 /** A needle in a haystack: a number that one sentence of a long text names. */
 import { defineGeneratedTask, type GeneratedTask, NOISE, WORDS } from "../generated_task.ts";
-import { requestOf } from "../item_task.ts";
+import { requestOf } from "../item.ts";
 
 /** A needle in RULER's noise; by log-likelihood, where RULER searches a generated text. */
 export const needle: GeneratedTask = defineGeneratedTask({

@@ -6,11 +6,12 @@
  * cache and fresh filter state; losses of tokens 1..context-1 of each chunk; perplexity = exp of the mean of the
  * chunks' mean losses.
  */
-import { ChunkEvaluation, type ChunkScorer, type ChunkScores } from "../chunk_evaluation.ts";
+import { ChunkEvaluation, type ChunkScorer } from "../chunk_evaluation.ts";
 import { cutChunks } from "../chunks.ts";
+import type { ChunkScores } from "../evaluation.ts";
 import type { EvaluatedModel } from "../language_model.ts";
 import { compareNextTokens, nextTokenNll } from "../next_token.ts";
-import type { DenseTaskResult, EvaluationTask, TaskResult } from "../task.ts";
+import type { DenseTaskResult, Task, TaskResult } from "../task.ts";
 
 /** Options of {@linkcode PerplexityEvaluation}. */
 export interface PerplexityOptions {
@@ -104,7 +105,7 @@ const scoreFrom = (
 const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
 
 /** Perplexity: the default task. */
-export const perplexity: EvaluationTask<PerplexityTypes> = {
+export const perplexity: Task<PerplexityTypes> = {
   name: "perplexity",
   help: "loss of every next token of a text, in chunks",
   protocol:
@@ -129,6 +130,7 @@ export const perplexity: EvaluationTask<PerplexityTypes> = {
       help: "mean KL(dense || filtered), nats",
       better: "lower",
       digits: 4,
+      isDistance: true,
       figure: {
         title: "Distance from the dense model",
         axis: "KL divergence (nats)",
@@ -142,6 +144,7 @@ export const perplexity: EvaluationTask<PerplexityTypes> = {
       better: "higher",
       digits: 1,
       percent: true,
+      isDistance: true,
     },
   ],
   open: (model, { ids, tokenizer: _, ...options }) => new PerplexityEvaluation(model, ids, options),

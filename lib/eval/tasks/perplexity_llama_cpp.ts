@@ -4,11 +4,11 @@
  */
 import { ChunkEvaluation } from "../chunk_evaluation.ts";
 import { cutChunks } from "../chunks.ts";
-import type { EvaluationTask } from "../task.ts";
+import type { Task } from "../task.ts";
 import { perplexity, type PerplexityScores, type PerplexityTypes, scoreBehind } from "./perplexity.ts";
 
 /** Perplexity of llama.cpp's protocol. */
-export const perplexityLlamaCpp: EvaluationTask<PerplexityTypes> = {
+export const perplexityLlamaCpp: Task<PerplexityTypes> = {
   ...perplexity,
   name: "perplexity_llama_cpp",
   help: "the same as llama.cpp counts it: the second half of each chunk",

@@ -1,11 +1,11 @@
 /** Perplexity of a text as one stream: a single cache, never reset, as StreamingLLM measures it. */
 import { ChunkEvaluation } from "../chunk_evaluation.ts";
 import { cutChunks } from "../chunks.ts";
-import type { EvaluationTask } from "../task.ts";
+import type { Task } from "../task.ts";
 import { perplexity, type PerplexityScores, type PerplexityTypes, scoreBehind } from "./perplexity.ts";
 
 /** Perplexity of one stream. */
-export const perplexityStreaming: EvaluationTask<PerplexityTypes> = {
+export const perplexityStreaming: Task<PerplexityTypes> = {
   ...perplexity,
   name: "perplexity_streaming",
   help: "the same of the whole text (--tokens) through one cache, never reset",

@@ -3,7 +3,7 @@
  * token of context; a page's words are those of the text as it was.
  */
 import { ChunkEvaluation } from "../chunk_evaluation.ts";
-import type { EvaluationTask } from "../task.ts";
+import type { Task } from "../task.ts";
 import { perplexity, type PerplexityScores, type PerplexityTypes, scoreLast } from "./perplexity.ts";
 
 /** What is fed, and how many of its last tokens are scored. */
@@ -61,7 +61,7 @@ export function detokenize(page: string): string {
 }
 
 /** Perplexity of words. */
-export const perplexityWord: EvaluationTask<PerplexityTypes> = {
+export const perplexityWord: Task<PerplexityTypes> = {
   ...perplexity,
   name: "perplexity_word",
   help: "of words as lm-evaluation-harness's wikitext has it: pages, detokenised, rolling windows",

@@ -1,6 +1,6 @@
 /** Associative recall: the value of a key, of a list of pairs. */
 import { defineGeneratedTask, type GeneratedTask, WORDS } from "../generated_task.ts";
-import { requestOf } from "../item_task.ts";
+import { requestOf } from "../item.ts";
 
 /** Associative recall. */
 export const recall: GeneratedTask = defineGeneratedTask({

@@ -1,9 +1,10 @@
 /** WinoGrande: which of two names a pronoun stands for, by partial scoring. */
 import { ACC } from "../item_metrics.ts";
-import { type ItemTask, requestOf } from "../item_task.ts";
+import { requestOf } from "../item.ts";
+import { defineItemTask, type ItemTask } from "../item_task.ts";
 
 /** WinoGrande: the sentence's rest after each name; the name that makes it likelier wins. */
-export const winogrande: ItemTask = {
+export const winogrande: ItemTask = defineItemTask({
   name: "winogrande",
   help: "WinoGrande: which of two names is meant, by what follows",
   protocol:
@@ -37,4 +38,4 @@ export const winogrande: ItemTask = {
         stream,
       };
     }),
-};
+});

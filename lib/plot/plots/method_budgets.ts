@@ -1,6 +1,6 @@
 /** A task's metric of every method of a comparison against what it spends, with intervals. */
 import { formatMean, formatMetric } from "../../eval/metrics.ts";
-import { findMetric, TASKS } from "../../eval/tasks/mod.ts";
+import { findMetric, findTask, TASKS } from "../../eval/tasks/mod.ts";
 import { BUDGET_NAMES, type BudgetName, BUDGETS, sharesOf, showShare } from "../../sweep/budgets.ts";
 import type { Comparison } from "../../sweep/comparison.ts";
 import type { ComparedResult } from "../../sweep/judgement.ts";
@@ -94,7 +94,7 @@ export function plotMethodBudgets({ task, metric, units, dense, curves }: Method
         metric.better === "lower" ? "Down" : "Up"
       } and to the right is better: little lost for little spent. Bars are 95% ` +
       `intervals over ${units} ${
-        TASKS.some(({ name }) => name === task) ? "tokens, by blocks" : "items"
+        findTask(task).loss.of === "item" ? "items" : "tokens, by blocks"
       }; methods are paired in the table.` +
       (dense === undefined ? "" : ` Dashed: dense, ${formatMetric(metric, dense)}.`),
     height: 460,

@@ -1,6 +1,7 @@
 /** A task's metrics (perplexity, KL divergence) against the share of queries skipped, one curve a configuration. */
 import { formatMetric, readMetric } from "../../eval/metrics.ts";
-import type { EvaluationTask, Metric } from "../../eval/task.ts";
+import type { Task } from "../../eval/task.ts";
+import type { Metric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { readRecord } from "../../methods/options.ts";
 import { filtersQueries } from "../../methods/sides.ts";
@@ -28,7 +29,7 @@ export interface Quality extends TrialCurves {
 }
 
 /** What can be drawn of a task: its headline, and the metrics that have a figure. */
-export function drawnMetrics({ headline, metrics }: EvaluationTask): DrawnMetric[] {
+export function drawnMetrics({ headline, metrics }: Task): DrawnMetric[] {
   const { name } = headline, title = name[0]!.toUpperCase() + name.slice(1);
   return [
     { ...headline, label: name, figure: { title, axis: name, caption: "" } },

@@ -1,6 +1,6 @@
 /** The report of two runs side by side: what they say of each other, and the table. */
 import { formatMetric, lossUnit } from "../../eval/metrics.ts";
-import { BLOCK_UNITS } from "../../eval/task.ts";
+import { BLOCK_UNITS } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import {
   type DifferenceRow,

@@ -1,6 +1,6 @@
 /** Trials as a table: the options that vary, then what came out. Shared by the terminal and the report. */
 import { excessKeys, formatMetric, listMetrics, readMetric, signed } from "../../eval/metrics.ts";
-import type { EvaluationTask } from "../../eval/task.ts";
+import type { Task } from "../../eval/task.ts";
 import type { OptionsRecord } from "../../methods/options.ts";
 import type { Environment, RankedTrial, StoppedTrial, SweepSummary } from "../../sweep/trial.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
@@ -34,7 +34,7 @@ const KEY_RATIO: Column = {
   cell: (t) => t.kvAchievedRatio?.toFixed(3) ?? "-",
 };
 
-function listMeasured(task: EvaluationTask, dense: object): Column[] {
+function listMeasured(task: Task, dense: object): Column[] {
   const { delta } = excessKeys(task);
   return listMetrics(task).map((metric) => ({
     name: metric.label,

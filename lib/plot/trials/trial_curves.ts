@@ -1,6 +1,6 @@
 /** Trials as curves over what they skip or spend: one a configuration, a band over seeds for chance, and the front. */
 import { formatMetric, readMetric } from "../../eval/metrics.ts";
-import type { Metric } from "../../eval/task.ts";
+import type { Metric } from "../../eval/metrics.ts";
 import { findMethod } from "../../methods/list.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { Trial } from "../../sweep/trial.ts";

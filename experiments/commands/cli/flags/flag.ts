@@ -40,7 +40,7 @@ export const SKIPPING: readonly Task[] = ["sweep", "score", "compare", "eval", "
 export const TABLING: readonly Task[] = [...TEXTS, "filter", "eval"];
 
 /** Tasks that score items. */
-export const ITEMS: readonly Task[] = ["eval", "compare"];
+export const ITEMS: readonly Task[] = ["eval", "compare", "sweep"];
 
 /** Tasks that make tokens. */
 export const GENERATING: readonly Task[] = ["generate"];

@@ -1,7 +1,7 @@
 /** One table of flags for all tasks: a flag has the same name, meaning and values wherever it is taken. */
 import { PRODUCTS } from "../../../../lib/backend.ts";
 import { WEIGHT_DTYPES } from "../../../../lib/dtype.ts";
-import { GENERATED_TASKS, ITEM_TASKS, TASKS } from "../../../../lib/eval/mod.ts";
+import { TASKS } from "../../../../lib/eval/mod.ts";
 import { COMPARED_METHODS, DEFAULT_CONTEXT, RIVAL_METHODS } from "../../../../lib/sweep/mod.ts";
 import { CALIBRATION_FLAGS } from "./calibration_flags.ts";
 import { flag, type Flags, GENERATING, ITEMS, MODEL, TABLING, type Task, TEXTS } from "./flag.ts";
@@ -55,11 +55,17 @@ export const COMMON_FLAGS: Flags = {
   "ids": flag("text", "FILE.json", "token ids as they are, instead of --text", ["score"]),
   "task": flag(
     "text",
-    TASKS.map(({ name }) => name).join("|"),
+    "NAME",
     `what is evaluated (${TASKS[0].name})${
       TASKS.map(({ name, help }) => `\n      ${name}: ${help}`).join("")
     }`,
     ["sweep", "compare"],
+  ),
+  "task-file": flag(
+    "text",
+    "FILE.ts|FILE.yaml",
+    "a task of your own: a module as in CONTRIBUTING.md, or multiple choice as lm-evaluation-harness has it",
+    ITEMS,
   ),
   "context": flag("integer", "N", `tokens a chunk, in all but score (${DEFAULT_CONTEXT})`, TEXTS),
   "tokens": flag("integer", "N", "use the first N tokens alone", [...TEXTS, "filter"]),
@@ -68,9 +74,9 @@ export const COMMON_FLAGS: Flags = {
     "text",
     "A,B,…",
     `tasks of items (those whose file DIR holds)${
-      [...ITEM_TASKS, ...GENERATED_TASKS].map(({ name, help }) => `\n      ${name}: ${help}`).join("")
+      TASKS.filter(({ items }) => items).map(({ name, help }) => `\n      ${name}: ${help}`).join("")
     }`,
-    ITEMS,
+    ["eval", "compare"],
   ),
   "items": flag(
     "integer",

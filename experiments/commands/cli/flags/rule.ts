@@ -4,8 +4,10 @@ import { type AnyRule, expectScore, type ScoredToken, setOwnRule } from "../../.
 import { sha256 } from "../../../../lib/sha256.ts";
 import { takeCalibration } from "./calibration.ts";
 import { readBytes } from "../files.ts";
+import { importFile } from "../import_file.ts";
 import type { FlagValues } from "./parse.ts";
 import { checkFlags } from "../task.ts";
+import { takeTaskFile } from "../../task/file.ts";
 
 const NAME = /^[a-z][\w-]*$/i;
 
@@ -48,32 +50,16 @@ function expectRule(path: string, exported: { readonly [name: string]: unknown }
 }
 
 /**
- * What a module of the user's own exports.
- *
- * @param digest Of its content: another one is loaded anew.
- * @throws {UsageError} If it cannot be run.
- */
-export async function importFile(
-  path: string,
-  digest: string,
-): Promise<{ readonly [name: string]: unknown }> {
-  try {
-    return await import(`file://${encodeURI(await Deno.realPath(path))}?${digest}`);
-  } catch (error) {
-    const [line] = (error as Error).message.split("\n");
-    throw new UsageError(`Cannot run "${path}": ${line}`);
-  }
-}
-
-/**
- * Takes what files give a process: the rule of `--rule`, into the list of methods in place of an earlier run's, and the text of
+ * Takes what files give a process: the rule of `--rule` and the task of `--task-file`, each into its list in place of an earlier
+ * run's, and the text of
  * `--calibration`.
  *
  * @returns The rule's name, if there is one.
- * @throws {UsageError} If the file cannot be read or run, or exports no rule.
+ * @throws {UsageError} If a file cannot be read or run, or exports no rule or task.
  */
 export async function takeFiles(values: FlagValues): Promise<string | undefined> {
   await takeCalibration(values);
+  await takeTaskFile(values);
   setOwnRule(undefined);
   const path = values.get("rule")?.[0] as string | undefined;
   if (path === undefined) return undefined;

@@ -12,7 +12,7 @@ import { sha256 } from "../../../../lib/sha256.ts";
 import { readBytes, readJson } from "../files.ts";
 import { checkFile, readAxes } from "./method.ts";
 import { expectChoice, type FlagValues } from "./parse.ts";
-import { importFile } from "./rule.ts";
+import { importFile } from "../import_file.ts";
 import { checkFlags } from "../task.ts";
 import { readCount } from "./text.ts";
 

@@ -1,5 +1,6 @@
 /** What sweep, compare and heads share: methods on a text in chunks, from flags to a model on its backend. */
-import { cutChunks, findTask } from "../../../../lib/eval/mod.ts";
+import { UsageError } from "../../../../lib/errors.ts";
+import { cutChunks, findTask, ownTask, type Task } from "../../../../lib/eval/mod.ts";
 import type { FilterShape } from "../../../../lib/filter/mod.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
 import { createPruner, type ResolvedOptions } from "../../../../lib/methods/mod.ts";
@@ -8,6 +9,8 @@ import {
   DEFAULT_CONTEXT,
   describeConditions,
   encodeStudy,
+  encodeStudyItems,
+  measureStudy,
   type StudyConditions,
 } from "../../../../lib/sweep/mod.ts";
 import { readVersion } from "../../../../lib/version.ts";
@@ -20,13 +23,15 @@ import type { Progress } from "../output/progress.ts";
 import { checkFlags } from "../task.ts";
 import { expectStudyIn } from "./study_store.ts";
 import { readCount, readNamedText } from "../flags/text.ts";
+import { expectItems, readFilterFlag } from "../../eval/plan.ts";
+import { hasItems, readTaskText } from "../../task/data.ts";
 
 /** A model's file and the text that it is to read. */
 export type Plan = Awaited<ReturnType<typeof readPlan>>;
 
-/** The name of the task that was asked for, as an environment has it. */
+/** The name of the task that was asked for, that of `--task-file` where none is named, as an environment has it. */
 export function readTaskName(values: FlagValues): { readonly task?: string } {
-  const task = values.get("task")?.[0] as string | undefined;
+  const task = values.get("task")?.[0] as string | undefined ?? ownTask()?.task.name;
   return task === undefined ? {} : { task };
 }
 
@@ -45,21 +50,24 @@ export async function readPlan(
   const task = checkFlags(() => findTask(readTaskName(values).task));
   const context = readCount(values, "context", 2) ?? DEFAULT_CONTEXT, tokens = readCount(values, "tokens", 2);
   const cacheBytes = readCacheBytes(values);
-  const { name: textName, text } = await readNamedText(values);
+  const filterFrom = hasItems(task) ? readFilterFlag(values) : undefined;
+  const { textName, text, items } = await readStudyText(values, task);
   const check = (shape: FilterShape) =>
     checkFlags(() => methods.forEach((method) => createPruner("token-filtering", shape, method)));
   const name = modelName(values), numLayers = knownLayers(name);
   if (numLayers !== undefined) check({ numLayers, numHeads: 1, numKvHeads: 1, headDim: 1, hiddenSize: 1 });
-  // A token takes at least one byte: what is too short in bytes is too short in tokens.
-  const most = Math.min(tokens ?? Infinity, new TextEncoder().encode(text).length + 1);
-  cutChunks(new Int32Array(most), task.isWhole ? 2 : context);
+  if (!hasItems(task)) {
+    // A token takes at least one byte: what is too short in bytes is too short in tokens.
+    const most = Math.min(tokens ?? Infinity, new TextEncoder().encode(text).length + 1);
+    cutChunks(new Int32Array(most), task.isWhole ? 2 : context);
+  }
   if (named !== undefined && numLayers !== undefined) {
     const { choice, cacheDType } = readBackend(values);
     expectStudyIn(named, {
       model: name,
       ...(choice === "auto" ? {} : { backend: choice }),
       ...(values.has("dtype") && { dtype: readDType(values.get("dtype")![0] as string)! }),
-      ...(task.isWhole ? {} : { context }),
+      ...(task.isWhole || hasItems(task) ? {} : { context }),
       text: textName,
       textSha256: await sha256(text),
       cacheDType,
@@ -74,21 +82,42 @@ export async function readPlan(
     ...{ model, task, text, textName, context },
     ...(tokens !== undefined && { tokens }),
     ...(cacheBytes !== undefined && { cacheBytes }),
+    ...(items !== undefined && { items }),
+    ...(filterFrom !== undefined && { filterFrom }),
   };
   const whole = task.isWhole ? { ...plan, context: encodeStudy(plan).length } : plan;
-  warnOfLength(whole.context, model.config);
-  return whole;
+  const measured = { ...whole, context: checkFlags(() => measureStudy(whole)).context };
+  if (hasItems(task)) expectItems(measured, encodeStudyItems(plan)!, methods);
+  else warnOfLength(measured.context, model.config);
+  return measured;
 }
 
-/** Tokens in all chunks of a plan. */
-export function countTokens(plan: Plan): number {
-  return Math.floor(encodeStudy(plan).length / plan.context) * plan.context;
+/** The text of a study, or its items as a text, and how many of them are used at most. */
+async function readStudyText(
+  values: FlagValues,
+  task: Task,
+): Promise<{ readonly textName: string; readonly text: string; readonly items?: number }> {
+  if (!hasItems(task)) {
+    const wrong = ["items", "length", "data-seed", "filter-from"].find((name) => values.has(name));
+    if (wrong !== undefined && !values.has("tasks") && !values.has("data")) {
+      throw new UsageError(`Cannot use --${wrong} with task ${task.name}: it reads a text, and has no items`);
+    }
+    const { name, text } = await readNamedText(values);
+    return { textName: name, text };
+  }
+  const wrong = ["context", "tokens"].find((name) => values.has(name));
+  if (wrong !== undefined) throw new UsageError(`Cannot use --${wrong} with task ${task.name}: it has items`);
+  const { textName, text, count } = await readTaskText(values, task, values.get("text")?.[0] as string);
+  return { textName, text, ...(count !== undefined && { items: count }) };
 }
 
 /** The plan in words: `tiny on prose.txt: 2 chunks of 512 tokens`. */
 export function describePlan(plan: Plan): string {
-  const { model, textName, context } = plan;
-  return `${model.name} on ${textName}: ${plural(countTokens(plan) / context, "chunk")} of ${context} tokens`;
+  const { model, textName, task } = plan, { units, context } = measureStudy(plan);
+  const what = hasItems(task)
+    ? `${plural(units, "item")} of up to ${context} tokens`
+    : `${plural(units, "chunk")} of ${context} tokens`;
+  return `${model.name} on ${textName}: ${what}`;
 }
 
 /**
@@ -116,6 +145,6 @@ export async function startStudy(
   const model = openModel(plan.model, backend, request, encodeStudy(plan), progress);
   const conditions = await conditionsOn(backend.name);
   expect(conditions);
-  const what = `${countTokens(plan)} tokens of ${plan.textName}; ${backend.description}`;
+  const what = `${measureStudy(plan).tokens} tokens of ${plan.textName}; ${backend.description}`;
   return { backend, study: { ...plan, model: { ...plan.model, model } }, conditions, what };
 }

@@ -22,6 +22,12 @@ import { STUDY_FILE } from "./results.ts";
 const KEPT = [
   "model",
   "task",
+  "task-file",
+  "data",
+  "items",
+  "length",
+  "data-seed",
+  "filter-from",
   "text",
   "rule",
   "calibration",
@@ -36,7 +42,7 @@ const KEPT = [
   "products",
   "memory",
 ];
-const PATHS = new Set(["model", "text", "rule", "calibration"]);
+const PATHS = new Set(["model", "task-file", "data", "text", "rule", "calibration"]);
 
 /** The flags by which a worker opens the same model and text. */
 export function keepFlags(values: FlagValues): StudyFlags {
@@ -84,6 +90,8 @@ export function ownerName(): string {
 /** What stands for what conditions leave out. */
 const BY_DEFAULT = {
   task: TASKS[0].name,
+  taskSha256: "none",
+  items: "none",
   ruleSha256: "none",
   calibrationSha256: "none",
   calibration: "none",

@@ -1,12 +1,18 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { UsageError } from "../../../lib/errors.ts";
-import { type Item, ITEM_TASKS, type ItemTask } from "../../../lib/eval/mod.ts";
+import { type HubRows, type Item, TASKS } from "../../../lib/eval/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { finish, spawnTask, withFolder } from "../testing.ts";
 import { readHubData } from "./hub_data.ts";
-import golden from "./testdata/hub_golden.json" with { type: "json" };
+import golden from "../eval/testdata/hub_golden.json" with { type: "json" };
 
-const FILES = new URL("testdata/hub/", import.meta.url);
+const FILES = new URL("../eval/testdata/hub/", import.meta.url);
+/** The tasks whose rows the hub has. */
+const ITEM_TASKS = TASKS.flatMap(({ name, items }) =>
+  items !== undefined && "file" in items ? [{ name, hub: items.hub!, read: items.read }] : []
+);
+type ItemTask = { readonly name: string; readonly hub: HubRows };
+
 /** Tasks with files of their own in testdata: both of MMLU's read the same. */
 const folderOf = ({ name }: Pick<ItemTask, "name">) => name === "mmlu_5shot" ? "mmlu" : name;
 
@@ -65,7 +71,7 @@ Deno.test("readHubData() gives the rows of which lm-evaluation-harness makes the
 
 Deno.test("readHubData() says what is wrong: nothing in the cache offline, no such file, a row without a field", () =>
   withHub(async (options) => {
-    const [first] = ITEM_TASKS,
+    const [first] = ITEM_TASKS as [typeof ITEM_TASKS[number]],
       explain = async (own: Pick<ItemTask, "name" | "hub">, offline: boolean) =>
         (await assertRejects(() => readHubData(own, { ...options, offline }), Error)).message;
     await assertRejects(

@@ -1,6 +1,6 @@
 /** Rows of tasks from the Hugging Face hub: Parquet and JSONL files of a pinned commit, kept in the cache of its own tools. */
 import { parquetReadObjects } from "hyparquet";
-import { type HubRows, ItemRow, type ItemTask } from "../../../lib/eval/mod.ts";
+import { type HubRows, ItemRow } from "../../../lib/eval/mod.ts";
 import { type HubOptions, obtainDataset } from "../../../lib/model/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 
@@ -18,7 +18,7 @@ export interface HubData {
  * @throws {RangeError} If a file or a row is not what the task reads; the message names file and row.
  */
 export async function readHubData(
-  { name, hub }: Pick<ItemTask, "name" | "hub">,
+  { name, hub }: { readonly name: string; readonly hub: HubRows },
   options: HubOptions,
 ): Promise<HubData> {
   const paths = await obtainDataset(hub.repository, hub.revision, hub.files, options);

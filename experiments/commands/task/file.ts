@@ -1,0 +1,58 @@
+/** A task of the user's own, from a file: `--task-file FILE.ts` or `FILE.yaml`. */
+import { setOwnTask, type Task } from "../../../lib/eval/mod.ts";
+import { sha256 } from "../../../lib/sha256.ts";
+import { readBytes, readText } from "../cli/files.ts";
+import { importFile } from "../cli/import_file.ts";
+import type { FlagValues } from "../cli/flags/parse.ts";
+import { checkFlags } from "../cli/task.ts";
+import { readHarnessTask } from "./harness.ts";
+import { defineQuestions, type Fields, type OwnQuestions, refusal } from "./questions.ts";
+
+const NAME = /^[a-z][\w-]*$/i;
+
+/** What every task says that opens itself. */
+const TASK_KEYS = ["help", "protocol", "loss", "headline", "metrics"];
+
+/** What a module exports, checked as far as it can be before it is put to work. */
+function expectTask(path: string, exported: Fields): Task {
+  const refuse = (what: string) => refusal(path, what);
+  const tasks = Object.values(exported).filter((value) =>
+    typeof value === "object" && value !== null && ("ask" in value || "open" in value)
+  ) as Partial<OwnQuestions & Task>[];
+  if (tasks.length !== 1) {
+    throw refuse(
+      `found ${tasks.length} exports with "ask" or "open", expected one: { name, ask(row) }, or a whole task`,
+    );
+  }
+  const own = tasks[0]!, { name, ask, data } = own;
+  if (typeof name !== "string") throw refuse('found no "name", expected a text');
+  if (own.open !== undefined) {
+    const missing = TASK_KEYS.find((key) => !(key in own));
+    if (missing === undefined && typeof own.open === "function") return own as Task;
+    throw refuse(`found no "${missing ?? "open"}", which a task that opens itself has`);
+  }
+  const { help = name, protocol = help, metrics = ["acc"] } = own;
+  if (typeof ask !== "function") throw refuse(`found an "ask" that is ${typeof ask}, expected a function`);
+  if (data !== undefined && typeof data !== "string") throw refuse('found "data" that is no path');
+  if (!Array.isArray(metrics)) throw refuse('found "metrics" that are no list');
+  return defineQuestions(path, { name, help, protocol, metrics, ask, ...(data !== undefined && { data }) });
+}
+
+/**
+ * Takes the task of `--task-file` into the list of tasks, in place of an earlier run's.
+ *
+ * @throws {UsageError} If the file cannot be read or run, or holds no task.
+ */
+export async function takeTaskFile(values: FlagValues): Promise<void> {
+  setOwnTask(undefined);
+  const path = values.get("task-file")?.[0] as string | undefined;
+  if (path === undefined) return;
+  const digest = await sha256(await readBytes(path));
+  const task = /\.ya?ml$/i.test(path)
+    ? defineQuestions(path, readHarnessTask(path, await readText(path)))
+    : expectTask(path, await importFile(path, digest));
+  if (!NAME.test(task.name)) {
+    throw refusal(path, `found the name ${JSON.stringify(task.name)}, expected letters, digits, - and _`);
+  }
+  checkFlags(() => setOwnTask({ task, sha256: digest }));
+}

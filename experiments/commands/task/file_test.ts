@@ -1,0 +1,269 @@
+/** `--task-file`: the YAML of lm-evaluation-harness and modules, held against built-in tasks. */
+import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
+import { UsageError } from "../../../lib/errors.ts";
+import { findTask, ownTask, readItemRows, setOwnTask } from "../../../lib/eval/mod.ts";
+import { sha256 } from "../../../lib/sha256.ts";
+import type { FlagValues } from "../cli/flags/parse.ts";
+import { listFolder, runTask, withFolder } from "../testing.ts";
+import { hasItems, readTaskText } from "./data.ts";
+import { takeTaskFile } from "./file.ts";
+
+const DATA = new URL("../eval/testdata/items/", import.meta.url).pathname;
+
+/** Rows of a built-in task's file. */
+const rowsOf = (task: string): { [name: string]: unknown }[] =>
+  Deno.readTextFileSync(`${DATA}${task}.jsonl`).trimEnd().split("\n").map((line) => JSON.parse(line));
+
+const jsonl = (rows: readonly object[]) => rows.map((row) => `${JSON.stringify(row)}\n`).join("");
+
+/** PIQA as lm-evaluation-harness has it, but for its name and where its rows are. */
+const PIQA = `tag: null
+task: own_piqa
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    validation: own.jsonl
+output_type: multiple_choice
+training_split: train
+validation_split: validation
+test_split: null
+doc_to_text: "Question: {{goal}}\\nAnswer:"
+doc_to_target: label
+doc_to_choice: "{{[sol1, sol2]}}"
+should_decontaminate: true
+doc_to_decontamination_query: goal
+metric_list:
+  - metric: acc
+    aggregation: mean
+    higher_is_better: true
+  - metric: acc_norm
+    aggregation: mean
+    higher_is_better: true
+metadata:
+  version: 1.0
+`;
+
+/** ARC-easy likewise: the right choice is named by its label. */
+const ARC = `task: own_arc
+dataset_path: json
+dataset_kwargs: { data_files: { test: rows.json } }
+output_type: multiple_choice
+test_split: test
+doc_to_text: "Question: {{question}}\\nAnswer:"
+doc_to_target: "{{choices.label.index(answerKey)}}"
+doc_to_choice: "{{choices.text}}"
+`;
+
+/** Writes both tasks and their rows, in the form that the hub has them. */
+function writeTasks(folder: string): void {
+  const piqa = rowsOf("piqa").map(({ query, choices, gold }) => {
+    const [sol1, sol2] = choices as string[];
+    return { goal: query, sol1, sol2, label: gold };
+  });
+  const arc = rowsOf("arc_easy").map(({ query, choices, gold }) => {
+    const text = choices as string[], label = text.map((_, i) => "ABCDE"[i]!);
+    return { question: query, choices: { label, text }, answerKey: label[gold as number] };
+  });
+  Deno.writeTextFileSync(`${folder}/own.jsonl`, jsonl(piqa));
+  Deno.writeTextFileSync(`${folder}/rows.json`, JSON.stringify(arc));
+  Deno.writeTextFileSync(`${folder}/piqa.yaml`, PIQA);
+  Deno.writeTextFileSync(`${folder}/arc.yml`, ARC);
+  Deno.writeTextFileSync(
+    `${folder}/piqa.ts`,
+    'export const task = { name: "own_piqa", help: "PIQA", data: "own.jsonl", metrics: ["acc", "acc_norm"],\n' +
+      "  ask: ({ goal, sol1, sol2, label }: Record<string, unknown>) => ({\n" +
+      "    context: `Question: ${goal}\\nAnswer:`, choices: [sol1, sol2], gold: label }) };\n",
+  );
+}
+
+/** What a run found, without names, digests and times. */
+const numbersOf = (text: string) => {
+  const { results, items } = JSON.parse(text);
+  const bare = (rows: object[]) => rows.map((row) => ({ ...row, task: "", id: "" }));
+  return { results: bare(results), items: bare(items) };
+};
+
+Deno.test("eval of a task in a file finds exactly what it finds of the built-in one", () =>
+  withFolder(async (folder) => {
+    writeTasks(folder);
+    const method = ["--fusion", "key", "--prune-ratio", "0.4", "--filter-from", "50%", "--threads", "1"];
+    const run = async (...args: string[]) => {
+      const { code, stdout, stderr } = await runTask("eval", ...method, ...args, "--json", "--quiet");
+      assertEquals([code, stderr], [0, ""]);
+      return stdout;
+    };
+    for (const [name, files] of [["piqa", ["piqa.yaml", "piqa.ts"]], ["arc_easy", ["arc.yml"]]] as const) {
+      const theirs = await run("--data", DATA, "--tasks", name, "--out", `${folder}/${name}`);
+      for (const file of files) {
+        const path = `${folder}/${file}`, own = await run("--task-file", path, "--out", `${path}.out`);
+        assertEquals(numbersOf(own), numbersOf(theirs), file);
+        const { environment } = JSON.parse(own);
+        assertEquals(environment.taskSha256, await sha256(Deno.readTextFileSync(path)));
+        assertEquals(
+          environment.tasks[0].promptsSha256,
+          JSON.parse(theirs).environment.tasks[0].promptsSha256,
+        );
+      }
+    }
+  }));
+
+Deno.test("sweep and compare take a task from a file, and refuse to go on with another file", () =>
+  withFolder(async (folder) => {
+    writeTasks(folder);
+    const small = ["--filter-from", "50%", "--recent", "2", "--threads", "1", "--quiet", "--json"];
+    const sweep = ["--task-file", `${folder}/piqa.yaml`, ...small, "--fusion", "random,key"];
+    const first = await runTask("sweep", ...sweep, "--out", `${folder}/s`);
+    assertEquals([first.code, first.stderr], [0, ""]);
+    const builtin = ["--task", "piqa", "--data", DATA, ...small, "--fusion", "random,key"];
+    const second = await runTask("sweep", ...builtin, "--out", `${folder}/b`);
+    const [own, theirs] = [first, second].map(({ stdout }) => JSON.parse(stdout));
+    const losses = ({ trials }: { trials: { acc: number; lossBlocks: object }[] }) =>
+      trials.map(({ acc, lossBlocks }) => ({ acc, lossBlocks }));
+    assertEquals(losses(own), losses(theirs));
+    const { task, taskSha256, items } = own.environment;
+    assertEquals([task, taskSha256, items], [
+      "own_piqa",
+      await sha256(Deno.readTextFileSync(`${folder}/piqa.yaml`)),
+      2,
+    ]);
+    const compared = await runTask(
+      "compare",
+      ...["--task-file", `${folder}/piqa.yaml`, ...small, "--methods", "random,key", "--seeds", "1"],
+      ...["--out", `${folder}/c`],
+    );
+    assertEquals([compared.code, compared.stderr], [0, ""]);
+    const { environment, methods } = JSON.parse(compared.stdout);
+    assertEquals([environment.taskSha256, methods[0].acc], [taskSha256, own.dense.acc]);
+
+    Deno.writeTextFileSync(`${folder}/piqa.yaml`, `${PIQA}\n`);
+    const changed = await runTask("sweep", ...sweep, "--resume", `${folder}/s`);
+    assertEquals([changed.code, changed.stdout], [2, ""]);
+    assertMatch(changed.stderr, /its runs ran with taskSha256 [0-9a-f]{64}, expected the same, found /);
+  }));
+
+const flags = (path: string): FlagValues => new Map([["task-file", [path]]]);
+
+Deno.test("a task in a file is refused in one line that says what is wrong", () =>
+  withFolder(async (folder) => {
+    writeTasks(folder);
+    const without = (line: RegExp, ...more: string[]) => PIQA.replace(line, "") + more.join("\n");
+    const cases: [string, string, string][] = [
+      [
+        "a.yaml",
+        without(/^$/, "fewshot_config: 1", "use_prompt: x"),
+        'found "fewshot_config", "use_prompt", expected keys',
+      ],
+      ["a.yaml", "task: [", "Cannot use the task in "],
+      ["a.yaml", "- 1", 'found "0", expected keys among task'],
+      ["a.yaml", without(/^task.*\n/m), 'found nothing for "task"'],
+      ["a.yaml", without(/multiple_choice/, ""), 'found null for "output_type", expected multiple_choice'],
+      ["a.yaml", without(/^$/, "num_fewshot: 5"), 'found 5 for "num_fewshot", expected 0'],
+      ["a.yaml", PIQA.replace("acc_norm", "f1"), 'found metric {"metric":"f1"'],
+      ["a.yaml", PIQA.replace("dataset_path: json", "dataset_path: csv"), 'found dataset_path "csv"'],
+      [
+        "a.yaml",
+        PIQA.replace("validation: own", "test: own"),
+        'found nothing for split "validation" in data_files',
+      ],
+      ["a.yaml", PIQA.replace("{{goal}}", "{% if goal %}a{% endif %}"), "found a statement in "],
+      ["a.yaml", PIQA.replace("{{goal}}", "{{goal"), 'found the template "Question: {{goal'],
+      ["a.yaml", PIQA.replace("doc_to_target: label", "doc_to_target: [label]"), 'for "doc_to_target"'],
+      [
+        "a.yaml",
+        PIQA.replace("own_piqa", "piqa"),
+        'Cannot use the task "piqa" of a file: found its name taken',
+      ],
+      ["a.yaml", PIQA.replace("own_piqa", "own piqa"), 'found the name "own piqa", expected letters'],
+      ["a.ts", "export const x = 1;", 'found 0 exports with "ask" or "open"'],
+      ["b.ts", 'export const x = { name: "x", ask: 1 };', 'found an "ask" that is number'],
+      ["c.ts", 'export const x = { name: "x", open() {} };', 'found no "help", which a task'],
+      [
+        "d.ts",
+        'export const x = { name: "x", ask() {}, metrics: ["f1"] };',
+        'found metric "f1", expected some of acc',
+      ],
+      ["e.ts", "export const x = {", "Cannot run "],
+    ];
+    for (const [name, text, expected] of cases) {
+      Deno.writeTextFileSync(`${folder}/${name}`, text);
+      const { message } = await assertRejects(() => takeTaskFile(flags(`${folder}/${name}`)), UsageError);
+      assertStringIncludes(message, expected);
+      assertEquals([message.includes("\n"), ownTask()], [false, undefined], message);
+    }
+    await assertRejects(() => takeTaskFile(flags(`${folder}/none.yaml`)), UsageError, "Cannot read ");
+  }));
+
+Deno.test("a row that a task in a file cannot ask is refused with its place, before anything is written", () =>
+  withFolder(async (folder) => {
+    writeTasks(folder);
+    const rows = (row: object) => Deno.writeTextFileSync(`${folder}/own.jsonl`, jsonl([row]));
+    const good = { goal: "a", sol1: "b", sol2: "c", label: 1 };
+    const cases: [object, string][] = [
+      [{ ...good, label: 2 }, "found 2 for the right choice, expected the index of one of 2"],
+      [{ ...good, label: "d" }, 'found "d" for "doc_to_target", expected one of ["b","c"]'],
+      [{ ...good, sol1: "" }, 'found ["","c"] for its choices, expected texts that are not empty'],
+      [{ sol1: "b", sol2: "c", label: 1 }, 'found no "goal" for "Question: {{goal}}'],
+    ];
+    for (const [row, expected] of cases) {
+      rows(row);
+      const args = [
+        "--task-file",
+        `${folder}/piqa.yaml`,
+        "--fusion",
+        "key",
+        "--out",
+        `${folder}/out`,
+        "--quiet",
+      ];
+      const { code, stdout, stderr } = await runTask("sweep", ...args);
+      assertEquals([code, stdout, listFolder(folder).includes("out")], [2, "", false]);
+      assertStringIncludes(stderr, `at "${folder}/own.jsonl", line 1 ${expected}`);
+      assertEquals(stderr.trimEnd().split("\n").length, 1);
+    }
+  }));
+
+Deno.test("templates: fields, methods, lists, numbers, and what the right choice may be", () =>
+  withFolder(async (folder) => {
+    try {
+      const ask = async (lines: string, row: object) => {
+        const head = 'task: t\noutput_type: multiple_choice\ntarget_delimiter: ""\ndataset_path: json\n' +
+          "dataset_kwargs: {data_files: t.jsonl}\ntest_split: train\n";
+        Deno.writeTextFileSync(`${folder}/t.yaml`, head + lines);
+        Deno.writeTextFileSync(`${folder}/t.jsonl`, `${JSON.stringify(row)}\n`);
+        await takeTaskFile(flags(`${folder}/t.yaml`));
+        const task = findTask("t");
+        if (!hasItems(task) || !("read" in task.items)) throw new Error("found no rows");
+        const { text, name } = await readTaskText(new Map(), task);
+        const [item] = task.items.read(readItemRows(name, text));
+        return [item!.requests.map(({ context, continuation }) => context + continuation), item!.gold];
+      };
+      const row = { q: "  why? ", a: ["x", "y"], n: 1, right: "y", word: "0" };
+      const choice = "doc_to_choice: a\n";
+      assertEquals(await ask(`doc_to_text: q\ndoc_to_target: n\n${choice}`, row), [
+        ["  why? x", "  why? y"],
+        1,
+      ]);
+      assertEquals(await ask(`doc_to_text: "{{q.strip()}}\\n"\ndoc_to_target: right\n${choice}`, row), [
+        ["why?\nx", "why?\ny"],
+        1,
+      ]);
+      assertEquals(
+        await ask(`doc_to_text: "{{n}}+{{n}}="\ndoc_to_target: "{{word}}"\ndoc_to_choice: ["2", "é"]\n`, row),
+        [
+          ["1+1=2", "1+1=é"],
+          0,
+        ],
+      );
+      assertEquals(await ask(`doc_to_text: q\ndoc_to_target: 1\ndoc_to_choice: "{{[right, q]}}"\n`, row), [
+        ["  why? y", "  why?   why? "],
+        1,
+      ]);
+      assertEquals(await ask(`doc_to_text: q\ndoc_to_target: "{{a.index(right)}}"\n${choice}`, row), [
+        ["  why? x", "  why? y"],
+        1,
+      ]);
+      assertEquals((await ask(`doc_to_text: q\ndoc_to_target: "{{right}}"\n${choice}`, row))[1], 1);
+    } finally {
+      setOwnTask(undefined);
+    }
+  }));

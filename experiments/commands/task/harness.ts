@@ -1,0 +1,136 @@
+/** A task in the YAML of lm-evaluation-harness, as far as it is multiple choice over rows of a file, without examples. */
+import { parse } from "@std/yaml/parse";
+import { type Fields, type OwnQuestions, refusal } from "./questions.ts";
+import { compileExpression, compileTemplate, type Reader } from "./template.ts";
+
+/** Keys that say what is asked. */
+const READ = [
+  ...["task", "dataset_path", "dataset_kwargs", "test_split", "validation_split", "output_type"],
+  ...["doc_to_text", "doc_to_target", "doc_to_choice", "target_delimiter", "num_fewshot", "metric_list"],
+];
+
+/** Keys that change nothing where there are no examples. */
+const WITHOUT_EFFECT = [
+  ...["tag", "metadata", "dataset_name", "training_split", "fewshot_split", "fewshot_delimiter"],
+  ...["should_decontaminate", "doc_to_decontamination_query"],
+];
+
+/** Metrics of multiple choice. */
+const METRICS = ["acc", "acc_norm"];
+
+const show = (value: unknown) => JSON.stringify(value) ?? "nothing";
+
+/**
+ * Reads a task.
+ *
+ * @throws {UsageError} If it is no YAML, or asks for what is not known; in one line that names it.
+ */
+export function readHarnessTask(path: string, text: string): OwnQuestions {
+  try {
+    return readTask(parse(text), path.split(/[/\\]/).at(-1)!);
+  } catch (error) {
+    throw refusal(path, (error as Error).message.split("\n")[0]!.replace(/:$/, ""));
+  }
+}
+
+function readTask(value: unknown, file: string): OwnQuestions {
+  const yaml: Fields = Object(value);
+  const unknown = Object.keys(yaml).filter((key) => !READ.includes(key) && !WITHOUT_EFFECT.includes(key));
+  if (unknown.length > 0) {
+    throw new RangeError(`found ${unknown.map(show).join(", ")}, expected keys among ${READ.join(", ")}`);
+  }
+  const { task, output_type: type, num_fewshot: shots = 0, target_delimiter: delimiter = " " } = yaml;
+  if (typeof task !== "string") throw new RangeError(`found ${show(task)} for "task", expected its name`);
+  if (type !== "multiple_choice") {
+    throw new RangeError(`found ${show(type)} for "output_type", expected multiple_choice`);
+  }
+  if (shots !== 0) throw new RangeError(`found ${show(shots)} for "num_fewshot", expected 0`);
+  if (typeof delimiter !== "string") {
+    throw new RangeError(`found ${show(delimiter)} for "target_delimiter", expected a text`);
+  }
+  const context = readContext(yaml.doc_to_text), choicesOf = readChoices(yaml.doc_to_choice);
+  const goldOf = readTarget(yaml.doc_to_target), data = readDataFile(yaml);
+  return {
+    name: task,
+    help: `${task} of ${file}`,
+    protocol: `lm-evaluation-harness's multiple choice of ${file}, without examples; each choice after ` +
+      `${show(delimiter)}; log-likelihoods in nats from float32 logits.`,
+    metrics: readMetrics(yaml.metric_list),
+    ...(data !== undefined && { data }),
+    ask(row) {
+      const choices = choicesOf(row);
+      return { context: context(row), choices, gold: goldOf(row, choices), delimiter };
+    },
+  };
+}
+
+/** The file of the split that is evaluated; undefined where the data set is no local file. */
+function readDataFile(yaml: Fields): string | undefined {
+  const { dataset_path: path, test_split: test, validation_split: validation } = yaml;
+  const { data_files: files, ...others } = Object(yaml.dataset_kwargs) as Fields;
+  if (Object.keys(others).length > 0) {
+    throw new RangeError(`found ${show(others)} in "dataset_kwargs", expected data_files alone`);
+  }
+  if (path !== "json" && files === undefined) return undefined;
+  const split = test ?? validation;
+  if (path !== "json" || typeof split !== "string") {
+    const found = `found dataset_path ${show(path)} and split ${show(split)}`;
+    throw new RangeError(`${found} for data_files, expected json, and a test_split or validation_split`);
+  }
+  // One file without a split is that of "train".
+  const file = (typeof files === "string" ? { train: files } : Object(files) as Fields)[split];
+  if (typeof file === "string") return file;
+  throw new RangeError(`found ${show(file)} for split "${split}" in data_files, expected a path`);
+}
+
+function readMetrics(list: unknown = METRICS.map((metric) => ({ metric }))): string[] {
+  return [list].flat().map((entry) => {
+    const { metric, aggregation = "mean", higher_is_better: isHigher = true, ...rest } = Object(entry);
+    const isKnown = METRICS.includes(metric) && aggregation === "mean" && isHigher === true;
+    if (isKnown && Object.keys(rest).length === 0) return metric;
+    throw new RangeError(`found metric ${show(entry)}, expected the mean of ${METRICS.join(" or ")}`);
+  });
+}
+
+/** A field where the row has one of that name, else what a template gives. */
+function readContext(source: unknown): Reader<string> {
+  if (typeof source !== "string") {
+    throw new RangeError(`found ${show(source)} for "doc_to_text", expected a field or a template`);
+  }
+  const render = compileTemplate(source);
+  return (row) => Object.hasOwn(row, source) ? row[source] as string : render(row);
+}
+
+/** A list as it is, a field, or a template that is one expression. */
+function readChoices(source: unknown): Reader<string[]> {
+  if (Array.isArray(source)) return () => source;
+  if (typeof source !== "string") {
+    throw new RangeError(`found ${show(source)} for "doc_to_choice", expected a list, a field or a template`);
+  }
+  const evaluate = compileExpression(source);
+  return (row) => {
+    if (Object.hasOwn(row, source)) return row[source] as string[];
+    if (evaluate !== undefined) return evaluate(row) as string[];
+    throw new RangeError(`found "${source}" for "doc_to_choice", expected a field or one {{ }}`);
+  };
+}
+
+/** The index of the right choice: a number, a field, or a template; a text is looked for among the choices. */
+function readTarget(source: unknown): (row: Fields, choices: readonly string[]) => number {
+  if (typeof source === "number") return () => source;
+  if (typeof source !== "string") {
+    throw new RangeError(
+      `found ${show(source)} for "doc_to_target", expected a number, a field or a template`,
+    );
+  }
+  const evaluate = compileExpression(source), render = compileTemplate(evaluate === undefined ? source : "");
+  return (row, choices) => {
+    const isField = Object.hasOwn(row, source);
+    const target = isField ? row[source] : evaluate === undefined ? render(row) : evaluate(row);
+    if (typeof target === "number") return target;
+    if (!isField && /^\d+$/.test(String(target))) return Number(target);
+    const index = choices.indexOf(String(target));
+    if (index >= 0) return index;
+    throw new RangeError(`found ${show(target)} for "doc_to_target", expected one of ${show(choices)}`);
+  };
+}

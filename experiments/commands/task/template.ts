@@ -1,0 +1,69 @@
+/** Templates as lm-evaluation-harness has them in YAML: Jinja expressions over a row's fields. */
+import { parse, Template, tokenize } from "@huggingface/jinja";
+import type { Fields } from "./questions.ts";
+
+/** From a row to a value. */
+export type Reader<T> = (row: Fields) => T;
+
+/** A node of a parsed template. */
+interface Node {
+  readonly type: string;
+  readonly [key: string]: unknown;
+}
+
+/**
+ * A template as a function of a row.
+ *
+ * @throws {RangeError} If it is broken, or has statements.
+ */
+export function compileTemplate(source: string): Reader<string> {
+  if (source.includes("{%")) throw new RangeError(`found a statement in "${source}", expected {{ }} alone`);
+  let names: Set<string>, template: Template;
+  try {
+    names = new Set(listNames(parse(tokenize(source)) as unknown as Node));
+    template = new Template(source);
+  } catch (error) {
+    throw new RangeError(`found the template "${source}": ${(error as Error).message}`);
+  }
+  // The library takes a line end from a template's end, where the harness keeps it.
+  const end = source.endsWith("\n") ? "\n" : "";
+  return (row) => {
+    const missing = [...names].find((name) => !Object.hasOwn(row, name));
+    if (missing === undefined) return template.render(row as Record<string, unknown>) + end;
+    const fields = Object.keys(row).join(", ");
+    throw new RangeError(`found no "${missing}" for "${source}", expected it beside ${fields}`);
+  };
+}
+
+/** The value of a template that is one expression; undefined where it is more. */
+export function compileExpression(source: string): Reader<unknown> | undefined {
+  const [, expression] = source.match(/^\s*\{\{((?:(?!\}\}).)+)\}\}\s*$/s) ?? [];
+  if (expression === undefined) return undefined;
+  // A place in a list, which the library does not know.
+  const [, list, value] = expression.match(/^\s*(.+)\.index\((.+)\)\s*$/s) ?? [];
+  if (list !== undefined) {
+    const all = compileValue(list), one = compileValue(value!);
+    return (row) => (all(row) as unknown[]).indexOf(one(row));
+  }
+  return compileValue(expression);
+}
+
+function compileValue(expression: string): Reader<unknown> {
+  const render = compileTemplate(`{{ (${expression}) | tojson }}`);
+  return (row) => JSON.parse(render(row));
+}
+
+/** Names of fields that a template reads. */
+function listNames(node: Node): string[] {
+  if (node.type === "Identifier") return [node.value as string];
+  return Object.entries(node).flatMap(([key, part]) => {
+    // What follows a dot, or is a filter's own name, is no field.
+    if (key === "property" && node.computed === false) return [];
+    if (key === "filter" || key === "test") return listArguments(part as Node);
+    return [part].flat().filter(isNode).flatMap(listNames);
+  });
+}
+
+const listArguments = ({ args }: Node) => [args].flat().filter(isNode).flatMap(listNames);
+
+const isNode = (part: unknown): part is Node => typeof part === "object" && part !== null && "type" in part;

@@ -1,0 +1,69 @@
+/** Items: questions with continuations of which a model finds one likelier than the others, or words to be guessed. */
+
+/** A continuation whose log-likelihood is wanted. */
+export interface ItemRequest {
+  /** What stands before it; not scored. */
+  readonly context: string;
+  /** What is scored, with the space that separates it. */
+  readonly continuation: string;
+  /** Characters (code points) of the choice without that space: what `acc_norm` divides by. */
+  readonly characters: number;
+}
+
+/** Texts that are looked for in a text that a model makes. */
+export interface Sought {
+  /** The texts, whatever their order and the case of their letters. */
+  readonly answers: readonly string[];
+  /** Tokens that are made. */
+  readonly maxTokens: number;
+}
+
+/** @internal One item. */
+export interface Item {
+  /** Its name in the data. */
+  readonly id: string;
+  /** File and line, as messages name them. */
+  readonly place: string;
+  /** What is scored; those of one context branch from it. */
+  readonly requests: readonly [ItemRequest, ...ItemRequest[]];
+  /** 0-based index of the right one. */
+  readonly gold: number;
+  /** What is looked for in the text that greedy decoding makes of the first context, where a task asks for that. */
+  readonly sought?: Sought;
+  /** The part of a whole that it belongs to, such as an MMLU subject. */
+  readonly group?: string;
+  /** Start of its contexts that other items have too: computed once for all of them. */
+  readonly shared?: string;
+  /** 0-based index that rules with chance draw by: the item's in its file, or one for all that share a start. */
+  readonly stream: number;
+}
+
+/** A choice after its context and one space, or what else parts them. */
+export function requestOf(context: string, choice: string, delimiter = " "): ItemRequest {
+  return { context, continuation: `${delimiter}${choice}`, characters: [...choice].length };
+}
+
+/**
+ * The first items; of a task with groups as many of each group as can be, the first ones of each.
+ *
+ * @param count At most so many; default: all.
+ *
+ * @example
+ * ```ts
+ * const items = ["a", "a", "a", "b"].map((group, i) => ({ id: String(i), group }));
+ * console.assert(limitItems(items, 3).map(({ id }) => id).join() === "0,1,3");
+ * ```
+ */
+export function limitItems<T extends Pick<Item, "id" | "group">>(
+  items: readonly T[],
+  count = Infinity,
+): readonly T[] {
+  const ranks = new Map<string, number>();
+  const ranked = items.map((item, place) => {
+    const rank = ranks.get(item.group ?? "") ?? 0;
+    ranks.set(item.group ?? "", rank + 1);
+    return { item, place, rank };
+  });
+  const first = ranked.toSorted((a, b) => a.rank - b.rank || a.place - b.place).slice(0, count);
+  return first.sort((a, b) => a.place - b.place).map(({ item }) => item);
+}

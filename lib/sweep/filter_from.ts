@@ -1,0 +1,47 @@
+/** Where a method begins to filter an item, in place of its warm-up: short items under a long one are dense runs in disguise. */
+import type { Filter } from "../eval/task.ts";
+import { createPruner, type ResolvedOptions } from "../methods/mod.ts";
+import type { Pruner, PrunerContext } from "../methods/pruner.ts";
+import type { ModelConfig } from "../model/config.ts";
+
+/** @internal Where a method begins to filter. */
+export interface FilterFrom {
+  /** As it was given: tokens, or a share of each context. */
+  readonly text: string;
+  /** The warm-up for a context of so many tokens. */
+  readonly warmup: (contextTokens: number) => number;
+}
+
+/**
+ * Reads tokens, as in `16`, or a share of each context, as in `25%`.
+ *
+ * @throws {RangeError} If it is neither.
+ */
+export function readFilterFrom(text: string): FilterFrom {
+  const [, number, percent] = text.match(/^(\d+(?:\.\d+)?)(%?)$/) ?? [];
+  const value = Number(number);
+  const fits = percent === "%" ? value <= 100 : Number.isSafeInteger(value) && !number?.includes(".");
+  if (number === undefined || !fits) {
+    throw new RangeError(
+      `Cannot use --filter-from ${text}: expected tokens, as in 16, or a share of each context from 0% to 100%`,
+    );
+  }
+  return { text, warmup: percent === "%" ? (tokens) => Math.round(value / 100 * tokens) : () => value };
+}
+
+/** A method on a model, with a warm-up of its own for each length of context where that is asked for. */
+export function createFilter(
+  config: ModelConfig,
+  method: ResolvedOptions,
+  from: FilterFrom | undefined,
+  context: PrunerContext = {},
+): Filter {
+  const create = (options: ResolvedOptions) => createPruner("token-filtering", config, options, context);
+  if (from === undefined) return create(method);
+  const known = new Map<number, Pruner>();
+  return (tokens) => {
+    const warmup = from.warmup(tokens), pruner = known.get(warmup) ?? create({ ...method, warmup });
+    known.set(warmup, pruner);
+    return pruner;
+  };
+}
