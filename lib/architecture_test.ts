@@ -174,34 +174,6 @@ Deno.test("opening a library loads no build code: ffi/ imports ffi/build/ where 
   assertEquals(asked, 2);
 });
 
-Deno.test("imports make no cycles, types aside", async () => {
-  const valueImports = new Map<string, string[]>();
-  for (const [file, targets] of imports) {
-    const text = await Deno.readTextFile(new URL(file, root));
-    const typesOnly = new Set<string>();
-    for (const [, specifier] of text.matchAll(/^(?:import|export) type [^"';]*from "(\.[^"]+)"/gm)) {
-      typesOnly.add(new URL(specifier!, new URL(file, root)).href.slice(root.href.length));
-    }
-    valueImports.set(file, targets.filter((target) => !typesOnly.has(target)));
-  }
-  const state = new Map<string, "open" | "done">();
-  const visit = (file: string, path: string[]) => {
-    if (state.get(file) === "done") return;
-    assert(state.get(file) !== "open", `a cycle: ${[...path, file].join(" -> ")}`);
-    state.set(file, "open");
-    for (const target of valueImports.get(file) ?? []) visit(target, [...path, file]);
-    state.set(file, "done");
-  };
-  for (const file of valueImports.keys()) visit(file, []);
-});
-
-/** Rooms in which circles of types are still to be broken; a room leaves the list when its last one is. */
-const CIRCULAR = [
-  "experiments/commands/cli",
-  "lib/eval",
-  "lib/sweep",
-];
-
 /** Files that import each other in circles, types included: each set of them that a walk along imports comes back to. */
 function circlesOf(graph: ReadonlyMap<string, readonly string[]>): string[][] {
   // Tarjan's strongly connected components.
@@ -228,21 +200,8 @@ Deno.test("circlesOf() finds what imports itself, over one file or several", () 
   assertEquals(circlesOf(graph), [["d", "e"], ["a", "b", "c"]]);
 });
 
-Deno.test("imports make no circles of files, types included, but in the rooms named here", () => {
-  const circles = circlesOf(imports);
-  const roomsOf = (circle: readonly string[]) =>
-    CIRCULAR.filter((room) => circle.some((file) => within(file, room)));
-  assertEquals(
-    circles.filter((circle) => !circle.every((file) => CIRCULAR.some((room) => within(file, room)))),
-    [],
-    "circles in other rooms",
-  );
-  const named = new Set(circles.flatMap(roomsOf));
-  assertEquals(
-    CIRCULAR.filter((room) => !named.has(room)),
-    [],
-    "rooms without a circle: take them out of the list",
-  );
+Deno.test("imports make no circles of files, types included", () => {
+  assertEquals(circlesOf(imports), []);
 });
 
 Deno.test("the import maps name the same packages, and @std of both sources", async () => {
