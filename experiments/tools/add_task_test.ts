@@ -45,15 +45,34 @@ export const toy: Task = {
 };
 `;
 
+const ENDINGS = `/** Which of two words ends a sentence. */
+import { ACC } from "../item_metrics.ts";
+import { defineItemTask, type ItemTask, readQuestions } from "../item_task.ts";
+
+/** A task of items. */
+export const endings: ItemTask = defineItemTask({
+  name: "endings",
+  help: "which of two words ends a sentence",
+  protocol: "The sentence's start, each word after one space.",
+  file: "endings.jsonl",
+  metrics: [ACC],
+  read: (rows) =>
+    readQuestions(rows, (row) => {
+      return { context: row.text("start"), choices: row.texts("words", 2, 2), gold: row.index("gold", 2) };
+    }),
+});
+`;
+
 const copy = copyProject("lib/eval/tasks");
 Deno.writeTextFileSync(`${copy}/lib/eval/tasks/toy.ts`, TOY);
+Deno.writeTextFileSync(`${copy}/lib/eval/tasks/endings.ts`, ENDINGS);
 const list = Deno.readTextFileSync(`${copy}/lib/eval/tasks/mod.ts`);
 Deno.writeTextFileSync(
   `${copy}/lib/eval/tasks/mod.ts`,
-  list.replace("import { perplexity }", 'import { toy } from "./toy.ts";\n$&').replace(
-    "  perplexity,\n",
-    "$&  toy,\n",
-  ),
+  list.replace(
+    "import { perplexity }",
+    'import { toy } from "./toy.ts";\nimport { endings } from "./endings.ts";\n$&',
+  ).replace("  perplexity,\n", "$&  toy,\n  endings,\n"),
 );
 
 const stdFlags = await readStdFlags();
@@ -116,7 +135,7 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
   assertEquals(refused.code, 2);
   assertMatch(
     refused.stderr,
-    /^Cannot use task "toi": expected one of perplexity, toy, perplexity_llama_cpp, .*, the nearest is "toy"\n$/,
+    /^Cannot use task "toi": expected one of perplexity, toy, endings, perplexity_llama_cpp, .*, the nearest is "toy"\n$/,
   );
 });
 
@@ -140,4 +159,44 @@ Deno.test("compare, its table and report, and the site know a new task", async (
     Deno.readTextFileSync(`${copy}/site/index.html`),
     /on the Pareto front; dense accuracy \d+\.\d%/,
   );
+});
+
+Deno.test("sweep, compare and eval know a new task of items, and find the same of it", async () => {
+  const data = `${copy}/data`, starts = ["The sun rises in the", "At night we go to", "A fish swims in the"];
+  Deno.mkdirSync(data);
+  Deno.writeTextFileSync(
+    `${data}/endings.jsonl`,
+    starts.map((start, id) =>
+      `${JSON.stringify({ id: `${id}`, start, words: ["east", "bed"], gold: id % 2 })}\n`
+    )
+      .join(""),
+  );
+  const small = `--data ${data} --filter-from 50% --recent 1 --prune-ratio 0.4 --threads 1 --quiet --json`;
+  const find = async (task: string, line: string) => {
+    const { code, stdout, stderr } = await run(
+      task,
+      `${line} ${small} --out ${copy}/own/${task}${line.length}`,
+    );
+    assertEquals([code, stderr], [0, ""]);
+    return JSON.parse(stdout);
+  };
+  const swept = await find("sweep", "--task endings --fusion key,random");
+  const compared = await find("compare", "--task endings --methods key,random --seeds 1");
+  const beside = await find(
+    "compare",
+    "--context 64 --tokens 64 --tasks endings --methods key,random --seeds 1",
+  );
+  const { results: [row] } = await find("eval", "--tasks endings --fusion key");
+  assertEquals([swept.environment.task, swept.environment.items, swept.dense.chance], ["endings", 3, 0.5]);
+  assertAlmostEquals(swept.dense.acc, row.dense.value, 1e-12);
+  const of = (results: { method: string; task: string; value: number }[]) =>
+    results.find(({ method, task }) => method === "key" && task === "endings")!.value;
+  const [trial] = swept.trials.filter(({ fusion }: { fusion: string }) => fusion === "key");
+  for (const found of [of(compared.results), of(beside.results), trial.acc]) {
+    assertAlmostEquals(found, row.filtered.value, 1e-12);
+  }
+  const report = Deno.readTextFileSync(
+    `${copy}/own/sweep${"--task endings --fusion key,random".length}/report.html`,
+  );
+  assertStringIncludes(report, "Acc against skipped queries");
 });
