@@ -140,11 +140,13 @@ async function work(plan: Plan, { store, progress, interrupt, folder }: Running)
 type Result = Awaited<ReturnType<typeof work>>;
 
 function describeResult({ summary, folder, failed, ranOut }: Result, { study, budgetMs }: Plan): string[] {
-  const { headline } = study.task, dense = formatMetric(headline, readMetric(summary.dense, headline.name));
+  const { headline } = study.task, { chance } = summary.dense;
+  const dense = formatMetric(headline, readMetric(summary.dense, headline.name));
+  const guessing = chance === undefined ? "" : ` (chance ${formatMetric(headline, chance)})`;
   return [
     ...(failed > 0 ? [`${plural(failed, "trial")} failed: deno task study show ${folder}`] : []),
     ...(summary.trials.some(missesAsked) ? [`${MISSED_NOTE}.`] : []),
-    `${describePlan(study)}, dense ${headline.name} ${dense}.`,
+    `${describePlan(study)}, dense ${headline.name} ${dense}${guessing}.`,
     ...describeSearch(summary),
     ...(ranOut
       ? [`The budget of ${formatDuration(budgetMs!)} was over before all trials: --resume ${folder} goes on.`]
