@@ -4,7 +4,7 @@ import type { Json, JsonObject } from "./figure.ts";
 export interface Choice {
   readonly label: string;
   readonly traces: readonly JsonObject[];
-  /** Entries of the layout while it does, by attribute: `xaxis.range`. All choices have the same. */
+  /** Entries of the layout while it is chosen, by attribute: `xaxis.range`. All choices have the same. */
   readonly layout?: JsonObject;
 }
 
