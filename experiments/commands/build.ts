@@ -24,7 +24,6 @@ const OPTIONS = {
   trace: { type: "string" },
 } as const;
 
-/** Runs the task; its exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const { force, emulated, table, trace, ...flags } = readFlags(args, OPTIONS);
   if ((table !== undefined || trace !== undefined) && !flags.cuda) {

@@ -107,7 +107,6 @@ async function work(plan: Plan, { store, progress, interrupt }: Running): Promis
     write: (chunk, bytes) => store.writeBytes(UNIT, String(chunk), bytes),
   });
   const left = MODEL_SHARE * (1 - found * study.context / tokens);
-  /** The model's share of what is left. */
   const share = left / (left + 1 - MODEL_SHARE);
   const watch = (from: number, to: number) => (fraction: number, label: string) =>
     progress.step(from + (to - from) * fraction, label);
@@ -144,14 +143,12 @@ export function warningOfMemory(decisions: number, available: number): string | 
   return `Warning: this takes some ${more} of memory, and ${less} are free (take fewer --tokens)`;
 }
 
-/** A report as JSON, numbers to nine digits. */
 function formatReport(report: HeadReport): string {
   const short = (_: string, value: unknown) =>
     typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(9)) : value;
   return JSON.stringify(report, short) + "\n";
 }
 
-/** What the table's numbers are, line by line. */
 function explainTable({ layers }: HeadReport, { study }: Plan): string[] {
   const shares = [...new Set(layers.map(({ skipRatio }) => `${(100 * skipRatio).toFixed(0)}%`))];
   return [

@@ -63,7 +63,6 @@ const TEXTS = ["top", "plot", "out", "as", "columns", "csv", "port", "host", "to
 const SWITCHES = ["yes", "json", "markdown", "latex"] as const;
 type Flags = ReturnType<typeof parseOwnFlags<(typeof TEXTS)[number], (typeof SWITCHES)[number]>>;
 
-/** Prints a table as it was asked for. */
 async function print(flags: Flags, table: PlainTable, context: TableContext): Promise<void> {
   const given = [...TEXTS, ...SWITCHES].filter((name) => flags[name] !== undefined && flags[name] !== false);
   await printTable(

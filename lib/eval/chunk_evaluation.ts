@@ -161,7 +161,6 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     return { hidden, ms };
   }
 
-  /** Where the dense model's logits of a chunk are kept. */
   #logitsOf(chunk: number): KeptLogits {
     const cache = this.#states, keyOf = (block: number) => `logits ${chunk} ${block}`;
     return {

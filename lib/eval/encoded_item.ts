@@ -3,7 +3,6 @@ import { type Pruner, takesWhole } from "../methods/pruner.ts";
 import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
 import type { Item, ItemRequest } from "./item.ts";
 
-/** A request in tokens. */
 export interface EncodedRequest {
   /** Ids that are not scored, at least one. */
   readonly context: Int32Array<ArrayBuffer>;
@@ -13,9 +12,7 @@ export interface EncodedRequest {
 
 /** @internal An item in tokens. */
 export interface EncodedItem {
-  /** The item. */
   readonly item: Item;
-  /** Its requests, in their order. */
   readonly requests: readonly EncodedRequest[];
   /** Tokens at the start of its contexts that are computed for all items with the same; 0 = none. */
   readonly shared: number;

@@ -11,7 +11,6 @@ import type { ChunkRecord, Evaluation, Filter, RunControl, TaskTypes } from "./t
  * there is are lists of numbers too.
  */
 export interface ChunkScores {
-  /** Of the filtered model. */
   readonly losses: Float64Array;
   /** Of the dense model, as many. */
   readonly denseLosses: Float64Array;
@@ -213,7 +212,6 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
   }
 }
 
-/** Scores as a record has them. */
 export const listScores = (scores: object): ChunkRecord["scores"] =>
   Object.fromEntries(Object.entries(scores).map(([name, values]) => [name, [...values as Float64Array]]));
 

@@ -75,7 +75,6 @@ export function reachOf(
   return { positions: to - from, missedKeys: count(missed), ownFiltered: count(own), ownSkips };
 }
 
-/** Sums of counts. */
 export function addReach(all: readonly FilterReach[]): FilterReach {
   const sum = (key: keyof FilterReach) => all.reduce((total, reach) => total + reach[key], 0);
   return {

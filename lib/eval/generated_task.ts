@@ -11,17 +11,14 @@ export type Draw = (below: number) => number;
 /** @internal A task whose items are made. */
 export type GeneratedTask = TaskOf<ItemMaker>;
 
-/** What an item is made of. */
 export interface Making {
   /** Pieces: words, pairs, sentences; the same draws for any number make the same item. */
   readonly pieces: number;
-  /** Draws of the item. */
   readonly draw: Draw;
   /** Tokens of a context, as they were asked for. */
   readonly tokens: number;
 }
 
-/** What a generated task must say. */
 export type GeneratedTaskOptions = Pick<GeneratedTask, "name" | "help"> & {
   /** How an item is made, for the protocol. */
   readonly says: string;
@@ -102,7 +99,6 @@ function define({ name, help, says, least, acc, make: makeOne, ...measured }: De
   });
 }
 
-/** Draws of one item. */
 function createDraw(seed: number, item: number): Draw {
   let drawn = 0n;
   const base = (BigInt(seed) << 44n) + (BigInt(item) << 24n);

@@ -14,13 +14,11 @@ export interface ItemRequest {
 export interface Sought {
   /** The texts, whatever their order and the case of their letters. */
   readonly answers: readonly string[];
-  /** Tokens that are made. */
   readonly maxTokens: number;
 }
 
 /** @internal One item. */
 export interface Item {
-  /** Its name in the data. */
   readonly id: string;
   /** File and line, as messages name them. */
   readonly place: string;

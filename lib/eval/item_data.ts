@@ -10,9 +10,7 @@ export type MadeOf = Omit<GeneratedItems, "countTokens">;
 
 /** @internal The data of a task. */
 export interface ItemData {
-  /** What messages call it. */
   readonly name: string;
-  /** Its text. */
   readonly text: string;
   /** Items that are used, at most; default: all. */
   readonly count?: number;

@@ -10,7 +10,6 @@ export interface Likelihoods {
   readonly greedy: readonly boolean[];
   /** What greedy decoding made of the context, of an item that looks for texts in it. */
   readonly generated?: string;
-  /** Its tokens. */
   readonly generatedIds?: readonly number[];
 }
 

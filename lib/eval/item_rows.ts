@@ -7,18 +7,15 @@ export class ItemRow {
   readonly place: string;
   readonly #fields: { readonly [name: string]: unknown };
 
-  /** Made by {@linkcode readItemRows}. */
   constructor(place: string, fields: { readonly [name: string]: unknown }) {
     this.place = place;
     this.#fields = fields;
   }
 
-  /** All its fields. */
   toJSON(): { readonly [name: string]: unknown } {
     return this.#fields;
   }
 
-  /** What is wrong with this line. */
   error(what: string): RangeError {
     return new RangeError(`Cannot read ${this.place}: ${what}`);
   }

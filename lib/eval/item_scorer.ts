@@ -25,7 +25,6 @@ export interface ItemScore extends Likelihoods {
   readonly tokens: readonly number[];
   /** What the filter did to scored positions. */
   readonly reach: FilterReach;
-  /** Attention that was skipped. */
   readonly skips: SkipCounts;
   /** Keys and values that a rule of their own dropped; undefined where there is none. */
   readonly drops?: DropCounts;
@@ -47,7 +46,6 @@ interface SharedStart {
 interface Stem {
   readonly scorer: number;
   readonly pruner: Pruner | undefined;
-  /** Its requests. */
   readonly indices: readonly number[];
   readonly context: Int32Array<ArrayBuffer>;
   /** Undefined where the method looks ahead: each request is then a whole sequence. */
@@ -338,14 +336,12 @@ const DENSE: Pick<Pruner, "spans" | "skipped"> = {
   skipped: { cached: false },
 };
 
-/** Rows as a matrix. */
 function asRows(rows: readonly Float32Array[]): HostTensor {
   const width = rows[0]!.length, data = new Float32Array(rows.length * width);
   rows.forEach((row, i) => data.set(row, i * width));
   return hostTensor("f32", [rows.length, width], data);
 }
 
-/** Sums of usages. */
 export function addUsage(all: readonly SequenceUsage[]): SequenceUsage {
   const keys = Object.keys(all[0]!) as (keyof SequenceUsage)[];
   return Object.fromEntries(

@@ -36,9 +36,7 @@ export interface ItemRows {
   read(rows: readonly ItemRow[]): Item[];
 }
 
-/** What is to be made. */
 export interface GeneratedItems {
-  /** Items. */
   readonly count: number;
   /** Tokens of a context: as many as fit, where one piece of it more would be too much. */
   readonly tokens: number;

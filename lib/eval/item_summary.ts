@@ -10,7 +10,6 @@ import type { SequenceUsage } from "../model/run/usage.ts";
 
 /** A metric of one run. */
 export interface ItemMean {
-  /** The metric. */
   readonly value: number;
   /** Mean over items of what it is a function of. */
   readonly mean: number;
@@ -20,15 +19,10 @@ export interface ItemMean {
 
 /** One row of a table: a metric of a task. */
 export interface ItemResult {
-  /** The task's name. */
   readonly task: string;
-  /** The metric's name. */
   readonly metric: string;
-  /** Items. */
   readonly items: number;
-  /** The dense run. */
   readonly dense: ItemMean;
-  /** The filtered run, where there was one. */
   readonly filtered?: ItemMean;
   /** The two on the same items. */
   readonly difference?: JudgedDifference;
@@ -62,11 +56,9 @@ export interface ItemBudget {
   readonly usage: SequenceUsage;
 }
 
-/** Runs of the same items. */
 export interface ItemRuns {
   /** The task's name, and what it says of each item. */
   readonly task: { readonly name: string; readonly metrics: readonly ItemMetric[] };
-  /** Its items. */
   readonly items: readonly Pick<Item, "requests" | "gold" | "sought">[];
   /** The dense run's scores, one an item. */
   readonly dense: readonly ItemScore[];
@@ -74,7 +66,6 @@ export interface ItemRuns {
   readonly filtered?: readonly ItemScore[];
 }
 
-/** A metric's value of each item. */
 export function valuesOf(
   metric: ItemMetric,
   { items }: Pick<ItemRuns, "items">,

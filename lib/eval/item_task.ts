@@ -18,7 +18,6 @@ export type TaskOf<Source extends ItemRows | ItemMaker> = Omit<Task, "items"> & 
 /** A task whose items are read from a file. */
 export type ItemTask = TaskOf<ItemRows>;
 
-/** What a task of items must say. */
 export type ItemTaskOptions<Source> = Pick<Task, "name" | "help" | "protocol"> & ItemSaid & Source;
 
 /** A task of items; its loss is what the headline is a function of: wrong answers, or nats. */

@@ -7,7 +7,6 @@ import type { ModelSequence } from "../model/run/sequence.ts";
 import type { Pruner } from "../methods/pruner.ts";
 import type { Tensor } from "../tensor.ts";
 
-/** One sequence at work in a model. */
 export type EvaluatedSequence =
   & Pick<ModelSequence, "feed" | "feedResidual" | "keep" | "usage">
   & Partial<Pick<ModelSequence, "kvKeep" | "free">>;
@@ -20,11 +19,9 @@ export type EvaluatedBatch = Pick<
 
 /** @internal A language model as evaluation sees it. */
 export interface EvaluatedModel {
-  /** Its sizes. */
   readonly config:
     & Pick<ModelConfig, "numLayers" | "layers">
     & Partial<Pick<ModelConfig, "vocabSize" | "hiddenSize">>;
-  /** Where it runs. */
   readonly backend: Backend;
   /** Starts a sequence; without a pruner it runs dense. `chunk` is its index in a text scored in chunks. */
   start(pruner?: Pruner, options?: Pick<SequenceOptions, "chunk">): EvaluatedSequence;
@@ -38,21 +35,16 @@ export interface EvaluatedModel {
 
 /** A sequence that can branch. */
 export interface BranchingSequence extends EvaluatedSequence {
-  /** An independent copy. */
   fork(): BranchingSequence;
 }
 
-/** The next tokens of a sequence. */
 export interface BranchingFeed {
-  /** The sequence. */
   readonly sequence: BranchingSequence;
-  /** Its next ids. */
   readonly ids: Int32Array<ArrayBuffer>;
 }
 
 /** A model whose sequences can branch; `Model` fits it. */
 export interface BranchingModel extends EvaluatedModel {
-  /** As {@linkcode EvaluatedModel.start}. */
   start(pruner?: Pruner, options?: { readonly chunk?: number }): BranchingSequence;
   /** Feeds several sequences at once, [sum of T, hiddenSize]; where it is left out they are fed one by one. */
   feedTogether?(feeds: readonly BranchingFeed[]): Tensor;

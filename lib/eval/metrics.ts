@@ -49,7 +49,6 @@ export interface Loss {
 
 /** @internal What a task says of its numbers. */
 export interface TaskMeasures {
-  /** Its losses. */
   readonly loss: Loss;
   /** Its main metric: that of the Pareto front and of the order of trials. */
   readonly headline: Headline;
@@ -143,7 +142,6 @@ export const formatMean = (
 ): string =>
   `${formatMetric(metric, value)}${standardError === null ? "" : ` ±${formatSpread(metric, standardError)}`}`;
 
-/** A number with its sign. */
 export const signed = (value: number, digits: number): string =>
   `${value < 0 ? "" : "+"}${value.toFixed(digits)}`;
 

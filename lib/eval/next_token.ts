@@ -7,7 +7,6 @@ import type { EvaluatedModel } from "./language_model.ts";
 export interface KeptLogits {
   /** The kept logits of a block, or the computed ones, which are kept if there is room. */
   get(block: number, compute: () => Tensor): Tensor;
-  /** Whether a block's logits are kept. */
   has(block: number): boolean;
 }
 

@@ -71,7 +71,6 @@ export function countDrops(
 
 /** Attention computations that were skipped; counts of several sequences add up. */
 export interface SkipCounts {
-  /** Tokens of all sequences. */
   readonly tokens: number;
   /** Tokens after the warm-up. */
   readonly decided: number;
@@ -114,7 +113,6 @@ export function tallySkips(
   return { tokens, decided, skippedPerLayer, early };
 }
 
-/** From counts to shares. */
 export function skipRatiosOf({ tokens, decided, skippedPerLayer, early }: SkipCounts): SkipRatios {
   const numLayers = skippedPerLayer.length, total = skippedPerLayer.reduce((a, b) => a + b, 0);
   return {
@@ -150,7 +148,6 @@ const total = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
 const totals = (lists: readonly (readonly number[])[]) =>
   lists[0]!.map((_, i) => total(lists.map((list) => list[i]!)));
 
-/** Sums of counts. */
 export function addSkips(all: readonly SkipCounts[]): SkipCounts {
   const sum = (key: "tokens" | "decided" | "early") => total(all.map((counts) => counts[key]));
   return {
@@ -161,7 +158,6 @@ export function addSkips(all: readonly SkipCounts[]): SkipCounts {
   };
 }
 
-/** Sums of counts. */
 export function addDrops(all: readonly DropCounts[]): DropCounts {
   return {
     judged: total(all.map(({ judged }) => judged)),

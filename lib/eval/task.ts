@@ -25,7 +25,6 @@ export interface ChunkRecord {
   readonly skips: SkipCounts;
   /** Keys and values that a rule of their own dropped; left out where there is none. */
   readonly drops?: DropCounts;
-  /** Work and memory. */
   readonly usage: SequenceUsage;
   /** Wall time of its forward pass, without logits. What other runs have made for it counts with what it took then. */
   readonly timeMs: number;

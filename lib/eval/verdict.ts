@@ -6,7 +6,6 @@ import { smallestDetectable } from "../stats/normal.ts";
 import { meanOfBlocks, sumBlocks } from "../stats/paired.ts";
 import type { Metric } from "./metrics.ts";
 
-/** What may be said of a difference. */
 export type Verdict = "better" | "worse" | "not told apart";
 
 /** A run's values less another's, on the same units. */
@@ -15,7 +14,6 @@ export interface PairedDifference {
   readonly estimate: number;
   /** Lower end of its 95% interval, over resampled blocks of units. */
   readonly low: number;
-  /** Upper end. */
   readonly high: number;
   /** Two-sided: of answers that are right or wrong McNemar's (mid-p), else of the resamples. */
   readonly pValue: number;
@@ -25,7 +23,6 @@ export interface PairedDifference {
   readonly lost?: number;
   /** The smallest true difference that would be found in 80% of such experiments; null where no units differ. */
   readonly smallestDetectable: number | null;
-  /** Which way it points. */
   readonly direction: "better" | "worse";
 }
 

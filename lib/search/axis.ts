@@ -4,7 +4,6 @@ import type { RandomStream } from "./random_stream.ts";
 /** Values of other axes under which an axis is there: of each, one of these. */
 export type Condition = { readonly [axis: string]: readonly unknown[] };
 
-/** What every axis says. */
 export interface AxisInfo {
   readonly name: string;
   /** When it is there; always where left out. */
@@ -38,7 +37,6 @@ export type Point = { readonly [axis: string]: unknown };
 
 /** What became of a trial, as samplers see it. */
 export interface Observation {
-  /** What was tried. */
   readonly point: Point;
   /** Whether it ended, was stopped early, or is still at work. */
   readonly state: "finished" | "stopped" | "running";
@@ -50,7 +48,6 @@ export interface Observation {
   readonly step?: number;
 }
 
-/** Whether an axis is one of choices. */
 export const isChoice = (axis: Axis): axis is ChoiceAxis => "choices" in axis;
 
 /** A value as a key: choices may be lists. */

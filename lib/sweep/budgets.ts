@@ -78,7 +78,6 @@ export function mapBudgets(value: (name: BudgetName) => number): Shares {
   return Object.fromEntries(BUDGET_NAMES.map((name) => [name, value(name)])) as Shares;
 }
 
-/** What a run spends of each budget. */
 export function sharesOf(counted: Counted): Shares {
   return mapBudgets((name) => BUDGETS[name].share(counted));
 }

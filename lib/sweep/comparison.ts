@@ -131,7 +131,6 @@ export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
   readonly methods: readonly NamedMethod[];
   /** A task on model and data; the environment names the task. */
   readonly evaluation: Evaluation<T>;
-  /** Binds a method to the model. */
   readonly createPruner: (method: ResolvedOptions) => Filter;
   /** What it runs on, for the record. */
   readonly environment: Environment;

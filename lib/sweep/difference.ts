@@ -70,7 +70,6 @@ export interface DifferenceRow {
   readonly difference: Interval | null;
 }
 
-/** Something in which two runs differ. */
 export interface DifferingValue {
   readonly name: string;
   /** In the first run; empty where it has none. */
@@ -80,7 +79,6 @@ export interface DifferingValue {
 }
 
 export interface RunDifference {
-  /** What wrote them. */
   readonly kind: RunResult["kind"];
   /** Names of the first and the second. */
   readonly names: readonly [a: string, b: string];
@@ -211,7 +209,6 @@ function whyUnpaired(a: Run, b: Run): string | undefined {
   }
 }
 
-/** What a difference needs of a result. */
 function readRun({ kind, data }: RunResult): {
   readonly task: Task;
   /** What runs of the same tokens share. */

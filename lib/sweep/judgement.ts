@@ -141,9 +141,7 @@ export interface ComparedPair {
   /** The share that both were asked for, where a comparison has several; the dense model is in every one. */
   readonly asked?: number;
   readonly task: string;
-  /** Its main metric's. */
   readonly metric: string;
-  /** A method. */
   readonly method: string;
   /** Another one. */
   readonly other: string;

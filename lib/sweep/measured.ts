@@ -10,7 +10,6 @@ import type { ComparedSeries, Contender } from "./judgement.ts";
 /** A method with its seeds. */
 export interface MethodGroup {
   readonly name: string;
-  /** One a seed. */
   readonly methods: readonly NamedMethod[];
 }
 
@@ -24,7 +23,6 @@ export interface Spent {
   readonly kvBytesAllocated: number;
 }
 
-/** A number for each of them. */
 export function spentOf(value: (name: keyof Spent) => number): Spent {
   const [timeMs, kvBytesHeld, kvBytesAllocated] = (["timeMs", "kvBytesHeld", "kvBytesAllocated"] as const)
     .map(value) as [number, number, number];

@@ -7,7 +7,6 @@ import type { RacingTrial, TrialRace } from "./trial_race.ts";
 import type { TakenTrial, TrialSource } from "./trial_source.ts";
 import type { RunConditions, StoppedTrial, Trial } from "./trial.ts";
 
-/** How far a sweep has come. */
 export interface SweepProgress {
   /** Trials finished, those of an earlier run included. */
   readonly done: number;
@@ -18,13 +17,10 @@ export interface SweepProgress {
   readonly trial?: Trial;
 }
 
-/** Arguments of {@linkcode runSweep}. */
 export interface SweepArguments<T extends TaskTypes = TaskTypes> {
   /** Where trials come from, and go to as they end. */
   readonly source: TrialSource<T>;
-  /** A task on model and data. */
   readonly evaluation: Evaluation<T>;
-  /** Binds a method to the model. */
   readonly createPruner: (method: ResolvedOptions) => Filter;
   /** What the results depend on besides the methods. */
   readonly conditions: RunConditions;

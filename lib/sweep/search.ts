@@ -35,12 +35,10 @@ export class Search<T extends Trial = Trial> {
     this.#check = check;
   }
 
-  /** Whether all proposals have been made. */
   get isOver(): boolean {
     return this.#isOver || this.#proposals.length >= this.request.trials;
   }
 
-  /** What came of the proposals so far. */
   get outcome(): SearchOutcome {
     const refused = this.#proposals.filter(({ digest }) => digest === null), [first] = refused;
     const proposed = this.#proposals.length, different = new Set(this.#proposals.map(({ digest }) => digest));
@@ -131,7 +129,6 @@ export class Search<T extends Trial = Trial> {
     return [...methods.values()];
   }
 
-  /** What a summary says of the search. */
   record(finished: readonly T[], stopped: readonly StoppedTrial[]): SearchRecord {
     const { space, objectives } = this.request;
     const observations = this.observe(

@@ -146,23 +146,19 @@ export class StudyStore implements Disposable {
     });
   }
 
-  /** What was fixed when the study began. */
   get facts(): StudyFacts {
     const { conditions, runDigest, flags } = this;
     return { name: this.get("name")!, conditions, runDigest, flags };
   }
 
-  /** See {@linkcode StudyFacts.conditions}. */
   get conditions(): StudyConditions {
     return this.get("conditions")!;
   }
 
-  /** See {@linkcode StudyFacts.runDigest}. */
   get runDigest(): string {
     return this.get("runDigest")!;
   }
 
-  /** See {@linkcode StudyFacts.flags}. */
   get flags(): StudyFlags {
     return this.get("flags")!;
   }
@@ -370,7 +366,6 @@ export class StudyStore implements Disposable {
     });
   }
 
-  /** How many trials are in each state. */
   count(): Counts {
     const rows = this.#all("SELECT state, count(*) AS n FROM trial GROUP BY state") as {
       state: TrialState;
@@ -380,7 +375,6 @@ export class StudyStore implements Disposable {
     return Object.fromEntries(TRIAL_STATES.map((state) => [state, counts.get(state) ?? 0])) as Counts;
   }
 
-  /** Who has trials now. */
   owners(): string[] {
     const rows = this.#all("SELECT DISTINCT owner FROM trial WHERE state = 'running'") as { owner: string }[];
     return rows.map(({ owner }) => owner);
@@ -448,7 +442,6 @@ export class StudyStore implements Disposable {
     ) as { readonly [name: string]: unknown }[];
   }
 
-  /** Records of some trials, by their numbers. */
   records<T extends Trial = Trial>(numbers: readonly number[]): T[] {
     const rows = this.#all(
       "SELECT record FROM result WHERE trial IN (SELECT value FROM json_each(?)) ORDER BY trial",
@@ -462,7 +455,6 @@ export class StudyStore implements Disposable {
     return isThere ? this.#all(`SELECT ${select} ORDER BY sequence`, ...values) : [];
   }
 
-  /** How many units of a kind the study holds. */
   countUnits(kind: string): number {
     return this.#units("1 FROM unit WHERE kind = ?", kind).length;
   }

@@ -27,17 +27,14 @@ export type StudyConditions =
 
 /** What is fixed when a study begins. */
 export interface StudyFacts {
-  /** What to call it. */
   readonly name: string;
   /** What all its numbers depend on. */
   readonly conditions: StudyConditions;
   /** SHA-256 of the conditions. */
   readonly runDigest: string;
-  /** The flags that say what runs. */
   readonly flags: StudyFlags;
 }
 
-/** A trial that is to be run. */
 export interface ProposedTrial {
   /** Digest of the options that have an effect; a study holds each once. */
   readonly digest: string;
@@ -59,7 +56,6 @@ export interface ClaimedTrial extends ProposedTrial {
   readonly number: number;
   /** How often it was taken, this time included. */
   readonly attempt: number;
-  /** Who has it. */
   readonly owner: string;
 }
 
@@ -87,14 +83,11 @@ export interface StoredResult<T extends StoredRecord = Trial> {
   readonly record: T;
 }
 
-/** A worker as it last said. */
 export interface StoredWorker {
   readonly owner: string;
   /** When it was last heard of, ms since 1970. */
   readonly seenMs: number;
-  /** Trials that it has finished. */
   readonly finished: number;
-  /** The trial that it is at. */
   readonly trial: number | null;
 }
 

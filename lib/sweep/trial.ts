@@ -44,10 +44,8 @@ export type ObjectiveName = "loss" | BudgetName;
 /** Most that a trial may have of an objective. */
 export type Limits = { readonly [name in ObjectiveName]?: number };
 
-/** What is searched, and how. */
 export interface SearchRequest {
   readonly space: SearchSpace;
-  /** Who proposes. */
   readonly sampler: SamplerName;
   /** Seed of what it draws. */
   readonly seed: number;
@@ -59,7 +57,6 @@ export interface SearchRequest {
   readonly limits: Limits;
 }
 
-/** What became of a search. */
 export interface SearchOutcome {
   /** Proposals, those of trials that were known already too. */
   readonly proposed: number;
@@ -79,9 +76,7 @@ export interface SearchRecord extends SearchRequest, SearchOutcome {
   readonly hypervolume?: number;
 }
 
-/** Which race is held. */
 export interface RaceRequest {
-  /** Who is stopped when. */
   readonly kind: RaceName;
   /** Seed of the order of chunks. */
   readonly seed: number;

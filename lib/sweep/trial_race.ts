@@ -64,7 +64,6 @@ export class TrialRace {
     return { kind: this.#kind, seed: this.#seed };
   }
 
-  /** How it has gone so far. */
   get record(): RaceRecord {
     return { ...this.request, order: this.#order, read: this.#read, of: this.#of };
   }
@@ -112,7 +111,6 @@ export class TrialRace {
 
 const mean = (losses: Float64Array) => losses.reduce((a, b) => a + b, 0) / losses.length;
 
-/** A trial at work in a race. */
 export interface RacingTrial {
   /** The order in which it reads the chunks. */
   readonly order: readonly number[];

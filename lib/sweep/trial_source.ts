@@ -19,15 +19,12 @@ import type {
 } from "./store_records.ts";
 import type { StoppedTrial, Trial } from "./trial.ts";
 
-/** A trial that is to be run now. */
 export interface TakenTrial {
   /** Digest of the options that have an effect. */
   readonly digest: string;
-  /** What to run. */
   readonly method: ResolvedOptions;
 }
 
-/** Where trials come from and go to. */
 export interface TrialSource<T extends TaskTypes = TaskTypes> {
   readonly total: number;
   /** The next trial; undefined where there is none to be had now. */
@@ -54,7 +51,6 @@ export interface TrialSource<T extends TaskTypes = TaskTypes> {
   news(): readonly (Trial<T> | StoppedTrial)[];
 }
 
-/** The trials of methods, each once. */
 export async function proposeTrials(methods: readonly ResolvedOptions[]): Promise<ProposedTrial[]> {
   return await Promise.all(
     methods.map(async (method) => ({
@@ -136,7 +132,6 @@ export interface StoredOptions<T extends TaskTypes = TaskTypes> {
   readonly search?: Search<Trial<T>>;
 }
 
-/** The trials of a study on disk. */
 export function storedTrials<T extends TaskTypes>(
   store: StudyStore,
   { owner, isDead = () => false, only, search }: StoredOptions<T>,

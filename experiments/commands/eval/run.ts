@@ -10,13 +10,11 @@ import {
 import type { FilterFrom, FinishedRuns, StudyStore } from "../../../lib/sweep/mod.ts";
 import type { PlannedTask } from "./plan.ts";
 
-/** A finished item of a run. */
 export interface ItemUnit {
   /** Which run of the item: "dense", "filtered", or the digest of a method among several. */
   readonly run: string;
   readonly task: string;
   readonly dataSha256: string;
-  /** From where it was filtered, if that was said. */
   readonly filterFrom?: string;
   readonly id: string;
   readonly score: ItemScore;
@@ -24,7 +22,6 @@ export interface ItemUnit {
   readonly timeMs: number;
 }
 
-/** Where finished items are, and go. */
 export interface ItemLog extends FinishedRuns<ItemUnit> {
   readonly path: string;
   readonly filterFrom: string | undefined;
@@ -78,7 +75,6 @@ export interface TaskScores {
   readonly timeMs: number;
 }
 
-/** Those of each run. */
 export type RunScores = { readonly [run: string]: TaskScores };
 
 /**

@@ -38,7 +38,6 @@ const percent = (share: number | null) => share === null ? "-" : `${(100 * share
 const speed = (perSecond: number | null) =>
   perSecond === null ? "-" : perSecond < 100 ? perSecond.toPrecision(3) : perSecond.toFixed(0);
 
-/** A run in one line. */
 export function describeRun(config: Pick<ModelConfig, "numLayers">, run: GeneratedText): string {
   const m = measureRun(config, run),
     ends = {

@@ -24,10 +24,8 @@ import {
 import { readBytes } from "../cli/files.ts";
 import type { ModelFile } from "../../../lib/model/mod.ts";
 
-/** What a table of decisions comes from. */
 export interface TraceInfo {
   readonly format: 1;
-  /** Version of the package that wrote it. */
   readonly version: string;
   /** `dense`: decisions that were not carried out; `filtered`: decisions of a run. */
   readonly stream: "dense" | "filtered";
@@ -48,11 +46,9 @@ export interface TraceInfo {
   readonly whole: boolean;
   /** Whether the queries of all tokens were computed. */
   readonly queries: boolean;
-  /** How sequences were fed. */
   readonly phase: "prefill" | "decode";
   /** Tokens a piece of a prefill; null = all at once. */
   readonly piece: number | null;
-  /** Element type of the KV cache. */
   readonly cacheDType: CacheDType;
   /** Element type that the model's matrices were turned into; left out: as the file has them. */
   readonly dtype?: WeightDType;

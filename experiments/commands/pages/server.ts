@@ -2,7 +2,6 @@
 import { readPlotly } from "../../../lib/plot/mod.ts";
 import { PAGE } from "./page.ts";
 
-/** How far a run has come. */
 export interface PageProgress {
   /** Finished share of the work, in [0, 1]. */
   readonly fraction: number;
@@ -14,7 +13,6 @@ export interface PageProgress {
 export interface PageNews extends PageProgress {
   /** The report, where it is another one than the page has. */
   readonly report?: string;
-  /** Whether nothing more will come. */
   readonly ended: boolean;
 }
 
@@ -44,9 +42,7 @@ export interface ServeOptions {
   readonly token?: string;
 }
 
-/** A page that is served. */
 export class PageServer {
-  /** Where it is to be seen. */
   readonly url: string;
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   readonly #plotly: string;
@@ -83,7 +79,6 @@ export class PageServer {
     }
   }
 
-  /** Shows how far the run is. */
   tell(progress: PageProgress): void {
     this.#progress = progress;
     this.#tellAll();

@@ -65,7 +65,6 @@ function shareOf(what: string, ratio: number, asked: number | undefined): string
   return `${(100 * ratio).toFixed(1)}% of ${what} after the warm-up, over all layers${wish}`;
 }
 
-/** The outcome in words, a line each. */
 export function describeOutcome(scored: Scored, method: ResolvedOptions | undefined): string[] {
   const { file, scores } = scored, outcome = measureOutcome(scored);
   const tokens = plural(sum(scores.map(({ nll }) => nll.length)), "token");

@@ -34,10 +34,8 @@ export interface CompletionRequest {
   readonly stop: readonly string[];
   /** How many of the likeliest tokens are told at each position; undefined: no probabilities. */
   readonly logprobs: number | undefined;
-  /** Whether the prompt is part of the text. */
   readonly echo: boolean;
   readonly stream: boolean;
-  /** Whether a stream ends with the counts of tokens. */
   readonly includeUsage: boolean;
   readonly ignoreEnd: boolean;
 }

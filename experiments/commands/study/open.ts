@@ -49,7 +49,6 @@ export interface ShortTrial {
 export interface ShortStudy {
   readonly headline: Metric;
   readonly trials: readonly ShortTrial[];
-  /** Names of the options that vary. */
   readonly varying: readonly string[];
 }
 
@@ -89,7 +88,6 @@ export function listShort(store: StudyStore): ShortStudy {
   return { headline, trials, varying };
 }
 
-/** The table of a study in short. */
 export function tabulateShort({ headline, trials, varying }: ShortStudy) {
   const shown = (value: unknown) => value === undefined || value === null ? "-" : String(value);
   return {

@@ -34,7 +34,6 @@ export function describeCounts(counts: ReturnType<StudyStore["count"]>): string 
   return [`${complete} of ${plural(total, "trial")}`, ...rest].join(", ");
 }
 
-/** The best value so far, trial by trial. */
 export function collectBestSoFar(study: ShortStudy): { readonly trial: number[]; readonly best: number[] } {
   const sign = signOf(study), trial: number[] = [], best: number[] = [];
   for (const { number, value } of study.trials) {
@@ -63,7 +62,6 @@ function plotBestSoFar(study: ShortStudy): Figure {
   });
 }
 
-/** Renders a study as it stands. */
 export function renderStudy(store: StudyStore, plotly: PlotlySource): string {
   const study = listShort(store), { headline, trials, varying } = study, { model, text } = store.conditions;
   const sign = signOf(study), now = Date.now(), known = trials.filter(({ value }) => value !== undefined);

@@ -15,7 +15,6 @@ const WITHOUT_EFFECT = [
   ...["should_decontaminate", "doc_to_decontamination_query"],
 ];
 
-/** Metrics of multiple choice. */
 const METRICS = ["acc", "acc_norm"];
 
 const show = (value: unknown) => JSON.stringify(value) ?? "nothing";

@@ -13,10 +13,8 @@ import {
   type Task,
 } from "../../../lib/eval/mod.ts";
 
-/** A row's fields. */
 export type Fields = { readonly [name: string]: unknown };
 
-/** What a task of questions says in a file. */
 export interface OwnQuestions {
   readonly name: string;
   readonly help: string;
@@ -25,7 +23,6 @@ export interface OwnQuestions {
   readonly metrics: readonly string[];
   /** Path of its rows, JSONL or a JSON list, from the file's folder on; left out: `<name>.jsonl` of `--data`. */
   readonly data?: string;
-  /** What is asked of a row. */
   readonly ask: (row: Fields) => Question;
 }
 

@@ -2,7 +2,6 @@
 import { parse, Template, tokenize } from "@huggingface/jinja";
 import type { Fields } from "./questions.ts";
 
-/** From a row to a value. */
 export type Reader<T> = (row: Fields) => T;
 
 /** A node of a parsed template. */
@@ -53,7 +52,6 @@ function compileValue(expression: string): Reader<unknown> {
   return (row) => JSON.parse(render(row));
 }
 
-/** Names of fields that a template reads. */
 function listNames(node: Node): string[] {
   if (node.type === "Identifier") return [node.value as string];
   return Object.entries(node).flatMap(([key, part]) => {

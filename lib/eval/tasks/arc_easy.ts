@@ -18,7 +18,6 @@ export const defineArc = (name: string, help: string, file: string): ItemTask =>
     },
   });
 
-/** ARC-easy. */
 export const arcEasy: ItemTask = defineArc(
   "arc_easy",
   "ARC-easy: science questions of school exams",

@@ -2,7 +2,6 @@
 import { defineGeneratedTask, type GeneratedTask, WORDS } from "../generated_task.ts";
 import { requestOf } from "../item.ts";
 
-/** Copying. */
 export const copy: GeneratedTask = defineGeneratedTask({
   name: "copy",
   help: "a list of words that is begun again: the next word",

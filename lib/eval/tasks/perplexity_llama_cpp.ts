@@ -7,7 +7,6 @@ import { cutChunks } from "../chunks.ts";
 import type { Task } from "../task.ts";
 import { perplexity, type PerplexityScores, type PerplexityTypes, scoreBehind } from "./perplexity.ts";
 
-/** Perplexity of llama.cpp's protocol. */
 export const perplexityLlamaCpp: Task<PerplexityTypes> = {
   ...perplexity,
   name: "perplexity_llama_cpp",

@@ -4,7 +4,6 @@ import { cutChunks } from "../chunks.ts";
 import type { Task } from "../task.ts";
 import { perplexity, type PerplexityScores, type PerplexityTypes, scoreBehind } from "./perplexity.ts";
 
-/** Perplexity of one stream. */
 export const perplexityStreaming: Task<PerplexityTypes> = {
   ...perplexity,
   name: "perplexity_streaming",

@@ -10,7 +10,6 @@ import { perplexity, type PerplexityScores, type PerplexityTypes, scoreLast } fr
 export interface Window {
   /** Ids; all but the first `ids.length - scored` are scored. */
   readonly ids: Int32Array<ArrayBuffer>;
-  /** Tokens scored. */
   readonly scored: number;
 }
 
@@ -60,7 +59,6 @@ export function detokenize(page: string): string {
   return PAIRS.reduce((text, [from, to]) => text.replaceAll(from, to), page);
 }
 
-/** Perplexity of words. */
 export const perplexityWord: Task<PerplexityTypes> = {
   ...perplexity,
   name: "perplexity_word",

@@ -2,7 +2,6 @@
 import { defineGeneratedTask, type GeneratedTask, WORDS } from "../generated_task.ts";
 import { requestOf } from "../item.ts";
 
-/** Associative recall. */
 export const recall: GeneratedTask = defineGeneratedTask({
   name: "recall",
   help: "associative recall: the value of a key, of a list of pairs",

@@ -8,7 +8,6 @@ import { flag, type Flags, GENERATING, ITEMS, MODEL, TABLING, type Task, TEXTS }
 import { METHOD_FLAGS, SAMPLING_FLAGS } from "./method_flags.ts";
 import { SEARCH_FLAGS } from "./search_flags.ts";
 
-/** Flags of the surroundings. */
 export const COMMON_FLAGS: Flags = {
   "model": flag("text", "NAME|PATH|ORG/NAME", "a name, a path, or org/name of the hub (tiny)", MODEL),
   "offline": flag("switch", undefined, "ask no host: take what was downloaded before", MODEL),
@@ -208,7 +207,6 @@ export const COMMON_FLAGS: Flags = {
 export const takenBy = (task: Task, flags: Flags): Flags =>
   Object.fromEntries(Object.entries(flags).filter(([, flag]) => flag.tasks?.includes(task) ?? true));
 
-/** Flags that a task takes, by name. */
 export function flagsOf(task: Task): Flags {
   return takenBy(task, { ...METHOD_FLAGS, ...SAMPLING_FLAGS, ...COMMON_FLAGS });
 }

@@ -48,7 +48,6 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
   "Results": ["out", "resume", "live", "all", "columns", "csv", "json"],
 };
 
-/** Every flag, its help wrapped under its name. */
 function describeAll(task: Task): string {
   const line = ([name, { value, help, option }]: [string, Flag]) =>
     [
@@ -81,7 +80,6 @@ function describeMain(task: Task): string {
   return `${groups.join("\n\n")}\n\nEvery flag, with its values and default: --help all`;
 }
 
-/** A task's flags: the main ones, or all. */
 export function describeFlags(task: Task, all: boolean): string {
   return all ? describeAll(task) : describeMain(task);
 }

@@ -72,7 +72,6 @@ export const METHOD_FLAGS: Flags = Object.fromEntries(
     .map(([name, option]) => [flagName(name), flagOf(name, option)]),
 );
 
-/** Flags of how tokens are chosen. */
 export const SAMPLING_FLAGS: Flags = Object.fromEntries(
   Object.entries(SAMPLING).map(([name, row]) => {
     const { option: _, ...read } = flagOf(name, row);

@@ -183,7 +183,6 @@ export async function openStudyIn(
   }
 }
 
-/** Closes a study and removes its file. */
 export function removeStudy(store: StudyStore): void {
   store[Symbol.dispose]();
   for (const end of ["", "-wal", "-shm"]) {
