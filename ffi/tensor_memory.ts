@@ -22,7 +22,6 @@ export class TensorMemory {
   readonly #growable: ArrayBuffer[] = [];
   #bytes = 0;
 
-  /** Bytes that are kept. */
   get spareBytes(): number {
     return this.#bytes;
   }

@@ -8,7 +8,6 @@ import { specArgs, statesArgs } from "../filter.ts";
 import type { CudaContext } from "./context.ts";
 import { bufferOf, type DeviceMemory, type DeviceTensor } from "./memory.ts";
 
-/** A cache as `tkf_kv_cache`. */
 function cacheArgs(cache: BatchCache): Arguments {
   const { keys, values, positions, counts, recentKeys, recentValues, recentPositions } = cache;
   const [batch, capacity, kvHeads, headDim] = keys.shape as readonly [number, number, number, number];

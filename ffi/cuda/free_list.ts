@@ -33,7 +33,6 @@ export class FreeList {
     this.#limit = limit;
   }
 
-  /** Bytes held. */
   get heldBytes(): number {
     return this.#heldBytes;
   }

@@ -5,7 +5,6 @@ import { judgedAt } from "../filter/blocks.ts";
 
 /** Counts over scored positions: those whose hidden state gives the distribution of a scored token. */
 export interface FilterReach {
-  /** Scored positions. */
   readonly positions: number;
   /** Of them, those where a computed query of some layer did not see a key before it, since the key was filtered. */
   readonly missedKeys: number;

@@ -83,7 +83,6 @@ export class ItemRow {
   }
 }
 
-/** A value in a message, cut. */
 function show(value: unknown): string {
   const text = JSON.stringify(value) ?? "nothing";
   return text.length <= 60 ? text : `${text.slice(0, 57)}…`;

@@ -32,7 +32,6 @@ export interface ItemScore extends Likelihoods {
   readonly usage: SequenceUsage;
 }
 
-/** What is counted of a sequence. */
 type Counted = Pick<ItemScore, "reach" | "skips" | "drops" | "usage">;
 
 /** A sequence that has seen the shared start of contexts. */
@@ -52,7 +51,6 @@ interface Stem {
   readonly sequence: BranchingSequence | undefined;
 }
 
-/** One request with one method. */
 interface Branch {
   readonly stem: Stem;
   readonly request: number;
@@ -203,7 +201,6 @@ function scoreStems(
   });
 }
 
-/** Tokens that a request feeds. */
 const lengthOf = ({ context, continuation }: EncodedRequest) => context.length + continuation.length - 1;
 
 /** Feeds sequences, and gives the last rows of each one's hidden states. */

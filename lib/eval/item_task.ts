@@ -73,7 +73,6 @@ export function defineChoiceTask({ says, prompt, ...options }: ChoiceTaskOptions
   });
 }
 
-/** A question of a row. */
 export interface Question {
   /** What stands before a choice. */
   readonly context: string;

@@ -21,7 +21,6 @@ export interface ChunkRecord {
   readonly chunk: number;
   /** Losses of the scored units and the task's other numbers of them, by name. */
   readonly scores: { readonly [name: string]: readonly number[] };
-  /** Attention that was skipped. */
   readonly skips: SkipCounts;
   /** Keys and values that a rule of their own dropped; left out where there is none. */
   readonly drops?: DropCounts;
@@ -61,7 +60,6 @@ export interface DenseTaskResult {
   readonly tokens: number;
   /** Units whose loss counts: tokens, or items. */
   readonly scoredTokens: number;
-  /** Chunks of the data. */
   readonly chunks: number;
   /** Tokens a chunk; of the longest where they differ. */
   readonly context: number;

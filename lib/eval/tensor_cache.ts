@@ -2,7 +2,6 @@
 import { byteSize } from "../dtype.ts";
 import { countOf, type Tensor } from "../tensor.ts";
 
-/** Bytes of a tensor's values. */
 const bytesOf = ({ dtype, shape }: Tensor): number => byteSize(dtype, countOf(shape));
 
 /**

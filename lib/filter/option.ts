@@ -50,7 +50,6 @@ export type Given<T> = {
   readonly [K in keyof T]?: T[K] extends { type: "seed" } ? number | bigint : NonNullable<ValueOf<T[K]>>;
 };
 
-/** All options, defaults filled in. */
 export type Resolved<T> = { readonly [K in keyof T]: ValueOf<T[K]> };
 
 /** Options as plain JSON: a seed is a number where that is safe, else a decimal string; ratios not given are null. */

@@ -140,9 +140,7 @@ export const FILTER_OPTIONS = {
   },
 } as const satisfies OptionTable;
 
-/** Shared options, defaults filled in. */
 export type FilterOptions = Resolved<typeof FILTER_OPTIONS>;
-/** How an anchor follows the past. */
 export type Anchor = FilterOptions["anchor"];
 /** @internal Which keys the filter looks at: after rotary embedding, or before it. */
 export type KeyState = FilterOptions["keyState"];

@@ -115,7 +115,6 @@ export function openTokens(
   };
 }
 
-/** Takes in outcomes; see {@linkcode FilterObserve}. */
 export const observeLayer: FilterObserve = (spec, state, y) => {
   const { layer, rule: { name, memory } } = spec;
   if (memory?.observe === undefined) {

@@ -153,7 +153,6 @@ class ShadowFilter {
 const isLearned = ({ rule }: LayerSpec) => rule.name === learned.name;
 
 export interface LayerPlan {
-  /** The method whose decisions are shown. */
   readonly method: LayerSpec;
   readonly view: ViewKey;
   /** By rule: those that are no functions of the moments, in each view, in the order of `listViews(view)`. */

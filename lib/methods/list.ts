@@ -85,7 +85,6 @@ export const OFFLINE = [
   probePruning,
 ] as const;
 
-/** What `fusion` names. */
 const FUSIONS: readonly (Method & { readonly name: MethodName })[] = [...METHODS, ...OFFLINE];
 
 /** @internal */

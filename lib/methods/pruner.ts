@@ -153,7 +153,6 @@ export interface Substitute {
    * of the last such token; or attention over the first `sinks` tokens, the last `recent` ones and itself.
    */
   readonly kind: "mean" | "last" | "local";
-  /** First tokens that local attention sees. */
   readonly sinks: number;
   /** Tokens per block after the warm-up. */
   readonly block: number;
@@ -161,7 +160,6 @@ export interface Substitute {
 
 /** @internal What a run over a whole sequence has decided. */
 export interface Decided {
-  /** Tokens. */
   readonly length: number;
   /** Per filtered layer one entry per token: 1 = its attention was computed. */
   readonly keep: ReadonlyMap<number, Uint8Array>;
@@ -171,9 +169,7 @@ export interface Decided {
 
 /** @internal A run over the whole sequence before the one that counts. */
 export interface Rehearsal {
-  /** The method of the first run. */
   readonly of: Pruner;
-  /** The method of the second. */
   then(decided: Decided): Pruner;
 }
 

@@ -30,7 +30,6 @@ export interface LayerWeights<T extends Tensor = Tensor> {
 export interface ModelWeights<T extends Tensor = Tensor> {
   /** Token embedding, [vocabSize, hiddenSize]. */
   readonly embedding: T;
-  /** The blocks, first to last. */
   readonly layers: readonly LayerWeights<T>[];
   /** RMSNorm after the last block, [hiddenSize] f32. */
   readonly outputNorm: T;

@@ -88,7 +88,6 @@ export interface RunDifference {
   readonly paired: boolean;
   /** Why they are not, in words. */
   readonly unpaired: string | undefined;
-  /** Conditions that are not the same. */
   readonly conditions: readonly DifferingValue[];
   /** Options that each run has one value of, and the other one another: trials are matched whatever these are. */
   readonly options: readonly DifferingValue[];

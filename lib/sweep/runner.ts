@@ -28,7 +28,6 @@ export interface SweepArguments<T extends TaskTypes = TaskTypes> {
   readonly race?: TrialRace;
   /** Stops between two chunks; the trial at work is dropped. */
   readonly signal?: AbortSignal;
-  /** Called after every chunk and trial. */
   readonly onProgress?: (progress: SweepProgress) => void;
 }
 

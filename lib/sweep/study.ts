@@ -52,7 +52,6 @@ export interface Study<T extends TaskTypes = PerplexityTypes> {
 
 /** @internal A study whose model is read, but not yet on a backend. */
 export interface StudyPlan extends Omit<Study<TaskTypes>, "model"> {
-  /** The model's file. */
   readonly model: Pick<LoadedModel, "name" | "sha256" | "tokenizer" | "dtype" | "config">;
 }
 

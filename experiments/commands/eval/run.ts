@@ -65,7 +65,6 @@ export interface RunItems {
   readonly signal: AbortSignal;
   /** Called after each item with the finished share of this run's work. */
   readonly onItem: (fraction: number, label: string) => void;
-  /** Called when a task is over. */
   readonly onTask: (planned: PlannedTask, runs: RunScores) => void;
 }
 

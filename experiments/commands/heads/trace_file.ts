@@ -42,7 +42,6 @@ export interface TraceInfo {
   readonly substitute?: Substitute;
   /** Whether the warm-up went through all layers first; not where it is left out. */
   readonly warmsUpFirst?: boolean;
-  /** Whether sequences were taken whole. */
   readonly whole: boolean;
   /** Whether the queries of all tokens were computed. */
   readonly queries: boolean;

@@ -45,7 +45,6 @@ export interface WorkOptions {
   readonly progress: Progress;
 }
 
-/** A study that this machine has. */
 type Opened = (job: Job<TrialJob>, onChunk: (done: number, of: number) => void) => Promise<StoredRecord>;
 
 /** Works until it is told to end. @throws {UsageError} If the server cannot be reached, or is away for too long. */

@@ -92,7 +92,6 @@ export function describeOutcome(scored: Scored, method: ResolvedOptions | undefi
   ];
 }
 
-/** What is said of every token. */
 export const SCORE_COLUMNS = ["position", "id", "piece", "nll", "dense", "skipped layers", "dropped layers"];
 
 /** Ascending whole numbers, runs of them as `first-last`: `2-5 7`. */

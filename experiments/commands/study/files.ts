@@ -78,7 +78,6 @@ const CONDITIONS = Object.keys(
   } satisfies { readonly [name in keyof Required<RunConditions>]: 0 },
 ) as (keyof RunConditions)[];
 
-/** What a record ran with. */
 function conditionsOf(record: Trial): RunConditions {
   return Object.fromEntries(
     CONDITIONS.filter((name) => record[name] !== undefined).map((name) => [name, record[name]]),

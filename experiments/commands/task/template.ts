@@ -4,7 +4,6 @@ import type { Fields } from "./questions.ts";
 
 export type Reader<T> = (row: Fields) => T;
 
-/** A node of a parsed template. */
 interface Node {
   readonly type: string;
   readonly [key: string]: unknown;

@@ -25,7 +25,6 @@ export interface PerplexityOptions {
   readonly cacheBytes?: number;
 }
 
-/** The dense model on a text. */
 export interface DenseResult extends DenseTaskResult {
   /** exp of `nll`. */
   readonly perplexity: number;
@@ -51,9 +50,7 @@ export interface FilteredResult extends TaskResult {
 
 /** @internal The types of its records. */
 export interface PerplexityTypes {
-  /** Of the dense model. */
   readonly dense: DenseResult;
-  /** Of a filtered one. */
   readonly filtered: FilteredResult;
   /** Of a comparison: exp of the mean loss. */
   readonly compared: { readonly perplexity: number };

@@ -3,7 +3,6 @@ import { defineSoughtTask, type Draw, type GeneratedTask, NOISE } from "../gener
 
 /** Variables that a value is handed on to, after the first. */
 const HOPS = 4;
-/** Pieces of noise of the example. */
 const EXAMPLE_PIECES = 5;
 /** With fewer tokens there is no room for one. */
 const SHORT = 1024;

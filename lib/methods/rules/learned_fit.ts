@@ -12,7 +12,6 @@ import { policyOf } from "../../filter/threshold.ts";
 /** Added to a feature's standard deviation before dividing by it. */
 const SD_EPS = 1e-3;
 
-/** What became of a pending token. */
 const OUTCOME = { skipped: 0, kept: 1, observed: 2 } as const;
 
 export interface FitSpec extends LayerSpec {

@@ -22,7 +22,6 @@ export class ByteReader {
     return this.source.file;
   }
 
-  /** Bytes not yet read. */
   get left(): number {
     return this.source.size - this.offset;
   }

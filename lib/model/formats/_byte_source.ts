@@ -6,7 +6,6 @@ import type { ReadOptions } from "../hub/_progress.ts";
 /** Bytes of one file, to be read at any place. */
 export interface ByteSource {
   readonly file: string;
-  /** Bytes in all. */
   readonly size: number;
   /** Bytes [at, at + size), which are there: the caller's own, or a view of the whole file's. */
   read(at: number, size: number): Uint8Array<ArrayBuffer>;

@@ -41,7 +41,6 @@ export type GgufScalar = number | bigint | boolean | string;
 
 /** @internal One metadata value with its type in the file. */
 export interface GgufValue {
-  /** Type in the file. */
   readonly type: GgufValueType;
   /** Type of the elements, where `type` is "array". */
   readonly elementType?: GgufValueType;
@@ -74,7 +73,6 @@ export class GgufFile implements KeyedFile {
    */
   readonly tensors: ReadonlyMap<string, FileTensor>;
 
-  /** Holds what {@linkcode parseGguf} found. */
   constructor(
     file: string,
     version: number,

@@ -55,7 +55,6 @@ export interface SamplingOptions {
 
 /** @internal Tokens that may come next. */
 export interface Candidates {
-  /** Their ids. */
   readonly ids: Int32Array<ArrayBuffer>;
   /** How likely each is, in the order of `ids`; the sum is 1. */
   readonly probabilities: Float64Array<ArrayBuffer>;

@@ -156,7 +156,6 @@ async function findToken(): Promise<string | undefined> {
   return await Deno.readTextFile(path).then((text) => text.trim() || undefined, () => undefined);
 }
 
-/** Where the hub's tools keep things. */
 export function hfHome(): string {
   const home = Deno.env.get("HF_HOME");
   if (home) return home;

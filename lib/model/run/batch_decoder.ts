@@ -252,7 +252,6 @@ export class BatchDecoder implements Disposable {
     if (this.#disposed) throw new Error("Cannot use this batch decoder: it was disposed");
   }
 
-  /** Everything that one step enqueues. */
   #enqueue(): void {
     const { backend, config } = this.#model;
     this.#pass.embed(this.#ids, this.#x);

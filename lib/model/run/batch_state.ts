@@ -16,7 +16,6 @@ export interface BatchCacheSizes {
   readonly dtype: CacheDType;
 }
 
-/** An empty cache of a batch. */
 export function createBatchCache(
   backend: Backend,
   { batch, capacity, recent, numKvHeads, headDim, dtype }: BatchCacheSizes,

@@ -21,7 +21,6 @@ interface Piece {
   readonly tokens: PieceTokens;
 }
 
-/** As `Model.feedTogether`. */
 export function feedTogether(model: RunModel, feeds: readonly SequenceFeed[]): Tensor {
   const { backend, config } = model;
   if (new Set(feeds.map(({ sequence }) => sequence)).size < feeds.length) {

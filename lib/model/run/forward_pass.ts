@@ -20,7 +20,6 @@ export interface LayerRows extends BatchRows {
 
 /** What is yet to be added to the residual stream, [T, hiddenSize], in rows that are kept or in all. */
 export interface Addend {
-  /** As {@linkcode Backend.add} takes it. */
   readonly delta: Tensor;
   readonly only?: BatchDecisions | undefined;
 }
@@ -224,7 +223,6 @@ export class ForwardPass {
     return out;
   }
 
-  /** {@linkcode projects} of one matrix. */
   protected project(layer: number, name: string, x: Tensor, only?: BatchDecisions, sameX = false): Tensor {
     return this.projects(layer, [name], x, only, sameX)[0]!;
   }

@@ -190,7 +190,6 @@ export class LayerCache {
     this.#give(ring);
   }
 
-  /** Copies some rows of `from`. */
   #storeSome(from: KeysAndValues, rows: Rows, to: KeysAndValues, at: number): void {
     const take = this.#backend.upload(hostTensor("i32", [rows.length], rows));
     this.#store(from, to, at, take);

@@ -81,7 +81,6 @@ export function isDropped(
 export class LayerAttention {
   readonly #feed: LayerFeed;
   readonly #rows: LayerRows;
-  /** What computes the kept rows. */
   readonly #pass: ForwardPass;
   /** Attention over the sinks and the last tokens, where that stands for skipped outputs. */
   readonly #local: Substitute | undefined;

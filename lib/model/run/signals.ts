@@ -67,7 +67,6 @@ const BY_MORE_CALLS: { readonly [S in Signal]: (asked: Asked) => Float64Array } 
   change: ({ backend, args, from, headWeights }) => outputChanges(backend, args, from, headWeights()),
 };
 
-/** Signals of a list of needs. */
 export function signalsOf(needs: readonly Need[]): Signal[] {
   return needs.filter((need) => need in BY_MORE_CALLS) as Signal[];
 }

@@ -43,11 +43,9 @@ export interface SequenceUsage {
 export interface TallyRules {
   /** For how many tokens a skipped token stays visible. */
   readonly recent: number;
-  /** Whether skipped tokens are cached. */
   readonly cacheSkipped: boolean;
   /** Whether queries of all tokens are projected. */
   readonly wantsQueries: boolean;
-  /** What stands for skipped outputs. */
   readonly substitute?: Substitute | undefined;
 }
 
@@ -91,7 +89,6 @@ export class LayerTally {
     return this.#tokens;
   }
 
-  /** Tokens whose attention was computed. */
   get kept(): number {
     return this.#kept;
   }

@@ -23,7 +23,6 @@ interface Part {
   readonly [key: string]: unknown;
 }
 
-/** An entry of `added_tokens`. */
 interface AddedToken {
   readonly id: number;
   readonly content: string;

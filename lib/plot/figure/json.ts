@@ -1,6 +1,5 @@
 /** JSON as types. */
 
-/** Anything that JSON can hold. */
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
 
 /** @internal An object of JSON. */

@@ -288,7 +288,6 @@ export function tableSection(heading: string, note: string, table: PageTable): s
   return `<h2>${heading}</h2>\n<p class="muted">${note}</p>\n${renderTable(table)}`;
 }
 
-/** What a table's heads are for. */
 export const SORT_NOTE = "A column's head sorts by it and says what it holds when pointed at.";
 
 /** A record behind a fold, below the protocol that it was made by. @param json of the record */

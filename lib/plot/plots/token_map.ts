@@ -205,7 +205,6 @@ document.querySelectorAll("#${id}").forEach(function (root) {
 })();</script>`;
   }
 
-  /** What tints and marks mean. */
   #keyHtml(): string {
     const { position, warmup } = this.#parts;
     return `<span class="key"><span class="low" style="--a: 0">skipped nowhere</span><span style="--a: 0.2">&nbsp;</span><span
@@ -283,7 +282,6 @@ ${this.toHtml()}`,
   }
 }
 
-/** Whether most layers skip a token. */
 function isSkipped(skips: number, layers: number): boolean {
   return 2 * skips > layers;
 }

@@ -77,9 +77,7 @@ const listCosts = (trials: readonly RankedTrial[]): readonly Column[] => [
 
 /** What {@linkcode tabulateTrials} needs of a summary; without trials it gives the columns alone that all tables have. */
 export interface TabulatedTrials extends Pick<SweepSummary, "trials" | "stopped"> {
-  /** The model without a filter. */
   readonly dense: object;
-  /** What the trials ran on. */
   readonly environment: Pick<Environment, "task">;
 }
 

@@ -28,7 +28,6 @@ export interface RuleStyle {
   /** Plotly's name of a mark; an open one where the rule is inverted. */
   readonly symbol: string;
   readonly dash: string;
-  /** Whether a plot shows it unasked. */
   readonly main: boolean;
 }
 

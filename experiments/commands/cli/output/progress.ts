@@ -20,7 +20,6 @@ export function formatDuration(ms: number): string {
 export class Progress {
   #stream: ProgressStream | undefined;
   readonly #now: () => number;
-  /** Whether the bar is drawn. */
   readonly isTerminal: boolean;
   #began: number | undefined;
   #barShown = false;
@@ -71,7 +70,6 @@ export class Progress {
     this.line([label, this.eta(fraction)].filter((part) => part !== "").join(", "));
   }
 
-  /** Writes a line that stays. */
   line(text: string): void {
     if (this.#stream === undefined) return;
     this.clear();
@@ -99,7 +97,6 @@ export class Progress {
     };
   }
 
-  /** Takes the bar away. */
   clear(): void {
     if (this.#barShown) this.#write("\r\x1b[K");
     this.#barShown = false;

@@ -136,7 +136,6 @@ export function expectStudyIn(folder: string | undefined, known: Known): void {
   expectConditions(path, completeConditions(store.conditions), known);
 }
 
-/** The same of all conditions. */
 export const expectStudy = (folder: string | undefined) => (conditions: StudyConditions): void =>
   expectStudyIn(folder, completeConditions(conditions));
 
