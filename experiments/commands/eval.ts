@@ -16,7 +16,7 @@ import {
 import { looksAhead, ownRule, recordCalibration, recordOptions } from "../../lib/methods/mod.ts";
 import { digestTokenizer, type ModelFile } from "../../lib/model/mod.ts";
 import { plural } from "../../lib/plural.ts";
-import { createFilter } from "../../lib/sweep/mod.ts";
+import { createFilter, encodeStudy, measureStudy } from "../../lib/sweep/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { readVersion } from "../../lib/version.ts";
 import { readMethod, tellHostRules } from "./cli/flags/method.ts";
@@ -26,6 +26,7 @@ import { runTask } from "./cli/task.ts";
 import {
   asksToFilter,
   bindMethod,
+  chooseTasks,
   expectReach,
   type PlannedTask,
   planTasks,
@@ -37,19 +38,20 @@ import {
 } from "./eval/plan.ts";
 import { openItems, runItems, type RunScores } from "./eval/run.ts";
 import { EVAL_COLUMNS, SPARE_COLUMNS, tabulateEval } from "./eval/table.ts";
+import { readTexts, runText, type TextOutcome, withContext } from "./eval/texts.ts";
 import { type Asked, type Running, studyCommand } from "./run.ts";
+import { hasItems } from "./task/data.ts";
 
 async function readFlags({ values }: Asked) {
   const method = await readMethod("eval", values);
   if (method === undefined && values.has("filter-from")) {
     throw new UsageError("Cannot use --filter-from: a dense run filters nothing");
   }
-  return {
-    method,
-    from: readFilterFlag(values),
-    tasks: await readTasks(values),
-    startedAt: new Date().toISOString(),
-  };
+  const chosen = chooseTasks(values);
+  const texts = await readTexts(values, chosen.filter((task) => !hasItems(task)));
+  const from = readFilterFlag(values, texts.length > 0);
+  const tasks = await readTasks(values, chosen.filter(hasItems));
+  return { method, from, texts, tasks, startedAt: new Date().toISOString() };
 }
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
@@ -89,13 +91,18 @@ async function plan(flags: Flags, asked: Asked) {
   const backend = await openBackend(request, progress);
   const conditions = await describeRun(flags, asked, file, backend);
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
-  const model = openModel(file, backend, request, encoded[0]!.requests[0]!.context, progress);
-  const contexts = encoded.flatMap(({ requests }) => requests.map(({ context }) => context.length));
-  const longest = Math.max(...contexts);
+  const texts = flags.texts.map((read) => withContext(read, file));
+  const contexts = encoded.flatMap(({ requests }) => requests.map(({ context }) => context));
+  const model = openModel(file, backend, request, contexts[0] ?? encodeStudy(texts[0]!), progress);
+  const longest = Math.max(...contexts.map(({ length }) => length), ...texts.map(({ context }) => context));
   warnOfLength(longest, config, `contexts of ${longest} tokens`);
-  const what = `${plural(encoded.length, "item")} of ${plural(planned.length, "task")}`;
+  const what = [
+    ...(planned.length > 0 ? [`${plural(encoded.length, "item")} of ${plural(planned.length, "task")}`] : []),
+    ...texts.map((read) => `${measureStudy(read).tokens} tokens of ${read.textName}`),
+  ].join(", ");
   return {
-    ...{ ...flags, file, planned, model, conditions, backend, prunerFor: bind({ backend }) },
+    ...{ ...flags, texts, file, planned, model, conditions, backend, prunerFor: bind({ backend }) },
+    filter: method && createFilter(config, method, undefined, { backend }),
     line: `${what}; ${backend.description}`,
   };
 }
@@ -120,20 +127,27 @@ function listItems(planned: readonly PlannedTask[], scores: ReadonlyMap<string, 
 async function describeEnvironment(
   { planned, file, conditions, method, backend, startedAt }: Plan,
   scores: ReadonlyMap<string, RunScores>,
+  texts: readonly TextOutcome[],
   peakMemoryBytes: number,
 ) {
-  const data = planned.map(({ task, data }) => [task.name, data.sha256]);
+  const data = [
+    ...planned.map(({ task, data }) => [task.name, data.sha256]),
+    ...texts.map(({ runs, record }) => [runs.task.name, record]),
+  ];
   return {
     ...conditions,
     runDigest: await sha256(JSON.stringify([conditions, data])),
     tokenizerSha256: await digestTokenizer(file.tokenizer),
     protocol: "lm-evaluation-harness, by log-likelihood",
     looksAhead: method !== undefined && looksAhead(method),
-    tasks: planned.map((own) => ({
-      ...recordTask(own),
-      denseTimeMs: scores.get(own.task.name)!.dense!.timeMs,
-      ...(method && { timeMs: scores.get(own.task.name)!.filtered!.timeMs }),
-    })),
+    tasks: [
+      ...planned.map((own) => ({
+        ...recordTask(own),
+        denseTimeMs: scores.get(own.task.name)!.dense!.timeMs,
+        ...(method && { timeMs: scores.get(own.task.name)!.filtered!.timeMs }),
+      })),
+      ...texts.map(({ record, times }) => ({ ...record, ...times })),
+    ],
     backendDescription: backend.description,
     peakMemoryBytes,
     deno: Deno.version.deno,
@@ -143,17 +157,18 @@ async function describeEnvironment(
 }
 
 async function work(plan: Plan, { store, folder, progress, interrupt, memory }: Running) {
-  const { planned, model, method, from, prunerFor } = plan;
+  const { planned, model, method, from, prunerFor, filter } = plan;
   using dense = new ItemScorer(model);
   using filtered = prunerFor && new ItemScorer(model, prunerFor);
   const log = openItems(store, planned, from);
-  const budgets: { [task: string]: ItemBudget } = {}, unreached: Unreached[] = [];
+  const budgets: { [task: string]: Partial<ItemBudget> } = {}, unreached: Unreached[] = [];
   const scores = await runItems({
     ...{ planned, scorers: { dense, ...(filtered && { filtered }) }, log, signal: interrupt.signal },
     onItem: (fraction, label) => progress.step(fraction, label),
     onTask: (planned, { filtered: own }) => {
       if (own === undefined) return;
-      const budget = budgets[planned.task.name] = budgetOf(own.scores, plan.file.config.numLayers);
+      const budget = budgetOf(own.scores, plan.file.config.numLayers);
+      budgets[planned.task.name] = budget;
       if (!asksToFilter(method!) || !reachesNothing(budget)) return;
       unreached.push({ planned, prunerFor: prunerFor! });
     },
@@ -165,15 +180,24 @@ async function work(plan: Plan, { store, folder, progress, interrupt, memory }: 
     { path: store.path, scores: 2 * items },
     `leave it out of --tasks and go on with --resume ${folder}, or filter more and take another --out`,
   );
-  const results = tabulateItems(planned.map(({ task, items }) => {
+  const texts: TextOutcome[] = [];
+  for (const read of plan.texts) {
+    const { name } = read.task, onChunk = (fraction: number) => progress.step(fraction, name);
+    const outcome = await runText(read, model, filter, store, { signal: interrupt.signal, onChunk });
+    texts.push(outcome);
+    if (outcome.budget !== undefined) budgets[name] = outcome.budget;
+  }
+  progress.clear();
+  const runs = planned.map(({ task, items }) => {
     const { dense, filtered } = scores.get(task.name)!;
     return {
       task: { name: task.name, metrics: task.items.metrics },
       ...{ items, dense: dense!.scores },
       ...(filtered && { filtered: filtered.scores }),
     };
-  }));
-  const environment = await describeEnvironment(plan, scores, memory.peakBytes);
+  });
+  const results = tabulateItems([...runs, ...texts.map(({ runs }) => runs)]);
+  const environment = await describeEnvironment(plan, scores, texts, memory.peakBytes);
   return {
     budgets,
     record: { results, ...(method && { budgets }), environment, items: listItems(planned, scores) },
@@ -187,7 +211,7 @@ export const { main, USAGE } = studyCommand({
 Scores tasks of items as lm-evaluation-harness does: each continuation's log-likelihood after its context, which is
 computed once. Without a flag of the method the model runs dense; with one it runs both ways, on the same items, and the
 table says better, worse or not told apart, and what was really filtered. Ctrl-C keeps finished items; --resume goes
-on, with other tasks too if --tasks says so.`,
+on, with other tasks too if --tasks says so. Tasks that read a text (perplexity, …) take it from --text.`,
   examples: [
     "--data DIR --tasks arc_easy,piqa",
     "--data hub --tasks hellaswag --items 200",
@@ -200,7 +224,7 @@ on, with other tasks too if --tasks says so.`,
   columns: () => EVAL_COLUMNS,
   plan,
   work,
-  kept: (store) => ({ finished: store.countUnits("item"), noun: "score" }),
+  kept: (store) => ({ finished: store.countUnits("item") + store.countUnits("chunk"), noun: "score" }),
   pages: ({ record }) => ({ "eval.json": JSON.stringify(record) + "\n" }),
   table: ({ record, budgets }, _plan, saved) => ({
     table: tabulateEval(record.results, budgets),

@@ -156,6 +156,44 @@ Deno.test("eval prints a table, dense alone where no method is asked for, and ho
     assertEquals(Deno.readTextFileSync(`${folder}/t.csv`).trimEnd().split("\n").length, 5);
   }));
 
+Deno.test("eval takes tasks that read a text, beside items, and finds what sweep finds", () =>
+  withFolder(async (folder) => {
+    const text = [
+      "--context",
+      "64",
+      "--tokens",
+      "256",
+      "--warmup",
+      "8",
+      "--threads",
+      "1",
+      "--quiet",
+      "--json",
+    ];
+    const method = ["--fusion", "key", "--prune-ratio", "0.3", "--recent", "2"];
+    const run = async (task: string, ...args: string[]) => {
+      const out = `${folder}/${task}${args.join("")}`;
+      const { code, stdout, stderr } = await runTask(task, ...args, ...text, ...method, "--out", out);
+      assertEquals([code, stderr], [0, ""]);
+      return JSON.parse(stdout);
+    };
+    const tasks = ["perplexity", "perplexity_streaming"];
+    const made = ["--items", "2", "--length", "60"];
+    const all = await run("eval", "--tasks", "perplexity,copy,perplexity_streaming", ...made);
+    const { results, budgets, environment } = all;
+    assertEquals(results.map(({ task }: Result) => task), ["copy", "copy", ...tasks]);
+    for (const [i, task] of tasks.entries()) {
+      const { trials: [trial], dense, environment: ran } = await run("sweep", "--task", task);
+      const { dense: own, filtered, difference, items } = results[i + 2];
+      assertAlmostEquals(own.value, dense.perplexity, 1e-9);
+      assertAlmostEquals(filtered.value, trial.perplexity, 1e-9);
+      assertAlmostEquals(difference.estimate, trial.nllDelta, 1e-9);
+      assertEquals([items, budgets[task].achievedRatio], [trial.scoredTokens, trial.achievedRatio]);
+      const [, first, second] = environment.tasks, { protocol, sha256, context } = i === 0 ? first : second;
+      assertEquals([protocol, sha256, context], [ran.protocol, ran.textSha256, ran.context]);
+    }
+  }));
+
 /** The one line that an error ends a task with. */
 function explain(error: unknown): string {
   const line = explainError(error);
@@ -202,7 +240,9 @@ Deno.test("eval refuses what it cannot run, in one line with file and line numbe
         "with --warmup: expected one",
       ],
       [["--data", DATA, "--fusion", "learned", "--filter-from", "10%"], "--filter-from 10% for "],
-      [["--data", DATA, "--text", "x"], 'Cannot use flag "--text": "eval" has no such flag'],
+      [["--data", DATA, "--seeds", "1"], 'Cannot use flag "--seeds": "eval" has no such flag'],
+      [["--data", DATA, "--text", "x"], "Cannot use --text: none of the tasks reads a text"],
+      [["--tasks", "perplexity", "--tokens", "8"], "Cannot evaluate a text of 8 tokens"],
       // A dense run in disguise: nothing comes after the warm-up, or too little for the filter to reach a scored position.
       [
         ["--data", data, "--tasks", "openbookqa", "--fusion", "key", "--warmup", "32"],

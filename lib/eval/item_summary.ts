@@ -3,6 +3,8 @@ import { pairedMean } from "../stats/paired.ts";
 import { addReach, type FilterReach } from "./filter_reach.ts";
 import { addUsage, type ItemScore } from "./item_scorer.ts";
 import type { ItemMetric } from "./item_metrics.ts";
+import { blockOf, type Metric, metricOfUnits, valuesOfUnits } from "./metrics.ts";
+import type { Task } from "./task.ts";
 import type { Item } from "./item.ts";
 import { differenceOf, type JudgedDifference, judgeDifferences } from "./verdict.ts";
 import { addDrops, addSkips, dropRatioOf, skipRatiosOf } from "./skip_ratio.ts";
@@ -21,6 +23,7 @@ export interface ItemMean {
 export interface ItemResult {
   readonly task: string;
   readonly metric: string;
+  /** Items, or tokens of a text. */
   readonly items: number;
   readonly dense: ItemMean;
   readonly filtered?: ItemMean;
@@ -74,9 +77,47 @@ export function valuesOf(
   return Float64Array.from(items, (item, i) => metric.of(item, scores[i]!));
 }
 
-/** A metric of a run, with its standard error over items. */
-export function meanOf({ fromMean = (mean) => mean }: ItemMetric, values: Float64Array): ItemMean {
-  const { mean, standardError } = pairedMean([values], 1);
+/** Runs of the same text: losses of its chunks. */
+export interface TextRuns {
+  /** The task. */
+  readonly task: Pick<Task, "name" | "loss" | "headline">;
+  /** The dense run's losses, chunk by chunk. */
+  readonly dense: readonly Float64Array[];
+  /** The filtered run's, if there was one. */
+  readonly filtered?: readonly Float64Array[];
+}
+
+/** A metric of two runs, a value a unit, in segments. */
+interface MetricRuns {
+  readonly metric: Metric;
+  readonly blockSize: number;
+  readonly dense: readonly Float64Array[];
+  readonly filtered: readonly Float64Array[] | undefined;
+}
+
+/** The metrics of a task that both runs have. */
+function metricsOf(run: ItemRuns | TextRuns): MetricRuns[] {
+  if ("items" in run) {
+    return run.task.metrics.map((metric) => ({
+      ...{ metric, blockSize: 1, dense: [valuesOf(metric, run, run.dense)] },
+      filtered: run.filtered && [valuesOf(metric, run, run.filtered)],
+    }));
+  }
+  const { task: { headline, loss }, dense, filtered } = run;
+  const values = (all: readonly Float64Array[]) => all.map((losses) => valuesOfUnits(headline, losses));
+  return [{
+    ...{ metric: metricOfUnits(headline), blockSize: blockOf({ loss }) },
+    ...{ dense: values(dense), filtered: filtered && values(filtered) },
+  }];
+}
+
+/** A metric of a run, with its standard error over blocks of units. */
+export function meanOf(
+  { fromMean = (mean) => mean }: Pick<Metric, "fromMean">,
+  values: readonly Float64Array[],
+  blockSize: number,
+): ItemMean {
+  const { mean, standardError } = pairedMean(values, blockSize);
   return { value: fromMean(mean), mean, standardError };
 }
 
@@ -86,20 +127,17 @@ export function meanOf({ fromMean = (mean) => mean }: ItemMetric, values: Float6
  * @param seed Of the resamples.
  * @throws {RangeError} If a task has no items.
  */
-export function tabulateItems(runs: readonly ItemRuns[], seed = 0): ItemResult[] {
+export function tabulateItems(runs: readonly (ItemRuns | TextRuns)[], seed = 0): ItemResult[] {
   const rows = runs.flatMap((run) =>
-    run.task.metrics.map((metric) => {
-      const dense = valuesOf(metric, run, run.dense);
-      const filtered = run.filtered && valuesOf(metric, run, run.filtered);
-      return {
-        row: {
-          ...{ task: run.task.name, metric: metric.name, items: run.items.length },
-          dense: meanOf(metric, dense),
-          ...(filtered && { filtered: meanOf(metric, filtered) }),
-        },
-        difference: filtered && differenceOf(metric, [dense], [filtered], { blockSize: 1, seed }),
-      };
-    })
+    metricsOf(run).map(({ metric, blockSize, dense, filtered }) => ({
+      row: {
+        ...{ task: run.task.name, metric: metric.name },
+        items: dense.reduce((sum, { length }) => sum + length, 0),
+        dense: meanOf(metric, dense, blockSize),
+        ...(filtered && { filtered: meanOf(metric, filtered, blockSize) }),
+      },
+      difference: filtered && differenceOf(metric, dense, filtered, { blockSize, seed }),
+    }))
   );
   const judged = judgeDifferences(rows.map(({ difference }) => difference));
   return rows.map(({ row }, i): ItemResult =>

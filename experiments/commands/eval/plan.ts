@@ -61,14 +61,17 @@ export function readFilterFlag(values: FlagValues, hasText = false): FilterFrom 
  *
  * @throws {UsageError} If there is no such task or file, or a line is broken; by file and line.
  */
-export async function readTasks(values: FlagValues): Promise<ReadTask[]> {
+export async function readTasks(
+  values: FlagValues,
+  tasks: readonly Task[] = chooseTasks(values),
+): Promise<ReadTask[]> {
   return await Promise.all(
-    chooseTasks(values).map(async (task) => ({ task, data: await readTaskText(values, task) })),
+    tasks.map(expectItemTask).map(async (task) => ({ task, data: await readTaskText(values, task) })),
   );
 }
 
 /** The tasks that were named, or those whose file a folder holds. */
-function chooseTasks(values: FlagValues): ItemTask[] {
+export function chooseTasks(values: FlagValues): Task[] {
   const named = values.get("tasks")?.[0] as string | undefined, own = ownTask()?.task;
   const folder = values.get("data")?.[0] as string | undefined;
   if (folder !== undefined && folder !== HUB && !isFolder(folder)) {
@@ -78,11 +81,11 @@ function chooseTasks(values: FlagValues): ItemTask[] {
   const isThere = (task: ItemTask) =>
     folder === HUB || folder !== undefined && exists(`${folder}/${fileOf(task)}`);
   const tasks = named !== undefined
-    ? [...new Set(named.split(",").map((name) => findItemTask(name.trim())))]
-    : own !== undefined && hasItems(own)
+    ? [...new Set(named.split(",").map((name) => checkFlags(() => findTask(name.trim()))))]
+    : own !== undefined
     ? [own]
     : inFiles.filter(isThere);
-  const lacksData = (task: ItemTask) => "file" in task.items && task.items.path === undefined;
+  const lacksData = ({ items }: Task) => items !== undefined && "file" in items && items.path === undefined;
   if (folder === undefined && (tasks.length === 0 || tasks.some(lacksData))) {
     const made = known.filter((task) => !inFiles.includes(task)).map(({ name }) => name);
     throw new UsageError(
@@ -96,12 +99,11 @@ function chooseTasks(values: FlagValues): ItemTask[] {
   );
 }
 
-/** A task of items of a name. @throws {UsageError} If there is none, or it reads a text. */
-function findItemTask(name: string): ItemTask {
-  const task = checkFlags(() => findTask(name));
+/** A task of items. @throws {UsageError} If it reads a text. */
+function expectItemTask(task: Task): ItemTask {
   if (hasItems(task)) return task;
   throw new UsageError(
-    `Cannot use task "${name}" for items: it reads a text (sweep and compare take it as --task)`,
+    `Cannot use --tasks ${task.name} beside a text: expected tasks of items (or --task ${task.name})`,
   );
 }
 

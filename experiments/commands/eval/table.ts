@@ -18,7 +18,7 @@ interface Column {
   readonly left?: true;
   /** Whether a dense evaluation has it too. */
   readonly always?: true;
-  readonly cell: (row: ItemResult, metric: Metric, budget: ItemBudget | undefined) => string;
+  readonly cell: (row: ItemResult, metric: Metric, budget: Partial<ItemBudget> | undefined) => string;
 }
 
 const mean = (metric: Metric, own: ItemMean | undefined) => own === undefined ? "-" : formatMean(metric, own);
@@ -27,7 +27,12 @@ const share = (value: number | null | undefined) => value == null ? "-" : `${(10
 const COLUMNS: readonly Column[] = [
   { name: "task", hint: "task", left: true, always: true, cell: ({ task }) => task },
   { name: "metric", hint: "see --help all", left: true, always: true, cell: (_, { label }) => label },
-  { name: "items", hint: "items scored", always: true, cell: ({ items }) => String(items) },
+  {
+    name: "items",
+    hint: "items scored, or tokens of a text",
+    always: true,
+    cell: ({ items }) => String(items),
+  },
   {
     name: "dense",
     hint: "dense model ± standard error (of ppl in nats)",
@@ -64,13 +69,13 @@ const COLUMNS: readonly Column[] = [
   {
     name: "missed keys",
     hint: "share of an item's scored positions that did not see a filtered key, mean over items",
-    cell: (_row, _metric, budget) => share(budget?.meanReach.missedKeys),
+    cell: (_row, _metric, budget) => share(budget?.meanReach?.missedKeys),
   },
   {
     name: "own",
     hint:
       "share of the scored positions' own attentions that were filtered, over all layers, mean over items",
-    cell: (_row, _metric, budget) => share(budget?.meanReach.ownSkips),
+    cell: (_row, _metric, budget) => share(budget?.meanReach?.ownSkips),
   },
   {
     name: "skipped",
@@ -92,7 +97,7 @@ export const EVAL_COLUMNS = COLUMNS.map(({ name }) => name);
 /** A row a metric of a task. */
 export function tabulateEval(
   results: readonly ItemResult[],
-  budgets: { readonly [task: string]: ItemBudget },
+  budgets: { readonly [task: string]: Partial<ItemBudget> },
 ): PlainTable {
   const isDense = results.every(({ filtered }) => filtered === undefined);
   const columns = COLUMNS.filter(({ always }) => always || !isDense);

@@ -40,7 +40,7 @@ export const COMMON_FLAGS: Flags = {
     "text",
     "FILE",
     "text to evaluate (score: none; else the built-in one); of generate the prompt",
-    [...TEXTS, ...GENERATING],
+    [...TEXTS, "eval", ...GENERATING],
   ),
   "rule": flag(
     "text",
@@ -66,14 +66,17 @@ export const COMMON_FLAGS: Flags = {
     "a task of your own: a module as in CONTRIBUTING.md, or multiple choice as lm-evaluation-harness has it",
     ITEMS,
   ),
-  "context": flag("integer", "N", `tokens a chunk, in all but score (${DEFAULT_CONTEXT})`, TEXTS),
-  "tokens": flag("integer", "N", "use the first N tokens alone", [...TEXTS, "filter"]),
+  "context": flag("integer", "N", `tokens a chunk, in all but score (${DEFAULT_CONTEXT})`, [
+    ...TEXTS,
+    "eval",
+  ]),
+  "tokens": flag("integer", "N", "use the first N tokens alone", [...TEXTS, "filter", "eval"]),
   "data": flag("text", "DIR|hub", "folder of JSONL files, one a task; hub: the hub's data sets", ITEMS),
   "tasks": flag(
     "text",
     "A,B,…",
-    `tasks of items (those whose file DIR holds)${
-      TASKS.filter(({ items }) => items).map(({ name, help }) => `\n      ${name}: ${help}`).join("")
+    `some of these (those whose file DIR holds); of compare those of items${
+      TASKS.map(({ name, help }) => `\n      ${name}: ${help}`).join("")
     }`,
     ["eval", "compare"],
   ),
