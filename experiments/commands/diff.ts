@@ -17,6 +17,7 @@ import { parseOwnFlags } from "./cli/flags/parse.ts";
 import { readRun, RUN_RESULTS } from "./cli/output/result_files.ts";
 import { printTable, readTable } from "./cli/output/table.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
+import { takeTaskFile } from "./task/file.ts";
 
 export const USAGE = `Usage: deno task diff A B [flags]
 
@@ -34,6 +35,7 @@ Examples:
   deno task diff a/score.json b/score.json --json
   deno task diff results/recent0 results/recent16 --out results/diff
 
+  --task-file FILE  the task of results whose task is of a file
   --out DIR        folder for diff.html and diff.json (none)
   --columns A,B,…  columns of the table, as they are called in its head, or all
   --csv FILE       write the table's records there, in all digits
@@ -83,11 +85,13 @@ async function readBoth([a, b]: readonly [a: string, b: string]): Promise<[RunRe
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const texts = ["out", "csv", "columns"] as const, switches = ["json", "markdown", "latex"] as const;
+  const texts = ["out", "csv", "columns", "task-file"] as const,
+    switches = ["json", "markdown", "latex"] as const;
   const { _: paths, ...flags } = parseOwnFlags(args, texts, switches, true);
   if (paths.length !== 2) {
     throw new UsageError(`Cannot compare ${paths.length} results: expected deno task diff A B (see --help)`);
   }
+  await takeTaskFile(flags["task-file"]);
   const [a, b] = await readBoth(paths.map(withoutSlash) as [string, string]);
   const diff = checkFlags(() => diffRuns(a, b)), shown = tabulateDifference(diff);
   const given = [...texts, ...switches].filter((name) => flags[name] !== undefined && flags[name] !== false);

@@ -9,6 +9,7 @@ import { exists, expectWritable, makeFolder, readText, writeWhole } from "./cli/
 import { parseOwnFlags } from "./cli/flags/parse.ts";
 import { readEntry, SITE_RESULTS } from "./cli/output/result_files.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
+import { takeTaskFile } from "./task/file.ts";
 
 export const USAGE = `Usage: deno task report DIR… [--out DIR]
 
@@ -18,17 +19,24 @@ and left out. It needs no server and no network.
 
   --out DIR
       folder of the site (results/report); a site that is there is renewed
+  --task-file FILE
+      the task of results whose task is of a file
   --help
       print this`;
 
 function readOptions(args: readonly string[]) {
-  const { out = "results/report", _ } = parseOwnFlags(args, ["out"], [], true);
+  const { out = "results/report", _, "task-file": taskFile } = parseOwnFlags(
+    args,
+    ["out", "task-file"],
+    [],
+    true,
+  );
   if (_.length === 0) {
     throw new UsageError(
       "Cannot make a report: found no folder of results, expected deno task report DIR… (see --help)",
     );
   }
-  return { folders: _.map((folder) => folder.replace(/(?<=.)\/+$/, "")), out };
+  return { folders: _.map((folder) => folder.replace(/(?<=.)\/+$/, "")), out, taskFile };
 }
 
 /** Folders that may hold results: the given one and those right below it, in their order. */
@@ -80,7 +88,8 @@ async function checkOut(out: string): Promise<void> {
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const { folders, out } = readOptions(args);
+  const { folders, out, taskFile } = readOptions(args);
+  await takeTaskFile(taskFile);
   const entries = await readEntries(folders);
   await checkOut(out);
   const pages = renderSite(entries);

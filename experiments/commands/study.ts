@@ -21,6 +21,7 @@ import { exportStudy, importTrials, KINDS, listRecords, mergeStudies, readRecord
 import { describeBest, listShort, openNamed, summaryOf, tabulateShort } from "./study/open.ts";
 import { plotStudy } from "./study/plot.ts";
 import { serveStudy } from "./pages/follow.ts";
+import { takeTaskFile } from "./task/file.ts";
 
 export const USAGE = `Usage: deno task study COMMAND [flags]
 
@@ -51,6 +52,7 @@ Examples:
   --port N         where serve listens (8081); 0: a free port
   --host ADDRESS   on which address (127.0.0.1); elsewhere a token is needed
   --token-file F   what requests must show (TOKENFILTER_TOKEN, else none)
+  --task-file F    the task of studies whose task is of a file
   --columns A,B,…  columns of a table, as they are called in its head, or all
   --csv FILE       write a table's records there, in all digits
   --markdown       print a table in Markdown alone on stdout
@@ -59,7 +61,18 @@ Examples:
   --version        print the version
   --help           print this`;
 
-const TEXTS = ["top", "plot", "out", "as", "columns", "csv", "port", "host", "token-file"] as const;
+const TEXTS = [
+  "top",
+  "plot",
+  "out",
+  "as",
+  "columns",
+  "csv",
+  "port",
+  "host",
+  "token-file",
+  "task-file",
+] as const;
 const SWITCHES = ["yes", "json", "markdown", "latex"] as const;
 type Flags = ReturnType<typeof parseOwnFlags<(typeof TEXTS)[number], (typeof SWITCHES)[number]>>;
 
@@ -211,6 +224,7 @@ export async function main(args: readonly string[]): Promise<number> {
       } (see --help)`,
     );
   }
+  await takeTaskFile(flags["task-file"]);
   const name = command as keyof typeof WORDS, [least, most] = WORDS[name];
   if (words.length < least || words.length > most) {
     throw new UsageError(

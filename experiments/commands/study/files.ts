@@ -15,6 +15,7 @@ import {
 } from "../../../lib/sweep/mod.ts";
 import { exists, readText, writeWhole } from "../cli/files.ts";
 import { expectSameStudy, expectSweep } from "../cli/run/study_store.ts";
+import { findWrongTask } from "../task/file.ts";
 import { writeOptuna } from "./optuna.ts";
 
 /** What a study is written as, by the end of the file's name. */
@@ -98,7 +99,7 @@ export async function readRecords(path: string): Promise<Trial[]> {
       throw refuse(" is not JSON");
     }
     if (typeof record?.runDigest !== "string") throw refuse(" is no trial");
-    const wrong = findWrongField(record, trialFields(findTask(record.task)));
+    const wrong = findWrongTask(record) ?? findWrongField(record, trialFields(findTask(record.task)));
     if (wrong !== undefined) throw refuse(`, ${wrong}`);
     if (digests.add(record.runDigest).size > 1) throw refuse(" ran under other conditions than the first");
     return record;

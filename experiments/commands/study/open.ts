@@ -10,6 +10,7 @@ import {
 } from "../../../lib/sweep/mod.ts";
 import { isFolder } from "../cli/files.ts";
 import { STUDY_FILE } from "../cli/run/results.ts";
+import { findWrongTask } from "../task/file.ts";
 
 /** The file of a study that is named by itself or by its folder. */
 export function pathOfStudy(path: string): string {
@@ -21,11 +22,18 @@ export function openNamed(path: string): StudyStore {
   return StudyStore.open(pathOfStudy(path));
 }
 
-/** Trials as a summary. @throws {UsageError} If none has been run yet. */
+/** @throws {UsageError} If a study's task is of a file that was not given. */
+function expectTask({ path, conditions }: StudyStore): void {
+  const wrong = findWrongTask(conditions);
+  if (wrong !== undefined) throw new UsageError(`Cannot show study "${path}": ${wrong}`);
+}
+
+/** Trials as a summary. @throws {UsageError} If none has been run yet, or as {@linkcode listShort}. */
 export function summaryOf(
   store: StudyStore,
   trials: readonly Trial[] = store.finished(),
 ): SweepSummary {
+  expectTask(store);
   const dense = store.get("dense"), environment = store.get("environment");
   if (dense === undefined || environment === undefined) {
     throw new UsageError(`Cannot show study "${store.path}": no worker has begun on it`);
@@ -52,8 +60,9 @@ export interface ShortStudy {
   readonly varying: readonly string[];
 }
 
-/** All trials in short: without parsing their records. */
+/** All trials in short: without parsing their records. @throws {UsageError} If the task is of a file that was not given. */
 export function listShort(store: StudyStore): ShortStudy {
+  expectTask(store);
   const { headline } = findTask(store.conditions.task);
   const names = [headline.name, "attentionFlopsDense", "attentionFlopsAvoided", "looksAhead"];
   const rows = store.fields(names) as { readonly [name: string]: number | null }[];

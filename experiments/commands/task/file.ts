@@ -1,9 +1,9 @@
 /** A task of the user's own, from a file: `--task-file FILE.ts` or `FILE.yaml`. */
-import { setOwnTask, type Task } from "../../../lib/eval/mod.ts";
+import { ownTask, setOwnTask, type Task } from "../../../lib/eval/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
+import type { RunConditions } from "../../../lib/sweep/mod.ts";
 import { readBytes, readText } from "../cli/files.ts";
 import { importFile } from "../cli/import_file.ts";
-import type { FlagValues } from "../cli/flags/parse.ts";
 import { checkFlags } from "../cli/task.ts";
 import { readHarnessTask } from "./harness.ts";
 import { defineQuestions, type Fields, type OwnQuestions, refusal } from "./questions.ts";
@@ -38,14 +38,19 @@ function expectTask(path: string, exported: Fields): Task {
   return defineQuestions(path, { name, help, protocol, metrics, ask, ...(data !== undefined && { data }) });
 }
 
+/** What is wrong with a record of a task in a file: that it was not given, or is another one. */
+export function findWrongTask({ task, taskSha256 }: Partial<RunConditions>): string | undefined {
+  if (taskSha256 === undefined || ownTask()?.sha256 === taskSha256) return undefined;
+  return `its task "${task}" is of a file of SHA-256 ${taskSha256}: expected it as --task-file`;
+}
+
 /**
  * Takes the task of `--task-file` into the list of tasks, in place of an earlier run's.
  *
  * @throws {UsageError} If the file cannot be read or run, or holds no task.
  */
-export async function takeTaskFile(values: FlagValues): Promise<void> {
+export async function takeTaskFile(path: string | undefined): Promise<void> {
   setOwnTask(undefined);
-  const path = values.get("task-file")?.[0] as string | undefined;
   if (path === undefined) return;
   const digest = await sha256(await readBytes(path));
   const task = /\.ya?ml$/i.test(path)

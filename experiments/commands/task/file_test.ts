@@ -3,7 +3,6 @@ import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "
 import { UsageError } from "../../../lib/errors.ts";
 import { findTask, ownTask, readItemRows, setOwnTask } from "../../../lib/eval/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
-import type { FlagValues } from "../cli/flags/parse.ts";
 import { listFolder, runTask, withFolder } from "../testing.ts";
 import { hasItems, readTaskText } from "./data.ts";
 import { takeTaskFile } from "./file.ts";
@@ -76,6 +75,28 @@ function writeTasks(folder: string): void {
   );
 }
 
+Deno.test("report, study and diff take the task of a file, and refuse its results without it", () =>
+  withFolder(async (folder) => {
+    writeTasks(folder);
+    const own = ["--task-file", `${folder}/piqa.yaml`], out = `${folder}/s`;
+    const args = [...own, "--fusion", "random", "--filter-from", "50%", "--recent", "2", "--threads", "1"];
+    assertEquals((await runTask("sweep", ...args, "--quiet", "--out", out)).code, 0);
+    const digest = await sha256(PIQA);
+    for (
+      const words of [["report", out, "--out", `${folder}/site`], ["study", "show", out], ["diff", out, out]]
+    ) {
+      const [task, ...rest] = words as [string, ...string[]], refused = await runTask(task, ...rest);
+      assertEquals([refused.code, refused.stdout, refused.stderr.trimEnd().split("\n").length], [2, "", 1]);
+      assertStringIncludes(
+        refused.stderr,
+        `its task "own_piqa" is of a file of SHA-256 ${digest}: expected it as`,
+      );
+      const { code, stderr } = await runTask(task, ...rest, ...own);
+      assertEquals([code, stderr], [0, ""], task);
+    }
+    assertStringIncludes(Deno.readTextFileSync(`${folder}/site/index.html`), "dense acc 50.0%");
+  }));
+
 /** What a run found, without names, digests and times. */
 const numbersOf = (text: string) => {
   const { results, items } = JSON.parse(text);
@@ -141,8 +162,6 @@ Deno.test("sweep and compare take a task from a file, and refuse to go on with a
     assertMatch(changed.stderr, /its runs ran with taskSha256 [0-9a-f]{64}, expected the same, found /);
   }));
 
-const flags = (path: string): FlagValues => new Map([["task-file", [path]]]);
-
 Deno.test("a task in a file is refused in one line that says what is wrong", () =>
   withFolder(async (folder) => {
     writeTasks(folder);
@@ -186,11 +205,11 @@ Deno.test("a task in a file is refused in one line that says what is wrong", () 
     ];
     for (const [name, text, expected] of cases) {
       Deno.writeTextFileSync(`${folder}/${name}`, text);
-      const { message } = await assertRejects(() => takeTaskFile(flags(`${folder}/${name}`)), UsageError);
+      const { message } = await assertRejects(() => takeTaskFile(`${folder}/${name}`), UsageError);
       assertStringIncludes(message, expected);
       assertEquals([message.includes("\n"), ownTask()], [false, undefined], message);
     }
-    await assertRejects(() => takeTaskFile(flags(`${folder}/none.yaml`)), UsageError, "Cannot read ");
+    await assertRejects(() => takeTaskFile(`${folder}/none.yaml`), UsageError, "Cannot read ");
   }));
 
 Deno.test("a row that a task in a file cannot ask is refused with its place, before anything is written", () =>
@@ -230,7 +249,7 @@ Deno.test("templates: fields, methods, lists, numbers, and what the right choice
           "dataset_kwargs: {data_files: t.jsonl}\ntest_split: train\n";
         Deno.writeTextFileSync(`${folder}/t.yaml`, head + lines);
         Deno.writeTextFileSync(`${folder}/t.jsonl`, `${JSON.stringify(row)}\n`);
-        await takeTaskFile(flags(`${folder}/t.yaml`));
+        await takeTaskFile(`${folder}/t.yaml`);
         const task = findTask("t");
         if (!hasItems(task) || !("read" in task.items)) throw new Error("found no rows");
         const { text, name } = await readTaskText(new Map(), task);

@@ -1,6 +1,6 @@
 /** The report of two runs side by side: what they say of each other, and the table. */
 import { formatMetric, lossUnit } from "../../eval/metrics.ts";
-import { BLOCK_UNITS } from "../../eval/metrics.ts";
+import { blockOf } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import {
   type DifferenceRow,
@@ -64,7 +64,9 @@ export function describeDifference(diff: RunDifference): string[] {
       ? [`The dense models differ: ${shown(dense)}.`]
       : []),
     paired
-      ? `Paired: both read the same tokens; differences are those of ${BLOCK_UNITS} ${task.loss.of}s each, intervals by ` +
+      ? `Paired: both read the same tokens; differences are those of ${
+        plural(blockOf(task), task.loss.of)
+      } each, intervals by ` +
         "Student's t over these, each by itself."
       : `Not paired, since ${unpaired}: differences are those of the losses above each run's own dense model, with ` +
         "intervals as if the runs were independent.",

@@ -59,7 +59,7 @@ function expectRule(path: string, exported: { readonly [name: string]: unknown }
  */
 export async function takeFiles(values: FlagValues): Promise<string | undefined> {
   await takeCalibration(values);
-  await takeTaskFile(values);
+  await takeTaskFile(values.get("task-file")?.[0] as string | undefined);
   setOwnRule(undefined);
   const path = values.get("rule")?.[0] as string | undefined;
   if (path === undefined) return undefined;

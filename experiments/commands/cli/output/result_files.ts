@@ -6,10 +6,12 @@ import {
   diffRuns,
   FIELD,
   findWrongField,
+  type RunConditions,
   type RunResult,
   STOPPED_FIELDS,
   trialFields,
 } from "../../../../lib/sweep/mod.ts";
+import { findWrongTask } from "../../task/file.ts";
 import { readJson } from "../files.ts";
 
 /** The file of each task, and what it must hold. */
@@ -51,7 +53,9 @@ type Data = { readonly [key: string]: unknown };
 function findWrongRecord(kind: (typeof FILES)[ResultFile]["kind"], data: Data): string | undefined {
   if (kind === "score") return findWrongField(data, SCORE_FIELDS);
   if (kind !== "sweep" && kind !== "compare") return undefined;
-  const task = findTask((data.environment as { readonly task?: string }).task);
+  const environment = data.environment as Partial<RunConditions>, wrong = findWrongTask(environment);
+  if (wrong !== undefined) return wrong;
+  const task = findTask(environment.task);
   const [key, noun, fields] = kind === "sweep"
     ? ["trials", "trial", trialFields(task)] as const
     : ["methods", "method", COMPARED_FIELDS] as const;
