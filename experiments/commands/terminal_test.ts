@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { hostTensor } from "../../mod.ts";
 import { writeSafetensors } from "../../lib/model/mod.ts";
-import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
+import { NEEDS_LINUX, RUNS_SLOW, unless } from "../../lib/testing.ts";
 import { readStdFlags } from "./cli/machine/deno.ts";
 import { moduleOf, withFolder } from "./testing.ts";
 
@@ -54,12 +54,12 @@ Deno.test({
       const runs: [string, string[], RegExp][] = [
         ["sweep", ["--context", "64", "--tokens", "64", "--threads", "1"], /^ +- +dense/],
         ["diff", [`${folder}/sweep_80_6`, `${folder}/sweep_120_6`], /^dense /],
-        ["compare", SMALL, /^random \(5 seeds\)/],
         ["heads", [...SMALL, "--resamples", "9"], /^learned /],
         ["score", ["--text", `${folder}/text.txt`, "--fusion", "learned"], /"▁capt/],
         ["filter", ["--kv", `${folder}/kv.safetensors`], /^ +0 +40 /],
         ["filter", ["--kv", `${folder}/kv.safetensors`, "--all"], /^ +0 +39 /],
       ];
+      if (RUNS_SLOW) runs.push(["compare", SMALL, /^random \(5 seeds\)/]);
       const words = async (columns: number, task: string, args: string[], row: RegExp) => {
         const lines = await show(columns, task, [
           ...args,

@@ -3,6 +3,7 @@ import { UsageError } from "../../lib/errors.ts";
 import { readPlotly } from "../../lib/plot/mod.ts";
 import { describeEnvironment, describeKernel, servePlotly } from "./lab.ts";
 import { chooseNotebooks, describeTimes, main } from "./notebooks.ts";
+import { IN_SLOW_TIER, unless } from "../../lib/testing.ts";
 import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { finish, listFolder, runTask, withFolder } from "../commands/testing.ts";
 
@@ -66,27 +67,33 @@ Deno.test("deno task notebooks leaves with exit code 2 where it refuses", async 
   assertEquals(stderr.trim().split("\n").length, 1);
 });
 
-Deno.test("deno task notebooks --check passes a notebook as it is kept, and leaves no temporary files", () =>
-  withFolder(async (folder) => {
-    const { code, stderr } = await finish(
-      new Deno.Command(Deno.execPath(), {
-        args: [
-          "run",
-          "-A",
-          "--no-check",
-          ...await readStdFlags(),
-          "experiments/tools/notebooks.ts",
-          "--check",
-          "01",
-        ],
-        cwd: new URL("../../", import.meta.url),
-        env: { TMPDIR: folder },
-        stdout: "piped",
-        stderr: "piped",
-      }).spawn(),
-    );
-    assertEquals([code, listFolder(folder)], [0, []], stderr);
-  }));
+Deno.test({
+  ...unless(
+    IN_SLOW_TIER, // execute_test.ts and static_checks_test.ts run and check small ones
+    "deno task notebooks --check passes a notebook as it is kept, and leaves no temporary files",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      const { code, stderr } = await finish(
+        new Deno.Command(Deno.execPath(), {
+          args: [
+            "run",
+            "-A",
+            "--no-check",
+            ...await readStdFlags(),
+            "experiments/tools/notebooks.ts",
+            "--check",
+            "01",
+          ],
+          cwd: new URL("../../", import.meta.url),
+          env: { TMPDIR: folder },
+          stdout: "piped",
+          stderr: "piped",
+        }).spawn(),
+      );
+      assertEquals([code, listFolder(folder)], [0, []], stderr);
+    }),
+});
 
 Deno.test("deno task notebooks --help and deno task lab --help say how", async () => {
   for (const task of ["notebooks", "lab"]) {

@@ -5,8 +5,10 @@ import { KernelError } from "../../lib/errors.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { countOf, f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../../lib/tensor.ts";
+import { RUNS_SLOW } from "../../lib/testing.ts";
 import {
   cpuWays,
+  isSampled,
   testCases,
   testInEveryOrder,
   testOnCpu,
@@ -88,7 +90,7 @@ testOnCpu(
   async () => {
     const ways = await cpuWays();
     let runs = 0, given = 0;
-    for (const c of ATTENTION_CASES.filter(({ tokens }) => tokens < 300)) {
+    for (const c of ATTENTION_CASES.filter(({ tokens }, i) => tokens < 300 && isSampled(i))) {
       const args = attentionArgs(c), rows = args.queries.shape[0]!, last = Math.min(args.numKeys, 150);
       if (rows * last === 0) continue;
       const empty = () => hostTensor("f64", [rows, last], new Float64Array(rows * last).fill(NaN));
@@ -113,7 +115,7 @@ testOnCpu(
         runs++;
       }
     }
-    assert(runs > 100 * ways.length && given > 10_000, `${runs} runs, ${given} shares`);
+    assert(runs > (RUNS_SLOW ? 100 : 50) * ways.length && given > 10_000, `${runs} runs, ${given} shares`);
   },
 );
 
@@ -216,9 +218,9 @@ testOnCpu("attention() shows NaN and infinity to the queries that see them, and 
   const tensors = ["keys", "values", "recentKeys", "recentValues"] as const;
   let reached = 0, spared = 0;
   for (const way of await cpuWays()) {
-    for (const shape of shapes) {
-      for (const what of tensors) {
-        for (const poison of [NaN, Infinity]) {
+    for (const [i, shape] of shapes.entries()) {
+      for (const [j, what] of tensors.entries()) {
+        for (const poison of RUNS_SLOW ? [NaN, Infinity] : [(i + j) % 2 === 0 ? NaN : Infinity]) {
           const args = attentionArgs({ ...COMMON, ...shape });
           const recent = what.startsWith("recent"), used = recent ? args.numRecent : args.numKeys;
           if (used === 0) continue;
@@ -251,8 +253,8 @@ testOnCpu("attention() shows NaN and infinity to the queries that see them, and 
       }
     }
   }
-  const { length } = await cpuWays();
-  assert(reached > 500 * length && spared > 1000 * length, `${reached} reached, ${spared} spared`);
+  const poisoned = (RUNS_SLOW ? 2 : 1) * (await cpuWays()).length;
+  assert(reached > 250 * poisoned && spared > 500 * poisoned, `${reached} reached, ${spared} spared`);
 });
 
 testOnCpu("attention() of one query over a long cache that holds NaN is NaN", async () => {
@@ -294,8 +296,9 @@ testOnCpu("attention() of one query at a time equals attention of all", async ()
 testOnCpu(
   "attention() of some queries, whose keys are not packed, has the bits of attention of all",
   async () => {
-    for (const dtype of ["f32", "f16", "bf16"] as const) {
-      for (const data of ["plain", "outliers", "peak"] as const) {
+    for (const [i, dtype] of (["f32", "f16", "bf16"] as const).entries()) {
+      for (const [j, data] of (["plain", "outliers", "peak"] as const).entries()) {
+        if (i !== j && !RUNS_SLOW) continue;
         const headDim = dtype === "f16" ? 80 : 64;
         const chunk = { phase: "chunk", last: 64, tokens: 300, keep: "all" } as const;
         const args = attentionArgs({ ...COMMON, ...chunk, dtype, data, headDim });

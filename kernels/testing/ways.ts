@@ -49,11 +49,14 @@ export function wayOf<B extends Backend>(name: string, backend: B): Way<B> {
   };
 }
 
-/** Every level of this machine on one thread and on three, which no case divides evenly among. */
+/**
+ * Every level of this machine on one thread and on three, which no case divides evenly among; in the fast tier the best
+ * level alone on one thread.
+ */
 export async function cpuWays(blas = "none"): Promise<Way[]> {
-  const ways: Way[] = [];
-  for (const level of await cpuLevels()) {
-    for (const threads of [1, 3]) {
+  const ways: Way[] = [], levels = await cpuLevels();
+  for (const level of levels) {
+    for (const threads of RUNS_SLOW || level === levels.at(-1) ? [1, 3] : [3]) {
       const backend = await openCpu({ level, threads, blas });
       ways.push(wayOf(backend.description, backend));
     }
@@ -161,8 +164,8 @@ export function testInEveryWay(name: string, work: (ways: readonly Way[]) => voi
   Deno.test({ ...unless(NO_GPU, `${name}, on a GPU`), fn: onDevice });
 }
 
-/** Whether a case is one of the third that the emulator runs in the fast tier: the golden ratio spreads them evenly. */
-const isSampled = (i: number) => RUNS_SLOW || (i + 1) * 0.6180339887498949 % 1 < 1 / 3;
+/** Whether the fast tier runs a case where it takes a third of them: the golden ratio spreads them evenly. */
+export const isSampled = (i: number) => RUNS_SLOW || (i + 1) * 0.6180339887498949 % 1 < 1 / 3;
 
 /**
  * Registers tests of all cases in every way, and of the small ones in every order of threads. In the fast tier the

@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { delay, readResults, readTrials } from "./study_testing.ts";
+import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
 import { finish, resumeArguments, runProcess, spawnTask, withFolder } from "../testing.ts";
 
 const SMALL = ["--context", "32", "--tokens", "32", "--warmup", "8", "--threads", "1", "--quiet"];
@@ -16,43 +17,50 @@ function lock(folder: string): Disposable {
   return db;
 }
 
-Deno.test("sweep, worker and study say that a study is locked, at once or in the midst of a run, and go on later", () =>
-  withFolder(async (folder) => {
-    const begun = `${folder}/begun`, long = `${folder}/long`, path = `${begun}/study.db`;
-    const first = await runProcess("sweep", ...SMALL, ...seeds(4), "--budget", "0.001s", "--out", begun);
-    assertEquals([first.code, readTrials(begun).length], [0, 1], first.stderr);
-    assertEquals((await runProcess("study", "export", begun, "--out", `${folder}/one.jsonl`)).code, 0);
-    const before = readResults(path);
-    const running = finish(await spawnTask("sweep", [...SMALL, ...seeds(400), "--out", long]));
-    while (readTrials(long).length < 2) await delay(5);
-    {
-      using _begun = lock(begun);
-      using _long = lock(long);
-      const show = await runProcess("study", "show", begun);
-      assertEquals([show.code, show.stderr], [0, ""]); // who reads alone need not wait
-      const refused = await Promise.all([
-        runProcess("sweep", ...SMALL, ...seeds(4), "--resume", begun),
-        runProcess("worker", "--study", path, "--threads", "1", "--quiet"),
-        runProcess("study", "import", `${folder}/one.jsonl`, "--out", path),
-      ]);
-      for (const { code, stdout, stderr } of refused) {
+Deno.test({
+  ...unless(
+    IN_SLOW_TIER, // who finds a study locked waits for 20 s
+    "sweep, worker and study say that a study is locked, at once or in the midst of a run, and go on later",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      const begun = `${folder}/begun`, long = `${folder}/long`, path = `${begun}/study.db`;
+      const first = await runProcess("sweep", ...SMALL, ...seeds(4), "--budget", "0.001s", "--out", begun);
+      assertEquals([first.code, readTrials(begun).length], [0, 1], first.stderr);
+      assertEquals((await runProcess("study", "export", begun, "--out", `${folder}/one.jsonl`)).code, 0);
+      const before = readResults(path);
+      const running = finish(await spawnTask("sweep", [...SMALL, ...seeds(400), "--out", long]));
+      while (readTrials(long).length < 2) await delay(5);
+      {
+        using _begun = lock(begun);
+        using _long = lock(long);
+        const show = await runProcess("study", "show", begun);
+        assertEquals([show.code, show.stderr], [0, ""]); // who reads alone need not wait
+        const refused = await Promise.all([
+          runProcess("sweep", ...SMALL, ...seeds(4), "--resume", begun),
+          runProcess("worker", "--study", path, "--threads", "1", "--quiet"),
+          runProcess("study", "import", `${folder}/one.jsonl`, "--out", path),
+        ]);
+        for (const { code, stdout, stderr } of refused) {
+          assertEquals([code, stdout], [2, ""]);
+          assertMatch(stderr, /^Cannot use study "[^"]*": another process has locked it \([^\n]*\)[^\n]*\n$/);
+        }
+        const { code, stdout, stderr } = await running;
         assertEquals([code, stdout], [2, ""]);
-        assertMatch(stderr, /^Cannot use study "[^"]*": another process has locked it \([^\n]*\)[^\n]*\n$/);
+        assertMatch(
+          stderr,
+          /^Cannot use study "[^"]*": another process has locked it \([^\n]*\): \d+ finished trials are in [^\n]*\n$/,
+        );
+        assertEquals(readResults(path), before);
+        const kept = readTrials(long);
+        assert(kept.length >= 2 && kept.length < 400, `${kept.length}`);
+        assertEquals(resumeArguments("sweep", stderr).slice(-2), ["--resume", long]);
       }
-      const { code, stdout, stderr } = await running;
-      assertEquals([code, stdout], [2, ""]);
-      assertMatch(
-        stderr,
-        /^Cannot use study "[^"]*": another process has locked it \([^\n]*\): \d+ finished trials are in [^\n]*\n$/,
-      );
-      assertEquals(readResults(path), before);
-      const kept = readTrials(long);
-      assert(kept.length >= 2 && kept.length < 400, `${kept.length}`);
-      assertEquals(resumeArguments("sweep", stderr).slice(-2), ["--resume", long]);
-    }
-    const kept = readTrials(long), again = await runProcess("sweep", ...SMALL, ...seeds(8), "--resume", long);
-    assertEquals([again.code, again.stderr], [0, ""]);
-    assertEquals(readTrials(long).slice(0, kept.length), kept);
-    const { code } = await runProcess("worker", "--study", path, "--threads", "1", "--quiet");
-    assertEquals([code, readTrials(begun).length], [0, 4]);
-  }));
+      const kept = readTrials(long),
+        again = await runProcess("sweep", ...SMALL, ...seeds(8), "--resume", long);
+      assertEquals([again.code, again.stderr], [0, ""]);
+      assertEquals(readTrials(long).slice(0, kept.length), kept);
+      const { code } = await runProcess("worker", "--study", path, "--threads", "1", "--quiet");
+      assertEquals([code, readTrials(begun).length], [0, 4]);
+    }),
+});

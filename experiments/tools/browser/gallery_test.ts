@@ -36,8 +36,9 @@ import { type Comparison, diffRuns, type StoppedTrial, type SweepSummary } from 
 import { scriptJson } from "../../../lib/plot/figure/draw.ts";
 import { renderPage } from "../../../lib/plot/figure/page.ts";
 import { makeEmptyHeadReport, makeSummary } from "../../../lib/plot/testing.ts";
+import { RUNS_SLOW } from "../../../lib/testing.ts";
 import { runTask, withFolder } from "../../commands/testing.ts";
-import { checkPage, openBrowser } from "./mod.ts";
+import { type CheckOptions, checkPage, openBrowser } from "./mod.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
 
 /** What the plots are made of. */
@@ -207,6 +208,11 @@ async function gather(folder: string): Promise<Results> {
   };
 }
 
+/** How pages are looked at: in all views, in the fast tier in each width and each scheme once. */
+const VIEWS: readonly CheckOptions[] = RUNS_SLOW
+  ? [{}]
+  : [{ widths: [360], schemes: ["dark"] }, { widths: [1280], schemes: ["light"] }];
+
 const sectionOf = (plot: Plot) => plot instanceof TokenMap ? plot.toSection() : plot;
 
 Deno.test("the gallery knows every function that draws a plot", () => {
@@ -233,8 +239,10 @@ browserTest(
       );
       const screenshots = Deno.env.get("TOKENFILTER_SCREENSHOTS");
       await using browser = await openBrowser();
-      const seen = await checkPage(path, { browser, screenshots });
-      assertEquals([seen.plots, seen.problems, seen.requests], [figures.length, [], []]);
+      for (const view of VIEWS) {
+        const seen = await checkPage(path, { browser, screenshots, ...view });
+        assertEquals([seen.plots, seen.problems, seen.requests], [figures.length, [], []]);
+      }
 
       // As plotly draws them by itself, which is what VS Code and images show.
       const bare = `${folder}/bare.html`;
@@ -301,6 +309,7 @@ browserTest("every plot says what is missing where there are no results", () =>
       renderPage({ title: "Empty", sections: figures, plotly: await readPlotly() }),
     );
     const { plots, problems } = await checkPage(path, {
+      ...VIEWS[0],
       screenshots: Deno.env.get("TOKENFILTER_SCREENSHOTS"),
     });
     assertEquals([plots, problems], [figures.length, []]);

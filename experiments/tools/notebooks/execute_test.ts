@@ -7,6 +7,7 @@ import { ensureJupyter, type Jupyter } from "./jupyter.ts";
 import { formatNotebook, type Notebook, readNotebook } from "./notebook.ts";
 import { checkOutputs, compareRuns } from "./outputs.ts";
 import { codeCell, notebookOf, textCell } from "./testing.ts";
+import { RUNS_SLOW, unless } from "../../../lib/testing.ts";
 
 const python = (await runProgram("python3", ["-m", "pip", "--version"])).success;
 
@@ -39,7 +40,7 @@ test("executeNotebook() keeps every output of every run, late ones too", async (
     codeCell("Deno.env.get('TOKENFILTER_MODEL');"),
     codeCell("Deno.cwd();"),
   );
-  const runs = await execute(folder, notebook, 3);
+  const runs = await execute(folder, notebook, RUNS_SLOW ? 3 : 2);
   assertEquals(compareRuns(runs), []);
   for (const run of runs) {
     assertEquals(checkOutputs(run), []);
@@ -81,7 +82,6 @@ client.kc = SimpleNamespace(iopub_channel=SimpleNamespace(get_msg=get_msg))
 asyncio.run(client._async_poll_output_msg("own", cell, 0))
 print(json.dumps([output.text for output in cell.outputs]))
 `;
-import { unless } from "../../../lib/testing.ts";
 
 test("execute.py gives a cell its own messages alone, those after its idle too", async () => {
   const { python } = await ensureJupyter();

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { findCompiler, run } from "../../../ffi/build/command.ts";
 import { EMULATOR_UNITS } from "../../../ffi/build/emulated_testing.ts";
-import { NOT_ON_WINDOWS, unless } from "../../../lib/testing.ts";
+import { IN_SLOW_TIER, NOT_ON_WINDOWS, unless } from "../../../lib/testing.ts";
 
 const KERNELS = new URL("../../", import.meta.url);
 
@@ -58,7 +58,7 @@ Deno.test({
 
 Deno.test({
   ...unless(
-    NOT_ON_WINDOWS,
+    NOT_ON_WINDOWS || IN_SLOW_TIER, // .ci/sanitize has no other use for them
     "the emulator lets the sanitizers see accesses outside of shared, global and stack memory",
   ),
   fn: async () => {

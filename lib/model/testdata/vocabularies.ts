@@ -71,14 +71,21 @@ export function vocabularyEntries(gguf: GgufFile): Entry[] {
     );
 }
 
-/** A vocabulary as a GGUF file without tensors. */
-export async function vocabularyBytes(name: VocabularyName): Promise<Uint8Array<ArrayBuffer>> {
-  const { from, keys = {}, userDefined = [], lists = {}, merges = [] }: Change = CHANGES[name];
+/** Files that were read. */
+const read: { [from in keyof typeof FILES]?: Promise<GgufFile> } = {};
+
+async function readFile(from: keyof typeof FILES): Promise<GgufFile> {
   const file = await Deno.open(FILES[from]);
   const stream = from === "smollm"
     ? file.readable.pipeThrough(new DecompressionStream("gzip"))
     : file.readable;
-  const gguf = parseGguf(new Uint8Array(await new Response(stream).arrayBuffer()), from);
+  return parseGguf(new Uint8Array(await new Response(stream).arrayBuffer()), from);
+}
+
+/** A vocabulary as a GGUF file without tensors. */
+export async function vocabularyBytes(name: VocabularyName): Promise<Uint8Array<ArrayBuffer>> {
+  const { from, keys = {}, userDefined = [], lists = {}, merges = [] }: Change = CHANGES[name];
+  const gguf = await (read[from] ??= readFile(from));
   const pieces = gguf.strings(`${PREFIX}tokens`);
   const missing = userDefined.find((piece) => !pieces.includes(piece));
   if (missing !== undefined) {

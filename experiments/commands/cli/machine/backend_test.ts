@@ -2,6 +2,8 @@
 import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
 import { buildEmulated } from "../../../../ffi/build/emulated_testing.ts";
 import { readBuiltinText } from "../../../../lib/eval/mod.ts";
+import { buildGguf, type Entry, type TensorEntry } from "../../../../lib/model/testdata/gguf_builder.ts";
+import { SMALL_VOCAB_SIZE, smallLlamaParts } from "../../../../lib/model/testdata/small_llama.ts";
 import { readTrace } from "../../build/table.ts";
 import { readStdFlags } from "./deno.ts";
 import { finish, spawnTask, withFolder } from "../../testing.ts";
@@ -17,6 +19,30 @@ async function score(
   return { nll: JSON.parse(stdout).nll, said: stderr };
 }
 
+/** Writes a small model with heads of 64, as the emulator is slow. */
+async function writeModel(path: string): Promise<void> {
+  const width = 128,
+    sizes = { embedding_length: width, feed_forward_length: width, "rope.dimension_count": 64 };
+  const entries = Object.entries({ ...sizes, block_count: 2, context_length: 512 })
+    .map(([key, value]): [string, Entry] => [`llama.${key}`, [`llama.${key}`, "uint32", value]]);
+  const shapes: [string, number[]][] = [["token_embd", [width, SMALL_VOCAB_SIZE]], ["output_norm", [width]]];
+  for (const block of ["blk.0", "blk.1"]) {
+    for (const name of ["attn_norm", "ffn_norm"]) shapes.push([`${block}.${name}`, [width]]);
+    for (const name of ["attn_k", "attn_v"]) shapes.push([`${block}.${name}`, [width, 64]]);
+    for (const name of ["attn_q", "attn_output", "ffn_gate", "ffn_up", "ffn_down"]) {
+      shapes.push([`${block}.${name}`, [width, width]]);
+    }
+  }
+  const tensors = shapes.map(([name, dims], seed): [string, TensorEntry] => {
+    const count = dims.reduce((a, b) => a * b);
+    const values = Float32Array.from({ length: count }, (_, i) => Math.sin(i * i + seed) / 8);
+    const data = new Uint8Array((dims.length === 1 ? values.map((x) => 1 + x) : values).buffer);
+    return [`${name}.weight`, { name: `${name}.weight`, dims, type: 0, data }];
+  });
+  const parts = smallLlamaParts(Object.fromEntries(entries), Object.fromEntries(tensors));
+  await Deno.writeFile(path, buildGguf(parts));
+}
+
 Deno.test({
   ...unless(
     NEEDS_LINUX,
@@ -24,20 +50,22 @@ Deno.test({
   ),
   fn: () =>
     withFolder(async (folder) => {
-      const driver = `${folder}/libcuda.so`, text = `${folder}/text`;
+      const driver = `${folder}/libcuda.so`, text = `${folder}/text`, model = `${folder}/model.gguf`;
+      await writeModel(model);
       const source = new URL("../../../../ffi/cuda/testdata/fake_driver.c", import.meta.url).pathname;
       const { success } = await new Deno.Command("gcc", {
         args: ["-shared", "-fPIC", source, "-o", driver],
       }).output();
       assert(success);
-      await Deno.writeTextFile(text, "It was the best of times."); // the emulator is slow
+      await Deno.writeTextFile(text, "It was the best of times.");
       const gpu = {
         TOKENFILTER_CUDA_DRIVER: driver,
         TOKENFILTER_CUDA_LIBRARY: (await buildEmulated()).path,
         TOKENFILTER_CUBLASLT: "none",
         PATH: "/usr/bin:/bin", // no nvcc is looked for
       };
-      const args = ["--text", text, "--warmup", "2", "--prune-ratio", "0.5", "--fusion", "variance"];
+      const input = ["--model", model, "--text", text];
+      const args = [...input, "--warmup", "2", "--prune-ratio", "0.5", "--fusion", "variance"];
       const cpu = await score({ TOKENFILTER_CUDA_DRIVER: `${folder}/none` }, ...args, "--backend", "auto");
       assertMatch(cpu.said, /found no driver .*: going on with native code on the CPU/);
       for (const more of [["auto"], ["cuda", "--chunk", "5"]]) {
@@ -56,9 +84,9 @@ Deno.test({
         ] as const
       ) {
         await Deno.writeTextFile(text, (await readBuiltinText()).slice(0, length));
-        const exact = await score({}, "--text", text);
+        const exact = await score({}, ...input);
         const trace = `${folder}/trace`, env = { ...gpu, TKF_EMULATOR_TRACE: trace };
-        const found = await score(env, "--text", text, "--backend", "cuda", ...flags);
+        const found = await score(env, ...input, "--backend", "cuda", ...flags);
         const kernels = await readTrace(await Deno.readTextFile(trace), gpu.TOKENFILTER_CUDA_LIBRARY);
         const prefill = [...kernels.keys()].filter((name) => name.includes("prefill_"));
         assertEquals(prefill.length, 1);
