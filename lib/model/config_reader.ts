@@ -1,6 +1,6 @@
 /** Reads a config's keys for an architecture, whichever of the two formats a file has. */
 import type { ModelFormatError } from "../errors.ts";
-import type { KeyedFile } from "./formats/_keyed_file.ts";
+import { KeyedFile, type KeyType } from "./formats/_keyed_file.ts";
 import { GgufFile } from "./formats/gguf.ts";
 import type { HfFolder } from "./formats/hf_folder.ts";
 
@@ -26,21 +26,21 @@ export type Key = string | { readonly gguf: string; readonly hf: string };
 const MAX_SIZE = 2 ** 24;
 
 /** The keys of a file, those of a GGUF file without the architecture's name in front. */
-export class ConfigReader {
-  readonly source: ModelSource;
-  readonly architecture: string;
-  readonly options: ConfigOptions;
+export class ConfigReader extends KeyedFile<Key> {
   readonly isGguf: boolean;
   /** Keys that were asked for, in full. */
   readonly asked: Set<string> = new Set();
   readonly #file: KeyedFile;
   readonly #prefix: string;
 
-  /** Reads keys of a file. @param prefix of the keys, with its dot; empty where there is none */
-  constructor(source: ModelSource, architecture: string, prefix: string, options: ConfigOptions = {}) {
-    this.source = source;
-    this.architecture = architecture;
-    this.options = options;
+  /** @param prefix Of the keys, with its dot; empty where there is none. */
+  constructor(
+    readonly source: ModelSource,
+    readonly architecture: string,
+    prefix: string,
+    readonly options: ConfigOptions,
+  ) {
+    super();
     this.isGguf = source instanceof GgufFile;
     this.#file = source instanceof GgufFile ? source : source.config;
     this.#prefix = prefix;
@@ -52,45 +52,29 @@ export class ConfigReader {
 
   /** An integer from 1 to 2^24. @throws {ModelFormatError} If it is another value, or missing without a fallback. */
   size(key: Key, fallback?: number): number {
-    const value = this.#file.integer(this.#full(key), fallback);
+    const value = this.integer(key, fallback);
     if (value < 1 || value > MAX_SIZE) throw this.error(key, `found ${value}, expected 1 to ${MAX_SIZE}`);
     return value;
   }
 
-  integer(key: Key, fallback?: number): number {
-    return this.#file.integer(this.#full(key), fallback);
-  }
-
   /** A positive number. @throws {ModelFormatError} If it is another value, or missing without a fallback. */
   positive(key: Key, fallback?: number): number {
-    const value = this.#file.number(this.#full(key), fallback);
+    const value = this.number(key, fallback);
     if (value <= 0) throw this.error(key, `found ${value}, expected a positive number`);
     return value;
   }
 
   /** A list of positive numbers of a length. @throws {ModelFormatError} If it is something else. */
   positives(key: Key, length: number): readonly number[] {
-    const values = this.#file.numbers(this.#full(key));
+    const values = this.numbers(key);
     if (values.length !== length || !values.every((value) => value > 0)) {
       throw this.error(key, `found ${values.length} numbers, expected ${length}, all positive`);
     }
     return values;
   }
 
-  boolean(key: Key, fallback?: boolean): boolean {
-    return this.#file.boolean(this.#full(key), fallback);
-  }
-
-  string(key: Key, fallback?: string): string {
-    return this.#file.string(this.#full(key), fallback);
-  }
-
-  strings(key: Key): readonly string[] {
-    return this.#file.strings(this.#full(key));
-  }
-
-  numbers(key: Key): readonly number[] {
-    return this.#file.numbers(this.#full(key));
+  typed(key: Key, type: KeyType): unknown {
+    return this.#file.typed(this.#full(key), type);
   }
 
   error(key: Key, says: string): ModelFormatError {

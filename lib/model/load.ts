@@ -6,7 +6,7 @@ import { ModelFormatError } from "../errors.ts";
 import type { ModelConfig } from "./config.ts";
 import type { ConfigOptions, ModelSource } from "./config_reader.ts";
 import { readModelConfig } from "./read_config.ts";
-import { readGgufParts } from "./formats/gguf_parts.ts";
+import { readGgufParts } from "./formats/gguf.ts";
 import { readHfFolder } from "./formats/hf_folder.ts";
 import { locateModel, locatePath, MODEL_NAMES, type ModelProgress, type ResolveOptions } from "./hub/hub.ts";
 import { Model } from "./model.ts";

@@ -8,9 +8,8 @@ import { ROPE_TENSORS } from "./architectures/rope_config.ts";
 import type { ModelConfig } from "./config.ts";
 import type { ModelSource } from "./config_reader.ts";
 import { createScratch, takeArray, type TakeBytes } from "./formats/_byte_source.ts";
-import type { FileTensor } from "./formats/_file_tensor.ts";
+import { convert, type FileTensor, halvesToPairs, widen } from "./formats/_file_tensor.ts";
 import { GgufFile } from "./formats/gguf.ts";
-import { convert, halvesToPairs, widen } from "./formats/_stored_tensor.ts";
 import { mapTensors, type ModelWeights } from "./weights.ts";
 
 /** Trailing parts of tensor names that change the computation, and what they are. */

@@ -5,6 +5,22 @@ import type { ByteSource } from "./_byte_source.ts";
 /** Bytes that are read at first; vocabularies take some megabytes more, which are read as they are come to. */
 const FIRST_BYTES = 2 ** 18;
 
+/** How a view reads each type of number, and its bytes. */
+const NUMBERS = {
+  uint8: ["getUint8", 1],
+  int8: ["getInt8", 1],
+  uint16: ["getUint16", 2],
+  int16: ["getInt16", 2],
+  uint32: ["getUint32", 4],
+  int32: ["getInt32", 4],
+  float32: ["getFloat32", 4],
+  float64: ["getFloat64", 8],
+  uint64: ["getBigUint64", 8],
+  int64: ["getBigInt64", 8],
+} as const;
+
+export type NumberType = keyof typeof NUMBERS;
+
 export class ByteReader {
   readonly source: ByteSource;
   offset = 0;
@@ -50,50 +66,19 @@ export class ByteReader {
     return start;
   }
 
-  u8(what: string): number {
-    const at = this.skip(1, what);
-    return this.#view.getUint8(at);
+  /** A number; of 64 bits a bigint. */
+  number(type: NumberType, what: string): number | bigint {
+    const [getter, size] = NUMBERS[type], at = this.skip(size, what);
+    return this.#view[getter](at, true);
   }
-  i8(what: string): number {
-    const at = this.skip(1, what);
-    return this.#view.getInt8(at);
-  }
-  u16(what: string): number {
-    const at = this.skip(2, what);
-    return this.#view.getUint16(at, true);
-  }
-  i16(what: string): number {
-    const at = this.skip(2, what);
-    return this.#view.getInt16(at, true);
-  }
+
   u32(what: string): number {
-    const at = this.skip(4, what);
-    return this.#view.getUint32(at, true);
-  }
-  i32(what: string): number {
-    const at = this.skip(4, what);
-    return this.#view.getInt32(at, true);
-  }
-  f32(what: string): number {
-    const at = this.skip(4, what);
-    return this.#view.getFloat32(at, true);
-  }
-  f64(what: string): number {
-    const at = this.skip(8, what);
-    return this.#view.getFloat64(at, true);
-  }
-  u64(what: string): bigint {
-    const at = this.skip(8, what);
-    return this.#view.getBigUint64(at, true);
-  }
-  i64(what: string): bigint {
-    const at = this.skip(8, what);
-    return this.#view.getBigInt64(at, true);
+    return this.number("uint32", what) as number;
   }
 
   /** An unsigned 64-bit count of at most `limit`. */
   count(what: string, limit: number): number {
-    const at = this.offset, value = this.u64(what);
+    const at = this.offset, value = this.number("uint64", what);
     if (value > BigInt(limit)) throw this.error(`found ${value} for ${what}, expected at most ${limit}`, at);
     return Number(value);
   }

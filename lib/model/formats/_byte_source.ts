@@ -1,7 +1,25 @@
 /** Where a file's bytes come from: memory, or the disk, piece by piece. */
 import { createHash } from "node:crypto";
 import { ModelFormatError } from "../../errors.ts";
-import type { ReadOptions } from "../hub/_progress.ts";
+
+/** What a long read or download has done so far. */
+export interface ModelProgress {
+  /** What is going on; `load`: tensors are put where they are computed with. */
+  readonly stage: "download" | "read" | "load";
+  /** The host, package, file or model that it comes from. */
+  readonly source: string;
+  /** Bytes so far. */
+  readonly doneBytes: number;
+  /** Bytes in all. */
+  readonly totalBytes: number;
+}
+
+export interface ReadOptions {
+  /** Called with the progress of a download and of reading. */
+  readonly onProgress?: (progress: ModelProgress) => void;
+  /** Gives a file's bytes without a copy, as `mapFile` of `./ffi` does; by default they are read piece by piece. */
+  readonly mapFile?: (path: string) => Uint8Array<ArrayBuffer>;
+}
 
 /** Bytes of one file, to be read at any place. */
 export interface ByteSource {

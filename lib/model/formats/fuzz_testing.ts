@@ -2,7 +2,7 @@
 import { ModelFormatError } from "../../errors.ts";
 import { readModelConfig } from "../read_config.ts";
 import { MemoryBytes } from "./_byte_source.ts";
-import { JsonKeys } from "./_json_keys.ts";
+import { JsonKeys } from "./_keyed_file.ts";
 import { parseGguf } from "./gguf.ts";
 import { readIndex } from "./hf_folder.ts";
 import { readSafetensors, writeSafetensors } from "./safetensors.ts";

@@ -5,13 +5,109 @@
  * A parser of its own, because `@huggingface/gguf` reads from URLs, checks no tensor's place in the file, and
  * says neither byte nor remedy when a file is broken.
  */
+import { ModelFormatError } from "../../errors.ts";
 import { byteSize, type DType, DTYPES } from "../../dtype.ts";
 import { type ByteSource, MemoryBytes } from "./_byte_source.ts";
 import { type FileTensor, tensorAt } from "./_file_tensor.ts";
 import { ByteReader } from "./_byte_reader.ts";
-import { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, VALUE_TYPES } from "./_gguf_file.ts";
+import { KeyedFile, type KeyType } from "./_keyed_file.ts";
 
-export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType } from "./_gguf_file.ts";
+/** Types of metadata values, as the format names them (in lower case); the index is the format's number. */
+const VALUE_TYPES = [
+  "uint8",
+  "int8",
+  "uint16",
+  "int16",
+  "uint32",
+  "int32",
+  "float32",
+  "bool",
+  "string",
+  "array",
+  "uint64",
+  "int64",
+  "float64",
+] as const;
+
+export type GgufValueType = (typeof VALUE_TYPES)[number];
+
+/** A number, truth value or string; 64-bit integers are bigints. */
+export type GgufScalar = number | bigint | boolean | string;
+
+/** @internal One metadata value with its type in the file. */
+export interface GgufValue {
+  /** Type in the file. */
+  readonly type: GgufValueType;
+  /** Type of the elements, where `type` is "array". */
+  readonly elementType?: GgufValueType;
+  /** The value; arrays hold scalars of one type and are never nested. */
+  readonly value: GgufScalar | readonly GgufScalar[];
+  /** Byte offset of the value in the file. */
+  readonly offset: number;
+}
+
+const INTEGERS = VALUE_TYPES.filter((type) => /int/.test(type));
+const FLOATS = VALUE_TYPES.filter((type) => type.startsWith("float"));
+
+/** Types of values, or of a list's elements, that a key may have. */
+const ALLOWED: { readonly [T in KeyType]: readonly GgufValueType[] } = {
+  "a string": ["string"],
+  "true or false": ["bool"],
+  "an integer": INTEGERS,
+  "a number": [...FLOATS, ...INTEGERS],
+  "a list of strings": ["string"],
+  "a list of numbers": [...FLOATS, ...INTEGERS.filter((type) => !type.endsWith("64"))],
+};
+
+/** @internal A parsed file: metadata and tensors. The getters throw a {@linkcode ModelFormatError} that names the key. */
+export class GgufFile extends KeyedFile {
+  /**
+   * @param metadata By key, in the file's order.
+   * @param tensors By name, in the file's order: shapes row-major ([n, k], GGUF's own dimensions reversed), data as views
+   * of the file's bytes where these are in memory, else read at each look.
+   */
+  constructor(
+    readonly file: string,
+    readonly version: number,
+    readonly metadata: ReadonlyMap<string, GgufValue>,
+    readonly tensors: ReadonlyMap<string, FileTensor>,
+  ) {
+    super();
+  }
+
+  has(key: string): boolean {
+    return this.metadata.has(key);
+  }
+
+  /** All keys with their values, 64-bit integers as numbers. */
+  *entries(): Generator<[key: string, value: unknown]> {
+    for (const [key, { value }] of this.metadata) {
+      yield [key, typeof value === "bigint" ? Number(value) : value];
+    }
+  }
+
+  /** An error that names a key, and points at its value where there is one. */
+  error(key: string, message: string): ModelFormatError {
+    return new ModelFormatError(this.file, `"${key}": ${message}`, this.metadata.get(key)?.offset);
+  }
+
+  typed(key: string, wanted: KeyType): unknown {
+    const { type, elementType, value } = this.metadata.get(key)!;
+    const found = wanted.startsWith("a list") ? elementType : type;
+    if (found === undefined || !ALLOWED[wanted].includes(found)) {
+      const what = elementType === undefined ? type : `a list of ${elementType}`;
+      throw this.error(key, `found ${what}, expected ${wanted}`);
+    }
+    const number = typeof value === "bigint" ? Number(value) : value;
+    if (wanted === "an integer" && !Number.isSafeInteger(number)) {
+      throw this.error(key, `found ${number}, expected at most 2^53 - 1`);
+    }
+    if (wanted === "a number" && !Number.isFinite(number)) {
+      throw this.error(key, `found ${number}, expected a finite number`);
+    }
+    return number;
+  }
+}
 
 /** What a parser of untrusted bytes accepts, and why not more. */
 export const GGUF_LIMITS = {
@@ -158,35 +254,11 @@ function readValue(reader: ByteReader, key: string): GgufValue {
 
 function readScalar(reader: ByteReader, type: Exclude<GgufValueType, "array">, key: string): GgufScalar {
   const what = `the value of "${key}"`;
-  switch (type) {
-    case "uint8":
-      return reader.u8(what);
-    case "int8":
-      return reader.i8(what);
-    case "uint16":
-      return reader.u16(what);
-    case "int16":
-      return reader.i16(what);
-    case "uint32":
-      return reader.u32(what);
-    case "int32":
-      return reader.i32(what);
-    case "float32":
-      return reader.f32(what);
-    case "float64":
-      return reader.f64(what);
-    case "uint64":
-      return reader.u64(what);
-    case "int64":
-      return reader.i64(what);
-    case "string":
-      return readString(reader, what);
-    case "bool": {
-      const byte = reader.u8(what);
-      if (byte > 1) throw reader.error(`found ${byte} for "${key}", expected 0 or 1`, reader.offset - 1);
-      return byte === 1;
-    }
-  }
+  if (type === "string") return readString(reader, what);
+  if (type !== "bool") return reader.number(type, what);
+  const byte = reader.number("uint8", what);
+  if (byte === 0 || byte === 1) return byte === 1;
+  throw reader.error(`found ${byte} for "${key}", expected 0 or 1`, reader.offset - 1);
 }
 
 function alignmentOf(reader: ByteReader, metadata: ReadonlyMap<string, GgufValue>): number {
@@ -313,4 +385,63 @@ function expectNoOverlap(reader: ByteReader, places: readonly TensorPlace[]): vo
       );
     }
   }
+}
+
+/** Files of a model that llama.cpp's gguf-split has written: `name-00001-of-00003.gguf`, … */
+const PART = /-(\d{5})-of-(\d{5})(\.gguf)$/i;
+
+/** Keys that say how a model was split. */
+const NUMBER = "split.no", COUNT = "split.count", TENSORS = "split.tensors.count";
+
+/** Paths of all parts of a model, where a path is the first one's; undefined where it is no part's. */
+export function partPaths(path: string): string[] | undefined {
+  const [, number, count, end] = PART.exec(path) ?? [];
+  if (count === undefined || Number(count) < 1) return undefined;
+  if (Number(number) !== 1) {
+    const first = path.replace(PART, `-00001-of-${count}${end}`);
+    throw new ModelFormatError(
+      path,
+      `found part ${Number(number)} of a model, expected the first: "${first}"`,
+    );
+  }
+  return Array.from(
+    { length: Number(count) },
+    (_, i) => path.replace(PART, `-${`${i + 1}`.padStart(5, "0")}-of-${count}${end}`),
+  );
+}
+
+/**
+ * Parses a model of one or several files: metadata of the first, tensors of all.
+ *
+ * @throws {ModelFormatError} If a file is broken, is not the part that its place says, or two have the same tensor.
+ */
+export function readGgufParts(sources: readonly ByteSource[]): GgufFile {
+  const parts = sources.map(readGguf), [first] = parts as [GgufFile];
+  if (sources.length === 1 && first.integer(COUNT, 1) === 1) return first;
+  const tensors = new Map<string, FileTensor>();
+  for (const [i, part] of parts.entries()) {
+    for (const [key, want] of [[COUNT, parts.length], [NUMBER, i]] as const) {
+      const found = part.integer(key);
+      if (found !== want) {
+        throw part.error(
+          key,
+          `found ${found}, expected ${want}: the files are named name-00001-of-0000N.gguf, …`,
+        );
+      }
+    }
+    for (const [name, tensor] of part.tensors) {
+      if (tensors.has(name)) {
+        throw new ModelFormatError(part.file, `found tensor "${name}" in two parts, expected it in one`);
+      }
+      tensors.set(name, tensor);
+    }
+  }
+  const total = first.integer(TENSORS, tensors.size);
+  if (total !== tensors.size) {
+    throw first.error(TENSORS, `found ${total}, expected ${tensors.size} as the parts have: get them again`);
+  }
+  const metadata = new Map<string, GgufValue>(
+    [...first.metadata].filter(([key]) => !key.startsWith("split.")),
+  );
+  return new GgufFile(first.file, first.version, metadata, tensors);
 }

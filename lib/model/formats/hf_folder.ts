@@ -2,11 +2,9 @@
 import { ifThere } from "../../cache.ts";
 import { ModelFormatError } from "../../errors.ts";
 import { sha256 } from "../../sha256.ts";
-import type { ReadOptions } from "../hub/_progress.ts";
-import { type DigestedBytes, openBytes } from "./_byte_source.ts";
+import { type DigestedBytes, openBytes, type ReadOptions } from "./_byte_source.ts";
 import type { FileTensor } from "./_file_tensor.ts";
-import { JsonKeys } from "./_json_keys.ts";
-import type { KeyedFile } from "./_keyed_file.ts";
+import { isObject, JsonKeys, parseObject } from "./_keyed_file.ts";
 import { readSafetensors } from "./safetensors.ts";
 
 /** Files of tensors that an index may name: the largest published models have some 200. */
@@ -14,7 +12,7 @@ const MAX_SHARDS = 1024;
 
 export interface HfFolder {
   readonly file: string;
-  readonly config: KeyedFile;
+  readonly config: JsonKeys;
   readonly tensors: ReadonlyMap<string, FileTensor>;
   /** SHA-256 in hex, of a line of digest and name for each file. */
   readonly sha256: string;
@@ -67,13 +65,8 @@ export async function readHfFolder(
 }
 
 export function readIndex(file: string, text: string): Map<string, string> {
-  let map: unknown;
-  try {
-    map = JSON.parse(text)?.weight_map;
-  } catch {
-    throw new ModelFormatError(file, "found no JSON text, expected an index");
-  }
-  if (typeof map !== "object" || map === null) {
+  const { weight_map: map } = parseObject(file, text, "an index");
+  if (!isObject(map)) {
     throw new ModelFormatError(file, '"weight_map": found no object, expected the file of each tensor');
   }
   const places = new Map(Object.entries(map)), files = new Set(places.values());
@@ -85,7 +78,7 @@ export function readIndex(file: string, text: string): Map<string, string> {
       `"weight_map": found ${found}, expected at most ${MAX_SHARDS} names of files`,
     );
   }
-  return places;
+  return places as Map<string, string>;
 }
 
 async function open(path: string, options: ReadOptions): Promise<DigestedBytes> {

@@ -7,6 +7,7 @@ import { ModelFormatError } from "../../errors.ts";
 import { countOf, type HostTensor } from "../../tensor.ts";
 import { type ByteSource, MemoryBytes } from "./_byte_source.ts";
 import { type FileTensor, tensorAt } from "./_file_tensor.ts";
+import { isObject } from "./_keyed_file.ts";
 
 /** What a parser of untrusted bytes accepts, and why not more. */
 export const SAFETENSORS_LIMITS = {
@@ -119,17 +120,15 @@ function readHeader(source: ByteSource) {
   } catch {
     throw new ModelFormatError(file, "found a header that is no JSON text: no safetensors file", 8);
   }
-  if (typeof header !== "object" || header === null || Array.isArray(header)) {
+  if (!isObject(header)) {
     throw new ModelFormatError(file, "found a header that is no JSON object: no safetensors file", 8);
   }
-  return { header: header as Record<string, unknown>, dataStart };
+  return { header, dataStart };
 }
 
 function readMetadata(header: Record<string, unknown>, file: string): Map<string, string> {
   const metadata = header.__metadata__ ?? {};
-  const strings = typeof metadata === "object" && metadata !== null && !Array.isArray(metadata) &&
-    Object.values(metadata).every((value) => typeof value === "string");
-  if (!strings) {
+  if (!isObject(metadata) || !Object.values(metadata).every((value) => typeof value === "string")) {
     throw new ModelFormatError(file, 'found "__metadata__" that is no object of strings, expected one', 8);
   }
   return new Map(Object.entries(metadata as Record<string, string>));

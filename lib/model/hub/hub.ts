@@ -5,13 +5,13 @@ import { sayNearest } from "../../nearest.ts";
 import { sha256 } from "../../sha256.ts";
 import { obtainModel, type RemoteModel, type RunCommand } from "./_obtain.ts";
 import { type ByteSource, type DigestedBytes, MemoryBytes, openBytes } from "../formats/_byte_source.ts";
-import { partPaths } from "../formats/gguf_parts.ts";
+import { partPaths } from "../formats/gguf.ts";
 import type { HubOptions } from "./request.ts";
 import { obtainFromHub, parseHubName } from "./repository.ts";
 
 export type { RunCommand } from "./_obtain.ts";
 export type { HubOptions } from "./request.ts";
-export type { ModelProgress, ReadOptions } from "./_progress.ts";
+export type { ModelProgress, ReadOptions } from "../formats/_byte_source.ts";
 
 /** The model that comes with the project; see `tiny/MODEL_CARD.md`. */
 const TINY = {

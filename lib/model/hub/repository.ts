@@ -1,7 +1,7 @@
 /** Models by their name on the Hugging Face hub: `org/name[@revision][:file]`. */
 import { UsageError } from "../../errors.ts";
 import { sayNearest } from "../../nearest.ts";
-import { partPaths } from "../formats/gguf_parts.ts";
+import { partPaths } from "../formats/gguf.ts";
 import { isCommit, RepositoryCache } from "./cache.ts";
 import { ask, endpointOf, type HubOptions, HubUnreachableError, persist } from "./request.ts";
 

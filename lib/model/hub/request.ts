@@ -1,6 +1,6 @@
 /** Asks the Hugging Face hub: with a token, with patience, and with errors that say what to do. */
 import { UsageError } from "../../errors.ts";
-import type { ReadOptions } from "./_progress.ts";
+import type { ReadOptions } from "../formats/_byte_source.ts";
 
 export interface HubOptions extends ReadOptions {
   /** Address of the hub. Default: `HF_ENDPOINT`, else https://huggingface.co. */

@@ -9,7 +9,7 @@ import { createDropped } from "../../methods/model_pruning/dropped.ts";
 import type { Pruner } from "../../methods/pruner.ts";
 import { byteSize } from "../../dtype.ts";
 import { countOf, type HostTensor, hostTensor, type Tensor } from "../../tensor.ts";
-import { asF32, convert } from "../formats/_stored_tensor.ts";
+import { asF32, convert } from "../formats/_file_tensor.ts";
 import { ModelOnText } from "./calibrated.ts";
 import { layerConfig, type ModelConfig } from "../config.ts";
 import type { RunModel } from "../run/run_model.ts";

@@ -9,7 +9,7 @@ import type {
 import { createDropped } from "../../methods/model_pruning/dropped.ts";
 import type { PartImportance } from "../../methods/model_pruning/calibration.ts";
 import { f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../../tensor.ts";
-import { asF32 } from "../formats/_stored_tensor.ts";
+import { asF32 } from "../formats/_file_tensor.ts";
 import type { ModelConfig } from "../config.ts";
 import type { See } from "../run/forward_pass.ts";
 import type { RunModel } from "../run/run_model.ts";

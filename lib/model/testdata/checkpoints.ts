@@ -1,6 +1,6 @@
 /** Small random checkpoints of each architecture, in both formats; see `make_checkpoint_golden.py`. */
 import { type HostTensor, hostTensor } from "../../tensor.ts";
-import { JsonKeys } from "../formats/_json_keys.ts";
+import { JsonKeys } from "../formats/_keyed_file.ts";
 import { type GgufFile, parseGguf } from "../formats/gguf.ts";
 import type { HfFolder } from "../formats/hf_folder.ts";
 import golden from "./checkpoint_golden.json" with { type: "json" };

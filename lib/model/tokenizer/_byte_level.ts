@@ -63,12 +63,16 @@ export const PRE_TOKENIZERS: { readonly [pre: string]: PreTokenizer } = {
   "tekken": { patterns: [gpt4oPattern(ONE_DIGIT, "")], ignoreMerges: true, addsBos: true },
 };
 
-const isolate = (pattern: string) => ({
+/** Part of a tokenizer.json that makes each match of a pattern a word. */
+export const isolate = (pattern: string) => ({
   type: "Split",
   pattern: { Regex: pattern },
   behavior: "Isolated",
   invert: false,
 });
+
+/** Part of a tokenizer.json that writes bytes as {@linkcode BYTE_CHARACTERS}. */
+export const BYTE_LEVEL = { type: "ByteLevel", add_prefix_space: false, use_regex: false };
 
 /** Builds the library's tokenizer: words, then merges in their order; no special tokens. */
 export function createByteLevelBpe(
@@ -83,10 +87,7 @@ export function createByteLevelBpe(
     normalizer: null,
     pre_tokenizer: {
       type: "Sequence",
-      pretokenizers: [
-        ...pre.patterns.map(isolate),
-        { type: "ByteLevel", add_prefix_space: false, use_regex: false },
-      ],
+      pretokenizers: [...pre.patterns.map(isolate), BYTE_LEVEL],
     },
     model: { type: "BPE", vocab, merges, unk_token: null, ignore_merges: pre.ignoreMerges },
     post_processor: null,
@@ -105,3 +106,11 @@ export const BYTE_CHARACTERS: readonly string[] = (() => {
     (_, byte) => String.fromCharCode(printable(byte) ? byte : 256 + others++),
   );
 })();
+
+const BYTE_OF = new Map(BYTE_CHARACTERS.map((character, byte) => [character, byte]));
+
+/** The bytes of a piece of a byte-level vocabulary; of a piece with other characters, its UTF-8. */
+export function bytesOfPiece(piece: string): Uint8Array<ArrayBuffer> {
+  const bytes = Array.from(piece, (character) => BYTE_OF.get(character));
+  return bytes.every((byte) => byte !== undefined) ? Uint8Array.from(bytes) : new TextEncoder().encode(piece);
+}

@@ -1,6 +1,5 @@
 /** The normalisation of a SentencePiece model: rules in a trie ("precompiled_charsmap"), and what happens to spaces. */
-
-const SPACE = "\u2581";
+import { SPACE } from "./_vocabulary.ts";
 
 /** How text is made uniform before it is cut into pieces. */
 export interface Normalizer {

@@ -1,5 +1,5 @@
 /** A tokenizer's parts out of a GGUF file's metadata. */
-import { BYTE_CHARACTERS, createByteLevelBpe, PRE_TOKENIZERS } from "./_byte_level.ts";
+import { bytesOfPiece, createByteLevelBpe, PRE_TOKENIZERS } from "./_byte_level.ts";
 import { createSentencePiece } from "./_sentencepiece.ts";
 import { END_TEXT, type Scheme, type TokenizerParts, TYPE, type Vocabulary } from "./_vocabulary.ts";
 import type { GgufFile } from "../formats/gguf.ts";
@@ -148,8 +148,6 @@ function byteLevel(gguf: GgufFile, { pieces, idOf }: Vocabulary): Scheme {
   }
   const build = () => createByteLevelBpe(idOf, readMerges(gguf), PRE_TOKENIZERS[pre]!);
   let encode: ReturnType<typeof build> | undefined = build();
-  const byteOf = new Map(BYTE_CHARACTERS.map((character, byte) => [character, byte]));
-  const utf8 = new TextEncoder();
   return {
     addsSpace: false,
     encode(text, _after, ids) {
@@ -158,11 +156,7 @@ function byteLevel(gguf: GgufFile, { pieces, idOf }: Vocabulary): Scheme {
     rest() {
       encode = undefined;
     },
-    bytes(id) {
-      const characters = Array.from(pieces[id]!, (character) => byteOf.get(character));
-      const whole = characters.every((byte) => byte !== undefined);
-      return whole ? Uint8Array.from(characters) : utf8.encode(pieces[id]!);
-    },
+    bytes: (id) => bytesOfPiece(pieces[id]!),
   };
 }
 

@@ -1,50 +1,29 @@
 /** A tokenizer.json: what the library makes of it, and which bytes each of its tokens stands for. */
 import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 import { ModelFormatError } from "../../errors.ts";
-import { BYTE_CHARACTERS, GPT2, ONE_DIGIT } from "./_byte_level.ts";
-
-export interface HfVocabulary {
-  /** The vocabulary's own writing of every token; "" where an id has none. */
-  readonly pieces: readonly string[];
-  /** Whether a token is special: it has no text, and none in a text is one. */
-  readonly special: ReadonlySet<number>;
-  /** Id of the token that begins every text, where one does. */
-  readonly bosId: number | undefined;
-  /** Ids of a text; none is added, and special tokens in it are characters, or tokens where that is asked for. */
-  encode(text: string, special?: boolean): number[];
-  /** The bytes of a token that is not special. */
-  bytes(id: number): Uint8Array<ArrayBuffer>;
-  /** Whether a text begins with a space that is not there. */
-  readonly addsSpace: boolean;
-}
+import { parseObject } from "../formats/_keyed_file.ts";
+import { bytesOfPiece, GPT2, isolate, ONE_DIGIT } from "./_byte_level.ts";
+import type { AddedToken, TokenizerSettings } from "./_tokenizer_settings.ts";
+import { END_TEXT, SPACE, type TokenizerParts, TYPE } from "./_vocabulary.ts";
 
 interface Part {
   readonly type?: string;
   readonly [key: string]: unknown;
 }
 
-interface AddedToken {
-  readonly id: number;
-  readonly content: string;
-  readonly special: boolean;
-}
-
-const SPACE = "\u2581";
-
 /**
  * Reads the text of a tokenizer.json.
  *
+ * @param settings What the folder's other files say of it.
  * @throws {ModelFormatError} If it is no such file, its model is not BPE, or it has a part that the library lacks.
  */
-export function readHfVocabulary(file: string, text: string): HfVocabulary {
+export function readHfVocabulary(file: string, text: string, settings: TokenizerSettings): TokenizerParts {
   const fail = (key: string, says: string) => new ModelFormatError(file, `"${key}": ${says}`);
-  const json = parse(file, text), { model } = json;
+  const json = parseObject(file, text, "a tokenizer") as Record<string, Part | undefined>, { model } = json;
   if (model?.type !== "BPE") throw fail("model.type", `found ${JSON.stringify(model?.type)}, expected "BPE"`);
   if (typeof model.vocab !== "object" || model.vocab === null) throw fail("model.vocab", "found no object");
   for (const key of PARTS) expectPart(key, json[key], fail);
-  const added = readAdded(json.added_tokens, fail),
-    special = new Set<number>(),
-    pieces: string[] = [];
+  const added = readAdded(json.added_tokens, fail), sparse: string[] = [];
   const entries = [
     ...Object.entries(model.vocab as Record<string, number>),
     ...added.map((t) => [t.content, t.id] as const),
@@ -56,20 +35,52 @@ export function readHfVocabulary(file: string, text: string): HfVocabulary {
         `found ${JSON.stringify(id)} for "${piece}", expected an id near those of the others`,
       );
     }
-    pieces[id] = piece;
+    sparse[id] = piece;
   }
-  for (const token of added) if (token.special) special.add(token.id);
-  const plain = added.filter((token) => !token.special), whole = new Set(plain.map(({ id }) => id));
+  const pieces = Array.from(sparse, (piece) => piece ?? "");
+  const special = added.filter((token) => token.special).map(({ id }) => id);
+  const whole = new Set(added.filter((token) => !token.special).map(({ id }) => id));
+  const { tokenizer, parser } = createTokenizers(json, added, fail);
+  const isByteLevel = [...partsOf(json.pre_tokenizer), ...partsOf(json.decoder)]
+    .some(({ type }) => type === "ByteLevel");
+  const types = pieces.map((piece) => piece === "" ? TYPE.control : TYPE.normal as number);
+  for (const id of special) types[id] = TYPE.control;
+  const idOf = new Map(pieces.map((piece, id) => [piece, id]));
+  const named = (token: string | undefined) => token === undefined ? undefined : idOf.get(token);
+  const first = findBos(json.post_processor, fail);
+  const bosId = first ?? named(settings.bosToken), eosId = named(settings.eosToken);
+  const ends = special.filter((id) => END_TEXT.test(pieces[id]!));
+  const push = (by: HubTokenizer, text: string, ids: number[]) =>
+    by.encode(text, { add_special_tokens: false }).ids.forEach((id) => ids.push(id));
+  return {
+    vocabulary: { pieces, types, idOf },
+    scheme: {
+      encode: (text, _after, ids) => push(tokenizer, text, ids),
+      encodeSpecial: (text, ids) => push(parser, text, ids),
+      bytes: (id) => bytesOf(pieces[id]!, whole.has(id), isByteLevel),
+      addsSpace: partsOf(json.normalizer).some(({ type }) => type === "Prepend") ||
+        partsOf(json.pre_tokenizer).some(({ type, prepend_scheme: scheme }) =>
+          type === "Metaspace" && scheme !== "never"
+        ),
+    },
+    bosId,
+    addsBos: bosId !== undefined && (settings.addsBos ?? first !== undefined),
+    eosId,
+    endIds: new Set([...(eosId === undefined ? [] : [eosId]), ...ends, ...settings.endIds]),
+    chatTemplate: settings.chatTemplate,
+  };
+}
+
+/** The library's: `tokenizer` takes special tokens in a text for characters, `parser` for tokens. */
+function createTokenizers(json: Record<string, Part | undefined>, added: readonly AddedToken[], fail: Fail) {
   const own = { ...json, pre_tokenizer: writtenOut(json.pre_tokenizer) };
   const make = (tokens: readonly AddedToken[], parts: object = {}) => {
     const made = new HubTokenizer({ ...own, ...parts, added_tokens: tokens, post_processor: null }, {});
     made.encode(PROBE, { add_special_tokens: false });
     return made;
   };
-  let tokenizer: HubTokenizer, parser: HubTokenizer;
   try {
-    tokenizer = make(plain);
-    parser = make(added);
+    return { tokenizer: make(added.filter((token) => !token.special)), parser: make(added) };
   } catch (error) {
     // The library does not say where it stumbled: where it does not without a part, it was there.
     const key = PARTS.find((key) => {
@@ -81,31 +92,6 @@ export function readHfVocabulary(file: string, text: string): HfVocabulary {
     });
     throw fail(key ?? "model", `found a part that cannot be used: ${(error as Error).message}`);
   }
-  const isByteLevel = partsOf(json.pre_tokenizer).concat(partsOf(json.decoder)).some(({ type }) =>
-    type === "ByteLevel"
-  );
-  return {
-    pieces: Array.from(pieces, (piece) => piece ?? ""),
-    special,
-    bosId: findBos(json.post_processor, fail),
-    encode: (text, special = false) =>
-      (special ? parser : tokenizer).encode(text, { add_special_tokens: false }).ids,
-    bytes: bytesOf(pieces, whole, isByteLevel),
-    addsSpace: partsOf(json.normalizer).some(({ type }) => type === "Prepend") ||
-      partsOf(json.pre_tokenizer).some(({ type, prepend_scheme: scheme }) =>
-        type === "Metaspace" && scheme !== "never"
-      ),
-  };
-}
-
-function parse(file: string, text: string): Record<string, Part | undefined> & { added_tokens?: unknown } {
-  try {
-    const json = JSON.parse(text);
-    if (typeof json === "object" && json !== null) return json;
-  } catch {
-    // told below
-  }
-  throw new ModelFormatError(file, "found no JSON object, expected a tokenizer");
 }
 
 /** Parts of a tokenizer beside its model. */
@@ -176,19 +162,13 @@ function writtenOut(part: Part | null | undefined): Part | null | undefined {
   if (Array.isArray(part?.pretokenizers)) {
     return { ...part, pretokenizers: part.pretokenizers.map(writtenOut) };
   }
-  const split = (pattern: string) => ({
-    type: "Split",
-    pattern: { Regex: pattern },
-    behavior: "Isolated",
-    invert: false,
-  });
   // Words begin with the space before them unless the file says otherwise; the library takes the text whole.
   if (part?.type === "Metaspace" && part.split !== false) {
-    return { type: "Sequence", pretokenizers: [part, split(`${SPACE}?[^${SPACE}]+|${SPACE}`)] };
+    return { type: "Sequence", pretokenizers: [part, isolate(`${SPACE}?[^${SPACE}]+|${SPACE}`)] };
   }
-  if (part?.type === "Digits") return split(part.individual_digits === true ? ONE_DIGIT : `${ONE_DIGIT}+`);
+  if (part?.type === "Digits") return isolate(part.individual_digits === true ? ONE_DIGIT : `${ONE_DIGIT}+`);
   if (part?.type !== "ByteLevel" || part.use_regex === false || part.add_prefix_space !== false) return part;
-  return { type: "Sequence", pretokenizers: [split(GPT2), { ...part, use_regex: false }] };
+  return { type: "Sequence", pretokenizers: [isolate(GPT2), { ...part, use_regex: false }] };
 }
 
 /** The token that a template puts before a text. */
@@ -217,19 +197,10 @@ function findBos(processor: Part | null | undefined, fail: Fail) {
   return id;
 }
 
-function bytesOf(pieces: readonly string[], whole: ReadonlySet<number>, isByteLevel: boolean) {
-  const utf8 = new TextEncoder(),
-    byteOf = new Map(BYTE_CHARACTERS.map((character, byte) => [character, byte]));
-  return (id: number): Uint8Array<ArrayBuffer> => {
-    const piece = pieces[id] ?? "";
-    if (whole.has(id)) return utf8.encode(piece);
-    if (!isByteLevel) {
-      const byte = /^<0x([0-9A-F]{2})>$/.exec(piece)?.[1];
-      return byte === undefined
-        ? utf8.encode(piece.replaceAll(SPACE, " "))
-        : Uint8Array.of(parseInt(byte, 16));
-    }
-    const bytes = Array.from(piece, (character) => byteOf.get(character));
-    return bytes.every((byte) => byte !== undefined) ? Uint8Array.from(bytes) : utf8.encode(piece);
-  };
+/** The bytes of a token that is not special. @param isWhole Whether it is an added token, whose text is its own. */
+function bytesOf(piece: string, isWhole: boolean, isByteLevel: boolean): Uint8Array<ArrayBuffer> {
+  if (isByteLevel && !isWhole) return bytesOfPiece(piece);
+  const byte = isWhole ? undefined : /^<0x([0-9A-F]{2})>$/.exec(piece)?.[1];
+  if (byte !== undefined) return Uint8Array.of(parseInt(byte, 16));
+  return new TextEncoder().encode(isWhole ? piece : piece.replaceAll(SPACE, " "));
 }

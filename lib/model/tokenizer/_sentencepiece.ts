@@ -5,10 +5,7 @@
  * `@huggingface/tokenizers` ranks merges in a list, so that equal scores and the several ways to make one piece
  * ("a"+"bc", "ab"+"c") are tried in list order instead of left to right: ids would differ now and then.
  */
-
-import { type Scheme, TYPE, type Vocabulary } from "./_vocabulary.ts";
-
-const SPACE = "\u2581";
+import { type Scheme, SPACE, TYPE, type Vocabulary } from "./_vocabulary.ts";
 
 /** Candidate merges: a binary heap, highest score first, leftmost of equals. */
 class MergeHeap {

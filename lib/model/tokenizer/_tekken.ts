@@ -1,6 +1,7 @@
 /** A tekken.json, the file of Mistral's own tokenizers: byte pairs by their rank, and special tokens before them. */
 import { ModelFormatError } from "../../errors.ts";
-import { BYTE_CHARACTERS } from "./_byte_level.ts";
+import { parseObject } from "../formats/_keyed_file.ts";
+import { BYTE_CHARACTERS, BYTE_LEVEL, isolate } from "./_byte_level.ts";
 
 /** Special tokens of files that do not list any (versions 3 and earlier), by rank. */
 const FIRST_SPECIAL = [
@@ -32,7 +33,7 @@ export function tekkenAsHf(file: string, text: string): string {
       file,
       `"${key}": found ${JSON.stringify(found)?.slice(0, 100)}, expected ${expected}`,
     );
-  const json = parse(file, text), config = (json.config ?? {}) as Json;
+  const json = parseObject(file, text, "a tokenizer"), config = (json.config ?? {}) as Json;
   const { pattern, default_vocab_size: size, default_num_special_tokens: specials } = config;
   if (typeof pattern !== "string") throw fail("config.pattern", pattern, "a regular expression");
   if (!isCount(specials)) throw fail("config.default_num_special_tokens", specials, "a number of tokens");
@@ -68,7 +69,6 @@ export function tekkenAsHf(file: string, text: string): string {
     throw fail("special_tokens", added, `a list of tokens of ranks below ${specials}`);
   }
   const bos = added.find((token: Json) => token.token_str === "<s>");
-  const split = { type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false };
   const template = {
     type: "TemplateProcessing",
     single: [{ SpecialToken: { id: "<s>", type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],
@@ -80,10 +80,7 @@ export function tekkenAsHf(file: string, text: string): string {
       ...{ single_word: false, lstrip: false, rstrip: false, normalized: false },
     })),
     normalizer: null,
-    pre_tokenizer: {
-      type: "Sequence",
-      pretokenizers: [split, { type: "ByteLevel", add_prefix_space: false, use_regex: false }],
-    },
+    pre_tokenizer: { type: "Sequence", pretokenizers: [isolate(pattern), BYTE_LEVEL] },
     post_processor: bos === undefined ? null : template,
     decoder: { type: "ByteLevel" },
     model: {
@@ -103,14 +100,4 @@ function readPiece(base64: unknown): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-function parse(file: string, text: string): Json {
-  try {
-    const json = JSON.parse(text);
-    if (typeof json === "object" && json !== null) return json;
-  } catch {
-    // told below
-  }
-  throw new ModelFormatError(file, "found no JSON object, expected a tokenizer");
 }

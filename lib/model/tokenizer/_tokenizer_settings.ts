@@ -1,6 +1,7 @@
 /** What the files beside a tokenizer say of it in a Hugging Face folder. */
 import { ifThere } from "../../cache.ts";
 import { ModelFormatError } from "../../errors.ts";
+import { parseObject } from "../formats/_keyed_file.ts";
 
 export interface AddedToken {
   readonly id: number;
@@ -124,12 +125,5 @@ function readAdded(
 
 async function readJson(path: string): Promise<Json> {
   const text = await ifThere(Deno.readTextFile(path));
-  if (text === undefined) return {};
-  try {
-    const json = JSON.parse(text);
-    if (typeof json === "object" && json !== null && !Array.isArray(json)) return json;
-  } catch {
-    // told below
-  }
-  throw new ModelFormatError(path, "found no JSON object, expected a tokenizer's settings");
+  return text === undefined ? {} : parseObject(path, text, "a tokenizer's settings");
 }

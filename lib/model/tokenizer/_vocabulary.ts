@@ -23,6 +23,9 @@ export const CONTROL_TEXT = new RegExp(
   ].join("|") + ")$",
 );
 
+/** How SentencePiece writes a space. */
+export const SPACE = "\u2581";
+
 export interface Vocabulary {
   readonly pieces: readonly string[];
   readonly types: readonly number[];
@@ -45,16 +48,13 @@ export interface Scheme {
   readonly addsSpace: boolean;
 }
 
+/** What a file says; the last five as `Tokenizer` has them. */
 export interface TokenizerParts {
   readonly vocabulary: Vocabulary;
   readonly scheme: Scheme;
-  /** Id of the token that begins a sequence, where the vocabulary has one. */
   readonly bosId: number | undefined;
-  /** Whether the model expects one BOS before every text. */
   readonly addsBos: boolean;
-  /** Id of the token that ends a text, where one is named. */
   readonly eosId: number | undefined;
-  /** Ids of all tokens that end a text or a turn. */
   readonly endIds: ReadonlySet<number>;
   readonly chatTemplate: string | undefined;
 }

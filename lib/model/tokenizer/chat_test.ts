@@ -214,7 +214,7 @@ Deno.test("readTokenizerSettings() reads a folder's files, and names a key that 
       [{ chat_template: 3 }, '"chat_template": found 3'],
       [{ added_tokens_decoder: { 3: {} } }, '"added_tokens_decoder": found {}'],
       [{ added_tokens_decoder: { x: { content: "a" } } }, "expected whole numbers for ids"],
-      ["[", "found no JSON object"],
+      ["[", "found no JSON text"],
     ] as const
   ) {
     await write("tokenizer_config.json", value);

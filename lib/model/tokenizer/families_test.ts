@@ -75,7 +75,8 @@ Deno.test("Tokenizer.fromTekken() has tiktoken's ids of 200 strings, and special
 Deno.test("Tokenizer.fromTekken() refuses what is no such file, and names the key", () => {
   const { json } = golden.tekken, { config, vocab } = json;
   const cases: [unknown, string][] = [
-    [[], '"config.pattern": found undefined'],
+    [[], "found no JSON object"],
+    [{}, '"config.pattern": found undefined'],
     [{ ...json, config: { ...config, pattern: 1 } }, '"config.pattern": found 1'],
     [{ ...json, config: { ...config, default_vocab_size: 8 } }, '"config.default_vocab_size": found 8'],
     [

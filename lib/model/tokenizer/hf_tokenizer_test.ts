@@ -33,7 +33,8 @@ Deno.test("Tokenizer.fromHf() refuses what it does not know, and names the key",
   const withModel = (change: Record<string, unknown>) => ({ ...json, model: { ...model, ...change } });
   const end = { SpecialToken: { id: "</s>", type_id: 0 } };
   const cases: [unknown, string][] = [
-    [[], '"model.type": found undefined'],
+    [[], "found no JSON object"],
+    [{}, '"model.type": found undefined'],
     [null, "found no JSON object"],
     [withModel({ type: "Unigram" }), '"model.type": found "Unigram", expected "BPE"'],
     [withModel({ vocab: null }), '"model.vocab": found no object'],
@@ -70,7 +71,7 @@ Deno.test("Tokenizer.fromHf() refuses what it does not know, and names the key",
     );
     assertEquals(error.file, "t.json");
   }
-  assertThrows(() => Tokenizer.fromHf("t.json", "{"), ModelFormatError, "found no JSON object");
+  assertThrows(() => Tokenizer.fromHf("t.json", "{"), ModelFormatError, "found no JSON text");
   const bare = { ...json, post_processor: { ...template, single: template!.single.slice(1) } };
   assertEquals(Tokenizer.fromHf("t.json", JSON.stringify(bare)).addsBos, false);
 });

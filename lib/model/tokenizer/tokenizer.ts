@@ -2,14 +2,7 @@
 import { expectTypeOf } from "../../errors.ts";
 import { readGgufVocabulary } from "./_gguf_vocabulary.ts";
 import { readHfVocabulary } from "./_hf_tokenizer.ts";
-import {
-  CONTROL_TEXT,
-  END_TEXT,
-  type Scheme,
-  type TokenizerParts,
-  TYPE,
-  type Vocabulary,
-} from "./_vocabulary.ts";
+import { CONTROL_TEXT, type Scheme, type TokenizerParts, TYPE, type Vocabulary } from "./_vocabulary.ts";
 import { readSentencePieceModel } from "./_sentencepiece_model.ts";
 import { tekkenAsHf } from "./_tekken.ts";
 import { NO_SETTINGS, type TokenizerSettings } from "./_tokenizer_settings.ts";
@@ -91,26 +84,7 @@ export class Tokenizer {
    * @internal
    */
   static fromHf(file: string, text: string, settings: TokenizerSettings = NO_SETTINGS): Tokenizer {
-    const { pieces, special, bosId: first, ...hf } = readHfVocabulary(file, text);
-    const idOf = new Map(pieces.map((piece, id) => [piece, id]));
-    const types = pieces.map((piece, id) => special.has(id) || piece === "" ? TYPE.control : TYPE.normal);
-    const push = (list: readonly number[], ids: number[]) => list.forEach((id) => ids.push(id));
-    const named = (token: string | undefined) => token === undefined ? undefined : idOf.get(token);
-    const bosId = first ?? named(settings.bosToken), eosId = named(settings.eosToken);
-    const ends = [...special].filter((id) => END_TEXT.test(pieces[id]!));
-    return new Tokenizer({
-      vocabulary: { pieces, types, idOf },
-      scheme: {
-        ...hf,
-        encode: (text, _after, ids) => push(hf.encode(text), ids),
-        encodeSpecial: (text, ids) => push(hf.encode(text, true), ids),
-      },
-      bosId,
-      addsBos: bosId !== undefined && (settings.addsBos ?? first !== undefined),
-      eosId,
-      endIds: new Set([...(eosId === undefined ? [] : [eosId]), ...ends, ...settings.endIds]),
-      chatTemplate: settings.chatTemplate,
-    });
+    return new Tokenizer(readHfVocabulary(file, text, settings));
   }
 
   /**
