@@ -100,7 +100,7 @@ export class Model implements RunModel {
   start(pruner?: Pruner, options: SequenceOptions = {}): ModelSequence {
     const alters = preparationOf(pruner, "alter");
     if (alters === undefined) return new ModelSequence(this, pruner, options);
-    const altered = alteredBy(this, alters, (config, weights) => this.alike(config, weights));
+    const altered = alteredBy(this, alters);
     return new ModelSequence(altered.model, altered.pruner, options);
   }
 

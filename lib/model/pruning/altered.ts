@@ -11,47 +11,40 @@ import { byteSize } from "../../dtype.ts";
 import { countOf, type HostTensor, hostTensor, type Tensor } from "../../tensor.ts";
 import { asF32, convert } from "../formats/_file_tensor.ts";
 import { ModelOnText } from "./calibrated.ts";
-import { layerConfig, type ModelConfig } from "../config.ts";
+import { layerConfig } from "../config.ts";
 import type { RunModel } from "../run/run_model.ts";
-import type { LayerWeights, ModelWeights } from "../weights.ts";
+import type { LayerWeights } from "../weights.ts";
 
 export interface Altered {
   readonly model: RunModel;
   readonly pruner: Pruner;
 }
 
-export type MakeModel = (config: ModelConfig, weights: ModelWeights) => RunModel;
-
 /** Altered models live as long as a pruner that asked for them. */
 const byPruner = new WeakMap<Alters, WeakMap<RunModel, Altered>>();
 const byKey = new WeakMap<RunModel, Map<string, WeakRef<Altered>>>();
 
 /** The model that a pruner makes of another, once for all pruners that share its key. */
-export function alteredBy(model: RunModel, alters: Alters, make: MakeModel): Altered {
+export function alteredBy(model: RunModel, alters: Alters): Altered {
   const own = byPruner.get(alters) ?? new WeakMap<RunModel, Altered>(),
     shared = byKey.get(model) ?? new Map<string, WeakRef<Altered>>();
   byPruner.set(alters, own);
   byKey.set(model, shared);
   const known = own.get(model) ?? shared.get(alters.key)?.deref();
-  const altered = known ??
-    alterModel(model, alters.alter(onText(model, alters.calibration, make)), make);
+  const altered = known ?? alterModel(model, alters.alter(onText(model, alters.calibration)));
   own.set(model, altered);
   shared.set(alters.key, new WeakRef(altered));
   return altered;
 }
 
-const onText = (model: RunModel, { chunks, onStep }: Calibration, make: MakeModel) =>
+const onText = (model: RunModel, { chunks, onStep }: Calibration) =>
   new ModelOnText(model, chunks, (layer, alteration) => {
     const layers = model.weights.layers.map((_, i) => i === layer ? alteration : {});
-    return alterModel(model, { layers }, make).model;
+    return alterModel(model, { layers }).model;
   }, onStep);
 
 /** A model with parts, heads and channels left out, and tensors replaced. */
-export function alterModel(
-  model: RunModel,
-  { drops = {}, layers }: Alteration,
-  make: MakeModel,
-): Altered {
+export function alterModel(model: RunModel, { drops = {}, layers }: Alteration): Altered {
   const { config } = model, pruner = createDropped(config, drops);
   if (layers === undefined) return { model, pruner };
   const own = layers.map((alteration, layer) => alterLayer(model, layer, alteration));
@@ -62,7 +55,7 @@ export function alterModel(
     intermediateSize: weights.gate.shape[0]!,
   }));
   const weights = { ...model.weights, layers: own };
-  return { model: make({ ...config, layers: sizes }, weights), pruner };
+  return { model: model.alike({ ...config, layers: sizes }, weights), pruner };
 }
 
 /** Rows and columns that go with heads, with channels, and what of them a tensor has. */

@@ -4,16 +4,18 @@ import type {
   CalibratedModel,
   LayerAlteration,
   LayerVisit,
+  PartImportance,
   SeeRows,
 } from "../../methods/model_pruning/calibration.ts";
 import { createDropped } from "../../methods/model_pruning/dropped.ts";
-import type { PartImportance } from "../../methods/model_pruning/calibration.ts";
 import { f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../../tensor.ts";
 import { asF32 } from "../formats/_file_tensor.ts";
 import type { ModelConfig } from "../config.ts";
 import type { See } from "../run/forward_pass.ts";
 import type { RunModel } from "../run/run_model.ts";
-import { PartMeter } from "./part_meter.ts";
+
+/** A cosine that is undefined counts as this, as in ShortGPT's code. */
+const UNDEFINED_COSINE = 0.5;
 
 /** Rows of logits that exist at a time. */
 const ROWS_PER_BLOCK = 128;
@@ -149,14 +151,47 @@ export class ModelOnText implements CalibratedModel {
     }
   }
 
-  /** The stream before attention, before the MLP, and after it; of the dense model, in one pass. */
+  /** 1 less the mean cosine of the residual stream before and after each part; of the dense model, in one pass. */
   #measure(): PartImportance {
-    const { backend } = this.#model, meter = new PartMeter(this.config.numLayers);
-    this.#watch((layer, name, x: Tensor) => {
-      if (PartMeter.reads(name)) meter.see(layer, name, f32Data(backend.read(x)).slice(), x.shape[0]!);
+    const { backend, config: { numLayers } } = this.#model;
+    const zeros = () => new Array<number>(numLayers).fill(0);
+    const attention = zeros(), mlp = zeros(), block = zeros();
+    let tokens = 0, before = new Float32Array(0), between = before;
+    this.#watch((layer, name, x) => {
+      if (name !== "attention" && name !== "mlp") return;
+      const stream = f32Data(backend.read(x)).slice(), rows = x.shape[0]!;
+      if (name === "mlp") {
+        attention[layer]! += sumCosines(before, stream, rows);
+        between = stream;
+        return;
+      }
+      if (layer === 0) tokens += rows;
+      else {
+        // Where no layer follows, the stream is shown all the same.
+        mlp[layer - 1]! += sumCosines(between, stream, rows);
+        block[layer - 1]! += sumCosines(before, stream, rows);
+      }
+      before = stream;
     });
-    return meter.importance;
+    const of = (sums: readonly number[]) => sums.map((sum) => 1 - sum / tokens);
+    return { attention: of(attention), mlp: of(mlp), block: of(block) };
   }
+}
+
+/** Sum over rows of the cosines of two matrices. */
+function sumCosines(a: Float32Array, b: Float32Array, rows: number): number {
+  const width = a.length / rows;
+  let sum = 0;
+  for (let row = 0; row < rows; row++) {
+    let dot = 0, aa = 0, bb = 0;
+    for (let i = row * width; i < (row + 1) * width; i++) {
+      dot += a[i]! * b[i]!;
+      aa += a[i]! * a[i]!;
+      bb += b[i]! * b[i]!;
+    }
+    sum += aa * bb === 0 ? UNDEFINED_COSINE : dot / Math.sqrt(aa * bb);
+  }
+  return sum;
 }
 
 /** Takes a residual stream over, and gives what a layer makes of it. */

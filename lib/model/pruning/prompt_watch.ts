@@ -32,7 +32,7 @@ export class PromptWatch {
       moments: (layer, name) => this.#moments.get(`${layer} ${name}`)!,
       matrix: (layer, name) => readMatrix(model, layer, name),
     });
-    const altered = alterModel(model, { layers }, (config, weights) => model.alike(config, weights)).model;
+    const altered = alterModel(model, { layers }).model;
     const spared = altered.config.layers!.map((own) =>
       mlpFlops(model.config, 1) - mlpFlops({ ...model.config, ...own }, 1)
     );

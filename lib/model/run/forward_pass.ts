@@ -20,6 +20,7 @@ export interface LayerRows extends BatchRows {
 
 /** What is yet to be added to the residual stream, [T, hiddenSize], in rows that are kept or in all. */
 export interface Addend {
+  /** As {@linkcode Backend.add} takes it. */
   readonly delta: Tensor;
   readonly only?: BatchDecisions | undefined;
 }
@@ -137,10 +138,11 @@ export class ForwardPass {
 
   /** Output of a layer's attention block for the kept ones of the rows that were just projected, [R, hiddenSize]. */
   attendRows({ layer, normed, queries }: LayerRows, kept: KeptRows): Tensor {
-    const own = queries === undefined
-      ? this.#queries(layer, kept.select("keptNormed", normed), normed, kept)
-      : kept.select("keptQueries", queries);
-    return this.attend(layer, own, kept);
+    if (queries !== undefined) return this.attend(layer, kept.select("keptQueries", queries), kept);
+    const x = kept.select("keptNormed", normed), isWhole = x.shape[0] === normed.shape[0];
+    const [own] = this.projects(layer, ["q"], x, kept.only, isWhole);
+    this.rotate(layer, own!, kept.positions, kept.only);
+    return this.attend(layer, own!, kept);
   }
 
   /** The given rows of a tensor as a matrix. No copy is made where these are all rows, each once and in order. */
@@ -223,8 +225,9 @@ export class ForwardPass {
     return out;
   }
 
-  protected project(layer: number, name: string, x: Tensor, only?: BatchDecisions, sameX = false): Tensor {
-    return this.projects(layer, [name], x, only, sameX)[0]!;
+  /** {@linkcode projects} of one matrix. */
+  protected project(layer: number, name: string, x: Tensor, only?: BatchDecisions): Tensor {
+    return this.projects(layer, [name], x, only)[0]!;
   }
 
   /**
@@ -292,18 +295,6 @@ export class ForwardPass {
     const fresh = this.model.backend.alloc(dtype, shape, filledLater);
     this.#scratch.set(name, fresh);
     return fresh;
-  }
-
-  /** Rotated queries of some rows of those that keys and values were made of; all rows are those themselves. */
-  #queries(
-    layer: number,
-    x: Tensor,
-    normed: Tensor,
-    { positions, only }: Pick<KeptRows, "positions" | "only">,
-  ): Tensor {
-    const queries = this.project(layer, "q", x, only, x.shape[0] === normed.shape[0]);
-    this.rotate(layer, queries, positions, only);
-    return queries;
   }
 
   /** One of a layer's matrices, and scratch for its product with rows. */

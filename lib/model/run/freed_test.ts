@@ -132,7 +132,7 @@ for (const { name, offline } of OFFLINE) {
       "alter",
     );
     const before = new Set(held), turns = model.turnsOf(0)!;
-    const altered = alteredBy(model, alters!, (config, weights) => model.alike(config, weights)).model;
+    const altered = alteredBy(model, alters!).model;
     const kept = new Set<unknown>([
       ...Object.values(altered.weights),
       ...altered.weights.layers.flatMap((own) => Object.values(own)),

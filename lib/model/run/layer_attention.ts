@@ -8,12 +8,11 @@ import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
 import { layerConfig, type ModelConfig } from "../config.ts";
 import type { RunModel } from "./run_model.ts";
 import { type Addend, asMatrix, type ForwardPass, type LayerNeeds, type LayerRows } from "./forward_pass.ts";
-import { headWeights } from "./head_weights.ts";
 import { type EndingRow, endsOf, type KeyJudge } from "./key_judge.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { OutputMemory } from "./output_memory.ts";
-import { indicesOf, merged, pickNumbers, pickRows, range, type Rows, shifted } from "./row_indices.ts";
-import { attendShowing, meanProbabilities, signalRows, signalsOf } from "./signals.ts";
+import { indicesOf, merged, pickRows, range, type Rows, shifted } from "./row_indices.ts";
+import { attendShowing, headWeights, meanProbabilities, signalRows, signalsOf } from "./signals.ts";
 import { LayerTally, tallyRules } from "./usage.ts";
 
 /** What one layer of a sequence has seen: its cache, its decisions, and the counts that costs follow from. */
@@ -284,7 +283,7 @@ export class LayerAttention {
 
   /** Norms of the residual stream before the attention, of rows that nothing was added to. */
   #residualNorms(rows: Rows): Float64Array<ArrayBuffer> {
-    return pickNumbers(this.#norms ??= this.#backend.rowNorms(this.#rows.residual), rows);
+    return pickRows(this.#norms ??= this.#backend.rowNorms(this.#rows.residual), rows, 1);
   }
 
   /** Full rows whose outputs are compared with those of local attention: those whose outcome counts. */

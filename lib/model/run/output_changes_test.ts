@@ -3,9 +3,8 @@ import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import { createPruner, type MethodOptions } from "../../methods/mod.ts";
 import { f32Data, type HostTensor, hostTensor } from "../../tensor.ts";
-import { headWeights } from "./head_weights.ts";
 import { Model } from "../model.ts";
-import { outputChanges } from "./signals.ts";
+import { headWeights, outputChanges } from "./signals.ts";
 import { CONFIG as config, ids, weights } from "../small_testing.ts";
 import { backend } from "../testing.ts";
 

@@ -1,6 +1,4 @@
-/** Indices of rows of a piece of tokens. */
-
-/** Indices of rows of a piece, ascending. */
+/** Indices of rows of a piece of tokens, ascending. */
 export type Rows = Int32Array<ArrayBuffer>;
 
 /** `count` indices from `start` on. */
@@ -40,17 +38,12 @@ export function merged(first: Rows, second: Rows): { all: Rows; ofFirst: Rows; o
   return { all, ofFirst, ofSecond };
 }
 
-export function pickNumbers(numbers: Float64Array, rows: Rows): Float64Array<ArrayBuffer> {
-  const out = new Float64Array(rows.length);
-  for (let i = 0; i < rows.length; i++) out[i] = numbers[rows[i]!]!;
-  return out;
-}
-
 /** Some rows of a matrix of so many columns, one after the other. */
 export function pickRows(matrix: Float64Array, rows: Rows, columns: number): Float64Array<ArrayBuffer> {
   const out = new Float64Array(rows.length * columns);
   for (let i = 0; i < rows.length; i++) {
-    out.set(matrix.subarray(rows[i]! * columns, (rows[i]! + 1) * columns), i * columns);
+    const from = rows[i]! * columns;
+    for (let c = 0; c < columns; c++) out[i * columns + c] = matrix[from + c]!;
   }
   return out;
 }

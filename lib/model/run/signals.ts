@@ -1,9 +1,10 @@
 /** Signals of computed queries about keys, found by the attention op itself: what they give, what would change without. */
 import { type AttentionArgs, type Backend, LEAST_OTHERS } from "../../backend.ts";
-import type { Need, Signal, Signals } from "../../methods/pruner.ts";
+import { type Need, type Signal, SIGNALS, type Signals } from "../../methods/pruner.ts";
 import { dequantize } from "../../reference/dequantize.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
 import { asMatrix } from "./forward_pass.ts";
+import type { RunModel } from "./run_model.ts";
 
 type Inputs = Omit<AttentionArgs, "out">;
 
@@ -51,24 +52,9 @@ export function outputChanges(
   return all;
 }
 
-interface Asked {
-  readonly backend: Backend;
-  /** With their outputs. */
-  readonly args: AttentionArgs;
-  /** First of the cached rows that they are asked about. */
-  readonly from: number;
-  /** How much of each head's output reaches the residual stream, [numHeads]. */
-  readonly headWeights: () => Float32Array;
-}
-
-/** How each signal is found where the attention op does not tell it, [R, U]. */
-const BY_MORE_CALLS: { readonly [S in Signal]: (asked: Asked) => Float64Array } = {
-  attention: ({ backend, args, from }) => meanProbabilities(backend, args, from),
-  change: ({ backend, args, from, headWeights }) => outputChanges(backend, args, from, headWeights()),
-};
-
+/** Signals of a list of needs. */
 export function signalsOf(needs: readonly Need[]): Signal[] {
-  return needs.filter((need) => need in BY_MORE_CALLS) as Signal[];
+  return SIGNALS.filter((signal) => needs.includes(signal));
 }
 
 /**
@@ -85,32 +71,22 @@ export function attendShowing(
   room: (name: string, shape: readonly number[]) => Tensor,
   headWeights?: Tensor,
 ): Signals["rows"] {
+  const from = args.numKeys - tokens;
+  /** How each is found where the op does not tell it. */
+  const find: { readonly [S in Signal]: () => Float64Array } = {
+    attention: () => meanProbabilities(backend, args, from),
+    change: () => outputChanges(backend, args, from, f32Data(backend.read(headWeights!))),
+  };
+  const findAll = (names: readonly Signal[]) => Object.fromEntries(names.map((name) => [name, find[name]()]));
   if (!backend.givesShares) {
     backend.attention(args);
-    return signalRows(backend, args, tokens, wanted, headWeights);
+    return findAll(wanted);
   }
   const shape = [args.queries.shape[0]!, tokens], read = (x: Tensor) => backend.read(x).data as Float64Array;
   const shares = room("shares", shape), out = wanted.includes("change") ? room("changes", shape) : undefined;
   backend.attention({ ...args, shares, ...(out && { changes: { out, headWeights: headWeights! } }) });
   const others = wanted.filter((name) => name !== "attention" && name !== "change");
-  return {
-    ...signalRows(backend, args, tokens, others),
-    attention: read(shares),
-    ...(out && { change: read(out) }),
-  };
-}
-
-/** The same of queries whose outputs are known. */
-export function signalRows(
-  backend: Backend,
-  args: AttentionArgs,
-  tokens: number,
-  wanted: readonly Signal[],
-  headWeights?: Tensor,
-): Signals["rows"] {
-  const from = args.numKeys - tokens;
-  const asked = { backend, args, from, headWeights: () => f32Data(backend.read(headWeights!)) };
-  return Object.fromEntries(wanted.map((name) => [name, BY_MORE_CALLS[name](asked)]));
+  return { ...findAll(others), attention: read(shares), ...(out && { change: read(out) }) };
 }
 
 /** Visits each head's probabilities: attention with unit vectors for values, headDim rows a call. */
@@ -148,4 +124,36 @@ function eachProbability(
   }
   backend.free(units);
   backend.free(out);
+}
+
+/** Weights of heads that were measured, by model and layer. */
+const measured = new WeakMap<RunModel, Map<number, Tensor>>();
+
+/**
+ * Of each head of a layer the mean square, over directions of its output, of what the output projection makes of a unit
+ * vector: the squares of the projection's entries for that head, summed, by headDim. [numHeads] f32 on the model's
+ * backend, where it stays.
+ */
+export function headWeights(model: RunModel, layer: number): Tensor {
+  const layers = measured.get(model) ?? new Map<number, Tensor>();
+  measured.set(model, layers);
+  const tensor = layers.get(layer) ?? measureHeads(model, layer);
+  layers.set(layer, tensor);
+  return tensor;
+}
+
+function measureHeads({ backend, config: { numHeads, headDim }, weights }: RunModel, layer: number): Tensor {
+  const projection = weights.layers[layer]!["o"]!, width = numHeads * headDim;
+  const out = backend.alloc("f32", [headDim, projection.shape[0]!]),
+    units = new Float32Array(headDim * width);
+  const squares = Float32Array.from({ length: numHeads }, (_, head) => {
+    units.fill(0);
+    for (let c = 0; c < headDim; c++) units[c * width + head * headDim + c] = 1;
+    const rows = backend.upload(hostTensor("f32", [headDim, width], units));
+    backend.linear(rows, projection, out);
+    backend.free(rows);
+    return backend.rowNorms(out).reduce((sum, norm) => sum + norm * norm, 0) / headDim;
+  });
+  backend.free(out);
+  return backend.upload(hostTensor("f32", [numHeads], squares));
 }

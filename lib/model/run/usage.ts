@@ -43,9 +43,11 @@ export interface SequenceUsage {
 export interface TallyRules {
   /** For how many tokens a skipped token stays visible. */
   readonly recent: number;
+  /** Whether skipped tokens are cached. */
   readonly cacheSkipped: boolean;
   /** Whether queries of all tokens are projected. */
   readonly wantsQueries: boolean;
+  /** What stands for skipped outputs. */
   readonly substitute?: Substitute | undefined;
 }
 
@@ -64,14 +66,17 @@ export class LayerTally {
   readonly #window: number;
   /** Positions of cached rows that the next query sees through the layer's window, ascending; of a full layer none. */
   #near: number[] = [];
-  #tokens = 0;
   #cached = 0;
   /** Positions of skipped tokens that the next query still sees, ascending. */
   #recent: number[] = [];
   /** Where cached rows end that have not ended yet, ascending. */
   #ends: number[] = [];
-  #kept = 0;
-  #pairs = 0;
+  /** Tokens whose keys and values were computed: none where the layer's attention is left out. */
+  tokens = 0;
+  /** Tokens whose attention was computed. */
+  kept = 0;
+  /** Pairs of a query and a key that it sees. */
+  pairs = 0;
 
   /**
    * Before the first token.
@@ -84,31 +89,17 @@ export class LayerTally {
     this.#window = window;
   }
 
-  /** Tokens whose keys and values were computed: none where the layer's attention is left out. */
-  get tokens(): number {
-    return this.#tokens;
-  }
-
-  get kept(): number {
-    return this.#kept;
-  }
-
   /**
    * Tokens whose query was projected. What an oracle looks at does not count: it stands for a choice that was known
    * beforehand.
    */
   get queried(): number {
-    return this.#rules.wantsQueries ? this.#tokens : this.projected;
+    return this.#rules.wantsQueries ? this.tokens : this.projected;
   }
 
   /** Tokens whose output was projected: with local attention as the substitute, all. */
   get projected(): number {
-    return this.#rules.substitute?.kind === "local" ? this.#tokens : this.#kept;
-  }
-
-  /** Pairs of a query and a key that it sees. */
-  get pairs(): number {
-    return this.#pairs;
+    return this.#rules.substitute?.kind === "local" ? this.tokens : this.kept;
   }
 
   /** Rows of the cache and of the recent window in use. */
@@ -125,39 +116,39 @@ export class LayerTally {
   take(keep: Uint8Array): void {
     const { recent, cacheSkipped, substitute } = this.#rules;
     for (const kept of keep) {
-      for (; this.#ends[0]! <= this.#tokens; this.#ends.shift()) this.#cached--;
-      const first = this.#tokens - this.#window + 1, isLocal = first > -Infinity;
+      for (; this.#ends[0]! <= this.tokens; this.#ends.shift()) this.#cached--;
+      const first = this.tokens - this.#window + 1, isLocal = first > -Infinity;
       if (kept === 1 || cacheSkipped) {
         this.#cached++;
-        if (isLocal) this.#near.push(this.#tokens);
+        if (isLocal) this.#near.push(this.tokens);
       }
       while (this.#near[0]! < first) this.#near.shift();
       if (kept === 1) {
-        this.#kept++;
-        this.#pairs += isLocal ? Math.min(this.#near.length, this.#cached) : this.#cached;
-        this.#pairs += isLocal
+        this.kept++;
+        this.pairs += isLocal ? Math.min(this.#near.length, this.#cached) : this.#cached;
+        this.pairs += isLocal
           ? this.#recent.filter((position) => position >= first).length
           : this.#recent.length;
       } else {
-        if (!cacheSkipped && recent > 0) this.#recent.push(this.#tokens);
+        if (!cacheSkipped && recent > 0) this.#recent.push(this.tokens);
         if (substitute?.kind === "local") {
-          this.#pairs += Math.min(this.#tokens, recent + substitute.sinks) + 1;
+          this.pairs += Math.min(this.tokens, recent + substitute.sinks) + 1;
         }
       }
-      this.#tokens++;
-      while (this.#recent.length > 0 && this.#tokens - this.#recent[0]! > recent) this.#recent.shift();
+      this.tokens++;
+      while (this.#recent.length > 0 && this.tokens - this.#recent[0]! > recent) this.#recent.shift();
     }
   }
 
   clone(): LayerTally {
     const copy = new LayerTally(this.#rules, this.#window);
+    copy.tokens = this.tokens;
+    copy.kept = this.kept;
+    copy.pairs = this.pairs;
     copy.#near = [...this.#near];
-    copy.#tokens = this.#tokens;
     copy.#cached = this.#cached;
     copy.#recent = [...this.#recent];
     copy.#ends = [...this.#ends];
-    copy.#kept = this.#kept;
-    copy.#pairs = this.#pairs;
     return copy;
   }
 }
@@ -194,39 +185,26 @@ export function usageOf(
   tokens: number,
 ): SequenceUsage {
   const { numLayers } = config, sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
-  const shapes = Array.from(
-    { length: numLayers },
-    (_, layer) => ({ ...config, ...layerConfig(config, layer) }),
-  );
+  const shapes = Array.from({ length: numLayers }, (_, i) => ({ ...config, ...layerConfig(config, i) }));
   const below = numLayers - tallies.length, shapeOf = (i: number) => shapes[below + i]!;
   const bytesHeld = tallies.map(({ heldRows }, i) =>
     heldRows * shapeOf(i).numKvHeads * rowBytes / config.numKvHeads
   );
   const held = below * tokens * rowBytes + sum(bytesHeld);
-  const all = Array.from({ length: numLayers }, (_, layer) => {
-    return {
-      tokens,
-      queried: tokens,
-      kept: tokens,
-      pairs: windowPairs(tokens, layerConfig(config, layer).window),
-    };
+  const all = shapes.map(({ window }) => {
+    return { tokens, queried: tokens, kept: tokens, pairs: windowPairs(tokens, window) };
   });
   const ofTallies = all.slice(below), projections = projectionFlops(dense, all[0]!);
   const attention = sum(all.map((own) => attentionFlops(dense, own)));
-  const counts = tallies.map(({ tokens, queried, projected: kept, pairs }) => ({
-    tokens,
-    queried,
-    kept,
-    pairs,
-  }));
+  const counts = tallies.map(({ tokens, queried, projected, pairs }) => {
+    return { tokens, queried, kept: projected, pairs };
+  });
   const avoided = sum(
     counts.map((own, i) => attentionFlops(dense, ofTallies[i]!) - attentionFlops(shapeOf(i), own)),
   );
   // A pair is one of all heads: where some are gone, a share of it.
   const pairs = counts.map((own, i) => own.pairs * shapeOf(i).numHeads / dense.numHeads);
-  const narrower = sum(
-    shapes.map((own) => mlpFlops(dense, tokens) - mlpFlops(own, tokens)),
-  );
+  const narrower = sum(shapes.map((own) => mlpFlops(dense, tokens) - mlpFlops(own, tokens)));
   return {
     queriesDense: numLayers * tokens,
     queriesSkipped: sum(tallies.map(({ kept }) => tokens - kept)),
