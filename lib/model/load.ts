@@ -1,19 +1,18 @@
 /** From a model's name to a model that runs. */
 import type { Backend } from "../backend.ts";
-import type { CacheDType, WeightDType } from "../dtype.ts";
+import { byteSize, type CacheDType, type WeightDType } from "../dtype.ts";
 import { ifThere } from "../cache.ts";
 import { ModelFormatError } from "../errors.ts";
+import { countOf } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
 import type { ConfigOptions, ModelSource } from "./config_reader.ts";
 import { readModelConfig } from "./read_config.ts";
 import { readGgufParts } from "./formats/gguf.ts";
 import { readHfFolder } from "./formats/hf_folder.ts";
-import { locateModel, locatePath, MODEL_NAMES, type ModelProgress, type ResolveOptions } from "./hub/hub.ts";
+import { locateModel, locatePath, MODEL_NAMES, type ResolveOptions } from "./hub/hub.ts";
 import { Model } from "./model.ts";
 import { readTokenizerSettings } from "./tokenizer/_tokenizer_settings.ts";
 import { Tokenizer } from "./tokenizer/tokenizer.ts";
-import { byteSize } from "../dtype.ts";
-import { countOf } from "../tensor.ts";
 import { checkWeights, loadWeights } from "./load_weights.ts";
 
 /** A model, its tokenizer, and what to call them in reports. */
@@ -40,12 +39,8 @@ export interface ModelFile extends Omit<LoadedModel, "model"> {
   open(backend: Backend, options?: OpenOptions): Model;
 }
 
-export interface OpenOptions {
-  /** Element type of KV caches; default `"f32"`. */
-  readonly cacheDType?: CacheDType;
-  /** Called after each tensor, with stage `load`. */
-  readonly onProgress?: (progress: ModelProgress) => void;
-}
+/** `onProgress` is called after each tensor, with stage `load`. */
+export type OpenOptions = Pick<LoadOptions, "cacheDType" | "onProgress">;
 
 /** Options of {@linkcode loadModel}. */
 export interface LoadOptions extends ResolveOptions, ConfigOptions {

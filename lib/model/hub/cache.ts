@@ -13,8 +13,7 @@
  */
 import { ifThere, writeAtomically } from "../../cache.ts";
 import { UsageError } from "../../errors.ts";
-import { download } from "./download.ts";
-import { ask, endpointOf, hfHome, type HubOptions, persist } from "./request.ts";
+import { ask, download, endpointOf, hfHome, type HubOptions, persist } from "./request.ts";
 
 interface Described {
   /** Its name in the cache: SHA-256 of a large file, else git's digest. */

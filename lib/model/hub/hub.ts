@@ -3,15 +3,13 @@ import { cacheDir } from "../../cache.ts";
 import { UsageError } from "../../errors.ts";
 import { sayNearest } from "../../nearest.ts";
 import { sha256 } from "../../sha256.ts";
-import { obtainModel, type RemoteModel, type RunCommand } from "./_obtain.ts";
+import { obtainModel, type RemoteModel, type ResolveOptions } from "./_obtain.ts";
 import { type ByteSource, type DigestedBytes, MemoryBytes, openBytes } from "../formats/_byte_source.ts";
 import { partPaths } from "../formats/gguf.ts";
-import type { HubOptions } from "./request.ts";
 import { obtainFromHub, parseHubName } from "./repository.ts";
 
-export type { RunCommand } from "./_obtain.ts";
-export type { HubOptions } from "./request.ts";
-export type { ModelProgress, ReadOptions } from "../formats/_byte_source.ts";
+export type { ModelProgress } from "../formats/_byte_source.ts";
+export type { ResolveOptions } from "./_obtain.ts";
 
 /** The model that comes with the project; see `tiny/MODEL_CARD.md`. */
 const TINY = {
@@ -69,16 +67,6 @@ const REMOTE_MODELS: readonly RemoteModel[] = [{
 
 /** Names that {@linkcode resolveModel} knows besides paths. */
 export const MODEL_NAMES: readonly string[] = [TINY.name, ...REMOTE_MODELS.map(({ name }) => name)];
-
-/** @internal Options of {@linkcode resolveModel}. */
-export interface ResolveOptions extends HubOptions {
-  /** Folder for downloaded models. Default: `models` in `TOKENFILTER_CACHE`, or in the user's cache folder. */
-  readonly cacheDir?: string;
-  /** In place of running programs: `python3` for the package. */
-  readonly run?: RunCommand;
-  /** Called with the terms of use, before a model that has some is obtained. */
-  readonly onNotice?: (notice: string) => void;
-}
 
 /** @internal A model's file, read. */
 export interface ResolvedModel {

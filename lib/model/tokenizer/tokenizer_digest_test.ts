@@ -1,5 +1,5 @@
 import { assertEquals, assertMatch, assertNotEquals } from "@std/assert";
-import { digestTokenizer } from "./tokenizer_digest.ts";
+import { digestTokenizer } from "./tokenizer.ts";
 
 const tokenizer = {
   ...{ vocabSize: 3, bosId: 1, addsBos: false, endIds: new Set([2, 1]) },
