@@ -12,7 +12,7 @@ import { type EndingRow, endsOf, type KeyJudge } from "./key_judge.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { OutputMemory } from "./output_memory.ts";
 import { indicesOf, merged, pickRows, range, type Rows, shifted } from "./row_indices.ts";
-import { attendShowing, headWeights, meanProbabilities, signalRows, signalsOf } from "./signals.ts";
+import { attendShowing, headWeights, meanProbabilities, signalsOf } from "./signals.ts";
 import { LayerTally, tallyRules } from "./usage.ts";
 
 /** What one layer of a sequence has seen: its cache, its decisions, and the counts that costs follow from. */
@@ -339,16 +339,10 @@ export class LayerAttention {
     // Of those that are not yet judged there is one per token, since none of them went.
     const keys = needs.includes("until judged") ? last + 1 - judge!.judged(layer) : asked.numKeys;
     const weights = wanted.includes("change") ? headWeights(model, layer) : undefined;
-    if (asked.queries.shape[0] === rows.length || backend.givesShares) {
-      const room = (name: string, shape: readonly number[]) => pass.scratch(name, shape, "f64");
-      const all = attendShowing(backend, asked, keys, wanted, room, weights);
-      const isSome = asked.queries.shape[0]! > rows.length;
-      return judge!.observe(layer, { positions, rows: isSome ? pickSignals(all, rows, keys) : all });
-    }
-    backend.attention(asked);
-    const full = narrowArgs(pass, asked, { rows, positions });
-    const out = pass.byHead(pass.gather("someOutputs", asked.out, rows));
-    judge!.observe(layer, { positions, rows: signalRows(backend, { ...full, out }, keys, wanted, weights) });
+    const room = (name: string, shape: readonly number[]) => pass.scratch(name, shape, "f64");
+    const all = attendShowing(backend, asked, keys, wanted, room, weights);
+    const isSome = asked.queries.shape[0]! > rows.length;
+    judge!.observe(layer, { positions, rows: isSome ? pickSignals(all, rows, keys) : all });
   }
 
   /** What the rows see of each other where nothing is skipped or dropped: those of a whole sequence. */
@@ -444,27 +438,6 @@ function attentionArgs(
     recentPositions: pass.i32(skipped.positions),
     numRecent: skipped.count,
     recent: Math.min(recent, reach),
-  };
-}
-
-/**
- * Some of the queries alone, all of them full.
- *
- * @param rows Which, ascending, and their positions.
- */
-function narrowArgs(
-  pass: ForwardPass,
-  args: AttentionArgs,
-  { rows, positions }: {
-    readonly rows: Int32Array<ArrayBuffer>;
-    readonly positions: Int32Array<ArrayBuffer>;
-  },
-): Omit<AttentionArgs, "out"> {
-  const { out: _, windows: __, sinks: ___, ...rest } = args;
-  return {
-    ...rest,
-    queries: pass.byHead(pass.gather("someQueries", args.queries, rows)),
-    queryPositions: pass.i32(positions),
   };
 }
 
