@@ -2,7 +2,6 @@
 import { policyOf, type ThresholdPolicy } from "./threshold.ts";
 
 export interface PlannedLayer {
-  /** 0-based index in the model. */
   readonly layer: number;
   /** Share of its tokens to skip after warm-up, in [0, 1]. */
   readonly skipRatio: number;
@@ -26,24 +25,27 @@ export const MAX_ALLOCATED = 0.97;
 export type ScheduleName = keyof typeof SCHEDULES;
 export const SCHEDULE_NAMES: readonly ScheduleName[] = Object.keys(SCHEDULES) as ScheduleName[];
 
+/** The options that the plan of each side goes by, and what an error says it is of. */
+const PLANS = {
+  queries: { ratio: "pruneRatio", tail: "tail", of: "" },
+  keys: { ratio: "kvRatio", tail: "kvTail", of: " of keys and values" },
+} as const;
+
+/** A side of filtering: whose attention is skipped, or whose key and value go. */
+export type SideName = keyof typeof PLANS;
+
 /** The options that a plan depends on. */
 export interface PlanOptions {
   readonly schedule: ScheduleName;
   readonly skipRatios: readonly number[] | undefined;
-  readonly tail: number;
   readonly slope: number;
-  readonly pruneRatio: number;
   readonly threshold: ThresholdPolicy;
+  readonly pruneRatio: number;
+  readonly tail: number;
+  /** Of the key side alone, as is `kvTail`. */
+  readonly kvRatio?: number;
+  readonly kvTail?: number;
 }
-
-/** What options of a plan are called where they stand for others: the key side's. */
-export interface PlanNames {
-  readonly of: string;
-  readonly ratio: string;
-  readonly tail: string;
-}
-
-const QUERY_NAMES: PlanNames = { of: "", ratio: "pruneRatio", tail: "tail" };
 
 /** Products of decimal fractions and small integers are off by rounding, never by this much. */
 const ROUNDING = 1e-9;
@@ -60,11 +62,10 @@ export function countFiltered(tail: number, numLayers: number): number {
 
 /**
  * The filtered layers, ascending. `uniform`: p*L/F each; `ramp`: m*(1 + slope*(2*i/(F-1) - 1)) with m = p*L/F;
- * `explicit`: as listed, 0 = not filtered. L = layers, F = filtered layers, p = pruneRatio.
+ * `explicit`: as listed, 0 = not filtered. L = layers, F = filtered layers, p = the side's ratio.
  *
  * A policy that aims at no ratio (`fixed`) has 1 where it would be above.
  *
- * @param names What an error calls the options.
  * @throws {RangeError} If a layer needs a skip ratio above 1, or the list's length is not L.
  *
  * @example
@@ -77,18 +78,19 @@ export function countFiltered(tail: number, numLayers: number): number {
 export function planLayers(
   numLayers: number,
   options: PlanOptions,
-  names: PlanNames = QUERY_NAMES,
+  side: SideName = "queries",
 ): PlannedLayer[] {
   const weigh = SCHEDULES[options.schedule];
   if (weigh === null) return planExplicit(numLayers, options.skipRatios!);
-  const count = countFiltered(options.tail, numLayers), mean = options.pruneRatio * numLayers / count;
+  const { ratio, tail } = PLANS[side], count = countFiltered(options[tail]!, numLayers);
+  const mean = options[ratio]! * numLayers / count;
   const plan = Array.from({ length: count }, (_, i) => ({
     layer: numLayers - count + i,
     skipRatio: mean * weigh(i, count, options),
   }));
   const highest = plan[count - 1]!;
   if (policyOf(options).aims && highest.skipRatio > highestRatio(options) + ROUNDING) {
-    throw unreachable(numLayers, options, highest, names);
+    throw unreachable(numLayers, options, highest, side);
   }
   return plan.map(({ layer, skipRatio }) => ({ layer, skipRatio: Math.min(skipRatio, 1) }));
 }
@@ -128,22 +130,22 @@ function unreachable(
   numLayers: number,
   options: PlanOptions,
   highest: PlannedLayer,
-  names: PlanNames,
+  side: SideName,
 ): RangeError {
-  const { pruneRatio, schedule, tail } = options, limit = highestRatio(options);
+  const { schedule } = options, limit = highestRatio(options), { ratio, tail, of } = PLANS[side];
   const steepest = (count: number) => SCHEDULES[schedule]!(count - 1, count, options);
-  const fits = (count: number) => pruneRatio * numLayers / count * steepest(count) <= limit + ROUNDING;
+  const fits = (count: number) => options[ratio]! * numLayers / count * steepest(count) <= limit + ROUNDING;
   const down = (x: number) => Math.floor((x + ROUNDING) * 1e4) / 1e4;
 
-  const count = countFiltered(tail, numLayers);
-  const fixes = [`${names.ratio} of at most ${down(limit * count / numLayers / steepest(count))}`];
+  const count = countFiltered(options[tail]!, numLayers);
+  const fixes = [`${ratio} of at most ${down(limit * count / numLayers / steepest(count))}`];
   for (let more = count + 1; more <= numLayers; more++) {
     if (!fits(more)) continue;
-    fixes.unshift(`${names.tail} of at least ${down(more / numLayers)}`);
+    fixes.unshift(`${tail} of at least ${down(more / numLayers)}`);
     break;
   }
   return new RangeError(
-    `Cannot plan a ${schedule} schedule${names.of}: layer ${highest.layer} needs a skip ratio of ${+highest
+    `Cannot plan a ${schedule} schedule${of}: layer ${highest.layer} needs a skip ratio of ${+highest
       .skipRatio
       .toFixed(4)}, expected at most ${limit}: use a ${fixes.join(" or a ")}`,
   );

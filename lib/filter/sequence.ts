@@ -18,7 +18,7 @@ import { allocate, noteOutcome, outcomesOf } from "./allocation.ts";
 import { firstOutcome, outcomeOf } from "./outcome.ts";
 import type { Reads, Rule } from "./rule.ts";
 import { observeLayer, scanLayer } from "./scan.ts";
-import { planLayers, type PlanNames } from "./schedule.ts";
+import { planLayers, type SideName } from "./schedule.ts";
 import { HOST_SLOT } from "./slots.ts";
 import { policyOf } from "./threshold.ts";
 
@@ -325,7 +325,6 @@ export function expectShape(shape: FilterShape): FilterShape {
  * One specification for every layer of the plan.
  *
  * @param options Options of the recurrence, and the rule's own, as the recurrence reads them.
- * @param names What an error about the plan calls its options.
  * @throws {TypeError | RangeError} If a size is no whole number from 1 on, or the schedule is unreachable.
  */
 export function createSpecs<Own>(
@@ -333,11 +332,11 @@ export function createSpecs<Own>(
   rule: Rule<Own>,
   reads: readonly Reads[],
   options: FilterOptions & Own,
-  names?: PlanNames,
+  side: SideName,
 ): LayerSpec[] {
   const { numLayers, numHeads, numKvHeads, headDim, hiddenSize } = expectShape(shape);
   const sizes = { numHeads, numKvHeads, headDim, hiddenSize };
-  return planLayers(numLayers, options, names).map((planned) => ({
+  return planLayers(numLayers, options, side).map((planned) => ({
     ...options,
     ...sizes,
     ...planned,

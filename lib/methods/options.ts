@@ -11,7 +11,7 @@ import {
 } from "../filter/option.ts";
 import { FILTER_OPTIONS } from "../filter/options.ts";
 import type { Reads } from "../filter/rule.ts";
-import { checkRatios } from "../filter/schedule.ts";
+import { checkRatios, type SideName } from "../filter/schedule.ts";
 import { policyOf } from "../filter/threshold.ts";
 import { sayNearest } from "../nearest.ts";
 import {
@@ -303,13 +303,10 @@ export function effectiveOptions(options: ResolvedOptions): Partial<OptionsRecor
   >;
 }
 
-/** The names of the key side's options on the query side. */
-const QUERY_NAMES: { readonly [name: string]: string } = { kvRatio: "pruneRatio", kvTail: "tail" };
-
 function hasEffect(name: string, options: ResolvedOptions): boolean {
   if (name === "kvFusion") return true;
   if (name === "shuffle" || name === "seed" && options.shuffle) return options.shuffle;
-  const method = methodOf(options.fusion);
+  const method = methodOf(options.fusion), keyRule = keyRuleOf(options);
   if (filtersQueries(options) && isOffline(method)) {
     return [
       "fusion",
@@ -318,34 +315,30 @@ function hasEffect(name: string, options: ResolvedOptions): boolean {
       ...Object.keys(method.options ?? {}),
     ].includes(name);
   }
-  const onQueries = filtersQueries(options) && !Object.hasOwn(KEY_OPTIONS, name) &&
-    hasEffectOn("query", name, options);
-  const queryName = QUERY_NAMES[name] ?? name,
-    ofQueries = ["fusion", "pruneRatio", "tail", "substitute"].includes(name);
-  return onQueries || !ofQueries && keyRuleOf(options) !== undefined &&
-      hasEffectOn("key", queryName, keySideOptions(options));
+  const ofKeys = Object.hasOwn(KEY_OPTIONS, name);
+  const ofQueries = ["fusion", "pruneRatio", "tail", "substitute"].includes(name);
+  return filtersQueries(options) && !ofKeys && hasEffectOn("queries", name, method, options) ||
+    keyRule !== undefined && !ofQueries &&
+      hasEffectOn("keys", name, keyMethodOf(keyRule), keySideOptions(options));
 }
 
-/** Whether an option has an effect on one side; the key side's come by the names of the query side. */
-function hasEffectOn(side: "query" | "key", name: string, options: ResolvedOptions): boolean {
-  const method = methodOf(options.fusion),
-    isOwn = method.options !== undefined && Object.hasOwn(method.options, name);
-  const { of = {}, uses, matters }: Option = isOwn ? (method.options as OptionTable)[name]! : OPTIONS[name]!;
+function hasEffectOn(side: SideName, name: string, method: Method, options: ResolvedOptions): boolean {
+  const { of = {}, uses, matters }: Option = (method.options as OptionTable)?.[name] ?? OPTIONS[name]!;
   if (uses === "window") {
-    return side === "key" || options.kvFusion === "same" || options.substitute === "local";
+    return side === "keys" || options.kvFusion === "same" || options.substitute === "local";
   }
   if (uses === "blocks") {
-    return side === "key" || options.substitute === "mean" || isRule(method) && method.memory !== undefined;
+    return side === "keys" || options.substitute === "mean" || isRule(method) && method.memory !== undefined;
   }
   if (uses === "similarity" && !(isRule(method) && readsOf(method, options).includes("similarity"))) {
     return false;
   }
   if (uses === "threshold" && !isRule(method)) return false;
-  const others = isRule(method) ? options : { ...options, threshold: undefined };
+  const threshold = isRule(method) ? options.threshold : undefined;
+  const others = { ...options, fusion: method.name, threshold };
   return Object.entries(of).every(([option, values]) =>
     values.includes(String(others[option as "fusion"]))
-  ) &&
-    (matters?.(others) ?? true);
+  ) && (matters?.(others) ?? true);
 }
 
 /** The options that a record stands for. */

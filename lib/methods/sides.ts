@@ -3,11 +3,13 @@
  * those of skipped tokens, none, or those that a rule of its own names.
  */
 import type { OptionTable } from "../filter/option.ts";
+import { FILTER_OPTIONS } from "../filter/options.ts";
 import type { SubstituteName } from "../filter/outcome.ts";
 import type { ScheduleName } from "../filter/schedule.ts";
-import { KEY_RULE_NAMES, type KeyRuleName, type MethodName } from "./list.ts";
+import { KEY_RULE_NAMES, type KeyRuleName } from "./list.ts";
 
-const KV_FUSIONS: readonly ("same" | "none" | KeyRuleName)[] = ["same", "none", ...KEY_RULE_NAMES];
+type KvFusion = "same" | "none" | KeyRuleName;
+const KV_FUSIONS: readonly KvFusion[] = ["same", "none", ...KEY_RULE_NAMES];
 
 /** The options of the key side, in the order of records. */
 export const KEY_OPTIONS = {
@@ -21,12 +23,14 @@ export const KEY_OPTIONS = {
     type: "number",
     range: "[0, 1)",
     value: "P",
+    matters: FILTER_OPTIONS.pruneRatio.matters,
     help: "share of keys and values to drop after warm-up, over all layers, {range}",
     note: "as --prune-ratio",
   },
   kvTail: {
     type: "number",
     range: "(0, 1]",
+    matters: FILTER_OPTIONS.tail.matters,
     help: "share of the layers whose keys and values may go, the last ones",
     note: "--tail where given, else 1",
   },
@@ -93,57 +97,38 @@ export function settleSides<A extends Asked>(
   return { ...asked, kvFusion, kvRatio, kvTail, ...(side === "key" && { pruneRatio: 0 }) };
 }
 
-/** The options that say which sides are filtered. */
-export interface SideOptions {
-  /** Whose attention is skipped. */
-  readonly fusion: MethodName;
-  /** Whose key and value go. */
-  readonly kvFusion: (typeof KV_FUSIONS)[number];
-  /** Share of queries to skip. */
-  readonly pruneRatio: number;
-  /** Share of keys and values to drop. */
-  readonly kvRatio: number;
-  /** Share of layers whose queries are filtered. */
-  readonly tail: number;
-  /** The same of keys and values. */
-  readonly kvTail: number;
-  /** Of what is drawn. */
-  readonly seed: bigint;
-  /** How shares are spread over layers. */
-  readonly schedule: ScheduleName;
-  /** What stands for skipped outputs. */
-  readonly substitute: SubstituteName;
-}
-
 /** The rule of the key side; undefined where it has none of its own. */
-export function keyRuleOf({ kvFusion }: Pick<SideOptions, "kvFusion">): KeyRuleName | undefined {
+export function keyRuleOf({ kvFusion }: { readonly kvFusion: KvFusion }): KeyRuleName | undefined {
   return kvFusion === "same" || kvFusion === "none" ? undefined : kvFusion;
 }
 
 /** Whether attention is to be skipped: where keys and values have a rule of their own, only if a share is asked for. */
-export function filtersQueries(options: Pick<SideOptions, "kvFusion" | "pruneRatio">): boolean {
+export function filtersQueries(
+  options: { readonly kvFusion: KvFusion; readonly pruneRatio: number },
+): boolean {
   return keyRuleOf(options) === undefined || options.pruneRatio > 0;
 }
-
-/** What the plan of the key side is said of, and what its options are called. */
-export const KEY_PLAN_NAMES = { of: " of keys and values", ratio: "kvRatio", tail: "kvTail" } as const;
 
 /** Added to the seed of what the key side draws, so that it is not what the query side draws. */
 const KEY_SEED = 1_000_003n;
 
+/** The options that both sides read, as the key side reads them. */
+interface SharedOptions {
+  readonly seed: bigint;
+  readonly schedule: ScheduleName;
+  readonly substitute: SubstituteName;
+}
+
 /**
- * The key side's options by the names of the query side: its rule, ratio, tail and seed in their places. It has no outputs
- * to replace, nor any that a layer's ratio could follow from: there `allocated` is the same ratio in all layers.
+ * Options as the key side reads them. It draws by another seed, and has no outputs to replace, nor any that a layer's
+ * ratio could follow from: there `allocated` is the same ratio in all layers.
  */
-export function keySideOptions<O extends SideOptions>(options: O): O {
-  const { kvFusion, kvRatio, kvTail, seed, schedule } = options;
+export function keySideOptions<O extends SharedOptions>(options: O): O {
+  const { seed, schedule } = options;
   return {
     ...options,
-    fusion: kvFusion as MethodName,
-    pruneRatio: kvRatio,
-    tail: kvTail,
+    seed: BigInt.asUintN(64, seed + KEY_SEED),
     schedule: schedule === "allocated" ? "uniform" : schedule,
     substitute: "none",
-    seed: BigInt.asUintN(64, seed + KEY_SEED),
   };
 }

@@ -2,6 +2,7 @@
 import type { LayerSpec } from "../filter/layer.ts";
 import { packValue } from "../filter/option.ts";
 import type { Rule } from "../filter/rule.ts";
+import type { SideName } from "../filter/schedule.ts";
 import {
   createSpecs,
   type FilterBackend,
@@ -10,7 +11,7 @@ import {
   FilterSequence,
   type FilterShape,
 } from "../filter/sequence.ts";
-import { methodOf, RULES } from "./list.ts";
+import { type MethodName, methodOf, RULES } from "./list.ts";
 import { type AnyRule, isRule } from "./method.ts";
 import {
   OPTIONS,
@@ -19,7 +20,7 @@ import {
   resolveOptions,
   type TokenFilterOptions,
 } from "./options.ts";
-import { filtersQueries, KEY_PLAN_NAMES, keySideOptions } from "./sides.ts";
+import { filtersQueries, keySideOptions } from "./sides.ts";
 import { bindRule, learns } from "./substitute.ts";
 
 /** @internal A rule's recurrence, bound to a model's shape. */
@@ -53,19 +54,19 @@ export class BoundFilter {
 /**
  * Binds a rule to a model's shape, on one side.
  *
- * @param options Resolved; those of the key side are taken by their own names.
  * @param rule In place of the one that the options name.
  * @throws {RangeError} If a size is out of range, the options name no rule, or the schedule is unreachable.
  */
 export function bindFilter(
   shape: FilterShape,
   options: ResolvedOptions,
-  side: "queries" | "keys",
+  side: SideName,
   backend?: FilterBackend,
   rule?: AnyRule,
 ): BoundFilter {
   const decided = side === "queries" ? options : keySideOptions(options);
-  const own = bindRule(rule ?? ruleOf(decided), decided, backend);
+  const named = side === "queries" ? options.fusion : options.kvFusion;
+  const own = bindRule(rule ?? ruleOf(named as MethodName), decided, backend);
   // What other rules are told of local features is refused where kernels do not have them.
   const features = decided.features.filter((group) => group !== "local" || learns(own));
   const packed = Object.entries({ ...decided, features }).map((
@@ -76,7 +77,7 @@ export function bindFilter(
     own as Rule,
     readsOf(own, decided),
     Object.fromEntries(packed) as never,
-    side === "queries" ? undefined : KEY_PLAN_NAMES,
+    side,
   );
   return new BoundFilter(shape, specs, filterOps(own, backend));
 }
@@ -122,7 +123,7 @@ export class TokenFilter extends BoundFilter {
 }
 
 /** The rule that options name. @throws {RangeError} If they name a method that is none. */
-function ruleOf({ fusion }: ResolvedOptions): AnyRule {
+function ruleOf(fusion: MethodName): AnyRule {
   const method = methodOf(fusion);
   if (isRule(method)) return method;
   throw new RangeError(

@@ -76,7 +76,9 @@ function sharesOfLayers(numLayers: number, options: ResolvedOptions): LayerShare
   );
   const hasKeys = keyRuleOf(options) !== undefined;
   const keys = new Map(
-    hasKeys ? planLayers(numLayers, keySideOptions(options)).map((own) => [own.layer, own.skipRatio]) : [],
+    hasKeys
+      ? planLayers(numLayers, keySideOptions(options), "keys").map((own) => [own.layer, own.skipRatio])
+      : [],
   );
   return Array.from({ length: numLayers }, (_, layer) => ({
     queries: queries.get(layer) ?? 0,

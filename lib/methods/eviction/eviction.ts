@@ -12,7 +12,7 @@ import { mergeValues } from "./merge.ts";
 import type { EvictionMethod } from "../method.ts";
 import type { ResolvedOptions } from "../options.ts";
 import type { Answer, KeySequence, KeySide, LayerView, Need, PrunerContext, Signals } from "../pruner.ts";
-import { KEY_PLAN_NAMES, keySideOptions } from "../sides.ts";
+import { keySideOptions } from "../sides.ts";
 
 export function createEviction(
   method: EvictionMethod,
@@ -27,7 +27,7 @@ export function createEviction(
     );
   }
   const { warmup, recent, block, invert } = options;
-  const plan = planLayers(shape.numLayers, keySideOptions(options), KEY_PLAN_NAMES)
+  const plan = planLayers(shape.numLayers, keySideOptions(options), "keys")
     .filter(({ skipRatio }) => skipRatio > 0);
   const needs: Need[] = [];
   if ((method.keyState ?? keyState) === "pre-rope") needs.push("pre-rope keys");
