@@ -45,13 +45,6 @@ export interface AttentionCounts {
 
 /**
  * Operations of one layer's attention block.
- *
- * @example
- * ```ts
- * const shape = { numLayers: 1, numHeads: 2, numKvHeads: 1, headDim: 4, hiddenSize: 8, intermediateSize: 16, vocabSize: 32 };
- * console.assert(attentionFlops(shape, { tokens: 1, queried: 0, kept: 0, pairs: 0 }) === 128);
- * console.assert(attentionFlops(shape, { tokens: 0, queried: 1, kept: 1, pairs: 3 }) === 256 + 96);
- * ```
  */
 export function attentionFlops(shape: CostShape, counts: AttentionCounts): number {
   return projectionFlops(shape, counts) + 4 * shape.numHeads * shape.headDim * counts.pairs;

@@ -68,11 +68,6 @@ export const DTYPES: { readonly [K in DType]: DTypeInfo } = {
  * Bytes that `count` consecutive values of a type take.
  *
  * @throws {RangeError} If `count` is not a whole number of blocks.
- *
- * @example
- * ```ts
- * console.assert(byteSize("q8_0", 64) === 68);
- * ```
  */
 export function byteSize(dtype: DType, count: number): number {
   const { blockSize, blockBytes } = DTYPES[dtype];

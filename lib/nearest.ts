@@ -24,11 +24,6 @@ const EDITS_A_LETTER = 1 / 3;
 /**
  * The name of `known` that takes the fewest edits from `name`, upper and lower case and `-` and `_` aside; the first of
  * equals. None where more than a third of the shorter one's letters, rounded up, would have to change.
- *
- * @example
- * ```ts
- * console.assert(nearest("gama", ["alpha", "gamma"]) === "gamma");
- * ```
  */
 export function nearest(name: string, known: readonly string[]): string | undefined {
   const plain = (text: string) => text.toLowerCase().replaceAll(/[-_]/g, "").slice(0, 64);

@@ -5,12 +5,6 @@
  *
  * @param sorted At least one number, ascending; the first `size` count.
  * @param q In [0, 1].
- *
- * @example
- * ```ts
- * import { quantile } from "./quantile.ts";
- * console.assert(quantile(new Float64Array([1, 2, 4]), 0.75) === 3);
- * ```
  */
 export function quantile(sorted: ArrayLike<number>, q: number, size: number = sorted.length): number {
   const position = q * (size - 1);

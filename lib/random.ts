@@ -8,13 +8,6 @@ const GOLDEN = 0x9E3779B97F4A7C15n;
  *
  * @param counter Taken mod 2^64.
  * @returns An unsigned 64-bit integer.
- *
- * @example
- * ```ts
- * import { mix64 } from "./random.ts";
- * // The first output of SplitMix64 from seed 0.
- * console.assert(mix64(0x9E3779B97F4A7C15n) === 0xE220A8397B1DCDAFn);
- * ```
  */
 export function mix64(counter: bigint): bigint {
   let z = counter & MASK;

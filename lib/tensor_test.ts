@@ -1,4 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import { byteSize } from "./dtype.ts";
 import {
   countOf,
   emptyTensor,
@@ -57,6 +58,11 @@ Deno.test("expectTensor() names what differs; -1 stands for any size", () => {
       `found shape [3,2], expected [${shape}]`,
     );
   }
+});
+
+Deno.test("byteSize() counts whole blocks", () => {
+  assertEquals([byteSize("q8_0", 64), byteSize("f16", 3)], [68, 6]);
+  assertThrows(() => byteSize("q8_0", 33), RangeError, "expected a multiple of its block of 32");
 });
 
 Deno.test("rowsOf() takes whole blocks of quantised rows", () => {

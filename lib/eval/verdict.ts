@@ -3,7 +3,7 @@ import { pairedBootstrap } from "../stats/bootstrap.ts";
 import { mcnemarTest } from "../stats/mcnemar.ts";
 import { benjaminiHochberg } from "../stats/multiple.ts";
 import { smallestDetectable } from "../stats/normal.ts";
-import { meanOfBlocks, sumBlocks } from "../stats/paired.ts";
+import { pairedMean } from "../stats/paired.ts";
 import type { Metric } from "./metrics.ts";
 
 export type Verdict = "better" | "worse" | "not told apart";
@@ -56,7 +56,7 @@ export function differenceOf(
 ): PairedDifference {
   const differences = second.map((values, i) => values.map((value, j) => value - first[i]![j]!));
   const { estimate, low, high, pValue } = pairedBootstrap(differences, options);
-  const { standardError } = meanOfBlocks(sumBlocks(differences, options.blockSize));
+  const { standardError } = pairedMean(differences, options.blockSize);
   const answers = [first, second].map((all) => all.flatMap((values) => [...values]));
   // Means over seeds are no answers; nor are neighbouring tokens independent, as McNemar has it.
   const isTest = percent && options.blockSize === 1 && answers.flat().every((x) => x === 0 || x === 1);

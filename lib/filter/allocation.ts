@@ -11,11 +11,6 @@ const STEPS = 100;
 /**
  * Standard normal distribution function; its error is below 1e-14. A Taylor series about 0, and where that would lose
  * digits a continued fraction of the tail.
- *
- * @example
- * ```ts
- * console.assert(normalCdf(0) === 0.5 && Math.abs(normalCdf(1.959963984540054) - 0.975) < 1e-14);
- * ```
  */
 export function normalCdf(x: number): number {
   const density = Math.exp(-x * x / 2) / Math.sqrt(2 * Math.PI);
@@ -39,12 +34,6 @@ export interface LayerOutcomes {
  * Ratios per layer: clip(Phi((theta - mean) / (sd + 0.05)), 0, 0.97), theta such that their mean is `ratio`.
  *
  * @param ratio In [0, 0.97].
- *
- * @example
- * ```ts
- * const [a, b] = allocate([{ mean: -1, sd: 0.95 }, { mean: 1, sd: 0.95 }], 0.5);
- * console.assert(Math.abs(a! - normalCdf(1)) < 1e-12 && Math.abs(a! + b! - 1) < 1e-12); // theta = 0
- * ```
  */
 export function allocate(layers: readonly LayerOutcomes[], ratio: number): number[] {
   if (ratio === 0) return layers.map(() => 0);

@@ -24,12 +24,6 @@ export function blockLength({ warmup, block }: Blocks, first: number): number {
 /**
  * The block start at which the key and value of token t are judged: the first one b with t < b - recent. Where they are
  * dropped, queries at b or later do not see them.
- *
- * @example
- * ```ts
- * const blocks = { warmup: 64, block: 32, recent: 32 };
- * console.assert([0, 31, 32, 63, 64].map((t) => judgedAt(t, blocks)).join() === "64,64,96,96,128");
- * ```
  */
 export function judgedAt(t: number, blocks: Spans): number {
   const from = t + blocks.recent;

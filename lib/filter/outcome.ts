@@ -25,12 +25,6 @@ export interface OutcomeRules {
  *
  * @param norm norm(o) of the attention block's output, or of what it differs from its substitute by.
  * @param residualNorm norm(x) of the residual stream before the block.
- *
- * @example
- * ```ts
- * console.assert(outcomeOf({ substitute: "none" }, 2, 2) === 0);
- * console.assert(outcomeOf({ substitute: "last" }, 1.998, 2) === 0);
- * ```
  */
 export function outcomeOf(
   { substitute }: Pick<OutcomeRules, "substitute">,

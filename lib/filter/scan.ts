@@ -26,19 +26,6 @@ import { chooseHighest, openDecisions, policyOf } from "./threshold.ts";
  * @throws {TypeError} If a tensor is of another type, keys and values are not alike, or one is on a device.
  * @throws {RangeError} If shapes do not fit, an input is not finite (the tokens before it are then taken), `topk`
  * does not start a sequence, or a rule that learns has outcomes to observe first.
- *
- * @example
- * ```ts
- * import { hostTensor, TokenFilter } from "@tokenfilter/tokenfilter";
- * import { createLayerState, createScanOutput } from "./layer.ts";
- * const shape = { numLayers: 1, numHeads: 1, numKvHeads: 1, headDim: 2, hiddenSize: 2 };
- * const options = { fusion: "key", threshold: "fixed", theta: 0.5, warmup: 0, pruneRatio: 0.5, tail: 1 } as const;
- * const [spec] = new TokenFilter(shape, options).specs;
- * const keys = hostTensor("f32", [3, 1, 2], new Float32Array([1, 0, 0, 1, 1, 0]));
- * const output = createScanOutput(3);
- * scanLayer(spec!, createLayerState(spec!), { keys, values: keys }, 0, 3, output);
- * console.assert(output.keep.join("") === "110"); // the third key resembles the first, the second does not
- * ```
  */
 export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, output): number => {
   checkScan(spec, state, input, start, count, output);

@@ -67,13 +67,6 @@ export function countFiltered(tail: number, numLayers: number): number {
  * A policy that aims at no ratio (`fixed`) has 1 where it would be above.
  *
  * @throws {RangeError} If a layer needs a skip ratio above 1, or the list's length is not L.
- *
- * @example
- * ```ts
- * import { resolveOptions } from "@tokenfilter/tokenfilter";
- * const plan = planLayers(8, resolveOptions({ pruneRatio: 0.375, tail: 0.5 }));
- * console.assert(plan.length === 4 && plan[0]!.layer === 4 && plan[0]!.skipRatio === 0.75);
- * ```
  */
 export function planLayers(
   numLayers: number,

@@ -224,12 +224,6 @@ export function firstDecided(warmup: number): number {
  *
  * @param scores [T]; those of the warm-up and of the first token are not read. NaN = no score: the token is kept.
  * @returns keep, [T]: 1 = compute, 0 = skip.
- *
- * @example
- * ```ts
- * const keep = chooseHighest(new Float64Array([9, 1, 3, 3, 2]), 0.25, 1);
- * console.assert(keep.join("") === "11011"); // one of four: the earlier of the two highest
- * ```
  */
 export function chooseHighest(
   scores: Float64Array,

@@ -7,16 +7,8 @@ import { filtersQueries, keyRuleOf } from "./sides.ts";
 
 /**
  * Labels in words.
- *
- * @example
- * ```ts
- * import { keyMethodOf } from "./list.ts";
- * import { labelsOf } from "./method.ts";
- * const said = sayLabels(labelsOf(keyMethodOf("h2o")));
- * console.assert(said === "no calibration, query-aware, prefill and decode, not trained");
- * ```
  */
-export function sayLabels({ calibration, queryAware, phase, trained }: Labels): string {
+function sayLabels({ calibration, queryAware, phase, trained }: Labels): string {
   const text = calibration === "other" ? "other text" : "the same domain";
   return [
     calibration === "none" ? "no calibration" : `calibration on ${text}`,

@@ -3,7 +3,14 @@ import type { Tensor } from "../tensor.ts";
 import { emptyTensor } from "../tensor.ts";
 import { METHOD_NAMES, METHODS, RULES, setOwnRule } from "./list.ts";
 import type { Method } from "./method.ts";
-import { createPruner, createReplay, labelOptions, resolveOptions, shuffleDecisions } from "./mod.ts";
+import {
+  createDropped,
+  createPruner,
+  createReplay,
+  labelOptions,
+  resolveOptions,
+  shuffleDecisions,
+} from "./mod.ts";
 import type { DecisionTrace, LayerView, MethodName, SideSequence } from "./mod.ts";
 
 const shape = { numLayers: 4, numHeads: 2, numKvHeads: 1, headDim: 2, hiddenSize: 4 };
@@ -230,4 +237,10 @@ Deno.test("labelOptions() says of shuffled decisions that they are", () => {
   const [own, shuffled] = [false, true].map((shuffle) => labelOptions(resolveOptions({ shuffle })));
   assertEquals(own, "no calibration, query-agnostic, prefill and decode, not trained");
   assertEquals(shuffled, `${own}; decisions shuffled in time, a pass ahead`);
+  const h2o = labelOptions(resolveOptions({ side: "key", kvFusion: "h2o" }));
+  assertEquals(h2o, "no calibration, query-aware, prefill and decode, not trained");
+});
+
+Deno.test("createDropped() makes a pruner that leaves parts out", () => {
+  assertEquals(createDropped({ numLayers: 8 }, { attention: [3, 5], mlp: [5] }).prepare!.kind, "drop");
 });

@@ -16,12 +16,6 @@ import { keyRuleOf } from "./sides.ts";
  * @param masks Per layer one entry a token, as a sequence's `keep` or `kvKeep`; left as they are.
  * @param warmup Tokens at the start whose decisions stay where they are.
  * @param end Tokens from here on keep theirs too: of keys and values, those that were not judged. Default: none.
- *
- * @example
- * ```ts
- * const shuffled = shuffleDecisions(new Map([[2, Uint8Array.of(1, 1, 0, 0, 0, 1, 1, 1)]]), { warmup: 2, seed: 1n });
- * console.assert(shuffled.get(2)!.subarray(2).filter((kept) => kept === 0).length === 3);
- * ```
  */
 export function shuffleDecisions(
   masks: ReadonlyMap<number, Uint8Array>,

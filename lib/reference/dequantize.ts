@@ -175,15 +175,6 @@ function scaleAndMin(bytes: Uint8Array, at: number, part: number): [number, numb
  * @param into At least so many values, which are written over.
  * @throws {TypeError} If the tensor is f64, i32 or u8.
  * @throws {RangeError} If the range is not whole blocks within the tensor, or `into` is shorter.
- *
- * @example
- * ```ts
- * import { hostTensor } from "@tokenfilter/tokenfilter";
- * import { dequantize } from "./dequantize.ts";
- * const block = new Uint8Array(34).fill(3); // q8_0: 32 values of 3 times the scale
- * block.set([0x00, 0x3c]); // scale 1.0 as f16
- * console.assert(dequantize(hostTensor("q8_0", [32], block), 0, 32)[31] === 3);
- * ```
  */
 export function dequantize(
   tensor: HostTensor,

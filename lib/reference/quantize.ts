@@ -51,13 +51,6 @@ function writeScale(bytes: Uint8Array, at: number, d: number): void {
  * @param into Takes them: an array of the type's, of just their size. Default: a fresh one; for f32 `values` itself.
  * @throws {RangeError} If they are no whole blocks, one is not finite, one (or a block's scale) is past float16, or `into`
  * has another size.
- *
- * @example
- * ```ts
- * import { quantize } from "./quantize.ts";
- * const block = quantize(new Float32Array(32).fill(-127), "q8_0");
- * console.assert(block.length === 34 && block[1] === 0x3c && block[2] === 256 - 127);
- * ```
  */
 export function quantize(
   values: Float32Array<ArrayBuffer>,

@@ -1,16 +1,9 @@
 /** Intervals by resampling, for series whose neighbours depend on each other. */
 import { quantile } from "../quantile.ts";
 import { mix64 } from "../random.ts";
+import { type Interval, sumBlocks } from "./paired.ts";
 
-/** An estimate and the interval around it. */
-export interface Interval {
-  /** The statistic of the series as they are. */
-  readonly estimate: number;
-  /** Lower end. */
-  readonly low: number;
-  /** Upper end. */
-  readonly high: number;
-}
+export type { Interval } from "./paired.ts";
 
 /** @internal Options of {@linkcode blockBootstrap}. */
 export interface BootstrapOptions {
@@ -49,8 +42,7 @@ export function blockBootstrap(
   return percentileInterval(estimate, drawn, options.confidence);
 }
 
-/** An interval of a paired difference, and a test that it is 0. */
-export interface PairedInterval extends Interval {
+interface PairedInterval extends Interval {
   /**
    * Two-sided: twice the smaller share of resamples on either side of 0, those at 0 on both; no less than 2^(1 - blocks),
    * the chance that so many blocks agree in sign, since resamples of a few blocks vary too little.
@@ -64,12 +56,6 @@ export interface PairedInterval extends Interval {
  *
  * @param differences Of segments; blocks do not cross them.
  * @throws {RangeError} If there is no value.
- *
- * @example
- * ```ts
- * const { estimate, pValue } = pairedBootstrap([Float64Array.of(1, 2, 1, 2, 1, 2)], { blockSize: 1, resamples: 200 });
- * console.assert(estimate === 1.5 && pValue < 0.05);
- * ```
  */
 export function pairedBootstrap(
   differences: readonly Float64Array[],
@@ -93,15 +79,15 @@ function drawStatistic(
       `Cannot resample: found segments of ${lengths.join(" and ")}, expected paired series`,
     );
   }
-  const blocks = series.map((segments) => segments.flatMap((segment) => sumBlocks(segment, blockSize)));
-  const count = blocks[0]!.length;
+  const blocks = series.map((segments) => sumBlocks(segments, blockSize));
+  const count = blocks[0]!.sums.length;
   const meansOf = (draw: (i: number) => number) =>
-    blocks.map((own) => {
+    blocks.map(({ sums, sizes }) => {
       let sum = 0, size = 0;
       for (let i = 0; i < count; i++) {
-        const block = own[draw(i)]!;
-        sum += block.sum;
-        size += block.size;
+        const block = draw(i);
+        sum += sums[block]!;
+        size += sizes[block]!;
       }
       return sum / size;
     });
@@ -129,15 +115,6 @@ function drawBlocks(count: number, resamples: number, seed: number): Int32Array 
   return picks;
 }
 
-function sumBlocks(segment: Float64Array, blockSize: number): { sum: number; size: number }[] {
-  const blocks = [];
-  for (let at = 0; at < segment.length; at += blockSize) {
-    const block = segment.subarray(at, at + blockSize);
-    blocks.push({ sum: block.reduce((a, b) => a + b, 0), size: block.length });
-  }
-  return blocks;
-}
-
 /** Resamples of paired series by moving blocks: how often each value was drawn. */
 export interface MovingBlocks {
   /** Values of a series, all segments together. */
@@ -156,14 +133,6 @@ export interface MovingBlocks {
  *
  * @param lengths Values in each segment (chunk of a text).
  * @throws {RangeError} If there is no value, or an option is no positive integer.
- *
- * @example
- * ```ts
- * const blocks = drawMovingBlocks([6, 6], { blockSize: 3, resamples: 10 });
- * const counts = new Float64Array(blocks.length);
- * blocks.fill(0, counts);
- * console.assert(counts.reduce((a, b) => a + b) === 12);
- * ```
  */
 export function drawMovingBlocks(
   lengths: readonly number[],

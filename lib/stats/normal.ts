@@ -32,11 +32,6 @@ const ratio = ([above, below]: readonly (readonly number[])[], x: number) =>
  *
  * @param p In (0, 1).
  * @throws {RangeError} If p is not in (0, 1).
- *
- * @example
- * ```ts
- * console.assert(Math.abs(normalQuantile(0.975) - 1.959963984540054) < 1e-14);
- * ```
  */
 export function normalQuantile(p: number): number {
   if (!(p > 0 && p < 1)) {
@@ -78,11 +73,6 @@ const FAR_OUT = 4.5;
 
 /**
  * The probability that a standard normal variable lies below x, to 11 digits of itself.
- *
- * @example
- * ```ts
- * console.assert(Math.abs(normalShare(1.959963984540054) - 0.975) < 1e-14);
- * ```
  */
 export function normalShare(x: number): number {
   const z = Math.abs(x);

@@ -1,9 +1,17 @@
 /** Means of paired differences with an honest standard error: neighbouring tokens are not independent. */
-import type { Interval } from "./bootstrap.ts";
+
+/** An estimate and the interval around it. */
+export interface Interval {
+  /** The statistic of the series as they are. */
+  readonly estimate: number;
+  /** Lower end. */
+  readonly low: number;
+  /** Upper end. */
+  readonly high: number;
+}
 
 /** @internal A mean and how sure it is. */
 export interface PairedMean {
-  /** Mean of all differences. */
   readonly mean: number;
   /** Standard error of the mean; null where there are fewer than two blocks. */
   readonly standardError: number | null;
@@ -18,12 +26,6 @@ export interface PairedMean {
  * means over sqrt(B).
  *
  * @throws {RangeError} If there is no value, or the block size is not a positive integer.
- *
- * @example
- * ```ts
- * const { mean, standardError } = pairedMean([Float64Array.of(1, 1, 3, 3)], 2);
- * console.assert(mean === 2 && standardError === 1);
- * ```
  */
 export function pairedMean(segments: readonly Float64Array[], blockSize: number): PairedMean {
   return meanOfBlocks(sumBlocks(segments, blockSize));
@@ -39,12 +41,6 @@ export interface BlockSums {
  * Sums values over blocks of neighbours; blocks do not cross segments, and the last one of a segment may be shorter.
  *
  * @throws {RangeError} If the block size is not a positive integer.
- *
- * @example
- * ```ts
- * const { sums, sizes } = sumBlocks([Float64Array.of(1, 2, 3)], 2);
- * console.assert(String(sums) === "3,3" && String(sizes) === "2,1");
- * ```
  */
 export function sumBlocks(segments: readonly Float64Array[], blockSize: number): BlockSums {
   if (!Number.isInteger(blockSize) || blockSize < 1) {
@@ -61,8 +57,7 @@ export function sumBlocks(segments: readonly Float64Array[], blockSize: number):
   return { sums, sizes };
 }
 
-/** Mean of values known by their blocks, and its standard error: see {@linkcode pairedMean}. */
-export function meanOfBlocks({ sums, sizes }: BlockSums): PairedMean {
+function meanOfBlocks({ sums, sizes }: BlockSums): PairedMean {
   const count = sizes.reduce((a, b) => a + b, 0), blocks = sums.length;
   if (count === 0) throw new RangeError("Cannot take a mean: found no value, expected at least one");
   const mean = sums.reduce((a, b) => a + b, 0) / count;

@@ -2,7 +2,7 @@
 import type { ItemMetric } from "../eval/item_metrics.ts";
 import type { ItemBudget } from "../eval/item_summary.ts";
 import { differenceOf, type JudgedDifference, judgeDifferences } from "../eval/verdict.ts";
-import { meanOfBlocks, sumBlocks } from "../stats/paired.ts";
+import { type PairedMean, pairedMean } from "../stats/paired.ts";
 
 /** What a method is held against: the model without a filter, chance with the same options, and the best other method. */
 export const OPPONENTS = ["dense", "control", "rival"] as const;
@@ -92,7 +92,7 @@ export function judgeMethods(
   options: { readonly seed?: number; readonly resamples?: number } = {},
 ): ComparedResult[] {
   const rows = series.flatMap((own) => {
-    const means = own.values.map((values) => meanOfBlocks(sumBlocks(values, own.blockSize)));
+    const means = own.values.map((values) => pairedMean(values, own.blockSize));
     const sign = own.metric.better === "higher" ? 1 : -1;
     return contenders.map((contender, i) => {
       const rivals = contenders.keys().filter((j) =>
@@ -130,7 +130,7 @@ function describeRow(
   { task, metric: { name, fromMean = (mean) => mean }, values }: ComparedSeries,
   { name: method }: Contender,
   place: number,
-  { mean, standardError }: ReturnType<typeof meanOfBlocks>,
+  { mean, standardError }: PairedMean,
 ) {
   const units = values[place]!.reduce((sum, { length }) => sum + length, 0);
   return { method, task, metric: name, units, value: fromMean(mean), mean, standardError };

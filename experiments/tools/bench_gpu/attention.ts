@@ -1,6 +1,7 @@
 /** Races of filtered attention on a GPU: decode over a cache of a batch, and prefill. */
 import type { AttentionArgs } from "../../../lib/backend.ts";
 import type { BatchCache, BatchDecisions } from "../../../lib/batch_ops.ts";
+import type { Backend } from "../../../lib/backend.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
 import { emptyTensor, f32Data, hostTensor, rowsOf, type Tensor } from "../../../lib/tensor.ts";
 import { attentionArgs, chooseKept, countPairs, expectQueries } from "../bench/attention_call.ts";
@@ -94,7 +95,7 @@ export function decodeCase(
 
 /** The ring's rows by position, as the reference wants them. */
 function sortedRing(
-  row: (tensor: Tensor) => ReturnType<ReferenceBackend["read"]>,
+  row: Backend["read"],
   cache: BatchCache,
   near: number,
   width: number,

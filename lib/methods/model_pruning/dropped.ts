@@ -8,12 +8,6 @@ import type { DroppedParts } from "./calibration.ts";
  * From a token on, a model without some of its attention blocks and MLPs, norms included, as if their output projections were 0.
  *
  * @throws {RangeError} If a layer is not the model's, or is named twice, or the token is no whole number.
- *
- * @example
- * ```ts
- * const pruner = createDropped({ numLayers: 8 }, { attention: [3, 5], mlp: [5] });
- * console.assert(pruner.prepare!.kind === "drop");
- * ```
  */
 export function createDropped(
   { numLayers }: Pick<FilterShape, "numLayers">,

@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { RecordedWork } from "../../batch_ops.ts";
 import { createDense, createPruner, type TokenFilterOptions } from "../../methods/mod.ts";
+import type { Backend } from "../../backend.ts";
 import { ReferenceBackend } from "../../reference/mod.ts";
 import { f32Data } from "../../tensor.ts";
 import { BatchDecoder, batchUnsupportedReason } from "./batch_decoder.ts";
@@ -194,11 +195,11 @@ Deno.test("BatchDecoder.step() runs once, is recorded once, then launched", () =
   const calls: string[] = [];
   let allowed = true;
   const device = new class extends ReferenceBackend {
-    override readonly alloc: ReferenceBackend["alloc"] = (...args) => {
+    override readonly alloc: Backend["alloc"] = (...args) => {
       assert(allowed, "allocates while work is recorded");
-      return model.backend.alloc(...args) as ReturnType<ReferenceBackend["alloc"]>;
+      return model.backend.alloc(...args);
     };
-    record(work: () => void): RecordedWork {
+    override record(work: () => void): RecordedWork {
       calls.push("record");
       return {
         launch() {
