@@ -25,7 +25,7 @@ import {
   type NamedMethod,
 } from "../../lib/sweep/mod.ts";
 import { readAxes } from "./cli/flags/method.ts";
-import type { FlagValues } from "./cli/flags/parse.ts";
+import { type FlagValues, textOf } from "./cli/flags/parse.ts";
 import { readCount } from "./cli/flags/text.ts";
 import type { Progress } from "./cli/output/progress.ts";
 import { describePlan, readPlan, readTaskName, startStudy } from "./cli/run/study.ts";
@@ -81,7 +81,7 @@ async function readMethods(values: FlagValues): Promise<NamedMethod[]> {
     );
   }
   const seeds = readCount(values, "seeds", 1, MAX_SEEDS) ?? 5, ratios = readRatios(values);
-  const given = values.get("methods")?.[0] as string | undefined, own = ownRule()?.rule.name;
+  const given = textOf(values, "methods"), own = ownRule()?.rule.name;
   const all = [...COMPARED_METHODS, ...own === undefined ? [] : [own]];
   const names = given === undefined ? all : given.split(",").map((name) => name.trim());
   const axes = await readAxes("compare", values);
@@ -93,7 +93,7 @@ async function readMethods(values: FlagValues): Promise<NamedMethod[]> {
 
 /** Reads `--ratios`. @throws {UsageError} If one is no share, or one side has a ratio of its own. */
 function readRatios(values: FlagValues): number[] | undefined {
-  const text = values.get("ratios")?.[0] as string | undefined;
+  const text = textOf(values, "ratios");
   if (text === undefined) return undefined;
   const own = ["prune-ratio", "kv-ratio", "skip-ratios"].find((name) => values.has(name));
   if (own !== undefined) throw new UsageError(`Cannot use --ratios with --${own}: expected one of them`);

@@ -7,6 +7,7 @@ import type { Backend } from "../../lib/backend.ts";
 import { UsageError } from "../../lib/errors.ts";
 import {
   budgetOf,
+  filterFor,
   type ItemBudget,
   ItemScorer,
   ownTask,
@@ -25,9 +26,8 @@ import { openModel, readModel, warnOfLength } from "./cli/machine/model.ts";
 import { runTask } from "./cli/task.ts";
 import {
   asksToFilter,
-  bindMethod,
   chooseTasks,
-  expectReach,
+  expectItems,
   type PlannedTask,
   planTasks,
   readFilterFlag,
@@ -81,13 +81,7 @@ async function plan(flags: Flags, asked: Asked) {
   const { method, from } = flags, { values, progress, request } = asked;
   const file = await readModel(values, progress), { config } = file;
   const planned = await planTasks(flags.tasks, file), encoded = planned.flatMap(({ encoded }) => encoded);
-  const bind = (options: object = {}) =>
-    method &&
-    bindMethod(() => createFilter(config, method, from, options), from, encoded);
-  const check = bind();
-  if (check !== undefined && asksToFilter(method!)) {
-    for (const own of planned) expectReach(own, check, config);
-  }
+  if (method !== undefined) expectItems(planned, config, from, [{ options: method }]);
   const backend = await openBackend(request, progress);
   const conditions = await describeRun(flags, asked, file, backend);
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
@@ -100,8 +94,9 @@ async function plan(flags: Flags, asked: Asked) {
     ...(planned.length > 0 ? [`${plural(encoded.length, "item")} of ${plural(planned.length, "task")}`] : []),
     ...texts.map((read) => `${measureStudy(read).tokens} tokens of ${read.textName}`),
   ].join(", ");
+  const prunerFor = method && filterFor(createFilter(config, method, from, { backend }));
   return {
-    ...{ ...flags, texts, file, planned, model, conditions, backend, prunerFor: bind({ backend }) },
+    ...{ ...flags, texts, file, planned, model, conditions, backend, prunerFor },
     filter: method && createFilter(config, method, undefined, { backend }),
     line: `${what}; ${backend.description}`,
   };

@@ -31,7 +31,7 @@ import { dequantize } from "../../lib/reference/mod.ts";
 import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
 import { expectScoresAlone, readMethod, tellHostRules } from "./cli/flags/method.ts";
 import { dumpedReads } from "./cli/flags/method_choices.ts";
-import type { FlagValues } from "./cli/flags/parse.ts";
+import { type FlagValues, textOf } from "./cli/flags/parse.ts";
 import { readCount } from "./cli/flags/text.ts";
 import { openBackend } from "./cli/machine/backend.ts";
 import type { PlainTable } from "./cli/output/table.ts";
@@ -238,7 +238,7 @@ async function readFlags({ values }: Asked) {
   const tokens = readCount(values, "tokens", 1), all = values.has("all"), ofKeys = decidesKeys(method);
   const columns = ofKeys ? KEY_COLUMNS : COLUMNS;
   const hints = all ? { layer: SUMMARY.layer, token: "its place", ...columns } : SUMMARY;
-  const path = values.get("kv")?.[0] as string | undefined;
+  const path = textOf(values, "kv");
   return { method, skipRatio, layer, tokens, all, ofKeys, hints, path };
 }
 

@@ -9,7 +9,7 @@ import { type ChatMessage, encodeChat, Sampler, type Tokenizer } from "../../lib
 import { readText } from "./cli/files.ts";
 import { describeTask } from "./cli/flags/help.ts";
 import { readMethod } from "./cli/flags/method.ts";
-import type { FlagValues } from "./cli/flags/parse.ts";
+import { type FlagValues, textOf } from "./cli/flags/parse.ts";
 import { readSampling } from "./cli/flags/sampling.ts";
 import { readCount } from "./cli/flags/text.ts";
 import { warnOfLength } from "./cli/machine/model.ts";
@@ -43,8 +43,8 @@ const MAX_TOKENS = 128;
 
 /** The prompt of `--prompt` or `--text`. */
 async function readPrompt(values: FlagValues): Promise<string> {
-  const prompt = values.get("prompt")?.[0] as string | undefined,
-    path = values.get("text")?.[0] as string | undefined;
+  const prompt = textOf(values, "prompt"),
+    path = textOf(values, "text");
   if ((prompt === undefined) === (path === undefined)) {
     throw new UsageError("Cannot tell what to go on with: expected either --prompt TEXT or --text FILE");
   }
@@ -53,7 +53,7 @@ async function readPrompt(values: FlagValues): Promise<string> {
 
 /** The messages of `--chat`; undefined where the prompt is a text. */
 function readChat(values: FlagValues, content: string): readonly ChatMessage[] | undefined {
-  const system = values.get("system")?.[0] as string | undefined;
+  const system = textOf(values, "system");
   if (!values.has("chat")) {
     if (system === undefined) return undefined;
     throw new UsageError("Cannot use --system: expected --chat beside it");

@@ -11,7 +11,7 @@ import { readTrace } from "./heads/trace_file.ts";
 import { main as score } from "./score.ts";
 import {
   countUnits,
-  dropLastUnit,
+  dropLastUnits,
   interruptTask,
   listFolder,
   resumeArguments,
@@ -189,7 +189,7 @@ Deno.test("heads stops on Ctrl-C, and goes on to the files of an uninterrupted r
     }
     assertEquals(countUnits(out, "chunk"), kept);
 
-    dropLastUnit(out);
+    dropLastUnits(out, 1);
     const words = resumeArguments("heads", stderr);
     const resumed = await runTask("heads", ...words);
     assertEquals(resumed.code, 0, resumed.stderr);

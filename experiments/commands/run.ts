@@ -6,7 +6,7 @@ import type { StudyConditions, StudyStore } from "../../lib/sweep/mod.ts";
 import { expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
 import type { Task } from "./cli/flags/flag.ts";
 import { describeTask } from "./cli/flags/help.ts";
-import { type FlagValues, parseFlags } from "./cli/flags/parse.ts";
+import { type FlagValues, parseFlags, textOf } from "./cli/flags/parse.ts";
 import { takeFiles, withRule } from "./cli/flags/rule.ts";
 import { type BackendRequest, readBackend } from "./cli/machine/backend.ts";
 import { Progress } from "./cli/output/progress.ts";
@@ -133,7 +133,7 @@ export function singleCommand<F, P, R>(command: SingleCommand<F, P, R>): Entry {
     await using held = new AsyncDisposableStack();
     const asked = { ...await readCommandLine(command, args), held }, { values, progress } = asked;
     const flags = await command.flags(asked), table = readTable(values, command.columns(flags));
-    const folder = values.get("out")?.[0] as string | undefined;
+    const folder = textOf(values, "out");
     if (folder !== undefined) expectWritable(folder);
     const plan = await command.plan(flags, asked);
     const result = await command.work(plan, asked);

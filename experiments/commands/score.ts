@@ -21,7 +21,7 @@ import { recordTrace } from "../../lib/plot/mod.ts";
 import { readVersion } from "../../lib/version.ts";
 import { expectWritableFile, readJson, writeWhole } from "./cli/files.ts";
 import { readMethod, tellHostRules } from "./cli/flags/method.ts";
-import type { FlagValues } from "./cli/flags/parse.ts";
+import { type FlagValues, textOf } from "./cli/flags/parse.ts";
 import { readCount, readNamedText } from "./cli/flags/text.ts";
 import { openBackend, readBackend } from "./cli/machine/backend.ts";
 import { openModel, readModel, warnOfLength } from "./cli/machine/model.ts";
@@ -44,7 +44,7 @@ async function readSource(
   values: FlagValues,
   tokens: number | undefined,
 ): Promise<(tokenizer: Tokenizer) => Int32Array<ArrayBuffer>> {
-  const path = values.get("ids")?.[0] as string | undefined;
+  const path = textOf(values, "ids");
   if ((path === undefined) === !values.has("text")) {
     throw new UsageError("Cannot tell what to score: expected either --text FILE or --ids FILE.json");
   }
@@ -100,7 +100,7 @@ interface Feed {
 }
 
 async function readFlags({ values }: Asked) {
-  const path = values.get("replay")?.[0] as string | undefined;
+  const path = textOf(values, "replay");
   if (path !== undefined) expectReplayAlone(values);
   const replayed = path === undefined ? undefined : { path, ...await readTrace(path) };
   const asKept: FlagValues = new Map([...modelFlags(replayed?.info), ...values]);
@@ -109,7 +109,7 @@ async function readFlags({ values }: Asked) {
   readCount(values, "context", 2);
   const method = await readMethod("score", values);
   const source = replayed === undefined ? await readSource(values, tokens) : undefined;
-  const tracePath = values.get("trace")?.[0] as string | undefined;
+  const tracePath = textOf(values, "trace");
   if (tracePath !== undefined) expectTraceable(method, tracePath);
   if (method !== undefined && looksAhead(method) && phase === "decode") {
     throw new UsageError(

@@ -7,7 +7,7 @@ import { UsageError } from "../../lib/errors.ts";
 import { looksAhead } from "../../lib/methods/mod.ts";
 import { describeTask } from "./cli/flags/help.ts";
 import { readMethod } from "./cli/flags/method.ts";
-import { readInteger } from "./cli/flags/parse.ts";
+import { readInteger, textOf } from "./cli/flags/parse.ts";
 import { readCount } from "./cli/flags/text.ts";
 import { LOCALHOST, readToken } from "./cli/flags/token.ts";
 import { openEngine } from "./cli/run/engine.ts";
@@ -37,10 +37,10 @@ const PORT = 8080, QUEUE = 16;
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const asked = await readCommandLine({ task: "serve" }, args), { values } = asked;
-  const hostname = values.get("host")?.[0] as string ?? LOCALHOST;
+  const hostname = textOf(values, "host") ?? LOCALHOST;
   const port = readInteger("port", String(values.get("port")?.[0] ?? PORT), 0, 65535);
   const queue = readCount(values, "waiting", 0) ?? QUEUE,
-    path = values.get("token-file")?.[0] as string | undefined,
+    path = textOf(values, "token-file"),
     token = await readToken(path, hostname);
   const method = await readMethod("serve", values);
   if (method !== undefined && looksAhead(method)) {

@@ -150,8 +150,10 @@ export function countUnits(folder: string, kind: string): number {
   }
 }
 
-/** Takes the last unit out of a folder's study, as if the run had been interrupted before it. */
-export function dropLastUnit(folder: string): void {
+/** Takes the last units out of a folder's study, as if the run had been interrupted before them. */
+export function dropLastUnits(folder: string, count: number): void {
   using db = new DatabaseSync(`${folder}/study.db`);
-  db.exec("DELETE FROM unit WHERE sequence = (SELECT max(sequence) FROM unit)");
+  db.exec(
+    `DELETE FROM unit WHERE sequence IN (SELECT sequence FROM unit ORDER BY sequence DESC LIMIT ${count})`,
+  );
 }

@@ -1,5 +1,12 @@
 /** Tasks of items in a comparison: the same items with every method, beside the text. */
-import { budgetOf, findTask, ItemScorer, reachesNothing, valuesOf } from "../../../lib/eval/mod.ts";
+import {
+  budgetOf,
+  filterFor,
+  findTask,
+  ItemScorer,
+  reachesNothing,
+  valuesOf,
+} from "../../../lib/eval/mod.ts";
 import type { Model, ModelFile } from "../../../lib/model/mod.ts";
 import {
   type ComparedItems,
@@ -14,8 +21,7 @@ import type { FlagValues } from "../cli/flags/parse.ts";
 import { checkFlags } from "../cli/task.ts";
 import {
   asksToFilter,
-  bindMethod,
-  expectReach,
+  expectItems,
   type PlannedTask,
   planTasks,
   type ReadTask,
@@ -52,23 +58,9 @@ export async function planItems(
   file: ModelFile,
   methods: readonly NamedMethod[],
 ): Promise<ItemPlan> {
-  const planned = await planTasks(read, file), plan = { planned, from };
-  for (const method of methods) {
-    const prunerFor = bind(plan, method, file, {});
-    if (!asksToFilter(method.options)) continue;
-    for (const own of planned) expectReach(own, prunerFor, file.config, method.name);
-  }
-  return plan;
-}
-
-function bind(
-  { planned, from }: ItemPlan,
-  { options }: NamedMethod,
-  file: Pick<ModelFile, "config">,
-  context: object,
-) {
-  const items = planned.flatMap(({ encoded }) => encoded);
-  return bindMethod(() => createFilter(file.config, options, from, context), from, items);
+  const planned = await planTasks(read, file);
+  expectItems(planned, file.config, from, methods);
+  return { planned, from };
 }
 
 export interface ItemOutcome {
@@ -94,7 +86,10 @@ export async function runComparedItems(
   const dense = scorers.use(new ItemScorer(model)), methods = groups.flatMap((group) => group.methods);
   const digests = await Promise.all(methods.map(({ options }) => digestTrialOptions(options)));
   const names = new Map(methods.map((method, i) => [method, digests[i]!]));
-  const bound = new Map(methods.map((method) => [method, bind(plan, method, model, { backend })]));
+  const bound = new Map(methods.map((method) => {
+    const filter = createFilter(config, method.options, from, { backend });
+    return [method, filterFor(filter)];
+  }));
   const runOf = ({ methods }: MethodGroup) => methods.map((method) => names.get(method)!);
   const own = methods.map((method) =>
     [names.get(method)!, scorers.use(new ItemScorer(model, bound.get(method)!))] as const

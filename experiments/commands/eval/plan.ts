@@ -21,7 +21,7 @@ import type { ModelConfig, ModelFile } from "../../../lib/model/mod.ts";
 import { createFilter, type FilterFrom, readFilterFrom } from "../../../lib/sweep/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { exists, isFolder } from "../cli/files.ts";
-import type { FlagValues } from "../cli/flags/parse.ts";
+import { type FlagValues, textOf } from "../cli/flags/parse.ts";
 import { checkFlags } from "../cli/task.ts";
 import { fileOf, hasItems, HUB, type ItemTask, readTaskText, type TaskText } from "../task/data.ts";
 
@@ -48,7 +48,7 @@ export interface PlannedTask extends ReadTask {
  * @throws {UsageError} If it is neither tokens nor a share.
  */
 export function readFilterFlag(values: FlagValues, hasText = false): FilterFrom | undefined {
-  const text = values.get("filter-from")?.[0] as string | undefined;
+  const text = textOf(values, "filter-from");
   if (text === undefined) return undefined;
   if (values.has("warmup") && !hasText) {
     throw new UsageError("Cannot use --filter-from with --warmup: expected one of them");
@@ -72,8 +72,8 @@ export async function readTasks(
 
 /** The tasks that were named, or those whose file a folder holds. */
 export function chooseTasks(values: FlagValues): Task[] {
-  const named = values.get("tasks")?.[0] as string | undefined, own = ownTask()?.task;
-  const folder = values.get("data")?.[0] as string | undefined;
+  const named = textOf(values, "tasks"), own = ownTask()?.task;
+  const folder = textOf(values, "data");
   if (folder !== undefined && folder !== HUB && !isFolder(folder)) {
     throw new UsageError(`Cannot use --data "${folder}": there is no such folder`);
   }
@@ -121,22 +121,22 @@ export function planTasks(
 }
 
 /**
- * Checks that every method of a sweep or comparison can answer a task's items, and reaches some of them.
+ * Checks that every method can answer the items of tasks, and reaches some of each.
  *
+ * @param methods With the names that messages call them by, where there are several.
  * @throws {UsageError} If an item cannot be scored, or a method would be the dense model in disguise.
  */
 export function expectItems(
-  { task, model: { config }, filterFrom }: {
-    readonly task: Pick<Task, "name">;
-    readonly model: Pick<ModelFile, "config">;
-    readonly filterFrom?: FilterFrom;
-  },
-  encoded: readonly EncodedItem[],
-  methods: readonly ResolvedOptions[],
+  tasks: readonly TaskItems[],
+  config: ModelConfig,
+  from: FilterFrom | undefined,
+  methods: readonly { readonly name?: string; readonly options: ResolvedOptions }[],
 ): void {
-  for (const method of methods) {
-    const prunerFor = bindMethod(() => createFilter(config, method, filterFrom), filterFrom, encoded);
-    if (asksToFilter(method)) expectReach({ task, encoded }, prunerFor, config, method.fusion);
+  const items = tasks.flatMap(({ encoded }) => encoded);
+  for (const { name, options } of methods) {
+    const prunerFor = bindMethod(() => createFilter(config, options, from), from, items);
+    if (!asksToFilter(options)) continue;
+    for (const own of tasks) expectReach(own, prunerFor, config, name);
   }
 }
 

@@ -1,6 +1,6 @@
 /** `--live`: the report of a sweep in a browser of this machine, while it runs. */
 import { UsageError } from "../../../lib/errors.ts";
-import { type FlagValues, readInteger } from "../cli/flags/parse.ts";
+import { type FlagValues, readInteger, textOf } from "../cli/flags/parse.ts";
 import { writeLine } from "../cli/task.ts";
 import type { FromServer, ToServer } from "./worker.ts";
 
@@ -14,7 +14,7 @@ export interface LivePage extends AsyncDisposable {
 
 /** The port of `--live`: 0 = any that is free; undefined = no page. @throws {UsageError} If it is no port. */
 export function readLivePort(values: FlagValues): number | undefined {
-  const port = values.get("live")?.[0] as string | undefined;
+  const port = textOf(values, "live");
   if (port === undefined) return undefined;
   return port === "" ? 0 : readInteger("live", port, 0, 65535);
 }

@@ -1,13 +1,13 @@
 /** `--queue` and what comes with it. */
 import { UsageError } from "../../../lib/errors.ts";
-import type { FlagValues } from "../cli/flags/parse.ts";
+import { type FlagValues, textOf } from "../cli/flags/parse.ts";
 import { readCount } from "../cli/flags/text.ts";
 import type { QueueAddress } from "./connection.ts";
 import { loadConnection } from "./load.ts";
 
 /** Where trials are to be run, if not here. @throws {UsageError} If there is no such place. */
 export async function readQueue(values: FlagValues): Promise<QueueAddress | undefined> {
-  const url = values.get("queue")?.[0] as string | undefined;
+  const url = textOf(values, "queue");
   if (url === undefined) {
     const flag = ["queue-prefix", "patience"].find((name) => values.has(name));
     if (flag !== undefined) throw new UsageError(`Cannot use --${flag} without --queue`);
@@ -18,5 +18,5 @@ export async function readQueue(values: FlagValues): Promise<QueueAddress | unde
   }
   const { readAddress } = await loadConnection();
   const patience = readCount(values, "patience", 1);
-  return readAddress(url, values.get("queue-prefix")?.[0] as string | undefined, patience);
+  return readAddress(url, textOf(values, "queue-prefix"), patience);
 }

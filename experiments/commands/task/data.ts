@@ -10,7 +10,7 @@ import {
 } from "../../../lib/eval/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { readText } from "../cli/files.ts";
-import type { FlagValues } from "../cli/flags/parse.ts";
+import { type FlagValues, textOf } from "../cli/flags/parse.ts";
 import { checkFlags } from "../cli/task.ts";
 import { readCount } from "../cli/flags/text.ts";
 import { readHubData } from "./hub_data.ts";
@@ -71,7 +71,7 @@ async function readRows(
   items: ItemRows,
   path: string | undefined,
 ): Promise<TaskText> {
-  const folder = values.get("data")?.[0] as string | undefined;
+  const folder = textOf(values, "data");
   if (path === undefined && folder === HUB) return await readHubRows(task, items, values.has("offline"));
   const own = path ?? items.path ?? (folder === undefined ? undefined : `${folder}/${items.file}`);
   if (own === undefined) {

@@ -2,8 +2,7 @@
 import { ownTask, setOwnTask, type Task } from "../../../lib/eval/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import type { RunConditions } from "../../../lib/sweep/mod.ts";
-import { readBytes, readText } from "../cli/files.ts";
-import { importFile } from "../cli/import_file.ts";
+import { importFile, readBytes, readText } from "../cli/files.ts";
 import { checkFlags } from "../cli/task.ts";
 import { readHarnessTask } from "./harness.ts";
 import { defineQuestions, type Fields, type OwnQuestions, refusal } from "./questions.ts";

@@ -7,7 +7,7 @@ import { sha256 } from "../../../../lib/sha256.ts";
 import { CALIBRATION_TOKENS } from "./calibration_flags.ts";
 import { readText } from "../files.ts";
 import { endFitIfInterrupted } from "../run/interrupt.ts";
-import type { FlagValues } from "./parse.ts";
+import { type FlagValues, textOf } from "./parse.ts";
 import { readCount } from "./text.ts";
 
 const DOMAINS: { readonly [name: string]: Calibration["domain"] } = { same: "same domain", other: "other" };
@@ -28,8 +28,8 @@ let planned: PlannedCalibration | undefined;
 export async function takeCalibration(values: FlagValues): Promise<void> {
   planned = undefined;
   setCalibration(undefined);
-  const path = values.get("calibration")?.[0] as string | undefined;
-  const label = values.get("calibration-domain")?.[0] as string | undefined;
+  const path = textOf(values, "calibration");
+  const label = textOf(values, "calibration-domain");
   const tokens = readCount(values, "calibration-tokens", 2) ?? CALIBRATION_TOKENS;
   if (path === undefined) {
     const alone = ["calibration-domain", "calibration-tokens"].find((name) => values.has(name));

@@ -48,6 +48,9 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
   "Results": ["out", "resume", "live", "all", "columns", "csv", "json"],
 };
 
+/** Main flags of tasks of items, which sweep, made for texts first of all, tells with all others alone. */
+const OF_ITEMS: readonly string[] = ["data", "items", "filter-from"];
+
 function describeAll(task: Task): string {
   const line = ([name, { value, help, option }]: [string, Flag]) =>
     [
@@ -66,7 +69,9 @@ const HELP_WIDTH = 80;
 function describeMain(task: Task): string {
   const flags = flagsOf(task);
   const groups = Object.entries(MAIN).flatMap(([group, names]) => {
-    const taken = names.filter((name) => Object.hasOwn(flags, name));
+    const taken = names.filter((name) =>
+      Object.hasOwn(flags, name) && !(task === "sweep" && OF_ITEMS.includes(name))
+    );
     if (taken.length === 0) return [];
     const width = Math.max(...taken.map((name) => name.length)) + 6;
     return [

@@ -14,7 +14,7 @@ import { DEFAULT_GRID, expandGrids, FULL_GRID, type Grid, readGrids } from "../.
 import { readJson } from "../files.ts";
 import { flagsOf } from "./flags.ts";
 import type { Flag, Task } from "./flag.ts";
-import type { FlagValues } from "./parse.ts";
+import { type FlagValues, textOf } from "./parse.ts";
 import type { Progress } from "../output/progress.ts";
 import { checkFlags, flagName } from "../task.ts";
 
@@ -61,7 +61,7 @@ export async function readMethod(task: Task, values: FlagValues): Promise<Resolv
  */
 export async function readSweepMethods(values: FlagValues): Promise<readonly ResolvedOptions[]> {
   const axes = await readAxes("sweep", values);
-  const path = values.get("grid")?.[0] as string | undefined;
+  const path = textOf(values, "grid");
   const isDefault = path === undefined && Object.keys(axes).length === 0;
   if (isDefault) return expandGrids(values.has("full") ? FULL_GRID : DEFAULT_GRID);
   if (values.has("full")) {

@@ -8,6 +8,10 @@ import type { Flag, FlagKind, Task } from "./flag.ts";
 /** Values of the flags that were given, by flag name: each a list of alternatives, at least one. */
 export type FlagValues = ReadonlyMap<string, readonly unknown[]>;
 
+/** The text that a flag gives, if it is given. */
+export const textOf = (values: FlagValues, name: string): string | undefined =>
+  values.get(name)?.[0] as string | undefined;
+
 /** Kinds whose value may be left out. */
 const OPTIONAL: ReadonlySet<FlagKind> = new Set(["boolean", "optional text"]);
 /** Kinds whose value is one text, commas included. */

@@ -3,9 +3,8 @@ import { UsageError } from "../../../../lib/errors.ts";
 import { type AnyRule, expectScore, type ScoredToken, setOwnRule } from "../../../../lib/methods/mod.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
 import { takeCalibration } from "./calibration.ts";
-import { readBytes } from "../files.ts";
-import { importFile } from "../import_file.ts";
-import type { FlagValues } from "./parse.ts";
+import { importFile, readBytes } from "../files.ts";
+import { type FlagValues, textOf } from "./parse.ts";
 import { checkFlags } from "../task.ts";
 import { takeTaskFile } from "../../task/file.ts";
 
@@ -61,7 +60,7 @@ export async function takeFiles(values: FlagValues): Promise<string | undefined>
   await takeCalibration(values);
   await takeTaskFile(values.get("task-file")?.[0] as string | undefined);
   setOwnRule(undefined);
-  const path = values.get("rule")?.[0] as string | undefined;
+  const path = textOf(values, "rule");
   if (path === undefined) return undefined;
   const digest = await sha256(await readBytes(path));
   const exported = await importFile(path, digest);

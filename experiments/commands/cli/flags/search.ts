@@ -9,10 +9,9 @@ import {
   TrialRace,
 } from "../../../../lib/sweep/mod.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
-import { readBytes, readJson } from "../files.ts";
+import { importFile, readBytes, readJson } from "../files.ts";
 import { checkFile, readAxes } from "./method.ts";
-import { expectChoice, type FlagValues } from "./parse.ts";
-import { importFile } from "../import_file.ts";
+import { expectChoice, type FlagValues, textOf } from "./parse.ts";
 import { checkFlags } from "../task.ts";
 import { readCount } from "./text.ts";
 
@@ -24,8 +23,6 @@ const OF_SEARCH = ["trials", "objectives", "at-most"];
 
 /** The options that ask for a share: where they vary, loss alone would take the least of it. */
 const SHARES = ["pruneRatio", "kvRatio", "skipRatios", "theta", "threshold"];
-
-const textOf = (values: FlagValues, name: string) => values.get(name)?.[0] as string | undefined;
 
 /**
  * What is to be searched: the axes of `--space`, where flags of the method take the place of its own, else the flags' axes;

@@ -2,7 +2,7 @@
 import { UsageError } from "../../../../lib/errors.ts";
 import { readBuiltinText } from "../../../../lib/eval/mod.ts";
 import { readText } from "../files.ts";
-import type { FlagValues } from "./parse.ts";
+import { type FlagValues, textOf } from "./parse.ts";
 
 export interface NamedText {
   readonly name: string;
@@ -11,7 +11,7 @@ export interface NamedText {
 
 /** The text of `--text`, or the built-in one. @throws {UsageError} If the file cannot be read. */
 export async function readNamedText(values: FlagValues): Promise<NamedText> {
-  return await namedText(values.get("text")?.[0] as string | undefined);
+  return await namedText(textOf(values, "text"));
 }
 
 /** The text of a file, or the built-in one. @throws {UsageError} If the file cannot be read. */

@@ -4,7 +4,7 @@ import type { CacheDType } from "../../../../lib/dtype.ts";
 import { NativeLibraryError, UsageError } from "../../../../lib/errors.ts";
 import { ReferenceBackend } from "../../../../lib/reference/mod.ts";
 import { openCpu, openCuda } from "../../../../ffi/mod.ts";
-import { expectChoice, type FlagValues } from "../flags/parse.ts";
+import { expectChoice, type FlagValues, textOf } from "../flags/parse.ts";
 import type { Progress } from "../output/progress.ts";
 
 const CHOICES = ["cpu", "cuda", "reference", "auto"] as const;
@@ -31,14 +31,14 @@ const MAX_THREADS = 1024;
  * @throws {UsageError} If they are not known or out of range.
  */
 export function readBackend(values: FlagValues): BackendRequest {
-  const choice = expectChoice("backend", values.get("backend")?.[0] as string ?? "cpu", CHOICES);
+  const choice = expectChoice("backend", textOf(values, "backend") ?? "cpu", CHOICES);
   const threads = values.get("threads")?.[0] as number | undefined;
   if (threads !== undefined && !(threads >= 1 && threads <= MAX_THREADS)) {
     throw new UsageError(`Cannot use --threads ${threads}: expected an integer from 1 to ${MAX_THREADS}`);
   }
-  const dtype = values.get("cache-dtype")?.[0] as string ?? "f32";
+  const dtype = textOf(values, "cache-dtype") ?? "f32";
   const cacheDType = expectChoice("cache-dtype", dtype, CACHE_DTYPES);
-  const products = expectChoice("products", values.get("products")?.[0] as string ?? "exact", PRODUCTS);
+  const products = expectChoice("products", textOf(values, "products") ?? "exact", PRODUCTS);
   if (products !== "exact" && choice !== "cpu") {
     throw new UsageError(
       `Cannot use --products ${products} with --backend ${choice}: expected --backend cpu`,

@@ -12,7 +12,7 @@ import {
 } from "../../../../lib/model/mod.ts";
 import { mapFile } from "../../../../ffi/mod.ts";
 import { encodeCalibration } from "../flags/calibration.ts";
-import { expectChoice, type FlagValues } from "../flags/parse.ts";
+import { expectChoice, type FlagValues, textOf } from "../flags/parse.ts";
 import type { Progress } from "../output/progress.ts";
 import { writeLine } from "../task.ts";
 
@@ -35,7 +35,7 @@ export async function readModel(
   progress: Progress,
   isShared = false,
 ): Promise<ModelFile> {
-  const dtype = readDType(values.get("dtype")?.[0] as string | undefined);
+  const dtype = readDType(textOf(values, "dtype"));
   const file = await readModelFile(modelName(values), {
     ...(dtype && { dtype }),
     onProgress: showProgress(progress),
@@ -54,7 +54,7 @@ export function readDType(text: string | undefined): WeightDType | undefined {
 }
 
 export function modelName(values: FlagValues): string {
-  return (values.get("model")?.[0] ?? "tiny") as string;
+  return textOf(values, "model") ?? "tiny";
 }
 
 /**

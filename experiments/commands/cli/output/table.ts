@@ -2,7 +2,7 @@
 import { UsageError } from "../../../../lib/errors.ts";
 import { formatCsv, type TextTable } from "../../../../lib/plot/mod.ts";
 import { expectWritableFile, writeWhole } from "../files.ts";
-import type { FlagValues } from "../flags/parse.ts";
+import { type FlagValues, textOf } from "../flags/parse.ts";
 import { writeLine } from "../task.ts";
 import { lineWidth, wrapLines } from "./terminal.ts";
 
@@ -113,11 +113,9 @@ export function readTable(values: FlagValues, known: readonly string[]): TableRe
   if (formats.length > 1) {
     throw new UsageError(`Cannot use --${formats[0]} with --${formats[1]}: expected one of them`);
   }
-  const csv = values.get("csv")?.[0] as string | undefined;
+  const csv = textOf(values, "csv");
   if (csv !== undefined) expectWritableFile(csv);
-  const asked = (values.get("columns")?.[0] as string | undefined)?.split(",").map((name) =>
-    plain(name.trim())
-  );
+  const asked = textOf(values, "columns")?.split(",").map((name) => plain(name.trim()));
   const columns = asked?.flatMap((name) => {
     const column = known.find((column) => plain(column) === name);
     if (column === undefined && name !== "all") {

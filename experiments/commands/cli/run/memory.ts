@@ -1,10 +1,10 @@
 /** The memory of a task: what it may keep, and the most that it held. */
 import { UsageError } from "../../../../lib/errors.ts";
-import type { FlagValues } from "../flags/parse.ts";
+import { type FlagValues, textOf } from "../flags/parse.ts";
 
 /** Bytes of `--memory 500M` or `2G`; undefined where it is not given. @throws {UsageError} If it is no size. */
 export function readCacheBytes(values: FlagValues): number | undefined {
-  const text = values.get("memory")?.[0] as string | undefined;
+  const text = textOf(values, "memory");
   if (text === undefined) return undefined;
   const [, count, unit] = text.match(/^(\d+(?:\.\d+)?)([MG])$/) ?? [];
   if (count === undefined) {

@@ -2,7 +2,7 @@
 import { PlaceLostError, UsageError } from "../../../../lib/errors.ts";
 import { exists, expectWritable, lockFolder, makeFolder } from "../files.ts";
 import type { Task } from "../flags/flag.ts";
-import type { FlagValues } from "../flags/parse.ts";
+import { type FlagValues, textOf } from "../flags/parse.ts";
 import { makeResultsFolder, RESULTS, STUDY_FILE } from "./results.ts";
 import type { Interrupt } from "./interrupt.ts";
 import { EXIT, explainError, writeLine } from "../task.ts";
@@ -25,8 +25,8 @@ export interface Destination {
  * or if it cannot be written to.
  */
 export function readDestination(values: FlagValues, result?: string): Destination {
-  const out = values.get("out")?.[0] as string | undefined;
-  const resume = values.get("resume")?.[0] as string | undefined;
+  const out = textOf(values, "out");
+  const resume = textOf(values, "resume");
   if (resume && out && resume !== out) {
     throw new UsageError(`Cannot use --resume "${resume}" with --out "${out}": expected one folder`);
   }

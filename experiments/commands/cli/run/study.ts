@@ -18,7 +18,7 @@ import { type BackendRequest, buildBeside, openBackend, readBackend } from "../m
 import { tellHostRules } from "../flags/method.ts";
 import { readCacheBytes } from "./memory.ts";
 import { knownLayers, modelName, openModel, readDType, readModel, warnOfLength } from "../machine/model.ts";
-import type { FlagValues } from "../flags/parse.ts";
+import { type FlagValues, textOf } from "../flags/parse.ts";
 import type { Progress } from "../output/progress.ts";
 import { checkFlags } from "../task.ts";
 import { expectStudyIn } from "./study_store.ts";
@@ -31,7 +31,7 @@ export type Plan = Awaited<ReturnType<typeof readPlan>>;
 
 /** The name of the task that was asked for, that of `--task-file` where none is named, as an environment has it. */
 export function readTaskName(values: FlagValues): { readonly task?: string } {
-  const task = values.get("task")?.[0] as string | undefined ?? ownTask()?.task.name;
+  const task = textOf(values, "task") ?? ownTask()?.task.name;
   return task === undefined ? {} : { task };
 }
 
@@ -87,8 +87,10 @@ export async function readPlan(
   };
   const whole = task.isWhole ? { ...plan, context: encodeStudy(plan).length } : plan;
   const measured = { ...whole, context: checkFlags(() => measureStudy(whole)).context };
-  if (hasItems(task)) expectItems(measured, encodeStudyItems(plan)!, methods);
-  else warnOfLength(measured.context, model.config);
+  if (hasItems(task)) {
+    const named = methods.map((options) => ({ name: options.fusion, options }));
+    expectItems([{ task, encoded: encodeStudyItems(plan)! }], model.config, filterFrom, named);
+  } else warnOfLength(measured.context, model.config);
   return measured;
 }
 
@@ -107,7 +109,7 @@ async function readStudyText(
   }
   const wrong = ["context", "tokens"].find((name) => values.has(name));
   if (wrong !== undefined) throw new UsageError(`Cannot use --${wrong} with task ${task.name}: it has items`);
-  const { textName, text, count } = await readTaskText(values, task, values.get("text")?.[0] as string);
+  const { textName, text, count } = await readTaskText(values, task, textOf(values, "text"));
   return { textName, text, ...(count !== undefined && { items: count }) };
 }
 
