@@ -108,10 +108,19 @@ export function copyProject(folder: string): string {
     }
     Deno.mkdirSync(`${copy}/${above}${part}`);
   });
-  for (const { name } of Deno.readDirSync(new URL(folder, root))) {
-    Deno.copyFileSync(new URL(`${folder}/${name}`, root), `${copy}/${folder}/${name}`);
-  }
+  copyFolder(new URL(folder, root).pathname, `${copy}/${folder}`);
   return copy;
+}
+
+/** Copies what a folder holds into one that is there. */
+function copyFolder(from: string, to: string): void {
+  for (const { name, isDirectory } of Deno.readDirSync(from)) {
+    if (!isDirectory) Deno.copyFileSync(`${from}/${name}`, `${to}/${name}`);
+    else {
+      Deno.mkdirSync(`${to}/${name}`);
+      copyFolder(`${from}/${name}`, `${to}/${name}`);
+    }
+  }
 }
 
 /** Names of everything in a folder that is not hidden, sorted. */

@@ -12,7 +12,7 @@ const copy = copyProject("lib/methods");
 
 const TOY = `/** A rule. */
 import type { OptionTable } from "../filter/option.ts";
-import type { PrunerMethod, RuleMethod } from "../commands/cli/flags/method.ts";
+import type { RuleMethod } from "./method.ts";
 
 const options = {
   toyA: { type: "number", default: 0.5, range: "[0, 2]", help: "weight of the values, {range}" },
@@ -29,7 +29,9 @@ export const toy: RuleMethod<"toy", typeof options> = {
 `;
 const EVEN = `/** A pruner. */
 import { createScanOutput } from "../filter/layer.ts";
+import type { OptionTable } from "../filter/option.ts";
 import { planLayers } from "../filter/schedule.ts";
+import type { PrunerMethod } from "./method.ts";
 import { definePruner, type SideSequence } from "./pruner.ts";
 
 const options = {
