@@ -22,6 +22,7 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
     "replay",
     "model",
     "task",
+    "task-file",
     "methods",
     "grid",
     "full",
