@@ -1,6 +1,6 @@
 /** What plain JavaScript may hand in: each wrong argument of the public API is refused by its name. */
 import { assertThrows } from "@std/assert";
-import { countSkips } from "./eval/mod.ts";
+import { tallySkips } from "./eval/mod.ts";
 import { HeadCollection } from "./heads/mod.ts";
 import { createReplay } from "./methods/mod.ts";
 import {
@@ -50,7 +50,7 @@ const TYPES: { readonly [message: string]: () => unknown } = {
   '"keep": found Object, expected Map': () => createReplay(shape, { keep: any({}) }),
   '"keep of layer 2": found Array, expected Uint8Array': () =>
     createReplay(shape, { keep: new Map([[2, any([1])]]) }),
-  '"keep": found Object, expected Map ': () => countSkips(2, 1, [{ length: 2, keep: any({}) }]),
+  '"keep": found Object, expected Map ': () => tallySkips(2, 1, [{ length: 2, keep: any({}) }]),
 };
 
 const RANGES: { readonly [message: string]: () => unknown } = {

@@ -3,7 +3,7 @@ import type { SequenceUsage } from "../model/run/usage.ts";
 import { type BlockSums, pairedMean, sumBlocks } from "../stats/paired.ts";
 import { yieldToEventLoop } from "./chunks.ts";
 import { BLOCK_UNITS, blockOf, excessKeys, type TaskMeasures, type UnitMetrics } from "./metrics.ts";
-import { addDrops, addSkips, dropRatioOf, dropRatiosOf, skipRatiosOf } from "./skip_ratio.ts";
+import { addCounts, dropRatioOf, dropRatiosOf, skipRatiosOf } from "./skip_ratio.ts";
 import type { ChunkRecord, Evaluation, Filter, RunControl, TaskTypes } from "./task.ts";
 
 /**
@@ -179,9 +179,9 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
     const total = <K extends keyof SequenceUsage>(...keys: K[]) =>
       Object.fromEntries(keys.map((key) => [key, sum(usages, key)])) as Record<K, number>;
     return {
-      ...skipRatiosOf(addSkips(records.map(({ skips }) => skips))),
-      kvAchievedRatio: drops.length === 0 ? null : dropRatioOf(addDrops(drops)),
-      ...(drops.length > 0 && { dropRatioPerLayer: dropRatiosOf(addDrops(drops)) }),
+      ...skipRatiosOf(addCounts(records.map(({ skips }) => skips))),
+      kvAchievedRatio: drops.length === 0 ? null : dropRatioOf(addCounts(drops)),
+      ...(drops.length > 0 && { dropRatioPerLayer: dropRatiosOf(addCounts(drops)) }),
       [headline.name]: headline.fromLoss(expectFinite(this.#meanOf(losses))),
       [keys.dense]: (dense as unknown as { [metric: string]: number })[headline.name]!,
       [keys.delta]: mean,

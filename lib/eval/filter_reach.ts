@@ -73,13 +73,3 @@ export function reachOf(
   const count = (flags: Uint8Array) => flags.reduce((sum, flag) => sum + flag, 0);
   return { positions: to - from, missedKeys: count(missed), ownFiltered: count(own), ownSkips };
 }
-
-export function addReach(all: readonly FilterReach[]): FilterReach {
-  const sum = (key: keyof FilterReach) => all.reduce((total, reach) => total + reach[key], 0);
-  return {
-    positions: sum("positions"),
-    missedKeys: sum("missedKeys"),
-    ownFiltered: sum("ownFiltered"),
-    ownSkips: sum("ownSkips"),
-  };
-}

@@ -6,18 +6,11 @@ import type { Pruner } from "../methods/pruner.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
 import { f32Data, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
 import { checkScorable, type EncodedItem, type EncodedRequest } from "./encoded_item.ts";
-import { addReach, type FilterReach, reachOf } from "./filter_reach.ts";
+import { type FilterReach, reachOf } from "./filter_reach.ts";
 import type { Likelihoods } from "./item_metrics.ts";
 import type { BranchingFeed, BranchingModel, BranchingSequence } from "./language_model.ts";
 import { likeliestTokens, scoreNextTokens } from "./next_token.ts";
-import {
-  addDrops,
-  addSkips,
-  type DropCounts,
-  type SkipCounts,
-  tallyDrops,
-  tallySkips,
-} from "./skip_ratio.ts";
+import { addCounts, type DropCounts, type SkipCounts, tallyDrops, tallySkips } from "./skip_ratio.ts";
 
 /** @internal What scoring an item gave: sums over its requests, each counted as a whole sequence. */
 export interface ItemScore extends Likelihoods {
@@ -193,10 +186,10 @@ function scoreStems(
       greedy: own.map((i) => scored[i]!.greedy),
       ...(text && { generated: text.text, generatedIds: text.ids }),
       tokens: requests.map(({ continuation }) => continuation.length),
-      reach: addReach(parts.map(({ reach }) => reach)),
-      skips: addSkips(parts.map(({ skips }) => skips)),
-      ...(drops.length > 0 && { drops: addDrops(drops) }),
-      usage: addUsage(parts.map(({ usage }) => usage)),
+      reach: addCounts(parts.map(({ reach }) => reach)),
+      skips: addCounts(parts.map(({ skips }) => skips)),
+      ...(drops.length > 0 && { drops: addCounts(drops) }),
+      usage: addCounts(parts.map(({ usage }) => usage)),
     };
   });
 }
@@ -337,14 +330,4 @@ function asRows(rows: readonly Float32Array[]): HostTensor {
   const width = rows[0]!.length, data = new Float32Array(rows.length * width);
   rows.forEach((row, i) => data.set(row, i * width));
   return hostTensor("f32", [rows.length, width], data);
-}
-
-export function addUsage(all: readonly SequenceUsage[]): SequenceUsage {
-  const keys = Object.keys(all[0]!) as (keyof SequenceUsage)[];
-  return Object.fromEntries(
-    keys.map((key) => [key, all.reduce((sum, usage) => sum + usage[key], 0)]),
-  ) as Record<
-    keyof SequenceUsage,
-    number
-  >;
 }

@@ -1,13 +1,13 @@
 /** What the items of a task add up to: metrics with standard errors, a filtered run beside the dense one, and budgets. */
 import { pairedMean } from "../stats/paired.ts";
-import { addReach, type FilterReach } from "./filter_reach.ts";
-import { addUsage, type ItemScore } from "./item_scorer.ts";
+import type { FilterReach } from "./filter_reach.ts";
+import type { ItemScore } from "./item_scorer.ts";
 import type { ItemMetric } from "./item_metrics.ts";
 import { blockOf, type Metric, metricOfUnits, valuesOfUnits } from "./metrics.ts";
 import type { Task } from "./task.ts";
 import type { Item } from "./item.ts";
 import { differenceOf, type JudgedDifference, judgeDifferences } from "./verdict.ts";
-import { addDrops, addSkips, dropRatioOf, skipRatiosOf } from "./skip_ratio.ts";
+import { addCounts, dropRatioOf, skipRatiosOf } from "./skip_ratio.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
 
 /** A metric of one run. */
@@ -151,13 +151,13 @@ export function tabulateItems(runs: readonly (ItemRuns | TextRuns)[], seed = 0):
  * @throws {RangeError} If there are no scores.
  */
 export function budgetOf(scores: readonly ItemScore[], numLayers: number): ItemBudget {
-  const { achievedRatio, skipRatioPerLayer } = skipRatiosOf(addSkips(scores.map(({ skips }) => skips)));
+  const { achievedRatio, skipRatioPerLayer } = skipRatiosOf(addCounts(scores.map(({ skips }) => skips)));
   const judged = scores.map(({ drops }) => drops).filter((drops) => drops !== undefined);
-  const drops = judged.length === 0 ? undefined : addDrops(judged);
+  const drops = judged.length === 0 ? undefined : addCounts(judged);
   const mean = (share: (reach: FilterReach) => number) =>
     scores.reduce((sum, { reach }) => sum + share(reach), 0) / scores.length;
   return {
-    reach: addReach(scores.map(({ reach }) => reach)),
+    reach: addCounts(scores.map(({ reach }) => reach)),
     meanReach: {
       missedKeys: mean(({ missedKeys, positions }) => missedKeys / positions),
       ownFiltered: mean(({ ownFiltered, positions }) => ownFiltered / positions),
@@ -169,7 +169,7 @@ export function budgetOf(scores: readonly ItemScore[], numLayers: number): ItemB
     ...(drops && {
       kvRatioPerLayer: drops.droppedPerLayer.map((count) => drops.judged === 0 ? null : count / drops.judged),
     }),
-    usage: addUsage(scores.map(({ usage }) => usage)),
+    usage: addCounts(scores.map(({ usage }) => usage)),
   };
 }
 

@@ -20,7 +20,11 @@ export interface DropCounts {
   readonly droppedPerLayer: readonly number[];
 }
 
-/** Counts drops over sequences; arguments as {@linkcode countDrops} has them. */
+/**
+ * Counts drops over sequences.
+ *
+ * @param sequences For each its length and its masks: per layer of the key side 0 = gone.
+ */
 export function tallyDrops(
   numLayers: number,
   spans: Spans,
@@ -48,27 +52,6 @@ export function dropRatiosOf({ judged, droppedPerLayer }: DropCounts): (number |
   return droppedPerLayer.map((dropped) => judged === 0 ? null : dropped / judged);
 }
 
-/**
- * Share of keys and values that were dropped, of those of judged tokens after the warm-up, over all layers of the model;
- * null where none were judged.
- *
- * @param sequences For each sequence its length and its masks: per layer of the key side 0 = gone.
- *
- * @example
- * ```ts
- * const spans = { warmup: 1, block: 2, recent: 0 };
- * const kvKeep = new Map([[1, Uint8Array.of(1, 0, 1, 0, 1)]]); // the last token was not judged
- * console.assert(countDrops(2, spans, [{ length: 5, kvKeep }]) === 2 / (2 * 3));
- * ```
- */
-export function countDrops(
-  numLayers: number,
-  spans: Spans,
-  sequences: readonly { readonly length: number; readonly kvKeep: ReadonlyMap<number, Uint8Array> }[],
-): number | null {
-  return dropRatioOf(tallyDrops(numLayers, spans, sequences));
-}
-
 /** Attention computations that were skipped; counts of several sequences add up. */
 export interface SkipCounts {
   readonly tokens: number;
@@ -81,7 +64,11 @@ export interface SkipCounts {
 }
 
 /**
- * Counts skips over sequences; arguments as {@linkcode countSkips} has them.
+ * Counts skips over sequences.
+ *
+ * @param numLayers Layers of the model, filtered or not.
+ * @param warmup Tokens at the start of each sequence that are kept; the first token is never decided.
+ * @param sequences For each its length and its masks: per filtered layer 1 = kept, 0 = skipped.
  *
  * @example
  * ```ts
@@ -122,45 +109,14 @@ export function skipRatiosOf({ tokens, decided, skippedPerLayer, early }: SkipCo
   };
 }
 
-/**
- * Counts skips over sequences.
- *
- * @param numLayers Layers of the model, filtered or not.
- * @param warmup Tokens at the start of each sequence that are kept; the first token is never decided.
- * @param sequences For each sequence its length and its masks: per filtered layer 1 = kept, 0 = skipped.
- *
- * @example
- * ```ts
- * const keep = new Map([[1, Uint8Array.of(1, 1, 0, 1)]]);
- * const { achievedRatio, skipRatioPerLayer } = countSkips(2, 2, [{ length: 4, keep }]);
- * console.assert(achievedRatio === 0.25 && skipRatioPerLayer[1] === 0.5);
- * ```
- */
-export function countSkips(
-  numLayers: number,
-  warmup: number,
-  sequences: readonly { readonly length: number; readonly keep: ReadonlyMap<number, Uint8Array> }[],
-): SkipRatios {
-  return skipRatiosOf(tallySkips(numLayers, warmup, sequences));
-}
-
-const total = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
-const totals = (lists: readonly (readonly number[])[]) =>
-  lists[0]!.map((_, i) => total(lists.map((list) => list[i]!)));
-
-export function addSkips(all: readonly SkipCounts[]): SkipCounts {
-  const sum = (key: "tokens" | "decided" | "early") => total(all.map((counts) => counts[key]));
-  return {
-    tokens: sum("tokens"),
-    decided: sum("decided"),
-    skippedPerLayer: totals(all.map(({ skippedPerLayer }) => skippedPerLayer)),
-    early: sum("early"),
-  };
-}
-
-export function addDrops(all: readonly DropCounts[]): DropCounts {
-  return {
-    judged: total(all.map(({ judged }) => judged)),
-    droppedPerLayer: totals(all.map(({ droppedPerLayer }) => droppedPerLayer)),
-  };
+/** Sums of counts, field by field; lists are added place by place. */
+export function addCounts<T extends { readonly [K in keyof T]: number | readonly number[] }>(
+  all: readonly T[],
+): T {
+  const add = (a: number | readonly number[], b: number | readonly number[]) =>
+    typeof a === "number" ? a + (b as number) : a.map((own, i) => own + (b as readonly number[])[i]!);
+  return all.reduce((sum, counts) => {
+    const names = Object.keys(sum) as (keyof T)[];
+    return Object.fromEntries(names.map((name) => [name, add(sum[name], counts[name])])) as T;
+  });
 }

@@ -1,7 +1,19 @@
 import { assertEquals } from "@std/assert";
-import { countDrops, countSkips } from "./skip_ratio.ts";
+import { addCounts, dropRatioOf, skipRatiosOf, tallyDrops, tallySkips } from "./skip_ratio.ts";
 
-Deno.test("countDrops() counts judged tokens past the warm-up, over all layers", () => {
+const countDrops = (...args: Parameters<typeof tallyDrops>) => dropRatioOf(tallyDrops(...args));
+const countSkips = (...args: Parameters<typeof tallySkips>) => skipRatiosOf(tallySkips(...args));
+
+Deno.test("addCounts() adds numbers and lists field by field", () => {
+  const all = [{ tokens: 1, perLayer: [1, 2] }, { tokens: 2, perLayer: [3, 4] }, {
+    tokens: 4,
+    perLayer: [5, 6],
+  }];
+  assertEquals(addCounts(all), { tokens: 7, perLayer: [9, 12] });
+  assertEquals(addCounts(all.slice(0, 1)), all[0]);
+});
+
+Deno.test("tallyDrops() counts judged tokens past the warm-up, over all layers", () => {
   const plain = { wantsAttention: false, looksAhead: false };
   const side = { layers: [0, 2], warmup: 2, block: 4, recent: 1, ...plain };
   const mask = (...gone: number[]) => Uint8Array.from({ length: 10 }, (_, t) => gone.includes(t) ? 0 : 1);
@@ -15,7 +27,7 @@ Deno.test("countDrops() counts judged tokens past the warm-up, over all layers",
   );
 });
 
-Deno.test("countSkips() counts after the warm-up over all layers", () => {
+Deno.test("tallySkips() counts after the warm-up over all layers", () => {
   const a = {
     length: 6,
     keep: new Map([[1, Uint8Array.of(1, 1, 0, 1, 0, 1)], [3, Uint8Array.of(1, 1, 0, 0, 0, 0)]]),
@@ -28,13 +40,13 @@ Deno.test("countSkips() counts after the warm-up over all layers", () => {
   });
 });
 
-Deno.test("countSkips() counts a skip within the warm-up where the warm-up counts", () => {
+Deno.test("tallySkips() counts a skip within the warm-up where the warm-up counts", () => {
   const keep = new Map([[0, Uint8Array.of(1, 0, 1, 0)]]);
   const { achievedRatio, achievedRatioWithWarmup } = countSkips(1, 2, [{ length: 4, keep }]);
   assertEquals([achievedRatio, achievedRatioWithWarmup], [1 / 2, 2 / 4]);
 });
 
-Deno.test("countSkips() gives null ratios where no token is decided", () => {
+Deno.test("tallySkips() gives null ratios where no token is decided", () => {
   const keep = new Map([[0, Uint8Array.of(1, 1)]]);
   assertEquals(countSkips(1, 32, [{ length: 2, keep }]), {
     achievedRatio: null,
@@ -43,7 +55,7 @@ Deno.test("countSkips() gives null ratios where no token is decided", () => {
   });
 });
 
-Deno.test("countSkips() never counts the first token as decided", () => {
+Deno.test("tallySkips() never counts the first token as decided", () => {
   const keep = new Map([[0, Uint8Array.of(1, 0, 0)]]);
   assertEquals(countSkips(1, 0, [{ length: 3, keep }]).achievedRatio, 1);
 });

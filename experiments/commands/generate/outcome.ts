@@ -1,6 +1,6 @@
 /** What texts that went on took, one beside the other. */
 import type { Backend } from "../../../lib/backend.ts";
-import { countDrops, countSkips } from "../../../lib/eval/mod.ts";
+import { dropRatioOf, skipRatiosOf, tallyDrops, tallySkips } from "../../../lib/eval/mod.ts";
 import { ownRule, recordCalibration, recordOptions, type ResolvedOptions } from "../../../lib/methods/mod.ts";
 import type { ModelConfig, ModelFile, SamplingOptions, Tokenizer } from "../../../lib/model/mod.ts";
 import { plural } from "../../../lib/plural.ts";
@@ -21,10 +21,10 @@ function measureRun({ numLayers }: Pick<ModelConfig, "numLayers">, run: Generate
     /** Shares of what was decided after the warm-up, over all layers; null where nothing was. */
     queriesSkipped: pruner === undefined || pruner.layers.length === 0
       ? null
-      : countSkips(numLayers, pruner.spans.warmup, [{ length, keep }]).achievedRatio,
+      : skipRatiosOf(tallySkips(numLayers, pruner.spans.warmup, [{ length, keep }])).achievedRatio,
     keysDropped: pruner?.keySide === undefined
       ? null
-      : countDrops(numLayers, pruner.spans, [{ length, kvKeep }]),
+      : dropRatioOf(tallyDrops(numLayers, pruner.spans, [{ length, kvKeep }])),
     /** Shares of the dense model's. */
     pairsAvoided: usage.pairsAvoided / usage.pairsDense,
     attentionFlopsAvoided: usage.attentionFlopsAvoided / usage.attentionFlopsDense,

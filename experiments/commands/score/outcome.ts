@@ -1,5 +1,11 @@
 /** What a scored sequence says: its table, the dense model beside it, and a page of the text. */
-import { countDrops, countSkips, type SequenceScore } from "../../../lib/eval/mod.ts";
+import {
+  dropRatioOf,
+  type SequenceScore,
+  skipRatiosOf,
+  tallyDrops,
+  tallySkips,
+} from "../../../lib/eval/mod.ts";
 import { effectiveOptions, type ResolvedOptions } from "../../../lib/methods/mod.ts";
 import type { ModelFile } from "../../../lib/model/mod.ts";
 import {
@@ -32,27 +38,21 @@ export function meanPerplexity(scores: readonly SequenceScore[]): number {
 export function measureOutcome({ file, runs, scores, dense }: Scored) {
   if (dense === undefined) return undefined;
   const { numLayers } = file.config, { spans, keySide } = runs[0]!.pruner!;
-  const { achievedRatio } = countSkips(
-    numLayers,
-    spans.warmup,
-    scores.map(({ layers, keep }, i) => ({
-      length: runs[i]!.ids.length,
-      keep: new Map(layers.map((layer, j) => [layer, keep[j]!])),
-    })),
-  );
+  const skips = scores.map(({ layers, keep }, i) => ({
+    length: runs[i]!.ids.length,
+    keep: new Map(layers.map((layer, j) => [layer, keep[j]!])),
+  }));
+  const drops = scores.map(({ kvLayers, kvKeep }, i) => ({
+    length: runs[i]!.ids.length,
+    kvKeep: new Map(kvLayers.map((layer, j) => [layer, kvKeep[j]!])),
+  }));
+  const { achievedRatio } = skipRatiosOf(tallySkips(numLayers, spans.warmup, skips));
   return {
     denseNll: dense.flatMap(({ nll }) => [...nll]),
     densePerplexity: meanPerplexity(dense),
     achievedRatio,
     ...(keySide !== undefined && {
-      kvAchievedRatio: countDrops(
-        numLayers,
-        spans,
-        scores.map(({ kvLayers, kvKeep }, i) => ({
-          length: runs[i]!.ids.length,
-          kvKeep: new Map(kvLayers.map((layer, j) => [layer, kvKeep[j]!])),
-        })),
-      ),
+      kvAchievedRatio: dropRatioOf(tallyDrops(numLayers, spans, drops)),
     }),
     kvBytesHeld: sum(scores.map(({ usage }) => usage.kvBytesHeld)),
     kvBytesAvoided: sum(scores.map(({ usage }) => usage.kvBytesAvoided)),
