@@ -1,13 +1,16 @@
 import { assertEquals } from "@std/assert";
 import {
+  blockOf,
   costOf,
   excessKeys,
   formatMetric,
   type Headline,
   listMetrics,
   lossUnit,
+  metricOfUnits,
   readMetric,
   signed,
+  valuesOfUnits,
 } from "./metrics.ts";
 
 const headline: Headline = {
@@ -65,4 +68,13 @@ Deno.test("a metric's value: read from a record, as text, as a cost", () => {
   assertEquals(formatMetric({ digits: 2 }, NaN), "-");
   assertEquals([signed(0, 2), signed(-0.5, 1)], ["+0.00", "-0.5"]);
   assertEquals([costOf({ better: "lower" }, 2), costOf({ better: "higher" }, 2)], [2, -2]);
+});
+
+Deno.test("the headline as a metric of units is what better says: of losses, or where higher is better of what each stands for", () => {
+  const losses = Float64Array.of(0, 1, 1);
+  assertEquals([...valuesOfUnits(headline, losses)], [1, 0, 0]);
+  assertEquals([metricOfUnits(headline).fromMean, metricOfUnits(headline).better], [undefined, "higher"]);
+  const lower: Headline = { ...headline, better: "lower", fromLoss: Math.exp };
+  assertEquals([valuesOfUnits(lower, losses), metricOfUnits(lower).fromMean], [losses, Math.exp]);
+  assertEquals([blockOf({ loss }), blockOf({ loss: { ...loss, block: 1 } })], [64, 1]);
 });
