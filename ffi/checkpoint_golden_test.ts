@@ -1,5 +1,4 @@
 /** The CPU library's models of every architecture against Hugging Face transformers, and filtered as the reference's. */
-import { cpuWays } from "../kernels/testing/ways.ts";
 import { buildCpu } from "../build.ts";
 import { assert } from "@std/assert";
 import type { Backend } from "../lib/backend.ts";
@@ -21,7 +20,7 @@ import {
 } from "../lib/model/checkpoint_methods_testing.ts";
 import { CHECKPOINTS, NAMES, paddedFolder } from "../lib/model/testdata/checkpoints.ts";
 import { ReferenceBackend } from "../lib/reference/mod.ts";
-import { openCpu } from "./mod.ts";
+import { cpuLevels, openCpu } from "./mod.ts";
 
 await buildCpu();
 const backend = await openCpu({ threads: 1 });
@@ -53,7 +52,8 @@ Deno.test("the CPU library filters every architecture as the reference does, in 
 const ROUNDED = { f32: 2e-6, bf16: 0.05, f16: 0.005, q8_0: 0.1, q4_0: 1.5 } as const;
 
 Deno.test("matrices of each type that they can be turned into: logits within its error, the same on all levels", async () => {
-  const ways = (await cpuWays()).filter((_, i) => i % 2 === 0); // each level, on one thread
+  const levels = (await cpuLevels()).map((level) => openCpu({ level, threads: 1, blas: "none" }));
+  const backends = await Promise.all(levels);
   for (const name of ["gemma3", "qwen3"] as const) {
     for (const dtype of WEIGHT_DTYPES) {
       const open = (on: Backend) =>
@@ -64,11 +64,14 @@ Deno.test("matrices of each type that they can be turned into: logits within its
         off <= most && off >= most / 10,
         `${name} in ${dtype}: found logits ${off} off, expected ${most}`,
       );
-      for (const way of ways) {
+      for (const backend of backends) {
         for (const piece of [undefined, 1]) {
-          const found = logitsOf(open(way.backend), piece);
+          const found = logitsOf(open(backend), piece);
           const far = found.reduce((most, x, i) => Math.max(most, Math.abs(x - expected[i]!)), 0);
-          assert(far <= 2e-5, `${name} in ${dtype}, ${way.name}: found logits ${far} off the reference's`);
+          assert(
+            far <= 2e-5,
+            `${name} in ${dtype}, ${backend.description}: found logits ${far} off the reference's`,
+          );
         }
       }
     }

@@ -1,6 +1,7 @@
 /**
- * `deno task test`: the tests of the fast tier, and every example in the documentation. Deno starts a worker for each file that it is
- * given, so that files with neither are left out.
+ * `deno task test`: the tests of the fast tier, and the examples of what users import and read; in the slow tier, and for
+ * folders and files that are named, every example in the documentation. Deno starts a worker for each file that it is given,
+ * so that files without any are left out.
  *
  * ```sh
  * deno task test                # all
@@ -8,6 +9,7 @@
  * deno task test --filter rope  # flags of deno test
  * ```
  */
+import { RUNS_SLOW } from "../../lib/testing.ts";
 import { readStdFlags } from "../commands/cli/machine/deno.ts";
 
 const ROOT = new URL("../../", import.meta.url);
@@ -42,6 +44,11 @@ export async function findTested(folder: string, root = ROOT): Promise<string[]>
   return found.sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
 }
 
+/** Whether the fast tier runs a file: tests, and examples of entry points and pages alone. */
+export function isInFastTier(path: string): boolean {
+  return /_test\.ts$|\.md$|^lib\/entries\/|^[^/]*$|(^|\/)mod\.ts$/.test(path);
+}
+
 if (import.meta.main) {
   const flags: string[] = [], files: string[] = [];
   for (const arg of Deno.args.length > 0 ? Deno.args : [""]) {
@@ -52,7 +59,9 @@ if (import.meta.main) {
     if (stat === undefined) flags.push(arg);
     else files.push(...stat.isDirectory ? await findTested(path) : [path]);
   }
-  if (files.length === 0) files.push(...await findTested(""));
+  if (files.length === 0) {
+    files.push(...(await findTested("")).filter((path) => RUNS_SLOW || isInFastTier(path)));
+  }
   const args = ["test", ...TEST_FLAGS, ...await readStdFlags(), ...flags, ...files];
   Deno.exit((await new Deno.Command(Deno.execPath(), { args, cwd: ROOT }).spawn().status).code);
 }

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { withFolder } from "../commands/testing.ts";
-import { findTested } from "./tests.ts";
+import { findTested, isInFastTier } from "./tests.ts";
 
 const example = (language: string) =>
   `/**\n * \`\`\`${language}\n * f();\n * \`\`\`\n */\nexport const f = () => 1;\n`;
@@ -40,6 +40,8 @@ Deno.test("findTested() finds tests and examples, those of the slow folders firs
 Deno.test("findTested() finds this test, README's program and the examples of what users import", async () => {
   const all = await findTested("");
   for (const path of ["experiments/tools/tests_test.ts", "README.md", "mod.ts", "ffi/mod.ts"]) {
-    assert(all.includes(path), path);
+    assert(all.includes(path) && isInFastTier(path), path);
   }
+  assert(isInFastTier("lib/entries/eval.ts") && isInFastTier("build.ts"));
+  assert(all.includes("lib/heads/collection.ts") && !isInFastTier("lib/heads/collection.ts"));
 });

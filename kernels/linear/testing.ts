@@ -43,11 +43,11 @@ function prepareAnew(c: LinearCase, seed: number): PreparedProduct {
   const weight = randomWeight(c.dtype, [c.n, c.k], next);
   const out = unwritten([c.rows, c.n]);
   reference.linear(x, weight, out);
-  const xs = f32Data(x), ws = dequantize(weight, 0, countOf(weight.shape));
+  const xs = f32Data(x).map(Math.abs), ws = dequantize(weight, 0, countOf(weight.shape)).map(Math.abs);
   const size = (i: number) => {
     const row = Math.floor(i / c.n) * c.k, column = (i % c.n) * c.k;
     let sum = 0;
-    for (let j = 0; j < c.k; j++) sum += Math.abs(xs[row + j]! * ws[column + j]!);
+    for (let j = 0; j < c.k; j++) sum += xs[row + j]! * ws[column + j]!;
     return sum;
   };
   const sizes = Float64Array.from({ length: countOf(out.shape) }, (_, i) => size(i));
