@@ -154,7 +154,10 @@ Deno.test("the C ABI refuses unknown element types, and rows that are no whole n
 
 Deno.test("the C ABI takes NULL for buffers of no bytes", () => {
   const none = { address: 0, bytes: 0 };
-  assertEquals(context.invoke("tkf_swiglu_apply", { gate: none, up: null, out: none, count: 0 }), STATUS.ok);
+  assertEquals(
+    context.invoke("tkf_gate_apply", { gate: none, up: null, out: none, count: 0, kind: 1 }),
+    STATUS.ok,
+  );
   const first = { weight: none, out: null, n: 4, dtype: "f32" } as const,
     others = { second: null, third: null };
   const rest = { x: null, kept: null, kept_count: null, rows: 0, k: 0, same_x: 0, gate: 0 };

@@ -106,7 +106,7 @@ Deno.test("loadLibrary() refuses another ABI version, and a library without all 
     const path = `${folder}/${libraries++}.so`;
     const functions = names.map((name) =>
       name === "tkf_abi_describe"
-        ? `extern "C" const char* ${name}() { return "op tkf_swiglu_apply int64_t count;\\n"; }`
+        ? `extern "C" const char* ${name}() { return "op tkf_gate_apply int64_t count;\\n"; }`
         : `extern "C" int ${name}() { return ${version}; }`
     );
     await Deno.writeTextFile(`${path}.cpp`, functions.join("\n"));
@@ -115,7 +115,7 @@ Deno.test("loadLibrary() refuses another ABI version, and a library without all 
     return path;
   };
   for (const [library, symbols] of [["cpu", SYMBOLS], ["cuda", CUDA_SYMBOLS]] as const) {
-    const names = [...Object.keys(symbols), "tkf_swiglu_apply"];
+    const names = [...Object.keys(symbols), "tkf_gate_apply"];
     const load = (path: string) => loadLibrary<Deno.ForeignLibraryInterface>(library, path, symbols);
     for (const version of [ABI_VERSION - 1, ABI_VERSION + 1]) {
       // A library of another version need not have today's functions.
@@ -125,13 +125,13 @@ Deno.test("loadLibrary() refuses another ABI version, and a library without all 
         assertThrows(() => load(path), NativeLibraryError, message);
       }
     }
-    for (const name of ["tkf_blas_load", "tkf_swiglu_apply", "tkf_abi_describe"]) {
+    for (const name of ["tkf_blas_load", "tkf_gate_apply", "tkf_abi_describe"]) {
       const lacking = await build(names.filter((other) => other !== name), ABI_VERSION);
       assertThrows(() => load(lacking), NativeLibraryError, name);
     }
     const { symbols: functions, ops } = load(await build(names, ABI_VERSION));
     assert("tkf_blas_load" in functions);
-    assertEquals([...ops.keys()], ["tkf_swiglu_apply"]);
+    assertEquals([...ops.keys()], ["tkf_gate_apply"]);
   }
   await Deno.remove(folder, { recursive: true });
 });

@@ -171,11 +171,11 @@ export abstract class NativeBackend implements Backend, Disposable {
   }
 
   swiglu(gate: Tensor, up: Tensor, out: Tensor): void {
-    this.#applyGate("tkf_swiglu_apply", gate, up, out);
+    this.#applyGate("swiglu", gate, up, out);
   }
 
   geglu(gate: Tensor, up: Tensor, out: Tensor): void {
-    this.#applyGate("tkf_geglu_apply", gate, up, out);
+    this.#applyGate("geglu", gate, up, out);
   }
 
   gatherRows(x: Tensor, rows: Tensor, out: Tensor): void {
@@ -295,11 +295,11 @@ export abstract class NativeBackend implements Backend, Disposable {
     this.context.call("tkf_linear_apply", { x, first, second, third, rows, k, ...how });
   }
 
-  #applyGate(op: string, gate: Tensor, up: Tensor, out: Tensor): void {
+  #applyGate(kind: Gate, gate: Tensor, up: Tensor, out: Tensor): void {
     expectTensor("gate", gate, "f32", [-1, -1]);
     expectTensor("up", up, "f32", gate.shape);
     expectTensor("out", out, "f32", gate.shape);
-    this.context.call(op, { gate, up, count: countOf(gate.shape), out });
+    this.context.call("tkf_gate_apply", { gate, up, count: countOf(gate.shape), out, kind: GATES[kind] });
   }
 
   /** The values of a tensor that has no other owner; its memory is given back. */

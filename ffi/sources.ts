@@ -8,17 +8,15 @@ export const KERNELS_URL = new URL("../kernels/", import.meta.url);
 /** Source texts by path, relative to {@linkcode KERNELS_URL}. */
 export type Sources = ReadonlyMap<string, string>;
 
-/** The list of ops: it names a .def file for each, and that the op's sources. */
+/** The list of ops: it names the sources that check arguments, and a .def file for each, which names its units. */
 const OPS = "ops.def";
 /** Translation units of each library beside those of the ops. */
 const UNITS = {
   cpu: ["common/entries.cpp", "common/level.cpp"],
   cuda: ["common/cuda_context.cu", "common/cuda_entries.cpp"],
 } as const satisfies { readonly [library: string]: readonly string[] };
-/** Sources named in a .def file that are units of a library. */
+/** Units named in a .def file that are those of a library. */
 const OP_UNITS = { cpu: /_cpu\.cpp$/, cuda: /\.cu$/ } as const;
-/** Sources named in a .def file that a unit includes where it defines TKF_CHECKS. */
-const CHECKS = /(?<!_cpu)\.cpp$/;
 
 /** Where the emulator, fuzzers and mutants lie: no part of the package, included only by units that lie there too. */
 const TESTING = "testing/";
@@ -104,6 +102,12 @@ export function localIncludes(path: string, text: string): string[] {
   );
 }
 
+/** Paths of the translation units that a .def file names, relative to {@linkcode KERNELS_URL}. */
+function unitsOf(path: string, text: string): string[] {
+  const [, names = ""] = text.match(/^TKF_UNITS\(([^)]*)\)/) ?? [];
+  return names.split(",").map((name) => path.replace(/[^/]*$/, name.trim()));
+}
+
 /**
  * A unit and all that it includes, directly or not, sorted. Files of the system are left out, and so are those that are
  * not there: the compiler says so.
@@ -118,8 +122,8 @@ export function includesOf(sources: Sources, unit: string, missing?: Set<string>
     if (text === undefined || found.has(path)) return;
     found.add(path);
     for (const name of localIncludes(path, text)) {
-      if (!path.endsWith(".def") || name.endsWith(".def")) visit(name);
-      else if (CHECKS.test(name)) checks.add(name);
+      if (path !== OPS || name.endsWith(".def")) visit(name);
+      else checks.add(name);
     }
   };
   visit(unit);
@@ -150,7 +154,7 @@ export async function readSources(
   const isTest = more.some((path) => path.startsWith(TESTING));
   for (;;) {
     const lists = includesOf(texts, OPS).filter((path) => path !== OPS);
-    const ops = lists.flatMap((path) => localIncludes(path, texts.get(path)!))
+    const ops = lists.flatMap((path) => unitsOf(path, texts.get(path)!))
       .filter((path) => OP_UNITS[library].test(path));
     const units = [...UNITS[library], ...ops, ...more];
     const missing = new Set<string>();

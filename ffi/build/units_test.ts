@@ -9,8 +9,8 @@ const SOURCES = new Map([
   ["b/b.cu", '#include "../common/x.h"\n'],
   ["common/x.h", "#pragma once\n"],
   ["all.cpp", '#include "ops.def"\n#define TKF_CHECKS\n#include "ops.def"\n'],
-  ["ops.def", '#include "a/a.def"\n'],
-  ["a/a.def", '#include "a.cpp"\n#include "a_cpu.cpp"\n#include "a.cu"\nTKF_OP(a)\n'],
+  ["ops.def", '#include "a/a.cpp"\n#include "a/a.def"\n'],
+  ["a/a.def", "TKF_UNITS(a_cpu.cpp, a.cu)\nTKF_OP(a)\n"],
   ["a/a.cpp", '#include "../common/x.h"\n'],
   ["a/a_cpu.cpp", ""],
 ]);
@@ -24,7 +24,7 @@ Deno.test("includesOf() follows local includes, from the file's own folder, once
   assertEquals([...missing], ["a/missing.h"]);
 });
 
-Deno.test("includesOf() follows a .def file to the checks where the unit asks for them", () => {
+Deno.test("includesOf() follows the list of ops to the checks where the unit asks for them", () => {
   assertEquals(includesOf(SOURCES, "ops.def"), ["a/a.def", "ops.def"]);
   assertEquals(includesOf(SOURCES, "all.cpp"), ["a/a.cpp", "a/a.def", "all.cpp", "common/x.h", "ops.def"]);
 });

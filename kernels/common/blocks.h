@@ -1,4 +1,4 @@
-// Element types of weights, 32 values at a time: how each is laid out (as in GGUF) and made float.
+// Element types of weights: how each is laid out (as in GGUF) and dequantized, 32 values at a time.
 // A `Format` has VALUES and BYTES of one block; prepare(blocks, count, scales) makes the scales of up to CHUNK blocks,
 // SCALES floats each; and decode(block, scales, part, w) the values 32*part .. 32*part+31 of one, into w[32 / W].
 // A dense format counts as blocks of 32; what is left at the end of a row goes through `scalar`.

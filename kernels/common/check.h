@@ -1,7 +1,9 @@
 // Checks of what crosses the ABI. The first failure wins, gives the status, and writes the context's message:
 // what was found and what was expected.
 #pragma once
+#include <cfloat>
 #include <cinttypes>
+#include <cmath>
 #include <cstdarg>
 #include <cstdint>
 #include <cstdio>
@@ -73,6 +75,9 @@ class Check {
   void require(bool condition, int32_t status, const char* message) {
     if (ok() && !condition) fail(status, "%s", message);
   }
+  void scale(double scale) {
+    require(std::fabs(scale) <= FLT_MAX, TKF_STATUS_VALUE, "found a scale that is not finite in f32, expected a number");
+  }
   void dtype(const char* name, int32_t found,
              std::initializer_list<int32_t> allowed = {TKF_DTYPE_F32, TKF_DTYPE_F16, TKF_DTYPE_BF16}) {
     if (!ok()) return;
@@ -81,7 +86,7 @@ class Check {
     }
     fail(TKF_STATUS_DTYPE, "found element type %d for \"%s\", expected one that this op takes", found, name);
   }
-  // Any element type that can be made float, in whole blocks along `last`.
+  // Any known element type, in whole blocks along `last`.
   void blocks(const char* name, int32_t dtype, int64_t last) {
     if (!ok()) return;
     const BlockSize block = block_size(dtype);

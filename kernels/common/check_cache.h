@@ -1,8 +1,17 @@
-// Checks of a tkf_kv_cache: shapes, and buffers long enough for them.
+// Checks that ops of attention and of the cache share: shapes, and buffers long enough for them.
 #pragma once
 #include "check.h"
 
 namespace tkf {
+
+inline void check_heads(Check& check, int32_t heads, int32_t kv_heads, double scale) {
+  check.size("kv_heads", kv_heads, 1, 65536);
+  check.size("heads", heads, 1, 65536);
+  if (check.ok() && heads % kv_heads != 0) {
+    check.fail(TKF_STATUS_SHAPE, "found %d query heads over %d KV heads, expected a multiple", heads, kv_heads);
+  }
+  check.scale(scale);
+}
 
 inline void check_cache(Check& check, const tkf_kv_cache& c) {
   check.dtype("cache", c.dtype);

@@ -8,7 +8,7 @@
 //   TKF_ALLOW_SHARED((kernel<4>), bytes) before a launch with more than 48 KB; a cudaError_t
 //   TKF_ASSUME(condition)                what a kernel's instance may rely on, so that it holds no code for the rest
 //   atomic_add_acq_rel(address, value)   an atomicAdd that releases what the thread wrote and acquires what others did
-//   mma_m16n8k16_f16/bf16, ldmatrix_x2/x4(_trans), cp_async_16, cp_async_commit, cp_async_wait<N>, sync_named<ID, N>
+//   mma_m16n8k16_f16/bf16, ldmatrix_x4(_trans), cp_async_16, cp_async_commit, cp_async_wait<N>, sync_named<ID, N>
 //
 // What sm_90a has beside it (mbarriers, TMA, wgmma) is in hopper.h.
 #pragma once
@@ -81,28 +81,18 @@ __device__ __forceinline__ uint32_t shared_address(const void* shared) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
 }
 
-// Warp-wide: loads 2 or 4 matrices [8, 8] of 16-bit values from shared memory. Lane 8 i + j gives the address of row j
+// Warp-wide: loads 4 matrices [8, 8] of 16-bit values from shared memory. Lane 8 i + j gives the address of row j
 // (16 bytes, aligned) of matrix i; r[i] is then (lane / 4, 2 (lane % 4) ..+1) of matrix i, transposed for `_trans`.
-#define TKF_LDMATRIX_X4(name, modifier)                                                              \
+#define TKF_LDMATRIX(name, modifier)                                                                 \
   __device__ __forceinline__ void name(uint32_t r[4], const void* shared_row) {                      \
     asm volatile("ldmatrix.sync.aligned.m8n8.x4" modifier ".shared.b16 {%0,%1,%2,%3}, [%4];"         \
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])                                    \
                  : "r"(shared_address(shared_row))                                                   \
                  : "memory");                                                                        \
   }
-#define TKF_LDMATRIX_X2(name, modifier)                                                              \
-  __device__ __forceinline__ void name(uint32_t r[2], const void* shared_row) {                      \
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2" modifier ".shared.b16 {%0,%1}, [%2];"               \
-                 : "=r"(r[0]), "=r"(r[1])                                                            \
-                 : "r"(shared_address(shared_row))                                                   \
-                 : "memory");                                                                        \
-  }
-TKF_LDMATRIX_X4(ldmatrix_x4, "")
-TKF_LDMATRIX_X4(ldmatrix_x4_trans, ".trans")
-TKF_LDMATRIX_X2(ldmatrix_x2, "")
-TKF_LDMATRIX_X2(ldmatrix_x2_trans, ".trans")
-#undef TKF_LDMATRIX_X4
-#undef TKF_LDMATRIX_X2
+TKF_LDMATRIX(ldmatrix_x4, "")
+TKF_LDMATRIX(ldmatrix_x4_trans, ".trans")
+#undef TKF_LDMATRIX
 
 // Copies 16 bytes from global to shared memory in the background, both aligned; where not `full`, writes zeros and
 // reads nothing. A thread sees its copies after cp_async_wait, other threads after a barrier that follows.

@@ -3,7 +3,9 @@
 
 #include <cinttypes>
 #include <cstdio>
+#include <memory>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "../filtered_attention/launchers.h"
@@ -32,10 +34,10 @@ struct CudaContext final : tkf_context {
   SplitRows split = {};
   int num_sms = 0, arch = 0;
   bool wgmma = false, dependent = false;
-  CublasLt* cublaslt = nullptr;
+  std::unique_ptr<CublasLt> cublaslt;
 
   ~CudaContext() override {
-    if (cublaslt != nullptr) cublaslt_free(cublaslt);
+    cublaslt.reset();
     cudaFree(fault);
     cudaFree(workspace);
     for (void* old : old_workspaces) cudaFree(old);
@@ -70,7 +72,7 @@ Stream cuda_stream(const tkf_context* context) { return {cuda(context)->stream, 
 int* cuda_fault(const tkf_context* context) { return cuda(context)->fault; }
 int cuda_num_sms(const tkf_context* context) { return cuda(context)->num_sms; }
 int cuda_arch(const tkf_context* context) { return cuda(context)->arch; }
-CublasLt* cuda_cublaslt(const tkf_context* context) { return cuda(context)->cublaslt; }
+CublasLt* cuda_cublaslt(const tkf_context* context) { return cuda(context)->cublaslt.get(); }
 
 bool cuda_wgmma(const tkf_context* context) { return cuda(context)->wgmma; }
 
@@ -133,11 +135,9 @@ int32_t tkf_blas_load(tkf_context* context, const char* path) {
   check.require(path != nullptr, TKF_STATUS_NULL, "found NULL for \"path\", expected the path of a cuBLASLt");
   if (!check.ok()) return check.status();
   char why[400] = "";
-  tkf::CublasLt* const loaded = tkf::cublaslt_load(path, why, sizeof why);
+  std::unique_ptr<tkf::CublasLt> loaded = tkf::cublaslt_load(path, why, sizeof why);
   if (loaded == nullptr) return check.fail(TKF_STATUS_UNSUPPORTED, "%s", why);
-  tkf::CublasLt*& own = tkf::cuda(context)->cublaslt;
-  if (own != nullptr) tkf::cublaslt_free(own);
-  own = loaded;
+  tkf::cuda(context)->cublaslt = std::move(loaded);
   return TKF_STATUS_OK;
 }
 

@@ -13,8 +13,7 @@
 #include <cuda.h>
 #include <dlfcn.h>
 
-namespace tkf {
-namespace hopper {
+namespace tkf::hopper {
 
 // ---- barriers in shared memory; a phase ends when all arrivals, and all announced bytes, are there ----
 
@@ -132,12 +131,10 @@ inline EncodeFunction find_encode() {
   return driver == nullptr ? nullptr : reinterpret_cast<EncodeFunction>(dlsym(driver, "cuTensorMapEncodeTiled"));
 }
 
-}  // namespace hopper
-}  // namespace tkf
+}  // namespace tkf::hopper
 #endif
 
-namespace tkf {
-namespace hopper {
+namespace tkf::hopper {
 
 // A matrix in shared memory with rows of 128 bytes (64 values) that TMA or `swizzled` has swizzled; 8 rows are 1024
 // bytes. `leading`: bytes from 64 columns to the next 64, where the columns are not what is summed over.
@@ -148,5 +145,4 @@ __device__ __forceinline__ uint64_t describe(const void* shared, uint32_t leadin
 // Byte of columns c, c + 1 (of 64) of row r in such a matrix.
 __device__ __forceinline__ int swizzled(int r, int c) { return r * 128 + ((c / 8) ^ (r % 8)) * 16 + c % 8 * 2; }
 
-}  // namespace hopper
-}  // namespace tkf
+}  // namespace tkf::hopper

@@ -1,4 +1,4 @@
-// Lanes of vectors turned about.
+// Shuffles of lanes, and the transposition of a square of them.
 #pragma once
 #include "simd.h"
 

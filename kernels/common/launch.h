@@ -2,6 +2,7 @@
 #pragma once
 #include <cinttypes>
 #include <cstdio>
+#include <type_traits>
 
 #include "check.h"
 #include "cuda_context.h"
@@ -60,6 +61,13 @@ void with_type(int dtype, F&& body) {
     case TKF_DTYPE_F16: body(__half()); break;
     default: body(__nv_bfloat16());
   }
+}
+
+// Calls body(size) with the first of SIZES, which ascend, that is at least `least`, as a type.
+template <int... SIZES, class F>
+void with_size(int64_t least, F&& body) {
+  bool done = false;
+  ((done || least > SIZES ? void() : (body(std::integral_constant<int, SIZES>()), void(done = true))), ...);
 }
 
 // Notes a buffer that lies where the device cannot load it from; TKF_STATUS_BUFFER.

@@ -241,17 +241,16 @@ TKF_INLINE Vector unfused(Vector x) {
   return x;
 }
 
-// Asks for the 64 bytes around an address, which need not be there, for the second cache: it waits for more at once
-// than the nearest.
+// Prefetches the 64 bytes around an address, which need not be valid, into L2, which takes more requests than L1.
 TKF_INLINE void prefetch(uintptr_t address) { __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 2); }
-// Asks for BYTES from an address on.
+// Prefetches BYTES from an address on.
 template <int BYTES>
 TKF_INLINE void prefetch_lines(uintptr_t address) {
 #pragma GCC unroll 64
   for (int line = 0; line < BYTES; line += 64) prefetch(address + line);
 }
-// Where to ask for weights while those of a tile are used, which lie there one behind the other: in the next tile, and
-// at least so many bytes further on, since memory takes as long as a few small tiles.
+// Where to prefetch weights while those of a tile are used: the next tile, at least 4096 bytes ahead, since memory takes
+// as long as a few small tiles.
 TKF_INLINE uintptr_t ahead_of(const uint8_t* tile, int64_t bytes) {
   constexpr int64_t least = 4096;
   return reinterpret_cast<uintptr_t>(tile) + static_cast<uintptr_t>(larger(bytes, least));

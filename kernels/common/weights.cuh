@@ -65,79 +65,37 @@ struct NibblePairs {
   }
 };
 
-// The 16 values of a lane of NibblePairs, less ZERO. fifth(high, i): what is beside the nibbles in bytes 4 i ... of the
-// low halves or of the high ones.
-template <int ZERO, class Fifth>
-__device__ __forceinline__ void decode_nibbles(const uint32_t* words, const Fifth& fifth, float* w) {
-  for (int high = 0; high < 2; high++) {
-    for (int i = 0; i < 2; i++) {
-      bytes_to_floats<ZERO>((words[i] >> (4 * high) & 0x0f0f0f0fu) | fifth(high, i), w + 8 * high + 4 * i);
+// d*(q - ZERO), with LEAST d*q + m: d f16, with LEAST m f16, of FIVE bits their fifth u32 (bit v is of value v), nibbles.
+template <bool FIVE, bool LEAST>
+struct NibblesOf32 : NibblePairs {
+  static constexpr int HEAD = (LEAST ? 4 : 2) + (FIVE ? 4 : 0), BYTES = HEAD + 16, ALIGN = !LEAST ? 2 : FIVE ? 8 : 4;
+  static constexpr int ZERO = LEAST ? 0 : FIVE ? 16 : 8;
+  static __device__ __forceinline__ void decode(const uint8_t* block, int part, float* w) {
+    uint32_t words[2], fifths = 0;
+    float d, m = 0;
+    load_words<ALIGN, 2>(block + HEAD + 8 * part, words);
+    if constexpr (LEAST) {
+      uint32_t head[HEAD / 4];
+      load_words<ALIGN, HEAD / 4>(block, head);
+      d = half_bits_to_float(head[0] & 0xffffu), m = half_bits_to_float(head[0] >> 16);
+      if constexpr (FIVE) fifths = head[1];
+    } else {
+      if constexpr (FIVE) load_words<2, 1>(block + 2, &fifths);
+      d = load_half(block);
     }
-  }
-}
-
-// d*(q - 8): d f16, nibbles.
-struct WeightQ4_0 : NibblePairs {
-  static constexpr int BYTES = 18, ALIGN = 2;
-  static __device__ __forceinline__ void decode(const uint8_t* block, int part, float* w) {
-    uint32_t words[2];
-    load_words<2, 2>(block + 2 + 8 * part, words);
-    const float d = load_half(block);
-    decode_nibbles<8>(words, [](int, int) { return 0u; }, w);
-    for (int i = 0; i < 16; i++) w[i] *= d;
+    for (int run = 0; run < RUNS; run++) {
+      uint32_t q = words[run % 2] >> (4 * (run / 2)) & 0x0f0f0f0fu;
+      // The product puts four bits into four bytes, each seven further than the one before.
+      if constexpr (FIVE) q |= (fifths >> offset(part, run) & 15u) * 0x02040810u & 0x10101010u;
+      bytes_to_floats<ZERO>(q, w + 4 * run);
+    }
+    for (int i = 0; i < 16; i++) w[i] = LEAST ? fmaf(d, w[i], m) : d * w[i];
   }
 };
-
-// d*q + m: d, m f16, nibbles.
-struct WeightQ4_1 : NibblePairs {
-  static constexpr int BYTES = 20, ALIGN = 4;
-  static __device__ __forceinline__ void decode(const uint8_t* block, int part, float* w) {
-    uint32_t words[2], scales;
-    load_words<4, 2>(block + 4 + 8 * part, words);
-    load_words<4, 1>(block, &scales);
-    const float d = half_bits_to_float(scales & 0xffffu), m = half_bits_to_float(scales >> 16);
-    decode_nibbles<0>(words, [](int, int) { return 0u; }, w);
-    for (int i = 0; i < 16; i++) w[i] = fmaf(d, w[i], m);
-  }
-};
-
-// The same of five bits: bit v of `bits` is the fifth of value v of the block. The product puts four of them into four
-// bytes, each seven further than the one before.
-template <int ZERO>
-__device__ __forceinline__ void decode_five_bits(const uint32_t* words, uint32_t bits, int part, float* w) {
-  decode_nibbles<ZERO>(
-      words,
-      [=](int high, int i) {
-        return (bits >> (8 * part + 16 * high + 4 * i) & 15u) * 0x02040810u & 0x10101010u;
-      },
-      w);
-}
-
-// d*(q - 16): d f16, high bits u32, nibbles.
-struct WeightQ5_0 : NibblePairs {
-  static constexpr int BYTES = 22, ALIGN = 2;
-  static __device__ __forceinline__ void decode(const uint8_t* block, int part, float* w) {
-    uint32_t words[2], high;
-    load_words<2, 2>(block + 6 + 8 * part, words);
-    load_words<2, 1>(block + 2, &high);
-    const float d = load_half(block);
-    decode_five_bits<16>(words, high, part, w);
-    for (int i = 0; i < 16; i++) w[i] *= d;
-  }
-};
-
-// d*q + m: d, m f16, high bits u32, nibbles.
-struct WeightQ5_1 : NibblePairs {
-  static constexpr int BYTES = 24, ALIGN = 8;
-  static __device__ __forceinline__ void decode(const uint8_t* block, int part, float* w) {
-    uint32_t words[2], head[2];
-    load_words<8, 2>(block + 8 + 8 * part, words);
-    load_words<8, 2>(block, head);
-    const float d = half_bits_to_float(head[0] & 0xffffu), m = half_bits_to_float(head[0] >> 16);
-    decode_five_bits<0>(words, head[1], part, w);
-    for (int i = 0; i < 16; i++) w[i] = fmaf(d, w[i], m);
-  }
-};
+using WeightQ4_0 = NibblesOf32<false, false>;
+using WeightQ4_1 = NibblesOf32<false, true>;
+using WeightQ5_0 = NibblesOf32<true, false>;
+using WeightQ5_1 = NibblesOf32<true, true>;
 
 // d*q: d f16, q i8[32].
 struct WeightQ8_0 {

@@ -4,8 +4,6 @@
 #include <algorithm>
 
 #include "../common/check_cache.h"
-#include "../common/launch.h"
-#include "check_attention.h"
 #include "launchers.h"
 
 namespace tkf {
@@ -54,7 +52,7 @@ int32_t run_decode(tkf_context* context, DecodeJob& job, int dtype) {
   for (int i = 0; i < 2; i++) job.wide &= is_aligned(job.keys[i], 16) && is_aligned(job.values[i], 16);
   int32_t status = TKF_STATUS_OK;
   with_type(dtype, [&](auto zero) {
-    with_head_dim<64, 128, 256>(job.head_dim, [&](auto size) {
+    with_size<64, 128, 256>(job.head_dim, [&](auto size) {
       using T = decltype(zero);
       constexpr int D = decltype(size)::value;
       switch (heads_of_block(job.group)) {

@@ -2,7 +2,6 @@
 #pragma once
 #include <algorithm>
 #include <cstring>
-#include <type_traits>
 
 #include "../common/cuda_context.h"
 #include "../common/reduce.cuh"
@@ -68,13 +67,6 @@ Job job_of(tkf_context* context, const tkf_attention_filtered_args& a) {
   job.num_rows[0] = static_cast<int>(a.num_keys);
   job.num_rows[1] = static_cast<int>(a.num_recent);
   return job;
-}
-
-// Host: calls body(size) with the first of SIZES that a head fits in, as a type.
-template <int... SIZES, class F>
-void with_head_dim(int head_dim, F&& body) {
-  bool done = false;
-  ((done || head_dim > SIZES ? void() : (body(std::integral_constant<int, SIZES>()), void(done = true))), ...);
 }
 
 // 2^x, within 2 units of the last place; 0 for -infinity.

@@ -1,5 +1,5 @@
 // Checks of tkf_attention_filtered.
-#include "check_attention.h"
+#include "../common/check_cache.h"
 
 namespace tkf {
 

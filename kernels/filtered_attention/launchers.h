@@ -3,6 +3,7 @@
 #pragma once
 #include <algorithm>
 
+#include "../common/launch.h"
 #include "prefill.cuh"
 
 namespace tkf::attention {

@@ -1,7 +1,6 @@
 // Launches attention of many queries: the CUDA library's body of tkf_attention_filtered.
 #include <algorithm>
 
-#include "../common/launch.h"
 #include "launchers.h"
 #include "prefill_mma.cuh"
 #include "prefill_plain.cuh"
@@ -24,7 +23,7 @@ constexpr int64_t kFewQueries = 16;  // up to so many, every query reads its key
 // A launch that fails leaves its error for cuda_launched.
 template <class T>
 void launch_mma(tkf_context* context, PrefillJob& job) {
-  with_head_dim<64, 96, 128, 256>(job.head_dim, [&](auto size) {
+  with_size<64, 96, 128, 256>(job.head_dim, [&](auto size) {
     constexpr int D = decltype(size)::value;
     using Shape = MmaShape<D>;
     if (TKF_ALLOW_SHARED((prefill_mma_kernel<T, D>), Shape::kShared) != cudaSuccess) return;
@@ -36,7 +35,7 @@ void launch_mma(tkf_context* context, PrefillJob& job) {
 }
 
 void launch_plain(tkf_context* context, PrefillJob& job) {
-  with_head_dim<64, 128, 256>(job.head_dim, [&](auto size) {
+  with_size<64, 128, 256>(job.head_dim, [&](auto size) {
     constexpr int D = decltype(size)::value;
     using Shape = PlainShape<D>;
     if (TKF_ALLOW_SHARED((prefill_plain_kernel<D>), Shape::kShared) != cudaSuccess) return;

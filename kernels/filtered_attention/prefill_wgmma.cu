@@ -176,7 +176,7 @@ bool make_map(hopper::EncodeFunction encode, CUtensorMap* map, const PrefillJob&
 
 template <class T>
 void launch(const Stream& stream, const PrefillJob& job, const PrefillMaps& maps) {
-  with_head_dim<64, 128>(job.head_dim, [&](auto size) {
+  with_size<64, 128>(job.head_dim, [&](auto size) {
     constexpr int D = decltype(size)::value;
     if (TKF_ALLOW_SHARED((prefill_wgmma_kernel<T, D>), kWgmmaShared<D>) != cudaSuccess) return;
     TKF_LAUNCH(stream, (prefill_wgmma_kernel<T, D>), prefill_grid(job, kWgmmaRows), dim3(kWgmmaThreads),

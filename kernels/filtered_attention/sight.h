@@ -2,9 +2,7 @@
 #pragma once
 #include "vector.h"
 
-namespace tkf {
-namespace TKF_NAMESPACE {
-namespace attention {
+namespace tkf::TKF_NAMESPACE::attention {
 
 // Number of ascending positions that are at most `limit`.
 inline int64_t count_until(const int32_t* positions, int64_t count, int64_t limit) {
@@ -153,6 +151,4 @@ struct PickedKeys {
   }
 };
 
-}  // namespace attention
-}  // namespace TKF_NAMESPACE
-}  // namespace tkf
+}  // namespace tkf::TKF_NAMESPACE::attention

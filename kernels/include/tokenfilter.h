@@ -20,7 +20,7 @@ extern "C" {
 #define TKF_API
 #endif
 
-#define TKF_ABI_VERSION 5
+#define TKF_ABI_VERSION 6
 
 /* Statuses. */
 #define TKF_STATUS_OK 0
@@ -82,7 +82,7 @@ extern "C" {
 #define TKF_ABSORB_ALL 0
 #define TKF_ABSORB_KEPT 1
 
-/* Gates of tkf_linear_apply: none; silu(x) and gelu(x) by its tanh formula, each times the second product. */
+/* Gates of tkf_linear_apply and tkf_gate_apply: none; silu(x) and gelu(x) by its tanh formula, each times the second product. */
 #define TKF_GATE_NONE 0
 #define TKF_GATE_SWIGLU 1
 #define TKF_GATE_GEGLU 2

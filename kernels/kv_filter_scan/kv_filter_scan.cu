@@ -28,14 +28,9 @@ void launch_signs(tkf_context* context, const tkf_filter_spec& spec, float* sign
 template <class Real>
 void launch_measure(const Stream& stream, const ScanArguments& a, int64_t tiles) {
   const dim3 grid(grid_of(2 * a.spec.kv_heads, kMeasureWarps), static_cast<unsigned>(tiles));
-  const unsigned block = 32 * kMeasureWarps;
-  if (a.spec.head_dim <= 64) {
-    TKF_LAUNCH(stream, (measure_kernel<Real, 2>), grid, block, 0, a);
-  } else if (a.spec.head_dim <= 128) {
-    TKF_LAUNCH(stream, (measure_kernel<Real, 4>), grid, block, 0, a);
-  } else {
-    TKF_LAUNCH(stream, (measure_kernel<Real, 8>), grid, block, 0, a);
-  }
+  with_size<2, 4, 8>((a.spec.head_dim + 31) / 32, [&](auto each) {
+    TKF_LAUNCH(stream, (measure_kernel<Real, decltype(each)::value>), grid, 32 * kMeasureWarps, 0, a);
+  });
 }
 
 // All tokens measured, then decided; the order of the kernels: scan.cuh.

@@ -211,7 +211,7 @@ void follow_window(const FilterLocal& job, int kv_head, double* scratch) {
   }
 }
 
-// Many rows: neighbours see nearly the same keys, which are turned about once, D keys in a vector, for all of them.
+// Many rows: neighbours see nearly the same keys, which are transposed once for all of them, D keys in a vector.
 // Queries that share a pass over those keys, and rows whose queries do; rows that are taken in at once.
 constexpr int kQueries = TKF_LEVEL == TKF_LEVEL_AVX512 ? 8 : 4, kRowsTogether = 8, kRowsAtOnce = 128;
 
@@ -232,12 +232,12 @@ struct NearKeys {
 
 // Writes a key [d] where key `index` of the tiles lies.
 template <class Read>
-TKF_INLINE void turn_key(double* tiles, int64_t index, int d, Read&& read) {
+TKF_INLINE void store_key(double* tiles, int64_t index, int d, Read&& read) {
   double* const to = tiles + index / D * D * d + index % D;
   for (int i = 0; i < d; i++) to[int64_t{i} * D] = read(i);
 }
 
-// One KV head: turns its keys about, takes them in, and looks far, far [rows, group]. x [d] is scratch.
+// One KV head: transposes its keys, takes them in, and looks far, far [rows, group]. x [d] is scratch.
 template <class Type>
 void take_keys(const FilterLocal& job, const NearKeys& near, int kv_head, double* tiles, double* far, double* x) {
   const int d = job.head_dim, group = job.heads / job.kv_heads;
@@ -245,18 +245,18 @@ void take_keys(const FilterLocal& job, const NearKeys& near, int kv_head, double
   const double scale = 1 / sqrt(static_cast<double>(d));
   memset(tiles, 0, static_cast<size_t>(near.doubles(d)) * sizeof(double));  // keys that are not there
   for (int64_t t = 0; t < smaller<int64_t>(near.num_sinks, job.position); t++) {
-    turn_key(tiles, t, d, [&](int i) { return memory.sinks[t * memory.width + i]; });
+    store_key(tiles, t, d, [&](int i) { return memory.sinks[t * memory.width + i]; });
   }
   for (int64_t t = near.first; t < job.position; t++) {
     const double* const slot = memory.ring + t % memory.turn * memory.width;
-    turn_key(tiles, near.at + t - near.first, d, [&](int i) { return slot[i]; });
+    store_key(tiles, near.at + t - near.first, d, [&](int i) { return slot[i]; });
   }
   for (int64_t row = 0; row < job.rows; row++) {
     const int64_t t = job.position + row;
     const auto* const key = key_at<Type>(job, kv_head, row);
     const auto read = [&](int i) -> double { return Type::one(key + i); };
-    if (t < near.num_sinks) turn_key(tiles, t, d, read);
-    if (t >= near.first) turn_key(tiles, near.at + t - near.first, d, read);
+    if (t < near.num_sinks) store_key(tiles, t, d, read);
+    if (t >= near.first) store_key(tiles, near.at + t - near.first, d, read);
     const double n = take_key<Type>(job, memory, kv_head, row), log_n = log(n);
     const float* const q = queries_at(job, kv_head, row);
     for (int g = 0; g < group; g++) {

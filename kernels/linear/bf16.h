@@ -1,12 +1,10 @@
-// Products in bf16: every factor is rounded to a bf16 number, and products are summed in f32. AMX's tile unit multiplies
-// 32 values of 16 rows with those of 16 others at once; where there is none, AVX512-BF16 multiplies single ones, from
-// the same memory. Rows of x lie in a tile row by row, as in memory; weights are transposed as they are unpacked, so that
-// sums are rows of out.
+// GEMM in bf16: both operands are rounded to bf16, products are summed in f32. AMX multiplies tiles of 16 rows of 32
+// values; without AMX, AVX512-BF16 multiplies single vectors from the same packed operands. Tiles of x are row-major.
+// Weights are transposed when they are dequantized, so that the sums are rows of out.
 #pragma once
-#include "../common/blocks.h"
 #include "../common/lanes.h"
 #include "../swiglu/gate.h"
-#include "product_list.h"
+#include "by_format.h"
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("amx-tile,amx-bf16,avx512bf16"))), apply_to = function)
@@ -18,15 +16,15 @@
 namespace tkf::TKF_NAMESPACE::bf16 {
 
 constexpr int kTile = 16, kTileBytes = 1024;  // rows of each side; 16 * 32 bf16, or 16 * 16 floats
-// Values of a row that are made bf16 at once, a multiple of every block, where they are more than so many; what
-// unpacked weights take together.
+// A row of more than kWhole values is dequantized in sections of kSection, a multiple of every block. kHeldBytes: size of
+// the dequantized weights that x is read once for.
 constexpr int64_t kSection = 512, kWhole = 1536, kHeldBytes = 384 * 1024;
 constexpr int64_t kMostRows = 512;  // rows of x whose sums are held at once
 
 // 32 floats, rounded to bf16.
 TKF_INLINE __m512i round(vf low, vf high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
 
-// Up to 16 rows of x, others 0, in tiles: [k / 32, 16 rows, 32].
+// Packs up to 16 rows of x, the others 0, as tiles: [k / 32, 16 rows, 32].
 static void lay_rows(const float* x, int rows, int64_t k, uint8_t* to) {
   for (int64_t at = 0; at < k; at += 32, to += kTileBytes) {
     const int some = static_cast<int>(smaller(k - at, int64_t{32}));
@@ -42,13 +40,13 @@ static void lay_rows(const float* x, int rows, int64_t k, uint8_t* to) {
   }
 }
 
-// 32 values of each of 16 rows of weights, as their numbers lie in `rows`, as a tile of pairs: [16 pairs, 16 rows, 2].
-TKF_INLINE void put_turned(vf (&rows)[kTile], uint8_t* to) {
+// Stores 32 values of each of 16 rows of weights, bf16 numbers in `rows`, as a tile of pairs: [16 pairs, 16 rows, 2].
+TKF_INLINE void store_transposed(vf (&rows)[kTile], uint8_t* to) {
   transpose(rows);
   for (int pair = 0; pair < kTile; pair++) _mm512_store_ps(to + 64 * pair, rows[pair]);
 }
 
-// Values [first, first + count) of 16 rows of weights, of which `valid` are there: [count / 32, 16 pairs, 16 rows, 2].
+// Dequantizes values [first, first + count) of 16 rows of weights, `valid` of which exist: [count / 32, 16 pairs, 16, 2].
 template <class Format>
 static void unpack_rows(const uint8_t* weight, int valid, int64_t k, int64_t first, int64_t count, uint8_t* to) {
   constexpr int parts = Format::VALUES / 32;
@@ -69,7 +67,7 @@ static void unpack_rows(const uint8_t* weight, int valid, int64_t k, int64_t fir
           Format::decode(row[r] + (chunk + b) * Format::BYTES, scales[r] + b * Format::SCALES, part, w);
           turned[r] = (vf)round(w[0], w[1]);
         }
-        put_turned(turned, to);
+        store_transposed(turned, to);
       }
     }
   }
@@ -82,20 +80,18 @@ static void unpack_rows(const uint8_t* weight, int valid, int64_t k, int64_t fir
       }
       turned[r] = (vf)round(load(rest), load(rest + W));
     }
-    put_turned(turned, to);
+    store_transposed(turned, to);
   }
 }
 
-// Where sums of a pair of tiles of rows by a pair of tiles of columns lie: bytes from a row to the next, from a tile of
-// rows to the next, from a tile of columns to the next.
+// Sums of two tiles of rows by two tiles of columns; strides in bytes, of a row, a tile of rows, a tile of columns.
 struct Sums {
   uint8_t* at;
   int64_t row, rows, columns;
 };
 
-// The products of `count` tiles of both, added to NT x MT tiles of sums from `from`, which begin at 0 where it is
-// nullptr; stored to `to`. Strides are in bytes, from one tile row of weights and of x to the next. Tiles 0 to 3 hold
-// sums, 4 and 5 weights, 6 and 7 rows of x.
+// to = from + the products of `count` tiles of both operands, NT x MT tiles of sums; without `from`, sums begin at 0.
+// Strides are in bytes, between tile rows. Tile registers 0 to 3 hold sums, 4 and 5 weights, 6 and 7 rows of x.
 template <int NT, int MT>
 static void multiply(const uint8_t* weight, int64_t weight_stride, const uint8_t* x, int64_t x_stride, int count,
                      const Sums& from, const Sums& to) {
@@ -151,7 +147,7 @@ struct Dots {
                                                                      {dots::multiply<2, 1>, dots::multiply<2, 2>}};
 };
 
-// Sums of tiles of which rows or columns are not there, to those of out that are.
+// Stores sums of tiles beyond the last row or column of out: those inside it.
 static void store_edges(const Sums& from, int64_t rows, int64_t columns, int mt, int nt, float* out, int64_t n) {
   for (int64_t row = 0; row < smaller(rows, int64_t{kTile} * (1 + mt)); row++) {
     for (int i = 0; i <= nt; i++) {
@@ -162,7 +158,7 @@ static void store_edges(const Sums& from, int64_t rows, int64_t columns, int mt,
   }
 }
 
-// Values of a row that are unpacked at once: all of them where they are few, else a multiple of every block.
+// Values of a row that are dequantized together.
 static int64_t section_of(int64_t k) {
   return k <= kWhole ? larger((k + 31) / 32 * 32, int64_t{32}) : kSection;
 }
@@ -186,7 +182,7 @@ static int products(tkf_context* context, const float* x, const ProductList& lis
   const int64_t depth = larger((k + 31) / 32, int64_t{1}), x_stride = depth * kTileBytes;
   const int64_t row_tiles = (rows + kTile - 1) / kTile;
   const int64_t section = section_of(k), weight_stride = section / 32 * kTileBytes;
-  // Pairs of tiles of weights that are unpacked together: x is read once for them. Few rows: what stays near.
+  // Pairs of tiles of weights that are dequantized together, since x is read once for them.
   const int64_t together = rows > 2 * kTile ? larger(kHeldBytes / (2 * weight_stride), int64_t{1}) : 1;
   const int64_t held_rows = smaller(row_tiles, kMostRows / kTile), sum_stride = held_rows * kTileBytes;
   const size_t own = static_cast<size_t>(2 * together * (weight_stride + sum_stride));

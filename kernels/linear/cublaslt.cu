@@ -87,14 +87,9 @@ struct Plan {
 // Shapes kept: a model has some ten, times the lengths of its prefills.
 constexpr size_t kMostPlans = 1024;
 
-}  // namespace
-
-class CublasLt {
+class Loaded final : public CublasLt {
  public:
-  CublasLt() = default;
-  CublasLt(const CublasLt&) = delete;
-  CublasLt& operator=(const CublasLt&) = delete;
-  ~CublasLt() {
+  ~Loaded() override {
     forget();
     if (handle_ != nullptr) functions_.Destroy(handle_);
   }
@@ -125,17 +120,13 @@ class CublasLt {
     return true;
   }
 
-  const char* name() const { return name_; }
+  const char* name() const override { return name_; }
 
-  // Of the last product that failed: its status, and "" or the name of it.
-  int last_status() const { return last_; }
-  const char* status_name() const {
-    const char* const name = functions_.GetStatusName == nullptr ? nullptr : functions_.GetStatusName(last_);
-    return name == nullptr ? "" : name;
+  void failure(char* words, size_t words_bytes) const override {
+    snprintf(words, words_bytes, "found a failure of %s: status %d%s%s", name_, last_, separator(), status_name());
   }
-  const char* separator() const { return *status_name() == 0 ? "" : ", "; }
 
-  bool multiply(const LtProduct& p, void* workspace, cudaStream_t stream, int32_t* status) {
+  bool multiply(const LtProduct& p, void* workspace, cudaStream_t stream, int32_t* status) override try {
     *status = TKF_STATUS_OK;
     const Shape shape(p.type, p.rows, p.n, p.k, p.out_stride, alignment_of_address(p.x), alignment_of_address(p.weight),
                       alignment_of_address(p.out));
@@ -153,9 +144,19 @@ class CublasLt {
                                          plan.out, p.out, plan.out, &plan.algorithm, workspace, kCublasLtWorkspace,
                                          stream);
     return result == kOk || fail(result, status);
+  } catch (...) {
+    *status = TKF_STATUS_MEMORY;
+    return false;
   }
 
  private:
+  // Of the last product that failed: "" or the name of its status.
+  const char* status_name() const {
+    const char* const name = functions_.GetStatusName == nullptr ? nullptr : functions_.GetStatusName(last_);
+    return name == nullptr ? "" : name;
+  }
+  const char* separator() const { return *status_name() == 0 ? "" : ", "; }
+
   bool fail(int result, int32_t* status) {
     last_ = result;
     *status = TKF_STATUS_UNSUPPORTED;
@@ -213,33 +214,16 @@ class CublasLt {
   int last_ = kOk;
 };
 
-CublasLt* cublaslt_load(const char* path, char* why, size_t why_bytes) {
+}  // namespace
+
+std::unique_ptr<CublasLt> cublaslt_load(const char* path, char* why, size_t why_bytes) {
   try {
-    CublasLt* lt = new CublasLt();
+    auto lt = std::make_unique<Loaded>();
     if (lt->open(path, why, why_bytes)) return lt;
-    delete lt;
   } catch (...) {
     snprintf(why, why_bytes, "found too little memory for cuBLASLt");
   }
   return nullptr;
-}
-
-void cublaslt_free(CublasLt* lt) { delete lt; }
-
-const char* cublaslt_name(const CublasLt* lt) { return lt->name(); }
-
-void cublaslt_failure(const CublasLt* lt, char* words, size_t words_bytes) {
-  snprintf(words, words_bytes, "found a failure of %s: status %d%s%s", lt->name(), lt->last_status(), lt->separator(),
-           lt->status_name());
-}
-
-bool cublaslt_multiply(CublasLt* lt, const LtProduct& product, void* workspace, cudaStream_t stream, int32_t* status) {
-  try {
-    return lt->multiply(product, workspace, stream, status);
-  } catch (...) {
-    *status = TKF_STATUS_MEMORY;
-    return false;
-  }
 }
 
 }  // namespace tkf

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "../common/cuda.h"
 
@@ -19,20 +20,22 @@ struct LtProduct {
   bool add;
 };
 
-// A loaded cuBLASLt with its handle on the device that was current then.
-class CublasLt;
-
 // Device memory that a product may use.
 constexpr size_t kCublasLtWorkspace = size_t{32} << 20;
 
+// A loaded cuBLASLt with its handle on the device that was current then.
+class CublasLt {
+ public:
+  virtual ~CublasLt() = default;
+  // Its version, as in "cuBLASLt 13.0.2".
+  virtual const char* name() const = 0;
+  // The failure of the last product, in words.
+  virtual void failure(char* words, size_t words_bytes) const = 0;
+  // False where cuBLASLt has no algorithm for such a product: *status is then TKF_STATUS_OK; else what went wrong.
+  virtual bool multiply(const LtProduct& product, void* workspace, cudaStream_t stream, int32_t* status) = 0;
+};
+
 // nullptr where the file is missing or no cuBLASLt; `why` then says so.
-CublasLt* cublaslt_load(const char* path, char* why, size_t why_bytes);
-void cublaslt_free(CublasLt* lt);
-// Its version, as in "cuBLASLt 13.0.2".
-const char* cublaslt_name(const CublasLt* lt);
-// The failure of the last product, in words.
-void cublaslt_failure(const CublasLt* lt, char* words, size_t words_bytes);
-// False where cuBLASLt has no algorithm for such a product: *status is then TKF_STATUS_OK; else what went wrong.
-bool cublaslt_multiply(CublasLt* lt, const LtProduct& product, void* workspace, cudaStream_t stream, int32_t* status);
+std::unique_ptr<CublasLt> cublaslt_load(const char* path, char* why, size_t why_bytes);
 
 }  // namespace tkf

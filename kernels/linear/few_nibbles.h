@@ -1,9 +1,8 @@
-// Few rows of x times weights of nibbles, by AVX-512: 16 words of nibbles are looked up at once, a nibble of each, in a
-// table that all blocks share. What a block adds and multiplies by meets its sums:
+// Few rows of x times weights of nibbles, by AVX-512: a permutation looks up one nibble of each of 16 words in a table
+// that all blocks share. Scale and minimum of a block are applied to its sums:
 // sum((d*u + m) * x) = d * sum((u - 8) * x) + (8*d + m) * sum(x).
 #pragma once
-#include "../common/blocks.h"
-#include "product_list.h"
+#include "by_format.h"
 
 namespace tkf::TKF_NAMESPACE::few_nibbles {
 
@@ -15,7 +14,7 @@ struct Layout {
 
 constexpr int kTogether = 4;              // blocks whose words fill a vector
 constexpr int kPlaces = 8;                // nibbles of a word
-constexpr int kVectorsOfX = kPlaces + 1;  // of so many blocks: values by place, and their sums
+constexpr int kVectorsOfX = kPlaces + 1;  // of kTogether blocks: values by place, and their sums
 
 template <class Format, bool HAS_LEAST>
 struct Blocks {
@@ -104,7 +103,7 @@ static TKF_INLINE void tile(const float* packed, const uint8_t* weight, int vali
   vf sums[R][M];
 #pragma GCC unroll 4
   for (int r = 0; r < R; r++) {
-    row[r] = r < valid ? weight + r * bytes : weight;  // a row that is not there: the first one again, to no effect
+    row[r] = r < valid ? weight + r * bytes : weight;  // a missing row: the first one again, to no effect
 #pragma GCC unroll 4
     for (int m = 0; m < M; m++) sums[r][m] = set1(0);
   }

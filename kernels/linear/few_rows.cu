@@ -1,5 +1,5 @@
-// out = x W' for few rows of x, where reading the weights is what takes time: each weight is read once, made float in a
-// register and used for all rows. Four warps share a few rows of weights along k; their sums meet in shared memory.
+// out = x W' for few rows of x (memory-bound): each weight is read once, dequantized in a register and used for all rows.
+// Four warps share a few rows of weights along k; their sums are added in shared memory.
 #include "../common/launch.h"
 #include "../common/reduce.cuh"
 #include "../common/weights.cuh"
@@ -150,7 +150,7 @@ void launch(tkf_context* context, const float* x, const ProductSet& products, co
              list, k, cuda_fault(context));
 }
 
-// By tensor cores, where that is for a format and so many rows of x; k > 0.
+// By tensor cores, for formats and row counts that these serve; k > 0.
 template <class Weight>
 constexpr bool kByMma = Weight::VALUES >= 8;
 template <class Weight>
@@ -205,15 +205,9 @@ int32_t linear_few_rows(tkf_context* context, const float* x, int dtype, const P
         return;
       }
     }
-    if (list.rows == 1) {
-      launch<Weight, 1>(context, x, products, list, k);
-    } else if (list.rows == 2) {
-      launch<Weight, 2>(context, x, products, list, k);
-    } else if (list.rows <= 4) {
-      launch<Weight, 4>(context, x, products, list, k);
-    } else {
-      launch<Weight, most>(context, x, products, list, k);
-    }
+    with_size<1, 2, 4, most>(list.rows < most ? list.rows : most, [&](auto rows) {
+      launch<Weight, decltype(rows)::value>(context, x, products, list, k);
+    });
   });
   return done ? status : cuda_launched(context, "linear");
 }

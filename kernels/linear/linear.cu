@@ -19,7 +19,7 @@
 namespace tkf {
 namespace {
 
-// Up to so many rows of x, reading the weights takes longer than multiplying by them; quantised ones are worth more.
+// Most rows of x for which reading the weights takes longer than multiplying by them; more for quantised weights.
 constexpr int64_t kFewRows = 16, kFewRowsOfBlocks = 32;
 // Rows of x, and bytes of weights' parts, at a time: the latter stay in the second-level cache until they are used.
 constexpr int64_t kMostRows = 4096, kMostWeightBytes = int64_t{16} << 20;
@@ -29,7 +29,7 @@ constexpr int64_t kMostStacked = 64, kMostStackedOfList = 256, kMostStackedBytes
 bool is_dense(int dtype) { return dtype == TKF_DTYPE_F32 || dtype == TKF_DTYPE_F16 || dtype == TKF_DTYPE_BF16; }
 
 int32_t cublaslt_failed(tkf_context* context, int32_t status) {
-  cublaslt_failure(cuda_cublaslt(context), context->message, sizeof context->message);
+  cuda_cublaslt(context)->failure(context->message, sizeof context->message);
   context->launch_status = status;
   return status;
 }
@@ -109,7 +109,7 @@ bool multiply_parts(tkf_context* context, CublasLt* lt, const PartProduct& p, co
     for (int w = 0; w < w_parts && i + w < plan.x_parts; w++, add = true) {
       const LtProduct product = {plan.type, p.x + i * p.x_stride, p.weight + w * p.w_stride, rows, p.n, p.padded_k,
                                  p.out, p.out_stride, add};
-      if (!cublaslt_multiply(lt, product, workspace, cuda_stream(context), status)) return false;
+      if (!lt->multiply(product, workspace, cuda_stream(context), status)) return false;
     }
   }
   if (p.x_scales != nullptr) {
@@ -127,7 +127,7 @@ bool multiply_stacked(tkf_context* context, CublasLt* lt, const PartProduct& p, 
   for (int w = 0; w < (plan.w_parts == 2 ? 2 : 1); w++) {
     const LtProduct product = {plan.type, p.x, p.weight + w * p.w_stride, (plan.x_parts - w) * plan.rows, p.n,
                                p.padded_k, products, p.n, w > 0};
-    if (!cublaslt_multiply(lt, product, workspace, stream, status)) return false;
+    if (!lt->multiply(product, workspace, stream, status)) return false;
   }
   const dim3 grid(grid_of(p.n, kSumColumns), static_cast<unsigned>(list.rows));
   TKF_LAUNCH(stream, (sum_parts_kernel), grid, kSplitThreads, 0, products, plan.x_parts, list, p.n, p.out_stride,
@@ -222,7 +222,7 @@ int32_t many_rows_f32(tkf_context* context, const float* x, const uint8_t* weigh
     if (memory == nullptr) return cuda_short(context, kCublasLtWorkspace);
     const LtProduct product = {TKF_DTYPE_F32, x, w, list.rows, n, k, out, n, false};
     int32_t status = TKF_STATUS_OK;
-    if (cublaslt_multiply(lt, product, memory, cuda_stream(context), &status)) return TKF_STATUS_OK;
+    if (lt->multiply(product, memory, cuda_stream(context), &status)) return TKF_STATUS_OK;
     if (status != TKF_STATUS_OK) return cublaslt_failed(context, status);
   }
   const int64_t tiles = (n + kF32Tile - 1) / kF32Tile * ((list.rows + kF32Tile - 1) / kF32Tile);
@@ -249,7 +249,7 @@ int32_t many_rows(tkf_context* context, const float* x, const tkf_product& p, co
 
 const char* cuda_products(const tkf_context* context) {
   const CublasLt* const lt = cuda_cublaslt(context);
-  return lt == nullptr ? "built-in matrix products" : cublaslt_name(lt);
+  return lt == nullptr ? "built-in matrix products" : lt->name();
 }
 
 int32_t on_cuda::linear_apply(tkf_context* context, const tkf_linear_apply_args& a) {
@@ -283,9 +283,7 @@ int32_t on_cuda::linear_apply(tkf_context* context, const tkf_linear_apply_args&
   }
   if (status != TKF_STATUS_OK || gate == TKF_GATE_NONE) return status;
   const tkf_buffer out = a.first.out, up = a.second.out;
-  const int64_t count = a.rows * a.first.n;
-  if (gate == TKF_GATE_SWIGLU) return swiglu_apply(context, {out, up, out, count});
-  return geglu_apply(context, {out, up, out, count});
+  return gate_apply(context, {out, up, out, a.rows * a.first.n, gate});
 }
 
 }  // namespace tkf

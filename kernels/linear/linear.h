@@ -36,8 +36,7 @@ struct ProductSet {
   float* out[kMostProducts];
   int64_t n[kMostProducts];  // 0: no such product
   int32_t gate;              // TKF_GATE_…
-  // Of tiles of so many rows: how many, and the first of the second product and of the third. Made by the host, so that
-  // a kernel holds none of it in registers.
+  // Number of tiles, and the first tile of the second product and of the third. Computed by the host to save registers.
   int64_t tiles, second, third;
 
   ProductSet in_tiles(int rows) const {

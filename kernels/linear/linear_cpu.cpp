@@ -91,9 +91,7 @@ int32_t linear_apply(tkf_context* context, const tkf_linear_apply_args& a) {
   }
   const tkf_buffer gate = a.first.out, up = a.second.out;
   const int64_t count = a.rows * a.first.n;
-  if (a.gate == TKF_GATE_SWIGLU) return swiglu_apply(context, {gate, up, gate, count});
-  if (a.gate == TKF_GATE_GEGLU) return geglu_apply(context, {gate, up, gate, count});
-  return TKF_STATUS_OK;
+  return a.gate == TKF_GATE_NONE ? TKF_STATUS_OK : gate_apply(context, {gate, up, gate, count, a.gate});
 }
 
 }  // namespace tkf::TKF_NAMESPACE

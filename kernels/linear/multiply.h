@@ -1,7 +1,6 @@
-// out = x W'. Few rows of x: each weight is made float in a register and used at once (memory-bound), nibbles as in
-// few_nibbles.h. Many rows: a panel of weights is made float in scratch memory, then multiplied by a BLAS or by
-// panel.h (compute-bound). Between the two: some_rows.h.
-// A unit that includes this compiles its types by TKF_MULTIPLY.
+// out = x W'. Few rows of x (memory-bound): weights are dequantized in registers, nibbles as in few_nibbles.h. Many rows
+// (compute-bound): panels of weights are dequantized into scratch memory, then multiplied by a BLAS or by panel.h.
+// Between the two: some_rows.h. A unit that includes this instantiates its types by TKF_MULTIPLY.
 #pragma once
 #include "../common/lanes.h"
 #if TKF_LEVEL == TKF_LEVEL_AVX512
@@ -27,10 +26,10 @@ static TKF_INLINE void sums_of(const vf* v, float* sums) {
 
 // Few rows -----------------------------------------------------------------------------------------------------------
 
-// Parts of a block to write out, so that the shifts of each are constants; not worth the code for narrow vectors.
+// Parts of a block to unroll, so that their shifts are constants; not worth the code for narrow vectors.
 constexpr int kUnrolledParts = TKF_LEVEL == TKF_LEVEL_BASE ? 1 : 8;
 
-// Rows of x that share a tile, and where they lie: W values of each row of a tile, then the next W. Loads are aligned.
+// Rows of x that share a tile, packed: W values of each row of the tile, then the next W.
 constexpr int kMostRows = kManyRegisters ? 8 : 4;
 TKF_INLINE int tile_rows(int64_t rows) {
   return rows >= kMostRows ? kMostRows : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
@@ -58,7 +57,7 @@ static TKF_INLINE void few_rows_tile(const float* packed, const float* x, const 
   vf sums[R][M][chains];
 #pragma GCC unroll 4
   for (int r = 0; r < R; r++) {
-    row[r] = r < valid ? weight + r * bytes : weight;  // a row that is not there: the first one again, to no effect
+    row[r] = r < valid ? weight + r * bytes : weight;  // a missing row: the first one again, to no effect
 #pragma GCC unroll 8
     for (int m = 0; m < M; m++) {
       for (int c = 0; c < chains; c++) sums[r][m][c] = set1(0);
@@ -116,7 +115,7 @@ static TKF_INLINE void few_rows_tile(const float* packed, const float* x, const 
   }
 }
 
-// All rows of x, for `valid` rows of weights that stay in the nearest cache meanwhile.
+// All rows of x, for `valid` rows of weights, which stay in the L1 cache.
 template <class Format>
 static TKF_INLINE void few_rows_group(const float* packed, const float* x, const uint8_t* weight, int valid,
                                       int64_t rows, int64_t n, int64_t k, float* out) {
@@ -165,18 +164,18 @@ static int few_rows(tkf_context* context, const float* x, const ProductList& lis
 
 // Many rows ----------------------------------------------------------------------------------------------------------
 
-// Rows of a multiple of so many floats meet in one set of the nearest cache: they are copied, a line further apart, where
-// that takes no more than 64 MB.
+// Rows whose stride is a multiple of kMeeting floats map to one set of the L1 cache: x is copied with a stride of kApart
+// more, up to kMostCopied values (64 MB).
 constexpr int64_t kMeeting = 1024, kApart = 16, kMostCopied = int64_t{1} << 24;
 
-// A BLAS packs its operands first, which pays from about so many rows on.
+// Least rows for which a BLAS pays, which packs its operands first.
 constexpr int64_t kBlasRows = TKF_LEVEL == TKF_LEVEL_BASE ? 1 : 128;
 
-// Rows that share a panel of the last ones, so that making it float costs little.
+// Rows that share one of the last panels, so that dequantizing it costs little.
 constexpr int64_t kLastRows = 96;
 
-// How products of many rows are cut into tasks: ranges of panels of all of them, and then the last panels, each by itself or
-// by some rows, so that no thread has much left when another is done.
+// Tasks of a GEMM of many rows: ranges of panels, then each of the last panels alone, by parts of its rows, so that all
+// threads end at about the same time.
 struct ManyRows {
   int64_t rows, panels, bulk, tasks, parts;  // all panels; those in ranges, and how many ranges; parts of each other's rows
 
@@ -203,7 +202,7 @@ struct ManyRows {
 
 template <class Format>
 static int many_rows(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k) {
-  // Ranges of about half a megabyte of floats, as many for each thread; short ones where x is near whatever is read with it.
+  // Ranges of about 512 KB of floats, as many for each thread; shorter ones where x fits the cache anyway.
   const int threads = context_threads(context);
   const auto panels_of = [&](int i) { return (list.at[i]->n + kPanel - 1) / kPanel; };
   int64_t panels = 0;
@@ -282,7 +281,7 @@ int32_t multiply(tkf_context* context, const float* x, const ProductList& list, 
   }
 #endif
   if (rows <= kFewRows) return few_rows<Format>(context, x, list, rows, k);
-  if (some_rows::serves(rows, kTurnsWords<Format>) && (rows < kBlasRows || context_sgemm(context) == nullptr)) {
+  if (some_rows::serves(rows, kTransposesWords<Format>) && (rows < kBlasRows || context_sgemm(context) == nullptr)) {
     return some_rows::products<Format>(context, x, list, rows, k);
   }
   return many_rows<Format>(context, x, list, rows, k);

@@ -1,4 +1,4 @@
-// Weights made float and turned about, for products of many rows: a panel holds kPanel rows of weights side by side.
+// Dequantizes and transposes weights for a GEMM of many rows: a panel holds kPanel rows of weights side by side.
 #pragma once
 #include "../common/blocks.h"
 #include "../common/lanes.h"
@@ -7,9 +7,9 @@
 namespace tkf::TKF_NAMESPACE {
 
 #if TKF_LEVEL == TKF_LEVEL_AVX512
-// 16 bytes of each of 16 rows, in words of four: word j of row r in lane r of words[j], of the first WORDS words.
+// Transposes 16 bytes of each of 16 rows: word j of row r in lane r of words[j], of the first WORDS words.
 template <int WORDS = 4>
-TKF_INLINE void turn_words(const uint8_t* const* row, int64_t at, __m512i* words) {
+TKF_INLINE void transpose_words(const uint8_t* const* row, int64_t at, __m512i* words) {
   __m512i v[4];  // rows r, r + 4, r + 8 and r + 12
 #pragma GCC unroll 4
   for (int r = 0; r < 4; r++) {
@@ -34,13 +34,13 @@ TKF_INLINE vf low_halves(__m512i words) { return _mm512_cvtph_ps(_mm512_cvtepi32
 // The words that the blocks of 16 rows begin with.
 TKF_INLINE __m512i leading_words(const uint8_t* const* row, int64_t at) {
   __m512i words;
-  turn_words<1>(row, at, &words);
+  transpose_words<1>(row, at, &words);
   return words;
 }
 
 // The low or the high nibbles of 16 bytes of each of 16 rows, each d*nibble + m of its row.
 template <bool HIGH>
-TKF_INLINE void turn_nibbles(const __m512i* words, vf d, vf m, float* to) {
+TKF_INLINE void transpose_nibbles(const __m512i* words, vf d, vf m, float* to) {
   const vf numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 #pragma GCC unroll 16
   for (int i = 0; i < 16; i++) {  // a lookup reads the lowest four bits of each lane
@@ -50,39 +50,39 @@ TKF_INLINE void turn_nibbles(const __m512i* words, vf d, vf m, float* to) {
 }
 
 // Both nibbles of 16 bytes of each of 16 rows, in the order of decode_nibbles().
-TKF_INLINE void turn_pairs(const uint8_t* const* row, int64_t at, vf d, vf m, float* to) {
+TKF_INLINE void transpose_pairs(const uint8_t* const* row, int64_t at, vf d, vf m, float* to) {
   __m512i words[4];
-  turn_words(row, at, words);
-  turn_nibbles<false>(words, d, m, to);
-  turn_nibbles<true>(words, d, m, to + 16 * kPanel);
+  transpose_words(row, at, words);
+  transpose_nibbles<false>(words, d, m, to);
+  transpose_nibbles<true>(words, d, m, to + 16 * kPanel);
 }
 
-// A block of each of 16 rows, at byte `at` of each, made float in the order of its decode(), with the same roundings: value i
-// of row r at to[i * kPanel + r]. Of formats whose values are quick to take out of a word.
+// Dequantizes a block of each of 16 rows, at byte `at`, in the order and with the roundings of decode(): value i of row
+// r at to[i * kPanel + r]. For formats whose values are quick to take out of a transposed word.
 template <class Format>
-constexpr bool kTurnsWords = false;
+constexpr bool kTransposesWords = false;
 
 template <>
-constexpr bool kTurnsWords<FormatQ4_0> = true;
-TKF_INLINE void turn_block(FormatQ4_0, const uint8_t* const* row, int64_t at, float* to) {
+constexpr bool kTransposesWords<FormatQ4_0> = true;
+TKF_INLINE void transpose_block(FormatQ4_0, const uint8_t* const* row, int64_t at, float* to) {
   const vf d = low_halves(leading_words(row, at));
-  turn_pairs(row, at + 2, d, -8 * d, to);
+  transpose_pairs(row, at + 2, d, -8 * d, to);
 }
 
 template <>
-constexpr bool kTurnsWords<FormatQ4_1> = true;
-TKF_INLINE void turn_block(FormatQ4_1, const uint8_t* const* row, int64_t at, float* to) {
+constexpr bool kTransposesWords<FormatQ4_1> = true;
+TKF_INLINE void transpose_block(FormatQ4_1, const uint8_t* const* row, int64_t at, float* to) {
   const __m512i leading = leading_words(row, at);
-  turn_pairs(row, at + 4, low_halves(leading), low_halves(_mm512_srli_epi32(leading, 16)), to);
+  transpose_pairs(row, at + 4, low_halves(leading), low_halves(_mm512_srli_epi32(leading, 16)), to);
 }
 
 template <>
-constexpr bool kTurnsWords<FormatQ8_0> = true;
-TKF_INLINE void turn_block(FormatQ8_0, const uint8_t* const* row, int64_t at, float* to) {
+constexpr bool kTransposesWords<FormatQ8_0> = true;
+TKF_INLINE void transpose_block(FormatQ8_0, const uint8_t* const* row, int64_t at, float* to) {
   const vf d = low_halves(leading_words(row, at));
   __m512i words[4];
   for (int half = 0; half < 2; half++, to += 16 * kPanel) {
-    turn_words(row, at + 2 + 16 * half, words);
+    transpose_words(row, at + 2 + 16 * half, words);
 #pragma GCC unroll 16
     for (int i = 0; i < 16; i++) {
       const __m512i q = _mm512_srai_epi32(_mm512_slli_epi32(words[i / 4], 24 - 8 * (i % 4)), 24);
@@ -92,8 +92,8 @@ TKF_INLINE void turn_block(FormatQ8_0, const uint8_t* const* row, int64_t at, fl
 }
 
 template <>
-constexpr bool kTurnsWords<FormatQ4_K> = true;
-TKF_INLINE void turn_block(FormatQ4_K, const uint8_t* const* row, int64_t at, float* to) {
+constexpr bool kTransposesWords<FormatQ4_K> = true;
+TKF_INLINE void transpose_block(FormatQ4_K, const uint8_t* const* row, int64_t at, float* to) {
   static_assert(FormatQ4_K::SCALES == W);
   vf scales[W];  // d of each part, then m of each
   for (int r = 0; r < W; r++) {
@@ -104,27 +104,29 @@ TKF_INLINE void turn_block(FormatQ4_K, const uint8_t* const* row, int64_t at, fl
   transpose(scales);
   for (int half = 0; half < 8; half++) {
     __m512i words[4];
-    turn_words(row, at + 16 + 16 * half, words);
+    transpose_words(row, at + 16 + 16 * half, words);
     const int part = half / 2 * 2;
     float* const first = to + (32 * part + 16 * (half % 2)) * kPanel;
-    turn_nibbles<false>(words, scales[part], scales[8 + part], first);
-    turn_nibbles<true>(words, scales[part + 1], scales[9 + part], first + 32 * kPanel);
+    transpose_nibbles<false>(words, scales[part], scales[8 + part], first);
+    transpose_nibbles<true>(words, scales[part + 1], scales[9 + part], first + 32 * kPanel);
   }
 }
 #else
 template <class Format>
-constexpr bool kTurnsWords = false;
+constexpr bool kTransposesWords = false;
 #endif
 
-// W rows of weights, of which `valid` are there, turned about: value i of row r at packed[i * kPanel + r].
+// Transposes W rows of weights, of which `valid` exist: value i of row r at packed[i * kPanel + r].
 template <class Format>
 static void pack_columns(const uint8_t* weight, int64_t valid, int64_t k, float* packed) {
   const int64_t bytes = row_bytes<Format>(k), blocks = k / Format::VALUES;
   const uint8_t* row[W];
   for (int r = 0; r < W; r++) row[r] = r < valid ? weight + r * bytes : weight;  // the first one again, to no effect
 #if TKF_LEVEL == TKF_LEVEL_AVX512
-  if constexpr (kTurnsWords<Format>) {
-    for (int64_t b = 0; b < blocks; b++) turn_block(Format(), row, b * Format::BYTES, packed + b * Format::VALUES * kPanel);
+  if constexpr (kTransposesWords<Format>) {
+    for (int64_t b = 0; b < blocks; b++) {
+      transpose_block(Format(), row, b * Format::BYTES, packed + b * Format::VALUES * kPanel);
+    }
     return;
   }
 #endif
@@ -134,16 +136,16 @@ static void pack_columns(const uint8_t* weight, int64_t valid, int64_t k, float*
     for (int r = 0; r < W; r++) Format::prepare(row[r] + chunk * Format::BYTES, count, scales[r]);
     for (int b = 0; b < count; b++) {
       for (int part = 0; part < Format::VALUES / 32; part++) {
-        vf turned[kVectors][W];
+        vf values[kVectors][W];
         for (int r = 0; r < W; r++) {
           vf w[kVectors];
           Format::decode(row[r] + (chunk + b) * Format::BYTES, scales[r] + b * Format::SCALES, part, w);
-          for (int i = 0; i < kVectors; i++) turned[i][r] = w[i];
+          for (int i = 0; i < kVectors; i++) values[i][r] = w[i];
         }
         float* to = packed + ((chunk + b) * Format::VALUES + 32 * part) * kPanel;
         for (int i = 0; i < kVectors; i++) {
-          transpose(turned[i]);
-          for (int r = 0; r < W; r++) store(to + (i * W + r) * kPanel, turned[i][r]);
+          transpose(values[i]);
+          for (int r = 0; r < W; r++) store(to + (i * W + r) * kPanel, values[i][r]);
         }
       }
     }

@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kF32Threads)
 // ---- 16-bit parts on tensor cores ----
 
 constexpr int kPartTile = 64, kPartDepth = 32, kPartThreads = 128;
-// Tensor cores round a running sum down, so it is added to another in float32 every so many values of k.
+// Tensor cores round a running sum down: after this many values of k it is added to another in float32.
 constexpr int kPartStretch = 128;
 
 struct PartProduct {

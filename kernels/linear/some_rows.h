@@ -1,29 +1,26 @@
-// Products of some rows of x: more than few, and too few to turn weights about for them. x is turned about instead, a
-// lane a row, and each value of a weight is used in all lanes. The sums are those of many rows, in the same order.
+// GEMM of n rows of x, n between few and many: transposing the weights would not pay. x is transposed instead, one lane
+// per row, and each weight is broadcast to all lanes. Sums are added in the order of many rows.
 #pragma once
-#include "../common/blocks.h"
 #include "../common/lanes.h"
+#include "by_format.h"
 #include "panel.h"
-#include "product_list.h"
 
-namespace tkf::TKF_NAMESPACE {
+namespace tkf::TKF_NAMESPACE::some_rows {
 
-namespace some_rows {
-
-// Up to so many rows of x it pays, unless a quarter of the last vector's lanes lie idle; of weights that are turned about
-// in words (pack_columns.h) up to fewer, and with fewer idle lanes.
+// Most rows of x for which this pays, unless a quarter of the last vector's lanes are idle. For formats that
+// pack_columns.h transposes by words, the limits are lower.
 constexpr int64_t kMost = 128, kMostOfWords = 48;
 static bool serves(int64_t rows, bool words) {
   const int64_t idle = (rows + W - 1) / W * W - rows;
   return rows <= (words ? kMostOfWords : kMost) && idle < (words ? 2 : W / 4);
 }
 
-constexpr int kGroup = 16;       // rows of weights that are made float together
-constexpr int64_t kPiece = 256;  // values of each that are made float at once: whole blocks of any format
-constexpr int64_t kStride = kPiece + 16;  // from row to row, lest they meet in the same set of the cache
+constexpr int kGroup = 16;       // rows of weights that are dequantized together
+constexpr int64_t kPiece = 256;  // values of a row dequantized at once: whole blocks of any format
+constexpr int64_t kStride = kPiece + 16;  // of rows, which then lie in different sets of the cache
 
-// x [rows, k] with a lane a row: value c of rows v * W on at out[(v * padded + c) * W]; rows that are not there are 0.
-static void turn_about(tkf_context* context, const float* x, int64_t rows, int64_t k, int64_t padded, float* out) {
+// Transposes x [rows, k]: value c of rows v * W .. at out[(v * padded + c) * W]; missing rows are 0.
+static void transpose_rows(tkf_context* context, const float* x, int64_t rows, int64_t k, int64_t padded, float* out) {
   const int64_t vectors = (rows + W - 1) / W, steps = padded / W;
   parallel_ranges(context, vectors * steps, 128, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; i++) {
@@ -69,7 +66,7 @@ static TKF_INLINE void multiply(const float* weights, const float* x, int64_t st
 
 // All rows of x for `valid` rows of weights: out[row * n + i].
 template <class Format>
-static void group(const float* turned, int64_t padded, const uint8_t* weight, int valid, int64_t rows, int64_t n,
+static void group(const float* transposed, int64_t padded, const uint8_t* weight, int valid, int64_t rows, int64_t n,
                   int64_t k, float* out) {
   constexpr int alone = kManyRegisters ? kGroup : kGroup / 2, paired = alone / 2;  // rows whose sums registers hold
   alignas(64) float weights[kGroup * kStride];
@@ -77,12 +74,12 @@ static void group(const float* turned, int64_t padded, const uint8_t* weight, in
   const int64_t bytes = row_bytes<Format>(k), vectors = (rows + W - 1) / W;
   for (int64_t at = 0; at == 0 || at < k; at += kPiece) {
     const int64_t some = smaller(kPiece, k - at);
-    for (int r = 0; r < kGroup; r++) {  // a row that is not there: the first one again, to no effect
+    for (int r = 0; r < kGroup; r++) {  // a missing row: the first one again, to no effect
       decode_row<Format>(weight + (r < valid ? r : 0) * bytes + row_bytes<Format>(at), some, weights + r * kStride);
     }
     for (int64_t v = 0; v < vectors; v += 2) {
       for (int64_t c = 0; c == 0 || c < some; c += kDepth) {
-        const float* const own = turned + (v * padded + at + c) * W;
+        const float* const own = transposed + (v * padded + at + c) * W;
         float* const to = sums + v * kGroup * W;
         const int64_t count = smaller(kDepth, some - c), step = padded * W;
         const bool add = at + c > 0;
@@ -118,17 +115,16 @@ template <class Format>
 static int products(tkf_context* context, const float* x, const ProductList& list, int64_t rows, int64_t k) {
   const int64_t padded = (k + W - 1) / W * W, bytes = row_bytes<Format>(k);
   if (!context_reserve(context, 0, static_cast<size_t>((rows + W - 1) / W * W * padded) * 4)) return TKF_STATUS_MEMORY;
-  float* const turned = static_cast<float*>(context_shared(context));
-  turn_about(context, x, rows, k, padded, turned);
+  float* const transposed = static_cast<float*>(context_shared(context));
+  transpose_rows(context, x, rows, k, padded, transposed);
   const int64_t grain = 65536 / larger(kGroup * k * rows, int64_t{1});
   parallel_products(context, list, kGroup, grain, [&](const tkf_product& p, int64_t begin, int64_t end, int) {
     for (int64_t i = begin * kGroup; i < end * kGroup; i += kGroup) {
       const int valid = static_cast<int>(smaller(p.n - i, int64_t{kGroup}));
-      group<Format>(turned, padded, as<uint8_t>(p.weight) + i * bytes, valid, rows, p.n, k, as<float>(p.out) + i);
+      group<Format>(transposed, padded, as<uint8_t>(p.weight) + i * bytes, valid, rows, p.n, k, as<float>(p.out) + i);
     }
   });
   return TKF_STATUS_OK;
 }
 
-}  // namespace some_rows
-}  // namespace tkf::TKF_NAMESPACE
+}  // namespace tkf::TKF_NAMESPACE::some_rows

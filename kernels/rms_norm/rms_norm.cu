@@ -1,6 +1,4 @@
 // x += delta, where there is one, and out = x / sqrt(mean(x^2) + eps) * weight, a block of threads a row; out may be x.
-#include <type_traits>
-
 #include "../common/launch.h"
 #include "../common/reduce.cuh"
 
@@ -94,19 +92,14 @@ int32_t on_cuda::rms_norm_apply(tkf_context* context, const tkf_rms_norm_apply_a
   const int64_t pieces = a.cols / 4;
   const bool whole = a.cols % 4 == 0 && is_aligned(x, 16) && is_aligned(weight, 16) && is_aligned(out, 16) &&
                      is_aligned(addend.delta, 16);
-  const auto launch = [&](auto each) {
-    constexpr int EACH = decltype(each)::value;
-    TKF_LAUNCH(stream, (rms_norm_pieces_kernel<EACH>), grid_of(a.rows, 1),
-               row_threads(a.cols / EACH, kRmsNormThreads), 0, reinterpret_cast<float4*>(x), addend,
-               reinterpret_cast<const float4*>(weight), a.eps, a.rows, static_cast<int>(pieces),
-               reinterpret_cast<float4*>(out));
-  };
-  if (whole && pieces <= kRmsNormThreads) {
-    launch(std::integral_constant<int, 1>());
-  } else if (whole && pieces <= 2 * kRmsNormThreads) {
-    launch(std::integral_constant<int, 2>());
-  } else if (whole && pieces <= 4 * kRmsNormThreads) {
-    launch(std::integral_constant<int, 4>());
+  if (whole && pieces <= 4 * kRmsNormThreads) {
+    with_size<1, 2, 4>((pieces + kRmsNormThreads - 1) / kRmsNormThreads, [&](auto each) {
+      constexpr int EACH = decltype(each)::value;
+      TKF_LAUNCH(stream, (rms_norm_pieces_kernel<EACH>), grid_of(a.rows, 1),
+                 row_threads(a.cols / EACH, kRmsNormThreads), 0, reinterpret_cast<float4*>(x), addend,
+                 reinterpret_cast<const float4*>(weight), a.eps, a.rows, static_cast<int>(pieces),
+                 reinterpret_cast<float4*>(out));
+    });
   } else {
     TKF_LAUNCH(stream, (rms_norm_kernel), grid_of(a.rows, 1), row_threads(a.cols, kRmsNormThreads), 0, x, addend,
                weight, a.eps, a.rows, a.cols, out);

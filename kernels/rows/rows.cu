@@ -1,28 +1,20 @@
 // Rows in and out of tensors: copied, by index and with rounding, scattered back with an addition, measured; and
 // what a decode step does with the slots of its batch.
+#include <type_traits>
+
 #include "../common/launch.h"
 #include "../common/reduce.cuh"
 #include "../common/weights.cuh"
 
 namespace tkf {
 
-// What a copied value becomes: itself, 16 bits as a float, or a float in 16 bits.
-template <class To>
-struct Copied {
-  static __device__ __forceinline__ To of(To value) { return value; }
-};
-struct FromF16 {
-  static __device__ __forceinline__ float of(uint16_t value) { return half_bits_to_float(value); }
-};
-struct FromBf16 {
-  static __device__ __forceinline__ float of(uint16_t value) { return bfloat16_bits_to_float(value); }
-};
-struct ToF16 {
-  static __device__ __forceinline__ uint16_t of(float value) { return float_to_half_bits(value); }
-};
-struct ToBf16 {
-  static __device__ __forceinline__ uint16_t of(float value) { return float_to_bfloat16_bits(value); }
-};
+// What a copied value becomes: itself, 16 bits (f16 or bf16) as a float, or a float in 16 bits.
+template <class From, class To, bool F16>
+__device__ __forceinline__ To convert(From value) {
+  if constexpr (std::is_same<From, To>::value) return value;
+  else if constexpr (sizeof(From) == 2) return F16 ? half_bits_to_float(value) : bfloat16_bits_to_float(value);
+  else return F16 ? float_to_half_bits(value) : float_to_bfloat16_bits(value);
+}
 
 // One matrix to be copied from, and the first row of where to.
 template <class From, class To>
@@ -33,7 +25,7 @@ struct CopiedRows {
 
 // A block of threads a row of `cols` values (or of pieces of 16 bytes), of each of gridDim.y matrices. A row of an index
 // outside x becomes 0.
-template <class From, class To, class Convert>
+template <class From, class To, bool F16>
 __global__ void __launch_bounds__(256) copy_kernel(CopiedRows<From, To> first, CopiedRows<From, To> second,
                                                    int64_t x_rows, int64_t cols, const int32_t* indices, int64_t rows,
                                                    int* fault) {
@@ -44,7 +36,7 @@ __global__ void __launch_bounds__(256) copy_kernel(CopiedRows<From, To> first, C
     const bool found = index >= 0 && index < x_rows;
     if (!found && threadIdx.x == 0) tkf_fault(fault, kFaultIndex);
     for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) {
-      own.out[row * cols + i] = found ? Convert::of(own.x[index * cols + i]) : To{};
+      own.out[row * cols + i] = found ? convert<From, To, F16>(own.x[index * cols + i]) : To{};
     }
   }
 }
@@ -108,12 +100,12 @@ __global__ void __launch_bounds__(256) advance_kernel(int32_t* positions, int64_
 namespace {
 
 // `pieces` of a row, each of them a From and, copied, a To.
-template <class From, class To, class Convert>
+template <class From, class To, bool F16 = false>
 void launch_copy(tkf_context* context, const tkf_rows_copy_args& a, int64_t pieces) {
   const CopiedRows<From, To> first = {as<From>(a.x), as<To>(a.out) + a.at * pieces};
   const CopiedRows<From, To> second = {as<From>(a.x2), a.out2.data == nullptr ? nullptr : as<To>(a.out2) + a.at * pieces};
   const dim3 grid(grid_of(a.rows, 1), a.out2.data == nullptr ? 1 : 2);
-  TKF_LAUNCH(cuda_stream(context), (copy_kernel<From, To, Convert>), grid, row_threads(4 * pieces, 256), 0, first, second,
+  TKF_LAUNCH(cuda_stream(context), (copy_kernel<From, To, F16>), grid, row_threads(4 * pieces, 256), 0, first, second,
              a.x_rows, pieces, as<int32_t>(a.indices), a.rows, cuda_fault(context));
 }
 
@@ -131,17 +123,17 @@ int32_t on_cuda::rows_copy(tkf_context* context, const tkf_rows_copy_args& a) {
   const bool alone = a.out2.data == nullptr;
   const auto aligned = [](const tkf_buffer& x) { return is_aligned(x.data, 16); };
   if (a.dtype == TKF_DTYPE_F32 && a.out_dtype != TKF_DTYPE_F32) {
-    a.out_dtype == TKF_DTYPE_F16 ? launch_copy<float, uint16_t, ToF16>(context, a, a.cols)
-                                 : launch_copy<float, uint16_t, ToBf16>(context, a, a.cols);
+    a.out_dtype == TKF_DTYPE_F16 ? launch_copy<float, uint16_t, true>(context, a, a.cols)
+                                 : launch_copy<float, uint16_t>(context, a, a.cols);
   } else if (a.dtype != a.out_dtype) {
-    a.dtype == TKF_DTYPE_F16 ? launch_copy<uint16_t, float, FromF16>(context, a, a.cols)
-                             : launch_copy<uint16_t, float, FromBf16>(context, a, a.cols);
+    a.dtype == TKF_DTYPE_F16 ? launch_copy<uint16_t, float, true>(context, a, a.cols)
+                             : launch_copy<uint16_t, float>(context, a, a.cols);
   } else if (bytes % 16 == 0 && aligned(a.x) && aligned(a.out) && (alone || (aligned(a.x2) && aligned(a.out2)))) {
-    launch_copy<uint4, uint4, Copied<uint4>>(context, a, bytes / 16);
+    launch_copy<uint4, uint4>(context, a, bytes / 16);
   } else if (a.dtype == TKF_DTYPE_F32) {
-    launch_copy<uint32_t, uint32_t, Copied<uint32_t>>(context, a, a.cols);
+    launch_copy<uint32_t, uint32_t>(context, a, a.cols);
   } else {
-    launch_copy<uint16_t, uint16_t, Copied<uint16_t>>(context, a, a.cols);
+    launch_copy<uint16_t, uint16_t>(context, a, a.cols);
   }
   return cuda_launched(context, "rows_copy");
 }

@@ -20,12 +20,14 @@ export const ACTIVATIONS = {
 export const GATES = ["swiglu", "geglu"] as const;
 
 export const CALLS: Calls = {
-  tkf_swiglu_apply(d) {
+  tkf_gate_apply(d) {
     const count = d.size(300), gate = d.floats(count);
-    return { gate, up: d.floats(count), out: d.once(4) ? gate : d.room("f32", count), count };
-  },
-  tkf_geglu_apply(d) {
-    const count = d.size(300), gate = d.floats(count);
-    return { gate, up: d.floats(count), out: d.once(4) ? gate : d.room("f32", count), count };
+    return {
+      gate,
+      up: d.floats(count),
+      out: d.once(4) ? gate : d.room("f32", count),
+      count,
+      kind: d.pick([1, 2]),
+    };
   },
 };

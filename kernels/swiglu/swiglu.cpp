@@ -1,21 +1,15 @@
-// Checks of tkf_swiglu_apply and tkf_geglu_apply.
+// Checks of tkf_gate_apply.
 #include "../common/check.h"
 
 namespace tkf {
-namespace {
 
-template <class Args>
-bool check_gate(Check& check, const Args& a) {
+bool check_args(Check& check, const tkf_gate_apply_args& a) {
   check.size("count", a.count);
   check.array<float>("gate", a.gate, {a.count});
   check.array<float>("up", a.up, {a.count});
   check.array<float>("out", a.out, {a.count});
+  check.size("kind", a.kind, TKF_GATE_SWIGLU, TKF_GATE_GEGLU);
   return a.count > 0;
 }
-
-}  // namespace
-
-bool check_args(Check& check, const tkf_swiglu_apply_args& a) { return check_gate(check, a); }
-bool check_args(Check& check, const tkf_geglu_apply_args& a) { return check_gate(check, a); }
 
 }  // namespace tkf

@@ -3,8 +3,8 @@
 
 namespace tkf::TKF_NAMESPACE {
 
-template <class Args, class Lanes>
-static int32_t apply_gate(tkf_context* context, const Args& a, Lanes lanes) {
+template <class Lanes>
+static void apply_gate(tkf_context* context, const tkf_gate_apply_args& a, Lanes lanes) {
   const float *gate = as<float>(a.gate), *up = as<float>(a.up);
   float* out = as<float>(a.out);
   parallel_ranges(context, a.count, 4096, [&](int64_t begin, int64_t end, int) {
@@ -15,15 +15,12 @@ static int32_t apply_gate(tkf_context* context, const Args& a, Lanes lanes) {
       store_part(out + i, lanes(load_part(gate + i, rest), load_part(up + i, rest)), rest);
     }
   });
+}
+
+int32_t gate_apply(tkf_context* context, const tkf_gate_apply_args& a) {
+  if (a.kind == TKF_GATE_SWIGLU) apply_gate(context, a, [](vf gate, vf up) { return swiglu_lanes(gate, up); });
+  else apply_gate(context, a, [](vf gate, vf up) { return geglu_lanes(gate, up); });
   return TKF_STATUS_OK;
-}
-
-int32_t swiglu_apply(tkf_context* context, const tkf_swiglu_apply_args& a) {
-  return apply_gate(context, a, [](vf gate, vf up) { return swiglu_lanes(gate, up); });
-}
-
-int32_t geglu_apply(tkf_context* context, const tkf_geglu_apply_args& a) {
-  return apply_gate(context, a, [](vf gate, vf up) { return geglu_lanes(gate, up); });
 }
 
 }  // namespace tkf::TKF_NAMESPACE

@@ -39,17 +39,17 @@ void perform_mma(const char* name, Meeting& meeting) {
   }
 }
 
-void load_matrices(const char* name, Meeting& meeting, unsigned matrices, bool transposed) {
+void load_matrices(const char* name, Meeting& meeting, bool transposed) {
   if (meeting.lanes != kAllLanes) die("%s: found lanes %08x, expected a whole warp", name, meeting.lanes);
   uint16_t loaded[4][8][8];
-  for (unsigned i = 0; i < matrices * 8; i++) {
+  for (unsigned i = 0; i < 4 * 8; i++) {
     const void* row = static_cast<LoadMatrix*>(meeting.data[i])->row;
     check_shared(name, row, 16);
     memcpy(loaded[i / 8][i % 8], row, 16);
   }
   for (unsigned lane = 0; lane < kWarp; lane++) {
     const unsigned row = lane / 4, column = lane % 4 * 2;
-    for (unsigned i = 0; i < matrices; i++) {
+    for (unsigned i = 0; i < 4; i++) {
       const auto& matrix = loaded[i];
       const uint32_t first = transposed ? matrix[column][row] : matrix[row][column];
       const uint32_t second = transposed ? matrix[column + 1][row] : matrix[row][column + 1];
@@ -62,9 +62,7 @@ void load_matrices(const char* name, Meeting& meeting, unsigned matrices, bool t
 
 void perform_mma_m16n8k16_f16(Meeting& meeting) { perform_mma<half_to_float>("mma_m16n8k16_f16", meeting); }
 void perform_mma_m16n8k16_bf16(Meeting& meeting) { perform_mma<bfloat16_to_float>("mma_m16n8k16_bf16", meeting); }
-void perform_ldmatrix_x4(Meeting& meeting) { load_matrices("ldmatrix_x4", meeting, 4, false); }
-void perform_ldmatrix_x4_trans(Meeting& meeting) { load_matrices("ldmatrix_x4_trans", meeting, 4, true); }
-void perform_ldmatrix_x2(Meeting& meeting) { load_matrices("ldmatrix_x2", meeting, 2, false); }
-void perform_ldmatrix_x2_trans(Meeting& meeting) { load_matrices("ldmatrix_x2_trans", meeting, 2, true); }
+void perform_ldmatrix_x4(Meeting& meeting) { load_matrices("ldmatrix_x4", meeting, false); }
+void perform_ldmatrix_x4_trans(Meeting& meeting) { load_matrices("ldmatrix_x4_trans", meeting, true); }
 
 }  // namespace tkf::simt

@@ -32,18 +32,16 @@ TKF_MMA(mma_m16n8k16_f16)
 TKF_MMA(mma_m16n8k16_bf16)
 #undef TKF_MMA
 
-#define TKF_LDMATRIX(name, matrices)                                                                    \
+#define TKF_LDMATRIX(name)                                                                              \
   namespace simt {                                                                                      \
   void perform_##name(Meeting& meeting);                                                                \
   }                                                                                                     \
-  inline void name(uint32_t r[matrices], const void* shared_row) {                                      \
+  inline void name(uint32_t r[4], const void* shared_row) {                                             \
     simt::LoadMatrix mine{r, shared_row};                                                               \
     simt::meet(#name, simt::kAllLanes, &mine, simt::perform_##name);                                    \
   }
-TKF_LDMATRIX(ldmatrix_x4, 4)
-TKF_LDMATRIX(ldmatrix_x4_trans, 4)
-TKF_LDMATRIX(ldmatrix_x2, 2)
-TKF_LDMATRIX(ldmatrix_x2_trans, 2)
+TKF_LDMATRIX(ldmatrix_x4)
+TKF_LDMATRIX(ldmatrix_x4_trans)
 #undef TKF_LDMATRIX
 
 void cp_async_16(void* shared, const void* global, bool full = true);
