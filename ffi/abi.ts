@@ -132,12 +132,7 @@ export class Op {
   readonly #words: Uint32Array<ArrayBuffer>;
   readonly #doubles: Float64Array<ArrayBuffer>;
 
-  /**
-   * Takes an op of an opened library.
-   *
-   * @param call The library's function.
-   * @param addressOf The library's too.
-   */
+  /** @param call The library's function. @param addressOf The library's too. */
   constructor(layout: Layout, call: OpFunction, addressOf: AddressOf) {
     const memory = new ArrayBuffer(Math.ceil(layout.bytes / 8) * 8);
     this.layout = layout;

@@ -1,6 +1,6 @@
 /** The backend that computes with the native CPU library, on tensors in this process's memory. */
 import type { Backend, Product } from "../lib/backend.ts";
-import type { BatchDecisions, BatchOps } from "../lib/batch_ops.ts";
+import type { BatchDecisions } from "../lib/batch_ops.ts";
 import { byteSize, type DType } from "../lib/dtype.ts";
 import { batchOps, onKept } from "../lib/reference/batch.ts";
 import { countOf, hostData, type HostTensor, hostTensor, resizedRows, type Tensor } from "../lib/tensor.ts";
@@ -29,8 +29,6 @@ export class CpuBackend extends NativeBackend {
   override readonly givesShares = true;
   /** See {@linkcode Backend.movesRows}. */
   override readonly movesRows = true;
-  /** Each sequence by the ops of one. */
-  protected override readonly batch: BatchOps = batchOps(this);
   /** See {@linkcode Backend.products}. */
   readonly products?: NonNullable<Backend["products"]>;
   readonly #note: string;
@@ -42,6 +40,7 @@ export class CpuBackend extends NativeBackend {
   /** Use {@linkcode openCpu}. `note` is added to the description. */
   constructor(context: NativeContext, note = "") {
     super(context);
+    this.adopt(batchOps(this)); // each sequence by the ops of one
     this.#note = note;
     if (context.products !== "exact") this.products = context.products;
     this.kvFilterScan = kvFilterScan(context);

@@ -29,13 +29,7 @@ export abstract class KernelContext<Library extends NativeLibrary = NativeLibrar
   readonly library: Library;
   readonly #owned: Owned<Deno.PointerObject>;
 
-  /**
-   * Takes a context over.
-   *
-   * @param library The library that made it.
-   * @param pointer `tkf_context*`.
-   * @param scope What must outlive it, such as its stream.
-   */
+  /** Takes a context over. @param pointer `tkf_context*`. @param scope What must outlive it, such as its stream. */
   constructor(library: Library, pointer: Deno.PointerObject, scope?: Scope) {
     const gone = "Cannot use this backend: it was disposed";
     this.library = library;
@@ -80,9 +74,7 @@ export abstract class KernelContext<Library extends NativeLibrary = NativeLibrar
 
   /** Checks a status. @throws {KernelError} If it is not 0; the message is the context's. */
   check(op: string, status: number): void {
-    if (status !== STATUS.ok) {
-      throw new KernelError(op, status, this.message);
-    }
+    if (status !== STATUS.ok) throw new KernelError(op, status, this.message);
   }
 
   get message(): string {

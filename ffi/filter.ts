@@ -19,16 +19,7 @@ import type { KernelContext } from "./context.ts";
 
 /** Fields of `tkf_filter_spec`: properties of a spec, by their names there. */
 const SPEC_FIELDS = [
-  ...[
-    "layer",
-    "heads",
-    "kvHeads",
-    "headDim",
-    "hiddenSize",
-    "recent",
-    "sinks",
-    "firstOutcome",
-  ],
+  ...["layer", "heads", "kvHeads", "headDim", "hiddenSize", "recent", "sinks", "firstOutcome"],
   ...["fusion", "invert", "anchor", "absorb", "warmup", "threshold"],
   ...["window", "chunk", "block", "projections", "features", "queriesSize"],
   ...["skipRatio", "tau", "lambda", "eps", "alpha", "gamma", "theta", "eta", "ridge"],

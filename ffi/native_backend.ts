@@ -41,7 +41,17 @@ export abstract class NativeBackend implements Backend, Disposable {
   readonly knowsLocal?: boolean;
   readonly givesShares?: boolean;
   readonly movesRows?: boolean;
-  protected abstract readonly batch: BatchOps;
+  // Made by `adopt`.
+  declare readonly kvFilterSigns: BatchOps["kvFilterSigns"];
+  declare readonly kvFilterStep: BatchOps["kvFilterStep"];
+  declare readonly kvKeyStep: BatchOps["kvKeyStep"];
+  declare readonly kvFilterObserveBatch: BatchOps["kvFilterObserveBatch"];
+  declare readonly attentionDecode: BatchOps["attentionDecode"];
+  declare readonly advance: BatchOps["advance"];
+  declare readonly argmax: BatchOps["argmax"];
+  declare readonly row: BatchOps["row"];
+  declare readonly write: BatchOps["write"];
+  declare readonly copyRows: BatchOps["copyRows"];
   abstract add(x: Tensor, delta: Tensor, only?: BatchDecisions): void;
   abstract alloc(dtype: DType, shape: readonly number[], filledLater?: boolean): Tensor;
   abstract upload(tensor: HostTensor): Tensor;
@@ -60,49 +70,14 @@ export abstract class NativeBackend implements Backend, Disposable {
     this.context = context;
   }
 
+  /** Takes the ops of a batch over. */
+  protected adopt(ops: BatchOps): void {
+    Object.assign(this, ops);
+  }
+
   /** Gives back what the library holds: threads, or memory of the device. Any use afterwards throws an `Error`. */
   [Symbol.dispose](): void {
     this.context[Symbol.dispose]();
-  }
-
-  get kvFilterSigns(): BatchOps["kvFilterSigns"] {
-    return this.batch.kvFilterSigns;
-  }
-
-  get kvFilterStep(): BatchOps["kvFilterStep"] {
-    return this.batch.kvFilterStep;
-  }
-
-  get kvKeyStep(): BatchOps["kvKeyStep"] {
-    return this.batch.kvKeyStep;
-  }
-
-  get kvFilterObserveBatch(): BatchOps["kvFilterObserveBatch"] {
-    return this.batch.kvFilterObserveBatch;
-  }
-
-  get attentionDecode(): BatchOps["attentionDecode"] {
-    return this.batch.attentionDecode;
-  }
-
-  get advance(): BatchOps["advance"] {
-    return this.batch.advance;
-  }
-
-  get argmax(): BatchOps["argmax"] {
-    return this.batch.argmax;
-  }
-
-  get row(): BatchOps["row"] {
-    return this.batch.row;
-  }
-
-  get write(): BatchOps["write"] {
-    return this.batch.write;
-  }
-
-  get copyRows(): BatchOps["copyRows"] {
-    return this.batch.copyRows;
   }
 
   regrowRows(tensor: Tensor, rows: number): Tensor {

@@ -3,7 +3,7 @@
 /** Frees what its owners lost sight of. */
 const abandoned = new FinalizationRegistry<() => void>((free) => free());
 
-/** What frees a value once, whoever calls it first. It holds the value and its scope, never the owner: that can be collected. */
+/** What frees a value once, whoever calls it first. It holds the value and its scope, never the owner. */
 function enderOf<T>(
   state: { freed: boolean },
   value: T,

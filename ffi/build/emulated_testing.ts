@@ -5,7 +5,7 @@ import { sha256 } from "../../lib/sha256.ts";
 import { type LibrarySources, LINUX_LINK_FLAGS, readSources, type Sources } from "../sources.ts";
 import { type BuildOptions, findCompiler, link } from "./command.ts";
 import { buildObjects, type BuiltObject } from "./objects.ts";
-import { unitKey } from "./units.ts";
+import { unitKey } from "./objects.ts";
 
 /** Translation units of the emulator itself. */
 export const EMULATOR_UNITS: readonly string[] = [

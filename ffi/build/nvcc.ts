@@ -22,7 +22,6 @@ const OLDEST_OF_BLACKWELL: Release = [12, 8], OLDEST: Release = [12, 0];
 export interface Nvcc {
   /** Path, or a name on PATH. */
   readonly command: string;
-  /** Such as "13.0.88". */
   readonly version: string;
   readonly source: string;
   /** Folder of the static runtime, where the compiler does not know it by itself. */

@@ -1,8 +1,8 @@
-/** Compiled objects in the cache, named by what they were compiled from. */
+/** Compiled objects in the cache, named by what they were compiled from: a unit with the headers that it includes. */
 import { cacheDir, isMissing, writeAtomically } from "../../lib/cache.ts";
+import { sha256 } from "../../lib/sha256.ts";
 import { includesOf, type Sources } from "../sources.ts";
 import { type BuildOptions, inParallel, runCompiler } from "./command.ts";
-import { unitKey, writeSources } from "./units.ts";
 
 /** Objects that no build has used for so long are removed. */
 const KEEP_DAYS = 14;
@@ -118,5 +118,18 @@ async function removeOld(): Promise<void> {
     const path = `${objectsDir()}/${name}`;
     const { mtime } = await Deno.stat(path).catch(() => ({ mtime: null }));
     if (mtime !== null && mtime.getTime() < oldest) await Deno.remove(path).catch(() => {});
+  }
+}
+
+/** Digest of a unit with its headers, and of anything else that decides what it compiles to. */
+export async function unitKey(sources: Sources, path: string, rest: unknown): Promise<string> {
+  const texts = includesOf(sources, path).map((name) => [name, sources.get(name)]);
+  return (await sha256(JSON.stringify([path, texts, rest]))).slice(0, 32);
+}
+
+export async function writeSources(sources: Sources, folder: string): Promise<void> {
+  for (const [path, text] of sources) {
+    await Deno.mkdir(`${folder}/${path}`.replace(/\/[^/]*$/, ""), { recursive: true });
+    await Deno.writeTextFile(`${folder}/${path}`, text);
   }
 }

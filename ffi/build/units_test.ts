@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { includesOf, KERNELS_URL, readSources } from "../sources.ts";
 import { readEmulated } from "./emulated_testing.ts";
-import { unitKey } from "./units.ts";
+import { unitKey } from "./objects.ts";
 
 const SOURCES = new Map([
   ["a/a.cu", '#include "a.cuh"\n#include <vector>\n  #  include "../common/x.h"\n// #include "b.h"\n'],

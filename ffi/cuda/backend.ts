@@ -1,6 +1,6 @@
 /** The backend that computes with the CUDA library, on tensors in a device's memory. */
 import type { Backend } from "../../lib/backend.ts";
-import type { BatchDecisions, BatchOps, RecordedWork } from "../../lib/batch_ops.ts";
+import type { BatchDecisions, RecordedWork } from "../../lib/batch_ops.ts";
 import { byteSize, type DType } from "../../lib/dtype.ts";
 import type { LayerState } from "../../lib/filter/layer.ts";
 import { countOf, emptyTensor, expectTensor, type HostTensor, type Tensor } from "../../lib/tensor.ts";
@@ -35,8 +35,6 @@ export class CudaBackend extends NativeBackend {
    * @internal
    */
   readonly memory: DeviceMemory;
-  /** Over the calls of `tokenfilter_cuda.h`. */
-  protected override readonly batch: BatchOps;
   readonly #cuda: CudaContext;
 
   /** Use {@linkcode openCuda}. Takes the context and the memory over. */
@@ -44,7 +42,7 @@ export class CudaBackend extends NativeBackend {
     super(context);
     this.#cuda = context;
     this.memory = memory;
-    this.batch = decodeOps(context, this);
+    this.adopt(decodeOps(context, this));
   }
 
   /** See {@linkcode Backend.description}. */

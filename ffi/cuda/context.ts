@@ -63,21 +63,12 @@ export class CudaContext extends KernelContext<CudaLibrary> {
     super.call(name, args);
   }
 
-  /**
-   * Whether prefill uses wgmma and TMA on sm_90; it does not at first. Graphs stay as they were recorded.
-   *
-   * @returns Whether it does now: false where the device or the build has it not.
-   */
+  /** See {@linkcode CudaBackend.useWgmma}. */
   useWgmma(use: boolean): boolean {
     return this.#use("tkf_cuda_wgmma_use", use);
   }
 
-  /**
-   * Whether kernels are launched to begin before the one ahead of them has ended, for which they wait themselves;
-   * they are not at first. Graphs stay as they were recorded.
-   *
-   * @returns Whether they are now: false where the device, the driver or the build has it not.
-   */
+  /** See {@linkcode CudaBackend.useDependentLaunch}. */
   useDependentLaunch(use: boolean): boolean {
     return this.#use("tkf_cuda_dependent_launch_use", use);
   }

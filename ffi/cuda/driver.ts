@@ -35,13 +35,9 @@ export interface CudaDevice {
   readonly name: string;
   /** 10 * major + minor of the compute capability: 90 for sm_90. */
   readonly arch: number;
-  /** Streaming multiprocessors. */
   readonly numSms: number;
-  /** Memory in bytes. */
   readonly memoryBytes: number;
-  /** Level-2 cache in bytes. */
   readonly l2Bytes: number;
-  /** Highest clock in MHz. */
   readonly clockMHz: number;
   /** Whether one process at a time may use it. */
   readonly exclusive: boolean;
@@ -103,7 +99,7 @@ export class CudaDriver {
     this.devices = Array.from({ length: number[0]! }, (_, ordinal) => this.#describeDevice(ordinal));
   }
 
-  /** Checks what the driver serves. @throws {NativeLibraryError} If the driver serves an older CUDA version than this one. */
+  /** @throws {NativeLibraryError} If the driver serves an older CUDA version than this one. */
   expectVersion(version: number): void {
     if (this.version < version) throw tooOld(this.version, version);
   }
@@ -123,11 +119,7 @@ export class CudaDriver {
     return name === "" ? `unknown result ${result}` : `${name}, ${meaning}`;
   }
 
-  /**
-   * The device of a number.
-   *
-   * @throws {NativeLibraryError} If there is none, or it is too old.
-   */
+  /** @throws {NativeLibraryError} If there is no device of this number, or it is too old. */
   device(ordinal: number): CudaDevice {
     const device = this.devices[ordinal];
     if (device === undefined) {

@@ -10,7 +10,6 @@ import { CUDA_SYMBOLS, type NativeLibrary } from "../symbols.ts";
 import { CudaBackend } from "./backend.ts";
 import { CudaContext } from "./context.ts";
 import {
-  addressAt,
   type CopyOffsets,
   type DeviceBuffer,
   type DeviceGraph,
@@ -37,6 +36,11 @@ const EMULATOR_SYMBOLS = {
   tkf_emulator_graph_launch: { parameters: ["pointer"], result: "i32" },
   tkf_emulator_graph_destroy: { parameters: ["pointer"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
+/** An address `offset` bytes after another. */
+function addressAt(address: Deno.PointerValue, offset: number): Deno.PointerValue {
+  return offset === 0 || address === null ? address : Deno.UnsafePointer.offset(address, offset);
+}
+
 type EmulatorSymbols = Deno.DynamicLibrary<typeof EMULATOR_SYMBOLS>["symbols"];
 
 const HEAP_SYMBOLS = {

@@ -84,14 +84,8 @@ export function placeAt(buffer: DeviceBuffer, offset: number, bytes: number): Pl
     : { address: Number(Deno.UnsafePointer.value(address)) + offset, bytes };
 }
 
-/** An address `offset` bytes after another. */
-export function addressAt(address: Deno.PointerValue, offset: number): Deno.PointerValue {
-  return offset === 0 || address === null ? address : Deno.UnsafePointer.offset(address, offset);
-}
-
-export class OwnedBuffer implements DeviceBuffer {
+export class OwnedBuffer extends Owned<Deno.PointerValue> implements DeviceBuffer {
   readonly bytes: number;
-  readonly #owned: Owned<Deno.PointerValue>;
 
   /** @param free Gives the memory back; it must not hold the buffer. @param scope Of the stream that it is used on. */
   constructor(
@@ -100,24 +94,19 @@ export class OwnedBuffer implements DeviceBuffer {
     free: (address: Deno.PointerValue) => void,
     scope: Scope,
   ) {
+    super("Cannot use device memory: it was freed", address, free, scope);
     this.bytes = bytes;
-    this.#owned = new Owned("Cannot use device memory: it was freed", address, free, scope);
   }
 
   get address(): Deno.PointerValue {
-    return this.#owned.value;
-  }
-
-  [Symbol.dispose](): void {
-    this.#owned[Symbol.dispose]();
+    return this.value;
   }
 }
 
-export class OwnedGraph implements DeviceGraph {
+export class OwnedGraph extends Owned<Deno.PointerValue> implements DeviceGraph {
   /** What was recorded: it holds the tensors whose addresses the graph knows, so that they live as long. */
   readonly work: () => void;
   readonly #launch: (handle: Deno.PointerValue) => void;
-  readonly #owned: Owned<Deno.PointerValue>;
 
   /** @param free Gives the graph back; it must not hold the owner. @param scope Of the stream that it runs on. */
   constructor(
@@ -129,16 +118,12 @@ export class OwnedGraph implements DeviceGraph {
     },
     scope: Scope,
   ) {
+    super("Cannot run recorded work: it was freed", handle, free, scope);
     this.#launch = launch;
     this.work = work;
-    this.#owned = new Owned("Cannot run recorded work: it was freed", handle, free, scope);
   }
 
   launch(): void {
-    this.#launch(this.#owned.value);
-  }
-
-  [Symbol.dispose](): void {
-    this.#owned[Symbol.dispose]();
+    this.#launch(this.value);
   }
 }

@@ -60,44 +60,37 @@ function leave({ symbols }: CudaDriver, device: number): void {
 }
 
 /** A point in a stream's work whose time is taken. Owned: freed by `using`, with the stream, or once there is no reference to it. */
-export class CudaEvent implements Disposable {
+export class CudaEvent extends Owned<Deno.PointerValue> {
   readonly #driver: CudaDriver;
   readonly #stream: Deno.PointerValue;
-  readonly #owned: Owned<Deno.PointerValue>;
 
   constructor(driver: CudaDriver, stream: Deno.PointerValue, scope: Scope) {
     scope.expectOpen();
     const { symbols } = driver, out = new BigUint64Array(1);
     driver.check("cuEventCreate", symbols.cuEventCreate(out, 0));
+    const free = (event: Deno.PointerValue) => void symbols.cuEventDestroy_v2(event);
+    super("Cannot use an event: it was freed", Deno.UnsafePointer.create(out[0]!), free, scope);
     this.#driver = driver;
     this.#stream = stream;
-    const gone = "Cannot use an event: it was freed";
-    const free = (event: Deno.PointerValue) => void symbols.cuEventDestroy_v2(event);
-    this.#owned = new Owned(gone, Deno.UnsafePointer.create(out[0]!), free, scope);
   }
 
   /** Marks the end of what was enqueued so far. @throws {CudaError} If the driver cannot. */
   record(): void {
     const { symbols } = this.#driver;
-    this.#driver.check("cuEventRecord", symbols.cuEventRecord(this.#owned.value, this.#stream));
+    this.#driver.check("cuEventRecord", symbols.cuEventRecord(this.value, this.#stream));
   }
 
   /** Waits until the work before it is done. @throws {CudaError} If that work failed. */
   synchronize(): void {
     const { symbols } = this.#driver;
-    this.#driver.check("cuEventSynchronize", symbols.cuEventSynchronize(this.#owned.value));
+    this.#driver.check("cuEventSynchronize", symbols.cuEventSynchronize(this.value));
   }
 
   /** Milliseconds from an earlier event to this one; both must have been reached. @throws {CudaError} If they were not. */
   since(earlier: CudaEvent): number {
     const { symbols } = this.#driver, ms = new Float32Array(1);
-    const result = symbols.cuEventElapsedTime(ms, earlier.#owned.value, this.#owned.value);
+    const result = symbols.cuEventElapsedTime(ms, earlier.value, this.value);
     this.#driver.check("cuEventElapsedTime", result);
     return ms[0]!;
-  }
-
-  /** Frees it. Once more does nothing. */
-  [Symbol.dispose](): void {
-    this.#owned[Symbol.dispose]();
   }
 }
