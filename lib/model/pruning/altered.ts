@@ -12,7 +12,7 @@ import { countOf, type HostTensor, hostTensor, type Tensor } from "../../tensor.
 import { asF32, convert } from "../formats/_file_tensor.ts";
 import { ModelOnText } from "./calibrated.ts";
 import { layerConfig } from "../config.ts";
-import type { RunModel } from "../run/run_model.ts";
+import type { RunModel } from "../run/forward_pass.ts";
 import type { LayerWeights } from "../weights.ts";
 
 export interface Altered {

@@ -11,8 +11,7 @@ import { createDropped } from "../../methods/model_pruning/dropped.ts";
 import { f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../../tensor.ts";
 import { asF32 } from "../formats/_file_tensor.ts";
 import type { ModelConfig } from "../config.ts";
-import type { See } from "../run/forward_pass.ts";
-import type { RunModel } from "../run/run_model.ts";
+import type { RunModel, See } from "../run/forward_pass.ts";
 
 /** A cosine that is undefined counts as this, as in ShortGPT's code. */
 const UNDEFINED_COSINE = 0.5;

@@ -5,7 +5,7 @@ import { Moments } from "../../methods/model_pruning/width.ts";
 import { f32Data, type Tensor } from "../../tensor.ts";
 import { alterModel } from "./altered.ts";
 import { readMatrix } from "./calibrated.ts";
-import type { RunModel } from "../run/run_model.ts";
+import type { RunModel } from "../run/forward_pass.ts";
 
 export class PromptWatch {
   readonly #model: RunModel;

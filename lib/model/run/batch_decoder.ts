@@ -15,9 +15,8 @@ import { expectPositions, layerConfig } from "../config.ts";
 import { endsOf } from "./key_judge.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { createForwardPass } from "../architectures/mod.ts";
-import type { Addend, ForwardPass, LayerRows } from "./forward_pass.ts";
+import type { Addend, ForwardPass, LayerRows, RunModel } from "./forward_pass.ts";
 import { needsOf } from "./layer_attention.ts";
-import type { RunModel } from "./run_model.ts";
 import { ModelSequence } from "./sequence.ts";
 import { type LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
 

@@ -1,8 +1,7 @@
 /** Several sequences fed at once: weights are read once for the tokens of all, whatever each one's method does. */
 import { expectIds, type Tensor } from "../../tensor.ts";
 import { createForwardPass } from "../architectures/mod.ts";
-import type { Addend, ForwardPass, LayerRows, Tokens } from "./forward_pass.ts";
-import type { RunModel } from "./run_model.ts";
+import type { Addend, ForwardPass, LayerRows, RunModel, Tokens } from "./forward_pass.ts";
 import { range, type Rows } from "./row_indices.ts";
 import type { ModelSequence, PieceTokens } from "./sequence.ts";
 

@@ -5,6 +5,7 @@
 import type { Backend, Gate, Product } from "../../backend.ts";
 import type { BatchDecisions, BatchRows } from "../../batch_ops.ts";
 import type { CacheDType } from "../../dtype.ts";
+import type { Pruner } from "../../methods/pruner.ts";
 import { countOf, firstRows, hostTensor, type Tensor } from "../../tensor.ts";
 import type { ModelConfig } from "../config.ts";
 import type { ModelWeights } from "../weights.ts";
@@ -67,12 +68,32 @@ export interface Tokens {
  */
 export type See = (layer: number, name: string, x: Tensor) => void;
 
-export interface ModelParts {
+/** @internal A sequence, for runs of a model on a calibration text. */
+export interface RunSequence {
+  feed(ids: Int32Array<ArrayBuffer>): Tensor;
+  feedResidual(residual: Tensor, layer: number): Tensor;
+  throughLayer(x: Tensor, layer: number): Tensor;
+  free(): void;
+}
+
+/** @internal What runs need of a model: `Model` is one, and so is a model that a method has altered. */
+export interface RunModel {
   readonly config: ModelConfig;
   readonly weights: ModelWeights;
   readonly backend: Backend;
+  /** Element type of KV caches, where a sequence does not say otherwise. */
+  readonly cacheDType: CacheDType;
+  /** The model that it stands for: itself, unless a method has altered it. */
+  readonly unaltered: RunModel;
+  /** Values of all its weights, a tied embedding once. */
+  readonly parameters: number;
   /** What {@linkcode Backend.rope} takes for a layer. */
   turnsOf(layer: number): Tensor | undefined;
+  embed(ids: Int32Array<ArrayBuffer>): Tensor;
+  logits(hidden: Tensor): Tensor;
+  start(pruner?: Pruner, options?: { readonly see?: See }): RunSequence;
+  /** The model that stands for this one once a method has altered it. */
+  alike(config: ModelConfig, weights: ModelWeights): RunModel;
 }
 
 /**
@@ -80,14 +101,11 @@ export interface ModelParts {
  * is different in them. Results lie in scratch tensors and last until the same part runs again.
  */
 export class ForwardPass {
-  protected readonly model: ModelParts;
   readonly #scratch = new Map<string, Tensor>();
   /** Who looks on, if anybody. */
   see: See | undefined;
 
-  constructor(model: ModelParts) {
-    this.model = model;
-  }
+  constructor(protected readonly model: RunModel) {}
 
   /** Fills `out` [T, hiddenSize], the residual stream before the first layer, for ids [T] i32. */
   embed(ids: Tensor, out: Tensor): void {

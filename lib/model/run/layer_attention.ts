@@ -6,8 +6,14 @@ import type { LayerView, Need, Pruner, SideSequence, Signals, Substitute } from 
 import type { DroppedParts } from "../../methods/model_pruning/calibration.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
 import { layerConfig, type ModelConfig } from "../config.ts";
-import type { RunModel } from "./run_model.ts";
-import { type Addend, asMatrix, type ForwardPass, type LayerNeeds, type LayerRows } from "./forward_pass.ts";
+import {
+  type Addend,
+  asMatrix,
+  type ForwardPass,
+  type LayerNeeds,
+  type LayerRows,
+  type RunModel,
+} from "./forward_pass.ts";
 import { type EndingRow, endsOf, type KeyJudge } from "./key_judge.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { OutputMemory } from "./output_memory.ts";

@@ -19,13 +19,6 @@ export interface LogProbabilities {
  * Reads logits as logarithms of probabilities; the sum is taken in float64.
  *
  * @param logits Of every token, [vocabSize]; not to be changed while the result is used.
- *
- * @example
- * ```ts
- * import { logProbabilities } from "./log_probabilities.ts";
- * const { of, top } = logProbabilities(Float32Array.of(0, Math.log(3)));
- * console.assert(Math.abs(of(0) - Math.log(1 / 4)) < 1e-6 && top(1)[0]!.id === 1);
- * ```
  */
 export function logProbabilities(logits: Float32Array): LogProbabilities {
   let high = -Infinity, sum = 0;

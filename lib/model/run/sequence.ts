@@ -25,8 +25,7 @@ import {
 } from "./layer_attention.ts";
 import { KeyJudge } from "./key_judge.ts";
 import { PromptWatch } from "../pruning/prompt_watch.ts";
-import type { ForwardPass, See, Tokens } from "./forward_pass.ts";
-import type { RunModel } from "./run_model.ts";
+import type { ForwardPass, RunModel, See, Tokens } from "./forward_pass.ts";
 import { range, type Rows } from "./row_indices.ts";
 import { type SequenceUsage, usageOf } from "./usage.ts";
 import { countDropped } from "../weights.ts";

@@ -3,8 +3,7 @@ import { type AttentionArgs, type Backend, LEAST_OTHERS } from "../../backend.ts
 import { type Need, type Signal, SIGNALS, type Signals } from "../../methods/pruner.ts";
 import { dequantize } from "../../reference/dequantize.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
-import { asMatrix } from "./forward_pass.ts";
-import type { RunModel } from "./run_model.ts";
+import { asMatrix, type RunModel } from "./forward_pass.ts";
 
 type Inputs = Omit<AttentionArgs, "out">;
 
@@ -71,22 +70,19 @@ export function attendShowing(
   room: (name: string, shape: readonly number[]) => Tensor,
   headWeights?: Tensor,
 ): Signals["rows"] {
-  const from = args.numKeys - tokens;
-  /** How each is found where the op does not tell it. */
-  const find: { readonly [S in Signal]: () => Float64Array } = {
-    attention: () => meanProbabilities(backend, args, from),
-    change: () => outputChanges(backend, args, from, f32Data(backend.read(headWeights!))),
-  };
-  const findAll = (names: readonly Signal[]) => Object.fromEntries(names.map((name) => [name, find[name]()]));
   if (!backend.givesShares) {
     backend.attention(args);
-    return findAll(wanted);
+    const from = args.numKeys - tokens;
+    const find: { readonly [S in Signal]: () => Float64Array } = {
+      attention: () => meanProbabilities(backend, args, from),
+      change: () => outputChanges(backend, args, from, f32Data(backend.read(headWeights!))),
+    };
+    return Object.fromEntries(wanted.map((name) => [name, find[name]()]));
   }
   const shape = [args.queries.shape[0]!, tokens], read = (x: Tensor) => backend.read(x).data as Float64Array;
   const shares = room("shares", shape), out = wanted.includes("change") ? room("changes", shape) : undefined;
   backend.attention({ ...args, shares, ...(out && { changes: { out, headWeights: headWeights! } }) });
-  const others = wanted.filter((name) => name !== "attention" && name !== "change");
-  return { ...findAll(others), attention: read(shares), ...(out && { change: read(out) }) };
+  return { attention: read(shares), ...(out && { change: read(out) }) };
 }
 
 /** Visits each head's probabilities: attention with unit vectors for values, headDim rows a call. */

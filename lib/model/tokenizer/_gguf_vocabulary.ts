@@ -1,7 +1,7 @@
 /** A tokenizer's parts out of a GGUF file's metadata. */
 import { bytesOfPiece, createByteLevelBpe, PRE_TOKENIZERS } from "./_byte_level.ts";
-import { createSentencePiece } from "./_sentencepiece.ts";
-import { END_TEXT, type Scheme, type TokenizerParts, TYPE, type Vocabulary } from "./_vocabulary.ts";
+import { bytesOf, encodeSentencePiece } from "./_sentencepiece.ts";
+import { END_TEXT, type Scheme, SPACE, type TokenizerParts, TYPE, type Vocabulary } from "./_vocabulary.ts";
 import type { GgufFile } from "../formats/gguf.ts";
 
 /** How a conversation becomes a text. */
@@ -121,20 +121,24 @@ function findEnds(gguf: GgufFile, { pieces }: Vocabulary): ReadonlySet<number> {
   return new Set([...named, ...pieces.flatMap((piece, id) => END_TEXT.test(piece) ? [id] : [])]);
 }
 
-function sentencePiece(gguf: GgufFile, { pieces, types, idOf }: Vocabulary): Scheme {
+/** How llama.cpp applies a vocabulary of SentencePiece. */
+function sentencePiece(gguf: GgufFile, vocabulary: Vocabulary): Scheme {
   const pre = gguf.string(PREFIX + "pre", "default");
   if (pre !== "default") {
     throw gguf.error(PREFIX + "pre", `found "${pre}", expected "default" for this vocabulary`);
   }
   const addsSpace = gguf.boolean(PREFIX + "add_space_prefix", true);
   const scores = gguf.numbers(PREFIX + "scores");
-  expectLength(gguf, "scores", scores.length, pieces.length);
-  return createSentencePiece(
-    { pieces, types, idOf },
-    scores,
+  expectLength(gguf, "scores", scores.length, vocabulary.pieces.length);
+  const bytes = bytesOf(vocabulary, (says) => gguf.error(PREFIX + "tokens", says));
+  return {
     addsSpace,
-    (says) => gguf.error(PREFIX + "tokens", says),
-  );
+    encode(text, _after, ids) {
+      const whole = ((addsSpace ? " " : "") + text).replaceAll(" ", SPACE);
+      encodeSentencePiece(whole, vocabulary.idOf, scores, bytes.spell, ids);
+    },
+    bytes: bytes.of,
+  };
 }
 
 function byteLevel(gguf: GgufFile, { pieces, idOf }: Vocabulary): Scheme {

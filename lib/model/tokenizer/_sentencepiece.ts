@@ -5,7 +5,7 @@
  * `@huggingface/tokenizers` ranks merges in a list, so that equal scores and the several ways to make one piece
  * ("a"+"bc", "ab"+"c") are tried in list order instead of left to right: ids would differ now and then.
  */
-import { type Scheme, SPACE, TYPE, type Vocabulary } from "./_vocabulary.ts";
+import { SPACE, TYPE, type Vocabulary } from "./_vocabulary.ts";
 
 /** Candidate merges: a binary heap, highest score first, leftmost of equals. */
 class MergeHeap {
@@ -117,20 +117,17 @@ export function encodeSentencePiece(
   }
 }
 
-/** Bytes in place of what is no piece, and what each id stands for. */
-export interface Bytes {
-  /** Appends the bytes' tokens. */
-  spell(symbol: string, ids: number[]): void;
-  /** The bytes of a normal or byte token. */
-  of(id: number): Uint8Array<ArrayBuffer>;
-}
-
-/** The tokens of bytes, where a vocabulary has one for each. @param fail The error that says what is wrong. */
+/**
+ * Bytes in place of what is no piece, where a vocabulary has a token for each. `spell` appends a symbol's, `of` gives the
+ * bytes of a normal or byte token.
+ *
+ * @param fail The error that says what is wrong.
+ */
 export function bytesOf(
   { pieces, types, idOf }: Vocabulary,
   fail: (says: string) => Error,
   isNeeded = true,
-): Bytes {
+) {
   const utf8 = new TextEncoder(), byteOf = new Map<number, number>();
   const byteIds = Array.from({ length: isNeeded ? 256 : 0 }, (_, byte) => {
     const piece = `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
@@ -142,34 +139,12 @@ export function bytesOf(
     return id;
   });
   return {
-    spell: (symbol, ids) => utf8.encode(symbol).forEach((byte) => ids.push(byteIds[byte]!)),
-    of(id) {
+    spell(symbol: string, ids: number[]): void {
+      for (const byte of utf8.encode(symbol)) ids.push(byteIds[byte]!);
+    },
+    of(id: number): Uint8Array<ArrayBuffer> {
       const byte = byteOf.get(id);
       return byte !== undefined ? Uint8Array.of(byte) : utf8.encode(pieces[id]!.replaceAll(SPACE, " "));
     },
-  };
-}
-
-/**
- * How llama.cpp applies a vocabulary of SentencePiece.
- *
- * @param scores Score of every id.
- * @param addsSpace Whether a space is put before a text, and before what follows a token that was cut out.
- * @param fail The error that says what is wrong with the pieces.
- */
-export function createSentencePiece(
-  vocabulary: Vocabulary,
-  scores: readonly number[],
-  addsSpace: boolean,
-  fail: (says: string) => Error,
-): Scheme {
-  const bytes = bytesOf(vocabulary, fail);
-  return {
-    addsSpace,
-    encode(text, _after, ids) {
-      const whole = ((addsSpace ? " " : "") + text).replaceAll(" ", SPACE);
-      encodeSentencePiece(whole, vocabulary.idOf, scores, bytes.spell, ids);
-    },
-    bytes: bytes.of,
   };
 }

@@ -12,24 +12,25 @@ const UNIGRAM = 1, BPE = 2;
 /** Most pieces: the largest published vocabularies have some 260,000. */
 const MAX_PIECES = 1 << 21;
 
-/** What of a ModelProto counts, by the field numbers of sentencepiece_model.proto, with their defaults. */
-interface Proto {
-  readonly pieces: string[];
-  readonly scores: number[];
-  readonly types: number[];
+/** What of a ModelProto counts, by the fields of sentencepiece_model.proto, with their defaults. */
+const createProto = () => ({
+  pieces: [] as string[],
+  scores: [] as number[],
+  types: [] as number[],
   /** TrainerSpec: 1 = unigram, 2 = BPE, 3 = word, 4 = char. */
-  modelType: number;
-  byteFallback: boolean;
-  spaceIsSuffix: boolean;
-  unknownId: number;
-  bosId: number;
-  eosId: number;
+  modelType: 1,
+  byteFallback: false,
+  spaceIsSuffix: false,
+  unknownId: 0,
+  bosId: 1,
+  eosId: 2,
   /** NormalizerSpec. */
-  charsmap: Uint8Array;
-  addsSpace: boolean;
-  removesSpaces: boolean;
-  escapesSpaces: boolean;
-}
+  charsmap: new Uint8Array(0) as Uint8Array,
+  addsSpace: true,
+  removesSpaces: true,
+  escapesSpaces: true,
+});
+type Proto = ReturnType<typeof createProto>;
 
 /** Fields of a message: the number of each, with what reads it; others are passed over. */
 type Fields = { readonly [field: number]: (reader: BinaryReader) => void };
@@ -50,12 +51,7 @@ const inner = (fields: Fields) => (reader: BinaryReader): void => {
 };
 
 function readProto(bytes: Uint8Array): Proto {
-  const proto: Proto = {
-    ...{ pieces: [], scores: [], types: [] },
-    ...{ modelType: 1, byteFallback: false, spaceIsSuffix: false, unknownId: 0, bosId: 1, eosId: 2 },
-    ...{ charsmap: new Uint8Array(0), addsSpace: true, removesSpaces: true, escapesSpaces: true },
-  };
-  const reader = new BinaryReader(bytes);
+  const proto = createProto(), reader = new BinaryReader(bytes);
   readMessage(reader, bytes.length, {
     1: (reader) => {
       let piece = "", score = 0, type: number = TYPE.normal;

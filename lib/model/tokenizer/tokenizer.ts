@@ -80,7 +80,7 @@ export class Tokenizer {
   /**
    * Reads a tokenizer from the text of a Hugging Face folder's tokenizer.json.
    *
-   * @param settings What the folder's other files say of it, see {@linkcode readTokenizer}.
+   * @param settings What the folder's other files say of it.
    * @throws {ModelFormatError} If it is no such file, its model is not BPE, or it has a part that is not known here.
    * @internal
    */
@@ -88,29 +88,13 @@ export class Tokenizer {
     return new Tokenizer(readHfVocabulary(file, text, settings));
   }
 
-  /**
-   * Reads a tokenizer from the text of a tekken.json, as Mistral's folders have it.
-   *
-   * @param settings As {@linkcode Tokenizer.fromHf}.
-   * @throws {ModelFormatError} If it is no such file.
-   * @internal
-   */
-  static fromTekken(file: string, text: string, settings: TokenizerSettings = NO_SETTINGS): Tokenizer {
+  /** The same from the text of a tekken.json, as Mistral's folders have it. @internal */
+  static fromTekken(file: string, text: string, settings = NO_SETTINGS): Tokenizer {
     return Tokenizer.fromHf(file, tekkenAsHf(file, text), settings);
   }
 
-  /**
-   * Reads a tokenizer from a Hugging Face folder's tokenizer.model, the file of SentencePiece.
-   *
-   * @param settings As {@linkcode Tokenizer.fromHf}.
-   * @throws {ModelFormatError} If it is no such file, or would cut text in a way that is not known here.
-   * @internal
-   */
-  static fromSentencePiece(
-    file: string,
-    bytes: Uint8Array,
-    settings: TokenizerSettings = NO_SETTINGS,
-  ): Tokenizer {
+  /** The same from a tokenizer.model, the file of SentencePiece. @internal */
+  static fromSentencePiece(file: string, bytes: Uint8Array, settings = NO_SETTINGS): Tokenizer {
     return new Tokenizer(readSentencePieceModel(file, bytes, settings));
   }
 
