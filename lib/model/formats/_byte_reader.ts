@@ -22,14 +22,12 @@ const NUMBERS = {
 export type NumberType = keyof typeof NUMBERS;
 
 export class ByteReader {
-  readonly source: ByteSource;
   offset = 0;
   #bytes: Uint8Array<ArrayBuffer>;
   #view: DataView;
   readonly #text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-  constructor(source: ByteSource) {
-    this.source = source;
+  constructor(readonly source: ByteSource) {
     this.#bytes = source.read(0, Math.min(source.size, FIRST_BYTES));
     this.#view = viewOf(this.#bytes);
   }

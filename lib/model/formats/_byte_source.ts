@@ -52,12 +52,10 @@ export type DigestedBytes = ByteSource & { readonly sha256: string };
 /** A file whose bytes are in memory, or mapped into it. */
 export class MemoryBytes implements ByteSource {
   readonly #bytes: Uint8Array<ArrayBuffer>;
-  readonly file: string;
 
   /** Begins at a multiple of 8 of its buffer, so that views of any type are possible; copied where it does not. */
-  constructor(bytes: Uint8Array<ArrayBuffer>, file: string) {
+  constructor(bytes: Uint8Array<ArrayBuffer>, readonly file: string) {
     this.#bytes = bytes.byteOffset % 8 === 0 ? bytes : bytes.slice();
-    this.file = file;
   }
 
   get size(): number {
@@ -97,7 +95,7 @@ export async function openBytes(
     onProgress?.({ stage: "read", source: path, doneBytes, totalBytes });
   }
   const sha256 = hash.digest("hex");
-  if (mapFile === undefined || totalBytes === 0) return new FileBytes(path, info, sha256);
+  if (mapFile === undefined || totalBytes === 0) return fileBytes(path, info, sha256);
   const bytes = mapFile(path);
   if (!isSame(Deno.statSync(path), info)) throw changedError(path);
   return Object.assign(new MemoryBytes(bytes, path), { sha256 });
@@ -109,40 +107,25 @@ function isSame(found: Deno.FileInfo, { size, mtime }: Deno.FileInfo): boolean {
 }
 
 /** A file on disk. It is opened for each piece, and must stay as it was. */
-class FileBytes implements DigestedBytes {
-  readonly file: string;
-  readonly sha256: string;
-  readonly #info: Deno.FileInfo;
-
-  constructor(file: string, info: Deno.FileInfo, sha256: string) {
-    this.file = file;
-    this.#info = info;
-    this.sha256 = sha256;
-  }
-
-  get size(): number {
-    return this.#info.size;
-  }
-
-  read(at: number, size: number): Uint8Array<ArrayBuffer> {
-    return this.#fill(at, new Uint8Array(size));
-  }
-
-  borrow(at: number, size: number, take: TakeBytes): Uint8Array<ArrayBuffer> {
-    return this.#fill(at, take(size));
-  }
-
-  #fill(at: number, bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-    using file = Deno.openSync(this.file);
-    if (!isSame(file.statSync(), this.#info)) throw changedError(this.file);
+function fileBytes(path: string, info: Deno.FileInfo, sha256: string): DigestedBytes {
+  const fill = (at: number, bytes: Uint8Array<ArrayBuffer>) => {
+    using file = Deno.openSync(path);
+    if (!isSame(file.statSync(), info)) throw changedError(path);
     file.seekSync(at, Deno.SeekMode.Start);
     for (let done = 0; done < bytes.length;) {
       const read = file.readSync(bytes.subarray(done));
-      if (read === null) throw changedError(this.file);
+      if (read === null) throw changedError(path);
       done += read;
     }
     return bytes;
-  }
+  };
+  return {
+    file: path,
+    size: info.size,
+    sha256,
+    read: (at, size) => fill(at, new Uint8Array(size)),
+    borrow: (at, size, take) => fill(at, take(size)),
+  };
 }
 
 function changedError(file: string): ModelFormatError {

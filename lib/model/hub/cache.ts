@@ -23,15 +23,17 @@ interface Described {
 
 export class RepositoryCache {
   readonly #repository: string;
-  readonly #options: HubOptions;
   readonly #root: string;
   readonly #folder: string;
 
   /** @param repository `org/name` */
-  constructor(repository: string, options: HubOptions, kind: "models" | "datasets" = "models") {
+  constructor(
+    repository: string,
+    private readonly options: HubOptions,
+    kind: "models" | "datasets" = "models",
+  ) {
     // Errors and addresses name a data set as the hub's own do.
     this.#repository = kind === "models" ? repository : `${kind}/${repository}`;
-    this.#options = options;
     this.#root = options.hubCache ??
       (Deno.env.get("HF_HUB_CACHE") || Deno.env.get("HUGGINGFACE_HUB_CACHE") || `${hfHome()}/hub`);
     this.#folder = `${kind}--${repository.replaceAll("/", "--")}`;
@@ -72,7 +74,7 @@ export class RepositoryCache {
   async obtain(commit: string, file: string): Promise<void> {
     const path = `${this.snapshot(commit)}/${file}`;
     if (await ifThere(Deno.stat(path)) !== undefined) return;
-    const url = `${endpointOf(this.#options)}/${this.#repository}/resolve/${commit}/${
+    const url = `${endpointOf(this.options)}/${this.#repository}/resolve/${commit}/${
       file.split("/").map(encodeURIComponent).join("/")
     }`;
     const remote = await this.#describe(url);
@@ -83,7 +85,7 @@ export class RepositoryCache {
     await held.lock(true);
     if (await ifThere(Deno.stat(blob)) === undefined) {
       const partial = `${blob}.incomplete`, { etag: digest, size } = remote;
-      await download({ url, repository: this.#repository, name: file, digest, size }, partial, this.#options);
+      await download({ url, repository: this.#repository, name: file, digest, size }, partial, this.options);
       await Deno.rename(partial, blob);
     }
     await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
@@ -97,8 +99,8 @@ export class RepositoryCache {
     const init = { method: "HEAD", redirect: "manual", headers: { "accept-encoding": "identity" } } as const;
     const headers = (at: string) =>
       persist(
-        this.#options,
-        () => ask(at, this.#repository, this.#options, init, ({ headers }) => Promise.resolve(headers)),
+        this.options,
+        () => ask(at, this.#repository, this.options, init, ({ headers }) => Promise.resolve(headers)),
       );
     let seen = await headers(url);
     // The storage of large files is on another host, and what is wanted stands in the redirect to it; a repository that

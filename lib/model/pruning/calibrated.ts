@@ -19,13 +19,7 @@ const UNDEFINED_COSINE = 0.5;
 /** Rows of logits that exist at a time. */
 const ROWS_PER_BLOCK = 128;
 
-export type AlterLayer = (layer: number, alteration: LayerAlteration) => RunModel;
-
 export class ModelOnText implements CalibratedModel {
-  readonly #model: RunModel;
-  readonly #chunks: readonly Int32Array<ArrayBuffer>[];
-  readonly #alter: AlterLayer;
-  readonly #onStep: () => void;
   #importance: PartImportance | undefined;
 
   /**
@@ -35,22 +29,18 @@ export class ModelOnText implements CalibratedModel {
    * @throws {RangeError} If there is no text.
    */
   constructor(
-    model: RunModel,
-    chunks: readonly Int32Array<ArrayBuffer>[],
-    alter: AlterLayer,
-    onStep: () => void = () => {},
+    private readonly model: RunModel,
+    private readonly chunks: readonly Int32Array<ArrayBuffer>[],
+    private readonly alter: (layer: number, alteration: LayerAlteration) => RunModel,
+    private readonly onStep: () => void = () => {},
   ) {
     if (chunks.every(({ length }) => length === 0)) {
       throw new RangeError("Cannot measure parts: found no calibration text");
     }
-    this.#model = model;
-    this.#chunks = chunks;
-    this.#alter = alter;
-    this.#onStep = onStep;
   }
 
   get config(): ModelConfig {
-    return this.#model.config;
+    return this.model.config;
   }
 
   get importance(): PartImportance {
@@ -58,22 +48,22 @@ export class ModelOnText implements CalibratedModel {
   }
 
   lossesWithout(gone: readonly number[], candidates: readonly number[]): number[] {
-    const { backend } = this.#model, losses = candidates.map(() => 0), last = Math.max(...candidates);
+    const { backend } = this.model, losses = candidates.map(() => 0), last = Math.max(...candidates);
     let count = 0;
-    for (const ids of this.#chunks) {
+    for (const ids of this.chunks) {
       count += ids.length - 1;
-      let stream = this.#model.embed(ids);
+      let stream = this.model.embed(ids);
       for (let layer = 0; layer <= last; layer++) {
-        this.#onStep();
+        this.onStep();
         const at = candidates.indexOf(layer), without = [...gone, layer];
         if (at >= 0) {
-          const sequence = this.#model.start(
+          const sequence = this.model.start(
             createDropped(this.config, { attention: without, mlp: without }),
           );
           for (const loss of this.#losses(sequence.feedResidual(stream, layer + 1), ids)) losses[at]! += loss;
           sequence.free();
         }
-        if (!gone.includes(layer)) stream = through(this.#model, stream, layer);
+        if (!gone.includes(layer)) stream = through(this.model, stream, layer);
       }
       backend.free(stream);
     }
@@ -82,11 +72,11 @@ export class ModelOnText implements CalibratedModel {
 
   /** Losses of all tokens but the first. Takes the hidden states over. */
   #losses(hidden: Tensor, ids: Int32Array<ArrayBuffer>): number[] {
-    const { backend } = this.#model, host = backend.read(hidden), rows = ids.length - 1;
+    const { backend } = this.model, host = backend.read(hidden), rows = ids.length - 1;
     const losses: number[] = [];
     for (let start = 0; start < rows; start += ROWS_PER_BLOCK) {
       const end = Math.min(start + ROWS_PER_BLOCK, rows), targets = ids.slice(start + 1, end + 1);
-      const some = backend.upload(rowsOf(host, start, end)), logits = this.#model.logits(some);
+      const some = backend.upload(rowsOf(host, start, end)), logits = this.model.logits(some);
       const wanted = backend.upload(hostTensor("i32", [end - start], targets));
       losses.push(...backend.nll(logits, wanted));
       for (const tensor of [some, logits, wanted]) backend.free(tensor);
@@ -96,38 +86,38 @@ export class ModelOnText implements CalibratedModel {
   }
 
   matrix(layer: number, name: string): HostTensor {
-    return readMatrix(this.#model, layer, name);
+    return readMatrix(this.model, layer, name);
   }
 
   bias(layer: number, name: string): Float32Array | undefined {
-    const tensor = this.#model.weights.layers[layer]![`${name}Bias`];
-    return tensor && asF32(this.#model.backend.read(tensor));
+    const tensor = this.model.weights.layers[layer]![`${name}Bias`];
+    return tensor && asF32(this.model.backend.read(tensor));
   }
 
   run(names: readonly string[], see: SeeRows): void {
-    const { backend } = this.#model;
+    const { backend } = this.model;
     this.#watch((layer, name, x) => {
       if (names.includes(name)) see(layer, name, f32Data(backend.read(x)).slice(), x.shape[0]!);
     });
   }
 
   walk(names: readonly string[], open: (layer: number) => LayerVisit): Alteration {
-    const { backend, config: { numLayers } } = this.#model;
-    const streams = this.#chunks.map((ids) => this.#model.embed(ids));
+    const { backend, config: { numLayers } } = this.model;
+    const streams = this.chunks.map((ids) => this.model.embed(ids));
     const layers = Array.from({ length: numLayers }, (_, layer) => {
       const visit = open(layer);
       const see: See = (_, name, x) => {
         if (names.includes(name)) visit.see(name, f32Data(backend.read(x)).slice(), x.shape[0]!);
       };
       streams.forEach((stream) => {
-        this.#onStep();
+        this.onStep();
         const x = backend.resizeRows(stream, stream.shape[0]!);
-        backend.free(through(this.#model, x, layer, see));
+        backend.free(through(this.model, x, layer, see));
       });
-      const alteration = visit.close(), altered = this.#alter(layer, alteration);
+      const alteration = visit.close(), altered = this.alter(layer, alteration);
       streams.forEach((stream, i) => streams[i] = through(altered, stream, layer));
       // All layers are altered again, at once, when the alteration of the last one is known.
-      const had = Object.values(this.#model.weights.layers[layer]!);
+      const had = Object.values(this.model.weights.layers[layer]!);
       for (const tensor of Object.values(altered.weights.layers[layer]!)) {
         if (!had.includes(tensor)) backend.free(tensor);
       }
@@ -138,21 +128,21 @@ export class ModelOnText implements CalibratedModel {
   }
 
   #watch(see: See): void {
-    for (const ids of this.#chunks) {
-      const sequence = this.#model.start(undefined, {
+    for (const ids of this.chunks) {
+      const sequence = this.model.start(undefined, {
         see: (...seen) => {
-          this.#onStep();
+          this.onStep();
           see(...seen);
         },
       });
-      this.#model.backend.free(sequence.feed(ids));
+      this.model.backend.free(sequence.feed(ids));
       sequence.free();
     }
   }
 
   /** 1 less the mean cosine of the residual stream before and after each part; of the dense model, in one pass. */
   #measure(): PartImportance {
-    const { backend, config: { numLayers } } = this.#model;
+    const { backend, config: { numLayers } } = this.model;
     const zeros = () => new Array<number>(numLayers).fill(0);
     const attention = zeros(), mlp = zeros(), block = zeros();
     let tokens = 0, before = new Float32Array(0), between = before;

@@ -8,26 +8,21 @@ import { readMatrix } from "./calibrated.ts";
 import type { RunModel } from "../run/forward_pass.ts";
 
 export class PromptWatch {
-  readonly #model: RunModel;
-  readonly #adapts: Adapts;
   #moments = new Map<string, Moments>();
 
-  constructor(model: RunModel, adapts: Adapts) {
-    this.#model = model;
-    this.#adapts = adapts;
-  }
+  constructor(private readonly model: RunModel, private readonly adapts: Adapts) {}
 
   see(layer: number, name: string, x: Tensor): void {
-    if (!this.#adapts.names.includes(name)) return;
+    if (!this.adapts.names.includes(name)) return;
     const key = `${layer} ${name}`, moments = this.#moments.get(key) ?? new Moments(x.shape[1]!);
-    moments.add(f32Data(this.#model.backend.read(x)), x.shape[0]!);
+    moments.add(f32Data(this.model.backend.read(x)), x.shape[0]!);
     this.#moments.set(key, moments);
   }
 
   /** The model for the tokens that come, and the operations of its MLPs that it spares, per token. */
   alter(): { readonly model: RunModel; readonly sparedFlops: number } {
-    const model = this.#model;
-    const layers = this.#adapts.alter({
+    const model = this.model;
+    const layers = this.adapts.alter({
       config: model.config,
       moments: (layer, name) => this.#moments.get(`${layer} ${name}`)!,
       matrix: (layer, name) => readMatrix(model, layer, name),
@@ -40,7 +35,7 @@ export class PromptWatch {
   }
 
   clone(): PromptWatch {
-    const copy = new PromptWatch(this.#model, this.#adapts);
+    const copy = new PromptWatch(this.model, this.adapts);
     copy.#moments = new Map(Array.from(this.#moments, ([key, moments]) => [key, moments.clone()]));
     return copy;
   }

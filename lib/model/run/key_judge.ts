@@ -48,8 +48,6 @@ export function endingOf(
 }
 
 export class KeyJudge {
-  readonly #spans: Spans;
-  readonly #sequence: KeySequence;
   readonly #layers: ReadonlyMap<number, Judged>;
 
   /**
@@ -58,16 +56,18 @@ export class KeyJudge {
    * @param sequence Of the key side.
    * @param layers The side's; or what is known already, by layer.
    */
-  constructor(spans: Spans, sequence: KeySequence, layers: readonly number[] | ReadonlyMap<number, Judged>) {
-    this.#spans = spans;
-    this.#sequence = sequence;
+  constructor(
+    private readonly spans: Spans,
+    private readonly sequence: KeySequence,
+    layers: readonly number[] | ReadonlyMap<number, Judged>,
+  ) {
     this.#layers = layers instanceof Map
       ? layers
       : new Map((layers as readonly number[]).map((layer) => [layer, { keep: [], count: 0 }]));
   }
 
   take(view: LayerView): void {
-    const { keep } = this.#sequence.decide(view, 0);
+    const { keep } = this.sequence.decide(view, 0);
     if (keep === undefined) return;
     const own = this.#layers.get(view.layer)!;
     for (const kept of keep) own.keep.push(kept);
@@ -75,7 +75,7 @@ export class KeyJudge {
 
   /** States of the key side's layers, in their order, where the side's specs say what decides them. */
   get states(): readonly LayerState[] | undefined {
-    return this.#sequence.states;
+    return this.sequence.states;
   }
 
   /** Tokens of a layer that were judged, the first of the sequence. */
@@ -84,12 +84,12 @@ export class KeyJudge {
   }
 
   observe(layer: number, signals: Signals): void {
-    this.#sequence.observe?.(layer, signals);
+    this.sequence.observe?.(layer, signals);
   }
 
   /** Block starts in (from, to), ascending. */
   starts(from: number, to: number): number[] {
-    const next = (at: number) => judgedAt(at, { ...this.#spans, recent: 0 }), starts: number[] = [];
+    const next = (at: number) => judgedAt(at, { ...this.spans, recent: 0 }), starts: number[] = [];
     for (let at = next(from); at < to; at = next(at)) starts.push(at);
     return starts;
   }
@@ -105,15 +105,15 @@ export class KeyJudge {
   ): { readonly gone: EndingRow[]; readonly values: NonNullable<Answer["values"]> } {
     const own = this.#layers.get(layer)!, gone: EndingRow[] = [];
     let values: NonNullable<Answer["values"]> = new Map();
-    for (let at = judgedAt(own.count, this.#spans); at < end; at = judgedAt(own.count, this.#spans)) {
+    for (let at = judgedAt(own.count, this.spans); at < end; at = judgedAt(own.count, this.spans)) {
       const first = own.count;
-      while (judgedAt(own.count, this.#spans) === at) own.count++;
-      if (this.#sequence.judge === undefined) {
-        gone.push(...endingOf(own.keep, this.#spans, first, own.count));
+      while (judgedAt(own.count, this.spans) === at) own.count++;
+      if (this.sequence.judge === undefined) {
+        gone.push(...endingOf(own.keep, this.spans, first, own.count));
         continue;
       }
       while (own.keep.length < own.count) own.keep.push(1);
-      const answer = this.#sequence.judge(layer, at);
+      const answer = this.sequence.judge(layer, at);
       for (const position of answer.drop ?? []) {
         own.keep[position] = 0;
         gone.push({ position, end: at });
@@ -126,7 +126,7 @@ export class KeyJudge {
   /** Tokens of a layer that are decided to go and were not judged yet, ascending. */
   ending(layer: number): EndingRow[] {
     const own = this.#layers.get(layer)!;
-    return endingOf(own.keep, this.#spans, own.count);
+    return endingOf(own.keep, this.spans, own.count);
   }
 
   /** Per layer, one entry for each of `length` tokens: 0 = its key and value have gone. */
@@ -142,6 +142,6 @@ export class KeyJudge {
     const copies = Array.from(this.#layers, ([layer, { keep, count }]): [number, Judged] => {
       return [layer, { keep: [...keep], count }];
     });
-    return new KeyJudge(this.#spans, this.#sequence.fork(), new Map(copies));
+    return new KeyJudge(this.spans, this.sequence.fork(), new Map(copies));
   }
 }

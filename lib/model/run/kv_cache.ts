@@ -27,10 +27,6 @@ export interface CachedRows {
 type KeysAndValues = Pick<CachedRows, "keys" | "values">;
 
 export class LayerCache {
-  readonly #backend: Backend;
-  readonly #dtype: CacheDType;
-  readonly #width: number;
-  readonly #recent: number;
   #kept: CachedRows;
   #ring: CachedRows;
 
@@ -38,13 +34,14 @@ export class LayerCache {
    * An empty cache.
    *
    * @param width numKvHeads * headDim
-   * @param recent for how many tokens a skipped token stays visible; 0 = not at all
+   * @param span for how many tokens a skipped token stays visible; 0 = not at all
    */
-  constructor(backend: Backend, dtype: CacheDType, width: number, recent: number) {
-    this.#backend = backend;
-    this.#dtype = dtype;
-    this.#width = width;
-    this.#recent = recent;
+  constructor(
+    private readonly backend: Backend,
+    private readonly dtype: CacheDType,
+    private readonly width: number,
+    private readonly span: number,
+  ) {
     this.#kept = this.#empty();
     this.#ring = this.#empty();
   }
@@ -74,7 +71,7 @@ export class LayerCache {
   }
 
   get #rowBytes(): number {
-    return LayerCache.rowBytes(this.#dtype, this.#width);
+    return LayerCache.rowBytes(this.dtype, this.width);
   }
 
   /**
@@ -107,7 +104,7 @@ export class LayerCache {
       else rows[stays++] = row;
     }
     const moving = rows.subarray(0, stays);
-    if (this.#backend.movesRows) {
+    if (this.backend.movesRows) {
       this.#storeSome(this.#kept, moving, this.#kept, first);
     } else if (stays > 0) {
       const moved = this.#alloc(stays);
@@ -123,9 +120,9 @@ export class LayerCache {
   /** Changes the value of a cached token, [width]. */
   setValue(position: number, value: Float32Array<ArrayBuffer>): void {
     const row = this.#kept.positions.subarray(0, this.#kept.count).indexOf(position);
-    const rows = this.#backend.upload(hostTensor("f32", [1, this.#width], value));
-    this.#backend.storeRows(rows, this.#kept.values, row);
-    this.#backend.free(rows);
+    const rows = this.backend.upload(hostTensor("f32", [1, this.width], value));
+    this.backend.storeRows(rows, this.#kept.values, row);
+    this.backend.free(rows);
   }
 
   /**
@@ -144,11 +141,11 @@ export class LayerCache {
     rows?: Tensor,
   ): CachedRows {
     const held = this.#ring.count, count = held + positions.length, fresh = { keys, values };
-    if (this.#recent === 0 || count === 0) return this.#ring;
+    if (this.span === 0 || count === 0) return this.#ring;
     const all = new Int32Array(count);
     all.set(this.#ring.positions);
     all.set(positions, held);
-    const first = all.findIndex((position) => next - position <= this.#recent);
+    const first = all.findIndex((position) => next - position <= this.span);
     const stays = first < 0 ? 0 : count - first;
     if (stays > this.#ring.keys.shape[0]!) this.#widen(stays);
     const ring = this.#ring = { ...this.#ring, positions: all.slice(count - stays), count: stays };
@@ -156,7 +153,7 @@ export class LayerCache {
       this.#store(fresh, ring, held, rows);
       return ring;
     }
-    const seen = { ...scratch(count, this.#dtype), positions: all, count };
+    const seen = { ...scratch(count, this.dtype), positions: all, count };
     const old = { keys: firstRows(ring.keys, held), values: firstRows(ring.values, held) };
     this.#store(old, seen, 0);
     this.#store(fresh, seen, held, rows);
@@ -173,12 +170,12 @@ export class LayerCache {
   }
 
   #give({ keys, values }: KeysAndValues): void {
-    this.#backend.free(keys);
-    this.#backend.free(values);
+    this.backend.free(keys);
+    this.backend.free(values);
   }
 
   fork(): LayerCache {
-    const copy = new LayerCache(this.#backend, this.#dtype, this.#width, this.#recent);
+    const copy = new LayerCache(this.backend, this.dtype, this.width, this.span);
     copy.#kept = this.#copy(this.#kept, this.#kept.positions.length);
     copy.#ring = this.#copy(this.#ring, this.#ring.count);
     return copy;
@@ -191,14 +188,14 @@ export class LayerCache {
   }
 
   #storeSome(from: KeysAndValues, rows: Rows, to: KeysAndValues, at: number): void {
-    const take = this.#backend.upload(hostTensor("i32", [rows.length], rows));
+    const take = this.backend.upload(hostTensor("i32", [rows.length], rows));
     this.#store(from, to, at, take);
-    this.#backend.free(take);
+    this.backend.free(take);
   }
 
   #store(from: KeysAndValues, to: KeysAndValues, at: number, rows?: Tensor): void {
     if ((rows ?? from.keys).shape[0] === 0) return;
-    this.#backend.storeRows(from.keys, to.keys, at, rows, { x: from.values, out: to.values });
+    this.backend.storeRows(from.keys, to.keys, at, rows, { x: from.values, out: to.values });
   }
 
   #resize(capacity: number): void {
@@ -209,8 +206,8 @@ export class LayerCache {
     const positions = new Int32Array(capacity);
     positions.set(rows.positions.subarray(0, capacity));
     return {
-      keys: this.#backend[by](rows.keys, capacity),
-      values: this.#backend[by](rows.values, capacity),
+      keys: this.backend[by](rows.keys, capacity),
+      values: this.backend[by](rows.values, capacity),
       positions,
       count: rows.count,
     };
@@ -222,7 +219,7 @@ export class LayerCache {
 
   /** Keys and values that hold anything, each to be given back by itself. */
   #alloc(rows: number): KeysAndValues {
-    const part = () => this.#backend.alloc(this.#dtype, [rows, this.#width], true);
+    const part = () => this.backend.alloc(this.dtype, [rows, this.width], true);
     return { keys: part(), values: part() };
   }
 }

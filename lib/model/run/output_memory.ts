@@ -5,8 +5,6 @@ import { blockLength, type Blocks } from "../../filter/blocks.ts";
 const FIRST_OF_MEAN = 4;
 
 export class OutputMemory {
-  readonly #kind: "mean" | "last";
-  readonly #blocks: Blocks;
   /** What stands for a skipped output now: zeros until there is one. */
   #current: Float64Array;
   /** Of the mean: the sum over earlier blocks, then over the current one, and how many outputs are in them. */
@@ -15,9 +13,7 @@ export class OutputMemory {
   #blockEnd: number;
 
   /** Before the first token. @param width Numbers in an output, hiddenSize. */
-  constructor(kind: "mean" | "last", blocks: Blocks, width: number) {
-    this.#kind = kind;
-    this.#blocks = blocks;
+  constructor(private readonly kind: "mean" | "last", private readonly blocks: Blocks, width: number) {
     this.#current = new Float64Array(width);
     this.#sums = [new Float64Array(width), new Float64Array(width)];
     this.#blockEnd = blockLength(blocks, 0);
@@ -47,14 +43,14 @@ export class OutputMemory {
       }
       const output = outputs.subarray(row * width, (row + 1) * width);
       errors[row++] = Math.sqrt(output.reduce((sum, o, a) => sum + (o - this.#current[a]!) ** 2, 0));
-      if (this.#kind === "last") this.#current = Float64Array.from(output);
+      if (this.kind === "last") this.#current = Float64Array.from(output);
       else if (t >= FIRST_OF_MEAN) this.#note(output);
     }
     return { substitutes, errors };
   }
 
   clone(): OutputMemory {
-    const copy = new OutputMemory(this.#kind, this.#blocks, this.#current.length);
+    const copy = new OutputMemory(this.kind, this.blocks, this.#current.length);
     copy.#current = this.#current.slice();
     copy.#sums = [this.#sums[0].slice(), this.#sums[1].slice()];
     copy.#counts = this.#counts;
@@ -68,8 +64,8 @@ export class OutputMemory {
   }
 
   #startBlock(t: number): void {
-    this.#blockEnd = t + blockLength(this.#blocks, t);
-    if (this.#kind === "last") return;
+    this.#blockEnd = t + blockLength(this.blocks, t);
+    if (this.kind === "last") return;
     const [earlier, own] = this.#sums, count = this.#counts[0] + this.#counts[1];
     own.forEach((sum, a) => earlier[a]! += sum);
     own.fill(0);

@@ -62,8 +62,6 @@ export function tallyRules(pruner: Pick<Pruner, "spans" | "skipped" | "needs"> |
 
 /** Counts what one layer of one sequence computes and holds, from its decisions. */
 export class LayerTally {
-  readonly #rules: TallyRules;
-  readonly #window: number;
   /** Positions of cached rows that the next query sees through the layer's window, ascending; of a full layer none. */
   #near: number[] = [];
   #cached = 0;
@@ -84,22 +82,19 @@ export class LayerTally {
    * @param rules the method's; dense where left out
    * @param window positions that the layer's queries see, their own included
    */
-  constructor(rules: TallyRules = DENSE, window: number = Infinity) {
-    this.#rules = rules;
-    this.#window = window;
-  }
+  constructor(private readonly rules: TallyRules = DENSE, private readonly window: number = Infinity) {}
 
   /**
    * Tokens whose query was projected. What an oracle looks at does not count: it stands for a choice that was known
    * beforehand.
    */
   get queried(): number {
-    return this.#rules.wantsQueries ? this.tokens : this.projected;
+    return this.rules.wantsQueries ? this.tokens : this.projected;
   }
 
   /** Tokens whose output was projected: with local attention as the substitute, all. */
   get projected(): number {
-    return this.#rules.substitute?.kind === "local" ? this.tokens : this.kept;
+    return this.rules.substitute?.kind === "local" ? this.tokens : this.kept;
   }
 
   /** Rows of the cache and of the recent window in use. */
@@ -114,10 +109,10 @@ export class LayerTally {
 
   /** Takes the decisions on the next tokens, 1 = computed. */
   take(keep: Uint8Array): void {
-    const { recent, cacheSkipped, substitute } = this.#rules;
+    const { recent, cacheSkipped, substitute } = this.rules;
     for (const kept of keep) {
       for (; this.#ends[0]! <= this.tokens; this.#ends.shift()) this.#cached--;
-      const first = this.tokens - this.#window + 1, isLocal = first > -Infinity;
+      const first = this.tokens - this.window + 1, isLocal = first > -Infinity;
       if (kept === 1 || cacheSkipped) {
         this.#cached++;
         if (isLocal) this.#near.push(this.tokens);
@@ -141,7 +136,7 @@ export class LayerTally {
   }
 
   clone(): LayerTally {
-    const copy = new LayerTally(this.#rules, this.#window);
+    const copy = new LayerTally(this.rules, this.window);
     copy.tokens = this.tokens;
     copy.kept = this.kept;
     copy.pairs = this.pairs;
