@@ -159,12 +159,12 @@ export const { main, USAGE } = studyCommand({
   about: `deno task sweep [flags]
 
 Runs a grid of filter options: a table on stdout, and study.db, summary.json and report.html in --out. By default
-30 trials run, the presets and main rules beside their random baselines; --full adds rules, ratios and seeds. Ctrl-C keeps finished trials; --resume goes on. --space searches ranges (docs/search.md); --jobs and
---queue share trials out (docs/clusters.md). --task and --task-file name what is evaluated: a text, or items of --data.`,
+30 trials run, the presets and main rules beside their random baselines; --full adds rules, ratios and seeds.
+Ctrl-C keeps finished trials; --resume goes on. --space searches ranges (docs/search.md); --jobs and --queue share
+trials out (docs/clusters.md).`,
   examples: [
     "--fusion variance,learned --prune-ratio 0.3,0.5 --seed 0,1",
     "--space docs/spaces/tiny.json --trials 20 --race --tokens 2048",
-    "--model smollm2-135m --text FILE --tokens 8192 --live",
     "--task piqa --data DIR --filter-from 25%",
   ],
   lists: true,

@@ -24,7 +24,6 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
     "task",
     "task-file",
     "methods",
-    "grid",
     "full",
     "space",
     "tokens",
