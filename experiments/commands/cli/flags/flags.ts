@@ -63,7 +63,7 @@ export const COMMON_FLAGS: Flags = {
   "task-file": flag(
     "text",
     "FILE.ts|FILE.yaml",
-    "a task of your own: a module as in CONTRIBUTING.md, or multiple choice as lm-evaluation-harness has it",
+    "a task of your own: a module, or lm-evaluation-harness's YAML",
     ITEMS,
   ),
   "context": flag("integer", "N", `tokens a chunk, in all but score (${DEFAULT_CONTEXT})`, [
