@@ -88,7 +88,7 @@ export const valuesOfUnits = ({ better, fromLoss }: Headline, losses: Float64Arr
 
 /** Everything that a task measures, in the order of tables. */
 export function listMetrics(task: TaskMeasures): readonly (Headline | Metric)[] {
-  const { delta, standardError } = excessKeys(task), label = `d${task.loss.label}`;
+  const { delta, standardError } = excessKeys(task), label = `d${task.loss.label}`, block = blockOf(task);
   const excess = { better: "lower", digits: 4 } as const;
   return [
     task.headline,
@@ -102,7 +102,9 @@ export function listMetrics(task: TaskMeasures): readonly (Headline | Metric)[] 
       ...excess,
       name: standardError,
       label: "se",
-      help: `standard error of ${label}: paired, over blocks of ${blockOf(task)} ${task.loss.of}s`,
+      help: `standard error of ${label}: paired, over ${
+        block === 1 ? "" : `blocks of ${block} `
+      }${task.loss.of}s`,
     },
     ...task.metrics,
   ];

@@ -115,21 +115,4 @@ export function findMetric(task: string, metric: string): Metric {
   );
 }
 
-export * from "./arc_challenge.ts";
-export * from "./arc_easy.ts";
-export * from "./boolq.ts";
-export * from "./copy.ts";
-export * from "./hellaswag.ts";
-export * from "./lambada.ts";
-export * from "./mmlu.ts";
-export * from "./needle.ts";
-export * from "./needles.ts";
-export * from "./openbookqa.ts";
 export * from "./perplexity.ts";
-export * from "./perplexity_llama_cpp.ts";
-export * from "./perplexity_streaming.ts";
-export * from "./piqa.ts";
-export * from "./recall.ts";
-export * from "./variable_tracking.ts";
-export * from "./winogrande.ts";
-export * from "./word_counts.ts";
