@@ -3,25 +3,25 @@
  * @module
  */
 export * from "./budgets.ts";
-export * from "./compared_methods.ts";
-export * from "./comparison.ts";
-export { presetName } from "./controls.ts";
+export * from "./compare/compared_methods.ts";
+export * from "./compare/comparison.ts";
+export { presetName } from "./compare/controls.ts";
 export * from "./default_grid.ts";
-export * from "./difference.ts";
+export * from "./compare/difference.ts";
 export { FIELD, findWrongField, trialFields } from "./fields.ts";
 export * from "./filter_from.ts";
 export * from "./importance.ts";
-export * from "./judgement.ts";
-export type { MethodGroup } from "./measured.ts";
+export * from "./compare/judgement.ts";
+export type { MethodGroup } from "./compare/measured.ts";
 export * from "./pareto.ts";
-export { digestConditions, digestTrialOptions } from "./digest.ts";
-export type { FinishedRuns } from "./finished.ts";
-export { runSweep, runTrial, type SweepArguments, type SweepProgress } from "./runner.ts";
-export * from "./store.ts";
-export * from "./store_records.ts";
+export { digestConditions, digestTrialOptions } from "./trials/digest.ts";
+export type { FinishedRuns } from "./trials/finished.ts";
+export { runSweep, runTrial, type SweepArguments, type SweepProgress } from "./trials/runner.ts";
+export * from "./trials/store.ts";
+export * from "./trials/store_records.ts";
 export { OBJECTIVE_NAMES, readObjective } from "./objectives.ts";
-export { Search } from "./search.ts";
-export { readSearchSpace } from "./search_space.ts";
+export { Search } from "./trials/search.ts";
+export { readSearchSpace } from "./trials/search_space.ts";
 export { expandGrids, type Grid, readGrids } from "./space.ts";
 export * from "./study.ts";
 export { missesAsked, summarizeSweep } from "./summary.ts";
@@ -33,5 +33,5 @@ export {
   storedTrials,
   type TrialSource,
   withBudget,
-} from "./trial_source.ts";
-export { type RacingTrial, STOPPED_FIELDS, TrialRace } from "./trial_race.ts";
+} from "./trials/trial_source.ts";
+export { type RacingTrial, STOPPED_FIELDS, TrialRace } from "./trials/trial_race.ts";

@@ -10,19 +10,19 @@ import { findTask, ownTask, type PerplexityTypes, TASKS } from "../eval/tasks/mo
 import type { LoadedModel } from "../model/load.ts";
 import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
 import { digestTokenizer } from "../model/tokenizer/tokenizer.ts";
-import type { NamedMethod } from "./compared_methods.ts";
-import { compareMethods, type Comparison, type ComparisonArguments } from "./comparison.ts";
+import type { NamedMethod } from "./compare/compared_methods.ts";
+import { compareMethods, type Comparison, type ComparisonArguments } from "./compare/comparison.ts";
 import { sha256 } from "../sha256.ts";
 import { readVersion } from "../version.ts";
-import { digestConditions } from "./digest.ts";
+import { digestConditions } from "./trials/digest.ts";
 import { createFilter, type FilterFrom } from "./filter_from.ts";
-import { runSweep, type SweepProgress } from "./runner.ts";
+import { runSweep, type SweepProgress } from "./trials/runner.ts";
 import { expandGrids, type Grid } from "./space.ts";
 import { summarizeSweep } from "./summary.ts";
 import type { SweepSummary, Trial } from "./trial.ts";
-import type { Search } from "./search.ts";
-import type { TrialRace } from "./trial_race.ts";
-import { listedTrials, type TrialSource } from "./trial_source.ts";
+import type { Search } from "./trials/search.ts";
+import type { TrialRace } from "./trials/trial_race.ts";
+import { listedTrials, type TrialSource } from "./trials/trial_source.ts";
 import { ownRule, recordCalibration, type ResolvedOptions } from "../methods/mod.ts";
 
 /** Tokens of a chunk where nothing else is said. */

@@ -8,7 +8,7 @@ import {
   resolveOptions,
   shuffleDecisions,
 } from "../../methods/mod.ts";
-import { comparedMethods } from "../../sweep/compared_methods.ts";
+import { comparedMethods } from "../../sweep/compare/compared_methods.ts";
 import { f32Data } from "../../tensor.ts";
 import { Model } from "../model.ts";
 import { CONFIG, ids, weights } from "../small_testing.ts";

@@ -2,7 +2,7 @@
 import { formatMetric, lossUnit, readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
-import type { Comparison } from "../../sweep/comparison.ts";
+import type { Comparison } from "../../sweep/compare/comparison.ts";
 import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts";
 import { chart, markOf, trace, whiskers } from "../figure/parts.ts";
 import { describeShares, MISSED_NOTE } from "../trials/trial_label.ts";

@@ -1,6 +1,6 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import type { PerplexityTypes } from "../../eval/tasks/mod.ts";
-import type { ComparedMethod, Comparison } from "../../sweep/comparison.ts";
+import type { ComparedMethod, Comparison } from "../../sweep/compare/comparison.ts";
 import { collectComparison, formatInterval, plotComparison } from "./comparison.ts";
 import { renderComparisonReport, tabulateComparison } from "../reports/comparison.ts";
 import { tabulateResults } from "../reports/results.ts";

@@ -2,8 +2,8 @@
 import { formatMean, formatMetric } from "../../eval/metrics.ts";
 import { findMetric, findTask, TASKS } from "../../eval/tasks/mod.ts";
 import { BUDGET_NAMES, type BudgetName, BUDGETS, sharesOf, showShare } from "../../sweep/budgets.ts";
-import type { Comparison } from "../../sweep/comparison.ts";
-import type { ComparedResult } from "../../sweep/judgement.ts";
+import type { Comparison } from "../../sweep/compare/comparison.ts";
+import type { ComparedResult } from "../../sweep/compare/judgement.ts";
 import { choose } from "../figure/choice_slider.ts";
 import { axis, emptyFigure, escapeText, type Figure, type JsonObject } from "../figure/figure.ts";
 import { chart, dashedLine, markOf, trace, whiskers } from "../figure/parts.ts";

@@ -1,6 +1,6 @@
 /** Who beats whom: every pair of methods of a comparison, task by task and in all. */
-import type { Comparison } from "../../sweep/comparison.ts";
-import type { ComparedPair } from "../../sweep/judgement.ts";
+import type { Comparison } from "../../sweep/compare/comparison.ts";
+import type { ComparedPair } from "../../sweep/compare/judgement.ts";
 import { choose } from "../figure/choice_slider.ts";
 import { axis, emptyFigure, escapeText, type Figure, type JsonObject } from "../figure/figure.ts";
 import { plural } from "../../plural.ts";

@@ -3,7 +3,7 @@ import { lossUnit } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { readRecord } from "../../methods/options.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
-import { chunkMeans, raceGroup } from "../../sweep/trial_race.ts";
+import { chunkMeans, raceGroup } from "../../sweep/trials/trial_race.ts";
 import { axis, emptyFigure, type Figure } from "../figure/figure.ts";
 import { plural } from "../../plural.ts";
 import { chart, trace } from "../figure/parts.ts";

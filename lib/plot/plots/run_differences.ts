@@ -2,7 +2,7 @@
 import { lossUnit } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
-import { type DifferenceRow, type RunDifference, signOf } from "../../sweep/difference.ts";
+import { type DifferenceRow, type RunDifference, signOf } from "../../sweep/compare/difference.ts";
 import type { Trial } from "../../sweep/trial.ts";
 import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts";
 import { chartIntervals } from "../figure/parts.ts";

@@ -4,7 +4,7 @@ import { labelOf } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { BUDGET_NAMES, BUDGETS, showShare } from "../../sweep/budgets.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
-import type { ComparedMethod, Comparison } from "../../sweep/comparison.ts";
+import type { ComparedMethod, Comparison } from "../../sweep/compare/comparison.ts";
 import type { Environment } from "../../sweep/trial.ts";
 import { collectComparison, formatInterval, formatPercent, plotComparison } from "../plots/comparison.ts";
 import type { Figure } from "../figure/figure.ts";

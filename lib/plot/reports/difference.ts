@@ -7,7 +7,7 @@ import {
   type DifferenceSide,
   type RunDifference,
   signOf,
-} from "../../sweep/difference.ts";
+} from "../../sweep/compare/difference.ts";
 import {
   formatTime,
   renderFacts,

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import type { MethodOptions } from "../../methods/options.ts";
-import { diffRuns } from "../../sweep/difference.ts";
+import { diffRuns } from "../../sweep/compare/difference.ts";
 import { makeSummary, makeTrial } from "../testing.ts";
 import { collectRunDifferences, plotRunDifferences } from "../plots/run_differences.ts";
 import {

@@ -2,8 +2,8 @@
 import { formatChange, formatMean, formatSpread } from "../../eval/metrics.ts";
 import { findMetric } from "../../eval/tasks/mod.ts";
 import { BUDGETS, showShare } from "../../sweep/budgets.ts";
-import type { ComparedMethod, Comparison } from "../../sweep/comparison.ts";
-import { type ComparedResult, type Opponent, OPPONENTS } from "../../sweep/judgement.ts";
+import type { ComparedMethod, Comparison } from "../../sweep/compare/comparison.ts";
+import { type ComparedResult, type Opponent, OPPONENTS } from "../../sweep/compare/judgement.ts";
 import { type TableColumn, tabulate, type TextTable } from "../figure/page.ts";
 
 /** A result, the method that it is of, and what that really filtered of a task of items. */

@@ -2,7 +2,7 @@
 import { formatMetric, readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import type { HeadReport } from "../../heads/report.ts";
-import type { Comparison } from "../../sweep/comparison.ts";
+import type { Comparison } from "../../sweep/compare/comparison.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import { type BenchReport, renderBenchReport } from "./bench.ts";
 import { formatPercent } from "../plots/comparison.ts";

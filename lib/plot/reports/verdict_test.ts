@@ -1,6 +1,6 @@
 import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { type MethodOptions, recordOptions, resolveOptions } from "../../methods/options.ts";
-import type { Comparison } from "../../sweep/comparison.ts";
+import type { Comparison } from "../../sweep/compare/comparison.ts";
 import { makeSummary, makeTrial } from "../testing.ts";
 import { collectVerdicts, describeComparison, describeVerdicts } from "./verdict.ts";
 

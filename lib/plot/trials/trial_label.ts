@@ -3,7 +3,7 @@ import { excessKeys, formatMetric, readMetric, signed } from "../../eval/metrics
 import { findTask } from "../../eval/tasks/mod.ts";
 import { effectiveOptions, type OptionsRecord, readRecord } from "../../methods/options.ts";
 import { BUDGET_NAMES, BUDGETS, type Shares, sharesOf, showShare } from "../../sweep/budgets.ts";
-import { presetName } from "../../sweep/controls.ts";
+import { presetName } from "../../sweep/compare/controls.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { Trial } from "../../sweep/trial.ts";
 import { escapeText } from "../figure/figure.ts";

@@ -1,7 +1,7 @@
 /** Search spaces over the options of methods: what `--space FILE` says, checked against the table of options. */
-import { checkOption, showValue } from "../filter/option.ts";
-import { OPTIONS } from "../methods/options.ts";
-import { sayNearest } from "../nearest.ts";
+import { checkOption, showValue } from "../../filter/option.ts";
+import { OPTIONS } from "../../methods/options.ts";
+import { sayNearest } from "../../nearest.ts";
 import {
   type Axis,
   type Condition,
@@ -9,8 +9,8 @@ import {
   isChoice,
   type NumberAxis,
   type SearchSpace,
-} from "../search/axis.ts";
-import { listAlternatives, readOptionName } from "./space.ts";
+} from "../../search/axis.ts";
+import { listAlternatives, readOptionName } from "../space.ts";
 
 /** Largest integer that JSON keeps. */
 const MAX_SAFE = BigInt(Number.MAX_SAFE_INTEGER);

@@ -1,8 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import type { MethodOptions } from "../methods/options.ts";
-import { makeSummary, makeTrial } from "../plot/testing.ts";
-import { intervalAround, pairedMean } from "../stats/paired.ts";
-import { recordLosses } from "../eval/evaluation.ts";
+import type { MethodOptions } from "../../methods/options.ts";
+import { makeSummary, makeTrial } from "../../plot/testing.ts";
+import { intervalAround, pairedMean } from "../../stats/paired.ts";
+import { recordLosses } from "../../eval/evaluation.ts";
 import type { Comparison } from "./comparison.ts";
 import { diffRuns, type RunResult, signOf } from "./difference.ts";
 

@@ -5,10 +5,10 @@ import {
   PRESETS,
   type ResolvedOptions,
   resolveOptions,
-} from "../methods/options.ts";
-import { methodOf } from "../methods/list.ts";
-import { isEviction, isOffline } from "../methods/method.ts";
-import { filtersQueries, keyRuleOf } from "../methods/sides.ts";
+} from "../../methods/options.ts";
+import { methodOf } from "../../methods/list.ts";
+import { isEviction, isOffline } from "../../methods/method.ts";
+import { filtersQueries, keyRuleOf } from "../../methods/sides.ts";
 
 /** What methods are held against: two of chance, the bound, and their own decisions shuffled in time. */
 export const CONTROLS = ["random", "random-protected", "oracle", "shuffled"] as const;

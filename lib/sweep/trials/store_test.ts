@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
-import { UsageError } from "../errors.ts";
+import { UsageError } from "../../errors.ts";
 import { MAX_ATTEMPTS, StudyStore } from "./store.ts";
 import type { ClaimedTrial, ProposedTrial, StudyFacts } from "./store_records.ts";
-import type { RunConditions, SearchRequest, Trial } from "./trial.ts";
+import type { RunConditions, SearchRequest, Trial } from "../trial.ts";
 
 const conditions = { version: "0.0.0", model: "fake", modelSha256: "aa" } as RunConditions;
 const facts: StudyFacts = { name: "mine", conditions, runDigest: "d", flags: { model: "tiny" } };

@@ -1,18 +1,18 @@
 /** Several methods at the same ratio on the same text, with intervals of their differences. */
-import { recordLosses } from "../eval/evaluation.ts";
-import { blockOf, type Headline, readMetric } from "../eval/metrics.ts";
-import type { ChunkRecord, Evaluation, Filter, RunControl, TaskResult, TaskTypes } from "../eval/task.ts";
-import { findTask } from "../eval/tasks/mod.ts";
+import { recordLosses } from "../../eval/evaluation.ts";
+import { blockOf, type Headline, readMetric } from "../../eval/metrics.ts";
+import type { ChunkRecord, Evaluation, Filter, RunControl, TaskResult, TaskTypes } from "../../eval/task.ts";
+import { findTask } from "../../eval/tasks/mod.ts";
 import {
   looksAhead,
   missesRatio,
   type OptionsRecord,
   recordOptions,
   type ResolvedOptions,
-} from "../methods/options.ts";
-import { labelOptions } from "../methods/labels.ts";
-import { drawMovingBlocks, type Interval, percentileInterval } from "../stats/bootstrap.ts";
-import { mapBudgets, type Shares, sharesOf } from "./budgets.ts";
+} from "../../methods/options.ts";
+import { labelOptions } from "../../methods/labels.ts";
+import { drawMovingBlocks, type Interval, percentileInterval } from "../../stats/bootstrap.ts";
+import { mapBudgets, type Shares, sharesOf } from "../budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
 import { CONTROLS } from "./controls.ts";
 import {
@@ -36,10 +36,10 @@ import {
   spentOf,
   splitChunks,
 } from "./measured.ts";
-import type { BlockSums } from "../stats/paired.ts";
-import type { FinishedRuns } from "./finished.ts";
-import { digestTrialOptions } from "./digest.ts";
-import type { Environment } from "./trial.ts";
+import type { BlockSums } from "../../stats/paired.ts";
+import type { FinishedRuns } from "../trials/finished.ts";
+import { digestTrialOptions } from "../trials/digest.ts";
+import type { Environment } from "../trial.ts";
 
 /**
  * What a comparison says of a method under any task; losses are those of the task, nats a token for perplexity. One of an older

@@ -7,9 +7,9 @@ import {
   METHODS,
   OFFLINE,
   ownRule,
-} from "../methods/list.ts";
-import { isRule, type Method } from "../methods/method.ts";
-import { type MethodOptions, PRESETS, type ResolvedOptions, resolveOptions } from "../methods/options.ts";
+} from "../../methods/list.ts";
+import { isRule, type Method } from "../../methods/method.ts";
+import { type MethodOptions, PRESETS, type ResolvedOptions, resolveOptions } from "../../methods/options.ts";
 import { controlFor, CONTROLS, seedlessKey } from "./controls.ts";
 
 /** @internal A method with a name; methods of one name differ in the seed alone, and count as one. */

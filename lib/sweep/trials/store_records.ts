@@ -1,9 +1,9 @@
 /** What a study on disk holds. */
-import type { Environment, RunConditions } from "../environment.ts";
-import type { DenseTaskResult } from "../eval/task.ts";
-import type { OptionsRecord } from "../methods/options.ts";
-import type { Point } from "../search/axis.ts";
-import type { RaceRequest, SearchRequest, StoppedTrial, Trial } from "./trial.ts";
+import type { Environment, RunConditions } from "../../environment.ts";
+import type { DenseTaskResult } from "../../eval/task.ts";
+import type { OptionsRecord } from "../../methods/options.ts";
+import type { Point } from "../../search/axis.ts";
+import type { RaceRequest, SearchRequest, StoppedTrial, Trial } from "../trial.ts";
 
 /** What becomes of a trial: it waits, one worker runs it, and it ends in one of three ways, `pruned` = stopped early. */
 export type TrialState = "waiting" | "running" | "complete" | "pruned" | "failed";

@@ -1,8 +1,8 @@
 /** What the runs of a method add up to in a comparison, and what it is held against. */
-import type { Task, TaskResult } from "../eval/task.ts";
-import { blockOf, type Metric, metricOfUnits, valuesOfUnits } from "../eval/metrics.ts";
-import { looksAhead, type ResolvedOptions } from "../methods/options.ts";
-import type { Shares } from "./budgets.ts";
+import type { Task, TaskResult } from "../../eval/task.ts";
+import { blockOf, type Metric, metricOfUnits, valuesOfUnits } from "../../eval/metrics.ts";
+import { looksAhead, type ResolvedOptions } from "../../methods/options.ts";
+import type { Shares } from "../budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
 import { type Control, controlFor, CONTROLS, seedlessKey } from "./controls.ts";
 import type { ComparedSeries, Contender } from "./judgement.ts";

@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import { ACC, ITEM_PERPLEXITY } from "../eval/item_metrics.ts";
-import { normals } from "../stats/testing.ts";
-import { normalQuantile } from "../stats/normal.ts";
+import { ACC, ITEM_PERPLEXITY } from "../../eval/item_metrics.ts";
+import { normals } from "../../stats/testing.ts";
+import { normalQuantile } from "../../stats/normal.ts";
 import { type ComparedSeries, type Contender, judgeMethods, judgePairs } from "./judgement.ts";
 
 /** 40 items, the first ones right. */

@@ -1,14 +1,14 @@
 /** Searches: trials that a sampler proposes, in a list in advance or one after the other. */
-import { recordOptions, type ResolvedOptions, resolveOptions } from "../methods/options.ts";
-import type { Observation, Point } from "../search/axis.ts";
-import { hypervolume } from "../search/hypervolume.ts";
-import { pedAnova } from "../search/ped_anova.ts";
-import { SAMPLERS } from "../search/sampler.ts";
+import { recordOptions, type ResolvedOptions, resolveOptions } from "../../methods/options.ts";
+import type { Observation, Point } from "../../search/axis.ts";
+import { hypervolume } from "../../search/hypervolume.ts";
+import { pedAnova } from "../../search/ped_anova.ts";
+import { SAMPLERS } from "../../search/sampler.ts";
 import { digestTrialOptions } from "./digest.ts";
-import { observeTrial } from "./objectives.ts";
+import { observeTrial } from "../objectives.ts";
 import type { StudyStore } from "./store.ts";
 import type { Proposal } from "./store_records.ts";
-import type { SearchOutcome, SearchRecord, SearchRequest, StoppedTrial, Trial } from "./trial.ts";
+import type { SearchOutcome, SearchRecord, SearchRequest, StoppedTrial, Trial } from "../trial.ts";
 
 /** A proposal and, where it can be run, its method. */
 type Proposed = Proposal & { readonly method?: ResolvedOptions };

@@ -1,9 +1,9 @@
 import { assert, assertEquals } from "@std/assert";
-import { type MethodOptions, PRESETS, resolveOptions } from "../methods/options.ts";
+import { type MethodOptions, PRESETS, resolveOptions } from "../../methods/options.ts";
 import { presetName, seedlessKey } from "./controls.ts";
-import { DEFAULT_GRID, FULL_GRID } from "./default_grid.ts";
+import { DEFAULT_GRID, FULL_GRID } from "../default_grid.ts";
 import { comparedMethods } from "./compared_methods.ts";
-import { expandGrids } from "./space.ts";
+import { expandGrids } from "../space.ts";
 
 Deno.test("presetName() knows presets and their controls at any ratio and seed, and nothing else", () => {
   const name = (options: MethodOptions) => presetName(resolveOptions(options));

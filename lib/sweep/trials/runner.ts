@@ -1,11 +1,11 @@
 /** Runs the trials of a sweep one after the other, wherever they come from. */
-import { PlaceLostError } from "../errors.ts";
-import type { Evaluation, Filter, RunControl, TaskTypes } from "../eval/task.ts";
-import { looksAhead, recordOptions, type ResolvedOptions } from "../methods/options.ts";
+import { PlaceLostError } from "../../errors.ts";
+import type { Evaluation, Filter, RunControl, TaskTypes } from "../../eval/task.ts";
+import { looksAhead, recordOptions, type ResolvedOptions } from "../../methods/options.ts";
 import { digestConditions } from "./digest.ts";
 import type { RacingTrial, TrialRace } from "./trial_race.ts";
 import type { TakenTrial, TrialSource } from "./trial_source.ts";
-import type { RunConditions, StoppedTrial, Trial } from "./trial.ts";
+import type { RunConditions, StoppedTrial, Trial } from "../trial.ts";
 
 export interface SweepProgress {
   /** Trials finished, those of an earlier run included. */

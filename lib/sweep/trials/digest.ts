@@ -1,6 +1,6 @@
 /** Digests by which runs and trials are told apart. */
-import { effectiveKey, type ResolvedOptions } from "../methods/options.ts";
-import { sha256 } from "../sha256.ts";
+import { effectiveKey, type ResolvedOptions } from "../../methods/options.ts";
+import { sha256 } from "../../sha256.ts";
 
 /** Digest of the conditions: runs that share it may be compared. */
 export function digestConditions(conditions: object): Promise<string> {

@@ -1,5 +1,5 @@
 /** What SQLite says of a study's file, in words that name the file and the fix. */
-import { PlaceLostError, UsageError } from "../errors.ts";
+import { PlaceLostError, UsageError } from "../../errors.ts";
 
 /** What SQLite says of a file that may be had again later. */
 const LOCKED = /database (table )?is locked/;

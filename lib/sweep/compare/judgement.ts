@@ -1,8 +1,8 @@
 /** Methods on several tasks at once: each metric of each method, and whether it is told apart from its opponents. */
-import type { ItemMetric } from "../eval/item_metrics.ts";
-import type { ItemBudget } from "../eval/item_summary.ts";
-import { differenceOf, type JudgedDifference, judgeDifferences } from "../eval/verdict.ts";
-import { type PairedMean, pairedMean } from "../stats/paired.ts";
+import type { ItemMetric } from "../../eval/item_metrics.ts";
+import type { ItemBudget } from "../../eval/item_summary.ts";
+import { differenceOf, type JudgedDifference, judgeDifferences } from "../../eval/verdict.ts";
+import { type PairedMean, pairedMean } from "../../stats/paired.ts";
 
 /** What a method is held against: the model without a filter, chance with the same options, and the best other method. */
 export const OPPONENTS = ["dense", "control", "rival"] as const;

@@ -1,16 +1,16 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { perplexity, PerplexityEvaluation, type PerplexityTypes } from "../eval/tasks/perplexity.ts";
-import { fakeModel, fakePruner } from "../eval/testing.ts";
+import { perplexity, PerplexityEvaluation, type PerplexityTypes } from "../../eval/tasks/perplexity.ts";
+import { fakeModel, fakePruner } from "../../eval/testing.ts";
 import { digestConditions } from "./digest.ts";
-import { findWrongField, trialFields } from "./fields.ts";
-import { PlaceLostError } from "../errors.ts";
+import { findWrongField, trialFields } from "../fields.ts";
+import { PlaceLostError } from "../../errors.ts";
 import { runSweep, type SweepProgress } from "./runner.ts";
-import { expandGrids } from "./space.ts";
+import { expandGrids } from "../space.ts";
 import { StudyStore } from "./store.ts";
 import { listedTrials, proposeTrials, storedTrials } from "./trial_source.ts";
-import { sortTrials, summarizeSweep } from "./summary.ts";
-import type { Environment, RunConditions, Trial } from "./trial.ts";
-import type { ResolvedOptions } from "../methods/mod.ts";
+import { sortTrials, summarizeSweep } from "../summary.ts";
+import type { Environment, RunConditions, Trial } from "../trial.ts";
+import type { ResolvedOptions } from "../../methods/mod.ts";
 
 const conditions: RunConditions = {
   version: "0.0.0",

@@ -1,12 +1,12 @@
 /** Where a sweep's trials come from and go to: a study, in memory or on disk, where several processes may work on it. */
-import type { DenseTaskResult, TaskTypes } from "../eval/task.ts";
+import type { DenseTaskResult, TaskTypes } from "../../eval/task.ts";
 import {
   OPTION_NAMES,
   type OptionsRecord,
   readRecord,
   recordOptions,
   type ResolvedOptions,
-} from "../methods/options.ts";
+} from "../../methods/options.ts";
 import { digestConditions, digestTrialOptions } from "./digest.ts";
 import type { Search } from "./search.ts";
 import { StudyStore } from "./store.ts";
@@ -17,7 +17,7 @@ import type {
   StoredRecord,
   StudyConditions,
 } from "./store_records.ts";
-import type { StoppedTrial, Trial } from "./trial.ts";
+import type { StoppedTrial, Trial } from "../trial.ts";
 
 export interface TakenTrial {
   /** Digest of the options that have an effect. */

@@ -1,12 +1,12 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { PerplexityEvaluation } from "../eval/tasks/perplexity.ts";
-import { fakeModel, fakePruner } from "../eval/testing.ts";
-import type { Evaluation } from "../eval/task.ts";
-import type { PerplexityTypes } from "../eval/tasks/mod.ts";
+import { PerplexityEvaluation } from "../../eval/tasks/perplexity.ts";
+import { fakeModel, fakePruner } from "../../eval/testing.ts";
+import type { Evaluation } from "../../eval/task.ts";
+import type { PerplexityTypes } from "../../eval/tasks/mod.ts";
 import { COMPARED_METHODS, comparedMethods, RIVAL_METHODS } from "./compared_methods.ts";
 import { type ComparedChunk, compareMethods } from "./comparison.ts";
-import type { Environment } from "./trial.ts";
-import type { MethodOptions, ResolvedOptions } from "../methods/mod.ts";
+import type { Environment } from "../trial.ts";
+import type { MethodOptions, ResolvedOptions } from "../../methods/mod.ts";
 
 const environment = { model: "fake" } as Environment;
 const names = ["random", "key", "oracle", "learned"];

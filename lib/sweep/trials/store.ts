@@ -1,7 +1,7 @@
 /** A study on disk: one SQLite file that several processes take trials from and write results to. */
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
-import { UsageError } from "../errors.ts";
-import type { OptionsRecord } from "../methods/options.ts";
+import { UsageError } from "../../errors.ts";
+import type { OptionsRecord } from "../../methods/options.ts";
 import { explainStoreError } from "./store_errors.ts";
 import {
   type ChunkValue,
@@ -20,7 +20,7 @@ import {
   TRIAL_STATES,
   type TrialState,
 } from "./store_records.ts";
-import type { SearchRequest, Trial } from "./trial.ts";
+import type { SearchRequest, Trial } from "../trial.ts";
 import type { FinishedRuns } from "./finished.ts";
 
 export interface StoreOptions {

@@ -1,16 +1,16 @@
 /** Two runs side by side: what was asked of both alike, and how far their losses are apart. */
-import type { Environment } from "../environment.ts";
-import { excessKeys, readMetric } from "../eval/metrics.ts";
-import { labelOf, type Task } from "../eval/task.ts";
-import { BLOCK_UNITS } from "../eval/metrics.ts";
-import { recordLosses } from "../eval/evaluation.ts";
-import { findTask } from "../eval/tasks/mod.ts";
-import { effectiveOptions, readRecord } from "../methods/options.ts";
-import type { Interval } from "../stats/bootstrap.ts";
-import { type BlockSums, intervalAround, pairedInterval } from "../stats/paired.ts";
+import type { Environment } from "../../environment.ts";
+import { excessKeys, readMetric } from "../../eval/metrics.ts";
+import { labelOf, type Task } from "../../eval/task.ts";
+import { BLOCK_UNITS } from "../../eval/metrics.ts";
+import { recordLosses } from "../../eval/evaluation.ts";
+import { findTask } from "../../eval/tasks/mod.ts";
+import { effectiveOptions, readRecord } from "../../methods/options.ts";
+import type { Interval } from "../../stats/bootstrap.ts";
+import { type BlockSums, intervalAround, pairedInterval } from "../../stats/paired.ts";
 import type { ComparedMethod, Comparison } from "./comparison.ts";
-import { missesAsked } from "./summary.ts";
-import type { SweepSummary, Trial } from "./trial.ts";
+import { missesAsked } from "../summary.ts";
+import type { SweepSummary, Trial } from "../trial.ts";
 
 /** What a difference needs of the content of `score.json`. */
 export interface ScoreResult {

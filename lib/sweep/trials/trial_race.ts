@@ -1,12 +1,12 @@
 /** Trials that a race stopped: what is kept of them, apart from the finished ones, and how trials of a race are compared. */
-import { looksAhead, readRecord, type ResolvedOptions } from "../methods/options.ts";
-import { filtersQueries } from "../methods/sides.ts";
-import { type RaceName, RACES, type Rival } from "../search/race.ts";
-import { RandomStream } from "../search/random_stream.ts";
-import type { BlockSums } from "../stats/paired.ts";
-import { FIELD, type Fields } from "./fields.ts";
-import { missesAsked } from "./summary.ts";
-import type { RaceRecord, RaceRequest, StoppedTrial, Trial } from "./trial.ts";
+import { looksAhead, readRecord, type ResolvedOptions } from "../../methods/options.ts";
+import { filtersQueries } from "../../methods/sides.ts";
+import { type RaceName, RACES, type Rival } from "../../search/race.ts";
+import { RandomStream } from "../../search/random_stream.ts";
+import type { BlockSums } from "../../stats/paired.ts";
+import { FIELD, type Fields } from "../fields.ts";
+import { missesAsked } from "../summary.ts";
+import type { RaceRecord, RaceRequest, StoppedTrial, Trial } from "../trial.ts";
 
 export const STOPPED_FIELDS: Fields = {
   trial: FIELD.text,
