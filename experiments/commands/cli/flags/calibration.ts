@@ -4,7 +4,7 @@ import { type Calibration, setCalibration } from "../../../../lib/methods/mod.ts
 import type { ModelFile } from "../../../../lib/model/mod.ts";
 import { DEFAULT_CONTEXT } from "../../../../lib/sweep/mod.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
-import { CALIBRATION_TOKENS } from "./calibration_flags.ts";
+import { CALIBRATION_TOKENS } from "./flags.ts";
 import { readText } from "../files.ts";
 import { endFitIfInterrupted } from "../run/interrupt.ts";
 import { type FlagValues, textOf } from "./parse.ts";

@@ -3,10 +3,12 @@ import { PRODUCTS } from "../../../../lib/backend.ts";
 import { WEIGHT_DTYPES } from "../../../../lib/dtype.ts";
 import { TASKS } from "../../../../lib/eval/mod.ts";
 import { COMPARED_METHODS, DEFAULT_CONTEXT, RIVAL_METHODS } from "../../../../lib/sweep/mod.ts";
-import { CALIBRATION_FLAGS } from "./calibration_flags.ts";
 import { flag, type Flags, GENERATING, ITEMS, MODEL, TABLING, type Task, TEXTS } from "./flag.ts";
 import { METHOD_FLAGS, SAMPLING_FLAGS } from "./method_flags.ts";
 import { SEARCH_FLAGS } from "./search_flags.ts";
+
+/** Tokens of a calibration text that are used where nothing else is said. */
+export const CALIBRATION_TOKENS = 4096;
 
 export const COMMON_FLAGS: Flags = {
   "model": flag("text", "NAME|PATH|ORG/NAME", "a name, a path, or org/name of the hub (tiny)", MODEL),
@@ -48,8 +50,23 @@ export const COMMON_FLAGS: Flags = {
     "a rule of your own: a module that exports { name, help, score(token), reads? }, as in CONTRIBUTING.md",
     MODEL,
   ),
-  ...Object.fromEntries(
-    CALIBRATION_FLAGS.map(([name, kind, value, help]) => [name, flag(kind, value, help, MODEL)]),
+  "calibration": flag(
+    "text",
+    "FILE",
+    "text that methods which alter the model are fitted on; say of which kind it is by --calibration-domain",
+    MODEL,
+  ),
+  "calibration-domain": flag(
+    "text",
+    "same|other",
+    "whether that text is of the judged text's kind; results carry it as a label",
+    MODEL,
+  ),
+  "calibration-tokens": flag(
+    "integer",
+    "N",
+    `use the first N tokens of that text alone (${CALIBRATION_TOKENS})`,
+    MODEL,
   ),
   "ids": flag("text", "FILE.json", "token ids as they are, instead of --text", ["score"]),
   "task": flag(

@@ -1,67 +1,55 @@
 /** Flags of a search, of a race, and of what trials may take. */
 import { RACES, SAMPLERS } from "../../../../lib/search/mod.ts";
 import { OBJECTIVE_NAMES } from "../../../../lib/sweep/mod.ts";
-import type { Flags, Task } from "./flag.ts";
+import { flag, type Flags, type Task } from "./flag.ts";
 
 const tasks: readonly Task[] = ["sweep"];
 
 /** Taken by sweep; the last one by compare too. */
 export const SEARCH_FLAGS: Flags = {
-  "space": {
-    kind: "text",
-    value: "FILE.json|FILE.ts",
-    help: "axes of a search: values, lists, ranges and conditions (docs/search.md)",
+  "space": flag(
+    "text",
+    "FILE.json|FILE.ts",
+    "axes of a search: values, lists, ranges and conditions (docs/search.md)",
     tasks,
-  },
-  "sampler": {
-    kind: "text",
-    value: Object.keys(SAMPLERS).join("|"),
-    help: `who proposes the trials of a search (tpe)${
+  ),
+  "sampler": flag(
+    "text",
+    Object.keys(SAMPLERS).join("|"),
+    `who proposes the trials of a search (tpe)${
       Object.entries(SAMPLERS).map(([name, { help }]) => `\n      ${name}: ${help}`).join("")
     }`,
     tasks,
-  },
-  "trials": { kind: "integer", value: "N", help: "proposals of a search (50; grid: all)", tasks },
-  "sampler-seed": {
-    kind: "integer",
-    value: "N",
-    help: "seed of a search's proposals and of a race's order of chunks (0)",
+  ),
+  "trials": flag("integer", "N", "proposals of a search (50; grid: all)", tasks),
+  "sampler-seed": flag(
+    "integer",
+    "N",
+    "seed of a search's proposals and of a race's order of chunks (0)",
     tasks,
-  },
-  "objectives": {
-    kind: "text",
-    value: "A,B,…",
-    help: `what a search wants to be low, of ${
+  ),
+  "objectives": flag(
+    "text",
+    "A,B,…",
+    `what a search wants to be low, of ${
       OBJECTIVE_NAMES.join(", ")
     } (loss; where shares vary loss,attentionFlops)`,
     tasks,
-  },
-  "at-most": {
-    kind: "text",
-    value: "A=X,…",
-    help: "what a trial may have of an objective: attentionFlops=0.6",
-    tasks,
-  },
-  "race": {
-    kind: "optional text",
-    value: `[${Object.keys(RACES).join("|")}]`,
-    help:
-      "stop trials early that will not be the best of their share, on shared chunks in a shuffled order (sequential)\n" +
+  ),
+  "at-most": flag("text", "A=X,…", "what a trial may have of an objective: attentionFlops=0.6", tasks),
+  "race": flag(
+    "optional text",
+    `[${Object.keys(RACES).join("|")}]`,
+    "stop trials early that will not be the best of their share, on shared chunks in a shuffled order (sequential)\n" +
       "      sequential: once told apart from the best, at level 0.01\n" +
       "      halving: outside the best third at 1/27, 1/9 and 1/3 of the chunks",
     tasks,
-  },
-  "budget": {
-    kind: "text",
-    value: "TIME",
-    help: "begin no trial once a time is over: 20m, 90s, 1h30m",
-    tasks,
-  },
-  "memory": {
-    kind: "text",
-    value: "SIZE",
-    help:
-      "what may be kept of the dense model for all methods, as 500M or 2G; the rest is computed again for each (1G)",
-    tasks: ["sweep", "compare"],
-  },
+  ),
+  "budget": flag("text", "TIME", "begin no trial once a time is over: 20m, 90s, 1h30m", tasks),
+  "memory": flag(
+    "text",
+    "SIZE",
+    "what may be kept of the dense model for all methods, as 500M or 2G; the rest is computed again for each (1G)",
+    ["sweep", "compare"],
+  ),
 };
