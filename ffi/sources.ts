@@ -93,13 +93,20 @@ export const CUDA_LINK_FLAGS: readonly string[] = [
   "-ldl",
 ];
 
+/** What the last text of each path includes: units share headers, which are asked for once for each of them. */
+const known = new Map<string, { readonly text: string; readonly includes: readonly string[] }>();
+
 /** Paths of the files of the project that a source includes itself, relative to {@linkcode KERNELS_URL}. */
-export function localIncludes(path: string, text: string): string[] {
+export function localIncludes(path: string, text: string): readonly string[] {
+  const last = known.get(path);
+  if (last?.text === text) return last.includes;
   const base = new URL(path, "file:///");
-  return Array.from(
-    text.matchAll(/^\s*#\s*include\s+"([^"]+)"/gm),
+  const includes = Array.from(
+    text.matchAll(/^[ \t]*#[ \t]*include[ \t]+"([^"]+)"/gm),
     ([, name]) => new URL(name!, base).pathname.slice(1),
   );
+  known.set(path, { text, includes });
+  return includes;
 }
 
 /** Paths of the translation units that a .def file names, relative to {@linkcode KERNELS_URL}. */
