@@ -63,5 +63,7 @@ if (import.meta.main) {
     files.push(...(await findTested("")).filter((path) => RUNS_SLOW || isInFastTier(path)));
   }
   const args = ["test", ...TEST_FLAGS, ...await readStdFlags(), ...flags, ...files];
-  Deno.exit((await new Deno.Command(Deno.execPath(), { args, cwd: ROOT }).spawn().status).code);
+  // One file more than there are cores: some wait, for a browser, a time-out or a process that is to end.
+  const env = { DENO_JOBS: Deno.env.get("DENO_JOBS") ?? String(navigator.hardwareConcurrency + 1) };
+  Deno.exit((await new Deno.Command(Deno.execPath(), { args, cwd: ROOT, env }).spawn().status).code);
 }
