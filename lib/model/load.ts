@@ -5,7 +5,7 @@ import { ifThere } from "../cache.ts";
 import { ModelFormatError } from "../errors.ts";
 import { countOf } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
-import type { ConfigOptions, ModelSource } from "./config_reader.ts";
+import type { ConfigOptions } from "./config_reader.ts";
 import { readModelConfig } from "./read_config.ts";
 import { readGgufParts } from "./formats/gguf.ts";
 import { readHfFolder } from "./formats/hf_folder.ts";
@@ -53,11 +53,7 @@ export interface LoadOptions extends ResolveOptions, ConfigOptions {
   readonly dtype?: WeightDType;
 }
 
-/**
- * Reads a model's file, so that a plan can be checked before a backend is opened.
- *
- * @throws {UsageError | ModelFormatError} As {@linkcode loadModel}.
- */
+/** Reads a model's file, so that a plan can be checked before a backend is opened; throws as {@linkcode loadModel}. */
 export async function readModelFile(
   nameOrPath: string,
   options: Omit<LoadOptions, "cacheDType"> = {},
@@ -94,17 +90,13 @@ export async function readModelFile(
   return { name, sha256, config, tokenizer, weights, open, ...(dtype && { dtype }) };
 }
 
-interface OpenedSource extends Pick<ModelFile, "name" | "sha256" | "tokenizer"> {
-  readonly source: ModelSource;
-}
-
-async function openFile(nameOrPath: string, options: ResolveOptions): Promise<OpenedSource> {
+async function openFile(nameOrPath: string, options: ResolveOptions) {
   const { name, source: first, more = [], sha256 } = await locateModel(nameOrPath, options);
   const source = readGgufParts([first, ...more]);
   return { name, source, sha256, tokenizer: Tokenizer.fromGguf(source) };
 }
 
-async function openFolder(path: string, options: ResolveOptions): Promise<OpenedSource> {
+async function openFolder(path: string, options: ResolveOptions) {
   const folder = path.replace(/[/\\]+$/, ""), source = await readHfFolder(folder, options);
   const tokenizer = await readTokenizer(folder);
   // In the hub's cache a folder has the name of a commit.

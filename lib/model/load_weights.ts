@@ -53,8 +53,8 @@ export function createWeights<T extends Tensor>(
  * Takes a model's weights out of a file or folder: as views of its bytes where these are in memory, else read one by one;
  * copied where kernels take another order.
  *
- * @param place What becomes of each tensor (default: itself), before the next is read: at no time is more of the file in memory than the
- * tensors placed and one more.
+ * @param place What becomes of each tensor (default: itself), before the next is read: at no time is more of the file in
+ * memory than the tensors placed and one more.
  * @param dtype Element type of all matrices; left out: each as the file has it. Norms and biases are f32.
  * @param take Gives memory for matrices that are read or turned into another type; see `Backend.hostMemory`.
  * @throws {ModelFormatError} If a tensor is missing, has another shape than the config says, or has no place in its
@@ -117,11 +117,8 @@ function convertNamed(
 }
 
 /**
- * Checks, without reading any values, that a file or folder has a model's tensors and no others.
- *
- * @param dtype As in {@linkcode loadWeights}.
- * @returns How many values its weights have, and the bytes that they will take.
- * @throws {ModelFormatError} As {@linkcode loadWeights}.
+ * Checks, without reading any values, that a file or folder has a model's tensors and no others; throws as
+ * {@linkcode loadWeights}. Gives how many values its weights have, and the bytes that they will take.
  */
 export function checkWeights(
   source: ModelSource,

@@ -32,17 +32,13 @@ export class ByteReader {
     this.#view = viewOf(this.#bytes);
   }
 
-  get file(): string {
-    return this.source.file;
-  }
-
   get left(): number {
     return this.source.size - this.offset;
   }
 
   /** An error that points at `offset`, by default at the next byte. */
   error(message: string, offset: number = this.offset): ModelFormatError {
-    return new ModelFormatError(this.file, message, offset);
+    return new ModelFormatError(this.source.file, message, offset);
   }
 
   /** Moves past `size` bytes and returns where they begin. */

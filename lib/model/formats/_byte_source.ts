@@ -76,9 +76,7 @@ const CHUNK_BYTES = 4 * 2 ** 20;
 
 /**
  * Reads a file once through for its digest, piece by piece, and maps it then where it can be: what is not used of it
- * never comes into memory.
- *
- * @throws {ModelFormatError} If the file is another one when it is mapped.
+ * never comes into memory. @throws {ModelFormatError} If the file is another one when it is mapped.
  */
 export async function openBytes(
   path: string,

@@ -20,6 +20,13 @@ export interface TensorPlace {
   readonly size: number;
 }
 
+/** Two places of which the second begins inside the first, if there are any. */
+export function findOverlap<Place extends TensorPlace>(places: readonly Place[]): [Place, Place] | undefined {
+  const sorted = places.toSorted((a, b) => a.at - b.at);
+  const next = sorted.findIndex((place, i) => i > 0 && sorted[i - 1]!.at + sorted[i - 1]!.size > place.at);
+  return next < 0 ? undefined : [sorted[next - 1]!, sorted[next]!];
+}
+
 /** The tensor of a place: a view of a file in memory. */
 export function tensorAt(source: ByteSource, { dtype, shape, at, size }: TensorPlace): FileTensor {
   if (source instanceof MemoryBytes) return { dtype, shape, data: viewAs(dtype, source.read(at, size)) };
@@ -80,11 +87,7 @@ export function widen(tensor: HostTensor, offset: number): HostTensor {
 /** Values that are turned at once, a multiple of every block: more would be a copy in f32, fewer take longer. */
 const TURNED = new Float32Array(1 << 16);
 
-/**
- * A tensor's values as another type, rounded as ggml rounds them, in the memory that `take` gives.
- *
- * @throws {RangeError} If the type does not hold them.
- */
+/** A tensor's values as another type, rounded as ggml rounds. @throws {RangeError} If the type does not hold them. */
 export function convert(tensor: HostTensor, dtype: WeightDType, take = takeArray): HostTensor {
   const { shape } = tensor, count = countOf(shape);
   const out = hostTensor(dtype, shape, viewAs(dtype, take(byteSize(dtype, count))));

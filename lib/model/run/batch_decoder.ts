@@ -35,11 +35,7 @@ export interface BatchOptions {
   readonly cacheDType?: CacheDType;
 }
 
-/**
- * Why sequences of a method cannot be decoded by {@linkcode BatchDecoder}, in words; undefined where they can.
- *
- * @param pruner Dense where left out.
- */
+/** Why sequences of a method (default: dense) cannot be decoded by {@linkcode BatchDecoder}; undefined: they can. */
 export function batchUnsupportedReason(pruner: Pruner | undefined): string | undefined {
   if (pruner === undefined) return undefined;
   if (preparationOf(pruner, "rehearse")) return `the method "${pruner.name}" takes decisions of another run`;
@@ -123,11 +119,8 @@ export class BatchDecoder implements Disposable {
   }
 
   /**
-   * What a sequence has cost and saved, where somebody counted its decisions from {@linkcode keep}. Memory allocated is a
-   * slot's: it does not grow.
-   *
-   * @param tallies one a layer
-   * @param tokens tokens of the sequence
+   * What a sequence has cost and saved, where somebody counted its decisions from {@linkcode keep}, per layer. Memory
+   * allocated is a slot's: it does not grow.
    * @internal
    */
   usageOf(tallies: readonly LayerTally[], tokens: number): SequenceUsage {
@@ -161,7 +154,12 @@ export class BatchDecoder implements Disposable {
     }
     const { caches, states, judge } = sequence.exportState(), pruner = this.#pruner;
     for (const layer of this.#layers.keys()) {
-      expectRoom(caches[layer]!.kept.count, layer, this.#rowsOf(layer));
+      // A token more than a sequence has must fit.
+      const { count } = caches[layer]!.kept, rows = this.#rowsOf(layer);
+      if (count < rows) continue;
+      throw new RangeError(
+        `Cannot admit a sequence of ${count} rows in layer ${layer}: expected fewer than the ${rows} of its cache`,
+      );
     }
     for (const [layer, { cache, states: own, keys }] of this.#layers.entries()) {
       const positions = this.#admitCache(slot, cache, caches[layer]!.kept, caches[layer]!.recent);
@@ -365,12 +363,4 @@ export class BatchDecoder implements Disposable {
     }
     this.#model.backend.write(this.#model.backend.row(to, slot), hostTensor(dtype, shape, values));
   }
-}
-
-/** A token more than a sequence has must fit into a layer's cache. */
-function expectRoom(count: number, layer: number, rows: number): void {
-  if (count < rows) return;
-  throw new RangeError(
-    `Cannot admit a sequence of ${count} rows in layer ${layer}: expected fewer than the ${rows} of its cache`,
-  );
 }

@@ -16,12 +16,7 @@ export interface EndingRow {
   readonly end: number;
 }
 
-/**
- * Where rows of a cache end, one entry each.
- *
- * @param positions Of the rows, ascending.
- * @param ending Ascending; those that are not cached yet come last.
- */
+/** Where rows of a cache end, one entry each. @param ending Ascending; those that are not cached yet come last. */
 export function endsOf(positions: Int32Array, ending: readonly EndingRow[]): Int32Array<ArrayBuffer> {
   const ends = new Int32Array(positions.length).fill(NEVER);
   let row = 0;
@@ -50,12 +45,7 @@ export function endingOf(
 export class KeyJudge {
   readonly #layers: ReadonlyMap<number, Judged>;
 
-  /**
-   * A sequence before its first token.
-   *
-   * @param sequence Of the key side.
-   * @param layers The side's; or what is known already, by layer.
-   */
+  /** @param layers The side's, before the first token; or what is known already, by layer. */
   constructor(
     private readonly spans: Spans,
     private readonly sequence: KeySequence,
@@ -94,11 +84,7 @@ export class KeyJudge {
     return starts;
   }
 
-  /**
-   * Judges a layer's tokens at all block starts below `end`.
-   *
-   * @returns the tokens whose key and value go, ascending, and from which position on no query sees them; values that change
-   */
+  /** Judges a layer's tokens at all block starts below `end`: those whose key and value go, and values that change. */
   judge(
     layer: number,
     end: number,

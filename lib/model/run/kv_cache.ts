@@ -30,16 +30,12 @@ export class LayerCache {
   #kept: CachedRows;
   #ring: CachedRows;
 
-  /**
-   * An empty cache.
-   *
-   * @param width numKvHeads * headDim
-   * @param span for how many tokens a skipped token stays visible; 0 = not at all
-   */
   constructor(
     private readonly backend: Backend,
     private readonly dtype: CacheDType,
+    /** numKvHeads * headDim */
     private readonly width: number,
+    /** For how many tokens a skipped token stays visible; 0 = not at all. */
     private readonly span: number,
   ) {
     this.#kept = this.#empty();
@@ -74,12 +70,7 @@ export class LayerCache {
     return LayerCache.rowBytes(this.dtype, this.width);
   }
 
-  /**
-   * Appends rows of keys and values, [T, width] f32.
-   *
-   * @param positions Their original positions, ascending
-   * @param rows Which of them, [R] i32; all where it is left out
-   */
+  /** Appends rows of keys and values, [T, width] f32, at ascending positions. @param rows [R] i32, which; default: all */
   append(keys: Tensor, values: Tensor, positions: Int32Array<ArrayBuffer>, rows?: Tensor): void {
     const { count } = this.#kept;
     const next = count + positions.length;
@@ -90,9 +81,8 @@ export class LayerCache {
   }
 
   /**
-   * Drops cached rows for good, and gives their memory back where much of it is empty: rows behind the first of them move.
-   *
-   * @param gone Their positions, ascending; all are cached.
+   * Drops cached rows, at ascending positions, for good, and gives their memory back where much of it is empty: rows behind
+   * the first of them move.
    */
   drop(gone: readonly number[]): void {
     if (gone.length === 0) return;

@@ -3,7 +3,6 @@ import type { AttentionArgs, Backend } from "../../backend.ts";
 import type { CacheDType } from "../../dtype.ts";
 import { firstOutcome } from "../../filter/outcome.ts";
 import type { LayerView, Need, Pruner, SideSequence, Signals, Substitute } from "../../methods/pruner.ts";
-import type { DroppedParts } from "../../methods/model_pruning/calibration.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
 import { layerConfig, type ModelConfig } from "../config.ts";
 import {
@@ -72,46 +71,35 @@ export function needsOf(pruner: Pruner | undefined, layer: number): LayerNeeds {
   };
 }
 
-/** Whether a part of a layer is left out from a token on. */
-export function isDropped(
-  drops: DroppedParts | undefined,
-  layer: number,
-  part: "attention" | "mlp",
-  token: number,
-): boolean {
-  return drops !== undefined && token >= (drops.from ?? 0) && drops[part].includes(layer);
-}
-
 /** Attention of a layer, once: for the rows that a pass has projected. */
 export class LayerAttention {
-  readonly #feed: LayerFeed;
-  readonly #rows: LayerRows;
-  readonly #pass: ForwardPass;
   /** Attention over the sinks and the last tokens, where that stands for skipped outputs. */
   readonly #local: Substitute | undefined;
+  /** What the side of queries is shown. */
+  #shown: LayerView | undefined;
   /** Of the residual stream before the attention, when somebody has asked for them. */
   #norms: Float64Array<ArrayBuffer> | undefined;
 
   /** @param pass what computes the kept rows: the sequence's own, or that of several sequences */
-  constructor(feed: LayerFeed, rows: LayerRows, pass: ForwardPass) {
-    this.#feed = feed;
-    this.#rows = rows;
-    this.#pass = pass;
+  constructor(
+    private readonly feed: LayerFeed,
+    private readonly rows: LayerRows,
+    private readonly pass: ForwardPass,
+  ) {
     const { substitute } = feed.pruner?.skipped ?? {};
     this.#local = feed.decider !== undefined && substitute?.kind === "local" ? substitute : undefined;
   }
 
   /** Decides and attends, piece by piece as the method decides; as {@linkcode Tokens.attend} has it. */
   run(): Addend | undefined {
-    const { judge, pruner, length, record } = this.#feed, count = this.#total;
+    const { judge, pruner, length, record } = this.feed, count = this.#total;
     const side = judge && pruner!.keySide!, inBlocks = side?.at === "block";
     if (side !== undefined) judge!.take(this.#view(side.needs));
     // Where keys and values alone decide, what ends in these rows is known before their attention: one call does.
     const ending = side === undefined || inBlocks ? [] : this.#judge(length + count, length);
-    const decisions = this.#decisions();
     let after: Addend | undefined;
     for (let start = 0; start < count;) {
-      const keep = decisions.next(start), first = length + start, end = first + keep.length;
+      const keep = this.#decide(start), first = length + start, end = first + keep.length;
       const cuts = inBlocks ? judge!.starts(first, end) : [];
       for (const [i, from] of [first, ...cuts].entries()) {
         if (inBlocks) this.#judge(from + 1, from);
@@ -128,11 +116,11 @@ export class LayerAttention {
   }
 
   get #total(): number {
-    return this.#rows.residual.shape[0]!;
+    return this.rows.residual.shape[0]!;
   }
 
   #view(needs: readonly Need[]): LayerView {
-    const { layer, filterKeys, keys, values, residual, normed, queries } = this.#rows;
+    const { layer, filterKeys, keys, values, residual, normed, queries } = this.rows;
     return {
       layer,
       count: this.#total,
@@ -146,28 +134,19 @@ export class LayerAttention {
     };
   }
 
-  /** Whose attention is computed: 1, or 0 where it is skipped, of rows from one on; at least of that one. */
-  #decisions(): { next(start: number): Uint8Array<ArrayBuffer> } {
-    const { decider, pruner, record } = this.#feed;
-    if (decider === undefined) return { next: () => new Uint8Array(this.#total).fill(1) };
-    const view = this.#view(pruner!.needs);
-    return {
-      next(start) {
-        const keep = decider.decide(view, start).keep!;
-        record.keep.push(keep.slice());
-        return keep;
-      },
-    };
+  /** Whose attention is computed: 1, or 0 where it is skipped, of rows from `start` on; at least of that one. */
+  #decide(start: number): Uint8Array<ArrayBuffer> {
+    const { decider, pruner, record } = this.feed;
+    if (decider === undefined) return new Uint8Array(this.#total).fill(1);
+    const keep = decider.decide(this.#shown ??= this.#view(pruner!.needs), start).keep!;
+    record.keep.push(keep.slice());
+    return keep;
   }
 
-  /**
-   * Judges keys and values at all block starts below `end`, and drops those that no query from `next` on sees.
-   *
-   * @returns the others that are to go
-   */
+  /** Judges keys and values at all block starts below `end`, drops those that no query from `next` on sees, gives the others. */
   #judge(end: number, next: number): EndingRow[] {
-    const { judge, record: { cache, tally } } = this.#feed;
-    const { gone, values } = judge!.judge(this.#rows.layer, end);
+    const { judge, record: { cache, tally } } = this.feed;
+    const { gone, values } = judge!.judge(this.rows.layer, end);
     values.forEach((value, position) => cache.setValue(position, value));
     tally.drop(gone.map((row) => row.end).sort((a, b) => a - b));
     cache.drop(gone.filter((row) => row.end <= next).map(({ position }) => position));
@@ -180,7 +159,7 @@ export class LayerAttention {
     keep: Uint8Array<ArrayBuffer>,
     ending: readonly EndingRow[],
   ): Addend | undefined {
-    const { pass, pruner, record: { outputs, tally } } = this.#feed, { layer } = this.#rows;
+    const { pass, pruner, record: { outputs, tally } } = this.feed, { layer } = this.rows;
     const kept = indicesOf(keep, 1, start), recent = pruner?.spans.recent ?? 0;
     const seen = this.#cachePiece(start, keep, ending);
     tally.take(keep);
@@ -193,18 +172,18 @@ export class LayerAttention {
     const twice = this.#local && this.#observes ? merged(computed, this.#comparedRows(kept)) : undefined;
     const asks = twice?.all ?? computed,
       isWhole = asks.length === this.#total && computed.length === asks.length;
-    const positions = isWhole ? this.#rows.positions : pass.i32(this.#positionsOf(asks));
+    const positions = isWhole ? this.rows.positions : pass.i32(this.#positionsOf(asks));
     /** Which of them are full; they come first where they are asked for twice. */
     const findFull = (): Rows => {
       if (this.#local === undefined) return range(0, asks.length);
       const own = indicesOf(keep, 1, 0);
       return twice === undefined ? own : own.map((row) => twice.ofFirst[row]!);
     };
-    const output = this.#pass.attendRows(this.#rows, {
+    const output = this.pass.attendRows(this.rows, {
       positions,
       select: (name, x) => pass.gather(name, x, asks),
       attend: (queries, out, scale) => {
-        const asked = attentionArgs(pass, this.#feed.model.config, layer, seen, {
+        const asked = attentionArgs(pass, this.feed.model.config, layer, seen, {
           queries,
           queryPositions: positions,
           out,
@@ -227,21 +206,21 @@ export class LayerAttention {
   }
 
   get #backend(): Backend {
-    return this.#feed.model.backend;
+    return this.feed.model.backend;
   }
 
   get #width(): number {
-    return this.#feed.model.config.hiddenSize;
+    return this.feed.model.config.hiddenSize;
   }
 
   #positionsOf(rows: Rows): Int32Array<ArrayBuffer> {
-    return shifted(rows, this.#feed.length);
+    return shifted(rows, this.feed.length);
   }
 
   #add(rows: Rows, output: Tensor): void {
-    const { residual } = this.#rows;
+    const { residual } = this.rows;
     if (rows.length === this.#total) this.#backend.add(residual, output);
-    else this.#backend.scatterAddRows(residual, this.#feed.pass.i32(rows), output);
+    else this.#backend.scatterAddRows(residual, this.feed.pass.i32(rows), output);
   }
 
   /** The same, and what stands for the outputs of the skipped rows. */
@@ -257,24 +236,24 @@ export class LayerAttention {
     this.#add(computed, output);
     const outputNorms = this.#replace(start, keep, own);
     if (norms !== undefined) {
-      this.#feed.decider!.observe!(this.#rows.layer, { outputNorms, residualNorms: norms });
+      this.feed.decider!.observe!(this.rows.layer, { outputNorms, residualNorms: norms });
     }
   }
 
   /** Adds what stands for skipped outputs; gives how far the computed ones are from it. */
   #replace(start: number, keep: Uint8Array<ArrayBuffer>, output: Float32Array): Float64Array<ArrayBuffer> {
-    const { pass, length, record } = this.#feed, skips = indicesOf(keep, 0, start);
+    const { pass, length, record } = this.feed, skips = indicesOf(keep, 0, start);
     const { substitutes, errors } = record.outputs!.take(length + start, keep, output);
     if (skips.length > 0) {
       const rows = this.#backend.upload(hostTensor("f32", [skips.length, this.#width], substitutes));
-      this.#backend.scatterAddRows(this.#rows.residual, pass.i32(skips), rows);
+      this.#backend.scatterAddRows(this.rows.residual, pass.i32(skips), rows);
     }
     return errors;
   }
 
   /** Whether the method is to be given the layer's outputs now. */
   get #observes(): boolean {
-    const { decider, pruner, length } = this.#feed;
+    const { decider, pruner, length } = this.feed;
     if (decider === undefined) return false;
     const { needs, spans: { warmup } } = pruner!;
     return needs.includes("outputs") || needs.includes("warm-up outputs") && length < warmup;
@@ -284,25 +263,25 @@ export class LayerAttention {
   #observe(kept: Rows, outputNorms: () => Float64Array<ArrayBuffer>): void {
     if (!this.#observes || kept.length === 0) return;
     const residualNorms = this.#residualNorms(kept);
-    this.#feed.decider!.observe!(this.#rows.layer, { outputNorms: outputNorms(), residualNorms });
+    this.feed.decider!.observe!(this.rows.layer, { outputNorms: outputNorms(), residualNorms });
   }
 
   /** Norms of the residual stream before the attention, of rows that nothing was added to. */
   #residualNorms(rows: Rows): Float64Array<ArrayBuffer> {
-    return pickRows(this.#norms ??= this.#backend.rowNorms(this.#rows.residual), rows, 1);
+    return pickRows(this.#norms ??= this.#backend.rowNorms(this.rows.residual), rows, 1);
   }
 
   /** Full rows whose outputs are compared with those of local attention: those whose outcome counts. */
   #comparedRows(kept: Rows): Rows {
-    const { length, pruner } = this.#feed, { recent } = pruner!.spans;
+    const { length, pruner } = this.feed, { recent } = pruner!.spans;
     const first = firstOutcome({ substitute: "local", sinks: this.#local!.sinks, recent });
     return kept.filter((row) => length + row >= first);
   }
 
   /** Caches rows [start, start + keep.length); gives what their queries see. */
   #cachePiece(start: number, keep: Uint8Array<ArrayBuffer>, ending: readonly EndingRow[]): SeenRows {
-    const { judge, length, pass, pruner, record: { cache } } = this.#feed, total = this.#total;
-    const keys = asMatrix(this.#rows.keys), values = asMatrix(this.#rows.values), width = keys.shape[1]!;
+    const { judge, length, pass, pruner, record: { cache } } = this.feed, total = this.#total;
+    const keys = asMatrix(this.rows.keys), values = asMatrix(this.rows.values), width = keys.shape[1]!;
     const cached = pruner?.skipped.cached === true, none = range(0, 0);
     const picked = (some: Rows) => some.length === total ? undefined : pass.i32(some);
     // Where every key stays, those of all rows are cached at once, before the first of them is attended to.
@@ -328,15 +307,11 @@ export class LayerAttention {
     return { kept, skipped, recent: pruner?.spans.recent ?? 0, ending };
   }
 
-  /**
-   * Attention; shows the key side, where it needs to know, what full queries say of keys.
-   *
-   * @param kept Rows whose queries are full, and which of the queries that are asked for they are.
-   */
+  /** Attention; shows the key side, where it needs to know, what full queries (of the rows `kept`) say of keys. */
   #attendShowing(asked: AttentionArgs, kept: Rows, findFull: () => Rows): void {
-    const { judge, model, pass, pruner, record } = this.#feed,
+    const { judge, model, pass, pruner, record } = this.feed,
       backend = this.#backend,
-      { layer } = this.#rows;
+      { layer } = this.rows;
     const needs = judge === undefined ? [] : pruner!.keySide!.needs;
     const wanted = signalsOf(needs);
     if (wanted.length === 0 || kept.length === 0) return backend.attention(asked);
@@ -353,14 +328,14 @@ export class LayerAttention {
 
   /** What the rows see of each other where nothing is skipped or dropped: those of a whole sequence. */
   get #seenWhole(): SeenRows {
-    const { keys, values } = this.#rows, count = this.#total, positions = this.#positionsOf(range(0, count));
+    const { keys, values } = this.rows, count = this.#total, positions = this.#positionsOf(range(0, count));
     const kept = { keys: asMatrix(keys), values: asMatrix(values), positions, count };
-    return { kept, skipped: { ...kept, count: 0 }, recent: this.#feed.pruner!.spans.recent, ending: [] };
+    return { kept, skipped: { ...kept, count: 0 }, recent: this.feed.pruner!.spans.recent, ending: [] };
   }
 
   /** What all queries would give to all keys. */
   #futureAttention(): Float64Array {
-    const { pass, model: { config } } = this.#feed, { layer, queries, positions } = this.#rows;
+    const { pass, model: { config } } = this.feed, { layer, queries, positions } = this.rows;
     const { out: _, ...asked } = attentionArgs(pass, config, layer, this.#seenWhole, {
       queries: pass.byHead(queries!),
       queryPositions: positions,
@@ -372,7 +347,7 @@ export class LayerAttention {
 
   /** norm(attention output) / norm(residual) of every row, as if all were kept. */
   #futureOutputs(): Float64Array<ArrayBuffer> {
-    const { pass, model: { config } } = this.#feed, { layer, queries, positions, residual } = this.#rows;
+    const { pass, model: { config } } = this.feed, { layer, queries, positions, residual } = this.rows;
     const seen = this.#seenWhole, backend = this.#backend;
     const output = pass.attend(layer, queries!, {
       attend: (queries, out, scale) =>
@@ -390,11 +365,7 @@ function pickSignals(all: Signals["rows"], rows: Rows, keys: number): Signals["r
   return Object.fromEntries(Object.entries(all).map(([name, said]) => [name, pickRows(said, rows, keys)]));
 }
 
-/**
- * How far full outputs are from local ones of the last of these rows; 0 of rows whose outcome does not count.
- *
- * @param outputs Rows of so many columns.
- */
+/** How far full outputs are from local ones of the last of these rows; 0 of rows whose outcome does not count. */
 function differences(
   outputs: Float32Array,
   columns: number,

@@ -15,11 +15,7 @@ export interface LogProbabilities {
   top(count: number): TokenLogProbability[];
 }
 
-/**
- * Reads logits as logarithms of probabilities; the sum is taken in float64.
- *
- * @param logits Of every token, [vocabSize]; not to be changed while the result is used.
- */
+/** Reads logits, [vocabSize], as logarithms of probabilities, by a float64 sum; they must stay while these are used. */
 export function logProbabilities(logits: Float32Array): LogProbabilities {
   let high = -Infinity, sum = 0;
   for (const logit of logits) high = Math.max(high, logit);

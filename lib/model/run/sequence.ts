@@ -15,14 +15,7 @@ import { expectTensor, type Tensor } from "../../tensor.ts";
 import { expectPositions } from "../config.ts";
 import { LayerCache } from "./kv_cache.ts";
 import { createForwardPass } from "../architectures/mod.ts";
-import {
-  isDropped,
-  LayerAttention,
-  type LayerFeed,
-  type LayerRecord,
-  needsOf,
-  openRecord,
-} from "./layer_attention.ts";
+import { LayerAttention, type LayerFeed, type LayerRecord, needsOf, openRecord } from "./layer_attention.ts";
 import { KeyJudge } from "./key_judge.ts";
 import { PromptWatch } from "../pruning/prompt_watch.ts";
 import type { ForwardPass, RunModel, See, Tokens } from "./forward_pass.ts";
@@ -42,10 +35,7 @@ export interface SequenceOptions {
   readonly chunk?: number;
   /** Element type of the KV cache. Default: the model's. */
   readonly cacheDType?: CacheDType;
-  /**
-   * Shown what passes by.
-   * @internal
-   */
+  /** Shown what passes by. @internal */
   readonly see?: See;
 }
 
@@ -245,12 +235,10 @@ export class ModelSequence {
     backend.free(first.#throughLayers(backend.resizeRows(rows, rows.shape[0]!), from));
     const own = new ModelSequence(this.#model, then(first), this.#options);
     first.free();
-    [this.#pruner, this.#decider, this.#judge, this.#layers] = [
-      own.#pruner,
-      own.#decider,
-      own.#judge,
-      own.#layers,
-    ];
+    this.#pruner = own.#pruner;
+    this.#decider = own.#decider;
+    this.#judge = own.#judge;
+    this.#layers = own.#layers;
   }
 
   /** Runs rows of the residual stream, which it takes over, through layers [from, to). */
@@ -300,10 +288,7 @@ export class ModelSequence {
     return Math.min(left, open > 0 ? Math.min(FEED_ROWS, open) : FEED_ROWS);
   }
 
-  /**
-   * The next `count` tokens, as a pass sees them; {@linkcode end} is called after them.
-   * @internal
-   */
+  /** The next `count` tokens, as a pass sees them; {@linkcode end} is called after them. @internal */
   begin(count: number): PieceTokens {
     const places = range(this.#length, count), drops = preparationOf(this.#pruner, "drop");
     return {
@@ -311,7 +296,7 @@ export class ModelSequence {
       positions: this.#pass.i32(places),
       needsOf: (layer) => needsOf(this.#pruner, layer),
       // The piece was cut so that all its tokens have the same parts.
-      drops: (layer, part) => isDropped(drops, layer, part, this.#length),
+      drops: (layer, part) => this.#length >= (drops?.from ?? 0) && drops?.[part].includes(layer) === true,
       attend: (rows, pass) => new LayerAttention(this.#feedOf(rows.layer), rows, pass).run(),
     };
   }

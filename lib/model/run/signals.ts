@@ -8,10 +8,8 @@ import { asMatrix, type RunModel } from "./forward_pass.ts";
 type Inputs = Omit<AttentionArgs, "out">;
 
 /**
- * Mean over heads of the probabilities that queries give to the last of the cached rows, [R, U], float64; 0 for a row that
- * a query does not see.
- *
- * @param from First of those rows; U = numKeys - from.
+ * Mean over heads of the probabilities that queries give to the cached rows from `from` on, [R, U], U = numKeys - from; 0
+ * for a row that a query does not see.
  */
 export function meanProbabilities(backend: Backend, args: Inputs, from: number): Float64Array {
   const [queries, numHeads] = args.queries.shape as [number, number], tokens = args.numKeys - from;
@@ -23,11 +21,8 @@ export function meanProbabilities(backend: Backend, args: Inputs, from: number):
 }
 
 /**
- * How much the outputs of queries would change without each of the last cached rows, as {@linkcode AttentionChanges} has
- * it, [R, U].
- *
- * @param args With their outputs.
- * @param headWeights [numHeads].
+ * How much the outputs of queries, which `args` has, would change without each of those rows, as
+ * {@linkcode AttentionChanges} has it, [R, U]. @param headWeights [numHeads]
  */
 export function outputChanges(
   backend: Backend,

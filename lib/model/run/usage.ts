@@ -76,12 +76,7 @@ export class LayerTally {
   /** Pairs of a query and a key that it sees. */
   pairs = 0;
 
-  /**
-   * Before the first token.
-   *
-   * @param rules the method's; dense where left out
-   * @param window positions that the layer's queries see, their own included
-   */
+  /** @param window Positions that the layer's queries see, their own included. */
   constructor(private readonly rules: TallyRules = DENSE, private readonly window: number = Infinity) {}
 
   /**
@@ -151,11 +146,7 @@ export class LayerTally {
 /**
  * Adds up what the layers of a sequence counted.
  *
- * @param config The model's sizes.
  * @param tallies One a layer; layers below the first one ran dense elsewhere and hold a row a token.
- * @param cache Bytes of a cached row (key and value) of the config, bytes allocated for all layers, and tokens, over layers,
- * whose MLP was left out; other operations of MLPs that were spared; values of the weights; the config of the dense model, where a method has altered it.
- * @param tokens Tokens fed.
  */
 export function usageOf(
   config: ModelConfig,
@@ -169,12 +160,15 @@ export function usageOf(
     parametersAvoided = 0,
     dense = config,
   }: {
-    readonly sparedFlops?: number;
+    /** Bytes of a cached row, key and value, of the config. */
     readonly rowBytes: number;
     readonly allocatedBytes: number;
+    /** Tokens, over layers, whose MLP was left out; and other operations of MLPs that were spared. */
     readonly droppedMlpRows?: number;
+    readonly sparedFlops?: number;
     readonly parametersDense: number;
     readonly parametersAvoided?: number;
+    /** The dense model's, where a method has altered it. */
     readonly dense?: ModelConfig;
   },
   tokens: number,

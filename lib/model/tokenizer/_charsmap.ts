@@ -59,10 +59,8 @@ const utf8 = new TextEncoder(), decoder = new TextDecoder("utf-8", { ignoreBOM: 
 const width = (byte: number): number => byte < 0xc0 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
 
 /**
- * Makes a text uniform; its spaces become "\u2581".
- *
- * @param begins Whether a space is put before it.
- * @param whole Matches texts that stay as they are, as {@linkcode matcherOf} makes it.
+ * Makes a text uniform; its spaces become "\u2581". `begins`: one is put before it. `whole` matches texts that stay as they
+ * are, as {@linkcode matcherOf} makes it.
  */
 export function normalize(
   text: string,

@@ -10,23 +10,10 @@ const CHAT_TEMPLATE = "tokenizer.chat_template";
 /** Keys of the tokens that end a text, a turn or a message. */
 const END_KEYS = ["eos_token_id", "eot_token_id", "eom_token_id"];
 
-/** Keys that are read, each with the kinds of vocabulary in which it may stand. */
 const PREFIX = "tokenizer.ggml.";
-const READ_KEYS = new Set(
-  [
-    "model",
-    "pre",
-    "tokens",
-    "scores",
-    "token_type",
-    "merges",
-    "bos_token_id",
-    ...END_KEYS,
-    "add_bos_token",
-    "add_space_prefix",
-  ]
-    .map((key) => PREFIX + key),
-);
+/** Keys that are read. */
+const READ_KEY =
+  /^tokenizer\.ggml\.(model|pre|tokens|scores|token_type|merges|add_bos_token|add_space_prefix|(bos|eos|eot|eom)_token_id)$/;
 
 /** Keys that do not touch how plain text becomes ids. */
 const INFORMATIVE_KEY =
@@ -39,11 +26,7 @@ const NEUTRAL_VALUES: { readonly [key: string]: boolean } = {
   "tokenizer.ggml.remove_extra_whitespaces": false,
 };
 
-/**
- * Reads the vocabulary, and how it is applied.
- *
- * @throws {ModelFormatError} As `Tokenizer.fromGguf`.
- */
+/** Reads the vocabulary, and how it is applied; throws as `Tokenizer.fromGguf`. */
 export function readGgufVocabulary(gguf: GgufFile): TokenizerParts {
   expectKnownKeys(gguf);
   const model = gguf.string(PREFIX + "model");
@@ -69,7 +52,7 @@ export function readGgufVocabulary(gguf: GgufFile): TokenizerParts {
 
 function expectKnownKeys(gguf: GgufFile): void {
   for (const [key, { value }] of gguf.metadata) {
-    if (!key.startsWith(PREFIX) || READ_KEYS.has(key) || INFORMATIVE_KEY.test(key)) continue;
+    if (!key.startsWith(PREFIX) || READ_KEY.test(key) || INFORMATIVE_KEY.test(key)) continue;
     if (!Object.hasOwn(NEUTRAL_VALUES, key)) {
       throw gguf.error(key, "found a key that this project does not know, so token ids could be wrong");
     }

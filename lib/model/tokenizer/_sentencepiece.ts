@@ -66,13 +66,10 @@ class MergeHeap {
 }
 
 /**
- * Cuts `text` into pieces.
+ * Cuts text, in which spaces are already "\u2581", into pieces, and appends their ids.
  *
- * @param text Text in which spaces are already "\u2581".
- * @param idOf Id of every piece.
  * @param scores Score of every id: the higher, the earlier it is merged.
  * @param unknown Appends what stands for a symbol that is no piece.
- * @param ids Where the ids are appended.
  */
 export function encodeSentencePiece(
   text: string,
@@ -120,8 +117,6 @@ export function encodeSentencePiece(
 /**
  * Bytes in place of what is no piece, where a vocabulary has a token for each. `spell` appends a symbol's, `of` gives the
  * bytes of a normal or byte token.
- *
- * @param fail The error that says what is wrong.
  */
 export function bytesOf(
   { pieces, types, idOf }: Vocabulary,

@@ -13,12 +13,9 @@ export interface AddedToken {
 
 /** Settings of a tokenizer, as tokenizer_config.json, generation_config.json and chat_template.jinja give them. */
 export interface TokenizerSettings {
-  /** Whether a BOS goes first; undefined where nothing is said. */
+  /** Whether a BOS goes first; this, like all that follows, is undefined where nothing is said. */
   readonly addsBos: boolean | undefined;
-  /**
-   * Whether text after a special token begins like a whole text, as the first tokenizers of Llama had it (`legacy`); undefined
-   * where nothing is said.
-   */
+  /** Whether text after a special token begins like a whole text, as the first tokenizers of Llama had it. */
   readonly legacy: boolean | undefined;
   /** Whether a space is put before a text, where that is said otherwise than by the vocabulary. */
   readonly addsSpace: boolean | undefined;

@@ -10,8 +10,7 @@ const LARGEST = 3.4028234663852886e38;
  * Makes a cutter: ids of a normalised text's pieces, with the place where each ends; -1 is one character that no piece
  * covers. Sums are float32, the earlier of equals counts: as SentencePiece has it, so that ties fall as its own (0.2.3).
  *
- * @param idOf Normal and user-defined pieces.
- * @param types Types of all ids. @param scores Scores of all ids
+ * @param idOf Normal and user-defined pieces; types and scores are those of all ids.
  */
 export function createUnigram(
   idOf: ReadonlyMap<string, number>,
