@@ -3,41 +3,32 @@
  *
  * A batch has slots, one a sequence; a slot whose position is negative is idle: nothing of it is read or written.
  */
-import type { LayerSpec } from "./filter/layer.ts";
+import type { LayerSpec, LayerState } from "./filter/layer.ts";
 import type { HostTensor, Tensor } from "./tensor.ts";
 
 /** One layer's KV cache of a batch. */
 export interface BatchCache {
-  /** Keys of kept tokens, [batch, capacity, numKvHeads, headDim] f32, f16 or bf16. */
+  /** Keys and values of kept tokens, [batch, capacity, numKvHeads, headDim] f32, f16 or bf16. */
   readonly keys: Tensor;
-  /** Values, like `keys`. */
   readonly values: Tensor;
   /** Their original positions, [batch, capacity] i32. */
   readonly positions: Tensor;
   /** Rows in use, [batch] i32. */
   readonly counts: Tensor;
-  /** Keys of recently skipped tokens, [batch, recent, numKvHeads, headDim]: token t lies at t % recent. */
+  /** Keys and values of recently skipped tokens, [batch, recent, numKvHeads, headDim]: token t lies at t % recent. */
   readonly recentKeys: Tensor;
-  /** Values, like `recentKeys`. */
   readonly recentValues: Tensor;
   /** Their original positions, [batch, recent] i32, -1 = empty. */
   readonly recentPositions: Tensor;
 }
 
-/** One filtered layer's state of a batch: the arrays of `LayerState`, one sequence after the other. */
-export interface BatchStates {
+/**
+ * One filtered layer's state of a batch: the arrays of `LayerState`, one sequence after the other. Anchors are
+ * [batch, numKvHeads, headDim] f32, the others [batch, length] f64.
+ */
+export interface BatchStates extends Readonly<Record<keyof LayerState, Tensor>> {
   /** What decides the layer; its `chunk` counts for all sequences. */
   readonly spec: LayerSpec;
-  /** [batch, numKvHeads, headDim] f32. */
-  readonly anchorK: Tensor;
-  /** [batch, numKvHeads, headDim] f32. */
-  readonly anchorV: Tensor;
-  /** [batch, NUM_SLOTS] f64. */
-  readonly numbers: Tensor;
-  /** [batch, scoreCapacity] f64. */
-  readonly scores: Tensor;
-  /** [batch, length of the packed regression] f64. */
-  readonly learned: Tensor;
   /** Signs of the projections, [projections, hiddenSize] f32; empty where the rule has none. */
   readonly signs: Tensor;
 }
@@ -70,9 +61,8 @@ export interface BatchKeys {
 export interface BatchRows {
   /** Keys that the filter looks at, [batch, numKvHeads, headDim] f32. */
   readonly filterKeys: Tensor;
-  /** Keys that the cache takes, likewise. */
+  /** Keys and values that the cache takes, likewise. */
   readonly keys: Tensor;
-  /** Values, likewise. */
   readonly values: Tensor;
   /** Residual stream, [batch, hiddenSize] f32. */
   readonly residual: Tensor;

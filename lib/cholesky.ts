@@ -1,5 +1,3 @@
-/** Systems of linear equations. */
-
 /**
  * Cholesky's decomposition A = L L' of a symmetric positive definite A.
  *

@@ -13,19 +13,10 @@
  * | MLP (SwiGLU), per token | `6 * hiddenSize * intermediateSize` |
  * | output layer, per token | `2 * hiddenSize * vocabSize` |
  */
+import type { FilterShape } from "./filter/layer.ts";
 
 /** @internal The sizes that costs depend on. */
-export interface CostShape {
-  /** Transformer blocks. */
-  readonly numLayers: number;
-  /** Query heads. */
-  readonly numHeads: number;
-  /** Key and value heads. */
-  readonly numKvHeads: number;
-  /** Size of one head. */
-  readonly headDim: number;
-  /** Width of the residual stream. */
-  readonly hiddenSize: number;
+export interface CostShape extends Omit<FilterShape, "layers"> {
   /** Width inside the MLP. */
   readonly intermediateSize: number;
   /** Tokens in the vocabulary. */
@@ -59,17 +50,14 @@ export function projectionFlops(
     2 * hiddenSize * numHeads * headDim * (queried + kept);
 }
 
-/** Operations of one layer's MLP for `tokens` tokens. */
 export function mlpFlops(shape: CostShape, tokens: number): number {
   return 6 * shape.hiddenSize * shape.intermediateSize * tokens;
 }
 
-/** Operations of the output layer for `tokens` tokens. */
 export function outputFlops(shape: Pick<CostShape, "hiddenSize" | "vocabSize">, tokens: number): number {
   return 2 * shape.hiddenSize * shape.vocabSize * tokens;
 }
 
-/** Pairs of a query and a key in causal attention over `tokens` tokens. */
 export function causalPairs(tokens: number): number {
   return tokens * (tokens + 1) / 2;
 }

@@ -25,7 +25,6 @@ export type CacheDType = "f32" | "f16" | "bf16";
 /** @internal Element types that weights may be turned into when they are loaded. */
 export type WeightDType = "f32" | "bf16" | "f16" | "q8_0" | "q4_0";
 
-/** The same, the largest first. */
 export const WEIGHT_DTYPES: readonly WeightDType[] = ["f32", "bf16", "f16", "q8_0", "q4_0"];
 
 /** @internal Every element type a tensor may have. */
@@ -37,7 +36,6 @@ export interface DTypeInfo {
   readonly code: number;
   /** Values in one block; 1 for dense types. */
   readonly blockSize: number;
-  /** Bytes of one block. */
   readonly blockBytes: number;
 }
 

@@ -3,7 +3,10 @@
 import type { Backend } from "./backend.ts";
 import type { CacheDType, WeightDType } from "./dtype.ts";
 
-/** What a run's numbers depend on besides its options. Runs with different conditions cannot be compared. */
+/**
+ * What a run's numbers depend on besides its options: runs with different conditions cannot be compared. Model and text go
+ * by the names that were given.
+ */
 export interface RunConditions {
   /** Name of the evaluation task; left out for perplexity. */
   readonly task?: string;
@@ -13,23 +16,16 @@ export interface RunConditions {
   readonly items?: number;
   /** From where items are filtered, in place of a method's warm-up: tokens, or a share of each context. */
   readonly filterFrom?: string;
-  /** Version of this package. */
   readonly version: string;
-  /** Name of the model, as given. */
   readonly model: string;
-  /** SHA-256 of the model file. */
   readonly modelSha256: string;
-  /** Name of the text, as given. */
   readonly text: string;
-  /** SHA-256 of the text. */
   readonly textSha256: string;
-  /** Tokens a chunk. */
   readonly context: number;
   /** Tokens of the text that were used, chunks x context. */
   readonly textTokens: number;
   /** Whether the token stream begins with BOS. */
   readonly bos: boolean;
-  /** Name of the backend. */
   readonly backend: string;
   /** SHA-256 of the file of a rule of the user's own, where one was given. */
   readonly ruleSha256?: string;
@@ -37,7 +33,6 @@ export interface RunConditions {
   readonly calibrationSha256?: string;
   /** Of what kind it is, and how much of it was used. */
   readonly calibration?: string;
-  /** Element type of the KV cache. */
   readonly cacheDType: CacheDType;
   /** What products with weights rounded; left out: nothing. */
   readonly products?: Backend["products"];
@@ -53,13 +48,11 @@ export interface Environment extends RunConditions {
   readonly tokensSha256: string;
   /** Digest of what the tokenizer does; older records have none. */
   readonly tokenizerSha256?: string;
-  /** The protocol in words. */
   readonly protocol: string;
   /** The same in few words: results of other labels are not held against each other; older records have none. */
   readonly label?: string;
   /** The backend's own line: instruction set, threads, libraries. */
   readonly backendDescription: string;
-  /** Deno's version. */
   readonly deno: string;
   /** Operating system and architecture. */
   readonly platform: string;

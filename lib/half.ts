@@ -5,7 +5,6 @@ const halfBits = new Uint16Array(half.buffer);
 const float = new Float32Array(1);
 const floatBits = new Uint32Array(float.buffer);
 
-/** Value of a binary16 bit pattern. */
 export function fromF16(pattern: number): number {
   halfBits[0] = pattern;
   return half[0]!;
@@ -17,7 +16,6 @@ export function toF16(value: number): number {
   return halfBits[0]!;
 }
 
-/** Value of a bfloat16 bit pattern. */
 export function fromBf16(pattern: number): number {
   floatBits[0] = pattern << 16;
   return float[0]!;

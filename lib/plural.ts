@@ -1,5 +1,3 @@
-/** Numbers of things in words. */
-
 /** A number and what it counts: `1 chunk`, `2 chunks`. */
 export function plural(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;

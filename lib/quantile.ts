@@ -1,5 +1,3 @@
-/** A quantile of sorted numbers. */
-
 /**
  * Quantile with linear interpolation between order statistics (numpy's default, type 7).
  *

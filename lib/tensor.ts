@@ -18,7 +18,6 @@ export interface HostTensor extends Tensor {
   readonly data: TensorData;
 }
 
-/** Number of values in a shape. */
 export function countOf(shape: readonly number[]): number {
   return shape.reduce((a, b) => a * b, 1);
 }

@@ -1,32 +1,15 @@
 /** The schedule `allocated`: layers whose attention adds little, as the warm-up shows it, take more of the asked ratio. */
+import { normalShare } from "../normal.ts";
 import type { LayerState } from "./layer.ts";
 import { MAX_ALLOCATED } from "./schedule.ts";
 import { HOST_SLOT } from "./slots.ts";
 
-/** Added to a layer's standard deviation. */
 const SD_EPS = 0.05;
 /** Bisections: the interval is then far below a rounding error. */
 const STEPS = 100;
 
-/**
- * Standard normal distribution function; its error is below 1e-14. A Taylor series about 0, and where that would lose
- * digits a continued fraction of the tail.
- */
-export function normalCdf(x: number): number {
-  const density = Math.exp(-x * x / 2) / Math.sqrt(2 * Math.PI);
-  if (Math.abs(x) < 3) {
-    let term = x, sum = x;
-    for (let i = 3; Math.abs(term) > 1e-17; i += 2) sum += term *= x * x / i;
-    return 0.5 + sum * density;
-  }
-  let fraction = Math.abs(x);
-  for (let i = 60; i > 0; i--) fraction = Math.abs(x) + i / fraction;
-  return x > 0 ? 1 - density / fraction : density / fraction;
-}
-
 export interface LayerOutcomes {
   readonly mean: number;
-  /** Their population standard deviation. */
   readonly sd: number;
 }
 
@@ -38,7 +21,7 @@ export interface LayerOutcomes {
 export function allocate(layers: readonly LayerOutcomes[], ratio: number): number[] {
   if (ratio === 0) return layers.map(() => 0);
   const shares = (theta: number) =>
-    layers.map(({ mean, sd }) => Math.min(normalCdf((theta - mean) / (sd + SD_EPS)), MAX_ALLOCATED));
+    layers.map(({ mean, sd }) => Math.min(normalShare((theta - mean) / (sd + SD_EPS)), MAX_ALLOCATED));
   let low = Math.min(...layers.map(({ mean, sd }) => mean - 10 * (sd + SD_EPS)));
   let high = Math.max(...layers.map(({ mean, sd }) => mean + 10 * (sd + SD_EPS)));
   for (let step = 0; step < STEPS; step++) {

@@ -1,15 +1,12 @@
 /** Blocks of tokens: those that a rule learns from at once, and those at whose starts keys and values are judged. */
 
 export interface Blocks {
-  /** Tokens before the second block. */
   readonly warmup: number;
-  /** Tokens per block after that. */
   readonly block: number;
 }
 
 /** @internal Blocks, and for how many tokens after it a key and value stay visible at least. */
 export interface Spans extends Blocks {
-  /** Tokens. */
   readonly recent: number;
 }
 

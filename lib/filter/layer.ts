@@ -9,7 +9,7 @@ import type { LayerSpec, LayerState } from "./rule.ts";
 import { NUM_SLOTS } from "./slots.ts";
 import { policyOf } from "./threshold.ts";
 
-export type { FilterObserve, LayerSpec, LayerState } from "./rule.ts";
+export type { FilterObserve, FilterShape, LayerSpec, LayerState } from "./rule.ts";
 export { NUM_SLOTS, SLOT } from "./slots.ts";
 
 /** A property of a spec as a number: flags as 0 and 1, names by their place among the option's. */
@@ -59,13 +59,11 @@ export function cloneLayerState(state: LayerState): LayerState {
 }
 
 /**
- * The tokens that a scan takes in: T of them, one row each.
- * `keys` and `values` are f32, f16 or bf16, both alike.
+ * The tokens that a scan takes in: T of them, one row each. `keys` and `values` are [T, H, d] of f32, f16 or bf16, both
+ * alike.
  */
 export interface ScanInput<T> {
-  /** Keys, [T, H, d]. */
   readonly keys: T;
-  /** Values, [T, H, d], in the type of `keys`. */
   readonly values: T;
   /** Where the rule reads it: residual stream before the attention block, x, [T, hiddenSize] f32. */
   readonly residual?: T;
@@ -102,7 +100,6 @@ export interface ScanOutput {
 /** The columns of a {@linkcode ScanOutput} that hold numbers, in the order of the C ABI. */
 export const SCAN_COLUMNS = ["redundancy", "threshold", "muK", "varK", "muV", "varV", "wK"] as const;
 
-/** Room for the output of `count` tokens. */
 export function createScanOutput(count: number): ScanOutput {
   const columns = SCAN_COLUMNS.map((name) => [name, new Float64Array(count).fill(NaN)]);
   return { keep: new Uint8Array(count).fill(1), ...Object.fromEntries(columns) };

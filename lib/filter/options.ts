@@ -1,7 +1,7 @@
 /** The options of the recurrence and of the layer plan: what every method shares. A method's own are in its file. */
-import { ANCHOR_NAMES } from "./anchor.ts";
 import type { OptionTable, Others, Resolved } from "./option.ts";
 import { SUBSTITUTES } from "./outcome.ts";
+import { ANCHOR_NAMES } from "./similarity.ts";
 import { SCHEDULE_NAMES, SCHEDULES } from "./schedule.ts";
 import { POLICIES, THRESHOLD_POLICIES } from "./threshold.ts";
 

@@ -2,7 +2,6 @@
 
 /** What a skipped token's attention output may be. */
 export const SUBSTITUTES = ["none", "mean", "last", "local"] as const;
-/** What a skipped token's attention output is. */
 export type SubstituteName = (typeof SUBSTITUTES)[number];
 
 /** Added to norms before their logarithm. */
@@ -14,9 +13,7 @@ const FIRST_FAR = 8;
 
 export interface OutcomeRules {
   readonly substitute: SubstituteName;
-  /** First tokens that a local substitute sees. */
   readonly sinks: number;
-  /** Last tokens that it sees. */
   readonly recent: number;
 }
 

@@ -21,17 +21,14 @@ export type Reads =
   | "attention"
   | "change";
 
-/** @internal One token in one layer, before its attention. Rows are copies, a rule's own. */
+/** @internal One token in one layer, before its attention. Rows are copies, a rule's own; of keys and values [numKvHeads * headDim]. */
 export interface RuleToken extends Readonly<Moments> {
-  /** 0-based index of the layer in the model. */
   readonly layer: number;
   /** 0-based index of the sequence in a text that is scored in chunks. */
   readonly chunk: number;
   /** Index of the token in its sequence. The moments are NaN for the first one. */
   readonly position: number;
-  /** Keys, [numKvHeads * headDim]. */
   readonly key: Float32Array;
-  /** Values, likewise. */
   readonly value: Float32Array;
   /** Residual stream before the attention block, [hiddenSize]. */
   readonly residual: Float32Array;
@@ -58,20 +55,16 @@ export interface Scorer {
   /** Takes in the next token. @returns Its score before `invert`; NaN = none: the token is kept. */
   score(token: RuleToken): number;
   /** Is told what became of the token scored last. */
-  settle(skip: boolean): void;
-  close(): void;
+  settle?(skip: boolean): void;
+  close?(): void;
 }
 
 /** What a rule remembers of one layer of one sequence beside anchors and thresholds: `LayerState.learned`. */
 export interface RuleMemory {
-  /** Numbers that it holds; they do not grow with the sequence. */
+  /** Numbers; they do not grow with the sequence. */
   size(spec: LayerSpec): number;
-  /**
-   * Tokens that may be decided before the outcomes of the kept ones are due.
-   *
-   * @throws {RangeError} If none.
-   */
-  room(spec: LayerSpec, state: LayerState): number;
+  /** Tokens that may be decided before the outcomes of the kept ones are due; default: all. @throws {RangeError} If none. */
+  room?(spec: LayerSpec, state: LayerState): number;
   open(spec: LayerSpec, state: LayerState): Scorer;
   readonly observe?: FilterObserve;
 }
@@ -98,21 +91,27 @@ export type Rule<Own = never> =
     readonly memory: RuleMemory;
   });
 
-/** @internal Everything that decides one layer: its rule, and the options of the recurrence, each with its value. */
-export interface LayerSpec extends FilterOptions {
-  /** 0-based index of the layer in the model. */
-  readonly layer: number;
+/** What the filter must know of a model. All sizes are whole numbers, at least 1. */
+export interface FilterShape {
+  /** Layers. */
+  readonly numLayers: number;
   /** Query heads. */
   readonly numHeads: number;
-  /** KV heads, H. */
+  /** Heads of keys and values, H. */
   readonly numKvHeads: number;
   /** Head dimension, d. */
   readonly headDim: number;
   /** Width of the residual stream. */
   readonly hiddenSize: number;
+  /** Over how many positions a layer's attention reaches back, one entry a layer. Default: over all. */
+  readonly layers?: readonly { readonly window?: number }[];
+}
+
+/** @internal Everything that decides one layer: its rule, and the options of the recurrence, each with its value. */
+export interface LayerSpec extends FilterOptions, Omit<FilterShape, "numLayers" | "layers"> {
+  readonly layer: number;
   /** Asked share of this layer's tokens to skip after warm-up, rho in [0, 1]. */
   readonly skipRatio: number;
-  /** 0-based index of the sequence in a text scored in chunks. */
   readonly chunk: number;
   /** What gives a token its score. Its own options are further properties of the spec. */
   readonly rule: Rule;

@@ -4,7 +4,6 @@
  */
 import { fromBf16, fromF16 } from "../half.ts";
 import { countOf, expectTensor, f32Data, hostData, type Tensor } from "../tensor.ts";
-import { absorb, decayOf } from "./anchor.ts";
 import {
   type FilterObserve,
   type FilterScan,
@@ -15,7 +14,7 @@ import {
   SLOT,
 } from "./layer.ts";
 import { RowToken, type RuleToken, type TokenRows } from "./rule.ts";
-import { cosines, mean, variance } from "./similarity.ts";
+import { absorb, cosines, decayOf, mean, variance } from "./similarity.ts";
 import { chooseHighest, openDecisions, policyOf } from "./threshold.ts";
 
 /**
@@ -30,7 +29,7 @@ import { chooseHighest, openDecisions, policyOf } from "./threshold.ts";
 export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, output): number => {
   checkScan(spec, state, input, start, count, output);
   const { rule } = spec, { memory } = rule, { numbers } = state;
-  const taken = memory === undefined ? count : Math.min(count, memory.room(spec, state));
+  const taken = Math.min(count, memory?.room?.(spec, state) ?? count);
   const end = start + taken, tokens = openTokens(spec, state, input, start, end);
   const scorer = memory?.open(spec, state), own = spec as never;
   const decisions = openDecisions(spec, state);
@@ -41,7 +40,7 @@ export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, 
     const score = spec.invert ? -raw : raw;
     const { skip, theta } = decisions.decide(score);
     record(output, row, token, score, skip, theta, rule.keyWeight?.(token, own) ?? NaN);
-    scorer?.settle(skip);
+    scorer?.settle?.(skip);
     if (spec.absorb === "all" || !skip) tokens.absorb(row);
   }
 
@@ -50,7 +49,7 @@ export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, 
     output.keep.set(keep, start);
     numbers[SLOT.skipped] = keep.reduce((skipped, kept) => skipped + 1 - kept, 0);
   }
-  scorer?.close();
+  scorer?.close?.();
   return taken;
 };
 

@@ -34,7 +34,6 @@ const PLANS = {
 /** A side of filtering: whose attention is skipped, or whose key and value go. */
 export type SideName = keyof typeof PLANS;
 
-/** The options that a plan depends on. */
 export interface PlanOptions {
   readonly schedule: ScheduleName;
   readonly skipRatios: readonly number[] | undefined;

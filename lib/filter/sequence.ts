@@ -16,27 +16,13 @@ import {
 import type { FilterOptions } from "./options.ts";
 import { allocate, noteOutcome, outcomesOf } from "./allocation.ts";
 import { firstOutcome, outcomeOf } from "./outcome.ts";
-import type { Reads, Rule } from "./rule.ts";
+import type { FilterShape, Reads, Rule } from "./rule.ts";
 import { observeLayer, scanLayer } from "./scan.ts";
 import { planLayers, type SideName } from "./schedule.ts";
 import { HOST_SLOT } from "./slots.ts";
 import { policyOf } from "./threshold.ts";
 
-/** What the filter must know of a model. All sizes are whole numbers, at least 1. */
-export interface FilterShape {
-  /** Layers. */
-  readonly numLayers: number;
-  /** Query heads. */
-  readonly numHeads: number;
-  /** Heads of keys and values, H. */
-  readonly numKvHeads: number;
-  /** Head dimension, d. */
-  readonly headDim: number;
-  /** Width of the residual stream. */
-  readonly hiddenSize: number;
-  /** Over how many positions a layer's attention reaches back, one entry a layer. Default: over all. */
-  readonly layers?: readonly { readonly window?: number }[];
-}
+export type { FilterShape } from "./rule.ts";
 
 /** @internal What the filter needs of a backend. */
 export interface FilterBackend {
@@ -70,14 +56,7 @@ export function filterOps({ native }: Rule, backend?: FilterBackend): FilterOps 
 export type Rows = Tensor | Float32Array<ArrayBuffer>;
 
 /** @internal What rules may read besides keys and values; see {@linkcode ScanInput} for shapes. */
-export interface LearnedInput {
-  /** Residual stream before the attention block, [T, hiddenSize] f32. */
-  readonly residual?: Rows;
-  /** The attention's input after its RMSNorm, [T, hiddenSize] f32. */
-  readonly normed?: Rows;
-  /** With the `query` feature: queries, [T, numHeads * headDim] f32. */
-  readonly queries?: Rows;
-}
+export type LearnedInput = Omit<ScanInput<Rows>, "keys" | "values">;
 
 /** Decisions on `taken` tokens, one row each. */
 export interface FilterDecisions extends ScanOutput {

@@ -1,6 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { absorb, decayOf } from "./anchor.ts";
-import { cosines, mean, norm, variance } from "./similarity.ts";
+import { absorb, cosines, decayOf, mean, norm, variance } from "./similarity.ts";
 import { makeSpec } from "./testing.ts";
 
 Deno.test("cosines() compares head by head from an offset, 0 for a zero vector", () => {

@@ -10,14 +10,20 @@ import type { AnyRule } from "../methods/method.ts";
 import { readsOf, type ResolvedOptions, type TokenFilterOptions } from "../methods/options.ts";
 import { TokenFilter } from "../methods/token_filter.ts";
 import type { Model } from "../model/model.ts";
-import { drawMovingBlocks } from "../stats/bootstrap.ts";
+import { type BootstrapOptions, drawMovingBlocks } from "../stats/bootstrap.ts";
 import type { HeadOptions, HeadReport, ViewLayer } from "./report.ts";
 import { cutChunks, yieldToEventLoop } from "../eval/chunks.ts";
-import { LayerColumns, listViews } from "./columns.ts";
-import { packChunk, unpackChunk } from "./pack.ts";
-import { averageRules, compareRules, type RatedRules, withIntervals } from "./rule_quality.ts";
+import { LayerColumns, listViews, packChunk, unpackChunk } from "./columns.ts";
 import { createProbe } from "./probe.ts";
-import { cutBands, describeLayer, type HeadLayout } from "./summary.ts";
+import {
+  averageRules,
+  compareRules,
+  cutBands,
+  describeLayer,
+  type HeadLayout,
+  type RatedRules,
+  withIntervals,
+} from "./summary.ts";
 import { chooseExcerpt, chooseSample, headTrace, tokenColumns } from "./tokens.ts";
 import type { DecisionTable } from "./trace.ts";
 
@@ -27,7 +33,7 @@ export interface HeadCollectionOptions {
   /** Tokens a chunk, default 512. */
   readonly context?: number;
   /** How intervals are made. Defaults: blocks of 64 tokens, 1000 resamples, 95%, seed 0. */
-  readonly bootstrap?: Partial<HeadOptions["bootstrap"]>;
+  readonly bootstrap?: BootstrapOptions;
 }
 
 /** @internal How the work may be watched and stopped. */

@@ -1,12 +1,11 @@
 /** What is measured of every token in one layer of the dense stream, as columns; filled sequence by sequence. */
 import type { Backend } from "../backend.ts";
-import { absorb, decayOf } from "../filter/anchor.ts";
 import { createLayerState, createScanOutput, type LayerSpec, type LayerState } from "../filter/layer.ts";
 import { type Anchor, FILTER_OPTIONS, type KeyState } from "../filter/options.ts";
 import { outcomeOf } from "../filter/outcome.ts";
 import { RowToken, type RuleToken } from "../filter/rule.ts";
 import { type FilterBackend, filterOps } from "../filter/sequence.ts";
-import { cosines, mean, variance } from "../filter/similarity.ts";
+import { absorb, cosines, decayOf, mean, variance } from "../filter/similarity.ts";
 import { learned, learnedLayout } from "../methods/rules/learned.ts";
 import { f32Data, type Tensor } from "../tensor.ts";
 import type { ProbedRows } from "./probe.ts";
@@ -26,10 +25,10 @@ export function listViews(own: ViewKey): ViewKey[] {
 }
 
 /** Numbers of the same kind, chunk after chunk: as many for each. */
-export type Column = Float64Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;
+type Column = Float64Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;
 
 /** What one side (keys in one state, or values) comes to with one kind of anchor. */
-export class SideColumns {
+class SideColumns {
   /** Mean over heads of the cosines, [N]; NaN for the first token of a sequence. */
   readonly mu: Float64Array<ArrayBuffer>;
   /** Population variance over heads of the same, [N]. */
@@ -152,7 +151,7 @@ class ShadowFilter {
 
 const isLearned = ({ rule }: LayerSpec) => rule.name === learned.name;
 
-export interface LayerPlan {
+interface LayerPlan {
   readonly method: LayerSpec;
   readonly view: ViewKey;
   /** By rule: those that are no functions of the moments, in each view, in the order of `listViews(view)`. */
@@ -161,10 +160,8 @@ export interface LayerPlan {
 
 export class LayerColumns {
   readonly plan: LayerPlan;
-  /** True redundancy, [N]. */
   readonly r: Float64Array<ArrayBuffer>;
   readonly method: ShadowFilter;
-  /** By rule: those that are no functions of the moments, in the order of `listViews`. */
   readonly shadows: ReadonlyMap<string, readonly ShadowFilter[]>;
   readonly #sides: ReadonlyMap<string, SideColumns>;
   readonly #filters: readonly ShadowFilter[];
@@ -214,7 +211,6 @@ export class LayerColumns {
     });
   }
 
-  /** Begins a sequence, the chunk of that index. */
   restart(chunk: number): void {
     this.#sides.forEach((side) => side.restart());
     this.#filters.forEach((filter) => filter.restart(chunk));
@@ -245,5 +241,54 @@ export class LayerColumns {
 
   end(): void {
     this.#filters.forEach((filter) => filter.end());
+  }
+}
+
+/** The chunk's part of every column of every layer, as views of their bytes. */
+function piecesOf(layers: readonly LayerColumns[], chunk: number, chunks: number): Uint8Array[] {
+  const piece = (column: Column) => {
+    const size = column.byteLength / chunks;
+    return new Uint8Array(column.buffer, column.byteOffset + chunk * size, size);
+  };
+  return layers.flatMap(({ columns }) => columns.map(piece));
+}
+
+export function packChunk(
+  layers: readonly LayerColumns[],
+  chunk: number,
+  chunks: number,
+): Uint8Array<ArrayBuffer> {
+  const pieces = piecesOf(layers, chunk, chunks);
+  const bytes = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
+}
+
+/**
+ * Fills the columns with what {@linkcode packChunk} gave, under the same options.
+ *
+ * @throws {RangeError} If there are more or fewer bytes than the columns hold.
+ */
+export function unpackChunk(
+  layers: readonly LayerColumns[],
+  chunk: number,
+  chunks: number,
+  bytes: Uint8Array,
+): void {
+  const pieces = piecesOf(layers, chunk, chunks);
+  const expected = pieces.reduce((sum, { length }) => sum + length, 0);
+  if (bytes.length !== expected) {
+    throw new RangeError(
+      `Cannot go on with chunk ${chunk}: found ${bytes.length} bytes, expected ${expected}`,
+    );
+  }
+  let at = 0;
+  for (const piece of pieces) {
+    piece.set(bytes.subarray(at, at + piece.length));
+    at += piece.length;
   }
 }

@@ -1,27 +1,21 @@
 /** Looks at every attention block of a dense run: what a filter would have seen, and what the attention came to. */
 import type { Backend } from "../backend.ts";
-import { definePruner, type LayerView, type Need, type Pruner } from "../methods/pruner.ts";
+import { definePruner, type LayerView, type Need, type Outcomes, type Pruner } from "../methods/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 
 /** T consecutive tokens of one sequence in one layer. */
 export interface ProbedRows
-  extends Required<Pick<LayerView, "values" | "residual" | "normed">>, Pick<LayerView, "queries"> {
-  /** 0-based index of the layer. */
-  readonly layer: number;
+  extends
+    Required<Pick<LayerView, "values" | "residual" | "normed">>,
+    Pick<LayerView, "layer" | "count" | "queries">,
+    Outcomes {
   /** Position of the first token in its sequence. */
   readonly start: number;
-  /** Rows, T. */
-  readonly count: number;
   /** Keys by what was done to them, [T, numKvHeads, headDim] f32. */
   readonly keys: { readonly "post-rope": Tensor; readonly "pre-rope": Tensor };
-  /** norm(o) of each token, o = the attention block's output after its projection. */
-  readonly outputNorms: Float64Array<ArrayBuffer>;
-  /** norm(x) of each token, x = the residual stream before the block. */
-  readonly residualNorms: Float64Array<ArrayBuffer>;
 }
 
 export interface ProbeOptions {
-  /** 0-based indices of the layers, ascending. */
   readonly layers: readonly number[];
   /** What `Backend.rope` takes for a layer. */
   readonly turnsOf: (layer: number) => Tensor | undefined;

@@ -8,8 +8,9 @@
  */
 import type { Environment } from "../environment.ts";
 import type { Anchor, KeyState } from "../filter/options.ts";
+import type { FilterShape } from "../filter/sequence.ts";
 import { type RuleName, RULES } from "../methods/list.ts";
-import type { Interval } from "../stats/bootstrap.ts";
+import type { BootstrapOptions, Interval } from "../stats/bootstrap.ts";
 import type { Distribution } from "../stats/distribution.ts";
 
 export type HeadRule = RuleName | `${RuleName} inverted`;
@@ -25,11 +26,9 @@ export const ROC_GRID: readonly number[] = Array.from({ length: 33 }, (_, i) => 
 /** @internal Positions [from, to) in a sequence. */
 export interface PositionBand {
   readonly from: number;
-  /** Position after the last. */
   readonly to: number;
 }
 
-/** A quantity over all tokens, and by position in the sequence. */
 export interface BandedDistribution {
   readonly all: Distribution;
   readonly bands: readonly Distribution[];
@@ -37,15 +36,11 @@ export interface BandedDistribution {
 
 /** Similarities of one KV head with its anchors, over all tokens but the first of each sequence. */
 export interface HeadSimilarity {
-  /** 0-based index of the KV head. */
   readonly head: number;
-  /** Cosine of the key with its anchor. */
   readonly sK: Distribution;
-  /** Cosine of the value with its anchor. */
   readonly sV: Distribution;
   /** `sK` by position in the sequence, one entry for each of {@linkcode HeadReport.bands}. */
   readonly sKBands: readonly Distribution[];
-  /** `sV` likewise. */
   readonly sVBands: readonly Distribution[];
 }
 
@@ -63,9 +58,7 @@ export interface RuleQuality {
 
 /** @internal A rule's quality with its uncertainty. */
 export interface RuleQualityWithIntervals extends RuleQuality {
-  /** Of `auroc`; null where that is null. */
   readonly aurocInterval: Interval | null;
-  /** Of `spearman`; null where that is null. */
   readonly spearmanInterval: Interval | null;
   /** True positive rates at {@linkcode ROC_GRID}; empty where `auroc` is null, and in `overall`. */
   readonly roc: readonly number[];
@@ -74,28 +67,18 @@ export interface RuleQualityWithIntervals extends RuleQuality {
 /** @internal Difference of two rules on the same resamples: `rule` minus `against`; above 0 = `rule` ranks better. */
 export interface RuleComparison {
   readonly rule: HeadRule;
-  /** The rule that it is compared with. */
   readonly against: HeadRule;
   readonly auroc: Interval | null;
   /** Difference in Spearman's correlation with -r. */
   readonly spearman: Interval | null;
 }
 
-export interface ViewLayer {
-  /** 0-based index in the model. */
+/** Of the view's similarities (as in `ScanOutput`), and the weight of the key side under `variance`. */
+type ViewMoments = { readonly [name in "muK" | "varK" | "muV" | "varV" | "wK"]: BandedDistribution };
+
+export interface ViewLayer extends ViewMoments {
   readonly layer: number;
-  /** Per KV head, ascending. */
   readonly heads: readonly HeadSimilarity[];
-  /** Mean over heads of sK. */
-  readonly muK: BandedDistribution;
-  /** Population variance over heads of sK. */
-  readonly varK: BandedDistribution;
-  /** Mean over heads of sV. */
-  readonly muV: BandedDistribution;
-  /** Population variance over heads of sV. */
-  readonly varV: BandedDistribution;
-  /** Weight of the key side under `variance`. */
-  readonly wK: BandedDistribution;
   /** Score S of each rule, in the order of {@linkcode headRules}. `learned` has none in the warm-up. */
   readonly scores: readonly { readonly rule: HeadRule; readonly score: BandedDistribution }[];
   readonly rules: readonly RuleQuality[];
@@ -103,17 +86,13 @@ export interface ViewLayer {
 
 /** @internal What the filter looks at: which keys, and which anchors. */
 export interface HeadView {
-  /** Keys after rotary embedding, or before it. */
   readonly keyState: KeyState;
-  /** Moving average, or running mean. */
   readonly anchor: Anchor;
-  /** Measured layers, ascending. */
   readonly layers: readonly ViewLayer[];
 }
 
 /** @internal One layer of the main view: what the method's own options say, with intervals. */
 export interface MainLayer {
-  /** 0-based index in the model. */
   readonly layer: number;
   /** Share of the layer's tokens that count as redundant, and that the method is asked to skip: rho. */
   readonly skipRatio: number;
@@ -128,26 +107,16 @@ export interface MainLayer {
   readonly learnedWeights: readonly number[];
 }
 
+/** Numbers of the method's scan by their names in `ScanOutput` (S: redundancy, theta: threshold); null where there is none. */
+type ScanColumns = {
+  readonly [name in "muK" | "muV" | "varK" | "varV" | "wK" | "S" | "theta"]: readonly (number | null)[];
+};
+
 /** @internal Tokens as columns of one length, one entry for each (token, layer): layers ascending, tokens ascending in each. */
-export interface TokenColumns {
+export interface TokenColumns extends ScanColumns {
   readonly token: readonly number[];
   readonly position: readonly number[];
-  /** 0-based index of the layer in the model. */
   readonly layer: readonly number[];
-  /** Mean over heads of the keys' cosines with their anchors. */
-  readonly muK: readonly (number | null)[];
-  /** Like `muK`, of the values. */
-  readonly muV: readonly (number | null)[];
-  /** Population variance over heads of the keys' cosines. */
-  readonly varK: readonly (number | null)[];
-  /** Like `varK`, of the values. */
-  readonly varV: readonly (number | null)[];
-  /** Weight of the key side as the method records it; null where it has none. */
-  readonly wK: readonly (number | null)[];
-  /** Score of the method. */
-  readonly S: readonly (number | null)[];
-  /** Threshold before the token; null where there was none. */
-  readonly theta: readonly (number | null)[];
   /** 1 = compute, 0 = skip: what the method would do. */
   readonly keep: readonly (0 | 1)[];
   /** True redundancy. */
@@ -159,7 +128,6 @@ export interface Excerpt {
   readonly texts: readonly string[];
   /** Index in the token stream of the first. */
   readonly firstToken: number;
-  /** All measured layers; in each, the tokens of `texts` in order. */
   readonly columns: TokenColumns;
 }
 
@@ -172,12 +140,7 @@ export interface HeadOptions {
   /** Seed of `random` and of the projections of `learned`: a number, or a decimal string where it is not safe. */
   readonly seed: number | string;
   /** How intervals are made: moving blocks of `blockSize` tokens, the same for all layers and rules. */
-  readonly bootstrap: {
-    readonly blockSize: number;
-    readonly resamples: number;
-    readonly confidence: number;
-    readonly seed: number;
-  };
+  readonly bootstrap: Required<BootstrapOptions>;
 }
 
 /** Everything that `deno task heads` finds out. */
@@ -187,13 +150,7 @@ export interface HeadReport {
   /** Model, text, protocol, versions and machine. */
   readonly environment: Environment;
   /** The model's sizes. */
-  readonly shape: {
-    readonly numLayers: number;
-    readonly numHeads: number;
-    readonly numKvHeads: number;
-    readonly headDim: number;
-    readonly hiddenSize: number;
-  };
+  readonly shape: Omit<FilterShape, "layers">;
   /** What was asked for. */
   readonly options: HeadOptions;
   /** Bands of position in a sequence, ascending; the first ends with the warm-up where there is one. */

@@ -1,32 +1,27 @@
-/** From the columns of one layer to what the report says of it. */
+/** From the columns of one layer to what the report says of it, and how well each rule ranks its tokens by their redundancy. */
 import type { RuleToken } from "../filter/rule.ts";
+import { RULES } from "../methods/list.ts";
 import { learned } from "../methods/rules/learned.ts";
 import { type VarianceSpec, varianceWeight } from "../methods/rules/variance.ts";
-import type { MovingBlocks } from "../stats/bootstrap.ts";
+import { type Interval, type MovingBlocks, percentileInterval } from "../stats/bootstrap.ts";
 import { DistributionBuilder } from "../stats/distribution.ts";
+import { type RankingDraws, resampleRankings, rocCurve } from "../stats/ranking.ts";
+import { type LayerColumns, listViews, type ViewKey } from "./columns.ts";
 import {
   type BandedDistribution,
+  type HeadRule,
   headRules,
   type MainLayer,
   type PositionBand,
+  ROC_GRID,
+  type RuleComparison,
+  type RuleQuality,
+  type RuleQualityWithIntervals,
   type ViewLayer,
 } from "./report.ts";
-import { type LayerColumns, listViews, type ViewKey } from "./columns.ts";
-import {
-  compareRules,
-  poseRanking,
-  type RankingTask,
-  type RatedRules,
-  rateRules,
-  resampleRules,
-  type RuleScores,
-  scoreRules,
-  withIntervals,
-} from "./rule_quality.ts";
 
 /** How the tokens of all layers lie, and how intervals are made. */
 export interface HeadLayout {
-  /** Tokens in all, N. */
   readonly tokens: number;
   readonly context: number;
   readonly bands: readonly PositionBand[];
@@ -57,7 +52,6 @@ function describeByPosition(column: ArrayLike<number>, { context, bands }: HeadL
 
 /** One layer in every view, and in the method's own with intervals. */
 export interface DescribedLayer {
-  /** In the order of `listViews`. */
   readonly views: readonly ViewLayer[];
   readonly main: MainLayer;
   /** Ratings in the method's own view, with all resamples. */
@@ -117,4 +111,159 @@ function describeView(
     scores: headRules().map((rule) => ({ rule, score: describe(scores.get(rule)!) })),
     rules: rateRules(scores, task),
   };
+}
+
+/** Scores of all rules of the filter on all tokens, by rule; NaN where undefined. */
+export type RuleScores = ReadonlyMap<HeadRule, Float64Array<ArrayBuffer>>;
+
+/** Scores of every rule in one view, by its own formula. @param tokens The layer's tokens in that view. */
+export function scoreRules(
+  columns: LayerColumns,
+  view: ViewKey,
+  tokens: readonly RuleToken[],
+): RuleScores {
+  const { plan, shadows } = columns;
+  const own = listViews(plan.view).findIndex(({ keyState, anchor }) =>
+    keyState === view.keyState && anchor === view.anchor
+  );
+  const scores = new Map<HeadRule, Float64Array<ArrayBuffer>>();
+  for (const rule of RULES) {
+    const shadow = shadows.get(rule.name)?.[own];
+    scores.set(
+      rule.name,
+      shadow?.redundancy ?? Float64Array.from(tokens, (token) => rule.score!(token, plan.method as never)),
+    );
+  }
+  for (const { name } of RULES.filter(({ inverted }) => inverted)) {
+    scores.set(`${name} inverted`, scores.get(name)!.map((one) => -one));
+  }
+  return scores;
+}
+
+/** What scores are held against: the decided tokens of a layer. */
+export interface RankingTask {
+  readonly tokens: Int32Array<ArrayBuffer>;
+  /** 1 = redundant. */
+  readonly labels: Uint8Array<ArrayBuffer>;
+  /** -r. */
+  readonly target: Float64Array<ArrayBuffer>;
+}
+
+/** Labels the lowest `skipRatio` share of r among some tokens as redundant; ties to the earlier token. */
+export function poseRanking(
+  r: Float64Array,
+  tokens: Int32Array<ArrayBuffer>,
+  skipRatio: number,
+): RankingTask {
+  const target = Float64Array.from(tokens, (token) => -r[token]!);
+  const order = Int32Array.from(target.keys()).sort((a, b) => target[b]! - target[a]! || a - b);
+  const labels = new Uint8Array(tokens.length);
+  for (const i of order.subarray(0, Math.floor(skipRatio * tokens.length + 0.5))) labels[i] = 1;
+  return { tokens, labels, target };
+}
+
+/** One resample: the series as they are. */
+const asTheyAre = (length: number): MovingBlocks => ({
+  length,
+  resamples: 1,
+  fill: (_, counts) => counts.fill(1),
+});
+
+const orNull = (x: number) => Number.isNaN(x) ? null : x;
+
+/** AUROC and Spearman's correlation of every rule, in the order of {@linkcode headRules}. */
+export function rateRules(scores: RuleScores, { tokens, labels, target }: RankingTask): RuleQuality[] {
+  const series = headRules().map((rule) => Float64Array.from(tokens, (token) => scores.get(rule)![token]!));
+  const draws = resampleRankings(series, labels, target, asTheyAre(tokens.length));
+  return headRules().map((rule, i) => ({
+    rule,
+    auroc: orNull(draws[i]!.auroc[0]!),
+    spearman: orNull(draws[i]!.spearman[0]!),
+  }));
+}
+
+/** Pairs of rules that are compared: each against `random`, then those that the methods' claims are about. */
+function listPairs(): readonly (readonly [HeadRule, HeadRule])[] {
+  return [
+    ...headRules().filter((rule) => rule !== "random").map((rule) => [rule, "random"] as const),
+    ...RULES.flatMap(({ name, rivals = [] }) => rivals.map((rival) => [name, rival as HeadRule] as const)),
+  ];
+}
+
+export interface RatedRules {
+  readonly rules: readonly RuleQuality[];
+  readonly draws: readonly RankingDraws[];
+}
+
+/** Resamples the ratings of every rule; an inverted rule's follow from the other's. */
+export function resampleRules(
+  scores: RuleScores,
+  { tokens, labels, target }: RankingTask,
+  blocks: MovingBlocks,
+  onResample?: (done: number) => void,
+): RankingDraws[] {
+  const drawn = RULES.map(({ name }) => name);
+  const series = drawn.map((rule) => Float64Array.from(tokens, (token) => scores.get(rule)![token]!));
+  const draws = resampleRankings(series, labels, target, blocks, onResample);
+  const inverses = RULES.flatMap(({ inverted }, i) => inverted ? [draws[i]!] : []);
+  return [
+    ...draws,
+    ...inverses.map(({ auroc, spearman }) => ({
+      auroc: auroc.map((a) => 1 - a),
+      spearman: spearman.map((s) => -s),
+    })),
+  ];
+}
+
+export function averageRules(layers: readonly RatedRules[]): RatedRules {
+  const mean = (values: readonly (number | null)[]) =>
+    values.includes(null) ? null : values.reduce<number>((sum, x) => sum + x!, 0) / values.length;
+  const average = (series: readonly Float64Array[]) =>
+    Float64Array.from(series[0]!, (_, i) => series.reduce((sum, own) => sum + own[i]!, 0) / series.length);
+  return {
+    rules: headRules().map((rule, i) => ({
+      rule,
+      auroc: mean(layers.map(({ rules }) => rules[i]!.auroc)),
+      spearman: mean(layers.map(({ rules }) => rules[i]!.spearman)),
+    })),
+    draws: headRules().map((_, i) => ({
+      auroc: average(layers.map(({ draws }) => draws[i]!.auroc)),
+      spearman: average(layers.map(({ draws }) => draws[i]!.spearman)),
+    })),
+  };
+}
+
+export function withIntervals(
+  { rules, draws }: RatedRules,
+  confidence: number,
+  roc?: { readonly scores: RuleScores; readonly task: RankingTask },
+): RuleQualityWithIntervals[] {
+  return rules.map((quality, i) => ({
+    ...quality,
+    aurocInterval: bound(quality.auroc, draws[i]!.auroc, confidence),
+    spearmanInterval: bound(quality.spearman, draws[i]!.spearman, confidence),
+    roc: roc === undefined ? [] : rocCurve(
+      Float64Array.from(roc.task.tokens, (token) => roc.scores.get(quality.rule)![token]!),
+      roc.task.labels,
+      ROC_GRID,
+    ),
+  }));
+}
+
+export function compareRules({ rules, draws }: RatedRules, confidence: number): RuleComparison[] {
+  return listPairs().map(([rule, against]) => {
+    const a = headRules().indexOf(rule), b = headRules().indexOf(against);
+    const difference = (statistic: "auroc" | "spearman") => {
+      const x = rules[a]![statistic], y = rules[b]![statistic];
+      const apart = draws[a]![statistic].map((draw, i) => draw - draws[b]![statistic][i]!);
+      return bound(x === null || y === null ? null : x - y, apart, confidence);
+    };
+    return { rule, against, auroc: difference("auroc"), spearman: difference("spearman") };
+  });
+}
+
+function bound(estimate: number | null, draws: Float64Array, confidence: number): Interval | null {
+  return estimate === null || draws.every(Number.isNaN)
+    ? null
+    : percentileInterval(estimate, draws, confidence);
 }

@@ -32,7 +32,6 @@ export type DecisionTable =
     readonly rows: number;
     /** Cosine of each KV head's key with its anchor; no columns where they were not recorded. */
     readonly sK: readonly Float32Array<ArrayBuffer>[];
-    /** Like `sK`, of the values. */
     readonly sV: readonly Float32Array<ArrayBuffer>[];
     /** 1 = compute, 0 = skip. */
     readonly keep: Uint8Array<ArrayBuffer>;
@@ -40,7 +39,6 @@ export type DecisionTable =
     readonly r?: Float64Array<ArrayBuffer>;
   };
 
-/** Room for decisions; numbers are NaN, all tokens kept. */
 export function createDecisionTable(
   rows: number,
   { heads = 0, hasRedundancy = false }: { readonly heads?: number; readonly hasRedundancy?: boolean } = {},

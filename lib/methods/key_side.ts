@@ -14,7 +14,6 @@ import type { FilterBackend, FilterSequence, FilterShape } from "../filter/seque
 import { SLOT } from "../filter/slots.ts";
 import { type Decisions, openDecisions, policyOf } from "../filter/threshold.ts";
 import type { Tensor } from "../tensor.ts";
-import { createDense } from "./dense.ts";
 import { createEviction } from "./eviction/eviction.ts";
 import { keyMethodOf } from "./list.ts";
 import { type AnyRule, isRule } from "./method.ts";
@@ -22,6 +21,7 @@ import { readsOf, type ResolvedOptions } from "./options.ts";
 import {
   type Answer,
   checkWindows,
+  createDense,
   type DecisionTrace,
   type KeySequence,
   type KeySide,
@@ -118,78 +118,53 @@ function openScan(sequence: FilterSequence, chunk: number, trace?: DecisionTrace
   };
 }
 
-/** What queries said of tokens, the first of which is token 0 here: means over the queries that said something. */
-class Received {
-  /** By name: one sum per token of each signal, and the number of queries. */
-  readonly #columns: Map<string, Float64Array>;
+/** What queries said of a token: sums over those that said something. */
+class Said {
+  queries = 0;
+  attention = 0;
+  change = 0;
 
-  constructor(columns: Map<string, Float64Array> = new Map()) {
-    this.#columns = columns;
+  add(rows: Signals["rows"], at: number): void {
+    this.queries++;
+    for (const name of SIGNALS) this[name] += rows[name]?.[at] ?? 0;
   }
 
-  /** Takes in what a query said of the first tokens. @param from Where its numbers begin. */
-  add(tokens: number, from: number, rows: Signals["rows"]): void {
-    if (tokens <= 0) return;
-    const queries = this.#column("queries", tokens);
-    for (let i = 0; i < tokens; i++) queries[i]! += 1;
-    for (const [name, said] of Object.entries(rows)) {
-      const sums = this.#column(name, tokens);
-      for (let i = 0; i < tokens; i++) sums[i]! += said[from + i]!;
-    }
-  }
-
-  /** Whether any query said something of a token. */
-  has(token: number): boolean {
-    return (this.#columns.get("queries")?.[token] ?? 0) > 0;
-  }
-
-  /** Mean of a signal over the queries, 0 where there were none. */
-  mean(name: Signal, token: number): number {
-    return this.has(token) ? this.#columns.get(name)![token]! / this.#columns.get("queries")![token]! : 0;
-  }
-
-  /** Forgets the first tokens: others are the first ones then. */
-  shift(tokens: number): void {
-    for (const column of this.#columns.values()) {
-      column.copyWithin(0, tokens);
-      column.fill(0, Math.max(0, column.length - tokens));
-    }
-  }
-
-  clone(): Received {
-    return new Received(new Map(Array.from(this.#columns, ([name, column]) => [name, column.slice()])));
-  }
-
-  #column(name: string, tokens: number): Float64Array {
-    const old = this.#columns.get(name) ?? new Float64Array(0);
-    if (old.length >= tokens) return old;
-    const grown = new Float64Array(Math.max(tokens, 2 * old.length));
-    grown.set(old);
-    this.#columns.set(name, grown);
-    return grown;
+  /** Mean over the queries, 0 where there were none. */
+  mean(name: Signal): number {
+    return this.queries === 0 ? 0 : this[name] / this.queries;
   }
 }
 
-/** A layer of a rule that looks at what queries say of keys: its state, and the tokens that are still to be judged. */
+/** A token that is still to be judged. */
+interface Pending {
+  /** What the rule reads of it beside signals; none where it reads nothing else. */
+  readonly token: RowToken | undefined;
+  /** What all later queries said of it, and what the distant ones did. */
+  readonly all: Said;
+  readonly distant: Said;
+}
+
+function openPending(token?: RowToken): Pending {
+  return { token, all: new Said(), distant: new Said() };
+}
+
+/** A layer of a rule that looks at what queries say of keys. */
 interface Waiting {
   readonly spec: LayerSpec;
   readonly state: LayerState;
   judged: number;
-  /** What the rule reads of the others beside signals; none where it reads nothing else. */
-  readonly tokens: RowToken[];
-  /** What all later queries said of them. */
-  readonly all: Received;
-  /** The same of the distant ones. */
-  readonly distant: Received;
+  /** Tokens from the first one that is not judged on, as far as something is known of them. */
+  readonly pending: Pending[];
   readonly decisions: Decisions;
 }
 
 function openWaiting(
   spec: LayerSpec,
-  { state = createLayerState(spec), judged = 0, tokens = [], all = new Received(), distant = new Received() }:
-    Partial<Waiting> = {},
+  state = createLayerState(spec),
+  judged = 0,
+  pending: Pending[] = [],
 ): Waiting {
-  return { spec, state, judged, tokens, all, distant, decisions: openDecisions(spec, state) };
+  return { spec, state, judged, pending, decisions: openDecisions(spec, state) };
 }
 
 /** Rules of the attention received: thresholds over scores that come when tokens are judged. */
@@ -212,65 +187,63 @@ class ReceivedSequence implements KeySequence {
   }
 
   decide({ layer, count, keys, values }: LayerView): Answer {
-    const { spec, state, tokens } = this.#of(layer);
+    const { spec, state, pending } = this.#of(layer);
     if (spec.reads.every((name) => (SIGNALS as readonly string[]).includes(name))) return {};
     const here = (tensor: Tensor) => this.#backend?.read(tensor) ?? tensor;
     const reader = openTokens(spec, state, { keys: here(keys), values: here(values) }, 0, count, true);
     for (let row = 0; row < count; row++) {
-      tokens.push(reader.look(state.numbers[SLOT.absorbed]!, row));
+      pending.push(openPending(reader.look(state.numbers[SLOT.absorbed]!, row)));
       reader.absorb(row);
     }
     return {};
   }
 
   observe(layer: number, { positions, rows }: Signals): void {
-    const { spec, judged, all, distant } = this.#of(layer),
+    const { spec, judged, pending } = this.#of(layer),
       tokens = Object.values(rows)[0]!.length / positions.length;
     for (let query = 0; query < positions.length; query++) {
       const ahead = positions[query]! - judged, far = Math.ceil(ahead - spec.recent / 2);
-      all.add(Math.min(tokens, ahead), query * tokens, rows);
-      distant.add(Math.min(tokens, far), query * tokens, rows);
+      for (let i = 0; i < Math.min(tokens, ahead); i++) {
+        const { all, distant } = pending[i] ??= openPending();
+        all.add(rows, query * tokens + i);
+        if (i < far) distant.add(rows, query * tokens + i);
+      }
     }
   }
 
   judge(layer: number, at: number): Answer {
-    const own = this.#of(layer), { spec, state, all, distant, decisions } = own, first = own.judged;
+    const own = this.#of(layer), { spec, state, decisions } = own, first = own.judged;
     while (judgedAt(own.judged, spec) <= at) own.judged++;
-    const count = own.judged - first, due = own.tokens.splice(0, count);
+    const count = own.judged - first, due = own.pending.splice(0, count);
     const scorer = spec.rule.memory?.open(spec, state), drop: number[] = [];
     const rows = createScanOutput(count);
     for (let row = 0; row < count; row++) {
-      const token = due[row] ?? new RowToken(spec, decisions.seen);
-      const far = distant.has(row) ? distant : all;
+      const { all, distant, token = new RowToken(spec, decisions.seen) } = due[row] ?? openPending();
+      const far = distant.queries > 0 ? distant : all;
       if (spec.reads.includes("attention")) {
-        token.attention = all.mean("attention", row);
-        token.distant = far.mean("attention", row);
+        token.attention = all.mean("attention");
+        token.distant = far.mean("attention");
       }
-      if (spec.reads.includes("change")) token.change = Math.sqrt(far.mean("change", row));
+      if (spec.reads.includes("change")) token.change = Math.sqrt(far.mean("change"));
       const raw = scorer === undefined ? spec.rule.score!(token, spec as never) : scorer.score(token);
       rows.redundancy[row] = spec.invert ? -raw : raw;
       const { skip, theta } = decisions.decide(rows.redundancy[row]!);
       rows.threshold[row] = theta;
       rows.keep[row] = skip ? 0 : 1;
       if (skip) drop.push(first + row);
-      scorer?.settle(skip);
+      scorer?.settle?.(skip);
     }
-    scorer?.close();
-    for (const received of [all, distant]) received.shift(count);
+    scorer?.close?.();
     if (count > 0) this.#trace?.(rows, layer, this.#chunk);
     return { drop };
   }
 
   fork(): KeySequence {
-    const copies = this.#layers.map(({ spec, state, judged, tokens, all, distant }) =>
-      openWaiting(spec, {
-        state: cloneLayerState(state),
-        judged,
-        tokens: [...tokens],
-        all: all.clone(),
-        distant: distant.clone(),
-      })
-    );
+    const copyOf = (said: Said) => Object.assign(new Said(), said);
+    const copies = this.#layers.map(({ spec, state, judged, pending }) => {
+      const own = pending.map((one) => ({ ...one, all: copyOf(one.all), distant: copyOf(one.distant) }));
+      return openWaiting(spec, cloneLayerState(state), judged, own);
+    });
     return new ReceivedSequence(copies, this.#chunk, this.#trace, this.#backend);
   }
 

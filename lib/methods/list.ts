@@ -123,13 +123,11 @@ export const KEY_RULE_NAMES: readonly KeyRuleName[] = [
 /** A rule that a user brought in a file. */
 export interface OwnRule {
   readonly rule: AnyRule;
-  /** SHA-256 of its file. */
   readonly sha256: string;
 }
 
 let own: OwnRule | undefined;
 
-/** The rule of the user's own that the list holds, if any. */
 export function ownRule(): OwnRule | undefined {
   return own;
 }

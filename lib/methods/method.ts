@@ -16,7 +16,6 @@ import type {
 } from "./model_pruning/calibration.ts";
 import type { Pruner, PrunerContext } from "./pruner.ts";
 
-/** How a method looks in plots and tables. */
 export interface Looks {
   /** Its place in a legend, which gives colour and mark; default: after those that say theirs. */
   readonly place?: number;
@@ -45,9 +44,7 @@ export function labelsOf({ labels }: Pick<Method, "labels">): Labels {
 }
 
 export interface MethodInfo<Name extends string, O extends OptionTable> {
-  /** What `--fusion` calls it. */
   readonly name: Name;
-  /** What it goes by, in one line. */
   readonly help: string;
   /** Its own options; of two methods that have one of the same name, both mean the same by it. */
   readonly options?: O;
@@ -58,8 +55,6 @@ export interface MethodInfo<Name extends string, O extends OptionTable> {
 
 /**
  * A rule: the filter's recurrence scores tokens by it.
- *
- * @typeParam O Its own options.
  */
 export type RuleMethod<
   Name extends string,
@@ -83,8 +78,6 @@ export type RuleMethod<
 /**
  * A pruner of its own making, which has none of the filter's recurrence. Of the shared options it is given the layer
  * plan, the warm-up, `invert`, and what becomes of skipped tokens.
- *
- * @typeParam O Its own options.
  */
 export interface PrunerMethod<Name extends string, O extends OptionTable = None, Values = Resolved<O>>
   extends MethodInfo<Name, O> {
@@ -106,9 +99,7 @@ export interface EvictionMethod<Name extends string = string> extends MethodInfo
   readonly looksAhead?: true;
   /** What it remembers of all tokens, gone or not. */
   readonly memory?: {
-    /** Numbers. */
     size(shape: FilterShape): number;
-    /** Takes the next token in. */
     absorb(memory: Float64Array, token: LiveToken, shape: FilterShape): void;
   };
   /**

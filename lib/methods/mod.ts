@@ -15,10 +15,9 @@ import { type MethodOptions, resolveOptions } from "./options.ts";
 import type { Pruner, PrunerContext } from "./pruner.ts";
 import { filtersQueries } from "./sides.ts";
 import { createRulePruner } from "./rule_pruner.ts";
-import { createShuffled } from "./shuffle.ts";
+import { createShuffled } from "./replay.ts";
 
 export * from "./model_pruning/calibration.ts";
-export { createDense } from "./dense.ts";
 export { createDropped } from "./model_pruning/dropped.ts";
 export { openJudgement } from "./key_side.ts";
 export * from "./labels.ts";
@@ -27,12 +26,10 @@ export type { LiveKeys, LiveToken } from "./eviction/live_keys.ts";
 export * from "./method.ts";
 export * from "./model_pruning/offline.ts";
 export * from "./options.ts";
-export * from "./model_pruning/parts.ts";
 export * from "./pruner.ts";
 export * from "./sides.ts";
 export { bindRule, substituteOf } from "./substitute.ts";
-export { createReplay } from "./replay.ts";
-export { createShuffled, shuffleDecisions } from "./shuffle.ts";
+export { createReplay, createShuffled, shuffleDecisions } from "./replay.ts";
 export {
   createCustomRule,
   type CustomRuleOptions,

@@ -12,7 +12,7 @@ import {
 import { FILTER_OPTIONS } from "../filter/options.ts";
 import type { Reads } from "../filter/rule.ts";
 import { checkRatios, type SideName } from "../filter/schedule.ts";
-import { policyOf } from "../filter/threshold.ts";
+import { POLICIES, policyOf, THRESHOLD_POLICIES } from "../filter/threshold.ts";
 import { sayNearest } from "../nearest.ts";
 import {
   FUSION_NAMES,
@@ -25,6 +25,7 @@ import {
   type RuleName,
 } from "./list.ts";
 import { type AnyRule, isOffline, isRule, type Method } from "./method.ts";
+import { SIGNALS } from "./pruner.ts";
 import {
   filtersQueries,
   KEY_OPTIONS,
@@ -191,9 +192,14 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
   }
   const rule = keyRule && keyMethodOf(keyRule);
   if (rule !== undefined && isRule(rule)) {
+    const reads = readsOf(rule, resolved);
     // Which tokens it keeps is not known when the next one's similarity is.
-    const absorb = readsOf(rule, resolved).includes("similarity") && { absorb: { names: ["all"] } };
-    checkNarrows(rule, resolved, { ...rule.narrows, ...absorb }, "of keys and values ");
+    const absorb = reads.includes("similarity") && { absorb: { names: ["all"] } };
+    // It is told of tokens when they are judged: none can wait for the whole sequence.
+    const threshold = SIGNALS.some((name) => reads.includes(name)) && {
+      threshold: { names: THRESHOLD_POLICIES.filter((policy) => !POLICIES[policy].whole) },
+    };
+    checkNarrows(rule, resolved, { ...rule.narrows, ...absorb, ...threshold }, "of keys and values ");
   }
   return resolved;
 }

@@ -154,7 +154,6 @@ export interface Substitute {
    */
   readonly kind: "mean" | "last" | "local";
   readonly sinks: number;
-  /** Tokens per block after the warm-up. */
   readonly block: number;
 }
 
@@ -167,7 +166,7 @@ export interface Decided {
   readonly kvKeep: ReadonlyMap<number, Uint8Array>;
 }
 
-/** @internal A run over the whole sequence before the one that counts. */
+/** @internal A run by one method over the whole sequence, and the method of the run that counts. */
 export interface Rehearsal {
   readonly of: Pruner;
   then(decided: Decided): Pruner;
@@ -243,6 +242,25 @@ export function definePruner(own: Pick<Pruner, "name" | "layers" | "start"> & Pa
     skipped: { cached: false },
     ...own,
   };
+}
+
+/**
+ * The null method: skips nothing, so that a model runs as it is.
+ *
+ * @example
+ * ```ts
+ * import { createDense } from "@tokenfilter/tokenfilter/methods";
+ * console.assert(createDense().layers.length === 0);
+ * ```
+ */
+export function createDense(): Pruner {
+  const sequence = {
+    decide: ({ layer }: { readonly layer: number }): never => {
+      throw new RangeError(`Cannot filter layer ${layer}: the dense method filters none`);
+    },
+    fork: () => sequence,
+  };
+  return definePruner({ name: "dense", layers: [], start: () => sequence });
 }
 
 /**

@@ -48,7 +48,6 @@ export const SIDE_CHOICES = {
   cacheSkipped: { type: "flag", default: false, help: "short for --kv-fusion none" },
 } as const satisfies OptionTable;
 
-/** Options of both sides as a user may give them. */
 interface Asked {
   readonly side?: "query" | "key" | "both";
   readonly cacheSkipped?: boolean;

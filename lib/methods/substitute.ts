@@ -8,7 +8,6 @@ import type { Substitute } from "./pruner.ts";
 
 /** What it looks at of options, defaults filled in. */
 export interface SubstituteOptions extends FilterOptions {
-  /** Feature groups of a rule that learns. */
   readonly features: readonly string[];
 }
 

@@ -1,5 +1,6 @@
 /** Mixtures of kernels over the axes of a space, each kernel a product over the axes: what TPE's densities are. */
-import { normalMass, normalQuantile, normalShare } from "../stats/normal.ts";
+import { normalShare } from "../normal.ts";
+import { normalMass, normalQuantile } from "../stats/normal.ts";
 import { type Axis, type ChoiceAxis, isChoice, type NumberAxis, rangeOf, snap } from "./axis.ts";
 import type { RandomStream } from "./random_stream.ts";
 

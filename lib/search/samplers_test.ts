@@ -1,6 +1,7 @@
 /** Samplers, held against scipy and Optuna (`testdata/make_golden.py`). */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { normalMass, normalShare } from "../stats/normal.ts";
+import { normalShare } from "../normal.ts";
+import { normalMass } from "../stats/normal.ts";
 import { IN_SLOW_TIER, unless } from "../testing.ts";
 import { isActive, type Observation, type SearchSpace } from "./axis.ts";
 import { dominanceRanks, hypervolume } from "./hypervolume.ts";

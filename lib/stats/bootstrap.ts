@@ -117,7 +117,6 @@ function drawBlocks(count: number, resamples: number, seed: number): Int32Array 
 
 /** Resamples of paired series by moving blocks: how often each value was drawn. */
 export interface MovingBlocks {
-  /** Values of a series, all segments together. */
   readonly length: number;
   readonly resamples: number;
   /** Fills `counts`, [length], with how often a resample holds each value; they add up to `length`. */

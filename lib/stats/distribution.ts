@@ -9,7 +9,6 @@ export const QUANTILE_LEVELS = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99] as cons
 export interface Distribution {
   readonly count: number;
   readonly mean: number | null;
-  /** Their population variance. */
   readonly variance: number | null;
   readonly min: number | null;
   readonly max: number | null;

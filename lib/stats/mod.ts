@@ -11,4 +11,3 @@ export * from "./normal.ts";
 export { type BlockSums, pairedInterval, type PairedMean, pairedMean, sumBlocks } from "./paired.ts";
 export * from "./quantile_sketch.ts";
 export { auroc, midranks, rocCurve, spearman } from "./ranking.ts";
-export * from "./ranking_bootstrap.ts";

@@ -1,4 +1,5 @@
-/** The normal distribution: its quantiles, and the shares below them. */
+/** The normal distribution: its quantiles, and the shares between them. */
+import { normalShare } from "../normal.ts";
 
 const readNumbers = (row: string) => row.split(" ").map(Number);
 
@@ -58,34 +59,6 @@ export function normalQuantile(p: number): number {
  */
 export function smallestDetectable(standardError: number, power = 0.8, level = 0.05): number {
   return (normalQuantile(1 - level / 2) + normalQuantile(power)) * standardError;
-}
-
-/** Numerator and denominator, highest power first, of Hart's approximation of the normal tail (algorithm 5666, 1968). */
-const SHARE = [
-  "0.0352624965998911 0.700383064443688 6.37396220353165 33.912866078383 112.079291497871 " +
-  "221.213596169931 220.206867912376",
-  "0.0883883476483184 1.75566716318264 16.064177579207 86.7807322029461 296.564248779674 " +
-  "637.333633378831 793.826512519948 440.413735824752",
-].map(readNumbers);
-
-/** From here on the approximation is worse than a continued fraction. */
-const FAR_OUT = 4.5;
-
-/**
- * The probability that a standard normal variable lies below x, to 11 digits of itself.
- */
-export function normalShare(x: number): number {
-  const z = Math.abs(x);
-  if (Number.isNaN(z)) return NaN;
-  const density = Math.exp(-z * z / 2);
-  if (z < FAR_OUT) {
-    const tail = density * evaluate(SHARE[0]!, z) / evaluate(SHARE[1]!, z);
-    return x > 0 ? 1 - tail : tail;
-  }
-  let fraction = z; // Laplace's continued fraction
-  for (let i = 30; i > 0; i--) fraction = z + i / fraction;
-  const tail = density / Math.sqrt(2 * Math.PI) / fraction;
-  return x > 0 ? 1 - tail : tail;
 }
 
 /** The probability that a standard normal variable lies between a and b, a <= b; of its own size in either tail. */

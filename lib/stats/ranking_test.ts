@@ -1,7 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { drawMovingBlocks } from "./bootstrap.ts";
-import { auroc, midranks, rocCurve, spearman } from "./ranking.ts";
-import { resampleRankings } from "./ranking_bootstrap.ts";
+import { auroc, midranks, resampleRankings, rocCurve, spearman } from "./ranking.ts";
 import golden from "./testdata/golden.json" with { type: "json" };
 import { normals } from "./testing.ts";
 

@@ -1,5 +1,5 @@
 /** Key side: what is small in key and value beside its neighbours goes (CurDKV, arXiv 2509.15038), as kvpress has it. */
-import { byHead } from "./live_keys.ts";
+import { byHead, notedScores } from "./live_keys.ts";
 import type { EvictionMethod } from "../method.ts";
 
 /** Tokens of the disjoint windows in which squares are compared, as in kvpress. */
@@ -28,9 +28,6 @@ export const curdkv: EvictionMethod<"curdkv"> = {
         token.noted = keys!.map((row, head) => share(row, i) * share(values![head]!, i))
       );
     }
-    return Array.from(
-      { length: shape.numKvHeads },
-      (_, head) => Float64Array.from(tokens, ({ noted }) => noted?.[head] ?? Infinity),
-    );
+    return notedScores({ shape, tokens });
   },
 };

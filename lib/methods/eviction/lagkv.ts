@@ -1,5 +1,5 @@
 /** Key side: what varies least beside the block that follows goes (LagKV, arXiv 2504.04704). */
-import { byHead, type LiveToken } from "./live_keys.ts";
+import { byHead, type LiveToken, notedScores } from "./live_keys.ts";
 import type { EvictionMethod } from "../method.ts";
 
 /**
@@ -20,10 +20,7 @@ export const lagkv: EvictionMethod<"lagkv"> = {
       const ranks = rank(own, next, shape);
       own.forEach((token, i) => token.noted = ranks.map((row) => row[i]! / block));
     }
-    return Array.from(
-      { length: shape.numKvHeads },
-      (_, head) => Float64Array.from(tokens, ({ noted }) => noted?.[head] ?? Infinity),
-    );
+    return notedScores({ shape, tokens });
   },
 };
 

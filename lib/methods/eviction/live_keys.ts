@@ -1,13 +1,12 @@
-/** What is left in a cache, as methods that go through it again and again see it. */
+/** What is left in a cache, as methods that go through it again and again see it; and values that go, merged into others. */
 import type { FilterShape } from "../../filter/sequence.ts";
 import type { Spans } from "../../filter/blocks.ts";
+import { norm } from "../../filter/similarity.ts";
 
 export interface LiveToken {
-  /** Its index in the sequence. */
   readonly position: number;
   /** Its key, [numKvHeads * headDim], as the method's `keyState` says. */
   readonly key: Float32Array;
-  /** Its value, likewise. */
   readonly value: Float32Array;
   /** Its query after rotary embedding, [numHeads * headDim], until it is absorbed; where the method reads queries. */
   readonly query?: Float32Array;
@@ -21,9 +20,7 @@ export interface LiveKeys extends Spans {
   readonly shape: FilterShape;
   /** The block start: no token from here on counts. */
   readonly at: number;
-  /** Tokens before it that are left, ascending. */
   readonly tokens: readonly LiveToken[];
-  /** What the method remembers of all tokens before it. */
   readonly memory: Float64Array;
   /** Of each token the mean, over the last `count` queries computed, of the mean over heads of the probability it got. */
   attention(count: number): Float64Array;
@@ -40,4 +37,58 @@ export function byHead(
     const part = (row: Float32Array) => row.subarray(head * headDim, (head + 1) * headDim);
     return Float64Array.from(tokens, ({ key, value }) => score(part(key), part(value), head));
   });
+}
+
+const EPS = 1e-6;
+
+/** The scores that were noted of tokens, by KV head; Infinity where none is noted yet. */
+export function notedScores(
+  { shape: { numKvHeads }, tokens }: Pick<LiveKeys, "shape" | "tokens">,
+): Float64Array[] {
+  return Array.from(
+    { length: numKvHeads },
+    (_, head) => Float64Array.from(tokens, ({ noted }) => noted?.[head] ?? Infinity),
+  );
+}
+
+/**
+ * Head by head, each value that goes is added to that of the key of greatest cosine among those that stay, weighted by that
+ * cosine (0 where negative) and by its share of both values' norms; the sum is divided by 1 plus its weights. As kvpress's
+ * `MergingPress` does by default.
+ *
+ * @returns The values that change, [numKvHeads * headDim] each, by position; nothing given is changed.
+ */
+export function mergeValues(
+  goes: readonly LiveToken[],
+  stays: readonly LiveToken[],
+  { numKvHeads, headDim: d }: Pick<FilterShape, "numKvHeads" | "headDim">,
+): Map<number, Float32Array<ArrayBuffer>> {
+  const merged = new Map<number, Float32Array<ArrayBuffer>>();
+  for (let first = 0; first < numKvHeads * d; first += d) {
+    const lengths = stays.map(({ key }) => Math.max(norm(key, first, d), EPS));
+    const sums = new Map<LiveToken, { weight: number; readonly sum: Float64Array }>();
+    for (const { key, value } of goes) {
+      const length = Math.max(norm(key, first, d), EPS);
+      let nearest = -1, most = -Infinity;
+      stays.forEach((other, i) => {
+        let dot = 0;
+        for (let a = first; a < first + d; a++) dot += key[a]! * other.key[a]!;
+        const cosine = dot / (length * lengths[i]!);
+        if (cosine > most) [nearest, most] = [i, cosine];
+      });
+      if (!(most > 0)) continue;
+      const target = stays[nearest]!, own = norm(value, first, d);
+      const weight = most * own / (own + norm(target.value, first, d) + EPS);
+      const into = sums.get(target) ?? { weight: 0, sum: new Float64Array(d) };
+      into.weight += weight;
+      for (let a = 0; a < d; a++) into.sum[a]! += weight * value[first + a]!;
+      sums.set(target, into);
+    }
+    for (const [{ position, value }, { weight, sum }] of sums) {
+      const row = merged.get(position) ?? Float32Array.from(value);
+      for (let a = 0; a < d; a++) row[first + a] = (value[first + a]! + sum[a]!) / (1 + weight);
+      merged.set(position, row);
+    }
+  }
+  return merged;
 }

@@ -4,9 +4,8 @@ import { createLayerState } from "../../filter/layer.ts";
 import { RowToken } from "../../filter/rule.ts";
 import { makeSpec } from "../../filter/testing.ts";
 import { hostTensor } from "../../tensor.ts";
-import type { LiveKeys } from "./live_keys.ts";
+import { type LiveKeys, mergeValues } from "./live_keys.ts";
 import { scoreExpected } from "./expected_attention.ts";
-import { mergeValues } from "./merge.ts";
 import { createPruner, EVICTIONS, KEY_RULES, type MethodOptions } from "../mod.ts";
 
 /** Matrices row by row; `attention`: the mean over heads, the lower triangle alone. */

@@ -9,7 +9,6 @@ export const keydiff: RuleMethod<"keydiff"> = {
   reads: () => ["key"],
   memory: {
     size: ({ numKvHeads, headDim }) => numKvHeads * headDim,
-    room: () => Infinity,
     open: (_, { learned: sum }) => ({
       score({ key }) {
         const length = norm(key, 0, key.length);
@@ -22,8 +21,6 @@ export const keydiff: RuleMethod<"keydiff"> = {
         }
         return squares === 0 ? 0 : dot / (length * Math.sqrt(squares));
       },
-      settle() {},
-      close() {},
     }),
   },
 };

@@ -1,4 +1,3 @@
-/** Key side: the keys' length alone. */
 import type { RuleMethod } from "../method.ts";
 import { norm } from "../../filter/similarity.ts";
 

@@ -1,5 +1,4 @@
 /** Key side: how much attention's outputs would have changed without the token. */
-import { THRESHOLD_POLICIES } from "../../filter/threshold.ts";
 import type { RuleMethod } from "../method.ts";
 
 /** Minus the root mean square, over later queries from afar, of the change of their outputs without the token. */
@@ -8,6 +7,5 @@ export const leaveOneOut: RuleMethod<"leave-one-out"> = {
   help: "how little the attention of queries from afar would change without the token",
   reads: () => ["attention", "change"],
   labels: { queryAware: true },
-  narrows: { threshold: { names: THRESHOLD_POLICIES.filter((policy) => policy !== "topk") } },
   score: ({ change }) => -change,
 };

@@ -1,5 +1,4 @@
 /** Key side: how much a token would be missed, by the attention that it still gets from afar and by what it says. */
-import { THRESHOLD_POLICIES } from "../../filter/threshold.ts";
 import type { RuleMethod } from "../method.ts";
 
 /**
@@ -11,10 +10,8 @@ export const missed: RuleMethod<"missed"> = {
   help: "how little attention the token gets from afar, times its value's distance from the mean value",
   reads: () => ["attention", "value"],
   labels: { queryAware: true },
-  narrows: { threshold: { names: THRESHOLD_POLICIES.filter((policy) => policy !== "topk") } },
   memory: {
     size: ({ numKvHeads, headDim }) => numKvHeads * headDim + 1,
-    room: () => Infinity,
     open: (_, { learned }) => ({
       score({ value, distant }) {
         const { length } = value, count = learned[length]! += 1;
@@ -25,8 +22,6 @@ export const missed: RuleMethod<"missed"> = {
         }
         return -distant * Math.sqrt(squares);
       },
-      settle() {},
-      close() {},
     }),
   },
 };

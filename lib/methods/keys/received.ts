@@ -1,5 +1,4 @@
 /** Key side: the attention that a token has received since it came. */
-import { THRESHOLD_POLICIES } from "../../filter/threshold.ts";
 import type { RuleMethod } from "../method.ts";
 
 /** Minus the mean probability that later queries, those that were computed, gave the token. */
@@ -8,6 +7,5 @@ export const received: RuleMethod<"received"> = {
   help: "how little attention the token has received",
   reads: () => ["attention"],
   labels: { queryAware: true },
-  narrows: { threshold: { names: THRESHOLD_POLICIES.filter((policy) => policy !== "topk") } },
   score: ({ attention }) => -attention,
 };

@@ -1,7 +1,6 @@
 /** Leaves parts of a model out: what offline pruning by calibration text comes to, once it has chosen them. */
 import type { FilterShape } from "../../filter/sequence.ts";
-import { createDense } from "../dense.ts";
-import type { Pruner } from "../pruner.ts";
+import { createDense, type Pruner } from "../pruner.ts";
 import type { DroppedParts } from "./calibration.ts";
 
 /**

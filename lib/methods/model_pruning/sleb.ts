@@ -1,8 +1,7 @@
 /** Offline: one layer after the other, each time the one whose absence costs least (SLEB, arXiv 2402.09025). */
 import type { OptionTable } from "../../filter/option.ts";
 import type { OfflineMethod } from "../method.ts";
-import { countOfLayers } from "./offline.ts";
-import { chooseLayersByLoss } from "./parts.ts";
+import { chooseLayersByLoss, countOfLayers } from "./offline.ts";
 
 const options = {
   barrier: {

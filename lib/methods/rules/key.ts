@@ -1,4 +1,3 @@
-/** The keys alone. */
 import type { RuleMethod } from "../method.ts";
 
 /** Mean over heads of the keys' cosines with their anchors. */

@@ -46,7 +46,7 @@ Deno.test("scanLayer() of learned stops at each block's end and goes on after al
   const spec = learned(), state = createLayerState(spec), stream = streamOf(40);
   const output = createScanOutput(40);
   assertEquals(scanLayer(spec, state, stream, 0, 5, output), 5); // a chunk may end inside a block
-  assertEquals(spec.rule.memory!.room(spec, state), 3);
+  assertEquals(spec.rule.memory!.room!(spec, state), 3);
   observeLayer(spec, state, Float64Array.from([0, 1], (t) => outcome(stream, t))); // two of five
   assertEquals(scanLayer(spec, state, stream, 5, 35, output), 3);
   assertThrows(

@@ -1,4 +1,3 @@
-/** The side that is more like the past. */
 import type { RuleMethod } from "../method.ts";
 
 export const max: RuleMethod<"max"> = {

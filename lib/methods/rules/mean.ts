@@ -1,4 +1,3 @@
-/** Keys and values alike. */
 import type { RuleMethod } from "../method.ts";
 
 export const mean: RuleMethod<"mean"> = {

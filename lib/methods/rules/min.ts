@@ -1,4 +1,3 @@
-/** The side that is less like the past. */
 import type { RuleMethod } from "../method.ts";
 
 export const min: RuleMethod<"min"> = {

@@ -1,4 +1,3 @@
-/** Keys and values at once. */
 import type { RuleMethod } from "../method.ts";
 
 export const product: RuleMethod<"product"> = {

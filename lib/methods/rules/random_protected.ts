@@ -35,7 +35,6 @@ export const randomProtected: RuleMethod<"random-protected", typeof options> = {
   looks: { chance: true },
   memory: {
     size: () => NUM_SLOTS + NUM_NORMS,
-    room: () => Infinity,
     open(spec, { learned }) {
       const { seed, protect } = spec as LayerSpec & Packed<typeof options>;
       const norms = new ScoreWindow({
@@ -49,8 +48,6 @@ export const randomProtected: RuleMethod<"random-protected", typeof options> = {
           norms.push(own);
           return position === 0 ? NaN : randomScore(seed, chunk, layer, position) - Number(isLarge);
         },
-        settle: () => {},
-        close: () => {},
       };
     },
   },

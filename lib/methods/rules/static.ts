@@ -1,4 +1,3 @@
-/** Keys and values in a fixed proportion. */
 import type { OptionTable } from "../../filter/option.ts";
 import type { RuleMethod } from "../method.ts";
 
@@ -6,7 +5,6 @@ const options = {
   alpha: { type: "number", default: 0.5, range: "[0, 1]", help: "weight of the keys" },
 } as const satisfies OptionTable;
 
-/** alpha of what the keys say, and the rest of what the values say. */
 export const fixedWeight: RuleMethod<"static", typeof options> = {
   name: "static",
   help: "a fixed share of what the keys say, the rest of what the values say",

@@ -1,4 +1,3 @@
-/** The values alone. */
 import type { RuleMethod } from "../method.ts";
 
 /** Mean over heads of the values' cosines with their anchors. */

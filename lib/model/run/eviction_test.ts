@@ -1,7 +1,7 @@
 /** What every method that goes through the cache again owes a model: `METHODS` have `contract_test.ts` for it. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { createPruner, EVICTIONS, type MethodOptions, takesWhole } from "../../methods/mod.ts";
-import { mergeValues } from "../../methods/eviction/merge.ts";
+import { mergeValues } from "../../methods/eviction/live_keys.ts";
 import { f32Data } from "../../tensor.ts";
 import { judgedTokens } from "../../filter/blocks.ts";
 import { Model } from "../model.ts";

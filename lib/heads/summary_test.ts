@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { RULES } from "../methods/list.ts";
 import { headRules } from "./report.ts";
-import { compareRules, type RatedRules, resampleRules } from "./rule_quality.ts";
+import { compareRules, type RatedRules, resampleRules } from "./summary.ts";
 
 Deno.test("resampleRules() gives every rule its draws, an inverted one those of the other turned round", () => {
   const scores = new Map(RULES.map(({ name }, i) => [name, Float64Array.of(i % 2, 1, 2, 3)]));
