@@ -26,7 +26,7 @@ import { countDropped } from "../weights.ts";
 /** Tokens that go through the layers together; a longer feed is cut, unless the pruner looks ahead. */
 const FEED_ROWS = 512;
 
-/** Tokens of one sequence, and where they stand. */
+/** @internal Tokens of one sequence, and where they stand. */
 export type PieceTokens = Required<Tokens> & { readonly places: Rows };
 
 /** @internal Options of `Model.start`. */
