@@ -10,11 +10,18 @@ import type { AttentionArgs } from "../../lib/backend.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { attention } from "../../lib/reference/attention.ts";
 import { f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
-import { NO_DEVICE, ORDERS, testInEveryOrder, testOnDevice, testSameInEveryOrder } from "../testing/ways.ts";
+import {
+  NO_DEVICE,
+  ORDERS,
+  RUNS_ALL,
+  testInEveryOrder,
+  testOnDevice,
+  testSameInEveryOrder,
+} from "../testing/ways.ts";
 import { roundTo, tensorOf } from "./cases.ts";
 import { type BatchCase, expectedOf, nameOf, prefillCases, scaleOf, sequencesOf } from "./batch_cases.ts";
 import { BAR, difference } from "./testing.ts";
-import { RUNS_SLOW, unless } from "../../lib/testing.ts";
+import { unless } from "../../lib/testing.ts";
 
 /** A prefill of one sequence of a case. */
 interface Prefill {
@@ -123,18 +130,18 @@ let prefills: Prefill[] | undefined;
 
 testInEveryOrder(
   "attention() of a prefill equals the reference for every sequence of a batch",
-  5 * (RUNS_SLOW ? 220 : 110),
+  5 * (RUNS_ALL ? 220 : 110),
   (device) => {
     prefills ??= prefillCases().flatMap((c, i) =>
-      (RUNS_SLOW ? [0, 0.6] : [i % 2 * 0.6]).flatMap((from) => prepare(c, from))
+      (RUNS_ALL ? [0, 0.6] : [i % 2 * 0.6]).flatMap((from) => prepare(c, from))
     );
     let byWgmma = 0, values = 0;
     for (const p of prefills) {
       byWgmma += check(device, p);
       values += p.expected.length;
     }
-    assertEquals(byWgmma, !hasWgmma(device) ? 0 : RUNS_SLOW ? 40 : 15);
-    assert(values > (RUNS_SLOW ? 3_000_000 : 1_000_000), `${values} values`);
+    assertEquals(byWgmma, !hasWgmma(device) ? 0 : RUNS_ALL ? 40 : 15);
+    assert(values > (RUNS_ALL ? 3_000_000 : 1_000_000), `${values} values`);
     return prefills.length;
   },
 );
