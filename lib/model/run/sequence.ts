@@ -35,7 +35,10 @@ export interface SequenceOptions {
   readonly chunk?: number;
   /** Element type of the KV cache. Default: the model's. */
   readonly cacheDType?: CacheDType;
-  /** Shown what passes by. @internal */
+  /**
+   * Shown what passes by.
+   * @internal
+   */
   readonly see?: See;
 }
 
@@ -288,7 +291,10 @@ export class ModelSequence {
     return Math.min(left, open > 0 ? Math.min(FEED_ROWS, open) : FEED_ROWS);
   }
 
-  /** The next `count` tokens, as a pass sees them; {@linkcode end} is called after them. @internal */
+  /**
+   * The next `count` tokens, as a pass sees them; {@linkcode end} is called after them.
+   * @internal
+   */
   begin(count: number): PieceTokens {
     const places = range(this.#length, count), drops = preparationOf(this.#pruner, "drop");
     return {

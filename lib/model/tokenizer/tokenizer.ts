@@ -88,12 +88,18 @@ export class Tokenizer {
     return new Tokenizer(readHfVocabulary(file, text, settings));
   }
 
-  /** The same from the text of a tekken.json, as Mistral's folders have it. @internal */
+  /**
+   * The same from the text of a tekken.json, as Mistral's folders have it.
+   * @internal
+   */
   static fromTekken(file: string, text: string, settings = NO_SETTINGS): Tokenizer {
     return Tokenizer.fromHf(file, tekkenAsHf(file, text), settings);
   }
 
-  /** The same from a tokenizer.model, the file of SentencePiece. @internal */
+  /**
+   * The same from a tokenizer.model, the file of SentencePiece.
+   * @internal
+   */
   static fromSentencePiece(file: string, bytes: Uint8Array, settings = NO_SETTINGS): Tokenizer {
     return new Tokenizer(readSentencePieceModel(file, bytes, settings));
   }
