@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { listFolder, runTask, withFolder } from "../commands/testing.ts";
+import { RUNS_SLOW } from "../../lib/testing.ts";
 import { openCpu } from "../../ffi/mod.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { attentionInputs } from "./bench/attention.ts";
@@ -177,9 +178,10 @@ Deno.test("measureModel() reads the asked text, and says how to go further than 
 
 Deno.test("deno task bench --out writes what it measured, and its report", () =>
   withFolder(async (folder) => {
+    const longest = RUNS_SLOW ? 1024 : 512;
     const { code, stdout, stderr } = await runTask(
       "bench",
-      ...["--only", "lengths", "--lengths", "256,1024"],
+      ...["--only", "lengths", "--lengths", `256,${longest}`],
       "--json",
       "--out",
       folder,
@@ -190,7 +192,7 @@ Deno.test("deno task bench --out writes what it measured, and its report", () =>
     assertEquals(JSON.parse(Deno.readTextFileSync(`${folder}/bench.json`)), report);
     const { lengths, kernels, roof } = report;
     assertEquals([kernels, roof.flopsPerSecond > 0], [[], true]);
-    const last = lengths.filter(({ tokens }: { tokens: number }) => tokens === 1024);
+    const last = lengths.filter(({ tokens }: { tokens: number }) => tokens === longest);
     assertEquals(last.map(({ name }: { name: string }) => name), [
       "dense",
       "learned, half skipped",

@@ -22,7 +22,10 @@ const line = (layout = {}) =>
     layout: baseLayout({ xaxis: axis("steps"), yaxis: axis("loss (nats)"), ...layout }),
   });
 
-/** Looks at a page of figures, in one view; `change` breaks its HTML. */
+let opened: ReturnType<typeof openBrowser> | undefined;
+Deno.test.afterAll(async () => await (await opened)?.close());
+
+/** Looks at a page of figures, in one view of a browser for all tests; `change` breaks its HTML. */
 async function check(
   figures: Figure[],
   options: CheckOptions,
@@ -32,7 +35,13 @@ async function check(
   await withFolder(async (folder) => {
     const html = renderFigurePage(figures, { title: "Test", plotly: await readPlotly() });
     await Deno.writeTextFile(`${folder}/a page.html`, change(html));
-    found = await checkPage(`${folder}/a page.html`, { widths: [360], schemes: ["light"], ...options });
+    const browser = await (opened ??= openBrowser());
+    found = await checkPage(`${folder}/a page.html`, {
+      browser,
+      widths: [360],
+      schemes: ["light"],
+      ...options,
+    });
   });
   return found!;
 }
@@ -101,9 +110,8 @@ browserTest("checkPage() finds an axis's title between the axis's labels", async
 });
 
 browserTest("checkPage() finds what did not draw, errors, and a page that is too wide", async () => {
-  await using browser = await openBrowser();
   const look = (figures: Figure[], from = "", to = "", timeoutMs = 30_000) =>
-    check(figures, { browser, timeoutMs }, (html) => html.replace(from, () => to));
+    check(figures, { timeoutMs }, (html) => html.replace(from, () => to));
   const missing = await look([line()], "drawFigure(Plotly, at", "(function () {})(Plotly, at", 1000);
   assertEquals([missing.plots, missing.problems], [0, ['360 px, light: plot 1 "A line": not drawn']]);
   const broken = await look(
