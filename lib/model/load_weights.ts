@@ -7,7 +7,7 @@ import { architectureOf } from "./architectures/mod.ts";
 import { ROPE_TENSORS } from "./architectures/rope_config.ts";
 import type { ModelConfig } from "./config.ts";
 import type { ModelSource } from "./config_reader.ts";
-import { createScratch, takeArray, type TakeBytes } from "./formats/_byte_source.ts";
+import { createScratch, takeArray } from "./formats/_byte_source.ts";
 import { convert, type FileTensor, halvesToPairs, widen } from "./formats/_file_tensor.ts";
 import { GgufFile } from "./formats/gguf.ts";
 import { mapTensors, type ModelWeights } from "./weights.ts";
@@ -88,7 +88,13 @@ export function loadWeights<T extends Tensor = HostTensor>(
       const inPlace = borrowed && (converts || widens) ? tensor.data : undefined;
       tensor = halvesToPairs(tensor, rotaryHeads, config.rope.dims ?? config.headDim, inPlace);
     }
-    if (converts) tensor = convertNamed(source, nameOf(source, spec), tensor, dtype!, take);
+    try {
+      if (converts) tensor = convert(tensor, dtype!, take);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      const says = `cannot turn tensor "${nameOf(source, spec)}" into ${dtype}: ${error.message}`;
+      throw new ModelFormatError(source.file, says);
+    }
     return place(widens ? widen(tensor, offset) : tensor);
   });
 }
@@ -99,21 +105,6 @@ function typeOf(spec: TensorSpec, found: DType, dtype: WeightDType | undefined):
 
 function nameOf(source: ModelSource, spec: TensorSpec): string {
   return source instanceof GgufFile ? spec.gguf : spec.hf;
-}
-
-function convertNamed(
-  source: ModelSource,
-  name: string,
-  tensor: HostTensor,
-  dtype: WeightDType,
-  take: TakeBytes,
-): HostTensor {
-  try {
-    return convert(tensor, dtype, take);
-  } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
-    throw new ModelFormatError(source.file, `cannot turn tensor "${name}" into ${dtype}: ${error.message}`);
-  }
 }
 
 /**

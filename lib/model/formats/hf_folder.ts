@@ -2,7 +2,7 @@
 import { ifThere } from "../../cache.ts";
 import { ModelFormatError } from "../../errors.ts";
 import { sha256 } from "../../sha256.ts";
-import { type DigestedBytes, openBytes, type ReadOptions } from "./_byte_source.ts";
+import { openBytes, type ReadOptions } from "./_byte_source.ts";
 import type { FileTensor } from "./_file_tensor.ts";
 import { isObject, JsonKeys, parseObject } from "./_keyed_file.ts";
 import { readSafetensors } from "./safetensors.ts";
@@ -24,10 +24,7 @@ export interface HfFolder {
  * @throws {ModelFormatError} If a file is missing or broken, the index names a tensor that its file has not, or two files
  * have the same tensor.
  */
-export async function readHfFolder(
-  folder: string,
-  options: ReadOptions = {},
-): Promise<HfFolder> {
+export async function readHfFolder(folder: string, options: ReadOptions = {}): Promise<HfFolder> {
   const path = (name: string) => `${folder}/${name}`;
   const text = await ifThere(Deno.readTextFile(path("config.json")));
   if (text === undefined) {
@@ -40,7 +37,10 @@ export async function readHfFolder(
   const tensors = new Map<string, FileTensor>(),
     digests = [`${await sha256(new TextEncoder().encode(text))} config.json`];
   for (const name of names) {
-    const file = await open(path(name), options);
+    const file = await ifThere(openBytes(path(name), options));
+    if (file === undefined) {
+      throw new ModelFormatError(path(name), "found no such file, expected the model's tensors");
+    }
     digests.push(`${file.sha256} ${name}`);
     for (const [tensor, value] of readSafetensors(file).tensors) {
       if (tensors.has(tensor) || (places !== undefined && places.get(tensor) !== name)) {
@@ -79,12 +79,4 @@ export function readIndex(file: string, text: string): Map<string, string> {
     );
   }
   return places as Map<string, string>;
-}
-
-async function open(path: string, options: ReadOptions): Promise<DigestedBytes> {
-  const file = await ifThere(openBytes(path, options));
-  if (file === undefined) {
-    throw new ModelFormatError(path, "found no such file, expected the model's tensors");
-  }
-  return file;
 }

@@ -57,9 +57,7 @@ export class ModelOnText implements CalibratedModel {
         this.onStep();
         const at = candidates.indexOf(layer), without = [...gone, layer];
         if (at >= 0) {
-          const sequence = this.model.start(
-            createDropped(this.config, { attention: without, mlp: without }),
-          );
+          const sequence = this.model.start(createDropped(this.config, { attention: without, mlp: without }));
           for (const loss of this.#losses(sequence.feedResidual(stream, layer + 1), ids)) losses[at]! += loss;
           sequence.free();
         }

@@ -85,10 +85,7 @@ export class KeyJudge {
   }
 
   /** Judges a layer's tokens at all block starts below `end`: those whose key and value go, and values that change. */
-  judge(
-    layer: number,
-    end: number,
-  ): { readonly gone: EndingRow[]; readonly values: NonNullable<Answer["values"]> } {
+  judge(layer: number, end: number) {
     const own = this.#layers.get(layer)!, gone: EndingRow[] = [];
     let values: NonNullable<Answer["values"]> = new Map();
     for (let at = judgedAt(own.count, this.spans); at < end; at = judgedAt(own.count, this.spans)) {

@@ -27,8 +27,10 @@ export interface CachedRows {
 type KeysAndValues = Pick<CachedRows, "keys" | "values">;
 
 export class LayerCache {
-  #kept: CachedRows;
-  #ring: CachedRows;
+  /** Cached rows: tokens that every later query sees. */
+  kept: CachedRows;
+  /** The recent window's rows: skipped tokens that later queries can still see. */
+  recent: CachedRows;
 
   constructor(
     private readonly backend: Backend,
@@ -38,27 +40,17 @@ export class LayerCache {
     /** For how many tokens a skipped token stays visible; 0 = not at all. */
     private readonly span: number,
   ) {
-    this.#kept = this.#empty();
-    this.#ring = this.#empty();
-  }
-
-  /** Cached rows: tokens that every later query sees. */
-  get kept(): CachedRows {
-    return this.#kept;
-  }
-
-  /** The recent window's rows: skipped tokens that later queries can still see. */
-  get recent(): CachedRows {
-    return this.#ring;
+    this.kept = this.#empty();
+    this.recent = this.#empty();
   }
 
   /** Bytes of keys and values in use, the recent window included; positions (4 bytes a row) are not counted. */
   get heldBytes(): number {
-    return (this.#kept.count + this.#ring.count) * this.#rowBytes;
+    return (this.kept.count + this.recent.count) * this.#rowBytes;
   }
 
   get allocatedBytes(): number {
-    return (this.#kept.keys.shape[0]! + this.#ring.keys.shape[0]!) * this.#rowBytes;
+    return (this.kept.keys.shape[0]! + this.recent.keys.shape[0]!) * this.#rowBytes;
   }
 
   /** Bytes of one cached token, key and value. */
@@ -72,12 +64,12 @@ export class LayerCache {
 
   /** Appends rows of keys and values, [T, width] f32, at ascending positions. @param rows [R] i32, which; default: all */
   append(keys: Tensor, values: Tensor, positions: Int32Array<ArrayBuffer>, rows?: Tensor): void {
-    const { count } = this.#kept;
+    const { count } = this.kept;
     const next = count + positions.length;
-    if (next > this.#kept.positions.length) this.#resize(Math.ceil(next / PAGE_ROWS) * PAGE_ROWS);
-    this.#kept.positions.set(positions, count);
-    this.#kept = { ...this.#kept, count: next };
-    this.#store({ keys, values }, this.#kept, count, rows);
+    if (next > this.kept.positions.length) this.#resize(Math.ceil(next / PAGE_ROWS) * PAGE_ROWS);
+    this.kept.positions.set(positions, count);
+    this.kept = { ...this.kept, count: next };
+    this.#store({ keys, values }, this.kept, count, rows);
   }
 
   /**
@@ -86,7 +78,7 @@ export class LayerCache {
    */
   drop(gone: readonly number[]): void {
     if (gone.length === 0) return;
-    const { positions, count } = this.#kept, first = positions.indexOf(gone[0]!);
+    const { positions, count } = this.kept, first = positions.indexOf(gone[0]!);
     const rows = new Int32Array(count - first - gone.length);
     let stays = 0;
     for (let row = first, next = 0; row < count; row++) {
@@ -95,23 +87,23 @@ export class LayerCache {
     }
     const moving = rows.subarray(0, stays);
     if (this.backend.movesRows) {
-      this.#storeSome(this.#kept, moving, this.#kept, first);
+      this.#storeSome(this.kept, moving, this.kept, first);
     } else if (stays > 0) {
       const moved = this.#alloc(stays);
-      this.#storeSome(this.#kept, moving, moved, 0);
-      this.#store(moved, this.#kept, first);
+      this.#storeSome(this.kept, moving, moved, 0);
+      this.#store(moved, this.kept, first);
       this.#give(moved);
     }
     for (let i = 0; i < stays; i++) positions[first + i] = positions[rows[i]!]!;
-    this.#kept = { ...this.#kept, count: first + stays };
-    if (positions.length - this.#kept.count >= SLACK_ROWS) this.#resize(this.#kept.count);
+    this.kept = { ...this.kept, count: first + stays };
+    if (positions.length - this.kept.count >= SLACK_ROWS) this.#resize(this.kept.count);
   }
 
   /** Changes the value of a cached token, [width]. */
   setValue(position: number, value: Float32Array<ArrayBuffer>): void {
-    const row = this.#kept.positions.subarray(0, this.#kept.count).indexOf(position);
+    const row = this.kept.positions.subarray(0, this.kept.count).indexOf(position);
     const rows = this.backend.upload(hostTensor("f32", [1, this.width], value));
-    this.backend.storeRows(rows, this.#kept.values, row);
+    this.backend.storeRows(rows, this.kept.values, row);
     this.backend.free(rows);
   }
 
@@ -130,15 +122,15 @@ export class LayerCache {
     scratch: (rows: number, dtype: CacheDType) => KeysAndValues,
     rows?: Tensor,
   ): CachedRows {
-    const held = this.#ring.count, count = held + positions.length, fresh = { keys, values };
-    if (this.span === 0 || count === 0) return this.#ring;
+    const held = this.recent.count, count = held + positions.length, fresh = { keys, values };
+    if (this.span === 0 || count === 0) return this.recent;
     const all = new Int32Array(count);
-    all.set(this.#ring.positions);
+    all.set(this.recent.positions);
     all.set(positions, held);
     const first = all.findIndex((position) => next - position <= this.span);
     const stays = first < 0 ? 0 : count - first;
-    if (stays > this.#ring.keys.shape[0]!) this.#widen(stays);
-    const ring = this.#ring = { ...this.#ring, positions: all.slice(count - stays), count: stays };
+    if (stays > this.recent.keys.shape[0]!) this.#widen(stays);
+    const ring = this.recent = { ...this.recent, positions: all.slice(count - stays), count: stays };
     if (stays === count) {
       this.#store(fresh, ring, held, rows);
       return ring;
@@ -153,10 +145,10 @@ export class LayerCache {
 
   /** Gives the memory of all rows back at once and forgets them. */
   free(): void {
-    this.#give(this.#kept);
-    this.#give(this.#ring);
-    this.#kept = this.#empty();
-    this.#ring = this.#empty();
+    this.#give(this.kept);
+    this.#give(this.recent);
+    this.kept = this.#empty();
+    this.recent = this.#empty();
   }
 
   #give({ keys, values }: KeysAndValues): void {
@@ -166,14 +158,14 @@ export class LayerCache {
 
   fork(): LayerCache {
     const copy = new LayerCache(this.backend, this.dtype, this.width, this.span);
-    copy.#kept = this.#copy(this.#kept, this.#kept.positions.length);
-    copy.#ring = this.#copy(this.#ring, this.#ring.count);
+    copy.kept = this.#copy(this.kept, this.kept.positions.length);
+    copy.recent = this.#copy(this.recent, this.recent.count);
     return copy;
   }
 
   #widen(rows: number): void {
-    const ring = this.#ring;
-    this.#ring = { ...this.#copy(ring, rows), positions: ring.positions };
+    const ring = this.recent;
+    this.recent = { ...this.#copy(ring, rows), positions: ring.positions };
     this.#give(ring);
   }
 
@@ -189,7 +181,7 @@ export class LayerCache {
   }
 
   #resize(capacity: number): void {
-    this.#kept = this.#copy(this.#kept, capacity, "regrowRows");
+    this.kept = this.#copy(this.kept, capacity, "regrowRows");
   }
 
   #copy(rows: CachedRows, capacity: number, by: "resizeRows" | "regrowRows" = "resizeRows"): CachedRows {

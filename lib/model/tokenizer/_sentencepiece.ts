@@ -118,11 +118,7 @@ export function encodeSentencePiece(
  * Bytes in place of what is no piece, where a vocabulary has a token for each. `spell` appends a symbol's, `of` gives the
  * bytes of a normal or byte token.
  */
-export function bytesOf(
-  { pieces, types, idOf }: Vocabulary,
-  fail: (says: string) => Error,
-  isNeeded = true,
-) {
+export function bytesOf({ pieces, types, idOf }: Vocabulary, fail: (says: string) => Error, isNeeded = true) {
   const utf8 = new TextEncoder(), byteOf = new Map<number, number>();
   const byteIds = Array.from({ length: isNeeded ? 256 : 0 }, (_, byte) => {
     const piece = `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
