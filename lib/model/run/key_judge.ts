@@ -3,6 +3,8 @@ import { judgedAt, NEVER, type Spans } from "../../filter/blocks.ts";
 import type { LayerState } from "../../filter/layer.ts";
 import type { Answer, KeySequence, LayerView, Signals } from "../../methods/pruner.ts";
 
+type Changes = NonNullable<Answer["values"]>;
+
 interface Judged {
   /** Decisions so far, 1 = stays; where tokens are decided as they come, also on those that are not yet judged. */
   readonly keep: number[];
@@ -85,9 +87,9 @@ export class KeyJudge {
   }
 
   /** Judges a layer's tokens at all block starts below `end`: those whose key and value go, and values that change. */
-  judge(layer: number, end: number) {
+  judge(layer: number, end: number): { readonly gone: EndingRow[]; readonly values: Changes } {
     const own = this.#layers.get(layer)!, gone: EndingRow[] = [];
-    let values: NonNullable<Answer["values"]> = new Map();
+    let values: Changes = new Map();
     for (let at = judgedAt(own.count, this.spans); at < end; at = judgedAt(own.count, this.spans)) {
       const first = own.count;
       while (judgedAt(own.count, this.spans) === at) own.count++;
