@@ -7,15 +7,6 @@ import type { DType } from "./dtype.ts";
 import type { FilterObserve, FilterScan } from "./filter/layer.ts";
 import type { HostTensor, Tensor } from "./tensor.ts";
 
-export type {
-  FilterObserve,
-  FilterScan,
-  LayerSpec,
-  LayerState,
-  ScanInput,
-  ScanOutput,
-} from "./filter/layer.ts";
-
 /** How much the outputs of attention would change without one key or another. */
 export interface AttentionChanges {
   /**

@@ -34,9 +34,7 @@ export interface AttentionCounts {
   readonly pairs: number;
 }
 
-/**
- * Operations of one layer's attention block.
- */
+/** Operations of one layer's attention block. */
 export function attentionFlops(shape: CostShape, counts: AttentionCounts): number {
   return projectionFlops(shape, counts) + 4 * shape.numHeads * shape.headDim * counts.pairs;
 }

@@ -131,12 +131,7 @@ function checkOf(option: Option): Check {
   }
 }
 
-/**
- * Checks a value.
- *
- * @throws {TypeError} If it is of the wrong type.
- * @throws {RangeError} If it is out of range.
- */
+/** Checks a value. @throws {TypeError | RangeError} If it is of the wrong type, or out of range. */
 export function checkOption(name: string, option: Option, value: unknown): void {
   const [expected, hasType, inRange] = checkOf(option);
   const refuse = (hint = "") =>
@@ -149,12 +144,7 @@ export function checkOption(name: string, option: Option, value: unknown): void 
 
 export type Narrower = { readonly names: readonly string[] } | { readonly range: string };
 
-/**
- * Checks a value against a narrower choice than the option's.
- *
- * @param why Why it is narrower.
- * @throws {RangeError} If it is not among them.
- */
+/** Checks a value against a narrower choice than the option's. @throws {RangeError} If it is not among them. */
 export function checkNarrower(
   name: string,
   option: Option,

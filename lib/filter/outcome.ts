@@ -18,10 +18,8 @@ export interface OutcomeRules {
 }
 
 /**
- * The outcome of a token: ln((norm(o)+1e-6)/(norm(x)+1e-6)); with a substitute ln(norm(o - substitute)/norm(x) + 1e-3).
- *
- * @param norm norm(o) of the attention block's output, or of what it differs from its substitute by.
- * @param residualNorm norm(x) of the residual stream before the block.
+ * The outcome of a token: ln((norm(o)+1e-6)/(norm(x)+1e-6)), o = the attention block's output, x = the residual stream before
+ * it; with a substitute ln(norm(o - substitute)/norm(x) + 1e-3).
  */
 export function outcomeOf(
   { substitute }: Pick<OutcomeRules, "substitute">,

@@ -69,11 +69,7 @@ export interface RuleMemory {
   readonly observe?: FilterObserve;
 }
 
-/**
- * A rule: a function of a token, or something that remembers.
- *
- * @typeParam Own Values of its own options, which it finds in the spec.
- */
+/** A rule: a function of a token, or something that remembers; it finds values of its own options in the spec. */
 export type Rule<Own = never> =
   & {
     readonly name: string;
@@ -142,8 +138,6 @@ export type FilterObserve = (spec: LayerSpec, state: LayerState, y: Float64Array
 export interface TokenRows {
   readonly data: Float32Array;
   readonly width: number;
-  /** Whether they are the rule's own: others are copied, since those of the model change. Default false. */
-  readonly isOwn?: boolean;
 }
 
 /** A token whose rows are there when a rule asks for them. */
@@ -167,10 +161,6 @@ export class RowToken implements RuleToken {
   readonly #row: number;
   readonly #found: { [name: string]: Float32Array } = {};
 
-  /**
-   * @param rows What there is to be looked up.
-   * @param row The token's row in them.
-   */
   constructor(
     { layer, chunk }: Pick<RuleToken, "layer" | "chunk">,
     position: number,
@@ -193,8 +183,13 @@ export class RowToken implements RuleToken {
     if (rows === undefined) {
       throw new TypeError(`Cannot score a token by its "${name}": expected a rule that says it reads that`);
     }
-    const { data, width, isOwn = false } = rows, from = this.#row * width;
-    return isOwn ? data.subarray(from, from + width) : data.slice(from, from + width);
+    const { data, width } = rows;
+    return data.slice(this.#row * width, (this.#row + 1) * width);
+  }
+
+  /** Looks all rows up now: those of the model change. */
+  hold(): void {
+    for (const name of Object.keys(this.#rows)) this.#find(name as Reads);
   }
 
   static {

@@ -55,11 +55,7 @@ export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, 
 
 /** Tokens of an input as rules see them, and the anchors that follow them. */
 export interface TokenReader {
-  /**
-   * Token t, in a row of the input: its moments, and the rows that the rule reads.
-   *
-   * @throws {RangeError} If a key or value is not finite.
-   */
+  /** Token t, in a row of the input. @throws {RangeError} If a key or value is not finite. */
   look(t: number, row: number): RowToken;
   absorb(row: number): void;
 }
@@ -80,8 +76,7 @@ export function openTokens(
 ): TokenReader {
   const { numbers } = state, size = spec.numKvHeads * spec.headDim;
   const keys = readFloats(input.keys, size, start, end), values = readFloats(input.values, size, start, end);
-  const given = readableRows(spec, input, { key: keys, value: values });
-  const rows = isHeld ? copiesOf(given, end) : given;
+  const rows = readableRows(spec, input, { key: keys, value: values });
   const measures = !isHeld || spec.reads.includes("similarity");
   const heads = new Float64Array(spec.numKvHeads);
   return {
@@ -90,6 +85,7 @@ export function openTokens(
       if (isMeasured) measure(token, heads, state, keys, values, at);
       const total = isMeasured ? token.muK + token.muV : sum(keys, at, size) + sum(values, at, size);
       expectFinite(spec, t, total);
+      if (isHeld) token.hold();
       return token;
     },
     absorb(row) {
@@ -165,15 +161,6 @@ function readableRows(
     if (name !== "residual" && name !== "normed" && name !== "queries") return [];
     return [[name, { data: f32Data(input[name]!), width: input[name]!.shape[1]! }]];
   }));
-}
-
-/** Copies of the first `end` rows, which tokens may keep. */
-function copiesOf(rows: { readonly [name: string]: TokenRows }, end: number): typeof rows {
-  return Object.fromEntries(
-    Object.entries(rows).map((
-      [name, { data, width }],
-    ) => [name, { data: data.slice(0, end * width), width, isOwn: true }]),
-  );
 }
 
 /** A sum to tell whether all numbers are finite, in four parts that do not wait for each other. */

@@ -7,9 +7,7 @@ export interface PlannedLayer {
   readonly skipRatio: number;
 }
 
-/**
- * How the asked ratio is spread: what filtered layer i of F takes of their mean; null = as listed, layer by layer.
- */
+/** How the asked ratio is spread: what filtered layer i of F takes of their mean; null = as listed, layer by layer. */
 export const SCHEDULES = {
   uniform: (): number => 1,
   ramp: (i: number, F: number, { slope }: { readonly slope: number }): number =>
@@ -87,11 +85,7 @@ export function planLayers(
   return plan.map(({ layer, skipRatio }) => ({ layer, skipRatio: Math.min(skipRatio, 1) }));
 }
 
-/**
- * Checks an `explicit` schedule as far as that can be done without a model.
- *
- * @throws {RangeError} If it has no list, or a ratio is out of range.
- */
+/** Checks an `explicit` schedule without a model. @throws {RangeError} If it has no list, or a ratio is out of range. */
 export function checkRatios({ schedule, skipRatios }: Pick<PlanOptions, "schedule" | "skipRatios">): void {
   const refuse = (found: string, expected: string) => {
     throw new RangeError(`Cannot use option "skipRatios": found ${found}, expected ${expected}`);

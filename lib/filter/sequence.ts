@@ -272,12 +272,7 @@ function asTensor(name: string, rows: Rows, shape: readonly number[]): Tensor {
   return hostTensor("f32", [rows.length / width, ...shape], rows);
 }
 
-/**
- * Checks a model's sizes.
- *
- * @throws {TypeError} If one is no number.
- * @throws {RangeError} If one is no whole number from 1 on, or heads cannot share keys and values evenly.
- */
+/** Checks a model's sizes. @throws {TypeError | RangeError} If one is none, or heads cannot share keys and values evenly. */
 export function expectShape(shape: FilterShape): FilterShape {
   expectTypeOf("shape", shape, "object");
   for (const name of ["numLayers", "numHeads", "numKvHeads", "headDim", "hiddenSize"] as const) {
@@ -300,12 +295,7 @@ export function expectShape(shape: FilterShape): FilterShape {
   return shape;
 }
 
-/**
- * One specification for every layer of the plan.
- *
- * @param options Options of the recurrence, and the rule's own, as the recurrence reads them.
- * @throws {TypeError | RangeError} If a size is no whole number from 1 on, or the schedule is unreachable.
- */
+/** One specification for every layer of the plan. @throws {TypeError | RangeError} If a size is wrong, or the schedule unreachable. */
 export function createSpecs<Own>(
   shape: FilterShape,
   rule: Rule<Own>,

@@ -14,12 +14,7 @@ export const ANCHOR_NAMES: readonly (keyof typeof ANCHORS)[] = Object.keys(
   ANCHORS,
 ) as (keyof typeof ANCHORS)[];
 
-/**
- * Share of the old anchor that stays when another token is absorbed.
- *
- * @param absorbed Tokens absorbed before, m.
- * @returns 0 for the first token, which sets the anchor to itself; then what the kind of anchor says.
- */
+/** Share of the old anchor that stays when another token is absorbed: 0 for the first one, then what the kind of anchor says. */
 export function decayOf(
   { anchor, gamma }: { readonly anchor: keyof typeof ANCHORS; readonly gamma: number },
   absorbed: number,
@@ -27,12 +22,7 @@ export function decayOf(
   return absorbed === 0 ? 0 : ANCHORS[anchor]({ gamma }, absorbed);
 }
 
-/**
- * Absorbs a token: anchor = decay*anchor + (1 - decay)*x, computed in float64 and stored in float32.
- *
- * @param anchor [H, d], changed in place.
- * @param x Holds the token's vectors, [H, d], from `offset` on.
- */
+/** anchor = decay*anchor + (1 - decay)*x, in float64, stored in float32: both [H, d], x from `offset` on. */
 export function absorb(anchor: Float32Array, x: Float32Array, offset: number, decay: number): void {
   for (let i = 0; i < anchor.length; i++) anchor[i] = decay * anchor[i]! + (1 - decay) * x[offset + i]!;
 }
@@ -49,14 +39,7 @@ export interface Moments {
   varV: number;
 }
 
-/**
- * Cosine of each head's vector with its anchor; 0 where either has norm 0.
- *
- * @param x Holds the token's vectors, [H, d], from `offset` on.
- * @param offset Where they begin.
- * @param anchor Anchors, [H, d].
- * @param out Cosines, [H]; its length is H.
- */
+/** Cosines `out`, [H], of each head's vector with its anchor, both [H, d], x from `offset` on; 0 where either has norm 0. */
 export function cosines(
   x: Float32Array,
   offset: number,

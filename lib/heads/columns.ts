@@ -216,11 +216,7 @@ export class LayerColumns {
     this.#filters.forEach((filter) => filter.restart(chunk));
   }
 
-  /**
-   * Takes in the next rows of the sequence, which are tokens from `at` on.
-   *
-   * @throws {RangeError} If the redundancy of a token is undefined.
-   */
+  /** Takes in the next rows of the sequence, tokens from `at` on. @throws {RangeError} If a token's redundancy is undefined. */
   take(backend: Backend, rows: ProbedRows, at: number): void {
     rows.outputNorms.forEach((norm, row) => {
       const r = norm / rows.residualNorms[row]!;
@@ -268,11 +264,7 @@ export function packChunk(
   return bytes;
 }
 
-/**
- * Fills the columns with what {@linkcode packChunk} gave, under the same options.
- *
- * @throws {RangeError} If there are more or fewer bytes than the columns hold.
- */
+/** Fills the columns with what {@linkcode packChunk} gave. @throws {RangeError} If the columns hold more or fewer bytes. */
 export function unpackChunk(
   layers: readonly LayerColumns[],
   chunk: number,

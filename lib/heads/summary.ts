@@ -200,11 +200,10 @@ export function resampleRules(
   scores: RuleScores,
   { tokens, labels, target }: RankingTask,
   blocks: MovingBlocks,
-  onResample?: (done: number) => void,
 ): RankingDraws[] {
   const drawn = RULES.map(({ name }) => name);
   const series = drawn.map((rule) => Float64Array.from(tokens, (token) => scores.get(rule)![token]!));
-  const draws = resampleRankings(series, labels, target, blocks, onResample);
+  const draws = resampleRankings(series, labels, target, blocks);
   const inverses = RULES.flatMap(({ inverted }, i) => inverted ? [draws[i]!] : []);
   return [
     ...draws,

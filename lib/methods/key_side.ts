@@ -40,7 +40,7 @@ import { bindFilter } from "./token_filter.ts";
 /**
  * Adds the substitute and the key side that options ask for to what decides queries.
  *
- * @param queries Binds the query side; not called where no query is to be skipped.
+ * @param queries Not called where no query is to be skipped.
  * @throws {RangeError} If the schedule is unreachable on the key side, or a layer cannot have the substitute.
  */
 export function withKeySide(

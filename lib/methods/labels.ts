@@ -1,13 +1,10 @@
 /** What a comparison must say of a method beside its losses, in few words. */
 import { ownCalibration } from "./model_pruning/calibration.ts";
 import { keyMethodOf, methodOf } from "./list.ts";
-import { isOffline, type Labels, labelsOf, type Method } from "./method.ts";
+import { isOffline, type Labels, type Method } from "./method.ts";
 import type { ResolvedOptions } from "./options.ts";
 import { filtersQueries, keyRuleOf } from "./sides.ts";
 
-/**
- * Labels in words.
- */
 function sayLabels({ calibration, queryAware, phase, trained }: Labels): string {
   const text = calibration === "other" ? "other text" : "the same domain";
   return [
@@ -18,9 +15,11 @@ function sayLabels({ calibration, queryAware, phase, trained }: Labels): string 
   ].join(", ");
 }
 
+const PLAIN_LABELS: Labels = { calibration: "none", queryAware: false, phase: "both", trained: false };
+
 /** Those of a method that needs calibration text say of what kind this process's text is. */
 function calibratedLabels(method: Method): Labels {
-  const labels = labelsOf(method);
+  const labels = { ...PLAIN_LABELS, ...method.labels };
   return isOffline(method) && method.offline === true
     ? { ...labels, calibration: ownCalibration()?.domain ?? "other" }
     : labels;

@@ -37,12 +37,6 @@ export interface Labels {
   readonly trained: boolean;
 }
 
-const PLAIN_LABELS: Labels = { calibration: "none", queryAware: false, phase: "both", trained: false };
-
-export function labelsOf({ labels }: Pick<Method, "labels">): Labels {
-  return { ...PLAIN_LABELS, ...labels };
-}
-
 export interface MethodInfo<Name extends string, O extends OptionTable> {
   readonly name: Name;
   readonly help: string;
@@ -53,9 +47,7 @@ export interface MethodInfo<Name extends string, O extends OptionTable> {
   readonly labels?: Partial<Labels>;
 }
 
-/**
- * A rule: the filter's recurrence scores tokens by it.
- */
+/** A rule: the filter's recurrence scores tokens by it. */
 export type RuleMethod<
   Name extends string,
   O extends OptionTable = None,

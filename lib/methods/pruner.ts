@@ -215,11 +215,7 @@ export function filteredLayers({ layers, keySide }: Pick<Pruner, "layers" | "key
   return [...new Set([...layers, ...keySide?.layers ?? []])].sort((a, b) => a - b);
 }
 
-/**
- * Checks the substitute against the layers that it is for.
- *
- * @throws {RangeError} If it is local attention, and one of them has a window of its own.
- */
+/** @throws {RangeError} If the substitute is local attention, and a layer that it is for has a window of its own. */
 export function checkWindows(
   { layers, skipped: { substitute } }: Pick<Pruner, "layers" | "skipped">,
   shape: Pick<FilterShape, "layers">,

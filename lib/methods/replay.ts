@@ -118,17 +118,11 @@ export function createReplay(
             `Cannot filter layer ${layer}: expected one of ${[...keep.keys()].join(", ")}`,
           );
         }
-        const from = seen.get(layer) ?? 0, open = count - start;
-        if (from + open > mask.length) {
-          throw new RangeError(
-            `Cannot replay layer ${layer}: found ${mask.length} decisions, expected at least ${from + open}`,
-          );
-        }
+        const from = seen.get(layer) ?? 0, next = nextOf(mask, layer, from, count - start);
         const cut = cuts?.get(layer)?.find((at) => at > from) ?? Infinity;
-        const taken = Math.min(open, cut - from);
-        seen.set(layer, from + taken);
-        const rows = createScanOutput(taken);
-        rows.keep.set(mask.subarray(from, from + taken));
+        const rows = createScanOutput(Math.min(next.length, cut - from));
+        rows.keep.set(next.subarray(0, rows.keep.length));
+        seen.set(layer, from + rows.keep.length);
         trace?.(rows, layer, chunk);
         return { keep: rows.keep };
       },
@@ -148,20 +142,21 @@ export function createReplay(
   });
 }
 
+/** The next entries of a layer's mask. @throws {RangeError} If there are fewer. */
+function nextOf(mask: Uint8Array, layer: number, from: number, count: number, of = ""): Uint8Array {
+  if (from + count <= mask.length) return mask.subarray(from, from + count);
+  throw new RangeError(
+    `Cannot replay layer ${layer}: found ${mask.length} decisions${of}, expected at least ${from + count}`,
+  );
+}
+
 function createKeyReplay(masks: ReadonlyMap<number, Uint8Array>, wantsAttention: boolean): KeySide {
   const needs: readonly Need[] = wantsAttention ? ["attention", "until judged"] : [];
   const open = (seen: Map<number, number>): KeySequence => ({
     decide({ layer, count }) {
-      const from = seen.get(layer) ?? 0, mask = masks.get(layer)!;
-      if (from + count > mask.length) {
-        throw new RangeError(
-          `Cannot replay layer ${layer}: found ${mask.length} decisions on keys, expected at least ${
-            from + count
-          }`,
-        );
-      }
+      const from = seen.get(layer) ?? 0;
       seen.set(layer, from + count);
-      return { keep: Uint8Array.from(mask.subarray(from, from + count)) };
+      return { keep: Uint8Array.from(nextOf(masks.get(layer)!, layer, from, count, " on keys")) };
     },
     fork: () => open(new Map(seen)),
   });
@@ -170,12 +165,9 @@ function createKeyReplay(masks: ReadonlyMap<number, Uint8Array>, wantsAttention:
 }
 
 /**
- * Decisions of each layer in a random order beyond the warm-up: as many go as before, in every layer, whichever they are. Taken
- * again by {@linkcode createReplay}, they say whether it matters which tokens a method chose.
+ * Decisions of each layer in a random order between the warm-up and `end`: as many go as before, whichever they are.
  *
  * @param masks Per layer one entry a token, as a sequence's `keep` or `kvKeep`; left as they are.
- * @param warmup Tokens at the start whose decisions stay where they are.
- * @param end Tokens from here on keep theirs too: of keys and values, those that were not judged. Default: none.
  */
 export function shuffleDecisions(
   masks: ReadonlyMap<number, Uint8Array>,

@@ -6,7 +6,6 @@ import { type AnyRule, isRule, type Method } from "./method.ts";
 import type { FilterOptions } from "../filter/options.ts";
 import type { Substitute } from "./pruner.ts";
 
-/** What it looks at of options, defaults filled in. */
 export interface SubstituteOptions extends FilterOptions {
   readonly features: readonly string[];
 }
@@ -30,12 +29,7 @@ export function bindRule<R extends AnyRule>(
   return substitute === "local" && learns(rule) && !backend?.knowsLocal ? onHost as R : rule;
 }
 
-/**
- * Checks the substitute and the schedule `allocated` against the other options of the query side.
- *
- * @param method What decides queries.
- * @throws {RangeError} If they do not go together.
- */
+/** Checks substitute and schedule against the other options of the query side. @throws {RangeError} If they do not go together. */
 export function checkSubstitute(method: Method, options: SubstituteOptions): void {
   const { substitute, features, keyState, schedule, recent, sinks, warmup, threshold } = options;
   const refuse = (name: string, found: unknown, expected: string, why: string) => {

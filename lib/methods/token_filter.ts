@@ -52,9 +52,8 @@ export class BoundFilter {
 }
 
 /**
- * Binds a rule to a model's shape, on one side.
+ * Binds a rule, by default the one that the options name, to a model's shape, on one side.
  *
- * @param rule In place of the one that the options name.
  * @throws {RangeError} If a size is out of range, the options name no rule, or the schedule is unreachable.
  */
 export function bindFilter(

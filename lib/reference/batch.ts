@@ -29,11 +29,7 @@ import {
 
 type SequenceOps = Pick<Backend, "attention" | "kvFilterScan" | "kvFilterObserve" | "rowNorms" | "storeRows">;
 
-/**
- * An op on the rows of the kept sequences alone: they are gathered, and `out`'s go back to their places.
- *
- * @param apply gets the kept rows of `out` and of `inputs`
- */
+/** An op on the rows of the kept sequences alone: those of `out` and `inputs` are gathered, and `out`'s go back. */
 export function onKept(
   only: BatchDecisions,
   out: Tensor,

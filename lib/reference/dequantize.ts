@@ -169,10 +169,7 @@ function scaleAndMin(bytes: Uint8Array, at: number, part: number): [number, numb
  * Formulas: ggml's `ggml-quants.c`, result for result. f32 comes back as a view of the tensor's own values: read it,
  * do not write it. Every other type is a fresh array, or a view of the beginning of `into`.
  *
- * @param tensor f32, f16, bf16 or any quantised type.
- * @param start First value, counted over the whole tensor; a multiple of the type's block.
- * @param count How many; a multiple of the type's block.
- * @param into At least so many values, which are written over.
+ * @param start Counted over the whole tensor; as `count` a multiple of the type's block.
  * @throws {TypeError} If the tensor is f64, i32 or u8.
  * @throws {RangeError} If the range is not whole blocks within the tensor, or `into` is shorter.
  */

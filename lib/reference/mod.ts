@@ -1,6 +1,4 @@
-/**
- * Every op in plain TypeScript, as its definition reads and summed in float64: slow, and the truth for tests.
- */
+/** Every op in plain TypeScript, as its definition reads and summed in float64: slow, and the truth for tests. */
 import type { Backend } from "../backend.ts";
 import { observeLayer, scanLayer } from "../filter/mod.ts";
 import { emptyTensor, type HostTensor, resizedRows, type Tensor } from "../tensor.ts";

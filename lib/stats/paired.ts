@@ -18,12 +18,9 @@ export interface PairedMean {
 }
 
 /**
- * Mean of differences whose neighbours depend on each other, with its standard error over blocks.
- *
- * Each segment (a chunk of text) is cut into blocks of `blockSize`; its last block may be shorter. With block sums
- * s_b over n_b values, N values in all, B blocks and mean m:
- * `se = sqrt(B/(B-1) * sum_b (s_b - n_b*m)^2) / N`, which for equal blocks is the standard deviation of the block
- * means over sqrt(B).
+ * Mean of differences whose neighbours depend on each other, with its standard error over blocks ({@linkcode sumBlocks}). With
+ * block sums s_b over n_b values, N values in all, B blocks and mean m: `se = sqrt(B/(B-1) * sum_b (s_b - n_b*m)^2) / N`,
+ * which for equal blocks is the standard deviation of the block means over sqrt(B).
  *
  * @throws {RangeError} If there is no value, or the block size is not a positive integer.
  */
@@ -100,13 +97,8 @@ export function intervalAround(
 }
 
 /**
- * How many standard errors on either side of a mean hold a share of Student's t distribution.
- *
- * The share between -t and t is taken from its finite series in the angle `atan(t / sqrt(degrees))` (Abramowitz and Stegun,
- * 26.7.3 and 26.7.4), and inverted by bisection.
- *
- * @param confidence The share, in (0, 1).
- * @param degrees Degrees of freedom, a positive integer.
+ * The t between whose negative and which a share `confidence` of Student's t distribution lies: its finite series in the angle
+ * `atan(t / sqrt(degrees))` (Abramowitz and Stegun, 26.7.3 and 26.7.4), inverted by bisection.
  */
 export function studentT(confidence: number, degrees: number): number {
   const isOdd = degrees % 2 === 1;

@@ -40,11 +40,7 @@ function sortIndices(values: Float64Array): Int32Array<ArrayBuffer> {
   return from;
 }
 
-/**
- * Ranks from 1 on; equal values share the mean of their ranks.
- *
- * @throws {RangeError} If a value is NaN.
- */
+/** Ranks from 1 on; equal values share the mean of their ranks. @throws {RangeError} If a value is NaN. */
 export function midranks(values: Float64Array): Float64Array<ArrayBuffer> {
   const { order, ends } = orderValues(values);
   const ranks = new Float64Array(values.length);
@@ -149,10 +145,8 @@ export interface RankingDraws {
  * Both statistics of each score in each resample. Ties among the copies of a value that was drawn more than once count
  * as in the series itself: midranks and half hits. All scores see the same resamples, so differences are paired.
  *
- * @param scores Series [N] each, high = thought positive.
- * @param labels [N], 1 = positive; they are properties of the values and stay with them.
+ * @param scores Series [N] each, high = thought positive; labels are 1 = positive, and stay with their values.
  * @param target [N], what Spearman's correlation is taken with.
- * @param onResample Called after each resample; it may throw to stop.
  * @throws {RangeError} If lengths differ, or a value is NaN.
  */
 export function resampleRankings(
@@ -160,7 +154,6 @@ export function resampleRankings(
   labels: Uint8Array,
   target: Float64Array,
   blocks: MovingBlocks,
-  onResample: (done: number) => void = () => {},
 ): RankingDraws[] {
   const { length, resamples } = blocks;
   for (const series of [labels, target, ...scores]) {
@@ -202,7 +195,6 @@ export function resampleRankings(
       draws[score]!.auroc[resample] = 0.5 + hits / (positives * (length - positives));
       draws[score]!.spearman[resample] = products / Math.sqrt(squares * targetSquares);
     });
-    onResample(resample + 1);
   }
   return draws;
 }

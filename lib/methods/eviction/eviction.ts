@@ -1,7 +1,6 @@
 /**
- * Methods of the key side that go through the cache again and again, as those of the literature do: at every block start
- * the keys and values that score lowest go, until the asked share of those beyond the recent window has gone. Each method
- * is a score of what is left, the same that a press of kvpress computes once at the end of a prefill.
+ * Methods that go through the cache at every block start, as those of the literature do: what scores lowest goes, until the
+ * asked share of what is beyond the recent window has gone. A press of kvpress scores once, at the end of a prefill.
  */
 import { planLayers } from "../../filter/schedule.ts";
 import type { KeyState } from "../../filter/options.ts";

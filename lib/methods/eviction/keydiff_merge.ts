@@ -1,8 +1,7 @@
-/** Key side: as `keydiff-cache`, but a value that goes is merged into the one of the most similar key that stays. */
+/** Merged as kvpress's `MergingPress` does, after Token Merging (arXiv 2210.09461) and D2O (arXiv 2406.13035). */
 import { keydiffCache } from "./keydiff_cache.ts";
 import type { EvictionMethod } from "../method.ts";
 
-/** Merged as kvpress's `MergingPress` does, after Token Merging (arXiv 2210.09461) and D2O (arXiv 2406.13035). */
 export const keydiffMerge: EvictionMethod<"keydiff-merge"> = {
   ...keydiffCache,
   name: "keydiff-merge",

@@ -1,7 +1,6 @@
-/** Key side: what the last query attends to least goes (TOVA, arXiv 2401.06104). */
+/** TOVA (arXiv 2401.06104): the probability that the last query before the block start gave the token, mean over all heads. */
 import type { EvictionMethod } from "../method.ts";
 
-/** The probability that the last query before the block start gave the token, mean over all heads. */
 export const tova: EvictionMethod<"tova"> = {
   name: "tova",
   help: "what the last query attends to least goes (TOVA-style: at block starts, not at every token)",

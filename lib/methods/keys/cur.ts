@@ -1,8 +1,7 @@
-/** Key side: what is small in key and value; the core of CurDKV's leverage scores. */
+/** -norm(k) * norm(v) over all KV heads: the core of CurDKV's leverage scores. */
 import { norm } from "../../filter/similarity.ts";
 import type { RuleMethod } from "../method.ts";
 
-/** -norm(k) * norm(v) over all KV heads. */
 export const cur: RuleMethod<"cur"> = {
   name: "cur",
   help: "how small the key and the value are",

@@ -1,8 +1,7 @@
-/** Key side: how near a key points to the mean direction of all keys so far (KeyDiff, arXiv 2504.15364). */
+/** KeyDiff (arXiv 2504.15364): cos(k, mean of k / norm(k) over the tokens so far), the keys of all KV heads as one vector. */
 import { norm } from "../../filter/similarity.ts";
 import type { RuleMethod } from "../method.ts";
 
-/** cos(k, mean over earlier tokens and itself of k / norm(k)), the keys of all KV heads as one vector. */
 export const keydiff: RuleMethod<"keydiff"> = {
   name: "keydiff",
   help: "how near the key points to the mean direction of all keys so far",

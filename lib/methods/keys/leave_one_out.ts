@@ -1,7 +1,6 @@
-/** Key side: how much attention's outputs would have changed without the token. */
+/** Minus the root mean square, over later queries from afar, of the change of their outputs without the token. */
 import type { RuleMethod } from "../method.ts";
 
-/** Minus the root mean square, over later queries from afar, of the change of their outputs without the token. */
 export const leaveOneOut: RuleMethod<"leave-one-out"> = {
   name: "leave-one-out",
   help: "how little the attention of queries from afar would change without the token",

@@ -1,4 +1,3 @@
-/** Key side: how much a token would be missed, by the attention that it still gets from afar and by what it says. */
 import type { RuleMethod } from "../method.ts";
 
 /**

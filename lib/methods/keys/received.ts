@@ -1,7 +1,6 @@
-/** Key side: the attention that a token has received since it came. */
+/** Minus the mean probability that later queries, those that were computed, gave the token. */
 import type { RuleMethod } from "../method.ts";
 
-/** Minus the mean probability that later queries, those that were computed, gave the token. */
 export const received: RuleMethod<"received"> = {
   name: "received",
   help: "how little attention the token has received",

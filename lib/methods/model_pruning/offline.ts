@@ -1,6 +1,6 @@
 /**
- * Methods that alter a model once, before any token, by what it does on a calibration text; and which attention blocks, MLPs
- * or layers it can do without: by how little they turn the residual stream, or by what their absence costs.
+ * Methods that alter a model by a calibration text, and which attention blocks, MLPs or layers it can do without: by how
+ * little they turn the residual stream, or by what their absence costs.
  */
 import {
   type CalibratedModel,
@@ -15,11 +15,7 @@ import { createDense, type Pruner, type PrunerContext } from "../pruner.ts";
 /** Tokens that a prompt must have at least. */
 const MIN_PROMPT = 4;
 
-/**
- * Binds it to its text, or to a warm-up.
- *
- * @throws {RangeError} If there is no text, or the warm-up is too short.
- */
+/** Binds it to its text, or to a warm-up. @throws {RangeError} If there is no text, or the warm-up is too short. */
 export function createOffline(
   method: AnyOffline,
   options: { readonly pruneRatio: number; readonly warmup: number },
@@ -70,26 +66,18 @@ export function dropParts(kind: PartKind): OfflineMethod["alter"] {
   });
 }
 
-/** What may be left out: attention alone, MLPs alone, either (from one pool), or whole layers. */
-export type PartKind = "attention" | "mlp" | "joint" | "block";
+/** What may be left out: attention alone, MLPs alone, or whole layers. */
+export type PartKind = keyof PartImportance;
 
-/**
- * The `count` parts of least importance, all at once; of equals the earlier layer's, and its attention first.
- *
- * @throws {RangeError} If there are not so many.
- */
+/** The `count` parts of least importance, all at once; of equals the earlier layer's. @throws {RangeError} If there are not so many. */
 export function chooseParts(importance: PartImportance, kind: PartKind, count: number): DroppedParts {
-  const kinds = kind === "joint" ? ["attention", "mlp"] as const : [kind];
-  const pool = kinds.flatMap((part) => importance[part].map((value, layer) => ({ part, value, layer })));
-  if (!(Number.isInteger(count) && count >= 0 && count <= pool.length)) {
-    throw new RangeError(`Cannot leave ${count} parts out: expected an integer from 0 to ${pool.length}`);
+  const values = importance[kind];
+  if (!(Number.isInteger(count) && count >= 0 && count <= values.length)) {
+    throw new RangeError(`Cannot leave ${count} parts out: expected an integer from 0 to ${values.length}`);
   }
-  const chosen = pool.toSorted((a, b) => a.value - b.value || a.layer - b.layer).slice(0, count);
-  const of = (name: "attention" | "mlp") =>
-    chosen.filter(({ part }) => part === name || part === "block").map(({ layer }) => layer).sort((a, b) =>
-      a - b
-    );
-  return { attention: of("attention"), mlp: of("mlp") };
+  const order = values.map((_, layer) => layer).sort((a, b) => values[a]! - values[b]! || a - b);
+  const chosen = order.slice(0, count).sort((a, b) => a - b);
+  return { attention: kind === "mlp" ? [] : chosen, mlp: kind === "attention" ? [] : chosen };
 }
 
 /**

@@ -1,4 +1,3 @@
-/** Attention for the tokens whose residual stream is shortest. */
 import { norm } from "../../filter/similarity.ts";
 import type { RuleMethod } from "../method.ts";
 

@@ -38,11 +38,7 @@ export type FitLayout = Readonly<
 >;
 
 export interface Fit {
-  /**
-   * Tokens that may still be decided before the next fit.
-   *
-   * @throws {RangeError} If none, because kept tokens of the last block were not yet observed.
-   */
+  /** Tokens that may still be decided before the next fit. @throws {RangeError} If none: outcomes are still to be observed. */
   room(): number;
   /** Where the raw features of the next token go, [F]. */
   next(): Float64Array;

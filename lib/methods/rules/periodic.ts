@@ -1,4 +1,3 @@
-/** Position alone: what goes is spread as evenly as can be, whatever it is. A control. */
 import type { RuleMethod } from "../method.ts";
 
 /**

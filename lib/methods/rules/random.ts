@@ -1,10 +1,9 @@
-/** Chance: the control that every claim must beat at the same achieved ratio. */
+/** Chance, the control that every claim must beat at the same ratio: a hash of seed, chunk, layer and position, in [0, 1). */
 import { randomScore } from "../../random.ts";
 import { type RuleMethod, SEED } from "../method.ts";
 
 const options = { seed: SEED } as const;
 
-/** A hash of seed, chunk, layer and position, uniform in [0, 1). */
 export const random: RuleMethod<"random", typeof options> = {
   name: "random",
   help: "chance: a control",

@@ -45,17 +45,16 @@ Deno.test("importance is 1 less the mean cosine of the stream before and after a
   assertThrows(() => new ModelOnText(truth, [], alter), RangeError, "no calibration text");
 });
 
-Deno.test("chooseParts() takes those of least importance: of one kind, of a pool, whole layers", () => {
+Deno.test("chooseParts() takes those of least importance: of one kind, or whole layers", () => {
   const importance = { attention: [0.3, 0.1, 0.2], mlp: [0.1, 0.4, 0.05], block: [0.5, 0.5, 0.4] };
-  const of = (kind: "attention" | "mlp" | "joint" | "block", count: number) => {
+  const of = (kind: "attention" | "mlp" | "block", count: number) => {
     const { attention, mlp } = chooseParts(importance, kind, count);
     return [attention, mlp];
   };
   assertEquals(of("attention", 2), [[1, 2], []]);
   assertEquals(of("mlp", 2), [[], [0, 2]]);
-  assertEquals(of("joint", 3), [[1], [0, 2]]);
   assertEquals(of("block", 2), [[0, 2], [0, 2]]);
-  assertEquals(of("joint", 0), [[], []]);
+  assertEquals(of("mlp", 0), [[], []]);
   assertThrows(() => of("attention", 4), RangeError, "from 0 to 3");
 });
 
