@@ -13,7 +13,7 @@ export interface LayerOutcomes {
   readonly sd: number;
 }
 
-/** Ratios per layer: clip(Phi((theta - mean) / (sd + 0.05)), 0, 0.97), theta such that their mean is `ratio`, at most 0.97. */
+/** Ratios per layer: clip(Phi((theta - mean) / (sd + 0.05)), 0, 0.97), theta such that their mean is `ratio`, <= 0.97. */
 export function allocate(layers: readonly LayerOutcomes[], ratio: number): number[] {
   if (ratio === 0) return layers.map(() => 0);
   const shares = (theta: number) =>

@@ -12,9 +12,7 @@ export {
   type ScanOutput,
 } from "./layer.ts";
 export { judgedAt, NEVER } from "./blocks.ts";
-export { type OutcomeRules, type SubstituteName } from "./outcome.ts";
 export * from "./option.ts";
-export * from "./options.ts";
 export { observeLayer, scanLayer } from "./scan.ts";
 export { planLayers } from "./schedule.ts";
 export * from "./sequence.ts";

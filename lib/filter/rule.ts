@@ -21,7 +21,7 @@ export type Reads =
   | "attention"
   | "change";
 
-/** @internal One token in one layer, before its attention. Rows are copies, a rule's own; of keys and values [numKvHeads * headDim]. */
+/** @internal One token in one layer, before its attention. Rows are copies; of keys and values [numKvHeads * headDim]. */
 export interface RuleToken extends Readonly<Moments> {
   readonly layer: number;
   /** 0-based index of the sequence in a text that is scored in chunks. */
@@ -149,7 +149,6 @@ export class RowToken implements RuleToken {
   declare readonly queries: Float32Array;
   readonly layer: number;
   readonly chunk: number;
-  readonly position: number;
   muK = NaN;
   varK = NaN;
   muV = NaN;
@@ -157,21 +156,16 @@ export class RowToken implements RuleToken {
   attention = NaN;
   distant = NaN;
   change = NaN;
-  readonly #rows: { readonly [name: string]: TokenRows | undefined };
-  readonly #row: number;
   readonly #found: { [name: string]: Float32Array } = {};
 
   constructor(
     { layer, chunk }: Pick<RuleToken, "layer" | "chunk">,
-    position: number,
-    rows: { readonly [name: string]: TokenRows | undefined } = {},
-    row = 0,
+    readonly position: number,
+    private readonly rows: { readonly [name: string]: TokenRows | undefined } = {},
+    private readonly row = 0,
   ) {
     this.layer = layer;
     this.chunk = chunk;
-    this.position = position;
-    this.#rows = rows;
-    this.#row = row;
   }
 
   #find(name: Reads): Float32Array {
@@ -179,17 +173,17 @@ export class RowToken implements RuleToken {
   }
 
   #rowOf(name: Reads): Float32Array {
-    const rows = this.#rows[name];
+    const rows = this.rows[name];
     if (rows === undefined) {
       throw new TypeError(`Cannot score a token by its "${name}": expected a rule that says it reads that`);
     }
     const { data, width } = rows;
-    return data.slice(this.#row * width, (this.#row + 1) * width);
+    return data.slice(this.row * width, (this.row + 1) * width);
   }
 
   /** Looks all rows up now: those of the model change. */
   hold(): void {
-    for (const name of Object.keys(this.#rows)) this.#find(name as Reads);
+    for (const name of Object.keys(this.rows)) this.#find(name as Reads);
   }
 
   static {

@@ -13,7 +13,7 @@ import {
   type ScanOutput,
   SLOT,
 } from "./layer.ts";
-import { RowToken, type RuleToken, type TokenRows } from "./rule.ts";
+import { RowToken, type TokenRows } from "./rule.ts";
 import { absorb, cosines, decayOf, mean, variance } from "./similarity.ts";
 import { chooseHighest, openDecisions, policyOf } from "./threshold.ts";
 
@@ -39,7 +39,14 @@ export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, 
     const raw = scorer === undefined ? rule.score!(token, own) : scorer.score(token);
     const score = spec.invert ? -raw : raw;
     const { skip, theta } = decisions.decide(score);
-    record(output, row, token, score, skip, theta, rule.keyWeight?.(token, own) ?? NaN);
+    output.redundancy[row] = score;
+    output.keep[row] = skip ? 0 : 1;
+    output.threshold[row] = theta;
+    output.muK[row] = token.muK;
+    output.varK[row] = token.varK;
+    output.muV[row] = token.muV;
+    output.varV[row] = token.varV;
+    output.wK[row] = rule.keyWeight?.(token, own) ?? NaN;
     scorer?.settle?.(skip);
     if (spec.absorb === "all" || !skip) tokens.absorb(row);
   }
@@ -78,13 +85,24 @@ export function openTokens(
   const keys = readFloats(input.keys, size, start, end), values = readFloats(input.values, size, start, end);
   const rows = readableRows(spec, input, { key: keys, value: values });
   const measures = !isHeld || spec.reads.includes("similarity");
-  const heads = new Float64Array(spec.numKvHeads);
+  const heads = new Float64Array(spec.numKvHeads); // cosines of a token
   return {
     look(t, row) {
       const token = new RowToken(spec, t, rows, row), at = row * size, isMeasured = measures && t > 0;
-      if (isMeasured) measure(token, heads, state, keys, values, at);
+      if (isMeasured) {
+        cosines(keys, at, state.anchorK, heads);
+        token.muK = mean(heads);
+        token.varK = variance(heads, token.muK);
+        cosines(values, at, state.anchorV, heads);
+        token.muV = mean(heads);
+        token.varV = variance(heads, token.muV);
+      }
       const total = isMeasured ? token.muK + token.muV : sum(keys, at, size) + sum(values, at, size);
-      expectFinite(spec, t, total);
+      if (!Number.isFinite(total)) {
+        throw new RangeError(
+          `Cannot scan layer ${spec.layer}: found a key or value that is not finite at token ${t}, expected finite numbers`,
+        );
+      }
       if (isHeld) token.hold();
       return token;
     },
@@ -104,42 +122,6 @@ export const observeLayer: FilterObserve = (spec, state, y) => {
   }
   memory.observe(spec, state, y);
 };
-
-/** Moments of the token at offset `at`; `heads` is scratch for one cosine a head. */
-function measure(
-  token: RowToken,
-  heads: Float64Array,
-  { anchorK, anchorV }: LayerState,
-  keys: Float32Array,
-  values: Float32Array,
-  at: number,
-): void {
-  cosines(keys, at, anchorK, heads);
-  token.muK = mean(heads);
-  token.varK = variance(heads, token.muK);
-  cosines(values, at, anchorV, heads);
-  token.muV = mean(heads);
-  token.varV = variance(heads, token.muV);
-}
-
-function record(
-  output: ScanOutput,
-  row: number,
-  { muK, varK, muV, varV }: RuleToken,
-  score: number,
-  skip: boolean,
-  theta: number,
-  wK: number,
-): void {
-  output.redundancy[row] = score;
-  output.keep[row] = skip ? 0 : 1;
-  output.threshold[row] = theta;
-  output.muK[row] = muK;
-  output.varK[row] = varK;
-  output.muV[row] = muV;
-  output.varV[row] = varV;
-  output.wK[row] = wK;
-}
 
 /** Values of a tensor of rows as float32; rows outside [start, end) may be left out (zeros). */
 function readFloats(tensor: Tensor, size: number, start: number, end: number): Float32Array {
@@ -174,14 +156,6 @@ function sum(x: Float32Array, from: number, size: number): number {
   }
   for (; i < from + size; i++) a += x[i]!;
   return a + b + c + d;
-}
-
-function expectFinite(spec: LayerSpec, t: number, value: number): void {
-  if (!Number.isFinite(value)) {
-    throw new RangeError(
-      `Cannot scan layer ${spec.layer}: found a key or value that is not finite at token ${t}, expected finite numbers`,
-    );
-  }
 }
 
 /** Checks the arguments of a scan, all before the state changes. */

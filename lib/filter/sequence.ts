@@ -295,7 +295,7 @@ export function expectShape(shape: FilterShape): FilterShape {
   return shape;
 }
 
-/** One specification for every layer of the plan. @throws {TypeError | RangeError} If a size is wrong, or the schedule unreachable. */
+/** A specification for every layer of the plan. @throws {TypeError | RangeError} If a size is wrong, or the schedule unreachable. */
 export function createSpecs<Own>(
   shape: FilterShape,
   rule: Rule<Own>,

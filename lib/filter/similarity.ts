@@ -14,7 +14,7 @@ export const ANCHOR_NAMES: readonly (keyof typeof ANCHORS)[] = Object.keys(
   ANCHORS,
 ) as (keyof typeof ANCHORS)[];
 
-/** Share of the old anchor that stays when another token is absorbed: 0 for the first one, then what the kind of anchor says. */
+/** Share of the old anchor that stays when a token is absorbed: 0 for the first one, then what the kind of anchor says. */
 export function decayOf(
   { anchor, gamma }: { readonly anchor: keyof typeof ANCHORS; readonly gamma: number },
   absorbed: number,
@@ -40,12 +40,7 @@ export interface Moments {
 }
 
 /** Cosines `out`, [H], of each head's vector with its anchor, both [H, d], x from `offset` on; 0 where either has norm 0. */
-export function cosines(
-  x: Float32Array,
-  offset: number,
-  anchor: Float32Array,
-  out: Float64Array,
-): void {
+export function cosines(x: Float32Array, offset: number, anchor: Float32Array, out: Float64Array): void {
   const headDim = anchor.length / out.length;
   for (let head = 0; head < out.length; head++) {
     const first = head * headDim;

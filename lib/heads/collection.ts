@@ -11,7 +11,7 @@ import { readsOf, type ResolvedOptions, type TokenFilterOptions } from "../metho
 import { TokenFilter } from "../methods/token_filter.ts";
 import type { Model } from "../model/model.ts";
 import { type BootstrapOptions, drawMovingBlocks } from "../stats/bootstrap.ts";
-import type { HeadOptions, HeadReport, ViewLayer } from "./report.ts";
+import type { HeadOptions, HeadReport } from "./report.ts";
 import { cutChunks, yieldToEventLoop } from "../eval/chunks.ts";
 import { LayerColumns, listViews, packChunk, unpackChunk } from "./columns.ts";
 import { createProbe } from "./probe.ts";
@@ -19,9 +19,9 @@ import {
   averageRules,
   compareRules,
   cutBands,
+  type DescribedLayer,
   describeLayer,
   type HeadLayout,
-  type RatedRules,
   withIntervals,
 } from "./summary.ts";
 import { chooseExcerpt, chooseSample, headTrace, tokenColumns } from "./tokens.ts";
@@ -239,21 +239,15 @@ export class HeadCollection {
       blocks: drawMovingBlocks(this.chunks.map(() => context - first), this.bootstrap),
       confidence: this.bootstrap.confidence,
     };
-    const views = listViews(this.#columns[0]!.plan.view).map((view) => ({
-      ...view,
-      layers: [] as ViewLayer[],
-    }));
-    const layers = [], rated: RatedRules[] = [];
-    for (const [i, columns] of this.#columns.entries()) {
+    const described: DescribedLayer[] = [];
+    for (const columns of this.#columns) {
       await yieldToEventLoop();
       signal?.throwIfAborted();
-      const described = describeLayer(columns, layout);
-      described.views.forEach((layer, view) => views[view]!.layers.push(layer));
-      layers.push(described.main);
-      rated.push(described.rated);
-      onProgress?.((i + 1) / this.#columns.length, `${i + 1}/${this.#columns.length} layers`);
+      const done = described.push(describeLayer(columns, layout));
+      onProgress?.(done / this.#columns.length, `${done}/${this.#columns.length} layers`);
     }
-    const all = averageRules(rated), excerpt = chooseExcerpt(context, warmup, this.#columns.length);
+    const all = averageRules(described.map(({ rated }) => rated));
+    const excerpt = chooseExcerpt(context, warmup, this.#columns.length);
     return {
       format: 1,
       environment,
@@ -265,8 +259,11 @@ export class HeadCollection {
         bootstrap: this.bootstrap,
       },
       bands: layout.bands,
-      views,
-      layers,
+      views: listViews(this.#columns[0]!.plan.view).map((view, i) => ({
+        ...view,
+        layers: described.map(({ views }) => views[i]!),
+      })),
+      layers: described.map(({ main }) => main),
       overall: {
         rules: withIntervals(all, this.bootstrap.confidence),
         comparisons: compareRules(all, this.bootstrap.confidence),

@@ -35,12 +35,10 @@ class SideColumns {
   readonly variance: Float64Array<ArrayBuffer>;
   /** Cosines, [N, H]; NaN for the first token of a sequence. */
   readonly cosines: Float64Array<ArrayBuffer>;
-  readonly #spec: LayerSpec;
   #anchor = new Float32Array(0);
   #absorbed = 0;
 
-  constructor(spec: LayerSpec, tokens: number) {
-    this.#spec = spec;
+  constructor(private readonly spec: LayerSpec, tokens: number) {
     this.mu = new Float64Array(tokens).fill(NaN);
     this.variance = new Float64Array(tokens).fill(NaN);
     this.cosines = new Float64Array(tokens * spec.numKvHeads).fill(NaN);
@@ -52,18 +50,18 @@ class SideColumns {
 
   /** Cosines of one head, [N]. */
   head(head: number): Float64Array<ArrayBuffer> {
-    const { numKvHeads } = this.#spec;
+    const { numKvHeads } = this.spec;
     return Float64Array.from(this.mu, (_, token) => this.cosines[token * numKvHeads + head]!);
   }
 
   restart(): void {
-    this.#anchor = new Float32Array(this.#spec.numKvHeads * this.#spec.headDim);
+    this.#anchor = new Float32Array(this.spec.numKvHeads * this.spec.headDim);
     this.#absorbed = 0;
   }
 
   /** Takes in the next `count` tokens of the sequence, which are tokens [at, at + count) of all. */
   take(x: Float32Array, count: number, at: number): void {
-    const size = this.#anchor.length, own = new Float64Array(this.#spec.numKvHeads);
+    const size = this.#anchor.length, own = new Float64Array(this.spec.numKvHeads);
     for (let row = 0; row < count; row++) {
       if (this.#absorbed > 0) {
         cosines(x, row * size, this.#anchor, own);
@@ -72,7 +70,7 @@ class SideColumns {
         this.variance[at + row] = variance(own, mu);
         this.cosines.set(own, (at + row) * own.length);
       }
-      absorb(this.#anchor, x, row * size, decayOf(this.#spec, this.#absorbed++));
+      absorb(this.#anchor, x, row * size, decayOf(this.spec, this.#absorbed++));
     }
   }
 }
@@ -83,16 +81,17 @@ class ShadowFilter {
   readonly threshold: Float64Array<ArrayBuffer>;
   readonly wK: Float64Array<ArrayBuffer>;
   readonly keep: Uint8Array<ArrayBuffer>;
-  readonly keyState: KeyState;
-  readonly #spec: LayerSpec;
   #chunk = 0;
   #state: LayerState | undefined;
   /** Weights of the `learned` rule at the ends of sequences, [chunks, F]; empty for another rule. */
   readonly #weights: Float64Array<ArrayBuffer>;
 
-  constructor(spec: LayerSpec, keyState: KeyState, chunks: number, tokens: number) {
-    this.#spec = spec;
-    this.keyState = keyState;
+  constructor(
+    private readonly spec: LayerSpec,
+    readonly keyState: KeyState,
+    chunks: number,
+    tokens: number,
+  ) {
     this.redundancy = new Float64Array(tokens).fill(NaN);
     this.threshold = new Float64Array(tokens).fill(NaN);
     this.wK = new Float64Array(tokens).fill(NaN);
@@ -107,7 +106,7 @@ class ShadowFilter {
   /** Weights of the `learned` rule at the ends of sequences, their mean; empty for another rule. */
   get learnedWeights(): number[] {
     if (this.#weights.length === 0) return [];
-    const { F } = learnedLayout(this.#spec), sums = new Float64Array(F);
+    const { F } = learnedLayout(this.spec), sums = new Float64Array(F);
     this.#weights.forEach((weight, i) => sums[i % F]! += weight);
     const fits = this.#weights.length / F;
     return Array.from(sums, (sum) => sum / fits);
@@ -115,14 +114,14 @@ class ShadowFilter {
 
   restart(chunk: number): void {
     this.#chunk = chunk;
-    this.#state = createLayerState(this.#spec);
+    this.#state = createLayerState(this.spec);
   }
 
   take(backend: FilterBackend, rows: ProbedRows, at: number): void {
     const { count, values, residual, normed, queries, outputNorms, residualNorms } = rows;
-    const { rule, reads } = this.#spec, { scan, observe } = filterOps(rule, backend);
+    const { rule, reads } = this.spec, { scan, observe } = filterOps(rule, backend);
     // What the `learned` rule draws is cached by specification; other rules may read the chunk.
-    const spec = isLearned(this.#spec) ? this.#spec : { ...this.#spec, chunk: this.#chunk };
+    const spec = isLearned(this.spec) ? this.spec : { ...this.spec, chunk: this.#chunk };
     const state = this.#state!, output = createScanOutput(count);
     const input = { keys: rows.keys[this.keyState], values, residual, normed, ...(queries && { queries }) };
     for (let start = 0; start < count;) {
@@ -130,7 +129,7 @@ class ShadowFilter {
       if (reads.includes("outputs")) {
         const y: number[] = [];
         for (let row = start; row < end; row++) {
-          if (output.keep[row]) y.push(outcomeOf(this.#spec, outputNorms[row]!, residualNorms[row]!));
+          if (output.keep[row]) y.push(outcomeOf(this.spec, outputNorms[row]!, residualNorms[row]!));
         }
         observe(spec, state, Float64Array.from(y));
       }
@@ -143,8 +142,8 @@ class ShadowFilter {
   }
 
   end(): void {
-    if (!isLearned(this.#spec)) return;
-    const { w, F } = learnedLayout(this.#spec), { learned } = this.#state!;
+    if (!isLearned(this.spec)) return;
+    const { w, F } = learnedLayout(this.spec), { learned } = this.#state!;
     this.#weights.set(learned.subarray(w, w + F), this.#chunk * F);
   }
 }
@@ -159,15 +158,13 @@ interface LayerPlan {
 }
 
 export class LayerColumns {
-  readonly plan: LayerPlan;
   readonly r: Float64Array<ArrayBuffer>;
   readonly method: ShadowFilter;
   readonly shadows: ReadonlyMap<string, readonly ShadowFilter[]>;
   readonly #sides: ReadonlyMap<string, SideColumns>;
   readonly #filters: readonly ShadowFilter[];
 
-  constructor(plan: LayerPlan, chunks: number, tokens: number) {
-    this.plan = plan;
+  constructor(readonly plan: LayerPlan, chunks: number, tokens: number) {
     this.r = new Float64Array(tokens);
     this.method = new ShadowFilter(plan.method, plan.view.keyState, chunks, tokens);
     const views = listViews(plan.view);
@@ -216,7 +213,7 @@ export class LayerColumns {
     this.#filters.forEach((filter) => filter.restart(chunk));
   }
 
-  /** Takes in the next rows of the sequence, tokens from `at` on. @throws {RangeError} If a token's redundancy is undefined. */
+  /** Takes in the next rows, tokens from `at` on. @throws {RangeError} If the redundancy of one is undefined. */
   take(backend: Backend, rows: ProbedRows, at: number): void {
     rows.outputNorms.forEach((norm, row) => {
       const r = norm / rows.residualNorms[row]!;
@@ -240,27 +237,30 @@ export class LayerColumns {
   }
 }
 
-/** The chunk's part of every column of every layer, as views of their bytes. */
-function piecesOf(layers: readonly LayerColumns[], chunk: number, chunks: number): Uint8Array[] {
-  const piece = (column: Column) => {
+/** Calls with the chunk's part of every column of every layer, as views of their bytes, and where it lies in a pack; its size. */
+function eachPiece(
+  layers: readonly LayerColumns[],
+  chunk: number,
+  chunks: number,
+  visit: (piece: Uint8Array, at: number) => void = () => {},
+): number {
+  let at = 0;
+  for (const column of layers.flatMap(({ columns }) => columns)) {
     const size = column.byteLength / chunks;
-    return new Uint8Array(column.buffer, column.byteOffset + chunk * size, size);
-  };
-  return layers.flatMap(({ columns }) => columns.map(piece));
+    visit(new Uint8Array(column.buffer, column.byteOffset + chunk * size, size), at);
+    at += size;
+  }
+  return at;
 }
 
+/** What was measured of one chunk as bytes, so that it outlives the process. */
 export function packChunk(
   layers: readonly LayerColumns[],
   chunk: number,
   chunks: number,
 ): Uint8Array<ArrayBuffer> {
-  const pieces = piecesOf(layers, chunk, chunks);
-  const bytes = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    bytes.set(piece, at);
-    at += piece.length;
-  }
+  const bytes = new Uint8Array(eachPiece(layers, chunk, chunks));
+  eachPiece(layers, chunk, chunks, (piece, at) => bytes.set(piece, at));
   return bytes;
 }
 
@@ -271,16 +271,11 @@ export function unpackChunk(
   chunks: number,
   bytes: Uint8Array,
 ): void {
-  const pieces = piecesOf(layers, chunk, chunks);
-  const expected = pieces.reduce((sum, { length }) => sum + length, 0);
+  const expected = eachPiece(layers, chunk, chunks);
   if (bytes.length !== expected) {
     throw new RangeError(
       `Cannot go on with chunk ${chunk}: found ${bytes.length} bytes, expected ${expected}`,
     );
   }
-  let at = 0;
-  for (const piece of pieces) {
-    piece.set(bytes.subarray(at, at + piece.length));
-    at += piece.length;
-  }
+  eachPiece(layers, chunk, chunks, (piece, at) => piece.set(bytes.subarray(at, at + piece.length)));
 }

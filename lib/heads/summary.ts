@@ -1,4 +1,4 @@
-/** From the columns of one layer to what the report says of it, and how well each rule ranks its tokens by their redundancy. */
+/** From the columns of one layer to what the report says of it: how well each rule ranks its tokens by their redundancy. */
 import type { RuleToken } from "../filter/rule.ts";
 import { RULES } from "../methods/list.ts";
 import { learned } from "../methods/rules/learned.ts";

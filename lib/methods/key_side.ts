@@ -169,27 +169,17 @@ function openWaiting(
 
 /** Rules of the attention received: thresholds over scores that come when tokens are judged. */
 class ReceivedSequence implements KeySequence {
-  readonly #layers: readonly Waiting[];
-  readonly #chunk: number;
-  readonly #trace: DecisionTrace | undefined;
-  readonly #backend: FilterBackend | undefined;
-
   constructor(
-    layers: readonly Waiting[],
-    chunk: number,
-    trace: DecisionTrace | undefined,
-    backend: FilterBackend | undefined,
-  ) {
-    this.#layers = layers;
-    this.#chunk = chunk;
-    this.#trace = trace;
-    this.#backend = backend;
-  }
+    private readonly layers: readonly Waiting[],
+    private readonly chunk: number,
+    private readonly trace: DecisionTrace | undefined,
+    private readonly backend: FilterBackend | undefined,
+  ) {}
 
   decide({ layer, count, keys, values }: LayerView): Answer {
     const { spec, state, pending } = this.#of(layer);
     if (spec.reads.every((name) => (SIGNALS as readonly string[]).includes(name))) return {};
-    const here = (tensor: Tensor) => this.#backend?.read(tensor) ?? tensor;
+    const here = (tensor: Tensor) => this.backend?.read(tensor) ?? tensor;
     const reader = openTokens(spec, state, { keys: here(keys), values: here(values) }, 0, count, true);
     for (let row = 0; row < count; row++) {
       pending.push(openPending(reader.look(state.numbers[SLOT.absorbed]!, row)));
@@ -234,20 +224,20 @@ class ReceivedSequence implements KeySequence {
       scorer?.settle?.(skip);
     }
     scorer?.close?.();
-    if (count > 0) this.#trace?.(rows, layer, this.#chunk);
+    if (count > 0) this.trace?.(rows, layer, this.chunk);
     return { drop };
   }
 
   fork(): KeySequence {
     const copyOf = (said: Said) => Object.assign(new Said(), said);
-    const copies = this.#layers.map(({ spec, state, judged, pending }) => {
+    const copies = this.layers.map(({ spec, state, judged, pending }) => {
       const own = pending.map((one) => ({ ...one, all: copyOf(one.all), distant: copyOf(one.distant) }));
       return openWaiting(spec, cloneLayerState(state), judged, own);
     });
-    return new ReceivedSequence(copies, this.#chunk, this.#trace, this.#backend);
+    return new ReceivedSequence(copies, this.chunk, this.trace, this.backend);
   }
 
   #of(layer: number): Waiting {
-    return this.#layers.find(({ spec }) => spec.layer === layer)!;
+    return this.layers.find(({ spec }) => spec.layer === layer)!;
   }
 }

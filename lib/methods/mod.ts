@@ -29,14 +29,8 @@ export * from "./options.ts";
 export * from "./pruner.ts";
 export * from "./sides.ts";
 export { bindRule, substituteOf } from "./substitute.ts";
-export { createReplay, createShuffled, shuffleDecisions } from "./replay.ts";
-export {
-  createCustomRule,
-  type CustomRuleOptions,
-  expectScore,
-  type ScoredToken,
-  type TokenScore,
-} from "./custom_rule.ts";
+export { createReplay, shuffleDecisions } from "./replay.ts";
+export * from "./custom_rule.ts";
 export * from "./token_filter.ts";
 
 /**

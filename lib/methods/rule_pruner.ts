@@ -7,7 +7,7 @@ import type { Need, Pruner, PrunerContext, SideSequence } from "./pruner.ts";
 import { bindRule } from "./substitute.ts";
 import { bindFilter } from "./token_filter.ts";
 
-/** Binds a rule to a model's shape. @throws {TypeError | RangeError} If a size is out of range, or the schedule unreachable. */
+/** Binds a rule to a model's shape. @throws {TypeError | RangeError} If a size is wrong, or the schedule unreachable. */
 export function createRulePruner(
   name: string,
   rule: AnyRule,

@@ -29,7 +29,7 @@ export function bindRule<R extends AnyRule>(
   return substitute === "local" && learns(rule) && !backend?.knowsLocal ? onHost as R : rule;
 }
 
-/** Checks substitute and schedule against the other options of the query side. @throws {RangeError} If they do not go together. */
+/** Checks substitute and schedule against the query side's other options. @throws {RangeError} If they do not go together. */
 export function checkSubstitute(method: Method, options: SubstituteOptions): void {
   const { substitute, features, keyState, schedule, recent, sinks, warmup, threshold } = options;
   const refuse = (name: string, found: unknown, expected: string, why: string) => {

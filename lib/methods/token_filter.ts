@@ -25,16 +25,12 @@ import { bindRule, learns } from "./substitute.ts";
 
 /** @internal A rule's recurrence, bound to a model's shape. */
 export class BoundFilter {
-  readonly shape: FilterShape;
-  /** One specification per filtered layer, in the order of `layers`. */
-  readonly specs: readonly LayerSpec[];
-  readonly ops: FilterOps;
-
-  constructor(shape: FilterShape, specs: readonly LayerSpec[], ops: FilterOps) {
-    this.shape = shape;
-    this.specs = specs;
-    this.ops = ops;
-  }
+  /** @param specs One specification per filtered layer, in the order of `layers`. */
+  constructor(
+    readonly shape: FilterShape,
+    readonly specs: readonly LayerSpec[],
+    readonly ops: FilterOps,
+  ) {}
 
   /** 0-based indices of the filtered layers, ascending. */
   get layers(): readonly number[] {

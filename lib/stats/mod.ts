@@ -3,11 +3,10 @@
  * @module
  */
 export * from "./bootstrap.ts";
-export * from "./distribution.ts";
 export * from "./mcnemar.ts";
 export * from "./moments.ts";
 export * from "./multiple.ts";
 export * from "./normal.ts";
-export { type BlockSums, pairedInterval, type PairedMean, pairedMean, sumBlocks } from "./paired.ts";
+export { pairedInterval } from "./paired.ts";
 export * from "./quantile_sketch.ts";
-export { auroc, midranks, rocCurve, spearman } from "./ranking.ts";
+export { auroc, spearman } from "./ranking.ts";

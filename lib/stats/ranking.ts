@@ -203,7 +203,7 @@ function isSameOrder(a: Ordering, b: Ordering): boolean {
   return a.order.every((index, place) => index === b.order[place] && a.ends[place] === b.ends[place]);
 }
 
-/** Sums over a resample, ranks counted from their middle: of the positives' ranks, of squares, of products with the target's. */
+/** Sums over a resample, ranks counted from their middle: of positives' ranks, squares, and products with the target's. */
 interface RankSums {
   readonly hits: number;
   readonly squares: number;

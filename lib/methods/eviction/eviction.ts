@@ -24,7 +24,6 @@ export function createEviction(
       `Cannot record the decisions of "${method.name}": expected a rule that judges each key once`,
     );
   }
-  const { warmup, recent, block, invert } = options;
   const plan = planLayers(shape.numLayers, keySideOptions(options), "keys")
     .filter(({ skipRatio }) => skipRatio > 0);
   const needs: Need[] = [];
@@ -34,7 +33,7 @@ export function createEviction(
   if (method.reads.includes("attention")) needs.push("attention");
   // Values that change are changed before later queries attend to them, so block by block.
   const waits = method.reads.includes("attention") || method.merges === true;
-  const bound: Bound = { method, shape, warmup, recent, block, invert, backend };
+  const bound: Bound = { method, shape, options, backend };
   return {
     layers: plan.map(({ layer }) => layer),
     needs,
@@ -47,9 +46,10 @@ export function createEviction(
   };
 }
 
-interface Bound extends Pick<ResolvedOptions, "warmup" | "recent" | "block" | "invert"> {
+interface Bound {
   readonly method: EvictionMethod;
   readonly shape: FilterShape;
+  readonly options: ResolvedOptions;
   readonly backend: FilterBackend | undefined;
 }
 
@@ -74,16 +74,10 @@ const open = ({ method, shape }: Bound, ratio: number): LiveLayer => ({
 });
 
 class EvictionSequence implements KeySequence {
-  readonly #bound: Bound;
-  readonly #layers: ReadonlyMap<number, LiveLayer>;
-
-  constructor(bound: Bound, layers: ReadonlyMap<number, LiveLayer>) {
-    this.#bound = bound;
-    this.#layers = layers;
-  }
+  constructor(private readonly bound: Bound, private readonly layers: ReadonlyMap<number, LiveLayer>) {}
 
   decide({ layer, count, keys, values, queries, futureAttention }: LayerView): Answer {
-    const own = this.#layers.get(layer)!, { method, backend } = this.#bound;
+    const own = this.layers.get(layer)!, { method, backend } = this.bound;
     const rows = (tensor: Tensor) => f32Data(backend?.read(tensor) ?? tensor);
     if (futureAttention !== undefined) own.ahead = futureAttention;
     const [k, v] = [rows(keys), rows(values)], q = method.reads.includes("query") && rows(queries!);
@@ -103,7 +97,7 @@ class EvictionSequence implements KeySequence {
   }
 
   observe(layer: number, { positions, rows: { attention } }: Signals): void {
-    const own = this.#layers.get(layer)!, { recent } = this.#bound;
+    const own = this.layers.get(layer)!, { recent } = this.bound.options;
     const queries = positions.length, keys = attention!.length / queries;
     for (let query = 0; query < queries; query++) {
       const given = attention!.slice(query * keys, (query + 1) * keys);
@@ -114,7 +108,8 @@ class EvictionSequence implements KeySequence {
   }
 
   judge(layer: number, at: number): Answer {
-    const own = this.#layers.get(layer)!, { method, shape, warmup, recent, block, invert } = this.#bound;
+    const own = this.layers.get(layer)!, { method, shape, options } = this.bound;
+    const { warmup, recent, block, invert } = options;
     const tokens = own.tokens.filter(({ position }) => position < at);
     for (const token of tokens.filter(({ position }) => position >= own.absorbed)) {
       method.memory?.absorb(own.memory, token, shape);
@@ -160,13 +155,13 @@ class EvictionSequence implements KeySequence {
   }
 
   fork(): KeySequence {
-    const copies = [...this.#layers].map(([layer, own]): [number, LiveLayer] => [layer, {
+    const copies = [...this.layers].map(([layer, own]): [number, LiveLayer] => [layer, {
       ...own,
       tokens: own.tokens.map((token) => ({ ...token })),
       memory: own.memory.slice(),
       queries: [...own.queries],
     }]);
-    return new EvictionSequence(this.#bound, new Map(copies));
+    return new EvictionSequence(this.bound, new Map(copies));
   }
 }
 

@@ -1,4 +1,4 @@
-/** H2O (arXiv 2306.14048), in its causal form: the sum, over the queries so far, its own included, of what they gave the token. */
+/** H2O (arXiv 2306.14048), causal: the sum, over the queries so far, its own included, of what they gave the token. */
 import type { EvictionMethod } from "../method.ts";
 
 export const h2o: EvictionMethod<"h2o"> = {

@@ -1,4 +1,4 @@
-/** TOVA (arXiv 2401.06104): the probability that the last query before the block start gave the token, mean over all heads. */
+/** TOVA (arXiv 2401.06104): the probability that the last query before the block start gave the token, mean over heads. */
 import type { EvictionMethod } from "../method.ts";
 
 export const tova: EvictionMethod<"tova"> = {

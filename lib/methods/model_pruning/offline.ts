@@ -69,7 +69,7 @@ export function dropParts(kind: PartKind): OfflineMethod["alter"] {
 /** What may be left out: attention alone, MLPs alone, or whole layers. */
 export type PartKind = keyof PartImportance;
 
-/** The `count` parts of least importance, all at once; of equals the earlier layer's. @throws {RangeError} If there are not so many. */
+/** The `count` parts of least importance; of equals the earlier layer's. @throws {RangeError} If there are not so many. */
 export function chooseParts(importance: PartImportance, kind: PartKind, count: number): DroppedParts {
   const values = importance[kind];
   if (!(Number.isInteger(count) && count >= 0 && count <= values.length)) {

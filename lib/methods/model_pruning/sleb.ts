@@ -4,12 +4,7 @@ import type { OfflineMethod } from "../method.ts";
 import { chooseLayersByLoss, countOfLayers } from "./offline.ts";
 
 const options = {
-  barrier: {
-    type: "integer",
-    default: 1,
-    range: "[0, 64]",
-    help: "layers at either end that stay",
-  },
+  barrier: { type: "integer", default: 1, range: "[0, 64]", help: "layers at either end that stay" },
 } as const satisfies OptionTable;
 
 /** A pass over the calibration text for each layer left and each that goes: short texts will do. */

@@ -37,10 +37,7 @@ export const randomProtected: RuleMethod<"random-protected", typeof options> = {
     size: () => NUM_SLOTS + NUM_NORMS,
     open(spec, { learned }) {
       const { seed, protect } = spec as LayerSpec & Packed<typeof options>;
-      const norms = new ScoreWindow({
-        numbers: learned,
-        scores: learned.subarray(NUM_SLOTS),
-      });
+      const norms = new ScoreWindow({ numbers: learned, scores: learned.subarray(NUM_SLOTS) });
       return {
         score({ layer, chunk, position, value }) {
           const own = norm(value, 0, value.length);
