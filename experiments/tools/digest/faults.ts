@@ -6,7 +6,7 @@
  * deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/digest/faults.ts   # or: … faults.ts rope
  * ```
  */
-import { listTree } from "../../commands/cli/machine/checkout.ts";
+import { listTree } from "../machine/checkout.ts";
 import { openTasks, ROOT } from "./execute.ts";
 
 /** A fault. It is found by its text, which stands once in the sources, wherever they lie. */
@@ -87,7 +87,7 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "a field of a trial's record dropped",
-    changes: [['kvBytesAvoided: sum(usages, "kvBytesAvoided") / this.chunks.length,', ""]],
+    changes: [['kvBytesAvoided: sum(usages, "kvBytesAvoided") / count,', ""]],
     runs: "sweep --grid",
   },
   {
