@@ -126,19 +126,19 @@ Deno.test("the build commands refuse what they do not know in one line, with exi
       /^Cannot build the CUDA library: found architecture "75", expected some/,
     ],
     ["build.ts", "--emulated", /'--emulated'/], // the package holds no emulator
-    ["experiments/commands/build.ts", "--fast", /'--fast'.* --all, --emulated, --table, --trace$/],
+    ["experiments/tools/build.ts", "--fast", /'--fast'.* --all, --emulated, --table, --trace$/],
     [
-      "experiments/commands/build.ts",
+      "experiments/tools/build.ts",
       "--cuda --table",
       /^Cannot build: Option '--table <value>' argument missing/,
     ],
     [
-      "experiments/commands/build.ts",
+      "experiments/tools/build.ts",
       "--table file",
       /^Cannot use --table or --trace: expected --cuda beside it$/,
     ],
     [
-      "experiments/commands/build.ts",
+      "experiments/tools/build.ts",
       "--trace file",
       /^Cannot use --table or --trace: expected --cuda beside it$/,
     ],

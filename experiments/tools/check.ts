@@ -9,7 +9,7 @@ import { type Concern, findConcern, listChanged } from "./check/concern.ts";
 import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { Interrupt } from "../commands/cli/run/interrupt.ts";
 import { parseOwnFlags, readInteger } from "../commands/cli/flags/parse.ts";
-import { runGroup } from "../commands/cli/machine/process_group.ts";
+import { runGroup } from "./machine/process_group.ts";
 import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
 import { EXAMPLE } from "./tests.ts";
 
@@ -65,7 +65,7 @@ async function planParts(
     const emulated = devices.has("emulated") ? ["--emulated"] : [];
     parts.push({
       name: "build",
-      args: ["run", "-A", "--no-lock", "experiments/commands/build.ts", ...emulated],
+      args: ["run", "-A", "--no-lock", "experiments/tools/build.ts", ...emulated],
     });
   }
   if (modules.length > 0) {

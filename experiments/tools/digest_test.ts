@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { listTree } from "../commands/cli/machine/checkout.ts";
+import { listTree } from "./machine/checkout.ts";
 import { compareDigests, type Digest, FORMAT } from "./digest/compare.ts";
 import { ROOT } from "./digest/execute.ts";
 import { applyFault, FAULTS, readSources } from "./digest/faults.ts";

@@ -4,7 +4,7 @@
  */
 import { UsageError } from "../../lib/errors.ts";
 import { run } from "../../ffi/build/command.ts";
-import { listTree, type PackedFile, readCommit } from "../commands/cli/machine/checkout.ts";
+import { listTree, type PackedFile, readCommit } from "./machine/checkout.ts";
 import { findDenoCaches, runDeno } from "../commands/cli/machine/deno.ts";
 import { exists, expectWritable, makeFolder } from "../commands/cli/files.ts";
 import { parseOwnFlags } from "../commands/cli/flags/parse.ts";

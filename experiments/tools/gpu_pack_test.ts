@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
 import { run as runProgram } from "../../ffi/build/command.ts";
-import { listTree } from "../commands/cli/machine/checkout.ts";
+import { listTree } from "./machine/checkout.ts";
 import { listPackages, lockedPackages, main, type PackSource, writeArchive, writePack } from "./gpu_pack.ts";
 import { withFolder as inFolder } from "../commands/testing.ts";
 

@@ -7,7 +7,7 @@
  *
  * Budgets are `experiments/tools/size.json`. Tests, their helpers, cases and data do not count.
  */
-import { listTree } from "../commands/cli/machine/checkout.ts";
+import { listTree } from "./machine/checkout.ts";
 import { runDeno } from "../commands/cli/machine/deno.ts";
 import { parseOwnFlags } from "../commands/cli/flags/parse.ts";
 import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { countLines, reportSizes } from "./size.ts";
-import { listTree } from "../commands/cli/machine/checkout.ts";
+import { listTree } from "./machine/checkout.ts";
 import { runTask } from "../commands/testing.ts";
 
 Deno.test("countLines() counts sources by the first room that holds them, without tests, helpers and data", () => {

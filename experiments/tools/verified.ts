@@ -11,7 +11,7 @@ import { readEmulated } from "../../ffi/build/emulated_testing.ts";
 import { sourceKey } from "../../ffi/sources.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { sha256 } from "../../lib/sha256.ts";
-import { listTree } from "../commands/cli/machine/checkout.ts";
+import { listTree } from "./machine/checkout.ts";
 import { readJson, writeWhole } from "../commands/cli/files.ts";
 import { parseOwnFlags } from "../commands/cli/flags/parse.ts";
 import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
@@ -42,7 +42,7 @@ const emulatedKey = async () => await sha256(JSON.stringify([...(await readEmula
 /** Scripts of `.ci/`. */
 const COVERED: Readonly<Record<string, Covered>> = {
   cuda: {
-    files: /^ffi\/build\/(cuda|nvcc|resources)\.ts$|^experiments\/commands\/build\/table\.ts$/,
+    files: /^ffi\/build\/(cuda|nvcc|resources)\.ts$|^experiments\/tools\/build\/table\.ts$/,
     keys: async () => [await sourceKey("cuda")],
   },
   mutants: {

@@ -4,7 +4,7 @@ import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
 import { cacheDir } from "../../../lib/cache.ts";
 import { readJson } from "../../commands/cli/files.ts";
 import { findDenoCaches, readStdFlags } from "../../commands/cli/machine/deno.ts";
-import { listTree, type PackedFile } from "../../commands/cli/machine/checkout.ts";
+import { listTree, type PackedFile } from "../machine/checkout.ts";
 import { listCpuSources, readImporters } from "./dependents.ts";
 import {
   drawMutants,

@@ -1,6 +1,6 @@
 /** Copies of the tree in which faults are put, one for each job, and the commands that run there. */
-import type { PackedFile } from "../../commands/cli/machine/checkout.ts";
-import { type Ran, runGroup } from "../../commands/cli/machine/process_group.ts";
+import type { PackedFile } from "../machine/checkout.ts";
+import { type Ran, runGroup } from "../machine/process_group.ts";
 
 /** Bytes of writable memory a process may ask for: a fault may ask for all there is. */
 const MEMORY_KIB = 8 << 20;

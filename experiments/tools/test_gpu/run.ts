@@ -1,6 +1,6 @@
 /** Runs a test file in a process of its own, within a time limit, counts, and says in short what went wrong. */
 import { formatDuration } from "../../commands/cli/output/progress.ts";
-import { type GroupOptions, runGroup } from "../../commands/cli/machine/process_group.ts";
+import { type GroupOptions, runGroup } from "../machine/process_group.ts";
 
 /** What became of a run. */
 export interface TestCounts {

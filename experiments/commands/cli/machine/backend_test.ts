@@ -4,7 +4,7 @@ import { buildEmulated } from "../../../../ffi/build/emulated_testing.ts";
 import { readBuiltinText } from "../../../../lib/eval/mod.ts";
 import { buildGguf, type Entry, type TensorEntry } from "../../../../lib/model/testdata/gguf_builder.ts";
 import { SMALL_VOCAB_SIZE, smallLlamaParts } from "../../../../lib/model/testdata/small_llama.ts";
-import { readTrace } from "../../build/table.ts";
+import { readTrace } from "../../../tools/build/table.ts";
 import { readStdFlags } from "./deno.ts";
 import { finish, spawnTask, withFolder } from "../../testing.ts";
 import { NEEDS_LINUX, unless } from "../../../../lib/testing.ts";

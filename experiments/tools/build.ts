@@ -15,7 +15,7 @@ import { FLAGS, readFlags } from "../../ffi/build/flags.ts";
 import { runBuild } from "../../ffi/build/mod.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { describeKernels, readTrace } from "./build/table.ts";
-import { runTask } from "./cli/task.ts";
+import { runTask } from "../commands/cli/task.ts";
 
 const OPTIONS = {
   ...FLAGS,

@@ -1,6 +1,6 @@
 /** The tracked files of a checkout, and its commit, as git knows them. */
-import { run } from "../../../../ffi/build/command.ts";
-import { UsageError } from "../../../../lib/errors.ts";
+import { run } from "../../../ffi/build/command.ts";
+import { UsageError } from "../../../lib/errors.ts";
 
 export interface PackedFile {
   readonly from: string;
