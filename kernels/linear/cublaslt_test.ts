@@ -15,7 +15,7 @@ const path = `${folder}/libcublasLt.so.13`;
 const compiler = await findCompiler();
 const source = new URL("testdata/fake_cublaslt.cpp", import.meta.url).pathname;
 const built = await run(compiler.command, [
-  ...[...compiler.args, "-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Wextra", source, "-o", path],
+  ...[...compiler.args, "-std=c++17", "-O3", "-shared", "-fPIC", "-Wall", "-Wextra", source, "-o", path],
 ]);
 if (!built.success) throw new Error(built.stderr);
 const fake = Deno.dlopen(path, {

@@ -38,6 +38,7 @@ import { renderPage } from "../../../lib/plot/figure/page.ts";
 import { makeEmptyHeadReport, makeSummary } from "../../../lib/plot/testing.ts";
 import { RUNS_SLOW } from "../../../lib/testing.ts";
 import { runTask, withFolder } from "../../commands/testing.ts";
+import { BENCH_REPORT } from "../bench/testing.ts";
 import { type CheckOptions, checkPage, openBrowser } from "./mod.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
 
@@ -202,7 +203,7 @@ async function gather(folder: string): Promise<Results> {
       `${folder}/s`,
     ),
     comparison: await run("compare", "--tokens", "128", "--seeds", "2", "--out", `${folder}/c`),
-    bench: await run("bench", "--only", "filter"),
+    bench: RUNS_SLOW ? await run("bench", "--only", "filter") : BENCH_REPORT,
     heads: await run("heads", "--tokens", "256", "--resamples", "50", "--out", `${folder}/h`),
     lengths: await measure(),
   };

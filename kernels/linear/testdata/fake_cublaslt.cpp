@@ -2,6 +2,7 @@
 // documents them, computes plainly on the CPU, and counts. Column-major, as cuBLASLt.
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 namespace {
 
@@ -53,6 +54,18 @@ float value_at(int type, const void* data, int64_t i) {
   memcpy(&value, &wide, 4);
   value *= 0x1p112f;
   return bits & 0x8000 ? -value : value;
+}
+
+// A matrix's values, column by column.
+std::vector<float> values_of(const Layout& layout, const void* data) {
+  std::vector<float> values;
+  values.reserve(layout.rows * layout.cols);
+  for (uint64_t column = 0; column < layout.cols; column++) {
+    for (uint64_t row = 0; row < layout.rows; row++) {
+      values.push_back(value_at(layout.type, data, static_cast<int64_t>(column) * layout.stride + row));
+    }
+  }
+  return values;
 }
 
 template <class T>
@@ -153,13 +166,12 @@ int cublasLtMatmul(void* handle, void* desc, const void* alpha, const void* a, v
   if (keep != 0) counts[2]++;
   memset(workspace, 0xff, 1024);  // a product may write to it
   float* const out = static_cast<float*>(d);
+  const std::vector<float> as = values_of(*la, a), bs = values_of(*lb, b);
   for (uint64_t column = 0; column < ld->cols; column++) {
     for (uint64_t row = 0; row < ld->rows; row++) {
+      const float *x = as.data() + row * la->rows, *y = bs.data() + column * la->rows;
       double sum = 0;
-      for (uint64_t i = 0; i < la->rows; i++) {
-        sum += static_cast<double>(value_at(la->type, a, static_cast<int64_t>(row) * la->stride + i)) *
-               static_cast<double>(value_at(lb->type, b, static_cast<int64_t>(column) * lb->stride + i));
-      }
+      for (uint64_t i = 0; i < la->rows; i++) sum += static_cast<double>(x[i]) * static_cast<double>(y[i]);
       float* const at = out + static_cast<int64_t>(column) * ld->stride + row;
       *at = scale * static_cast<float>(sum) + (keep != 0 ? keep * *at : 0);
     }
