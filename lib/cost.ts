@@ -56,12 +56,8 @@ export function outputFlops(shape: Pick<CostShape, "hiddenSize" | "vocabSize">, 
   return 2 * shape.hiddenSize * shape.vocabSize * tokens;
 }
 
-export function causalPairs(tokens: number): number {
-  return tokens * (tokens + 1) / 2;
-}
-
-/** The same where a query sees `window` positions, its own included. */
+/** Pairs of a query and a key in causal attention over `tokens` tokens, where a query sees `window` positions, its own included. */
 export function windowPairs(tokens: number, window: number = Infinity): number {
   const whole = Math.min(tokens, window);
-  return causalPairs(whole) + (tokens > whole ? (tokens - whole) * whole : 0);
+  return whole * (whole + 1) / 2 + (tokens > whole ? (tokens - whole) * whole : 0);
 }

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { attentionFlops, causalPairs, mlpFlops, outputFlops, projectionFlops, windowPairs } from "./cost.ts";
+import { attentionFlops, mlpFlops, outputFlops, projectionFlops, windowPairs } from "./cost.ts";
 
 const shape = {
   numLayers: 3,
@@ -26,8 +26,8 @@ Deno.test("mlpFlops() and outputFlops() count their matrix products", () => {
   assertEquals(outputFlops(shape, 7), 7 * (2 * 20 * 100));
 });
 
-Deno.test("causalPairs() counts a query's own key and those before it", () => {
-  assertEquals([0, 1, 2, 5].map(causalPairs), [0, 1, 3, 15]);
+Deno.test("windowPairs() without a window counts a query's own key and those before it", () => {
+  assertEquals([0, 1, 2, 5].map((tokens) => windowPairs(tokens)), [0, 1, 3, 15]);
 });
 
 Deno.test("windowPairs() counts those of a window alone", () => {

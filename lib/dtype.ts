@@ -3,22 +3,6 @@
 /** Dense element types: one number a slot. */
 export type DenseDType = "f32" | "f16" | "bf16" | "f64" | "i32" | "u8";
 
-/** Block-quantised element types, named and laid out as in GGUF. */
-export type QuantDType =
-  | "q4_0"
-  | "q4_1"
-  | "q5_0"
-  | "q5_1"
-  | "q8_0"
-  | "q2_k"
-  | "q3_k"
-  | "q4_k"
-  | "q5_k"
-  | "q6_k"
-  | "iq4_nl"
-  | "iq4_xs"
-  | "mxfp4";
-
 /** @internal Element types that a KV cache may store. */
 export type CacheDType = "f32" | "f16" | "bf16";
 
@@ -26,9 +10,6 @@ export type CacheDType = "f32" | "f16" | "bf16";
 export type WeightDType = "f32" | "bf16" | "f16" | "q8_0" | "q4_0";
 
 export const WEIGHT_DTYPES: readonly WeightDType[] = ["f32", "bf16", "f16", "q8_0", "q4_0"];
-
-/** @internal Every element type a tensor may have. */
-export type DType = DenseDType | QuantDType;
 
 /** What one block of an element type is: how many values it holds, and in how many bytes. */
 export interface DTypeInfo {
@@ -40,7 +21,7 @@ export interface DTypeInfo {
 }
 
 /** The table of element types. Codes below 100 equal GGUF's own type numbers. */
-export const DTYPES: { readonly [K in DType]: DTypeInfo } = {
+export const DTYPES = {
   f32: { code: 0, blockSize: 1, blockBytes: 4 },
   f16: { code: 1, blockSize: 1, blockBytes: 2 },
   q4_0: { code: 2, blockSize: 32, blockBytes: 18 },
@@ -60,7 +41,12 @@ export const DTYPES: { readonly [K in DType]: DTypeInfo } = {
   i32: { code: 100, blockSize: 1, blockBytes: 4 },
   u8: { code: 101, blockSize: 1, blockBytes: 1 },
   f64: { code: 102, blockSize: 1, blockBytes: 8 },
-};
+} as const satisfies { readonly [dtype: string]: DTypeInfo };
+
+/** @internal Every element type a tensor may have. */
+export type DType = keyof typeof DTYPES;
+/** Block-quantised element types, named and laid out as in GGUF. */
+export type QuantDType = Exclude<DType, DenseDType>;
 
 /**
  * Bytes that `count` consecutive values of a type take.

@@ -1,9 +1,8 @@
 /** What a comparison must say of a method beside its losses, in few words. */
 import { ownCalibration } from "./model_pruning/calibration.ts";
-import { keyMethodOf, methodOf } from "./list.ts";
 import { isOffline, type Labels, type Method } from "./method.ts";
 import type { ResolvedOptions } from "./options.ts";
-import { filtersQueries, keyRuleOf } from "./sides.ts";
+import { decidingMethods } from "./sides.ts";
 
 function sayLabels({ calibration, queryAware, phase, trained }: Labels): string {
   const text = calibration === "other" ? "other text" : "the same domain";
@@ -27,13 +26,9 @@ function calibratedLabels(method: Method): Labels {
 
 /** The labels of what decides under options, each side's where there are two and they are not the same. */
 export function labelOptions(options: ResolvedOptions): string {
-  const keyRule = keyRuleOf(options);
-  const methods = [
-    ...(filtersQueries(options) ? [methodOf(options.fusion)] : []),
-    ...(keyRule === undefined ? [] : [keyMethodOf(keyRule)]),
-  ];
-  const said = [...new Set(methods.map((method) => sayLabels(calibratedLabels(method))))].join(
-    "; keys and values: ",
-  );
+  const said = [...new Set(decidingMethods(options).map((method) => sayLabels(calibratedLabels(method))))]
+    .join(
+      "; keys and values: ",
+    );
   return options.shuffle ? `${said}; decisions shuffled in time, a pass ahead` : said;
 }

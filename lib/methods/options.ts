@@ -27,6 +27,7 @@ import {
 import { type AnyRule, isOffline, isRule, type Method } from "./method.ts";
 import { SIGNALS } from "./pruner.ts";
 import {
+  decidingMethods,
   filtersQueries,
   KEY_OPTIONS,
   keyRuleOf,
@@ -135,6 +136,7 @@ const DEFAULTS = Object.fromEntries(
   readonly fusion: MethodName;
   readonly pruneRatio: number;
   readonly schedule: ResolvedOptions["schedule"];
+  readonly features: ResolvedOptions["features"];
 };
 
 /**
@@ -166,29 +168,19 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
   const { preset, ...chosen } = Object.fromEntries(given) as MethodOptions;
   const asked = settleSides({ ...(preset && PRESETS[preset]), ...chosen }, DEFAULTS);
   const schedule = asked.schedule ?? (asked.skipRatios === undefined ? DEFAULTS.schedule : "explicit");
-  const merged = Object.entries({ ...DEFAULTS, ...asked, schedule }).map(([name, value]) =>
+  // With a local substitute, the features that it makes known come with the others, unless those were chosen.
+  const addsLocal = asked.substitute === "local" && asked.features === undefined;
+  const features = addsLocal ? [...DEFAULTS.features, "local"] : asked.features ?? DEFAULTS.features;
+  const merged = Object.entries({ ...DEFAULTS, ...asked, schedule, features }).map(([name, value]) =>
     [name, OPTIONS[name]!.type === "seed" ? BigInt(value as bigint) : value] as const
   );
-  const resolved = withLocalFeatures(
-    Object.fromEntries(merged) as unknown as ResolvedOptions,
-    asked.features === undefined,
-  );
+  const resolved = Object.fromEntries(merged) as unknown as ResolvedOptions, keyRule = keyRuleOf(resolved);
   checkRatios(resolved);
-  const keyRule = keyRuleOf(resolved), rules: Method[] = [methodOf(resolved.fusion)];
-  if (resolved.shuffle && filtersQueries(resolved) && isOffline(rules[0]!)) {
-    throw new RangeError(
-      `Cannot use option "shuffle": found true, expected false since "${resolved.fusion}" decides no token`,
-    );
-  }
-  if (keyRule !== undefined && filtersQueries(resolved) && isOffline(rules[0]!)) {
-    throw new RangeError(
-      `Cannot use option "kvFusion": found "${keyRule}", expected same since "${resolved.fusion}" alters the model`,
-    );
-  }
-  if (!filtersQueries(resolved)) rules.pop();
-  for (const rule of rules) {
-    checkNarrows(rule, resolved, isRule(rule) ? rule.narrows : {});
-    checkSubstitute(rule, resolved);
+  if (filtersQueries(resolved)) {
+    const method = methodOf(resolved.fusion);
+    if (isOffline(method)) checkAlone(resolved, keyRule);
+    checkNarrows(method, resolved, isRule(method) ? method.narrows : {});
+    checkSubstitute(method, resolved);
   }
   const rule = keyRule && keyMethodOf(keyRule);
   if (rule !== undefined && isRule(rule)) {
@@ -204,10 +196,15 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
   return resolved;
 }
 
-/** With a local substitute, the features that it makes known come with the others, unless those were chosen. */
-function withLocalFeatures(options: ResolvedOptions, byDefault: boolean): ResolvedOptions {
-  const { substitute, features } = options;
-  return byDefault && substitute === "local" ? { ...options, features: [...features, "local"] } : options;
+/** Refuses what a method that alters the model does not go with. */
+function checkAlone({ fusion, shuffle }: ResolvedOptions, keyRule: string | undefined): void {
+  const refuse = (option: string, found: string, expected: string, why: string) => {
+    throw new RangeError(
+      `Cannot use option "${option}": found ${found}, expected ${expected} since "${fusion}" ${why}`,
+    );
+  };
+  if (shuffle) refuse("shuffle", "true", "false", "decides no token");
+  if (keyRule !== undefined) refuse("kvFusion", `"${keyRule}"`, "same", "alters the model");
 }
 
 /** Refuses the combinations that a method does not define. */
@@ -240,11 +237,10 @@ export function readsOf(rule: AnyRule, options: ResolvedOptions): readonly Reads
 /** Whether a method needs the whole sequence before its first decision. */
 export function looksAhead(options: ResolvedOptions): boolean {
   if (options.shuffle) return true;
-  const isWhole = policyOf(options).whole === true, keyRule = keyRuleOf(options);
-  const ahead = (method: Method) =>
-    isRule(method) ? isWhole : "looksAhead" in method && method.looksAhead === true;
-  return keyRule !== undefined && ahead(keyMethodOf(keyRule)) ||
-    filtersQueries(options) && ahead(methodOf(options.fusion));
+  const isWhole = policyOf(options).whole === true;
+  return decidingMethods(options).some((method) =>
+    isRule(method) ? isWhole : "looksAhead" in method && method.looksAhead === true
+  );
 }
 
 /** Seeds and lists that may be missing come last in a record. */

@@ -3,10 +3,9 @@
  * those of skipped tokens, none, or those that a rule of its own names.
  */
 import type { OptionTable } from "../filter/option.ts";
-import { FILTER_OPTIONS } from "../filter/options.ts";
-import type { SubstituteName } from "../filter/outcome.ts";
-import type { ScheduleName } from "../filter/schedule.ts";
-import { KEY_RULE_NAMES, type KeyRuleName } from "./list.ts";
+import { FILTER_OPTIONS, type FilterOptions } from "../filter/options.ts";
+import { KEY_RULE_NAMES, type KeyRuleName, type MethodName, methodOf } from "./list.ts";
+import type { Method } from "./method.ts";
 
 type KvFusion = "same" | "none" | KeyRuleName;
 const KV_FUSIONS: readonly KvFusion[] = ["same", "none", ...KEY_RULE_NAMES];
@@ -108,15 +107,20 @@ export function filtersQueries(
   return keyRuleOf(options) === undefined || options.pruneRatio > 0;
 }
 
+/** The methods that decide under options: that of queries where some may be skipped, then that of keys where they have one. */
+export function decidingMethods(
+  options: { readonly fusion: MethodName; readonly kvFusion: KvFusion; readonly pruneRatio: number },
+): Method[] {
+  const names: (MethodName | KeyRuleName)[] = [], keyRule = keyRuleOf(options);
+  if (filtersQueries(options)) names.push(options.fusion);
+  if (keyRule !== undefined) names.push(keyRule);
+  return names.map((name) => methodOf(name));
+}
+
 /** Added to the seed of what the key side draws, so that it is not what the query side draws. */
 const KEY_SEED = 1_000_003n;
 
-/** The options that both sides read, as the key side reads them. */
-interface SharedOptions {
-  readonly seed: bigint;
-  readonly schedule: ScheduleName;
-  readonly substitute: SubstituteName;
-}
+type SharedOptions = Pick<FilterOptions, "schedule" | "substitute"> & { readonly seed: bigint };
 
 /**
  * Options as the key side reads them. It draws by another seed, and has no outputs to replace, nor any that a layer's

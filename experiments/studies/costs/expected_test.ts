@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { attentionFlops, causalPairs, type CostShape } from "../../../lib/cost.ts";
+import { attentionFlops, type CostShape, windowPairs } from "../../../lib/cost.ts";
 import { type OptionsRecord, readRecord, resolveOptions } from "../../../lib/methods/mod.ts";
 import { readResults } from "../cheap_skips/table.ts";
 import { expectCost, rowBytes, weightBytes } from "./expected.ts";
@@ -11,8 +11,8 @@ const tiny: CostShape = {
 
 Deno.test("expectCost() of a model that drops nothing is the dense model's", () => {
   const cost = expectCost(tiny, resolveOptions({ pruneRatio: 0 }), 100);
-  assertEquals([cost.queries, cost.rows, cost.pairs], [1, 1000, 10 * causalPairs(100)]);
-  const counts = { tokens: 100, queried: 100, kept: 100, pairs: causalPairs(100) };
+  assertEquals([cost.queries, cost.rows, cost.pairs], [1, 1000, 10 * windowPairs(100)]);
+  const counts = { tokens: 100, queried: 100, kept: 100, pairs: windowPairs(100) };
   assertEquals(cost.attentionFlops, 10 * attentionFlops(tiny, counts));
   assertEquals(cost.rowsRead, 1010);
 });

@@ -6,9 +6,8 @@ import {
   type ResolvedOptions,
   resolveOptions,
 } from "../../methods/options.ts";
-import { methodOf } from "../../methods/list.ts";
 import { isEviction, isOffline } from "../../methods/method.ts";
-import { filtersQueries, keyRuleOf } from "../../methods/sides.ts";
+import { decidingMethods, filtersQueries } from "../../methods/sides.ts";
 
 /** What methods are held against: two of chance, the bound, and their own decisions shuffled in time. */
 export const CONTROLS = ["random", "random-protected", "oracle", "shuffled"] as const;
@@ -31,12 +30,7 @@ export function controlFor(control: Control, options: ResolvedOptions): Resolved
 
 /** Whether there is anything in what options decide that an order could matter to. */
 function isShuffled(options: ResolvedOptions): boolean {
-  const keyRule = keyRuleOf(options);
-  const names = [
-    ...(filtersQueries(options) ? [options.fusion] : []),
-    ...(keyRule === undefined ? [] : [keyRule]),
-  ];
-  return names.map((name) => methodOf(name)).every((method) =>
+  return decidingMethods(options).every((method) =>
     !isEviction(method) && !isOffline(method) && !CONTROLS.some((control) => control === method.name)
   );
 }

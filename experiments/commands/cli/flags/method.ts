@@ -3,10 +3,8 @@ import type { Backend } from "../../../../lib/backend.ts";
 import { UsageError } from "../../../../lib/errors.ts";
 import {
   bindRule,
-  filtersQueries,
+  decidingMethods,
   isRule,
-  keyRuleOf,
-  methodOf,
   type ResolvedOptions,
   resolveOptions,
 } from "../../../../lib/methods/mod.ts";
@@ -106,16 +104,12 @@ export function tellHostRules(
   methods: readonly ResolvedOptions[],
 ): void {
   if (backend.name === "reference") return;
-  const rules = methods.flatMap((options) => {
-    const names = [
-      ...(filtersQueries(options) ? [options.fusion] : []),
-      ...[keyRuleOf(options) ?? []].flat(),
-    ];
-    return names.map((name) => methodOf(name)).filter((method) => isRule(method)).flatMap((rule) => {
+  const rules = methods.flatMap((options) =>
+    decidingMethods(options).filter((method) => isRule(method)).flatMap((rule) => {
       if (bindRule(rule, options, backend).native !== undefined) return [];
       return [rule.native === undefined ? `"${rule.name}"` : `"${rule.name}" with a local substitute`];
-    });
-  });
+    })
+  );
   for (const rule of new Set(rules)) {
     progress.line(`${rule} decides in TypeScript on the host: the kernels do not have this rule.`);
   }
