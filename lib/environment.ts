@@ -24,7 +24,6 @@ export interface RunConditions {
   readonly context: number;
   /** Tokens of the text that were used, chunks x context. */
   readonly textTokens: number;
-  /** Whether the token stream begins with BOS. */
   readonly bos: boolean;
   readonly backend: string;
   /** SHA-256 of the file of a rule of the user's own, where one was given. */

@@ -33,9 +33,7 @@ export interface Moments {
   muK: number;
   /** Population variance over heads of the keys' cosines, in [0, 1]. */
   varK: number;
-  /** Like `muK`, of the values. */
   muV: number;
-  /** Like `varK`, of the values. */
   varV: number;
 }
 

@@ -39,17 +39,14 @@ function lowerBound(sorted: Float64Array, size: number, value: number): number {
  * Sorted once when made; each further score then costs one shift within the window.
  */
 export class ScoreWindow {
-  readonly #ring: Float64Array;
-  readonly #numbers: Float64Array;
   readonly #sorted: Float64Array;
   #size: number;
 
   /** Goes on with the scores that a state holds, and keeps them there. */
-  constructor(state: PolicyState) {
-    this.#ring = state.scores;
-    this.#numbers = state.numbers;
-    this.#size = Math.min(this.#numbers[SLOT.scored]!, this.#ring.length);
-    this.#sorted = this.#ring.slice();
+  constructor(private readonly state: PolicyState) {
+    const { numbers, scores } = state;
+    this.#size = Math.min(numbers[SLOT.scored]!, scores.length);
+    this.#sorted = scores.slice();
     this.#sorted.subarray(0, this.#size).sort();
   }
 
@@ -62,16 +59,15 @@ export class ScoreWindow {
     return this.#sorted.subarray(0, this.#size);
   }
 
-  /** The q quantile of the scores held. */
   quantile(q: number): number {
     return quantile(this.#sorted, q, this.#size);
   }
 
   /** Takes a score in; the oldest one leaves a full window. */
   push(score: number): void {
-    const slot = this.#numbers[SLOT.scored]! % this.#ring.length;
-    if (this.#size === this.#ring.length) {
-      const oldest = lowerBound(this.#sorted, this.#size, this.#ring[slot]!);
+    const { numbers, scores } = this.state, slot = numbers[SLOT.scored]! % scores.length;
+    if (this.#size === scores.length) {
+      const oldest = lowerBound(this.#sorted, this.#size, scores[slot]!);
       this.#sorted.copyWithin(oldest, oldest + 1, this.#size);
       this.#size -= 1;
     }
@@ -79,8 +75,8 @@ export class ScoreWindow {
     this.#sorted.copyWithin(at + 1, at, this.#size);
     this.#sorted[at] = score;
     this.#size += 1;
-    this.#ring[slot] = score;
-    this.#numbers[SLOT.scored]! += 1;
+    scores[slot] = score;
+    numbers[SLOT.scored]! += 1;
   }
 }
 
@@ -107,7 +103,6 @@ function upperQuantile(window: ScoreWindow, ratio: number): number {
   return ratio === 0 || window.size === 0 ? NaN : window.quantile(1 - ratio);
 }
 
-/** A quantile of the last scores. */
 function windowed(ratio: (spec: PolicySpec, numbers: Float64Array) => number): Policy {
   return {
     aims: true,

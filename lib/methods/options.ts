@@ -84,7 +84,6 @@ export type Options =
   & typeof FILTER_OPTIONS
   & typeof KEY_OPTIONS
   & OwnOptions;
-/** Options that stand for others. */
 const SHORT: readonly string[] = ["preset", ...Object.keys(SIDE_CHOICES)];
 
 /** The methods' own options, each with all methods that have it. */
@@ -229,7 +228,6 @@ function valueOf(options: ResolvedOptions, name: string): unknown {
   return options[name as keyof ResolvedOptions];
 }
 
-/** What a rule looks at under these options. */
 export function readsOf(rule: AnyRule, options: ResolvedOptions): readonly Reads[] {
   return rule.reads?.(options as never) ?? ["similarity"];
 }
@@ -343,7 +341,6 @@ function hasEffectOn(side: SideName, name: string, method: Method, options: Reso
   ) && (matters?.(others) ?? true);
 }
 
-/** The options that a record stands for. */
 export function readRecord(record: OptionsRecord): ResolvedOptions {
   return Object.fromEntries(ROWS.map(([name, { type }]) => {
     const value = record[name as keyof OptionsRecord];

@@ -2,7 +2,6 @@
 import type { OfflineMethod } from "../method.ts";
 import { dropParts } from "./offline.ts";
 
-/** Attention with its norm, by 1 less the mean cosine; all at once. */
 export const attentionDrop: OfflineMethod<"attention-drop"> = {
   name: "attention-drop",
   help: "whole attention blocks, those that turn the residual stream of a calibration text least",

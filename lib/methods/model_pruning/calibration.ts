@@ -6,7 +6,6 @@ import type { HostTensor } from "../../tensor.ts";
 export interface Calibration {
   /** Whether it is of the judged text's kind. */
   readonly domain: "same domain" | "other";
-  /** SHA-256 of the text. */
   readonly sha256: string;
   /** Its token ids, in pieces that are run apart, each at least two. */
   readonly chunks: readonly Int32Array<ArrayBuffer>[];
@@ -18,7 +17,6 @@ export interface Calibration {
 export interface DroppedParts {
   /** 0-based indices of layers without attention: they hold no keys and values either. */
   readonly attention: readonly number[];
-  /** 0-based indices of layers without their MLP. */
   readonly mlp: readonly number[];
   /** The first token for which they are left out; those before it run dense. Default 0. */
   readonly from?: number;
@@ -56,7 +54,6 @@ export type SeeRows = (layer: number, name: string, rows: Float32Array, count: n
 export interface LayerVisit {
   /** Takes rows that enter one of its matrices, [count, columns] f32, a copy. */
   see(name: string, rows: Float32Array, count: number): void;
-  /** What becomes of it, when it has seen the whole text. */
   close(): LayerAlteration;
 }
 
@@ -105,7 +102,6 @@ export interface Adapts {
 
 let own: Calibration | undefined;
 
-/** The calibration text of this process, if any. */
 export function ownCalibration(): Calibration | undefined {
   return own;
 }

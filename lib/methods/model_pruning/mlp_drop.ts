@@ -2,7 +2,6 @@
 import type { OfflineMethod } from "../method.ts";
 import { dropParts } from "./offline.ts";
 
-/** MLPs with their norms, by 1 less the mean cosine; all at once. */
 export const mlpDrop: OfflineMethod<"mlp-drop"> = {
   name: "mlp-drop",
   help: "whole MLPs, those that turn the residual stream of a calibration text least",

@@ -54,7 +54,6 @@ function pickOwn({ options = {} }: AnyOffline, values: object): object {
   return Object.fromEntries(Object.entries(values).filter(([name]) => names.includes(name)));
 }
 
-/** Layers that a share of them comes to. */
 export function countOfLayers({ config }: Pick<CalibratedModel, "config">, ratio: number): number {
   return Math.round(ratio * config.numLayers);
 }

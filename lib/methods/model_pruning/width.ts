@@ -7,7 +7,6 @@ export class Moments {
   readonly #sums: Float64Array;
   readonly #squares: Float64Array;
 
-  /** @param channels Columns of the matrix. */
   constructor(channels: number) {
     this.#sums = new Float64Array(channels);
     this.#squares = new Float64Array(channels);
