@@ -7,7 +7,7 @@ import { policyOf } from "../filter/threshold.ts";
 import { learned, type LearnedSpec, nameFeatures } from "../methods/rules/learned.ts";
 import { RULES } from "../methods/list.ts";
 import type { AnyRule } from "../methods/method.ts";
-import { readsOf, type ResolvedOptions, type TokenFilterOptions } from "../methods/options.ts";
+import { readsOf, recordOptions, type ResolvedOptions, type TokenFilterOptions } from "../methods/options.ts";
 import { TokenFilter } from "../methods/token_filter.ts";
 import type { Model } from "../model/model.ts";
 import { type BootstrapOptions, drawMovingBlocks } from "../stats/bootstrap.ts";
@@ -225,7 +225,7 @@ export class HeadCollection {
     { signal, onProgress }: HeadControl = {},
   ): Promise<HeadReport> {
     this.#expectDone();
-    const { warmup, seed } = this.options, { context } = this;
+    const { warmup } = this.options, { context } = this;
     const { numLayers, numHeads, numKvHeads, headDim, hiddenSize } = this.#model.config;
     const first = Math.max(warmup, 1), count = this.chunks.length;
     const layout: HeadLayout = {
@@ -255,7 +255,7 @@ export class HeadCollection {
       options: {
         method,
         warmup,
-        seed: seed <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(seed) : String(seed),
+        seed: recordOptions(this.options).seed,
         bootstrap: this.bootstrap,
       },
       bands: layout.bands,

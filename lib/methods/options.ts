@@ -254,14 +254,12 @@ export function recordOptions(options: ResolvedOptions): OptionsRecord {
   const { schedule, skipRatios } = options;
   const mean = schedule === "explicit" &&
     skipRatios!.reduce((sum, ratio) => sum + ratio, 0) / skipRatios!.length;
-  const planned = [
-    ...(filtersQueries(options) ? ["pruneRatio"] : []),
-    ...(keyRuleOf(options) === undefined ? [] : ["kvRatio"]),
-  ];
+  const isPlanned = (name: string) =>
+    name === "pruneRatio" ? filtersQueries(options) : name === "kvRatio" && keyRuleOf(options) !== undefined;
   const plain = (name: string, { type }: Option, value: unknown) => {
     if (type === "seed") return (value as bigint) <= MAX_SAFE ? Number(value) : String(value);
     if (type === "ratios") return value ?? null;
-    return planned.includes(name) && mean !== false ? mean : value;
+    return isPlanned(name) && mean !== false ? mean : value;
   };
   return Object.fromEntries(
     RECORDED.map(([name, option]) => [name, plain(name, option, valueOf(options, name))]),

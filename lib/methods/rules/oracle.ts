@@ -8,14 +8,7 @@ import { planLayers } from "../../filter/schedule.ts";
 import type { FilterShape } from "../../filter/sequence.ts";
 import { chooseHighest } from "../../filter/threshold.ts";
 import type { PrunerMethod } from "../method.ts";
-import {
-  type Answer,
-  definePruner,
-  type LayerView,
-  type Pruner,
-  type PrunerContext,
-  type SideSequence,
-} from "../pruner.ts";
+import { definePruner, type Pruner, type PrunerContext, type SideSequence } from "../pruner.ts";
 
 /** What it traces as redundancy is -r. */
 export const oracle: PrunerMethod<"oracle"> = {
@@ -32,44 +25,40 @@ function create(shape: FilterShape, options: FilterOptions, { trace }: PrunerCon
   const plan = new Map(planned.map(({ layer, skipRatio }) => [layer, skipRatio]));
   const { warmup, block, invert, recent } = options;
 
-  function decide(view: LayerView, start: number, seen: Set<number>, chunk: number): Answer {
-    const { layer, count, futureOutputs } = view, skipRatio = plan.get(layer);
-    if (skipRatio === undefined) {
-      throw new RangeError(`Cannot filter layer ${layer}: expected one of ${[...plan.keys()].join(", ")}`);
-    }
-    if (start !== 0 || seen.has(layer)) {
-      throw new RangeError(
-        `Cannot decide layer ${layer}: found tokens decided before, expected a whole sequence as one prefill, since ` +
-          `the oracle looks ahead`,
-      );
-    }
-    if (futureOutputs === undefined || futureOutputs.length !== count) {
-      throw new TypeError(
-        `Cannot decide layer ${layer}: found ${
-          futureOutputs?.length ?? "no"
-        } attention outputs, expected ${count}`,
-      );
-    }
-    const undefinedAt = futureOutputs.findIndex(Number.isNaN);
-    if (undefinedAt >= 0) {
-      throw new RangeError(
-        `Cannot decide layer ${layer}: found NaN for token ${undefinedAt}, expected norm(o) / norm(x)`,
-      );
-    }
-    const rows = createScanOutput(count);
-    rows.redundancy.set(futureOutputs.map((r) => invert ? r : -r));
-    rows.keep.set(chooseHighest(rows.redundancy, skipRatio, warmup));
-    seen.add(layer);
-    trace?.(rows, layer, chunk);
-    return { keep: rows.keep };
-  }
-
-  function wrap(seen: Set<number>, chunk: number): SideSequence {
-    return {
-      decide: (view, start) => decide(view, start, seen, chunk),
-      fork: () => wrap(new Set(seen), chunk),
-    };
-  }
+  const wrap = (seen: Set<number>, chunk: number): SideSequence => ({
+    decide({ layer, count, futureOutputs }, start) {
+      const skipRatio = plan.get(layer);
+      if (skipRatio === undefined) {
+        throw new RangeError(`Cannot filter layer ${layer}: expected one of ${[...plan.keys()].join(", ")}`);
+      }
+      if (start !== 0 || seen.has(layer)) {
+        throw new RangeError(
+          `Cannot decide layer ${layer}: found tokens decided before, expected a whole sequence as one prefill, since ` +
+            `the oracle looks ahead`,
+        );
+      }
+      if (futureOutputs === undefined || futureOutputs.length !== count) {
+        throw new TypeError(
+          `Cannot decide layer ${layer}: found ${
+            futureOutputs?.length ?? "no"
+          } attention outputs, expected ${count}`,
+        );
+      }
+      const undefinedAt = futureOutputs.findIndex(Number.isNaN);
+      if (undefinedAt >= 0) {
+        throw new RangeError(
+          `Cannot decide layer ${layer}: found NaN for token ${undefinedAt}, expected norm(o) / norm(x)`,
+        );
+      }
+      const rows = createScanOutput(count);
+      rows.redundancy.set(futureOutputs.map((r) => invert ? r : -r));
+      rows.keep.set(chooseHighest(rows.redundancy, skipRatio, warmup));
+      seen.add(layer);
+      trace?.(rows, layer, chunk);
+      return { keep: rows.keep };
+    },
+    fork: () => wrap(new Set(seen), chunk),
+  });
 
   return definePruner({
     name: "oracle",
