@@ -9,12 +9,6 @@ const dominates = (a: Costs, b: Costs) => a.every((x, i) => x <= b[i]!) && a.som
  * rank 0 are taken away; and so on.
  *
  * @param enough Points after which ranking may stop; those that are left then share the next rank.
- *
- * @example
- * ```ts
- * import { dominanceRanks } from "./hypervolume.ts";
- * console.assert(dominanceRanks([[0, 1], [1, 0], [1, 1], [2, 2]]).join() === "0,0,1,2");
- * ```
  */
 export function dominanceRanks(costs: readonly Costs[], enough = Infinity): number[] {
   const ranks = new Array<number>(costs.length).fill(-1);
@@ -34,11 +28,6 @@ export function dominanceRanks(costs: readonly Costs[], enough = Infinity): numb
  *
  * @param reference What no point may lie above; what lies at it adds nothing.
  * @throws {RangeError} If a point lies above the reference.
- *
- * @example
- * ```ts
- * console.assert(hypervolume([[0, 1], [1, 0]], [2, 2]) === 3);
- * ```
  */
 export function hypervolume(costs: readonly (readonly number[])[], reference: readonly number[]): number {
   for (const point of costs) {
@@ -68,7 +57,7 @@ function slice(costs: readonly Costs[], reference: Costs, dimensions: number): n
 }
 
 /** The reference of points that are compared with each other alone: a tenth beyond the worst of each objective. */
-export function referenceOf(costs: readonly Costs[]): number[] {
+function referenceOf(costs: readonly Costs[]): number[] {
   return costs[0]!.map((_, i) => {
     const worst = Math.max(...costs.map((point) => point[i]!));
     return Math.max(1.1 * worst, 0.9 * worst) || 1e-12;

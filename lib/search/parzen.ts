@@ -17,10 +17,10 @@ export class ChoiceKernels implements Kernels {
 
   /**
    * @param places Observed choices, a kernel each; the prior, which is even, comes last.
-   * @param prior Weight that each kernel gives to all choices alike, over the number of kernels.
    */
-  constructor({ choices: { length } }: Pick<ChoiceAxis, "choices">, places: readonly number[], prior = 1) {
-    const even = prior / (places.length + 1), sum = 1 + even * length;
+  constructor({ choices: { length } }: Pick<ChoiceAxis, "choices">, places: readonly number[]) {
+    // Each kernel gives a weight of 1, over the number of kernels, to all choices alike.
+    const even = 1 / (places.length + 1), sum = 1 + even * length;
     const shares = places.map((place) =>
       new Float64Array(length).fill(even / sum).with(place, (1 + even) / sum)
     );
@@ -41,20 +41,18 @@ export class ChoiceKernels implements Kernels {
 
 /** Normal kernels cut to the range of an axis of numbers; of steps, a kernel's mass over each. */
 export class NumberKernels implements Kernels {
-  readonly #axis: NumberAxis;
   readonly #low: number;
   readonly #high: number;
-  readonly #means: Float64Array;
-  readonly #widths: Float64Array;
   /** Of each kernel, the log of its mass in range, and of its width where values have a density. */
   readonly #logs: Float64Array;
 
   /** @param means And widths in logarithms where those count. */
-  constructor(axis: NumberAxis, means: Float64Array, widths: Float64Array) {
-    this.#axis = axis;
+  constructor(
+    private readonly axis: NumberAxis,
+    private readonly means: Float64Array,
+    private readonly widths: Float64Array,
+  ) {
     [this.#low, this.#high] = rangeOf(axis);
-    this.#means = means;
-    this.#widths = widths;
     this.#logs = means.map((mean, k) => {
       const width = widths[k]!;
       const mass = Math.log(normalMass((this.#low - mean) / width, (this.#high - mean) / width));
@@ -85,7 +83,7 @@ export class NumberKernels implements Kernels {
   }
 
   addLogDensities(x: number, logs: Float64Array): void {
-    const { step, log } = this.#axis, means = this.#means, widths = this.#widths;
+    const { means, widths } = this, { step, log } = this.axis;
     const inner = log ? Math.log : (x: number) => x;
     const at = inner(x), from = inner(x - step / 2), to = inner(x + step / 2);
     for (let k = 0; k < means.length; k++) {
@@ -98,29 +96,27 @@ export class NumberKernels implements Kernels {
   }
 
   sample(kernel: number, random: RandomStream): number {
-    const mean = this.#means[kernel]!, width = this.#widths[kernel]!;
+    const mean = this.means[kernel]!, width = this.widths[kernel]!;
     const below = normalShare((this.#low - mean) / width), share = random.uniform();
     const upTo = normalShare((this.#high - mean) / width);
     const p = Math.min(1 - 2 ** -53, Math.max(Number.MIN_VALUE, below + share * (upTo - below)));
     const x = Math.min(this.#high, Math.max(this.#low, mean + width * normalQuantile(p)));
-    return snap(this.#axis, this.#axis.log ? Math.exp(x) : x);
+    return snap(this.axis, this.axis.log ? Math.exp(x) : x);
   }
 }
 
 export class Mixture {
   readonly #logWeights: Float64Array;
   readonly #weights: readonly number[];
-  readonly #axes: readonly Kernels[];
 
   /**
    * @param weights One a kernel, of whatever sum.
    * @param axes The kernels along each axis.
    */
-  constructor(weights: readonly number[], axes: readonly Kernels[]) {
+  constructor(weights: readonly number[], private readonly axes: readonly Kernels[]) {
     const sum = weights.reduce((a, b) => a + b, 0);
     this.#weights = weights.map((weight) => weight / sum);
     this.#logWeights = Float64Array.from(this.#weights, Math.log);
-    this.#axes = axes;
   }
 
   /** The mixture of TPE over observations, [observations, axes]: a kernel each with its weight, and a prior that weighs 1. */
@@ -139,7 +135,7 @@ export class Mixture {
   /** Log density at a point, a number an axis. */
   logPdf(point: readonly number[]): number {
     const logs = this.#logWeights.slice();
-    this.#axes.forEach((kernels, i) => kernels.addLogDensities(point[i]!, logs));
+    this.axes.forEach((kernels, i) => kernels.addLogDensities(point[i]!, logs));
     let most = -Infinity, sum = 0;
     for (const log of logs) if (log > most) most = log;
     if (most === -Infinity) return most;
@@ -152,6 +148,6 @@ export class Mixture {
     while (kernel < this.#weights.length - 1 && left > this.#weights[kernel]!) {
       left -= this.#weights[kernel++]!;
     }
-    return this.#axes.map((kernels) => kernels.sample(kernel, random));
+    return this.axes.map((kernels) => kernels.sample(kernel, random));
   }
 }

@@ -8,16 +8,14 @@ export interface Rival {
   readonly isFinished: boolean;
 }
 
-export interface Race {
-  /**
-   * Why a trial is to be stopped; null = it goes on.
-   *
-   * @param losses Of its chunks so far, in the shared order, at least one; fewer than all.
-   * @param rivals The other trials that it can be compared with: those that ask for the same share.
-   * @param chunks All chunks.
-   */
-  shouldStop(losses: readonly number[], rivals: readonly Rival[], chunks: number): string | null;
-}
+/**
+ * Why a trial is to be stopped; null = it goes on.
+ *
+ * @param losses Of its chunks so far, in the shared order, at least one; fewer than all.
+ * @param rivals The other trials that it can be compared with: those that ask for the same share.
+ * @param chunks All chunks.
+ */
+export type Race = (losses: readonly number[], rivals: readonly Rival[], chunks: number) => string | null;
 
 /** Wrong stops of the best trial, as a share of the races. */
 const LEVEL = 0.01;
@@ -35,12 +33,6 @@ const SPREAD = 4;
  * group invariance and anytime-valid testing").
  *
  * @returns 1 where there are no differences.
- *
- * @example
- * ```ts
- * import { evidenceAgainstZero } from "./race.ts";
- * console.assert(evidenceAgainstZero([1, -1, 1, -1]) < 1 && evidenceAgainstZero([1, 2, 1, 2, 1, 2, 1]) > 100);
- * ```
  */
 export function evidenceAgainstZero(differences: readonly number[]): number {
   const n = differences.length, grown = 1 + n * SPREAD;
@@ -59,15 +51,13 @@ const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / 
  * A trial is stopped once its losses are told apart from those of the best finished rival on the same chunks, and are higher: by
  * {@linkcode evidenceAgainstZero} at level 0.01. The best of all is stopped in at most so many races.
  */
-const sequential: Race = {
-  shouldStop(losses, rivals) {
-    const finished = rivals.filter(({ isFinished }) => isFinished);
-    if (finished.length === 0) return null;
-    const best = finished.reduce((a, b) => mean(b.losses) < mean(a.losses) ? b : a);
-    const differences = losses.map((loss, i) => loss - best.losses[i]!), behind = mean(differences);
-    if (!(behind > 0) || evidenceAgainstZero(differences) < 1 / LEVEL) return null;
-    return `${behind.toPrecision(3)} behind the best on the same chunks`;
-  },
+const sequential: Race = (losses, rivals) => {
+  const finished = rivals.filter(({ isFinished }) => isFinished);
+  if (finished.length === 0) return null;
+  const best = finished.reduce((a, b) => mean(b.losses) < mean(a.losses) ? b : a);
+  const differences = losses.map((loss, i) => loss - best.losses[i]!), behind = mean(differences);
+  if (!(behind > 0) || evidenceAgainstZero(differences) < 1 / LEVEL) return null;
+  return `${behind.toPrecision(3)} behind the best on the same chunks`;
 };
 
 /** Of the trials that have come so far, one of so many goes on. */
@@ -77,17 +67,15 @@ const REDUCTION = 3;
  * Successive halving without waiting (Li and others 2020): at 1/27, 1/9 and 1/3 of the chunks a trial goes on while it is in the best
  * third of all that have come so far. Saves more, and may lose the best.
  */
-const halving: Race = {
-  shouldStop(losses, rivals, chunks) {
-    const read = losses.length;
-    const isRung = [1, 2, 3].some((rung) => read === Math.ceil(chunks / REDUCTION ** rung));
-    if (!isRung) return null;
-    const own = mean(losses), reached = rivals.filter((rival) => rival.losses.length >= read);
-    const better = reached.filter((rival) => mean(rival.losses.slice(0, read)) < own).length;
-    const places = Math.max(1, Math.floor((reached.length + 1) / REDUCTION));
-    if (better < places) return null;
-    return `place ${better + 1} of ${reached.length + 1} after ${read} chunks`;
-  },
+const halving: Race = (losses, rivals, chunks) => {
+  const read = losses.length;
+  const isRung = [1, 2, 3].some((rung) => read === Math.ceil(chunks / REDUCTION ** rung));
+  if (!isRung) return null;
+  const own = mean(losses), reached = rivals.filter((rival) => rival.losses.length >= read);
+  const better = reached.filter((rival) => mean(rival.losses.slice(0, read)) < own).length;
+  const places = Math.max(1, Math.floor((reached.length + 1) / REDUCTION));
+  if (better < places) return null;
+  return `place ${better + 1} of ${reached.length + 1} after ${read} chunks`;
 };
 
 export type RaceName = "sequential" | "halving";

@@ -8,6 +8,7 @@ Deno.test("evidenceAgainstZero() is the ratio of likelihoods that the formula sa
   assertAlmostEquals(evidenceAgainstZero([1, 2, 3]), 13 ** -0.5 * (14 / (14 - 144 / 13)) ** 1.5, 1e-12);
   assertAlmostEquals(evidenceAgainstZero([-2e-9, -4e-9, -6e-9]), evidenceAgainstZero([1, 2, 3]), 1e-9);
   assertEquals([evidenceAgainstZero([]), evidenceAgainstZero([0, 0])], [1, 1]);
+  assert(evidenceAgainstZero([1, -1, 1, -1]) < 1 && evidenceAgainstZero([1, 2, 1, 2, 1, 2, 1]) > 100);
 });
 
 Deno.test("evidence reaches 20 in at most a twentieth of series without a difference, and in most with one", () => {
@@ -24,7 +25,7 @@ Deno.test("evidence reaches 20 in at most a twentieth of series without a differ
 });
 
 Deno.test("a sequential race stops what is behind the best finished rival, and nothing else", () => {
-  const { shouldStop } = RACES.sequential;
+  const shouldStop = RACES.sequential;
   const best: Rival = { losses: [1, 2, 1, 2, 1, 2, 1, 2], isFinished: true };
   const worse: Rival = { losses: best.losses.map((x) => x + 3), isFinished: true };
   const behind = [1.9, 3.1, 2, 2.9, 2.1, 3];
@@ -37,7 +38,7 @@ Deno.test("a sequential race stops what is behind the best finished rival, and n
 });
 
 Deno.test("successive halving looks at 1/27, 1/9 and 1/3 of the chunks, at the best third so far", () => {
-  const { shouldStop } = RACES.halving;
+  const shouldStop = RACES.halving;
   const rivals = [1, 2, 3, 4, 5].map((loss, i): Rival => ({
     losses: new Array(i === 0 ? 2 : 27).fill(loss),
     isFinished: i > 0,
@@ -67,7 +68,7 @@ function race(losses: readonly (readonly number[])[], workers: number, seed: num
       read++;
       const own = row.slice(0, desk.done), rivals = [...finished.values()];
       if (isFinished) finished.set(trial, { losses: row, isFinished });
-      if (isFinished || RACES.sequential.shouldStop(own, rivals, order.length) !== null) {
+      if (isFinished || RACES.sequential(own, rivals, order.length) !== null) {
         desks.splice(desks.indexOf(desk), 1);
       }
     }

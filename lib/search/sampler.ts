@@ -15,15 +15,13 @@ import { RandomStream } from "./random_stream.ts";
 import { SobolPoints } from "./sobol.ts";
 import { proposeTpe } from "./tpe.ts";
 
-export interface TrialSampler {
-  /**
-   * The next point. It follows from the seed and the trials so far alone: a search that was interrupted goes on as it would have.
-   *
-   * @param trials All so far, in their order, those at work too; their number is that of the next trial.
-   * @returns Undefined where all points have been proposed.
-   */
-  propose(trials: readonly Observation[]): Point | undefined;
-}
+/**
+ * Gives the next point; undefined where all points have been proposed. It follows from the seed and the trials so far alone: a
+ * search that was interrupted goes on as it would have.
+ *
+ * @param trials All so far, in their order, those at work too; their number is that of the next trial.
+ */
+export type Sampler = (trials: readonly Observation[]) => Point | undefined;
 
 export interface SamplerKind {
   readonly help: string;
@@ -34,7 +32,7 @@ export interface SamplerKind {
    *
    * @throws {RangeError} If it cannot search such a space.
    */
-  create(space: SearchSpace, seed: number): TrialSampler;
+  create(space: SearchSpace, seed: number): Sampler;
 }
 
 /** Streams of random numbers of a seed that are not trials'. */
@@ -47,35 +45,31 @@ export const SAMPLERS: { readonly [name in SamplerName]: SamplerKind } = {
   random: {
     help: "chance",
     adapts: false,
-    create: (space, seed) => ({
-      propose: ({ length }) => randomPoint(space, new RandomStream(seed, TRIAL_STREAMS + length)),
-    }),
+    create: (space, seed) => ({ length }) =>
+      randomPoint(space, new RandomStream(seed, TRIAL_STREAMS + length)),
   },
   sobol: {
     help: "scrambled Sobol points, which fill the space evenly",
     adapts: false,
     create(space, seed) {
       const points = new SobolPoints(space.length, seed);
-      return {
-        propose({ length }) {
-          const shares = points.at(length);
-          return buildPoint(space, (axis, place) => valueAt(axis, shares[place]!));
-        },
+      return ({ length }) => {
+        const shares = points.at(length);
+        return buildPoint(space, (axis, place) => valueAt(axis, shares[place]!));
       };
     },
   },
   tpe: {
     help: "the tree-structured Parzen estimator: where good trials are dense and others are not",
     adapts: true,
-    create: (space, seed) => ({
-      propose: (trials) => proposeTpe(space, trials, new RandomStream(seed, TRIAL_STREAMS + trials.length)),
-    }),
+    create: (space, seed) => (trials) =>
+      proposeTpe(space, trials, new RandomStream(seed, TRIAL_STREAMS + trials.length)),
   },
 };
 
 const MAX_POINTS = 10_000;
 
-function createGrid(space: SearchSpace): TrialSampler {
+function createGrid(space: SearchSpace): Sampler {
   for (const axis of space) {
     if (countValues(axis) < Infinity) continue;
     throw new RangeError(
@@ -96,5 +90,5 @@ function createGrid(space: SearchSpace): TrialSampler {
       `Cannot make a grid: found more than ${MAX_POINTS} points, expected fewer, or another sampler`,
     );
   }
-  return { propose: ({ length }) => points[length] };
+  return ({ length }) => points[length];
 }

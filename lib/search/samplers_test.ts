@@ -25,6 +25,7 @@ Deno.test("normalShare() and normalMass() give scipy's, in the tails too", () =>
 Deno.test("Sobol points are scipy's; scrambled, they are others of the same kind, uniform over seeds", () => {
   const plain = new SobolPoints(64);
   assertEquals(Array.from({ length: 8 }, (_, i) => plain.at(i)), golden.sobol);
+  assertEquals([1, 2, 3].map((i) => new SobolPoints(2).at(i)), [[0.5, 0.5], [0.75, 0.25], [0.25, 0.75]]);
   const five = new SobolPoints(5);
   assertEquals([1000, 1001, 1002].map((i) => five.at(i)), golden.sobolLater);
   const size = 64, dimensions = 8;
@@ -50,6 +51,8 @@ Deno.test("hypervolume() is Optuna's, and refuses what lies beyond the reference
   for (const { costs, volume } of golden.volumes) {
     assertAlmostEquals(hypervolume(costs, costs[0].map(() => 1)), volume, 1e-9);
   }
+  assertEquals(hypervolume([[0, 1], [1, 0]], [2, 2]), 3);
+  assertEquals(dominanceRanks([[0, 1], [1, 0], [1, 1], [2, 2]]), [0, 0, 1, 2]);
   assertThrows(() => hypervolume([[1, 3]], [2, 2]), RangeError, "the hypervolume of [1,3]");
   assertEquals(dominanceRanks([[0, 1], [1, 0], [1, 1], [1, 1], [2, 2]], 1), [0, 0, 1, 1, 1]);
 });
@@ -124,14 +127,14 @@ Deno.test("samplers follow from seed and trials; constraints, axes that are not 
     if (name === "grid") continue;
     const trials: Observation[] = [];
     for (let i = 0; i < 24; i++) {
-      const point = create(space, 7).propose(trials)!;
-      assertEquals(create(space, 7).propose(trials), point);
+      const point = create(space, 7)(trials)!;
+      assertEquals(create(space, 7)(trials), point);
       assertEquals("tau" in point, point.kind === "a", name);
       for (const axis of space) assertEquals(axis.name in point, isActive(axis, point));
       trials.push({ point, state: "finished", ...measure(point) });
     }
-    const other = create(space, 8).propose(trials);
-    assert(JSON.stringify(other) !== JSON.stringify(create(space, 7).propose(trials)), name);
+    const other = create(space, 8)(trials);
+    assert(JSON.stringify(other) !== JSON.stringify(create(space, 7)(trials)), name);
   }
 });
 
@@ -139,12 +142,12 @@ Deno.test("TPE keeps away from trials at work", () => {
   const { space, measure } = FUNCTIONS.branin!;
   const random = SAMPLERS.random.create(space, 3), trials: Observation[] = [];
   for (let i = 0; i < 20; i++) {
-    const point = random.propose(trials)!;
+    const point = random(trials)!;
     trials.push({ point, state: "finished", ...measure(point) });
   }
   const best = trials.reduce((a, b) => b.values[0]! < a.values[0]! ? b : a);
   const near = (all: readonly Observation[]) =>
-    Array.from({ length: 30 }, (_, seed) => SAMPLERS.tpe.create(space, seed).propose(all)!).filter((point) =>
+    Array.from({ length: 30 }, (_, seed) => SAMPLERS.tpe.create(space, seed)(all)!).filter((point) =>
       space.every(({ name }) => Math.abs(Number(point[name]) - Number(best.point[name])) < 2)
     ).length;
   const busy: Observation = { ...best, state: "running", values: [] };
@@ -159,7 +162,7 @@ Deno.test("a grid has every combination once, without axes that are not there, a
     { name: "n", low: 1, high: 2, step: 1, log: false },
   ];
   const grid = SAMPLERS.grid.create(space, 0);
-  const points = Array.from({ length: 9 }, (_, length) => grid.propose(new Array(length)));
+  const points = Array.from({ length: 9 }, (_, length) => grid(new Array(length)));
   assertEquals(points.slice(0, 3), [{ kind: "a", tau: 0.1, n: 1 }, { kind: "a", tau: 0.1, n: 2 }, {
     kind: "a",
     tau: 0.2,

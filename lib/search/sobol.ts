@@ -35,13 +35,6 @@ function parity(bits: number): number {
  * Points of a Sobol sequence by their number, in the order of Gray's code. Scrambled, a random lower triangular matrix of bits
  * and a random shift per dimension (Matousek 1998) make every point uniform in [0, 1) and keep what sets the sequence apart: of the
  * first 2^m points exactly one lies in each of 2^m equal slices of every axis.
- *
- * @example
- * ```ts
- * import { SobolPoints } from "./sobol.ts";
- * const points = new SobolPoints(2);
- * console.assert(String([1, 2, 3].map((i) => points.at(i))) === "0.5,0.5,0.75,0.25,0.25,0.75");
- * ```
  */
 export class SobolPoints {
   readonly #directions: readonly Uint32Array[];

@@ -2,7 +2,7 @@
 import type { Axis, Observation, Point, SearchSpace } from "./axis.ts";
 import { hypervolume } from "./hypervolume.ts";
 import { RandomStream } from "./random_stream.ts";
-import type { TrialSampler } from "./sampler.ts";
+import type { Sampler } from "./sampler.ts";
 
 /** A function, its space, and what the best of its trials is worth. */
 export interface TestFunction {
@@ -84,10 +84,10 @@ export const FUNCTIONS: { readonly [name: string]: TestFunction } = {
 };
 
 /** The best that a sampler finds in so many trials. */
-export function search({ measure, best }: TestFunction, sampler: TrialSampler, count: number): number {
+export function search({ measure, best }: TestFunction, sampler: Sampler, count: number): number {
   const trials: Observation[] = [];
   for (let i = 0; i < count; i++) {
-    const point = sampler.propose(trials)!;
+    const point = sampler(trials)!;
     trials.push({ point, state: "finished", ...measure(point) });
   }
   return best(trials);

@@ -125,7 +125,7 @@ export async function submitTrials(
   return {
     source: {
       ...source,
-      take: () => undefined,
+      take: () => Promise.resolve(undefined),
       isOver() {
         if (failure !== undefined) throw failure;
         return source.isOver() || left?.length === 0;

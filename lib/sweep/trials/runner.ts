@@ -125,20 +125,20 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
       tellNews();
       continue;
     }
-    const { digest, method } = taken, racing = race?.enter(method, dense.chunks);
+    const racing = race?.enter(taken.method, dense.chunks);
     try {
       const trial = await runTrial({ ...args, runDigest, racing }, taken, {
         onChunk: (chunk, of) => chunk < of && report(chunk, of),
         onLosses(chunk, losses, dense) {
-          source.report(digest, chunk, losses, dense);
+          source.report(chunk, losses, dense);
           if (racing !== undefined) takeNews();
         },
       });
-      if ("stopped" in trial) source.stop(digest, trial);
-      else source.finish(digest, trial);
+      if ("stopped" in trial) source.stop(trial);
+      else source.finish(trial);
     } catch (error) {
       // A study that cannot be reached takes no trial back: others take it when this process has ended.
-      if (!(error instanceof PlaceLostError)) source.drop(digest);
+      if (!(error instanceof PlaceLostError)) source.drop();
       throw error;
     }
     tellNews();

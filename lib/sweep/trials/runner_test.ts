@@ -227,16 +227,16 @@ Deno.test("runSweep() gives a trial back that failed, but not to a study that ca
   const { evaluation } = start("unused");
   const listed = await listedTrials<PerplexityTypes>(methods, conditions);
   for (const [error, given] of [[new Error("broken"), 1], [new PlaceLostError("away"), 0]] as const) {
-    const back: string[] = [];
+    let back = 0;
     const finish = () => {
       throw error;
     };
-    const source = { ...listed, finish, drop: (digest: string) => void back.push(digest) };
+    const source = { ...listed, finish, drop: () => void back++ };
     await assertRejects(
       () => runSweep({ source, evaluation, createPruner, conditions }),
       Error,
       error.message,
     );
-    assertEquals(back.length, given);
+    assertEquals(back, given);
   }
 });

@@ -1,9 +1,9 @@
 /** Searches: trials that a sampler proposes, in a list in advance or one after the other. */
 import { recordOptions, type ResolvedOptions, resolveOptions } from "../../methods/options.ts";
-import type { Observation, Point } from "../../search/axis.ts";
+import type { Observation } from "../../search/axis.ts";
 import { hypervolume } from "../../search/hypervolume.ts";
 import { pedAnova } from "../../search/ped_anova.ts";
-import { SAMPLERS } from "../../search/sampler.ts";
+import { type Sampler, SAMPLERS } from "../../search/sampler.ts";
 import { digestTrialOptions } from "./digest.ts";
 import { observeTrial } from "../objectives.ts";
 import type { StudyStore } from "./store.ts";
@@ -15,10 +15,8 @@ type Proposed = Proposal & { readonly method?: ResolvedOptions };
 
 /** A search under way: it makes proposals, and tells the sampler what came out. */
 export class Search<T extends Trial = Trial> {
-  readonly request: SearchRequest;
   readonly #proposals: Proposal[] = [];
-  readonly #propose: (trials: readonly Observation[]) => Point | undefined;
-  readonly #check: (method: ResolvedOptions) => void;
+  readonly #propose: Sampler;
   #failed: ReadonlySet<string | null> = new Set();
   #isOver = false;
 
@@ -28,11 +26,11 @@ export class Search<T extends Trial = Trial> {
    * @param check Throws a TypeError or RangeError where the model cannot have a method.
    * @throws {RangeError} If the sampler cannot search the space.
    */
-  constructor(request: SearchRequest, check: (method: ResolvedOptions) => void = () => {}) {
-    const sampler = SAMPLERS[request.sampler].create(request.space, request.seed);
-    this.request = request;
-    this.#propose = (trials) => sampler.propose(trials);
-    this.#check = check;
+  constructor(
+    readonly request: SearchRequest,
+    private readonly check: (method: ResolvedOptions) => void = () => {},
+  ) {
+    this.#propose = SAMPLERS[request.sampler].create(request.space, request.seed);
   }
 
   get isOver(): boolean {
@@ -75,7 +73,7 @@ export class Search<T extends Trial = Trial> {
     if (point === undefined) return undefined;
     try {
       const method = resolveOptions(point);
-      this.#check(method);
+      this.check(method);
       return { point, digest: await digestTrialOptions(method), error: null, method };
     } catch (error) {
       if (!(error instanceof RangeError || error instanceof TypeError)) throw error;

@@ -224,8 +224,8 @@ Deno.test("a race reads chunks in a shuffled order, stops trials apart from fini
   const listed = await listedTrials<PerplexityTypes>(methods, conditions);
   const source: Source = {
     ...listed,
-    finish: (digest, trial) => (kept.push(trial), listed.finish(digest, trial)),
-    stop: (digest, trial) => (stopped.push(trial), listed.stop(digest, trial)),
+    finish: (trial) => (kept.push(trial), listed.finish(trial)),
+    stop: (trial) => (stopped.push(trial), listed.stop(trial)),
   };
   const progress: number[] = [];
   const trials = await runSweep<PerplexityTypes>({

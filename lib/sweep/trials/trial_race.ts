@@ -36,32 +36,23 @@ export function chunkMeans({ sums, sizes }: BlockSums, chunks: number): number[]
 
 /** A race of the trials of a sweep: the order in which chunks are read, who is compared with whom, and who is stopped. */
 export class TrialRace {
-  readonly #kind: RaceName;
-  readonly #seed: number;
   readonly #rivals = new Map<string, Map<string, Rival>>();
   readonly #known = new Set<string>();
   #order: readonly number[] = [];
   #read = 0;
   #of = 0;
 
-  /**
-   * Prepares a race.
-   *
-   * @param seed Of the order of chunks.
-   */
-  constructor(kind: RaceName, seed: number) {
-    this.#kind = kind;
-    this.#seed = seed;
-  }
+  /** @param seed Of the order of chunks. */
+  constructor(private readonly kind: RaceName, private readonly seed: number) {}
 
   /** The order in which every trial reads so many chunks. */
   order(chunks: number): readonly number[] {
-    if (this.#order.length !== chunks) this.#order = new RandomStream(this.#seed, 0).shuffle(chunks);
+    if (this.#order.length !== chunks) this.#order = new RandomStream(this.seed, 0).shuffle(chunks);
     return this.#order;
   }
 
   get request(): RaceRequest {
-    return { kind: this.#kind, seed: this.#seed };
+    return { kind: this.kind, seed: this.seed };
   }
 
   get record(): RaceRecord {
@@ -91,7 +82,7 @@ export class TrialRace {
   /** Lets a trial run, which reads so many chunks at most. It is held against trials that end meanwhile, too. */
   enter(options: ResolvedOptions, chunks: number): RacingTrial {
     const rivals = this.#groupOf(options), stop = new AbortController();
-    const losses: number[] = [], race = RACES[this.#kind];
+    const losses: number[] = [], shouldStop = RACES[this.kind];
     let behind = 0, stopped = "";
     return {
       order: this.order(chunks),
@@ -99,7 +90,7 @@ export class TrialRace {
       report(own, dense) {
         losses.push(Number(mean(own).toPrecision(8)));
         behind += mean(own) - mean(dense);
-        const why = losses.length < chunks ? race.shouldStop(losses, [...rivals.values()], chunks) : null;
+        const why = losses.length < chunks ? shouldStop(losses, [...rivals.values()], chunks) : null;
         if (why === null) return;
         stopped = why;
         stop.abort(new Error(why));

@@ -10,13 +10,7 @@ import {
 import { digestConditions, digestTrialOptions } from "./digest.ts";
 import type { Search } from "./search.ts";
 import { StudyStore } from "./store.ts";
-import type {
-  ChunkValue,
-  ClaimedTrial,
-  ProposedTrial,
-  StoredRecord,
-  StudyConditions,
-} from "./store_records.ts";
+import type { ClaimedTrial, ProposedTrial, StoredRecord, StudyConditions } from "./store_records.ts";
 import type { StoppedTrial, Trial } from "../trial.ts";
 
 export interface TakenTrial {
@@ -25,31 +19,7 @@ export interface TakenTrial {
   readonly method: ResolvedOptions;
 }
 
-export interface TrialSource<T extends TaskTypes = TaskTypes> {
-  readonly total: number;
-  /** The next trial; undefined where there is none to be had now. */
-  take(): TakenTrial | undefined | Promise<TakenTrial | undefined>;
-  /** Makes a trial of a search that proposes them one after the other. @returns Whether it made a proposal. */
-  propose(): Promise<boolean>;
-  /** Whether none is left, with anybody. */
-  isOver(): boolean;
-  /** Takes the dense model's result, before the first trial. */
-  begin(dense: DenseTaskResult): void;
-  /** Takes the losses of one chunk of a trial, one a scored unit, and the dense model's. */
-  report(digest: string, chunk: number, losses: Float64Array, denseLosses: Float64Array): void;
-  /** Takes a trial's result; it is safe when this returns. */
-  finish(digest: string, trial: Trial<T>): void;
-  /** Takes what is known of a trial that a race has stopped. */
-  stop(digest: string, trial: StoppedTrial): void;
-  /** Those that were stopped, in an earlier run too. */
-  stopped(): readonly StoppedTrial[];
-  /** Takes a trial back that will not be finished. */
-  drop(digest: string): void;
-  /** All that are finished, in the order of the trials. */
-  finished(): readonly Trial<T>[];
-  /** Those that ended since this was last called, with anybody, in the order in which they did. */
-  news(): readonly (Trial<T> | StoppedTrial)[];
-}
+export type TrialSource<T extends TaskTypes = TaskTypes> = ReturnType<typeof storedTrials<T>>;
 
 export async function proposeTrials(methods: readonly ResolvedOptions[]): Promise<ProposedTrial[]> {
   return await Promise.all(
@@ -68,39 +38,6 @@ export function finishedTrials<T extends StoredRecord>(
     const options = Object.entries(record).filter(([name]) => OPTION_NAMES.includes(name));
     return { digest: record.trial, options: Object.fromEntries(options) as unknown as OptionsRecord, record };
   });
-}
-
-/** Keeps trials that have ended by their digest, and in the order in which they did. */
-class Ended<T extends TaskTypes> {
-  readonly finished = new Map<string, Trial<T>>();
-  readonly stopped = new Map<string, StoppedTrial>();
-  readonly #order: readonly string[] | undefined;
-  #news: (Trial<T> | StoppedTrial)[] = [];
-
-  /** @param order that of the lists; where left out, that in which the trials end */
-  constructor(order?: readonly string[]) {
-    this.#order = order;
-  }
-
-  add(trial: Trial<T> | StoppedTrial): void {
-    if (!this.has(trial.trial)) this.#news.push(trial);
-    if ("stopped" in trial) this.stopped.set(trial.trial, trial);
-    else this.finished.set(trial.trial, trial);
-  }
-
-  has(digest: string): boolean {
-    return this.finished.has(digest) || this.stopped.has(digest);
-  }
-
-  list<R>(trials: ReadonlyMap<string, R>): R[] {
-    return this.#order?.flatMap((digest) => trials.get(digest) ?? []) ?? [...trials.values()];
-  }
-
-  takeNews(): (Trial<T> | StoppedTrial)[] {
-    const news = this.#news;
-    this.#news = [];
-    return news;
-  }
 }
 
 /** Methods one after the other, by a study that is in memory alone. */
@@ -132,26 +69,27 @@ export interface StoredOptions<T extends TaskTypes = TaskTypes> {
   readonly search?: Search<Trial<T>>;
 }
 
+/** The trials of a study, one of which is this worker's at a time. */
 export function storedTrials<T extends TaskTypes>(
   store: StudyStore,
   { owner, isDead = () => false, only, search }: StoredOptions<T>,
-): TrialSource<T> {
-  const wanted = only && new Set(only), ended = new Ended<T>(only);
-  let claim: ClaimedTrial | undefined, sequence = 0, values: ChunkValue[] = [];
+) {
+  const wanted = only && new Set(only);
+  const finished = new Map<string, Trial<T>>(), stopped = new Map<string, StoppedTrial>();
+  let claim: ClaimedTrial | undefined, sequence = 0, news: (Trial<T> | StoppedTrial)[] = [];
   let lastMs = performance.now(), longestMs = 0;
   const lease = () => Math.max(LEASE_MS, LEASE_CHUNKS * longestMs);
-  /** Takes note of the time that a chunk took. */
-  const tick = () => {
-    const now = performance.now();
-    longestMs = Math.max(longestMs, now - lastMs);
-    lastMs = now;
-  };
   const look = () => {
     for (const { sequence: at, record } of store.results<Trial<T> | StoppedTrial>(sequence)) {
       sequence = at;
-      if (wanted?.has(record.trial) ?? true) ended.add(record);
+      if (wanted !== undefined && !wanted.has(record.trial)) continue;
+      news.push(record);
+      if ("stopped" in record) stopped.set(record.trial, record);
+      else finished.set(record.trial, record);
     }
   };
+  const inOrder = <R>(trials: ReadonlyMap<string, R>): R[] =>
+    only?.flatMap((digest) => trials.get(digest) ?? []) ?? [...trials.values()];
   const mean = (losses: Float64Array) => losses.reduce((a, b) => a + b, 0) / losses.length;
   const releaseDead = () => {
     for (const other of store.owners()) {
@@ -160,80 +98,92 @@ export function storedTrials<T extends TaskTypes>(
   };
   const propose = async () => {
     look();
-    return await search?.proposeIn(store, ended.finished, ended.stopped) ?? false;
+    return await search?.proposeIn(store, finished, stopped) ?? false;
   };
   releaseDead();
   look();
   return {
+    /** Makes a trial of a search that proposes them one after the other. @returns Whether it made a proposal. */
     propose,
     total: search?.request.trials ?? only?.length ?? Object.values(store.count()).reduce((a, b) => a + b),
-    begin(dense) {
+    /** Takes the dense model's result, before the first trial. */
+    begin(dense: DenseTaskResult): void {
       if (store.get("dense") === undefined) store.set("dense", dense);
     },
-    async take() {
+    /** The next trial; undefined where there is none to be had now. */
+    async take(): Promise<TakenTrial | undefined> {
       for (;;) {
         claim = store.claim(owner, lease());
         if (claim !== undefined) break;
         releaseDead();
         if (!await propose()) break;
       }
-      values = [];
       lastMs = performance.now();
       return claim && { digest: claim.digest, method: readRecord(claim.options) };
     },
-    isOver() {
+    /** Whether none is left, with anybody. */
+    isOver(): boolean {
       const { waiting, running } = store.count();
       return waiting + running === 0 && (search?.isOver ?? true);
     },
-    report(_, chunk, losses, denseLosses) {
-      tick();
-      values.push({ chunk, loss: mean(losses), denseLoss: mean(denseLosses) });
-      store.report(claim!, values, lease());
-      values = [];
+    /** Takes the losses of one chunk of the trial, one a scored unit, and the dense model's. */
+    report(chunk: number, losses: Float64Array, denseLosses: Float64Array): void {
+      const now = performance.now();
+      longestMs = Math.max(longestMs, now - lastMs);
+      lastMs = now;
+      store.report(claim!, [{ chunk, loss: mean(losses), denseLoss: mean(denseLosses) }], lease());
     },
-    finish(_, trial) {
+    /** Takes the trial's result; it is safe when this returns. */
+    finish(trial: Trial<T>): void {
       store.finish(claim!, trial as Trial);
       claim = undefined;
     },
-    stop(_, trial) {
+    /** Takes what is known of the trial that a race has stopped. */
+    stop(trial: StoppedTrial): void {
       store.finish(claim!, trial, "pruned");
       claim = undefined;
     },
-    stopped() {
+    /** Those that were stopped, in an earlier run too. */
+    stopped(): readonly StoppedTrial[] {
       look();
-      return ended.list(ended.stopped);
+      return inOrder(stopped);
     },
-    drop() {
+    /** Gives the trial back that will not be finished. */
+    drop(): void {
       if (claim !== undefined) store.release(owner);
       claim = undefined;
     },
-    finished() {
+    /** All that are finished, in the order of the trials. */
+    finished(): readonly Trial<T>[] {
       look();
       search?.look(store);
-      return ended.list(ended.finished);
+      return inOrder(finished);
     },
-    news() {
+    /** Those that ended since this was last called, with anybody, in the order in which they did. */
+    news(): readonly (Trial<T> | StoppedTrial)[] {
       look();
-      return ended.takeNews();
+      const told = news;
+      news = [];
+      return told;
     },
   };
 }
 
 /** A source that gives no trial any more once a time is over, but for the first; the one at work is finished. */
-export function withBudget<S extends TrialSource>(
-  source: S,
+export function withBudget<T extends TaskTypes>(
+  source: TrialSource<T>,
   budgetMs: number,
   now: () => number = () => performance.now(),
-): S & { readonly ranOut: () => boolean } {
+) {
   const end = now() + budgetMs, isSpent = () => now() >= end;
   let isFirst = true;
   return {
     ...source,
     ranOut: () => isSpent() && !source.isOver(),
-    take() {
+    async take() {
       if (!isFirst && isSpent()) return undefined;
       isFirst = false;
-      return source.take();
+      return await source.take();
     },
     isOver: () => source.isOver() || (!isFirst && isSpent()),
   };
