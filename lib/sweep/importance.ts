@@ -42,7 +42,8 @@ interface Point {
  * the mean squared error that permuting the option's column among the trials would add, on average. Where options go
  * together in the trials, shares need not add up to 1.
  *
- * @param measure Default: the loss above the dense model's (`nllDelta`). Trials without a finite value are left out.
+ * The measure is the loss above the dense model's (`nllDelta`). Trials without a finite value are left out.
+ *
  * @returns Undefined where fewer than two points, or no option, or nothing in the measure varies.
  *
  * @example
@@ -52,11 +53,8 @@ interface Point {
  * console.assert(measureImportance(trials) === undefined);
  * ```
  */
-export function measureImportance<T extends Trial>(
-  trials: readonly T[],
-  measure: (trial: T) => number = excessLoss,
-): OptionImportance | undefined {
-  const { points, names, counts } = collectPoints(trials, measure);
+export function measureImportance(trials: readonly Trial[]): OptionImportance | undefined {
+  const { points, names, counts } = collectPoints(trials);
   if (points.length < 2 || names.length === 0) return undefined;
   const mean = points.reduce((sum, { value }) => sum + value, 0) / points.length;
   const variance = points.reduce((sum, { value }) => sum + (value - mean) ** 2, 0) / points.length;
@@ -78,14 +76,11 @@ export function excessLoss(trial: Trial): number {
   return readMetric(trial, excessKeys(findTask(trial.task)).delta);
 }
 
-function collectPoints<T extends Trial>(
-  trials: readonly T[],
-  measure: (trial: T) => number,
-): { points: Point[]; names: string[]; counts: number[] } {
-  const finite = trials.filter((trial) => Number.isFinite(measure(trial)));
+function collectPoints(trials: readonly Trial[]): { points: Point[]; names: string[]; counts: number[] } {
+  const finite = trials.filter((trial) => Number.isFinite(excessLoss(trial)));
   const described = finite.map((trial) => {
     const { seed: _, ...options } = effectiveOptions(readRecord(trial));
-    return { options: options as { readonly [name: string]: unknown }, value: measure(trial) };
+    return { options: options as { readonly [name: string]: unknown }, value: excessLoss(trial) };
   });
   const levels = new Map<string, string[]>();
   for (const { options } of described) {

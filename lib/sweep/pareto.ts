@@ -7,11 +7,6 @@
  * @param gains To be high, such as achieved skip ratios.
  * @param costs To be low, such as perplexities; as many as `gains`.
  * @returns One boolean an entry.
- *
- * @example
- * ```ts
- * console.assert(paretoFront([0.1, 0.5, 0.4], [40, 60, 70]).join() === "true,true,false");
- * ```
  */
 export function paretoFront(gains: readonly number[], costs: readonly number[]): boolean[] {
   const front = gains.map(() => false), at = (list: readonly number[]) => (i: number) => list[i]!;

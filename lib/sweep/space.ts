@@ -79,12 +79,6 @@ export function readGrids(value: unknown): Grid[] {
  *
  * @throws {TypeError} If an option is unknown or of the wrong type.
  * @throws {RangeError} If a value is out of range, a combination is not defined, or there are over 10,000 trials.
- *
- * @example
- * ```ts
- * const trials = expandGrids([{ fusion: ["variance", "mean"], tau: [0.5, 1, 2] }]);
- * console.assert(trials.length === 4); // tau means nothing to `mean`
- * ```
  */
 export function expandGrids(grids: readonly Grid[]): ResolvedOptions[] {
   const trials = new Map<string, ResolvedOptions>();

@@ -16,6 +16,8 @@ Deno.test("expandGrids() takes the cartesian product in order, the last axis fas
 });
 
 Deno.test("expandGrids() drops trials that decide alike", () => {
+  // tau means nothing to `mean`
+  assertEquals(expandGrids([{ fusion: ["variance", "mean"], tau: [0.5, 1, 2] }]).length, 4);
   assertEquals(
     rows({ fusion: ["variance", "mean", "random"], tau: [0.5, 1], seed: [0, 1] }, "fusion", "tau", "seed"),
     [["variance", 0.5, 0n], ["variance", 1, 0n], ["mean", 0.5, 0n], ["random", 0.5, 0n], ["random", 0.5, 1n]],

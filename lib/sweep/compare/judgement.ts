@@ -75,16 +75,6 @@ export interface ComparedItems {
  * chosen by what it is then held against, so that "worse than its rival" is said a little too easily, "better" never is.
  *
  * @param options Of the resamples: seed, default 0, and number, default 2000.
- *
- * @example
- * ```ts
- * const right = (share: number) => [Float64Array.from({ length: 40 }, (_, i) => i < 40 * share ? 1 : 0)];
- * const contenders = ["dense", "a", "b"].map((name) => ({ name, control: -1, isRival: name !== "dense" }));
- * const metric = { name: "acc", better: "higher", percent: true } as const;
- * const values = [right(1), right(0.9), right(0.5)];
- * const [, a, b] = judgeMethods(contenders, [{ task: "piqa", metric, blockSize: 1, values }]);
- * console.assert(a!.against.dense!.verdict === "not told apart" && b!.against.rival!.verdict === "worse");
- * ```
  */
 export function judgeMethods(
   contenders: readonly Contender[],

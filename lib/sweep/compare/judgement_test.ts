@@ -12,6 +12,13 @@ const contender = (name: string, own: Partial<Contender> = {}): Contender => ({
   ...own,
 });
 
+Deno.test("judgeMethods() tells apart what differs by more than chance", () => {
+  const values = [right(40), right(36), right(20)];
+  const contenders = ["dense", "a", "b"].map((name) => contender(name, { isRival: name !== "dense" }));
+  const [, a, b] = judgeMethods(contenders, [{ task: "piqa", metric: ACC, blockSize: 1, values }]);
+  assertEquals([a!.against.dense!.verdict, b!.against.rival!.verdict], ["not told apart", "worse"]);
+});
+
 Deno.test("a method is held against dense, its control, and the best other one at its share", () => {
   const contenders = [
     contender("dense", { isRival: false }),
