@@ -22,15 +22,14 @@ import {
   collectScoreTimeline,
   collectSimilarityScatter,
   collectTokenMap,
-  collectTraceVariance,
   collectTrueRedundancy,
+  collectVariancePosition,
   type Figure,
   plotlyScript,
   readPlotly,
   renderHeadsReport,
   splitLayers,
   TokenMap,
-  traceRoc,
 } from "../../../lib/plot/mod.ts";
 import { type Comparison, diffRuns, type StoppedTrial, type SweepSummary } from "../../../lib/sweep/mod.ts";
 import { scriptJson } from "../../../lib/plot/figure/draw.ts";
@@ -63,10 +62,6 @@ function drawAll({ sweep, comparison, bench, lengths, heads }: Results): { [name
     name: `${keyState}, ${anchor}`,
     layers,
   }));
-  const own = traces.slice(0, 1).map(({ layer, redundancy, r }) => ({
-    layer,
-    curves: [traceRoc("a rule of one's own", redundancy, r!, 0.5)],
-  }));
   const drawn = {
     plotQuality: (["perplexity", "kl"] as const).map((measure) =>
       toolkit.plotQuality(collectQuality(sweep), measure)
@@ -85,7 +80,7 @@ function drawAll({ sweep, comparison, bench, lengths, heads }: Results): { [name
     plotRuleRanks: (["auroc", "spearman"] as const).map((measure) =>
       toolkit.plotRuleRanks(collectRuleRanks(heads.layers, measure))
     ),
-    plotRoc: [toolkit.plotRoc(collectRoc(heads.layers, ROC_GRID)), toolkit.plotRoc({ layers: own })],
+    plotRoc: [toolkit.plotRoc(collectRoc(heads.layers, ROC_GRID))],
     plotRidgelines: [
       toolkit.plotRidgelines(collectTrueRedundancy(traces, () => 0.5), "true redundancy"),
       toolkit.plotRidgelines(collectRidgelines(traces)),
@@ -95,7 +90,9 @@ function drawAll({ sweep, comparison, bench, lengths, heads }: Results): { [name
     ),
     plotScoreTimeline: [toolkit.plotScoreTimeline(collectScoreTimeline(traces, { texts, warmup }))],
     plotFusionWeights: [toolkit.plotFusionWeights(collectFusionWeights(traces, { texts }))],
-    plotVariancePosition: [toolkit.plotVariancePosition(collectTraceVariance(traces))],
+    plotVariancePosition: [
+      toolkit.plotVariancePosition(collectVariancePosition(heads.views[0]!.layers, heads.bands)),
+    ],
     plotHeadMaps: (["mean", "variance"] as const).map((moment) =>
       toolkit.plotHeadMaps(collectHeadMaps(views, moment))
     ),

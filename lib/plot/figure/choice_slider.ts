@@ -8,7 +8,7 @@ export interface Choice {
   readonly layout?: JsonObject;
 }
 
-export interface ChooseOptions {
+interface ChooseOptions {
   /** Index of the choice seen first. Default: the middle one. */
   readonly shown?: number;
   /** Traces that are always seen, behind the others. */
@@ -62,6 +62,16 @@ export function choose(
     })),
   };
   return { data, layout: { sliders: [slider] } };
+}
+
+/** Lays out layers, one at a time, with the same axes. @param always Traces that are always seen, behind the others. */
+export function chooseLayer<L extends { readonly layer: number }>(
+  layers: readonly L[],
+  tracesOf: (layer: L) => readonly JsonObject[],
+  always: readonly JsonObject[] = [],
+): ReturnType<typeof choose> {
+  const choices = layers.map((layer) => ({ label: String(layer.layer), traces: tracesOf(layer) }));
+  return choose("layer", choices, { always });
 }
 
 /** Pixels by which a label reaches past the end of the slider, when plotly's own margin is used up. */

@@ -101,11 +101,16 @@ export function escapeText(text: string): string {
 
 /** Cuts a text between words into lines of at most `width` characters; a longer word has a line of its own. */
 export function wrapText(text: string, width: number): string[] {
+  return wrapParts(text.split(/\s+/), " ", width);
+}
+
+/** Joins parts to lines of at most `width` characters; a longer part has a line of its own. */
+export function wrapParts(parts: readonly string[], separator: string, width: number): string[] {
   const lines: string[] = [];
-  for (const word of text.split(/\s+/)) {
-    const joined = `${lines.at(-1)} ${word}`;
+  for (const part of parts) {
+    const joined = `${lines.at(-1)}${separator}${part}`;
     if (lines.length > 0 && joined.length <= width) lines[lines.length - 1] = joined;
-    else lines.push(word);
+    else lines.push(part);
   }
   return lines;
 }

@@ -1,11 +1,8 @@
 /** Which plotly draws: its version, where browsers find it, and its text from the npm package. */
 
-/** Version of `plotly.js-cartesian-dist-min`, as pinned in imports.json. */
-export const PLOTLY_VERSION = "4.1.1";
-
-/** Where a notebook's page loads plotly from: the npm package's own file, byte for byte. */
+/** Where a notebook's page loads plotly from: the file of the npm package that imports.json pins, byte for byte. */
 export const PLOTLY_URL =
-  `https://cdn.jsdelivr.net/npm/plotly.js-cartesian-dist-min@${PLOTLY_VERSION}/plotly-cartesian.min.js`;
+  "https://cdn.jsdelivr.net/npm/plotly.js-cartesian-dist-min@4.1.1/plotly-cartesian.min.js";
 
 /** Digest of that file: a browser runs nothing else in its place. */
 export const PLOTLY_INTEGRITY = "sha384-zc4SwKObGL/W0M3RUI09UPWjlgIZHfbwMgcZO6713mRh78tfUmIQKhzCyE2LIiUg";

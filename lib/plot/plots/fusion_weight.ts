@@ -1,5 +1,5 @@
 /** Weight of the key side under the fusion rule, token by token. */
-import { choose } from "../figure/choice_slider.ts";
+import { chooseLayer } from "../figure/choice_slider.ts";
 import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
 import { bandTraces, chart, dashedLine, shorten, trace } from "../figure/parts.ts";
 import { type LayerTrace, numbersOf, positionsOf, quantileOf } from "./layer_trace.ts";
@@ -70,10 +70,7 @@ export function plotFusionWeights({ window, layers }: FusionWeights): Figure {
       "No weights: the rule has none. variance, mean, static, key and value do.",
     );
   }
-  const { data, layout } = choose(
-    "layer",
-    layers.map((layer) => ({ label: String(layer.layer), traces: tracesOf(layer, window) })),
-  );
+  const { data, layout } = chooseLayer(layers, (layer) => tracesOf(layer, window));
   return chart({
     title,
     caption:

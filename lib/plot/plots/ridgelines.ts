@@ -68,16 +68,7 @@ export function collectTrueRedundancy(
   }));
 }
 
-/**
- * Density of sorted numbers at the points of a grid.
- *
- * @example
- * ```ts
- * import { estimateDensity } from "./ridgelines.ts";
- * const [left, middle, right] = estimateDensity([-1, 0, 1], [-1, 0, 1]);
- * console.assert(middle! > left! && Math.abs(left! - right!) < 1e-12);
- * ```
- */
+/** Density of sorted numbers at the points of a grid. */
 export function estimateDensity(sorted: readonly number[], grid: readonly number[]): number[] {
   const n = sorted.length;
   if (n === 0) return grid.map(() => 0);

@@ -1,24 +1,16 @@
 /** ROC curves: how well each rule's score finds the tokens whose attention does little. */
-import { choose } from "../figure/choice_slider.ts";
+import type { RuleQualityWithIntervals } from "../../heads/report.ts";
+import { chooseLayer } from "../figure/choice_slider.ts";
 import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
 import { chart, shorten, trace } from "../figure/parts.ts";
-import { type Column, numbersOf } from "./layer_trace.ts";
 import { HIDDEN_NOTE, styleRule, visibilityOf } from "../trials/rule_style.ts";
 
-export interface RocCurve {
-  readonly rule: string;
-  /** Area under it: 1 = as the oracle, 0.5 = chance; null where all tokens are in one class. */
-  readonly auroc: number | null;
-  /** False positive rates, ascending. */
-  readonly x: readonly number[];
-  /** True positive rates at these. */
-  readonly y: readonly number[];
-}
-
-export interface Roc {
-  /** Layers, ascending; in each, rules in the order of the legend. */
-  readonly layers: readonly { readonly layer: number; readonly curves: readonly RocCurve[] }[];
-}
+/**
+ * The numbers of the plot. In each layer, ascending, rules in the order of the legend: `x` are false positive rates,
+ * ascending, and `y` true positive rates; `auroc` is 1 as for the oracle, 0.5 for chance, null where all tokens are in one
+ * class.
+ */
+type Roc = ReturnType<typeof collectRoc>;
 
 /**
  * Gathers the curves of a report's layers; each begins at (0, 0).
@@ -28,14 +20,10 @@ export interface Roc {
 export function collectRoc(
   layers: readonly {
     readonly layer: number;
-    readonly rules: readonly {
-      readonly rule: string;
-      readonly auroc: number | null;
-      readonly roc: readonly number[];
-    }[];
+    readonly rules: readonly ({ readonly rule: string } & Pick<RuleQualityWithIntervals, "auroc" | "roc">)[];
   }[],
   grid: readonly number[],
-): Roc {
+) {
   return {
     layers: layers.map(({ layer, rules }) => ({
       layer,
@@ -44,39 +32,6 @@ export function collectRoc(
         .sort((a, b) => styleRule(a.rule).rank - styleRule(b.rule).rank),
     })),
   };
-}
-
-/**
- * The curve of one score: every threshold, from the highest score down; tokens of equal score enter together.
- *
- * @param scores High = redundant. Tokens without a score take no part.
- * @param r True redundancy of the same tokens.
- * @param share The share of the tokens, those of lowest r, that count as redundant.
- *
- * @example
- * ```ts
- * const curve = traceRoc("mine", [0.9, 0.8, 0.1, 0.2], [1, 2, 3, 4], 0.5);
- * console.assert(curve.auroc === 1 && curve.y[1] === 0.5);
- * ```
- */
-export function traceRoc(rule: string, scores: Column, r: Column, share: number): RocCurve {
-  const S = numbersOf(scores), truth = numbersOf(r);
-  const rows = S.map((_, t) => t).filter((t) => S[t] !== null && truth[t] !== null);
-  const count = Math.round(share * rows.length);
-  const redundant = new Set([...rows].sort((a, b) => truth[a]! - truth[b]! || a - b).slice(0, count));
-  if (count === 0 || count === rows.length) return { rule, auroc: null, x: [], y: [] };
-  rows.sort((a, b) => S[b]! - S[a]!);
-  const x = [0], y = [0];
-  let hits = 0, misses = 0, area = 0;
-  for (let i = 0; i < rows.length;) {
-    const score = S[rows[i]!]!;
-    for (; i < rows.length && S[rows[i]!] === score; i++) redundant.has(rows[i]!) ? hits++ : misses++;
-    const fpr = misses / (rows.length - count), tpr = hits / count;
-    area += (fpr - x.at(-1)!) * (tpr + y.at(-1)!) / 2;
-    x.push(fpr);
-    y.push(tpr);
-  }
-  return { rule, auroc: area, x, y };
 }
 
 export function plotRoc({ layers }: Roc): Figure {
@@ -92,11 +47,7 @@ export function plotRoc({ layers }: Roc): Figure {
   const line = { color: "@muted", width: 1, dash: "dash" };
   const chance = trace({ name: "chance", showlegend: false, x: [0, 1], y: [0, 1], line });
   const rate = { range: [-0.01, 1.01], tickformat: ".0%" };
-  const { data, layout } = choose(
-    "layer",
-    drawn.map(({ layer, curves }) => ({ label: String(layer), traces: curves.map(curveOf) })),
-    { always: [chance] },
-  );
+  const { data, layout } = chooseLayer(drawn, ({ curves }) => curves.map(curveOf), [chance]);
   return chart({
     title,
     caption:
@@ -111,20 +62,13 @@ export function plotRoc({ layers }: Roc): Figure {
   });
 }
 
-/** Points of a drawn curve: more cannot be told apart. */
-const MAX_POINTS = 201;
-
-function curveOf({ rule, auroc, x, y }: RocCurve): JsonObject {
-  const every = Math.max(1, (x.length - 1) / (MAX_POINTS - 1));
-  const rows = [
-    ...new Set(Array.from({ length: Math.min(x.length, MAX_POINTS) }, (_, i) => Math.round(i * every))),
-  ];
+function curveOf({ rule, auroc, x, y }: Roc["layers"][number]["curves"][number]): JsonObject {
   const { color, dash } = styleRule(rule), name = `${rule} ${auroc === null ? "–" : auroc.toFixed(2)}`;
   return trace({
     name,
     visible: visibilityOf(rule),
-    x: shorten(rows.map((i) => x[i]!)),
-    y: shorten(rows.map((i) => y[i]!)),
+    x: shorten(x),
+    y: shorten(y),
     hover: `${name}<br>skips %{y:.1%} of the redundant<br>and %{x:.1%} of the needed tokens`,
     line: { color, dash, width: 2 },
   });

@@ -1,5 +1,5 @@
 /** Score and threshold, token by token, with the skipped tokens marked. */
-import { choose } from "../figure/choice_slider.ts";
+import { chooseLayer } from "../figure/choice_slider.ts";
 import { axis, emptyFigure, escapeText, type Figure, type JsonObject } from "../figure/figure.ts";
 import { chart, decisionMark, missingTokens, shorten, trace } from "../figure/parts.ts";
 import { type LayerTrace, numbersOf, positionsOf } from "./layer_trace.ts";
@@ -68,10 +68,7 @@ export function plotScoreTimeline(timeline: ScoreTimeline): Figure {
   if (layers.every(({ redundancy }) => redundancy.every((s) => s === null))) {
     return emptyFigure(title, missingTokens("a score"));
   }
-  const { data, layout } = choose(
-    "layer",
-    layers.map((layer) => ({ label: String(layer.layer), traces: tracesOf(layer, timeline) })),
-  );
+  const { data, layout } = chooseLayer(layers, (layer) => tracesOf(layer, timeline));
   const first = layers[0]!.position[0] ?? 0;
   return chart({
     title,

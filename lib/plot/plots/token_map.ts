@@ -144,29 +144,21 @@ const SCRIPT = `function showTokens(root, map) {
  * ```
  */
 export class TokenMap {
-  readonly title: string;
-  readonly caption: string;
-  readonly #parts: TokenMapParts;
-
-  constructor(title: string, caption: string, parts: TokenMapParts) {
-    this.title = title;
-    this.caption = caption;
-    this.#parts = parts;
-  }
+  constructor(readonly title: string, readonly caption: string, private readonly parts: TokenMapParts) {}
 
   toJson(): TokenMapParts {
-    return this.#parts;
+    return this.parts;
   }
 
   /** The text, tokens that most layers skip in brackets. */
   toText(): string {
-    const { texts, skips, layers } = this.#parts;
+    const { texts, skips, layers } = this.parts;
     return texts.map((text, t) => isSkipped(skips[t]!, layers.length) ? `[${text}]` : text).join("");
   }
 
   /** The text as a part of a page, title and caption not included. Skipped tokens are struck without styles too. */
   toHtml(): string {
-    const { texts, position, warmup, layers, skips } = this.#parts;
+    const { texts, position, warmup, layers, skips } = this.parts;
     if (texts.length === 0 || layers.length === 0) {
       return `<p class="muted">No decisions: filter a text with at least one filtered layer.</p>`;
     }
@@ -206,7 +198,7 @@ document.querySelectorAll("#${id}").forEach(function (root) {
   }
 
   #keyHtml(): string {
-    const { position, warmup } = this.#parts;
+    const { position, warmup } = this.parts;
     return `<span class="key"><span class="low" style="--a: 0">skipped nowhere</span><span style="--a: 0.2">&nbsp;</span><span
  style="--a: 0.4">&nbsp;</span><span class="high" style="--a: 0.6">in every layer</span></span>
 <span class="key"><span class="skip">skipped in most layers</span></span>${
@@ -216,7 +208,7 @@ document.querySelectorAll("#${id}").forEach(function (root) {
 
   /** The tokens, tinted by the share of layers that skip them. */
   #textHtml(): string {
-    const { texts, position, warmup, layers, skips } = this.#parts, count = layers.length;
+    const { texts, position, warmup, layers, skips } = this.parts, count = layers.length;
     return texts.map((text, t) => {
       const names = [
         ...isSkipped(skips[t]!, count) ? ["skip"] : [],
@@ -257,7 +249,7 @@ document.querySelectorAll("#${id}").forEach(function (root) {
    * @throws {ChromiumError} If there is no Chromium, or it could not draw.
    */
   async saveImage(path: string, options: ImageOptions = {}): Promise<void> {
-    const { texts, layers } = this.#parts;
+    const { texts, layers } = this.parts;
     const text = texts.length === 0 || layers.length === 0
       ? this.toHtml()
       : `${STYLE}<div class="tokenfilter-tokens"><div class="bar">${this.#keyHtml()}</div>

@@ -1,19 +1,16 @@
 /** Variance across heads against the position in the sequence, with bands. */
 import type { PositionBand } from "../../heads/report.ts";
 import { type Distribution, QUANTILE_LEVELS } from "../../stats/distribution.ts";
-import { choose } from "../figure/choice_slider.ts";
+import { chooseLayer } from "../figure/choice_slider.ts";
 import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
 import { bandTraces, chart, missingTokens, shorten, trace } from "../figure/parts.ts";
-import { definedOf, type LayerTrace, positionsOf, quantileOf } from "./layer_trace.ts";
-
-export type BandQuantiles = Pick<Distribution, "count" | "quantiles">;
 
 /** @internal Quantiles by band of position; a layer of a view of `deno task heads` is one. */
 export interface BandedLayer {
   readonly layer: number;
   /** Variance across heads of the similarities of keys and of values, one entry a band. */
-  readonly varK: { readonly bands: readonly BandQuantiles[] };
-  readonly varV: { readonly bands: readonly BandQuantiles[] };
+  readonly varK: { readonly bands: readonly Pick<Distribution, "quantiles">[] };
+  readonly varV: { readonly bands: readonly Pick<Distribution, "quantiles">[] };
 }
 
 /** Quartiles of one side, one entry a band; null where a band has no token. */
@@ -39,7 +36,7 @@ export function collectVariancePosition(
   layers: readonly BandedLayer[],
   bands: readonly PositionBand[],
 ): VariancePosition {
-  const curve = (own: readonly BandQuantiles[]): VarianceCurve => {
+  const curve = (own: readonly Pick<Distribution, "quantiles">[]): VarianceCurve => {
     const at = (level: typeof QUANTILE_LEVELS[number]) =>
       own.map(({ quantiles }) => quantiles[QUANTILE_LEVELS.indexOf(level)] ?? null);
     return { low: at(0.25), middle: at(0.5), high: at(0.75) };
@@ -52,42 +49,6 @@ export function collectVariancePosition(
       values: curve(varV.bands),
     })),
   };
-}
-
-/**
- * Gathers the same from traces.
- *
- * @param bands Default: 0, then [1, 2), [2, 4), [4, 8), … to the last position.
- */
-export function collectTraceVariance(
-  traces: readonly LayerTrace[],
-  bands: readonly PositionBand[] = doublingBands(
-    traces.flatMap(positionsOf).reduce((most, position) => Math.max(most, position), 0),
-  ),
-): VariancePosition {
-  return collectVariancePosition(
-    traces.map((trace) => {
-      const positions = positionsOf(trace);
-      const side = (column: LayerTrace["varK"]) => ({
-        bands: bands.map(({ from, to }) => {
-          const rows = positions.map((_, t) => t).filter((t) => positions[t]! >= from && positions[t]! < to);
-          const sorted = definedOf(rows.map((t) => column[t]!)).sort((a, b) => a - b);
-          return {
-            count: sorted.length,
-            quantiles: QUANTILE_LEVELS.map((level) => quantileOf(sorted, level)),
-          };
-        }),
-      });
-      return { layer: trace.layer, varK: side(trace.varK), varV: side(trace.varV) };
-    }),
-    bands,
-  );
-}
-
-function doublingBands(last: number): PositionBand[] {
-  const bands = [{ from: 0, to: 1 }];
-  for (let from = 1; from <= last; from *= 2) bands.push({ from, to: 2 * from });
-  return bands;
 }
 
 /** Draws one layer at a time. */
@@ -103,12 +64,9 @@ export function plotVariancePosition({ bands, layers }: VariancePosition): Figur
     const { from, to } = bands[i]!;
     return to - from === 1 ? String(from) : `${from}–${to - 1}`;
   });
-  const { data, layout } = choose(
-    "layer",
-    layers.map((layer) => ({
-      label: String(layer.layer),
-      traces: (["keys", "values"] as const).flatMap((side) => tracesOf(side, layer[side], seen, names)),
-    })),
+  const { data, layout } = chooseLayer(
+    layers,
+    (layer) => (["keys", "values"] as const).flatMap((side) => tracesOf(side, layer[side], seen, names)),
   );
   return chart({
     title,

@@ -1,7 +1,6 @@
 import { assertEquals } from "@std/assert";
-import { splitLayers } from "./layer_trace.ts";
 import { makeHeadReport } from "../testing.ts";
-import { collectTraceVariance, collectVariancePosition, plotVariancePosition } from "./variance_position.ts";
+import { collectVariancePosition, plotVariancePosition } from "./variance_position.ts";
 
 const report = makeHeadReport();
 
@@ -13,15 +12,6 @@ Deno.test("collectVariancePosition() takes the quartiles of a report's bands", (
     { layer: 4, keys: same(0.04), values: same(0.08) },
     { layer: 5, keys: same(0.05), values: same(0.1) },
   ]);
-});
-
-Deno.test("collectTraceVariance() makes bands of doubling length from traces", () => {
-  const [trace] = splitLayers(report.sample);
-  const { layers, bands } = collectTraceVariance([{ ...trace!, varK: [null, 1, 2, 4] }]);
-  assertEquals(bands, [{ from: 0, to: 1 }, { from: 1, to: 2 }, { from: 2, to: 4 }]);
-  assertEquals(layers[0]!.keys, { low: [null, 1, 2.5], middle: [null, 1, 3], high: [null, 1, 3.5] });
-  assertEquals(collectTraceVariance([trace!], [{ from: 1, to: 4 }]).layers[0]!.values.middle, [0.05]);
-  assertEquals(collectTraceVariance([]).layers, []);
 });
 
 Deno.test("plotVariancePosition() leaves out bands without tokens", () => {
@@ -37,5 +27,5 @@ Deno.test("plotVariancePosition() leaves out bands without tokens", () => {
     layers: [{ layer: 0, keys: none, values: some }],
   });
   assertEquals((layout.xaxis as { ticktext: string[] }).ticktext, ["1"]);
-  assertEquals(plotVariancePosition(collectTraceVariance([])).data, []);
+  assertEquals(plotVariancePosition(collectVariancePosition([], [])).data, []);
 });

@@ -6,7 +6,7 @@ import { BUDGET_NAMES, BUDGETS, type Shares, sharesOf, showShare } from "../../s
 import { presetName } from "../../sweep/compare/controls.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { Trial } from "../../sweep/trial.ts";
-import { escapeText } from "../figure/figure.ts";
+import { escapeText, wrapParts } from "../figure/layout.ts";
 
 /** Options that move along a curve or within a band, so that they do not name it. */
 const ALONG = new Set(["pruneRatio", "kvRatio", "theta", "seed"]);
@@ -123,17 +123,6 @@ export function nameCurves(trials: readonly Trial[]): string[] {
   });
 }
 
-/** Joins parts to lines of at most 48 characters. */
-function wrapParts(parts: readonly string[]): string[] {
-  const lines: string[] = [];
-  for (const part of parts) {
-    const joined = `${lines.at(-1)} · ${part}`;
-    if (lines.length > 0 && joined.length <= 48) lines[lines.length - 1] = joined;
-    else lines.push(part);
-  }
-  return lines;
-}
-
 const decimals = (value: number | null, digits: number) => value === null ? "none" : value.toFixed(digits);
 
 /** Lines of what a task measured in a trial, in few decimals: main metric, difference to dense, the rest. */
@@ -158,7 +147,7 @@ export function configurationLines(trial: OptionsRecord): string[] {
   const name = methodName(trial), rule = ruleName(trial);
   return [
     `<b>${escapeText(name)}</b>${name === rule ? "" : escapeText(` (${rule})`)}`,
-    ...wrapParts(Object.entries(rest).map(([name, value]) => escapeText(shown(name, value)))),
+    ...wrapParts(Object.entries(rest).map(([name, value]) => escapeText(shown(name, value))), " · ", 48),
   ];
 }
 
