@@ -86,10 +86,9 @@ export function proposeTpe(
   space: SearchSpace,
   trials: readonly Observation[],
   random: RandomStream,
-  startup: number = STARTUP,
 ): Point {
   const ended = trials.filter(({ state }) => state !== "running");
-  if (ended.length < startup) return randomPoint(space, random);
+  if (ended.length < STARTUP) return randomPoint(space, random);
   const objectives = Math.max(...ended.map(({ values }) => values.length));
   const share = Math.ceil(0.1 * ended.length);
   const good = new Set(chooseGood(trials, objectives > 1 ? share : Math.min(MOST_GOOD, share)));

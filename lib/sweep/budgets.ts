@@ -2,21 +2,7 @@
 import type { SequenceUsage } from "../model/run/usage.ts";
 
 /** Counts that budgets are made of: those of a trial, or of a sequence. */
-export type Counted = Pick<
-  SequenceUsage,
-  | "queriesDense"
-  | "queriesSkipped"
-  | "pairsDense"
-  | "pairsAvoided"
-  | "kvBytesHeld"
-  | "kvBytesAvoided"
-  | "attentionFlopsDense"
-  | "attentionFlopsAvoided"
-  | "projectionFlopsDense"
-  | "projectionFlopsAvoided"
-  | "parametersDense"
-  | "parametersAvoided"
->;
+export type Counted = Omit<SequenceUsage, "kvBytesAllocated" | "totalFlopsDense" | "totalFlopsAvoided">;
 
 /** One budget. All of them count the warm-up and the recent window too. */
 export interface Budget {

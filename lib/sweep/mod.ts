@@ -15,7 +15,6 @@ export * from "./compare/judgement.ts";
 export type { MethodGroup } from "./compare/measured.ts";
 export * from "./pareto.ts";
 export { digestConditions, digestTrialOptions } from "./trials/digest.ts";
-export type { FinishedRuns } from "./trials/finished.ts";
 export { runSweep, runTrial, type SweepArguments, type SweepProgress } from "./trials/runner.ts";
 export * from "./trials/store.ts";
 export * from "./trials/store_records.ts";

@@ -8,7 +8,6 @@ import { BUDGETS } from "./budgets.ts";
 import { paretoFront } from "./pareto.ts";
 import type { Environment, SweepSummary, Trial } from "./trial.ts";
 
-/** A trial's headline metric as a cost. */
 function costOfTrial(trial: Trial): number {
   const { headline } = findTask(trial.task);
   return costOf(headline, readMetric(trial, headline.name));

@@ -53,7 +53,6 @@ export interface SearchRequest {
   readonly trials: number;
   /** What is to be low, first that by which trials are ranked. */
   readonly objectives: readonly ObjectiveName[];
-  /** What a trial may have at most. */
   readonly limits: Limits;
 }
 

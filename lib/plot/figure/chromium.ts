@@ -8,7 +8,6 @@ export class ChromiumError extends Error {
 /** Names under which Chromium is installed, in the order in which they are tried. */
 const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/** Environment variable that names the program. */
 const VARIABLE = "TOKENFILTER_CHROMIUM";
 
 /**

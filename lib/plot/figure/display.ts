@@ -129,7 +129,6 @@ document.querySelectorAll(${JSON.stringify(`#${id}`)}).forEach(function (root) {
   };
 }
 
-/** Number of rows of a figure's table. */
 const MAX_ROWS = 12;
 
 /** A small table of what a figure holds: a row a trace, with the range of its numbers. */

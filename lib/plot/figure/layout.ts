@@ -2,17 +2,12 @@
 import type { Json, JsonObject } from "./json.ts";
 import { applyTheme, type Theme } from "./theme.ts";
 
-/** @internal What a figure is made of. */
+/** @internal What a figure is made of; `Figure` says what each part is. */
 export interface FigureParts {
-  /** What the plot shows, one line; drawn by the page, not by plotly. */
   readonly title: string;
-  /** How to read it. */
   readonly caption: string;
-  /** Height of the drawing area in pixels, axes included, legend not. */
   readonly height: number;
-  /** Traces of plotly; colours are names of a theme, such as `@ink`. */
   readonly data: readonly JsonObject[];
-  /** Layout of plotly, likewise. */
   readonly layout: JsonObject;
 }
 

@@ -207,12 +207,10 @@ export function renderFacts(facts: readonly (readonly [name: string, value: stri
   return `<dl class="facts">${items.join("")}</dl>`;
 }
 
-/** When a run began, as readers see it. */
 export function formatTime(startedAt: string): string {
   return `${startedAt.slice(0, 16).replace("T", " ")} UTC`;
 }
 
-/** On what and when a run took place. */
 export function runFacts(
   { backendDescription, cacheDType, calibration, dtype, version, startedAt }: Environment,
 ): [string, string][] {

@@ -4,7 +4,6 @@ import type { Json } from "./json.ts";
 /** @internal A theme: colours by name. */
 export type Theme = { readonly [name: string]: string };
 
-/** Number of series colours, `@series0` on. */
 export const NUM_SERIES_COLORS = 8;
 
 const numbered = (name: string, colors: string) =>

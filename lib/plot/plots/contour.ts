@@ -20,12 +20,6 @@ export interface LossContour {
   readonly trials: readonly (readonly number[])[];
 }
 
-/** @internal Names of two options. */
-export interface ContourOptions {
-  readonly x?: string;
-  readonly y?: string;
-}
-
 const TITLE = "Loss over two options";
 
 /**
@@ -35,7 +29,10 @@ const TITLE = "Loss over two options";
  * @returns Undefined where there are no two such options.
  * @throws {RangeError} If a named option is not one of them.
  */
-export function collectContour(summary: SweepSummary, options: ContourOptions = {}): LossContour | undefined {
+export function collectContour(
+  summary: SweepSummary,
+  options: { readonly x?: string; readonly y?: string } = {},
+): LossContour | undefined {
   const rows = summary.trials.filter((trial) => Number.isFinite(excessLoss(trial))).map((trial) => ({
     options: trialOptions(trial) as { readonly [name: string]: unknown },
     loss: excessLoss(trial),

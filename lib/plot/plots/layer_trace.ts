@@ -108,7 +108,6 @@ export function definedOf(column: Column): number[] {
   return numbersOf(column).filter((x) => x !== null);
 }
 
-/** Positions of a trace's tokens in their sequence. */
 export function positionsOf(trace: Pick<LayerTrace, "keep" | "position">): number[] {
   return Array.from(trace.position ?? trace.keep, (x, t) => trace.position === undefined ? t : x);
 }

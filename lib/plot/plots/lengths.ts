@@ -53,32 +53,27 @@ const WORDS = {
     title: "Prefill time against length",
     axis: "prefill (ms)",
     caption: "Median wall time of the prefill of a sequence, without the output layer.",
-    unit: "ms",
   },
   decode: {
     title: "Decode time against length",
     axis: "one token (ms)",
     caption: "Median wall time of one more token after the prefill, without the output layer.",
-    unit: "ms",
   },
   memory: {
     title: "Memory of keys and values against length",
     axis: "KV cache (MB)",
     caption:
       "Keys and values in use after the prefill, the recent window's included; positions are not counted.",
-    unit: "MB",
   },
   "whole prefill": {
     title: "Prefill time beside other engines",
     axis: "prefill (ms)",
     caption: "Median wall time of the prefill of a sequence, up to the logits of its last token.",
-    unit: "ms",
   },
   "whole decode": {
     title: "Decode time beside other engines",
     axis: "one token (ms)",
     caption: "Median wall time of one more token after the prefill, up to its logits.",
-    unit: "ms",
   },
 } as const;
 
@@ -95,7 +90,7 @@ const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", 
 
 /** Draws a curve a method, on logarithmic axes for times. */
 export function plotLengths({ measure, curves }: LengthCurves): Figure {
-  const words = WORDS[measure];
+  const words = WORDS[measure], unit = measure === "memory" ? "MB" : "ms";
   if (curves.length === 0) {
     return emptyFigure(
       words.title,
@@ -118,7 +113,7 @@ export function plotLengths({ measure, curves }: LengthCurves): Figure {
         hover: values.map((value, k) =>
           [
             `<b>${escapeText(name)}</b>, ${tokens[k]} tokens`,
-            `${Number(value.toPrecision(4))} ${words.unit}`,
+            `${Number(value.toPrecision(4))} ${unit}`,
             ...(toDense[k] == null || name === "dense" ? [] : [`${toDense[k]!.toFixed(3)} of dense`]),
           ].join("<br>")
         ),

@@ -87,9 +87,6 @@ export function estimateDensity(sorted: readonly number[], grid: readonly number
 /** Part of the space between two baselines that the highest ridge takes, above 1 where ridges overlap. */
 const OVERLAP = 1.6;
 
-/** @internal What is spread. */
-export type RidgeQuantity = "score" | "true redundancy";
-
 const WORDS = {
   score: {
     title: "Scores per layer",
@@ -112,7 +109,10 @@ const WORDS = {
 };
 
 /** Draws the ridges, the first layer on top. */
-export function plotRidgelines({ grid, ridges }: Ridgelines, quantity: RidgeQuantity = "score"): Figure {
+export function plotRidgelines(
+  { grid, ridges }: Ridgelines,
+  quantity: "score" | "true redundancy" = "score",
+): Figure {
   const { title, missing, caption, axis: label } = WORDS[quantity];
   if (grid.length === 0) return emptyFigure(title, missing);
   // Peaks may be a hundred times as high as others: each ridge has its own height, and its area says nothing.

@@ -6,9 +6,7 @@ import { type LayerTrace, numbersOf, positionsOf } from "./layer_trace.ts";
 
 export interface TimelineLayer {
   readonly layer: number;
-  /** Index of each token in its sequence. */
   readonly position: readonly number[];
-  /** Score S. */
   readonly redundancy: readonly (number | null)[];
   readonly threshold: readonly (number | null)[];
   readonly keep: readonly boolean[];

@@ -6,7 +6,6 @@ import { definedOf, type LayerTrace, medianOf, numbersOf, positionsOf, quantileO
 
 export interface SimilarityLayer {
   readonly layer: number;
-  /** Index of each token in its sequence. */
   readonly position: readonly number[];
   /** Means over heads of the cosines of keys and of values. */
   readonly muK: readonly number[];

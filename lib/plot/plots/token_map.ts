@@ -9,7 +9,6 @@ import { showToken } from "./score_timeline.ts";
 
 export interface TokenMapLayer {
   readonly layer: number;
-  /** Score S. */
   readonly redundancy: readonly (number | null)[];
   /** Share of the layer's other scores that lie below the token's, ties by half; in [0, 1]. */
   readonly rank: readonly (number | null)[];
@@ -20,7 +19,6 @@ export interface TokenMapLayer {
 /** @internal The numbers of the plot. */
 export interface TokenMapParts {
   readonly texts: readonly string[];
-  /** Index of each token in its sequence. */
   readonly position: readonly number[];
   /** Tokens at the start of the sequence that were kept whatever their score. */
   readonly warmup: number;

@@ -37,7 +37,7 @@ import {
   splitChunks,
 } from "./measured.ts";
 import type { BlockSums } from "../../stats/paired.ts";
-import type { FinishedRuns } from "../trials/finished.ts";
+import type { FinishedRuns } from "../trials/store_records.ts";
 import { digestTrialOptions } from "../trials/digest.ts";
 import type { Environment } from "../trial.ts";
 
@@ -111,7 +111,6 @@ export interface Comparison<T extends TaskTypes = TaskTypes> {
     /** Units (tokens) a moving block. */
     readonly blockSize: number;
     readonly resamples: number;
-    /** Of the resampling. */
     readonly seed: number;
   };
   /** What it ran on. */
@@ -132,7 +131,6 @@ export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
   /** A task on model and data; the environment names the task. */
   readonly evaluation: Evaluation<T>;
   readonly createPruner: (method: ResolvedOptions) => Filter;
-  /** What it runs on, for the record. */
   readonly environment: Environment;
   /** Of the intervals: default 64 units a block, 2000 resamples. */
   readonly blockSize?: number;

@@ -61,7 +61,6 @@ export interface DifferenceRow {
   readonly match?: Trial;
   /** In the first run; null where it is not in it. */
   readonly a: DifferenceSide | null;
-  /** In the second run. */
   readonly b: DifferenceSide | null;
   /**
    * Mean loss of the second less that of the first, where {@linkcode RunDifference.paired}; else the same of their losses
@@ -74,7 +73,6 @@ export interface DifferingValue {
   readonly name: string;
   /** In the first run; empty where it has none. */
   readonly a: string;
-  /** In the second run. */
   readonly b: string;
 }
 

@@ -133,7 +133,6 @@ export interface ComparedPair {
   readonly task: string;
   readonly metric: string;
   readonly method: string;
-  /** Another one. */
   readonly other: string;
   /** The method's mean less the other's. */
   readonly estimate: number;

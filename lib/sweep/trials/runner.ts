@@ -24,7 +24,6 @@ export interface SweepArguments<T extends TaskTypes = TaskTypes> {
   readonly createPruner: (method: ResolvedOptions) => Filter;
   /** What the results depend on besides the methods. */
   readonly conditions: RunConditions;
-  /** Stops trials that will not be the best. */
   readonly race?: TrialRace;
   /** Stops between two chunks; the trial at work is dropped. */
   readonly signal?: AbortSignal;

@@ -7,6 +7,7 @@ import {
   type ChunkValue,
   type ClaimedTrial,
   type Counts,
+  type FinishedRuns,
   type Proposal,
   type ProposedTrial,
   type Settings,
@@ -21,7 +22,6 @@ import {
   type TrialState,
 } from "./store_records.ts";
 import type { SearchRequest, Trial } from "../trial.ts";
-import type { FinishedRuns } from "./finished.ts";
 
 export interface StoreOptions {
   /** Milliseconds to wait for another process's write; default 20 s. */

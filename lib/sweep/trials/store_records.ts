@@ -108,3 +108,11 @@ export interface Settings extends StudyFacts {
   /** What the study's trials are known by in a queue, where they went to one. */
   readonly queued: string;
 }
+
+/** What was finished before, and where the next record goes. */
+export interface FinishedRuns<T> {
+  /** What was finished before, in its order. */
+  readonly finished: readonly T[];
+  /** Keeps records; they are safe when this returns. */
+  append(...records: readonly T[]): void;
+}
