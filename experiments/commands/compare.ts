@@ -24,7 +24,7 @@ import {
   type MethodGroup,
   type NamedMethod,
 } from "../../lib/sweep/mod.ts";
-import { readAxes } from "./cli/flags/method.ts";
+import { readOptions } from "./cli/flags/method.ts";
 import { type FlagValues, textOf } from "./cli/flags/parse.ts";
 import { readCount } from "./cli/flags/text.ts";
 import type { Progress } from "./cli/output/progress.ts";
@@ -84,8 +84,7 @@ async function readMethods(values: FlagValues): Promise<NamedMethod[]> {
   const given = textOf(values, "methods"), own = ownRule()?.rule.name;
   const all = [...COMPARED_METHODS, ...own === undefined ? [] : [own]];
   const names = given === undefined ? all : given.split(",").map((name) => name.trim());
-  const axes = await readAxes("compare", values);
-  const base = Object.fromEntries(Object.entries(axes).map(([name, list]) => [name, (list as unknown[])[0]]));
+  const base = await readOptions("compare", values);
   return checkFlags(() =>
     ratios === undefined ? comparedMethods(names, base, seeds) : comparedAtRatios(names, base, seeds, ratios)
   );

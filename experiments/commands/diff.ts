@@ -13,7 +13,7 @@ import {
 } from "../../lib/plot/mod.ts";
 import { diffRuns, type RunResult } from "../../lib/sweep/mod.ts";
 import { exists, expectWritable, isFolder, makeFolder, writeWhole } from "./cli/files.ts";
-import { parseOwnFlags } from "./cli/flags/parse.ts";
+import { parseOwnFlags, valuesOf } from "./cli/flags/parse.ts";
 import { readRun, RUN_RESULTS } from "./cli/output/result_files.ts";
 import { printTable, readTable } from "./cli/output/table.ts";
 import { checkFlags, EXIT, runTask } from "./cli/task.ts";
@@ -53,19 +53,17 @@ const withoutSlash = (path: string) => path.replace(/(?<=.)\/+$/, "");
 /** Files of results that a path leads to: itself, or those in its folder. */
 function listFiles(path: string): { readonly path: string; readonly file: (typeof RUN_RESULTS)[number] }[] {
   if (!exists(path)) throw new UsageError(`Cannot read "${path}": there is no such file or folder`);
+  const names = RUN_RESULTS.join(", ");
   if (isFolder(path)) {
     const found = RUN_RESULTS.filter((file) => exists(`${path}/${file}`));
     if (found.length > 0) return found.map((file) => ({ path: `${path}/${file}`, file }));
     throw new UsageError(
-      `Cannot use "${path}": found none of ${
-        RUN_RESULTS.join(", ")
-      } there, expected a finished run of sweep, compare ` +
-        "or score",
+      `Cannot use "${path}": found none of ${names} there, expected a finished run of sweep, compare or score`,
     );
   }
   const file = RUN_RESULTS.find((file) => path.split(/[/\\]/).at(-1) === file);
   if (file !== undefined) return [{ path, file }];
-  throw new UsageError(`Cannot use "${path}": expected a folder, or a file called ${RUN_RESULTS.join(", ")}`);
+  throw new UsageError(`Cannot use "${path}": expected a folder, or a file called ${names}`);
 }
 
 /** Reads both results; of folders that hold several those of one task. */
@@ -73,11 +71,8 @@ async function readBoth([a, b]: readonly [a: string, b: string]): Promise<[RunRe
   const ofA = listFiles(a), ofB = listFiles(b);
   const first = ofA.find(({ file }) => ofB.some((other) => other.file === file));
   if (first === undefined) {
-    throw new UsageError(
-      `Cannot compare "${a}" with "${b}": found ${ofA[0]!.file} and ${
-        ofB[0]!.file
-      }, expected results of one task`,
-    );
+    const found = `found ${ofA[0]!.file} and ${ofB[0]!.file}`;
+    throw new UsageError(`Cannot compare "${a}" with "${b}": ${found}, expected results of one task`);
   }
   const second = ofB.find(({ file }) => file === first.file)!;
   return [await readRun(first.path, first.file, a), await readRun(second.path, second.file, b)];
@@ -85,17 +80,15 @@ async function readBoth([a, b]: readonly [a: string, b: string]): Promise<[RunRe
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const texts = ["out", "csv", "columns", "task-file"] as const,
-    switches = ["json", "markdown", "latex"] as const;
-  const { _: paths, ...flags } = parseOwnFlags(args, texts, switches, true);
+  const texts = ["out", "csv", "columns", "task-file"] as const;
+  const { _: paths, ...flags } = parseOwnFlags(args, texts, ["json", "markdown", "latex"], true);
   if (paths.length !== 2) {
     throw new UsageError(`Cannot compare ${paths.length} results: expected deno task diff A B (see --help)`);
   }
   await takeTaskFile(flags["task-file"]);
   const [a, b] = await readBoth(paths.map(withoutSlash) as [string, string]);
   const diff = checkFlags(() => diffRuns(a, b)), shown = tabulateDifference(diff);
-  const given = [...texts, ...switches].filter((name) => flags[name] !== undefined && flags[name] !== false);
-  const table = readTable(new Map(given.map((name) => [name, [flags[name]]])), shown.columns);
+  const table = readTable(valuesOf(flags), shown.columns);
   const folder = flags.out === undefined ? undefined : withoutSlash(flags.out);
   const records = listDifferences(diff), json = JSON.stringify(recordDifference(diff), null, 2);
   if (folder !== undefined) {

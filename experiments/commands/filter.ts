@@ -70,11 +70,10 @@ function planDump(dump: Dump, method: ResolvedOptions, skipRatio: number, layer:
     !isRule(rule) || readsOf(rule, method).some((what) => !has.includes(what));
   if (lacks(dumped(dump))) {
     const flag = `--${keyRule === undefined ? "" : "kv-"}fusion ${fusion}`;
+    const has = dump.queries === undefined ? "keys and values" : "keys, values and queries";
     const lack = dump.queries === undefined && !lacks([...dumped(dump), "attention"])
       ? "it needs queries too (see experiments/commands/dump_kv.py --queries)"
-      : `it needs more than ${
-        dump.queries === undefined ? "keys and values" : "keys, values and queries"
-      } (use deno task score)`;
+      : `it needs more than ${has} (use deno task score)`;
     throw new UsageError(`Cannot run ${flag} on a dump: ${lack}`);
   }
   const [, numKvHeads, headDim] = dump.keys.shape as [number, number, number];
@@ -315,17 +314,17 @@ it decides whose key and value go, and when. --out keeps filter.json and a page 
     const { all, ofKeys, method, hints, skipRatio } = plan;
     const summaries = layers.map((decided) => summarize(decided, method.warmup));
     const total = (name: string) => summaries.reduce((sum, row) => sum + row[name]!, 0);
-    const rows = all ? listTokens(layers) : summaries,
-      what = ofKeys ? "Dropped keys and values of" : "Skipped";
+    const rows = all ? listTokens(layers) : summaries, tokens = "tokens after the warm-up";
+    const skipped = ofKeys
+      ? `Dropped keys and values of ${total("skipped")} of ${total("decided")} judged ${tokens}`
+      : `Skipped ${total("skipped")} of ${total("decided")} ${tokens}`;
     return {
       table: tabulateRows(rows, hints),
       spare: all ? ["wK", "varV", "varK"] : [],
       json: () => toJson(layers, plan),
       records: rows,
       notes: [
-        `${what} ${total("skipped")} of ${total("decided")}${
-          ofKeys ? " judged" : ""
-        } tokens after the warm-up; asked for ${skipRatio}`,
+        `${skipped}; asked for ${skipRatio}`,
         ...(all ? [] : ["Every token: --all."]),
         ...(saved === undefined ? [] : [`Report: ${saved}/filter.html`]),
       ],

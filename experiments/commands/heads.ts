@@ -17,7 +17,7 @@ import {
 import { readPlotly, renderHeadsReport } from "../../lib/plot/mod.ts";
 import { plural } from "../../lib/plural.ts";
 import { describeStudy, encodeStudy, measureStudy } from "../../lib/sweep/mod.ts";
-import { expectScoresAlone, readAxes } from "./cli/flags/method.ts";
+import { expectScoresAlone, readOptions } from "./cli/flags/method.ts";
 import type { FlagValues } from "./cli/flags/parse.ts";
 import { readCount } from "./cli/flags/text.ts";
 import { describePlan, readPlan, startStudy } from "./cli/run/study.ts";
@@ -45,9 +45,8 @@ const MAX_RESAMPLES = 1_000_000;
 const MODEL_SHARE = 0.6;
 
 async function readMethod(values: FlagValues): Promise<ResolvedOptions> {
-  const axes = Object.entries(await readAxes("heads", values))
-    .map(([name, list]) => [name, (list as unknown[])[0]]);
-  const method = checkFlags(() => resolveOptions({ tail: 1, ...Object.fromEntries(axes) }));
+  const options = await readOptions("heads", values);
+  const method = checkFlags(() => resolveOptions({ tail: 1, ...options }));
   const { fusion } = method;
   if (keyRuleOf(method) !== undefined) {
     throw new UsageError(
@@ -151,12 +150,11 @@ function formatReport(report: HeadReport): string {
 
 function explainTable({ layers }: HeadReport, { study }: Plan): string[] {
   const shares = [...new Set(layers.map(({ skipRatio }) => `${(100 * skipRatio).toFixed(0)}%`))];
+  const share = shares.length === 1 ? shares[0] : `${shares[0]} to ${shares.at(-1)} (by layer)`;
   return [
     `Means over ${plural(layers.length, "layer")} of ${describePlan(study)}.`,
-    `AUROC of finding the ${
-      shares.length === 1 ? shares[0] : `${shares[0]} to ${shares.at(-1)} (by layer)`
-    } of tokens of least r; above random: layers where its interval is; Spearman: correlation with -r. ` +
-    "1 = as the oracle.",
+    `AUROC of finding the ${share} of tokens of least r; above random: layers where its interval is; ` +
+    "Spearman: correlation with -r. 1 = as the oracle.",
   ];
 }
 
@@ -187,10 +185,7 @@ for each token and layer. Ctrl-C keeps finished chunks; --resume goes on.`,
     spare: ["Spearman"],
     json: () => formatReport(report).trimEnd(),
     records: report.overall.rules,
-    notes: [
-      ...explainTable(report, plan),
-      ...(saved === undefined ? [] : [`Report: ${saved}/heads.html`]),
-    ],
+    notes: [...explainTable(report, plan), ...(saved === undefined ? [] : [`Report: ${saved}/heads.html`])],
   }),
 });
 

@@ -25,12 +25,8 @@ and left out. It needs no server and no network.
       print this`;
 
 function readOptions(args: readonly string[]) {
-  const { out = "results/report", _, "task-file": taskFile } = parseOwnFlags(
-    args,
-    ["out", "task-file"],
-    [],
-    true,
-  );
+  const flags = parseOwnFlags(args, ["out", "task-file"], [], true);
+  const { out = "results/report", _, "task-file": taskFile } = flags;
   if (_.length === 0) {
     throw new UsageError(
       "Cannot make a report: found no folder of results, expected deno task report DIR… (see --help)",
@@ -68,11 +64,9 @@ async function readEntries(folders: readonly string[]): Promise<SiteEntry[]> {
     for (const { message } of wrong) writeLine(Deno.stderr, `Left out: ${message}`);
     return entries;
   }
-  throw wrong[0] ?? new UsageError(
-    `Cannot make a report of ${folders.join(", ")}: found none of ${
-      SITE_RESULTS.join(", ")
-    } there or one level below`,
-  );
+  const places = folders.join(", "), names = SITE_RESULTS.join(", ");
+  throw wrong[0] ??
+    new UsageError(`Cannot make a report of ${places}: found none of ${names} there or one level below`);
 }
 
 /** A mark of our own in the index, so that a site is renewed and nothing else is written over. */
@@ -97,10 +91,7 @@ export async function main(args: readonly string[]): Promise<number> {
   await writeWhole(`${out}/${SITE_FILES.plotly}`, await readPlotly());
   // The index comes last: what it leads to is there by then.
   for (const [file, html] of [...pages].reverse()) await writeWhole(`${out}/${file}`, html);
-  writeLine(
-    Deno.stdout,
-    `${plural(entries.length, "result")}: ${out}/${SITE_FILES.index}`,
-  );
+  writeLine(Deno.stdout, `${plural(entries.length, "result")}: ${out}/${SITE_FILES.index}`);
   return EXIT.ok;
 }
 

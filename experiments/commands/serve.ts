@@ -25,11 +25,7 @@ Answers /v1/completions and /v1/chat/completions as OpenAI's API does (streams, 
 and evaluation harnesses can use the model with the filter in it. With a flag of the method the model's name is filtered,
 and the name with /dense behind it is not. Requests are answered one after the other; who leaves is not answered. Other
 addresses than this machine's own need a token, from --token-file or the variable TOKENFILTER_TOKEN.`,
-  [
-    "--preset keys",
-    "--model FILE.gguf --fusion learned --port 8000",
-    "--host 0.0.0.0 --token-file FILE",
-  ],
+  ["--preset keys", "--model FILE.gguf --fusion learned --port 8000", "--host 0.0.0.0 --token-file FILE"],
 );
 
 const PORT = 8080, QUEUE = 16;
@@ -65,12 +61,9 @@ export async function main(args: readonly string[]): Promise<number> {
   const server = listen({ hostname, port, signal: interrupt.signal, handler });
   const { hostname: name, port: at } = server.addr as Deno.NetAddr;
   const models = [...engines.keys()].map((each) => `"${each}"`).join(" and ");
-  writeLine(
-    Deno.stdout,
-    `Serving ${models}${method === undefined ? "" : ` (${method.fusion})`} on http://${
-      name.includes(":") ? `[${name}]` : name
-    }:${at}/v1, until Ctrl-C`,
-  );
+  const what = method === undefined ? models : `${models} (${method.fusion})`;
+  const host = name.includes(":") ? `[${name}]` : name;
+  writeLine(Deno.stdout, `Serving ${what} on http://${host}:${at}/v1, until Ctrl-C`);
   await server.finished;
   return EXIT.ok;
 }

@@ -11,7 +11,7 @@ import {
 import { plural } from "../../lib/plural.ts";
 import { diffRuns, StudyStore } from "../../lib/sweep/mod.ts";
 import { isFolder, writeWhole } from "./cli/files.ts";
-import { parseOwnFlags, readInteger } from "./cli/flags/parse.ts";
+import { parseOwnFlags, readInteger, valuesOf } from "./cli/flags/parse.ts";
 import { RESULTS } from "./cli/run/results.ts";
 import { expectSweep, hasEnded, removeStudy } from "./cli/run/study_store.ts";
 import { type PlainTable, printTable, readTable, type TableContext } from "./cli/output/table.ts";
@@ -77,12 +77,7 @@ const SWITCHES = ["yes", "json", "markdown", "latex"] as const;
 type Flags = ReturnType<typeof parseOwnFlags<(typeof TEXTS)[number], (typeof SWITCHES)[number]>>;
 
 async function print(flags: Flags, table: PlainTable, context: TableContext): Promise<void> {
-  const given = [...TEXTS, ...SWITCHES].filter((name) => flags[name] !== undefined && flags[name] !== false);
-  await printTable(
-    table,
-    readTable(new Map(given.map((name) => [name, [flags[name]]])), table.columns),
-    context,
-  );
+  await printTable(table, readTable(valuesOf(flags), table.columns), context);
 }
 
 function* findStudies(folder: string, depth = 4): Generator<string> {
@@ -218,10 +213,9 @@ export async function main(args: readonly string[]): Promise<number> {
   const { _: [command, ...words], ...rest } = parseOwnFlags(args, TEXTS, SWITCHES, true),
     flags = rest as Flags;
   if (command === undefined || !Object.hasOwn(WORDS, command)) {
+    const names = Object.keys(WORDS).join(", ");
     throw new UsageError(
-      `Cannot run deno task study ${command ?? ""}: expected one of ${
-        Object.keys(WORDS).join(", ")
-      } (see --help)`,
+      `Cannot run deno task study ${command ?? ""}: expected one of ${names} (see --help)`,
     );
   }
   await takeTaskFile(flags["task-file"]);
@@ -247,10 +241,10 @@ export async function main(args: readonly string[]): Promise<number> {
       await serveStudy(store, { hostname, port, token: await readToken(flags["token-file"], hostname) });
     } else if (name === "diff") await diff(store, stores[1]!, flags);
     else if (name === "export") await exportStudy(store, expectOut(flags), flags.as);
-    else {writeLine(
-        Deno.stdout,
-        `${plural(mergeStudies(stores, expectOut(flags)), "new trial")} in ${flags.out}`,
-      );}
+    else {
+      const path = expectOut(flags);
+      writeLine(Deno.stdout, `${plural(mergeStudies(stores, path), "new trial")} in ${path}`);
+    }
   }
   return EXIT.ok;
 }

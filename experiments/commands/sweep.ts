@@ -83,9 +83,8 @@ async function plan(flags: Flags, { values, progress, request, named, held }: As
   const jobs = flags.jobs ?? (sharesOut ? jobsFor(methods.length, weights.bytes) : 1);
   const threads = request.threads ?? threadsOf(jobs);
   const started = await startStudy(plan, { ...request, threads }, methods, progress, expectStudy(named));
-  const line = `${
-    adapts ? `up to ${plural(search!.trials, "trial")}` : plural(methods.length, "trial")
-  } on ${started.what}`;
+  const count = adapts ? `up to ${plural(search!.trials, "trial")}` : plural(methods.length, "trial");
+  const line = `${count} on ${started.what}`;
   const live = held.use(await openLive(livePort));
   return { ...flags, ...started, text: plan.text, searching, methods, jobs, threads, line, live };
 }

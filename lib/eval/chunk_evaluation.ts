@@ -37,10 +37,7 @@ export interface ChunkScorer<S extends ChunkScores = ChunkScores> {
   /** Metrics of the task that every scored unit has, of a chunk's scores. */
   metricsOf?(scores: S): UnitMetrics;
   /** Further metrics, of the scores of all chunks. */
-  summarize?(
-    scores: readonly S[],
-    meanOf: MeanOf,
-  ): { readonly [metric: string]: number };
+  summarize?(scores: readonly S[], meanOf: MeanOf): { readonly [metric: string]: number };
 }
 
 /** Bytes of what the dense model gives that are kept from run to run, where nothing else is said. */

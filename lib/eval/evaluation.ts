@@ -162,11 +162,7 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
     const records: ChunkRecord[] = [], scores: S[] = [], differences: Float64Array[] = [];
     let done = 0;
     for (const unit of control.order ?? this.#lengths.keys()) {
-      const record = records[unit] = await this.#find(
-        unit,
-        control,
-        () => this.scoreFiltered(unit, filter),
-      );
+      const record = records[unit] = await this.#find(unit, control, () => this.scoreFiltered(unit, filter));
       const scored = scores[unit] = readScores<S>(record);
       differences[unit] = scored.losses.map((value, i) => value - scored.denseLosses[i]!);
       control.onLosses?.(unit, scored.losses, scored.denseLosses, this.metricsOf(scored));

@@ -78,10 +78,9 @@ function define({ name, help, says, least, acc, make: makeOne, ...measured }: De
         const at = (pieces: number) => makeOne({ pieces, tokens, draw: createDraw(seed, i) });
         const fits = (pieces: number) => countTokens(at(pieces).request.context) <= tokens;
         if (!fits(least)) {
+          const smallest = countTokens(at(least).request.context);
           throw new RangeError(
-            `Cannot make ${name} of ${tokens} tokens: its smallest context has ${
-              countTokens(at(least).request.context)
-            }`,
+            `Cannot make ${name} of ${tokens} tokens: its smallest context has ${smallest}`,
           );
         }
         let low = least, high = 2 * Math.max(least, 1);

@@ -42,13 +42,7 @@ function forEachBlock(
  *
  * @param out Where they go; default: new memory.
  */
-function logitsOf(
-  model: EvaluatedModel,
-  hidden: Tensor,
-  start: number,
-  end: number,
-  out?: Tensor,
-): Tensor {
+function logitsOf(model: EvaluatedModel, hidden: Tensor, start: number, end: number, out?: Tensor): Tensor {
   const { backend } = model, width = hidden.shape[1]!;
   const numbers = Int32Array.from({ length: end - start }, (_, i) => start + i);
   const picked = backend.upload(hostTensor("i32", [end - start], numbers));

@@ -207,12 +207,10 @@ export interface Unreached {
 /** A filter that reached nothing, in words. */
 function describeUnreached({ planned: { task, encoded }, prunerFor, method }: Unreached): string {
   const spans = encoded.flatMap(spansOf), warmups = spans.map(({ from }) => prunerFor(from + 1).spans.warmup);
-  return `Cannot call ${task.name}${
-    method === undefined ? "" : ` with ${method}`
-  } filtered: the filter reached no ` +
-    `scored position of ${encoded.length} items (sequences of up to ${
-      Math.max(...spans.map(({ to }) => to))
-    } tokens, a warm-up of ${Math.min(...warmups)} or more`;
+  const what = method === undefined ? task.name : `${task.name} with ${method}`;
+  const longest = Math.max(...spans.map(({ to }) => to));
+  return `Cannot call ${what} filtered: the filter reached no scored position of ${encoded.length} items ` +
+    `(sequences of up to ${longest} tokens, a warm-up of ${Math.min(...warmups)} or more`;
 }
 
 /** The most that a method can decide: everything behind its warm-up goes. */

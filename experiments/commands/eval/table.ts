@@ -49,9 +49,8 @@ const COLUMNS: readonly Column[] = [
     hint: "filtered less dense in points (of ppl in nats an item), with its 95% interval over items",
     cell: ({ difference }, metric) => {
       const { estimate, low, high } = difference!;
-      return `${formatChange(metric, estimate)} [${formatChange(metric, low)}, ${
-        formatChange(metric, high)
-      }]`;
+      const [change, from, to] = [estimate, low, high].map((value) => formatChange(metric, value));
+      return `${change} [${from}, ${to}]`;
     },
   },
   {

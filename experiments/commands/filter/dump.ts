@@ -77,9 +77,6 @@ function expectFinite(path: string, name: string, { dtype, data, shape }: HostTe
   const wrong = (data as Float32Array).findIndex((x) => !Number.isFinite(decode(x)));
   if (wrong < 0) return;
   const token = Math.floor(wrong / (shape[1]! * shape[2]!));
-  throw new UsageError(
-    `Cannot use "${path}": found ${
-      decode(data[wrong]!)
-    } in ${name} of token ${token}, expected finite numbers`,
-  );
+  const found = `${decode(data[wrong]!)} in ${name} of token ${token}`;
+  throw new UsageError(`Cannot use "${path}": found ${found}, expected finite numbers`);
 }

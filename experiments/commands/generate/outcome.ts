@@ -114,9 +114,8 @@ export function describeParting(tokenizer: Tokenizer, runs: readonly GeneratedTe
   const at = findParting(dense.ids, filtered.ids), count = Math.min(dense.ids.length, filtered.ids.length);
   if (at === null) return `The texts are the same for all of ${plural(count, "token")}.`;
   const show = ({ ids }: GeneratedText) => JSON.stringify(tokenizer.texts(ids.slice(at, at + 8)).join(""));
-  return `They part at token ${at + 1} of ${count}: dense goes on ${show(dense)}, filtered ${
-    show(filtered)
-  }.`;
+  const texts = `dense goes on ${show(dense)}, filtered ${show(filtered)}`;
+  return `They part at token ${at + 1} of ${count}: ${texts}.`;
 }
 
 export interface Outcome {
@@ -129,6 +128,9 @@ export interface Outcome {
   readonly runs: readonly GeneratedText[];
 }
 
+/** An option as JSON has it. */
+const plain = ([name, value]: [string, unknown]) => [name, typeof value === "bigint" ? String(value) : value];
+
 export async function recordRuns({ file, backend, prompt, ids, method, sampling, runs }: Outcome) {
   const [dense, filtered] = runs, rule = ownRule();
   return {
@@ -140,11 +142,7 @@ export async function recordRuns({ file, backend, prompt, ids, method, sampling,
     ...(method !== undefined && { method: recordOptions(method) }),
     ...(rule !== undefined && { ruleSha256: rule.sha256 }),
     ...recordCalibration(),
-    sampling: Object.fromEntries(
-      Object.entries(sampling).map((
-        [name, value],
-      ) => [name, typeof value === "bigint" ? String(value) : value]),
-    ),
+    sampling: Object.fromEntries(Object.entries(sampling).map(plain)),
     prompt,
     promptIds: [...ids],
     runs: runs.map((run) => ({

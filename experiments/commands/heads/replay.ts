@@ -35,11 +35,11 @@ export function readReplay(
   { name, sha256, config }: ModelFile,
 ): { readonly runs: readonly ScoreRun[]; readonly info: TraceInfo } {
   if (info.modelSha256 !== sha256) {
+    const found = `${info.model} (${info.modelSha256.slice(0, 12)})`;
     throw new UsageError(
-      `Cannot replay "${path}": found decisions of ${info.model} (${
-        info.modelSha256.slice(0, 12)
-      }), expected those ` +
-        `of ${name} (${sha256.slice(0, 12)})`,
+      `Cannot replay "${path}": found decisions of ${found}, expected those of ${name} (${
+        sha256.slice(0, 12)
+      })`,
     );
   }
   const { warmup, recent, cacheSkipped, whole, queries, keySide, substitute, warmsUpFirst } = info;

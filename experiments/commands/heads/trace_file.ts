@@ -177,10 +177,9 @@ export async function readTrace(path: string): Promise<{ table: DecisionTable; i
     return { table, info };
   } catch (error) {
     if (error instanceof UsageError) throw error;
+    const { message } = error as Error;
     throw new UsageError(
-      `Cannot read "${path}" as a trace: ${
-        (error as Error).message
-      }, expected a file of heads or score --trace`,
+      `Cannot read "${path}" as a trace: ${message}, expected a file of heads or score --trace`,
     );
   }
 }

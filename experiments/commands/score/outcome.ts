@@ -2,6 +2,7 @@
 import {
   dropRatioOf,
   type SequenceScore,
+  signed,
   skipRatiosOf,
   tallyDrops,
   tallySkips,
@@ -71,12 +72,11 @@ export function describeOutcome(scored: Scored, method: ResolvedOptions | undefi
   const perplexity = meanPerplexity(scores);
   if (outcome === undefined) return [`Perplexity ${perplexity.toFixed(4)} over ${tokens} of ${file.name}`];
   const { densePerplexity, achievedRatio, kvAchievedRatio, kvBytesHeld, kvBytesAvoided } = outcome;
-  const cost = Math.log(perplexity / densePerplexity), asked = method && effectiveOptions(method);
+  const cost = signed(Math.log(perplexity / densePerplexity), 4), asked = method && effectiveOptions(method);
+  const held = (100 * kvBytesHeld / (kvBytesHeld + kvBytesAvoided)).toFixed(0);
   return [
-    `Perplexity ${perplexity.toFixed(4)} over ${tokens} of ${file.name}; dense ${
-      densePerplexity.toFixed(4)
-    }: ` +
-    `${cost < 0 ? "" : "+"}${cost.toFixed(4)} nats a token.`,
+    `Perplexity ${perplexity.toFixed(4)} over ${tokens} of ${file.name}; ` +
+    `dense ${densePerplexity.toFixed(4)}: ${cost} nats a token.`,
     [
       ...(achievedRatio === null ? ["No token came after the warm-up: nothing was decided."] : []),
       ...(achievedRatio === null || scores[0]!.layers.length === 0
@@ -86,9 +86,7 @@ export function describeOutcome(scored: Scored, method: ResolvedOptions | undefi
         ? []
         : [`Dropped ${shareOf("judged keys and values", kvAchievedRatio, asked?.kvRatio)}.`]),
     ].join(" ") +
-    ` KV cache: ${kvBytesHeld} bytes, ${
-      (100 * kvBytesHeld / (kvBytesHeld + kvBytesAvoided)).toFixed(0)
-    }% of dense.`,
+    ` KV cache: ${kvBytesHeld} bytes, ${held}% of dense.`,
   ];
 }
 

@@ -102,12 +102,7 @@ function scoreToken(logits: Float32Array, id: number, top: number): ScoredToken 
 }
 
 /** Probabilities of the tokens that come after rows of hidden states; the last row may have none. */
-function scoreRows(
-  model: Model,
-  hidden: Tensor,
-  targets: Int32Array,
-  top: number,
-): ScoredToken[] {
+function scoreRows(model: Model, hidden: Tensor, targets: Int32Array, top: number): ScoredToken[] {
   const { backend, config: { vocabSize } } = model, scored: ScoredToken[] = [];
   for (let start = 0; start < targets.length; start += ROWS) {
     const end = Math.min(start + ROWS, targets.length);

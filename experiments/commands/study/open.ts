@@ -29,10 +29,7 @@ function expectTask({ path, conditions }: StudyStore): void {
 }
 
 /** Trials as a summary. @throws {UsageError} If none has been run yet, or as {@linkcode listShort}. */
-export function summaryOf(
-  store: StudyStore,
-  trials: readonly Trial[] = store.finished(),
-): SweepSummary {
+export function summaryOf(store: StudyStore, trials: readonly Trial[] = store.finished()): SweepSummary {
   expectTask(store);
   const dense = store.get("dense"), environment = store.get("environment");
   if (dense === undefined || environment === undefined) {

@@ -23,13 +23,10 @@ function ask(pieces: number, letters: number, draw: Draw) {
   const names = drawNames(HOPS + 1, letters, draw), value = 10_000 + draw(89_999);
   const places = names.map(() => draw(1000) / 1000).sort((a, b) => a - b);
   const lines = Array<string>(pieces).fill(NOISE);
-  names.forEach((name, i) =>
-    lines.splice(
-      Math.floor(places[i]! * (pieces + 1)) + i,
-      0,
-      i === 0 ? `VAR ${name} = ${value}` : `VAR ${name} = VAR ${names[i - 1]}`,
-    )
-  );
+  names.forEach((name, i) => {
+    const line = i === 0 ? `VAR ${name} = ${value}` : `VAR ${name} = VAR ${names[i - 1]}`;
+    lines.splice(Math.floor(places[i]! * (pieces + 1)) + i, 0, line);
+  });
   const text =
     `Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n${
       lines.join("\n")
@@ -50,9 +47,7 @@ export const variableTracking: GeneratedTask = defineSoughtTask({
   maxTokens: 30,
   make({ pieces, draw, tokens }) {
     const example = ask(EXAMPLE_PIECES, 3, draw), { text, names } = ask(pieces, 5, draw);
-    const before = tokens < SHORT ? "" : `${example.text} ${example.names.join(" ")}
-
-`;
+    const before = tokens < SHORT ? "" : `${example.text} ${example.names.join(" ")}\n\n`;
     return { context: `${before}${text}`, answers: names };
   },
 });

@@ -23,10 +23,8 @@ function list(numbers: readonly number[], often: number, seldom: number, draw: D
   const all = words.flatMap((word, i) => Array<string>(i < COMMON ? often : seldom).fill(word));
   const text =
     "Below is a numbered list of words. In these words, some appear more often than others. Memorize the ones that appear " +
-    `most often.\n${
-      numbered(shuffle(all, draw))
-    }\nQuestion: What are the 10 most common words in the above list? Answer: ` +
-    "The top 10 words that appear most often in the list are:";
+    `most often.\n${numbered(shuffle(all, draw))}\n` +
+    "Question: What are the 10 most common words in the above list? Answer: The top 10 words that appear most often in the list are:";
   return { text, common };
 }
 
@@ -83,10 +81,8 @@ export const frequentWords: GeneratedTask = defineSoughtTask({
     return {
       context:
         "Read the following coded text and track the frequency of each coded word. Find the three most frequently appeared " +
-        `coded words. ${
-          shuffle(words, draw).join(" ")
-        }\nQuestion: Do not provide any explanation. Please ignore the dots ` +
-        "'....'. What are the three most frequently appeared words in the above coded text? Answer: According to the coded " +
+        `coded words. ${shuffle(words, draw).join(" ")}\n` +
+        "Question: Do not provide any explanation. Please ignore the dots '....'. What are the three most frequently appeared words in the above coded text? Answer: According to the coded " +
         "text above, the three most frequently appeared words are:",
       answers: [...vocabulary].slice(1, 4),
     };

@@ -38,10 +38,9 @@ export async function takeCalibration(values: FlagValues): Promise<void> {
   }
   const domain = label === undefined || !Object.hasOwn(DOMAINS, label) ? undefined : DOMAINS[label]!;
   if (domain === undefined) {
+    const found = label === undefined ? "no --calibration-domain" : `--calibration-domain ${label}`;
     throw new UsageError(
-      `Cannot label the text of --calibration: found ${
-        label === undefined ? "no --calibration-domain" : `--calibration-domain ${label}`
-      }, expected same (of the judged text's kind) or other`,
+      `Cannot label the text of --calibration: found ${found}, expected same (of the judged text's kind) or other`,
     );
   }
   const text = await readText(path);

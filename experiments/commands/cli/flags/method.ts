@@ -7,6 +7,7 @@ import {
   isRule,
   type ResolvedOptions,
   resolveOptions,
+  type TokenFilterOptions,
 } from "../../../../lib/methods/mod.ts";
 import { DEFAULT_GRID, expandGrids, FULL_GRID, type Grid, readGrids } from "../../../../lib/sweep/mod.ts";
 import { readJson } from "../files.ts";
@@ -37,16 +38,19 @@ async function readAxis(flag: Flag, given: readonly unknown[]): Promise<unknown>
   return [ratios];
 }
 
+/** The options of the method that a task without lists was given. */
+export async function readOptions(task: Task, values: FlagValues): Promise<TokenFilterOptions> {
+  const axes = Object.entries(await readAxes(task, values));
+  return Object.fromEntries(axes.map(([name, list]) => [name, (list as unknown[])[0]]));
+}
+
 /**
  * The method that a task without lists was asked for.
  *
  * @returns Options with defaults filled in, or undefined where no flag of the method was given (dense).
  */
 export async function readMethod(task: Task, values: FlagValues): Promise<ResolvedOptions | undefined> {
-  const axes = await readAxes(task, values);
-  const options = Object.fromEntries(
-    Object.entries(axes).map(([name, list]) => [name, (list as unknown[])[0]]),
-  );
+  const options = await readOptions(task, values);
   if (Object.keys(options).length === 0) return undefined;
   return checkFlags(() => resolveOptions(options));
 }

@@ -92,6 +92,12 @@ export function parseOwnFlags<T extends string, S extends string>(
   return parsed;
 }
 
+/** The flags of {@linkcode parseOwnFlags} that were given, as those of {@linkcode parseFlags}. */
+export function valuesOf(flags: { readonly [name: string]: unknown }): FlagValues {
+  const given = Object.entries(flags).filter(([, value]) => value !== undefined && value !== false);
+  return new Map(given.map(([name, value]) => [name, [value]]));
+}
+
 /** A whole number that a flag gives. @throws {UsageError} If it is none, or out of range. */
 export function readInteger(flag: string, text: string, least: number, most = Infinity): number {
   const value = Number(text);
@@ -127,11 +133,8 @@ export function parseFlags(task: Task, args: readonly string[], lists: boolean):
       if (name === undefined) {
         throw new UsageError(`Cannot use argument "${argument}": expected flags alone (see --help)`);
       }
-      throw new UsageError(
-        `Cannot use flag "${argument.split("=")[0]}": "${task}" has no such flag${
-          sayNearest(name, known, ", ", "--")
-        } (see --help)`,
-      );
+      const flag = argument.split("=")[0], nearest = sayNearest(name, known, ", ", "--");
+      throw new UsageError(`Cannot use flag "${flag}": "${task}" has no such flag${nearest} (see --help)`);
     },
   });
   const values = new Map<string, readonly unknown[]>();

@@ -105,12 +105,10 @@ export function openModel(
   backend.free(hidden);
   sequence.free();
   if (broken < 0) return model;
-  const token = Math.floor(broken / model.config.vocabSize);
+  const token = Math.floor(broken / model.config.vocabSize), found = `a logit of ${data[broken]}`;
   throw new UsageError(
-    `Cannot use the model "${file.name}": found a logit of ${
-      data[broken]
-    } after token ${token}, expected finite ` +
-      "numbers (are its weights whole?)",
+    `Cannot use the model "${file.name}": found ${found} after token ${token}, expected finite numbers ` +
+      "(are its weights whole?)",
   );
 }
 

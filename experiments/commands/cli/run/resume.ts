@@ -57,16 +57,11 @@ function expectPlace(folder: string, { result, resumes }: Destination): void {
   const isStudy = exists(`${folder}/${STUDY_FILE}`);
   const old = Object.keys(OLDER).find((file) => !isStudy && exists(`${folder}/${file}`));
   if (old !== undefined) {
-    throw new UsageError(
-      `Cannot use "${folder}": it holds ${old}, which an older version wrote (${
-        OLDER[old]
-      }, or take another --out)`,
-    );
+    const fix = `${OLDER[old]}, or take another --out`;
+    throw new UsageError(`Cannot use "${folder}": it holds ${old}, which an older version wrote (${fix})`);
   }
   if (resumes && !isStudy) {
-    throw new UsageError(
-      `Cannot go on with "${folder}": found no ${STUDY_FILE} there (leave --resume out)`,
-    );
+    throw new UsageError(`Cannot go on with "${folder}": found no ${STUDY_FILE} there (leave --resume out)`);
   }
   if (!resumes && isStudy) {
     throw new UsageError(
@@ -128,12 +123,9 @@ export interface Interrupted {
 
 /** Says on stderr what is kept, and how to go on. */
 function tellKept(why: string, { task, args, folder, finished, noun }: Interrupted): void {
-  writeLine(
-    Deno.stderr,
-    `${why}: ${finished} finished ${
-      finished === 1 ? `${noun} is` : `${noun}s are`
-    } in ${folder}/${STUDY_FILE}. To go on: ${resumeCommand(task, args, folder)}`,
-  );
+  const kept = `${finished} finished ${finished === 1 ? `${noun} is` : `${noun}s are`}`;
+  const command = resumeCommand(task, args, folder);
+  writeLine(Deno.stderr, `${why}: ${kept} in ${folder}/${STUDY_FILE}. To go on: ${command}`);
 }
 
 /**

@@ -116,9 +116,8 @@ export function expectConditions(path: string, record: Known, known: Known): voi
     const before = ran.get(name);
     if (before === undefined || shown(before) === shown(value)) continue;
     throw new UsageError(
-      `Cannot go on with "${path}": its runs ran with ${name} ${shown(before)}, expected the same, found ${
-        shown(value)
-      } (repeat those flags, or take another --out)`,
+      `Cannot go on with "${path}": its runs ran with ${name} ${shown(before)}, expected the same, ` +
+        `found ${shown(value)} (repeat those flags, or take another --out)`,
     );
   }
 }
