@@ -1,6 +1,5 @@
 /** A page that renews itself, and its server. */
 import { readPlotly } from "../../../lib/plot/mod.ts";
-import { PAGE } from "./page.ts";
 
 export interface PageProgress {
   /** Finished share of the work, in [0, 1]. */
@@ -45,6 +44,7 @@ export interface ServeOptions {
 export class PageServer {
   readonly url: string;
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
+  readonly #page: string;
   readonly #plotly: string;
   readonly #token: string | undefined;
   #progress: PageProgress = { fraction: 0, text: "begins" };
@@ -56,7 +56,8 @@ export class PageServer {
   #version = 0;
   #next = Promise.withResolvers<void>();
 
-  private constructor({ port, hostname = "127.0.0.1", token }: ServeOptions, plotly: string) {
+  private constructor({ port, hostname = "127.0.0.1", token }: ServeOptions, page: string, plotly: string) {
+    this.#page = page;
     this.#plotly = plotly;
     this.#token = token;
     this.#server = Deno.serve({ hostname, port, onListen: () => {} }, (request) => this.#answer(request));
@@ -70,9 +71,10 @@ export class PageServer {
    * @throws {Error} If the address cannot be had; its message is one line.
    */
   static async open(options: ServeOptions): Promise<PageServer> {
-    const plotly = await readPlotly();
+    const page = await Deno.readTextFile(new URL("./page.html", import.meta.url)),
+      plotly = await readPlotly();
     try {
-      return new PageServer(options, plotly);
+      return new PageServer(options, page, plotly);
     } catch (error) {
       const [line] = (error as Error).message.split("\n");
       throw new Error(line!.replace(/ \(os error \d+\)/, ""));
@@ -147,7 +149,7 @@ export class PageServer {
     }
     const reply = (body: string | ReadableStream<Uint8Array>, type: string, cache = "no-store") =>
       new Response(body, { headers: { "content-type": `${type}; charset=utf-8`, "cache-control": cache } });
-    if (pathname === "/") return reply(PAGE, "text/html");
+    if (pathname === "/") return reply(this.#page, "text/html");
     if (pathname === "/events") return reply(this.#listen(), "text/event-stream");
     if (pathname === "/report.html" && this.#render !== undefined) return reply(this.#draw(), "text/html");
     if (pathname === `/${PLOTLY.src}`) return reply(this.#plotly, "text/javascript", "max-age=3600");
