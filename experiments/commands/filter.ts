@@ -56,9 +56,6 @@ function readSkipRatio(values: FlagValues, method: ResolvedOptions): number {
 /** Whether keys and values are decided, not queries. */
 const decidesKeys = (method: ResolvedOptions) => !filtersQueries(method);
 
-/** What a rule can look at in a dump. */
-const dumped = ({ queries }: Dump): readonly string[] => dumpedReads(queries !== undefined);
-
 /** The dump's layer as the filter sees it. */
 function planDump(dump: Dump, method: ResolvedOptions, skipRatio: number, layer: number): LayerSpec {
   const keyRule = keyRuleOf(method);
@@ -66,12 +63,12 @@ function planDump(dump: Dump, method: ResolvedOptions, skipRatio: number, layer:
     throw new UsageError("Cannot decide both sides of a dump: expected --side key, or no --kv-fusion");
   }
   const fusion = keyRule ?? method.fusion, rule = methodOf(fusion);
-  const lacks = (has: readonly string[]) =>
-    !isRule(rule) || readsOf(rule, method).some((what) => !has.includes(what));
-  if (lacks(dumped(dump))) {
+  const lacks = (hasQueries: boolean) =>
+    !isRule(rule) || readsOf(rule, method).some((what) => !dumpedReads(hasQueries).includes(what));
+  if (lacks(dump.queries !== undefined)) {
     const flag = `--${keyRule === undefined ? "" : "kv-"}fusion ${fusion}`;
     const has = dump.queries === undefined ? "keys and values" : "keys, values and queries";
-    const lack = dump.queries === undefined && !lacks([...dumped(dump), "attention"])
+    const lack = dump.queries === undefined && !lacks(true)
       ? "it needs queries too (see experiments/commands/dump_kv.py --queries)"
       : `it needs more than ${has} (use deno task score)`;
     throw new UsageError(`Cannot run ${flag} on a dump: ${lack}`);

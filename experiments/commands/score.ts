@@ -21,7 +21,7 @@ import { recordTrace } from "../../lib/plot/mod.ts";
 import { readVersion } from "../../lib/version.ts";
 import { expectWritableFile, readJson, writeWhole } from "./cli/files.ts";
 import { readMethod, tellHostRules } from "./cli/flags/method.ts";
-import { type FlagValues, textOf } from "./cli/flags/parse.ts";
+import { type FlagValues, textOf, valuesOf } from "./cli/flags/parse.ts";
 import { readCount, readNamedText } from "./cli/flags/text.ts";
 import { openBackend, readBackend } from "./cli/machine/backend.ts";
 import { openModel, readModel, warnOfLength } from "./cli/machine/model.ts";
@@ -49,7 +49,7 @@ async function readSource(
     throw new UsageError("Cannot tell what to score: expected either --text FILE or --ids FILE.json");
   }
   if (path === undefined) {
-    const { text } = await readNamedText(values);
+    const { text } = await readNamedText(textOf(values, "text"));
     return (tokenizer) => {
       const ids = tokenizer.encode(text, { bos: tokenizer.addsBos }).slice(0, tokens);
       if (ids.length >= 2) return Int32Array.from(ids);
@@ -82,14 +82,6 @@ function readPhase(values: FlagValues): "prefill" | "decode" {
   throw new UsageError(`Cannot use --phase "${phase}": expected prefill or decode`);
 }
 
-/** The flags that give a trace's model its numbers again. */
-function modelFlags({ dtype, products }: Pick<TraceInfo, "dtype" | "products"> = {}): FlagValues {
-  return new Map([
-    ...(dtype === undefined ? [] : [["dtype", [dtype]] as const]),
-    ...(products === undefined ? [] : [["products", [products]] as const]),
-  ]);
-}
-
 /** What is scored, and how it is fed. */
 interface Feed {
   readonly runs: readonly ScoreRun[];
@@ -103,7 +95,9 @@ async function readFlags({ values }: Asked) {
   const path = textOf(values, "replay");
   if (path !== undefined) expectReplayAlone(values);
   const replayed = path === undefined ? undefined : { path, ...await readTrace(path) };
-  const asKept: FlagValues = new Map([...modelFlags(replayed?.info), ...values]);
+  const { dtype, products }: Partial<TraceInfo> = replayed?.info ?? {};
+  // The flags that give a trace's model its numbers again.
+  const asKept: FlagValues = new Map([...valuesOf({ dtype, products }), ...values]);
   const phase = readPhase(values), chunk = readCount(values, "chunk", 1);
   const tokens = readCount(values, "tokens", 2);
   readCount(values, "context", 2);

@@ -18,7 +18,7 @@ import { type PlainTable, printTable, readTable, type TableContext } from "./cli
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
 import { LOCALHOST, readToken } from "./cli/flags/token.ts";
 import { exportStudy, importTrials, KINDS, listRecords, mergeStudies, readRecords } from "./study/files.ts";
-import { describeBest, listShort, openNamed, summaryOf, tabulateShort } from "./study/open.ts";
+import { bestFirst, describeBest, listShort, openNamed, summaryOf, tabulateShort } from "./study/open.ts";
 import { plotStudy } from "./study/plot.ts";
 import { serveStudy } from "./pages/follow.ts";
 import { takeTaskFile } from "./task/file.ts";
@@ -148,18 +148,15 @@ async function show(store: StudyStore, flags: Flags): Promise<void> {
 }
 
 async function best(store: StudyStore, flags: Flags): Promise<void> {
-  const { headline, trials } = listShort(store), sign = headline.better === "lower" ? 1 : -1;
-  const top = flags.top === undefined ? Infinity : readInteger("top", flags.top, 1);
-  const chosen = (top === Infinity ? trials.filter(({ pareto }) => pareto) : trials)
-    .filter(({ value }) => value !== undefined).toSorted((a, b) => sign * (a.value! - b.value!)).slice(
-      0,
-      top,
-    );
+  const short = listShort(store), ranked = bestFirst(short);
+  const chosen = flags.top === undefined
+    ? ranked.filter(({ pareto }) => pareto)
+    : ranked.slice(0, readInteger("top", flags.top, 1));
   const summary = summaryOf(store, store.records(chosen.map(({ number }) => number)));
   await print(flags, tabulateTrials(summary), {
     json: () => JSON.stringify(summary, null, 2),
     records: summary.trials,
-    notes: [`${plural(chosen.length, "trial")} of ${trials.length}.`],
+    notes: [`${plural(chosen.length, "trial")} of ${short.trials.length}.`],
   });
 }
 

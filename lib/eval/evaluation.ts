@@ -80,11 +80,7 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
     return this.#denseRecords[unit]!;
   }
 
-  /**
-   * Runs the dense model, once; later calls return the first result, and call `onLosses` with its losses again.
-   *
-   * @throws {RangeError} If a loss is not finite (the model's weights are broken), or units have unlike many losses.
-   */
+  /** As {@linkcode Evaluation.dense}. @throws {RangeError} If units have unlike many losses, too. */
   async dense(control: RunControl = {}): Promise<T["dense"]> {
     const result = this.#dense ??= await this.#runDense(control);
     this.#denseRecords.forEach((record, unit) => {
@@ -151,12 +147,6 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
     return record;
   }
 
-  /**
-   * Runs a method on every unit and compares it with the dense model.
-   *
-   * @throws {DOMException} The signal's reason, if it is aborted between two units.
-   * @throws {RangeError} If a loss is not finite.
-   */
   async run(filter: Filter, control: RunControl = {}): Promise<T["filtered"]> {
     const dense = await this.dense({ signal: control.signal }), count = this.#lengths.length;
     const records: ChunkRecord[] = [], scores: S[] = [], differences: Float64Array[] = [];

@@ -18,7 +18,7 @@ import {
   openStudy,
   type StudyStore,
 } from "../../../lib/sweep/mod.ts";
-import type { FlagValues } from "../cli/flags/parse.ts";
+import { type FlagValues, textOf } from "../cli/flags/parse.ts";
 import { readCount, readNamedText } from "../cli/flags/text.ts";
 
 /** A task and the text that it reads. */
@@ -42,7 +42,7 @@ export async function readTexts(values: FlagValues, tasks: readonly Task[]): Pro
   }
   if (tasks.length === 0) return [];
   const context = readCount(values, "context", 2) ?? DEFAULT_CONTEXT, tokens = readCount(values, "tokens", 2);
-  const { name: textName, text } = await readNamedText(values);
+  const { name: textName, text } = await readNamedText(textOf(values, "text"));
   return tasks.map((task) => {
     // A token takes at least one byte.
     const most = Math.min(tokens ?? Infinity, new TextEncoder().encode(text).length + 1);

@@ -230,9 +230,7 @@ function refuse(error: unknown, { onError }: ServerOptions): Response {
   };
   if (error instanceof RequestError) return answer(error.status, error.message, error.param);
   if (error instanceof QueueFullError) return answer(429, error.message, null, { "retry-after": "1" });
-  if (error instanceof DOMException && error.name === "AbortError") {
-    return new Response(null, { status: 499 });
-  }
+  if (isAbort(error)) return new Response(null, { status: 499 });
   onError(error);
   return answer(500, "Cannot answer: the server failed, its log says why");
 }

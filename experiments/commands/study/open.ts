@@ -1,6 +1,6 @@
 /** Studies as a user names them, and what they hold. */
 import { UsageError } from "../../../lib/errors.ts";
-import { findTask, formatMetric, type Metric } from "../../../lib/eval/mod.ts";
+import { costOf, findTask, formatMetric, type Metric } from "../../../lib/eval/mod.ts";
 import {
   paretoFront,
   StudyStore,
@@ -75,10 +75,9 @@ export function listShort(store: StudyStore): ShortStudy {
   const spent = rows.map((row) =>
     row.attentionFlopsDense ? 1 - row.attentionFlopsAvoided! / row.attentionFlopsDense : NaN
   );
-  const sign = signOf({ headline });
   const front = paretoFront(
     spent.map((share, i) => rows[i]!.looksAhead ? NaN : -Math.round(100 * share)),
-    rows.map((row) => row[headline.name] === null ? NaN : sign * row[headline.name]!),
+    rows.map((row) => costOf(headline, row[headline.name] ?? NaN)),
   );
   const varying = [...varies];
   const trials = stored.map(({ number, state, options }, i) => ({
@@ -109,17 +108,14 @@ export function tabulateShort({ headline, trials, varying }: ShortStudy) {
   };
 }
 
-/** 1 where low values are good, -1 where high ones are. */
-export const signOf = ({ headline }: Pick<ShortStudy, "headline">): 1 | -1 =>
-  headline.better === "lower" ? 1 : -1;
+/** The trials that have a result, the best first. */
+export function bestFirst({ headline, trials }: ShortStudy): ShortTrial[] {
+  return trials.filter(({ value }) => value !== undefined)
+    .sort((a, b) => costOf(headline, a.value!) - costOf(headline, b.value!));
+}
 
 /** The best values of a study in words: `perplexity 41.95`. */
-export function describeBest({ headline, trials }: ShortStudy): string {
-  const sign = signOf({ headline });
-  const best = trials.reduce<number | undefined>(
-    (least, { value }) =>
-      value === undefined || least !== undefined && sign * least <= sign * value ? least : value,
-    undefined,
-  );
-  return best === undefined ? "-" : `${headline.label} ${formatMetric(headline, best)}`;
+export function describeBest(study: ShortStudy): string {
+  const { headline } = study, [best] = bestFirst(study);
+  return best === undefined ? "-" : `${headline.label} ${formatMetric(headline, best.value!)}`;
 }

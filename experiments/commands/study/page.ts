@@ -1,5 +1,5 @@
 /** A study as a page: how far it is, who works on it, its best trials, and plots. */
-import { formatMetric } from "../../../lib/eval/mod.ts";
+import { costOf, formatMetric } from "../../../lib/eval/mod.ts";
 import {
   axis,
   chart,
@@ -12,7 +12,7 @@ import {
 } from "../../../lib/plot/mod.ts";
 import { plural } from "../../../lib/plural.ts";
 import type { StudyStore } from "../../../lib/sweep/mod.ts";
-import { describeBest, listShort, type ShortStudy, signOf } from "./open.ts";
+import { bestFirst, describeBest, listShort, type ShortStudy } from "./open.ts";
 import { plotStudy } from "./plot.ts";
 
 /** Rows of the table of best trials. */
@@ -35,9 +35,9 @@ export function describeCounts(counts: ReturnType<StudyStore["count"]>): string 
 }
 
 export function collectBestSoFar(study: ShortStudy): { readonly trial: number[]; readonly best: number[] } {
-  const sign = signOf(study), trial: number[] = [], best: number[] = [];
+  const cost = (value: number) => costOf(study.headline, value), trial: number[] = [], best: number[] = [];
   for (const { number, value } of study.trials) {
-    if (value === undefined || best.length > 0 && sign * value >= sign * best.at(-1)!) continue;
+    if (value === undefined || best.length > 0 && cost(value) >= cost(best.at(-1)!)) continue;
     trial.push(number);
     best.push(value);
   }
@@ -63,9 +63,8 @@ function plotBestSoFar(study: ShortStudy): Figure {
 }
 
 export function renderStudy(store: StudyStore, plotly: PlotlySource): string {
-  const study = listShort(store), { headline, trials, varying } = study, { model, text } = store.conditions;
-  const sign = signOf(study), now = Date.now(), known = trials.filter(({ value }) => value !== undefined);
-  const best = known.toSorted((a, b) => sign * (a.value! - b.value!)).slice(0, BEST);
+  const study = listShort(store), { headline, varying } = study, { model, text } = store.conditions;
+  const best = bestFirst(study).slice(0, BEST), now = Date.now();
   const workers = tabulate(store.workers(), [
     ["worker", "its process, a name that was drawn, and its machine", ({ owner }) => owner, true],
     ["finished", "trials that it has finished", ({ finished }) => String(finished)],
@@ -89,7 +88,7 @@ export function renderStudy(store: StudyStore, plotly: PlotlySource): string {
     intro: `<p class="verdict">${describeCounts(store.count())}; best ${describeBest(study)}.</p>`,
     sections: [
       plotStudy(study),
-      ...(known.length === 0 ? [] : [plotBestSoFar(study)]),
+      ...(best.length === 0 ? [] : [plotBestSoFar(study)]),
       `<h2>Best trials</h2>${renderTable({ ...rows, marked: (row) => best[row]?.pareto === true })}`,
       `<h2>Workers</h2>${renderTable(workers)}`,
     ],

@@ -6,7 +6,7 @@ import { createPruner, type MethodOptions } from "../../../lib/methods/mod.ts";
 import { loadModel, type ModelConfig, readModelFile, type Tokenizer } from "../../../lib/model/mod.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import type { Progress } from "../../commands/cli/output/progress.ts";
-import { namedText } from "../../commands/cli/flags/text.ts";
+import { readNamedText } from "../../commands/cli/flags/text.ts";
 
 /** Lengths where none are asked for. */
 export const LENGTHS: readonly number[] = [128, 256, 512, 1024, 2048];
@@ -67,7 +67,7 @@ export async function readIds(
   path: string | undefined,
   tokens: number,
 ): Promise<Int32Array<ArrayBuffer>> {
-  const { text, name } = await namedText(path), longest = tokens + DECODES;
+  const { text, name } = await readNamedText(path), longest = tokens + DECODES;
   const ids = Int32Array.from(
     tokenizer.encode(text.slice(0, 16 * longest), { bos: tokenizer.addsBos }),
   ).slice(0, longest);

@@ -1,5 +1,14 @@
-/** Several needles in a haystack: one of several keys is asked for, or all values of one key. */
-import { defineSoughtTask, type Draw, type GeneratedTask, NOISE, shuffle, WORDS } from "../generated_task.ts";
+/** Needles in a haystack: a single one, one of several keys, or all values of one key. */
+import {
+  defineGeneratedTask,
+  defineSoughtTask,
+  type Draw,
+  type GeneratedTask,
+  NOISE,
+  shuffle,
+  WORDS,
+} from "../generated_task.ts";
+import { requestOf } from "../item.ts";
 
 /** Needles among pieces of noise, at places that are drawn. */
 function hide(pieces: number, needles: readonly string[], draw: Draw): string {
@@ -12,6 +21,27 @@ function hide(pieces: number, needles: readonly string[], draw: Draw): string {
 
 const sentence = (key: string, value: string) => `One of the special magic numbers for ${key} is: ${value}.`;
 const drawValue = (draw: Draw) => String(1_000_000 + draw(9_000_000));
+
+/** What is asked of one key, after the text that hides its number. */
+const askFor = (key: string, hay: string) =>
+  "A special magic number is hidden within the following text. Make sure to memorize it. I will quiz you about the " +
+  `number afterwards.\n${hay}\nWhat is the special magic number for ${key} mentioned in the provided text? The ` +
+  `special magic number for ${key} mentioned in the provided text is`;
+
+/** A needle in RULER's noise; by log-likelihood, where RULER searches a generated text. */
+export const needle: GeneratedTask = defineGeneratedTask({
+  name: "needle",
+  help: "a needle in a haystack: a number that one sentence of a long text names",
+  says:
+    "RULER's single needle in its repeated noise, at a depth that is drawn; the number's digits after the question's answer",
+  least: 1,
+  make({ pieces, draw }) {
+    const share = draw(1000) / 1000, key = WORDS[draw(WORDS.length)]!, value = drawValue(draw);
+    const hay = Array<string>(pieces).fill(NOISE);
+    hay.splice(Math.floor(share * (pieces + 1)), 0, sentence(key, value));
+    return requestOf(askFor(key, hay.join("\n")), value);
+  },
+});
 
 /** RULER's niah_multikey_1, in repeated noise instead of essays. */
 export const needleMultikey: GeneratedTask = defineSoughtTask({
@@ -26,13 +56,7 @@ export const needleMultikey: GeneratedTask = defineSoughtTask({
     const keys = shuffle([...WORDS], draw).slice(0, 4), values = keys.map(() => drawValue(draw));
     const asked = draw(4), key = keys[asked]!;
     const hay = hide(pieces, keys.map((key, i) => sentence(key, values[i]!)), draw);
-    return {
-      context:
-        "A special magic number is hidden within the following text. Make sure to memorize it. I will quiz you about the " +
-        `number afterwards.\n${hay}\nWhat is the special magic number for ${key} mentioned in the provided text? The ` +
-        `special magic number for ${key} mentioned in the provided text is`,
-      answers: [values[asked]!],
-    };
+    return { context: askFor(key, hay), answers: [values[asked]!] };
   },
 });
 

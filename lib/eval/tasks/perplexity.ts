@@ -10,6 +10,7 @@ import { ChunkEvaluation, type ChunkScorer } from "../chunk_evaluation.ts";
 import { cutChunks } from "../chunks.ts";
 import type { ChunkScores } from "../evaluation.ts";
 import type { EvaluatedModel } from "../language_model.ts";
+import type { TaskMeasures } from "../metrics.ts";
 import { compareNextTokens, nextTokenNll } from "../next_token.ts";
 import type { DenseTaskResult, Task, TaskResult } from "../task.ts";
 
@@ -98,6 +99,16 @@ const scoreFrom = (
       sum(scores.map(({ agree }) => agree.length)),
   }),
 });
+
+/** An evaluation of chunks that are cut already. */
+export const scoreChunks = (
+  model: EvaluatedModel,
+  chunks: readonly Int32Array<ArrayBuffer>[],
+  scorer: ChunkScorer<PerplexityScores>,
+  cacheBytes: number | undefined,
+  task: TaskMeasures = perplexity,
+): ChunkEvaluation<PerplexityTypes, PerplexityScores> =>
+  new ChunkEvaluation(task, model, chunks, scorer, cacheBytes);
 
 const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
 

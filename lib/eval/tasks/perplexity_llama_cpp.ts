@@ -2,10 +2,9 @@
  * Perplexity as llama.cpp's `perplexity` tool has it: the second half of each chunk alone is scored, and each chunk begins with
  * BOS where the tokenizer adds one.
  */
-import { ChunkEvaluation } from "../chunk_evaluation.ts";
 import { cutChunks } from "../chunks.ts";
 import type { Task } from "../task.ts";
-import { perplexity, type PerplexityScores, type PerplexityTypes, scoreBehind } from "./perplexity.ts";
+import { perplexity, type PerplexityTypes, scoreBehind, scoreChunks } from "./perplexity.ts";
 
 export const perplexityLlamaCpp: Task<PerplexityTypes> = {
   ...perplexity,
@@ -18,9 +17,8 @@ export const perplexityLlamaCpp: Task<PerplexityTypes> = {
   label: (context) => `llama.cpp at ${context}`,
   open(model, { ids, context, tokenizer, cacheBytes }) {
     if (context % 2 !== 0 || context < 4) {
-      throw new RangeError(
-        `Cannot cut chunks of ${context} tokens in halves: expected an even number of at least 4`,
-      );
+      const expected = "expected an even number of at least 4";
+      throw new RangeError(`Cannot cut chunks of ${context} tokens in halves: ${expected}`);
     }
     if (ids.length < 2 * context) {
       throw new RangeError(
@@ -29,12 +27,6 @@ export const perplexityLlamaCpp: Task<PerplexityTypes> = {
     }
     const chunks = cutChunks(ids, context);
     if (tokenizer.addsBos) { for (const chunk of chunks) chunk[0] = tokenizer.bosId!; }
-    return new ChunkEvaluation<PerplexityTypes, PerplexityScores>(
-      perplexity,
-      model,
-      chunks,
-      scoreBehind(context / 2),
-      cacheBytes,
-    );
+    return scoreChunks(model, chunks, scoreBehind(context / 2), cacheBytes);
   },
 };

@@ -1,8 +1,7 @@
 /** Perplexity of a text as one stream: a single cache, never reset, as StreamingLLM measures it. */
-import { ChunkEvaluation } from "../chunk_evaluation.ts";
 import { cutChunks } from "../chunks.ts";
 import type { Task } from "../task.ts";
-import { perplexity, type PerplexityScores, type PerplexityTypes, scoreBehind } from "./perplexity.ts";
+import { perplexity, type PerplexityTypes, scoreBehind, scoreChunks } from "./perplexity.ts";
 
 export const perplexityStreaming: Task<PerplexityTypes> = {
   ...perplexity,
@@ -15,11 +14,5 @@ export const perplexityStreaming: Task<PerplexityTypes> = {
   label: (context) => `streaming over ${context}`,
   isWhole: true,
   open: (model, { ids, cacheBytes }) =>
-    new ChunkEvaluation<PerplexityTypes, PerplexityScores>(
-      perplexity,
-      model,
-      cutChunks(ids, Math.max(ids.length, 2)),
-      scoreBehind(0),
-      cacheBytes,
-    ),
+    scoreChunks(model, cutChunks(ids, Math.max(ids.length, 2)), scoreBehind(0), cacheBytes),
 };

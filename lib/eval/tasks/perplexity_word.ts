@@ -2,9 +2,8 @@
  * Perplexity of words as lm-evaluation-harness has it of its task wikitext: pages, detokenised, in windows that begin with one
  * token of context; a page's words are those of the text as it was.
  */
-import { ChunkEvaluation } from "../chunk_evaluation.ts";
 import type { Task } from "../task.ts";
-import { perplexity, type PerplexityScores, type PerplexityTypes, scoreLast } from "./perplexity.ts";
+import { perplexity, type PerplexityTypes, scoreChunks, scoreLast } from "./perplexity.ts";
 
 /** What is fed, and how many of its last tokens are scored. */
 export interface Window {
@@ -87,13 +86,8 @@ export const perplexityWord: Task<PerplexityTypes> = {
       tokens += own.length;
       words += countWords(page);
     }
-    const factor = tokens / words;
-    return new ChunkEvaluation<PerplexityTypes, PerplexityScores>(
-      perplexityWord,
-      model,
-      windows.map(({ ids }) => ids),
-      scoreLast((chunk) => windows[chunk]!.scored, factor),
-      cacheBytes,
-    );
+    const chunks = windows.map(({ ids }) => ids);
+    const scorer = scoreLast((chunk) => windows[chunk]!.scored, tokens / words);
+    return scoreChunks(model, chunks, scorer, cacheBytes, perplexityWord);
   },
 };

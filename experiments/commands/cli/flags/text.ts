@@ -2,20 +2,15 @@
 import { UsageError } from "../../../../lib/errors.ts";
 import { readBuiltinText } from "../../../../lib/eval/mod.ts";
 import { readText } from "../files.ts";
-import { type FlagValues, textOf } from "./parse.ts";
+import type { FlagValues } from "./parse.ts";
 
-export interface NamedText {
+interface NamedText {
   readonly name: string;
   readonly text: string;
 }
 
-/** The text of `--text`, or the built-in one. @throws {UsageError} If the file cannot be read. */
-export async function readNamedText(values: FlagValues): Promise<NamedText> {
-  return await namedText(textOf(values, "text"));
-}
-
 /** The text of a file, or the built-in one. @throws {UsageError} If the file cannot be read. */
-export async function namedText(path?: string): Promise<NamedText> {
+export async function readNamedText(path?: string): Promise<NamedText> {
   if (path === undefined) return { name: "built-in prose", text: await readBuiltinText() };
   return { name: path.split(/[/\\]/).at(-1)!, text: await readText(path) };
 }

@@ -17,12 +17,10 @@ import type { Progress } from "../output/progress.ts";
 import { writeLine } from "../task.ts";
 
 /** Numbers of layers of models that are obtained on demand, so that a plan can be checked before that. */
-const REMOTE_LAYERS: ReadonlyMap<string, number> = new Map([["smollm2-135m", 30], ["gemma3-270m", 18]]);
-
-/** Layers of a model that is not read yet, where they are known. */
-export function knownLayers(name: string): number | undefined {
-  return REMOTE_LAYERS.get(name);
-}
+export const REMOTE_LAYERS: ReadonlyMap<string, number> = new Map([["smollm2-135m", 30], [
+  "gemma3-270m",
+  18,
+]]);
 
 /**
  * Reads the file of `--model`, obtaining it first where it is a named one, as `--dtype` says; with a bar.

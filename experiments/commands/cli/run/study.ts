@@ -17,7 +17,7 @@ import { readVersion } from "../../../../lib/version.ts";
 import { type BackendRequest, buildBeside, openBackend, readBackend } from "../machine/backend.ts";
 import { tellHostRules } from "../flags/method.ts";
 import { readCacheBytes } from "./memory.ts";
-import { knownLayers, modelName, openModel, readDType, readModel, warnOfLength } from "../machine/model.ts";
+import { modelName, openModel, readDType, readModel, REMOTE_LAYERS, warnOfLength } from "../machine/model.ts";
 import { type FlagValues, textOf } from "../flags/parse.ts";
 import type { Progress } from "../output/progress.ts";
 import { checkFlags } from "../task.ts";
@@ -54,7 +54,7 @@ export async function readPlan(
   const { textName, text, items } = await readStudyText(values, task);
   const check = (shape: FilterShape) =>
     checkFlags(() => methods.forEach((method) => createPruner("token-filtering", shape, method)));
-  const name = modelName(values), numLayers = knownLayers(name);
+  const name = modelName(values), numLayers = REMOTE_LAYERS.get(name);
   if (numLayers !== undefined) check({ numLayers, numHeads: 1, numKvHeads: 1, headDim: 1, hiddenSize: 1 });
   if (!hasItems(task)) {
     // A token takes at least one byte: what is too short in bytes is too short in tokens.
@@ -104,7 +104,7 @@ async function readStudyText(
     if (wrong !== undefined && !values.has("tasks") && !values.has("data")) {
       throw new UsageError(`Cannot use --${wrong} with task ${task.name}: it reads a text, and has no items`);
     }
-    const { name, text } = await readNamedText(values);
+    const { name, text } = await readNamedText(textOf(values, "text"));
     return { textName: name, text };
   }
   const wrong = ["context", "tokens"].find((name) => values.has(name));
