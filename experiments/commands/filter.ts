@@ -26,7 +26,7 @@ import {
   type TokenFilterOptions,
 } from "../../lib/methods/mod.ts";
 import { judgeDump } from "../../lib/model/mod.ts";
-import { collectScoreTimeline, plotScoreTimeline, readPlotly, renderFigurePage } from "../../lib/plot/mod.ts";
+import { collectScoreTimeline, plotScoreTimeline, readPlotly, renderPage } from "../../lib/plot/mod.ts";
 import { dequantize } from "../../lib/reference/mod.ts";
 import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
 import { expectScoresAlone, readMethod, tellHostRules } from "./cli/flags/method.ts";
@@ -276,13 +276,13 @@ const listTokens = (layers: readonly Decided[]): Row[] =>
     }))
   );
 
-async function renderPage(layers: readonly Decided[], { method, name, ofKeys }: Plan): Promise<string> {
+async function drawPage(layers: readonly Decided[], { method, name, ofKeys }: Plan): Promise<string> {
   const traces = layers.map(({ layer, keep, columns: { redundancy, threshold } }) => ({
     ...{ layer, keep, redundancy: redundancy!, threshold: threshold! },
   }));
   const figures = [plotScoreTimeline(collectScoreTimeline(traces, { warmup: method.warmup }))];
   const title = `Token Filtering of ${name}: ${ofKeys ? `${method.kvFusion} on keys` : method.fusion}`;
-  return renderFigurePage(figures, { title, plotly: await readPlotly() });
+  return renderPage({ title, sections: figures, plotly: await readPlotly() });
 }
 
 export const { main, USAGE } = singleCommand({
@@ -305,7 +305,7 @@ it decides whose key and value go, and when. --out keeps filter.json and a page 
   work,
   pages: async (layers, plan) => ({
     "filter.json": `${toJson(layers, plan)}\n`,
-    "filter.html": await renderPage(layers, plan),
+    "filter.html": await drawPage(layers, plan),
   }),
   table(layers, plan, saved) {
     const { all, ofKeys, method, hints, skipRatio } = plan;

@@ -4,7 +4,7 @@ import {
   listDifferences,
   readPlotly,
   recordDifference,
-  renderFigurePage,
+  renderPage,
   tabulateDifference,
   tabulateTrials,
 } from "../../lib/plot/mod.ts";
@@ -136,7 +136,10 @@ async function show(store: StudyStore, flags: Flags): Promise<void> {
   const short = listShort(store), counts = store.count();
   if (flags.plot !== undefined) {
     const { model, text } = store.conditions, title = `${store.facts.name}: ${model} on ${text}`;
-    await writeWhole(flags.plot, renderFigurePage([plotStudy(short)], { title, plotly: await readPlotly() }));
+    await writeWhole(
+      flags.plot,
+      renderPage({ title, sections: [plotStudy(short)], plotly: await readPlotly() }),
+    );
   }
   const states = Object.entries(counts).filter(([, n]) => n > 0).map(([state, n]) => `${n} ${state}`);
   await print(flags, tabulateShort(short), {

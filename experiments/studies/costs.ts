@@ -5,7 +5,7 @@
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/costs.ts [--out costs.html]
  */
 import { parseArgs } from "@std/cli/parse-args";
-import { readPlotly, renderFigurePage } from "../../lib/plot/mod.ts";
+import { readPlotly, renderPage } from "../../lib/plot/mod.ts";
 import { writeWhole } from "../commands/cli/files.ts";
 import { formatMarkdown } from "../commands/cli/output/table.ts";
 import { tabulateMeasured } from "./costs/measured.ts";
@@ -47,7 +47,8 @@ if (import.meta.main) {
   const rows = collectCosts();
   await writeWhole(
     out,
-    renderFigurePage(plotCosts(rows), {
+    renderPage({
+      sections: plotCosts(rows),
       title: "What the presets are expected to save",
       plotly: await readPlotly(),
     }),

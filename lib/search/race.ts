@@ -1,4 +1,5 @@
 /** Races: which trials are stopped before they have read all chunks, since they will not be the best. */
+import { mean } from "../mean.ts";
 
 /** Another trial of a race. Losses are means of the chunks that it has read, in the order that all trials of a race share. */
 export interface Rival {
@@ -44,8 +45,6 @@ export function evidenceAgainstZero(differences: readonly number[]): number {
   if (squares === 0) return 1;
   return grown ** -0.5 * (squares / (squares - sum * sum * SPREAD / grown)) ** (n / 2);
 }
-
-const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
 
 /**
  * A trial is stopped once its losses are told apart from those of the best finished rival on the same chunks, and are higher: by

@@ -5,7 +5,7 @@ import {
   emptyFigure,
   Figure,
   readPlotly,
-  renderFigurePage,
+  renderPage,
   renderSweepReport,
 } from "../../../lib/plot/mod.ts";
 import { makeSummary, makeTrial } from "../../../lib/plot/testing.ts";
@@ -33,7 +33,7 @@ async function check(
 ): Promise<PageCheck> {
   let found: PageCheck | undefined;
   await withFolder(async (folder) => {
-    const html = renderFigurePage(figures, { title: "Test", plotly: await readPlotly() });
+    const html = renderPage({ title: "Test", sections: figures, plotly: await readPlotly() });
     await Deno.writeTextFile(`${folder}/a page.html`, change(html));
     const browser = await (opened ??= openBrowser());
     found = await checkPage(`${folder}/a page.html`, {

@@ -1,7 +1,7 @@
 /** A figure as a value: what plotly draws, with colours by name so that one figure serves light and dark pages. */
 import { displayFigure, type MediaBundle } from "./display.ts";
 import { type ImageOptions, saveFigureImage } from "./image.ts";
-import { renderFigurePage } from "./page.ts";
+import { renderPage } from "./page.ts";
 import { readPlotly } from "./plotly.ts";
 import type { JsonObject } from "./json.ts";
 import { baseLayout, drawnAlone, escapeText, type FigureParts, wrapText } from "./layout.ts";
@@ -71,10 +71,8 @@ export class Figure implements FigureParts {
    * @throws {Deno.errors.NotFound} If the folder does not exist.
    */
   async saveHtml(path: string): Promise<void> {
-    await Deno.writeTextFile(
-      path,
-      renderFigurePage([this], { title: this.title, plotly: await readPlotly() }),
-    );
+    const html = renderPage({ title: this.title, sections: [this], plotly: await readPlotly() });
+    await Deno.writeTextFile(path, html);
   }
 
   /**

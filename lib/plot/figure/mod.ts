@@ -20,7 +20,6 @@ export {
   type PageTable,
   type PlotlySource,
   renderFacts,
-  renderFigurePage,
   renderPage,
   renderTable,
   type ReportOptions,

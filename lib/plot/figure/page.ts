@@ -192,13 +192,6 @@ ${framed.join("\n")}
 const fileName = (title: string) =>
   title.toLowerCase().replaceAll(/[^a-z0-9]+/g, "_").replaceAll(/^_|_$/g, "");
 
-export function renderFigurePage(
-  figures: readonly FigureParts[],
-  { title, plotly }: { readonly title: string; readonly plotly: PlotlySource },
-): string {
-  return renderPage({ title, sections: figures, plotly });
-}
-
 /** Names and values in a row: what a page is about. */
 export function renderFacts(facts: readonly (readonly [name: string, value: string])[]): string {
   const items = facts.map(([name, value]) =>

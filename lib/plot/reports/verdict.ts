@@ -1,6 +1,7 @@
 /** What a sweep or a comparison says, in plain words: the best on-line method of each side, and how it does beside chance. */
 import { costOf, excessKeys, formatMetric, lossUnit, readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
+import { mean } from "../../mean.ts";
 import { findMethod } from "../../methods/list.ts";
 import { readRecord } from "../../methods/options.ts";
 import { filtersQueries } from "../../methods/sides.ts";
@@ -54,8 +55,8 @@ function collectVerdict({ trials, environment }: SweepSummary, side: Verdict["si
   );
   const lossOf = (alike: readonly Trial[]): Loss | undefined =>
     alike.length === 0 ? undefined : {
-      mean: average(alike.map((trial) => readMetric(trial, delta))),
-      variance: average(alike.map((trial) => readMetric(trial, standardError) ** 2)),
+      mean: mean(alike.map((trial) => readMetric(trial, delta))),
+      variance: mean(alike.map((trial) => readMetric(trial, standardError) ** 2)),
     };
   const online = near.filter((trial) => !trial.looksAhead && !isChance(trial));
   if (online.length === 0) return undefined;
@@ -87,8 +88,6 @@ function collectVerdict({ trials, environment }: SweepSummary, side: Verdict["si
   });
   return { side, asked, methods };
 }
-
-const average = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
 
 /** Share of the way from chance to the oracle, its interval by the delta method; undefined where there is no way. */
 function shareClosed(own: Loss, chance: Loss, oracle: Loss): Interval | undefined {

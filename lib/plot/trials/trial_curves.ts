@@ -1,6 +1,7 @@
 /** Trials as curves over what they skip or spend: one a configuration, a band over seeds for chance, and the front. */
 import { formatMetric, readMetric } from "../../eval/metrics.ts";
 import type { Metric } from "../../eval/metrics.ts";
+import { mean } from "../../mean.ts";
 import { findMethod } from "../../methods/list.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { Trial } from "../../sweep/trial.ts";
@@ -56,10 +57,8 @@ export interface CurveOptions {
   readonly front: readonly boolean[];
 }
 
-const average = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
-
 function range(values: readonly number[]) {
-  return { low: Math.min(...values), mean: average(values), high: Math.max(...values) };
+  return { low: Math.min(...values), mean: mean(values), high: Math.max(...values) };
 }
 
 /** Gathers curves; the random control becomes a band over its seeds. */
@@ -83,7 +82,7 @@ export function collectTrialCurves(
   const bandPoint = (seeds: readonly Trial[]): BandPoint => {
     const values = valuesOf((name) => range(seeds.map((trial) => readMetric(trial, name))));
     return {
-      x: average(seeds.map((trial) => x(trial)!)),
+      x: mean(seeds.map((trial) => x(trial)!)),
       seeds: new Set(seeds.map(({ seed }) => seed)).size,
       values,
       hover: bandHover(seeds, metrics, values),

@@ -3,6 +3,7 @@ import { recordLosses } from "../../eval/evaluation.ts";
 import { blockOf, type Headline, readMetric } from "../../eval/metrics.ts";
 import type { ChunkRecord, Evaluation, Filter, RunControl, TaskResult, TaskTypes } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
+import { mean } from "../../mean.ts";
 import {
   looksAhead,
   missesRatio,
@@ -204,17 +205,17 @@ export async function compareMethods<T extends TaskTypes>(
         const sums = metrics[name] ??= new Float64Array(dense.length);
         values.forEach((value, i) => sums[i]! += value / group.length);
       }
-      means.push(average(ended.losses));
+      means.push(mean(ended.losses));
       runs.push(ended);
     }
     const { options, asked } = group[0]!;
     const meanOf = (key: "achievedRatio" | "kvAchievedRatio") => {
       const all = runs.map((own) => own[key]);
-      return all.includes(null) ? null : average(all as number[]);
+      return all.includes(null) ? null : mean(all as number[]);
     };
     const [ratio, kvRatio] = [meanOf("achievedRatio"), meanOf("kvAchievedRatio")];
-    const shares = mapBudgets((budget) => average(runs.map((own) => own.shares[budget])));
-    const spent = spentOf((key) => average(runs.map((own) => own[key])));
+    const shares = mapBudgets((budget) => mean(runs.map((own) => own.shares[budget])));
+    const spent = spentOf((key) => mean(runs.map((own) => own[key])));
     const missed = missesRatio(options, ratio);
     measured.push({
       name,
@@ -232,7 +233,6 @@ export async function compareMethods<T extends TaskTypes>(
       perLayer: perLayerOf(runs),
     });
   }
-  const mean = readMetric(denseResult, task.loss.name);
   const all: Measured[] = [
     {
       name: "dense",
@@ -243,7 +243,7 @@ export async function compareMethods<T extends TaskTypes>(
       ),
       options: undefined,
       losses: dense,
-      means: [mean],
+      means: [readMetric(denseResult, task.loss.name)],
       ratio: 0,
       kvRatio: null,
       shares: mapBudgets(() => 1),
@@ -253,7 +253,7 @@ export async function compareMethods<T extends TaskTypes>(
     },
     ...measured.sort((a, b) =>
       (a.asked ?? 0) - (b.asked ?? 0) || Number(a.missed) - Number(b.missed) ||
-      average(a.means) - average(b.means)
+      mean(a.means) - mean(b.means)
     ),
   ];
   const lengths = chunks.map(({ length }) => length), controlOf = controlsOf(all);
@@ -282,8 +282,6 @@ const DENSE = "dense";
 /** Nats a token that rounding alone may set two mean losses apart. */
 const ROUNDING = 1e-6;
 
-const average = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
-
 function describe<T extends TaskTypes>(
   all: readonly Measured[],
   headline: Headline,
@@ -294,7 +292,7 @@ function describe<T extends TaskTypes>(
   const draws = resampleMeans(all.map(({ losses }) => losses), lengths, options);
   const interval = (statistic: (means: readonly number[]) => number): Interval =>
     percentileInterval(
-      statistic(all.map(({ means }) => average(means))),
+      statistic(all.map(({ means }) => mean(means))),
       Float64Array.from(draws, (means) => statistic(means)),
     );
   return all.map((measured, i) => {
@@ -319,8 +317,8 @@ function describe<T extends TaskTypes>(
       ...measured.perLayer,
       missed,
       looksAhead: method !== undefined && looksAhead(method),
-      loss: average(means),
-      [headline.name]: headline.fromLoss(average(means)),
+      loss: mean(means),
+      [headline.name]: headline.fromLoss(mean(means)),
       seedLosses: [Math.min(...means), Math.max(...means)],
       lossBlocks: recordLosses(splitChunks(losses, lengths)),
       toDense: i === 0 ? null : interval((m) => m[i]! - m[0]!),

@@ -1,4 +1,5 @@
 /** Trials that a race stopped: what is kept of them, apart from the finished ones, and how trials of a race are compared. */
+import { mean } from "../../mean.ts";
 import { looksAhead, readRecord, type ResolvedOptions } from "../../methods/options.ts";
 import { filtersQueries } from "../../methods/sides.ts";
 import { type RaceName, RACES, type Rival } from "../../search/race.ts";
@@ -99,8 +100,6 @@ export class TrialRace {
     };
   }
 }
-
-const mean = (losses: Float64Array) => losses.reduce((a, b) => a + b, 0) / losses.length;
 
 export interface RacingTrial {
   /** The order in which it reads the chunks. */

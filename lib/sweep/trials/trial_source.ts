@@ -1,5 +1,6 @@
 /** Where a sweep's trials come from and go to: a study, in memory or on disk, where several processes may work on it. */
 import type { DenseTaskResult, TaskTypes } from "../../eval/task.ts";
+import { mean } from "../../mean.ts";
 import {
   OPTION_NAMES,
   type OptionsRecord,
@@ -90,7 +91,6 @@ export function storedTrials<T extends TaskTypes>(
   };
   const inOrder = <R>(trials: ReadonlyMap<string, R>): R[] =>
     only?.flatMap((digest) => trials.get(digest) ?? []) ?? [...trials.values()];
-  const mean = (losses: Float64Array) => losses.reduce((a, b) => a + b, 0) / losses.length;
   const releaseDead = () => {
     for (const other of store.owners()) {
       if (other !== owner && isDead(other)) store.release(other);
