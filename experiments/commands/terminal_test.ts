@@ -52,8 +52,12 @@ Deno.test({
         "The old sea captain looked at the harbour and said nothing. ".repeat(3),
       );
       const runs: [string, string[], RegExp][] = [
-        ["sweep", ["--context", "64", "--tokens", "64", "--threads", "1"], /^ +- +dense/],
-        ["diff", [`${folder}/sweep_80_6`, `${folder}/sweep_120_6`], /^dense /],
+        [
+          "sweep",
+          ["--context", "64", "--tokens", "64", "--threads", "1", "--fusion", "learned,random"],
+          /^ +- +dense/,
+        ],
+        ["diff", [`${folder}/sweep_80_8`, `${folder}/sweep_120_8`], /^dense /],
         ["heads", [...SMALL, "--resamples", "9"], /^learned /],
         ["score", ["--text", `${folder}/text.txt`, "--fusion", "learned"], /"▁capt/],
         ["filter", ["--kv", `${folder}/kv.safetensors`], /^ +0 +40 /],
