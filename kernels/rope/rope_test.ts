@@ -49,12 +49,16 @@ testInEveryWay("rope() turns heads of many pairs, and every quarter of a turn", 
 testOnCpu("rope() of many rows is the same on three threads as on one", async () => {
   const x = randomTensor([4000, 3, 64], numbers(1));
   const positions = positionsOf(Array.from({ length: 4000 }, (_, i) => 7 * i));
-  const found = (await cpuWays()).map(({ backend, on, values }) => {
-    const out = on(x);
+  const found = new Map<string, Float32Array>();
+  let compared = 0;
+  for (const { name, backend, on, values } of await cpuWays()) {
+    const [level] = name.split(","), known = found.get(level!), out = on(x);
     backend.rope(out, positions, turnsOf(1e4, 64));
-    return values(out);
-  });
-  for (let i = 0; i < found.length; i += 2) assertEquals(found[i], found[i + 1]); // of one level
+    found.set(level!, values(out));
+    if (known !== undefined) assertEquals(values(out), known, name);
+    if (known !== undefined) compared++;
+  }
+  assert(compared > 0);
 });
 
 testInEveryWay("rope() knows angles again by positions and turns, those of the last call alone", (ways) => {
