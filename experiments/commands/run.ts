@@ -35,10 +35,10 @@ export interface Asked {
 }
 
 /** Files of results by name, in the order in which they are written. */
-export type Pages = { readonly [name: string]: string | Uint8Array };
+type Pages = { readonly [name: string]: string | Uint8Array };
 
 /** What a command ends with. */
-export interface Shown extends TableContext {
+interface Shown extends TableContext {
   readonly table: PlainTable;
 }
 
@@ -69,7 +69,7 @@ export interface Command<F, P, R> {
 }
 
 /** A command whose work is done once; results are kept where `--out` says so. */
-export interface SingleCommand<F, P, R> extends Command<F, P, R> {
+interface SingleCommand<F, P, R> extends Command<F, P, R> {
   work(plan: P, asked: Asked): R | Promise<R>;
 }
 
@@ -83,7 +83,7 @@ export interface Running extends Asked {
 }
 
 /** What is told of a run before it begins. */
-export interface Planned {
+interface Planned {
   /** What all its numbers depend on. */
   readonly conditions: StudyConditions;
   /** What runs on what, in words. */
@@ -91,7 +91,7 @@ export interface Planned {
 }
 
 /** A command whose units of work are kept in a study as they end, so that it can be interrupted. */
-export interface StudyCommand<F, P extends Planned, R> extends Command<F, P, R> {
+interface StudyCommand<F, P extends Planned, R> extends Command<F, P, R> {
   /** File that says that the run is over; left out where a study may always grow. */
   readonly result?: string;
   /** Whether results hold all that the study does, which is then removed. */
@@ -103,7 +103,7 @@ export interface StudyCommand<F, P extends Planned, R> extends Command<F, P, R> 
   ended?(plan: P, saved: string | undefined): Promise<void>;
 }
 
-export interface Entry {
+interface Entry {
   readonly main: Main;
   readonly USAGE: (all: boolean) => string;
 }

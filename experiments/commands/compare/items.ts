@@ -34,7 +34,7 @@ import type { Running } from "../run.ts";
 import { hasItems } from "../task/data.ts";
 
 /** Items, and from where they are filtered. */
-export interface ItemPlan {
+interface ItemPlan {
   readonly planned: readonly PlannedTask[];
   readonly from: FilterFrom | undefined;
 }

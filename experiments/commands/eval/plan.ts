@@ -191,7 +191,7 @@ function spansOf({ item, requests }: EncodedItem): { readonly from: number; read
 }
 
 /** Items of a task, in tokens. */
-export interface TaskItems {
+interface TaskItems {
   readonly task: Pick<Task, "name">;
   readonly encoded: readonly EncodedItem[];
 }

@@ -58,7 +58,7 @@ export function openItems(
 
 const keyOf = (task: string, id: string, run: string) => JSON.stringify([task, id, run]);
 
-export interface RunItems {
+interface RunItems {
   readonly planned: readonly PlannedTask[];
   readonly scorers: { readonly [run: string]: ItemScorer };
   readonly log: ItemLog;

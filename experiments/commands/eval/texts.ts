@@ -22,7 +22,7 @@ import { type FlagValues, textOf } from "../cli/flags/parse.ts";
 import { readCount, readNamedText } from "../cli/flags/text.ts";
 
 /** A task and the text that it reads. */
-export interface ReadText {
+interface ReadText {
   readonly task: Task;
   readonly text: string;
   readonly textName: string;

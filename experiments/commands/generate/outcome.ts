@@ -102,7 +102,7 @@ export function tabulateRuns(
 }
 
 /** Number of the first token in which two texts differ; null where one is the beginning of the other. */
-export function findParting(a: readonly number[], b: readonly number[]): number | null {
+function findParting(a: readonly number[], b: readonly number[]): number | null {
   const at = a.findIndex((id, i) => i < b.length && id !== b[i]);
   return at < 0 ? null : at;
 }
@@ -118,7 +118,7 @@ export function describeParting(tokenizer: Tokenizer, runs: readonly GeneratedTe
   return `They part at token ${at + 1} of ${count}: ${texts}.`;
 }
 
-export interface Outcome {
+interface Outcome {
   readonly file: ModelFile;
   readonly backend: Backend;
   readonly prompt: string;

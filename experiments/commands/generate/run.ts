@@ -29,7 +29,7 @@ export interface GeneratedText {
   readonly kvKeep: ReadonlyMap<number, Uint8Array>;
 }
 
-export interface RunOptions extends GenerationOptions {
+interface RunOptions extends GenerationOptions {
   readonly name: GeneratedText["name"];
   readonly tokenizer: Tokenizer;
   readonly signal: AbortSignal;

@@ -5,7 +5,7 @@ import { writeLine } from "../cli/task.ts";
 import type { FromServer, ToServer } from "./worker.ts";
 
 /** A page that shows a run; where none was asked for, it shows nothing. */
-export interface LivePage extends AsyncDisposable {
+interface LivePage extends AsyncDisposable {
   /** Shows a study as it grows. @param path Of its file */
   follow(path: string): void;
   /** Says the last word, and closes. */

@@ -1,7 +1,7 @@
 /** A page that renews itself, and its server. */
 import { readPlotly } from "../../../lib/plot/mod.ts";
 
-export interface PageProgress {
+interface PageProgress {
   /** Finished share of the work, in [0, 1]. */
   readonly fraction: number;
   /** The same in words. */

@@ -9,7 +9,7 @@ import type { OptionsRecord } from "../../../lib/methods/mod.ts";
 export const QUEUE_NAME = "trials";
 
 /** What keys of the queue begin with where nothing else is said. */
-export const DEFAULT_PREFIX = "tokenfilter";
+const DEFAULT_PREFIX = "tokenfilter";
 
 export interface QueueAddress {
   /** `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS. */
@@ -57,7 +57,7 @@ export const textKey = (prefix: string, sha256: string) => `${prefix}:text:${sha
 export const KEEP_S = 30 * 24 * 3600;
 
 /** Seconds that a server may be away where nothing else is said. */
-export const PATIENCE_S = 120;
+const PATIENCE_S = 120;
 
 /** Checks an address. @throws {UsageError} If it is none. */
 export function readAddress(url: string, prefix = DEFAULT_PREFIX, patienceS = PATIENCE_S): QueueAddress {

@@ -35,7 +35,7 @@ const ATTEMPTS = 5, BACKOFF_MS = 1000;
 /** What a job is called: one for each trial of a sweep, however often it is submitted. */
 const jobId = (sweep: string, digest: string) => `${sweep}-${digest}`;
 
-export interface QueuedTrials extends AsyncDisposable {
+interface QueuedTrials extends AsyncDisposable {
   /** The study as it fills. */
   readonly source: TrialSource;
 }

@@ -35,7 +35,7 @@ const MAX_STALLED = 100;
 /** Milliseconds in which a worker that is done hands in its trial and closes, its server being there. */
 const CLOSE_MS = 5000;
 
-export interface WorkOptions {
+interface WorkOptions {
   /** Flags of its own, in place of the study's. */
   readonly own: { readonly [flag: string]: string };
   /** Seconds until a trial whose worker is not heard of goes to another one. */

@@ -40,7 +40,7 @@ export interface CompletionRequest {
   readonly ignoreEnd: boolean;
 }
 
-export interface RequestLimits {
+interface RequestLimits {
   /** Tokens of a prompt and its text together. */
   readonly context: number;
   readonly vocabSize: number;

@@ -8,7 +8,7 @@ import { type CompletionRequest, readRequest, RequestError } from "./request.ts"
 /** Most bytes of a request's body: a prompt of a million token ids takes some 6 MB. */
 const MAX_BODY = 8_000_000;
 
-export interface ServerOptions {
+interface ServerOptions {
   /** Engines by the names that clients ask for. */
   readonly engines: ReadonlyMap<string, Engine>;
   /** What every request must show; undefined: requests to this machine's own addresses need none. */

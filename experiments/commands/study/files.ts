@@ -49,7 +49,7 @@ export async function exportStudy(
 }
 
 /** Records as a Parquet file: numbers, flags and texts as they are, all else as JSON; a field that is missing is null. */
-export function toParquet(records: readonly object[], store: StudyStore): Uint8Array {
+function toParquet(records: readonly object[], store: StudyStore): Uint8Array {
   const names = [...new Set(records.flatMap((record) => Object.keys(record)))];
   const columnData = names.map((name): ColumnSource => {
     const values = records.map((record) => (record as Record<string, unknown>)[name] ?? null);

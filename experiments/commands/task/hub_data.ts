@@ -4,7 +4,7 @@ import { type HubRows, ItemRow } from "../../../lib/eval/mod.ts";
 import { type HubOptions, obtainDataset } from "../../../lib/model/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 
-export interface HubData {
+interface HubData {
   /** Rows in the form of the task's own file. */
   readonly rows: ItemRow[];
   /** SHA-256 of all files, one after the other. */

@@ -49,7 +49,7 @@ function joinValues(
  * @param switches Names of the flags that take no value.
  * @throws {UsageError} If there is one.
  */
-export function expectSwitches(args: readonly string[], switches: readonly string[]): void {
+function expectSwitches(args: readonly string[], switches: readonly string[]): void {
   for (const arg of args) {
     if (arg === "--") throw new UsageError('Cannot use argument "--": expected flags alone (see --help)');
     const name = switches.find((name) => arg.startsWith(`--${name}=`));

@@ -9,7 +9,7 @@ import type { Progress } from "../output/progress.ts";
 
 const CHOICES = ["cpu", "cuda", "reference", "auto"] as const;
 const CACHE_DTYPES = ["f32", "f16", "bf16"] as const;
-export type BackendChoice = (typeof CHOICES)[number];
+type BackendChoice = (typeof CHOICES)[number];
 
 /** What a user asked for. */
 export interface BackendRequest {

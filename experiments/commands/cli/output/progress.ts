@@ -1,7 +1,7 @@
 /** Progress on stderr: a bar with the time left on a terminal, plain lines elsewhere. */
 import { escapeControls, fitWords, terminalColumns, wrapLines } from "./terminal.ts";
 
-export interface ProgressStream {
+interface ProgressStream {
   writeSync(bytes: Uint8Array): number;
   isTerminal(): boolean;
 }

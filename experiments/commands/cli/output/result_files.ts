@@ -24,7 +24,7 @@ const FILES = {
   "score.json": { kind: "score", keys: ["ids", "nll"] },
 } as const;
 
-export type ResultFile = keyof typeof FILES;
+type ResultFile = keyof typeof FILES;
 
 /** Files that a page of a site is made of. */
 export const SITE_RESULTS = Object.keys(FILES).filter((name) => name !== "score.json") as ResultFile[];

@@ -46,7 +46,7 @@ const sumWidths = (widths: readonly number[]) =>
   widths.reduce((sum, width) => sum + width, GAP.length * (widths.length - 1));
 
 /** A table of some of its columns, in the order of the names. */
-export function selectColumns(table: PlainTable, names: readonly string[]): PlainTable {
+function selectColumns(table: PlainTable, names: readonly string[]): PlainTable {
   const places = names.map((name) => table.columns.indexOf(name)).filter((i) => i >= 0);
   const pick = <T>(list: readonly T[]) => places.map((i) => list[i]!);
   return {

@@ -43,7 +43,7 @@ export interface Workers extends AsyncDisposable {
   stop(): void;
 }
 
-export interface WorkerOptions {
+interface WorkerOptions {
   /** Threads of each; undefined = all cores. */
   readonly threads: number | undefined;
   /** Whether no trial is left, with anybody. */

@@ -9,7 +9,7 @@ import { EXIT, explainError, writeLine } from "../task.ts";
 import { escapeControls } from "../output/terminal.ts";
 
 /** Where a run's results are to go, before anything is written. */
-export interface Destination {
+interface Destination {
   /** File that is there once the run is over, and that nothing is added to; undefined = there is none. */
   readonly result: string | undefined;
   /** The folder that a user named, if any. */
@@ -71,7 +71,7 @@ function expectPlace(folder: string, { result, resumes }: Destination): void {
 }
 
 /** A folder that one run alone writes to, until it is disposed of or the process ends. */
-export interface ClaimedFolder extends Disposable {
+interface ClaimedFolder extends Disposable {
   readonly folder: string;
 }
 

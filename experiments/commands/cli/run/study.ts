@@ -27,7 +27,7 @@ import { expectItems, readFilterFlag } from "../../eval/plan.ts";
 import { hasItems, readTaskText } from "../../task/data.ts";
 
 /** A model's file and the text that it is to read. */
-export type Plan = Awaited<ReturnType<typeof readPlan>>;
+type Plan = Awaited<ReturnType<typeof readPlan>>;
 
 /** The name of the task that was asked for, that of `--task-file` where none is named, as an environment has it. */
 export function readTaskName(values: FlagValues): { readonly task?: string } {
