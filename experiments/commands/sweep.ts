@@ -85,7 +85,7 @@ async function plan(flags: Flags, { values, progress, request, named, held }: As
   const started = await startStudy(plan, { ...request, threads }, methods, progress, expectStudy(named));
   const count = adapts ? `up to ${plural(search!.trials, "trial")}` : plural(methods.length, "trial");
   const line = `${count} on ${started.what}`;
-  const live = held.use(await openLive(livePort));
+  const live = livePort === undefined ? undefined : held.use(await openLive(livePort));
   return { ...flags, ...started, text: plan.text, searching, methods, jobs, threads, line, live };
 }
 
@@ -113,7 +113,7 @@ function tellProgress(progress: Progress, { headline }: Task): (state: SweepProg
 /** Runs the trials, here and with workers, or by a queue. */
 async function work(plan: Plan, { store, progress, interrupt, folder }: Running) {
   const { study, methods, searching, adapts, race, address, live, jobs, threads } = plan;
-  live.follow(store.path);
+  live?.follow(store.path);
   const digests = await beginTrials(store, methods, adapts ? plan.search : undefined, race?.request);
   if (store.get("environment") === undefined) store.set("environment", await describeStudy(study));
   study.model.tokenizer.rest();
@@ -179,8 +179,8 @@ trials out (docs/clusters.md).`,
     "summary.json": JSON.stringify(summary, null, 2) + "\n",
     "report.html": renderSweepReport(summary, { plotly: await readPlotly() }),
   }),
-  ended: ({ live }, saved) =>
-    live.end(
+  ended: async ({ live }, saved) =>
+    await live?.end(
       saved === undefined
         ? "Finished, but the results could not be written."
         : `Finished. Report: ${saved}/report.html`,

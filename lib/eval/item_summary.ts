@@ -124,10 +124,9 @@ export function meanOf(
 /**
  * Rows of the table of several tasks, one a metric, p values adjusted over all of them.
  *
- * @param seed Of the resamples.
  * @throws {RangeError} If a task has no items.
  */
-export function tabulateItems(runs: readonly (ItemRuns | TextRuns)[], seed = 0): ItemResult[] {
+export function tabulateItems(runs: readonly (ItemRuns | TextRuns)[]): ItemResult[] {
   const rows = runs.flatMap((run) =>
     metricsOf(run).map(({ metric, blockSize, dense, filtered }) => ({
       row: {
@@ -136,7 +135,7 @@ export function tabulateItems(runs: readonly (ItemRuns | TextRuns)[], seed = 0):
         dense: meanOf(metric, dense, blockSize),
         ...(filtered && { filtered: meanOf(metric, filtered, blockSize) }),
       },
-      difference: filtered && differenceOf(metric, dense, filtered, { blockSize, seed }),
+      difference: filtered && differenceOf(metric, dense, filtered, { blockSize }),
     }))
   );
   const judged = judgeDifferences(rows.map(({ difference }) => difference));

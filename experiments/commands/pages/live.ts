@@ -4,7 +4,7 @@ import { type FlagValues, readInteger, textOf } from "../cli/flags/parse.ts";
 import { writeLine } from "../cli/task.ts";
 import type { FromServer, ToServer } from "./worker.ts";
 
-/** A page that shows a run; where none was asked for, it shows nothing. */
+/** A page that shows a run. */
 interface LivePage extends AsyncDisposable {
   /** Shows a study as it grows. @param path Of its file */
   follow(path: string): void;
@@ -22,19 +22,12 @@ export function readLivePort(values: FlagValues): number | undefined {
 /** Milliseconds after which a page that does not close is left. */
 const LATE_MS = 4000;
 
-const NO_PAGE: LivePage = {
-  follow: () => {},
-  end: () => Promise.resolve(),
-  [Symbol.asyncDispose]: () => Promise.resolve(),
-};
-
 /**
  * Opens a page and says where it is. A run that ends without a last word says that it has stopped.
  *
  * @throws {UsageError} If the port is taken.
  */
-export async function openLive(port: number | undefined): Promise<LivePage> {
-  if (port === undefined) return NO_PAGE;
+export async function openLive(port: number): Promise<LivePage> {
   const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
   const send = (message: ToServer) => worker.postMessage(message);
   const answer = () =>

@@ -8,7 +8,6 @@ import {
   findWrongField,
   finishedTrials,
   type RunConditions,
-  type StudyFlags,
   StudyStore,
   type Trial,
   trialFields,
@@ -107,11 +106,7 @@ export async function readRecords(path: string): Promise<Trial[]> {
 }
 
 /** Takes trials into a study, which is made where there is none. @returns How many are new. */
-export async function importTrials(
-  path: string,
-  records: readonly Trial[],
-  flags: StudyFlags = {},
-): Promise<number> {
+export async function importTrials(path: string, records: readonly Trial[]): Promise<number> {
   const [first] = records;
   if (first === undefined) throw new UsageError(`Cannot make study "${path}": found no trial`);
   const conditions = conditionsOf(first), runDigest = await digestConditions(conditions);
@@ -121,7 +116,7 @@ export async function importTrials(
   const name = path.split("/").at(-1)!.replace(/\.\w+$/, "");
   using store = exists(path)
     ? StudyStore.open(path)
-    : StudyStore.create(path, { name, conditions, runDigest, flags });
+    : StudyStore.create(path, { name, conditions, runDigest, flags: {} });
   expectSweep(store);
   expectSameStudy(store, conditions);
   return store.take(finishedTrials(records));

@@ -38,11 +38,6 @@ export function threadsOf(jobs: number): number | undefined {
   return jobs === 1 ? undefined : Math.max(1, Math.floor(navigator.hardwareConcurrency / jobs));
 }
 
-export interface Workers extends AsyncDisposable {
-  /** Ends them once they have given back what they are at. */
-  stop(): void;
-}
-
 interface WorkerOptions {
   /** Threads of each; undefined = all cores. */
   readonly threads: number | undefined;
@@ -51,12 +46,15 @@ interface WorkerOptions {
   readonly progress: Progress;
 }
 
-/** Starts so many workers; one that dies is replaced while it is of use. */
+/**
+ * Starts so many workers; one that dies is replaced while it is of use. At the end of the scope they give back what they are
+ * at, and end.
+ */
 export async function startWorkers(
   store: StudyStore,
   count: number,
   { threads, isOver, progress }: WorkerOptions,
-): Promise<Workers> {
+): Promise<AsyncDisposable> {
   const args = [
     ...count === 0 ? [] : await taskArguments("worker"),
     "--study",
@@ -89,20 +87,16 @@ export async function startWorkers(
     }
   };
   const watching = Array.from({ length: count }, watch);
-  const stop = () => {
-    isStopped = true;
-    children.forEach((child) => {
-      try {
-        child.kill("SIGTERM");
-      } catch (error) {
-        if (!(error instanceof TypeError || error instanceof Deno.errors.NotFound)) throw error; // has ended
-      }
-    });
-  };
   return {
-    stop,
     async [Symbol.asyncDispose]() {
-      stop();
+      isStopped = true;
+      children.forEach((child) => {
+        try {
+          child.kill("SIGTERM");
+        } catch (error) {
+          if (!(error instanceof TypeError || error instanceof Deno.errors.NotFound)) throw error; // has ended
+        }
+      });
       await Promise.all(watching);
     },
   };

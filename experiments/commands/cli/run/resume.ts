@@ -70,18 +70,14 @@ function expectPlace(folder: string, { result, resumes }: Destination): void {
   }
 }
 
-/** A folder that one run alone writes to, until it is disposed of or the process ends. */
-interface ClaimedFolder extends Disposable {
-  readonly folder: string;
-}
-
 /**
  * Makes a run's folder and claims it. What it holds is looked at once more: another run may have begun there, and even
  * ended, since the flags were read.
  *
+ * @returns The folder, which this run alone writes to until it is disposed of or the process ends.
  * @throws {UsageError} If another run is at work there, or as {@linkcode readDestination}.
  */
-export function claimFolder(destination: Destination): ClaimedFolder {
+export function claimFolder(destination: Destination): Disposable & { readonly folder: string } {
   const folder = destination.named ?? makeResultsFolder();
   makeFolder(folder);
   const lock = lockFolder(folder);
