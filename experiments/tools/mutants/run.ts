@@ -94,7 +94,8 @@ export async function findMistyped(
   );
   await Promise.all([...files.keys()].map((file) => Deno.remove(`${place.root}/${file}`)));
   const mistyped = new Set<Mutant>();
-  const blocks = success ? [] : output.split(/^(?=TS\d+ \[ERROR\])/m).slice(1);
+  const parts = success ? [] : output.split(/^(?=TS\d+ \[ERROR\])/m);
+  const blocks = parts.filter((part) => /^TS\d+ \[ERROR\]/.test(part)); // what stands before the first is none
   for (const block of blocks) {
     const file = block.match(/^ +at file:\/\/(.*?):\d+:\d+$/m)?.[1]?.slice(place.root.length + 1);
     const mutant = files.get(file ?? "");
