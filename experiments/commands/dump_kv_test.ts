@@ -174,7 +174,7 @@ Deno.test({
         .repeat(6);
       Deno.writeTextFileSync(`${folder}/text.txt`, text);
       const model = `${folder}/model`, dump = `${folder}/dump.safetensors`;
-      const tiny = `${import.meta.dirname}/../lib/model/tiny`;
+      const tiny = `${import.meta.dirname}/../../lib/model/tiny`;
       await runPython("-c", UNPACK, tiny, "tiny-llama-4.8m.Q8_0.gguf", model);
       const script = `${import.meta.dirname}/dump_kv.py`;
       await runPython(script, model, `${folder}/text.txt`, dump, "--layer", "2", "--queries");

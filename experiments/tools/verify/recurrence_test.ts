@@ -9,7 +9,7 @@ import { unless } from "../../../lib/testing.ts";
 import { withFolder } from "../../commands/testing.ts";
 import { lackOfPython, runPython } from "../testing_python.ts";
 
-const here = import.meta.dirname!, testdata = `${here}/../../lib/filter/testdata`;
+const here = import.meta.dirname!, testdata = `${here}/../../../lib/filter/testdata`;
 const GOLDEN = ["golden.json", "key_golden.json"];
 const readJson = (path: string) => JSON.parse(Deno.readTextFileSync(path));
 
@@ -53,7 +53,7 @@ for (const [name, options] of Object.entries(METHODS)) {
         const files = ["ids", "options", "out"].map((file) => `${folder}/${file}.json`);
         Deno.writeTextFileSync(files[0]!, JSON.stringify([Array.from(ids)]));
         Deno.writeTextFileSync(files[1]!, JSON.stringify(options));
-        const gguf = `${here}/../../lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf`;
+        const gguf = `${here}/../../../lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf`;
         await runPython(`${here}/numpy_llama.py`, gguf, ...files);
         const [want] = readJson(files[2]!);
         const score = scoreSequence(
