@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ModelFormatError } from "../errors.ts";
+import { ARCHITECTURES } from "./architectures/mod.ts";
 import { readModelConfig } from "./read_config.ts";
 import { parseGguf } from "./formats/gguf.ts";
 import { buildGguf, type Entry } from "./testdata/gguf_builder.ts";
@@ -64,9 +65,11 @@ Deno.test("readModelConfig() reads tiny", async () => {
 });
 
 Deno.test("readModelConfig() refuses other architectures", () => {
+  const names = ARCHITECTURES.flatMap(({ gguf }) => gguf === undefined ? [] : [`"${gguf.name}"`]).join(", ");
+  assert(names.startsWith('"llama", ') && names.includes('"qwen3"'), names);
   expectRefusal(
     withEntry("general.architecture", "string", "bert"),
-    '"general.architecture": found "bert", expected one that runs here: "llama", "qwen2", "qwen3", "phi3", "gemma3", "smollm3"',
+    `"general.architecture": found "bert", expected one that runs here: ${names}`,
   );
   expectRefusal(withEntry("general.type", "string", "adapter"), '"general.type": found "adapter"');
 });

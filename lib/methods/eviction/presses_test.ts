@@ -78,8 +78,17 @@ function keptOf(scores: Float64Array, { warmup = 0, recent = 0 }: MethodOptions)
   return [...scores.keys()].filter((t) => !gone.has(t));
 }
 
-/** No press looks ahead; what merges is tested apart. */
-const PRESSES = EVICTIONS.filter(({ looksAhead, merges }) => !looksAhead && !merges);
+const GOLDEN = Object.keys(golden.cases[0]!.presses);
+/** Methods that kvpress has too: none of them looks ahead; what merges is tested apart. */
+const PRESSES = EVICTIONS.filter(({ name, merges }) => GOLDEN.includes(name) && !merges);
+
+Deno.test("each golden press is that of a method", () => {
+  assertEquals(
+    GOLDEN.filter((press) => ![...EVICTIONS, ...KEY_RULES].some(({ name }) => name === press)),
+    [],
+  );
+  assert(PRESSES.length >= 9, `${PRESSES.length} presses`);
+});
 
 for (const method of PRESSES) {
   Deno.test(`${method.name} scores as its press, and keeps the same half, head by head`, () => {
