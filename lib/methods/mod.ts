@@ -46,7 +46,7 @@ export * from "./token_filter.ts";
  * import { createPruner } from "@tokenfilter/tokenfilter";
  * const shape = { numLayers: 8, numHeads: 4, numKvHeads: 2, headDim: 32, hiddenSize: 128 };
  * const pruner = createPruner("token-filtering", shape, { preset: "paper" });
- * console.assert(pruner.recent === 0);
+ * console.assert(pruner.spans.recent === 0);
  * ```
  */
 export function createPruner(
