@@ -1,7 +1,8 @@
 /** The races of `bench:gpu` on the emulator, with small sizes: every benchCase verifies, and every row is whole. */
-import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { openEmulated } from "../../ffi/cuda/testing.ts";
 import type { BatchOps } from "../../lib/batch_ops.ts";
+import { hostTensor } from "../../lib/tensor.ts";
 import { renderSite } from "../../lib/plot/mod.ts";
 import { benchGpu, describeRows, documentOf, type GpuBenchSizes } from "./bench_gpu.ts";
 import { readBars } from "./bench_gpu/bars.ts";
@@ -212,12 +213,25 @@ Deno.test("timeTorch() asks PyTorch for a job, and says why there are no times",
     await Deno.writeTextFile(python, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
     return await timeTorch(await emulatedGpu(), job);
   };
+  /** PyTorch says zeros where we have four of a value. */
+  const compare = async (ours: number) => {
+    const gpu = await emulatedGpu(), tensor = hostTensor("f32", [4], new Float32Array(4).fill(ours));
+    const [queries, keys, values, out] = [1, 2, 3, 4].map(() => gpu.backend.upload(tensor));
+    return await timeTorch(gpu, job, { queries: queries!, keys: keys!, values: values!, out: out! });
+  };
   try {
     Deno.env.set("TOKENFILTER_PYTHON", python);
     const times = { version: "2.9", times: [{ backend: "flash", time_ms: 1, spread_ms: 0 }], missing: [] };
     assertEquals(await answer(`echo "$2" > ${folder}/asked; echo '${JSON.stringify(times)}'`), times);
     assertEquals(JSON.parse(await Deno.readTextFile(`${folder}/asked`)), { ...job, turns: TURNS });
     assertEquals(await answer(`echo '{"error": "no GPU"}'`), `${python} says: no GPU`);
+    const place = `$(echo "$2" | sed 's/.*"folder":"\\([^"]*\\)".*/\\1/')/out`;
+    await Deno.writeTextFile(
+      python,
+      `#!/bin/sh\nhead -c 16 /dev/zero > "${place}"; echo '${JSON.stringify(times)}'\n`,
+    );
+    assertEquals(await compare(0), times);
+    await assertRejects(() => compare(1), Error, "PyTorch's prefill");
     assertEquals(
       await answer("echo first >&2; echo ImportError: torch >&2; exit 1"),
       `${python} says: ImportError: torch`,

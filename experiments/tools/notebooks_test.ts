@@ -16,6 +16,10 @@ Deno.test("chooseNotebooks() takes beginnings, paths and nothing", () => {
   assertThrows(() => chooseNotebooks(known, ["anatomy"]), UsageError, '"02_anatomy"');
 });
 
+Deno.test("notebooks takes names beside its flags", async () => {
+  await assertRejects(() => main(["01", "--repeat", "0"]), UsageError, "--repeat 0");
+});
+
 Deno.test("lab serves the project's plotly to its notebooks, byte for byte", async () => {
   const text = await readPlotly();
   await using server = servePlotly(text);

@@ -172,6 +172,14 @@ Deno.test("BatchDecoder.admit() takes an idle slot that is there, and a sequence
   assertEquals([...decoder.lengths], [0, 0]);
 });
 
+Deno.test("BatchDecoder.admit() refuses a sequence whose states are of other options", () => {
+  const learned = (projections: number) => filtering({ fusion: "learned", projections });
+  const decoder = model.startBatch(learned(4), { batch: 1, capacity: 40 }),
+    sequence = model.start(learned(8));
+  sequence.feed(ids(20));
+  assertThrows(() => decoder.admit(0, sequence), RangeError, "Cannot admit this sequence: found ");
+});
+
 Deno.test("BatchDecoder.step() feeds its own likeliest tokens, and ends at the capacity", () => {
   const decoder = model.startBatch(undefined, { batch: 2, capacity: 4 });
   decoder.begin(1);

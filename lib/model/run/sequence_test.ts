@@ -100,6 +100,17 @@ Deno.test("feedResidual() leaves the stream as it is", () => {
   assertEquals(f32Data(residual), copy);
 });
 
+Deno.test("feed() refuses tokens beyond the positions that rotary embedding was made for", () => {
+  const short = new Model({ ...CONFIG, maxPositions: 4 }, weights, backend), sequence = short.start();
+  sequence.feed(Int32Array.of(1, 2, 3));
+  sequence.feed(Int32Array.of(4));
+  assertThrows(
+    () => sequence.feed(Int32Array.of(5)),
+    RangeError,
+    "a sequence of 5 tokens: the model's rotary embedding",
+  );
+});
+
 Deno.test("start() passes the chunk and the cache's element type on", () => {
   const chunks: (number | undefined)[] = [];
   const pruner = patternPruner([1], even);
