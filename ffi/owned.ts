@@ -3,7 +3,7 @@
 /** Frees what its owners lost sight of. */
 const abandoned = new FinalizationRegistry<() => void>((free) => free());
 
-/** What frees a value once, whoever calls it first. It holds the value and its scope, never the owner. */
+/** Frees a value once, at the first call. It holds the value and its scope, never the owner. */
 function enderOf<T>(
   state: { freed: boolean },
   value: T,

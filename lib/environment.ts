@@ -14,7 +14,7 @@ export interface RunConditions {
   readonly taskSha256?: string;
   /** Items that were used, of a task that has some. */
   readonly items?: number;
-  /** From where items are filtered, in place of a method's warm-up: tokens, or a share of each context. */
+  /** Where filtering of items begins, instead of a method's warm-up: tokens, or a share of each context. */
   readonly filterFrom?: string;
   readonly version: string;
   readonly model: string;

@@ -134,7 +134,7 @@ async function writePages(report: HeadReport, { heads, study, method, environmen
 /** Bytes that a token of a layer takes: its cosines, scores and moments, and its row of the trace. */
 const BYTES_OF_DECISION = 4000;
 
-/** What to say where a machine with so many free bytes may have too few for so many tokens of layers. */
+/** A warning where a machine may have too little free memory for `tokens` of the layers. */
 export function warningOfMemory(decisions: number, available: number): string | undefined {
   const needed = decisions * BYTES_OF_DECISION;
   if (needed < available) return undefined;

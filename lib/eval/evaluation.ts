@@ -51,7 +51,7 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
     return Math.max(...this.#lengths);
   }
 
-  /** Whether means are over all scored tokens, in place of means of units' means: units may then have unlike many. */
+  /** Whether means are taken over all scored tokens, not over the means of units, whose lengths may differ. */
   protected get isPooled(): boolean {
     return false;
   }

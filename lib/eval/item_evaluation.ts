@@ -11,7 +11,7 @@ import type { ChunkRecord, Filter, RunControl, TaskTypes } from "./task.ts";
 /** What an item has beside its loss: a number a metric, what a filter did to it, and the tokens that it made. */
 type ItemScores = ChunkScores & { readonly [name: string]: Float64Array };
 
-/** A method for a context of so many tokens, whatever it was given as. */
+/** The method for a context of a length in tokens. */
 export const filterFor = (filter: Filter): (contextTokens: number) => Pruner =>
   typeof filter === "function" ? filter : () => filter;
 

@@ -1,4 +1,4 @@
-/** Items as an evaluation: held against the scores of each item by itself. */
+/** Tests the evaluation of items against the scores of each item alone. */
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { filtering, truth } from "../model/small_testing.ts";
 import { encodeItem } from "./encoded_item.ts";

@@ -12,7 +12,7 @@ import type { EvaluatedModel } from "./language_model.ts";
 import type { TaskMeasures, UnitMetrics } from "./metrics.ts";
 import type { DropCounts, SkipCounts, SkipRatios } from "./skip_ratio.ts";
 
-/** @internal A method on a model: one for every context, or one for a context of so many tokens. */
+/** @internal A method on a model: one for every context, or one for each context length in tokens. */
 export type Filter = Pruner | ((contextTokens: number) => Pruner);
 
 /** What a run found of one chunk: all that its result is made of, as it may be written down. */

@@ -11,7 +11,7 @@ import type { Adapts, Alters, Calibration, DroppedParts } from "./model_pruning/
 /**
  * What a side needs beside rotated keys, values and the residual stream, which it is always shown:
  *
- * - `pre-rope keys`: keys before rotary embedding, in place of the rotated ones.
+ * - `pre-rope keys`: keys before rotary embedding, instead of the rotated ones.
  * - `queries`: queries of all tokens, also of those that are skipped.
  * - `outputs`: what the attention of the kept tokens came to; `warm-up outputs`: of those of the warm-up alone.
  * - `future outputs`: what the attention of all tokens would come to if none was skipped, before it decides.

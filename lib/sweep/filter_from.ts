@@ -1,4 +1,4 @@
-/** Where a method begins to filter an item, in place of its warm-up: short items under a long one are dense runs in disguise. */
+/** Where a method begins to filter an item, instead of its warm-up: with a long warm-up, short items run dense. */
 import type { Filter } from "../eval/task.ts";
 import { createPruner, type ResolvedOptions } from "../methods/mod.ts";
 import type { Pruner, PrunerContext } from "../methods/pruner.ts";
@@ -8,7 +8,7 @@ import type { ModelConfig } from "../model/config.ts";
 export interface FilterFrom {
   /** As it was given: tokens, or a share of each context. */
   readonly text: string;
-  /** The warm-up for a context of so many tokens. */
+  /** The warm-up for a context of a length in tokens. */
   readonly warmup: (contextTokens: number) => number;
 }
 

@@ -44,7 +44,7 @@ export interface Study<T extends TaskTypes = PerplexityTypes> {
   readonly tokens?: number;
   /** Use so many items alone, of a task that has some: its text is a JSONL file, or says in JSON what they are made of. */
   readonly items?: number;
-  /** Where methods begin to filter, in place of their warm-up. */
+  /** Where methods begin to filter, instead of their warm-up. */
   readonly filterFrom?: FilterFrom;
   /** Bytes of what the dense model gives that may be kept from trial to trial; default: 1 GiB. */
   readonly cacheBytes?: number;

@@ -44,7 +44,7 @@ export function findWrongTask({ task, taskSha256 }: Partial<RunConditions>): str
 }
 
 /**
- * Takes the task of `--task-file` into the list of tasks, in place of an earlier run's.
+ * Adds the task of `--task-file` to the list of tasks, instead of that of an earlier run.
  *
  * @throws {UsageError} If the file cannot be read or run, or holds no task.
  */

@@ -1,4 +1,4 @@
-/** `--task-file`: the YAML of lm-evaluation-harness and modules, held against built-in tasks. */
+/** Tests `--task-file` against built-in tasks: YAML of lm-evaluation-harness, and modules. */
 import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { UsageError } from "../../../lib/errors.ts";
 import { findTask, ownTask, readItemRows, setOwnTask } from "../../../lib/eval/mod.ts";

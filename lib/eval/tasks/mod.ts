@@ -64,7 +64,7 @@ export function ownTask(): OwnTask | undefined {
   return own;
 }
 
-/** Takes in one task of a user's own, in place of the last one. @throws {RangeError} If its name is taken. */
+/** Adds one task of a user's own, instead of the last one. @throws {RangeError} If its name is taken. */
 export function setOwnTask(next: OwnTask | undefined): void {
   const name = next?.task.name;
   if (TASKS.some((task) => task.name === name)) {

@@ -1,4 +1,4 @@
-/** Digests by which runs and trials are told apart. */
+/** Digests that identify runs and trials. */
 import { effectiveKey, type ResolvedOptions } from "../../methods/options.ts";
 import { sha256 } from "../../sha256.ts";
 

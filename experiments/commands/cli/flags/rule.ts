@@ -49,7 +49,7 @@ function expectRule(path: string, exported: { readonly [name: string]: unknown }
 }
 
 /**
- * Takes what files give a process: the rule of `--rule` and the task of `--task-file`, each into its list in place of an earlier
+ * Takes what files give a process: the rule of `--rule` and the task of `--task-file`, each into its list instead of an earlier
  * run's, and the text of
  * `--calibration`.
  *

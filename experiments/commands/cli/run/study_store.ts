@@ -1,4 +1,4 @@
-/** The study of a folder of results: made, gone on with, and held to the conditions of a run. */
+/** Opens the study of a folder of results: makes it or goes on with it, and checks that its conditions are the run's. */
 import process from "node:process";
 import { UsageError } from "../../../../lib/errors.ts";
 import { TASKS } from "../../../../lib/eval/mod.ts";
