@@ -1,4 +1,4 @@
-/** Guards the picture of docs/architecture.md: which room imports which, and that nothing goes round in circles. */
+/** Guards the picture of docs/explain/architecture.md: which room imports which, and that nothing goes round in circles. */
 import { assert, assertEquals } from "@std/assert";
 
 const root = new URL("../", import.meta.url);
@@ -10,9 +10,9 @@ interface Arrow {
   readonly files: readonly string[] | undefined;
 }
 
-/** The picture of `docs/architecture.md`. */
+/** The picture of `docs/explain/architecture.md`. */
 const PICTURE: readonly Arrow[] = Array.from(
-  (await Deno.readTextFile(new URL("docs/architecture.md", root)))
+  (await Deno.readTextFile(new URL("docs/explain/architecture.md", root)))
     .match(/^```mermaid\n(.*?)^```/ms)![1]!
     .matchAll(/^ +([\w.]+) -->(?:\|([^|]+)\|)? ([\w.]+)$/gm),
   ([, from, files, to]) => ({ from: from!, to: to!, files: files?.split(", ") }),
@@ -109,7 +109,7 @@ function roomOf(file: string): { room: string; path: string } {
     : { room: rest[0]!, path: rest.slice(1).join("/") };
 }
 
-Deno.test("imports go along the arrows of docs/architecture.md, and along all of them", () => {
+Deno.test("imports go along the arrows of docs/explain/architecture.md, and along all of them", () => {
   const rooms = new Set(PICTURE.flatMap(({ from, to }) => [from, to]));
   assert(PICTURE.length > 20 && rooms.size > 10, `${PICTURE.length} arrows, ${rooms.size} rooms`);
   const used = new Map<Arrow, Set<string>>(PICTURE.map((arrow) => [arrow, new Set()]));

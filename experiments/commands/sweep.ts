@@ -159,8 +159,8 @@ export const { main, USAGE } = studyCommand({
 
 Runs a grid of filter options: a table on stdout, and study.db, summary.json and report.html in --out. By default
 30 trials run, the presets and main rules beside their random baselines; --full adds rules, ratios and seeds.
-Ctrl-C keeps finished trials; --resume goes on. --space searches ranges (docs/search.md); --jobs and --queue share
-trials out (docs/clusters.md).`,
+Ctrl-C keeps finished trials; --resume goes on. --space searches ranges (docs/guides/sweep-and-search.md); --jobs and --queue share
+trials out (docs/guides/clusters.md).`,
   examples: [
     "--fusion variance,learned --prune-ratio 0.3,0.5 --seed 0,1",
     "--space docs/spaces/tiny.json --trials 20 --race --tokens 2048",

@@ -32,7 +32,7 @@ const TIMES = "build/check_times.json";
 export const USAGE = `Usage: deno task check [FILES] [flags]
 
 Runs what concerns changed files: format, lint, types of the files and of those that depend on them, docs of the package's
-entries, the arrows of docs/architecture.md, and the tests that depend on them, nearest first, while there is time. Where a
+entries, the arrows of docs/explain/architecture.md, and the tests that depend on them, nearest first, while there is time. Where a
 source of the kernels has changed, the libraries are built first. FILES are files or folders; where left out, all that
 differs from HEAD, and new files. Prints the seconds of each part, and which tests are left out.
 Exit code 0: all is well; 1: a part fails; 2: no such file.

@@ -4,9 +4,12 @@ import { runTask, withFolder } from "../commands/testing.ts";
 
 const root = new URL("../../", import.meta.url);
 const paths = ["README.md", "CONTRIBUTING.md", "kernels/README.md"];
-for await (const { name } of Deno.readDir(new URL("docs/", root))) {
-  if (name.endsWith(".md")) paths.push(`docs/${name}`);
-}
+const pages = await Array.fromAsync(Deno.readDir(new URL("docs/", root)), async ({ name, isDirectory }) => {
+  if (!isDirectory) return name.endsWith(".md") ? [`docs/${name}`] : [];
+  const inside = await Array.fromAsync(Deno.readDir(new URL(`docs/${name}/`, root)));
+  return inside.filter(({ name }) => name.endsWith(".md")).map((file) => `docs/${name}/${file.name}`);
+});
+paths.push(...pages.flat().sort());
 for (const shelf of ["commands", "studies", "tools"]) {
   for await (const { name, isDirectory } of Deno.readDir(new URL(`experiments/${shelf}/`, root))) {
     const path = `experiments/${shelf}/${name}/README.md`;

@@ -42,7 +42,7 @@ Deno.test({
       await Deno.symlink(Deno.execPath(), `${bin}/deno`);
       await Deno.writeTextFile(`${bin}/sbatch`, SBATCH, { mode: 0o755 });
       const submitted = await new Deno.Command(`${bin}/sbatch`, {
-        args: ["--array=1-2", `${ROOT}docs/clusters/sweep.sbatch`, out, ...SMALL],
+        args: ["--array=1-2", `${ROOT}docs/guides/clusters/sweep.sbatch`, out, ...SMALL],
         cwd: ROOT,
         env: { PATH: `${bin}:${Deno.env.get("PATH")}` },
       }).output();
@@ -66,7 +66,7 @@ Deno.test({
   fn: () =>
     withFolder(async (folder) => {
       await Deno.symlink(Deno.execPath(), `${folder}/deno`);
-      const job = await Deno.readTextFile(`${ROOT}docs/clusters/job.yaml`);
+      const job = await Deno.readTextFile(`${ROOT}docs/guides/clusters/job.yaml`);
       const [command, ...args]: string[] = JSON.parse(job.match(/command: (\[.*\])/)![1]!);
       const { code, stderr } = await new Deno.Command(command!, {
         args,

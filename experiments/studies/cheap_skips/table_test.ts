@@ -23,11 +23,11 @@ Deno.test("README's first table is what the committed comparisons say, every pre
   );
 });
 
-Deno.test("the table of docs/costs.md is what shapes and options say, and its page has a figure for each measure", async () => {
+Deno.test("the table of docs/results/costs.md is what shapes and options say, and its page has a figure for each measure", async () => {
   const rows = collectCosts();
-  assertStringIncludes(await read("docs/costs.md"), formatMarkdown(tabulateCosts(rows)));
-  const measured = tabulateMeasured(), performance = await read("docs/performance.md");
-  assertStringIncludes(await read("docs/costs.md"), formatMarkdown(measured));
+  assertStringIncludes(await read("docs/results/costs.md"), formatMarkdown(tabulateCosts(rows)));
+  const measured = tabulateMeasured(), performance = await read("docs/explain/performance.md");
+  assertStringIncludes(await read("docs/results/costs.md"), formatMarkdown(measured));
   for (const [name, , prefill, , decode, , cache] of measured.rows) {
     const line = performance.split("\n").find((line) => line.startsWith(`| ${name} |`))!;
     const cells = line.split("|").slice(2, 5).map((cell) => cell.trim().split(" ")[0]);

@@ -15,7 +15,7 @@ const WEIGHT_BYTES = 20 / 32, CACHE_BYTES = 4;
 /** The preset `local` as it was when it was timed. */
 const LOCAL = { preset: "local", recent: 64, warmup: 96, kvFusion: "received" } as const;
 
-/** Times of docs/performance.md, of dense: prefill, decode, cache; null where none was measured. */
+/** Times of docs/explain/performance.md, of dense: prefill, decode, cache; null where none was measured. */
 const MEASURED: readonly (readonly [row: string, MethodOptions, ...(number | null)[]])[] = [
   ["`keys`, half of the keys", { preset: "keys" }, 0.83, 0.69, 0.53],
   ["`keys`, 75% of the keys", { preset: "keys", kvRatio: 0.75 }, 0.71, 0.48, 0.28],

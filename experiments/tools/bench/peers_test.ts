@@ -185,10 +185,10 @@ Deno.test("bench refuses flags that mean nothing with --peers, or without it", a
   }
 });
 
-Deno.test("docs/performance.md shows the committed results of bench --peers", async () => {
+Deno.test("docs/explain/performance.md shows the committed results of bench --peers", async () => {
   const results = await readPeerResults(), part = describePeers(results);
   assert(results.length > 0 && results.every(({ peers }) => peers!.length > 0));
-  const page = await Deno.readTextFile(new URL("../../../docs/performance.md", import.meta.url));
+  const page = await Deno.readTextFile(new URL("../../../docs/explain/performance.md", import.meta.url));
   assertEquals(withPart(page, part), page, "run experiments/tools/bench/performance.ts");
   assertThrows(() => withPart("# How fast", part), Error, "Cannot write the part");
 });

@@ -1,5 +1,5 @@
 /**
- * The part of docs/performance.md that stands beside other engines, from committed results of `deno task bench --peers`.
+ * The part of docs/explain/performance.md that stands beside other engines, from committed results of `deno task bench --peers`.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/bench/performance.ts [bench.json …]
  *
@@ -11,7 +11,7 @@ import { writeWhole } from "../../commands/cli/files.ts";
 import { formatMarkdown } from "../../commands/cli/output/table.ts";
 
 const FOLDER = new URL("results/", import.meta.url),
-  PAGE = new URL("../../../docs/performance.md", import.meta.url);
+  PAGE = new URL("../../../docs/explain/performance.md", import.meta.url);
 const MARKS = ["<!-- of bench --peers: begin -->", "<!-- of bench --peers: end -->"] as const;
 
 /** Its model's name without folders, and the longest length. */

@@ -124,7 +124,7 @@ export async function findConcern(
     const naming = devices.length > 0 ? [] : await findNaming(root, path, tests);
     lists.push([...new Set([...near.flat(), ...naming, ...pages.filter((test) => tree.includes(test))])]);
   }
-  const isGuarded = all.some((path) => path.endsWith(".ts") || path === "docs/architecture.md");
+  const isGuarded = all.some((path) => path.endsWith(".ts") || path === "docs/explain/architecture.md");
   const devices = new Set(all.flatMap(devicesOf));
   const isNative = all.every((path) => devicesOf(path).length > 0);
   return {

@@ -1,4 +1,4 @@
-/** Guards the picture of docs/architecture.md that shows through which files a layer's keys and values go. */
+/** Guards the picture of docs/explain/architecture.md that shows through which files a layer's keys and values go. */
 import { assert, assertEquals } from "@std/assert";
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import { createPruner, type MethodOptions } from "../../methods/mod.ts";
@@ -22,7 +22,7 @@ const FIRST = "model/run/forward_pass.ts";
 const MOST_FILES = 9;
 
 const PICTURE = Array.from(
-  (await Deno.readTextFile(new URL("../../../docs/architecture.md", import.meta.url)))
+  (await Deno.readTextFile(new URL("../../../docs/explain/architecture.md", import.meta.url)))
     .match(/^### Keys and values of a layer\n.*?^```mermaid\n(.*?)^```/ms)![1]!
     .matchAll(/^ +([\w./]+) --> ([\w./]+)$/gm),
   ([, from, to]) => `${from} --> ${to}`,
@@ -66,7 +66,7 @@ const WAYS: readonly MethodOptions[] = [
   { side: "key", kvFusion: "h2o" },
 ];
 
-Deno.test("keys and values of a layer go where docs/architecture.md shows, through few files", () => {
+Deno.test("keys and values of a layer go where docs/explain/architecture.md shows, through few files", () => {
   const all = new Set<string>();
   for (const options of WAYS) {
     const seen = trace(options), files = new Set([...seen].flatMap((arrow) => arrow.split(" --> ")));

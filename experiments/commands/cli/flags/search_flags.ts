@@ -10,7 +10,7 @@ export const SEARCH_FLAGS: Flags = {
   "space": flag(
     "text",
     "FILE.json|FILE.ts",
-    "axes of a search: values, lists, ranges and conditions (docs/search.md)",
+    "axes of a search: values, lists, ranges and conditions (docs/guides/sweep-and-search.md)",
     tasks,
   ),
   "sampler": flag(
