@@ -11,6 +11,8 @@ export interface StyledText {
   readonly markdown?: boolean;
   /** Lab notes keep the words of their day: terms and diary are not checked. */
   readonly log?: boolean;
+  /** Whether tables are checked too. Default true; those that a script makes are to be checked there. */
+  readonly tables?: boolean;
 }
 
 export interface StyleFault {
@@ -180,7 +182,8 @@ function blocksOf({ text, markdown = false }: StyledText): Block[] {
   };
   const blank = (part: string) => part.replaceAll(/[^\n]/g, "");
   const source = markdown
-    ? text.replaceAll(/^ *```.*?^ *```/gms, blank).replaceAll(/<!--.*?-->/gs, blank).replaceAll(
+    ? text.replaceAll(/<!-- of [^>]*: begin -->.*?<!-- of [^>]*: end -->/gs, blank)
+      .replaceAll(/^ *```.*?^ *```/gms, blank).replaceAll(/<!--.*?-->/gs, blank).replaceAll(
       /^\$\$.*?^\$\$/gms,
       blank,
     )
@@ -212,7 +215,8 @@ function countWords(sentence: string): number {
 export function findStyleFaults(texts: Iterable<StyledText>): StyleFault[] {
   const faults: StyleFault[] = [];
   for (const styled of texts) {
-    for (const { line, text } of blocksOf(styled)) {
+    for (const { line, kind, text } of blocksOf(styled)) {
+      if (kind === "cell" && styled.tables === false) continue;
       const place = `${styled.name}:${line}`;
       const words = ALLOWED.reduce((words, phrase) => words.replaceAll(new RegExp(phrase, "g"), "X"), text);
       for (const sentence of sentencesOf(words.replace(/^#+ /, ""))) {
@@ -227,7 +231,7 @@ export function findStyleFaults(texts: Iterable<StyledText>): StyleFault[] {
           });
         }
         for (const { rule, patterns, advice, log } of STYLE_RULES) {
-          if (log && styled.log) continue;
+          if (log && styled.log || rule === "R6" && text.startsWith("#")) continue;
           const found = patterns.map((pattern) => sentence.match(pattern)?.[0]).find((text) =>
             text !== undefined
           );

@@ -47,7 +47,7 @@ export const COMMON_FLAGS: Flags = {
   "rule": flag(
     "text",
     "FILE.ts",
-    "a rule of your own: a module that exports { name, help, score(token), reads? }, as in CONTRIBUTING.md",
+    "a rule of your own: a module that exports { name, help, score(token), reads? }, as in docs/guides/write-a-rule.md",
     MODEL,
   ),
   "calibration": flag(
