@@ -1,6 +1,6 @@
 /**
- * The first table of the README: what the presets cost beside chance with their own options, from committed
- * comparisons.
+ * The results table of the README: what the presets cost beside random baselines with their own options, from
+ * committed comparisons.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/cheap_skips/table.ts
  *
@@ -9,10 +9,12 @@
  * may stand in several files.
  */
 import { formatInterval } from "../../../lib/plot/mod.ts";
-import { plural } from "../../../lib/plural.ts";
 import { PRESETS } from "../../../lib/methods/mod.ts";
-import { BUDGETS, type Comparison } from "../../../lib/sweep/mod.ts";
-import { formatMarkdown } from "../../commands/cli/output/table.ts";
+import type { Comparison } from "../../../lib/sweep/mod.ts";
+import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
+
+/** The model that README shows. */
+export const README_MODEL = "smollm2-135m";
 
 const FOLDER = new URL("results/", import.meta.url);
 
@@ -26,37 +28,34 @@ export async function readResults(): Promise<Comparison[]> {
   );
 }
 
-/** Budgets that a skip changes. */
-const SHOWN = ["queries", "pairs", "attentionFlops", "rows"] as const;
+/** Budgets that README shows. */
+const SHOWN = ["rows", "attentionFlops"] as const;
+const HEADINGS = [
+  "preset",
+  "loss increase",
+  "of the random baseline",
+  "difference",
+  "KV cache retained",
+  "attention FLOPs retained",
+];
 
-/** Lays out the presets of comparisons, each beside its own control. */
-export function tabulatePresets(comparisons: readonly Comparison[]) {
-  const rows = comparisons.flatMap(({ methods, environment }) =>
+/** Lays out the presets of a model's comparisons, each beside its own random baseline. */
+export function tabulatePresets(comparisons: readonly Comparison[], model: string): PlainTable {
+  const own = comparisons.filter(({ environment }) => environment.model === model);
+  const rows = own.flatMap(({ methods }) =>
     Object.keys(PRESETS).flatMap((preset) => {
-      const own = methods.find(({ name }) => name === preset);
-      if (own === undefined) return [];
-      const chance = methods.find(({ name }) => name === `random for ${preset}`)!;
-      const shown = (interval: typeof own.toDense) => interval === null ? "-" : formatInterval(interval, 3);
+      const method = methods.find(({ name }) => name === preset);
+      if (method === undefined) return [];
+      const random = methods.find(({ name }) => name === `random for ${preset}`)!;
+      const intervals = [method.toDense, random.toDense, method.toRandom];
       return [[
-        `${environment.model}, ${environment.textTokens.toLocaleString("en")} tokens`,
         `\`${preset}\``,
-        ...[
-          shown(own.toDense),
-          `${shown(chance.toDense)}, ${plural(chance.seeds, "seed")}`,
-          shown(own.toRandom),
-        ],
-        ...SHOWN.map((name) => `${(100 * own.shares[name]).toFixed(0)}%`),
+        ...intervals.map((interval) => interval === null ? "-" : formatInterval(interval, 3)),
+        ...SHOWN.map((name) => `${(100 * method.shares[name]).toFixed(0)}%`),
       ]];
     })
   );
-  return {
-    columns: [
-      ...["model", "preset", "costs", "chance costs", "less chance"],
-      ...SHOWN.map((name) => BUDGETS[name].label),
-    ],
-    left: [true, true],
-    rows,
-  };
+  return { columns: HEADINGS, left: [true], rows };
 }
 
-if (import.meta.main) console.log(formatMarkdown(tabulatePresets(await readResults())));
+if (import.meta.main) console.log(formatMarkdown(tabulatePresets(await readResults(), README_MODEL)));
