@@ -14,6 +14,11 @@ export const RUNS_SLOW = Deno.env.get("TOKENFILTER_TEST_SLOW") === "1";
 /** Why a test of the slow tier does not run: `...unless(IN_SLOW_TIER, name)`. */
 export const IN_SLOW_TIER = !RUNS_SLOW && "slow tier: deno task test:slow";
 
+/** Registers a test of the slow tier. */
+export function testSlow(name: string, fn: () => void | Promise<void>): void {
+  Deno.test({ ...unless(IN_SLOW_TIER, name), fn });
+}
+
 /** Why a test does not run elsewhere than on Linux. */
 export const NEEDS_LINUX = Deno.build.os !== "linux" && "needs Linux";
 /** Why a test does not run on Windows. */

@@ -1,4 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
+import { testSlow } from "../../lib/testing.ts";
 import { findBf16Unit } from "../../ffi/bf16_testing.ts";
 import { openCpu } from "../../ffi/mod.ts";
 import { scoreSequence } from "../../lib/eval/mod.ts";
@@ -152,59 +153,62 @@ Deno.test("heads and score --replay name what is wrong with their input, and wri
     }
   }));
 
-Deno.test("heads stops on Ctrl-C, and goes on to the files of an uninterrupted run", () =>
-  withFolder(async (folder) => {
-    const out = `${folder}/an out`, path = `${out}/study.db`, whole = `${folder}/whole`;
-    const args = [
-      ...["--tokens", "4000", "--context", "100", "--tail", "0.2", "--prune-ratio", "0.1"],
-      ...["--resamples", "20", "--threads", "1"],
-    ];
-    const uninterrupted = await runTask("heads", ...args, "--out", whole, "--quiet");
-    assertEquals(uninterrupted.code, 0, uninterrupted.stderr);
-    const isTime = () => countUnits(out, "chunk") >= 2;
-    const { code, stdout, stderr } = await interruptTask("heads", [...args, "--out", out], isTime);
-    assertEquals([code, stdout, listFolder(out)], [130, "", ["study.db"]]);
-    const kept = countUnits(out, "chunk");
-    assert(kept >= 2 && kept < 40, `${kept}`);
-    assertStringIncludes(stderr, `Interrupted: ${kept} finished chunks are in ${path}. To go on: `);
+testSlow(
+  "heads stops on Ctrl-C, and goes on to the files of an uninterrupted run",
+  () =>
+    withFolder(async (folder) => {
+      const out = `${folder}/an out`, path = `${out}/study.db`, whole = `${folder}/whole`;
+      const args = [
+        ...["--tokens", "4000", "--context", "100", "--tail", "0.2", "--prune-ratio", "0.1"],
+        ...["--resamples", "20", "--threads", "1"],
+      ];
+      const uninterrupted = await runTask("heads", ...args, "--out", whole, "--quiet");
+      assertEquals(uninterrupted.code, 0, uninterrupted.stderr);
+      const isTime = () => countUnits(out, "chunk") >= 2;
+      const { code, stdout, stderr } = await interruptTask("heads", [...args, "--out", out], isTime);
+      assertEquals([code, stdout, listFolder(out)], [130, "", ["study.db"]]);
+      const kept = countUnits(out, "chunk");
+      assert(kept >= 2 && kept < 40, `${kept}`);
+      assertStringIncludes(stderr, `Interrupted: ${kept} finished chunks are in ${path}. To go on: `);
 
-    for (
-      const [other, expected] of [
-        [
-          ["--prune-ratio", "0.05", "--resume", out],
-          "its runs ran with pruneRatio 0.1, expected the same, found 0.05",
-        ],
-        [
-          ["--prune-ratio", "0.1", "--text", "README.md", "--resume", out],
-          "its runs ran with text built-in prose, expected the same, found README.md",
-        ],
-        [["--prune-ratio", "0.1", "--out", out], "it holds a study (go on with --resume"],
-        [["--prune-ratio", "0.1", "--resume", folder], "found no study.db there"],
-      ] as const
-    ) {
-      const refused = await runTask("heads", ...args.slice(0, 6), ...other);
-      assertEquals([refused.code, refused.stdout], [2, ""]);
-      assertStringIncludes(refused.stderr, expected);
-      assertEquals(refused.stderr.trimEnd().split("\n").length, 1, refused.stderr);
-    }
-    assertEquals(countUnits(out, "chunk"), kept);
+      for (
+        const [other, expected] of [
+          [
+            ["--prune-ratio", "0.05", "--resume", out],
+            "its runs ran with pruneRatio 0.1, expected the same, found 0.05",
+          ],
+          [
+            ["--prune-ratio", "0.1", "--text", "README.md", "--resume", out],
+            "its runs ran with text built-in prose, expected the same, found README.md",
+          ],
+          [["--prune-ratio", "0.1", "--out", out], "it holds a study (go on with --resume"],
+          [["--prune-ratio", "0.1", "--resume", folder], "found no study.db there"],
+        ] as const
+      ) {
+        const refused = await runTask("heads", ...args.slice(0, 6), ...other);
+        assertEquals([refused.code, refused.stdout], [2, ""]);
+        assertStringIncludes(refused.stderr, expected);
+        assertEquals(refused.stderr.trimEnd().split("\n").length, 1, refused.stderr);
+      }
+      assertEquals(countUnits(out, "chunk"), kept);
 
-    dropLastUnits(out, 1);
-    const words = resumeArguments("heads", stderr);
-    const resumed = await runTask("heads", ...words);
-    assertEquals(resumed.code, 0, resumed.stderr);
-    assertEquals(listFolder(out), ["heads.html", "heads.json", "trace.parquet"]);
-    const timeless = (place: string) =>
-      Deno.readTextFileSync(`${place}/heads.json`).replace(/"startedAt":"[^"]*"/, "");
-    assertEquals(timeless(out), timeless(whole));
-    assertEquals(
-      Deno.readFileSync(`${out}/trace.parquet`),
-      Deno.readFileSync(`${whole}/trace.parquet`),
-    );
-    const again = await runTask("heads", ...words);
-    assertEquals(again.code, 2);
-    assertStringIncludes(again.stderr, "it holds heads.json, a finished run");
-  }));
+      dropLastUnits(out, 1);
+      const words = resumeArguments("heads", stderr);
+      const resumed = await runTask("heads", ...words);
+      assertEquals(resumed.code, 0, resumed.stderr);
+      assertEquals(listFolder(out), ["heads.html", "heads.json", "trace.parquet"]);
+      const timeless = (place: string) =>
+        Deno.readTextFileSync(`${place}/heads.json`).replace(/"startedAt":"[^"]*"/, "");
+      assertEquals(timeless(out), timeless(whole));
+      assertEquals(
+        Deno.readFileSync(`${out}/trace.parquet`),
+        Deno.readFileSync(`${whole}/trace.parquet`),
+      );
+      const again = await runTask("heads", ...words);
+      assertEquals(again.code, 2);
+      assertStringIncludes(again.stderr, "it holds heads.json, a finished run");
+    }),
+);
 
 Deno.test("warningOfMemory() speaks where the tokens take more than is free", () => {
   assertEquals(warningOfMemory(8192 * 30, 2e9), undefined);

@@ -1,6 +1,6 @@
 /** The races of `bench:gpu` on the emulator, with small sizes: every benchCase verifies, and every row is whole. */
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
-import { openEmulated } from "../../ffi/cuda/testing.ts";
+import { openEmulated, testEmulated } from "../../ffi/cuda/testing.ts";
 import type { BatchOps } from "../../lib/batch_ops.ts";
 import { hostTensor } from "../../lib/tensor.ts";
 import { renderSite } from "../../lib/plot/mod.ts";
@@ -62,7 +62,7 @@ async function emulatedGpu(): Promise<Gpu> {
   };
 }
 
-Deno.test("benchGpu() verifies and times every race", async () => {
+testEmulated("benchGpu() verifies and times every race", async () => {
   const titles: string[] = [];
   const options = { torch: false, onRace: (title: string) => void titles.push(title) };
   const { rows } = await benchGpu(await emulatedGpu(), SIZES, options);
@@ -88,7 +88,7 @@ Deno.test("benchGpu() verifies and times every race", async () => {
   }
 });
 
-Deno.test("documentOf() is a result that reports read, with a bar for all that is meant", async () => {
+testEmulated("documentOf() is a result that reports read, with a bar for all that is meant", async () => {
   const gpu = await emulatedGpu(), folder = await Deno.makeTempDir();
   const found = await benchGpu(gpu, SIZES, { torch: false, onRace: () => {} });
   const environment = {
@@ -172,7 +172,7 @@ Deno.test("readBars() reads each bar from the rows that tell it", () => {
   assertEquals(readBars([]).map(({ found, holds }) => found ?? holds), [null, null, null, null]);
 });
 
-Deno.test("benchGpu() runs one op alone where it is asked to", async () => {
+testEmulated("benchGpu() runs one op alone where it is asked to", async () => {
   const gpu = await emulatedGpu();
   for (const [only, title] of [["decode", "decode attention, bf16"], ["filter", "filter"]] as const) {
     const titles: string[] = [];
@@ -204,7 +204,7 @@ Deno.test("gpuRow() holds a prefill in 16 bits against tensor cores where they a
   assertEquals([unknown.roof, unknown.spreadMs], [0.5, 0.25]); // memory alone
 });
 
-Deno.test("timeTorch() asks PyTorch for a job, and says why there are no times", async () => {
+testEmulated("timeTorch() asks PyTorch for a job, and says why there are no times", async () => {
   const folder = await Deno.makeTempDir(),
     python = `${folder}/python`,
     before = Deno.env.get("TOKENFILTER_PYTHON");
@@ -260,7 +260,7 @@ function withOps(changed: Partial<BatchOps>, gpu: Gpu): Gpu {
   return { ...gpu, backend };
 }
 
-Deno.test("a benchCase that computes something else is not timed", async () => {
+testEmulated("a benchCase that computes something else is not timed", async () => {
   const gpu = withOps({ attentionDecode: () => {} }, await emulatedGpu());
   const sizes = { batch: 2, rows: 64, kept: 2, near: 0 };
   const benchCase = decodeCase(gpu, SIZES.attention, "bf16", sizes);
@@ -291,74 +291,83 @@ Deno.test("a benchCase that computes something else is not timed", async () => {
   );
 });
 
-Deno.test("benchGpu() tells of a race that fails, and goes on; what is known is told after each race", async () => {
-  const told: string[] = [], known: [number, number][] = [];
-  const { rows, failures, floor } = await benchGpu(
-    withOps({ attentionDecode: () => {} }, await emulatedGpu()),
-    SIZES,
-    {
-      torch: false,
-      onRace: (title) => void told.push(title),
-      onFound: ({ rows, failures }) => void known.push([rows.length, failures.length]),
-    },
-  );
-  assertEquals(failures.map(({ title }) => title), ["decode attention, bf16"]);
-  assertMatch(failures[0]!.error, /^Cannot trust decode attention/);
-  assertMatch(told[1]!, /^failed: decode attention, bf16: Cannot trust/);
-  assertEquals(new Set(rows.map(({ op }) => op)).size, 5);
-  assertEquals(known, [[0, 1], [6, 1], [14, 1], [20, 1]]);
-  assert(floor.emptyMs >= 0 && floor.kernelMs > 0);
-});
+testEmulated(
+  "benchGpu() tells of a race that fails, and goes on; what is known is told after each race",
+  async () => {
+    const told: string[] = [], known: [number, number][] = [];
+    const { rows, failures, floor } = await benchGpu(
+      withOps({ attentionDecode: () => {} }, await emulatedGpu()),
+      SIZES,
+      {
+        torch: false,
+        onRace: (title) => void told.push(title),
+        onFound: ({ rows, failures }) => void known.push([rows.length, failures.length]),
+      },
+    );
+    assertEquals(failures.map(({ title }) => title), ["decode attention, bf16"]);
+    assertMatch(failures[0]!.error, /^Cannot trust decode attention/);
+    assertMatch(told[1]!, /^failed: decode attention, bf16: Cannot trust/);
+    assertEquals(new Set(rows.map(({ op }) => op)).size, 5);
+    assertEquals(known, [[0, 1], [6, 1], [14, 1], [20, 1]]);
+    assert(floor.emptyMs >= 0 && floor.kernelMs > 0);
+  },
+);
 
-Deno.test("raceOnDevice() times the work alone, and keeps the device busy until the host is done", async () => {
-  const gpu = await emulatedGpu(), calls: string[] = [];
-  const memory = new Proxy(gpu.backend.memory, {
-    get(target, name) {
-      if (name === "copy") return () => void calls.push("copy");
-      const value = Reflect.get(target, name, target);
-      return typeof value === "function" ? value.bind(target) : value;
-    },
-  });
-  const backend = new Proxy(gpu.backend, {
-    get: (target, name) => name === "memory" ? memory : Reflect.get(target, name),
-  });
-  const time = (work: () => void) => {
-    calls.push("begin");
-    work();
-    calls.push("end");
-    return 0.1;
-  };
-  const slow = () => {
-    calls.push("slow");
-    for (const began = performance.now(); performance.now() - began < 0.4;);
-  };
-  const quick = { run: () => void calls.push("run"), before: () => void calls.push("before"), repeats: 4 };
-  const { medians } = raceOnDevice({ ...gpu, backend, time }, [{ run: slow }, quick], 3);
-  assertEquals(medians, [0.1, 0.025]);
-  const last = calls.slice(calls.lastIndexOf("slow") - 1);
-  assertEquals(last.slice(0, 4), ["begin", "slow", "end", "before"]);
-  assertEquals(last.slice(4).filter((call) => call !== "copy"), ["begin", "run", "end"]);
-  const order = calls.filter((call) => call === "run" || call === "before");
-  assertEquals(order, order.map((_, i) => i % 2 === 0 ? "before" : "run")); // in warm-ups too
-  // 0.2 ms at least, and thrice what the host takes: a copy takes 0.1 ms.
-  const copiesBefore = (at: number) => calls.slice(0, at).reverse().findIndex((call) => call !== "copy");
-  assert(copiesBefore(calls.lastIndexOf("slow") - 1) >= 14);
-  const few = copiesBefore(calls.lastIndexOf("run") - 1);
-  assert(few >= 2 && few < 14, `${few}`);
-});
+testEmulated(
+  "raceOnDevice() times the work alone, and keeps the device busy until the host is done",
+  async () => {
+    const gpu = await emulatedGpu(), calls: string[] = [];
+    const memory = new Proxy(gpu.backend.memory, {
+      get(target, name) {
+        if (name === "copy") return () => void calls.push("copy");
+        const value = Reflect.get(target, name, target);
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    });
+    const backend = new Proxy(gpu.backend, {
+      get: (target, name) => name === "memory" ? memory : Reflect.get(target, name),
+    });
+    const time = (work: () => void) => {
+      calls.push("begin");
+      work();
+      calls.push("end");
+      return 0.1;
+    };
+    const slow = () => {
+      calls.push("slow");
+      for (const began = performance.now(); performance.now() - began < 0.4;);
+    };
+    const quick = { run: () => void calls.push("run"), before: () => void calls.push("before"), repeats: 4 };
+    const { medians } = raceOnDevice({ ...gpu, backend, time }, [{ run: slow }, quick], 3);
+    assertEquals(medians, [0.1, 0.025]);
+    const last = calls.slice(calls.lastIndexOf("slow") - 1);
+    assertEquals(last.slice(0, 4), ["begin", "slow", "end", "before"]);
+    assertEquals(last.slice(4).filter((call) => call !== "copy"), ["begin", "run", "end"]);
+    const order = calls.filter((call) => call === "run" || call === "before");
+    assertEquals(order, order.map((_, i) => i % 2 === 0 ? "before" : "run")); // in warm-ups too
+    // 0.2 ms at least, and thrice what the host takes: a copy takes 0.1 ms.
+    const copiesBefore = (at: number) => calls.slice(0, at).reverse().findIndex((call) => call !== "copy");
+    assert(copiesBefore(calls.lastIndexOf("slow") - 1) >= 14);
+    const few = copiesBefore(calls.lastIndexOf("run") - 1);
+    assert(few >= 2 && few < 14, `${few}`);
+  },
+);
 
-Deno.test("stepCase() begins its cache anew before it is full, also where steps are recorded", async () => {
-  const gpu = await emulatedGpu(), sizes = { numKvHeads: 1, headDim: 32, hiddenSize: 64 };
-  for (const recorded of [undefined, 16]) {
-    const benchCase = stepCase(gpu, sizes, 1, { pruneRatio: 0 }, recorded);
-    for (let turn = 0; turn < 2100 / (recorded ?? 1); turn++) {
-      benchCase.before!();
-      benchCase.run();
+testEmulated(
+  "stepCase() begins its cache anew before it is full, also where steps are recorded",
+  async () => {
+    const gpu = await emulatedGpu(), sizes = { numKvHeads: 1, headDim: 32, hiddenSize: 64 };
+    for (const recorded of [undefined, 16]) {
+      const benchCase = stepCase(gpu, sizes, 1, { pruneRatio: 0 }, recorded);
+      for (let turn = 0; turn < 2100 / (recorded ?? 1); turn++) {
+        benchCase.before!();
+        benchCase.run();
+      }
+      gpu.backend.synchronize();
     }
-    gpu.backend.synchronize();
-  }
-  assert(floorOf(gpu, 2).kernelMs > 0);
-});
+    assert(floorOf(gpu, 2).kernelMs > 0);
+  },
+);
 
 Deno.test("describeRows() lays out a table, names to the left and numbers to the right", () => {
   const work = {

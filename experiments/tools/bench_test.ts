@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { listFolder, runTask, withFolder } from "../commands/testing.ts";
-import { RUNS_SLOW } from "../../lib/testing.ts";
+import { RUNS_SLOW, testSlow } from "../../lib/testing.ts";
 import { openCpu } from "../../ffi/mod.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { attentionInputs } from "./bench/attention.ts";
@@ -176,7 +176,7 @@ Deno.test("measureModel() reads the asked text, and says how to go further than 
     );
   }));
 
-Deno.test("deno task bench --out writes what it measured, and its report", () =>
+testSlow("deno task bench --out writes what it measured, and its report", () =>
   withFolder(async (folder) => {
     const longest = RUNS_SLOW ? 1024 : 512;
     const { code, stdout, stderr } = await runTask(

@@ -1,5 +1,6 @@
 /** `deno task check`, on small checkouts. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { testSlow } from "../../lib/testing.ts";
 import { listChanged } from "./check/concern.ts";
 import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { withFolder } from "../commands/testing.ts";
@@ -106,27 +107,30 @@ Deno.test("check leaves out tests that there is no time for, and says which", ()
     assertEquals(code, 0);
   }));
 
-Deno.test("check fails where a test does not end that did, and leaves out one that never did", () =>
-  withFolder(async (root) => {
-    await makeCheckout(root);
-    await Deno.mkdir(`${root}/build`);
-    const noted = (seconds: number) =>
-      Deno.writeTextFile(`${root}/build/check_times.json`, JSON.stringify([["lib/d_test.ts", seconds]]));
-    await Deno.writeTextFile(
-      `${root}/lib/d_test.ts`,
-      `Deno.test("endless", () => new Promise((_) => setInterval(() => {}, 1000)));\n`,
-    );
-    await noted(0.1);
-    const ended = await check(root, "lib/d_test.ts", "--seconds", "2");
-    assertEquals([ended.code, ended.failed], [1, ["lib/d_test.ts"]], ended.said);
-    assertMatch(ended.said, /^does not end in \d s$/m);
-    await noted(-0.1);
-    const left = await check(root, "lib/d_test.ts", "--seconds", "2");
-    assertEquals([left.code, left.failed], [0, []]);
-    assertMatch(left.said, /^Left out, for want of time: 1 test file \(lib\/d_test\.ts\)$/m);
-    const [[, seconds]] = JSON.parse(await Deno.readTextFile(`${root}/build/check_times.json`));
-    assert(seconds < -0.1, `${seconds}`);
-  }));
+testSlow(
+  "check fails where a test does not end that did, and leaves out one that never did",
+  () =>
+    withFolder(async (root) => {
+      await makeCheckout(root);
+      await Deno.mkdir(`${root}/build`);
+      const noted = (seconds: number) =>
+        Deno.writeTextFile(`${root}/build/check_times.json`, JSON.stringify([["lib/d_test.ts", seconds]]));
+      await Deno.writeTextFile(
+        `${root}/lib/d_test.ts`,
+        `Deno.test("endless", () => new Promise((_) => setInterval(() => {}, 1000)));\n`,
+      );
+      await noted(0.1);
+      const ended = await check(root, "lib/d_test.ts", "--seconds", "2");
+      assertEquals([ended.code, ended.failed], [1, ["lib/d_test.ts"]], ended.said);
+      assertMatch(ended.said, /^does not end in \d s$/m);
+      await noted(-0.1);
+      const left = await check(root, "lib/d_test.ts", "--seconds", "2");
+      assertEquals([left.code, left.failed], [0, []]);
+      assertMatch(left.said, /^Left out, for want of time: 1 test file \(lib\/d_test\.ts\)$/m);
+      const [[, seconds]] = JSON.parse(await Deno.readTextFile(`${root}/build/check_times.json`));
+      assert(seconds < -0.1, `${seconds}`);
+    }),
+);
 
 Deno.test("check refuses what is no file of the checkout, in one line", () =>
   withFolder(async (root) => {

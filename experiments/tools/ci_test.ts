@@ -21,7 +21,7 @@ const PROGRAMS = [
 ];
 /** No script of `.ci/` was verified with the sources as they are. */
 const ALL_NEW = "task verified: case $step in *note*) echo noted > artifacts/verified.json ;; " +
-  "*) printf '%s\\n' cuda mutants notebook sanitize ;; esac";
+  "*) printf '%s\\n' cuda emulated mutants notebook sanitize ;; esac";
 
 interface Ended {
   readonly code: number;
@@ -79,10 +79,13 @@ testRun(".ci/run prints each step apart, two at once, and counts the tests", [
   assert(begun("task gates") < begun("task mutants"), "the sampled mutants do not wait for the tests");
   assertMatch(ended.steps[begun("task mutants")]!, /--count 40 --seed 20261126 --limit 300 --times \S+$/);
   assertEquals(ended.steps.length, 15);
-  assertMatch(text, /\nverified: cuda mutants notebook sanitize; to note it: cp [^\n]*\nnoted\n== steps\n/);
+  assertMatch(
+    text,
+    /\nverified: cuda emulated mutants notebook sanitize; to note it: cp [^\n]*\nnoted\n== steps\n/,
+  );
   assert(
     ended.steps[begun("--note")]!.endsWith(
-      "--note cuda mutants notebook sanitize --out artifacts/verified.json",
+      "--note cuda emulated mutants notebook sanitize --out artifacts/verified.json",
     ),
   );
   const table = ended.lines.slice(ended.lines.indexOf("== steps") + 1, -1);
@@ -99,6 +102,7 @@ testRun(
     assertEquals([ended.code, failuresOf(ended)], [0, ["12 passed, 0 failed, 2 skipped"]]);
     assertEquals(ended.steps.length, 11);
     assert(ended.steps.includes("cuda 90a"));
+    assert(ended.steps.some((step) => step.endsWith("task build --all")));
     assert(!ended.steps.some((step) => /^(mutants|sanitize|notebook) |--note/.test(step)));
     const text = ended.lines.join("\n");
     assertMatch(

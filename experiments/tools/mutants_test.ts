@@ -1,5 +1,6 @@
 /** `deno task mutants`: its operators, what it draws, and what it says of a small tree. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { testSlow } from "../../lib/testing.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { main } from "./mutants.ts";
 import { findKernelTests, findTests } from "./mutants/dependents.ts";
@@ -244,32 +245,38 @@ Deno.test("mutants that a test fails on are noticed, others are told; listed one
     ]);
   }));
 
-Deno.test("a test that fails without a mutant notices nothing, and one that does not end notices the mutant", () =>
-  withFolder(async (root) => {
-    await makeTree(root, []);
-    await Deno.writeTextFile(`${root}/lib/b_test.ts`, `import "./a.ts"; Deno.test("b", () => { throw 1; });`);
-    await Deno.writeTextFile(
-      `${root}/lib/a_test.ts`,
-      `import { clip } from "./a.ts"; Deno.test("clip()", () => { for (let i = 0; clip(i) !== 100; i += 70); });`,
-    );
-    assert((await new Deno.Command("git", { args: ["add", "."], cwd: root }).output()).success);
-    const asked = { scope: ["lib/a.ts:4"], seed: "1", count: 9, limit: 5, jobs: 1, tests: 9 };
-    const found = new Map<string, string>();
-    const sample = await drawSample(asked, root), { signal } = new AbortController();
-    const mutants = ["if (true)", "return 101;"].map((text) =>
-      sample.mutants.findLast(({ after }) => after === text)!
-    );
-    const broken = await judgeSample(
-      { ...sample, mutants },
-      asked,
-      signal,
-      ({ mutant: { after }, result }) => {
-        found.set(after, result);
-      },
-    );
-    assertEquals(found, new Map([["if (true)", "survived"], ["return 101;", "noticed"]]));
-    assertEquals(broken, new Map([["lib/b_test.ts", "b"]]));
-  }));
+testSlow(
+  "a test that fails without a mutant notices nothing, and one that does not end notices the mutant",
+  () =>
+    withFolder(async (root) => {
+      await makeTree(root, []);
+      await Deno.writeTextFile(
+        `${root}/lib/b_test.ts`,
+        `import "./a.ts"; Deno.test("b", () => { throw 1; });`,
+      );
+      await Deno.writeTextFile(
+        `${root}/lib/a_test.ts`,
+        `import { clip } from "./a.ts"; Deno.test("clip()", () => { for (let i = 0; clip(i) !== 100; i += 70); });`,
+      );
+      assert((await new Deno.Command("git", { args: ["add", "."], cwd: root }).output()).success);
+      const asked = { scope: ["lib/a.ts:4"], seed: "1", count: 9, limit: 5, jobs: 1, tests: 9 };
+      const found = new Map<string, string>();
+      const sample = await drawSample(asked, root), { signal } = new AbortController();
+      const mutants = ["if (true)", "return 101;"].map((text) =>
+        sample.mutants.findLast(({ after }) => after === text)!
+      );
+      const broken = await judgeSample(
+        { ...sample, mutants },
+        asked,
+        signal,
+        ({ mutant: { after }, result }) => {
+          found.set(after, result);
+        },
+      );
+      assertEquals(found, new Map([["if (true)", "survived"], ["return 101;", "noticed"]]));
+      assertEquals(broken, new Map([["lib/b_test.ts", "b"]]));
+    }),
+);
 
 Deno.test("findMistyped() finds what does not type-check, not what is left unused", () =>
   withFolder(async (root) => {

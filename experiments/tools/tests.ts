@@ -1,7 +1,10 @@
 /**
- * `deno task test`: the tests of the fast tier, and the examples of what users import and read; in the slow tier, and for
- * folders and files that are named, every example in the documentation. Deno starts a worker for each file that it is given,
- * so that files without any are left out.
+ * `deno task test`: builds what tests load, and runs the tests of the fast tier, and the examples of what users import and
+ * read; in the slow tier, and for folders and files that are named, every example in the documentation. Deno starts a
+ * worker for each file that it is given, so that files without any are left out.
+ *
+ * Tests of the CUDA kernels on the emulator run in the slow tier, and in the fast one where a source that they depend on
+ * is not as `.ci/verified.json` notes.
  *
  * ```sh
  * deno task test                # all
@@ -9,7 +12,10 @@
  * deno task test --filter rope  # flags of deno test
  * ```
  */
+import { testedDevice } from "../../ffi/cuda/testing.ts";
 import { RUNS_SLOW } from "../../lib/testing.ts";
+import { main as build } from "./build.ts";
+import { findUnverified } from "./verified/noted.ts";
 import { readStdFlags } from "../commands/cli/machine/deno.ts";
 
 const ROOT = new URL("../../", import.meta.url);
@@ -49,7 +55,26 @@ export function isInFastTier(path: string): boolean {
   return /_test\.ts$|\.md$|^lib\/entries\/|^[^/]*$|(^|\/)mod\.ts$/.test(path);
 }
 
+/**
+ * The one device that tests are to run on; undefined: on all that are at hand.
+ *
+ * @param isSlow Whether the slow tier runs.
+ */
+export async function chooseDevice(isSlow = RUNS_SLOW, root?: string): Promise<"cpu" | undefined> {
+  const isNoted = async () => !(await findUnverified(root)).includes("emulated");
+  return !isSlow && testedDevice() === undefined && await isNoted() ? "cpu" : undefined;
+}
+
 if (import.meta.main) {
+  const device = await chooseDevice();
+  if (device !== undefined) {
+    console.error(
+      "Tests of the emulated CUDA kernels are left out: their sources are as .ci/verified.json notes. To run them: " +
+        "deno task test:slow, or TOKENFILTER_TEST_DEVICE=emulated",
+    );
+  }
+  const built = await build([(device ?? testedDevice()) === "cpu" ? "--all" : "--emulated"]);
+  if (built !== 0) Deno.exit(built);
   const flags: string[] = [], files: string[] = [];
   for (const arg of Deno.args.length > 0 ? Deno.args : [""]) {
     const path = arg.replace(/^\.\/|\/$/g, "");
@@ -64,6 +89,9 @@ if (import.meta.main) {
   }
   const args = ["test", ...TEST_FLAGS, ...await readStdFlags(), ...flags, ...files];
   // One file more than there are cores: some wait, for a browser, a time-out or a process that is to end.
-  const env = { DENO_JOBS: Deno.env.get("DENO_JOBS") ?? String(navigator.hardwareConcurrency + 1) };
+  const env = {
+    DENO_JOBS: Deno.env.get("DENO_JOBS") ?? String(navigator.hardwareConcurrency + 1),
+    ...(device !== undefined && { TOKENFILTER_TEST_DEVICE: device }),
+  };
   Deno.exit((await new Deno.Command(Deno.execPath(), { args, cwd: ROOT, env }).spawn().status).code);
 }

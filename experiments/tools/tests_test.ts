@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { withFolder } from "../commands/testing.ts";
-import { findTested, isInFastTier } from "./tests.ts";
+import { chooseDevice, findTested, isInFastTier } from "./tests.ts";
+import { noteVerified } from "./verified/noted.ts";
 
 const example = (language: string) =>
   `/**\n * \`\`\`${language}\n * f();\n * \`\`\`\n */\nexport const f = () => 1;\n`;
@@ -45,3 +46,21 @@ Deno.test("findTested() finds this test, README's program and the examples of wh
   assert(isInFastTier("lib/entries/eval.ts") && isInFastTier("build.ts"));
   assert(all.includes("lib/heads/collection.ts") && !isInFastTier("lib/heads/collection.ts"));
 });
+
+Deno.test("the fast tier leaves the emulator out while its sources are as they were when its tests passed", () =>
+  withFolder(async (root) => {
+    await Deno.mkdir(`${root}/.ci`);
+    await Deno.mkdir(`${root}/ffi`);
+    await Deno.writeTextFile(`${root}/.ci/verified.json`, "{}");
+    await Deno.writeTextFile(`${root}/ffi/a.ts`, "1;");
+    for (const args of [["init", "-q"], ["add", "."]]) {
+      assert((await new Deno.Command("git", { args, cwd: root }).output()).success);
+    }
+    const one = Deno.env.get("TOKENFILTER_TEST_DEVICE") || undefined;
+    assertEquals(await chooseDevice(false, root), undefined);
+    await noteVerified(["emulated"], root);
+    assertEquals(await chooseDevice(false, root), one === undefined ? "cpu" : undefined);
+    assertEquals(await chooseDevice(true, root), undefined);
+    await Deno.writeTextFile(`${root}/ffi/a.ts`, "2;");
+    assertEquals(await chooseDevice(false, root), undefined);
+  }));

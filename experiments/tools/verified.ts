@@ -7,26 +7,9 @@
  * deno task verified --note "cuda mutants" --out FILE # the digests, with those two as they are now
  * ```
  */
-import { readEmulated } from "../../ffi/build/emulated_testing.ts";
-import { sourceKey } from "../../ffi/sources.ts";
-import { UsageError } from "../../lib/errors.ts";
-import { sha256 } from "../../lib/sha256.ts";
-import { listTree } from "./machine/checkout.ts";
-import { readJson, writeWhole } from "../commands/cli/files.ts";
 import { parseOwnFlags } from "../commands/cli/flags/parse.ts";
 import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
-
-const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
-/** The committed digests, by script. */
-const NOTED = ".ci/verified.json";
-
-/** What a script depends on beside its own text. */
-interface Covered {
-  /** Tracked files, by path from the root. */
-  readonly files: RegExp;
-  /** Digests of what is no file alone: a library's sources with their flags. */
-  readonly keys?: () => Promise<readonly string[]>;
-}
+import { findUnverified, noteVerified } from "./verified/noted.ts";
 
 export const USAGE = `Usage: deno task verified [flags]
 
@@ -37,64 +20,11 @@ Prints the names of the scripts of .ci/ whose sources are not those that .ci/ver
   --out FILE.json
       where the notes go (.ci/verified.json)`;
 
-const emulatedKey = async () => await sha256(JSON.stringify([...(await readEmulated()).texts]));
-
-/** Scripts of `.ci/`. */
-const COVERED: Readonly<Record<string, Covered>> = {
-  cuda: {
-    files: /^ffi\/build\/(cuda|nvcc|resources)\.ts$|^experiments\/tools\/build\/table\.ts$/,
-    keys: async () => [await sourceKey("cuda")],
-  },
-  mutants: {
-    files: /^kernels\/.*\.ts$|^ffi\/cuda\/(?!.*_test\.ts$).*\.ts$|^ffi\/build\/emulated_testing\.ts$/,
-    keys: async () => [await emulatedKey()],
-  },
-  notebook: {
-    files: /^notebooks\/01_.*|^experiments\/tools\/notebooks\/(?!.*_test\.ts$).*\.(py|ts|txt)$/,
-    keys: () => Promise.resolve([Deno.version.deno]),
-  },
-  sanitize: {
-    files:
-      /^kernels\/(?!testing\/mutants\/).*\.ts$|^ffi\/(build\/emulated_testing\.ts$|(?!build\/|.*_cuda_test\.ts$).*\.ts$)/,
-    keys: async () => [await sourceKey("cpu"), await emulatedKey()],
-  },
-};
-
-/** Digest of what a script depends on, as it is in the tree. */
-async function digestOf(script: string, root: string): Promise<string> {
-  const { files, keys } = COVERED[script]!, texts: [string, string][] = [];
-  for (const { from, to } of await listTree(root)) {
-    if (files.test(to) || to === `.ci/${script}`) texts.push([to, await sha256(await Deno.readFile(from))]);
-  }
-  return (await sha256(JSON.stringify([texts, await keys?.()]))).slice(0, 16);
-}
-
-/** Names of the scripts whose sources are not those of the committed digests. */
-export async function findUnverified(root = ROOT): Promise<string[]> {
-  const noted = await readJson(`${root}/${NOTED}`) as Record<string, unknown>, found: string[] = [];
-  for (const script of Object.keys(COVERED)) {
-    if (noted[script] !== await digestOf(script, root)) found.push(script);
-  }
-  return found;
-}
-
 /** Runs the command. @returns The exit code. */
-export async function main(args: readonly string[], root = ROOT): Promise<number> {
-  const { note, out = `${root}/${NOTED}` } = parseOwnFlags(args, ["note", "out"], []);
-  if (note === undefined) {
-    for (const script of await findUnverified(root)) writeLine(Deno.stdout, script);
-    return EXIT.ok;
-  }
-  const noted = await readJson(`${root}/${NOTED}`) as Record<string, string>;
-  for (const script of note.split(" ")) {
-    if (!Object.hasOwn(COVERED, script)) {
-      const known = Object.keys(COVERED).join(", ");
-      throw new UsageError(`Cannot note "${script}": expected some of ${known}, separated by spaces`);
-    }
-    noted[script] = await digestOf(script, root);
-  }
-  const sorted = Object.fromEntries(Object.entries(noted).sort(([a], [b]) => a < b ? -1 : 1));
-  await writeWhole(out, `${JSON.stringify(sorted, null, 2)}\n`);
+export async function main(args: readonly string[], root?: string): Promise<number> {
+  const { note, out } = parseOwnFlags(args, ["note", "out"], []);
+  if (note === undefined) { for (const script of await findUnverified(root)) writeLine(Deno.stdout, script); }
+  else await noteVerified(note.split(" "), root, out);
   return EXIT.ok;
 }
 

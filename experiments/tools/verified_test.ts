@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
 import { withFolder } from "../commands/testing.ts";
-import { findUnverified, main } from "./verified.ts";
+import { main } from "./verified.ts";
+import { findUnverified } from "./verified/noted.ts";
 
 Deno.test("a script is verified until a file that it depends on changes", () =>
   withFolder(async (root) => {
@@ -20,7 +21,7 @@ Deno.test("a script is verified until a file that it depends on changes", () =>
     for (const args of [["init", "-q"], ["add", "."]]) {
       assert((await new Deno.Command("git", { args, cwd: root }).output()).success);
     }
-    const all = ["cuda", "mutants", "notebook", "sanitize"];
+    const all = ["cuda", "emulated", "mutants", "notebook", "sanitize"];
     assertEquals(await findUnverified(root), all);
     await main(["--note", "cuda mutants", "--out", `${root}/other.json`], root);
     assertEquals(await findUnverified(root), all);
@@ -29,8 +30,8 @@ Deno.test("a script is verified until a file that it depends on changes", () =>
       await Deno.readTextFile(`${root}/.ci/verified.json`),
       await Deno.readTextFile(`${root}/other.json`),
     );
-    assertEquals(await findUnverified(root), ["notebook", "sanitize"]);
-    await main(["--note", "sanitize notebook"], root);
+    assertEquals(await findUnverified(root), ["emulated", "notebook", "sanitize"]);
+    await main(["--note", "emulated sanitize notebook"], root);
     assertEquals(await findUnverified(root), []);
     await write("kernels/README.md", "# Other");
     await write("lib/a.ts", "3;");
@@ -38,6 +39,6 @@ Deno.test("a script is verified until a file that it depends on changes", () =>
     await write(".ci/cuda", "# fewer checks");
     assertEquals(await findUnverified(root), ["cuda"]);
     await write("kernels/a/a_test.ts", "4;");
-    assertEquals(await findUnverified(root), ["cuda", "mutants", "sanitize"]);
+    assertEquals(await findUnverified(root), ["cuda", "emulated", "mutants", "sanitize"]);
     await assertRejects(() => main(["--note", "cuda all"], root), UsageError, 'Cannot note "all"');
   }));

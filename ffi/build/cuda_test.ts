@@ -3,6 +3,7 @@ import { inChild } from "../../kernels/testing/child.ts";
 import * as driver from "../cuda/fake_driver_testing.ts";
 import { buildCommand } from "../library.ts";
 import { CUDA_ARCHS } from "../sources.ts";
+import { NO_EMULATOR } from "../cuda/testing.ts";
 import { buildEmulated } from "./emulated_testing.ts";
 import { fakeTools } from "./fake_tools_testing.ts";
 import { oldestDriver } from "./nvcc.ts";
@@ -137,7 +138,10 @@ exit 1
 });
 
 Deno.test({
-  ...unless(NEEDS_LINUX, "openCuda({ build: true }) builds for the device at hand, once, and opens it"),
+  ...unless(
+    NO_EMULATOR || NEEDS_LINUX,
+    "openCuda({ build: true }) builds for the device at hand, once, and opens it",
+  ),
   fn: async () => {
     const { folder, env } = await fakeTools("13.0.88", "");
     const stand = {

@@ -12,6 +12,7 @@ import { NativeLibraryError } from "../../lib/errors.ts";
 import { CudaMemory } from "./device_memory.ts";
 import { openDriver } from "./driver.ts";
 import { openEmulatedLibrary } from "./emulated_testing.ts";
+import { testEmulated } from "./testing.ts";
 import {
   compiler,
   driverWith,
@@ -253,7 +254,7 @@ Deno.test("CudaMemory.time() gives the milliseconds between two events", () => {
   assertEquals(ran, 1);
 });
 
-Deno.test("openCuda() opens one device a thread, and wgmma where there is some", async () => {
+testEmulated("openCuda() opens one device a thread, and wgmma where there is some", async () => {
   driverWith({ FAKE_DEVICES: 2 });
   const library = (await buildEmulated()).path; // it takes any stream
   await withFakeDriver(async () => {

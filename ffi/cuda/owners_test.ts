@@ -11,9 +11,10 @@ import { openEmulatedLibrary } from "./emulated_testing.ts";
 import { driverWith, fake, leftOvers, memoryWith, withFakeDriver } from "./fake_driver_testing.ts";
 import { loadCudaLibrary, openCuda } from "./open.ts";
 import { filtering, ids, modelOn } from "./small_model/testing.ts";
+import { NO_EMULATOR, testEmulated } from "./testing.ts";
 
 const NOTHING = { left: [0, 0, 0, 0], misuses: 0 };
-const library = (await buildEmulated()).path; // it takes any stream
+const library = NO_EMULATOR ? "" : (await buildEmulated()).path; // it takes any stream
 const numbers = hostTensor("f32", [1, 4], Float32Array.of(0, 1, 2, 3));
 
 Deno.test("CudaMemory gives back graphs, events, kept and used buffers, stream and context when disposed", () => {
@@ -127,7 +128,7 @@ function use(backend: CudaBackend): void {
   backend.free(x);
 }
 
-Deno.test("openCuda() leaves nothing behind after `using`", async () => {
+testEmulated("openCuda() leaves nothing behind after `using`", async () => {
   driverWith();
   await withFakeDriver(async () => {
     for (const reuse of [true, false]) {
@@ -141,7 +142,7 @@ Deno.test("openCuda() leaves nothing behind after `using`", async () => {
   });
 });
 
-Deno.test("openCuda() leaves nothing behind where it fails", async () => {
+testEmulated("openCuda() leaves nothing behind where it fails", async () => {
   driverWith();
   const { symbols } = openEmulatedLibrary(library);
   await withFakeDriver(async () => {
@@ -157,16 +158,19 @@ Deno.test("openCuda() leaves nothing behind where it fails", async () => {
   assertEquals(leftOvers(), NOTHING);
 });
 
-Deno.test("openCuda() leaves nothing behind where there is no reference to the backend any more", async () => {
-  driverWith();
-  await withFakeDriver(async () => {
-    await (async () => use(await openCuda({ library })))();
-  });
-  await collectUntil(() => leftOvers().left.join() === "0,0,0,0");
-  assertEquals(leftOvers(), NOTHING);
-});
+testEmulated(
+  "openCuda() leaves nothing behind where there is no reference to the backend any more",
+  async () => {
+    driverWith();
+    await withFakeDriver(async () => {
+      await (async () => use(await openCuda({ library })))();
+    });
+    await collectUntil(() => leftOvers().left.join() === "0,0,0,0");
+    assertEquals(leftOvers(), NOTHING);
+  },
+);
 
-Deno.test("CudaBackend refuses any use once it was disposed, on a device and emulated", async () => {
+testEmulated("CudaBackend refuses any use once it was disposed, on a device and emulated", async () => {
   driverWith();
   const backends: CudaBackend[] = [openEmulatedLibrary(library).backend];
   await withFakeDriver(async () => void backends.push(await openCuda({ library })));
@@ -194,7 +198,7 @@ Deno.test("CudaBackend refuses any use once it was disposed, on a device and emu
   assertEquals(loadCudaLibrary(library).symbols.tkf_abi_version() > 0, true); // the library itself stays
 });
 
-Deno.test("BatchDecoder and scoreSequence() give back at once what they took", async () => {
+testEmulated("BatchDecoder and scoreSequence() give back at once what they took", async () => {
   driverWith();
   await withFakeDriver(async () => {
     using backend = await openCuda({ library, reuse: false });

@@ -9,6 +9,7 @@ import { type Emulated, openEmulatedLibrary, type ThreadOrder } from "./emulated
 import type { DeviceMemory } from "./memory.ts";
 import type { NativeLibrary } from "../symbols.ts";
 import { openCuda } from "./open.ts";
+import { unless } from "../../lib/testing.ts";
 
 export { type Emulated, THREAD_ORDERS, type ThreadOrder } from "./emulated_testing.ts";
 
@@ -41,6 +42,14 @@ export function testedDevice(): TestedDevice | undefined {
   throw new RangeError(`Cannot test on TOKENFILTER_TEST_DEVICE "${name}": expected cpu, emulated or cuda`);
 }
 
+/** Why nothing runs on the emulator, if so. */
+export const NO_EMULATOR = testedDevice() === "cpu" && "TOKENFILTER_TEST_DEVICE is cpu";
+
+/** Registers a test that needs the emulated library. @param why it cannot run for another reason, if so */
+export function testEmulated(name: string, fn: () => void | Promise<void>, why?: string | false): void {
+  Deno.test({ ...unless(NO_EMULATOR || why, name), fn });
+}
+
 /** Whether the tests of the CUDA library run on a GPU. */
 export function testsOnGpu(): boolean {
   return testedDevice() === "cuda";
@@ -70,7 +79,7 @@ async function openGpu(): Promise<OpenDevice> {
 
 /** Registers a test that gets a backend on the device of {@linkcode openTestDevice}. */
 export function testOnDevice(name: string, work: (backend: CudaBackend) => void | Promise<void>): void {
-  Deno.test(name, async () => await work((await openTestDevice()).backend));
+  testEmulated(name, async () => await work((await openTestDevice()).backend));
 }
 
 /** Kernels that the emulator has launched so far; undefined on a GPU. */

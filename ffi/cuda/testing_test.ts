@@ -1,6 +1,6 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { inChild } from "../../kernels/testing/child.ts";
-import { openEmulated, openTestDevice, testsOnGpu } from "./testing.ts";
+import { openEmulated, openTestDevice, testEmulated, testsOnGpu } from "./testing.ts";
 import { unless } from "../../lib/testing.ts";
 
 const onGpu = testsOnGpu();
@@ -15,19 +15,19 @@ Deno.test({
   },
 });
 
-Deno.test("CudaBackend.useWgmma() says whether the device has it, and never turns on what it has not", async () => {
-  const { backend } = await openTestDevice();
-  assertEquals(backend.useWgmma(false), false);
-  assertEquals(backend.useWgmma(true), onGpu ? /sm_90,/.test(backend.description) : true);
-  assertEquals(backend.useWgmma(false), false);
-});
+testEmulated(
+  "CudaBackend.useWgmma() says whether the device has it, and never turns on what it has not",
+  async () => {
+    const { backend } = await openTestDevice();
+    assertEquals(backend.useWgmma(false), false);
+    assertEquals(backend.useWgmma(true), onGpu ? /sm_90,/.test(backend.description) : true);
+    assertEquals(backend.useWgmma(false), false);
+  },
+);
 
-Deno.test({
-  ...unless(
-    onGpu && "a GPU has one number",
-    "CudaBackend.useWgmma() and useDependentLaunch() turn on what the device has",
-  ),
-  fn: async () => {
+testEmulated(
+  "CudaBackend.useWgmma() and useDependentLaunch() turn on what the device has",
+  async () => {
     const { symbols } = await openEmulated();
     try {
       for (const [arch, has] of [[80, false], [90, true], [100, false], [0, true]] as const) {
@@ -40,21 +40,28 @@ Deno.test({
       symbols.tkf_emulator_arch(0);
     }
   },
-});
+  onGpu && "a GPU has one number",
+);
 
-Deno.test("openTestDevice() takes the device that TOKENFILTER_TEST_DEVICE names, or says why it cannot", async () => {
-  const open = (env: Record<string, string>) =>
-    inChild(
-      env,
-      `const { openTestDevice } = await load("ffi/cuda/testing.ts");
+testEmulated(
+  "openTestDevice() takes the device that TOKENFILTER_TEST_DEVICE names, or says why it cannot",
+  async () => {
+    const open = (env: Record<string, string>) =>
+      inChild(
+        env,
+        `const { openTestDevice } = await load("ffi/cuda/testing.ts");
        return (await openTestDevice()).memory.description;`,
+      );
+    if (!onGpu) assertEquals(await open({ TOKENFILTER_TEST_DEVICE: "" }), "emulated device");
+    const none = await open({
+      TOKENFILTER_TEST_DEVICE: "cuda",
+      TOKENFILTER_CUDA_DRIVER: "no-such-driver.so",
+    });
+    assertMatch(none.error, /^NativeLibraryError: Cannot use CUDA: found no driver .*no-such-driver\.so/);
+    const strange = await open({ TOKENFILTER_TEST_DEVICE: "gpu" });
+    assertEquals(
+      strange.error,
+      'RangeError: Cannot test on TOKENFILTER_TEST_DEVICE "gpu": expected cpu, emulated or cuda',
     );
-  if (!onGpu) assertEquals(await open({ TOKENFILTER_TEST_DEVICE: "" }), "emulated device");
-  const none = await open({ TOKENFILTER_TEST_DEVICE: "cuda", TOKENFILTER_CUDA_DRIVER: "no-such-driver.so" });
-  assertMatch(none.error, /^NativeLibraryError: Cannot use CUDA: found no driver .*no-such-driver\.so/);
-  const strange = await open({ TOKENFILTER_TEST_DEVICE: "gpu" });
-  assertEquals(
-    strange.error,
-    'RangeError: Cannot test on TOKENFILTER_TEST_DEVICE "gpu": expected cpu, emulated or cuda',
-  );
-});
+  },
+);

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { findCompiler, run } from "../../ffi/build/command.ts";
 import { cublasLtPlaces, loadCublasLt } from "../../ffi/cuda/cublaslt.ts";
 import { KernelError, NativeLibraryError } from "../../lib/errors.ts";
-import { openEmulated } from "../../ffi/cuda/testing.ts";
+import { openEmulated, testEmulated } from "../../ffi/cuda/testing.ts";
 import { decisionsOf, type DeviceWay, deviceWay, isSampled, RUNS_ALL } from "../testing/ways.ts";
 import { assertNear } from "../testing/inputs.ts";
 import { LINEAR_CASES, type LinearCase } from "./cases.ts";
@@ -49,7 +49,7 @@ function check(device: DeviceWay, c: LinearCase, seed: number): void {
   assertNear(device.values(out), expected, 1e-6, what, (i) => sizes[i]!);
 }
 
-Deno.test("linear() by cuBLASLt equals the reference on all cases of many rows", async () => {
+testEmulated("linear() by cuBLASLt equals the reference on all cases of many rows", async () => {
   const device = await openDevice();
   load(device, path);
   fake.fake_mode(0);
@@ -71,7 +71,7 @@ Deno.test("linear() by cuBLASLt equals the reference on all cases of many rows",
   assertEquals(all.filter(isMany).length, 2 * 3 * 6 + 5 * 5 + 2 * 4 + 6 * 2 + 2 * 2 * 2 + 2 * 2);
 });
 
-Deno.test("linear() by cuBLASLt asks for an algorithm once a shape", async () => {
+testEmulated("linear() by cuBLASLt asks for an algorithm once a shape", async () => {
   const device = await openDevice();
   load(device, path);
   fake.fake_mode(0);
@@ -83,7 +83,7 @@ Deno.test("linear() by cuBLASLt asks for an algorithm once a shape", async () =>
   assertEquals(since(before).slice(0, 3), [1, 3, 0]);
 });
 
-Deno.test("linear() by cuBLASLt goes through weights and rows in pieces where they are many", async () => {
+testEmulated("linear() by cuBLASLt goes through weights and rows in pieces where they are many", async () => {
   const device = await openDevice();
   load(device, path);
   fake.fake_mode(0);
@@ -93,57 +93,65 @@ Deno.test("linear() by cuBLASLt goes through weights and rows in pieces where th
   assertEquals(since(before)[1], 2 * 2 + 2 * 2);
 });
 
-Deno.test("linear() of kept slots by cuBLASLt writes them alone, also where it has no algorithm", async () => {
-  const device = await openDevice();
-  load(device, path);
-  for (const dtype of (["f16", "q4_1", "bf16"] as const).slice(0, RUNS_ALL ? 3 : 2)) {
-    for (
-      const [mode, batch, products] of [[0, 40, dtype === "q4_1" ? 2 : 1], [1, 41, 0], [
-        0,
-        256,
-        dtype === "q4_1" ? 2 : 1,
-      ], [0, 257, 0]] as const
-    ) {
-      fake.fake_mode(mode);
-      const before = counts(), c = { dtype, rows: batch, n: 1100, k: 32 }, { x, weight } = prepare(c, batch);
-      for (const slots of [[], [batch - 1, 3, 17], Array.from({ length: batch }, (_, i) => i)]) {
-        const out = device.empty(batch, c.n);
-        device.backend.linear(device.on(x), device.on(weight), out, decisionsOf(device, batch, slots));
-        checkSlots(device, c, out, slots, batch);
+testEmulated(
+  "linear() of kept slots by cuBLASLt writes them alone, also where it has no algorithm",
+  async () => {
+    const device = await openDevice();
+    load(device, path);
+    for (const dtype of (["f16", "q4_1", "bf16"] as const).slice(0, RUNS_ALL ? 3 : 2)) {
+      for (
+        const [mode, batch, products] of [[0, 40, dtype === "q4_1" ? 2 : 1], [1, 41, 0], [
+          0,
+          256,
+          dtype === "q4_1" ? 2 : 1,
+        ], [0, 257, 0]] as const
+      ) {
+        fake.fake_mode(mode);
+        const before = counts(),
+          c = { dtype, rows: batch, n: 1100, k: 32 },
+          { x, weight } = prepare(c, batch);
+        for (const slots of [[], [batch - 1, 3, 17], Array.from({ length: batch }, (_, i) => i)]) {
+          const out = device.empty(batch, c.n);
+          device.backend.linear(device.on(x), device.on(weight), out, decisionsOf(device, batch, slots));
+          checkSlots(device, c, out, slots, batch);
+        }
+        assertEquals(since(before)[1], 3 * products, `${dtype}, ${batch} rows`);
       }
-      assertEquals(since(before)[1], 3 * products, `${dtype}, ${batch} rows`);
     }
-  }
-  fake.fake_mode(0);
-});
+    fake.fake_mode(0);
+  },
+);
 
-Deno.test("linear() computes itself what cuBLASLt has no algorithm for, and tells its failures", async () => {
-  const device = await openDevice();
-  load(device, path);
-  const before = counts();
-  for (const [mode, rows] of [[1, 33], [3, 35]] as const) {
-    fake.fake_mode(mode);
-    for (const dtype of ["f32", "f16", "bf16", "q4_0"] as const) {
-      check(device, { dtype, rows, n: 9, k: 96 }, 1);
+testEmulated(
+  "linear() computes itself what cuBLASLt has no algorithm for, and tells its failures",
+  async () => {
+    const device = await openDevice();
+    load(device, path);
+    const before = counts();
+    for (const [mode, rows] of [[1, 33], [3, 35]] as const) {
+      fake.fake_mode(mode);
+      for (const dtype of ["f32", "f16", "bf16", "q4_0"] as const) {
+        check(device, { dtype, rows, n: 9, k: 96 }, 1);
+      }
+      assertEquals(since(before)[1], 0);
     }
-    assertEquals(since(before)[1], 0);
-  }
-  fake.fake_mode(0);
-  check(device, { dtype: "f32", rows: 34, n: 9, k: 96 }, 1);
-  fake.fake_mode(2);
-  for (const dtype of ["f32", "bf16"] as const) {
-    const failed = () => check(device, { dtype, rows: 34, n: 9, k: 96 }, 1);
-    const message = "found a failure of cuBLASLt 13.0.2: status 13, CUBLAS_STATUS_EXECUTION_FAILED";
-    assertEquals(assertThrows(failed, KernelError, message).code, 8);
-  }
-  fake.fake_mode(4); // what is no want of an algorithm is not passed over
-  for (let turn = 0; turn < 2; turn++) {
-    const failed = () => check(device, { dtype: "f16", rows: 36, n: 9, k: 96 }, 1);
-    assertThrows(failed, KernelError, "status 7, CUBLAS_STATUS_INVALID_VALUE");
-  }
-  fake.fake_mode(0);
-  check(device, { dtype: "f32", rows: 34, n: 9, k: 96 }, 1);
-});
+    fake.fake_mode(0);
+    check(device, { dtype: "f32", rows: 34, n: 9, k: 96 }, 1);
+    fake.fake_mode(2);
+    for (const dtype of ["f32", "bf16"] as const) {
+      const failed = () => check(device, { dtype, rows: 34, n: 9, k: 96 }, 1);
+      const message = "found a failure of cuBLASLt 13.0.2: status 13, CUBLAS_STATUS_EXECUTION_FAILED";
+      assertEquals(assertThrows(failed, KernelError, message).code, 8);
+    }
+    fake.fake_mode(4); // what is no want of an algorithm is not passed over
+    for (let turn = 0; turn < 2; turn++) {
+      const failed = () => check(device, { dtype: "f16", rows: 36, n: 9, k: 96 }, 1);
+      assertThrows(failed, KernelError, "status 7, CUBLAS_STATUS_INVALID_VALUE");
+    }
+    fake.fake_mode(0);
+    check(device, { dtype: "f32", rows: 34, n: 9, k: 96 }, 1);
+  },
+);
 
 Deno.test("loadCublasLt() takes the first that serves, or the one that is asked for, or none", async () => {
   const { context } = await openDevice();
@@ -166,21 +174,24 @@ Deno.test("loadCublasLt() takes the first that serves, or the one that is asked 
   assert(places.includes("/usr/local/cuda/lib64/libcublasLt.so.13"));
 });
 
-Deno.test("tkf_blas_load on emulated CUDA says why a library does not serve, and keeps the one it has", async () => {
-  const device = await openDevice();
-  load(device, path);
-  assertThrows(
-    () => load(device, `${folder}/missing.so`),
-    KernelError,
-    "missing.so: cannot open shared object file",
-  );
-  assertThrows(() => load(device, "libm.so.6"), KernelError, "found no cuBLASLt in libm.so.6");
-  const fresh = counts(), product: LinearCase = { dtype: "f32", rows: 34, n: 9, k: 96 };
-  check(device, product, 1);
-  assertEquals(since(fresh), [1, 1, 0, 4]); // a plan: what is computed, and three layouts
-  const used = counts();
-  load(device, path);
-  assertEquals(since(used), [0, 0, 0, -4]); // the old plans are gone, and its handle gave way to another
-  check(device, product, 1);
-  assertEquals(since(used), [1, 1, 0, 0]);
-});
+testEmulated(
+  "tkf_blas_load on emulated CUDA says why a library does not serve, and keeps the one it has",
+  async () => {
+    const device = await openDevice();
+    load(device, path);
+    assertThrows(
+      () => load(device, `${folder}/missing.so`),
+      KernelError,
+      "missing.so: cannot open shared object file",
+    );
+    assertThrows(() => load(device, "libm.so.6"), KernelError, "found no cuBLASLt in libm.so.6");
+    const fresh = counts(), product: LinearCase = { dtype: "f32", rows: 34, n: 9, k: 96 };
+    check(device, product, 1);
+    assertEquals(since(fresh), [1, 1, 0, 4]); // a plan: what is computed, and three layouts
+    const used = counts();
+    load(device, path);
+    assertEquals(since(used), [0, 0, 0, -4]); // the old plans are gone, and its handle gave way to another
+    check(device, product, 1);
+    assertEquals(since(used), [1, 1, 0, 0]);
+  },
+);

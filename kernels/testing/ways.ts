@@ -4,6 +4,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import {
+  NO_EMULATOR,
   type OpenDevice,
   openTestDevice,
   testedDevice,
@@ -95,7 +96,7 @@ const MODE = testedDevice();
 const CHOSEN = `TOKENFILTER_TEST_DEVICE is ${MODE}`;
 const NO_CPU = MODE !== undefined && MODE !== "cpu" && CHOSEN;
 /** Why tests of a device are not run, if so. */
-export const NO_DEVICE = MODE === "cpu" && CHOSEN;
+export const NO_DEVICE = NO_EMULATOR;
 const NO_GPU = MODE !== "cuda" && "needs a GPU: deno task test:gpu";
 
 /** Registers a test of the CPU library. @param why it cannot run, if so */

@@ -35,9 +35,8 @@ import { type Comparison, diffRuns, type StoppedTrial, type SweepSummary } from 
 import { scriptJson } from "../../../lib/plot/figure/draw.ts";
 import { renderPage } from "../../../lib/plot/figure/page.ts";
 import { makeEmptyHeadReport, makeSummary } from "../../../lib/plot/testing.ts";
-import { RUNS_SLOW } from "../../../lib/testing.ts";
+import { IN_SLOW_TIER, RUNS_SLOW } from "../../../lib/testing.ts";
 import { runTask, withFolder } from "../../commands/testing.ts";
-import { BENCH_REPORT } from "../bench/testing.ts";
 import { type CheckOptions, checkPage, openBrowser } from "./mod.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
 
@@ -200,7 +199,7 @@ async function gather(folder: string): Promise<Results> {
       `${folder}/s`,
     ),
     comparison: await run("compare", "--tokens", "128", "--seeds", "2", "--out", `${folder}/c`),
-    bench: RUNS_SLOW ? await run("bench", "--only", "filter") : BENCH_REPORT,
+    bench: await run("bench", "--only", "filter"),
     heads: await run("heads", "--tokens", "256", "--resamples", "50", "--out", `${folder}/h`),
     lengths: await measure(),
   };
@@ -289,6 +288,7 @@ document.querySelectorAll(".plot").forEach((place, i) => Plotly.newPlot(place, f
       const score = Number(first!.redundancy[scored]!.toPrecision(4));
       assertStringIncludes(detail!, ` in layer ${first!.layer}; score ${score}, threshold `);
     }),
+  IN_SLOW_TIER,
 );
 
 browserTest("every plot says what is missing where there are no results", () =>

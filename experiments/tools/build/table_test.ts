@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
+import { testEmulated } from "../../../ffi/cuda/testing.ts";
 import { inChild } from "../../../kernels/testing/child.ts";
 import { formatTable, readTrace, shortName } from "./table.ts";
 
@@ -32,7 +33,7 @@ Deno.test("formatTable() gives registers and occupancy by architecture; of what 
   ]);
 });
 
-Deno.test("readTrace() names the kernels that a library launched, with their largest blocks", async () => {
+testEmulated("readTrace() names the kernels that a library launched, with their largest blocks", async () => {
   const trace = await Deno.makeTempFile();
   try {
     await inChild(

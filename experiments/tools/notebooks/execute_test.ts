@@ -7,14 +7,14 @@ import { ensureJupyter, type Jupyter } from "./jupyter.ts";
 import { formatNotebook, type Notebook, readNotebook } from "./notebook.ts";
 import { checkOutputs, compareRuns } from "./outputs.ts";
 import { codeCell, notebookOf, textCell } from "./testing.ts";
-import { RUNS_SLOW, unless } from "../../../lib/testing.ts";
+import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
 
 const python = (await runProgram("python3", ["-m", "pip", "--version"])).success;
 
-/** A test that needs python3 with pip. */
+/** A test that needs python3 with pip; in the slow tier, since it installs Jupyter. */
 function test(name: string, fn: (folder: string) => Promise<void>): void {
   Deno.test({
-    ...unless(!python && "found no python3 with pip", name),
+    ...unless(!python && "found no python3 with pip" || IN_SLOW_TIER, name),
     fn: () => withFolder(fn),
   });
 }
@@ -40,7 +40,7 @@ test("executeNotebook() keeps every output of every run, late ones too", async (
     codeCell("Deno.env.get('TOKENFILTER_MODEL');"),
     codeCell("Deno.cwd();"),
   );
-  const runs = await execute(folder, notebook, RUNS_SLOW ? 3 : 2);
+  const runs = await execute(folder, notebook, 3);
   assertEquals(compareRuns(runs), []);
   for (const run of runs) {
     assertEquals(checkOutputs(run), []);

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { findCompiler, run } from "../../../ffi/build/command.ts";
 import { EMULATOR_UNITS } from "../../../ffi/build/emulated_testing.ts";
+import { NO_EMULATOR } from "../../../ffi/cuda/testing.ts";
 import { IN_SLOW_TIER, NOT_ON_WINDOWS, unless } from "../../../lib/testing.ts";
 
 const KERNELS = new URL("../../", import.meta.url);
@@ -35,7 +36,7 @@ async function runCase(program: string, name: string, order = 0) {
 
 Deno.test({
   ...unless(
-    NOT_ON_WINDOWS,
+    NO_EMULATOR || NOT_ON_WINDOWS,
     "the emulator shows a race in one order of threads at least, and names who waits for ever",
   ),
   fn: async () => {

@@ -3,8 +3,8 @@ import { unless } from "../../testing.ts";
 import { findChromium } from "./chromium.ts";
 
 /** Declares a test that runs where there is a Chromium. */
-export function browserTest(name: string, fn: () => Promise<void>): void {
+export function browserTest(name: string, fn: () => Promise<void>, why?: string | false): void {
   // The driver keeps its pipes to a browser for a moment after it has closed.
   const loose = { sanitizeOps: false, sanitizeResources: false };
-  Deno.test({ ...unless(findChromium() === undefined && "found no Chromium", name), ...loose, fn });
+  Deno.test({ ...unless(findChromium() === undefined && "found no Chromium" || why, name), ...loose, fn });
 }

@@ -1,6 +1,7 @@
 /** `--backend cuda` and `auto` as a user asks for them, on a stand-in for the driver with the emulated kernels. */
 import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
 import { buildEmulated } from "../../../../ffi/build/emulated_testing.ts";
+import { NO_EMULATOR } from "../../../../ffi/cuda/testing.ts";
 import { readBuiltinText } from "../../../../lib/eval/mod.ts";
 import { buildGguf, type Entry, type TensorEntry } from "../../../../lib/model/testdata/gguf_builder.ts";
 import { SMALL_VOCAB_SIZE, smallLlamaParts } from "../../../../lib/model/testdata/small_llama.ts";
@@ -45,7 +46,7 @@ async function writeModel(path: string): Promise<void> {
 
 Deno.test({
   ...unless(
-    NEEDS_LINUX,
+    NO_EMULATOR || NEEDS_LINUX,
     "--backend auto takes a GPU where there is one, with the library that is named, and else says why not",
   ),
   fn: () =>
