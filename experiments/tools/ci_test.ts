@@ -17,7 +17,9 @@ eval "$what"
 `;
 const PROGRAMS = [
   "bin/npx",
-  ...["chromium", "redis", "mutants", "sanitize", "cuda", "notebook"].map((name) => `.ci/${name}`),
+  ...["chromium", "redis", "emulated", "mutants", "sanitize", "cuda", "notebook"].map((name) =>
+    `.ci/${name}`
+  ),
 ];
 /** No script of `.ci/` was verified with the sources as they are. */
 const ALL_NEW = "task verified: case $step in *note*) echo noted > artifacts/verified.json ;; " +
@@ -152,7 +154,7 @@ testRun(".ci/run tells of every step that fails, is killed or cannot be started,
     );
     assert(told.some((line) => new RegExp(`^${step} +\\d+ s, failed$`).test(line)), step);
   }
-  assert(ended.steps.some((step) => step.includes("--note mutants notebook --out")));
+  assert(ended.steps.some((step) => step.includes("--note emulated mutants notebook --out")));
 });
 
 testRun(".ci/run counts failed tests, not their step once more", [
@@ -193,11 +195,13 @@ const testVerify = (name: string, goes: readonly string[], check: (ended: Ended)
 testVerify(".ci/verify runs what is due, and notes what passes", [ALL_NEW, "sanitize: exit 3"], (ended) => {
   assertEquals(ended.code, 1);
   assertEquals(ended.lines, [
-    ...["cuda", "mutants", "notebook"].map((script) => `verified: ${script}; commit .ci/verified.json`),
+    ...["cuda", "emulated", "mutants", "notebook"].map((script) =>
+      `verified: ${script}; commit .ci/verified.json`
+    ),
     "not verified: .ci/sanitize fails",
   ]);
   const noted = ended.steps.filter((step) => step.includes("--note"));
-  assertEquals(noted.map((step) => step.split(" ").at(-1)), ["cuda", "mutants", "notebook"]);
+  assertEquals(noted.map((step) => step.split(" ").at(-1)), ["cuda", "emulated", "mutants", "notebook"]);
 });
 
 testVerify(".ci/verify says where nothing is due", [], (ended) => {

@@ -213,8 +213,9 @@ Deno.test("the list of runs has every method on every backend", () => {
 
 Deno.test("the list of runs asks every task for its help", async () => {
   const { tasks } = JSON.parse(await Deno.readTextFile(`${ROOT}deno.json`));
-  const scripts = Object.entries<string>(tasks).filter(([, line]) => /^deno run [^&]*$/.test(line))
-    .map(([name]) => name);
+  const scripts = Object.entries<string>(tasks).filter(([name, line]) =>
+    /^deno run [^&]*$/.test(line) && name !== "test" // passes its flags on to Deno
+  ).map(([name]) => name);
   const names = listRuns({ blas: undefined, blasEnv: {} }).flat().map(({ name }) => name);
   assert(scripts.length > 10);
   assertEquals(scripts.filter((task) => !names.includes(`${task} --help`)), []);

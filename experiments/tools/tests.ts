@@ -12,7 +12,6 @@
  * deno task test --filter rope  # flags of deno test
  * ```
  */
-import { testedDevice } from "../../ffi/cuda/testing.ts";
 import { RUNS_SLOW } from "../../lib/testing.ts";
 import { main as build } from "./build.ts";
 import { findUnverified } from "./verified/noted.ts";
@@ -62,7 +61,7 @@ export function isInFastTier(path: string): boolean {
  */
 export async function chooseDevice(isSlow = RUNS_SLOW, root?: string): Promise<"cpu" | undefined> {
   const isNoted = async () => !(await findUnverified(root)).includes("emulated");
-  return !isSlow && testedDevice() === undefined && await isNoted() ? "cpu" : undefined;
+  return !isSlow && !Deno.env.get("TOKENFILTER_TEST_DEVICE") && await isNoted() ? "cpu" : undefined;
 }
 
 if (import.meta.main) {
@@ -73,7 +72,9 @@ if (import.meta.main) {
         "deno task test:slow, or TOKENFILTER_TEST_DEVICE=emulated",
     );
   }
-  const built = await build([(device ?? testedDevice()) === "cpu" ? "--all" : "--emulated"]);
+  const built = await build([
+    (device ?? Deno.env.get("TOKENFILTER_TEST_DEVICE")) === "cpu" ? "--all" : "--emulated",
+  ]);
   if (built !== 0) Deno.exit(built);
   const flags: string[] = [], files: string[] = [];
   for (const arg of Deno.args.length > 0 ? Deno.args : [""]) {
