@@ -152,7 +152,10 @@ export async function main(args: readonly string[]): Promise<number> {
   try {
     const tasks = await openTasks();
     progress.line("Building what is missing.");
-    const machine = await openMachine(tasks, folder);
+    const wantsEmulated = listRuns({ blas: undefined, blasEnv: {} }).flat().some(({ name, needs }) =>
+      needs === "emulated CUDA" && name.includes(only)
+    );
+    const machine = await openMachine(tasks, folder, wantsEmulated);
     const before = against === undefined ? undefined : await readDigest(against, machine);
     const digest = await makeDigest(tasks, machine, folder, only, progress);
     await writeWhole(out, formatDigest(digest));

@@ -57,6 +57,7 @@ export function testsOnGpu(): boolean {
 
 /** Opens the emulated library with threads in the given order, ascending by default. */
 export async function openEmulated(options: { readonly order?: ThreadOrder } = {}): Promise<Emulated> {
+  if (NO_EMULATOR) throw new Error(`Cannot open the emulated library: ${NO_EMULATOR}; see testEmulated()`);
   const emulated = openEmulatedLibrary((await (built ??= buildEmulated())).path);
   emulated.setOrder(options.order ?? "ascending");
   return emulated;

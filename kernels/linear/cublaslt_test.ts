@@ -153,7 +153,7 @@ testEmulated(
   },
 );
 
-Deno.test("loadCublasLt() takes the first that serves, or the one that is asked for, or none", async () => {
+testEmulated("loadCublasLt() takes the first that serves, or the one that is asked for, or none", async () => {
   const { context } = await openDevice();
   assertEquals(loadCublasLt(context, [`${folder}/missing.so`, "libm.so.6", path, "never"]), path);
   assertEquals(loadCublasLt(context, [`${folder}/missing.so`]), undefined);

@@ -31,19 +31,24 @@ const BUILD_S = 1200;
  * Builds what is missing.
  *
  * @param folder takes the stand-in for the driver
+ * @param wantsEmulated Whether a run is on the emulated CUDA library.
  * @throws {Error} If something cannot be built.
  */
-export async function openMachine(tasks: Tasks, folder: string): Promise<Machine> {
-  // The emulator is for Linux alone.
-  const isLinux = Deno.build.os === "linux";
+export async function openMachine(
+  tasks: Tasks,
+  folder: string,
+  wantsEmulated: boolean,
+): Promise<Machine> {
+  // The emulator is for Linux only.
+  const isEmulated = wantsEmulated && Deno.build.os === "linux";
   const { code, stdout, stderr } = await tasks.run(
     { task: "build" },
-    isLinux ? ["--emulated"] : [],
+    isEmulated ? ["--emulated"] : ["--all"],
     {},
     BUILD_S,
   );
   const emulated = stdout.match(/^(?:found|built) (\S*emulated\S*)$/m)?.[1];
-  if (code !== 0 || isLinux && emulated === undefined) {
+  if (code !== 0 || isEmulated && emulated === undefined) {
     throw new Error(`Cannot build: found ${stdout}${stderr}`);
   }
   const { path, manifest } = await buildCpu();
@@ -57,7 +62,7 @@ export async function openMachine(tasks: Tasks, folder: string): Promise<Machine
     level: `${Deno.build.os} ${Deno.build.arch} ${level}`,
     has: [
       ...levels.map((name) => `level ${name}`),
-      ...(isLinux ? ["emulated CUDA"] : []),
+      ...(isEmulated ? ["emulated CUDA"] : []),
       ...(pinned === undefined ? [] : [pinned]),
     ],
     madeWith: { compiler: manifest.compiler, arithmetic: fingerprintMath() },
@@ -65,7 +70,7 @@ export async function openMachine(tasks: Tasks, folder: string): Promise<Machine
       TOKENFILTER_LEVEL: level,
       TOKENFILTER_BLAS: "none",
       TOKENFILTER_CUBLASLT: "none",
-      TOKENFILTER_CUDA_DRIVER: isLinux ? await buildDriver(`${folder}/libcuda.so`) : "none",
+      TOKENFILTER_CUDA_DRIVER: Deno.build.os === "linux" ? await buildDriver(`${folder}/libcuda.so`) : "none",
       ...(emulated !== undefined && { TOKENFILTER_CUDA_LIBRARY: emulated }),
     },
     blas: pinned,
