@@ -47,12 +47,14 @@ export {
 } from "./lib/methods/mod.ts";
 export {
   BatchDecoder,
+  findRetrievalLayers,
   type LoadedModel,
   loadModel,
   type LoadOptions,
   Model,
   type ModelConfig,
   ModelSequence,
+  type RetrievalLayers,
   type SequenceUsage,
   Tokenizer,
 } from "./lib/model/mod.ts";

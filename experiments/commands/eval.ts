@@ -15,7 +15,7 @@ import {
   tabulateItems,
 } from "../../lib/eval/mod.ts";
 import { looksAhead, ownRule, recordCalibration, recordOptions } from "../../lib/methods/mod.ts";
-import { digestTokenizer, type ModelFile } from "../../lib/model/mod.ts";
+import { digestTokenizer, type ModelFile, retrievalOf } from "../../lib/model/mod.ts";
 import { plural } from "../../lib/plural.ts";
 import { createFilter, encodeStudy, measureStudy } from "../../lib/sweep/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
@@ -23,6 +23,7 @@ import { readVersion } from "../../lib/version.ts";
 import { readMethod, tellHostRules } from "./cli/flags/method.ts";
 import { openBackend } from "./cli/machine/backend.ts";
 import { openModel, readModel, warnOfLength } from "./cli/machine/model.ts";
+import { tellRetrieval } from "./cli/machine/retrieval.ts";
 import { runTask } from "./cli/task.ts";
 import {
   asksToFilter,
@@ -94,10 +95,12 @@ async function plan(flags: Flags, asked: Asked) {
     ...(planned.length > 0 ? [`${plural(encoded.length, "item")} of ${plural(planned.length, "task")}`] : []),
     ...texts.map((read) => `${measureStudy(read).tokens} tokens of ${read.textName}`),
   ].join(", ");
-  const prunerFor = method && filterFor(createFilter(config, method, from, { backend }));
+  const loaded = { ...file, model }, context = { backend, retrieval: () => retrievalOf(loaded).scores };
+  if (method !== undefined) await tellRetrieval(progress, loaded, [method]);
+  const prunerFor = method && filterFor(createFilter(config, method, from, context));
   return {
     ...{ ...flags, texts, file, planned, model, conditions, backend, prunerFor },
-    filter: method && createFilter(config, method, undefined, { backend }),
+    filter: method && createFilter(config, method, undefined, context),
     line: `${what}; ${backend.description}`,
   };
 }

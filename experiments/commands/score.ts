@@ -16,7 +16,7 @@ import {
   recordCalibration,
   type ResolvedOptions,
 } from "../../lib/methods/mod.ts";
-import type { ModelFile, Tokenizer } from "../../lib/model/mod.ts";
+import { type ModelFile, retrievalOf, type Tokenizer } from "../../lib/model/mod.ts";
 import { recordTrace } from "../../lib/plot/mod.ts";
 import { readVersion } from "../../lib/version.ts";
 import { expectWritableFile, readJson, writeWhole } from "./cli/files.ts";
@@ -25,6 +25,7 @@ import { type FlagValues, textOf, valuesOf } from "./cli/flags/parse.ts";
 import { readCount, readNamedText } from "./cli/flags/text.ts";
 import { openBackend, readBackend } from "./cli/machine/backend.ts";
 import { openModel, readModel, warnOfLength } from "./cli/machine/model.ts";
+import { tellRetrieval, unprobed } from "./cli/machine/retrieval.ts";
 import { checkFlags, runTask } from "./cli/task.ts";
 import { expectReplayAlone, readReplay, type ScoreRun } from "./heads/replay.ts";
 import { readTrace, traceBytes, type TraceInfo, traceInfo } from "./heads/trace_file.ts";
@@ -138,7 +139,7 @@ function readFeed(flags: Flags, file: ModelFile, values: FlagValues): Feed {
   }
   const ids = source!(file.tokenizer);
   if (method !== undefined) {
-    checkFlags(() => createPruner("token-filtering", file.config, method));
+    checkFlags(() => createPruner("token-filtering", file.config, method, unprobed(file.config)));
     if (looksAhead(method) && chunk !== undefined && chunk < ids.length) {
       throw new UsageError(
         `Cannot feed ${chunk} of ${ids.length} tokens at a time: ${method.fusion}, ${method.threshold} looks ahead (leave --chunk out)`,
@@ -164,7 +165,9 @@ async function plan(flags: Flags, { values, progress }: Asked) {
   ];
   const trace: typeof recorder.trace = (...decided) => listeners.forEach((listen) => listen(...decided));
   const { keyTrace } = recorder, keeps = tracePath !== undefined;
-  const context = { backend, ...(listeners.length > 0 && { trace }), ...(keeps && { keyTrace }) };
+  const loaded = { ...file, model }, retrieval = () => retrievalOf(loaded).scores;
+  await tellRetrieval(progress, loaded, [method]);
+  const context = { backend, retrieval, ...(listeners.length > 0 && { trace }), ...(keeps && { keyTrace }) };
   const bind = () => createPruner("token-filtering", file.config, method, context);
   const runs = feed.runs.map(({ ids }) => ({ ids, pruner: bind() }));
   return { ...feed, runs, file, backend, model, method, tracePath, recorder, record };

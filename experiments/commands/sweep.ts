@@ -29,6 +29,7 @@ import {
 import { readSweepMethods } from "./cli/flags/method.ts";
 import { expectNoParts, readBudget, readRace, readSearch, shardOf } from "./cli/flags/search.ts";
 import { openLive, readLivePort } from "./pages/live.ts";
+import { unprobed } from "./cli/machine/retrieval.ts";
 import { formatDuration, type Progress } from "./cli/output/progress.ts";
 import { jobsFor, readJobs, startWorkers, threadsOf } from "./cli/run/jobs.ts";
 import { describePlan, readPlan, readTaskName, startStudy } from "./cli/run/study.ts";
@@ -72,7 +73,7 @@ async function plan(flags: Flags, { values, progress, request, named, held }: As
   const { search, adapts, race, address, livePort } = flags;
   const plan = await readPlan(values, flags.methods, progress, named), { config, weights } = plan.model;
   const searching = search &&
-    new Search(search, (method) => void createPruner("token-filtering", config, method));
+    new Search(search, (method) => void createPruner("token-filtering", config, method, unprobed(config)));
   const methods = searching === undefined
     ? flags.methods
     : adapts

@@ -11,6 +11,7 @@ import {
   StudyStore,
   TrialRace,
 } from "../../lib/sweep/mod.ts";
+import { unprobed } from "./cli/machine/retrieval.ts";
 import { readBackend } from "./cli/machine/backend.ts";
 import { Interrupt } from "./cli/run/interrupt.ts";
 import { parseOwnFlags, readInteger } from "./cli/flags/parse.ts";
@@ -119,7 +120,7 @@ export async function main(args: readonly string[]): Promise<number> {
   try {
     const { config } = study.model, asked = store.get("search"), race = store.get("race");
     const search = asked &&
-      new Search(asked, (method) => void createPruner("token-filtering", config, method));
+      new Search(asked, (method) => void createPruner("token-filtering", config, method, unprobed(config)));
     await runStudyTrials(study, expectSweep(store), {
       source: storedTrials(store, { owner: ownerName(), isDead: hasEnded, ...(search && { search }) }),
       ...(race && { race: new TrialRace(race.kind, race.seed) }),

@@ -21,7 +21,7 @@ export interface OptionInfo {
   matters?(others: Others): boolean;
 }
 
-/** An option: a number, an integer, a flag, one of some names, a set of them, one ratio a layer, or a seed. */
+/** An option: a number, an integer, a flag, one of some names, a set of them, one ratio per layer, layers, or a seed. */
 export type Option =
   & OptionInfo
   & (
@@ -31,8 +31,12 @@ export type Option =
     | { readonly type: "name"; readonly names: readonly string[]; readonly default?: string }
     | { readonly type: "names"; readonly names: readonly string[]; readonly default: readonly string[] }
     | { readonly type: "ratios" }
+    | { readonly type: "layers"; readonly default: Layers }
     | { readonly type: "seed"; readonly default: bigint }
   );
+
+/** Some layers of a model: none, those that the model itself names, or a list of 0-based indices. */
+export type Layers = "none" | "auto" | readonly number[];
 
 export type OptionTable = { readonly [name: string]: Option };
 
@@ -42,6 +46,7 @@ export type ValueOf<O> = O extends { type: "number" | "integer" } ? number
   : O extends { type: "name"; names: readonly (infer Name)[] } ? Name
   : O extends { type: "names"; names: readonly (infer Name)[] } ? readonly Name[]
   : O extends { type: "ratios" } ? readonly number[] | undefined
+  : O extends { type: "layers" } ? Layers
   : O extends { type: "seed" } ? bigint
   : never;
 
@@ -123,6 +128,16 @@ function checkOf(option: Option): Check {
     }
     case "ratios": // planLayers() names the layer of one that is out of range
       return ["a list of numbers in [0, 1], one a layer", isListOf(isNumber), () => true];
+    case "layers": {
+      const isIndex = (layer: unknown) => Number.isInteger(layer) && (layer as number) >= 0;
+      const isSet = (list: readonly number[]) => list.length > 0 && new Set(list).size === list.length;
+      return [
+        "none, auto or a list of layers, each once",
+        (value) => isText(value) || isListOf(isNumber)(value),
+        (value: Layers) =>
+          typeof value === "string" ? ["none", "auto"].includes(value) : value.every(isIndex) && isSet(value),
+      ];
+    }
     case "seed": {
       const fits = (x: number | bigint) => typeof x === "bigint" ? x < 1n << 64n : Number.isSafeInteger(x);
       const hasType = (value: unknown) => isNumber(value) || typeof value === "bigint";

@@ -101,6 +101,8 @@ export interface FilterShape {
   readonly hiddenSize: number;
   /** Over how many positions a layer's attention reaches back, one entry a layer. Default: over all. */
   readonly layers?: readonly { readonly window?: number }[];
+  /** Retrieval score of each layer, [numLayers], for `whole: "auto"`: how much its output needs what is far back. */
+  readonly retrieval?: readonly number[];
 }
 
 /** @internal Everything that decides one layer: its rule, and the options of the recurrence, each with its value. */

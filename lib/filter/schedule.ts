@@ -1,4 +1,5 @@
 /** The layer plan: which layers are filtered, and how much of each is to be skipped. */
+import type { Layers } from "./option.ts";
 import { policyOf, type ThresholdPolicy } from "./threshold.ts";
 
 export interface PlannedLayer {
@@ -42,6 +43,8 @@ export interface PlanOptions {
   /** Of the key side alone, as is `kvTail`. */
   readonly kvRatio?: number;
   readonly kvTail?: number;
+  readonly whole?: Layers;
+  readonly wholeShare?: number;
 }
 
 /** Products of decimal fractions and small integers are off by rounding, never by this much. */
@@ -59,27 +62,33 @@ export function countFiltered(tail: number, numLayers: number): number {
 
 /**
  * The filtered layers, ascending. `uniform`: p*L/F each; `ramp`: m*(1 + slope*(2*i/(F-1) - 1)) with m = p*L/F;
- * `explicit`: as listed, 0 = not filtered. L = layers, F = filtered layers, p = the side's ratio.
+ * `explicit`: as listed, 0 = not filtered. L = layers, F = filtered layers, p = the side's ratio. Layers that keep every
+ * key and value (`whole`) are not filtered on the key side.
  *
  * A policy that aims at no ratio (`fixed`) has 1 where it would be above.
  *
- * @throws {RangeError} If a layer needs a skip ratio above 1, or the list's length is not L.
+ * @param retrieval Score of each layer, [numLayers], for `whole: "auto"`.
+ * @throws {RangeError} If a layer needs a skip ratio above 1, the list's length is not L, or a whole layer is unknown.
  */
 export function planLayers(
   numLayers: number,
   options: PlanOptions,
   side: SideName = "queries",
+  retrieval?: readonly number[],
 ): PlannedLayer[] {
   const weigh = SCHEDULES[options.schedule];
   if (weigh === null) return planExplicit(numLayers, options.skipRatios!);
-  const { ratio, tail } = PLANS[side], count = countFiltered(options[tail]!, numLayers);
-  const mean = options[ratio]! * numLayers / count;
-  const plan = Array.from({ length: count }, (_, i) => ({
-    layer: numLayers - count + i,
-    skipRatio: mean * weigh(i, count, options),
-  }));
-  const highest = plan[count - 1]!;
-  if (policyOf(options).aims && highest.skipRatio > highestRatio(options) + ROUNDING) {
+  const { ratio, tail } = PLANS[side], last = countFiltered(options[tail]!, numLayers);
+  const whole = side === "keys" ? wholeLayers(numLayers, options, retrieval) : [];
+  const layers = Array.from({ length: last }, (_, i) => numLayers - last + i)
+    .filter((layer) => !whole.includes(layer));
+  const count = layers.length, mean = options[ratio]! * numLayers / count;
+  const plan = layers.map((layer, i) => ({ layer, skipRatio: mean * weigh(i, count, options) }));
+  const highest = plan.at(-1);
+  if (whole.length > 0 && policyOf(options).aims && !(mean <= 1 + ROUNDING)) {
+    throw tooManyWhole(numLayers, options[ratio]!, count);
+  }
+  if (highest && policyOf(options).aims && highest.skipRatio > highestRatio(options) + ROUNDING) {
     throw unreachable(numLayers, options, highest, side);
   }
   return plan.map(({ layer, skipRatio }) => ({ layer, skipRatio: Math.min(skipRatio, 1) }));
@@ -95,6 +104,50 @@ export function checkRatios({ schedule, skipRatios }: Pick<PlanOptions, "schedul
   }
   const layer = skipRatios?.findIndex((ratio) => !(ratio >= 0 && ratio <= 1)) ?? -1;
   if (layer >= 0) refuse(`${skipRatios![layer]} for layer ${layer}`, "a number in [0, 1]");
+}
+
+/**
+ * The layers that keep every key and value, ascending. `auto`: the smallest set, highest scores first, that has the
+ * asked fraction of the summed score; fewer where the others could not drop enough for the same number of rows.
+ *
+ * @throws {RangeError} If a layer is unknown, or there are no scores for `auto`.
+ */
+export function wholeLayers(
+  numLayers: number,
+  { whole = "none", wholeShare = 1, kvRatio = 0, threshold }: PlanOptions,
+  retrieval?: readonly number[],
+): number[] {
+  if (whole === "none") return [];
+  if (whole !== "auto") {
+    const unknown = whole.find((layer) => layer >= numLayers);
+    if (unknown === undefined) return [...whole].sort((a, b) => a - b);
+    throw new RangeError(
+      `Cannot use option "whole": found layer ${unknown}, expected layers from 0 to ${numLayers - 1}`,
+    );
+  }
+  if (retrieval === undefined) {
+    throw new RangeError(
+      'Cannot use option "whole": found "auto" without scores of the layers, expected a shape with ' +
+        "`retrieval`, as findRetrievalLayers() gives it",
+    );
+  }
+  const ranked = retrieval.map((_, layer) => layer).sort((a, b) => retrieval[b]! - retrieval[a]!);
+  const asked = wholeShare * retrieval.reduce((sum, score) => sum + score, 0);
+  let count = 0, sum = 0;
+  while (count < numLayers && sum < asked - ROUNDING * asked) sum += retrieval[ranked[count++]!]!;
+  const most = policyOf({ threshold }).aims ? Math.floor(numLayers * (1 - kvRatio) + ROUNDING) : numLayers;
+  return ranked.slice(0, Math.min(count, most)).sort((a, b) => a - b);
+}
+
+/** The error for whole layers that leave too few others for the ratio. */
+function tooManyWhole(numLayers: number, ratio: number, others: number): RangeError {
+  const most = Math.floor(numLayers * (1 - ratio) + ROUNDING);
+  return new RangeError(
+    `Cannot keep ${numLayers - others} of ${numLayers} layers whole at a kvRatio of ${ratio}: ` +
+      `the others cannot drop so much, expected at most ${most} layers, or a kvRatio of at most ${
+        Math.floor(1e4 * others / numLayers) / 1e4
+      }`,
+  );
 }
 
 function planExplicit(numLayers: number, skipRatios: readonly number[]): PlannedLayer[] {

@@ -1,6 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { resolveOptions, type TokenFilterOptions } from "../methods/options.ts";
-import { countFiltered, planLayers } from "./schedule.ts";
+import { countFiltered, planLayers, wholeLayers } from "./schedule.ts";
 
 const plan = (numLayers: number, options: TokenFilterOptions) =>
   planLayers(numLayers, resolveOptions(options));
@@ -136,4 +136,28 @@ Deno.test("planLayers() never asks for more than all, whatever rounding does", (
       assert(skipRatio <= 1 && skipRatio > 1 - 1e-9);
     }
   }
+});
+
+Deno.test("wholeLayers() takes the smallest set with the asked fraction, and fewer where the ratio needs more layers", () => {
+  const scores = [1, 50, 2, 30, 10, 7];
+  const planned = resolveOptions({ side: "key", fusion: "key" });
+  const options = { ...planned, whole: "auto", kvTail: 1 } as const;
+  const found = (wholeShare: number, kvRatio: number, threshold: "budget" | "fixed" = "budget") =>
+    wholeLayers(6, { ...options, wholeShare, kvRatio, threshold }, scores);
+  assertEquals(found(0.5, 0.1), [1]);
+  assertEquals(found(0.51, 0.1), [1, 3]);
+  assertEquals(found(0.75, 0.1), [1, 3]);
+  assertEquals(found(0.9, 0.1), [1, 3, 4]);
+  assertEquals(found(1, 0.5), [1, 3, 4]);
+  assertEquals(found(1, 0.8), [1]);
+  assertEquals(found(1, 0.9), []);
+  assertEquals(found(1, 0.9, "fixed"), [0, 1, 2, 3, 4, 5]);
+  const plan = planLayers(6, { ...options, wholeShare: 0.75, kvRatio: 0.5 }, "keys", scores);
+  assertEquals(plan, [0, 2, 4, 5].map((layer) => ({ layer, skipRatio: 0.75 })));
+  assertEquals(planLayers(6, { ...options, whole: [5, 0], kvRatio: 0.5 }, "keys").map(({ layer }) => layer), [
+    1,
+    2,
+    3,
+    4,
+  ]);
 });

@@ -303,9 +303,9 @@ export function createSpecs<Own>(
   options: FilterOptions & Own,
   side: SideName,
 ): LayerSpec[] {
-  const { numLayers, numHeads, numKvHeads, headDim, hiddenSize } = expectShape(shape);
+  const { numLayers, numHeads, numKvHeads, headDim, hiddenSize, retrieval } = expectShape(shape);
   const sizes = { numHeads, numKvHeads, headDim, hiddenSize };
-  return planLayers(numLayers, options, side).map((planned) => ({
+  return planLayers(numLayers, options, side, retrieval).map((planned) => ({
     ...options,
     ...sizes,
     ...planned,

@@ -13,6 +13,7 @@ import { isOffline, isRule, type PrunerMethod } from "./method.ts";
 import { createOffline } from "./model_pruning/offline.ts";
 import { type MethodOptions, resolveOptions } from "./options.ts";
 import type { Pruner, PrunerContext } from "./pruner.ts";
+export type { PrunerContext } from "./pruner.ts";
 import { filtersQueries } from "./sides.ts";
 import { createRulePruner } from "./rule_pruner.ts";
 import { createShuffled } from "./replay.ts";
@@ -51,7 +52,7 @@ export * from "./token_filter.ts";
  */
 export function createPruner(
   name: MethodName | "token-filtering",
-  shape: FilterShape,
+  model: FilterShape,
   options: MethodOptions = {},
   context: PrunerContext = {},
 ): Pruner {
@@ -61,8 +62,10 @@ export function createPruner(
     const known = ["token-filtering", ...FUSION_NAMES];
     throw new RangeError(`Cannot prune by "${name}": no such method${sayNearest(name, known)}`);
   }
-  expectShape(shape);
+  expectShape(model);
   const resolved = resolveOptions(isNamed ? { ...options, fusion: name } : options);
+  const { retrieval = resolved.whole === "auto" ? context.retrieval?.() : undefined } = model;
+  const shape = retrieval === undefined ? model : { ...model, retrieval };
   const method = methodOf(resolved.fusion);
   if (isOffline(method) && filtersQueries(resolved)) return createOffline(method, resolved, context);
   const queries = () =>

@@ -175,6 +175,14 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
   );
   const resolved = Object.fromEntries(merged) as unknown as ResolvedOptions, keyRule = keyRuleOf(resolved);
   checkRatios(resolved);
+  if (resolved.whole !== "none" && keyRule === undefined) {
+    throw new RangeError(
+      `Cannot use option "whole": found ${
+        showValue(resolved.whole)
+      }, expected "none" since keys and values have no ` +
+        'rule of their own (use side: "key", or kvFusion)',
+    );
+  }
   if (filtersQueries(resolved)) {
     const method = methodOf(resolved.fusion);
     if (isOffline(method)) checkAlone(resolved, keyRule);

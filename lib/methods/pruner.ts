@@ -272,6 +272,8 @@ export interface PrunerContext {
   readonly backend?: FilterBackend;
   /** What a method that alters the model is fitted on; default: the process's own. */
   readonly calibration?: Calibration;
+  /** Retrieval scores of the model's layers, [numLayers]: asked for where `whole` is "auto" and the shape has none. */
+  readonly retrieval?: () => readonly number[];
   /** Called with the decisions of all sequences, forks included. */
   readonly trace?: DecisionTrace;
   /** The same of the key side's decisions, where it has a rule of its own. */

@@ -33,6 +33,21 @@ export const KEY_OPTIONS = {
     help: "share of the layers whose keys and values may go, the last ones",
     note: "--tail where given, else 1",
   },
+  whole: {
+    type: "layers",
+    default: "none",
+    matters: FILTER_OPTIONS.tail.matters,
+    help:
+      "layers that keep every key and value; auto: the retrieval layers that the model shows by one probe",
+  },
+  wholeShare: {
+    type: "number",
+    default: 0.75,
+    range: "(0, 1]",
+    of: { whole: ["auto"] },
+    matters: FILTER_OPTIONS.tail.matters,
+    help: "the smallest set of layers with this fraction of the summed retrieval score, {range}",
+  },
 } as const satisfies OptionTable;
 
 /** Short ways to say what sides are filtered; they are no options of their own, and do not stand in records. */

@@ -29,7 +29,7 @@ export function readOptionName(name: string, what: string): string {
 /** Alternatives of one axis; of an option whose single value is a list already, a list of lists. */
 export function listAlternatives(name: string, value: unknown): readonly unknown[] {
   const { type } = OPTIONS[name]!;
-  if (type !== "names" && type !== "ratios") {
+  if (type !== "names" && type !== "ratios" && type !== "layers") {
     if (!Array.isArray(value)) return [value];
     if (value.length === 0) {
       throw new RangeError(
@@ -42,7 +42,7 @@ export function listAlternatives(name: string, value: unknown): readonly unknown
   if (!Array.isArray(value)) return [one(value)];
   const many = type === "names"
     ? value.some((item) => Array.isArray(item) || /\+/.test(item))
-    : value.some(Array.isArray);
+    : value.some((item) => Array.isArray(item) || typeof item === "string");
   return many ? value.map(one) : [value];
 }
 

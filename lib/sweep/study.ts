@@ -8,6 +8,7 @@ import { countTokens } from "../eval/item_evaluation.ts";
 import { type Evaluation, type Filter, labelOf, type Task, type TaskTypes } from "../eval/task.ts";
 import { findTask, ownTask, type PerplexityTypes, TASKS } from "../eval/tasks/mod.ts";
 import type { LoadedModel } from "../model/load.ts";
+import { retrievalOf } from "../model/retrieval.ts";
 import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
 import { digestTokenizer } from "../model/tokenizer/tokenizer.ts";
 import type { NamedMethod } from "./compare/compared_methods.ts";
@@ -221,9 +222,11 @@ export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
 }
 
 /** Binds methods to a study's model. @throws {RangeError} If the model cannot have one. */
-export const binderOf =
-  ({ model: { model, config }, filterFrom }: Study<TaskTypes>) => (method: ResolvedOptions): Filter =>
-    createFilter(config, method, filterFrom, { backend: model.backend });
+export const binderOf = ({ model, filterFrom }: Study<TaskTypes>) => (method: ResolvedOptions): Filter =>
+  createFilter(model.config, method, filterFrom, {
+    backend: model.model.backend,
+    retrieval: () => retrievalOf(model).scores,
+  });
 
 /**
  * Runs the trials of a source, whose methods were checked before, and summarises them.

@@ -21,6 +21,7 @@ import type { ModelConfig, ModelFile } from "../../../lib/model/mod.ts";
 import { createFilter, type FilterFrom, readFilterFrom } from "../../../lib/sweep/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { exists, isFolder } from "../cli/files.ts";
+import { unprobed } from "../cli/machine/retrieval.ts";
 import { type FlagValues, textOf } from "../cli/flags/parse.ts";
 import { checkFlags } from "../cli/task.ts";
 import { fileOf, hasItems, HUB, type ItemTask, readTaskText, type TaskText } from "../task/data.ts";
@@ -134,7 +135,7 @@ export function expectItems(
 ): void {
   const items = tasks.flatMap(({ encoded }) => encoded);
   for (const { name, options } of methods) {
-    const prunerFor = bindMethod(() => createFilter(config, options, from), from, items);
+    const prunerFor = bindMethod(() => createFilter(config, options, from, unprobed(config)), from, items);
     if (!asksToFilter(options)) continue;
     for (const own of tasks) expectReach(own, prunerFor, config, name);
   }

@@ -70,14 +70,16 @@ class Layer {
 }
 
 /** Shares of every layer of a model. */
-function sharesOfLayers(numLayers: number, options: ResolvedOptions): LayerShares[] {
+function sharesOfLayers({ numLayers, retrieval }: CostShape, options: ResolvedOptions): LayerShares[] {
   const queries = new Map(
     filtersQueries(options) ? planLayers(numLayers, options).map((own) => [own.layer, own.skipRatio]) : [],
   );
   const hasKeys = keyRuleOf(options) !== undefined;
   const keys = new Map(
     hasKeys
-      ? planLayers(numLayers, keySideOptions(options), "keys").map((own) => [own.layer, own.skipRatio])
+      ? planLayers(numLayers, keySideOptions(options), "keys", retrieval).map((
+        own,
+      ) => [own.layer, own.skipRatio])
       : [],
   );
   return Array.from({ length: numLayers }, (_, layer) => ({
@@ -94,7 +96,7 @@ function sharesOfLayers(numLayers: number, options: ResolvedOptions): LayerShare
  */
 export function expectCost(shape: CostShape, options: ResolvedOptions, tokens: number): ExpectedCost {
   const { numLayers } = shape, isLocal = options.substitute === "local";
-  const kinds = [...Map.groupBy(sharesOfLayers(numLayers, options), (own) => JSON.stringify(own)).values()];
+  const kinds = [...Map.groupBy(sharesOfLayers(shape, options), (own) => JSON.stringify(own)).values()];
   const total = { kept: 0, pairs: 0, rows: 0, attention: 0, read: 0, step: 0 };
   for (const alike of kinds) {
     const layer = new Layer(alike[0]!, options), count = alike.length;

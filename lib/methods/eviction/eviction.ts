@@ -24,7 +24,7 @@ export function createEviction(
       `Cannot record the decisions of "${method.name}": expected a rule that judges each key once`,
     );
   }
-  const plan = planLayers(shape.numLayers, keySideOptions(options), "keys")
+  const plan = planLayers(shape.numLayers, keySideOptions(options), "keys", shape.retrieval)
     .filter(({ skipRatio }) => skipRatio > 0);
   const needs: Need[] = [];
   if ((method.keyState ?? keyState) === "pre-rope") needs.push("pre-rope keys");

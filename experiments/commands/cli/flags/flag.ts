@@ -11,6 +11,7 @@ export type FlagKind =
   | "switch" // `--x` alone
   | "optional text" // `--x` or `--x TEXT`
   | "names" // joined by +
+  | "layers" // a word, or numbers joined by +
   | "ratios file"; // path of a JSON list of numbers
 
 export interface Flag {

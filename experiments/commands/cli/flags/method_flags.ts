@@ -29,6 +29,8 @@ function readAs(option: Option): Pick<Flag, "kind" | "value"> & { readonly byDef
       const left = option.names.filter((name) => !option.default.includes(name));
       return { kind: "names", value: "A+B", byDefault: `all but ${left.join(", ")}` };
     }
+    case "layers":
+      return { kind: "layers", value: "auto|none|A+B", byDefault: String(option.default) };
     case "ratios":
       return { kind: "ratios file", value: "FILE.json" };
   }
@@ -62,6 +64,8 @@ const NEEDS_MODEL = new Set([
   "keyState",
   "cacheSkipped",
   "kvTail",
+  "whole",
+  "wholeShare",
 ]);
 
 const belongs = ([, { of }]: [string, Option]) => Number(of !== undefined);

@@ -182,6 +182,10 @@ function parseValue(name: string, flag: Flag, text: string): unknown {
       return text === "true";
     case "names":
       return text.split("+");
+    case "layers":
+      if (text === "auto" || text === "none") return text;
+      if (!/^\d+(\+\d+)*$/.test(text)) throw refuse("auto, none, or layers as in 7+18+20");
+      return text.split("+").map(Number);
     default:
       return text;
   }

@@ -1,10 +1,11 @@
 /** A model that makes tokens: read, put on its backend, and bound to the method that was asked for. */
 import { createPruner, type ResolvedOptions } from "../../../../lib/methods/mod.ts";
-import type { ModelFile } from "../../../../lib/model/mod.ts";
+import { type ModelFile, retrievalOf } from "../../../../lib/model/mod.ts";
 import { tellHostRules } from "../flags/method.ts";
 import type { FlagValues } from "../flags/parse.ts";
 import { type BackendRequest, openBackend } from "../machine/backend.ts";
 import { openModel, readModel } from "../machine/model.ts";
+import { tellRetrieval, unprobed } from "../machine/retrieval.ts";
 import type { Progress } from "../output/progress.ts";
 import { checkFlags } from "../task.ts";
 
@@ -19,10 +20,14 @@ export async function openEngine(
   begin: (file: ModelFile) => Int32Array<ArrayBuffer>,
 ) {
   const { values, request, progress } = asked, file = await readModel(values, progress), ids = begin(file);
-  if (method !== undefined) checkFlags(() => createPruner("token-filtering", file.config, method));
+  if (method !== undefined) {
+    checkFlags(() => createPruner("token-filtering", file.config, method, unprobed(file.config)));
+  }
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
   const model = openModel(file, backend, request, ids, progress);
-  const pruner = method && createPruner("token-filtering", file.config, method, { backend });
+  const loaded = { ...file, model }, retrieval = () => retrievalOf(loaded).scores;
+  if (method !== undefined) await tellRetrieval(progress, loaded, [method]);
+  const pruner = method && createPruner("token-filtering", file.config, method, { backend, retrieval });
   return { file, ids, backend, model, pruner };
 }

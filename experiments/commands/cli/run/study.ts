@@ -19,6 +19,7 @@ import { tellHostRules } from "../flags/method.ts";
 import { readCacheBytes } from "./memory.ts";
 import { modelName, openModel, readDType, readModel, REMOTE_LAYERS, warnOfLength } from "../machine/model.ts";
 import { type FlagValues, textOf } from "../flags/parse.ts";
+import { tellRetrieval, unprobed } from "../machine/retrieval.ts";
 import type { Progress } from "../output/progress.ts";
 import { checkFlags } from "../task.ts";
 import { expectStudyIn } from "./study_store.ts";
@@ -53,7 +54,9 @@ export async function readPlan(
   const filterFrom = hasItems(task) ? readFilterFlag(values) : undefined;
   const { textName, text, items } = await readStudyText(values, task);
   const check = (shape: FilterShape) =>
-    checkFlags(() => methods.forEach((method) => createPruner("token-filtering", shape, method)));
+    checkFlags(() =>
+      methods.forEach((method) => createPruner("token-filtering", shape, method, unprobed(shape)))
+    );
   const name = modelName(values), numLayers = REMOTE_LAYERS.get(name);
   if (numLayers !== undefined) check({ numLayers, numHeads: 1, numKvHeads: 1, headDim: 1, hiddenSize: 1 });
   if (!hasItems(task)) {
@@ -145,6 +148,7 @@ export async function startStudy(
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, methods);
   const model = openModel(plan.model, backend, request, encodeStudy(plan), progress);
+  await tellRetrieval(progress, { ...plan.model, model }, methods);
   const conditions = await conditionsOn(backend.name);
   expect(conditions);
   const what = `${measureStudy(plan).tokens} tokens of ${plan.textName}; ${backend.description}`;

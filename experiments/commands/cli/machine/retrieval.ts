@@ -1,0 +1,53 @@
+/** The layers that a model retrieves with, for `--whole auto`: probed once, and kept by the model's digest. */
+import { cacheDir, prepareCacheDir, writeAtomically } from "../../../../lib/cache.ts";
+import { wholeLayers } from "../../../../lib/filter/mod.ts";
+import type { PrunerContext, ResolvedOptions } from "../../../../lib/methods/mod.ts";
+import { type LoadedModel, type ModelConfig, retrievalOf } from "../../../../lib/model/mod.ts";
+import type { Progress } from "../output/progress.ts";
+
+/** What a plan is checked with before the model is there: any layers will do. */
+export const unprobed = (
+  { numLayers }: Pick<ModelConfig, "numLayers">,
+): Pick<PrunerContext, "retrieval"> => ({
+  retrieval: () => new Array<number>(numLayers).fill(1),
+});
+
+/** What an earlier run has kept; undefined where there is nothing that can be read. */
+async function readKept(path: string): Promise<unknown> {
+  try {
+    return JSON.parse(await Deno.readTextFile(path));
+  } catch {
+    return undefined; // the probe is run again
+  }
+}
+
+/** Probes the model where methods keep the layers whole that it names itself, and says which these are. */
+export async function tellRetrieval(
+  progress: Progress,
+  loaded: Pick<LoadedModel, "name" | "sha256" | "dtype" | "model" | "tokenizer">,
+  methods: readonly ResolvedOptions[],
+): Promise<void> {
+  const own = methods.filter(({ whole }) => whole === "auto");
+  if (own.length === 0) return;
+  const path = `${cacheDir()}/retrieval/${loaded.sha256}${loaded.dtype ? `-${loaded.dtype}` : ""}.json`;
+  const kept = await readKept(path), began = performance.now(), found = retrievalOf(loaded, kept);
+  const seconds = ((performance.now() - began) / 1000).toFixed(1), isKept = found === kept;
+  const { scores, losses, copies } = found, total = scores.reduce((sum, score) => sum + score, 0);
+  if (!isKept) {
+    await prepareCacheDir(path.replace(/\/[^/]*$/, ""));
+    await writeAtomically(path, JSON.stringify(found));
+  }
+  const sets = new Set(own.map((options) => {
+    const layers = wholeLayers(scores.length, options, scores);
+    const share = layers.reduce((sum, layer) => sum + scores[layer]!, 0) / total;
+    return `${layers.join(", ") || "none"} (${(100 * share).toFixed(0)}% of the score)`;
+  }));
+  progress.line(
+    `Retrieval layers of ${loaded.name}, by one forward pass in ${seconds} s: ${[...sets].join("; or ")}`,
+  );
+  if (copies) return;
+  const [first, again] = losses.map((loss) => loss.toFixed(1));
+  progress.line(
+    `Warning: ${loaded.name} does not copy (${first} nats per token at first, ${again} again): its layers are a guess`,
+  );
+}

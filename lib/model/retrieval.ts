@@ -1,0 +1,137 @@
+/** Which layers retrieve: how much a layer's output needs keys that are neither among the first ones nor recent. */
+import { definePruner, type Outcomes, type Pruner } from "../methods/pruner.ts";
+import { uniform } from "../random.ts";
+import { firstRows, hostTensor } from "../tensor.ts";
+import type { LoadedModel } from "./load.ts";
+import type { Model } from "./model.ts";
+
+/** The probe: `tokens` random ids, said twice. A layer's output is compared with that over `sinks` first and `recent` last keys. */
+const PROBE = { version: 1, tokens: 128, sinks: 32, recent: 64 } as const;
+/** A model that copies has at least so many nats per token less when it reads the ids again. */
+const LEAST_GAIN = 1;
+
+/** What a probe found. */
+export interface RetrievalLayers {
+  /**
+   * Score of each layer, [numLayers]: mean over the tokens of the second saying of |o - o'|^2 / |x|^2. o = the attention
+   * block's output, o' = the same over the first and the recent keys alone, x = the residual stream before the block.
+   */
+  readonly scores: readonly number[];
+  /** Mean loss of the ids in nats per token, when they are said first and when they are said again. */
+  readonly losses: readonly [first: number, again: number];
+  /** Whether the model copies: where it does not, the scores are a guess. */
+  readonly copies: boolean;
+  /** What was fed. */
+  readonly probe: typeof PROBE & { readonly seed: number };
+}
+
+/** Random ids without control tokens, after the model's first token where it has one; then the same again. */
+function drawIds(tokenizer: LoadedModel["tokenizer"], seed: number): Int32Array<ArrayBuffer> {
+  const { vocabSize, bosId, addsBos } = tokenizer, ids: number[] = [];
+  for (let counter = BigInt(seed) << 32n; ids.length < PROBE.tokens; counter++) {
+    const id = Math.floor(uniform(counter) * vocabSize);
+    if (tokenizer.bytes(id).length > 0) ids.push(id);
+  }
+  return Int32Array.from([...addsBos ? [bosId!] : [], ...ids, ...ids]);
+}
+
+/** Loss of ids[i + 1] in nats, [T - 1], of one prefill. */
+function lossesOf(model: Model, ids: Int32Array<ArrayBuffer>, pruner: Pruner): Float64Array {
+  const { backend } = model, sequence = model.start(pruner), hidden = sequence.feed(ids);
+  const targets = backend.upload(hostTensor("i32", [ids.length - 1], ids.slice(1)));
+  const logits = model.logits(firstRows(hidden, ids.length - 1)), nll = backend.nll(logits, targets);
+  for (const tensor of [hidden, targets, logits]) backend.free(tensor);
+  sequence.free();
+  return nll;
+}
+
+/**
+ * Finds the layers that retrieve, by one dense forward pass over random tokens that are said twice; no text is needed.
+ *
+ * The scores go into a model's shape as `retrieval`; the option `whole: "auto"` then keeps every key and value of the
+ * layers with the highest ones. Compare retrieval heads (arXiv 2404.15574), RazorAttention (2407.15891) and
+ * DuoAttention (2410.10819), which look at attention weights or train gates.
+ *
+ * @param loaded A model with its tokenizer.
+ * @param options.seed Of the ids, an integer from 0 on; default 0.
+ * @throws {RangeError} If the seed is none.
+ *
+ * @example
+ * ```ts
+ * import { createPruner, findRetrievalLayers, loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
+ *  * const loaded = await loadModel("tiny", new ReferenceBackend());
+ * const { scores } = findRetrievalLayers(loaded);
+ * const shape = { ...loaded.config, retrieval: scores };
+ * const pruner = createPruner("token-filtering", shape, { side: "key", fusion: "key", whole: "auto" });
+ * console.assert(pruner.keySide!.layers.length < scores.length);
+ * ```
+ */
+export function findRetrievalLayers(
+  { model, tokenizer }: Pick<LoadedModel, "model" | "tokenizer">,
+  { seed = 0 }: { readonly seed?: number } = {},
+): RetrievalLayers {
+  if (!Number.isSafeInteger(seed) || seed < 0) {
+    throw new RangeError(`Cannot probe with seed ${seed}: expected an integer from 0 on`);
+  }
+  const ids = drawIds(tokenizer, seed), again = ids.length - PROBE.tokens;
+  const scores = new Float64Array(model.config.numLayers);
+  const pruner = definePruner({
+    name: "retrieval probe",
+    layers: [...scores.keys()],
+    needs: ["outputs"],
+    spans: { warmup: 0, block: 32, recent: PROBE.recent },
+    skipped: { cached: true, substitute: { kind: "local", sinks: PROBE.sinks, block: 32 } },
+    start: () => {
+      const sequence = {
+        decide: ({ count }: { readonly count: number }) => ({ keep: new Uint8Array(count).fill(1) }),
+        // Each number of the outcomes is the norm of o - o', since a local substitute is what it is compared with.
+        observe(layer: number, { outputNorms, residualNorms }: Outcomes) {
+          for (let t = again; t < ids.length; t++) {
+            scores[layer]! += (outputNorms[t]! / residualNorms[t]!) ** 2 / PROBE.tokens;
+          }
+        },
+        fork: () => sequence,
+      };
+      return sequence;
+    },
+  });
+  const nll = lossesOf(model, ids, pruner);
+  const mean = (from: number) => {
+    const losses = nll.subarray(from, from + PROBE.tokens - 1);
+    return losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
+  };
+  const losses = [mean(again - PROBE.tokens), mean(again)] as const;
+  return {
+    scores: [...scores],
+    losses,
+    copies: losses[1] <= losses[0] - LEAST_GAIN,
+    probe: { ...PROBE, seed },
+  };
+}
+
+/** What probes with the first seed have found, by model. */
+const found = new WeakMap<Model, RetrievalLayers>();
+
+/**
+ * The layers of a model that retrieve, probed once.
+ *
+ * @param kept What an earlier probe of the same model has found; not believed where it comes of another probe.
+ */
+export function retrievalOf(
+  loaded: Pick<LoadedModel, "model" | "tokenizer">,
+  kept?: unknown,
+): RetrievalLayers {
+  const isKept = isRetrieval(kept, loaded.model.config.numLayers) ? kept : undefined;
+  const known = found.get(loaded.model) ?? isKept ?? findRetrievalLayers(loaded);
+  found.set(loaded.model, known);
+  return known;
+}
+
+/** Whether a value is what a probe with the first seed finds in a model of so many layers. */
+function isRetrieval(value: unknown, numLayers: number): value is RetrievalLayers {
+  const { scores, losses, copies, probe } = (value ?? {}) as Partial<RetrievalLayers>;
+  const areNumbers = (list: unknown, count: number) =>
+    Array.isArray(list) && list.length === count && list.every((item) => Number.isFinite(item) && item >= 0);
+  return areNumbers(scores, numLayers) && areNumbers(losses, 2) && typeof copies === "boolean" &&
+    JSON.stringify(probe) === JSON.stringify({ ...PROBE, seed: 0 });
+}

@@ -1,0 +1,99 @@
+import { assert, assertAlmostEquals, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { openCpu } from "../../ffi/mod.ts";
+import { scoreSequence } from "../eval/sequence_score.ts";
+import { createPruner, resolveOptions } from "../methods/mod.ts";
+import { ReferenceBackend } from "../reference/mod.ts";
+import { loadModel } from "./load.ts";
+import { findRetrievalLayers, retrievalOf } from "./retrieval.ts";
+
+const backend = await openCpu({ build: true });
+const loaded = await loadModel("tiny", backend);
+const best = (scores: readonly number[]) =>
+  scores.map((_, layer) => layer).sort((a, b) => scores[b]! - scores[a]!);
+
+Deno.test("findRetrievalLayers() finds the layers of tiny whose ablation costs most, on each backend alike", async () => {
+  const { scores, losses, copies, probe } = findRetrievalLayers(loaded);
+  // The ablation of each layer on a text said twice puts 4 first, then 8 (experiments/studies/cheap_skips).
+  assertEquals(best(scores).slice(0, 2), [4, 8]);
+  assertEquals([probe, copies], [{ version: 1, tokens: 128, sinks: 32, recent: 64, seed: 0 }, false]);
+  assert(losses[0] > losses[1] && losses[0] - losses[1] < 1, `${losses}`);
+  const reference = findRetrievalLayers(await loadModel("tiny", new ReferenceBackend()));
+  reference.scores.forEach((score, layer) => assertAlmostEquals(score / scores[layer]!, 1, 1e-3));
+  assertEquals(best(reference.scores), best(scores));
+  const other = findRetrievalLayers(loaded, { seed: 1 });
+  assertEquals(best(other.scores)[0], 4);
+  assert(other.scores[4] !== scores[4]);
+  for (const seed of [-1, 0.5, NaN]) {
+    assertThrows(() => findRetrievalLayers(loaded, { seed }), RangeError, `Cannot probe with seed ${seed}`);
+  }
+});
+
+Deno.test("retrievalOf() probes a model once, and believes what was kept of the same probe alone", async () => {
+  const fresh = async () => await loadModel("tiny", backend);
+  const found = retrievalOf(loaded);
+  assert(retrievalOf(loaded) === found);
+  const kept = { ...found, scores: found.scores.toReversed() };
+  assert(retrievalOf(await fresh(), kept) === kept);
+  for (
+    const wrong of [
+      null,
+      { ...kept, probe: { ...kept.probe, version: 0 } },
+      { ...kept, scores: kept.scores.slice(1) },
+      { ...kept, scores: kept.scores.map(String) },
+      { ...kept, losses: [1] },
+      { ...kept, copies: 1 },
+    ]
+  ) assertEquals(retrievalOf(await fresh(), wrong), found);
+});
+
+Deno.test("whole layers keep every key and value, and the others drop so many more that as many rows are held", () => {
+  const ids = Int32Array.from({ length: 300 }, (_, i) => (i * 7919) % 4096);
+  const options = { side: "key", fusion: "key", kvRatio: 0.5, warmup: 4, recent: 0, block: 4 } as const;
+  const run = (whole: "none" | "auto" | readonly number[]) =>
+    scoreSequence(
+      loaded.model,
+      ids,
+      createPruner("token-filtering", loaded.config, { ...options, whole }, {
+        retrieval: () => retrievalOf(loaded).scores,
+      }),
+    );
+  const alike = run("none"), auto = run("auto"), { kvLayers, kvKeep } = auto;
+  const whole = Array.from({ length: 10 }, (_, layer) => layer).filter((layer) => !kvLayers.includes(layer));
+  assert(whole.includes(4) && whole.length >= 2 && whole.length <= 5, `${whole}`);
+  assertEquals(run(whole).nll, auto.nll);
+  const held = (masks: readonly Uint8Array[]) =>
+    masks.flatMap((mask) => [...mask]).reduce((a, b) => a + b, 0);
+  const all = held(kvKeep) + whole.length * ids.length;
+  assert(Math.abs(all / held(alike.kvKeep) - 1) < 0.02, `${all}, ${held(alike.kvKeep)}`);
+  // An eviction has the same plan.
+  const eviction = createPruner("token-filtering", loaded.config, {
+    ...{ ...options, fusion: undefined, kvFusion: "streaming" as const },
+    whole: [4, 8],
+  });
+  assertEquals(eviction.keySide!.layers, [0, 1, 2, 3, 5, 6, 7, 9]);
+});
+
+Deno.test("layers that cannot be kept whole are refused, with what can be", () => {
+  const refuse = (options: Parameters<typeof resolveOptions>[0], ...words: string[]) => {
+    const { message } = assertThrows(
+      () => createPruner("token-filtering", loaded.config, { side: "key", fusion: "key", ...options }),
+      RangeError,
+    );
+    for (const word of words) assertStringIncludes(message, word);
+  };
+  refuse({ whole: [99] }, "found layer 99, expected layers from 0 to 9");
+  refuse({ whole: "auto" }, "without scores", "findRetrievalLayers()");
+  refuse(
+    { whole: [0, 1, 2], kvRatio: 0.75 },
+    "3 of 10 layers",
+    "at most 2 layers, or a kvRatio of at most 0.7",
+  );
+  refuse(
+    { whole: [...loaded.model.config.layers ?? Array(10)].map((_, i) => i), kvRatio: 0.1 },
+    "10 of 10 layers",
+  );
+  refuse({ side: "query", whole: [1] }, "keys and values have no rule of their own");
+  assertThrows(() => resolveOptions({ whole: [1, 1] }), RangeError, "each once");
+  assertThrows(() => resolveOptions({ whole: [0.5] }), RangeError, "a list of layers");
+  assertThrows(() => resolveOptions({ whole: "all" as never }), RangeError, "none, auto or a list of layers");
+});
