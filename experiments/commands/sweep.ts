@@ -159,7 +159,7 @@ export const { main, USAGE } = studyCommand({
   about: `deno task sweep [flags]
 
 Runs a grid of filter options: a table on stdout, and study.db, summary.json and report.html in --out. By default
-30 trials run, the presets and main rules beside their random baselines; --full adds rules, ratios and seeds.
+38 trials run, the presets and main rules beside their random baselines; --full adds rules, ratios and seeds.
 Ctrl-C keeps finished trials; --resume goes on. --space searches ranges (docs/guides/sweep-and-search.md); --jobs and --queue share
 trials out (docs/guides/clusters.md).`,
   examples: [

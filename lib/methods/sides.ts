@@ -2,7 +2,7 @@
  * The two sides of filtering. The query side says whose attention is skipped; the key side says whose key and value go:
  * those of skipped tokens, none, or those that a rule of its own names.
  */
-import type { OptionTable } from "../filter/option.ts";
+import type { OptionTable, Others } from "../filter/option.ts";
 import { FILTER_OPTIONS, type FilterOptions } from "../filter/options.ts";
 import { KEY_RULE_NAMES, type KeyRuleName, type MethodName, methodOf } from "./list.ts";
 import type { Method } from "./method.ts";
@@ -36,7 +36,9 @@ export const KEY_OPTIONS = {
   whole: {
     type: "layers",
     default: "none",
-    matters: FILTER_OPTIONS.tail.matters,
+    // Records of older studies have no such field.
+    matters: (others: Others): boolean =>
+      others.whole !== undefined && others.whole !== "none" && FILTER_OPTIONS.tail.matters(others),
     help:
       "layers that keep every key and value; auto: the retrieval layers that the model shows by one probe",
   },

@@ -2,15 +2,19 @@
 import type { Grid } from "./space.ts";
 
 /**
- * At each ratio: the presets `paper` (the paper's rule as published), `keys` and `local`, each beside chance with the same
- * side, substitute, schedule and window over some seeds; the oracle as an upper bound, the self-calibrating rule,
- * chance again, the paper's rule with a recent window, and its inverse.
+ * At each ratio: the presets `paper` (our re-implementation of the paper's rule), `keys`, `retrieval` and `local`, each with
+ * a random baseline of the same side, substitute, schedule, layers and window over some seeds; `retrieval` without whole
+ * layers; the oracle as an upper bound, the rule that learns online, the random baseline of the query side, the paper's
+ * rule with a recent window, and its inverse.
  */
 function gridOf(pruneRatio: readonly number[], seed: readonly number[]): Grid[] {
   const kvRatio = pruneRatio;
   return [
     { preset: "keys", kvRatio },
     { preset: "keys", fusion: "random", seed, kvRatio },
+    { preset: "retrieval", kvRatio },
+    { preset: "retrieval", whole: "none", kvRatio },
+    { preset: "retrieval", fusion: "random", seed, kvRatio },
     { preset: "local", pruneRatio },
     { preset: "local", fusion: "random", seed, pruneRatio },
     { preset: "paper", pruneRatio },

@@ -42,7 +42,10 @@ export function collectCosts(
 ): CostRow[] {
   const methods = [
     ["dense", resolveOptions({ pruneRatio: 0 })] as const,
-    ...Object.entries(PRESETS).map(([name, options]) => [name, resolveOptions(options)] as const),
+    // Which layers stay whole is known of a model, not of its shape.
+    ...Object.entries(PRESETS).filter(([, options]) => !("whole" in options)).map(([name, options]) =>
+      [name, resolveOptions(options)] as const
+    ),
   ];
   return Object.entries(shapes).flatMap(([model, shape]) =>
     methods.flatMap(([name, options]) =>

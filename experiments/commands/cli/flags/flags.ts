@@ -159,7 +159,7 @@ export const COMMON_FLAGS: Flags = {
     "axes as in the flags, {option: [values]}, or a list of such objects",
     ["sweep"],
   ),
-  "full": flag("switch", undefined, "the long form of the grid that runs by default: 66 trials", ["sweep"]),
+  "full": flag("switch", undefined, "the long form of the grid that runs by default: 81 trials", ["sweep"]),
   ...SEARCH_FLAGS,
   "prompt": flag("text", "TEXT", "what the text begins with", ["generate"]),
   "chat": flag("switch", undefined, "the prompt is a user's message, in the model's chat template", [
