@@ -1,6 +1,8 @@
 /** README and the docs say what is true: links lead somewhere, commands run, and lines can be read. */
 import { assert, assertEquals } from "@std/assert";
 import { runTask, withFolder } from "../commands/testing.ts";
+import { renderReferencePages } from "./reference_pages.ts";
+import { findStyleFaults, MEAN_SENTENCE, meanSentence, type StyledText } from "./style.ts";
 
 const root = new URL("../../", import.meta.url);
 const paths = ["README.md", "CONTRIBUTING.md", "kernels/README.md"];
@@ -16,6 +18,7 @@ for (const shelf of ["commands", "studies", "tools"]) {
     if (isDirectory && await exists(path)) paths.push(path);
   }
 }
+paths.push("experiments/studies/comparison/items.md");
 const docs = new Map(await Promise.all(paths.map(async (path) => [path, await read(path)] as const)));
 const { tasks }: { tasks: Record<string, string> } = JSON.parse(await read("deno.json"));
 
@@ -64,6 +67,35 @@ Deno.test("links in the docs lead to files and headings that are there", async (
     }
   }
   assertEquals(broken, []);
+});
+
+Deno.test("the reference pages that follow from code are up to date", async () => {
+  for (const [path, text] of await renderReferencePages()) {
+    assertEquals(docs.get(path), text, "run experiments/tools/reference_pages.ts");
+  }
+});
+
+/** Pages whose text is not checked here: help texts of code, README's own check, and device code's. */
+const UNCHECKED = ["docs/reference/cli.md", "docs/reference/options.md", "README.md", "kernels/README.md"];
+/** Lab notes: they may keep old terms, not long sentences. */
+const LOGS = /^docs\/log\/|cheap_skips/;
+
+/** The docs as texts to check. Tables of studies are made by scripts. */
+const styled: readonly StyledText[] = [...docs].filter(([path]) => !UNCHECKED.includes(path)).map((
+  [name, text],
+) => ({
+  name,
+  text,
+  markdown: true,
+  log: LOGS.test(name),
+  tables: !name.startsWith("experiments/studies/"),
+}));
+
+Deno.test("the docs are plain technical English: short sentences, standard terms, no riddles", () => {
+  assert(styled.length > 20, `${styled.length} pages`);
+  assertEquals(findStyleFaults(styled).map(({ place, rule, found }) => `${place} ${rule}: ${found}`), []);
+  const mean = meanSentence(styled);
+  assert(mean < MEAN_SENTENCE, `${mean.toFixed(1)} words in a sentence`);
 });
 
 /** A command of the docs: a task with its arguments, as they stand there. */

@@ -39,8 +39,7 @@ export const MEAN_SENTENCE = 20;
 
 const UNITS =
   "token|layer|chunk|trial|step|sequence|core|sample|head|worker|block|row|second|method|key|weight";
-const COUNTS =
-  "nats|rows|bytes|tokens|lines|calls|instructions|operations|products|requests|launches|us|ms";
+const COUNTS = "nats|rows|bytes|tokens|lines|calls|instructions|operations|products|requests|launches|us|ms";
 
 /** R1, the length of a sentence, is counted by {@linkcode findStyleFaults}. */
 export const STYLE_RULES: readonly StyleRule[] = [
@@ -184,9 +183,9 @@ function blocksOf({ text, markdown = false }: StyledText): Block[] {
   const source = markdown
     ? text.replaceAll(/<!-- of [^>]*: begin -->.*?<!-- of [^>]*: end -->/gs, blank)
       .replaceAll(/^ *```.*?^ *```/gms, blank).replaceAll(/<!--.*?-->/gs, blank).replaceAll(
-      /^\$\$.*?^\$\$/gms,
-      blank,
-    )
+        /^\$\$.*?^\$\$/gms,
+        blank,
+      )
     : text;
   for (const [i, line] of source.split("\n").entries()) {
     const isRow = markdown && /^\s*\|/.test(line), starts = /^\s*([-*] |\d+\. |#+ )/.test(line);
