@@ -14,7 +14,7 @@ import {
   OPTIONS,
   PRESETS,
 } from "../../lib/methods/mod.ts";
-import { writeWhole } from "../commands/cli/files.ts";
+import { readJson, writeWhole } from "../commands/cli/files.ts";
 import { COMMON_FLAGS } from "../commands/cli/flags/flags.ts";
 import { METHOD_FLAGS, SAMPLING_FLAGS } from "../commands/cli/flags/method_flags.ts";
 import { flagName } from "../commands/cli/task.ts";
@@ -29,137 +29,10 @@ interface Source {
   readonly adapted: string;
 }
 
-const OURS = "ours", PAPER = "2512.07090", HEADS = "mean over KV heads";
-
 /** One entry per method of the lists. */
-export const SOURCES: { readonly [method: string]: Source } = {
-  "variance": {
-    score: "wK\\*muK + wV\\*muV, more weight for the side on which heads agree",
-    paper: PAPER,
-    adapted: "our re-implementation, from public summaries",
-  },
-  "mean": { score: "(muK + muV) / 2", adapted: OURS },
-  "static": { score: "alpha\\*muK + (1 - alpha)\\*muV", adapted: OURS },
-  "key": { score: "muK, mean similarity of the keys", adapted: OURS },
-  "value": { score: "muV, mean similarity of the values", adapted: OURS },
-  "min": { score: "min(muK, muV)", adapted: OURS },
-  "max": { score: "max(muK, muV)", adapted: OURS },
-  "product": { score: "muK\\*muV", adapted: OURS },
-  "random": { score: "uniform hash of seed, chunk, layer and token", adapted: "random baseline" },
-  "random-protected": {
-    score: "as random; values of large norm are protected",
-    paper: "2606.03928",
-    adapted: "protected random baseline; independent of that paper, and close to it",
-  },
-  "periodic": { score: "evenly over any stretch", adapted: "baseline" },
-  "input-norm": {
-    score: "norm(x) of the residual stream",
-    paper: "2404.02258",
-    adapted: "only the feature of an untrained router",
-  },
-  "learned": { score: "online ridge regression of ln(norm(o)/norm(x))", adapted: OURS },
-  "oracle": { score: "smallest norm(o)/norm(x), known in advance", adapted: "non-causal upper bound" },
-  "received": { score: "minus the mean attention received since the token", adapted: OURS },
-  "missed": { score: "minus attention from afar times norm(v - mean v)", adapted: OURS },
-  "leave-one-out": { score: "minus the change of later outputs without the key", adapted: OURS },
-  "keydiff": {
-    score: "cos(k, mean direction of all keys so far)",
-    paper: "2504.15364",
-    adapted: "decided once per token, all heads as one vector",
-  },
-  "cur": {
-    score: "minus norm(k)\\*norm(v)",
-    paper: "2509.15038",
-    adapted: "decided once per token, without the window",
-  },
-  "knorm": {
-    score: "norm(k)",
-    paper: "2406.11430",
-    adapted: "decided once per token, all heads as one vector",
-  },
-  "streaming": {
-    score: "position: sinks and a window",
-    paper: "2309.17453",
-    adapted: "the window grows with the text to reach the ratio",
-  },
-  "h2o": {
-    score: "sum of the attention received",
-    paper: "2306.14048",
-    adapted: `${HEADS}; at block starts`,
-  },
-  "tova": {
-    score: "attention from the last query",
-    paper: "2401.06104",
-    adapted: `${HEADS}; at block starts, not at every token`,
-  },
-  "snapkv": {
-    score: "attention from the recent queries, pooled over neighbors",
-    paper: "2404.14469",
-    adapted: `${HEADS}; at every block start, not once before the answer`,
-  },
-  "expected-attention": {
-    score: "expected attention of later queries, times norm(v)",
-    paper: "2510.00636",
-    adapted: `${HEADS}; recent queries as they are, weights decaying`,
-  },
-  "leverage": {
-    score: "leverage of the key among all keys",
-    paper: "2507.08143",
-    adapted: `${HEADS}; exact, without the random sketch`,
-  },
-  "lagkv": {
-    score: "deviation of key and value, scaled by the next block, as a rank",
-    paper: "2504.04704",
-    adapted: `${HEADS}; blocks of \`block\` tokens (kvpress: 128)`,
-  },
-  "curdkv": {
-    score: "norm(k)^2\\*norm(v)^2 within a window of 16",
-    paper: "2509.15038",
-    adapted: `${HEADS}, as kvpress`,
-  },
-  "keydiff-cache": {
-    score: "cosine with the mean direction of the keys left",
-    paper: "2504.15364",
-    adapted: HEADS,
-  },
-  "keydiff-merge": {
-    score: "as keydiff-cache; evicted values are merged into similar kept ones",
-    paper: "2406.13035",
-    adapted: `${HEADS}; as kvpress's MergingPress`,
-  },
-  "foresight": { score: "attention from all later queries", adapted: "non-causal upper bound" },
-  "attention-drop": {
-    score: "attention blocks that change the residual stream least",
-    paper: "2406.15786",
-    adapted: "all at once, norms included",
-  },
-  "mlp-drop": {
-    score: "MLPs that change the residual stream least",
-    paper: "2406.15786",
-    adapted: "all at once, norms included",
-  },
-  "shortgpt": { score: "layers of least block influence", paper: "2403.03853", adapted: "none" },
-  "sleb": {
-    score: "layers, one by one, of least loss",
-    paper: "2402.09025",
-    adapted: "`--barrier` layers at either end stay",
-  },
-  "flap": {
-    score: "heads and MLP channels of least fluctuation, with a bias",
-    paper: "2312.11983",
-    adapted: "whole KV groups",
-  },
-  "wanda-sp": {
-    score: "heads and MLP channels of least weight times input norm",
-    paper: "2306.11695",
-    adapted: "structured; whole KV groups; the same ratio in each layer",
-  },
-  "probe-pruning": {
-    score: "MLP channels of least PPsp on the warm-up",
-    paper: "2502.15618",
-    adapted: "no calibrated history, no heads; per sequence",
-  },
-};
+const SOURCES: { readonly [method: string]: Source } = await readJson(
+  new URL("method_sources.json", import.meta.url).pathname,
+) as { readonly [method: string]: Source };
 
 const GROUPS: readonly (readonly [title: string, about: string, methods: readonly Method[]])[] = [
   [
