@@ -1,5 +1,7 @@
 /** README and the docs say what is true: links lead somewhere, commands run, and lines can be read. */
 import { assert, assertEquals } from "@std/assert";
+import { buildCpu } from "../../build.ts";
+import { findCompiler } from "../../ffi/build/command.ts";
 import { runTask, withFolder } from "../commands/testing.ts";
 import { renderReferencePages } from "./reference_pages.ts";
 import { findStyleFaults, MEAN_SENTENCE, meanSentence, type StyledText } from "./style.ts";
@@ -134,6 +136,24 @@ async function describe(task: string): Promise<string> {
   const { stdout, stderr } = await runTask(task, "--help=all");
   return stdout + stderr;
 }
+
+Deno.test("the C program of the docs compiles without a warning, and filters as its page says", () =>
+  withFolder(async (folder) => {
+    const page = docs.get("docs/guides/use-in-your-engine.md")!;
+    const [, source] = page.match(/^```c\n(.*?)^```/ms)!, [, expected] = page.match(/\.\/sample +# (.*)$/m)!;
+    await Deno.writeTextFile(`${folder}/sample.c`, source!);
+    const [{ path }, { command }] = await Promise.all([buildCpu(), findCompiler()]);
+    const include = new URL("kernels/include", root).pathname;
+    const flags = ["-x", "c", "-std=c99", "-Wall", "-Wextra", "-Werror", "-I", include, `${folder}/sample.c`];
+    const run = async (command: string, args: string[]) => {
+      const { code, stdout, stderr } = await new Deno.Command(command, { args }).output();
+      const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+      return { code, stdout: text(stdout), stderr: text(stderr) };
+    };
+    const built = await run(command, [...flags, "-x", "none", path, "-lm", "-o", `${folder}/sample`]);
+    assertEquals(built, { code: 0, stdout: "", stderr: "" });
+    assertEquals(await run(`${folder}/sample`, []), { code: 0, stdout: `${expected}\n`, stderr: "" });
+  }));
 
 /** Small sizes, for commands of the docs that do not say theirs. */
 const SMALL = ["--model", "tiny", "--tokens", "128", "--context", "64", "--quiet"];
