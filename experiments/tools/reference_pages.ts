@@ -127,7 +127,10 @@ function describeOptions(): string {
       `\`${name}\``,
       `\`--${flagName(name)}\``,
       escape(
-        option.help.replace("{range}", "range" in option ? option.range ?? "" : "").replace("{names}", ""),
+        option.help.replace(/,? ?\{range\}/, "").replace(
+          "{names}",
+          "names" in option ? option.names.join(", ") : "",
+        ),
       ),
       escape(values),
       [byDefault, note ?? ""].filter((part) => part !== "").join("; "),
