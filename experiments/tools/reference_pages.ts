@@ -111,6 +111,8 @@ function describeValues(option: Option): readonly [values: string, byDefault: st
       return ["on or off", option.default ? "on" : "off"];
     case "ratios":
       return ["list of one ratio per layer", ""];
+    case "layers":
+      return ["`none`, `auto` or layers, as 7+18", String(option.default)];
     case "seed":
       return ["integer", String(option.default)];
   }

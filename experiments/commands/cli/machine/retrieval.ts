@@ -42,9 +42,8 @@ export async function tellRetrieval(
     const share = layers.reduce((sum, layer) => sum + scores[layer]!, 0) / total;
     return `${layers.join(", ") || "none"} (${(100 * share).toFixed(0)}% of the score)`;
   }));
-  progress.line(
-    `Retrieval layers of ${loaded.name}, by one forward pass in ${seconds} s: ${[...sets].join("; or ")}`,
-  );
+  const how = isKept ? "as probed before" : `by one forward pass over random tokens in ${seconds} s`;
+  progress.line(`Retrieval layers of ${loaded.name}, ${how}: ${[...sets].join("; or ")}`);
   if (copies) return;
   const [first, again] = losses.map((loss) => loss.toFixed(1));
   progress.line(
