@@ -65,6 +65,8 @@ function others(option: Option): unknown[] {
       return [option.names.filter((name) => name !== "local")]; // which needs its substitute
     case "seed":
       return [5n];
+    case "layers":
+      return [[0]];
     case "ratios":
       return [];
   }

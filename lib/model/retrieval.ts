@@ -22,7 +22,13 @@ export interface RetrievalLayers {
   /** Whether the model copies: where it does not, the scores are a guess. */
   readonly copies: boolean;
   /** What was fed. */
-  readonly probe: typeof PROBE & { readonly seed: number };
+  readonly probe: {
+    readonly version: number;
+    readonly tokens: number;
+    readonly sinks: number;
+    readonly recent: number;
+    readonly seed: number;
+  };
 }
 
 /** Random ids without control tokens, after the model's first token where it has one; then the same again. */
