@@ -12,7 +12,6 @@
  * @module
  */
 export {
-  COMPARED_METHODS,
   comparedMethods,
   compareMethods,
   compareStudy,

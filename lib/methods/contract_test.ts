@@ -66,7 +66,6 @@ function others(option: Option): unknown[] {
     case "seed":
       return [5n];
     case "layers":
-      return [[0]];
     case "ratios":
       return [];
   }
@@ -83,6 +82,8 @@ const PLANNED = [
   "schedule",
   "slope",
   "skipRatios",
+  "whole", // of keys and values, as ../model/retrieval_test.ts has
+  "wholeShare",
   "warmup",
 ];
 
