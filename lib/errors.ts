@@ -1,4 +1,5 @@
-/** The few error classes that a caller may want to catch by name. Everything else is a built-in error. */
+/** The few error classes that a caller may want to catch by name, everything else is a built-in error; checks of arguments. */
+import { sayNearest } from "./nearest.ts";
 
 /** The native library could not be found, built or loaded; the message lists every place tried and the fix. */
 export class NativeLibraryError extends Error {
@@ -82,7 +83,51 @@ export function expectInstance<T>(
 }
 
 /** Checks that an argument has the JavaScript type. @throws {TypeError} If it has another. */
-export function expectTypeOf(name: string, value: unknown, type: "function" | "string" | "object"): void {
+export function expectTypeOf(
+  name: string,
+  value: unknown,
+  type: "function" | "string" | "object" | "number",
+): void {
   if (typeof value === type && value !== null) return;
   throw new TypeError(`Cannot use "${name}": found ${kindOf(value)}, expected ${type}`);
+}
+
+/** Checks that an argument is an integer in a range. @throws {TypeError | RangeError} If it is no number, or another. */
+export function expectInteger(name: string, value: unknown, least: number, most = Infinity): void {
+  expectTypeOf(name, value, "number");
+  if (Number.isSafeInteger(value) && value as number >= least && value as number <= most) return;
+  const range = most === Infinity ? `of at least ${least}` : `from ${least} to ${most}`;
+  throw new RangeError(`Cannot use "${name}": found ${value}, expected an integer ${range}`);
+}
+
+/** Checks that an argument is a number between two others. @throws {TypeError | RangeError} If it is none, or outside. */
+export function expectBetween(name: string, value: unknown, low: number, high: number): void {
+  expectTypeOf(name, value, "number");
+  if (value as number > low && value as number < high) return;
+  throw new RangeError(`Cannot use "${name}": found ${value}, expected a number in (${low}, ${high})`);
+}
+
+/** Checks that an argument is one of some names. @throws {TypeError | RangeError} If it is no text, or another name. */
+export function expectName(name: string, value: unknown, names: readonly string[]): void {
+  expectTypeOf(name, value, "string");
+  if (names.includes(value as string)) return;
+  const known = names.join(", ");
+  throw new RangeError(`Cannot use "${name}": found ${JSON.stringify(value)}, expected one of ${known}`);
+}
+
+/**
+ * Checks that options are an object, and that each of them is one that there is.
+ *
+ * @param known What there is, by name.
+ * @throws {TypeError} If they are no object, or one is not known.
+ */
+export function expectOptions(options: unknown, known: { readonly [name: string]: unknown }): void {
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+    throw new TypeError(`Cannot use options: found ${kindOf(options)}, expected an object`);
+  }
+  for (const name in options) {
+    if (Object.hasOwn(known, name)) continue;
+    const nearest = sayNearest(name, Object.keys(known));
+    throw new TypeError(`Cannot use option "${name}": no such option${nearest}`);
+  }
 }

@@ -1,4 +1,5 @@
 /** Intervals by resampling, for series whose neighbours depend on each other. */
+import { expectBetween, expectInstance, expectInteger, expectOptions, expectTypeOf } from "../errors.ts";
 import { quantile } from "../quantile.ts";
 import { mix64 } from "../random.ts";
 import { type Interval, sumBlocks } from "./paired.ts";
@@ -17,13 +18,32 @@ export interface BootstrapOptions {
   readonly seed?: number;
 }
 
+const OPTIONS: Record<keyof BootstrapOptions, true> = {
+  blockSize: true,
+  resamples: true,
+  confidence: true,
+  seed: true,
+};
+
+/** Options with their defaults. @throws {TypeError | RangeError} If one is of the wrong type, or out of range. */
+function settle(
+  { blockSize = 64, resamples = 2000, confidence = 0.95, seed = 0 }: BootstrapOptions,
+): Required<BootstrapOptions> {
+  expectInteger("blockSize", blockSize, 1);
+  expectInteger("resamples", resamples, 1);
+  expectBetween("confidence", confidence, 0, 1);
+  expectInteger("seed", seed, 0);
+  return { blockSize, resamples, confidence, seed };
+}
+
 /**
  * Interval of a statistic of the means of paired series: blocks of consecutive values are drawn with replacement, the
  * same blocks from every series, and the percentiles of the statistic over the draws are the interval.
  *
  * @param series Paired series, each of segments (chunks of a text) of the same lengths; blocks do not cross segments.
  * @param statistic Of the series' means, in their order.
- * @throws {RangeError} If the series are not paired, or empty.
+ * @throws {TypeError} If an argument is of the wrong type, or an option unknown.
+ * @throws {RangeError} If the series are not paired, or empty, or an option is out of range.
  *
  * @example
  * ```ts
@@ -38,6 +58,7 @@ export function blockBootstrap(
   statistic: (means: readonly number[]) => number,
   options: BootstrapOptions = {},
 ): Interval {
+  expectOptions(options, OPTIONS);
   const { estimate, drawn } = drawStatistic(series, statistic, options);
   return percentileInterval(estimate, drawn, options.confidence);
 }
@@ -71,15 +92,19 @@ export function pairedBootstrap(
 function drawStatistic(
   series: readonly (readonly Float64Array[])[],
   statistic: (means: readonly number[]) => number,
-  { blockSize = 64, resamples = 2000, seed = 0 }: BootstrapOptions,
+  options: BootstrapOptions,
 ): { readonly estimate: number; readonly drawn: Float64Array; readonly blocks: number } {
+  const { blockSize, resamples, seed } = settle(options);
+  expectInstance("series", series, Array);
+  expectTypeOf("statistic", statistic, "function");
+  const blocks = series.map((segments) => sumBlocks(segments, blockSize));
   const lengths = series.map((segments) => segments.map((segment) => segment.length).join());
-  if (new Set(lengths).size !== 1 || lengths[0] === "") {
+  if (new Set(lengths).size > 1) {
     throw new RangeError(
       `Cannot resample: found segments of ${lengths.join(" and ")}, expected paired series`,
     );
   }
-  const blocks = series.map((segments) => sumBlocks(segments, blockSize));
+  if (!blocks[0]?.sums.length) throw new RangeError("Cannot resample: found no value, expected at least one");
   const count = blocks[0]!.sums.length;
   const meansOf = (draw: (i: number) => number) =>
     blocks.map(({ sums, sizes }) => {
@@ -135,14 +160,11 @@ export interface MovingBlocks {
  */
 export function drawMovingBlocks(
   lengths: readonly number[],
-  { blockSize = 64, resamples = 2000, seed = 0 }: Omit<BootstrapOptions, "confidence"> = {},
+  options: Omit<BootstrapOptions, "confidence"> = {},
 ): MovingBlocks {
+  const { blockSize, resamples, seed } = settle(options);
   const length = lengths.reduce((a, b) => a + b, 0);
-  for (const [name, value] of Object.entries({ blockSize, resamples, length })) {
-    if (!Number.isInteger(value) || value < 1) {
-      throw new RangeError(`Cannot resample with ${name} ${value}: expected a positive integer`);
-    }
-  }
+  expectInteger("length", length, 1);
   const firsts = new Int32Array(length), sizes = new Int32Array(length); // of the segment that a value lies in
   lengths.reduce((first, size) => {
     firsts.fill(first, first, first + size);
@@ -180,6 +202,7 @@ export function drawMovingBlocks(
 
 /** The percentiles of a statistic over resamples as an interval around its estimate. Resamples without a number (NaN) do not count. */
 export function percentileInterval(estimate: number, draws: Float64Array, confidence = 0.95): Interval {
+  expectBetween("confidence", confidence, 0, 1);
   const sorted = draws.filter((draw) => !Number.isNaN(draw)).sort();
   if (sorted.length === 0) {
     throw new RangeError("Cannot take an interval: found no resample with a number, expected at least one");

@@ -95,9 +95,13 @@ Deno.test("drawMovingBlocks() draws for a seed what it always drew, so that kept
 });
 
 Deno.test("drawMovingBlocks() and percentileInterval() refuse what cannot be", () => {
-  assertThrows(() => drawMovingBlocks([]), RangeError, "length 0: expected a positive integer");
-  assertThrows(() => drawMovingBlocks([5], { blockSize: 0 }), RangeError, "blockSize 0");
-  assertThrows(() => drawMovingBlocks([5], { resamples: 1.5 }), RangeError, "resamples 1.5");
+  assertThrows(
+    () => drawMovingBlocks([]),
+    RangeError,
+    '"length": found 0, expected an integer of at least 1',
+  );
+  assertThrows(() => drawMovingBlocks([5], { blockSize: 0 }), RangeError, '"blockSize": found 0');
+  assertThrows(() => drawMovingBlocks([5], { resamples: 1.5 }), RangeError, '"resamples": found 1.5');
   assertThrows(() => percentileInterval(1, Float64Array.of(NaN)), RangeError, "Cannot take an interval");
   assertEquals(percentileInterval(2, Float64Array.of(3, NaN, 1), 0.5), { estimate: 2, low: 1.5, high: 2.5 });
 });

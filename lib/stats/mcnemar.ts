@@ -1,4 +1,5 @@
 /** Two methods' right and wrong answers on the same items. */
+import { expectInstance } from "../errors.ts";
 
 /** @internal A test of paired shares. */
 export interface McNemar {
@@ -18,6 +19,7 @@ export interface McNemar {
  *
  * @param first 0 or 1 an item.
  * @param second The same items, in the same order.
+ * @throws {TypeError} If these are no lists.
  * @throws {RangeError} If there are not as many of both.
  *
  * @example
@@ -28,6 +30,8 @@ export interface McNemar {
  * ```
  */
 export function mcnemarTest(first: readonly number[], second: readonly number[]): McNemar {
+  expectInstance("first", first, Array);
+  expectInstance("second", second, Array);
   if (first.length !== second.length) {
     throw new RangeError(`Cannot pair ${first.length} items with ${second.length}: expected as many`);
   }

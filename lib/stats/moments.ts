@@ -1,4 +1,5 @@
 /** Mean and variance of a stream of numbers in constant memory. */
+import { expectInstance } from "../errors.ts";
 
 /**
  * Count, mean, population variance and range of numbers that come one by one (Welford's recurrence), or as parts that
@@ -62,6 +63,7 @@ export class StreamingMoments {
 
   /** Takes in all that another one has taken in; the other stays as it is. */
   merge(other: StreamingMoments): void {
+    expectInstance("other", other, StreamingMoments);
     if (other.#count === 0) return;
     const count = this.#count + other.#count, step = other.#mean - this.#mean;
     this.#squares += other.#squares + step * step * this.#count * other.#count / count;

@@ -1,4 +1,5 @@
 /** Many tests at once. */
+import { expectInstance } from "../errors.ts";
 
 /**
  * p values adjusted for their number as Benjamini and Hochberg (1995) do: calling those at most a level different makes
@@ -6,6 +7,7 @@
  *
  * @param pValues In [0, 1].
  * @returns In the same order: the smallest level at which each is called different.
+ * @throws {TypeError | RangeError} If these are no list, or one is not in [0, 1].
  *
  * @example
  * ```ts
@@ -14,6 +16,11 @@
  * ```
  */
 export function benjaminiHochberg(pValues: readonly number[]): number[] {
+  expectInstance("pValues", pValues, Array);
+  const wrong = pValues.find((p) => !(p >= 0 && p <= 1));
+  if (wrong !== undefined) {
+    throw new RangeError(`Cannot adjust p values: found ${wrong}, expected numbers in [0, 1]`);
+  }
   const order = pValues.map((_, i) => i).sort((a, b) => pValues[b]! - pValues[a]!);
   const adjusted = new Array<number>(pValues.length);
   let least = 1;

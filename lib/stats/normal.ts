@@ -1,4 +1,5 @@
 /** The normal distribution: its quantiles, and the shares between them. */
+import { expectBetween, expectTypeOf } from "../errors.ts";
 import { normalShare } from "../normal.ts";
 
 const readNumbers = (row: string) => row.split(" ").map(Number);
@@ -35,9 +36,7 @@ const ratio = ([above, below]: readonly (readonly number[])[], x: number) =>
  * @throws {RangeError} If p is not in (0, 1).
  */
 export function normalQuantile(p: number): number {
-  if (!(p > 0 && p < 1)) {
-    throw new RangeError(`Cannot take the normal quantile of ${p}: expected a number in (0, 1)`);
-  }
+  expectBetween("p", p, 0, 1);
   const q = p - 0.5;
   if (Math.abs(q) <= 0.425) return q * ratio(CENTRE, 0.180625 - q * q);
   const r = Math.sqrt(-Math.log(Math.min(p, 1 - p)));
@@ -50,6 +49,8 @@ export function normalQuantile(p: number): number {
  *
  * @param standardError Of the difference.
  * @param level Of the test.
+ * @throws {TypeError} If an argument is no number.
+ * @throws {RangeError} If the power or the level is not in (0, 1).
  *
  * @example
  * ```ts
@@ -58,6 +59,9 @@ export function normalQuantile(p: number): number {
  * ```
  */
 export function smallestDetectable(standardError: number, power = 0.8, level = 0.05): number {
+  expectTypeOf("standardError", standardError, "number");
+  expectBetween("power", power, 0, 1);
+  expectBetween("level", level, 0, 1);
   return (normalQuantile(1 - level / 2) + normalQuantile(power)) * standardError;
 }
 

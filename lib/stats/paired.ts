@@ -1,4 +1,5 @@
 /** Means of paired differences with an honest standard error: neighbouring tokens are not independent. */
+import { expectBetween, expectInstance, expectInteger } from "../errors.ts";
 
 /** An estimate and the interval around it. */
 export interface Interval {
@@ -22,7 +23,7 @@ export interface PairedMean {
  * block sums s_b over n_b values, N values in all, B blocks and mean m: `se = sqrt(B/(B-1) * sum_b (s_b - n_b*m)^2) / N`,
  * which for equal blocks is the standard deviation of the block means over sqrt(B).
  *
- * @throws {RangeError} If there is no value, or the block size is not a positive integer.
+ * @throws {TypeError | RangeError} If there is no value, or as {@linkcode sumBlocks} does.
  */
 export function pairedMean(segments: readonly Float64Array[], blockSize: number): PairedMean {
   return meanOfBlocks(sumBlocks(segments, blockSize));
@@ -37,14 +38,15 @@ export interface BlockSums {
 /**
  * Sums values over blocks of neighbours; blocks do not cross segments, and the last one of a segment may be shorter.
  *
+ * @throws {TypeError} If a segment is no `Float64Array`.
  * @throws {RangeError} If the block size is not a positive integer.
  */
 export function sumBlocks(segments: readonly Float64Array[], blockSize: number): BlockSums {
-  if (!Number.isInteger(blockSize) || blockSize < 1) {
-    throw new RangeError(`Cannot cut blocks of ${blockSize}: expected a positive integer`);
-  }
+  expectInteger("blockSize", blockSize, 1);
+  expectInstance("segments", segments, Array);
   const sums: number[] = [], sizes: number[] = [];
   for (const segment of segments) {
+    expectInstance("segment", segment, Float64Array);
     for (let start = 0; start < segment.length; start += blockSize) {
       const block = segment.subarray(start, start + blockSize);
       sums.push(block.reduce((a, b) => a + b, 0));
@@ -67,6 +69,8 @@ function meanOfBlocks({ sums, sizes }: BlockSums): PairedMean {
  * Mean of the differences of two series with the same blocks, `b - a`, with its interval: Student's t over the blocks.
  *
  * @returns Undefined where the blocks are not the same ones; the ends are NaN where there is one block.
+ * @throws {TypeError} If these are no sums of blocks.
+ * @throws {RangeError} If the confidence is not in (0, 1), or there is no value.
  *
  * @example
  * ```ts
@@ -77,6 +81,11 @@ function meanOfBlocks({ sums, sizes }: BlockSums): PairedMean {
  * ```
  */
 export function pairedInterval(a: BlockSums, b: BlockSums, confidence: number = 0.95): Interval | undefined {
+  for (const { sums, sizes } of [a, b]) {
+    expectInstance("sums", sums, Array);
+    expectInstance("sizes", sizes, Array);
+  }
+  expectBetween("confidence", confidence, 0, 1);
   if (String(a.sizes) !== String(b.sizes)) return undefined;
   const { mean, standardError } = meanOfBlocks({
     sums: b.sums.map((sum, i) => sum - a.sums[i]!),

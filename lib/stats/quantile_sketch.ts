@@ -1,4 +1,5 @@
 /** Quantiles of a stream of numbers in bounded memory: a merging t-digest (Dunning, Ertl 2019), scale function k1. */
+import { expectInstance } from "../errors.ts";
 
 /**
  * Most clusters. A cluster around the share q holds at most 2*pi/1000 * sqrt(q(1-q)) of all numbers, 0.31% at the
@@ -56,6 +57,7 @@ export class QuantileSketch {
 
   /** Takes in all that another one has taken in; the other keeps what it knows. */
   merge(other: QuantileSketch): void {
+    expectInstance("other", other, QuantileSketch);
     other.#compress();
     this.#compress();
     const means = Float64Array.of(...this.#means, ...other.#means);

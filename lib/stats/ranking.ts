@@ -1,4 +1,5 @@
 /** How well one series ranks another: exact, with midranks for ties; and over resamples, sorting each series once. */
+import { expectInstance } from "../errors.ts";
 import type { MovingBlocks } from "./bootstrap.ts";
 
 /** A series in ascending order, ready to be ranked again and again under changing weights. */
@@ -56,6 +57,7 @@ export function midranks(values: Float64Array): Float64Array<ArrayBuffer> {
  * Spearman's correlation: Pearson's correlation of midranks.
  *
  * @returns In [-1, 1]; NaN where a series is constant or shorter than 2.
+ * @throws {TypeError} If a series is no `Float64Array`.
  * @throws {RangeError} If the series differ in length, or a value is NaN.
  *
  * @example
@@ -65,6 +67,8 @@ export function midranks(values: Float64Array): Float64Array<ArrayBuffer> {
  * ```
  */
 export function spearman(a: Float64Array, b: Float64Array): number {
+  expectInstance("a", a, Float64Array);
+  expectInstance("b", b, Float64Array);
   expectPaired(a.length, b.length);
   const ranksA = midranks(a), ranksB = midranks(b), middle = (a.length + 1) / 2;
   let ab = 0, aa = 0, bb = 0;
@@ -83,6 +87,7 @@ export function spearman(a: Float64Array, b: Float64Array): number {
  * @param scores [N]
  * @param labels [N], 1 = positive, 0 = negative.
  * @returns In [0, 1]; NaN where one class is empty.
+ * @throws {TypeError} If scores or labels are of another type.
  * @throws {RangeError} If the series differ in length, or a score is NaN.
  *
  * @example
@@ -92,6 +97,8 @@ export function spearman(a: Float64Array, b: Float64Array): number {
  * ```
  */
 export function auroc(scores: Float64Array, labels: Uint8Array): number {
+  expectInstance("scores", scores, Float64Array);
+  expectInstance("labels", labels, Uint8Array);
   expectPaired(scores.length, labels.length);
   const ranks = midranks(scores);
   let positives = 0, sum = 0;

@@ -42,7 +42,9 @@ Deno.test("normalQuantile() gives Python's, in all its branches; smallestDetecta
   for (const [p, quantile] of cases) {
     assertAlmostEquals(normalQuantile(p), quantile, 1e-13 * (1 + Math.abs(quantile)));
   }
-  for (const p of [0, 1, NaN]) assertThrows(() => normalQuantile(p), RangeError, `quantile of ${p}`);
+  for (const p of [0, 1, NaN]) {
+    assertThrows(() => normalQuantile(p), RangeError, `"p": found ${p}, expected a number in (0, 1)`);
+  }
   assertAlmostEquals(smallestDetectable(2), 2 * (1.959963984540054 + 0.8416212335729143), 1e-12);
   assertAlmostEquals(smallestDetectable(1, 0.9, 0.01), 2.575829303548901 + 1.2815515655446004, 1e-12);
 });
