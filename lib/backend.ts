@@ -115,7 +115,9 @@ export const MOST_PRODUCTS = 3;
 
 /**
  * One method per op. Shapes in brackets; f32 where nothing is said. Where an op takes `only`, rows are the slots of a
- * batch, and it reads and writes those of the kept sequences alone; without it, all rows.
+ * batch, and it reads and writes those of the kept sequences alone; without it, all rows. A tensor of another type or shape
+ * is a `TypeError` or `RangeError`; a wrong value inside one, such as an id, is a `RangeError` of the reference and a
+ * {@linkcode KernelError} of the native libraries. What runs models checks such values first.
  */
 export interface Backend extends BatchOps {
   /** Short name, as `--backend` takes it. */

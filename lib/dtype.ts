@@ -1,10 +1,13 @@
 /** Element types of tensors: how they are named, numbered across the C ABI, and how many bytes they take. */
+import { expectName } from "./errors.ts";
 
 /** Dense element types: one number a slot. */
 export type DenseDType = "f32" | "f16" | "bf16" | "f64" | "i32" | "u8";
 
-/** @internal Element types that a KV cache may store. */
-export type CacheDType = "f32" | "f16" | "bf16";
+/** Element types that a KV cache may store. */
+export const CACHE_DTYPES = ["f32", "f16", "bf16"] as const;
+/** @internal One of {@linkcode CACHE_DTYPES}. */
+export type CacheDType = typeof CACHE_DTYPES[number];
 
 /** @internal Element types that weights may be turned into when they are loaded. */
 export type WeightDType = "f32" | "bf16" | "f16" | "q8_0" | "q4_0";
@@ -51,9 +54,10 @@ export type QuantDType = Exclude<DType, DenseDType>;
 /**
  * Bytes that `count` consecutive values of a type take.
  *
- * @throws {RangeError} If `count` is not a whole number of blocks.
+ * @throws {RangeError} If there is no such type, or `count` is not a whole number of blocks.
  */
 export function byteSize(dtype: DType, count: number): number {
+  if (!Object.hasOwn(DTYPES, dtype)) expectName("dtype", dtype, Object.keys(DTYPES));
   const { blockSize, blockBytes } = DTYPES[dtype];
   if (!Number.isSafeInteger(count) || count < 0 || count % blockSize !== 0) {
     throw new RangeError(

@@ -1,8 +1,26 @@
 /** Tensors: an element type, a shape, and storage that a backend owns. Always row-major and contiguous. */
 import { byteSize, type DType } from "./dtype.ts";
+import { expectInstance, expectInteger, expectTypeOf } from "./errors.ts";
 
-/** @internal Typed arrays that hold a host tensor's values; f16 and bf16 travel as raw 16-bit patterns. */
-export type TensorData = Float32Array | Float64Array | Uint16Array | Int32Array | Uint8Array;
+/** What holds values of a type; of all others, bytes. f16 and bf16 travel as raw 16-bit patterns. */
+const ARRAYS = { f32: Float32Array, f64: Float64Array, i32: Int32Array, f16: Uint16Array, bf16: Uint16Array };
+
+/** @internal The typed array that holds a host tensor's values. */
+export type DataOf<Type extends DType> = Type extends "f32" ? Float32Array
+  : Type extends "f64" ? Float64Array
+  : Type extends "i32" ? Int32Array
+  : Type extends "f16" | "bf16" ? Uint16Array
+  : Uint8Array;
+/** @internal Typed arrays that hold a host tensor's values. */
+export type TensorData = DataOf<DType>;
+
+/** The class of {@linkcode DataOf}. */
+function arrayOf(dtype: DType): {
+  readonly BYTES_PER_ELEMENT: number;
+  new (from: ArrayBuffer | number): TensorData;
+} {
+  return ARRAYS[dtype as keyof typeof ARRAYS] ?? Uint8Array;
+}
 
 /** What every backend's tensor has. Values are reached through {@linkcode Backend.read}. */
 export interface Tensor {
@@ -25,7 +43,8 @@ export function countOf(shape: readonly number[]): number {
 /**
  * Wraps values as a host tensor without copying.
  *
- * @throws {RangeError} If the bytes of `data` do not fit the shape.
+ * @throws {TypeError} If `shape` is no list, or `data` no array of the element type.
+ * @throws {RangeError} If there is no such type, or the bytes of `data` do not fit the shape.
  *
  * @example
  * ```ts
@@ -34,8 +53,15 @@ export function countOf(shape: readonly number[]): number {
  * console.assert(x.shape[1] === 3);
  * ```
  */
-export function hostTensor(dtype: DType, shape: readonly number[], data: TensorData): HostTensor {
+export function hostTensor<Type extends DType>(
+  dtype: Type,
+  shape: readonly number[],
+  data: DataOf<Type>,
+): HostTensor {
+  expectInstance("shape", shape, Array);
+  for (const size of shape) expectInteger("shape", size, 0);
   const want = byteSize(dtype, countOf(shape));
+  expectInstance("data", data, arrayOf(dtype));
   if (data.byteLength !== want) {
     throw new RangeError(
       `Cannot make a ${dtype} tensor of shape [${shape}]: found ${data.byteLength} bytes, expected ${want}`,
@@ -44,25 +70,17 @@ export function hostTensor(dtype: DType, shape: readonly number[], data: TensorD
   return { dtype, shape, data };
 }
 
-/** What holds values of a type; of all others, bytes. */
-const ARRAYS: {
-  readonly [Type in DType]?: {
-    readonly BYTES_PER_ELEMENT: number;
-    new (memory: ArrayBuffer | number): TensorData;
-  };
-} = { f32: Float32Array, f64: Float64Array, i32: Int32Array, f16: Uint16Array, bf16: Uint16Array };
-
 /** A host tensor in zeroed memory, or in the given one, which has as many bytes. */
 export function emptyTensor(dtype: DType, shape: readonly number[], memory?: ArrayBuffer): HostTensor {
-  const Values = ARRAYS[dtype] ?? Uint8Array;
-  const data = new Values(memory ?? byteSize(dtype, countOf(shape)) / Values.BYTES_PER_ELEMENT);
+  const bytes = byteSize(dtype, countOf(shape)), Values = arrayOf(dtype);
+  const data = new Values(memory ?? bytes / Values.BYTES_PER_ELEMENT);
   return { dtype, shape, data };
 }
 
 /**
  * Checks a tensor against an expected type and shape (-1 = any size).
  *
- * @throws {TypeError} If the element type differs.
+ * @throws {TypeError} If it is no tensor, or its element type differs.
  * @throws {RangeError} If the shape differs.
  */
 export function expectTensor(
@@ -71,6 +89,7 @@ export function expectTensor(
   dtypes: DType | readonly DType[],
   shape: readonly number[],
 ): void {
+  expectTypeOf(name, tensor, "object");
   const allowed = typeof dtypes === "string" ? [dtypes] : dtypes;
   if (!allowed.includes(tensor.dtype)) {
     throw new TypeError(`Cannot use "${name}": found ${tensor.dtype}, expected ${allowed.join(" or ")}`);
@@ -94,20 +113,22 @@ export function expectIds(ids: ArrayLike<number>, vocabSize: number): void {
 /**
  * The values of a tensor that lives in this process.
  *
- * @throws {TypeError} If the tensor lives elsewhere, for example on a GPU.
+ * @throws {TypeError} If the tensor lives elsewhere, for example on a GPU, or its array is not of its element type.
  */
 export function hostData(tensor: Tensor): TensorData {
   const data = (tensor as Partial<HostTensor>).data;
   if (data === undefined) {
     throw new TypeError("Cannot reach a device tensor's values directly: read it through its backend");
   }
+  const Values = arrayOf(tensor.dtype);
+  if (!(data instanceof Values)) expectInstance(`data of a tensor of ${tensor.dtype}`, data, Values);
   return data;
 }
 
 /** The values of an f32 host tensor. @throws {TypeError} If it is of another type or on a device. */
 export function f32Data(tensor: Tensor): Float32Array<ArrayBuffer> {
   const data = hostData(tensor);
-  if (!(data instanceof Float32Array)) {
+  if (tensor.dtype !== "f32") {
     throw new TypeError(`Cannot use a ${tensor.dtype} tensor: expected f32`);
   }
   return data as Float32Array<ArrayBuffer>;

@@ -1,7 +1,7 @@
 /** Stored weights to float32, exactly as ggml's `dequantize_row_*` functions define it. */
 import { DTYPES, type QuantDType } from "../dtype.ts";
 import { fromBf16, fromF16 } from "../half.ts";
-import { countOf, type HostTensor } from "../tensor.ts";
+import { countOf, hostData, type HostTensor } from "../tensor.ts";
 
 /** Turns one block at byte `at` into values from `out[to]` on. */
 type BlockReader = (bytes: Uint8Array, at: number, out: Float32Array, to: number) => void;
@@ -179,8 +179,7 @@ export function dequantize(
   count: number,
   into?: Float32Array<ArrayBuffer>,
 ): Float32Array<ArrayBuffer> {
-  const { dtype, data } = tensor;
-  const { blockSize, blockBytes } = DTYPES[dtype];
+  const { dtype } = tensor, data = hostData(tensor), { blockSize, blockBytes } = DTYPES[dtype];
   const total = countOf(tensor.shape);
   const whole = (n: number) => Number.isInteger(n / blockSize) && n >= 0;
   if (!whole(start) || !whole(count) || start + count > total) {

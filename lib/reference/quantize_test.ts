@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { WEIGHT_DTYPES } from "../dtype.ts";
+import { type DType, WEIGHT_DTYPES } from "../dtype.ts";
 import { emptyTensor, hostTensor } from "../tensor.ts";
 import { dequantize } from "./dequantize.ts";
 import { quantize } from "./quantize.ts";
@@ -25,7 +25,8 @@ Deno.test("quantize() and dequantize() write where they are told to, and not whe
     assertEquals([quantize(values, dtype, own) === own, own], [true, fresh]);
     assertEquals(room.subarray(data.length).every((value) => value === 0), true);
     assertThrows(() => quantize(values, dtype, room), RangeError, "bytes for the values, expected");
-    const tensor = hostTensor(dtype, [values.length], fresh), into = new Float32Array(values.length + 1);
+    const tensor = hostTensor<DType>(dtype, [values.length], fresh),
+      into = new Float32Array(values.length + 1);
     const read = dequantize(tensor, 0, values.length, into);
     assertEquals([read, read.buffer === into.buffer], [
       dequantize(tensor, 0, values.length),

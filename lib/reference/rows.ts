@@ -6,6 +6,7 @@ import { dequantize } from "./dequantize.ts";
 
 /** See {@linkcode Backend.embedding}. @throws {RangeError} If an id is outside the vocabulary. */
 export function embedding(table: Tensor, ids: Tensor, out: Tensor, scale = 1): void {
+  expectTensor("table", table, table?.dtype, [-1, -1]);
   const [vocabSize, width] = table.shape as [number, number];
   expectTensor("ids", ids, "i32", [-1]);
   expectTensor("out", out, "f32", [ids.shape[0]!, width]);
@@ -18,6 +19,7 @@ export function embedding(table: Tensor, ids: Tensor, out: Tensor, scale = 1): v
 }
 
 export function rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): void {
+  expectTensor("x", x, "f32", [-1, -1]);
   const [rows, width] = x.shape as [number, number];
   expectTensor("weight", weight, "f32", [width]);
   expectTensor("out", out, "f32", [rows, width]);
@@ -32,6 +34,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): vo
 }
 
 export function rope(x: Tensor, positions: Tensor, turns: Tensor): void {
+  expectTensor("x", x, "f32", [-1, -1, -1]);
   const [rows, heads, headDim] = x.shape as [number, number, number];
   expectTensor("positions", positions, "i32", [rows]);
   if (headDim % 2 !== 0) throw new RangeError(`Cannot rotate heads of ${headDim}: expected an even size`);
@@ -61,6 +64,7 @@ export function geglu(gate: Tensor, up: Tensor, out: Tensor): void {
 }
 
 function applyGate(gate: Tensor, up: Tensor, out: Tensor, activate: (x: number) => number): void {
+  expectTensor("gate", gate, "f32", [-1, -1]);
   expectTensor("up", up, "f32", gate.shape);
   expectTensor("out", out, "f32", gate.shape);
   const g = f32Data(gate), u = f32Data(up), target = f32Data(out);
@@ -68,8 +72,8 @@ function applyGate(gate: Tensor, up: Tensor, out: Tensor, activate: (x: number) 
 }
 
 export function gatherRows(x: Tensor, rows: Tensor, out: Tensor): void {
-  const [height, width] = x.shape as [number, number];
   expectTensor("x", x, ["f32", "f16", "bf16"], [-1, -1]);
+  const [height, width] = x.shape as [number, number];
   expectTensor("rows", rows, "i32", [-1]);
   expectTensor("out", out, ["f32", x.dtype], [rows.shape[0]!, width]);
   const target = hostData(out);
@@ -83,6 +87,7 @@ export function gatherRows(x: Tensor, rows: Tensor, out: Tensor): void {
 }
 
 export function scatterAddRows(x: Tensor, rows: Tensor, delta: Tensor): void {
+  expectTensor("x", x, "f32", [-1, -1]);
   const [height, width] = x.shape as [number, number];
   expectTensor("rows", rows, "i32", [-1]);
   expectTensor("delta", delta, "f32", [rows.shape[0]!, width]);
@@ -94,14 +99,15 @@ export function scatterAddRows(x: Tensor, rows: Tensor, delta: Tensor): void {
 }
 
 export function add(x: Tensor, delta: Tensor): void {
+  expectTensor("x", x, "f32", [-1, -1]);
   expectTensor("delta", delta, "f32", x.shape);
   const target = f32Data(x), added = f32Data(delta);
   for (let i = 0; i < target.length; i++) target[i]! += added[i]!;
 }
 
 export function storeRows(x: Tensor, out: Tensor, at: number, rows?: Tensor, second?: StoredRows): void {
-  const [height, width] = x.shape as [number, number], count = (rows ?? x).shape[0]!;
   expectTensor("x", x, ["f32", "f16", "bf16"], [-1, -1]);
+  const [height, width] = x.shape as [number, number], count = (rows ?? x).shape[0]!;
   expectTensor("out", out, x.dtype === "f32" ? ["f32", "f16", "bf16"] : x.dtype, [-1, width]);
   if (!(at >= 0 && at + count <= out.shape[0]!)) {
     throw new RangeError(
@@ -122,6 +128,7 @@ export function storeRows(x: Tensor, out: Tensor, at: number, rows?: Tensor, sec
 }
 
 export function rowNorms(x: Tensor): Float64Array<ArrayBuffer> {
+  expectTensor("x", x, "f32", [-1, -1]);
   const [rows, width] = x.shape as [number, number];
   const values = f32Data(x), norms = new Float64Array(rows);
   for (let row = 0; row < rows; row++) {

@@ -90,7 +90,7 @@ const TURNED = new Float32Array(1 << 16);
 /** A tensor's values as another type, rounded as ggml rounds. @throws {RangeError} If the type does not hold them. */
 export function convert(tensor: HostTensor, dtype: WeightDType, take = takeArray): HostTensor {
   const { shape } = tensor, count = countOf(shape);
-  const out = hostTensor(dtype, shape, viewAs(dtype, take(byteSize(dtype, count))));
+  const out = hostTensor<DType>(dtype, shape, viewAs(dtype, take(byteSize(dtype, count))));
   const perValue = out.data.length / count;
   // All pieces use the same memory: garbage of each, until it is collected, can be more than the tensor.
   for (let at = 0; at < count; at += TURNED.length) {
