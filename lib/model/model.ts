@@ -1,8 +1,9 @@
 /** A model: weights on a backend, and sequences that run on them. */
 import type { Backend } from "../backend.ts";
-import type { CacheDType } from "../dtype.ts";
+import { CACHE_DTYPES, type CacheDType } from "../dtype.ts";
+import { expectInstance, expectName } from "../errors.ts";
 import { preparationOf, type Pruner } from "../methods/pruner.ts";
-import { expectTensor, hostTensor, type Tensor } from "../tensor.ts";
+import { expectIds, expectTensor, hostTensor, type Tensor } from "../tensor.ts";
 import { alteredBy } from "./pruning/altered.ts";
 import { createForwardPass } from "./architectures/mod.ts";
 import { BatchDecoder, type BatchOptions } from "./run/batch_decoder.ts";
@@ -48,6 +49,7 @@ export class Model implements RunModel {
    * @param weights Made for these sizes, see `loadModelWeights`.
    * @param cacheDType Element type of KV caches. A GPU's tensor cores take f16 and bf16 alone.
    * @param unaltered The model that this one stands for, where a method has altered it.
+   * @throws {TypeError | RangeError} If there is no such element type of caches.
    */
   constructor(
     config: ModelConfig,
@@ -55,6 +57,7 @@ export class Model implements RunModel {
     backend: Backend,
     { cacheDType = "f32", unaltered }: { readonly cacheDType?: CacheDType; readonly unaltered?: Model } = {},
   ) {
+    expectName("cacheDType", cacheDType, CACHE_DTYPES);
     this.unaltered = unaltered ?? this;
     this.config = config;
     this.weights = weights;
@@ -109,7 +112,9 @@ export class Model implements RunModel {
    *
    * @param feeds Sequences of this model, each once, with their next ids.
    * @returns Hidden states after the final norm of all tokens, sequence after sequence, [sum of T, hiddenSize] f32.
-   * @throws {RangeError} On an unknown id or a sequence given twice, or if a pruner looks ahead and its sequence has begun.
+   * @throws {TypeError} If these are no sequences and ids.
+   * @throws {RangeError} On an unknown id, a sequence given twice or of another model, or if a pruner looks ahead and its
+   * sequence has begun.
    *
    * @example
    * ```ts
@@ -147,8 +152,14 @@ export class Model implements RunModel {
     }
   }
 
-  /** The residual stream before the first layer, [T, hiddenSize] f32. @throws {RangeError} On an unknown id. */
+  /**
+   * The residual stream before the first layer, [T, hiddenSize] f32.
+   *
+   * @throws {TypeError | RangeError} If the ids are no `Int32Array`, or one is unknown.
+   */
   embed(ids: Int32Array<ArrayBuffer>): Tensor {
+    expectInstance("ids", ids, Int32Array);
+    expectIds(ids, this.config.vocabSize);
     const out = this.backend.alloc("f32", [ids.length, this.config.hiddenSize], true);
     const rows = this.backend.upload(hostTensor("i32", [ids.length], ids));
     this.#pass.embed(rows, out);

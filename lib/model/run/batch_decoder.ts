@@ -1,9 +1,10 @@
 /** Decoding many sequences at once on a device: one recorded step, replayed for every token, without the host. */
 import type { BatchCache, BatchStates, RecordedWork } from "../../batch_ops.ts";
-import { byteSize, type CacheDType } from "../../dtype.ts";
+import { byteSize, CACHE_DTYPES, type CacheDType } from "../../dtype.ts";
+import { expectInstance, expectInteger, expectName, expectOptions } from "../../errors.ts";
 import type { LayerState } from "../../filter/layer.ts";
 import { preparationOf, type Pruner, takesWhole } from "../../methods/pruner.ts";
-import { hostTensor, type Tensor } from "../../tensor.ts";
+import { expectIds, hostTensor, type Tensor } from "../../tensor.ts";
 import {
   type BatchLayer,
   createBatchCache,
@@ -34,6 +35,13 @@ export interface BatchOptions {
   /** Element type of the KV cache; that of the sequences admitted. Default: the model's. */
   readonly cacheDType?: CacheDType;
 }
+
+const OPTIONS: Record<keyof BatchOptions, true> = {
+  batch: true,
+  capacity: true,
+  judgedRows: true,
+  cacheDType: true,
+};
 
 /** Why sequences of a method (default: dense) cannot be decoded by {@linkcode BatchDecoder}; undefined: they can. */
 export function batchUnsupportedReason(pruner: Pruner | undefined): string | undefined {
@@ -79,9 +87,11 @@ export class BatchDecoder implements Disposable {
    * Allocates caches and states; all slots are idle.
    *
    * @param pruner Takes its decisions on the device; without one all attention is computed.
+   * @throws {TypeError} If an option is unknown.
    * @throws {RangeError} If a size is not a positive integer, or the method cannot decide on a device.
    */
   constructor(model: RunModel, pruner: Pruner | undefined, options: BatchOptions) {
+    expectOptions(options, OPTIONS);
     const { batch, capacity, judgedRows = capacity, cacheDType = model.cacheDType } = options;
     if (!Number.isInteger(batch) || batch < 1 || !Number.isInteger(capacity) || capacity < 1) {
       throw new RangeError(
@@ -93,6 +103,7 @@ export class BatchDecoder implements Disposable {
         `Cannot hold ${judgedRows} rows of judged keys: expected an integer from 1 to the capacity of ${capacity}`,
       );
     }
+    expectName("cacheDType", cacheDType, CACHE_DTYPES);
     expectPositions(model.config, capacity);
     const reason = batchUnsupportedReason(pruner);
     if (reason !== undefined) throw new RangeError(`Cannot decode a batch on a device: ${reason}`);
@@ -137,10 +148,12 @@ export class BatchDecoder implements Disposable {
    *
    * @param slot 0-based, idle
    * @param sequence of this model and this pruner, with this cache type
-   * @throws {RangeError} If the slot is taken or not there, or the sequence is too long.
+   * @throws {RangeError} If the slot is taken or not there, or the sequence is too long or of another model or method.
    */
   admit(slot: number, sequence: ModelSequence): void {
     this.#expectOpen();
+    expectInstance("sequence", sequence, ModelSequence);
+    sequence.expectNext(this.#model, 0);
     const { batch, capacity } = this.#options;
     if (this.#lengths[slot] !== -1) {
       throw new RangeError(
@@ -152,7 +165,14 @@ export class BatchDecoder implements Disposable {
         `Cannot admit a sequence of ${sequence.length} tokens: expected fewer than the capacity of ${capacity}`,
       );
     }
-    const { caches, states, judge } = sequence.exportState(), pruner = this.#pruner;
+    const { caches, states, judge, pruner } = sequence.exportState();
+    if (pruner !== this.#pruner) {
+      throw new RangeError(
+        `Cannot admit a sequence of the method "${
+          pruner?.name ?? "dense"
+        }": expected one of the pruner of this decoder`,
+      );
+    }
     for (const layer of this.#layers.keys()) {
       // A token more than a sequence has must fit.
       const { count } = caches[layer]!.kept, rows = this.#rowsOf(layer);
@@ -178,9 +198,10 @@ export class BatchDecoder implements Disposable {
     this.admit(slot, new ModelSequence(this.#model, this.#pruner, { cacheDType }));
   }
 
-  /** Makes a slot idle. */
+  /** Makes a slot idle. @throws {RangeError} If it is not there. */
   release(slot: number): void {
     this.#expectOpen();
+    expectInteger("slot", slot, 0, this.#options.batch - 1);
     this.#lengths[slot] = -1;
     this.#writeRow(this.#positions, slot, "i32", Int32Array.of(-1));
   }
@@ -190,7 +211,9 @@ export class BatchDecoder implements Disposable {
    *
    * @param ids [batch]; those of idle slots are ignored. Without ids the likeliest tokens of the last step are fed.
    * @returns logits [batch, vocabSize] f32, overwritten by the next step; rows of idle slots mean nothing
-   * @throws {RangeError} If a sequence has reached the capacity, or there is no step whose tokens could be fed.
+   * @throws {TypeError} If the ids are no `Int32Array`.
+   * @throws {RangeError} On an unknown id or another number of them, if a sequence has reached the capacity, or if there is no
+   * step whose tokens could be fed.
    */
   step(ids?: Int32Array<ArrayBuffer>): Tensor {
     this.#expectOpen();
@@ -204,7 +227,9 @@ export class BatchDecoder implements Disposable {
       }
       backend.argmax(this.#logits, this.#ids);
     } else {
+      expectInstance("ids", ids, Int32Array);
       const known = ids.map((id, slot) => this.#lengths[slot]! < 0 ? 0 : id);
+      expectIds(known, this.#model.config.vocabSize);
       backend.write(this.#ids, hostTensor("i32", [batch], known));
     }
     // The first step runs as it is: a device loads kernels when they are first launched, which no recording allows.

@@ -1,9 +1,10 @@
 /** Several sequences fed at once: weights are read once for the tokens of all, whatever each one's method does. */
 import { expectIds, type Tensor } from "../../tensor.ts";
+import { expectInstance } from "../../errors.ts";
 import { createForwardPass } from "../architectures/mod.ts";
 import type { Addend, ForwardPass, LayerRows, RunModel, Tokens } from "./forward_pass.ts";
 import { range, type Rows } from "./row_indices.ts";
-import type { ModelSequence, PieceTokens } from "./sequence.ts";
+import { ModelSequence, type PieceTokens } from "./sequence.ts";
 
 /** @internal The next tokens of a sequence. */
 export interface SequenceFeed {
@@ -22,11 +23,16 @@ interface Piece {
 
 export function feedTogether(model: RunModel, feeds: readonly SequenceFeed[]): Tensor {
   const { backend, config } = model;
+  expectInstance("feeds", feeds, Array);
+  for (const { sequence, ids } of feeds) {
+    expectInstance("sequence", sequence, ModelSequence);
+    expectInstance("ids", ids, Int32Array);
+  }
   if (new Set(feeds.map(({ sequence }) => sequence)).size < feeds.length) {
     throw new RangeError("Cannot feed sequences together: found one of them twice, expected each once");
   }
   for (const { sequence, ids } of feeds) {
-    sequence.expectNext(ids.length);
+    sequence.expectNext(model, ids.length);
     // Before any is fed: those that go alone come one after the other.
     expectIds(ids, config.vocabSize);
   }

@@ -72,6 +72,41 @@ for (const [name, create] of Object.entries(METHODS)) {
   });
 }
 
+Deno.test("a sequence ends with its block; its length and decisions stay readable, all else is an error", () => {
+  const held = { count: 0 },
+    backend = new Proxy<Backend>(new ReferenceBackend(), {
+      get(target, name: keyof Backend) {
+        if (name === "free") return () => void held.count--;
+        const own = target[name];
+        return typeof own === "function" ? own.bind(target) : own;
+      },
+    });
+  const model = new Model(CONFIG, weights, backend);
+  const ended = () => {
+    using sequence = model.start(filtering({ pruneRatio: 0.5, recent: 5 }));
+    sequence.feed(ids(40));
+    held.count = 0;
+    return sequence;
+  };
+  const sequence = ended(), gaveBack = held.count;
+  assert(gaveBack < 0, "its caches were given back");
+  sequence.free();
+  assertEquals(held.count, gaveBack, "once");
+  assertEquals([sequence.length, sequence.keep.size > 0], [40, true]);
+  const calls = {
+    feed: () => sequence.feed(ids(1)),
+    feedResidual: () => sequence.feedResidual(model.embed(ids(1)), 0),
+    residualAt: () => sequence.residualAt(ids(1), 1),
+    fork: () => sequence.fork(),
+    usage: () => sequence.usage(),
+    exportState: () => sequence.exportState(),
+    feedTogether: () => model.feedTogether([{ sequence, ids: ids(1) }]),
+  };
+  for (const [name, call] of Object.entries(calls)) {
+    assertThrows(call, Error, "Cannot use this sequence: it was freed", name);
+  }
+});
+
 Deno.test("biases are added from memory that is clear", () => {
   const config = { ...CONFIG, biases: ["q", "k", "v", "o", "gate", "up", "down"] };
   const [own, plain] = [strict(), new ReferenceBackend()].map((backend) => {

@@ -1,5 +1,5 @@
 /** One sequence in a model: KV caches, the pruner's state, and what has been spent so far. */
-import type { CacheDType } from "../../dtype.ts";
+import { CACHE_DTYPES, type CacheDType } from "../../dtype.ts";
 import type { LayerState } from "../../filter/layer.ts";
 import {
   checkWindows,
@@ -10,7 +10,7 @@ import {
   type SideSequence,
   takesWhole,
 } from "../../methods/pruner.ts";
-import { expectInstance, expectTypeOf } from "../../errors.ts";
+import { expectInteger, expectName, expectOptions, expectTypeOf } from "../../errors.ts";
 import { expectTensor, type Tensor } from "../../tensor.ts";
 import { expectPositions } from "../config.ts";
 import { LayerCache } from "./kv_cache.ts";
@@ -42,8 +42,13 @@ export interface SequenceOptions {
   readonly see?: See;
 }
 
-/** A sequence; made by `Model.start`. */
-export class ModelSequence {
+const OPTIONS: Record<keyof SequenceOptions, true> = { chunk: true, cacheDType: true, see: true };
+
+/**
+ * A sequence; made by `Model.start`. `using` gives the memory of its caches back where the block ends, {@linkcode free} at
+ * once; what is asked of the caches afterwards throws an `Error`. Without either, that memory is freed late.
+ */
+export class ModelSequence implements Disposable {
   readonly #model: RunModel;
   #pruner: Pruner | undefined;
   readonly #cacheDType: CacheDType;
@@ -59,10 +64,14 @@ export class ModelSequence {
   #length = 0;
   /** Layers below this one were run elsewhere: they have no cache here. */
   #lowest = 0;
+  #freed = false;
 
   /** Use `Model.start`. */
   constructor(model: RunModel, pruner: Pruner | undefined, options: SequenceOptions) {
-    const { numLayers } = model.config;
+    expectOptions(options, OPTIONS);
+    const { numLayers } = model.config, { chunk = 0, cacheDType = model.cacheDType } = options;
+    expectInteger("chunk", chunk, 0);
+    expectName("cacheDType", cacheDType, CACHE_DTYPES);
     if (pruner !== undefined) expectTypeOf("start of a pruner", pruner?.start, "function");
     const unknown = pruner && filteredLayers(pruner).find((layer) => !(layer >= 0 && layer < numLayers));
     if (unknown !== undefined) {
@@ -72,14 +81,14 @@ export class ModelSequence {
     this.#model = model;
     this.#pruner = pruner;
     this.#options = options;
-    this.#cacheDType = options.cacheDType ?? model.cacheDType;
+    this.#cacheDType = cacheDType;
     this.#pass = createForwardPass(model);
     const adapts = preparationOf(pruner, "adapt");
     this.#watch = adapts && new PromptWatch(model, adapts);
     this.#pass.see = options.see ?? this.#watch?.see.bind(this.#watch);
-    this.#decider = pruner?.start(options.chunk ?? 0);
+    this.#decider = pruner?.start(chunk);
     const side = pruner?.keySide;
-    this.#judge = side && new KeyJudge(pruner!.spans, side.start(options.chunk ?? 0), side.layers);
+    this.#judge = side && new KeyJudge(pruner!.spans, side.start(chunk), side.layers);
     this.#layers = Array.from(
       { length: numLayers },
       (_, layer) => openRecord(model, pruner, layer, this.#cacheDType),
@@ -107,13 +116,15 @@ export class ModelSequence {
   }
 
   /**
-   * Feeds the next tokens.
+   * Feeds the next tokens, and returns when that is done: meanwhile the thread does nothing else. Who must answer others runs
+   * models in a Worker, or feeds in pieces; docs/reference/library.md shows both.
    *
    * @returns hidden states after the final norm, [T, hiddenSize] f32, for `Model.logits`
+   * @throws {TypeError} If the ids are no `Int32Array`.
    * @throws {RangeError} On an unknown id, or if the pruner looks ahead and this is not the first feed.
    */
   feed(ids: Int32Array<ArrayBuffer>): Tensor {
-    expectInstance("ids", ids, Int32Array);
+    this.#expectHeld();
     if (this.#lowest > 0) {
       throw new RangeError("Cannot feed tokens after a residual stream: the layers below it have no cache");
     }
@@ -124,9 +135,11 @@ export class ModelSequence {
    * Feeds a whole sequence as the residual stream that enters `layer`, [T, hiddenSize] f32, from
    * `Model.residualAt`. The stream is left as it is.
    *
-   * @throws {RangeError} If tokens were fed before, or a layer below `layer` is filtered.
+   * @throws {RangeError} If there is no such layer, tokens were fed before, or a layer below `layer` is filtered.
    */
   feedResidual(residual: Tensor, layer: number): Tensor {
+    this.#expectHeld();
+    expectInteger("layer", layer, 0, this.#model.config.numLayers);
     expectTensor("residual", residual, "f32", [-1, this.#model.config.hiddenSize]);
     if (this.#length > 0) throw new RangeError("Cannot feed a residual stream: the sequence has begun");
     if (this.#pruner !== undefined && filteredLayers(this.#pruner).some((filtered) => filtered < layer)) {
@@ -139,12 +152,15 @@ export class ModelSequence {
 
   /** The residual stream that enters `layer`, of the first tokens, [T, hiddenSize]. The sequence ends with it. */
   residualAt(ids: Int32Array<ArrayBuffer>, layer: number): Tensor {
+    this.#expectHeld();
+    expectInteger("layer", layer, 0, this.#model.config.numLayers);
     this.#lowest = this.#model.config.numLayers;
     return this.#run(this.#model.embed(ids), 0, layer);
   }
 
   /** What a layer makes of a whole sequence's residual stream, which it takes over. The sequence ends with it. @internal */
   throughLayer(x: Tensor, layer: number): Tensor {
+    this.#expectHeld();
     this.#lowest = this.#model.config.numLayers;
     return this.#run(x, layer, layer + 1);
   }
@@ -158,16 +174,20 @@ export class ModelSequence {
     readonly caches: readonly LayerCache[];
     readonly states: readonly LayerState[] | undefined;
     readonly judge: KeyJudge | undefined;
+    readonly pruner: Pruner | undefined;
   } {
+    this.#expectHeld();
     return {
       caches: this.#layers.map(({ cache }) => cache),
       states: this.#decider?.states,
       judge: this.#judge,
+      pruner: this.#pruner,
     };
   }
 
   /** What was spent and saved so far. */
   usage(): SequenceUsage {
+    this.#expectHeld();
     const { config } = this.#model;
     const rowBytes = LayerCache.rowBytes(this.#cacheDType, config.numKvHeads * config.headDim);
     const layers = this.#layers.slice(this.#lowest);
@@ -192,6 +212,7 @@ export class ModelSequence {
 
   /** An independent copy, to branch a sequence. */
   fork(): ModelSequence {
+    this.#expectHeld();
     const copy = new ModelSequence(this.#model, this.#pruner, this.#options);
     copy.#decider = this.#decider?.fork();
     copy.#judge = this.#judge?.fork();
@@ -212,12 +233,23 @@ export class ModelSequence {
   }
 
   /**
-   * Gives the memory of its caches back at once; not to be fed or forked afterwards. Where it is not called, memory is
-   * freed late, which on a device may be too late.
+   * Gives the memory of its caches back at once; once more does nothing. Its length and decisions can still be read, all
+   * else throws an `Error`. Where it is not called, memory is freed late, which on a device may be too late.
    */
   free(): void {
+    if (this.#freed) return;
+    this.#freed = true;
     this.#layers.forEach(({ cache }) => cache.free());
     this.#pass.free();
+  }
+
+  /** {@linkcode free}, where a block with `using` ends. */
+  [Symbol.dispose](): void {
+    this.free();
+  }
+
+  #expectHeld(): void {
+    if (this.#freed) throw new Error("Cannot use this sequence: it was freed");
   }
 
   /** Hidden states of rows of the residual stream, which it takes over, after the layers from `from` on. */
@@ -247,7 +279,7 @@ export class ModelSequence {
   /** Runs rows of the residual stream, which it takes over, through layers [from, to). */
   #run(x: Tensor, from: number, to: number): Tensor {
     const total = x.shape[0]!;
-    this.expectNext(total);
+    this.expectNext(this.#model, total);
     if (this.nextPiece(total) === total) {
       this.#pass.run(x, from, to, this.begin(total));
       this.end(total);
@@ -265,8 +297,14 @@ export class ModelSequence {
     return out;
   }
 
-  /** Refuses so many tokens where they cannot come next. @internal */
-  expectNext(total: number): void {
+  /** Refuses so many tokens of a model where they cannot come next. @internal */
+  expectNext({ unaltered }: RunModel, total: number): void {
+    this.#expectHeld();
+    if (this.#model.unaltered !== unaltered) {
+      throw new RangeError(
+        "Cannot feed a sequence of another model: expected one that this model has started",
+      );
+    }
     expectPositions(this.#model.config, this.#length + total);
     if (takesWhole(this.#pruner) && this.#length > 0) {
       throw new RangeError(
