@@ -9,6 +9,7 @@
  * @module
  */
 import type { Products } from "../lib/backend.ts";
+import { expectInteger, expectOptions } from "../lib/errors.ts";
 import { CpuBackend } from "./backend.ts";
 import { findBlas } from "./blas.ts";
 import { NativeContext, supportedLevels } from "./context.ts";
@@ -22,7 +23,10 @@ export { mapFile } from "./map_file.ts";
 
 /** Options of {@linkcode openCpu}. */
 export interface CpuOptions {
-  /** Threads, the calling one included; all cores by default. */
+  /**
+   * Threads, the calling one included; all cores by default. Where skipped tokens stay visible in a recent window, the last
+   * digits of results depend on their number, decisions in practice do not; without such a window nothing does.
+   */
   readonly threads?: number;
   /** Instruction-set level (`base`, `avx2`, `avx512`); `TOKENFILTER_LEVEL`, else the machine's best, by default. */
   readonly level?: string;
@@ -44,14 +48,27 @@ export interface CpuOptions {
   readonly onProgress?: (message: string) => void;
 }
 
+const OPTIONS: Record<keyof CpuOptions, true> = {
+  threads: true,
+  level: true,
+  products: true,
+  library: true,
+  blas: true,
+  build: true,
+  onProgress: true,
+};
+
 /**
  * Opens the native CPU library. The backend's threads end with `using`, or once there is no reference to it.
  *
+ * @throws {TypeError | RangeError} If an option is unknown, or its value.
  * @throws {NativeLibraryError} If the library is not built, not whole, or of another version, if the machine lacks
  * the level or what the products need, or if the BLAS cannot be loaded. The message names every place tried and the
  * command that helps.
  */
 export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend> {
+  expectOptions(options, OPTIONS);
+  if (options.threads !== undefined) expectInteger("threads", options.threads, 1, 1024);
   const { threads, library, products, level = Deno.env.get("TOKENFILTER_LEVEL") || undefined } = options;
   if (options.build) {
     const { buildCpu } = await import("./build/mod.ts");
@@ -75,5 +92,6 @@ export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend> {
 
 /** Instruction-set levels that this machine and the library have, lowest first. */
 export async function cpuLevels(options: Pick<CpuOptions, "library"> = {}): Promise<string[]> {
+  expectOptions(options, { library: true });
   return supportedLevels(await openCpuLibrary(options.library));
 }

@@ -1,6 +1,6 @@
 /** Losses of one sequence of any length, token by token, as a model with or without a pruner sees it. */
 import { type Pruner, takesWhole } from "../methods/pruner.ts";
-import { expectInstance } from "../errors.ts";
+import { expectInstance, expectName, expectOptions } from "../errors.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 import { batchUnsupportedReason } from "../model/run/batch_decoder.ts";
@@ -21,6 +21,9 @@ export interface FeedOptions {
   /** Called after each feed with the tokens fed so far. */
   readonly onFeed?: (tokens: number) => void;
 }
+
+const PHASES = ["prefill", "decode"] as const;
+const FEED_OPTIONS: Record<keyof FeedOptions, true> = { phase: true, chunk: true, onFeed: true };
 
 /** Losses and decisions of one sequence. */
 export interface SequenceScore {
@@ -47,7 +50,8 @@ export interface SequenceScore {
  *
  * @param ids Token ids as given, [T], T >= 2.
  * @param pruner Dense where left out.
- * @throws {RangeError} If the sequence is shorter than 2, the chunk is not a positive integer, or the pruner looks
+ * @throws {TypeError} If the ids are no `Int32Array`, or an option is unknown.
+ * @throws {RangeError} If there is no such phase, the sequence is shorter than 2, the chunk is not a positive integer, or the pruner looks
  * ahead and the sequence does not come as one prefill.
  *
  * @example
@@ -67,6 +71,8 @@ export function scoreSequence(
   options: FeedOptions = {},
 ): SequenceScore {
   expectInstance("ids", ids, Int32Array);
+  expectOptions(options, FEED_OPTIONS);
+  expectName("phase", options.phase ?? PHASES[0], PHASES);
   const count = ids.length;
   if (count < 2) throw new RangeError(`Cannot score a sequence of ${count} tokens: expected at least 2`);
   const chunk = options.phase === "decode" ? 1 : options.chunk ?? count;

@@ -41,6 +41,8 @@ export interface FilterOps {
 /** The recurrence of a rule: the backend's own where the kernels have the rule, else in TypeScript on the host. */
 export function filterOps({ native }: Rule, backend?: FilterBackend): FilterOps {
   if (backend === undefined) return { scan: scanLayer, observe: observeLayer };
+  expectTypeOf("backend", backend, "object");
+  expectTypeOf("kvFilterScan of the backend", backend.kvFilterScan, "function");
   if (native !== undefined) return { scan: backend.kvFilterScan, observe: backend.kvFilterObserve };
   const here = (input: ScanInput<Tensor>) =>
     Object.fromEntries(
@@ -95,7 +97,8 @@ export class FilterSequence {
   }
 
   /**
-   * Decides one token of a filtered layer, the next one.
+   * Decides one token of a filtered layer, the next one. Where it is skipped, its key and value are to stay visible to the
+   * next `recent` tokens all the same, as `TokenFilter` says.
    *
    * @param k Its keys, [H, d]: numbers, or a tensor [1, H, d] of f32, f16 or bf16.
    * @param v Its values, like `k`.

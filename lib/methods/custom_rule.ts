@@ -1,10 +1,10 @@
 /** Token Filtering with a rule of one's own: a function of a token in place of a rule of the list. */
-import { expectTypeOf } from "../errors.ts";
+import { expectOptions, expectTypeOf } from "../errors.ts";
 import { showValue } from "../filter/option.ts";
 import type { RuleToken } from "../filter/rule.ts";
 import type { FilterShape } from "../filter/sequence.ts";
 import { type ResolvedOptions, resolveOptions, type TokenFilterOptions } from "./options.ts";
-import type { Pruner, PrunerContext } from "./pruner.ts";
+import { CONTEXT, type Pruner, type PrunerContext } from "./pruner.ts";
 import { filtersQueries } from "./sides.ts";
 import { withKeySide } from "./key_side.ts";
 import { createRulePruner } from "./rule_pruner.ts";
@@ -41,6 +41,7 @@ export function createCustomRule(
   context: PrunerContext = {},
 ): Pruner {
   expectTypeOf("score", score, "function");
+  expectOptions(context, CONTEXT);
   const rule = {
     name: "scored",
     help: "",

@@ -3,7 +3,7 @@
  * grids, records, reports and the contract test then know it.
  * @module
  */
-import { expectTypeOf } from "../errors.ts";
+import { expectOptions, expectTypeOf } from "../errors.ts";
 import { expectShape, type FilterShape } from "../filter/sequence.ts";
 import { sayNearest } from "../nearest.ts";
 import { FUSION_NAMES, type MethodName, methodOf } from "./list.ts";
@@ -12,7 +12,7 @@ import type { OptionTable } from "../filter/option.ts";
 import { isOffline, isRule, type PrunerMethod } from "./method.ts";
 import { createOffline } from "./model_pruning/offline.ts";
 import { type MethodOptions, resolveOptions } from "./options.ts";
-import type { Pruner, PrunerContext } from "./pruner.ts";
+import { CONTEXT, type Pruner, type PrunerContext } from "./pruner.ts";
 export type { PrunerContext } from "./pruner.ts";
 import { filtersQueries } from "./sides.ts";
 import { createRulePruner } from "./rule_pruner.ts";
@@ -38,7 +38,7 @@ export * from "./token_filter.ts";
  * Makes a method by name.
  *
  * @param name A method's, or "token-filtering" for the one that `options.fusion` names.
- * @throws {TypeError} If an option is unknown or of the wrong type.
+ * @throws {TypeError} If an option or a part of the context is unknown, or of the wrong type.
  * @throws {RangeError} If there is no such method, a size or an option is out of range, the schedule is unreachable, or a
  * layer cannot have the substitute.
  *
@@ -63,6 +63,7 @@ export function createPruner(
     throw new RangeError(`Cannot prune by "${name}": no such method${sayNearest(name, known)}`);
   }
   expectShape(model);
+  expectOptions(context, CONTEXT);
   const resolved = resolveOptions(isNamed ? { ...options, fusion: name } : options);
   const { retrieval = resolved.whole === "auto" ? context.retrieval?.() : undefined } = model;
   const shape = retrieval === undefined ? model : { ...model, retrieval };

@@ -197,6 +197,15 @@ export interface Pruner extends Side {
   readonly prepare?: Preparation;
 }
 
+/** What a context may hold. */
+export const CONTEXT: Record<keyof PrunerContext, true> = {
+  backend: true,
+  calibration: true,
+  trace: true,
+  keyTrace: true,
+  retrieval: true,
+};
+
 export function preparationOf<Kind extends Preparation["kind"]>(
   pruner: Pick<Pruner, "prepare"> | undefined,
   kind: Kind,

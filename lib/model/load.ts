@@ -1,8 +1,8 @@
 /** From a model's name to a model that runs. */
 import type { Backend } from "../backend.ts";
-import { byteSize, type CacheDType, type WeightDType } from "../dtype.ts";
+import { byteSize, CACHE_DTYPES, type CacheDType, WEIGHT_DTYPES, type WeightDType } from "../dtype.ts";
 import { ifThere } from "../cache.ts";
-import { ModelFormatError } from "../errors.ts";
+import { expectInteger, expectName, expectOptions, expectTypeOf, ModelFormatError } from "../errors.ts";
 import { countOf } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
 import type { ConfigOptions } from "./config_reader.ts";
@@ -53,11 +53,39 @@ export interface LoadOptions extends ResolveOptions, ConfigOptions {
   readonly dtype?: WeightDType;
 }
 
+const OPTIONS: Record<keyof LoadOptions, true> = {
+  cacheDType: true,
+  dtype: true,
+  contextLength: true,
+  onProgress: true,
+  mapFile: true,
+  cacheDir: true,
+  run: true,
+  onNotice: true,
+  endpoint: true,
+  fetch: true,
+  offline: true,
+  hubCache: true,
+  stallMs: true,
+  retryMs: true,
+};
+
+/** @throws {TypeError | RangeError} If an option is unknown, of the wrong type, or out of range. */
+function checkOptions(options: LoadOptions): void {
+  expectOptions(options, OPTIONS);
+  const { cacheDType, dtype, contextLength } = options;
+  if (cacheDType !== undefined) expectName("cacheDType", cacheDType, CACHE_DTYPES);
+  if (dtype !== undefined) expectName("dtype", dtype, WEIGHT_DTYPES);
+  if (contextLength !== undefined) expectInteger("contextLength", contextLength, 1);
+}
+
 /** Reads a model's file, so that a plan can be checked before a backend is opened; throws as {@linkcode loadModel}. */
 export async function readModelFile(
   nameOrPath: string,
   options: Omit<LoadOptions, "cacheDType"> = {},
 ): Promise<ModelFile> {
+  expectTypeOf("nameOrPath", nameOrPath, "string");
+  checkOptions(options);
   const path = await locatePath(nameOrPath, options), { mapFile: _, ...unmapped } = options;
   // What is turned into another type is not shared, and mapped pages would be held beside it.
   const reading = options.dtype === undefined ? options : unmapped;
@@ -129,6 +157,7 @@ function isFolder(path: string): Promise<boolean> {
  * that of a folder as Hugging Face transformers saves models (config.json, safetensors, tokenizer.json), or
  * `org/name[@revision][:file]` of the Hugging Face hub.
  *
+ * @throws {TypeError | RangeError} If an argument is of the wrong type, or an option unknown or out of range.
  * @throws {UsageError} If there is no such model, or it cannot be obtained.
  * @throws {ModelFormatError} If its file is broken, or holds what this project does not know.
  *
@@ -144,6 +173,8 @@ export async function loadModel(
   backend: Backend,
   options: LoadOptions = {},
 ): Promise<LoadedModel> {
+  expectTypeOf("backend", backend, "object");
+  expectTypeOf("upload of the backend", backend.upload, "function");
   const { open, ...file } = await readModelFile(nameOrPath, options);
   return { ...file, model: open(backend, options) };
 }
