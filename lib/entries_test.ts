@@ -1,5 +1,6 @@
 /** The front door: what the package exports, from where, and that it says what it is for. */
 import { assert, assertEquals } from "@std/assert";
+import { OPTION_NAMES } from "./methods/mod.ts";
 
 const ROOT = new URL("../", import.meta.url);
 const NAME = "@tokenfilter/tokenfilter";
@@ -68,6 +69,15 @@ Deno.test("every name has its docs, and every entry says what it is for, with a 
     const [, sample] = doc.split("\n").slice(0, 10).join("\n").match(/^\w.*?^```ts\n(.*?)^```$/ms) ?? [];
     assert(sample?.includes("console.assert(") && sample.includes(`from "${specifier}"`), specifier);
   }
+});
+
+Deno.test("deno doc says what each option of a method does", () => {
+  const { declarations } = entries.get(NAME)!.symbols.find(({ name }) => name === "MethodOptions")!;
+  const { properties } =
+    (declarations[0] as unknown as { def: { properties: (Documented & { name: string })[] } })
+      .def;
+  assertEquals(properties.map(({ name }) => name).sort(), [...OPTION_NAMES].sort());
+  assertEquals(properties.filter(({ jsDoc }) => !jsDoc?.doc), []);
 });
 
 /** Code that shows how the package is used: of a notebook, of a page, or of the examples of a source file. */

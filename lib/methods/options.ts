@@ -1,30 +1,21 @@
-/** All options in one table: those that methods share and each method's own. Everything else about options follows. */
+/** Options as a method takes them: checked, filled in, recorded, and without those that have no effect. */
 import {
   checkNarrower,
   checkOption,
-  type Given,
   type Option,
   type OptionTable,
   type Recorded,
   type Resolved,
   showValue,
 } from "../filter/option.ts";
-import { FILTER_OPTIONS } from "../filter/options.ts";
 import type { Reads } from "../filter/rule.ts";
 import { checkRatios, type SideName } from "../filter/schedule.ts";
 import { POLICIES, policyOf, THRESHOLD_POLICIES } from "../filter/threshold.ts";
-import { sayNearest } from "../nearest.ts";
-import {
-  FUSION_NAMES,
-  keyMethodOf,
-  type MethodName,
-  methodOf,
-  METHODS,
-  OFFLINE,
-  type OwnOptions,
-  type RuleName,
-} from "./list.ts";
+import { expectOptions } from "../errors.ts";
+import { keyMethodOf, type MethodName, methodOf, type RuleName } from "./list.ts";
 import { type AnyRule, isOffline, isRule, type Method } from "./method.ts";
+import type { MethodOptions } from "./method_options.ts";
+import { OPTIONS, type Options, PRESETS } from "./option_table.ts";
 import { SIGNALS } from "./pruner.ts";
 import {
   decidingMethods,
@@ -37,98 +28,20 @@ import {
 } from "./sides.ts";
 import { checkSubstitute } from "./substitute.ts";
 
-/**
- * Named sets of options. `paper` = the rule `variance` with no recent window. `keys` = the same rule on keys and values
- * only. `retrieval` = the rule `key` on keys and values, with the layers whole that the model retrieves with.
- * `local` = both sides, with local attention instead of none.
- */
-export const PRESETS = {
-  paper: { fusion: "variance", recent: 0 },
-  keys: { side: "key", fusion: "variance", recent: 32, warmup: 64, tail: 1 },
-  retrieval: { side: "key", fusion: "key", recent: 128, warmup: 64, tail: 1, whole: "auto" },
-  local: {
-    fusion: "learned",
-    kvFusion: "missed",
-    substitute: "local",
-    recent: 96,
-    warmup: 128,
-    schedule: "allocated",
-    tail: 1,
-  },
-} as const satisfies {
-  readonly [name: string]:
-    & Given<typeof FILTER_OPTIONS & typeof SIDE_CHOICES & typeof KEY_OPTIONS & OwnOptions>
-    & { readonly fusion?: MethodName };
-};
-export type Preset = keyof typeof PRESETS;
-const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
+export type { MethodOptions } from "./method_options.ts";
+export * from "./option_table.ts";
 
-/** The options that say where to start. */
-export const CHOICES = {
-  preset: { type: "name", names: PRESET_NAMES, help: "options to start from; others given beside it win" },
-  ...SIDE_CHOICES,
-  fusion: { type: "name", names: FUSION_NAMES, default: "variance", help: "how similarities become a score" },
-} as const satisfies OptionTable;
-
-export const CONTROL_OPTIONS = {
-  shuffle: {
-    type: "flag",
-    default: false,
-    help:
-      "the method's own decisions in a random order beyond the warm-up, by --seed: a control that looks ahead",
-  },
-} as const satisfies OptionTable;
-
-/** @internal The table's type. */
-export type Options =
-  & typeof CHOICES
-  & typeof CONTROL_OPTIONS
-  & typeof FILTER_OPTIONS
-  & typeof KEY_OPTIONS
-  & OwnOptions;
-const SHORT: readonly string[] = ["preset", ...Object.keys(SIDE_CHOICES)];
-
-/** The methods' own options, each with all methods that have it. */
-function ownOptions(): OptionTable {
-  const table: { [name: string]: Option } = {};
-  for (const { name: method, options = {} } of [...METHODS, ...OFFLINE] as readonly Method[]) {
-    for (const [name, option] of Object.entries(options)) {
-      const { of, ...first } = table[name] ?? option;
-      table[name] = { ...first, of: { fusion: [...(of?.fusion ?? []), method] } };
-    }
-  }
-  return table;
-}
-
-const OWN = ownOptions();
-/** Options of rules that are functions of the token stand by the score, those of others at the end. */
-const OF_SCORES = Object.entries(OWN).filter(([, { of }]) => {
-  const method = methodOf(of!.fusion![0] as MethodName);
-  return isRule(method) && method.memory === undefined;
-});
-
-/** Every option, in the order of records and of the help. */
-export const OPTIONS: OptionTable = {
-  ...CHOICES,
-  invert: FILTER_OPTIONS.invert,
-  ...CONTROL_OPTIONS,
-  ...Object.fromEntries(OF_SCORES),
-  ...FILTER_OPTIONS as OptionTable,
-  ...KEY_OPTIONS,
-  ...OWN,
-};
-
-export const OPTION_NAMES: readonly string[] = Object.keys(OPTIONS);
-
-/** Options of a method, `fusion` saying which; all may be left out. Those without effect under it are accepted. */
-export type MethodOptions = Given<Options>;
 /** Options of Token Filtering; `fusion` is one of the rules. */
-export type TokenFilterOptions = Omit<MethodOptions, "fusion"> & { readonly fusion?: RuleName };
+export type TokenFilterOptions = Omit<MethodOptions, "fusion"> & {
+  /** How similarities become a score: a rule; default `variance`. */
+  readonly fusion?: RuleName;
+};
 /** @internal Options with every default filled in. */
 export type ResolvedOptions = Resolved<Omit<Options, "preset" | "side" | "cacheSkipped">>;
 /** @internal Options as they stand in a record: plain JSON. */
 export type OptionsRecord = Recorded<Omit<Options, "preset" | "side" | "cacheSkipped">>;
 
+const SHORT: readonly string[] = ["preset", ...Object.keys(SIDE_CHOICES)];
 type Row = readonly [name: string, option: Option];
 const ROWS: readonly Row[] = Object.entries(OPTIONS).filter(([name]) => !SHORT.includes(name));
 const DEFAULTS = Object.fromEntries(
@@ -154,18 +67,9 @@ const DEFAULTS = Object.fromEntries(
  * ```
  */
 export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
-  if (typeof options !== "object" || options === null || Array.isArray(options)) {
-    throw new TypeError(`Cannot use options: found ${showValue(options)}, expected an object`);
-  }
+  expectOptions(options, OPTIONS);
   const given = Object.entries(options).filter(([, value]) => value !== undefined);
-  for (const [name, value] of given) {
-    if (!Object.hasOwn(OPTIONS, name)) {
-      throw new TypeError(
-        `Cannot use option "${name}": no such option${sayNearest(name, OPTION_NAMES)}`,
-      );
-    }
-    checkOption(name, OPTIONS[name]!, value);
-  }
+  for (const [name, value] of given) checkOption(name, OPTIONS[name]!, value);
   const { preset, ...chosen } = Object.fromEntries(given) as MethodOptions;
   const asked = settleSides({ ...(preset && PRESETS[preset]), ...chosen }, DEFAULTS);
   const schedule = asked.schedule ?? (asked.skipRatios === undefined ? DEFAULTS.schedule : "explicit");

@@ -273,7 +273,7 @@ Deno.test("resolveOptions() names option, value and range", () => {
     ],
     [{ gama: 0.5 }, TypeError, 'Cannot use option "gama": no such option, the nearest is "gamma"'],
     [{ toString: 1 }, TypeError, 'Cannot use option "toString": no such option'],
-    [[], TypeError, "Cannot use options: found [], expected an object"],
+    [[], TypeError, "Cannot use options: found Array, expected an object"],
     [
       { preset: "papers" },
       RangeError,

@@ -1,0 +1,123 @@
+/** What methods take, in words: `experiments/tools/reference_pages.ts` writes this file from the table of options. */
+import type { Given } from "../filter/option.ts";
+import type { KeyRuleName, MethodName } from "./list.ts";
+import type { Options } from "./option_table.ts";
+
+/** Options of a method, `fusion` saying which; all may be left out. Those without effect under it are accepted. */
+export interface MethodOptions extends Given<Options> {
+  /** Options to start from; others given beside it win. */
+  readonly preset?: "paper" | "keys" | "retrieval" | "local";
+  /**
+   * What is filtered; query: every key and value stays; key: every attention is computed, and `fusion` and
+   * `pruneRatio` decide keys and values; both: as the other flags say (both).
+   */
+  readonly side?: "query" | "key" | "both";
+  /** Short for `kvFusion` none. Default: false. */
+  readonly cacheSkipped?: boolean;
+  /** How similarities become a score. Default: variance. */
+  readonly fusion?: MethodName;
+  /** Negate the score: a control. Default: false. */
+  readonly invert?: boolean;
+  /**
+   * The method's own decisions in a random order beyond the warm-up, by `seed`: a control that looks ahead.
+   * Default: false.
+   */
+  readonly shuffle?: boolean;
+  /** Sharpness of the weights. In [0, 64]. Default: 1. Only with `fusion` variance. */
+  readonly tau?: number;
+  /** How much disagreement of heads lowers the score. In [0, 64]. Default: 0. Only with `fusion` variance. */
+  readonly lambda?: number;
+  /** Added to variances before weighing. In (0, 1]. Default: 0.000001. Only with `fusion` variance. */
+  readonly eps?: number;
+  /** Weight of the keys. In [0, 1]. Default: 0.5. Only with `fusion` static. */
+  readonly alpha?: number;
+  /** Seed of what is drawn. Default: 0. Only with `fusion` random, random-protected, learned. */
+  readonly seed?: number | bigint;
+  /** How anchors follow the past. Default: ema. */
+  readonly anchor?: "ema" | "mean";
+  /** Decay of the anchor. In [0, 1). Default: 0.9. Only with `anchor` ema. */
+  readonly gamma?: number;
+  /** Which tokens move the anchors. Default: all. */
+  readonly absorb?: "all" | "kept";
+  /** Share of attention to skip after warm-up, over all layers. In [0, 1). Default: 0.5. */
+  readonly pruneRatio?: number;
+  /**
+   * Share of the layers that is filtered, the last ones. In (0, 1]. Default: 0.75; heads: 1, all are
+   * measured.
+   */
+  readonly tail?: number;
+  /** How the ratio is spread over filtered layers. Default: uniform. */
+  readonly schedule?: "uniform" | "ramp" | "allocated" | "explicit";
+  /** Relative rise to the last layer. In [0, 1]. Default: 0.5. Only with `schedule` ramp. */
+  readonly slope?: number;
+  /** A list of one ratio a layer. Only with `schedule` explicit. */
+  readonly skipRatios?: readonly number[];
+  /** Tokens kept at the start of a sequence. In [0, 1000000]. Default: 32. */
+  readonly warmup?: number;
+  /** How the threshold comes about. Default: budget. */
+  readonly threshold?: "budget" | "window" | "robbins-monro" | "fixed" | "topk";
+  /** Scores to look back on. In [1, 65536]. Default: 256. Only with `threshold` budget, window. */
+  readonly window?: number;
+  /** The threshold. Default: 0. Only with `threshold` fixed. */
+  readonly theta?: number;
+  /** Step size. In (0, 10]. Default: 0.1. Only with `threshold` robbins-monro. */
+  readonly eta?: number;
+  /** Which keys the filter looks at. Default: post-rope. */
+  readonly keyState?: "post-rope" | "pre-rope";
+  /** Tokens for which a key and value stay visible, whatever was decided. In [0, 65536]. Default: 16. */
+  readonly recent?: number;
+  /**
+   * What a skipped token's attention output is: nothing, the mean of earlier ones, the last one, or that of
+   * attention over the first and the recent tokens alone. Default: none.
+   */
+  readonly substitute?: "none" | "mean" | "last" | "local";
+  /**
+   * Tokens at the start of a sequence that such attention sees. In [0, 1024]. Default: 4. Only with
+   * `substitute` local.
+   */
+  readonly sinks?: number;
+  /**
+   * Tokens that a rule learns from at once, and after which keys and values are judged. In [1, 65536].
+   * Default: 32.
+   */
+  readonly block?: number;
+  /**
+   * Whose key and value go: of skipped tokens (same), of none, or of those that a rule names. Default: same.
+   */
+  readonly kvFusion?: "same" | "none" | KeyRuleName;
+  /** Share of keys and values to drop after warm-up, over all layers. In [0, 1). Default: as `pruneRatio`. */
+  readonly kvRatio?: number;
+  /**
+   * Share of the layers whose keys and values may go, the last ones. In (0, 1]. Default: `tail` where given,
+   * else 1.
+   */
+  readonly kvTail?: number;
+  /**
+   * Layers that keep every key and value; auto: the retrieval layers that the model shows by one probe.
+   * Default: none.
+   */
+  readonly whole?: "none" | "auto" | readonly number[];
+  /**
+   * The smallest set of layers with this fraction of the summed retrieval score. In (0, 1]. Default: 0.75.
+   * Only with `whole` auto.
+   */
+  readonly wholeShare?: number;
+  /**
+   * Share of the tokens, those of largest value norm, that are skipped last. In (0, 1). Default: 0.1. Only
+   * with `fusion` random-protected.
+   */
+  readonly protect?: number;
+  /** Ridge of the regression. In (0, 1e12]. Default: 1. Only with `fusion` learned. */
+  readonly ridge?: number;
+  /** Number of random projections. In [0, 256]. Default: 16. Only with `fusion` learned. */
+  readonly projections?: number;
+  /**
+   * Some of similarity, norm, projection, query, local. Default: similarity, norm, projection; local too with
+   * that substitute. Only with `fusion` learned.
+   */
+  readonly features?: readonly ("similarity" | "norm" | "projection" | "query" | "local")[];
+  /** Layers at either end that stay. In [0, 64]. Default: 1. Only with `fusion` sleb. */
+  readonly barrier?: number;
+  /** Add what is removed comes to on average, as a bias. Default: true. Only with `fusion` flap. */
+  readonly compensation?: boolean;
+}
