@@ -15,12 +15,13 @@
  * deno run -A jsr:@tokenfilter/tokenfilter/build --force   # again
  * deno run -A jsr:@tokenfilter/tokenfilter/build --cuda    # also the CUDA library
  * deno run -A jsr:@tokenfilter/tokenfilter/build --cuda --arch 90a # for one architecture, or several: 80,90a
+ * deno run -A jsr:@tokenfilter/tokenfilter/build --help    # all flags
  * ```
  *
  * Compilers are g++ or clang++; nvcc is fetched with pip where there is none.
  * @module
  */
-import { FLAGS, readFlags } from "./ffi/build/flags.ts";
+import { describeFlags, FLAGS, readFlags } from "./ffi/build/flags.ts";
 import { runBuild } from "./ffi/build/mod.ts";
 import { NativeLibraryError, UsageError } from "./lib/errors.ts";
 
@@ -28,7 +29,9 @@ export { buildCpu, buildCuda, type BuiltLibrary, ensureBlas } from "./ffi/build/
 
 if (import.meta.main) {
   try {
-    await runBuild(readFlags(Deno.args, FLAGS), { print: console.log, onProgress: console.error });
+    const { help, ...flags } = readFlags(Deno.args, FLAGS);
+    if (help) console.log(describeFlags("deno run -A jsr:@tokenfilter/tokenfilter/build", FLAGS));
+    else await runBuild(flags, { print: console.log, onProgress: console.error });
   } catch (error) {
     const isUsage = error instanceof RangeError || error instanceof UsageError;
     if (!isUsage && !(error instanceof NativeLibraryError)) throw error;

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { buildCpu } from "./build.ts";
 import { ABI_VERSION } from "./ffi/abi.ts";
+import { run } from "./ffi/build/command.ts";
 import { LEVELS } from "./ffi/sources.ts";
 import { openCpuLibrary } from "./ffi/library.ts";
 import { cpuLevels } from "./ffi/mod.ts";
@@ -111,7 +112,7 @@ Deno.test("the build commands refuse what they do not know in one line, with exi
     [
       "build.ts",
       "--fast",
-      /^Cannot build: .*'--fast'.* expected some of --force, --cuda, --arch, --level, --all$/,
+      /^Cannot build: .*'--fast'.* expected some of --level, --all, --cuda, --arch, --force \(see --help\)$/,
     ],
     [
       "build.ts",
@@ -126,7 +127,11 @@ Deno.test("the build commands refuse what they do not know in one line, with exi
       /^Cannot build the CUDA library: found architecture "75", expected some/,
     ],
     ["build.ts", "--emulated", /'--emulated'/], // the package holds no emulator
-    ["experiments/tools/build.ts", "--fast", /'--fast'.* --all, --emulated, --table, --trace$/],
+    [
+      "experiments/tools/build.ts",
+      "--fast",
+      /'--fast'.* --force, --emulated, --table, --trace \(see --help\)$/,
+    ],
     [
       "experiments/tools/build.ts",
       "--cuda --table",
@@ -151,6 +156,26 @@ Deno.test("the build commands refuse what they do not know in one line, with exi
     }).output();
     assertEquals([code, stdout.length], [2, 0], flags); // nothing was begun
     assertMatch(new TextDecoder().decode(stderr).trimEnd(), line);
+  }
+});
+
+Deno.test("the build commands say how they are used, and build nothing", async () => {
+  for (const [script, own] of [["build.ts", 0], ["experiments/tools/build.ts", 3]] as const) {
+    for (const flag of ["--help", "-h"]) {
+      const { success, stdout, stderr } = await run(
+        Deno.execPath(),
+        ["run", "-A", "--no-lock", script, flag],
+        {
+          cwd: new URL(".", import.meta.url).pathname,
+          env: { TOKENFILTER_CACHE: "/dev/null/none" },
+        },
+      );
+      assertEquals([success, stderr], [true, ""]);
+      assertMatch(stdout, /^Usage: deno .* \[flags\]\n\nBuilds the native library into the user's cache/);
+      const flags = Array.from(stdout.matchAll(/^ {2}--(\w+)( [A-Z,]+)?\n {6}\S/gm), ([, name]) => name);
+      assertEquals(flags.slice(0, 5), ["level", "all", "cuda", "arch", "force"]);
+      assertEquals([flags.length, flags.at(-1)], [6 + own, "help"]);
+    }
   }
 });
 

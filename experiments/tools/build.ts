@@ -1,17 +1,6 @@
-/**
- * `deno task build`: the package's build command, and what only a checkout needs.
- *
- * ```sh
- * deno task build --all                         # the CPU library for every processor of this architecture
- * deno task build --emulated                    # that, and the CUDA library's kernels for the CPU: for tests
- * deno task build --cuda                        # also the CUDA library, and what its kernels take
- * deno task build --cuda --table FILE           # writes that to a file
- * deno task build --cuda --table FILE --trace T # with the occupancy of the launches in a trace (TKF_EMULATOR_TRACE);
- *                                               # exit status 1 where it has none of a kernel
- * ```
- */
+/** `deno task build`: the package's build command, and what only a checkout needs. See `deno task build --help`. */
 import { buildEmulated } from "../../ffi/build/emulated_testing.ts";
-import { FLAGS, readFlags } from "../../ffi/build/flags.ts";
+import { describeFlags, FLAGS, readFlags } from "../../ffi/build/flags.ts";
 import { runBuild } from "../../ffi/build/mod.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { describeKernels, readTrace } from "./build/table.ts";
@@ -19,13 +8,20 @@ import { runTask } from "../commands/cli/task.ts";
 
 const OPTIONS = {
   ...FLAGS,
-  emulated: { type: "boolean" },
-  table: { type: "string" },
-  trace: { type: "string" },
+  emulated: { type: "boolean", help: "every level, and the CUDA library's kernels for the CPU: for tests" },
+  table: { type: "string", value: "FILE", help: "write what the kernels take to a file; with --cuda" },
+  trace: {
+    type: "string",
+    value: "FILE",
+    help:
+      "with the occupancy of the launches in a trace (TKF_EMULATOR_TRACE); exit code 1 where a kernel has none",
+  },
 } as const;
 
+export const USAGE = describeFlags("deno task build", OPTIONS);
+
 export async function main(args: readonly string[]): Promise<number> {
-  const { force, emulated, table, trace, ...flags } = readFlags(args, OPTIONS);
+  const { force, emulated, table, trace, help: _, ...flags } = readFlags(args, OPTIONS);
   if ((table !== undefined || trace !== undefined) && !flags.cuda) {
     throw new UsageError("Cannot use --table or --trace: expected --cuda beside it");
   }
@@ -51,4 +47,4 @@ export async function main(args: readonly string[]): Promise<number> {
   return 1;
 }
 
-if (import.meta.main) await runTask(main);
+if (import.meta.main) await runTask(main, USAGE);
