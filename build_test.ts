@@ -59,6 +59,34 @@ Deno.test({
   },
 });
 
+const HAS_OBJDUMP = await run("objdump", ["--version"]).then(({ success }) => success);
+
+Deno.test({
+  ...unless(
+    NEEDS_LINUX || !HAS_OBJDUMP && "needs objdump" || IN_SLOW_TIER,
+    "buildCpu(): the filter rounds each product before it adds, at every level; products and attention do not",
+  ),
+  fn: async () => {
+    const { path } = await buildCpu({ level: "all" });
+    const { stdout } = await run("objdump", ["-d", "--no-show-raw-insn", path]);
+    const fused = new Set<string>(), filter = new Set<string>();
+    let name = "";
+    for (const line of stdout.split("\n")) {
+      if (line.endsWith(">:")) name = line.slice(line.indexOf("<") + 1, -2);
+      // Of the filter: its namespace and its bodies at each level, and what is compiled once.
+      if (/6filter\d|\dfilter_|^_ZNK?3tkf(?!.*(4base|4avx2|6avx512))/.test(name)) filter.add(name);
+      if (/\tvfn?m(add|sub)|\tfn?m(add|sub|l[as])\b/.test(line)) fused.add(name);
+    }
+    assertEquals([...fused].filter((name) => filter.has(name)), []);
+    for (const { name: level } of LEVELS[Deno.build.arch]!) {
+      const ofLevel = [...filter].filter((name) => name.includes(`${level.length}${level}`));
+      assert(ofLevel.length > 15, `${level}: ${ofLevel}`);
+      const fuses = [...fused].some((name) => name.includes(`${level.length}${level}`));
+      assertEquals(fuses, level !== "base" || Deno.build.arch === "aarch64", level);
+    }
+  },
+});
+
 Deno.test({
   ...unless(
     NOT_ON_WINDOWS,

@@ -21,7 +21,7 @@ const OP_UNITS = { cpu: /_cpu\.cpp$/, cuda: /\.cu$/ } as const;
 /** Where the emulator, fuzzers and mutants lie: no part of the package, included only by units that lie there too. */
 const TESTING = "testing/";
 
-/** Flags that all translation units share. Not -ffast-math: what is computed must not be the compiler's choice. */
+/** Flags that all translation units share. Not -ffast-math: in what order numbers are added is not the compiler's choice. */
 export const FLAGS: readonly string[] = [
   "-std=c++17",
   "-fPIC",
@@ -39,6 +39,20 @@ export const LINUX_LINK_FLAGS: readonly string[] = [
   "-ldl",
   "-lm",
 ];
+
+/**
+ * Units that round each product before they add it, as TypeScript does: those of the filter, whose scores and fits must
+ * equal the reference's. Compilers otherwise fuse the two where the processor can (g++ does in C++ by default). The loops of
+ * products and attention are written for that.
+ */
+const EXACT_UNITS = /^(common\/entries|kv_filter_\w+\/\w+)\.cpp$/;
+/** Flags of {@linkcode EXACT_UNITS}. */
+const EXACT_FLAGS: readonly string[] = ["-ffp-contract=off"];
+
+/** Flags of one unit of the CPU library, beside those that all share and those of its level. */
+export function unitFlags(unit: string): readonly string[] {
+  return EXACT_UNITS.test(unit) ? EXACT_FLAGS : [];
+}
 
 export interface Level {
   /** The name that `openCpu` and `TOKENFILTER_LEVEL` take. */
@@ -197,7 +211,7 @@ export async function sourceKey(library: keyof typeof UNITS, texts?: Sources): P
     ? [...texts ?? (await readSources(library)).texts]
     : KERNELS_URL.href;
   const recipe = library === "cpu"
-    ? [FLAGS, BODY_FLAGS, ENTRY_FLAGS, LINUX_LINK_FLAGS, LEVELS]
+    ? [FLAGS, BODY_FLAGS, ENTRY_FLAGS, EXACT_UNITS.source, EXACT_FLAGS, LINUX_LINK_FLAGS, LEVELS]
     : [CUDA_FLAGS, CUDA_LINK_FLAGS];
   return (await sha256(JSON.stringify([sources, recipe]))).slice(0, 16);
 }

@@ -12,6 +12,7 @@ import {
   LINUX_LINK_FLAGS,
   readSources,
   type Sources,
+  unitFlags,
 } from "../sources.ts";
 import { type BuildOptions, type Compiler, findCompiler, link, run } from "./command.ts";
 import { buildObjects, type ObjectJob } from "./objects.ts";
@@ -105,13 +106,16 @@ async function compile(
         unit,
         name: `${unit} for ${name}`,
         cost: costOf(unit),
-        args: [...common, ...BODY_FLAGS, ...flags, `-DTKF_LEVEL=${code}`, "-c", unit],
+        args: [...common, ...BODY_FLAGS, ...unitFlags(unit), ...flags, `-DTKF_LEVEL=${code}`, "-c", unit],
       }))
     ),
     {
       unit: ENTRIES,
       cost: costOf(ENTRIES),
-      args: [...common, ...ENTRY_FLAGS, ...base.flags, `-DTKF_LEVELS=${mask}`, "-c", ENTRIES],
+      args: [
+        ...[...common, ...ENTRY_FLAGS, ...unitFlags(ENTRIES), ...base.flags],
+        ...[`-DTKF_LEVELS=${mask}`, "-c", ENTRIES],
+      ],
     },
   ];
   const title = `level ${levels.map(({ name }) => name).join(", ")} with ${compiler.version}`;
