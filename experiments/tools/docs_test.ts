@@ -5,6 +5,7 @@ import { findCompiler } from "../../ffi/build/command.ts";
 import { runTask, withFolder } from "../commands/testing.ts";
 import { renderReferencePages } from "./reference_pages.ts";
 import { findStyleFaults, MEAN_SENTENCE, meanSentence, type StyledText } from "./style.ts";
+import { listTree } from "./machine/checkout.ts";
 
 const root = new URL("../../", import.meta.url);
 const paths = ["README.md", "CONTRIBUTING.md", "kernels/README.md"];
@@ -98,6 +99,31 @@ Deno.test("the docs are plain technical English: short sentences, standard terms
   assertEquals(findStyleFaults(styled).map(({ place, rule, found }) => `${place} ${rule}: ${found}`), []);
   const mean = meanSentence(styled);
   assert(mean < MEAN_SENTENCE, `${mean.toFixed(1)} words in a sentence`);
+});
+
+/** Sources of the repository that read the environment; those of tests by `TOKENFILTER_` alone. */
+const SOURCES = /^(?!results\/).*\.(ts|cpp|cuh?|h|py|ipynb|sh)$|^\.ci\/[^.]+$/;
+
+Deno.test("docs/reference/environment.md lists the environment variables that the code reads, and no others", async () => {
+  const read = new Set<string>(), named = new Set<string>();
+  for (const { from, to } of await listTree(root.pathname.replace(/\/$/, ""))) {
+    if (!SOURCES.test(to) || to.includes("testdata/")) continue;
+    const text = await Deno.readTextFile(from);
+    // Guards of headers look like variables.
+    const own = Array.from(text.matchAll(/\bTOKENFILTER_[A-Z_]*[A-Z]\b(?<!_H)/g), ([name]) => name);
+    const asked = /_test\.ts$|^\.ci\//.test(to)
+      ? []
+      : text.matchAll(/(?:\benv\.get|\bgetenv|\benviron\.get|\bget)\(\\?"([A-Z][A-Z_]+)\\?"/g);
+    for (const name of [...own, ...Array.from(asked, ([, name]) => name!)]) read.add(name);
+    for (const [name] of text.matchAll(/\b[A-Z]+_[A-Z_]+\b/g)) named.add(name);
+  }
+  const page = Array.from(
+    docs.get("docs/reference/environment.md")!.matchAll(/^\| (`[A-Z_]+`(?:, `[A-Z_]+`)*) \|/gm),
+    ([, names]) => names!.split(", ").map((name) => name.replaceAll("`", "")),
+  ).flat();
+  assertEquals([...read].filter((name) => !page.includes(name)), [], "that the page does not list");
+  assertEquals(page.filter((name) => !read.has(name) && !named.has(name)), [], "that the code does not read");
+  assertEquals(page.length, new Set(page).size);
 });
 
 /** A command of the docs: a task with its arguments, as they stand there. */
