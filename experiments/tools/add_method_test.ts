@@ -1,5 +1,5 @@
 /**
- * What CONTRIBUTING.md promises of a new method: one file and one line, and every command knows it. A copy of the
+ * What docs/guides/write-a-rule.md promises of a new method: one file and one line, and every command knows it. A copy of the
  * project takes in a rule with two options and a pruner with one; only `lib/methods/` differs from the project itself.
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
@@ -7,76 +7,10 @@ import { writeSafetensors } from "../../lib/model/mod.ts";
 import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
 import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { copyProject, finish, type Finished, moduleOf } from "../commands/testing.ts";
+import { ADDED, addMethods } from "./add_method_testing.ts";
 
 const copy = copyProject("lib/methods");
-
-const TOY = `/** A rule. */
-import type { OptionTable } from "../filter/option.ts";
-import type { RuleMethod } from "./method.ts";
-
-const options = {
-  toyA: { type: "number", default: 0.5, range: "[0, 2]", help: "weight of the values, {range}" },
-  toySquared: { type: "flag", default: false, help: "square it" },
-} as const satisfies OptionTable;
-
-/** Keys less values. */
-export const toy: RuleMethod<"toy", typeof options> = {
-  name: "toy",
-  help: "keys less values",
-  options,
-  score: ({ muK, muV }, { toyA, toySquared }) => (muK - toyA * muV) ** (toySquared ? 2 : 1),
-};
-`;
-const EVEN = `/** A pruner. */
-import { createScanOutput } from "../filter/layer.ts";
-import type { OptionTable } from "../filter/option.ts";
-import { planLayers } from "../filter/schedule.ts";
-import type { PrunerMethod } from "./method.ts";
-import { definePruner, type SideSequence } from "./pruner.ts";
-
-const options = {
-  evenShift: { type: "integer", default: 1, range: "[0, 9]", help: "tokens by which all is shifted" },
-} as const satisfies OptionTable;
-
-/** Skips at even distances. */
-export const even: PrunerMethod<"even", typeof options> = {
-  name: "even",
-  help: "skips at even distances",
-  options,
-  looksAhead: false,
-  create(shape, { evenShift, ...shared }, { trace }) {
-    const plan = new Map(planLayers(shape.numLayers, shared).map((one) => [one.layer, one.skipRatio]));
-    const { warmup, block, recent } = shared;
-    const wrap = (seen: Map<number, number>, chunk: number): SideSequence => ({
-      decide({ layer, count }, start) {
-        const first = seen.get(layer) ?? 0, taken = count - start, rows = createScanOutput(taken);
-        const due = (t: number) => Math.floor((t + evenShift) * plan.get(layer)!);
-        rows.keep.forEach((_, i) => {
-          if (first + i >= warmup && due(first + i + 1) > due(first + i)) rows.keep[i] = 0;
-        });
-        seen.set(layer, first + taken);
-        trace?.(rows, layer, chunk);
-        return { keep: rows.keep };
-      },
-      fork: () => wrap(new Map(seen), chunk),
-    });
-    const layers = [...plan.keys()], start = (chunk = 0) => wrap(new Map(), chunk);
-    return definePruner({ name: "even", layers, spans: { warmup, block, recent }, start });
-  },
-};
-`;
-
-Deno.writeTextFileSync(`${copy}/lib/methods/toy.ts`, TOY);
-Deno.writeTextFileSync(`${copy}/lib/methods/even.ts`, EVEN);
-const list = Deno.readTextFileSync(`${copy}/lib/methods/list.ts`);
-Deno.writeTextFileSync(
-  `${copy}/lib/methods/list.ts`,
-  list.replace(
-    "import { variance }",
-    'import { even } from "./even.ts";\nimport { toy } from "./toy.ts";\n$&',
-  )
-    .replace("] as const;", "  toy,\n  even,\n] as const;"),
-);
+addMethods(copy, ADDED);
 
 const stdFlags = await readStdFlags();
 const deno = (...args: string[]): Promise<Finished> =>
