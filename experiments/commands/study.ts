@@ -18,15 +18,25 @@ import { type PlainTable, printTable, readTable, type TableContext } from "./cli
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
 import { LOCALHOST, readToken } from "./cli/flags/token.ts";
 import { exportStudy, importTrials, KINDS, listRecords, mergeStudies, readRecords } from "./study/files.ts";
-import { bestFirst, describeBest, listShort, openNamed, summaryOf, tabulateShort } from "./study/open.ts";
+import {
+  bestFirst,
+  describeBest,
+  listShort,
+  openNamed,
+  pathOfStudy,
+  summaryOf,
+  tabulateShort,
+} from "./study/open.ts";
 import { plotStudy } from "./study/plot.ts";
+import { repairStudy } from "./study/repair.ts";
 import { serveStudy } from "./pages/follow.ts";
 import { takeTaskFile } from "./task/file.ts";
 
 export const USAGE = `Usage: deno task study COMMAND [flags]
 
 Studies are the study.db files that deno task sweep leaves in folders of
-results; a command takes the file or its folder.
+results; a command takes the file or its folder. A study names files that a
+worker runs, a rule or a task of your own: trust it like code.
 
   list [DIR]             the studies below a folder (results)
   show STUDY             its trials; --plot draws them all on a page
@@ -35,6 +45,7 @@ results; a command takes the file or its folder.
   export STUDY --out F   its results as ${KINDS.join(", ")}, by the file's name
   import FILE --out S    trials of a JSONL file, into a study
   merge A B… --out S     studies of the same conditions, into one
+  repair STUDY --out S   what is sound of a damaged study, in a new one
   delete STUDY --yes     the study's file; the rest of its folder stays
   serve STUDY            a page that renews itself while workers are at it
 
@@ -204,6 +215,7 @@ const WORDS = {
   export: [1, 1],
   import: [1, 1],
   serve: [1, 1],
+  repair: [1, 1],
   merge: [1, Infinity],
   delete: [1, 1],
 } as const;
@@ -230,6 +242,8 @@ export async function main(args: readonly string[]): Promise<number> {
   else if (name === "import") {
     const path = expectOut(flags), records = await readRecords(words[0]!);
     writeLine(Deno.stdout, `${plural(await importTrials(path, records), "new trial")} in ${path}`);
+  } else if (name === "repair") {
+    writeLine(Deno.stdout, await repairStudy(pathOfStudy(words[0]!), expectOut(flags)));
   } else {
     using stack = new DisposableStack();
     const stores = words.map((word) => stack.use(openNamed(word))), [store] = stores as [StudyStore];

@@ -160,7 +160,7 @@ Deno.test("sweep names a study.db that is none", () =>
     assertEquals(code, 2);
     assertMatch(
       stderr,
-      /^Cannot use study [^\n]*: the file or its folder cannot be read or written\n$/,
+      /^Cannot open study [^\n]*: it is no plain file\n$/,
     );
   }));
 

@@ -28,6 +28,7 @@ export const FIELD = {
   numbers: ["a list of numbers", isListOf(isNumber)],
   measuredList: ["a list of numbers or nulls", isListOf(isNumberOrNull)],
   blocks: ["sums and sizes of blocks, as many", isBlocks],
+  lossBlocks: ["sums and sizes of blocks, as many", (value) => value !== undefined && isBlocks(value)],
 } as const satisfies Fields;
 
 /** Numbers of any task's results that tables and plots show. */
@@ -49,6 +50,15 @@ export function trialFields(task: Task): Fields {
   };
 }
 
+/** Letters of a value that a message shows. */
+const SHOWN = 80;
+
+/** A value as a message shows it. */
+export function showFound(value: unknown): string {
+  const json = JSON.stringify(value) ?? "nothing";
+  return json.length > SHOWN ? `${json.slice(0, SHOWN)}…` : json;
+}
+
 /**
  * What is wrong with a record.
  *
@@ -60,7 +70,7 @@ export function findWrongField(record: object, fields: Fields): string | undefin
   for (const [name, [expected, holds]] of Object.entries(fields)) {
     const value = values.get(name);
     if (!holds(value)) {
-      return `field "${name}": found ${JSON.stringify(value) ?? "nothing"}, expected ${expected}`;
+      return `field "${name}": found ${showFound(value)}, expected ${expected}`;
     }
   }
   // A rule of a user's own goes by a name that no list holds.

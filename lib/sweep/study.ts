@@ -21,6 +21,7 @@ import { runSweep, type SweepProgress } from "./trials/runner.ts";
 import { expandGrids, type Grid } from "./space.ts";
 import { summarizeSweep } from "./summary.ts";
 import type { SweepSummary, Trial } from "./trial.ts";
+import type { HeldTrial } from "./trials/store_records.ts";
 import type { Search } from "./trials/search.ts";
 import type { TrialRace } from "./trials/trial_race.ts";
 import { listedTrials, type TrialSource } from "./trials/trial_source.ts";
@@ -192,6 +193,8 @@ export interface SweepControl {
   readonly signal?: AbortSignal;
   /** Called after every chunk and trial. */
   readonly onProgress?: (progress: SweepProgress) => void;
+  /** Called while others are at the last trials, with those whose workers give no sign. */
+  readonly onSilence?: (held: readonly HeldTrial[]) => void;
 }
 
 /**
@@ -264,7 +267,9 @@ export async function sweepTrials<T extends TaskTypes>(
 export async function runStudyTrials(
   study: Study<TaskTypes>,
   conditions: RunConditions,
-  control: Pick<SweepControl, "signal" | "onProgress" | "race"> & { readonly source: TrialSource },
+  control: Pick<SweepControl, "signal" | "onProgress" | "onSilence" | "race"> & {
+    readonly source: TrialSource;
+  },
 ): Promise<void> {
   if (control.source.isOver()) return;
   const evaluation = openStudy(study);

@@ -8,6 +8,8 @@ import {
   findWrongField,
   finishedTrials,
   type RunConditions,
+  STOPPED_FIELDS,
+  type StoredRecord,
   StudyStore,
   type Trial,
   trialFields,
@@ -78,10 +80,17 @@ const CONDITIONS = Object.keys(
   } satisfies { readonly [name in keyof Required<RunConditions>]: 0 },
 ) as (keyof RunConditions)[];
 
-function conditionsOf(record: Trial): RunConditions {
+/** What a record says that it ran with. */
+export function conditionsOf(record: StoredRecord): RunConditions {
   return Object.fromEntries(
     CONDITIONS.filter((name) => record[name] !== undefined).map((name) => [name, record[name]]),
   ) as unknown as RunConditions;
+}
+
+/** What is wrong with a record of a trial, by its fields. */
+export function findWrongRecord(record: StoredRecord): string | undefined {
+  return findWrongTask(record) ??
+    findWrongField(record, "stopped" in record ? STOPPED_FIELDS : trialFields(findTask(record.task)));
 }
 
 /** Reads a JSONL file of trials. @throws {UsageError} If a line is none, or ran under other conditions than the first. */
@@ -98,7 +107,7 @@ export async function readRecords(path: string): Promise<Trial[]> {
       throw refuse(" is not JSON");
     }
     if (typeof record?.runDigest !== "string") throw refuse(" is no trial");
-    const wrong = findWrongTask(record) ?? findWrongField(record, trialFields(findTask(record.task)));
+    const wrong = findWrongRecord(record);
     if (wrong !== undefined) throw refuse(`, ${wrong}`);
     if (digests.add(record.runDigest).size > 1) throw refuse(" ran under other conditions than the first");
     return record;

@@ -4,7 +4,8 @@ import type { Evaluation, Filter, RunControl, TaskTypes } from "../../eval/task.
 import { looksAhead, recordOptions, type ResolvedOptions } from "../../methods/options.ts";
 import { digestConditions } from "./digest.ts";
 import type { RacingTrial, TrialRace } from "./trial_race.ts";
-import type { TakenTrial, TrialSource } from "./trial_source.ts";
+import type { HeldTrial } from "./store_records.ts";
+import { type TakenTrial, TrialLostError, type TrialSource } from "./trial_source.ts";
 import type { RunConditions, StoppedTrial, Trial } from "../trial.ts";
 
 export interface SweepProgress {
@@ -28,6 +29,8 @@ export interface SweepArguments<T extends TaskTypes = TaskTypes> {
   /** Stops between two chunks; the trial at work is dropped. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: SweepProgress) => void;
+  /** Called while there is nothing to do but to wait for others, with the trials whose workers give no sign. */
+  readonly onSilence?: (held: readonly HeldTrial[]) => void;
 }
 
 /**
@@ -82,7 +85,7 @@ const WAIT_MS = 100;
  * @throws {DOMException} The signal's reason, if it is aborted.
  */
 export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Promise<Trial<T>[]> {
-  const { source, evaluation, conditions, race, signal, onProgress } = args, { total } = source;
+  const { source, evaluation, conditions, race, signal, onProgress, onSilence } = args, { total } = source;
   const runDigest = await digestConditions(conditions);
   const ended = () => source.finished().length + source.stopped().length;
   const known = ended(), open = total - known;
@@ -119,7 +122,10 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
     const taken = await source.take();
     if (taken === undefined) {
       isOver = source.isOver();
-      if (!isOver) await new Promise((resolve) => setTimeout(resolve, WAIT_MS));
+      if (!isOver) {
+        onSilence?.(source.silent());
+        await new Promise((resolve) => setTimeout(resolve, WAIT_MS));
+      }
       signal?.throwIfAborted();
       tellNews();
       continue;
@@ -136,6 +142,7 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
       if ("stopped" in trial) source.stop(trial);
       else source.finish(trial);
     } catch (error) {
+      if (error instanceof TrialLostError) continue;
       // A study that cannot be reached takes no trial back: others take it when this process has ended.
       if (!(error instanceof PlaceLostError)) source.drop();
       throw error;

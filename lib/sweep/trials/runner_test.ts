@@ -1,4 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { DatabaseSync } from "node:sqlite";
 import { perplexity, PerplexityEvaluation, type PerplexityTypes } from "../../eval/tasks/perplexity.ts";
 import { fakeModel, fakePruner } from "../../eval/testing.ts";
 import { digestConditions } from "./digest.ts";
@@ -7,6 +8,7 @@ import { PlaceLostError } from "../../errors.ts";
 import { runSweep, type SweepProgress } from "./runner.ts";
 import { expandGrids } from "../space.ts";
 import { StudyStore } from "./store.ts";
+import type { HeldTrial } from "./store_records.ts";
 import { listedTrials, proposeTrials, storedTrials } from "./trial_source.ts";
 import { sortTrials, summarizeSweep } from "../summary.ts";
 import type { Environment, RunConditions, Trial } from "../trial.ts";
@@ -240,3 +242,47 @@ Deno.test("runSweep() gives a trial back that failed, but not to a study that ca
     assertEquals(back, given);
   }
 });
+
+Deno.test("runSweep() leaves a trial that another worker has taken, and takes the next", () =>
+  withFolder(async (path) => {
+    const { evaluation } = start("unused");
+    using store = open(path);
+    const proposed = await proposeTrials(methods);
+    store.add(proposed);
+    using other = StudyStore.open(path);
+    const taken: string[] = [], kept: boolean[] = [];
+    const listed = storedTrials<PerplexityTypes>(store, { owner: "one" });
+    const source = {
+      ...listed,
+      async take() {
+        const trial = await listed.take();
+        // The first trial goes to another worker, which takes this one for dead.
+        if (trial !== undefined && taken.push(trial.digest) === 1) {
+          other.release("one");
+          kept.push(other.claim("two", 60_000)!.digest === trial.digest);
+        } else if (trial === undefined && kept.length === 1) {
+          const [{ owner }] = other.held() as [HeldTrial];
+          kept.push(owner === "two" && other.release("two") === 1);
+        }
+        return trial;
+      },
+    };
+    const trials = await runSweep<PerplexityTypes>({ source, evaluation, createPruner, conditions });
+    assertEquals([trials.length, taken.length, kept], [methods.length, methods.length + 1, [true, true]]);
+    assertEquals(store.trials().map(({ state }) => state), methods.map(() => "complete"));
+  }));
+
+Deno.test("storedTrials() tells of workers that give no sign, whichever way their clocks are wrong", () =>
+  withFolder((path) => {
+    using store = open(path);
+    const digest = (i: number) => ({ digest: `d${i}`, options: {} as never });
+    store.add([digest(0), digest(1), digest(2)]);
+    for (const owner of ["late", "ahead", "fresh"]) store.claim(owner, 7 * 24 * 3600_000);
+    {
+      using db = new DatabaseSync(path);
+      db.exec("UPDATE worker SET seen = seen + 1e9 * iif(owner = 'late', -1, 1) WHERE owner <> 'fresh'");
+    }
+    const source = storedTrials(store, { owner: "own" });
+    assertEquals(source.silent().map(({ number, owner }) => [number, owner]), [[1, "late"], [2, "ahead"]]);
+    return Promise.resolve();
+  }));

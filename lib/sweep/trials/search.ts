@@ -84,7 +84,7 @@ export class Search<T extends Trial = Trial> {
   /** Takes in what has been proposed in a study, by this process or another one. */
   look(store: StudyStore): void {
     this.#proposals.push(...store.proposals(this.#proposals.length));
-    this.#failed = new Set(store.failed());
+    this.#failed = new Set(store.digests("failed"));
   }
 
   /**

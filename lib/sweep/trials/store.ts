@@ -1,13 +1,14 @@
 /** A study on disk: one SQLite file that several processes take trials from and write results to. */
-import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
+import type { SQLInputValue } from "node:sqlite";
 import { UsageError } from "../../errors.ts";
 import type { OptionsRecord } from "../../methods/options.ts";
-import { explainStoreError } from "./store_errors.ts";
+import { damagedStudy } from "./store_errors.ts";
 import {
   type ChunkValue,
   type ClaimedTrial,
   type Counts,
   type FinishedRuns,
+  type HeldTrial,
   type Proposal,
   type ProposedTrial,
   type Settings,
@@ -21,12 +22,9 @@ import {
   TRIAL_STATES,
   type TrialState,
 } from "./store_records.ts";
+import { findWrongTable, TABLES } from "./store_tables.ts";
+import { type StoreOptions, StudyFile } from "./study_file.ts";
 import type { SearchRequest, Trial } from "../trial.ts";
-
-export interface StoreOptions {
-  /** Milliseconds to wait for another process's write; default 20 s. */
-  readonly timeoutMs?: number;
-}
 
 /** How often a trial may be taken before it counts as one that ends its workers. */
 export const MAX_ATTEMPTS = 10;
@@ -34,16 +32,20 @@ export const MAX_ATTEMPTS = 10;
 /**
  * A study's file. Every change is one transaction: a process that is killed leaves all of it or nothing. Results are on
  * disk when {@linkcode StudyStore.finish} returns; claims and values of chunks may be lost with the machine's power, and
- * are then made again.
+ * are then made again. Settings, options, proposals, results and units carry the SHA-256 of what was written, and are
+ * compared with it where they are read.
  */
 export class StudyStore implements Disposable {
-  readonly path: string;
-  readonly #db: DatabaseSync;
-  readonly #statements = new Map<string, StatementSync>();
+  readonly #file: StudyFile;
+  /** The place in the order of results up to which they are known to be sound. */
+  #soundUpTo = 0;
 
-  private constructor(path: string, { timeoutMs = 20_000 }: StoreOptions) {
-    this.path = path;
-    this.#db = new DatabaseSync(path, { timeout: timeoutMs });
+  private constructor(file: StudyFile) {
+    this.#file = file;
+  }
+
+  get path(): string {
+    return this.#file.path;
   }
 
   /**
@@ -52,23 +54,21 @@ export class StudyStore implements Disposable {
    * @throws {UsageError} If there is one already, or it cannot be written.
    */
   static create(path: string, facts: StudyFacts, options: StoreOptions = {}): StudyStore {
-    return guard(path, () => {
-      const store = new StudyStore(path, options);
-      try {
-        store.#configure();
-        store.#transact(() => {
-          if (store.#isStudy()) throw new UsageError(`Cannot make "${path}": it is there already`);
-          store.#db.exec(TABLES.schema);
-          for (const [key, value] of Object.entries({ ...facts, began: new Date().toISOString() })) {
-            store.set(key as keyof Settings, value as never);
-          }
-        });
-        return store;
-      } catch (error) {
-        store[Symbol.dispose]();
-        throw error;
-      }
-    });
+    const file = new StudyFile(path, options), store = new StudyStore(file);
+    try {
+      file.configure();
+      file.transact(() => {
+        if (file.isStudy) throw new UsageError(`Cannot make "${path}": it is there already`);
+        file.exec(TABLES.schema);
+        for (const [key, value] of Object.entries({ ...facts, began: new Date().toISOString() })) {
+          store.set(key as keyof Settings, value as never);
+        }
+      });
+      return store;
+    } catch (error) {
+      store[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /**
@@ -77,73 +77,52 @@ export class StudyStore implements Disposable {
    * @throws {UsageError} If it is none, is damaged, locked, or of another version of the store.
    */
   static open(path: string, options: StoreOptions = {}): StudyStore {
-    return guard(path, () => {
-      try {
-        Deno.statSync(path);
-      } catch (error) {
-        if (path !== "" && !(error instanceof Deno.errors.NotFound)) throw error;
-        throw new UsageError(`Cannot open study "${path}": there is no such file`);
+    const refuse = (why: string) => new UsageError(`Cannot open study "${path}": ${why}`);
+    try {
+      if (!Deno.statSync(path).isFile) throw refuse("it is no plain file");
+    } catch (error) {
+      if (path !== "" && !(error instanceof Deno.errors.NotFound)) throw error;
+      throw refuse("there is no such file");
+    }
+    const file = new StudyFile(path, options), store = new StudyStore(file);
+    try {
+      if (!file.isStudy) throw refuse("it is no study's file");
+      const { user_version: version } = file.get("PRAGMA user_version") as { user_version: number };
+      if (version < 1 || version > TABLES.version) {
+        throw refuse(
+          `found a store of version ${version}, expected at most ${TABLES.version} ` +
+            "(open it with the version of this project that made it)",
+        );
       }
-      const store = new StudyStore(path, options);
-      try {
-        if (!store.#isStudy()) throw new UsageError(`Cannot open study "${path}": it is no study's file`);
-        const { user_version: version } = store.#get("PRAGMA user_version") as { user_version: number };
-        if (version !== TABLES.version) {
-          throw new UsageError(
-            `Cannot open study "${path}": found a store of version ${version}, expected ${TABLES.version} ` +
-              "(open it with the version of this project that made it)",
-          );
-        }
-        store.#configure();
-        store.facts;
-        return store;
-      } catch (error) {
-        store[Symbol.dispose]();
-        throw error;
-      }
-    });
+      file.version = version;
+      file.configure();
+      store.#expectSound();
+      return store;
+    } catch (error) {
+      store[Symbol.dispose]();
+      throw error;
+    }
   }
 
-  #isStudy(): boolean {
-    return (this.#get("PRAGMA application_id") as { application_id: number }).application_id === TABLES.id;
-  }
-
-  #configure(): void {
-    this.#db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON");
-  }
-
-  #prepare(sql: string): StatementSync {
-    let statement = this.#statements.get(sql);
-    if (statement === undefined) this.#statements.set(sql, statement = this.#db.prepare(sql));
-    return statement;
-  }
-
-  #get(sql: string, ...values: SQLInputValue[]): unknown {
-    return guard(this.path, () => this.#prepare(sql).get(...values));
-  }
-
-  #all(sql: string, ...values: SQLInputValue[]): unknown[] {
-    return guard(this.path, () => this.#prepare(sql).all(...values));
-  }
-
-  /** @returns How many rows changed. */
-  #run(sql: string, ...values: SQLInputValue[]): number {
-    return guard(this.path, () => Number(this.#prepare(sql).run(...values).changes));
-  }
-
-  /** Runs a change as one transaction that no other writer comes into. */
-  #transact<T>(change: () => T): T {
-    return guard(this.path, () => {
-      this.#prepare("BEGIN IMMEDIATE").run();
-      try {
-        const result = change();
-        this.#prepare("COMMIT").run();
-        return result;
-      } catch (error) {
-        if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
-        throw error;
-      }
-    });
+  /** Looks at the file as a whole: its pages and tables, what every study has, and that each end has its result. */
+  #expectSound(): void {
+    const { integrity_check: found } = this.#file.get("PRAGMA integrity_check(1)") as {
+      integrity_check: string;
+    };
+    if (found !== "ok") throw damagedStudy(this.path, found);
+    const tables = this.#file.all("SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'");
+    const wrong = findWrongTable(tables as { name: string; sql: string | null }[], this.#file.version);
+    if (wrong !== undefined) throw damagedStudy(this.path, `its table ${wrong} is not that of a study`);
+    for (const [key, type] of Object.entries(FACTS)) {
+      const found = this.get(key as keyof StudyFacts);
+      if (typeof found !== type || found === null) throw damagedStudy(this.path, `it has no ${key}`);
+    }
+    const ends = "(SELECT count(*) FROM trial WHERE state IN ('complete', 'pruned'))";
+    const counts = `SELECT ${ends} AS ended, (SELECT count(*) FROM result) AS results`;
+    const { ended, results } = this.#file.get(counts) as { ended: number; results: number };
+    if (ended !== results) {
+      throw damagedStudy(this.path, `${ended} trials have ended, and ${results} results are there`);
+    }
   }
 
   get facts(): StudyFacts {
@@ -165,23 +144,29 @@ export class StudyStore implements Disposable {
 
   /** A setting; undefined where it is not set yet. */
   get<K extends keyof Settings>(key: K): Settings[K] | undefined {
-    const row = this.#get("SELECT value FROM setting WHERE key = ?", key) as { value: string } | undefined;
-    return row && JSON.parse(row.value);
+    const row = this.#file.get("SELECT value FROM setting WHERE key = ?", key) as
+      | { value: string }
+      | undefined;
+    return row && this.#file.parse("setting", key, row.value);
   }
 
   /** Sets a setting; undefined takes it out. */
   set<K extends keyof Settings>(key: K, value: Settings[K] | undefined): void {
-    if (value === undefined) this.#run("DELETE FROM setting WHERE key = ?", key);
-    else this.#run("INSERT OR REPLACE INTO setting VALUES (?, ?)", key, JSON.stringify(value));
+    this.#file.transact(() => {
+      if (value === undefined) return this.#file.run("DELETE FROM setting WHERE key = ?", key);
+      const json = JSON.stringify(value);
+      this.#file.run("INSERT OR REPLACE INTO setting VALUES (?, ?)", key, json);
+      this.#file.seal("setting", key, json);
+    });
   }
 
   /** Sets what is searched, if anything. Proposals of the same search stay, those of another are removed. */
   begin(search: SearchRequest | undefined): void {
-    this.#transact(() => {
+    this.#file.transact(() => {
       const endless = (request?: SearchRequest) => JSON.stringify({ ...request, trials: 0 });
-      if (search !== undefined) this.#db.exec(TABLES.proposals);
+      if (search !== undefined) this.#file.exec(TABLES.proposals);
       if (search !== undefined && endless(search) !== endless(this.get("search"))) {
-        this.#run("DELETE FROM proposal");
+        this.#file.run("DELETE FROM proposal");
       }
       this.set("search", search);
     });
@@ -196,15 +181,16 @@ export class StudyStore implements Disposable {
    * @throws {UsageError} If the study has been given another search.
    */
   propose(search: SearchRequest, number: number, proposal: Proposal, options?: OptionsRecord): boolean {
-    return this.#transact(() => {
+    return this.#file.transact(() => {
       if (JSON.stringify(search) !== JSON.stringify(this.get("search"))) {
         throw new UsageError(
           `Cannot go on with study "${this.path}": it has another search now (begin again)`,
         );
       }
-      const { point, digest, error } = proposal;
+      const { digest, error } = proposal, point = JSON.stringify(proposal.point);
       const sql = "INSERT INTO proposal VALUES (?, ?, ?, ?) ON CONFLICT (number) DO NOTHING";
-      const isNew = this.#run(sql, number, JSON.stringify(point), digest, error) > 0;
+      const isNew = this.#file.run(sql, number, point, digest, error) > 0;
+      if (isNew) this.#file.seal("proposal", number, JSON.stringify([point, digest, error]));
       if (isNew && digest !== null && options) this.#insert({ digest, options });
       return isNew;
     });
@@ -212,7 +198,9 @@ export class StudyStore implements Disposable {
 
   #insert({ digest, options }: ProposedTrial): number {
     const sql = "INSERT INTO trial (digest, options) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING";
-    return this.#run(sql, digest, JSON.stringify(options));
+    const json = JSON.stringify(options), added = this.#file.run(sql, digest, json);
+    if (added > 0) this.#file.seal("trial", digest, json);
+    return added;
   }
 
   /**
@@ -222,11 +210,11 @@ export class StudyStore implements Disposable {
    * @returns How many were added.
    */
   add(trials: readonly ProposedTrial[], only?: readonly string[]): number {
-    return this.#transact(() => {
+    return this.#file.transact(() => {
       if (only) {
         const sql = "DELETE FROM trial WHERE state = 'waiting' AND number NOT IN (SELECT trial FROM chunk) " +
           "AND digest NOT IN (SELECT value FROM json_each(?))";
-        this.#run(sql, JSON.stringify(only));
+        this.#file.run(sql, JSON.stringify(only));
       }
       return trials.reduce((added, trial) => added + this.#insert(trial), 0);
     });
@@ -241,19 +229,19 @@ export class StudyStore implements Disposable {
    */
   claim(owner: string, leaseMs: number): ClaimedTrial | undefined {
     const now = Date.now();
-    return this.#transact(() => {
-      this.#run(
+    return this.#file.transact(() => {
+      this.#file.run(
         "UPDATE trial SET state = 'failed', error = ? WHERE state = 'running' AND lease < ? AND attempt >= ?",
         `its worker ended ${MAX_ATTEMPTS} times`,
         now,
         MAX_ATTEMPTS,
       );
-      const row = this.#get(TABLES.claim, owner, now + leaseMs, now) as
+      const row = this.#file.get(TABLES.claim, owner, now + leaseMs, now) as
         | { number: number; digest: string; options: string; attempt: number }
         | undefined;
-      if (row !== undefined) this.#run("DELETE FROM chunk WHERE trial = ?", row.number);
-      this.#run(TABLES.seen, owner, now, row?.number ?? null);
-      return row && { ...row, options: JSON.parse(row.options), owner };
+      if (row !== undefined) this.#file.run("DELETE FROM chunk WHERE trial = ?", row.number);
+      this.#file.run(TABLES.seen, owner, now, row?.number ?? null);
+      return row && { ...row, options: this.#file.parse("trial", row.digest, row.options), owner };
     });
   }
 
@@ -264,14 +252,20 @@ export class StudyStore implements Disposable {
    */
   report(claim: ClaimedTrial, values: readonly ChunkValue[], leaseMs: number): boolean {
     const now = Date.now();
-    return this.#transact(() => {
-      if (this.#run(`UPDATE trial SET lease = ? WHERE ${HELD}`, now + leaseMs, ...heldBy(claim)) === 0) {
+    return this.#file.transact(() => {
+      if (this.#file.run(`UPDATE trial SET lease = ? WHERE ${HELD}`, now + leaseMs, ...heldBy(claim)) === 0) {
         return false;
       }
       for (const { chunk, loss, denseLoss } of values) {
-        this.#run("INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?)", claim.number, chunk, loss, denseLoss);
+        this.#file.run(
+          "INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?)",
+          claim.number,
+          chunk,
+          loss,
+          denseLoss,
+        );
       }
-      this.#run(TABLES.seen, claim.owner, now, claim.number);
+      this.#file.run(TABLES.seen, claim.owner, now, claim.number);
       return true;
     });
   }
@@ -283,32 +277,25 @@ export class StudyStore implements Disposable {
    * @returns Whether it was kept: not where the lease ran out and another worker has the trial, or has finished it.
    */
   finish(claim: ClaimedTrial, record: StoredRecord, state: "complete" | "pruned" = "complete"): boolean {
-    return this.#durably(() => {
+    return this.#file.durably(() => {
       if (
-        this.#run(`UPDATE trial SET state = ?, lease = NULL WHERE ${HELD}`, state, ...heldBy(claim)) === 0
+        this.#file.run(`UPDATE trial SET state = ?, lease = NULL WHERE ${HELD}`, state, ...heldBy(claim)) ===
+          0
       ) {
         return false;
       }
-      this.#run("INSERT INTO result (trial, record) VALUES (?, ?)", claim.number, JSON.stringify(record));
-      this.#run("UPDATE worker SET finished = finished + 1, trial = NULL WHERE owner = ?", claim.owner);
+      const json = JSON.stringify(record);
+      this.#file.run("INSERT INTO result (trial, record) VALUES (?, ?)", claim.number, json);
+      this.#file.seal("result", claim.number, json);
+      this.#file.run("UPDATE worker SET finished = finished + 1, trial = NULL WHERE owner = ?", claim.owner);
       return true;
     });
   }
 
-  /** A transaction that is on disk when this returns. */
-  #durably<T>(change: () => T): T {
-    this.#db.exec("PRAGMA synchronous = FULL");
-    try {
-      return this.#transact(change);
-    } finally {
-      this.#db.exec("PRAGMA synchronous = NORMAL");
-    }
-  }
-
   /** Says that a claimed trial cannot be run; it is not tried again. */
   fail(claim: ClaimedTrial, error: string): void {
-    this.#durably(() =>
-      this.#run(
+    this.#file.durably(() =>
+      this.#file.run(
         `UPDATE trial SET state = 'failed', error = ?, lease = NULL WHERE ${HELD}`,
         error,
         ...heldBy(claim),
@@ -318,7 +305,7 @@ export class StudyStore implements Disposable {
 
   /** Says that a trial which nobody has a result of will have none. */
   close(digest: string, error: string): void {
-    this.#run(
+    this.#file.run(
       "UPDATE trial SET state = 'failed', error = ?, lease = NULL WHERE digest = ? AND state IN ('waiting', 'running')",
       error,
       digest,
@@ -327,17 +314,17 @@ export class StudyStore implements Disposable {
 
   /** Takes note of a worker of elsewhere, and of the trial that it is at. */
   see(owner: string, digest: string): void {
-    const { number = null } = (this.#get("SELECT number FROM trial WHERE digest = ?", digest) ?? {}) as {
+    const { number = null } = (this.#file.get("SELECT number FROM trial WHERE digest = ?", digest) ?? {}) as {
       number?: number;
     };
-    this.#run(TABLES.seen, owner, Date.now(), number);
+    this.#file.run(TABLES.seen, owner, Date.now(), number);
   }
 
   /** Gives back what a worker has taken and not finished, at once. @returns How many trials wait again. */
   release(owner: string): number {
-    return this.#transact(() => {
-      this.#run("UPDATE worker SET trial = NULL WHERE owner = ?", owner);
-      return this.#run(
+    return this.#file.transact(() => {
+      this.#file.run("UPDATE worker SET trial = NULL WHERE owner = ?", owner);
+      return this.#file.run(
         "UPDATE trial SET state = 'waiting', lease = NULL WHERE state = 'running' AND owner = ?",
         owner,
       );
@@ -347,27 +334,29 @@ export class StudyStore implements Disposable {
   /** Keeps trials that ended elsewhere; those that the study holds a result of stay. @returns How many were taken in. */
   take(trials: readonly (ProposedTrial & { readonly record: StoredRecord })[]): number {
     this.add(trials);
-    return this.#durably(() => {
+    return this.#file.durably(() => {
       let taken = 0;
       for (const { digest, record } of trials) {
         const sql = "INSERT INTO result (trial, record) SELECT number, ? FROM trial WHERE digest = ? " +
-          "ON CONFLICT (trial) DO NOTHING";
-        const isNew = this.#run(sql, JSON.stringify(record), digest) > 0;
-        if (isNew) {
-          this.#run(
+          "ON CONFLICT (trial) DO NOTHING RETURNING trial";
+        const json = JSON.stringify(record),
+          kept = this.#file.get(sql, json, digest) as { trial: number } | undefined;
+        if (kept !== undefined) {
+          this.#file.seal("result", kept.trial, json);
+          this.#file.run(
             "UPDATE trial SET state = ?, lease = NULL, error = NULL WHERE digest = ?",
             "stopped" in record ? "pruned" : "complete",
             digest,
           );
         }
-        taken += Number(isNew);
+        taken += Number(kept !== undefined);
       }
       return taken;
     });
   }
 
   count(): Counts {
-    const rows = this.#all("SELECT state, count(*) AS n FROM trial GROUP BY state") as {
+    const rows = this.#file.all("SELECT state, count(*) AS n FROM trial GROUP BY state") as {
       state: TrialState;
       n: number;
     }[];
@@ -376,44 +365,88 @@ export class StudyStore implements Disposable {
   }
 
   owners(): string[] {
-    const rows = this.#all("SELECT DISTINCT owner FROM trial WHERE state = 'running'") as { owner: string }[];
+    const rows = this.#file.all("SELECT DISTINCT owner FROM trial WHERE state = 'running'") as {
+      owner: string;
+    }[];
     return rows.map(({ owner }) => owner);
   }
 
-  /** Digests of the trials that will have no result. */
-  failed(): string[] {
-    const rows = this.#all("SELECT digest FROM trial WHERE state = 'failed'") as { digest: string }[];
-    return rows.map(({ digest }) => digest);
+  /** Digests of the trials in a state: of those that failed, which will have no result. */
+  digests(state: TrialState): string[] {
+    const rows = this.#file.all("SELECT digest FROM trial WHERE state = ? ORDER BY number", state);
+    return (rows as { digest: string }[]).map(({ digest }) => digest);
+  }
+
+  /** Trials that workers have, by when their leases run out, and when their workers were heard of. */
+  held(): HeldTrial[] {
+    return this.#file.all(
+      "SELECT number, owner, lease AS untilMs, seen AS seenMs FROM trial JOIN worker USING (owner) WHERE state = 'running'",
+    ) as HeldTrial[];
   }
 
   /** What the search of {@linkcode StudyStore.begin} has proposed, in order, from a place on. */
   proposals(from = 0): Proposal[] {
-    const rows = this.#all(
-      "SELECT point, digest, error FROM proposal WHERE number >= ? ORDER BY number",
-      from,
-    ) as (Proposal & { point: string })[];
-    return rows.map(({ point, digest, error }) => ({ point: JSON.parse(point), digest, error }));
+    const rows = this.#file.all("SELECT * FROM proposal WHERE number >= ? ORDER BY number", from) as {
+      number: number;
+      point: string;
+      digest: string | null;
+      error: string | null;
+    }[];
+    return rows.map(({ number, point, digest, error }) => {
+      this.#file.expectSealed("proposal", number, JSON.stringify([point, digest, error]));
+      return { point: JSON.parse(point), digest, error };
+    });
   }
 
   workers(): StoredWorker[] {
-    return this.#all(
+    return this.#file.all(
       "SELECT owner, seen AS seenMs, finished, trial FROM worker ORDER BY owner",
     ) as StoredWorker[];
   }
 
   trials(): StoredTrial[] {
-    const rows = this.#all(
-      "SELECT number, digest, options, state, attempt, owner, error FROM trial ORDER BY number",
-    ) as (StoredTrial & { options: string })[];
-    return rows.map((row) => ({ ...row, options: JSON.parse(row.options) }));
+    return this.#trialsWhere("TRUE ORDER BY number");
+  }
+
+  /** The trial of a digest, if there is one. */
+  find(digest: string): StoredTrial | undefined {
+    return this.#trialsWhere("digest = ?", digest)[0];
+  }
+
+  #trialsWhere(condition: string, ...values: SQLInputValue[]): StoredTrial[] {
+    const sql = `SELECT number, digest, options, state, attempt, owner, error FROM trial WHERE ${condition}`;
+    const rows = this.#file.all(sql, ...values) as (StoredTrial & { options: string })[];
+    return rows.map((row) => ({ ...row, options: this.#file.parse("trial", row.digest, row.options) }));
   }
 
   /** Values of the chunks of a trial that are done, ascending. */
   chunks(number: number): ChunkValue[] {
-    return this.#all(
+    return this.#file.all(
       "SELECT chunk, loss, dense AS denseLoss FROM chunk WHERE trial = ? ORDER BY chunk",
       number,
     ) as ChunkValue[];
+  }
+
+  /** Looks at the results that came since the last look. @throws {UsageError} If one is not what was written. */
+  #expectSoundResults(): void {
+    const sql = "SELECT sequence, number, digest, record FROM result JOIN trial ON trial = number " +
+      "WHERE sequence > ? ORDER BY sequence LIMIT 1000";
+    for (;;) {
+      const rows = this.#file.all(sql, this.#soundUpTo) as {
+        sequence: number;
+        number: number;
+        digest: string;
+        record: string;
+      }[];
+      for (const { sequence, number, digest, record } of rows) {
+        if (this.#file.version > 1) this.#file.expectSealed("result", number, record);
+        else if (this.#file.parse<Partial<Trial> | null>("result", number, record)?.trial !== digest) {
+          throw damagedStudy(this.path, `result ${number} is not of its trial`);
+        }
+        this.#soundUpTo = sequence;
+      }
+      if (rows.length === 0) return;
+    }
   }
 
   /** Records of finished trials, in the order in which they ended; those that were stopped early have no result. */
@@ -423,7 +456,8 @@ export class StudyStore implements Disposable {
 
   /** What ended after the place in the order; from the beginning where none is given. */
   results<T extends StoredRecord = Trial>(after = 0): StoredResult<T>[] {
-    const rows = this.#all(
+    this.#expectSoundResults();
+    const rows = this.#file.all(
       "SELECT sequence, record FROM result WHERE sequence > ? ORDER BY sequence",
       after,
     ) as { sequence: number; record: string }[];
@@ -432,10 +466,11 @@ export class StudyStore implements Disposable {
 
   /** Some fields of every result, in the order of trials: for lists of many. */
   fields(names: readonly string[]): { readonly [name: string]: unknown }[] {
+    this.#expectSoundResults();
     const columns = names.map((name) => `record ->> '$.${name.replaceAll(/\W/g, "")}' AS "${name}"`).join(
       ", ",
     );
-    return this.#all(
+    return this.#file.all(
       `SELECT trial.number, trial.state${
         columns && `, ${columns}`
       } FROM trial LEFT JOIN result ON trial = number ORDER BY number`,
@@ -443,7 +478,8 @@ export class StudyStore implements Disposable {
   }
 
   records<T extends Trial = Trial>(numbers: readonly number[]): T[] {
-    const rows = this.#all(
+    this.#expectSoundResults();
+    const rows = this.#file.all(
       "SELECT record FROM result WHERE trial IN (SELECT value FROM json_each(?)) ORDER BY trial",
       JSON.stringify(numbers),
     ) as { record: string }[];
@@ -451,8 +487,8 @@ export class StudyStore implements Disposable {
   }
 
   #units(select: string, ...values: SQLInputValue[]): unknown[] {
-    const isThere = this.#get("SELECT 1 FROM sqlite_schema WHERE name = 'unit'") !== undefined;
-    return isThere ? this.#all(`SELECT ${select} ORDER BY sequence`, ...values) : [];
+    const isThere = this.#file.get("SELECT 1 FROM sqlite_schema WHERE name = 'unit'") !== undefined;
+    return isThere ? this.#file.all(`SELECT ${select} ORDER BY sequence`, ...values) : [];
   }
 
   countUnits(kind: string): number {
@@ -461,11 +497,10 @@ export class StudyStore implements Disposable {
 
   /** Units of all kinds but those that are bytes, in the order in which they ended. */
   listUnits(): { readonly kind: string }[] {
-    const rows = this.#units("kind, record FROM unit WHERE typeof(record) = 'text'") as {
-      kind: string;
-      record: string;
-    }[];
-    return rows.map(({ kind, record }) => ({ kind, ...JSON.parse(record) }));
+    const rows = this.#units("kind, key, record FROM unit WHERE typeof(record) = 'text'") as StoredUnit<
+      string
+    >[];
+    return rows.map((row) => ({ kind: row.kind, ...this.#parseUnit<object>(row) }));
   }
 
   /**
@@ -475,26 +510,38 @@ export class StudyStore implements Disposable {
    * @param keyOf What tells a unit from the others of its kind.
    */
   units<T>(kind: string, keyOf: (unit: T) => string): FinishedRuns<T> {
-    const rows = this.#units("record FROM unit WHERE kind = ?", kind) as { record: string }[];
+    const rows = this.#units("kind, key, record FROM unit WHERE kind = ?", kind) as StoredUnit<string>[];
     return {
-      finished: rows.map(({ record }) => JSON.parse(record)),
+      finished: rows.map((row) => this.#parseUnit<T>(row)),
       append: (...units) => this.#keep(kind, units.map((unit) => [keyOf(unit), JSON.stringify(unit)])),
     };
   }
 
+  #parseUnit<T>({ kind, key, record }: StoredUnit<string>): T {
+    return this.#file.parse("unit", `${kind} ${key}`, record);
+  }
+
   #keep(kind: string, units: readonly (readonly [key: string, record: string | Uint8Array])[]): void {
-    this.#durably(() => {
-      this.#db.exec(TABLES.units);
+    this.#file.durably(() => {
+      this.#file.exec(TABLES.units);
       const sql = "INSERT INTO unit (kind, key, record) VALUES (?, ?, ?)";
-      for (const [key, record] of units) this.#run(sql, kind, key, record);
+      for (const [key, record] of units) {
+        this.#file.run(sql, kind, key, record);
+        this.#file.seal("unit", `${kind} ${key}`, record);
+      }
     });
   }
 
   /** The bytes that a unit is; undefined where there is no such unit. */
   readBytes(kind: string, key: string): Uint8Array | undefined {
-    const [row] = this.#units("record FROM unit WHERE kind = ? AND key = ?", kind, key) as {
-      record: Uint8Array;
-    }[];
+    const [row] = this.#units(
+      "kind, key, record FROM unit WHERE kind = ? AND key = ?",
+      kind,
+      key,
+    ) as StoredUnit<
+      Uint8Array
+    >[];
+    if (row !== undefined) this.#file.expectSealed("unit", `${kind} ${key}`, row.record);
     return row?.record;
   }
 
@@ -504,82 +551,20 @@ export class StudyStore implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    if (this.#db.isOpen) this.#db.close();
+    this.#file[Symbol.dispose]();
   }
 }
+
+interface StoredUnit<R> {
+  readonly kind: string;
+  readonly key: string;
+  readonly record: R;
+}
+
+/** What every study has. */
+const FACTS = { name: "string", conditions: "object", runDigest: "string", flags: "object" } satisfies {
+  readonly [name in keyof StudyFacts]: string;
+};
 
 const HELD = "number = ? AND owner = ? AND attempt = ? AND state = 'running'";
 const heldBy = ({ number, owner, attempt }: ClaimedTrial) => [number, owner, attempt] as const;
-
-function guard<T>(path: string, step: () => T): T {
-  try {
-    return step();
-  } catch (error) {
-    throw explainStoreError(path, error);
-  }
-}
-
-/** Tables and longer statements; `id` and `version` stand in the file's header. */
-const TABLES = {
-  id: 0x544b4653,
-  version: 1,
-  schema: `
-CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE trial (
-  number INTEGER PRIMARY KEY,
-  digest TEXT NOT NULL UNIQUE,
-  options TEXT NOT NULL,
-  state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'running', 'complete', 'pruned', 'failed')),
-  owner TEXT,
-  lease REAL,
-  attempt INTEGER NOT NULL DEFAULT 0,
-  error TEXT
-);
-CREATE INDEX trial_state ON trial (state, number);
-CREATE TABLE chunk (
-  trial INTEGER NOT NULL REFERENCES trial (number),
-  chunk INTEGER NOT NULL,
-  loss REAL NOT NULL,
-  dense REAL NOT NULL,
-  PRIMARY KEY (trial, chunk)
-) WITHOUT ROWID;
-CREATE TABLE result (
-  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-  trial INTEGER NOT NULL UNIQUE REFERENCES trial (number),
-  record TEXT NOT NULL
-);
-CREATE TABLE worker (
-  owner TEXT PRIMARY KEY,
-  seen REAL NOT NULL,
-  finished INTEGER NOT NULL DEFAULT 0,
-  trial INTEGER
-) WITHOUT ROWID;
-PRAGMA application_id = ${0x544b4653};
-PRAGMA user_version = 1;
-`,
-  proposals: `
-CREATE TABLE IF NOT EXISTS proposal (
-  number INTEGER PRIMARY KEY,
-  point TEXT NOT NULL,
-  digest TEXT,
-  error TEXT
-)`,
-  units: `
-CREATE TABLE IF NOT EXISTS unit (
-  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-  kind TEXT NOT NULL,
-  key TEXT NOT NULL,
-  record NOT NULL,
-  UNIQUE (kind, key)
-)`,
-  claim: `
-UPDATE trial SET state = 'running', owner = ?, lease = ?, attempt = attempt + 1
-WHERE number = coalesce(
-  (SELECT number FROM trial WHERE state = 'waiting' ORDER BY number LIMIT 1),
-  (SELECT number FROM trial WHERE state = 'running' AND lease < ? ORDER BY number LIMIT 1)
-)
-RETURNING number, digest, options, attempt`,
-  seen: `
-INSERT INTO worker (owner, seen, trial) VALUES (?, ?, ?)
-ON CONFLICT (owner) DO UPDATE SET seen = excluded.seen, trial = excluded.trial`,
-} as const;

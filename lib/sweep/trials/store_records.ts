@@ -91,6 +91,16 @@ export interface StoredWorker {
   readonly trial: number | null;
 }
 
+/** A trial that a worker has. */
+export interface HeldTrial {
+  readonly number: number;
+  readonly owner: string;
+  /** When its lease runs out, ms since 1970 by that worker's clock. */
+  readonly untilMs: number;
+  /** When the worker was last heard of, likewise. */
+  readonly seenMs: number;
+}
+
 /** Settings of a study, each one JSON. */
 export interface Settings extends StudyFacts {
   /** The command whose study it is; left out: sweep. */

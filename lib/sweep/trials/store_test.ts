@@ -1,8 +1,10 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { UsageError } from "../../errors.ts";
 import { MAX_ATTEMPTS, StudyStore } from "./store.ts";
-import type { ClaimedTrial, ProposedTrial, StudyFacts } from "./store_records.ts";
+import { salvageStudy } from "./salvage.ts";
+import { explainStoreError } from "./store_errors.ts";
+import type { ClaimedTrial, HeldTrial, ProposedTrial, StudyFacts } from "./store_records.ts";
 import type { RunConditions, SearchRequest, Trial } from "../trial.ts";
 
 const conditions = { version: "0.0.0", model: "fake", modelSha256: "aa" } as RunConditions;
@@ -206,5 +208,121 @@ Deno.test("a file that is none, damaged, locked or of another version is refused
     refuse(`${path}.torn`, "the file is damaged");
     bytes[63] = 9; // the last byte of user_version
     Deno.writeFileSync(`${path}.new`, bytes);
-    refuse(`${path}.new`, "found a store of version 9, expected 1");
+    refuse(`${path}.new`, "found a store of version 9, expected at most 2");
   }));
+
+Deno.test("held() says who has a trial, until when, and when its worker was heard of", () =>
+  withStudy(1, (store) => {
+    const before = Date.now();
+    store.claim("one", 60_000);
+    const [{ number, owner, untilMs, seenMs }] = store.held() as [HeldTrial];
+    assertEquals([number, owner, untilMs - seenMs, seenMs >= before], [1, "one", 60_000, true]);
+  }));
+
+Deno.test("what a study keeps is compared with what was written, wherever it is read", () =>
+  withStudy(3, (store, path) => {
+    const search = { sampler: "tpe", trials: 5, seed: 0 } as SearchRequest;
+    store.begin(search);
+    store.propose(search, 0, { point: { tau: 0.1 }, digest: null, error: "no" });
+    assert(store.finish(store.claim("one", 1000)!, record("d0", 7)));
+    store.units<{ at: number }>("unit", ({ at }) => String(at)).append({ at: 1 });
+    store.writeBytes("bytes", "0", Uint8Array.of(1, 2, 3));
+    store[Symbol.dispose]();
+    const bytes = Deno.readFileSync(path);
+    const cases: [sql: string, part: string, read?: (store: StudyStore) => unknown][] = [
+      ["UPDATE result SET record = 'x'", "result 1 is not what was written", (s) => s.results()],
+      ["UPDATE result SET record = '{}'", "result 1 is not", (s) => s.fields(["perplexity"])],
+      ["UPDATE result SET record = replace(record, '7', '8')", "result 1 is not", (s) => s.records([1])],
+      ["UPDATE trial SET options = '{}' WHERE digest = 'd1'", "trial d1 is not", (s) => s.trials()],
+      ["UPDATE trial SET options = '{}' WHERE digest = 'd1'", "trial d1 is not", (s) => s.claim("two", 1)],
+      ["UPDATE trial SET digest = 'd9' WHERE digest = 'd1'", "trial d9 is not", (s) => s.find("d9")],
+      ["UPDATE proposal SET error = 'yes'", "proposal 0 is not", (s) => s.proposals()],
+      [
+        "UPDATE unit SET record = '{}' WHERE kind = 'unit'",
+        "unit unit 1 is not",
+        (s) => s.units("unit", () => ""),
+      ],
+      ["UPDATE unit SET key = '2' WHERE kind = 'unit'", "unit unit 2 is not", (s) => s.listUnits()],
+      [
+        "UPDATE unit SET record = x'01' WHERE kind = 'bytes'",
+        "unit bytes 0 is not",
+        (s) => s.readBytes("bytes", "0"),
+      ],
+      ["DELETE FROM seal WHERE place = 'result'", "result 1 is not", (s) => s.results()],
+      ["UPDATE setting SET value = '\"e\"' WHERE key = 'runDigest'", "setting runDigest is not"],
+      ["DELETE FROM setting WHERE key = 'conditions'", "it has no conditions"],
+      ["DELETE FROM result", "1 trials have ended, and 0 results are there"],
+      [
+        "UPDATE trial SET state = 'waiting' WHERE digest = 'd0'",
+        "0 trials have ended, and 1 results are there",
+      ],
+      ["ALTER TABLE trial ADD COLUMN extra TEXT", "its table trial is not that of a study"],
+      ["DROP INDEX trial_state", "its table trial_state is not that of a study"],
+      ["DROP TABLE seal", "its table seal is not that of a study"],
+      ["CREATE TRIGGER t AFTER INSERT ON chunk BEGIN DELETE FROM result; END", "its table t is not"],
+      ["ALTER TABLE chunk RENAME TO chunks", "its table chunk is not that of a study"],
+    ];
+    for (const [sql, part, read = () => {}] of cases) {
+      Deno.writeFileSync(path, bytes);
+      {
+        using db = new DatabaseSync(path, { enableForeignKeyConstraints: false });
+        db.exec(sql);
+      }
+      const { message } = assertThrows(
+        () => {
+          using opened = StudyStore.open(path);
+          read(opened);
+        },
+        UsageError,
+        `the file is damaged, ${part}`,
+        sql,
+      );
+      assertEquals(message.includes("\n"), false);
+      // Without its digest nothing counts as sound.
+      assertEquals(salvageStudy(path).trials.length >= 2, sql !== "DROP TABLE seal", sql);
+    }
+  }));
+
+Deno.test("a study of version 1, which has no digests, opens and goes on; a result that is none is told", () =>
+  withStudy(3, (store, path) => {
+    assert(store.finish(store.claim("one", 1000)!, record("d0", 7)));
+    store[Symbol.dispose]();
+    const change = (sql: string) => {
+      using db = new DatabaseSync(path);
+      db.exec(sql);
+    };
+    change("DROP TABLE seal; PRAGMA user_version = 1");
+    {
+      using old = StudyStore.open(path);
+      assertEquals([old.facts, old.finished()], [facts, [record("d0", 7)]]);
+      assert(old.finish(old.claim("one", 1000)!, record("d1", 8)));
+    }
+    const refuse = (part: string) =>
+      assertThrows(
+        () => {
+          using old = StudyStore.open(path);
+          old.results();
+        },
+        UsageError,
+        part,
+      );
+    change("UPDATE result SET record = '{}' WHERE trial = 2");
+    refuse("the file is damaged, result 2 is not of its trial");
+    change("UPDATE result SET record = 'x' WHERE trial = 2");
+    refuse("the file is damaged, result 2 cannot be read");
+    assertEquals(salvageStudy(path).records, [record("d0", 7)]);
+    change("UPDATE setting SET value = 'null' WHERE key = 'conditions'");
+    refuse("the file is damaged, it has no conditions");
+  }));
+
+Deno.test("a disk that fails is not called full, and what SQLite says else is one line", () => {
+  const said = (message: string, path: string) =>
+    String(explainStoreError(path, Object.assign(new Error(message), { code: "ERR_SQLITE_ERROR" })));
+  const path = `${Deno.cwd()}/study.db`;
+  assertMatch(said("disk I/O error", path), /its disk fails, or it is no plain file \(disk I\/O error\)$/);
+  assertMatch(said("database or disk is full", path), /found no space left on the device/);
+  assertMatch(
+    said("no such column: x", path),
+    /the file is damaged, no such column: x \(deno task study repair/,
+  );
+});

@@ -11,7 +11,13 @@ import {
 import { digestConditions, digestTrialOptions } from "./digest.ts";
 import type { Search } from "./search.ts";
 import { StudyStore } from "./store.ts";
-import type { ClaimedTrial, ProposedTrial, StoredRecord, StudyConditions } from "./store_records.ts";
+import type {
+  ClaimedTrial,
+  HeldTrial,
+  ProposedTrial,
+  StoredRecord,
+  StudyConditions,
+} from "./store_records.ts";
 import type { StoppedTrial, Trial } from "../trial.ts";
 
 export interface TakenTrial {
@@ -57,6 +63,12 @@ export const LEASE_MS = 30_000;
 
 /** A lease is so many times the longest wait between two chunks. */
 const LEASE_CHUNKS = 20;
+
+/** Thrown where a trial has gone to another worker meanwhile: nothing more is to be done on it. */
+export class TrialLostError extends Error {}
+
+/** After so many ms without a sign of its worker a trial is told of. */
+const SILENT_MS = 10_000;
 
 /** What a worker looks at beside the study. */
 export interface StoredOptions<T extends TaskTypes = TaskTypes> {
@@ -126,12 +138,24 @@ export function storedTrials<T extends TaskTypes>(
       const { waiting, running } = store.count();
       return waiting + running === 0 && (search?.isOver ?? true);
     },
-    /** Takes the losses of one chunk of the trial, one a scored unit, and the dense model's. */
+    /** Trials of others whose workers have given no sign for a while, by their own clocks or by this one. */
+    silent(): readonly HeldTrial[] {
+      const now = Date.now();
+      return store.held().filter((held) => held.owner !== owner && Math.abs(now - held.seenMs) > SILENT_MS);
+    },
+    /**
+     * Takes the losses of one chunk of the trial, one a scored unit, and the dense model's.
+     *
+     * @throws {TrialLostError} If the trial is another worker's by now.
+     */
     report(chunk: number, losses: Float64Array, denseLosses: Float64Array): void {
       const now = performance.now();
       longestMs = Math.max(longestMs, now - lastMs);
       lastMs = now;
-      store.report(claim!, [{ chunk, loss: mean(losses), denseLoss: mean(denseLosses) }], lease());
+      const value = { chunk, loss: mean(losses), denseLoss: mean(denseLosses) };
+      if (store.report(claim!, [value], lease())) return;
+      claim = undefined;
+      throw new TrialLostError("Cannot go on with a trial: another worker has it");
     },
     /** Takes the trial's result; it is safe when this returns. */
     finish(trial: Trial<T>): void {

@@ -1,0 +1,95 @@
+/** The one schema of a trial's result, wherever it comes from: a queue, a log, or the file of a study. */
+import { readMetric } from "../../eval/metrics.ts";
+import type { Task, TaskResult } from "../../eval/task.ts";
+import type { BlockSums } from "../../stats/paired.ts";
+import { FIELD, type Field, type Fields, findWrongField, showFound, trialFields } from "../fields.ts";
+import type { ProposedTrial, StudyConditions } from "./store_records.ts";
+import { STOPPED_FIELDS } from "./trial_race.ts";
+
+const { number, measured, measuredList, text, flag } = FIELD;
+
+/** Fields of every task's results; the compiler misses one that is not here. */
+const RESULT = {
+  ...{ achievedRatio: measured, achievedRatioWithWarmup: number, skipRatioPerLayer: measuredList },
+  ...{ kvAchievedRatio: measured, tokens: number, scoredTokens: number, timeMs: number, denseTimeMs: number },
+  ...{ kvBytesHeld: number, kvBytesAvoided: number, kvBytesAllocated: number, lossBlocks: FIELD.lossBlocks },
+  ...{ queriesDense: number, queriesSkipped: number, pairsDense: number, pairsAvoided: number },
+  ...{ projectionFlopsDense: number, projectionFlopsAvoided: number, parametersDense: number },
+  ...{ attentionFlopsDense: number, attentionFlopsAvoided: number, parametersAvoided: number },
+  ...{ totalFlopsDense: number, totalFlopsAvoided: number },
+} satisfies { readonly [name in keyof Required<Omit<TaskResult, "dropRatioPerLayer">>]: Field };
+
+/** What a result must be of: a trial, and the study that asked for it. */
+export interface AskedTrial extends ProposedTrial {
+  readonly conditions: StudyConditions;
+  readonly runDigest: string;
+}
+
+/** Conditions that not every run has. */
+const OFTEN_NONE = [
+  "task",
+  "taskSha256",
+  "items",
+  "filterFrom",
+  "ruleSha256",
+  "calibrationSha256",
+  "products",
+  "dtype",
+];
+
+/** A field that must be a value, or be left out where that is undefined. */
+const same = (value: unknown): Field => {
+  const json = JSON.stringify(value);
+  return [json ?? "nothing", (found) => JSON.stringify(found) === json];
+};
+
+/**
+ * What is wrong with a result that came from elsewhere: that it is none of the trial that was asked for, that a field is not
+ * what it must be, or that its headline is not what its losses come to.
+ *
+ * @returns `field "model": found "a", expected "b"`; undefined where nothing is.
+ */
+export function findWrongResult(
+  record: unknown,
+  task: Task,
+  { digest, options, conditions, runDigest }: AskedTrial,
+): string | undefined {
+  if (typeof record !== "object" || record === null || Array.isArray(record)) {
+    return `found ${showFound(record)}, expected a record`;
+  }
+  const isStopped = "stopped" in record,
+    none = Object.fromEntries(OFTEN_NONE.map((name) => [name, undefined]));
+  const { options: _, ...known } = { ...none, ...conditions, ...options, trial: digest, runDigest } as
+    & object
+    & {
+      options?: object;
+    };
+  const fields: Fields = {
+    ...Object.fromEntries(Object.entries(known).map(([name, value]) => [name, same(value)])),
+    ...{ looksAhead: flag, deno: text },
+    ...isStopped
+      ? { ...STOPPED_FIELDS, trial: same(digest), fusion: same(options.fusion), stoppedAt: text }
+      : {
+        ...trialFields(task),
+        ...RESULT,
+        trial: same(digest),
+        fusion: same(options.fusion),
+        finishedAt: text,
+      },
+  };
+  return findWrongField(record, fields) ?? (isStopped ? undefined : findWrongHeadline(record, task));
+}
+
+/** By how much a headline may differ from what its losses come to, which are kept to eight digits. */
+const TOLERANCE = 1e-5;
+
+function findWrongHeadline(record: object, { headline }: Task): string | undefined {
+  const { sums, sizes } = (record as { readonly lossBlocks: BlockSums }).lossBlocks;
+  const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
+  const found = readMetric(record, headline.name), expected = headline.fromLoss(sum(sums) / sum(sizes));
+  const agrees = Number.isFinite(expected)
+    ? Math.abs(found - expected) <= TOLERANCE * Math.max(1, Math.abs(expected))
+    : Number.isNaN(found); // JSON has no infinity
+  if (agrees) return undefined;
+  return `field "${headline.name}": found ${found}, expected what its losses come to, ${expected}`;
+}

@@ -1,0 +1,80 @@
+/** What is sound of a study's file that is damaged. */
+import type { SQLInputValue } from "node:sqlite";
+import type { OptionsRecord } from "../../methods/options.ts";
+import type { ProposedTrial, Settings, StoredRecord } from "./store_records.ts";
+import { StudyFile } from "./study_file.ts";
+
+/** Settings that a study is made anew with; the others its next run sets. */
+const KEPT = ["name", "conditions", "runDigest", "flags", "command", "dense", "environment", "race"] as const;
+
+/** Rows in a row that cannot be read, after which no more are sought. */
+const MOST_MISSES = 1000;
+
+export interface Salvaged {
+  readonly settings: Partial<Settings>;
+  readonly trials: readonly ProposedTrial[];
+  /** Records that are what was written; of a file of version 1, which has no digests, all that can be read. */
+  readonly records: readonly StoredRecord[];
+  /** Units of work of other commands. */
+  readonly units: readonly {
+    readonly kind: string;
+    readonly key: string;
+    readonly record: string | Uint8Array;
+  }[];
+  /** How many trials and results were left out. */
+  readonly lost: number;
+}
+
+/**
+ * Reads what is sound of a study, row by row.
+ *
+ * @throws {UsageError} If it is no study at all.
+ */
+export function salvageStudy(path: string): Salvaged {
+  using file = new StudyFile(path, {});
+  file.version = (file.get("PRAGMA user_version") as { user_version: number }).user_version;
+  let lost = 0;
+  const tryTo = <T>(step: () => T): T | undefined => {
+    try {
+      return step();
+    } catch {
+      lost++;
+      return undefined;
+    }
+  };
+  const rows = function* <T>(table: string, order: string): Generator<T> {
+    const sql = `SELECT ${order} AS at, * FROM ${table} WHERE ${order} > ? ORDER BY ${order} LIMIT 1`;
+    for (let at: SQLInputValue = 0, misses = 0; misses < MOST_MISSES;) {
+      try {
+        const row = file.get(sql, at) as T & { at: number } | undefined;
+        if (row === undefined) return;
+        at = row.at;
+        misses = 0;
+        yield row;
+      } catch {
+        at = Number(at) + 1;
+        misses++;
+      }
+    }
+  };
+  const settings = Object.fromEntries(KEPT.flatMap((key) => {
+    const value = tryTo(() => {
+      const row = file.get("SELECT value FROM setting WHERE key = ?", key) as { value: string } | undefined;
+      return row && file.parse("setting", key, row.value);
+    });
+    return value === undefined ? [] : [[key, value]];
+  }));
+  const trials = [...rows<{ digest: string; options: string }>("trial", "number")].flatMap((
+    { digest, options },
+  ) => tryTo(() => [{ digest, options: file.parse<OptionsRecord>("trial", digest, options) }]) ?? []);
+  const records = [...rows<{ trial: number; record: string }>("result", "sequence")].flatMap((
+    { trial, record },
+  ) => tryTo(() => [file.parse<StoredRecord>("result", trial, record)]) ?? []);
+  const units = [...rows<Salvaged["units"][number]>("unit", "sequence")].filter(({ kind, key, record }) =>
+    tryTo(() => {
+      file.expectSealed("unit", `${kind} ${key}`, record);
+      return true;
+    })
+  );
+  return { settings, trials, records, units, lost };
+}

@@ -1,0 +1,123 @@
+/** A study's file as SQLite has it: statements, transactions, and digests of what is written. */
+import { hash } from "node:crypto";
+import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
+import { damagedStudy, explainStoreError } from "./store_errors.ts";
+import { TABLES } from "./store_tables.ts";
+
+export interface StoreOptions {
+  /** Milliseconds to wait for another process's write; default 20 s. */
+  readonly timeoutMs?: number;
+}
+
+/** Every error of SQLite comes out of it in words that name the file and the fix. */
+export class StudyFile implements Disposable {
+  readonly path: string;
+  readonly #db: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+  /** The version of its tables: what one of version 1 keeps carries no digests. */
+  version: number = TABLES.version;
+
+  constructor(path: string, { timeoutMs = 20_000 }: StoreOptions) {
+    this.path = path;
+    this.#db = guard(path, () => new DatabaseSync(path, { timeout: timeoutMs }));
+  }
+
+  /** Whether it is a study's. */
+  get isStudy(): boolean {
+    return (this.get("PRAGMA application_id") as { application_id: number }).application_id === TABLES.id;
+  }
+
+  /** What every connection sets. */
+  configure(): void {
+    this.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON");
+  }
+
+  #prepare(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) this.#statements.set(sql, statement = this.#db.prepare(sql));
+    return statement;
+  }
+
+  /** The first row that a statement gives. */
+  get(sql: string, ...values: SQLInputValue[]): unknown {
+    return guard(this.path, () => this.#prepare(sql).get(...values));
+  }
+
+  /** All rows that a statement gives. */
+  all(sql: string, ...values: SQLInputValue[]): unknown[] {
+    return guard(this.path, () => this.#prepare(sql).all(...values));
+  }
+
+  /** @returns How many rows changed. */
+  run(sql: string, ...values: SQLInputValue[]): number {
+    return guard(this.path, () => Number(this.#prepare(sql).run(...values).changes));
+  }
+
+  /** Runs a change as one transaction that no other writer comes into. */
+  transact<T>(change: () => T): T {
+    return guard(this.path, () => {
+      if (this.#db.isTransaction) return change();
+      this.#prepare("BEGIN IMMEDIATE").run();
+      try {
+        const result = change();
+        this.#prepare("COMMIT").run();
+        return result;
+      } catch (error) {
+        if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
+        throw error;
+      }
+    });
+  }
+
+  /** Keeps the digest of what is written, by its table and key. */
+  seal(place: string, key: string | number, content: string | Uint8Array): void {
+    if (this.version === 1) return;
+    this.run("INSERT OR REPLACE INTO seal VALUES (?, ?, ?)", place, String(key), hash("sha256", content));
+  }
+
+  /** Checks that content is what was written. @throws {UsageError} If it is not. */
+  expectSealed(place: string, key: string | number, content: string | Uint8Array): void {
+    if (this.version === 1) return;
+    const sql = "SELECT sha256 FROM seal WHERE place = ? AND key = ?";
+    const { sha256 } = (this.get(sql, place, String(key)) ?? {}) as { sha256?: string };
+    if (sha256 !== hash("sha256", content)) {
+      throw damagedStudy(this.path, `${place} ${key} is not what was written`);
+    }
+  }
+
+  /** A value that is kept as JSON. @throws {UsageError} If it is not what was written. */
+  parse<T>(place: string, key: string | number, json: string): T {
+    this.expectSealed(place, key, json);
+    try {
+      return JSON.parse(json);
+    } catch (error) {
+      throw damagedStudy(this.path, `${place} ${key} cannot be read`, error);
+    }
+  }
+
+  /** A transaction that is on disk when this returns. */
+  durably<T>(change: () => T): T {
+    this.exec("PRAGMA synchronous = FULL");
+    try {
+      return this.transact(change);
+    } finally {
+      this.exec("PRAGMA synchronous = NORMAL");
+    }
+  }
+
+  exec(sql: string): void {
+    guard(this.path, () => this.#db.exec(sql));
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#db.isOpen) this.#db.close();
+  }
+}
+
+function guard<T>(path: string, step: () => T): T {
+  try {
+    return step();
+  } catch (error) {
+    throw explainStoreError(path, error);
+  }
+}
