@@ -1,7 +1,7 @@
 /** Ctrl-C and SIGTERM as an abort signal, so that a task can stop between two steps of its work. */
 import { ownCalibration } from "../../../../lib/methods/mod.ts";
 import type { ToListener } from "./interrupt_worker.ts";
-import { EXIT } from "../task.ts";
+import { EXIT, writeLine } from "../task.ts";
 
 const SIGNALS = { SIGINT: EXIT.interrupted, SIGTERM: EXIT.terminated } as const;
 
@@ -12,13 +12,17 @@ export function endFitIfInterrupted(): void {
   listening?.throwIfCaught();
 }
 
-/** Listens until it is disposed of; where there is a calibration text, during the fits on it too. */
+/** Listens until it is disposed of: the first signal aborts, a second one ends the process at once. Where there is a calibration text, during the fits on it too. */
 export class Interrupt {
   readonly #caught = new Int32Array(new SharedArrayBuffer(4));
   readonly #worker = ownCalibration() && this.#listenApart();
   readonly #controller = new AbortController();
   readonly #listeners = Object.entries(SIGNALS).map(([name, code]) => {
     const listener = () => {
+      if (this.signal.aborted) {
+        writeLine(Deno.stderr, "Ended at once, by a second signal");
+        Deno.exit(code);
+      }
       this.code = code;
       this.#controller.abort();
     };
