@@ -90,12 +90,16 @@ export function claimFolder(destination: Destination): Disposable & { readonly f
   return { folder, [Symbol.dispose]: () => lock[Symbol.dispose]() };
 }
 
+/** The password in the address of a queue, which may hold any character: up to the last @. */
+const PASSWORD = /(rediss?:\/\/)(?:([^:@]+):.*(?=@)|:.*@)/;
+
+/** The command that goes on with a run; passwords are left out. */
 export function resumeCommand(task: Task, args: readonly string[], folder: string): string {
   const kept: string[] = [];
   for (let i = 0; i < args.length; i++) {
     if (/^--(out|resume)(=|$)/.test(args[i]!)) {
       if (!args[i]!.includes("=") && args[i + 1] !== undefined && !args[i + 1]!.startsWith("--")) i++;
-    } else kept.push(args[i]!);
+    } else kept.push(args[i]!.replace(PASSWORD, "$1$2"));
   }
   const quoted = [...kept, "--resume", folder].map(quoteArgument);
   return `deno task ${task} ${quoted.join(" ")}`;
@@ -121,7 +125,10 @@ export interface Interrupted {
 function tellKept(why: string, { task, args, folder, finished, noun }: Interrupted): void {
   const kept = `${finished} finished ${finished === 1 ? `${noun} is` : `${noun}s are`}`;
   const command = resumeCommand(task, args, folder);
-  writeLine(Deno.stderr, `${why}: ${kept} in ${folder}/${STUDY_FILE}. To go on: ${command}`);
+  const hidden = args.some((arg) => PASSWORD.test(arg))
+    ? " (the queue's password is left out: TOKENFILTER_QUEUE_PASSWORD takes it)"
+    : "";
+  writeLine(Deno.stderr, `${why}: ${kept} in ${folder}/${STUDY_FILE}. To go on: ${command}${hidden}`);
 }
 
 /**

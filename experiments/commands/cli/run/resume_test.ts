@@ -318,3 +318,18 @@ Deno.test("endEarly() keeps what a full disk or a lost place leaves, and throws 
   assertThrows(() => endEarly(lost, interrupt, gone), PlaceLostError, "Cannot use study");
   assertThrows(() => endEarly(new UsageError("other"), interrupt, () => kept), UsageError, "other");
 });
+
+Deno.test("resumeCommand() leaves the queue's password out, whatever it is made of", () => {
+  const of = (...args: string[]) => resumeCommand("sweep", args, "a");
+  for (const password of ["secret", "p@ss/w?o#rd", "a:b"]) {
+    assertEquals(
+      of("--queue", `redis://default:${password}@host:1`),
+      "deno task sweep --queue 'redis://default@host:1' --resume a",
+    );
+    assertEquals(
+      of(`--queue=rediss://:${password}@host`),
+      "deno task sweep '--queue=rediss://host' --resume a",
+    );
+  }
+  assertEquals(of("--queue", "redis://host:1/2"), "deno task sweep --queue 'redis://host:1/2' --resume a");
+});
