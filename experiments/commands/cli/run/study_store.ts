@@ -72,8 +72,8 @@ export function flagValues(flags: StudyFlags): FlagValues {
  * @param owner As of {@linkcode ownerName}.
  */
 export function hasEnded(owner: string): boolean {
-  const [, pid, host] = owner.match(/^(\d+)-[^@]*@(.*)$/) ?? [];
-  if (host !== Deno.hostname() || !Number.isSafeInteger(Number(pid))) return false;
+  const [, pid, place] = owner.match(/^(\d+)-[^@]*@(.*)$/) ?? [];
+  if (place !== ownPlace() || !Number.isSafeInteger(Number(pid))) return false;
   try {
     process.kill(Number(pid), 0);
     return false;
@@ -82,9 +82,28 @@ export function hasEnded(owner: string): boolean {
   }
 }
 
-/** A name that no other worker has: the process, a part that is drawn, and the machine. */
+/** A name that no other worker has: the process, a part that is drawn, and the place where its number means something. */
 export function ownerName(): string {
-  return `${Deno.pid}-${crypto.randomUUID().slice(0, 8)}@${Deno.hostname()}`;
+  return `${Deno.pid}-${crypto.randomUUID().slice(0, 8)}@${ownPlace()}`;
+}
+
+let place: string | undefined;
+
+/** The machine, and on Linux the namespace of processes: containers of one host name may each have their own. */
+function ownPlace(): string {
+  return place ??= `${Deno.hostname()}${Deno.build.os === "linux" ? `/${readNamespace()}` : ""}`;
+}
+
+/** A child tells: Deno itself reads nothing of /proc/self without all permissions. */
+function readNamespace(): string {
+  try {
+    const args = ["/proc/self/ns/pid"];
+    const { stdout } = new Deno.Command("readlink", { args, stderr: "null" }).outputSync();
+    return new TextDecoder().decode(stdout).replaceAll(/\D/g, "");
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    return "";
+  }
 }
 
 /** What stands for what conditions leave out. */
