@@ -3,9 +3,12 @@ import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows
 import { UsageError } from "../../lib/errors.ts";
 import { METHOD_NAMES, ownRule, resolveOptions, RULES, setOwnRule } from "../../lib/methods/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
+import { exists } from "./cli/files.ts";
 import { takeFiles, withRule } from "./cli/flags/rule.ts";
+import { StudyStore } from "../../lib/sweep/mod.ts";
 import { readTrials } from "./study/study_testing.ts";
 import { runTask, withFolder } from "./testing.ts";
+import { main as worker } from "./worker.ts";
 
 const MINE = `export const mine = {
   name: "mine",
@@ -134,5 +137,31 @@ Deno.test("takeFiles() names what is wrong with a file, and a rule says which to
       const error = `Cannot use the rule in "${file}": ${expected}`;
       assertThrows(() => ownRule()!.rule.score!(token, token), UsageError, error);
     }
+    setOwnRule(undefined);
+  }));
+
+Deno.test("a worker compares a file of code with its study before it loads it, which runs it", () =>
+  withFolder(async (folder) => {
+    const out = `${folder}/out`, code = `${folder}/code.ts`, mark = `${folder}/ran`;
+    const begun = await runTask("sweep", ...SMALL, "--context", "48", "--fusion", "key,mean", "--out", out);
+    assertEquals(begun.code, 0, begun.stderr);
+    Deno.writeTextFileSync(code, `Deno.writeTextFileSync(${JSON.stringify(mark)}, ""); ${MINE}`);
+    for (const [flag, condition] of [["rule", "ruleSha256"], ["task-file", "taskSha256"]] as const) {
+      {
+        using store = StudyStore.open(`${out}/study.db`);
+        const { rule: _, "task-file": __, ...flags } = store.flags;
+        store.set("flags", { ...flags, [flag]: code });
+      }
+      await assertRejects(
+        () => worker(["--study", out, "--quiet", "--threads", "1"]),
+        UsageError,
+        `its runs ran with ${condition} none, expected the same, found ${await sha256(
+          Deno.readFileSync(code),
+        )}`,
+      );
+      assert(!exists(mark), flag);
+    }
+    await takeFiles(flags({ rule: code }));
+    assert(exists(mark));
     setOwnRule(undefined);
   }));

@@ -31,11 +31,12 @@ import { expectNoParts, readBudget, readRace, readSearch, shardOf } from "./cli/
 import { openLive, readLivePort } from "./pages/live.ts";
 import { unprobed } from "./cli/machine/retrieval.ts";
 import { formatDuration, type Progress } from "./cli/output/progress.ts";
+import { tellSilence } from "./cli/run/silence.ts";
 import { jobsFor, readJobs, startWorkers, threadsOf } from "./cli/run/jobs.ts";
 import { describePlan, readPlan, readTaskName, startStudy } from "./cli/run/study.ts";
 import { beginTrials, expectStudy, hasEnded, ownerName } from "./cli/run/study_store.ts";
 import { checkFlags, runTask } from "./cli/task.ts";
-import { loadSubmit } from "./queue/load.ts";
+import { loadConnection, loadSubmit } from "./queue/load.ts";
 import { readQueue } from "./queue/flags.ts";
 import { type Asked, type Running, studyCommand } from "./run.ts";
 
@@ -87,7 +88,20 @@ async function plan(flags: Flags, { values, progress, request, named, held }: As
   const count = adapts ? `up to ${plural(search!.trials, "trial")}` : plural(methods.length, "trial");
   const line = `${count} on ${started.what}`;
   const live = livePort === undefined ? undefined : held.use(await openLive(livePort));
-  return { ...flags, ...started, text: plan.text, searching, methods, jobs, threads, line, live };
+  // A queue that cannot be had leaves no folder.
+  const connections = address && held.use(await (await loadConnection()).Connections.open(address));
+  return {
+    ...flags,
+    ...started,
+    text: plan.text,
+    searching,
+    methods,
+    jobs,
+    threads,
+    line,
+    live,
+    connections,
+  };
 }
 
 type Plan = Awaited<ReturnType<typeof plan>>;
@@ -113,7 +127,7 @@ function tellProgress(progress: Progress, { headline }: Task): (state: SweepProg
 
 /** Runs the trials, here and with workers, or by a queue. */
 async function work(plan: Plan, { store, progress, interrupt, folder }: Running) {
-  const { study, methods, searching, adapts, race, address, live, jobs, threads } = plan;
+  const { study, methods, searching, adapts, race, connections, live, jobs, threads } = plan;
   live?.follow(store.path);
   const digests = await beginTrials(store, methods, adapts ? plan.search : undefined, race?.request);
   if (store.get("environment") === undefined) store.set("environment", await describeStudy(study));
@@ -125,12 +139,20 @@ async function work(plan: Plan, { store, progress, interrupt, folder }: Running)
   });
   const source = withBudget(trials, plan.budgetMs ?? Infinity);
   await using _workers = await startWorkers(store, jobs - 1, { threads, isOver: source.isOver, progress });
-  await using queued = address &&
-    await (await loadSubmit()).submitTrials(store, source, study.text, address, progress);
+  await using queued = connections &&
+    await (await loadSubmit()).submitTrials(
+      store,
+      source,
+      study.text,
+      connections,
+      progress,
+      interrupt.signal,
+    );
   const summary = await sweepTrials(study, queued?.source ?? source, {
     ...(race && { race }),
     ...(searching && { search: searching }),
     signal: interrupt.signal,
+    onSilence: tellSilence(progress),
     onProgress: tellProgress(progress, study.task),
   });
   const { failed } = store.count();

@@ -17,8 +17,17 @@ import { Interrupt } from "./cli/run/interrupt.ts";
 import { parseOwnFlags, readInteger } from "./cli/flags/parse.ts";
 import { Progress } from "./cli/output/progress.ts";
 import { takeFiles } from "./cli/flags/rule.ts";
+import { tellSilence } from "./cli/run/silence.ts";
 import { readPlan, startStudy } from "./cli/run/study.ts";
-import { expectSameStudy, expectSweep, flagValues, hasEnded, ownerName } from "./cli/run/study_store.ts";
+import {
+  completeConditions,
+  expectConditions,
+  expectSameStudy,
+  expectSweep,
+  flagValues,
+  hasEnded,
+  ownerName,
+} from "./cli/run/study_store.ts";
 import { EXIT, runTask } from "./cli/task.ts";
 import { loadConnection, loadWork } from "./queue/load.ts";
 import { pathOfStudy } from "./study/open.ts";
@@ -32,7 +41,10 @@ is killed loses the trial that it is at, which another one takes.
 With --queue it takes trials of any study from a queue on Redis or Valkey, where
 deno task sweep --queue has put them, on any machine, until Ctrl-C or SIGTERM:
 it then ends the trial that it is at. Trials whose model, text or code have
-another digest than here stay for other workers.
+another digest than here stay for other workers. A second signal ends it at once.
+
+A study and a queue are to be trusted like code: they name files that run here,
+a rule or a task of --rule and --task-file, once their digests are as expected.
 
 Examples:
   deno task worker --study results/mine/study.db
@@ -40,7 +52,8 @@ Examples:
   deno task worker --queue redis://192.0.2.1:6379
 
   --study FILE   the study
-  --queue URL    the queue: redis://[user:password@]host[:port], rediss:// for TLS
+  --queue URL    the queue: redis://[user@]host[:port][/database], rediss:// for TLS
+  --queue-password-file F  its password (TOKENFILTER_QUEUE_PASSWORD, else none)
   --queue-prefix TEXT  what its keys begin with (tokenfilter)
   --patience N   seconds that the queue may be away (120)
   --lease N      seconds until the queue gives a silent worker's trial away (60)
@@ -57,7 +70,8 @@ async function endsWithInput(controller: AbortController): Promise<void> {
   controller.abort();
 }
 
-const TEXTS = ["study", "queue", "queue-prefix", "patience", "lease", "model", "text", "threads"] as const;
+const QUEUE_TEXTS = ["queue-prefix", "queue-password-file", "patience", "lease"] as const;
+const TEXTS = ["study", "queue", ...QUEUE_TEXTS, "model", "text", "threads"] as const;
 type Flags = ReturnType<typeof parseOwnFlags<(typeof TEXTS)[number], "quiet" | "attached">>;
 
 /** Reads the command line. @throws {UsageError} If it names no place to take trials from, or two. */
@@ -66,7 +80,7 @@ function readFlags(args: readonly string[]): Flags {
   if ((flags.study === undefined) === (flags.queue === undefined)) {
     throw new UsageError("Cannot begin: expected --study FILE, or --queue redis://HOST (see --help)");
   }
-  const queued = (["queue-prefix", "patience", "lease"] as const).find((name) => flags[name] !== undefined);
+  const queued = QUEUE_TEXTS.find((name) => flags[name] !== undefined);
   if (flags.queue === undefined && queued !== undefined) {
     throw new UsageError(`Cannot use --${queued} without --queue`);
   }
@@ -83,7 +97,11 @@ async function workOnQueue(queue: string, flags: Flags, own: OwnFlags, progress:
   const leaseS = readInteger("lease", flags.lease ?? "60", 2);
   const patienceS = flags.patience === undefined ? undefined : readInteger("patience", flags.patience, 1);
   const { readAddress } = await loadConnection(), { workOnQueue } = await loadWork();
-  const address = readAddress(queue, flags["queue-prefix"], patienceS);
+  const address = await readAddress(queue, {
+    prefix: flags["queue-prefix"],
+    patienceS,
+    passwordFile: flags["queue-password-file"],
+  });
   await workOnQueue(address, { own, leaseS, signal: interrupt.signal, progress });
   return EXIT.ok;
 }
@@ -91,7 +109,10 @@ async function workOnQueue(queue: string, flags: Flags, own: OwnFlags, progress:
 /** Opens the model and text that a study names. @throws {UsageError} If they are not those that its trials ran on. */
 async function openStudyOf(store: StudyStore, own: OwnFlags, progress: Progress) {
   const known = expectSweep(store), values = flagValues({ ...store.flags, jobs: "1", ...own });
-  await takeFiles(values);
+  await takeFiles(
+    values,
+    (digests) => expectConditions(store.path, completeConditions(known), { ...digests }),
+  );
   const plan = { ...await readPlan(values, [], progress), textName: known.text };
   const expect = (conditions: StudyConditions) =>
     expectSameStudy(store, { ...conditions, model: known.model });
@@ -121,10 +142,12 @@ export async function main(args: readonly string[]): Promise<number> {
     const { config } = study.model, asked = store.get("search"), race = store.get("race");
     const search = asked &&
       new Search(asked, (method) => void createPruner("token-filtering", config, method, unprobed(config)));
+    const onSilence = tellSilence(progress);
     await runStudyTrials(study, expectSweep(store), {
       source: storedTrials(store, { owner: ownerName(), isDead: hasEnded, ...(search && { search }) }),
       ...(race && { race: new TrialRace(race.kind, race.seed) }),
       signal,
+      onSilence,
       onProgress: ({ fraction, done, total }) => progress.step(fraction, `${done}/${total} trials`),
     });
     progress.clear();

@@ -1,89 +1,109 @@
-/** The queue of trials on a Redis or Valkey server: where it is, and what is said where it cannot be had. */
-import { Redis } from "ioredis";
+/** The queue's server, Redis or Valkey: where it is, how long it may be away, and what is said where it cannot be had. */
+import { Redis, type RedisOptions } from "ioredis";
 import { PlaceLostError, UsageError } from "../../../lib/errors.ts";
 import { readText } from "../cli/files.ts";
-import type { RaceRequest, RunConditions, StudyFlags } from "../../../lib/sweep/mod.ts";
-import type { OptionsRecord } from "../../../lib/methods/mod.ts";
-
-/** The queue's name, within a prefix. */
-export const QUEUE_NAME = "trials";
 
 /** What keys of the queue begin with where nothing else is said. */
 const DEFAULT_PREFIX = "tokenfilter";
 
 export interface QueueAddress {
-  /** `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS. */
-  readonly url: string;
+  /** Where it is, without user and password: what is shown of it. */
+  readonly place: string;
+  /** The same for the client, with them. */
+  readonly options: Pick<RedisOptions, "host" | "port" | "db" | "username" | "password"> & {
+    readonly isTls: boolean;
+  };
   /** What its keys begin with. */
   readonly prefix: string;
   /** Seconds that it may be away before work on it ends. */
   readonly patienceS: number;
 }
 
-export interface TrialJob {
-  /** The sweep that it is of: several may be of one study, and each has its own results. */
-  readonly sweep: string;
-  /** Digest of the study's conditions, by which its description lies beside the queue. */
-  readonly study: string;
-  readonly digest: string;
-  readonly options: OptionsRecord;
-  /** The race that the sweep's trials run, if any. */
-  readonly race?: RaceRequest;
-}
-
-/** What a worker must know of a study, and have itself. */
-export interface QueuedStudy {
-  readonly conditions: RunConditions;
-  readonly flags: StudyFlags;
-  /** SHA-256 of the sources that compute. */
-  readonly codeSha256: string;
-}
-
-export interface JobProgress {
-  /** Who is at it. */
-  readonly owner: string;
-  /** Finished share of its chunks. */
-  readonly fraction?: number;
-  /** Why that worker cannot take it. */
-  readonly refused?: string;
-}
-
-export const studyKey = (prefix: string, study: string) => `${prefix}:study:${study}`;
-/** Key of the list of a sweep's trials that have ended, where they race. */
-export const endedKey = (prefix: string, sweep: string) => `${prefix}:ended:${sweep}`;
-export const textKey = (prefix: string, sha256: string) => `${prefix}:text:${sha256}`;
-
-/** Seconds that descriptions and texts are kept after their last use. */
-export const KEEP_S = 30 * 24 * 3600;
-
 /** Seconds that a server may be away where nothing else is said. */
 const PATIENCE_S = 120;
 
-/** Checks an address. @throws {UsageError} If it is none. */
-export function readAddress(url: string, prefix = DEFAULT_PREFIX, patienceS = PATIENCE_S): QueueAddress {
+const DEFAULT_PORT = 6379;
+
+/** The variable that has the queue's password. */
+const PASSWORD = "TOKENFILTER_QUEUE_PASSWORD";
+
+/** What an address says between % signs; the text itself where it says nothing. */
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+/** The password of a file, else of the variable. @throws {UsageError} If the file cannot be read, or is empty. */
+async function readPassword(file: string | undefined): Promise<string | undefined> {
+  if (file === undefined) return Deno.env.get(PASSWORD) || undefined;
+  const password = (await readText(file)).trim();
+  if (password === "") {
+    throw new UsageError(`Cannot use --queue-password-file "${file}": found no password there`);
+  }
+  return password;
+}
+
+/** What flags say beside the address. */
+interface AddressFlags {
+  readonly prefix?: string | undefined;
+  readonly patienceS?: number | undefined;
+  readonly passwordFile?: string | undefined;
+}
+
+/** Reads an address. @throws {UsageError} If it is none; what is said does not repeat it, since it may hold a password. */
+export async function readAddress(
+  url: string,
+  { prefix = DEFAULT_PREFIX, patienceS = PATIENCE_S, passwordFile }: AddressFlags = {},
+): Promise<QueueAddress> {
   if (!/^[\w.-]+$/.test(prefix)) {
     throw new UsageError(`Cannot use --queue-prefix "${prefix}": expected letters, digits, . - and _`);
   }
-  if (!URL.canParse(url) || !/^rediss?:$/.test(new URL(url).protocol) || new URL(url).hostname === "") {
+  const parsed = URL.canParse(url) ? new URL(url) : undefined;
+  // A password with one of / ? # in it ends the host before its time.
+  const isAddress = parsed !== undefined && /^rediss?:$/.test(parsed.protocol) && parsed.hostname !== "" &&
+    /^(\/\d*)?$/.test(parsed.pathname) && parsed.search === "" && parsed.hash === "";
+  if (!isAddress) {
     throw new UsageError(
-      `Cannot use --queue: found no address, expected redis://[user:password@]host[:port] or rediss://…`,
+      "Cannot use --queue: found no address, expected redis://[user@]host[:port][/database] or rediss://… " +
+        `(its password goes into ${PASSWORD}, or --queue-password-file)`,
     );
   }
-  return { url, prefix, patienceS };
+  const { protocol, host, hostname, port, pathname, username, password: own } = parsed;
+  if (own !== "" && passwordFile !== undefined) {
+    throw new UsageError(
+      "Cannot use --queue-password-file: found a password in the address, expected one of them",
+    );
+  }
+  const password = own === "" ? await readPassword(passwordFile) : decode(own);
+  return {
+    place: `${protocol}//${host}${pathname}`,
+    options: {
+      host: hostname.replaceAll(/[[\]]/g, ""),
+      port: Number(port || DEFAULT_PORT),
+      db: Number(pathname.slice(1)),
+      isTls: protocol === "rediss:",
+      ...(username !== "" && { username: decode(username) }),
+      ...(password !== undefined && { password }),
+    },
+    prefix,
+    patienceS,
+  };
 }
 
-/** An address without its password. */
-const shown = (url: string) => url.replace(/^(\w+:\/\/)[^/]*@/, "$1");
-
-function explain(url: string, said: string): PlaceLostError {
+function explain(place: string, said: string): PlaceLostError {
   const reason = /WRONGPASS|NOAUTH|AUTH /.test(said)
-    ? "the server refuses the user or password (write them as redis://user:password@host)"
+    ? `the server refuses the user or password (redis://user@host, and the password in ${PASSWORD})`
     : /NOPERM/.test(said)
     ? `the server does not let this user in: ${said}`
-    : /ECONNREFUSED|ENOTFOUND|ETIMEDOUT|EHOSTUNREACH|closed/.test(said)
+    : /DB index/.test(said)
+    ? `the server has no such database (${said})`
+    : /ECONNREFUSED|ENOTFOUND|ETIMEDOUT|EHOSTUNREACH|closed|silent/.test(said)
     ? `there is no answer (${said || "closed"})`
     : said;
-  return new PlaceLostError(`Cannot reach the queue at ${shown(url)}: ${reason}`);
+  return new PlaceLostError(`Cannot reach the queue at ${place}: ${reason}`);
 }
 
 /**
@@ -91,78 +111,136 @@ function explain(url: string, said: string): PlaceLostError {
  *
  * @throws {UsageError} If that file cannot be read.
  */
-async function readTls(url: string): Promise<{ readonly tls?: { readonly ca: string } }> {
+async function readTls(isTls: boolean): Promise<Pick<RedisOptions, "tls">> {
   const path = Deno.env.get("DENO_CERT");
-  return url.startsWith("rediss:") && path ? { tls: { ca: await readText(path) } } : {};
+  return isTls ? { tls: path ? { ca: await readText(path) } : {} } : {};
 }
 
-type Tls = Awaited<ReturnType<typeof readTls>>;
+/** Milliseconds that a server has for its first answer. */
+const ANSWER_MS = 10_000;
 
-/** Connections to a server: opened once it has answered, and given up together. */
+/** Milliseconds between two questions whether the server is there. */
+const PULSE_MS = 1000;
+
+/** Pulses without an answer, at least, after which a server is away: one may be late where this process had no turn. */
+const LEAST_MISSED = 3;
+
+/** Waits for a step for so long at most. @returns Whether it has ended by then. @throws As the step. */
+export async function endsWithin(ms: number, step: Promise<unknown>): Promise<boolean> {
+  const late = Promise.withResolvers<boolean>(), timer = setTimeout(() => late.resolve(false), ms);
+  try {
+    return await Promise.race([step.then(() => true), late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Connections to a server: opened once it has answered, and given up together once it has been away for too long. */
 export class Connections implements Disposable {
-  readonly #url: string;
-  readonly #tls: Tls;
-  readonly #patienceMs: number;
+  readonly address: QueueAddress;
+  readonly #options: RedisOptions;
   readonly #open: Redis[] = [];
   readonly #gone = Promise.withResolvers<never>();
-  #lostAt: number | undefined;
+  readonly #pulse: ReturnType<typeof setInterval>;
+  /** What the server, or the way to it, said last. */
+  #said = "";
 
-  private constructor(url: string, tls: Tls, patienceS: number) {
-    this.#url = url;
-    this.#tls = tls;
-    this.#patienceMs = 1000 * patienceS;
+  private constructor(address: QueueAddress, options: RedisOptions) {
+    this.address = address;
+    this.#options = options;
     this.#gone.promise.catch(() => {});
+    this.#pulse = this.#watch();
   }
 
-  /** Rejects once the server has been away for too long. */
+  /** Rejects once the server has been away for too long: closed, or without an answer. */
   get gone(): Promise<never> {
     return this.#gone.promise;
   }
 
-  /** Asks a server for an answer. @throws {UsageError} If there is none. */
-  static async open({ url, patienceS }: QueueAddress): Promise<Connections> {
-    const tls = await readTls(url);
-    const probe = new Redis(url, {
-      ...tls,
+  /** Asks a server for an answer. @throws {UsageError} If there is none, or it has no such database. */
+  static async open(address: QueueAddress): Promise<Connections> {
+    const { isTls, db, ...place } = address.options;
+    const options = { ...place, ...await readTls(isTls) };
+    const probe = new Redis({
+      ...options,
       lazyConnect: true,
       retryStrategy: () => null,
-      connectTimeout: 10_000,
+      connectTimeout: ANSWER_MS,
     });
     let said = "";
     probe.on("error", (error) => said ||= error.message);
     try {
-      await probe.connect();
-      await probe.ping();
+      const answer = probe.connect().then(() => probe.select(db ?? 0));
+      if (!await endsWithin(ANSWER_MS, answer)) throw new Error(`silent for ${ANSWER_MS / 1000} s`);
     } catch (error) {
-      throw explain(url, said || (error as Error).message);
+      throw explain(address.place, said || (error as Error).message);
     } finally {
       probe.disconnect();
     }
-    return new Connections(url, tls, patienceS);
+    return new Connections(address, { ...options, db: db ?? 0 });
   }
 
   /** A connection that waits for a server that is away, for as long as patience lasts. */
   connect(): Redis {
-    let said = "";
-    const redis = new Redis(this.#url, {
-      ...this.#tls,
+    const redis = new Redis({
+      ...this.#options,
       maxRetriesPerRequest: null,
-      retryStrategy: (times) => {
-        this.#lostAt ??= Date.now();
-        if (Date.now() - this.#lostAt > this.#patienceMs) {
-          this.#gone.reject(explain(this.#url, said || "closed"));
-          return null;
-        }
-        return Math.min(100 * times, 1000);
-      },
+      retryStrategy: (times) => Math.min(100 * times, 1000),
     });
-    redis.on("error", (error) => said = error.message);
-    redis.on("ready", () => this.#lostAt = undefined);
+    redis.on("error", (error) => this.#said = error.message);
     this.#open.push(redis);
     return redis;
   }
 
+  /** What an error of the server or its client says in one line; others as they are. */
+  explain(error: unknown): unknown {
+    const { name, message } = error as Error;
+    return name === "ReplyError" || /Connection is closed/.test(message)
+      ? explain(this.address.place, message)
+      : error;
+  }
+
+  /** Waits for a step, unless the server goes away or the signal comes before. @throws As the step, in words. */
+  async orGone<T>(step: Promise<T>, signal: AbortSignal): Promise<T> {
+    const told = Promise.withResolvers<never>(), tell = () => told.reject(signal.reason);
+    signal.addEventListener("abort", tell);
+    try {
+      signal.throwIfAborted();
+      return await Promise.race([step, this.gone, told.promise]);
+    } catch (error) {
+      throw this.explain(error);
+    } finally {
+      signal.removeEventListener("abort", tell);
+    }
+  }
+
+  /** Asks again and again whether the server is there. */
+  #watch(): ReturnType<typeof setInterval> {
+    const redis = this.connect(), patienceMs = 1000 * this.address.patienceS;
+    let answeredAt = performance.now(), missed = 0, isAsked = false;
+    const ask = async () => {
+      isAsked = true;
+      try {
+        await redis.ping();
+        answeredAt = performance.now();
+        missed = 0;
+        this.#said = "";
+      } catch (error) {
+        this.#said = (error as Error).message;
+      }
+      isAsked = false;
+    };
+    return setInterval(() => {
+      if (!isAsked) void ask();
+      const awayMs = performance.now() - answeredAt;
+      if (++missed < LEAST_MISSED || awayMs <= patienceMs) return;
+      const why = this.#said || `silent for ${Math.round(awayMs / 1000)} s`;
+      this.#gone.reject(explain(this.address.place, why));
+    }, Math.min(PULSE_MS, patienceMs / (LEAST_MISSED + 1)));
+  }
+
   [Symbol.dispose](): void {
+    clearInterval(this.#pulse);
     this.#open.forEach((redis) => redis.disconnect());
   }
 }

@@ -9,7 +9,7 @@ import { loadConnection } from "./load.ts";
 export async function readQueue(values: FlagValues): Promise<QueueAddress | undefined> {
   const url = textOf(values, "queue");
   if (url === undefined) {
-    const flag = ["queue-prefix", "patience"].find((name) => values.has(name));
+    const flag = ["queue-prefix", "queue-password-file", "patience"].find((name) => values.has(name));
     if (flag !== undefined) throw new UsageError(`Cannot use --${flag} without --queue`);
     return undefined;
   }
@@ -17,6 +17,9 @@ export async function readQueue(values: FlagValues): Promise<QueueAddress | unde
     throw new UsageError("Cannot use --jobs with --queue: start deno task worker --queue there");
   }
   const { readAddress } = await loadConnection();
-  const patience = readCount(values, "patience", 1);
-  return readAddress(url, textOf(values, "queue-prefix"), patience);
+  return await readAddress(url, {
+    prefix: textOf(values, "queue-prefix"),
+    patienceS: readCount(values, "patience", 1),
+    passwordFile: textOf(values, "queue-password-file"),
+  });
 }

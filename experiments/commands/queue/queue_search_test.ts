@@ -75,7 +75,7 @@ Deno.test({
       assertEquals([code, stderr], [0, ""]);
       assertStringIncludes(stdout, "was over before all trials");
       assertEquals(readTrials(out), []);
-      using connections = await Connections.open(readAddress(server.url));
+      using connections = await Connections.open(await readAddress(server.url));
       const redis = connections.connect();
       assertEquals(await redis.llen("tokenfilter:trials:wait"), 0);
       const worker = await startWorker(server.url, 60), ended = finish(worker);

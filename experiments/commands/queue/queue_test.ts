@@ -1,16 +1,11 @@
-import {
-  assert,
-  assertEquals,
-  assertMatch,
-  assertRejects,
-  assertStringIncludes,
-  assertThrows,
-} from "@std/assert";
-import { UsageError } from "../../../lib/errors.ts";
+import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
+import { PlaceLostError, UsageError } from "../../../lib/errors.ts";
 import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
-import { Connections, readAddress, studyKey } from "./connection.ts";
+import { Connections, endsWithin, readAddress } from "./connection.ts";
+import { studyKey } from "./job.ts";
 import { freePort, hasProgram, NEEDS_REDIS, RedisServer, startWorker } from "./queue_testing.ts";
 import { delay, readResults, readTrials } from "../study/study_testing.ts";
+import { exists } from "../cli/files.ts";
 import { finish, runProcess, spawnTask, withFolder } from "../testing.ts";
 
 const SMALL = ["--context", "64", "--tokens", "64", "--warmup", "8", "--threads", "1", "--quiet"];
@@ -57,7 +52,7 @@ Deno.test({
   fn: () =>
     withFolder(async (folder) => {
       await using server = await RedisServer.start(folder);
-      const address = readAddress(server.url, "own.prefix");
+      const address = await readAddress(server.url, { prefix: "own.prefix" });
       const args = [
         ...SMALL,
         "--fusion",
@@ -105,7 +100,7 @@ Deno.test({
     withFolder(async (folder) => {
       await using server = await RedisServer.start(folder);
       const refuse = (url: string, part: string) =>
-        assertRejects(() => Connections.open(readAddress(url)), UsageError, part);
+        assertRejects(async () => await Connections.open(await readAddress(url)), UsageError, part);
       const place = server.url.replace(/.*@/, "");
       const wrong = await refuse(
         `redis://default:secret@${place}`,
@@ -122,19 +117,51 @@ Deno.test({
         assertEquals([code, stdout], [2, ""]);
         assertMatch(stderr, /^Cannot reach the queue at redis:\/\/[\d.:]+: the server refuses [^\n]*\n$/);
       }
-      // What was to run is kept, and does once the queue can be had, or here.
-      const { code } = await runProcess("sweep", ...SMALL, "--fusion", "key", "--resume", out);
-      assertEquals([code, readTrials(out).length], [0, 1]);
+      assertEquals(exists(out), false); // the next try needs no other folder
       await refuse("redis://127.0.0.1:1", "there is no answer (connect ECONNREFUSED 127.0.0.1:1)");
-      using connections = await Connections.open({ ...readAddress(server.url), patienceS: 0.2 });
+      await refuse(`${server.url}/99`, "the server has no such database (ERR DB index is out of range)");
+      Deno.writeTextFileSync(`${folder}/password`, "a-password\n");
+      const passwordFile = `${folder}/password`;
+      using connections = await Connections.open(
+        await readAddress(`redis://default@${place}/3`, { patienceS: 0.2, passwordFile }),
+      );
       const redis = connections.connect();
       assertEquals(await redis.ping(), "PONG");
+      assertMatch(String(await redis.client("INFO")), / db=3 /);
       await server.kill();
       await assertRejects(
         () => connections.gone,
         UsageError,
-        `Cannot reach the queue at redis://${place}: there is no answer`,
+        `Cannot reach the queue at redis://${place}/3: there is no answer`,
       );
+    }),
+});
+
+Deno.test({
+  ...unless(
+    NEEDS_REDIS,
+    "a queue that gives no answer is away: a short silence is waited for, a long one ends the wait",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      await using server = await RedisServer.start(folder);
+      const address = await readAddress(server.url, { patienceS: 0.5 });
+      using connections = await Connections.open(address);
+      const redis = connections.connect();
+      await redis.ping();
+      server.hang();
+      const answer = redis.ping();
+      assertEquals(await endsWithin(100, Promise.race([answer, connections.gone])), false);
+      server.goOn();
+      assertEquals(await answer, "PONG");
+      server.hang();
+      const step = connections.orGone(redis.ping(), new AbortController().signal);
+      await assertRejects(() => step, PlaceLostError, "there is no answer (silent for ");
+      await assertRejects(() => connections.gone, PlaceLostError);
+      const told = new AbortController(), waiting = connections.orGone(redis.ping(), told.signal);
+      told.abort();
+      await assertRejects(() => waiting);
+      server.goOn();
     }),
 });
 
@@ -219,7 +246,7 @@ Deno.test({
         args: ["--port", "0", "--tls-port", port, ...files, "--tls-auth-clients", "no", "--save", ""],
         stdout: "null",
       }).spawn();
-      const address = readAddress(`rediss://localhost:${port}`), before = Deno.env.get("DENO_CERT");
+      const address = await readAddress(`rediss://localhost:${port}`), before = Deno.env.get("DENO_CERT");
       try {
         let said = "no answer";
         while (said.includes("no answer")) {
@@ -240,23 +267,55 @@ Deno.test({
 });
 
 Deno.test("worker refuses flags of a queue where there is none", async () => {
-  for (const flag of ["--lease", "--patience", "--queue-prefix"]) {
+  for (const flag of ["--lease", "--patience", "--queue-prefix", "--queue-password-file"]) {
     const { code, stdout, stderr } = await runProcess("worker", "--study", "none.db", flag, "5");
     assertEquals([code, stdout, stderr], [2, "", `Cannot use ${flag} without --queue\n`]);
   }
 });
 
-Deno.test("readAddress() takes addresses of Redis alone", () => {
-  assertEquals(readAddress("rediss://u:p@host:1/2"), {
-    url: "rediss://u:p@host:1/2",
+Deno.test("readAddress() takes addresses of Redis alone, and shows none of their passwords", async () => {
+  const read = async (url: string) => (await readAddress(url)).options;
+  assertEquals(await readAddress("rediss://u:p%20q@host:1/2"), {
+    place: "rediss://host:1/2",
+    options: { host: "host", port: 1, db: 2, isTls: true, username: "u", password: "p q" },
     prefix: "tokenfilter",
     patienceS: 120,
   });
-  for (const url of ["host:6379", "http://host", "redis://", "redis"]) {
-    assertThrows(() => readAddress(url), UsageError, "expected redis://");
+  assertEquals(await read("redis://host"), { host: "host", port: 6379, db: 0, isTls: false });
+  assertEquals(await read("redis://[::1]:7/"), { host: "::1", port: 7, db: 0, isTls: false });
+  assertEquals((await read("redis://:50%@host")).password, "50%");
+  const wrong = ["host:6379", "http://host", "redis://", "redis", "redis://host/one", "redis://host?db=2"];
+  for (const url of [...wrong, "redis://u:p@ss/w?o#rdPW@host", "redis://u:p#PW@host:1"]) {
+    const { message } = await assertRejects(() => readAddress(url), UsageError, "expected redis://");
+    assertEquals(/PW|p@ss|host:6379/.test(message), false, message);
   }
-  assertThrows(() => readAddress("redis://host", "a:b"), UsageError, "--queue-prefix");
+  await assertRejects(() => readAddress("redis://host", { prefix: "a:b" }), UsageError, "--queue-prefix");
 });
+
+Deno.test("the queue's password is in a variable or a file, and not in two places", () =>
+  withFolder(async (folder) => {
+    const password = async (url: string, passwordFile?: string) =>
+      (await readAddress(url, { passwordFile })).options.password;
+    const file = `${folder}/password`;
+    Deno.writeTextFileSync(file, "of the file\n");
+    try {
+      Deno.env.set("TOKENFILTER_QUEUE_PASSWORD", "of the variable");
+      assertEquals(await password("redis://host"), "of the variable");
+      assertEquals(await password("redis://host", file), "of the file");
+      assertEquals(await password("redis://u:own@host"), "own");
+    } finally {
+      Deno.env.delete("TOKENFILTER_QUEUE_PASSWORD");
+    }
+    assertEquals(await password("redis://host"), undefined);
+    await assertRejects(
+      () => password("redis://u:own@host", file),
+      UsageError,
+      "found a password in the address",
+    );
+    await assertRejects(() => password("redis://host", `${folder}/none`), UsageError, "Cannot read");
+    Deno.writeTextFileSync(file, "\n");
+    await assertRejects(() => password("redis://host", file), UsageError, "found no password there");
+  }));
 
 Deno.test("sweep --queue takes no --jobs, and worker one source of trials", async () => {
   for (

@@ -36,15 +36,22 @@ export class RedisServer implements AsyncDisposable {
     this.#child = this.#spawn();
   }
 
-  /** Starts one. @param prefix a command that runs it elsewhere, as `ip netns exec NAME` @param host where it listens */
+  /**
+   * Starts one.
+   *
+   * @param prefix A command that runs it elsewhere, as `ip netns exec NAME`
+   * @param host Where it listens
+   * @param isDurable Whether it has its data after it was killed
+   */
   static async start(
     folder: string,
     prefix: readonly string[] = [],
     host = "127.0.0.1",
+    isDurable = true,
   ): Promise<RedisServer> {
     const port = freePort(), password = "a-password";
     const args = ["--port", port, "--bind", host, "--dir", folder, "--requirepass", password, "--save", ""];
-    const durable = ["--appendonly", "yes", "--appendfsync", "always"];
+    const durable = isDurable ? ["--appendonly", "yes", "--appendfsync", "always"] : [];
     const url = `redis://default:${password}@${host}:${port}`;
     const server = new RedisServer(url, [...args, ...durable].map(String), prefix);
     await server.#answers();
@@ -81,6 +88,16 @@ export class RedisServer implements AsyncDisposable {
     await this.#answers();
   }
 
+  /** Stops it where it is: connections stay open, and nothing is answered. */
+  hang(): void {
+    this.#child.kill("SIGSTOP");
+  }
+
+  /** Goes on after {@linkcode RedisServer.hang}. */
+  goOn(): void {
+    this.#child.kill("SIGCONT");
+  }
+
   /** Kills it. */
   async kill(): Promise<void> {
     this.#child.kill("SIGKILL");
@@ -93,6 +110,6 @@ export class RedisServer implements AsyncDisposable {
 }
 
 /** Starts a worker on a queue. */
-export function startWorker(url: string, leaseS: number): Promise<Deno.ChildProcess> {
-  return spawnTask("worker", ["--queue", url, "--threads", "1", "--lease", `${leaseS}`]);
+export function startWorker(url: string, leaseS: number, ...more: string[]): Promise<Deno.ChildProcess> {
+  return spawnTask("worker", ["--queue", url, "--threads", "1", "--lease", `${leaseS}`, ...more]);
 }

@@ -1,7 +1,18 @@
 /** A race of a sweep's trials on many machines: each worker holds its own against all that have ended. */
 import type { Redis } from "ioredis";
 import type { ResolvedOptions } from "../../../lib/methods/mod.ts";
-import { type RaceRequest, type RacingTrial, TrialRace } from "../../../lib/sweep/mod.ts";
+import type { Task } from "../../../lib/eval/mod.ts";
+import {
+  FIELD,
+  findWrongField,
+  type RaceRequest,
+  type RacingTrial,
+  STOPPED_FIELDS,
+  type StoppedTrial,
+  type Trial,
+  trialFields,
+  TrialRace,
+} from "../../../lib/sweep/mod.ts";
 
 export class QueuedRace {
   readonly #race: TrialRace;
@@ -11,13 +22,16 @@ export class QueuedRace {
   #seen = 0;
   #last: Promise<void> = Promise.resolve();
 
+  readonly #task: Task;
+
   /**
    * Prepares a race.
    *
    * @param chunks That a finished trial reads.
    * @param key Of the list of records of the trials that have ended.
    */
-  constructor({ kind, seed }: RaceRequest, chunks: number, redis: Redis, key: string) {
+  constructor({ kind, seed }: RaceRequest, chunks: number, redis: Redis, key: string, task: Task) {
+    this.#task = task;
     this.#race = new TrialRace(kind, seed);
     this.#chunks = chunks;
     this.#redis = redis;
@@ -29,8 +43,21 @@ export class QueuedRace {
     return this.#last = this.#last.catch(() => {}).then(async () => {
       const records = await this.#redis.lrange(this.#key, this.#seen, -1);
       this.#seen += records.length;
-      for (const record of records) this.#race.add(JSON.parse(record), this.#chunks);
+      for (const record of records) this.#add(record);
     });
+  }
+
+  /** Adds a record of the list, unless others wrote what is none. */
+  #add(json: string): void {
+    let record: Trial | StoppedTrial;
+    try {
+      record = JSON.parse(json);
+    } catch {
+      return;
+    }
+    const isStopped = "stopped" in Object(record);
+    const fields = isStopped ? STOPPED_FIELDS : { ...trialFields(this.#task), lossBlocks: FIELD.lossBlocks };
+    if (findWrongField(Object(record), fields) === undefined) this.#race.add(record, this.#chunks);
   }
 
   async enter(method: ResolvedOptions): Promise<RacingTrial> {

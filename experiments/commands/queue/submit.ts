@@ -1,8 +1,13 @@
 /** `sweep --queue`: trials go to a queue, and results come from it into the study. */
 import { type Job, Queue, QueueEvents } from "bullmq";
+import { findTask } from "../../../lib/eval/mod.ts";
+import { plural } from "../../../lib/plural.ts";
 import {
+  findWrongResult,
   finishedTrials,
+  type ProposedTrial,
   type StoredRecord,
+  type StoredTrial,
   type StudyStore,
   type TrialSource,
   type withBudget,
@@ -10,30 +15,46 @@ import {
 import { digestCode } from "../cli/machine/code_digest.ts";
 import type { Progress } from "../cli/output/progress.ts";
 import { expectSweep } from "../cli/run/study_store.ts";
+import { type Connections, endsWithin } from "./connection.ts";
 import {
-  Connections,
   endedKey,
+  jobId,
   type JobProgress,
   KEEP_S,
   QUEUE_NAME,
-  type QueueAddress,
   type QueuedStudy,
   studyKey,
   textKey,
   type TrialJob,
-} from "./connection.ts";
+} from "./job.ts";
 
 /** Jobs that go to the server at once. */
 const BATCH = 1000;
 
-/** Milliseconds between two looks at what has ended. */
-const POLL_MS = 200;
+/** Milliseconds between two looks at what has ended, and at what the server has lost: more where that takes long. */
+const POLL_MS = 200, RESTORE_MS = 2000, RESTORE_SHARE = 20;
 
-/** How often a trial is tried, and the wait before the second time, which doubles from then on. */
+/** How often a trial is tried, or its result refused, and the wait before the second time, which doubles from then on. */
 const ATTEMPTS = 5, BACKOFF_MS = 1000;
 
-/** What a job is called: one for each trial of a sweep, however often it is submitted. */
-const jobId = (sweep: string, digest: string) => `${sweep}-${digest}`;
+/** Milliseconds in which the last look ends, its server being there. */
+const CLOSE_MS = 2000;
+
+/** Letters of what a worker says that are kept. */
+const SAID = 500;
+
+/** Where a job may be. */
+const STATES = [
+  "waiting",
+  "active",
+  "delayed",
+  "prioritized",
+  "waiting-children",
+  "completed",
+  "failed",
+] as const;
+
+type TrialQueue = Queue<TrialJob, StoredRecord>;
 
 interface QueuedTrials extends AsyncDisposable {
   /** The study as it fills. */
@@ -42,31 +63,47 @@ interface QueuedTrials extends AsyncDisposable {
 
 /**
  * Puts all trials of a sweep that wait into a queue, or as many as there are workers where each is proposed by what came
- * before, and takes in what comes of them until it is disposed of. Once the budget is over it takes back what waits.
+ * before, and takes in what comes of them until it is disposed of. What is not of this sweep is left alone, what the server
+ * loses is put there again, and a result is taken only where it is of the trial that was asked for. Once the budget is over
+ * it takes back what waits.
  *
  * @param source The sweep's trials, as this process would take them.
  * @param text What they read.
+ * @param signal Ends the submission.
  * @throws {UsageError} If the server cannot be reached.
  */
 export async function submitTrials(
   store: StudyStore,
   source: ReturnType<typeof withBudget>,
   text: string,
-  address: QueueAddress,
+  connections: Connections,
   progress: Progress,
+  signal: AbortSignal,
 ): Promise<QueuedTrials> {
-  const connections = await Connections.open(address), redis = connections.connect(), { prefix } = address;
+  const redis = connections.connect(), { prefix } = connections.address;
   const conditions = expectSweep(store), { runDigest: study, flags } = store, { textSha256 } = conditions;
   const sweep = store.get("queued") ?? crypto.randomUUID(), race = store.get("race");
   store.set("queued", sweep);
-  const queue = new Queue<TrialJob, StoredRecord>(QUEUE_NAME, { connection: redis, prefix });
+  const queue: TrialQueue = new Queue(QUEUE_NAME, { connection: redis, prefix });
   const events = new QueueEvents(QUEUE_NAME, { connection: connections.connect(), prefix });
   const ignore = () => {}; // `gone` tells
   queue.on("error", ignore);
   events.on("error", ignore);
   const described: QueuedStudy = { conditions, flags, codeSha256: await digestCode() };
-  await redis.set(studyKey(prefix, study), JSON.stringify(described), "EX", KEEP_S);
-  await redis.set(textKey(prefix, textSha256), text, "EX", KEEP_S);
+  const idOf = (digest: string) => jobId(sweep, digest);
+  const digestOf = (id: string) => id.startsWith(idOf("")) ? id.slice(idOf("").length) : undefined;
+  const dataOf = ({ digest, options }: ProposedTrial): TrialJob => ({
+    ...{ sweep, study, digest, options },
+    ...(race && { race }),
+  });
+  /** Says what the trials are of, and in a race what has ended. */
+  const describe = async () => {
+    await redis.set(studyKey(prefix, study), JSON.stringify(described), "EX", KEEP_S);
+    await redis.set(textKey(prefix, textSha256), text, "EX", KEEP_S);
+    if (race === undefined) return;
+    await redis.del(endedKey(prefix, sweep));
+    await tellRivals(store.results<StoredRecord>().map(({ record }) => record));
+  };
   const tellRivals = async (records: readonly StoredRecord[]) => {
     const key = endedKey(prefix, sweep);
     for (let at = 0; race !== undefined && at < records.length; at += BATCH) {
@@ -74,21 +111,119 @@ export async function submitTrials(
       await redis.expire(key, KEEP_S);
     }
   };
-  await redis.del(endedKey(prefix, sweep));
-  await tellRivals(store.results<StoredRecord>().map(({ record }) => record));
-  const submitOpen = () => submit(queue, store, { sweep, study, ...(race && { race }) });
-  await submitOpen();
+  /** Puts trials into the queue; what is there already stays as it is. */
+  const submit = async (trials: readonly ProposedTrial[]) => {
+    for (let at = 0; at < trials.length; at += BATCH) {
+      await queue.addBulk(
+        trials.slice(at, at + BATCH).map((trial) => ({
+          name: "trial",
+          data: dataOf(trial),
+          opts: {
+            jobId: idOf(trial.digest),
+            attempts: ATTEMPTS,
+            backoff: { type: "exponential", delay: BACKOFF_MS },
+          },
+        })),
+      );
+    }
+  };
+  // The study counts those in a queue as waiting.
+  const submitOpen = () => submit(store.trials().filter(({ state }) => state === "waiting"));
+  await connections.orGone(describe().then(submitOpen), signal);
 
   const said = new Set<string>();
   events.on("progress", ({ jobId: id, data }) => {
-    const { owner, refused } = data as unknown as JobProgress;
-    if (!id.startsWith(jobId(sweep, ""))) return;
-    if (refused === undefined) store.see(owner, id.slice(jobId(sweep, "").length));
-    else if (!said.has(refused)) progress.line(`A worker refuses these trials: ${refused}`);
-    said.add(refused ?? "");
+    const { owner, refused } = Object(data) as Partial<JobProgress>, digest = digestOf(id);
+    if (digest === undefined || typeof owner !== "string") return;
+    if (typeof refused !== "string") return store.see(owner.slice(0, SAID), digest);
+    const why = refused.slice(0, SAID);
+    if (!said.has(why)) progress.line(`A worker refuses these trials: ${why}`);
+    said.add(why);
   });
-  const isOurs = (job: Job<TrialJob> | undefined): job is Job<TrialJob, StoredRecord> =>
-    job?.data.sweep === sweep;
+
+  /** What is wrong with how a job has ended; undefined where it is as it was asked for. */
+  const findWrong = (
+    job: Job<TrialJob, StoredRecord> | undefined,
+    trial: StoredTrial,
+    hasFailed: boolean,
+  ) => {
+    if (job === undefined) return "its job cannot be read";
+    if (hasFailed) {
+      return JSON.stringify(job.data) === JSON.stringify(dataOf(trial)) ? undefined : "its job was changed";
+    }
+    const wrong = findWrongResult(job.returnvalue, findTask(conditions.task), {
+      ...{ digest: trial.digest, options: trial.options, conditions, runDigest: study },
+    });
+    return wrong ??
+      ("stopped" in job.returnvalue && race === undefined ? "it was stopped, and no race is" : undefined);
+  };
+  /** Takes a job out, whatever is left of it. */
+  const discard = async (id: string) => {
+    await queue.remove(id).catch(ignore);
+    const all = redis.multi().del(queue.toKey(id));
+    for (const list of ["wait", "active"]) all.lrem(queue.toKey(list), 0, id);
+    for (const set of ["delayed", "prioritized", "completed", "failed"]) all.zrem(queue.toKey(set), id);
+    await all.exec();
+  };
+  const refused = new Map<string, number>();
+  const refuse = async ({ digest, options }: StoredTrial, wrong: string) => {
+    const times = (refused.get(digest) ?? 0) + 1, isLast = times === ATTEMPTS;
+    refused.set(digest, times);
+    const then = isLast ? "the trial has failed" : "the trial is offered again";
+    progress.line(`Refuses a result of trial ${digest} from the queue: ${wrong}; ${then}`);
+    await discard(idOf(digest));
+    if (isLast) store.close(digest, `its results were refused ${ATTEMPTS} times, at last since ${wrong}`);
+    else await submit([{ digest, options }]);
+  };
+  /** A job as it can be read: not where others have written what is none. */
+  const readJob = async (id: string) => {
+    try {
+      return await queue.getJob(id);
+    } catch (error) {
+      if (!(error instanceof SyntaxError) && (error as Error).name !== "ReplyError") throw error;
+      return undefined;
+    }
+  };
+  const takeEnded = async (state: "completed" | "failed") => {
+    for (const id of await queue.getRanges([state], 0, -1)) {
+      const digest = digestOf(id), trial = digest === undefined ? undefined : store.find(digest);
+      if (trial === undefined) continue;
+      if (trial.state === "waiting") {
+        const job = await readJob(id), wrong = findWrong(job, trial, state === "failed");
+        if (wrong !== undefined) {
+          await refuse(trial, wrong);
+          continue;
+        }
+        if (state === "failed") store.close(trial.digest, String(job!.failedReason).slice(0, SAID));
+        else {
+          store.take(finishedTrials([job!.returnvalue]));
+          await tellRivals([job!.returnvalue]);
+        }
+      }
+      await discard(id); // only now: what a queue has given stays until it is on disk
+    }
+  };
+  /** Puts there again what a server has lost that came back without its data, or what others have changed or thrown out. */
+  const restore = async () => {
+    const open = store.trials().filter(({ state }) => state === "waiting");
+    const listed = new Set(await queue.getRanges([...STATES], 0, -1)), lost: StoredTrial[] = [];
+    for (let at = 0; at < open.length; at += BATCH) {
+      const part = open.slice(at, at + BATCH), asked = redis.pipeline();
+      for (const { digest } of part) asked.hget(queue.toKey(idOf(digest)), "data");
+      const found = (await asked.exec())!;
+      lost.push(
+        ...part.filter((trial, i) =>
+          found[i]![1] !== JSON.stringify(dataOf(trial)) || !listed.has(idOf(trial.digest))
+        ),
+      );
+    }
+    const known = await redis.exists(studyKey(prefix, study), textKey(prefix, textSha256));
+    if (open.length === 0 || lost.length === 0 && known === 2) return;
+    progress.line(`The queue has lost ${plural(lost.length, "trial")}: what is missing is put there again`);
+    await describe();
+    for (const { digest } of lost) await discard(idOf(digest));
+    await submit(lost);
+  };
   const proposeMore = async () => {
     if (store.get("search") === undefined) return;
     const workers = Math.max(1, await queue.getWorkersCount());
@@ -99,29 +234,32 @@ export async function submitTrials(
   /** Jobs that have not ended once the budget is over. */
   let left: readonly string[] | undefined;
   const takeBack = async () => {
-    left ??= waiting(store).map(({ digest }) => jobId(sweep, digest));
+    left ??= store.digests("waiting").map(idOf);
     const states = await Promise.all(left.map((id) => queue.getJobState(id)));
     const idle = left.filter((_, i) => states[i] === "waiting" || states[i] === "delayed");
     await Promise.all(idle.map((id) => queue.remove(id)));
     left = left.filter((_, i) => states[i] !== "unknown");
   };
-  let isClosed = false, failure: unknown;
+  let isClosed = false, failure: unknown, restoreAt = performance.now() + RESTORE_MS;
   const look = async () => {
     while (!isClosed) {
-      for (const job of (await queue.getJobs(["completed"], 0, BATCH - 1)).filter(isOurs)) {
-        store.take(finishedTrials([job.returnvalue]));
-        await tellRivals([job.returnvalue]);
-        await job.remove(); // only now: what a queue has given stays until it is on disk
+      await takeEnded("completed");
+      await takeEnded("failed");
+      if (source.ranOut()) await takeBack();
+      else {
+        await proposeMore();
+        const now = performance.now();
+        if (now > restoreAt) {
+          await restore();
+          restoreAt = performance.now() + Math.max(RESTORE_MS, RESTORE_SHARE * (performance.now() - now));
+        }
       }
-      for (const job of (await queue.getJobs(["failed"], 0, BATCH - 1)).filter(isOurs)) {
-        store.close(job.data.digest, job.failedReason);
-        await job.remove();
-      }
-      await (source.ranOut() ? takeBack() : proposeMore());
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
   };
-  const looking = Promise.race([look(), connections.gone]).catch((error) => failure = error);
+  const looking = Promise.race([look(), connections.gone]).catch((error) =>
+    failure = connections.explain(error)
+  );
   return {
     source: {
       ...source,
@@ -133,33 +271,7 @@ export async function submitTrials(
     },
     async [Symbol.asyncDispose]() {
       isClosed = true;
-      await looking;
-      connections[Symbol.dispose]();
+      await endsWithin(CLOSE_MS, looking);
     },
   };
-}
-
-/** Trials that have not ended: the study counts those in a queue as waiting. */
-const waiting = (store: StudyStore) => store.trials().filter(({ state }) => state === "waiting");
-
-/** Puts what waits into the queue; what is there already stays as it is. */
-async function submit(
-  queue: Queue<TrialJob, StoredRecord>,
-  store: StudyStore,
-  shared: Omit<TrialJob, "digest" | "options">,
-): Promise<void> {
-  const open = waiting(store);
-  for (let at = 0; at < open.length; at += BATCH) {
-    await queue.addBulk(
-      open.slice(at, at + BATCH).map(({ digest, options }) => ({
-        name: "trial",
-        data: { ...shared, digest, options },
-        opts: {
-          jobId: jobId(shared.sweep, digest),
-          attempts: ATTEMPTS,
-          backoff: { type: "exponential", delay: BACKOFF_MS },
-        },
-      })),
-    );
-  }
 }

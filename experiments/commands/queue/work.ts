@@ -1,9 +1,8 @@
 /** `worker --queue`: trials of any study whose model, text and code this machine has. */
-import { DelayedError, type Job, Worker } from "bullmq";
+import { DelayedError, type Job, UnrecoverableError, Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import { cacheDir, ifThere, writeAtomically } from "../../../lib/cache.ts";
 import { UsageError } from "../../../lib/errors.ts";
-import { readRecord } from "../../../lib/methods/mod.ts";
 import { binderOf, openStudy, runTrial, type StoredRecord, type StudyFlags } from "../../../lib/sweep/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { readBackend } from "../cli/machine/backend.ts";
@@ -13,17 +12,19 @@ import { takeFiles } from "../cli/flags/rule.ts";
 import { readPlan, startStudy } from "../cli/run/study.ts";
 import { completeConditions, expectConditions, flagValues, ownerName } from "../cli/run/study_store.ts";
 import { explainError } from "../cli/task.ts";
+import { Connections, endsWithin, type QueueAddress } from "./connection.ts";
 import {
-  Connections,
   endedKey,
+  findWrongJob,
   type JobProgress,
   QUEUE_NAME,
-  type QueueAddress,
   type QueuedStudy,
+  readMethod,
+  readStudy,
   studyKey,
   textKey,
   type TrialJob,
-} from "./connection.ts";
+} from "./job.ts";
 import { QueuedRace } from "./race.ts";
 
 /** Milliseconds after which a trial that one worker refused is offered again. */
@@ -47,27 +48,36 @@ interface WorkOptions {
 
 type Opened = (job: Job<TrialJob>, onChunk: (done: number, of: number) => void) => Promise<StoredRecord>;
 
+/** A study that a job names, opened or refused; `key` is its digest and description. */
+type Answer = { readonly key: string } & ({ readonly run: Opened } | { readonly refused: string });
+
 /** Works until it is told to end. @throws {UsageError} If the server cannot be reached, or is away for too long. */
 export async function workOnQueue(address: QueueAddress, options: WorkOptions): Promise<void> {
   const { leaseS, signal, progress } = options, owner = ownerName(), { prefix } = address;
   using connections = await Connections.open(address);
   const redis = connections.connect(), codeSha256 = await digestCode();
-  let last: { readonly study: string; readonly run: Opened } | {
-    readonly study: string;
-    readonly refused: string;
-  } | undefined;
-  const open = async (study: string): Promise<typeof last & object> => {
-    if (last?.study === study) return last;
+  const said = new Set<string>();
+  let last: Answer | undefined;
+  const open = async (study: string): Promise<Answer> => {
+    const text = await redis.get(studyKey(prefix, study)), key = `${study} ${text}`;
+    if (last?.key === key) return last;
     try {
-      return last = { study, run: await openQueued(study, codeSha256, redis, prefix, options) };
+      const described = await readStudy(study, text);
+      last = undefined; // a rule or a task of its own takes the place of that of the study before
+      return last = { key, run: await openQueued(study, described, codeSha256, redis, prefix, options) };
     } catch (error) {
       const refused = explainError(error);
       if (refused === undefined) throw error;
-      progress.line(`Refuses the trials of a study: ${refused}`);
-      return last = { study, refused };
+      if (!said.has(refused)) progress.line(`Refuses the trials of a study: ${refused}`);
+      said.add(refused);
+      const answer = { key, refused };
+      if (!(error instanceof NotThereError)) last ??= answer; // what the queue lacks it may have later
+      return answer;
     }
   };
   const work = async (job: Job<TrialJob>, token?: string): Promise<StoredRecord> => {
+    const wrong = findWrongJob(job.data);
+    if (wrong !== undefined) giveUp(new Error(`Cannot take a job: ${wrong}`));
     const opened = await open(job.data.study),
       tell = (more: Omit<JobProgress, "owner">) => job.updateProgress({ owner, ...more });
     if ("refused" in opened) {
@@ -80,7 +90,8 @@ export async function workOnQueue(address: QueueAddress, options: WorkOptions): 
     progress.line(`${"stopped" in trial ? "Stopped" : "Finished"} trial ${trial.trial}`);
     return trial;
   };
-  let atWork: Promise<unknown> = Promise.resolve();
+  /** The trial at work, until it is handed in. */
+  let atWork: Promise<unknown> | undefined;
   const worker = new Worker<TrialJob, StoredRecord>(
     QUEUE_NAME,
     (job, token) => {
@@ -96,28 +107,36 @@ export async function workOnQueue(address: QueueAddress, options: WorkOptions): 
       maxStalledCount: MAX_STALLED,
     },
   );
+  const handedIn = () => atWork = undefined;
+  worker.on("completed", handedIn);
+  worker.on("failed", handedIn);
   worker.on("error", () => {}); // `gone` tells, and a trial that went to another worker meanwhile is no error
   const told = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
   if (!signal.aborted) await Promise.race([told, connections.gone]);
   progress.line("Ends after the trial at work");
   const closed = worker.close();
-  await Promise.race([atWork.then(() => redis.ping()), connections.gone]);
+  if (atWork !== undefined) await Promise.race([atWork.then(() => redis.ping()), connections.gone]);
   // Where its connection for waiting is just being made anew, BullMQ waits for an end of it that never comes.
-  const late = new Promise<void>((resolve) => setTimeout(resolve, CLOSE_MS));
-  await Promise.race([closed, connections.gone, late]);
+  await endsWithin(CLOSE_MS, Promise.race([closed, connections.gone]));
 }
+
+/** Fails a job for good. */
+function giveUp({ message }: Error): never {
+  throw new UnrecoverableError(message);
+}
+
+/** What a queue has lost, or has not got yet. */
+class NotThereError extends UsageError {}
 
 /** Opens a study that a job names. @throws {UsageError} If this machine has another model, text or code. */
 async function openQueued(
   study: string,
+  { conditions, flags, codeSha256: expected }: QueuedStudy,
   codeSha256: string,
   redis: Redis,
   prefix: string,
   { own, progress }: WorkOptions,
 ): Promise<Opened> {
-  const text = await redis.get(studyKey(prefix, study));
-  if (text === null) throw new UsageError(`Cannot take trials of study ${study}: its description has gone`);
-  const { conditions, flags, codeSha256: expected }: QueuedStudy = JSON.parse(text);
   if (codeSha256 !== expected) {
     throw new UsageError(
       `Cannot take trials of study ${study}: found code ${codeSha256}, expected ${expected}`,
@@ -127,11 +146,13 @@ async function openQueued(
     ? {}
     : { text: await fetchText(conditions.textSha256, redis, prefix) };
   const values = flagValues({ ...flags, ...path, ...own });
-  await takeFiles(values);
+  const known = completeConditions(conditions), name = `study ${study}`;
+  // A file of code is compared before it is loaded, which runs it.
+  await takeFiles(values, (digests) => expectConditions(name, known, { ...digests }));
   const plan = { ...await readPlan(values, [], progress), textName: conditions.text };
   const opened = await startStudy(plan, readBackend(values), [], progress);
   const found = { ...opened.conditions, model: conditions.model };
-  expectConditions(`study ${study}`, completeConditions(conditions), completeConditions(found));
+  expectConditions(name, known, completeConditions(found));
   const evaluation = openStudy(opened.study);
   const bind = binderOf(opened.study);
   let last: { readonly sweep: string; readonly race: QueuedRace } | undefined;
@@ -139,12 +160,12 @@ async function openQueued(
     if (race === undefined) return undefined;
     if (last?.sweep !== sweep) {
       const { chunks } = await evaluation.dense();
-      last = { sweep, race: new QueuedRace(race, chunks, redis, endedKey(prefix, sweep)) };
+      last = { sweep, race: new QueuedRace(race, chunks, redis, endedKey(prefix, sweep), opened.study.task) };
     }
     return last.race;
   };
   return async ({ data }, onChunk) => {
-    const taken = { digest: data.digest, method: readRecord(data.options) };
+    const taken = { digest: data.digest, method: await readMethod(data).catch(giveUp) };
     const race = await raceOf(data), racing = await race?.enter(taken.method);
     const args = { evaluation, createPruner: bind, conditions, runDigest: study, racing };
     return runTrial(args, taken, { onChunk, onLosses: () => void race?.look().catch(() => {}) });
@@ -158,7 +179,7 @@ async function fetchText(digest: string, redis: Redis, prefix: string): Promise<
   if (known !== undefined && await sha256(known) === digest) return path;
   const text = await redis.get(textKey(prefix, digest));
   if (text === null || await sha256(text) !== digest) {
-    throw new UsageError(`Cannot take trials on text ${digest}: the queue does not have it`);
+    throw new NotThereError(`Cannot take trials on text ${digest}: the queue does not have it`);
   }
   await Deno.mkdir(folder, { recursive: true });
   await writeAtomically(path, text);

@@ -47,7 +47,7 @@ export const COMMON_FLAGS: Flags = {
   "rule": flag(
     "text",
     "FILE.ts",
-    "a rule of your own: a module that exports { name, help, score(token), reads? }, as in docs/guides/write-a-rule.md",
+    "a rule of your own: a module that exports { name, help, score(token), reads? }, as in docs/guides/write-a-rule.md; its code runs with the task's rights",
     MODEL,
   ),
   "calibration": flag(
@@ -80,7 +80,7 @@ export const COMMON_FLAGS: Flags = {
   "task-file": flag(
     "text",
     "FILE.ts|FILE.yaml",
-    "a task of your own: a module, or lm-evaluation-harness's YAML",
+    "a task of your own: a module, or lm-evaluation-harness's YAML\n      a module's code runs with this task's rights",
     ITEMS,
   ),
   "context": flag("integer", "N", `tokens a chunk, in all but score (${DEFAULT_CONTEXT})`, [
@@ -197,8 +197,16 @@ export const COMMON_FLAGS: Flags = {
   "queue": flag(
     "text",
     "redis://HOST",
-    "put the trials into a queue on Redis or Valkey for deno task worker --queue on any machines; redis://user:password@host:port, rediss:// for TLS",
+    "put the trials into a queue on Redis or Valkey for deno task worker --queue on any machines; redis://user@host:port/database, rediss:// for TLS",
     ["sweep"],
+  ),
+  "queue-password-file": flag(
+    "text",
+    "FILE",
+    "the queue's password (TOKENFILTER_QUEUE_PASSWORD, else none)",
+    [
+      "sweep",
+    ],
   ),
   "queue-prefix": flag("text", "TEXT", "what the queue's keys begin with (tokenfilter)", ["sweep"]),
   "patience": flag("integer", "N", "seconds that the queue may be away (120)", ["sweep"]),

@@ -48,21 +48,33 @@ function expectRule(path: string, exported: { readonly [name: string]: unknown }
   };
 }
 
+/** SHA-256 of the files of code that flags name. */
+interface FileDigests {
+  readonly ruleSha256: string;
+  readonly taskSha256: string;
+}
+
 /**
  * Takes what files give a process: the rule of `--rule` and the task of `--task-file`, each into its list instead of an earlier
  * run's, and the text of
- * `--calibration`.
+ * `--calibration`. A file of code runs with the rights of the task as soon as it is loaded.
  *
+ * @param expect Looks at the digests of such files before any of them is loaded: `none` where there is no file.
  * @returns The rule's name, if there is one.
  * @throws {UsageError} If a file cannot be read or run, or exports no rule or task.
  */
-export async function takeFiles(values: FlagValues): Promise<string | undefined> {
-  await takeCalibration(values);
-  await takeTaskFile(values.get("task-file")?.[0] as string | undefined);
+export async function takeFiles(
+  values: FlagValues,
+  expect: (found: FileDigests) => void = () => {},
+): Promise<string | undefined> {
   setOwnRule(undefined);
-  const path = textOf(values, "rule");
+  const path = textOf(values, "rule"), taskFile = textOf(values, "task-file");
+  const digestOf = async (path?: string) => path === undefined ? "none" : await sha256(await readBytes(path));
+  const digest = await digestOf(path);
+  expect({ ruleSha256: digest, taskSha256: await digestOf(taskFile) });
+  await takeCalibration(values);
+  await takeTaskFile(taskFile);
   if (path === undefined) return undefined;
-  const digest = await sha256(await readBytes(path));
   const exported = await importFile(path, digest);
   const rule = expectRule(path, exported);
   checkFlags(() => setOwnRule({ rule, sha256: digest }));

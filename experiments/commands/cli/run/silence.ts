@@ -1,0 +1,21 @@
+/** Says whom a run waits for, where that worker gives no sign. */
+import type { HeldTrial } from "../../../../lib/sweep/mod.ts";
+import type { Progress } from "../output/progress.ts";
+
+/** Tells each such trial once: its worker may be at a long chunk, or have ended where this machine cannot see it. */
+export function tellSilence(progress: Progress): (held: readonly HeldTrial[]) => void {
+  const told = new Set<string>();
+  return (held) => {
+    for (const { number, owner, untilMs } of held) {
+      const key = `${number} ${owner}`;
+      if (told.has(key)) continue;
+      told.add(key);
+      progress.line(
+        `Waits for trial ${number}: worker ${owner} gives no sign, and has it until ${
+          new Date(untilMs).toISOString()
+        } ` +
+          "(if it has ended, deno task study repair makes a study in which the trial waits)",
+      );
+    }
+  };
+}

@@ -1,0 +1,96 @@
+/** What lies in the queue: jobs, and what a worker must know of a study. Others may write there: nothing is taken as it is. */
+import { UsageError } from "../../../lib/errors.ts";
+import { type OptionsRecord, readRecord, type ResolvedOptions } from "../../../lib/methods/mod.ts";
+import {
+  digestConditions,
+  digestTrialOptions,
+  FIELD,
+  type Fields,
+  findWrongField,
+  type RaceRequest,
+  type RunConditions,
+  type StudyFlags,
+} from "../../../lib/sweep/mod.ts";
+
+/** The queue's name, within a prefix. */
+export const QUEUE_NAME = "trials";
+
+export interface TrialJob {
+  /** The sweep that it is of: several may be of one study, and each has its own results. */
+  readonly sweep: string;
+  /** Digest of the study's conditions, by which its description lies beside the queue. */
+  readonly study: string;
+  readonly digest: string;
+  readonly options: OptionsRecord;
+  /** The race that the sweep's trials run, if any. */
+  readonly race?: RaceRequest;
+}
+
+/** What a worker must know of a study, and have itself. */
+export interface QueuedStudy {
+  readonly conditions: RunConditions;
+  readonly flags: StudyFlags;
+  /** SHA-256 of the sources that compute. */
+  readonly codeSha256: string;
+}
+
+export interface JobProgress {
+  /** Who is at it. */
+  readonly owner: string;
+  /** Finished share of its chunks. */
+  readonly fraction?: number;
+  /** Why that worker cannot take it. */
+  readonly refused?: string;
+}
+
+export const studyKey = (prefix: string, study: string) => `${prefix}:study:${study}`;
+/** Key of the list of a sweep's trials that have ended, where they race. */
+export const endedKey = (prefix: string, sweep: string) => `${prefix}:ended:${sweep}`;
+export const textKey = (prefix: string, sha256: string) => `${prefix}:text:${sha256}`;
+
+/** Seconds that descriptions and texts are kept after their last use. */
+export const KEEP_S = 30 * 24 * 3600;
+
+/** A job's name: one for each trial of a sweep, however often it is submitted. */
+export const jobId = (sweep: string, digest: string) => `${sweep}-${digest}`;
+
+const record: Fields[string] = ["a record", (value) => typeof value === "object" && value !== null];
+const JOB: Fields = { sweep: FIELD.text, study: FIELD.text, digest: FIELD.text, options: record };
+const flags: Fields[string] = [
+  "texts by flag",
+  (value) => record[1](value) && Object.values(value as object).every((text) => typeof text === "string"),
+];
+const STUDY: Fields = { conditions: record, flags, codeSha256: FIELD.text };
+
+/** What is wrong with a job's data: that they are no trial's. */
+export const findWrongJob = (data: unknown): string | undefined => findWrongField(Object(data), JOB);
+
+/** The method of a job, once its study's rule is loaded. @throws {UsageError} If its options are none, or another trial's. */
+export async function readMethod({ options, digest }: TrialJob): Promise<ResolvedOptions> {
+  const wrong = findWrongField({ ...options }, {});
+  if (wrong !== undefined) throw new UsageError(`Cannot take a job: ${wrong}`);
+  try {
+    const method = readRecord(options);
+    if (await digestTrialOptions(method) === digest) return method;
+  } catch (error) {
+    if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
+  }
+  throw new UsageError("Cannot take a job: its digest is not that of its options");
+}
+
+/** Reads the description of a study. @throws {UsageError} If it has gone, or is not that of the study. */
+export async function readStudy(study: string, text: string | null): Promise<QueuedStudy> {
+  const refuse = (why: string) =>
+    new UsageError(`Cannot take trials of study ${study}: its description ${why}`);
+  if (text === null) throw refuse("has gone");
+  let described: QueuedStudy;
+  try {
+    described = JSON.parse(text);
+  } catch {
+    throw refuse("is not JSON");
+  }
+  const wrong = findWrongField(Object(described), STUDY);
+  if (wrong !== undefined) throw refuse(`is none: ${wrong}`);
+  if (await digestConditions(described.conditions) !== study) throw refuse("is of other conditions");
+  return described;
+}
