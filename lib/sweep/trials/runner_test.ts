@@ -251,9 +251,14 @@ Deno.test("runSweep() leaves a trial that another worker has taken, and takes th
     store.add(proposed);
     using other = StudyStore.open(path);
     const taken: string[] = [], kept: boolean[] = [];
+    let chunks = 0;
     const listed = storedTrials<PerplexityTypes>(store, { owner: "one" });
     const source = {
       ...listed,
+      report(...values: Parameters<typeof listed.report>) {
+        chunks++;
+        listed.report(...values);
+      },
       async take() {
         const trial = await listed.take();
         // The first trial goes to another worker, which takes this one for dead.
@@ -270,6 +275,7 @@ Deno.test("runSweep() leaves a trial that another worker has taken, and takes th
     const trials = await runSweep<PerplexityTypes>({ source, evaluation, createPruner, conditions });
     assertEquals([trials.length, taken.length, kept], [methods.length, methods.length + 1, [true, true]]);
     assertEquals(store.trials().map(({ state }) => state), methods.map(() => "complete"));
+    assertEquals(chunks, 3 * methods.length + 1); // of the lost trial one
   }));
 
 Deno.test("storedTrials() tells of workers that give no sign, whichever way their clocks are wrong", () =>

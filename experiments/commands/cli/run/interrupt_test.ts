@@ -14,7 +14,7 @@ Deno.test({
         `import { Interrupt } from ${JSON.stringify(module)};
         const interrupt = new Interrupt();
         interrupt.signal.addEventListener("abort", () => console.log("told"));
-        setInterval(() => {}, 1000);
+        setTimeout(() => Deno.exit(7), 20_000); // one that nothing ends
         console.log("listens");`,
       );
       const root = new URL("../../../../", import.meta.url);
