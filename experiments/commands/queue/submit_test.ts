@@ -1,0 +1,94 @@
+/** What a submitter believes of a queue: jobs of others, jobs that were changed, and results that nobody measured. */
+import { assertEquals, assertMatch } from "@std/assert";
+import { type Job, Queue, Worker } from "bullmq";
+import { resolveOptions } from "../../../lib/methods/mod.ts";
+import { makeTrial } from "../../../lib/plot/testing.ts";
+import {
+  digestConditions,
+  proposeTrials,
+  type RunConditions,
+  storedTrials,
+  StudyStore,
+  withBudget,
+} from "../../../lib/sweep/mod.ts";
+import { unless } from "../../../lib/testing.ts";
+import type { Progress } from "../cli/output/progress.ts";
+import { withFolder } from "../testing.ts";
+import { Connections, readAddress } from "./connection.ts";
+import { QUEUE_NAME, type TrialJob } from "./job.ts";
+import { NEEDS_REDIS, RedisServer } from "./queue_testing.ts";
+import { submitTrials } from "./submit.ts";
+
+const conditions: RunConditions = {
+  ...{ version: "0", model: "tiny", modelSha256: "a", text: "prose", textSha256: "b", context: 64 },
+  ...{ textTokens: 64, bos: true, backend: "cpu", cacheDType: "f32" },
+};
+
+Deno.test({
+  ...unless(
+    NEEDS_REDIS,
+    "a sweep takes from a queue what it has asked for alone, and leaves the jobs of others",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      await using server = await RedisServer.start(folder);
+      const runDigest = await digestConditions(conditions);
+      using store = StudyStore.create(`${folder}/study.db`, {
+        name: "mine",
+        conditions,
+        runDigest,
+        flags: {},
+      });
+      store.add(await proposeTrials([1n, 2n].map((seed) => resolveOptions({ fusion: "random", seed }))));
+      using connections = await Connections.open(await readAddress(server.url));
+      let said = Promise.withResolvers<string>();
+      const progress = { line: (text: string) => said.resolve(text) } as unknown as Progress;
+      const source = withBudget(storedTrials(store, { owner: "one" }), Infinity);
+      const { signal } = new AbortController();
+      const queued = await submitTrials(store, source, "a text", connections, progress, signal);
+      const { prefix } = connections.address, connect = () => ({ connection: connections.connect(), prefix });
+      const others = new Queue(QUEUE_NAME, connect()),
+        worker = new Worker<TrialJob>(QUEUE_NAME, null, connect());
+      const next = async (): Promise<Job<TrialJob>> => await worker.getNextJob("w") ?? await next();
+      const answer = async (job: Job<TrialJob>, change: object | null = {}) => {
+        const { digest, options } = job.data,
+          { perplexity, ...measured } = makeTrial({ fusion: "random" }, 0.5, 50);
+        const record = { ...measured, perplexity, ...options, ...conditions, trial: digest, runDigest };
+        await job.moveToCompleted(change && { ...record, ...change }, "w", false);
+      };
+      const refused = async (job: Job<TrialJob>, change: object | null, why: RegExp) => {
+        said = Promise.withResolvers();
+        await answer(job, change);
+        const line = await said.promise;
+        assertMatch(
+          line,
+          /^Refuses a result of trial \w{12} from the queue: .*; the trial is offered again$/,
+        );
+        assertMatch(line, why);
+      };
+      const [first, second] = [await next(), await next()];
+      await others.add("x", null);
+      const foreign = await next();
+      assertEquals(foreign.name, "x");
+      await foreign.moveToCompleted(null as never, "w", false);
+      await refused(first, null, /: found null, expected a record;/);
+      await refused(await next(), { model: "other" }, /field "model": found "other", expected "tiny"/);
+      await refused(
+        await next(),
+        { perplexity: 1 },
+        /field "perplexity": found 1, expected what its losses come to/,
+      );
+      await refused(await next(), { trial: second.data.digest }, /field "trial"/);
+      said = Promise.withResolvers();
+      await answer(await next(), { kvBytesHeld: "x" });
+      assertMatch(await said.promise, /field "kvBytesHeld": found "x".*; the trial has failed$/);
+      await answer(second);
+      while (!queued.source.isOver()) await new Promise((resolve) => setTimeout(resolve, 20));
+      assertEquals(store.finished().map(({ trial }) => trial), [second.data.digest]);
+      const [failed] = store.trials();
+      assertMatch(failed!.error!, /^its results were refused 5 times, at last since field "kvBytesHeld"/);
+      assertEquals(await others.getRanges(["completed", "failed", "waiting"], 0, -1), [foreign.id]);
+      await queued[Symbol.asyncDispose]();
+      await Promise.all([others.close(), worker.close()]);
+    }),
+});
