@@ -84,7 +84,9 @@ export function parseOwnFlags<T extends string, S extends string>(
       const fix = name === undefined
         ? "expected flags alone"
         : `there is no such flag${sayNearest(name, known, ", ", "--")}`;
-      throw new UsageError(`Cannot use "${argument}": ${fix} (see --help)`);
+      // The value of a flag that is none may be a secret.
+      const shown = name === undefined ? argument : argument.split("=")[0];
+      throw new UsageError(`Cannot use "${shown}": ${fix} (see --help)`);
     },
   }) as unknown as ReturnType<typeof parseOwnFlags<T, S>>;
   const empty = texts.find((name) => parsed[name] === "");

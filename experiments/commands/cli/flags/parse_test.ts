@@ -75,6 +75,8 @@ Deno.test("parseOwnFlags() gives a flag the text behind it, and wants one", () =
   for (const args of [["--study"], ["--study", ""], ["--study="], ["--study", "--quiet"]]) {
     assertThrows(() => parse(args), UsageError, "Cannot use --study: found no value", args.join(" "));
   }
+  const secret = () => parse(["--studi=redis://user:secret@host"]);
+  assertThrows(secret, UsageError, 'Cannot use "--studi": there is no such flag, the nearest is "--study"');
 });
 
 Deno.test("every task takes the flags that all share", () => {
