@@ -1,6 +1,6 @@
 /** Reads a config's keys for an architecture, whichever of the two formats a file has. */
 import type { ModelFormatError } from "../errors.ts";
-import { KeyedFile, type KeyType } from "./formats/_keyed_file.ts";
+import { JsonKeys, KeyedFile, type KeyType } from "./formats/_keyed_file.ts";
 import { GgufFile } from "./formats/gguf.ts";
 import type { HfFolder } from "./formats/hf_folder.ts";
 
@@ -48,6 +48,24 @@ export class ConfigReader extends KeyedFile<Key> {
 
   has(key: Key): boolean {
     return this.#file.has(this.#full(key));
+  }
+
+  /** Whether a config.json has a key with the value null, which counts as missing. */
+  isNull(key: Key): boolean {
+    return this.#file instanceof JsonKeys && this.#file.isNull(this.#full(key));
+  }
+
+  /**
+   * Which of several keys for the same thing is there; the last where none is.
+   *
+   * @throws {ModelFormatError} If two of them are there with different values: readers differ in which one they take.
+   */
+  oneOf(...keys: readonly string[]): string {
+    const [first = keys.at(-1)!, ...others] = keys.filter((key) => this.has(key));
+    const other = others.find((key) => this.number(key) !== this.number(first));
+    if (other === undefined) return first;
+    const found = `found ${this.number(other)}, expected the ${this.number(first)} of "${first}"`;
+    throw this.error(other, found);
   }
 
   /** An integer from 1 to 2^24. @throws {ModelFormatError} If it is another value, or missing without a fallback. */

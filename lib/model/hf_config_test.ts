@@ -51,11 +51,8 @@ Deno.test("readModelConfig() reads rotary scaling as older configs write it, lik
 Deno.test("readModelConfig() knows the defaults of each family", () => {
   const bare = { ...OLD, rope_theta: undefined };
   assertEquals(configOf("llama", bare).rope, { theta: 10_000 });
-  const gemma = configOf("gemma3-pattern", {
-    ...bare,
-    layer_types: undefined,
-    _sliding_window_pattern: undefined,
-  });
+  assertEquals(configOf("smollm3", bare).rope, { theta: 2_000_000 });
+  const gemma = configOf("gemma3-pattern", { ...bare, layer_types: undefined });
   assertEquals([gemma.rope, gemma.layers![0]], [
     { theta: 1_000_000 },
     { rope: { theta: 10_000 }, window: 8 },
@@ -68,15 +65,26 @@ Deno.test("readModelConfig() knows the defaults of each family", () => {
     true,
     false,
   ]);
-  assertEquals(
-    configOf("gemma3-pattern", { layer_types: undefined, _sliding_window_pattern: 2 }).layers!.length,
-    6,
-  );
-  assertAlmostEquals(configOf("gemma3", { query_pre_attn_scalar: undefined }).attentionScale!, 1 / 4);
+  const paired = { layer_types: undefined, sliding_window_pattern: 2, _sliding_window_pattern: 2 };
+  assertEquals(configOf("gemma3-pattern", paired).layers!.map(({ rope }) => rope !== undefined), [
+    ...[true, false, true],
+    ...[false, true, false],
+  ]);
+  // transformers' own of the class, whatever the heads' size.
+  assertAlmostEquals(configOf("gemma3", { query_pre_attn_scalar: undefined }).attentionScale!, 1 / 16);
+  const everywhere = (window: number) => new Array(4).fill({ window });
+  assertEquals(configOf("mistral", { sliding_window: undefined }).layers, everywhere(4096));
+  assertEquals(configOf("mistral", { sliding_window: 9 }).layers, everywhere(9));
   assertEquals(configOf("mistral", { sliding_window: null }).layers, undefined);
+  assertEquals(configOf("phi3-short", { sliding_window: undefined }).layers, undefined);
   assertEquals(configOf("qwen2", { use_sliding_window: false, layer_types: undefined }).layers, undefined);
   const upper = configOf("qwen2", { layer_types: undefined }).layers!.map(({ window }) => window);
   assertEquals(upper, [undefined, undefined, 8, 8]);
+  const deep = { num_hidden_layers: 30, layer_types: undefined, max_window_layers: undefined };
+  const last = configOf("qwen2", deep).layers!.slice(26).map(({ window }) => window);
+  assertEquals(last, [undefined, undefined, 8, 8]);
+  const unturned = { use_sliding_window: true, sliding_window: 8, layer_types: undefined };
+  assertEquals(configOf("smollm3", unturned).layers, [{}, {}, {}, { window: 8, rope: null }]);
   assertEquals(configOf("smollm3", { no_rope_layers: undefined, no_rope_layer_interval: 2 }).layers, [
     {},
     { rope: null },
@@ -93,6 +101,38 @@ Deno.test("readModelConfig() knows the defaults of each family", () => {
   assertEquals([ungrouped.numKvHeads, ungrouped.headDim], [4, 8]);
   assertEquals(configOf("llama", { tie_word_embeddings: undefined }).tieWordEmbeddings, true);
   assertEquals(configOf("mistral", { tie_word_embeddings: undefined }).tieWordEmbeddings, false);
+});
+
+Deno.test("readModelConfig() takes what a config.json says twice, where it says the same", () => {
+  // As transformers 5.2 saves Phi-3.
+  for (const name of ["phi3", "phi3-short"] as const) {
+    const { rope_parameters: rope } = CHECKPOINTS[name].config as { rope_parameters: Record<string, number> };
+    const { partial_rotary_factor: factor = 1, rope_theta } = rope;
+    const twice = { partial_rotary_factor: factor, rope_theta };
+    const rope_parameters: Record<string, unknown> = { ...rope, partial_rotary_factor: factor };
+    assertEquals(configOf(name, { ...twice, rope_parameters }), configOf(name, {}));
+    const cases = [["partial_rotary_factor", 0.5], ["rope_theta", 7]] as const;
+    for (const [key, value] of cases) {
+      assertThrows(
+        () => configOf(name, { ...twice, rope_parameters, [key]: value }),
+        ModelFormatError,
+        `"${key}": found ${value}, expected the ${rope_parameters[key]} of "rope_parameters.${key}"`,
+      );
+    }
+  }
+  const { rope_parameters } = CHECKPOINTS.gemma3.config as { rope_parameters: object };
+  const flat = { rope_parameters: { ...rope_parameters, rope_theta: null, rope_type: "default" } };
+  assertEquals(configOf("gemma3", flat), configOf("gemma3", {}));
+  assertThrows(
+    () => configOf("phi3-short", { original_max_position_embeddings: 32 }),
+    ModelFormatError,
+    '"original_max_position_embeddings": found 32, expected the 48 of "rope_parameters.original_max',
+  );
+  assertThrows(
+    () => configOf("gemma3-pattern", { layer_types: undefined, _sliding_window_pattern: 2 }),
+    ModelFormatError,
+    '"_sliding_window_pattern": found 2, expected the 6 of "sliding_window_pattern", or layer_types',
+  );
 });
 
 Deno.test("readModelConfig() makes rotary embeddings that depend on the length for the one asked for", () => {
@@ -174,6 +214,11 @@ Deno.test("readModelConfig() refuses what it does not know in a config.json, and
       '"rope_parameters.short_factor"',
     ],
     ["phi3", { attention_bias: true }, '"attention_bias": found true, expected false'],
+    [
+      "phi3-short",
+      { original_max_position_embeddings: undefined },
+      '"original_max_position_embeddings": found no such key',
+    ],
     ["gemma3", { final_logit_softcapping: 30 }, '"final_logit_softcapping": found a key'],
     ["gemma3", { use_bidirectional_attention: true }, '"use_bidirectional_attention": found true'],
     ["gemma3", { hidden_activation: "gelu" }, '"hidden_activation": found "gelu"'],

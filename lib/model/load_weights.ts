@@ -68,6 +68,7 @@ export function loadWeights<T extends Tensor = HostTensor>(
   take = takeArray,
 ): ModelWeights<T> {
   checkWeights(source, config, dtype);
+  expectTied(source, config);
   const isGguf = source instanceof GgufFile,
     inHalves = !isGguf || architectureOf(config).gguf!.rotary === "halves";
   const scratch = createScratch();
@@ -144,6 +145,20 @@ export function checkWeights(
     if (!taken.has(name) && !KNOWN_TENSORS.test(name)) throw unknownTensorError(source, config, name);
   }
   return { values, bytes };
+}
+
+/**
+ * Checks that the output projection of a folder that ties it to the embedding is the embedding, where it is there too.
+ * Where it is not, transformers takes one or the other, by its version.
+ */
+function expectTied(source: ModelSource, config: ModelConfig): void {
+  const { embedding, output } = architectureOf(config).modelTensors(config), { tensors, file } = source;
+  const own = tensors.get(output.hf);
+  if (!config.tieWordEmbeddings || own === undefined) return;
+  const tied = findTensor(source, embedding), [a, b] = [tied.data, own.data];
+  if (tied.dtype === own.dtype && a.length === b.length && a.every((x, i) => x === b[i])) return;
+  const says = `found tensor "${output.hf}" with other values than "${embedding.hf}"`;
+  throw new ModelFormatError(file, `${says}, expected the same, or tie_word_embeddings false in config.json`);
 }
 
 /** A tensor as the file has it, whole where others are fused with it. */

@@ -50,6 +50,25 @@ Deno.test("loadWeights() takes an output projection of its own", () => {
   assertEquals(output.shape, [SMALL_VOCAB_SIZE, 8]);
 });
 
+Deno.test("loadWeights() ties a folder's output to its embedding only where both are the same", () => {
+  const folder = hfFolder("llama"), config = readModelConfig(folder);
+  const table = folder.tensors.get("model.embed_tokens.weight")! as HostTensor;
+  const weightsWith = (output: HostTensor) =>
+    loadWeights({ ...folder, tensors: new Map([...folder.tensors, ["lm_head.weight", output]]) }, config);
+  const same = weightsWith({ ...table, data: table.data.slice() });
+  assertStrictEquals(same.output, same.embedding);
+  const other = table.data.slice();
+  other[7]! += 1;
+  const half = hostTensor("f16", table.shape, new Uint16Array(table.data.length));
+  for (const output of [{ ...table, data: other }, hostTensor("f32", [1, 32], new Float32Array(32)), half]) {
+    assertThrows(
+      () => weightsWith(output),
+      ModelFormatError,
+      'found tensor "lm_head.weight" with other values than "model.embed_tokens.weight", expected the same, or tie',
+    );
+  }
+});
+
 Deno.test("loadWeights() leaves tiny's weights in the file's bytes", async () => {
   const bytes = await Deno.readFile(new URL("./tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url));
   const gguf = parseGguf(bytes, "tiny");

@@ -5,13 +5,15 @@ import { type Addend, ForwardPass, type KeptRows } from "../run/forward_pass.ts"
 import type { Architecture, TensorSpec } from "./architecture.ts";
 import { llama, norm, readBiases, readSizes } from "./llama.ts";
 import { headNorms } from "./qwen3.ts";
-import { readGgufRope, readHfRope } from "./rope_config.ts";
+import { readHfRope } from "./rope_config.ts";
 import { readLocalLayers, WINDOW } from "./windows.ts";
 
 /** Bases of local and global layers, where a file does not say them. */
 const LOCAL_THETA = 10_000, GLOBAL_THETA = 1_000_000;
 /** Of so many layers, the last is global, where a file does not say which. */
 const PATTERN = 6;
+/** What the queries are scaled by the root of, where a config.json does not say it: not the size of its heads. */
+const QUERY_SCALAR = 256;
 
 class Gemma3ForwardPass extends ForwardPass {
   override embed(ids: Tensor, out: Tensor): void {
@@ -41,22 +43,20 @@ export const gemma3: Architecture = {
       ...llama.hf.neutralKeys,
       "hidden_activation": "gelu_pytorch_tanh",
       "hidden_act": "gelu_pytorch_tanh",
+      // What transformers 5.2 adds where no layer is local, or none global.
+      "rope_parameters.rope_type": "default",
     },
     informativeKeys: [...llama.hf.informativeKeys, "cache_implementation"],
   },
   readConfig(reader) {
-    const config = readSizes(
-      reader,
-      (reader, headDim) =>
-        reader.isGguf ? readGgufRope(reader, headDim) : readHfRope(reader, headDim, {
-          parameters: "rope_parameters.full_attention.",
-          defaultTheta: GLOBAL_THETA,
-        }),
-    );
+    const config = readSizes(reader, {
+      parameters: "rope_parameters.full_attention.",
+      defaultTheta: GLOBAL_THETA,
+    });
     const local = readLocal(reader, config.numLayers), window = reader.size(WINDOW);
     const rope = readLocalRope(reader, config.headDim);
     const layers = local.map((isLocal) => isLocal ? { rope, window } : {});
-    const scalar = reader.isGguf ? config.headDim : reader.positive("query_pre_attn_scalar", config.headDim);
+    const scalar = reader.isGguf ? config.headDim : reader.positive("query_pre_attn_scalar", QUERY_SCALAR);
     return { ...config, layers, attentionScale: 1 / Math.sqrt(scalar), ...readBiases(reader) };
   },
   modelTensors(config) {
@@ -79,11 +79,16 @@ export const gemma3: Architecture = {
 };
 
 function readLocal(reader: ConfigReader, numLayers: number): boolean[] {
-  const keys = reader.isGguf
-    ? ["attention.sliding_window_pattern"]
-    : ["sliding_window_pattern", "_sliding_window_pattern"];
-  const pattern = keys.reduce((pattern, key) => reader.size(key, pattern), PATTERN);
+  const key = reader.isGguf ? "attention.sliding_window_pattern" : "sliding_window_pattern";
+  const pattern = reader.size(key, PATTERN), note = `_${key}`;
   const listed = reader.isGguf ? undefined : readLocalLayers(reader, numLayers);
+  // What transformers notes beside its list of layers, and does not read: without the list it must say the same.
+  if (!reader.isGguf && reader.size(note, pattern) !== pattern && listed === undefined) {
+    throw reader.error(
+      note,
+      `found ${reader.size(note)}, expected the ${pattern} of "${key}", or layer_types`,
+    );
+  }
   return listed ?? Array.from({ length: numLayers }, (_, layer) => (layer + 1) % pattern !== 0);
 }
 

@@ -4,7 +4,7 @@ import type { ConfigReader, Key } from "../config_reader.ts";
 import { ForwardPass } from "../run/forward_pass.ts";
 import type { GgufFile } from "../formats/gguf.ts";
 import type { Architecture, TensorSpec } from "./architecture.ts";
-import { readGgufRope, readHfRope, type RopeConfig } from "./rope_config.ts";
+import { readRope, type RopePlace } from "./rope_config.ts";
 
 /** The architecture that others are compared with. */
 export const llama: Architecture = {
@@ -132,18 +132,15 @@ function biasTensors(
   return Object.fromEntries(biases.map((name) => [`${name}Bias`, bias(tensors[name]!)]));
 }
 
-/** Sizes that all architectures have, and the rotary embedding. */
-export function readSizes(
-  reader: ConfigReader,
-  readRope: (reader: ConfigReader, headDim: number) => RopeConfig = readPlainRope,
-): ModelConfig {
+/** Sizes that all architectures have, and the rotary embedding. @param place Of the latter, in a config.json. */
+export function readSizes(reader: ConfigReader, place?: RopePlace): ModelConfig {
   const hiddenSize = reader.size(KEYS.hiddenSize), numHeads = reader.size(KEYS.numHeads);
   const numKvHeads = reader.size(KEYS.numKvHeads, numHeads);
   if (numHeads % numKvHeads !== 0) {
     throw reader.error(KEYS.numKvHeads, `found ${numKvHeads}, expected a divisor of the ${numHeads} heads`);
   }
   const headDim = readHeadDim(reader, hiddenSize, numHeads);
-  const { rope, ...positions } = readRope(reader, headDim);
+  const { rope, ...positions } = readRope(reader, headDim, place);
   return {
     architecture: reader.architecture,
     numLayers: reader.size(KEYS.numLayers),
@@ -158,11 +155,6 @@ export function readSizes(
     ...positions,
     tieWordEmbeddings: readTie(reader),
   };
-}
-
-/** The rotary embedding of all layers, over whole heads in GGUF files. */
-function readPlainRope(reader: ConfigReader, headDim: number): RopeConfig {
-  return reader.isGguf ? readGgufRope(reader, headDim) : readHfRope(reader, headDim);
 }
 
 function readHeadDim(reader: ConfigReader, hiddenSize: number, numHeads: number): number {

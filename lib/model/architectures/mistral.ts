@@ -3,7 +3,10 @@ import type { Architecture } from "./architecture.ts";
 import { llama, readSizes } from "./llama.ts";
 import { readEveryWindow } from "./windows.ts";
 
-/** Llama with a sliding window, where the config says so. */
+/** The window where a config.json has no such key; it says null where there is none. */
+const USUAL_WINDOW = 4096;
+
+/** Llama with a sliding window, unless the config says that there is none. */
 export const mistral: Architecture = {
   ...llama,
   name: "mistral",
@@ -11,6 +14,6 @@ export const mistral: Architecture = {
   hf: { ...llama.hf, name: "MistralForCausalLM" },
   readConfig(reader) {
     const config = readSizes(reader);
-    return { ...config, ...readEveryWindow(reader, config.numLayers) };
+    return { ...config, ...readEveryWindow(reader, config.numLayers, USUAL_WINDOW) };
   },
 };

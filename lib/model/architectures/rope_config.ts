@@ -12,7 +12,7 @@ export const ROPE_TENSORS = ["rope_freqs.weight", "rope_factors_long.weight", "r
 
 const THETA = 10_000;
 
-/** Where a config.json says how a layer's rotary embedding is made. */
+/** Where a config.json says how a layer's rotary embedding is made, and what it need not say. */
 const PLACE = {
   /** Prefix of the newer keys. */
   parameters: "rope_parameters.",
@@ -22,24 +22,25 @@ const PLACE = {
   ignoresScaling: false,
   /** The base where none is said. */
   defaultTheta: THETA,
+  /** Whether the length of the first training must stand beside the other sizes: without it transformers takes its own. */
+  needsOriginal: false,
 };
 
-export function readHfRope(
-  reader: ConfigReader,
-  headDim: number,
-  place: Partial<typeof PLACE> = {},
-): RopeConfig {
-  const { parameters, older, ignoresScaling, defaultTheta } = { ...PLACE, ...place };
+export type RopePlace = Partial<typeof PLACE>;
+
+/** The rotary embedding of all layers, over whole heads in GGUF files. @param place Of a config.json. */
+export function readRope(reader: ConfigReader, headDim: number, place: RopePlace = {}): RopeConfig {
+  return reader.isGguf ? readGgufRope(reader, headDim) : readHfRope(reader, headDim, place);
+}
+
+export function readHfRope(reader: ConfigReader, headDim: number, place: RopePlace): RopeConfig {
+  const { parameters, older, ignoresScaling, defaultTheta, needsOriginal } = { ...PLACE, ...place };
   const trained = reader.size("max_position_embeddings");
   const at = reader.has(`${parameters}rope_type`) || reader.has(`${parameters}rope_theta`)
     ? parameters
     : "rope_scaling.";
-  const theta = reader.has(`${parameters}rope_theta`)
-    ? reader.positive(`${parameters}rope_theta`)
-    : reader.positive(older, defaultTheta);
-  const partial = reader.has(`${at}partial_rotary_factor`)
-    ? `${at}partial_rotary_factor`
-    : "partial_rotary_factor";
+  const theta = reader.positive(reader.oneOf(`${parameters}rope_theta`, older), defaultTheta);
+  const partial = reader.oneOf(`${at}partial_rotary_factor`, "partial_rotary_factor");
   const dims = Math.trunc(headDim * reader.positive(partial, 1));
   if (dims % 2 !== 0 || dims < 2 || dims > headDim) {
     throw reader.error(partial, `found ${dims} of the ${headDim} values of a head, expected an even number`);
@@ -49,8 +50,8 @@ export function readHfRope(
   const type = at !== parameters && ignoresScaling ? "default" : reader.string(typeKey, "default");
   const pairs = dims / 2;
   const factor = (fallback?: number) => reader.positive(`${at}factor`, fallback);
-  const [inner, outer] = [`${at}original_max_position_embeddings`, "original_max_position_embeddings"];
-  const first = reader.size(inner, reader.size(outer, trained));
+  const outer = "original_max_position_embeddings";
+  const first = reader.size(reader.oneOf(`${at}${outer}`, outer), trained);
   switch (type) {
     case "default":
     case "none":
@@ -87,6 +88,7 @@ export function readHfRope(
     }
     case "longrope":
     case "su": {
+      if (needsOriginal) reader.size(outer);
       const by = factor(trained / first), length = reader.options.contextLength ?? first;
       const [short, long] = ["short_factor", "long_factor"].map((key) => reader.positives(at + key, pairs));
       const magnitude = reader.positive(`${at}attention_factor`, longMagnitude(by, first));
@@ -97,7 +99,7 @@ export function readHfRope(
   throw reader.error(typeKey, `found "${type}", expected default, linear, dynamic, llama3, yarn or longrope`);
 }
 
-export function readGgufRope(reader: ConfigReader, headDim: number): RopeConfig {
+function readGgufRope(reader: ConfigReader, headDim: number): RopeConfig {
   const trained = reader.size("context_length"),
     dims = reader.size("rope.dimension_count", headDim),
     pairs = dims / 2;

@@ -5,6 +5,8 @@ import { readUpperWindows } from "./windows.ts";
 
 /** Of so many layers, the last has no rotary embedding, where a file does not say which. */
 const INTERVAL = 4;
+/** The rotary embedding's base, where a config.json does not say it. */
+const USUAL_THETA = 2_000_000;
 
 /** Llama with layers that know no positions. */
 export const smollm3: Architecture = {
@@ -13,19 +15,21 @@ export const smollm3: Architecture = {
   gguf: { ...llama.gguf!, name: "smollm3" },
   hf: { ...llama.hf, name: "SmolLM3ForCausalLM" },
   readConfig(reader) {
-    const config = readSizes(reader), { numLayers } = config;
-    const { layers: windows } = readUpperWindows(reader, numLayers);
+    const config = readSizes(reader, { defaultTheta: USUAL_THETA }), { numLayers } = config;
     const interval = reader.isGguf ? INTERVAL : reader.size("no_rope_layer_interval", INTERVAL);
     const key = "no_rope_layers",
       listed = !reader.isGguf && reader.has(key) ? reader.numbers(key) : undefined;
     if (listed !== undefined && listed.length !== numLayers) {
       throw reader.error(key, `found ${listed.length} entries, expected one for each of ${numLayers} layers`);
     }
-    const layers = Array.from({ length: numLayers }, (_, layer) => {
-      // The list says 1 where a layer has a rotary embedding, for all its name.
-      const turns = listed === undefined ? (layer + 1) % interval !== 0 : listed[layer] !== 0;
-      return { ...windows?.[layer], ...(!turns && { rope: null }) };
-    });
+    // The list says 1 where a layer has a rotary embedding, for all its name.
+    const turns = (layer: number) =>
+      listed === undefined ? (layer + 1) % interval !== 0 : listed[layer] !== 0;
+    const { layers: windows } = readUpperWindows(reader, numLayers, (layer) => !turns(layer));
+    const layers = Array.from(
+      { length: numLayers },
+      (_, layer) => ({ ...windows?.[layer], ...(!turns(layer) && { rope: null }) }),
+    );
     return { ...config, layers, ...readBiases(reader) };
   },
 };

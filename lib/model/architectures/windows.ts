@@ -5,13 +5,18 @@ import type { ConfigReader } from "../config_reader.ts";
 /** How many positions a layer's attention reaches back over. */
 export const WINDOW = { gguf: "attention.sliding_window", hf: "sliding_window" };
 
-/** The same window in all layers, where there is one. */
+/**
+ * The same window in all layers, where there is one.
+ *
+ * @param byDefault The window where nothing is said; null says that there is none.
+ */
 export function readEveryWindow(
   reader: ConfigReader,
   numLayers: number,
+  byDefault?: number,
 ): { readonly layers?: LayerConfig[] } {
-  if (!reader.has(WINDOW)) return {};
-  return { layers: new Array<LayerConfig>(numLayers).fill({ window: reader.size(WINDOW) }) };
+  if (!reader.has(WINDOW) && (byDefault === undefined || reader.isNull(WINDOW))) return {};
+  return { layers: new Array<LayerConfig>(numLayers).fill({ window: reader.size(WINDOW, byDefault) }) };
 }
 
 /** Of a config.json's `layer_types`, which layers are local; undefined where it has none. */
@@ -28,15 +33,23 @@ export function readLocalLayers(reader: ConfigReader, numLayers: number): boolea
   return types.map((type) => type === "sliding_attention");
 }
 
-/** A window in the upper layers, as the configs of Qwen say it: `use_sliding_window`, `max_window_layers`. */
+/** The first layer with a window, where a file does not say which. */
+const FIRST_LAYER = 28;
+
+/**
+ * A window in the upper layers, as the configs of Qwen say it: `use_sliding_window`, `max_window_layers`.
+ *
+ * @param hasWindow Which layers have one where no list says so; default: those from `max_window_layers` on.
+ */
 export function readUpperWindows(
   reader: ConfigReader,
   numLayers: number,
+  hasWindow?: (layer: number) => boolean,
 ): { readonly layers?: LayerConfig[] } {
   if (reader.isGguf) return {};
   const local = readLocalLayers(reader, numLayers);
   const window = reader.has(WINDOW) ? reader.size(WINDOW) : undefined;
-  const first = reader.has("max_window_layers") ? reader.integer("max_window_layers") : numLayers;
+  const first = reader.integer("max_window_layers", FIRST_LAYER);
   if (!reader.boolean("use_sliding_window", false)) {
     if (local?.includes(true)) {
       throw reader.error("layer_types", "found sliding_attention without use_sliding_window");
@@ -46,7 +59,7 @@ export function readUpperWindows(
   if (window === undefined) throw reader.error(WINDOW, "found no such key, expected the window's size");
   const layers = Array.from(
     { length: numLayers },
-    (_, layer) => (local?.[layer] ?? layer >= first) ? { window } : {},
+    (_, layer) => (local?.[layer] ?? hasWindow?.(layer) ?? layer >= first) ? { window } : {},
   );
   return { layers };
 }

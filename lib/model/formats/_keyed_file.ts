@@ -86,6 +86,7 @@ const CHECKS: { readonly [T in KeyType]: (value: unknown) => boolean } = {
 export class JsonKeys extends KeyedFile {
   readonly #file: string;
   readonly #values = new Map<string, unknown>();
+  readonly #nulls = new Set<string>();
 
   /** @throws {ModelFormatError} If the text is no JSON object, or one that is nested too deeply. */
   constructor(file: string, text: string) {
@@ -96,6 +97,11 @@ export class JsonKeys extends KeyedFile {
 
   has(key: string): boolean {
     return this.#values.has(key);
+  }
+
+  /** Whether a key is there, and null. */
+  isNull(key: string): boolean {
+    return this.#nulls.has(key);
   }
 
   entries(): Iterable<[key: string, value: unknown]> {
@@ -116,7 +122,8 @@ export class JsonKeys extends KeyedFile {
     if (depth > MAX_DEPTH) throw this.error(prefix, `found more than ${MAX_DEPTH} levels of objects`);
     for (const [name, value] of Object.entries(object)) {
       if (isObject(value)) this.#flatten(value, `${prefix}${name}.`, depth + 1);
-      else if (value !== null) this.#values.set(prefix + name, value);
+      else if (value === null) this.#nulls.add(prefix + name);
+      else this.#values.set(prefix + name, value);
     }
   }
 }
