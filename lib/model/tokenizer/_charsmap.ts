@@ -92,11 +92,13 @@ export function normalize(
   return removesSpaces ? escaped.replace(/\u2581+$/, "") : escaped;
 }
 
+/** A text as the pattern that matches it alone. */
+export const escapePattern = (text: string): string => text.replaceAll(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
+
 /** What matches any of some texts, the longest first; undefined where there are none. */
 export function matcherOf(texts: readonly string[]): RegExp | undefined {
   if (texts.length === 0) return undefined;
-  const escaped = texts.toSorted((a, b) => b.length - a.length)
-    .map((text) => text.replaceAll(/[\\^$.*+?()[\]{}|/]/g, "\\$&"));
+  const escaped = texts.toSorted((a, b) => b.length - a.length).map(escapePattern);
   return new RegExp(`(${escaped.join("|")})`, "u");
 }
 

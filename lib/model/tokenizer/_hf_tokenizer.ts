@@ -1,15 +1,11 @@
 /** A tokenizer.json: what the library makes of it, and which bytes each of its tokens stands for. */
-import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 import { ModelFormatError } from "../../errors.ts";
 import { parseObject } from "../formats/_keyed_file.ts";
-import { bytesOfPiece, GPT2, isolate, ONE_DIGIT } from "./_byte_level.ts";
+import { bytesOfPiece } from "./_byte_level.ts";
+import { createEncoders, type Encode } from "./_hf_encoder.ts";
+import { type Part, writeOutNormalizer, writeOutPreTokenizer } from "./_hf_parts.ts";
 import type { AddedToken, TokenizerSettings } from "./_tokenizer_settings.ts";
 import { END_TEXT, SPACE, type TokenizerParts, TYPE } from "./_vocabulary.ts";
-
-interface Part {
-  readonly type?: string;
-  readonly [key: string]: unknown;
-}
 
 /**
  * Reads the text of a tokenizer.json.
@@ -23,6 +19,7 @@ export function readHfVocabulary(file: string, text: string, settings: Tokenizer
   if (model?.type !== "BPE") throw fail("model.type", `found ${JSON.stringify(model?.type)}, expected "BPE"`);
   if (typeof model.vocab !== "object" || model.vocab === null) throw fail("model.vocab", "found no object");
   for (const key of PARTS) expectPart(key, json[key], fail);
+  expectModel(json, fail);
   const added = readAdded(json.added_tokens, fail), sparse: string[] = [];
   const entries = [
     ...Object.entries(model.vocab as Record<string, number>),
@@ -40,7 +37,7 @@ export function readHfVocabulary(file: string, text: string, settings: Tokenizer
   const pieces = Array.from(sparse, (piece) => piece ?? "");
   const special = added.filter((token) => token.special).map(({ id }) => id);
   const whole = new Set(added.filter((token) => !token.special).map(({ id }) => id));
-  const { tokenizer, parser } = createTokenizers(json, added, fail);
+  const { plain, special: parse } = createBoth(json, added, fail);
   const isByteLevel = [...partsOf(json.pre_tokenizer), ...partsOf(json.decoder)]
     .some(({ type }) => type === "ByteLevel");
   const types = pieces.map((piece) => piece === "" ? TYPE.control : TYPE.normal as number);
@@ -50,13 +47,12 @@ export function readHfVocabulary(file: string, text: string, settings: Tokenizer
   const first = findBos(json.post_processor, fail);
   const bosId = first ?? named(settings.bosToken), eosId = named(settings.eosToken);
   const ends = special.filter((id) => END_TEXT.test(pieces[id]!));
-  const push = (by: HubTokenizer, text: string, ids: number[]) =>
-    by.encode(text, { add_special_tokens: false }).ids.forEach((id) => ids.push(id));
+  const push = (by: Encode, text: string, ids: number[]) => by(text).forEach((id) => ids.push(id));
   return {
     vocabulary: { pieces, types, idOf },
     scheme: {
-      encode: (text, _after, ids) => push(tokenizer, text, ids),
-      encodeSpecial: (text, ids) => push(parser, text, ids),
+      encode: (text, _after, ids) => push(plain, text, ids),
+      encodeSpecial: (text, ids) => push(parse, text, ids),
       bytes: (id) => bytesOf(pieces[id]!, whole.has(id), isByteLevel),
       addsSpace: partsOf(json.normalizer).some(({ type }) => type === "Prepend") ||
         partsOf(json.pre_tokenizer).some(({ type, prepend_scheme: scheme }) =>
@@ -71,26 +67,63 @@ export function readHfVocabulary(file: string, text: string, settings: Tokenizer
   };
 }
 
-/** The library's: `tokenizer` takes special tokens in a text for characters, `parser` for tokens. */
-function createTokenizers(json: Record<string, Part | undefined>, added: readonly AddedToken[], fail: Fail) {
-  const own = { ...json, pre_tokenizer: writtenOut(json.pre_tokenizer) };
-  const make = (tokens: readonly AddedToken[], parts: object = {}) => {
-    const made = new HubTokenizer({ ...own, ...parts, added_tokens: tokens, post_processor: null }, {});
-    made.encode(PROBE, { add_special_tokens: false });
-    return made;
+/** How plain text is encoded, special tokens in it being characters, and how a text whose special tokens are tokens. */
+function createBoth(json: Record<string, Part | undefined>, added: readonly AddedToken[], fail: Fail) {
+  const { normalizer, pre_tokenizer: words, model } = json;
+  const parts = {
+    model: Object.fromEntries(MODEL_KEYS.map((key) => [key, model![key]])),
+    normalizer: normalizer ? writeOutNormalizer(normalizer) : null,
+    pre_tokenizer: words ? writeOutPreTokenizer(words, fail) : null,
+  };
+  const make = (changes: object = {}): { plain: Encode; special: Encode } => {
+    const create = createEncoders({ ...parts, ...changes });
+    const both = { plain: create(added.filter((token) => !token.special)), special: create(added) };
+    both.special(PROBE);
+    return both;
   };
   try {
-    return { tokenizer: make(added.filter((token) => !token.special)), parser: make(added) };
+    return make();
   } catch (error) {
     // The library does not say where it stumbled: where it does not without a part, it was there.
-    const key = PARTS.find((key) => {
+    const key = ["normalizer", "pre_tokenizer"].find((key) => {
       try {
-        return make(added, { [key]: null });
+        return make({ [key]: null });
       } catch {
         return false;
       }
     });
     throw fail(key ?? "model", `found a part that cannot be used: ${(error as Error).message}`);
+  }
+}
+
+/** Keys of a model that are known; others change nothing in tokenizers, but could here. */
+const MODEL_KEYS = [
+  ...["type", "vocab", "merges", "unk_token", "end_of_word_suffix"],
+  ...["fuse_unk", "byte_fallback", "ignore_merges"],
+];
+
+/** Refuses what the library leaves out of BPE, and what depends on how a normalizer counts characters. */
+function expectModel(
+  { model, normalizer, pre_tokenizer: words }: Record<string, Part | undefined>,
+  fail: Fail,
+): void {
+  const { continuing_subword_prefix: prefix, dropout, unk_token: unknown, merges } = model!;
+  if (typeof prefix === "string" && prefix !== "") {
+    throw fail("model.continuing_subword_prefix", `found ${JSON.stringify(prefix)}, expected none`);
+  }
+  if (typeof dropout === "number" && dropout !== 0) {
+    throw fail("model.dropout", `found ${dropout}, expected none: ids would be drawn at random`);
+  }
+  const holds = (pair: unknown) =>
+    [pair].flat().flatMap((part) => String(part).split(" ")).includes(String(unknown));
+  if (typeof unknown === "string" && Array.isArray(merges) && merges.some(holds)) {
+    throw fail("model.merges", `found one with "${unknown}", expected none of unknown characters`);
+  }
+  if (normalizer && partsOf(words).some(({ prepend_scheme: scheme }) => scheme === "first")) {
+    throw fail(
+      "pre_tokenizer",
+      'found Metaspace of the scheme "first" beside a normalizer, expected one of them',
+    );
   }
 }
 
@@ -110,6 +143,9 @@ function expectPart(key: string, part: unknown, fail: Fail, depth = 0): void {
     throw fail(key, says());
   }
   const { normalizers, pretokenizers, decoders, processors, pattern, type } = part as Part;
+  if (key === "post_processor" && !/^(Sequence|TemplateProcessing|ByteLevel)$/.test(type!)) {
+    throw fail(key, `found ${type}, expected TemplateProcessing, ByteLevel or a Sequence of them`);
+  }
   // Of rules in a charsmap the library has an approximation; another sign for a space has no text here.
   if (type === "Precompiled" || (type === "Metaspace" && (part as Part).replacement !== SPACE)) {
     throw fail(key, `found ${JSON.stringify(part).slice(0, 100)}, which this project does not know`);
@@ -152,23 +188,6 @@ function partsOf(part: Part | null | undefined): readonly Part[] {
   if (part === undefined || part === null) return [];
   const inner = part.normalizers ?? part.pretokenizers ?? part.decoders ?? part.processors;
   return Array.isArray(inner) ? inner.flatMap((each: Part) => partsOf(each)) : [part];
-}
-
-/**
- * The same with parts written out that the library takes otherwise than tokenizers: digits are numbers of every script,
- * not 0 to 9 alone, GPT-2's pattern, where ByteLevel has it, knows no U+FEFF for a space, and Metaspace parts words.
- */
-function writtenOut(part: Part | null | undefined): Part | null | undefined {
-  if (Array.isArray(part?.pretokenizers)) {
-    return { ...part, pretokenizers: part.pretokenizers.map(writtenOut) };
-  }
-  // Words begin with the space before them unless the file says otherwise; the library takes the text whole.
-  if (part?.type === "Metaspace" && part.split !== false) {
-    return { type: "Sequence", pretokenizers: [part, isolate(`${SPACE}?[^${SPACE}]+|${SPACE}`)] };
-  }
-  if (part?.type === "Digits") return isolate(part.individual_digits === true ? ONE_DIGIT : `${ONE_DIGIT}+`);
-  if (part?.type !== "ByteLevel" || part.use_regex === false || part.add_prefix_space !== false) return part;
-  return { type: "Sequence", pretokenizers: [isolate(GPT2), { ...part, use_regex: false }] };
 }
 
 /** The token that a template puts before a text. */

@@ -9,6 +9,10 @@ export interface AddedToken {
   readonly special: boolean;
   /** Whether it takes spaces beside it, or stands alone: of a tokenizer.model that is not known here. */
   readonly strips?: boolean;
+  /** The same of a tokenizer.json, side by side; and whether it is looked for in the text as it was made uniform. */
+  readonly lstrip?: boolean;
+  readonly rstrip?: boolean;
+  readonly normalized?: boolean;
 }
 
 /** Settings of a tokenizer, as tokenizer_config.json, generation_config.json and chat_template.jinja give them. */
@@ -28,6 +32,8 @@ export interface TokenizerSettings {
   /** Tokens beyond those of the vocabulary's own file, ascending. */
   readonly added: readonly AddedToken[];
   readonly chatTemplate: string | undefined;
+  /** Ids that the model has: those past the vocabulary's, which pad its tables, stand for no text. Default: no others. */
+  readonly vocabSize?: number;
 }
 
 export const NO_SETTINGS: TokenizerSettings = {
@@ -48,7 +54,7 @@ type Json = { readonly [key: string]: unknown };
  *
  * @throws {ModelFormatError} If a file is no JSON object, or a key holds what it cannot.
  */
-export async function readTokenizerSettings(folder: string): Promise<TokenizerSettings> {
+export async function readTokenizerSettings(folder: string, vocabSize?: number): Promise<TokenizerSettings> {
   const file = `${folder}/tokenizer_config.json`;
   const config = await readJson(file), generation = await readJson(`${folder}/generation_config.json`);
   const fail = (key: string, value: unknown, expected: string) =>
@@ -78,6 +84,7 @@ export async function readTokenizerSettings(folder: string): Promise<TokenizerSe
     endIds: ends as number[],
     added: readAdded(config.added_tokens_decoder, await readJson(`${folder}/added_tokens.json`), fail),
     chatTemplate: template,
+    ...(vocabSize !== undefined && { vocabSize }),
   };
 }
 
