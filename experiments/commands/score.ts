@@ -16,7 +16,7 @@ import {
   recordCalibration,
   type ResolvedOptions,
 } from "../../lib/methods/mod.ts";
-import { type ModelFile, retrievalOf, type Tokenizer } from "../../lib/model/mod.ts";
+import { type ModelFile, retrievalOf } from "../../lib/model/mod.ts";
 import { recordTrace } from "../../lib/plot/mod.ts";
 import { readVersion } from "../../lib/version.ts";
 import { expectWritableFile, readJson, writeWhole } from "./cli/files.ts";
@@ -44,14 +44,14 @@ import {
 async function readSource(
   values: FlagValues,
   tokens: number | undefined,
-): Promise<(tokenizer: Tokenizer) => Int32Array<ArrayBuffer>> {
+): Promise<(file: Pick<ModelFile, "tokenizer" | "config">) => Int32Array<ArrayBuffer>> {
   const path = textOf(values, "ids");
   if ((path === undefined) === !values.has("text")) {
     throw new UsageError("Cannot tell what to score: expected either --text FILE or --ids FILE.json");
   }
   if (path === undefined) {
     const { text } = await readNamedText(textOf(values, "text"));
-    return (tokenizer) => {
+    return ({ tokenizer }) => {
       const ids = tokenizer.encode(text, { bos: tokenizer.addsBos }).slice(0, tokens);
       if (ids.length >= 2) return Int32Array.from(ids);
       throw new UsageError(`Cannot score a text of ${ids.length} tokens: expected at least 2`);
@@ -68,7 +68,7 @@ async function readSource(
   if (ids.length < 2) {
     throw new UsageError(`Cannot score "${path}": found ${ids.length} ids, expected at least 2`);
   }
-  return ({ vocabSize }) => {
+  return ({ config: { vocabSize } }) => {
     const high = ids.findIndex((id) => id >= vocabSize);
     if (high < 0) return Int32Array.from(ids.slice(0, tokens));
     throw new UsageError(
@@ -137,7 +137,7 @@ function readFeed(flags: Flags, file: ModelFile, values: FlagValues): Feed {
       cacheDType: values.has("cache-dtype") ? cacheDType : info.cacheDType,
     };
   }
-  const ids = source!(file.tokenizer);
+  const ids = source!(file);
   if (method !== undefined) {
     checkFlags(() => createPruner("token-filtering", file.config, method, unprobed(file.config)));
     if (looksAhead(method) && chunk !== undefined && chunk < ids.length) {

@@ -1,5 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { findBf16Unit } from "../../ffi/bf16_testing.ts";
+import { writeSafetensors } from "../../lib/model/mod.ts";
+import { CHECKPOINTS, hfFolder } from "../../lib/model/testdata/checkpoints.ts";
 import golden from "../../lib/model/testdata/tiny_golden.json" with { type: "json" };
 import { unless } from "../../lib/testing.ts";
 import { formatRanges } from "./score/outcome.ts";
@@ -143,6 +145,28 @@ Deno.test("score takes a text, warns past the model's context, and prints a tabl
     assertEquals(saved.ids[0], 1);
     assert(saved.ids.length > 512);
     assertEquals(stdout.split("\n").filter((line) => /^ *\d+ /.test(line)).length, saved.ids.length);
+  }));
+
+Deno.test("score takes every id that a model's tables have, of tokens or not", () =>
+  withFolder(async (folder) => {
+    const model = { type: "BPE", vocab: { a: 0, b: 1 }, merges: [] };
+    Deno.writeTextFileSync(`${folder}/config.json`, JSON.stringify(CHECKPOINTS.mistral.config));
+    Deno.writeTextFileSync(`${folder}/tokenizer.json`, JSON.stringify({ model }));
+    Deno.writeFileSync(`${folder}/model.safetensors`, writeSafetensors(hfFolder("mistral").tensors));
+    const score = (ids: number[]) => {
+      Deno.writeTextFileSync(`${folder}/ids.json`, JSON.stringify(ids));
+      const method = ["--warmup", "1", "--out", `${folder}/out`];
+      const asked = ["--model", folder, "--ids", `${folder}/ids.json`, "--backend", "reference", ...method];
+      return runTask("score", ...asked, "--quiet");
+    };
+    const { code, stdout, stderr } = await score([0, 47, 3, 1]);
+    assertEquals([code, stderr], [0, ""]);
+    assertStringIncludes(stdout, '47  ""');
+    const high = await score([0, 48]);
+    assertEquals([high.code, high.stderr], [
+      2,
+      `Cannot use "${folder}/ids.json": found id 48 at 1, expected ids below the model's 48\n`,
+    ]);
   }));
 
 Deno.test("score gives transformers' ids and losses of tiny", () =>

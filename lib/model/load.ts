@@ -89,10 +89,9 @@ export async function readModelFile(
   const path = await locatePath(nameOrPath, options), { mapFile: _, ...unmapped } = options;
   // What is turned into another type is not shared, and mapped pages would be held beside it.
   const reading = options.dtype === undefined ? options : unmapped;
-  const { name, source, tokenizer, sha256 } = !MODEL_NAMES.includes(path) && await isFolder(path)
+  const { name, source, config, tokenizer, sha256 } = !MODEL_NAMES.includes(path) && await isFolder(path)
     ? await openFolder(path, reading)
     : await openFile(path, reading);
-  const config = readModelConfig(source, options);
   if (tokenizer.vocabSize > config.vocabSize) {
     throw new ModelFormatError(
       source.file,
@@ -118,23 +117,25 @@ export async function readModelFile(
   return { name, sha256, config, tokenizer, weights, open, ...(dtype && { dtype }) };
 }
 
-async function openFile(nameOrPath: string, options: ResolveOptions) {
+async function openFile(nameOrPath: string, options: ResolveOptions & ConfigOptions) {
   const { name, source: first, more = [], sha256 } = await locateModel(nameOrPath, options);
   const source = readGgufParts([first, ...more]);
-  return { name, source, sha256, tokenizer: Tokenizer.fromGguf(source) };
+  const tokenizer = Tokenizer.fromGguf(source), config = readModelConfig(source, options);
+  return { name, source, sha256, tokenizer, config };
 }
 
-async function openFolder(path: string, options: ResolveOptions) {
+async function openFolder(path: string, options: ResolveOptions & ConfigOptions) {
   const folder = path.replace(/[/\\]+$/, ""), source = await readHfFolder(folder, options);
-  const tokenizer = await readTokenizer(folder);
+  const config = readModelConfig(source, options);
+  const tokenizer = await readTokenizer(folder, config.vocabSize);
   // In the hub's cache a folder has the name of a commit.
   const name = /models--[^/]*--([^/]+)\/snapshots\/[^/]+$/.exec(folder)?.[1] ?? folder.split(/[/\\]/).at(-1)!;
-  return { name, source, sha256: source.sha256, tokenizer };
+  return { name, source, sha256: source.sha256, tokenizer, config };
 }
 
 /** The tokenizer of a folder: its tokenizer.json, else its tokenizer.model, else its tekken.json. */
-async function readTokenizer(folder: string): Promise<Tokenizer> {
-  const settings = await readTokenizerSettings(folder);
+async function readTokenizer(folder: string, vocabSize: number): Promise<Tokenizer> {
+  const settings = await readTokenizerSettings(folder, vocabSize);
   const json = `${folder}/tokenizer.json`, text = await ifThere(Deno.readTextFile(json));
   if (text !== undefined) return Tokenizer.fromHf(json, text, settings);
   const model = `${folder}/tokenizer.model`, bytes = await ifThere(Deno.readFile(model));

@@ -194,6 +194,16 @@ Deno.test("loadModel() names the file of a folder that is missing or broken, and
   });
 });
 
+Deno.test("loadModel() gives ids that only pad a folder's tables no text", async () => {
+  await withFolder({}, async (path) => {
+    const { tokenizer, config } = await loadModel(path, backend);
+    assertEquals([tokenizer.vocabSize, config.vocabSize], [3, 48]);
+    assertEquals([tokenizer.decode([2, 47, 0]), tokenizer.piece(3)], ["aba", ""]);
+    assertEquals(tokenizer.texts([1, 40]), ["b", ""]);
+    assertThrows(() => tokenizer.decode([48]), RangeError, "expected an id from 0 to 47");
+  });
+});
+
 /** A small model in two parts; `changes` gives entries of the second one in place of its own. */
 async function withParts(
   changes: Parameters<typeof smallLlamaParts>[0],

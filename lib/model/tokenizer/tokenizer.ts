@@ -46,9 +46,12 @@ export class Tokenizer {
   readonly #userDefined: readonly string[];
   /** Those of special tokens too. */
   readonly #whole: readonly string[];
+  /** Ids that the model has; those past the vocabulary's stand for no text. */
+  readonly #ids: number;
 
-  private constructor({ vocabulary, scheme, ...told }: TokenizerParts) {
+  private constructor({ vocabulary, scheme, ...told }: TokenizerParts, ids = 0) {
     this.vocabSize = vocabulary.pieces.length;
+    this.#ids = Math.max(ids, this.vocabSize);
     this.bosId = told.bosId;
     this.addsBos = told.addsBos;
     this.eosId = told.eosId;
@@ -85,7 +88,7 @@ export class Tokenizer {
    * @internal
    */
   static fromHf(file: string, text: string, settings: TokenizerSettings = NO_SETTINGS): Tokenizer {
-    return new Tokenizer(readHfVocabulary(file, text, settings));
+    return new Tokenizer(readHfVocabulary(file, text, settings), settings.vocabSize);
   }
 
   /**
@@ -101,7 +104,7 @@ export class Tokenizer {
    * @internal
    */
   static fromSentencePiece(file: string, bytes: Uint8Array, settings = NO_SETTINGS): Tokenizer {
-    return new Tokenizer(readSentencePieceModel(file, bytes, settings));
+    return new Tokenizer(readSentencePieceModel(file, bytes, settings), settings.vocabSize);
   }
 
   /**
@@ -143,7 +146,8 @@ export class Tokenizer {
   }
 
   /**
-   * Text of token ids. Control tokens have no text; bytes that are no UTF-8 become U+FFFD.
+   * Text of token ids. Control tokens have no text, nor have ids that only pad the model's tables; bytes that are no UTF-8
+   * become U+FFFD.
    *
    * @throws {RangeError} If an id is not in the vocabulary.
    */
@@ -187,10 +191,9 @@ export class Tokenizer {
    */
   piece(id: number): string {
     const piece = this.#vocabulary.pieces[id];
-    if (piece === undefined) {
-      throw new RangeError(`Cannot use token ${id}: expected an id from 0 to ${this.vocabSize - 1}`);
-    }
-    return piece;
+    if (piece !== undefined) return piece;
+    if (id >= this.vocabSize && id < this.#ids) return "";
+    throw new RangeError(`Cannot use token ${id}: expected an id from 0 to ${this.#ids - 1}`);
   }
 
   /**
