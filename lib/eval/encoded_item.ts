@@ -2,6 +2,7 @@
 import { type Pruner, takesWhole } from "../methods/pruner.ts";
 import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
 import type { Item, ItemRequest } from "./item.ts";
+import { stripEnd } from "./python_text.ts";
 
 export interface EncodedRequest {
   /** Ids that are not scored, at least one. */
@@ -24,7 +25,8 @@ export interface EncodedItem {
 
 /**
  * A request's ids as lm-evaluation-harness makes them: the continuation is what the whole text has beyond as many tokens
- * as the context alone, spaces at a context's end belong to it, and of a sequence that is too long the start is cut off.
+ * as the context alone, spaces at a context's end belong to it, special tokens that a text has in writing are tokens, and of a
+ * sequence that is too long the start is cut off.
  *
  * @param most Tokens that the model may be fed, the last token of a sequence not among them.
  * @throws {RangeError} If the continuation has no token of its own, or more than `most`.
@@ -34,9 +36,9 @@ export function encodeRequest(
   { context, continuation }: ItemRequest,
   most = Infinity,
 ): EncodedRequest {
-  const stem = context.trimEnd();
-  const whole = tokenizer.encode(stem + context.slice(stem.length) + continuation);
-  let before = tokenizer.encode(stem);
+  const stem = stripEnd(context);
+  const whole = tokenizer.encode(context + continuation, { special: true });
+  let before = tokenizer.encode(stem, { special: true });
   const scored = whole.slice(before.length);
   if (before.length === 0) {
     if (tokenizer.bosId === undefined) throw new RangeError("found an empty context, expected a text");
@@ -64,7 +66,7 @@ export function encodeItem(
   try {
     const { sought } = item, left = most - (sought?.maxTokens ?? 0);
     const requests = item.requests.map((request) => encodeRequest(tokenizer, request, left));
-    const start = item.shared === undefined ? [] : tokenizer.encode(item.shared);
+    const start = item.shared === undefined ? [] : tokenizer.encode(item.shared, { special: true });
     const common = requests.map(({ context }) => {
       const end = context.findIndex((id, i) => id !== start[i]);
       return Math.min(end < 0 ? context.length : end, context.length - 1);

@@ -1,6 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { createDense, createPruner, type Pruner } from "../methods/mod.ts";
 import { CONFIG, filtering, truth } from "../model/small_testing.ts";
+import golden from "../model/testdata/hf_tokenizer_golden.json" with { type: "json" };
+import { Tokenizer } from "../model/tokenizer/tokenizer.ts";
 import { f32Data, hostTensor, type Tensor } from "../tensor.ts";
 import { reachOf } from "./filter_reach.ts";
 import { encodeItem, encodeRequest } from "./encoded_item.ts";
@@ -66,6 +68,25 @@ Deno.test("encodeRequest() splits as the harness does", () => {
     RangeError,
     'found 3 tokens for "uvw", expected at least one and at most 2',
   );
+});
+
+Deno.test("encodeItem() takes special tokens that an item has in writing for tokens, as the harness does", () => {
+  const { json } = golden.cases["llama-3"], hf = Tokenizer.fromHf("t.json", JSON.stringify(json));
+  const [end] = hf.encode("</s>", { bos: false, special: true });
+  const item = itemOf("0", "One </s>two", ["</s>", "x"], { shared: "One </s>" });
+  const { requests, shared } = encodeItem(hf, item);
+  const whole = hf.encode("One </s>two </s>", { special: true });
+  assertEquals([...requests[0]!.context, ...requests[0]!.continuation], [...whole]);
+  assertEquals([requests[0]!.continuation.at(-1), requests[0]!.context.includes(end!)], [end, true]);
+  assertEquals([...requests[0]!.context.slice(0, shared)], [...hf.encode("One </s>", { special: true })]);
+});
+
+Deno.test("encodeRequest() cuts a context's end by Python's white space", () => {
+  const sizes = ["\u00a0", "\x85", "\x1c", "\ufeff"].map((space) => {
+    const request = { context: `xy${space}`, continuation: "z", characters: 1 };
+    return encodeRequest(tokenizer, request).context.length;
+  });
+  assertEquals(sizes, [2, 2, 2, 3]);
 });
 
 Deno.test("encodeItem() shares the tokens that contexts have in common with the shared start, and leaves one", () => {

@@ -1,6 +1,7 @@
 /** HellaSwag: how a described scene goes on. */
 import { ACC, ACC_NORM } from "../item_metrics.ts";
 import { defineChoiceTask, type ItemTask } from "../item_task.ts";
+import { strip } from "../python_text.ts";
 
 /** HellaSwag. Texts are taken as the data has them: marks such as "[title]" are gone from it already. */
 export const hellaswag: ItemTask = defineChoiceTask({
@@ -28,5 +29,5 @@ export const hellaswag: ItemTask = defineChoiceTask({
 
 /** A text without marks in brackets, as the harness cleans it: double spaces are looked for once. */
 function clean(text: string): string {
-  return text.trim().replaceAll(" [title]", ". ").replaceAll(/\[.*?\]/g, "").replaceAll("  ", " ");
+  return strip(text).replaceAll(" [title]", ". ").replaceAll(/\[.*?\]/g, "").replaceAll("  ", " ");
 }

@@ -2,13 +2,14 @@
 import { ACC } from "../item_metrics.ts";
 import type { ItemRow } from "../item_rows.ts";
 import { defineItemTask, type ItemTask, requestsOf } from "../item_task.ts";
+import { strip } from "../python_text.ts";
 
 const LETTERS = ["A", "B", "C", "D"] as const;
 
 /** A row as the prompt shows it, without the answer. */
 function ask(row: ItemRow): string {
   const lines = row.texts("choices", 4, 4).map((choice, i) => `${LETTERS[i]}. ${choice}`);
-  return `${row.text("question").trim()}\n${lines.join("\n")}\nAnswer:`;
+  return `${strip(row.text("question"))}\n${lines.join("\n")}\nAnswer:`;
 }
 
 const goldOf = (row: ItemRow) => row.index("answer", 4);

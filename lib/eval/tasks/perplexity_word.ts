@@ -3,6 +3,7 @@
  * token of context; a page's words are those of the text as it was.
  */
 import type { Task } from "../task.ts";
+import { PYTHON_SPACE, strip } from "../python_text.ts";
 import { perplexity, type PerplexityTypes, scoreChunks, scoreLast } from "./perplexity.ts";
 
 /** What is fed, and how many of its last tokens are scored. */
@@ -30,21 +31,25 @@ export function rollWindows(ids: Int32Array, prefix: number, most: number): Wind
 
 /** The pages of a text in WikiText's form: each begins with a heading of the first level. */
 export function splitPages(text: string): string[] {
-  return text.split(/^(?= = [^=\n].* = $)/m).filter((page) => page.trim() !== "");
+  return text.split(/^(?= = [^=\n].* = $)/m).filter((page) => strip(page) !== "");
 }
 
+const SPACES = new RegExp(`[${PYTHON_SPACE}]+`);
+
 /** Words of a page, as the harness counts them: an empty one at either end is one too. */
-export const countWords = (page: string): number => page.split(/\s+/).length;
+export const countWords = (page: string): number => page.split(SPACES).length;
+
+/** Takes white space inside a pair of signs away. */
+function between(open: string, close: string): readonly [RegExp, string] {
+  const space = `[${PYTHON_SPACE}]*`;
+  return [new RegExp(`\\${open}${space}([^\\${close}]*?)${space}\\${close}`, "g"), `${open}$1${close}`];
+}
 
 const PAIRS: readonly (readonly [string | RegExp, string])[] = [
   ["s '", "s'"],
   ...[" @-@ ", " @,@ ", " @.@ "].map((mark) => [mark, mark[2]!] as const),
   ...[":", ";", ".", "!", "?", ","].map((mark) => [` ${mark} `, `${mark} `] as const),
-  [/\(\s*([^)]*?)\s*\)/g, "($1)"],
-  [/\[\s*([^\]]*?)\s*\]/g, "[$1]"],
-  [/{\s*([^}]*?)\s*}/g, "{$1}"],
-  [/"\s*([^"]*?)\s*"/g, '"$1"'],
-  [/'\s*([^']*?)\s*'/g, "'$1'"],
+  ...["()", "[]", "{}", '""', "''"].map(([open, close]) => between(open!, close!)),
   ...["= = = =", "= = =", "= ="].map((mark) => [mark, mark.replaceAll(" ", "")] as const),
   [" \u00b0 ", "\u00b0"],
   [" \n", "\n"],
@@ -80,7 +85,7 @@ export const perplexityWord: Task<PerplexityTypes> = {
     const windows: Window[] = [];
     let tokens = 0, words = 0;
     for (const page of splitPages(text)) {
-      const own = tokenizer.encode(detokenize(page), { bos: tokenizer.addsBos });
+      const own = tokenizer.encode(detokenize(page), { bos: tokenizer.addsBos, special: true });
       if (!isWhole && tokens > 0 && tokens + own.length > ids.length) break;
       windows.push(...rollWindows(own, prefix, context));
       tokens += own.length;

@@ -2,6 +2,7 @@
 import { ACC } from "../item_metrics.ts";
 import { requestOf } from "../item.ts";
 import { defineItemTask, type ItemTask } from "../item_task.ts";
+import { strip } from "../python_text.ts";
 
 /** WinoGrande: the sentence's rest after each name; the name that makes it likelier wins. */
 export const winogrande: ItemTask = defineItemTask({
@@ -21,7 +22,7 @@ export const winogrande: ItemTask = defineItemTask({
       if (at < 0) throw row.error(`found no "_" in "sentence", expected one for the name`);
       return {
         query_prefixes: [1, 2].map((i) => sentence.slice(0, at) + row.text(`option${i}`)),
-        suffix: sentence.slice(at + 1).trim(),
+        suffix: strip(sentence.slice(at + 1)),
         gold: Number(row.oneOf("answer", ["1", "2"])) - 1,
       };
     },
@@ -29,7 +30,7 @@ export const winogrande: ItemTask = defineItemTask({
   read: (rows) =>
     rows.map((row, stream) => {
       const [first, second] = row.texts("query_prefixes", 2, 2) as [string, string];
-      const suffix = row.text("suffix").trim();
+      const suffix = strip(row.text("suffix"));
       return {
         id: row.text("id"),
         place: row.place,
