@@ -30,8 +30,9 @@ import { collectScoreTimeline, plotScoreTimeline, readPlotly, renderPage } from 
 import { dequantize } from "../../lib/reference/mod.ts";
 import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
 import { expectScoresAlone, readMethod, tellHostRules } from "./cli/flags/method.ts";
-import { dumpedReads } from "./cli/flags/method_choices.ts";
-import { type FlagValues, textOf } from "./cli/flags/parse.ts";
+import type { Task } from "./cli/flags/flag.ts";
+import { choicesOf, DUMP_SIDES, dumpedReads } from "./cli/flags/method_choices.ts";
+import { expectChoice, type FlagValues, textOf } from "./cli/flags/parse.ts";
 import { readCount } from "./cli/flags/text.ts";
 import { openBackend } from "./cli/machine/backend.ts";
 import type { PlainTable } from "./cli/output/table.ts";
@@ -60,7 +61,9 @@ const decidesKeys = (method: ResolvedOptions) => !filtersQueries(method);
 function planDump(dump: Dump, method: ResolvedOptions, skipRatio: number, layer: number): LayerSpec {
   const keyRule = keyRuleOf(method);
   if (keyRule !== undefined && !decidesKeys(method)) {
-    throw new UsageError("Cannot decide both sides of a dump: expected --side key, or no --kv-fusion");
+    throw new UsageError(
+      "Cannot decide both sides of a dump: expected --side key, or no --kv-fusion (deno task score filters both)",
+    );
   }
   const fusion = keyRule ?? method.fusion, rule = methodOf(fusion);
   const lacks = (hasQueries: boolean) =>
@@ -224,7 +227,23 @@ function tabulateRows(rows: readonly Row[], hints: { readonly [name: string]: st
 /** Layer numbers are 32-bit in the native code; `random` hashes 24 bits of them. */
 const MAX_LAYER = 2 ** 24 - 1;
 
+/** Checks that the methods asked for are there, and that one side is. @throws {UsageError} If not. */
+function expectOneSide(values: FlagValues): void {
+  const side = textOf(values, "side"),
+    names = (task: Task, options: readonly string[]) =>
+      options.flatMap((option) => choicesOf(option, task).map(({ name }) => name));
+  if (side !== undefined) expectChoice("side", side, DUMP_SIDES);
+  const all = ["fusion", "kvFusion"], known = ["same", "none", ...names("score", all)];
+  for (const flag of ["fusion", "kv-fusion"]) {
+    const name = textOf(values, flag), ofKeys = side === "key" || flag === "kv-fusion";
+    // What is known, and does not run on a dump, is refused below for what it needs.
+    if (name === undefined || known.includes(name)) continue;
+    expectChoice(flag, name, names("filter", ofKeys ? all : ["fusion"]));
+  }
+}
+
 async function readFlags({ values }: Asked) {
+  expectOneSide(values);
   const method = await readMethod("filter", values) ?? resolveOptions();
   expectScoresAlone("filter", method);
   const skipRatio = readSkipRatio(values, method), layer = readCount(values, "layer", 0);

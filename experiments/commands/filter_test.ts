@@ -87,6 +87,15 @@ Deno.test("filter refuses a side that a dump does not tell, or both at once", ()
     const path = writeDump(folder, "f32");
     const refuse = (message: string, ...args: string[]) =>
       assertRejects(() => main(["--kv", path, "--quiet", ...args]), UsageError, message);
+    await refuse('Cannot use --side "both": expected one of query, key', "--side", "both");
+    await refuse("expected one of variance, mean, static,", "--fusion", "keydif");
+    await refuse(", keydiff, cur, knorm", "--side", "key", "--fusion", "keydif");
+    await refuse('--fusion: found "keydiff", expected one that skips queries', "--fusion", "keydiff");
+    const asKeys = ["--kv", path, "--side", "key"];
+    assertEquals(
+      await filter(...asKeys, "--fusion", "keydiff"),
+      await filter(...asKeys, "--kv-fusion", "keydiff"),
+    );
     await refuse("Cannot decide both sides of a dump: expected --side key, or no", "--kv-fusion", "key");
     await refuse("Cannot run --kv-fusion received on a dump", "--side", "key", "--kv-fusion", "received");
   }));

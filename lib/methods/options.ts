@@ -12,7 +12,14 @@ import type { Reads } from "../filter/rule.ts";
 import { checkRatios, type SideName } from "../filter/schedule.ts";
 import { POLICIES, policyOf, THRESHOLD_POLICIES } from "../filter/threshold.ts";
 import { expectOptions } from "../errors.ts";
-import { keyMethodOf, type MethodName, methodOf, type RuleName } from "./list.ts";
+import {
+  FUSION_NAMES,
+  KEY_RULE_NAMES,
+  keyMethodOf,
+  type MethodName,
+  methodOf,
+  type RuleName,
+} from "./list.ts";
 import { type AnyRule, isOffline, isRule, type Method } from "./method.ts";
 import type { MethodOptions } from "./method_options.ts";
 import { OPTIONS, type Options, PRESETS } from "./option_table.ts";
@@ -68,7 +75,7 @@ const DEFAULTS = Object.fromEntries(
  */
 export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
   expectOptions(options, OPTIONS);
-  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  const given = Object.entries(onKeySide(options)).filter(([, value]) => value !== undefined);
   for (const [name, value] of given) checkOption(name, OPTIONS[name]!, value);
   const { preset, ...chosen } = Object.fromEntries(given) as MethodOptions;
   const asked = settleSides({ ...(preset && PRESETS[preset]), ...chosen }, DEFAULTS);
@@ -107,6 +114,18 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
     checkNarrows(rule, resolved, { ...rule.narrows, ...absorb, ...threshold }, "of keys and values ");
   }
   return resolved;
+}
+
+/** Options in which a rule of keys and values alone stands as such: where the side is key, `fusion` may name it too. */
+function onKeySide(options: MethodOptions): MethodOptions {
+  const { fusion, ...others } = options, names: readonly string[] = FUSION_NAMES;
+  const rule = KEY_RULE_NAMES.find((name) => name === fusion);
+  if (rule === undefined || names.includes(rule)) return options;
+  const preset: MethodOptions = others.preset === undefined ? {} : PRESETS[others.preset] ?? {};
+  const isAlone = (others.side ?? preset.side) === "key";
+  if (isAlone && others.kvFusion === undefined) return { ...others, kvFusion: rule };
+  const expected = "one that skips queries, since this one is of keys and values: side key, or kvFusion";
+  throw new RangeError(`Cannot use option "fusion": found "${fusion}", expected ${expected}`);
 }
 
 /** Refuses what a method that alters the model does not go with. */

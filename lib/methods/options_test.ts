@@ -68,6 +68,15 @@ Deno.test("resolveOptions() fills the key side in: side and cacheSkipped are sho
   const { recent, warmup, kvFusion, kvRatio, kvTail, pruneRatio } = resolveOptions({ preset: "keys" });
   assertEquals([recent, warmup, kvFusion, kvRatio, kvTail, pruneRatio], [32, 64, "variance", 0.5, 1, 0]);
   assertEquals(resolveOptions({ preset: "keys", kvRatio: 0.75, fusion: "mean" }).kvFusion, "mean");
+  // A rule of keys alone has either name there.
+  for (const rule of ["keydiff", "cur", "knorm", "snapkv"] as const) {
+    const named = { fusion: rule as "mean" };
+    assertEquals(resolveOptions({ side: "key", ...named }), resolveOptions({ side: "key", kvFusion: rule }));
+    assertEquals(
+      resolveOptions({ preset: "keys", ...named }),
+      resolveOptions({ preset: "keys", kvFusion: rule }),
+    );
+  }
 });
 
 Deno.test("resolveOptions() refuses sides that contradict each other, and what a rule of keys does not define", () => {
@@ -94,6 +103,14 @@ Deno.test("resolveOptions() refuses sides that contradict each other, and what a
     [
       { kvFusion: "received", threshold: "topk" },
       'Cannot use option "threshold": found "topk", expected budget or window or robbins-monro or fixed since',
+    ],
+    [
+      { fusion: "keydiff" as "mean" },
+      'Cannot use option "fusion": found "keydiff", expected one that skips queries, since this one is of keys',
+    ],
+    [
+      { side: "key", fusion: "cur" as "mean", kvFusion: "knorm" },
+      'found "cur", expected one that skips queries',
     ],
     [{ kvRatio: 1 }, 'Cannot use option "kvRatio": found 1, expected a number in [0, 1)'],
     [{ kvTail: 0 }, 'Cannot use option "kvTail": found 0, expected a number in (0, 1]'],

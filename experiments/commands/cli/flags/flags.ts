@@ -3,7 +3,8 @@ import { PRODUCTS } from "../../../../lib/backend.ts";
 import { WEIGHT_DTYPES } from "../../../../lib/dtype.ts";
 import { TASKS } from "../../../../lib/eval/mod.ts";
 import { COMPARED_METHODS, DEFAULT_CONTEXT, RIVAL_METHODS } from "../../../../lib/sweep/mod.ts";
-import { flag, type Flags, GENERATING, ITEMS, MODEL, TABLING, type Task, TEXTS } from "./flag.ts";
+import { type Flag, flag, type Flags, GENERATING, ITEMS, MODEL, TABLING, type Task, TEXTS } from "./flag.ts";
+import { OF_DUMPS } from "./method_choices.ts";
 import { METHOD_FLAGS, SAMPLING_FLAGS } from "./method_flags.ts";
 import { SEARCH_FLAGS } from "./search_flags.ts";
 
@@ -236,5 +237,12 @@ export const takenBy = (task: Task, flags: Flags): Flags =>
   Object.fromEntries(Object.entries(flags).filter(([, flag]) => flag.tasks?.includes(task) ?? true));
 
 export function flagsOf(task: Task): Flags {
-  return takenBy(task, { ...METHOD_FLAGS, ...SAMPLING_FLAGS, ...COMMON_FLAGS });
+  return { ...methodFlagsOf(task), ...takenBy(task, { ...SAMPLING_FLAGS, ...COMMON_FLAGS }) };
+}
+
+/** Flags of the method as a task takes them. */
+export function methodFlagsOf(task: Task): Flags {
+  const told = ([name, flag]: [string, Flag]) =>
+    [name, task === "filter" ? { ...flag, ...OF_DUMPS[flag.option!] } : flag] as const;
+  return Object.fromEntries(Object.entries(takenBy(task, METHOD_FLAGS)).map(told));
 }

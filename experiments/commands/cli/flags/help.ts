@@ -3,9 +3,9 @@ import { SAMPLING } from "../../../../lib/model/mod.ts";
 import { wrapLines } from "../output/terminal.ts";
 import { flagName } from "../task.ts";
 import { type Flag, type Flags, GENERATING, type Task } from "./flag.ts";
-import { COMMON_FLAGS, flagsOf, takenBy } from "./flags.ts";
+import { COMMON_FLAGS, flagsOf, methodFlagsOf, takenBy } from "./flags.ts";
 import { choicesOf, valuesFor } from "./method_choices.ts";
-import { METHOD_FLAGS, SAMPLING_FLAGS } from "./method_flags.ts";
+import { SAMPLING_FLAGS } from "./method_flags.ts";
 
 /** The flags that most runs want, by what they are about. */
 const MAIN: { readonly [group: string]: readonly string[] } = {
@@ -59,7 +59,7 @@ function describeAll(task: Task): string {
     ].join("\n");
   const section = (flags: Flags) => Object.entries(takenBy(task, flags)).map(line).join("\n");
   const sampling = GENERATING.includes(task) ? `\n\nChoice of tokens:\n${section(SAMPLING_FLAGS)}` : "";
-  return `Method:\n${section(METHOD_FLAGS)}${sampling}\n\nGeneral:\n${section(COMMON_FLAGS)}`;
+  return `Method:\n${section(methodFlagsOf(task))}${sampling}\n\nGeneral:\n${section(COMMON_FLAGS)}`;
 }
 
 /** Columns of a page of help. */

@@ -33,6 +33,19 @@ export function choicesOf(option: string | undefined, task: Task): readonly Meth
   return task === "filter" ? all.filter(runsOnDump) : all;
 }
 
+/** A dump's keys and values are decided, or its queries: not one by the other's decisions. */
+export const DUMP_SIDES = ["query", "key"] as const;
+
+/** Of filter, what an option says otherwise than in runs. */
+export const OF_DUMPS: { readonly [option: string]: { readonly value: string; readonly help: string } } = {
+  side: {
+    value: DUMP_SIDES.join("|"),
+    help:
+      "which side of a dump is decided; query: whose attention is skipped; key: whose key and value go, by " +
+      "--kv-fusion, else --fusion, and --prune-ratio (query)",
+  },
+};
+
 /** An option's values, `A|B`, without the methods that a task cannot run. */
 export function valuesFor(option: string | undefined, values: string, task: Task): string {
   if (task !== "filter" || !Object.hasOwn(CHOICES, option ?? "")) return values;
