@@ -1,4 +1,4 @@
-/** Key side: what is small in key and value beside its neighbours goes (CurDKV, arXiv 2509.15038), as kvpress has it. */
+/** Key side: what is small in key and value beside its neighbours goes (CurDKV, arXiv 2509.15038), near to what kvpress has. */
 import { byHead, notedScores } from "./live_keys.ts";
 import type { EvictionMethod } from "../method.ts";
 
@@ -9,11 +9,13 @@ const square = (x: Float32Array) => x.reduce((sum, y) => sum + y * y, 0);
 
 /**
  * Per head norm(k)^2 * norm(v)^2, each as a share of its sum over the token's window of 16; scored when that is complete,
- * until then the token stays. `cur` has neither windows nor heads.
+ * until then the token stays. kvpress divides each head's scores by their sum before heads are averaged; here a head counts
+ * as its scores do. `cur` has neither windows nor heads.
  */
 export const curdkv: EvictionMethod<"curdkv"> = {
   name: "curdkv",
-  help: "what is small in key and value beside its neighbours goes, as kvpress has CUR",
+  help:
+    "what is small in key and value beside its neighbours goes (CurDKV-style: kvpress' CUR, its heads not evened out)",
   evicts: true,
   reads: [],
   score({ shape, tokens, at }) {
