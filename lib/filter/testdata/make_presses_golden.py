@@ -1,8 +1,11 @@
 """Scores and kept tokens of kvpress's presses on random tensors, for lib/methods/eviction/presses_test.ts.
 
 Run with kvpress 0.5.5, transformers and torch: python make_presses_golden.py > presses_golden.json
+Others, drawn by a seed, into FOLDER/cases.json: python make_presses_golden.py SEED COUNT FOLDER
 """
 import json
+import random
+import sys
 from unittest import mock
 
 import torch
@@ -93,9 +96,21 @@ def case(seed, num_heads, num_kv_heads):
     }
 
 
+def draw(seed, index):
+    rng = random.Random(f"{seed}/{index}")
+    kv_heads = rng.choice([1, 2, 3])
+    return case(rng.randrange(2**31), kv_heads * rng.choice([1, 2, 4]), kv_heads)
+
+
 if __name__ == "__main__":
-    cases = [case(1, 2, 1), case(2, 4, 2)]
-    print(json.dumps({
+    drawn = sys.argv[1:]
+    cases = [draw(drawn[0], i) for i in range(int(drawn[1]))] if drawn else [case(1, 2, 1), case(2, 4, 2)]
+    golden = json.dumps({
         "versions": {"kvpress": "0.5.5", "torch": torch.__version__, "transformers": transformers.__version__},
         "T": T, "headDim": D, "sinks": SINKS, "window": WINDOW, "cases": cases,
-    }))
+    })
+    if drawn:
+        with open(f"{drawn[2]}/cases.json", "w") as file:
+            file.write(golden)
+    else:
+        print(golden)

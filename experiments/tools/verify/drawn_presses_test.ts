@@ -1,0 +1,32 @@
+/** kvpress's presses on random tensors drawn anew by a seed: the same scores, and the same tokens dropped. */
+import {
+  expectCache,
+  expectScores,
+  type Presses,
+  pressesOf,
+} from "../../../lib/methods/eviction/presses_testing.ts";
+import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
+import { withFolder } from "../../commands/testing.ts";
+import { lackOfPython } from "../testing_python.ts";
+import { drawCases, drawnSeed } from "./drawn_testing.ts";
+
+const COUNT = 12;
+
+Deno.test({
+  ...unless(
+    IN_SLOW_TIER || lackOfPython(["torch", "transformers", "kvpress"]),
+    `methods that evict drop what kvpress's presses drop of tensors drawn by seed ${drawnSeed}`,
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      const script = "../../../lib/filter/testdata/make_presses_golden.py";
+      const drawn = await drawCases<Presses>(script, COUNT, folder);
+      for (const method of pressesOf(drawn)) {
+        expectScores(drawn, method);
+        if (method.name === "expected-attention") continue; // its moments of queries are its own
+        for (const own of drawn.cases.filter(({ numKvHeads }) => numKvHeads === 1)) {
+          expectCache(drawn, method, own);
+        }
+      }
+    }),
+});
