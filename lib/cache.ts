@@ -1,6 +1,12 @@
 /** Where the project keeps on this machine what it has built or downloaded. */
 import { UsageError } from "./errors.ts";
 
+/** The folder of all caches of the user; undefined where there is no home. */
+export function userCacheDir(): string | undefined {
+  const home = Deno.env.get("HOME");
+  return Deno.env.get("XDG_CACHE_HOME") || (home ? `${home}/.cache` : undefined);
+}
+
 /**
  * The cache folder: `TOKENFILTER_CACHE`, else `tokenfilter` in the user's cache folder.
  *
@@ -9,8 +15,7 @@ import { UsageError } from "./errors.ts";
 export function cacheDir(): string {
   const own = Deno.env.get("TOKENFILTER_CACHE");
   if (own) return own;
-  const home = Deno.env.get("HOME");
-  const user = Deno.env.get("XDG_CACHE_HOME") || (home ? `${home}/.cache` : undefined);
+  const user = userCacheDir();
   if (user) return `${user}/tokenfilter`;
   throw new UsageError(
     "Cannot choose a cache folder: found no HOME, expected TOKENFILTER_CACHE or HOME to be set",
@@ -18,11 +23,12 @@ export function cacheDir(): string {
 }
 
 /**
- * Makes a folder of the cache, and checks that it takes files: before anything long is begun.
+ * Makes a folder of a cache, and checks that it takes files: before anything long is begun.
  *
+ * @param variable Says where it is.
  * @throws {UsageError} If it does not.
  */
-export async function prepareCacheDir(folder = cacheDir()): Promise<void> {
+export async function prepareCacheDir(folder = cacheDir(), variable = "TOKENFILTER_CACHE"): Promise<void> {
   try {
     await Deno.mkdir(folder, { recursive: true });
     await Deno.remove(await Deno.makeTempFile({ dir: folder, prefix: ".tokenfilter-" }));
@@ -30,7 +36,7 @@ export async function prepareCacheDir(folder = cacheDir()): Promise<void> {
     if (!(error instanceof Error) || error instanceof Deno.errors.NotCapable) throw error;
     throw new UsageError(
       `Cannot write to the cache folder "${folder}": ${error.message.replace(/ \(os error \d+\).*/, "")}; ` +
-        "set TOKENFILTER_CACHE to another folder",
+        `set ${variable} to another folder`,
       { cause: error },
     );
   }

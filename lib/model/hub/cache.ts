@@ -11,14 +11,14 @@
  * Of data sets "datasets" stands for "models". Plain HTTPS: `@huggingface/hub` (2.17.5) writes this layout too, but neither
  * goes on with a broken download, nor checks what it got, nor locks, and puts a single file under the commit that changed it last.
  */
-import { ifThere, writeAtomically } from "../../cache.ts";
+import { ifThere, prepareCacheDir, writeAtomically } from "../../cache.ts";
 import { UsageError } from "../../errors.ts";
 import { ask, download, endpointOf, hfHome, type HubOptions, persist } from "./request.ts";
 
 interface Described {
   /** Its name in the cache: SHA-256 of a large file, else git's digest. */
   readonly etag: string;
-  readonly size: number | undefined;
+  readonly size: number;
 }
 
 export class RepositoryCache {
@@ -26,7 +26,7 @@ export class RepositoryCache {
   readonly #root: string;
   readonly #folder: string;
 
-  /** @param repository `org/name` */
+  /** @param repository `org/name` @throws {UsageError} If nothing says where the cache is. */
   constructor(
     repository: string,
     private readonly options: HubOptions,
@@ -34,8 +34,15 @@ export class RepositoryCache {
   ) {
     // Errors and addresses name a data set as the hub's own do.
     this.#repository = kind === "models" ? repository : `${kind}/${repository}`;
-    this.#root = options.hubCache ??
-      (Deno.env.get("HF_HUB_CACHE") || Deno.env.get("HUGGINGFACE_HUB_CACHE") || `${hfHome()}/hub`);
+    const home = hfHome();
+    const root = options.hubCache || Deno.env.get("HF_HUB_CACHE") || Deno.env.get("HUGGINGFACE_HUB_CACHE") ||
+      (home && `${home}/hub`);
+    if (!root) {
+      throw new UsageError(
+        "Cannot choose the hub's cache: found no HOME, expected HF_HUB_CACHE, HF_HOME or HOME to be set",
+      );
+    }
+    this.#root = root;
     this.#folder = `${kind}--${repository.replaceAll("/", "--")}`;
   }
 
@@ -74,6 +81,7 @@ export class RepositoryCache {
   async obtain(commit: string, file: string): Promise<void> {
     const path = `${this.snapshot(commit)}/${file}`;
     if (await ifThere(Deno.stat(path)) !== undefined) return;
+    await prepareCacheDir(this.#root, "HF_HUB_CACHE");
     const url = `${endpointOf(this.options)}/${this.#repository}/resolve/${commit}/${
       file.split("/").map(encodeURIComponent).join("/")
     }`;
@@ -102,12 +110,14 @@ export class RepositoryCache {
         this.options,
         () => ask(at, this.#repository, this.options, init, ({ headers }) => Promise.resolve(headers)),
       );
-    let seen = await headers(url);
     // The storage of large files is on another host, and what is wanted stands in the redirect to it; a repository that
     // has been renamed is found on the same one.
-    for (let hops = 0, to = seen.get("location"); to?.startsWith("/") && hops < 3; hops++) {
-      seen = await headers(new URL(to, url).href);
-      to = seen.get("location");
+    let seen = await headers(url), at = new URL(url);
+    for (let hops = 0; hops < 3; hops++) {
+      const to = seen.get("location"), next = to?.startsWith("/") ? URL.parse(to, at) : null;
+      if (next?.origin !== at.origin) break;
+      at = next;
+      seen = await headers(at.href);
     }
     const etag = (seen.get("x-linked-etag") ?? seen.get("etag") ?? "").replace(/^W\//, "").replaceAll(
       '"',
@@ -116,8 +126,15 @@ export class RepositoryCache {
     if (!/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(etag)) {
       throw new UsageError(`Cannot get ${url}: found no digest of it, expected a hub that sends an ETag`);
     }
-    const size = seen.get("x-linked-size") ?? seen.get("content-length");
-    return { etag, size: size === null ? undefined : Number(size) };
+    const said = seen.get("x-linked-size") ?? seen.get("content-length"), size = Number(said);
+    if (said === null || !/^\d+$/.test(said) || !Number.isSafeInteger(size)) {
+      throw new UsageError(
+        `Cannot get ${url}: found ${
+          said === null ? "no size" : `size "${said}"`
+        }, expected a hub that sends its bytes`,
+      );
+    }
+    return { etag, size };
   }
 }
 

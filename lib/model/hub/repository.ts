@@ -1,9 +1,10 @@
 /** Models by their name on the Hugging Face hub: `org/name[@revision][:file]`. */
 import { UsageError } from "../../errors.ts";
 import { sayNearest } from "../../nearest.ts";
+import { isObject } from "../formats/_keyed_file.ts";
 import { partPaths } from "../formats/gguf.ts";
 import { isCommit, RepositoryCache } from "./cache.ts";
-import { ask, endpointOf, type HubOptions, HubUnreachableError, persist } from "./request.ts";
+import { ask, endpointOf, type HubOptions, HubUnreachableError, persist, readBody } from "./request.ts";
 
 export interface HubName {
   /** `org/name` */
@@ -23,6 +24,12 @@ export function parseHubName(text: string): HubName | undefined {
   if (![revision, ...(file === undefined ? [] : [file])].every(isPlainPath)) return undefined;
   return { repository: repository!, revision, file };
 }
+
+/** Bytes of a repository's list of files: the longest have some 100,000. */
+const MOST_LIST_BYTES = 2 ** 24;
+
+/** How long a hub may be silent where the cache has all that is wanted. */
+const SHORT_PATIENCE_MS = 3000;
 
 /** Files of a folder that a model is made of. */
 const FOLDER_FILES =
@@ -59,18 +66,18 @@ export async function obtainFromHub(
   const { repository, revision } = name, cache = new RepositoryCache(repository, options);
   const known = await cache.knownCommit(revision);
   const cached = known === undefined ? [] : await cache.filesOf(known);
-  const offline = isOffline(options);
+  const offline = isOffline(options), isWhole = isComplete(name, cached);
   let commit = known, files: string[] | undefined;
-  if (!offline && !(isCommit(revision) && isComplete(name, cached))) {
+  if (!offline && !(isCommit(revision) && isWhole)) {
     try {
-      const { sha, names } = await listFiles(name, options);
+      const { sha, names } = await listFiles(name, options, isWhole);
       files = choose(name, names);
       for (const file of files) await cache.obtain(sha, file);
       await cache.keepCommit(revision, sha);
       commit = sha;
     } catch (error) {
       if (!(error instanceof HubUnreachableError)) throw error;
-      if (!isComplete(name, cached)) {
+      if (!isWhole) {
         throw new UsageError(
           `Cannot get "${repository}" from the hub: ${error.message}; check the network and try again (what has come is kept)`,
         );
@@ -82,7 +89,7 @@ export async function obtainFromHub(
     }
   }
   if (files === undefined) {
-    if (commit === undefined || !isComplete(name, cached)) {
+    if (commit === undefined || !isWhole) {
       throw new UsageError(
         `Cannot use "${repository}@${revision}" offline: found it not whole in the cache, expected it there; leave out ` +
           "--offline and HF_HUB_OFFLINE once",
@@ -145,22 +152,35 @@ function isComplete(name: HubName, files: readonly string[]): boolean {
   }
 }
 
-async function listFiles({ repository, revision }: HubName, options: HubOptions) {
+/** @param isWhole Whether the cache has all that is wanted: the hub is then asked once, for a moment. */
+async function listFiles({ repository, revision }: HubName, options: HubOptions, isWhole: boolean) {
   const url = `${endpointOf(options)}/api/models/${repository}/revision/${encodeURIComponent(revision)}`;
-  const answer = await persist(
-    options,
-    () =>
-      ask(url, repository, options, {}, (response) => response.json() as Promise<Record<string, unknown>>),
-  );
-  const { sha, siblings } = answer;
-  const names = Array.isArray(siblings) ? siblings.map(({ rfilename }) => rfilename) : [];
+  const { stallMs = Infinity } = options;
+  const asked = isWhole ? { ...options, stallMs: Math.min(stallMs, SHORT_PATIENCE_MS) } : options;
+  const list = () =>
+    ask(
+      url,
+      repository,
+      asked,
+      {},
+      async (response, alive): Promise<unknown> =>
+        JSON.parse(await (await readBody(response, url, MOST_LIST_BYTES, alive)).text()),
+    );
+  const answer = await persist(asked, list, isWhole ? 1 : undefined);
+  const { sha, siblings } = isObject(answer) ? answer : {};
+  const names = Array.isArray(siblings)
+    ? siblings.map((file) => isObject(file) ? file.rfilename : undefined)
+    : [];
   if (typeof sha !== "string" || !isCommit(sha) || !names.every((name) => typeof name === "string")) {
     throw new UsageError(`Cannot read ${url}: found no commit and files, expected a Hugging Face hub`);
   }
-  return { sha, names: (names as string[]).filter(isPlainPath) };
+  return { sha, names: names.filter(isPlainPath) };
 }
 
+/** Whether a name leads to a place below its folder, and is none that no file can have. */
 function isPlainPath(path: string): boolean {
-  return !/[\\\0]/.test(path) &&
-    path.split("/").every((part) => part !== "" && part !== "." && part !== "..");
+  return !/[\\\0]/.test(path) && path.length <= 1000 &&
+    path.split("/").every((part) =>
+      part !== "" && part !== "." && part !== ".." && new TextEncoder().encode(part).length <= 200
+    );
 }

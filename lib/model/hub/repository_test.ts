@@ -307,3 +307,157 @@ Deno.test("obtainFromHub() names the files that there are where it must be told 
     });
   }
 });
+
+/** Runs a test with variables of the environment set, or unset where undefined. */
+async function withEnv(
+  variables: Record<string, string | undefined>,
+  test: () => Promise<void>,
+): Promise<void> {
+  const put = (name: string, value: string | undefined) =>
+    value === undefined ? Deno.env.delete(name) : Deno.env.set(name, value);
+  const before = Object.keys(variables).map((name) => [name, Deno.env.get(name)] as const);
+  try {
+    for (const [name, value] of Object.entries(variables)) put(name, value);
+    await test();
+  } finally {
+    for (const [name, value] of before) put(name, value);
+  }
+}
+
+Deno.test("obtainFromHub() shows its token to the hub's own origin alone, whatever redirects say", async () => {
+  const file = LARGE.get("big.gguf")!, seen: (string | null)[] = [];
+  const other = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (request) => {
+    seen.push(request.headers.get("authorization"));
+    return bodyOf(file, request.headers.get("range"));
+  });
+  const host = `127.0.0.1:${other.addr.port}`,
+    described = { "x-linked-etag": digest, "x-linked-size": "200000" };
+  const to = (location: string, headers = {}) =>
+    new Response(null, { status: 302, headers: { ...headers, location } });
+  const isFile = ({ url }: Request) => url.endsWith("/big.gguf");
+  const answers: { readonly [what: string]: Answer } = {
+    "another host, without its scheme": (request) =>
+      isFile(request) ? to(`//${host}/x`, described) : undefined,
+    "another host": (request) => isFile(request) ? to(`http://${host}/x`, described) : undefined,
+    "its own": (request) =>
+      isFile(request) ? to(new URL(request.url).pathname.replace("name", "new")) : undefined,
+  };
+  try {
+    for (const [what, answer] of Object.entries(answers)) {
+      await withEnv({ HF_TOKEN: "hf_x" }, () =>
+        withHub(LARGE, (request, count) => {
+          const renamed = request.url.includes("/org/new/");
+          return renamed ? bodyOf(file, null) : answer(request, count);
+        }, async (options, requests) => {
+          assertEquals(await Deno.readFile(await obtainFromHub(name("org/name"), options)), BIG, what);
+          assert(requests.every((request) => request.endsWith("Bearer hf_x")), requests.join());
+          if (what === "its own") {
+            assertEquals(requests.filter((request) => request.includes("/org/new/")).length, 2);
+          }
+        }));
+    }
+    assertEquals(seen, [null, null]); // each of the first two redirected the download alone
+  } finally {
+    await other.shutdown();
+  }
+});
+
+const isList = ({ url }: Request) => url.includes("/api/models/");
+
+Deno.test("obtainFromHub() reads no endless list, and refuses one that is none", async () => {
+  const endless = () => {
+    const chunk = new Uint8Array(2 ** 20).fill(32);
+    return new ReadableStream<Uint8Array<ArrayBuffer>>({ pull: (controller) => controller.enqueue(chunk) });
+  };
+  const packed = () => {
+    let left = 64;
+    const spaces = new ReadableStream<Uint8Array<ArrayBuffer>>({
+      pull: (controller) => left-- > 0 ? controller.enqueue(new Uint8Array(2 ** 20)) : controller.close(),
+    });
+    const headers = { "content-encoding": "gzip" };
+    return new Response(spaces.pipeThrough(new CompressionStream("gzip")), { headers });
+  };
+  const lists: [() => Response, string][] = [
+    [() => new Response(endless()), "found more than 16777216 bytes"],
+    [packed, "found more than 16777216 bytes"],
+    [() => Response.json({ sha: commit, siblings: [null] }), "found no commit and files"],
+    [() => Response.json(null), "found no commit and files"],
+    [
+      () => Response.json({ sha: commit, siblings: [{ rfilename: `${"a".repeat(5000)}.gguf` }] }),
+      "found neither safetensors",
+    ],
+  ];
+  for (const [list, message] of lists) {
+    await withHub(LARGE, (request) => isList(request) ? list() : undefined, async (options, requests) => {
+      await assertRejects(() => obtainFromHub(name("org/name"), options), UsageError, message);
+      assertEquals(requests.length, 1);
+    });
+  }
+});
+
+Deno.test("obtainFromHub() refuses a file of which no size is said, or none that there is", async () => {
+  for (const size of [undefined, "-5", "1e3", "99999999999999999999"]) {
+    const headers = { etag: digest, ...(size !== undefined && { "x-linked-size": size }) };
+    // Of a stream the server says no length.
+    const body = () => new ReadableStream({ start: (controller) => controller.close() });
+    const answer: Answer = ({ method }) => method === "HEAD" ? new Response(body(), { headers }) : undefined;
+    await withHub(LARGE, answer, async (options) => {
+      const found = size === undefined ? "found no size" : `found size "${size}"`;
+      await assertRejects(() => obtainFromHub(name("org/name"), options), UsageError, found);
+    });
+  }
+});
+
+Deno.test("obtainFromHub() asks a hub that comes no further a number of times, and not for ever", async () => {
+  const drips = () => {
+    const body = new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        controller.enqueue(BIG.slice(0, 1));
+      },
+    });
+    return new Response(body, { headers: bodyOf(LARGE.get("big.gguf")!, null).headers });
+  };
+  const answers: [Answer, number, string][] = [
+    [(request) => isBody(request) ? drips() : undefined, 40, "bytes in 0.04 s"],
+    // Ranges are ignored, and each time a little more comes.
+    [(request, count) => isBody(request) ? cutAt(30_000 + 10 * count, "break") : undefined, 5000, "big.gguf"],
+  ];
+  for (const [answer, stallMs, message] of answers) {
+    await withHub(LARGE, answer, async (options, requests) => {
+      await assertRejects(
+        () => obtainFromHub(name("org/name"), { ...options, stallMs }),
+        UsageError,
+        "try again",
+      );
+      assert(requests.length < 12, `${requests.length} requests (${message})`);
+    });
+  }
+});
+
+Deno.test("obtainFromHub() asks a hub that is silent once, where the cache has all that is wanted", async () => {
+  let isSilent = false;
+  const end = Promise.withResolvers<void>();
+  const answer: Answer = async () => {
+    if (isSilent) await end.promise;
+    return undefined;
+  };
+  await withHub(LARGE, answer, async (options, requests) => {
+    const path = await obtainFromHub(name("org/name"), options),
+      before = requests.length,
+      notices: string[] = [];
+    isSilent = true;
+    const silent = { ...options, stallMs: 40, onNotice: (notice: string) => notices.push(notice) };
+    assertEquals(await obtainFromHub(name("org/name"), silent), path);
+    assertEquals([requests.length - before, notices.length], [1, 1]);
+    end.resolve();
+  });
+});
+
+Deno.test("obtainFromHub() asks for a home where nothing says where the hub's cache is", async () => {
+  const none = ["HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"];
+  await withEnv(Object.fromEntries(none.map((name) => [name, undefined])), async () => {
+    const get = () => obtainFromHub(name("org/name"), { endpoint: "http://127.0.0.1:1" });
+    await assertRejects(get, UsageError, "found no HOME, expected HF_HUB_CACHE");
+  });
+});

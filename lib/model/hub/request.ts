@@ -3,7 +3,7 @@
  * What has come of a broken download is gone on with, and the whole is checked.
  */
 import { createHash } from "node:crypto";
-import { ifThere } from "../../cache.ts";
+import { ifThere, userCacheDir } from "../../cache.ts";
 import { UsageError } from "../../errors.ts";
 import type { ReadOptions } from "../formats/_byte_source.ts";
 
@@ -24,6 +24,12 @@ export interface HubOptions extends ReadOptions {
 
 /** Tries in a row that bring nothing. */
 const TRIES = 4;
+
+/** Bytes of a body that show within `stallMs` that it goes on: who sends a byte now and then counts as silent. */
+const LEAST_BYTES = 4096;
+
+/** A download comes further by this share of the file, or by so many bytes: less is no reason for further tries. */
+const STEP_SHARE = 1 / 64, STEP_BYTES = 2 ** 20;
 
 /** A server that wants a longer pause is left alone. */
 const LONGEST_PAUSE_MS = 60_000;
@@ -65,9 +71,9 @@ export async function persist<T>(
 }
 
 /**
- * One request, whose body is read before it counts as answered.
+ * One request, whose body is read before it counts as answered. The token goes to the hub's own origin alone.
  *
- * @param read Takes the response; `alive` is to be called whenever bytes have come.
+ * @param read Takes the response; `alive` is to be called with the bytes that have come, whenever some have.
  * @throws {TryAgain} If nothing comes, the connection breaks, or the server asks for patience (429, 5xx).
  * @throws {UsageError} If the hub refuses.
  */
@@ -76,23 +82,31 @@ export async function ask<T>(
   repository: string,
   options: HubOptions,
   init: RequestInit & { readonly headers?: Record<string, string> },
-  read: (response: Response, alive: () => void) => Promise<T>,
+  read: (response: Response, alive: (bytes: number) => void) => Promise<T>,
 ): Promise<T> {
-  const { stallMs = 15_000 } = options, abort = new AbortController();
-  const stall = () => abort.abort(new Error(`found no answer for ${stallMs / 1000} s`));
+  const { stallMs = 15_000 } = options, abort = new AbortController(), seconds = stallMs / 1000;
+  let bytes = 0;
+  const stall = () =>
+    abort.abort(
+      new Error(bytes === 0 ? `found no answer for ${seconds} s` : `found ${bytes} bytes in ${seconds} s`),
+    );
   let timer = setTimeout(stall, stallMs);
-  const alive = () => {
+  const alive = (more: number) => {
+    bytes += more;
+    if (bytes < LEAST_BYTES) return;
+    bytes = 0;
     clearTimeout(timer);
     timer = setTimeout(stall, stallMs);
   };
-  const token = await findToken();
+  const isOwn = URL.parse(url)?.origin === URL.parse(endpointOf(options))?.origin;
+  const token = isOwn ? await findToken() : undefined;
   try {
     const response = await (options.fetch ?? fetch)(url, {
       ...init,
       signal: abort.signal,
       headers: { ...init.headers, ...(token !== undefined && { authorization: `Bearer ${token}` }) },
     });
-    alive();
+    alive(LEAST_BYTES);
     const isRedirect = init.redirect === "manual" && response.status >= 300 && response.status < 400;
     if (response.ok || isRedirect) return await read(response, alive);
     await response.body?.cancel();
@@ -104,6 +118,30 @@ export async function ask<T>(
   } finally {
     clearTimeout(timer);
   }
+}
+
+/**
+ * The bytes of a body.
+ *
+ * @throws {UsageError} If there are more than `most` (unpacked, where it came packed): the rest is not read.
+ */
+export async function readBody(
+  response: Response,
+  url: string,
+  most: number,
+  alive: (bytes: number) => void = () => {},
+): Promise<Blob> {
+  const parts: Uint8Array<ArrayBuffer>[] = [];
+  let bytes = 0;
+  for await (const chunk of response.body ?? []) {
+    alive(chunk.length);
+    bytes += chunk.length;
+    if (bytes > most) {
+      throw new UsageError(`Cannot get "${url}": found more than ${most} bytes, expected fewer`);
+    }
+    parts.push(chunk);
+  }
+  return new Blob(parts);
 }
 
 /** How a broken connection shows itself; a SyntaxError is JSON that has been cut short. */
@@ -159,8 +197,7 @@ export interface RemoteFile {
   readonly name: string;
   /** SHA-256 in hex, else git's digest, which is shorter. */
   readonly digest: string;
-  /** Bytes, where they are known. */
-  readonly size: number | undefined;
+  readonly size: number;
 }
 
 /**
@@ -176,10 +213,11 @@ export async function download(
   options: HubOptions,
   tries?: number,
 ): Promise<void> {
+  const step = Math.min(STEP_SHARE * size, STEP_BYTES);
   let wrong = 0, most = 0;
   await persist(options, async (cameFurther) => {
     let doneBytes = (await ifThere(Deno.stat(path)))?.size ?? 0;
-    if (size !== undefined && doneBytes > size) await Deno.remove(path), doneBytes = 0;
+    if (doneBytes > size) await Deno.remove(path), doneBytes = 0;
     if (doneBytes === 0 || doneBytes !== size) {
       const headers: Record<string, string> = { "accept-encoding": "identity" };
       if (doneBytes > 0) headers.range = `bytes=${doneBytes}-`;
@@ -190,18 +228,17 @@ export async function download(
         if (!goesOn) doneBytes = 0;
         using out = await Deno.open(path, { create: true, write: true, append: goesOn, truncate: !goesOn });
         for await (const chunk of response.body ?? []) {
-          alive();
+          alive(chunk.length);
           for (let at = 0; at < chunk.length;) at += await out.write(chunk.subarray(at));
           doneBytes += chunk.length;
-          // A server that always begins at the front comes no further by sending the same again.
-          if (doneBytes > most) most = doneBytes, cameFurther();
-          if (doneBytes > (size ?? Infinity)) break;
-          const source = new URL(url).host, totalBytes = size ?? doneBytes;
-          options.onProgress?.({ stage: "download", source, doneBytes, totalBytes });
+          // A server that always begins at the front comes no further by sending the same again, or hardly more.
+          if (most === 0 || doneBytes >= most + step) most = doneBytes, cameFurther();
+          if (doneBytes > size) break;
+          options.onProgress?.({ stage: "download", source: new URL(url).host, doneBytes, totalBytes: size });
         }
       });
     }
-    if (size !== undefined && doneBytes < size) {
+    if (doneBytes < size) {
       throw new TryAgain(`found ${doneBytes} bytes of ${name}, expected ${size}`);
     }
     const found = await digestOf(path, doneBytes, digest.length === 64);
@@ -229,12 +266,12 @@ async function digestOf(path: string, size: number, isSha256: boolean): Promise<
 async function findToken(): Promise<string | undefined> {
   const set = Deno.env.get("HF_TOKEN") ?? Deno.env.get("HUGGING_FACE_HUB_TOKEN");
   if (set !== undefined) return set.trim() || undefined;
-  const path = Deno.env.get("HF_TOKEN_PATH") ?? `${hfHome()}/token`;
-  return await Deno.readTextFile(path).then((text) => text.trim() || undefined, () => undefined);
+  const home = hfHome(), path = Deno.env.get("HF_TOKEN_PATH") ?? (home && `${home}/token`);
+  return path && await Deno.readTextFile(path).then((text) => text.trim() || undefined, () => undefined);
 }
 
-export function hfHome(): string {
-  const home = Deno.env.get("HF_HOME");
-  if (home) return home;
-  return `${Deno.env.get("XDG_CACHE_HOME") || `${Deno.env.get("HOME") ?? ""}/.cache`}/huggingface`;
+/** The folder of the hub's own tools; undefined where there is no home. */
+export function hfHome(): string | undefined {
+  const home = Deno.env.get("HF_HOME"), cache = userCacheDir();
+  return home || (cache && `${cache}/huggingface`);
 }
