@@ -1,6 +1,6 @@
 /** Conversations: messages to a text by the model's own template, and to token ids. */
-import { Template } from "@huggingface/jinja";
 import { UsageError } from "../../errors.ts";
+import { renderTemplate } from "./_chat_template.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
 /** One message of a conversation. */
@@ -15,7 +15,8 @@ export interface ChatMessage {
  * A conversation as the text that the model was trained on, up to where the assistant speaks next.
  *
  * @param tokenizer The model's, or what of one is needed: its template, and how BOS and EOS are written.
- * @throws {UsageError} If the model has no template, or the template refuses the messages.
+ * @throws {UsageError} If the model has no template, or the template refuses the messages or takes far more steps, memory
+ * or text than they need.
  *
  * @example
  * ```ts
@@ -37,7 +38,7 @@ export function renderChat(
   }
   const text = (id: number | undefined) => id === undefined ? "" : tokenizer.piece(id);
   try {
-    return new Template(chatTemplate).render({
+    return renderTemplate(chatTemplate, {
       messages,
       add_generation_prompt: true,
       bos_token: text(bosId),

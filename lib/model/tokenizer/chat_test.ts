@@ -81,6 +81,58 @@ Deno.test("renderChat() needs a template, and says where it breaks", () => {
   assertEquals(renderChat(gguf, [{ role: "user", content: "Hi" }]), "Hi!");
 });
 
+/** Templates that would take hours, gigabytes, or stop the process. */
+const HOSTILE = {
+  "a long loop": "{% for i in range(30000000) %}{% endfor %}",
+  "a range of no end": "{% set r = range %}{{ r(100000000000) | length }}",
+  "nested loops": "{% for i in range(3000) %}{% for j in range(3000) %}{% endfor %}{% endfor %}",
+  "calls of calls":
+    "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(40) }}",
+  "a text doubled": `{% set ns = namespace(t='a') %}${"{% set ns.t = ns.t ~ ns.t %}".repeat(40)}{{ ns.t }}`,
+  "a list doubled": `{% set ns = namespace(t=[1]) %}${"{% set ns.t = ns.t + ns.t %}".repeat(40)}{{ ns.t }}`,
+  "a list of itself twice": `{% set ns = namespace(t=[1]) %}${
+    "{% set ns.t = [ns.t, ns.t] %}".repeat(60)
+  }{{ ns.t | tojson }}`,
+  "namespaces of themselves":
+    Array.from({ length: 60 }, (_, i) => `{% set n${i} = namespace(a=1, b=1) %}`).join("") +
+    Array.from({ length: 59 }, (_, i) => `{% set n${i + 1}.a = n${i} %}{% set n${i + 1}.b = n${i} %}`).join(
+      "",
+    ) +
+    "{{ n59 | tojson }}",
+  "a namespace in itself": "{% set n = namespace(a=1) %}{% set n.a = n %}{{ n | tojson }}",
+  "a wide indent": "{{ 'a\nb' | indent(400000000) }}",
+  "a wide indent of a block": "{% filter indent(400000000) %}a\nb\n{% endfilter %}",
+  "wide JSON": "{{ [1, 2] | tojson(indent=400000000) }}",
+  "long for short": `{% set a = '${"a".repeat(30_000)}' %}{{ a.replace('a', a) }}`,
+  "long for short, by a computed name": `{% set a = '${
+    "a".repeat(30_000)
+  }' %}{{ a['rep' ~ 'lace']('a', a) }}`,
+  "a long separator": `{% set a = '${"a".repeat(30_000)}' %}{{ range(20000) | join(a) }}`,
+  "a long text": "{% for i in range(20000) %}0123456789012345678901234567890123456789{% endfor %}",
+  "a long template": " ".repeat(300_000),
+};
+
+for (const [what, template] of Object.entries(HOSTILE)) {
+  Deno.test(`renderChat() ends a template that takes too much: ${what}`, () => {
+    const tokenizer = hf("llama-3", { ...NO_SETTINGS, chatTemplate: template });
+    const error = assertThrows(() => renderChat(tokenizer, [{ role: "user", content: "Hi" }]), UsageError);
+    assert(!error.message.includes("\n") && error.message.length < 300, error.message);
+  });
+}
+
+Deno.test("renderChat() has steps enough for a long conversation, and for a long text", () => {
+  const template = golden.chats[0]!.template,
+    tokenizer = hf("llama-3", { ...NO_SETTINGS, chatTemplate: template });
+  const speakers = ["user", "assistant"];
+  const many = Array.from(
+    { length: 2001 },
+    (_, i) => ({ role: speakers[i % 2]!, content: `${i} ${"word ".repeat(20)}` }),
+  );
+  assert(renderChat(tokenizer, many).includes("2000 word"));
+  const long = [{ role: "user", content: "word ".repeat(400_000) }];
+  assert(renderChat(tokenizer, long).length > 2_000_000);
+});
+
 const models = golden.models.map((model) => ({ ...model, bytes: Uint8Array.fromBase64(model.model) }));
 const text = mixedText(12_000).replaceAll("\u2581", "_"), sample = sampleText().replaceAll("\u2581", "_");
 
