@@ -2,7 +2,11 @@
 import { NativeLibraryError } from "../lib/errors.ts";
 
 const LIBC = { linux: "libc.so.6", darwin: "libSystem.B.dylib" } as const;
+const SIGBUS = { linux: 7, darwin: 10 } as const;
 const READ = 1, SHARED = 1;
+
+/** The system's C library, where its name is known. */
+const libcName = (): string | undefined => LIBC[Deno.build.os as keyof typeof LIBC];
 
 /**
  * A file's bytes without a copy: pages come in as they are read, and processes that map one file hold it once. The bytes
@@ -20,7 +24,7 @@ const READ = 1, SHARED = 1;
  * ```
  */
 export function mapFile(path: string): Uint8Array<ArrayBuffer> {
-  const { os } = Deno.build, name = LIBC[os as keyof typeof LIBC], { size } = Deno.statSync(path);
+  const { os } = Deno.build, name = libcName(), { size } = Deno.statSync(path);
   const refuse = (why: string) => new NativeLibraryError(`Cannot map "${path}" into memory: ${why}`);
   if (name === undefined) throw refuse(`found ${os}, expected Linux or macOS`);
   const libc = Deno.dlopen(name, {
@@ -36,4 +40,21 @@ export function mapFile(path: string): Uint8Array<ArrayBuffer> {
     throw refuse(`the system refuses ${size} bytes`);
   }
   return new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(memory, size));
+}
+
+/**
+ * Has a function called in this thread where another one reads mapped bytes that are no longer there: the file was cut
+ * short, or its disk fails. That thread gets no further; what is returned ends the process, which Deno's own call does not
+ * from a Worker. Nothing happens where files cannot be mapped.
+ */
+export function onLostMapping(listener: () => void): (code: number) => void {
+  const name = libcName();
+  if (name === undefined) return Deno.exit;
+  const libc = Deno.dlopen(name, {
+    signal: { parameters: ["i32", "function"], result: "pointer" },
+    _exit: { parameters: ["i32"], result: "void" },
+  }).symbols;
+  const callback = Deno.UnsafeCallback.threadSafe({ parameters: ["i32"], result: "void" }, listener);
+  libc.signal(SIGBUS[Deno.build.os as keyof typeof SIGBUS], callback.pointer);
+  return (code) => libc._exit(code);
 }

@@ -24,6 +24,7 @@ const FOR_EXPERIMENTS = [
   "lib/*/mod.ts",
   "ffi/mod.ts",
   "ffi/cuda/mod.ts",
+  "ffi/map_file.ts",
   "ffi/sources.ts",
   "ffi/build",
   "build.ts",

@@ -176,6 +176,20 @@ Deno.test("every task refuses a model whose logits are not finite, and writes no
     assertEquals(listFolder(folder), ["broken.gguf"]);
   }));
 
+Deno.test({
+  ...unless(NEEDS_LINUX, "score reads no device, and waits for no pipe"),
+  fn: () =>
+    withFolder(async (folder) => {
+      assertEquals((await new Deno.Command("mkfifo", { args: [`${folder}/pipe`] }).output()).code, 0);
+      for (
+        const [flag, path] of [["--text", "/dev/zero"], ["--text", `${folder}/pipe`], ["--ids", "/dev/zero"]]
+      ) {
+        const line = await lineOf(score, [flag!, path!, "--quiet"]);
+        assertEquals(line, `Cannot read "${path}": found a pipe or a device, expected a file`);
+      }
+    }),
+});
+
 Deno.test("score names what is wrong with its input", () =>
   withFolder(async (folder) => {
     const file = (name: string, text: string) => {

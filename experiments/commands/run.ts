@@ -168,6 +168,7 @@ export function studyCommand<F, P extends Planned, R>(command: StudyCommand<F, P
     const { folder } = claimed;
     using store = await openStudyIn(folder, task, plan.conditions, values);
     const kept = () => ({ task, args, folder, ...command.kept(store) });
+    await interrupt.ready;
     try {
       const result = await command.work(plan, { ...asked, folder, store, interrupt, memory });
       const unsaved = await saveResults(

@@ -138,6 +138,7 @@ export async function main(args: readonly string[]): Promise<number> {
   using interrupt = new Interrupt();
   const signal = AbortSignal.any([attached.signal, interrupt.signal]);
   progress.start();
+  await interrupt.ready;
   try {
     const { config } = study.model, asked = store.get("search"), race = store.get("race");
     const search = asked &&

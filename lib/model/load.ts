@@ -2,11 +2,20 @@
 import type { Backend } from "../backend.ts";
 import { byteSize, CACHE_DTYPES, type CacheDType, WEIGHT_DTYPES, type WeightDType } from "../dtype.ts";
 import { ifThere } from "../cache.ts";
-import { expectInteger, expectName, expectOptions, expectTypeOf, ModelFormatError } from "../errors.ts";
+import {
+  expectInteger,
+  expectName,
+  expectOptions,
+  expectTypeOf,
+  ModelFormatError,
+  UsageError,
+} from "../errors.ts";
+import { readPlainFile, readPlainText } from "../files.ts";
 import { countOf } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
 import type { ConfigOptions } from "./config_reader.ts";
 import { readModelConfig } from "./read_config.ts";
+import { watchFile } from "./formats/_byte_source.ts";
 import { readGgufParts } from "./formats/gguf.ts";
 import { readHfFolder } from "./formats/hf_folder.ts";
 import { locateModel, locatePath, MODEL_NAMES, type ResolveOptions } from "./hub/hub.ts";
@@ -31,6 +40,11 @@ export interface LoadedModel {
   readonly weights: { readonly values: number; readonly bytes: number };
   /** The model on its backend. */
   readonly model: Model;
+  /**
+   * @internal Checks that the files are as they were read, where they stay mapped into memory.
+   * @throws {ModelFormatError} If one was written to or cut short: what was computed since may be of other weights.
+   */
+  readonly expectUnchanged?: () => void;
 }
 
 /** @internal A model's file, read and checked, and what to call it in reports. */
@@ -86,9 +100,11 @@ export async function readModelFile(
 ): Promise<ModelFile> {
   expectTypeOf("nameOrPath", nameOrPath, "string");
   checkOptions(options);
-  const path = await locatePath(nameOrPath, options), { mapFile: _, ...unmapped } = options;
+  const path = await locatePath(nameOrPath, options), { mapFile, ...unmapped } = options;
+  const checks: (() => void)[] = [];
+  const map = mapFile && ((path: string) => (checks.push(watchFile(path)), mapFile(path)));
   // What is turned into another type is not shared, and mapped pages would be held beside it.
-  const reading = options.dtype === undefined ? options : unmapped;
+  const reading = map && options.dtype === undefined ? { ...unmapped, mapFile: map } : unmapped;
   const { name, source, config, tokenizer, sha256 } = !MODEL_NAMES.includes(path) && await isFolder(path)
     ? await openFolder(path, reading)
     : await openFile(path, reading);
@@ -114,7 +130,12 @@ export async function readModelFile(
     );
     return new Model(config, placed, backend, options);
   };
-  return { name, sha256, config, tokenizer, weights, open, ...(dtype && { dtype }) };
+  const expectUnchanged = () => checks.forEach((check) => check());
+  return {
+    ...{ name, sha256, config, tokenizer, weights, open },
+    ...(dtype && { dtype }),
+    ...(checks.length > 0 && { expectUnchanged }),
+  };
 }
 
 async function openFile(nameOrPath: string, options: ResolveOptions & ConfigOptions) {
@@ -136,11 +157,11 @@ async function openFolder(path: string, options: ResolveOptions & ConfigOptions)
 /** The tokenizer of a folder: its tokenizer.json, else its tokenizer.model, else its tekken.json. */
 async function readTokenizer(folder: string, vocabSize: number): Promise<Tokenizer> {
   const settings = await readTokenizerSettings(folder, vocabSize);
-  const json = `${folder}/tokenizer.json`, text = await ifThere(Deno.readTextFile(json));
+  const json = `${folder}/tokenizer.json`, text = await ifThere(readPlainText(json));
   if (text !== undefined) return Tokenizer.fromHf(json, text, settings);
-  const model = `${folder}/tokenizer.model`, bytes = await ifThere(Deno.readFile(model));
+  const model = `${folder}/tokenizer.model`, bytes = await ifThere(readPlainFile(model));
   if (bytes !== undefined) return Tokenizer.fromSentencePiece(model, bytes, settings);
-  const tekken = `${folder}/tekken.json`, own = await ifThere(Deno.readTextFile(tekken));
+  const tekken = `${folder}/tekken.json`, own = await ifThere(readPlainText(tekken));
   if (own !== undefined) return Tokenizer.fromTekken(tekken, own, settings);
   throw new ModelFormatError(
     folder,
@@ -159,7 +180,7 @@ function isFolder(path: string): Promise<boolean> {
  * `org/name[@revision][:file]` of the Hugging Face hub.
  *
  * @throws {TypeError | RangeError} If an argument is of the wrong type, or an option unknown or out of range.
- * @throws {UsageError} If there is no such model, or it cannot be obtained.
+ * @throws {UsageError} If there is no such model, it cannot be obtained, or its logits are not finite.
  * @throws {ModelFormatError} If its file is broken, or holds what this project does not know.
  *
  * @example
@@ -176,6 +197,30 @@ export async function loadModel(
 ): Promise<LoadedModel> {
   expectTypeOf("backend", backend, "object");
   expectTypeOf("upload of the backend", backend.upload, "function");
-  const { open, ...file } = await readModelFile(nameOrPath, options);
-  return { ...file, model: open(backend, options) };
+  const { open, ...file } = await readModelFile(nameOrPath, options), model = open(backend, options);
+  expectFinite({ name: file.name, model }, Int32Array.of(file.tokenizer.bosId ?? 0));
+  return { ...file, model };
+}
+
+/**
+ * Tries a model on tokens.
+ *
+ * @throws {UsageError} If a logit is not finite: whatever else were said of the model would mean nothing.
+ */
+export function expectFinite(
+  { name, model }: Pick<LoadedModel, "name" | "model">,
+  ids: Int32Array<ArrayBuffer>,
+): void {
+  const { backend, config } = model, sequence = model.start();
+  const hidden = sequence.feed(ids), logits = model.logits(hidden);
+  const { data } = backend.read(logits), broken = data.findIndex((logit) => !Number.isFinite(logit));
+  backend.free(logits);
+  backend.free(hidden);
+  sequence.free();
+  if (broken < 0) return;
+  const token = Math.floor(broken / config.vocabSize), found = `a logit of ${data[broken]}`;
+  throw new UsageError(
+    `Cannot use the model "${name}": found ${found} after token ${token}, expected finite numbers ` +
+      "(are its weights whole?)",
+  );
 }

@@ -4,6 +4,7 @@ import { writeSafetensors } from "./formats/safetensors.ts";
 import { CHECKPOINTS, hfFolder } from "./testdata/checkpoints.ts";
 import { ModelFormatError, UsageError } from "../errors.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
+import { NEEDS_LINUX, unless } from "../testing.ts";
 import type { ModelProgress } from "./hub/hub.ts";
 import { loadModel, readModelFile } from "./load.ts";
 import chats from "./testdata/chat_golden.json" with { type: "json" };
@@ -286,4 +287,74 @@ Deno.test("readModelFile() refuses a file that has changed between its digest an
     const mapped = await readModelFile(path, { mapFile: (path) => Deno.readFileSync(path) });
     assertEquals(mapped.sha256, (await readModelFile(path)).sha256);
   });
+});
+
+Deno.test("readModelFile() notices a mapped file that was written to or cut short, and not one that was replaced", async () => {
+  const content = buildGguf(smallLlamaParts()), mapFile = (path: string) => Deno.readFileSync(path);
+  await withFile(content, async (path) => {
+    assertEquals((await readModelFile(path)).expectUnchanged, undefined);
+    assertEquals((await readModelFile(path, { mapFile, dtype: "f16" })).expectUnchanged, undefined);
+    const replaced = (await readModelFile(path, { mapFile })).expectUnchanged!;
+    replaced();
+    await Deno.writeFile(`${path}.new`, content.toReversed());
+    await Deno.rename(`${path}.new`, path);
+    replaced();
+    await Deno.writeFile(path, content);
+    for (const change of [() => Deno.truncate(path, 100), () => Deno.utime(path, 1, 1)]) {
+      const changed = (await readModelFile(path, { mapFile })).expectUnchanged!;
+      changed();
+      await change();
+      assertThrows(changed, ModelFormatError, "found another file than before");
+      await Deno.writeFile(path, content);
+    }
+  });
+});
+
+Deno.test("loadModel() refuses a model whose logits are not finite", async () => {
+  const tensors = hfFolder("mistral").tensors, norm = tensors.get("model.norm.weight")!;
+  const broken = new Map(tensors).set("model.norm.weight", { ...norm, data: norm.data.slice().fill(NaN) });
+  const changes = {
+    "model.safetensors": writeSafetensors(broken),
+    "model.safetensors.index.json": undefined,
+  };
+  await withFolder(changes, async (path) => {
+    await assertRejects(() => loadModel(path, backend), UsageError, "found a logit of NaN after token 0");
+  });
+});
+
+Deno.test({
+  ...unless(
+    NEEDS_LINUX,
+    "readModelFile() waits for no pipe and reads no device, whichever file of a folder is one",
+  ),
+  async fn() {
+    const names = [
+      ...[
+        "config.json",
+        "model.safetensors.index.json",
+        "model-00001-of-00002.safetensors",
+        "tokenizer.json",
+      ],
+      ...["tokenizer_config.json", "generation_config.json", "added_tokens.json", "chat_template.jinja"],
+      ...["tokenizer.model", "tekken.json"],
+    ];
+    for (const name of names) {
+      const lacking = { "tokenizer.model": ["tokenizer.json"], "tekken.json": ["tokenizer.json"] }[name] ??
+        [];
+      const changes = Object.fromEntries([...lacking, name].map((lost) => [lost, undefined]));
+      await withFolder(changes, async (path) => {
+        const refused = () =>
+          assertRejects(
+            () => readModelFile(path),
+            UsageError,
+            `${name}": found a pipe or a device, expected a file`,
+          );
+        assertEquals((await new Deno.Command("mkfifo", { args: [`${path}/${name}`] }).output()).code, 0);
+        await refused();
+        await Deno.remove(`${path}/${name}`);
+        await Deno.symlink("/dev/zero", `${path}/${name}`);
+        await refused();
+      });
+    }
+  },
 });

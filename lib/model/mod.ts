@@ -12,6 +12,7 @@ export { locateModel, locatePath, MODEL_NAMES, type ModelProgress, resolveModel 
 export { obtainDataset } from "./hub/repository.ts";
 export { type HubOptions } from "./hub/request.ts";
 export {
+  expectFinite,
   type LoadedModel,
   loadModel,
   type LoadOptions,

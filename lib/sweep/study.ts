@@ -170,7 +170,7 @@ export async function describeStudy(study: Study<TaskTypes>): Promise<Environmen
   };
 }
 
-/** Opens a study's task on its model and text. */
+/** Opens a study's task on its model and text; no result is given out of a model whose files have changed meanwhile. */
 export function openStudy<T extends TaskTypes = PerplexityTypes>(study: Study<T>): Evaluation<T> {
   const { model, context = DEFAULT_CONTEXT, task = TASKS[0], cacheBytes } = study;
   const items = encodeStudyItems(study);
@@ -182,7 +182,17 @@ export function openStudy<T extends TaskTypes = PerplexityTypes>(study: Study<T>
     ...(items && { items }),
     ...(cacheBytes !== undefined && { cacheBytes }),
   };
-  return task.open(model.model, data) as Evaluation<T>;
+  const evaluation = task.open(model.model, data) as Evaluation<T>, { expectUnchanged } = model;
+  if (expectUnchanged === undefined) return evaluation;
+  const checked = async <R>(running: Promise<R>): Promise<R> => {
+    const result = await running;
+    expectUnchanged();
+    return result;
+  };
+  return {
+    dense: (control) => checked(evaluation.dense(control)),
+    run: (filter, control) => checked(evaluation.run(filter, control)),
+  };
 }
 
 /** @internal How a sweep may be watched and stopped. */

@@ -1,5 +1,6 @@
 /** Files that a user names: read and written with one-line errors. */
 import { UsageError } from "../../../lib/errors.ts";
+import { MOST_TEXT_BYTES, readPlainFile } from "../../../lib/files.ts";
 
 /** What went wrong with a file, in words. */
 function reason(error: unknown): string {
@@ -12,18 +13,19 @@ function reason(error: unknown): string {
   return error instanceof Error ? error.message.replace(/ \(os error \d+\).*/, "") : String(error);
 }
 
-/** The bytes of a file. @throws {UsageError} If it cannot be read. */
-export async function readBytes(path: string): Promise<Uint8Array<ArrayBuffer>> {
+/** The bytes of a file. @throws {UsageError} If it cannot be read, or is longer than `most` bytes. */
+export async function readBytes(path: string, most?: number): Promise<Uint8Array<ArrayBuffer>> {
   try {
-    return await Deno.readFile(path);
+    return await readPlainFile(path, most);
   } catch (error) {
+    if (error instanceof UsageError) throw error;
     throw new UsageError(`Cannot read "${path}": ${reason(error)}`);
   }
 }
 
 /** The text of a file. @throws {UsageError} If it cannot be read or is not UTF-8. */
 export async function readText(path: string): Promise<string> {
-  const bytes = await readBytes(path);
+  const bytes = await readBytes(path, MOST_TEXT_BYTES);
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {

@@ -1,6 +1,8 @@
 /** Where a file's bytes come from: memory, or the disk, piece by piece. */
 import { createHash } from "node:crypto";
+import { isMissing } from "../../cache.ts";
 import { ModelFormatError } from "../../errors.ts";
+import { expectPlainFile } from "../../files.ts";
 
 /** What a long read or download has done so far. */
 export interface ModelProgress {
@@ -82,6 +84,7 @@ export async function openBytes(
   path: string,
   { onProgress, mapFile }: ReadOptions = {},
 ): Promise<DigestedBytes> {
+  await expectPlainFile(path);
   using file = await Deno.open(path);
   const info = await file.stat(), hash = createHash("sha256"), totalBytes = info.size;
   const piece = new Uint8Array(Math.min(CHUNK_BYTES, totalBytes));
@@ -102,6 +105,22 @@ export async function openBytes(
 /** Whether a file has the size and the time of its last change that it had. */
 function isSame(found: Deno.FileInfo, { size, mtime }: Deno.FileInfo): boolean {
   return found.size === size && found.mtime?.getTime() === mtime?.getTime();
+}
+
+/**
+ * A check that a file is as it is now, for one that stays mapped. One that another has taken the place of is: its memory
+ * stays. @throws {ModelFormatError} By the check, if the file was written to or cut short.
+ */
+export function watchFile(path: string): () => void {
+  const before = Deno.statSync(path);
+  return () => {
+    try {
+      const now = Deno.statSync(path);
+      if (now.dev === before.dev && now.ino === before.ino && !isSame(now, before)) throw changedError(path);
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+    }
+  };
 }
 
 /** A file on disk. It is opened for each piece, and must stay as it was. */

@@ -1,6 +1,7 @@
 /** A folder as Hugging Face transformers saves a model: config.json, and tensors in one or several safetensors files. */
 import { ifThere } from "../../cache.ts";
 import { ModelFormatError } from "../../errors.ts";
+import { readPlainText } from "../../files.ts";
 import { sha256 } from "../../sha256.ts";
 import { openBytes, type ReadOptions } from "./_byte_source.ts";
 import type { FileTensor } from "./_file_tensor.ts";
@@ -26,12 +27,12 @@ export interface HfFolder {
  */
 export async function readHfFolder(folder: string, options: ReadOptions = {}): Promise<HfFolder> {
   const path = (name: string) => `${folder}/${name}`;
-  const text = await ifThere(Deno.readTextFile(path("config.json")));
+  const text = await ifThere(readPlainText(path("config.json")));
   if (text === undefined) {
     throw new ModelFormatError(folder, "found no config.json, expected a folder that transformers has saved");
   }
   const config = new JsonKeys(path("config.json"), text);
-  const index = await ifThere(Deno.readTextFile(path("model.safetensors.index.json")));
+  const index = await ifThere(readPlainText(path("model.safetensors.index.json")));
   const places = index === undefined ? undefined : readIndex(path("model.safetensors.index.json"), index);
   const names = places === undefined ? ["model.safetensors"] : [...new Set(places.values())].toSorted();
   const tensors = new Map<string, FileTensor>(),

@@ -1,6 +1,7 @@
 /** What the files beside a tokenizer say of it in a Hugging Face folder. */
 import { ifThere } from "../../cache.ts";
 import { ModelFormatError } from "../../errors.ts";
+import { readPlainText } from "../../files.ts";
 import { parseObject } from "../formats/_keyed_file.ts";
 
 export interface AddedToken {
@@ -72,7 +73,7 @@ export async function readTokenizerSettings(folder: string, vocabSize?: number):
       `"eos_token_id": found ${JSON.stringify(odd)}, expected an id or a list of ids`,
     );
   }
-  const template = await ifThere(Deno.readTextFile(`${folder}/chat_template.jinja`)) ??
+  const template = await ifThere(readPlainText(`${folder}/chat_template.jinja`)) ??
     findTemplate(config.chat_template);
   if (template !== undefined && typeof template !== "string") throw fail("chat_template", template, "a text");
   return {
@@ -128,6 +129,6 @@ function readAdded(
 }
 
 async function readJson(path: string): Promise<Json> {
-  const text = await ifThere(Deno.readTextFile(path));
+  const text = await ifThere(readPlainText(path));
   return text === undefined ? {} : parseObject(path, text, "a tokenizer's settings");
 }

@@ -3,6 +3,7 @@ import type { Backend } from "../../../../lib/backend.ts";
 import { DTYPES, WEIGHT_DTYPES, type WeightDType } from "../../../../lib/dtype.ts";
 import { UsageError } from "../../../../lib/errors.ts";
 import {
+  expectFinite,
   type Model,
   type ModelConfig,
   type ModelFile,
@@ -10,11 +11,11 @@ import {
   type OpenOptions,
   readModelFile,
 } from "../../../../lib/model/mod.ts";
-import { mapFile } from "../../../../ffi/mod.ts";
 import { encodeCalibration } from "../flags/calibration.ts";
 import { expectChoice, type FlagValues, textOf } from "../flags/parse.ts";
 import type { Progress } from "../output/progress.ts";
 import { writeLine } from "../task.ts";
+import { mapShared } from "./mapped.ts";
 
 /** Numbers of layers of models that are obtained on demand, so that a plan can be checked before that. */
 export const REMOTE_LAYERS: ReadonlyMap<string, number> = new Map([["smollm2-135m", 30], [
@@ -39,7 +40,7 @@ export async function readModel(
     onProgress: showProgress(progress),
     onNotice: (notice) => (progress.clear(), writeLine(Deno.stderr, notice)),
     ...(values.has("offline") && { offline: true }),
-    ...(isShared && Deno.build.os !== "windows" && { mapFile }),
+    ...(isShared && Deno.build.os !== "windows" && { mapFile: mapShared }),
   });
   progress.clear();
   encodeCalibration(file);
@@ -82,8 +83,7 @@ const TRIED = 16;
 /**
  * Puts a model on its backend, with a bar, and tries it on the first tokens of its data.
  *
- * @throws {UsageError} If it needs more memory than is free, or a logit is not finite: whatever else were said of the
- * model would mean nothing.
+ * @throws {UsageError} If it needs more memory than is free, or a logit is not finite.
  */
 export function openModel(
   file: ModelFile,
@@ -96,18 +96,8 @@ export function openModel(
   if (backend.name !== "cuda") expectMemory(file, Deno.systemMemoryInfo().available);
   const model = file.open(backend, { cacheDType, onProgress: showProgress(progress) });
   progress.clear();
-  const sequence = model.start();
-  const hidden = sequence.feed(ids.slice(0, TRIED)), logits = model.logits(hidden);
-  const { data } = backend.read(logits), broken = data.findIndex((logit) => !Number.isFinite(logit));
-  backend.free(logits);
-  backend.free(hidden);
-  sequence.free();
-  if (broken < 0) return model;
-  const token = Math.floor(broken / model.config.vocabSize), found = `a logit of ${data[broken]}`;
-  throw new UsageError(
-    `Cannot use the model "${file.name}": found ${found} after token ${token}, expected finite numbers ` +
-      "(are its weights whole?)",
-  );
+  expectFinite({ name: file.name, model }, ids.slice(0, TRIED));
+  return model;
 }
 
 /** Says it on stderr where sequences are longer than those that a model was trained on. */

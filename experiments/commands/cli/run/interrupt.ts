@@ -1,5 +1,6 @@
 /** Ctrl-C and SIGTERM as an abort signal, so that a task can stop between two steps of its work. */
 import { ownCalibration } from "../../../../lib/methods/mod.ts";
+import { mappedFiles } from "../machine/mapped.ts";
 import type { ToListener } from "./interrupt_worker.ts";
 import { EXIT, writeLine } from "../task.ts";
 
@@ -12,10 +13,13 @@ export function endFitIfInterrupted(): void {
   listening?.throwIfCaught();
 }
 
-/** Listens until it is disposed of: the first signal aborts, a second one ends the process at once. Where there is a calibration text, during the fits on it too. */
+/**
+ * Listens until it is disposed of: the first signal aborts, a second one ends the process at once. Where there is a
+ * calibration text, during the fits on it too; where a model is mapped into memory, for its being cut short.
+ */
 export class Interrupt {
   readonly #caught = new Int32Array(new SharedArrayBuffer(4));
-  readonly #worker = ownCalibration() && this.#listenApart();
+  readonly #worker = ownCalibration() || mappedFiles().length > 0 ? this.#listenApart() : undefined;
   readonly #controller = new AbortController();
   readonly #listeners = Object.entries(SIGNALS).map(([name, code]) => {
     const listener = () => {
@@ -30,6 +34,11 @@ export class Interrupt {
     return () => Deno.removeSignalListener(name as Deno.Signal, listener);
   });
   code: number = EXIT.interrupted;
+  /** Resolves once all is listened for. */
+  readonly ready: Promise<void> = new Promise((resolve) => {
+    if (this.#worker === undefined) resolve();
+    else this.#worker.onmessage = () => resolve();
+  });
 
   get signal(): AbortSignal {
     return this.#controller.signal;
@@ -41,7 +50,9 @@ export class Interrupt {
 
   #listenApart(): Worker {
     const worker = new Worker(new URL("./interrupt_worker.ts", import.meta.url), { type: "module" });
-    worker.postMessage({ caught: this.#caught, codes: SIGNALS } satisfies ToListener);
+    worker.postMessage(
+      { caught: this.#caught, codes: SIGNALS, mapped: mappedFiles() } satisfies ToListener,
+    );
     return worker;
   }
 

@@ -1,15 +1,46 @@
 /** Listens for signals in a thread of its own, where the task's own has no turn for them: it writes codes to shared memory. */
+import { onLostMapping } from "../../../../ffi/map_file.ts";
+import type { MappedFile } from "../machine/mapped.ts";
+import { EXIT, writeLine } from "../task.ts";
 
 export interface ToListener {
   /** One number, 0 until a signal comes: its code from then on. */
   readonly caught: Int32Array<SharedArrayBuffer>;
   readonly codes: { readonly [signal: string]: number };
+  readonly mapped: readonly MappedFile[];
 }
 
-const thread = globalThis as unknown as { onmessage: (event: MessageEvent<ToListener>) => void };
+const thread = globalThis as unknown as {
+  onmessage: (event: MessageEvent<ToListener>) => void;
+  postMessage: (message: "ready") => void;
+};
 
-thread.onmessage = ({ data: { caught, codes } }) => {
+function isCutShort({ path, size }: MappedFile): boolean {
+  try {
+    return Deno.statSync(path).size < size;
+  } catch {
+    return false; // it has gone, and its memory stays
+  }
+}
+
+/** What is said of files of which one cannot be read any more. */
+function describeLoss(mapped: readonly MappedFile[]): string {
+  const short = mapped.find(isCutShort);
+  const found = short === undefined
+    ? `found that "${mapped[0]!.path}" cannot be read from its disk`
+    : `found "${short.path}" cut short while it is in use`;
+  return `Cannot go on: ${found}, expected it to stay; what is finished is kept, and can be resumed`;
+}
+
+thread.onmessage = ({ data: { caught, codes, mapped } }) => {
   for (const [signal, code] of Object.entries(codes)) {
     Deno.addSignalListener(signal as Deno.Signal, () => Atomics.store(caught, 0, code));
   }
+  if (mapped.length > 0) {
+    const exit = onLostMapping(() => {
+      writeLine(Deno.stderr, describeLoss(mapped));
+      exit(EXIT.usage);
+    });
+  }
+  thread.postMessage("ready");
 };

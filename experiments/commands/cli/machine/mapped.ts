@@ -1,0 +1,18 @@
+/** Model files that this process maps into memory, and shares with others that do. */
+import { mapFile } from "../../../../ffi/mod.ts";
+
+export interface MappedFile {
+  readonly path: string;
+  /** Bytes that it had. */
+  readonly size: number;
+}
+
+const mapped: MappedFile[] = [];
+
+/** All of them: where one is cut short, the system stops whoever reads what is gone. */
+export const mappedFiles = (): readonly MappedFile[] => mapped;
+
+export function mapShared(path: string): Uint8Array<ArrayBuffer> {
+  mapped.push({ path, size: Deno.statSync(path).size });
+  return mapFile(path);
+}
