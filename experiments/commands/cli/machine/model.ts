@@ -1,4 +1,5 @@
 /** A model's file, read and checked before anything is built. */
+import process from "node:process";
 import type { Backend } from "../../../../lib/backend.ts";
 import { DTYPES, WEIGHT_DTYPES, type WeightDType } from "../../../../lib/dtype.ts";
 import { UsageError } from "../../../../lib/errors.ts";
@@ -56,6 +57,23 @@ export function modelName(values: FlagValues): string {
   return textOf(values, "model") ?? "tiny";
 }
 
+/** Bytes that a task takes beside weights, at least: of its code, of one chunk's values, and of garbage. */
+const WORK_BYTES = 96e6;
+
+/**
+ * Bytes of weights that there is room for: on the machine, and in the container that this process may be in.
+ *
+ * @param limit Bytes of the container, where it has a limit; 0 where that is not known.
+ */
+export function roomForWeights(
+  { available } = Deno.systemMemoryInfo(),
+  limit = process.constrainedMemory(),
+  { rss } = Deno.memoryUsage(),
+): number {
+  const own = limit > 0 ? limit - rss : Infinity;
+  return own < available ? Math.max(0, own - WORK_BYTES) : available;
+}
+
 /**
  * Checks that a model's weights fit into the memory that is free.
  *
@@ -66,7 +84,8 @@ export function expectMemory(
   freeBytes: number,
 ): void {
   if (weights.bytes <= freeBytes) return;
-  const size = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
+  const size = (bytes: number) =>
+    bytes < 1e8 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
   const as = (dtype: WeightDType) => weights.values / DTYPES[dtype].blockSize * DTYPES[dtype].blockBytes;
   const fitting = WEIGHT_DTYPES.find((dtype) => as(dtype) <= freeBytes && as(dtype) < weights.bytes);
   const remedy = fitting === undefined
@@ -93,7 +112,7 @@ export function openModel(
   progress: Progress,
 ): Model {
   // A GPU has memory of its own, and takes tensor by tensor from here.
-  if (backend.name !== "cuda") expectMemory(file, Deno.systemMemoryInfo().available);
+  if (backend.name !== "cuda") expectMemory(file, roomForWeights());
   const model = file.open(backend, { cacheDType, onProgress: showProgress(progress) });
   progress.clear();
   expectFinite({ name: file.name, model }, ids.slice(0, TRIED));

@@ -6,7 +6,7 @@ import { Model, type ModelFile } from "../../../../lib/model/mod.ts";
 import { CONFIG, ids, weights } from "../../../../lib/model/small_testing.ts";
 import { ReferenceBackend } from "../../../../lib/reference/mod.ts";
 import { countOf, type Tensor } from "../../../../lib/tensor.ts";
-import { expectMemory, openModel, warnOfLength } from "./model.ts";
+import { expectMemory, openModel, roomForWeights, warnOfLength } from "./model.ts";
 import { Progress } from "../output/progress.ts";
 
 Deno.test("openModel() gives back all that it takes to try a model", () => {
@@ -39,6 +39,19 @@ Deno.test("warnOfLength() speaks from one token past the model's context on", ()
   assertEquals(text, "");
   warnOfLength(513, { contextLength: 512 }, undefined, stream);
   assertEquals(text, "Warning: chunks of 513 tokens; the model was trained on 512\n");
+});
+
+Deno.test("roomForWeights() is that of the machine, or what the container leaves beside the work", () => {
+  const free = { available: 8e9 } as Deno.SystemMemoryInfo, used = { rss: 1e8 } as Deno.MemoryUsage;
+  assertEquals(roomForWeights(free, 0, used), 8e9);
+  assertEquals(roomForWeights(free, 2 ** 63, used), 8e9);
+  assertEquals(roomForWeights(free, 5e8, used), 304e6);
+  assertEquals(roomForWeights(free, 1.5e8, used), 0);
+  assertThrows(
+    () => expectMemory({ name: "m", weights: { values: 5e6, bytes: 5.3e6 } }, 0),
+    UsageError,
+    'Cannot load "m": needs 5 MB, 0 MB are free; expected a smaller model',
+  );
 });
 
 Deno.test("expectMemory() says what a model needs, what is free, and what would fit", () => {
