@@ -1,5 +1,5 @@
 /** Decision tables as Parquet files: columns of numbers, and what the run was in the file's own metadata. */
-import { parquetMetadata, parquetRead } from "hyparquet";
+import { type AsyncBuffer, type FileMetaData, parquetRead } from "hyparquet";
 import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
 import type { Backend } from "../../../lib/backend.ts";
 import type { CacheDType, WeightDType } from "../../../lib/dtype.ts";
@@ -22,6 +22,7 @@ import {
   substituteOf,
 } from "../../../lib/methods/mod.ts";
 import { readBytes } from "../cli/files.ts";
+import { readParquet } from "../cli/parquet.ts";
 import type { ModelFile } from "../../../lib/model/mod.ts";
 
 export interface TraceInfo {
@@ -135,51 +136,55 @@ export function traceBytes(table: DecisionTable, info: TraceInfo): Uint8Array {
  * @throws {UsageError} If the file cannot be read, is not Parquet, or holds no such table.
  */
 export async function readTrace(path: string): Promise<{ table: DecisionTable; info: TraceInfo }> {
-  const file = (await readBytes(path)).buffer;
+  const bytes = await readBytes(path);
   try {
-    const metadata = parquetMetadata(file);
-    const text = metadata.key_value_metadata?.find(({ key }) => key === KEY)?.value;
-    // Traces that do not say the type of their cache are older than the choice: it was f32.
-    const info = text === undefined ? undefined : { cacheDType: "f32", ...JSON.parse(text) } as TraceInfo;
-    if (info?.format !== 1) throw new Error(`found no "${KEY}" of format 1 in its metadata`);
-    if (info.phase !== "prefill" && info.phase !== "decode") throw new Error(`found phase "${info.phase}"`);
-    if (!["f32", "f16", "bf16"].includes(info.cacheDType)) {
-      throw new Error(`found a cache of ${info.cacheDType}, expected f32, f16 or bf16`);
-    }
-    const names = metadata.schema.slice(1).map(({ name }) => name);
-    // Traces without a side are older than keys and values that are decided apart: they are of queries.
-    const needed = DECISION_PLACES.filter((name) => name !== "side");
-    const missing = [...needed, ...DECISION_NUMBERS, "keep"].find((name) => !names.includes(name));
-    if (missing !== undefined) throw new Error(`found no column "${missing}"`);
-    const table = createDecisionTable(Number(metadata.num_rows), {
-      heads: names.filter((name) => name.startsWith("sK_")).length,
-      hasRedundancy: names.includes("r"),
-    });
-    let wrong: string | undefined; // an error in the reader's callback would be lost
-    await parquetRead({
-      file,
-      metadata,
-      onChunk: ({ columnName, columnData, rowStart }) => {
-        const [name, head] = columnName.split("_");
-        const column = table[name as "sK" | "score"];
-        const target = Array.isArray(column) ? column[Number(head)] : column;
-        const isWhole = [...DECISION_PLACES, "keep"].some((whole) => whole === name);
-        for (let i = 0; i < columnData.length; i++) {
-          const value = Number(columnData[i]);
-          if (columnData[i] === null || isWhole && !Number.isInteger(value)) {
-            wrong ??= `found ${columnData[i]} in column "${columnName}" at row ${rowStart + i}`;
-          }
-          target[rowStart + i] = value;
-        }
-      },
-    });
-    if (wrong !== undefined) throw new Error(wrong);
-    return { table, info };
+    return await readParquet(bytes, readTable);
   } catch (error) {
-    if (error instanceof UsageError) throw error;
     const { message } = error as Error;
     throw new UsageError(
       `Cannot read "${path}" as a trace: ${message}, expected a file of heads or score --trace`,
     );
   }
+}
+
+async function readTable(
+  { file, metadata }: { readonly file: AsyncBuffer; readonly metadata: FileMetaData },
+) {
+  const text = metadata.key_value_metadata?.find(({ key }) => key === KEY)?.value;
+  // Traces that do not say the type of their cache are older than the choice: it was f32.
+  const info = text === undefined ? undefined : { cacheDType: "f32", ...JSON.parse(text) } as TraceInfo;
+  if (info?.format !== 1) throw new Error(`found no "${KEY}" of format 1 in its metadata`);
+  if (info.phase !== "prefill" && info.phase !== "decode") throw new Error(`found phase "${info.phase}"`);
+  if (!["f32", "f16", "bf16"].includes(info.cacheDType)) {
+    throw new Error(`found a cache of ${info.cacheDType}, expected f32, f16 or bf16`);
+  }
+  const names = metadata.schema.slice(1).map(({ name }) => name);
+  // Traces without a side are older than keys and values that are decided apart: they are of queries.
+  const needed = DECISION_PLACES.filter((name) => name !== "side");
+  const missing = [...needed, ...DECISION_NUMBERS, "keep"].find((name) => !names.includes(name));
+  if (missing !== undefined) throw new Error(`found no column "${missing}"`);
+  const table = createDecisionTable(Number(metadata.num_rows), {
+    heads: names.filter((name) => name.startsWith("sK_")).length,
+    hasRedundancy: names.includes("r"),
+  });
+  let wrong: string | undefined; // an error in the reader's callback would be lost
+  await parquetRead({
+    file,
+    metadata,
+    onChunk: ({ columnName, columnData, rowStart }) => {
+      const [name, head] = columnName.split("_");
+      const column = table[name as "sK" | "score"];
+      const target = Array.isArray(column) ? column[Number(head)] : column;
+      const isWhole = [...DECISION_PLACES, "keep"].some((whole) => whole === name);
+      for (let i = 0; i < columnData.length; i++) {
+        const value = Number(columnData[i]);
+        if (columnData[i] === null || isWhole && !Number.isInteger(value)) {
+          wrong ??= `found ${columnData[i]} in column "${columnName}" at row ${rowStart + i}`;
+        }
+        target[rowStart + i] = value;
+      }
+    },
+  });
+  if (wrong !== undefined) throw new Error(wrong);
+  return { table, info };
 }

@@ -2,7 +2,9 @@
 import { parquetReadObjects } from "hyparquet";
 import { type HubRows, ItemRow } from "../../../lib/eval/mod.ts";
 import { type HubOptions, obtainDataset } from "../../../lib/model/mod.ts";
+import { readPlainFile } from "../../../lib/files.ts";
 import { sha256 } from "../../../lib/sha256.ts";
+import { readParquet } from "../cli/parquet.ts";
 
 interface HubData {
   /** Rows in the form of the task's own file. */
@@ -24,9 +26,15 @@ export async function readHubData(
   const paths = await obtainDataset(hub.repository, hub.revision, hub.files, options);
   const rows: ItemRow[] = [], parts: Uint8Array<ArrayBuffer>[] = [];
   for (const [i, path] of paths.entries()) {
-    const file = hub.files[i]!, bytes = await Deno.readFile(path);
+    const file = hub.files[i]!, bytes = await readPlainFile(path);
     parts.push(bytes);
-    for (const [row, fields] of (await readRecords(bytes, hub, file)).entries()) {
+    const records = await readRecords(bytes, file).catch(async ({ message }: Error) => {
+      const kept = await Deno.realPath(path); // behind the link
+      throw new RangeError(
+        `Cannot read ${placeOf(hub, file)}: ${message}; remove "${kept}", and it is downloaded again`,
+      );
+    });
+    for (const [row, fields] of records.entries()) {
       const place = `${placeOf(hub, file)}, row ${row + 1}`;
       rows.push(
         new ItemRow(place, { id: `${name}-${rows.length}`, ...hub.row(new ItemRow(place, fields), file) }),
@@ -38,23 +46,18 @@ export async function readHubData(
 
 const placeOf = ({ repository }: HubRows, file: string) => `"${repository}/${file}"`;
 
-/** The records of a file; whole numbers as numbers. */
+/** The records of a file; whole numbers as numbers. @throws {Error} If it is broken. */
 async function readRecords(
   bytes: Uint8Array<ArrayBuffer>,
-  hub: HubRows,
   file: string,
 ): Promise<{ [name: string]: unknown }[]> {
-  try {
-    if (file.endsWith(".jsonl")) {
-      const lines = new TextDecoder().decode(bytes).split("\n").filter((line) => line !== "");
-      return lines.map((line) => JSON.parse(line));
-    }
-    const records = await parquetReadObjects({ file: bytes.buffer });
-    const plain = (
-      [name, value]: [string, unknown],
-    ) => [name, typeof value === "bigint" ? Number(value) : value];
-    return records.map((record) => Object.fromEntries(Object.entries(record).map(plain)));
-  } catch (error) {
-    throw new RangeError(`Cannot read ${placeOf(hub, file)}: ${(error as Error).message}`);
+  if (file.endsWith(".jsonl")) {
+    const lines = new TextDecoder().decode(bytes).split("\n").filter((line) => line !== "");
+    return lines.map((line) => JSON.parse(line));
   }
+  const records = await readParquet(bytes, parquetReadObjects);
+  const plain = (
+    [name, value]: [string, unknown],
+  ) => [name, typeof value === "bigint" ? Number(value) : value];
+  return records.map((record) => Object.fromEntries(Object.entries(record).map(plain)));
 }

@@ -98,6 +98,31 @@ Deno.test("readHubData() says what is wrong: nothing in the cache offline, no su
     );
   }));
 
+Deno.test("readHubData() names a broken file of the cache in one line, and where it lies", () =>
+  withHub(async (options) => {
+    const piqa = ITEM_TASKS.find(({ name }) => name === "piqa")!,
+      { hub: { repository, revision, files } } = piqa;
+    await readHubData(piqa, options);
+    const folder = `${options.hubCache}/datasets--${repository.replace("/", "--")}/snapshots/${revision}`;
+    const blob = await Deno.realPath(`${folder}/${files[0]}`), whole = await Deno.readFile(blob);
+    for (
+      const [bytes, found] of [[whole.toReversed(), "parquet file invalid"], [
+        whole.slice(0, -40),
+        "parquet",
+      ]] as const
+    ) {
+      await Deno.writeFile(blob, bytes);
+      const { message } = await assertRejects(
+        () => readHubData(piqa, { ...options, offline: true }),
+        RangeError,
+      );
+      assertStringIncludes(message, `Cannot read "${repository}/${files[0]}": ${found}`);
+      assertStringIncludes(message, `; remove "${blob}", and it is downloaded again`);
+    }
+    await Deno.remove(blob);
+    assertEquals((await readHubData(piqa, options)).rows.length, 2);
+  }));
+
 Deno.test("eval takes a task's data from the hub, and again without it", () =>
   withHub(({ endpoint, hubCache }, requests) =>
     withFolder(async (folder) => {

@@ -1,0 +1,40 @@
+/** Parquet files whose bytes may be anything. */
+import { type AsyncBuffer, type FileMetaData, parquetMetadata } from "hyparquet";
+
+/** Rows that a byte of a file may hold: a repeated value takes next to nothing, but no row is all repeated values. */
+const ROWS_A_BYTE = 8;
+
+/**
+ * Reads a file.
+ *
+ * @param read Reads it by hyparquet, with the metadata that were read already.
+ * @throws {Error} If it is broken, in few words; what `read` throws itself.
+ */
+export async function readParquet<T>(
+  { buffer, length }: Uint8Array<ArrayBuffer>,
+  read: (asked: { readonly file: AsyncBuffer; readonly metadata: FileMetaData }) => Promise<T>,
+): Promise<T> {
+  let hasFailed = false;
+  const file: AsyncBuffer = {
+    byteLength: length,
+    // hyparquet begins all columns before it looks at any: where that fails, those it has begun would fail with nobody to
+    // catch it. A turn later it is known, and they wait for bytes that never come.
+    async slice(start, end) {
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      return hasFailed ? await new Promise(() => {}) : buffer.slice(start, end);
+    },
+  };
+  try {
+    const metadata = parquetMetadata(buffer);
+    const rows = Math.max(...[metadata, ...metadata.row_groups].map(({ num_rows }) => Number(num_rows)));
+    if (!(rows <= ROWS_A_BYTE * length)) throw new Error(`found ${rows} rows in ${length} bytes`);
+    return await read({ file, metadata });
+  } catch (error) {
+    hasFailed = true;
+    // Of what it does not expect it knows no more than JavaScript does.
+    if (error instanceof TypeError || error instanceof RangeError) {
+      throw new Error("found no whole Parquet file");
+    }
+    throw error;
+  }
+}
