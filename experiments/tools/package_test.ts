@@ -130,6 +130,49 @@ Deno.test("a project that links the packed files checks strictly, and runs READM
     assert(shown!.includes("[ was]") && cpu.stdout.trimStart().startsWith(shown!), cpu.stdout.slice(0, 200));
   }));
 
+/** Serves the published files. @param requests Paths that were asked for */
+function servePackage(requests: string[] = []): Deno.HttpServer<Deno.NetAddr> {
+  return Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, async (request) => {
+    const path = decodeURIComponent(new URL(request.url).pathname.slice(1));
+    requests.push(path);
+    if (!published.includes(path)) return new Response(null, { status: 404 });
+    const type = path.endsWith(".ts") ? "application/typescript" : "application/octet-stream";
+    const bytes = await Deno.readFile(new URL(path, ROOT));
+    return new Response(bytes, { headers: { "content-type": type } });
+  });
+}
+
+Deno.test("tiny comes once where the package is imported over http, and anew where the copy was damaged", () =>
+  withFolder(async (folder) => {
+    const requests: string[] = [];
+    await using server = servePackage(requests);
+    const host = `127.0.0.1:${server.addr.port}`, program = `${folder}/main.ts`;
+    await Deno.writeTextFile(
+      program,
+      `import { resolveModel } from "http://${host}/lib/model/hub/hub.ts";
+if (Deno.args[0] === "damage") {
+  const url = "http://${host}/lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf";
+  await (await caches.open("tokenfilter")).put(url, new Response("no"));
+}
+console.log((await resolveModel("tiny")).sha256);`,
+    );
+    const fetched = () => requests.filter((path) => path.endsWith(".gguf")).length;
+    for (const [arg, count] of [["", 1], ["", 1], ["damage", 2]] as const) {
+      const run = [
+        "run",
+        "--no-config",
+        "--no-prompt",
+        "--allow-read",
+        `--allow-net=${host}`,
+        `--allow-import=${host}`,
+      ];
+      const { code, stdout, stderr } = await deno(folder, [...run, program, arg], {
+        DENO_DIR: `${folder}/deno`,
+      });
+      assertEquals([code, stdout.slice(0, 8), fetched()], [0, "5caf80a8", count], stderr);
+    }
+  }));
+
 Deno.test({
   ...unless(
     NOT_ON_WINDOWS || IN_SLOW_TIER, // it compiles the library anew
@@ -137,16 +180,7 @@ Deno.test({
   ),
   fn: () =>
     withFolder(async (folder) => {
-      await using server = Deno.serve(
-        { port: 0, hostname: "127.0.0.1", onListen: () => {} },
-        async (request) => {
-          const path = decodeURIComponent(new URL(request.url).pathname.slice(1));
-          if (!published.includes(path)) return new Response(null, { status: 404 });
-          const type = path.endsWith(".ts") ? "application/typescript" : "application/octet-stream";
-          const bytes = await Deno.readFile(new URL(path, ROOT));
-          return new Response(bytes, { headers: { "content-type": type } });
-        },
-      );
+      await using server = servePackage();
       const host = `127.0.0.1:${server.addr.port}`;
       const text = `import { readBuiltinText } from "http://${host}/lib/eval/text/mod.ts";
 console.log((await readBuiltinText()).length);`;

@@ -7,6 +7,7 @@ import { obtainModel, type RemoteModel, type ResolveOptions } from "./_obtain.ts
 import { type ByteSource, type DigestedBytes, MemoryBytes, openBytes } from "../formats/_byte_source.ts";
 import { partPaths } from "../formats/gguf.ts";
 import { obtainFromHub, parseHubName } from "./repository.ts";
+import { readBody } from "./request.ts";
 
 export type { ModelProgress } from "../formats/_byte_source.ts";
 export type { ResolveOptions } from "./_obtain.ts";
@@ -15,6 +16,7 @@ export type { ResolveOptions } from "./_obtain.ts";
 const TINY = {
   name: "tiny",
   file: new URL("../tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url),
+  sizeBytes: 5_257_920,
   sha256: "5caf80a88ee13e9bd73603d4e18fdc35828c68fca2cb93421175ed19f33431c6",
 } as const;
 
@@ -151,16 +153,29 @@ const located = (name: string, source: DigestedBytes): LocatedModel => ({
 async function locateTiny(options: ResolveOptions): Promise<LocatedModel> {
   const { name, file, sha256: expected } = TINY;
   if (file.protocol !== "file:") {
-    // Imported over the network: the file lies beside this module there.
-    const response = await fetch(file);
-    if (!response.ok) throw new UsageError(`Cannot get "${file}": found HTTP status ${response.status}`);
-    const bytes = new Uint8Array(await response.arrayBuffer());
-    expectDigest(name, file.href, await sha256(bytes), expected);
-    return { name, path: file.href, source: new MemoryBytes(bytes, file.href), sha256: expected };
+    return { name, path: file.href, source: new MemoryBytes(await fetchTiny(), file.href), sha256: expected };
   }
   const source = await openBytes(decodeURIComponent(file.pathname), options);
   expectDigest(name, source.file, source.sha256, expected);
   return located(name, source);
+}
+
+/**
+ * The file where this module was imported over the network: it lies beside it there. What has come is kept in Deno's cache
+ * of answers, which needs no permission.
+ */
+async function fetchTiny(): Promise<Uint8Array<ArrayBuffer>> {
+  const { name, file, sizeBytes, sha256: expected } = TINY;
+  // A cache that takes no files only means that it is fetched again.
+  const cache = await caches.open("tokenfilter").catch(() => undefined);
+  const kept = await (await cache?.match(file))?.bytes();
+  if (kept !== undefined && await sha256(kept) === expected) return kept;
+  const response = await fetch(file);
+  if (!response.ok) throw new UsageError(`Cannot get "${file}": found HTTP status ${response.status}`);
+  const bytes = await (await readBody(response, file.href, sizeBytes)).bytes();
+  expectDigest(name, file.href, await sha256(bytes), expected);
+  await cache?.put(file, new Response(bytes)).catch(() => {});
+  return bytes;
 }
 
 function expectDigest(name: string, path: string, found: string, expected: string): void {
