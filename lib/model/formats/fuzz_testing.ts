@@ -1,5 +1,9 @@
 /** Files of models, broken by chance: each must load, or be refused by a ModelFormatError, in little time and memory. */
-import { ModelFormatError } from "../../errors.ts";
+import { ModelFormatError, UsageError } from "../../errors.ts";
+import { ReferenceBackend } from "../../reference/mod.ts";
+import type { ModelSource } from "../config_reader.ts";
+import { expectFinite } from "../load.ts";
+import { Model } from "../model.ts";
 import { readModelConfig } from "../read_config.ts";
 import { MemoryBytes } from "./_byte_source.ts";
 import { JsonKeys } from "./_keyed_file.ts";
@@ -17,14 +21,29 @@ import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { loadWeights } from "../load_weights.ts";
 
 /** A whole number in [0, n). */
-type Random = (n: number) => number;
+export type Random = (n: number) => number;
 
 /** A kind of file: whole ones, and how one is read. */
-interface Kind {
+export interface Kind {
   readonly files: readonly Uint8Array<ArrayBuffer>[];
   readonly isJson?: boolean;
-  readonly read: (bytes: Uint8Array<ArrayBuffer>, file: number) => void;
+  /** Breaks a file otherwise than byte by byte. */
+  readonly breaks?: (bytes: Uint8Array<ArrayBuffer>, random: Random) => Uint8Array<ArrayBuffer>;
+  readonly read: (bytes: Uint8Array<ArrayBuffer>, file: number) => void | Promise<void>;
+  /** Whether an error refuses a file as it must; default: a ModelFormatError that names a byte or a key. */
+  readonly refuses?: (error: unknown) => boolean;
 }
+
+/** Puts weights on a backend and tries them on a token. */
+function tryModel(source: ModelSource): void {
+  const config = readModelConfig(source),
+    model = new Model(config, loadWeights(source, config), new ReferenceBackend());
+  expectFinite({ name: "m", model }, Int32Array.of(0));
+}
+
+/** What {@linkcode tryModel} says of weights that a file may hold, and that are of no use. */
+const isNotFinite = (error: unknown) =>
+  error instanceof UsageError && error.message.includes("expected finite numbers");
 
 const encode = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
 const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
@@ -37,17 +56,18 @@ export const KINDS: { readonly [name: string]: Kind } = {
     files: [buildGguf(smallLlamaParts())],
     read(bytes) {
       const gguf = parseGguf(bytes, "m.gguf");
-      loadWeights(gguf, readModelConfig(gguf));
+      tryModel(gguf);
       Tokenizer.fromGguf(gguf).encode("ab ab");
     },
+    refuses: (error) => isPlaced(error) || isNotFinite(error),
   },
   safetensors: {
     files: FOLDERS.map(({ tensors }) => writeSafetensors(tensors)),
     read(bytes, file) {
       const { tensors } = readSafetensors(new MemoryBytes(bytes, "model.safetensors"));
-      const source = { ...FOLDERS[file]!, tensors };
-      loadWeights(source, readModelConfig(source));
+      tryModel({ ...FOLDERS[file]!, tensors });
     },
+    refuses: (error) => isPlaced(error) || isNotFinite(error),
   },
   config: {
     isJson: true,
@@ -141,7 +161,7 @@ function breakJson(bytes: Uint8Array<ArrayBuffer>, random: Random): Uint8Array<A
 }
 
 /** Bytes of which some are changed, put in, taken out, repeated or cut off. */
-function breakBytes(bytes: Uint8Array<ArrayBuffer>, random: Random): Uint8Array<ArrayBuffer> {
+export function breakBytes(bytes: Uint8Array<ArrayBuffer>, random: Random): Uint8Array<ArrayBuffer> {
   let out = bytes.slice();
   for (let n = 1 + random(3); n > 0; n--) {
     const at = random(out.length + 1), size = 1 + random(16);
@@ -170,6 +190,12 @@ function breakBytes(bytes: Uint8Array<ArrayBuffer>, random: Random): Uint8Array<
   return out;
 }
 
+/** Whether an error says in one line which file is broken, and where. */
+function isPlaced(error: unknown): boolean {
+  if (!(error instanceof ModelFormatError) || error.message.includes("\n")) return false;
+  return error.offset !== undefined || /: .*(".*"|JSON|tokens|SentencePiece)/.test(error.message);
+}
+
 /** What a run of broken files came to. */
 export interface FuzzOutcome {
   readonly files: number;
@@ -187,22 +213,25 @@ const SPARE_BYTES = 64 * 2 ** 20;
 /**
  * Reads so many broken files.
  *
- * @throws {Error} If one is refused otherwise than by a ModelFormatError of one line that names the file and a byte or a
- * key, takes over 2 s twice, or allocates too much; the message has what makes it again.
+ * @throws {Error} If one is refused otherwise than it must be, takes over 2 s twice, or allocates too much; the message has
+ * what makes it again.
  */
-export function fuzz(kind: string, count: number, seed: number): FuzzOutcome {
-  const { files, isJson, read } = KINDS[kind]!;
+export async function fuzz(
+  name: string,
+  count: number,
+  seed: number,
+  kind: Kind = KINDS[name]!,
+): Promise<FuzzOutcome> {
+  const { files, isJson, breaks = breakBytes } = kind;
   let refused = 0, slowestMs = 0, mostBytes = 0;
   for (let i = 0; i < count; i++) {
     const random = createRandom(seed * 1_000_003 + i), file = random(files.length);
-    const broken = isJson && random(2) === 0
-      ? breakJson(files[file]!, random)
-      : breakBytes(files[file]!, random);
+    const broken = isJson && random(2) === 0 ? breakJson(files[file]!, random) : breaks(files[file]!, random);
     const fail = (why: string, cause?: unknown) =>
-      new Error(`Broken file fuzz("${kind}", …, ${seed}) ${i}: ${why}`, { cause });
+      new Error(`Broken file fuzz("${name}", …, ${seed}) ${i}: ${why}`, { cause });
     // A machine may be busy with other work: what is slow is slow twice.
-    let once = readOnce(read, broken, file, fail);
-    if (once.ms > MOST_MS) once = readOnce(read, broken, file, fail);
+    let once = await readOnce(kind, broken, file, fail);
+    if (once.ms > MOST_MS) once = await readOnce(kind, broken, file, fail);
     const { ms, allocated } = once;
     if (once.isRefused) refused++;
     slowestMs = Math.max(slowestMs, ms);
@@ -216,8 +245,8 @@ export function fuzz(kind: string, count: number, seed: number): FuzzOutcome {
 }
 
 /** Reads a broken file: whether it was refused as it must be, milliseconds, and bytes that were allocated. */
-function readOnce(
-  read: Kind["read"],
+async function readOnce(
+  { read, refuses = isPlaced }: Kind,
   broken: Uint8Array<ArrayBuffer>,
   file: number,
   fail: (why: string, cause?: unknown) => Error,
@@ -225,14 +254,11 @@ function readOnce(
   const heap = Deno.memoryUsage().heapUsed, counter = new AllocationCounter(), begin = performance.now();
   let isRefused = false;
   try {
-    read(broken, file);
+    await read(broken, file);
   } catch (error) {
-    if (!(error instanceof ModelFormatError)) {
-      throw fail(`found ${error}, expected a ModelFormatError`, error);
+    if (!refuses(error)) {
+      throw fail(`found ${error}, expected an error that says in one line what is wrong`, error);
     }
-    const { message, offset } = error,
-      isPlaced = offset !== undefined || /: .*(".*"|JSON|tokens|SentencePiece)/.test(message);
-    if (message.includes("\n") || !isPlaced) throw fail(`found no byte and no key: ${message}`, error);
     isRefused = true;
   } finally {
     counter[Symbol.dispose]();
