@@ -1,68 +1,66 @@
 /**
- * Prints flags of Deno that make `@std/*` resolve, for tests and tools: the lock where JSR can be reached, from which
- * `imports.json` takes it, else an import map and lock that take the same modules from npm. `TOKENFILTER_STD` (`jsr`
- * or `npm`) decides; without it JSR is asked once a day.
+ * Prints flags of Deno that make `@std/*` resolve, for tests and tools: where JSR can be reached, from which `imports.json`
+ * takes it, a lock that has its packages too, else an import map and lock that take the same modules from npm.
+ * `TOKENFILTER_STD` (`jsr` or `npm`) decides; without it JSR is asked once, and not again before `imports.json` changes.
  */
-import { cacheDir, ifThere, writeAtomically } from "../lib/cache.ts";
+import { cacheDir, ifThere, prepareCacheDir, writeAtomically } from "../lib/cache.ts";
 import { UsageError } from "../lib/errors.ts";
+import { sha256 } from "../lib/sha256.ts";
 
-const FLAGS = {
-  jsr: "--lock=deno.lock",
-  npm: "--import-map=.std/npm.json --lock=.std/npm.lock --frozen",
-} as const;
-type Source = keyof typeof FLAGS;
+const NPM = "--import-map=.std/npm.json --lock=.std/npm.lock --frozen";
 
 /** How long JSR may take to answer: some networks drop packets to unknown hosts. */
 const PATIENCE_MS = 3000;
-/** How long an answer holds. */
-const LIFE_MS = 24 * 3600e3;
 
-const isSource = (text: string | undefined): text is Source => text !== undefined && text in FLAGS;
+const ROOT = new URL("../", import.meta.url);
 
-/** What `TOKENFILTER_STD` names. @throws {UsageError} If it is neither source. */
-function namedSource(): Source | undefined {
-  const name = Deno.env.get("TOKENFILTER_STD") || undefined;
-  if (name === undefined || isSource(name)) return name;
-  throw new UsageError(`Cannot use TOKENFILTER_STD=${name}: expected jsr or npm`);
+/** Ends with one line. */
+function fail(message: string): never {
+  console.error(message);
+  Deno.exit(2);
 }
 
-/** The last answer, while it holds. */
-async function rememberedSource(path: string): Promise<Source | undefined> {
-  const stat = await ifThere(Deno.stat(path));
-  if (stat === undefined || Date.now() - stat.mtime!.getTime() > LIFE_MS) return undefined;
-  const text = await ifThere(Deno.readTextFile(path));
-  return isSource(text) ? text : undefined;
+const named = Deno.env.get("TOKENFILTER_STD") || undefined;
+if (named !== undefined && named !== "jsr" && named !== "npm") {
+  fail(`Cannot use TOKENFILTER_STD=${named}: expected jsr or npm`);
 }
 
-/** Downloads the packages of JSR into Deno's cache, or finds them there. */
-async function askJsr(): Promise<Source> {
-  const { imports } = JSON.parse(await Deno.readTextFile(new URL("../imports.json", import.meta.url)));
-  const packages = Object.values<string>(imports).filter((specifier) => specifier.startsWith("jsr:"));
+/** Downloads the packages of JSR into Deno's cache, and notes their digests in a lock. @returns Whether they came. */
+async function askJsr(packages: readonly string[], lock: string): Promise<boolean> {
   const probe = new Deno.Command(Deno.execPath(), {
-    args: ["cache", "--no-config", "--no-lock", ...packages],
+    args: ["cache", `--lock=${lock}`, ...packages],
+    cwd: ROOT, // whose deno.json keeps the other packages in the lock
     stdout: "null",
     stderr: "null",
   }).spawn();
   const timer = setTimeout(() => probe.kill("SIGKILL"), PATIENCE_MS);
   const { success } = await probe.status;
   clearTimeout(timer);
-  return success ? "jsr" : "npm";
+  return success;
 }
 
-async function findSource(): Promise<Source> {
-  const folder = cacheDir(), path = `${folder}/std-source`;
-  const remembered = await rememberedSource(path);
-  if (remembered !== undefined) return remembered;
-  const source = await askJsr();
-  try {
-    await Deno.mkdir(folder, { recursive: true });
-    await writeAtomically(path, source);
-  } catch (error) {
-    // A cache that takes no files only means that JSR is asked again; what needs the cache says so itself.
-    if (!(error instanceof Error)) throw error;
-  }
-  return source;
+/** The flags of the source that was named, or that an earlier command has found, or that is found now. */
+async function findFlags(): Promise<string> {
+  if (named === "npm") return NPM;
+  const imports = await Deno.readTextFile(new URL("imports.json", ROOT));
+  const folder = `${cacheDir()}/std-${(await sha256(imports)).slice(0, 16)}`, noted = `${folder}/source`;
+  const lock = `${folder}/deno.lock`, jsr = `--lock=${lock}`;
+  if (/\s/.test(lock)) return NPM; // the flags are words of a command line
+  const known = named ?? await ifThere(Deno.readTextFile(noted));
+  if (known === "npm") return NPM;
+  if (known === "jsr" && await ifThere(Deno.stat(lock)) !== undefined) return jsr;
+  await prepareCacheDir(folder);
+  await Deno.copyFile(new URL("deno.lock", ROOT), lock);
+  const specifiers = Object.values<string>(JSON.parse(imports).imports);
+  const found = await askJsr(specifiers.filter((specifier) => specifier.startsWith("jsr:")), lock);
+  await writeAtomically(noted, found ? "jsr" : "npm");
+  return found || named === "jsr" ? jsr : NPM;
 }
 
+const flags = await findFlags().catch((error) => {
+  if (!(error instanceof UsageError)) throw error;
+  // Nothing could be noted of an answer of JSR; what needs the cache says itself what is wrong with it.
+  return named === undefined ? NPM : fail(error.message);
+});
 // Quiet, since Deno warns that the other map takes the place of deno.json's.
-console.log("--quiet", FLAGS[namedSource() ?? await findSource()]);
+console.log("--quiet", flags);
