@@ -2,6 +2,7 @@
  * `deno task pack:gpu`: a folder that tests and times the CUDA library on a machine without a network.
  * See `deno task pack:gpu --help`.
  */
+import process from "node:process";
 import { UsageError } from "../../lib/errors.ts";
 import { run } from "../../ffi/build/command.ts";
 import { listTree, type PackedFile, readCommit } from "./machine/checkout.ts";
@@ -80,9 +81,15 @@ export async function writeArchive(path: string, files: readonly PackedFile[]): 
   if (!success) throw new UsageError(`Cannot pack by python3's lzma: ${stderr.trim().split("\n").at(-1)}`);
 }
 
-/** Packages, `name@version`, of a lock file's text, sorted. */
+/** Packages, `name@version`, of a lock file's text, sorted: those that machines like this one take. */
 export function lockedPackages(lock: string): string[] {
-  return Object.keys((JSON.parse(lock) as { npm: Record<string, unknown> }).npm).sort();
+  const { npm }: { npm: Record<string, { os?: string[]; cpu?: string[] }> } = JSON.parse(lock);
+  const isFor = (all: string[] | undefined, own: string) => all?.includes(own) ?? true;
+  const own = Object.entries(npm).filter(([, { os, cpu }]) =>
+    isFor(os, process.platform) && isFor(cpu, process.arch)
+  );
+  // Behind a version stands what its peers were resolved to.
+  return [...new Set(own.map(([id]) => id.match(/^@?[^@]+@[^_]+/)![0]))].sort();
 }
 
 /** Where Deno looks for packages of a registry on `localhost:9`, which `run.sh` names: nothing listens there. */
@@ -110,6 +117,12 @@ export async function listPackages(
   return { folders, missing };
 }
 
+/** Brings the packages of the lock into Deno's cache. @throws {UsageError} If the registry cannot be reached. */
+export async function fetchPackages(): Promise<void> {
+  const std = ["--import-map=.std/npm.json", "--lock=.std/npm.lock", "--frozen"];
+  await runDeno("fetch packages", "cache", ...std, "experiments/tools/test_gpu.ts");
+}
+
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const { out = "results/gpu_pack", quiet } = parseOwnFlags(args, ["out"], ["quiet"]);
@@ -126,10 +139,7 @@ export async function main(args: readonly string[]): Promise<number> {
       root: ROOT,
       deno: Deno.execPath(),
       npmCache,
-      fetchPackages: async () => {
-        const std = ["--import-map=.std/npm.json", "--lock=.std/npm.lock", "--frozen"];
-        await runDeno("fetch packages", "cache", ...std, "experiments/tools/test_gpu.ts");
-      },
+      fetchPackages,
     }, (message) => progress.line(message));
     await Deno.rename(part, out);
   } finally {

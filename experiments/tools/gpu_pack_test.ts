@@ -1,10 +1,21 @@
 /** The pack for a GPU machine: what it holds, and what its script does with it. No network, and no GPU. */
+import process from "node:process";
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
 import { run as runProgram } from "../../ffi/build/command.ts";
 import { listTree } from "./machine/checkout.ts";
-import { listPackages, lockedPackages, main, type PackSource, writeArchive, writePack } from "./gpu_pack.ts";
+import {
+  fetchPackages,
+  listPackages,
+  lockedPackages,
+  main,
+  type PackSource,
+  writeArchive,
+  writePack,
+} from "./gpu_pack.ts";
+import { findDenoCaches } from "../commands/cli/machine/deno.ts";
 import { withFolder as inFolder } from "../commands/testing.ts";
+import { IN_SLOW_TIER, NEEDS_LINUX, unless } from "../../lib/testing.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
 
@@ -51,7 +62,7 @@ async function smallSource(folder: string): Promise<PackSource> {
   await write(`${npmCache}/some.registry/@scope/named/0.1.0/lib/a.js`, "3;\n");
   await write(
     deno,
-    '#!/bin/sh\necho "$* $JSR_URL $TOKENFILTER_COMMIT" >> "$LOG"\ncase "$2" in $FAIL) exit $CODE;; esac\n',
+    '#!/bin/sh\necho "$* $TOKENFILTER_STD $TOKENFILTER_COMMIT" >> "$LOG"\ncase "$2" in $FAIL) exit $CODE;; esac\n',
   );
   await Deno.chmod(deno, 0o755);
   return { root, npmCache, deno, fetchPackages: () => Promise.reject(new Error("asked for the network")) };
@@ -92,11 +103,58 @@ Deno.test("listTree() says so where there is no git checkout", () =>
     await assertRejects(() => listTree(folder), UsageError, "Cannot list the tree: ");
   }));
 
-Deno.test("lockedPackages() names every package of the lock, deno-std among them", async () => {
+Deno.test("lockedPackages() names what this machine takes of the lock, as Deno's cache has it", async () => {
   const packages = lockedPackages(await Deno.readTextFile(`${ROOT}/.std/npm.lock`));
   assert(
     packages.some((id) => /^deno-std@\d/.test(id)) && packages.some((id) => id.startsWith("@huggingface/")),
   );
+  const npm = { "plain@1.0.0": {}, "@a/b_c@2.0.0_plain@1.0.0": {}, "@a/b_c@2.0.0_plain@1.0.1": {} };
+  const own = { os: [process.platform], cpu: [process.arch] };
+  const foreign = { "away@1.0.0": { os: ["vms"] }, "odd@1.0.0": { cpu: ["vax"] }, "near@1.0.0-rc.1": own };
+  assertEquals(lockedPackages(JSON.stringify({ npm: { ...npm, ...foreign } })), [
+    "@a/b_c@2.0.0",
+    "near@1.0.0-rc.1",
+    "plain@1.0.0",
+  ]);
+});
+
+Deno.test("every package of the real lock is found where Deno has put it", async () => {
+  const { npmCache } = await findDenoCaches();
+  const wanted = lockedPackages(await Deno.readTextFile(`${ROOT}/.std/npm.lock`));
+  if ((await listPackages(npmCache, wanted)).missing.length > 0) await fetchPackages();
+  assertEquals((await listPackages(npmCache, wanted)).missing, []);
+});
+
+Deno.test({
+  ...unless(
+    IN_SLOW_TIER || NEEDS_LINUX,
+    "pack:gpu packs this checkout, and its run.sh runs its tasks without a network",
+  ),
+  fn: () =>
+    inFolder(async (folder) => {
+      assertEquals(await main(["--out", `${folder}/pack`, "--quiet"]), 0);
+      const env = { HTTP_PROXY: "http://127.0.0.1:9", HTTPS_PROXY: "http://127.0.0.1:9", HOME: folder };
+      for (const task of ["test:gpu", "bench:gpu"]) {
+        const args = [`${folder}/work`, task, "--help"];
+        const { code, stdout, stderr } = await run(`${folder}/pack/run.sh`, args, { env });
+        assertEquals(code, 0, stderr);
+        assert(stdout.includes(`Usage: deno task ${task}`), stdout);
+      }
+      // Tests and what they import are there too.
+      const env2 = {
+        ...env,
+        DENO_DIR: `${folder}/work/deno`,
+        TOKENFILTER_STD: "npm",
+        DENO_NO_UPDATE_CHECK: "1",
+      };
+      const flags = ["--import-map=.std/npm.json", "--lock=.std/npm.lock", "--frozen", "--cached-only"];
+      const files = ["kernels/rms_norm/rms_norm_test.ts", "ffi/cuda/backend_test.ts"];
+      const cached = await run(`${folder}/work/bin/deno`, ["cache", ...flags, ...files], {
+        cwd: `${folder}/work/tree`,
+        env: env2,
+      });
+      assertEquals(cached.code, 0, cached.stderr);
+    }),
 });
 
 Deno.test("listPackages() takes the locked versions alone, and says what is missing", () =>
@@ -189,8 +247,8 @@ Deno.test("run.sh unpacks, tests, then times; a failed test does not keep it fro
     const source = await smallSource(folder), pack = `${folder}/pack`;
     await writePack(pack, source);
     const commit = (await Deno.readTextFile(`${pack}/COMMIT`)).trim(), registry = "http://localhost:9/";
-    const test = `task test:gpu ${registry} ${commit}`;
-    const bench = `task bench:gpu --out ${pack}/bench_gpu.json ${registry} ${commit}`;
+    const test = `task test:gpu npm ${commit}`;
+    const bench = `task bench:gpu --out ${pack}/bench_gpu.json npm ${commit}`;
     for (
       const [fail, code, calls, ends] of [
         ["none", 0, [test, bench], 0],
@@ -210,7 +268,7 @@ Deno.test("run.sh unpacks, tests, then times; a failed test does not keep it fro
       const log = `${folder}/log`, env = { LOG: log, FAIL: "test:gpu", CODE: "7" };
       await Deno.writeTextFile(log, "");
       const { code: found } = await run(`${pack}/run.sh`, [`${folder}/work`, task, "--only", "x"], { env });
-      assertEquals(await Deno.readTextFile(log), `task ${task} --only x ${registry} ${commit}\n`);
+      assertEquals(await Deno.readTextFile(log), `task ${task} --only x npm ${commit}\n`);
       assertEquals(found, code);
     }
     assert(

@@ -25,13 +25,13 @@ DENO_DIR="$work/deno"
 DENO_NO_UPDATE_CHECK=1
 TOKENFILTER_CACHE="$work/cache"
 TOKENFILTER_COMMIT=$(cat "$here/COMMIT")
-# Nothing listens on this port: all is here already, and what asks for more fails at once.
-JSR_URL=http://localhost:9/
-export PATH DENO_DIR DENO_NO_UPDATE_CHECK TOKENFILTER_CACHE TOKENFILTER_COMMIT JSR_URL
+TOKENFILTER_STD=npm
+export PATH DENO_DIR DENO_NO_UPDATE_CHECK TOKENFILTER_CACHE TOKENFILTER_COMMIT TOKENFILTER_STD
 if [ -z "${CUDA_HOME:-}" ] && [ -d /usr/local/cuda ]; then
   export CUDA_HOME=/usr/local/cuda
 fi
 cd "$work/tree"
+# Nothing listens on this port: all is here already, and what asks for more fails at once.
 echo 'registry=http://localhost:9/' > .npmrc
 
 if [ $# -gt 0 ]; then
