@@ -4,6 +4,7 @@
  */
 import { cacheDir, isMissing } from "../lib/cache.ts";
 import { buildCommand } from "./library.ts";
+import { requirementOf } from "../lib/pip.ts";
 import { sha256 } from "../lib/sha256.ts";
 
 /** @internal A BLAS to load, and how it came about. */
@@ -17,7 +18,11 @@ export interface FoundBlas {
 /** The pinned build, for the one platform where its digest is known. */
 export const PINNED_BLAS = {
   platform: "linux-x86_64",
-  requirement: "scipy-openblas32==0.3.34.481.3",
+  package: {
+    name: "scipy-openblas32",
+    version: "0.3.34.481.3",
+    sha256: "0595f94cd58c1f8a0d90c975621f4587337a003916b1979e834ebdf2cb5d9504",
+  },
   member: "scipy_openblas32/lib/libscipy_openblas.so",
   sha256: "b396d74f12ab4319e6713b3287104d64245c76c60e5bd9eaeb4b447eda66a561",
 } as const;
@@ -79,7 +84,7 @@ export async function findBlas(
   const named = Deno.env.get(VARIABLE);
   if (named) return { path: named === "none" ? undefined : named, reason: `${VARIABLE}=${named}` };
   if (level === "avx512") return { path: undefined, reason: "a BLAS is no faster at this level" };
-  const { platform, requirement } = PINNED_BLAS;
+  const { platform } = PINNED_BLAS, requirement = requirementOf(PINNED_BLAS.package);
   if (`${Deno.build.os}-${Deno.build.arch}` !== platform) {
     return fromSystem(`${requirement} is pinned for ${platform} only`);
   }

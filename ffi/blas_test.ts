@@ -124,3 +124,32 @@ Deno.test({
     assertEquals(runs, 7);
   },
 });
+
+Deno.test({
+  ...unless(
+    NOT_FETCHED,
+    "a program that opens a backend tries to fetch a BLAS once a day, and a build each time",
+  ),
+  fn: async () => {
+    const folder = await Deno.makeTempDir(), cache = `${folder}/cache`;
+    await Deno.writeTextFile(
+      `${folder}/python3`,
+      `#!/bin/sh\necho tried >> ${folder}/tries\necho 'no network' >&2\nexit 1\n`,
+      { mode: 0o755 },
+    );
+    const find = async (options: string) =>
+      (await inChild(
+        { TOKENFILTER_CACHE: cache, PATH: folder },
+        `const { ensureBlas } = await load("ffi/build/blas.ts"); return await ensureBlas(${options});`,
+      )).reason as string;
+    const tries = () => Deno.readTextFileSync(`${folder}/tries`).trim().split("\n").length;
+    const counts: number[] = [];
+    for (const options of ["{ pauseMs: 1e8 }", "{ pauseMs: 1e8 }", "{}", "{ pauseMs: 1 }"]) {
+      assertStringIncludes(await find(options), "pip: no network");
+      counts.push(tries());
+    }
+    assertEquals(counts, [1, 1, 2, 3]);
+    assertStringIncludes(await find("{ pauseMs: 1e8 }"), "tries again)");
+    await Deno.remove(folder, { recursive: true });
+  },
+});

@@ -57,6 +57,8 @@ const OPTIONS: Record<keyof CpuOptions, true> = {
   build: true,
   onProgress: true,
 };
+/** How long a BLAS that could not be fetched is done without: `build` tries at once. */
+const BLAS_PAUSE_MS = 24 * 3600e3;
 
 /**
  * Opens the native CPU library. The backend's threads end with `using`, or once there is no reference to it.
@@ -74,7 +76,8 @@ export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend> {
     const { buildCpu } = await import("./build/mod.ts");
     const { ensureBlas, findLevel } = await import("./build/blas.ts");
     const { onProgress, blas } = options;
-    const fetchBlas = async () => await ensureBlas({ level: level ?? await findLevel(), onProgress });
+    const fetchBlas = async () =>
+      await ensureBlas({ level: level ?? await findLevel(), onProgress, pauseMs: BLAS_PAUSE_MS });
     await Promise.all([
       namedLibrary("cpu", library) ?? buildCpu({ level, onProgress }),
       blas ?? fetchBlas(),

@@ -1,6 +1,8 @@
 /** Fetches the pinned OpenBLAS from the Python package index that pip is set up with. */
-import { prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
+import { cacheDir, ifThere, prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
 import { findBlas, type FoundBlas, PINNED_BLAS, pinnedPath } from "../blas.ts";
+import { buildCommand } from "../library.ts";
+import { reasonOf, requirementOf, requirePackages } from "../../lib/pip.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { LEVELS } from "../sources.ts";
 import { type BuildOptions, findCompiler, run } from "./command.ts";
@@ -11,17 +13,24 @@ import { bestLevel } from "./cpu.ts";
  * system's OpenBLAS or the built-in kernel serves.
  *
  * @param options `level` is the instruction-set level that it is for: where the library's own products are faster, none
- * is fetched.
+ * is fetched. `pauseMs` is the time in which a fetch that failed is not tried again, by default none: some networks
+ * swallow what is sent, and each try then waits.
  */
 export function ensureBlas(
-  options: Pick<BuildOptions, "onProgress"> & { readonly level?: string } = {},
+  options: Pick<BuildOptions, "onProgress"> & { readonly level?: string; readonly pauseMs?: number } = {},
 ): Promise<FoundBlas> {
-  const { level, onProgress = () => {} } = options;
+  const { level, pauseMs = 0, onProgress = () => {} } = options;
   return findBlas(async () => {
-    onProgress(`fetching ${PINNED_BLAS.requirement} with pip`);
+    const note = pauseMs > 0 ? `${cacheDir()}/blas-not-fetched` : undefined;
+    const last = note && await ifThere(Deno.stat(note));
+    if (last && Date.now() - last.mtime!.getTime() < pauseMs) {
+      return `pip: ${await Deno.readTextFile(note)} (${buildCommand()} tries again)`;
+    }
+    onProgress(`fetching ${requirementOf(PINNED_BLAS.package)} with pip`);
     const trouble = await fetchPinned();
     if (trouble === undefined) return undefined;
     onProgress(`no OpenBLAS from pip: ${trouble}`);
+    if (note) await writeAtomically(note, trouble).catch(() => {}); // else it is tried again
     return `pip: ${trouble}`;
   }, level);
 }
@@ -38,8 +47,14 @@ async function fetchPinned(): Promise<string | undefined> {
   try {
     await prepareCacheDir();
     const pip = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"];
-    const limits = ["--retries", "1", "--timeout", "20", "--only-binary", ":all:"];
-    const trouble = await python([...pip, ...limits, "--dest", work, PINNED_BLAS.requirement]);
+    const limits = ["--retries", "1", "--timeout", "10", "--only-binary", ":all:"];
+    const trouble = await python([
+      ...pip,
+      ...limits,
+      "--dest",
+      work,
+      ...await requirePackages([PINNED_BLAS.package], work),
+    ]);
     if (trouble !== undefined) return trouble;
     const wheel = Array.from(Deno.readDirSync(work)).find(({ name }) => name.endsWith(".whl"));
     if (wheel === undefined) return "found no wheel";
@@ -61,5 +76,5 @@ async function fetchPinned(): Promise<string | undefined> {
 /** Runs python3; the last line it complained with, or undefined where all went well. */
 async function python(args: readonly string[]): Promise<string | undefined> {
   const { success, stderr } = await run("python3", args);
-  return success ? undefined : stderr.trim().split("\n").pop() || "failed";
+  return success ? undefined : reasonOf(stderr) ?? "failed";
 }

@@ -1,18 +1,47 @@
 /** Finds CUDA's compiler, or fetches the pinned one from the Python package index that pip is set up with. */
 import { cacheDir, isMissing, prepareCacheDir } from "../../lib/cache.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
+import { type PinnedPackage, reasonOf, requirePackages } from "../../lib/pip.ts";
 import { run } from "./command.ts";
 
 /** Packages that make a compiler: nvcc, its code generator, headers, the static runtime, a disassembler. */
-const PACKAGES: readonly string[] = [
-  "nvidia-cuda-nvcc==13.0.88",
-  "nvidia-nvvm==13.0.88",
-  "nvidia-cuda-crt==13.0.88",
-  "nvidia-cuda-runtime==13.0.88",
-  "nvidia-cuda-cccl==13.0.85",
-  "nvidia-cuda-cuobjdump==13.2.78", // the first that is a package of its own; it reads what 13.0 writes
-  "nvidia-cuda-nvdisasm==13.2.78",
-];
+const PACKAGES: readonly PinnedPackage[] = ([
+  [
+    ...["nvidia-cuda-nvcc", "13.0.88"],
+    "56fe502eb77625a12f25172caa3cdddb4e4c8ba2c8c17dba44b164761b380f03",
+    "c7ff28f86a24effdc6c034fa15230c549a273e4771b10a7fec14996f8cf3307f",
+  ],
+  [
+    ...["nvidia-nvvm", "13.0.88"],
+    "c5f41ffeb6466944a026dfa5317d7d85355c119bbec279205d22f1869d1054e0",
+    "c4376a291d72d22a315d9d2f69bdae8f8cd83a627f75bad395cee49a0fe65dc1",
+  ],
+  [
+    ...["nvidia-cuda-crt", "13.0.88"],
+    "2c8043c7c9e02492716426e9919fc78d2c5b3b2a7a768a88e952676b08aa55a4",
+    "ee2ea2a97073e02ee62bb27841f437332be2c248e3eac013df07997ada39c003",
+  ],
+  [
+    ...["nvidia-cuda-runtime", "13.0.88"],
+    "422a38f7c739ecbdd3a4b6ec7ed0a1d74db43d8e9bc26685f3d845638922b178",
+    "8ba16a33998ee3ee2bf11c8f13e36e3ff86a1d6ad165ffeee863d6eabd0b5f67",
+  ],
+  [
+    ...["nvidia-cuda-cccl", "13.0.85"],
+    "e0da7ad981f3a8aff08241b5bfc1af868742a63e2762f53a5171c492ef242649",
+    "6f0203e29fed809ee2b7fe9b1344df66ecab990c37d6a2e0e189b26d6c97ed7c",
+  ],
+  [ // the first that is a package of its own; it reads what 13.0 writes
+    ...["nvidia-cuda-cuobjdump", "13.2.78"],
+    "394087411405b846bf43aa52ca2ff603bbe18b3b8a1257cda0903e23c17bdbf3",
+    "c985f2ac62cc6b41cb3c612c4b8d117f4c30ff5c1a2f9e23ca3350e0090a85b6",
+  ],
+  [
+    ...["nvidia-cuda-nvdisasm", "13.2.78"],
+    "b4ebcd3c5046bf8039ac52675b9dbefd843600969649ecaab0a42b0713a61dae",
+    "c338282695eca43de237929c5e3963d8d04f61d578d40f01bd04aca2bc29c233",
+  ],
+] as [string, string, string, string][]).map(([name, version, ...sha256]) => ({ name, version, sha256 }));
 /** Version of the nvcc that is fetched, for which kernels are tuned. */
 export const PINNED = "13.0.88";
 type Release = readonly [major: number, minor: number];
@@ -131,12 +160,12 @@ export async function ensureNvcc(
     const { success, stderr } = await run("python3", [
       ...["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile"],
       ...["--only-binary", ":all:", "--retries", "2", "--timeout", "30", "--target", work],
-      ...PACKAGES,
+      ...await requirePackages(PACKAGES, work),
     ]);
     if (!success) {
       throw new NativeLibraryError(
         "Cannot build the CUDA library: found no nvcc in PATH or CUDA_HOME, and pip cannot fetch one: " +
-          (stderr.trim().split("\n").pop() || "failed"),
+          (reasonOf(stderr) ?? "failed"),
       );
     }
     await Deno.remove(pinnedDir(), { recursive: true }).catch((error) => {

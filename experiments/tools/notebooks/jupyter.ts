@@ -2,6 +2,7 @@
 import { cacheDir, prepareCacheDir } from "../../../lib/cache.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { run as runProgram } from "../../../ffi/build/command.ts";
+import { reasonOf } from "../../../lib/pip.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { isFolder } from "../../commands/cli/files.ts";
 
@@ -25,7 +26,7 @@ export interface JupyterOptions {
   readonly cache?: string;
 }
 
-const FIX = "install Python 3.10 or newer with pip (for example: apt-get install python3-venv python3-pip)";
+const FIX = "install Python 3.11 or newer with pip (for example: apt-get install python3-venv python3-pip)";
 
 /**
  * Finds the environment of these requirements and of this machine's `python3` in the cache, or makes it.
@@ -51,10 +52,19 @@ export async function ensureJupyter(options: JupyterOptions = {}): Promise<Jupyt
   try {
     onProgress(`getting ${lab ? "JupyterLab" : "Jupyter"} with pip, once`);
     const [pip, ...args] = await makeEnvironment(part, run);
-    const flags = ["--quiet", "--disable-pip-version-check", "--no-input", "--only-binary", ":all:"];
+    const flags = [
+      "--quiet",
+      "--disable-pip-version-check",
+      "--no-input",
+      "--only-binary",
+      ":all:",
+      "--require-hashes",
+    ];
     const installed = await run(pip, [...args, "install", ...flags, "-r", files.at(-1)!]);
     if (!installed.success) {
-      throw new UsageError(`Cannot set up Jupyter: pip said "${lastLine(installed.stderr)}"; ${FIX}`);
+      throw new UsageError(
+        `Cannot set up Jupyter: pip said "${reasonOf(installed.stderr) ?? "nothing"}"; ${FIX}`,
+      );
     }
     await Deno.rename(part, folder); // its programs are run as modules, which a new path does not harm
   } catch (error) {
@@ -72,10 +82,6 @@ async function makeEnvironment(folder: string, run: typeof runProgram): Promise<
   const bare = await run("python3", ["-m", "venv", "--clear", "--without-pip", folder]);
   const pip = await run("python3", ["-m", "pip", "--version"]);
   if (bare.success && pip.success) return ["python3", "-m", "pip", "--python", `${folder}/bin/python`];
-  const reason = lastLine((bare.success ? pip : bare).stderr);
+  const reason = reasonOf((bare.success ? pip : bare).stderr) ?? "nothing";
   throw new UsageError(`Cannot set up Jupyter: python3 said "${reason}"; ${FIX}`);
-}
-
-function lastLine(text: string): string {
-  return text.trim().split("\n").at(-1) || "nothing";
 }

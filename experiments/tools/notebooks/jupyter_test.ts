@@ -72,11 +72,27 @@ for (const [name, answer] of Object.entries(CASES)) {
   });
 }
 
-Deno.test("every requirement is pinned to one version", async () => {
+Deno.test("every requirement is pinned to one version, and to digests", async () => {
+  const known = new Set<string>();
   for (const name of ["requirements.txt", "requirements_lab.txt"]) {
     const text = await Deno.readTextFile(new URL(name, import.meta.url));
-    for (const line of text.trim().split("\n")) {
-      assert(/^(#.*|-r requirements\.txt|[\w.-]+==[\w.]+)$/.test(line), `${name}: ${line}`);
+    for (const line of text.replaceAll(" \\\n", "").trim().split("\n")) {
+      if (/^(#.*|-r requirements\.txt)$/.test(line)) continue;
+      const [, package_] = line.match(/^([\w.-]+)==[\w.]+( ; [^\\]+?)?( +--hash=sha256:[0-9a-f]{64})+$/) ??
+        [];
+      assert(package_ !== undefined, `${name}: ${line}`);
+      assert(!known.has(package_), `${package_} twice`);
+      known.add(package_);
     }
   }
 });
+
+Deno.test("ensureJupyter() has pip refuse what has another digest", () =>
+  withFolder(async (cache) => {
+    const { run, commands } = machine(() => printed(""));
+    await ensureJupyter({ run, cache });
+    assert(
+      commands.some((command) => / install .*--require-hashes -r \S+$/.test(command)),
+      commands.join("\n"),
+    );
+  }));

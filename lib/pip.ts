@@ -1,0 +1,36 @@
+/** Packages of a Python index by version and digest, so that an index can give what was meant, or nothing. */
+
+/** @internal A package. */
+export interface PinnedPackage {
+  readonly name: string;
+  readonly version: string;
+  /** SHA-256 in hex of its wheel; of several, where platforms have their own. */
+  readonly sha256: string | readonly string[];
+}
+
+/** A package by name and version, as pip and its users write it. */
+export const requirementOf = ({ name, version }: PinnedPackage): string => `${name}==${version}`;
+
+/**
+ * Arguments of pip for packages: it takes digests from a file alone, and with one refuses all others.
+ *
+ * @param folder Where the file is written.
+ */
+export async function requirePackages(
+  packages: readonly PinnedPackage[],
+  folder: string,
+): Promise<["--require-hashes", "--requirement", string]> {
+  const path = `${folder}/requirements.txt`;
+  const lines = packages.map((own) =>
+    `${[requirementOf(own), ...[own.sha256].flat().map((digest) => `--hash=sha256:${digest}`)].join(" ")}\n`
+  );
+  await Deno.writeTextFile(path, lines.join(""));
+  return ["--require-hashes", "--requirement", path];
+}
+
+/** What pip complained of, in few words; undefined where it said nothing. */
+export function reasonOf(stderr: string): string | undefined {
+  const [, expected, found] = stderr.match(/Expected sha256 ([\s\S]*?)\s+Got\s+(\w+)/) ?? [];
+  if (found === undefined) return stderr.trim().split("\n").at(-1)?.slice(0, 300) || undefined;
+  return `found a package of SHA-256 ${found}, expected ${expected!.replaceAll(/\s+/g, " ")}`;
+}
