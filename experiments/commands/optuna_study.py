@@ -22,7 +22,7 @@ parser.add_argument("--trials", type=int, default=20, help="how many more trials
 parser.add_argument("--storage", help="where Optuna keeps the study: sqlite:///study.db (memory)")
 parser.add_argument("--seed", type=int, help="seed of the sampler")
 args = parser.parse_args()
-DENO = ["deno"] if shutil.which("deno") else ["npx", "-y", "deno@2"]
+DENO = ["deno"] if shutil.which("deno") else ["npx", "-y", "deno@2.9.6"]
 
 
 def score(options):

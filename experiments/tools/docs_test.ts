@@ -33,6 +33,19 @@ async function exists(path: string): Promise<boolean> {
   return await Deno.stat(new URL(path, root)).then(() => true, () => false);
 }
 
+Deno.test("README, docs, scripts and the steps of .ci start one version of Deno, and not any", async () => {
+  const scripts = ["experiments/commands/optuna_study.py"];
+  for await (const { name } of Deno.readDir(new URL(".ci/", root))) scripts.push(`.ci/${name}`);
+  const texts = [...docs.values(), ...await Promise.all(scripts.map(read))];
+  const versions = texts.flatMap((text) =>
+    Array.from(text.matchAll(/\bdeno@([\w.]+)/g), ([, version]) => version!)
+  );
+  assert(versions.length > 10);
+  const [version, ...others] = new Set(versions);
+  assertEquals(others, []);
+  assert(/^\d+\.\d+\.\d+$/.test(version!), version);
+});
+
 /** A heading's name in a link. */
 function anchorOf(heading: string): string {
   return heading.toLowerCase().replaceAll(/[^\p{L}\p{N}\s_-]/gu, "").trim().replaceAll(" ", "-");
