@@ -1,8 +1,33 @@
 /** Parquet files whose bytes may be anything. */
-import { type AsyncBuffer, type FileMetaData, parquetMetadata } from "hyparquet";
+import {
+  type AsyncBuffer,
+  type Compressors,
+  type FileMetaData,
+  parquetMetadata,
+  snappyUncompress,
+} from "hyparquet";
 
 /** Rows that a byte of a file may hold: a repeated value takes next to nothing, but no row is all repeated values. */
 const ROWS_A_BYTE = 8;
+
+/** Bytes that one byte of Snappy stands for, at most. */
+const SNAPPY_RATIO = 32;
+
+/** What hyparquet reads a file by. */
+export interface ParquetSource {
+  readonly file: AsyncBuffer;
+  readonly metadata: FileMetaData;
+  readonly compressors: Compressors;
+}
+
+/** Unpacks no more than bytes of Snappy can hold: a page says how much memory it wants. */
+function unpackSnappy(packed: Uint8Array, length: number): Uint8Array {
+  const most = SNAPPY_RATIO * packed.length;
+  if (length > most) throw new Error(`found a page of ${length} bytes in ${packed.length}`);
+  const out = new Uint8Array(length);
+  snappyUncompress(packed, out);
+  return out;
+}
 
 /**
  * Reads a file.
@@ -12,7 +37,7 @@ const ROWS_A_BYTE = 8;
  */
 export async function readParquet<T>(
   { buffer, length }: Uint8Array<ArrayBuffer>,
-  read: (asked: { readonly file: AsyncBuffer; readonly metadata: FileMetaData }) => Promise<T>,
+  read: (source: ParquetSource) => Promise<T>,
 ): Promise<T> {
   let hasFailed = false;
   const file: AsyncBuffer = {
@@ -28,7 +53,7 @@ export async function readParquet<T>(
     const metadata = parquetMetadata(buffer);
     const rows = Math.max(...[metadata, ...metadata.row_groups].map(({ num_rows }) => Number(num_rows)));
     if (!(rows <= ROWS_A_BYTE * length)) throw new Error(`found ${rows} rows in ${length} bytes`);
-    return await read({ file, metadata });
+    return await read({ file, metadata, compressors: { SNAPPY: unpackSnappy } });
   } catch (error) {
     hasFailed = true;
     // Of what it does not expect it knows no more than JavaScript does.

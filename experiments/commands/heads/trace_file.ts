@@ -1,5 +1,5 @@
 /** Decision tables as Parquet files: columns of numbers, and what the run was in the file's own metadata. */
-import { type AsyncBuffer, type FileMetaData, parquetRead } from "hyparquet";
+import { parquetRead } from "hyparquet";
 import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
 import type { Backend } from "../../../lib/backend.ts";
 import type { CacheDType, WeightDType } from "../../../lib/dtype.ts";
@@ -22,7 +22,7 @@ import {
   substituteOf,
 } from "../../../lib/methods/mod.ts";
 import { readBytes } from "../cli/files.ts";
-import { readParquet } from "../cli/parquet.ts";
+import { type ParquetSource, readParquet } from "../cli/parquet.ts";
 import type { ModelFile } from "../../../lib/model/mod.ts";
 
 export interface TraceInfo {
@@ -147,9 +147,8 @@ export async function readTrace(path: string): Promise<{ table: DecisionTable; i
   }
 }
 
-async function readTable(
-  { file, metadata }: { readonly file: AsyncBuffer; readonly metadata: FileMetaData },
-) {
+async function readTable(source: ParquetSource): Promise<{ table: DecisionTable; info: TraceInfo }> {
+  const { metadata } = source;
   const text = metadata.key_value_metadata?.find(({ key }) => key === KEY)?.value;
   // Traces that do not say the type of their cache are older than the choice: it was f32.
   const info = text === undefined ? undefined : { cacheDType: "f32", ...JSON.parse(text) } as TraceInfo;
@@ -169,8 +168,7 @@ async function readTable(
   });
   let wrong: string | undefined; // an error in the reader's callback would be lost
   await parquetRead({
-    file,
-    metadata,
+    ...source,
     onChunk: ({ columnName, columnData, rowStart }) => {
       const [name, head] = columnName.split("_");
       const column = table[name as "sK" | "score"];

@@ -276,7 +276,9 @@ export class AllocationCounter {
   constructor() {
     this.#names.forEach((name, i) => {
       const construct = (target: typeof Uint8Array, args: unknown[], like: unknown) => {
-        if (typeof args[0] === "number") this.bytes += args[0] * target.BYTES_PER_ELEMENT;
+        // A length that is none (NaN, negative) makes an empty array, or an error.
+        const length = typeof args[0] === "number" && args[0] > 0 ? args[0] : 0;
+        this.bytes += length * target.BYTES_PER_ELEMENT;
         return Reflect.construct(target, args, like as typeof Uint8Array);
       };
       Object.assign(globalThis, {
