@@ -57,9 +57,6 @@ export function modelName(values: FlagValues): string {
   return textOf(values, "model") ?? "tiny";
 }
 
-/** Bytes that a task takes beside weights, at least: of its code, of one chunk's values, and of garbage. */
-const WORK_BYTES = 96e6;
-
 /**
  * Bytes of weights that there is room for: on the machine, and in the container that this process may be in.
  *
@@ -70,8 +67,8 @@ export function roomForWeights(
   limit = process.constrainedMemory(),
   { rss } = Deno.memoryUsage(),
 ): number {
-  const own = limit > 0 ? limit - rss : Infinity;
-  return own < available ? Math.max(0, own - WORK_BYTES) : available;
+  // What is resident counts Deno's own code too, which a container does not pay for: some 30 MB, as much as the work takes.
+  return limit > 0 ? Math.max(0, Math.min(available, limit - rss)) : available;
 }
 
 /**

@@ -45,8 +45,8 @@ Deno.test("roomForWeights() is that of the machine, or what the container leaves
   const free = { available: 8e9 } as Deno.SystemMemoryInfo, used = { rss: 1e8 } as Deno.MemoryUsage;
   assertEquals(roomForWeights(free, 0, used), 8e9);
   assertEquals(roomForWeights(free, 2 ** 63, used), 8e9);
-  assertEquals(roomForWeights(free, 5e8, used), 304e6);
-  assertEquals(roomForWeights(free, 1.5e8, used), 0);
+  assertEquals(roomForWeights(free, 5e8, used), 4e8);
+  assertEquals(roomForWeights(free, 0.5e8, used), 0);
   assertThrows(
     () => expectMemory({ name: "m", weights: { values: 5e6, bytes: 5.3e6 } }, 0),
     UsageError,
