@@ -147,7 +147,7 @@ Deno.test({
         TOKENFILTER_STD: "npm",
         DENO_NO_UPDATE_CHECK: "1",
       };
-      const flags = ["--import-map=.std/npm.json", "--lock=.std/npm.lock", "--frozen", "--cached-only"];
+      const flags = ["--import-map=.std/npm.json", "--lock=.std/npm.lock", "--frozen"];
       const files = ["kernels/rms_norm/rms_norm_test.ts", "ffi/cuda/backend_test.ts"];
       const cached = await run(`${folder}/work/bin/deno`, ["cache", ...flags, ...files], {
         cwd: `${folder}/work/tree`,
