@@ -446,11 +446,14 @@ Deno.test("obtainFromHub() asks a hub that is silent once, where the cache has a
     const path = await obtainFromHub(name("org/name"), options),
       before = requests.length,
       notices: string[] = [];
-    isSilent = true;
-    const silent = { ...options, stallMs: 40, onNotice: (notice: string) => notices.push(notice) };
-    assertEquals(await obtainFromHub(name("org/name"), silent), path);
-    assertEquals([requests.length - before, notices.length], [1, 1]);
-    end.resolve();
+    try {
+      isSilent = true;
+      const silent = { ...options, stallMs: 40, onNotice: (notice: string) => notices.push(notice) };
+      assertEquals(await obtainFromHub(name("org/name"), silent), path);
+      assertEquals([requests.length - before, notices.length], [1, 1]);
+    } finally {
+      end.resolve();
+    }
   });
 });
 
