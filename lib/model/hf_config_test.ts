@@ -179,6 +179,11 @@ Deno.test("readModelConfig() works YaRN's and LongRoPE's magnitudes out, and tak
   assertEquals([long({ attention_factor: 2 }), long({ factor: 1 }), long({ factor: 0.5 })], [2, 1, 1]);
 });
 
+Deno.test("readModelConfig() reads a folder that transformers saved from a GGUF, whose config says so", () => {
+  const saved = { _model_name_or_path: "SmolLM2-135M", unk_token_id: 0 };
+  assertEquals(configOf("llama", saved), configOf("llama", {}));
+});
+
 Deno.test("readModelConfig() refuses what it does not know in a config.json, and names the key", () => {
   const rope = (parameters: object) => ({ rope_parameters: { rope_theta: 100, ...parameters } });
   const cases: [CheckpointName, Record<string, unknown>, string][] = [

@@ -36,6 +36,7 @@ export const llama: Architecture = {
       "use_bidirectional_attention": false,
     },
     informativeKeys: [
+      "_model_name_or_path",
       "_name_or_path",
       "architectures",
       "bos_token_id",
@@ -53,6 +54,7 @@ export const llama: Architecture = {
       "tokenizer_class",
       "torch_dtype",
       "transformers_version",
+      "unk_token_id",
       "unsloth_fixed",
       "unsloth_version",
       "use_cache",
