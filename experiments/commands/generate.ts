@@ -19,7 +19,7 @@ import { lineWidth, wrapLines } from "./cli/output/terminal.ts";
 import { openEngine } from "./cli/run/engine.ts";
 import { Interrupt } from "./cli/run/interrupt.ts";
 import { EXIT, runTask, writeLine, writeText } from "./cli/task.ts";
-import { describeParting, describeRun, recordRuns, tabulateRuns } from "./generate/outcome.ts";
+import { describeParting, describeRun, recordRuns, tabulateRuns, warnOfNothing } from "./generate/outcome.ts";
 import { type GeneratedText, runGeneration } from "./generate/run.ts";
 import { readCommandLine } from "./run.ts";
 
@@ -136,7 +136,10 @@ async function printOutcome(
     const lines = [describeParting(file.tokenizer, runs), ...notes].map((line) => wrapLines(line, width));
     writeLine(Deno.stdout, ["", formatTable(table, width), "", ...lines].join("\n"));
   } else {
-    for (const run of runs) progress.line(describeRun(file.config, run));
+    for (const run of runs) {
+      progress.line(describeRun(file.config, run));
+      if (warnOfNothing(run) !== "") progress.line(warnOfNothing(run));
+    }
   }
 }
 

@@ -70,7 +70,19 @@ Deno.test("generate --beside shows both texts, where they part, and what was fil
   const keys = await runsOf("--preset", "keys", "--warmup", "8", "--recent", "4", "--prune-ratio", "0");
   assertEquals([keys.runs[0]!.queriesSkipped, keys.runs[0]!.keysDropped], [null, 0]);
   const same = await generate(...SMALL, ...FILTERED, "--prune-ratio", "0", "--beside", "--max-tokens", "9");
-  assertStringIncludes(same, "The texts are the same for all of 9 tokens.\n");
+  assertStringIncludes(same, "The texts are the same for all of 9 tokens. Nothing was filtered: ");
+  // Two dense runs say that they are, and so does one.
+  const short = ["--preset", "keys", "--max-tokens", "9"];
+  assertStringIncludes(
+    (await generate(...SMALL, ...short, "--beside")).replaceAll("\n", " "),
+    "lie within the warm-up of 64 and the recent window of 32 or are not judged yet",
+  );
+  const { stderr } = await runTask("generate", ...SMALL.slice(0, 4), ...short);
+  assertStringIncludes(stderr, "Nothing was filtered: all ");
+  assertEquals(
+    (await runTask("generate", ...SMALL.slice(0, 4), "--max-tokens", "9")).stderr.includes("Nothing"),
+    false,
+  );
 });
 
 Deno.test("generate records the text that a method was fitted on", () =>

@@ -107,12 +107,31 @@ function findParting(a: readonly number[], b: readonly number[]): number | null 
   return at < 0 ? null : at;
 }
 
+/** Whether a run filtered nothing: it was the dense model's. */
+export function filtersNothing({ pruner, length, keep, kvKeep }: GeneratedText): boolean {
+  const gone = (masks: ReadonlyMap<number, Uint8Array>) =>
+    [...masks.values()].some((mask) => mask.subarray(0, length).includes(0));
+  return pruner?.prepare === undefined && !gone(keep) && !gone(kvKeep);
+}
+
+/** What to do where a run filtered nothing, in words; empty where it did filter. */
+export function warnOfNothing(run: GeneratedText): string {
+  if (run.pruner === undefined || !filtersNothing(run)) return "";
+  const { warmup, recent } = run.pruner.spans;
+  return `Nothing was filtered: all ${run.length} tokens lie within the warm-up of ${warmup} and the recent window of ${recent} ` +
+    "or are not judged yet, so the text is the dense model's (take a longer prompt, more --max-tokens, or a smaller --warmup " +
+    "and --recent).";
+}
+
 /** Where two texts part, in words. */
 export function describeParting(tokenizer: Tokenizer, runs: readonly GeneratedText[]): string {
   const [dense, filtered] = runs;
   if (dense === undefined || filtered === undefined) return "Interrupted before both texts were made.";
   const at = findParting(dense.ids, filtered.ids), count = Math.min(dense.ids.length, filtered.ids.length);
-  if (at === null) return `The texts are the same for all of ${plural(count, "token")}.`;
+  if (at === null) {
+    return [`The texts are the same for all of ${plural(count, "token")}.`, warnOfNothing(filtered)].join(" ")
+      .trim();
+  }
   const show = ({ ids }: GeneratedText) => JSON.stringify(tokenizer.texts(ids.slice(at, at + 8)).join(""));
   const texts = `dense goes on ${show(dense)}, filtered ${show(filtered)}`;
   return `They part at token ${at + 1} of ${count}: ${texts}.`;
