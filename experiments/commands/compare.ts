@@ -1,17 +1,20 @@
 /**
- * `deno task compare`: several methods at the same ratio on the same text, with intervals of their differences.
+ * `deno task compare`: several methods at equal budgets on the same text or items, with intervals of their differences.
  *
  * Writes `compare.json` and `compare.html` to a folder, beside the study of all chunks and items. See
  * `deno task compare --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import { ownRule } from "../../lib/methods/mod.ts";
+import { filterFor } from "../../lib/eval/mod.ts";
+import { ownRule, PRESETS, readRecord } from "../../lib/methods/mod.ts";
 import {
+  describeComparison,
   MISSED_NOTE,
   readPlotly,
   renderComparisonReport,
   RESULT_COLUMNS,
   tabulateComparison,
+  tabulatePaper,
   tabulateResults,
 } from "../../lib/plot/mod.ts";
 import { plural } from "../../lib/plural.ts";
@@ -21,48 +24,59 @@ import {
   type ComparedChunk,
   comparedMethods,
   compareStudy,
+  type Comparison,
+  createFilter,
+  type Match,
+  MATCHES,
   type MethodGroup,
   type NamedMethod,
 } from "../../lib/sweep/mod.ts";
 import { readOptions } from "./cli/flags/method.ts";
-import { type FlagValues, textOf } from "./cli/flags/parse.ts";
+import { expectChoice, type FlagValues, textOf } from "./cli/flags/parse.ts";
 import { readCount } from "./cli/flags/text.ts";
 import type { Progress } from "./cli/output/progress.ts";
 import { describePlan, readPlan, readTaskName, startStudy } from "./cli/run/study.ts";
 import { expectStudy } from "./cli/run/study_store.ts";
 import { checkFlags, runTask } from "./cli/task.ts";
 import { asksForItems, isOfText, type ItemOutcome, planItems, runComparedItems } from "./compare/items.ts";
-import { readFilterFlag, readTasks } from "./eval/plan.ts";
+import {
+  asksToFilter,
+  readFilterFlag,
+  type ReadTask,
+  readTasks,
+  refuseUnreached,
+  type Unreached,
+} from "./eval/plan.ts";
 import { openItems } from "./eval/run.ts";
 import { type Asked, type Running, studyCommand } from "./run.ts";
 
 /** Columns that a narrow terminal does without, the first one first. */
 export const SPARE_COLUMNS = [
   "labels",
-  "to protected",
   "gap closed",
-  "vs control",
+  "to protected",
+  "to random",
   "loss",
-  "ppl",
   "proj FLOPs",
   "params",
-  "pairs",
+  "attn FLOPs",
   "KV dropped",
   "Q skipped",
-  "KV held",
-  "attn FLOPs",
-  "to random",
+  "ratio",
+  "vs rival",
+  "pairs",
+  "to dense",
 ];
 
 /** The same of the table of a comparison with items. */
 const SPARE_RESULT_COLUMNS = [
   "proj FLOPs",
   "params",
-  "KV held",
   "detectable",
   "own",
   "missed keys",
   "units",
+  "vs rival",
   "to dense",
   "vs dense",
 ];
@@ -73,7 +87,25 @@ const MAX_SEEDS = 10_000;
 /** Flags whose place --methods takes. */
 const REPLACED = ["fusion", "invert", "preset"];
 
-async function readMethods(values: FlagValues): Promise<NamedMethod[]> {
+/** The methods that run unasked: those that the options define; what is left out is told. */
+function possibleMethods(base: Parameters<typeof comparedMethods>[1], progress: Progress): readonly string[] {
+  const own = ownRule()?.rule.name, wrong = new Map<string, string>();
+  const names = [...COMPARED_METHODS, ...own === undefined ? [] : [own]].filter((name) => {
+    try {
+      checkFlags(() => comparedMethods([name], base, 1));
+      return true;
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      wrong.set(name, error.message);
+      return false;
+    }
+  });
+  if (names.length === 0) throw new UsageError([...wrong.values()][0]);
+  for (const [name, why] of wrong) progress.line(`Left out ${name}: ${why}`);
+  return names;
+}
+
+async function readMethods({ values, progress }: Asked): Promise<NamedMethod[]> {
   const wrong = REPLACED.find((name) => values.has(name));
   if (wrong !== undefined) {
     throw new UsageError(
@@ -81,13 +113,14 @@ async function readMethods(values: FlagValues): Promise<NamedMethod[]> {
     );
   }
   const seeds = readCount(values, "seeds", 1, MAX_SEEDS) ?? 5, ratios = readRatios(values);
-  const given = textOf(values, "methods"), own = ownRule()?.rule.name;
-  const all = [...COMPARED_METHODS, ...own === undefined ? [] : [own]];
-  const names = given === undefined ? all : given.split(",").map((name) => name.trim());
-  const base = await readOptions("compare", values);
-  return checkFlags(() =>
-    ratios === undefined ? comparedMethods(names, base, seeds) : comparedAtRatios(names, base, seeds, ratios)
-  );
+  const given = textOf(values, "methods"), { warmup, recent } = PRESETS.keys;
+  const base = { ...given === undefined ? { warmup, recent } : {}, ...await readOptions("compare", values) };
+  return checkFlags(() => {
+    const names = given?.split(",").map((name) => name.trim()) ?? possibleMethods(base, progress);
+    return ratios === undefined
+      ? comparedMethods(names, base, seeds)
+      : comparedAtRatios(names, base, seeds, ratios);
+  });
 }
 
 /** Reads `--ratios`. @throws {UsageError} If one is no share, or one side has a ratio of its own. */
@@ -101,29 +134,56 @@ function readRatios(values: FlagValues): number[] | undefined {
   throw new UsageError(`Cannot use --ratios ${text}: expected shares between 0 and 1, as in 0.3,0.5`);
 }
 
-async function readFlags({ values }: Asked) {
-  const methods = await readMethods(values), task = readTaskName(values), hasText = isOfText(task);
-  const hasItems = asksForItems(values, hasText), tasks = hasItems ? await readTasks(values) : [];
-  const from = readFilterFlag(values, hasText);
+/** Reads `--match`. */
+function readMatch(values: FlagValues): Match | undefined {
+  const given = textOf(values, "match");
+  if (given === undefined) return "own";
+  const choice = expectChoice("match", given, [...MATCHES, "none"]);
+  return choice === "none" ? undefined : choice;
+}
+
+/** Flags of a text, or of a task that takes its place. */
+const OF_TEXT = ["text", "context", "tokens", "task"];
+
+async function readFlags(asked: Asked) {
+  const { values } = asked, methods = await readMethods(asked), match = readMatch(values);
+  const named = readTaskName(values), hasText = isOfText(named), hasItems = asksForItems(values, hasText);
+  const all = hasItems ? await readTasks(values) : [];
+  // Where nothing asks for a text, the first task of items is what the losses are of.
+  const isAlone = hasItems && hasText && !OF_TEXT.some((name) => values.has(name));
+  const [first, ...others] = isAlone ? all : [undefined, ...all], tasks = others as ReadTask[];
+  const task = first === undefined ? named : { task: first.task.name };
+  const from = readFilterFlag(values, hasText && !isAlone);
   if (from !== undefined && !hasItems && hasText) {
     throw new UsageError(
       "Cannot use --filter-from: expected --data or --tasks, a text is filtered from --warmup on",
     );
   }
-  return { methods, hasItems, tasks, from, task };
+  return { methods, match, hasItems, first, tasks, from, task };
 }
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
 
-async function plan({ methods, hasItems, tasks, from }: Flags, { values, progress, request, named }: Asked) {
-  const options = methods.map(({ options }) => options);
-  const plan = await readPlan(values, options, progress, named);
-  const items = hasItems ? await planItems(tasks, from, plan.model, methods) : undefined;
+async function plan(flags: Flags, { values, progress, request, named }: Asked) {
+  const { methods, tasks, first, from, task } = flags, options = methods.map(({ options }) => options);
+  const asked = first === undefined ? values : new Map([...values, ["task", [task.task]]]);
+  const plan = await readPlan(asked, options, progress, named, methods.map(({ name }) => name));
+  const main = first && (await planItems([first], from, plan.model, methods)).planned[0]!;
+  const items = tasks.length > 0 ? await planItems(tasks, from, plan.model, methods) : undefined;
   const started = await startStudy(plan, request, options, progress, expectStudy(named));
-  return { ...started, methods, items, line: `${plural(methods.length, "run")} on ${started.what}` };
+  return { ...flags, ...started, main, items, line: `${plural(methods.length, "run")} on ${started.what}` };
 }
 
 type Plan = Awaited<ReturnType<typeof plan>>;
+
+/** The protected prefix and window of a comparison, in words, and methods that are the same one there. */
+function describeSpans({ methods, main, from }: Plan): string {
+  const { warmup, recent } = methods[0]!.options;
+  const prefix = from === undefined ? warmup : main ? from.text : `${warmup} (items: ${from.text})`;
+  const same = new Map(methods.flatMap(({ name, same = [] }) => same.map((other) => [other, name])));
+  const alike = [...same].map(([other, name]) => ` ${other} is ${name} there, and ran once.`);
+  return `All methods ran at a warm-up of ${prefix} and a recent window of ${recent}.${alike.join("")}`;
+}
 
 /** Shows which method is at work; where there is no terminal, each by a line. */
 function tellMethod(progress: Progress): (fraction: number, name: string) => void {
@@ -137,8 +197,34 @@ function tellMethod(progress: Progress): (fraction: number, name: string) => voi
   };
 }
 
-async function work({ study, methods, items }: Plan, running: Running) {
-  const { store, interrupt, memory, progress } = running;
+/** Refuses methods that reached no scored position of the items that losses are of. */
+function expectReached(
+  { methods }: Comparison,
+  { main, study, from }: Plan,
+  path: string,
+  folder: string,
+): void {
+  if (main === undefined) return;
+  const { model, config } = study.model, { backend } = model;
+  const unreached = methods.flatMap(({ name, options, reach }): Unreached[] => {
+    if (options === null || reach === undefined || reach.missedKeys + reach.ownSkips > 0) return [];
+    const method = readRecord(options);
+    if (!asksToFilter(method)) return [];
+    return [{
+      planned: main,
+      method: name,
+      prunerFor: filterFor(createFilter(config, method, from, { backend })),
+    }];
+  });
+  refuseUnreached(
+    unreached,
+    { path, scores: main.items.length * methods.length },
+    `leave it out of --methods or --tasks, or filter more, and go on with --resume ${folder}`,
+  );
+}
+
+async function work(plan: Plan, running: Running) {
+  const { study, methods, match, items } = plan, { store, interrupt, memory, progress, folder } = running;
   const log = store.units<ComparedChunk>("chunk", ({ trial, chunk }) => `${trial} ${chunk}`);
   const itemLog = items && openItems(store, items.planned, items.from);
   let outcome: ItemOutcome | undefined;
@@ -147,9 +233,10 @@ async function work({ study, methods, items }: Plan, running: Running) {
     return outcome.series;
   };
   const compared = await compareStudy(study, methods, {
-    ...{ log, signal: interrupt.signal, onProgress: tellMethod(progress) },
+    ...{ log, signal: interrupt.signal, onProgress: tellMethod(progress), ...(match && { match }) },
     ...(items && { onItems }),
   });
+  expectReached(compared, plan, store.path, folder);
   const environment = { ...compared.environment, peakMemoryBytes: memory.peakBytes };
   return { ...compared, environment, ...(outcome && { items: outcome.items }) };
 }
@@ -158,13 +245,16 @@ export const { main, USAGE } = studyCommand({
   task: "compare",
   about: `deno task compare [flags]
 
-Runs several methods at the same share of skipped queries (or dropped keys and values) on the same text, and shows their
-losses against the dense model and against chance, with intervals over resampled blocks of the text: a table on stdout, and compare.json and
-compare.html in --out. Flags of the method are shared by all; --methods says which ones run, in place of --fusion,
---invert and --preset (presets keep what they set, as "paper" its recent window of 0). Each method is held against the
-controls that have its own side, substitute, schedule, window and warm-up. --ratios runs all of them at several shares.
-With --data or --tasks they answer the items of eval too, and a row is a metric of a method: better, worse or not told
-apart from dense, from its control and from the best other method. Ctrl-C keeps finished chunks and items; --resume goes on, with other
+Runs several methods at equal budgets on the same text, and shows their losses against the dense model and against a random
+baseline, with intervals over resampled blocks of the text: a table on stdout, and compare.json and compare.html in --out.
+Flags of the method are shared by all; --methods says which ones run, instead of --fusion, --invert and --preset. All run
+at one warm-up and one recent window: those of the flags, else the widest that a method named in --methods brings, else
+those of the preset keys.
+--match finds each method's ratio for the same budget, which the first method's random baseline sets at the ratio asked
+for; a difference at budgets more than a point apart says so. Each method is compared with the controls that have its own
+options. --ratios runs all of them at several shares. With --data or --tasks they answer the items of eval too, alone
+where no flag asks for a text, and a row is a metric of a method: better, worse or not told apart from dense, from its
+random baseline and from the best other method. Ctrl-C keeps finished chunks and items; --resume goes on, with other
 tasks of items too.`,
   examples: [
     "",
@@ -189,14 +279,17 @@ tasks of items too.`,
     "compare.html": renderComparisonReport(comparison, { plotly: await readPlotly() }),
     "compare.json": JSON.stringify(comparison, null, 2) + "\n",
   }),
-  table: (comparison, { items, study }, saved) => ({
-    table: items ? tabulateResults(comparison) : tabulateComparison(comparison),
-    spare: items ? SPARE_RESULT_COLUMNS : SPARE_COLUMNS,
+  table: (comparison, plan, saved) => ({
+    table: plan.hasItems ? tabulateResults(comparison) : tabulateComparison(comparison),
+    spare: plan.hasItems ? SPARE_RESULT_COLUMNS : SPARE_COLUMNS,
     json: () => JSON.stringify(comparison, null, 2),
-    records: items ? comparison.results! : comparison.methods,
+    records: plan.hasItems ? comparison.results! : comparison.methods,
+    ...(plan.hasItems && { paper: tabulatePaper(comparison) }),
+    verdict: describeComparison(comparison),
     notes: [
+      describeSpans(plan),
       ...(comparison.methods.some(({ missed }) => missed) ? [`${MISSED_NOTE}.`] : []),
-      `95% intervals in brackets. ${describePlan(study)}.`,
+      `95% intervals in brackets. ${describePlan(plan.study)}.`,
       ...(saved === undefined ? [] : [`Report: ${saved}/compare.html`]),
     ],
   }),

@@ -32,26 +32,88 @@ Deno.test("compare --json prints the comparison alone and writes everything", ()
       "dense",
       "dense",
       "oracle",
-      "oracle for paper",
       "paper",
       "random",
-      "random for paper",
       "variance inverted",
     ]);
-    for (const { name, achievedRatio, toDense, options, seeds } of comparison.methods.slice(1)) {
+    for (const { name, achievedRatio, toDense, options, seeds, matched } of comparison.methods.slice(1)) {
       assert(Math.abs(achievedRatio - 0.3) < 0.06, `${name} ${achievedRatio}`);
+      assertEquals([matched.budget, matched.asked, options.pruneRatio], ["pairs", 0.3, matched.ratio]);
       assert(toDense.low <= toDense.estimate && toDense.estimate <= toDense.high);
-      assertEquals([options.pruneRatio, options.recent, seeds], [
-        0.3,
-        name === "paper" || name.endsWith("for paper") ? 0 : 16,
-        name.startsWith("random") ? 2 : 1,
-      ]);
+      assertEquals([options.warmup, options.recent, seeds], [8, 16, name.startsWith("random") ? 2 : 1]);
     }
     assertEquals(listFolder(out), ["compare.html", "compare.json", "study.db"]);
     assertEquals(JSON.parse(Deno.readTextFileSync(`${out}/compare.json`)), comparison);
     const page = Deno.readTextFileSync(`${out}/compare.html`);
     assertStringIncludes(page, "plotly.js (cartesian");
-    assertEquals(page.match(/<tr[ >]/g)!.length, 8 + 1 + 3 * 7); // the losses, and three metrics of each
+    assertEquals(page.match(/<tr[ >]/g)!.length, 6 + 1 + 3 * 5); // the losses, and three metrics of each
+  }));
+
+Deno.test("compare runs all methods at one window and at equal rows, and says so in the terminal", () =>
+  withFolder(async (folder) => {
+    const args = ["--context", "128", "--tokens", "256", "--threads", "1", "--quiet", "--prune-ratio", "0.5"];
+    const spans = ["--warmup", "8", "--recent", "4"];
+    const methods = ["--methods", "keys,keydiff,streaming,random", "--seeds", "1"];
+    const run = async (...more: string[]) => {
+      const { code, stdout, stderr } = await runTask("compare", ...args, ...methods, ...spans, ...more);
+      assertEquals([code, stderr], [0, ""]);
+      return stdout;
+    };
+    const { methods: rows, results } = JSON.parse(await run("--json", "--out", `${folder}/equal`));
+    const own = rows.slice(1) as { shares: { rows: number }; options: { recent: number; warmup: number } }[];
+    const held = own.map(({ shares }) => shares.rows);
+    assert(Math.max(...held) - Math.min(...held) <= 0.01, `${held}`);
+    assertEquals(own.map(({ options: { warmup, recent } }) => [warmup, recent]), Array(4).fill([8, 4]));
+    const against = results.flatMap((row: { against: object }) => Object.values(row.against));
+    assert(against.every(({ unequal }: { unequal?: { budget: string } }) => unequal?.budget !== "rows"));
+    const text = await run("--match", "none", "--out", `${folder}/as_is`);
+    assertMatch(text, /^At 50% of keys and values dropped, /m);
+    assertMatch(text, /^(Better than the random baseline|Not told apart|Worse): /m);
+    assertMatch(text, /^All methods ran at a warm-up of 8 and a recent window of 4\.$/m);
+  }));
+
+Deno.test("compare answers items alone where nothing asks for a text: no prose is read, and savings are those of the items", () =>
+  withFolder(async (folder) => {
+    const args = [
+      ...[
+        "--data",
+        DATA,
+        "--tasks",
+        "piqa,winogrande",
+        "--filter-from",
+        "8",
+        "--recent",
+        "2",
+        "--seeds",
+        "1",
+      ],
+      ...["--methods", "key,random", "--threads", "1"],
+    ];
+    const { code, stdout, stderr } = await runTask("compare", ...args, "--out", `${folder}/out`, "--json");
+    assertEquals(code, 0, stderr);
+    assertEquals(stderr.includes("prose"), false, stderr);
+    const { environment, results, items, methods } = JSON.parse(stdout);
+    const ran = methods.find(({ name }: { name: string }) => name === "key").options.pruneRatio;
+    assertEquals([environment.task, environment.text], ["piqa", "piqa.jsonl"]);
+    assertEquals(items.tasks.map(({ task }: { task: string }) => task), ["winogrande"]);
+    assertEquals([...new Set(results.map(({ task }: { task: string }) => task))], ["piqa", "winogrande"]);
+    // The same as eval says of one method.
+    const alone = await runTask(
+      "eval",
+      ...[...args.slice(0, 8), "--threads", "1", "--quiet", "--json", "--out", `${folder}/eval`],
+      ...["--fusion", "key", "--prune-ratio", String(ran)],
+    );
+    const { budgets } = JSON.parse(alone.stdout);
+    for (const row of results.filter((row: { method: string }) => row.method === "key")) {
+      const { items, identical, meanReach } = budgets[row.task];
+      assertEquals([row.reach.identical, row.reach.missedKeys], [identical / items, meanReach.missedKeys]);
+    }
+    const html = Deno.readTextFileSync(`${folder}/out/compare.html`);
+    assertStringIncludes(html, "Methods compared: tiny on piqa, winogrande");
+    const printed = await runTask("report", `${folder}/out`, "--latex");
+    assertEquals([printed.code, printed.stderr], [0, ""]);
+    assertMatch(printed.stdout, /^method & pairs & KV held & piqa acc & winogrande acc & mean/m);
+    assertMatch(printed.stdout, /\\textbf\{/);
   }));
 
 Deno.test("compare fits methods on a calibration text, and says so in the record", () =>
@@ -111,7 +173,7 @@ Deno.test("compare prints a table and how long it will take", () =>
     const long = ["--context", "520", "--tokens", "520", "--threads", "1"];
     const { code, stdout, stderr } = await runTask("compare", ...long, "--methods", "key", "--out", folder);
     assertEquals(code, 0, stderr);
-    assertMatch(stdout, /^method +Q skipped +pairs +attn FLOPs +KV held +proj FLOPs +params +loss/);
+    assertMatch(stdout, /^method +Q skipped +pairs +attn FLOPs +KV held +proj FLOPs +params +ratio +loss/);
     assertMatch(stdout, /^key +0\.\d+ /m);
     assertMatch(stderr, /^key: \d+ s left$/m);
     assertStringIncludes(stderr, "Warning: chunks of 520 tokens; the model was trained on 512\n");
@@ -130,6 +192,10 @@ Deno.test("compare refuses what it cannot run, in one line and before it writes"
       [["--prune-ratio", "0.9"], /^Cannot .*0\.9/],
       [["--prune-ratio", "0.3,0.5"], /^Cannot use --prune-ratio 0\.3,0\.5: found 2 values/],
       [["--context", "5000", "--tokens", "200"], /^Cannot evaluate a text of/],
+      [
+        ["--methods", "local,key", "--warmup", "8"],
+        /^Cannot use --warmup: found 8, expected at least \d+ since a local/,
+      ],
     ];
     for (const [args, expected] of cases) {
       const { code, stdout, stderr } = await runTask("compare", ...args, "--quiet", "--out", `${folder}/out`);
@@ -295,6 +361,10 @@ Deno.test("compare refuses items that it cannot score, in one line and before it
       ],
       [["--methods", "key", "--ratios", "0.3,0.3"], "Cannot compare at ratios 0.3, 0.3: expected different"],
       [["--ratios", "0.3", "--prune-ratio", "0.3"], "Cannot use --ratios with --prune-ratio"],
+      [
+        ["--methods", "key", "--match", "row"],
+        'Cannot use --match "row": expected one of rows, pairs, flops, none',
+      ],
       [[...data, "--methods", "key", "--warmup", "40"], "Cannot call arc_easy with key filtered: "],
       // Some tokens come after the warm-up, but no scored position misses one of them.
       [[...data, "--methods", "keys", "--filter-from", "4"], "Cannot call arc_easy with keys filtered: "],

@@ -8,7 +8,6 @@ import { UsageError } from "../../lib/errors.ts";
 import {
   budgetOf,
   filterFor,
-  type ItemBudget,
   ItemScorer,
   ownTask,
   reachesNothing,
@@ -38,7 +37,7 @@ import {
   type Unreached,
 } from "./eval/plan.ts";
 import { openItems, runItems, type RunScores } from "./eval/run.ts";
-import { EVAL_COLUMNS, SPARE_COLUMNS, tabulateEval } from "./eval/table.ts";
+import { type Budget, EVAL_COLUMNS, SPARE_COLUMNS, tabulateEval, warnOfIdentical } from "./eval/table.ts";
 import { readTexts, runText, type TextOutcome, withContext } from "./eval/texts.ts";
 import { type Asked, type Running, studyCommand } from "./run.ts";
 import { hasItems } from "./task/data.ts";
@@ -159,13 +158,13 @@ async function work(plan: Plan, { store, folder, progress, interrupt, memory }: 
   using dense = new ItemScorer(model);
   using filtered = prunerFor && new ItemScorer(model, prunerFor);
   const log = openItems(store, planned, from);
-  const budgets: { [task: string]: Partial<ItemBudget> } = {}, unreached: Unreached[] = [];
+  const budgets: { [task: string]: Budget } = {}, unreached: Unreached[] = [];
   const scores = await runItems({
     ...{ planned, scorers: { dense, ...(filtered && { filtered }) }, log, signal: interrupt.signal },
     onItem: (fraction, label) => progress.step(fraction, label),
-    onTask: (planned, { filtered: own }) => {
+    onTask: (planned, { filtered: own, dense: asIs }) => {
       if (own === undefined) return;
-      const budget = budgetOf(own.scores, plan.file.config.numLayers);
+      const budget = budgetOf(own.scores, plan.file.config.numLayers, asIs!.scores);
       budgets[planned.task.name] = budget;
       if (!asksToFilter(method!) || !reachesNothing(budget)) return;
       unreached.push({ planned, prunerFor: prunerFor! });
@@ -229,6 +228,7 @@ on, with other tasks too if --tasks says so. Tasks that read a text (perplexity,
     spare: SPARE_COLUMNS,
     json: () => JSON.stringify(record),
     records: record.results,
+    verdict: warnOfIdentical(budgets),
     notes: saved === undefined ? [] : [`Results: ${saved}/eval.json`],
   }),
 });

@@ -49,7 +49,7 @@ browserTest(
       const plots = {
         "index.html": 0,
         "bench_bench.html": 1, // of what was measured
-        "compare_compare.html": 7,
+        "compare_compare.html": 6,
         "heads_heads.html": 13,
         "sweep_sweep.html": 8,
       };

@@ -8,9 +8,13 @@ import { formatMetric, readMetric, type Task } from "../../lib/eval/mod.ts";
 import { createPruner, OPTIONS } from "../../lib/methods/mod.ts";
 import {
   askedShares,
+  collectVerdicts,
   describeSearch,
+  describeVerdicts,
+  foldSeeds,
   methodName,
   MISSED_NOTE,
+  nameTrials,
   readPlotly,
   renderSweepReport,
   tabulateTrials,
@@ -130,6 +134,7 @@ async function work(plan: Plan, { store, progress, interrupt, folder }: Running)
   const { study, methods, searching, adapts, race, connections, live, jobs, threads } = plan;
   live?.follow(store.path);
   const digests = await beginTrials(store, methods, adapts ? plan.search : undefined, race?.request);
+  if (plan.search !== undefined && !adapts) store.set("listed", plan.search);
   if (store.get("environment") === undefined) store.set("environment", await describeStudy(study));
   study.model.tokenizer.rest();
   progress.start();
@@ -182,8 +187,8 @@ export const { main, USAGE } = studyCommand({
 
 Runs a grid of filter options: a table on stdout, and study.db, summary.json and report.html in --out. By default
 38 trials run, the presets and main rules beside their random baselines; --full adds rules, ratios and seeds.
-Ctrl-C keeps finished trials; --resume goes on. --space searches ranges (docs/guides/sweep-and-search.md); --jobs and --queue share
-trials out (docs/guides/clusters.md).`,
+Ctrl-C keeps finished trials; --resume goes on. --space searches ranges, --jobs and --queue
+share trials out (sweep-and-search.md and clusters.md of docs/guides).`,
   examples: [
     "--fusion variance,learned --prune-ratio 0.3,0.5 --seed 0,1",
     "--space docs/spaces/tiny.json --trials 20 --race --tokens 2048",
@@ -209,10 +214,12 @@ trials out (docs/guides/clusters.md).`,
         : `Finished. Report: ${saved}/report.html`,
     ),
   table: (result, plan, saved, columns) => ({
-    table: tabulateTrials(result.summary, columns),
+    // Where seeds were asked for, each has a row.
+    table: tabulateTrials(columns?.includes("seed") ? result.summary : foldSeeds(result.summary), columns),
     spare: SPARE_COLUMNS,
     json: () => JSON.stringify(result.summary, null, 2),
-    records: [...result.summary.trials, ...result.summary.stopped ?? []],
+    records: nameTrials([...result.summary.trials, ...result.summary.stopped ?? []]),
+    verdict: describeVerdicts(collectVerdicts(result.summary), result.summary),
     notes: [
       ...describeResult(result, plan),
       ...(saved === undefined ? [] : [`Report: ${saved}/report.html`]),

@@ -152,7 +152,7 @@ Deno.test("compare, its table and report, and the site know a new task", async (
   assertEquals(code, 0, stderr);
   assertMatch(
     stdout,
-    /method +Q skipped +pairs +attn FLOPs +KV held +proj FLOPs +params +loss +acc +to dense/,
+    /method +Q skipped +pairs +attn FLOPs +KV held +proj FLOPs +params +ratio +loss +acc +to dense/,
   );
   const { methods } = JSON.parse(Deno.readTextFileSync(`${out}/compare.json`));
   for (const { loss, accuracy } of methods) assertAlmostEquals(accuracy, 1 - loss, 1e-12);

@@ -4,6 +4,7 @@ import type { EncodedItem } from "./encoded_item.ts";
 import { type ChunkScores, type MeanOf, TaskEvaluation } from "./evaluation.ts";
 import { type ItemScore, ItemScorer } from "./item_scorer.ts";
 import type { ItemSaid } from "./item_source.ts";
+import { isIdentical } from "./item_summary.ts";
 import type { BranchingModel } from "./language_model.ts";
 import type { TaskMeasures, UnitMetrics } from "./metrics.ts";
 import type { ChunkRecord, Filter, RunControl, TaskTypes } from "./task.ts";
@@ -59,11 +60,18 @@ export class ItemEvaluation extends TaskEvaluation<TaskTypes, ItemScores> {
       this.#filtered = { filter, scorer: new ItemScorer(this.#model, filterFor(filter)) };
     }
     const record = this.#record(unit, this.#filtered.scorer);
-    const dense = this.denseRecord(unit).scores, { generatedIds } = record.scores;
+    const dense = this.denseRecord(unit).scores, { generatedIds, logLikelihoods } = record.scores;
+    const identical = isIdentical(
+      { logLikelihoods: logLikelihoods!, generatedIds },
+      { logLikelihoods: dense.logLikelihoods!, generatedIds: dense.generatedIds },
+    );
     const distances = (this.#source.distances ?? []).map(({ name, between }) =>
       [name, [between(dense.generatedIds!, generatedIds!)]] as const
     );
-    const scores = { ...record.scores, denseLosses: dense.losses!, ...Object.fromEntries(distances) };
+    const scores = {
+      ...{ ...record.scores, denseLosses: dense.losses!, identical: [Number(identical)] },
+      ...Object.fromEntries(distances),
+    };
     return { ...record, scores };
   }
 
@@ -106,6 +114,7 @@ export class ItemEvaluation extends TaskEvaluation<TaskTypes, ItemScores> {
       losses: [main.better === "higher" ? 1 - value : value],
       ...Object.fromEntries(metrics.map((metric) => [metric.name, [metric.of(item, found)]])),
       ...{ missedKeys: [missedKeys / positions], ownSkips: [ownSkips / (numLayers * positions)] },
+      logLikelihoods: found.logLikelihoods,
       ...(found.generatedIds && { generatedIds: found.generatedIds }),
     };
   }
@@ -131,7 +140,7 @@ export class ItemEvaluation extends TaskEvaluation<TaskTypes, ItemScores> {
       ),
       ...(isDense
         ? Number.isNaN(chance) ? {} : { chance }
-        : means([...distances.map(({ name }) => name), "missedKeys", "ownSkips"])),
+        : means([...distances.map(({ name }) => name), "missedKeys", "ownSkips", "identical"])),
     };
   }
 }

@@ -2,7 +2,7 @@
 import { pairedMean } from "../stats/paired.ts";
 import type { FilterReach } from "./filter_reach.ts";
 import type { ItemScore } from "./item_scorer.ts";
-import type { ItemMetric } from "./item_metrics.ts";
+import type { ItemMetric, Likelihoods } from "./item_metrics.ts";
 import { blockOf, type Metric, metricOfUnits, valuesOfUnits } from "./metrics.ts";
 import type { Task } from "./task.ts";
 import type { Item } from "./item.ts";
@@ -43,6 +43,10 @@ export interface MeanReach {
 
 /** What a filtered run really filtered. */
 export interface ItemBudget {
+  /** Items that were scored, each once a run. */
+  readonly items: number;
+  /** Those of them that have the dense model's log-likelihoods and text: the filter changed nothing that counts. */
+  readonly identical: number;
   /** Counts over the scored positions of all items. */
   readonly reach: FilterReach;
   /** Shares of an item's positions, mean over items. */
@@ -144,18 +148,42 @@ export function tabulateItems(runs: readonly (ItemRuns | TextRuns)[]): ItemResul
   );
 }
 
+/** Log-likelihoods that are no further apart, relatively, differ by rounding. */
+const ROUNDING = 1e-5;
+
+/** Whether an item was answered as by the dense model: the same log-likelihoods up to rounding, and the same tokens. */
+export function isIdentical(
+  own: Pick<Likelihoods, "logLikelihoods" | "generatedIds">,
+  dense: Pick<Likelihoods, "logLikelihoods" | "generatedIds">,
+): boolean {
+  return own.logLikelihoods.length === dense.logLikelihoods.length &&
+    own.logLikelihoods.every((sum, i) => {
+      const other = dense.logLikelihoods[i]!;
+      return Math.abs(sum - other) <= ROUNDING * Math.max(1, Math.abs(other));
+    }) &&
+    String(own.generatedIds) === String(dense.generatedIds);
+}
+
 /**
  * What a run really filtered, over its items.
  *
+ * @param scores Of one run, or of several one after the other.
+ * @param dense The dense model's, one an item.
  * @throws {RangeError} If there are no scores.
  */
-export function budgetOf(scores: readonly ItemScore[], numLayers: number): ItemBudget {
+export function budgetOf(
+  scores: readonly ItemScore[],
+  numLayers: number,
+  dense: readonly ItemScore[],
+): ItemBudget {
   const { achievedRatio, skipRatioPerLayer } = skipRatiosOf(addCounts(scores.map(({ skips }) => skips)));
   const judged = scores.map(({ drops }) => drops).filter((drops) => drops !== undefined);
   const drops = judged.length === 0 ? undefined : addCounts(judged);
   const mean = (share: (reach: FilterReach) => number) =>
     scores.reduce((sum, { reach }) => sum + share(reach), 0) / scores.length;
   return {
+    items: scores.length,
+    identical: scores.filter((own, i) => isIdentical(own, dense[i % dense.length]!)).length,
     reach: addCounts(scores.map(({ reach }) => reach)),
     meanReach: {
       missedKeys: mean(({ missedKeys, positions }) => missedKeys / positions),

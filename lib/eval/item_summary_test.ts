@@ -1,7 +1,7 @@
 import { assertAlmostEquals, assertEquals } from "@std/assert";
 import { ACC, ACC_NORM, ITEM_PERPLEXITY } from "./item_metrics.ts";
 import type { ItemScore } from "./item_scorer.ts";
-import { budgetOf, reachesNothing, tabulateItems } from "./item_summary.ts";
+import { budgetOf, isIdentical, reachesNothing, tabulateItems } from "./item_summary.ts";
 import { type Item, requestOf } from "./item.ts";
 
 const USAGE = Object.fromEntries(["queriesDense", "queriesSkipped"].map((key) => [key, 5])) as never;
@@ -80,12 +80,20 @@ Deno.test("budgetOf(): counts add up, shares of positions are means over items",
     skips: { tokens: 10, decided: 8, skippedPerLayer: [1, 5], early: 0 },
     drops: { judged: 5, droppedPerLayer: [3, 0] },
   });
-  const budget = budgetOf([one, two], 2);
+  const budget = budgetOf([one, two], 2, [one, two]);
   assertEquals(budget.reach, { positions: 10, missedKeys: 1, ownFiltered: 4, ownSkips: 5 });
   assertEquals(budget.meanReach, { missedKeys: 0.25, ownFiltered: 0.625, ownSkips: (3 / 4 + 2 / 16) / 2 });
   assertEquals([budget.achievedRatio, budget.skipRatioPerLayer], [8 / 24, [1 / 12, 7 / 12]]);
   assertEquals([budget.kvAchievedRatio, budget.kvRatioPerLayer], [6 / 16, [4 / 8, 2 / 8]]);
   assertEquals(budget.usage, { queriesDense: 10, queriesSkipped: 10 } as never);
-  assertEquals([reachesNothing(budget), reachesNothing(budgetOf([right], 2))], [false, true]);
-  assertEquals(budgetOf([right], 2).kvAchievedRatio, null);
+  assertEquals([reachesNothing(budget), reachesNothing(budgetOf([right], 2, [right]))], [false, true]);
+  assertEquals(budgetOf([right], 2, [right]).kvAchievedRatio, null);
+});
+
+Deno.test("budgetOf() counts the items that are answered as by the dense model, of every run", () => {
+  const near = score([-1, -2 - 1e-6]), moved = score([-1.01, -2]);
+  const { items, identical } = budgetOf([right, near, moved, right, moved, moved], 2, [right, right, right]);
+  assertEquals([items, identical], [6, 3]);
+  const made = { logLikelihoods: [-1], generatedIds: [4, 5] };
+  assertEquals([isIdentical(made, made), isIdentical(made, { ...made, generatedIds: [4] })], [true, false]);
 });

@@ -127,22 +127,48 @@ export function formatMetric(
 }
 
 /** How a metric of many units is shown: as a share in percent, else with its own digits. */
-type Shown = Pick<Metric, "digits" | "percent">;
+type Shown = Pick<Metric, "digits" | "percent" | "fromMean">;
 
-/** A standard error, or another spread, in a metric's own digits: of a share in points, else of the loss behind it. */
-export const formatSpread = ({ percent, digits }: Shown, value: number): string =>
-  percent ? (100 * value).toFixed(digits) : value.toFixed(Math.max(digits, 3));
+/** By how much a metric moves where the mean behind it moves from one place by a change: in the metric's own unit. */
+export const moveOf = ({ fromMean = (mean) => mean }: Shown, mean: number, change: number): number =>
+  fromMean(mean + change) - fromMean(mean);
 
-/** A difference, likewise, with its sign. */
-export const formatChange = ({ percent }: Shown, value: number): string =>
-  signed(percent ? 100 * value : value, percent ? 1 : 3);
+/** A spread of the mean behind a metric, from a mean upwards, in the metric's unit: of a share in points. */
+export function formatSpread(metric: Shown, spread: number, mean: number): string {
+  const { percent, digits, fromMean } = metric, moved = Math.abs(moveOf(metric, mean, spread));
+  if (percent) return (100 * moved).toFixed(digits);
+  return fromMean === undefined ? moved.toFixed(Math.max(digits, 3)) : formatMetric({ digits }, moved);
+}
 
-/** A metric's value with its standard error: `52.0% ±3.5`. */
-export const formatMean = (
+/** A change of the mean behind a metric, from a mean on, likewise, with its sign. */
+export function formatChange(metric: Shown, change: number, mean: number): string {
+  const { percent, digits, fromMean } = metric, moved = moveOf(metric, mean, change);
+  if (percent) return signed(100 * moved, 1);
+  if (fromMean === undefined) return signed(moved, 3);
+  return `${moved < 0 ? "-" : "+"}${formatMetric({ digits }, Math.abs(moved))}`;
+}
+
+/** Step of a numerical derivative. */
+const STEP = 1e-6;
+
+/** A metric's value with its standard error, of a function of a mean by the delta method: `52.0% ±3.5`. */
+export function formatMean(
   metric: Shown,
-  { value, standardError }: { readonly value: number; readonly standardError: number | null },
-): string =>
-  `${formatMetric(metric, value)}${standardError === null ? "" : ` ±${formatSpread(metric, standardError)}`}`;
+  { value, mean, standardError }: {
+    readonly value: number;
+    readonly mean: number;
+    readonly standardError: number | null;
+  },
+): string {
+  if (standardError === null) return formatMetric(metric, value);
+  const slope = (moveOf(metric, mean, STEP) - moveOf(metric, mean, -STEP)) / (2 * STEP);
+  // In the metric's unit already: as of a mean itself.
+  const { percent, digits, fromMean } = metric, spread = Math.abs(slope) * standardError;
+  const shown = fromMean === undefined
+    ? formatSpread({ digits, percent }, spread, 0)
+    : formatMetric({ digits }, spread);
+  return `${formatMetric(metric, value)} ±${shown}`;
+}
 
 export const signed = (value: number, digits: number): string =>
   `${value < 0 ? "" : "+"}${value.toFixed(digits)}`;

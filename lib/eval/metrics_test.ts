@@ -3,7 +3,10 @@ import {
   blockOf,
   costOf,
   excessKeys,
+  formatChange,
+  formatMean,
   formatMetric,
+  formatSpread,
   type Headline,
   listMetrics,
   lossUnit,
@@ -77,4 +80,26 @@ Deno.test("the headline as a metric of units is what better says: of losses, or 
   const lower: Headline = { ...headline, better: "lower", fromLoss: Math.exp };
   assertEquals([valuesOfUnits(lower, losses), metricOfUnits(lower).fromMean], [losses, Math.exp]);
   assertEquals([blockOf({ loss }), blockOf({ loss: { ...loss, block: 1 } })], [64, 1]);
+});
+
+Deno.test("what stands beside a number is in its unit: of a perplexity by the delta method, of a share in points", () => {
+  const perplexity = { digits: 2, fromMean: Math.exp }, mean = Math.log(21.18);
+  assertEquals(formatMean(perplexity, { value: 21.18, mean, standardError: 0.084 }), "21.18 ±1.78");
+  const large = { value: 1.1e8, mean: Math.log(1.1e8), standardError: 1.115 };
+  assertEquals(formatMean(perplexity, large), "1.1e8 ±1.2e8");
+  assertEquals(
+    formatMean({ digits: 1, percent: true }, { value: 0.52, mean: 0.52, standardError: 0.035 }),
+    "52.0% ±3.5",
+  );
+  assertEquals(formatMean({ digits: 4 }, { value: 0.5, mean: 0.5, standardError: 0.01 }), "0.5000 ±0.0100");
+  assertEquals(formatMean(perplexity, { value: 21.18, mean, standardError: null }), "21.18");
+  // From a perplexity of 20: 0.1 nats more are 2.10 more, 0.1 less 1.90 less.
+  assertEquals([0.1, -0.1].map((nats) => formatChange(perplexity, nats, Math.log(20))), ["+2.10", "-1.90"]);
+  assertEquals(formatChange({ digits: 1, percent: true }, -0.08, 0.7), "-8.0");
+  assertEquals([formatChange({ digits: 4 }, 0.05, 3), formatSpread({ digits: 4 }, 0.05, 3)], [
+    "+0.050",
+    "0.0500",
+  ]);
+  assertEquals(formatSpread(perplexity, 0.1, Math.log(20)), "2.10");
+  assertEquals(formatSpread({ digits: 1, percent: true }, 0.05, 0.5), "5.0");
 });

@@ -9,4 +9,4 @@ export * from "./figure/mod.ts";
 export * from "./plots/mod.ts";
 export * from "./reports/mod.ts";
 export { styleRule, withoutShare } from "./trials/rule_style.ts";
-export { askedShares, methodName, MISSED_NOTE } from "./trials/trial_label.ts";
+export { askedShares, isControl, methodName, MISSED_NOTE, nameTrials } from "./trials/trial_label.ts";

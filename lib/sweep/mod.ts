@@ -12,6 +12,7 @@ export { FIELD, type Fields, findWrongField, trialFields } from "./fields.ts";
 export * from "./filter_from.ts";
 export * from "./importance.ts";
 export * from "./compare/judgement.ts";
+export { EQUAL, type Match, type Matched, MATCHES } from "./compare/match.ts";
 export type { MethodGroup } from "./compare/measured.ts";
 export * from "./pareto.ts";
 export { digestConditions, digestTrialOptions } from "./trials/digest.ts";

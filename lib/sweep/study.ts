@@ -289,7 +289,7 @@ export async function runStudyTrials(
 /** @internal How methods are compared, and how that may be watched and stopped. */
 export type ComparisonControl = Pick<
   ComparisonArguments,
-  "blockSize" | "resamples" | "log" | "signal" | "onProgress" | "onItems"
+  "match" | "blockSize" | "resamples" | "log" | "signal" | "onProgress" | "onItems"
 >;
 
 /**
@@ -315,13 +315,14 @@ export async function compareStudy<T extends TaskTypes = PerplexityTypes>(
   methods: readonly NamedMethod[],
   control: ComparisonControl = {},
 ): Promise<Comparison<T>> {
-  const bind = binderOf(study), filters = new Map(methods.map(({ options }) => [options, bind(options)]));
+  const bind = binderOf(study);
+  methods.forEach(({ options }) => bind(options)); // what cannot be run is refused before anything is
   const environment = await describeStudy(study);
   return await compareMethods({
     ...control,
     methods,
     evaluation: openStudy(study),
-    createPruner: (options) => filters.get(options)!,
+    createPruner: bind,
     environment,
   });
 }

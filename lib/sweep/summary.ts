@@ -5,6 +5,7 @@ import { findTask } from "../eval/tasks/mod.ts";
 import { missesRatio, readRecord } from "../methods/options.ts";
 import { filtersQueries } from "../methods/sides.ts";
 import { BUDGETS } from "./budgets.ts";
+import { isBaseline } from "./compare/controls.ts";
 import { paretoFront } from "./pareto.ts";
 import type { Environment, SweepSummary, Trial } from "./trial.ts";
 
@@ -36,7 +37,7 @@ export function sortTrials<T extends Trial>(trials: readonly T[]): T[] {
 
 /**
  * Marks the Pareto front: on-line trials for which no other spends at most as much at a headline metric at least as good.
- * Those that look ahead are upper bounds and stand outside, and so do those that missed the asked ratio. Shares count in
+ * Those that look ahead are upper bounds and stand outside, and so do controls and those that missed the asked ratio. Shares count in
  * whole percent, since those that were asked for as one come out a little apart.
  *
  * @param spent Share of the dense model's that a trial spends.
@@ -44,7 +45,8 @@ export function sortTrials<T extends Trial>(trials: readonly T[]): T[] {
  */
 export function frontOf(trials: readonly Trial[], spent: (trial: Trial) => number): boolean[] {
   const saved = (trial: Trial) =>
-    trial.looksAhead || missesAsked(trial) || trial.achievedRatio === null && trial.kvAchievedRatio === null
+    trial.looksAhead || isBaseline(readRecord(trial)) || missesAsked(trial) ||
+      trial.achievedRatio === null && trial.kvAchievedRatio === null
       ? NaN
       : -Math.round(100 * spent(trial));
   return paretoFront(trials.map(saved), trials.map(costOfTrial));

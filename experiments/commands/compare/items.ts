@@ -14,8 +14,10 @@ import {
   createFilter,
   digestTrialOptions,
   type FilterFrom,
+  mapBudgets,
   type MethodGroup,
   type NamedMethod,
+  sharesOf,
 } from "../../../lib/sweep/mod.ts";
 import type { FlagValues } from "../cli/flags/parse.ts";
 import { checkFlags } from "../cli/task.ts";
@@ -102,7 +104,7 @@ export async function runComparedItems(
     onTask: (own, runs) => {
       for (const group of groups) {
         const all = runOf(group).map((name) => runs[name]!), [first] = group.methods;
-        const budget = budgetOf(all.flatMap(({ scores }) => scores), config.numLayers);
+        const budget = budgetOf(all.flatMap(({ scores }) => scores), config.numLayers, runs.dense!.scores);
         const timeMs = all.reduce((sum, own) => sum + own.timeMs, 0);
         budgets.push({ method: group.name, task: own.task.name, timeMs, ...budget });
         if (!asksToFilter(first!.options) || !reachesNothing(budget)) continue;
@@ -116,8 +118,23 @@ export async function runComparedItems(
     { path: log.path, scores: count },
     `leave it out of --methods or --tasks, or filter more, and go on with --resume ${folder}`,
   );
+  const spentOn = ({ task: { name } }: PlannedTask) => {
+    const own = groups.map(({ name: method }) =>
+      budgets.find((one) => one.method === method && one.task === name)!
+    );
+    const reach = own.map(({ meanReach: { missedKeys, ownSkips }, identical, items }) => ({
+      ...{ missedKeys, ownSkips, identical: identical / items },
+    }));
+    return {
+      shares: [mapBudgets(() => 1), ...own.map(({ usage }) => sharesOf(usage))],
+      reach: [undefined, ...reach],
+    };
+  };
   return {
-    series: planned.flatMap((own) => listSeries(own, scores.get(own.task.name)!, groups.map(runOf))),
+    series: planned.flatMap((own) => {
+      const series = listSeries(own, scores.get(own.task.name)!, groups.map(runOf)), spent = spentOn(own);
+      return series.map((one) => ({ ...one, ...spent }));
+    }),
     items: { ...(from && { filterFrom: from.text }), tasks: planned.map(recordTask), budgets },
   };
 }

@@ -137,7 +137,7 @@ export function expectItems(
   for (const { name, options } of methods) {
     const prunerFor = bindMethod(() => createFilter(config, options, from, unprobed(config)), from, items);
     if (!asksToFilter(options)) continue;
-    for (const own of tasks) expectReach(own, prunerFor, config, name);
+    for (const own of tasks) expectReach(own, prunerFor, config, name, from);
   }
 }
 
@@ -232,6 +232,7 @@ export function expectReach(
   prunerFor: (contextTokens: number) => Pruner,
   config: Pick<ModelConfig, "numLayers" | "layers">,
   method?: string,
+  from?: FilterFrom,
 ): void {
   const spans = new Map(planned.encoded.flatMap(spansOf).map((span) => [JSON.stringify(span), span]));
   const reaches = spans.values().some(({ from, to }) => {
@@ -240,7 +241,8 @@ export function expectReach(
   });
   if (reaches) return;
   const what = describeUnreached({ planned, prunerFor, method });
-  throw new UsageError(`${what}; use --filter-from 25%, or a smaller --warmup or --recent)`);
+  const earlier = from === undefined ? "--filter-from 25%, or a smaller --warmup" : "a smaller --filter-from";
+  throw new UsageError(`${what}; use ${earlier} or --recent)`);
 }
 
 /**

@@ -9,6 +9,7 @@ import {
   type ItemResult,
   type Metric,
 } from "../../../lib/eval/mod.ts";
+import { BUDGETS, type Shares, sharesOf, showShare } from "../../../lib/sweep/mod.ts";
 import type { PlainTable } from "../cli/output/table.ts";
 
 /** A column: its head, what is said of it, and its cell. */
@@ -18,7 +19,28 @@ interface Column {
   readonly left?: true;
   /** Whether a dense evaluation has it too. */
   readonly always?: true;
-  readonly cell: (row: ItemResult, metric: Metric, budget: Partial<ItemBudget> | undefined) => string;
+  readonly cell: (row: ItemResult, metric: Metric, budget: Budget | undefined) => string;
+}
+
+/** What a method filtered of a task: of items, or of a text. */
+export type Budget = Partial<ItemBudget> & { readonly shares?: Shares };
+
+const spent = ({ usage, shares }: Budget) => usage === undefined ? shares : sharesOf(usage);
+
+/** Items of which so large a share is answered as by the dense model say little of a method. */
+const MOSTLY = 0.5;
+
+/** What a reader must know of tasks that a method hardly touched, a line each. */
+export function warnOfIdentical(budgets: { readonly [task: string]: Budget }): string[] {
+  return Object.entries(budgets).flatMap(([task, { items = 0, identical = 0 }]) =>
+    identical > MOSTLY * items
+      ? [
+        `${task}: the filter changed ${
+          items - identical
+        } of ${items} items, the others are the dense model's.`,
+      ]
+      : []
+  );
 }
 
 const mean = (metric: Metric, own: ItemMean | undefined) => own === undefined ? "-" : formatMean(metric, own);
@@ -35,7 +57,7 @@ const COLUMNS: readonly Column[] = [
   },
   {
     name: "dense",
-    hint: "dense model ± standard error (of ppl in nats)",
+    hint: "dense model ± standard error",
     always: true,
     cell: ({ dense }, metric) => mean(metric, dense),
   },
@@ -46,10 +68,12 @@ const COLUMNS: readonly Column[] = [
   },
   {
     name: "change",
-    hint: "filtered less dense in points (of ppl in nats an item), with its 95% interval over items",
-    cell: ({ difference }, metric) => {
+    hint: "filtered less dense, of shares in points, with its 95% interval over items",
+    cell: ({ difference, dense }, metric) => {
       const { estimate, low, high } = difference!;
-      const [change, from, to] = [estimate, low, high].map((value) => formatChange(metric, value));
+      const [change, from, to] = [estimate, low, high].map((value) =>
+        formatChange(metric, value, dense.mean)
+      );
       return `${change} [${from}, ${to}]`;
     },
   },
@@ -62,9 +86,19 @@ const COLUMNS: readonly Column[] = [
   {
     name: "detectable",
     hint: "smallest true change that 80% of such experiments find",
-    cell: ({ difference: { smallestDetectable } = {} as never }, metric) =>
-      smallestDetectable == null ? "-" : formatSpread(metric, smallestDetectable),
+    cell: ({ difference: { smallestDetectable } = {} as never, dense }, metric) =>
+      smallestDetectable == null ? "-" : formatSpread(metric, smallestDetectable, dense.mean),
   },
+  {
+    name: "as dense",
+    hint: "share of items with the dense model's log-likelihoods: the filter changed none of these",
+    cell: (_row, _metric, budget) => share(budget?.items && budget.identical! / budget.items),
+  },
+  ...(["pairs", "rows"] as const).map((name): Column => ({
+    name: BUDGETS[name].label,
+    hint: `${BUDGETS[name].title}, of these items, against dense`,
+    cell: (_row, _metric, budget) => showShare(budget && spent(budget)?.[name]),
+  })),
   {
     name: "missed keys",
     hint: "share of an item's scored positions that did not see a filtered key, mean over items",
@@ -89,14 +123,23 @@ const COLUMNS: readonly Column[] = [
 ];
 
 /** Columns that a narrow terminal does without, the first one first. */
-export const SPARE_COLUMNS = ["detectable", "p", "dropped", "own", "skipped", "items"];
+export const SPARE_COLUMNS = [
+  "detectable",
+  "p",
+  "dropped",
+  "own",
+  "skipped",
+  "items",
+  "missed keys",
+  "pairs",
+];
 
 export const EVAL_COLUMNS = COLUMNS.map(({ name }) => name);
 
 /** A row a metric of a task. */
 export function tabulateEval(
   results: readonly ItemResult[],
-  budgets: { readonly [task: string]: Partial<ItemBudget> },
+  budgets: { readonly [task: string]: Budget },
 ): PlainTable {
   const isDense = results.every(({ filtered }) => filtered === undefined);
   const columns = COLUMNS.filter(({ always }) => always || !isDense);

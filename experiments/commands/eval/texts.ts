@@ -16,6 +16,7 @@ import {
   encodeStudy,
   measureStudy,
   openStudy,
+  sharesOf,
   type StudyStore,
 } from "../../../lib/sweep/mod.ts";
 import { type FlagValues, textOf } from "../cli/flags/parse.ts";
@@ -69,7 +70,7 @@ interface TextUnit extends ChunkRecord {
 export interface TextOutcome {
   readonly runs: TextRuns;
   /** What the method skipped and dropped. */
-  readonly budget?: Pick<TaskResult, "achievedRatio" | "skipRatioPerLayer" | "kvAchievedRatio">;
+  readonly budget?: ReturnType<typeof budgetOf>;
   /** What a record says of it, and its wall times. */
   readonly record: object;
   readonly times: object;
@@ -117,6 +118,7 @@ export async function runText(
   };
 }
 
-const budgetOf = ({ achievedRatio, skipRatioPerLayer, kvAchievedRatio }: TaskResult) => ({
-  ...{ achievedRatio, skipRatioPerLayer, kvAchievedRatio },
-});
+const budgetOf = (filtered: TaskResult) => {
+  const { achievedRatio, skipRatioPerLayer, kvAchievedRatio } = filtered;
+  return { achievedRatio, skipRatioPerLayer, kvAchievedRatio, shares: sharesOf(filtered) };
+};

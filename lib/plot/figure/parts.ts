@@ -83,6 +83,15 @@ export function decisionMark(keep: boolean, size: number): JsonObject {
   return keep ? markOf("@series0", "circle-open", size, 1.5) : { color: "@series1", symbol: "x", size };
 }
 
+/** Numbers above 0 that lie further apart than by this factor are drawn on a log scale. */
+export const WIDE = 8;
+
+/** Whether numbers want a log scale: all above 0, and far apart. */
+export function isWide(values: readonly number[]): boolean {
+  const low = Math.min(...values);
+  return low > 0 && Math.max(...values) > WIDE * low;
+}
+
 /** Whiskers from values to the ends of their intervals; none where an end is null. */
 export function whiskers(
   values: readonly (number | null)[],

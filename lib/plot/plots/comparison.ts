@@ -4,7 +4,7 @@ import { findTask } from "../../eval/tasks/mod.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import type { Comparison } from "../../sweep/compare/comparison.ts";
 import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts";
-import { chart, markOf, trace, whiskers } from "../figure/parts.ts";
+import { chart, isWide, markOf, trace, whiskers } from "../figure/parts.ts";
 import { describeShares, MISSED_NOTE } from "../trials/trial_label.ts";
 import { styleRule } from "../trials/rule_style.ts";
 
@@ -36,8 +36,8 @@ export interface ComparisonRows {
 const ROW_PIXELS = 34;
 const TITLES = {
   "dense": "What each method costs",
-  "random": "Better or worse than chance",
-  "random-protected": "Better or worse than chance that protects large values",
+  "random": "Better or worse than the random baseline",
+  "random-protected": "Better or worse than the random baseline",
 } as const;
 
 /** Gathers the differences to the dense model, or to a control of the same window. */
@@ -101,14 +101,16 @@ export function plotComparison({ base, unit, rows, confidence }: ComparisonRows)
       `No method here to hold against ${base}: name it in --methods of deno task compare`,
     );
   }
-  const shown = rows.toReversed();
+  const shown = rows.toReversed(), estimates = rows.map(({ difference }) => difference.estimate);
+  const isLog = base === "dense" && isWide(estimates), floor = isLog ? Math.min(...estimates) / 2 : -Infinity;
   const percent = `${(100 * confidence).toFixed(0)}%`;
   return chart({
     title,
     caption: (base === "dense"
       ? `Loss above the dense model's, ${unit}; lower is better. What a method skips or drops, its row in the table says.`
-      : `Loss above that of ${base} with the same options, ${unit}; left of 0 is better than it.`) +
+      : `Loss above that of the random baseline (${base} with the same options), ${unit}; left of 0 is better than it.`) +
       ` Bars are ${percent} intervals over resampled blocks of the text, the same for all. ^ looks ahead.` +
+      (isLog ? ` Log scale; ends below ${floor.toPrecision(1)} are drawn there.` : "") +
       (off === 0 ? "" : ` THE LAST ${off}: ${MISSED_NOTE}.`),
     height: 132 + ROW_PIXELS * rows.length,
     data: shown.map(({ name, difference: { estimate, low, high }, hover, looksAhead, missed }) => {
@@ -119,7 +121,11 @@ export function plotComparison({ base, unit, rows, confidence }: ComparisonRows)
         x: [estimate],
         y: [escapeText(`${name}${looksAhead ? " ^" : ""}${missed ? " !" : ""}`)],
         hover: [hover],
-        error_x: whiskers([estimate], { low: [low], high: [high] }, { color, thickness: 2, width: 6 }),
+        error_x: whiskers([estimate], { low: [Math.max(low, floor)], high: [high] }, {
+          color,
+          thickness: 2,
+          width: 6,
+        }),
         marker: markOf(color, symbol, 10),
       });
     }),
@@ -129,7 +135,7 @@ export function plotComparison({ base, unit, rows, confidence }: ComparisonRows)
       zeroline: true,
       zerolinecolor: "@muted",
       nticks: 6,
-      ...(base === "dense" ? { rangemode: "tozero" } : {}),
+      ...(isLog ? { type: "log", exponentformat: "none" } : base === "dense" ? { rangemode: "tozero" } : {}),
     }),
     yaxis: axis("", { tickfont: { size: 12 } }),
   });

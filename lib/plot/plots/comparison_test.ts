@@ -1,9 +1,12 @@
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
+import { type MethodOptions, recordOptions, resolveOptions } from "../../methods/options.ts";
 import type { PerplexityTypes } from "../../eval/tasks/mod.ts";
 import type { ComparedMethod, Comparison } from "../../sweep/compare/comparison.ts";
 import { collectComparison, formatInterval, plotComparison } from "./comparison.ts";
-import { renderComparisonReport, tabulateComparison } from "../reports/comparison.ts";
-import { tabulateResults } from "../reports/results.ts";
+import type { Matched } from "../../sweep/compare/match.ts";
+import { plotComparisons, renderComparisonReport, tabulateComparison } from "../reports/comparison.ts";
+import { tabulatePaper } from "../reports/paper_table.ts";
+import { describeOpposed, tabulateResults } from "../reports/results.ts";
 import { makeSummary } from "../testing.ts";
 
 const interval = (estimate: number) => ({ estimate, low: estimate - 0.25, high: estimate + 0.5 });
@@ -98,6 +101,15 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
   const keys = { ...comparison.methods[1]!, kvAchievedRatio: 0.7512 };
   const withKeys = tabulateComparison({ ...comparison, methods: [...comparison.methods.slice(0, 1), keys] });
   assertEquals([withKeys.columns[2], withKeys.hints.length, withKeys.columns.length], ["KV dropped", 17, 17]);
+  const ratio = (matched: Partial<Matched>) =>
+    tabulateComparison({
+      ...comparison,
+      methods: [{
+        ...keys,
+        matched: { budget: "rows", asked: 0.5, ratio: 0.5, target: 0.6, reached: true, ...matched },
+      }],
+    }).rows[0]![8];
+  assertEquals([ratio({}), ratio({ ratio: 0.4873 })], ["=", "0.4873"]);
   assertEquals(withKeys.rows.map((row) => row[2]), ["-", "0.751"]);
   assertEquals([columns.length, hints.length], [16, 16]);
   assertEquals(rows[3], [
@@ -122,7 +134,14 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
     control: { ...OPPOSED, name: "random", verdict: "better" },
     rival: { ...OPPOSED, name: "key", verdict: "not told apart" },
   } as const;
+  const unequal = { budget: "rows", more: 0.0412 } as const;
+  const worse = {
+    method: "x",
+    against: { rival: { ...OPPOSED, name: "key", verdict: "worse", unequal } },
+  } as const;
+  assertEquals(describeOpposed(worse, "rival"), "worse than key (unequal: KV held +4.1 points)");
   const row = {
+    shares: comparison.methods[3]!.shares,
     method: "learned",
     task: "perplexity",
     metric: "perplexity",
@@ -138,49 +157,15 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
   }];
   const judged = tabulateComparison({ ...comparison, results }).rows[3]!;
   assertEquals(judged.slice(-3), ["better", "not told apart from key", "-"]);
+  const learned = ["learned", "perplexity"], spent = ["25%", "60%"], rest = ["9", "70%", "100%"];
   assertEquals(tabulateResults({ ...comparison, results }).rows, [
-    [
-      "learned",
-      "perplexity",
-      "ppl",
-      "9",
-      "4.48 ±0.100",
-      ...["25%", "60%", "70%", "100%"],
-      "-",
-      "-",
-      "better",
-      "not told apart from key",
-      "-",
-      "-",
-      "-",
-    ],
-    [
-      "learned",
-      "perplexity",
-      "KL",
-      "9",
-      "4.4800",
-      "25%",
-      "60%",
-      "70%",
-      "100%",
-      "-",
-      "-",
-      "-",
-      "-",
-      "-",
-      "-",
-      "-",
-    ],
+    [...learned, "ppl", "4.48 ±0.45", ...spent, "better", "not told apart from key", "-", "-", "-", ...rest],
+    [...learned, "KL", "4.4800", ...spent, "-", "-", "-", "-", "-", ...rest],
   ]);
-  const meanReach = { missedKeys: 0.9, ownFiltered: 0.5, ownSkips: 0.25 };
-  const items = { tasks: [], budgets: [{ method: "learned", task: "perplexity", meanReach }] };
-  const reached = tabulateResults({
-    ...comparison,
-    results,
-    items: items as unknown as Comparison["items"] & object,
-  });
-  assertEquals(reached.rows.map((row) => row.slice(-2)), [["90%", "25%"], ["90%", "25%"]]);
+  const reach = { missedKeys: 0.9, ownSkips: 0.25, identical: 0.92 };
+  const reached = tabulateResults({ results: results.map((row) => ({ ...row, reach })) });
+  const cells = ["as dense", "missed keys", "own"].map((name) => reached.columns.indexOf(name));
+  assertEquals(cells.map((column) => reached.rows[1]![column]), ["92%", "90%", "25%"]);
   assertEquals([rows[2]![0], rows[1]![0]], ["random (5 seeds)", "oracle ^"]);
   const html = renderComparisonReport(comparison, { plotly: "0" });
   assertEquals(html.match(/<tr[ >]/g)!.length, 5);
@@ -206,5 +191,59 @@ Deno.test("comparisons show the fair control, and say loudly what missed the ask
   assertEquals(plotComparison(collectComparison(comparison, "dense")).caption.includes("!"), false);
   const table = tabulateComparison(more).rows;
   assertEquals([table[4]![11], table[5]![1]], ["-0.2500 [-0.5000, 0.2500]", "0.000 !"]);
-  assertStringIncludes(renderComparisonReport(more, { plotly: "0" }), "chance that protects large values");
+  // A page has one random baseline: the fair one where that ran.
+  const titles = (own: Comparison) =>
+    plotComparisons(own).map(({ title, caption }) => `${title}: ${caption}`);
+  const fairOnes = titles(more).filter((title) => title.startsWith("Better or worse"));
+  assertEquals([fairOnes.length, fairOnes[0]!.includes("(random-protected with the same options)")], [
+    1,
+    true,
+  ]);
+  assertEquals(
+    titles(comparison).filter((title) => title.includes("(random with the same options)")).length,
+    1,
+  );
+});
+
+Deno.test("plotComparison() has a log axis where methods are far apart, and draws no end below it", () => {
+  const methods = [["keys", 1.05], ["snapkv", 1.06], ["paper", 5]].map(([name, loss]) =>
+    method(name as string, loss as number)
+  );
+  const { data, layout, caption } = plotComparison(collectComparison({ ...comparison, methods }, "dense"));
+  assertEquals((layout.xaxis as { type?: string }).type, "log");
+  const keys = data.at(-1)!, { arrayminus } = keys.error_x as unknown as { arrayminus: number[] };
+  assertAlmostEquals(arrayminus[0]!, 0.025, 1e-9); // half of the least, not 0.25 below it
+  assertStringIncludes(caption, "Log scale");
+  const near = plotComparison(collectComparison(comparison, "dense")).layout;
+  assertEquals((near.xaxis as { type?: string }).type, undefined);
+});
+
+Deno.test("tabulatePaper() has methods down, tasks across, their mean, and the best of each column in bold", () => {
+  const optionsOf = (options: MethodOptions) => recordOptions(resolveOptions(options));
+  const methods = [
+    method("dense", 1, { options: null }),
+    method("random", 2, { options: optionsOf({ fusion: "random" }) }),
+    method("key", 1.5, { options: optionsOf({ fusion: "key" }) }),
+    method("mean", 1.25, { options: optionsOf({ fusion: "mean" }) }),
+  ];
+  const rows = (task: string, metric: string, values: readonly number[]) =>
+    values.map((value, i) => ({
+      ...{ method: methods[i]!.name, task, metric, units: 9, value, standardError: null, against: {} },
+      mean: metric === "perplexity" ? Math.log(value) : value,
+    }));
+  const results = [
+    ...rows("perplexity", "perplexity", [10, 5, 20, 15]),
+    ...rows("perplexity", "kl", [0, 1, 1, 1]),
+    ...rows("piqa", "acc", [0.8, 0.9, 0.6, 0.5]),
+    ...rows("arc_easy", "acc", [0.6, 0.3, 0.4, 0.45]),
+  ];
+  const { columns, rows: cells } = tabulatePaper({ methods, results });
+  assertEquals(columns, ["method", "pairs", "KV held", "perplexity ppl", "piqa acc", "arc_easy acc", "mean"]);
+  assertEquals(cells, [
+    ["dense", "25%", "60%", "10.00", "80.0%", "60.0%", "70.0%"],
+    ["key", "25%", "60%", "20.00", "**60.0%**", "40.0%", "**50.0%**"],
+    ["mean", "25%", "60%", "**15.00**", "50.0%", "**45.0%**", "47.5%"],
+    ["random", "25%", "60%", "5.00", "90.0%", "30.0%", "60.0%"],
+  ]);
+  assertEquals(tabulatePaper({ methods, results: results.slice(0, 8) }).columns.length, 4);
 });

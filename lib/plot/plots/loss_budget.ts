@@ -5,6 +5,7 @@ import { type BudgetName, BUDGETS } from "../../sweep/budgets.ts";
 import { frontOf } from "../../sweep/summary.ts";
 import type { SweepSummary, Trial } from "../../sweep/trial.ts";
 import type { Figure } from "../figure/figure.ts";
+import { WIDE } from "../figure/parts.ts";
 import {
   collectTrialCurves,
   type CurveMetric,
@@ -41,8 +42,6 @@ export function collectLossBudget(summary: SweepSummary, budget: BudgetName = "a
   };
 }
 
-/** Losses that lie further apart than this are drawn on a log scale. */
-const WIDE = 8;
 /** Share of the highest loss that lower ones are drawn at on a log scale. */
 const FLOOR = 1e-3;
 

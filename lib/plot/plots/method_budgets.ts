@@ -1,12 +1,11 @@
 /** A task's metric of every method of a comparison against what it spends, with intervals. */
 import { formatMean, formatMetric } from "../../eval/metrics.ts";
 import { findMetric, findTask, TASKS } from "../../eval/tasks/mod.ts";
-import { BUDGET_NAMES, type BudgetName, BUDGETS, sharesOf, showShare } from "../../sweep/budgets.ts";
+import { BUDGET_NAMES, type BudgetName, BUDGETS, showShare } from "../../sweep/budgets.ts";
 import type { Comparison } from "../../sweep/compare/comparison.ts";
-import type { ComparedResult } from "../../sweep/compare/judgement.ts";
 import { choose } from "../figure/choice_slider.ts";
 import { axis, emptyFigure, escapeText, type Figure, type JsonObject } from "../figure/figure.ts";
-import { chart, dashedLine, markOf, trace, whiskers } from "../figure/parts.ts";
+import { chart, dashedLine, isWide, markOf, trace, whiskers, WIDE } from "../figure/parts.ts";
 import { styleRule, withoutShare } from "../trials/rule_style.ts";
 
 /** Standard errors on either side of a 95% interval. */
@@ -17,20 +16,16 @@ export type MethodBudgets = ReturnType<typeof collectMethodBudgets>;
 
 /** Gathers a metric of a task, by default the text's main one: points by method, those asked for less first. */
 export function collectMethodBudgets(
-  { methods, results = [], items }: Comparison,
+  { methods, results = [] }: Pick<Comparison, "methods" | "results">,
   task: string = TASKS[0].name,
   name: string = TASKS[0].headline.name,
 ) {
   const metric = findMetric(task, name), { fromMean = (mean: number) => mean } = metric;
   const rows = results.filter((row) => row.task === task && row.metric === name);
   const known = new Map(methods.map((method) => [method.name, method]));
-  const sharesOfRow = ({ method }: ComparedResult) => {
-    const budget = items?.budgets.find((own) => own.method === method && own.task === task);
-    return budget ? sharesOf(budget.usage) : known.get(method)?.shares;
-  };
   const points = rows.flatMap((row) => {
-    const { method, value, mean, standardError } = row, shares = sharesOfRow(row);
-    const { asked = 0, missed } = known.get(method)!;
+    const { method, value, mean, standardError } = row, { asked = 0, missed, ...own } = known.get(method)!;
+    const shares = row.shares ?? own.shares; // a comparison of an older version has those of the text alone
     if (method === "dense" || shares === undefined || missed || !Number.isFinite(value)) return [];
     // The ends of the mean's interval, through the function that the metric is of it.
     const end = (sign: number) => fromMean(mean + sign * Z * (standardError ?? 0));
@@ -61,9 +56,12 @@ export function plotMethodBudgets({ task, metric, units, dense, curves }: Method
     return emptyFigure(title, "No method here came out at the share that it was asked for.");
   }
   const scale = (value: number) => metric.percent ? 100 * value : value;
+  const values = curves.flatMap(({ points }) => points.map(({ value }) => value)).concat(dense ?? []);
+  const isLog = !metric.percent && isWide(values);
   const curveOf = (budget: BudgetName, { name, points }: MethodBudgets["curves"][number]): JsonObject => {
     const { color, symbol, dash } = styleRule(name);
-    const at = (end: "value" | "low" | "high") => points.map((point) => scale(point[end]));
+    const floor = isLog ? Math.min(...values) / WIDE : -Infinity;
+    const at = (end: "value" | "low" | "high") => points.map((point) => Math.max(scale(point[end]), floor));
     return trace({
       name: escapeText(name),
       x: points.map(({ shares }) => 100 * shares[budget]),
@@ -101,7 +99,9 @@ export function plotMethodBudgets({ task, metric, units, dense, curves }: Method
     data,
     margin: { l: 62, r: 14, t: 34, b: 96 },
     xaxis: axis(`${BUDGETS.pairs.label}, % of dense`, { autorange: "reversed" }),
-    yaxis: axis(`${metric.label}${metric.percent ? " (%)" : ""}`),
+    yaxis: axis(`${metric.label}${metric.percent ? " (%)" : isLog ? " (log scale)" : ""}`, {
+      ...(isLog && { type: "log" }),
+    }),
     showlegend: true,
     shapes: dense === undefined ? [] : [dashedLine("y", scale(dense), "@muted")],
     ...layout,

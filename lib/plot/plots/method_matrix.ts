@@ -6,6 +6,7 @@ import { axis, emptyFigure, escapeText, type Figure, type JsonObject } from "../
 import { plural } from "../../plural.ts";
 import { chart, colorScale } from "../figure/parts.ts";
 import { withoutShare } from "../trials/rule_style.ts";
+import { isControl } from "../trials/trial_label.ts";
 
 export const pairShares = (
   { pairs = [] }: Pick<Comparison, "pairs">,
@@ -23,7 +24,12 @@ export function collectMethodMatrix(
   asked: number | undefined = pairShares({ pairs })[0],
 ) {
   if (!Array.isArray(methods)) throw new TypeError("Cannot gather pairs: expected a comparison");
-  const own = pairs.filter((pair) => pair.asked === asked);
+  const controls = new Set(
+    methods.flatMap(({ name, options }) => options && isControl(options) ? [name] : []),
+  );
+  const own = pairs.filter((pair) =>
+    pair.asked === asked && !controls.has(pair.method) && !controls.has(pair.other)
+  );
   const names = [...new Set(own.flatMap(({ method, other }) => [other, method]))];
   const countsOf = (some: readonly ComparedPair[], row: string, column: string) => {
     const says = some.flatMap(({ method, other, verdict }) =>
@@ -34,7 +40,10 @@ export function collectMethodMatrix(
         : []
     );
     const count = (what: string) => says.filter((verdict) => verdict === what).length;
-    return { better: count("better"), worse: count("worse") };
+    const isBetween = ({ method, other }: ComparedPair) =>
+      method === row && other === column || method === column && other === row;
+    const isUnequal = some.some((pair) => isBetween(pair) && pair.unequal !== undefined);
+    return { better: count("better"), worse: count("worse"), ...(isUnequal && { unequal: true }) };
   };
   const net = (name: string) =>
     names.reduce((sum, other) => {
@@ -77,6 +86,7 @@ export function plotMethodMatrix({ asked, names, views }: MethodMatrix): Figure 
     zmin: -1,
     zmax: 1,
     colorscale: colorScale("diverge"),
+    reversescale: true,
     showscale: false,
     xgap: 1,
     ygap: 1,
@@ -99,7 +109,8 @@ export function plotMethodMatrix({ asked, names, views }: MethodMatrix): Figure 
       `Of ${
         plural(tasks, "task")
       } the number on whose main metric the row's method is told to be better (+) or worse (−) than ` +
-      "the column's, at 5%, adjusted for all pairs (Benjamini-Hochberg); an empty square: not told apart.",
+      "the column's, at 5%, adjusted for all pairs (Benjamini-Hochberg); an empty square: not told apart. ≠: they spend " +
+      "budgets more than a point apart. Controls are left out.",
     height: 170 + ROW_PIXELS * names.length + (views.length > 1 ? 70 : 0),
     data,
     margin: { l: 110, r: 14, t: 34, b: 110 },
@@ -109,7 +120,10 @@ export function plotMethodMatrix({ asked, names, views }: MethodMatrix): Figure 
   });
 }
 
-/** A square's text: `+2 −1`. */
-function mark({ better, worse }: { readonly better: number; readonly worse: number }): string {
-  return [...(better > 0 ? [`+${better}`] : []), ...(worse > 0 ? [`−${worse}`] : [])].join(" ");
+/** A square's text: `+2 −1`, with `≠` where budgets are unequal. */
+function mark(
+  { better, worse, unequal }: { readonly better: number; readonly worse: number; readonly unequal?: boolean },
+): string {
+  const counts = [...(better > 0 ? [`+${better}`] : []), ...(worse > 0 ? [`−${worse}`] : [])];
+  return [...counts, ...(unequal && counts.length > 0 ? ["≠"] : [])].join(" ");
 }

@@ -1,4 +1,5 @@
 import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
+import { recordOptions, resolveOptions } from "../../methods/options.ts";
 import type { ComparedPair, ComparedResult, Comparison } from "../../sweep/mod.ts";
 import { mapBudgets } from "../../sweep/budgets.ts";
 import { collectMethodBudgets, plotMethodBudgets } from "./method_budgets.ts";
@@ -6,7 +7,7 @@ import { collectMethodMatrix, plotMethodMatrix } from "./method_matrix.ts";
 
 const shares = (spent: number) => mapBudgets((budget) => budget === "rows" ? 1 : spent);
 const method = (name: string, asked: number | undefined, spent: number, missed = false) => ({
-  ...{ name, missed, shares: shares(spent), ...(asked !== undefined && { asked }) },
+  ...{ name, missed, options: null, shares: shares(spent), ...(asked !== undefined && { asked }) },
 });
 const OPPOSED = {
   name: "dense",
@@ -18,8 +19,15 @@ const OPPOSED = {
   smallestDetectable: null,
 };
 const against = { dense: { ...OPPOSED, verdict: "worse" as const } };
-const row = (method: string, task: string, metric: string, value: number, mean: number): ComparedResult => ({
-  ...{ method, task, metric, value, mean, units: 50, standardError: 0.1 },
+const row = (
+  method: string,
+  task: string,
+  metric: string,
+  value: number,
+  mean: number,
+  shares?: ComparedResult["shares"],
+): ComparedResult => ({
+  ...{ method, task, metric, value, mean, units: 50, standardError: 0.1, ...(shares && { shares }) },
   against: method === "dense" || metric === "kl" ? {} : against,
 });
 const pair = (
@@ -46,7 +54,9 @@ const comparison = {
     row("dense", "perplexity", "kl", 0, 0),
     row("key at 0.3", "perplexity", "kl", 0.5, 0.5),
     row("dense", "piqa", "acc", 0.7, 0.7),
-    row("key at 0.3", "piqa", "acc", 0.6, 0.6),
+    row("key at 0.3", "piqa", "acc", 0.6, 0.6, {
+      ...{ queries: 0.9, pairs: 0.8, attentionFlops: 0.6, rows: 0.9, projectionFlops: 0.5, parameters: 0.7 },
+    }),
   ],
   pairs: [
     pair("piqa", "key at 0.3", "dense", "worse"),
@@ -56,17 +66,6 @@ const comparison = {
     pair("boolq", "learned at 0.3", "key at 0.3", "worse"),
     { ...pair("boolq", "key at 0.5", "dense", "worse"), asked: 0.5 },
   ],
-  items: {
-    tasks: [],
-    budgets: [{
-      ...{ method: "key at 0.3", task: "piqa" },
-      usage: {
-        ...{ queriesDense: 10, queriesSkipped: 1, pairsDense: 10, pairsAvoided: 2, attentionFlopsDense: 10 },
-        ...{ attentionFlopsAvoided: 4, kvBytesHeld: 9, kvBytesAvoided: 1 },
-        ...{ projectionFlopsDense: 10, projectionFlopsAvoided: 5, parametersDense: 10, parametersAvoided: 3 },
-      },
-    }],
-  },
 } as unknown as Comparison;
 
 Deno.test("a metric against budgets: curves over asked shares, ends through the metric's function, what missed left out", () => {
@@ -99,6 +98,19 @@ Deno.test("a metric against budgets: curves over asked shares, ends through the 
   assertEquals(plotMethodBudgets(collectMethodBudgets({ ...comparison, results: [] })).data, []);
 });
 
+Deno.test("a metric whose values are far apart has a log axis, with no end below it", () => {
+  const results = [
+    row("dense", "perplexity", "perplexity", 20, Math.log(20)),
+    row("key at 0.3", "perplexity", "perplexity", 21, Math.log(21)),
+    row("key at 0.5", "perplexity", "perplexity", 900, Math.log(900)),
+  ];
+  const typeOf = (some: readonly ComparedResult[]) => {
+    const { layout } = plotMethodBudgets(collectMethodBudgets({ ...comparison, results: some }));
+    return (layout.yaxis as { type?: string }).type;
+  };
+  assertEquals([typeOf(results), typeOf(results.slice(0, 2))], ["log", undefined]);
+});
+
 Deno.test("who beats whom: counts over tasks, seen from both sides, those that win most first", () => {
   const { asked, names, views } = collectMethodMatrix(comparison);
   assertEquals([asked, names], [0.3, ["dense", "learned", "key"]]);
@@ -118,5 +130,22 @@ Deno.test("who beats whom: counts over tasks, seen from both sides, those that w
   ]]]);
   assertEquals(data[0]!.text, [["", "", "+2"], ["", "", "+1 −1"], ["−2", "+1 −1", ""]]);
   assertEquals(collectMethodMatrix(comparison, 0.5).names, ["dense", "key"]);
+  // Controls stand apart, and a pair at unequal budgets is marked.
+  const options = recordOptions(resolveOptions({ fusion: "random" }));
+  const unequal = {
+    ...pair("piqa", "key at 0.3", "dense", "worse"),
+    unequal: { budget: "rows", more: 0.1 } as const,
+  };
+  const mixed = {
+    ...comparison,
+    methods: [...comparison.methods, {
+      ...method("random at 0.3", 0.3, 0.7),
+      options,
+    }] as Comparison["methods"],
+    pairs: [unequal, pair("piqa", "random at 0.3", "dense", "worse")],
+  };
+  const marked = collectMethodMatrix(mixed);
+  assertEquals(marked.names, ["dense", "key"]);
+  assertEquals(plotMethodMatrix(marked).data[0]!.text, [["", "+1 ≠"], ["−1 ≠", ""]]);
   assertEquals(plotMethodMatrix(collectMethodMatrix({ ...comparison, pairs: [] })).data, []);
 });

@@ -21,24 +21,25 @@ import {
   tabulate,
   type TextTable,
 } from "../figure/page.ts";
+import { plural } from "../../plural.ts";
 import { MISSED_NOTE } from "../trials/trial_label.ts";
 import { formatCsv, formatShort } from "./csv.ts";
-import { comparedRatio, describeComparison } from "./verdict.ts";
+import { describeAsked, describeComparison } from "./verdict.ts";
 import { collectMethodBudgets, plotMethodBudgets } from "../plots/method_budgets.ts";
 import { collectMethodMatrix, pairShares, plotMethodMatrix } from "../plots/method_matrix.ts";
 import { describeOpposed, tabulateResults } from "./results.ts";
 
 export function plotComparisons(comparison: Comparison): Figure[] {
-  const { results = [] } = comparison;
+  const { results = [], methods } = comparison;
+  // What verdicts call the random baseline.
+  const baseline = methods.some(({ toProtected }) => toProtected !== null) ? "random-protected" : "random";
   const measured = [...Map.groupBy(results, ({ task, metric }) => `${task} ${metric}`).values()].map((
     [row],
   ) => row!);
   return [
-    ...pairShares(comparison).map((asked) => plotMethodMatrix(collectMethodMatrix(comparison, asked))),
     ...measured.map(({ task, metric }) => plotMethodBudgets(collectMethodBudgets(comparison, task, metric))),
-    ...(["dense", "random", "random-protected"] as const).map((base) =>
-      plotComparison(collectComparison(comparison, base))
-    ),
+    ...(["dense", baseline] as const).map((base) => plotComparison(collectComparison(comparison, base))),
+    ...pairShares(comparison).map((asked) => plotMethodMatrix(collectMethodMatrix(comparison, asked))),
   ];
 }
 
@@ -48,9 +49,14 @@ const SHOWN_BUDGETS = BUDGET_NAMES.filter((name) => name !== "queries");
 const VERDICTS = [
   [
     "control",
-    "whether it is told apart from its fair control (else random), at 5%, adjusted for the whole table",
+    "whether it is told apart from its random baseline (random-protected where it ran, else random), at 5%, adjusted for the " +
+    "whole table",
   ],
-  ["rival", "the same against the best other on-line method at the same share"],
+  [
+    "rival",
+    "the same against the best other on-line method at the same share, of an equal budget where there is one; unequal: at " +
+    "another budget, by over a point",
+  ],
 ] as const;
 
 /** Lays a comparison out: one row a method. Shared by the terminal and the report. */
@@ -63,7 +69,9 @@ export function tabulateComparison(
     },
 ): TextTable {
   const task = findTask(environment.task), { headline } = task;
-  const hasKeys = methods.some(({ kvAchievedRatio }) => typeof kvAchievedRatio === "number");
+  // Without methods there are the columns of all tables.
+  const some = (holds: (method: ComparedMethod) => boolean) => methods.length === 0 || methods.some(holds);
+  const hasKeys = some(({ kvAchievedRatio }) => typeof kvAchievedRatio === "number");
   const interval = (of: Interval | null | undefined) => of == null ? "-" : formatInterval(of, 4);
   return tabulate(methods, [
     [
@@ -89,6 +97,12 @@ export function tabulateComparison(
       `${BUDGETS[name].title}, against dense`,
       ({ shares }) => showShare(shares?.[name]),
     ]),
+    some(({ matched }) => matched !== undefined) && [
+      "ratio",
+      "the ratio that it ran at, so that it spends what the others spend; = the one asked for; - not matched",
+      ({ matched }) =>
+        matched === undefined ? "-" : matched.ratio === matched.asked ? "=" : String(matched.ratio),
+    ],
     ["loss", `mean loss, ${lossUnit(task)}`, ({ loss }) => loss.toFixed(4)],
     [headline.label, headline.formula, (method) => formatMetric(headline, readMetric(method, headline.name))],
     ["to dense", "loss above the dense model's, with its interval", ({ toDense }) => interval(toDense)],
@@ -131,22 +145,25 @@ export function tabulateComparison(
  */
 export function renderComparisonReport(comparison: Comparison, { plotly, nav }: ReportOptions): string {
   const { environment, intervals, methods } = comparison;
-  const { model, text } = environment;
+  const { model, text } = environment, task = findTask(environment.task), isText = task.items === undefined;
   const chunks = environment.textTokens / environment.context;
-  const { confidence, resamples, blockSize } = intervals, task = findTask(environment.task);
+  const { confidence, resamples, blockSize } = intervals;
+  const tasks = [...isText ? [] : [task.name], ...comparison.items?.tasks.map((own) => own.task) ?? []];
   const options = methods.map(({ name, options }) => ({ name, options }));
   return renderPage({
-    title: `Methods compared: ${model} on ${text}`,
+    title: `Methods compared: ${model} on ${[...isText ? [text] : [], ...tasks].join(", ")}`,
     intro: `${
       renderVerdict(describeComparison(comparison))
-    }<p class="muted">What methods cost on the same tokens: those \
-that skip queries at the same share, and those that drop keys and values alone.</p>${
+    }<p class="muted">What methods cost on the same tokens and items: those \
+that skip queries at equal pairs, and those that drop keys and values at equal rows, where they were matched.</p>${
       renderFacts([
-        ["text", `${text}, ${environment.textTokens} tokens in ${chunks} of ${environment.context}`],
-        ["asked share of queries", String(comparedRatio(methods))],
+        isText
+          ? ["text", `${text}, ${environment.textTokens} tokens in ${chunks} of ${environment.context}`]
+          : ["data", text],
+        ["asked share", describeAsked(comparison)],
         [
           "intervals",
-          `${100 * confidence}%, ${resamples} resamples of moving blocks of ${blockSize} ${task.loss.of}s`,
+          `${100 * confidence}%, ${resamples} resamples of blocks of ${plural(blockSize, task.loss.of)}`,
         ],
         ["protocol", labelOf(task, environment.context)],
         ...runFacts(environment),
@@ -154,14 +171,14 @@ that skip queries at the same share, and those that drop keys and values alone.<
     }`,
     nav,
     sections: [
-      ...plotComparisons(comparison),
+      comparison.results !== undefined &&
+      tableSection("All results", "p values adjusted over the whole table.", tabulateResults(comparison)),
       tableSection(
         "All methods",
         `^ looks ahead: an upper bound. ${MISSED_NOTE}. ${SORT_NOTE}`,
         tabulateComparison(comparison),
       ),
-      comparison.results !== undefined &&
-      tableSection("All results", "p values adjusted over the whole table.", tabulateResults(comparison)),
+      ...plotComparisons(comparison),
       recordSection(
         "Environment and options",
         environment.protocol,

@@ -23,8 +23,10 @@ export {
   tabulateDifference,
 } from "./difference.ts";
 export { plotHeads, plotHeadsText, renderHeadsReport } from "./heads.ts";
+export { tabulatePaper } from "./paper_table.ts";
 export { describeOpposed, RESULT_COLUMNS, tabulateResults } from "./results.ts";
 export { renderSite, SITE_FILES, type SiteEntry } from "./site.ts";
 export { describeSearch } from "./search_notes.ts";
 export { plotSweep, renderSweepReport } from "./sweep.ts";
-export { tabulateTrials } from "./trial_table.ts";
+export { foldSeeds, tabulateTrials } from "./trial_table.ts";
+export { collectVerdicts, describeComparison, describeVerdicts } from "./verdict.ts";

@@ -24,7 +24,7 @@ export function describeSearch({ search, race, stopped = [], trials }: Pick<
     const shares = Object.entries(importances);
     if (shares.length > 1) {
       lines.push(
-        `What sets the best tenth apart (PED-ANOVA): ${
+        `What sets the best tenth apart (PED-ANOVA; the bars of importance are of all trials): ${
           shares.map(([axis, share]) => `${axis} ${percent(share)}`).join(", ")
         }.`,
       );

@@ -23,7 +23,7 @@ import {
   tableSection,
 } from "../figure/page.ts";
 import { plural } from "../../plural.ts";
-import { MISSED_NOTE } from "../trials/trial_label.ts";
+import { MISSED_NOTE, nameTrials } from "../trials/trial_label.ts";
 import { formatCsv, formatShort } from "./csv.ts";
 import { describeSearch } from "./search_notes.ts";
 import { tabulateTrials } from "./trial_table.ts";
@@ -92,7 +92,7 @@ ${facts(summary)}`,
     ],
     plotly,
     downloads: [
-      { name: "trials.csv", text: formatCsv([...trials, ...stopped]) },
+      { name: "trials.csv", text: formatCsv(nameTrials([...trials, ...stopped])) },
       { name: "summary.json", text: formatShort(summary) },
     ],
   });

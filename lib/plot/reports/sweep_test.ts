@@ -31,7 +31,7 @@ Deno.test("renderSweepReport() begins with the verdict, and holds what it can sa
     head!,
     '<p class="verdict">At 30% of queries skipped “learned” is the best on-line method',
   );
-  assertStringIncludes(head!, "Better than chance: learned.");
+  assertStringIncludes(head!, "Better than the random baseline: learned.");
   const files = JSON.parse(html.match(/id="downloads">(.*?)<\/script>/s)![1]!) as {
     name: string;
     text: string;

@@ -1,13 +1,21 @@
 /** Trials as a table: the options that vary, then what came out. Shared by the terminal and the report. */
 import { excessKeys, formatMetric, listMetrics, readMetric, signed } from "../../eval/metrics.ts";
 import type { Task } from "../../eval/task.ts";
-import type { OptionsRecord } from "../../methods/options.ts";
+import { mean } from "../../mean.ts";
+import { OPTION_NAMES, type OptionsRecord } from "../../methods/options.ts";
 import type { Environment, RankedTrial, StoppedTrial, SweepSummary } from "../../sweep/trial.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { BUDGET_NAMES, BUDGETS, showShare } from "../../sweep/budgets.ts";
-import { missesAsked } from "../../sweep/summary.ts";
+import { missesAsked, sortTrials } from "../../sweep/summary.ts";
 import type { TextTable } from "../figure/page.ts";
-import { askedShares, methodName, trialOptions, varyingOptions } from "../trials/trial_label.ts";
+import {
+  askedShares,
+  isControl,
+  methodName,
+  pointKey,
+  trialOptions,
+  varyingOptions,
+} from "../trials/trial_label.ts";
 
 interface Column {
   readonly name: string;
@@ -75,6 +83,27 @@ const listCosts = (trials: readonly RankedTrial[]): readonly Column[] => [
   },
 ];
 
+/** A control over its seeds as one trial: means of what was measured. */
+type FoldedTrial = RankedTrial & { readonly seeds?: number };
+
+/** A summary whose controls of one configuration are one row each: the mean over their seeds. */
+export function foldSeeds(summary: SweepSummary): SweepSummary {
+  const groups = Map.groupBy(
+    summary.trials,
+    (trial) => isControl(trial) ? pointKey(trial) : trial.trial,
+  );
+  const fold = (alike: readonly RankedTrial[]): FoldedTrial => {
+    const [first] = alike as [RankedTrial];
+    if (alike.length === 1) return first;
+    const measured = Object.entries(first).filter(([name, value]) =>
+      typeof value === "number" && !OPTION_NAMES.includes(name)
+    );
+    const means = measured.map(([name]) => [name, mean(alike.map((trial) => readMetric(trial, name)))]);
+    return { ...first, ...Object.fromEntries(means), seeds: alike.length };
+  };
+  return { ...summary, trials: sortTrials([...groups.values()].map(fold)) };
+}
+
 /** What {@linkcode tabulateTrials} needs of a summary; without trials it gives the columns alone that all tables have. */
 export interface TabulatedTrials extends Pick<SweepSummary, "trials" | "stopped"> {
   readonly dense: object;
@@ -109,7 +138,12 @@ export function tabulateTrials(
       hint: `preset or fusion rule (* = on the Pareto front of attention FLOPs, ^ = looks ahead${
         stopped.length === 0 ? "" : ", x = stopped early by the race: its loss is of the chunks that it read"
       })`,
-      cell: (t) => `${methodName(t)}${t.pareto ? " *" : ""}${t.looksAhead ? " ^" : ""}`,
+      cell: (t) => {
+        const { seeds = 1 } = t as FoldedTrial;
+        return `${methodName(t)}${seeds > 1 ? ` (${seeds} seeds)` : ""}${t.pareto ? " *" : ""}${
+          t.looksAhead ? " ^" : ""
+        }`;
+      },
       stopped: (t) => `${methodName(t)} x`,
       dense: "dense",
       left: true,

@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
+import { readMetric } from "../../eval/metrics.ts";
 import { makeSummary, makeTrial } from "../testing.ts";
-import { tabulateTrials } from "./trial_table.ts";
+import { foldSeeds, tabulateTrials } from "./trial_table.ts";
 
 Deno.test("tabulateTrials() shows options that vary, where they have an effect", () => {
   const summary = makeSummary([
@@ -60,5 +61,26 @@ Deno.test("tabulateTrials() shows named options though they do not vary, and col
     "rule",
     "Q skipped",
     "ppl",
+  ]);
+});
+
+Deno.test("foldSeeds() makes one row of a control's seeds, with the mean of what was measured", () => {
+  const trials = [
+    ...[44, 46, 48].map((perplexity, seed) => makeTrial({ fusion: "random", seed }, 0.5, perplexity)),
+    makeTrial({ fusion: "random", seed: 0, pruneRatio: 0.3 }, 0.3, 42),
+    ...[41, 43].map((perplexity, seed) =>
+      makeTrial({ fusion: "variance", gamma: 0.5 + seed / 10 }, 0.5, perplexity)
+    ),
+  ];
+  const summary = makeSummary(trials), folded = foldSeeds(summary);
+  assertEquals(folded.trials.map((trial) => readMetric(trial, "perplexity")), [42, 41, 43, 46]);
+  const { columns, rows } = tabulateTrials(folded);
+  const rule = columns.indexOf("rule");
+  assertEquals(columns.includes("seed"), false);
+  assertEquals(rows.slice(1).map((row) => row[rule]), [
+    "random",
+    "variance *",
+    "variance",
+    "random (3 seeds)",
   ]);
 });

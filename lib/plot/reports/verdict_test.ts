@@ -1,6 +1,7 @@
 import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { type MethodOptions, recordOptions, resolveOptions } from "../../methods/options.ts";
 import type { Comparison } from "../../sweep/compare/comparison.ts";
+import type { ComparedResult } from "../../sweep/compare/judgement.ts";
 import { makeSummary, makeTrial } from "../testing.ts";
 import { collectVerdicts, describeComparison, describeVerdicts } from "./verdict.ts";
 
@@ -43,10 +44,13 @@ Deno.test("collectVerdicts() holds each rule against controls with its own optio
   const [first, second, third] = describeVerdicts([verdict!], summary);
   assertEquals(
     first,
-    "At 50% of queries skipped “learned” closes 50.0% [44.0%, 56.0%] of the way from chance to the oracle: " +
+    "At 50% of queries skipped “learned” closes 50.0% [44.0%, 56.0%] of the way from the random baseline to the oracle: " +
       "perplexity 59.67, dense 40.00; of dense: queries 75%, pairs 75%, attn FLOPs 60%, KV held 60%.",
   );
-  assertEquals(second, "Better than chance: learned, key; no different: variance inverted; worse: variance.");
+  assertEquals(
+    second,
+    "Better than the random baseline: learned, key; not told apart: variance inverted; worse: variance.",
+  );
   assertStringIncludes(third!, "95% intervals");
 });
 
@@ -66,7 +70,7 @@ Deno.test("describeVerdicts() says what is missing", () => {
   assertEquals(describeVerdicts(collectVerdicts(alone), alone), [
     "At 50% of queries skipped “learned” is the best on-line method: perplexity 59.67, dense 40.00; of dense: queries 75%, " +
     "pairs 75%, attn FLOPs 60%, KV held 60%.",
-    "No control ran alike: give --fusion random and oracle too, to see what chance and foresight do.",
+    "No control ran alike: give --fusion random and oracle too, to see what a random baseline and foresight do.",
   ]);
   const chanceOnly = makeSummary(controls);
   assertEquals(collectVerdicts(chanceOnly), []);
@@ -128,14 +132,96 @@ Deno.test("describeComparison() names the best method that does not look ahead, 
   assertEquals(compare(methods), [
     "At 50% of queries skipped “learned” costs least of the methods that do not look ahead: +0.500 [0.400, 0.600] nats a " +
     "token above dense, of dense: queries 50%, pairs 25%, attn FLOPs 75%, KV held 60%; it closes 50.0% [40.0%, 60.0%] of the way from its random to its oracle.",
-    "Better than chance: learned; no different: variance; worse: key.",
+    "Better than the random baseline: learned; not told apart: variance; worse: key.",
     "At 50% of keys and values dropped, and every attention computed, “keys” costs least of the methods that do not look " +
     "ahead: +0.100 [0.000, 0.200] nats a token above dense, of dense: queries 50%, pairs 25%, attn FLOPs 75%, KV held 60%.",
-    "Better than chance: keys.",
+    "Better than the random baseline: keys.",
   ]);
   assertEquals(compare([method("key", 2.2, { toRandom: null })]), [
     "At 50% of queries skipped “key” costs least of the methods that do not look ahead: +1.200 [1.100, 1.300] nats a " +
     "token above dense, of dense: queries 50%, pairs 25%, attn FLOPs 75%, KV held 60%.",
   ]);
   assertStringIncludes(compare(methods.slice(0, 2))[0]!, "No method that decides on-line");
+});
+
+Deno.test("describeComparison() takes its verdicts from the results, says whose budgets are unequal, and what items say", () => {
+  const interval = (estimate: number) => ({ estimate, low: estimate - 0.01, high: estimate + 0.01 });
+  const shares = {
+    queries: 1,
+    pairs: 0.7,
+    attentionFlops: 0.9,
+    rows: 0.6,
+    projectionFlops: 1,
+    parameters: 1,
+  };
+  const matched = { budget: "rows", asked: 0.5, ratio: 0.5, target: 0.6 } as const;
+  const method = (name: string, options: MethodOptions | null, loss: number, reached = true) => ({
+    ...{
+      name,
+      options: options && recordOptions(resolveOptions(options)),
+      seeds: 1,
+      achievedRatio: null,
+      shares,
+    },
+    ...{
+      missed: false,
+      kvAchievedRatio: 0.5,
+      labels: null,
+      looksAhead: false,
+      loss,
+      seedLosses: [loss, loss] as const,
+    },
+    ...{ lossBlocks: { sums: [loss], sizes: [1] }, perplexity: Math.exp(loss), closed: null },
+    ...{ toDense: interval(loss - 1), toRandom: interval(-0.1), toProtected: interval(0.01) },
+    ...(options && { matched: { ...matched, reached } }),
+  });
+  const opposed = { estimate: 0, low: 0, high: 0, pValue: 1, adjustedPValue: 1, smallestDetectable: null };
+  const row = (
+    method: string,
+    task: string,
+    metric: string,
+    more: Partial<ComparedResult> = {},
+  ): ComparedResult => ({
+    ...{ method, task, metric, units: 50, value: 0.74, mean: 0.74, standardError: 0.06, against: {} },
+    ...more,
+  });
+  const side = "key", unequal = { budget: "rows", more: 0.16 } as const;
+  const comparison = {
+    environment: makeSummary([]).environment,
+    intervals: { confidence: 0.95, blockSize: 64, resamples: 9, seed: 0 },
+    methods: [
+      method("dense", null, 1),
+      method("keys", { preset: "keys" }, 1.05),
+      method("snapkv", { side, kvFusion: "snapkv" }, 1.06),
+      method("tova", { side, kvFusion: "tova" }, 1.2, false),
+      method("random for keys", { side, fusion: "random" }, 1.02),
+    ],
+    results: [
+      // Told apart from random-protected, not from the plain random that the interval is of.
+      row("keys", "perplexity", "perplexity", {
+        against: { control: { ...opposed, name: "random-protected for keys", verdict: "not told apart" } },
+      }),
+      row("tova", "perplexity", "perplexity", {
+        against: {
+          control: { ...opposed, name: "random for keys", verdict: "worse" },
+          rival: { ...opposed, name: "keys", verdict: "worse", unequal },
+        },
+      }),
+      row("dense", "piqa", "acc"),
+      row("keys", "piqa", "acc", { reach: { missedKeys: 0.01, ownSkips: 0, identical: 0.92 } }),
+      row("snapkv", "piqa", "acc", {
+        against: { dense: { ...opposed, name: "dense", verdict: "worse" } },
+        reach: { missedKeys: 0.2, ownSkips: 0, identical: 0.4 },
+      }),
+    ],
+  };
+  assertEquals(describeComparison(comparison as unknown as Comparison), [
+    "At 50% of keys and values dropped, and every attention computed, “keys” costs least of the methods that do not look " +
+    "ahead: +0.050 [0.040, 0.060] nats a token above dense, of dense: queries 100%, pairs 70%, attn FLOPs 90%, KV held 60%.",
+    "Not told apart: keys, snapkv; worse: tova.",
+    "No ratio gives them the budget of the others, so they ran at the one asked for: tova (KV held 60%, not 60%).",
+    "Compared at unequal budgets: tova to keys (KV held +16 points).",
+    "piqa, 50 items, dense 74.0%: worse than dense: snapkv.",
+    "Of these 50 items methods changed few: keys 4; the others are the dense model's.",
+  ]);
 });

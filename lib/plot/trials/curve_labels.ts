@@ -41,17 +41,21 @@ export function labelCurves(
   const pixelOf = ({ y }: CurveEnd) => pixels * (place(y) - range[0]) / (range[1] - range[0]);
   const sorted = ends.toSorted((a, b) => place(a.y) - place(b.y));
   const at = spread(sorted.map(pixelOf), pixels);
-  const annotations = sorted.map((end, i) => ({
-    name: "curve",
-    text: escapeText(end.name),
-    font: { color: end.color, size: 12 },
-    x: end.x,
-    y: place(end.y),
-    xanchor: "left",
-    xshift: 12,
-    yshift: Math.round(at[i]! - pixelOf(end)),
-    showarrow: false,
-  }));
+  const annotations = sorted.map((end, i) => {
+    const moved = Math.round(at[i]! - pixelOf(end));
+    return {
+      name: "curve",
+      text: escapeText(end.name),
+      font: { color: end.color, size: 12 },
+      x: end.x,
+      y: place(end.y),
+      xanchor: "left",
+      // A name that had to leave its curve's end has a line to it.
+      ...(Math.abs(moved) < LINE_PIXELS
+        ? { xshift: 12, yshift: moved, showarrow: false }
+        : { showarrow: true, arrowhead: 0, arrowwidth: 1, arrowcolor: end.color, ax: 14, ay: -moved }),
+    };
+  });
   const r = 20 + CHARACTER_PIXELS * Math.max(...ends.map(({ name }) => name.length));
   return {
     layout: { annotations, showlegend: false, margin: { l: 58, r, t: MARGIN.top, b: MARGIN.bottom } },

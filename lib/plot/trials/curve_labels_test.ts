@@ -5,9 +5,18 @@ import type { JsonObject } from "../figure/figure.ts";
 const label = (ys: readonly number[], isLog = false, height = 186) => {
   const ends = ys.map((y, i) => ({ name: `curve <${i}>`, color: "@ink", x: 0.5, y }));
   const { layout, x, y } = labelCurves(ends, { x: [0.3, 0.5], y: [...ys, ys[0]! / 2] }, { height, isLog });
-  const annotations = layout.annotations as readonly (JsonObject & { y: number; yshift: number })[];
+  const annotations = layout
+    .annotations as readonly (JsonObject & { y: number; yshift?: number; ay?: number })[];
   const pixels = (height - 72) / (y[1] - y[0]);
-  return { layout, x, y, annotations, at: annotations.map((a) => (a.y - y[0]) * pixels + a.yshift) };
+  const shifts = annotations.map(({ yshift, ay }) => yshift ?? -ay!);
+  return {
+    layout,
+    x,
+    y,
+    annotations,
+    shifts,
+    at: annotations.map((a, i) => (a.y - y[0]) * pixels + shifts[i]!),
+  };
 };
 
 Deno.test("labelCurves() names each curve at its end, with room to the right and a legend for narrow pages", () => {
@@ -26,11 +35,14 @@ Deno.test("labelCurves() names each curve at its end, with room to the right and
 });
 
 Deno.test("labelCurves() moves names apart, and none out of the plot", () => {
-  const { at, annotations } = label([20, 19.9, 19.8, 10, 10.1]);
+  const { at, annotations, shifts } = label([20, 19.9, 19.8, 10, 10.1]);
+  // A name that had to leave its curve's end has a line to it.
+  assertEquals(annotations.map(({ showarrow }) => showarrow), shifts.map((shift) => Math.abs(shift) >= 15));
+  assert(annotations.some(({ showarrow }) => showarrow));
   assertEquals(annotations.map(({ y }) => y), [10, 10.1, 19.8, 19.9, 20]);
   for (let i = 1; i < at.length; i++) assert(at[i]! - at[i - 1]! >= 14.4, `${at}`);
   assert(at.at(-1)! <= 114.5 && at.at(-1)! > 100, `${at}`);
-  assert(Math.abs(annotations[0]!.yshift) === 0, "the lowest stays where it is");
+  assert(Math.abs(shifts[0]!) === 0, "the lowest stays where it is");
   const crowded = label(Array.from({ length: 7 }, (_, i) => 20 + i / 100), false, 186).at;
   assertEquals(Math.round(crowded.at(-1)!), 114);
   const full = label(Array.from({ length: 9 }, () => 20)).at;

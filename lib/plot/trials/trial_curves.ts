@@ -130,6 +130,8 @@ function bandHover(
 }
 
 const HEIGHT = 430;
+/** A horizontal axis of so few points has ticks within them. */
+const NARROW = 0.08;
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
 /** More curves than this share one legend entry a method. */
 const MAX_LEGEND = 14;
@@ -230,7 +232,7 @@ points more or fewer queries than asked, not to be held against others.`;
     height: HEIGHT,
     data,
     xaxis: axis(xTitle, {
-      tickformat: ".0%",
+      tickformat: Math.max(...places) - Math.min(...places) < NARROW ? ".1%" : ".0%",
       ...(xRange ? { range: xRange } : falling ? { autorange: "reversed" } : {}),
     }),
     yaxis: axis(`${yTitle}${isLog ? " (log scale)" : ""}`, {

@@ -3,7 +3,7 @@ import { excessKeys, formatMetric, readMetric, signed } from "../../eval/metrics
 import { findTask } from "../../eval/tasks/mod.ts";
 import { effectiveOptions, type OptionsRecord, readRecord } from "../../methods/options.ts";
 import { BUDGET_NAMES, BUDGETS, type Shares, sharesOf, showShare } from "../../sweep/budgets.ts";
-import { presetName } from "../../sweep/compare/controls.ts";
+import { isBaseline, presetName } from "../../sweep/compare/controls.ts";
 import { missesAsked } from "../../sweep/summary.ts";
 import type { Trial } from "../../sweep/trial.ts";
 import { escapeText, wrapParts } from "../figure/layout.ts";
@@ -14,6 +14,9 @@ const ALONG = new Set(["pruneRatio", "kvRatio", "theta", "seed"]);
 export function trialOptions(trial: OptionsRecord): Partial<OptionsRecord> {
   return effectiveOptions(readRecord(trial));
 }
+
+/** Whether a trial is a control: chance, the bound, or decisions in an order by chance. */
+export const isControl = (trial: OptionsRecord): boolean => isBaseline(readRecord(trial));
 
 /** What a mark beside an achieved ratio says. */
 export const MISSED_NOTE =
@@ -52,6 +55,10 @@ export function methodName(trial: OptionsRecord): string {
   if (!presets.has(trial)) presets.set(trial, presetName(readRecord(trial)));
   return presets.get(trial) ?? ruleName(trial);
 }
+
+/** Records of trials with what tables call their methods, for files. */
+export const nameTrials = <T extends OptionsRecord>(trials: readonly T[]) =>
+  trials.map((trial) => ({ method: methodName(trial), ...trial }));
 
 /** The shares that were asked for, each of what: `0.5`, a share of queries; `0.5 of KV` where only keys and values go. */
 export function askedShares(trial: OptionsRecord): string {

@@ -9,7 +9,14 @@ import {
   ownRule,
 } from "../../methods/list.ts";
 import { isRule, type Method } from "../../methods/method.ts";
-import { type MethodOptions, PRESETS, type ResolvedOptions, resolveOptions } from "../../methods/options.ts";
+import {
+  effectiveKey,
+  effectiveOptions,
+  type MethodOptions,
+  PRESETS,
+  type ResolvedOptions,
+  resolveOptions,
+} from "../../methods/options.ts";
 import { controlFor, CONTROLS, seedlessKey } from "./controls.ts";
 
 /** @internal A method with a name; methods of one name differ in the seed alone, and count as one. */
@@ -19,6 +26,8 @@ export interface NamedMethod {
   readonly options: ResolvedOptions;
   /** The share that it was asked for, where a comparison has several; its name then says so too. */
   readonly asked?: number;
+  /** Other names of what, at the shared warm-up and window, is the same method. */
+  readonly same?: readonly string[];
 }
 
 /** Options of each method that a comparison knows: the main ones, inverses that serve as controls, and presets. */
@@ -53,9 +62,10 @@ const KNOWN: ReadonlyMap<string, MethodOptions> = new Map(Object.entries({ ...CO
 export const RIVAL_METHODS: readonly string[] = Object.keys(RIVALS);
 
 /**
- * The methods of a comparison, with all else alike; but a preset keeps what it sets, as `paper` its recent window of 0.
- * Each control that is named comes with the options of every method that is held against it: beside `variance`
- * and `paper`, `random` comes twice, as `random` and `random for paper`.
+ * The methods of a comparison, with all else alike: one warm-up and one recent window, those of `base`, else the widest that
+ * one of them brings. A preset keeps its other options. Of methods that then are the same one, the first stays.
+ * Each control that is named comes with the options of every method that is held against it: beside `keys` and `mean`,
+ * `random` comes twice, as `random for keys` and `random`.
  *
  * @param names Some of {@linkcode COMPARED_METHODS} and {@linkcode RIVAL_METHODS}.
  * @param base Options that all share, such as `pruneRatio`; not `fusion`, `invert` or `preset`.
@@ -65,28 +75,19 @@ export const RIVAL_METHODS: readonly string[] = Object.keys(RIVALS);
  * @example
  * ```ts
  * import { comparedMethods } from "@tokenfilter/tokenfilter/sweep";
- * const methods = comparedMethods(["variance", "paper", "random"], { pruneRatio: 0.3 }, 5);
- * console.assert(methods.length === 12 && methods[11]!.name === "random for paper");
+ * const methods = comparedMethods(["keys", "mean", "random"], { pruneRatio: 0.3 }, 5);
+ * console.assert(methods.length === 12 && methods.every(({ options }) => options.recent === 32));
  * ```
  */
 export function comparedMethods(
   names: readonly string[],
-  base: Omit<MethodOptions, "fusion" | "invert" | "preset"> = {},
+  base: ComparedBase = {},
   seeds: number = 5,
 ): NamedMethod[] {
   if (!(Number.isInteger(seeds) && seeds >= 1)) {
     throw new RangeError(`Cannot compare over ${seeds} seeds: expected a positive integer`);
   }
-  const chosen = [...new Set(names)].map((name): NamedMethod => {
-    const own = ownRule()?.rule.name === name ? { fusion: name as MethodName } : undefined;
-    const set = own ?? KNOWN.get(name);
-    if (set === undefined) {
-      throw new RangeError(`Cannot compare "${name}": expected some of ${[...KNOWN.keys()].join(", ")}`);
-    }
-    // A preset that says which sides are filtered is not to be told otherwise.
-    const { side: _, cacheSkipped: __, kvFusion: ___, ...rest } = base;
-    return { name, options: resolveOptions({ ..."side" in set || "kvFusion" in set ? rest : base, ...set }) };
-  });
+  const chosen = chooseMethods(names, base);
   return chosen.flatMap((method) => {
     const control = CONTROLS.find((control) => control === method.name);
     if (control === undefined) return [method];
@@ -112,6 +113,40 @@ export function comparedMethods(
   });
 }
 
+type ComparedBase = Omit<MethodOptions, "fusion" | "invert" | "preset">;
+
+/** The methods that are named, all at one warm-up and window, each once. */
+function chooseMethods(names: readonly string[], base: ComparedBase): NamedMethod[] {
+  const resolve = (spans: MethodOptions) =>
+    [...new Set(names)].map((name): NamedMethod => {
+      const own = ownMethod(name), set = own ?? KNOWN.get(name);
+      if (set === undefined) {
+        throw new RangeError(`Cannot compare "${name}": expected some of ${[...KNOWN.keys()].join(", ")}`);
+      }
+      // A preset that says which sides are filtered is not to be told otherwise.
+      const { side: _, cacheSkipped: __, kvFusion: ___, ...rest } = base;
+      const shared = "side" in set || "kvFusion" in set ? rest : base;
+      return { name, options: resolveOptions({ ...shared, ...set, ...spans }) };
+    });
+  const alone = resolve({}), users = alone.filter(({ name }) => !isControl(name));
+  const widest = (span: "warmup" | "recent") => {
+    const brought = (users.length > 0 ? users : alone).flatMap(({ options }) =>
+      effectiveOptions(options)[span] ?? []
+    );
+    return base[span] ?? (brought.length > 0 ? Math.max(...brought) : undefined);
+  };
+  const shared = resolve({ warmup: widest("warmup"), recent: widest("recent") });
+  const alike = Map.groupBy(shared, ({ name, options }) => isControl(name) ? name : effectiveKey(options));
+  return [...alike.values()].map(([first, ...others]) =>
+    others.length === 0 ? first! : { ...first!, same: others.map(({ name }) => name) }
+  );
+}
+
+/** Options of the rule that a user brought. */
+function ownMethod(name: string): MethodOptions | undefined {
+  return ownRule()?.rule.name === name ? { fusion: name as MethodName } : undefined;
+}
+
 const isControl = (name: string) => CONTROLS.some((control) => control === name);
 
 /**
@@ -123,7 +158,7 @@ const isControl = (name: string) => CONTROLS.some((control) => control === name)
  */
 export function comparedAtRatios(
   names: readonly string[],
-  base: Omit<MethodOptions, "fusion" | "invert" | "preset">,
+  base: ComparedBase,
   seeds: number,
   ratios: readonly number[],
 ): NamedMethod[] {
@@ -131,7 +166,7 @@ export function comparedAtRatios(
     throw new RangeError(`Cannot compare at ratios ${ratios.join(", ")}: expected different ones`);
   }
   return ratios.flatMap((asked) =>
-    comparedMethods(names, { ...base, pruneRatio: asked, kvRatio: asked } as typeof base, seeds)
-      .map(({ name, options }) => ({ name: `${name} at ${asked}`, options, asked }))
+    comparedMethods(names, { ...base, pruneRatio: asked, kvRatio: asked } as ComparedBase, seeds)
+      .map(({ name, ...own }) => ({ ...own, name: `${name} at ${asked}`, asked }))
   );
 }

@@ -1,4 +1,4 @@
-/** Several methods at the same ratio on the same text, with intervals of their differences. */
+/** Several methods at equal budgets on the same text, with intervals of their differences. */
 import { recordLosses } from "../../eval/evaluation.ts";
 import { blockOf, type Headline, readMetric } from "../../eval/metrics.ts";
 import type { ChunkRecord, Evaluation, Filter, RunControl, TaskResult, TaskTypes } from "../../eval/task.ts";
@@ -12,7 +12,7 @@ import {
   type ResolvedOptions,
 } from "../../methods/options.ts";
 import { labelOptions } from "../../methods/labels.ts";
-import { drawMovingBlocks, type Interval, percentileInterval } from "../../stats/bootstrap.ts";
+import { blockBootstrap, type Interval } from "../../stats/bootstrap.ts";
 import { mapBudgets, type Shares, sharesOf } from "../budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
 import { CONTROLS } from "./controls.ts";
@@ -23,6 +23,7 @@ import {
   type ComparedSeries,
   judgeMethods,
   judgePairs,
+  type Reach,
 } from "./judgement.ts";
 import {
   contend,
@@ -33,10 +34,12 @@ import {
   type MethodGroup,
   type PerLayer,
   perLayerOf,
+  reachOfRuns,
   type Spent,
   spentOf,
   splitChunks,
 } from "./measured.ts";
+import { type Match, type Matched, matchMethods } from "./match.ts";
 import type { BlockSums } from "../../stats/paired.ts";
 import type { FinishedRuns } from "../trials/store_records.ts";
 import { digestTrialOptions } from "../trials/digest.ts";
@@ -63,6 +66,10 @@ export interface ComparedLosses extends Partial<Spent>, PerLayer {
   readonly kvAchievedRatio: number | null;
   /** What it spends of the dense model's queries, pairs, rows and operations; mean over seeds. */
   readonly shares: Shares;
+  /** How its ratio was found, where methods were matched; `options` are those that it ran with. */
+  readonly matched?: Matched;
+  /** What it did to items, of a task that has some. */
+  readonly reach?: Reach;
   /** Whether it needs the whole sequence before its first decision. */
   readonly looksAhead: boolean;
   /** Mean loss; mean over seeds. */
@@ -73,7 +80,10 @@ export interface ComparedLosses extends Partial<Spent>, PerLayer {
   readonly lossBlocks: BlockSums;
   /** Its loss less the dense model's; null for `dense`. */
   readonly toDense: Interval | null;
-  /** Whether it skipped more than two points more or less than asked: it comes last, and is held against `dense` alone. */
+  /**
+   * Whether it skipped more than two points more or less than asked, and was not matched: it comes last, and is held against
+   * `dense` alone.
+   */
   readonly missed: boolean;
   /**
    * Its loss less that of `random` with the same plan, warm-up, recent window and cache policy; null for `dense` and for
@@ -131,9 +141,12 @@ export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
   readonly methods: readonly NamedMethod[];
   /** A task on model and data; the environment names the task. */
   readonly evaluation: Evaluation<T>;
+  /** @throws {RangeError} If the model cannot have the method. */
   readonly createPruner: (method: ResolvedOptions) => Filter;
   readonly environment: Environment;
-  /** Of the intervals: default 64 units a block, 2000 resamples. */
+  /** What methods are matched on; default: nothing, each runs at the ratio that it is given. */
+  readonly match?: Match;
+  /** Of the intervals: default the task's units a block (64 tokens, or one item), 2000 resamples. */
   readonly blockSize?: number;
   readonly resamples?: number;
   /** Where chunks go as they end, and where finished ones are found; default: nowhere. */
@@ -146,8 +159,8 @@ export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
 }
 
 /**
- * Runs methods on the same data and compares their losses unit by unit. Intervals are percentiles over resamples of moving
- * blocks, the same blocks for every method, so that what a passage does to all of them cancels.
+ * Runs methods on the same data and compares their losses unit by unit. Intervals are percentiles over resamples of blocks,
+ * the same blocks for every method and table, so that what a passage does to all of them cancels.
  *
  * @throws {DOMException} The signal's reason, if it is aborted.
  */
@@ -157,19 +170,21 @@ export async function compareMethods<T extends TaskTypes>(
   const task = findTask(args.environment.task);
   const { evaluation, log, signal, onProgress, blockSize = blockOf(task), resamples = 2000 } = args;
   const found = Map.groupBy(log?.finished ?? [], ({ trial }) => trial);
-  const digests = new Map<NamedMethod, string>();
-  for (const method of args.methods) digests.set(method, await digestTrialOptions(method.options));
   const known = (trial: string) => found.get(trial)?.length ?? 0, whole = known(DENSE);
   const isOpen = (trial: string) => known(trial) < whole || whole === 0;
-  const total = [...digests.values()].filter(isOpen).length + 1;
+  const planned = new Set(await Promise.all(args.methods.map(({ options }) => digestTrialOptions(options))));
   const chunks: Float64Array[] = [], denseMetrics: { [name: string]: number[] } = {};
-  let done = 0;
+  let total = [...planned].filter(isOpen).length + 1, done = 0, furthest = 0;
+  const report = (finished: number, name: string) => {
+    furthest = Math.max(furthest, Math.min(1, finished / total));
+    onProgress?.(furthest, name);
+  };
   const control = (trial: string, name: string): RunControl => ({
     ...{ signal, finished: new Map(found.get(trial)?.map((record) => [record.chunk, record])) },
-    onChunk: (chunk, of) => onProgress?.(Math.min(1, (done + chunk / of) / total), name),
+    onChunk: (chunk, of) => report(done + chunk / of, name),
     onRecord: (record) => log?.append({ trial, method: name, ...record }),
   });
-  onProgress?.(0, DENSE);
+  report(0, DENSE);
   const denseResult = await evaluation.dense({
     ...control(DENSE, DENSE),
     onLosses: (_chunk, losses, _dense, others) => {
@@ -179,10 +194,16 @@ export async function compareMethods<T extends TaskTypes>(
   });
   done++;
   const dense = Float64Array.from(chunks.flatMap((losses) => [...losses]));
-  const run = async (method: NamedMethod): Promise<MethodRun> => {
-    const losses: number[] = [], metrics: { [name: string]: number[] } = {}, trial = digests.get(method)!;
+  // Where ratios are searched, the same run is asked for twice; else who calls may tell methods of equal options apart.
+  const runs = new Map<string | ResolvedOptions, MethodRun>();
+  const run = async (method: NamedMethod, filter = args.createPruner(method.options)): Promise<MethodRun> => {
+    const trial = await digestTrialOptions(method.options), key = args.match ? trial : method.options;
+    const earlier = runs.get(key);
+    if (earlier !== undefined) return earlier;
+    const losses: number[] = [], metrics: { [name: string]: number[] } = {};
     const { onChunk, ...own } = control(trial, method.name), open = isOpen(trial);
-    const result = await evaluation.run(args.createPruner(method.options), {
+    if (open && !planned.has(trial)) total++;
+    const result = await evaluation.run(filter, {
       ...own,
       ...(open && { onChunk }),
       onLosses: (_chunk, own, _dense, others) => {
@@ -191,36 +212,45 @@ export async function compareMethods<T extends TaskTypes>(
       },
     });
     if (open) done++;
-    return { ...result, shares: sharesOf(result), losses, metrics };
+    const ended = { ...result, shares: sharesOf(result), losses, metrics };
+    runs.set(key, ended);
+    return ended;
   };
+  const spend = async (method: NamedMethod) => {
+    const filter = bindAt(() => args.createPruner(method.options));
+    return filter && (await run(method, filter)).shares;
+  };
+  const matches = args.match && await matchMethods(args.methods, args.match, spend);
   const measured: Measured[] = [];
-  for (const [name, group] of Map.groupBy(args.methods, ({ name }) => name)) {
+  for (const [name, asIs] of Map.groupBy(args.methods, ({ name }) => name)) {
+    const { methods: group = asIs, matched } = matches?.get(name) ?? {};
     const losses = new Float64Array(dense.length), means: number[] = [];
     const metrics: { [name: string]: Float64Array } = {};
-    const runs: MethodRun[] = [];
+    const ended: MethodRun[] = [];
     for (const method of group) {
-      const ended = await run(method);
-      ended.losses.forEach((loss, i) => losses[i]! += loss / group.length);
-      for (const [name, values] of Object.entries(ended.metrics)) {
+      const own = await run(method);
+      own.losses.forEach((loss, i) => losses[i]! += loss / group.length);
+      for (const [name, values] of Object.entries(own.metrics)) {
         const sums = metrics[name] ??= new Float64Array(dense.length);
         values.forEach((value, i) => sums[i]! += value / group.length);
       }
-      means.push(mean(ended.losses));
-      runs.push(ended);
+      means.push(mean(own.losses));
+      ended.push(own);
     }
-    const { options, asked } = group[0]!;
+    const { options, asked } = asIs[0]!;
     const meanOf = (key: "achievedRatio" | "kvAchievedRatio") => {
-      const all = runs.map((own) => own[key]);
+      const all = ended.map((own) => own[key]);
       return all.includes(null) ? null : mean(all as number[]);
     };
     const [ratio, kvRatio] = [meanOf("achievedRatio"), meanOf("kvAchievedRatio")];
-    const shares = mapBudgets((budget) => mean(runs.map((own) => own.shares[budget])));
-    const spent = spentOf((key) => mean(runs.map((own) => own[key])));
-    const missed = missesRatio(options, ratio);
+    const shares = mapBudgets((budget) => mean(ended.map((own) => own.shares[budget])));
+    const spent = spentOf((key) => mean(ended.map((own) => own[key])));
+    const missed = !matched?.reached && missesRatio(options, ratio);
     measured.push({
       name,
       asked,
       methods: group,
+      ...(matched && { matched }),
       options,
       losses,
       means,
@@ -230,7 +260,8 @@ export async function compareMethods<T extends TaskTypes>(
       missed,
       metrics,
       spent,
-      perLayer: perLayerOf(runs),
+      perLayer: perLayerOf(ended),
+      ...reachOfRuns(ended),
     });
   }
   const all: Measured[] = [
@@ -262,15 +293,26 @@ export async function compareMethods<T extends TaskTypes>(
   const contenders = all.map((own, i) => contend(own, i, controlOf));
   return {
     methods,
-    results: judgeMethods(contenders, series),
+    results: judgeMethods(contenders, series, { resamples }),
     pairs: judgePairs(contenders, series),
     intervals: { confidence: 0.95, blockSize, resamples, seed: 0 },
     environment: args.environment,
   };
 }
 
+/** A method bound to the model; undefined where it cannot be. */
+function bindAt(create: () => Filter): Filter | undefined {
+  try {
+    return create();
+  } catch (error) {
+    if (error instanceof RangeError) return undefined;
+    throw error;
+  }
+}
+
 /** What a run of one method and seed comes to. */
-interface MethodRun extends PerLayer, Pick<TaskResult, "achievedRatio" | "kvAchievedRatio" | keyof Spent> {
+interface MethodRun
+  extends PerLayer, Partial<Reach>, Pick<TaskResult, "achievedRatio" | "kvAchievedRatio" | keyof Spent> {
   readonly shares: Shares;
   readonly losses: readonly number[];
   readonly metrics: { readonly [name: string]: readonly number[] };
@@ -289,60 +331,43 @@ function describe<T extends TaskTypes>(
   controlOf: ControlOf,
   options: { readonly blockSize: number; readonly resamples: number },
 ): ComparedMethod<T>[] {
-  const draws = resampleMeans(all.map(({ losses }) => losses), lengths, options);
-  const interval = (statistic: (means: readonly number[]) => number): Interval =>
-    percentileInterval(
-      statistic(all.map(({ means }) => mean(means))),
-      Float64Array.from(draws, (means) => statistic(means)),
-    );
+  const segments = all.map(({ losses }) => splitChunks(losses, lengths));
+  const less = (a: number, b: number) =>
+    blockBootstrap([segments[a]!, segments[b]!], ([x, y]) => x! - y!, options);
   return all.map((measured, i) => {
-    const { name, options: method, losses, means, ratio, kvRatio, shares, missed } = measured;
+    const { name, options: method, losses, means, ratio, kvRatio, shares, missed, matched } = measured;
+    const ran = measured.methods[0]?.options;
     const [random, fair, oracle] = CONTROLS.map((control) => controlOf(control, i)) as [
       number,
       number,
       number,
     ];
-    const above = (control: number) => control < 0 ? null : interval((m) => m[i]! - m[control]!);
-    const hasGap = random >= 0 && oracle >= 0 && interval((m) => m[random]! - m[oracle]!).low > ROUNDING;
+    const above = (control: number) => control < 0 ? null : less(i, control);
+    const hasGap = random >= 0 && oracle >= 0 && less(random, oracle).low > ROUNDING;
+    const gap = () => [random, i, oracle].map((place) => segments[place]!);
     return {
       name,
       ...(measured.asked !== undefined && { asked: measured.asked }),
-      options: method === undefined ? null : recordOptions(method),
+      options: ran === undefined ? null : recordOptions(ran),
       labels: method === undefined ? null : labelOptions(method),
       seeds: means.length,
       achievedRatio: ratio,
       kvAchievedRatio: kvRatio,
       shares,
+      ...(matched && { matched }),
       ...measured.spent,
       ...measured.perLayer,
+      ...(measured.reach && { reach: measured.reach }),
       missed,
       looksAhead: method !== undefined && looksAhead(method),
       loss: mean(means),
       [headline.name]: headline.fromLoss(mean(means)),
       seedLosses: [Math.min(...means), Math.max(...means)],
       lossBlocks: recordLosses(splitChunks(losses, lengths)),
-      toDense: i === 0 ? null : interval((m) => m[i]! - m[0]!),
+      toDense: i === 0 ? null : less(i, 0),
       toRandom: above(random),
       toProtected: above(fair),
-      closed: hasGap ? interval((m) => (m[random]! - m[i]!) / (m[random]! - m[oracle]!)) : null,
+      closed: hasGap ? blockBootstrap(gap(), ([x, y, z]) => (x! - y!) / (x! - z!), options) : null,
     };
-  });
-}
-
-/** Means of paired series over resamples of moving blocks, [resamples][series]. */
-function resampleMeans(
-  series: readonly Float64Array[],
-  lengths: readonly number[],
-  options: { readonly blockSize: number; readonly resamples: number },
-): number[][] {
-  const blocks = drawMovingBlocks(lengths, options);
-  const counts = new Float64Array(blocks.length);
-  return Array.from({ length: blocks.resamples }, (_, resample) => {
-    blocks.fill(resample, counts);
-    return series.map((values) => {
-      let sum = 0;
-      for (let i = 0; i < counts.length; i++) sum += counts[i]! * values[i]!;
-      return sum / counts.length;
-    });
   });
 }

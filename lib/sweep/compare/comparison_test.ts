@@ -3,7 +3,7 @@ import { PerplexityEvaluation } from "../../eval/tasks/perplexity.ts";
 import { fakeModel, fakePruner } from "../../eval/testing.ts";
 import type { Evaluation } from "../../eval/task.ts";
 import type { PerplexityTypes } from "../../eval/tasks/mod.ts";
-import { COMPARED_METHODS, comparedMethods, RIVAL_METHODS } from "./compared_methods.ts";
+import { COMPARED_METHODS, comparedMethods, type NamedMethod, RIVAL_METHODS } from "./compared_methods.ts";
 import { type ComparedChunk, compareMethods } from "./comparison.ts";
 import type { Environment } from "../trial.ts";
 import type { MethodOptions, ResolvedOptions } from "../../methods/mod.ts";
@@ -12,9 +12,9 @@ const environment = { model: "fake" } as Environment;
 const names = ["random", "key", "oracle", "learned"];
 /** All skip a quarter: the oracle one layer of every token, chance all four of every fourth token, which costs most. */
 const LAYERS: { readonly [name: string]: number } = { oracle: 1, learned: 2, variance: 2, key: 3 };
-const createPruner = ({ fusion, seed, recent }: ResolvedOptions) => {
+const createPruner = ({ fusion, seed }: ResolvedOptions) => {
   const layers = LAYERS[fusion] ?? 4,
-    shift = Number(seed) + Number(recent === 0) + (fusion === "random-protected" ? 2 : 0);
+    shift = Number(seed) + (fusion === "random-protected" ? 2 : 0);
   return fakePruner([0, 1, 2, 3].slice(0, layers), (t) => t >= 10 && (t + shift) % layers === 0, {
     warmup: 10,
   });
@@ -27,23 +27,15 @@ function setUp() {
   return { evaluation, methods, createPruner, environment };
 }
 
-Deno.test("comparedMethods() gives all the same options, and the paper's rule its own window", () => {
-  const methods = comparedMethods(
-    ["random", "variance inverted", "paper"],
-    { recent: 8, seed: 3, tau: 2 },
-    2,
-  );
+Deno.test("comparedMethods() gives all the same options", () => {
+  const methods = comparedMethods(["random", "variance inverted", "mean"], { recent: 8, seed: 3, tau: 2 }, 2);
   assertEquals(
-    methods.map((
-      { name, options },
-    ) => [name, options.fusion, options.invert, options.recent, options.seed, options.tau]),
+    methods.map(({ name, options }) => [name, options.fusion, options.invert, options.recent, options.seed]),
     [
-      ["random", "random", false, 8, 3n, 2],
-      ["random", "random", false, 8, 4n, 2],
-      ["random for paper", "random", false, 0, 3n, 2],
-      ["random for paper", "random", false, 0, 4n, 2],
-      ["variance inverted", "variance", true, 8, 3n, 2],
-      ["paper", "variance", false, 0, 3n, 2],
+      ["random", "random", false, 8, 3n],
+      ["random", "random", false, 8, 4n],
+      ["variance inverted", "variance", true, 8, 3n],
+      ["mean", "mean", false, 8, 3n],
     ],
   );
   assertThrows(
@@ -54,25 +46,42 @@ Deno.test("comparedMethods() gives all the same options, and the paper's rule it
   assertThrows(() => comparedMethods(["key"], {}, 0), RangeError, "0 seeds");
 });
 
-Deno.test("comparedMethods() gives every control the window, warm-up and cache of each method", () => {
-  const named = (names: string[], base: MethodOptions = {}) =>
-    comparedMethods(names, base, 1).map(({ name, options }) => {
-      const { fusion, recent, invert, kvFusion, threshold, warmup } = options;
-      return [name, fusion, recent, warmup, invert, kvFusion, threshold].join();
-    });
-  const all = ["paper", "random-protected", "oracle"];
-  assertEquals(named(all, { threshold: "window" }), [
-    "paper,variance,0,32,false,same,window",
-    "random-protected,random-protected,16,32,false,same,window",
-    "random-protected for paper,random-protected,0,32,false,same,window",
-    "oracle,oracle,16,32,false,same,window",
-    "oracle for paper,oracle,0,32,false,same,window",
+const named = (names: string[], base: MethodOptions = {}) =>
+  comparedMethods(names, base, 1).map(({ name, options }) => {
+    const { fusion, recent, invert, kvFusion, threshold, warmup } = options;
+    return [name, fusion, recent, warmup, invert, kvFusion, threshold].join();
+  });
+
+Deno.test("comparedMethods() runs all at one warm-up and window: as given, else the widest that one of them brings", () => {
+  // A preset alone keeps what it sets, and beside others all have the widest.
+  assertEquals(named(["paper", "random"]), [
+    "paper,variance,0,32,false,same,budget",
+    "random,random,0,32,false,same,budget",
   ]);
-  // Where skipped tokens are cached there is no window, so that the preset's own is that of all.
-  assertEquals(named(["paper", "variance inverted", "random"], { cacheSkipped: true }), [
-    "paper,variance,0,32,false,none,budget",
-    "variance inverted,variance,16,32,true,none,budget",
-    "random,random,16,32,false,none,budget",
+  const spans = (names: string[], base: MethodOptions = {}) =>
+    comparedMethods(names, base, 1).map(({ name, options: { warmup, recent } }) =>
+      `${name} ${warmup} ${recent}`
+    );
+  assertEquals(spans(["paper", "keys", "snapkv", "random"]), [
+    ...["paper 64 32", "keys 64 32", "snapkv 64 32", "random 64 32", "random for keys 64 32"],
+  ]);
+  assertEquals(spans(["local", "keys", "mean"]), ["local 128 96", "keys 128 96", "mean 128 96"]);
+  assertEquals(spans(["keys", "snapkv"], { warmup: 8, recent: 4 }), ["keys 8 4", "snapkv 8 4"]);
+  // Controls bring none, nor do methods that have no window.
+  assertEquals(spans(["random", "paper", "shortgpt"]).slice(0, 2), ["random 32 0", "paper 32 0"]);
+  // At one window the paper's preset is its rule: it runs once.
+  assertEquals(spans(["variance", "paper", "random"]), ["variance 32 16", "random 32 16"]);
+  assertEquals(comparedMethods(["variance", "paper"])[0]!.same, ["paper"]);
+});
+
+Deno.test("comparedMethods() gives every control the side, schedule and cache of each method", () => {
+  const all = ["keys", "mean", "random-protected", "oracle"];
+  assertEquals(named(all, { threshold: "window" }), [
+    "keys,variance,32,64,false,variance,window",
+    "mean,mean,32,64,false,same,window",
+    "random-protected,random-protected,32,64,false,same,window",
+    "random-protected for keys,random-protected,32,64,false,random-protected,window",
+    "oracle,oracle,32,64,false,same,window",
   ]);
   // Keys and values have chance of their own, and no oracle; a rule of theirs beside one of queries is a cache policy.
   const oracle = comparedMethods(["local", "random", "oracle"]).filter(({ name }) =>
@@ -83,11 +92,6 @@ Deno.test("comparedMethods() gives every control the window, warm-up and cache o
   assertEquals([random?.options.schedule, random?.options.kvFusion], ["allocated", "missed"]);
   assertEquals(named(["keys", "random"]).slice(1), ["random for keys,random,32,64,false,random,budget"]);
   assertEquals(named(["random"]), ["random,random,16,32,false,same,budget"]);
-  assertEquals(named(["keys", "random", "oracle"]).slice(1), [
-    "random,random,16,32,false,same,budget",
-    "random for keys,random,32,64,false,random,budget",
-    "oracle,oracle,16,32,false,same,budget",
-  ]);
   assertEquals(named(["mean", "random"], { kvFusion: "knorm" }), [
     "mean,mean,16,32,false,knorm,budget",
     "random,random,16,32,false,knorm,budget",
@@ -111,9 +115,10 @@ Deno.test("comparedMethods() knows rivals of the key side, each alone there, and
 Deno.test("comparedMethods() leaves a preset its sides, whatever the others do with keys and values", () => {
   const presets = ["keys", "local"], alone = comparedMethods(presets, { pruneRatio: 0.3 }, 1);
   for (const base of [{ cacheSkipped: true }, { kvFusion: "none" }, { side: "query" }] as const) {
-    const methods = comparedMethods(COMPARED_METHODS, { pruneRatio: 0.3, ...base }, 1);
+    const spans = { warmup: 64, recent: 32 };
+    const methods = comparedMethods(COMPARED_METHODS, { pruneRatio: 0.3, ...base, ...spans }, 1);
     for (const { name, options } of alone) {
-      assertEquals(methods.find((method) => method.name === name)!.options, options);
+      assertEquals(methods.find((method) => method.name === name)!.options, { ...options, ...spans });
     }
     assertEquals(methods.find(({ name }) => name === "learned")!.options.kvFusion, "none");
   }
@@ -173,36 +178,68 @@ Deno.test("compareMethods() averages seeds, and its differences are those of the
   ]);
 });
 
-Deno.test("compareMethods() holds every method against the controls of its own window, and against no other", async () => {
+Deno.test("compareMethods() compares every method with the controls that have its own options, and with no other", async () => {
   const base = { pruneRatio: 0.25, warmup: 10 };
-  const compare = async (names: string[]) => {
-    const { methods } = await compareMethods({
-      ...setUp(),
-      methods: comparedMethods(names, base, 2),
-      resamples: 50,
-    });
-    return (name: string) => methods.find((method) => method.name === name)!;
+  const compare = async (methods: NamedMethod[]) => {
+    const { methods: rows } = await compareMethods({ ...setUp(), methods, resamples: 50 });
+    return (name: string) => rows.find((method) => method.name === name)!;
   };
-  const row = await compare(["paper", "key", "random", "random-protected", "oracle"]);
-  for (const [name, end] of [["paper", " for paper"], ["key", ""]] as const) {
-    const [own, random, fair, oracle] = [name, `random${end}`, `random-protected${end}`, `oracle${end}`].map(
-      row,
-    );
-    assertAlmostEquals(own!.toRandom!.estimate, own!.loss - random!.loss, 1e-12);
-    assertAlmostEquals(own!.toProtected!.estimate, own!.loss - fair!.loss, 1e-12);
-    const share = (random!.loss - own!.loss) / (random!.loss - oracle!.loss);
-    assertAlmostEquals(own!.closed!.estimate, share, 1e-9);
-    assertAlmostEquals(fair!.toRandom!.estimate, fair!.loss - random!.loss, 1e-12);
-    assertEquals([random!.closed, oracle!.closed, fair!.toProtected, fair!.seeds], [null, null, null, 2]);
-  }
-  assert(row("random").loss !== row("random for paper").loss);
-  // Controls named by hand, of another window: none of them is the paper's.
-  const methods = comparedMethods(["random", "random-protected", "oracle"], base, 1).concat(
-    comparedMethods(["paper"], base),
+  const row = await compare(comparedMethods(["key", "random", "random-protected", "oracle"], base, 2));
+  const [own, random, fair, oracle] = ["key", "random", "random-protected", "oracle"].map(row);
+  assertAlmostEquals(own!.toRandom!.estimate, own!.loss - random!.loss, 1e-12);
+  assertAlmostEquals(own!.toProtected!.estimate, own!.loss - fair!.loss, 1e-12);
+  const share = (random!.loss - own!.loss) / (random!.loss - oracle!.loss);
+  assertAlmostEquals(own!.closed!.estimate, share, 1e-9);
+  assertAlmostEquals(fair!.toRandom!.estimate, fair!.loss - random!.loss, 1e-12);
+  assertEquals([random!.closed, oracle!.closed, fair!.toProtected, fair!.seeds], [null, null, null, 2]);
+  // Controls of another window: none of them is the paper's.
+  const other = comparedMethods(["random", "random-protected", "oracle"], base, 1);
+  const { toRandom, toProtected, closed } = (await compare([...other, ...comparedMethods(["paper"], base)]))(
+    "paper",
   );
-  const { methods: rows } = await compareMethods({ ...setUp(), methods, resamples: 50 });
-  const { toRandom, toProtected, closed } = rows.find(({ name }) => name === "paper")!;
   assertEquals([toRandom, toProtected, closed], [null, null, null]);
+});
+
+/** Skips nearly the share that is asked for. */
+const skipping = (bias: number) => ({ pruneRatio }: ResolvedOptions) =>
+  fakePruner([0, 1, 2, 3], (t) => t >= 10 && (t * 7919 % 1000) / 1000 < pruneRatio * bias, { warmup: 10 });
+
+Deno.test("compareMethods() matches budgets, and says of a difference that it is at unequal ones", async () => {
+  const BIAS: { readonly [fusion: string]: number } = { random: 1, mean: 0.97, key: 1.03, value: 1 };
+  const ids = Int32Array.from({ length: 320 }, (_, i) => (i * i + i) % 5);
+  const evaluation = new PerplexityEvaluation(fakeModel().model, ids, { context: 300 });
+  const methods = comparedMethods(["value", "mean", "key", "random"], { pruneRatio: 0.5, warmup: 10 }, 1);
+  const args = {
+    ...{ methods, evaluation, environment, resamples: 50 },
+    createPruner: (options: ResolvedOptions) => skipping(BIAS[options.fusion]!)(options),
+  };
+  const found = async (match?: "own") => {
+    const { methods: rows, results } = await compareMethods({ ...args, ...(match && { match }) });
+    const own = rows.slice(1), pairs = own.map(({ shares }) => shares.pairs);
+    const unequal = results!.flatMap(({ against }) => Object.values(against).map((one) => one.unequal));
+    return { rows: own, spread: Math.max(...pairs) - Math.min(...pairs), unequal };
+  };
+  const [asIs, equal] = [await found(), await found("own")];
+  assert(asIs.spread > 0.02 && equal.spread <= 0.01, `${asIs.spread} ${equal.spread}`);
+  assert(asIs.unequal.some((one) => one?.budget === "pairs" && Math.abs(one.more) > 0.01));
+  assertEquals(equal.unequal.filter((one) => one !== undefined), []);
+  const mean = equal.rows.find(({ name }) => name === "mean")!;
+  assertEquals([mean.matched!.asked, mean.matched!.reached, mean.missed], [0.5, true, false]);
+  assert(mean.matched!.ratio > 0.5 && mean.options!.pruneRatio === mean.matched!.ratio);
+  assert(equal.rows.every(({ toRandom, name }) => (toRandom !== null) === (name !== "random")));
+});
+
+Deno.test("compareMethods() gives a difference one interval, in both of its tables", async () => {
+  const { methods, results } = await compareMethods(setUp());
+  for (const { name, toDense, toRandom } of methods.slice(1)) {
+    const { dense, control } = results!.find((row) =>
+      row.method === name && row.metric === "perplexity"
+    )!.against;
+    for (const [a, b] of [[toDense, dense], [toRandom, control]]) {
+      if (!a || !b) continue;
+      for (const end of ["estimate", "low", "high"] as const) assertAlmostEquals(a[end], b[end], 1e-12);
+    }
+  }
 });
 
 Deno.test("comparedMethods() holds the keys preset against chance on the same side, and reports what was dropped", async () => {
@@ -270,6 +307,17 @@ Deno.test("compareMethods() draws the same blocks for every method, so that what
   });
   const { toRandom, closed } = rows.find(({ name }) => name === "key")!;
   assertEquals([toRandom, closed], [{ estimate: 0, low: 0, high: 0 }, null]);
+});
+
+Deno.test("compareMethods() runs two methods of equal options apart, as who binds them does", async () => {
+  const [key] = comparedMethods(["key"], { pruneRatio: 0.25 }, 1);
+  const own = { name: "own", options: { ...key!.options } };
+  const { methods } = await compareMethods({
+    ...{ ...setUp(), methods: [key!, own], resamples: 20 },
+    createPruner: (options) =>
+      fakePruner([0], (t) => t >= 10 && (options === own.options || t % 2 === 0), { warmup: 10 }),
+  });
+  assertEquals(new Set(methods.map(({ achievedRatio }) => achievedRatio)).size, 3);
 });
 
 Deno.test("compareMethods() tells no share of a gap that is not there", async () => {

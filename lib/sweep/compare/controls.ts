@@ -28,6 +28,13 @@ export function controlFor(control: Control, options: ResolvedOptions): Resolved
   return control === "oracle" ? undefined : { ...own, kvFusion: control };
 }
 
+/** Whether options are those of a control: what decides first is chance, the bound, or in an order by chance. */
+export function isBaseline(
+  options: Pick<ResolvedOptions, "fusion" | "kvFusion" | "pruneRatio" | "shuffle">,
+): boolean {
+  return options.shuffle || CONTROLS.some((control) => control === decidingMethods(options)[0]!.name);
+}
+
 /** Whether there is anything in what options decide that an order could matter to. */
 function isShuffled(options: ResolvedOptions): boolean {
   return decidingMethods(options).every((method) =>

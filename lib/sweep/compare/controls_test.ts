@@ -22,15 +22,14 @@ Deno.test("presetName() knows presets and their controls at any ratio and seed, 
   assertEquals(name({ preset: "paper", fusion: "oracle" }), "oracle for paper");
 });
 
-Deno.test("the default grids hold every preset beside chance with its own options, as compare does by default", () => {
-  const compared = comparedMethods(["random", ...Object.keys(PRESETS)], {}, 3);
+Deno.test("the default grids hold every preset beside chance with its own options, as compare does with one preset", () => {
   for (const [grids, ratios, seeds] of [[DEFAULT_GRID, 2, 2], [FULL_GRID, 3, 3]] as const) {
     const grid = expandGrids(grids), names = grid.map(presetName);
     for (const preset of Object.keys(PRESETS)) {
       assertEquals(names.filter((name) => name === preset).length, ratios);
       assertEquals(names.filter((name) => name === `random for ${preset}`).length, ratios * seeds);
       const half = new Set(grid.map(seedlessKey));
-      const own = compared.filter(({ name }) => [preset, `random for ${preset}`].includes(name));
+      const own = comparedMethods([preset, "random"], {}, 3);
       assertEquals(own.length, 4);
       assert(own.every(({ options }) => half.has(seedlessKey(options))), preset);
     }

@@ -2,6 +2,7 @@ import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { ACC, ITEM_PERPLEXITY } from "../../eval/item_metrics.ts";
 import { normals } from "../../stats/testing.ts";
 import { normalQuantile } from "../../stats/normal.ts";
+import { mapBudgets } from "../budgets.ts";
 import { type ComparedSeries, type Contender, judgeMethods, judgePairs } from "./judgement.ts";
 
 /** 40 items, the first ones right. */
@@ -84,6 +85,26 @@ Deno.test("a method is held against dense, its control, and the best other one a
   const all = rows.flatMap(({ against }) => Object.values(against));
   const largest = Math.max(...all.map(({ pValue }) => pValue));
   assert(all.every(({ pValue, adjustedPValue }) => adjustedPValue >= pValue && adjustedPValue <= largest));
+});
+
+Deno.test("a difference at budgets more than a point apart says so, by the wider one of both methods' budgets", () => {
+  const contenders = [
+    contender("dense", { isRival: false }),
+    contender("a", { budget: "rows" }),
+    contender("b", { budget: "rows" }),
+    contender("c", { budget: "pairs" }),
+  ];
+  const spent = [[1, 1], [0.6, 0.7], [0.609, 0.75], [0.58, 0.4]];
+  const shares = spent.map(([rows, pairs]) => mapBudgets((name) => name === "rows" ? rows! : pairs!));
+  const values = [right(40), right(20), right(30), right(25)];
+  const series = [{ task: "piqa", metric: ACC, blockSize: 1, values, shares }];
+  const rows = judgeMethods(contenders, series, { resamples: 50 });
+  const rivals = rows.map(({ against: { rival } }) => rival && [rival.name, rival.unequal?.budget]);
+  assertEquals(rivals, [undefined, ["b", undefined], ["a", undefined], ["b", "pairs"]]);
+  assertAlmostEquals(rows[3]!.against.rival!.unequal!.more, -0.35, 1e-12);
+  assertEquals([rows[1]!.shares!.rows, rows[1]!.against.dense!.unequal], [0.6, undefined]);
+  const unequal = judgePairs(contenders, series).filter((pair) => pair.unequal !== undefined);
+  assertEquals(unequal.map(({ method, other }) => `${method} ${other}`), ["c a", "c b"]);
 });
 
 Deno.test("a metric is a function of its mean, and its verdict is about that mean", () => {

@@ -1,11 +1,13 @@
 /** What the runs of a method add up to in a comparison, and what it is held against. */
 import type { Task, TaskResult } from "../../eval/task.ts";
 import { blockOf, type Metric, metricOfUnits, valuesOfUnits } from "../../eval/metrics.ts";
+import { mean } from "../../mean.ts";
 import { looksAhead, type ResolvedOptions } from "../../methods/options.ts";
 import type { Shares } from "../budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
-import { type Control, controlFor, CONTROLS, seedlessKey } from "./controls.ts";
-import type { ComparedSeries, Contender } from "./judgement.ts";
+import { type Control, controlFor, isBaseline, seedlessKey } from "./controls.ts";
+import { type Matched, ownBudget } from "./match.ts";
+import type { ComparedSeries, Contender, Reach } from "./judgement.ts";
 
 /** A method with its seeds. */
 export interface MethodGroup {
@@ -33,7 +35,9 @@ export function spentOf(value: (name: keyof Spent) => number): Spent {
 export interface Measured extends MethodGroup {
   /** The share that it was asked for, where a comparison has several. */
   readonly asked: number | undefined;
+  /** The options that were asked for, which its controls share; `methods` have those that it ran with. */
   readonly options: ResolvedOptions | undefined;
+  readonly matched?: Matched;
   readonly losses: Float64Array;
   readonly means: readonly number[];
   /** Mean over seeds; null if nothing could be skipped. */
@@ -44,6 +48,14 @@ export interface Measured extends MethodGroup {
   readonly metrics: { readonly [name: string]: Float64Array };
   readonly spent: Spent;
   readonly perLayer: PerLayer;
+  readonly reach?: Reach;
+}
+
+/** The reach of runs, where they are of items; mean over them. */
+export function reachOfRuns(runs: readonly Partial<Reach>[]): { readonly reach?: Reach } {
+  if (runs[0]?.identical === undefined) return {};
+  const of = (key: keyof Reach) => mean(runs.map((own) => own[key]!));
+  return { reach: { missedKeys: of("missedKeys"), ownSkips: of("ownSkips"), identical: of("identical") } };
 }
 
 /** What was skipped and dropped of each layer, where anything was; mean over seeds. */
@@ -51,14 +63,14 @@ export type PerLayer = Partial<Pick<TaskResult, "skipRatioPerLayer" | "dropRatio
 
 /** Means over runs, layer by layer. */
 export function perLayerOf(runs: readonly PerLayer[]): PerLayer {
-  const mean = (key: keyof PerLayer) => {
+  const meanOf = (key: keyof PerLayer) => {
     const all = runs.flatMap((run) => run[key] === undefined ? [] : [run[key]]);
     return all[0]?.map((_, layer) => {
       const values = all.map((own) => own[layer]!);
       return values.includes(null as never) ? null : values.reduce((a, b) => a! + b!, 0)! / values.length;
     });
   };
-  const skipRatioPerLayer = mean("skipRatioPerLayer"), dropRatioPerLayer = mean("dropRatioPerLayer");
+  const skipRatioPerLayer = meanOf("skipRatioPerLayer"), dropRatioPerLayer = meanOf("dropRatioPerLayer");
   return { ...(skipRatioPerLayer && { skipRatioPerLayer }), ...(dropRatioPerLayer && { dropRatioPerLayer }) };
 }
 
@@ -77,16 +89,19 @@ export type ControlOf = ReturnType<typeof controlsOf>;
 
 /** A method as it is judged: against the fair control where that ran, else against chance. */
 export function contend(
-  { name, asked, options, missed }: Measured,
+  { name, asked, options, missed, matched }: Measured,
   i: number,
   controlOf: ControlOf,
 ): Contender {
   const control = (["random-protected", "random"] as const).map((own) => controlOf(own, i))
     .find((place) => place >= 0) ?? -1;
-  const isControl = options === undefined || options.shuffle ||
-    CONTROLS.some((own) => own === options.fusion);
-  const isRival = !(missed || isControl || looksAhead(options));
-  return { name, ...(asked !== undefined && { asked }), control, isRival, missed };
+  const isRival = !(missed || options === undefined || isBaseline(options) || looksAhead(options));
+  const budget = matched?.budget ?? (options && ownBudget(options));
+  return {
+    ...{ name, control, isRival, missed },
+    ...(asked !== undefined && { asked }),
+    ...(budget !== undefined && { budget }),
+  };
 }
 
 /** A task's metrics as series: the headline, and its others that every unit has. */
@@ -99,14 +114,15 @@ export function listSeries(
   const known = metrics.filter(({ name }) => all.slice(1).every((own) => own.metrics[name] !== undefined));
   const atNoDistance = ({ better }: Metric) =>
     new Float64Array(all[0]!.losses.length).fill(better === "higher" ? 1 : 0);
+  const spent = { shares: all.map((own) => own.shares), reach: all.map((own) => own.reach) };
   const blockSize = blockOf({ loss });
   return [
     {
-      ...{ task, blockSize, values: cut(({ losses }) => valuesOfUnits(headline, losses)) },
+      ...{ task, blockSize, ...spent, values: cut(({ losses }) => valuesOfUnits(headline, losses)) },
       metric: metricOfUnits(headline),
     },
     ...known.map((metric): ComparedSeries => ({
-      ...{ task, metric, blockSize, ...(metric.isDistance && { isDistance: true }) },
+      ...{ task, metric, blockSize, ...spent, ...(metric.isDistance && { isDistance: true }) },
       values: cut((own) => own.metrics[metric.name] ?? atNoDistance(metric)),
     })),
   ];

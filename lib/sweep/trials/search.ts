@@ -33,6 +33,11 @@ export class Search<T extends Trial = Trial> {
     this.#propose = SAMPLERS[request.sampler].create(request.space, request.seed);
   }
 
+  /** What it has proposed so far, in order. */
+  get proposals(): readonly Proposal[] {
+    return this.#proposals;
+  }
+
   get isOver(): boolean {
     return this.#isOver || this.#proposals.length >= this.request.trials;
   }

@@ -113,6 +113,8 @@ export interface Settings extends StudyFacts {
   readonly environment: Environment;
   /** The search whose proposals workers make and run; none where all trials are listed. */
   readonly search: SearchRequest;
+  /** A search whose proposals are all listed as trials from the start. */
+  readonly listed: SearchRequest;
   /** The race that workers hold among the trials, if one is. */
   readonly race: RaceRequest;
   /** What the study's trials are known by in a queue, where they went to one. */

@@ -48,7 +48,9 @@ export const COMMON_FLAGS: Flags = {
   "rule": flag(
     "text",
     "FILE.ts",
-    "a rule of your own: a module that exports { name, help, score(token), reads? }, as in docs/guides/write-a-rule.md; its code runs with the task's rights",
+    "a rule of your own: a module that exports name, help, score(token) and reads?, each or as one object. A token has layer, " +
+      "position, muK, varK, muV, varV, and what reads() lists: key, value, residual, normed; with --side key also attention, " +
+      "change (docs/guides/write-a-rule.md). Its code runs with the rights of the task",
     MODEL,
   ),
   "calibration": flag(
@@ -151,6 +153,13 @@ export const COMMON_FLAGS: Flags = {
     "text",
     "R,S,…",
     "compare at several shares of queries, or of keys and values, in place of --prune-ratio and --kv-ratio",
+    ["compare"],
+  ),
+  "match": flag(
+    "text",
+    "rows|pairs|flops|none",
+    "budget that methods spend alike; none: each runs at the ratio asked for (rows of those that evict alone, pairs of " +
+      "those that skip queries)",
     ["compare"],
   ),
   "seeds": flag("integer", "N", "seeds of random (5)", ["compare"]),

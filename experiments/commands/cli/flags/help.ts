@@ -35,6 +35,7 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
     "side",
     "prune-ratio",
     "ratios",
+    "match",
     "skip-ratio",
     "recent",
     "warmup",

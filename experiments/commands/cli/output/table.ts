@@ -78,9 +78,13 @@ const LATEX: { readonly [char: string]: string } = {
   "~": "\\textasciitilde{}",
 };
 
-/** A table in LaTeX, with the rules of the package booktabs. */
+/** A table in LaTeX, with the rules of the package booktabs; what stands between two stars, as in Markdown, is bold. */
 export function formatLatex({ columns, rows, left }: PlainTable): string {
-  const escape = (cell: string) => cell.replaceAll(/[\\^~&%$#_{}]/g, (char) => LATEX[char] ?? `\\${char}`);
+  const escape = (cell: string) =>
+    cell.replaceAll(/[\\^~&%$#_{}]/g, (char) => LATEX[char] ?? `\\${char}`)
+      .replaceAll(/(^|[ ([])-(?=[\d.])/g, "$1$-$")
+      .replaceAll("±", "$\\pm$")
+      .replace(/^\*\*(.*)\*\*$/, "\\textbf{$1}");
   const line = (cells: readonly string[]) => `${cells.map(escape).join(" & ")} \\\\`;
   return [
     `\\begin{tabular}{${columns.map((_, i) => left[i] ? "l" : "r").join("")}}`,
@@ -136,6 +140,10 @@ export interface TableContext {
   readonly json: () => string;
   /** What CSV holds, in full. */
   readonly records: readonly object[];
+  /** The table in Markdown and LaTeX, where columns were not asked for; default: the same. */
+  readonly paper?: PlainTable;
+  /** What the result says, in lines right below the table. */
+  readonly verdict?: readonly string[];
   /** Lines below the table. */
   readonly notes: readonly string[];
 }
@@ -144,13 +152,18 @@ export interface TableContext {
 export async function printTable(
   table: PlainTable,
   { columns, format, csv }: TableRequest,
-  { spare = [], json, records, notes }: TableContext,
+  { spare = [], json, records, paper = table, verdict = [], notes }: TableContext,
   stream: typeof Deno.stdout = Deno.stdout,
 ): Promise<void> {
   if (csv !== undefined) await writeWhole(csv, formatCsv(records));
   const chosen = columns === undefined ? table : selectColumns(table, columns);
   if (format !== "text") {
-    const write = { json, markdown: () => formatMarkdown(chosen), latex: () => formatLatex(chosen) }[format];
+    const printed = columns === undefined ? paper : chosen;
+    const write = {
+      json,
+      markdown: () => formatMarkdown(printed),
+      latex: () => formatLatex(printed),
+    }[format];
     writeLine(stream, write());
     return;
   }
@@ -165,7 +178,10 @@ export async function printTable(
     : [`Left out at ${width} columns: ${hidden.join(", ")} (--columns all, --csv FILE).`];
   writeLine(
     stream,
-    [formatTable(shown, width), "", ...[...legend, ...rest, ...notes].map((note) => wrapLines(note, width))]
-      .join("\n"),
+    [
+      ...[formatTable(shown, width), ""],
+      ...(verdict.length === 0 ? [] : [...verdict.map((line) => wrapLines(line, width)), ""]),
+      ...[...legend, ...rest, ...notes].map((note) => wrapLines(note, width)),
+    ].join("\n"),
   );
 }

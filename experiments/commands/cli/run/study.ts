@@ -40,6 +40,7 @@ export function readTaskName(values: FlagValues): { readonly task?: string } {
  * Reads what is to be run. Everything that a user gave is checked before anything is obtained, built or written.
  *
  * @param named The folder of results, whose study must be of the same conditions: a model may take a download.
+ * @param names What messages call the methods; default: by their rules.
  * @throws {UsageError} If a flag is out of range, the text is too short, or the model cannot have a method's schedule.
  */
 export async function readPlan(
@@ -47,6 +48,7 @@ export async function readPlan(
   methods: readonly ResolvedOptions[],
   progress: Progress,
   named?: string,
+  names: readonly string[] = methods.map(({ fusion }) => fusion),
 ) {
   const task = checkFlags(() => findTask(readTaskName(values).task));
   const context = readCount(values, "context", 2) ?? DEFAULT_CONTEXT, tokens = readCount(values, "tokens", 2);
@@ -91,7 +93,7 @@ export async function readPlan(
   const whole = task.isWhole ? { ...plan, context: encodeStudy(plan).length } : plan;
   const measured = { ...whole, context: checkFlags(() => measureStudy(whole)).context };
   if (hasItems(task)) {
-    const named = methods.map((options) => ({ name: options.fusion, options }));
+    const named = methods.map((options, i) => ({ name: names[i]!, options }));
     expectItems([{ task, encoded: encodeStudyItems(plan)! }], model.config, filterFrom, named);
   } else warnOfLength(measured.context, model.config);
   return measured;

@@ -1,0 +1,125 @@
+/** Equal budgets: each method's ratio at which it spends what a random baseline spends at the ratio asked for. */
+import { askedRatio, type ResolvedOptions } from "../../methods/options.ts";
+import { filtersQueries } from "../../methods/sides.ts";
+import type { BudgetName, Shares } from "../budgets.ts";
+import type { NamedMethod } from "./compared_methods.ts";
+import { controlFor, isBaseline } from "./controls.ts";
+
+/** Budgets that methods may be matched on. */
+const MATCHED = { rows: "rows", pairs: "pairs", flops: "attentionFlops" } as const;
+
+/** What methods are matched on; `own`: rows where a method evicts alone, pairs where it skips queries. */
+export type Match = keyof typeof MATCHED | "own";
+export const MATCHES = Object.keys(MATCHED) as (keyof typeof MATCHED)[];
+
+/** Budgets that are further apart are not equal: a point. */
+export const EQUAL = 0.01;
+
+/** @internal How a method's ratio was found. */
+export interface Matched {
+  readonly budget: BudgetName;
+  /** The ratio that was asked for, and the one that it ran at. */
+  readonly asked: number;
+  readonly ratio: number;
+  /** Share of the dense model's that the random baseline spends at the ratio asked for. */
+  readonly target: number;
+  /** Whether the method can spend as much; if not, it ran at the ratio asked for. */
+  readonly reached: boolean;
+}
+
+/** The budget that a method is made to save: rows where it evicts alone, else pairs. */
+export function ownBudget(options: ResolvedOptions): BudgetName {
+  return filtersQueries(options) ? "pairs" : "rows";
+}
+
+/** The ratio that a method is asked for; undefined where nothing aims at one: it cannot be matched. */
+function ratioOf(options: ResolvedOptions): number | undefined {
+  if (options.schedule === "explicit" || askedRatio(options) === null) return undefined;
+  return filtersQueries(options) ? options.pruneRatio : options.kvRatio;
+}
+
+/** The same method at another ratio; where it filters both sides, the ratio of keys and values follows in proportion. */
+function withRatio(options: ResolvedOptions, ratio: number): ResolvedOptions {
+  if (!filtersQueries(options)) return { ...options, kvRatio: ratio };
+  const kvRatio = Math.min(MOST, options.kvRatio * ratio / options.pruneRatio);
+  return { ...options, pruneRatio: ratio, kvRatio };
+}
+
+/** The ratios that are tried. */
+const LEAST = 0.005, MOST = 0.99;
+const TRIES = 6;
+
+/** A method at a ratio, by how much it spends more than it is to. */
+interface Tried {
+  readonly ratio: number;
+  readonly over: number;
+}
+
+/**
+ * Finds the ratio at which a method spends a share, by the secant: it spends the less the more it drops, and all at a ratio of 0.
+ *
+ * @param spend What it spends at a ratio; undefined where it cannot have that ratio.
+ * @returns Undefined where no ratio comes within half a point: two methods that do are within one.
+ */
+export async function findRatio(
+  asked: number,
+  target: number,
+  spend: (ratio: number) => Promise<number | undefined>,
+): Promise<number | undefined> {
+  let before: Tried = { ratio: 0, over: 1 - target }, ratio = asked;
+  const seen = new Set<number>();
+  for (let i = 0; i < TRIES && !seen.has(ratio); i++) {
+    seen.add(ratio);
+    const spent = await spend(ratio);
+    if (spent === undefined) return undefined;
+    const over = spent - target;
+    if (Math.abs(over) <= EQUAL / 2) return ratio;
+    const next = ratio - over * (ratio - before.ratio) / (over - before.over);
+    if (!Number.isFinite(next)) return undefined;
+    before = { ratio, over };
+    ratio = Number(Math.min(MOST, Math.max(LEAST, next)).toFixed(4));
+  }
+  return undefined;
+}
+
+/**
+ * Finds the ratios of methods. At each asked share and budget, the first method named sets the target: what its random baseline
+ * spends at that share.
+ *
+ * @param methods Those of one name are seeds of one, which share a ratio: that of the first.
+ * @param spend What a method spends; undefined where the model cannot have it.
+ * @returns What became of each name that can be matched, and its methods at their ratio.
+ */
+export async function matchMethods(
+  methods: readonly NamedMethod[],
+  match: Match,
+  spend: (method: NamedMethod) => Promise<Shares | undefined>,
+): Promise<Map<string, { readonly methods: readonly NamedMethod[]; readonly matched: Matched }>> {
+  const rankOf = (group: readonly NamedMethod[]) => Number(isBaseline(group[0]!.options));
+  const groups = [...Map.groupBy(methods, ({ name }) => name).values()], targets = new Map<string, number>();
+  const result: Awaited<ReturnType<typeof matchMethods>> = new Map();
+  // Those that set the target come first: not controls, where there is anything else.
+  for (const group of groups.toSorted((a, b) => rankOf(a) - rankOf(b))) {
+    const [first] = group as [NamedMethod], { name, options } = first, asked = ratioOf(options);
+    if (asked === undefined || asked === 0) continue;
+    const budget = match === "own" ? ownBudget(options) : MATCHED[match], key = `${budget} ${first.asked}`;
+    const spentBy = async (own: NamedMethod) => (await spend(own))?.[budget];
+    if (!targets.has(key)) {
+      const target = await spentBy({ ...first, name: "random", options: controlFor("random", options)! });
+      if (target === undefined) continue;
+      targets.set(key, target);
+    }
+    const target = targets.get(key)!;
+    const found = await findRatio(
+      asked,
+      target,
+      (ratio) => spentBy({ ...first, options: withRatio(options, ratio) }),
+    );
+    const ratio = found ?? asked, matched = { budget, asked, ratio, target, reached: found !== undefined };
+    const own = ratio === asked
+      ? group
+      : group.map((seed) => ({ ...seed, options: withRatio(seed.options, ratio) }));
+    result.set(name, { methods: own, matched });
+  }
+  return result;
+}
