@@ -1,7 +1,15 @@
 /** A rule of the user's own, from a file, in every command that takes one. */
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
-import { METHOD_NAMES, ownRule, resolveOptions, RULES, setOwnRule } from "../../lib/methods/mod.ts";
+import {
+  KEY_RULE_NAMES,
+  KV_FUSIONS,
+  METHOD_NAMES,
+  ownRule,
+  resolveOptions,
+  RULES,
+  setOwnRule,
+} from "../../lib/methods/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { exists } from "./cli/files.ts";
 import { takeFiles, withRule } from "./cli/flags/rule.ts";
@@ -78,9 +86,45 @@ Deno.test("--rule takes a rule from a file to sweep, compare, score and heads, a
     setOwnRule(undefined);
   }));
 
+Deno.test("--rule decides keys and values too, in a module of plain exports, and is compared with a baseline of that side", () =>
+  withFolder(async (folder) => {
+    const file = `${folder}/mine.ts`;
+    Deno.writeTextFileSync(
+      file,
+      'export const name = "mine";\nexport const reads = () => ["key"];\n' +
+        "export function score({ key }: { key: Float32Array }) { return -Math.hypot(...key); }\n",
+    );
+    const run = async (task: string, ...args: string[]) => {
+      const { code, stdout, stderr } = await runTask(task, ...SMALL, "--rule", file, ...args);
+      assertEquals([code, stderr], [0, ""]);
+      return JSON.parse(stdout);
+    };
+    const chunks = ["--context", "48", "--recent", "4", "--prune-ratio", "0.5", "--side", "key"];
+    const methods = ["--methods", "mine,random", "--seeds", "1", "--match", "none"];
+    const compared = await run("compare", ...methods, ...chunks, "--out", `${folder}/compare`);
+    const [, ...rows] = compared.methods;
+    assertEquals(rows.map(({ name }: { name: string }) => name).sort(), ["mine", "random"]);
+    for (const { options, shares, kvAchievedRatio } of rows) {
+      assertEquals([options.pruneRatio, shares.queries], [0, 1]);
+      assert(kvAchievedRatio > 0.3 && shares.rows < 0.9);
+    }
+    const mine = rows.find(({ name }: { name: string }) => name === "mine");
+    assertEquals([mine.options.kvFusion, mine.toRandom !== null], ["mine", true]);
+    const scored = await run("score", "--text", file, ...chunks.slice(2));
+    assertEquals(scored.ruleSha256, compared.environment.ruleSha256);
+    // What looks at the residual stream is a rule of queries alone.
+    Deno.writeTextFileSync(file, MINE.replace("score:", 'reads: () => ["residual"],\n  score:'));
+    const refused = await runTask("score", ...SMALL, "--rule", file, "--text", file, "--side", "key");
+    assertEquals([refused.code, refused.stdout], [2, ""]);
+    assertStringIncludes(refused.stderr, 'Cannot use --kv-fusion: found "mine", expected one of ');
+    setOwnRule(undefined);
+  }));
+
 Deno.test("takeFiles() takes one rule at a time, and leaves the list as it was", () =>
   withFolder(async (folder) => {
-    const before = [[...METHOD_NAMES], RULES.map(({ name }) => name)], file = `${folder}/mine.ts`;
+    const listAll = () =>
+      [METHOD_NAMES, RULES.map(({ name }) => name), KEY_RULE_NAMES, KV_FUSIONS].map((own) => [...own]);
+    const before = listAll(), file = `${folder}/mine.ts`;
     Deno.writeTextFileSync(file, MINE);
     const given = await withRule(flags({ rule: file, seed: "1" }));
     assertEquals([given.get("fusion"), given.get("seed")], [["mine"], ["1"]]);
@@ -97,7 +141,7 @@ Deno.test("takeFiles() takes one rule at a time, and leaves the list as it was",
     assertEquals([await takeFiles(flags({ rule: file })), ownRule()!.rule.name], ["other", "other"]);
     assertEquals(METHOD_NAMES.filter((name) => (name as string) === "mine"), []);
     assertEquals([await takeFiles(flags({})), ownRule()], [undefined, undefined]);
-    assertEquals([[...METHOD_NAMES], RULES.map(({ name }) => name)], before);
+    assertEquals(listAll(), before);
   }));
 
 Deno.test("takeFiles() names what is wrong with a file, and a rule says which token it failed at", () =>
@@ -128,7 +172,8 @@ Deno.test("takeFiles() names what is wrong with a file, and a rule says which to
 
     const token = { layer: 2, position: 7 } as never;
     const failures = {
-      "() => NaN": "Cannot score token 7 of layer 2: found NaN",
+      "() => NaN":
+        "Cannot score token 7 of layer 2: found NaN, expected a finite number (a token has layer, position, muK,",
       "(t) => t.none.x": "it failed at token 7 of layer 2: ",
     };
     for (const [score, expected] of Object.entries(failures)) {

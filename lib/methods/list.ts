@@ -1,5 +1,6 @@
 /** Every method, one line each. The order is that of flags, tables and reports. */
 import { type AnyRule, type EvictionMethod, isRule, type Method } from "./method.ts";
+import type { Reads } from "../filter/rule.ts";
 import { attentionDrop } from "./model_pruning/attention_drop.ts";
 import { cur } from "./keys/cur.ts";
 import { curdkv } from "./eviction/curdkv.ts";
@@ -120,6 +121,12 @@ export const KEY_RULE_NAMES: readonly KeyRuleName[] = [
   ...EVICTIONS,
 ].map(({ name }) => name as KeyRuleName);
 
+/** What `kvFusion` may name. */
+export const KV_FUSIONS: readonly ("same" | "none" | KeyRuleName)[] = ["same", "none", ...KEY_RULE_NAMES];
+
+/** What a rule of keys and values may read. */
+const KEY_READS: readonly Reads[] = ["similarity", "key", "value", "attention", "change"];
+
 /** A rule that a user brought in a file. */
 export interface OwnRule {
   readonly rule: AnyRule;
@@ -133,16 +140,19 @@ export function ownRule(): OwnRule | undefined {
 }
 
 /**
- * Takes a rule of the user's own into the list, after all others and in place of the one before; none takes that away.
+ * Takes a rule of the user's own into the list, after all others and in place of the one before; none takes that away. One
+ * that reads nothing of queries is a rule of keys and values too.
  * Whatever goes by the list (options, records, tables, plots) knows it from then on. For a process that runs one command.
  *
  * @throws {RangeError} If its name is another method's.
  */
 export function setOwnRule(next: OwnRule | undefined): void {
-  const lists = [METHOD_NAMES, FUSION_NAMES] as string[][], rules = RULES as AnyRule[];
+  const lists = [METHOD_NAMES, FUSION_NAMES, KEY_RULE_NAMES, KV_FUSIONS] as string[][],
+    rules = RULES as AnyRule[];
   if (own !== undefined) {
-    BY_NAME.delete(own.rule.name);
-    lists.forEach((names) => names.pop());
+    const { name } = own.rule;
+    BY_NAME.delete(name);
+    lists.filter((names) => names.at(-1) === name).forEach((names) => names.pop());
     rules.pop();
     own = undefined;
   }
@@ -155,7 +165,8 @@ export function setOwnRule(next: OwnRule | undefined): void {
   }
   own = next;
   BY_NAME.set(rule.name, rule);
-  lists.forEach((names) => names.push(rule.name));
+  const ofKeys = (rule.reads?.({} as never) ?? []).every((what) => KEY_READS.includes(what));
+  for (const names of ofKeys ? lists : lists.slice(0, 2)) names.push(rule.name);
   rules.push(rule);
 }
 

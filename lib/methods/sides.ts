@@ -4,11 +4,10 @@
  */
 import type { OptionTable, Others } from "../filter/option.ts";
 import { FILTER_OPTIONS, type FilterOptions } from "../filter/options.ts";
-import { KEY_RULE_NAMES, type KeyRuleName, type MethodName, methodOf } from "./list.ts";
+import { KEY_RULE_NAMES, type KeyRuleName, KV_FUSIONS, type MethodName, methodOf } from "./list.ts";
 import type { Method } from "./method.ts";
 
 type KvFusion = "same" | "none" | KeyRuleName;
-const KV_FUSIONS: readonly KvFusion[] = ["same", "none", ...KEY_RULE_NAMES];
 
 /** The options of the key side, in the order of records. */
 export const KEY_OPTIONS = {

@@ -10,10 +10,15 @@ import { takeTaskFile } from "../../task/file.ts";
 
 const NAME = /^[a-z][\w-]*$/i;
 
+/** What most often stands behind a score that is no number: a name that a token does not have. */
+const FIELDS =
+  " (a token has layer, position, muK, varK, muV, varV, and what reads() lists: key, value, residual, normed)";
+
 /** What a file exports, checked as far as it can be before it is put to work. */
 function expectRule(path: string, exported: { readonly [name: string]: unknown }): AnyRule {
   const refuse = (what: string) => new UsageError(`Cannot use the rule in "${path}": ${what}`);
-  const rules = Object.values(exported).filter((value) =>
+  // Either one object, or the module itself exports the object's parts.
+  const rules = [exported, ...Object.values(exported)].filter((value) =>
     typeof value === "object" && value !== null && "score" in value
   ) as Partial<AnyRule>[];
   if (rules.length !== 1) {
@@ -40,7 +45,7 @@ function expectRule(path: string, exported: { readonly [name: string]: unknown }
         const { message } = error as Error;
         throw refuse(
           message.startsWith("Cannot score token ")
-            ? message
+            ? `${message}${message.includes("found NaN") ? FIELDS : ""}`
             : `it failed at token ${token.position} of layer ${token.layer}: ${message}`,
         );
       }
