@@ -254,8 +254,13 @@ export async function main(args: readonly string[]): Promise<number> {
       const hostname = flags.host ?? LOCALHOST, port = readInteger("port", flags.port ?? "8081", 0, 65535);
       await serveStudy(store, { hostname, port, token: await readToken(flags["token-file"], hostname) });
     } else if (name === "diff") await diff(store, stores[1]!, flags);
-    else if (name === "export") await exportStudy(store, expectOut(flags), flags.as);
-    else {
+    else if (name === "export") {
+      const path = expectOut(flags), count = await exportStudy(store, path, flags.as);
+      writeLine(
+        Deno.stdout,
+        `${plural(count, store.get("command") === undefined ? "trial" : "result")} in ${path}`,
+      );
+    } else {
       const path = expectOut(flags);
       writeLine(Deno.stdout, `${plural(mergeStudies(stores, path), "new trial")} in ${path}`);
     }

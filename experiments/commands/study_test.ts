@@ -10,17 +10,24 @@ import { parquetReadObjects } from "hyparquet";
 import { DatabaseSync } from "node:sqlite";
 import { UsageError } from "../../lib/errors.ts";
 import { makeSummary, makeTrial } from "../../lib/plot/testing.ts";
+import { type MethodOptions, recordOptions, resolveOptions } from "../../lib/methods/mod.ts";
+import { unless } from "../../lib/testing.ts";
+import { lackOfPython, runPython } from "../tools/testing_python.ts";
 import {
   digestConditions,
   finishedTrials,
+  type ObjectiveName,
+  proposeTrials,
+  readSearchSpace,
   type RunConditions,
+  Search,
   type StudyFacts,
   StudyStore,
   type Trial,
 } from "../../lib/sweep/mod.ts";
 import { exists } from "./cli/files.ts";
 import { exportStudy, importTrials, mergeStudies, readRecords } from "./study/files.ts";
-import { listShort } from "./study/open.ts";
+import { bestFirst, describeBest, listShort } from "./study/open.ts";
 import { thinTrials } from "./study/plot.ts";
 import { runTask, withFolder } from "./testing.ts";
 
@@ -61,7 +68,7 @@ Deno.test("study list, show, best, diff and delete say what a study holds", () =
       `${folder}/a/study.db`,
       3,
       1,
-      "ppl 48.00",
+      "ppl 48.00 by variance at 0.5",
     ]);
     assertMatch(second.model, /^! Cannot use study .*no study's file$/);
     const show = await runTask("study", "show", `${folder}/a`, "--plot", `${folder}/plot.html`);
@@ -163,24 +170,28 @@ Deno.test("a study is exported as Optuna itself writes one", () =>
     const golden = JSON.parse(Deno.readTextFileSync(new URL("study/testdata/optuna.json", import.meta.url)));
     const conditions = { model: "tiny", context: 64 } as unknown as StudyFacts["conditions"];
     using store = StudyStore.create(`${folder}/study.db`, { ...facts, conditions });
-    const options = [["variance", 0.25, 0], ["mean", 0.5, 1], ["mean", 0.25, 2], ["variance", 0.5, 3]].map((
+    const [random, fair] = ["random", "random-protected"] as const;
+    const options = ([[random, 0.25, 0], [fair, 0.5, 1], [fair, 0.25, 2], [random, 0.5, 3]] as const).map((
       [fusion, pruneRatio, seed],
       i,
-    ) => ({ digest: `d${i}`, options: { fusion, pruneRatio, seed, tau: 1 } as never }));
+    ) => ({ digest: `d${i}`, options: recordOptions(resolveOptions({ fusion, pruneRatio, seed })) }));
     store.add(options);
-    const result = (perplexity: number, attentionFlopsAvoided: number) =>
-      ({ perplexity, attentionFlopsDense: 4, attentionFlopsAvoided, looksAhead: false }) as unknown as Trial;
+    const finishedAt = "2026-01-02T03:04:05.000Z", timeMs = 2000;
+    const result = (trial: string, perplexity: number, attentionFlopsAvoided: number) => {
+      const measured = { perplexity, attentionFlopsDense: 4, attentionFlopsAvoided, looksAhead: false };
+      return { trial, finishedAt, timeMs, ...measured } as unknown as Trial;
+    };
     const claim = () => store.claim("one", 60_000)!;
     const first = claim();
     store.report(first, [{ chunk: 0, loss: 3.5, denseLoss: 3 }, { chunk: 1, loss: 4, denseLoss: 3 }], 1000);
-    store.finish(first, result(50, 1));
-    store.finish(claim(), result(60.5, 2));
+    store.finish(first, result("d0", 50, 1));
+    store.finish(claim(), result("d1", 60.5, 2));
     const third = claim(), fourth = claim();
     store.release("one");
     const again = [claim(), claim()];
     store.fail(again[1]!, "no number");
     assertEquals([third.number, fourth.number, again[1]!.number, store.release("one")], [3, 4, 4, 1]);
-    await exportStudy(store, `${folder}/optuna.db`, "optuna");
+    assertEquals(await exportStudy(store, `${folder}/optuna.db`, "optuna"), 4);
     using db = new DatabaseSync(`${folder}/optuna.db`);
     for (const [table, { columns, rows }] of Object.entries<{ columns: string[]; rows: object[] }>(golden)) {
       const found = db.prepare(`SELECT * FROM ${table}`).all().map((row) => {
@@ -198,11 +209,147 @@ Deno.test("a study is exported as Optuna itself writes one", () =>
       const sorted = (list: object[]) => list.map((row) => dropId(table, row)).sort();
       assertEquals(sorted(found), sorted(rows), table);
     }
+    const times = db.prepare("SELECT datetime_start AS start, datetime_complete AS end FROM trials").all();
+    assertEquals({ ...times[0] }, { start: "2026-01-02 03:04:03.000000", end: "2026-01-02 03:04:05.000000" });
     await assertRejects(
       () => exportStudy(store, `${folder}/optuna.db`, "optuna"),
       UsageError,
       "it is there already",
     );
+  }));
+
+/** A space with all that axes may say. */
+const SPACE = {
+  fusion: ["variance", "learned", "mean"],
+  tau: { low: 0.1, high: 8, log: true, when: { fusion: "variance" } },
+  recent: { low: 0, high: 64, step: 8 },
+  gamma: { low: 0.5, high: 0.9 },
+  pruneRatio: 0.5,
+};
+
+/** A search whose proposals are listed, one of which is run and one stopped by a race. */
+async function makeSearch(path: string, objectives: readonly ObjectiveName[]): Promise<StudyStore> {
+  const space = readSearchSpace(SPACE);
+  const request = { space, sampler: "sobol", seed: 0, trials: 8, objectives, limits: {} } as const;
+  const store = StudyStore.create(path, facts),
+    proposed = await proposeTrials(await new Search(request).list());
+  store.add(proposed);
+  store.set("listed", request);
+  const [first, second] = proposed, record = makeTrial({}, 0.5, 50);
+  store.take([
+    { ...first!, record: { ...record, trial: first!.digest } as Trial },
+    {
+      ...second!,
+      record: { ...record, trial: second!.digest, stopped: "behind", stoppedAt: record.finishedAt } as never,
+    },
+  ]);
+  return store;
+}
+
+Deno.test("a search goes to Optuna with its objectives, its axes, and of each trial the axes that it has", () =>
+  withFolder(async (folder) => {
+    using store = await makeSearch(`${folder}/study.db`, ["loss"]);
+    assertEquals(await exportStudy(store, `${folder}/one.db`, "optuna"), store.trials().length);
+    using db = new DatabaseSync(`${folder}/one.db`);
+    const all = (sql: string) => db.prepare(sql).all().map((row) => ({ ...row }));
+    assertEquals(all("SELECT direction, objective FROM study_directions"), [{
+      direction: "MINIMIZE",
+      objective: 0,
+    }]);
+    assertEquals(all("SELECT objective, value FROM trial_values"), [{ objective: 0, value: 50 }]);
+    assertEquals(all("SELECT state FROM trials").slice(0, 3).map(({ state }) => state), [
+      ...["COMPLETE", "PRUNED", "WAITING"],
+    ]);
+    const distributions = all(
+      "SELECT DISTINCT param_name AS name, distribution_json AS json FROM trial_params",
+    );
+    const found = new Map(distributions.map(({ name, json }) => [name, JSON.parse(json as string)]));
+    assertEquals(found.size, distributions.length);
+    assertEquals(Object.fromEntries(found), {
+      fusion: { name: "CategoricalDistribution", attributes: { choices: ["variance", "learned", "mean"] } },
+      tau: { name: "FloatDistribution", attributes: { step: null, low: 0.1, high: 8, log: true } },
+      recent: { name: "IntDistribution", attributes: { step: 8, low: 0, high: 64, log: false } },
+      gamma: { name: "FloatDistribution", attributes: { step: null, low: 0.5, high: 0.9, log: false } },
+    });
+    // tau is there where its condition holds, and nowhere else.
+    const rows = all(
+      "SELECT trial_id AS id, param_name AS name, param_value AS value FROM trial_params",
+    ) as { id: number; name: string; value: number }[];
+    for (const own of Map.groupBy(rows, ({ id }) => id).values()) {
+      const values = new Map(own.map(({ name, value }) => [name, value]));
+      assertEquals(values.has("tau"), values.get("fusion") === 0);
+      assertEquals(values.has("pruneRatio"), false);
+    }
+    using two = await makeSearch(`${folder}/two_study.db`, ["loss", "rows"]);
+    await exportStudy(two, `${folder}/two.db`, "optuna");
+    using both = new DatabaseSync(`${folder}/two.db`);
+    assertEquals(both.prepare("SELECT value FROM trial_values").all().map(({ value }) => value), [50, 0.6]);
+  }));
+
+/** Goes on with a study: its best trial, and the same ranges until the sampler has learnt enough to use them. */
+const GO_ON = `
+import optuna, sys
+study = optuna.load_study(study_name="mine", storage=sys.argv[1])
+assert study.best_value == 50, study.best_value
+for _ in range(12):
+    trial = study.ask()
+    fusion = trial.suggest_categorical("fusion", ["variance", "learned", "mean"])
+    if fusion == "variance":
+        trial.suggest_float("tau", 0.1, 8, log=True)
+    trial.suggest_int("recent", 0, 64, step=8)
+    trial.suggest_float("gamma", 0.5, 0.9)
+    study.tell(trial, 60.0)
+`;
+
+Deno.test({
+  ...unless(
+    lackOfPython(["optuna"]),
+    "Optuna goes on with an exported search: its best trial, its ranges, its race",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      using store = await makeSearch(`${folder}/study.db`, ["loss"]);
+      await exportStudy(store, `${folder}/one.db`, "optuna");
+      await runPython("-c", GO_ON, `sqlite:///${folder}/one.db`);
+    }),
+});
+
+Deno.test("CSV and Parquet hold trials that a race stopped, and the name of each method", () =>
+  withFolder(async (folder) => {
+    using store = await makeSearch(`${folder}/study.db`, ["loss"]);
+    assertEquals(await exportStudy(store, `${folder}/all.csv`), 2);
+    const [head, ...rows] = Deno.readTextFileSync(`${folder}/all.csv`).trimEnd().split("\n");
+    assertEquals([head!.split(",")[0], rows.length, rows.some((row) => row.includes("behind"))], [
+      "method",
+      2,
+      true,
+    ]);
+  }));
+
+Deno.test("no control is the best of a study, nor on its front", () =>
+  withFolder((folder) => {
+    using store = StudyStore.create(`${folder}/study.db`, facts);
+    const cases: [MethodOptions, number][] = [
+      [{ fusion: "random", seed: 2 }, 41],
+      [{ fusion: "variance" }, 45],
+      [{ side: "key", fusion: "random", kvRatio: 0.15 }, 40.5],
+      [{ fusion: "mean", shuffle: true }, 42],
+    ];
+    const records = cases.map(([options, perplexity], i) => ({
+      ...{ ...makeTrial(options, 0.5, perplexity), ...facts.conditions },
+      ...{ trial: `t${i}`, runDigest: "d" },
+    }));
+    store.take(finishedTrials(records as Trial[]));
+    const study = listShort(store);
+    assertEquals(study.trials.map(({ method, isControl, pareto }) => [method, isControl, pareto]), [
+      ["random", true, false],
+      ["variance", false, true],
+      ["random on keys", true, false],
+      ["mean shuffled", true, false],
+    ]);
+    assertEquals(bestFirst(study).map(({ value }) => value), [45]);
+    assertEquals(describeBest(study), "ppl 45.00 by variance at 0.5");
+    return Promise.resolve();
   }));
 
 /** A row as a text that does not depend on the order of keys, nor on the number of its place. */
@@ -219,7 +366,7 @@ Deno.test("thinTrials() keeps the front, and of the rest one in a place", () => 
   const trial = (spent: number | undefined, value: number | undefined, pareto = false) => ({
     number: 1,
     state: "complete",
-    options: {},
+    ...{ method: "variance", asked: "0.5", isControl: false, options: {} },
     spent,
     value,
     pareto,

@@ -2,7 +2,7 @@
 import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
 import { UsageError } from "../../../lib/errors.ts";
 import { findTask } from "../../../lib/eval/mod.ts";
-import { formatCsv } from "../../../lib/plot/mod.ts";
+import { formatCsv, nameTrials } from "../../../lib/plot/mod.ts";
 import {
   digestConditions,
   findWrongField,
@@ -20,13 +20,22 @@ import { findWrongTask } from "../task/file.ts";
 import { writeOptuna } from "./optuna.ts";
 
 /** What a study is written as, by the end of the file's name. */
-const WRITERS: { readonly [ending: string]: (store: StudyStore, path: string) => void | Promise<void> } = {
+const WRITERS: { readonly [ending: string]: (store: StudyStore, path: string) => Promise<number> } = {
   jsonl: (store, path) =>
-    writeWhole(path, listRecords(store).map((record) => `${JSON.stringify(record)}\n`).join("")),
-  csv: (store, path) => writeWhole(path, formatCsv(listRecords(store))),
-  parquet: (store, path) => writeWhole(path, toParquet(listRecords(store), store)),
+    writeRecords(path, listRecords(store), (all) => all.map((one) => `${JSON.stringify(one)}\n`).join("")),
+  csv: (store, path) => writeRecords(path, listEnded(store), formatCsv),
+  parquet: (store, path) => writeRecords(path, listEnded(store), (records) => toParquet(records, store)),
   optuna: writeOptuna,
 };
+
+async function writeRecords(
+  path: string,
+  records: readonly object[],
+  format: (records: readonly object[]) => string | Uint8Array,
+): Promise<number> {
+  await writeWhole(path, format(records));
+  return records.length;
+}
 
 export const KINDS: readonly string[] = Object.keys(WRITERS);
 
@@ -34,19 +43,31 @@ export const KINDS: readonly string[] = Object.keys(WRITERS);
 export const listRecords = (store: StudyStore): readonly object[] =>
   store.get("command") === undefined ? store.finished() : store.listUnits();
 
-/** Writes a study's results. @param kind default: the end of the path's name @throws {UsageError} If that is none of the kinds. */
+/** The same with trials that a race stopped, each with the name that tables call its method by. */
+const listEnded = (store: StudyStore): readonly object[] =>
+  store.get("command") === undefined
+    ? nameTrials(store.results().map(({ record }) => record))
+    : store.listUnits();
+
+/**
+ * Writes a study's results.
+ *
+ * @param kind default: the end of the path's name
+ * @returns How many.
+ * @throws {UsageError} If that is none of the kinds.
+ */
 export async function exportStudy(
   store: StudyStore,
   path: string,
   kind = path.match(/\.(\w+)$/)?.[1],
-): Promise<void> {
+): Promise<number> {
   if (kind === undefined || !Object.hasOwn(WRITERS, kind)) {
     throw new UsageError(
       `Cannot write "${path}": expected a name that ends in one of .${KINDS.join(", .")}, or --as`,
     );
   }
   if (kind === "optuna") expectSweep(store);
-  await WRITERS[kind]!(store, path);
+  return await WRITERS[kind]!(store, path);
 }
 
 /** Records as a Parquet file: numbers, flags and texts as they are, all else as JSON; a field that is missing is null. */

@@ -8,6 +8,7 @@ import {
   type SweepSummary,
   type Trial,
 } from "../../../lib/sweep/mod.ts";
+import { askedShares, isControl, methodName } from "../../../lib/plot/mod.ts";
 import { isFolder } from "../cli/files.ts";
 import { STUDY_FILE } from "../cli/run/results.ts";
 import { findWrongTask } from "../task/file.ts";
@@ -41,6 +42,12 @@ export function summaryOf(store: StudyStore, trials: readonly Trial[] = store.fi
 export interface ShortTrial {
   readonly number: number;
   readonly state: string;
+  /** What tables call its method. */
+  readonly method: string;
+  /** The share that it was asked for. */
+  readonly asked: string;
+  /** Whether it is a control: no best of anything. */
+  readonly isControl: boolean;
   /** Share of the dense model's operations in attention; undefined where there is no result. */
   readonly spent: number | undefined;
   /** The task's headline; undefined where there is no result. */
@@ -76,13 +83,23 @@ export function listShort(store: StudyStore): ShortStudy {
     row.attentionFlopsDense ? 1 - row.attentionFlopsAvoided! / row.attentionFlopsDense : NaN
   );
   const front = paretoFront(
-    spent.map((share, i) => rows[i]!.looksAhead ? NaN : -Math.round(100 * share)),
+    spent.map((share, i) =>
+      rows[i]!.looksAhead || isControl(stored[i]!.options) ? NaN : -Math.round(100 * share)
+    ),
     rows.map((row) => costOf(headline, row[headline.name] ?? NaN)),
   );
   const varying = [...varies];
   const trials = stored.map(({ number, state, options }, i) => ({
     number,
     state,
+    // Told where they are shown: a study may have thousands.
+    get method() {
+      return methodName(options);
+    },
+    get asked() {
+      return askedShares(options);
+    },
+    isControl: isControl(options),
     spent: Number.isNaN(spent[i]!) ? undefined : spent[i]!,
     value: rows[i]![headline.name] ?? undefined,
     pareto: front[i]!,
@@ -96,11 +113,10 @@ export function listShort(store: StudyStore): ShortStudy {
 export function tabulateShort({ headline, trials, varying }: ShortStudy) {
   const shown = (value: unknown) => value === undefined || value === null ? "-" : String(value);
   return {
-    columns: ["trial", "state", ...varying, headline.label, "attn FLOPs"],
-    left: [false, true, ...varying.map(() => false), false, false],
-    rows: trials.map(({ number, state, value, spent, options, pareto }) => [
-      String(number),
-      pareto ? `${state} *` : state,
+    columns: ["trial", "state", "method", "asked", ...varying, headline.label, "attn FLOPs"],
+    left: [false, true, true, true, ...varying.map(() => false), false, false],
+    rows: trials.map(({ number, state, method, asked, value, spent, options, pareto }) => [
+      ...[String(number), pareto ? `${state} *` : state, method, asked],
       ...varying.map((name) => shown(options[name])),
       value === undefined ? "-" : formatMetric(headline, value),
       spent === undefined ? "-" : `${(100 * spent).toFixed(0)}%`,
@@ -108,14 +124,15 @@ export function tabulateShort({ headline, trials, varying }: ShortStudy) {
   };
 }
 
-/** The trials that have a result, the best first. */
+/** The trials that have a result, the best first, controls left out. */
 export function bestFirst({ headline, trials }: ShortStudy): ShortTrial[] {
-  return trials.filter(({ value }) => value !== undefined)
+  return trials.filter(({ value, isControl }) => value !== undefined && !isControl)
     .sort((a, b) => costOf(headline, a.value!) - costOf(headline, b.value!));
 }
 
-/** The best values of a study in words: `perplexity 41.95`. */
+/** The best of a study in words: `ppl 41.95 by learned at 0.15`, the share that was asked for; less is easier. */
 export function describeBest(study: ShortStudy): string {
   const { headline } = study, [best] = bestFirst(study);
-  return best === undefined ? "-" : `${headline.label} ${formatMetric(headline, best.value!)}`;
+  if (best === undefined) return "-";
+  return `${headline.label} ${formatMetric(headline, best.value!)} by ${best.method} at ${best.asked}`;
 }

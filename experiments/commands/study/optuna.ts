@@ -1,7 +1,20 @@
 /** A study as a storage of Optuna, which its dashboard and its samplers open. */
 import { DatabaseSync } from "node:sqlite";
 import { UsageError } from "../../../lib/errors.ts";
-import type { StudyStore, TrialState } from "../../../lib/sweep/mod.ts";
+import { readMetric } from "../../../lib/eval/mod.ts";
+import { effectiveOptions, OPTIONS, readRecord } from "../../../lib/methods/mod.ts";
+import { type Axis, isChoice, type NumberAxis } from "../../../lib/search/mod.ts";
+import {
+  BUDGETS,
+  type ObjectiveName,
+  Search,
+  type SearchRequest,
+  type StoppedTrial,
+  type StoredTrial,
+  type StudyStore,
+  type Trial,
+  type TrialState,
+} from "../../../lib/sweep/mod.ts";
 import { exists } from "../cli/files.ts";
 import { listShort } from "./open.ts";
 
@@ -49,46 +62,119 @@ const STATES: { readonly [state in TrialState]: string } = {
   failed: "FAIL",
 };
 
-/** An option as a parameter: its distribution, and its values as Optuna keeps them. */
-function parameterOf(
-  values: readonly unknown[],
-): { readonly json: string; readonly encode: (value: unknown) => number } {
-  const numbers = values.filter((value): value is number => typeof value === "number");
-  if (numbers.length < values.length) {
-    const choices = [...new Set(values.map((value) => JSON.stringify(value ?? null)))];
-    // Optuna's choices are plain values; a list is its text.
-    const plain = choices.map((json) => json.startsWith("[") ? json : JSON.parse(json));
-    return {
-      json: JSON.stringify({ name: "CategoricalDistribution", attributes: { choices: plain } }),
-      encode: (value) => choices.indexOf(JSON.stringify(value ?? null)),
-    };
-  }
-  const whole = numbers.every(Number.isInteger), [low, high] = [Math.min(...numbers), Math.max(...numbers)];
+/** A parameter as Optuna keeps it: its distribution, and its values as numbers. */
+interface Parameter {
+  readonly json: string;
+  readonly encode: (value: unknown) => number;
+}
+
+const describe = (name: string, attributes: object) => JSON.stringify({ name, attributes });
+
+/** One of some values, in their order. Optuna's choices are plain values; a list is its text. */
+function choiceOf(values: readonly unknown[]): Parameter {
+  const choices = values.map((value) => JSON.stringify(value ?? null));
+  const plain = choices.map((json) => json.startsWith("[") ? json : JSON.parse(json));
   return {
-    json: JSON.stringify({
-      name: whole ? "IntDistribution" : "FloatDistribution",
-      attributes: { step: whole ? 1 : null, low, high, log: false },
-    }),
+    json: describe("CategoricalDistribution", { choices: plain }),
+    encode: (value) => choices.indexOf(JSON.stringify(value ?? null)),
+  };
+}
+
+function rangeOf(isWhole: boolean, { low, high, log, step }: Omit<NumberAxis, "name">): Parameter {
+  const attributes = { step: isWhole ? step : step || null, low, high, log };
+  return {
+    json: describe(isWhole ? "IntDistribution" : "FloatDistribution", attributes),
     encode: (value) => value as number,
   };
 }
 
+/** An axis of a search as a parameter, with all that it may be. */
+function parameterOfAxis(axis: Axis): Parameter {
+  if (isChoice(axis)) return choiceOf(axis.choices);
+  const { type } = OPTIONS[axis.name]!;
+  return rangeOf(type === "integer" || type === "seed", axis);
+}
+
+/** An option that was listed as a parameter: of the values that it had. */
+function parameterOfValues(values: readonly unknown[]): Parameter {
+  const numbers = values.filter((value): value is number => typeof value === "number");
+  if (numbers.length < values.length) return choiceOf(values);
+  const whole = numbers.every(Number.isInteger), [low, high] = [Math.min(...numbers), Math.max(...numbers)];
+  return rangeOf(whole, { low, high, log: false, step: whole ? 1 : 0 });
+}
+
+/** What a study's trials are points of: the parameters, and the values that each trial has of them. */
+interface Points {
+  readonly parameters: ReadonlyMap<string, Parameter>;
+  readonly valuesOf: (trial: StoredTrial) => { readonly [name: string]: unknown };
+}
+
+/** The points of a search: its axes, and what it proposed for each trial. */
+async function pointsOfSearch(store: StudyStore, request: SearchRequest): Promise<Points> {
+  const search = new Search(request);
+  // A sampler that needs no results makes the same proposals again.
+  if (store.get("search") === undefined) await search.list();
+  else search.look(store);
+  const points = new Map(search.proposals.toReversed().map(({ digest, point }) => [digest, point]));
+  return {
+    parameters: new Map(
+      request.space.filter((axis) => !isChoice(axis) || axis.choices.length > 1)
+        .map((axis) => [axis.name, parameterOfAxis(axis)]),
+    ),
+    valuesOf: ({ digest }) => points.get(digest) ?? {},
+  };
+}
+
+/** The points of a list of trials: options that vary, of each trial those that have an effect. */
+function pointsOfList(stored: readonly StoredTrial[], varying: readonly string[]): Points {
+  const effective = new Map(stored.map(({ digest, options }) => {
+    const own = effectiveOptions(readRecord(options)) as { readonly [name: string]: unknown };
+    const isGiven = (name: string) =>
+      name !== "kvRatio" || own.pruneRatio === undefined || own.kvRatio !== own.pruneRatio;
+    const shown = varying.filter((name) => own[name] !== undefined && isGiven(name));
+    return [digest, Object.fromEntries(shown.map((name) => [name, own[name]]))];
+  }));
+  const valuesOf = ({ digest }: StoredTrial) => effective.get(digest)!;
+  const parameters = varying.flatMap((name) => {
+    const values = new Map(
+      stored.map((trial) => valuesOf(trial)[name]).filter((value) => value !== undefined)
+        .map((value) => [JSON.stringify(value), value]),
+    );
+    return values.size === 0 ? [] : [[name, parameterOfValues([...values.values()])] as const];
+  });
+  return { parameters: new Map(parameters), valuesOf };
+}
+
+/** What Optuna is to make low or high: a search's objectives; else the loss, and where no race stops trials, what is spent. */
+function objectivesOf(store: StudyStore, search: SearchRequest | undefined): readonly ObjectiveName[] {
+  if (search !== undefined) return search.objectives;
+  return store.get("race") === undefined && store.count().pruned === 0
+    ? ["loss", "attentionFlops"]
+    : ["loss"];
+}
+
+/** A time as Optuna writes one. */
+const showTime = (ms: number) => new Date(ms).toISOString().replace("T", " ").replace("Z", "000");
+
 /**
- * Writes a study as one of Optuna's with two objectives: the task's headline, and the share of attention's operations that
- * is spent. Parameters are the options that vary; values of chunks are intermediate values.
+ * Writes a study as one of Optuna's, which goes on there: its objectives, its axes with their ranges, scales and steps, and of
+ * each trial the values of the axes that it has. `loss` is the task's headline. Values of chunks are intermediate values.
  *
+ * @returns How many trials were written.
  * @throws {UsageError} If the file is there already.
  */
-export function writeOptuna(store: StudyStore, path: string): void {
+export async function writeOptuna(store: StudyStore, path: string): Promise<number> {
   if (exists(path)) throw new UsageError(`Cannot write "${path}": it is there already`);
-  const { headline, trials, varying } = listShort(store), stored = store.trials();
-  const finishedAt = new Map(
-    store.fields(["finishedAt"]).map((row) => [row.number, row.finishedAt as string | null]),
+  const { headline, varying } = listShort(store), stored = store.trials();
+  const search = store.get("search") ?? store.get("listed"), objectives = objectivesOf(store, search);
+  const { parameters, valuesOf } = search === undefined
+    ? pointsOfList(stored, varying)
+    : await pointsOfSearch(store, search);
+  const ended = new Map(
+    store.results<Trial | StoppedTrial>().map(({ record }) => [record.trial, record]),
   );
-  const parameters = varying.map((name) => ({
-    name,
-    ...parameterOf([...new Set(trials.map((t) => t.options[name]))]),
-  }));
+  const valueOf = (name: ObjectiveName, record: Trial) =>
+    name === "loss" ? readMetric(record, headline.name) : BUDGETS[name].share(record);
   const part = `${path}.part`;
   {
     using db = new DatabaseSync(part);
@@ -97,35 +183,38 @@ export function writeOptuna(store: StudyStore, path: string): void {
     const insert = (table: string, ...values: (string | number | null)[]) =>
       db.prepare(`INSERT INTO ${table} VALUES (NULL${", ?".repeat(values.length)})`).run(...values);
     insert("studies", store.facts.name);
-    insert("study_directions", headline.better === "lower" ? "MINIMIZE" : "MAXIMIZE", 1, 0);
-    insert("study_directions", "MINIMIZE", 1, 1);
-    const names = JSON.stringify([headline.name, "share of attention's operations"]);
-    insert("study_system_attributes", 1, "study:metric_names", names);
+    objectives.forEach((name, i) => {
+      const isHigh = name === "loss" && headline.better === "higher";
+      insert("study_directions", isHigh ? "MAXIMIZE" : "MINIMIZE", 1, i);
+    });
+    const names = objectives.map((name) => name === "loss" ? headline.name : BUDGETS[name].title);
+    insert("study_system_attributes", 1, "study:metric_names", JSON.stringify(names));
     for (const [name, value] of Object.entries(store.conditions)) {
       insert("study_user_attributes", 1, name, JSON.stringify(value));
     }
-    trials.forEach((trial, i) => {
-      const id = i + 1, ended = finishedAt.get(trial.number)?.replace("T", " ").replace("Z", "000") ?? null;
+    stored.forEach((trial, i) => {
+      const id = i + 1, record = ended.get(trial.digest), values = valuesOf(trial);
+      const measured = record === undefined || "stopped" in record
+        ? []
+        : objectives.map((name) => valueOf(name, record));
       // A complete trial of Optuna's has all its values: one whose task gave none has failed.
-      const hasValues = trial.value !== undefined && trial.spent !== undefined;
-      const state = trial.state === "complete" && !hasValues ? "FAIL" : STATES[trial.state as TrialState];
-      insert("trials", i, 1, state, state === "WAITING" ? null : ended, ended);
-      for (const { name, json, encode } of parameters) {
-        insert("trial_params", id, name, encode(trial.options[name]), json);
+      const hasValues = measured.length > 0 && measured.every(Number.isFinite);
+      const state = trial.state === "complete" && !hasValues ? "FAIL" : STATES[trial.state];
+      const end = record && Date.parse("stopped" in record ? record.stoppedAt : record.finishedAt);
+      const begin = end === undefined ? undefined : end - (record && "timeMs" in record ? record.timeMs : 0);
+      insert("trials", i, 1, state, begin ? showTime(begin) : null, end ? showTime(end) : null);
+      for (const [name, { json, encode }] of parameters) {
+        if (Object.hasOwn(values, name)) insert("trial_params", id, name, encode(values[name]), json);
       }
-      if (hasValues) {
-        insert("trial_values", id, 0, trial.value!, "FINITE");
-        insert("trial_values", id, 1, trial.spent!, "FINITE");
-      }
+      if (hasValues) measured.forEach((value, i) => insert("trial_values", id, i, value, "FINITE"));
       for (const { chunk, loss } of store.chunks(trial.number)) {
         insert("trial_intermediate_values", id, chunk, loss, "FINITE");
       }
-      insert("trial_user_attributes", id, "trial", JSON.stringify(stored[i]!.digest));
-      if (stored[i]!.error !== null) {
-        insert("trial_user_attributes", id, "error", JSON.stringify(stored[i]!.error));
-      }
+      insert("trial_user_attributes", id, "trial", JSON.stringify(trial.digest));
+      if (trial.error !== null) insert("trial_user_attributes", id, "error", JSON.stringify(trial.error));
     });
     db.exec("COMMIT");
   }
   Deno.renameSync(part, path);
+  return stored.length;
 }

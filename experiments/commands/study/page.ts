@@ -36,8 +36,8 @@ export function describeCounts(counts: ReturnType<StudyStore["count"]>): string 
 
 export function collectBestSoFar(study: ShortStudy): { readonly trial: number[]; readonly best: number[] } {
   const cost = (value: number) => costOf(study.headline, value), trial: number[] = [], best: number[] = [];
-  for (const { number, value } of study.trials) {
-    if (value === undefined || best.length > 0 && cost(value) >= cost(best.at(-1)!)) continue;
+  for (const { number, value, isControl } of study.trials) {
+    if (value === undefined || isControl || best.length > 0 && cost(value) >= cost(best.at(-1)!)) continue;
     trial.push(number);
     best.push(value);
   }
@@ -46,10 +46,10 @@ export function collectBestSoFar(study: ShortStudy): { readonly trial: number[];
 
 function plotBestSoFar(study: ShortStudy): Figure {
   const { trial, best } = collectBestSoFar(study),
-    last = study.trials.findLast(({ value }) => value !== undefined);
+    last = study.trials.findLast(({ value, isControl }) => value !== undefined && !isControl);
   return chart({
     title: `Best ${study.headline.label} so far`,
-    caption: "In the order of the trials' numbers, whatever they spend.",
+    caption: "In the order of the trials' numbers, whatever they spend; controls left out.",
     height: 260,
     data: [trace({
       x: [...trial, last!.number],
@@ -73,6 +73,12 @@ export function renderStudy(store: StudyStore, plotly: PlotlySource): string {
   ]);
   const rows = tabulate(best, [
     ["trial", "its number", ({ number }) => String(number)],
+    [
+      "method",
+      "preset or rule, and the share asked for",
+      ({ method, asked }) => `${method} at ${asked}`,
+      true,
+    ],
     ...varying.map((name) =>
       [name, `option ${name}`, (trial: typeof best[number]) => String(trial.options[name] ?? "-")] as const
     ),

@@ -1,5 +1,5 @@
 /** A study of any size as one figure: the headline against what is spent. */
-import { axis, chart, emptyFigure, type Figure, trace } from "../../../lib/plot/mod.ts";
+import { axis, chart, emptyFigure, type Figure, styleRule, trace } from "../../../lib/plot/mod.ts";
 import type { ShortStudy, ShortTrial } from "./open.ts";
 
 /** Places a side of the plot: of trials that fall into one, the first is drawn. */
@@ -30,26 +30,31 @@ export function plotStudy({ headline, trials, varying }: ShortStudy): Figure {
       name,
       x: some.map(({ spent }) => spent!),
       y: some.map(({ value }) => value!),
-      text: some.map(({ number, options }) =>
-        [`trial ${number}`, ...varying.map((name) => `${name} ${options[name] ?? "-"}`)].join(", ")
+      text: some.map(({ number, method, options }) =>
+        [`trial ${number}`, method, ...varying.map((name) => `${name} ${options[name] ?? "-"}`)].join(", ")
       ),
       hover: "%{text}<br>%{x:.0%} spent, %{y}",
       marker,
     });
+  const names = [...new Set(drawn.map(({ method }) => method))].map((name) => ({ name, ...styleRule(name) }))
+    .sort((a, b) => a.rank - b.rank);
   const finished = trials.filter(({ value }) => value !== undefined).length;
   const left = drawn.length < finished
     ? ` Of ${finished} trials ${drawn.length} are drawn: one where several lie together.`
     : "";
-  const front = { color: "@series1", size: 9, symbol: "circle-open" };
+  const front = { color: "@ink", size: 13, symbol: "circle-open" };
   return chart({
     title,
-    caption: `Rings mark the Pareto front; ${headline.better} is better.${left}`,
+    caption:
+      `Rings mark the Pareto front, controls left out; ${headline.better} is better, and so is further right.${left}`,
     height: 420,
     data: [
-      marks("trials", drawn.filter(({ pareto }) => !pareto), { color: "@series0", size: 6, opacity: 0.6 }),
+      ...names.map(({ name, color, symbol }) =>
+        marks(name, drawn.filter(({ method }) => method === name), { color, symbol, size: 7, opacity: 0.7 })
+      ),
       marks("Pareto front", drawn.filter(({ pareto }) => pareto), front),
     ],
-    xaxis: axis("share of the dense model's operations in attention", { tickformat: ".0%" }),
+    xaxis: axis("attn FLOPs, of dense", { tickformat: ".0%", autorange: "reversed" }),
     yaxis: axis(headline.label),
     showlegend: true,
   });

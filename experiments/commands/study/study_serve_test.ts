@@ -13,7 +13,7 @@ const conditions = { version: "0", model: "tiny", text: "prose", context: 64 };
 const facts = { name: "mine", conditions, runDigest: "d", flags: {} } as unknown as StudyFacts;
 const trial = (seed: number) =>
   ({
-    ...makeTrial({ fusion: "random", seed }, 0.5, 50 - seed),
+    ...makeTrial({ fusion: "learned", seed }, 0.5, 50 - seed),
     trial: `t${seed}`,
     attentionFlopsAvoided: 10 * seed,
   }) as Trial;

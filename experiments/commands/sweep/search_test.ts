@@ -103,7 +103,7 @@ Deno.test({
         `${folder}/text.txt`,
         "It was the best of times, it was the worst of times. ".repeat(6),
       );
-      const script = new URL("optuna_study.py", import.meta.url).pathname;
+      const script = new URL("../optuna_study.py", import.meta.url).pathname;
       const args = ["--text", `${folder}/text.txt`, "--tokens", "64", "--trials", "2", "--seed", "1"];
       await runPython(script, ...args, "--storage", `sqlite:///${folder}/study.db`);
       const code =

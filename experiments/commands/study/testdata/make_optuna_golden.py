@@ -16,19 +16,19 @@ path = os.path.join(tempfile.mkdtemp(), "study.db")
 study = optuna.create_study(
     study_name="mine", storage=f"sqlite:///{path}", directions=["minimize", "minimize"]
 )
-study.set_metric_names(["perplexity", "share of attention's operations"])
+study.set_metric_names(["perplexity", "operations of attention, projections and pairs"])
 for name, value in {"model": "tiny", "context": 64}.items():
     study.set_user_attr(name, value)
 distributions = {
-    "fusion": CategoricalDistribution(["variance", "mean"]),
+    "fusion": CategoricalDistribution(["random", "random-protected"]),
     "pruneRatio": FloatDistribution(0.25, 0.5),
     "seed": IntDistribution(0, 3),
 }
 rows = [
-    (["variance", 0.25, 0], TrialState.COMPLETE, [50.0, 0.75], {0: 3.5, 1: 4.0}, {}),
-    (["mean", 0.5, 1], TrialState.COMPLETE, [60.5, 0.5], {}, {}),
-    (["mean", 0.25, 2], TrialState.WAITING, None, {}, {}),
-    (["variance", 0.5, 3], TrialState.FAIL, None, {}, {"error": "no number"}),
+    (["random", 0.25, 0], TrialState.COMPLETE, [50.0, 0.75], {0: 3.5, 1: 4.0}, {}),
+    (["random-protected", 0.5, 1], TrialState.COMPLETE, [60.5, 0.5], {}, {}),
+    (["random-protected", 0.25, 2], TrialState.WAITING, None, {}, {}),
+    (["random", 0.5, 3], TrialState.FAIL, None, {}, {"error": "no number"}),
 ]
 for i, (values, state, objectives, steps, attributes) in enumerate(rows):
     study.add_trial(
