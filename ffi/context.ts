@@ -1,6 +1,6 @@
 /** Native contexts: what every call of a library is made with. */
 import { PRODUCTS, type Products } from "../lib/backend.ts";
-import { KernelError, NativeLibraryError } from "../lib/errors.ts";
+import { expectInteger, KernelError, NativeLibraryError } from "../lib/errors.ts";
 import { hostData } from "../lib/tensor.ts";
 import { Owned, type Scope } from "./owned.ts";
 import { type Arguments, type Locate, STATUS } from "./abi.ts";
@@ -95,9 +95,7 @@ export class NativeContext extends KernelContext {
    */
   constructor(library: NativeLibrary, options: ContextOptions = {}) {
     const { threads = navigator.hardwareConcurrency, level, products = "exact" } = options;
-    if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
-      throw new RangeError(`Cannot make a context: found ${threads} threads, expected 1 to 1024`);
-    }
+    expectInteger("threads", threads, 1, 1024);
     const levels = LEVELS[Deno.build.arch] ?? [];
     const code = level === undefined ? -1 : levels.find(({ name }) => name === level)?.code;
     if (code === undefined) {

@@ -9,7 +9,7 @@
  * @module
  */
 import type { Products } from "../lib/backend.ts";
-import { expectInteger, expectOptions } from "../lib/errors.ts";
+import { expectOptions } from "../lib/errors.ts";
 import { CpuBackend } from "./backend.ts";
 import { findBlas } from "./blas.ts";
 import { NativeContext, supportedLevels } from "./context.ts";
@@ -70,7 +70,6 @@ const BLAS_PAUSE_MS = 24 * 3600e3;
  */
 export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend> {
   expectOptions(options, OPTIONS);
-  if (options.threads !== undefined) expectInteger("threads", options.threads, 1, 1024);
   const { threads, library, products, level = Deno.env.get("TOKENFILTER_LEVEL") || undefined } = options;
   if (options.build) {
     const { buildCpu } = await import("./build/mod.ts");
