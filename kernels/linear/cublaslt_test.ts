@@ -153,26 +153,29 @@ testEmulated(
   },
 );
 
-testEmulated("loadCublasLt() takes the first that serves, or the one that is asked for, or none", async () => {
-  const { context } = await openDevice();
-  assertEquals(loadCublasLt(context, [`${folder}/missing.so`, "libm.so.6", path, "never"]), path);
-  assertEquals(loadCublasLt(context, [`${folder}/missing.so`]), undefined);
-  try {
-    Deno.env.set("TOKENFILTER_CUBLASLT", path);
-    assertEquals(loadCublasLt(context, []), path);
-    Deno.env.set("TOKENFILTER_CUBLASLT", "libm.so.6");
-    const message =
-      'Cannot load cuBLASLt from "libm.so.6": found no cuBLASLt in libm.so.6; set TOKENFILTER_CUBLASLT';
-    assertThrows(() => loadCublasLt(context, [path]), NativeLibraryError, message);
-    Deno.env.set("TOKENFILTER_CUBLASLT", "none");
-    assertEquals(loadCublasLt(context, [path]), undefined);
-  } finally {
-    Deno.env.delete("TOKENFILTER_CUBLASLT");
-  }
-  const places = [...cublasLtPlaces()];
-  assertEquals(places.slice(0, 2), ["libcublasLt.so.13", "libcublasLt.so.12"]);
-  assert(places.includes("/usr/local/cuda/lib64/libcublasLt.so.13"));
-});
+testEmulated(
+  "loadCublasLt() takes the first that serves, or the one that is asked for, or none",
+  async () => {
+    const { context } = await openDevice();
+    assertEquals(loadCublasLt(context, [`${folder}/missing.so`, "libm.so.6", path, "never"]), path);
+    assertEquals(loadCublasLt(context, [`${folder}/missing.so`]), undefined);
+    try {
+      Deno.env.set("TOKENFILTER_CUBLASLT", path);
+      assertEquals(loadCublasLt(context, []), path);
+      Deno.env.set("TOKENFILTER_CUBLASLT", "libm.so.6");
+      const message =
+        'Cannot load cuBLASLt from "libm.so.6": found no cuBLASLt in libm.so.6; set TOKENFILTER_CUBLASLT';
+      assertThrows(() => loadCublasLt(context, [path]), NativeLibraryError, message);
+      Deno.env.set("TOKENFILTER_CUBLASLT", "none");
+      assertEquals(loadCublasLt(context, [path]), undefined);
+    } finally {
+      Deno.env.delete("TOKENFILTER_CUBLASLT");
+    }
+    const places = [...cublasLtPlaces()];
+    assertEquals(places.slice(0, 2), ["libcublasLt.so.13", "libcublasLt.so.12"]);
+    assert(places.includes("/usr/local/cuda/lib64/libcublasLt.so.13"));
+  },
+);
 
 testEmulated(
   "tkf_blas_load on emulated CUDA says why a library does not serve, and keeps the one it has",
