@@ -94,6 +94,7 @@ type Listed = (typeof METHODS | typeof OFFLINE)[number];
 export type MethodName = Listed["name"];
 /** @internal A rule's name. */
 export type RuleName = Exclude<(typeof METHODS)[number], { create: unknown }>["name"];
+/** @internal Name of what decides keys and values. */
 export type KeyRuleName =
   | Exclude<RuleName, "learned" | "input-norm">
   | (typeof KEY_RULES)[number]["name"]

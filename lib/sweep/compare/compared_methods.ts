@@ -113,7 +113,8 @@ export function comparedMethods(
   });
 }
 
-type ComparedBase = Omit<MethodOptions, "fusion" | "invert" | "preset">;
+/** @internal Options that all compared methods share. */
+export type ComparedBase = Omit<MethodOptions, "fusion" | "invert" | "preset">;
 
 /** The methods that are named, all at one warm-up and window, each once. */
 function chooseMethods(names: readonly string[], base: ComparedBase): NamedMethod[] {
