@@ -58,8 +58,11 @@ Deno.test("PageServer tells each page what is new, a report once, and ends with 
 
 Deno.test("PageServer shows its pages to this machine alone, and closes though a page does not read", async () => {
   const server = await PageServer.open({ port: 0 }), { url } = server, { port } = new URL(url);
-  const page = await (await fetch(url)).text();
-  assertStringIncludes(page, 'new EventSource("events")');
+  const page = await fetch(url), policy = page.headers.get("content-security-policy")!;
+  assertStringIncludes(await page.text(), '<script src="page.js"></script>');
+  assertMatch(policy, /script-src 'sha256-[\w+/]{43}=' 'self'; /);
+  assertEquals(policy.match(/script-src [^;]*'unsafe/), null);
+  assertStringIncludes(await (await fetch(`${url}page.js`)).text(), 'new EventSource("events")');
   assertEquals(await (await fetch(`${url}plotly.min.js`)).text(), await readPlotly());
   for (const [path, status] of [["report.html", 404], ["secret", 404]] as const) {
     const response = await fetch(url + path);

@@ -1,5 +1,6 @@
 /** A page that renews itself, and its server. */
-import { readPlotly } from "../../../lib/plot/mod.ts";
+import { contentPolicy, PAGE_PROGRAM, readPlotly } from "../../../lib/plot/mod.ts";
+import { LOCALHOST, OWN_NAMES, sameSecret } from "../cli/flags/token.ts";
 
 interface PageProgress {
   /** Finished share of the work, in [0, 1]. */
@@ -18,14 +19,17 @@ export interface PageNews extends PageProgress {
 /** Where plotly's text lies beside a served report. */
 export const PLOTLY = { src: "plotly.min.js" };
 
-/** Addresses of this machine that a page may have been asked for by: no name that another machine has given it. */
-const OWN_NAMES = ["127.0.0.1", "localhost"];
+/** Files of the page around a report, and where it finds them. */
+const FILES = { "/": "page.html", "/page.js": "page.js" } as const;
+
+/** What that page may do. The report in its frame is held to it too, and has a program of its own. */
+const POLICY = `${contentPolicy([PAGE_PROGRAM], "'self'")}; connect-src 'self'; frame-src 'self'`;
 
 /** Whether a request shows a token: as a bearer, or as the cookie that a page was given. */
 function hasToken(headers: Headers, token: string): boolean {
   const cookies = headers.get("cookie")?.split(/; */) ?? [];
-  return headers.get("authorization") === `Bearer ${token}` ||
-    cookies.includes(`token=${encodeURIComponent(token)}`);
+  return sameSecret(headers.get("authorization") ?? "", `Bearer ${token}`) ||
+    cookies.some((cookie) => sameSecret(cookie, `token=${encodeURIComponent(token)}`));
 }
 
 /** Milliseconds that the last word may take. */
@@ -44,8 +48,8 @@ export interface ServeOptions {
 export class PageServer {
   readonly url: string;
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
-  readonly #page: string;
-  readonly #plotly: string;
+  /** Texts by path. */
+  readonly #files: ReadonlyMap<string, string>;
   readonly #token: string | undefined;
   #progress: PageProgress = { fraction: 0, text: "begins" };
   #ended = false;
@@ -56,9 +60,11 @@ export class PageServer {
   #version = 0;
   #next = Promise.withResolvers<void>();
 
-  private constructor({ port, hostname = "127.0.0.1", token }: ServeOptions, page: string, plotly: string) {
-    this.#page = page;
-    this.#plotly = plotly;
+  private constructor(
+    { port, hostname = LOCALHOST, token }: ServeOptions,
+    files: ReadonlyMap<string, string>,
+  ) {
+    this.#files = files;
     this.#token = token;
     this.#server = Deno.serve({ hostname, port, onListen: () => {} }, (request) => this.#answer(request));
     const host = hostname.includes(":") ? `[${hostname}]` : hostname;
@@ -71,10 +77,12 @@ export class PageServer {
    * @throws {Error} If the address cannot be had; its message is one line.
    */
   static async open(options: ServeOptions): Promise<PageServer> {
-    const page = await Deno.readTextFile(new URL("./page.html", import.meta.url)),
-      plotly = await readPlotly();
+    const files = new Map([[`/${PLOTLY.src}`, await readPlotly()]]);
+    for (const [path, file] of Object.entries(FILES)) {
+      files.set(path, await Deno.readTextFile(new URL(file, import.meta.url)));
+    }
     try {
-      return new PageServer(options, page, plotly);
+      return new PageServer(options, files);
     } catch (error) {
       const [line] = (error as Error).message.split("\n");
       throw new Error(line!.replace(/ \(os error \d+\)/, ""));
@@ -137,22 +145,31 @@ export class PageServer {
   #answer(request: Request): Response {
     const { hostname, pathname, searchParams } = new URL(request.url), token = this.#token;
     if (token === undefined) {
-      if (!OWN_NAMES.includes(hostname)) {
+      if (!OWN_NAMES.has(hostname)) {
         return new Response("This page is for this machine.\n", { status: 403 });
       }
-    } else if (searchParams.get("token") === token) {
-      // From here on the browser shows it by itself, and the address holds it no more.
+    } else if (sameSecret(searchParams.get("token") ?? "", token)) {
+      // From here on the browser shows it by itself, and the address holds it no more. Two slashes would name a host.
       const cookie = `token=${encodeURIComponent(token)}; HttpOnly; SameSite=Strict; Path=/`;
-      return new Response(null, { status: 303, headers: { location: pathname, "set-cookie": cookie } });
+      const location = pathname.replace(/^\/+/, "/");
+      return new Response(null, { status: 303, headers: { location, "set-cookie": cookie } });
     } else if (!hasToken(request.headers, token)) {
       return new Response("This page wants its token: ?token=…\n", { status: 401 });
     }
-    const reply = (body: string | ReadableStream<Uint8Array>, type: string, cache = "no-store") =>
-      new Response(body, { headers: { "content-type": `${type}; charset=utf-8`, "cache-control": cache } });
-    if (pathname === "/") return reply(this.#page, "text/html");
+    const reply = (
+      body: string | ReadableStream<Uint8Array>,
+      type: string,
+      more: Record<string, string> = {},
+    ) =>
+      new Response(body, {
+        headers: { "content-type": `${type}; charset=utf-8`, "cache-control": "no-store", ...more },
+      });
     if (pathname === "/events") return reply(this.#listen(), "text/event-stream");
     if (pathname === "/report.html" && this.#render !== undefined) return reply(this.#draw(), "text/html");
-    if (pathname === `/${PLOTLY.src}`) return reply(this.#plotly, "text/javascript", "max-age=3600");
-    return new Response("There is no such page.\n", { status: 404 });
+    const file = this.#files.get(pathname);
+    if (file === undefined) return new Response("There is no such page.\n", { status: 404 });
+    return pathname === "/"
+      ? reply(file, "text/html", { "content-security-policy": POLICY })
+      : reply(file, "text/javascript", { "cache-control": "max-age=3600" });
   }
 }

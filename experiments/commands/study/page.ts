@@ -4,6 +4,7 @@ import {
   axis,
   chart,
   type Figure,
+  markup,
   type PlotlySource,
   renderPage,
   renderTable,
@@ -91,12 +92,12 @@ export function renderStudy(store: StudyStore, plotly: PlotlySource): string {
   ]);
   return renderPage({
     title: `Study ${store.facts.name}: ${model} on ${text}`,
-    intro: `<p class="verdict">${describeCounts(store.count())}; best ${describeBest(study)}.</p>`,
+    intro: markup`<p class="verdict">${describeCounts(store.count())}; best ${describeBest(study)}.</p>`,
     sections: [
       plotStudy(study),
       ...(best.length === 0 ? [] : [plotBestSoFar(study)]),
-      `<h2>Best trials</h2>${renderTable({ ...rows, marked: (row) => best[row]?.pareto === true })}`,
-      `<h2>Workers</h2>${renderTable(workers)}`,
+      markup`<h2>Best trials</h2>${renderTable({ ...rows, marked: (row) => best[row]?.pareto === true })}`,
+      markup`<h2>Workers</h2>${renderTable(workers)}`,
     ],
     plotly,
   });

@@ -117,6 +117,9 @@ Deno.test("PageServer with a token shows nothing without it, and keeps it out of
   }
   const [status, , cookie, location] = await ask("?token=a-long-token");
   assertEquals([status, location], [303, "/"]);
+  for (const path of ["/evil.example/?token=a-long-token", "\\\\evil.example/?token=a-long-token"]) {
+    assertEquals((await ask(path))[3], "/evil.example/", "no address of another host");
+  }
   assert(/^token=a-long-token; HttpOnly; SameSite=Strict/.test(cookie as string), cookie as string);
   for (
     const headers of [{ cookie: "other=1; token=a-long-token" }, {

@@ -32,7 +32,7 @@ import {
   TokenMap,
 } from "../../../lib/plot/mod.ts";
 import { type Comparison, diffRuns, type StoppedTrial, type SweepSummary } from "../../../lib/sweep/mod.ts";
-import { scriptJson } from "../../../lib/plot/figure/draw.ts";
+import { scriptJson } from "../../../lib/plot/figure/html.ts";
 import { renderPage } from "../../../lib/plot/figure/page.ts";
 import { makeEmptyHeadReport, makeSummary } from "../../../lib/plot/testing.ts";
 import { IN_SLOW_TIER, RUNS_SLOW } from "../../../lib/testing.ts";

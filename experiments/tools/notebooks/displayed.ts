@@ -1,5 +1,5 @@
 /** What notebooks hold of a displayed figure: its parts, and an image in the place of its table. */
-import { escapeHtml, type FigureParts, LIGHT, STATIC_MARKS } from "../../../lib/plot/mod.ts";
+import { type FigureParts, LIGHT, markup, STATIC_MARKS } from "../../../lib/plot/mod.ts";
 
 /**
  * The parts of a displayed figure, but for its words.
@@ -26,8 +26,7 @@ export function setStaticImage(html: string, svg: string, alt: string): string {
     throw new RangeError("Cannot add an image: found no mark of a displayed figure, expected its text/html");
   }
   const address = svg.replaceAll(/["%#<>\n]/g, (c) => encodeURIComponent(c));
-  const image = `<img alt="${escapeHtml(alt)}" style="max-width: 100%; background: ${
-    LIGHT["@card"]
-  }" src="data:image/svg+xml;charset=utf-8,${address.replaceAll("&", "&amp;")}">`;
+  const style = `max-width: 100%; background: ${LIGHT["@card"]}`;
+  const image = markup`<img alt="${alt}" style="${style}" src="data:image/svg+xml;charset=utf-8,${address}">`;
   return html.slice(0, start! + STATIC_MARKS[0].length) + image + html.slice(end!);
 }

@@ -40,5 +40,5 @@ export async function addStaticImages(notebook: Notebook): Promise<Notebook> {
 
 /** Writes what goes into a page's head: plotly, once. */
 export async function writeHead(path: string): Promise<void> {
-  await Deno.writeTextFile(path, plotlyScript(await readPlotly()));
+  await Deno.writeTextFile(path, String(plotlyScript(await readPlotly())));
 }

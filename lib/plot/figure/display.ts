@@ -1,5 +1,6 @@
 /** What a figure is in a notebook: plotly's JSON, HTML that draws itself, and a line of text. */
-import { DRAW, escapeHtml, inlineScript, scriptJson } from "./draw.ts";
+import { DRAW } from "./draw.ts";
+import { Html, markup, scriptJson } from "./html.ts";
 import type { JsonObject } from "./json.ts";
 import { drawnAlone, type FigureParts } from "./layout.ts";
 import { PLOTLY_INTEGRITY, PLOTLY_URL, readPlotly } from "./plotly.ts";
@@ -77,26 +78,27 @@ const LOAD = `function loadPlotly(sources, done, failed) {
   window.tokenfilterPlotly.then(done, failed);
 }`;
 
-/** A `<script>` that puts plotly in a page, whatever module loader the page has. */
-export function plotlyScript(plotly: string): string {
-  return `<script>window.tokenfilterDefine = window.define; window.define = undefined;</script>
-<script>${inlineScript(plotly)}</script>
-<script>window.define = window.tokenfilterDefine;</script>`;
+/** What puts plotly in a page, whatever module loader the page has. */
+export function plotlyScript(plotly: string): Html {
+  return markup`${Html.program("window.tokenfilterDefine = window.define; window.define = undefined;")}
+${Html.program(plotly)}
+${Html.program("window.define = window.tokenfilterDefine;")}`;
 }
 
 /** The media of a figure. {@linkcode setPlotly} says where its plotly comes from. */
 export function displayFigure(figure: FigureParts): MediaBundle {
   const id = `tokenfilter-${++displayed}-${hash(JSON.stringify([figure.title, figure.data, figure.layout]))}`;
   const { title, caption, height, data, layout } = figure;
-  const carrier = inlined !== undefined && !carried ? plotlyScript(inlined) : "";
-  carried ||= carrier !== "";
-  const html = `<div class="tokenfilter-figure" id="${id}" style="padding: 10px; border-radius: 6px">
-<div style="font-weight: 600">${escapeHtml(title)}</div>
-<div style="font-size: 0.85em; opacity: 0.8; max-width: 100ch">${escapeHtml(caption)}</div>
-<div class="tokenfilter-plot">${STATIC_MARKS[0]}${tabulateFigure(figure)}${STATIC_MARKS[1]}</div>
+  const carrier = inlined !== undefined && !carried && plotlyScript(inlined);
+  carried ||= carrier !== false;
+  const html = markup`<div class="tokenfilter-figure" id="${id}" style="padding: 10px; border-radius: 6px">
+<div style="font-weight: 600">${title}</div>
+<div style="font-size: 0.85em; opacity: 0.8; max-width: 100ch">${caption}</div>
+<div class="tokenfilter-plot"><!-- static -->${tabulateFigure(figure)}<!-- /static --></div>
 <div class="tokenfilter-detail" style="font-size: 0.8em"></div>
 </div>
-${carrier}<script>(function () {
+${carrier}${
+    Html.program(`(function () {
 ${LOAD}
 ${DRAW}
 var figure = ${scriptJson({ height, data, layout })};
@@ -118,13 +120,14 @@ document.querySelectorAll(${JSON.stringify(`#${id}`)}).forEach(function (root) {
       'without a network, run await setPlotly("inline") before the first plot.';
   });
 });
-})();</script>`;
+})();`)
+  }`;
   return {
     "application/vnd.plotly.v1+json": {
       ...drawnAlone(figure, LIGHT),
       config: { responsive: true, displaylogo: false },
     },
-    "text/html": html,
+    "text/html": String(html),
     "text/plain": `${title}. ${caption}`.trim(),
   };
 }
@@ -132,7 +135,7 @@ document.querySelectorAll(${JSON.stringify(`#${id}`)}).forEach(function (root) {
 const MAX_ROWS = 12;
 
 /** A small table of what a figure holds: a row a trace, with the range of its numbers. */
-export function tabulateFigure({ data }: Pick<FigureParts, "data">): string {
+export function tabulateFigure({ data }: Pick<FigureParts, "data">): Html | undefined {
   const rows = data.filter((trace) => trace.showlegend !== false).slice(0, MAX_ROWS).map((trace) => {
     const z = trace.z as readonly (readonly unknown[])[] | undefined;
     const cells = [
@@ -140,12 +143,12 @@ export function tabulateFigure({ data }: Pick<FigureParts, "data">): string {
       z === undefined ? ((trace.x ?? trace.y) as unknown[] | undefined)?.length ?? "" : z.flat().length,
       ...["x", "y", "z"].map((key) => describeRange(trace, key)),
     ];
-    return `<tr>${cells.map((cell) => `<td>${escapeHtml(String(cell))}</td>`).join("")}</tr>`;
+    return markup`<tr>${cells.map((cell) => markup`<td>${String(cell)}</td>`)}</tr>`;
   });
-  const head = ["", "points", "x", "y", "z"].map((name) => `<th>${name}</th>`).join("");
+  const head = ["", "points", "x", "y", "z"].map((name) => markup`<th>${name}</th>`);
   return rows.length === 0
-    ? ""
-    : `<table><thead><tr>${head}</tr></thead><tbody>${rows.join("")}</tbody></table>`;
+    ? undefined
+    : markup`<table><thead><tr>${head}</tr></thead><tbody>${rows}</tbody></table>`;
 }
 
 function describeRange(trace: JsonObject, key: string): string {

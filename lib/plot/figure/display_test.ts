@@ -43,7 +43,7 @@ Deno.test("displayed HTML has a name of its own in the page each time, and lets 
 });
 
 Deno.test("tabulateFigure() has a row a trace of the legend, with ranges of its numbers", () => {
-  const rows = [...tabulateFigure(figure).matchAll(/<tr>(.*?)<\/tr>/g)].map(([, row]) =>
+  const rows = [...String(tabulateFigure(figure)).matchAll(/<tr>(.*?)<\/tr>/g)].map(([, row]) =>
     row!.replaceAll(/<\/?t[dh]>/g, "|")
   );
   assertEquals(rows, [
@@ -84,7 +84,7 @@ Deno.test("plotlyScript() hides a module loader from plotly and gives it back", 
   const scripts = plotlyScript("window.seen = typeof define;");
   const run = new Function(
     "window",
-    scripts.replaceAll(/<\/?script>/g, "").replace("typeof define", "window.define"),
+    String(scripts).replaceAll(/<\/?script>/g, "").replace("typeof define", "window.define"),
   );
   const page: Record<string, unknown> = { define: "amd" };
   run(page);

@@ -1,25 +1,5 @@
 /** The program that draws a figure in a page, in the reader's light or dark; the same for reports and notebooks. */
 
-export function escapeHtml(text: string): string {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll(
-    '"',
-    "&quot;",
-  );
-}
-
-/** A value as the text of a `<script type="application/json">`, or as a literal inside a script. */
-export function scriptJson(value: unknown): string {
-  return JSON.stringify(value).replaceAll("<", "\\u003c").replaceAll("\u2028", "\\u2028").replaceAll(
-    "\u2029",
-    "\\u2029",
-  );
-}
-
-/** A program's text so that it can stand inside a `<script>`. */
-export function inlineScript(source: string): string {
-  return source.replaceAll(/<\/(script)/gi, "<\\/$1").replaceAll("<!--", "<\\!--");
-}
-
 /**
  * Text of a function `drawFigure(Plotly, place, detail, figure, themes, hooks)`; hooks: `theme` is told the colours that
  * were taken, `drawn` that a drawing is complete, `image` forbids what a narrow page changes; all may be left out.
@@ -87,7 +67,8 @@ export const DRAW = `function drawFigure(Plotly, place, detail, figure, themes, 
       });
     });
   }
-  // What the box beside a point would say: names in %{} are its entries, formats are .2f and .1% and the like.
+  // What the box beside a point would say: names in %{} are its entries, formats are .2f and .1% and the like. Of HTML
+  // it holds bold words and line breaks.
   function describe(point) {
     var template = figure.data[point.curveNumber].hovertemplate || "";
     var entry = /%\\{(\\w+)(?::\\.(\\d+)([f%]))?\\}/g;
@@ -95,7 +76,7 @@ export const DRAW = `function drawFigure(Plotly, place, detail, figure, themes, 
       var value = point[name];
       if (digits === undefined || typeof value !== "number") return value;
       return kind === "%" ? (100 * value).toFixed(digits) + "%" : value.toFixed(digits);
-    });
+    }).replace(/<(?!(\\/?b|br)>)/g, "&lt;");
   }
   // A legend lies below the axes: the plot grows by its height, so that the axes keep theirs. Without one, a second
   // layout puts the axes' titles clear of their labels.

@@ -4,7 +4,7 @@ import { type ImageOptions, saveFigureImage } from "./image.ts";
 import { renderPage } from "./page.ts";
 import { readPlotly } from "./plotly.ts";
 import type { JsonObject } from "./json.ts";
-import { baseLayout, drawnAlone, escapeText, type FigureParts, wrapText } from "./layout.ts";
+import { baseLayout, drawnAlone, escapeText, type FigureParts, withoutTags, wrapText } from "./layout.ts";
 import { applyTheme, LIGHT, type Theme } from "./theme.ts";
 
 export type { Json, JsonObject } from "./json.ts";
@@ -52,8 +52,8 @@ export class Figure implements FigureParts {
     this.title = title;
     this.caption = caption;
     this.height = height;
-    this.data = data;
-    this.layout = layout;
+    this.data = withoutTags(data);
+    this.layout = withoutTags(layout);
   }
 
   /**

@@ -1,6 +1,7 @@
 /** Figures and HTML as images, made in a Chromium without a window; plotly itself draws the figures. */
 import { inPage } from "./chromium.ts";
 import { DRAW } from "./draw.ts";
+import { type Html, markup } from "./html.ts";
 import { drawnAlone, type FigureParts } from "./layout.ts";
 import { readPlotly } from "./plotly.ts";
 import { LIGHT, type Theme } from "./theme.ts";
@@ -93,7 +94,7 @@ export async function saveFigureImage(
 
 /** Writes HTML without scripts as an image; an SVG holds it as a foreign object, which browsers alone show. */
 export async function saveHtmlImage(
-  html: string,
+  html: Html,
   path: string,
   { width = 900, scale = 2, theme = LIGHT }: ImageOptions,
 ): Promise<void> {
@@ -104,7 +105,9 @@ export async function saveHtmlImage(
   }; padding: 16px; font: 15px/1.5 sans-serif; \
 width: ${width}px; box-sizing: border-box`;
   await inPage({ width, scale }, async (page) => {
-    await page.setContent(`<body style="margin: 0"><div id="box" style="${style}">${html}</div>`);
+    await page.setContent(
+      String(markup`<body style="margin: 0"><div id="box" style="${style}">${html}</div>`),
+    );
     await page.evaluate("box.style.height = Math.ceil(box.getBoundingClientRect().height) + 'px'");
     if (format === "png") await page.locator("#box").screenshot({ path });
     else await Deno.writeTextFile(path, await page.evaluate(BOX_AS_SVG));

@@ -94,6 +94,19 @@ export function escapeText(text: string): string {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
+/** Tags that plotly's labels may hold: what else looks like one is text of results, and is shown as text. */
+const OTHER_TAGS = /<(?=[a-z/!?])(?!\/?(?:b|br|i|sub|sup|extra)>)/gi;
+
+/** A part of a figure in which no text holds other tags. */
+export function withoutTags<Part>(part: Part): Part {
+  if (typeof part === "string") return part.replaceAll(OTHER_TAGS, "&lt;") as Part;
+  if (typeof part !== "object" || part === null) return part;
+  if (Array.isArray(part)) {
+    return (part.every((x) => typeof x === "number") ? part : part.map(withoutTags)) as Part;
+  }
+  return Object.fromEntries(Object.entries(part).map(([name, value]) => [name, withoutTags(value)])) as Part;
+}
+
 /** Cuts a text between words into lines of at most `width` characters; a longer word has a line of its own. */
 export function wrapText(text: string, width: number): string[] {
   return wrapParts(text.split(/\s+/), " ", width);

@@ -3,7 +3,6 @@
  * @module
  */
 export { ChromiumError, findChromium, openBrowser } from "./chromium.ts";
-export { escapeHtml } from "./draw.ts";
 export { type MediaBundle, PLOTLY_VARIABLE, plotlyScript, setPlotly, STATIC_MARKS } from "./display.ts";
 export {
   axis,
@@ -15,8 +14,10 @@ export {
   type JsonObject,
   wrapText,
 } from "./figure.ts";
+export { contentPolicy, Html, markup } from "./html.ts";
 export { type ImageOptions, renderImages } from "./image.ts";
 export {
+  PAGE_PROGRAM,
   type PageTable,
   type PlotlySource,
   renderFacts,

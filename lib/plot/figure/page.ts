@@ -1,6 +1,7 @@
 /** Pages of figures: style, sections, and how plotly gets in. Every report is one of them. */
 import type { Environment } from "../../environment.ts";
-import { DRAW, escapeHtml, inlineScript, scriptJson } from "./draw.ts";
+import { DRAW } from "./draw.ts";
+import { contentPolicy, Html, type HtmlPart, markup } from "./html.ts";
 import type { FigureParts } from "./layout.ts";
 import { DARK, LIGHT } from "./theme.ts";
 
@@ -10,12 +11,12 @@ export type PlotlySource = string | { readonly src: string };
 export interface PageParts {
   /** Of the browser's tab, and the first heading. */
   readonly title: string;
-  /** HTML below the heading: what the page is about. */
-  readonly intro?: string;
-  /** HTML above the heading: links to other pages. */
-  readonly nav?: string;
+  /** Below the heading: what the page is about. */
+  readonly intro?: HtmlPart;
+  /** Above the heading: links to other pages. */
+  readonly nav?: Html;
   /** Figures, and HTML that gets a frame of its own, in order; `false` is none. */
-  readonly sections: readonly (FigureParts | string | false)[];
+  readonly sections: readonly (FigureParts | Html | false)[];
   readonly plotly: PlotlySource;
   /** Files that the page holds, to be saved from it. */
   readonly downloads?: readonly { readonly name: string; readonly text: string }[];
@@ -25,10 +26,10 @@ export interface PageParts {
 export interface ReportOptions {
   /** Text of plotly's browser bundle (`plotly.min.js`), which is put in once; or where it lies beside the page. */
   readonly plotly: PlotlySource;
-  readonly nav?: string;
+  readonly nav?: Html;
 }
 
-const STYLE = `
+const STYLE = markup`<style>
 :root { color-scheme: light dark; --ink: #1b1f24; --muted: #59636e; --page: #f6f7f9; --card: #fff; --line: #dfe3e8;
   --mark: #eef4fb; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --muted: #9aa4af; --page: #12161a; --card: #1a1f25;
@@ -70,10 +71,10 @@ th button:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; 
 tr.pareto td { background: var(--mark); }
 pre { overflow-x: auto; font-size: 0.8rem; margin: 8px 0 0; }
 @media (max-width: 600px) { main { padding: 14px 8px 32px; } section { padding: 12px 8px; border-radius: 6px; } }
-`;
+</style>`;
 
-/** Draws the figures, and sorts tables by the column whose head is pressed. */
-const SCRIPT = `(function () {
+/** The program of a page: draws the figures, and sorts tables by the column whose head is pressed. */
+export const PAGE_PROGRAM = `(function () {
 ${DRAW}
 var read = function (id) { return document.getElementById(id).textContent; };
 var themes = JSON.parse(read("themes"));
@@ -137,55 +138,50 @@ document.querySelectorAll("table").forEach(function (table) {
  *
  * @returns HTML that loads nothing from anywhere, but for plotly where it lies beside the page.
  */
-export function renderPage(
-  { title, intro = "", nav = "", sections, plotly, downloads = [] }: PageParts,
-): string {
+export function renderPage({ title, intro, nav, sections, plotly, downloads = [] }: PageParts): string {
   const figures: FigureParts[] = [];
   const framed = sections.filter((section) => section !== false).map((section) => {
-    if (typeof section === "string") return `<section>${section}</section>`;
-    const i = figures.push(section) - 1;
-    const caption = section.caption && `<p class="muted">${escapeHtml(section.caption)}</p>`;
-    return `<section><h2>${escapeHtml(section.title)}</h2>${caption}
-<div class="plot" id="figure${i}" data-name="${escapeHtml(fileName(section.title))}"></div>
+    if (section instanceof Html) return markup`<section>${section}</section>`;
+    const i = figures.push(section) - 1,
+      caption = section.caption && markup`<p class="muted">${section.caption}</p>`;
+    return markup`<section><h2>${section.title}</h2>${caption}
+<div class="plot" id="figure${i}" data-name="${fileName(section.title)}"></div>
 <p class="detail muted" id="detail${i}" hidden>Tap a point to see its values here.</p>
 <div class="tools"><button type="button" data-image="png">PNG</button><button type="button" data-image="svg">SVG</button></div></section>`;
   });
   const saves = downloads.map(({ name }, i) =>
-    `<button type="button" data-save="${i}">${escapeHtml(name)}</button>`
+    markup`<button type="button" data-save="${i}">${name}</button>`
   );
-  const tools = saves.length === 0 ? "" : `\n<div class="tools">Save: ${saves.join("")}</div>`;
+  const tools = saves.length > 0 && markup`\n<div class="tools">Save: ${saves}</div>`;
   const inside = typeof plotly === "string";
-  const scripts = figures.length === 0 && framed.every((html) => !html.includes("<button")) ? "" : `
-<script type="application/json" id="figures">${
-    scriptJson(figures.map(({ data, layout, height }) => ({ data, layout, height })))
-  }</script>
-${
-    downloads.length === 0
-      ? ""
-      : `<script type="application/json" id="downloads">${scriptJson(downloads)}</script>\n`
-  }<script type="application/json" id="themes">${scriptJson({ light: LIGHT, dark: DARK })}</script>
-${inside ? `<script>${inlineScript(plotly)}</script>` : `<script src="${escapeHtml(plotly.src)}"></script>`}
-<script>${SCRIPT}</script>`;
-  return `<!DOCTYPE html>
+  const isStill = figures.length === 0 && framed.every((section) => !String(section).includes("<button"));
+  const scripts = !isStill && markup`
+${Html.data("figures", figures.map(({ data, layout, height }) => ({ data, layout, height })))}
+${downloads.length > 0 && markup`${Html.data("downloads", downloads)}\n`}${
+    Html.data("themes", { light: LIGHT, dark: DARK })
+  }
+${inside ? Html.program(plotly) : markup`<script src="${plotly.src}"></script>`}
+${Html.program(PAGE_PROGRAM)}`;
+  const body = markup`<body>
+<main>
+${nav && markup`<nav>${nav}</nav>\n`}<h1>${title}</h1>
+${intro}${tools}
+${framed.map((section, i) => [i > 0 && "\n", section])}
+</main>${scripts}
+</body>`;
+  const policy = contentPolicy(body.programs, inside ? "" : "'self' file:");
+  return String(markup`<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'${
-    inside ? "" : " 'self' file:"
-  }; style-src 'unsafe-inline'; img-src data: blob:; font-src data:">
-<title>${escapeHtml(title)}</title>
-<style>${STYLE}</style>
+<meta http-equiv="Content-Security-Policy" content="${policy}">
+<title>${title}</title>
+${STYLE}
 </head>
-<body>
-<main>
-${nav && `<nav>${nav}</nav>\n`}<h1>${escapeHtml(title)}</h1>
-${intro}${tools}
-${framed.join("\n")}
-</main>${scripts}
-</body>
+${body}
 </html>
-`;
+`);
 }
 
 /** A title as the name of a file: `perplexity_against_skipped_attention`. */
@@ -193,11 +189,9 @@ const fileName = (title: string) =>
   title.toLowerCase().replaceAll(/[^a-z0-9]+/g, "_").replaceAll(/^_|_$/g, "");
 
 /** Names and values in a row: what a page is about. */
-export function renderFacts(facts: readonly (readonly [name: string, value: string])[]): string {
-  const items = facts.map(([name, value]) =>
-    `<div><dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd></div>`
-  );
-  return `<dl class="facts">${items.join("")}</dl>`;
+export function renderFacts(facts: readonly (readonly [name: string, value: string])[]): Html {
+  const items = facts.map(([name, value]) => markup`<div><dt>${name}</dt><dd>${value}</dd></div>`);
+  return markup`<dl class="facts">${items}</dl>`;
 }
 
 export function formatTime(startedAt: string): string {
@@ -253,44 +247,37 @@ export function tabulate<Row>(
 }
 
 /** A table that is filtered by words, and sorted by the column whose head is pressed. */
-export function renderTable({ columns, hints, rows, left, marked }: PageTable): string {
-  const side = (i: number) => left[i] ? ' class="left"' : "";
+export function renderTable({ columns, hints, rows, left, marked }: PageTable): Html {
+  const side = (i: number) => left[i] && markup` class="left"`;
   const head = columns.map((name, i) =>
-    `<th${side(i)}${hints ? ` title="${escapeHtml(hints[i]!)}"` : ""}><button type="button">${
-      escapeHtml(name)
-    }</button></th>`
+    markup`<th${side(i)}${hints && markup` title="${hints[i]}"`}><button type="button">${name}</button></th>`
   );
-  const body = rows.map((cells, i) =>
-    `<tr${marked?.(i) ? ' class="pareto"' : ""}>${
-      cells.map((cell, j) => `<td${side(j)}>${escapeHtml(cell)}</td>`).join("")
-    }</tr>`
-  );
-  return `<div class="tools"><input type="search" placeholder="Filter rows: ${
-    escapeHtml(rows.at(-1)?.[left.indexOf(true)] ?? "")
-  }" aria-label="Filter rows by words"></div>
+  const body = rows.map((cells, i) => {
+    const shown = cells.map((cell, j) => markup`<td${side(j)}>${cell}</td>`);
+    return markup`${i > 0 && "\n"}<tr${marked?.(i) && markup` class="pareto"`}>${shown}</tr>`;
+  });
+  const example = rows.at(-1)?.[left.indexOf(true)];
+  return markup`<div class="tools"><input type="search" placeholder="Filter rows: ${example}" aria-label="Filter rows by words"></div>
 <p class="muted" hidden>The table goes on to the right: it scrolls sideways.</p>
-<div class="scroll"><table><thead><tr>${head.join("")}</tr></thead><tbody>${
-    body.join("\n")
-  }</tbody></table></div>`;
+<div class="scroll"><table><thead><tr>${head}</tr></thead><tbody>${body}</tbody></table></div>`;
 }
 
-/** A table with its heading and a line about it. @param note HTML */
-export function tableSection(heading: string, note: string, table: PageTable): string {
-  return `<h2>${heading}</h2>\n<p class="muted">${note}</p>\n${renderTable(table)}`;
+/** A table with its heading and a line about it. */
+export function tableSection(heading: string, note: HtmlPart, table: PageTable): Html {
+  return markup`<h2>${heading}</h2>\n<p class="muted">${note}</p>\n${renderTable(table)}`;
 }
 
 export const SORT_NOTE = "A column's head sorts by it and says what it holds when pointed at.";
 
 /** A record behind a fold, below the protocol that it was made by. @param json of the record */
-export function recordSection(heading: string, protocol: string, json: string): string {
-  return `<details><summary>${heading}</summary>
-<p class="muted">${escapeHtml(protocol)}</p>
-<pre>${escapeHtml(json)}</pre>
+export function recordSection(heading: string, protocol: string, json: string): Html {
+  return markup`<details><summary>${heading}</summary>
+<p class="muted">${protocol}</p>
+<pre>${json}</pre>
 </details>`;
 }
 
 /** Sentences of which the first is the verdict. */
-export function renderVerdict([first, ...rest]: readonly string[]): string {
-  const more = rest.length === 0 ? "" : `<p>${escapeHtml(rest.join(" "))}</p>\n`;
-  return `<p class="verdict">${escapeHtml(first!)}</p>\n${more}`;
+export function renderVerdict([first, ...rest]: readonly string[]): Html {
+  return markup`<p class="verdict">${first}</p>\n${rest.length > 0 && markup`<p>${rest.join(" ")}</p>\n`}`;
 }

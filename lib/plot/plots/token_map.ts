@@ -1,6 +1,6 @@
 /** The text itself: each token tinted by its redundancy, and marked where its attention was skipped. */
 import { hash, type MediaBundle } from "../figure/display.ts";
-import { escapeHtml, scriptJson } from "../figure/draw.ts";
+import { Html, markup, scriptJson } from "../figure/html.ts";
 import { type ImageOptions, saveHtmlImage } from "../figure/image.ts";
 import { renderPage } from "../figure/page.ts";
 import { shorten } from "../figure/parts.ts";
@@ -77,7 +77,7 @@ function rankOf(values: readonly (number | null)[]): (number | null)[] {
 }
 
 /** Colours that can be read on light and on dark ground, so that the text fits in any page. */
-const STYLE = `<style>
+const STYLE = markup`<style>
 .tokenfilter-tokens .text { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 2; margin: 8px 0;
   max-height: 32em; overflow-y: auto; padding: 2px; }
 .tokenfilter-tokens .text span, .tokenfilter-tokens .key span { border-radius: 3px; padding: 2px 0; cursor: default;
@@ -155,10 +155,10 @@ export class TokenMap {
   }
 
   /** The text as a part of a page, title and caption not included. Skipped tokens are struck without styles too. */
-  toHtml(): string {
+  toHtml(): Html {
     const { texts, position, warmup, layers, skips } = this.parts;
     if (texts.length === 0 || layers.length === 0) {
-      return `<p class="muted">No decisions: filter a text with at least one filtered layer.</p>`;
+      return markup`<p class="muted">No decisions: filter a text with at least one filtered layer.</p>`;
     }
     const shown = texts.map(showToken);
     const data = {
@@ -175,16 +175,15 @@ export class TokenMap {
       })),
     };
     const id = `tokenfilter-tokens-${hash(JSON.stringify(data))}`;
-    const options = layers.map(({ layer }, i) => `<option value="${i}">layer ${layer}</option>`);
-    return `${STYLE}<div class="tokenfilter-tokens" id="${id}">
-<div class="bar"><label>Show <select disabled><option value="all">all layers</option>${
-      options.join("")
-    }</select></label>
-${this.#keyHtml()}</div>
-<div class="text">${this.#textHtml()}</div>
+    const options = layers.map(({ layer }, i) => markup`<option value="${i}">layer ${layer}</option>`);
+    return markup`${STYLE}<div class="tokenfilter-tokens" id="${id}">
+<div class="bar"><label>Show <select disabled><option value="all">all layers</option>${options}</select></label>
+${this.#key()}</div>
+<div class="text">${this.#text()}</div>
 <div class="detail" aria-live="polite">Point at a token, or tap it, to see its score.</div>
 </div>
-<script>(function () {
+${
+      Html.program(`(function () {
 ${SCRIPT}
 var map = ${scriptJson(data)};
 document.querySelectorAll("#${id}").forEach(function (root) {
@@ -192,38 +191,35 @@ document.querySelectorAll("#${id}").forEach(function (root) {
   root.dataset.ready = "1";
   showTokens(root, map);
 });
-})();</script>`;
+})();`)
+    }`;
   }
 
-  #keyHtml(): string {
+  #key(): Html {
     const { position, warmup } = this.parts;
-    return `<span class="key"><span class="low" style="--a: 0">skipped nowhere</span><span style="--a: 0.2">&nbsp;</span><span
+    return markup`<span class="key"><span class="low" style="--a: 0">skipped nowhere</span><span style="--a: 0.2">&nbsp;</span><span
  style="--a: 0.4">&nbsp;</span><span class="high" style="--a: 0.6">in every layer</span></span>
 <span class="key"><span class="skip">skipped in most layers</span></span>${
-      position[0]! < warmup ? '\n<span class="key"><span class="warm">warm-up, kept</span></span>' : ""
+      position[0]! < warmup && markup`\n<span class="key"><span class="warm">warm-up, kept</span></span>`
     }`;
   }
 
   /** The tokens, tinted by the share of layers that skip them. */
-  #textHtml(): string {
+  #text(): Html[] {
     const { texts, position, warmup, layers, skips } = this.parts, count = layers.length;
     return texts.map((text, t) => {
-      const names = [
-        ...isSkipped(skips[t]!, count) ? ["skip"] : [],
-        ...position[t]! < warmup ? ["warm"] : [],
-      ];
+      const isOut = isSkipped(skips[t]!, count), isWarm = position[t]! < warmup;
+      const names = [...isOut ? ["skip"] : [], ...isWarm ? ["warm"] : []].join(" ");
       const title = `token ${position[t]}, “${showToken(text)}”: skipped in ${skips[t]} of ${count} layers`;
-      const words = escapeHtml(text.replaceAll("\n", "⏎\n")) || "∅";
-      return `<span${names.length > 0 ? ` class="${names.join(" ")}"` : ""} style="--a: ${
-        (0.6 * skips[t]! / count).toFixed(3)
-      }" title="${escapeHtml(title)}">${isSkipped(skips[t]!, count) ? `<s>${words}</s>` : words}</span>`;
-    }).join("");
+      const words = text.replaceAll("\n", "⏎\n") || "∅", share = (0.6 * skips[t]! / count).toFixed(3);
+      return markup`<span${names && markup` class="${names}"`} style="--a: ${share}" title="${title}">${
+        isOut ? markup`<s>${words}</s>` : words
+      }</span>`;
+    });
   }
 
-  toSection(): string {
-    return `<h2>${escapeHtml(this.title)}</h2><p class="muted">${
-      escapeHtml(this.caption)
-    }</p>${this.toHtml()}`;
+  toSection(): Html {
+    return markup`<h2>${this.title}</h2><p class="muted">${this.caption}</p>${this.toHtml()}`;
   }
 
   /**
@@ -250,23 +246,20 @@ document.querySelectorAll("#${id}").forEach(function (root) {
     const { texts, layers } = this.parts;
     const text = texts.length === 0 || layers.length === 0
       ? this.toHtml()
-      : `${STYLE}<div class="tokenfilter-tokens"><div class="bar">${this.#keyHtml()}</div>
-<div class="text" style="max-height: none">${this.#textHtml()}</div></div>`;
-    await saveHtmlImage(
-      `<div style="font-weight: 600">${escapeHtml(this.title)}</div><div style="font-size: 0.85em">${
-        escapeHtml(this.caption)
-      }</div>${text}`,
-      path,
-      options,
-    );
+      : markup`${STYLE}<div class="tokenfilter-tokens"><div class="bar">${this.#key()}</div>
+<div class="text" style="max-height: none">${this.#text()}</div></div>`;
+    const head =
+      markup`<div style="font-weight: 600">${this.title}</div><div style="font-size: 0.85em">${this.caption}</div>`;
+    await saveHtmlImage(markup`${head}${text}`, path, options);
   }
 
   /** What a notebook shows: HTML that needs nothing from anywhere, and the text. */
   [Symbol.for("Jupyter.display")](): MediaBundle {
+    const html = markup`<div style="font-weight: 600">${this.title}</div>
+<div style="font-size: 0.85em; opacity: 0.8; max-width: 100ch">${this.caption}</div>
+${this.toHtml()}`;
     return {
-      "text/html": `<div style="font-weight: 600">${escapeHtml(this.title)}</div>
-<div style="font-size: 0.85em; opacity: 0.8; max-width: 100ch">${escapeHtml(this.caption)}</div>
-${this.toHtml()}`,
+      "text/html": String(html),
       "text/plain": `${this.title}.\n${this.toText()}`,
     };
   }

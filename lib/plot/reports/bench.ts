@@ -1,7 +1,8 @@
 /** The report of a benchmark: kernels under the roof, time and memory against length, and the table. */
 import type { WeightDType } from "../../dtype.ts";
 import type { LengthRow } from "../../eval/lengths.ts";
-import { escapeText, type Figure } from "../figure/figure.ts";
+import type { Figure } from "../figure/figure.ts";
+import { markup } from "../figure/html.ts";
 import { collectLengths, plotLengths } from "../plots/lengths.ts";
 import {
   formatTime,
@@ -177,14 +178,14 @@ export function tabulatePeers(rows: readonly PeerRow[]): TextTable {
  */
 export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOptions): string {
   const { environment, roof, kernels, lengths, peers = [], bars = [] } = report;
-  const model = escapeText(report.model ?? "tiny");
+  const model = report.model ?? "tiny";
   const gflops = (roof.flopsPerSecond / 1e9).toFixed(0), gbps = (roof.bytesPerSecond / 1e9).toFixed(1);
   const note = kernels.length === 0
     ? "Times are medians."
     : "Kernels were verified before they were timed; times are medians.";
   return renderPage({
     title: "Time and memory",
-    intro: `<p class="muted">${note}</p>${
+    intro: markup`<p class="muted">${note}</p>${
       renderFacts([
         ["backend", environment.backendDescription],
         ["roof", `${gflops} GFLOP/s, ${gbps} GB/s`],

@@ -8,6 +8,7 @@ import type { ComparedMethod, Comparison } from "../../sweep/compare/comparison.
 import type { Environment } from "../../sweep/trial.ts";
 import { collectComparison, formatInterval, formatPercent, plotComparison } from "../plots/comparison.ts";
 import type { Figure } from "../figure/figure.ts";
+import { markup } from "../figure/html.ts";
 import {
   recordSection,
   renderFacts,
@@ -152,7 +153,7 @@ export function renderComparisonReport(comparison: Comparison, { plotly, nav }: 
   const options = methods.map(({ name, options }) => ({ name, options }));
   return renderPage({
     title: `Methods compared: ${model} on ${[...isText ? [text] : [], ...tasks].join(", ")}`,
-    intro: `${
+    intro: markup`${
       renderVerdict(describeComparison(comparison))
     }<p class="muted">What methods cost on the same tokens and items: those \
 that skip queries at equal pairs, and those that drop keys and values at equal rows, where they were matched.</p>${

@@ -8,6 +8,7 @@ import {
   type RunDifference,
   signOf,
 } from "../../sweep/compare/difference.ts";
+import { markup } from "../figure/html.ts";
 import {
   formatTime,
   renderFacts,
@@ -161,14 +162,16 @@ export function renderDifferenceReport(diff: RunDifference, { plotly, nav }: Rep
   };
   return renderPage({
     title: `Two runs: ${a} and ${b}`,
-    intro: renderVerdict(describeDifference(diff).slice(0, -1)) + renderFacts(facts),
+    intro: [renderVerdict(describeDifference(diff).slice(0, -1)), renderFacts(facts)],
     nav,
     sections: [
       plotRunDifferences(collectRunDifferences(diff)),
       tableSection("Method by method", `${MISSED_NOTE}. ${SORT_NOTE}`, tabulateDifference(diff)),
-      differing.length === 0
-        ? `<h2>What differs in how they ran</h2><p class="muted">Nothing that the records hold.</p>`
-        : `<h2>What differs in how they ran</h2>${renderTable(table)}`,
+      markup`<h2>What differs in how they ran</h2>${
+        differing.length === 0
+          ? markup`<p class="muted">Nothing that the records hold.</p>`
+          : renderTable(table)
+      }`,
     ],
     plotly,
     downloads: [

@@ -2,6 +2,7 @@
 import { type HeadReport, ROC_GRID } from "../../heads/report.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import type { Figure } from "../figure/figure.ts";
+import { type Html, markup } from "../figure/html.ts";
 import { collectFusionWeights, plotFusionWeights } from "../plots/fusion_weight.ts";
 import { collectHeadMaps, plotHeadMaps } from "../plots/head_maps.ts";
 import { splitLayers } from "../plots/layer_trace.ts";
@@ -72,7 +73,7 @@ export function renderHeadsReport(report: HeadReport, { plotly, nav }: ReportOpt
     nav,
     plotly,
     intro:
-      `<p class="muted">Whether the filter's scores find the tokens whose attention does little, measured in the
+      markup`<p class="muted">Whether the filter's scores find the tokens whose attention does little, measured in the
 dense stream, where no token is skipped.</p>
 ${
         renderFacts([
@@ -109,7 +110,7 @@ function describeShares(shares: readonly number[]): string {
   return `${low === high ? percent(low) : `${percent(low)} to ${percent(high)}`} of a layer's tokens`;
 }
 
-function tableOfRules({ overall, options, layers }: HeadReport): string {
+function tableOfRules({ overall, options, layers }: HeadReport): Html {
   const shown = (value: number | null, interval: Interval | null) => {
     if (value === null) return "–";
     const bounds = interval === null ? "" : ` [${interval.low.toFixed(3)}, ${interval.high.toFixed(3)}]`;

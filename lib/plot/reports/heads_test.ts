@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { plotHeads, plotHeadsText, renderHeadsReport } from "./heads.ts";
 import { makeEmptyHeadReport, makeHeadReport } from "../testing.ts";
+import { markup } from "../figure/html.ts";
 import { applyTheme, DARK } from "../figure/theme.ts";
 
 const report = makeHeadReport();
@@ -29,7 +30,7 @@ Deno.test("plotHeadsText() shows the excerpt", () => {
 });
 
 Deno.test("renderHeadsReport() holds the table, every figure and the excerpt, and loads nothing", () => {
-  const html = renderHeadsReport(report, { plotly: "window.Plotly = {};", nav: "<b>nav</b>" });
+  const html = renderHeadsReport(report, { plotly: "window.Plotly = {};", nav: markup`<b>nav</b>` });
   assertEquals(html.split("window.Plotly = {}").length, 2);
   for (let i = 0; i < 13; i++) assertStringIncludes(html, `id="figure${i}"`);
   assertStringIncludes(html, "0.625 [0.500, 0.875]"); // learned: AUROC with its interval

@@ -7,7 +7,7 @@ import type { SweepSummary } from "../../sweep/trial.ts";
 import { type BenchReport, renderBenchReport } from "./bench.ts";
 import { formatPercent } from "../plots/comparison.ts";
 import { renderComparisonReport } from "./comparison.ts";
-import { escapeHtml } from "../figure/draw.ts";
+import { type Html, markup } from "../figure/html.ts";
 import { renderHeadsReport } from "./heads.ts";
 import { formatTime, renderPage, type ReportOptions } from "../figure/page.ts";
 import { plural } from "../../plural.ts";
@@ -106,12 +106,15 @@ export function renderSite(entries: readonly SiteEntry[]): Map<string, string> {
     file: files[i]!,
     label: `${kindOf(entry).title}: ${entry.name}`,
   }));
-  const nav = (current: string) =>
-    [{ file: SITE_FILES.index as string, label: "All results" }, ...links].map(({ file, label }) =>
-      file === current
-        ? `<span aria-current="page">${escapeHtml(label)}</span>`
-        : `<a href="${escapeHtml(file)}">${escapeHtml(label)}</a>`
-    ).join("\n");
+  const nav = (current: string) => {
+    const all = [{ file: SITE_FILES.index as string, label: "All results" }, ...links];
+    return markup`${
+      all.map(({ file, label }, i) => {
+        const own = markup`<span aria-current="page">${label}</span>`;
+        return [i > 0 && "\n", file === current ? own : markup`<a href="${file}">${label}</a>`];
+      })
+    }`;
+  };
   const pages = new Map<string, string>();
   pages.set(SITE_FILES.index, renderIndex(sections, nav(SITE_FILES.index)));
   for (const [i, entry] of entries.entries()) {
@@ -134,7 +137,7 @@ function nameFiles(entries: readonly SiteEntry[]): string[] {
 }
 
 /** Renders a part of an entry; what fails names the entry. */
-function explain(entry: SiteEntry, render: () => string): string {
+function explain<Part>(entry: SiteEntry, render: () => Part): Part {
   try {
     return render();
   } catch (error) {
@@ -147,21 +150,21 @@ function explain(entry: SiteEntry, render: () => string): string {
 }
 
 /** What the index says of an entry. */
-function renderSummary(entry: SiteEntry, file: string): string {
+function renderSummary(entry: SiteEntry, file: string): Html {
   const { environment } = entry.data;
   const where = "model" in environment ? `${environment.model} on ${environment.text}` : environment.platform;
   const when = formatTime(environment.startedAt);
   const facts = [where, environment.backendDescription, `version ${environment.version}`, when];
   const { title, headline } = kindOf(entry);
-  return `<h2><a href="${escapeHtml(file)}">${title}: ${escapeHtml(entry.name)}</a></h2>
-<p>${escapeHtml(headline(entry.data))}</p>
-<p class="muted">${facts.map(escapeHtml).join(" · ")}</p>`;
+  return markup`<h2><a href="${file}">${title}: ${entry.name}</a></h2>
+<p>${headline(entry.data)}</p>
+<p class="muted">${facts.join(" · ")}</p>`;
 }
 
-function renderIndex(sections: readonly string[], nav: string): string {
+function renderIndex(sections: readonly Html[], nav: Html): string {
   return renderPage({
     title: "Token Filtering: results",
-    intro: `<p class="muted">${plural(sections.length, "result")}.</p>`,
+    intro: markup`<p class="muted">${plural(sections.length, "result")}.</p>`,
     nav,
     sections,
     plotly: { src: SITE_FILES.plotly },

@@ -11,7 +11,7 @@ import { collectParallel, plotParallel } from "../plots/parallel.ts";
 import { collectLossBudget, plotLossBudget } from "../plots/loss_budget.ts";
 import { collectQuality, plotQuality } from "../plots/quality.ts";
 import { collectRace, plotRace } from "../plots/race.ts";
-import { escapeHtml } from "../figure/draw.ts";
+import { type Html, markup } from "../figure/html.ts";
 import {
   recordSection,
   renderFacts,
@@ -75,9 +75,9 @@ export function renderSweepReport(summary: SweepSummary, { plotly, nav }: Report
   const configurations = plural(trials.length, "configuration");
   return renderPage({
     title: `Token Filtering sweep: ${environment.model} on ${environment.text}`,
-    intro: `${renderVerdict(describeVerdicts(collectVerdicts(summary), summary))}\
+    intro: markup`${renderVerdict(describeVerdicts(collectVerdicts(summary), summary))}\
 <p class="muted">What skipped queries and dropped keys and values cost, for ${configurations} of the filter.</p>
-${describeSearch(summary).map((line) => `<p class="muted">${escapeHtml(line)}</p>`).join("\n")}
+${describeSearch(summary).map((line) => markup`<p class="muted">${line}</p>\n`)}
 ${facts(summary)}`,
     nav,
     sections: [
@@ -98,7 +98,7 @@ ${facts(summary)}`,
   });
 }
 
-function facts({ dense, environment }: SweepSummary): string {
+function facts({ dense, environment }: SweepSummary): Html {
   const task = findTask(environment.task), { headline } = task;
   return renderFacts([
     [`dense ${headline.name}`, formatMetric(headline, readMetric(dense, headline.name))],

@@ -1,5 +1,4 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { scriptJson } from "../figure/draw.ts";
 import { readPlotly } from "../figure/plotly.ts";
 import { plotSweep, renderSweepReport } from "./sweep.ts";
 import { makeSummary, makeTrial } from "../testing.ts";
@@ -87,13 +86,6 @@ Deno.test("plotSweep() draws no trial of keys and values alone where queries are
 Deno.test("renderSweepReport() loads nothing from anywhere", () => {
   assertStringIncludes(html, "default-src 'none'");
   assertEquals(/(src|href)=|url\(|https?:/.test(html), false);
-});
-
-Deno.test("scriptJson() can stand inside a script, and reads as the value", () => {
-  const value = { text: "</script><!--\u2028\u2029", list: [1, null] };
-  const json = scriptJson(value);
-  assertEquals(/[<\u2028\u2029]/.test(json), false);
-  assertEquals(JSON.parse(json), value);
 });
 
 Deno.test("renderSweepReport() lets no text end a script or become markup", () => {

@@ -1,8 +1,12 @@
 /** The token that requests to a server must show. */
+import { timingSafeEqual } from "node:crypto";
 import { UsageError } from "../../../../lib/errors.ts";
 import { readText } from "../files.ts";
 
 export const LOCALHOST = "127.0.0.1";
+
+/** Names under which this machine reaches itself: none that another machine can give it. */
+export const OWN_NAMES: ReadonlySet<string> = new Set([LOCALHOST, "localhost", "[::1]"]);
 
 /** Addresses that only this machine reaches. */
 const LOOPBACK = /^(127\.\d+\.\d+\.\d+|localhost|::1)$/;
@@ -19,4 +23,10 @@ export async function readToken(path: string | undefined, host: string): Promise
     );
   }
   return token;
+}
+
+/** Whether a secret is the one that is wanted; how long it takes says nothing of where they differ. */
+export function sameSecret(given: string, wanted: string): boolean {
+  const utf8 = new TextEncoder(), [own, other] = [utf8.encode(given), utf8.encode(wanted)];
+  return own.length === other.length && timingSafeEqual(own, other);
 }
