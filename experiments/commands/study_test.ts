@@ -143,6 +143,15 @@ Deno.test("a study goes to JSONL, CSV and Parquet, and back from JSONL", () =>
       UsageError,
       "line 2 ran under other conditions",
     );
+    Deno.writeTextFileSync(
+      `${folder}/out.jsonl`,
+      lines[0]!.replace('"perplexity":50', '"perplexity":20') + "\n",
+    );
+    await assertRejects(
+      () => readRecords(`${folder}/out.jsonl`),
+      UsageError,
+      'line 1, field "perplexity": found 20, expected what its losses come to, 50',
+    );
   }));
 
 Deno.test("mergeStudies() takes each trial's first result, and refuses other conditions", () =>

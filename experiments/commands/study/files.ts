@@ -6,6 +6,7 @@ import { formatCsv, nameTrials } from "../../../lib/plot/mod.ts";
 import {
   digestConditions,
   findWrongField,
+  findWrongHeadline,
   finishedTrials,
   type RunConditions,
   STOPPED_FIELDS,
@@ -110,8 +111,10 @@ export function conditionsOf(record: StoredRecord): RunConditions {
 
 /** What is wrong with a record of a trial, by its fields. */
 export function findWrongRecord(record: StoredRecord): string | undefined {
-  return findWrongTask(record) ??
-    findWrongField(record, "stopped" in record ? STOPPED_FIELDS : trialFields(findTask(record.task)));
+  const wrong = findWrongTask(record);
+  if (wrong !== undefined || "stopped" in record) return wrong ?? findWrongField(record, STOPPED_FIELDS);
+  const task = findTask(record.task);
+  return findWrongField(record, trialFields(task)) ?? findWrongHeadline(record, task);
 }
 
 /** Reads a JSONL file of trials. @throws {UsageError} If a line is none, or ran under other conditions than the first. */

@@ -83,13 +83,18 @@ export function findWrongResult(
 /** By how much a headline may differ from what its losses come to, which are kept to eight digits. */
 const TOLERANCE = 1e-5;
 
-function findWrongHeadline(record: object, { headline }: Task): string | undefined {
-  const { sums, sizes } = (record as { readonly lossBlocks: BlockSums }).lossBlocks;
+/** What is wrong with a record's headline beside its losses, which records of older versions do not have. */
+export function findWrongHeadline(record: object, { headline }: Task): string | undefined {
+  const { lossBlocks } = record as { readonly lossBlocks?: BlockSums };
+  if (lossBlocks === undefined) return undefined;
+  const { sums, sizes } = lossBlocks;
   const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
   const found = readMetric(record, headline.name), expected = headline.fromLoss(sum(sums) / sum(sizes));
   const agrees = Number.isFinite(expected)
     ? Math.abs(found - expected) <= TOLERANCE * Math.max(1, Math.abs(expected))
     : Number.isNaN(found); // JSON has no infinity
   if (agrees) return undefined;
-  return `field "${headline.name}": found ${found}, expected what its losses come to, ${expected}`;
+  return `field "${headline.name}": found ${found}, expected what its losses come to, ${
+    Number(expected.toPrecision(8))
+  }`;
 }
