@@ -85,7 +85,6 @@ const PLANNED = [
   "whole", // of keys and values, as ../model/retrieval_test.ts has
   "wholeShare",
   "warmup",
-  "wholeShare", // of keys and values
 ];
 
 /** A method's defaults, and each option by itself changed: its own, or for the first method the shared ones. */
