@@ -166,11 +166,15 @@ export class BatchDecoder implements Disposable {
       );
     }
     const { caches, states, judge, pruner } = sequence.exportState();
-    if (pruner !== this.#pruner) {
+    const isOther = (pruner === undefined) !== (this.#pruner === undefined) ||
+      this.#layers.some(({ states: own, keys }) =>
+        own !== undefined && states === undefined || keys !== undefined && judge?.states === undefined
+      );
+    if (isOther) {
       throw new RangeError(
         `Cannot admit a sequence of the method "${
           pruner?.name ?? "dense"
-        }": expected one of the pruner of this decoder`,
+        }": expected one of the method of this decoder`,
       );
     }
     for (const layer of this.#layers.keys()) {

@@ -180,7 +180,7 @@ Deno.test("BatchDecoder.admit() refuses a sequence whose states are of other opt
   assertThrows(
     () => decoder.admit(0, sequence),
     RangeError,
-    '"token-filtering": expected one of the pruner of this decoder',
+    "Cannot admit this sequence: found ",
   );
 });
 
