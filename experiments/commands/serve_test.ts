@@ -65,6 +65,7 @@ Deno.test("serve answers OpenAI's client: completions, echo, probabilities, stre
   withServer(FLAGS, async (_, client) => {
     const models = await client.models.list();
     assertEquals(models.data.map(({ id }) => id), ["chat", "chat/dense"]);
+    assertEquals((await client.models.retrieve("chat/dense")).id, "chat/dense");
 
     for (const model of ["chat", "chat/dense"]) {
       const answer = await client.completions.create({
@@ -89,7 +90,10 @@ Deno.test("serve answers OpenAI's client: completions, echo, probabilities, stre
         usage: Record<string, unknown> & { tokenfilter: Record<string, number> };
       };
       assertEquals([usage.prompt_tokens, usage.completion_tokens], [ids.length, 1]);
-      assertEquals(usage.tokenfilter.queries_skipped! > 0, model === "chat");
+      const counts = usage.tokenfilter, skips = model === "chat";
+      assertEquals([counts.queries_skipped! > 0, counts.attention_flops_avoided! > 0], [skips, skips]);
+      assertEquals(counts.queries_dense, config.numLayers * ids.length);
+      assertEquals(counts.kv_bytes_held! < counts.kv_bytes_dense!, skips);
     }
     assert(score(true).some((x, i) => Math.abs(x - score(false)[i]!) > 0.01), "the filter is at work");
 
@@ -227,8 +231,11 @@ Deno.test("serve refuses what it cannot do, and names the field", () =>
   }));
 
 Deno.test("serve bounds its queue, and stops for a client that leaves", () =>
-  withServer(["--waiting", "1"], async (address) => {
-    const long = { model: "chat", prompt: "It was", max_tokens: 500, temperature: 0, ignore_eos: true };
+  withServer(["--together", "1", "--waiting", "1"], async (address) => {
+    const long = {
+      ...{ model: "chat", prompt: "It was", max_tokens: 500, temperature: 0, ignore_eos: true },
+      user: "x".repeat(3000), // so that no signal of the request tells of the client's leaving
+    };
     const ask = (body: unknown, signal?: AbortSignal) =>
       fetch(`${address}/completions`, {
         method: "POST",
@@ -244,7 +251,7 @@ Deno.test("serve bounds its queue, and stops for a client that leaves", () =>
     const stream = await ask({ ...long, stream: true }, first.signal);
     const reader = stream.body!.getReader();
     await reader.read(); // its turn has come
-    const left = assertRejects(() => ask(long, second.signal));
+    const left = assertRejects(async () => await (await ask(long, second.signal)).text());
     await until(1);
     const full = await ask(long);
     assertEquals([full.status, full.headers.get("retry-after")], [429, "1"]);

@@ -1,6 +1,7 @@
 /** Answers in the shapes of OpenAI's API. */
 import type { Tokenizer } from "../../../lib/model/mod.ts";
 import type { ScoredToken, TextEnd, TextPiece } from "./completion.ts";
+import { addCounts, countSavings } from "./metrics.ts";
 import type { CompletionRequest } from "./request.ts";
 
 export interface AnswerHead {
@@ -71,21 +72,17 @@ function logprobsOf(
 const objectOf = ({ kind, stream }: CompletionRequest) =>
   kind === "text" ? "text_completion" : stream ? "chat.completion.chunk" : "chat.completion";
 
-/** Counts of tokens, and what the filter did, over all texts of a request. */
+/** Counts of tokens, and what the filter saved, over all texts of a request. */
 function usageOf(request: CompletionRequest, ends: readonly TextEnd[]) {
-  const sum = (pick: (end: TextEnd) => number) => ends.reduce((total, end) => total + pick(end), 0);
   const prompt = request.prompts.reduce((total, { length }) => total + length, 0),
-    made = sum((end) => end.tokens);
+    made = ends.reduce((total, { tokens }) => total + tokens, 0);
+  const tokenfilter: { [count: string]: number } = {};
+  for (const { usage } of ends) addCounts(tokenfilter, countSavings(usage));
   return {
     prompt_tokens: prompt,
     completion_tokens: made,
     total_tokens: prompt + made,
-    tokenfilter: {
-      queries_dense: sum(({ usage }) => usage.queriesDense),
-      queries_skipped: sum(({ usage }) => usage.queriesSkipped),
-      kv_bytes_dense: sum(({ usage }) => usage.kvBytesHeld + usage.kvBytesAvoided),
-      kv_bytes_held: sum(({ usage }) => usage.kvBytesHeld),
-    },
+    tokenfilter,
   };
 }
 

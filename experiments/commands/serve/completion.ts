@@ -1,8 +1,6 @@
 /** One text for a prompt: in pieces, with the probabilities of its tokens where they are asked for. */
-import { yieldToEventLoop } from "../../../lib/eval/mod.ts";
 import type { Pruner } from "../../../lib/methods/mod.ts";
 import {
-  generateTokens,
   logProbabilities,
   type Model,
   Sampler,
@@ -11,6 +9,7 @@ import {
   type TokenLogProbability,
 } from "../../../lib/model/mod.ts";
 import { f32Data, rowsOf, type Tensor } from "../../../lib/tensor.ts";
+import type { Batch, PromptSight } from "./batch.ts";
 import type { CompletionRequest } from "./request.ts";
 
 export interface ScoredToken {
@@ -37,12 +36,12 @@ export interface Engine {
   readonly model: Model;
   readonly tokenizer: Tokenizer;
   readonly pruner: Pruner | undefined;
+  /** Computes all texts of the model. */
+  readonly batch: Batch;
 }
 
 /** Rows of logits of a prompt that exist at a time. */
 const ROWS = 64;
-/** Tokens of a prompt between two looks at whether the client is still there. */
-const PROMPT_PIECE = 256;
 
 /**
  * Makes one text.
@@ -51,47 +50,45 @@ const PROMPT_PIECE = 256;
  * @throws The signal's reason, once it is aborted.
  */
 export async function* complete(
-  { model, tokenizer, pruner }: Engine,
+  { model, tokenizer, pruner, batch }: Engine,
   request: CompletionRequest,
   prompt: Int32Array<ArrayBuffer>,
   index: number,
   signal: AbortSignal,
 ): AsyncGenerator<TextPiece, TextEnd> {
   const { logprobs, echo, maxTokens } = request, { samplingSeed = 0 } = request.sampling;
-  const sampler = new Sampler({ ...request.sampling, samplingSeed: BigInt(samplingSeed) + BigInt(index) });
-  const sequence = model.start(pruner);
+  const seed = BigInt.asUintN(64, BigInt(samplingSeed) + BigInt(index));
+  const sampler = new Sampler({ ...request.sampling, samplingSeed: seed });
   const endIds = request.ignoreEnd ? new Set<number>() : tokenizer.endIds;
-  const steps = generateTokens(model, sequence, prompt, { sampler, maxTokens, endIds, piece: PROMPT_PIECE });
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true }), gate = new StopGate(request.stop);
   const scoresPrompt = echo && logprobs !== undefined;
   const ofPrompt: ScoredToken[] = scoresPrompt ? [{ id: prompt[0]!, logProbability: null, top: [] }] : [];
+  const scorePiece: PromptSight = (hidden, fed) => {
+    const first = fed - hidden.shape[0]!;
+    ofPrompt.push(...scoreRows(model, hidden, prompt.subarray(first + 1, fed + 1), logprobs!));
+  };
+  const sequence = model.start(pruner);
   let made = 0, finish: TextEnd["finish"] = "length";
   try {
-    for (const step of steps) {
-      await yieldToEventLoop();
-      signal.throwIfAborted();
-      if (step.kind === "prompt") {
-        if (scoresPrompt) {
-          const first = step.fed - step.hidden.shape[0]!;
-          ofPrompt.push(...scoreRows(model, step.hidden, prompt.subarray(first + 1, step.fed + 1), logprobs));
-        }
-        if (echo && step.fed === prompt.length) yield { text: tokenizer.decode(prompt), tokens: ofPrompt };
-        continue;
-      }
-      made++;
-      const tokens = logprobs === undefined ? [] : [scoreToken(step.logits, step.id, logprobs)];
-      const isLast = step.isEnd || made === maxTokens;
-      const bytes = step.isEnd ? new Uint8Array(0) : tokenizer.bytes(step.id);
+    let logits = await batch.prompt(sequence, prompt, signal, scoresPrompt ? scorePiece : undefined);
+    if (echo) yield { text: tokenizer.decode(prompt), tokens: ofPrompt };
+    sampler.accept(prompt);
+    while (made < maxTokens) {
+      const id = sampler.next(logits, made++), isEnd = endIds.has(id);
+      sampler.accept([id]);
+      const tokens = logprobs === undefined ? [] : [scoreToken(logits, id, logprobs)];
+      const isLast = isEnd || made === maxTokens;
+      const bytes = isEnd ? new Uint8Array(0) : tokenizer.bytes(id);
       const { text, isStop } = gate.pass(decoder.decode(bytes, { stream: !isLast }), isLast);
       if (text !== "" || tokens.length > 0) yield { text, tokens };
-      if (step.isEnd || isStop) {
+      if (isEnd || isStop) {
         finish = "stop";
         break;
       }
+      if (!isLast) logits = await batch.next(sequence, id, signal);
     }
     return { finish, tokens: made, usage: sequence.usage() };
   } finally {
-    steps.return();
     sequence.free();
   }
 }

@@ -1,4 +1,4 @@
-/** Turns at the model: one request after the other, a bounded number of them waiting. */
+/** Turns at the model: so many texts at once, a bounded number of requests waiting, in their order. */
 
 /** There are as many requests as may wait. */
 export class QueueFullError extends Error {
@@ -8,50 +8,83 @@ export class QueueFullError extends Error {
 /** A queue; who has a turn disposes of it at the end. */
 export class TurnQueue {
   readonly #limit: number;
+  readonly #onChange: () => void;
   readonly #waiting: (() => void)[] = [];
-  #isBusy = false;
+  #free: number;
+  #running = 0;
 
-  /** @param limit Most requests that wait, beside the one whose turn it is. */
-  constructor(limit: number) {
+  /**
+   * @param turns Turns at a time.
+   * @param limit Most requests that wait beside those.
+   * @param onChange Called when turns begin or end, and when somebody begins or ceases to wait.
+   */
+  constructor(turns: number, limit: number, onChange: () => void = () => {}) {
+    this.#free = turns;
     this.#limit = limit;
+    this.#onChange = onChange;
   }
 
-  get length(): number {
+  get waiting(): number {
     return this.#waiting.length;
+  }
+
+  get running(): number {
+    return this.#running;
+  }
+
+  /** @throws {QueueFullError} If as many wait already as may. */
+  expectRoom(): void {
+    if (this.#free > 0 || this.#waiting.length < this.#limit) return;
+    throw new QueueFullError(`Cannot take the request: ${this.#limit} are waiting, try again later`);
   }
 
   /**
    * Waits for a turn.
    *
-   * @throws {QueueFullError} If as many wait already as may.
+   * @throws {QueueFullError} As {@linkcode expectRoom}.
    * @throws The signal's reason, once it is aborted: who left waits no longer.
    */
   async take(signal: AbortSignal): Promise<Disposable> {
     signal.throwIfAborted();
-    if (this.#isBusy) {
-      if (this.#waiting.length >= this.#limit) {
-        throw new QueueFullError(`Cannot take the request: ${this.#limit} are waiting, try again later`);
-      }
+    this.expectRoom();
+    if (this.#free > 0) this.#free--;
+    else {
       const { promise, resolve, reject } = Promise.withResolvers<void>();
       const leave = () => {
         const at = this.#waiting.indexOf(resolve);
         if (at < 0) return; // its turn has come
         this.#waiting.splice(at, 1);
+        this.#onChange();
         reject(signal.reason);
       };
       this.#waiting.push(resolve);
+      this.#onChange();
       signal.addEventListener("abort", leave, { once: true });
       await promise.finally(() => signal.removeEventListener("abort", leave));
     }
-    this.#isBusy = true;
+    return this.#begin();
+  }
+
+  /** A turn that nobody waits for, if there is one. */
+  spare(): Disposable | undefined {
+    if (this.#free === 0) return undefined;
+    this.#free--;
+    return this.#begin();
+  }
+
+  #begin(): Disposable {
     let isOver = false;
+    this.#running++;
+    this.#onChange();
     return {
       [Symbol.dispose]: () => {
         if (isOver) return;
         isOver = true;
+        this.#running--;
         const next = this.#waiting.shift();
-        if (next === undefined) this.#isBusy = false;
+        if (next === undefined) this.#free++;
         else next();
+        this.#onChange();
       },
     };
   }

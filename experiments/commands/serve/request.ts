@@ -1,29 +1,30 @@
 /** What a client asks for: bodies of OpenAI's completions and chat completions, checked field by field. */
 import { UsageError } from "../../../lib/errors.ts";
+import { yieldToEventLoop } from "../../../lib/eval/mod.ts";
 import {
   type ChatMessage,
   encodeChat,
+  type ModelConfig,
   Sampler,
   type SamplingOptions,
   type Tokenizer,
 } from "../../../lib/model/mod.ts";
+import type { CompletionKind, Refusal } from "./messages.ts";
 
-/** A request that cannot be answered, and the field that is wrong. */
+/** A request that cannot be answered. */
 export class RequestError extends Error {
   override readonly name = "RequestError";
-  readonly param: string | null;
-  readonly status: number;
+  readonly refusal: Refusal;
 
-  /** @param message what is wrong, and the fix */
+  /** @param message what is wrong, and the fix @param param the field that is */
   constructor(message: string, param: string | null = null, status = 400) {
     super(message);
-    this.param = param;
-    this.status = status;
+    this.refusal = { status, message, param };
   }
 }
 
 export interface CompletionRequest {
-  readonly kind: "text" | "chat";
+  readonly kind: CompletionKind;
   /** The model's name, as the client has it. */
   readonly model: string;
   readonly prompts: readonly Int32Array<ArrayBuffer>[];
@@ -40,11 +41,31 @@ export interface CompletionRequest {
   readonly ignoreEnd: boolean;
 }
 
-interface RequestLimits {
+/** What requests are held against. */
+export interface RequestLimits {
+  /** Names that clients ask for. */
+  readonly models: readonly string[];
   /** Tokens of a prompt and its text together. */
   readonly context: number;
   readonly vocabSize: number;
+  /** Bytes that a prompt of that many tokens has at most. */
+  readonly promptBytes: number;
 }
+
+/** Limits of a model. */
+export function limitsOf(
+  models: readonly string[],
+  { contextLength: context, vocabSize }: Pick<ModelConfig, "contextLength" | "vocabSize">,
+  tokenizer: Pick<Tokenizer, "vocabSize" | "bytes" | "piece">,
+): RequestLimits {
+  let longest = 1;
+  for (let id = 0; id < tokenizer.vocabSize; id++) {
+    longest = Math.max(longest, tokenizer.bytes(id).length || utf8Length(tokenizer.piece(id)));
+  }
+  return { models, context, vocabSize, promptBytes: context * longest };
+}
+
+const utf8Length = (text: string) => new TextEncoder().encode(text).length;
 
 /** Most texts that one request may ask for. */
 const MAX_CHOICES = 128;
@@ -53,6 +74,8 @@ const MAX_LOGPROBS = 20;
 /** Tokens of a completion where nothing is said, as with OpenAI. */
 const DEFAULT_TOKENS = 16;
 
+const isEmptyList = (x: unknown) => Array.isArray(x) && x.length === 0;
+
 /** Fields that do nothing here, each with whether a value asks for nothing. */
 const NEUTRAL: { readonly [field: string]: (value: unknown) => boolean } = {
   frequency_penalty: (x) => x === 0,
@@ -60,9 +83,18 @@ const NEUTRAL: { readonly [field: string]: (value: unknown) => boolean } = {
   logit_bias: (x) => typeof x === "object" && Object.keys(x!).length === 0,
   best_of: (x) => x === 1,
   suffix: (x) => x === "",
-  tools: (x) => Array.isArray(x) && x.length === 0,
+  tools: isEmptyList,
+  functions: isEmptyList,
+  // Without tools there is nothing that these could choose.
+  tool_choice: (x) => x === "none" || x === "auto",
+  function_call: (x) => x === "none" || x === "auto",
+  parallel_tool_calls: (x) => typeof x === "boolean",
   response_format: (x) => (x as { type?: unknown }).type === "text",
+  modalities: (x) => JSON.stringify(x) === '["text"]',
+  service_tier: (x) => x === "auto" || x === "default",
   user: () => true,
+  safety_identifier: () => true,
+  prompt_cache_key: () => true,
   metadata: () => true,
   store: (x) => x === false,
 };
@@ -123,25 +155,31 @@ class Fields {
  *
  * @throws {RequestError} If a field is missing, of the wrong kind, out of range, or not known; the error names it.
  */
-export function readRequest(
-  kind: CompletionRequest["kind"],
+export async function readRequest(
+  kind: CompletionKind,
   body: unknown,
   tokenizer: Tokenizer,
   limits: RequestLimits,
-): CompletionRequest {
+): Promise<CompletionRequest> {
   if (typeof body !== "object" || body === null || Array.isArray(body)) {
     throw new RequestError("Cannot read the request: expected a JSON object");
   }
   const fields = new Fields(body as Body), model = fields.read("model");
   if (typeof model !== "string") throw wrong("model", model ?? null, "a model's name");
-  const prompts = kind === "text"
-    ? readPrompts(fields.read("prompt"), tokenizer, limits)
-    : [readMessages(fields.read("messages"), tokenizer)];
+  if (!limits.models.includes(model)) {
+    const known = limits.models.map((name) => `"${name}"`).join(" or ");
+    throw new RequestError(`Cannot use model "${model}": expected ${known}`, "model", 404);
+  }
+  const list = kind === "text" ? listPrompts(fields.read("prompt")) : [fields.read("messages")];
   const n = fields.integer("n", 1, MAX_CHOICES) ?? 1;
-  if (n * prompts.length > MAX_CHOICES) {
-    throw new RequestError(
-      `Cannot make ${n * prompts.length} texts: expected at most ${MAX_CHOICES}`,
-      "prompt",
+  if (n * list.length > MAX_CHOICES) {
+    throw new RequestError(`Cannot make ${n * list.length} texts: expected at most ${MAX_CHOICES}`, "prompt");
+  }
+  const prompts: Int32Array<ArrayBuffer>[] = [];
+  for (const each of list) {
+    if (prompts.length > 0) await yieldToEventLoop(); // the others' turn
+    prompts.push(
+      kind === "text" ? readPrompt(each, tokenizer, limits) : readMessages(each, tokenizer, limits),
     );
   }
   const longest = Math.max(...prompts.map(({ length }) => length)), room = limits.context - longest;
@@ -171,33 +209,60 @@ export function readRequest(
   return request;
 }
 
-/** A prompt or several, each a text or token ids. */
-function readPrompts(prompt: unknown, tokenizer: Tokenizer, { vocabSize }: RequestLimits) {
-  const isIds = (value: unknown) => Array.isArray(value) && typeof value[0] === "number";
-  const list = Array.isArray(prompt) && !isIds(prompt) ? prompt : [prompt];
-  if (list.length === 0) throw wrong("prompt", prompt, "at least one");
-  return list.map((each) => {
-    if (isIds(each)) {
-      const odd = (each as unknown[]).find((id) =>
-        !Number.isInteger(id) || !((id as number) >= 0 && (id as number) < vocabSize)
-      );
-      if (odd !== undefined) throw wrong("prompt", odd, `token ids from 0 to ${vocabSize - 1}`);
-      return Int32Array.from(each as number[]);
-    }
-    if (typeof each !== "string") throw wrong("prompt", each ?? null, "a text, token ids, or a list of them");
-    const ids = tokenizer.encode(each, { special: true });
-    if (ids.length === 0) throw wrong("prompt", each, "a text of at least one token");
-    return ids;
-  });
+/** Refuses texts that are longer than any that fits: to cut them into tokens would take long. */
+function expectFitting(
+  param: string,
+  texts: readonly string[],
+  { context, promptBytes }: RequestLimits,
+): void {
+  const bytes = texts.reduce((sum, text) => sum + utf8Length(text), 0);
+  if (bytes <= promptBytes) return;
+  throw new RequestError(
+    `Cannot use "${param}": found ${bytes} bytes, expected at most the ${promptBytes} that the model's ${context} tokens can hold`,
+    param,
+  );
 }
 
-function readMessages(messages: unknown, tokenizer: Tokenizer): Int32Array<ArrayBuffer> {
+const isIds = (value: unknown) => Array.isArray(value) && typeof value[0] === "number";
+
+/** A prompt or several. */
+function listPrompts(prompt: unknown): readonly unknown[] {
+  const list = Array.isArray(prompt) && !isIds(prompt) ? prompt : [prompt];
+  if (list.length === 0) throw wrong("prompt", prompt, "at least one");
+  return list;
+}
+
+/** A prompt: a text, or token ids. */
+function readPrompt(prompt: unknown, tokenizer: Tokenizer, limits: RequestLimits): Int32Array<ArrayBuffer> {
+  if (isIds(prompt)) {
+    const { vocabSize } = limits, ids = prompt as unknown[];
+    const odd = ids.find((id) =>
+      !Number.isInteger(id) || !((id as number) >= 0 && (id as number) < vocabSize)
+    );
+    if (odd !== undefined) throw wrong("prompt", odd, `token ids from 0 to ${vocabSize - 1}`);
+    return Int32Array.from(ids as number[]);
+  }
+  if (typeof prompt !== "string") {
+    throw wrong("prompt", prompt ?? null, "a text, token ids, or a list of them");
+  }
+  expectFitting("prompt", [prompt], limits);
+  const ids = tokenizer.encode(prompt, { special: true });
+  if (ids.length === 0) throw wrong("prompt", prompt, "a text of at least one token");
+  return ids;
+}
+
+function readMessages(
+  messages: unknown,
+  tokenizer: Tokenizer,
+  limits: RequestLimits,
+): Int32Array<ArrayBuffer> {
   if (!Array.isArray(messages) || messages.length === 0) {
     throw wrong("messages", messages ?? null, "a list of messages");
   }
   const read = messages.map((message): ChatMessage => {
     const { role, content } = message ?? {};
-    const parts = Array.isArray(content) ? content : [{ type: "text", text: content }];
+    const said = content ?? (role === "assistant" ? "" : content); // an assistant that has said nothing
+    const parts = Array.isArray(said) ? said : [{ type: "text", text: said }];
     if (
       typeof role !== "string" ||
       !parts.every((part) => part?.type === "text" && typeof part.text === "string")
@@ -206,6 +271,7 @@ function readMessages(messages: unknown, tokenizer: Tokenizer): Int32Array<Array
     }
     return { role, content: parts.map(({ text }) => text).join("") };
   });
+  expectFitting("messages", read.map(({ content }) => content), limits);
   try {
     return encodeChat(tokenizer, read);
   } catch (error) {
@@ -214,7 +280,10 @@ function readMessages(messages: unknown, tokenizer: Tokenizer): Int32Array<Array
   }
 }
 
-/** Options of the choice; as with OpenAI, the temperature is 1 where nothing is said, and the seed by chance. */
+/**
+ * Options of the choice; as with OpenAI, the temperature is 1 where nothing is said, and the seed by chance. A negative seed
+ * counts from 2^64 down.
+ */
 function readSampling(fields: Fields): SamplingOptions {
   const names = { top_p: "topP", top_k: "topK", min_p: "minP", repetition_penalty: "repetitionPenalty" };
   const seed = fields.number("seed") ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
@@ -224,7 +293,7 @@ function readSampling(fields: Fields): SamplingOptions {
   });
   const options = {
     temperature: fields.number("temperature") ?? 1,
-    samplingSeed: seed,
+    samplingSeed: Number.isSafeInteger(seed) ? BigInt.asUintN(64, BigInt(seed)) : seed,
     ...Object.fromEntries(given),
   };
   try {
@@ -251,7 +320,7 @@ function readStop(stop: unknown): string[] {
   throw wrong("stop", stop, `at most ${MAX_STOPS} texts`);
 }
 
-function readLogprobs(kind: CompletionRequest["kind"], fields: Fields): number | undefined {
+function readLogprobs(kind: CompletionKind, fields: Fields): number | undefined {
   if (kind === "text") return fields.integer("logprobs", 0, MAX_LOGPROBS);
   const top = fields.integer("top_logprobs", 0, MAX_LOGPROBS);
   if (fields.flag("logprobs")) return top ?? 0;

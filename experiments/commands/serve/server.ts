@@ -1,236 +1,199 @@
-/** The server: who may ask, what for, and when it is their turn. */
-import { timingSafeEqual } from "node:crypto";
-import { type AnswerHead, streamedEnd, streamedPart, wholeAnswer, type WholeText } from "./answers.ts";
-import { complete, type Engine, type ScoredToken, type TextEnd, type TextPiece } from "./completion.ts";
-import { QueueFullError, TurnQueue } from "./queue.ts";
-import { type CompletionRequest, readRequest, RequestError } from "./request.ts";
+/** The thread of HTTP: who may ask, what they sent, and whether they still read. It never waits for the model. */
+import { OWN_NAMES, sameSecret } from "../cli/flags/token.ts";
+import type { Asked, CompletionKind, FromClient, Refusal, ServerState, ToClient } from "./messages.ts";
+import { renderMetrics } from "./metrics.ts";
 
 /** Most bytes of a request's body: a prompt of a million token ids takes some 6 MB. */
 const MAX_BODY = 8_000_000;
 
-interface ServerOptions {
-  /** Engines by the names that clients ask for. */
-  readonly engines: ReadonlyMap<string, Engine>;
-  /** What every request must show; undefined: requests to this machine's own addresses need none. */
+interface HandlerOptions {
+  /** Names that clients ask for. */
+  readonly models: readonly string[];
   readonly token: string | undefined;
-  readonly queue: number;
-  /** Told of errors that are the server's own. */
-  readonly onError: (error: unknown) => void;
+  /** Gives a request to the model. */
+  readonly ask: (asked: Asked) => void;
+  readonly state: () => ServerState;
+  /** Milliseconds within which a request's body must come, and a part of its answer be read. */
+  readonly patienceMs?: { readonly body: number; readonly read: number };
 }
 
-/** Names under which this machine reaches itself. */
-const OWN_NAMES = new Set(["127.0.0.1", "localhost", "[::1]"]);
+/** A request that is not answered as asked. */
+class RefusedError extends Error {
+  override readonly name = "RefusedError";
 
-export function createHandler(options: ServerOptions): (request: Request) => Promise<Response> {
-  const queue = new TurnQueue(options.queue);
+  constructor(readonly refusal: Refusal) {
+    super(refusal.message);
+  }
+}
+
+const refuse = (status: number, message: string) => new RefusedError({ status, message });
+
+/** Status of an answer that nobody reads. */
+const CLIENT_LEFT = 499;
+
+export function createHandler(given: HandlerOptions): (request: Request) => Promise<Response> {
+  const options = { patienceMs: { body: 30_000, read: 10_000 }, ...given };
+  const statuses = new Map<number, number>();
   return async (request) => {
-    try {
-      expectAllowed(request, options.token);
-      return await route(request, options, queue);
-    } catch (error) {
-      return refuse(error, options);
-    }
+    const response = await route(request, options, statuses).catch((error) => {
+      if (error instanceof RefusedError) return refusalResponse(error.refusal);
+      throw error;
+    });
+    statuses.set(response.status, (statuses.get(response.status) ?? 0) + 1);
+    return response;
   };
+}
+
+/** An error as OpenAI's clients read it. */
+function refusalResponse({ status, message, param = null }: Refusal): Response {
+  if (status === CLIENT_LEFT) return new Response(null, { status });
+  const type = status >= 500 ? "server_error" : "invalid_request_error";
+  const headers: HeadersInit = status === 429 ? { "retry-after": "1" } : {};
+  return Response.json({ error: { message, type, param, code: null } }, { status, headers });
 }
 
 /** Refuses who has no token, and pages of other sites that reach this machine through a name of their own. */
 function expectAllowed(request: Request, token: string | undefined): void {
   if (token === undefined) {
     if (OWN_NAMES.has(new URL(request.url).hostname)) return;
-    throw new RequestError("Cannot answer under this name: expected 127.0.0.1 or localhost", null, 403);
+    throw refuse(403, "Cannot answer under this name: expected 127.0.0.1 or localhost");
   }
-  const utf8 = new TextEncoder(), want = utf8.encode(`Bearer ${token}`);
-  const given = utf8.encode(request.headers.get("authorization") ?? "");
-  if (given.length !== want.length || !timingSafeEqual(given, want)) {
-    throw new RequestError(
-      "Cannot answer: expected the server's token, as Authorization: Bearer TOKEN",
-      null,
-      401,
-    );
-  }
+  if (sameSecret(request.headers.get("authorization") ?? "", `Bearer ${token}`)) return;
+  throw refuse(401, "Cannot answer: expected the server's token, as Authorization: Bearer TOKEN");
 }
 
-async function route(request: Request, options: ServerOptions, queue: TurnQueue): Promise<Response> {
-  const { pathname } = new URL(request.url), names = [...options.engines.keys()];
-  const kinds: { readonly [path: string]: CompletionRequest["kind"] } = {
-    "/v1/completions": "text",
-    "/v1/chat/completions": "chat",
-  };
+const KINDS: { readonly [path: string]: CompletionKind } = {
+  "/v1/completions": "text",
+  "/v1/chat/completions": "chat",
+};
+
+async function route(
+  request: Request,
+  options: Required<HandlerOptions>,
+  statuses: ReadonlyMap<number, number>,
+): Promise<Response> {
+  expectAllowed(request, options.token);
+  const { pathname } = new URL(request.url), { models, state } = options;
   const expectMethod = (method: string) => {
     if (request.method === method) return;
-    throw new RequestError(`Cannot ${request.method} ${pathname}: expected ${method}`, null, 405);
+    throw refuse(405, `Cannot ${request.method} ${pathname}: expected ${method}`);
   };
-  if (Object.hasOwn(kinds, pathname)) {
+  if (Object.hasOwn(KINDS, pathname)) {
     expectMethod("POST");
-    return await answer(kinds[pathname]!, request, options, queue);
+    return await answer(KINDS[pathname]!, request, options);
   }
-  if (pathname === "/health" || pathname === "/v1/models") {
+  const describe = (id: string) => ({ id, object: "model", created: 0, owned_by: "tokenfilter" });
+  const pages: { readonly [path: string]: () => Response } = {
+    "/health": () => Response.json({ status: "ok", running: state().running, waiting: state().waiting }),
+    "/metrics": () =>
+      new Response(renderMetrics(state(), statuses), {
+        headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
+      }),
+    "/v1/models": () => Response.json({ object: "list", data: models.map(describe) }),
+    ...Object.fromEntries(
+      models.map((id) => [`/v1/models/${id}`, () => Response.json(describe(id))]),
+    ),
+  };
+  const path = decodePath(pathname);
+  if (Object.hasOwn(pages, path)) {
     expectMethod("GET");
-    const data = names.map((id) => ({ id, object: "model", created: 0, owned_by: "tokenfilter" }));
-    return Response.json(
-      pathname === "/health" ? { status: "ok", waiting: queue.length } : { object: "list", data },
-    );
+    return pages[path]!();
   }
-  throw new RequestError(
-    `Cannot find ${pathname}: there are /v1/completions, /v1/chat/completions, /v1/models and /health`,
-    null,
-    404,
-  );
+  const expected = path.startsWith("/v1/models/")
+    ? Object.keys(pages).filter((page) => page.startsWith("/v1/models/"))
+    : [...Object.keys(KINDS), "/v1/models", "/health", "/metrics"];
+  throw refuse(404, `Cannot find ${pathname}: there are ${expected.join(", ")}`);
 }
 
-async function readBody(request: Request): Promise<unknown> {
+/** A path with its %XX read, as clients write the slash of a model's name; one that is none stays. */
+function decodePath(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path;
+  }
+}
+
+async function readBody(request: Request, patienceMs: number): Promise<unknown> {
   // A page of another site cannot send this type without asking first, which is not allowed.
   if (!/^application\/json\b/.test(request.headers.get("content-type") ?? "")) {
-    throw new RequestError("Cannot read the request: expected Content-Type: application/json", null, 415);
+    throw refuse(415, "Cannot read the request: expected Content-Type: application/json");
   }
-  const parts: Uint8Array<ArrayBuffer>[] = [];
-  let size = 0;
-  for await (const part of request.body ?? []) {
-    size += part.length;
-    if (size > MAX_BODY) {
-      throw new RequestError(`Cannot read a request of more than ${MAX_BODY} bytes`, null, 413);
-    }
-    parts.push(part);
-  }
-  try {
-    return JSON.parse(await new Blob(parts).text());
-  } catch {
-    throw new RequestError("Cannot read the request: it is not JSON");
-  }
-}
-
-async function answer(
-  kind: CompletionRequest["kind"],
-  http: Request,
-  { engines, onError }: ServerOptions,
-  queue: TurnQueue,
-): Promise<Response> {
-  const body = await readBody(http), [first] = engines.values();
-  const { config } = first!.model;
-  const request = readRequest(kind, body, first!.tokenizer, {
-    context: config.contextLength,
-    vocabSize: config.vocabSize,
-  });
-  const engine = engines.get(request.model);
-  if (engine === undefined) {
-    const known = [...engines.keys()].map((name) => `"${name}"`).join(" or ");
-    throw new RequestError(`Cannot use model "${request.model}": expected ${known}`, "model", 404);
-  }
-  const head: AnswerHead = {
-    id: `${kind === "text" ? "cmpl" : "chatcmpl"}-${crypto.randomUUID()}`,
-    created: Math.floor(Date.now() / 1000),
-    model: request.model,
-  };
-  // Deno aborts a request's signal when it has been answered, too: it is listened to no longer than until then.
-  const leaving = new AbortController(), { signal } = leaving, leave = () => leaving.abort();
-  http.signal.addEventListener("abort", leave);
-  try {
-    const turn = await queue.take(signal);
-    if (request.stream) {
-      return streamAnswer(streamParts(head, engine, request, signal), leaving, turn, onError);
-    }
-    using _ = turn;
-    const texts = await makeTexts(engine, request, signal);
-    return Response.json(wholeAnswer(head, request, engine.tokenizer, texts));
-  } finally {
-    http.signal.removeEventListener("abort", leave);
-  }
-}
-
-/** Parts of an answer as events, while somebody reads them; then the turn is over. */
-function streamAnswer(
-  parts: AsyncGenerator<unknown, void>,
-  leaving: AbortController,
-  turn: Disposable,
-  onError: ServerOptions["onError"],
-): Response {
-  const utf8 = new TextEncoder();
-  const stream = new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      try {
-        const { value, done } = await parts.next();
-        if (leaving.signal.aborted) return; // its reader left meanwhile: cancel() ends the turn
-        controller.enqueue(utf8.encode(`data: ${done ? "[DONE]" : JSON.stringify(value)}\n\n`));
-        if (!done) return;
-        controller.close();
-      } catch (error) {
-        if (!isAbort(error)) onError(error);
-        controller.error(error);
-      }
-      turn[Symbol.dispose]();
-    },
-    async cancel() {
-      leaving.abort();
-      await parts.return();
-      turn[Symbol.dispose]();
-    },
-  }, { highWaterMark: 0 });
-  return new Response(stream, {
-    headers: { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache" },
-  });
-}
-
-/** Each text of a request: a prompt, and which of the texts for it. */
-const textsOf = ({ prompts, n }: CompletionRequest) =>
-  prompts.flatMap((prompt) => Array.from({ length: n }, (_, copy) => ({ prompt, copy })));
-
-async function makeTexts(
-  engine: Engine,
-  request: CompletionRequest,
-  signal: AbortSignal,
-): Promise<WholeText[]> {
-  const texts: WholeText[] = [];
-  for (const { prompt, copy } of textsOf(request)) {
-    const pieces = complete(engine, request, prompt, copy, signal), tokens: ScoredToken[] = [];
-    let text = "", step: IteratorResult<TextPiece, TextEnd>;
-    while (!(step = await pieces.next()).done) {
-      text += step.value.text;
-      tokens.push(...step.value.tokens);
-    }
-    texts.push({ text, tokens, end: step.value });
-  }
-  return texts;
-}
-
-async function* streamParts(
-  head: AnswerHead,
-  engine: Engine,
-  request: CompletionRequest,
-  signal: AbortSignal,
-): AsyncGenerator<unknown, void> {
-  const ends: TextEnd[] = [];
-  for (const [index, { prompt, copy }] of textsOf(request).entries()) {
-    const pieces = complete(engine, request, prompt, copy, signal);
-    const part = (piece: TextPiece & { finish?: TextEnd["finish"] }, offset: number) =>
-      streamedPart(head, request, engine.tokenizer, index, piece, offset);
-    let offset = 0;
+  const late = Promise.withResolvers<never>(),
+    timer = setTimeout(() => {
+      late.reject(refuse(408, `Cannot read the request: it did not come within ${patienceMs / 1000} s`));
+    }, patienceMs);
+  const reader = (request.body ?? new Blob().stream()).getReader(),
+    utf8 = new TextDecoder("utf-8", { fatal: true });
+  let text = "", size = 0;
+  const take = (bytes?: Uint8Array) => {
     try {
-      let step: IteratorResult<TextPiece, TextEnd>;
-      while (!(step = await pieces.next()).done) {
-        yield part(step.value, offset);
-        offset += step.value.text.length;
-      }
-      ends.push(step.value);
-      yield part({ text: "", tokens: [], finish: step.value.finish }, offset);
-    } finally {
-      await pieces.return(undefined as never);
+      text += utf8.decode(bytes, { stream: bytes !== undefined });
+    } catch {
+      throw refuse(400, "Cannot read the request: it is not UTF-8");
     }
+  };
+  const left = () => {
+    throw refuse(CLIENT_LEFT, "the client left while it sent its request");
+  };
+  try {
+    for (;;) {
+      const { value, done } = await Promise.race([reader.read().catch(left), late.promise]);
+      if (done) break;
+      size += value.length;
+      if (size > MAX_BODY) throw refuse(413, `Cannot read a request of more than ${MAX_BODY} bytes`);
+      take(value);
+    }
+    take();
+    return JSON.parse(text);
+  } catch (error) {
+    throw error instanceof SyntaxError ? refuse(400, "Cannot read the request: it is not JSON") : error;
+  } finally {
+    clearTimeout(timer);
   }
-  if (request.includeUsage) yield streamedEnd(head, request, ends);
 }
 
-/** Whether an error says that a client has left. */
-const isAbort = (error: unknown) => error instanceof DOMException && error.name === "AbortError";
-
-/** An error as OpenAI's clients read it. */
-function refuse(error: unknown, { onError }: ServerOptions): Response {
-  const answer = (status: number, message: string, param: string | null = null, headers = {}) => {
-    const type = status >= 500 ? "server_error" : "invalid_request_error";
-    return Response.json({ error: { message, type, param, code: null } }, { status, headers });
+/**
+ * The model's answer, which begins once the model has taken the request. It is a stream, whatever the client asked for: its
+ * `cancel()` alone tells of a client that has left, where a request's signal does so of requests of some 500 bytes.
+ */
+async function answer(
+  kind: CompletionKind,
+  request: Request,
+  { ask, patienceMs }: Required<HandlerOptions>,
+): Promise<Response> {
+  const body = await readBody(request, patienceMs.body), begun = Promise.withResolvers<Response>();
+  const { port1: model, port2: client } = new MessageChannel(),
+    say = (word: FromClient) => model.postMessage(word);
+  const { readable, writable } = new TransformStream<Uint8Array<ArrayBuffer>>(),
+    writer = writable.getWriter();
+  const utf8 = new TextEncoder();
+  const leave = () => {
+    say("left");
+    model.close();
   };
-  if (error instanceof RequestError) return answer(error.status, error.message, error.param);
-  if (error instanceof QueueFullError) return answer(429, error.message, null, { "retry-after": "1" });
-  if (isAbort(error)) return new Response(null, { status: 499 });
-  onError(error);
-  return answer(500, "Cannot answer: the server failed, its log says why");
+  writer.closed.then(() => model.close(), leave);
+  let written = Promise.resolve();
+  const write = async (part: string) => {
+    const timer = setTimeout(() => {
+      leave(); // at once: an abort waits for the write that does not end
+      void writer.abort(`Dropped a client that read nothing for ${patienceMs.read / 1000} s`);
+    }, patienceMs.read);
+    await writer.write(utf8.encode(part)).finally(() => clearTimeout(timer));
+    say("read");
+  };
+  /** After all parts; of a client that has left `closed` tells. */
+  const then = (step: () => Promise<void>) => written = written.then(step).catch(() => {});
+  model.onmessage = ({ data }: MessageEvent<ToClient>) => {
+    if ("part" in data) then(() => write(data.part));
+    else if ("begins" in data) {
+      const headers = { "content-type": `${data.begins}; charset=utf-8`, "cache-control": "no-cache" };
+      begun.resolve(new Response(readable, { headers }));
+    } else if ("refused" in data) {
+      model.close();
+      begun.resolve(refusalResponse(data.refused));
+    } else then(() => data.ends === "whole" ? writer.close() : writer.abort("Broke off an answer"));
+  };
+  ask({ kind, body, client });
+  return await begun.promise;
 }

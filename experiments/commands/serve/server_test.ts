@@ -1,109 +1,190 @@
-/** The server without a socket: work stops when its client has left. */
-import { assert, assertEquals, assertRejects } from "@std/assert";
-import { loadModel, type Tokenizer } from "../../../lib/model/mod.ts";
-import { ReferenceBackend } from "../../../lib/reference/mod.ts";
-import { StopGate } from "./completion.ts";
-import { QueueFullError, TurnQueue } from "./queue.ts";
+/** The thread of HTTP without a model: who may ask, and what becomes of clients that leave, stall or send rubbish. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import type { Asked, FromClient, ToClient } from "./messages.ts";
 import { createHandler } from "./server.ts";
 
-const { model, tokenizer } = await loadModel("tiny", new ReferenceBackend());
-let made = 0, onToken = () => {};
-/** Counts the tokens that are written, and tells of each. */
-const counting = new Proxy(tokenizer, {
-  get(target, name) {
-    if (name === "bytes") made++, onToken();
-    const value = target[name as keyof Tokenizer];
-    return typeof value === "function" ? value.bind(target) : value;
-  },
-});
-const errors: unknown[] = [];
-const handler = createHandler({
-  engines: new Map([["tiny", { model, tokenizer: counting, pruner: undefined }]]),
-  token: undefined,
-  queue: 1,
-  onError: (error) => errors.push(error),
-});
-const ask = (body: object, signal?: AbortSignal) =>
-  handler(
-    new Request("http://localhost/v1/completions", {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({
-        model: "tiny",
-        prompt: "It",
-        max_tokens: 400,
-        temperature: 0,
-        ignore_eos: true,
-        ...body,
-      }),
-      ...(signal && { signal }),
-    }),
-  );
+/** A request that the model has been given, seen from the model's side. */
+interface Taken extends Asked {
+  /** What the client said: that it has read, or left. */
+  readonly words: ReadableStreamDefaultReader<FromClient>;
+  say(message: ToClient): void;
+}
 
-Deno.test("a stream that is not read any more, and a request that is aborted, make no more tokens", async () => {
-  const stream = await ask({ stream: true }), reader = stream.body!.getReader();
-  await reader.read();
-  await reader.read();
-  await reader.cancel();
-  const afterStream = made;
-  assert(afterStream >= 2 && afterStream <= 4, `${afterStream}`);
-  const leaving = new AbortController();
-  onToken = () => leaving.abort();
-  assertEquals((await ask({}, leaving.signal)).status, 499);
-  assertEquals(made - afterStream, 1);
-  onToken = () => {};
-  // A timer runs between two tokens, how soon is the machine's affair: of 400 tokens some are left.
-  const later = new AbortController(), whole = ask({}, later.signal), begun = made;
-  while (made === begun) await new Promise((resolve) => setTimeout(resolve, 1));
-  later.abort();
-  assertEquals((await whole).status, 499);
-  const next = await ask({ max_tokens: 1 });
-  assertEquals([next.status, errors], [200, []]);
-});
+/** Serves on a free port with a model that the test plays. */
+async function withHandler(
+  given: Partial<Parameters<typeof createHandler>[0]>,
+  test: (
+    address: { url: string; port: number },
+    next: () => Promise<Taken>,
+    statuses: number[],
+  ) => Promise<void>,
+): Promise<void> {
+  const asked = new TransformStream<Taken, Taken>(),
+    asks = asked.writable.getWriter(),
+    statuses: number[] = [];
+  const taken = asked.readable.getReader();
+  const handler = createHandler({
+    models: ["one", "one/dense"],
+    token: undefined,
+    state: () => ({ running: 1, waiting: 2, totals: { one: { completion_tokens: 7, queries_skipped: 3 } } }),
+    ask(own) {
+      const words = new TransformStream<FromClient, FromClient>(), writer = words.writable.getWriter();
+      own.client.onmessage = ({ data }) => void writer.write(data);
+      void asks.write({
+        ...own,
+        words: words.readable.getReader(),
+        say: (word) => own.client.postMessage(word),
+      });
+    },
+    ...given,
+  });
+  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, async (request) => {
+    const response = await handler(request);
+    statuses.push(response.status);
+    return response;
+  });
+  const { port } = server.addr;
+  try {
+    await test({ url: `http://127.0.0.1:${port}`, port }, async () => (await taken.read()).value!, statuses);
+  } finally {
+    await server.shutdown();
+  }
+}
 
-Deno.test("a client may leave while a part of its stream is on its way", async () => {
-  const { body } = await ask({ stream: true }), reader = body!.getReader();
-  await reader.read();
-  onToken = () => void reader.cancel();
-  assertEquals((await reader.read()).done, true);
-  onToken = () => {};
-  const next = await ask({ max_tokens: 1 });
-  assertEquals([next.status, errors], [200, []]);
-});
+const post = (url: string, body: BodyInit, signal?: AbortSignal) =>
+  fetch(`${url}/v1/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body,
+    ...(signal && { signal }),
+  });
 
-Deno.test("TurnQueue gives turns in order, to as many as may wait, and forgets who leaves", async () => {
-  const queue = new TurnQueue(2), never = new AbortController().signal, order: string[] = [];
-  const first = await queue.take(never), leaving = new AbortController();
-  const take = async (name: string, signal = never) => {
-    const turn = await queue.take(signal);
-    order.push(name);
-    return turn;
-  };
-  const second = take("second", leaving.signal), third = take("third");
-  await assertRejects(() => queue.take(never), QueueFullError, "2 are waiting");
-  leaving.abort();
-  await assertRejects(() => second, DOMException);
-  assertEquals(queue.length, 1);
-  const fourth = take("fourth");
-  first[Symbol.dispose]();
-  first[Symbol.dispose](); // once is enough
-  const turn = await third;
-  assertEquals(order, ["third"]);
-  turn[Symbol.dispose]();
-  (await fourth)[Symbol.dispose]();
-  assertEquals([order, queue.length], [["third", "fourth"], 0]);
-  (await queue.take(never))[Symbol.dispose]();
-  await assertRejects(() => queue.take(leaving.signal), DOMException);
-});
+Deno.test("the model is told of clients that leave, however long their requests were", () =>
+  withHandler({}, async ({ url }, next) => {
+    for (const size of [1, 600, 100_000]) {
+      for (const begins of ["application/json", "text/event-stream"]) {
+        const leaving = new AbortController(), body = JSON.stringify({ user: "x".repeat(size) });
+        const answer = post(url, body, leaving.signal), taken = await next();
+        assertEquals([taken.kind, taken.body], ["text", JSON.parse(body)]);
+        taken.say({ begins });
+        assertEquals((await answer).headers.get("content-type"), `${begins}; charset=utf-8`);
+        leaving.abort();
+        assertEquals((await taken.words.read()).value, "left", `${size}, ${begins}`);
+      }
+    }
+  }));
 
-Deno.test("StopGate holds back what may become a stop text, and shows it when it does not", () => {
-  const gate = new StopGate(["\n\n", "END"]);
-  const pass = (text: string, isLast = false) => gate.pass(text, isLast);
-  assertEquals(pass("a\n"), { text: "a", isStop: false });
-  assertEquals(pass("b EN"), { text: "\nb ", isStop: false });
-  assertEquals(pass("T"), { text: "ENT", isStop: false });
-  assertEquals(pass("EN"), { text: "", isStop: false });
-  assertEquals(pass("D more"), { text: "", isStop: true });
-  assertEquals(new StopGate(["END"]).pass("xEN", true), { text: "xEN", isStop: false });
-  assertEquals(new StopGate([]).pass("x", false), { text: "x", isStop: false });
-});
+Deno.test("an answer comes part by part, is acknowledged, and may be refused or break off", () =>
+  withHandler({}, async ({ url }, next) => {
+    const whole = post(url, "{}"), taken = await next();
+    for (
+      const message of [{ begins: "text/plain" }, { part: "a" }, { part: "ä" }, { ends: "whole" }] as const
+    ) {
+      taken.say(message);
+    }
+    assertEquals(await (await whole).text(), "aä");
+    assertEquals([(await taken.words.read()).value, (await taken.words.read()).value], ["read", "read"]);
+    const refused = post(url, "{}");
+    (await next()).say({ refused: { status: 429, message: "full", param: "n" } });
+    const answer = await refused;
+    assertEquals([answer.status, answer.headers.get("retry-after")], [429, "1"]);
+    assertEquals((await answer.json()).error, {
+      message: "full",
+      type: "invalid_request_error",
+      param: "n",
+      code: null,
+    });
+    const broken = post(url, "{}"), last = await next();
+    last.say({ begins: "application/json" });
+    last.say({ ends: "broken" });
+    const failure = await (await broken).text().then(() => undefined, (error) => error);
+    assert(failure instanceof TypeError, "a client is to see that the answer is not whole");
+  }));
+
+Deno.test("a client that does not read is dropped, and others are answered meanwhile", () =>
+  withHandler({ patienceMs: { body: 5000, read: 50 } }, async ({ url, port }, next) => {
+    using silent = await Deno.connect({ hostname: "127.0.0.1", port });
+    const request = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" +
+      "Content-Length: 2\r\n\r\n{}";
+    await silent.write(new TextEncoder().encode(request));
+    const taken = await next(), part = "x".repeat(1 << 20);
+    taken.say({ begins: "text/event-stream" });
+    let word: FromClient | undefined, parts = 0;
+    while (word !== "left") {
+      taken.say({ part });
+      assert(++parts < 1000, "what the system holds for a client that does not read");
+      word = (await taken.words.read()).value;
+    }
+    const other = post(url, "{}"), own = await next();
+    own.say({ begins: "text/plain" });
+    own.say({ ends: "whole" });
+    assertEquals((await other).status, 200);
+    await (await other).text();
+  }));
+
+Deno.test("what is no request is refused in words, and a client may leave in the middle of one", () =>
+  withHandler({ patienceMs: { body: 100, read: 5000 } }, async ({ url, port }, _next, statuses) => {
+    const refused = async (body: BodyInit) => {
+      const response = await post(url, body);
+      return [response.status, (await response.json()).error.message];
+    };
+    assertEquals(await refused("{"), [400, "Cannot read the request: it is not JSON"]);
+    assertEquals(await refused(Uint8Array.of(0x22, 0xff, 0x22)), [
+      400,
+      "Cannot read the request: it is not UTF-8",
+    ]);
+    assertEquals(await refused(Uint8Array.of(0x22, 0xc3)), [400, "Cannot read the request: it is not UTF-8"]);
+    const head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" +
+      "Content-Length: 5000\r\n\r\n{";
+    using slow = await Deno.connect({ hostname: "127.0.0.1", port });
+    await slow.write(new TextEncoder().encode(head));
+    const answer = new Uint8Array(1000), size = await slow.read(answer);
+    assertMatch(
+      new TextDecoder().decode(answer.subarray(0, size!)),
+      /^HTTP\/1.1 408 .*did not come within 0.1 s/s,
+    );
+    const before = statuses.length;
+    {
+      using leaves = await Deno.connect({ hostname: "127.0.0.1", port });
+      await leaves.write(new TextEncoder().encode(head));
+    }
+    while (statuses.length === before) await new Promise((resolve) => setTimeout(resolve, 1));
+    assertEquals(statuses.at(-1), 499);
+  }));
+
+Deno.test("models, health and metrics are told without the model", () =>
+  withHandler({}, async ({ url }) => {
+    const get = async (path: string) => {
+      const response = await fetch(url + path);
+      return [response.status, await response.json()] as const;
+    };
+    assertEquals(await get("/health"), [200, { status: "ok", running: 1, waiting: 2 }]);
+    const model = (id: string) => ({ id, object: "model", created: 0, owned_by: "tokenfilter" });
+    assertEquals((await get("/v1/models"))[1].data, [model("one"), model("one/dense")]);
+    for (const path of ["one/dense", "one%2Fdense"]) {
+      assertEquals(await get(`/v1/models/${path}`), [200, model("one/dense")]);
+    }
+    const [status, { error }] = await get("/v1/models/two");
+    assertEquals([status, error.message], [
+      404,
+      "Cannot find /v1/models/two: there are /v1/models/one, /v1/models/one/dense",
+    ]);
+    assertEquals((await get("/v1/models/%ff"))[0], 404);
+    const metrics = await fetch(`${url}/metrics`), lines = (await metrics.text()).split("\n");
+    assertEquals(metrics.headers.get("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    for (
+      const line of [
+        'tokenfilter_requests_total{status="404"} 2',
+        "tokenfilter_texts_running 1",
+        "tokenfilter_requests_waiting 2",
+        'tokenfilter_completion_tokens_total{model="one"} 7',
+        'tokenfilter_queries_skipped_total{model="one"} 3',
+        'tokenfilter_kv_bytes_held_total{model="one"} 0',
+        "# TYPE tokenfilter_queries_skipped_total counter",
+      ]
+    ) assert(lines.includes(line), `${line} in ${lines.join("\n")}`);
+    // Every family is described before its samples, and every line is one of the three kinds.
+    for (const line of lines) {
+      assertMatch(line, /^(# HELP \w+ .+|# TYPE \w+ (counter|gauge)|\w+(\{\w+="[^"]*"\})? \d+|)$/);
+    }
+  }));

@@ -182,7 +182,8 @@ export const COMMON_FLAGS: Flags = {
   "host": flag("text", "ADDRESS", "where to listen (127.0.0.1); elsewhere a token is needed", ["serve"]),
   "port": flag("integer", "N", "port to listen on (8080); 0: a free one", ["serve"]),
   "token-file": flag("text", "FILE", "what requests must show (TOKENFILTER_TOKEN, else none)", ["serve"]),
-  "waiting": flag("integer", "N", "most requests that wait (16)", ["serve"]),
+  "together": flag("integer", "N", "most texts that are computed at once (8)", ["serve"]),
+  "waiting": flag("integer", "N", "most requests that wait beside them (16)", ["serve"]),
   "out": flag(
     "text",
     "DIR",

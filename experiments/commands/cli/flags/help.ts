@@ -44,7 +44,7 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
     "seed",
   ],
   "Choice of tokens": Object.keys(SAMPLING).map(flagName),
-  "Where": ["host", "port", "token-file", "waiting"],
+  "Where": ["host", "port", "token-file", "together", "waiting"],
   "How": ["max-tokens", "beside", "backend", "race", "jobs", "phase", "seeds"],
   "Results": ["out", "resume", "live", "all", "columns", "csv", "json"],
 };

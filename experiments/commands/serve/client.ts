@@ -1,0 +1,58 @@
+/** A client as the model's thread sees it. */
+import type { FromClient, Refusal, ToClient } from "./messages.ts";
+
+/** Parts that may be on their way; then the client's text waits until one has been read. */
+const MOST_UNREAD = 16;
+
+export class Client {
+  readonly #port: MessagePort;
+  readonly #leaving = new AbortController();
+  #unread = 0;
+  #heard = Promise.withResolvers<void>();
+  #hasBegun = false;
+
+  constructor(port: MessagePort) {
+    this.#port = port;
+    port.onmessage = ({ data }: MessageEvent<FromClient>) => {
+      if (data === "left") this.#leaving.abort();
+      else this.#unread--;
+      this.#heard.resolve();
+      this.#heard = Promise.withResolvers();
+    };
+  }
+
+  /** Aborted when it has left. */
+  get signal(): AbortSignal {
+    return this.#leaving.signal;
+  }
+
+  get hasBegun(): boolean {
+    return this.#hasBegun;
+  }
+
+  refuse(refused: Refusal): void {
+    this.#say({ refused });
+  }
+
+  /** Begins an answer. @param begins its media type */
+  begin(begins: string): void {
+    this.#hasBegun = true;
+    this.#say({ begins });
+  }
+
+  /** Sends a part, once enough of those before it have been read. @throws The signal's reason, if the client leaves. */
+  async send(part: string): Promise<void> {
+    while (this.#unread >= MOST_UNREAD && !this.signal.aborted) await this.#heard.promise;
+    this.signal.throwIfAborted();
+    this.#unread++;
+    this.#say({ part });
+  }
+
+  end(ends: "whole" | "broken"): void {
+    this.#say({ ends });
+  }
+
+  #say(message: ToClient): void {
+    this.#port.postMessage(message);
+  }
+}

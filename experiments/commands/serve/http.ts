@@ -1,0 +1,56 @@
+/** The thread of HTTP as the model's thread sees it. */
+import { UsageError } from "../../../lib/errors.ts";
+import type { Address, Asked, FromHttp, ServerState, ToHttp } from "./messages.ts";
+
+export class HttpThread implements Disposable {
+  readonly #worker = new Worker(new URL("./thread.ts", import.meta.url), { type: "module" });
+  readonly #failing = Promise.withResolvers<never>();
+
+  constructor() {
+    this.#failing.promise.catch(() => {}); // whoever waits for it is told
+    this.#worker.onerror = (event) => {
+      event.preventDefault();
+      this.#failing.reject(new Error(`the server's thread has failed: ${event.message}`));
+    };
+  }
+
+  /** Fails where the thread does. */
+  get failed(): Promise<never> {
+    return this.#failing.promise;
+  }
+
+  /**
+   * Begins to listen.
+   *
+   * @returns where
+   * @throws {UsageError} If the address cannot be had.
+   */
+  async listen(
+    address: Address,
+    onAsked: (asked: Asked) => void,
+  ): Promise<{ readonly hostname: string; readonly port: number }> {
+    const listening = Promise.withResolvers<{ readonly hostname: string; readonly port: number }>();
+    this.#worker.onmessage = ({ data }: MessageEvent<FromHttp>) => {
+      if ("asked" in data) onAsked(data.asked);
+      else if ("listens" in data) listening.resolve(data.listens);
+      else {
+        const { hostname, port } = address;
+        listening.reject(new UsageError(`Cannot listen on ${hostname}:${port}: ${data.failed}`));
+      }
+    };
+    this.#say({ listen: address });
+    return await Promise.race([listening.promise, this.failed]);
+  }
+
+  tell(state: ServerState): void {
+    this.#say({ state });
+  }
+
+  [Symbol.dispose](): void {
+    this.#worker.terminate();
+  }
+
+  #say(message: ToHttp): void {
+    this.#worker.postMessage(message);
+  }
+}

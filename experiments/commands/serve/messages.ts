@@ -1,0 +1,57 @@
+/** What the server's two threads say to each other: one answers HTTP, the other runs the model. */
+
+/** Where to listen, and what requests must show. */
+export interface Address {
+  readonly hostname: string;
+  /** 0 = any that is free. */
+  readonly port: number;
+  /** Undefined: requests to this machine's own addresses need none. */
+  readonly token: string | undefined;
+  /** Names that clients ask for. */
+  readonly models: readonly string[];
+}
+
+/** What the thread of HTTP tells by itself, however busy the model is. */
+export interface ServerState {
+  /** Texts that are being made. */
+  readonly running: number;
+  /** Requests that wait for their turn. */
+  readonly waiting: number;
+  /** Counts over all texts that have ended, by model. */
+  readonly totals: { readonly [model: string]: { readonly [count: string]: number } };
+}
+
+export type CompletionKind = "text" | "chat";
+
+/** A request for a text. */
+export interface Asked {
+  readonly kind: CompletionKind;
+  /** Parsed JSON. */
+  readonly body: unknown;
+  /** Where its answer goes, as {@linkcode ToClient}; what comes from there is a {@linkcode FromClient}. */
+  readonly client: MessagePort;
+}
+
+export type ToHttp = { readonly listen: Address } | { readonly state: ServerState };
+export type FromHttp =
+  | { readonly listens: { readonly hostname: string; readonly port: number } }
+  | { readonly failed: string }
+  | { readonly asked: Asked };
+
+/** Why a request has no answer, as OpenAI's clients read it. */
+export interface Refusal {
+  readonly status: number;
+  readonly message: string;
+  /** The field that is wrong. */
+  readonly param?: string | null;
+}
+
+/** An answer: refused, or begun with its type, then its parts, until it ends or breaks off. */
+export type ToClient =
+  | { readonly refused: Refusal }
+  | { readonly begins: string }
+  | { readonly part: string }
+  | { readonly ends: "whole" | "broken" };
+
+/** A part was read; or nobody reads any more. */
+export type FromClient = "read" | "left";

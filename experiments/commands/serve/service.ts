@@ -1,0 +1,168 @@
+/** The thread of the model: takes requests, gives them turns, and sends their answers. */
+import { type AnswerHead, streamedEnd, streamedPart, wholeAnswer, type WholeText } from "./answers.ts";
+import { Client } from "./client.ts";
+import { complete, type Engine, type ScoredToken, type TextEnd, type TextPiece } from "./completion.ts";
+import type { Asked, CompletionKind, Refusal, ServerState } from "./messages.ts";
+import { addCounts, countSavings } from "./metrics.ts";
+import { QueueFullError, TurnQueue } from "./queue.ts";
+import {
+  type CompletionRequest,
+  limitsOf,
+  readRequest,
+  RequestError,
+  type RequestLimits,
+} from "./request.ts";
+
+interface ServiceOptions {
+  /** Engines of one model, by the names that clients ask for. */
+  readonly engines: ReadonlyMap<string, Engine>;
+  /** Texts that are computed together, at most. */
+  readonly together: number;
+  /** Requests that may wait beside them. */
+  readonly waiting: number;
+  /** Told when the state has changed. */
+  readonly onState: (state: ServerState) => void;
+  /** Told of errors that are the server's own. */
+  readonly onError: (error: unknown) => void;
+}
+
+/** One text of a request: a prompt, and which of the texts for it. */
+interface Wanted {
+  readonly prompt: Int32Array<ArrayBuffer>;
+  readonly copy: number;
+}
+
+const textsOf = ({ prompts, n }: CompletionRequest) =>
+  prompts.flatMap((prompt) => Array.from({ length: n }, (_, copy): Wanted => ({ prompt, copy })));
+
+export class Service {
+  readonly #options: ServiceOptions;
+  readonly #limits: RequestLimits;
+  readonly #turns: TurnQueue;
+  readonly #totals: { [model: string]: { [count: string]: number } };
+
+  constructor(options: ServiceOptions) {
+    const { engines, together, waiting, onState } = options, names = [...engines.keys()];
+    const { model, tokenizer } = engines.values().next().value!;
+    this.#options = options;
+    this.#limits = limitsOf(names, model.config, tokenizer);
+    this.#totals = Object.fromEntries(names.map((name) => [name, {}]));
+    this.#turns = new TurnQueue(together, waiting, () => onState(this.state));
+  }
+
+  get state(): ServerState {
+    return { running: this.#turns.running, waiting: this.#turns.waiting, totals: this.#totals };
+  }
+
+  /** Answers a request; whatever becomes of it, this does not throw. */
+  async take({ kind, body, client: port }: Asked): Promise<void> {
+    const client = new Client(port), { engines, onError } = this.#options;
+    try {
+      const { tokenizer } = engines.values().next().value!;
+      const request = await readRequest(kind, body, tokenizer, this.#limits);
+      this.#turns.expectRoom();
+      client.begin(request.stream ? "text/event-stream" : "application/json");
+      await this.#answer(request, client);
+      client.end("whole");
+    } catch (error) {
+      if (client.signal.aborted && error === client.signal.reason) return;
+      const refusal = refusalOf(error);
+      if (refusal.status === 500) onError(error);
+      if (client.hasBegun) client.end("broken");
+      else client.refuse(refusal);
+    }
+  }
+
+  async #answer(request: CompletionRequest, client: Client): Promise<void> {
+    const turn = await this.#turns.take(client.signal), head = headOf(request);
+    const engine = this.#options.engines.get(request.model)!;
+    if (!request.stream) {
+      const texts = await this.#makeAll(engine, request, client.signal, turn);
+      return await client.send(JSON.stringify(wholeAnswer(head, request, engine.tokenizer, texts)));
+    }
+    using _ = turn;
+    const ends: TextEnd[] = [];
+    const send = (part: unknown) => client.send(`data: ${JSON.stringify(part)}\n\n`);
+    for (const [index, text] of textsOf(request).entries()) {
+      let offset = 0;
+      const part = (piece: TextPiece & { readonly finish?: TextEnd["finish"] }) =>
+        send(streamedPart(head, request, engine.tokenizer, index, piece, offset));
+      const end = await this.#make(engine, request, text, client.signal, async (piece) => {
+        await part(piece);
+        offset += piece.text.length;
+      });
+      await part({ text: "", tokens: [], finish: end.finish });
+      ends.push(end);
+    }
+    if (request.includeUsage) await send(streamedEnd(head, request, ends));
+    await client.send("data: [DONE]\n\n");
+  }
+
+  /** Makes all texts of a request, and several at once while nobody waits for a turn. */
+  async #makeAll(
+    engine: Engine,
+    request: CompletionRequest,
+    signal: AbortSignal,
+    turn: Disposable,
+  ): Promise<WholeText[]> {
+    const wanted = textsOf(request), made: WholeText[] = [];
+    let next = 0, failed: unknown;
+    const work = async (own: Disposable): Promise<void> => {
+      const others: Promise<void>[] = [];
+      try {
+        using _ = own;
+        while (next < wanted.length && !failed && (own === turn || this.#turns.waiting === 0)) {
+          const index = next++, spare = next < wanted.length ? this.#turns.spare() : undefined;
+          if (spare !== undefined) others.push(work(spare));
+          const tokens: ScoredToken[] = [];
+          let text = "";
+          const end = await this.#make(engine, request, wanted[index]!, signal, (piece) => {
+            text += piece.text;
+            tokens.push(...piece.tokens);
+          });
+          made[index] = { text, tokens, end };
+        }
+      } catch (error) {
+        failed ??= error;
+      }
+      await Promise.all(others);
+    };
+    await work(turn);
+    if (failed) throw failed;
+    return made;
+  }
+
+  /** Makes one text, and counts what it took. */
+  async #make(
+    engine: Engine,
+    request: CompletionRequest,
+    { prompt, copy }: Wanted,
+    signal: AbortSignal,
+    take: (piece: TextPiece) => void | Promise<void>,
+  ): Promise<TextEnd> {
+    const pieces = complete(engine, request, prompt, copy, signal);
+    try {
+      let step: IteratorResult<TextPiece, TextEnd>;
+      while (!(step = await pieces.next()).done) await take(step.value);
+      const { tokens, usage } = step.value, counts = this.#totals[request.model]!;
+      addCounts(counts, { prompt_tokens: prompt.length, completion_tokens: tokens, ...countSavings(usage) });
+      return step.value;
+    } finally {
+      await pieces.return(undefined as never);
+    }
+  }
+}
+
+const PREFIX: { readonly [kind in CompletionKind]: string } = { text: "cmpl", chat: "chatcmpl" };
+
+const headOf = ({ kind, model }: CompletionRequest): AnswerHead => ({
+  id: `${PREFIX[kind]}-${crypto.randomUUID()}`,
+  created: Math.floor(Date.now() / 1000),
+  model,
+});
+
+function refusalOf(error: unknown): Refusal {
+  if (error instanceof RequestError) return error.refusal;
+  if (error instanceof QueueFullError) return { status: 429, message: error.message };
+  return { status: 500, message: "Cannot answer: the server failed, its log says why" };
+}

@@ -1,0 +1,321 @@
+/** The thread of the model without a socket: texts are computed together, and work stops when nobody reads it. */
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { openCpu } from "../../../ffi/mod.ts";
+import { createPruner } from "../../../lib/methods/mod.ts";
+import { loadModel, type Model, type Tokenizer } from "../../../lib/model/mod.ts";
+import { Batch } from "./batch.ts";
+import { type Engine, StopGate } from "./completion.ts";
+import type { CompletionKind, FromClient, ToClient } from "./messages.ts";
+import { QueueFullError, TurnQueue } from "./queue.ts";
+import { Service } from "./service.ts";
+
+const loaded = await loadModel("tiny", await openCpu({ build: true, threads: 1 }));
+let made = 0, onToken = () => {};
+/** Counts the tokens that are written, and tells of each. */
+const tokenizer = watched(loaded.tokenizer, (name) => {
+  if (name === "bytes") made++, onToken();
+});
+/** Sequences of each step of several. */
+const steps: number[] = [];
+const model = watched(loaded.model, (name, feeds) => {
+  if (name === "feedTogether") steps.push((feeds as unknown[]).length);
+});
+const pruner = createPruner("token-filtering", loaded.config, { fusion: "variance", warmup: 4, recent: 4 });
+
+/** An object whose calls are told of. */
+function watched<T extends Model | Tokenizer>(of: T, tell: (name: string, given: unknown) => void): T {
+  return new Proxy(of, {
+    get(target, name) {
+      const value = target[name as keyof T];
+      if (typeof value !== "function") return value;
+      return (...args: unknown[]) => {
+        tell(String(name), args[0]);
+        return value.apply(target, args);
+      };
+    },
+  });
+}
+
+function openService({ together = 8, waiting = 16 } = {}) {
+  const dense: Engine = { model, tokenizer, pruner: undefined, batch: new Batch(model) };
+  const errors: unknown[] = [];
+  const service = new Service({
+    engines: new Map([["tiny", { ...dense, pruner }], ["tiny/dense", dense]]),
+    ...{ together, waiting },
+    onState: () => {},
+    onError: (error) => errors.push(error),
+  });
+  return { service, errors };
+}
+
+/** Asks a service, as the thread of HTTP does. @param reads whether the client says that it has read */
+function ask(service: Service, body: object, { reads = true, kind = "text" as CompletionKind } = {}) {
+  const { port1: port, port2: client } = new MessageChannel(), parts: string[] = [];
+  const over = Promise.withResolvers<ToClient>();
+  const say = (word: FromClient) => port.postMessage(word);
+  const leave = () => {
+    say("left");
+    port.close();
+  };
+  port.onmessage = ({ data }: MessageEvent<ToClient>) => {
+    if ("part" in data) {
+      parts.push(data.part);
+      if (reads) say("read");
+    } else if (!("begins" in data)) {
+      over.resolve(data);
+      port.close();
+    }
+  };
+  const base = { model: "tiny", temperature: 0, ignore_eos: true };
+  const taken = service.take({ kind, body: { ...base, ...body }, client });
+  return {
+    parts,
+    leave,
+    /** Until the service is done with it. */
+    taken,
+    last: over.promise,
+    async answer() {
+      const last = await over.promise;
+      assertEquals(last, { ends: "whole" });
+      return JSON.parse(parts.join(""));
+    },
+  };
+}
+
+const PROMPTS = [
+  "It was a dark night",
+  "Once",
+  "The old house by the sea and the",
+  "She said that",
+  "In the town",
+];
+
+Deno.test("texts that are made together are those of a client alone, filtered and not, and each step is one", async () => {
+  const { service, errors } = openService({ together: 4 });
+  const bodies = PROMPTS.flatMap((prompt, i) =>
+    ["tiny", "tiny/dense"].map((model) => ({ model, prompt, max_tokens: 16 + i }))
+  );
+  const alone = [];
+  for (const body of bodies) alone.push((await ask(service, body).answer()).choices);
+  assertEquals(Math.max(...steps), 1, "nobody else was there");
+  steps.length = 0;
+  const together = await Promise.all(bodies.map((body) => ask(service, body).answer()));
+  assertEquals(together.map(({ choices }) => choices), alone);
+  assertEquals(Math.max(...steps), 4, "as many as --together allows");
+  const tokens = bodies.reduce((sum, body) => sum + body.max_tokens - 1, 0); // the first comes of the prompt
+  assertEquals(steps.reduce((a, b) => a + b, 0), tokens);
+  assert(steps.length < tokens / 2, `${steps.length} steps for ${tokens} tokens`);
+  const docs = await Deno.readTextFile(new URL("../../../docs/guides/serve.md", import.meta.url));
+  for (const name of Object.keys(together[0]!.usage.tokenfilter)) {
+    assertStringIncludes(docs, `| \`${name}\` |`);
+  }
+  const { usage } = together[0]!, skipped = usage.tokenfilter.queries_skipped;
+  assert(
+    skipped > 0 && usage.tokenfilter.queries_dense === 10 * (usage.total_tokens - 1),
+    JSON.stringify(usage),
+  );
+  assertEquals(service.state.totals["tiny"]!.completion_tokens, 2 * (16 + 17 + 18 + 19 + 20));
+  assertEquals([service.state.running, service.state.waiting, errors], [0, 0, []]);
+});
+
+Deno.test("the texts of one request are made together, while nobody else waits", async () => {
+  const { service } = openService({ together: 3 });
+  steps.length = 0;
+  const several = ask(service, { prompt: PROMPTS, n: 2, max_tokens: 5, temperature: 1, seed: -1 });
+  const { choices } = await several.answer();
+  assertEquals([choices.length, Math.max(...steps)], [10, 3]);
+  const one = await ask(service, { prompt: PROMPTS[1], n: 2, max_tokens: 5, temperature: 1, seed: -1 })
+    .answer();
+  assertEquals(
+    one.choices.map(({ text }: { text: string }) => text),
+    choices.slice(2, 4).map(({ text }: { text: string }) => text),
+  );
+  // Who comes later does not wait for all of them.
+  const order: string[] = [];
+  const many = ask(service, { prompt: PROMPTS, n: 4, max_tokens: 8 }).answer().then(() => order.push("many"));
+  await new Promise((resolve) => onToken = () => resolve(undefined));
+  onToken = () => {};
+  await ask(service, { prompt: "It", max_tokens: 2 }).answer();
+  order.push("few");
+  await many;
+  assertEquals(order, ["few", "many"]);
+});
+
+Deno.test("a long prompt is fed in pieces, between which the others go on", async () => {
+  const { service } = openService();
+  const long = Array.from({ length: 480 }, (_, i) => 300 + i % 400), order: string[] = [];
+  const first = ask(service, { prompt: "It", max_tokens: 12 }).answer().then(() => order.push("short"));
+  const second = ask(service, { prompt: long, max_tokens: 12 }).answer().then(() => order.push("long"));
+  steps.length = 0;
+  await Promise.all([first, second]);
+  assertEquals(order, ["short", "long"]);
+  assert(steps.filter((count) => count === 1).length >= 3, "tokens of the short text between the pieces");
+});
+
+Deno.test("a client that leaves or does not read makes no more tokens, and keeps nobody waiting", async () => {
+  const { service, errors } = openService({ together: 1 });
+  for (const stream of [true, false]) {
+    const left = ask(service, { prompt: "It", max_tokens: 400, stream });
+    await new Promise((resolve) => onToken = () => resolve(undefined));
+    left.leave();
+    const begun = made;
+    await left.taken;
+    assert(made - begun < 50, `${made - begun} tokens`);
+    onToken = () => {};
+  }
+  const early = ask(service, { prompt: "It", max_tokens: 400 });
+  early.leave(); // before its prompt is fed
+  await early.taken;
+
+  const { service: wide } = openService({ together: 2 });
+  const begun = made, silent = ask(wide, { prompt: "It", max_tokens: 400, stream: true }, { reads: false });
+  const { choices } = await ask(wide, { prompt: "It", max_tokens: 60 }).answer();
+  assertEquals([choices.length, silent.parts.length], [1, 16]);
+  assertEquals(made - begun, 60 + 16 + 1, "the one that could not be sent waits");
+  silent.leave();
+  await silent.taken;
+  assertEquals([wide.state.running, errors], [0, []]);
+});
+
+Deno.test("a prompt that no context holds is refused before it is cut into tokens", async () => {
+  const { service } = openService();
+  const encoded: string[] = [];
+  const own = watched(loaded.tokenizer, (name, text) => name === "encode" && encoded.push(text as string));
+  const engine = { model, tokenizer: own, pruner: undefined, batch: new Batch(model) };
+  const guarded = new Service({
+    engines: new Map([["tiny", engine]]),
+    ...{ together: 1, waiting: 0 },
+    onState: () => {},
+    onError: (error) => {
+      throw error;
+    },
+  });
+  const longest = Math.max(
+    ...Array.from({ length: tokenizer.vocabSize }, (_, id) => tokenizer.bytes(id).length),
+  );
+  for (const kind of ["text", "chat"] as const) {
+    const param = kind === "text" ? "prompt" : "messages";
+    const body = (text: string) =>
+      kind === "text" ? { prompt: ["It", text] } : { messages: [{ role: "user", content: text }] };
+    const { refused } = await ask(guarded, body("é".repeat(1_000_000)), { kind }).last as never;
+    assertEquals(refused, {
+      status: 400,
+      message: `Cannot use "${param}": found 2000000 bytes, expected at most the ${
+        512 * longest
+      } that the model's 512 tokens can hold`,
+      param,
+    });
+  }
+  assertEquals(encoded, ["It"]);
+  const { refused } = await ask(service, { prompt: "a".repeat(512 * longest) }).last as never;
+  assertEquals((refused as { param: string }).param, "max_tokens", "what might fit is counted in tokens");
+});
+
+Deno.test("fields that ask for nothing are taken, and an assistant that has said nothing", async () => {
+  const { service } = openService();
+  const ok = {
+    ...{ parallel_tool_calls: false, tool_choice: "none", tools: [], functions: [], function_call: "auto" },
+    ...{ service_tier: "auto", modalities: ["text"], seed: -5, user: "a", response_format: { type: "text" } },
+    ...{ safety_identifier: "a", prompt_cache_key: "b", store: false, metadata: {}, logit_bias: {} },
+  };
+  const { choices } = await ask(service, { prompt: "It", max_tokens: 1, ...ok }).answer();
+  assertEquals(choices.length, 1);
+  for (
+    const [field, value] of Object.entries({
+      ...{ tool_choice: "required", service_tier: "flex", modalities: ["text", "audio"], tools: [{}] },
+      ...{ seed: 1.5, logit_bias: { 5: 1 }, response_format: { type: "json_object" } },
+    })
+  ) {
+    const { refused } = await ask(service, { prompt: "It", max_tokens: 1, [field]: value }).last as never;
+    assertEquals((refused as { param: string }).param, field);
+  }
+  const messages = [{ role: "user", content: "a" }, { role: "assistant", content: null }];
+  const { refused } = await ask(service, { messages }, { kind: "chat" }).last as {
+    refused: { message: string };
+  };
+  assert(refused.message.includes("no chat template"), "tiny has none: the messages themselves were taken");
+  const nobody = { messages: [{ role: "user", content: null }] };
+  const { refused: empty } = await ask(service, nobody, { kind: "chat" }).last as {
+    refused: { message: string };
+  };
+  assert(empty.message.includes("expected a role and a content of text"));
+});
+
+Deno.test("an error of the model is told to the log and breaks the answer off, and the next one is answered", async () => {
+  const { service, errors } = openService();
+  const failing = ask(service, { prompt: "It", max_tokens: 20 });
+  onToken = () => {
+    throw new Error("broken");
+  };
+  assertEquals(await failing.last, { ends: "broken" });
+  onToken = () => {};
+  assertEquals(errors.map((error) => (error as Error).message), ["broken"]);
+  assertEquals((await ask(service, { prompt: "It", max_tokens: 1 }).answer()).choices.length, 1);
+});
+
+Deno.test("Batch fails the texts of a step that fails, and no others", async () => {
+  let fails = true;
+  const batch = new Batch(watched(loaded.model, (name) => {
+    if (name === "feedTogether" && fails) throw new RangeError("no memory");
+  }));
+  const never = new AbortController().signal, start = () => loaded.model.start();
+  const sequence = start(), logits = await batch.prompt(sequence, Int32Array.of(5, 6), never);
+  await assertRejects(() => batch.next(sequence, 7, never), RangeError, "no memory");
+  fails = false;
+  assertEquals(await batch.prompt(start(), Int32Array.of(5, 6), never), logits);
+  await assertRejects(() => batch.prompt(start(), Int32Array.of(99999), never), Error);
+  assertEquals(await batch.prompt(start(), Int32Array.of(5, 6), never), logits);
+});
+
+Deno.test("TurnQueue gives turns in order, to as many as may wait, and forgets who leaves", async () => {
+  let changes = 0;
+  const queue = new TurnQueue(1, 2, () => changes++),
+    never = new AbortController().signal,
+    order: string[] = [];
+  const first = await queue.take(never), leaving = new AbortController();
+  assertEquals([queue.running, queue.waiting, queue.spare()], [1, 0, undefined]);
+  const take = async (name: string, signal = never) => {
+    const turn = await queue.take(signal);
+    order.push(name);
+    return turn;
+  };
+  const second = take("second", leaving.signal), third = take("third");
+  await assertRejects(() => queue.take(never), QueueFullError, "2 are waiting");
+  leaving.abort();
+  await assertRejects(() => second, DOMException);
+  assertEquals(queue.waiting, 1);
+  const fourth = take("fourth");
+  first[Symbol.dispose]();
+  first[Symbol.dispose](); // once is enough
+  const turn = await third;
+  assertEquals(order, ["third"]);
+  turn[Symbol.dispose]();
+  (await fourth)[Symbol.dispose]();
+  assertEquals([order, queue.waiting, queue.running], [["third", "fourth"], 0, 0]);
+  queue.spare()![Symbol.dispose]();
+  (await queue.take(never))[Symbol.dispose]();
+  await assertRejects(() => queue.take(leaving.signal), DOMException);
+  assert(changes > 8);
+});
+
+Deno.test("TurnQueue has several turns", async () => {
+  const queue = new TurnQueue(2, 0), never = new AbortController().signal;
+  const first = await queue.take(never), second = queue.spare()!;
+  await assertRejects(() => queue.take(never), QueueFullError, "0 are waiting");
+  second[Symbol.dispose]();
+  const third = await queue.take(never);
+  assertEquals(queue.running, 2);
+  for (const turn of [first, third]) turn[Symbol.dispose]();
+});
+
+Deno.test("StopGate holds back what may become a stop text, and shows it when it does not", () => {
+  const gate = new StopGate(["\n\n", "END"]);
+  const pass = (text: string, isLast = false) => gate.pass(text, isLast);
+  assertEquals(pass("a\n"), { text: "a", isStop: false });
+  assertEquals(pass("b EN"), { text: "\nb ", isStop: false });
+  assertEquals(pass("T"), { text: "ENT", isStop: false });
+  assertEquals(pass("EN"), { text: "", isStop: false });
+  assertEquals(pass("D more"), { text: "", isStop: true });
+  assertEquals(new StopGate(["END"]).pass("xEN", true), { text: "xEN", isStop: false });
+  assertEquals(new StopGate([]).pass("x", false), { text: "x", isStop: false });
+});
