@@ -3,6 +3,7 @@
  * options; and then the repository's own checks and tests.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { run } from "../../ffi/build/command.ts";
 import { IN_SLOW_TIER, unless } from "../../lib/testing.ts";
 import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { finish, withFolder } from "../commands/testing.ts";
@@ -42,6 +43,8 @@ Deno.test({
         await Deno.mkdir(`${copy}/${to}`.replace(/[^/]*$/, ""), { recursive: true });
         await Deno.copyFile(from, `${copy}/${to}`);
       }
+      // What lists the tree asks git for it.
+      for (const args of [["init", "-q"], ["add", "-A"]]) assert((await run("git", args, { cwd: copy })).success);
       const flags = await readStdFlags();
       const deno = async (...args: string[]) => {
         const env = { TOKENFILTER_TEST_SLOW: "", NO_COLOR: "1" };
