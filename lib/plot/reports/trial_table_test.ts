@@ -66,14 +66,15 @@ Deno.test("tabulateTrials() shows named options though they do not vary, and col
 
 Deno.test("foldSeeds() makes one row of a control's seeds, with the mean of what was measured", () => {
   const trials = [
-    ...[44, 46, 48].map((perplexity, seed) => makeTrial({ fusion: "random", seed }, 0.5, perplexity)),
+    // The luckiest seed beats every method, and is on no front.
+    ...[40, 44, 48].map((perplexity, seed) => makeTrial({ fusion: "random", seed }, 0.5, perplexity)),
     makeTrial({ fusion: "random", seed: 0, pruneRatio: 0.3 }, 0.3, 42),
     ...[41, 43].map((perplexity, seed) =>
       makeTrial({ fusion: "variance", gamma: 0.5 + seed / 10 }, 0.5, perplexity)
     ),
   ];
   const summary = makeSummary(trials), folded = foldSeeds(summary);
-  assertEquals(folded.trials.map((trial) => readMetric(trial, "perplexity")), [42, 41, 43, 46]);
+  assertEquals(folded.trials.map((trial) => readMetric(trial, "perplexity")), [42, 41, 43, 44]);
   const { columns, rows } = tabulateTrials(folded);
   const rule = columns.indexOf("rule");
   assertEquals(columns.includes("seed"), false);
