@@ -57,6 +57,9 @@ function presetsAt(pruneRatio: number, kvRatio: number): ReadonlyMap<string, str
       { ...own, kvRatio, ...("side" in own ? {} : { pruneRatio }) } as MethodOptions,
     );
     names.set(seedlessKey(options), preset);
+    if (options.whole !== "none") {
+      names.set(seedlessKey({ ...options, whole: "none" }), `${preset}, none whole`);
+    }
     for (const control of CONTROLS) {
       const held = controlFor(control, options);
       if (held !== undefined) names.set(seedlessKey(held), `${control} for ${preset}`);
@@ -67,8 +70,8 @@ function presetsAt(pruneRatio: number, kvRatio: number): ReadonlyMap<string, str
 }
 
 /**
- * The preset that options are, ratios and seed aside, or `random for keys` where they are the control of one; undefined
- * where they are neither.
+ * The preset that options are, ratios and seed aside; `random for keys` where they are the control of one; `retrieval, none
+ * whole` where they are one without its whole layers; undefined where they are none of these.
  */
 export function presetName(options: ResolvedOptions): string | undefined {
   return presetsAt(options.pruneRatio, options.kvRatio).get(seedlessKey(options));

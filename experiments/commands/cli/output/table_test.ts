@@ -201,7 +201,7 @@ Deno.test("the tables of a full sweep and a comparison fit 80 and 120 columns", 
       assertEquals(text.split("\n\n").length, 2, "a table in parts");
     }
   }
-  assertEquals(tabulateTrials(summary).rows.length, 67);
+  assertEquals(tabulateTrials(summary).rows.length, 82);
   // A preset's name says what it sets: the options that differ between presets are no columns.
   assertEquals(tabulateTrials(summary).columns.slice(0, 4), ["asked", "rule", "seed", "Q skipped"]);
   const narrow = (await print(80, tabulateTrials(summary) as typeof table, [], [...SPARE_IN_SWEEP])).split(

@@ -231,7 +231,11 @@ Deno.test("no command goes on with the study of another one", () =>
       2,
       `Cannot use study "${out}/study.db" here: it is of deno task sweep, expected one of deno task compare\n`,
     ]);
-    assertEquals((await runTask("compare", ...small, "--methods", "key", "--out", `${out}/own`)).code, 0);
+    assertEquals(
+      (await runTask("compare", ...small, ...["--methods", "key", "--match", "none", "--out", `${out}/own`]))
+        .code,
+      0,
+    );
     for (const [task, ...args] of [["worker", "--study"], ["study", "show"], ["study", "best"]]) {
       const refused = await runTask(task!, ...args, `${out}/own`);
       assertEquals([refused.code, refused.stderr], [
@@ -282,7 +286,12 @@ Deno.test("results that cannot be written leave the table, what was finished, an
     const small = ["--context", "64", "--tokens", "64", "--warmup", "8", "--threads", "1"];
     const runs = [
       ["sweep", "summary.json", "2 finished trials are in OUT/study.db", ["--fusion", "key,mean"]],
-      ["compare", "compare.html", "2 finished chunks are in OUT/study.db", ["--methods", "key"]],
+      ["compare", "compare.html", "2 finished chunks are in OUT/study.db", [
+        "--methods",
+        "key",
+        "--match",
+        "none",
+      ]],
       ["heads", "heads.html", "1 finished chunk is in OUT/study.db", ["--resamples", "9"]],
     ] as const;
     for (const [task, blocked, kept, flags] of runs) {
