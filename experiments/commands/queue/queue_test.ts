@@ -145,16 +145,14 @@ Deno.test({
   fn: () =>
     withFolder(async (folder) => {
       await using server = await RedisServer.start(folder);
-      const address = await readAddress(server.url, { patienceS: 0.5 });
+      const address = await readAddress(server.url, { patienceS: 0.3 });
+      using patient = await Connections.open({ ...address, patienceS: 60 });
       using connections = await Connections.open(address);
-      const redis = connections.connect();
-      await redis.ping();
+      const redis = connections.connect(), answers = patient.connect();
+      assertEquals([await redis.ping(), await answers.ping()], ["PONG", "PONG"]);
       server.hang();
-      const answer = redis.ping();
-      assertEquals(await endsWithin(100, Promise.race([answer, connections.gone])), false);
-      server.goOn();
-      assertEquals(await answer, "PONG");
-      server.hang();
+      const answer = answers.ping();
+      assertEquals(await endsWithin(100, Promise.race([answer, patient.gone])), false);
       const step = connections.orGone(redis.ping(), new AbortController().signal);
       await assertRejects(() => step, PlaceLostError, "there is no answer (silent for ");
       await assertRejects(() => connections.gone, PlaceLostError);
@@ -162,6 +160,7 @@ Deno.test({
       told.abort();
       await assertRejects(() => waiting);
       server.goOn();
+      assertEquals(await Promise.race([answer, patient.gone]), "PONG");
     }),
 });
 
