@@ -151,7 +151,7 @@ export const RETIRED_TERMS: readonly (readonly [RegExp, string])[] = [
 ];
 
 /** Phrases that a rule may find and that stay: names, and the field's own terms. */
-const ALLOWED: readonly RegExp[] = [/\bMany-Shot\b/];
+const ALLOWED: readonly RegExp[] = [/\bMany-Shot\b/, /\bThinK\b/];
 
 interface Block {
   readonly line: number;
