@@ -230,7 +230,9 @@ Deno.test("compareMethods() matches budgets, and says of a difference that it is
 });
 
 Deno.test("compareMethods() gives a difference one interval, in both of its tables", async () => {
-  const { methods, results } = await compareMethods(setUp());
+  const ids = Int32Array.from({ length: 3200 }, (_, i) => (i * 7919 % 1009) % 5);
+  const evaluation = new PerplexityEvaluation(fakeModel().model, ids, { context: 100 });
+  const { methods, results } = await compareMethods({ ...setUp(), evaluation });
   for (const { name, toDense, toRandom } of methods.slice(1)) {
     const { dense, control } = results!.find((row) =>
       row.method === name && row.metric === "perplexity"
