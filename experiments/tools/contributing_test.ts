@@ -44,7 +44,9 @@ Deno.test({
         await Deno.copyFile(from, `${copy}/${to}`);
       }
       // What lists the tree asks git for it.
-      for (const args of [["init", "-q"], ["add", "-A"]]) assert((await run("git", args, { cwd: copy })).success);
+      for (const args of [["init", "-q"], ["add", "-A"]]) {
+        assert((await run("git", args, { cwd: copy })).success);
+      }
       const flags = await readStdFlags();
       const deno = async (...args: string[]) => {
         const env = { TOKENFILTER_TEST_SLOW: "", NO_COLOR: "1" };
