@@ -15,7 +15,7 @@ import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
 const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
 export const USAGE = `Usage: deno task pack:gpu [flags]
 
-Writes a folder of about 40 MB: the tracked files as they are now, Deno, the npm packages of .std/npm.lock, and run.sh.
+Writes a folder of about 45 MB: the tracked files as they are now, Deno, the npm packages of .std/npm.lock, and run.sh.
 Copied to a Linux machine of this architecture that has a GPU with its driver, nvcc, g++ and python3, and no network,
 its run.sh runs test:gpu, then bench:gpu, and leaves test_gpu.log and bench_gpu.json beside itself.
 
