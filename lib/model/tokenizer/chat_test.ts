@@ -1,9 +1,11 @@
 /** Special tokens in texts, conversations, and SentencePiece's files, against the Python packages that people use. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
+import { Template } from "@huggingface/jinja";
 import { createHash } from "node:crypto";
 import { ModelFormatError, UsageError } from "../../errors.ts";
 import { NO_SETTINGS, readTokenizerSettings } from "./_tokenizer_settings.ts";
+import { renderTemplate } from "./_chat_template.ts";
 import { encodeChat, renderChat } from "./chat.ts";
 import { parseGguf } from "../formats/gguf.ts";
 import golden from "../testdata/chat_golden.json" with { type: "json" };
@@ -119,6 +121,23 @@ for (const [what, template] of Object.entries(HOSTILE)) {
     assert(!error.message.includes("\n") && error.message.length < 300, error.message);
   });
 }
+
+Deno.test("renderChat() gives templates what the library's own rendering gives them", () => {
+  const templates = [
+    "{{ range(3) | list | tojson }} {{ range(1, 10, 3) | list | tojson }} {{ range(5, 0, -2) | list | tojson }}",
+    "{{ range(0) | length }} {{ range(4, 2) | length }} {{ true }} {{ False }} {{ none is none }} {{ None }}",
+    "{{ strftime_now('%Y-%m %%') }} {{ strftime_now('%d %B') }} {% set n = namespace(a=1) %}{% set n.a = 2 %}{{ n.a }}",
+    "{% for m in messages if m.role == 'user' %}{{ loop.index }}{% break %}{% endfor %}{{ messages[-1:] | tojson }}",
+  ];
+  for (const source of templates) {
+    const messages = [{ role: "user", content: "Hi" }], values = { messages };
+    assertEquals(renderTemplate(source, values), new Template(source).render(values), source);
+  }
+  for (const source of ["{{ range(1, 2, 0) }}", "{{ raise_exception('No.') }}"]) {
+    const { message } = assertThrows(() => new Template(source).render({}), Error);
+    assertThrows(() => renderTemplate(source, { messages: [] }), Error, message);
+  }
+});
 
 Deno.test("renderChat() has steps enough for a long conversation, and for a long text", () => {
   const template = golden.chats[0]!.template,
