@@ -2,6 +2,7 @@
 import { excessKeys, formatMetric, readMetric, signed } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { effectiveOptions, type OptionsRecord, readRecord } from "../../methods/options.ts";
+import { filtersQueries } from "../../methods/sides.ts";
 import { BUDGET_NAMES, BUDGETS, type Shares, sharesOf, showShare } from "../../sweep/budgets.ts";
 import { isBaseline, presetName } from "../../sweep/compare/controls.ts";
 import { missesAsked } from "../../sweep/summary.ts";
@@ -71,7 +72,7 @@ export function askedShares(trial: OptionsRecord): string {
 
 /**
  * The options that tell trials apart, ratios and what the name says left out: those that vary among trials of one name,
- * or among trials that are no preset and no preset's control.
+ * or among trials of one side that are no preset and no preset's control.
  */
 export function varyingOptions(trials: readonly OptionsRecord[]): string[] {
   const named = new Set(["fusion", "invert", "pruneRatio"]);
@@ -80,7 +81,10 @@ export function varyingOptions(trials: readonly OptionsRecord[]): string[] {
   );
   const groups = [
     ...Map.groupBy(trials, methodName).values(),
-    trials.filter((trial) => methodName(trial) === ruleName(trial)),
+    ...Map.groupBy(
+      trials.filter((trial) => methodName(trial) === ruleName(trial)),
+      (trial) => filtersQueries(readRecord(trial)),
+    ).values(),
   ];
   const varies = (name: string) =>
     groups.some((group) => {

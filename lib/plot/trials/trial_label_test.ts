@@ -11,6 +11,9 @@ Deno.test("varyingOptions() are those that differ within a name, or among trials
   const shuffled = [false, true].map((shuffle) => trial({ fusion: "variance", shuffle }));
   assertEquals([shuffled.map(methodName), varyingOptions(shuffled)], [["variance", "variance shuffled"], []]);
   assertEquals(varyingOptions([rules[0]!, trial({ fusion: "variance", warmup: 8 })]), ["warmup"]);
+  // What evicts and what skips has options of its own.
+  const keys = trial({ side: "key", fusion: "key", warmup: 64, recent: 128 });
+  assertEquals(varyingOptions([rules[0]!, keys]), []);
   const presets = [PRESETS.paper, PRESETS.local].map((preset) => trial({ ...preset, pruneRatio: 0.5 }));
   assertEquals(presets.map(methodName), ["paper", "local"]);
   assertEquals(varyingOptions(presets), []);
