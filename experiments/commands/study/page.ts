@@ -1,19 +1,16 @@
 /** A study as a page: how far it is, who works on it, its best trials, and plots. */
-import { costOf, formatMetric } from "../../../lib/eval/mod.ts";
+import { formatMetric } from "../../../lib/eval/mod.ts";
 import {
-  axis,
-  chart,
-  type Figure,
   markup,
+  plotBestSoFar,
   type PlotlySource,
   renderPage,
   renderTable,
   tabulate,
-  trace,
 } from "../../../lib/plot/mod.ts";
 import { plural } from "../../../lib/plural.ts";
 import type { StudyStore } from "../../../lib/sweep/mod.ts";
-import { bestFirst, describeBest, listShort, type ShortStudy } from "./open.ts";
+import { bestFirst, describeBest, listShort } from "./open.ts";
 import { plotStudy } from "./plot.ts";
 
 /** Rows of the table of best trials. */
@@ -33,34 +30,6 @@ export function describeCounts(counts: ReturnType<StudyStore["count"]>): string 
   const rest = Object.entries({ running, waiting, pruned, failed })
     .flatMap(([state, n]) => n > 0 ? [`${n} ${state}`] : []);
   return [`${complete} of ${plural(total, "trial")}`, ...rest].join(", ");
-}
-
-export function collectBestSoFar(study: ShortStudy): { readonly trial: number[]; readonly best: number[] } {
-  const cost = (value: number) => costOf(study.headline, value), trial: number[] = [], best: number[] = [];
-  for (const { number, value, isControl } of study.trials) {
-    if (value === undefined || isControl || best.length > 0 && cost(value) >= cost(best.at(-1)!)) continue;
-    trial.push(number);
-    best.push(value);
-  }
-  return { trial, best };
-}
-
-function plotBestSoFar(study: ShortStudy): Figure {
-  const { trial, best } = collectBestSoFar(study),
-    last = study.trials.findLast(({ value, isControl }) => value !== undefined && !isControl);
-  return chart({
-    title: `Best ${study.headline.label} so far`,
-    caption: "In the order of the trials' numbers, whatever they spend; controls left out.",
-    height: 260,
-    data: [trace({
-      x: [...trial, last!.number],
-      y: [...best, best.at(-1)!],
-      line: { shape: "hv", color: "@series0" },
-      hover: "trial %{x}: %{y}",
-    })],
-    xaxis: axis("trial"),
-    yaxis: axis(study.headline.label),
-  });
 }
 
 export function renderStudy(store: StudyStore, plotly: PlotlySource): string {

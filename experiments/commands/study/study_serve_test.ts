@@ -6,7 +6,7 @@ import { openBrowser } from "../../tools/browser/mod.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
 import { readToken } from "../cli/flags/token.ts";
 import { PageServer } from "../pages/server.ts";
-import { collectBestSoFar } from "./page.ts";
+import { collectBestSoFar } from "../../../lib/plot/mod.ts";
 import { finish, spawnTask, withFolder } from "../testing.ts";
 
 const conditions = { version: "0", model: "tiny", text: "prose", context: 64 };

@@ -13,6 +13,7 @@ export {
   tabulateLengths,
   tabulatePeers,
 } from "./bench.ts";
+export { collectBestSoFar, plotBestSoFar } from "./best_so_far.ts";
 export { plotComparisons, renderComparisonReport, tabulateComparison } from "./comparison.ts";
 export { formatCsv } from "./csv.ts";
 export {

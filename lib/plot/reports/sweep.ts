@@ -23,7 +23,8 @@ import {
   tableSection,
 } from "../figure/page.ts";
 import { plural } from "../../plural.ts";
-import { MISSED_NOTE, nameTrials } from "../trials/trial_label.ts";
+import { isControl, MISSED_NOTE, nameTrials } from "../trials/trial_label.ts";
+import { plotBestSoFar, progressOf } from "./best_so_far.ts";
 import { formatCsv, formatShort } from "./csv.ts";
 import { describeSearch } from "./search_notes.ts";
 import { tabulateTrials } from "./trial_table.ts";
@@ -47,6 +48,8 @@ export function plotSweep(summary: SweepSummary): Figure[] {
     ...several.filter(({ data }) => data.length > 0),
     contour !== undefined && hasSurface(contour) && plotContour(contour),
     skips.ratios.some(differs) && plotLayerSkips(skips),
+    summary.search !== undefined && summary.trials.some((trial) => !isControl(trial)) &&
+    plotBestSoFar(progressOf(summary)),
     summary.race !== undefined && plotRace(collectRace(summary)),
   ].filter((figure) => figure !== false);
 }

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { readPlotly } from "../figure/plotly.ts";
 import { plotSweep, renderSweepReport } from "./sweep.ts";
 import { makeSummary, makeTrial } from "../testing.ts";
+import type { SweepSummary } from "../../sweep/trial.ts";
 
 const summary = makeSummary([
   makeTrial({ fusion: "learned", pruneRatio: 0.3 }, 0.3, 50),
@@ -71,6 +72,18 @@ Deno.test("plotSweep() draws no panel that says nothing", () => {
     "Perplexity against skipped queries",
     "Distance from the dense model against skipped queries",
   ]);
+});
+
+Deno.test("plotSweep() shows how the best of a search fell, as its trials ended, controls left out", () => {
+  const at = (second: number, perplexity: number, fusion: "random" | "mean" = "mean") => ({
+    ...makeTrial({ fusion, seed: second }, 0.5, perplexity),
+    finishedAt: `2026-01-02T03:04:0${second}.000Z`,
+  });
+  const summary = makeSummary([at(3, 45), at(1, 50), at(2, 55), at(4, 41, "random"), at(5, 44)]);
+  const titles = (own: SweepSummary) => plotSweep(own).filter(({ title }) => title.startsWith("Best"));
+  assertEquals(titles(summary), []);
+  const [figure] = titles({ ...summary, search: { objectives: ["loss"], importances: {} } as never });
+  assertEquals([figure!.data[0]!.x, figure!.data[0]!.y], [[1, 3, 5, 5], [50, 45, 44, 44]]);
 });
 
 Deno.test("plotSweep() draws no trial of keys and values alone where queries are skipped", () => {
