@@ -284,7 +284,7 @@ tasks of items too.`,
     spare: plan.hasItems ? SPARE_RESULT_COLUMNS : SPARE_COLUMNS,
     json: () => JSON.stringify(comparison, null, 2),
     records: plan.hasItems ? comparison.results! : comparison.methods,
-    ...(plan.hasItems && { paper: tabulatePaper(comparison) }),
+    paper: tabulatePaper(comparison),
     verdict: describeComparison(comparison),
     notes: [
       describeSpans(plan),
