@@ -7,6 +7,7 @@ import { filtersQueries } from "../../methods/sides.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import { plural } from "../../plural.ts";
 import type { ComparedMethod, Comparison } from "../../sweep/compare/comparison.ts";
+import type { Matched } from "../../sweep/compare/match.ts";
 import type { ComparedResult } from "../../sweep/compare/judgement.ts";
 import { BUDGETS, sharesOf, showShare } from "../../sweep/budgets.ts";
 import { controlFor, seedlessKey } from "../../sweep/compare/controls.ts";
@@ -151,6 +152,14 @@ function listToChance(methods: readonly (readonly [name: string, MethodVerdict["
   return `${text[0]!.toUpperCase()}${text.slice(1)}.`;
 }
 
+/** What matched methods spend alike, in words: `At equal KV held, 63% of dense (asked: 50% of keys and values),`. */
+function atBudget(side: Verdict["side"], { budget, target, asked }: Matched): string {
+  const share = `${Number((100 * asked).toPrecision(4))}% of ${
+    side === "query" ? "queries" : "keys and values"
+  }`;
+  return `At equal ${BUDGETS[budget].label}, ${showShare(target)} of dense (asked: ${share}),`;
+}
+
 /** A method of a comparison that may be the best of its side, and the share that it was asked for. */
 interface OnlineMethod extends ComparedMethod {
   readonly side: Verdict["side"];
@@ -203,8 +212,9 @@ export function describeComparison(comparison: Comparison): string[] {
     const asked = highestShare(online, side);
     const own = online.filter((method) => method.side === side && method.share === asked), [best] = own;
     if (best === undefined) return [];
-    const { name, toDense, closed, shares } = best, spent = shares && `, ${describeShares(shares)}`;
-    const first = `${atShare(side, asked)} “${name}” costs least of the methods that do not look ahead: ${
+    const { name, toDense, closed, shares, matched } = best, spent = shares && `, ${describeShares(shares)}`;
+    const where = matched === undefined ? atShare(side, asked) : atBudget(side, matched);
+    const first = `${where} “${name}” costs least of the methods that do not look ahead: ${
       formatInterval(toDense!, 3)
     } ${lossUnit(task)} above dense${spent ?? ""}${
       closed === null ? "" : `; it closes ${formatPercent(closed)} of the way from its random to its oracle`

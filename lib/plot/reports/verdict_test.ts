@@ -216,7 +216,7 @@ Deno.test("describeComparison() takes its verdicts from the results, says whose 
     ],
   };
   assertEquals(describeComparison(comparison as unknown as Comparison), [
-    "At 50% of keys and values dropped, and every attention computed, “keys” costs least of the methods that do not look " +
+    "At equal KV held, 60% of dense (asked: 50% of keys and values), “keys” costs least of the methods that do not look " +
     "ahead: +0.050 [0.040, 0.060] nats a token above dense, of dense: queries 100%, pairs 70%, attn FLOPs 90%, KV held 60%.",
     "Not told apart: keys, snapkv; worse: tova.",
     "No ratio gives them the budget of the others, so they ran at the one asked for: tova (KV held 60%, not 60%).",
