@@ -7,7 +7,9 @@ import { collectItems, formatPerplexity, type Part, readPart, showParts, tabulat
 Deno.test("the study's parts name methods and shares that a comparison knows", () => {
   for (const [name, { methods, ratios = "0.5" }] of Object.entries(PARTS)) {
     const asked = comparedAtRatios(methods.split(","), {}, 1, ratios.split(",").map(Number));
-    const own = new Set(asked.map((method) => method.name.replace(/ at .*/, "")));
+    const own = new Set(
+      asked.flatMap(({ name, same = [] }) => [name, ...same]).map((name) => name.replace(/ at .*/, "")),
+    );
     assert(methods.split(",").every((method) => own.has(method) || /^(random|periodic)/.test(method)), name);
   }
 });
