@@ -129,6 +129,14 @@ export class Sampler {
     if (temperature === 0) return { ids: Int32Array.of(best), probabilities: Float64Array.of(1) };
     const least = topK === 0 || topK >= scores.length ? -Infinity : kthLargest(scores, topK);
     const weigh = (id: number) => Math.exp((scores[id]! - high) / temperature);
+    if (topK === 0 && topP === 1 && minP === 0) {
+      const all = new Int32Array(scores.length), weights = new Float64Array(scores.length);
+      for (let id = 0; id < scores.length; id++) {
+        all[id] = id;
+        weights[id] = weigh(id);
+      }
+      return { ids: all, probabilities: shares(weights) };
+    }
     let ids: number[] = [], total = 0;
     for (let id = 0; id < scores.length; id++) {
       if (scores[id]! < least) continue;
@@ -144,8 +152,7 @@ export class Sampler {
       const end = ids.findIndex((id) => (sum += weigh(id)) >= topP * total);
       if (topP < 1 && end >= 0) ids.length = end + 1;
     }
-    const weights = Float64Array.from(ids, weigh), left = weights.reduce((a, b) => a + b, 0);
-    return { ids: Int32Array.from(ids), probabilities: weights.map((weight) => weight / left) };
+    return { ids: Int32Array.from(ids), probabilities: shares(Float64Array.from(ids, weigh)) };
   }
 
   #penalize(logits: Float32Array): Float32Array {
@@ -155,6 +162,14 @@ export class Sampler {
     for (const id of this.#seen) scores[id]! *= scores[id]! > 0 ? 1 / penalty : penalty;
     return scores;
   }
+}
+
+/** Weights over their sum, in their place. */
+function shares(weights: Float64Array<ArrayBuffer>): Float64Array<ArrayBuffer> {
+  let sum = 0;
+  for (const weight of weights) sum += weight;
+  for (let i = 0; i < weights.length; i++) weights[i]! /= sum;
+  return weights;
 }
 
 /** Index of the largest value, the first of equals. */
