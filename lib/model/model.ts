@@ -130,6 +130,15 @@ export class Model implements RunModel {
   }
 
   /**
+   * {@linkcode feedTogether} for one token of each sequence: the products of attention's outputs are taken together too, where
+   * no method looks at them.
+   * @internal
+   */
+  stepTogether(feeds: readonly SequenceFeed[]): Tensor {
+    return feedTogether(this, feeds, true);
+  }
+
+  /**
    * Starts a batch of sequences that is decoded on the device, step by step; all its slots are idle.
    *
    * @param pruner takes its decisions on the device; without one all attention is computed

@@ -1,7 +1,8 @@
 /** Gemma 3, text alone: norms of heads and after blocks, GeGLU, a scaled embedding, local layers between global ones. */
+import type { BatchDecisions } from "../../batch_ops.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { ConfigReader } from "../config_reader.ts";
-import { type Addend, ForwardPass, type KeptRows } from "../run/forward_pass.ts";
+import { type Addend, ForwardPass } from "../run/forward_pass.ts";
 import type { Architecture, TensorSpec } from "./architecture.ts";
 import { llama, norm, readBiases, readSizes } from "./llama.ts";
 import { headNorms } from "./qwen3.ts";
@@ -21,8 +22,8 @@ class Gemma3ForwardPass extends ForwardPass {
     backend.embedding(weights.embedding, ids, out, Math.sqrt(hiddenSize));
   }
 
-  override attend(layer: number, queries: Tensor, kept: Pick<KeptRows, "attend" | "only">): Tensor {
-    return this.norm(layer, "attnPostNorm", super.attend(layer, queries, kept), { to: "o" });
+  override output(layer: number, attended: Tensor, only?: BatchDecisions): Tensor {
+    return this.norm(layer, "attnPostNorm", super.output(layer, attended, only), { to: "o" });
   }
 
   protected override mlp(layer: number, x: Tensor, left?: Addend): Addend {

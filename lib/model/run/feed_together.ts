@@ -2,7 +2,14 @@
 import { expectIds, type Tensor } from "../../tensor.ts";
 import { expectInstance } from "../../errors.ts";
 import { createForwardPass } from "../architectures/mod.ts";
-import type { Addend, ForwardPass, LayerRows, RunModel, Tokens } from "./forward_pass.ts";
+import {
+  type Addend,
+  asMatrix,
+  type ForwardPass,
+  type LayerRows,
+  type RunModel,
+  type Tokens,
+} from "./forward_pass.ts";
 import { range, type Rows } from "./row_indices.ts";
 import { ModelSequence, type PieceTokens } from "./sequence.ts";
 
@@ -21,7 +28,8 @@ interface Piece {
   readonly tokens: PieceTokens;
 }
 
-export function feedTogether(model: RunModel, feeds: readonly SequenceFeed[]): Tensor {
+/** @param joinsOutputs Whether the products of attention's outputs are taken together too, of sequences with one token each. */
+export function feedTogether(model: RunModel, feeds: readonly SequenceFeed[], joinsOutputs = false): Tensor {
   const { backend, config } = model;
   expectInstance("feeds", feeds, Array);
   for (const { sequence, ids } of feeds) {
@@ -39,7 +47,7 @@ export function feedTogether(model: RunModel, feeds: readonly SequenceFeed[]): T
   const starts: number[] = [];
   const total = feeds.reduce((at, { ids }) => (starts.push(at), at + ids.length), 0);
   const isJoined = ({ sequence }: SequenceFeed) => sequence.joins(model);
-  if (feeds.every(isJoined)) return feedJoined(model, feeds);
+  if (feeds.every(isJoined)) return feedJoined(model, feeds, joinsOutputs);
   // Sequences of a model that a method has altered have other weights, and who looks on sees one sequence alone.
   const out = backend.alloc("f32", [total, config.hiddenSize], true);
   const place = (hidden: Tensor, own: readonly SequenceFeed[]) => {
@@ -54,13 +62,13 @@ export function feedTogether(model: RunModel, feeds: readonly SequenceFeed[]): T
     backend.free(hidden);
   };
   const joined = feeds.filter(isJoined);
-  if (joined.length > 0) place(feedJoined(model, joined), joined);
+  if (joined.length > 0) place(feedJoined(model, joined, joinsOutputs), joined);
   for (const feed of feeds) if (!isJoined(feed)) place(feed.sequence.feed(feed.ids), [feed]);
   return out;
 }
 
 /** The same of sequences that all have the model's own weights. */
-function feedJoined(model: RunModel, feeds: readonly SequenceFeed[]): Tensor {
+function feedJoined(model: RunModel, feeds: readonly SequenceFeed[], joinsOutputs: boolean): Tensor {
   const { backend, config } = model, pass = createForwardPass(model);
   const x = model.embed(Int32Array.from(feeds.flatMap(({ ids }) => [...ids])));
   const ends: number[] = [];
@@ -81,9 +89,11 @@ function feedJoined(model: RunModel, feeds: readonly SequenceFeed[]): Tensor {
     const isWhole = from === x.shape[0];
     const chosen = Int32Array.from(sources.flatMap(({ rows }) => [...rows]));
     const rows = isWhole ? x : pass.gather("pieces", x, chosen);
-    for (let layer = 0; layer < config.numLayers; layer++) runLayer(model, pass, rows, layer, pieces);
+    for (let layer = 0; layer < config.numLayers; layer++) {
+      runLayer(model, pass, rows, layer, pieces, joinsOutputs);
+    }
     sources.forEach(({ sequence, rows: { 0: at, length } }, i) => {
-      if (!isWhole) backend.storeRows(cut(pass, "piece", rows, pieces[i]!), x, at!);
+      if (!isWhole) backend.storeRows(cut(model, pass, "piece", rows, pieces[i]!), x, at!);
       sequence.end(length);
     });
   }
@@ -94,9 +104,18 @@ function feedJoined(model: RunModel, feeds: readonly SequenceFeed[]): Tensor {
   return out;
 }
 
-/** Rows of a piece; those of the tensor itself where it has no others. */
-const cut = (pass: ForwardPass, name: string, x: Tensor, { from, count }: Piece): Tensor =>
-  pass.gather(name, x, range(from, count));
+/** Rows of a piece: a copy, unless it is one row or all of them. */
+function cut(
+  { backend }: RunModel,
+  pass: ForwardPass,
+  name: string,
+  x: Tensor,
+  { from, count }: Piece,
+): Tensor {
+  if (count > 1) return pass.gather(name, x, range(from, count));
+  const row = backend.row(asMatrix(x), from);
+  return { ...row, shape: [1, ...row.shape] };
+}
 
 function runLayer(
   model: RunModel,
@@ -104,20 +123,27 @@ function runLayer(
   x: Tensor,
   layer: number,
   pieces: readonly Piece[],
+  joinsOutputs: boolean,
 ): void {
-  const tokens = joined(model, pass, pieces);
+  const tokens = joined(model, pass, pieces, joinsOutputs);
   const without = (part: "attention" | "mlp") => pieces.filter(({ tokens }) => tokens.drops(layer, part));
   const idle = without("mlp");
   if (idle.length === 0) return pass.run(x, layer, layer + 1, tokens);
   pass.run(x, layer, layer + 1, { ...tokens, drops: (_, part) => part === "mlp" });
   if (idle.length === pieces.length) return;
-  const kept = idle.map((piece, i) => cut(pass, `without mlp ${i}`, x, piece));
+  const kept = idle.map((piece, i) => pass.gather(`without mlp ${i}`, x, range(piece.from, piece.count)));
   pass.run(x, layer, layer + 1, { ...tokens, drops: (_, part) => part === "attention" });
   idle.forEach(({ from }, i) => model.backend.storeRows(kept[i]!, x, from));
 }
 
 /** The tokens of all pieces as those of one pass. */
-function joined({ backend }: RunModel, pass: ForwardPass, pieces: readonly Piece[]): Tokens {
+function joined(
+  model: RunModel,
+  pass: ForwardPass,
+  pieces: readonly Piece[],
+  joinsOutputs: boolean,
+): Tokens {
+  const { backend } = model, joins = ({ count, tokens }: Piece) => count === 1 && !tokens.seesOutputs;
   return {
     positions: pass.i32(Int32Array.from(pieces.flatMap(({ tokens }) => [...tokens.places]))),
     needsOf: (layer) => ({
@@ -126,13 +152,28 @@ function joined({ backend }: RunModel, pass: ForwardPass, pieces: readonly Piece
     }),
     attend(rows) {
       let left: Addend | undefined;
+      const later: number[] = [], { layer, residual, queries } = rows;
+      const attended = joinsOutputs && pieces.length > 1
+        ? pass.scratch("together", queries!.shape)
+        : undefined;
       for (const piece of pieces) {
-        if (piece.tokens.drops(rows.layer, "attention")) continue;
-        const own = ownRows(pass, rows, piece);
+        if (piece.tokens.drops(layer, "attention")) continue;
+        const own = ownRows(model, pass, rows, piece), waits = attended !== undefined && joins(piece);
+        if (waits) pass.attended = cut(model, pass, "", attended, piece);
         left = piece.tokens.attend(own, pass);
+        pass.attended = undefined;
         if (pieces.length === 1) continue;
-        if (left !== undefined) backend.add(own.residual, left.delta, left.only);
-        backend.storeRows(own.residual, rows.residual, piece.from);
+        if (waits && left !== undefined) later.push(piece.from);
+        else if (left !== undefined) backend.add(own.residual, left.delta, left.only);
+        if (piece.count > 1) backend.storeRows(own.residual, residual, piece.from);
+      }
+      if (later.length > 0) {
+        const chosen = Int32Array.from(later);
+        backend.scatterAddRows(
+          residual,
+          pass.i32(chosen),
+          pass.output(layer, pass.gather("later", attended!, chosen)),
+        );
       }
       return pieces.length === 1 ? left : undefined;
     },
@@ -140,8 +181,8 @@ function joined({ backend }: RunModel, pass: ForwardPass, pieces: readonly Piece
 }
 
 /** What a layer has of a piece's tokens, and of no others. */
-function ownRows(pass: ForwardPass, rows: LayerRows, piece: Piece): LayerRows {
-  const own = (name: string, x: Tensor) => cut(pass, `own ${name}`, x, piece);
+function ownRows(model: RunModel, pass: ForwardPass, rows: LayerRows, piece: Piece): LayerRows {
+  const own = (name: string, x: Tensor) => cut(model, pass, `own ${name}`, x, piece);
   const keys = pass.byHead(own("keys", rows.keys)), { preRopeKeys } = piece.tokens.needsOf(rows.layer);
   return {
     layer: rows.layer,

@@ -47,6 +47,24 @@ Deno.test("feedTogether() gives each sequence what it gets alone, to the last bi
   assertEquals([1, 2, 3, 4, ORACLE].every((i) => ran[i]! > 0), true);
 });
 
+Deno.test("stepTogether() gives each sequence what it gets alone, to the last bit on the reference", () => {
+  const start = () => METHODS.slice(0, ORACLE).map((create, i) => truth.start(create(), { chunk: i }));
+  const alone = start(), together = start(), width = CONFIG.hiddenSize;
+  for (const all of [alone, together]) all.forEach((sequence, i) => sequence.feed(ids(20 - i, i)));
+  for (let step = 0; step < 24; step++) {
+    const tokens = alone.map((_, i) => ids(1, 100 + 7 * step + i));
+    const each = alone.map((sequence, i) => [...f32Data(sequence.feed(tokens[i]!))]);
+    const all = f32Data(truth.stepTogether(together.map((sequence, i) => ({ sequence, ids: tokens[i]! }))));
+    each.forEach((own, i) =>
+      assertEquals([...all.subarray(i * width, (i + 1) * width)], own, `step ${step}, method ${i}`)
+    );
+  }
+  assertEquals(together.map(seen), alone.map(seen));
+  assertEquals([1, 2, 3, 4].every((i) => together[i]!.usage().queriesSkipped > 0), true);
+  const one = { sequence: together[0]!, ids: ids(1) };
+  assertEquals([...f32Data(truth.stepTogether([one]))], [...f32Data(alone[0]!.feed(ids(1)))]);
+});
+
 Deno.test("feedTogether() feeds a sequence by itself where somebody looks on", () => {
   const seenBy = { alone: 0, together: 0 };
   const start = (who: keyof typeof seenBy) => truth.start(undefined, { see: () => void seenBy[who]++ });

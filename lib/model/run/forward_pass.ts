@@ -104,6 +104,8 @@ export class ForwardPass {
   readonly #scratch = new Map<string, Tensor>();
   /** Who looks on, if anybody. */
   see: See | undefined;
+  /** Takes the values that attention gives instead of their product: rows that are projected later, with others. */
+  attended: Tensor | undefined;
 
   constructor(protected readonly model: RunModel) {}
 
@@ -149,9 +151,14 @@ export class ForwardPass {
 
   /** Output of a layer's attention block for rotated queries, [R, hiddenSize]. */
   attend(layer: number, queries: Tensor, kept: Pick<KeptRows, "attend" | "only">): Tensor {
-    const attended = this.scratch("attended", queries.shape);
+    const attended = this.attended ?? this.scratch("attended", queries.shape);
     kept.attend(this.byHead(queries), this.byHead(attended), this.scale);
-    return this.project(layer, "o", attended, kept.only);
+    return this.attended ?? this.output(layer, attended, kept.only);
+  }
+
+  /** Output of a layer's attention block for what its heads gave, [R, numHeads * headDim]. */
+  output(layer: number, attended: Tensor, only?: BatchDecisions): Tensor {
+    return this.project(layer, "o", attended, only);
   }
 
   /** Output of a layer's attention block for the kept ones of the rows that were just projected, [R, hiddenSize]. */

@@ -27,7 +27,11 @@ import { countDropped } from "../weights.ts";
 const FEED_ROWS = 512;
 
 /** @internal Tokens of one sequence, and where they stand. */
-export type PieceTokens = Required<Tokens> & { readonly places: Rows };
+export type PieceTokens = Required<Tokens> & {
+  readonly places: Rows;
+  /** Whether its method looks at what attention comes to. */
+  readonly seesOutputs: boolean;
+};
 
 /** @internal Options of `Model.start`. */
 export interface SequenceOptions {
@@ -335,8 +339,11 @@ export class ModelSequence implements Disposable {
    */
   begin(count: number): PieceTokens {
     const places = range(this.#length, count), drops = preparationOf(this.#pruner, "drop");
+    const { needs = [], skipped } = this.#pruner ?? {};
     return {
       places,
+      seesOutputs: skipped?.substitute !== undefined || needs.includes("outputs") ||
+        needs.includes("warm-up outputs"),
       positions: this.#pass.i32(places),
       needsOf: (layer) => needsOf(this.#pruner, layer),
       // The piece was cut so that all its tokens have the same parts.
