@@ -98,7 +98,7 @@ export class Batch {
 
   #feedTokens(jobs: readonly TokenJob[]): void {
     const feeds = jobs.map(({ sequence, id }) => ({ sequence, ids: Int32Array.of(id) }));
-    const logits = this.#logits(this.#model.feedTogether(feeds)), { vocabSize } = this.#model.config;
+    const logits = this.#logits(this.#model.stepTogether(feeds)), { vocabSize } = this.#model.config;
     jobs.forEach(({ done }, i) => done.resolve(logits.subarray(i * vocabSize, (i + 1) * vocabSize)));
   }
 

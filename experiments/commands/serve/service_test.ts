@@ -18,7 +18,7 @@ const tokenizer = watched(loaded.tokenizer, (name) => {
 /** Sequences of each step of several. */
 const steps: number[] = [];
 const model = watched(loaded.model, (name, feeds) => {
-  if (name === "feedTogether") steps.push((feeds as unknown[]).length);
+  if (name === "stepTogether") steps.push((feeds as unknown[]).length);
 });
 const pruner = createPruner("token-filtering", loaded.config, { fusion: "variance", warmup: 4, recent: 4 });
 
@@ -256,7 +256,7 @@ Deno.test("an error of the model is told to the log and breaks the answer off, a
 Deno.test("Batch fails the texts of a step that fails, and no others", async () => {
   let fails = true;
   const batch = new Batch(watched(loaded.model, (name) => {
-    if (name === "feedTogether" && fails) throw new RangeError("no memory");
+    if (name === "stepTogether" && fails) throw new RangeError("no memory");
   }));
   const never = new AbortController().signal, start = () => loaded.model.start();
   const sequence = start(), logits = await batch.prompt(sequence, Int32Array.of(5, 6), never);
