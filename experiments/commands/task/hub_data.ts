@@ -28,11 +28,8 @@ export async function readHubData(
   for (const [i, path] of paths.entries()) {
     const file = hub.files[i]!, bytes = await readPlainFile(path);
     parts.push(bytes);
-    const records = await readRecords(bytes, file).catch(async ({ message }: Error) => {
-      const kept = await Deno.realPath(path); // behind the link
-      throw new RangeError(
-        `Cannot read ${placeOf(hub, file)}: ${message}; remove "${kept}", and it is downloaded again`,
-      );
+    const records = await readRecords(bytes, file).catch(({ message }: Error) => {
+      throw new RangeError(`Cannot read ${placeOf(hub, file)}: ${message}`);
     });
     for (const [row, fields] of records.entries()) {
       const place = `${placeOf(hub, file)}, row ${row + 1}`;

@@ -98,29 +98,36 @@ Deno.test("readHubData() says what is wrong: nothing in the cache offline, no su
     );
   }));
 
-Deno.test("readHubData() names a broken file of the cache in one line, and where it lies", () =>
+Deno.test("readHubData() names a file of the cache that is not as it came, and a broken one of the hub", () =>
   withHub(async (options) => {
     const piqa = ITEM_TASKS.find(({ name }) => name === "piqa")!,
       { hub: { repository, revision, files } } = piqa;
+    const place = `Cannot read "datasets/${repository}/${files[0]}"`;
     await readHubData(piqa, options);
     const folder = `${options.hubCache}/datasets--${repository.replace("/", "--")}/snapshots/${revision}`;
-    const blob = await Deno.realPath(`${folder}/${files[0]}`), whole = await Deno.readFile(blob);
+    const blob = await Deno.realPath(`${folder}/${files[0]}`), digest = blob.split("/").at(-1);
+    const whole = await Deno.readFile(blob), changed = whole.with(100, whole[100]! ^ 1);
+    await Deno.writeFile(blob, changed);
+    const offline = { ...options, offline: true };
+    const { message } = await assertRejects(() => readHubData(piqa, offline), UsageError);
+    const found = `${place}: found digest ${await sha256(changed)} in the cache, expected ${digest}; `;
+    assertEquals(message, `${found}remove "${blob}", and it is downloaded again`);
+    await Deno.remove(blob);
+    assertEquals((await readHubData(piqa, options)).rows.length, 2);
+
     for (
       const [bytes, found] of [[whole.toReversed(), "parquet file invalid"], [
         whole.slice(0, -40),
         "parquet",
       ]] as const
     ) {
-      await Deno.writeFile(blob, bytes);
-      const { message } = await assertRejects(
-        () => readHubData(piqa, { ...options, offline: true }),
-        RangeError,
-      );
+      const broken = `${options.hubCache}/${await sha256(bytes)}`;
+      await Deno.writeFile(broken, bytes);
+      await Deno.remove(`${folder}/${files[0]}`);
+      await Deno.symlink(broken, `${folder}/${files[0]}`);
+      const { message } = await assertRejects(() => readHubData(piqa, offline), RangeError);
       assertStringIncludes(message, `Cannot read "${repository}/${files[0]}": ${found}`);
-      assertStringIncludes(message, `; remove "${blob}", and it is downloaded again`);
     }
-    await Deno.remove(blob);
-    assertEquals((await readHubData(piqa, options)).rows.length, 2);
   }));
 
 Deno.test("eval takes a task's data from the hub, and again without it", () =>

@@ -13,7 +13,10 @@
  */
 import { ifThere, prepareCacheDir, writeAtomically } from "../../cache.ts";
 import { UsageError } from "../../errors.ts";
-import { ask, download, endpointOf, hfHome, type HubOptions, persist } from "./request.ts";
+import { ask, digestOf, download, endpointOf, hfHome, type HubOptions, persist } from "./request.ts";
+
+/** A digest of git, or SHA-256. */
+const DIGEST = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
 
 interface Described {
   /** Its name in the cache: SHA-256 of a large file, else git's digest. */
@@ -103,6 +106,23 @@ export class RepositoryCache {
     await Deno.rename(link, path);
   }
 
+  /**
+   * Path of a commit's file, which is as it was downloaded: its name in the cache is its digest.
+   *
+   * @throws {UsageError} If it is another one.
+   */
+  async expectWhole(commit: string, file: string): Promise<string> {
+    const path = `${this.snapshot(commit)}/${file}`, blob = await Deno.realPath(path);
+    const name = blob.split(/[/\\]/).at(-1)!;
+    if (!DIGEST.test(name)) return path; // a cache without links has the file itself there
+    const found = await digestOf(blob, (await Deno.stat(blob)).size, name.length === 64);
+    if (found === name) return path;
+    throw new UsageError(
+      `Cannot read "${this.#repository}/${file}": found digest ${found} in the cache, expected ${name}; ` +
+        `remove "${blob}", and it is downloaded again`,
+    );
+  }
+
   async #describe(url: string): Promise<Described> {
     const init = { method: "HEAD", redirect: "manual", headers: { "accept-encoding": "identity" } } as const;
     const headers = (at: string) =>
@@ -123,7 +143,7 @@ export class RepositoryCache {
       '"',
       "",
     );
-    if (!/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(etag)) {
+    if (!DIGEST.test(etag)) {
       throw new UsageError(`Cannot get ${url}: found no digest of it, expected a hub that sends an ETag`);
     }
     const said = seen.get("x-linked-size") ?? seen.get("content-length"), size = Number(said);

@@ -108,7 +108,8 @@ const isOffline = ({ offline }: HubOptions): boolean =>
  * Paths of a data set's files in the hub's cache, downloaded where they are not there.
  *
  * @param commit Revision that is meant for good: what is in the cache is taken without asking.
- * @throws {UsageError} If the hub refuses, cannot be reached, or is not to be asked, and a file is not in the cache.
+ * @throws {UsageError} If the hub refuses, cannot be reached, or is not to be asked, and a file is not in the cache; or if
+ * one there is not as it was downloaded.
  */
 export async function obtainDataset(
   repository: string,
@@ -137,7 +138,7 @@ export async function obtainDataset(
       );
     }
   }
-  return files.map((file) => `${cache.snapshot(commit)}/${file}`);
+  return await Promise.all(files.map((file) => cache.expectWhole(commit, file)));
 }
 
 /** Whether files that are there make a model; a folder's index is looked at when it is read. */

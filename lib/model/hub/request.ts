@@ -255,7 +255,7 @@ export async function download(
 }
 
 /** SHA-256 of a file in hex, or git's digest of it. */
-async function digestOf(path: string, size: number, isSha256: boolean): Promise<string> {
+export async function digestOf(path: string, size: number, isSha256: boolean): Promise<string> {
   const hash = createHash(isSha256 ? "sha256" : "sha1");
   if (!isSha256) hash.update(`blob ${size}\0`);
   for await (const chunk of (await Deno.open(path)).readable) hash.update(chunk);
