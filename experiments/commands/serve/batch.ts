@@ -1,4 +1,5 @@
 /** Texts that are computed together: weights are read once for the next tokens of all, with pieces of prompts between. */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { yieldToEventLoop } from "../../../lib/eval/mod.ts";
 import type { Model, ModelSequence } from "../../../lib/model/mod.ts";
 import { f32Data, hostTensor, rowsOf, type Tensor } from "../../../lib/tensor.ts";
@@ -72,7 +73,8 @@ export class Batch {
 
   async #run(): Promise<void> {
     for (;;) {
-      await yieldToEventLoop(); // who left is seen, and texts go on that have got their logits
+      await nextTurn(); // texts go on that have got their logits, and ask for the next ones
+      await yieldToEventLoop(); // who left is seen
       this.#prompts = endLeft(this.#prompts);
       this.#tokens = endLeft(this.#tokens);
       if (this.#prompts.length + this.#tokens.length === 0) break;
