@@ -7,7 +7,7 @@ import type { SweepSummary, Trial } from "../../sweep/trial.ts";
 import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts";
 import { chart, trace } from "../figure/parts.ts";
 import { styleRule } from "../trials/rule_style.ts";
-import { hoverLines, methodName, trialOptions, varyingOptions } from "../trials/trial_label.ts";
+import { hoverLines, isControl, methodName, trialOptions, varyingOptions } from "../trials/trial_label.ts";
 import { drawnMetrics } from "./quality.ts";
 
 /** @internal The numbers of the plot. */
@@ -19,14 +19,14 @@ export interface ParallelTrials {
   }[];
   /** How many of the axes, the first ones, are options. */
   readonly options: number;
-  /** Trials, in the summary's order. */
+  /** Trials of methods, controls apart, in the summary's order. */
   readonly trials: readonly {
     readonly rule: string;
     /** Place on each axis, in [0, 1]; null where the option has no effect. */
     readonly at: readonly (number | null)[];
     readonly hover: string;
   }[];
-  /** Trials without a decided token or a finite result. */
+  /** Trials of methods without a decided token or a finite result. */
   readonly dropped: number;
   /** Trials that were left out, so that lines can be told apart: those of highest loss. */
   readonly worse: number;
@@ -55,9 +55,8 @@ const TITLE = "Trials across options and results";
 /** Gathers places on the axes: values of an option in their order, evenly spaced; results to scale. */
 export function collectParallel(summary: SweepSummary): ParallelTrials {
   const results = listResults(summary.environment.task);
-  const drawable = summary.trials.filter((trial) =>
-    results.every(([, value]) => Number.isFinite(value(trial)))
-  );
+  const methods = summary.trials.filter((trial) => !isControl(trial));
+  const drawable = methods.filter((trial) => results.every(([, value]) => Number.isFinite(value(trial))));
   const best = new Set(
     drawable.toSorted((a, b) => excessLoss(a) - excessLoss(b)).slice(0, MAX_TRIALS),
   );
@@ -92,7 +91,7 @@ export function collectParallel(summary: SweepSummary): ParallelTrials {
       at: places.map((place) => place(i)),
       hover: hoverLines(trial).join("<br>"),
     })),
-    dropped: summary.trials.length - drawable.length,
+    dropped: methods.length - drawable.length,
     worse: drawable.length - trials.length,
   };
 }
@@ -158,7 +157,7 @@ export function plotParallel({ axes, options, trials, dropped, worse }: Parallel
   return chart({
     title: TITLE,
     caption:
-      "A line is a trial. Axes lie one below the other: options that vary, their values in order and evenly " +
+      "A line is a trial of a method, controls apart. Axes lie one below the other: options that vary, their values in order and evenly " +
       `spaced, then results from the lowest to the highest; an option without effect leaves a gap.${lost}`,
     height: 70 + 56 * axes.length,
     data: lines,

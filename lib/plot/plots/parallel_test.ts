@@ -60,3 +60,10 @@ Deno.test("collectParallel() keeps the trials of lowest loss where there are too
   assertEquals(numbers.axes[1]!.ticks[1]!.text, "0.40");
   assertStringIncludes(plotParallel(numbers).caption, "The 400 of lowest loss are shown, 10 are not");
 });
+
+Deno.test("collectParallel() leaves controls out, and does not count them as left without a result", () => {
+  const controls = [makeTrial({ fusion: "random" }, 0.9, 45), makeTrial({ fusion: "oracle" }, null, 45)];
+  const alone = collectParallel(summary);
+  const beside = collectParallel(makeSummary([...summary.trials, ...controls]));
+  assertEquals(beside, alone);
+});

@@ -12,6 +12,8 @@ import { renderHeadsReport } from "./heads.ts";
 import { formatTime, renderPage, type ReportOptions } from "../figure/page.ts";
 import { plural } from "../../plural.ts";
 import { renderSweepReport } from "./sweep.ts";
+import { findMethod } from "../../methods/list.ts";
+import { isControl } from "../trials/trial_label.ts";
 
 /** What is said of a kind of results: what its pages are called, the page of one, and the result in a line. */
 interface Kind<Data> {
@@ -44,7 +46,8 @@ const KINDS: { readonly [name in keyof Results]: Kind<Results[name]> } = {
     title: "Heads",
     render: renderHeadsReport,
     headline({ overall: { rules } }) {
-      const best = rules.filter(({ auroc }) => auroc !== null).sort((a, b) => b.auroc! - a.auroc!)[0];
+      const own = rules.filter(({ rule, auroc }) => auroc !== null && !findMethod(rule)?.looks?.chance);
+      const best = own.sort((a, b) => b.auroc! - a.auroc!)[0];
       return `${rules.length} rules measured${
         best === undefined
           ? ""
@@ -56,7 +59,9 @@ const KINDS: { readonly [name in keyof Results]: Kind<Results[name]> } = {
     title: "Comparison",
     render: renderComparisonReport,
     headline({ methods }) {
-      const best = methods.filter(({ closed, looksAhead }) => closed !== null && !looksAhead)[0];
+      const best = methods.find(({ closed, looksAhead, options }) =>
+        closed !== null && !looksAhead && !(options && isControl(options))
+      );
       return `${plural(methods.length - 1, "method")}${
         best === undefined
           ? ""

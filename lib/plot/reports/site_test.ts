@@ -1,7 +1,9 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import type { LengthRow } from "../../eval/lengths.ts";
 import { renderSite, type SiteEntry } from "./site.ts";
-import { makeSummary, makeTrial } from "../testing.ts";
+import type { ComparedMethod } from "../../sweep/compare/comparison.ts";
+import { recordOptions, resolveOptions } from "../../methods/options.ts";
+import { makeHeadReport, makeSummary, makeTrial } from "../testing.ts";
 
 const data = makeSummary([makeTrial({ fusion: "learned" }, 0.5, 50), makeTrial({ fusion: "key" }, 0.5, 60)]);
 const makeLength = (name: string, tokens: number): LengthRow => ({
@@ -59,4 +61,54 @@ Deno.test("renderSite() has an index and a page a result, with links that lead t
   assertThrows(() => renderSite([broken]), RangeError, 'Cannot make a page of sweep "old": ');
   const foreign = { kind: "heads", name: "x", data: { environment: {} } } as unknown as SiteEntry;
   assertThrows(() => renderSite([bench, foreign]), RangeError, 'Cannot make a page of heads "x": ');
+});
+
+Deno.test("renderSite() names the best method on the index, not a control that beat it", () => {
+  const point = (estimate: number) => ({ estimate, low: estimate, high: estimate });
+  const row = (name: string, closed: number | null, options: object | null = null) => ({
+    name,
+    options: options && recordOptions(resolveOptions(options)),
+    labels: null,
+    seeds: 1,
+    achievedRatio: 0.5,
+    kvAchievedRatio: null,
+    shares: { queries: 0.5, pairs: 0.5, attentionFlops: 0.5, rows: 1, projectionFlops: 1, parameters: 1 },
+    missed: false,
+    looksAhead: false,
+    loss: 1,
+    perplexity: Math.E,
+    seedLosses: [1, 1],
+    lossBlocks: { sums: [1], sizes: [1] },
+    toDense: point(0),
+    toRandom: point(0),
+    toProtected: point(0),
+    closed: closed === null ? null : point(closed),
+  } as unknown as ComparedMethod);
+  const methods = [
+    row("dense", null),
+    row("random-protected", 0.6, { fusion: "random-protected" }),
+    row("learned", 0.25, { fusion: "learned" }),
+  ];
+  const comparison: SiteEntry = {
+    kind: "compare",
+    name: "c",
+    data: {
+      methods,
+      intervals: { confidence: 0.95, blockSize: 64, resamples: 2000, seed: 0 },
+      environment: data.environment,
+    } as never,
+  };
+  const report = makeHeadReport();
+  const rules = report.overall.rules.map((quality) => ({
+    ...quality,
+    auroc: quality.rule === "random" ? 0.9 : quality.rule === "key" ? 0.75 : 0.5,
+  }));
+  const heads: SiteEntry = {
+    kind: "heads",
+    name: "h",
+    data: { ...report, overall: { ...report.overall, rules } },
+  };
+  const index = renderSite([comparison, heads]).get("index.html")!;
+  assertStringIncludes(index, "2 methods; learned is the best that does not look ahead");
+  assertStringIncludes(index, "; key finds redundant tokens best, AUROC 0.750");
 });
