@@ -221,3 +221,10 @@ Deno.test("the commands of README run, with small sizes", () =>
     assertEquals(code, 0, stderr);
     assert((await Deno.stat(`${folder}/site/index.html`)).isFile);
   }));
+
+Deno.test("README has at most 150 lines and 900 words, code aside", () => {
+  const text = docs.get("README.md")!, prose = proseOf(text).replaceAll(/<[^>]*>|\]\([^)]*\)/g, " ");
+  assert(text.split("\n").length <= 151, `${text.split("\n").length} lines`);
+  const words = prose.split(/\s+/).filter((word) => /[\p{L}\p{N}]/u.test(word));
+  assert(words.length <= 900, `${words.length} words`);
+});
