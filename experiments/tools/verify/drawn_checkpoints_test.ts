@@ -20,10 +20,10 @@ interface Case {
 }
 
 /**
- * How far a logit may be off, relative to their root mean square: transformers has norms, softmax and angles in float32, which
- * in models drawn at random weighs a little more than in the golden ones. A wrong constant is off by a hundred times that.
+ * How far a logit may be off, relative to their root mean square: transformers has norms, softmax and angles in float32. Of 570
+ * models the farthest was 3.9e-5 off; defaults that were wrong once gave 0.88 and more.
  */
-const BAR = 5e-5;
+const BAR = 1e-4;
 /** Cases that are drawn, of seven architectures in turn. */
 const COUNT = 84;
 
