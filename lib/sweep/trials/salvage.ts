@@ -48,6 +48,7 @@ export function salvageStudy(path: string): Salvaged {
       try {
         const row = file.get(sql, at) as T & { at: number } | undefined;
         if (row === undefined) return;
+        if (!(row.at > Number(at))) throw new RangeError("out of order"); // the rows of a damaged page may go round
         at = row.at;
         misses = 0;
         yield row;

@@ -443,6 +443,7 @@ export class StudyStore implements Disposable {
         else if (this.#file.parse<Partial<Trial> | null>("result", number, record)?.trial !== digest) {
           throw damagedStudy(this.path, `result ${number} is not of its trial`);
         }
+        if (sequence <= this.#soundUpTo) throw damagedStudy(this.path, "its results are out of order");
         this.#soundUpTo = sequence;
       }
       if (rows.length === 0) return;

@@ -326,3 +326,22 @@ Deno.test("a disk that fails is not called full, and what SQLite says else is on
     /the file is damaged, no such column: x \(deno task study repair/,
   );
 });
+
+Deno.test("a table whose rows go round in a damaged page is read once", () =>
+  withStudy(4, (store, path) => {
+    store[Symbol.dispose]();
+    const bytes = Deno.readFileSync(path), view = new DataView(bytes.buffer);
+    {
+      using db = new DatabaseSync(path);
+      const sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'trial'";
+      const { rootpage } = db.prepare(sql).get() as { rootpage: number };
+      const page = (rootpage - 1) * view.getUint16(16),
+        cells = page + 8,
+        second = page + view.getUint16(cells + 2);
+      assertEquals(bytes[second + 1], 2); // behind its length, the number of the second row
+      bytes[second + 1] = 9;
+    }
+    Deno.writeFileSync(path, bytes);
+    assertThrows(() => StudyStore.open(path), UsageError, "the file is damaged");
+    assertEquals(salvageStudy(path).trials.map(({ digest }) => digest), ["d0", "d1"]);
+  }));
