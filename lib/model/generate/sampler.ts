@@ -113,9 +113,9 @@ export class Sampler {
   next(logits: Float32Array, step: number): number {
     if (this.#options.temperature === 0) return indexOfMax(this.#penalize(logits));
     const { ids, probabilities } = this.candidates(logits), at = uniform(this.#seed + BigInt(step));
-    let sum = 0;
-    const found = probabilities.findIndex((probability) => (sum += probability) > at);
-    return ids.at(found)!; // the last one where rounding leaves the sum below the number
+    let sum = 0, i = 0; // the last one where rounding leaves the sum below the number
+    while (i < ids.length - 1 && (sum += probabilities[i]!) <= at) i++;
+    return ids[i]!;
   }
 
   /**
@@ -128,31 +128,32 @@ export class Sampler {
     const best = indexOfMax(scores), high = scores[best]!;
     if (temperature === 0) return { ids: Int32Array.of(best), probabilities: Float64Array.of(1) };
     const least = topK === 0 || topK >= scores.length ? -Infinity : kthLargest(scores, topK);
-    const weigh = (id: number) => Math.exp((scores[id]! - high) / temperature);
-    if (topK === 0 && topP === 1 && minP === 0) {
-      const all = new Int32Array(scores.length), weights = new Float64Array(scores.length);
-      for (let id = 0; id < scores.length; id++) {
-        all[id] = id;
-        weights[id] = weigh(id);
-      }
-      return { ids: all, probabilities: shares(weights) };
-    }
-    let ids: number[] = [], total = 0;
+    const weights = new Float64Array(scores.length);
+    let total = 0, count = 0;
     for (let id = 0; id < scores.length; id++) {
       if (scores[id]! < least) continue;
-      ids.push(id);
-      total += weigh(id);
+      weights[id] = Math.exp((scores[id]! - high) / temperature);
+      total += weights[id]!;
+      count++;
     }
     // What is left out for top-p has at most 1 - topP together; so has all that is less likely than this.
-    const tail = topP === 1 ? 0 : (1 - topP) / ids.length * total;
-    ids = ids.filter((id) => weigh(id) >= Math.max(minP, tail));
+    const floor = Math.max(minP, topP === 1 ? 0 : (1 - topP) / count * total);
+    let ids = new Int32Array(count), found = 0;
+    for (let id = 0; id < scores.length; id++) {
+      if (!(scores[id]! < least) && weights[id]! >= floor) ids[found++] = id;
+    }
+    ids = ids.subarray(0, found);
     if (topP < 1 || topK > 0) {
       ids.sort((a, b) => scores[b]! - scores[a]! || a - b);
       let sum = 0;
-      const end = ids.findIndex((id) => (sum += weigh(id)) >= topP * total);
-      if (topP < 1 && end >= 0) ids.length = end + 1;
+      const end = ids.findIndex((id) => (sum += weights[id]!) >= topP * total);
+      if (topP < 1 && end >= 0) ids = ids.subarray(0, end + 1);
     }
-    return { ids: Int32Array.from(ids), probabilities: shares(Float64Array.from(ids, weigh)) };
+    const probabilities = new Float64Array(ids.length);
+    let sum = 0;
+    for (const id of ids) sum += weights[id]!;
+    for (let i = 0; i < ids.length; i++) probabilities[i] = weights[ids[i]!]! / sum;
+    return { ids, probabilities };
   }
 
   #penalize(logits: Float32Array): Float32Array {
@@ -162,14 +163,6 @@ export class Sampler {
     for (const id of this.#seen) scores[id]! *= scores[id]! > 0 ? 1 / penalty : penalty;
     return scores;
   }
-}
-
-/** Weights over their sum, in their place. */
-function shares(weights: Float64Array<ArrayBuffer>): Float64Array<ArrayBuffer> {
-  let sum = 0;
-  for (const weight of weights) sum += weight;
-  for (let i = 0; i < weights.length; i++) weights[i]! /= sum;
-  return weights;
 }
 
 /** Index of the largest value, the first of equals. */
