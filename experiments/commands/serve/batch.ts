@@ -2,9 +2,9 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { yieldToEventLoop } from "../../../lib/eval/mod.ts";
 import type { Model, ModelSequence } from "../../../lib/model/mod.ts";
-import { f32Data, hostTensor, rowsOf, type Tensor } from "../../../lib/tensor.ts";
+import { f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../../../lib/tensor.ts";
 
-/** Tokens of a prompt between two tokens of the other texts. */
+/** Tokens of prompts between two tokens of the other texts. */
 const PIECE = 64;
 
 /** What a text waits for. */
@@ -25,8 +25,15 @@ interface PromptJob extends Job {
   readonly see: PromptSight | undefined;
 }
 
+/** The next tokens of a prompt. */
+interface Piece {
+  readonly job: PromptJob;
+  readonly sequence: ModelSequence;
+  readonly ids: Int32Array<ArrayBuffer>;
+}
+
 /** Shown the hidden states of a piece of a prompt, [T, hiddenSize], and how many tokens were fed by then. */
-export type PromptSight = (hidden: Tensor, fed: number) => void;
+export type PromptSight = (hidden: HostTensor, fed: number) => void;
 
 /** The sequences of one model, each with a method of its own. */
 export class Batch {
@@ -40,7 +47,7 @@ export class Batch {
   }
 
   /**
-   * Feeds a prompt: one after the other, piece by piece.
+   * Feeds a prompt, piece by piece: those that came first go first, short ones together.
    *
    * @returns Logits of what comes next, [vocabSize].
    * @throws The signal's reason, once it is aborted.
@@ -78,39 +85,61 @@ export class Batch {
       this.#prompts = endLeft(this.#prompts);
       this.#tokens = endLeft(this.#tokens);
       if (this.#prompts.length + this.#tokens.length === 0) break;
-      const prompt = this.#prompts.shift();
-      if (prompt !== undefined) attempt([prompt], () => this.#feedPiece(prompt));
+      const pieces = this.#cutPieces();
+      if (pieces.length > 0) attempt(pieces.map(({ job }) => job), () => this.#feedPieces(pieces));
       const tokens = this.#tokens.splice(0);
       if (tokens.length > 0) attempt(tokens, () => this.#feedTokens(tokens));
     }
     this.#isRunning = false;
   }
 
-  #feedPiece(job: PromptJob): void {
-    const { sequence, ids, see, done } = job, { backend } = this.#model;
-    const hidden = sequence.feed(ids.slice(job.at, job.at + PIECE)), rows = hidden.shape[0]!;
-    job.at += rows;
-    see?.(hidden, job.at);
-    const isLast = job.at === ids.length;
-    const last = isLast && rowsOf(backend.read(hidden), rows - 1, rows);
+  /** The next tokens of the prompts that came first; those prompts leave the list. */
+  #cutPieces(): Piece[] {
+    const pieces: Piece[] = [];
+    for (let room = PIECE; room > 0 && this.#prompts.length > 0; room -= pieces.at(-1)!.ids.length) {
+      const job = this.#prompts.shift()!;
+      pieces.push({ job, sequence: job.sequence, ids: job.ids.slice(job.at, job.at + room) });
+    }
+    return pieces;
+  }
+
+  #feedPieces(pieces: readonly Piece[]): void {
+    const { backend } = this.#model, [first, second] = pieces;
+    const hidden = second === undefined ? first!.sequence.feed(first!.ids) : this.#model.feedTogether(pieces);
+    const rows = backend.read(hidden);
+    const whole: PromptJob[] = [], last: number[] = [];
+    let at = 0;
+    for (const { job, ids } of pieces) {
+      const from = at;
+      at += ids.length;
+      job.at += ids.length;
+      job.see?.(rowsOf(rows, from, at), job.at);
+      if (job.at < job.ids.length) this.#prompts.unshift(job); // the last of them alone
+      else {
+        whole.push(job);
+        last.push(...f32Data(rowsOf(rows, at - 1, at)));
+      }
+    }
     backend.free(hidden);
-    if (!last) return void this.#prompts.unshift(job);
-    done.resolve(this.#logits(backend.upload(hostTensor("f32", last.shape, Float32Array.from(last.data)))));
+    if (whole.length === 0) return;
+    const shape = [whole.length, rows.shape[1]!];
+    this.#answer(whole, backend.upload(hostTensor("f32", shape, Float32Array.from(last))));
   }
 
   #feedTokens(jobs: readonly TokenJob[]): void {
     const feeds = jobs.map(({ sequence, id }) => ({ sequence, ids: Int32Array.of(id) }));
-    const logits = this.#logits(this.#model.stepTogether(feeds)), { vocabSize } = this.#model.config;
-    jobs.forEach(({ done }, i) => done.resolve(logits.subarray(i * vocabSize, (i + 1) * vocabSize)));
+    const [first, second] = feeds;
+    const hidden = second === undefined ? first!.sequence.feed(first!.ids) : this.#model.stepTogether(feeds);
+    this.#answer(jobs, hidden);
   }
 
-  /** Logits of rows, which it frees. */
-  #logits(hidden: Tensor): Float32Array {
-    const { backend } = this.#model, logits = this.#model.logits(hidden);
+  /** Gives each job the logits of its row of hidden states, which are freed. */
+  #answer(jobs: readonly Job[], hidden: Tensor): void {
+    const { backend, config: { vocabSize } } = this.#model, logits = this.#model.logits(hidden);
     const values = f32Data(backend.read(logits));
     backend.free(hidden);
     backend.free(logits);
-    return values;
+    jobs.forEach(({ done }, i) => done.resolve(values.subarray(i * vocabSize, (i + 1) * vocabSize)));
   }
 }
 

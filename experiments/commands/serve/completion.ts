@@ -8,7 +8,7 @@ import {
   type Tokenizer,
   type TokenLogProbability,
 } from "../../../lib/model/mod.ts";
-import { f32Data, rowsOf, type Tensor } from "../../../lib/tensor.ts";
+import { f32Data, type HostTensor, rowsOf } from "../../../lib/tensor.ts";
 import type { Batch, PromptSight } from "./batch.ts";
 import type { CompletionRequest } from "./request.ts";
 
@@ -99,11 +99,11 @@ function scoreToken(logits: Float32Array, id: number, top: number): ScoredToken 
 }
 
 /** Probabilities of the tokens that come after rows of hidden states; the last row may have none. */
-function scoreRows(model: Model, hidden: Tensor, targets: Int32Array, top: number): ScoredToken[] {
+function scoreRows(model: Model, hidden: HostTensor, targets: Int32Array, top: number): ScoredToken[] {
   const { backend, config: { vocabSize } } = model, scored: ScoredToken[] = [];
   for (let start = 0; start < targets.length; start += ROWS) {
     const end = Math.min(start + ROWS, targets.length);
-    const rows = backend.upload(rowsOf(backend.read(hidden), start, end)), logits = model.logits(rows);
+    const rows = backend.upload(rowsOf(hidden, start, end)), logits = model.logits(rows);
     const values = f32Data(backend.read(logits));
     for (let row = start; row < end; row++) {
       const at = (row - start) * vocabSize;
