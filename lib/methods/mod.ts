@@ -37,7 +37,7 @@ export * from "./token_filter.ts";
 /**
  * Makes a method by name.
  *
- * @param name A method's, or "token-filtering" for the one that `options.fusion` names.
+ * @param name Method name, or "token-filtering" to use `options.fusion`.
  * @throws {TypeError} If an option or a part of the context is unknown, or of the wrong type.
  * @throws {RangeError} If there is no such method, a size or an option is out of range, the schedule is unreachable, or a
  * layer cannot have the substitute.

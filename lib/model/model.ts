@@ -179,7 +179,7 @@ export class Model implements RunModel {
   /**
    * Next-token logits, [R, vocabSize] f32, of hidden states after the final norm, [R, hiddenSize] f32.
    *
-   * @param out Takes them, and is what is returned; default: a new tensor.
+   * @param out Output tensor; also the return value. Default: a new tensor.
    * @throws {RangeError} If a shape does not fit.
    */
   logits(hidden: Tensor, out?: Tensor): Tensor {

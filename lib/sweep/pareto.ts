@@ -1,4 +1,4 @@
-/** The trials that no other beats in both things one wants. */
+/** Pareto-optimal trials. */
 
 /**
  * Marks the Pareto front: entries for which no other has at least as high a gain and at most as high a cost, with

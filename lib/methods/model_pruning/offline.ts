@@ -104,7 +104,11 @@ export function chooseLayersByLoss(
     model.lossesWithout(layers, left).forEach((loss, i) => {
       if (loss < least) [best, least] = [left[i]!, loss];
     });
-    if (best < 0) throw new RangeError("Cannot choose layers by loss: found no finite one, expected some");
+    if (best < 0) {
+      throw new RangeError(
+        "Cannot choose layers by loss: found only losses that are NaN or infinite, expected a finite one",
+      );
+    }
     layers.push(best);
     losses.push(least);
   }

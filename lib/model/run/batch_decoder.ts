@@ -144,7 +144,7 @@ export class BatchDecoder implements Disposable {
   }
 
   /**
-   * Takes a sequence over after its prefill; it is not to be fed any more.
+   * Takes a sequence over after its prefill. Do not call `feed` on the sequence afterwards.
    *
    * @param slot 0-based, idle
    * @param sequence of this model and this pruner, with this cache type
