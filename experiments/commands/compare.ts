@@ -245,17 +245,17 @@ export const { main, USAGE } = studyCommand({
   task: "compare",
   about: `deno task compare [flags]
 
-Runs several methods at equal budgets on the same text, and shows their losses against the dense model and against a random
-baseline, with intervals over resampled blocks of the text: a table on stdout, and compare.json and compare.html in --out.
-Flags of the method are shared by all; --methods says which ones run, instead of --fusion, --invert and --preset. All run
-at one warm-up and one recent window: those of the flags, else the widest that a method named in --methods brings, else
-those of the preset keys.
---match finds each method's ratio for the same budget, which the first method's random baseline sets at the ratio asked
-for; a difference at budgets more than a point apart says so. Each method is compared with the controls that have its own
-options. --ratios runs all of them at several shares. With --data or --tasks they answer the items of eval too, alone
-where no flag asks for a text, and a row is a metric of a method: better, worse or not told apart from dense, from its
-random baseline and from the best other method. Ctrl-C keeps finished chunks and items; --resume goes on, with other
-tasks of items too.`,
+Runs several methods at equal budgets on the same text. Shows their loss increase over the full model and their difference
+from a random baseline, with intervals over resampled blocks of the text: a table on stdout, and compare.json and
+compare.html in --out. All take the flags of the method; --methods chooses those that run, instead of --fusion, --invert
+and --preset. All run with the same warm-up and recent window: those of the flags, else the widest of the methods in
+--methods, else those of the preset keys.
+--match finds each method's ratio for the same budget. The first method's random baseline sets that budget, at the ratio
+asked for. A difference at budgets more than a point apart is marked. Each method is compared with the controls that have
+its own options. --ratios runs all of them at several ratios. With --data or --tasks they answer the items of eval too, or
+only these where no flag asks for a text. A row is then a metric of a method: better than, worse than or not significantly
+different from the full model, its random baseline and the best other method. Ctrl-C keeps finished chunks and items;
+--resume continues, also with other tasks of items.`,
   examples: [
     "",
     "--methods random,oracle,learned,paper --prune-ratio 0.3",

@@ -23,12 +23,12 @@ export const USAGE = `Usage: deno task diff A B [flags]
 
 Sets two results of sweep, of compare or of score side by side: folders, or
 their summary.json, compare.json or score.json. Trials of sweeps are matched by
-their options; an option that each run has one value of, and the other one
-another, is what they differ in: --recent 0 in one, --recent 16 in the other.
-Methods of comparisons are matched by name. Where both runs read the same tokens
-in the same chunks, losses are paired block by block of 64 tokens, so that what
-a passage does to both cancels; where not, each run's losses above its own dense
-model are compared, as if independent.
+their options. An option with one value in all trials of a run and another value
+in the other run is their difference: --recent 0 in A, and --recent 16 in B.
+Methods of comparisons are matched by name. If both runs read the same tokens in
+the same chunks, losses are paired in blocks of 64 tokens, and effects of the
+passage cancel. If not, loss increases over each run's own full model are
+compared, as if independent.
 
 Examples:
   deno task diff results/before results/after
@@ -39,9 +39,9 @@ Examples:
   --out DIR        folder for diff.html and diff.json (none)
   --columns A,B,…  columns of the table, as they are called in its head, or all
   --csv FILE       write the table's records there, in all digits
-  --markdown       print the table in Markdown alone on stdout
-  --latex          print it in LaTeX (booktabs) alone on stdout
-  --json           print JSON alone on stdout
+  --markdown       print only the table, in Markdown, on stdout
+  --latex          print only the table, in LaTeX (booktabs), on stdout
+  --json           print only JSON on stdout
   --version        print the version
   --help           print this`;
 

@@ -206,9 +206,9 @@ export const { main, USAGE } = studyCommand({
   about: `deno task eval --data DIR|hub [--tasks A,B,…] [flags]
 
 Scores tasks of items as lm-evaluation-harness does: each continuation's log-likelihood after its context, which is
-computed once. Without a flag of the method the model runs dense; with one it runs both ways, on the same items, and the
-table says better, worse or not told apart, and what was really filtered. Ctrl-C keeps finished items; --resume goes
-on, with other tasks too if --tasks says so. Tasks that read a text (perplexity, …) take it from --text.`,
+computed once. Without a flag of the method the full model runs. With one both models run on the same items, and the table
+shows which differences are significant, and how much was really filtered. Ctrl-C keeps finished items; --resume continues,
+also with other --tasks. Tasks that read a text (perplexity, …) take it from --text.`,
   examples: [
     "--data DIR --tasks arc_easy,piqa",
     "--data hub --tasks hellaswag --items 200",

@@ -27,10 +27,10 @@ export const USAGE = describeTask(
   "generate",
   `deno task generate --prompt TEXT | --text FILE [flags]
 
-Goes on with a text and prints it as it grows. Without a flag of the method the model runs dense; with one it runs
-filtered, the prompt as well as every token that is made. --beside shows both, where they part, and what each took: tokens
-a second, what was filtered, and the memory of the cache. With --chat the prompt is a user's message, and the reply alone
-is printed. The likeliest token is taken unless --temperature is above 0.`,
+Continues a text and prints it as it grows. Without a flag of the method the full model runs. With one the model is
+filtered, for the prompt and for every token that is made. --beside shows both texts and their first difference. It
+also shows the tokens per second, the fraction that was filtered, and the memory of the cache. With --chat the prompt is a user's
+message, and only the reply is printed. The likeliest token is taken unless --temperature is above 0.`,
   [
     '--prompt "Once upon a time"',
     "--text FILE --preset keys --beside",
@@ -46,7 +46,10 @@ async function readPrompt(values: FlagValues): Promise<string> {
   const prompt = textOf(values, "prompt"),
     path = textOf(values, "text");
   if ((prompt === undefined) === (path === undefined)) {
-    throw new UsageError("Cannot tell what to go on with: expected either --prompt TEXT or --text FILE");
+    const found = prompt === undefined ? "no prompt" : "two prompts";
+    throw new UsageError(
+      `Cannot generate a text: found ${found}, expected either --prompt TEXT or --text FILE`,
+    );
   }
   return prompt ?? await readText(path!);
 }
@@ -56,7 +59,7 @@ function readChat(values: FlagValues, content: string): readonly ChatMessage[] |
   const system = textOf(values, "system");
   if (!values.has("chat")) {
     if (system === undefined) return undefined;
-    throw new UsageError("Cannot use --system: expected --chat beside it");
+    throw new UsageError("Cannot use --system: expected --chat too");
   }
   return [...system === undefined ? [] : [{ role: "system", content: system }], { role: "user", content }];
 }

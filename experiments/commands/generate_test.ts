@@ -125,8 +125,8 @@ Deno.test("generate reads a prompt from a file, and can be interrupted", () =>
 
 Deno.test("generate names what is wrong with its input", async () => {
   const cases: [string[], string][] = [
-    [[], "expected either --prompt TEXT or --text FILE"],
-    [["--prompt", "a", "--text", "b"], "expected either --prompt TEXT or --text FILE"],
+    [[], "found no prompt, expected either --prompt TEXT or --text FILE"],
+    [["--prompt", "a", "--text", "b"], "found two prompts, expected either --prompt TEXT or --text FILE"],
     [["--text", "none.txt"], "there is no such file"],
     [["--prompt", "a", "--beside"], "Cannot use --beside: expected a flag of the method"],
     [["--prompt", "a", "--max-tokens", "0"], "Cannot use --max-tokens 0"],
@@ -156,5 +156,5 @@ Deno.test("generate --chat writes the message by the model's template, and print
       "Cannot chat: the model's files have no chat template, expected those of an instruct model\n",
     ]);
     const alone = await runTask("generate", "--prompt", "a", "--system", "b");
-    assertEquals([alone.code, alone.stderr], [2, "Cannot use --system: expected --chat beside it\n"]);
+    assertEquals([alone.code, alone.stderr], [2, "Cannot use --system: expected --chat too\n"]);
   }));

@@ -162,10 +162,10 @@ export const { main, USAGE } = studyCommand({
   task: "heads",
   about: `deno task heads [flags]
 
-Runs the dense model over a text and measures, for every layer and KV head, how like the past keys and values are, and
-how well each rule's score ranks the tokens by their true redundancy: a table on stdout, and heads.json, trace.parquet
-and heads.html in --out. The method's flags say whose decisions are shown; nothing is skipped. Takes some 4 kB of memory
-for each token and layer. Ctrl-C keeps finished chunks; --resume goes on.`,
+Runs the full model over a text. Measures, for every layer and KV head, the similarity of keys and values to the past, and
+how well each rule's score ranks the tokens by their true redundancy. A table is on stdout, and heads.json, trace.parquet
+and heads.html are in --out. The flags of the method choose the decisions that are shown; nothing is skipped. Takes about
+4 kB of memory per token and layer. Ctrl-C keeps finished chunks; --resume continues.`,
   examples: [
     "",
     "--model smollm2-135m --tokens 4096 --out results/heads",

@@ -16,9 +16,9 @@ import { takeTaskFile } from "./task/file.ts";
 export const USAGE = `Usage: deno task report DIR… [--out DIR]
        deno task report DIR --latex|--markdown
 
-Makes a static site of results: an index, and a page for each summary.json (of sweep), heads.json, compare.json,
-bench.json and bench_gpu.json (of bench:gpu) in the folders, or one level below them; one that cannot be used is named
-and left out. It needs no server and no network. --latex and --markdown print the
+Makes a static site of results, with an index and one page per file of results: summary.json (of sweep), heads.json,
+compare.json, bench.json and bench_gpu.json (of bench:gpu). The files are in the folders, or one level below them. A file
+that cannot be used is named and left out. The site needs no server and no network. --latex and --markdown print the
 table of a finished compare.json for a paper instead: methods down, tasks across,
 their mean, the best in bold.
 
@@ -27,9 +27,9 @@ their mean, the best in bold.
   --task-file FILE
       the task of results whose task is of a file
   --markdown
-      print a comparison's table in Markdown alone on stdout
+      print only a comparison's table, in Markdown, on stdout
   --latex
-      print it in LaTeX (booktabs) alone on stdout
+      print only that table, in LaTeX (booktabs), on stdout
   --help
       print this`;
 

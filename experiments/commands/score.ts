@@ -245,11 +245,10 @@ export const { main, USAGE } = singleCommand({
   task: "score",
   about: `deno task score --text FILE | --ids FILE.json | --replay TRACE [flags]
 
-Prints the loss of every token of one sequence, and its perplexity. Without a flag of the method the model runs dense;
-with one it runs both ways, and the end says what was skipped, what it cost and what it saved; --out keeps a page of the
-text with the tokens that were skipped. The sequence is not cut: --context has no effect here. --trace
-keeps the decisions, --replay takes those of an earlier run, or of heads, again: with the same backend it gives the same
-losses.`,
+Prints the loss of every token of one sequence, and its perplexity. Without a flag of the method the full model runs.
+With one both models run, and the end shows how much was skipped, the loss increase and the savings; --out keeps a page of
+the text with the tokens that were skipped. The sequence is not cut: --context has no effect here. --trace keeps the
+decisions. --replay repeats those of an earlier run, or of heads: with the same backend it gives the same losses.`,
   examples: [
     "--text FILE",
     "--text FILE --fusion learned --out results/score",

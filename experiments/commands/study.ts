@@ -45,7 +45,7 @@ worker runs, a rule or a task of your own: trust it like code.
   export STUDY --out F   its results as ${KINDS.join(", ")}, by the file's name
   import FILE --out S    trials of a JSONL file, into a study
   merge A B… --out S     studies of the same conditions, into one
-  repair STUDY --out S   what is sound of a damaged study, in a new one
+  repair STUDY --out S   the sound parts of a damaged study, in a new one
   delete STUDY --yes     the study's file; the rest of its folder stays
   serve STUDY            a page that renews itself while workers are at it
 
@@ -58,17 +58,17 @@ Examples:
   --top N          rows of best (all on the front)
   --plot FILE      write a page with all trials there
   --out FILE       where a command writes
-  --as KIND        what export writes: ${KINDS.join(", ")}
+  --as KIND        kind of the export: ${KINDS.join(", ")}
   --yes            really delete
   --port N         where serve listens (8081); 0: a free port
   --host ADDRESS   on which address (127.0.0.1); elsewhere a token is needed
-  --token-file F   what requests must show (TOKENFILTER_TOKEN, else none)
+  --token-file F   token of requests (TOKENFILTER_TOKEN, else none)
   --task-file F    the task of studies whose task is of a file
   --columns A,B,…  columns of a table, as they are called in its head, or all
   --csv FILE       write a table's records there, in all digits
-  --markdown       print a table in Markdown alone on stdout
-  --latex          print it in LaTeX (booktabs) alone on stdout
-  --json           print JSON alone on stdout
+  --markdown       print only a table, in Markdown, on stdout
+  --latex          print only a table, in LaTeX (booktabs), on stdout
+  --json           print only JSON on stdout
   --version        print the version
   --help           print this`;
 

@@ -186,9 +186,9 @@ export const { main, USAGE } = studyCommand({
   about: `deno task sweep [flags]
 
 Runs a grid of filter options: a table on stdout, and study.db, summary.json and report.html in --out. By default
-38 trials run, the presets and main rules beside their random baselines; --full adds rules, ratios and seeds.
+38 trials run, the presets and main rules with their random baselines; --full adds rules, ratios and seeds.
 Ctrl-C keeps finished trials; --resume goes on. --space searches ranges, --jobs and --queue
-share trials out (sweep-and-search.md and clusters.md of docs/guides).`,
+distribute trials (sweep-and-search.md and clusters.md of docs/guides).`,
   examples: [
     "--fusion variance,learned --prune-ratio 0.3,0.5 --seed 0,1",
     "--space docs/spaces/tiny.json --trials 20 --race --tokens 2048",

@@ -34,14 +34,14 @@ import { pathOfStudy } from "./study/open.ts";
 
 export const USAGE = `Usage: deno task worker --study FILE | --queue redis://HOST [flags]
 
-Runs trials of a study, beside other workers, until none is left. The study is
-the study.db in a folder of deno task sweep, which says what runs. A worker that
-is killed loses the trial that it is at, which another one takes.
+Runs trials of a study, together with other workers, until none is left. The
+study is the study.db in a folder of deno task sweep, and defines the trials. A
+worker that is killed loses its current trial, which another one takes.
 
-With --queue it takes trials of any study from a queue on Redis or Valkey, where
-deno task sweep --queue has put them, on any machine, until Ctrl-C or SIGTERM:
-it then ends the trial that it is at. Trials whose model, text or code have
-another digest than here stay for other workers. A second signal ends it at once.
+With --queue it takes trials of any study from a queue on Redis or Valkey, which
+deno task sweep --queue fills, on any machine. After Ctrl-C or SIGTERM it ends
+its current trial and stops. Trials whose model, text or code have another
+digest than here stay for other workers. A second signal ends it at once.
 
 A study and a queue are to be trusted like code: they name files that run here,
 a rule or a task of --rule and --task-file, once their digests are as expected.
@@ -54,7 +54,7 @@ Examples:
   --study FILE   the study
   --queue URL    the queue: redis://[user@]host[:port][/database], rediss:// for TLS
   --queue-password-file F  its password (TOKENFILTER_QUEUE_PASSWORD, else none)
-  --queue-prefix TEXT  what its keys begin with (tokenfilter)
+  --queue-prefix TEXT  prefix of its keys (tokenfilter)
   --patience N   seconds that the queue may be away (120)
   --lease N      seconds until the queue gives a silent worker's trial away (60)
   --model FILE   where the model is (where the study has it)

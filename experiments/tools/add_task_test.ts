@@ -96,7 +96,7 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
   const { stdout: help } = await run("sweep", "--help=all");
   assertStringIncludes(
     help,
-    "  --task NAME\n      what is evaluated (perplexity)\n      perplexity: ",
+    "  --task NAME\n      task to evaluate (perplexity)\n      perplexity: ",
   );
   assertStringIncludes(help, "      toy: whether the next token is the likeliest\n");
 

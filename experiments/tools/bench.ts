@@ -35,25 +35,26 @@ import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
 const OPS = ["attention", "filter", "linear", "lengths"] as const;
 export const USAGE = `Usage: deno task bench [flags]
 
-Times filtered attention (dense, half of the tokens skipped, and PyTorch's where python3 or TOKENFILTER_PYTHON has
-torch; decode also over a cache of 0.8 GB), the filter's recurrence, SmolLM2's linear layers, and a model end to end at
-growing lengths, dense beside the presets. Cases take turns; times are medians of 7 turns, those of a model of 3.
-"roof" is the share reached of what multiply-adds and memory allow on this machine, both measured in each turn.
+Times filtered attention, the filter's recurrence, SmolLM2's linear layers, and a model end to end at growing lengths, with
+and without the presets. Attention is timed in full, with half of the tokens skipped, and by PyTorch where python3 or
+TOKENFILTER_PYTHON has torch; decode also over a cache of 0.8 GB. Cases take turns; times are medians of 7 turns, those
+of a model of 3. "roof" is the fraction reached of the peak of multiply-adds and memory on this machine, both measured in
+each turn.
 
   --threads N
       threads of all cases (all cores)
   --level base|avx2|avx512
       instruction-set level (the best)
   --only ${OPS.join("|")}
-      one op alone
+      only one op
   --model MODEL
       whose lengths are measured: its name or path (tiny)
   --dtype ${WEIGHT_DTYPES.join("|")}
-      what its matrices are turned into at load (each as the file has it)
+      element type that its matrices are converted to at load (each as the file has it)
   --lengths LIST
       tokens, such as 512,4096 (${LENGTHS.join(",")}; with --peers and --text ${PEER_LENGTHS.join(",")})
   --peers
-      only a model end to end beside llama.cpp and PyTorch, where python3 or TOKENFILTER_PYTHON has llama-cpp-python,
+      only a model end to end, next to llama.cpp and PyTorch, where python3 or TOKENFILTER_PYTHON has llama-cpp-python,
       or torch and transformers: they take turns on the same ids, and their losses are compared
   --turns N
       turns of each with --peers (5)
@@ -62,7 +63,7 @@ growing lengths, dense beside the presets. Cases take turns; times are medians o
   --out DIR
       folder for bench.json and bench.html (none)
   --json
-      print JSON alone on stdout
+      print only JSON on stdout
   --quiet
       no progress on stderr
   --help

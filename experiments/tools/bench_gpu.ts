@@ -37,19 +37,19 @@ export const USAGE = `Usage: deno task bench:gpu [flags]
 
 Times filtered attention (dense and half skipped; PyTorch's scaled_dot_product_attention where python3 or
 TOKENFILTER_PYTHON has torch with CUDA), the filter's kernels, and whole decode steps. Times are medians of 30 turns by
-events on the device, the level-2 cache overwritten before each. "roof" is the share reached of what the device's
-memory (measured) and arithmetic (measured for f32, nominal for tensor cores) allow. A race that fails is told, and the
+events on the device, with the L2 cache overwritten before each. "roof" is the fraction reached of the peak of the device's
+memory (measured) and arithmetic (measured for f32, nominal for tensor cores). A race that fails is reported, and the
 others go on. Exit code 0: all well; 1: a race failed; 2: no GPU, or no build.
 
   --device N
       number of the device (0)
   --only ${OPS.join("|")}
-      one part alone
+      only one part
   --out FILE.json
-      write the rows, what is meant of them and the machine there as well, anew after each race; deno task report takes
+      write the rows, their meaning and the machine there as well, anew after each race; deno task report takes
       it under the name bench_gpu.json
   --json
-      print JSON alone on stdout
+      print only JSON on stdout
   --quiet
       no progress on stderr
   --help

@@ -31,14 +31,14 @@ const SHOWN_LINES = 40, SHOWN_NAMES = 8;
 const TIMES = "build/check_times.json";
 export const USAGE = `Usage: deno task check [FILES] [flags]
 
-Runs what concerns changed files: format, lint, types of the files and of those that depend on them, docs of the package's
-entries, the arrows of docs/explain/architecture.md, and the tests that depend on them, nearest first, while there is time. Where a
+Checks changed files: format, lint, types of the files and of those that depend on them, docs of the package's entries, and
+the arrows of docs/explain/architecture.md. Then runs the tests that depend on them, nearest first, while there is time. Where a
 source of the kernels has changed, the libraries are built first. FILES are files or folders; where left out, all that
 differs from HEAD, and new files. Prints the seconds of each part, and which tests are left out.
 Exit code 0: all is well; 1: a part fails; 2: no such file.
 
   --seconds N
-      what tests have time for; the nearest of each file has three times as much (15)
+      time for tests; the nearest of each file has three times as much (15)
   --help
       print this`;
 

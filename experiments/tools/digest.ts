@@ -28,14 +28,14 @@ import { listRuns } from "./digest/runs.ts";
 export const USAGE = `Usage: deno task digest [flags]
 
 Runs a fixed list of commands on tiny and writes their decisions, losses, records, texts and exit codes to one file.
-With --against says what differs from an earlier file: run, facet, first part that differs, before and after.
+With --against prints the differences from an earlier file: run, facet, first part that differs, before and after.
 
   --out FILE.json
       where the digest goes (results/digest.json)
   --against FILE.json|DIR
       a digest to compare with; of a folder the one of this instruction-set level, compiler and arithmetic, if any
   --only TEXT
-      runs alone whose names hold TEXT, and those that they need
+      only runs whose names contain TEXT, and those that they need
   --rounded
       let numbers differ by rounding; so it is anyway where another compiler or arithmetic made FILE.json
   --help

@@ -16,8 +16,8 @@ const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
 export const USAGE = `Usage: deno task pack:gpu [flags]
 
 Writes a folder of about 45 MB: the tracked files as they are now, Deno, the npm packages of .std/npm.lock, and run.sh.
-Copied to a Linux machine of this architecture that has a GPU with its driver, nvcc, g++ and python3, and no network,
-its run.sh runs test:gpu, then bench:gpu, and leaves test_gpu.log and bench_gpu.json beside itself.
+Copy it to a Linux machine of this architecture that has a GPU with its driver, nvcc, g++ and python3; no network is needed.
+Its run.sh runs test:gpu, then bench:gpu, and leaves test_gpu.log and bench_gpu.json in its folder.
 
   --out DIR
       folder to make (results/gpu_pack)

@@ -36,10 +36,10 @@ const TEXTS = ["scope", "seed", "count", "jobs", "least", "limit", "tests", "tim
 const LINE_EVERY = 10;
 export const USAGE = `Usage: deno task mutants [flags]
 
-Puts small faults into copies of the tracked files as they are now, one at a time, and runs the tests that depend on the
-file, nearest first, until one fails: a comparison's boundary, an operator, a constant, a condition, a call left out. A
-fault that no test fails on is a survivor: it is printed, and wants a test, or, where nothing can notice it, an entry in
-${LIST} with the reason. What does not type-check or compile does not count.
+Puts small faults into copies of the tracked files as they are now, one at a time: a comparison's boundary, an operator, a
+constant, a condition, a call left out. Runs the tests that depend on the file, nearest first, until one fails. A fault that
+no test fails on is a survivor: it is printed, and needs a test. Where nothing can notice it, it needs an entry in
+${LIST} with the reason. Faults that do not type-check or compile do not count.
 Exit code 0: enough were noticed; 1: too few, or the list is out of date, or a test fails without a mutant.
 
   --scope ts|cpu|PATH[:LINE],…
@@ -51,19 +51,19 @@ Exit code 0: enough were noticed; 1: too few, or the list is out of date, or a t
   --all
       one on every line
   --least P
-      share of the valid ones that must be noticed (${DEFAULTS.least})
+      fraction of the valid ones that must be noticed (${DEFAULTS.least})
   --limit SECONDS
-      what a test file may take before that counts as noticed, until it has passed once (${DEFAULTS.limit})
+      time limit of a test file, which then counts as noticed, until it has passed once (${DEFAULTS.limit})
   --tests N
       test files to run for a mutant, the nearest ones (${DEFAULTS.tests})
   --times FILE.xml
-      what test files take, as deno test --junit-path=FILE.xml has written it: among tests as near, quick ones come first
+      times of test files, as deno test --junit-path=FILE.xml has written it: among tests as near, quick ones come first
   --jobs N
       mutants at once, each in a copy of its own (half the cores and at least 2)
   --list
-      print the mutants alone
+      print only the mutants
   --json
-      print JSON alone on stdout
+      print only JSON on stdout
   --quiet
       no progress on stderr
   --help

@@ -21,8 +21,8 @@ import { checkNotebooks, formatCells, type NamedNotebook } from "./notebooks/sta
 const FOLDER = decodeURIComponent(new URL("../../notebooks/", import.meta.url).pathname);
 export const USAGE = `Usage: deno task notebooks [NAMES] [flags]
 
-Checks the cells of each notebook (form, format, types, lint), runs them with the Deno kernel, fails on any error, missing
-figure or empty output, makes a page of each, and looks at the page in a headless Chromium where there is one.
+Checks the cells of each notebook (form, format, types, lint) and runs them with the Deno kernel. Fails on any error,
+missing figure or empty output. Makes a page of each, and checks it in a headless Chromium where there is one.
 NAMES are beginnings of names, such as 01 or 04_sweep; all notebooks where left out.
 
   --model tiny|smollm2-135m|FILE.gguf
@@ -32,9 +32,9 @@ NAMES are beginnings of names, such as 01 or 04_sweep; all notebooks where left 
   --out DIR
       folder for executed notebooks, pages and screenshots (results/notebooks)
   --check
-      check the cells alone, run nothing
+      only check the cells, run nothing
   --update
-      format the cells, and write the notebooks back with their outputs (needs Chromium; with the model tiny alone)
+      format the cells, and write the notebooks back with their outputs (needs Chromium; only with the model tiny)
   --browser
       fail where there is no Chromium
   --quiet

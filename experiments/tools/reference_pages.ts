@@ -148,12 +148,12 @@ ${table(["name", "flag", "effect", "values", "default", "only with"], rows)}`;
 }
 
 /** Commands for users, in the order of the page. */
-const COMMANDS = [
+export const COMMANDS = [
   ...["sweep", "compare", "eval", "score", "heads", "filter", "generate", "serve"],
   ...["worker", "study", "report", "diff"],
 ];
 /** Commands for developers. */
-const TOOLS = [
+export const TOOLS = [
   "bench",
   "bench_gpu",
   "test_gpu",
@@ -166,10 +166,15 @@ const TOOLS = [
   "lab",
 ];
 
+/** A command's help: its main flags, or all. */
+export async function readUsage(folder: string, name: string, all: boolean): Promise<string> {
+  const { USAGE } = await import(new URL(`experiments/${folder}/${name}.ts`, ROOT).href);
+  return typeof USAGE === "string" ? USAGE : USAGE(all);
+}
+
 async function describeCommands(): Promise<string> {
   const show = async (folder: string, name: string) => {
-    const { USAGE } = await import(new URL(`experiments/${folder}/${name}.ts`, ROOT).href);
-    const usage: string = typeof USAGE === "string" ? USAGE : USAGE(false);
+    const usage = await readUsage(folder, name, false);
     const [, task] = usage.match(/deno task ([a-z:]+)/)!;
     return `### ${task}\n\n\`\`\`text\n${usage}\n\`\`\``;
   };

@@ -21,7 +21,7 @@ const HELPER = /(^|\/)((.*_)?(test|testing|cases)\.ts$|testing\/|testdata\/)/;
 
 export const USAGE = `Usage: deno task size
 
-Prints the lines of each room and the public names of each entry, beside their budgets (experiments/tools/size.json).
+Prints the lines of each room and the public names of each entry, with their budgets (experiments/tools/size.json).
 Exit code 1: something is over budget.`;
 
 /** What may be there at most. */

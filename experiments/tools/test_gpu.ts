@@ -34,15 +34,15 @@ export const USAGE = `Usage: deno task test:gpu [flags]
 Builds the CUDA library for the first GPU (CUDA_VISIBLE_DEVICES chooses which is first) and runs every test of the
 kernels and of the driver's wrapper on it, with the cases that the emulator runs elsewhere. Then, where
 compute-sanitizer is on PATH or in CUDA_HOME (/usr/local/cuda), the kernels' tests again under its memcheck, and those
-with small cases under its racecheck. A file is a process of its own; what a failing one says is shown whole, and in
+with small cases under its racecheck. A file is a process of its own. The output of a failing one is shown in full, and in
 short at the end. Exit code 0: all passed; 1: a test failed or a check found something; 2: no GPU, or no build.
 
   --only ${PARTS.join("|")}
-      one part alone
+      only one part
   --files TEXT
       only files whose path contains it, such as filtered_attention or nll
   --limit SECONDS
-      what a file may take before it counts as failed (${LIMITS.tests}; ${LIMITS.memcheck} under compute-sanitizer)
+      time limit of a file, which then counts as failed (${LIMITS.tests}; ${LIMITS.memcheck} under compute-sanitizer)
   --jobs N
       files at once (a quarter of the cores, at most 4; 1 where the device serves one process at a time)
   --help

@@ -40,14 +40,14 @@ export const FILTER_OPTIONS = {
     range: "[0, 1)",
     value: "P",
     matters: (others: Others): boolean => isPlanned(others) && isAimed(others),
-    help: "share of attention to skip after warm-up, over all layers, {range}",
+    help: "ratio of attention to skip after the warm-up, over all layers, {range}",
   },
   tail: {
     type: "number",
     default: 0.75,
     range: "(0, 1]",
     matters: isPlanned,
-    help: "share of the layers that is filtered, the last ones",
+    help: "fraction of the layers that are filtered, the last ones",
     note: "heads: 1, all are measured",
   },
   schedule: {
@@ -65,7 +65,7 @@ export const FILTER_OPTIONS = {
     matters: isAimed,
     help: "relative rise to the last layer, {range}",
   },
-  skipRatios: { type: "ratios", of: { schedule: ["explicit"] }, help: "a list of one ratio a layer" },
+  skipRatios: { type: "ratios", of: { schedule: ["explicit"] }, help: "a list of one ratio per layer" },
   warmup: {
     type: "integer",
     default: 32,
@@ -77,7 +77,7 @@ export const FILTER_OPTIONS = {
     names: THRESHOLD_POLICIES,
     default: "budget",
     uses: "threshold",
-    help: "how the threshold comes about",
+    help: "threshold policy",
   },
   window: {
     type: "integer",
@@ -107,36 +107,36 @@ export const FILTER_OPTIONS = {
     names: ["post-rope", "pre-rope"],
     default: "post-rope",
     uses: "similarity",
-    help: "which keys the filter looks at",
+    help: "keys that the filter reads",
   },
   recent: {
     type: "integer",
     default: 16,
     range: "[0, 65536]",
     uses: "window",
-    help: "tokens for which a key and value stay visible, whatever was decided",
+    help: "size of the recent window, whose keys and values stay visible whatever was decided",
   },
   substitute: {
     type: "name",
     names: SUBSTITUTES,
     default: "none",
     help:
-      "what a skipped token's attention output is: nothing, the mean of earlier ones, the last one, or that of " +
-      "attention over the first and the recent tokens alone",
+      "attention output of a skipped token: nothing, the mean of earlier ones, the last one, or that of attention " +
+      "over only the first and the recent tokens",
   },
   sinks: {
     type: "integer",
     default: 4,
     range: "[0, 1024]",
     of: { substitute: ["local"] },
-    help: "tokens at the start of a sequence that such attention sees",
+    help: "tokens at the start of a sequence that such attention reads",
   },
   block: {
     type: "integer",
     default: 32,
     range: "[1, 65536]",
     uses: "blocks",
-    help: "tokens that a rule learns from at once, and after which keys and values are judged",
+    help: "tokens that a rule learns from at once, and after which keys and values are decided",
   },
 } as const satisfies OptionTable;
 

@@ -138,4 +138,4 @@ export function isOffline(method: Method): method is AnyOffline {
   return "offline" in method;
 }
 
-export const SEED = { type: "seed", default: 0n, help: "seed of what is drawn" } as const satisfies Option;
+export const SEED = { type: "seed", default: 0n, help: "seed of the random draws" } as const satisfies Option;

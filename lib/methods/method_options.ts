@@ -5,11 +5,11 @@ import type { Options } from "./option_table.ts";
 
 /** Options of a method, `fusion` saying which; all may be left out. Those without effect under it are accepted. */
 export interface MethodOptions extends Given<Options> {
-  /** Options to start from; others given beside it win. */
+  /** Options to start from; other flags override them. */
   readonly preset?: "paper" | "keys" | "retrieval" | "local";
   /**
-   * What is filtered; query: every key and value stays; key: every attention is computed, and `fusion` and
-   * `pruneRatio` decide keys and values; both: as the other flags say (both).
+   * Sides that are filtered; query: every key and value stays; key: every attention is computed, and `fusion`
+   * and `pruneRatio` decide keys and values; both: as the other flags set (both).
    */
   readonly side?: "query" | "key" | "both";
   /** Short for `kvFusion` none. Default: false. */
@@ -19,7 +19,7 @@ export interface MethodOptions extends Given<Options> {
   /** Negate the score: a control. Default: false. */
   readonly invert?: boolean;
   /**
-   * The method's own decisions in a random order beyond the warm-up, by `seed`: a control that looks ahead.
+   * The method's own decisions in a random order beyond the warm-up, by `seed`: a non-causal control.
    * Default: false.
    */
   readonly shuffle?: boolean;
@@ -31,7 +31,7 @@ export interface MethodOptions extends Given<Options> {
   readonly eps?: number;
   /** Weight of the keys. In [0, 1]. Default: 0.5. Only with `fusion` static. */
   readonly alpha?: number;
-  /** Seed of what is drawn. Default: 0. Only with `fusion` random, random-protected, learned. */
+  /** Seed of the random draws. Default: 0. Only with `fusion` random, random-protected, learned. */
   readonly seed?: number | bigint;
   /** How anchors follow the past. Default: ema. */
   readonly anchor?: "ema" | "mean";
@@ -39,10 +39,10 @@ export interface MethodOptions extends Given<Options> {
   readonly gamma?: number;
   /** Which tokens move the anchors. Default: all. */
   readonly absorb?: "all" | "kept";
-  /** Share of attention to skip after warm-up, over all layers. In [0, 1). Default: 0.5. */
+  /** Ratio of attention to skip after the warm-up, over all layers. In [0, 1). Default: 0.5. */
   readonly pruneRatio?: number;
   /**
-   * Share of the layers that is filtered, the last ones. In (0, 1]. Default: 0.75; heads: 1, all are
+   * Fraction of the layers that are filtered, the last ones. In (0, 1]. Default: 0.75; heads: 1, all are
    * measured.
    */
   readonly tail?: number;
@@ -50,11 +50,11 @@ export interface MethodOptions extends Given<Options> {
   readonly schedule?: "uniform" | "ramp" | "allocated" | "explicit";
   /** Relative rise to the last layer. In [0, 1]. Default: 0.5. Only with `schedule` ramp. */
   readonly slope?: number;
-  /** A list of one ratio a layer. Only with `schedule` explicit. */
+  /** A list of one ratio per layer. Only with `schedule` explicit. */
   readonly skipRatios?: readonly number[];
   /** Tokens kept at the start of a sequence. In [0, 1000000]. Default: 32. */
   readonly warmup?: number;
-  /** How the threshold comes about. Default: budget. */
+  /** Threshold policy. Default: budget. */
   readonly threshold?: "budget" | "window" | "robbins-monro" | "fixed" | "topk";
   /** Scores to look back on. In [1, 65536]. Default: 256. Only with `threshold` budget, window. */
   readonly window?: number;
@@ -62,34 +62,40 @@ export interface MethodOptions extends Given<Options> {
   readonly theta?: number;
   /** Step size. In (0, 10]. Default: 0.1. Only with `threshold` robbins-monro. */
   readonly eta?: number;
-  /** Which keys the filter looks at. Default: post-rope. */
+  /** Keys that the filter reads. Default: post-rope. */
   readonly keyState?: "post-rope" | "pre-rope";
-  /** Tokens for which a key and value stay visible, whatever was decided. In [0, 65536]. Default: 16. */
+  /**
+   * Size of the recent window, whose keys and values stay visible whatever was decided. In [0, 65536].
+   * Default: 16.
+   */
   readonly recent?: number;
   /**
-   * What a skipped token's attention output is: nothing, the mean of earlier ones, the last one, or that of
-   * attention over the first and the recent tokens alone. Default: none.
+   * Attention output of a skipped token: nothing, the mean of earlier ones, the last one, or that of
+   * attention over only the first and the recent tokens. Default: none.
    */
   readonly substitute?: "none" | "mean" | "last" | "local";
   /**
-   * Tokens at the start of a sequence that such attention sees. In [0, 1024]. Default: 4. Only with
+   * Tokens at the start of a sequence that such attention reads. In [0, 1024]. Default: 4. Only with
    * `substitute` local.
    */
   readonly sinks?: number;
   /**
-   * Tokens that a rule learns from at once, and after which keys and values are judged. In [1, 65536].
+   * Tokens that a rule learns from at once, and after which keys and values are decided. In [1, 65536].
    * Default: 32.
    */
   readonly block?: number;
   /**
-   * Whose key and value go: of skipped tokens (same), of none, or of those that a rule names. Default: same.
+   * Keys and values to evict: of skipped tokens (same), none, or those that a rule selects. Default: same.
    */
   readonly kvFusion?: "same" | "none" | KeyRuleName;
-  /** Share of keys and values to drop after warm-up, over all layers. In [0, 1). Default: as `pruneRatio`. */
+  /**
+   * Ratio of keys and values to evict after the warm-up, over all layers. In [0, 1). Default: as
+   * `pruneRatio`.
+   */
   readonly kvRatio?: number;
   /**
-   * Share of the layers whose keys and values may go, the last ones. In (0, 1]. Default: `tail` where given,
-   * else 1.
+   * Fraction of the layers that may evict keys and values, the last ones. In (0, 1]. Default: `tail` where
+   * given, else 1.
    */
   readonly kvTail?: number;
   /**
@@ -103,7 +109,7 @@ export interface MethodOptions extends Given<Options> {
    */
   readonly wholeShare?: number;
   /**
-   * Share of the tokens, those of largest value norm, that are skipped last. In (0, 1). Default: 0.1. Only
+   * Fraction of the tokens, those of largest value norm, that are skipped last. In (0, 1). Default: 0.1. Only
    * with `fusion` random-protected.
    */
   readonly protect?: number;
@@ -118,6 +124,6 @@ export interface MethodOptions extends Given<Options> {
   readonly features?: readonly ("similarity" | "norm" | "projection" | "query" | "local")[];
   /** Layers at either end that stay. In [0, 64]. Default: 1. Only with `fusion` sleb. */
   readonly barrier?: number;
-  /** Add what is removed comes to on average, as a bias. Default: true. Only with `fusion` flap. */
+  /** Add the mean output of the removed units as a bias. Default: true. Only with `fusion` flap. */
   readonly compensation?: boolean;
 }

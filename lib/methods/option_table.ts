@@ -33,7 +33,7 @@ const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
 
 /** The options that say where to start. */
 export const CHOICES = {
-  preset: { type: "name", names: PRESET_NAMES, help: "options to start from; others given beside it win" },
+  preset: { type: "name", names: PRESET_NAMES, help: "options to start from; other flags override them" },
   ...SIDE_CHOICES,
   fusion: { type: "name", names: FUSION_NAMES, default: "variance", help: "how similarities become a score" },
 } as const satisfies OptionTable;
@@ -42,8 +42,7 @@ export const CONTROL_OPTIONS = {
   shuffle: {
     type: "flag",
     default: false,
-    help:
-      "the method's own decisions in a random order beyond the warm-up, by --seed: a control that looks ahead",
+    help: "the method's own decisions in a random order beyond the warm-up, by --seed: a non-causal control",
   },
 } as const satisfies OptionTable;
 

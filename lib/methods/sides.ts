@@ -15,21 +15,21 @@ export const KEY_OPTIONS = {
     type: "name",
     names: KV_FUSIONS,
     default: "same",
-    help: "whose key and value go: of skipped tokens (same), of none, or of those that a rule names",
+    help: "keys and values to evict: of skipped tokens (same), none, or those that a rule selects",
   },
   kvRatio: {
     type: "number",
     range: "[0, 1)",
     value: "P",
     matters: FILTER_OPTIONS.pruneRatio.matters,
-    help: "share of keys and values to drop after warm-up, over all layers, {range}",
+    help: "ratio of keys and values to evict after the warm-up, over all layers, {range}",
     note: "as --prune-ratio",
   },
   kvTail: {
     type: "number",
     range: "(0, 1]",
     matters: FILTER_OPTIONS.tail.matters,
-    help: "share of the layers whose keys and values may go, the last ones",
+    help: "fraction of the layers that may evict keys and values, the last ones",
     note: "--tail where given, else 1",
   },
   whole: {
@@ -57,8 +57,8 @@ export const SIDE_CHOICES = {
     type: "name",
     names: ["query", "key", "both"],
     help:
-      "what is filtered; query: every key and value stays; key: every attention is computed, and --fusion and " +
-      "--prune-ratio decide keys and values; both: as the other flags say (both)",
+      "sides that are filtered; query: every key and value stays; key: every attention is computed, and --fusion and " +
+      "--prune-ratio decide keys and values; both: as the other flags set (both)",
   },
   cacheSkipped: { type: "flag", default: false, help: "short for --kv-fusion none" },
 } as const satisfies OptionTable;

@@ -43,7 +43,7 @@ export type SamplerName = "grid" | "random" | "sobol" | "tpe";
 export const SAMPLERS: { readonly [name in SamplerName]: SamplerKind } = {
   grid: { help: "every combination, the last axis fastest", adapts: false, create: createGrid },
   random: {
-    help: "chance",
+    help: "independent uniform draws",
     adapts: false,
     create: (space, seed) => ({ length }) =>
       randomPoint(space, new RandomStream(seed, TRIAL_STREAMS + length)),

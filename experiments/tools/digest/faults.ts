@@ -92,7 +92,10 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "a word of a flag's help",
-    changes: [["share of attention to skip after warm-up", "share of attention to keep after warm-up"]],
+    changes: [[
+      "ratio of attention to skip after the warm-up",
+      "ratio of attention to keep after the warm-up",
+    ]],
     runs: "sweep --help",
   },
 ];

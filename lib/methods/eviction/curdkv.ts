@@ -15,7 +15,8 @@ const square = (x: Float32Array) => x.reduce((sum, y) => sum + y * y, 0);
 export const curdkv: EvictionMethod<"curdkv"> = {
   name: "curdkv",
   help:
-    "what is small in key and value beside its neighbours goes (CurDKV-style: kvpress' CUR, its heads not evened out)",
+    "evicts tokens whose key and value are small compared with their neighbours (adapted from CurDKV: kvpress' CUR, its " +
+    "heads not evened out)",
   evicts: true,
   reads: [],
   score({ shape, tokens, at }) {

@@ -53,8 +53,8 @@ export function scoreExpected(
 export const expectedAttention: EvictionMethod<"expected-attention"> = {
   name: "expected-attention",
   help:
-    "what later queries are expected to attend to least, times the value's norm, goes (ExpectedAttention-style: recent " +
-    "queries as they are stand for later ones)",
+    "evicts tokens of least expected later attention times value norm (adapted from ExpectedAttention: recent queries, " +
+    "unchanged, stand for later ones)",
   labels: { queryAware: true },
   evicts: true,
   reads: ["query"],

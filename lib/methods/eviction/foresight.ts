@@ -3,7 +3,7 @@ import type { EvictionMethod } from "../method.ts";
 
 export const foresight: EvictionMethod<"foresight"> = {
   name: "foresight",
-  help: "what the queries still to come attend to least goes, looked at ahead: an upper bound",
+  help: "evicts tokens that later queries attend to least: a non-causal upper bound",
   labels: { queryAware: true, phase: "prefill" },
   evicts: true,
   reads: [],

@@ -3,7 +3,8 @@ import type { EvictionMethod } from "../method.ts";
 
 export const h2o: EvictionMethod<"h2o"> = {
   name: "h2o",
-  help: "what has received least attention in sum goes (H2O-style: for all heads alike, and at block starts)",
+  help:
+    "evicts tokens that received least attention in sum (adapted from H2O: for all heads alike, at block starts)",
   labels: { queryAware: true },
   evicts: true,
   reads: ["attention"],

@@ -9,7 +9,8 @@ import type { EvictionMethod } from "../method.ts";
  */
 export const keydiffCache: EvictionMethod<"keydiff-cache"> = {
   name: "keydiff-cache",
-  help: "keys near the mean direction of those in the cache go, block by block as the paper of KeyDiff says",
+  help:
+    "evicts keys near the mean direction of those in the cache, block by block as in the paper of KeyDiff",
   evicts: true,
   reads: [],
   score(live) {

@@ -5,6 +5,6 @@ import type { EvictionMethod } from "../method.ts";
 export const keydiffMerge: EvictionMethod<"keydiff-merge"> = {
   ...keydiffCache,
   name: "keydiff-merge",
-  help: "as keydiff-cache; a value that goes is merged into that of the most similar key that stays",
+  help: "as keydiff-cache; merges an evicted value into that of the most similar key that stays",
   merges: true,
 };

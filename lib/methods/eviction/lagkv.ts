@@ -9,7 +9,8 @@ import type { EvictionMethod } from "../method.ts";
  */
 export const lagkv: EvictionMethod<"lagkv"> = {
   name: "lagkv",
-  help: "what varies least beside the block that follows goes, by rank within its block (kvpress: LagKV)",
+  help:
+    "evicts tokens that vary least compared with the next block, by rank within their block (kvpress: LagKV)",
   evicts: true,
   reads: [],
   score({ shape, tokens, at, warmup, block }) {

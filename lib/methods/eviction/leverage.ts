@@ -14,7 +14,7 @@ const JITTER = 1e-2;
 export const leverage: EvictionMethod<"leverage"> = {
   name: "leverage",
   help:
-    "keys that all others explain well go: leverage scores by a running Gram matrix, without the original's sketch",
+    "evicts keys that all others explain well: leverage scores by a running Gram matrix, without the original's sketch",
   evicts: true,
   reads: [],
   keyState: "pre-rope",

@@ -11,8 +11,8 @@ const KERNEL = 5;
 export const snapkv: EvictionMethod<"snapkv"> = {
   name: "snapkv",
   help:
-    "what the recent window's queries attend to least goes, neighbours pooled (SnapKV-style: at every block start, " +
-    "where the original does it once, before the answer)",
+    "evicts tokens that the recent window's queries attend to least, neighbours pooled (adapted from SnapKV: at every " +
+    "block start; the original does it once, before the answer)",
   labels: { queryAware: true },
   evicts: true,
   reads: ["attention"],

@@ -8,7 +8,7 @@ import type { EvictionMethod } from "../method.ts";
 export const streaming: EvictionMethod<"streaming"> = {
   name: "streaming",
   help:
-    "the oldest beyond the warm-up go: sinks and a window, by position alone (StreamingLLM-style: its window is constant)",
+    "evicts the oldest tokens beyond the warm-up: sinks and a window (adapted from StreamingLLM, whose window is constant)",
   evicts: true,
   reads: [],
   score: ({ tokens }) => [Float64Array.from(tokens, ({ position }) => position)],

@@ -3,7 +3,8 @@ import type { EvictionMethod } from "../method.ts";
 
 export const tova: EvictionMethod<"tova"> = {
   name: "tova",
-  help: "what the last query attends to least goes (TOVA-style: at block starts, not at every token)",
+  help:
+    "evicts tokens that the last query attends to least (adapted from TOVA: at block starts, not at every token)",
   labels: { queryAware: true },
   evicts: true,
   reads: ["attention"],

@@ -12,7 +12,7 @@ const options = {
   compensation: {
     type: "flag",
     default: true,
-    help: "add what is removed comes to on average, as a bias",
+    help: "add the mean output of the removed units as a bias",
   },
 } as const satisfies OptionTable;
 

@@ -8,7 +8,7 @@ import type { RuleMethod } from "../method.ts";
 export const inputNorm: RuleMethod<"input-norm"> = {
   name: "input-norm",
   help:
-    "norm of the residual stream before the block, the longest skipped: what an untrained router has to go by",
+    "norm of the residual stream before the block, the longest skipped: the signal of an untrained router",
   reads: () => ["residual"],
   looks: { main: false },
   score: ({ position, residual }) => position === 0 ? NaN : norm(residual, 0, residual.length),

@@ -3,7 +3,7 @@ import type { RuleMethod } from "../method.ts";
 /** Mean over heads of the keys' cosines with their anchors. */
 export const key: RuleMethod<"key"> = {
   name: "key",
-  help: "how like the past the keys are",
+  help: "similarity of the keys to the past",
   native: 3,
   looks: { place: 4 },
   score: ({ muK }) => muK,

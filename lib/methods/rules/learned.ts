@@ -113,7 +113,7 @@ function fill(out: Float64Array, spec: LearnedSpec, token: RuleToken, memory: Fl
 /** Minus the predicted outcome: little attention expected = redundant. */
 export const learned: RuleMethod<"learned", typeof options> = {
   name: "learned",
-  help: "a regression, fitted as the text goes on, of how much the attention will add",
+  help: "online ridge regression of how much the attention will add",
   native: 9,
   options,
   reads({ features }: Resolved<typeof options>): readonly Reads[] {

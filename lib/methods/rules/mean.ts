@@ -2,7 +2,7 @@ import type { RuleMethod } from "../method.ts";
 
 export const mean: RuleMethod<"mean"> = {
   name: "mean",
-  help: "the mean of what keys and values say",
+  help: "mean of the similarities of keys and of values",
   native: 1,
   looks: { place: 3 },
   score: ({ muK, muV }) => (muK + muV) / 2,

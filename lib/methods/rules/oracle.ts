@@ -13,7 +13,7 @@ import { definePruner, type Pruner, type PrunerContext, type SideSequence } from
 /** What it traces as redundancy is -r. */
 export const oracle: PrunerMethod<"oracle"> = {
   name: "oracle",
-  help: "the attention's own output, looked at ahead: an upper bound",
+  help: "output of the attention itself, computed beforehand: a non-causal upper bound",
   looksAhead: true,
   labels: { phase: "prefill" },
   looks: { place: 2 },

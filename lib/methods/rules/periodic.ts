@@ -6,7 +6,7 @@ import type { RuleMethod } from "../method.ts";
  */
 export const periodic: RuleMethod<"periodic"> = {
   name: "periodic",
-  help: "position alone, evenly spread: a control",
+  help: "only the position, evenly spread: a control",
   reads: () => [],
   looks: { main: false },
   score: ({ position }) => position === 0 ? NaN : reverseBits(position) / 2 ** 32,

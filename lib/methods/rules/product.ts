@@ -2,7 +2,7 @@ import type { RuleMethod } from "../method.ts";
 
 export const product: RuleMethod<"product"> = {
   name: "product",
-  help: "the product of what keys and values say",
+  help: "product of the similarities of keys and of values",
   native: 7,
   looks: { place: 9, main: false },
   score: ({ muK, muV }) => muK * muV,

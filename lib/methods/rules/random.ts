@@ -6,7 +6,7 @@ const options = { seed: SEED } as const;
 
 export const random: RuleMethod<"random", typeof options> = {
   name: "random",
-  help: "chance: a control",
+  help: "random baseline",
   native: 8,
   options,
   reads: () => [],

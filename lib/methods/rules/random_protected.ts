@@ -16,7 +16,7 @@ const options = {
     type: "number",
     default: 0.1,
     range: "(0, 1)",
-    help: "share of the tokens, those of largest value norm, that are skipped last, {range}",
+    help: "fraction of the tokens, those of largest value norm, that are skipped last, {range}",
   },
 } as const satisfies OptionTable;
 
@@ -29,7 +29,7 @@ const NUM_NORMS = 256;
  */
 export const randomProtected: RuleMethod<"random-protected", typeof options> = {
   name: "random-protected",
-  help: "chance, with large values protected: the fair control",
+  help: "random baseline that protects large values: the fair control",
   options,
   reads: () => ["value"],
   looks: { chance: true },

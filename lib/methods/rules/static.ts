@@ -7,7 +7,7 @@ const options = {
 
 export const fixedWeight: RuleMethod<"static", typeof options> = {
   name: "static",
-  help: "a fixed share of what the keys say, the rest of what the values say",
+  help: "mean of the similarities of keys and of values with a fixed weight",
   native: 2,
   options,
   looks: { place: 6, main: false },

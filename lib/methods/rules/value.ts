@@ -3,7 +3,7 @@ import type { RuleMethod } from "../method.ts";
 /** Mean over heads of the values' cosines with their anchors. */
 export const value: RuleMethod<"value"> = {
   name: "value",
-  help: "how like the past the values are",
+  help: "similarity of the values to the past",
   native: 4,
   looks: { place: 5 },
   score: ({ muV }) => muV,

@@ -31,7 +31,8 @@ export function varianceWeight(
 /** Weighted mean of both sides, each lowered by lambda standard deviations over its heads. */
 export const variance: RuleMethod<"variance", typeof options> = {
   name: "variance",
-  help: "what keys and values say, the side on which the heads agree weighing more",
+  help:
+    "weighted mean of the similarities of keys and of values: the side on which the heads agree weighs more",
   native: 0,
   options,
   looks: { place: 1 },

@@ -14,7 +14,7 @@ export const SAMPLING = {
     type: "integer",
     default: 0,
     range: "[0, 1000000000]", // more than any vocabulary holds
-    help: "choose among so many of the likeliest tokens; 0: all",
+    help: "choose among this many of the likeliest tokens; 0: all",
   },
   topP: {
     type: "number",
@@ -26,7 +26,7 @@ export const SAMPLING = {
     type: "number",
     default: 0,
     range: "[0, 1]",
-    help: "leave out tokens below this share of the likeliest one's probability, {range}",
+    help: "leave out tokens below this fraction of the likeliest one's probability, {range}",
   },
   repetitionPenalty: {
     type: "number",
@@ -41,11 +41,11 @@ export const SAMPLING = {
 export interface SamplingOptions {
   /** Logits are divided by it; 0 (default) takes the likeliest token. */
   readonly temperature?: number;
-  /** Choose among so many of the likeliest tokens; 0 (default): all. */
+  /** Choose among this many of the likeliest tokens; 0 (default): all. */
   readonly topK?: number;
   /** Choose among the likeliest tokens whose probabilities sum up to it, (0, 1]; default 1. */
   readonly topP?: number;
-  /** Leave out tokens below this share of the likeliest one's probability, [0, 1]; default 0. */
+  /** Leave out tokens below this fraction of the likeliest one's probability, [0, 1]; default 0. */
   readonly minP?: number;
   /** Logits of earlier tokens are divided by it where positive, else multiplied; default 1. */
   readonly repetitionPenalty?: number;

@@ -40,7 +40,7 @@ export async function takeCalibration(values: FlagValues): Promise<void> {
   if (domain === undefined) {
     const found = label === undefined ? "no --calibration-domain" : `--calibration-domain ${label}`;
     throw new UsageError(
-      `Cannot label the text of --calibration: found ${found}, expected same (of the judged text's kind) or other`,
+      `Cannot label the text of --calibration: found ${found}, expected same (of the evaluated text's kind) or other`,
     );
   }
   const text = await readText(path);

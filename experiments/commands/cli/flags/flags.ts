@@ -13,7 +13,7 @@ export const CALIBRATION_TOKENS = 4096;
 
 export const COMMON_FLAGS: Flags = {
   "model": flag("text", "NAME|PATH|ORG/NAME", "a name, a path, or org/name of the hub (tiny)", MODEL),
-  "offline": flag("switch", undefined, "ask no host: take what was downloaded before", MODEL),
+  "offline": flag("switch", undefined, "use only files that were downloaded before, and ask no host", MODEL),
   "backend": flag(
     "text",
     "cpu|cuda|reference|auto",
@@ -23,16 +23,16 @@ export const COMMON_FLAGS: Flags = {
   "cache-dtype": flag(
     "text",
     "f32|f16|bf16",
-    "element type of the KV cache (f32); a GPU's tensor cores take f16 and bf16 alone",
+    "element type of the KV cache (f32); a GPU's tensor cores take only f16 and bf16",
     MODEL,
   ),
   "dtype": flag(
     "text",
     WEIGHT_DTYPES.join("|"),
-    "element type that the model's matrices are turned into at load, rounded as ggml rounds (each as the file has it)",
+    "element type that the model's matrices are converted to at load, rounded as ggml rounds (each as the file has it)",
     MODEL,
   ),
-  "products": flag("text", PRODUCTS.join("|"), "what products round on the CPU (exact)", MODEL),
+  "products": flag("text", PRODUCTS.join("|"), "rounding of matrix products on the CPU (exact)", MODEL),
   "wgmma": flag(
     "switch",
     undefined,
@@ -42,7 +42,7 @@ export const COMMON_FLAGS: Flags = {
   "text": flag(
     "text",
     "FILE",
-    "text to evaluate (score: none; else the built-in one); of generate the prompt",
+    "text to evaluate (score: none; else the built-in one); generate: the prompt",
     [...TEXTS, "eval", ...GENERATING],
   ),
   "rule": flag(
@@ -56,26 +56,26 @@ export const COMMON_FLAGS: Flags = {
   "calibration": flag(
     "text",
     "FILE",
-    "text that methods which alter the model are fitted on; say of which kind it is by --calibration-domain",
+    "text on which methods that alter the model are fitted; --calibration-domain gives its kind",
     MODEL,
   ),
   "calibration-domain": flag(
     "text",
     "same|other",
-    "whether that text is of the judged text's kind; results carry it as a label",
+    "whether that text is of the evaluated text's kind; results carry the label",
     MODEL,
   ),
   "calibration-tokens": flag(
     "integer",
     "N",
-    `use the first N tokens of that text alone (${CALIBRATION_TOKENS})`,
+    `use only the first N tokens of that text (${CALIBRATION_TOKENS})`,
     MODEL,
   ),
   "ids": flag("text", "FILE.json", "token ids as they are, instead of --text", ["score"]),
   "task": flag(
     "text",
     "NAME",
-    `what is evaluated (${TASKS[0].name})${
+    `task to evaluate (${TASKS[0].name})${
       TASKS.map(({ name, help }) => `\n      ${name}: ${help}`).join("")
     }`,
     ["sweep", "compare"],
@@ -86,16 +86,16 @@ export const COMMON_FLAGS: Flags = {
     "a task of your own: a module, or lm-evaluation-harness's YAML\n      a module's code runs with this task's rights",
     ITEMS,
   ),
-  "context": flag("integer", "N", `tokens a chunk, in all but score (${DEFAULT_CONTEXT})`, [
+  "context": flag("integer", "N", `tokens per chunk, in all but score (${DEFAULT_CONTEXT})`, [
     ...TEXTS,
     "eval",
   ]),
-  "tokens": flag("integer", "N", "use the first N tokens alone", [...TEXTS, "filter", "eval"]),
-  "data": flag("text", "DIR|hub", "folder of JSONL files, one a task; hub: the hub's data sets", ITEMS),
+  "tokens": flag("integer", "N", "use only the first N tokens", [...TEXTS, "filter", "eval"]),
+  "data": flag("text", "DIR|hub", "folder of JSONL files, one per task; hub: the hub's data sets", ITEMS),
   "tasks": flag(
     "text",
     "A,B,…",
-    `some of these (those whose file DIR holds); of compare those of items${
+    `some of these (those with a file in DIR); compare: those of items${
       TASKS.map(({ name, help }) => `\n      ${name}: ${help}`).join("")
     }`,
     ["eval", "compare"],
@@ -103,7 +103,7 @@ export const COMMON_FLAGS: Flags = {
   "items": flag(
     "integer",
     "N",
-    "use the first N items of a task alone, of MMLU as many of each subject as can be; make N (50)",
+    "use only the first N items of a task (MMLU: as evenly over subjects as possible); make N (50)",
     ITEMS,
   ),
   "length": flag("integer", "N", "tokens of the context of a task whose items are made (256)", ITEMS),
@@ -111,7 +111,7 @@ export const COMMON_FLAGS: Flags = {
   "filter-from": flag(
     "text",
     "N|P%",
-    "filter from token N of each item, or from P% of its context on, in place of --warmup",
+    "filter from token N of each item, or from P% of its context on, instead of --warmup",
     ITEMS,
   ),
   "phase": flag(
@@ -120,7 +120,7 @@ export const COMMON_FLAGS: Flags = {
     "how the sequence is fed (prefill); decode: token by token, on a GPU by recorded steps without the host",
     ["score"],
   ),
-  "chunk": flag("integer", "N", "tokens a piece of a prefill (all at once)", ["score"]),
+  "chunk": flag("integer", "N", "tokens per piece of a prefill (all at once)", ["score"]),
   "trace": flag("text", "FILE.parquet", "keep every decision, to be replayed", ["score"]),
   "replay": flag(
     "text",
@@ -135,7 +135,7 @@ export const COMMON_FLAGS: Flags = {
     "tensors keys and values, or keys.N and values.N, [T, H, d], f32, f16 or bf16",
     ["filter"],
   ),
-  "skip-ratio": flag("number", "R", "share of this layer's tokens to skip, [0, 1] (0.5)", ["filter"]),
+  "skip-ratio": flag("number", "R", "ratio of this layer's tokens to skip, [0, 1] (0.5)", ["filter"]),
   "layer": flag(
     "integer",
     "N",
@@ -146,20 +146,20 @@ export const COMMON_FLAGS: Flags = {
   "methods": flag(
     "text",
     "A,B,…",
-    `some of ${COMPARED_METHODS.join(", ")} (all); or ${RIVAL_METHODS.join(", ")}`,
+    `some of ${COMPARED_METHODS.join(", ")} (all). Others: ${RIVAL_METHODS.join(", ")}`,
     ["compare"],
   ),
   "ratios": flag(
     "text",
     "R,S,…",
-    "compare at several shares of queries, or of keys and values, in place of --prune-ratio and --kv-ratio",
+    "compare at several ratios of queries, or of keys and values, instead of --prune-ratio and --kv-ratio",
     ["compare"],
   ),
   "match": flag(
     "text",
     "rows|pairs|flops|none",
-    "budget that methods spend alike; none: each runs at the ratio asked for (rows of those that evict alone, pairs of " +
-      "those that skip queries)",
+    "budget that methods spend alike; none: each runs at the ratio asked for (rows for methods that only evict, pairs " +
+      "for those that skip queries)",
     ["compare"],
   ),
   "seeds": flag("integer", "N", "seeds of random (5)", ["compare"]),
@@ -171,19 +171,21 @@ export const COMMON_FLAGS: Flags = {
   ),
   "full": flag("switch", undefined, "the long form of the grid that runs by default: 81 trials", ["sweep"]),
   ...SEARCH_FLAGS,
-  "prompt": flag("text", "TEXT", "what the text begins with", ["generate"]),
+  "prompt": flag("text", "TEXT", "beginning of the text", ["generate"]),
   "chat": flag("switch", undefined, "the prompt is a user's message, in the model's chat template", [
     "generate",
   ]),
-  "system": flag("text", "TEXT", "what the system says first, with --chat", ["generate"]),
+  "system": flag("text", "TEXT", "system message before the prompt, with --chat", ["generate"]),
   "max-tokens": flag("integer", "N", "most tokens to make (128)", ["generate"]),
-  "beside": flag("switch", undefined, "the dense model beside the filtered one", ["generate"]),
-  "ignore-end": flag("switch", undefined, "go on past a token that ends the text", ["generate"]),
-  "host": flag("text", "ADDRESS", "where to listen (127.0.0.1); elsewhere a token is needed", ["serve"]),
+  "beside": flag("switch", undefined, "run the full model too, next to the filtered one", ["generate"]),
+  "ignore-end": flag("switch", undefined, "continue past a token that ends the text", ["generate"]),
+  "host": flag("text", "ADDRESS", "address to listen on (127.0.0.1); any other needs a token", ["serve"]),
   "port": flag("integer", "N", "port to listen on (8080); 0: a free one", ["serve"]),
-  "token-file": flag("text", "FILE", "what requests must show (TOKENFILTER_TOKEN, else none)", ["serve"]),
+  "token-file": flag("text", "FILE", "token that requests must show (TOKENFILTER_TOKEN, else none)", [
+    "serve",
+  ]),
   "together": flag("integer", "N", "most texts that are computed at once (8)", ["serve"]),
-  "waiting": flag("integer", "N", "most requests that wait beside them (16)", ["serve"]),
+  "waiting": flag("integer", "N", "most requests that wait in addition (16)", ["serve"]),
   "out": flag(
     "text",
     "DIR",
@@ -193,16 +195,16 @@ export const COMMON_FLAGS: Flags = {
   "resume": flag(
     "optional text",
     "[DIR]",
-    "go on with the interrupted run in DIR, or in --out",
+    "continue the interrupted run in DIR, or in --out",
     ["sweep", "heads", "compare", "eval"],
   ),
   "jobs": flag(
     "integer",
     "N",
-    "processes that share the trials and the cores (one a core for a model of up to 32 MB, of 8 trials or more each; else 1)",
+    "processes for the trials (one per core for a model of up to 32 MB, if each has at least 8 trials; else 1)",
     ["sweep"],
   ),
-  "shard": flag("text", "I/N", "run every Nth trial from the Ith on alone; study merge joins the parts", [
+  "shard": flag("text", "I/N", "run only every Nth trial from the Ith on; study merge joins the parts", [
     "sweep",
   ]),
   "queue": flag(
@@ -219,7 +221,7 @@ export const COMMON_FLAGS: Flags = {
       "sweep",
     ],
   ),
-  "queue-prefix": flag("text", "TEXT", "what the queue's keys begin with (tokenfilter)", ["sweep"]),
+  "queue-prefix": flag("text", "TEXT", "prefix of the queue's keys (tokenfilter)", ["sweep"]),
   "patience": flag("integer", "N", "seconds that the queue may be away (120)", ["sweep"]),
   "live": flag(
     "optional text",
@@ -234,9 +236,9 @@ export const COMMON_FLAGS: Flags = {
     TABLING,
   ),
   "csv": flag("text", "FILE", "write the table's records there, in all digits", TABLING),
-  "markdown": flag("switch", undefined, "print the table in Markdown alone on stdout", TABLING),
-  "latex": flag("switch", undefined, "print it in LaTeX (booktabs) alone on stdout", TABLING),
-  "json": flag("switch", undefined, "print JSON alone on stdout", [...TABLING, ...GENERATING]),
+  "markdown": flag("switch", undefined, "print only the table, in Markdown, on stdout", TABLING),
+  "latex": flag("switch", undefined, "print only the table, in LaTeX (booktabs), on stdout", TABLING),
+  "json": flag("switch", undefined, "print only JSON on stdout", [...TABLING, ...GENERATING]),
   "quiet": flag("switch", undefined, "no progress on stderr"),
   "help": flag("switch", undefined, "print the main flags; --help all: every flag"),
   "version": flag("switch", undefined, "print the version"),

@@ -40,8 +40,7 @@ export const DUMP_SIDES = ["query", "key"] as const;
 export const OF_DUMPS: { readonly [option: string]: { readonly value: string; readonly help: string } } = {
   side: {
     value: DUMP_SIDES.join("|"),
-    help:
-      "which side of a dump is decided; query: whose attention is skipped; key: whose key and value go, by " +
+    help: "side of a dump that is decided; query: attention to skip; key: keys and values to evict, by " +
       "--kv-fusion, else --fusion, and --prune-ratio (query)",
   },
 };

@@ -16,7 +16,7 @@ export const SEARCH_FLAGS: Flags = {
   "sampler": flag(
     "text",
     Object.keys(SAMPLERS).join("|"),
-    `who proposes the trials of a search (tpe)${
+    `algorithm that proposes the trials of a search (tpe)${
       Object.entries(SAMPLERS).map(([name, { help }]) => `\n      ${name}: ${help}`).join("")
     }`,
     tasks,
@@ -31,25 +31,25 @@ export const SEARCH_FLAGS: Flags = {
   "objectives": flag(
     "text",
     "A,B,…",
-    `what a search wants to be low, of ${
+    `quantities that a search minimizes, of ${
       OBJECTIVE_NAMES.join(", ")
-    } (loss; where shares vary loss,attentionFlops)`,
+    } (loss; where a ratio varies loss,attentionFlops)`,
     tasks,
   ),
-  "at-most": flag("text", "A=X,…", "what a trial may have of an objective: attentionFlops=0.6", tasks),
+  "at-most": flag("text", "A=X,…", "upper limits of objectives for a trial: attentionFlops=0.6", tasks),
   "race": flag(
     "optional text",
     `[${Object.keys(RACES).join("|")}]`,
-    "stop trials early that will not be the best of their share, on shared chunks in a shuffled order (sequential)\n" +
-      "      sequential: once told apart from the best, at level 0.01\n" +
+    "stop trials early that will not be the best at their ratio, on shared chunks in a shuffled order (sequential)\n" +
+      "      sequential: once significantly worse than the best, at level 0.01\n" +
       "      halving: outside the best third at 1/27, 1/9 and 1/3 of the chunks",
     tasks,
   ),
-  "budget": flag("text", "TIME", "begin no trial once a time is over: 20m, 90s, 1h30m", tasks),
+  "budget": flag("text", "TIME", "start no trial once a time is over: 20m, 90s, 1h30m", tasks),
   "memory": flag(
     "text",
     "SIZE",
-    "what may be kept of the dense model for all methods, as 500M or 2G; the rest is computed again for each (1G)",
+    "memory for results of the full model that all methods use, as 500M or 2G; the rest is computed again for each (1G)",
     ["sweep", "compare"],
   ),
 };
