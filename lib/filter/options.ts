@@ -114,7 +114,7 @@ export const FILTER_OPTIONS = {
     default: 16,
     range: "[0, 65536]",
     uses: "window",
-    help: "size of the recent window, whose keys and values stay visible whatever was decided",
+    help: "tokens of the recent window, whose keys and values stay visible whatever was decided",
   },
   substitute: {
     type: "name",

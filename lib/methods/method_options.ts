@@ -65,7 +65,7 @@ export interface MethodOptions extends Given<Options> {
   /** Keys that the filter reads. Default: post-rope. */
   readonly keyState?: "post-rope" | "pre-rope";
   /**
-   * Size of the recent window, whose keys and values stay visible whatever was decided. In [0, 65536].
+   * Tokens of the recent window, whose keys and values stay visible whatever was decided. In [0, 65536].
    * Default: 16.
    */
   readonly recent?: number;

@@ -5,7 +5,7 @@ import { defineChoiceTask, type ItemTask } from "../item_task.ts";
 /** BoolQ. A "Passage: " that the data puts in front is taken away: the harness has none. */
 export const boolq: ItemTask = defineChoiceTask({
   name: "boolq",
-  help: "BoolQ: yes or no, by a passage",
+  help: "BoolQ: yes/no questions about a passage",
   says: 'The passage, lines "Question: …?" and "Answer:"',
   prompt: (query) => `${query.replace(/^Passage: /, "")}\nAnswer:`,
   metrics: [ACC],

@@ -4,7 +4,7 @@ import { requestOf } from "../item.ts";
 
 export const copy: GeneratedTask = defineGeneratedTask({
   name: "copy",
-  help: "a list of words that is begun again: the next word",
+  help: "copying: the next word of a list that is repeated",
   says:
     "Words drawn from a list, a full stop, and the same words up to one in their second half, which is the answer",
   least: 4,

@@ -31,7 +31,7 @@ const askFor = (key: string, hay: string) =>
 /** A needle in RULER's noise; by log-likelihood, where RULER searches a generated text. */
 export const needle: GeneratedTask = defineGeneratedTask({
   name: "needle",
-  help: "a needle in a haystack: a number that one sentence of a long text names",
+  help: "needle in a haystack: a number that one sentence of a long text contains",
   says:
     "RULER's single needle in its repeated noise, at a depth that is drawn; the number's digits after the question's answer",
   least: 1,
@@ -46,7 +46,7 @@ export const needle: GeneratedTask = defineGeneratedTask({
 /** RULER's niah_multikey_1, in repeated noise instead of essays. */
 export const needleMultikey: GeneratedTask = defineSoughtTask({
   name: "needle_multikey",
-  help: "four needles with keys of their own, of which one is asked for",
+  help: "four needles with one key each: the number of one key",
   says:
     "RULER's niah_multikey_1: four needles of one number each, one key asked for; keys are single nouns, the haystack is " +
     "repeated noise where RULER has essays",
@@ -63,7 +63,7 @@ export const needleMultikey: GeneratedTask = defineSoughtTask({
 /** RULER's niah_multivalue, in repeated noise instead of essays. */
 export const needleMultivalue: GeneratedTask = defineSoughtTask({
   name: "needle_multivalue",
-  help: "four needles of one key, all of which are asked for",
+  help: "four needles with the same key: all their numbers",
   says:
     "RULER's niah_multivalue: four needles of one key, all numbers asked for; the key is a single noun, the haystack is " +
     "repeated noise where RULER has essays",

@@ -9,7 +9,7 @@ import { perplexity, type PerplexityTypes, scoreBehind, scoreChunks } from "./pe
 export const perplexityLlamaCpp: Task<PerplexityTypes> = {
   ...perplexity,
   name: "perplexity_llama_cpp",
-  help: "the same as llama.cpp counts it: the second half of each chunk",
+  help: "perplexity as in llama.cpp: over the second half of each chunk",
   protocol:
     "Disjoint chunks of the context length, the tail dropped, the first token of each replaced by BOS where the tokenizer adds " +
     "one, each a sequence of its own, one prefill; the tokens behind the one in the middle are scored; perplexity = exp of the " +

@@ -6,7 +6,7 @@ import { perplexity, type PerplexityTypes, scoreBehind, scoreChunks } from "./pe
 export const perplexityStreaming: Task<PerplexityTypes> = {
   ...perplexity,
   name: "perplexity_streaming",
-  help: "the same of the whole text (--tokens) through one cache, never reset",
+  help: "perplexity of the whole text (--tokens) through one cache, never reset",
   protocol:
     "One token stream with one BOS at its start where the tokenizer adds one, all of it one sequence through one cache, fed as a " +
     "prefill, which decides and computes as token by token; perplexity = exp of the mean loss of every token but the first, " +

@@ -66,7 +66,7 @@ export function detokenize(page: string): string {
 export const perplexityWord: Task<PerplexityTypes> = {
   ...perplexity,
   name: "perplexity_word",
-  help: "of words as lm-evaluation-harness's wikitext has it: pages, detokenised, rolling windows",
+  help: "perplexity per word as in lm-evaluation-harness's wikitext: pages, detokenised, rolling windows",
   protocol:
     "The text's pages (headings of the first level; whole pages, as many as --tokens covers, at least one), WikiText's tokens put " +
     "together; each a stream that begins with BOS, or the end token where there is none, and with another where the tokenizer " +

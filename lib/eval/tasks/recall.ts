@@ -4,7 +4,7 @@ import { requestOf } from "../item.ts";
 
 export const recall: GeneratedTask = defineGeneratedTask({
   name: "recall",
-  help: "associative recall: the value of a key, of a list of pairs",
+  help: "associative recall: the value of a key in a list of pairs",
   says: 'Pairs "key: value." of unlike keys, and at the end one of the keys again, whose value is the answer',
   least: 2,
   make({ pieces, draw }) {

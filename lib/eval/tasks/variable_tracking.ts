@@ -39,7 +39,7 @@ function ask(pieces: number, letters: number, draw: Draw) {
 /** RULER's variable tracking: one chain of four hops, after one example with short names. */
 export const variableTracking: GeneratedTask = defineSoughtTask({
   name: "variable_tracking",
-  help: "all variables that a value is handed on to, in a chain through a long text",
+  help: "all variables that receive a value in a chain through a long text",
   says:
     "RULER's variable tracking: one chain of four hops in its repeated noise, its words to the letter, after one example " +
     "with names of three letters (not below 1,024 tokens)",

@@ -7,7 +7,7 @@ import { strip } from "../python_text.ts";
 /** WinoGrande: the sentence's rest after each name; the name that makes it likelier wins. */
 export const winogrande: ItemTask = defineItemTask({
   name: "winogrande",
-  help: "WinoGrande: which of two names is meant, by what follows",
+  help: "WinoGrande: which of two names the rest of the sentence refers to",
   protocol:
     "Partial scoring: the rest of the sentence, trimmed, after one space and each of the two starts; " +
     "no length normalisation; log-likelihoods in nats from float32 logits.",

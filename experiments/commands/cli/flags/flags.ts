@@ -201,7 +201,7 @@ export const COMMON_FLAGS: Flags = {
   "jobs": flag(
     "integer",
     "N",
-    "processes for the trials (one per core for a model of up to 32 MB, if each has at least 8 trials; else 1)",
+    "processes for the trials (one per core, each with at least 8 trials, for a model of up to 32 MB; else 1)",
     ["sweep"],
   ),
   "shard": flag("text", "I/N", "run only every Nth trial from the Ith on; study merge joins the parts", [
