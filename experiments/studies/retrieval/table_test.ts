@@ -17,6 +17,20 @@ Deno.test("the page of retrieval layers has the table of the committed results, 
   assertEquals(asked.sort(), ran.sort());
 });
 
+Deno.test("the page of retrieval layers has the needles of the committed results", async () => {
+  const page = await Deno.readTextFile(
+    new URL("../../../docs/results/retrieval-layers.md", import.meta.url),
+  );
+  const results = JSON.parse(await Deno.readTextFile(new URL("results/needle_512.json", import.meta.url)));
+  const percent = (value: number) => (100 * value).toFixed(0);
+  for (const [whole, layers] of [["auto", "17, 18, 20, 23"], ["none", "none"]] as const) {
+    const { filtered, difference: { estimate, low, high } } = results[whole].results[0];
+    const points = `${percent(estimate)} [${percent(low)}, ${percent(high)}]`;
+    assertStringIncludes(page, `| ${layers} | ${percent(filtered.value)}% | ${points} |`);
+  }
+  assertStringIncludes(page, `full model: ${percent(results.auto.results[0].dense.value)}%`);
+});
+
 Deno.test("chunkInterval() takes whole chunks as the unit", async () => {
   const results = await readResults(), { dense, trials } = results;
   const { estimate, low, high } = chunkInterval(results, trials[0]!.lossBlocks, dense.lossBlocks);
