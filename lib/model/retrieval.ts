@@ -65,11 +65,10 @@ function lossesOf(model: Model, ids: Int32Array<ArrayBuffer>, pruner: Pruner): F
  * @example
  * ```ts
  * import { createPruner, findRetrievalLayers, loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
- *  * const loaded = await loadModel("tiny", new ReferenceBackend());
- * const { scores } = findRetrievalLayers(loaded);
- * const shape = { ...loaded.config, retrieval: scores };
+ * const loaded = await loadModel("tiny", new ReferenceBackend());
+ * const shape = { ...loaded.config, retrieval: findRetrievalLayers(loaded).scores };
  * const pruner = createPruner("token-filtering", shape, { side: "key", fusion: "key", whole: "auto" });
- * console.assert(pruner.keySide!.layers.length < scores.length);
+ * console.assert(pruner.keySide!.layers.length < shape.numLayers);
  * ```
  */
 export function findRetrievalLayers(
