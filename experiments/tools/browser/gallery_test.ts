@@ -34,6 +34,7 @@ import {
 import { type Comparison, diffRuns, type StoppedTrial, type SweepSummary } from "../../../lib/sweep/mod.ts";
 import { scriptJson } from "../../../lib/plot/figure/html.ts";
 import { renderPage } from "../../../lib/plot/figure/page.ts";
+import { progressOf } from "../../../lib/plot/reports/best_so_far.ts";
 import { makeEmptyHeadReport, makeSummary } from "../../../lib/plot/testing.ts";
 import { IN_SLOW_TIER, RUNS_SLOW } from "../../../lib/testing.ts";
 import { runTask, withFolder } from "../../commands/testing.ts";
@@ -98,6 +99,7 @@ function drawAll({ sweep, comparison, bench, lengths, heads }: Results): { [name
     plotLearnedWeights: [
       toolkit.plotLearnedWeights(collectLearnedWeights(heads.layers, heads.learnedFeatures)),
     ],
+    plotBestSoFar: [toolkit.plotBestSoFar(progressOf(sweep))],
     plotRace: [toolkit.plotRace(collectRace(raceRuns(sweep)))],
     plotTokenMap: [toolkit.plotTokenMap(collectTokenMap(traces, texts, { warmup }))],
   };
