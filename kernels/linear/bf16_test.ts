@@ -8,12 +8,12 @@ import { RUNS_SLOW } from "../../lib/testing.ts";
 import { STATUS } from "../../ffi/abi.ts";
 import { findBf16Unit } from "../../ffi/bf16_testing.ts";
 import { findCompiler, run } from "../../ffi/build/command.ts";
-import { openTestDevice, testedDevice } from "../../ffi/cuda/testing.ts";
+import { testedDevice } from "../../ffi/cuda/testing.ts";
 import { type CpuBackend, cpuLevels, openCpu } from "../../ffi/mod.ts";
 import { inChild } from "../testing/child.ts";
 import { WEIGHTS } from "../testing/fuzz/draw.ts";
 import { assertNear, numbers, randomTensor, randomWeight, unwritten } from "../testing/inputs.ts";
-import { isSampled, testOnCpu } from "../testing/ways.ts";
+import { isSampled, testOnCpu, testOnDevice } from "../testing/ways.ts";
 import { LINEAR_CASES, type LinearCase } from "./cases.ts";
 import { checkTogether, prepare } from "./testing.ts";
 
@@ -133,7 +133,7 @@ testOnCpu("products in bf16 are refused where they cannot be had, with what help
   }
 });
 
-testOnCpu("products are of a known kind, and on a device exact alone", async () => {
+testOnCpu("products are of a known kind", async () => {
   for (const products of ["int4", "int16", "bf16x2"]) {
     await assertRejects(
       () => openCpu({ products: products as Products }),
@@ -141,7 +141,9 @@ testOnCpu("products are of a known kind, and on a device exact alone", async () 
       `Cannot make a context: found products "${products}", expected exact, bf16`,
     );
   }
-  const { backend } = await openTestDevice();
+});
+
+testOnDevice("products on a device are exact only", ({ backend }) => {
   const { library, pointer, message } = (backend as unknown as { context: Context }).context;
   assertEquals(typeof message, "string");
   const use = (kind: number) => library.symbols.tkf_products_use(pointer, kind);
