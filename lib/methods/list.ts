@@ -141,7 +141,7 @@ export function ownRule(): OwnRule | undefined {
 }
 
 /**
- * Takes a rule of the user's own into the list, after all others and in place of the one before; none takes that away. One
+ * Takes a rule of the user's own into the list, after all others and instead of the one before; none takes that away. One
  * that reads nothing of queries is a rule of keys and values too.
  * Whatever goes by the list (options, records, tables, plots) knows it from then on. For a process that runs one command.
  *

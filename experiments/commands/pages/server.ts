@@ -22,7 +22,7 @@ export const PLOTLY = { src: "plotly.min.js" };
 /** Files of the page around a report, and where it finds them. */
 const FILES = { "/": "page.html", "/page.js": "page.js" } as const;
 
-/** What that page may do. The report in its frame is held to it too, and has a program of its own. */
+/** What that page may do. It applies to the report in its frame too, which has a program of its own. */
 const POLICY = `${contentPolicy([PAGE_PROGRAM], "'self'")}; connect-src 'self'; frame-src 'self'`;
 
 /** Whether a request shows a token: as a bearer, or as the cookie that a page was given. */

@@ -7,7 +7,7 @@ export class HttpThread implements Disposable {
   readonly #failing = Promise.withResolvers<never>();
 
   constructor() {
-    this.#failing.promise.catch(() => {}); // whoever waits for it is told
+    this.#failing.promise.catch(() => {}); // the waiting call gets the error
     this.#worker.onerror = (event) => {
       event.preventDefault();
       this.#failing.reject(new Error(`the server's thread has failed: ${event.message}`));

@@ -41,7 +41,7 @@ export interface CompletionRequest {
   readonly ignoreEnd: boolean;
 }
 
-/** What requests are held against. */
+/** The limits that requests are checked against. */
 export interface RequestLimits {
   /** Names that clients ask for. */
   readonly models: readonly string[];

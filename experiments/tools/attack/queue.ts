@@ -111,7 +111,7 @@ const poison: Attack = async ({ server, out, sweep, worker, end }) => {
   return `${ways.length} ways, ${left} jobs of others left as they are`;
 };
 
-/** Another one answers in place of workers. */
+/** Another client answers instead of workers. */
 function forge(results: ReadonlyMap<string, object>): Attack {
   return async ({ server, out, sweep, worker, end }) => {
     const sweeping = finish(await sweep()), ways = Object.values(FORGERIES);

@@ -64,7 +64,7 @@ export const RIVAL_METHODS: readonly string[] = Object.keys(RIVALS);
 /**
  * The methods of a comparison, with all else alike: one warm-up and one recent window, those of `base`, else the widest that
  * one of them brings. A preset keeps its other options. Of methods that then are the same one, the first stays.
- * Each control that is named comes with the options of every method that is held against it: beside `keys` and `mean`,
+ * Each control that is named comes with the options of every method that is compared with it: next to `keys` and `mean`,
  * `random` comes twice, as `random for keys` and `random`.
  *
  * @param names Some of {@linkcode COMPARED_METHODS} and {@linkcode RIVAL_METHODS}.

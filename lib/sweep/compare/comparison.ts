@@ -81,7 +81,7 @@ export interface ComparedLosses extends Partial<Spent>, PerLayer {
   /** Its loss less the dense model's; null for `dense`. */
   readonly toDense: Interval | null;
   /**
-   * Whether it skipped more than two points more or less than asked, and was not matched: it comes last, and is held against
+   * Whether it skipped more than two points more or less than asked, and was not matched: it comes last, and is compared with
    * `dense` alone.
    */
   readonly missed: boolean;

@@ -102,7 +102,7 @@ export interface ComparedItems {
  * Every metric of every contender, and what may be said against its opponents, p values adjusted over the whole table.
  *
  * The rival of a method is the best of the other ones at the same asked share, of an equal budget where there are such, by the
- * mean of the metric on these units: it is chosen by what it is then held against, so that "worse than its rival" is said a little too easily, "better" never is.
+ * mean of the metric on these units: it is chosen by the numbers that it is then compared with, so that "worse than its rival" is said a little too easily, "better" never is.
  *
  * @param options Of the resamples: seed, default 0, and number, default 2000.
  */

@@ -9,7 +9,7 @@ export interface MappedFile {
 
 const mapped: MappedFile[] = [];
 
-/** All of them: where one is cut short, the system stops whoever reads what is gone. */
+/** All of them: where one is cut short, the system ends the process that reads beyond its end. */
 export const mappedFiles = (): readonly MappedFile[] => mapped;
 
 export function mapShared(path: string): Uint8Array<ArrayBuffer> {
