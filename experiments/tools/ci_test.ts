@@ -92,8 +92,8 @@ testRun(".ci/run prints each step apart, two at once, and counts the tests", [
   );
   const table = ended.lines.slice(ended.lines.indexOf("== steps") + 1, -1);
   assertEquals(table.map((line) => line.replace(/ {2,}\d+ s$/, "")), [
-    ...["programs", "build", "gates", "tests", "sanitizers", "notebooks", "sampled mutants", "CUDA mutants"],
-    ...["cuda", "digest", "notebook 01, ten times", "all"],
+    ...["programs", "build", "gates", "tests", "sanitizers", "notebooks", "digest", "sampled mutants"],
+    ...["CUDA mutants", "cuda", "notebook 01, ten times", "all"],
   ]);
 });
 
