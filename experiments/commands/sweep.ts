@@ -186,7 +186,7 @@ export const { main, USAGE } = studyCommand({
   about: `deno task sweep [flags]
 
 Runs a grid of filter options: a table on stdout, and study.db, summary.json and report.html in --out. By default
-38 trials run, the presets and main rules with their random baselines; --full adds rules, ratios and seeds.
+32 trials run, the presets and main rules with their random baselines; --full adds rules, ratios and seeds.
 Ctrl-C keeps finished trials; --resume goes on. --space searches ranges, --jobs and --queue
 distribute trials (sweep-and-search.md and clusters.md of docs/guides).`,
   examples: [

@@ -23,9 +23,10 @@ Deno.test("presetName() knows presets and their controls at any ratio and seed, 
 });
 
 Deno.test("the default grids hold every preset beside chance with its own options, as compare does with one preset", () => {
-  for (const [grids, ratios, seeds] of [[DEFAULT_GRID, 2, 2], [FULL_GRID, 3, 3]] as const) {
+  for (const [grids, all, ofRetrieval, seeds] of [[DEFAULT_GRID, 2, 1, 2], [FULL_GRID, 3, 3, 3]] as const) {
     const grid = expandGrids(grids), names = grid.map(presetName);
     for (const preset of Object.keys(PRESETS)) {
+      const ratios = preset === "retrieval" ? ofRetrieval : all;
       assertEquals(names.filter((name) => name === preset).length, ratios);
       assertEquals(names.filter((name) => name === `random for ${preset}`).length, ratios * seeds);
       const half = new Set(grid.map(seedlessKey));
