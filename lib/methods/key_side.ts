@@ -124,14 +124,28 @@ class Said {
   attention = 0;
   change = 0;
 
-  add(rows: Signals["rows"], at: number): void {
-    this.queries++;
-    for (const name of SIGNALS) this[name] += rows[name]?.[at] ?? 0;
-  }
-
   /** Mean over the queries, 0 where there were none. */
   mean(name: Signal): number {
     return this.queries === 0 ? 0 : this[name] / this.queries;
+  }
+}
+
+/**
+ * Adds what queries say, one after the other: query i of the first `ends[i]` tokens.
+ *
+ * @param rows [queries, tokens] per signal.
+ */
+function addSaid(said: readonly Said[], ends: Int32Array, rows: Signals["rows"], tokens: number): void {
+  for (const name of ["queries", ...SIGNALS] as const) {
+    const values = name === "queries" ? undefined : rows[name];
+    if (name !== "queries" && values === undefined) continue;
+    // Sums in one array while they grow: every query changes those of all tokens.
+    const sums = Float64Array.from(said, (own) => own[name]);
+    ends.forEach((end, query) => {
+      const first = query * tokens, count = Math.min(tokens, end);
+      for (let i = 0; i < count; i++) sums[i]! += values === undefined ? 1 : values[first + i]!;
+    });
+    said.forEach((own, i) => own[name] = sums[i]!);
   }
 }
 
@@ -189,16 +203,16 @@ class ReceivedSequence implements KeySequence {
   }
 
   observe(layer: number, { positions, rows }: Signals): void {
-    const { spec, judged, pending } = this.#of(layer),
-      tokens = Object.values(rows)[0]!.length / positions.length;
-    for (let query = 0; query < positions.length; query++) {
-      const ahead = positions[query]! - judged, far = Math.ceil(ahead - spec.recent / 2);
-      for (let i = 0; i < Math.min(tokens, ahead); i++) {
-        const { all, distant } = pending[i] ??= openPending();
-        all.add(rows, query * tokens + i);
-        if (i < far) distant.add(rows, query * tokens + i);
-      }
-    }
+    const { spec, judged, pending } = this.#of(layer), ahead = positions.map((position) => position - judged);
+    const tokens = Object.values(rows)[0]!.length / positions.length, reach = Math.min(tokens, ahead.at(-1)!);
+    while (pending.length < reach) pending.push(openPending());
+    addSaid(pending.map(({ all }) => all), ahead, rows, tokens);
+    addSaid(
+      pending.map(({ distant }) => distant),
+      ahead.map((far) => Math.ceil(far - spec.recent / 2)),
+      rows,
+      tokens,
+    );
   }
 
   judge(layer: number, at: number): Answer {
