@@ -2,6 +2,7 @@ import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/ass
 import { recordOptions, resolveOptions } from "../../methods/options.ts";
 import type { ComparedPair, ComparedResult, Comparison } from "../../sweep/mod.ts";
 import { mapBudgets } from "../../sweep/budgets.ts";
+import { WIDE } from "../figure/parts.ts";
 import { collectMethodBudgets, plotMethodBudgets } from "./method_budgets.ts";
 import { collectMethodMatrix, plotMethodMatrix } from "./method_matrix.ts";
 
@@ -104,11 +105,17 @@ Deno.test("a metric whose values are far apart has a log axis, with no end below
     row("key at 0.3", "perplexity", "perplexity", 21, Math.log(21)),
     row("key at 0.5", "perplexity", "perplexity", 900, Math.log(900)),
   ];
-  const typeOf = (some: readonly ComparedResult[]) => {
-    const { layout } = plotMethodBudgets(collectMethodBudgets({ ...comparison, results: some }));
-    return (layout.yaxis as { type?: string }).type;
-  };
+  const draw = (some: readonly ComparedResult[], metric = "perplexity") =>
+    plotMethodBudgets(collectMethodBudgets({ ...comparison, results: some }, "perplexity", metric));
+  const typeOf = (some: readonly ComparedResult[]) => (draw(some).layout.yaxis as { type?: string }).type;
   assertEquals([typeOf(results), typeOf(results.slice(0, 2))], ["log", undefined]);
+  // An interval that reaches below 0 ends a factor below the least value, where it can still be drawn.
+  const [curve] = draw([
+    row("key at 0.3", "perplexity", "kl", 0.02, 0.02),
+    row("key at 0.5", "perplexity", "kl", 6, 6),
+  ], "kl").data;
+  const { arrayminus } = curve!.error_y as { arrayminus: number[] };
+  assertAlmostEquals(arrayminus[0]!, 0.02 - 0.02 / WIDE);
 });
 
 Deno.test("who beats whom: counts over tasks, seen from both sides, those that win most first", () => {
