@@ -67,7 +67,7 @@ bool context_angles(tkf_context* context, const int32_t* positions, int64_t rows
 enum Products { kExact, kBf16Dots, kBf16Tiles };
 Products context_products(const tkf_context* context);
 // Whether the cache of a decode step is to be asked for in the order of its addresses, a tile ahead; else head by head.
-// AMD's processors want the first, Intel's the second (docs/speed-notes.md).
+// AMD's processors want the first, Intel's the second (docs/log/speed-notes.md).
 bool context_asks_in_order(const tkf_context* context);
 // The loaded BLAS, or NULL.
 SgemmFunction context_sgemm(const tkf_context* context);

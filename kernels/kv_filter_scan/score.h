@@ -98,9 +98,18 @@ TKF_BOTH inline Fused fuse(const tkf_filter_spec& spec, const Moments& m, uint64
   }
 }
 
+// a*b, rounded before it is added to anything, as the CPU library's build does it; nvcc would fuse the two.
+TKF_BOTH inline double rounded_product(double a, double b) {
+#ifdef __CUDA_ARCH__
+  return __dmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+
 // Linear interpolation between neighbouring order statistics.
 TKF_BOTH inline double interpolate(double a, double b, double t) {
-  return t < 0.5 ? a + (b - a) * t : b - (b - a) * (1 - t);
+  return t < 0.5 ? a + rounded_product(b - a, t) : b - rounded_product(b - a, 1 - t);
 }
 
 // Length of the ring of scores; see Policy.capacity in lib/filter/threshold.ts.
@@ -115,11 +124,11 @@ TKF_BOTH inline int64_t score_capacity(const tkf_filter_spec& spec) {
 
 // The ratio that `budget` aims at after `decided` decisions, `skipped` of them skips.
 TKF_BOTH inline double budget_ratio(const tkf_filter_spec& spec, double decided, double skipped) {
-  const double owed = spec.skip_ratio * decided - skipped;
+  const double owed = rounded_product(spec.skip_ratio, decided) - skipped;
   return smaller_of(1.0, larger_of(0.0, spec.skip_ratio + owed / 16));
 }
 
-// Share of the old anchor that stays where `absorbed` tokens were absorbed before; see decayOf in lib/filter/anchor.ts.
+// Share of the old anchor that stays where `absorbed` tokens were absorbed before; see decayOf in lib/filter/similarity.ts.
 TKF_BOTH inline double decay_of(const tkf_filter_spec& spec, double absorbed) {
   if (absorbed == 0) return 0;
   return spec.anchor == TKF_ANCHOR_MEAN ? absorbed / (absorbed + 1) : spec.gamma;
