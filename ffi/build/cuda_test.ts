@@ -6,6 +6,7 @@ import { CUDA_ARCHS } from "../sources.ts";
 import { NO_EMULATOR } from "../cuda/testing.ts";
 import { buildEmulated } from "./emulated_testing.ts";
 import { fakeTools } from "./fake_tools_testing.ts";
+import { buildArchOf } from "../cuda/mod.ts";
 import { oldestDriver } from "./nvcc.ts";
 import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
 
@@ -114,12 +115,16 @@ Deno.test({
 });
 
 Deno.test({
-  ...unless(NEEDS_LINUX, "buildCuda() names an nvcc that is too old, and what pip says where there is none"),
+  ...unless(NEEDS_LINUX, "buildCuda() passes over an nvcc that is too old, and names it where pip has none"),
   fn: async () => {
     const { folder, env } = await fakeTools("12.4.99", "");
-    const old = await inChild(env, build({}));
-    assertMatch(old.error, /^NativeLibraryError: .*found nvcc 12\.4\.99 in PATH, expected 12\.8 or later/);
-    await Deno.remove(`${folder}/bin/nvcc`);
+    const named = await inChild({ ...env, TOKENFILTER_NVCC: `${folder}/bin/nvcc` }, build({}));
+    assertMatch(
+      named.error,
+      /^NativeLibraryError: .*TOKENFILTER_NVCC ".*" of 12\.4\.99, expected 12\.8 or later$/,
+    );
+    const absent = await inChild({ ...env, TOKENFILTER_NVCC: "/no/nvcc" }, build({}));
+    assertMatch(absent.error, /^NativeLibraryError: .*TOKENFILTER_NVCC "\/no\/nvcc", not an nvcc that runs$/);
     const python = `#!/bin/sh
 for word; do
   if [ "$before" = --target ]; then : > "$word/part"; fi
@@ -130,9 +135,24 @@ exit 1
 `;
     await Deno.writeTextFile(`${folder}/bin/python3`, python);
     await Deno.chmod(`${folder}/bin/python3`, 0o755);
+    const old = await inChild(env, build({}));
+    assertMatch(
+      old.error,
+      /^NativeLibraryError: .*found nvcc 12\.4\.99 in PATH \(expected 12\.8 or later\), and pip.*: no such index$/,
+    );
+    // It is taken for architectures that it knows, and a newer one from elsewhere for others.
+    const fresh = await fakeTools("13.0.88", "");
+    assertEquals((await inChild(env, build({ archs: ["80"] }))).archs, ["80"]);
+    assertEquals((await inChild({ ...env, CUDA_HOME: fresh.folder }, build({}))).archs.length, 6);
+    await Deno.remove(`${folder}/bin/nvcc`);
+    await Deno.remove(`${folder}/cache`, { recursive: true });
     const none = await inChild({ ...env, PATH: `${folder}/bin` }, build({}));
-    assertMatch(none.error, /^NativeLibraryError: .*no nvcc in PATH or CUDA_HOME.*pip.*: no such index$/);
+    assertMatch(
+      none.error,
+      /^NativeLibraryError: .*no nvcc in PATH, CUDA_HOME or .*, and pip.*: no such index$/,
+    );
     assertEquals(Array.from(Deno.readDirSync(`${folder}/cache`)), []);
+    await Deno.remove(fresh.folder, { recursive: true });
     await Deno.remove(folder, { recursive: true });
   },
 });
@@ -181,7 +201,7 @@ Deno.test({
     const { error } = await inChild(fresh.env, build({ archs: ["90a"], driver: 12040 }));
     assertMatch(
       error,
-      /found nvcc 13\.0\.88 in PATH, and a driver for CUDA 12\.4, expected nvcc of release 12 in .*580\.65\.06 or later$/,
+      /found nvcc 13\.0\.88 in PATH \(too new for the driver\), and a driver for CUDA 12\.4, expected nvcc of release 12, .*580\.65\.06 or later$/,
     );
     // What is in the cache for a newer driver is built anew, by what is there.
     assertEquals((await inChild(fresh.env, build({ archs: ["90a"], driver: 13000 }))).cached, false);
@@ -196,11 +216,42 @@ Deno.test({
     const bare = { ...fresh.env, PATH: `${fresh.folder}/bin` };
     assertMatch(
       (await inChild(bare, build({ archs: ["80"], driver: 12040 }))).error,
-      /found no such nvcc, and a driver for CUDA 12\.4, expected nvcc of release 12/,
+      /found no nvcc in PATH, CUDA_HOME or .*, and a driver for CUDA 12\.4, expected nvcc of release 12/,
     );
     assertMatch((await inChild(bare, build({ archs: ["80"], driver: 13000 }))).error, /: fetched$/);
     for (const { folder } of [old, fresh]) await Deno.remove(folder, { recursive: true });
   },
+});
+
+Deno.test({
+  ...unless(NEEDS_LINUX, "buildCuda() fetches nvcc once where two first builds run at once"),
+  fn: async () => {
+    const { folder, env } = await fakeTools("13.0.88", ""), tools = `${folder}/bin`;
+    await Deno.mkdir(`${folder}/hidden`);
+    await Deno.rename(`${tools}/nvcc`, `${folder}/hidden/nvcc`);
+    // pip ends in neither before it has begun in both.
+    const python = `#!/bin/sh
+for word; do
+  if [ "$before" = --target ]; then target=$word; fi
+  before=$word
+done
+echo begun >> ${folder}/begun
+while [ "$(wc -l < ${folder}/begun)" -lt 2 ]; do sleep 0.01; done
+mkdir -p "$target/nvidia/cu13/bin" && cp ${folder}/hidden/nvcc "$target/nvidia/cu13/bin"
+`;
+    await Deno.writeTextFile(`${tools}/python3`, python, { mode: 0o755 });
+    const both = await Promise.all(["80", "90a"].map((arch) => inChild(env, build({ archs: [arch] }))));
+    assertEquals(both.map(({ archs }) => archs), [["80"], ["90a"]]);
+    const names = Array.from(Deno.readDirSync(`${folder}/cache`), ({ name }) => name);
+    assertEquals(names.filter((name) => name.includes("nvcc-")).length, 1, names.join());
+    await Deno.remove(folder, { recursive: true });
+  },
+});
+
+Deno.test("buildArchOf() gives a device's own code, that of a lower minor version, or PTX", () => {
+  const devices = [80, 86, 87, 89, 90, 100, 103, 110, 120, 121, 75];
+  const archs = ["80", "86", "86", "89", "90a", "100", "100", "80", "120", "120", "80"];
+  assertEquals(devices.map(buildArchOf), archs);
 });
 
 Deno.test("oldestDriver() follows CUDA's major version", () => {

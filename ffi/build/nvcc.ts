@@ -1,5 +1,5 @@
 /** Finds CUDA's compiler, or fetches the pinned one from the Python package index that pip is set up with. */
-import { cacheDir, isMissing, prepareCacheDir } from "../../lib/cache.ts";
+import { cacheDir, prepareCacheDir } from "../../lib/cache.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { type PinnedPackage, reasonOf, requirePackages } from "../../lib/pip.ts";
 import { run } from "./command.ts";
@@ -75,6 +75,17 @@ async function probe(command: string, source: string, root?: string): Promise<Nv
   return { command, version, source, libraries: root && `${root}/lib`, cuobjdump };
 }
 
+/** Puts what pip has fetched in its place, unless another process was there before. */
+async function install(work: string, probeThere: () => Promise<Nvcc | undefined>): Promise<void> {
+  try {
+    await Deno.rename(work, pinnedDir());
+  } catch {
+    if (await probeThere() !== undefined) return;
+    await Deno.remove(pinnedDir(), { recursive: true }); // parts of one that do not run
+    await Deno.rename(work, pinnedDir());
+  }
+}
+
 export interface NvccWants {
   /** Architectures, such as "90a". */
   readonly archs: readonly string[];
@@ -100,51 +111,68 @@ function pinnedDir(): string {
   return `${cacheDir()}/nvcc-${PINNED}-${Deno.build.os}-${Deno.build.arch}`;
 }
 
-/** A driver older than the compiler that was found, or than the one that would be fetched. */
-function tooNew(found: string, driver: number): NativeLibraryError {
-  const major = Math.floor(driver / 1000);
-  return new NativeLibraryError(
-    `Cannot build the CUDA library: found ${found}, and a driver for CUDA ${major}.${
-      driver % 1000 / 10 | 0
-    }, ` +
-      `expected nvcc of release ${major} in PATH or CUDA_HOME (pip has none whole), ` +
-      `or a driver of ${oldestDriver(PINNED)} or later`,
+/** Why a compiler does not do; undefined where it does. */
+function whyNot(own: Nvcc, wants: NvccWants): string | undefined {
+  if (!isNewEnough(own, wants)) return `expected ${oldestFor(wants).join(".")} or later`;
+  return isForDriver(own.version, wants.driver) ? undefined : "too new for the driver";
+}
+
+/** Where a compiler may be, in the order in which it is looked for: commands, and their places in words. */
+function placesOf(driver: number | undefined): [command: string, source: string][] {
+  const home = Deno.env.get("CUDA_HOME"), usual = ["/usr/local/cuda"];
+  if (driver !== undefined) usual.push(`/usr/local/cuda-${Math.floor(driver / 1000)}`);
+  return [
+    ["nvcc", "PATH"],
+    ...(home ? [[`${home}/bin/nvcc`, "CUDA_HOME"] as [string, string]] : []),
+    ...usual.map((folder): [string, string] => [`${folder}/bin/nvcc`, folder]),
+  ];
+}
+
+/** The compiler that `TOKENFILTER_NVCC` names, which is taken or refused. */
+async function probeNamed(wants: NvccWants): Promise<Nvcc | undefined> {
+  const command = Deno.env.get("TOKENFILTER_NVCC");
+  if (!command) return undefined;
+  const own = await probe(command, "TOKENFILTER_NVCC");
+  const reason = own === undefined ? "not an nvcc that runs" : whyNot(own, wants);
+  if (reason === undefined) return own;
+  throw new NativeLibraryError(
+    `Cannot build the CUDA library: found TOKENFILTER_NVCC "${command}"${
+      own ? ` of ${own.version}` : ""
+    }, ${reason}`,
   );
 }
 
 /**
- * nvcc from PATH, from `CUDA_HOME` (where it is not set, from /usr/local/cuda, or what NVIDIA's packages put beside
- * it for the driver's major version), or the pinned one, fetched with pip (about 90 MB) where it is not in the cache.
+ * nvcc from `TOKENFILTER_NVCC`; else the first that fits the architectures and the driver, from PATH, `CUDA_HOME`,
+ * /usr/local/cuda, or what NVIDIA's packages put beside that for the driver's major version; else the pinned one,
+ * fetched with pip (about 90 MB) where it is not in the cache.
  *
- * @throws {NativeLibraryError} If there is none and none can be fetched, the one in PATH or CUDA_HOME is too old for
- * the architectures, or what it builds does not run on the driver.
+ * @throws {NativeLibraryError} If none fits and none can be fetched; the message names those that were found, and why each
+ * does not fit.
  */
 export async function ensureNvcc(
   wants: NvccWants,
   onProgress: (message: string) => void = () => {},
 ): Promise<Nvcc> {
-  const { driver } = wants;
-  const home = Deno.env.get("CUDA_HOME");
-  const own = await probe("nvcc", "PATH") ??
-    (home ? await probe(`${home}/bin/nvcc`, "CUDA_HOME") : undefined);
-  if (own !== undefined) {
-    if (isNewEnough(own, wants)) {
-      if (isForDriver(own.version, driver)) return own;
-      throw tooNew(`nvcc ${own.version} in ${own.source}`, driver!);
-    }
+  const named = await probeNamed(wants), passed: string[] = [], { driver } = wants;
+  if (named !== undefined) return named;
+  for (const [command, source] of placesOf(driver)) {
+    const own = await probe(command, source), reason = own && whyNot(own, wants);
+    if (own === undefined) continue;
+    if (reason === undefined) return own;
+    passed.push(`nvcc ${own.version} in ${source} (${reason})`);
+  }
+  const found = passed.join(", ") || "no nvcc in PATH, CUDA_HOME or /usr/local/cuda";
+  if (!isForDriver(PINNED, driver)) {
+    const major = Math.floor(driver! / 1000);
     throw new NativeLibraryError(
-      `Cannot build the CUDA library: found nvcc ${own.version} in ${own.source}, ` +
-        `expected ${oldestFor(wants).join(".")} or later; ` +
-        "take it out of PATH and CUDA_HOME to have a newer one fetched",
+      `Cannot build the CUDA library: found ${found}, and a driver for CUDA ${major}.${
+        driver! % 1000 / 10 | 0
+      }, ` +
+        `expected nvcc of release ${major}, which TOKENFILTER_NVCC may name (pip has none whole), ` +
+        `or a driver of ${oldestDriver(PINNED)} or later`,
     );
   }
-  const usual = ["/usr/local/cuda"];
-  if (driver !== undefined) usual.push(`/usr/local/cuda-${Math.floor(driver / 1000)}`);
-  for (const folder of home === undefined ? usual : []) {
-    const found = await probe(`${folder}/bin/nvcc`, folder);
-    if (found !== undefined && isNewEnough(found, wants) && isForDriver(found.version, driver)) return found;
-  }
-  if (!isForDriver(PINNED, driver)) throw tooNew("no such nvcc", driver!);
   const root = `${pinnedDir()}/nvidia/cu13`;
   const cached = await probe(`${root}/bin/nvcc`, "the cache", root);
   if (cached !== undefined) return cached;
@@ -154,7 +182,7 @@ export async function ensureNvcc(
     );
   }
   await prepareCacheDir();
-  onProgress(`fetching nvcc ${PINNED} with pip`);
+  onProgress(`fetching nvcc ${PINNED} with pip${passed.length > 0 ? `, since it found ${found}` : ""}`);
   const work = await Deno.makeTempDir({ dir: cacheDir(), prefix: ".nvcc-" });
   try {
     const { success, stderr } = await run("python3", [
@@ -164,14 +192,12 @@ export async function ensureNvcc(
     ]);
     if (!success) {
       throw new NativeLibraryError(
-        "Cannot build the CUDA library: found no nvcc in PATH or CUDA_HOME, and pip cannot fetch one: " +
-          (reasonOf(stderr) ?? "failed"),
+        `Cannot build the CUDA library: found ${found}, and pip cannot fetch one: ${
+          reasonOf(stderr) ?? "failed"
+        }`,
       );
     }
-    await Deno.remove(pinnedDir(), { recursive: true }).catch((error) => {
-      if (!isMissing(error)) throw error;
-    });
-    await Deno.rename(work, pinnedDir());
+    await install(work, () => probe(`${root}/bin/nvcc`, "the cache", root));
   } finally {
     await Deno.remove(work, { recursive: true }).catch(() => {});
   }

@@ -85,9 +85,13 @@ export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> 
   }
 }
 
-/** The entry of {@linkcode CUDA_ARCHS} that is made for a device; "80", whose PTX it compiles, where none is. */
+/**
+ * The entry of {@linkcode CUDA_ARCHS} that runs on a device: its own, else the next lower one of its major version; "80",
+ * whose PTX the driver compiles, where there is none. "90a" is for 90 alone.
+ */
 export function buildArchOf(arch: number): string {
-  return CUDA_ARCHS.find((name) => name === `${arch}` || name === `${arch}a`) ?? "80";
+  const major = Math.floor(arch / 10), runs = (name: string) => Math.floor(Number(name) / 10) === major;
+  return CUDA_ARCHS.findLast((name) => name === `${arch}a` || (runs(name) && Number(name) <= arch)) ?? "80";
 }
 
 /** Opens a CUDA library; no driver is needed for that. */
