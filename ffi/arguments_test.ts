@@ -8,7 +8,6 @@ import {
   createCustomRule,
   createPruner,
   f32Data,
-  type HostTensor,
   hostTensor,
   loadModel,
   Model,
@@ -17,6 +16,7 @@ import {
   ReferenceBackend,
   resolveOptions,
   scoreSequence,
+  type Tensor,
   TokenFilter,
   UsageError,
 } from "../mod.ts";
@@ -42,7 +42,8 @@ import {
   StreamingMoments,
 } from "../lib/entries/stats.ts";
 import { tallySkips } from "../lib/eval/mod.ts";
-import { cpuLevels, openCpu } from "./mod.ts";
+import { NO_EMULATOR, openTestDevice } from "./cuda/testing.ts";
+import { cpuLevels, openCpu, openCuda } from "./mod.ts";
 
 // deno-lint-ignore no-explicit-any
 const any = (value?: unknown): any => value;
@@ -89,20 +90,46 @@ const ARRAYS: readonly Call[] = [
   [TypeError, "read it through its backend", () => f32Data({ dtype: "f32", shape: [1] })],
   [RangeError, '"dtype": found "zz"', ({ backend }) => backend.alloc(any("zz"), [1])],
   [RangeError, "Cannot size 1.5 values of f32", ({ backend }) => backend.alloc("f32", [1.5])],
+  [TypeError, '"tensor": found undefined, expected object', ({ backend }) => backend.upload(any())],
   [
-    TypeError,
-    '"data of a tensor of f32": found Float64Array, expected Float32Array',
-    ({ backend }) => multiply(backend, { dtype: "f32", shape: [1, 2], data: any(series(3, 4)) }),
+    RangeError,
+    '"dtype": found "f33", expected one of f32, ',
+    ({ backend }) => backend.upload({ ...hostTensor("f32", [1], f32(1)), dtype: any("f33") }),
   ],
   [
     TypeError,
-    '"data of a tensor of q8_0": found Float32Array, expected Uint8Array',
-    ({ backend }) => multiply(backend, { dtype: "q8_0", shape: [1, 32], data: any(f32(9)) }, 32),
+    '"data": found Array, expected Float32Array',
+    ({ backend }) => backend.upload({ dtype: "f32", shape: [2], data: any([1, 2]) }),
+  ],
+  [
+    TypeError,
+    '"data": found undefined, expected Float32Array',
+    ({ backend }) => backend.upload(any({ dtype: "f32", shape: [2] })),
+  ],
+  [
+    TypeError,
+    '"data": found Float64Array, expected Float32Array',
+    ({ backend }) => backend.upload({ dtype: "f32", shape: [1, 2], data: any(series(3, 4)) }),
+  ],
+  [
+    RangeError,
+    "found 8 bytes, expected 12",
+    ({ backend }) => backend.upload({ dtype: "f32", shape: [1, 3], data: f32(2) }),
+  ],
+  [
+    RangeError,
+    "found 12 bytes, expected 8",
+    ({ backend }) => backend.upload({ dtype: "f32", shape: [1, 2], data: f32(3) }),
+  ],
+  [
+    TypeError,
+    '"shape": found number, expected Array',
+    ({ backend }) => backend.upload({ dtype: "f32", shape: any(2), data: f32(2) }),
   ],
   [
     RangeError,
     '"x": found shape [1,2], expected [-1,3]',
-    ({ backend }) => multiply(backend, hostTensor("f32", [1, 3], f32(3))),
+    ({ backend }) => multiply(backend, backend.upload(hostTensor("f32", [1, 3], f32(3)))),
   ],
   [
     TypeError,
@@ -112,10 +139,33 @@ const ARRAYS: readonly Call[] = [
 ];
 
 /** A product of ones with a weight. */
-function multiply(backend: Backend, weight: HostTensor, width = 2): void {
+function multiply(backend: Backend, weight: Tensor, width = 2): void {
   const x = backend.upload(hostTensor("f32", [1, width], f32(width)));
   backend.linear(x, weight, backend.alloc("f32", [1, 1]));
 }
+
+/** Tensors that never saw `upload`, which backends in this process's memory take as they are. */
+const UNSEEN: readonly Call[] = [
+  [
+    TypeError,
+    '"data of a tensor of f32": found Float64Array, expected Float32Array',
+    ({ backend }) => multiply(backend, any({ dtype: "f32", shape: [1, 2], data: series(3, 4) })),
+  ],
+  [
+    TypeError,
+    '"data of a tensor of q8_0": found Float32Array, expected Uint8Array',
+    ({ backend }) => multiply(backend, any({ dtype: "q8_0", shape: [1, 32], data: f32(9) }), 32),
+  ],
+];
+
+/** The same on a device, which has memory of its own. */
+const UNSEEN_ON_DEVICE: readonly Call[] = [
+  [
+    TypeError,
+    "Cannot use a tensor of this process on a device: upload it with its backend",
+    ({ backend }) => multiply(backend, hostTensor("f32", [1, 2], f32(2))),
+  ],
+];
 
 const LOADING: readonly Call[] = [
   [TypeError, '"nameOrPath": found number, expected string', ({ backend }) => loadModel(any(3), backend)],
@@ -164,7 +214,25 @@ const OPENING: readonly Call[] = [
   [RangeError, 'found products "fast", expected exact', () => openCpu({ products: any("fast"), threads: 1 })],
   [NativeLibraryError, "/none.so", () => openCpu({ library: "/none.so" })],
   [NativeLibraryError, 'Cannot load the BLAS "/none.so"', () => openCpu({ blas: "/none.so", threads: 1 })],
+  [TypeError, '"library": found number, expected string', () => openCpu({ library: any(3) })],
+  [TypeError, '"blas": found boolean, expected string', () => openCpu({ blas: any(false) })],
+  [TypeError, '"level": found number, expected string', () => openCpu({ level: any(2) })],
+  [TypeError, '"products": found null, expected string', () => openCpu({ products: any(null) })],
+  [TypeError, '"build": found string, expected boolean', () => openCpu({ build: any("yes") })],
+  [TypeError, '"onProgress": found string, expected function', () => openCpu({ onProgress: any("log") })],
   [TypeError, 'option "level": no such option', () => cpuLevels(any({ level: "base" }))],
+  [TypeError, '"library": found URL, expected string', () => cpuLevels({ library: any(new URL("file:///x")) })],
+  [TypeError, "Cannot use options: found null", () => openCuda(any(null))],
+  [TypeError, 'option "devise": no such option, the nearest is "device"', () => openCuda(any({ devise: 0 }))],
+  [TypeError, '"device": found string, expected number', () => openCuda({ device: any("0") })],
+  [RangeError, '"device": found -1, expected an integer of at least 0', () => openCuda({ device: -1 })],
+  [RangeError, '"device": found 0.5', () => openCuda({ device: 0.5 })],
+  [TypeError, '"library": found number, expected string', () => openCuda({ library: any(3) })],
+  [TypeError, '"wgmma": found number, expected boolean', () => openCuda({ wgmma: any(1) })],
+  [TypeError, '"dependentLaunch": found null', () => openCuda({ dependentLaunch: any(null) })],
+  [TypeError, '"reuse": found string, expected boolean', () => openCuda({ reuse: any("no") })],
+  [TypeError, '"build": found string, expected boolean', () => openCuda({ build: any("yes") })],
+  [TypeError, '"onProgress": found Object, expected function', () => openCuda({ onProgress: any({}) })],
 ];
 
 const FEEDING: readonly Call[] = [
@@ -437,10 +505,12 @@ const STATISTICS: readonly Call[] = [
 
 const CALLS = { ARRAYS, LOADING, OPENING, FEEDING, SCORING, FILTERING, STATISTICS };
 
-const backends: readonly Backend[] = [new ReferenceBackend(), await openCpu({ threads: 1, blas: "none" })];
-for (const backend of backends) {
+const hosts = [new ReferenceBackend(), await openCpu({ threads: 1, blas: "none" })];
+const devices = NO_EMULATOR ? [] : [(await openTestDevice()).backend];
+for (const backend of [...hosts, ...devices]) {
   const opened = { ...await loadModel("tiny", backend), backend };
-  for (const [name, calls] of Object.entries(CALLS)) {
+  const own = { ...CALLS, UNSEEN: backend.name === "cuda" ? UNSEEN_ON_DEVICE : UNSEEN };
+  for (const [name, calls] of Object.entries(own)) {
     Deno.test(`${backend.name}: wrong calls are refused in one line, by class: ${name.toLowerCase()}`, async () => {
       for (const [type, message, call] of calls) {
         const error = await Promise.try(call, opened).then(() => undefined, (error) => error);
@@ -456,7 +526,7 @@ for (const backend of backends) {
 }
 
 Deno.test("there are at least 82 wrong calls, none twice", () => {
-  const all = Object.values(CALLS).flat();
+  const all = [...Object.values(CALLS), UNSEEN, UNSEEN_ON_DEVICE].flat();
   assertGreaterOrEqual(all.length, 82);
   assertEquals(new Set(all.map(([, , call]) => `${call}`)).size, all.length);
 });

@@ -3,7 +3,7 @@ import type { Backend, Product } from "../lib/backend.ts";
 import type { BatchDecisions } from "../lib/batch_ops.ts";
 import { byteSize, type DType } from "../lib/dtype.ts";
 import { batchOps, onKept } from "../lib/reference/batch.ts";
-import { countOf, hostData, type HostTensor, hostTensor, resizedRows, type Tensor } from "../lib/tensor.ts";
+import { countOf, expectHostTensor, hostData, type HostTensor, hostTensor, resizedRows, type Tensor } from "../lib/tensor.ts";
 import { TensorMemory } from "./tensor_memory.ts";
 import type { NativeContext } from "./context.ts";
 import { kvFilterObserve, kvFilterScan } from "./filter.ts";
@@ -66,6 +66,7 @@ export class CpuBackend extends NativeBackend {
 
   /** See {@linkcode Backend.upload}. */
   override upload(tensor: HostTensor): HostTensor {
+    expectHostTensor(tensor);
     return tensor;
   }
 

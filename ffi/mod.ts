@@ -9,7 +9,7 @@
  * @module
  */
 import type { Products } from "../lib/backend.ts";
-import { expectOptions } from "../lib/errors.ts";
+import { expectOptions, type TypeName } from "../lib/errors.ts";
 import { CpuBackend } from "./backend.ts";
 import { findBlas } from "./blas.ts";
 import { NativeContext, supportedLevels } from "./context.ts";
@@ -48,14 +48,14 @@ export interface CpuOptions {
   readonly onProgress?: (message: string) => void;
 }
 
-const OPTIONS: Record<keyof CpuOptions, true> = {
-  threads: true,
-  level: true,
-  products: true,
-  library: true,
-  blas: true,
-  build: true,
-  onProgress: true,
+const OPTIONS: Record<keyof CpuOptions, TypeName> = {
+  threads: "number",
+  level: "string",
+  products: "string",
+  library: "string",
+  blas: "string",
+  build: "boolean",
+  onProgress: "function",
 };
 /** How long a BLAS that could not be fetched is done without: `build` tries at once. */
 const BLAS_PAUSE_MS = 24 * 3600e3;
@@ -63,7 +63,7 @@ const BLAS_PAUSE_MS = 24 * 3600e3;
 /**
  * Opens the native CPU library. The backend's threads end with `using`, or once there is no reference to it.
  *
- * @throws {TypeError | RangeError} If an option is unknown, or its value.
+ * @throws {TypeError | RangeError} If an option is unknown, or its value wrong.
  * @throws {NativeLibraryError} If the library is not built, not whole, or of another version, if the machine lacks
  * the level or what the products need, or if the BLAS cannot be loaded. The message names every place tried and the
  * command that helps.
@@ -94,6 +94,6 @@ export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend> {
 
 /** Instruction-set levels that this machine and the library have, lowest first. */
 export async function cpuLevels(options: Pick<CpuOptions, "library"> = {}): Promise<string[]> {
-  expectOptions(options, { library: true });
+  expectOptions(options, { library: "string" });
   return supportedLevels(await openCpuLibrary(options.library));
 }

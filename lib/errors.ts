@@ -82,12 +82,11 @@ export function expectInstance<T>(
   throw new TypeError(`Cannot use "${name}": found ${kindOf(value)}, expected ${type.name}${also}`);
 }
 
+/** What `typeof` says of an argument that is right. */
+export type TypeName = "function" | "string" | "object" | "number" | "boolean";
+
 /** Checks that an argument has the JavaScript type. @throws {TypeError} If it has another. */
-export function expectTypeOf(
-  name: string,
-  value: unknown,
-  type: "function" | "string" | "object" | "number",
-): void {
+export function expectTypeOf(name: string, value: unknown, type: TypeName): void {
   if (typeof value === type && value !== null) return;
   throw new TypeError(`Cannot use "${name}": found ${kindOf(value)}, expected ${type}`);
 }
@@ -118,16 +117,22 @@ export function expectName(name: string, value: unknown, names: readonly string[
 /**
  * Checks that options are an object, and that each of them is one that there is.
  *
- * @param known What there is, by name.
- * @throws {TypeError} If they are no object, or one is not known.
+ * @param known What there is, by name; a type's name where the value is checked here.
+ * @throws {TypeError} If they are no object, or one is not known or of another type.
  */
-export function expectOptions(options: unknown, known: { readonly [name: string]: unknown }): void {
+export function expectOptions(
+  options: unknown,
+  known: { readonly [name: string]: TypeName | true | object },
+): void {
   if (typeof options !== "object" || options === null || Array.isArray(options)) {
     throw new TypeError(`Cannot use options: found ${kindOf(options)}, expected an object`);
   }
   for (const name in options) {
-    if (Object.hasOwn(known, name)) continue;
-    const nearest = sayNearest(name, Object.keys(known));
-    throw new TypeError(`Cannot use option "${name}": no such option${nearest}`);
+    if (!Object.hasOwn(known, name)) {
+      const nearest = sayNearest(name, Object.keys(known));
+      throw new TypeError(`Cannot use option "${name}": no such option${nearest}`);
+    }
+    const type = known[name], value = (options as { readonly [name: string]: unknown })[name];
+    if (typeof type === "string" && value !== undefined) expectTypeOf(name, value, type);
   }
 }

@@ -70,6 +70,12 @@ export function hostTensor<Type extends DType>(
   return { dtype, shape, data };
 }
 
+/** Checks a tensor that a backend is to take over. @throws As {@linkcode hostTensor}, if it is not whole. */
+export function expectHostTensor(tensor: HostTensor): void {
+  expectTypeOf("tensor", tensor, "object");
+  hostTensor(tensor.dtype, tensor.shape, tensor.data);
+}
+
 /** A host tensor in zeroed memory, or in the given one, which has as many bytes. */
 export function emptyTensor(dtype: DType, shape: readonly number[], memory?: ArrayBuffer): HostTensor {
   const bytes = byteSize(dtype, countOf(shape)), Values = arrayOf(dtype);

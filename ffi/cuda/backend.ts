@@ -3,7 +3,14 @@ import type { Backend } from "../../lib/backend.ts";
 import type { BatchDecisions, RecordedWork } from "../../lib/batch_ops.ts";
 import { byteSize, type DType } from "../../lib/dtype.ts";
 import type { LayerState } from "../../lib/filter/layer.ts";
-import { countOf, emptyTensor, expectTensor, type HostTensor, type Tensor } from "../../lib/tensor.ts";
+import {
+  countOf,
+  emptyTensor,
+  expectHostTensor,
+  expectTensor,
+  type HostTensor,
+  type Tensor,
+} from "../../lib/tensor.ts";
 import type { Place } from "../abi.ts";
 import {
   expectScan,
@@ -57,6 +64,7 @@ export class CudaBackend extends NativeBackend {
 
   /** See {@linkcode Backend.upload}. */
   override upload(tensor: HostTensor): DeviceTensor {
+    expectHostTensor(tensor);
     const { dtype, shape, data } = tensor;
     const buffer = this.memory.alloc(data.byteLength);
     this.memory.write(buffer, data);

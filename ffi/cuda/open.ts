@@ -1,5 +1,5 @@
 /** Opening the CUDA library on a device. */
-import { NativeLibraryError } from "../../lib/errors.ts";
+import { expectInteger, expectOptions, NativeLibraryError, type TypeName } from "../../lib/errors.ts";
 import type { CudaManifest } from "../build/cuda.ts";
 import { findLibrary, loadLibrary, namedLibrary } from "../library.ts";
 import { CUDA_ARCHS } from "../sources.ts";
@@ -34,6 +34,16 @@ export interface CudaOptions {
   readonly onProgress?: (message: string) => void;
 }
 
+const OPTIONS: Record<keyof CudaOptions, TypeName> = {
+  device: "number",
+  library: "string",
+  wgmma: "boolean",
+  dependentLaunch: "boolean",
+  reuse: "boolean",
+  build: "boolean",
+  onProgress: "function",
+};
+
 /**
  * Opens the CUDA library on a device, with a stream of its own, and cuBLASLt for its products of many rows where that is
  * installed (or lies at `TOKENFILTER_CUBLASLT`). `using` gives all that the device holds back where the block ends; any
@@ -49,12 +59,15 @@ export interface CudaOptions {
  * console.assert(Math.abs(backend.read(x).data[1] - 0.7310586) < 1e-6);
  * ```
  *
+ * @throws {TypeError | RangeError} If an option is unknown, or its value wrong.
  * @throws {NativeLibraryError} If there is no driver or device, they are too old, another device is open in this thread,
  * or the library is not built, not whole, or of another version. The message says what was found and the command that helps.
  */
 export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> {
-  const driver = openDriver();
-  const device = driver.device(options.device ?? 0);
+  expectOptions(options, OPTIONS);
+  const { device: ordinal = 0 } = options;
+  expectInteger("device", ordinal, 0);
+  const driver = openDriver(), device = driver.device(ordinal);
   if (options.build && namedLibrary("cuda", options.library) === undefined) {
     const { buildCuda } = await import("../build/mod.ts");
     const { version } = driver;

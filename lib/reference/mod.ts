@@ -1,7 +1,7 @@
 /** Every op in plain TypeScript, as its definition reads and summed in float64: slow, and the truth for tests. */
 import type { Backend } from "../backend.ts";
 import { observeLayer, scanLayer } from "../filter/mod.ts";
-import { emptyTensor, type HostTensor, resizedRows, type Tensor } from "../tensor.ts";
+import { emptyTensor, expectHostTensor, type HostTensor, resizedRows, type Tensor } from "../tensor.ts";
 import { attention } from "./attention.ts";
 import { batchOps, onKept } from "./batch.ts";
 import { linear } from "./linear.ts";
@@ -14,7 +14,10 @@ class Reference implements Backend {
   readonly name = "reference";
   readonly description = "plain TypeScript, sums in float64";
   readonly alloc: Backend["alloc"] = (dtype, shape) => emptyTensor(dtype, shape);
-  readonly upload: Backend["upload"] = (tensor: HostTensor): Tensor => tensor;
+  readonly upload: Backend["upload"] = (tensor: HostTensor): Tensor => {
+    expectHostTensor(tensor);
+    return tensor;
+  };
   readonly read: Backend["read"] = (tensor: Tensor): HostTensor => tensor as HostTensor;
   readonly resizeRows: Backend["resizeRows"] = (tensor: Tensor, count: number): Tensor =>
     resizedRows(tensor as HostTensor, count);
