@@ -48,13 +48,13 @@ import { type Asked, type Running, studyCommand } from "./run.ts";
 export const SPARE_COLUMNS = [
   "time",
   "FLOPs",
-  "se",
   "top-1",
   "KL",
   "proj FLOPs",
   "params",
   "pairs",
   "KV dropped",
+  "95%",
   "KV held",
   "attn FLOPs",
 ];

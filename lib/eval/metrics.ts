@@ -101,8 +101,8 @@ export function listMetrics(task: TaskMeasures): readonly (Headline | Metric)[] 
     {
       ...excess,
       name: standardError,
-      label: "se",
-      help: `standard error of ${label}: paired, over ${
+      label: "95%",
+      help: `95% interval of ${label}: paired, over ${
         block === 1 ? "" : `blocks of ${block} `
       }${task.loss.of}s`,
     },

@@ -49,11 +49,11 @@ Deno.test("a task's words: keys of its differences, unit of its losses, columns 
   assertEquals(columns.map(({ name, label }) => [name, label]), [
     ["accuracy", "acc"],
     ["errorDelta", "derror"],
-    ["errorDeltaSe", "se"],
+    ["errorDeltaSe", "95%"],
     ["margin", "margin"],
   ]);
   assertEquals(columns[1]!.help, "mean loss above the dense model's, errors an item");
-  assertEquals(columns[2]!.help, "standard error of derror: paired, over blocks of 64 items");
+  assertEquals(columns[2]!.help, "95% interval of derror: paired, over blocks of 64 items");
 });
 
 Deno.test("a metric's value: read from a record, as text, as a cost", () => {

@@ -1,9 +1,10 @@
 /** From finished trials to a summary: order and Pareto front. */
-import { costOf, readMetric } from "../eval/metrics.ts";
+import { BLOCK_UNITS, costOf, excessKeys, readMetric } from "../eval/metrics.ts";
 import type { TaskTypes } from "../eval/task.ts";
 import { findTask } from "../eval/tasks/mod.ts";
 import { missesRatio, readRecord } from "../methods/options.ts";
 import { filtersQueries } from "../methods/sides.ts";
+import { type Interval, intervalAround } from "../stats/paired.ts";
 import { BUDGETS } from "./budgets.ts";
 import { isBaseline } from "./compare/controls.ts";
 import { paretoFront } from "./pareto.ts";
@@ -17,6 +18,13 @@ function costOfTrial(trial: Trial): number {
 /** Whether a trial skipped more than two points more or fewer queries than asked: it is in no ranking. */
 export function missesAsked(trial: Trial): boolean {
   return missesRatio(readRecord(trial), trial.achievedRatio);
+}
+
+/** A trial's mean loss above the dense model's, with its 95% interval; the ends are NaN where there is one block. */
+export function excessOf(trial: Trial): Interval {
+  const { delta, standardError } = excessKeys(findTask(trial.task)), se = readMetric(trial, standardError);
+  const blocks = trial.lossBlocks?.sums.length ?? Math.ceil(trial.scoredTokens / BLOCK_UNITS);
+  return intervalAround(readMetric(trial, delta), Number.isNaN(se) ? null : se, blocks);
 }
 
 /** The share that a trial was asked for: of queries, or where it drops keys and values alone, of these. */

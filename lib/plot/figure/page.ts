@@ -118,7 +118,7 @@ document.querySelectorAll("table").forEach(function (table) {
     var descending = false;
     button.addEventListener("click", function () {
       var body = table.tBodies[0], rows = Array.from(body.rows);
-      var value = function (row) { return row.cells[column].textContent; };
+      var value = function (row) { return row.cells[column].textContent.replace("[", ""); };
       rows.sort(function (a, b) {
         var x = parseFloat(value(a)), y = parseFloat(value(b));
         var order = isNaN(x) || isNaN(y) ? value(a).localeCompare(value(b)) : x - y;

@@ -6,7 +6,8 @@ import { OPTION_NAMES, type OptionsRecord } from "../../methods/options.ts";
 import type { Environment, RankedTrial, StoppedTrial, SweepSummary } from "../../sweep/trial.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { BUDGET_NAMES, BUDGETS, showShare } from "../../sweep/budgets.ts";
-import { missesAsked, sortTrials } from "../../sweep/summary.ts";
+import type { Interval } from "../../stats/paired.ts";
+import { excessOf, missesAsked, sortTrials } from "../../sweep/summary.ts";
 import type { TextTable } from "../figure/page.ts";
 import {
   askedShares,
@@ -42,14 +43,19 @@ const KEY_RATIO: Column = {
   cell: (t) => t.kvAchievedRatio?.toFixed(3) ?? "-",
 };
 
+/** The ends of an interval; `-` where there are none. */
+const formatEnds = ({ low, high }: Interval, digits: number) =>
+  Number.isNaN(low) ? "-" : `[${signed(low, digits)}, ${signed(high, digits)}]`;
+
 function listMeasured(task: Task, dense: object): Column[] {
-  const { delta } = excessKeys(task);
+  const { delta, standardError } = excessKeys(task);
   return listMetrics(task).map((metric) => ({
     name: metric.label,
     hint: metric.help,
     dense: formatMetric(metric, readMetric(dense, metric.name)),
     cell: (t) => {
       const value = readMetric(t, metric.name);
+      if (metric.name === standardError) return formatEnds(excessOf(t), metric.digits);
       return metric.name === delta ? signed(value, metric.digits) : formatMetric(metric, value);
     },
     ...(metric.name === delta && {

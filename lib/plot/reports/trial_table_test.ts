@@ -17,7 +17,7 @@ Deno.test("tabulateTrials() shows options that vary, where they have an effect",
     "Q skipped",
     "ppl",
     "dNLL",
-    "se",
+    "95%",
     "KL",
     "top-1",
     "pairs",
@@ -30,11 +30,22 @@ Deno.test("tabulateTrials() shows options that vary, where they have an effect",
   const shares = ["75%", "60%", "60%", "50%", "90%", "80%"];
   assertEquals(rows, [
     ["-", "dense", "-", "0.000", "40.00", "-", "-", "-", "-", ...Array(6).fill("100%")],
-    ["0.3", "variance *", "1", "0.300", "50.00", "+0.2231", "0.0100", "0.5000", "75.0%", ...shares],
-    ["0.3", "variance", "2", "0.300", "60.00", "+0.4055", "0.0100", "0.6000", "75.0%", ...shares],
-    ["0.3", "oracle ^", "-", "- !", "44.00", "+0.0953", "0.0100", "0.4400", "75.0%", ...shares],
+    ["0.3", "variance *", "1", "0.300", "50.00", "+0.2231", "[+0.2018, +0.2445]", "0.5000", "75.0%", ...shares],
+    ["0.3", "variance", "2", "0.300", "60.00", "+0.4055", "[+0.3842, +0.4268]", "0.6000", "75.0%", ...shares],
+    ["0.3", "oracle ^", "-", "- !", "44.00", "+0.0953", "[+0.0740, +0.1166]", "0.4400", "75.0%", ...shares],
   ]);
   assertEquals([left.indexOf(true), hints.length], [1, 15]);
+});
+
+Deno.test("tabulateTrials() gives the interval of the loss increase in its unit, where there are two blocks", () => {
+  const sizes = [32, 32], wide = makeTrial({ fusion: "variance" }, 0.3, 50);
+  const cell = (trial: typeof wide) => {
+    const { columns, rows } = tabulateTrials(makeSummary([trial]));
+    return rows[1]![columns.indexOf("95%")];
+  };
+  // Student's t of one degree is 12.706.
+  assertEquals(cell({ ...wide, lossBlocks: { sums: [1, 2], sizes } }), "[+0.0961, +0.3502]");
+  assertEquals(cell({ ...wide, nllDeltaSe: null, lossBlocks: { sums: [1], sizes: [64] } }), "-");
 });
 
 Deno.test("tabulateTrials() says of what a share is asked, and what share of keys was dropped", () => {

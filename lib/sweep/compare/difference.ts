@@ -1,15 +1,14 @@
 /** Two runs side by side: what was asked of both alike, and how far their losses are apart. */
 import type { Environment } from "../../environment.ts";
-import { excessKeys, readMetric } from "../../eval/metrics.ts";
+import { readMetric } from "../../eval/metrics.ts";
 import { labelOf, type Task } from "../../eval/task.ts";
-import { BLOCK_UNITS } from "../../eval/metrics.ts";
 import { recordLosses } from "../../eval/evaluation.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { effectiveOptions, readRecord } from "../../methods/options.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
-import { type BlockSums, intervalAround, pairedInterval } from "../../stats/paired.ts";
+import { type BlockSums, pairedInterval } from "../../stats/paired.ts";
 import type { ComparedMethod, Comparison } from "./comparison.ts";
-import { missesAsked } from "../summary.ts";
+import { excessOf, missesAsked } from "../summary.ts";
 import type { SweepSummary, Trial } from "../trial.ts";
 
 /** What a difference needs of the content of `score.json`. */
@@ -226,7 +225,7 @@ function readRun({ kind, data }: RunResult): {
   const rows = data.trials.map((trial): Row => ({
     name: trial.trial,
     trial,
-    side: readTrial(trial, task, loss),
+    side: readTrial(trial, loss),
   }));
   const side = { ...NOTHING, loss, blocks: data.dense.lossBlocks, excess: ZERO };
   return { ...shared, dense: { name: "dense", side }, rows };
@@ -242,14 +241,12 @@ function readMethod({ loss, toDense, lossBlocks, achievedRatio, kvAchievedRatio,
   };
 }
 
-function readTrial(trial: Trial, task: Task, dense: number): DifferenceSide {
-  const { delta, standardError } = excessKeys(task), above = readMetric(trial, delta);
-  const se = readMetric(trial, standardError), blocks = trial.lossBlocks;
-  const count = blocks?.sums.length ?? Math.ceil(trial.scoredTokens / BLOCK_UNITS);
+function readTrial(trial: Trial, dense: number): DifferenceSide {
+  const excess = excessOf(trial);
   return {
-    loss: dense + above,
-    blocks,
-    excess: intervalAround(above, Number.isNaN(se) ? null : se, count),
+    loss: dense + excess.estimate,
+    blocks: trial.lossBlocks,
+    excess,
     achievedRatio: trial.achievedRatio,
     kvAchievedRatio: trial.kvAchievedRatio ?? null,
     missed: missesAsked(trial),

@@ -204,10 +204,11 @@ Deno.test("the tables of a full sweep and a comparison fit 80 and 120 columns", 
   assertEquals(tabulateTrials(summary).rows.length, 82);
   // A preset's name says what it sets: the options that differ between presets are no columns.
   assertEquals(tabulateTrials(summary).columns.slice(0, 4), ["asked", "rule", "seed", "Q skipped"]);
-  const narrow = (await print(80, tabulateTrials(summary) as typeof table, [], [...SPARE_IN_SWEEP])).split(
-    "\n",
-  )[0]!;
-  for (const name of ["asked", "rule", "Q skipped", "ppl", "dNLL", "attn FLOPs"]) {
-    assert(narrow.includes(name), `${name} is left out at 80 columns`);
+  const kept = { 80: ["asked", "rule", "Q skipped", "ppl", "dNLL", "attn FLOPs"], 120: ["95%", "KV held"] };
+  for (const [width, names] of Object.entries(kept)) {
+    const text = await print(Number(width), tabulateTrials(summary) as typeof table, [], [...SPARE_IN_SWEEP]);
+    for (const name of names) {
+      assert(text.split("\n")[0]!.includes(name), `${name} is left out at ${width} columns`);
+    }
   }
 });
