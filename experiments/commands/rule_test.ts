@@ -120,6 +120,26 @@ Deno.test("--rule decides keys and values too, in a module of plain exports, and
     setOwnRule(undefined);
   }));
 
+Deno.test("the file that the guide begins with runs by the command that its page gives, and on keys and values", () =>
+  withFolder(async (folder) => {
+    const guide = Deno.readTextFileSync(new URL("../../docs/guides/write-a-rule.md", import.meta.url));
+    const [, name, text] = guide.match(/^```ts ignore\n\/\/ (\S+)\n([^]*?)^```$/m)!;
+    const [, given] = guide.match(/^deno task compare (.*)$/m)!, file = `${folder}/${name}`;
+    Deno.writeTextFileSync(file, text!);
+    const chunks = ["--context", "48", "--recent", "4", "--seeds", "1", "--prune-ratio", "0.5"];
+    const run = async (own: string, ...more: string[]) => {
+      const args = own.replace(name!, file).split(" ");
+      const { code, stdout, stderr } = await runTask("compare", ...SMALL, ...chunks, ...args, ...more);
+      assertEquals([code, stderr], [0, ""]);
+      return JSON.parse(stdout).methods.slice(1).map(({ name }: { name: string }) => name).sort();
+    };
+    const methods = given!.split(" --methods ")[1]!.split(",");
+    assertEquals(await run(given!, "--out", `${folder}/query`), methods.toSorted());
+    const both = ["random", "short-values"], flags = ["--side", "key", "--match", "none"];
+    assertEquals(await run(`--rule ${name} --methods ${both}`, ...flags, "--out", `${folder}/key`), both);
+    setOwnRule(undefined);
+  }));
+
 Deno.test("takeFiles() takes one rule at a time, and leaves the list as it was", () =>
   withFolder(async (folder) => {
     const listAll = () =>
