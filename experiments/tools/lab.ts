@@ -1,6 +1,7 @@
 /** `deno task lab`: JupyterLab on the notebooks, with the Deno kernel that runs this task. See `deno task lab --help`. */
 import { PLOTLY_VARIABLE, readPlotly } from "../../lib/plot/mod.ts";
 import { makeFolder, writeWhole } from "../commands/cli/files.ts";
+import { type HttpServer, serveHttp } from "../commands/cli/machine/http.ts";
 import { Progress } from "../commands/cli/output/progress.ts";
 import { runTask } from "../commands/cli/task.ts";
 import { ensureJupyter } from "./notebooks/jupyter.ts";
@@ -28,23 +29,20 @@ export function describeKernel(deno: string): string {
 }
 
 /** Serves plotly's text to pages on this machine, whatever they ask for, until it is disposed of. */
-export function servePlotly(text: string): Deno.HttpServer<Deno.NetAddr> {
+export async function servePlotly(text: string): Promise<HttpServer> {
   const headers = {
     "content-type": "text/javascript; charset=utf-8",
     // Pages of another port check its digest, which takes their permission to read it.
     "access-control-allow-origin": "*",
     "cross-origin-resource-policy": "cross-origin",
   };
-  return Deno.serve(
-    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
-    () => new Response(text, { headers }),
-  );
+  return await serveHttp({ hostname: "127.0.0.1", port: 0 }, () => new Response(text, { headers }));
 }
 
 /** What JupyterLab and its kernels find in their environment. */
 export function describeEnvironment(
   folder: string,
-  { port }: Deno.NetAddr,
+  { port }: Pick<HttpServer, "port">,
 ): { readonly [name: string]: string } {
   return {
     PYTHONNOUSERSITE: "1",
@@ -70,10 +68,10 @@ export async function main(args: readonly string[]): Promise<number> {
     "--MultiKernelManager.default_kernel_name=deno",
     ...(Deno.uid() === 0 ? ["--allow-root"] : []),
   ];
-  await using plotly = servePlotly(await readPlotly());
+  await using plotly = await servePlotly(await readPlotly());
   const lab = new Deno.Command(python, {
     args: ["-m", "jupyterlab", ...own, ...args],
-    env: describeEnvironment(folder, plotly.addr),
+    env: describeEnvironment(folder, plotly),
   }).spawn();
   // Ctrl-C reaches JupyterLab too, which asks and then ends; this process waits for it.
   const wait = () => {};

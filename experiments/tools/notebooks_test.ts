@@ -22,9 +22,9 @@ Deno.test("notebooks takes names beside its flags", async () => {
 
 Deno.test("lab serves the project's plotly to its notebooks, byte for byte", async () => {
   const text = await readPlotly();
-  await using server = servePlotly(text);
-  assertEquals(server.addr.hostname, "127.0.0.1");
-  const environment = describeEnvironment("/cache", server.addr);
+  await using server = await servePlotly(text);
+  assertEquals(server.hostname, "127.0.0.1");
+  const environment = describeEnvironment("/cache", server);
   assertEquals(environment.JUPYTER_PATH, "/cache/share/jupyter");
   const response = await fetch(environment.TOKENFILTER_PLOTLY_URL!);
   assertEquals([await response.text() === text, response.headers.get("access-control-allow-origin")], [

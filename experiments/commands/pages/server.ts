@@ -1,5 +1,6 @@
 /** A page that renews itself, and its server. */
 import { contentPolicy, PAGE_PROGRAM, readPlotly } from "../../../lib/plot/mod.ts";
+import { type HttpServer, serveHttp } from "../cli/machine/http.ts";
 import { LOCALHOST, OWN_NAMES, sameSecret } from "../cli/flags/token.ts";
 
 interface PageProgress {
@@ -47,7 +48,7 @@ export interface ServeOptions {
 
 export class PageServer {
   readonly url: string;
-  readonly #server: Deno.HttpServer<Deno.NetAddr>;
+  readonly #server: HttpServer;
   /** Texts by path. */
   readonly #files: ReadonlyMap<string, string>;
   readonly #token: string | undefined;
@@ -61,14 +62,15 @@ export class PageServer {
   #next = Promise.withResolvers<void>();
 
   private constructor(
-    { port, hostname = LOCALHOST, token }: ServeOptions,
+    server: HttpServer,
+    { hostname = LOCALHOST, token }: ServeOptions,
     files: ReadonlyMap<string, string>,
   ) {
     this.#files = files;
     this.#token = token;
-    this.#server = Deno.serve({ hostname, port, onListen: () => {} }, (request) => this.#answer(request));
+    this.#server = server;
     const host = hostname.includes(":") ? `[${hostname}]` : hostname;
-    this.url = `http://${host}:${this.#server.addr.port}/`;
+    this.url = `http://${host}:${server.port}/`;
   }
 
   /**
@@ -82,7 +84,10 @@ export class PageServer {
       files.set(path, await Deno.readTextFile(new URL(file, import.meta.url)));
     }
     try {
-      return new PageServer(options, files);
+      const { hostname = LOCALHOST, port } = options;
+      const server = await serveHttp({ hostname, port }, (request) => page.#answer(request));
+      const page = new PageServer(server, options, files);
+      return page;
     } catch (error) {
       const [line] = (error as Error).message.split("\n");
       throw new Error(line!.replace(/ \(os error \d+\)/, ""));

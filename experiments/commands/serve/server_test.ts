@@ -1,5 +1,6 @@
 /** The thread of HTTP without a model: who may ask, and what becomes of clients that leave, stall or send rubbish. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { serveHttp } from "../cli/machine/http.ts";
 import type { Asked, FromClient, ToClient } from "./messages.ts";
 import { createHandler } from "./server.ts";
 
@@ -38,17 +39,13 @@ async function withHandler(
     },
     ...given,
   });
-  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, async (request) => {
+  await using server = await serveHttp({ port: 0, hostname: "127.0.0.1" }, async (request) => {
     const response = await handler(request);
     statuses.push(response.status);
     return response;
   });
-  const { port } = server.addr;
-  try {
-    await test({ url: `http://127.0.0.1:${port}`, port }, async () => (await taken.read()).value!, statuses);
-  } finally {
-    await server.shutdown();
-  }
+  const { port } = server;
+  await test({ url: `http://127.0.0.1:${port}`, port }, async () => (await taken.read()).value!, statuses);
 }
 
 const post = (url: string, body: BodyInit, signal?: AbortSignal) =>

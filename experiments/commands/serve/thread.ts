@@ -1,4 +1,5 @@
 /** The thread of HTTP, as a worker. */
+import { serveHttp } from "../cli/machine/http.ts";
 import type { FromHttp, ServerState, ToHttp } from "./messages.ts";
 import { createHandler } from "./server.ts";
 
@@ -8,7 +9,7 @@ const thread = globalThis as unknown as {
 };
 let state: ServerState = { running: 0, waiting: 0, totals: {} };
 
-thread.onmessage = ({ data }) => {
+thread.onmessage = async ({ data }) => {
   if ("state" in data) {
     state = data.state;
     return;
@@ -20,8 +21,8 @@ thread.onmessage = ({ data }) => {
     state: () => state,
   });
   try {
-    const { addr } = Deno.serve({ hostname, port, onListen: () => {} }, handler);
-    thread.postMessage({ listens: addr as Deno.NetAddr });
+    const { hostname: host, port: own } = await serveHttp({ hostname, port }, handler);
+    thread.postMessage({ listens: { hostname: host, port: own } });
   } catch (error) {
     thread.postMessage({ failed: (error as Error).message.split("\n")[0]! });
   }

@@ -149,8 +149,8 @@ browserTest(
   "figures take plotly from a server of this machine's own where there is no network, and else from the CDN",
   async () => {
     const { get } = Deno.env, text = await readPlotly();
-    await using server = servePlotly(text);
-    const address = describeEnvironment("", server.addr).TOKENFILTER_PLOTLY_URL!;
+    await using server = await servePlotly(text);
+    const address = describeEnvironment("", server).TOKENFILTER_PLOTLY_URL!;
     try {
       Deno.env.get = (name) => name === "TOKENFILTER_PLOTLY_URL" ? address : get.call(Deno.env, name);
       const near = await openWithLoader(undefined);

@@ -1,0 +1,85 @@
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { serveHttp } from "./http.ts";
+
+const ADDRESS = { hostname: "127.0.0.1", port: 0 };
+const utf8 = new TextEncoder();
+
+/** Sends words as they are, and reads all that comes until the server closes. */
+async function say(port: number, words: string): Promise<string> {
+  using connection = await Deno.connect({ ...ADDRESS, port });
+  if (words !== "") await connection.write(utf8.encode(words));
+  return await new Response(connection.readable).text();
+}
+
+Deno.test("serveHttp() drops clients whose head does not come, and answers others meanwhile", async () => {
+  await using server = await serveHttp({ ...ADDRESS, headMs: 100 }, () => new Response("yes"));
+  const late = "HTTP/1.1 408 Request Timeout\r\n", whole = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  const silent = Array.from({ length: 20 }, (_, i) => say(server.port, i % 2 === 0 ? "" : whole.slice(0, 20)));
+  const second = say(server.port, `${whole}GET / HT`);
+  const response = await fetch(`http://127.0.0.1:${server.port}/`);
+  assertEquals([response.status, await response.text()], [200, "yes"]);
+  for (const said of await Promise.all(silent)) assert(said.startsWith(late), said);
+  assertMatch(await second, /^HTTP\/1.1 200 OK\r\n[^]*yes/);
+});
+
+Deno.test("serveHttp() gives requests as they were sent, and answers as they were made", async () => {
+  await using server = await serveHttp(ADDRESS, async (request) => {
+    const { method, url, headers } = request;
+    const more = [["set-cookie", "a=1"], ["set-cookie", "b=2"]] as [string, string][];
+    const body = request.body === null ? null : await request.text();
+    return Response.json({ method, url, own: headers.get("x-own"), body }, { status: 201, headers: more });
+  });
+  const at = `http://127.0.0.1:${server.port}`, body = "ä".repeat(1e5);
+  const response = await fetch(`${at}//a/%2f?b=c`, { method: "POST", headers: { "x-own": "1, 2" }, body });
+  assertEquals([response.status, response.headers.getSetCookie()], [201, ["a=1", "b=2"]]);
+  assertEquals(await response.json(), { method: "POST", url: `${at}//a/%2f?b=c`, own: "1, 2", body });
+  assertEquals(await (await fetch(at)).json(), { method: "GET", url: `${at}/`, own: null, body: null });
+  const end = "Connection: close\r\n\r\n";
+  assertMatch(await say(server.port, `GET http://other/x HTTP/1.1\r\nHost: a\r\n${end}`), /"http:\/\/other\/x"/);
+  for (const head of ["GET / HTTP/1.1\r\nHost: [x\r\n", "TRACE / HTTP/1.1\r\nHost: a\r\n", "rubbish\r\n"]) {
+    assertMatch(await say(server.port, head + end), /^HTTP\/1.1 400 /, head);
+  }
+});
+
+Deno.test("serveHttp() tells of a client that leaves, and refuses a body without reading it", async () => {
+  const cancelled = Promise.withResolvers<void>();
+  await using server = await serveHttp(ADDRESS, ({ method }) => {
+    if (method === "POST") return new Response("too much", { status: 413 });
+    return new Response(
+      new ReadableStream({
+        start: (controller) => controller.enqueue(utf8.encode("begun")),
+        cancel: () => cancelled.resolve(),
+      }),
+    );
+  });
+  const at = `http://127.0.0.1:${server.port}/`, leaving = new AbortController();
+  const answer = await fetch(at, { signal: leaving.signal }), reader = answer.body!.getReader();
+  assertEquals((await reader.read()).value, utf8.encode("begun"));
+  leaving.abort();
+  await cancelled.promise;
+  const refused = await fetch(at, { method: "POST", body: new Uint8Array(2e7) });
+  assertEquals([refused.status, await refused.text()], [413, "too much"]);
+});
+
+Deno.test("serveHttp() ends once all is answered, and says why an address cannot be had", async () => {
+  const end = Promise.withResolvers<void>();
+  const server = await serveHttp(ADDRESS, () =>
+    new Response(
+      new ReadableStream({
+        async start(controller) {
+          controller.enqueue(utf8.encode("a"));
+          await end.promise;
+          controller.enqueue(utf8.encode("b"));
+          controller.close();
+        },
+      }),
+    ));
+  const taken = { ...ADDRESS, port: server.port };
+  await assertRejects(() => serveHttp(taken, () => new Response()), Deno.errors.AddrInUse, "already in use");
+  const answer = await fetch(`http://127.0.0.1:${server.port}/`);
+  const ended = server.shutdown();
+  await assertRejects(() => fetch(`http://127.0.0.1:${server.port}/`), TypeError);
+  end.resolve();
+  assertEquals(await answer.text(), "ab");
+  await ended;
+});
