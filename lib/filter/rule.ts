@@ -159,13 +159,19 @@ export class RowToken implements RuleToken {
   distant = NaN;
   change = NaN;
   readonly #found: { [name: string]: Float32Array } = {};
+  readonly position: number;
+  private readonly rows: { readonly [name: string]: TokenRows | undefined };
+  private readonly row: number;
 
   constructor(
     { layer, chunk }: Pick<RuleToken, "layer" | "chunk">,
-    readonly position: number,
-    private readonly rows: { readonly [name: string]: TokenRows | undefined } = {},
-    private readonly row = 0,
+    position: number,
+    rows: { readonly [name: string]: TokenRows | undefined } = {},
+    row = 0,
   ) {
+    this.position = position;
+    this.rows = rows;
+    this.row = row;
     this.layer = layer;
     this.chunk = chunk;
   }

@@ -41,9 +41,11 @@ function lowerBound(sorted: Float64Array, size: number, value: number): number {
 export class ScoreWindow {
   readonly #sorted: Float64Array;
   #size: number;
+  private readonly state: PolicyState;
 
   /** Goes on with the scores that a state holds, and keeps them there. */
-  constructor(private readonly state: PolicyState) {
+  constructor(state: PolicyState) {
+    this.state = state;
     const { numbers, scores } = state;
     this.#size = Math.min(numbers[SLOT.scored]!, scores.length);
     this.#sorted = scores.slice();

@@ -37,8 +37,10 @@ class SideColumns {
   readonly cosines: Float64Array<ArrayBuffer>;
   #anchor = new Float32Array(0);
   #absorbed = 0;
+  private readonly spec: LayerSpec;
 
-  constructor(private readonly spec: LayerSpec, tokens: number) {
+  constructor(spec: LayerSpec, tokens: number) {
+    this.spec = spec;
     this.mu = new Float64Array(tokens).fill(NaN);
     this.variance = new Float64Array(tokens).fill(NaN);
     this.cosines = new Float64Array(tokens * spec.numKvHeads).fill(NaN);
@@ -85,13 +87,12 @@ class ShadowFilter {
   #state: LayerState | undefined;
   /** Weights of the `learned` rule at the ends of sequences, [chunks, F]; empty for another rule. */
   readonly #weights: Float64Array<ArrayBuffer>;
+  private readonly spec: LayerSpec;
+  readonly keyState: KeyState;
 
-  constructor(
-    private readonly spec: LayerSpec,
-    readonly keyState: KeyState,
-    chunks: number,
-    tokens: number,
-  ) {
+  constructor(spec: LayerSpec, keyState: KeyState, chunks: number, tokens: number) {
+    this.spec = spec;
+    this.keyState = keyState;
     this.redundancy = new Float64Array(tokens).fill(NaN);
     this.threshold = new Float64Array(tokens).fill(NaN);
     this.wK = new Float64Array(tokens).fill(NaN);
@@ -163,8 +164,10 @@ export class LayerColumns {
   readonly shadows: ReadonlyMap<string, readonly ShadowFilter[]>;
   readonly #sides: ReadonlyMap<string, SideColumns>;
   readonly #filters: readonly ShadowFilter[];
+  readonly plan: LayerPlan;
 
-  constructor(readonly plan: LayerPlan, chunks: number, tokens: number) {
+  constructor(plan: LayerPlan, chunks: number, tokens: number) {
+    this.plan = plan;
     this.r = new Float64Array(tokens);
     this.method = new ShadowFilter(plan.method, plan.view.keyState, chunks, tokens);
     const views = listViews(plan.view);

@@ -183,12 +183,22 @@ function openWaiting(
 
 /** Rules of the attention received: thresholds over scores that come when tokens are judged. */
 class ReceivedSequence implements KeySequence {
+  private readonly layers: readonly Waiting[];
+  private readonly chunk: number;
+  private readonly trace: DecisionTrace | undefined;
+  private readonly backend: FilterBackend | undefined;
+
   constructor(
-    private readonly layers: readonly Waiting[],
-    private readonly chunk: number,
-    private readonly trace: DecisionTrace | undefined,
-    private readonly backend: FilterBackend | undefined,
-  ) {}
+    layers: readonly Waiting[],
+    chunk: number,
+    trace: DecisionTrace | undefined,
+    backend: FilterBackend | undefined,
+  ) {
+    this.layers = layers;
+    this.chunk = chunk;
+    this.trace = trace;
+    this.backend = backend;
+  }
 
   decide({ layer, count, keys, values }: LayerView): Answer {
     const { spec, state, pending } = this.#of(layer);

@@ -25,12 +25,16 @@ import { bindRule, learns } from "./substitute.ts";
 
 /** @internal A rule's recurrence, bound to a model's shape. */
 export class BoundFilter {
+  readonly shape: FilterShape;
+  readonly specs: readonly LayerSpec[];
+  readonly ops: FilterOps;
+
   /** @param specs One specification per filtered layer, in the order of `layers`. */
-  constructor(
-    readonly shape: FilterShape,
-    readonly specs: readonly LayerSpec[],
-    readonly ops: FilterOps,
-  ) {}
+  constructor(shape: FilterShape, specs: readonly LayerSpec[], ops: FilterOps) {
+    this.shape = shape;
+    this.specs = specs;
+    this.ops = ops;
+  }
 
   /** 0-based indices of the filtered layers, ascending. */
   get layers(): readonly number[] {

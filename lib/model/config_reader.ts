@@ -32,15 +32,16 @@ export class ConfigReader extends KeyedFile<Key> {
   readonly asked: Set<string> = new Set();
   readonly #file: KeyedFile;
   readonly #prefix: string;
+  readonly source: ModelSource;
+  readonly architecture: string;
+  readonly options: ConfigOptions;
 
   /** @param prefix Of the keys, with its dot; empty where there is none. */
-  constructor(
-    readonly source: ModelSource,
-    readonly architecture: string,
-    prefix: string,
-    readonly options: ConfigOptions,
-  ) {
+  constructor(source: ModelSource, architecture: string, prefix: string, options: ConfigOptions) {
     super();
+    this.source = source;
+    this.architecture = architecture;
+    this.options = options;
     this.isGguf = source instanceof GgufFile;
     this.#file = source instanceof GgufFile ? source : source.config;
     this.#prefix = prefix;

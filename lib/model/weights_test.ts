@@ -152,7 +152,10 @@ class CountedBytes implements ByteSource {
     this.taken.add(memory.buffer);
     return memory;
   };
-  constructor(readonly bytes: Uint8Array<ArrayBuffer>) {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+
+  constructor(bytes: Uint8Array<ArrayBuffer>) {
+    this.bytes = bytes;
     this.size = bytes.length;
   }
   read(at: number, size: number) {

@@ -45,13 +45,15 @@ export class NumberKernels implements Kernels {
   readonly #high: number;
   /** Of each kernel, the log of its mass in range, and of its width where values have a density. */
   readonly #logs: Float64Array;
+  private readonly axis: NumberAxis;
+  private readonly means: Float64Array;
+  private readonly widths: Float64Array;
 
   /** @param means And widths in logarithms where those count. */
-  constructor(
-    private readonly axis: NumberAxis,
-    private readonly means: Float64Array,
-    private readonly widths: Float64Array,
-  ) {
+  constructor(axis: NumberAxis, means: Float64Array, widths: Float64Array) {
+    this.axis = axis;
+    this.means = means;
+    this.widths = widths;
     [this.#low, this.#high] = rangeOf(axis);
     this.#logs = means.map((mean, k) => {
       const width = widths[k]!;
@@ -108,12 +110,14 @@ export class NumberKernels implements Kernels {
 export class Mixture {
   readonly #logWeights: Float64Array;
   readonly #weights: readonly number[];
+  private readonly axes: readonly Kernels[];
 
   /**
    * @param weights One a kernel, of whatever sum.
    * @param axes The kernels along each axis.
    */
-  constructor(weights: readonly number[], private readonly axes: readonly Kernels[]) {
+  constructor(weights: readonly number[], axes: readonly Kernels[]) {
+    this.axes = axes;
     const sum = weights.reduce((a, b) => a + b, 0);
     this.#weights = weights.map((weight) => weight / sum);
     this.#logWeights = Float64Array.from(this.#weights, Math.log);

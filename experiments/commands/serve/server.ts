@@ -20,9 +20,11 @@ interface HandlerOptions {
 /** A request that is not answered as asked. */
 class RefusedError extends Error {
   override readonly name = "RefusedError";
+  readonly refusal: Refusal;
 
-  constructor(readonly refusal: Refusal) {
+  constructor(refusal: Refusal) {
     super(refusal.message);
+    this.refusal = refusal;
   }
 }
 

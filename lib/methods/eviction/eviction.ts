@@ -74,7 +74,13 @@ const open = ({ method, shape }: Bound, ratio: number): LiveLayer => ({
 });
 
 class EvictionSequence implements KeySequence {
-  constructor(private readonly bound: Bound, private readonly layers: ReadonlyMap<number, LiveLayer>) {}
+  private readonly bound: Bound;
+  private readonly layers: ReadonlyMap<number, LiveLayer>;
+
+  constructor(bound: Bound, layers: ReadonlyMap<number, LiveLayer>) {
+    this.bound = bound;
+    this.layers = layers;
+  }
 
   decide({ layer, count, keys, values, queries, futureAttention }: LayerView): Answer {
     const own = this.layers.get(layer)!, { method, backend } = this.bound;

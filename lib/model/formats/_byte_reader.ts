@@ -26,8 +26,10 @@ export class ByteReader {
   #bytes: Uint8Array<ArrayBuffer>;
   #view: DataView;
   readonly #text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  readonly source: ByteSource;
 
-  constructor(readonly source: ByteSource) {
+  constructor(source: ByteSource) {
+    this.source = source;
     this.#bytes = source.read(0, Math.min(source.size, FIRST_BYTES));
     this.#view = viewOf(this.#bytes);
   }

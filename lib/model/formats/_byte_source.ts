@@ -54,9 +54,11 @@ export type DigestedBytes = ByteSource & { readonly sha256: string };
 /** A file whose bytes are in memory, or mapped into it. */
 export class MemoryBytes implements ByteSource {
   readonly #bytes: Uint8Array<ArrayBuffer>;
+  readonly file: string;
 
   /** Begins at a multiple of 8 of its buffer, so that views of any type are possible; copied where it does not. */
-  constructor(bytes: Uint8Array<ArrayBuffer>, readonly file: string) {
+  constructor(bytes: Uint8Array<ArrayBuffer>, file: string) {
+    this.file = file;
     this.#bytes = bytes.byteOffset % 8 === 0 ? bytes : bytes.slice();
   }
 

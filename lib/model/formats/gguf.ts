@@ -61,18 +61,27 @@ const ALLOWED: { readonly [T in KeyType]: readonly GgufValueType[] } = {
 
 /** @internal A parsed file: metadata and tensors. The getters throw a {@linkcode ModelFormatError} that names the key. */
 export class GgufFile extends KeyedFile {
+  readonly file: string;
+  readonly version: number;
+  readonly metadata: ReadonlyMap<string, GgufValue>;
+  readonly tensors: ReadonlyMap<string, FileTensor>;
+
   /**
    * @param metadata By key, in the file's order.
    * @param tensors By name, in the file's order: shapes row-major ([n, k], GGUF's own dimensions reversed), data as views
    * of the file's bytes where these are in memory, else read at each look.
    */
   constructor(
-    readonly file: string,
-    readonly version: number,
-    readonly metadata: ReadonlyMap<string, GgufValue>,
-    readonly tensors: ReadonlyMap<string, FileTensor>,
+    file: string,
+    version: number,
+    metadata: ReadonlyMap<string, GgufValue>,
+    tensors: ReadonlyMap<string, FileTensor>,
   ) {
     super();
+    this.file = file;
+    this.version = version;
+    this.metadata = metadata;
+    this.tensors = tensors;
   }
 
   has(key: string): boolean {

@@ -28,13 +28,11 @@ export class RepositoryCache {
   readonly #repository: string;
   readonly #root: string;
   readonly #folder: string;
+  private readonly options: HubOptions;
 
   /** @param repository `org/name` @throws {UsageError} If nothing says where the cache is. */
-  constructor(
-    repository: string,
-    private readonly options: HubOptions,
-    kind: "models" | "datasets" = "models",
-  ) {
+  constructor(repository: string, options: HubOptions, kind: "models" | "datasets" = "models") {
+    this.options = options;
     // Errors and addresses name a data set as the hub's own do.
     this.#repository = kind === "models" ? repository : `${kind}/${repository}`;
     const home = hfHome();

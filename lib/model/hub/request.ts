@@ -39,8 +39,11 @@ export class HubUnreachableError extends Error {}
 
 /** One try failed, and another may not. */
 export class TryAgain extends Error {
-  constructor(reason: string, readonly afterMs?: number) {
+  readonly afterMs: number | undefined;
+
+  constructor(reason: string, afterMs?: number) {
     super(reason);
+    this.afterMs = afterMs;
   }
 }
 

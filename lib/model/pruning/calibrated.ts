@@ -21,6 +21,10 @@ const ROWS_PER_BLOCK = 128;
 
 export class ModelOnText implements CalibratedModel {
   #importance: PartImportance | undefined;
+  private readonly model: RunModel;
+  private readonly chunks: readonly Int32Array<ArrayBuffer>[];
+  private readonly alter: (layer: number, alteration: LayerAlteration) => RunModel;
+  private readonly onStep: () => void;
 
   /**
    * @param chunks Calibration text, each at least one token; each is run on its own.
@@ -29,11 +33,15 @@ export class ModelOnText implements CalibratedModel {
    * @throws {RangeError} If there is no text.
    */
   constructor(
-    private readonly model: RunModel,
-    private readonly chunks: readonly Int32Array<ArrayBuffer>[],
-    private readonly alter: (layer: number, alteration: LayerAlteration) => RunModel,
-    private readonly onStep: () => void = () => {},
+    model: RunModel,
+    chunks: readonly Int32Array<ArrayBuffer>[],
+    alter: (layer: number, alteration: LayerAlteration) => RunModel,
+    onStep: () => void = () => {},
   ) {
+    this.model = model;
+    this.chunks = chunks;
+    this.alter = alter;
+    this.onStep = onStep;
     if (chunks.every(({ length }) => length === 0)) {
       throw new RangeError("Cannot measure parts: found no calibration text");
     }

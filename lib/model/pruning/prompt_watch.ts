@@ -9,8 +9,13 @@ import type { RunModel } from "../run/forward_pass.ts";
 
 export class PromptWatch {
   #moments = new Map<string, Moments>();
+  private readonly model: RunModel;
+  private readonly adapts: Adapts;
 
-  constructor(private readonly model: RunModel, private readonly adapts: Adapts) {}
+  constructor(model: RunModel, adapts: Adapts) {
+    this.model = model;
+    this.adapts = adapts;
+  }
 
   see(layer: number, name: string, x: Tensor): void {
     if (!this.adapts.names.includes(name)) return;

@@ -106,8 +106,11 @@ export class ForwardPass {
   see: See | undefined;
   /** Takes the values that attention gives instead of their product: rows that are projected later, with others. */
   attended: Tensor | undefined;
+  protected readonly model: RunModel;
 
-  constructor(protected readonly model: RunModel) {}
+  constructor(model: RunModel) {
+    this.model = model;
+  }
 
   /** Fills `out` [T, hiddenSize], the residual stream before the first layer, for ids [T] i32. */
   embed(ids: Tensor, out: Tensor): void {

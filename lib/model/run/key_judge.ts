@@ -46,13 +46,13 @@ export function endingOf(
 
 export class KeyJudge {
   readonly #layers: ReadonlyMap<number, Judged>;
+  private readonly spans: Spans;
+  private readonly sequence: KeySequence;
 
   /** @param layers The side's, before the first token; or what is known already, by layer. */
-  constructor(
-    private readonly spans: Spans,
-    private readonly sequence: KeySequence,
-    layers: readonly number[] | ReadonlyMap<number, Judged>,
-  ) {
+  constructor(spans: Spans, sequence: KeySequence, layers: readonly number[] | ReadonlyMap<number, Judged>) {
+    this.spans = spans;
+    this.sequence = sequence;
     this.#layers = layers instanceof Map
       ? layers
       : new Map((layers as readonly number[]).map((layer) => [layer, { keep: [], count: 0 }]));

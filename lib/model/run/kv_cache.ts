@@ -31,15 +31,18 @@ export class LayerCache {
   kept: CachedRows;
   /** The recent window's rows: skipped tokens that later queries can still see. */
   recent: CachedRows;
+  private readonly backend: Backend;
+  private readonly dtype: CacheDType;
+  /** numKvHeads * headDim */
+  private readonly width: number;
+  /** For how many tokens a skipped token stays visible; 0 = not at all. */
+  private readonly span: number;
 
-  constructor(
-    private readonly backend: Backend,
-    private readonly dtype: CacheDType,
-    /** numKvHeads * headDim */
-    private readonly width: number,
-    /** For how many tokens a skipped token stays visible; 0 = not at all. */
-    private readonly span: number,
-  ) {
+  constructor(backend: Backend, dtype: CacheDType, width: number, span: number) {
+    this.backend = backend;
+    this.dtype = dtype;
+    this.width = width;
+    this.span = span;
     this.kept = this.#empty();
     this.recent = this.#empty();
   }

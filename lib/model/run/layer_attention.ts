@@ -79,13 +79,15 @@ export class LayerAttention {
   #shown: LayerView | undefined;
   /** Of the residual stream before the attention, when somebody has asked for them. */
   #norms: Float64Array<ArrayBuffer> | undefined;
+  private readonly feed: LayerFeed;
+  private readonly rows: LayerRows;
+  private readonly pass: ForwardPass;
 
   /** @param pass what computes the kept rows: the sequence's own, or that of several sequences */
-  constructor(
-    private readonly feed: LayerFeed,
-    private readonly rows: LayerRows,
-    private readonly pass: ForwardPass,
-  ) {
+  constructor(feed: LayerFeed, rows: LayerRows, pass: ForwardPass) {
+    this.feed = feed;
+    this.rows = rows;
+    this.pass = pass;
     const { substitute } = feed.pruner?.skipped ?? {};
     this.#local = feed.decider !== undefined && substitute?.kind === "local" ? substitute : undefined;
   }

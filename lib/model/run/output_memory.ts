@@ -11,9 +11,13 @@ export class OutputMemory {
   #sums: readonly [Float64Array, Float64Array];
   #counts: readonly [number, number] = [0, 0];
   #blockEnd: number;
+  private readonly kind: "mean" | "last";
+  private readonly blocks: Blocks;
 
   /** Before the first token. @param width Numbers in an output, hiddenSize. */
-  constructor(private readonly kind: "mean" | "last", private readonly blocks: Blocks, width: number) {
+  constructor(kind: "mean" | "last", blocks: Blocks, width: number) {
+    this.kind = kind;
+    this.blocks = blocks;
     this.#current = new Float64Array(width);
     this.#sums = [new Float64Array(width), new Float64Array(width)];
     this.#blockEnd = blockLength(blocks, 0);

@@ -75,9 +75,14 @@ export class LayerTally {
   kept = 0;
   /** Pairs of a query and a key that it sees. */
   pairs = 0;
+  private readonly rules: TallyRules;
+  private readonly window: number;
 
   /** @param window Positions that the layer's queries see, their own included. */
-  constructor(private readonly rules: TallyRules = DENSE, private readonly window: number = Infinity) {}
+  constructor(rules: TallyRules = DENSE, window: number = Infinity) {
+    this.rules = rules;
+    this.window = window;
+  }
 
   /**
    * Tokens whose query was projected. What an oracle looks at does not count: it stands for a choice that was known

@@ -61,9 +61,11 @@ class BoundedInterpreter extends Interpreter {
   #parent: Node;
   /** Parts of the largest operand so far of the repeating call that is being evaluated. */
   #call: { largest: number } | undefined;
+  private stepsLeft: number;
 
-  constructor(environment: Environment, private stepsLeft: number) {
+  constructor(environment: Environment, stepsLeft: number) {
     super(environment);
+    this.stepsLeft = stepsLeft;
   }
 
   override evaluate(node: Node, environment: Environment): Value {

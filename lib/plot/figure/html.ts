@@ -6,7 +6,13 @@ export type HtmlPart = string | number | Html | false | undefined | readonly Htm
 
 /** HTML that {@linkcode markup} has made, and the programs in it. */
 export class Html {
-  private constructor(private readonly text: string, readonly programs: readonly string[] = []) {}
+  private readonly text: string;
+  readonly programs: readonly string[];
+
+  private constructor(text: string, programs: readonly string[] = []) {
+    this.text = text;
+    this.programs = programs;
+  }
 
   /** As {@linkcode markup}, which is its name in templates. */
   static of(strings: TemplateStringsArray, ...parts: readonly HtmlPart[]): Html {

@@ -142,7 +142,15 @@ const SCRIPT = `function showTokens(root, map) {
  * ```
  */
 export class TokenMap {
-  constructor(readonly title: string, readonly caption: string, private readonly parts: TokenMapParts) {}
+  readonly title: string;
+  readonly caption: string;
+  private readonly parts: TokenMapParts;
+
+  constructor(title: string, caption: string, parts: TokenMapParts) {
+    this.title = title;
+    this.caption = caption;
+    this.parts = parts;
+  }
 
   toJson(): TokenMapParts {
     return this.parts;

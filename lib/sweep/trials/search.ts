@@ -19,6 +19,8 @@ export class Search<T extends Trial = Trial> {
   readonly #propose: Sampler;
   #failed: ReadonlySet<string | null> = new Set();
   #isOver = false;
+  readonly request: SearchRequest;
+  private readonly check: (method: ResolvedOptions) => void;
 
   /**
    * Prepares a search.
@@ -27,9 +29,11 @@ export class Search<T extends Trial = Trial> {
    * @throws {RangeError} If the sampler cannot search the space.
    */
   constructor(
-    readonly request: SearchRequest,
-    private readonly check: (method: ResolvedOptions) => void = () => {},
+    request: SearchRequest,
+    check: (method: ResolvedOptions) => void = () => {},
   ) {
+    this.request = request;
+    this.check = check;
     this.#propose = SAMPLERS[request.sampler].create(request.space, request.seed);
   }
 

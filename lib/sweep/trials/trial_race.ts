@@ -42,9 +42,14 @@ export class TrialRace {
   #order: readonly number[] = [];
   #read = 0;
   #of = 0;
+  private readonly kind: RaceName;
+  private readonly seed: number;
 
   /** @param seed Of the order of chunks. */
-  constructor(private readonly kind: RaceName, private readonly seed: number) {}
+  constructor(kind: RaceName, seed: number) {
+    this.kind = kind;
+    this.seed = seed;
+  }
 
   /** The order in which every trial reads so many chunks. */
   order(chunks: number): readonly number[] {
