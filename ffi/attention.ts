@@ -1,7 +1,11 @@
 /** The wrapper of `tkf_attention_filtered`. */
 import type { AttentionArgs } from "../lib/backend.ts";
+import type { DType } from "../lib/dtype.ts";
 import { expectTensor, type Tensor } from "../lib/tensor.ts";
 import type { KernelContext } from "./context.ts";
+
+/** Element types of keys and values. */
+const CACHED: readonly DType[] = ["f32", "f16", "bf16"];
 
 /** Checks a cache or ring of `used` rows: keys, values, positions and ends with room for at least that many. */
 function expectCache(
@@ -10,10 +14,10 @@ function expectCache(
   values: Tensor,
   positions: Tensor,
   used: number,
-  [numKvHeads, headDim]: readonly number[],
+  [numKvHeads, headDim]: readonly [number, number],
   ends: Tensor = positions,
 ): void {
-  expectTensor(`${name}Keys`, keys, ["f32", "f16", "bf16"], [-1, numKvHeads, headDim]);
+  expectTensor(`${name}Keys`, keys, CACHED, [-1, numKvHeads, headDim]);
   expectTensor(`${name}Values`, values, keys.dtype, [-1, numKvHeads, headDim]);
   expectTensor(`${name}Positions`, positions, "i32", [-1]);
   expectTensor(`${name}Ends`, ends, "i32", [-1]);
@@ -27,11 +31,10 @@ export function callAttention(context: KernelContext, args: AttentionArgs): void
   const { queries, queryPositions, keys, values, keyPositions, numKeys, numRecent, recent, scale, out } =
     args;
   const { recentKeys, recentValues, recentPositions, keyEnds, windows, sinks = 0, shares, changes } = args;
-  expectTensor("queries", queries, "f32", [-1, -1, -1]);
-  const [numQueries, heads, headDim] = queries.shape;
+  const [numQueries, heads, headDim] = expectTensor("queries", queries, "f32", [-1, -1, -1]);
   expectTensor("queryPositions", queryPositions, "i32", [numQueries]);
   expectTensor("out", out, "f32", queries.shape);
-  const numKvHeads = keys.shape[1];
+  const [, numKvHeads] = expectTensor("cachedKeys", keys, CACHED, [-1, -1, headDim]);
   expectCache("cached", keys, values, keyPositions, numKeys, [numKvHeads, headDim], keyEnds);
   expectCache("recent", recentKeys, recentValues, recentPositions, numRecent, [numKvHeads, headDim]);
   expectTensor("recentKeys", recentKeys, keys.dtype, recentKeys.shape);

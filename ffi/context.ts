@@ -10,11 +10,11 @@ import type { NativeLibrary } from "./symbols.ts";
 
 export interface ContextOptions {
   /** What products with weights round; `exact` by default. */
-  readonly products?: Products;
+  readonly products?: Products | undefined;
   /** Threads, the calling one included; all cores by default. */
-  readonly threads?: number;
+  readonly threads?: number | undefined;
   /** Instruction-set level by name (`base`, `avx2`, `avx512`); the best that the machine has by default. */
-  readonly level?: string;
+  readonly level?: string | undefined;
 }
 
 /** Levels that a library has and this machine runs, lowest first. */
@@ -115,7 +115,7 @@ export class NativeContext extends KernelContext {
           `this machine and the library both have ${supportedLevels(library).join(", ") || "no level"}`,
       );
     }
-    const pointer = status === STATUS.ok ? Deno.UnsafePointer.create(out[0]) : null;
+    const pointer = status === STATUS.ok ? Deno.UnsafePointer.create(out[0]!) : null;
     if (pointer === null) {
       throw new KernelError("tkf_context_create", status, `found status ${status} for ${threads} threads`);
     }

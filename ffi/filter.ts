@@ -129,12 +129,12 @@ export function expectScan(
     name: string,
     tensor: Tensor,
     dtypes: DType | readonly DType[],
-    shape: readonly number[],
+    shape: readonly [number, ...number[]],
   ) => {
-    expectTensor(name, tensor, dtypes, shape);
-    if (start + count > tensor.shape[0]) {
+    const [rows] = expectTensor(name, tensor, dtypes, shape);
+    if (start + count > rows) {
       throw new RangeError(
-        `Cannot scan rows ${start} to ${start + count}: found ${tensor.shape[0]} rows of "${name}"`,
+        `Cannot scan rows ${start} to ${start + count}: found ${rows} rows of "${name}"`,
       );
     }
   };

@@ -95,10 +95,8 @@ export abstract class NativeBackend implements Backend, Disposable {
   }
 
   embedding(table: Tensor, ids: Tensor, out: Tensor, scale = 1): void {
-    expectTensor("table", table, WEIGHTS, [-1, -1]);
-    const [vocab, cols] = table.shape, { dtype } = table;
-    expectTensor("ids", ids, "i32", [-1]);
-    const rows = ids.shape[0];
+    const [vocab, cols] = expectTensor("table", table, WEIGHTS, [-1, -1]), { dtype } = table;
+    const [rows] = expectTensor("ids", ids, "i32", [-1]);
     expectTensor("out", out, "f32", [rows, cols]);
     this.context.call("tkf_embedding_gather", { table, dtype, vocab, cols, ids, rows, scale, out });
   }
@@ -138,10 +136,9 @@ export abstract class NativeBackend implements Backend, Disposable {
   }
 
   rope(x: Tensor, positions: Tensor, turns: Tensor, only?: BatchDecisions): void {
-    expectTensor("x", x, "f32", [-1, -1, -1]);
-    const [rows, heads, head_dim] = x.shape;
+    const [rows, heads, head_dim] = expectTensor("x", x, "f32", [-1, -1, -1]);
     expectTensor("positions", positions, "i32", [rows]);
-    expectTensor("turns", turns, "f64", [Math.floor(head_dim! / 2), 2]);
+    expectTensor("turns", turns, "f64", [Math.floor(head_dim / 2), 2]);
     this.context.call("tkf_rope_apply", { x, positions, turns, rows, heads, head_dim, ...keptRows(only) });
   }
 
@@ -154,41 +151,38 @@ export abstract class NativeBackend implements Backend, Disposable {
   }
 
   gatherRows(x: Tensor, rows: Tensor, out: Tensor): void {
-    expectTensor("x", x, FLOATS, [-1, -1]);
-    expectTensor("rows", rows, "i32", [-1]);
-    expectTensor("out", out, ["f32", x.dtype], [rows.shape[0], x.shape[1]]);
+    const [, cols] = expectTensor("x", x, FLOATS, [-1, -1]);
+    const [picked] = expectTensor("rows", rows, "i32", [-1]);
+    expectTensor("out", out, ["f32", x.dtype], [picked, cols]);
     this.#copyRows(x, out, 0, rows);
   }
 
   scatterAddRows(x: Tensor, rows: Tensor, delta: Tensor): void {
-    expectTensor("x", x, "f32", [-1, -1]);
-    const [x_rows, cols] = x.shape;
-    expectTensor("rows", rows, "i32", [-1]);
-    const picked = rows.shape[0];
+    const [x_rows, cols] = expectTensor("x", x, "f32", [-1, -1]);
+    const [picked] = expectTensor("rows", rows, "i32", [-1]);
     expectTensor("delta", delta, "f32", [picked, cols]);
     this.context.call("tkf_rows_scatter_add", { x, x_rows, cols, indices: rows, rows: picked, delta });
   }
 
   storeRows(x: Tensor, out: Tensor, at: number, rows?: Tensor, second?: StoredRows): void {
-    expectTensor("x", x, FLOATS, [-1, -1]);
-    expectTensor("out", out, x.dtype === "f32" ? FLOATS : x.dtype, [-1, x.shape[1]]);
+    const [, cols] = expectTensor("x", x, FLOATS, [-1, -1]);
+    const [room] = expectTensor("out", out, x.dtype === "f32" ? FLOATS : x.dtype, [-1, cols]);
     if (rows !== undefined) expectTensor("rows", rows, "i32", [-1]);
     if (second !== undefined) {
       expectTensor("second.x", second.x, x.dtype, x.shape);
       expectTensor("second.out", second.out, out.dtype, out.shape);
     }
     const count = (rows ?? x).shape[0]!;
-    if (!Number.isSafeInteger(at) || at < 0 || at + count > out.shape[0]!) {
+    if (!Number.isSafeInteger(at) || at < 0 || at + count > room) {
       throw new RangeError(
-        `Cannot store ${count} rows at ${at}: expected them to fit into the ${out.shape[0]} of "out"`,
+        `Cannot store ${count} rows at ${at}: expected them to fit into the ${room} of "out"`,
       );
     }
     this.#copyRows(x, out, at, rows, second);
   }
 
   rowNorms(x: Tensor): Float64Array<ArrayBuffer> {
-    expectTensor("x", x, "f32", [-1, -1]);
-    const [rows, cols] = x.shape;
+    const [rows, cols] = expectTensor("x", x, "f32", [-1, -1]);
     const out = this.alloc("f64", [rows]);
     this.context.call("tkf_rows_norm", { x, rows, cols, out });
     return this.#take(out) as Float64Array<ArrayBuffer>;
@@ -199,8 +193,7 @@ export abstract class NativeBackend implements Backend, Disposable {
   }
 
   nll(logits: Tensor, targets: Tensor): Float64Array<ArrayBuffer> {
-    expectTensor("logits", logits, "f32", [-1, -1]);
-    const [rows, vocab] = logits.shape;
+    const [rows, vocab] = expectTensor("logits", logits, "f32", [-1, -1]);
     expectTensor("targets", targets, "i32", [rows]);
     const nll = this.alloc("f64", [rows]);
     this.context.call("tkf_nll_compute", { logits, targets, rows, vocab, nll });
@@ -208,8 +201,7 @@ export abstract class NativeBackend implements Backend, Disposable {
   }
 
   compareLogits(base: Tensor, other: Tensor, targets: Tensor): LogitComparison {
-    expectTensor("base", base, "f32", [-1, -1]);
-    const [rows, vocab] = base.shape;
+    const [rows, vocab] = expectTensor("base", base, "f32", [-1, -1]);
     expectTensor("other", other, "f32", [rows, vocab]);
     expectTensor("targets", targets, "i32", [rows]);
     const nll = this.alloc("f64", [rows]), base_nll = this.alloc("f64", [rows]);
@@ -242,8 +234,7 @@ export abstract class NativeBackend implements Backend, Disposable {
     delta: Tensor | null = null,
     keep: Tensor | null = null,
   ): void {
-    expectTensor("x", x, "f32", [-1, -1]);
-    const [rows, cols] = x.shape;
+    const [rows, cols] = expectTensor("x", x, "f32", [-1, -1]);
     expectTensor("weight", weight, "f32", [cols]);
     expectTensor("out", out, "f32", [rows, cols]);
     this.context.call("tkf_rms_norm_apply", { x, delta, keep, weight, eps, rows, cols, out });
@@ -259,14 +250,14 @@ export abstract class NativeBackend implements Backend, Disposable {
 
   #multiply(x: Tensor, products: readonly Product[], how: Arguments): void {
     if (products.length === 0) return;
-    const k = products[0]!.weight.shape[1] ?? -1, rows = x.shape[0];
-    for (const { weight } of products) expectTensor("weight", weight, WEIGHTS, [-1, k]);
-    expectTensor("x", x, "f32", [-1, k]);
-    const [first = null, second = null, third = null] = products.map(({ weight, out }) => {
-      const { dtype, shape: [n] } = weight;
-      expectTensor("out", out, "f32", [rows, n]);
-      return { weight, out, n, dtype };
+    const k = products[0]!.weight.shape[1] ?? -1;
+    const sized = products.map(({ weight, out }) => {
+      const [n] = expectTensor("weight", weight, WEIGHTS, [-1, k]);
+      return { weight, out, n, dtype: weight.dtype };
     });
+    const [rows] = expectTensor("x", x, "f32", [-1, k]);
+    for (const { out, n } of sized) expectTensor("out", out, "f32", [rows, n]);
+    const [first = null, second = null, third = null] = sized;
     this.context.call("tkf_linear_apply", { x, first, second, third, rows, k, ...how });
   }
 

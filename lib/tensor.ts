@@ -86,15 +86,16 @@ export function emptyTensor(dtype: DType, shape: readonly number[], memory?: Arr
 /**
  * Checks a tensor against an expected type and shape (-1 = any size).
  *
+ * @returns Its shape.
  * @throws {TypeError} If it is no tensor, or its element type differs.
  * @throws {RangeError} If the shape differs.
  */
-export function expectTensor(
+export function expectTensor<const Shape extends readonly number[]>(
   name: string,
   tensor: Tensor,
   dtypes: DType | readonly DType[],
-  shape: readonly number[],
-): void {
+  shape: Shape,
+): { readonly [Axis in keyof Shape]: number } {
   expectTypeOf(name, tensor, "object");
   const allowed = typeof dtypes === "string" ? [dtypes] : dtypes;
   if (!allowed.includes(tensor.dtype)) {
@@ -105,6 +106,7 @@ export function expectTensor(
   if (!same) {
     throw new RangeError(`Cannot use "${name}": found shape [${tensor.shape}], expected [${shape}]`);
   }
+  return tensor.shape as { readonly [Axis in keyof Shape]: number };
 }
 
 /** @throws {RangeError} If a token id is outside a vocabulary of that size. */

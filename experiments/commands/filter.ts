@@ -137,7 +137,7 @@ function judge(dump: Dump, spec: LayerSpec, count: number, backend: Backend, out
     queries: tensor(dump.queries!),
     scale: 1 / Math.sqrt(headDim),
   };
-  const sequence = openJudgement([spec], { backend, keyTrace });
+  const sequence = openJudgement([spec], keyTrace, backend);
   judgeDump(backend, { layer, warmup, recent, block }, sequence, tokens);
   for (const x of [tokens.keys, tokens.values, tokens.queries]) backend.free(x);
 }

@@ -26,7 +26,7 @@ function typeOf(name: string, option: Option): string {
     case "names":
       return `readonly (${option.names.map((one) => `"${one}"`).join(" | ")})[]`;
     case "ratios":
-      return "readonly number[]";
+      return "readonly number[] | undefined";
     case "layers":
       return '"none" | "auto" | readonly number[]';
     case "seed":

@@ -17,7 +17,10 @@ import { bestLevel } from "./cpu.ts";
  * swallow what is sent, and each try then waits.
  */
 export function ensureBlas(
-  options: Pick<BuildOptions, "onProgress"> & { readonly level?: string; readonly pauseMs?: number } = {},
+  options: Pick<BuildOptions, "onProgress"> & {
+    readonly level?: string | undefined;
+    readonly pauseMs?: number;
+  } = {},
 ): Promise<FoundBlas> {
   const { level, pauseMs = 0, onProgress = () => {} } = options;
   return findBlas(async () => {

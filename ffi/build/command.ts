@@ -5,9 +5,9 @@ import { KERNELS_URL } from "../sources.ts";
 /** @internal Options of every build. */
 export interface BuildOptions {
   /** Build even where the cache holds the result. */
-  readonly force?: boolean;
+  readonly force?: boolean | undefined;
   /** Is called with short lines on what is done, only where something has to be done. */
-  readonly onProgress?: (message: string) => void;
+  readonly onProgress?: ((message: string) => void) | undefined;
 }
 
 export interface Finished {

@@ -32,7 +32,7 @@ const costOf = (unit: string): number => COSTS.find(([pattern]) => pattern.test(
 /** @internal Options of {@linkcode buildCpu}. */
 export interface CpuBuildOptions extends BuildOptions {
   /** An instruction-set level by name (`base`, `avx2`, `avx512`), or `all`; the best of this machine by default. */
-  readonly level?: string;
+  readonly level?: string | undefined;
 }
 
 /**

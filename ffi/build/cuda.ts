@@ -23,7 +23,7 @@ export interface CudaManifest extends LibraryManifest {
 /** @internal Options of {@linkcode buildCuda}. */
 export interface CudaBuildOptions extends BuildOptions {
   /** Architectures, of {@linkcode CUDA_ARCHS}; all where left out. */
-  readonly archs?: readonly string[];
+  readonly archs?: readonly string[] | undefined;
   /**
    * CUDA version that the driver at hand serves, 1000 * major + 10 * minor: what is built runs on it. Where left
    * out, on those that the compiler at hand builds for.

@@ -133,8 +133,7 @@ export class CudaBackend extends NativeBackend {
 
   /** See {@linkcode Backend.add}. */
   override add(x: Tensor, delta: Tensor, only?: BatchDecisions): void {
-    expectTensor("x", x, "f32", [-1, -1]);
-    const [rows, cols] = x.shape;
+    const [rows, cols] = expectTensor("x", x, "f32", [-1, -1]);
     expectTensor("delta", delta, "f32", x.shape);
     this.context.call("tkf_rows_add_kept", { x, delta, rows, cols, ...keptRows(only) });
   }

@@ -52,7 +52,7 @@ export type ValueOf<O> = O extends { type: "number" | "integer" } ? number
 
 /** @internal What a user gives: every option may be left out, and a seed may be a number. */
 export type Given<T> = {
-  readonly [K in keyof T]?: T[K] extends { type: "seed" } ? number | bigint : NonNullable<ValueOf<T[K]>>;
+  readonly [K in keyof T]?: T[K] extends { type: "seed" } ? number | bigint : ValueOf<T[K]>;
 };
 
 export type Resolved<T> = { readonly [K in keyof T]: ValueOf<T[K]> };

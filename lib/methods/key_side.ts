@@ -92,7 +92,7 @@ function createKeySide(
     ...(trace === undefined && native !== undefined && { specs: filter.specs }),
     start: (chunk = 0) =>
       waits
-        ? openJudgement(filter.specs.map((spec) => ({ ...spec, chunk })), { keyTrace: trace, backend })
+        ? openJudgement(filter.specs.map((spec) => ({ ...spec, chunk })), trace, backend)
         : openScan(filter.start({ chunk }), chunk, trace),
   };
 }
@@ -100,7 +100,8 @@ function createKeySide(
 /** The key side at work on one sequence, by rules of the attention received: a spec per layer, all of one chunk. */
 export function openJudgement(
   specs: readonly LayerSpec[],
-  { backend, keyTrace: trace }: Pick<PrunerContext, "backend" | "keyTrace"> = {},
+  trace?: DecisionTrace,
+  backend?: FilterBackend,
 ): KeySequence {
   return new ReceivedSequence(specs.map((spec) => openWaiting(spec)), specs[0]?.chunk ?? 0, trace, backend);
 }

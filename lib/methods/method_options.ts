@@ -51,7 +51,7 @@ export interface MethodOptions extends Given<Options> {
   /** Relative rise to the last layer. In [0, 1]. Default: 0.5. Only with `schedule` ramp. */
   readonly slope?: number;
   /** A list of one ratio per layer. Only with `schedule` explicit. */
-  readonly skipRatios?: readonly number[];
+  readonly skipRatios?: readonly number[] | undefined;
   /** Tokens kept at the start of a sequence. In [0, 1000000]. Default: 32. */
   readonly warmup?: number;
   /** Threshold policy. Default: budget. */

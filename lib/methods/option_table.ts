@@ -57,9 +57,9 @@ export type Options =
 function ownOptions(): OptionTable {
   const table: { [name: string]: Option } = {};
   for (const { name: method, options = {} } of [...METHODS, ...OFFLINE] as readonly Method[]) {
-    for (const [name, option] of Object.entries(options)) {
+    for (const [name, option] of Object.entries<Option>(options)) {
       const { of, ...first } = table[name] ?? option;
-      table[name] = { ...first, of: { fusion: [...(of?.fusion ?? []), method] } };
+      table[name] = { ...first, of: { fusion: [...(of?.["fusion"] ?? []), method] } };
     }
   }
   return table;
@@ -68,7 +68,7 @@ function ownOptions(): OptionTable {
 const OWN = ownOptions();
 /** Options of rules that are functions of the token stand by the score, those of others at the end. */
 const OF_SCORES = Object.entries(OWN).filter(([, { of }]) => {
-  const method = methodOf(of!.fusion![0] as MethodName);
+  const method = methodOf(of!["fusion"]![0] as MethodName);
   return isRule(method) && method.memory === undefined;
 });
 

@@ -171,7 +171,11 @@ function createKeyReplay(masks: ReadonlyMap<number, Uint8Array>, wantsAttention:
  */
 export function shuffleDecisions(
   masks: ReadonlyMap<number, Uint8Array>,
-  { warmup, end, seed }: { readonly warmup: number; readonly end?: number; readonly seed: bigint },
+  { warmup, end, seed }: {
+    readonly warmup: number;
+    readonly end?: number | undefined;
+    readonly seed: bigint;
+  },
 ): Map<number, Uint8Array<ArrayBuffer>> {
   return new Map([...masks].map(([layer, mask]) => {
     const shuffled = Uint8Array.from(mask), part = shuffled.subarray(warmup, end);

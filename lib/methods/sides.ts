@@ -37,7 +37,7 @@ export const KEY_OPTIONS = {
     default: "none",
     // Records of older studies have no such field.
     matters: (others: Others): boolean =>
-      others.whole !== undefined && others.whole !== "none" && FILTER_OPTIONS.tail.matters(others),
+      others["whole"] !== undefined && others["whole"] !== "none" && FILTER_OPTIONS.tail.matters(others),
     help:
       "layers that keep every key and value; auto: the retrieval layers that the model shows by one probe",
   },

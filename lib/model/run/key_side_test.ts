@@ -270,8 +270,7 @@ function readSignals(query: (t: number) => boolean, count: number) {
       return NaN; // stays
     },
   };
-  const start = () =>
-    openJudgement([{ ...spec!, rule, reads: ["attention", "change"] }], { keyTrace: trace });
+  const start = () => openJudgement([{ ...spec!, rule, reads: ["attention", "change"] }], trace);
   const needs = ["attention", "change", "until judged"] as const;
   const side: KeySide = { layers: [0], needs, at: "block", start };
   small(1).start(withKeys(side, WATCHED, patternPruner([0], query))).feed(ids(count));

@@ -26,7 +26,7 @@ export interface LayerRecord {
   keep: Uint8Array<ArrayBuffer>[];
   tally: LayerTally;
   /** What stands for skipped outputs, where it comes from computed ones. */
-  outputs?: OutputMemory;
+  outputs?: OutputMemory | undefined;
 }
 
 /** The empty record of a layer. */
