@@ -138,7 +138,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     const ids = this.chunks[chunk]!, model = this.#model, scorer = this.#scorer;
     if (scorer.compare === undefined) {
       const losses = scorer.score(model, ids, hidden, chunk);
-      return { losses, denseLosses: this.denseRecord(chunk).scores.losses! } as unknown as S;
+      return { losses, denseLosses: this.denseRecord(chunk).scores["losses"]! } as unknown as S;
     }
     const denseHidden = this.#denseHidden(chunk);
     const scored = scorer.compare(model, ids, denseHidden, hidden, chunk, this.#logitsOf(chunk));

@@ -142,7 +142,7 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
     await yieldToEventLoop();
     control.signal?.throwIfAborted();
     const record = run();
-    record.scores.losses!.forEach(expectFinite); // JSON has no other numbers: none is to be written down
+    record.scores["losses"]!.forEach(expectFinite); // JSON has no other numbers: none is to be written down
     control.onRecord?.(record);
     return record;
   }

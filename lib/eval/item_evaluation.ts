@@ -63,13 +63,13 @@ export class ItemEvaluation extends TaskEvaluation<TaskTypes, ItemScores> {
     const dense = this.denseRecord(unit).scores, { generatedIds, logLikelihoods } = record.scores;
     const identical = isIdentical(
       { logLikelihoods: logLikelihoods!, generatedIds },
-      { logLikelihoods: dense.logLikelihoods!, generatedIds: dense.generatedIds },
+      { logLikelihoods: dense["logLikelihoods"]!, generatedIds: dense["generatedIds"] },
     );
     const distances = (this.#source.distances ?? []).map(({ name, between }) =>
-      [name, [between(dense.generatedIds!, generatedIds!)]] as const
+      [name, [between(dense["generatedIds"]!, generatedIds!)]] as const
     );
     const scores = {
-      ...{ ...record.scores, denseLosses: dense.losses!, identical: [Number(identical)] },
+      ...{ ...record.scores, denseLosses: dense["losses"]!, identical: [Number(identical)] },
       ...Object.fromEntries(distances),
     };
     return { ...record, scores };

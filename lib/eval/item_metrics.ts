@@ -10,7 +10,7 @@ export interface Likelihoods {
   readonly greedy: readonly boolean[];
   /** What greedy decoding made of the context, of an item that looks for texts in it. */
   readonly generated?: string;
-  readonly generatedIds?: readonly number[];
+  readonly generatedIds?: readonly number[] | undefined;
 }
 
 /** A number that every item has; the metric is the mean over items, or a function of it. */

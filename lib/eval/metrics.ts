@@ -16,7 +16,7 @@ export interface Metric {
   /** Decimals. */
   readonly digits: number;
   /** Whether it is a share, shown in percent. */
-  readonly percent?: boolean;
+  readonly percent?: boolean | undefined;
   /** From the mean over units to the metric; default: the mean itself. */
   readonly fromMean?: (mean: number) => number;
   /** Whether it says how far a filtered model is from the dense one, which then has none. */

@@ -32,7 +32,7 @@ export interface ChunkRecord {
 /** How a run may be watched and stopped. A chunk is what is computed without a break: of a text, or an item. */
 export interface RunControl {
   /** Stops the run between two chunks; the run then throws the signal's reason. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Called after each chunk. */
   readonly onChunk?: (done: number, total: number) => void;
   /**
