@@ -38,7 +38,7 @@ export interface Architecture {
   readonly name: string;
   /** Its GGUF files, where it has any; `rotary` says how their rows of queries and keys lie: rotary pairs side by side,
    * or first all first halves of a head's pairs. */
-  readonly gguf?: FileForm & { readonly rotary: "pairs" | "halves" };
+  readonly gguf?: (FileForm & { readonly rotary: "pairs" | "halves" }) | undefined;
   readonly hf: FileForm;
   /** Reads the sizes. Keys that it asks for count as known; every other one is an error, but for those listed. */
   readConfig(reader: ConfigReader): ModelConfig;

@@ -119,7 +119,7 @@ function readHeader(source: ByteSource) {
 }
 
 function readMetadata(header: Record<string, unknown>, file: string): Map<string, string> {
-  const metadata = header.__metadata__ ?? {};
+  const metadata = header["__metadata__"] ?? {};
   if (!isObject(metadata) || !Object.values(metadata).every((value) => typeof value === "string")) {
     throw new ModelFormatError(file, 'found "__metadata__" that is no object of strings, expected one', 8);
   }

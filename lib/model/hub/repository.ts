@@ -170,7 +170,7 @@ async function listFiles({ repository, revision }: HubName, options: HubOptions,
   const answer = await persist(asked, list, isWhole ? 1 : undefined);
   const { sha, siblings } = isObject(answer) ? answer : {};
   const names = Array.isArray(siblings)
-    ? siblings.map((file) => isObject(file) ? file.rfilename : undefined)
+    ? siblings.map((file) => isObject(file) ? file["rfilename"] : undefined)
     : [];
   if (typeof sha !== "string" || !isCommit(sha) || !names.every((name) => typeof name === "string")) {
     throw new UsageError(`Cannot read ${url}: found no commit and files, expected a Hugging Face hub`);

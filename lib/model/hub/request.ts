@@ -223,10 +223,10 @@ export async function download(
     if (doneBytes > size) await Deno.remove(path), doneBytes = 0;
     if (doneBytes === 0 || doneBytes !== size) {
       const headers: Record<string, string> = { "accept-encoding": "identity" };
-      if (doneBytes > 0) headers.range = `bytes=${doneBytes}-`;
+      if (doneBytes > 0) headers["range"] = `bytes=${doneBytes}-`;
       await ask(url, repository, options, { headers }, async (response, alive) => {
-        const goesOn = response.status === 206 &&
-          response.headers.get("content-range")?.startsWith(`bytes ${doneBytes}-`);
+        const range = response.headers.get("content-range") ?? "";
+        const goesOn = response.status === 206 && range.startsWith(`bytes ${doneBytes}-`);
         if (response.status === 206 && !goesOn) throw new TryAgain("found another range than was asked for");
         if (!goesOn) doneBytes = 0;
         using out = await Deno.open(path, { create: true, write: true, append: goesOn, truncate: !goesOn });

@@ -286,7 +286,7 @@ export class ForwardPass {
   /** What enters a layer's last matrix: the activation of its gate, times the other product. */
   protected gated(layer: number, x: Tensor, activation: Gate): Tensor {
     const { backend, weights } = this.model, own = weights.layers[layer]!;
-    if (own.gateBias === undefined && own.upBias === undefined) {
+    if (own["gateBias"] === undefined && own["upBias"] === undefined) {
       const [gate, up] = ["gate", "up"].map((name) => this.#product(layer, name, x));
       backend.gatedLinear(x, gate!, up!, activation);
       return gate!.out;

@@ -36,7 +36,7 @@ export function writeOutPreTokenizer(part: Part, refuse: Refuse): Part {
     refuse("pre_tokenizer", `found ${part.type} with ${found}, expected ${expected}`);
   switch (part.type) {
     case "Sequence": {
-      const parts = (part.pretokenizers ?? []) as readonly Part[];
+      const parts = (part["pretokenizers"] ?? []) as readonly Part[];
       if (
         parts.slice(1).some(({ type, prepend_scheme: scheme }) => type === "Metaspace" && scheme === "first")
       ) {
@@ -54,10 +54,10 @@ export function writeOutPreTokenizer(part: Part, refuse: Refuse): Part {
     case "WhitespaceSplit":
       return kept(String.raw`\S+`);
     case "Punctuation":
-      return writeOutSplit(`[${PUNCTUATION}]`, part.behavior ?? "Isolated", false, fail);
+      return writeOutSplit(`[${PUNCTUATION}]`, part["behavior"] ?? "Isolated", false, fail);
     // Of every script, not 0 to 9 alone.
     case "Digits":
-      return isolate(part.individual_digits === true ? ONE_DIGIT : `${ONE_DIGIT}+`);
+      return isolate(part["individual_digits"] === true ? ONE_DIGIT : `${ONE_DIGIT}+`);
     case "FixedLength": {
       const { length } = part;
       if (!Number.isSafeInteger(length) || (length as number) < 1) {
@@ -67,18 +67,21 @@ export function writeOutPreTokenizer(part: Part, refuse: Refuse): Part {
     }
     // Words begin with the space before them unless the file says otherwise; the library takes the text whole.
     case "Metaspace":
-      return part.split === false ? part : sequence([part, isolate(`${SPACE}?[^${SPACE}]+|${SPACE}`)]);
+      return part["split"] === false ? part : sequence([part, isolate(`${SPACE}?[^${SPACE}]+|${SPACE}`)]);
     case "ByteLevel": {
-      if (part.use_regex === false) return part;
-      const space: Part[] = part.add_prefix_space === true ? [replace(String.raw`\A[^ ]`, " $&")] : [];
+      if (part["use_regex"] === false) return part;
+      const space: Part[] = part["add_prefix_space"] === true ? [replace(String.raw`\A[^ ]`, " $&")] : [];
       return sequence([...space, isolate(GPT2), { ...part, add_prefix_space: false, use_regex: false }]);
     }
     case "Split": {
-      const { Regex, String: text } = part.pattern as { readonly Regex?: string; readonly String?: string };
+      const { Regex, String: text } = part["pattern"] as {
+        readonly Regex?: string;
+        readonly String?: string;
+      };
       const pattern = Regex ?? escapePattern(text!);
       // One that is told by a look at one character cannot overlap with itself.
       const isSign = Regex === undefined && [...text!].length === 1;
-      return writeOutSplit(pattern, part.behavior, part.invert === true, fail, isSign);
+      return writeOutSplit(pattern, part["behavior"], part["invert"] === true, fail, isSign);
     }
   }
   return part;
@@ -121,27 +124,29 @@ const literal = (content: unknown) => String(content ?? "").replaceAll("$", "$$$
 export function writeOutNormalizer(part: Part): Part {
   switch (part.type) {
     case "Sequence":
-      return inTurn(((part.normalizers ?? []) as readonly Part[]).map(writeOutNormalizer));
+      return inTurn(((part["normalizers"] ?? []) as readonly Part[]).map(writeOutNormalizer));
     case "Strip":
       return inTurn([
-        ...(part.strip_left === true ? [replace(String.raw`\A\s+`, "")] : []),
-        ...(part.strip_right === true ? [replace(String.raw`(?<!\s)\s+\z`, "")] : []),
+        ...(part["strip_left"] === true ? [replace(String.raw`\A\s+`, "")] : []),
+        ...(part["strip_right"] === true ? [replace(String.raw`(?<!\s)\s+\z`, "")] : []),
       ]);
     // Letter by letter: JavaScript has another sigma at the end of a word.
     case "Lowercase":
       return inTurn([replace("\u03a3", "\u03c3"), part]);
     case "Replace":
-      return { ...part, content: literal(part.content) };
+      return { ...part, content: literal(part["content"]) };
     // An empty text stays so.
     case "Prepend":
-      return replace(String.raw`\A[\s\S]`, `${literal(part.prepend)}$&`);
+      return replace(String.raw`\A[\s\S]`, `${literal(part["prepend"])}$&`);
     case "BertNormalizer": {
       const cleans = { ...part, handle_chinese_chars: false, strip_accents: false, lowercase: false };
       return inTurn([
         cleans,
-        ...(part.handle_chinese_chars === true ? [replace(HAN, " $& ")] : []),
-        ...(part.strip_accents ?? part.lowercase ? [{ type: "NFD" }, replace(String.raw`\p{Mn}`, "")] : []),
-        ...(part.lowercase === true ? [writeOutNormalizer({ type: "Lowercase" })] : []),
+        ...(part["handle_chinese_chars"] === true ? [replace(HAN, " $& ")] : []),
+        ...(part["strip_accents"] ?? part["lowercase"]
+          ? [{ type: "NFD" }, replace(String.raw`\p{Mn}`, "")]
+          : []),
+        ...(part["lowercase"] === true ? [writeOutNormalizer({ type: "Lowercase" })] : []),
       ]);
     }
   }

@@ -17,12 +17,14 @@ export function readHfVocabulary(file: string, text: string, settings: Tokenizer
   const fail = (key: string, says: string) => new ModelFormatError(file, `"${key}": ${says}`);
   const json = parseObject(file, text, "a tokenizer") as Record<string, Part | undefined>, { model } = json;
   if (model?.type !== "BPE") throw fail("model.type", `found ${JSON.stringify(model?.type)}, expected "BPE"`);
-  if (typeof model.vocab !== "object" || model.vocab === null) throw fail("model.vocab", "found no object");
+  if (typeof model["vocab"] !== "object" || model["vocab"] === null) {
+    throw fail("model.vocab", "found no object");
+  }
   for (const key of PARTS) expectPart(key, json[key], fail);
   expectModel(json, fail);
-  const added = readAdded(json.added_tokens, fail), sparse: string[] = [];
+  const added = readAdded(json["added_tokens"], fail), sparse: string[] = [];
   const entries = [
-    ...Object.entries(model.vocab as Record<string, number>),
+    ...Object.entries(model["vocab"] as Record<string, number>),
     ...added.map((t) => [t.content, t.id] as const),
   ];
   for (const [piece, id] of entries) {
@@ -38,13 +40,13 @@ export function readHfVocabulary(file: string, text: string, settings: Tokenizer
   const special = added.filter((token) => token.special).map(({ id }) => id);
   const whole = new Set(added.filter((token) => !token.special).map(({ id }) => id));
   const { plain, special: parse } = createBoth(json, added, fail);
-  const isByteLevel = [...partsOf(json.pre_tokenizer), ...partsOf(json.decoder)]
+  const isByteLevel = [...partsOf(json["pre_tokenizer"]), ...partsOf(json["decoder"])]
     .some(({ type }) => type === "ByteLevel");
   const types = pieces.map((piece) => piece === "" ? TYPE.control : TYPE.normal as number);
   for (const id of special) types[id] = TYPE.control;
   const idOf = new Map(pieces.map((piece, id) => [piece, id]));
   const named = (token: string | undefined) => token === undefined ? undefined : idOf.get(token);
-  const first = findBos(json.post_processor, fail);
+  const first = findBos(json["post_processor"], fail);
   const bosId = first ?? named(settings.bosToken), eosId = named(settings.eosToken);
   const ends = special.filter((id) => END_TEXT.test(pieces[id]!));
   const push = (by: Encode, text: string, ids: number[]) => by(text).forEach((id) => ids.push(id));
@@ -54,8 +56,8 @@ export function readHfVocabulary(file: string, text: string, settings: Tokenizer
       encode: (text, _after, ids) => push(plain, text, ids),
       encodeSpecial: (text, ids) => push(parse, text, ids),
       bytes: (id) => bytesOf(pieces[id]!, whole.has(id), isByteLevel),
-      addsSpace: partsOf(json.normalizer).some(({ type }) => type === "Prepend") ||
-        partsOf(json.pre_tokenizer).some(({ type, prepend_scheme: scheme }) =>
+      addsSpace: partsOf(json["normalizer"]).some(({ type }) => type === "Prepend") ||
+        partsOf(json["pre_tokenizer"]).some(({ type, prepend_scheme: scheme }) =>
           type === "Metaspace" && scheme !== "never"
         ),
     },
@@ -147,7 +149,7 @@ function expectPart(key: string, part: unknown, fail: Fail, depth = 0): void {
     throw fail(key, `found ${type}, expected TemplateProcessing, ByteLevel or a Sequence of them`);
   }
   // Of rules in a charsmap the library has an approximation; another sign for a space has no text here.
-  if (type === "Precompiled" || (type === "Metaspace" && (part as Part).replacement !== SPACE)) {
+  if (type === "Precompiled" || (type === "Metaspace" && (part as Part)["replacement"] !== SPACE)) {
     throw fail(key, `found ${JSON.stringify(part).slice(0, 100)}, which this project does not know`);
   }
   // Without a pattern that it knows the library warns, and drops the text.
@@ -186,7 +188,7 @@ function readAdded(value: unknown, fail: Fail): readonly AddedToken[] {
 
 function partsOf(part: Part | null | undefined): readonly Part[] {
   if (part === undefined || part === null) return [];
-  const inner = part.normalizers ?? part.pretokenizers ?? part.decoders ?? part.processors;
+  const inner = part["normalizers"] ?? part["pretokenizers"] ?? part["decoders"] ?? part["processors"];
   return Array.isArray(inner) ? inner.flatMap((each: Part) => partsOf(each)) : [part];
 }
 
@@ -195,7 +197,7 @@ function findBos(processor: Part | null | undefined, fail: Fail) {
   const template = partsOf(processor).find(({ type }) => type === "TemplateProcessing");
   if (template === undefined) return undefined;
   const items =
-    (template.single ?? []) as readonly ({ readonly SpecialToken?: { readonly id: string } } | null)[];
+    (template["single"] ?? []) as readonly ({ readonly SpecialToken?: { readonly id: string } } | null)[];
   if (!Array.isArray(items)) throw fail("post_processor.single", "found no list, expected one");
   const tokens = items.map((item) => item?.SpecialToken?.id), [first] = tokens;
   if (tokens.length > 2 || (tokens.length === 2 && tokens[1] !== undefined)) {
@@ -205,7 +207,9 @@ function findBos(processor: Part | null | undefined, fail: Fail) {
     );
   }
   if (first === undefined) return undefined;
-  const known = template.special_tokens as Record<string, { readonly ids?: readonly number[] }> | undefined;
+  const known = template["special_tokens"] as
+    | Record<string, { readonly ids?: readonly number[] }>
+    | undefined;
   const id = known?.[first]?.ids?.[0];
   if (id !== undefined && !Number.isSafeInteger(id)) {
     throw fail(

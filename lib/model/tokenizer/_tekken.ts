@@ -33,25 +33,25 @@ export function tekkenAsHf(file: string, text: string): string {
       file,
       `"${key}": found ${JSON.stringify(found)?.slice(0, 100)}, expected ${expected}`,
     );
-  const json = parseObject(file, text, "a tokenizer"), config = (json.config ?? {}) as Json;
+  const json = parseObject(file, text, "a tokenizer"), config = (json["config"] ?? {}) as Json;
   const { pattern, default_vocab_size: size, default_num_special_tokens: specials } = config;
   if (typeof pattern !== "string") throw fail("config.pattern", pattern, "a regular expression");
   if (!isCount(specials)) throw fail("config.default_num_special_tokens", specials, "a number of tokens");
   if (!isCount(size) || size <= specials) {
     throw fail("config.default_vocab_size", size, "more than special tokens");
   }
-  if (!Array.isArray(json.vocab) || json.vocab.length < size - specials) {
+  if (!Array.isArray(json["vocab"]) || json["vocab"].length < size - specials) {
     throw fail(
       "vocab",
-      (json.vocab as unknown[] | undefined)?.length,
+      (json["vocab"] as unknown[] | undefined)?.length,
       `a list of at least ${size - specials} pieces`,
     );
   }
   // Pieces past the size are for larger models.
   const ranks = new Map<string, number>();
-  json.vocab.slice(0, size - specials).forEach((entry: Json | null, rank) => {
-    const piece = readPiece(entry?.token_bytes);
-    if (piece === undefined || entry?.rank !== rank || ranks.has(piece)) {
+  json["vocab"].slice(0, size - specials).forEach((entry: Json | null, rank) => {
+    const piece = readPiece(entry?.["token_bytes"]);
+    if (piece === undefined || entry?.["rank"] !== rank || ranks.has(piece)) {
       throw fail(`vocab[${rank}]`, entry, "a piece of its own in base64, in the order of ranks");
     }
     ranks.set(piece, rank);
@@ -61,14 +61,15 @@ export function tekkenAsHf(file: string, text: string): string {
       .filter(([left, right]) => ranks.has(left) && ranks.has(right))
       .sort(([a], [b]) => ranks.get(a)! - ranks.get(b)!)
   );
-  const added = json.special_tokens ?? FIRST_SPECIAL;
+  const added = json["special_tokens"] ?? FIRST_SPECIAL;
   const isSpecial = (token: Json | null) =>
-    typeof token?.token_str === "string" && Number.isSafeInteger(token.rank) && token.rank as number >= 0 &&
-    token.rank as number < specials;
+    typeof token?.["token_str"] === "string" && Number.isSafeInteger(token["rank"]) &&
+    token["rank"] as number >= 0 &&
+    token["rank"] as number < specials;
   if (!Array.isArray(added) || !added.every(isSpecial)) {
     throw fail("special_tokens", added, `a list of tokens of ranks below ${specials}`);
   }
-  const bos = added.find((token: Json) => token.token_str === "<s>");
+  const bos = added.find((token: Json) => token["token_str"] === "<s>");
   const template = {
     type: "TemplateProcessing",
     single: [{ SpecialToken: { id: "<s>", type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],

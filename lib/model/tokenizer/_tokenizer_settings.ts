@@ -65,7 +65,7 @@ export async function readTokenizerSettings(folder: string, vocabSize?: number):
     if (value !== undefined && typeof value !== "boolean") throw fail(key, value, "true or false");
     return value;
   };
-  const ends = [generation.eos_token_id ?? []].flat();
+  const ends = [generation["eos_token_id"] ?? []].flat();
   const odd = ends.find((id) => !Number.isSafeInteger(id));
   if (odd !== undefined) {
     throw new ModelFormatError(
@@ -74,16 +74,16 @@ export async function readTokenizerSettings(folder: string, vocabSize?: number):
     );
   }
   const template = await ifThere(readPlainText(`${folder}/chat_template.jinja`)) ??
-    findTemplate(config.chat_template);
+    findTemplate(config["chat_template"]);
   if (template !== undefined && typeof template !== "string") throw fail("chat_template", template, "a text");
   return {
     addsBos: flag("add_bos_token"),
     legacy: flag("legacy"),
     addsSpace: flag("add_prefix_space"),
-    bosToken: tokenText(config.bos_token),
-    eosToken: tokenText(config.eos_token),
+    bosToken: tokenText(config["bos_token"]),
+    eosToken: tokenText(config["eos_token"]),
     endIds: ends as number[],
-    added: readAdded(config.added_tokens_decoder, await readJson(`${folder}/added_tokens.json`), fail),
+    added: readAdded(config["added_tokens_decoder"], await readJson(`${folder}/added_tokens.json`), fail),
     chatTemplate: template,
     ...(vocabSize !== undefined && { vocabSize }),
   };
@@ -93,11 +93,11 @@ export async function readTokenizerSettings(folder: string, vocabSize?: number):
 function findTemplate(value: unknown): unknown {
   if (value === null) return undefined;
   if (!Array.isArray(value)) return value;
-  return value.find((each: Json | null) => each?.name === "default")?.template;
+  return value.find((each: Json | null) => each?.["name"] === "default")?.template;
 }
 
 function tokenText(value: unknown): string | undefined {
-  const text = typeof value === "object" && value !== null ? (value as Json).content : value;
+  const text = typeof value === "object" && value !== null ? (value as Json)["content"] : value;
   return typeof text === "string" ? text : undefined;
 }
 
@@ -118,7 +118,7 @@ function readAdded(
     added.set(Number(id), {
       id: Number(id),
       content,
-      special: (token as Json).special === true,
+      special: (token as Json)["special"] === true,
       ...strips && { strips },
     });
   }
