@@ -31,7 +31,7 @@ export function choose(
   const visible = (choice: number) => [
     ...always.map(() => true),
     ...choices.flatMap(({ traces }, i) =>
-      traces.map((trace) => i === choice ? trace.visible ?? true : false)
+      traces.map((trace) => i === choice ? trace["visible"] ?? true : false)
     ),
   ];
   const seen = visible(shown);

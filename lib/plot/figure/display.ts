@@ -136,11 +136,11 @@ const MAX_ROWS = 12;
 
 /** A small table of what a figure holds: a row a trace, with the range of its numbers. */
 export function tabulateFigure({ data }: Pick<FigureParts, "data">): Html | undefined {
-  const rows = data.filter((trace) => trace.showlegend !== false).slice(0, MAX_ROWS).map((trace) => {
-    const z = trace.z as readonly (readonly unknown[])[] | undefined;
+  const rows = data.filter((trace) => trace["showlegend"] !== false).slice(0, MAX_ROWS).map((trace) => {
+    const z = trace["z"] as readonly (readonly unknown[])[] | undefined;
     const cells = [
-      trace.name ?? trace.type ?? "",
-      z === undefined ? ((trace.x ?? trace.y) as unknown[] | undefined)?.length ?? "" : z.flat().length,
+      trace["name"] ?? trace["type"] ?? "",
+      z === undefined ? ((trace["x"] ?? trace["y"]) as unknown[] | undefined)?.length ?? "" : z.flat().length,
       ...["x", "y", "z"].map((key) => describeRange(trace, key)),
     ];
     return markup`<tr>${cells.map((cell) => markup`<td>${String(cell)}</td>`)}</tr>`;

@@ -64,7 +64,7 @@ export async function renderImages(
     const images: string[] = [];
     for (const figure of figures) {
       const { data, layout } = drawnAlone(figure, theme);
-      const parts = [{ data, layout, height: layout.height }, format, width, format === "svg" ? 1 : scale];
+      const parts = [{ data, layout, height: layout["height"] }, format, width, format === "svg" ? 1 : scale];
       const image: string = await page.evaluate(`drawImage(...${JSON.stringify(parts)})`);
       images.push(format === "png" ? image : decodeURIComponent(image.replace(/^[^,]*,/, "")));
     }

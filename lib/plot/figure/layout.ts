@@ -16,15 +16,15 @@ export function drawnAlone(
   { title, height, data, layout }: FigureParts,
   theme: Theme,
 ): { readonly data: readonly JsonObject[]; readonly layout: JsonObject } {
-  const margin = layout.margin as JsonObject | undefined;
+  const margin = layout["margin"] as JsonObject | undefined;
   const lines = title === "" ? [] : wrapText(title, 72), room = 22 * lines.length;
   // Above a scale of colours that lies over the axes plotly sets the title too high, as it does titles below it.
-  const overScale = data.some(({ colorbar }) => (colorbar as JsonObject | undefined)?.y === 1);
+  const overScale = data.some(({ colorbar }) => (colorbar as JsonObject | undefined)?.["y"] === 1);
   // A slider above the axes has a margin of its own, which the title's room must be added to.
-  const sliders = layout.sliders as readonly JsonObject[] | undefined;
+  const sliders = layout["sliders"] as readonly JsonObject[] | undefined;
   const pushed = sliders?.map((slider) => {
-    const pad = slider.pad as JsonObject | undefined;
-    return { ...slider, pad: { ...pad, t: Number(pad?.t ?? 0) + room } };
+    const pad = slider["pad"] as JsonObject | undefined;
+    return { ...slider, pad: { ...pad, t: Number(pad?.["t"] ?? 0) + room } };
   });
   return applyTheme({
     data,
@@ -42,7 +42,7 @@ export function drawnAlone(
         pad: { t: 10 + 10.4 * (lines.length - 1) + (overScale ? 20 : 0) },
       },
       ...(pushed && { sliders: pushed }),
-      margin: { ...margin, t: Number(margin?.t ?? 34) + room },
+      margin: { ...margin, t: Number(margin?.["t"] ?? 34) + room },
       height: height + room,
       paper_bgcolor: "@card",
       plot_bgcolor: "@card",

@@ -14,7 +14,7 @@ export interface PageParts {
   /** Below the heading: what the page is about. */
   readonly intro?: HtmlPart;
   /** Above the heading: links to other pages. */
-  readonly nav?: Html;
+  readonly nav?: Html | undefined;
   /** Figures, and HTML that gets a frame of its own, in order; `false` is none. */
   readonly sections: readonly (FigureParts | Html | false)[];
   readonly plotly: PlotlySource;
@@ -26,7 +26,7 @@ export interface PageParts {
 export interface ReportOptions {
   /** Text of plotly's browser bundle (`plotly.min.js`), which is put in once; or where it lies beside the page. */
   readonly plotly: PlotlySource;
-  readonly nav?: Html;
+  readonly nav?: Html | undefined;
 }
 
 const STYLE = markup`<style>

@@ -32,8 +32,8 @@ export function plotHeads(report: HeadReport): Figure[] {
   const { layers, views, overall, options, excerpt } = report;
   const sample = splitLayers(report.sample), excerpts = splitLayers(excerpt.columns);
   const { texts } = excerpt, { warmup } = options;
-  const rule = String(options.method.fusion), invert = options.method.invert === true;
-  const lambda = Number(options.method.lambda ?? 0);
+  const rule = String(options.method["fusion"]), invert = options.method["invert"] === true;
+  const lambda = Number(options.method["lambda"] ?? 0);
   const shareOf = (layer: number) => layers.find((own) => own.layer === layer)?.skipRatio ?? 0;
   const grids = views.map((view) => ({
     name: `${view.keyState}, ${view.anchor}`,
@@ -100,7 +100,7 @@ ${
 
 /** The rule that decides, as the report names it: `variance`, `variance inverted`. */
 function nameMethod({ method }: HeadReport["options"]): string {
-  return `${method.fusion}${method.invert === true ? " inverted" : ""}`;
+  return `${method["fusion"]}${method["invert"] === true ? " inverted" : ""}`;
 }
 
 function describeShares(shares: readonly number[]): string {

@@ -145,7 +145,7 @@ export interface CurveDrawing {
   readonly xTitle: string;
   readonly falling?: boolean;
   readonly yTitle: string;
-  readonly percent?: boolean;
+  readonly percent?: boolean | undefined;
   readonly isLog: boolean;
   /** What lower values are drawn at. */
   readonly floor?: number;
