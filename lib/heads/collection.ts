@@ -296,6 +296,6 @@ function isOfMoments(rule: AnyRule, options: ResolvedOptions): boolean {
 
 /** The policy asked for, or one that the rule takes. */
 function fitPolicy({ narrows }: AnyRule, { threshold }: ResolvedOptions): ResolvedOptions["threshold"] {
-  const taken = narrows?.threshold as { readonly names: readonly (typeof threshold)[] } | undefined;
+  const taken = narrows?.["threshold"] as { readonly names: readonly (typeof threshold)[] } | undefined;
   return taken === undefined || taken.names.includes(threshold) ? threshold : taken.names[0]!;
 }

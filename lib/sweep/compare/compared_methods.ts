@@ -130,13 +130,15 @@ function chooseMethods(names: readonly string[], base: ComparedBase): NamedMetho
       return { name, options: resolveOptions({ ...shared, ...set, ...spans }) };
     });
   const alone = resolve({}), users = alone.filter(({ name }) => !isControl(name));
-  const widest = (span: "warmup" | "recent") => {
+  const widest: { warmup?: number; recent?: number } = {};
+  for (const span of ["warmup", "recent"] as const) {
     const brought = (users.length > 0 ? users : alone).flatMap(({ options }) =>
       effectiveOptions(options)[span] ?? []
     );
-    return base[span] ?? (brought.length > 0 ? Math.max(...brought) : undefined);
-  };
-  const shared = resolve({ warmup: widest("warmup"), recent: widest("recent") });
+    const own = base[span] ?? (brought.length > 0 ? Math.max(...brought) : undefined);
+    if (own !== undefined) widest[span] = own;
+  }
+  const shared = resolve(widest);
   const alike = Map.groupBy(shared, ({ name, options }) => isControl(name) ? name : effectiveKey(options));
   return [...alike.values()].map(([first, ...others]) =>
     others.length === 0 ? first! : { ...first!, same: others.map(({ name }) => name) }

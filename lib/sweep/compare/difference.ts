@@ -203,6 +203,7 @@ function whyUnpaired(a: Run, b: Run): string | undefined {
   if (a.tokens !== b.tokens || new Set(sides.map(({ side }) => String(side.blocks!.sizes))).size !== 1) {
     return "the runs did not read the same tokens in the same chunks";
   }
+  return undefined;
 }
 
 function readRun({ kind, data }: RunResult): {

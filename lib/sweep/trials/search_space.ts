@@ -65,11 +65,11 @@ function readAxis(name: string, given: unknown): Axis {
   if (wrong !== undefined) {
     throw refuse(name, `found "${wrong}", expected some of ${KEYS.join(", ")}${sayNearest(wrong, KEYS)}`);
   }
-  const when = given.when === undefined ? {} : { when: readCondition(name, given.when) };
+  const when = given["when"] === undefined ? {} : { when: readCondition(name, given["when"]) };
   const ranged = KEYS.slice(1, 5).find((key) => given[key] !== undefined);
-  if (given.choices === undefined) return { name, ...readRange(name, given), ...when };
+  if (given["choices"] === undefined) return { name, ...readRange(name, given), ...when };
   if (ranged !== undefined) throw refuse(name, `found "choices" and "${ranged}", expected one of them`);
-  return { name, choices: readChoices(name, given.choices), ...when };
+  return { name, choices: readChoices(name, given["choices"]), ...when };
 }
 
 function readChoices(name: string, given: unknown): readonly unknown[] {

@@ -153,7 +153,10 @@ export class StudyStore implements Disposable {
   /** Sets a setting; undefined takes it out. */
   set<K extends keyof Settings>(key: K, value: Settings[K] | undefined): void {
     this.#file.transact(() => {
-      if (value === undefined) return this.#file.run("DELETE FROM setting WHERE key = ?", key);
+      if (value === undefined) {
+        this.#file.run("DELETE FROM setting WHERE key = ?", key);
+        return;
+      }
       const json = JSON.stringify(value);
       this.#file.run("INSERT OR REPLACE INTO setting VALUES (?, ?)", key, json);
       this.#file.seal("setting", key, json);
