@@ -47,6 +47,8 @@ Deno.test("the entries are mod.ts, ffi/mod.ts, build.ts and the files of lib/ent
       ...Object.fromEntries(files.map((name) => [`./${name.replace(".ts", "")}`, `./lib/entries/${name}`])),
     },
   );
+  const [strict] = tasks.gates!.match(/deno check --config \.std\/consumer\.json .*?(?= && )/) ?? [];
+  assert(strict!.endsWith(" mod.ts lib/entries/*.ts ffi/mod.ts build.ts"));
   assert(tasks.gates!.includes("deno doc --lint mod.ts lib/entries/*.ts ffi/mod.ts build.ts"));
 });
 
