@@ -3,7 +3,15 @@ import type { Backend, Product } from "../lib/backend.ts";
 import type { BatchDecisions } from "../lib/batch_ops.ts";
 import { byteSize, type DType } from "../lib/dtype.ts";
 import { batchOps, onKept } from "../lib/reference/batch.ts";
-import { countOf, expectHostTensor, hostData, type HostTensor, hostTensor, resizedRows, type Tensor } from "../lib/tensor.ts";
+import {
+  countOf,
+  expectHostTensor,
+  hostData,
+  type HostTensor,
+  hostTensor,
+  resizedRows,
+  type Tensor,
+} from "../lib/tensor.ts";
 import { TensorMemory } from "./tensor_memory.ts";
 import type { NativeContext } from "./context.ts";
 import { kvFilterObserve, kvFilterScan } from "./filter.ts";

@@ -1,6 +1,6 @@
 /** Native contexts: what every call of a library is made with. */
 import { PRODUCTS, type Products } from "../lib/backend.ts";
-import { expectInteger, KernelError, NativeLibraryError } from "../lib/errors.ts";
+import { expectInteger, expectName, KernelError, NativeLibraryError } from "../lib/errors.ts";
 import { hostData } from "../lib/tensor.ts";
 import { Owned, type Scope } from "./owned.ts";
 import { type Arguments, type Locate, STATUS } from "./abi.ts";
@@ -17,11 +17,17 @@ export interface ContextOptions {
   readonly level?: string | undefined;
 }
 
+const levelsHere = () => LEVELS[Deno.build.arch] ?? [];
+
+/** @throws {RangeError} If this architecture has no such level. */
+export function expectLevel(level: string | undefined): void {
+  if (level !== undefined) expectName("level", level, levelsHere().map(({ name }) => name));
+}
+
 /** Levels that a library has and this machine runs, lowest first. */
 export function supportedLevels({ symbols }: NativeLibrary): string[] {
   const best = symbols.tkf_context_best_level(), builtIn = symbols.tkf_context_levels();
-  const levels = LEVELS[Deno.build.arch] ?? [];
-  return levels.filter(({ code }) => code <= best && builtIn & 1 << code).map(({ name }) => name);
+  return levelsHere().filter(({ code }) => code <= best && builtIn & 1 << code).map(({ name }) => name);
 }
 
 /** Owns a `tkf_context` of either library; calls its ops, and turns a failed call into an error. */
@@ -96,12 +102,8 @@ export class NativeContext extends KernelContext {
   constructor(library: NativeLibrary, options: ContextOptions = {}) {
     const { threads = navigator.hardwareConcurrency, level, products = "exact" } = options;
     expectInteger("threads", threads, 1, 1024);
-    const levels = LEVELS[Deno.build.arch] ?? [];
-    const code = level === undefined ? -1 : levels.find(({ name }) => name === level)?.code;
-    if (code === undefined) {
-      const names = levels.map(({ name }) => name).join(", ");
-      throw new RangeError(`Cannot make a context: found level "${level}", expected one of ${names}`);
-    }
+    expectLevel(level);
+    const code = levelsHere().find(({ name }) => name === level)?.code ?? -1;
     if (!PRODUCTS.includes(products)) {
       throw new RangeError(
         `Cannot make a context: found products "${products}", expected ${PRODUCTS.join(", ")}`,

@@ -137,7 +137,11 @@ Deno.test("loadLibrary() refuses another ABI version, and a library without all 
 });
 
 Deno.test("openCpu() refuses unknown levels, thread counts and a BLAS that is none", async () => {
-  await assertRejects(() => openCpu({ level: "mmx" }), RangeError, 'found level "mmx", expected one of base');
+  await assertRejects(
+    () => openCpu({ level: "mmx" }),
+    RangeError,
+    '"level": found "mmx", expected one of base',
+  );
   for (const threads of [0, -1, 1.5, NaN, 1025]) {
     await assertRejects(() => openCpu({ threads }), RangeError, "expected an integer from 1 to 1024");
   }

@@ -12,7 +12,7 @@ import type { Products } from "../lib/backend.ts";
 import { expectOptions, type TypeName } from "../lib/errors.ts";
 import { CpuBackend } from "./backend.ts";
 import { findBlas } from "./blas.ts";
-import { NativeContext, supportedLevels } from "./context.ts";
+import { expectLevel, NativeContext, supportedLevels } from "./context.ts";
 import { namedLibrary, openCpuLibrary } from "./library.ts";
 
 export { CpuBackend } from "./backend.ts";
@@ -71,6 +71,7 @@ const BLAS_PAUSE_MS = 24 * 3600e3;
 export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend> {
   expectOptions(options, OPTIONS);
   const { threads, library, products, level = Deno.env.get("TOKENFILTER_LEVEL") || undefined } = options;
+  expectLevel(level); // before a library of such a level is looked for
   if (options.build) {
     const { buildCpu } = await import("./build/mod.ts");
     const { ensureBlas, findLevel } = await import("./build/blas.ts");
