@@ -14,7 +14,10 @@ async function say(port: number, words: string): Promise<string> {
 Deno.test("serveHttp() drops clients whose head does not come, and answers others meanwhile", async () => {
   await using server = await serveHttp({ ...ADDRESS, headMs: 100 }, () => new Response("yes"));
   const late = "HTTP/1.1 408 Request Timeout\r\n", whole = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-  const silent = Array.from({ length: 20 }, (_, i) => say(server.port, i % 2 === 0 ? "" : whole.slice(0, 20)));
+  const silent = Array.from(
+    { length: 20 },
+    (_, i) => say(server.port, i % 2 === 0 ? "" : whole.slice(0, 20)),
+  );
   const second = say(server.port, `${whole}GET / HT`);
   const response = await fetch(`http://127.0.0.1:${server.port}/`);
   assertEquals([response.status, await response.text()], [200, "yes"]);
@@ -35,7 +38,10 @@ Deno.test("serveHttp() gives requests as they were sent, and answers as they wer
   assertEquals(await response.json(), { method: "POST", url: `${at}//a/%2f?b=c`, own: "1, 2", body });
   assertEquals(await (await fetch(at)).json(), { method: "GET", url: `${at}/`, own: null, body: null });
   const end = "Connection: close\r\n\r\n";
-  assertMatch(await say(server.port, `GET http://other/x HTTP/1.1\r\nHost: a\r\n${end}`), /"http:\/\/other\/x"/);
+  assertMatch(
+    await say(server.port, `GET http://other/x HTTP/1.1\r\nHost: a\r\n${end}`),
+    /"http:\/\/other\/x"/,
+  );
   for (const head of ["GET / HTTP/1.1\r\nHost: [x\r\n", "TRACE / HTTP/1.1\r\nHost: a\r\n", "rubbish\r\n"]) {
     assertMatch(await say(server.port, head + end), /^HTTP\/1.1 400 /, head);
   }
