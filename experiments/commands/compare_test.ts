@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { explainError } from "./cli/task.ts";
+import type { Interval } from "../../lib/stats/mod.ts";
 import { StudyStore } from "../../lib/sweep/mod.ts";
 import { main } from "./compare.ts";
 import type { ItemUnit } from "./eval/run.ts";
@@ -97,6 +98,14 @@ Deno.test("compare answers items alone where nothing asks for a text: no prose i
     assertEquals([environment.task, environment.text], ["piqa", "piqa.jsonl"]);
     assertEquals(items.tasks.map(({ task }: { task: string }) => task), ["winogrande"]);
     assertEquals([...new Set(results.map(({ task }: { task: string }) => task))], ["piqa", "winogrande"]);
+    // Few items, and still intervals of shares: inside the range, and of some width.
+    const intervals = [
+      ...methods.slice(1).map(({ toDense }: { toDense: Interval }) => toDense),
+      ...results.flatMap(({ against }: { against: object }) => Object.values(against)),
+    ];
+    for (const { low, high } of intervals) {
+      assert(low >= -1 && high <= 1 && high - low > 0.1, `${low} ${high}`);
+    }
     // The same as eval says of one method.
     const alone = await runTask(
       "eval",

@@ -32,6 +32,9 @@ Deno.test("tabulateItems(): means with the sample's standard error, pairs by McN
     .difference!;
   assertAlmostEquals(estimate, -8 / 12, 1e-12);
   assertEquals([gained, lost, low < estimate, high < 0, verdict], [1, 9, true, true, "worse"]);
+  // Tango's score interval of 1 gained and 9 lost of 12.
+  assertAlmostEquals(low, -0.8835703, 1e-6);
+  assertAlmostEquals(high, -0.1648757, 1e-6);
   assertAlmostEquals(pValue, (2 * 1 + 10) / 1024, 1e-12);
   assertAlmostEquals(adjustedPValue, 3 * pValue, 1e-12); // the other two rows do not differ
   const sd = Math.sqrt((9 * (1 / 3) ** 2 + (5 / 3) ** 2 + 2 * (2 / 3) ** 2) / 11); // of -1 nine times, +1, 0 twice

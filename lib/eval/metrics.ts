@@ -62,6 +62,10 @@ export const BLOCK_UNITS = 64;
 /** Units a block of a task's standard errors and intervals. */
 export const blockOf = ({ loss }: Pick<TaskMeasures, "loss">): number => loss.block ?? BLOCK_UNITS;
 
+/** Whether a task's units are answers, right, wrong or between: its loss and its metrics in percent are shares of independent ones. */
+export const isOfAnswers = ({ loss, headline }: Pick<TaskMeasures, "loss" | "headline">): boolean =>
+  headline.percent === true && blockOf({ loss }) === 1;
+
 const capitalize = (name: string) => name[0]!.toUpperCase() + name.slice(1);
 
 /** Keys in a filtered model's record: the dense model's headline, and the paired difference of the mean loss. */

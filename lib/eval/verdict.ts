@@ -4,6 +4,7 @@ import { mcnemarTest } from "../stats/mcnemar.ts";
 import { benjaminiHochberg } from "../stats/multiple.ts";
 import { smallestDetectable } from "../stats/normal.ts";
 import { pairedMean } from "../stats/paired.ts";
+import { pairedShareInterval } from "../stats/shares.ts";
 import type { Metric } from "./metrics.ts";
 
 export type Verdict = "better" | "worse" | "not told apart";
@@ -12,7 +13,7 @@ export type Verdict = "better" | "worse" | "not told apart";
 export interface PairedDifference {
   /** Mean over units of the second run less the first: a share, or nats. */
   readonly estimate: number;
-  /** Lower end of its 95% interval, over resampled blocks of units. */
+  /** Lower end of its 95% interval: of shares of items by Tango's score, else over resampled blocks of units. */
   readonly low: number;
   readonly high: number;
   /** Two-sided: of answers that are right or wrong McNemar's (mid-p), else of the resamples. */
@@ -55,11 +56,15 @@ export function differenceOf(
   options: { readonly blockSize: number; readonly seed?: number; readonly resamples?: number },
 ): PairedDifference {
   const differences = second.map((values, i) => values.map((value, j) => value - first[i]![j]!));
-  const { estimate, low, high, pValue } = pairedBootstrap(differences, options);
+  const { pValue, ...resampled } = pairedBootstrap(differences, options);
+  const isShare = percent && options.blockSize === 1;
+  const { estimate, low, high } = isShare
+    ? pairedShareInterval(differences.flatMap((values) => [...values]))
+    : resampled;
   const { standardError } = pairedMean(differences, options.blockSize);
   const answers = [first, second].map((all) => all.flatMap((values) => [...values]));
   // Means over seeds are no answers; nor are neighbouring tokens independent, as McNemar has it.
-  const isTest = percent && options.blockSize === 1 && answers.flat().every((x) => x === 0 || x === 1);
+  const isTest = isShare && answers.flat().every((x) => x === 0 || x === 1);
   const paired = isTest ? mcnemarTest(answers[0]!, answers[1]!) : undefined;
   return {
     ...{ estimate, low, high },

@@ -10,3 +10,4 @@ export * from "./normal.ts";
 export { pairedInterval } from "./paired.ts";
 export * from "./quantile_sketch.ts";
 export { auroc, spearman } from "./ranking.ts";
+export * from "./shares.ts";

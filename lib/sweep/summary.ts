@@ -1,10 +1,11 @@
 /** From finished trials to a summary: order and Pareto front. */
-import { BLOCK_UNITS, costOf, excessKeys, readMetric } from "../eval/metrics.ts";
-import type { TaskTypes } from "../eval/task.ts";
+import { BLOCK_UNITS, costOf, excessKeys, isOfAnswers, readMetric } from "../eval/metrics.ts";
+import type { Task, TaskTypes } from "../eval/task.ts";
 import { findTask } from "../eval/tasks/mod.ts";
 import { missesRatio, readRecord } from "../methods/options.ts";
 import { filtersQueries } from "../methods/sides.ts";
-import { type Interval, intervalAround } from "../stats/paired.ts";
+import { type BlockSums, type Interval, intervalAround, pairedInterval } from "../stats/paired.ts";
+import { pairedShareInterval } from "../stats/shares.ts";
 import { BUDGETS } from "./budgets.ts";
 import { isBaseline } from "./compare/controls.ts";
 import { paretoFront } from "./pareto.ts";
@@ -20,11 +21,26 @@ export function missesAsked(trial: Trial): boolean {
   return missesRatio(readRecord(trial), trial.achievedRatio);
 }
 
-/** A trial's mean loss above the dense model's, with its 95% interval; the ends are NaN where there is one block. */
-export function excessOf(trial: Trial): Interval {
-  const { delta, standardError } = excessKeys(findTask(trial.task)), se = readMetric(trial, standardError);
-  const blocks = trial.lossBlocks?.sums.length ?? Math.ceil(trial.scoredTokens / BLOCK_UNITS);
-  return intervalAround(readMetric(trial, delta), Number.isNaN(se) ? null : se, blocks);
+/** The difference of losses, block by block; of answers, one that stays in its range. Undefined where blocks differ. */
+export function differ(task: Task, a: BlockSums, b: BlockSums): Interval | undefined {
+  const areItems = isOfAnswers(task) && [...a.sizes, ...b.sizes].every((size) => size === 1);
+  return areItems && a.sizes.length === b.sizes.length
+    ? pairedShareInterval(b.sums.map((sum, i) => sum - a.sums[i]!))
+    : pairedInterval(a, b);
+}
+
+/**
+ * A trial's mean loss above the dense model's, with its 95% interval; the ends are NaN where there is one block.
+ *
+ * @param dense The dense model's losses.
+ */
+export function excessOf(trial: Trial, dense?: BlockSums): Interval {
+  const task = findTask(trial.task), { delta, standardError } = excessKeys(task), blocks = trial.lossBlocks;
+  const ofAnswers = isOfAnswers(task) && dense && blocks ? differ(task, dense, blocks) : undefined;
+  if (ofAnswers !== undefined) return ofAnswers;
+  const se = readMetric(trial, standardError);
+  const count = blocks?.sums.length ?? Math.ceil(trial.scoredTokens / BLOCK_UNITS);
+  return intervalAround(readMetric(trial, delta), Number.isNaN(se) ? null : se, count);
 }
 
 /** The share that a trial was asked for: of queries, or where it drops keys and values alone, of these. */

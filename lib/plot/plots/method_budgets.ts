@@ -1,6 +1,7 @@
 /** A task's metric of every method of a comparison against what it spends, with intervals. */
-import { formatMean, formatMetric } from "../../eval/metrics.ts";
+import { formatMean, formatMetric, isOfAnswers } from "../../eval/metrics.ts";
 import { findMetric, findTask, TASKS } from "../../eval/tasks/mod.ts";
+import { shareInterval } from "../../stats/shares.ts";
 import { BUDGET_NAMES, type BudgetName, BUDGETS, showShare } from "../../sweep/budgets.ts";
 import type { Comparison } from "../../sweep/compare/comparison.ts";
 import { choose } from "../figure/choice_slider.ts";
@@ -21,6 +22,7 @@ export function collectMethodBudgets(
   name: string = TASKS[0].headline.name,
 ) {
   const metric = findMetric(task, name), { fromMean = (mean: number) => mean } = metric;
+  const isShare = metric.percent && isOfAnswers(findTask(task));
   const rows = results.filter((row) => row.task === task && row.metric === name);
   const known = new Map(methods.map((method) => [method.name, method]));
   const points = rows.flatMap((row) => {
@@ -28,13 +30,14 @@ export function collectMethodBudgets(
     const shares = row.shares ?? own.shares; // a comparison of an older version has those of the text alone
     if (method === "dense" || shares === undefined || missed || !Number.isFinite(value)) return [];
     // The ends of the mean's interval, through the function that the metric is of it.
-    const end = (sign: number) => fromMean(mean + sign * Z * (standardError ?? 0));
+    const half = Z * (standardError ?? 0);
+    const { low, high } = isShare ? shareInterval(mean, row.units) : { low: mean - half, high: mean + half };
     const hover = [
       `<b>${escapeText(method)}</b>`,
       `${metric.label} ${formatMean(metric, row)}`,
       ...BUDGET_NAMES.map((own) => `${BUDGETS[own].label} ${showShare(shares[own])}`),
     ].join("<br>");
-    return [{ method, asked, shares, value, low: end(-1), high: end(1), hover }];
+    return [{ method, asked, shares, value, low: fromMean(low), high: fromMean(high), hover }];
   });
   const isDistance = rows.length > 1 && rows.slice(1).every(({ against }) => against.dense === undefined);
   return {

@@ -84,6 +84,9 @@ Deno.test("a metric against budgets: curves over asked shares, ends through the 
   assertEquals(point!.shares, {
     ...{ queries: 0.9, pairs: 0.8, attentionFlops: 0.6, rows: 0.9, projectionFlops: 0.5, parameters: 0.7 },
   });
+  // Wilson's interval of 30 right of 50: of items, not of tokens.
+  assertAlmostEquals(point!.low, 0.461814, 1e-6);
+  assertAlmostEquals(point!.high, 0.723916, 1e-6);
   const { data, caption, layout } = plotMethodBudgets(items);
   assertEquals(data.map(({ visible, x, y }) => [visible, x, y]), [
     [false, [90], [60]],

@@ -164,7 +164,9 @@ that skip queries at equal pairs, and those that drop keys and values at equal r
         ["asked share", describeAsked(comparison)],
         [
           "intervals",
-          `${100 * confidence}%, ${resamples} resamples of blocks of ${plural(blockSize, task.loss.of)}`,
+          `${100 * confidence}%, ${resamples} resamples of blocks of ${plural(blockSize, task.loss.of)}${
+            tasks.length > 0 ? "; of shares of items Tango's score" : ""
+          }`,
         ],
         ["protocol", labelOf(task, environment.context)],
         ...runFacts(environment),

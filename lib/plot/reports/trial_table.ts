@@ -6,7 +6,7 @@ import { OPTION_NAMES, type OptionsRecord } from "../../methods/options.ts";
 import type { Environment, RankedTrial, StoppedTrial, SweepSummary } from "../../sweep/trial.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { BUDGET_NAMES, BUDGETS, showShare } from "../../sweep/budgets.ts";
-import type { Interval } from "../../stats/paired.ts";
+import type { BlockSums, Interval } from "../../stats/paired.ts";
 import { excessOf, missesAsked, sortTrials } from "../../sweep/summary.ts";
 import type { TextTable } from "../figure/page.ts";
 import {
@@ -47,7 +47,10 @@ const KEY_RATIO: Column = {
 const formatEnds = ({ low, high }: Interval, digits: number) =>
   Number.isNaN(low) ? "-" : `[${signed(low, digits)}, ${signed(high, digits)}]`;
 
-function listMeasured(task: Task, dense: object): Column[] {
+/** Losses of the dense model, where a table needs them. */
+type Dense = { readonly lossBlocks?: BlockSums | undefined };
+
+function listMeasured(task: Task, dense: Dense): Column[] {
   const { delta, standardError } = excessKeys(task);
   return listMetrics(task).map((metric) => ({
     name: metric.label,
@@ -55,7 +58,7 @@ function listMeasured(task: Task, dense: object): Column[] {
     dense: formatMetric(metric, readMetric(dense, metric.name)),
     cell: (t) => {
       const value = readMetric(t, metric.name);
-      if (metric.name === standardError) return formatEnds(excessOf(t), metric.digits);
+      if (metric.name === standardError) return formatEnds(excessOf(t, dense.lossBlocks), metric.digits);
       return metric.name === delta ? signed(value, metric.digits) : formatMetric(metric, value);
     },
     ...(metric.name === delta && {
@@ -112,7 +115,7 @@ export function foldSeeds(summary: SweepSummary): SweepSummary {
 
 /** What {@linkcode tabulateTrials} needs of a summary; without trials it gives the columns alone that all tables have. */
 export interface TabulatedTrials extends Pick<SweepSummary, "trials" | "stopped"> {
-  readonly dense: object;
+  readonly dense: Dense;
   readonly environment: Pick<Environment, "task">;
 }
 

@@ -1,7 +1,15 @@
 /** Several methods at equal budgets on the same text, with intervals of their differences. */
 import { recordLosses } from "../../eval/evaluation.ts";
-import { blockOf, type Headline, readMetric } from "../../eval/metrics.ts";
-import type { ChunkRecord, Evaluation, Filter, RunControl, TaskResult, TaskTypes } from "../../eval/task.ts";
+import { blockOf, isOfAnswers, readMetric } from "../../eval/metrics.ts";
+import type {
+  ChunkRecord,
+  Evaluation,
+  Filter,
+  RunControl,
+  Task,
+  TaskResult,
+  TaskTypes,
+} from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { mean } from "../../mean.ts";
 import {
@@ -13,6 +21,7 @@ import {
 } from "../../methods/options.ts";
 import { labelOptions } from "../../methods/labels.ts";
 import { blockBootstrap, type Interval } from "../../stats/bootstrap.ts";
+import { pairedShareInterval } from "../../stats/shares.ts";
 import { mapBudgets, type Shares, sharesOf } from "../budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
 import { CONTROLS } from "./controls.ts";
@@ -288,7 +297,7 @@ export async function compareMethods<T extends TaskTypes>(
     ),
   ];
   const lengths = chunks.map(({ length }) => length), controlOf = controlsOf(all);
-  const methods = describe<T>(all, task.headline, lengths, controlOf, { blockSize, resamples });
+  const methods = describe<T>(all, task, lengths, controlOf, { blockSize, resamples });
   const series = [...listSeries(all, task, lengths), ...await args.onItems?.(all.slice(1)) ?? []];
   const contenders = all.map((own, i) => contend(own, i, controlOf));
   return {
@@ -326,14 +335,16 @@ const ROUNDING = 1e-6;
 
 function describe<T extends TaskTypes>(
   all: readonly Measured[],
-  headline: Headline,
+  task: Task,
   lengths: readonly number[],
   controlOf: ControlOf,
   options: { readonly blockSize: number; readonly resamples: number },
 ): ComparedMethod<T>[] {
   const segments = all.map(({ losses }) => splitChunks(losses, lengths));
   const less = (a: number, b: number) =>
-    blockBootstrap([segments[a]!, segments[b]!], ([x, y]) => x! - y!, options);
+    isOfAnswers(task)
+      ? pairedShareInterval([...all[a]!.losses.map((loss, i) => loss - all[b]!.losses[i]!)])
+      : blockBootstrap([segments[a]!, segments[b]!], ([x, y]) => x! - y!, options);
   return all.map((measured, i) => {
     const { name, options: method, losses, means, ratio, kvRatio, shares, missed, matched } = measured;
     const ran = measured.methods[0]?.options;
@@ -361,7 +372,7 @@ function describe<T extends TaskTypes>(
       missed,
       looksAhead: method !== undefined && looksAhead(method),
       loss: mean(means),
-      [headline.name]: headline.fromLoss(mean(means)),
+      [task.headline.name]: task.headline.fromLoss(mean(means)),
       seedLosses: [Math.min(...means), Math.max(...means)],
       lossBlocks: recordLosses(splitChunks(losses, lengths)),
       toDense: i === 0 ? null : less(i, 0),

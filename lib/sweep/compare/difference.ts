@@ -8,7 +8,7 @@ import { effectiveOptions, readRecord } from "../../methods/options.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import { type BlockSums, pairedInterval } from "../../stats/paired.ts";
 import type { ComparedMethod, Comparison } from "./comparison.ts";
-import { excessOf, missesAsked } from "../summary.ts";
+import { differ, excessOf, missesAsked } from "../summary.ts";
 import type { SweepSummary, Trial } from "../trial.ts";
 
 /** What a difference needs of the content of `score.json`. */
@@ -149,7 +149,7 @@ export function diffRuns(a: RunResult, b: RunResult): RunDifference {
       ...(a && b?.trial && { match: b.trial }),
       a: a?.side ?? null,
       b: b?.side ?? null,
-      difference: a && b ? subtract(a.side, b.side, unpaired === undefined) : null,
+      difference: a && b ? subtract(first.task, a.side, b.side, unpaired === undefined) : null,
     };
   };
   const left = new Map(second.rows.map((row) => [keyOf(row), row]));
@@ -181,8 +181,8 @@ interface Row {
 const trialOptions = (trial: Trial): object => effectiveOptions(readRecord(trial));
 
 /** A difference of losses of the same tokens, or of what two runs lost above their own dense models. */
-function subtract(a: DifferenceSide, b: DifferenceSide, paired: boolean): Interval | null {
-  if (paired) return pairedInterval(a.blocks!, b.blocks!) ?? null;
+function subtract(task: Task, a: DifferenceSide, b: DifferenceSide, paired: boolean): Interval | null {
+  if (paired) return differ(task, a.blocks!, b.blocks!) ?? null;
   if (a.excess === undefined || b.excess === undefined) return null;
   // The ends of two independent intervals, added in squares (Newcombe 1998).
   const estimate = b.excess.estimate - a.excess.estimate;
@@ -226,7 +226,7 @@ function readRun({ kind, data }: RunResult): {
   const rows = data.trials.map((trial): Row => ({
     name: trial.trial,
     trial,
-    side: readTrial(trial, loss),
+    side: readTrial(trial, loss, data.dense.lossBlocks),
   }));
   const side = { ...NOTHING, loss, blocks: data.dense.lossBlocks, excess: ZERO };
   return { ...shared, dense: { name: "dense", side }, rows };
@@ -242,8 +242,8 @@ function readMethod({ loss, toDense, lossBlocks, achievedRatio, kvAchievedRatio,
   };
 }
 
-function readTrial(trial: Trial, dense: number): DifferenceSide {
-  const excess = excessOf(trial);
+function readTrial(trial: Trial, dense: number, denseBlocks: BlockSums | undefined): DifferenceSide {
+  const excess = excessOf(trial, denseBlocks);
   return {
     loss: dense + excess.estimate,
     blocks: trial.lossBlocks,

@@ -86,6 +86,33 @@ Deno.test("diffRuns() pairs losses of the same tokens alone, and says why where 
   assertEquals(diffRuns(run(0), sweep("y", [bare as ReturnType<typeof trial>])).unpaired, old);
 });
 
+Deno.test("diffRuns() pairs answers of items by their shares: inside the range, and of some width at 12 items", () => {
+  const { environment } = makeSummary([]), items = { ...environment, task: "needle" };
+  const method = (name: string, errors: readonly number[]) => ({
+    ...{ name, loss: errors.reduce((a, b) => a + b) / 12, achievedRatio: 0.5, kvAchievedRatio: null },
+    ...{
+      missed: false,
+      toDense: null,
+      lossBlocks: recordLosses(errors.map((error) => Float64Array.of(error))),
+    },
+  });
+  const compare = (errors: readonly number[]) => {
+    const methods = [method("dense", Array(12).fill(0)), method("key", errors)];
+    return {
+      kind: "compare",
+      name: "c",
+      data: { methods, environment: items } as unknown as Comparison,
+    } as const;
+  };
+  const [dense, key] = (() => {
+    const diff = diffRuns(compare(Array(12).fill(0)), compare(Array(12).fill(1)));
+    return [diff.dense!.difference!, diff.rows[0]!.difference!];
+  })();
+  assertEquals([key.estimate, key.high, key.low > 0.51 && key.low < 0.52], [1, 1, true]);
+  assertEquals([dense.estimate, signOf(dense)], [0, 0]);
+  assert(dense.low < -0.2 && dense.high > 0.2);
+});
+
 Deno.test("diffRuns() says of a difference that it is one beyond its interval and beyond rounding", () => {
   assertEquals(signOf({ estimate: 0.1, low: 0.01, high: 0.2 }), 1);
   assertEquals(signOf({ estimate: -0.1, low: -0.2, high: -0.01 }), -1);
