@@ -4,6 +4,7 @@ import { buildCpu } from "../../build.ts";
 import { findCompiler } from "../../ffi/build/command.ts";
 import { runTask, withFolder } from "../commands/testing.ts";
 import { COMMANDS, readUsage, renderReferencePages, TOOLS } from "./reference_pages.ts";
+import { anchorOf } from "./docs/site/anchor.ts";
 import { findStyleFaults, MEAN_SENTENCE, meanSentence, type StyledText } from "./style.ts";
 import { listTree } from "./machine/checkout.ts";
 
@@ -21,7 +22,7 @@ for (const shelf of ["commands", "studies", "tools"]) {
     if (isDirectory && await exists(path)) paths.push(path);
   }
 }
-paths.push("experiments/studies/comparison/items.md");
+paths.push("experiments/studies/comparison/items.md", "experiments/studies/comparison/guessed.md");
 const docs = new Map(await Promise.all(paths.map(async (path) => [path, await read(path)] as const)));
 const { tasks }: { tasks: Record<string, string> } = JSON.parse(await read("deno.json"));
 
@@ -45,11 +46,6 @@ Deno.test("README, docs, scripts and the steps of .ci start one version of Deno,
   assertEquals(others, []);
   assert(/^\d+\.\d+\.\d+$/.test(version!), version);
 });
-
-/** A heading's name in a link. */
-function anchorOf(heading: string): string {
-  return heading.toLowerCase().replaceAll(/[^\p{L}\p{N}\s_-]/gu, "").trim().replaceAll(" ", "-");
-}
 
 /** A text without its code blocks. */
 function proseOf(text: string): string {

@@ -14,7 +14,7 @@ import {
   type Opposed,
   sharesOf,
 } from "../../../lib/sweep/mod.ts";
-import type { Interval } from "../../../lib/stats/mod.ts";
+import { type Interval, meanInterval, pairedShareInterval } from "../../../lib/stats/mod.ts";
 import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
 
 /** What tables and pictures read: results hold no pairs. */
@@ -109,9 +109,6 @@ export function tabulateShares(part: Part): PlainTable {
 
 /** Metrics of which the first that a task has is its own. */
 const MAIN = ["acc_norm", "acc", "found"];
-/** Half of a 95% interval, in standard errors. */
-const Z = 1.96;
-
 /** A method on all tasks of a part. */
 export interface ItemsRow {
   readonly method: string;
@@ -130,6 +127,22 @@ export function listTasks({ results }: Part): { readonly task: string; readonly 
   });
 }
 
+/** A change of answers with its score interval: results of older versions hold one of resamples. Other changes are as they are. */
+export function withScore(
+  change: Interval & { readonly gained?: number; readonly lost?: number },
+  units: number,
+): Interval {
+  const { gained, lost } = change;
+  if (gained === undefined || lost === undefined) return change;
+  return pairedShareInterval(
+    Array.from({ length: units }, (_, i) => i < gained ? 1 : i < gained + lost ? -1 : 0),
+  );
+}
+
+/** The change from the full model, which has none. */
+const changeOf = ({ units, against: { dense } }: ComparedResult): Interval =>
+  withScore(dense ?? { estimate: 0, low: 0, high: 0 }, units);
+
 /** The methods of a part on its tasks, best first; the dense model before them. */
 export function collectItems(part: Part): ItemsRow[] {
   const tasks = listTasks(part);
@@ -137,15 +150,8 @@ export function collectItems(part: Part): ItemsRow[] {
     const results = tasks.map(({ task, metric }) =>
       part.results!.find((row) => row.task === task && row.metric === metric && row.method === method)!
     );
-    const changes = results.map(({ against: { dense } }) => dense ?? { estimate: 0, low: 0, high: 0 });
-    const mean = (of: (change: Interval) => number) =>
-      changes.reduce((sum, change) => sum + of(change), 0) / changes.length;
-    const variance = mean(({ low, high }) => ((high - low) / (2 * Z)) ** 2) / changes.length;
-    const estimate = mean((change) => change.estimate), half = Z * Math.sqrt(variance);
-    return {
-      ...{ method, results },
-      change: { estimate: 100 * estimate, low: 100 * (estimate - half), high: 100 * (estimate + half) },
-    };
+    const { estimate, low, high } = meanInterval(results.map(changeOf));
+    return { ...{ method, results }, change: { estimate: 100 * estimate, low: 100 * low, high: 100 * high } };
   });
   return rows.sort((a, b) =>
     Number(b.method === "dense") - Number(a.method === "dense") || b.change.estimate - a.change.estimate

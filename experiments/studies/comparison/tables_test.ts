@@ -15,7 +15,9 @@ Deno.test("the study's parts name methods and shares that a comparison knows", (
 });
 
 Deno.test("the study's pages have the table of every committed result, as its command makes it", async () => {
-  const pages = ["README.md", "items.md"].map((name) => Deno.readTextFile(new URL(name, import.meta.url)));
+  const pages = ["README.md", "items.md", "guessed.md"].map((name) =>
+    Deno.readTextFile(new URL(name, import.meta.url))
+  );
   const text = (await Promise.all(pages)).join("\n");
   const names = Array.from(Deno.readDirSync(new URL("results/", import.meta.url)), ({ name }) => name);
   const parts = names.filter((name) => name.endsWith(".json")).map((name) => name.replace(/\.json$/, ""));

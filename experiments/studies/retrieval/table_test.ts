@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { formatMarkdown } from "../../commands/cli/output/table.ts";
 import { expandGrids, readGrids } from "../../../lib/sweep/mod.ts";
+import { withScore } from "../comparison/tables.ts";
 import { chunkInterval, readResults, tabulateRetrieval } from "./table.ts";
 
 Deno.test("the page of retrieval layers has the table of the committed results, whose grid a sweep takes", async () => {
@@ -24,7 +25,8 @@ Deno.test("the page of retrieval layers has the needles of the committed results
   const results = JSON.parse(await Deno.readTextFile(new URL("results/needle_512.json", import.meta.url)));
   const percent = (value: number) => (100 * value).toFixed(0);
   for (const [whole, layers] of [["auto", "17, 18, 20, 23"], ["none", "none"]] as const) {
-    const { filtered, difference: { estimate, low, high } } = results[whole].results[0];
+    const { filtered, difference, items } = results[whole].results[0];
+    const { estimate, low, high } = withScore(difference, items);
     const points = `${percent(estimate)} [${percent(low)}, ${percent(high)}]`;
     assertStringIncludes(page, `| ${layers} | ${percent(filtered.value)}% | ${points} |`);
   }

@@ -1,0 +1,80 @@
+import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
+import {
+  chunkInterval,
+  drawPareto,
+  fillPage,
+  findFront,
+  makeTables,
+  nameOf,
+  PAGE,
+  readLosses,
+} from "./paper.ts";
+
+type Method = Parameters<typeof chunkInterval>[1];
+const method = (name: string, rows: number, loss: number, sums: readonly number[] = []) =>
+  ({
+    name,
+    loss,
+    shares: { rows, attentionFlops: rows },
+    lossBlocks: { sums, sizes: sums.map(() => 2) },
+  }) as unknown as Method;
+
+Deno.test("the study's page has the tables that its script makes, and its words are what they say", async () => {
+  const page = await Deno.readTextFile(PAGE), tables = await makeTables();
+  assertEquals(fillPage(page, tables), page, "run experiments/studies/comparison/paper.ts");
+  for (const table of Object.values(tables)) assertStringIncludes(page, table.trimEnd());
+  const { chunks, methods, controlOf } = await readLosses("text_short_0.5");
+  const against = methods.flatMap((own) => {
+    const control = controlOf(own);
+    return control === undefined || /^(random|periodic)/.test(own.name) ? [] : [{
+      name: nameOf(own),
+      ...chunkInterval(chunks, own, control),
+      isQuery: own.achievedRatio !== 0,
+    }];
+  });
+  const evicting = against.filter(({ name, isQuery }) => !isQuery && !name.startsWith("local"));
+  const names = (all: typeof against) => all.map(({ name }) => name.replace(" (adapted)", ""));
+  assertEquals(names(evicting.filter(({ high }) => high < 0)), ["keydiff", "keydiff-cache"]);
+  assertEquals(names(evicting.filter(({ low }) => low > 0)), ["curdkv", "knorm"]);
+  assertEquals(names(against.filter(({ isQuery, high }) => isQuery && high < 0)), ["learned", "variance"]);
+  const open = against.filter(({ low, high }) => low <= 0 && high >= 0).length;
+  assertStringIncludes(page, `We compare ${against.length} online methods`);
+  assertStringIncludes(page, `two of ${evicting.length} evicting methods are better`);
+  assertStringIncludes(page, `${open} of the ${against.length} intervals of the difference contain zero`);
+});
+
+Deno.test("chunkInterval() takes a whole chunk as one value: Student's t over chunks", () => {
+  // Two chunks of two blocks of two tokens: means over chunks 1 and 3, so 2 +- 12.706 standard errors of 1.
+  const { estimate, low, high } = chunkInterval(
+    2,
+    method("a", 1, 2, [1, 3, 5, 7]),
+    method("b", 1, 0, [0, 0, 0, 0]),
+  );
+  assertEquals(estimate, 2);
+  assertAlmostEquals(high - estimate, 12.7062, 1e-3);
+  assertAlmostEquals(estimate - low, 12.7062, 1e-3);
+});
+
+Deno.test("findFront() keeps what no other point equals in loss with as little, in whole percent", () => {
+  const points = [["a", 0.501, 3], ["b", 0.504, 1], ["c", 0.7, 1], ["d", 0.6, 2], ["e", 0.9, 0.5]] as const;
+  const front = findFront(
+    points.map(([name, rows, loss]) => ({ method: method(name, rows, loss), losses: undefined as never })),
+    "rows",
+  );
+  assertEquals(front.map(({ method: { name } }) => name), ["b", "e"]);
+});
+
+Deno.test("the study's figure has a line per method in both panels, bands of both seeds, and the fronts", async () => {
+  const { data } = (await drawPareto()).toJson();
+  const traces = data as unknown as {
+    name: string;
+    fill?: string;
+    xaxis: string;
+    x: number[];
+    y: number[];
+  }[];
+  assertEquals(traces.filter(({ name }) => name.startsWith("Pareto")).map(({ xaxis }) => xaxis), ["x", "x2"]);
+  const bands = traces.filter(({ fill }) => fill === "toself");
+  assert(bands.length >= 6, `${bands.length} bands`);
+  assert(bands.every(({ x, y }) => x.length === y.length && x.length === 8 && y.every((nats) => nats > 0)));
+});
