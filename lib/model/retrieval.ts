@@ -14,7 +14,8 @@ const LEAST_GAIN = 1;
 export interface RetrievalLayers {
   /**
    * Score of each layer, [numLayers]: mean over the tokens of the second saying of |o - o'|^2 / |x|^2. o = the attention
-   * block's output, o' = the same over the first and the recent keys alone, x = the residual stream before the block.
+   * block's output, o' = the same over the first and the recent keys alone, x = the residual stream before the block. 0 of a
+   * layer with a sliding window, which does not reach far.
    */
   readonly scores: readonly number[];
   /** Mean loss of the ids in nats per token, when they are said first and when they are said again. */
@@ -60,7 +61,7 @@ function lossesOf(model: Model, ids: Int32Array<ArrayBuffer>, pruner: Pruner): F
  *
  * @param loaded A model with its tokenizer.
  * @param options.seed Of the ids, an integer from 0 on; default 0.
- * @throws {RangeError} If the seed is none.
+ * @throws {RangeError} If the seed is none, or every layer has a sliding window.
  *
  * @example
  * ```ts
@@ -79,10 +80,14 @@ export function findRetrievalLayers(
     throw new RangeError(`Cannot probe with seed ${seed}: expected an integer from 0 on`);
   }
   const ids = drawIds(tokenizer, seed), again = ids.length - PROBE.tokens;
-  const scores = new Float64Array(model.config.numLayers);
+  const { numLayers, layers: own } = model.config, scores = new Float64Array(numLayers);
+  const layers = [...scores.keys()].filter((layer) => own?.[layer]?.window === undefined);
+  if (layers.length === 0) {
+    throw new RangeError("Cannot find retrieval layers: every layer has a sliding window (use --whole none)");
+  }
   const pruner = definePruner({
     name: "retrieval probe",
-    layers: [...scores.keys()],
+    layers,
     needs: ["outputs"],
     spans: { warmup: 0, block: 32, recent: PROBE.recent },
     skipped: { cached: true, substitute: { kind: "local", sinks: PROBE.sinks, block: 32 } },

@@ -3,8 +3,11 @@ import { openCpu } from "../../ffi/mod.ts";
 import { scoreSequence } from "../eval/sequence_score.ts";
 import { createPruner, resolveOptions } from "../methods/mod.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
+import { openCheckpoint } from "./checkpoint_methods_testing.ts";
 import { loadModel } from "./load.ts";
+import type { Model } from "./model.ts";
 import { findRetrievalLayers, retrievalOf } from "./retrieval.ts";
+import type { Tokenizer } from "./tokenizer/tokenizer.ts";
 
 const backend = await openCpu({ build: true });
 const loaded = await loadModel("tiny", backend);
@@ -26,6 +29,21 @@ Deno.test("findRetrievalLayers() finds the layers of tiny whose ablation costs m
   for (const seed of [-1, 0.5, NaN]) {
     assertThrows(() => findRetrievalLayers(loaded, { seed }), RangeError, `Cannot probe with seed ${seed}`);
   }
+});
+
+Deno.test("findRetrievalLayers() probes the layers without a sliding window, and needs one", () => {
+  const model = openCheckpoint("gemma3", backend), { layers, vocabSize } = model.config;
+  const windows = layers!.map(({ window }) => window), bytes = () => new Uint8Array(1);
+  assert(windows.includes(undefined) && windows.some((window) => window !== undefined));
+  const tokenizer = { vocabSize, addsBos: false, bytes } as unknown as Tokenizer;
+  const { scores } = findRetrievalLayers({ model, tokenizer });
+  assertEquals(scores.map((score) => score > 0), windows.map((window) => window === undefined));
+  const narrow = { ...model.config, layers: layers!.map((layer) => ({ ...layer, window: 8 })) };
+  assertThrows(
+    () => findRetrievalLayers({ model: { config: narrow } as unknown as Model, tokenizer }),
+    RangeError,
+    "Cannot find retrieval layers: every layer has a sliding window (use --whole none)",
+  );
 });
 
 Deno.test("retrievalOf() probes a model once, and believes what was kept of the same probe alone", async () => {
