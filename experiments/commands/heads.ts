@@ -20,6 +20,7 @@ import { describeStudy, encodeStudy, measureStudy } from "../../lib/sweep/mod.ts
 import { expectScoresAlone, readOptions } from "./cli/flags/method.ts";
 import type { FlagValues } from "./cli/flags/parse.ts";
 import { readCount } from "./cli/flags/text.ts";
+import { probeRetrieval } from "./cli/machine/retrieval.ts";
 import { describePlan, readPlan, startStudy } from "./cli/run/study.ts";
 import { expectStudy } from "./cli/run/study_store.ts";
 import { checkFlags, runTask, writeLine } from "./cli/task.ts";
@@ -110,12 +111,13 @@ async function work(plan: Plan, { store, progress, interrupt }: Running): Promis
   const watch = (from: number, to: number) => (fraction: number, label: string) =>
     progress.step(from + (to - from) * fraction, label);
   await heads.run({ signal, onProgress: watch(0, share) });
-  return await heads.report(
+  const report = await heads.report(
     environment,
     effectiveOptions(method),
     (piece) => study.model.tokenizer.texts(piece),
     { signal, onProgress: watch(share, 1) },
   );
+  return { ...report, retrieval: (await probeRetrieval(study.model)).found };
 }
 
 async function writePages(report: HeadReport, { heads, study, method, environment }: Plan) {
@@ -163,7 +165,8 @@ export const { main, USAGE } = studyCommand({
   about: `deno task heads [flags]
 
 Runs the full model over a text. Measures, for every layer and KV head, the similarity of keys and values to the past, and
-how well each rule's score ranks the tokens by their true redundancy. A table is on stdout, and heads.json, trace.parquet
+how well each rule's score ranks the tokens by their true redundancy. A probe by random tokens finds where the model
+retrieves (--whole auto). A table is on stdout, and heads.json, trace.parquet
 and heads.html are in --out. The flags of the method choose the decisions that are shown; nothing is skipped. Takes about
 4 kB of memory per token and layer. Ctrl-C keeps finished chunks; --resume continues.`,
   examples: [

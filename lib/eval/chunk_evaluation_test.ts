@@ -175,3 +175,19 @@ Deno.test("ChunkEvaluation takes chunks that were finished before as they were w
   assertEquals([whole.feeds, resumed.feeds], [9, 2]); // one is not timed
   assertEquals((await pass(resumed.records)).feeds, 0);
 });
+
+Deno.test("a result says which layers were whole, and no other one does", async () => {
+  const { model } = fakeModel(),
+    pruner = fakePruner([1], () => false),
+    chunks = [Int32Array.of(1, 2, 3), Int32Array.of(3, 2, 1)];
+  const scorer: ChunkScorer = { score: (_, ids) => new Float64Array(ids.length) };
+  const evaluation = new ChunkEvaluation(task, model, chunks, scorer);
+  const side = { layers: [1], needs: [], at: "arrival" as const, start: () => pruner.start() as never };
+  const found = async (keySide: object) =>
+    (await evaluation.run({ ...pruner, keySide: { ...side, ...keySide } })).wholeLayers;
+  assertEquals([await found({ whole: [0, 3] }), await found({})], [[0, 3], undefined]);
+  assertEquals((await evaluation.run(() => ({ ...pruner, keySide: { ...side, whole: [2] } }))).wholeLayers, [
+    2,
+  ]);
+  assertEquals("wholeLayers" in await evaluation.run(pruner), false);
+});

@@ -159,6 +159,7 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
       control.onChunk?.(++done, count);
     }
     const usages = records.map(({ usage }) => usage), drops = records.flatMap(({ drops }) => drops ?? []);
+    const { whole } = (typeof filter === "function" ? filter(this.context) : filter).keySide ?? {};
     const { headline } = this.#task, losses = scores.map((scored) => scored.losses);
     const { mean, standardError } = pairedMean(differences, blockOf(this.#task));
     const keys = excessKeys(this.#task);
@@ -168,6 +169,7 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
       ...skipRatiosOf(addCounts(records.map(({ skips }) => skips))),
       kvAchievedRatio: drops.length === 0 ? null : dropRatioOf(addCounts(drops)),
       ...(drops.length > 0 && { dropRatioPerLayer: dropRatiosOf(addCounts(drops)) }),
+      ...(whole && { wholeLayers: whole }),
       [headline.name]: headline.fromLoss(expectFinite(this.#meanOf(losses))),
       [keys.dense]: (dense as unknown as { [metric: string]: number })[headline.name]!,
       [keys.delta]: mean,

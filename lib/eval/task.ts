@@ -93,6 +93,11 @@ export interface TaskResult extends SkipRatios, SequenceUsage {
   readonly kvAchievedRatio: number | null;
   /** The same of each layer, [numLayers]; left out where there is no such rule. */
   readonly dropRatioPerLayer?: readonly (number | null)[];
+  /**
+   * Layers that kept every key and value, ascending: those that the option `whole` lists or, where it is auto, those that
+   * the probe has found. Left out where there is none.
+   */
+  readonly wholeLayers?: readonly number[];
   /** Tokens fed. */
   readonly tokens: number;
   /** Units whose loss counts: tokens, or items. */

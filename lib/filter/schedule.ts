@@ -108,16 +108,17 @@ export function checkRatios({ schedule, skipRatios }: Pick<PlanOptions, "schedul
 
 /**
  * The layers that keep every key and value, ascending. `auto`: the smallest set, highest scores first, that has the
- * asked fraction of the summed score; fewer where the others could not drop enough for the same number of rows.
+ * asked fraction of the summed score; fewer where the others could not drop enough for the same number of rows. None
+ * where the schedule lists a ratio per layer.
  *
  * @throws {RangeError} If a layer is unknown, or there are no scores for `auto`.
  */
 export function wholeLayers(
   numLayers: number,
-  { whole = "none", wholeShare = 1, kvRatio = 0, threshold }: PlanOptions,
+  { whole = "none", wholeShare = 1, kvRatio = 0, threshold, schedule }: PlanOptions,
   retrieval?: readonly number[],
 ): number[] {
-  if (whole === "none") return [];
+  if (whole === "none" || SCHEDULES[schedule] === null) return [];
   if (whole !== "auto") {
     const unknown = whole.find((layer) => layer >= numLayers);
     if (unknown === undefined) return [...whole].sort((a, b) => a - b);

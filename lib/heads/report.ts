@@ -10,6 +10,7 @@ import type { Environment } from "../environment.ts";
 import type { Anchor, KeyState } from "../filter/options.ts";
 import type { FilterShape } from "../filter/sequence.ts";
 import { type RuleName, RULES } from "../methods/list.ts";
+import type { RetrievalLayers } from "../model/retrieval.ts";
 import type { BootstrapOptions, Interval } from "../stats/bootstrap.ts";
 import type { Distribution } from "../stats/distribution.ts";
 
@@ -166,6 +167,8 @@ export interface HeadReport {
   };
   /** Names of the features of `learned`, in the order of {@linkcode MainLayer.learnedWeights}. */
   readonly learnedFeatures: readonly string[];
+  /** Where the model retrieves, as the probe of `whole: "auto"` finds it; `deno task heads` adds it. */
+  readonly retrieval?: RetrievalLayers;
   /** Tokens past the first of each sequence, evenly spread over the stream, the same in every layer. */
   readonly sample: TokenColumns;
   /** Tokens in a row. */

@@ -9,6 +9,7 @@ import {
 } from "../filter/layer.ts";
 import type { KeyState } from "../filter/options.ts";
 import { RowToken } from "../filter/rule.ts";
+import { wholeLayers } from "../filter/schedule.ts";
 import { openTokens } from "../filter/scan.ts";
 import type { FilterBackend, FilterSequence, FilterShape } from "../filter/sequence.ts";
 import { SLOT } from "../filter/slots.ts";
@@ -70,7 +71,12 @@ export function withKeySide(
     : createEviction(method, shape, options, ofQueries, context);
   // Queries that the key side looks at are computed of all tokens.
   const all = filtersQueries(options) && keySide.needs.includes("queries") ? ["queries" as const] : [];
-  return { ...query, needs: [...query.needs, ...all], keySide };
+  const whole = wholeLayers(shape.numLayers, options, shape.retrieval);
+  return {
+    ...query,
+    needs: [...query.needs, ...all],
+    keySide: { ...keySide, ...(whole.length > 0 && { whole }) },
+  };
 }
 
 function createKeySide(

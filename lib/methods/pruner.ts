@@ -129,6 +129,8 @@ export interface Side<Seen = Outcomes> {
    * decisions: a device can then decide by itself.
    */
   readonly specs?: readonly LayerSpec[];
+  /** Key side: layers that keep everything because the option `whole` says so, ascending; left out where there is none. */
+  readonly whole?: readonly number[];
   /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks. */
   start(chunk?: number): SideSequence<Seen>;
 }

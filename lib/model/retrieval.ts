@@ -1,9 +1,11 @@
 /** Which layers retrieve: how much a layer's output needs keys that are neither among the first ones nor recent. */
 import { definePruner, type Outcomes, type Pruner } from "../methods/pruner.ts";
 import { uniform } from "../random.ts";
-import { firstRows, hostTensor } from "../tensor.ts";
+import { f32Data, firstRows, hostTensor, type Tensor } from "../tensor.ts";
+import type { ModelConfig } from "./config.ts";
 import type { LoadedModel } from "./load.ts";
 import type { Model } from "./model.ts";
+import type { See } from "./run/forward_pass.ts";
 
 /** The probe: `tokens` random ids, said twice. A layer's output is compared with that over `sinks` first and `recent` last keys. */
 const PROBE = { version: 1, tokens: 128, sinks: 32, recent: 64 } as const;
@@ -18,6 +20,8 @@ export interface RetrievalLayers {
    * layer with a sliding window, which does not reach far.
    */
   readonly scores: readonly number[];
+  /** The same of each KV head, [numLayers][numKvHeads]: o and o' are what its queries alone add through the output projection. */
+  readonly heads: readonly (readonly number[])[];
   /** Mean loss of the ids in nats per token, when they are said first and when they are said again. */
   readonly losses: readonly [first: number, again: number];
   /** Whether the model copies: where it does not, the scores are a guess. */
@@ -43,13 +47,40 @@ function drawIds(tokenizer: LoadedModel["tokenizer"], seed: number): Int32Array<
 }
 
 /** Loss of ids[i + 1] in nats, [T - 1], of one prefill. */
-function lossesOf(model: Model, ids: Int32Array<ArrayBuffer>, pruner: Pruner): Float64Array {
-  const { backend } = model, sequence = model.start(pruner), hidden = sequence.feed(ids);
+function lossesOf(model: Model, ids: Int32Array<ArrayBuffer>, pruner: Pruner, see: See): Float64Array {
+  const { backend } = model, sequence = model.start(pruner, { see }), hidden = sequence.feed(ids);
   const targets = backend.upload(hostTensor("i32", [ids.length - 1], ids.slice(1)));
   const logits = model.logits(firstRows(hidden, ids.length - 1)), nll = backend.nll(logits, targets);
   for (const tensor of [hidden, targets, logits]) backend.free(tensor);
   sequence.free();
   return nll;
+}
+
+/**
+ * Norms of what each KV head's queries add, [numKvHeads * T]: those of one head after the other.
+ *
+ * @param differences Of what the heads gave in two ways, T rows of numHeads * headDim.
+ */
+function headNorms(
+  { backend, config, weights }: Model,
+  layer: number,
+  differences: Float32Array,
+): Float64Array<ArrayBuffer> {
+  const { numKvHeads, hiddenSize } = config, projection = weights.layers[layer]!.o!;
+  const columns = projection.shape[1]!, width = columns / numKvHeads, rows = differences.length / columns;
+  const apart = new Float32Array(numKvHeads * differences.length);
+  for (let head = 0; head < numKvHeads; head++) {
+    for (let row = 0; row < rows; row++) {
+      const from = row * columns + head * width;
+      apart.set(differences.subarray(from, from + width), head * differences.length + from);
+    }
+  }
+  const x = backend.upload(hostTensor("f32", [numKvHeads * rows, columns], apart));
+  const out = backend.alloc("f32", [numKvHeads * rows, hiddenSize]);
+  backend.linear(x, projection, out);
+  const norms = backend.rowNorms(out);
+  for (const tensor of [x, out]) backend.free(tensor);
+  return norms;
 }
 
 /**
@@ -80,11 +111,26 @@ export function findRetrievalLayers(
     throw new RangeError(`Cannot probe with seed ${seed}: expected an integer from 0 on`);
   }
   const ids = drawIds(tokenizer, seed), again = ids.length - PROBE.tokens;
-  const { numLayers, layers: own } = model.config, scores = new Float64Array(numLayers);
+  const { numLayers, numKvHeads, layers: own } = model.config, scores = new Float64Array(numLayers);
   const layers = [...scores.keys()].filter((layer) => own?.[layer]?.window === undefined);
   if (layers.length === 0) {
     throw new RangeError("Cannot find retrieval layers: every layer has a sliding window (use --whole none)");
   }
+  const heads = Array.from({ length: numLayers }, () => new Float64Array(numKvHeads)), count = PROBE.tokens;
+  let norms = new Float64Array();
+  // What enters the output projection: a row a token, and behind it, of those that are compared, a second one, of o'.
+  const see = (layer: number, name: string, x: Tensor) => {
+    if (name !== "o" || !layers.includes(layer)) return;
+    const all = f32Data(model.backend.read(x)), columns = x.shape[1]!, single = 2 * ids.length - x.shape[0]!;
+    const differences = new Float32Array(count * columns);
+    for (let t = 0; t < count; t++) {
+      const from = (2 * (again + t) - single) * columns;
+      for (let c = 0; c < columns; c++) {
+        differences[t * columns + c] = all[from + c]! - all[from + columns + c]!;
+      }
+    }
+    norms = headNorms(model, layer, differences);
+  };
   const pruner = definePruner({
     name: "retrieval probe",
     layers,
@@ -97,7 +143,11 @@ export function findRetrievalLayers(
         // Each number of the outcomes is the norm of o - o', since a local substitute is what it is compared with.
         observe(layer: number, { outputNorms, residualNorms }: Outcomes) {
           for (let t = again; t < ids.length; t++) {
-            scores[layer]! += (outputNorms[t]! / residualNorms[t]!) ** 2 / PROBE.tokens;
+            scores[layer]! += (outputNorms[t]! / residualNorms[t]!) ** 2 / count;
+            heads[layer]!.forEach((_, head) => {
+              const norm = norms[head * count + t - again]!;
+              heads[layer]![head]! += (norm / residualNorms[t]!) ** 2 / count;
+            });
           }
         },
         fork: () => sequence,
@@ -105,7 +155,7 @@ export function findRetrievalLayers(
       return sequence;
     },
   });
-  const nll = lossesOf(model, ids, pruner);
+  const nll = lossesOf(model, ids, pruner, see);
   const mean = (from: number) => {
     const losses = nll.subarray(from, from + PROBE.tokens - 1);
     return losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
@@ -113,6 +163,7 @@ export function findRetrievalLayers(
   const losses = [mean(again - PROBE.tokens), mean(again)] as const;
   return {
     scores: [...scores],
+    heads: heads.map((own) => [...own]),
     losses,
     copies: losses[1] <= losses[0] - LEAST_GAIN,
     probe: { ...PROBE, seed },
@@ -131,17 +182,22 @@ export function retrievalOf(
   loaded: Pick<LoadedModel, "model" | "tokenizer">,
   kept?: unknown,
 ): RetrievalLayers {
-  const isKept = isRetrieval(kept, loaded.model.config.numLayers) ? kept : undefined;
+  const isKept = isRetrieval(kept, loaded.model.config) ? kept : undefined;
   const known = found.get(loaded.model) ?? isKept ?? findRetrievalLayers(loaded);
   found.set(loaded.model, known);
   return known;
 }
 
-/** Whether a value is what a probe with the first seed finds in a model of so many layers. */
-function isRetrieval(value: unknown, numLayers: number): value is RetrievalLayers {
-  const { scores, losses, copies, probe } = (value ?? {}) as Partial<RetrievalLayers>;
+/** Whether a value is what a probe with the first seed finds in a model of so many layers and KV heads. */
+function isRetrieval(
+  value: unknown,
+  { numLayers, numKvHeads }: Pick<ModelConfig, "numLayers" | "numKvHeads">,
+): value is RetrievalLayers {
+  const { scores, heads, losses, copies, probe } = (value ?? {}) as Partial<RetrievalLayers>;
   const areNumbers = (list: unknown, count: number) =>
     Array.isArray(list) && list.length === count && list.every((item) => Number.isFinite(item) && item >= 0);
-  return areNumbers(scores, numLayers) && areNumbers(losses, 2) && typeof copies === "boolean" &&
+  return areNumbers(scores, numLayers) && Array.isArray(heads) && heads.length === numLayers &&
+    heads.every((own) => areNumbers(own, numKvHeads)) && areNumbers(losses, 2) &&
+    typeof copies === "boolean" &&
     JSON.stringify(probe) === JSON.stringify({ ...PROBE, seed: 0 });
 }

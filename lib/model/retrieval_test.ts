@@ -2,7 +2,9 @@ import { assert, assertAlmostEquals, assertEquals, assertStringIncludes, assertT
 import { openCpu } from "../../ffi/mod.ts";
 import { scoreSequence } from "../eval/sequence_score.ts";
 import { createPruner, resolveOptions } from "../methods/mod.ts";
+import { dequantize } from "../reference/dequantize.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
+import { countOf, hostTensor } from "../tensor.ts";
 import { openCheckpoint } from "./checkpoint_methods_testing.ts";
 import { loadModel } from "./load.ts";
 import type { Model } from "./model.ts";
@@ -15,7 +17,7 @@ const best = (scores: readonly number[]) =>
   scores.map((_, layer) => layer).sort((a, b) => scores[b]! - scores[a]!);
 
 Deno.test("findRetrievalLayers() finds the layers of tiny whose ablation costs most, on each backend alike", async () => {
-  const { scores, losses, copies, probe } = findRetrievalLayers(loaded);
+  const { scores, heads, losses, copies, probe } = findRetrievalLayers(loaded);
   // The ablation of each layer on a text said twice puts 4 first, then 8 (experiments/studies/cheap_skips).
   assertEquals(best(scores).slice(0, 2), [4, 8]);
   assertEquals([probe, copies], [{ version: 1, tokens: 128, sinks: 32, recent: 64, seed: 0 }, false]);
@@ -23,6 +25,7 @@ Deno.test("findRetrievalLayers() finds the layers of tiny whose ablation costs m
   const reference = findRetrievalLayers(await loadModel("tiny", new ReferenceBackend()));
   reference.scores.forEach((score, layer) => assertAlmostEquals(score / scores[layer]!, 1, 1e-3));
   assertEquals(best(reference.scores), best(scores));
+  reference.heads.flat().forEach((score, i) => assertAlmostEquals(score / heads.flat()[i]!, 1, 1e-3));
   const other = findRetrievalLayers(loaded, { seed: 1 });
   assertEquals(best(other.scores)[0], 4);
   assert(other.scores[4] !== scores[4]);
@@ -46,6 +49,29 @@ Deno.test("findRetrievalLayers() probes the layers without a sliding window, and
   );
 });
 
+Deno.test("findRetrievalLayers() scores each KV head by what its part of the output projection adds", () => {
+  const { heads, scores } = findRetrievalLayers(loaded), { numKvHeads, numHeads, headDim } = loaded.config;
+  assertEquals(heads.map(({ length }) => length), Array(10).fill(numKvHeads));
+  const { model } = loaded, { o, ...others } = model.weights.layers[0]!;
+  for (let head = 0; head < numKvHeads; head++) {
+    // Nothing lies before layer 0: with one head's columns alone, the layer's score is that head's.
+    const width = numHeads / numKvHeads * headDim,
+      matrix = dequantize(backend.read(o!), 0, countOf(o!.shape)).slice();
+    matrix.forEach((_, i) => {
+      if (Math.floor(i % (numHeads * headDim) / width) !== head) matrix[i] = 0;
+    });
+    const own = backend.upload(hostTensor("f32", o!.shape, matrix));
+    const layers = [{ ...others, o: own }, ...model.weights.layers.slice(1)];
+    const alone = findRetrievalLayers({
+      ...loaded,
+      model: model.alike(model.config, { ...model.weights, layers }),
+    });
+    assertAlmostEquals(alone.scores[0]! / heads[0]![head]!, 1, 1e-3);
+    assertAlmostEquals(alone.heads[0]![head]! / heads[0]![head]!, 1, 1e-3);
+  }
+  assert(scores[0]! <= numKvHeads * heads[0]!.reduce((a, b) => a + b, 0));
+});
+
 Deno.test("retrievalOf() probes a model once, and believes what was kept of the same probe alone", async () => {
   const fresh = async () => await loadModel("tiny", backend);
   const found = retrievalOf(loaded);
@@ -58,6 +84,9 @@ Deno.test("retrievalOf() probes a model once, and believes what was kept of the 
       { ...kept, probe: { ...kept.probe, version: 0 } },
       { ...kept, scores: kept.scores.slice(1) },
       { ...kept, scores: kept.scores.map(String) },
+      { ...kept, heads: undefined },
+      { ...kept, heads: kept.heads.slice(1) },
+      { ...kept, heads: kept.heads.map((own) => own.slice(1)) },
       { ...kept, losses: [1] },
       { ...kept, copies: 1 },
     ]

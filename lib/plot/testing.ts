@@ -188,6 +188,13 @@ export function makeHeadReport(): HeadReport {
     })),
     overall: { rules: bounded, comparisons },
     learnedFeatures: ["muK", "muV", "bias"],
+    retrieval: {
+      scores: [0, 1, 0, 0, 3, 0],
+      heads: [[0, 0], [0.5, 0.5], [0, 0], [0, 0], [3, 0], [0, 0]],
+      losses: [9, 1],
+      copies: true,
+      probe: { version: 1, tokens: 128, sinks: 32, recent: 64, seed: 0 },
+    },
     sample: columns,
     excerpt: { texts: ["A", " <b>", " @x", "\n"], firstToken: 0, columns },
   };
@@ -197,9 +204,9 @@ export function makeHeadReport(): HeadReport {
 export function makeEmptyHeadReport(): HeadReport {
   const report = makeHeadReport();
   const columns = Object.fromEntries(Object.keys(report.sample).map((name) => [name, []]));
-  const sample = columns as unknown as HeadReport["sample"];
+  const sample = columns as unknown as HeadReport["sample"], { retrieval: _, ...others } = report;
   return {
-    ...report,
+    ...others,
     views: [],
     layers: [],
     overall: { rules: [], comparisons: [] },

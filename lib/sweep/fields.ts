@@ -27,6 +27,10 @@ export const FIELD = {
   measured: ["a number or null", isNumberOrNull],
   numbers: ["a list of numbers", isListOf(isNumber)],
   measuredList: ["a list of numbers or nulls", isListOf(isNumberOrNull)],
+  numbersOrNothing: [
+    "a list of numbers, or nothing",
+    (value) => value === undefined || isListOf(isNumber)(value),
+  ],
   blocks: ["sums and sizes of blocks, as many", isBlocks],
   lossBlocks: ["sums and sizes of blocks, as many", (value) => value !== undefined && isBlocks(value)],
 } as const satisfies Fields;

@@ -17,6 +17,7 @@ export * from "./method_matrix.ts";
 export * from "./parallel.ts";
 export * from "./quality.ts";
 export * from "./race.ts";
+export * from "./retrieval.ts";
 export * from "./ridgelines.ts";
 export * from "./roc.ts";
 export * from "./roofline.ts";

@@ -17,6 +17,7 @@ import {
   tabulate,
 } from "../figure/page.ts";
 import { plural } from "../../plural.ts";
+import { collectRetrieval, plotRetrieval } from "../plots/retrieval.ts";
 import { collectRidgelines, collectTrueRedundancy, plotRidgelines } from "../plots/ridgelines.ts";
 import { collectRoc, plotRoc } from "../plots/roc.ts";
 import { collectRuleDifferences, plotRuleDifferences } from "../plots/rule_differences.ts";
@@ -53,6 +54,7 @@ export function plotHeads(report: HeadReport): Figure[] {
     plotHeadMaps(collectHeadMaps(grids, "mean")),
     plotHeadMaps(collectHeadMaps(grids, "variance")),
     plotLearnedWeights(collectLearnedWeights(layers, report.learnedFeatures)),
+    plotRetrieval(collectRetrieval(report)),
   ];
 }
 

@@ -8,7 +8,7 @@ const report = makeHeadReport();
 
 Deno.test("plotHeads() draws every figure, in colours that themes have", () => {
   const figures = plotHeads(report);
-  assertEquals(figures.length, 13);
+  assertEquals(figures.length, 14);
   for (const { title, data, layout } of figures) {
     assert(data.length > 0, `"${title}" is empty`);
     applyTheme([data, layout], DARK);
@@ -32,7 +32,7 @@ Deno.test("plotHeadsText() shows the excerpt", () => {
 Deno.test("renderHeadsReport() holds the table, every figure and the excerpt, and loads nothing", () => {
   const html = renderHeadsReport(report, { plotly: "window.Plotly = {};", nav: markup`<b>nav</b>` });
   assertEquals(html.split("window.Plotly = {}").length, 2);
-  for (let i = 0; i < 13; i++) assertStringIncludes(html, `id="figure${i}"`);
+  for (let i = 0; i < 14; i++) assertStringIncludes(html, `id="figure${i}"`);
   assertStringIncludes(html, "0.625 [0.500, 0.875]"); // learned: AUROC with its interval
   assertStringIncludes(html, '<tr class="pareto"><td class="left">variance</td>');
   const method = { ...report.options.method, invert: true };

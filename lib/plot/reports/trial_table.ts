@@ -13,6 +13,7 @@ import {
   askedShares,
   isControl,
   methodName,
+  optionText,
   pointKey,
   trialOptions,
   varyingOptions,
@@ -162,7 +163,7 @@ export function tabulateTrials(
       hint: `option ${name} (- = without effect under this rule)`,
       ...sameOf((t) => {
         const v = value(t, name);
-        return v === undefined ? "-" : Array.isArray(v) ? v.join("+") : String(v);
+        return v === undefined ? "-" : optionText(name, v, t);
       }),
     })),
     QUERY_RATIO,

@@ -109,9 +109,16 @@ export function describeShares(shares: Shares): string {
   return `of dense: ${said.map((name) => `${BUDGETS[name].label} ${showShare(shares[name])}`).join(", ")}`;
 }
 
-function shown(name: string, value: unknown): string {
+/** The value of an option, lists as `7+18`; where layers are whole by `auto`, with those that the trial has found. */
+export function optionText(name: string, value: unknown, { wholeLayers }: Partial<Trial> = {}): string {
+  if (Array.isArray(value)) return value.join("+");
+  const found = name === "whole" && value === "auto" && wholeLayers !== undefined;
+  return found ? `auto: ${wholeLayers.join("+")}` : String(value);
+}
+
+function shown(name: string, value: unknown, trial?: Partial<Trial>): string {
   if (typeof value === "boolean") return value ? name : `no ${name}`;
-  return `${name} ${Array.isArray(value) ? value.join("+") : value}`;
+  return `${name} ${optionText(name, value, trial)}`;
 }
 
 /**
@@ -153,12 +160,16 @@ export function resultLines(trial: Trial): string[] {
   ].filter((line) => line !== "");
 }
 
-export function configurationLines(trial: OptionsRecord): string[] {
+export function configurationLines(trial: OptionsRecord & Pick<Partial<Trial>, "wholeLayers">): string[] {
   const { fusion: _, invert: __, pruneRatio: ___, ...rest } = trialOptions(trial);
   const name = methodName(trial), rule = ruleName(trial);
   return [
     `<b>${escapeText(name)}</b>${name === rule ? "" : escapeText(` (${rule})`)}`,
-    ...wrapParts(Object.entries(rest).map(([name, value]) => escapeText(shown(name, value))), " · ", 48),
+    ...wrapParts(
+      Object.entries(rest).map(([name, value]) => escapeText(shown(name, value, trial))),
+      " · ",
+      48,
+    ),
   ];
 }
 

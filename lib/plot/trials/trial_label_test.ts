@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { PRESETS } from "../../methods/options.ts";
 import { makeTrial } from "../testing.ts";
-import { methodName, varyingOptions } from "./trial_label.ts";
+import { configurationLines, methodName, optionText, varyingOptions } from "./trial_label.ts";
 
 Deno.test("varyingOptions() are those that differ within a name, or among trials that are no preset", () => {
   const trial = (options: Parameters<typeof makeTrial>[0]) => makeTrial(options, 0.5, 60);
@@ -18,4 +18,11 @@ Deno.test("varyingOptions() are those that differ within a name, or among trials
   assertEquals(presets.map(methodName), ["paper", "local"]);
   assertEquals(varyingOptions(presets), []);
   assertEquals(varyingOptions([presets[0]!, rules[0]!]), []);
+});
+
+Deno.test("a trial whose layers are whole by the probe says which, in the table and on hovering", () => {
+  const trial = { ...makeTrial({ preset: "retrieval" }, null, 60), wholeLayers: [4, 8] };
+  assertEquals(optionText("whole", "auto", trial), "auto: 4+8");
+  assertEquals([optionText("whole", [4, 8], trial), optionText("whole", "auto")], ["4+8", "auto"]);
+  assertEquals(configurationLines(trial).some((line) => line.includes("whole auto: 4+8")), true);
 });

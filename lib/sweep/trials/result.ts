@@ -6,7 +6,7 @@ import { FIELD, type Field, type Fields, findWrongField, showFound, trialFields 
 import type { ProposedTrial, StudyConditions } from "./store_records.ts";
 import { STOPPED_FIELDS } from "./trial_race.ts";
 
-const { number, measured, measuredList, text, flag } = FIELD;
+const { number, measured, measuredList, numbersOrNothing, text, flag } = FIELD;
 
 /** Fields of every task's results; the compiler misses one that is not here. */
 const RESULT = {
@@ -16,7 +16,7 @@ const RESULT = {
   ...{ queriesDense: number, queriesSkipped: number, pairsDense: number, pairsAvoided: number },
   ...{ projectionFlopsDense: number, projectionFlopsAvoided: number, parametersDense: number },
   ...{ attentionFlopsDense: number, attentionFlopsAvoided: number, parametersAvoided: number },
-  ...{ totalFlopsDense: number, totalFlopsAvoided: number },
+  ...{ totalFlopsDense: number, totalFlopsAvoided: number, wholeLayers: numbersOrNothing },
 } satisfies { readonly [name in keyof Required<Omit<TaskResult, "dropRatioPerLayer">>]: Field };
 
 /** What a result must be of: a trial, and the study that asked for it. */

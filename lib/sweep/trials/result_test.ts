@@ -41,6 +41,10 @@ Deno.test("findWrongResult() takes what a worker answers, and names each field t
     [{ ...record, ruleSha256: "aa" }, 'field "ruleSha256": found "aa", expected nothing'],
     [{ ...record, lossBlocks: { sums: [1], sizes: [] } }, 'field "lossBlocks"'],
     [{ ...record, model: "x".repeat(1000) }, `found "${"x".repeat(79)}…, expected "fake"`],
+    [
+      { ...record, wholeLayers: "auto" },
+      'field "wholeLayers": found "auto", expected a list of numbers, or nothing',
+    ],
     [{ ...record, stopped: "behind" }, 'field "chunkLosses": found nothing'],
   ];
   for (const [found, part] of cases) assertStringIncludes(find(found) ?? "nothing", part);

@@ -2,7 +2,12 @@
 import { cacheDir, prepareCacheDir, writeAtomically } from "../../../../lib/cache.ts";
 import { wholeLayers } from "../../../../lib/filter/mod.ts";
 import type { PrunerContext, ResolvedOptions } from "../../../../lib/methods/mod.ts";
-import { type LoadedModel, type ModelConfig, retrievalOf } from "../../../../lib/model/mod.ts";
+import {
+  type LoadedModel,
+  type ModelConfig,
+  type RetrievalLayers,
+  retrievalOf,
+} from "../../../../lib/model/mod.ts";
 import type { Progress } from "../output/progress.ts";
 
 /** What a plan is checked with before the model is there: any layers will do. */
@@ -21,28 +26,39 @@ async function readKept(path: string): Promise<unknown> {
   }
 }
 
+type Probed = Pick<LoadedModel, "sha256" | "dtype" | "model" | "tokenizer">;
+
+/** What the probe finds in a model: in the cache folder, else by a pass that is kept there, with the seconds it took. */
+export async function probeRetrieval(
+  loaded: Probed,
+): Promise<{ readonly found: RetrievalLayers; readonly seconds?: number }> {
+  const path = `${cacheDir()}/retrieval/${loaded.sha256}${loaded.dtype ? `-${loaded.dtype}` : ""}.json`;
+  const kept = await readKept(path), began = performance.now(), found = retrievalOf(loaded, kept);
+  if (found === kept) return { found };
+  const seconds = (performance.now() - began) / 1000;
+  await prepareCacheDir(path.replace(/\/[^/]*$/, ""));
+  await writeAtomically(path, JSON.stringify(found));
+  return { found, seconds };
+}
+
 /** Probes the model where methods keep the layers whole that it names itself, and says which these are. */
 export async function tellRetrieval(
   progress: Progress,
-  loaded: Pick<LoadedModel, "name" | "sha256" | "dtype" | "model" | "tokenizer">,
+  loaded: Probed & Pick<LoadedModel, "name">,
   methods: readonly ResolvedOptions[],
 ): Promise<void> {
   const own = methods.filter(({ whole }) => whole === "auto");
   if (own.length === 0) return;
-  const path = `${cacheDir()}/retrieval/${loaded.sha256}${loaded.dtype ? `-${loaded.dtype}` : ""}.json`;
-  const kept = await readKept(path), began = performance.now(), found = retrievalOf(loaded, kept);
-  const seconds = ((performance.now() - began) / 1000).toFixed(1), isKept = found === kept;
+  const { found, seconds } = await probeRetrieval(loaded);
   const { scores, losses, copies } = found, total = scores.reduce((sum, score) => sum + score, 0);
-  if (!isKept) {
-    await prepareCacheDir(path.replace(/\/[^/]*$/, ""));
-    await writeAtomically(path, JSON.stringify(found));
-  }
   const sets = new Set(own.map((options) => {
     const layers = wholeLayers(scores.length, options, scores);
     const share = layers.reduce((sum, layer) => sum + scores[layer]!, 0) / total;
     return `${layers.join(", ") || "none"} (${(100 * share).toFixed(0)}% of the score)`;
   }));
-  const how = isKept ? "as probed before" : `by one forward pass over random tokens in ${seconds} s`;
+  const how = seconds === undefined
+    ? "as probed before"
+    : `by one forward pass over random tokens in ${seconds.toFixed(1)} s`;
   progress.line(`Retrieval layers of ${loaded.name}, ${how}: ${[...sets].join("; or ")}`);
   if (copies) return;
   const [first, again] = losses.map((loss) => loss.toFixed(1));
