@@ -14,7 +14,7 @@ import {
   tabulateItems,
 } from "../../lib/eval/mod.ts";
 import { looksAhead, ownRule, recordCalibration, recordOptions } from "../../lib/methods/mod.ts";
-import { digestTokenizer, type ModelFile, retrievalOf } from "../../lib/model/mod.ts";
+import { digestTokenizer, type ModelFile, retrievalScores } from "../../lib/model/mod.ts";
 import { plural } from "../../lib/plural.ts";
 import { createFilter, encodeStudy, measureStudy } from "../../lib/sweep/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
@@ -94,7 +94,7 @@ async function plan(flags: Flags, asked: Asked) {
     ...(planned.length > 0 ? [`${plural(encoded.length, "item")} of ${plural(planned.length, "task")}`] : []),
     ...texts.map((read) => `${measureStudy(read).tokens} tokens of ${read.textName}`),
   ].join(", ");
-  const loaded = { ...file, model }, context = { backend, retrieval: () => retrievalOf(loaded).scores };
+  const loaded = { ...file, model }, context = { backend, retrieval: retrievalScores(loaded) };
   if (method !== undefined) await tellRetrieval(progress, loaded, [method]);
   const prunerFor = method && filterFor(createFilter(config, method, from, context));
   return {

@@ -16,7 +16,7 @@ import {
   recordCalibration,
   type ResolvedOptions,
 } from "../../lib/methods/mod.ts";
-import { type ModelFile, retrievalOf } from "../../lib/model/mod.ts";
+import { type ModelFile, retrievalScores } from "../../lib/model/mod.ts";
 import { recordTrace } from "../../lib/plot/mod.ts";
 import { readVersion } from "../../lib/version.ts";
 import { expectWritableFile, readJson, writeWhole } from "./cli/files.ts";
@@ -165,7 +165,7 @@ async function plan(flags: Flags, { values, progress }: Asked) {
   ];
   const trace: typeof recorder.trace = (...decided) => listeners.forEach((listen) => listen(...decided));
   const { keyTrace } = recorder, keeps = tracePath !== undefined;
-  const loaded = { ...file, model }, retrieval = () => retrievalOf(loaded).scores;
+  const loaded = { ...file, model }, retrieval = retrievalScores(loaded);
   await tellRetrieval(progress, loaded, [method]);
   const context = { backend, retrieval, ...(listeners.length > 0 && { trace }), ...(keeps && { keyTrace }) };
   const bind = () => createPruner("token-filtering", file.config, method, context);

@@ -200,6 +200,7 @@ testSlow("deno task bench --out writes what it measured, and its report", () =>
       "keys, half dropped",
       "keys, 75% dropped",
       "local, half skipped and half dropped",
+      "retrieval, 75% dropped",
     ]);
     assert(last[1].kvBytesHeld < 0.65 * last[0].kvBytesHeld && last[0].kvBytesHeld === last[0].kvBytesDense);
     // What is dropped is given back.

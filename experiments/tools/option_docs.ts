@@ -28,7 +28,7 @@ function typeOf(name: string, option: Option): string {
     case "ratios":
       return "readonly number[] | undefined";
     case "layers":
-      return '"none" | "auto" | readonly number[]';
+      return '"none" | "auto" | "heads" | readonly number[]';
     case "seed":
       return "number | bigint";
     default:

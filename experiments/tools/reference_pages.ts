@@ -113,7 +113,7 @@ function describeValues(option: Option): readonly [values: string, byDefault: st
     case "ratios":
       return ["list of one ratio per layer", ""];
     case "layers":
-      return ["`none`, `auto` or layers, as 7+18", String(option.default)];
+      return ["`none`, `auto`, `heads` or layers, as 7+18", String(option.default)];
     case "seed":
       return ["integer", String(option.default)];
   }

@@ -130,7 +130,8 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     return {
       ...{ chunk, scores: listScores(scored), usage, timeMs },
       skips: tallySkips(numLayers, pruner.spans.warmup, [{ length, keep }]),
-      ...(pruner.keySide && { drops: tallyDrops(numLayers, pruner.spans, [{ length, kvKeep }]) }),
+      ...(pruner.keySide &&
+        { drops: tallyDrops(numLayers, pruner.spans, [{ length, kvKeep }], pruner.keySide.heads) }),
     };
   }
 

@@ -189,5 +189,8 @@ Deno.test("a result says which layers were whole, and no other one does", async 
   assertEquals((await evaluation.run(() => ({ ...pruner, keySide: { ...side, whole: [2] } }))).wholeLayers, [
     2,
   ]);
+  const heads = new Map([[1, { whole: [0, 2], others: [1] }]]);
+  const { wholeLayers, wholeHeads } = await evaluation.run({ ...pruner, keySide: { ...side, heads } });
+  assertEquals([wholeLayers, wholeHeads], [undefined, ["1.0", "1.2"]]);
   assertEquals("wholeLayers" in await evaluation.run(pruner), false);
 });

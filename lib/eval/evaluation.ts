@@ -159,7 +159,9 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
       control.onChunk?.(++done, count);
     }
     const usages = records.map(({ usage }) => usage), drops = records.flatMap(({ drops }) => drops ?? []);
-    const { whole } = (typeof filter === "function" ? filter(this.context) : filter).keySide ?? {};
+    const { whole, heads = [] } = (typeof filter === "function" ? filter(this.context) : filter).keySide ??
+      {};
+    const wholeHeads = [...heads].flatMap(([layer, { whole }]) => whole.map((head) => `${layer}.${head}`));
     const { headline } = this.#task, losses = scores.map((scored) => scored.losses);
     const { mean, standardError } = pairedMean(differences, blockOf(this.#task));
     const keys = excessKeys(this.#task);
@@ -170,6 +172,7 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
       kvAchievedRatio: drops.length === 0 ? null : dropRatioOf(addCounts(drops)),
       ...(drops.length > 0 && { dropRatioPerLayer: dropRatiosOf(addCounts(drops)) }),
       ...(whole && { wholeLayers: whole }),
+      ...(wholeHeads.length > 0 && { wholeHeads }),
       [headline.name]: headline.fromLoss(expectFinite(this.#meanOf(losses))),
       [keys.dense]: (dense as unknown as { [metric: string]: number })[headline.name]!,
       [keys.delta]: mean,

@@ -316,7 +316,8 @@ function count(
   return {
     reach: reachOf(config, pruner ?? DENSE, { keep, kvKeep }, from, length),
     skips: tallySkips(numLayers, pruner?.spans.warmup ?? 0, [{ length, keep }]),
-    ...(pruner?.keySide && { drops: tallyDrops(numLayers, pruner.spans, [{ length, kvKeep }]) }),
+    ...(pruner?.keySide &&
+      { drops: tallyDrops(numLayers, pruner.spans, [{ length, kvKeep }], pruner.keySide.heads) }),
     usage: sequence.usage(),
   };
 }

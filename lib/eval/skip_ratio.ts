@@ -1,6 +1,7 @@
 /** Shares of attention computations that were skipped, and of keys that were dropped, from the masks of a run. */
 import { expectInstance } from "../errors.ts";
 import { judgedTokens, type Spans } from "../filter/blocks.ts";
+import type { KeySide } from "../methods/pruner.ts";
 
 /** Skipped shares; null where nothing could be decided (no token came after the warm-up). */
 export interface SkipRatios {
@@ -16,7 +17,7 @@ export interface SkipRatios {
 export interface DropCounts {
   /** Tokens that were judged, after the warm-up. */
   readonly judged: number;
-  /** Tokens whose key and value were dropped, of each layer of the model. */
+  /** Tokens whose key and value were dropped, of each layer of the model; where some KV heads keep them, a fraction. */
   readonly droppedPerLayer: readonly number[];
 }
 
@@ -24,18 +25,23 @@ export interface DropCounts {
  * Counts drops over sequences.
  *
  * @param sequences For each its length and its masks: per layer of the key side 0 = gone.
+ * @param heads KV heads of layers of which some keep everything.
  */
 export function tallyDrops(
   numLayers: number,
   spans: Spans,
   sequences: readonly { readonly length: number; readonly kvKeep: ReadonlyMap<number, Uint8Array> }[],
+  heads: KeySide["heads"] = new Map(),
 ): DropCounts {
   const droppedPerLayer = new Array<number>(numLayers).fill(0);
   let judged = 0;
   for (const { length, kvKeep } of sequences) {
     judged += Math.max(judgedTokens(length, spans) - Math.max(spans.warmup, 1), 0);
     for (const [layer, mask] of kvKeep) {
-      droppedPerLayer[layer]! += mask.reduce((sum, kept) => sum + 1 - kept, 0);
+      const dropped = mask.reduce((sum, kept) => sum + 1 - kept, 0), own = heads.get(layer);
+      droppedPerLayer[layer]! += own === undefined
+        ? dropped
+        : dropped * own.others.length / (own.whole.length + own.others.length);
     }
   }
   return { judged, droppedPerLayer };

@@ -20,6 +20,8 @@ Deno.test("tallyDrops() counts judged tokens past the warm-up, over all layers",
   const kvKeep = new Map([[0, mask(2, 3)], [2, mask(6)]]);
   assertEquals(countDrops(4, side, [{ length: 10, kvKeep }]), 3 / (4 * 5)); // 2 to 6, judged at 4 and 8
   assertEquals(countDrops(4, side, [{ length: 8, kvKeep: new Map() }]), 0); // 2, judged at 4
+  const heads = new Map([[0, { whole: [1], others: [0, 2, 3] }]]); // of 2 and 3 a quarter stays
+  assertEquals(countDrops(4, side, [{ length: 10, kvKeep }], heads), 2.5 / (4 * 5));
   assertEquals(countDrops(4, side, [{ length: 4, kvKeep: new Map() }]), null);
   assertEquals(
     countDrops(1, { ...side, warmup: 0, recent: 0 }, [{ length: 5, kvKeep: new Map([[0, mask(3)]]) }]),

@@ -98,6 +98,8 @@ export interface TaskResult extends SkipRatios, SequenceUsage {
    * the probe has found. Left out where there is none.
    */
   readonly wholeLayers?: readonly number[];
+  /** KV heads of other layers that did, `layer.head`. */
+  readonly wholeHeads?: readonly string[];
   /** Tokens fed. */
   readonly tokens: number;
   /** Units whose loss counts: tokens, or items. */

@@ -14,6 +14,6 @@ export {
 export { judgedAt, NEVER } from "./blocks.ts";
 export * from "./option.ts";
 export { observeLayer, scanLayer } from "./scan.ts";
-export { planLayers, wholeLayers } from "./schedule.ts";
+export { planLayers, wholeParts } from "./schedule.ts";
 export * from "./sequence.ts";
 export { THRESHOLD_POLICIES } from "./threshold.ts";

@@ -35,8 +35,16 @@ export type Option =
     | { readonly type: "seed"; readonly default: bigint }
   );
 
-/** Some layers of a model: none, those that the model itself names, or a list of 0-based indices. */
-export type Layers = "none" | "auto" | readonly number[];
+/** Some layers of a model: none, those that the model itself names (or some of their KV heads), or a list of 0-based indices. */
+export type Layers = "none" | "auto" | "heads" | readonly number[];
+
+/** @internal KV heads of a layer, ascending in each part, none of which is empty. */
+export interface HeadParts {
+  /** Those that keep every key and value. */
+  readonly whole: readonly number[];
+  /** Those that evict. */
+  readonly others: readonly number[];
+}
 
 export type OptionTable = { readonly [name: string]: Option };
 
@@ -132,10 +140,12 @@ function checkOf(option: Option): Check {
       const isIndex = (layer: unknown) => Number.isInteger(layer) && (layer as number) >= 0;
       const isSet = (list: readonly number[]) => list.length > 0 && new Set(list).size === list.length;
       return [
-        "none, auto or a list of layers, each once",
+        "none, auto, heads or a list of layers, each once",
         (value) => isText(value) || isListOf(isNumber)(value),
         (value: Layers) =>
-          typeof value === "string" ? ["none", "auto"].includes(value) : value.every(isIndex) && isSet(value),
+          typeof value === "string"
+            ? ["none", "auto", "heads"].includes(value)
+            : value.every(isIndex) && isSet(value),
       ];
     }
     case "seed": {

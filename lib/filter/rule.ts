@@ -2,6 +2,7 @@
  * What a rule is to the recurrence: something that gives a token its score in a layer. The recurrence knows no rule by
  * name.
  */
+import type { HeadParts } from "./option.ts";
 import type { FilterOptions } from "./options.ts";
 import type { Moments } from "./similarity.ts";
 
@@ -101,7 +102,10 @@ export interface FilterShape {
   readonly hiddenSize: number;
   /** Over how many positions a layer's attention reaches back, one entry a layer. Default: over all. */
   readonly layers?: readonly { readonly window?: number }[];
-  /** Retrieval score of each layer, [numLayers], for `whole: "auto"`: how much its output needs what is far back. */
+  /**
+   * How much attention output needs what is far back, for `whole`: of each layer, [numLayers], for "auto"; of each KV head,
+   * [numLayers * numKvHeads], for "heads".
+   */
   readonly retrieval?: readonly number[];
 }
 
@@ -110,6 +114,8 @@ export interface LayerSpec extends FilterOptions, Omit<FilterShape, "numLayers" 
   readonly layer: number;
   /** Asked share of this layer's tokens to skip after warm-up, rho in [0, 1]. */
   readonly skipRatio: number;
+  /** Key side: its KV heads, where some of them keep every key and value. */
+  readonly headParts?: HeadParts;
   readonly chunk: number;
   /** What gives a token its score. Its own options are further properties of the spec. */
   readonly rule: Rule;

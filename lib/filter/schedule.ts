@@ -1,11 +1,13 @@
 /** The layer plan: which layers are filtered, and how much of each is to be skipped. */
-import type { Layers } from "./option.ts";
+import type { HeadParts, Layers } from "./option.ts";
 import { policyOf, type ThresholdPolicy } from "./threshold.ts";
 
 export interface PlannedLayer {
   readonly layer: number;
   /** Share of its tokens to skip after warm-up, in [0, 1]. */
   readonly skipRatio: number;
+  /** Key side: its KV heads, where some of them keep every key and value. */
+  readonly headParts?: HeadParts;
 }
 
 /** How the asked ratio is spread: what filtered layer i of F takes of their mean; null = as listed, layer by layer. */
@@ -63,11 +65,11 @@ export function countFiltered(tail: number, numLayers: number): number {
 /**
  * The filtered layers, ascending. `uniform`: p*L/F each; `ramp`: m*(1 + slope*(2*i/(F-1) - 1)) with m = p*L/F;
  * `explicit`: as listed, 0 = not filtered. L = layers, F = filtered layers, p = the side's ratio. Layers that keep every
- * key and value (`whole`) are not filtered on the key side.
+ * key and value (`whole`) are not filtered on the key side; one with some whole KV heads counts in F by its other heads.
  *
  * A policy that aims at no ratio (`fixed`) has 1 where it would be above.
  *
- * @param retrieval Score of each layer, [numLayers], for `whole: "auto"`.
+ * @param retrieval Scores for `whole`, as of a model's shape.
  * @throws {RangeError} If a layer needs a skip ratio above 1, the list's length is not L, or a whole layer is unknown.
  */
 export function planLayers(
@@ -79,11 +81,18 @@ export function planLayers(
   const weigh = SCHEDULES[options.schedule];
   if (weigh === null) return planExplicit(numLayers, options.skipRatios!);
   const { ratio, tail } = PLANS[side], last = countFiltered(options[tail]!, numLayers);
-  const whole = side === "keys" ? wholeLayers(numLayers, options, retrieval) : [];
+  const whole = side === "keys" ? wholeHeads(numLayers, options, retrieval) : [];
   const layers = Array.from({ length: last }, (_, i) => numLayers - last + i)
-    .filter((layer) => !whole.includes(layer));
-  const count = layers.length, mean = options[ratio]! * numLayers / count;
-  const plan = layers.map((layer, i) => ({ layer, skipRatio: mean * weigh(i, count, options) }));
+    .flatMap((layer) => whole[layer]?.others.length === 0 ? [] : [{ layer, heads: whole[layer] }]);
+  const evicting = (heads: HeadParts | undefined) =>
+    heads === undefined ? 1 : heads.others.length / (heads.whole.length + heads.others.length);
+  const count = layers.reduce((sum, { heads }) => sum + evicting(heads), 0);
+  const mean = options[ratio]! * numLayers / count;
+  const plan = layers.map(({ layer, heads }, i) => ({
+    layer,
+    skipRatio: mean * weigh(i, layers.length, options),
+    ...(heads !== undefined && heads.whole.length > 0 && { headParts: heads }),
+  }));
   const highest = plan.at(-1);
   if (whole.length > 0 && policyOf(options).aims && !(mean <= 1 + ROUNDING)) {
     throw tooManyWhole(numLayers, options[ratio]!, count);
@@ -91,7 +100,7 @@ export function planLayers(
   if (highest && policyOf(options).aims && highest.skipRatio > highestRatio(options) + ROUNDING) {
     throw unreachable(numLayers, options, highest, side);
   }
-  return plan.map(({ layer, skipRatio }) => ({ layer, skipRatio: Math.min(skipRatio, 1) }));
+  return plan.map((own) => ({ ...own, skipRatio: Math.min(own.skipRatio, 1) }));
 }
 
 /** Checks an `explicit` schedule without a model. @throws {RangeError} If it has no list, or a ratio is out of range. */
@@ -106,20 +115,42 @@ export function checkRatios({ schedule, skipRatios }: Pick<PlanOptions, "schedul
   if (layer >= 0) refuse(`${skipRatios![layer]} for layer ${layer}`, "a number in [0, 1]");
 }
 
-/**
- * The layers that keep every key and value, ascending. `auto`: the smallest set, highest scores first, that has the
- * asked fraction of the summed score; fewer where the others could not drop enough for the same number of rows. None
- * where the schedule lists a ratio per layer.
- *
- * @throws {RangeError} If a layer is unknown, or there are no scores for `auto`.
- */
+/** The layers that keep every key and value, ascending. @throws {RangeError} As {@linkcode wholeParts}. */
 export function wholeLayers(
+  numLayers: number,
+  options: PlanOptions,
+  retrieval?: readonly number[],
+): number[] {
+  const whole = wholeHeads(numLayers, options, retrieval);
+  return whole.flatMap(({ others }, layer) => others.length === 0 ? [layer] : []);
+}
+
+/** By layer its KV heads, those that keep everything apart; one stands for all where layers are whole. Empty where none is. */
+function wholeHeads(numLayers: number, options: PlanOptions, retrieval?: readonly number[]): HeadParts[] {
+  const parts = new Set(wholeParts(numLayers, options, retrieval));
+  if (parts.size === 0) return [];
+  const perLayer = options.whole === "heads" ? retrieval!.length / numLayers : 1;
+  return Array.from({ length: numLayers }, (_, layer) => {
+    const heads = Array.from({ length: perLayer }, (_, head) => head);
+    const isWhole = (head: number) => parts.has(layer * perLayer + head);
+    return { whole: heads.filter(isWhole), others: heads.filter((head) => !isWhole(head)) };
+  });
+}
+
+/**
+ * What keeps every key and value, ascending: layers; or where `whole` is "heads" KV heads, layer * numKvHeads + head.
+ * `auto` and `heads`: the smallest set, highest scores first, that has the asked fraction of the summed score; fewer where
+ * the others could not drop enough for the same number of rows. None where the schedule lists a ratio per layer.
+ *
+ * @throws {RangeError} If a layer is unknown, or there are no scores.
+ */
+export function wholeParts(
   numLayers: number,
   { whole = "none", wholeShare = 1, kvRatio = 0, threshold, schedule }: PlanOptions,
   retrieval?: readonly number[],
 ): number[] {
   if (whole === "none" || SCHEDULES[schedule] === null) return [];
-  if (whole !== "auto") {
+  if (typeof whole !== "string") {
     const unknown = whole.find((layer) => layer >= numLayers);
     if (unknown === undefined) return [...whole].sort((a, b) => a - b);
     throw new RangeError(
@@ -128,15 +159,17 @@ export function wholeLayers(
   }
   if (retrieval === undefined) {
     throw new RangeError(
-      'Cannot use option "whole": found "auto" without scores of the layers, expected a shape with ' +
+      `Cannot use option "whole": found "${whole}" without scores of the layers, expected a shape with ` +
         "`retrieval`, as findRetrievalLayers() gives it",
     );
   }
-  const ranked = retrieval.map((_, layer) => layer).sort((a, b) => retrieval[b]! - retrieval[a]!);
+  const ranked = retrieval.map((_, part) => part).sort((a, b) => retrieval[b]! - retrieval[a]!);
   const asked = wholeShare * retrieval.reduce((sum, score) => sum + score, 0);
   let count = 0, sum = 0;
-  while (count < numLayers && sum < asked - ROUNDING * asked) sum += retrieval[ranked[count++]!]!;
-  const most = policyOf({ threshold }).aims ? Math.floor(numLayers * (1 - kvRatio) + ROUNDING) : numLayers;
+  while (count < ranked.length && sum < asked - ROUNDING * asked) sum += retrieval[ranked[count++]!]!;
+  const most = policyOf({ threshold }).aims
+    ? Math.floor(ranked.length * (1 - kvRatio) + ROUNDING)
+    : ranked.length;
   return ranked.slice(0, Math.min(count, most)).sort((a, b) => a - b);
 }
 
@@ -144,7 +177,9 @@ export function wholeLayers(
 function tooManyWhole(numLayers: number, ratio: number, others: number): RangeError {
   const most = Math.floor(numLayers * (1 - ratio) + ROUNDING);
   return new RangeError(
-    `Cannot keep ${numLayers - others} of ${numLayers} layers whole at a kvRatio of ${ratio}: ` +
+    `Cannot keep ${+(numLayers - others).toFixed(
+      2,
+    )} of ${numLayers} layers whole at a kvRatio of ${ratio}: ` +
       `the others cannot drop so much, expected at most ${most} layers, or a kvRatio of at most ${
         Math.floor(1e4 * others / numLayers) / 1e4
       }`,

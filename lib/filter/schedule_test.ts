@@ -1,6 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { resolveOptions, type TokenFilterOptions } from "../methods/options.ts";
-import { countFiltered, planLayers, wholeLayers } from "./schedule.ts";
+import { countFiltered, planLayers, wholeLayers, wholeParts } from "./schedule.ts";
 
 const plan = (numLayers: number, options: TokenFilterOptions) =>
   planLayers(numLayers, resolveOptions(options));
@@ -160,4 +160,30 @@ Deno.test("wholeLayers() takes the smallest set with the asked fraction, and few
     3,
     4,
   ]);
+});
+
+Deno.test("planLayers() with whole heads gives the other heads what keeps the rows that are held", () => {
+  const scores = [9, 0, 0, 0, 5, 4, 0, 0],
+    base = resolveOptions({ side: "key", fusion: "key", kvRatio: 0.5 });
+  const options = { ...base, whole: "heads", wholeShare: 1 } as const,
+    plan = planLayers(4, options, "keys", scores);
+  assertEquals(wholeParts(4, options, scores), [0, 4, 5]);
+  assertEquals(wholeLayers(4, options, scores), [2]);
+  assertEquals(plan, [
+    { layer: 0, skipRatio: 0.8, headParts: { whole: [0], others: [1] } },
+    { layer: 1, skipRatio: 0.8 },
+    { layer: 3, skipRatio: 0.8 },
+  ]);
+  assertEquals(wholeParts(4, { ...options, kvRatio: 0.8 }, scores), [0]);
+  assertEquals(
+    planLayers(4, { ...options, skipRatios: [0.5, 0, 0, 0], schedule: "explicit" }, "keys", scores),
+    [
+      { layer: 0, skipRatio: 0.5 },
+    ],
+  );
+  assertThrows(
+    () => planLayers(4, { ...options, kvRatio: 0.6, kvTail: 0.75 }, "keys", scores),
+    RangeError,
+    "layers whole at a kvRatio of 0.6",
+  );
 });

@@ -7,6 +7,7 @@ import {
   type LayerSpec,
   type LayerState,
 } from "../filter/layer.ts";
+import type { HeadParts } from "../filter/option.ts";
 import type { KeyState } from "../filter/options.ts";
 import { RowToken } from "../filter/rule.ts";
 import { wholeLayers } from "../filter/schedule.ts";
@@ -86,7 +87,8 @@ function createKeySide(
   keyState: KeyState,
   { backend, keyTrace: trace }: PrunerContext,
 ): KeySide {
-  const filter = bindFilter(shape, options, "keys", backend);
+  const filter = bindFilter(shape, options, "keys", backend), heads = headsOf(filter.specs);
+  if (heads !== undefined && trace !== undefined) throw unrecorded();
   const reads = readsOf(rule, options), signals = SIGNALS.filter((name) => reads.includes(name));
   const { native } = rule, needs: Need[] = keyState === "pre-rope" ? ["pre-rope keys"] : [];
   const waits = signals.length > 0;
@@ -95,13 +97,29 @@ function createKeySide(
     layers: filter.layers,
     needs,
     at: waits ? "block" : policyOf(options).whole ? "prefill" : "arrival",
-    ...(trace === undefined && native !== undefined && { specs: filter.specs }),
+    ...(heads && { heads }),
+    // A device decides for all heads of a layer alike.
+    ...(trace === undefined && heads === undefined && native !== undefined && { specs: filter.specs }),
     start: (chunk = 0) =>
       waits
         ? openJudgement(filter.specs.map((spec) => ({ ...spec, chunk })), trace, backend)
         : openScan(filter.start({ chunk }), chunk, trace),
   };
 }
+
+/** By layer its KV heads, of layers of which some keep everything; undefined where there is none. */
+function headsOf(specs: readonly LayerSpec[]): ReadonlyMap<number, HeadParts> | undefined {
+  const own = specs.flatMap(({ layer, headParts: parts }): [number, HeadParts][] =>
+    parts ? [[layer, parts]] : []
+  );
+  return own.length === 0 ? undefined : new Map(own);
+}
+
+const unrecorded = () =>
+  new RangeError(
+    'Cannot record the decisions of option "whole": found "heads", expected layers (auto, or a list): a trace holds one ' +
+      "decision per token and layer",
+  );
 
 /** The key side at work on one sequence, by rules of the attention received: a spec per layer, all of one chunk. */
 export function openJudgement(

@@ -99,13 +99,13 @@ export interface MethodOptions extends Given<Options> {
    */
   readonly kvTail?: number;
   /**
-   * Layers that keep every key and value; auto: the retrieval layers that the model shows by one probe.
-   * Default: none.
+   * Layers that keep every key and value; auto: the retrieval layers that the model shows by one probe;
+   * heads: its retrieval heads, KV heads of any layer. Default: none.
    */
-  readonly whole?: "none" | "auto" | readonly number[];
+  readonly whole?: "none" | "auto" | "heads" | readonly number[];
   /**
-   * The smallest set of layers with this fraction of the summed retrieval score. In (0, 1]. Default: 0.75.
-   * Only with `whole` auto.
+   * The smallest set of layers or heads with this fraction of the summed retrieval score. In (0, 1]. Default:
+   * 0.75. Only with `whole` auto, heads.
    */
   readonly wholeShare?: number;
   /**

@@ -65,7 +65,14 @@ export function createPruner(
   expectShape(model);
   expectOptions(context, CONTEXT);
   const resolved = resolveOptions(isNamed ? { ...options, fusion: name } : options);
-  const { retrieval = resolved.whole === "auto" ? context.retrieval?.() : undefined } = model;
+  const { whole } = resolved, isScored = whole === "auto" || whole === "heads";
+  const { retrieval = isScored ? context.retrieval?.(whole) : undefined } = model;
+  const scored = model.numLayers * (whole === "heads" ? model.numKvHeads : 1);
+  if (isScored && retrieval !== undefined && retrieval.length !== scored) {
+    throw new RangeError(
+      `Cannot use option "whole": found "${whole}" with ${retrieval.length} retrieval scores, expected ${scored}`,
+    );
+  }
   const shape = retrieval === undefined ? model : { ...model, retrieval };
   const method = methodOf(resolved.fusion);
   if (isOffline(method) && filtersQueries(resolved)) return createOffline(method, resolved, context);

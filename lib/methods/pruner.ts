@@ -4,6 +4,7 @@
  */
 import type { LayerSpec, LayerState, ScanOutput } from "../filter/layer.ts";
 import type { Spans } from "../filter/blocks.ts";
+import type { HeadParts } from "../filter/option.ts";
 import type { FilterBackend, FilterShape } from "../filter/sequence.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Adapts, Alters, Calibration, DroppedParts } from "./model_pruning/calibration.ts";
@@ -131,6 +132,8 @@ export interface Side<Seen = Outcomes> {
   readonly specs?: readonly LayerSpec[];
   /** Key side: layers that keep everything because the option `whole` says so, ascending; left out where there is none. */
   readonly whole?: readonly number[];
+  /** Key side: KV heads of its layers of which some keep everything; the others of such a layer evict. */
+  readonly heads?: ReadonlyMap<number, HeadParts>;
   /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks. */
   start(chunk?: number): SideSequence<Seen>;
 }
@@ -283,8 +286,10 @@ export interface PrunerContext {
   readonly backend?: FilterBackend;
   /** What a method that alters the model is fitted on; default: the process's own. */
   readonly calibration?: Calibration;
-  /** Retrieval scores of the model's layers, [numLayers]: asked for where `whole` is "auto" and the shape has none. */
-  readonly retrieval?: () => readonly number[];
+  /**
+   * Retrieval scores of the model, as the shape has them for that value of `whole`: asked for where the shape has none.
+   */
+  readonly retrieval?: (whole: "auto" | "heads") => readonly number[];
   /** Called with the decisions of all sequences, forks included. */
   readonly trace?: DecisionTrace;
   /** The same of the key side's decisions, where it has a rule of its own. */

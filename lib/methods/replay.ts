@@ -203,6 +203,11 @@ export function createShuffled(
     );
   }
   const { spans, skipped: { cached, substitute }, keySide } = of, { warmup, block, recent } = spans;
+  if (keySide?.heads !== undefined) {
+    throw new RangeError(
+      'Cannot shuffle the decisions of option "whole": found "heads", expected layers (auto, or a list)',
+    );
+  }
   return {
     ...of,
     at: "prefill",

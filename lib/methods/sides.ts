@@ -39,15 +39,16 @@ export const KEY_OPTIONS = {
     matters: (others: Others): boolean =>
       others["whole"] !== undefined && others["whole"] !== "none" && FILTER_OPTIONS.tail.matters(others),
     help:
-      "layers that keep every key and value; auto: the retrieval layers that the model shows by one probe",
+      "layers that keep every key and value; auto: the retrieval layers that the model shows by one probe; heads: its " +
+      "retrieval heads, KV heads of any layer",
   },
   wholeShare: {
     type: "number",
     default: 0.75,
     range: "(0, 1]",
-    of: { whole: ["auto"] },
+    of: { whole: ["auto", "heads"] },
     matters: FILTER_OPTIONS.tail.matters,
-    help: "the smallest set of layers with this fraction of the summed retrieval score, {range}",
+    help: "the smallest set of layers or heads with this fraction of the summed retrieval score, {range}",
   },
 } as const satisfies OptionTable;
 

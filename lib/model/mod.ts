@@ -23,7 +23,7 @@ export {
 export { createWeights, loadWeights } from "./load_weights.ts";
 export { Model } from "./model.ts";
 export { readModelConfig } from "./read_config.ts";
-export { findRetrievalLayers, type RetrievalLayers, retrievalOf } from "./retrieval.ts";
+export { findRetrievalLayers, type RetrievalLayers, retrievalOf, retrievalScores } from "./retrieval.ts";
 export { BatchDecoder } from "./run/batch_decoder.ts";
 export { createBatchCache, createBatchDecisions, createBatchStates } from "./run/batch_state.ts";
 export { judgeDump } from "./run/judge_dump.ts";

@@ -1,5 +1,5 @@
 /** Which layers retrieve: how much a layer's output needs keys that are neither among the first ones nor recent. */
-import { definePruner, type Outcomes, type Pruner } from "../methods/pruner.ts";
+import { definePruner, type Outcomes, type Pruner, type PrunerContext } from "../methods/pruner.ts";
 import { uniform } from "../random.ts";
 import { f32Data, firstRows, hostTensor, type Tensor } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
@@ -187,6 +187,13 @@ export function retrievalOf(
   found.set(loaded.model, known);
   return known;
 }
+
+/** The same as a method's context and the shape of a model have it: scores of layers, or of KV heads one after the other. */
+export const retrievalScores =
+  (loaded: Pick<LoadedModel, "model" | "tokenizer">): NonNullable<PrunerContext["retrieval"]> => (whole) => {
+    const { scores, heads } = retrievalOf(loaded);
+    return whole === "heads" ? heads.flat() : scores;
+  };
 
 /** Whether a value is what a probe with the first seed finds in a model of so many layers and KV heads. */
 function isRetrieval(

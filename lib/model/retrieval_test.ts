@@ -142,5 +142,9 @@ Deno.test("layers that cannot be kept whole are refused, with what can be", () =
   refuse({ side: "query", whole: [1] }, "keys and values have no rule of their own");
   assertThrows(() => resolveOptions({ whole: [1, 1] }), RangeError, "each once");
   assertThrows(() => resolveOptions({ whole: [0.5] }), RangeError, "a list of layers");
-  assertThrows(() => resolveOptions({ whole: "all" as never }), RangeError, "none, auto or a list of layers");
+  assertThrows(
+    () => resolveOptions({ whole: "all" as never }),
+    RangeError,
+    "none, auto, heads or a list of layers",
+  );
 });

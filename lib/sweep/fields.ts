@@ -31,6 +31,10 @@ export const FIELD = {
     "a list of numbers, or nothing",
     (value) => value === undefined || isListOf(isNumber)(value),
   ],
+  textsOrNothing: [
+    "a list of texts, or nothing",
+    (value) => value === undefined || isListOf((item) => typeof item === "string")(value),
+  ],
   blocks: ["sums and sizes of blocks, as many", isBlocks],
   lossBlocks: ["sums and sizes of blocks, as many", (value) => value !== undefined && isBlocks(value)],
 } as const satisfies Fields;

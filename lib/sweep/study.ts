@@ -8,7 +8,7 @@ import { countTokens } from "../eval/item_evaluation.ts";
 import { type Evaluation, type Filter, labelOf, type Task, type TaskTypes } from "../eval/task.ts";
 import { findTask, ownTask, type PerplexityTypes, TASKS } from "../eval/tasks/mod.ts";
 import type { LoadedModel } from "../model/load.ts";
-import { retrievalOf } from "../model/retrieval.ts";
+import { retrievalScores } from "../model/retrieval.ts";
 import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
 import { digestTokenizer } from "../model/tokenizer/tokenizer.ts";
 import type { NamedMethod } from "./compare/compared_methods.ts";
@@ -238,7 +238,7 @@ export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
 export const binderOf = ({ model, filterFrom }: Study<TaskTypes>) => (method: ResolvedOptions): Filter =>
   createFilter(model.config, method, filterFrom, {
     backend: model.model.backend,
-    retrieval: () => retrievalOf(model).scores,
+    retrieval: retrievalScores(model),
   });
 
 /**

@@ -24,7 +24,7 @@ function measureRun({ numLayers }: Pick<ModelConfig, "numLayers">, run: Generate
       : skipRatiosOf(tallySkips(numLayers, pruner.spans.warmup, [{ length, keep }])).achievedRatio,
     keysDropped: pruner?.keySide === undefined
       ? null
-      : dropRatioOf(tallyDrops(numLayers, pruner.spans, [{ length, kvKeep }])),
+      : dropRatioOf(tallyDrops(numLayers, pruner.spans, [{ length, kvKeep }], pruner.keySide.heads)),
     /** Shares of the dense model's. */
     pairsAvoided: usage.pairsAvoided / usage.pairsDense,
     attentionFlopsAvoided: usage.attentionFlopsAvoided / usage.attentionFlopsDense,

@@ -53,7 +53,7 @@ export function measureOutcome({ file, runs, scores, dense }: Scored) {
     densePerplexity: meanPerplexity(dense),
     achievedRatio,
     ...(keySide !== undefined && {
-      kvAchievedRatio: dropRatioOf(tallyDrops(numLayers, spans, drops)),
+      kvAchievedRatio: dropRatioOf(tallyDrops(numLayers, spans, drops, keySide.heads)),
     }),
     kvBytesHeld: sum(scores.map(({ usage }) => usage.kvBytesHeld)),
     kvBytesAvoided: sum(scores.map(({ usage }) => usage.kvBytesAvoided)),

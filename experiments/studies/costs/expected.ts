@@ -77,9 +77,12 @@ function sharesOfLayers({ numLayers, retrieval }: CostShape, options: ResolvedOp
   const hasKeys = keyRuleOf(options) !== undefined;
   const keys = new Map(
     hasKeys
-      ? planLayers(numLayers, keySideOptions(options), "keys", retrieval).map((
-        own,
-      ) => [own.layer, own.skipRatio])
+      ? planLayers(numLayers, keySideOptions(options), "keys", retrieval).map(
+        ({ layer, skipRatio, headParts: heads }) => {
+          const evicting = heads ? heads.others.length / (heads.whole.length + heads.others.length) : 1;
+          return [layer, skipRatio * evicting];
+        },
+      )
       : [],
   );
   return Array.from({ length: numLayers }, (_, layer) => ({

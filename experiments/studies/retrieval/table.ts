@@ -16,6 +16,8 @@ interface Trial {
   readonly kvFusion: string;
   readonly kvRatio: number;
   readonly whole: string;
+  readonly schedule: string;
+  readonly slope: number;
   readonly kvBytesHeld: number;
   readonly kvBytesAvoided: number;
   readonly lossBlocks: LossBlocks;
@@ -43,23 +45,85 @@ export function chunkInterval({ environment }: RetrievalResults, own: LossBlocks
   return pairedBootstrap([differences], { blockSize: 1 });
 }
 
+const retained = ({ kvBytesHeld, kvBytesAvoided }: Trial) =>
+  `${(100 * kvBytesHeld / (kvBytesHeld + kvBytesAvoided)).toFixed(1)}%`;
+
+/** Rules of the preset, and chance; all others are methods of the literature. */
+const OWN = ["key", "leave-one-out", "random"];
+/** Methods of the literature, as their papers call them. */
+const METHODS: { readonly [rule: string]: string } = {
+  streaming: "StreamingLLM",
+  snapkv: "SnapKV",
+  h2o: "H2O",
+  tova: "TOVA",
+  "keydiff-cache": "KeyDiff",
+  knorm: "Knorm",
+  lagkv: "LagKV",
+  "expected-attention": "ExpectedAttention",
+};
+const nameOf = ({ kvFusion, schedule }: Trial) =>
+  schedule === "ramp" ? "PyramidKV" : METHODS[kvFusion] ?? `\`${kvFusion}\``;
+
+/** A row per method and ratio: as it is, with whole layers, and how far the rule `key` with whole layers is from it as it is. */
+export function tabulateMethods(results: RetrievalResults): PlainTable {
+  const { dense, trials } = results;
+  const shown = (own: LossBlocks | undefined, other: LossBlocks | undefined) =>
+    own && other ? formatInterval(chunkInterval(results, own, other), 3) : "-";
+  const groups = Map.groupBy(
+    trials.filter(({ kvFusion, whole }) => !OWN.includes(kvFusion) && whole !== "heads"),
+    (trial) => `${trial.kvRatio} ${nameOf(trial)}`,
+  );
+  const rows = [...groups.values()].map((group) => {
+    const of = (whole: string) => group.find((trial) => trial.whole === whole), [first] = group as [Trial];
+    const best = trials.find(({ kvFusion, kvRatio, whole }) =>
+      kvFusion === "key" && kvRatio === first.kvRatio && whole === "auto"
+    );
+    const asIs = of("none")?.lossBlocks, withWhole = of("auto")?.lossBlocks;
+    return {
+      ratio: first.kvRatio,
+      loss: asIs ? chunkInterval(results, asIs, dense.lossBlocks).estimate : 0,
+      cells: [
+        nameOf(first),
+        retained(of("none") ?? first),
+        shown(asIs, dense.lossBlocks),
+        shown(withWhole, dense.lossBlocks),
+        shown(withWhole, asIs),
+        shown(best?.lossBlocks, asIs),
+      ],
+    };
+  });
+  return {
+    columns: [
+      "method",
+      "cache retained",
+      "as is",
+      "with whole layers",
+      "difference",
+      "`key` with whole layers less as is",
+    ],
+    left: [true],
+    rows: rows.sort((a, b) => a.ratio - b.ratio || a.loss - b.loss).map(({ cells }) => cells),
+  };
+}
+
 /** A row per rule and ratio: loss increase, and the difference from the same rule without whole layers. */
 export function tabulateRetrieval(results: RetrievalResults): PlainTable {
-  const { dense, trials } = results;
+  const { dense } = results,
+    trials = results.trials.filter(({ kvFusion, whole }) => OWN.includes(kvFusion) || whole === "heads");
   const shown = (own: LossBlocks, other: LossBlocks) => formatInterval(chunkInterval(results, own, other), 3);
   return {
     columns: ["rule", "whole layers", "cache retained", "loss increase", "difference from none whole"],
     left: [true, true],
     rows: trials.toSorted((a, b) => b.kvBytesHeld - a.kvBytesHeld || (a.kvFusion < b.kvFusion ? -1 : 1)).map(
       (trial) => {
-        const { kvFusion, kvRatio, whole, kvBytesHeld, kvBytesAvoided, lossBlocks } = trial;
+        const { kvFusion, kvRatio, whole, lossBlocks } = trial;
         const alike = trials.find((other) =>
           other.kvFusion === kvFusion && other.kvRatio === kvRatio && other.whole === "none"
         );
         return [
           `\`${kvFusion}\``,
-          whole === "auto" ? "17, 18, 20, 23" : "none",
-          `${(100 * kvBytesHeld / (kvBytesHeld + kvBytesAvoided)).toFixed(1)}%`,
+          whole === "auto" ? "17, 18, 20, 23" : whole,
+          retained(trial),
           shown(lossBlocks, dense.lossBlocks),
           alike === undefined || alike === trial ? "-" : shown(lossBlocks, alike.lossBlocks),
         ];
@@ -68,4 +132,9 @@ export function tabulateRetrieval(results: RetrievalResults): PlainTable {
   };
 }
 
-if (import.meta.main) console.log(formatMarkdown(tabulateRetrieval(await readResults())));
+if (import.meta.main) {
+  const results = await readResults();
+  for (const tabulate of [tabulateRetrieval, tabulateMethods]) {
+    console.log(formatMarkdown(tabulate(results)) + "\n");
+  }
+}

@@ -2,8 +2,14 @@
 import type { Backend } from "../../../lib/backend.ts";
 import type { WeightDType } from "../../../lib/dtype.ts";
 import { type LengthRow, type MeasuredMethod, measureLengths } from "../../../lib/eval/mod.ts";
-import { createPruner, type MethodOptions } from "../../../lib/methods/mod.ts";
-import { loadModel, type ModelConfig, readModelFile, type Tokenizer } from "../../../lib/model/mod.ts";
+import { createPruner, type MethodOptions, type PrunerContext } from "../../../lib/methods/mod.ts";
+import {
+  loadModel,
+  type ModelConfig,
+  readModelFile,
+  retrievalScores,
+  type Tokenizer,
+} from "../../../lib/model/mod.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import type { Progress } from "../../commands/cli/output/progress.ts";
 import { readNamedText } from "../../commands/cli/flags/text.ts";
@@ -18,6 +24,7 @@ const METHODS: readonly (readonly [name: string, options: MethodOptions])[] = [
   ["keys, half dropped", { preset: "keys" }],
   ["keys, 75% dropped", { preset: "keys", kvRatio: 0.75 }],
   ["local, half skipped and half dropped", { preset: "local" }],
+  ["retrieval, 75% dropped", { preset: "retrieval", kvRatio: 0.75 }],
 ];
 
 /** What is measured. */
@@ -39,7 +46,8 @@ export async function measureModel(
   { model: name, dtype, lengths, text: path }: LengthPlan,
 ): Promise<LengthRow[]> {
   const { model, tokenizer, config } = await loadModel(name, backend, dtype && { dtype });
-  const ids = await readIds(tokenizer, path, Math.max(...lengths)), methods = bindMethods(config, backend);
+  const ids = await readIds(tokenizer, path, Math.max(...lengths)),
+    methods = bindMethods(config, backend, retrievalScores({ model, tokenizer }));
   progress.line(`${name} at ${lengths.join(", ")} tokens`);
   progress.start();
   const rows = measureLengths(model, ids, methods, {
@@ -81,10 +89,14 @@ export async function readIds(
 }
 
 /** The methods that are measured, the dense model first. */
-export function bindMethods(config: ModelConfig, backend: Backend): MeasuredMethod[] {
+export function bindMethods(
+  config: ModelConfig,
+  backend: Backend,
+  retrieval: PrunerContext["retrieval"],
+): MeasuredMethod[] {
   const filtered = METHODS.map(([name, options]): MeasuredMethod => ({
     name,
-    pruner: createPruner("token-filtering", config, { pruneRatio: 0.5, ...options }, { backend }),
+    pruner: createPruner("token-filtering", config, { pruneRatio: 0.5, ...options }, { backend, retrieval }),
   }));
   return [{ name: "dense" }, ...filtered];
 }

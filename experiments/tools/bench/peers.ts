@@ -1,7 +1,7 @@
 /** A model end to end beside llama.cpp and PyTorch: engines take turns on the same ids, and must agree on their losses. */
 import { UsageError } from "../../../lib/errors.ts";
 import type { Pruner } from "../../../lib/methods/mod.ts";
-import { loadModel, locateModel, locatePath, type Model } from "../../../lib/model/mod.ts";
+import { loadModel, locateModel, locatePath, type Model, retrievalScores } from "../../../lib/model/mod.ts";
 import { f32Data, rowsOf } from "../../../lib/tensor.ts";
 import type { Backend } from "../../../lib/backend.ts";
 import type { PeerRow } from "../../../lib/plot/mod.ts";
@@ -166,7 +166,7 @@ export async function measurePeers(
       else peers.push(peer);
     }
     expectPeers(peers);
-    const own = bindMethods(config, backend).map(({ name, pruner }) =>
+    const own = bindMethods(config, backend, retrievalScores({ model, tokenizer })).map(({ name, pruner }) =>
       ownEngine(model, "tokenfilter", name, pruner)
     );
     progress.line(

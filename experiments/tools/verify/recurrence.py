@@ -19,7 +19,7 @@ DEFAULTS = dict(
     fusion="variance", invert=False, tau=1, lambda_=0, eps=1e-6, alpha=0.5, seed=0, protect=0.1, anchor="ema",
     gamma=0.9, absorb="all", warmup=32, threshold="budget", window=256, theta=0, eta=0.1, recent=16, block=32, ridge=1,
     projections=16, features=None, substitute="none", sinks=4, pruneRatio=0.5, schedule="uniform", slope=0.5, tail=None,
-    skipRatios=None, kvFusion="same", kvRatio=None, kvTail=None, keyState="post-rope")
+    skipRatios=None, kvFusion="same", kvRatio=None, kvTail=None, keyState="post-rope", whole="none", wholeShare=0.75)
 PRESETS = {
     "paper": dict(recent=0, tail=0.75),
     "keys": dict(pruneRatio=0, kvFusion="variance", kvRatio=0.5, recent=32, warmup=64, kvTail=1),
@@ -229,13 +229,13 @@ def block_starts(o, T):
 
 
 def run_layer(o, number, rho, kv_rho, keys, values, chunk=0, similar=None, queries=None, residual=None, normed=None,
-              project=None, observe=None):
+              project=None, observe=None, whole=()):
     """
     Decides a layer's tokens block by block, with the attention between where queries are given.
 
     rho, kv_rho: shares of the two sides, None where a side is not filtered here. similar: keys that are compared, where
     they are not the cached ones. project [heads * d, hidden]: the output projection. observe(start, end, keep) gives
-    the learned rule's y in place of the attention.
+    the learned rule's y in place of the attention. whole: KV heads that keep every key; what keys receive is of the rest.
     Gives keep, kvKeep [T]; judged [T], the block start or -1; scores, thresholds, moments, wK; margin, the least
     distance of a decision; out [T, hidden]; y of the tokens that count.
     """
@@ -309,8 +309,10 @@ def run_layer(o, number, rho, kv_rho, keys, values, chunk=0, similar=None, queri
             seen = (j <= i[:, None]) & (until[:end] > i[:, None])
             local = local_mask(o, start, end)
             read = queries[block], keys[:end], values[:end]
+            stays = np.repeat(np.isin(np.arange(keys.shape[1]), whole), queries.shape[1] // keys.shape[1])
+            seen = np.where(stays[:, None, None], j <= i[:, None], seen)
             heads_out, p = attend(*read, seen | local if o.substitute == "local" else seen)
-            p, age = p.mean(0, dtype=np.float64) * keep[block, None], i[:, None] - j
+            p, age = p[~stays].mean(0, dtype=np.float64) * keep[block, None], i[:, None] - j
             received[:end] += (p * (age > 0)).sum(0)
             distant[:end] += (p * (age > o.recent / 2)).sum(0)
         if project is not None:

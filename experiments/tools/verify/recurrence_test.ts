@@ -1,11 +1,13 @@
 /** Holds the golden decisions to the numpy recurrence, and a whole model's losses where numpy is there. */
 import { assert, assertEquals, assertLess } from "@std/assert";
+import { openCpu } from "../../../ffi/mod.ts";
 import { scoreSequence } from "../../../lib/eval/mod.ts";
 import { createPruner, type MethodOptions } from "../../../lib/methods/mod.ts";
 import { loadModel } from "../../../lib/model/mod.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
+import { uniform } from "../../../lib/random.ts";
 import { sha256 } from "../../../lib/sha256.ts";
-import { unless } from "../../../lib/testing.ts";
+import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
 import { withFolder } from "../../commands/testing.ts";
 import { lackOfPython, runPython } from "../testing_python.ts";
 
@@ -70,3 +72,69 @@ for (const [name, options] of Object.entries(METHODS)) {
       }),
   });
 }
+
+Deno.test({
+  ...unless(
+    IN_SLOW_TIER || lackOfPython(["numpy", "gguf"]),
+    "tiny by numpy, 40 draws with whole layers or heads: the same decisions and losses",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      const backend = await openCpu({ build: true }), { model, config } = await loadModel("tiny", backend);
+      let drawn = 0n;
+      const draw = () => uniform(drawn++),
+        pick = <T>(list: readonly T[]) => list[Math.floor(draw() * list.length)]!;
+      const cases = Array.from({ length: 40 }, (_, i) => {
+        const whole = i % 4 === 0
+          ? [...new Set([0, 1, 2].map(() => Math.floor(10 * draw())))]
+          : i % 4 === 1
+          ? "auto"
+          : "heads";
+        const scored = whole === "heads" ? config.numLayers * config.numKvHeads : config.numLayers;
+        const spans = { warmup: pick([0, 8, 16]), recent: pick([0, 4, 12]), block: pick([4, 8, 32]) };
+        const options: MethodOptions = {
+          ...{
+            side: "key",
+            kvFusion: pick(["key", "variance", "random", "keydiff", "received", "knorm"] as const),
+            whole,
+            ...spans,
+          },
+          ...{ wholeShare: pick([0.3, 0.6, 0.9]), kvRatio: pick([0.2, 0.5, 0.65]), seed: i, pruneRatio: 0 },
+        };
+        const retrieval = Array.from({ length: scored }, () => draw() ** 4);
+        const ids = Int32Array.from({ length: 64 }, () => 3 + Math.floor(2000 * draw()));
+        return { options, retrieval, ids };
+      });
+      const files = ["ids", "options", "out"].map((file) => `${folder}/${file}.json`);
+      Deno.writeTextFileSync(files[0]!, JSON.stringify(cases.map(({ ids }) => Array.from(ids))));
+      const asked = cases.map(({ options: { side: _, ...own }, retrieval }) => ({ ...own, retrieval }));
+      Deno.writeTextFileSync(files[1]!, JSON.stringify(asked));
+      const gguf = `${here}/../../../lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf`;
+      await runPython(`${here}/numpy_llama.py`, gguf, ...files);
+      const wanted = readJson(files[2]!) as {
+        kvKeep: number[][];
+        kvLayers: number[];
+        nll: number[];
+        margin: number;
+      }[];
+      let compared = 0;
+      cases.forEach(({ options, retrieval, ids }, chunk) => {
+        const want = wanted[chunk]!;
+        if (want.margin < 1e-5) return; // rounding may decide
+        compared++;
+        const pruner = createPruner("token-filtering", { ...config, retrieval }, options, { backend });
+        const { keySide } = pruner,
+          score = scoreSequence(model, ids, {
+            ...pruner,
+            keySide: { ...keySide!, start: () => keySide!.start(chunk) },
+          });
+        assertEquals(
+          [score.kvLayers, score.kvKeep.map((mask) => mask.join(""))],
+          [want.kvLayers, want.kvKeep.map((mask) => mask.join(""))],
+          JSON.stringify(options),
+        );
+        score.nll.forEach((nll, t) => assertLess(Math.abs(nll - want.nll[t]!), 2e-4));
+      });
+      assert(compared >= 30, `${compared} of 40 were not decided by rounding`);
+    }),
+});

@@ -3,6 +3,7 @@
  * asked share of what is beyond the recent window has gone. A press of kvpress scores once, at the end of a prefill.
  */
 import { planLayers } from "../../filter/schedule.ts";
+import type { HeadParts } from "../../filter/option.ts";
 import type { KeyState } from "../../filter/options.ts";
 import type { FilterBackend, FilterShape } from "../../filter/sequence.ts";
 import { f32Data, type Tensor } from "../../tensor.ts";
@@ -34,8 +35,12 @@ export function createEviction(
   // Values that change are changed before later queries attend to them, so block by block.
   const waits = method.reads.includes("attention") || method.merges === true;
   const bound: Bound = { method, shape, options, backend };
+  const heads = plan.flatMap(({ layer, headParts: parts }): [number, HeadParts][] =>
+    parts ? [[layer, parts]] : []
+  );
   return {
     layers: plan.map(({ layer }) => layer),
+    ...(heads.length > 0 && { heads: new Map(heads) }),
     needs,
     at: method.looksAhead ? "prefill" : waits ? "block" : "arrival",
     start: () =>

@@ -47,6 +47,10 @@ const METHODS: { readonly [name: string]: (backend: Backend) => Pruner | undefin
   local: () => filtering({ pruneRatio: 0.5, substitute: "local", recent: 4 }),
   received: () =>
     filtering({ side: "key", kvFusion: "received", kvRatio: 0.5, recent: 4, warmup: 16, block: 8 }),
+  "whole heads": (backend) =>
+    createPruner("token-filtering", CONFIG, {
+      ...{ side: "key", fusion: "key", kvRatio: 0.4, recent: 4, warmup: 8, block: 8, whole: "heads" },
+    }, { backend, retrieval: () => [0, 5, 1, 0, 4, 4] }),
   dropped: () => createDropped(CONFIG, { attention: [1], mlp: [0, 1], from: 6 }),
   "probe-pruning": () => createPruner("probe-pruning", CONFIG, { pruneRatio: 0.5, warmup: 16 }),
   oracle: () => createPruner("oracle", CONFIG, { pruneRatio: 0.5, warmup: 8 }),

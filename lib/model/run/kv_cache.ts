@@ -65,7 +65,12 @@ export class LayerCache {
     return LayerCache.rowBytes(this.dtype, this.width);
   }
 
-  /** Appends rows of keys and values, [T, width] f32, at ascending positions. @param rows [R] i32, which; default: all */
+  /**
+   * Appends rows of keys and values, [T, width] f32, at ascending positions; or of parts of tokens, as many a token one after
+   * the other.
+   *
+   * @param rows [R] i32, which; default: all
+   */
   append(keys: Tensor, values: Tensor, positions: Int32Array<ArrayBuffer>, rows?: Tensor): void {
     const { count } = this.kept;
     const next = count + positions.length;
@@ -180,7 +185,10 @@ export class LayerCache {
 
   #store(from: KeysAndValues, to: KeysAndValues, at: number, rows?: Tensor): void {
     if ((rows ?? from.keys).shape[0] === 0) return;
-    this.backend.storeRows(from.keys, to.keys, at, rows, { x: from.values, out: to.values });
+    const parts = to.keys.shape[1]! / from.keys.shape[1]!;
+    const cut = (x: Tensor) => ({ ...x, shape: [x.shape[0]! * parts, x.shape[1]! / parts] });
+    const out = parts === 1 ? to : { keys: cut(to.keys), values: cut(to.values) };
+    this.backend.storeRows(from.keys, out.keys, at * parts, rows, { x: from.values, out: out.values });
   }
 
   #resize(capacity: number): void {

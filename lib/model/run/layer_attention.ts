@@ -19,10 +19,14 @@ import { OutputMemory } from "./output_memory.ts";
 import { indicesOf, merged, pickRows, range, type Rows, shifted } from "./row_indices.ts";
 import { attendShowing, headWeights, meanProbabilities, signalsOf } from "./signals.ts";
 import { LayerTally, tallyRules } from "./usage.ts";
+import { WholeHeads } from "./whole_heads.ts";
 
 /** What one layer of a sequence has seen: its cache, its decisions, and the counts that costs follow from. */
 export interface LayerRecord {
+  /** Keys and values; where some KV heads keep everything, those of the others. */
   cache: LayerCache;
+  /** KV heads that keep everything beside others that evict. */
+  whole?: WholeHeads;
   keep: Uint8Array<ArrayBuffer>[];
   tally: LayerTally;
   /** What stands for skipped outputs, where it comes from computed ones. */
@@ -37,12 +41,17 @@ export function openRecord(
   cacheDType: CacheDType,
 ): LayerRecord {
   const { numKvHeads, headDim, hiddenSize, window } = { ...config, ...layerConfig(config, layer) };
-  const cache = new LayerCache(backend, cacheDType, numKvHeads * headDim, pruner?.spans.recent ?? 0);
+  const parts = pruner?.keySide?.heads?.get(layer);
+  const open = (heads: number) =>
+    new LayerCache(backend, cacheDType, heads * headDim, pruner?.spans.recent ?? 0);
+  const cache = open(parts?.others.length ?? numKvHeads);
   const { kind, block } = (pruner?.layers.includes(layer) ? pruner.skipped.substitute : undefined) ?? {};
   const outputs = kind === "mean" || kind === "last"
     ? new OutputMemory(kind, { warmup: pruner!.spans.warmup, block: block! }, hiddenSize)
     : undefined;
-  return { cache, keep: [], tally: new LayerTally(tallyRules(pruner), window), ...(outputs && { outputs }) };
+  const tally = new LayerTally(tallyRules(pruner), window, parts);
+  const whole = parts && new WholeHeads(parts, open(parts.whole.length));
+  return { cache, keep: [], tally, ...(whole && { whole }), ...(outputs && { outputs }) };
 }
 
 export interface LayerFeed {
@@ -147,9 +156,9 @@ export class LayerAttention {
 
   /** Judges keys and values at all block starts below `end`, drops those that no query from `next` on sees, gives the others. */
   #judge(end: number, next: number): EndingRow[] {
-    const { judge, record: { cache, tally } } = this.feed;
+    const { judge, record: { cache, tally, whole } } = this.feed;
     const { gone, values } = judge!.judge(this.rows.layer, end);
-    values.forEach((value, position) => cache.setValue(position, value));
+    values.forEach((value, position) => cache.setValue(position, whole?.evicting(value) ?? value));
     tally.drop(gone.map((row) => row.end).sort((a, b) => a - b));
     cache.drop(gone.filter((row) => row.end <= next).map(({ position }) => position));
     return gone.filter((row) => row.end > next);
@@ -185,15 +194,25 @@ export class LayerAttention {
       positions,
       select: (name, x) => pass.gather(name, x, asks),
       attend: (queries, out, scale) => {
-        const asked = attentionArgs(pass, this.feed.model.config, layer, seen, {
-          queries,
-          queryPositions: positions,
-          out,
-          scale,
-        });
+        const { model, record: { whole } } = this.feed;
         const some = asks.length > kept.length &&
           { windows: windowsOf(pass, asks.length, findFull(), recent), sinks: this.#local!.sinks };
-        this.#attendShowing(some ? { ...asked, ...some } : asked, kept, findFull);
+        const askedOf = (seen: SeenRows, queries: Tensor, out: Tensor): AttentionArgs => ({
+          ...attentionArgs(pass, model.config, layer, seen, {
+            queries,
+            queryPositions: positions,
+            out,
+            scale,
+          }),
+          ...some,
+        });
+        if (whole === undefined) return this.#attendShowing(askedOf(seen, queries, out), kept, findFull);
+        const { kept: all, recent: none } = whole.cache;
+        const seenWhole = { ...seen, kept: all, skipped: none, ending: [] };
+        whole.attend(model, pass, queries, out, (queries, out, isWhole) => {
+          if (isWhole) this.#backend.attention(askedOf(seenWhole, queries, out));
+          else this.#attendShowing(askedOf(seen, queries, out), kept, findFull);
+        });
       },
     });
     if (outputs !== undefined) this.#addReplacing(start, keep, kept, computed, output);
@@ -282,7 +301,7 @@ export class LayerAttention {
 
   /** Caches rows [start, start + keep.length); gives what their queries see. */
   #cachePiece(start: number, keep: Uint8Array<ArrayBuffer>, ending: readonly EndingRow[]): SeenRows {
-    const { judge, length, pass, pruner, record: { cache } } = this.feed, total = this.#total;
+    const { judge, length, pass, pruner, record: { cache, whole: heads } } = this.feed, total = this.#total;
     const keys = asMatrix(this.rows.keys), values = asMatrix(this.rows.values), width = keys.shape[1]!;
     const cached = pruner?.skipped.cached === true, none = range(0, 0);
     const picked = (some: Rows) => some.length === total ? undefined : pass.i32(some);
@@ -290,7 +309,16 @@ export class LayerAttention {
     const atOnce = cached && judge === undefined;
     const whole = start === 0 ? range(0, total) : none;
     const fresh = atOnce ? whole : cached ? range(start, keep.length) : indicesOf(keep, 1, start);
-    if (fresh.length > 0) cache.append(keys, values, this.#positionsOf(fresh), picked(fresh));
+    if (fresh.length > 0 && heads === undefined) {
+      cache.append(keys, values, this.#positionsOf(fresh), picked(fresh));
+    } else if (fresh.length > 0) {
+      const append = (to: LayerCache, of: readonly number[]) => {
+        const rows = pass.i32(heads!.rowsOf(fresh, of));
+        to.append(heads!.byHead(keys), heads!.byHead(values), this.#positionsOf(fresh), rows);
+      };
+      append(cache, heads!.parts.others);
+      append(heads!.cache, heads!.parts.whole);
+    }
     const passing = cached ? none : indicesOf(keep, 0, start), next = length + start + keep.length;
     const room = (rows: number, dtype: CacheDType) => ({
       keys: pass.scratch("seenKeys", [rows, width], dtype),
@@ -321,7 +349,8 @@ export class LayerAttention {
     const last = record.cache.kept.positions[asked.numKeys - 1]!;
     // Of those that are not yet judged there is one per token, since none of them went.
     const keys = needs.includes("until judged") ? last + 1 - judge!.judged(layer) : asked.numKeys;
-    const weights = wanted.includes("change") ? headWeights(model, layer) : undefined;
+    const ofAll = wanted.includes("change") ? headWeights(model, layer) : undefined;
+    const weights = ofAll && (record.whole?.evictingOf(pass, ofAll) ?? ofAll);
     const room = (name: string, shape: readonly number[]) => pass.scratch(name, shape, "f64");
     const all = attendShowing(backend, asked, keys, wanted, room, weights);
     const isSome = asked.queries.shape[0]! > rows.length;

@@ -196,7 +196,10 @@ export class ModelSequence implements Disposable {
     const rowBytes = LayerCache.rowBytes(this.#cacheDType, config.numKvHeads * config.headDim);
     const layers = this.#layers.slice(this.#lowest);
     const below = this.#lowest * this.#length * rowBytes;
-    const allocatedBytes = layers.reduce((sum, { cache }) => sum + cache.allocatedBytes, below);
+    const allocatedBytes = layers.reduce(
+      (sum, { cache, whole }) => sum + cache.allocatedBytes + (whole?.cache.allocatedBytes ?? 0),
+      below,
+    );
     const drops = preparationOf(this.#pruner, "drop"), { mlp = [], from = 0 } = drops ?? {};
     const { unaltered, weights, parameters } = this.#model;
     const held = parameters - countDropped(weights, drops);
@@ -223,6 +226,7 @@ export class ModelSequence implements Disposable {
     copy.#layers = this.#layers.map((layer) => ({
       ...layer,
       cache: layer.cache.fork(),
+      ...(layer.whole && { whole: layer.whole.fork() }),
       keep: [...layer.keep],
       tally: layer.tally.clone(),
       outputs: layer.outputs?.clone(),
@@ -243,7 +247,10 @@ export class ModelSequence implements Disposable {
   free(): void {
     if (this.#freed) return;
     this.#freed = true;
-    this.#layers.forEach(({ cache }) => cache.free());
+    for (const { cache, whole } of this.#layers) {
+      cache.free();
+      whole?.cache.free();
+    }
     this.#pass.free();
   }
 

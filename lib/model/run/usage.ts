@@ -1,5 +1,6 @@
 /** What a sequence has cost and saved, counted from decisions alone: the same however and wherever it was computed. */
 import { attentionFlops, mlpFlops, outputFlops, projectionFlops, windowPairs } from "../../cost.ts";
+import type { HeadParts } from "../../filter/option.ts";
 import type { Pruner, Substitute } from "../../methods/pruner.ts";
 import { layerConfig, type ModelConfig } from "../config.ts";
 
@@ -65,6 +66,10 @@ export class LayerTally {
   /** Positions of cached rows that the next query sees through the layer's window, ascending; of a full layer none. */
   #near: number[] = [];
   #cached = 0;
+  /** Rows of the heads that keep everything. */
+  #all = 0;
+  /** Fraction of the KV heads that these are. */
+  readonly #whole: number;
   /** Positions of skipped tokens that the next query still sees, ascending. */
   #recent: number[] = [];
   /** Where cached rows end that have not ended yet, ascending. */
@@ -77,11 +82,17 @@ export class LayerTally {
   pairs = 0;
   private readonly rules: TallyRules;
   private readonly window: number;
+  private readonly parts: HeadParts | undefined;
 
-  /** @param window Positions that the layer's queries see, their own included. */
-  constructor(rules: TallyRules = DENSE, window: number = Infinity) {
+  /**
+   * @param window Positions that the layer's queries see, their own included.
+   * @param parts The layer's KV heads, where some of them keep everything. Rows and pairs are means over heads.
+   */
+  constructor(rules: TallyRules = DENSE, window: number = Infinity, parts?: HeadParts) {
     this.rules = rules;
     this.window = window;
+    this.parts = parts;
+    this.#whole = parts === undefined ? 0 : parts.whole.length / (parts.whole.length + parts.others.length);
   }
 
   /**
@@ -99,7 +110,7 @@ export class LayerTally {
 
   /** Rows of the cache and of the recent window in use. */
   get heldRows(): number {
-    return this.#cached + this.#recent.length;
+    return this.#cached + this.#whole * (this.#all - this.#cached) + this.#recent.length;
   }
 
   /** Notes cached rows that go: from which token on each is not seen, ascending. */
@@ -115,12 +126,14 @@ export class LayerTally {
       const first = this.tokens - this.window + 1, isLocal = first > -Infinity;
       if (kept === 1 || cacheSkipped) {
         this.#cached++;
+        this.#all++;
         if (isLocal) this.#near.push(this.tokens);
       }
       while (this.#near[0]! < first) this.#near.shift();
       if (kept === 1) {
         this.kept++;
-        this.pairs += isLocal ? Math.min(this.#near.length, this.#cached) : this.#cached;
+        const sees = (rows: number) => isLocal ? Math.min(this.#near.length, rows) : rows;
+        this.pairs += sees(this.#cached) + this.#whole * (sees(this.#all) - sees(this.#cached));
         this.pairs += isLocal
           ? this.#recent.filter((position) => position >= first).length
           : this.#recent.length;
@@ -136,12 +149,13 @@ export class LayerTally {
   }
 
   clone(): LayerTally {
-    const copy = new LayerTally(this.rules, this.window);
+    const copy = new LayerTally(this.rules, this.window, this.parts);
     copy.tokens = this.tokens;
     copy.kept = this.kept;
     copy.pairs = this.pairs;
     copy.#near = [...this.#near];
     copy.#cached = this.#cached;
+    copy.#all = this.#all;
     copy.#recent = [...this.#recent];
     copy.#ends = [...this.#ends];
     return copy;
@@ -182,7 +196,7 @@ export function usageOf(
   const shapes = Array.from({ length: numLayers }, (_, i) => ({ ...config, ...layerConfig(config, i) }));
   const below = numLayers - tallies.length, shapeOf = (i: number) => shapes[below + i]!;
   const bytesHeld = tallies.map(({ heldRows }, i) =>
-    heldRows * shapeOf(i).numKvHeads * rowBytes / config.numKvHeads
+    Math.round(heldRows * shapeOf(i).numKvHeads) * rowBytes / config.numKvHeads
   );
   const held = below * tokens * rowBytes + sum(bytesHeld);
   const all = shapes.map(({ window }) => {

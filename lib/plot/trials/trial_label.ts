@@ -109,11 +109,15 @@ export function describeShares(shares: Shares): string {
   return `of dense: ${said.map((name) => `${BUDGETS[name].label} ${showShare(shares[name])}`).join(", ")}`;
 }
 
-/** The value of an option, lists as `7+18`; where layers are whole by `auto`, with those that the trial has found. */
-export function optionText(name: string, value: unknown, { wholeLayers }: Partial<Trial> = {}): string {
+/** The value of an option, lists as `7+18`; where a probe has found what is whole, with that. */
+export function optionText(
+  name: string,
+  value: unknown,
+  { wholeLayers = [], wholeHeads = [] }: Partial<Trial> = {},
+): string {
   if (Array.isArray(value)) return value.join("+");
-  const found = name === "whole" && value === "auto" && wholeLayers !== undefined;
-  return found ? `auto: ${wholeLayers.join("+")}` : String(value);
+  const found = name === "whole" && value !== "none" ? [...wholeLayers, ...wholeHeads] : [];
+  return found.length > 0 ? `${value}: ${found.join("+")}` : String(value);
 }
 
 function shown(name: string, value: unknown, trial?: Partial<Trial>): string {
@@ -160,7 +164,9 @@ export function resultLines(trial: Trial): string[] {
   ].filter((line) => line !== "");
 }
 
-export function configurationLines(trial: OptionsRecord & Pick<Partial<Trial>, "wholeLayers">): string[] {
+export function configurationLines(
+  trial: OptionsRecord & Pick<Partial<Trial>, "wholeLayers" | "wholeHeads">,
+): string[] {
   const { fusion: _, invert: __, pruneRatio: ___, ...rest } = trialOptions(trial);
   const name = methodName(trial), rule = ruleName(trial);
   return [

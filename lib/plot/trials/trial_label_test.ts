@@ -24,5 +24,6 @@ Deno.test("a trial whose layers are whole by the probe says which, in the table 
   const trial = { ...makeTrial({ preset: "retrieval" }, null, 60), wholeLayers: [4, 8] };
   assertEquals(optionText("whole", "auto", trial), "auto: 4+8");
   assertEquals([optionText("whole", [4, 8], trial), optionText("whole", "auto")], ["4+8", "auto"]);
+  assertEquals(optionText("whole", "heads", { wholeLayers: [5], wholeHeads: ["17.1"] }), "heads: 5+17.1");
   assertEquals(configurationLines(trial).some((line) => line.includes("whole auto: 4+8")), true);
 });

@@ -37,9 +37,10 @@ export function isBaseline(
 
 /** Whether there is anything in what options decide that an order could matter to. */
 function isShuffled(options: ResolvedOptions): boolean {
-  return decidingMethods(options).every((method) =>
-    !isEviction(method) && !isOffline(method) && !CONTROLS.some((control) => control === method.name)
-  );
+  return options.whole !== "heads" &&
+    decidingMethods(options).every((method) =>
+      !isEviction(method) && !isOffline(method) && !CONTROLS.some((control) => control === method.name)
+    );
 }
 
 /** A key of what options decide, whatever the seed. */

@@ -6,7 +6,7 @@ import { FIELD, type Field, type Fields, findWrongField, showFound, trialFields 
 import type { ProposedTrial, StudyConditions } from "./store_records.ts";
 import { STOPPED_FIELDS } from "./trial_race.ts";
 
-const { number, measured, measuredList, numbersOrNothing, text, flag } = FIELD;
+const { number, measured, measuredList, numbersOrNothing, text, textsOrNothing, flag } = FIELD;
 
 /** Fields of every task's results; the compiler misses one that is not here. */
 const RESULT = {
@@ -17,6 +17,7 @@ const RESULT = {
   ...{ projectionFlopsDense: number, projectionFlopsAvoided: number, parametersDense: number },
   ...{ attentionFlopsDense: number, attentionFlopsAvoided: number, parametersAvoided: number },
   ...{ totalFlopsDense: number, totalFlopsAvoided: number, wholeLayers: numbersOrNothing },
+  wholeHeads: textsOrNothing,
 } satisfies { readonly [name in keyof Required<Omit<TaskResult, "dropRatioPerLayer">>]: Field };
 
 /** What a result must be of: a trial, and the study that asked for it. */

@@ -45,6 +45,7 @@ Deno.test("findWrongResult() takes what a worker answers, and names each field t
       { ...record, wholeLayers: "auto" },
       'field "wholeLayers": found "auto", expected a list of numbers, or nothing',
     ],
+    [{ ...record, wholeHeads: [1] }, 'field "wholeHeads": found [1], expected a list of texts, or nothing'],
     [{ ...record, stopped: "behind" }, 'field "chunkLosses": found nothing'],
   ];
   for (const [found, part] of cases) assertStringIncludes(find(found) ?? "nothing", part);

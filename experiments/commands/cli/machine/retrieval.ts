@@ -1,6 +1,6 @@
 /** The layers that a model retrieves with, for `--whole auto`: probed once, and kept by the model's digest. */
 import { cacheDir, prepareCacheDir, writeAtomically } from "../../../../lib/cache.ts";
-import { wholeLayers } from "../../../../lib/filter/mod.ts";
+import { wholeParts } from "../../../../lib/filter/mod.ts";
 import type { PrunerContext, ResolvedOptions } from "../../../../lib/methods/mod.ts";
 import {
   type LoadedModel,
@@ -12,9 +12,9 @@ import type { Progress } from "../output/progress.ts";
 
 /** What a plan is checked with before the model is there: any layers will do. */
 export const unprobed = (
-  { numLayers }: Pick<ModelConfig, "numLayers">,
+  { numLayers, numKvHeads }: Pick<ModelConfig, "numLayers" | "numKvHeads">,
 ): Pick<PrunerContext, "retrieval"> => ({
-  retrieval: () => new Array<number>(numLayers).fill(1),
+  retrieval: (whole) => new Array<number>(numLayers * (whole === "heads" ? numKvHeads : 1)).fill(1),
 });
 
 /** What an earlier run has kept; undefined where there is nothing that can be read. */
@@ -47,14 +47,20 @@ export async function tellRetrieval(
   loaded: Probed & Pick<LoadedModel, "name">,
   methods: readonly ResolvedOptions[],
 ): Promise<void> {
-  const own = methods.filter(({ whole }) => whole === "auto");
+  const own = methods.filter(({ whole }) => whole === "auto" || whole === "heads");
   if (own.length === 0) return;
   const { found, seconds } = await probeRetrieval(loaded);
-  const { scores, losses, copies } = found, total = scores.reduce((sum, score) => sum + score, 0);
+  const { losses, copies } = found;
   const sets = new Set(own.map((options) => {
-    const layers = wholeLayers(scores.length, options, scores);
-    const share = layers.reduce((sum, layer) => sum + scores[layer]!, 0) / total;
-    return `${layers.join(", ") || "none"} (${(100 * share).toFixed(0)}% of the score)`;
+    const { heads } = found, perLayer = heads[0]!.length, isHeads = options.whole === "heads";
+    const scores = isHeads ? heads.flat() : found.scores;
+    const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+    const whole = wholeParts(heads.length, options, scores),
+      share = sum(whole.map((part) => scores[part]!)) / sum(scores);
+    const names = isHeads ? whole.map((part) => `${Math.floor(part / perLayer)}.${part % perLayer}`) : whole;
+    return `${names.join(", ") || "none"} (${(100 * share).toFixed(0)}% of the score${
+      isHeads ? " of KV heads" : ""
+    })`;
   }));
   const how = seconds === undefined
     ? "as probed before"

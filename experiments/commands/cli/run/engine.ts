@@ -1,6 +1,6 @@
 /** A model that makes tokens: read, put on its backend, and bound to the method that was asked for. */
 import { createPruner, type ResolvedOptions } from "../../../../lib/methods/mod.ts";
-import { type ModelFile, retrievalOf } from "../../../../lib/model/mod.ts";
+import { type ModelFile, retrievalScores } from "../../../../lib/model/mod.ts";
 import { tellHostRules } from "../flags/method.ts";
 import type { FlagValues } from "../flags/parse.ts";
 import { type BackendRequest, openBackend } from "../machine/backend.ts";
@@ -26,7 +26,7 @@ export async function openEngine(
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
   const model = openModel(file, backend, request, ids, progress);
-  const loaded = { ...file, model }, retrieval = () => retrievalOf(loaded).scores;
+  const loaded = { ...file, model }, retrieval = retrievalScores(loaded);
   if (method !== undefined) await tellRetrieval(progress, loaded, [method]);
   const pruner = method && createPruner("token-filtering", file.config, method, { backend, retrieval });
   return { file, ids, backend, model, pruner };

@@ -1,0 +1,76 @@
+/**
+ * How well the probe ranks layers: its scores beside the ablation of each layer, which then sees no more than the first keys
+ * and the recent window, on random ids and on a text, each said twice.
+ *
+ * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/retrieval/ablation.ts
+ *          --text FILE [--model tiny] [--seeds 1] [--tokens 256] [--threads N] [--out FILE.json]
+ */
+import { parseArgs } from "@std/cli/parse-args";
+import { openCpu } from "../../../ffi/mod.ts";
+import { findRetrievalLayers, loadModel, type Tokenizer } from "../../../lib/model/mod.ts";
+import { uniform } from "../../../lib/random.ts";
+import { spearman } from "../../../lib/stats/mod.ts";
+import { formatMarkdown } from "../../commands/cli/output/table.ts";
+import { measureLayers } from "../cheap_skips/layers.ts";
+
+/** What was measured of a model. */
+export interface Ablations {
+  readonly model: string;
+  readonly modelSha256: string;
+  /** Scores of the probe by layer, with its first seed. */
+  readonly scores: readonly number[];
+  /** KL divergence in nats per token that the ablation of each layer costs, by what was read. */
+  readonly divergences: { readonly [text: string]: readonly number[] };
+}
+
+/** Random ids without control tokens: others than those of the probe. */
+function drawIds(tokenizer: Tokenizer, count: number, seed: number): number[] {
+  const ids: number[] = [];
+  for (let counter = BigInt(seed + 1000) << 32n; ids.length < count; counter++) {
+    const id = Math.floor(uniform(counter) * tokenizer.vocabSize);
+    if (tokenizer.bytes(id).length > 0) ids.push(id);
+  }
+  return ids;
+}
+
+/** A row for each text: rank correlation with the probe, and the layers that cost most. */
+export function tabulateAblations({ scores, divergences }: Ablations) {
+  return {
+    columns: ["read twice", "rank correlation with the probe", "largest divergences"],
+    left: [true, false, true],
+    rows: Object.entries(divergences).map(([text, found]) => {
+      const order = found.map((_, layer) => layer).sort((a, b) => found[b]! - found[a]!).slice(0, 6);
+      return [
+        text,
+        spearman(Float64Array.from(found), Float64Array.from(scores)).toFixed(2),
+        order.join(", "),
+      ];
+    }),
+  };
+}
+
+if (import.meta.main) {
+  const args = parseArgs(Deno.args, { string: ["text", "model", "seeds", "tokens", "threads", "out"] });
+  if (!args.text) {
+    console.error("Cannot measure: expected --text FILE");
+    Deno.exit(2);
+  }
+  const threads = args.threads === undefined ? undefined : Number(args.threads);
+  const backend = await openCpu({ threads, build: true }), name = args.model ?? "tiny";
+  const loaded = await loadModel(name, backend), { tokenizer } = loaded, count = Number(args.tokens ?? 256);
+  const text = tokenizer.encode((await Deno.readTextFile(args.text)).slice(0, count * 16), { bos: false });
+  const texts: { [name: string]: number[] } = {};
+  for (let seed = 0; seed < Number(args.seeds ?? 1); seed++) {
+    texts[`random ids, seed ${seed}`] = drawIds(tokenizer, count, seed);
+  }
+  texts["text"] = [...text.slice(0, count)];
+  const divergences: { [name: string]: number[] } = {};
+  for (const [name, ids] of Object.entries(texts)) {
+    const spans = { recent: 32, warmup: 32 };
+    divergences[name] = await measureLayers({ ...loaded, backend }, Int32Array.from([...ids, ...ids]), spans);
+  }
+  const { scores } = findRetrievalLayers(loaded);
+  const found: Ablations = { model: name, modelSha256: loaded.sha256, scores, divergences };
+  if (args.out) await Deno.writeTextFile(args.out, `${JSON.stringify(found)}\n`);
+  console.log(formatMarkdown(tabulateAblations(found)));
+}
