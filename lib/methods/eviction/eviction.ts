@@ -112,7 +112,7 @@ class EvictionSequence implements KeySequence {
     const queries = positions.length, keys = attention!.length / queries;
     for (let query = 0; query < queries; query++) {
       const given = attention!.slice(query * keys, (query + 1) * keys);
-      given.forEach((probability, i) => own.tokens[i]!.received += probability);
+      for (let i = 0; i < keys; i++) own.tokens[i]!.received += given[i]!;
       own.queries.push(given);
     }
     own.queries.splice(0, own.queries.length - Math.max(recent, 1));
@@ -149,7 +149,7 @@ class EvictionSequence implements KeySequence {
       )
       .sort((a, b) => (invert ? worth[b]! - worth[a]! : worth[a]! - worth[b]!) || a - b)
       .slice(0, due);
-    const goes = new Set(gone);
+    const goes = new Set(gone), places = gone.toSorted((a, b) => a - b);
     const values = method.merges
       ? mergeValues(gone.map((i) => tokens[i]!), tokens.filter((_, i) => !goes.has(i)), shape)
       : new Map<number, Float32Array<ArrayBuffer>>();
@@ -160,7 +160,7 @@ class EvictionSequence implements KeySequence {
       }));
     }
     own.tokens = own.tokens.filter((_, i) => !goes.has(i));
-    own.queries = own.queries.map((given) => given.filter((_, i) => !goes.has(i)));
+    own.queries = own.queries.map((given) => without(given, places));
     own.dropped += gone.length;
     return { drop: gone.map((i) => tokens[i]!.position).sort((a, b) => a - b), values };
   }
@@ -187,7 +187,22 @@ function foreseeFrom(at: number, { ahead, count, tokens }: LiveLayer): Float64Ar
 
 /** Mean of rows, which may be shorter: what is missing counts as 0. */
 function meanOf(rows: readonly Float64Array[], length: number): Float64Array {
-  const mean = new Float64Array(length);
-  for (const row of rows) row.forEach((x, i) => mean[i]! += x / rows.length);
+  const mean = new Float64Array(length), count = rows.length;
+  for (const row of rows) {
+    for (let i = 0; i < row.length; i++) mean[i]! += row[i]! / count;
+  }
   return mean;
+}
+
+/** A row without some of its places, ascending. */
+function without(row: Float64Array, places: readonly number[]): Float64Array {
+  const left = new Float64Array(row.length);
+  let end = 0, from = 0;
+  for (const place of [...places, row.length]) {
+    const part = row.subarray(from, place);
+    left.set(part, end);
+    end += part.length;
+    from = place + 1;
+  }
+  return left.subarray(0, end);
 }
