@@ -105,7 +105,9 @@ function possibleMethods(base: Parameters<typeof comparedMethods>[1], progress: 
   return names;
 }
 
-async function readMethods({ values, progress }: Asked): Promise<NamedMethod[]> {
+export async function readMethods(
+  { values, progress }: Pick<Asked, "values" | "progress">,
+): Promise<NamedMethod[]> {
   const wrong = REPLACED.find((name) => values.has(name));
   if (wrong !== undefined) {
     throw new UsageError(
@@ -135,7 +137,7 @@ function readRatios(values: FlagValues): number[] | undefined {
 }
 
 /** Reads `--match`. */
-function readMatch(values: FlagValues): Match | undefined {
+export function readMatch(values: FlagValues): Match | undefined {
   const given = textOf(values, "match");
   if (given === undefined) return "own";
   const choice = expectChoice("match", given, [...MATCHES, "none"]);

@@ -119,7 +119,7 @@ Deno.test("compare answers items alone where nothing asks for a text: no prose i
     }
     const html = Deno.readTextFileSync(`${folder}/out/compare.html`);
     assertStringIncludes(html, "Methods compared: tiny on piqa, winogrande");
-    const printed = await runTask("report", `${folder}/out`, "--latex");
+    const printed = await runTask("table", `${folder}/out`, "--format", "latex");
     assertEquals([printed.code, printed.stderr], [0, ""]);
     assertMatch(printed.stdout, /^method & pairs & KV held & piqa acc & winogrande acc & mean/m);
     assertMatch(printed.stdout, /\\textbf\{/);

@@ -3,47 +3,41 @@
  * See `deno task report --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import { readPlotly, renderSite, SITE_FILES, type SiteEntry, tabulatePaper } from "../../lib/plot/mod.ts";
+import { readPlotly, renderSite, SITE_FILES, type SiteEntry } from "../../lib/plot/mod.ts";
 import { plural } from "../../lib/plural.ts";
-import type { Comparison } from "../../lib/sweep/mod.ts";
 import { exists, expectWritable, makeFolder, readText, writeWhole } from "./cli/files.ts";
 import { parseOwnFlags } from "./cli/flags/parse.ts";
 import { readEntry, SITE_RESULTS } from "./cli/output/result_files.ts";
-import { formatLatex, formatMarkdown, type PlainTable } from "./cli/output/table.ts";
 import { EXIT, runTask, writeLine } from "./cli/task.ts";
 import { takeTaskFile } from "./task/file.ts";
 
 export const USAGE = `Usage: deno task report DIR… [--out DIR]
-       deno task report DIR --latex|--markdown
 
 Makes a static site of results, with an index and one page per file of results: summary.json (of sweep), heads.json,
-compare.json, bench.json and bench_gpu.json (of bench:gpu). The files are in the folders, or one level below them. A file
-that cannot be used is named and left out. The site needs no server and no network. --latex and --markdown print the
-table of a finished compare.json for a paper instead: methods down, tasks across,
-their mean, the best in bold.
+compare.json, reproduce.json, bench.json and bench_gpu.json (of bench:gpu). The files are in the folders, or one level
+below them. A file that cannot be used is named and left out. The site needs no server and no network. deno task table
+prints the tables of results for a paper.
 
   --out DIR
       folder of the site (results/report); a site that is there is renewed
   --task-file FILE
       the task of results whose task is of a file
-  --markdown
-      print only a comparison's table, in Markdown, on stdout
-  --latex
-      print only that table, in LaTeX (booktabs), on stdout
   --help
       print this`;
 
 function readOptions(args: readonly string[]) {
-  const flags = parseOwnFlags(args, ["out", "task-file"], ["latex", "markdown"], true);
-  const { out = "results/report", _, "task-file": taskFile, latex, markdown } = flags;
-  if (latex && markdown) throw new UsageError("Cannot use --latex with --markdown: expected one of them");
+  const { out = "results/report", _, "task-file": taskFile } = parseOwnFlags(
+    args,
+    ["out", "task-file"],
+    [],
+    true,
+  );
   if (_.length === 0) {
     throw new UsageError(
       "Cannot make a report: found no folder of results, expected deno task report DIR… (see --help)",
     );
   }
-  const format = latex ? formatLatex : markdown ? formatMarkdown : undefined;
-  return { folders: _.map((folder) => folder.replace(/(?<=.)\/+$/, "")), out, taskFile, format };
+  return { folders: _.map((folder) => folder.replace(/(?<=.)\/+$/, "")), out, taskFile };
 }
 
 /** Folders that may hold results: the given one and those right below it, in their order. */
@@ -91,25 +85,10 @@ async function checkOut(out: string): Promise<void> {
   expectWritable(out);
 }
 
-/** The table of a folder's comparison. @throws {UsageError} If there is none. */
-async function readPaperTable(folder: string): Promise<PlainTable> {
-  if (!exists(`${folder}/compare.json`)) {
-    throw new UsageError(
-      `Cannot print a table of "${folder}": found no compare.json, which deno task compare writes`,
-    );
-  }
-  const { data } = await readEntry(folder, "compare.json");
-  return tabulatePaper(data as Comparison);
-}
-
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const { folders, out, taskFile, format } = readOptions(args);
+  const { folders, out, taskFile } = readOptions(args);
   await takeTaskFile(taskFile);
-  if (format !== undefined) {
-    for (const folder of folders) writeLine(Deno.stdout, format(await readPaperTable(folder)));
-    return EXIT.ok;
-  }
   const entries = await readEntries(folders);
   await checkOut(out);
   const pages = renderSite(entries);

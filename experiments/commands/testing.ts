@@ -134,17 +134,18 @@ export function resumeArguments(task: string, stderr: string): string[] {
   return [...command!.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain!);
 }
 
-/** Starts a task, and interrupts it as Ctrl-C does once a condition holds. */
+/** Starts a task, and interrupts it once a condition holds: as Ctrl-C does, or by another signal. */
 export async function interruptTask(
   task: string,
   args: readonly string[],
   isTime: () => boolean,
+  signal: Deno.Signal = "SIGINT",
 ): Promise<Finished> {
   const child = await spawnTask(task, args);
   let hasEnded = false;
   const ended = finish(child).finally(() => hasEnded = true);
   while (!isTime() && !hasEnded) await new Promise((resolve) => setTimeout(resolve, 2));
-  if (!hasEnded) child.kill("SIGINT");
+  if (!hasEnded) child.kill(signal);
   return await ended;
 }
 

@@ -30,12 +30,13 @@ import {
 } from "./cli/run/study_store.ts";
 import { EXIT, runTask } from "./cli/task.ts";
 import { loadConnection, loadWork } from "./queue/load.ts";
+import { workOnRecipe } from "./reproduce/worker.ts";
 import { pathOfStudy } from "./study/open.ts";
 
 export const USAGE = `Usage: deno task worker --study FILE | --queue redis://HOST [flags]
 
 Runs trials of a study, together with other workers, until none is left. The
-study is the study.db in a folder of deno task sweep, and defines the trials. A
+study is the study.db in a folder of deno task sweep or reproduce, and defines the trials. A
 worker that is killed loses its current trial, which another one takes.
 
 With --queue it takes trials of any study from a queue on Redis or Valkey, which
@@ -132,7 +133,8 @@ export async function main(args: readonly string[]): Promise<number> {
   );
   if (flags.queue !== undefined) return await workOnQueue(flags.queue, flags, own, progress);
   using store = StudyStore.open(pathOfStudy(flags.study!));
-  const study = await openStudyOf(store, own, progress);
+  const isRecipe = store.get("command") === "reproduce";
+  const study = isRecipe ? undefined : await openStudyOf(store, own, progress);
   const attached = new AbortController();
   if (flags.attached) void endsWithInput(attached);
   using interrupt = new Interrupt();
@@ -140,6 +142,11 @@ export async function main(args: readonly string[]): Promise<number> {
   progress.start();
   await interrupt.ready;
   try {
+    if (study === undefined) {
+      await workOnRecipe(store, own, { signal, progress });
+      progress.clear();
+      return EXIT.ok;
+    }
     const { config } = study.model, asked = store.get("search"), race = store.get("race");
     const search = asked &&
       new Search(asked, (method) => void createPruner("token-filtering", config, method, unprobed(config)));

@@ -150,7 +150,7 @@ ${table(["name", "flag", "effect", "values", "default", "only with"], rows)}`;
 /** Commands for users, in the order of the page. */
 export const COMMANDS = [
   ...["sweep", "compare", "eval", "score", "heads", "filter", "generate", "serve"],
-  ...["worker", "study", "report", "diff"],
+  ...["reproduce", "table", "worker", "study", "report", "diff"],
 ];
 /** Commands for developers. */
 export const TOOLS = [

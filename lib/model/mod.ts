@@ -22,7 +22,7 @@ export {
 } from "./load.ts";
 export { createWeights, loadWeights } from "./load_weights.ts";
 export { Model } from "./model.ts";
-export { readModelConfig } from "./read_config.ts";
+export { readConfigText, readModelConfig } from "./read_config.ts";
 export { findRetrievalLayers, type RetrievalLayers, retrievalOf, retrievalScores } from "./retrieval.ts";
 export { BatchDecoder } from "./run/batch_decoder.ts";
 export { createBatchCache, createBatchDecisions, createBatchStates } from "./run/batch_state.ts";

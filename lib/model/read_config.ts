@@ -4,6 +4,7 @@ import { ARCHITECTURES } from "./architectures/mod.ts";
 import type { ModelConfig } from "./config.ts";
 import { type ConfigOptions, ConfigReader, type KeyValue, type ModelSource } from "./config_reader.ts";
 import { GgufFile } from "./formats/gguf.ts";
+import { JsonKeys } from "./formats/_keyed_file.ts";
 import type { HfFolder } from "./formats/hf_folder.ts";
 
 /** Keys of a GGUF file outside an architecture's prefix that change what a model computes; see `neutralKeys`. */
@@ -50,6 +51,11 @@ export function readModelConfig(source: ModelSource, options: ConfigOptions = {}
     }
   }
   return config;
+}
+
+/** The sizes in the text of a config.json alone, for plans without weights; throws as {@linkcode readModelConfig}. */
+export function readConfigText(file: string, text: string): ModelConfig {
+  return readModelConfig({ file, config: new JsonKeys(file, text), tensors: new Map(), sha256: "" });
 }
 
 function findGguf(file: GgufFile): Architecture {

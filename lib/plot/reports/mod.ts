@@ -24,7 +24,19 @@ export {
   tabulateDifference,
 } from "./difference.ts";
 export { plotHeads, plotHeadsText, renderHeadsReport } from "./heads.ts";
-export { tabulatePaper } from "./paper_table.ts";
+export { PAPER_LEGEND, type PaperPart, tabulatePaper } from "./paper_table.ts";
+export {
+  type DenseCheck,
+  describeChecks,
+  describeReproduction,
+  listReproductionTables,
+  listRows,
+  type PublishedNumber,
+  renderReproduction,
+  type ReproducedPart,
+  type Reproduction,
+  tabulateReproduction,
+} from "./reproduction.ts";
 export { describeOpposed, RESULT_COLUMNS, tabulateResults } from "./results.ts";
 export { renderSite, SITE_FILES, type SiteEntry } from "./site.ts";
 export { describeSearch } from "./search_notes.ts";

@@ -1,33 +1,57 @@
-/** A comparison as a paper prints it: methods down, tasks across, the mean of the tasks, the best of each column marked. */
+/** Comparisons as a paper prints them: methods down, tasks across, the mean of the tasks, the best of each column marked. */
 import { costOf, formatMean, formatMetric } from "../../eval/metrics.ts";
 import { findMetric, findTask } from "../../eval/tasks/mod.ts";
 import { mean } from "../../mean.ts";
 import type { ComparedMethod, Comparison } from "../../sweep/compare/comparison.ts";
 import type { ComparedResult } from "../../sweep/compare/judgement.ts";
-import { BUDGETS, showShare } from "../../sweep/budgets.ts";
+import { type BudgetName, BUDGETS, showShare } from "../../sweep/budgets.ts";
 import type { TextTable } from "../figure/page.ts";
 import { isControl } from "../trials/trial_label.ts";
+
+/** One comparison of a table, whose columns it gives. */
+export interface PaperPart extends Pick<Comparison, "methods" | "results"> {
+  /** Heads its columns instead of the task's name: a protocol has a name of its own. */
+  readonly label?: string;
+  /** What others have published of the same protocol, as it is shown, by what a row is called. */
+  readonly published?: ReadonlyMap<string, string>;
+}
+
+/** What stands behind a number that its random baseline does not explain. */
+const MARKS = { better: "†", worse: "‡" } as const;
+
+/** What the marks of a table mean. */
+export const PAPER_LEGEND: readonly string[] = [
+  "Bold: the best of each ratio among methods that decide on-line, random baselines aside. ± standard error, in the " +
+  "metric's unit.",
+  `${MARKS.better} significantly better than its random baseline, ${MARKS.worse} significantly worse, at 5%, ` +
+  "adjusted for the table of its task (Benjamini-Hochberg).",
+];
+
+const markOf = ({ against: { control } }: ComparedResult) =>
+  Object.entries(MARKS).find(([verdict]) => verdict === control?.verdict)?.[1] ?? "";
 
 /** A column of numbers: its head and hint, and of each method its number, how that is shown, and which way is good. */
 interface Numbers {
   readonly name: string;
   readonly hint: string;
   readonly better: "lower" | "higher";
-  readonly of: (method: string) => { readonly value: number; readonly shown: string } | undefined;
+  /** Undefined where there is none; a text where it is somebody else's. */
+  readonly of: (method: string) => { readonly value: number; readonly shown: string } | string | undefined;
 }
 
-/** The main metric of each task. */
-function listTasks(results: readonly ComparedResult[]): Numbers[] {
+/** The main metric of each task of a part. */
+function listTasks({ results = [], label, published }: PaperPart): Numbers[] {
   return [...Map.groupBy(results, ({ task }) => task)].map(([name, own]) => {
     const { headline } = findTask(name), metric = findMetric(name, headline.name);
     const rows = own.filter((row) => row.metric === headline.name);
     return {
-      name: `${name} ${metric.label}`,
+      name: `${label ?? name} ${metric.label}`,
       hint: `${metric.help}, ± standard error`,
       better: metric.better,
       of: (method) => {
         const row = rows.find((row) => row.method === method);
-        return row && { value: row.value, shown: formatMean(metric, row) };
+        if (row === undefined) return published?.get(method);
+        return { value: row.value, shown: formatMean(metric, row) + markOf(row) };
       },
     };
   });
@@ -53,27 +77,52 @@ function meanOfTasks(results: readonly ComparedResult[]): Numbers[] {
   }];
 }
 
-/** Lays a comparison out for a paper. Bold, by two stars: the best of a share among methods that decide on-line, controls aside. */
-export function tabulatePaper({ methods, results = [] }: Pick<Comparison, "methods" | "results">): TextTable {
-  const columns = [...listTasks(results), ...meanOfTasks(results)];
+/** Methods of all parts by name: each with what it spends, mean over the parts that have it. */
+function mergeMethods(parts: readonly PaperPart[]) {
+  const groups = Map.groupBy(parts.flatMap(({ methods }) => methods), ({ name }) => name);
+  return [...groups.values()].map((own) => ({
+    method: own[0]!,
+    share: (budget: BudgetName) => {
+      const known = own.map(({ shares }) => shares?.[budget]).filter((share) => share !== undefined);
+      return known.length === 0 ? undefined : mean(known);
+    },
+  }));
+}
+
+/**
+ * Lays comparisons out for a paper, one beside the other. Bold, by two stars: the best of a ratio among methods that decide
+ * on-line, controls aside. Published numbers have rows of their own below, in the columns of the same protocol alone.
+ */
+export function tabulatePaper(given: PaperPart | readonly PaperPart[]): TextTable {
+  const parts = [given].flat(), results = parts.flatMap(({ results = [] }) => results);
+  const columns = [...parts.flatMap(listTasks), ...meanOfTasks(results)];
   const isRanked = ({ options, looksAhead, missed }: ComparedMethod) =>
     options !== null && !looksAhead && !missed && !isControl(options);
-  const ordered = [...methods].sort((a, b) => (a.asked ?? 0) - (b.asked ?? 0) || rankOf(a) - rankOf(b));
-  const bestOf = new Map(columns.map(({ of, better }, i) => {
-    const groups = Map.groupBy(methods.filter(isRanked), ({ asked }) => asked);
+  const merged = mergeMethods(parts).sort(({ method: a }, { method: b }) =>
+    (a.asked ?? 0) - (b.asked ?? 0) || rankOf(a) - rankOf(b)
+  );
+  const valueOf = ({ of }: Numbers, method: string) => {
+    const found = of(method);
+    return typeof found === "object" ? found.value : undefined;
+  };
+  const bestOf = new Map(columns.map((column, i) => {
+    const ranked = merged.map(({ method }) => method).filter(isRanked);
     const costs = ([asked, own]: [number | undefined, ComparedMethod[]]) => {
-      const values = own.map(({ name }) => of(name)?.value).filter((value) => value !== undefined);
-      return [asked, Math.min(...values.map((value) => costOf({ better }, value)))] as const;
+      const values = own.map(({ name }) => valueOf(column, name)).filter((value) => value !== undefined);
+      const costs = values.map((value) => costOf(column, value)), best = Math.min(...costs);
+      // Where all are alike none is the best.
+      return [asked, costs.length > 1 && best === Math.max(...costs) ? NaN : best] as const;
     };
-    return [i, new Map([...groups].map(costs))];
+    return [i, new Map([...Map.groupBy(ranked, ({ asked }) => asked)].map(costs))];
   }));
-  const cell = (method: ComparedMethod, { of, better }: Numbers, i: number) => {
-    const found = of(method.name);
-    if (found === undefined) return "-";
-    const isBest = isRanked(method) && costOf({ better }, found.value) === bestOf.get(i)!.get(method.asked);
+  const cell = (method: ComparedMethod, column: Numbers, i: number) => {
+    const found = column.of(method.name);
+    if (typeof found !== "object") return found ?? "-";
+    const isBest = isRanked(method) && costOf(column, found.value) === bestOf.get(i)!.get(method.asked);
     return isBest ? `**${found.shown}**` : found.shown;
   };
   const budgets = ["pairs", "rows"] as const;
+  const others = new Set(parts.flatMap(({ published }) => [...published?.keys() ?? []]));
   return {
     columns: ["method", ...budgets.map((name) => BUDGETS[name].label), ...columns.map(({ name }) => name)],
     hints: [
@@ -83,11 +132,21 @@ export function tabulatePaper({ methods, results = [] }: Pick<Comparison, "metho
       ],
       ...columns.map(({ hint }) => hint),
     ],
-    rows: ordered.map((method) => [
-      method.name,
-      ...budgets.map((name) => showShare(method.shares?.[name])),
-      ...columns.map((column, i) => cell(method, column, i)),
-    ]),
+    rows: [
+      ...merged.map(({ method, share }) => [
+        method.name,
+        ...budgets.map((name) => showShare(share(name))),
+        ...columns.map((column, i) => cell(method, column, i)),
+      ]),
+      ...[...others].map((name) => [
+        name,
+        ...budgets.map(() => "-"),
+        ...columns.map(({ of }) => {
+          const found = of(name);
+          return typeof found === "string" ? found : "-";
+        }),
+      ]),
+    ],
     left: [true, false, false, ...columns.map(() => false)],
   };
 }

@@ -11,6 +11,7 @@ import { type Html, markup } from "../figure/html.ts";
 import { renderHeadsReport } from "./heads.ts";
 import { formatTime, renderPage, type ReportOptions } from "../figure/page.ts";
 import { plural } from "../../plural.ts";
+import { renderReproduction, type Reproduction } from "./reproduction.ts";
 import { renderSweepReport } from "./sweep.ts";
 import { findMethod } from "../../methods/list.ts";
 import { isControl } from "../trials/trial_label.ts";
@@ -27,6 +28,7 @@ interface Results {
   readonly heads: HeadReport;
   readonly compare: Comparison;
   readonly bench: BenchReport;
+  readonly reproduce: Reproduction;
 }
 
 /** Every kind of results that has a page in a site. */
@@ -70,6 +72,14 @@ const KINDS: { readonly [name in keyof Results]: Kind<Results[name]> } = {
           } of the gap from random to oracle`
       }.`;
     },
+  },
+  reproduce: {
+    title: "Recipe",
+    render: renderReproduction,
+    headline: ({ recipe, parts, checks }) =>
+      `Recipe ${recipe}: ${plural(parts.length, "part")}, ${
+        plural(checks.length, "dense number")
+      } checked against published ones.`,
   },
   bench: {
     title: "Speed",

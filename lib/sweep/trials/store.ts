@@ -7,6 +7,7 @@ import {
   type ChunkValue,
   type ClaimedTrial,
   type Counts,
+  type EndedJob,
   type FinishedRuns,
   type HeldTrial,
   type Proposal,
@@ -279,7 +280,11 @@ export class StudyStore implements Disposable {
    * @param state `pruned` for one that was stopped early.
    * @returns Whether it was kept: not where the lease ran out and another worker has the trial, or has finished it.
    */
-  finish(claim: ClaimedTrial, record: StoredRecord, state: "complete" | "pruned" = "complete"): boolean {
+  finish(
+    claim: ClaimedTrial,
+    record: StoredRecord | EndedJob,
+    state: "complete" | "pruned" = "complete",
+  ): boolean {
     return this.#file.durably(() => {
       if (
         this.#file.run(`UPDATE trial SET state = ?, lease = NULL WHERE ${HELD}`, state, ...heldBy(claim)) ===
@@ -512,12 +517,14 @@ export class StudyStore implements Disposable {
    * `append` returns.
    *
    * @param keyOf What tells a unit from the others of its kind.
+   * @param isShared Whether another process may append the same unit: the first one stays. Default: that is an error.
    */
-  units<T>(kind: string, keyOf: (unit: T) => string): FinishedRuns<T> {
+  units<T>(kind: string, keyOf: (unit: T) => string, isShared = false): FinishedRuns<T> {
     const rows = this.#units("kind, key, record FROM unit WHERE kind = ?", kind) as StoredUnit<string>[];
     return {
       finished: rows.map((row) => this.#parseUnit<T>(row)),
-      append: (...units) => this.#keep(kind, units.map((unit) => [keyOf(unit), JSON.stringify(unit)])),
+      append: (...units) =>
+        this.#keep(kind, units.map((unit) => [keyOf(unit), JSON.stringify(unit)]), isShared),
     };
   }
 
@@ -525,13 +532,17 @@ export class StudyStore implements Disposable {
     return this.#file.parse("unit", `${kind} ${key}`, record);
   }
 
-  #keep(kind: string, units: readonly (readonly [key: string, record: string | Uint8Array])[]): void {
+  #keep(
+    kind: string,
+    units: readonly (readonly [key: string, record: string | Uint8Array])[],
+    isShared = false,
+  ): void {
     this.#file.durably(() => {
       this.#file.exec(TABLES.units);
-      const sql = "INSERT INTO unit (kind, key, record) VALUES (?, ?, ?)";
+      const sql = `INSERT ${isShared ? "OR IGNORE " : ""}INTO unit (kind, key, record) VALUES (?, ?, ?)`;
       for (const [key, record] of units) {
-        this.#file.run(sql, kind, key, record);
-        this.#file.seal("unit", `${kind} ${key}`, record);
+        const added = this.#file.run(sql, kind, key, record);
+        if (added > 0) this.#file.seal("unit", `${kind} ${key}`, record);
       }
     });
   }

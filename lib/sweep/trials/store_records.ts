@@ -77,6 +77,13 @@ export interface ChunkValue {
 /** What is kept of a trial that has ended. */
 export type StoredRecord = Trial | StoppedTrial;
 
+/** What is kept of a job whose results are units. */
+export interface EndedJob {
+  /** Its digest. */
+  readonly trial: string;
+  readonly timeMs: number;
+}
+
 /** A finished trial and its place in the order in which they ended. */
 export interface StoredResult<T extends StoredRecord = Trial> {
   readonly sequence: number;

@@ -23,9 +23,10 @@ let planned: PlannedCalibration | undefined;
 /**
  * Reads `--calibration` and what comes with it; methods that need one are refused without it from then on.
  *
+ * @param given The text, where it is no file of `--calibration`.
  * @throws {UsageError} If the file cannot be read, or its label is missing or none.
  */
-export async function takeCalibration(values: FlagValues): Promise<void> {
+export async function takeCalibration(values: FlagValues, given?: string): Promise<void> {
   planned = undefined;
   setCalibration(undefined);
   const path = textOf(values, "calibration");
@@ -43,7 +44,7 @@ export async function takeCalibration(values: FlagValues): Promise<void> {
       `Cannot label the text of --calibration: found ${found}, expected same (of the evaluated text's kind) or other`,
     );
   }
-  const text = await readText(path);
+  const text = given ?? await readText(path);
   planned = { text, tokens, domain, sha256: await sha256(text), chunks: [] };
   setCalibration(planned);
 }

@@ -1,7 +1,16 @@
 /** What a flag is, and which commands there are to take it. */
 
 /** The tasks that take flags from the table. */
-export type Task = "sweep" | "score" | "filter" | "heads" | "compare" | "eval" | "generate" | "serve";
+export type Task =
+  | "sweep"
+  | "score"
+  | "filter"
+  | "heads"
+  | "compare"
+  | "eval"
+  | "generate"
+  | "serve"
+  | "reproduce";
 
 export type FlagKind =
   | "text" // as it stands
@@ -30,10 +39,13 @@ export const TEXTS: readonly Task[] = ["sweep", "score", "heads", "compare"];
 
 export const MODEL: readonly Task[] = [...TEXTS, "eval", "generate", "serve"];
 
+/** Tasks that run a model; a recipe brings the method along. */
+export const RUNNING: readonly Task[] = [...MODEL, "reproduce"];
+
 export const SKIPPING: readonly Task[] = ["sweep", "score", "compare", "eval", "generate", "serve"];
 
 /** Tasks that end with a table, and may keep results in a folder. */
-export const TABLING: readonly Task[] = [...TEXTS, "filter", "eval"];
+export const TABLING: readonly Task[] = [...TEXTS, "filter", "eval", "reproduce"];
 
 export const ITEMS: readonly Task[] = ["eval", "compare", "sweep"];
 

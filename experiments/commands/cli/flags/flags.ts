@@ -3,7 +3,18 @@ import { PRODUCTS } from "../../../../lib/backend.ts";
 import { WEIGHT_DTYPES } from "../../../../lib/dtype.ts";
 import { TASKS } from "../../../../lib/eval/mod.ts";
 import { COMPARED_METHODS, DEFAULT_CONTEXT, RIVAL_METHODS } from "../../../../lib/sweep/mod.ts";
-import { type Flag, flag, type Flags, GENERATING, ITEMS, MODEL, TABLING, type Task, TEXTS } from "./flag.ts";
+import {
+  type Flag,
+  flag,
+  type Flags,
+  GENERATING,
+  ITEMS,
+  MODEL,
+  RUNNING,
+  TABLING,
+  type Task,
+  TEXTS,
+} from "./flag.ts";
 import { OF_DUMPS } from "./method_choices.ts";
 import { METHOD_FLAGS, SAMPLING_FLAGS } from "./method_flags.ts";
 import { SEARCH_FLAGS } from "./search_flags.ts";
@@ -11,9 +22,24 @@ import { SEARCH_FLAGS } from "./search_flags.ts";
 /** Tokens of a calibration text that are used where nothing else is said. */
 export const CALIBRATION_TOKENS = 4096;
 
+const RECIPE: readonly Task[] = ["reproduce"];
+
 export const COMMON_FLAGS: Flags = {
-  "model": flag("text", "NAME|PATH|ORG/NAME", "a name, a path, or org/name of the hub (tiny)", MODEL),
-  "offline": flag("switch", undefined, "use only files that were downloaded before, and ask no host", MODEL),
+  "recipe": flag("text", "NAME|FILE.json", "the recipe; or as the first word (quick)", RECIPE),
+  "plan": flag("switch", undefined, "only print what would be fetched and run, with memory and time", RECIPE),
+  "published": flag(
+    "text",
+    "NAME|none",
+    "the model whose published numbers stand next to the results and are checked (that of the model's sizes)",
+    RECIPE,
+  ),
+  "model": flag("text", "NAME|PATH|ORG/NAME", "a name, a path, or org/name of the hub (tiny)", RUNNING),
+  "offline": flag(
+    "switch",
+    undefined,
+    "use only files that were downloaded before, and ask no host",
+    RUNNING,
+  ),
   "backend": flag(
     "text",
     "cpu|cuda|reference|auto",
@@ -24,20 +50,20 @@ export const COMMON_FLAGS: Flags = {
     "text",
     "f32|f16|bf16",
     "element type of the KV cache (f32); a GPU's tensor cores take only f16 and bf16",
-    MODEL,
+    RUNNING,
   ),
   "dtype": flag(
     "text",
     WEIGHT_DTYPES.join("|"),
     "element type that the model's matrices are converted to at load, rounded as ggml rounds (each as the file has it)",
-    MODEL,
+    RUNNING,
   ),
-  "products": flag("text", PRODUCTS.join("|"), "rounding of matrix products on the CPU (exact)", MODEL),
+  "products": flag("text", PRODUCTS.join("|"), "rounding of matrix products on the CPU (exact)", RUNNING),
   "wgmma": flag(
     "switch",
     undefined,
     "prefill by wgmma and TMA, on a GPU of sm_90 where test:gpu has passed (mma.sync, as on all GPUs)",
-    MODEL,
+    RUNNING,
   ),
   "text": flag(
     "text",
@@ -90,8 +116,16 @@ export const COMMON_FLAGS: Flags = {
     ...TEXTS,
     "eval",
   ]),
-  "tokens": flag("integer", "N", "use only the first N tokens", [...TEXTS, "filter", "eval"]),
-  "data": flag("text", "DIR|hub", "folder of JSONL files, one per task; hub: the hub's data sets", ITEMS),
+  "tokens": flag("integer", "N", "use only the first N tokens", [
+    ...TEXTS,
+    "filter",
+    "eval",
+    "reproduce",
+  ]),
+  "data": flag("text", "DIR|hub", "folder of JSONL files, one per task; hub: the hub's data sets", [
+    ...ITEMS,
+    "reproduce",
+  ]),
   "tasks": flag(
     "text",
     "A,B,…",
@@ -104,7 +138,7 @@ export const COMMON_FLAGS: Flags = {
     "integer",
     "N",
     "use only the first N items of a task (MMLU: as evenly over subjects as possible); make N (50)",
-    ITEMS,
+    [...ITEMS, "reproduce"],
   ),
   "length": flag("integer", "N", "tokens of the context of a task whose items are made (256)", ITEMS),
   "data-seed": flag("integer", "N", "seed of such items (0)", ITEMS),
@@ -147,13 +181,13 @@ export const COMMON_FLAGS: Flags = {
     "text",
     "A,B,…",
     `some of ${COMPARED_METHODS.join(", ")} (all). Others: ${RIVAL_METHODS.join(", ")}`,
-    ["compare"],
+    ["compare", "reproduce"],
   ),
   "ratios": flag(
     "text",
     "R,S,…",
     "compare at several ratios of queries, or of keys and values, instead of --prune-ratio and --kv-ratio",
-    ["compare"],
+    ["compare", "reproduce"],
   ),
   "match": flag(
     "text",
@@ -162,7 +196,7 @@ export const COMMON_FLAGS: Flags = {
       "for those that skip queries)",
     ["compare"],
   ),
-  "seeds": flag("integer", "N", "seeds of random (5)", ["compare"]),
+  "seeds": flag("integer", "N", "seeds of random (5)", ["compare", "reproduce"]),
   "grid": flag(
     "text",
     "FILE.json",
@@ -189,20 +223,20 @@ export const COMMON_FLAGS: Flags = {
   "out": flag(
     "text",
     "DIR",
-    "folder for results (sweep, heads, compare, eval: results/<time>; else none)",
+    "folder for results (sweep, heads, compare, eval, reproduce: results/<time>; else none)",
     TABLING,
   ),
   "resume": flag(
     "optional text",
     "[DIR]",
     "continue the interrupted run in DIR, or in --out",
-    ["sweep", "heads", "compare", "eval"],
+    ["sweep", "heads", "compare", "eval", "reproduce"],
   ),
   "jobs": flag(
     "integer",
     "N",
-    "processes for the trials (one per core, each with at least 8 trials, for a model of up to 32 MB; else 1)",
-    ["sweep"],
+    "processes for the trials (one per core, each with at least 8 trials, for a model of up to 32 MB; else 1; reproduce: 1)",
+    ["sweep", "reproduce"],
   ),
   "shard": flag("text", "I/N", "run only every Nth trial from the Ith on; study merge joins the parts", [
     "sweep",
@@ -254,6 +288,7 @@ export function flagsOf(task: Task): Flags {
 
 /** Flags of the method as a task takes them. */
 export function methodFlagsOf(task: Task): Flags {
+  if (task === "reproduce") return {}; // a recipe says them
   const told = ([name, flag]: [string, Flag]) =>
     [name, task === "filter" ? { ...flag, ...OF_DUMPS[flag.option!] } : flag] as const;
   return Object.fromEntries(Object.entries(takenBy(task, METHOD_FLAGS)).map(told));

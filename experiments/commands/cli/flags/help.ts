@@ -10,6 +10,9 @@ import { SAMPLING_FLAGS } from "./method_flags.ts";
 /** The flags that most runs want, by what they are about. */
 const MAIN: { readonly [group: string]: readonly string[] } = {
   "What runs": [
+    "recipe",
+    "plan",
+    "published",
     "kv",
     "layer",
     "data",

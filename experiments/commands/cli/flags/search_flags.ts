@@ -50,6 +50,6 @@ export const SEARCH_FLAGS: Flags = {
     "text",
     "SIZE",
     "memory for results of the full model that all methods use, as 500M or 2G; the rest is computed again for each (1G)",
-    ["sweep", "compare"],
+    ["sweep", "compare", "reproduce"],
   ),
 };

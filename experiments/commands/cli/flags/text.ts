@@ -4,7 +4,7 @@ import { readBuiltinText } from "../../../../lib/eval/mod.ts";
 import { readText } from "../files.ts";
 import type { FlagValues } from "./parse.ts";
 
-interface NamedText {
+export interface NamedText {
   readonly name: string;
   readonly text: string;
 }

@@ -19,6 +19,7 @@ const FILES = {
   "summary.json": { kind: "sweep", keys: ["trials", "dense", "environment"] },
   "heads.json": { kind: "heads", keys: ["layers", "overall", "environment"] },
   "compare.json": { kind: "compare", keys: ["methods", "intervals", "environment"] },
+  "reproduce.json": { kind: "reproduce", keys: ["parts", "checks", "environment"] },
   "bench.json": { kind: "bench", keys: ["kernels", "lengths", "roof", "environment"] },
   "bench_gpu.json": { kind: "bench", keys: ["kernels", "lengths", "roof", "environment"] },
   "score.json": { kind: "score", keys: ["ids", "nll"] },
@@ -52,6 +53,15 @@ type Data = { readonly [key: string]: unknown };
 /** What is wrong with the records of a result: `trial 3, field "tau": found …`. */
 function findWrongRecord(kind: (typeof FILES)[ResultFile]["kind"], data: Data): string | undefined {
   if (kind === "score") return findWrongField(data, SCORE_FIELDS);
+  if (kind === "reproduce") {
+    if (!Array.isArray(data.parts) || data.parts.length === 0) return 'found no list of "parts"';
+    for (const [i, part] of (data.parts as readonly { readonly comparison?: Data }[]).entries()) {
+      const wrong = part?.comparison === undefined
+        ? 'found no "comparison"'
+        : findWrongRecord("compare", part.comparison);
+      if (wrong !== undefined) return `part ${i + 1}: ${wrong}`;
+    }
+  }
   if (kind !== "sweep" && kind !== "compare") return undefined;
   const environment = data.environment as Partial<RunConditions>, wrong = findWrongTask(environment);
   if (wrong !== undefined) return wrong;

@@ -46,7 +46,7 @@ const sumWidths = (widths: readonly number[]) =>
   widths.reduce((sum, width) => sum + width, GAP.length * (widths.length - 1));
 
 /** A table of some of its columns, in the order of the names. */
-function selectColumns(table: PlainTable, names: readonly string[]): PlainTable {
+export function selectColumns(table: PlainTable, names: readonly string[]): PlainTable {
   const places = names.map((name) => table.columns.indexOf(name)).filter((i) => i >= 0);
   const pick = <T>(list: readonly T[]) => places.map((i) => list[i]!);
   return {
@@ -78,12 +78,15 @@ const LATEX: { readonly [char: string]: string } = {
   "~": "\\textasciitilde{}",
 };
 
+/** What stands for a sign between dollars. */
+const MARKS: { readonly [sign: string]: string } = { "±": "\\pm", "†": "^\\dagger", "‡": "^\\ddagger" };
+
 /** A table in LaTeX, with the rules of the package booktabs; what stands between two stars, as in Markdown, is bold. */
 export function formatLatex({ columns, rows, left }: PlainTable): string {
   const escape = (cell: string) =>
     cell.replaceAll(/[\\^~&%$#_{}]/g, (char) => LATEX[char] ?? `\\${char}`)
       .replaceAll(/(^|[ ([])-(?=[\d.])/g, "$1$-$")
-      .replaceAll("±", "$\\pm$")
+      .replaceAll(/[±†‡]/g, (mark) => `$${MARKS[mark]}$`)
       .replace(/^\*\*(.*)\*\*$/, "\\textbf{$1}");
   const line = (cells: readonly string[]) => `${cells.map(escape).join(" & ")} \\\\`;
   return [

@@ -1,7 +1,9 @@
 /** What sweep, compare and heads share: methods on a text in chunks, from flags to a model on its backend. */
 import { UsageError } from "../../../../lib/errors.ts";
 import { cutChunks, findTask, ownTask, type Task } from "../../../../lib/eval/mod.ts";
+import type { Backend } from "../../../../lib/backend.ts";
 import type { FilterShape } from "../../../../lib/filter/mod.ts";
+import type { Model, ModelFile } from "../../../../lib/model/mod.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
 import { createPruner, type ResolvedOptions } from "../../../../lib/methods/mod.ts";
 import { plural } from "../../../../lib/plural.ts";
@@ -23,9 +25,15 @@ import { tellRetrieval, unprobed } from "../machine/retrieval.ts";
 import type { Progress } from "../output/progress.ts";
 import { checkFlags } from "../task.ts";
 import { expectStudyIn } from "./study_store.ts";
-import { readCount, readNamedText } from "../flags/text.ts";
+import { type NamedText, readCount, readNamedText } from "../flags/text.ts";
 import { expectItems, readFilterFlag } from "../../eval/plan.ts";
 import { hasItems, readTaskText } from "../../task/data.ts";
+
+/** What several plans of one run share, and is read once. */
+interface GivenInputs {
+  readonly file?: ModelFile;
+  readonly text?: NamedText;
+}
 
 /** A model's file and the text that it is to read. */
 type Plan = Awaited<ReturnType<typeof readPlan>>;
@@ -41,6 +49,7 @@ export function readTaskName(values: FlagValues): { readonly task?: string } {
  *
  * @param named The folder of results, whose study must be of the same conditions: a model may take a download.
  * @param names What messages call the methods; default: by their rules.
+ * @param given What was read before.
  * @throws {UsageError} If a flag is out of range, the text is too short, or the model cannot have a method's schedule.
  */
 export async function readPlan(
@@ -49,12 +58,13 @@ export async function readPlan(
   progress: Progress,
   named?: string,
   names: readonly string[] = methods.map(({ fusion }) => fusion),
+  given: GivenInputs = {},
 ) {
   const task = checkFlags(() => findTask(readTaskName(values).task));
   const context = readCount(values, "context", 2) ?? DEFAULT_CONTEXT, tokens = readCount(values, "tokens", 2);
   const cacheBytes = readCacheBytes(values);
   const filterFrom = hasItems(task) ? readFilterFlag(values) : undefined;
-  const { textName, text, items } = await readStudyText(values, task);
+  const { textName, text, items } = await readStudyText(values, task, given.text);
   const check = (shape: FilterShape) =>
     checkFlags(() =>
       methods.forEach((method) => createPruner("token-filtering", shape, method, unprobed(shape)))
@@ -80,8 +90,10 @@ export async function readPlan(
     });
   }
   // A model that may have to be downloaded leaves the cores free for the kernels meanwhile.
-  const building = numLayers === undefined ? undefined : buildBeside(readBackend(values), progress);
-  const model = await readModel(values, progress, values.has("jobs")).finally(() => building);
+  const building = numLayers === undefined || given.file
+    ? undefined
+    : buildBeside(readBackend(values), progress);
+  const model = given.file ?? await readModel(values, progress, values.has("jobs")).finally(() => building);
   check(model.config);
   const plan = {
     ...{ model, task, text, textName, context },
@@ -103,13 +115,14 @@ export async function readPlan(
 async function readStudyText(
   values: FlagValues,
   task: Task,
+  given?: NamedText,
 ): Promise<{ readonly textName: string; readonly text: string; readonly items?: number }> {
   if (!hasItems(task)) {
     const wrong = ["items", "length", "data-seed", "filter-from"].find((name) => values.has(name));
     if (wrong !== undefined && !values.has("tasks") && !values.has("data")) {
       throw new UsageError(`Cannot use --${wrong} with task ${task.name}: it reads a text, and has no items`);
     }
-    const { name, text } = await readNamedText(textOf(values, "text"));
+    const { name, text } = given ?? await readNamedText(textOf(values, "text"));
     return { textName: name, text };
   }
   const wrong = ["context", "tokens"].find((name) => values.has(name));
@@ -132,6 +145,7 @@ export function describePlan(plan: Plan): string {
  *
  * @param expect Looks at the conditions, before anything is built where they are known by then.
  * @param own What a command fixes beside them.
+ * @param opened The model on its backend, where another plan has put it there.
  */
 export async function startStudy(
   plan: Plan,
@@ -140,6 +154,7 @@ export async function startStudy(
   progress: Progress,
   expect: (conditions: StudyConditions) => void = () => {},
   own: Pick<StudyConditions, "options"> = {},
+  opened?: { readonly backend: Backend; readonly model: Model },
 ) {
   const products = request.products === "exact" ? undefined : request.products;
   const conditionsOn = async (backend: string) => ({
@@ -147,9 +162,9 @@ export async function startStudy(
     ...own,
   });
   if (request.choice !== "auto") expect(await conditionsOn(request.choice));
-  const backend = await openBackend(request, progress);
-  tellHostRules(progress, backend, methods);
-  const model = openModel(plan.model, backend, request, encodeStudy(plan), progress);
+  const backend = opened?.backend ?? await openBackend(request, progress);
+  if (opened === undefined) tellHostRules(progress, backend, methods);
+  const model = opened?.model ?? openModel(plan.model, backend, request, encodeStudy(plan), progress);
   await tellRetrieval(progress, { ...plan.model, model }, methods);
   const conditions = await conditionsOn(backend.name);
   expect(conditions);

@@ -1,0 +1,124 @@
+/**
+ * `deno task reproduce`: the tables of a recipe on a model, next to what others have published by the same protocols.
+ *
+ * A recipe is data (`reproduce/recipes/`); its parts are comparisons of one study. See `deno task reproduce --help`.
+ */
+import { plural } from "../../lib/plural.ts";
+import {
+  describeReproduction,
+  listRows,
+  PAPER_LEGEND,
+  readPlotly,
+  renderReproduction,
+  type Reproduction,
+  tabulateReproduction,
+} from "../../lib/plot/mod.ts";
+import { readJobs, threadsOf } from "./cli/run/jobs.ts";
+import { expectStudy } from "./cli/run/study_store.ts";
+import { openBackend } from "./cli/machine/backend.ts";
+import { textOf } from "./cli/flags/parse.ts";
+import { writeCard } from "./cli/output/model_card.ts";
+import { type Main, runTask } from "./cli/task.ts";
+import { type Asked, singleCommand, studyCommand } from "./run.ts";
+import { describeEstimate, estimateRecipe, tabulateEstimate } from "./reproduce/estimate.ts";
+import { planParts } from "./reproduce/parts.ts";
+import { choosePublished, readRecipe, RECIPES } from "./reproduce/recipe.ts";
+import { countFinished, runRecipe } from "./reproduce/work.ts";
+import { keepRecipe } from "./reproduce/worker.ts";
+
+const COMMAND = {
+  task: "reproduce",
+  about: `deno task reproduce RECIPE [flags]
+
+Runs a recipe: perplexity and tasks, each by a named protocol, with all methods and ratios of the recipe. Writes study.db,
+reproduce.json, report.html and tables.md to --out. Published numbers stand next to the results where protocol and data are
+the same, and in tables of their own elsewhere. The model without a filter comes first: over 1% from the published number
+of the same protocol ends the run. --plan only prints what would be fetched and run, with memory and time. Ctrl-C keeps finished
+work; --resume continues.
+
+Recipes: quick (tiny, built-in text and made items, a minute), study (small models), paper (7 to 13 billion parameters, a
+GPU), or a .json file of the same form.`,
+  examples: [
+    "quick",
+    "paper --model meta-llama/Llama-2-7b-hf --backend cuda --cache-dtype bf16 --plan",
+    "study --data DIR --jobs 2 --out results/study",
+  ],
+  listsRule: true,
+} as const;
+
+async function readFlags({ values }: Asked) {
+  const recipe = await readRecipe(textOf(values, "recipe") ?? RECIPES[0]);
+  return { recipe, jobs: readJobs(values) ?? 1 };
+}
+
+type Flags = Awaited<ReturnType<typeof readFlags>>;
+
+async function plan({ recipe, jobs }: Flags, asked: Asked) {
+  const { values, request, named } = asked, threads = request.threads ?? threadsOf(jobs);
+  const planned = await planParts(recipe, { ...asked, request: { ...request, threads } });
+  const { parts, conditions, backend, file } = planned;
+  expectStudy(named)(conditions);
+  const model = await choosePublished(recipe, textOf(values, "published"), file.config);
+  const runs = parts.reduce((sum, { methods }) => sum + 1 + methods.length, 0);
+  const line =
+    `Recipe ${recipe.name}: ${plural(runs, "run")} in ${plural(parts.length, "part")} on ${file.name}; ` +
+    backend.description;
+  return { recipe, jobs, threads, parts, conditions, model, line };
+}
+
+const run = studyCommand<Flags, Awaited<ReturnType<typeof plan>>, Reproduction>({
+  ...COMMAND,
+  result: "reproduce.json",
+  flags: readFlags,
+  columns: () => [],
+  plan,
+  work(plan, { store, values, interrupt, progress, memory }) {
+    keepRecipe(store, values);
+    return runRecipe(store, {
+      ...{ ...plan, signal: interrupt.signal, progress },
+      peakBytes: () => memory.peakBytes,
+    });
+  },
+  kept: (store) => {
+    const parts = Object.keys(store.conditions.options ?? {});
+    return { finished: countFinished(store, parts), noun: "chunk" };
+  },
+  pages: async (reproduction) => ({
+    "report.html": renderReproduction(reproduction, { plotly: await readPlotly() }),
+    "tables.md": writeCard(reproduction),
+    "reproduce.json": JSON.stringify(reproduction, null, 2) + "\n",
+  }),
+  table: (reproduction, _plan, saved) => ({
+    table: tabulateReproduction(reproduction),
+    json: () => JSON.stringify(reproduction, null, 2),
+    records: listRows(reproduction),
+    verdict: describeReproduction(reproduction),
+    notes: [...PAPER_LEGEND, ...(saved === undefined ? [] : [`Report: ${saved}/report.html`])],
+  }),
+});
+
+const planned = singleCommand({
+  ...COMMAND,
+  flags: readFlags,
+  columns: () => tabulateEstimate({ parts: [] }).columns,
+  plan: ({ recipe }: Flags, asked: Asked) =>
+    estimateRecipe(recipe, asked, () => openBackend(asked.request, asked.progress)),
+  work: (estimate) => estimate,
+  pages: (estimate) => ({ "plan.json": JSON.stringify(estimate, null, 2) + "\n" }),
+  table: (estimate) => ({
+    table: tabulateEstimate(estimate),
+    json: () => JSON.stringify(estimate, null, 2),
+    records: estimate.parts,
+    notes: describeEstimate(estimate),
+  }),
+});
+
+/** Runs the task, or only plans it. The recipe is the first word. @returns The exit code. */
+export const main: Main = (args) => {
+  const [first] = args, words = first?.startsWith("-") === false ? ["--recipe", ...args] : args;
+  return (args.includes("--plan") ? planned : run).main(words);
+};
+
+export const { USAGE } = run;
+
+if (import.meta.main) await runTask(main, USAGE);

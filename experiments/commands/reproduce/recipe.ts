@@ -1,0 +1,174 @@
+/** Recipes as data: which protocols run, on what, with which methods, and what others have published of each. */
+import { UsageError } from "../../../lib/errors.ts";
+import { sayNearest } from "../../../lib/nearest.ts";
+import { type ModelConfig, readConfigText } from "../../../lib/model/mod.ts";
+import type { PublishedNumber } from "../../../lib/plot/mod.ts";
+import { readJson } from "../cli/files.ts";
+
+/** What a number is measured by; one without a task is others' alone. */
+export interface Protocol {
+  readonly label: string;
+  readonly says: string;
+  readonly task?: string;
+  /** The text, as data.json names it; left out: the built-in one, or the task's items. */
+  readonly data?: string;
+  /** Tokens per chunk. */
+  readonly context?: number;
+  /** Only the first tokens of the text. */
+  readonly tokens?: number;
+  /** How many items the whole data set has. */
+  readonly items?: number;
+  /** SHA-256 of the file of items in a folder. */
+  readonly sha256?: string;
+}
+
+/** Flags of a comparison by name, as on its command line. */
+type FlagTexts = { readonly [flag: string]: string };
+
+export interface Recipe {
+  readonly name: string;
+  readonly version: number;
+  readonly about: string;
+  /** The model where none is named. */
+  readonly model: string;
+  readonly methods: string;
+  readonly ratios: string;
+  /** Flags of deno task compare for all parts. */
+  readonly flags: FlagTexts;
+  /** What methods that alter the model are fitted on. */
+  readonly calibration?: { readonly data: string; readonly domain: string; readonly tokens: number };
+  /** Lengths at which time and memory are measured. */
+  readonly lengths: readonly number[];
+  /** Protocols in their order, each with flags of its own. */
+  readonly parts: { readonly [protocol: string]: FlagTexts };
+  /** Protocols and published numbers: those of published.json, and what the recipe's own file adds. */
+  readonly published: PublishedFile;
+}
+
+/** Numbers of one source, model and protocol: the dense model's, and those of methods by ratio in percent. */
+interface PublishedGroup {
+  readonly source: string;
+  readonly protocol: string;
+  readonly model: string;
+  /** False for a number that its source does not vouch for. */
+  readonly isTarget?: boolean;
+  readonly values: { readonly [method: string]: number | { readonly [percent: string]: number } };
+}
+
+interface PublishedFile {
+  readonly protocols: { readonly [name: string]: Protocol };
+  readonly sources: { readonly [name: string]: string };
+  readonly numbers: readonly PublishedGroup[];
+}
+
+interface KnownModel {
+  readonly hub: string;
+  /** Whether the hub asks for an account that has accepted its licence. */
+  readonly gated?: boolean;
+  /** Its config.json. */
+  readonly config: { readonly [key: string]: unknown };
+}
+
+const read = async <T>(name: string) => await readJson(new URL(name, import.meta.url).pathname) as T;
+
+/** The recipes that come with the project. */
+export const RECIPES = ["quick", "study", "paper"] as const;
+
+export const readKnownModels = (): Promise<{ readonly [name: string]: KnownModel }> => read("models.json");
+
+const KEYS = ["version", "about", "model", "methods", "ratios", "flags", "lengths", "parts"] as const;
+
+/** Reads a recipe by its name, or from a file. @throws {UsageError} If there is none, or it is not complete. */
+export async function readRecipe(named: string): Promise<Recipe> {
+  const isOwn = /\.json$/.test(named);
+  if (!isOwn && !(RECIPES as readonly string[]).includes(named)) {
+    throw new UsageError(
+      `Cannot use recipe "${named}": expected ${RECIPES.join(", ")} or a .json file${
+        sayNearest(named, RECIPES, "; ")
+      }`,
+    );
+  }
+  const found = isOwn ? await readJson(named) : await read(`recipes/${named}.json`);
+  const recipe = found as Omit<Recipe, "name" | "published"> & Partial<PublishedFile> | null;
+  const known = await read<PublishedFile>("published.json"), { sources, numbers = [] } = recipe ?? {};
+  const protocols = { ...known.protocols, ...recipe?.protocols };
+  const missing = KEYS.find((key) => recipe?.[key] === undefined);
+  if (missing !== undefined) throw new UsageError(`Cannot use recipe "${named}": found no "${missing}"`);
+  const unknown = Object.keys(recipe!.parts).find((name) => protocols[name]?.task === undefined);
+  if (unknown !== undefined) {
+    const names = Object.keys(protocols).filter((name) => protocols[name]!.task !== undefined);
+    throw new UsageError(
+      `Cannot use recipe "${named}": found part "${unknown}", expected some of ${names.join(", ")}`,
+    );
+  }
+  return {
+    ...recipe!,
+    name: named.replace(/^.*[/\\]|\.json$/g, ""),
+    published: {
+      protocols,
+      sources: { ...known.sources, ...sources },
+      numbers: [...known.numbers, ...numbers],
+    },
+  };
+}
+
+/** What others have published of a model under a protocol. */
+export function findPublished(
+  { numbers, sources }: PublishedFile,
+  model: string | undefined,
+  protocol: string,
+): (PublishedNumber & { readonly isTarget: boolean })[] {
+  return numbers.filter((group) => group.model === model && group.protocol === protocol).flatMap(
+    ({ source, values, isTarget = true }) =>
+      Object.entries(values).flatMap(([method, value]) =>
+        (typeof value === "number" ? [["", value] as const] : Object.entries(value)).map((
+          [percent, value],
+        ) => ({
+          ...{ row: percent === "" ? method : `${method} ${percent}%`, value, isTarget },
+          source: sources[source]!,
+        }))
+      ),
+  );
+}
+
+/** Sizes by which a model is known again. */
+const SHAPE = [
+  "architecture",
+  "numLayers",
+  "hiddenSize",
+  "intermediateSize",
+  "numHeads",
+  "numKvHeads",
+  "vocabSize",
+  "contextLength",
+] as const;
+
+/** The known model of a config's shape; undefined where there is none. */
+export async function findModel(config: ModelConfig): Promise<string | undefined> {
+  const known = Object.entries(await readKnownModels());
+  return known.find(([name, { config: own }]) => {
+    const its = readConfigText(name, JSON.stringify(own));
+    return SHAPE.every((size) => its[size] === config[size]);
+  })?.[0];
+}
+
+/**
+ * The model whose published numbers stand beside the results: the one that was named, else that of the config's shape.
+ *
+ * @throws {UsageError} If nothing is published of the one that was named.
+ */
+export async function choosePublished(
+  { published }: Pick<Recipe, "published">,
+  named: string | undefined,
+  config: ModelConfig,
+): Promise<string | undefined> {
+  if (named === "none") return undefined;
+  if (named === undefined) return await findModel(config);
+  const models = [...new Set(published.numbers.map(({ model }) => model))];
+  if (models.includes(named)) return named;
+  throw new UsageError(
+    `Cannot use --published ${named}: expected none or one of ${models.join(", ")}${
+      sayNearest(named, models, "; ")
+    }`,
+  );
+}

@@ -1,0 +1,223 @@
+/** Tests recipes: plans, runs that are killed and go on, published numbers, and the tables of finished runs. */
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { formatMarkdown } from "./cli/output/table.ts";
+import { countUnits, interruptTask, listFolder, runTask, withFolder } from "./testing.ts";
+import { NOT_ON_WINDOWS, unless } from "../../lib/testing.ts";
+import { tabulateReproduction } from "../../lib/plot/mod.ts";
+
+/** A recipe of two protocols on the built-in text, with numbers that are said to be published. */
+const recipe = (dense: number) => ({
+  version: 3,
+  about: "A small recipe",
+  model: "tiny",
+  methods: "key,random",
+  ratios: "0.3,0.5",
+  flags: { seeds: "1", match: "none", recent: "0" },
+  lengths: [16],
+  protocols: {
+    "own-64": {
+      label: "prose at 64",
+      says: "the first 256 tokens",
+      task: "perplexity",
+      context: 64,
+      tokens: 256,
+    },
+    "own-32": {
+      label: "prose at 32",
+      says: "the first 128 tokens",
+      task: "perplexity",
+      context: 32,
+      tokens: 128,
+    },
+  },
+  sources: { own: "a test" },
+  numbers: [
+    { source: "own", protocol: "own-64", model: "tiny", values: { dense, "Other": { "50": 99.5 } } },
+    { source: "own", protocol: "wikitext2-2048", model: "tiny", values: { "Other": { "50": 7.25 } } },
+  ],
+  parts: {
+    "own-64": { warmup: "8" },
+    "own-32": { warmup: "8" },
+    "recall": { items: "2", length: "48", "filter-from": "50%" },
+  },
+});
+
+const SMALL = ["--threads", "1", "--quiet"];
+
+/** Writes a recipe. @returns Its path. */
+function writeRecipe(folder: string, content: object): string {
+  const path = `${folder}/small.json`;
+  Deno.writeTextFileSync(path, JSON.stringify(content));
+  return path;
+}
+
+/** The dense perplexity of tiny on the first 256 tokens in chunks of 64, to two decimals. */
+const dense = 50.615;
+const readResult = (out: string) => JSON.parse(Deno.readTextFileSync(`${out}/reproduce.json`));
+
+Deno.test({
+  ...unless(NOT_ON_WINDOWS, "reproduce that is killed goes on to the tables of a run that was not"),
+  fn: () =>
+    withFolder(async (folder) => {
+      const path = writeRecipe(folder, recipe(dense)), out = `${folder}/out`, whole = `${folder}/whole`;
+      const begun = () => countUnits(out, "chunk own-64") > 4;
+      await interruptTask("reproduce", [path, ...SMALL, "--out", out], begun, "SIGKILL");
+      assertEquals(listFolder(out).includes("reproduce.json"), false);
+      const resumed = await runTask("reproduce", path, ...SMALL, "--resume", out);
+      assertEquals([resumed.code, resumed.stderr], [0, ""]);
+      assertEquals(listFolder(out), ["report.html", "reproduce.json", "study.db", "tables.md"]);
+      const other = await runTask("reproduce", path, ...SMALL, "--jobs", "2", "--out", whole);
+      assertEquals([other.code, other.stderr], [0, ""]);
+      const [own, their] = [out, whole].map((place) => readResult(place));
+      assertEquals(formatMarkdown(tabulateReproduction(own)), formatMarkdown(tabulateReproduction(their)));
+      assertEquals(own.checks, their.checks);
+      // Times differ, and are kept: a third run shows those of the first.
+      Deno.removeSync(`${out}/reproduce.json`);
+      assertEquals((await runTask("reproduce", path, ...SMALL, "--resume", out)).code, 0);
+      assertEquals(readResult(out).lengths, own.lengths);
+    }),
+});
+
+Deno.test("reproduce puts published numbers into the column of their protocol, and others into tables of their own", () =>
+  withFolder(async (folder) => {
+    const path = writeRecipe(folder, recipe(dense)), out = `${folder}/out`;
+    const { code, stdout, stderr } = await runTask(
+      "reproduce",
+      path,
+      ...SMALL,
+      "--columns",
+      "all",
+      "--out",
+      out,
+    );
+    assertEquals([code, stderr], [0, ""]);
+    assertStringIncludes(stdout, "Dense tiny on prose at 64: ");
+    const { columns, rows } = tabulateReproduction(readResult(out));
+    const row = (name: string) => rows.find(([first]) => first === name)!;
+    const [at64, at32] = ["prose at 64 ppl", "prose at 32 ppl"].map((name) => columns.indexOf(name));
+    assertEquals([row("Other 50% (published)")[at64!], row("Other 50% (published)")[at32!]], ["99.5", "-"]);
+    const page = Deno.readTextFileSync(`${out}/tables.md`);
+    const [, others] = page.split("## Published for tiny: WikiText-2 at 2048");
+    assertStringIncludes(others!, "| Other 50% | 7.25 | a test |");
+    assertEquals(page.split("7.25").length, 2);
+    assertMatch(page, /\| prose at 64 \| the first 256 tokens \| built-in prose \| \w{12} \| yes \|/);
+    // With fewer tokens the column is another one.
+    const part = await runTask("reproduce", path, ...SMALL, "--tokens", "128", "--out", `${folder}/part`);
+    assertEquals(part.code, 0);
+    const cut = readResult(`${folder}/part`);
+    assertEquals([cut.checks, cut.parts[0].isWhole, cut.parts[1].isWhole], [[], false, true]);
+    assertEquals(tabulateReproduction(cut).rows.some(([name]) => name!.includes("(published)")), false);
+  }));
+
+Deno.test("reproduce stops where the dense model is not the published one, and keeps its work", () =>
+  withFolder(async (folder) => {
+    const path = writeRecipe(folder, recipe(1.02 * dense)), out = `${folder}/out`;
+    const { code, stdout, stderr } = await runTask("reproduce", path, ...SMALL, "--out", out);
+    assertEquals([code, stdout], [2, ""]);
+    assertMatch(
+      stderr,
+      /^Cannot go on: dense tiny has [\d.]+ on prose at 64, published [\d.]+ \(a test\), 2\.0% apart, expected at most 1%; .*--published none/,
+    );
+    assertEquals(countUnits(out, "chunk own-64"), 4);
+    const going = await runTask("reproduce", path, ...SMALL, "--published", "none", "--resume", out);
+    assertEquals([going.code, going.stderr], [0, ""]);
+    assertEquals([readResult(out).checks, readResult(out).others], [[], []]);
+  }));
+
+Deno.test("table prints finished runs again: formats, rows, columns, and the page of a model", () =>
+  withFolder(async (folder) => {
+    const path = writeRecipe(folder, recipe(dense)), out = `${folder}/out`;
+    assertEquals((await runTask("reproduce", path, ...SMALL, "--out", out)).code, 0);
+    const print = async (...args: string[]) => {
+      const { code, stdout, stderr } = await runTask("table", out, ...args);
+      assertEquals(code, 0, stderr);
+      return stdout;
+    };
+    const markdown = await print("--card", `${folder}/cards`);
+    assertMatch(markdown, /^\| method \| pairs \| KV held \| prose at 64 ppl \| prose at 32 ppl \| recall /);
+    assertStringIncludes(markdown, "significantly better than its random baseline");
+    const latex = await print(
+      "--format",
+      "latex",
+      "--rows",
+      "dense,key",
+      "--columns",
+      "method,prose at 64 ppl",
+    );
+    assertMatch(latex, /^method & prose at 64 ppl \\\\$/m);
+    assertMatch(latex, /\$\\pm\$/);
+    assertEquals(latex.includes("random 30"), false);
+    const csv = await print("--format", "csv");
+    assertMatch(csv, /^method,pairs,KV held,prose at 64 ppl/);
+    assertEquals(csv.includes("**"), false);
+    const card = Deno.readTextFileSync(`${folder}/cards/tiny.md`);
+    assertStringIncludes(card, "# tiny: results of recipe small");
+    assertEquals(Deno.readTextFileSync(`${out}/tables.md`), card);
+    // The site takes it too.
+    assertEquals((await runTask("report", out, "--out", `${folder}/site`)).code, 0);
+    assertStringIncludes(Deno.readTextFileSync(`${folder}/site/index.html`), "Recipe small: 3 parts");
+  }));
+
+Deno.test("table joins comparisons of one model, a column per protocol, and refuses what cannot be joined", () =>
+  withFolder(async (folder) => {
+    const run = async (name: string, context: string) => {
+      const args = ["--tokens", "128", "--methods", "key,random", "--seeds", "1", "--match", "none"];
+      const out = `${folder}/${name}`;
+      const { code, stderr } = await runTask(
+        "compare",
+        ...args,
+        "--context",
+        context,
+        ...SMALL,
+        "--out",
+        out,
+      );
+      assertEquals(code, 0, stderr);
+      return out;
+    };
+    const [short, long] = [await run("a", "32"), await run("b", "64")];
+    const joined = await runTask("table", short, long);
+    assertEquals(joined.code, 0);
+    assertMatch(joined.stdout, /GPTQ style at 32 ppl \| built-in prose: GPTQ style at 64 ppl \|\n/);
+    const cases: [args: string[], message: RegExp][] = [
+      [[short, short], /two folders have a column "built-in prose: GPTQ style at 32 ppl"/],
+      [[`${folder}/none`], /found none of reproduce\.json, compare\.json, summary\.json there/],
+      [[short, "--columns", "speed"], /Cannot use --columns speed: expected some of method, /],
+      [[short, "--rows", "speed"], /Cannot use --rows speed: expected parts of dense, /],
+      [[short, "--format", "pdf"], /Cannot use --format "pdf": expected one of markdown, latex, csv/],
+      [[short, "--card", `${folder}/card`], /expected a folder with reproduce\.json/],
+      [[], /found no folder/],
+    ];
+    for (const [args, message] of cases) {
+      const { code, stderr } = await runTask("table", ...args);
+      assertEquals([code, stderr.trimEnd().split("\n").length], [2, 1]);
+      assertMatch(stderr, message);
+    }
+  }));
+
+Deno.test("reproduce refuses what is no recipe, and nothing is written", () =>
+  withFolder(async (folder) => {
+    const broken = writeRecipe(folder, { ...recipe(dense), parts: { nonsense: {} } });
+    const cases: [args: string[], message: RegExp][] = [
+      [
+        ["papre"],
+        /Cannot use recipe "papre": expected quick, study, paper or a \.json file; the nearest is "paper"/,
+      ],
+      [[broken], /found part "nonsense", expected some of /],
+      [["quick", "--published", "LLaMA-2"], /Cannot use --published LLaMA-2: expected none or one of /],
+      [["quick", "--prune-ratio", "0.5"], /has no such flag/],
+      [["study", "--model", "tiny", "--data", folder], /book-long\.txt/],
+    ];
+    for (const [args, message] of cases) {
+      const { code, stdout, stderr } = await runTask(
+        "reproduce",
+        ...args,
+        ...SMALL,
+        "--out",
+        `${folder}/out`,
+      );
+      assertEquals([code, stdout, stderr.trimEnd().split("\n").length], [2, "", 1], stderr);
+      assertMatch(stderr, message);
+    }
+    assert(!listFolder(folder).includes("out"));
+  }));

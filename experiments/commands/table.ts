@@ -1,0 +1,198 @@
+/**
+ * `deno task table`: the tables of finished runs, printed again for a paper, and their figures as files.
+ * See `deno task table --help`.
+ */
+import { UsageError } from "../../lib/errors.ts";
+import { findTask, labelOf } from "../../lib/eval/mod.ts";
+import {
+  foldSeeds,
+  formatCsv,
+  PAPER_LEGEND,
+  type PaperPart,
+  plotComparisons,
+  plotSweep,
+  renderImages,
+  type SiteEntry,
+  tabulatePaper,
+  tabulateReproduction,
+  tabulateTrials,
+} from "../../lib/plot/mod.ts";
+import { plural } from "../../lib/plural.ts";
+import type { Comparison } from "../../lib/sweep/mod.ts";
+import { exists, expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
+import { expectChoice, parseOwnFlags } from "./cli/flags/parse.ts";
+import { readEntry } from "./cli/output/result_files.ts";
+import { cardName, writeCard } from "./cli/output/model_card.ts";
+import { formatLatex, formatMarkdown, type PlainTable, selectColumns } from "./cli/output/table.ts";
+import { EXIT, runTask, writeLine } from "./cli/task.ts";
+import { takeTaskFile } from "./task/file.ts";
+
+const FORMATS = ["markdown", "latex", "csv"] as const;
+
+export const USAGE = `Usage: deno task table DIR… [flags]
+
+Prints the table of finished runs for a paper, on stdout: methods down, tasks across, the mean of the tasks, the best value
+in bold, standard errors, and marks of significance against the random baseline. A folder holds reproduce.json,
+compare.json, or summary.json (of sweep). Several comparisons of one model make one table: a column each, headed by its
+protocol. Nothing is computed again.
+
+Examples:
+  deno task table results/paper --format latex --columns "method,WikiText-2 at 128 ppl,mean"
+  deno task table results/text results/items --rows dense,paper,random
+
+  --format ${FORMATS.join("|")}
+      markdown
+  --rows A,B,…
+      only rows whose first column contains one of these (all)
+  --columns A,B,…
+      only these columns, as they are called in the head (all)
+  --figures DIR
+      write the figures of the runs there too, as SVG in light colors; needs Chromium
+  --card DIR
+      write the page of the model there too, all tables in Markdown, as in docs/results/models; of reproduce.json
+  --task-file FILE
+      the task of results whose task is of a file
+  --help
+      print this`;
+
+const FILES = ["reproduce.json", "compare.json", "summary.json"] as const;
+
+/** The finished run of a folder. @throws {UsageError} If there is none. */
+async function readRunIn(folder: string): Promise<SiteEntry> {
+  const file = FILES.find((file) => exists(`${folder}/${file}`));
+  if (file !== undefined) return await readEntry(folder, file);
+  throw new UsageError(`Cannot print a table of "${folder}": found none of ${FILES.join(", ")} there`);
+}
+
+/** What heads the columns of a comparison's own task: the protocol, and the text where there is one. */
+function headOf({ environment }: Comparison): string | undefined {
+  const { task: name, context, text } = environment, task = findTask(name);
+  return task.items === undefined ? `${text}: ${labelOf(task, context)}` : undefined;
+}
+
+/** A comparison as parts of a table: its own task, and the tasks of items beside it. */
+function partsOf(comparison: Comparison): PaperPart[] {
+  const own = findTask(comparison.environment.task).name, label = headOf(comparison);
+  const { methods, results = [] } = comparison;
+  return [
+    { methods, results: results.filter(({ task }) => task === own), ...(label !== undefined && { label }) },
+    { methods: [], results: results.filter(({ task }) => task !== own) },
+  ];
+}
+
+/**
+ * One table of runs.
+ *
+ * @throws {UsageError} If they are of several models, cannot stand in one table, or two would have the same column.
+ */
+function tabulateRuns(runs: readonly SiteEntry[]): PlainTable {
+  const [first] = runs as [SiteEntry], comparisons = runs.filter((run) => run.kind === "compare");
+  if (runs.length === 1) {
+    if (first.kind === "reproduce") return tabulateReproduction(first.data);
+    if (first.kind === "compare") return tabulatePaper(first.data);
+    if (first.kind === "sweep") return tabulateTrials(foldSeeds(first.data));
+  }
+  if (comparisons.length < runs.length) {
+    throw new UsageError("Cannot print one table of several runs: expected each folder with a compare.json");
+  }
+  const models = new Set(comparisons.map(({ data }) => data.environment.modelSha256));
+  if (models.size > 1) {
+    throw new UsageError(`Cannot print one table of ${models.size} models: expected folders of one model`);
+  }
+  const table = tabulatePaper(comparisons.flatMap(({ data }) => partsOf(data)));
+  const twice = table.columns.find((name, i) => table.columns.indexOf(name) !== i);
+  if (twice === undefined) return table;
+  throw new UsageError(`Cannot print one table: two folders have a column "${twice}", expected each once`);
+}
+
+const plain = (name: string) => name.toLowerCase().trim();
+
+/** Rows and columns that were asked for. @throws {UsageError} If a name is in none. */
+function select(table: PlainTable, rows: string | undefined, columns: string | undefined): PlainTable {
+  const wanted = rows?.split(",").map(plain);
+  const missing = wanted?.find((name) => !table.rows.some(([first]) => plain(first!).includes(name)));
+  if (missing !== undefined) {
+    const known = table.rows.map(([first]) => first).join(", ");
+    throw new UsageError(`Cannot use --rows ${missing}: expected parts of ${known}`);
+  }
+  const kept = wanted === undefined
+    ? table
+    : { ...table, rows: table.rows.filter(([first]) => wanted.some((name) => plain(first!).includes(name))) };
+  const names = columns?.split(",").map((name) => {
+    const found = table.columns.find((column) => plain(column) === plain(name));
+    if (found !== undefined) return found;
+    throw new UsageError(`Cannot use --columns ${name.trim()}: expected some of ${table.columns.join(", ")}`);
+  });
+  return names === undefined ? kept : selectColumns(kept, names);
+}
+
+/** A table in a format, with its legend where there is one. */
+function format(table: PlainTable, name: (typeof FORMATS)[number], legend: readonly string[]): string {
+  if (name === "csv") {
+    const plainCell = (cell: string) => cell.replace(/^\*\*(.*)\*\*$/, "$1");
+    return formatCsv(
+      table.rows.map((row) => Object.fromEntries(table.columns.map((name, i) => [name, plainCell(row[i]!)]))),
+    ).trimEnd();
+  }
+  if (name === "latex") return [...legend.map((line) => `% ${line}`), formatLatex(table)].join("\n");
+  return [formatMarkdown(table), ...legend].join("\n\n");
+}
+
+/** Figures of runs with the names of their files. */
+function listFigures(runs: readonly SiteEntry[]) {
+  const figures = runs.flatMap((run) => {
+    if (run.kind === "compare") return plotComparisons(run.data);
+    if (run.kind === "sweep") return plotSweep(run.data);
+    return run.kind === "reproduce"
+      ? run.data.parts.flatMap(({ comparison }) => plotComparisons(comparison))
+      : [];
+  });
+  const name = (title: string) => title.toLowerCase().replaceAll(/[^a-z0-9]+/g, "_");
+  return figures.map((figure, i) => ({ figure, file: `${i + 1}_${name(figure.title)}.svg` }));
+}
+
+/** Runs the task. @returns The exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const { _: folders, rows, columns, figures, card, ...flags } = parseOwnFlags(
+    args,
+    ["format", "rows", "columns", "figures", "card", "task-file"],
+    [],
+    true,
+  );
+  if (folders.length === 0) {
+    throw new UsageError("Cannot print a table: found no folder, expected deno task table DIR… (see --help)");
+  }
+  const chosen = expectChoice("format", flags.format ?? "markdown", FORMATS);
+  for (const folder of [figures, card]) if (folder !== undefined) expectWritable(folder);
+  await takeTaskFile(flags["task-file"]);
+  const runs: SiteEntry[] = [];
+  for (const folder of folders) runs.push(await readRunIn(folder.replace(/(?<=.)\/+$/, "")));
+  const table = select(tabulateRuns(runs), rows, columns);
+  writeLine(Deno.stdout, format(table, chosen, runs[0]!.kind === "sweep" ? [] : PAPER_LEGEND));
+  if (card !== undefined) await saveCards(runs, card);
+  if (figures !== undefined) await saveFigures(runs, figures);
+  return EXIT.ok;
+}
+
+/** Writes the pages of models. @throws {UsageError} If a run is of no recipe. */
+async function saveCards(runs: readonly SiteEntry[], folder: string): Promise<void> {
+  for (const run of runs) {
+    if (run.kind !== "reproduce") {
+      throw new UsageError("Cannot write the page of a model: expected a folder with reproduce.json");
+    }
+    makeFolder(folder);
+    const path = `${folder}/${cardName(run.data)}`;
+    await writeWhole(path, writeCard(run.data));
+    writeLine(Deno.stderr, `Page: ${path}`);
+  }
+}
+
+/** Writes the figures of runs, in light colors. */
+async function saveFigures(runs: readonly SiteEntry[], folder: string): Promise<void> {
+  const listed = listFigures(runs), images = await renderImages(listed.map(({ figure }) => figure), "svg");
+  makeFolder(folder);
+  for (const [i, { file }] of listed.entries()) await writeWhole(`${folder}/${file}`, images[i]!);
+  writeLine(Deno.stderr, `${plural(images.length, "figure")}: ${folder}`);
+}
+
+if (import.meta.main) await runTask(main, USAGE);

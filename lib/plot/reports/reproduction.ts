@@ -1,0 +1,214 @@
+/** The tables of a recipe, beside what others have published: each number by its protocol, on one page. */
+import type { LengthRow } from "../../eval/lengths.ts";
+import type { Environment } from "../../environment.ts";
+import type { Comparison } from "../../sweep/compare/comparison.ts";
+import { markup } from "../figure/html.ts";
+import {
+  recordSection,
+  renderFacts,
+  renderPage,
+  renderVerdict,
+  type ReportOptions,
+  runFacts,
+  tableSection,
+  tabulate,
+  type TextTable,
+} from "../figure/page.ts";
+import { collectComparison, plotComparison } from "../plots/comparison.ts";
+import { collectLengths, plotLengths } from "../plots/lengths.ts";
+import { tabulateLengths } from "./bench.ts";
+import { formatCsv, formatShort } from "./csv.ts";
+import { PAPER_LEGEND, tabulatePaper } from "./paper_table.ts";
+import { describeComparison } from "./verdict.ts";
+
+/** One number that others have published. */
+export interface PublishedNumber {
+  /** Method and ratio: `FLAP 20%`, `dense`. */
+  readonly row: string;
+  readonly value: number;
+  readonly source: string;
+}
+
+/** What others have published of a model under one protocol. */
+interface Published {
+  readonly protocol: string;
+  readonly label: string;
+  readonly says: string;
+  readonly numbers: readonly PublishedNumber[];
+}
+
+/** A protocol of a recipe on one model. */
+export interface ReproducedPart {
+  /** Its name among the published protocols. */
+  readonly protocol: string;
+  readonly label: string;
+  readonly says: string;
+  /** Whether all of the protocol's data were used: only then may published numbers stand in the same column. */
+  readonly isWhole: boolean;
+  readonly published: readonly PublishedNumber[];
+  readonly comparison: Comparison;
+}
+
+/** The dense model beside the published dense number of the same protocol. */
+export interface DenseCheck {
+  readonly label: string;
+  readonly found: number;
+  readonly published: number;
+  readonly source: string;
+}
+
+/** The content of `reproduce.json`. */
+export interface Reproduction {
+  readonly recipe: string;
+  readonly version: number;
+  readonly about: string;
+  /** The model that published numbers are of; left out where there are none. */
+  readonly model?: string;
+  readonly checks: readonly DenseCheck[];
+  readonly parts: readonly ReproducedPart[];
+  /** What others have published of the model under protocols that no whole part has. */
+  readonly others: readonly Published[];
+  /** Time and memory against length; empty where none were measured. */
+  readonly lengths: readonly LengthRow[];
+  /** What the first part ran on. */
+  readonly environment: Environment;
+}
+
+/** A table with what is said of it. */
+interface TitledTable {
+  readonly title: string;
+  readonly note: string;
+  readonly table: TextTable;
+}
+
+const PUBLISHED = " (published)";
+
+/** The main table as a paper prints it: a column has one protocol, and published numbers stand in no other one. */
+export function tabulateReproduction({ parts }: Pick<Reproduction, "parts">): TextTable {
+  return tabulatePaper(parts.map(({ comparison, label, isWhole, published }) => ({
+    ...comparison,
+    label: isWhole ? label : `${label} (part)`,
+    ...(isWhole && { published: showPublished(published) }),
+  })));
+}
+
+/** Numbers by row; where two sources differ, both. */
+function showPublished(numbers: readonly PublishedNumber[]): ReadonlyMap<string, string> {
+  const rows = Map.groupBy(numbers, ({ row }) => row + PUBLISHED);
+  return new Map([...rows].map(([row, own]) => [row, own.map(({ value }) => value).join(" / ")]));
+}
+
+/** All tables of a reproduction, the main one first. */
+export function listReproductionTables(reproduction: Reproduction): TitledTable[] {
+  const { parts, others, lengths, model } = reproduction;
+  const protocols = tabulate(parts, [
+    ["column", "", ({ label, isWhole }) => isWhole ? label : `${label} (part)`, true],
+    ["protocol", "", ({ says }) => says, true],
+    ["data", "", ({ comparison: { environment } }) => environment.text, true],
+    ["SHA-256", "of the data", ({ comparison }) => comparison.environment.textSha256.slice(0, 12), true],
+    [
+      "comparable",
+      "whether published numbers of this protocol are comparable",
+      ({ isWhole, published }) =>
+        published.length === 0 ? "none published" : isWhole ? "yes" : "no: a part of the data",
+      true,
+    ],
+  ]);
+  return [
+    { title: "Results", note: PAPER_LEGEND.join(" "), table: tabulateReproduction(reproduction) },
+    {
+      title: "Protocols",
+      note: "Published numbers are in the table of results only where protocol and data are the same.",
+      table: protocols,
+    },
+    ...(lengths.length === 0 ? [] : [{
+      title: "Time and memory against length",
+      note: "Medians on this machine, one sequence at a time.",
+      table: tabulateLengths(lengths),
+    }]),
+    ...others.map(({ label, says, numbers }) => ({
+      title: `Published for ${model}: ${label}`,
+      note: `Not comparable with the results: another protocol, or only a part of its data. ${says}.`,
+      table: tabulate(numbers, [
+        ["method", "", ({ row }) => row, true],
+        ["value", "", ({ value }) => String(value)],
+        ["source", "", ({ source }) => source, true],
+      ]),
+    })),
+  ];
+}
+
+const relative = ({ found, published }: DenseCheck) =>
+  `${(100 * Math.abs(found / published - 1)).toFixed(1)}%`;
+
+/** What a reproduction's numbers are checked against, and what was not filtered, in sentences. */
+export function describeChecks({ checks, parts, model }: Reproduction): string[] {
+  const checked = checks.map((check) =>
+    `Dense ${model} on ${check.label}: ${check.found.toFixed(2)}, published ${check.published} ` +
+    `(${check.source}), ${relative(check)} apart.`
+  );
+  const untouched = parts.flatMap(({ label, comparison: { methods } }) =>
+    methods.filter(({ options, reach }) => options && reach && reach.missedKeys + reach.ownSkips === 0)
+      .map(({ name }) => `${name} on ${label}`)
+  );
+  return [
+    ...(checks.length > 0 ? checked : ["No published dense number has the same model and protocol."]),
+    ...(untouched.length === 0 ? [] : [
+      `These reached no scored position, so that their numbers are the dense model's: ${
+        untouched.join(", ")
+      }.`,
+    ]),
+  ];
+}
+
+/** What a reproduction says, in sentences: of the first part, then of the checks. */
+export const describeReproduction = (reproduction: Reproduction): string[] => [
+  ...describeComparison(reproduction.parts[0]!.comparison).slice(0, 2),
+  ...describeChecks(reproduction),
+];
+
+/**
+ * Renders a reproduction as a self-contained page.
+ *
+ * @returns HTML that loads nothing from anywhere.
+ */
+export function renderReproduction(reproduction: Reproduction, { plotly, nav }: ReportOptions): string {
+  const { recipe, version, about, parts, lengths, environment } = reproduction;
+  const [verdict, ...rest] = describeReproduction(reproduction);
+  return renderPage({
+    title: `Recipe ${recipe}: ${environment.model}`,
+    intro: markup`${renderVerdict([verdict!, ...rest])}<p class="muted">${about}.</p>${
+      renderFacts([["recipe", `${recipe}, version ${version}`], ...runFacts(environment)])
+    }`,
+    nav,
+    sections: [
+      ...listReproductionTables(reproduction).map(({ title, note, table }) =>
+        tableSection(title, note, table)
+      ),
+      ...(lengths.length === 0
+        ? []
+        : (["prefill", "memory"] as const).map((measure) => plotLengths(collectLengths(lengths, measure)))),
+      ...parts.map(({ comparison, label }) => {
+        const figure = plotComparison(collectComparison(comparison, "dense"));
+        return { ...figure, title: `${figure.title}: ${label}` };
+      }),
+      recordSection(
+        "Environment",
+        environment.protocol,
+        JSON.stringify(parts.map(({ comparison }) => comparison.environment), null, 2),
+      ),
+    ],
+    plotly,
+    downloads: [
+      { name: "reproduce.csv", text: formatCsv(listRows(reproduction)) },
+      { name: "reproduce.json", text: formatShort(reproduction) },
+    ],
+  });
+}
+
+/** Every result as a record: a metric of a method under a protocol. */
+export function listRows({ parts }: Pick<Reproduction, "parts">): object[] {
+  return parts.flatMap(({ protocol, isWhole, comparison: { results = [] } }) =>
+    results.map((row) => ({ protocol, isWhole, ...row }))
+  );
+}
