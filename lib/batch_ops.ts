@@ -45,13 +45,13 @@ export interface BatchDecisions {
   readonly columns?: Tensor;
 }
 
-/** What judges the keys and values of one layer of a batch, whose cache then takes skipped tokens too. */
+/** What decides the keys and values of one layer of a batch, whose cache then takes skipped tokens too. */
 export interface BatchKeys {
   /** What decides tokens as they come; those that go do so at the starts of its spec's blocks. */
   readonly states: BatchStates;
   /** Where each cached row ends, [batch, capacity] i32: no query there or later sees it; 2^31 - 1 = never. */
   readonly ends: Tensor;
-  /** The last decisions, [batch] u8: 1 = key and value stay, 0 = they go when they are judged, or the slot is idle. */
+  /** The last decisions, [batch] u8: 1 = key and value stay, 0 = they go when they are decided, or the slot is idle. */
   readonly keep: Tensor;
   /** What led to them, as of {@linkcode BatchDecisions}. */
   readonly columns?: Tensor;

@@ -14,7 +14,7 @@ export interface RunConditions {
   readonly taskSha256?: string;
   /** Items that were used, of a task that has some. */
   readonly items?: number;
-  /** Where filtering of items begins, instead of a method's warm-up: tokens, or a share of each context. */
+  /** Where filtering of items begins, instead of a method's warm-up: tokens, or a fraction of each context. */
   readonly filterFrom?: string;
   readonly version: string;
   readonly model: string;
@@ -48,7 +48,7 @@ export interface Environment extends RunConditions {
   /** Digest of what the tokenizer does; older records have none. */
   readonly tokenizerSha256?: string;
   readonly protocol: string;
-  /** The same in few words: results of other labels are not held against each other; older records have none. */
+  /** The same in few words: results of other labels are not compared with each other; older records have none. */
   readonly label?: string;
   /** The backend's own line: instruction set, threads, libraries. */
   readonly backendDescription: string;

@@ -2,7 +2,7 @@
  * The probability that a standard normal variable lies below x, to 13 digits of itself. A Taylor series about 0, and where
  * that would lose digits Laplace's continued fraction of the tail.
  */
-export function normalShare(x: number): number {
+export function normalCdf(x: number): number {
   const z = Math.abs(x), density = Math.exp(-x * x / 2) / Math.sqrt(2 * Math.PI);
   if (z < 3) {
     let term = x, sum = x;

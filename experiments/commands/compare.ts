@@ -60,12 +60,12 @@ export const SPARE_COLUMNS = [
   "proj FLOPs",
   "params",
   "attn FLOPs",
-  "KV dropped",
+  "KV evicted",
   "Q skipped",
   "ratio",
-  "vs rival",
+  "vs best other",
   "pairs",
-  "to dense",
+  "loss increase",
 ];
 
 /** The same of the table of a comparison with items. */
@@ -76,8 +76,8 @@ const SPARE_RESULT_COLUMNS = [
   "own",
   "missed keys",
   "units",
-  "vs rival",
-  "to dense",
+  "vs best other",
+  "change",
   "vs dense",
 ];
 
@@ -125,7 +125,7 @@ export async function readMethods(
   });
 }
 
-/** Reads `--ratios`. @throws {UsageError} If one is no share, or one side has a ratio of its own. */
+/** Reads `--ratios`. @throws {UsageError} If one is no ratio, or one side has a ratio of its own. */
 function readRatios(values: FlagValues): number[] | undefined {
   const text = textOf(values, "ratios");
   if (text === undefined) return undefined;
@@ -133,7 +133,7 @@ function readRatios(values: FlagValues): number[] | undefined {
   if (own !== undefined) throw new UsageError(`Cannot use --ratios with --${own}: expected one of them`);
   const ratios = text.split(",").map((part) => /^0?\.\d+$/.test(part.trim()) ? Number(part) : NaN);
   if (ratios.every((ratio) => ratio > 0)) return ratios;
-  throw new UsageError(`Cannot use --ratios ${text}: expected shares between 0 and 1, as in 0.3,0.5`);
+  throw new UsageError(`Cannot use --ratios ${text}: expected ratios between 0 and 1, as in 0.3,0.5`);
 }
 
 /** Reads `--match`. */

@@ -37,10 +37,12 @@ Deno.test("compare --json prints the comparison alone and writes everything", ()
       "random",
       "variance inverted",
     ]);
-    for (const { name, achievedRatio, toDense, options, seeds, matched } of comparison.methods.slice(1)) {
+    for (
+      const { name, achievedRatio, lossIncrease, options, seeds, matched } of comparison.methods.slice(1)
+    ) {
       assert(Math.abs(achievedRatio - 0.3) < 0.06, `${name} ${achievedRatio}`);
       assertEquals([matched.budget, matched.asked, options.pruneRatio], ["pairs", 0.3, matched.ratio]);
-      assert(toDense.low <= toDense.estimate && toDense.estimate <= toDense.high);
+      assert(lossIncrease.low <= lossIncrease.estimate && lossIncrease.estimate <= lossIncrease.high);
       assertEquals([options.warmup, options.recent, seeds], [8, 16, name.startsWith("random") ? 2 : 1]);
     }
     assertEquals(listFolder(out), ["compare.html", "compare.json", "study.db"]);
@@ -50,7 +52,7 @@ Deno.test("compare --json prints the comparison alone and writes everything", ()
     assertEquals(page.match(/<tr[ >]/g)!.length, 6 + 1 + 3 * 5); // the losses, and three metrics of each
   }));
 
-Deno.test("compare runs all methods at one window and at equal rows, and says so in the terminal", () =>
+Deno.test("compare runs all methods at one window and at equal KV cache, and says so in the terminal", () =>
   withFolder(async (folder) => {
     const args = ["--context", "128", "--tokens", "256", "--threads", "1", "--quiet", "--prune-ratio", "0.5"];
     const spans = ["--warmup", "8", "--recent", "4"];
@@ -61,15 +63,18 @@ Deno.test("compare runs all methods at one window and at equal rows, and says so
       return stdout;
     };
     const { methods: rows, results } = JSON.parse(await run("--json", "--out", `${folder}/equal`));
-    const own = rows.slice(1) as { shares: { rows: number }; options: { recent: number; warmup: number } }[];
-    const held = own.map(({ shares }) => shares.rows);
+    const own = rows.slice(1) as {
+      retained: { cache: number };
+      options: { recent: number; warmup: number };
+    }[];
+    const held = own.map(({ retained }) => retained.cache);
     assert(Math.max(...held) - Math.min(...held) <= 0.01, `${held}`);
     assertEquals(own.map(({ options: { warmup, recent } }) => [warmup, recent]), Array(4).fill([8, 4]));
     const against = results.flatMap((row: { against: object }) => Object.values(row.against));
-    assert(against.every(({ unequal }: { unequal?: { budget: string } }) => unequal?.budget !== "rows"));
+    assert(against.every(({ unequal }: { unequal?: { budget: string } }) => unequal?.budget !== "cache"));
     const text = await run("--match", "none", "--out", `${folder}/as_is`);
-    assertMatch(text, /^At 50% of keys and values dropped, /m);
-    assertMatch(text, /^(Better than the random baseline|Not told apart|Worse): /m);
+    assertMatch(text, /^At 50% of keys and values evicted, /m);
+    assertMatch(text, /^(Better than the random baseline|No significant difference|Worse): /m);
     assertMatch(text, /^All methods ran at a warm-up of 8 and a recent window of 4\.$/m);
   }));
 
@@ -98,9 +103,9 @@ Deno.test("compare answers items alone where nothing asks for a text: no prose i
     assertEquals([environment.task, environment.text], ["piqa", "piqa.jsonl"]);
     assertEquals(items.tasks.map(({ task }: { task: string }) => task), ["winogrande"]);
     assertEquals([...new Set(results.map(({ task }: { task: string }) => task))], ["piqa", "winogrande"]);
-    // Few items, and still intervals of shares: inside the range, and of some width.
+    // Few items, and still intervals of retained: inside the range, and of some width.
     const intervals = [
-      ...methods.slice(1).map(({ toDense }: { toDense: Interval }) => toDense),
+      ...methods.slice(1).map(({ lossIncrease }: { lossIncrease: Interval }) => lossIncrease),
       ...results.flatMap(({ against }: { against: object }) => Object.values(against)),
     ];
     for (const { low, high } of intervals) {
@@ -121,7 +126,7 @@ Deno.test("compare answers items alone where nothing asks for a text: no prose i
     assertStringIncludes(html, "Methods compared: tiny on piqa, winogrande");
     const printed = await runTask("table", `${folder}/out`, "--format", "latex");
     assertEquals([printed.code, printed.stderr], [0, ""]);
-    assertMatch(printed.stdout, /^method & pairs & KV held & piqa acc & winogrande acc & mean/m);
+    assertMatch(printed.stdout, /^method & pairs & KV cache & piqa acc & winogrande acc & mean/m);
     assertMatch(printed.stdout, /\\textbf\{/);
   }));
 
@@ -144,8 +149,8 @@ Deno.test("compare fits methods on a calibration text, and says so in the record
     const { methods: rows, environment } = JSON.parse(stdout);
     assertEquals([environment.calibration, environment.calibrationSha256.length], ["other, 100 tokens", 64]);
     const of = (name: string) => rows.find((row: { name: string }) => row.name === name);
-    assertEquals(of("attention-drop").shares.pairs, 0.7);
-    assert(of("flap").shares.parameters < 0.85 && of("probe-pruning").shares.parameters === 1);
+    assertEquals(of("attention-drop").retained.pairs, 0.7);
+    assert(of("flap").retained.parameters < 0.85 && of("probe-pruning").retained.parameters === 1);
     assertStringIncludes(of("flap").labels, "calibration on other text");
     assertStringIncludes(of("probe-pruning").labels, "no calibration");
     assertEquals(rows.filter(({ missed }: { missed: boolean }) => missed), []);
@@ -161,7 +166,7 @@ Deno.test("compare stops on Ctrl-C in a fit on a calibration text too, which tak
       ...["--calibration", text, "--calibration-domain", "other", "--calibration-tokens", "200000"],
     ];
     let begun = NaN;
-    // The fit begins when the dense model has read the text.
+    // The fit begins when the full model has read the text.
     const isTime = () => {
       if (Number.isNaN(begun) && countUnits(out, "chunk") === 1) begun = performance.now();
       return performance.now() - begun > 500;
@@ -182,7 +187,7 @@ Deno.test("compare prints a table and how long it will take", () =>
     const long = ["--context", "520", "--tokens", "520", "--threads", "1"];
     const { code, stdout, stderr } = await runTask("compare", ...long, "--methods", "key", "--out", folder);
     assertEquals(code, 0, stderr);
-    assertMatch(stdout, /^method +Q skipped +pairs +attn FLOPs +KV held +proj FLOPs +params +ratio +loss/);
+    assertMatch(stdout, /^method +Q skipped +pairs +attn FLOPs +KV cache +proj FLOPs +params +ratio +loss/);
     assertMatch(stdout, /^key +0\.\d+ /m);
     assertMatch(stderr, /^key: \d+ s left$/m);
     assertStringIncludes(stderr, "Warning: chunks of 520 tokens; the model was trained on 512\n");
@@ -264,7 +269,7 @@ Deno.test("compare stops on Ctrl-C, and goes on to the result of an uninterrupte
 
 const DATA = new URL("eval/testdata/items", import.meta.url).pathname;
 
-Deno.test("compare answers items at several shares too, and goes on after an interrupt to the same table", () =>
+Deno.test("compare answers items at several ratios too, and goes on after an interrupt to the same table", () =>
   withFolder(async (folder) => {
     const out = `${folder}/out`, path = `${out}/study.db`;
     const args = [
@@ -366,13 +371,13 @@ Deno.test("compare refuses items that it cannot score, in one line and before it
       [["--methods", "key", "--data", folder], "found none of arc_easy.jsonl, "],
       [
         ["--methods", "key", "--ratios", "0.3,1"],
-        "Cannot use --ratios 0.3,1: expected shares between 0 and 1",
+        "Cannot use --ratios 0.3,1: expected ratios between 0 and 1",
       ],
       [["--methods", "key", "--ratios", "0.3,0.3"], "Cannot compare at ratios 0.3, 0.3: expected different"],
       [["--ratios", "0.3", "--prune-ratio", "0.3"], "Cannot use --ratios with --prune-ratio"],
       [
         ["--methods", "key", "--match", "row"],
-        'Cannot use --match "row": expected one of rows, pairs, flops, none',
+        'Cannot use --match "row": expected one of cache, pairs, flops, none',
       ],
       [[...data, "--methods", "key", "--warmup", "40"], "Cannot call arc_easy with key filtered: "],
       // Some tokens come after the warm-up, but no scored position misses one of them.
@@ -423,7 +428,7 @@ Deno.test("compare keeps what it measured where a method turns out to reach noth
     );
     const resumed = await run("recall", "0.5", "--resume");
     assertEquals([resumed.code, resumed.stderr], [0, ""]);
-    // What the dense model answered is not asked again; a task that is left out keeps its scores.
+    // What the full model answered is not asked again; a task that is left out keeps its scores.
     using store = StudyStore.open(path);
     const lines = store.units<ItemUnit>("item", ({ id }) => id).finished;
     const ofDense = lines.filter(({ run }) => run === "dense").map(({ task }) => task);

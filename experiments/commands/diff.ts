@@ -46,7 +46,7 @@ Examples:
   --help           print this`;
 
 /** Columns that a narrow terminal does without, the first one first. */
-const SPARE_COLUMNS = ["KV dropped", "Q skipped"];
+const SPARE_COLUMNS = ["KV evicted", "Q skipped"];
 
 const withoutSlash = (path: string) => path.replace(/(?<=.)\/+$/, "");
 

@@ -13,7 +13,7 @@ import {
   reachesNothing,
   tabulateItems,
 } from "../../lib/eval/mod.ts";
-import { looksAhead, ownRule, recordCalibration, recordOptions } from "../../lib/methods/mod.ts";
+import { nonCausal, ownRule, recordCalibration, recordOptions } from "../../lib/methods/mod.ts";
 import { digestTokenizer, type ModelFile, retrievalScores } from "../../lib/model/mod.ts";
 import { plural } from "../../lib/plural.ts";
 import { createFilter, encodeStudy, measureStudy } from "../../lib/sweep/mod.ts";
@@ -136,7 +136,7 @@ async function describeEnvironment(
     runDigest: await sha256(JSON.stringify([conditions, data])),
     tokenizerSha256: await digestTokenizer(file.tokenizer),
     protocol: "lm-evaluation-harness, by log-likelihood",
-    looksAhead: method !== undefined && looksAhead(method),
+    nonCausal: method !== undefined && nonCausal(method),
     tasks: [
       ...planned.map((own) => ({
         ...recordTask(own),

@@ -23,7 +23,7 @@ function firstItem(folder: string): ItemUnit {
 const DATA = new URL("eval/testdata/items", import.meta.url).pathname;
 const FAST = ["--data", DATA, "--threads", "1", "--quiet"];
 const { reason: noBf16 } = await findBf16Unit();
-const rounded = noBf16 ? [] : ["--products", "bf16"];
+const rounded = noBf16 ? [] : ["--matmul", "bf16"];
 
 interface Scored {
   readonly logLikelihoods: number[];
@@ -71,7 +71,7 @@ Deno.test("eval --json prints results, budgets and every item, and writes the sa
     );
     for (const { difference, filtered, dense } of results) {
       assertAlmostEquals(difference.estimate, filtered.mean - dense.mean, 1e-12);
-      assertEquals(difference.verdict, "not told apart");
+      assertEquals(difference.verdict, "no significant difference");
     }
     assertEquals(Object.keys(budgets), ["winogrande", "mmlu", "lambada_openai"]);
     for (const { task, dense, filtered } of items as Result[]) {
@@ -234,7 +234,10 @@ Deno.test("eval refuses what it cannot run, in one line with file and line numbe
         ["--data", DATA, "--fusion", "key", "--filter-from", "x"],
         "Cannot use --filter-from x: expected tokens",
       ],
-      [["--data", DATA, "--fusion", "key", "--filter-from", "101%"], "expected tokens, as in 16, or a share"],
+      [
+        ["--data", DATA, "--fusion", "key", "--filter-from", "101%"],
+        "expected tokens, as in 16, or a fraction",
+      ],
       [
         ["--data", DATA, "--fusion", "key", "--filter-from", "1", "--warmup", "1"],
         "with --warmup: expected one",

@@ -40,7 +40,7 @@ import { runTask } from "./cli/task.ts";
 import { type Dump, readDumps } from "./filter/dump.ts";
 import { type Asked, singleCommand } from "./run.ts";
 
-/** The share to skip: of `--skip-ratio`, else of `--prune-ratio`, else one half. */
+/** The fraction to skip: of `--skip-ratio`, else of `--prune-ratio`, else one half. */
 function readSkipRatio(values: FlagValues, method: ResolvedOptions): number {
   const ratio = values.get("skip-ratio")?.[0] as number | undefined;
   if (ratio !== undefined && values.has("prune-ratio")) {
@@ -100,9 +100,10 @@ const { keep: _, ...OF_SCORES } = COLUMNS;
 /** The same of keys and values. */
 const KEY_COLUMNS = {
   ...OF_SCORES,
-  threshold: "score above which key and value go, before this token; of judged tokens",
-  kvKeep: "1 = key and value stay, or were not judged yet, 0 = they go",
-  judgedAt: "position from which on no query sees what goes: the block start at which the token is judged",
+  threshold: "score above which key and value are evicted, before this token; of decided tokens",
+  kvKeep: "1 = key and value are kept, or not decided yet, 0 = evicted",
+  decidedAt:
+    "position from which on no query attends to an evicted key: the block start at which the token is decided",
 };
 
 type Values = readonly (number | null)[];
@@ -117,14 +118,14 @@ interface Decided {
   readonly columns: { readonly [name: string]: Values };
 }
 
-/** Fills the rows of the tokens that are judged, by the attention that they receive from the dump's queries. */
-function judge(dump: Dump, spec: LayerSpec, count: number, backend: Backend, output: ScanOutput): void {
-  let judged = 0;
+/** Fills the rows of the tokens that are decided, by the attention that they receive from the dump's queries. */
+function decideKeys(dump: Dump, spec: LayerSpec, count: number, backend: Backend, output: ScanOutput): void {
+  let done = 0;
   const keyTrace = ({ redundancy, threshold, keep }: ScanOutput) => {
-    output.redundancy.set(redundancy, judged);
-    output.threshold.set(threshold, judged);
-    output.keep.set(keep, judged);
-    judged += keep.length;
+    output.redundancy.set(redundancy, done);
+    output.threshold.set(threshold, done);
+    output.keep.set(keep, done);
+    done += keep.length;
   };
   const { layer, warmup, recent, block, headDim } = spec;
   const tensor = (x: HostTensor) => {
@@ -151,7 +152,7 @@ function decide(
 ): Decided {
   const count = Math.min(tokens ?? Infinity, dump.keys.shape[0]!);
   const output = createScanOutput(count);
-  if (spec.reads.includes("attention")) judge(dump, spec, count, backend, output);
+  if (spec.reads.includes("attention")) decideKeys(dump, spec, count, backend, output);
   else {
     const input = { keys: backend.upload(dump.keys), values: backend.upload(dump.values) };
     const state = createLayerState(spec), { scan } = filterOps(spec.rule, backend);
@@ -177,7 +178,7 @@ function decide(
     ...scores,
     threshold: scores.threshold.map((theta, t) => judged[t] ? theta : null),
     kvKeep,
-    judgedAt: starts.map((start, t) => judged[t] ? start : null),
+    decidedAt: starts.map((start, t) => judged[t] ? start : null),
   };
   const decided = judged.slice(first).filter((is) => is).length;
   return { layer: spec.layer, keep: kvKeep, decided, columns };
@@ -210,7 +211,7 @@ const SUMMARY = {
 };
 
 /** Columns that hold whole numbers. */
-const WHOLE = new Set(["layer", "token", "keep", "kvKeep", "judgedAt", "tokens", "decided", "skipped"]);
+const WHOLE = new Set(["layer", "token", "keep", "kvKeep", "decidedAt", "tokens", "decided", "skipped"]);
 
 function tabulateRows(rows: readonly Row[], hints: { readonly [name: string]: string }): PlainTable {
   const columns = Object.keys(hints);
@@ -332,7 +333,7 @@ decides which keys and values are evicted, and when. --out keeps filter.json and
     const total = (name: string) => summaries.reduce((sum, row) => sum + row[name]!, 0);
     const rows = all ? listTokens(layers) : summaries, tokens = "tokens after the warm-up";
     const skipped = ofKeys
-      ? `Dropped keys and values of ${total("skipped")} of ${total("decided")} judged ${tokens}`
+      ? `Evicted keys and values of ${total("skipped")} of ${total("decided")} decided ${tokens}`
       : `Skipped ${total("skipped")} of ${total("decided")} ${tokens}`;
     return {
       table: tabulateRows(rows, hints),

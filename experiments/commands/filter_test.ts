@@ -65,19 +65,19 @@ Deno.test("filter --side key says whose key and value go, and when", () =>
       ...sizes,
     );
     assertEquals(Object.keys(rows), [
-      ...["redundancy", "threshold", "muK", "varK", "muV", "varV", "wK", "kvKeep", "judgedAt"],
+      ...["redundancy", "threshold", "muK", "varK", "muV", "varV", "wK", "kvKeep", "decidedAt"],
     ]);
     const queries = await filter("--kv", path, "--skip-ratio", "0.4", "--fusion", "mean", ...sizes);
     const starts = Array.from({ length: T }, (_, t) => t).map((t) =>
       [16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112].find((start) => t < start - 5) ?? null
     );
-    assertEquals(rows.judgedAt, starts);
+    assertEquals(rows.decidedAt, starts);
     assertEquals(rows.kvKeep, queries.keep!.map((keep, t) => starts[t] === null ? 1 : keep));
     assertEquals(rows.threshold, queries.threshold!.map((theta, t) => starts[t] === null ? null : theta));
     assertEquals([rows.redundancy, rows.wK], [queries.redundancy, queries.wK]);
     const { stdout } = await runTask("filter", "--kv", path, "--side", "key", "--kv-ratio", "0.25", ...sizes);
     const [, dropped, decided] = stdout.match(
-      /^Dropped keys and values of (\d+) of (\d+) judged tokens.*for 0\.25$/m,
+      /^Evicted keys and values of (\d+) of (\d+) decided tokens.*for 0\.25$/m,
     )!;
     assertEquals([Number(decided), Math.round(Number(dropped) / 91 * 4)], [91, 1]); // 16 to 106
   }));
@@ -115,7 +115,7 @@ function writeQueries(folder: string): { readonly path: string; readonly rows: F
   return { path, rows };
 }
 
-Deno.test("filter --side key judges by the attention received where a dump has queries", () =>
+Deno.test("filter --side key decides by the attention received where a dump has queries", () =>
   withFolder(async (folder) => {
     const { path, rows: [k, _, q] } = writeQueries(folder), theta = -0.012;
     const sizes = ["--warmup", "16", "--recent", "5", "--block", "8", "--threshold", "fixed"];
@@ -153,7 +153,7 @@ Deno.test("filter --side key judges by the attention received where a dump has q
       rows.redundancy!.forEach((x, t) => {
         assert(x === null ? score[t] === null : Math.abs(x - score[t]!) < 1e-5, `token ${t} on ${backend}`);
       });
-      assertEquals(rows.judgedAt!.map((at, t) => rows.kvKeep![t] === 0 ? at : Infinity), ends);
+      assertEquals(rows.decidedAt!.map((at, t) => rows.kvKeep![t] === 0 ? at : Infinity), ends);
     }
     assert(
       ends.filter((end) => end < T).length > 20 && score.slice(16).filter((x) => x! < theta).length > 20,

@@ -4,7 +4,7 @@
  * See `deno task generate --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import { looksAhead } from "../../lib/methods/mod.ts";
+import { nonCausal } from "../../lib/methods/mod.ts";
 import { type ChatMessage, encodeChat, Sampler, type Tokenizer } from "../../lib/model/mod.ts";
 import { readText } from "./cli/files.ts";
 import { describeTask } from "./cli/flags/help.ts";
@@ -28,12 +28,12 @@ export const USAGE = describeTask(
   `deno task generate --prompt TEXT | --text FILE [flags]
 
 Continues a text and prints it as it grows. Without a flag of the method the full model runs. With one the model is
-filtered, for the prompt and for every token that is made. --beside shows both texts and their first difference. It
+filtered, for the prompt and for every token that is made. --full-model shows both texts and their first difference. It
 also shows the tokens per second, the fraction that was filtered, and the memory of the cache. With --chat the prompt is a user's
 message, and only the reply is printed. The likeliest token is taken unless --temperature is above 0.`,
   [
     '--prompt "Once upon a time"',
-    "--text FILE --preset keys --beside",
+    "--text FILE --preset keys --full-model",
     '--prompt "It was" --temperature 0.8 --top-p 0.95 --json',
   ],
 );
@@ -75,21 +75,21 @@ function encodePrompt(tokenizer: Tokenizer, text: string, chat: readonly ChatMes
 
 /** Reads the flags. @throws {UsageError} If they do not go together. */
 async function readFlags(values: FlagValues) {
-  const asJson = values.has("json"), isBeside = values.has("beside"), sampling = readSampling(values);
+  const asJson = values.has("json"), showsFull = values.has("full-model"), sampling = readSampling(values);
   const maxTokens = readCount(values, "max-tokens", 1) ?? MAX_TOKENS;
   const method = await readMethod("generate", values);
-  if (method !== undefined && looksAhead(method)) {
+  if (method !== undefined && nonCausal(method)) {
     throw new UsageError(
-      `Cannot go on with a text by ${method.fusion}, ${method.threshold}: it looks ahead, expected a method that does not`,
+      `Cannot go on with a text by ${method.fusion}, ${method.threshold}: it is non-causal, expected a causal method`,
     );
   }
-  if (isBeside && method === undefined) {
-    throw new UsageError("Cannot use --beside: expected a flag of the method (--fusion, --preset)");
+  if (showsFull && method === undefined) {
+    throw new UsageError("Cannot use --full-model: expected a flag of the method (--fusion, --preset)");
   }
   const prompt = await readPrompt(values), chat = readChat(values, prompt);
   return {
     asJson,
-    isBeside,
+    showsFull,
     sampling,
     maxTokens,
     method,
@@ -104,13 +104,13 @@ type Engine = Awaited<ReturnType<typeof openEngine>>;
 
 /** Makes the texts, one after the other, and shows them as they grow. @throws The signal's reason, if it is aborted in a fit. */
 async function makeTexts(flags: Flags, engine: Engine, progress: Progress, signal: AbortSignal) {
-  const { asJson, isBeside, chat, prompt, sampling, maxTokens, method } = flags;
+  const { asJson, showsFull, chat, prompt, sampling, maxTokens, method } = flags;
   const { file: { tokenizer }, ids, model, pruner } = engine;
   const show = (text: string) => asJson || writeText(Deno.stdout, text);
   const endIds = flags.ignoresEnd ? new Set<number>() : tokenizer.endIds, runs: GeneratedText[] = [];
-  for (const name of isBeside ? ["dense", "filtered"] as const : [method ? "filtered" : "dense"] as const) {
+  for (const name of showsFull ? ["dense", "filtered"] as const : [method ? "filtered" : "dense"] as const) {
     if (signal.aborted) break;
-    if (isBeside) show(`${runs.length === 0 ? "" : "\n"}${name}:\n`);
+    if (showsFull) show(`${runs.length === 0 ? "" : "\n"}${name}:\n`);
     if (chat === undefined) show(prompt);
     progress.start();
     const run = await runGeneration(model, name === "dense" ? undefined : pruner, ids, {
@@ -126,7 +126,7 @@ async function makeTexts(flags: Flags, engine: Engine, progress: Progress, signa
 }
 
 async function printOutcome(
-  { asJson, isBeside, prompt, method, sampling }: Flags,
+  { asJson, showsFull, prompt, method, sampling }: Flags,
   { file, backend, ids }: Engine,
   runs: readonly GeneratedText[],
   progress: Progress,
@@ -134,7 +134,7 @@ async function printOutcome(
   if (asJson) {
     const record = await recordRuns({ file, backend, ids, prompt, method, sampling, runs });
     writeLine(Deno.stdout, JSON.stringify(record));
-  } else if (isBeside) {
+  } else if (showsFull) {
     const width = lineWidth(Deno.stdout), { table, notes } = tabulateRuns(file.config, runs);
     const lines = [describeParting(file.tokenizer, runs), ...notes].map((line) => wrapLines(line, width));
     writeLine(Deno.stdout, ["", formatTable(table, width), "", ...lines].join("\n"));

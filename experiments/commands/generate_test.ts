@@ -35,7 +35,7 @@ Deno.test("generate prints the prompt and what follows, and what it took on stde
   assertEquals([code, stdout], [0, `${PROMPT}${run!.text}\n`]);
   assertMatch(
     stderr,
-    /^20 tokens \(most that were asked for\) after \d+ of the prompt; \d\S* tokens\/s of the prompt, then \d\S* tokens\/s; KV cache \d+ bytes, 100.0% of dense\n$/m,
+    /^20 tokens \(most that were asked for\) after \d+ of the prompt; \d\S* tokens\/s of the prompt, then \d\S* tokens\/s; KV cache \d+ bytes, 100.0% of the full model\n$/m,
   );
   assertEquals([record.runs.length, run!.name, run!.ids.length, record.model], [1, "dense", 20, "tiny"]);
   assertEquals([run!.queriesSkipped, run!.keysDropped, record.partAt], [null, null, undefined]);
@@ -43,8 +43,8 @@ Deno.test("generate prints the prompt and what follows, and what it took on stde
   assert(run!.tokensPerSecond > 1);
 });
 
-Deno.test("generate --beside shows both texts, where they part, and what was filtered", async () => {
-  const args = [...FILTERED, "--beside", "--max-tokens", "40"];
+Deno.test("generate --full-model shows both texts, where they part, and what was filtered", async () => {
+  const args = [...FILTERED, "--full-model", "--max-tokens", "40"];
   const { runs: [dense, filtered], partAt, method } = await runsOf(...args);
   const alone = (await runsOf(...FILTERED, "--max-tokens", "40")).runs[0]!;
   assertEquals(alone.ids, filtered!.ids);
@@ -62,20 +62,28 @@ Deno.test("generate --beside shows both texts, where they part, and what was fil
   );
   assertMatch(
     stdout,
-    /^run +tokens +prompt t\/s +t\/s +skipped +dropped +pairs +attn FLOPs +KV bytes +KV held$/m,
+    /^run +tokens +prompt t\/s +t\/s +skipped +evicted +pairs +attn FLOPs +KV bytes +KV cache$/m,
   );
   assertMatch(stdout, /^filtered +40 +\S+ +\S+ +\d\d\.\d% +- /m);
   assertStringIncludes(stdout, `They part at token ${partAt + 1} of 40: dense goes on "`);
 
   const keys = await runsOf("--preset", "keys", "--warmup", "8", "--recent", "4", "--prune-ratio", "0");
   assertEquals([keys.runs[0]!.queriesSkipped, keys.runs[0]!.keysDropped], [null, 0]);
-  const same = await generate(...SMALL, ...FILTERED, "--prune-ratio", "0", "--beside", "--max-tokens", "9");
+  const same = await generate(
+    ...SMALL,
+    ...FILTERED,
+    "--prune-ratio",
+    "0",
+    "--full-model",
+    "--max-tokens",
+    "9",
+  );
   assertStringIncludes(same, "The texts are the same for all of 9 tokens. Nothing was filtered: ");
   // Two dense runs say that they are, and so does one.
   const short = ["--preset", "keys", "--max-tokens", "9"];
   assertStringIncludes(
-    (await generate(...SMALL, ...short, "--beside")).replaceAll("\n", " "),
-    "lie within the warm-up of 64 and the recent window of 32 or are not judged yet",
+    (await generate(...SMALL, ...short, "--full-model")).replaceAll("\n", " "),
+    "lie within the warm-up of 64 and the recent window of 32 or are not decided yet",
   );
   const { stderr } = await runTask("generate", ...SMALL.slice(0, 4), ...short);
   assertStringIncludes(stderr, "Nothing was filtered: all ");
@@ -128,12 +136,12 @@ Deno.test("generate names what is wrong with its input", async () => {
     [[], "found no prompt, expected either --prompt TEXT or --text FILE"],
     [["--prompt", "a", "--text", "b"], "found two prompts, expected either --prompt TEXT or --text FILE"],
     [["--text", "none.txt"], "there is no such file"],
-    [["--prompt", "a", "--beside"], "Cannot use --beside: expected a flag of the method"],
+    [["--prompt", "a", "--full-model"], "Cannot use --full-model: expected a flag of the method"],
     [["--prompt", "a", "--max-tokens", "0"], "Cannot use --max-tokens 0"],
     [["--prompt", "a", "--top-p", "0"], "--top-p: found 0, expected a number in (0, 1]"],
     [["--prompt", "a", "--temperature", "-1"], "--temperature: found -1"],
     [["--prompt", "a", "--sampling-seed", "-1"], "--sampling-seed: found -1"],
-    [["--prompt", "a", "--fusion", "oracle"], "it looks ahead"],
+    [["--prompt", "a", "--fusion", "oracle"], "it is non-causal"],
     [["--prompt", "a", "--tokens", "3"], '"generate" has no such flag'],
   ];
   for (const [args, part] of cases) {

@@ -31,7 +31,7 @@ import { type Asked, type Running, studyCommand } from "./run.ts";
 const PROTOCOL =
   "One token stream with one BOS at its start where the tokenizer adds one; disjoint chunks of the context length, the " +
   "tail dropped, each a sequence of its own. Dense stream: no token is skipped; r = norm(attention block's output) / " +
-  "norm(residual stream before it). Redundant: the lowest share rho of r among a layer's tokens past the warm-up. AUROC " +
+  "norm(residual stream before it). Redundant: the lowest fraction rho of r among a layer's tokens past the warm-up. AUROC " +
   "and Spearman's correlation (with -r) over these tokens; intervals: percentiles over resamples of blocks that overlap " +
   "and wrap round within a chunk, the same for all layers and rules. The learned rule is fitted on the tokens that it " +
   "would itself keep, with their features and outcomes in the dense stream.";
@@ -42,7 +42,7 @@ const UNIT = "chunk";
 /** Resamples of an interval, at most: more say nothing more, and all are held. */
 const MAX_RESAMPLES = 1_000_000;
 
-/** Share of the work that is the model's; the rest is statistics. */
+/** Fraction of the work that is the model's; the rest is statistics. */
 const MODEL_SHARE = 0.6;
 
 async function readMethod(values: FlagValues): Promise<ResolvedOptions> {

@@ -98,7 +98,7 @@ Deno.test("score --replay gives the losses of the run that kept the trace", () =
         ["--fusion", "oracle"],
         ["--cache-skipped", "--phase", "decode", "--tokens", "120"],
         ["--fusion", "mean", "--recent", "3", "--cache-dtype", "bf16", "--dtype", "q4_0", "--tokens", "120"],
-        ...(noBf16 ? [] : [["--fusion", "mean", "--products", "bf16", "--tokens", "120"]]),
+        ...(noBf16 ? [] : [["--fusion", "mean", "--matmul", "bf16", "--tokens", "120"]]),
       ]
     ) {
       const first = await run("score", "--ids", ids, ...method, "--trace", trace);
@@ -106,7 +106,7 @@ Deno.test("score --replay gives the losses of the run that kept the trace", () =
       assertEquals(again, first, method.join(" "));
       assert(first.keep.flat().includes(0));
       assertEquals(again.dtype, method.includes("--dtype") ? "q4_0" : undefined);
-      assertEquals(again.products, method.includes("--products") ? "bf16" : undefined);
+      assertEquals(again.products, method.includes("--matmul") ? "bf16" : undefined);
     }
   }));
 

@@ -54,4 +54,4 @@ study = optuna.create_study(
 )  # fmt: skip
 study.optimize(objective, n_trials=args.trials)
 for best in study.best_trials:
-    print(json.dumps({"loss above dense": best.values[0], "kept": best.values[1], **best.params}))
+    print(json.dumps({"loss increase": best.values[0], "kept": best.values[1], **best.params}))

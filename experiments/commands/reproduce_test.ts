@@ -109,7 +109,7 @@ Deno.test("reproduce puts published numbers into the column of their protocol, a
     assertEquals(tabulateReproduction(cut).rows.some(([name]) => name!.includes("(published)")), false);
   }));
 
-Deno.test("reproduce stops where the dense model is not the published one, and keeps its work", () =>
+Deno.test("reproduce stops where the full model is not the published one, and keeps its work", () =>
   withFolder(async (folder) => {
     const path = writeRecipe(folder, recipe(1.02 * dense)), out = `${folder}/out`;
     const { code, stdout, stderr } = await runTask("reproduce", path, ...SMALL, "--out", out);
@@ -134,7 +134,7 @@ Deno.test("table prints finished runs again: formats, rows, columns, and the pag
       return stdout;
     };
     const markdown = await print("--card", `${folder}/cards`);
-    assertMatch(markdown, /^\| method \| pairs \| KV held \| prose at 64 ppl \| prose at 32 ppl \| recall /);
+    assertMatch(markdown, /^\| method \| pairs \| KV cache \| prose at 64 ppl \| prose at 32 ppl \| recall /);
     assertStringIncludes(markdown, "significantly better than its random baseline");
     const latex = await print(
       "--format",
@@ -148,7 +148,7 @@ Deno.test("table prints finished runs again: formats, rows, columns, and the pag
     assertMatch(latex, /\$\\pm\$/);
     assertEquals(latex.includes("random 30"), false);
     const csv = await print("--format", "csv");
-    assertMatch(csv, /^method,pairs,KV held,prose at 64 ppl/);
+    assertMatch(csv, /^method,pairs,KV cache,prose at 64 ppl/);
     assertEquals(csv.includes("**"), false);
     const card = Deno.readTextFileSync(`${folder}/cards/tiny.md`);
     assertStringIncludes(card, "# tiny: results of recipe small");

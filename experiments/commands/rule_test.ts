@@ -104,9 +104,9 @@ Deno.test("--rule decides keys and values too, in a module of plain exports, and
     const compared = await run("compare", ...methods, ...chunks, "--out", `${folder}/compare`);
     const [, ...rows] = compared.methods;
     assertEquals(rows.map(({ name }: { name: string }) => name).sort(), ["mine", "random"]);
-    for (const { options, shares, kvAchievedRatio } of rows) {
-      assertEquals([options.pruneRatio, shares.queries], [0, 1]);
-      assert(kvAchievedRatio > 0.3 && shares.rows < 0.9);
+    for (const { options, retained, kvAchievedRatio } of rows) {
+      assertEquals([options.pruneRatio, retained.queries], [0, 1]);
+      assert(kvAchievedRatio > 0.3 && retained.cache < 0.9);
     }
     const mine = rows.find(({ name }: { name: string }) => name === "mine");
     assertEquals([mine.options.kvFusion, mine.toRandom !== null], ["mine", true]);

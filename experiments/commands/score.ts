@@ -10,8 +10,8 @@ import { DecisionRecorder } from "../../lib/heads/mod.ts";
 import {
   createPruner,
   isOffline,
-  looksAhead,
   methodOf,
+  nonCausal,
   ownRule,
   recordCalibration,
   type ResolvedOptions,
@@ -98,7 +98,7 @@ async function readFlags({ values }: Asked) {
   const replayed = path === undefined ? undefined : { path, ...await readTrace(path) };
   const { dtype, products }: Partial<TraceInfo> = replayed?.info ?? {};
   // The flags that give a trace's model its numbers again.
-  const asKept: FlagValues = new Map([...valuesOf({ dtype, products }), ...values]);
+  const asKept: FlagValues = new Map([...valuesOf({ dtype, matmul: products }), ...values]);
   const phase = readPhase(values), chunk = readCount(values, "chunk", 1);
   const tokens = readCount(values, "tokens", 2);
   readCount(values, "context", 2);
@@ -106,9 +106,9 @@ async function readFlags({ values }: Asked) {
   const source = replayed === undefined ? await readSource(values, tokens) : undefined;
   const tracePath = textOf(values, "trace");
   if (tracePath !== undefined) expectTraceable(method, tracePath);
-  if (method !== undefined && looksAhead(method) && phase === "decode") {
+  if (method !== undefined && nonCausal(method) && phase === "decode") {
     throw new UsageError(
-      `Cannot decode with ${method.fusion}, ${method.threshold}: it looks ahead, expected --phase prefill`,
+      `Cannot decode with ${method.fusion}, ${method.threshold}: it is non-causal, expected --phase prefill`,
     );
   }
   return { replayed, asKept, request: readBackend(asKept), phase, chunk, method, source, tracePath };
@@ -140,9 +140,9 @@ function readFeed(flags: Flags, file: ModelFile, values: FlagValues): Feed {
   const ids = source!(file);
   if (method !== undefined) {
     checkFlags(() => createPruner("token-filtering", file.config, method, unprobed(file.config)));
-    if (looksAhead(method) && chunk !== undefined && chunk < ids.length) {
+    if (nonCausal(method) && chunk !== undefined && chunk < ids.length) {
       throw new UsageError(
-        `Cannot feed ${chunk} of ${ids.length} tokens at a time: ${method.fusion}, ${method.threshold} looks ahead (leave --chunk out)`,
+        `Cannot feed ${chunk} of ${ids.length} tokens at a time: ${method.fusion}, ${method.threshold} is non-causal (leave --chunk out)`,
       );
     }
   }

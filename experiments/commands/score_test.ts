@@ -54,10 +54,10 @@ Deno.test("score --json is dense without a flag of the method", () =>
   }));
 
 Deno.test({
-  ...unless(noBf16, "score --products bf16 names what it rounds, and moves losses a little"),
+  ...unless(noBf16, "score --matmul bf16 names what it rounds, and moves losses a little"),
   fn: () =>
     withFolder(async (folder) => {
-      const { nll } = await score(folder), rounded = await score(folder, "--products", "bf16");
+      const { nll } = await score(folder), rounded = await score(folder, "--matmul", "bf16");
       assertEquals([rounded.products, String(rounded.nll) === String(nll)], ["bf16", false]);
       const mean = (losses: number[]) => losses.reduce((a, b) => a + b) / losses.length;
       assert(Math.abs(mean(rounded.nll) - mean(nll)) < 0.02);
@@ -116,7 +116,7 @@ Deno.test("score drops the same keys and values in prefill, in pieces and in dec
       const bounds = whole.kvKeep.map((
         mask,
       ) => [mask.length, mask.indexOf(0) >= 16, mask.lastIndexOf(0) < 112]);
-      assertEquals(bounds, layers.map(() => [150, true, true])); // judged last at 128
+      assertEquals(bounds, layers.map(() => [150, true, true])); // decided last at 128
       for (const feed of [rule.includes("keys") ? ["--phase", "decode"] : ["--chunk", "37"]]) {
         const fed = await score(folder, ...keys, ...feed);
         assertEquals(fed.kvKeep, whole.kvKeep, feed.join(" "));
@@ -199,11 +199,11 @@ Deno.test("score with a method ends with what was skipped, what it cost and save
     const cost = Math.log(saved.perplexity / saved.densePerplexity), { kvBytesHeld, kvBytesAvoided } = saved;
     assertEquals(lines.slice(-3), [
       `Perplexity ${saved.perplexity.toFixed(4)} over ${saved.nll.length} tokens of tiny; dense ` +
-      `${saved.densePerplexity.toFixed(4)}: ${cost < 0 ? "" : "+"}${cost.toFixed(4)} nats a token.`,
+      `${saved.densePerplexity.toFixed(4)}: ${cost < 0 ? "" : "+"}${cost.toFixed(4)} nats per token.`,
       `Skipped ${(100 * saved.achievedRatio).toFixed(1)}% of attention after the warm-up, over all layers ` +
-      `(asked: 40%). KV cache: ${kvBytesHeld} bytes, ${
+      `(requested: 40%). KV cache: ${kvBytesHeld} bytes, ${
         (100 * kvBytesHeld / (kvBytesHeld + kvBytesAvoided)).toFixed(0)
-      }% of dense.`,
+      }% of the full model.`,
       `Report: ${folder}/out/score.html`,
     ]);
     const page = Deno.readTextFileSync(`${folder}/out/score.html`);
@@ -236,11 +236,11 @@ Deno.test("score of keys alone says what went, in the table and in the end", () 
     assertEquals(code, 0, stderr);
     const saved = JSON.parse(Deno.readTextFileSync(`${folder}/out/score.json`));
     const lines = stdout.trimEnd().split("\n");
-    assertEquals(lines[0]!.split(/ {2,}/).slice(-2), ["skipped layers", "dropped layers"]);
+    assertEquals(lines[0]!.split(/ {2,}/).slice(-2), ["skipped layers", "evicted layers"]);
     const share = (100 * saved.kvAchievedRatio).toFixed(1);
     assert(Math.abs(saved.kvAchievedRatio - 0.6) < 0.06, share);
     const words =
-      `Dropped ${share}% of judged keys and values after the warm-up, over all layers (asked: 60%). KV cache: `;
+      `Evicted ${share}% of decided keys and values after the warm-up, over all layers (requested: 60%). KV cache: `;
     assertEquals(lines.at(-2)!.slice(0, words.length), words);
   }));
 

@@ -4,7 +4,7 @@
  * See `deno task serve --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import { looksAhead } from "../../lib/methods/mod.ts";
+import { nonCausal } from "../../lib/methods/mod.ts";
 import { describeTask } from "./cli/flags/help.ts";
 import { readMethod } from "./cli/flags/method.ts";
 import { readInteger, textOf } from "./cli/flags/parse.ts";
@@ -42,9 +42,9 @@ export async function main(args: readonly string[]): Promise<number> {
     together = readCount(values, "together", 1) ?? TOGETHER;
   const token = await readToken(textOf(values, "token-file"), hostname);
   const method = await readMethod("serve", values);
-  if (method !== undefined && looksAhead(method)) {
+  if (method !== undefined && nonCausal(method)) {
     throw new UsageError(
-      `Cannot serve ${method.fusion}, ${method.threshold}: it looks ahead, expected another method`,
+      `Cannot serve ${method.fusion}, ${method.threshold}: it is non-causal, expected another method`,
     );
   }
   const opened = await openEngine(asked, method, ({ tokenizer }) => Int32Array.of(tokenizer.bosId ?? 0));

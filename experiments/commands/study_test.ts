@@ -117,7 +117,7 @@ Deno.test("a study goes to JSONL, CSV and Parquet, and back from JSONL", () =>
     assertEquals(lines.map((line) => JSON.parse(line)), records as never);
     assertEquals(Deno.readTextFileSync(`${folder}/out.csv`).split("\n").length, 5);
     const rows = await parquetReadObjects({ file: Deno.readFileSync(`${folder}/out.parquet`).buffer });
-    assertEquals(rows.map(({ trial, perplexity, looksAhead }) => [trial, perplexity, looksAhead]), [
+    assertEquals(rows.map(({ trial, perplexity, nonCausal }) => [trial, perplexity, nonCausal]), [
       ["t0", 50, false],
       ["t1", 49, false],
       ["t2", 48, false],
@@ -187,7 +187,7 @@ Deno.test("a study is exported as Optuna itself writes one", () =>
     store.add(options);
     const finishedAt = "2026-01-02T03:04:05.000Z", timeMs = 2000;
     const result = (trial: string, perplexity: number, attentionFlopsAvoided: number) => {
-      const measured = { perplexity, attentionFlopsDense: 4, attentionFlopsAvoided, looksAhead: false };
+      const measured = { perplexity, attentionFlopsDense: 4, attentionFlopsAvoided, nonCausal: false };
       return { trial, finishedAt, timeMs, ...measured } as unknown as Trial;
     };
     const claim = () => store.claim("one", 60_000)!;
@@ -289,7 +289,7 @@ Deno.test("a search goes to Optuna with its objectives, its axes, and of each tr
       assertEquals(values.has("tau"), values.get("fusion") === 0);
       assertEquals(values.has("pruneRatio"), false);
     }
-    using two = await makeSearch(`${folder}/two_study.db`, ["loss", "rows"]);
+    using two = await makeSearch(`${folder}/two_study.db`, ["loss", "cache"]);
     await exportStudy(two, `${folder}/two.db`, "optuna");
     using both = new DatabaseSync(`${folder}/two.db`);
     assertEquals(both.prepare("SELECT value FROM trial_values").all().map(({ value }) => value), [50, 0.6]);

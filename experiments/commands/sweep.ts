@@ -7,7 +7,6 @@
 import { formatMetric, readMetric, type Task } from "../../lib/eval/mod.ts";
 import { createPruner, OPTIONS } from "../../lib/methods/mod.ts";
 import {
-  askedShares,
   collectVerdicts,
   describeSearch,
   describeVerdicts,
@@ -17,13 +16,14 @@ import {
   nameTrials,
   readPlotly,
   renderSweepReport,
+  requestedRatios,
   tabulateTrials,
 } from "../../lib/plot/mod.ts";
 import { plural } from "../../lib/plural.ts";
 import { SAMPLERS } from "../../lib/search/mod.ts";
 import {
   describeStudy,
-  missesAsked,
+  missesRequested,
   Search,
   storedTrials,
   type SweepProgress,
@@ -53,9 +53,10 @@ export const SPARE_COLUMNS = [
   "proj FLOPs",
   "params",
   "pairs",
-  "KV dropped",
+  "KV evicted",
   "95%",
-  "KV held",
+  "KV cache",
+  "seed",
   "attn FLOPs",
 ];
 
@@ -118,10 +119,10 @@ function tellProgress(progress: Progress, { headline }: Task): (state: SweepProg
       return;
     }
     const value = formatMetric(headline, readMetric(trial, headline.name));
-    const missed = missesAsked(trial)
+    const missed = missesRequested(trial)
       ? `, but ${(trial.achievedRatio ?? 0).toFixed(3)} of queries skipped !`
       : "";
-    const say = (name: string) => `${methodName(trial)} ${askedShares(trial)}: ${name} ${value}${missed}`;
+    const say = (name: string) => `${methodName(trial)} ${requestedRatios(trial)}: ${name} ${value}${missed}`;
     const result = say(headline.name);
     progress.bar(fraction, `${count}  ${say(headline.label)}`);
     const left = fraction < 1 ? `, ${progress.eta(fraction)}` : "";
@@ -172,7 +173,7 @@ function describeResult({ summary, folder, failed, ranOut }: Result, { study, bu
   const guessing = chance === undefined ? "" : ` (chance ${formatMetric(headline, chance)})`;
   return [
     ...(failed > 0 ? [`${plural(failed, "trial")} failed: deno task study show ${folder}`] : []),
-    ...(summary.trials.some(missesAsked) ? [`${MISSED_NOTE}.`] : []),
+    ...(summary.trials.some(missesRequested) ? [`${MISSED_NOTE}.`] : []),
     `${describePlan(study)}, dense ${headline.name} ${dense}${guessing}.`,
     ...describeSearch(summary),
     ...(ranOut

@@ -33,7 +33,7 @@ export const even: PrunerMethod<"even", typeof options> = {
   name: "even",
   help: "skips at even distances",
   options,
-  looksAhead: false,
+  nonCausal: false,
   create(shape, { evenShift, ...shared }, { trace }) {
     const plan = new Map(planLayers(shape.numLayers, shared).map((one) => [one.layer, one.skipRatio]));
     const { warmup, block, recent } = shared;

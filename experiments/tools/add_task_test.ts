@@ -29,12 +29,12 @@ const scorer: ChunkScorer = {
 export const toy: Task = {
   name: "toy",
   help: "whether the next token is the likeliest",
-  protocol: "Chunks of a text; share of next tokens that are the likeliest.",
+  protocol: "Chunks of a text; fraction of next tokens that are the likeliest.",
   loss: { name: "error", label: "error", unit: "errors", of: "token" },
   headline: {
     name: "accuracy",
     label: "acc",
-    help: "share of next tokens that are the likeliest",
+    help: "fraction of next tokens that are the likeliest",
     better: "higher",
     digits: 1,
     percent: true,
@@ -107,7 +107,7 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
   );
   assertEquals(code, 0, stderr);
   assertMatch(stderr, /random 0.25: accuracy \d+\.\d%/);
-  assertMatch(stdout, /Q skipped +acc +derror +se +pairs +attn FLOPs +KV held/);
+  assertMatch(stdout, /Q skipped +acc +error increase +se +pairs +attn FLOPs +KV cache/);
   assertMatch(stdout, /: 4 chunks of 64 tokens, dense accuracy \d+\.\d%\.\n/);
   const { trials, dense, environment } = JSON.parse(Deno.readTextFileSync(`${out}/summary.json`));
   assertEquals([environment.task, trials[0].task], ["toy", "toy"]);
@@ -152,7 +152,7 @@ Deno.test("compare, its table and report, and the site know a new task", async (
   assertEquals(code, 0, stderr);
   assertMatch(
     stdout,
-    /method +Q skipped +pairs +attn FLOPs +KV held +proj FLOPs +params +ratio +loss +acc +to dense/,
+    /method +Q skipped +pairs +attn FLOPs +KV cache +proj FLOPs +params +ratio +loss +acc +loss increase/,
   );
   const { methods } = JSON.parse(Deno.readTextFileSync(`${out}/compare.json`));
   for (const { loss, accuracy } of methods) assertAlmostEquals(accuracy, 1 - loss, 1e-12);

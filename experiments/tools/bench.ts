@@ -1,5 +1,5 @@
 /**
- * `deno task bench`: how fast the kernels are, beside the machine's roof and PyTorch. Everything is verified before
+ * `deno task bench`: how fast the kernels are, compared with the machine's peak and PyTorch. Everything is verified before
  * it is timed. See `deno task bench --help`.
  */
 import { WEIGHT_DTYPES } from "../../lib/dtype.ts";
@@ -7,7 +7,7 @@ import { UsageError } from "../../lib/errors.ts";
 import {
   type BenchReport,
   type KernelRow,
-  type MachineRoof,
+  type MachinePeak,
   readPlotly,
   renderBenchReport,
   tabulateKernels,
@@ -38,8 +38,8 @@ export const USAGE = `Usage: deno task bench [flags]
 Times filtered attention, the filter's recurrence, SmolLM2's linear layers, and a model end to end at growing lengths, with
 and without the presets. Attention is timed in full, with half of the tokens skipped, and by PyTorch where python3 or
 TOKENFILTER_PYTHON has torch; decode also over a cache of 0.8 GB. Cases take turns; times are medians of 7 turns, those
-of a model of 3. "roof" is the fraction reached of the peak of multiply-adds and memory on this machine, both measured in
-each turn.
+of a model of 3. The column "of peak" is the fraction reached of the peak of multiply-adds and memory on this machine, both
+measured in each turn.
 
   --threads N
       threads of all cases (all cores)
@@ -138,7 +138,7 @@ function describe({ kernels, lengths, peers = [] }: BenchReport): string {
   const parts = [];
   if (kernels.length > 0) {
     parts.push(
-      [formatTable(tabulateKernels(kernels)), ...explainRoof(kernels), ...compare(kernels)].join("\n"),
+      [formatTable(tabulateKernels(kernels)), ...explainPeak(kernels), ...compare(kernels)].join("\n"),
     );
   }
   if (lengths.length > 0) parts.push(formatTable(tabulateLengths(lengths)));
@@ -146,11 +146,11 @@ function describe({ kernels, lengths, peers = [] }: BenchReport): string {
   return parts.join("\n\n");
 }
 
-/** Says how a kernel can be above the roof, where one is. */
-export function explainRoof(rows: readonly KernelRow[]): string[] {
-  if (rows.every(({ roof }) => roof <= 1)) return [];
+/** Says how a kernel can be above the peak, where one is. */
+export function explainPeak(rows: readonly KernelRow[]): string[] {
+  if (rows.every(({ peak }) => peak <= 1)) return [];
   return [
-    "A roof above 1: the kernel's data stays in a cache, which is faster than the memory that the roof measures.",
+    "A peak above 1: the kernel's data stays in a cache, which is faster than the memory that the peak measures.",
   ];
 }
 
@@ -163,7 +163,7 @@ export function* compare(rows: readonly KernelRow[]): Generator<string> {
     const dense = own.find((r) => r.skip === 0);
     if (dense === undefined) continue;
     const parts = own.filter((r) => r.skip > 0).map((r) =>
-      `${(r.timeMs / dense.timeMs).toFixed(3)} of dense at ${r.skip} skipped, recent ${r.recent}`
+      `${(r.timeMs / dense.timeMs).toFixed(3)} of the full model at ${r.skip} skipped, recent ${r.recent}`
     );
     const others = of.filter((r) => r.impl.startsWith("torch")).map((r) => r.timeMs);
     if (others.length > 0) {
@@ -185,30 +185,30 @@ export async function main(args: readonly string[]): Promise<number> {
     : undefined;
   if (typeof started === "string") progress.line(`no PyTorch beside us: ${started}`);
   const torch = typeof started === "string" ? undefined : started;
-  const kernels: KernelRow[] = [], roofs: MachineRoof[] = [];
-  const measureRoof = () => {
-    const roof = backend.measureMachine();
-    roofs.push(roof);
-    return roof;
+  const kernels: KernelRow[] = [], peaks: MachinePeak[] = [];
+  const measurePeak = () => {
+    const peak = backend.measureMachine();
+    peaks.push(peak);
+    return peak;
   };
   try {
     for await (const cases of races(options, backend, `cpu ${level}`, torch)) {
       const { op, phase, shape, dtype } = cases[0]!;
       progress.line(`${op}, ${phase}, ${shape}, ${dtype}`);
-      kernels.push(...await race(cases, measureRoof));
+      kernels.push(...await race(cases, measurePeak));
     }
   } finally {
     await torch?.close();
   }
-  if (roofs.length === 0) measureRoof();
-  // Whatever else runs on the machine can only lower a measurement of the roof.
-  const roof: MachineRoof = {
-    flopsPerSecond: Math.max(...roofs.map((r) => r.flopsPerSecond)),
-    bytesPerSecond: Math.max(...roofs.map((r) => r.bytesPerSecond)),
+  if (peaks.length === 0) measurePeak();
+  // Whatever else runs on the machine can only lower a measurement of the peak.
+  const peak: MachinePeak = {
+    flopsPerSecond: Math.max(...peaks.map((r) => r.flopsPerSecond)),
+    bytesPerSecond: Math.max(...peaks.map((r) => r.bytesPerSecond)),
   };
   progress.line(
-    `roof: ${(roof.flopsPerSecond / 1e9).toFixed(0)} GFLOP/s of multiply-adds, ` +
-      `${(roof.bytesPerSecond / 1e9).toFixed(1)} GB/s from memory`,
+    `peak: ${(peak.flopsPerSecond / 1e9).toFixed(0)} GFLOP/s of multiply-adds, ` +
+      `${(peak.bytesPerSecond / 1e9).toFixed(1)} GB/s from memory`,
   );
   const lengths = !options.peers && (options.only === undefined || options.only === "lengths")
     ? await measureModel(backend, progress, options)
@@ -220,7 +220,7 @@ export async function main(args: readonly string[]): Promise<number> {
     model: options.model,
     ...(options.dtype && { dtype: options.dtype }),
     ...(peers && { peers, turns: options.turns }),
-    roof,
+    peak,
     environment: { ...await describeMachine(backend, startedAt), load },
   };
   if (options.out !== undefined) {

@@ -1,5 +1,5 @@
 /**
- * `deno task bench:gpu`: how fast the CUDA kernels are, beside the device's roof and PyTorch. Everything is verified
+ * `deno task bench:gpu`: how fast the CUDA kernels are, compared with the device's peak and PyTorch. Everything is verified
  * before it is timed. See `deno task bench:gpu --help`.
  */
 import { type BenchReport, tabulate, tabulateBars } from "../../lib/plot/mod.ts";
@@ -22,7 +22,7 @@ import { scanCase, stepCase } from "./bench_gpu/filter.ts";
 import { keyStepCase } from "./bench_gpu/keys.ts";
 import { decodeStepCases, randomModel } from "./bench_gpu/layer.ts";
 import { describeDriver } from "./bench_gpu/machine.ts";
-import { type GpuBenchCase, type GpuRoof, type GpuRow, gpuRow } from "./bench_gpu/row.ts";
+import { type GpuBenchCase, type GpuPeak, type GpuRow, gpuRow } from "./bench_gpu/row.ts";
 import { timeTorch, type TorchJob } from "./bench_gpu/torch.ts";
 import { expectWritableFile, writeWhole } from "../commands/cli/files.ts";
 import { expectChoice, parseOwnFlags, readInteger } from "../commands/cli/flags/parse.ts";
@@ -37,7 +37,7 @@ export const USAGE = `Usage: deno task bench:gpu [flags]
 
 Times filtered attention (dense and half skipped; PyTorch's scaled_dot_product_attention where python3 or
 TOKENFILTER_PYTHON has torch with CUDA), the filter's kernels, and whole decode steps. Times are medians of 30 turns by
-events on the device, with the L2 cache overwritten before each. "roof" is the fraction reached of the peak of the device's
+events on the device, with the L2 cache overwritten before each. The column "of peak" is the fraction reached of the peak of the device's
 memory (measured) and arithmetic (measured for f32, nominal for tensor cores). A race that fails is reported, and the
 others go on. Exit code 0: all well; 1: a race failed; 2: no GPU, or no build.
 
@@ -178,9 +178,9 @@ function* races(
 /** What a bench found. */
 export interface GpuBench {
   readonly rows: readonly GpuRow[];
-  readonly roof: GpuRoof;
+  readonly peak: GpuPeak;
   readonly floor: Floor;
-  /** Races that failed, or could not be held against PyTorch, and why. */
+  /** Races that failed, or could not be compared with PyTorch, and why. */
   readonly failures: readonly { readonly title: string; readonly error: string }[];
 }
 
@@ -190,7 +190,7 @@ export interface GpuBenchOptions {
   readonly only?: string;
   /** Whether to ask PyTorch. */
   readonly torch: boolean;
-  /** Called with the title of each race, and its share of all, before it begins; then what is to be told of it. */
+  /** Called with the title of each race, and its fraction of all, before it begins; then what is to be told of it. */
   readonly onRace: (title: string, done?: number) => void;
   /** Called with all results so far, after each race. */
   readonly onFound?: (found: GpuBench) => Promise<void> | void;
@@ -199,18 +199,18 @@ export interface GpuBenchOptions {
 /** Runs the races and gives a row for each benchCase. A race that fails does not keep the others from being run. */
 export async function benchGpu(gpu: Gpu, sizes: GpuBenchSizes, options: GpuBenchOptions): Promise<GpuBench> {
   const { flopsPerSecond, bytesPerSecond } = gpu.backend.measureMachine();
-  const roof: GpuRoof = {
+  const peak: GpuPeak = {
     f32Flops: flopsPerSecond,
     tensorFlops: tensorRate(gpu.device),
     copyBytes: bytesPerSecond,
   };
   const rows: GpuRow[] = [], failures: { title: string; error: string }[] = [];
-  const found: GpuBench = { rows, roof, floor: floorOf(gpu, sizes.turns), failures };
+  const found: GpuBench = { rows, peak, floor: floorOf(gpu, sizes.turns), failures };
   const all = [...races(gpu, sizes, (part) => options.only === undefined || options.only === part)];
   for (const [i, race] of all.entries()) {
     options.onRace(race.title, i / all.length);
     try {
-      rows.push(...await runRace(gpu, race, sizes.turns, roof, options));
+      rows.push(...await runRace(gpu, race, sizes.turns, peak, options));
     } catch (error) {
       if (!(error instanceof Error)) throw error;
       failures.push({ title: race.title, error: error.message });
@@ -226,14 +226,14 @@ async function runRace(
   gpu: Gpu,
   race: Race,
   turns: number,
-  roof: GpuRoof,
+  peak: GpuPeak,
   options: GpuBenchOptions,
 ): Promise<GpuRow[]> {
   const cases = race.make();
   for (const benchCase of cases) benchCase.verify();
   const { medians, spreads } = raceOnDevice(gpu, cases, turns);
   gpu.backend.synchronize(); // tells what a kernel found wrong meanwhile
-  const rows = cases.map((benchCase, i) => gpuRow(benchCase, medians[i]!, spreads[i]!, roof));
+  const rows = cases.map((benchCase, i) => gpuRow(benchCase, medians[i]!, spreads[i]!, peak));
   if (race.torch === undefined || !options.torch) return rows;
   const first = cases[0]!;
   first.run();
@@ -242,7 +242,7 @@ async function runRace(
   if (typeof found === "string") options.onRace(`no PyTorch beside us: ${found}`);
   else {
     for (const { backend, time_ms, spread_ms } of found.times) {
-      rows.push(gpuRow({ ...first, impl: `torch ${found.version} ${backend}` }, time_ms, spread_ms, roof));
+      rows.push(gpuRow({ ...first, impl: `torch ${found.version} ${backend}` }, time_ms, spread_ms, peak));
     }
     for (const reason of found.missing) options.onRace(`no PyTorch ${reason}`);
   }
@@ -251,7 +251,7 @@ async function runRace(
 
 /** A bench as a result that reports read, and what a report has no place for. */
 export function documentOf(
-  { rows, roof, floor, failures }: GpuBench,
+  { rows, peak, floor, failures }: GpuBench,
   environment: BenchReport["environment"],
   machine: { readonly [name: string]: unknown },
 ) {
@@ -259,9 +259,9 @@ export function documentOf(
     kernels: rows,
     lengths: [],
     bars: readBars(rows),
-    roof: { flopsPerSecond: roof.f32Flops, bytesPerSecond: roof.copyBytes },
+    peak: { flopsPerSecond: peak.f32Flops, bytesPerSecond: peak.copyBytes },
     environment,
-    machine: { ...machine, roof, floor },
+    machine: { ...machine, peak, floor },
     failures,
   } satisfies BenchReport & { [name: string]: unknown };
 }
@@ -278,7 +278,7 @@ export function describeRows(rows: readonly GpuRow[]): string {
     ["± ms", "", (row) => row.spreadMs.toPrecision(2)],
     ["GFLOP/s", "", (row) => row.gflops.toFixed(0)],
     ["GB/s", "", (row) => row.gbps.toFixed(0)],
-    ["roof", "", (row) => row.roof.toFixed(2)],
+    ["of peak", "", (row) => row.peak.toFixed(2)],
   ]));
 }
 
@@ -333,7 +333,7 @@ export async function main(args: readonly string[]): Promise<number> {
   });
   if (json) writeLine(Deno.stdout, write(found));
   else {
-    const { roof: { f32Flops, copyBytes }, floor: { emptyMs, kernelMs } } = found;
+    const { peak: { f32Flops, copyBytes }, floor: { emptyMs, kernelMs } } = found;
     writeLine(Deno.stdout, describeRows(found.rows));
     writeLine(
       Deno.stdout,

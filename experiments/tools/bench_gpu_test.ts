@@ -81,7 +81,7 @@ testEmulated("benchGpu() verifies and times every race", async () => {
     [4, 6, 3, 1, 4, 6], // prefill by mma.sync and by wgmma, steps of dependent launches too
   );
   for (const row of rows) {
-    for (const name of ["timeMs", "gflops", "gbps", "roof"] as const) {
+    for (const name of ["timeMs", "gflops", "gbps", "peak"] as const) {
       assert(row[name] > 0, `${row.op} ${name}`);
     }
     assert(row.spreadMs >= 0);
@@ -132,16 +132,16 @@ Deno.test("readBars() reads each bar from the rows that tell it", () => {
     more: Partial<GpuRow> = {},
   ): GpuRow => ({
     ...{ op, impl, shape, timeMs, phase: "prefill", dtype: "bf16", skip: 0, recent: null },
-    ...{ gflops: 1, gbps: 1, roof: 0.5, spreadMs: 0, ...more },
+    ...{ gflops: 1, gbps: 1, peak: 0.5, spreadMs: 0, ...more },
   });
   const heads = "heads=32/8 d=128", [mma, wgmma] = ["tokenfilter", "tokenfilter wgmma"];
   const bars = readBars([
-    row("attention_decode", mma, `batch=32 cache=8192 kept=32 ${heads}`, 1, { roof: 0.9 }),
-    row("attention_decode", mma, `batch=32 cache=8192 kept=32 ${heads}`, 1, { roof: 0.86, dtype: "f16" }),
-    row("attention_decode", mma, `batch=32 cache=4096 kept=32 ${heads}`, 1, { roof: 0.3 }),
-    row("attention_decode", mma, `batch=32 cache=8192+16 kept=32 ${heads}`, 1, { roof: 0.2 }),
-    row("attention_decode", mma, `batch=32 cache=8192 kept=16 ${heads}`, 1, { roof: 0.1, skip: 0.5 }),
-    row("attention_decode", "torch 2 flash", `batch=32 cache=8192 kept=32 ${heads}`, 1, { roof: 0.1 }),
+    row("attention_decode", mma, `batch=32 cache=8192 kept=32 ${heads}`, 1, { peak: 0.9 }),
+    row("attention_decode", mma, `batch=32 cache=8192 kept=32 ${heads}`, 1, { peak: 0.86, dtype: "f16" }),
+    row("attention_decode", mma, `batch=32 cache=4096 kept=32 ${heads}`, 1, { peak: 0.3 }),
+    row("attention_decode", mma, `batch=32 cache=8192+16 kept=32 ${heads}`, 1, { peak: 0.2 }),
+    row("attention_decode", mma, `batch=32 cache=8192 kept=16 ${heads}`, 1, { peak: 0.1, skip: 0.5 }),
+    row("attention_decode", "torch 2 flash", `batch=32 cache=8192 kept=32 ${heads}`, 1, { peak: 0.1 }),
     row("attention_prefill", mma, `T=4096 ${heads}`, 3),
     row("attention_prefill", wgmma, `T=4096 ${heads}`, 2),
     row("attention_prefill", mma, `T=4096 ${heads}`, 0.9, { skip: 0.5 }),
@@ -182,7 +182,7 @@ testEmulated("benchGpu() runs one op alone where it is asked to", async () => {
 });
 
 Deno.test("gpuRow() holds a prefill in 16 bits against tensor cores where they are known, others against f32", () => {
-  const roof = { f32Flops: 1e12, tensorFlops: 100e12, copyBytes: 1e15 };
+  const peak = { f32Flops: 1e12, tensorFlops: 100e12, copyBytes: 1e15 };
   const work = {
     op: "op",
     impl: "",
@@ -193,15 +193,15 @@ Deno.test("gpuRow() holds a prefill in 16 bits against tensor cores where they a
     flops: 1e9,
     bytes: 1,
   } as const;
-  const roofOf = (of: Partial<typeof work> | { dtype: "f32" } | { phase: "decode" }, roofs = roof) =>
-    gpuRow({ ...work, ...of }, 1, 0.25, roofs).roof.toPrecision(3);
-  assertEquals([roofOf({}), roofOf({ dtype: "f32" }), roofOf({ phase: "decode" })], [
+  const peakOf = (of: Partial<typeof work> | { dtype: "f32" } | { phase: "decode" }, peaks = peak) =>
+    gpuRow({ ...work, ...of }, 1, 0.25, peaks).peak.toPrecision(3);
+  assertEquals([peakOf({}), peakOf({ dtype: "f32" }), peakOf({ phase: "decode" })], [
     "0.0100",
     "1.00",
     "1.00",
   ]);
-  const unknown = gpuRow(work, 1, 0.25, { ...roof, tensorFlops: undefined, copyBytes: 2000 });
-  assertEquals([unknown.roof, unknown.spreadMs], [0.5, 0.25]); // memory alone
+  const unknown = gpuRow(work, 1, 0.25, { ...peak, tensorFlops: undefined, copyBytes: 2000 });
+  assertEquals([unknown.peak, unknown.spreadMs], [0.5, 0.25]); // memory alone
 });
 
 testEmulated("timeTorch() asks PyTorch for a job, and says why there are no times", async () => {
@@ -379,18 +379,18 @@ Deno.test("describeRows() lays out a table, names to the left and numbers to the
     flops: 2e6,
     bytes: 4e6,
   } as const;
-  const roof = { f32Flops: 1e13, tensorFlops: undefined, copyBytes: 1e12 };
+  const peak = { f32Flops: 1e13, tensorFlops: undefined, copyBytes: 1e12 };
   const rows = [
-    gpuRow({ ...work, phase: "decode" }, 0.008, 0.001, roof),
+    gpuRow({ ...work, phase: "decode" }, 0.008, 0.001, peak),
     gpuRow(
       { ...work, op: "attention", impl: "torch 2", shape: "16", dtype: "bf16", skip: 0.5, phase: "decode" },
       10,
       2,
-      roof,
+      peak,
     ),
   ];
   assertEquals(describeRows(rows).split("\n"), [
-    "op         impl     shape  dtype  skip        ms    ± ms  GFLOP/s  GB/s  roof",
+    "op         impl     shape  dtype  skip        ms    ± ms  GFLOP/s  GB/s  of peak",
     "---------  -------  -----  -----  ----  --------  ------  -------  ----  ----",
     "rope       cuda     8 x 4  f16       0  0.008000  0.0010      250   500  0.50",
     "attention  torch 2  16     bf16    0.5     10.00     2.0        0     0  0.00",

@@ -6,10 +6,10 @@ import { UsageError } from "../../lib/errors.ts";
 import { attentionInputs } from "./bench/attention.ts";
 import { measureModel } from "./bench/lengths.ts";
 import { Progress } from "../commands/cli/output/progress.ts";
-import { compare, explainRoof } from "./bench.ts";
+import { compare, explainPeak } from "./bench.ts";
 import { linearRaces } from "./bench/linear.ts";
 import { longDecodeRace } from "./bench/long_decode.ts";
-import { type BenchCase, expectClose, median, race, rowOf, shareOfRoof } from "./bench/run.ts";
+import { type BenchCase, expectClose, fractionOfPeak, median, race, rowOf } from "./bench/run.ts";
 import { scanRace } from "./bench/scan.ts";
 
 const BASE: BenchCase = {
@@ -30,11 +30,11 @@ Deno.test("median() takes the middle", () => {
   assertEquals(median([4, 1, 2, 3]), 2.5);
 });
 
-Deno.test("shareOfRoof() holds a time against the roof that binds", () => {
-  assertEquals(shareOfRoof(BASE, 1000, { flopsPerSecond: 4e9, bytesPerSecond: 100e9 }), 0.5);
-  assertEquals(shareOfRoof(BASE, 1000, { flopsPerSecond: 400e9, bytesPerSecond: 4e9 }), 0.25);
-  const { gflops, gbps, roof, recent } = rowOf(BASE, 500, 0.75);
-  assertEquals([gflops, gbps, roof, recent], [4, 2, 0.75, null]);
+Deno.test("fractionOfPeak() holds a time against the peak that binds", () => {
+  assertEquals(fractionOfPeak(BASE, 1000, { flopsPerSecond: 4e9, bytesPerSecond: 100e9 }), 0.5);
+  assertEquals(fractionOfPeak(BASE, 1000, { flopsPerSecond: 400e9, bytesPerSecond: 4e9 }), 0.25);
+  const { gflops, gbps, peak, recent } = rowOf(BASE, 500, 0.75);
+  assertEquals([gflops, gbps, peak, recent], [4, 2, 0.75, null]);
 });
 
 Deno.test("race() verifies all before it times any, and lets cases take turns", async () => {
@@ -47,16 +47,16 @@ Deno.test("race() verifies all before it times any, and lets cases take turns", 
       return ms * repeats;
     },
   });
-  let turn = 0; // a slow turn is held against what the machine can do then
-  const roof = () => ({ flopsPerSecond: 1e12 * ++turn, bytesPerSecond: 1e15 });
-  const rows = await race([benchCase("a", 60), benchCase("b", 5)], roof);
+  let turn = 0; // a slow turn is compared with what the machine can do then
+  const peak = () => ({ flopsPerSecond: 1e12 * ++turn, bytesPerSecond: 1e15 });
+  const rows = await race([benchCase("a", 60), benchCase("b", 5)], peak);
   assertEquals(rows.map(({ timeMs }) => timeMs), [60, 5]);
-  assertEquals(rows.map(({ roof }) => roof), [2e9 / 4e12 / 0.06, 2e9 / 4e12 / 0.005]);
+  assertEquals(rows.map(({ peak }) => peak), [2e9 / 4e12 / 0.06, 2e9 / 4e12 / 0.005]);
   assertEquals([turn, log.slice(0, 6)], [7, ["verify a", "verify b", "a", "b", "a", "b"]]);
   assertEquals(log.filter((name) => name === "a").length, log.filter((name) => name === "b").length);
   const wrong = { ...BASE, verify: () => expectClose("a sum", [1, NaN], [1, 2], 1e-3) };
   let error: unknown;
-  await race([benchCase("c", 1), wrong], roof).catch((e) => error = e);
+  await race([benchCase("c", 1), wrong], peak).catch((e) => error = e);
   assert(error instanceof Error && error.message.includes("found NaN at index 1"));
   assert(!log.includes("c"));
 });
@@ -104,10 +104,10 @@ Deno.test("linearRaces() and scanRace() count what is computed and moved, and tr
   }
 });
 
-Deno.test("explainRoof() says how a kernel can be above the roof, where one is", () => {
-  const rows = [0.5, 1].map((roof) => ({ roof }) as Parameters<typeof explainRoof>[0][number]);
-  assertEquals(explainRoof(rows), []);
-  const [line] = explainRoof([...rows, { ...rows[0]!, roof: 1.01 }]);
+Deno.test("explainPeak() says how a kernel can be above the peak, where one is", () => {
+  const rows = [0.5, 1].map((peak) => ({ peak }) as Parameters<typeof explainPeak>[0][number]);
+  assertEquals(explainPeak(rows), []);
+  const [line] = explainPeak([...rows, { ...rows[0]!, peak: 1.01 }]);
   assertStringIncludes(line!, "stays in a cache");
 });
 
@@ -122,7 +122,7 @@ Deno.test("compare() says what skipping saves, and how dense attention stands be
     { ...attention, shape: "T=2", skip: 0.5, timeMs: 1 },
   ];
   assertEquals([...compare(rows)], [
-    "prefill: 0.625 of dense at 0.5 skipped, recent 16; dense at 1.25 times PyTorch's speed",
+    "prefill: 0.625 of the full model at 0.5 skipped, recent 16; dense at 1.25 times PyTorch's speed",
   ]);
   assertEquals([...compare(rows.slice(1))], []);
 });
@@ -190,16 +190,16 @@ testSlow("deno task bench --out writes what it measured, and its report", () =>
     assertEquals(listFolder(folder), ["bench.html", "bench.json"]);
     const report = JSON.parse(stdout);
     assertEquals(JSON.parse(Deno.readTextFileSync(`${folder}/bench.json`)), report);
-    const { lengths, kernels, roof } = report;
-    assertEquals([kernels, roof.flopsPerSecond > 0], [[], true]);
+    const { lengths, kernels, peak } = report;
+    assertEquals([kernels, peak.flopsPerSecond > 0], [[], true]);
     const last = lengths.filter(({ tokens }: { tokens: number }) => tokens === longest);
     assertEquals(last.map(({ name }: { name: string }) => name), [
       "dense",
       "learned, half skipped",
       "paper, half skipped",
-      "keys, half dropped",
-      "keys, 75% dropped",
-      "local, half skipped and half dropped",
+      "keys, half evicted",
+      "keys, 75% evicted",
+      "local, half skipped and half evicted",
       "retrieval, 75% dropped",
     ]);
     assert(last[1].kvBytesHeld < 0.65 * last[0].kvBytesHeld && last[0].kvBytesHeld === last[0].kvBytesDense);

@@ -13,10 +13,10 @@ import { readTimes } from "./mutants/times.ts";
 import {
   buildLibraries,
   drawSample,
-  judgeSample,
   LIST,
   type Sample,
   type SampleOptions,
+  testSample,
 } from "./mutants/tree.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
@@ -79,7 +79,7 @@ function readOptions(args: readonly string[]) {
   const { scope, count, least, limit, tests, jobs, times, ...rest } = { ...DEFAULTS, ...values };
   const share = Number(least);
   if (!(share >= 0 && share <= 1)) {
-    throw new UsageError(`Cannot use --least ${least}: expected a share from 0 to 1`);
+    throw new UsageError(`Cannot use --least ${least}: expected a fraction from 0 to 1`);
   }
   return {
     ...rest,
@@ -99,8 +99,8 @@ function describe({ file, line, before, after }: Mutant): string {
   return `${file}:${line}: ${short(before)} → ${short(after)}`;
 }
 
-/** Judges a sample, and prints survivors, and what this machine cannot run, as they are found. */
-async function judge(
+/** Tests a sample, and prints survivors, and what this machine cannot run, as they are found. */
+async function test(
   sample: Sample,
   options: Options & Pick<SampleOptions, "seconds">,
   signal: AbortSignal,
@@ -108,7 +108,7 @@ async function judge(
   const progress = new Progress(options.quiet ? undefined : Deno.stderr), outcomes: Outcome[] = [];
   await buildLibraries((message) => progress.line(message));
   const counts = { noticed: 0, survived: 0, invalid: 0, untested: 0 };
-  const broken = await judgeSample(sample, options, signal, (outcome) => {
+  const broken = await testSample(sample, options, signal, (outcome) => {
     outcomes.push(outcome);
     counts[outcome.result]++;
     const words =
@@ -140,7 +140,7 @@ export async function main(args: readonly string[], root = ROOT): Promise<number
   }
   const seconds = options.times === undefined ? undefined : await readTimes(options.times);
   using interrupt = new Interrupt();
-  const { outcomes, broken } = await judge(sample, { ...options, seconds }, interrupt.signal);
+  const { outcomes, broken } = await test(sample, { ...options, seconds }, interrupt.signal);
   if (interrupt.signal.aborted) return interrupt.code;
 
   const of = (result: Outcome["result"]) => outcomes.filter((outcome) => outcome.result === result);

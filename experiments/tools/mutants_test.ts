@@ -7,7 +7,7 @@ import { findKernelTests, findTests } from "./mutants/dependents.ts";
 import { drawMutants, findStale, isMutableTypeScript, listMutants, SCOPES } from "./mutants/draw.ts";
 import { listMutations } from "./mutants/operators.ts";
 import { findMistyped } from "./mutants/run.ts";
-import { drawSample, judgeSample } from "./mutants/tree.ts";
+import { drawSample, testSample } from "./mutants/tree.ts";
 import { makeWorkplace, type Workplace } from "./mutants/workplace.ts";
 import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { listFolder, runTask, withFolder } from "../commands/testing.ts";
@@ -231,7 +231,7 @@ Deno.test("mutants that a test fails on are noticed, others are told; listed one
     const sample = await drawSample(asked, root);
     assertEquals([sample.equivalent, sample.stale.length], [1, 0]);
     const { signal } = new AbortController();
-    const broken = await judgeSample(sample, asked, signal, ({ mutant: { before, after }, result, by }) => {
+    const broken = await testSample(sample, asked, signal, ({ mutant: { before, after }, result, by }) => {
       found.set(`${before} → ${after}`, result);
       assertEquals(by, result === "noticed" ? "lib/a_test.ts" : "");
     });
@@ -267,7 +267,7 @@ testSlow(
       const mutants = ["if (true)", "return 101;"].map((text) =>
         sample.mutants.findLast(({ after }) => after === text)!
       );
-      const broken = await judgeSample(
+      const broken = await testSample(
         { ...sample, mutants },
         asked,
         signal,

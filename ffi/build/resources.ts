@@ -54,7 +54,7 @@ const LIMITS: { readonly [arch: string]: { warps: number; blocks: number; shared
 const REGISTERS = 65536;
 
 /**
- * Share of a multiprocessor's warps that can be in flight, in [0, 1]; undefined for an architecture that is not known.
+ * Fraction of a multiprocessor's warps that can be in flight, in [0, 1]; undefined for an architecture that is not known.
  *
  * @param sharedBytes Fixed and dynamic shared memory of a block.
  */

@@ -10,7 +10,7 @@
  * console.assert(result.perplexity > result.densePerplexity);
  * ```
  *
- * Also: time and memory against length, what the heads of the dense model see, and records of decisions, which can be
+ * Also: time and memory against length, what the heads of the full model see, and records of decisions, which can be
  * taken again.
  * @module
  */

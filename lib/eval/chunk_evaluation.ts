@@ -1,4 +1,4 @@
-/** A text in chunks: the dense model once, then any number of methods on the same chunks. */
+/** A text in chunks: the full model once, then any number of methods on the same chunks. */
 import { filteredLayers, type Pruner } from "../methods/pruner.ts";
 import type { Tensor } from "../tensor.ts";
 import { type ChunkScores, listScores, type MeanOf, TaskEvaluation } from "./evaluation.ts";
@@ -16,7 +16,7 @@ export interface ChunkScorer<S extends ChunkScores = ChunkScores> {
   /**
    * Losses of a chunk, one a scored unit; as many of every chunk unless they are pooled.
    *
-   * @param kept Where the dense model's logits are kept.
+   * @param kept Where the full model's logits are kept.
    */
   score(
     model: EvaluatedModel,
@@ -40,11 +40,11 @@ export interface ChunkScorer<S extends ChunkScores = ChunkScores> {
   summarize?(scores: readonly S[], meanOf: MeanOf): { readonly [metric: string]: number };
 }
 
-/** Bytes of what the dense model gives that are kept from run to run, where nothing else is said. */
+/** Bytes of what the full model gives that are kept from run to run, where nothing else is said. */
 const DEFAULT_CACHE_BYTES = 2 ** 30;
 
 /**
- * @internal Evaluates methods against the dense model on chunks of token ids, each a sequence of its own. What is dense is
+ * @internal Evaluates methods against the full model on chunks of token ids, each a sequence of its own. What is dense is
  * computed once: the final hidden states, per distinct first filtered layer the residual stream that enters it, and,
  * while there is room, the logits.
  */
@@ -62,7 +62,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
    *
    * @param task What the losses and the main metric are called.
    * @param chunks At least one.
-   * @param cacheBytes Bytes of dense states and logits that are kept for reuse.
+   * @param cacheBytes Bytes of the full model states and logits that are kept for reuse.
    */
   constructor(
     task: TaskMeasures,

@@ -10,7 +10,7 @@ const task = {
   headline: {
     name: "accuracy",
     label: "acc",
-    help: "share of items answered",
+    help: "fraction of items answered",
     better: "higher" as const,
     digits: 1,
     percent: true,

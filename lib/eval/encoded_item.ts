@@ -85,8 +85,8 @@ export function encodeItem(
 /**
  * Checks that a method can answer an item.
  *
- * @returns Whether it looks ahead: each request is then a whole sequence.
- * @throws {RangeError} If the item asks for a text, and the method looks ahead.
+ * @returns Whether it is non-causal: each request is then a whole sequence.
+ * @throws {RangeError} If the item asks for a text, and the method is non-causal.
  *
  * @example
  * ```ts
@@ -100,6 +100,6 @@ export function checkScorable(
   const ahead = takesWhole(pruner);
   if (!ahead || sought === undefined) return ahead;
   throw new RangeError(
-    `Cannot score ${place}: it asks for a text, which a method that looks ahead cannot make`,
+    `Cannot score ${place}: it asks for a text, which a non-causal method cannot make`,
   );
 }

@@ -1,4 +1,4 @@
-/** A task on a model and data, unit by unit: the dense model once, then any number of methods on the same units. */
+/** A task on a model and data, unit by unit: the full model once, then any number of methods on the same units. */
 import type { SequenceUsage } from "../model/run/usage.ts";
 import { type BlockSums, pairedMean, sumBlocks } from "../stats/paired.ts";
 import { yieldToEventLoop } from "./chunks.ts";
@@ -7,12 +7,12 @@ import { addCounts, dropRatioOf, dropRatiosOf, skipRatiosOf } from "./skip_ratio
 import type { ChunkRecord, Evaluation, Filter, RunControl, TaskTypes } from "./task.ts";
 
 /**
- * Losses of one unit (a chunk, or an item), one a scored token or item, of the filtered and of the dense model; what else
+ * Losses of one unit (a chunk, or an item), one a scored token or item, of the filtered and of the full model; what else
  * there is are lists of numbers too.
  */
 export interface ChunkScores {
   readonly losses: Float64Array;
-  /** Of the dense model, as many. */
+  /** Of the full model, as many. */
   readonly denseLosses: Float64Array;
 }
 
@@ -59,7 +59,7 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
   /** Feeds the first unit without timing it: the first pass of a process pays for page faults and compilation. */
   protected abstract warmUp(): void;
 
-  /** Scores a unit with the dense model; its record has `losses`. */
+  /** Scores a unit with the full model; its record has `losses`. */
   protected abstract scoreDense(unit: number): ChunkRecord;
 
   /** Scores a unit with a method; its record has what {@linkcode ChunkScores} names. */
@@ -68,14 +68,14 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
   /** The task's other metrics that every scored token or item has, of a unit's scores. */
   protected abstract metricsOf(scores: S): UnitMetrics;
 
-  /** Other metrics of all units; `isDense` leaves out distances from the dense model. */
+  /** Other metrics of all units; `isDense` leaves out distances from the full model. */
   protected abstract summarize(
     scores: readonly S[],
     meanOf: MeanOf,
     isDense: boolean,
   ): { readonly [metric: string]: number };
 
-  /** The dense model's record of a unit, once it has run. */
+  /** The full model's record of a unit, once it has run. */
   protected denseRecord(unit: number): ChunkRecord {
     return this.#denseRecords[unit]!;
   }
@@ -90,7 +90,7 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
     return result;
   }
 
-  /** Metrics of the dense model's scores: distances from it, it has none of. */
+  /** Metrics of the full model's scores: distances from it, it has none of. */
   #denseMetricsOf(scores: S): UnitMetrics {
     const distances = this.#task.metrics.filter(({ isDistance }) => isDistance).map(({ name }) => name);
     const own = Object.entries(this.metricsOf(scores));

@@ -28,10 +28,10 @@ Deno.test("a skipped token is missed by queries of its layer beyond the recent w
   assertEquals(Object.values(reachOf(shape, plain, { keep: both }, 7, 8)), [1, 0, 1, 2]);
 });
 
-Deno.test("a dropped key is missed from the block at whose start it was judged", () => {
+Deno.test("a dropped key is missed from the block at whose start it was decided", () => {
   const own = { ...seenFor(1), keySide: { layers: [0] } as never };
   const masks = { keep: new Map(), kvKeep: new Map([[0, mask("110111111111")]]) };
-  // Token 2 is judged at 4, the first block start b with 2 < b - 1.
+  // Token 2 is decided at 4, the first block start b with 2 < b - 1.
   assertEquals(reachOf(shape, own, masks, 0, 12).missedKeys, 8);
   assertEquals(reachOf(shape, own, masks, 3, 4).missedKeys, 0);
   // Skipped tokens stay cached where keys have a rule of their own.

@@ -51,7 +51,7 @@ export function defineSoughtTask({ make, maxTokens, ...options }: SoughtTaskOpti
     metrics: [FOUND, ITEM_PERPLEXITY],
     distances: GREEDY_DISTANCES,
     acc:
-      `found: mean share of the answers in ${maxTokens} tokens of greedy decoding, in any order and case; ppl: of all ` +
+      `found: mean fraction of the answers in ${maxTokens} tokens of greedy decoding, in any order and case; ppl: of all ` +
       "answers one after the other",
     make(making) {
       const { context, answers } = make(making);

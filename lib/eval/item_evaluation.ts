@@ -1,4 +1,4 @@
-/** Items, one by one: the dense model once, then any number of methods on the same items. */
+/** Items, one by one: the full model once, then any number of methods on the same items. */
 import type { Pruner } from "../methods/pruner.ts";
 import type { EncodedItem } from "./encoded_item.ts";
 import { type ChunkScores, type MeanOf, TaskEvaluation } from "./evaluation.ts";
@@ -23,7 +23,7 @@ export function countTokens({ requests }: EncodedItem): number {
   return [...contexts.values()].reduce((a, b) => a + b, fed);
 }
 
-/** Evaluates methods against the dense model on items, each a loss. */
+/** Evaluates methods against the full model on items, each a loss. */
 export class ItemEvaluation extends TaskEvaluation<TaskTypes, ItemScores> {
   readonly #source: ItemSaid;
   readonly #model: BranchingModel;

@@ -83,7 +83,7 @@ Deno.test("ItemEvaluation takes a method for each length of context, and finishe
   assertEquals(lasting(again), lasting(whole));
 });
 
-Deno.test("ItemEvaluation measures how far a made text is from the dense model's", async () => {
+Deno.test("ItemEvaluation measures how far a made text is from the full model's", async () => {
   const sought = { answers: ["a", "b"], maxTokens: 4 };
   const task = defineItemTask({
     ...{ name: "sought", help: "sought", protocol: "sought", distances: GREEDY_DISTANCES },

@@ -15,7 +15,7 @@ export interface Likelihoods {
 
 /** A number that every item has; the metric is the mean over items, or a function of it. */
 export interface ItemMetric extends Metric {
-  /** Of one item: 0 or 1 where the metric is a share, else nats. */
+  /** Of one item: 0 or 1 where the metric is a fraction, else nats. */
   readonly of: (item: Pick<Item, "requests" | "gold" | "sought">, found: Likelihoods) => number;
   /** What guessing would have of one item, on average; left out where that is not known. */
   readonly chanceOf?: (item: Pick<Item, "requests">) => number;
@@ -26,12 +26,12 @@ const argmax = (values: readonly number[]) => values.indexOf(Math.max(...values)
 
 const SHARE = { better: "higher", digits: 1, percent: true } as const;
 
-/** Share of items whose right continuation is the likeliest; the first one of equals. */
+/** Fraction of items whose right continuation is the likeliest; the first one of equals. */
 export const ACC: ItemMetric = {
   ...SHARE,
   name: "acc",
   label: "acc",
-  help: "share of items whose right choice is the likeliest",
+  help: "fraction of items whose right choice is the likeliest",
   of: ({ gold }, { logLikelihoods }) => argmax(logLikelihoods) === gold ? 1 : 0,
   chanceOf: ({ requests }) => 1 / requests.length,
 };
@@ -46,40 +46,40 @@ export const ACC_NORM: ItemMetric = {
     argmax(logLikelihoods.map((sum, i) => sum / requests[i]!.characters)) === gold ? 1 : 0,
 };
 
-/** Share of items whose continuation is what greedy decoding gives. */
+/** Fraction of items whose continuation is what greedy decoding gives. */
 export const ACC_GREEDY: ItemMetric = {
   ...SHARE,
   name: "acc",
   label: "acc",
-  help: "share of items whose word is what greedy decoding gives",
+  help: "fraction of items whose word is what greedy decoding gives",
   of: ({ gold }, { greedy }) => greedy[gold] ? 1 : 0,
 };
 
-/** Share of the texts looked for that are in what greedy decoding makes, as RULER's string_match_all has it. */
+/** Fraction of the texts looked for that are in what greedy decoding makes, as RULER's string_match_all has it. */
 export const FOUND: ItemMetric = {
   ...SHARE,
   name: "found",
   label: "found",
-  help: "share of an item's answers that greedy decoding names",
+  help: "fraction of an item's answers that greedy decoding names",
   of: ({ sought }, { generated }) => {
     const text = generated!.toLowerCase(), { answers } = sought!;
     return answers.filter((answer) => text.includes(answer.toLowerCase())).length / answers.length;
   },
 };
 
-/** How far the texts are apart that two models make of one context; of what greedy decoding gave, the dense model's first. */
+/** How far the texts are apart that two models make of one context; of what greedy decoding gave, the full model's first. */
 export interface GreedyDistance extends Metric {
   /** Of one item. */
   readonly between: (dense: readonly number[], ids: readonly number[]) => number;
 }
 
-/** Distances from the dense model in greedy decoding, of tasks that go on from a context. */
+/** Distances from the full model in greedy decoding, of tasks that go on from a context. */
 export const GREEDY_DISTANCES: readonly GreedyDistance[] = [
   {
     ...SHARE,
     name: "tokenMatch",
     label: "token match",
-    help: "share of greedy tokens that are the dense model's at the same place",
+    help: "fraction of greedy tokens that are the full model's at the same place",
     between: (dense, ids) =>
       dense.length + ids.length === 0
         ? 1
@@ -88,7 +88,7 @@ export const GREEDY_DISTANCES: readonly GreedyDistance[] = [
   {
     name: "divergence",
     label: "parts after",
-    help: "greedy tokens until the first that is not the dense model's; all of them where none is",
+    help: "greedy tokens until the first that is not the full model's; all of them where none is",
     better: "higher",
     digits: 1,
     between: (dense, ids) => {

@@ -40,7 +40,7 @@ interface Stem {
   readonly pruner: Pruner | undefined;
   readonly indices: readonly number[];
   readonly context: Int32Array<ArrayBuffer>;
-  /** Undefined where the method looks ahead: each request is then a whole sequence. */
+  /** Undefined where the method is non-causal: each request is then a whole sequence. */
   readonly sequence: BranchingSequence | undefined;
 }
 
@@ -225,7 +225,7 @@ function feedAll(
   return out;
 }
 
-/** Feeds every request: as a branch of its context, or whole where the method looks ahead. */
+/** Feeds every request: as a branch of its context, or whole where the method is non-causal. */
 function branch(
   model: BranchingModel,
   { item, requests }: EncodedItem,

@@ -196,7 +196,7 @@ Deno.test("ItemScorer tells greedy continuations", () => {
   assertEquals(greedy, [true, false]);
 });
 
-Deno.test("ItemScorer gives a method that looks ahead each choice as a whole, and the context's length to all", () => {
+Deno.test("ItemScorer gives a non-causal method each choice as a whole, and the context's length to all", () => {
   const oracle = createPruner("oracle", CONFIG, { pruneRatio: 0.5, warmup: 8 }), asked: number[] = [];
   using scorer = new ItemScorer(truth, (tokens) => (asked.push(tokens), oracle));
   const encoded = encodeItem(tokenizer, ITEMS[2]!), score = scorer.score(encoded);
@@ -241,7 +241,7 @@ Deno.test("ItemScorer goes on greedily where texts are sought, as its method fil
   assertThrows(
     () => ahead.score(encoded),
     RangeError,
-    "asks for a text, which a method that looks ahead cannot make",
+    "asks for a text, which a non-causal method cannot make",
   );
 });
 

@@ -6,7 +6,7 @@ import type { ItemMetric, Likelihoods } from "./item_metrics.ts";
 import { blockOf, type Metric, metricOfUnits, valuesOfUnits } from "./metrics.ts";
 import type { Task } from "./task.ts";
 import type { Item } from "./item.ts";
-import { differenceOf, type JudgedDifference, judgeDifferences } from "./verdict.ts";
+import { differenceOf, testDifferences, type TestedDifference } from "./verdict.ts";
 import { addCounts, dropRatioOf, skipRatiosOf } from "./skip_ratio.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
 
@@ -28,16 +28,16 @@ export interface ItemResult {
   readonly dense: ItemMean;
   readonly filtered?: ItemMean;
   /** The two on the same items. */
-  readonly difference?: JudgedDifference;
+  readonly difference?: TestedDifference;
 }
 
 /** Means over items of what a filter did to their scored positions. */
 export interface MeanReach {
-  /** Share of positions that missed a filtered key. */
+  /** Fraction of positions that missed a filtered key. */
   readonly missedKeys: number;
-  /** Share of positions whose own attention was filtered in some layer. */
+  /** Fraction of positions whose own attention was filtered in some layer. */
   readonly ownFiltered: number;
-  /** Share of the positions' attentions, over all layers, that were filtered. */
+  /** Fraction of the positions' attentions, over all layers, that were filtered. */
   readonly ownSkips: number;
 }
 
@@ -45,19 +45,19 @@ export interface MeanReach {
 export interface ItemBudget {
   /** Items that were scored, each once a run. */
   readonly items: number;
-  /** Those of them that have the dense model's log-likelihoods and text: the filter changed nothing that counts. */
+  /** Those of them that have the full model's log-likelihoods and text: the filter changed nothing that counts. */
   readonly identical: number;
   /** Counts over the scored positions of all items. */
   readonly reach: FilterReach;
-  /** Shares of an item's positions, mean over items. */
+  /** Fractions of an item's positions, mean over items. */
   readonly meanReach: MeanReach;
-  /** Share of attention that was skipped after the warm-up, over all layers; null where no token came after it. */
+  /** Fraction of attention that was skipped after the warm-up, over all layers; null where no token came after it. */
   readonly achievedRatio: number | null;
   /** The same of each layer. */
   readonly skipRatioPerLayer: readonly (number | null)[];
-  /** Share of judged keys and values that were dropped, over all layers; null where there is no such rule. */
+  /** Compression ratio: keys and values evicted, of those decided, over all layers; null where there is no such rule. */
   readonly kvAchievedRatio: number | null;
-  /** Dropped keys and values of each layer over judged ones; undefined where there is no such rule. */
+  /** Dropped keys and values of each layer over decided ones; undefined where there is no such rule. */
   readonly kvRatioPerLayer?: readonly (number | null)[];
   /** Work and memory, summed over requests, each counted as a whole sequence. */
   readonly usage: SequenceUsage;
@@ -142,7 +142,7 @@ export function tabulateItems(runs: readonly (ItemRuns | TextRuns)[]): ItemResul
       difference: filtered && differenceOf(metric, dense, filtered, { blockSize }),
     }))
   );
-  const judged = judgeDifferences(rows.map(({ difference }) => difference));
+  const judged = testDifferences(rows.map(({ difference }) => difference));
   return rows.map(({ row }, i): ItemResult =>
     judged[i] === undefined ? row : { ...row, difference: judged[i] }
   );
@@ -151,7 +151,7 @@ export function tabulateItems(runs: readonly (ItemRuns | TextRuns)[]): ItemResul
 /** Log-likelihoods that are no further apart, relatively, differ by rounding. */
 const ROUNDING = 1e-5;
 
-/** Whether an item was answered as by the dense model: the same log-likelihoods up to rounding, and the same tokens. */
+/** Whether an item was answered as by the full model: the same log-likelihoods up to rounding, and the same tokens. */
 export function isIdentical(
   own: Pick<Likelihoods, "logLikelihoods" | "generatedIds">,
   dense: Pick<Likelihoods, "logLikelihoods" | "generatedIds">,
@@ -168,7 +168,7 @@ export function isIdentical(
  * What a run really filtered, over its items.
  *
  * @param scores Of one run, or of several one after the other.
- * @param dense The dense model's, one an item.
+ * @param dense The full model's, one an item.
  * @throws {RangeError} If there are no scores.
  */
 export function budgetOf(
@@ -200,7 +200,7 @@ export function budgetOf(
   };
 }
 
-/** Whether a filter reached no scored position at all: what is said of it is said of the dense model. */
+/** Whether a filter reached no scored position at all: what is said of it is said of the full model. */
 export function reachesNothing({ reach }: Pick<ItemBudget, "reach">): boolean {
   return reach.missedKeys + reach.ownSkips === 0;
 }

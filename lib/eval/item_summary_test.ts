@@ -47,7 +47,7 @@ Deno.test("tabulateItems(): means with the sample's standard error, pairs by McN
   assertEquals([norm!.metric, norm!.dense.value, norm!.difference!.verdict], [
     "acc_norm",
     1,
-    "not told apart",
+    "no significant difference",
   ]);
   assertAlmostEquals(perplexity!.dense.value, Math.exp((11 + 2) / 12), 1e-12);
   assertEquals([
@@ -72,7 +72,7 @@ Deno.test("tabulateItems(): which way is better is the metric's", () => {
   assertEquals([row!.filtered, row!.difference], [undefined, undefined]);
 });
 
-Deno.test("budgetOf(): counts add up, shares of positions are means over items", () => {
+Deno.test("budgetOf(): counts add up, fractions of positions are means over items", () => {
   const one = score([-1, -2], {
     reach: { positions: 2, missedKeys: 1, ownFiltered: 2, ownSkips: 3 },
     skips: { tokens: 6, decided: 4, skippedPerLayer: [0, 2], early: 0 },
@@ -93,7 +93,7 @@ Deno.test("budgetOf(): counts add up, shares of positions are means over items",
   assertEquals(budgetOf([right], 2, [right]).kvAchievedRatio, null);
 });
 
-Deno.test("budgetOf() counts the items that are answered as by the dense model, of every run", () => {
+Deno.test("budgetOf() counts the items that are answered as by the full model, of every run", () => {
   const near = score([-1, -2 - 1e-6]), moved = score([-1.01, -2]);
   const { items, identical } = budgetOf([right, near, moved, right, moved, moved], 2, [right, right, right]);
   assertEquals([items, identical], [6, 3]);

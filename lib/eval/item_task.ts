@@ -30,7 +30,7 @@ export function defineItemTask<Source extends ItemRows | ItemMaker>(
   const measures: TaskMeasures = {
     loss: isShare
       ? { name: "error", label: "error", unit: "errors", of: "item", block: 1 }
-      : { name: "nll", label: "NLL", unit: "nats", of: "item", block: 1 },
+      : { name: "nll", label: "loss", unit: "nats", of: "item", block: 1 },
     headline: isShare
       ? { ...shown, fromLoss: (loss) => 1 - loss, formula: "1 - the mean loss" }
       : { ...shown, fromLoss: fromMean, formula: "exp of the mean loss" },

@@ -4,7 +4,7 @@ import { type Pruner, takesWhole } from "../methods/pruner.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
 import type { EvaluatedModel } from "./language_model.ts";
 
-/** @internal A method to measure; without a pruner it is the dense model. */
+/** @internal A method to measure; without a pruner it is the full model. */
 export interface MeasuredMethod {
   /** What tables and plots call it. */
   readonly name: string;
@@ -21,15 +21,15 @@ export interface LengthRow {
   /** Median wall time of a prefill of all tokens, milliseconds; the output layer is not in it. */
   readonly prefillMs: number;
   /**
-   * Operations of the prefill over the dense model's, without the output layer, by cost.ts; left out where the model's sizes
+   * Operations of the prefill over the full model's, without the output layer, by cost.ts; left out where the model's sizes
    * are not known.
    */
   readonly operations?: number;
-  /** Median wall time of one more token after the prefill, milliseconds; null where the method looks ahead. */
+  /** Median wall time of one more token after the prefill, milliseconds; null where the method is non-causal. */
   readonly decodeMs: number | null;
   /** Bytes of keys and values in use after the prefill. */
   readonly kvBytesHeld: number;
-  /** Those that the dense model's cache holds. */
+  /** Those that the full model's cache holds. */
   readonly kvBytesDense: number;
   /** Bytes of cache allocated after the prefill. */
   readonly kvBytesAllocated: number;
@@ -43,7 +43,7 @@ export interface LengthOptions {
   readonly turns?: number;
   /** Tokens decoded after each prefill. Default 8. */
   readonly decodes?: number;
-  /** Called after every turn: the finished share of the work by tokens, in [0, 1]. */
+  /** Called after every turn: the finished fraction of the work by tokens, in [0, 1]. */
   readonly onProgress?: (fraction: number) => void;
   /** A clock in milliseconds. Default `performance.now`. */
   readonly now?: () => number;
@@ -140,7 +140,7 @@ export function measureLengths(
   });
 }
 
-/** Operations of a prefill over the dense model's, without the output layer. */
+/** Operations of a prefill over the full model's, without the output layer. */
 function operationsOf(
   { config: { hiddenSize, vocabSize } }: EvaluatedModel,
   { totalFlopsDense, totalFlopsAvoided }: SequenceUsage,

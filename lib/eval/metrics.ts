@@ -15,13 +15,13 @@ export interface Metric {
   readonly better: "lower" | "higher";
   /** Decimals. */
   readonly digits: number;
-  /** Whether it is a share, shown in percent. */
+  /** Whether it is a fraction, shown in percent. */
   readonly percent?: boolean | undefined;
   /** From the mean over units to the metric; default: the mean itself. */
   readonly fromMean?: (mean: number) => number;
   /** Whether it says how far a filtered model is from the dense one, which then has none. */
   readonly isDistance?: boolean;
-  /** Where it is drawn against the skipped share: the figure's title, its axis, and what the caption says of it. */
+  /** Where it is drawn against the skipped fraction: the figure's title, its axis, and what the caption says of it. */
   readonly figure?: { readonly title: string; readonly axis: string; readonly caption: string };
 }
 
@@ -35,7 +35,7 @@ export interface Headline extends Omit<Metric, "figure" | "fromMean" | "isDistan
 
 /** @internal The losses of a task. */
 export interface Loss {
-  /** Key of the mean loss in the dense model's record; differences of it are `<name>Delta` and `<name>DeltaSe`. */
+  /** Key of the mean loss in the full model's record; differences of it are `<name>Delta` and `<name>DeltaSe`. */
   readonly name: string;
   /** What tables and plots call it. */
   readonly label: string;
@@ -62,13 +62,13 @@ export const BLOCK_UNITS = 64;
 /** Units a block of a task's standard errors and intervals. */
 export const blockOf = ({ loss }: Pick<TaskMeasures, "loss">): number => loss.block ?? BLOCK_UNITS;
 
-/** Whether a task's units are answers, right, wrong or between: its loss and its metrics in percent are shares of independent ones. */
+/** Whether a task's units are answers, right, wrong or between: its loss and its metrics in percent are fractions of independent ones. */
 export const isOfAnswers = ({ loss, headline }: Pick<TaskMeasures, "loss" | "headline">): boolean =>
   headline.percent === true && blockOf({ loss }) === 1;
 
 const capitalize = (name: string) => name[0]!.toUpperCase() + name.slice(1);
 
-/** Keys in a filtered model's record: the dense model's headline, and the paired difference of the mean loss. */
+/** Keys in a filtered model's record: the full model's headline, and the paired difference of the mean loss. */
 export function excessKeys(
   { loss, headline }: Omit<TaskMeasures, "metrics">,
 ): { dense: string; delta: string; standardError: string } {
@@ -76,9 +76,9 @@ export function excessKeys(
   return { dense: `dense${capitalize(headline.name)}`, delta, standardError: `${delta}Se` };
 }
 
-/** A loss's unit: `nats a token`. */
+/** A loss's unit: `nats per token`. */
 export function lossUnit({ loss: { unit, of } }: Pick<TaskMeasures, "loss">): string {
-  return `${unit} ${/^[aeiou]/.test(of) ? "an" : "a"} ${of}`;
+  return `${unit} per ${of}`;
 }
 
 /** The headline as a mean over units, or a function of it: of losses, or where higher is better of what each stands for. */
@@ -92,7 +92,9 @@ export const valuesOfUnits = ({ better, fromLoss }: Headline, losses: Float64Arr
 
 /** Everything that a task measures, in the order of tables. */
 export function listMetrics(task: TaskMeasures): readonly (Headline | Metric)[] {
-  const { delta, standardError } = excessKeys(task), label = `d${task.loss.label}`, block = blockOf(task);
+  const { delta, standardError } = excessKeys(task),
+    label = `${task.loss.label} increase`,
+    block = blockOf(task);
   const excess = { better: "lower", digits: 4 } as const;
   return [
     task.headline,
@@ -100,7 +102,7 @@ export function listMetrics(task: TaskMeasures): readonly (Headline | Metric)[] 
       ...excess,
       name: delta,
       label,
-      help: `mean loss above the dense model's, ${lossUnit(task)}`,
+      help: `mean loss minus the full model's, ${lossUnit(task)}`,
     },
     {
       ...excess,
@@ -130,14 +132,14 @@ export function formatMetric(
   return value < 1e6 ? value.toFixed(Math.min(digits, most)) : value.toExponential(1).replace("e+", "e");
 }
 
-/** How a metric of many units is shown: as a share in percent, else with its own digits. */
+/** How a metric of many units is shown: as a fraction in percent, else with its own digits. */
 type Shown = Pick<Metric, "digits" | "percent" | "fromMean">;
 
 /** By how much a metric moves where the mean behind it moves from one place by a change: in the metric's own unit. */
 export const moveOf = ({ fromMean = (mean) => mean }: Shown, mean: number, change: number): number =>
   fromMean(mean + change) - fromMean(mean);
 
-/** A spread of the mean behind a metric, from a mean upwards, in the metric's unit: of a share in points. */
+/** A spread of the mean behind a metric, from a mean upwards, in the metric's unit: of a fraction in points. */
 export function formatSpread(metric: Shown, spread: number, mean: number): string {
   const { percent, digits, fromMean } = metric, moved = Math.abs(moveOf(metric, mean, spread));
   if (percent) return (100 * moved).toFixed(digits);

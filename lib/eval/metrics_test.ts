@@ -19,7 +19,7 @@ import {
 const headline: Headline = {
   name: "accuracy",
   label: "acc",
-  help: "share of items answered",
+  help: "fraction of items answered",
   better: "higher",
   digits: 1,
   percent: true,
@@ -35,8 +35,8 @@ Deno.test("a task's words: keys of its differences, unit of its losses, columns 
     standardError: "errorDeltaSe",
   });
   assertEquals([lossUnit({ loss }), lossUnit({ loss: { ...loss, of: "token" } })], [
-    "errors an item",
-    "errors a token",
+    "errors per item",
+    "errors per token",
   ]);
   const margin = {
     name: "margin",
@@ -48,12 +48,12 @@ Deno.test("a task's words: keys of its differences, unit of its losses, columns 
   const columns = listMetrics({ loss, headline, metrics: [margin] });
   assertEquals(columns.map(({ name, label }) => [name, label]), [
     ["accuracy", "acc"],
-    ["errorDelta", "derror"],
+    ["errorDelta", "error increase"],
     ["errorDeltaSe", "95%"],
     ["margin", "margin"],
   ]);
-  assertEquals(columns[1]!.help, "mean loss above the dense model's, errors an item");
-  assertEquals(columns[2]!.help, "95% interval of derror: paired, over blocks of 64 items");
+  assertEquals(columns[1]!.help, "mean loss minus the full model's, errors per item");
+  assertEquals(columns[2]!.help, "95% interval of error increase: paired, over blocks of 64 items");
 });
 
 Deno.test("a metric's value: read from a record, as text, as a cost", () => {
@@ -82,7 +82,7 @@ Deno.test("the headline as a metric of units is what better says: of losses, or 
   assertEquals([blockOf({ loss }), blockOf({ loss: { ...loss, block: 1 } })], [64, 1]);
 });
 
-Deno.test("what stands beside a number is in its unit: of a perplexity by the delta method, of a share in points", () => {
+Deno.test("what stands beside a number is in its unit: of a perplexity by the delta method, of a fraction in points", () => {
   const perplexity = { digits: 2, fromMean: Math.exp }, mean = Math.log(21.18);
   assertEquals(formatMean(perplexity, { value: 21.18, mean, standardError: 0.084 }), "21.18 ±1.78");
   const large = { value: 1.1e8, mean: Math.log(1.1e8), standardError: 1.115 };

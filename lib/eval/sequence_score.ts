@@ -37,7 +37,7 @@ export interface SequenceScore {
   readonly keep: readonly Uint8Array[];
   /** Layers whose keys and values are dropped by a rule of their own, ascending. */
   readonly kvLayers: readonly number[];
-  /** In their order: 1 = the token's key and value stay, or were not judged yet, 0 = they have gone, [T]. */
+  /** In their order: 1 = the token's key and value stay, or were not decided yet, 0 = they have gone, [T]. */
   readonly kvKeep: readonly Uint8Array[];
   /** Work and memory of the run. Where it was decoded on a device, the memory allocated is that of its fixed caches. */
   readonly usage: SequenceUsage;
@@ -51,8 +51,8 @@ export interface SequenceScore {
  * @param ids Token ids as given, [T], T >= 2.
  * @param pruner Dense where left out.
  * @throws {TypeError} If the ids are no `Int32Array`, or an option is unknown.
- * @throws {RangeError} If there is no such phase, the sequence is shorter than 2, the chunk is not a positive integer, or the pruner looks
- * ahead and the sequence does not come as one prefill.
+ * @throws {RangeError} If there is no such phase, the sequence is shorter than 2, the chunk is not a positive integer, or the pruner is
+ * non-causal and the sequence does not come as one prefill.
  *
  * @example
  * ```ts
@@ -81,7 +81,7 @@ export function scoreSequence(
   }
   if (takesWhole(pruner) && chunk < count) {
     throw new RangeError(
-      `Cannot feed ${chunk} of ${count} tokens at a time: this method looks ahead, expected one prefill`,
+      `Cannot feed ${chunk} of ${count} tokens at a time: this method is non-causal, expected one prefill`,
     );
   }
   const fedByHost = options.phase !== "decode"

@@ -47,12 +47,12 @@ Deno.test("scoreSequence() has no layers and masks where dense", () => {
   assertEquals([layers, keep], [[], []]);
 });
 
-Deno.test("scoreSequence() refuses one token, broken chunks, and looking ahead in pieces", () => {
+Deno.test("scoreSequence() refuses one token, broken chunks, and non-causal methods in pieces", () => {
   const { model } = fakeModel();
   assertThrows(() => scoreSequence(model, Int32Array.of(1)), RangeError, "a sequence of 1 tokens");
   assertThrows(() => scoreSequence(model, ids, undefined, { chunk: 0 }), RangeError, "positive integer");
   const ahead = fakePruner([1], skip, { at: "prefill" });
-  assertThrows(() => scoreSequence(model, ids, ahead, { phase: "decode" }), RangeError, "looks ahead");
+  assertThrows(() => scoreSequence(model, ids, ahead, { phase: "decode" }), RangeError, "is non-causal");
   assertEquals(scoreSequence(model, ids, ahead).layers, [1]);
 });
 

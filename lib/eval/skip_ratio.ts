@@ -1,21 +1,21 @@
-/** Shares of attention computations that were skipped, and of keys that were dropped, from the masks of a run. */
+/** Fractions of attention computations that were skipped, and of keys that were dropped, from the masks of a run. */
 import { expectInstance } from "../errors.ts";
 import { judgedTokens, type Spans } from "../filter/blocks.ts";
 import type { KeySide } from "../methods/pruner.ts";
 
-/** Skipped shares; null where nothing could be decided (no token came after the warm-up). */
+/** Skipped fractions; null where nothing could be decided (no token came after the warm-up). */
 export interface SkipRatios {
-  /** Share of all (layer, token) attention computations after the warm-up, over all layers of the model. */
+  /** Fraction of all (layer, token) attention computations after the warm-up, over all layers of the model. */
   readonly achievedRatio: number | null;
   /** The same with the warm-up tokens in the count. */
   readonly achievedRatioWithWarmup: number;
-  /** Share of each layer after the warm-up, [numLayers]; 0 for layers that are not filtered. */
+  /** Fraction of each layer after the warm-up, [numLayers]; 0 for layers that are not filtered. */
   readonly skipRatioPerLayer: readonly (number | null)[];
 }
 
 /** Keys and values that were dropped; counts of several sequences add up. */
 export interface DropCounts {
-  /** Tokens that were judged, after the warm-up. */
+  /** Tokens that were decided, after the warm-up. */
   readonly judged: number;
   /** Tokens whose key and value were dropped, of each layer of the model; where some KV heads keep them, a fraction. */
   readonly droppedPerLayer: readonly number[];
@@ -47,7 +47,7 @@ export function tallyDrops(
   return { judged, droppedPerLayer };
 }
 
-/** From counts to the share over all layers; null where nothing was judged. */
+/** From counts to the fraction over all layers; null where nothing was decided. */
 export function dropRatioOf({ judged, droppedPerLayer }: DropCounts): number | null {
   const dropped = droppedPerLayer.reduce((a, b) => a + b, 0);
   return judged === 0 ? null : dropped / (droppedPerLayer.length * judged);

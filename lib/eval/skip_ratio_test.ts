@@ -13,13 +13,13 @@ Deno.test("addCounts() adds numbers and lists field by field", () => {
   assertEquals(addCounts(all.slice(0, 1)), all[0]);
 });
 
-Deno.test("tallyDrops() counts judged tokens past the warm-up, over all layers", () => {
-  const plain = { wantsAttention: false, looksAhead: false };
+Deno.test("tallyDrops() counts decided tokens past the warm-up, over all layers", () => {
+  const plain = { wantsAttention: false, nonCausal: false };
   const side = { layers: [0, 2], warmup: 2, block: 4, recent: 1, ...plain };
   const mask = (...gone: number[]) => Uint8Array.from({ length: 10 }, (_, t) => gone.includes(t) ? 0 : 1);
   const kvKeep = new Map([[0, mask(2, 3)], [2, mask(6)]]);
-  assertEquals(countDrops(4, side, [{ length: 10, kvKeep }]), 3 / (4 * 5)); // 2 to 6, judged at 4 and 8
-  assertEquals(countDrops(4, side, [{ length: 8, kvKeep: new Map() }]), 0); // 2, judged at 4
+  assertEquals(countDrops(4, side, [{ length: 10, kvKeep }]), 3 / (4 * 5)); // 2 to 6, decided at 4 and 8
+  assertEquals(countDrops(4, side, [{ length: 8, kvKeep: new Map() }]), 0); // 2, decided at 4
   const heads = new Map([[0, { whole: [1], others: [0, 2, 3] }]]); // of 2 and 3 a quarter stays
   assertEquals(countDrops(4, side, [{ length: 10, kvKeep }], heads), 2.5 / (4 * 5));
   assertEquals(countDrops(4, side, [{ length: 4, kvKeep: new Map() }]), null);

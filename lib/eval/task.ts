@@ -36,9 +36,9 @@ export interface RunControl {
   /** Called after each chunk. */
   readonly onChunk?: (done: number, total: number) => void;
   /**
-   * Called with each chunk's losses, one a scored unit (a token, or an item), and the dense model's of the same units;
+   * Called with each chunk's losses, one a scored unit (a token, or an item), and the full model's of the same units;
    * in the order in which chunks are read. Paired statistics are made of them. `metrics` are the task's others that every
-   * unit has, by name; of the dense model those that are no distances from it.
+   * unit has, by name; of the full model those that are no distances from it.
    */
   readonly onLosses?: (
     chunk: number,
@@ -54,7 +54,7 @@ export interface RunControl {
   readonly order?: readonly number[];
 }
 
-/** What any task says of the dense model. Its own metrics stand beside it: the headline and the mean loss. */
+/** What any task says of the full model. Its own metrics stand beside it: the headline and the mean loss. */
 export interface DenseTaskResult {
   /** Tokens fed. */
   readonly tokens: number;
@@ -82,13 +82,13 @@ export interface DenseTaskResult {
 /**
  * What any task says of a filtered model. Of the usage, bytes are those of one chunk's cache at its end (mean over
  * chunks), and operations are summed over all chunks. Beside it stand, with the names of the task, the headline
- * (`perplexity`), the dense model's (`densePerplexity`), the paired difference of the mean loss and its standard error
+ * (`perplexity`), the full model's (`densePerplexity`), the paired difference of the mean loss and its standard error
  * (`nllDelta`, `nllDeltaSe`; null where there are fewer than two blocks), and further metrics.
  */
 export interface TaskResult extends SkipRatios, SequenceUsage {
   /**
-   * Share of keys and values dropped by a rule of their own, of judged tokens after the warm-up, over all layers; null
-   * where there is no such rule, or none was judged.
+   * Compression ratio: keys and values evicted by a rule of their own, of those decided after the warm-up, over all layers; null
+   * where there is no such rule, or none was decided.
    */
   readonly kvAchievedRatio: number | null;
   /** The same of each layer, [numLayers]; left out where there is no such rule. */
@@ -109,7 +109,7 @@ export interface TaskResult extends SkipRatios, SequenceUsage {
    * of warm-ups (timed once, reused by every run), and all else.
    */
   readonly timeMs: number;
-  /** The dense model's wall time on the same chunks. */
+  /** The full model's wall time on the same chunks. */
   readonly denseTimeMs: number;
   /** Losses summed over blocks of {@linkcode BLOCK_UNITS}, to eight digits: what two runs are paired by. */
   readonly lossBlocks: BlockSums;
@@ -132,13 +132,13 @@ export interface TaskData {
   readonly tokenizer: Tokenizer;
   /** The items, of a task that has some. */
   readonly items?: readonly EncodedItem[];
-  /** Bytes of what the dense model gives that may be kept from run to run; default: 1 GiB. */
+  /** Bytes of what the full model gives that may be kept from run to run; default: 1 GiB. */
   readonly cacheBytes?: number;
 }
 
 /** @internal The types of a task's records. */
 export interface TaskTypes {
-  /** Of the dense model. */
+  /** Of the full model. */
   readonly dense: DenseTaskResult;
   /** Of a filtered one. */
   readonly filtered: TaskResult;
@@ -149,13 +149,13 @@ export interface TaskTypes {
 /** @internal A task on a model and data. */
 export interface Evaluation<T extends TaskTypes = TaskTypes> {
   /**
-   * Runs the dense model, once; later calls return the first result, and call `onLosses` with its losses again.
+   * Runs the full model, once; later calls return the first result, and call `onLosses` with its losses again.
    *
    * @throws {RangeError} If a loss is not finite: the model's weights are broken.
    */
   dense(control?: RunControl): Promise<T["dense"]>;
   /**
-   * Runs a method on every unit and compares it with the dense model.
+   * Runs a method on every unit and compares it with the full model.
    *
    * @throws {DOMException} The signal's reason, if it is aborted between two units.
    * @throws {RangeError} If a loss is not finite.
@@ -172,7 +172,7 @@ export interface Task<T extends TaskTypes = TaskTypes> extends TaskMeasures {
   /** How its numbers come about, in words. */
   readonly protocol: string;
   /**
-   * The protocol in few words, for chunks of so many tokens: only results of one label can be held against each other.
+   * The protocol in few words, for chunks of so many tokens: only results of one label can be compared with each other.
    * Default: name and tokens.
    */
   readonly label?: (context: number) => string;

@@ -7,13 +7,13 @@ import { pairedMean } from "../stats/paired.ts";
 import { pairedShareInterval } from "../stats/shares.ts";
 import type { Metric } from "./metrics.ts";
 
-export type Verdict = "better" | "worse" | "not told apart";
+export type Verdict = "better" | "worse" | "no significant difference";
 
 /** A run's values less another's, on the same units. */
 export interface PairedDifference {
-  /** Mean over units of the second run less the first: a share, or nats. */
+  /** Mean over units of the second run less the first: a fraction, or nats. */
   readonly estimate: number;
-  /** Lower end of its 95% interval: of shares of items by Tango's score, else over resampled blocks of units. */
+  /** Lower end of its 95% interval: of fractions of items by Tango's score, else over resampled blocks of units. */
   readonly low: number;
   readonly high: number;
   /** Two-sided: of answers that are right or wrong McNemar's (mid-p), else of the resamples. */
@@ -28,7 +28,7 @@ export interface PairedDifference {
 }
 
 /** A difference among those of a whole table. */
-export interface JudgedDifference extends Omit<PairedDifference, "direction"> {
+export interface TestedDifference extends Omit<PairedDifference, "direction"> {
   /** Adjusted for all differences of the table, by Benjamini and Hochberg. */
   readonly adjustedPValue: number;
   /** What may be said at 5%, after the adjustment. */
@@ -81,14 +81,18 @@ export function differenceOf(
  *
  * @param differences Undefined where a row has none: it does not count.
  */
-export function judgeDifferences(
+export function testDifferences(
   differences: readonly (PairedDifference | undefined)[],
-): (JudgedDifference | undefined)[] {
+): (TestedDifference | undefined)[] {
   const adjusted = benjaminiHochberg(differences.flatMap((own) => own === undefined ? [] : [own.pValue]));
   let next = 0;
   return differences.map((own) => {
     if (own === undefined) return undefined;
     const { direction, ...rest } = own, adjustedPValue = adjusted[next++]!;
-    return { ...rest, adjustedPValue, verdict: adjustedPValue <= 0.05 ? direction : "not told apart" };
+    return {
+      ...rest,
+      adjustedPValue,
+      verdict: adjustedPValue <= 0.05 ? direction : "no significant difference",
+    };
   });
 }

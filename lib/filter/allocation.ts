@@ -1,5 +1,5 @@
 /** The schedule `allocated`: layers whose attention adds little, as the warm-up shows it, take more of the asked ratio. */
-import { normalShare } from "../normal.ts";
+import { normalCdf } from "../normal.ts";
 import type { LayerState } from "./layer.ts";
 import { MAX_ALLOCATED } from "./schedule.ts";
 import { HOST_SLOT } from "./slots.ts";
@@ -17,7 +17,7 @@ export interface LayerOutcomes {
 export function allocate(layers: readonly LayerOutcomes[], ratio: number): number[] {
   if (ratio === 0) return layers.map(() => 0);
   const shares = (theta: number) =>
-    layers.map(({ mean, sd }) => Math.min(normalShare((theta - mean) / (sd + SD_EPS)), MAX_ALLOCATED));
+    layers.map(({ mean, sd }) => Math.min(normalCdf((theta - mean) / (sd + SD_EPS)), MAX_ALLOCATED));
   let low = Math.min(...layers.map(({ mean, sd }) => mean - 10 * (sd + SD_EPS)));
   let high = Math.max(...layers.map(({ mean, sd }) => mean + 10 * (sd + SD_EPS)));
   for (let step = 0; step < STEPS; step++) {

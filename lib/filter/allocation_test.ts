@@ -1,19 +1,19 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { TokenFilter, type TokenFilterOptions } from "../methods/mod.ts";
-import { normalShare } from "../normal.ts";
+import { normalCdf } from "../normal.ts";
 import { allocate } from "./allocation.ts";
 import { MAX_ALLOCATED } from "./schedule.ts";
 import { makeStream } from "./testing.ts";
 
-Deno.test("normalShare() is that of tables, on both sides of where its two ways meet", () => {
+Deno.test("normalCdf() is that of tables, on both sides of where its two ways meet", () => {
   const table = [[0, 0.5], [1, 0.841344746068543], [2.9, 0.998134186699616], [3.1, 0.999032396786782]];
   for (const [x, p] of [...table, [-5, 2.86651571879194e-7], [-10, 7.61985302416053e-24]] as const) {
-    assertAlmostEquals(normalShare(x!) / p!, 1, 1e-13);
-    assertAlmostEquals(normalShare(-x!), 1 - p!, 1e-14);
+    assertAlmostEquals(normalCdf(x!) / p!, 1, 1e-13);
+    assertAlmostEquals(normalCdf(-x!), 1 - p!, 1e-14);
   }
 });
 
-Deno.test("allocate() finds the threshold whose mean share is the ratio, and gives no layer more than 0.97", () => {
+Deno.test("allocate() finds the threshold whose mean fraction is the ratio, and gives no layer more than 0.97", () => {
   const layers = [{ mean: -3, sd: 0.45 }, { mean: -1, sd: 0.15 }, { mean: 0, sd: 0.95 }];
   for (const ratio of [0.1, 0.5, 0.9, MAX_ALLOCATED]) {
     const shares = allocate(layers, ratio);

@@ -1,4 +1,4 @@
-/** Blocks of tokens: those that a rule learns from at once, and those at whose starts keys and values are judged. */
+/** Blocks of tokens: those that a rule learns from at once, and those at whose starts keys and values are decided. */
 
 export interface Blocks {
   readonly warmup: number;
@@ -19,7 +19,7 @@ export function blockLength({ warmup, block }: Blocks, first: number): number {
 }
 
 /**
- * The block start at which the key and value of token t are judged: the first one b with t < b - recent. Where they are
+ * The block start at which the key and value of token t are decided: the first one b with t < b - recent. Where they are
  * dropped, queries at b or later do not see them.
  */
 export function judgedAt(t: number, blocks: Spans): number {
@@ -27,7 +27,7 @@ export function judgedAt(t: number, blocks: Spans): number {
   return from + blockLength(blocks, from);
 }
 
-/** Whether keys and values are judged before token t: whether a block other than the first begins with it. */
+/** Whether keys and values are decided before token t: whether a block other than the first begins with it. */
 export function beginsBlock(t: number, blocks: Blocks): boolean {
   return t > 0 && blockLength(blocks, t - 1) === 1;
 }
@@ -35,7 +35,7 @@ export function beginsBlock(t: number, blocks: Blocks): boolean {
 /** Never: the end of rows that stay. */
 export const NEVER = 2 ** 31 - 1;
 
-/** Tokens of a sequence, its first, whose keys and values have been judged when so many have come. */
+/** Tokens of a sequence, its first, whose keys and values have been decided when so many have come. */
 export function judgedTokens(tokens: number, spans: Spans): number {
   let judged = 0;
   while (judgedAt(judged, spans) < tokens) judged++;

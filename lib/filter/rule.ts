@@ -38,7 +38,7 @@ export interface RuleToken extends Readonly<Moments> {
   /** Queries, [numHeads * headDim]. */
   readonly queries: Float32Array;
   /**
-   * On the key side: mean over the computed queries after the token, until it is judged, of the mean over heads of the
+   * On the key side: mean over the computed queries after the token, until it is decided, of the mean over heads of the
    * probability that they gave it; 0 where there were none.
    */
   readonly attention: number;
@@ -112,7 +112,7 @@ export interface FilterShape {
 /** @internal Everything that decides one layer: its rule, and the options of the recurrence, each with its value. */
 export interface LayerSpec extends FilterOptions, Omit<FilterShape, "numLayers" | "layers"> {
   readonly layer: number;
-  /** Asked share of this layer's tokens to skip after warm-up, rho in [0, 1]. */
+  /** Requested ratio of this layer's tokens to skip after warm-up, rho in [0, 1]. */
   readonly skipRatio: number;
   /** Key side: its KV heads, where some of them keep every key and value. */
   readonly headParts?: HeadParts;

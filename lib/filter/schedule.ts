@@ -4,7 +4,7 @@ import { policyOf, type ThresholdPolicy } from "./threshold.ts";
 
 export interface PlannedLayer {
   readonly layer: number;
-  /** Share of its tokens to skip after warm-up, in [0, 1]. */
+  /** Fraction of its tokens to skip after warm-up, in [0, 1]. */
   readonly skipRatio: number;
   /** Key side: its KV heads, where some of them keep every key and value. */
   readonly headParts?: HeadParts;
@@ -20,7 +20,7 @@ export const SCHEDULES = {
   explicit: null,
 } as const;
 
-/** The largest share that the schedule `allocated` gives a layer. */
+/** The largest fraction that the schedule `allocated` gives a layer. */
 export const MAX_ALLOCATED = 0.97;
 
 export type ScheduleName = keyof typeof SCHEDULES;
@@ -46,7 +46,7 @@ export interface PlanOptions {
   readonly kvRatio?: number;
   readonly kvTail?: number;
   readonly whole?: Layers;
-  readonly wholeShare?: number;
+  readonly wholeFraction?: number;
 }
 
 /** Products of decimal fractions and small integers are off by rounding, never by this much. */
@@ -146,7 +146,7 @@ function wholeHeads(numLayers: number, options: PlanOptions, retrieval?: readonl
  */
 export function wholeParts(
   numLayers: number,
-  { whole = "none", wholeShare = 1, kvRatio = 0, threshold, schedule }: PlanOptions,
+  { whole = "none", wholeFraction = 1, kvRatio = 0, threshold, schedule }: PlanOptions,
   retrieval?: readonly number[],
 ): number[] {
   if (whole === "none" || SCHEDULES[schedule] === null) return [];
@@ -164,7 +164,7 @@ export function wholeParts(
     );
   }
   const ranked = retrieval.map((_, part) => part).sort((a, b) => retrieval[b]! - retrieval[a]!);
-  const asked = wholeShare * retrieval.reduce((sum, score) => sum + score, 0);
+  const asked = wholeFraction * retrieval.reduce((sum, score) => sum + score, 0);
   let count = 0, sum = 0;
   while (count < ranked.length && sum < asked - ROUNDING * asked) sum += retrieval[ranked[count++]!]!;
   const most = policyOf({ threshold }).aims
@@ -180,7 +180,7 @@ function tooManyWhole(numLayers: number, ratio: number, others: number): RangeEr
     `Cannot keep ${+(numLayers - others).toFixed(
       2,
     )} of ${numLayers} layers whole at a kvRatio of ${ratio}: ` +
-      `the others cannot drop so much, expected at most ${most} layers, or a kvRatio of at most ${
+      `the others cannot evict that much, expected at most ${most} layers, or a kvRatio of at most ${
         Math.floor(1e4 * others / numLayers) / 1e4
       }`,
   );

@@ -142,8 +142,8 @@ Deno.test("wholeLayers() takes the smallest set with the asked fraction, and few
   const scores = [1, 50, 2, 30, 10, 7];
   const planned = resolveOptions({ side: "key", fusion: "key" });
   const options = { ...planned, whole: "auto", kvTail: 1 } as const;
-  const found = (wholeShare: number, kvRatio: number, threshold: "budget" | "fixed" = "budget") =>
-    wholeLayers(6, { ...options, wholeShare, kvRatio, threshold }, scores);
+  const found = (wholeFraction: number, kvRatio: number, threshold: "budget" | "fixed" = "budget") =>
+    wholeLayers(6, { ...options, wholeFraction, kvRatio, threshold }, scores);
   assertEquals(found(0.5, 0.1), [1]);
   assertEquals(found(0.51, 0.1), [1, 3]);
   assertEquals(found(0.75, 0.1), [1, 3]);
@@ -152,7 +152,7 @@ Deno.test("wholeLayers() takes the smallest set with the asked fraction, and few
   assertEquals(found(1, 0.8), [1]);
   assertEquals(found(1, 0.9), []);
   assertEquals(found(1, 0.9, "fixed"), [0, 1, 2, 3, 4, 5]);
-  const plan = planLayers(6, { ...options, wholeShare: 0.75, kvRatio: 0.5 }, "keys", scores);
+  const plan = planLayers(6, { ...options, wholeFraction: 0.75, kvRatio: 0.5 }, "keys", scores);
   assertEquals(plan, [0, 2, 4, 5].map((layer) => ({ layer, skipRatio: 0.75 })));
   assertEquals(planLayers(6, { ...options, whole: [5, 0], kvRatio: 0.5 }, "keys").map(({ layer }) => layer), [
     1,
@@ -165,7 +165,7 @@ Deno.test("wholeLayers() takes the smallest set with the asked fraction, and few
 Deno.test("planLayers() with whole heads gives the other heads what keeps the rows that are held", () => {
   const scores = [9, 0, 0, 0, 5, 4, 0, 0],
     base = resolveOptions({ side: "key", fusion: "key", kvRatio: 0.5 });
-  const options = { ...base, whole: "heads", wholeShare: 1 } as const,
+  const options = { ...base, whole: "heads", wholeFraction: 1 } as const,
     plan = planLayers(4, options, "keys", scores);
   assertEquals(wholeParts(4, options, scores), [0, 4, 5]);
   assertEquals(wholeLayers(4, options, scores), [2]);

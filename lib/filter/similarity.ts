@@ -3,7 +3,7 @@
  * with the anchors, and their moments across heads.
  */
 
-/** How an anchor follows the past: the share of it that stays when another token is absorbed after `absorbed` others. */
+/** How an anchor follows the past: the fraction of it that stays when another token is absorbed after `absorbed` others. */
 export const ANCHORS = {
   ema: ({ gamma }: { readonly gamma: number }): number => gamma,
   mean: (_: unknown, absorbed: number): number => absorbed / (absorbed + 1),
@@ -14,7 +14,7 @@ export const ANCHOR_NAMES: readonly (keyof typeof ANCHORS)[] = Object.keys(
   ANCHORS,
 ) as (keyof typeof ANCHORS)[];
 
-/** Share of the old anchor that stays when a token is absorbed: 0 for the first one, then what the kind of anchor says. */
+/** Fraction of the old anchor that stays when a token is absorbed: 0 for the first one, then what the kind of anchor says. */
 export function decayOf(
   { anchor, gamma }: { readonly anchor: keyof typeof ANCHORS; readonly gamma: number },
   absorbed: number,

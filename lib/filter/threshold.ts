@@ -92,7 +92,7 @@ export interface Threshold {
 export interface Policy {
   /** Whether it aims at the asked ratio. */
   readonly aims: boolean;
-  /** Whether it looks ahead: it decides a whole sequence at once, and its anchors absorb all tokens. */
+  /** Whether it is non-causal: it decides a whole sequence at once, and its anchors absorb all tokens. */
   readonly whole?: true;
   /** Scores that it looks back on: the length of the state's ring. */
   capacity(spec: PolicySpec): number;

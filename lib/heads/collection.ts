@@ -40,7 +40,7 @@ export interface HeadCollectionOptions {
 export interface HeadControl {
   /** Stops between two chunks or layers; the signal's reason is then thrown. */
   readonly signal?: AbortSignal;
-  /** Called as the work goes on, with the finished share of this call's work in [0, 1]. */
+  /** Called as the work goes on, with the finished fraction of this call's work in [0, 1]. */
   readonly onProgress?: (fraction: number, label: string) => void;
 }
 
@@ -55,7 +55,7 @@ export interface ChunkStore {
 const LEAST_DECIDED = 8;
 
 /**
- * Runs the dense model over a text once and describes what a filter would have seen. Every chunk of `context` tokens is
+ * Runs the full model over a text once and describes what a filter would have seen. Every chunk of `context` tokens is
  * a sequence of its own, as for perplexity. All views (pre- and post-rope keys x `ema` and `mean` anchors) are measured
  * side by side.
  *
@@ -173,7 +173,7 @@ export class HeadCollection {
   }
 
   /**
-   * Runs the dense model over all chunks that are not measured yet.
+   * Runs the full model over all chunks that are not measured yet.
    *
    * @throws The signal's reason, if it is aborted between two chunks.
    */

@@ -49,7 +49,7 @@ export interface HeadSimilarity {
 export interface RuleQuality {
   readonly rule: HeadRule;
   /**
-   * Area under the ROC curve of S for "redundant" (r among the layer's lowest share rho): 1 = as the oracle, 0.5 =
+   * Area under the ROC curve of S for "redundant" (r among the layer's lowest fraction rho): 1 = as the oracle, 0.5 =
    * chance. Null where all tokens are in one class.
    */
   readonly auroc: number | null;
@@ -95,9 +95,9 @@ export interface HeadView {
 /** @internal One layer of the main view: what the method's own options say, with intervals. */
 export interface MainLayer {
   readonly layer: number;
-  /** Share of the layer's tokens that count as redundant, and that the method is asked to skip: rho. */
+  /** Fraction of the layer's tokens that count as redundant, and that the method is asked to skip: rho. */
   readonly skipRatio: number;
-  /** Share of tokens past the warm-up that the method would skip; null where none is past it. */
+  /** Fraction of tokens past the warm-up that the method would skip; null where none is past it. */
   readonly skipped: number | null;
   /** True redundancy r over all tokens. */
   readonly r: BandedDistribution;

@@ -140,7 +140,7 @@ export function scoreRules(
   return scores;
 }
 
-/** What scores are held against: the decided tokens of a layer. */
+/** What scores are compared with: the decided tokens of a layer. */
 export interface RankingTask {
   readonly tokens: Int32Array<ArrayBuffer>;
   /** 1 = redundant. */
@@ -149,7 +149,7 @@ export interface RankingTask {
   readonly target: Float64Array<ArrayBuffer>;
 }
 
-/** Labels the lowest `skipRatio` share of r among some tokens as redundant; ties to the earlier token. */
+/** Labels the lowest `skipRatio` fraction of r among some tokens as redundant; ties to the earlier token. */
 export function poseRanking(
   r: Float64Array,
   tokens: Int32Array<ArrayBuffer>,
@@ -186,7 +186,9 @@ export function rateRules(scores: RuleScores, { tokens, labels, target }: Rankin
 function listPairs(): readonly (readonly [HeadRule, HeadRule])[] {
   return [
     ...headRules().filter((rule) => rule !== "random").map((rule) => [rule, "random"] as const),
-    ...RULES.flatMap(({ name, rivals = [] }) => rivals.map((rival) => [name, rival as HeadRule] as const)),
+    ...RULES.flatMap(({ name, comparedWith = [] }) =>
+      comparedWith.map((other) => [name, other as HeadRule] as const)
+    ),
   ];
 }
 

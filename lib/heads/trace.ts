@@ -83,7 +83,7 @@ interface DecidedPiece {
 export class DecisionRecorder {
   readonly #pieces: DecidedPiece[] = [];
 
-  /** Takes decisions in; give it to a method as its `trace`. Forks of a sequence cannot be told apart. */
+  /** Takes decisions in; give it to a method as its `trace`. It does not distinguish forks of a sequence. */
   readonly trace: DecisionTrace = (rows, layer, chunk) => {
     this.#pieces.push({ rows, layer, chunk, side: 0 });
   };

@@ -49,7 +49,7 @@ for (const kvFusion of ["variance", "received"] as const) {
     assertEquals([table.rows, table.side.indexOf(1)], [3 * 45, 45]); // layer 9, and the keys of 8 and 9
     const [{ keep, cuts, kvKeep }] = replayTable(table) as [ReturnType<typeof replayTable>[0]];
     assertEquals(keep, run.keep);
-    // What was decided but not yet judged is in the trace, and does not go in the replay either.
+    // Decisions on keys that are still cached are in the trace, and does not go in the replay either.
     for (const [layer, mask] of run.kvKeep) {
       assertEquals([...kvKeep.get(layer)!.slice(0, 36)], [...mask.slice(0, 36)]);
     }

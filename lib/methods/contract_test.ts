@@ -29,7 +29,7 @@ const shape = { numLayers: 6, numHeads: 4, numKvHeads: 2, headDim: 8, hiddenSize
 const plan = { pruneRatio: PRUNE_RATIO, tail: 0.5, warmup: WARMUP };
 
 const next = uniform(3);
-/** Masks for replay that skip the plan's share. */
+/** Masks for replay that skip the plan's ratio. */
 const masks = new Map([3, 4, 5].map((layer) => [
   layer,
   Uint8Array.from({ length: COUNT }, (_, t) => t >= WARMUP && next() < 0.9 ? 0 : 1),
@@ -83,7 +83,7 @@ const PLANNED = [
   "slope",
   "skipRatios",
   "whole", // of keys and values, as ../model/retrieval_test.ts has
-  "wholeShare",
+  "wholeFraction",
   "warmup",
 ];
 
@@ -263,7 +263,7 @@ for (const { title, name, aims, make } of VARIANTS) {
   });
 
   if (!causal) {
-    Deno.test(`${title} refuses to go on with a sequence, since it looks ahead`, () => {
+    Deno.test(`${title} refuses to go on with a sequence, since it is non-causal`, () => {
       const pruner = make(), sequence = pruner.start();
       run(pruner, [300], streams, sequence);
       assertThrows(() => run(pruner, [COUNT], streams, sequence, 300), RangeError, "a whole sequence");

@@ -3,8 +3,8 @@ import {
   createPruner,
   effectiveKey,
   effectiveOptions,
-  looksAhead,
   type MethodOptions,
+  nonCausal,
   readRecord,
   recordOptions,
   resolveOptions,
@@ -182,8 +182,8 @@ Deno.test("effectiveOptions() of the key side alone are its own", () => {
   assertEquals([list.pruneRatio, list.kvRatio], [0, 0.25]);
 });
 
-Deno.test("looksAhead() names oracle and topk", () => {
-  const ahead = (options: MethodOptions) => looksAhead(resolveOptions(options));
+Deno.test("nonCausal() names oracle and topk", () => {
+  const ahead = (options: MethodOptions) => nonCausal(resolveOptions(options));
   assertEquals([ahead({ side: "key" }), ahead({ side: "key", threshold: "topk" })], [false, true]);
   assertEquals(ahead({ side: "key", fusion: "oracle", kvFusion: "key" }), false);
   assertEquals(ahead({ fusion: "oracle", kvFusion: "key", threshold: "topk" }), true);

@@ -174,7 +174,7 @@ function addSaid(said: readonly Said[], ends: Int32Array, rows: Signals["rows"],
   }
 }
 
-/** A token that is still to be judged. */
+/** A token that is still to be decided. */
 interface Pending {
   /** What the rule reads of it beside signals; none where it reads nothing else. */
   readonly token: RowToken | undefined;
@@ -192,7 +192,7 @@ interface Waiting {
   readonly spec: LayerSpec;
   readonly state: LayerState;
   judged: number;
-  /** Tokens from the first one that is not judged on, as far as something is known of them. */
+  /** Tokens from the first one that is not decided on, as far as something is known of them. */
   readonly pending: Pending[];
   readonly decisions: Decisions;
 }
@@ -206,7 +206,7 @@ function openWaiting(
   return { spec, state, judged, pending, decisions: openDecisions(spec, state) };
 }
 
-/** Rules of the attention received: thresholds over scores that come when tokens are judged. */
+/** Rules of the attention received: thresholds over scores that come when tokens are decided. */
 class ReceivedSequence implements KeySequence {
   private readonly layers: readonly Waiting[];
   private readonly chunk: number;

@@ -28,7 +28,7 @@ const keySideOf = (options: MethodOptions, context?: PrunerContext): KeySide =>
   createPruner("token-filtering", shape, { side: "key", tail: 2 / 3, pruneRatio: 0.4, ...options }, context)
     .keySide!;
 
-/** Block and window with which a token is judged as soon as the next one comes, behind the warm-up. */
+/** Block and window with which a token is decided as soon as the next one comes, behind the warm-up. */
 const AT_ONCE = { block: 1, recent: 0 } as const;
 
 /** All decisions of a layer, taken in pieces that end at the given tokens; attention is made up. */
@@ -49,7 +49,7 @@ function decide(
   });
 }
 
-/** Judges tokens from one on by made-up attention of a query behind them. */
+/** Decides tokens from one on by made-up attention of a query behind them. */
 function judge(sequence: KeySequence, layer: number, from: number, attention: Float64Array): number[] {
   const end = from + attention.length;
   const rows = Object.fromEntries(SIGNALS.map((name) => [name, attention]));
@@ -59,7 +59,7 @@ function judge(sequence: KeySequence, layer: number, from: number, attention: Fl
 }
 
 for (const kvFusion of KEY_RULE_NAMES.filter((name) => isRule(keyMethodOf(name)))) {
-  Deno.test(`${kvFusion} on the key side: its share, its warm-up, any chunks, forks, nothing ahead`, () => {
+  Deno.test(`${kvFusion} on the key side: its ratio, its warm-up, any chunks, forks, causal`, () => {
     for (
       const more of [{}, { invert: true }, { threshold: "window" }, { threshold: "robbins-monro" }] as const
     ) {

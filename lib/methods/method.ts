@@ -21,13 +21,13 @@ export interface Looks {
   readonly place?: number;
   /** Whether it is shown, and compared with others, unasked. Default true. */
   readonly main?: boolean;
-  /** Whether it stands for chance: drawn pale and last, and run over several seeds. */
-  readonly chance?: true;
+  /** Whether it is a random baseline: drawn pale and last, and run over several seeds. */
+  readonly random?: true;
 }
 
 /** What a fair comparison must know of a method beside its losses. */
 export interface Labels {
-  /** Text that it is fitted on beforehand: none, or some, of the judged text's kind or of another. */
+  /** Text that it is fitted on beforehand: none, or some, of the test text's kind or of another. */
   readonly calibration: "none" | "same domain" | "other";
   /** Whether a token's fate depends on the queries that come after it. */
   readonly queryAware: boolean;
@@ -64,7 +64,7 @@ export type RuleMethod<
     /** Whether its inverse is shown beside it, as a control. */
     readonly inverted?: true;
     /** Rules that it claims to rank better than. */
-    readonly rivals?: readonly string[];
+    readonly comparedWith?: readonly string[];
   };
 
 /**
@@ -74,7 +74,7 @@ export type RuleMethod<
 export interface PrunerMethod<Name extends string, O extends OptionTable = None, Values = Resolved<O>>
   extends MethodInfo<Name, O> {
   /** Whether it needs the whole sequence before its first decision. */
-  readonly looksAhead: boolean;
+  readonly nonCausal: boolean;
   create(shape: FilterShape, options: FilterOptions & Values, context: PrunerContext): Pruner;
 }
 
@@ -88,7 +88,7 @@ export interface EvictionMethod<Name extends string = string> extends MethodInfo
   /** Whether values that go are merged into those of the most similar keys that stay. */
   readonly merges?: true;
   /** Whether it needs what the whole sequence's queries will attend to. */
-  readonly looksAhead?: true;
+  readonly nonCausal?: true;
   /** What it remembers of all tokens, gone or not. */
   readonly memory?: {
     size(shape: FilterShape): number;

@@ -107,7 +107,7 @@ export interface MethodOptions extends Given<Options> {
    * The smallest set of layers or heads with this fraction of the summed retrieval score. In (0, 1]. Default:
    * 0.75. Only with `whole` auto, heads.
    */
-  readonly wholeShare?: number;
+  readonly wholeFraction?: number;
   /**
    * Fraction of the tokens, those of largest value norm, that are skipped last. In (0, 1). Default: 0.1. Only
    * with `fusion` random-protected.

@@ -159,7 +159,7 @@ Deno.test("methods that name their place in a legend have one each", () => {
   assertEquals(isMain.get(false)!.filter(({ looks }) => (looks!.place ?? Infinity) <= last), []);
 });
 
-Deno.test("shuffleDecisions() keeps the share of each layer, the warm-up and what was not judged, and mixes the rest", () => {
+Deno.test("shuffleDecisions() keeps the fraction of each layer, the warm-up and what was not decided, and mixes the rest", () => {
   const mask = Uint8Array.from({ length: 400 }, (_, t) => t < 200 || t >= 380 ? 1 : 0);
   const masks = new Map([[1, mask], [3, mask]]), plan = { warmup: 20, end: 380 };
   const shuffled = shuffleDecisions(masks, { ...plan, seed: 5n });

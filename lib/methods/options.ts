@@ -107,7 +107,7 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
     const reads = readsOf(rule, resolved);
     // Which tokens it keeps is not known when the next one's similarity is.
     const absorb = reads.includes("similarity") && { absorb: { names: ["all"] } };
-    // It is told of tokens when they are judged: none can wait for the whole sequence.
+    // It is told of tokens when they are decided: none can wait for the whole sequence.
     const threshold = SIGNALS.some((name) => reads.includes(name)) && {
       threshold: { names: THRESHOLD_POLICIES.filter((policy) => !POLICIES[policy].whole) },
     };
@@ -166,11 +166,11 @@ export function readsOf(rule: AnyRule, options: ResolvedOptions): readonly Reads
 }
 
 /** Whether a method needs the whole sequence before its first decision. */
-export function looksAhead(options: ResolvedOptions): boolean {
+export function nonCausal(options: ResolvedOptions): boolean {
   if (options.shuffle) return true;
   const isWhole = policyOf(options).whole === true;
   return decidingMethods(options).some((method) =>
-    isRule(method) ? isWhole : "looksAhead" in method && method.looksAhead === true
+    isRule(method) ? isWhole : "nonCausal" in method && method.nonCausal === true
   );
 }
 
@@ -204,17 +204,17 @@ const MAX_SAFE = BigInt(Number.MAX_SAFE_INTEGER);
 /** How far from the asked ratio a run may come out and still count as one at that ratio: two points. */
 const RATIO_TOLERANCE = 0.02 + 1e-9;
 
-/** Share of attention that options ask to skip, after the warm-up and over all layers; null where a threshold decides. */
-export function askedRatio(options: ResolvedOptions): number | null {
+/** Fraction of attention that options ask to skip, after the warm-up and over all layers; null where a threshold decides. */
+export function requestedRatio(options: ResolvedOptions): number | null {
   const method = methodOf(options.fusion);
   if (filtersQueries(options) && isOffline(method)) return null;
   return isRule(method) && !policyOf(options).aims ? null : recordOptions(options).pruneRatio;
 }
 
 /**
- * Whether a run skipped more than two points more or less than asked: its loss says nothing at that ratio.
+ * Whether a run skipped more than two points more or less than requested: its loss says nothing at that ratio.
  *
- * @param achieved Share that it skipped; null = nothing could be decided, so nothing was skipped.
+ * @param achieved The achieved ratio; null = nothing could be decided, so nothing was skipped.
  */
 export function missesRatio(options: ResolvedOptions, achieved: number | null): boolean {
   return ratioMiss(options, achieved) > 0;
@@ -222,7 +222,7 @@ export function missesRatio(options: ResolvedOptions, achieved: number | null): 
 
 /** By how much a run skipped more or less than two points beside what was asked; 0 where it did not. */
 export function ratioMiss(options: ResolvedOptions, achieved: number | null): number {
-  const asked = askedRatio(options);
+  const asked = requestedRatio(options);
   return asked === null ? 0 : Math.max(0, Math.abs((achieved ?? 0) - asked) - RATIO_TOLERANCE);
 }
 

@@ -17,7 +17,7 @@ import type { Adapts, Alters, Calibration, DroppedParts } from "./model_pruning/
  * - `outputs`: what the attention of the kept tokens came to; `warm-up outputs`: of those of the warm-up alone.
  * - `future outputs`: what the attention of all tokens would come to if none was skipped, before it decides.
  * - `future attention`: what all queries would give to all keys if none went, before it decides.
- * - a {@linkcode Signal} of the computed queries: of every key that is left, or `until judged`: of keys not judged yet.
+ * - a {@linkcode Signal} of the computed queries: of every key that is left, or `until judged`: of keys not decided yet.
  * @internal
  */
 export type Need =
@@ -73,7 +73,7 @@ export interface LayerView {
 export interface Answer {
   /**
    * Of the next tokens in order, one entry each. Queries: 1 = compute, 0 = skip. Keys: 1 = key and value stay, 0 = they go
-   * when they are judged.
+   * when they are decided.
    */
   readonly keep?: Uint8Array<ArrayBuffer>;
   /** Positions whose key and value go now, ascending. */
@@ -109,7 +109,7 @@ export interface SideSequence<Seen = Outcomes> {
    * and is asked again for the rest, after `observe`. Keys: answers for all of them, or for none where it has a `judge`.
    */
   decide(view: LayerView, start: number): Answer;
-  /** Keys: what goes at the block start `at`, when the tokens t with t < at - recent are judged. */
+  /** Keys: what goes at the block start `at`, when the tokens t with t < at - recent are decided. */
   judge?(layer: number, at: number): Answer;
   /** Shows what the side needs to know of tokens whose attention was computed. */
   observe?(layer: number, seen: Seen): void;

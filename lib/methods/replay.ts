@@ -39,13 +39,13 @@ export interface ReplayOptions {
   /** Skipped tokens enter the KV cache all the same. Default false. */
   readonly cacheSkipped?: boolean;
   /**
-   * Per layer of the other run's key side, one entry for each token: 0 = its key and value go when it is judged, as the
+   * Per layer of the other run's key side, one entry for each token: 0 = its key and value go when it is decided, as the
    * warm-up, `recent` and `block` say. Default: none.
    */
   readonly kvKeep?: ReadonlyMap<number, Uint8Array>;
-  /** Tokens per block, at whose starts keys and values are judged. Default 32. */
+  /** Tokens per block, at whose starts keys and values are decided. Default 32. */
   readonly block?: number;
-  /** Whether the other run judged by the attention received, so block by block: a replay rounds as it did. Default false. */
+  /** Whether the other run decided by the attention received, so block by block: a replay rounds as it did. Default false. */
   readonly wantsAttention?: boolean;
   /** What stood for skipped outputs. Default: nothing. */
   readonly substitute?: Substitute;
@@ -189,7 +189,7 @@ export function shuffleDecisions(
  * A method's own decisions, shuffled in time: a sequence runs with the method first, and then with its decisions beyond the
  * warm-up in a random order, layer by layer, on both sides.
  *
- * @throws {RangeError} If keys and values go at other times than when they are first judged.
+ * @throws {RangeError} If keys and values go at other times than when they are first decided.
  */
 export function createShuffled(
   shape: Pick<FilterShape, "numLayers">,
@@ -199,7 +199,7 @@ export function createShuffled(
   const rule = keyRuleOf({ kvFusion }), isEvicting = rule !== undefined && isEviction(keyMethodOf(rule));
   if (isEvicting || of.prepare !== undefined) {
     throw new RangeError(
-      `Cannot shuffle the decisions of "${of.name}": expected a method that judges each token once`,
+      `Cannot shuffle the decisions of "${of.name}": expected a method that decides each token once`,
     );
   }
   const { spans, skipped: { cached, substitute }, keySide } = of, { warmup, block, recent } = spans;

@@ -42,7 +42,7 @@ export const KEY_OPTIONS = {
       "layers that keep every key and value; auto: the retrieval layers that the model shows by one probe; heads: its " +
       "retrieval heads, KV heads of any layer",
   },
-  wholeShare: {
+  wholeFraction: {
     type: "number",
     default: 0.75,
     range: "(0, 1]",
@@ -117,7 +117,7 @@ export function keyRuleOf({ kvFusion }: { readonly kvFusion: KvFusion }): KeyRul
   return kvFusion === "same" || kvFusion === "none" ? undefined : kvFusion;
 }
 
-/** Whether attention is to be skipped: where keys and values have a rule of their own, only if a share is asked for. */
+/** Whether attention is to be skipped: where keys and values have a rule of their own, only if a ratio is requested. */
 export function filtersQueries(
   options: { readonly kvFusion: KvFusion; readonly pruneRatio: number },
 ): boolean {

@@ -70,7 +70,7 @@ export function decodeFiltered(model: Model, fusion: MethodName): Filtered {
 export function assertSame(found: Filtered, expected: Filtered, what: string): void {
   assertEquals(found.keep, expected.keep, what);
   const skipped = expected.keep.flat().filter((kept) => kept === 0).length / expected.keep.flat().length;
-  assert(skipped > 0.25 && skipped < 0.6, `${what}: a share of ${skipped} was skipped`);
+  assert(skipped > 0.25 && skipped < 0.6, `${what}: a fraction of ${skipped} was skipped`);
   const far = found.logits.map((x, i) => Math.abs(x - expected.logits[i]!)).reduce(
     (a, b) => b <= a ? a : b,
     0,

@@ -113,7 +113,7 @@ export class Model implements RunModel {
    * @param feeds Sequences of this model, each once, with their next ids.
    * @returns Hidden states after the final norm of all tokens, sequence after sequence, [sum of T, hiddenSize] f32.
    * @throws {TypeError} If these are no sequences and ids.
-   * @throws {RangeError} On an unknown id, a sequence given twice or of another model, or if a pruner looks ahead and its
+   * @throws {RangeError} On an unknown id, a sequence given twice or of another model, or if a pruner is non-causal and its
    * sequence has begun.
    *
    * @example

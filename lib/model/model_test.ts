@@ -102,7 +102,7 @@ Deno.test("usage() counts what was kept, and the allocated cache falls with the 
   assertEquals(avoided({ needs: ["queries"] }), want - 100 * 2 * hiddenSize * numHeads * headDim);
 });
 
-Deno.test("futureOutputs is norm(o)/norm(x) of the dense pass, and looking ahead wants one prefill", () => {
+Deno.test("futureOutputs is norm(o)/norm(x) of the dense pass, and non-causal methods want one prefill", () => {
   const tokens = ids(12);
   let seen: Float64Array | undefined;
   const pruner = patternPruner([0], () => true, { needs: ["future outputs"], at: "prefill" });
@@ -137,7 +137,7 @@ Deno.test("futureOutputs is norm(o)/norm(x) of the dense pass, and looking ahead
   assertEquals(x.shape, [12, config.hiddenSize]);
   assertEquals(observed.length, 12);
   observed.forEach((ratio, i) => assertAlmostEquals(seen![i]!, ratio, 1e-7));
-  assertThrows(() => sequence.feed(tokens), RangeError, "looks ahead");
+  assertThrows(() => sequence.feed(tokens), RangeError, "is non-causal");
 });
 
 Deno.test("start() refuses a layer that the model does not have", () => {

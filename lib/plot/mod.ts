@@ -8,5 +8,5 @@
 export * from "./figure/mod.ts";
 export * from "./plots/mod.ts";
 export * from "./reports/mod.ts";
-export { styleRule, withoutShare } from "./trials/rule_style.ts";
-export { askedShares, isControl, methodName, MISSED_NOTE, nameTrials } from "./trials/trial_label.ts";
+export { styleRule, withoutRatio } from "./trials/rule_style.ts";
+export { isControl, methodName, MISSED_NOTE, nameTrials, requestedRatios } from "./trials/trial_label.ts";

@@ -4,7 +4,7 @@ import { type BandedDistribution, type HeadReport, headRules } from "../heads/re
 import type { BlockSums } from "../stats/paired.ts";
 import type { Distribution } from "../stats/distribution.ts";
 import { summarizeSweep } from "../sweep/summary.ts";
-import { looksAhead, type MethodOptions, recordOptions, resolveOptions } from "../methods/options.ts";
+import { type MethodOptions, nonCausal, recordOptions, resolveOptions } from "../methods/options.ts";
 import type { Environment, SweepSummary, Trial } from "../sweep/trial.ts";
 
 /** The run that all trials belong to. */
@@ -69,7 +69,7 @@ export function makeTrial(
     timeMs: 80,
     denseTimeMs: 100,
     lossBlocks: makeBlocks(Math.log(perplexity)),
-    looksAhead: looksAhead(method),
+    nonCausal: nonCausal(method),
     ...RUN,
     deno: "2.0.0",
     finishedAt: "2026-01-02T03:04:05.000Z",

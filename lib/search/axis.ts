@@ -86,7 +86,7 @@ export function snap({ low, high, step, log }: NumberAxis, x: number): number {
   return Math.min(high, Math.max(low, value));
 }
 
-/** The value at a share of the axis, in [0, 1). */
+/** The value at a fraction of the axis, in [0, 1). */
 export function valueAt(axis: Axis, share: number): unknown {
   if (isChoice(axis)) return axis.choices[Math.floor(share * axis.choices.length)];
   const [low, high] = rangeOf(axis), x = low + share * (high - low);

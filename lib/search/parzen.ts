@@ -1,5 +1,5 @@
 /** Mixtures of kernels over the axes of a space, each kernel a product over the axes: what TPE's densities are. */
-import { normalShare } from "../normal.ts";
+import { normalCdf } from "../normal.ts";
 import { normalMass, normalQuantile } from "../stats/normal.ts";
 import { type Axis, type ChoiceAxis, isChoice, type NumberAxis, rangeOf, snap } from "./axis.ts";
 import type { RandomStream } from "./random_stream.ts";
@@ -99,8 +99,8 @@ export class NumberKernels implements Kernels {
 
   sample(kernel: number, random: RandomStream): number {
     const mean = this.means[kernel]!, width = this.widths[kernel]!;
-    const below = normalShare((this.#low - mean) / width), share = random.uniform();
-    const upTo = normalShare((this.#high - mean) / width);
+    const below = normalCdf((this.#low - mean) / width), share = random.uniform();
+    const upTo = normalCdf((this.#high - mean) / width);
     const p = Math.min(1 - 2 ** -53, Math.max(Number.MIN_VALUE, below + share * (upTo - below)));
     const x = Math.min(this.#high, Math.max(this.#low, mean + width * normalQuantile(p)));
     return snap(this.axis, this.axis.log ? Math.exp(x) : x);

@@ -11,7 +11,7 @@ import {
 import { ChoiceKernels, Mixture, NumberKernels } from "./parzen.ts";
 import { chooseGood } from "./tpe.ts";
 
-/** The best share of the trials. */
+/** The best fraction of the trials. */
 const TARGET = 0.1;
 const CELLS = 50;
 

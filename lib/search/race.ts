@@ -2,7 +2,7 @@
 import { mean } from "../mean.ts";
 
 /** Another trial of a race. Losses are means of the chunks that it has read, in the order that all trials of a race share. */
-export interface Rival {
+export interface OtherTrial {
   /** Mean losses of its chunks, to be low. */
   readonly losses: readonly number[];
   /** Whether it has read all chunks. */
@@ -13,12 +13,16 @@ export interface Rival {
  * Why a trial is to be stopped; null = it goes on.
  *
  * @param losses Of its chunks so far, in the shared order, at least one; fewer than all.
- * @param rivals The other trials that it can be compared with: those that ask for the same share.
+ * @param others The other trials that it can be compared with: those of the same requested ratio.
  * @param chunks All chunks.
  */
-export type Race = (losses: readonly number[], rivals: readonly Rival[], chunks: number) => string | null;
+export type Race = (
+  losses: readonly number[],
+  others: readonly OtherTrial[],
+  chunks: number,
+) => string | null;
 
-/** Wrong stops of the best trial, as a share of the races. */
+/** Wrong stops of the best trial, as a fraction of the races. */
 const LEVEL = 0.01;
 
 /** Variance of the standardised difference that the test is tuned to. */
@@ -47,11 +51,11 @@ export function evidenceAgainstZero(differences: readonly number[]): number {
 }
 
 /**
- * A trial is stopped once its losses are told apart from those of the best finished rival on the same chunks, and are higher: by
- * {@linkcode evidenceAgainstZero} at level 0.01. The best of all is stopped in at most so many races.
+ * A trial is stopped once its losses are significantly higher than those of the best finished one on the same chunks: by
+ * {@linkcode evidenceAgainstZero} at level 0.01. The best of all is stopped in at most 1% of races.
  */
-const sequential: Race = (losses, rivals) => {
-  const finished = rivals.filter(({ isFinished }) => isFinished);
+const sequential: Race = (losses, others) => {
+  const finished = others.filter(({ isFinished }) => isFinished);
   if (finished.length === 0) return null;
   const best = finished.reduce((a, b) => mean(b.losses) < mean(a.losses) ? b : a);
   const differences = losses.map((loss, i) => loss - best.losses[i]!), behind = mean(differences);
@@ -59,19 +63,19 @@ const sequential: Race = (losses, rivals) => {
   return `${behind.toPrecision(3)} behind the best on the same chunks`;
 };
 
-/** Of the trials that have come so far, one of so many goes on. */
+/** One of this many trials that have come so far goes on. */
 const REDUCTION = 3;
 
 /**
  * Successive halving without waiting (Li and others 2020): at 1/27, 1/9 and 1/3 of the chunks a trial goes on while it is in the best
  * third of all that have come so far. Saves more, and may lose the best.
  */
-const halving: Race = (losses, rivals, chunks) => {
+const halving: Race = (losses, others, chunks) => {
   const read = losses.length;
   const isRung = [1, 2, 3].some((rung) => read === Math.ceil(chunks / REDUCTION ** rung));
   if (!isRung) return null;
-  const own = mean(losses), reached = rivals.filter((rival) => rival.losses.length >= read);
-  const better = reached.filter((rival) => mean(rival.losses.slice(0, read)) < own).length;
+  const own = mean(losses), reached = others.filter((other) => other.losses.length >= read);
+  const better = reached.filter((other) => mean(other.losses.slice(0, read)) < own).length;
   const places = Math.max(1, Math.floor((reached.length + 1) / REDUCTION));
   if (better < places) return null;
   return `place ${better + 1} of ${reached.length + 1} after ${read} chunks`;

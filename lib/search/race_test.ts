@@ -1,6 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { normals } from "../stats/testing.ts";
-import { evidenceAgainstZero, RACES, type Rival } from "./race.ts";
+import { evidenceAgainstZero, type OtherTrial, RACES } from "./race.ts";
 import { RandomStream } from "./random_stream.ts";
 
 Deno.test("evidenceAgainstZero() is the ratio of likelihoods that the formula says, whatever the unit", () => {
@@ -24,10 +24,10 @@ Deno.test("evidence reaches 20 in at most a twentieth of series without a differ
   assert(wrong > 0 && wrong <= 0.05 && right > 0.95, `${wrong} ${right}`);
 });
 
-Deno.test("a sequential race stops what is behind the best finished rival, and nothing else", () => {
+Deno.test("a sequential race stops what is behind the best finished other, and nothing else", () => {
   const shouldStop = RACES.sequential;
-  const best: Rival = { losses: [1, 2, 1, 2, 1, 2, 1, 2], isFinished: true };
-  const worse: Rival = { losses: best.losses.map((x) => x + 3), isFinished: true };
+  const best: OtherTrial = { losses: [1, 2, 1, 2, 1, 2, 1, 2], isFinished: true };
+  const worse: OtherTrial = { losses: best.losses.map((x) => x + 3), isFinished: true };
   const behind = [1.9, 3.1, 2, 2.9, 2.1, 3];
   assertEquals(shouldStop(behind, [worse, best], 8), "1.00 behind the best on the same chunks");
   assertEquals(shouldStop(behind.slice(0, 2), [best], 8), null);
@@ -39,11 +39,11 @@ Deno.test("a sequential race stops what is behind the best finished rival, and n
 
 Deno.test("successive halving looks at 1/27, 1/9 and 1/3 of the chunks, at the best third so far", () => {
   const shouldStop = RACES.halving;
-  const rivals = [1, 2, 3, 4, 5].map((loss, i): Rival => ({
+  const others = [1, 2, 3, 4, 5].map((loss, i): OtherTrial => ({
     losses: new Array(i === 0 ? 2 : 27).fill(loss),
     isFinished: i > 0,
   }));
-  const at = (loss: number, read: number) => shouldStop(new Array(read).fill(loss), rivals, 27);
+  const at = (loss: number, read: number) => shouldStop(new Array(read).fill(loss), others, 27);
   assertEquals([at(9, 2), at(9, 4), at(9, 8)], [null, null, null]);
   assertEquals(at(1.5, 1), null); // second of six
   assertEquals(at(2.5, 1), "place 3 of 6 after 1 chunks");
@@ -55,7 +55,7 @@ Deno.test("successive halving looks at 1/27, 1/9 and 1/3 of the chunks, at the b
 /** A race of recorded losses by workers that read a chunk in turn. @returns The winner, and how many chunks were read. */
 function race(losses: readonly (readonly number[])[], workers: number, seed: number) {
   const random = new RandomStream(seed, 0), order = random.shuffle(losses[0]!.length);
-  const waiting = random.shuffle(losses.length), finished = new Map<number, Rival>();
+  const waiting = random.shuffle(losses.length), finished = new Map<number, OtherTrial>();
   const desks: { trial: number; row: number[]; done: number }[] = [];
   let read = 0;
   while (waiting.length + desks.length > 0) {
@@ -66,9 +66,9 @@ function race(losses: readonly (readonly number[])[], workers: number, seed: num
     for (const desk of [...desks]) {
       const { trial, row } = desk, isFinished = ++desk.done === order.length;
       read++;
-      const own = row.slice(0, desk.done), rivals = [...finished.values()];
+      const own = row.slice(0, desk.done), others = [...finished.values()];
       if (isFinished) finished.set(trial, { losses: row, isFinished });
-      if (isFinished || RACES.sequential(own, rivals, order.length) !== null) {
+      if (isFinished || RACES.sequential(own, others, order.length) !== null) {
         desks.splice(desks.indexOf(desk), 1);
       }
     }

@@ -1,4 +1,4 @@
-/** Who proposes trials: the grid, chance, Sobol points, TPE. */
+/** What proposes trials: the grid, random draws, Sobol points, TPE. */
 import {
   type Axis,
   buildPoint,

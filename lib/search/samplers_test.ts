@@ -1,6 +1,6 @@
-/** Samplers, held against scipy and Optuna (`testdata/make_golden.py`). */
+/** Samplers, compared with scipy and Optuna (`testdata/make_golden.py`). */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { normalShare } from "../normal.ts";
+import { normalCdf } from "../normal.ts";
 import { normalMass } from "../stats/normal.ts";
 import { IN_SLOW_TIER, unless } from "../testing.ts";
 import { isActive, type Observation, type SearchSpace } from "./axis.ts";
@@ -15,9 +15,9 @@ import { ageWeights, chooseGood } from "./tpe.ts";
 
 const golden = JSON.parse(Deno.readTextFileSync(new URL("testdata/golden.json", import.meta.url)));
 
-Deno.test("normalShare() and normalMass() give scipy's, in the tails too", () => {
+Deno.test("normalCdf() and normalMass() give scipy's, in the tails too", () => {
   for (const [x, share] of golden.normal) {
-    assertAlmostEquals(normalShare(x) / share, 1, 1e-10);
+    assertAlmostEquals(normalCdf(x) / share, 1, 1e-10);
     assertAlmostEquals(normalMass(-x, Infinity) / share, 1, 1e-10);
   }
 });
@@ -116,7 +116,7 @@ for (const [name, tested] of Object.entries(FUNCTIONS)) {
       const optuna: number[] = golden.race[name], tpe = found("tpe");
       const shown = `median ${median(tpe)}, of Optuna ${median(optuna)}`;
       assert(medianTest(tpe, optuna) > 0.01, shown);
-      assert(medianTest(found("random"), optuna) <= 0.01, "chance comes as far");
+      assert(medianTest(found("random"), optuna) <= 0.01, "random comes as far");
     },
   });
 }

@@ -13,7 +13,7 @@ import { dominanceRanks, spanningSubset } from "./hypervolume.ts";
 import { Mixture } from "./parzen.ts";
 import type { RandomStream } from "./random_stream.ts";
 
-/** Trials of chance before the estimator is asked. */
+/** Random trials before the estimator is asked. */
 const STARTUP = 10;
 /** Points that are drawn of the good trials' density; the one best by the ratio of densities is tried. */
 const CANDIDATES = 24;

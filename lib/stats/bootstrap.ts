@@ -12,7 +12,7 @@ export interface BootstrapOptions {
   readonly blockSize?: number;
   /** Resamples. Default 2000. */
   readonly resamples?: number;
-  /** Share of resamples inside the interval. Default 0.95. */
+  /** Fraction of resamples inside the interval. Default 0.95. */
   readonly confidence?: number;
   /** Default 0. */
   readonly seed?: number;
@@ -65,7 +65,7 @@ export function blockBootstrap(
 
 interface PairedInterval extends Interval {
   /**
-   * Two-sided: twice the smaller share of resamples on either side of 0, those at 0 on both; no less than 2^(1 - blocks),
+   * Two-sided: twice the smaller fraction of resamples on either side of 0, those at 0 on both; no less than 2^(1 - blocks),
    * the chance that so many blocks agree in sign, since resamples of a few blocks vary too little.
    */
   readonly pValue: number;

@@ -2,7 +2,7 @@
 import { StreamingMoments } from "./moments.ts";
 import { QuantileSketch } from "./quantile_sketch.ts";
 
-/** Shares at which {@linkcode Distribution.quantiles} are given. */
+/** Fractions at which {@linkcode Distribution.quantiles} are given. */
 export const QUANTILE_LEVELS = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99] as const;
 
 /** Moments and quantiles of some numbers; all null where there is no number (`count` 0). */

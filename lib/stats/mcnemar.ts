@@ -1,7 +1,7 @@
 /** Two methods' right and wrong answers on the same items. */
 import { expectInstance } from "../errors.ts";
 
-/** @internal A test of paired shares. */
+/** @internal A test of paired fractions. */
 export interface McNemar {
   /** Items that the second one alone has right. */
   readonly gained: number;

@@ -1,6 +1,6 @@
-/** The normal distribution: its quantiles, and the shares between them. */
+/** The normal distribution: its quantiles, and the fractions between them. */
 import { expectBetween, expectTypeOf } from "../errors.ts";
-import { normalShare } from "../normal.ts";
+import { normalCdf } from "../normal.ts";
 
 const readNumbers = (row: string) => row.split(" ").map(Number);
 
@@ -67,5 +67,5 @@ export function smallestDetectable(standardError: number, power = 0.8, level = 0
 
 /** The probability that a standard normal variable lies between a and b, a <= b; of its own size in either tail. */
 export function normalMass(a: number, b: number): number {
-  return a > 0 ? normalShare(-a) - normalShare(-b) : normalShare(b) - normalShare(a);
+  return a > 0 ? normalCdf(-a) - normalCdf(-b) : normalCdf(b) - normalCdf(a);
 }

@@ -106,7 +106,7 @@ export function intervalAround(
 }
 
 /**
- * The t between whose negative and which a share `confidence` of Student's t distribution lies: its finite series in the angle
+ * The t between whose negative and which a fraction `confidence` of Student's t distribution lies: its finite series in the angle
  * `atan(t / sqrt(degrees))` (Abramowitz and Stegun, 26.7.3 and 26.7.4), inverted by bisection.
  */
 export function studentT(confidence: number, degrees: number): number {

@@ -2,7 +2,7 @@
 import { expectInstance } from "../errors.ts";
 
 /**
- * Most clusters. A cluster around the share q holds at most 2*pi/1000 * sqrt(q(1-q)) of all numbers, 0.31% at the
+ * Most clusters. A cluster around the fraction q holds at most 2*pi/1000 * sqrt(q(1-q)) of all numbers, 0.31% at the
  * median and less towards the ends: a quantile is off by less than 0.5% of rank, also after merges.
  */
 const CLUSTERS = 1000;
@@ -136,7 +136,7 @@ export class QuantileSketch {
   }
 }
 
-/** The share at which a cluster that begins at share q ends: one unit further on k1(q) = CLUSTERS/(2 pi) asin(2q-1). */
+/** The fraction at which a cluster that begins at fraction q ends: one unit further on k1(q) = CLUSTERS/(2 pi) asin(2q-1). */
 function endOfCluster(q: number): number {
   const angle = Math.asin(Math.min(1, Math.max(-1, 2 * q - 1))) + 2 * Math.PI / CLUSTERS;
   return angle >= Math.PI / 2 ? 1 : (Math.sin(angle) + 1) / 2;

@@ -9,7 +9,7 @@ const errorsOf = (confidence: number) => {
   return normalQuantile((1 + confidence) / 2);
 };
 
-/** Wilson's score interval of a share (1927). @param count Items, at least one. */
+/** Wilson's score interval of a fraction (1927). @param count Items, at least one. */
 export function shareInterval(share: number, count: number, confidence = 0.95): Interval {
   const z = errorsOf(confidence), extra = z * z / count;
   const centre = (share + extra / 2) / (1 + extra);
@@ -32,7 +32,7 @@ export function pairedShareInterval(differences: readonly number[], confidence =
   const gained = mean((difference) => Math.max(difference, 0));
   const lost = mean((difference) => Math.max(-difference, 0));
   const estimate = gained - lost;
-  /** The estimate's distance from a true difference, in standard errors at the likeliest share of lost items. */
+  /** The estimate's distance from a true difference, in standard errors at the likeliest fraction of lost items. */
   const scoreOf = (delta: number) => {
     const b = (2 - estimate) * delta - gained - lost, c = -lost * delta * (1 - delta);
     const likeliest = (Math.sqrt(Math.max(0, b * b - 8 * c)) - b) / 4;

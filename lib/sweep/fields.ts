@@ -54,7 +54,7 @@ export function trialFields(task: Task): Fields {
     ...Object.fromEntries(measured.map((name) => [name, FIELD.measured])),
     skipRatioPerLayer: FIELD.measuredList,
     lossBlocks: FIELD.blocks,
-    looksAhead: FIELD.flag,
+    nonCausal: FIELD.flag,
   };
 }
 

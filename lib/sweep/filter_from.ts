@@ -6,14 +6,14 @@ import type { ModelConfig } from "../model/config.ts";
 
 /** @internal Where a method begins to filter. */
 export interface FilterFrom {
-  /** As it was given: tokens, or a share of each context. */
+  /** As it was given: tokens, or a fraction of each context. */
   readonly text: string;
   /** The warm-up for a context of a length in tokens. */
   readonly warmup: (contextTokens: number) => number;
 }
 
 /**
- * Reads tokens, as in `16`, or a share of each context, as in `25%`.
+ * Reads tokens, as in `16`, or a fraction of each context, as in `25%`.
  *
  * @throws {RangeError} If it is neither.
  */
@@ -23,7 +23,7 @@ export function readFilterFrom(text: string): FilterFrom {
   const fits = percent === "%" ? value <= 100 : Number.isSafeInteger(value) && !number?.includes(".");
   if (number === undefined || !fits) {
     throw new RangeError(
-      `Cannot use --filter-from ${text}: expected tokens, as in 16, or a share of each context from 0% to 100%`,
+      `Cannot use --filter-from ${text}: expected tokens, as in 16, or a fraction of each context from 0% to 100%`,
     );
   }
   return { text, warmup: percent === "%" ? (tokens) => Math.round(value / 100 * tokens) : () => value };

@@ -3,7 +3,7 @@ import { resolveOptions } from "../methods/mod.ts";
 import { CONFIG } from "../model/small_testing.ts";
 import { createFilter, readFilterFrom } from "./filter_from.ts";
 
-Deno.test("readFilterFrom() reads tokens and shares, and refuses the rest", () => {
+Deno.test("readFilterFrom() reads tokens and fractions, and refuses the rest", () => {
   assertEquals([readFilterFrom("16").warmup(100), readFilterFrom("25%").warmup(50)], [16, 13]);
   assertEquals(readFilterFrom("0.5%").warmup(1000), 5);
   for (const text of ["x", "101%", "1.5", "-1", ""]) {

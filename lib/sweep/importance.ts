@@ -1,4 +1,4 @@
-/** Which options decide a sweep's results: shares of the variance over its trials. */
+/** Which options decide a sweep's results: fractions of the variance over its trials. */
 import { solveCholesky } from "../cholesky.ts";
 import { excessKeys, readMetric } from "../eval/metrics.ts";
 import { findTask } from "../eval/tasks/mod.ts";
@@ -9,21 +9,21 @@ import type { Trial } from "./trial.ts";
 export interface OptionEffect {
   /** One option, or the two of an interaction. */
   readonly options: readonly string[];
-  /** Share of the variance over the trials, in [0, 1]. */
+  /** Fraction of the variance over the trials, in [0, 1]. */
   readonly share: number;
 }
 
 /** @internal How much of a measure's variance comes from which option. */
 export interface OptionImportance {
-  /** Whether the trials are a whole grid, so that the shares are exact and add up to 1 with `rest`. */
+  /** Whether the trials are a whole grid, so that the fractions are exact and add up to 1 with `rest`. */
   readonly exact: boolean;
   /** Points of the grid; seeds are averaged. */
   readonly points: number;
   /** Population variance of the measure over the points. */
   readonly variance: number;
-  /** Options that vary, and pairs of them where the grid is whole; largest share first. */
+  /** Options that vary, and pairs of them where the grid is whole; largest fraction first. */
   readonly effects: readonly OptionEffect[];
-  /** Share that none of the effects explains: interactions of more options; of any where the grid is not whole. */
+  /** Fraction that none of the effects explains: interactions of more options; of any where the grid is not whole. */
   readonly rest: number;
 }
 
@@ -34,15 +34,15 @@ interface Point {
 }
 
 /**
- * Shares of variance. With a whole grid this is the functional ANOVA over it, exact: the variance of the means of an
+ * Fractions of variance. With a whole grid this is the functional ANOVA over it, exact: the variance of the means of an
  * option's values, and for pairs what their means add to that.
  *
  * Otherwise an additive model is fitted by least squares, one effect a value of an option (summing to 0 over the trials
- * that have the option: `tau` says nothing about `mean`), and an option's share is the variance of its effects: half of
+ * that have the option: `tau` says nothing about `mean`), and an option's fraction is the variance of its effects: half of
  * the mean squared error that permuting the option's column among the trials would add, on average. Where options go
- * together in the trials, shares need not add up to 1.
+ * together in the trials, fractions need not add up to 1.
  *
- * The measure is the loss above the dense model's (`nllDelta`). Trials without a finite value are left out.
+ * The measure is the loss increase (`nllDelta`). Trials without a finite value are left out.
  *
  * @returns Undefined where fewer than two points, or no option, or nothing in the measure varies.
  *
@@ -71,7 +71,7 @@ export function measureImportance(trials: readonly Trial[]): OptionImportance | 
   };
 }
 
-/** A trial's mean loss above the dense model's. */
+/** A trial's loss increase. */
 export function excessLoss(trial: Trial): number {
   return readMetric(trial, excessKeys(findTask(trial.task)).delta);
 }
@@ -145,7 +145,7 @@ function additive(
 ): Parts {
   const starts = counts.map((_, i) => counts.slice(0, i).reduce((sum, count) => sum + count, 0));
   const size = counts.reduce((sum, count) => sum + count, 0);
-  // A column a value of an option: 1 where it is taken, less its share of the trials that have the option.
+  // A column a value of an option: 1 where it is taken, less its fraction of the trials that have the option.
   const shares = names.map((_, i) => {
     const having = points.filter(({ levels }) => levels[i]! >= 0);
     return Array.from(

@@ -3,7 +3,7 @@ import { makeTrial } from "../plot/testing.ts";
 import { measureImportance } from "./importance.ts";
 import type { MethodOptions } from "../methods/mod.ts";
 
-/** A trial whose loss above dense is a given number. */
+/** A trial whose loss increase is a given number. */
 const trial = (options: MethodOptions, loss: number) => ({ ...makeTrial(options, 0.5, 50), nllDelta: loss });
 
 Deno.test("measureImportance() is the functional ANOVA of a whole grid", () => {

@@ -11,7 +11,7 @@ export * from "./compare/difference.ts";
 export { FIELD, type Fields, findWrongField, trialFields } from "./fields.ts";
 export * from "./filter_from.ts";
 export * from "./importance.ts";
-export * from "./compare/judgement.ts";
+export * from "./compare/verdicts.ts";
 export { EQUAL, type Match, type Matched, MATCHES } from "./compare/match.ts";
 export type { MethodGroup } from "./compare/measured.ts";
 export * from "./pareto.ts";
@@ -26,7 +26,7 @@ export { Search } from "./trials/search.ts";
 export { readSearchSpace } from "./trials/search_space.ts";
 export { expandGrids, type Grid, readGrids } from "./space.ts";
 export * from "./study.ts";
-export { missesAsked, summarizeSweep } from "./summary.ts";
+export { missesRequested, summarizeSweep } from "./summary.ts";
 export * from "./trial.ts";
 export {
   finishedTrials,

@@ -22,12 +22,12 @@ export function readObjective(name: string): ObjectiveName {
 
 /** An objective's value of a finished trial, to be low. */
 export function objectiveOf(name: ObjectiveName, trial: Trial): number {
-  return name === "loss" ? excessLoss(trial) : BUDGETS[name].share(trial);
+  return name === "loss" ? excessLoss(trial) : BUDGETS[name].retained(trial);
 }
 
 /**
  * A finished trial as samplers see it. It breaks the constraints by how much it exceeds the limits, and by how much it skipped more
- * than two points more or fewer queries than asked: such a trial is in no ranking.
+ * than two points more or fewer queries than requested: such a trial is in no ranking.
  */
 export function observeTrial(
   point: Point,

@@ -48,7 +48,7 @@ export interface Study<T extends TaskTypes = PerplexityTypes> {
   readonly items?: number;
   /** Where methods begin to filter, instead of their warm-up. */
   readonly filterFrom?: FilterFrom;
-  /** Bytes of what the dense model gives that may be kept from trial to trial; default: 1 GiB. */
+  /** Bytes of what the full model gives that may be kept from trial to trial; default: 1 GiB. */
   readonly cacheBytes?: number;
 }
 

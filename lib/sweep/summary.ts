@@ -16,8 +16,8 @@ function costOfTrial(trial: Trial): number {
   return costOf(headline, readMetric(trial, headline.name));
 }
 
-/** Whether a trial skipped more than two points more or fewer queries than asked: it is in no ranking. */
-export function missesAsked(trial: Trial): boolean {
+/** Whether a trial skipped more than two points more or fewer queries than requested: it is in no ranking. */
+export function missesRequested(trial: Trial): boolean {
   return missesRatio(readRecord(trial), trial.achievedRatio);
 }
 
@@ -30,9 +30,9 @@ export function differ(task: Task, a: BlockSums, b: BlockSums): Interval | undef
 }
 
 /**
- * A trial's mean loss above the dense model's, with its 95% interval; the ends are NaN where there is one block.
+ * A trial's mean loss above the full model's, with its 95% interval; the ends are NaN where there is one block.
  *
- * @param dense The dense model's losses.
+ * @param dense The full model's losses.
  */
 export function excessOf(trial: Trial, dense?: BlockSums): Interval {
   const task = findTask(trial.task), { delta, standardError } = excessKeys(task), blocks = trial.lossBlocks;
@@ -43,33 +43,33 @@ export function excessOf(trial: Trial, dense?: BlockSums): Interval {
   return intervalAround(readMetric(trial, delta), Number.isNaN(se) ? null : se, count);
 }
 
-/** The share that a trial was asked for: of queries, or where it drops keys and values alone, of these. */
-const askedShare = (trial: Trial) => filtersQueries(readRecord(trial)) ? trial.pruneRatio : trial.kvRatio;
+/** A trial's requested ratio: of queries, or of keys and values if it only evicts. */
+const requestedRatio = (trial: Trial) => filtersQueries(readRecord(trial)) ? trial.pruneRatio : trial.kvRatio;
 
 /**
- * Trials of one task sorted by the share that was asked for, then by its headline metric, best first; last those that
+ * Trials of one task sorted by the requested ratio, then by its headline metric, best first; last those that
  * missed it.
  */
 export function sortTrials<T extends Trial>(trials: readonly T[]): T[] {
   const keyed = trials.map((trial) => ({
     trial,
-    keys: [askedShare(trial), Number(missesAsked(trial)), costOfTrial(trial)] as const,
+    keys: [requestedRatio(trial), Number(missesRequested(trial)), costOfTrial(trial)] as const,
   }));
   keyed.sort(({ keys: a }, { keys: b }) => a[0] - b[0] || a[1] - b[1] || a[2] - b[2]);
   return keyed.map(({ trial }) => trial);
 }
 
 /**
- * Marks the Pareto front: on-line trials for which no other spends at most as much at a headline metric at least as good.
- * Those that look ahead are upper bounds and stand outside, and so do controls and those that missed the asked ratio. Shares count in
+ * Marks the Pareto front: online trials for which no other spends at most as much at a headline metric at least as good.
+ * Those that are non-causal are upper bounds and stand outside, and so do controls and those that missed the requested ratio. Fractions count in
  * whole percent, since those that were asked for as one come out a little apart.
  *
- * @param spent Share of the dense model's that a trial spends.
+ * @param spent Fraction of the full model's that a trial spends.
  * @returns One boolean a trial.
  */
 export function frontOf(trials: readonly Trial[], spent: (trial: Trial) => number): boolean[] {
   const saved = (trial: Trial) =>
-    trial.looksAhead || isBaseline(readRecord(trial)) || missesAsked(trial) ||
+    trial.nonCausal || isBaseline(readRecord(trial)) || missesRequested(trial) ||
       trial.achievedRatio === null && trial.kvAchievedRatio === null
       ? NaN
       : -Math.round(100 * spent(trial));
@@ -83,6 +83,6 @@ export function summarizeSweep<T extends TaskTypes>(
   environment: Environment,
 ): SweepSummary<T> {
   const sorted = sortTrials(trials);
-  const front = frontOf(sorted, BUDGETS.attentionFlops.share);
+  const front = frontOf(sorted, BUDGETS.attentionFlops.retained);
   return { trials: sorted.map((trial, i) => ({ ...trial, pareto: front[i]! })), dense, environment };
 }

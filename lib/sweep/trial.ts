@@ -15,8 +15,8 @@ export interface TrialFacts extends RunConditions {
   readonly trial: string;
   /** SHA-256 of the conditions. */
   readonly runDigest: string;
-  /** Whether the method needs the whole sequence before its first decision: an upper bound, no on-line method. */
-  readonly looksAhead: boolean;
+  /** Whether the method needs the whole sequence before its first decision: an upper bound, no online method. */
+  readonly nonCausal: boolean;
   readonly deno: string;
   /** When the trial ended, ISO 8601. */
   readonly finishedAt: string;
@@ -32,13 +32,13 @@ export type StoppedTrial = OptionsRecord & Omit<TrialFacts, "finishedAt"> & {
   readonly chunkLosses: readonly number[];
   /** Chunks that a finished trial reads. */
   readonly chunks: number;
-  /** Mean of its losses above the dense model's on the same chunks. */
+  /** Mean loss increase on the same chunks. */
   readonly partialDelta: number;
   /** When it was stopped, ISO 8601. */
   readonly stoppedAt: string;
 };
 
-/** What can be wanted to be low: `loss` above the dense model's, or a share of the dense model's that is spent. */
+/** What can be wanted to be low: `loss` increase, or a retained fraction. */
 export type ObjectiveName = "loss" | BudgetName;
 
 /** Most that a trial may have of an objective. */
@@ -71,7 +71,7 @@ export interface SearchOutcome {
 export interface SearchRecord extends SearchRequest, SearchOutcome {
   /** PED-ANOVA importances of the axes for the objectives. */
   readonly importances: { readonly [axis: string]: number };
-  /** Of several objectives: what trials within the limits span, to the reference of the dense model: a loss of one unit, and all spent. */
+  /** Of several objectives: what trials within the limits span, to the reference of the full model: a loss of one unit, and all spent. */
   readonly hypervolume?: number;
 }
 
@@ -93,7 +93,7 @@ export interface RaceRecord extends RaceRequest {
 /** @internal A trial in a summary. */
 export type RankedTrial<T extends TaskTypes = TaskTypes> = Trial<T> & {
   /**
-   * Whether no other on-line trial spends at most as many operations in attention at a headline metric (perplexity) at
+   * Whether no other online trial spends at most as many operations in attention at a headline metric (perplexity) at
    * least as good.
    */
   readonly pareto: boolean;
@@ -101,7 +101,7 @@ export type RankedTrial<T extends TaskTypes = TaskTypes> = Trial<T> & {
 
 /** The content of `summary.json`. */
 export interface SweepSummary<T extends TaskTypes = TaskTypes> {
-  /** Sorted by the share asked for, then by the task's headline metric (perplexity), best first. */
+  /** Sorted by the requested ratio, then by the task's headline metric (perplexity), best first. */
   readonly trials: readonly RankedTrial<T>[];
   /** The model without a filter. */
   readonly dense: T["dense"];

@@ -17,7 +17,7 @@ import {
   mapBudgets,
   type MethodGroup,
   type NamedMethod,
-  sharesOf,
+  retainedOf,
 } from "../../../lib/sweep/mod.ts";
 import type { FlagValues } from "../cli/flags/parse.ts";
 import { checkFlags } from "../cli/task.ts";
@@ -73,7 +73,7 @@ export interface ItemOutcome {
 /**
  * Scores every item dense and with every method; each is on disk before the next begins.
  *
- * @throws {UsageError} If a method reached no scored position of a task: its numbers would be the dense model's. All scores
+ * @throws {UsageError} If a method reached no scored position of a task: its numbers would be the full model's. All scores
  * are on disk by then.
  */
 export async function runComparedItems(
@@ -126,7 +126,7 @@ export async function runComparedItems(
       ...{ missedKeys, ownSkips, identical: identical / items },
     }));
     return {
-      shares: [mapBudgets(() => 1), ...own.map(({ usage }) => sharesOf(usage))],
+      retained: [mapBudgets(() => 1), ...own.map(({ usage }) => retainedOf(usage))],
       reach: [undefined, ...reach],
     };
   };
@@ -140,8 +140,8 @@ export async function runComparedItems(
 }
 
 /**
- * The metrics of a task, each of the dense model and of every group, mean over its seeds; where items go on from their context,
- * also how far that is from how the dense model goes on.
+ * The metrics of a task, each of the full model and of every group, mean over its seeds; where items go on from their context,
+ * also how far that is from how the full model goes on.
  */
 function listSeries(
   { task, items }: PlannedTask,

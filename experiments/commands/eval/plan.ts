@@ -46,7 +46,7 @@ export interface PlannedTask extends ReadTask {
  * Reads `--filter-from`.
  *
  * @param hasText Whether a text is read beside the items, which --warmup is for.
- * @throws {UsageError} If it is neither tokens nor a share.
+ * @throws {UsageError} If it is neither tokens nor a fraction.
  */
 export function readFilterFlag(values: FlagValues, hasText = false): FilterFrom | undefined {
   const text = textOf(values, "filter-from");
@@ -125,7 +125,7 @@ export function planTasks(
  * Checks that every method can answer the items of tasks, and reaches some of each.
  *
  * @param methods With the names that messages call them by, where there are several.
- * @throws {UsageError} If an item cannot be scored, or a method would be the dense model in disguise.
+ * @throws {UsageError} If an item cannot be scored, or a method would be the full model in disguise.
  */
 export function expectItems(
   tasks: readonly TaskItems[],
@@ -246,7 +246,7 @@ export function expectReach(
 }
 
 /**
- * Refuses what a run has found to be filtered nowhere: its numbers would be the dense model's. What it measured stays.
+ * Refuses what a run has found to be filtered nowhere: its numbers would be the full model's. What it measured stays.
  *
  * @param kept What holds the scores.
  * @param instead What to do where that is not enough.

@@ -65,7 +65,7 @@ Deno.test("what can be reached depends on the model's windows, on texts that are
   expectReach(planned(9), () => adapts, ONE);
 });
 
-Deno.test("a method that looks ahead is refused beforehand for an item that asks for a text", () => {
+Deno.test("a non-causal method is refused beforehand for an item that asks for a text", () => {
   const bind = (item: object) =>
     bindMethod(() => ({ ...createDense(), at: "prefill" }), undefined, planned(9, item).encoded);
   bind({ place: "line 1" });

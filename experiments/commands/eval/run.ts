@@ -63,7 +63,7 @@ interface RunItems {
   readonly scorers: { readonly [run: string]: ItemScorer };
   readonly log: ItemLog;
   readonly signal: AbortSignal;
-  /** Called after each item with the finished share of this run's work. */
+  /** Called after each item with the finished fraction of this run's work. */
   readonly onItem: (fraction: number, label: string) => void;
   readonly onTask: (planned: PlannedTask, runs: RunScores) => void;
 }

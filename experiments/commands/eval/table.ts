@@ -9,7 +9,7 @@ import {
   type ItemResult,
   type Metric,
 } from "../../../lib/eval/mod.ts";
-import { BUDGETS, type Shares, sharesOf, showShare } from "../../../lib/sweep/mod.ts";
+import { BUDGETS, type Retained, retainedOf, showFraction } from "../../../lib/sweep/mod.ts";
 import type { PlainTable } from "../cli/output/table.ts";
 
 /** A column: its head, what is said of it, and its cell. */
@@ -23,11 +23,11 @@ interface Column {
 }
 
 /** What a method filtered of a task: of items, or of a text. */
-export type Budget = Partial<ItemBudget> & { readonly shares?: Shares };
+export type Budget = Partial<ItemBudget> & { readonly retained?: Retained };
 
-const spent = ({ usage, shares }: Budget) => usage === undefined ? shares : sharesOf(usage);
+const spent = ({ usage, retained }: Budget) => usage === undefined ? retained : retainedOf(usage);
 
-/** Items of which so large a share is answered as by the dense model say little of a method. */
+/** Items of which so large a fraction is answered as by the full model say little of a method. */
 const MOSTLY = 0.5;
 
 /** What a reader must know of tasks that a method hardly touched, a line each. */
@@ -37,7 +37,7 @@ export function warnOfIdentical(budgets: { readonly [task: string]: Budget }): s
       ? [
         `${task}: the filter changed ${
           items - identical
-        } of ${items} items, the others are the dense model's.`,
+        } of ${items} items, the others are the full model's.`,
       ]
       : []
   );
@@ -57,7 +57,7 @@ const COLUMNS: readonly Column[] = [
   },
   {
     name: "dense",
-    hint: "dense model ± standard error",
+    hint: "full model ± standard error",
     always: true,
     cell: ({ dense }, metric) => mean(metric, dense),
   },
@@ -68,7 +68,7 @@ const COLUMNS: readonly Column[] = [
   },
   {
     name: "change",
-    hint: "filtered less dense, of shares in points, with its 95% interval over items",
+    hint: "filtered minus full model, with its 95% interval over items; percentages in points",
     cell: ({ difference, dense }, metric) => {
       const { estimate, low, high } = difference!;
       const [change, from, to] = [estimate, low, high].map((value) =>
@@ -90,34 +90,34 @@ const COLUMNS: readonly Column[] = [
       smallestDetectable == null ? "-" : formatSpread(metric, smallestDetectable, dense.mean),
   },
   {
-    name: "as dense",
-    hint: "share of items with the dense model's log-likelihoods: the filter changed none of these",
+    name: "identical",
+    hint: "fraction of items with the full model's log-likelihoods: the filter did not change them",
     cell: (_row, _metric, budget) => share(budget?.items && budget.identical! / budget.items),
   },
-  ...(["pairs", "rows"] as const).map((name): Column => ({
+  ...(["pairs", "cache"] as const).map((name): Column => ({
     name: BUDGETS[name].label,
-    hint: `${BUDGETS[name].title}, of these items, against dense`,
-    cell: (_row, _metric, budget) => showShare(budget && spent(budget)?.[name]),
+    hint: `${BUDGETS[name].title}, of these items, in % of the full model's`,
+    cell: (_row, _metric, budget) => showFraction(budget && spent(budget)?.[name]),
   })),
   {
     name: "missed keys",
-    hint: "share of an item's scored positions that did not see a filtered key, mean over items",
+    hint: "fraction of an item's scored positions that did not see a filtered key, mean over items",
     cell: (_row, _metric, budget) => share(budget?.meanReach?.missedKeys),
   },
   {
     name: "own",
     hint:
-      "share of the scored positions' own attentions that were filtered, over all layers, mean over items",
+      "fraction of the scored positions' own attentions that were filtered, over all layers, mean over items",
     cell: (_row, _metric, budget) => share(budget?.meanReach?.ownSkips),
   },
   {
     name: "skipped",
-    hint: "share of attention skipped after the warm-up, over all layers",
+    hint: "pruning ratio: attention computations skipped after the warm-up, over all layers",
     cell: (_row, _metric, budget) => share(budget?.achievedRatio),
   },
   {
-    name: "dropped",
-    hint: "share of judged keys and values dropped, over all layers",
+    name: "evicted",
+    hint: "compression ratio: keys and values evicted, of those decided, over all layers",
     cell: (_row, _metric, budget) => share(budget?.kvAchievedRatio),
   },
 ];
@@ -126,7 +126,7 @@ const COLUMNS: readonly Column[] = [
 export const SPARE_COLUMNS = [
   "detectable",
   "p",
-  "dropped",
+  "evicted",
   "own",
   "skipped",
   "items",

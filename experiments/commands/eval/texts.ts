@@ -16,7 +16,7 @@ import {
   encodeStudy,
   measureStudy,
   openStudy,
-  sharesOf,
+  retainedOf,
   type StudyStore,
 } from "../../../lib/sweep/mod.ts";
 import { type FlagValues, textOf } from "../cli/flags/parse.ts";
@@ -120,5 +120,5 @@ export async function runText(
 
 const budgetOf = (filtered: TaskResult) => {
   const { achievedRatio, skipRatioPerLayer, kvAchievedRatio } = filtered;
-  return { achievedRatio, skipRatioPerLayer, kvAchievedRatio, shares: sharesOf(filtered) };
+  return { achievedRatio, skipRatioPerLayer, kvAchievedRatio, retained: retainedOf(filtered) };
 };

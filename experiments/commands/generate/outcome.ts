@@ -18,14 +18,14 @@ function measureRun({ numLayers }: Pick<ModelConfig, "numLayers">, run: Generate
   return {
     promptTokensPerSecond: rate(run.promptTokens, run.promptMs),
     tokensPerSecond: rate(run.ids.length, run.tokensMs),
-    /** Shares of what was decided after the warm-up, over all layers; null where nothing was. */
+    /** Fractions of what was decided after the warm-up, over all layers; null where nothing was. */
     queriesSkipped: pruner === undefined || pruner.layers.length === 0
       ? null
       : skipRatiosOf(tallySkips(numLayers, pruner.spans.warmup, [{ length, keep }])).achievedRatio,
     keysDropped: pruner?.keySide === undefined
       ? null
       : dropRatioOf(tallyDrops(numLayers, pruner.spans, [{ length, kvKeep }], pruner.keySide.heads)),
-    /** Shares of the dense model's. */
+    /** Fractions of the full model's. */
     pairsAvoided: usage.pairsAvoided / usage.pairsDense,
     attentionFlopsAvoided: usage.attentionFlopsAvoided / usage.attentionFlopsDense,
     kvBytesHeld: usage.kvBytesHeld,
@@ -47,12 +47,12 @@ export function describeRun(config: Pick<ModelConfig, "numLayers">, run: Generat
     };
   const skipped = [
     ...(m.queriesSkipped === null ? [] : [`skipped ${percent(m.queriesSkipped)} of queries`]),
-    ...(m.keysDropped === null ? [] : [`dropped ${percent(m.keysDropped)} of judged keys and values`]),
+    ...(m.keysDropped === null ? [] : [`evicted ${percent(m.keysDropped)} of decided keys and values`]),
   ].join(", ");
   return `${plural(run.ids.length, "token")} (${ends[run.ended]}) after ${run.promptTokens} of the prompt; ` +
     `${speed(m.promptTokensPerSecond)} tokens/s of the prompt, then ${speed(m.tokensPerSecond)} tokens/s; ` +
     (skipped === "" ? "" : `${skipped}, after the warm-up, over all layers; `) +
-    `KV cache ${m.kvBytesHeld} bytes, ${percent(m.kvBytesHeld / m.kvBytesDense)} of dense`;
+    `KV cache ${m.kvBytesHeld} bytes, ${percent(m.kvBytesHeld / m.kvBytesDense)} of the full model`;
 }
 
 /** Columns of the table, each with what it says. */
@@ -67,19 +67,27 @@ const COLUMNS: readonly (readonly [
   ["t/s", "tokens made a second", (_, m) => speed(m.tokensPerSecond)],
   [
     "skipped",
-    "share of queries skipped, after the warm-up, over all layers",
+    "pruning ratio: queries skipped, after the warm-up, over all layers",
     (_, m) => percent(m.queriesSkipped),
   ],
-  ["dropped", "share of judged keys and values dropped, likewise", (_, m) => percent(m.keysDropped)],
-  ["pairs", "pairs of a query and a key computed, against dense", (_, m) => percent(1 - m.pairsAvoided)],
+  [
+    "evicted",
+    "compression ratio: keys and values evicted, of those decided, likewise",
+    (_, m) => percent(m.keysDropped),
+  ],
+  [
+    "pairs",
+    "pairs of a query and a key computed, in % of the full model's",
+    (_, m) => percent(1 - m.pairsAvoided),
+  ],
   [
     "attn FLOPs",
-    "operations of the attention block, against dense",
+    "operations of the attention block, in % of the full model's",
     (_, m) => percent(1 - m.attentionFlopsAvoided),
   ],
   ["KV bytes", "bytes of the KV cache in use at the end", (_, m) => String(m.kvBytesHeld)],
   [
-    "KV held",
+    "KV cache",
     "the same against a dense cache of the same tokens",
     (_, m) => percent(m.kvBytesHeld / m.kvBytesDense),
   ],
@@ -107,7 +115,7 @@ function findParting(a: readonly number[], b: readonly number[]): number | null 
   return at < 0 ? null : at;
 }
 
-/** Whether a run filtered nothing: it was the dense model's. */
+/** Whether a run filtered nothing: it was the full model's. */
 export function filtersNothing({ pruner, length, keep, kvKeep }: GeneratedText): boolean {
   const gone = (masks: ReadonlyMap<number, Uint8Array>) =>
     [...masks.values()].some((mask) => mask.subarray(0, length).includes(0));
@@ -119,7 +127,7 @@ export function warnOfNothing(run: GeneratedText): string {
   if (run.pruner === undefined || !filtersNothing(run)) return "";
   const { warmup, recent } = run.pruner.spans;
   return `Nothing was filtered: all ${run.length} tokens lie within the warm-up of ${warmup} and the recent window of ${recent} ` +
-    "or are not judged yet, so the text is the dense model's (take a longer prompt, more --max-tokens, or a smaller --warmup " +
+    "or are not decided yet, so the text is the full model's (take a longer prompt, more --max-tokens, or a smaller --warmup " +
     "and --recent).";
 }
 

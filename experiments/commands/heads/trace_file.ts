@@ -14,8 +14,8 @@ import {
   type AnyRule,
   effectiveOptions,
   keyRuleOf,
-  looksAhead,
   methodOf,
+  nonCausal,
   readsOf,
   type ResolvedOptions,
   type Substitute,
@@ -65,7 +65,7 @@ export function traceInfo(
   rest: Pick<TraceInfo, "version" | "stream" | "queries" | "phase" | "piece" | "cacheDType" | "products">,
 ): TraceInfo {
   const { warmup, recent } = method, options = effectiveOptions(method);
-  const whole = looksAhead(method), keyRule = keyRuleOf(method);
+  const whole = nonCausal(method), keyRule = keyRuleOf(method);
   return {
     format: 1,
     model: name,

@@ -4,7 +4,7 @@ import { type HttpServer, serveHttp } from "../cli/machine/http.ts";
 import { LOCALHOST, OWN_NAMES, sameSecret } from "../cli/flags/token.ts";
 
 interface PageProgress {
-  /** Finished share of the work, in [0, 1]. */
+  /** Finished fraction of the work, in [0, 1]. */
   readonly fraction: number;
   /** The same in words. */
   readonly text: string;

@@ -37,7 +37,7 @@ export interface QueuedStudy {
 export interface JobProgress {
   /** Who is at it. */
   readonly owner: string;
-  /** Finished share of its chunks. */
+  /** Finished fraction of its chunks. */
   readonly fraction?: number;
   /** Why that worker cannot take it. */
   readonly refused?: string;

@@ -102,9 +102,9 @@ export async function submitTrials(
     await redis.set(textKey(prefix, textSha256), text, "EX", KEEP_S);
     if (race === undefined) return;
     await redis.del(endedKey(prefix, sweep));
-    await tellRivals(store.results<StoredRecord>().map(({ record }) => record));
+    await tellOthers(store.results<StoredRecord>().map(({ record }) => record));
   };
-  const tellRivals = async (records: readonly StoredRecord[]) => {
+  const tellOthers = async (records: readonly StoredRecord[]) => {
     const key = endedKey(prefix, sweep);
     for (let at = 0; race !== undefined && at < records.length; at += BATCH) {
       await redis.rpush(key, ...records.slice(at, at + BATCH).map((record) => JSON.stringify(record)));
@@ -197,7 +197,7 @@ export async function submitTrials(
         if (state === "failed") store.close(trial.digest, String(job!.failedReason).slice(0, SAID));
         else {
           store.take(finishedTrials([job!.returnvalue]));
-          await tellRivals([job!.returnvalue]);
+          await tellOthers([job!.returnvalue]);
         }
       }
       await discard(id); // only now: what a queue has given stays until it is on disk

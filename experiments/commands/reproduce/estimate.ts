@@ -27,7 +27,7 @@ import { readKnownModels, type Recipe } from "./recipe.ts";
 const TEXT_TOKENS = 341_469, ITEM_TOKENS = 350, MADE_ITEMS = 50;
 /** Tokens of a sequence of items. */
 const ITEM_LENGTH = 100;
-/** Bytes beside weights and cache: kept results of the dense model, and the program. */
+/** Bytes beside weights and cache: kept results of the full model, and the program. */
 const WORKING_BYTES = 1.5e9;
 /** What the model has in its file where a plan sees no file. */
 const HUB_DTYPE: WeightDType = "bf16";
@@ -180,7 +180,7 @@ export function describeEstimate(estimate: Estimate): string[] {
   return [
     `Recipe ${recipe}, on ${model}: about ${
       shown(hours)
-    } on this machine. An estimate: operations of dense runs at ` +
+    } on this machine. An estimate: operations of the full model runs at ` +
     `${rate}, measured just now on one product (${backend}); filtered runs take less, matching and ` +
     "calibration more.",
     `Memory: about ${gigabytes(weightBytes + cacheBytes + WORKING_BYTES)}: ${

@@ -45,7 +45,7 @@ export interface Recipe {
   readonly published: PublishedFile;
 }
 
-/** Numbers of one source, model and protocol: the dense model's, and those of methods by ratio in percent. */
+/** Numbers of one source, model and protocol: the full model's, and those of methods by ratio in percent. */
 interface PublishedGroup {
   readonly source: string;
   readonly protocol: string;

@@ -26,14 +26,14 @@ const SIGN_MS = 5_000;
 /** Milliseconds between two looks for a job, where others have the last ones. */
 const WAIT_MS = 200;
 
-/** Work that one process does: the dense model of a part, or all methods of a part at one ratio. */
+/** Work that one process does: the full model of a part, or all methods of a part at one ratio. */
 interface Job {
   readonly digest: string;
   readonly part: PlannedPart;
   readonly methods: PlannedPart["methods"];
 }
 
-/** The jobs of parts: first the dense model of each, then the methods, ratio by ratio. */
+/** The jobs of parts: first the full model of each, then the methods, ratio by ratio. */
 function listJobs(parts: readonly PlannedPart[]): { readonly dense: Job[]; readonly filtered: Job[] } {
   return {
     dense: parts.map((part) => ({ digest: `${part.name}: dense`, part, methods: [] })),
@@ -128,7 +128,7 @@ interface RecipeRun extends Control {
 }
 
 /**
- * Runs a recipe: the dense model of every part and its check, then all methods, then the lengths.
+ * Runs a recipe: the full model of every part and its check, then all methods, then the lengths.
  *
  * @throws {UsageError} If a dense number is not the published one of the same protocol. All work is kept.
  */
@@ -208,7 +208,7 @@ async function checkDense(
   );
 }
 
-/** Time and memory against length, of the dense model and of each method at the highest ratio; measured once. */
+/** Time and memory against length, of the full model and of each method at the highest ratio; measured once. */
 function readLengths(
   store: StudyStore,
   { recipe, parts, signal, progress }: RecipeRun,

@@ -1,4 +1,4 @@
-/** What a scored sequence says: its table, the dense model beside it, and a page of the text. */
+/** What a scored sequence says: its table, the full model beside it, and a page of the text. */
 import {
   dropRatioOf,
   type SequenceScore,
@@ -20,7 +20,7 @@ import { plural } from "../../../lib/plural.ts";
 import type { PlainTable } from "../cli/output/table.ts";
 import type { ScoreRun } from "../heads/replay.ts";
 
-/** Scores of one run after the other, with the dense model's where a method was at work. */
+/** Scores of one run after the other, with the full model's where a method was at work. */
 export interface Scored {
   readonly file: ModelFile;
   readonly runs: readonly ScoreRun[];
@@ -60,9 +60,9 @@ export function measureOutcome({ file, runs, scores, dense }: Scored) {
   };
 }
 
-/** A share of something, over all layers, and what was asked for. */
+/** A ratio over all layers, and the requested one. */
 function shareOf(what: string, ratio: number, asked: number | undefined): string {
-  const wish = asked === undefined ? "" : ` (asked: ${Number((100 * asked).toPrecision(6))}%)`;
+  const wish = asked === undefined ? "" : ` (requested: ${Number((100 * asked).toPrecision(6))}%)`;
   return `${(100 * ratio).toFixed(1)}% of ${what} after the warm-up, over all layers${wish}`;
 }
 
@@ -76,7 +76,7 @@ export function describeOutcome(scored: Scored, method: ResolvedOptions | undefi
   const held = (100 * kvBytesHeld / (kvBytesHeld + kvBytesAvoided)).toFixed(0);
   return [
     `Perplexity ${perplexity.toFixed(4)} over ${tokens} of ${file.name}; ` +
-    `dense ${densePerplexity.toFixed(4)}: ${cost} nats a token.`,
+    `dense ${densePerplexity.toFixed(4)}: ${cost} nats per token.`,
     [
       ...(achievedRatio === null ? ["No token came after the warm-up: nothing was decided."] : []),
       ...(achievedRatio === null || scores[0]!.layers.length === 0
@@ -84,13 +84,13 @@ export function describeOutcome(scored: Scored, method: ResolvedOptions | undefi
         : [`Skipped ${shareOf("attention", achievedRatio, asked?.pruneRatio)}.`]),
       ...(kvAchievedRatio === undefined || kvAchievedRatio === null
         ? []
-        : [`Dropped ${shareOf("judged keys and values", kvAchievedRatio, asked?.kvRatio)}.`]),
+        : [`Evicted ${shareOf("decided keys and values", kvAchievedRatio, asked?.kvRatio)}.`]),
     ].join(" ") +
-    ` KV cache: ${kvBytesHeld} bytes, ${held}% of dense.`,
+    ` KV cache: ${kvBytesHeld} bytes, ${held}% of the full model.`,
   ];
 }
 
-export const SCORE_COLUMNS = ["position", "id", "piece", "nll", "dense", "skipped layers", "dropped layers"];
+export const SCORE_COLUMNS = ["position", "id", "piece", "nll", "dense", "skipped layers", "evicted layers"];
 
 /** Ascending whole numbers, runs of them as `first-last`: `2-5 7`. */
 export function formatRanges(numbers: readonly number[]): string {
@@ -103,7 +103,7 @@ export function formatRanges(numbers: readonly number[]): string {
   return runs.map(([first, last]) => first === last ? String(first) : `${first}-${last}`).join(" ");
 }
 
-/** A row a token, as text and as records; the dense model's loss where a method was at work. */
+/** A row a token, as text and as records; the full model's loss where a method was at work. */
 export function tabulateScores({ file, runs, scores, dense }: Scored): {
   readonly table: PlainTable;
   readonly records: readonly object[];
@@ -124,7 +124,7 @@ export function tabulateScores({ file, runs, scores, dense }: Scored): {
   });
   const shown = (loss: number | null | undefined) => loss?.toFixed(4) ?? "-";
   const columns = SCORE_COLUMNS.filter((name) =>
-    name === "dense" ? dense !== undefined : name !== "dropped layers" || hasKeySide
+    name === "dense" ? dense !== undefined : name !== "evicted layers" || hasKeySide
   );
   const rows = records.map(({ position, id, piece, nll, dense: loss, skippedLayers, droppedLayers }) => [
     String(position),

@@ -7,7 +7,7 @@ const SAVINGS: {
   readonly [count: string]: { readonly help: string; readonly of: (usage: SequenceUsage) => number };
 } = {
   queries_dense: {
-    help: "Queries of the dense model: one per token and layer.",
+    help: "Queries of the full model: one per token and layer.",
     of: (usage) => usage.queriesDense,
   },
   queries_skipped: {
@@ -15,7 +15,7 @@ const SAVINGS: {
     of: (usage) => usage.queriesSkipped,
   },
   attention_flops_dense: {
-    help: "Operations of attention in the dense model, projections included.",
+    help: "Operations of attention in the full model, projections included.",
     of: (usage) => usage.attentionFlopsDense,
   },
   attention_flops_avoided: {
@@ -23,7 +23,7 @@ const SAVINGS: {
     of: (usage) => usage.attentionFlopsAvoided,
   },
   kv_bytes_dense: {
-    help: "Bytes of keys and values that the dense model holds at the end of a text.",
+    help: "Bytes of keys and values that the full model holds at the end of a text.",
     of: (usage) => usage.kvBytesHeld + usage.kvBytesAvoided,
   },
   kv_bytes_held: {

@@ -44,8 +44,8 @@ Deno.test("sweep, worker and study refuse a broken study in one line, and leave 
         Deno.writeFileSync(path, bytes.map((byte, at) => at > 100 ? byte ^ 0x55 : byte));
       }],
       ["it is no study's file", ["sweep", "worker", "study"], () => Deno.writeTextFileSync(path, "")],
-      ["found a store of version 9, expected at most 2", ["sweep", "worker", "study"], () => {
-        changed("PRAGMA user_version = 9");
+      ["found a store of version 2, expected 3", ["sweep", "worker", "study"], () => {
+        changed("PRAGMA user_version = 2");
       }],
       ["setting conditions is not what was written", ["sweep", "worker", "study"], () => {
         changed("UPDATE setting SET value = json_set(value, '$.modelSha256', 'aa') WHERE key = 'conditions'");

@@ -8,7 +8,7 @@ import {
   type SweepSummary,
   type Trial,
 } from "../../../lib/sweep/mod.ts";
-import { askedShares, isControl, methodName } from "../../../lib/plot/mod.ts";
+import { isControl, methodName, requestedRatios } from "../../../lib/plot/mod.ts";
 import { isFolder } from "../cli/files.ts";
 import { STUDY_FILE } from "../cli/run/results.ts";
 import { findWrongTask } from "../task/file.ts";
@@ -44,15 +44,15 @@ export interface ShortTrial {
   readonly state: string;
   /** What tables call its method. */
   readonly method: string;
-  /** The share that it was asked for. */
+  /** The requested ratio. */
   readonly asked: string;
   /** Whether it is a control: no best of anything. */
   readonly isControl: boolean;
-  /** Share of the dense model's operations in attention; undefined where there is no result. */
+  /** Fraction of the full model's operations in attention; undefined where there is no result. */
   readonly spent: number | undefined;
   /** The task's headline; undefined where there is no result. */
   readonly value: number | undefined;
-  /** Whether it is on the front of both, methods that look ahead aside. */
+  /** Whether it is on the front of both, methods that are non-causal aside. */
   readonly pareto: boolean;
   /** Options that not all trials share. */
   readonly options: { readonly [name: string]: unknown };
@@ -68,7 +68,7 @@ export interface ShortStudy {
 export function listShort(store: StudyStore): ShortStudy {
   expectTask(store);
   const { headline } = findTask(store.conditions.task);
-  const names = [headline.name, "attentionFlopsDense", "attentionFlopsAvoided", "looksAhead"];
+  const names = [headline.name, "attentionFlopsDense", "attentionFlopsAvoided", "nonCausal"];
   const rows = store.fields(names) as { readonly [name: string]: number | null }[];
   const stored = store.trials(),
     first = stored[0]?.options as { readonly [name: string]: unknown } | undefined;
@@ -84,7 +84,7 @@ export function listShort(store: StudyStore): ShortStudy {
   );
   const front = paretoFront(
     spent.map((share, i) =>
-      rows[i]!.looksAhead || isControl(stored[i]!.options) ? NaN : -Math.round(100 * share)
+      rows[i]!.nonCausal || isControl(stored[i]!.options) ? NaN : -Math.round(100 * share)
     ),
     rows.map((row) => costOf(headline, row[headline.name] ?? NaN)),
   );
@@ -97,7 +97,7 @@ export function listShort(store: StudyStore): ShortStudy {
       return methodName(options);
     },
     get asked() {
-      return askedShares(options);
+      return requestedRatios(options);
     },
     isControl: isControl(options),
     spent: Number.isNaN(spent[i]!) ? undefined : spent[i]!,
@@ -113,7 +113,7 @@ export function listShort(store: StudyStore): ShortStudy {
 export function tabulateShort({ headline, trials, varying }: ShortStudy) {
   const shown = (value: unknown) => value === undefined || value === null ? "-" : String(value);
   return {
-    columns: ["trial", "state", "method", "asked", ...varying, headline.label, "attn FLOPs"],
+    columns: ["trial", "state", "method", "ratio", ...varying, headline.label, "attn FLOPs"],
     left: [false, true, true, true, ...varying.map(() => false), false, false],
     rows: trials.map(({ number, state, method, asked, value, spent, options, pareto }) => [
       ...[String(number), pareto ? `${state} *` : state, method, asked],
@@ -130,7 +130,7 @@ export function bestFirst({ headline, trials }: ShortStudy): ShortTrial[] {
     .sort((a, b) => costOf(headline, a.value!) - costOf(headline, b.value!));
 }
 
-/** The best of a study in words: `ppl 41.95 by learned at 0.15`, the share that was asked for; less is easier. */
+/** The best of a study in words: `ppl 41.95 by learned at 0.15`, the requested ratio; less is easier. */
 export function describeBest(study: ShortStudy): string {
   const { headline } = study, [best] = bestFirst(study);
   if (best === undefined) return "-";

@@ -174,7 +174,7 @@ export async function writeOptuna(store: StudyStore, path: string): Promise<numb
     store.results<Trial | StoppedTrial>().map(({ record }) => [record.trial, record]),
   );
   const valueOf = (name: ObjectiveName, record: Trial) =>
-    name === "loss" ? readMetric(record, headline.name) : BUDGETS[name].share(record);
+    name === "loss" ? readMetric(record, headline.name) : BUDGETS[name].retained(record);
   const part = `${path}.part`;
   {
     using db = new DatabaseSync(part);

@@ -45,7 +45,7 @@ export function renderStudy(store: StudyStore, plotly: PlotlySource): string {
     ["trial", "its number", ({ number }) => String(number)],
     [
       "method",
-      "preset or rule, and the share asked for",
+      "preset or rule, and the requested ratio",
       ({ method, asked }) => `${method} at ${asked}`,
       true,
     ],
@@ -55,7 +55,7 @@ export function renderStudy(store: StudyStore, plotly: PlotlySource): string {
     [headline.label, headline.help, ({ value }) => formatMetric(headline, value!)],
     [
       "attn FLOPs",
-      "operations of attention, against dense",
+      "operations of attention, in % of the full model's",
       ({ spent }) => spent === undefined ? "-" : `${(100 * spent).toFixed(0)}%`,
     ],
   ]);

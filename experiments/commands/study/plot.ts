@@ -54,7 +54,7 @@ export function plotStudy({ headline, trials, varying }: ShortStudy): Figure {
       ),
       marks("Pareto front", drawn.filter(({ pareto }) => pareto), front),
     ],
-    xaxis: axis("attn FLOPs, of dense", { tickformat: ".0%", autorange: "reversed" }),
+    xaxis: axis("attn FLOPs retained", { tickformat: ".0%", autorange: "reversed" }),
     yaxis: axis(headline.label),
     showlegend: true,
   });

@@ -79,7 +79,7 @@ Deno.test("a sweep over items counts them, shows chance, and what a filter reach
     const { code, stdout, stderr } = await runTask("sweep", ...args, "--threads", "1", "--out", folder);
     assertEquals(code, 0, stderr);
     assertMatch(stderr, /^1 trial on 64 tokens of piqa.jsonl; cpu: /m);
-    assertMatch(stdout, /Q skipped +acc +derror +se +acc_norm /);
+    assertMatch(stdout, /Q skipped +acc +error increase +se +acc_norm /);
     assertMatch(
       stdout,
       /^tiny on piqa.jsonl: 2 items of up to 34 tokens, dense acc 50.0% \(chance 50.0%\)\.$/m,
@@ -105,7 +105,7 @@ Deno.test("a sweep over items refuses what it cannot run, in one line and before
       ],
       [
         ["--task", "needle_multikey", "--fusion", "oracle", "--filter-from", "50%"],
-        "Cannot score item 0 of needle_multikey: it asks for a text, which a method that looks ahead cannot make",
+        "Cannot score item 0 of needle_multikey: it asks for a text, which a non-causal method cannot make",
       ],
     ];
     for (const [args, expected] of cases) {

@@ -8,7 +8,7 @@ import { runTask, withFolder } from "../testing.ts";
 
 const SMALL = ["--context", "16", "--tokens", "192", "--threads", "1"], CHUNKS = 12;
 
-/** Arguments of a search of a few axes, whose trials differ enough to be told apart on short chunks. */
+/** Arguments of a search of a few axes, whose trials differ significantly on short chunks. */
 function search(folder: string): string[] {
   const theta = { low: 0.1, high: 0.9 };
   const axes = { fusion: ["key", "value"], threshold: "fixed", theta, warmup: 4 };

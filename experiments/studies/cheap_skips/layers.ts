@@ -22,7 +22,7 @@ export interface Measured {
   readonly backend: Backend;
 }
 
-/** Mean divergences in nats a token, by layer: each layer drops all keys that have left the window, the others none. */
+/** Mean divergences in nats per token, by layer: each layer drops all keys that have left the window, the others none. */
 export async function measureLayers(
   { model, config, backend }: Measured,
   ids: Int32Array<ArrayBuffer>,

@@ -6,7 +6,7 @@
  *
  * A RUN is `name={"option": value, …}`; runs of one name, such as seeds of random, are averaged token by token. Finished
  * runs stand in FILE.json and are not run again, so that runs may be added; then a table of all is printed: each one's
- * loss above dense, then each one's less its neighbour's in the order given.
+ * loss increase, then each one's less its neighbour's in the order given.
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { openCpu } from "../../../ffi/mod.ts";
@@ -71,7 +71,7 @@ const groups = [...Map.groupBy(runs, ({ name }) => name)].map(([name, own]) => {
   const losses = dense.map((chunk, c) => chunk.map((_, i) => mean((one) => one.losses[c]![i]!)));
   return { name, runs: all.length, losses, mean };
 });
-console.log(`| run | above dense | less the run above | KL | rows held | attention FLOPs |`);
+console.log(`| run | loss increase | less the run above | KL | KV cache | attention FLOPs |`);
 console.log("| --- | --- | --- | --- | --- | --- |");
 groups.forEach(({ name, runs, losses, mean }, i) => {
   const less = (other: Float64Array[]) => shown(blockBootstrap([other, losses], ([a, b]) => b! - a!));

@@ -13,7 +13,7 @@ the rule `keydiff-merge` does), +fuse0.9 (key and value become the mean of all k
 and more, and the ln of their number is added to the logit), +rest (one more row a KV head, the mean of all
 keys and of all values that went, with ln of their number added to the logit). `learned` is learned_keys.py,
 with +horizonN and +forget0.9. Chunks stand side by side; judgement and the policy `budget` are those of
-docs/reference/spec.md, with blocks of 32 and a window of 256 scores. Prints the loss above dense with its standard
+docs/reference/spec.md, with blocks of 32 and a window of 256 scores. Prints the loss increase with its standard
 error over blocks of 64 tokens, and the same less the first rule's. It says what is worth building; what a
 rule costs, measure.ts says.
 """

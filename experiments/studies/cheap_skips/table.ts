@@ -29,7 +29,7 @@ export async function readResults(): Promise<Comparison[]> {
 }
 
 /** Budgets that README shows. */
-const SHOWN = ["rows", "attentionFlops"] as const;
+const SHOWN = ["cache", "attentionFlops"] as const;
 const HEADINGS = [
   "preset",
   "loss increase",
@@ -47,11 +47,11 @@ export function tabulatePresets(comparisons: readonly Comparison[], model: strin
       const method = methods.find(({ name }) => name === preset);
       if (method === undefined) return [];
       const random = methods.find(({ name }) => name === `random for ${preset}`)!;
-      const intervals = [method.toDense, random.toDense, method.toRandom];
+      const intervals = [method.lossIncrease, random.lossIncrease, method.toRandom];
       return [[
         `\`${preset}\``,
         ...intervals.map((interval) => interval === null ? "-" : formatInterval(interval, 3)),
-        ...SHOWN.map((name) => `${(100 * method.shares[name]).toFixed(0)}%`),
+        ...SHOWN.map((name) => `${(100 * method.retained[name]).toFixed(0)}%`),
       ]];
     })
   );

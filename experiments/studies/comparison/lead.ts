@@ -3,13 +3,13 @@
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/lead.ts
  */
-import { axis, baseLayout, DARK, Figure, LIGHT, withoutShare } from "../../../lib/plot/mod.ts";
+import { axis, baseLayout, DARK, Figure, LIGHT, withoutRatio } from "../../../lib/plot/mod.ts";
 import type { Comparison } from "../../../lib/sweep/mod.ts";
 import { listTasks, type Part, readPart } from "./tables.ts";
 
 type Method = Comparison["methods"][number];
 /** A budget that loss is drawn against. */
-type Budget = "rows" | "attentionFlops";
+type Budget = "cache" | "attentionFlops";
 
 /** What a method saves on. */
 export const SIDES = {
@@ -32,25 +32,25 @@ export const sideOf = ({ achievedRatio, kvAchievedRatio }: Method): Side =>
 
 /** The methods of some parts that were run at several ratios of the same text. */
 export function collectLines(parts: readonly Part[]): LossLine[] {
-  const own = parts.flatMap(({ methods }) => methods).filter(({ toDense, missed }) =>
-    toDense !== null && !missed
+  const own = parts.flatMap(({ methods }) => methods).filter(({ lossIncrease, missed }) =>
+    lossIncrease !== null && !missed
   );
-  return [...Map.groupBy(own, ({ name }) => withoutShare(name))].flatMap(([method, found]) =>
+  return [...Map.groupBy(own, ({ name }) => withoutRatio(name))].flatMap(([method, found]) =>
     found.length < 2 ? [] : [{
       ...{ method, side: sideOf(found[0]!), isRandom: method.startsWith("random") },
-      points: found.sort((a, b) => a.asked! - b.asked!).map(({ toDense, shares }) => ({
-        nats: toDense!.estimate,
-        left: { rows: shares.rows, attentionFlops: shares.attentionFlops },
+      points: found.sort((a, b) => a.asked! - b.asked!).map(({ lossIncrease, retained }) => ({
+        nats: lossIncrease!.estimate,
+        left: { cache: retained.cache, attentionFlops: retained.attentionFlops },
       })),
     }]
   );
 }
 
-/** The share of needles that each method finds. */
+/** The fraction of needles that each method finds. */
 export function collectNeedles(part: Part): Map<string, number> {
   const { task, metric } = listTasks(part)[0]!;
   const rows = part.results!.filter((row) => row.task === task && row.metric === metric);
-  return new Map(rows.map(({ method, value }) => [withoutShare(method), value]));
+  return new Map(rows.map(({ method, value }) => [withoutRatio(method), value]));
 }
 
 /** The lines of a panel; of a random baseline the marks are left out. */
@@ -112,7 +112,7 @@ export async function drawLead(): Promise<Figure> {
     caption: "",
     height: 380,
     data: [
-      ...drawLines(lines, "rows", ""),
+      ...drawLines(lines, "cache", ""),
       ...drawLines(lines, "attentionFlops", "2"),
       ...drawNeedles(
         collectNeedles(await readPart("needle_all_0.75")),

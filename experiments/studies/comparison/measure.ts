@@ -13,15 +13,15 @@ import type { Comparison } from "../../../lib/sweep/mod.ts";
 
 /** Methods that need nothing but the model. */
 const ONLINE = "paper,variance,learned,keys,local,random,random-protected,periodic";
-/** Rivals that drop keys and values. */
+/** Baseline methods that evict keys and values. */
 const EVICTING =
   "streaming,h2o,tova,snapkv,expected-attention,leverage,lagkv,curdkv,keydiff-cache,keydiff,cur,knorm";
-/** Other rules, and bounds that look ahead. */
+/** Other rules, and bounds that are non-causal. */
 const MORE = "oracle,foresight,leave-one-out,missed,received,keydiff-merge,input-norm,random-protected";
-/** Of all, what is asked for several shares. */
+/** Methods that run at several ratios. */
 const SEVERAL =
   "paper,variance,learned,keys,local,random-protected,streaming,h2o,tova,snapkv,lagkv,keydiff,cur,knorm";
-/** Methods that alter the model once, by a text, which here is a book and no text of the judged kind; and as they go. */
+/** Methods that alter the model once, by a text, which here is a book and no text of the test text's kind; and as they go. */
 const FITTED = "attention-drop,mlp-drop,shortgpt,flap,wanda-sp";
 const PROMPT = "probe-pruning";
 
@@ -41,7 +41,7 @@ const text = (methods: string, ratios: string, tokens: number): Part => ({
   ...{ methods, ratios },
   flags: ["--tokens", `${tokens}`, "--seeds", "2"],
 });
-/** Items, after the least text that a comparison takes; one seed of chance. */
+/** Items, after the least text that a comparison takes; one seed of the random baseline. */
 const items = (methods: string, ratios: string, tasks: string, count: number, flags: string[]) => ({
   ...{ methods, ratios },
   flags: [...["--tokens", "512", "--seeds", "1", "--tasks", tasks, "--items", `${count}`], ...flags],
@@ -64,8 +64,8 @@ const queriesAndFitted = (ratios: string, tasks: string, count: number): Part =>
 const keys = (ratios: string, tasks: string, count: number, methods = KEYS) =>
   items(methods, ratios, tasks, count, [...SHORT, "--side", "key"]);
 /**
- * A share of the keys, of all layers alike, or of fewer layers as many (ratios/), since some keep every key: those that
- * recall, found on a novel (../cheap_skips/layers.ts); those that running text asks for most; or others, drawn by chance.
+ * A fraction of the keys, of all layers alike, or of fewer layers as many (ratios/), since some keep every key: retrieval
+ * layers, found on a novel (../cheap_skips/layers.ts); those that running text asks for most; or others, drawn at random.
  */
 const layers = (which: "all" | "recall" | "other" | "text", share: string, length: number, count: number) => {
   const methods = `variance,leave-one-out,random-protected${length === 512 ? ",received,keydiff" : ""}`;

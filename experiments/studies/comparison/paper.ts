@@ -12,7 +12,7 @@ import {
   formatInterval,
   type JsonObject,
   LIGHT,
-  withoutShare,
+  withoutRatio,
 } from "../../../lib/plot/mod.ts";
 import { type Interval, pairedInterval } from "../../../lib/stats/mod.ts";
 import type { Comparison } from "../../../lib/sweep/mod.ts";
@@ -22,7 +22,7 @@ import { sideOf, SIDES } from "./lead.ts";
 import { readPart } from "./tables.ts";
 
 type Method = Comparison["methods"][number];
-type Budget = "rows" | "attentionFlops";
+type Budget = "cache" | "attentionFlops";
 
 /** Where methods are from. */
 const SOURCES = await readJson(
@@ -33,7 +33,7 @@ const SOURCES = await readJson(
 
 /** A method's name; of a paper's method that differs from the paper with `(adapted)`. */
 export function nameOf({ name, options }: Pick<Method, "name" | "options">): string {
-  const rule = withoutShare(name), { paper, adapted } = SOURCES[rule] ?? { adapted: "none" };
+  const rule = withoutRatio(name), { paper, adapted } = SOURCES[rule] ?? { adapted: "none" };
   if (rule === "local" && options!.recent === 64) return "local (older preset)";
   return paper !== undefined && adapted !== "none" && rule !== "variance" ? `${rule} (adapted)` : rule;
 }
@@ -50,7 +50,7 @@ export interface Losses {
 export async function readLosses(part: string): Promise<Losses> {
   const { methods, results, environment } = await readPart(part);
   const named = new Map(methods.map((method) => [method.name, method]));
-  const controls = new Map(results!.map(({ method, against }) => [method, against.control?.name]));
+  const controls = new Map(results!.map(({ method, against }) => [method, against.random?.name]));
   return {
     chunks: environment.textTokens / environment.context,
     methods,
@@ -96,8 +96,8 @@ export function tabulateLosses({ chunks, methods, controlOf }: Losses): PlainTab
         formatInterval(chunkInterval(chunks, method, dense), 3),
         control === undefined ? "-" : `${low} to ${high}`,
         control === undefined ? "-" : formatInterval(chunkInterval(chunks, method, control), 3),
-        percent(method.shares.rows),
-        percent(method.shares.attentionFlops),
+        percent(method.retained.cache),
+        percent(method.retained.attentionFlops),
       ];
     }),
   };
@@ -111,13 +111,13 @@ interface Point {
 
 const listPoints = (all: readonly Losses[]): Point[] =>
   all.flatMap((losses) =>
-    losses.methods.filter((method) => !isBaseline(method) && !method.missed && !method.looksAhead)
+    losses.methods.filter((method) => !isBaseline(method) && !method.missed && !method.nonCausal)
       .map((method) => ({ method, losses }))
   );
 
 /** The points that no other equals in loss with as little of a budget, in whole percent; what retains least first. */
 export function findFront(points: readonly Point[], budget: Budget): Point[] {
-  const spent = ({ method }: Point) => Math.round(100 * method.shares[budget]);
+  const spent = ({ method }: Point) => Math.round(100 * method.retained[budget]);
   const sorted = points.toSorted((a, b) => spent(a) - spent(b) || a.method.loss - b.method.loss);
   let least = Infinity;
   return sorted.filter(({ method: { loss } }) => loss < least && (least = loss, true));
@@ -127,14 +127,14 @@ export function findFront(points: readonly Point[], budget: Budget): Point[] {
 export function tabulateFront(all: readonly Losses[], budget: Budget): PlainTable {
   return {
     columns: [
-      budget === "rows" ? "KV cache retained" : "attention FLOPs retained",
+      budget === "cache" ? "KV cache retained" : "attention FLOPs retained",
       "method",
       "ratio",
       "loss increase",
     ],
     left: [false, true],
     rows: findFront(listPoints(all), budget).map(({ method, losses }) => [
-      percent(method.shares[budget]),
+      percent(method.retained[budget]),
       nameOf(method),
       String(method.asked),
       formatInterval(chunkInterval(losses.chunks, method, losses.methods[0]!), 3),
@@ -153,9 +153,9 @@ function drawPanel(all: readonly Losses[], budget: Budget, panel: "" | "2"): Jso
   const place = { type: "scatter", xaxis: `x${panel}`, yaxis: "y" }, isFirst = panel === "";
   const grouped = Map.groupBy(
     all.slice(0, 2).flatMap((losses) => losses.methods.map((method) => ({ method, losses }))),
-    ({ method }) => withoutShare(method.name),
+    ({ method }) => withoutRatio(method.name),
   );
-  const left = ({ method }: Point) => 100 * method.shares[budget];
+  const left = ({ method }: Point) => 100 * method.retained[budget];
   const above = ({ method: { loss }, losses }: Point) => Math.max(FLOOR, loss - losses.methods[0]!.loss);
   const lines = [...grouped].flatMap(([name, found]): JsonObject[] => {
     const points = found.toSorted((a, b) => left(a) - left(b));
@@ -232,7 +232,7 @@ export async function drawPareto(): Promise<Figure> {
     title: "",
     caption: "",
     height: 420,
-    data: [...drawPanel(all, "rows", ""), ...drawPanel(all, "attentionFlops", "2")],
+    data: [...drawPanel(all, "cache", ""), ...drawPanel(all, "attentionFlops", "2")],
     layout: baseLayout({
       margin: { l: 64, r: 14, t: 16, b: 92 },
       xaxis: small("KV cache retained", { ...percents, domain: [0, 0.48] }),
@@ -250,7 +250,7 @@ export async function makeTables(): Promise<{ readonly [name: string]: string }>
   const all = await Promise.all(TEXT_PARTS.map(readLosses));
   return {
     losses: formatMarkdown(tabulateLosses(all[1]!)),
-    "front of cache": formatMarkdown(tabulateFront(all, "rows")),
+    "front of cache": formatMarkdown(tabulateFront(all, "cache")),
     "front of FLOPs": formatMarkdown(tabulateFront(all, "attentionFlops")),
   };
 }

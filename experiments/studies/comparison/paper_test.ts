@@ -15,7 +15,7 @@ const method = (name: string, rows: number, loss: number, sums: readonly number[
   ({
     name,
     loss,
-    shares: { rows, attentionFlops: rows },
+    retained: { cache: rows, attentionFlops: rows },
     lossBlocks: { sums, sizes: sums.map(() => 2) },
   }) as unknown as Method;
 
@@ -59,7 +59,7 @@ Deno.test("findFront() keeps what no other point equals in loss with as little, 
   const points = [["a", 0.501, 3], ["b", 0.504, 1], ["c", 0.7, 1], ["d", 0.6, 2], ["e", 0.9, 0.5]] as const;
   const front = findFront(
     points.map(([name, rows, loss]) => ({ method: method(name, rows, loss), losses: undefined as never })),
-    "rows",
+    "cache",
   );
   assertEquals(front.map(({ method: { name } }) => name), ["b", "e"]);
 });

@@ -3,24 +3,24 @@
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/pictures.ts
  */
-import { axis, baseLayout, Figure, LEGEND, styleRule, withoutShare } from "../../../lib/plot/mod.ts";
+import { axis, baseLayout, Figure, LEGEND, styleRule, withoutRatio } from "../../../lib/plot/mod.ts";
 import type { Interval } from "../../../lib/stats/mod.ts";
-import { collectItems, groupShares, listTasks, type Part, readPart } from "./tables.ts";
+import { collectItems, groupRatios, listTasks, type Part, readPart } from "./tables.ts";
 
-/** A method at several shares. */
+/** A method at several ratios. */
 export interface LossCurve {
   readonly method: string;
   readonly side: "queries" | "keys";
   readonly points: readonly (Interval & { readonly asked: number })[];
 }
 
-/** Nats above dense of every method that came out at the share that it was asked for. */
+/** Loss increase of every method that reached the requested ratio. */
 export function collectLosses(part: Part): LossCurve[] {
-  return [...groupShares(part)].map(([method, own]) => ({
+  return [...groupRatios(part)].map(([method, own]) => ({
     method,
     side: [...own.values()].some(({ achievedRatio }) => achievedRatio) ? "queries" : "keys",
-    points: [...own].filter(([, { missed }]) => !missed).map(([asked, { toDense }]) => ({
-      ...{ estimate: toDense!.estimate, low: toDense!.low, high: toDense!.high, asked },
+    points: [...own].filter(([, { missed }]) => !missed).map(([asked, { lossIncrease }]) => ({
+      ...{ estimate: lossIncrease!.estimate, low: lossIncrease!.low, high: lossIncrease!.high, asked },
     })).sort((a, b) => a.asked - b.asked),
   }));
 }
@@ -31,11 +31,11 @@ const bars = (points: readonly Interval[], color: string) => ({
   arrayminus: points.map(({ estimate, low }) => estimate - low),
 });
 
-/** Draws losses: points of a share stand beside each other, so that their bars can be seen. */
+/** Draws losses: points of one ratio are next to each other, so that their bars can be seen. */
 export function plotLosses(own: readonly LossCurve[], what: string): Figure {
   const spread = 0.06 / own.length;
   return new Figure({
-    title: `WikiText-2, ${what}: nats a token above dense`,
+    title: `WikiText-2, ${what}: loss increase in nats per token`,
     caption: "Bars are 95% intervals over blocks of 64 tokens.",
     height: 400,
     data: own.map(({ method, points }, i) => {
@@ -50,8 +50,8 @@ export function plotLosses(own: readonly LossCurve[], what: string): Figure {
       };
     }),
     layout: baseLayout({
-      xaxis: axis("share asked for, %", { tickvals: [20, 30, 40, 50] }),
-      yaxis: axis("nats above dense", { rangemode: "tozero" }),
+      xaxis: axis("requested ratio, %", { tickvals: [20, 30, 40, 50] }),
+      yaxis: axis("loss increase", { rangemode: "tozero" }),
       showlegend: true,
       legend: LEGEND,
     }),
@@ -65,7 +65,7 @@ export function plotItems(
 ): Figure {
   const rows = parts.flatMap(({ side, part }) =>
     collectItems(part).filter(({ method }) => method !== "dense").map(({ method, change }) => ({
-      name: `${withoutShare(method)} (${side})`,
+      name: `${withoutRatio(method)} (${side})`,
       side,
       change,
     }))
@@ -86,7 +86,7 @@ export function plotItems(
     }),
     layout: baseLayout({
       margin: { l: 200, r: 14, t: 34, b: 52 },
-      xaxis: axis("points of accuracy beside dense", {
+      xaxis: axis("points of accuracy compared with the full model", {
         zeroline: true,
         zerolinecolor: "@muted",
       }),
@@ -96,17 +96,17 @@ export function plotItems(
   });
 }
 
-/** The methods of some parts on the same text at different shares, those that are named. */
-export const joinShares = (parts: readonly Part[], names: ReadonlySet<string>): Part => ({
-  methods: parts.flatMap(({ methods }) => methods.filter(({ name }) => names.has(withoutShare(name)))),
+/** The methods of some parts on the same text at different ratios, those that are named. */
+export const joinRatios = (parts: readonly Part[], names: ReadonlySet<string>): Part => ({
+  methods: parts.flatMap(({ methods }) => methods.filter(({ name }) => names.has(withoutRatio(name)))),
   results: [],
 });
 
 const namesOf = (...parts: readonly Part[]) =>
-  new Set(parts.flatMap(({ methods }) => methods.map(({ name }) => withoutShare(name))));
+  new Set(parts.flatMap(({ methods }) => methods.map(({ name }) => withoutRatio(name))));
 
 /** A part without the tasks that another one does not have. */
-export function shareTasks(part: Part, other: Part): Part {
+export function commonTasks(part: Part, other: Part): Part {
   const names = new Set(listTasks(other).map(({ task }) => task));
   return { ...part, results: part.results!.filter(({ task }) => names.has(task)) };
 }
@@ -118,19 +118,19 @@ const BESIDE = ["paper", "learned"];
 export async function drawPictures(): Promise<{ readonly [name: string]: Figure }> {
   const lower = await readPart("text_0.2_0.4"), half = await readPart("text_short_0.5");
   const altered = [await readPart("fitted_0.2_0.5"), await readPart("in_style_0.2_0.5")];
-  const losses = collectLosses(joinShares([lower, half], namesOf(lower)));
+  const losses = collectLosses(joinRatios([lower, half], namesOf(lower)));
   const ofSide = (side: LossCurve["side"]) => losses.filter((curve) => curve.side === side);
   const queries = await readPart("items_queries_0.5"), keys = await readPart("items_keys_0.5");
   return {
     loss_queries: plotLosses(ofSide("queries"), "queries skipped"),
-    loss_keys: plotLosses(ofSide("keys"), "keys and values dropped"),
+    loss_keys: plotLosses(ofSide("keys"), "keys and values evicted"),
     loss_altered: plotLosses(
-      collectLosses(joinShares([...altered, lower, half], new Set([...namesOf(...altered), ...BESIDE]))),
+      collectLosses(joinRatios([...altered, lower, half], new Set([...namesOf(...altered), ...BESIDE]))),
       "methods that alter the model",
     ),
     items: plotItems(
-      [{ side: "queries", part: shareTasks(queries, keys) }, { side: "keys", part: keys }],
-      `Accuracy beside dense at share 0.5, mean over ${listTasks(keys).length} tasks`,
+      [{ side: "queries", part: commonTasks(queries, keys) }, { side: "keys", part: keys }],
+      `Accuracy compared with the full model at a ratio of 0.5, mean over ${listTasks(keys).length} tasks`,
     ),
     needles: plotItems(
       [
@@ -138,7 +138,7 @@ export async function drawPictures(): Promise<{ readonly [name: string]: Figure 
         { side: "7, 18, 20, 23 whole", part: await readPart("needle_recall_0.5") },
         { side: "2, 3, 8, 24 whole", part: await readPart("needle_text_0.5") },
       ],
-      "Needles found in 512 tokens beside dense, half of the keys dropped",
+      "Needles found in 512 tokens compared with the full model, half of the keys evicted",
     ),
   };
 }

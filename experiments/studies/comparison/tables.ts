@@ -6,13 +6,13 @@
  * Several parts of one task have a table together: a row a method and a column a part.
  */
 import { formatMetric } from "../../../lib/eval/mod.ts";
-import { formatInterval, withoutShare } from "../../../lib/plot/mod.ts";
+import { formatInterval, withoutRatio } from "../../../lib/plot/mod.ts";
 import {
   BUDGETS,
   type ComparedResult,
   type Comparison,
   type Opposed,
-  sharesOf,
+  retainedOf,
 } from "../../../lib/sweep/mod.ts";
 import { type Interval, meanInterval, pairedShareInterval } from "../../../lib/stats/mod.ts";
 import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
@@ -21,21 +21,23 @@ import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table
 export type Part = Pick<Comparison, "methods" | "results" | "items">;
 
 /** Budgets that are shown. */
-const SHOWN = ["pairs", "rows", "projectionFlops", "parameters"] as const;
+const SHOWN = ["pairs", "cache", "projectionFlops", "parameters"] as const;
 
 const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
 const verdictOf = (opposed: Opposed | undefined) => opposed?.verdict ?? "-";
 
-const rivalOf = (opposed: Opposed | undefined) =>
+const bestOtherOf = (opposed: Opposed | undefined) =>
   opposed === undefined
     ? "-"
-    : `${opposed.verdict} ${opposed.verdict === "not told apart" ? "from" : "than"} ${opposed.name}`;
+    : `${opposed.verdict} ${
+      opposed.verdict === "no significant difference" ? "from" : "than"
+    } ${opposed.name}`;
 
-/** Signs where a method is told apart from its own chance, or worse than the best other one at its share. */
-const signsOf = ({ control, rival }: ComparedResult["against"]) =>
+/** Signs where a method differs significantly from its random baseline, or is worse than the best other one at its ratio. */
+const signsOf = ({ random, bestOther }: ComparedResult["against"]) =>
   [
-    ...(control?.verdict === "better" ? [" ▲"] : control?.verdict === "worse" ? [" ▼"] : []),
-    ...(rival?.verdict === "worse" ? ["†"] : []),
+    ...(random?.verdict === "better" ? [" ▲"] : random?.verdict === "worse" ? [" ▼"] : []),
+    ...(bestOther?.verdict === "worse" ? ["†"] : []),
   ].join("");
 
 /** The rows of the text's loss, by method. */
@@ -45,63 +47,63 @@ const listLosses = ({ results }: Part): ReadonlyMap<string, ComparedResult> =>
       .map((row) => [row.method, row]),
   );
 
-/** A row a method: what it costs on the text, beside its own chance, and what it spends. */
+/** A row per method: its loss increase on the text, next to its random baseline, and its budgets. */
 export function tabulateText(part: Part): PlainTable {
-  const judged = listLosses(part);
+  const losses = listLosses(part);
   return {
     columns: [
-      ...["method", "nats above dense", "nats above its chance", "vs chance", "vs rival"],
+      ...["method", "loss increase", "above random baseline", "vs random", "vs best other"],
       ...SHOWN.map((name) => BUDGETS[name].label),
     ],
     left: [true],
     rows: part.methods.filter(({ name }) => name !== "dense").map((own) => {
-      const row = judged.get(own.name), chance = own.toProtected ?? own.toRandom;
+      const row = losses.get(own.name), random = own.toProtected ?? own.toRandom;
       return [
         `${own.name}${own.missed ? " !" : ""}`,
-        formatInterval(own.toDense!, 3),
-        chance === null ? "-" : formatInterval(chance, 3),
-        verdictOf(row?.against.control),
-        rivalOf(row?.against.rival),
-        ...SHOWN.map((name) => percent(own.shares[name])),
+        formatInterval(own.lossIncrease!, 3),
+        random === null ? "-" : formatInterval(random, 3),
+        verdictOf(row?.against.random),
+        bestOtherOf(row?.against.bestOther),
+        ...SHOWN.map((name) => percent(own.retained[name])),
       ];
     }),
   };
 }
 
-/** Methods by name without their share, those at each share in order. */
-export function groupShares({ methods }: Part): Map<string, Map<number, Comparison["methods"][number]>> {
+/** Methods by name without their ratio, in the order of ratios. */
+export function groupRatios({ methods }: Part): Map<string, Map<number, Comparison["methods"][number]>> {
   const groups = Map.groupBy(
     methods.filter(({ asked }) => asked !== undefined),
-    ({ name }) => withoutShare(name),
+    ({ name }) => withoutRatio(name),
   );
   return new Map([...groups].map(([name, own]) => [name, new Map(own.map((one) => [one.asked!, one]))]));
 }
 
-/** A row a method and a column a share: nats above dense; and what it spends at the largest one. */
-export function tabulateShares(part: Part): PlainTable {
-  const judged = listLosses(part), groups = groupShares(part);
-  const shares = [...new Set([...groups.values()].flatMap((own) => [...own.keys()]))].sort();
-  const most = shares.at(-1)!;
+/** A row per method and a column per ratio: loss increase; and retained fractions at the largest ratio. */
+export function tabulateRatios(part: Part): PlainTable {
+  const losses = listLosses(part), groups = groupRatios(part);
+  const ratios = [...new Set([...groups.values()].flatMap((own) => [...own.keys()]))].sort();
+  const most = ratios.at(-1)!;
   const lossAt = (own: Map<number, Comparison["methods"][number]>) =>
-    own.get(most)?.toDense?.estimate ?? Infinity;
+    own.get(most)?.lossIncrease?.estimate ?? Infinity;
   return {
     columns: [
       "method",
-      ...shares.map((share) => `at ${share}`),
+      ...ratios.map((ratio) => `at ${ratio}`),
       ...SHOWN.map((name) => `${BUDGETS[name].label} at ${most}`),
     ],
     left: [true],
     rows: [...groups].sort(([, a], [, b]) => lossAt(a) - lossAt(b)).map(([name, own]) => [
       name,
-      ...shares.map((share) => {
-        const method = own.get(share);
+      ...ratios.map((ratio) => {
+        const method = own.get(ratio);
         if (method === undefined) return "-";
-        const signs = signsOf(judged.get(method.name)!.against);
-        return `${formatInterval(method.toDense!, 3)}${method.missed ? " !" : signs}`;
+        const signs = signsOf(losses.get(method.name)!.against);
+        return `${formatInterval(method.lossIncrease!, 3)}${method.missed ? " !" : signs}`;
       }),
       ...SHOWN.map((budget) => {
         const method = own.get(most);
-        return method === undefined ? "-" : percent(method.shares[budget]);
+        return method === undefined ? "-" : percent(method.retained[budget]);
       }),
     ]),
   };
@@ -114,7 +116,7 @@ export interface ItemsRow {
   readonly method: string;
   /** Its row of each task. */
   readonly results: readonly ComparedResult[];
-  /** Mean over tasks of the change from dense, in points; its interval takes tasks as independent. */
+  /** Mean over tasks of the change from the full model, in points; its interval takes tasks as independent. */
   readonly change: Interval;
 }
 
@@ -143,7 +145,7 @@ export function withScore(
 const changeOf = ({ units, against: { dense } }: ComparedResult): Interval =>
   withScore(dense ?? { estimate: 0, low: 0, high: 0 }, units);
 
-/** The methods of a part on its tasks, best first; the dense model before them. */
+/** The methods of a part on its tasks, best first; the full model before them. */
 export function collectItems(part: Part): ItemsRow[] {
   const tasks = listTasks(part);
   const rows = part.methods.map(({ name: method }): ItemsRow => {
@@ -162,7 +164,7 @@ export function collectItems(part: Part): ItemsRow[] {
 export const formatPerplexity = (value: number): string =>
   formatMetric({ digits: value < 100 ? 1 : 0 }, value);
 
-/** A value with the signs of what it is told apart from. */
+/** A value with signs of its significant differences. */
 const marked = (text: string, { against }: ComparedResult) =>
   `${text}${["better", "worse"].includes(verdictOf(against.dense)) ? "*" : ""}${signsOf(against)}`;
 
@@ -178,7 +180,7 @@ export function tabulateItems(part: Part): PlainTable {
       "method",
       ...listTasks(part).map(({ task, metric }) => `${task} ${metric}`),
       ...guessed.map((task) => `${task} ppl`),
-      ...["mean change from dense", "pairs", "KV held", "missed keys", "own"],
+      ...["mean change from the full model", "pairs", "KV cache", "missed keys", "own"],
     ],
     left: [true],
     rows: collectItems(part).map(({ method, results, change }) => {
@@ -191,8 +193,8 @@ export function tabulateItems(part: Part): PlainTable {
         ...guessed.map((task) => perplexities.find((row) => row.task === task && row.method === method)!)
           .map((row) => marked(formatPerplexity(row.value), row)),
         method === "dense" ? "-" : formatInterval(change, 1),
-        share(({ usage }) => sharesOf(usage).pairs),
-        share(({ usage }) => sharesOf(usage).rows),
+        share(({ usage }) => retainedOf(usage).pairs),
+        share(({ usage }) => retainedOf(usage).cache),
         share(({ meanReach }) => meanReach.missedKeys),
         share(({ meanReach }) => meanReach.ownSkips),
       ];
@@ -207,8 +209,8 @@ export async function readPart(part: string): Promise<Comparison> {
 
 /** A part's table, in Markdown. */
 function showPart(part: Part): string {
-  const shares = new Set(part.methods.map(({ asked }) => asked).filter((asked) => asked !== undefined));
-  return formatMarkdown((part.items ? tabulateItems : shares.size > 1 ? tabulateShares : tabulateText)(part));
+  const ratios = new Set(part.methods.map(({ asked }) => asked).filter((asked) => asked !== undefined));
+  return formatMarkdown((part.items ? tabulateItems : ratios.size > 1 ? tabulateRatios : tabulateText)(part));
 }
 
 /** A row a method and a column a part of one and the same task: its accuracy, and in brackets the perplexity. */
@@ -216,12 +218,12 @@ export function tabulateTogether(parts: ReadonlyMap<string, Part>): PlainTable {
   const columns = [...parts].map(([name, part]) => {
     const { task, metric } = listTasks(part)[0]!, rows = part.results!.filter((row) => row.task === task);
     const find = (method: string, metric: string) =>
-      rows.find((row) => row.metric === metric && withoutShare(row.method) === method);
-    const held = part.items!.budgets.map(({ usage }) => sharesOf(usage).rows);
+      rows.find((row) => row.metric === metric && withoutRatio(row.method) === method);
+    const held = part.items!.budgets.map(({ usage }) => retainedOf(usage).cache);
     return { name, find, metric, held: [Math.min(...held), Math.max(...held)].map(percent) };
   });
   const methods = new Set(
-    [...parts.values()].flatMap((part) => collectItems(part).map(({ method }) => withoutShare(method))),
+    [...parts.values()].flatMap((part) => collectItems(part).map(({ method }) => withoutRatio(method))),
   );
   return {
     columns: ["method", ...columns.map(({ name }) => name)],
@@ -239,7 +241,7 @@ export function tabulateTogether(parts: ReadonlyMap<string, Part>): PlainTable {
         }),
       ]),
       [
-        "KV held",
+        "KV cache",
         ...columns.map(({ held: [least, most] }) => least === most ? least! : `${least} to ${most}`),
       ],
     ],

@@ -1,10 +1,10 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { comparedAtRatios, type Comparison } from "../../../lib/sweep/mod.ts";
 import { PARTS, shorten } from "./measure.ts";
-import { collectLosses, joinShares, plotItems, plotLosses, shareTasks } from "./pictures.ts";
-import { collectItems, formatPerplexity, type Part, readPart, showParts, tabulateShares } from "./tables.ts";
+import { collectLosses, commonTasks, joinRatios, plotItems, plotLosses } from "./pictures.ts";
+import { collectItems, formatPerplexity, type Part, readPart, showParts, tabulateRatios } from "./tables.ts";
 
-Deno.test("the study's parts name methods and shares that a comparison knows", () => {
+Deno.test("the study's parts name methods and ratios that a comparison knows", () => {
   for (const [name, { methods, ratios = "0.5" }] of Object.entries(PARTS)) {
     const asked = comparedAtRatios(methods.split(","), {}, 1, ratios.split(",").map(Number));
     const own = new Set(
@@ -35,7 +35,7 @@ Deno.test("the study's pages have the table of every committed result, as its co
   for (const part of parts) assertStringIncludes(text, (await readPart(part)).environment.label!);
 });
 
-/** A part whose methods lose as much as is said, and answer two tasks with changes and half intervals, in shares. */
+/** A part whose methods lose as much as is said, and answer two tasks with changes and half intervals, as fractions. */
 function part(
   methods: readonly (readonly [name: string, asked: number, nats: number])[],
   changes: { readonly [method: string]: readonly (readonly [change: number, half: number])[] } = {},
@@ -54,24 +54,24 @@ function part(
   const texts = methods.map(([method]) => ({
     ...{ method, task: "perplexity", metric: "perplexity" },
     against: {
-      control: { verdict: "better" },
-      rival: { verdict: method.startsWith("paper") ? "worse" : "better" },
+      random: { verdict: "better" },
+      bestOther: { verdict: method.startsWith("paper") ? "worse" : "better" },
     },
   }));
   return {
     methods: methods.map(([name, asked, nats]) => ({
       ...{ name, asked, achievedRatio: name.startsWith("paper") ? asked : 0, missed: false },
-      toDense: interval(nats, 0.01),
-      shares: { pairs: 0.4, rows: 0.5, projectionFlops: 1, parameters: 1 },
+      lossIncrease: interval(nats, 0.01),
+      retained: { pairs: 0.4, cache: 0.5, projectionFlops: 1, parameters: 1 },
     })),
     results: [...texts, ...items],
   } as unknown as Part;
 }
 
-Deno.test("a part of several shares has a row a method and a column a share, the least loss first", () => {
+Deno.test("a part of several ratios has a row per method and a column per ratio, the smallest loss increase first", () => {
   const own = part([["paper at 0.2", 0.2, 0.5], ["paper at 0.5", 0.5, 3], ["cur at 0.5", 0.5, 0.1]]);
-  assertEquals(tabulateShares(own).columns.slice(0, 4), ["method", "at 0.2", "at 0.5", "pairs at 0.5"]);
-  assertEquals(tabulateShares(own).rows.map((row) => row.slice(0, 4)), [
+  assertEquals(tabulateRatios(own).columns.slice(0, 4), ["method", "at 0.2", "at 0.5", "pairs at 0.5"]);
+  assertEquals(tabulateRatios(own).rows.map((row) => row.slice(0, 4)), [
     ["cur", "-", "+0.100 [0.090, 0.110] ▲", "40%"],
     ["paper", "+0.500 [0.490, 0.510] ▲†", "+3.000 [2.990, 3.010] ▲†", "40%"],
   ]);
@@ -79,13 +79,13 @@ Deno.test("a part of several shares has a row a method and a column a share, the
   assertEquals(curves.map(({ side }) => side), ["queries", "keys"]);
   assertEquals(curves[0]!.points.map(({ asked, estimate }) => [asked, estimate]), [[0.2, 0.5], [0.5, 3]]);
   assertEquals(plotLosses(curves.slice(1), "").data.map(({ name, y }) => [name, y]), [["cur", [0.1]]]);
-  // Points of a share stand beside each other, a few percent of a share apart.
+  // Points of one ratio are next to each other, a few percent apart.
   const places = plotLosses(curves, "").data.map(({ x }) => (x as number[]).at(-1)!.toFixed(3));
   assertEquals(places, ["48.500", "51.500"]);
 });
 
-Deno.test("parts at several shares are joined by the methods that are named", () => {
-  const own = joinShares([
+Deno.test("parts at several ratios are joined by the named methods", () => {
+  const own = joinRatios([
     part([["cur at 0.2", 0.2, 0.1]]),
     part([["cur at 0.5", 0.5, 0.3], ["h2o at 0.5", 0.5, 0.2]]),
   ], new Set(["cur"]));
@@ -104,7 +104,7 @@ Deno.test("the mean change over tasks takes tasks as independent", () => {
   const figure = plotItems([{ side: "keys", part: own }], "");
   assertEquals(figure.data.map(({ y }) => y), [["a (keys)", "b (keys)"]]);
   const first = { ...own, results: own.results!.filter(({ task }) => task === "task0") };
-  assertEquals(collectItems(shareTasks(own, first)).map(({ change }) => change.estimate), [0, -20]);
+  assertEquals(collectItems(commonTasks(own, first)).map(({ change }) => change.estimate), [0, -20]);
 });
 
 Deno.test("perplexities that are out of all proportion are shown by their size", () => {
@@ -121,7 +121,7 @@ Deno.test("parts of one task have a table together: a row a method, as it stands
   assertEquals(first, `${accuracy} (${perplexity})`);
   const [, accuracy2, perplexity2] = cells(own, "keydiff");
   assertEquals(second, `${accuracy2} (${perplexity2})`);
-  assertStringIncludes(together, "| KV held | 62% to 63% | 62% |");
+  assertStringIncludes(together, "| KV cache | 62% to 63% | 62% |");
 });
 
 Deno.test("a part that is kept has no pairs, and six digits", () => {

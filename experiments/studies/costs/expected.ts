@@ -3,8 +3,8 @@ import { attentionFlops, type CostShape, mlpFlops, outputFlops } from "../../../
 import { planLayers } from "../../../lib/filter/mod.ts";
 import { filtersQueries, keyRuleOf, keySideOptions, type ResolvedOptions } from "../../../lib/methods/mod.ts";
 
-/** What a layer skips and drops of tokens after the warm-up, as shares. */
-interface LayerShares {
+/** What a layer skips and drops of tokens after the warm-up, as fractions. */
+interface LayerFractions {
   readonly queries: number;
   /** Undefined = keys and values go with their queries. */
   readonly keys: number | undefined;
@@ -12,7 +12,7 @@ interface LayerShares {
 
 /** Expected cost of a prompt of some tokens and of one more token after it, for one sequence. */
 export interface ExpectedCost {
-  /** Share of queries whose attention is computed, over all layers. */
+  /** Fraction of queries whose attention is computed, over all layers. */
   readonly queries: number;
   /** Pairs of a query and a key in the prefill, over all layers. */
   readonly pairs: number;
@@ -30,15 +30,15 @@ export interface ExpectedCost {
 
 /** Rows that are seen, one a position, where tokens are skipped and dropped evenly. */
 class Layer {
-  readonly #shares: LayerShares;
+  readonly #shares: LayerFractions;
   readonly #options: ResolvedOptions;
 
-  constructor(shares: LayerShares, options: ResolvedOptions) {
+  constructor(shares: LayerFractions, options: ResolvedOptions) {
     this.#shares = shares;
     this.#options = options;
   }
 
-  /** Share of tokens at a position whose attention is computed. */
+  /** Fraction of tokens at a position whose attention is computed. */
   keep(t: number): number {
     return t < this.#options.warmup ? 1 : 1 - this.#shares.queries;
   }
@@ -54,14 +54,14 @@ class Layer {
     return t + 1 - (kvFusion === "none" ? 0 : queries * (after - near));
   }
 
-  /** Rows that a token at position t reads, whatever was decided on it; one share a decision. */
+  /** Rows that a token at position t reads, whatever was decided on it; one ratio per decision. */
   read(t: number): number {
     const { substitute, recent, sinks } = this.#options, keep = this.keep(t);
     const local = substitute === "local" ? Math.min(t, recent + sinks) + 1 : 0;
     return keep * this.seen(t) + (1 - keep) * local;
   }
 
-  /** Rows held after so many tokens: those that the last one saw, and itself only if it was kept or is recent. */
+  /** Cached rows after this many tokens: those that the last one saw, and itself only if it was kept or is recent. */
   held(tokens: number): number {
     const { recent, kvFusion } = this.#options, last = tokens - 1;
     const drops = this.#shares.keys === undefined && kvFusion === "same" && recent === 0;
@@ -69,8 +69,8 @@ class Layer {
   }
 }
 
-/** Shares of every layer of a model. */
-function sharesOfLayers({ numLayers, retrieval }: CostShape, options: ResolvedOptions): LayerShares[] {
+/** Fractions of every layer of a model. */
+function fractionsOfLayers({ numLayers, retrieval }: CostShape, options: ResolvedOptions): LayerFractions[] {
   const queries = new Map(
     filtersQueries(options) ? planLayers(numLayers, options).map((own) => [own.layer, own.skipRatio]) : [],
   );
@@ -92,14 +92,14 @@ function sharesOfLayers({ numLayers, retrieval }: CostShape, options: ResolvedOp
 }
 
 /**
- * Expects what a prompt costs, where every asked share is met exactly and tokens are skipped and dropped evenly: chance
- * decides like that, and rules are counted as if. Schedules count by their layers' shares; `allocated` as the mean.
+ * Expects what a prompt costs, where every requested ratio is met exactly and tokens are skipped and dropped evenly: random
+ * decides like that, and rules are counted as if. Schedules count by their layers' ratios; `allocated` as the mean.
  *
  * @param tokens Tokens of the prompt, at least 1.
  */
 export function expectCost(shape: CostShape, options: ResolvedOptions, tokens: number): ExpectedCost {
   const { numLayers } = shape, isLocal = options.substitute === "local";
-  const kinds = [...Map.groupBy(sharesOfLayers(shape, options), (own) => JSON.stringify(own)).values()];
+  const kinds = [...Map.groupBy(fractionsOfLayers(shape, options), (own) => JSON.stringify(own)).values()];
   const total = { kept: 0, pairs: 0, rows: 0, attention: 0, read: 0, step: 0 };
   for (const alike of kinds) {
     const layer = new Layer(alike[0]!, options), count = alike.length;

@@ -9,7 +9,7 @@ const tiny: CostShape = {
   ...{ hiddenSize: 192, intermediateSize: 512, vocabSize: 4096 },
 };
 
-Deno.test("expectCost() of a model that drops nothing is the dense model's", () => {
+Deno.test("expectCost() of a model that drops nothing is the full model's", () => {
   const cost = expectCost(tiny, resolveOptions({ pruneRatio: 0 }), 100);
   assertEquals([cost.queries, cost.rows, cost.pairs], [1, 1000, 10 * windowPairs(100)]);
   const counts = { tokens: 100, queried: 100, kept: 100, pairs: windowPairs(100) };
@@ -23,17 +23,17 @@ Deno.test("expectCost() of the presets is what runs have counted, within a point
   const dense = expectCost(tiny, resolveOptions({ pruneRatio: 0 }), environment.context);
   const runs = methods.filter(({ options }) => options !== null);
   assertEquals(runs.length, 8);
-  for (const { name, options, shares } of runs) {
+  for (const { name, options, retained } of runs) {
     const cost = expectCost(tiny, readRecord(options as OptionsRecord), environment.context);
     const expected = {
       queries: cost.queries,
       pairs: cost.pairs / dense.pairs,
       attentionFlops: cost.attentionFlops / dense.attentionFlops,
-      rows: cost.rows / dense.rows,
+      cache: cost.rows / dense.rows,
     };
-    for (const budget of ["queries", "pairs", "attentionFlops", "rows"] as const) {
-      const off = Math.abs(expected[budget] - shares[budget]);
-      assert(off < 0.01, `${name}, ${budget}: expected ${expected[budget]}, counted ${shares[budget]}`);
+    for (const budget of ["queries", "pairs", "attentionFlops", "cache"] as const) {
+      const off = Math.abs(expected[budget] - retained[budget]);
+      assert(off < 0.01, `${name}, ${budget}: expected ${expected[budget]}, counted ${retained[budget]}`);
     }
   }
 });

@@ -39,7 +39,7 @@ export function tabulateMeasured() {
   });
   return {
     columns: [
-      "at 4,096 tokens, of dense",
+      "at 4,096 tokens, in % of the full model's",
       ...["prefill: operations", "time", "decode: bytes read", "time", "cache: rows", "bytes allocated"],
     ],
     left: [true],

@@ -75,7 +75,7 @@ interface Line {
   readonly of: (row: CostRow) => number;
 }
 
-/** Draws lines, each a share of what the dense model spends at the same length. */
+/** Draws lines, each a fraction of what the full model spends at the same length. */
 function draw(
   rows: readonly CostRow[],
   title: string,
@@ -100,7 +100,7 @@ function draw(
         x: rows.map(({ tokens }) => tokens),
         y: shares,
         text: shares.map((share, i) =>
-          `<b>${name}</b>, ${rows[i]!.tokens} tokens<br>${(100 * share).toFixed(1)}% of dense`
+          `<b>${name}</b>, ${rows[i]!.tokens} tokens<br>${(100 * share).toFixed(1)}% of the full model`
         ),
         hovertemplate: "%{text}<extra></extra>",
         line: { color, width: 2, dash: DASHES[nth % DASHES.length]! },
@@ -140,23 +140,23 @@ export function plotCosts(rows: readonly CostRow[]): Figure[] {
     draw(
       rows,
       "Operations of attention in a prompt",
-      "Projections and pairs, of the dense model's at the same length. Each preset at one half: of queries, of keys and " +
+      "Projections and pairs, of the full model's at the same length. Each preset at one half: of queries, of keys and " +
         "values (keys), or of both (local). Two models of one shape of attention lie upon each other.",
-      "attention FLOPs, of dense",
+      "attention FLOPs retained",
       overModels(({ cost }) => cost.attentionFlops),
     ),
     draw(
       rows,
       "All operations of a prompt",
       "MLPs and the last token's output layer included, which no preset touches: on short prompts little is left to save.",
-      "FLOPs, of dense",
+      "FLOPs retained",
       overModels(({ cost }) => cost.prefillFlops),
     ),
     draw(
       rows,
       "Cache after a prompt",
-      "Rows of keys and values, the same share in every model. It is also the share of sequences' memory in a batch.",
-      "KV held, of dense",
+      "Rows of keys and values, the same fraction in every model. It is also the fraction of a batch's memory.",
+      "KV cache retained",
       presets.map((preset) => ({
         name: preset,
         preset,
@@ -171,7 +171,7 @@ export function plotCosts(rows: readonly CostRow[]): Figure[] {
         `Bytes read a token: ${model}`,
         "Decoding reads the weights once a step for all sequences of a batch, and each one's cache: what of the " +
           "cache is not read counts in large batches and after long prompts.",
-        "bytes read, of dense",
+        "bytes read, in % of the full model's",
         presets.flatMap((preset) =>
           BATCHES.map((batch, nth) => ({
             name: `${preset} · batch ${batch}`,

@@ -16,7 +16,7 @@ export interface Selection {
   readonly recent: number;
 }
 
-/** Keeps all tokens, or a share of them at random past a warm-up of 32. */
+/** Keeps all tokens, or a fraction of them at random past a warm-up of 32. */
 export function chooseKept(
   tokens: number,
   skip: number,

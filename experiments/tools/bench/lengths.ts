@@ -21,9 +21,9 @@ export const DECODES = 8;
 const METHODS: readonly (readonly [name: string, options: MethodOptions])[] = [
   ["learned, half skipped", { fusion: "learned" }],
   ["paper, half skipped", { preset: "paper" }],
-  ["keys, half dropped", { preset: "keys" }],
-  ["keys, 75% dropped", { preset: "keys", kvRatio: 0.75 }],
-  ["local, half skipped and half dropped", { preset: "local" }],
+  ["keys, half evicted", { preset: "keys" }],
+  ["keys, 75% evicted", { preset: "keys", kvRatio: 0.75 }],
+  ["local, half skipped and half evicted", { preset: "local" }],
   ["retrieval, 75% dropped", { preset: "retrieval", kvRatio: 0.75 }],
 ];
 
@@ -88,7 +88,7 @@ export async function readIds(
   return ids;
 }
 
-/** The methods that are measured, the dense model first. */
+/** The methods that are measured, the full model first. */
 export function bindMethods(
   config: ModelConfig,
   backend: Backend,

@@ -94,7 +94,7 @@ function lossOf(logits: Float32Array, target: number): number {
 /**
  * Lets engines take turns at each length. Before the first, each runs the shortest length once, uncounted.
  *
- * @param engines The first one is the truth for losses, and what others' times are held against.
+ * @param engines The first one is the truth for losses, and what others' times are compared with.
  * @throws {Error} If a dense engine's losses are not the first one's: it computes something else.
  */
 export async function racePeers(
@@ -123,7 +123,7 @@ export async function racePeers(
         throw new Error(
           `Cannot trust ${engine}: found a loss of ${
             found.toFixed(3)
-          } nats a token behind ${tokens}, expected ${truth.toFixed(3)} within ${TOLERANCE}`,
+          } nats per token behind ${tokens}, expected ${truth.toFixed(3)} within ${TOLERANCE}`,
         );
       }
       rows.push({

@@ -38,13 +38,13 @@ export async function readPeerResults(): Promise<BenchReport[]> {
 
 /** One result: what ran where, and its table. */
 function describeResult(report: BenchReport): string {
-  const { environment, peers = [], roof, turns = 1 } = report, { model, longest } = keyOf(report);
+  const { environment, peers = [], peak, turns = 1 } = report, { model, longest } = keyOf(report);
   const { version, backendDescription, deno, platform, startedAt, load } = environment;
   const facts = [
     `tokenfilter ${version}, ${backendDescription}`,
     `Deno ${deno}, ${platform}, ${startedAt.slice(0, 10)}`,
-    `roof ${(roof.flopsPerSecond / 1e9).toFixed(0)} GFLOP/s and ${
-      (roof.bytesPerSecond / 1e9).toFixed(1)
+    `peak ${(peak.flopsPerSecond / 1e9).toFixed(0)} GFLOP/s and ${
+      (peak.bytesPerSecond / 1e9).toFixed(1)
     } GB/s`,
     turns === 1 ? "one turn" : `medians of ${turns} turns`,
     ...(load === undefined ? [] : [`load of the machine before it ${load.toFixed(1)}`]),

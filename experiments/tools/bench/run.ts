@@ -1,6 +1,6 @@
-/** Timing: cases of a race are verified, then take turns, each turn held against the roof that the machine has then. */
+/** Timing: cases of a race are verified, then take turns, each turn compared with the peak that the machine has then. */
 
-import type { KernelRow, MachineRoof } from "../../../lib/plot/mod.ts";
+import type { KernelRow, MachinePeak } from "../../../lib/plot/mod.ts";
 
 /** What is timed, in words and counts. */
 export interface Work {
@@ -11,7 +11,7 @@ export interface Work {
   /** Sizes in words. */
   readonly shape: string;
   readonly dtype: string;
-  /** Share of tokens skipped. */
+  /** Fraction of tokens skipped. */
   readonly skip: number;
   /** Recent window, where the op has one. */
   readonly recent?: number;
@@ -43,26 +43,26 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
-/** The time that a roof allows, over the time that work took. */
-export function shareOfRoof({ flops, bytes }: Work, timeMs: number, roof: MachineRoof): number {
-  return Math.max(flops / roof.flopsPerSecond, bytes / roof.bytesPerSecond) / (timeMs / 1000);
+/** The time that a peak allows, over the time that work took. */
+export function fractionOfPeak({ flops, bytes }: Work, timeMs: number, peak: MachinePeak): number {
+  return Math.max(flops / peak.flopsPerSecond, bytes / peak.bytesPerSecond) / (timeMs / 1000);
 }
 
-/** Adds the rates to a median time, and the share of the roof that was reached. */
-export function rowOf(work: Work, timeMs: number, roof: number): KernelRow {
+/** Adds the rates to a median time, and the fraction of the peak that was reached. */
+export function rowOf(work: Work, timeMs: number, peak: number): KernelRow {
   const { op, impl, phase, shape, dtype, skip, recent = null, flops, bytes } = work;
   const seconds = timeMs / 1000;
   return {
-    ...{ op, impl, phase, shape, dtype, skip, recent, timeMs, roof },
+    ...{ op, impl, phase, shape, dtype, skip, recent, timeMs, peak },
     gflops: flops / seconds / 1e9,
     gbps: bytes / seconds / 1e9,
   };
 }
 
-/** Verifies all cases, then lets them take turns, and with them a measurement of the roof. @returns Medians. */
+/** Verifies all cases, then lets them take turns, and with them a measurement of the peak. @returns Medians. */
 export async function race(
   cases: readonly BenchCase[],
-  measureRoof: () => MachineRoof,
+  measurePeak: () => MachinePeak,
 ): Promise<KernelRow[]> {
   for (const benchCase of cases) await benchCase.verify();
   const repeats: number[] = [];
@@ -72,12 +72,12 @@ export async function race(
   }
   const turns = cases.map(() => ({ times: [] as number[], shares: [] as number[] }));
   for (let turn = 0; turn < TURNS; turn++) {
-    const roof = measureRoof();
+    const peak = measurePeak();
     for (const [i, benchCase] of cases.entries()) {
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
       const timeMs = await benchCase.time(repeats[i]!) / repeats[i]!;
       turns[i]!.times.push(timeMs);
-      turns[i]!.shares.push(shareOfRoof(benchCase, timeMs, roof));
+      turns[i]!.shares.push(fractionOfPeak(benchCase, timeMs, peak));
     }
   }
   return turns.map(({ times, shares }, i) => rowOf(cases[i]!, median(times), median(shares)));

@@ -120,7 +120,7 @@ function sortedRing(
 const SAMPLES = 5;
 
 /**
- * Prefill of `tokens` tokens, of which a share is skipped past a warm-up of 32; gathering kept rows included. `wgmma`:
+ * Prefill of `tokens` tokens, of which a fraction is skipped past a warm-up of 32; gathering kept rows included. `wgmma`:
  * see `CudaBackend.useWgmma`.
  */
 export function prefillCase(

@@ -46,10 +46,10 @@ export function readBars(rows: readonly GpuRow[]): BenchBar[] {
   const added = ratio(filtered, dense);
   return [
     bar(
-      "decode attention, share of the measured copy bandwidth",
+      "decode attention, fraction of the measured copy bandwidth",
       "at least",
       0.85,
-      longest.length === 0 ? undefined : Math.min(...longest.map(({ roof }) => roof)),
+      longest.length === 0 ? undefined : Math.min(...longest.map(({ peak }) => peak)),
     ),
     ...lengths.map((length) =>
       bar(
@@ -76,7 +76,7 @@ export function readBars(rows: readonly GpuRow[]): BenchBar[] {
     bar("kv_filter_step, µs, warm in a graph", "at most", 6, micro("kv_filter_step", "in a graph")),
     bar("kv_key_step behind the step that caches, µs", "at most", 12, micro("kv_key_step", "")),
     bar(
-      "the filter's work in a decode step, share of the dense step",
+      "the filter's work in a decode step, fraction of the dense step",
       "at most",
       0.02,
       added === undefined ? undefined : added - 1,

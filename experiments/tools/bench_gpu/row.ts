@@ -1,6 +1,6 @@
 /** A benchCase of a race on a GPU, and its row in the table. */
 import type { KernelRow } from "../../../lib/plot/mod.ts";
-import { rowOf, shareOfRoof, type Work } from "../bench/run.ts";
+import { fractionOfPeak, rowOf, type Work } from "../bench/run.ts";
 
 /** Something to time on a device. */
 export interface GpuBenchCase extends Work {
@@ -21,20 +21,20 @@ export interface GpuRow extends KernelRow {
 }
 
 /** What the device can do, in operations and bytes a second. */
-export interface GpuRoof {
+export interface GpuPeak {
   /** Measured: multiply-adds of f32. */
   readonly f32Flops: number;
-  /** Nominal, of 16-bit tensor cores; undefined for a device that is not known, whose roof is then memory alone. */
+  /** Nominal, of 16-bit tensor cores; undefined for a device that is not known, whose peak is then memory alone. */
   readonly tensorFlops: number | undefined;
   /** Measured: copying in device memory, bytes read and written. */
   readonly copyBytes: number;
 }
 
 /** Adds the rates to a time. */
-export function gpuRow(work: Work, timeMs: number, spreadMs: number, roof: GpuRoof): GpuRow {
+export function gpuRow(work: Work, timeMs: number, spreadMs: number, peak: GpuPeak): GpuRow {
   // Products of a prefill run on tensor cores where the type allows; those of decode never bound it.
   const onTensorCores = work.dtype !== "f32" && work.phase === "prefill";
-  const flopsPerSecond = onTensorCores ? roof.tensorFlops ?? Infinity : roof.f32Flops;
-  const share = shareOfRoof(work, timeMs, { flopsPerSecond, bytesPerSecond: roof.copyBytes });
+  const flopsPerSecond = onTensorCores ? peak.tensorFlops ?? Infinity : peak.f32Flops;
+  const share = fractionOfPeak(work, timeMs, { flopsPerSecond, bytesPerSecond: peak.copyBytes });
   return { ...rowOf(work, timeMs, share), spreadMs };
 }

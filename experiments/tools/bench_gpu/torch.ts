@@ -36,7 +36,7 @@ const LIMIT_MS = 240_000;
 
 /**
  * Times PyTorch's `scaled_dot_product_attention`, with the backend that it chooses and with each of its own. With `check`, it computes on these inputs of a prefill, and its
- * output is held against `out`, which holds ours.
+ * output is compared with `out`, which holds ours.
  *
  * @returns the times, or the reason why there are none
  * @throws {Error} If the outputs differ.

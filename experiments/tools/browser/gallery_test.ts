@@ -70,7 +70,7 @@ function drawAll({ sweep, comparison, bench, lengths, heads }: Results): { [name
       toolkit.plotComparison(collectComparison(comparison, base))
     ),
     plotRunDifferences: [toolkit.plotRunDifferences(collectRunDifferences(compareRuns(sweep)))],
-    plotRoofline: [toolkit.plotRoofline(collectRoofline(bench.kernels, bench.roof))],
+    plotRoofline: [toolkit.plotRoofline(collectRoofline(bench.kernels, bench.peak))],
     plotLengths: (["prefill", "decode", "memory"] as const).map((measure) =>
       toolkit.plotLengths(collectLengths(lengths, measure))
     ),

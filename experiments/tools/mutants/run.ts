@@ -154,11 +154,11 @@ export async function findUntestable(
 }
 
 /**
- * Judges mutants in one copy of the tree.
+ * Tests mutants in one copy of the tree.
  *
  * @returns Runs the tests that depend on a mutant's file until one fails; undefined where it was interrupted.
  */
-export function createJudge(place: Workplace, run: Run): (mutant: Mutant) => Promise<Outcome | undefined> {
+export function createTester(place: Workplace, run: Run): (mutant: Mutant) => Promise<Outcome | undefined> {
   const { flags, seconds, sound, broken, signal } = run;
 
   /** Builds the CPU library. @returns Its name, a digest of its bytes; "" where it does not compile. */

@@ -3,7 +3,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { NativeLibraryError } from "../../../lib/errors.ts";
 import { withFolder } from "../../commands/testing.ts";
 import type { Mutant } from "./draw.ts";
-import { createJudge, findUntestable, type Run } from "./run.ts";
+import { createTester, findUntestable, type Run } from "./run.ts";
 import type { Workplace } from "./workplace.ts";
 
 /** What a made-up command prints; it fails where the text says so. */
@@ -11,8 +11,8 @@ type Answer = (command: string, env: Readonly<Record<string, string>>, source: s
 
 const FAILED = "\n FAILURES \n\nadds ... a step => ./a_test.ts:3:1\n\nFAILED | 0 passed | 1 failed (2ms)\n";
 
-/** Judges `a + b → a - b` of a file in a tree of its own; what became of it, and the commands in short. */
-async function judge(file: string, known: Partial<Run>, answer: Answer) {
+/** Tests `a + b → a - b` of a file in a tree of its own; what became of it, and the commands in short. */
+async function test(file: string, known: Partial<Run>, answer: Answer) {
   const said: string[] = [];
   let outcome = "";
   await withFolder(async (root) => {
@@ -41,7 +41,7 @@ async function judge(file: string, known: Partial<Run>, answer: Answer) {
     };
     const mutant = { file, line: 1, source: "a + b", before: "a + b", after: "a - b" };
     const change: Mutant = { ...mutant, start: 0, end: 5, text: "a - b" };
-    const { result, by } = (await createJudge(place, run)(change))!;
+    const { result, by } = (await createTester(place, run)(change))!;
     assertEquals(await Deno.readTextFile(`${root}/${file}`), "a + b");
     outcome = `${result} ${by}`.trim();
   });
@@ -52,15 +52,15 @@ Deno.test("a test that fails is run alone without the mutant, once", async () =>
   const answer: Answer = (command, _, source) =>
     command.endsWith("b_test.ts") && source === "a - b" ? FAILED : "ok | 1 passed";
   const run = { sound: new Set<string>(), seconds: new Map([["lib/b_test.ts", 20]]) };
-  assertEquals(await judge("lib/a.ts", run, answer), [
+  assertEquals(await test("lib/a.ts", run, answer), [
     "noticed lib/b_test.ts",
     "lib/a_test.ts,,a - b,50",
     "lib/b_test.ts,,a - b,100", // known to take 20 s
     "lib/b_test.ts,--filter=adds,a + b,100",
   ]);
-  assertEquals((await judge("lib/a.ts", run, answer)).length, 3);
+  assertEquals((await test("lib/a.ts", run, answer)).length, 3);
   const noted = { limit: 300, seconds: new Map([["lib/a_test.ts", 2]]) };
-  assertEquals((await judge("lib/a.ts", noted, answer)).slice(1, 3), [
+  assertEquals((await test("lib/a.ts", noted, answer)).slice(1, 3), [
     "lib/a_test.ts,,a - b,90", // noted, but not yet run here
     "lib/b_test.ts,,a - b,300",
   ]);
@@ -69,7 +69,7 @@ Deno.test("a test that fails is run alone without the mutant, once", async () =>
 Deno.test("a test that fails without the mutant too, or is not there any more alone, is run whole, and notices nothing", async () => {
   const broken = new Map<string, string>();
   assertEquals(
-    await judge(
+    await test(
       "lib/a.ts",
       { broken },
       (command) => command.includes("--filter") ? "ok | 0 passed | 0 failed" : FAILED,
@@ -86,7 +86,7 @@ Deno.test("a test that fails without the mutant too, or is not there any more al
   assertEquals([...broken], [["lib/a_test.ts", "adds"], ["lib/b_test.ts", "adds"]]);
 
   broken.clear();
-  await judge(
+  await test(
     "lib/a.ts",
     { broken },
     (command) => command.endsWith("a_test.ts") ? "too long" : "FAILED\nno types",
@@ -96,7 +96,7 @@ Deno.test("a test that fails without the mutant too, or is not there any more al
 
 Deno.test("a test that takes too long is run whole without the mutant, and again with it", async () => {
   assertEquals(
-    await judge("lib/a.ts", {}, (_, __, source) => source === "a - b" ? "too long" : "ok | 1 passed"),
+    await test("lib/a.ts", {}, (_, __, source) => source === "a - b" ? "too long" : "ok | 1 passed"),
     [
       "noticed lib/a_test.ts",
       "lib/a_test.ts,,a - b,50",
@@ -113,20 +113,20 @@ Deno.test("a mutant of the CPU library is in one level for the nearest tests, th
       assertEquals(TOKENFILTER_TEST_DEVICE, "cpu");
       return command.endsWith(failing) && source === "a - b" ? FAILED : "ok | 1 passed";
     };
-  assertEquals(await judge("kernels/a/a.cpp", {}, answer("a_test.ts")), [
+  assertEquals(await test("kernels/a/a.cpp", {}, answer("a_test.ts")), [
     "noticed kernels/a/a_test.ts",
     ...["build none,,a + b,600", "build 2,,a - b,600"],
     ...["kernels/a/a_test.ts,,a - b,50", "kernels/a/a_test.ts,--filter=adds,a + b,50"],
   ]);
   const paths = ["a", "b", "c", "d"].map((name) => `kernels/a/${name}_test.ts`);
-  const far = await judge("kernels/a/a.cpp", { paths }, answer("d_test.ts"));
+  const far = await test("kernels/a/a.cpp", { paths }, answer("d_test.ts"));
   assertEquals([far[0], far[6]], ["noticed kernels/a/d_test.ts", "build all,,a - b,600"]);
   assertEquals(far.filter((line) => line.startsWith("kernels/a/c_test.ts")).length, 2);
   assertEquals(far.filter((line) => line.startsWith("kernels/a/d_test.ts")).length, 3); // from afar: once more
-  assertEquals((await judge("kernels/a/a.cpp", {}, answer("no_test.ts")))[0], "survived");
+  assertEquals((await test("kernels/a/a.cpp", {}, answer("no_test.ts")))[0], "survived");
 
   const built = (library: (level: string) => string) =>
-    judge(
+    test(
       "kernels/a/a.cpp",
       {},
       (command, { MUTANT_LEVEL }, source) =>
@@ -149,8 +149,8 @@ Deno.test("a mutant of what the machine cannot run is not tested, and no survivo
   assertEquals([...untestable], files);
   assertEquals([...await of("AMX")], files.slice(1));
   assertEquals([...await of("AVX512-BF16")], files.slice(0, 1));
-  assertEquals(await judge(file, { untestable }, () => "built whole"), ["untested"]);
-  assertEquals((await judge("kernels/a/a.cpp", { untestable }, () => "built whole"))[0], "invalid");
+  assertEquals(await test(file, { untestable }, () => "built whole"), ["untested"]);
+  assertEquals((await test("kernels/a/a.cpp", { untestable }, () => "built whole"))[0], "invalid");
   await assertRejects(() => findUntestable(() => Promise.reject(new Error("broken"))), Error, "broken");
   for (const path of files) await Deno.stat(new URL(`../../../${path}`, import.meta.url));
 });

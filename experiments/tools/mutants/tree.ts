@@ -1,4 +1,4 @@
-/** Mutation testing of a tree: draws mutants, judges them in copies, and counts. */
+/** Mutation testing of a tree: draws mutants, tests them in copies, and counts. */
 import { buildCpu, ensureBlas } from "../../../build.ts";
 import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
 import { cacheDir } from "../../../lib/cache.ts";
@@ -16,13 +16,13 @@ import {
   listMutants,
   type Mutant,
 } from "./draw.ts";
-import { createJudge, findFirstLevel, findMistyped, findUntestable, isKernel, type Outcome } from "./run.ts";
+import { createTester, findFirstLevel, findMistyped, findUntestable, isKernel, type Outcome } from "./run.ts";
 import { makeWorkplace, type Workplace } from "./workplace.ts";
 
 /** Where equivalent mutants are listed. */
 export const LIST = "experiments/tools/mutants/equivalent.json";
 
-/** What is drawn, and how it is judged. */
+/** What is drawn, and how it is tested. */
 export interface SampleOptions {
   readonly scope: readonly string[];
   readonly seed: string;
@@ -39,7 +39,7 @@ export interface SampleOptions {
 /** A drawn sample. */
 export interface Sample {
   readonly tree: readonly PackedFile[];
-  /** Mutants to judge. */
+  /** Mutants to test. */
   readonly mutants: readonly Mutant[];
   /** Drawn ones that are listed as equivalent. */
   readonly equivalent: number;
@@ -68,11 +68,11 @@ export async function drawSample(
 }
 
 /**
- * Judges a sample in `jobs` copies of the tree, and removes them, also where it is interrupted.
+ * Tests a sample in `jobs` copies of the tree, and removes them, also where it is interrupted.
  *
  * @returns Test files that fail without a mutant, and how.
  */
-export async function judgeSample(
+export async function testSample(
   { mutants, tree }: Sample,
   { jobs, limit, tests, seconds }: SampleOptions,
   signal: AbortSignal,
@@ -107,9 +107,9 @@ export async function judgeSample(
     const untestable = kernels ? await findUntestable() : new Set<string>();
     const run = { paths, importers, flags, limit, tests, signal, level, untestable, ...known };
     await Promise.all(places.map(async (place) => {
-      const judge = createJudge(place, run);
+      const test = createTester(place, run);
       for (let mutant = queue.shift(); mutant !== undefined && !signal.aborted; mutant = queue.shift()) {
-        const outcome = await judge(mutant);
+        const outcome = await test(mutant);
         if (outcome !== undefined) onOutcome(outcome);
       }
     }));

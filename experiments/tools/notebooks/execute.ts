@@ -17,7 +17,7 @@ export interface ExecuteOptions {
   readonly repeat: number;
   /** Value of `TOKENFILTER_MODEL` for the notebook. */
   readonly model: string;
-  /** Called after each cell with the finished share of all runs. */
+  /** Called after each cell with the finished fraction of all runs. */
   readonly onProgress?: (fraction: number, run: number, cell: number) => void;
   /** Ends the runs. */
   readonly signal?: AbortSignal;

@@ -46,7 +46,7 @@ def find_whole(o, scores, layers, kv_heads):
     flat = np.array(scores, np.float64).reshape(layers, -1)
     order = np.argsort(-flat.ravel(), kind="stable")
     sums = np.cumsum(flat.ravel()[order])
-    count = int(np.searchsorted(sums, o.wholeShare * sums[-1] * (1 - 1e-9))) + 1
+    count = int(np.searchsorted(sums, o.wholeFraction * sums[-1] * (1 - 1e-9))) + 1
     count = min(count, math.floor(flat.size * (1 - o.kvRatio) + 1e-9))
     chosen = np.zeros(flat.size, bool)
     chosen[order[:count]] = True

@@ -1,6 +1,6 @@
 /**
  * A sweep over a queue whose server is killed and started again twice, while one worker is paused beyond its lease:
- * `deno run -A … experiments/tools/verify/queue_faults.ts [trials] [workers]`. Its results are held against a sweep's without a
+ * `deno run -A … experiments/tools/verify/queue_faults.ts [trials] [workers]`. Its results are compared with a sweep's without a
  * queue.
  */
 import { RedisServer, startWorker } from "../../commands/queue/queue_testing.ts";

@@ -19,7 +19,7 @@ DEFAULTS = dict(
     fusion="variance", invert=False, tau=1, lambda_=0, eps=1e-6, alpha=0.5, seed=0, protect=0.1, anchor="ema",
     gamma=0.9, absorb="all", warmup=32, threshold="budget", window=256, theta=0, eta=0.1, recent=16, block=32, ridge=1,
     projections=16, features=None, substitute="none", sinks=4, pruneRatio=0.5, schedule="uniform", slope=0.5, tail=None,
-    skipRatios=None, kvFusion="same", kvRatio=None, kvTail=None, keyState="post-rope", whole="none", wholeShare=0.75)
+    skipRatios=None, kvFusion="same", kvRatio=None, kvTail=None, keyState="post-rope", whole="none", wholeFraction=0.75)
 PRESETS = {
     "paper": dict(recent=0, tail=0.75),
     "keys": dict(pruneRatio=0, kvFusion="variance", kvRatio=0.5, recent=32, warmup=64, kvTail=1),

@@ -99,7 +99,12 @@ Deno.test({
             whole,
             ...spans,
           },
-          ...{ wholeShare: pick([0.3, 0.6, 0.9]), kvRatio: pick([0.2, 0.5, 0.65]), seed: i, pruneRatio: 0 },
+          ...{
+            wholeFraction: pick([0.3, 0.6, 0.9]),
+            kvRatio: pick([0.2, 0.5, 0.65]),
+            seed: i,
+            pruneRatio: 0,
+          },
         };
         const retrieval = Array.from({ length: scored }, () => draw() ** 4);
         const ids = Int32Array.from({ length: 64 }, () => 3 + Math.floor(2000 * draw()));

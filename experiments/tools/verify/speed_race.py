@@ -1,7 +1,7 @@
 """Races the toolkit against llama.cpp on one GGUF: alternating runs, medians, ratios, and the most memory of each.
 
 usage: python3 speed_race.py MODEL.gguf [--modules DIR] [--python PYTHON] [--rounds 5] [--threads 2] [--decode 128]
-         [--keys SHARE] [--products exact] [--cache-dtype f32] [--once]
+         [--keys SHARE] [--matmul exact] [--cache-dtype f32] [--once]
        python3 speed_race.py --shape llama-2-7b [--layers N] [--folder DIR] [--decode 32] …
        DIR holds node_modules with node-llama-cpp; PYTHON has llama-cpp-python; at least one of the two is needed for a
        ratio, and none for the toolkit's own figures. --shape needs gguf and numpy: `make_shape.py` writes a file of 4 to
@@ -9,7 +9,7 @@ usage: python3 speed_race.py MODEL.gguf [--modules DIR] [--python PYTHON] [--rou
 
 Each round starts every engine once in a process of its own, which warms up (not with --once) and then times
 one prefill of 512 tokens and one decode. With --keys the toolkit runs the preset `keys` too, at that share;
---products are the toolkit's, and so is --cache-dtype (llama.cpp's cache is f16). A ratio is the toolkit's speed over the faster llama.cpp's, of medians. Memory
+--matmul are the toolkit's, and so is --cache-dtype (llama.cpp's cache is f16). A ratio is the toolkit's speed over the faster llama.cpp's, of medians. Memory
 is the process's maximum resident set, what it maps of the file included (llama.cpp maps it; the toolkit reads
 it). Run it on an idle machine.
 """
@@ -40,7 +40,7 @@ def race(model, a):
     common = [model, "--threads", a.threads, "--runs", "1", "--decode", str(a.decode)]
     flags = subprocess.run(["deno", "run", "-A", "--no-config", "--no-lock", ".std/flags.ts"], cwd=ROOT, check=True,
                            capture_output=True, text=True).stdout.split()
-    own = ["--products", a.products, "--cache-dtype", a.cache_dtype] + (["--keys", a.keys] if a.keys else []) + (["--no-warmup"] if a.once else [])
+    own = ["--matmul", a.matmul, "--cache-dtype", a.cache_dtype] + (["--keys", a.keys] if a.keys else []) + (["--no-warmup"] if a.once else [])
     engines = {"toolkit": ["deno", "run", "-A", *flags, "experiments/tools/verify/toolkit_speed.ts", *common, *own]}
     if a.modules:
         script = os.path.join(HERE, "llama_cpp_speed.mjs")
@@ -78,7 +78,7 @@ def main():
     a.add_argument("--rounds", type=int, default=5)
     a.add_argument("--decode", type=int, default=128)
     a.add_argument("--threads", default="2")
-    a.add_argument("--products", default="exact")
+    a.add_argument("--matmul", default="exact")
     a.add_argument("--cache-dtype", default="f32")
     a.add_argument("--once", action="store_true")
     a = a.parse_args()

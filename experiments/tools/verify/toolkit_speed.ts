@@ -4,9 +4,9 @@
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/verify/toolkit_speed.ts MODEL
  *          [--threads 2] [--prompt 512] [--decode 128] [--runs 5] [--keys SHARE] [--all-logits] [--no-warmup]
- *          [--products exact] [--cache-dtype f32]
+ *          [--matmul exact] [--cache-dtype f32]
  *
- * --keys: the share of keys and values that the preset drops; without it the model runs dense alone. --all-logits: also a
+ * --keys: the fraction of keys and values that the preset drops; without it the model runs dense alone. --all-logits: also a
  * prefill with the logits of all tokens. --no-warmup: the first run counts (a large model; its weights are read by then).
  * --cache-dtype: the type of keys and values in the cache; llama.cpp's are f16.
  */
@@ -18,7 +18,7 @@ import { loadModel } from "../../../lib/model/mod.ts";
 import { f32Data, hostTensor } from "../../../lib/tensor.ts";
 
 const args = parseArgs(Deno.args, {
-  string: ["threads", "prompt", "decode", "runs", "keys", "products", "cache-dtype"],
+  string: ["threads", "prompt", "decode", "runs", "keys", "matmul", "cache-dtype"],
   boolean: ["all-logits", "warmup"],
   negatable: ["warmup"],
   default: {
@@ -27,14 +27,14 @@ const args = parseArgs(Deno.args, {
     decode: "128",
     runs: "5",
     warmup: true,
-    products: "exact",
+    matmul: "exact",
     "cache-dtype": "f32",
   },
 });
 const [prompt, decode, runs] = [args.prompt, args.decode, args.runs].map(Number) as [number, number, number];
-const products = PRODUCTS.find((name) => name === args.products);
+const products = PRODUCTS.find((name) => name === args.matmul);
 if (products === undefined) {
-  console.error(`Cannot use --products ${args.products}: expected one of ${PRODUCTS.join(", ")}`);
+  console.error(`Cannot use --matmul ${args.matmul}: expected one of ${PRODUCTS.join(", ")}`);
   Deno.exit(2);
 }
 const cacheDType = (["f32", "f16", "bf16"] as const).find((name) => name === args["cache-dtype"]);

@@ -13,7 +13,7 @@ import { requestOf } from "../item.ts";
 /** Needles among pieces of noise, at places that are drawn. */
 function hide(pieces: number, needles: readonly string[], draw: Draw): string {
   const hay = Array<string>(pieces).fill(NOISE);
-  // Places as shares: drawn alike for any number of pieces.
+  // Places as fractions: drawn alike for any number of pieces.
   const places = needles.map(() => draw(1000) / 1000);
   needles.forEach((needle, i) => hay.splice(Math.floor(places[i]! * (hay.length + 1)), 0, needle));
   return hay.join("\n");

@@ -19,7 +19,7 @@ export interface PerplexityOptions {
   /** Tokens a chunk, default 512. */
   readonly context?: number;
   /**
-   * Bytes of what the dense model gives (final hidden states, residual streams below the first filtered layer, and
+   * Bytes of what the full model gives (final hidden states, residual streams below the first filtered layer, and
    * logits, which make room for the others) that are kept for reuse, default 1 GiB. What does not fit is computed again
    * for each run: slower, equal results.
    */
@@ -29,7 +29,7 @@ export interface PerplexityOptions {
 export interface DenseResult extends DenseTaskResult {
   /** exp of `nll`. */
   readonly perplexity: number;
-  /** Mean loss in nats a token. */
+  /** Mean loss in nats per token. */
   readonly nll: number;
 }
 
@@ -37,15 +37,15 @@ export interface DenseResult extends DenseTaskResult {
 export interface FilteredResult extends TaskResult {
   /** Of the filtered model. */
   readonly perplexity: number;
-  /** Of the dense model. */
+  /** Of the full model. */
   readonly densePerplexity: number;
-  /** Mean of (filtered - dense) loss in nats a token. */
+  /** Mean of (filtered - dense) loss in nats per token. */
   readonly nllDelta: number;
   /** Its standard error: paired, over blocks of 64 tokens; null where there are fewer than two blocks. */
   readonly nllDeltaSe: number | null;
   /** Mean KL(dense || filtered) of the next-token distributions, nats. */
   readonly kl: number;
-  /** Share of positions where both have the same likeliest token. */
+  /** Fraction of positions where both have the same likeliest token. */
   readonly top1Agreement: number;
 }
 
@@ -121,7 +121,7 @@ export const perplexity: Task<PerplexityTypes> = {
     "length, the tail dropped, each a sequence of its own, one prefill; perplexity = exp of the mean of the chunks' mean " +
     "losses, softmax over float32 logits; KL and top-1 on the same positions.",
   label: (context) => `GPTQ style at ${context}${context === 128 ? " (as in the paper)" : ""}`,
-  loss: { name: "nll", label: "NLL", unit: "nats", of: "token" },
+  loss: { name: "nll", label: "loss", unit: "nats", of: "token" },
   headline: {
     name: "perplexity",
     label: "ppl",
@@ -140,7 +140,7 @@ export const perplexity: Task<PerplexityTypes> = {
       digits: 4,
       isDistance: true,
       figure: {
-        title: "Distance from the dense model",
+        title: "Distance from the full model",
         axis: "KL divergence (nats)",
         caption: "Mean KL(dense || filtered) of the next-token distributions, in nats",
       },
@@ -148,7 +148,7 @@ export const perplexity: Task<PerplexityTypes> = {
     {
       name: "top1Agreement",
       label: "top-1",
-      help: "share of positions where both models find the same token likeliest",
+      help: "fraction of positions where both models find the same token likeliest",
       better: "higher",
       digits: 1,
       percent: true,
@@ -159,7 +159,7 @@ export const perplexity: Task<PerplexityTypes> = {
 };
 
 /**
- * Evaluates any number of pruners against the dense model on one text.
+ * Evaluates any number of pruners against the full model on one text.
  *
  * @example
  * ```ts

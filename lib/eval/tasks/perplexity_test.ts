@@ -91,7 +91,7 @@ Deno.test("PerplexityEvaluation.run() compares the same positions of both runs",
   assertAlmostEquals(result.nllDeltaSe!, Math.sqrt(squares * 8 / 7) / 398, 1e-6);
 });
 
-Deno.test("PerplexityEvaluation.run() equals the dense model when nothing is skipped", async () => {
+Deno.test("PerplexityEvaluation.run() equals the full model when nothing is skipped", async () => {
   const { model } = fakeModel();
   const evaluation = new PerplexityEvaluation(model, ids, { context: 200 });
   const result = await evaluation.run(fakePruner([1], () => false));

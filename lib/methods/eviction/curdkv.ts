@@ -8,7 +8,7 @@ const WINDOW = 16;
 const square = (x: Float32Array) => x.reduce((sum, y) => sum + y * y, 0);
 
 /**
- * Per head norm(k)^2 * norm(v)^2, each as a share of its sum over the token's window of 16; scored when that is complete,
+ * Per head norm(k)^2 * norm(v)^2, each as a fraction of its sum over the token's window of 16; scored when that is complete,
  * until then the token stays. kvpress divides each head's scores by their sum before heads are averaged; here a head counts
  * as its scores do. `cur` has neither windows nor heads.
  */

@@ -1,6 +1,6 @@
 /**
  * Methods that go through the cache at every block start, as those of the literature do: what scores lowest goes, until the
- * asked share of what is beyond the recent window has gone. A press of kvpress scores once, at the end of a prefill.
+ * requested ratio of what is beyond the recent window has gone. A press of kvpress scores once, at the end of a prefill.
  */
 import { planLayers } from "../../filter/schedule.ts";
 import type { HeadParts } from "../../filter/option.ts";
@@ -22,15 +22,15 @@ export function createEviction(
 ): KeySide {
   if (keyTrace !== undefined) {
     throw new RangeError(
-      `Cannot record the decisions of "${method.name}": expected a rule that judges each key once`,
+      `Cannot record the decisions of "${method.name}": expected a rule that decides each key once`,
     );
   }
   const plan = planLayers(shape.numLayers, keySideOptions(options), "keys", shape.retrieval)
     .filter(({ skipRatio }) => skipRatio > 0);
   const needs: Need[] = [];
   if ((method.keyState ?? keyState) === "pre-rope") needs.push("pre-rope keys");
-  if (method.reads.includes("query") || method.looksAhead) needs.push("queries");
-  if (method.looksAhead) needs.push("future attention");
+  if (method.reads.includes("query") || method.nonCausal) needs.push("queries");
+  if (method.nonCausal) needs.push("future attention");
   if (method.reads.includes("attention")) needs.push("attention");
   // Values that change are changed before later queries attend to them, so block by block.
   const waits = method.reads.includes("attention") || method.merges === true;
@@ -42,7 +42,7 @@ export function createEviction(
     layers: plan.map(({ layer }) => layer),
     ...(heads.length > 0 && { heads: new Map(heads) }),
     needs,
-    at: method.looksAhead ? "prefill" : waits ? "block" : "arrival",
+    at: method.nonCausal ? "prefill" : waits ? "block" : "arrival",
     start: () =>
       new EvictionSequence(
         bound,
@@ -69,7 +69,7 @@ interface LiveLayer {
   readonly memory: Float64Array;
   /** What the last queries gave to the first so many of `tokens`. */
   queries: Float64Array[];
-  /** Of a method that looks ahead: what all queries would give to all keys, [tokens, tokens]. */
+  /** Of a non-causal method: what all queries would give to all keys, [tokens, tokens]. */
   ahead?: Float64Array;
 }
 

@@ -7,6 +7,6 @@ export const foresight: EvictionMethod<"foresight"> = {
   labels: { queryAware: true, phase: "prefill" },
   evicts: true,
   reads: [],
-  looksAhead: true,
+  nonCausal: true,
   score: ({ foreseen }) => [foreseen()],
 };

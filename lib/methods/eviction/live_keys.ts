@@ -24,7 +24,7 @@ export interface LiveKeys extends Spans {
   readonly memory: Float64Array;
   /** Of each token the mean, over the last `count` queries computed, of the mean over heads of the probability it got. */
   attention(count: number): Float64Array;
-  /** Where the method looks ahead: of each token the sum of what the queries from `at` on would give it if no key went. */
+  /** Where the method is non-causal: of each token the sum of what the queries from `at` on would give it if no key went. */
   foreseen(): Float64Array;
 }
 
@@ -53,7 +53,7 @@ export function notedScores(
 
 /**
  * Head by head, each value that goes is added to that of the key of greatest cosine among those that stay, weighted by that
- * cosine (0 where negative) and by its share of both values' norms; the sum is divided by 1 plus its weights. As kvpress's
+ * cosine (0 where negative) and by its fraction of both values' norms; the sum is divided by 1 plus its weights. As kvpress's
  * `MergingPress` does by default.
  *
  * @returns The values that change, [numKvHeads * headDim] each, by position; nothing given is changed.

@@ -92,7 +92,7 @@ Deno.test("cur, knorm and keydiff rank keys of one head as their presses, where 
     });
   };
   for (const name of ["cur", "knorm"]) assertEquals(keptOf(golden, score(name)), own.presses[name]!.kept[0]);
-  // Only the last token is held against the mean direction of all keys.
+  // Only the last token is compared with the mean direction of all keys.
   const last = own.presses["keydiff-cache"]!.scores[T - 1]!;
   assertAlmostEquals(score("keydiff")[T - 1]!, last, 1e-5);
   assert(Math.abs(score("keydiff")[0]! - last) > 1e-3);

@@ -29,7 +29,7 @@ export interface Presses {
 
 type Method = (typeof EVICTIONS)[number];
 
-/** Methods that kvpress has too: none of them looks ahead; what merges is tested apart. */
+/** Methods that kvpress has too: none of them is non-causal; what merges is tested apart. */
 export const pressesOf = ({ cases }: Presses): Method[] =>
   EVICTIONS.filter(({ name, merges }) => Object.hasOwn(cases[0]!.presses, name) && !merges);
 
@@ -74,7 +74,7 @@ function liveKeys(all: Presses, method: Method, own: PressCase): LiveKeys {
       (_, i) => rows.slice(-count).reduce((sum, given) => sum + given[i]! / count, 0),
     );
   const foreseen = (): never => {
-    throw new Error("no press looks ahead");
+    throw new Error("no press is non-causal");
   };
   return { shape, at: T, tokens, memory, attention, foreseen, warmup, recent, block };
 }

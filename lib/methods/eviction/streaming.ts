@@ -3,7 +3,7 @@ import type { EvictionMethod } from "../method.ts";
 
 /**
  * The position: the oldest tokens beyond the warm-up, which are the sinks, go first. The window grows with the text, as the
- * asked share says; the original's is a constant. Positions are the tokens' own, as in kvpress without its re-rotation.
+ * requested ratio says; the original's is a constant. Positions are the tokens' own, as in kvpress without its re-rotation.
  */
 export const streaming: EvictionMethod<"streaming"> = {
   name: "streaming",

@@ -4,7 +4,7 @@ import type { HostTensor } from "../../tensor.ts";
 
 /** @internal A text that methods are fitted on. */
 export interface Calibration {
-  /** Whether it is of the judged text's kind. */
+  /** Whether it is of the test text's kind. */
   readonly domain: "same domain" | "other";
   readonly sha256: string;
   /** Its token ids, in pieces that are run apart, each at least two. */
@@ -61,7 +61,7 @@ export interface CalibratedModel {
   readonly config: CostShape;
   /** How much each part turns the residual stream. */
   readonly importance: PartImportance;
-  /** Mean losses on the calibration text without the layers gone and one candidate more, for each; nats a token. */
+  /** Mean losses on the calibration text without the layers gone and one candidate more, for each; nats per token. */
   lossesWithout(gone: readonly number[], candidates: readonly number[]): number[];
   /** A matrix of a layer, [rows, columns] f32, a copy. */
   matrix(layer: number, name: string): HostTensor;

@@ -82,7 +82,7 @@ function standardize(scores: Float64Array): Float64Array {
   return scores.map((x) => deviation === 0 ? 0 : (x - mean) / deviation);
 }
 
-/** The score above which things stay, so that the prices of those come nearest to a share of all. */
+/** The score above which things stay, so that the prices of those come nearest to a fraction of all. */
 function poolThreshold(scores: readonly number[], price: (i: number) => number, share: number): number {
   const order = scores.map((score, i) => ({ score, price: price(i) })).sort((a, b) => b.score - a.score);
   const wanted = share * order.reduce((sum, { price }) => sum + price, 0);

@@ -58,7 +58,7 @@ export function countOfLayers({ config }: Pick<CalibratedModel, "config">, ratio
   return Math.round(ratio * config.numLayers);
 }
 
-/** Leaves the parts of least importance out, a share of the layers. */
+/** Leaves the parts of least importance out, a fraction of the layers. */
 export function dropParts(kind: PartKind): OfflineMethod["alter"] {
   return (model, { pruneRatio }) => ({
     drops: chooseParts(model.importance, kind, countOfLayers(model, pruneRatio)),
@@ -83,7 +83,7 @@ export function chooseParts(importance: PartImportance, kind: PartKind, count: n
  * SLEB: leaves out, `count` times, the layer whose absence beside those gone before costs least on the calibration text.
  *
  * @param barrier Layers at either end that stay.
- * @returns The layers left out, in the order in which they went, and the mean loss after each, nats a token.
+ * @returns The layers left out, in the order in which they went, and the mean loss after each, nats per token.
  * @throws {RangeError} If there are not so many layers between the barriers, or all losses are infinite or no numbers.
  */
 export function chooseLayersByLoss(

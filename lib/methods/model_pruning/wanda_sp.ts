@@ -7,7 +7,7 @@ import { countGone, keepHighest, meanOfGroups, Moments, sumColumns } from "./wid
 
 /**
  * Mean over a column's rows of |weight| times the root mean square of what enters it; layer by layer, each on what the pruned
- * ones before it leave; the same share of every layer; no bias. A head stands for its KV group, by the mean over query heads.
+ * ones before it leave; the same fraction of every layer; no bias. A head stands for its KV group, by the mean over query heads.
  */
 export const wandaSp: OfflineMethod<"wanda-sp"> = {
   name: "wanda-sp",

@@ -58,7 +58,7 @@ export function sumColumns(
   return sums;
 }
 
-/** Mean over each KV head's share of the columns of the output projection: those of its query heads. */
+/** Mean over each KV head's fraction of the columns of the output projection: those of its query heads. */
 export function meanOfGroups(
   scores: Float64Array,
   { numKvHeads }: Pick<CostShape, "numKvHeads">,
@@ -71,7 +71,7 @@ export function meanOfGroups(
 }
 
 /**
- * KV heads, with their query heads, and channels of the MLP that go from a layer so that a share of its parameters does: of heads
+ * KV heads, with their query heads, and channels of the MLP that go from a layer so that a fraction of its parameters does: of heads
  * as many as fit whole, as in the authors' code, and channels for the rest, as few KV heads are a coarse measure.
  */
 export function countGone(

@@ -130,7 +130,7 @@ export const learned: RuleMethod<"learned", typeof options> = {
     absorb: { names: ["all"] },
   },
   looks: { place: 0 },
-  rivals: ["variance"],
+  comparedWith: ["variance"],
   memory: {
     size: (spec) => learnedLayout(spec).length + (has(spec as LearnedSpec, "local") ? localSize(spec) : 0),
     room: (spec, state) => fitOf(spec, state).room(),

@@ -39,7 +39,7 @@ function logSumExp(scores: readonly number[]): number {
 
 /**
  * Takes the next token in and writes its features. Per query head, with scores q.k/sqrt(d) of the local keys (j < sinks or
- * t - j <= recent): L = ln(sum of exp(score)); ln of the sinks' share of it, 0 where there are no sinks; and
+ * t - j <= recent): L = ln(sum of exp(score)); ln of the sinks' fraction of it, 0 where there are no sinks; and
  * q.m/sqrt(d) + (q^2 . var)/(2d) + ln(n) - L, clamped to +-12, with m, var the mean and the population variance of the n
  * keys that are not local, 0 where there are none. Then ln(n), n at least 1.
  *

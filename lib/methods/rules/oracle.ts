@@ -1,6 +1,6 @@
 /**
  * The oracle: skips the tokens whose attention adds least, r = norm(o) / norm(x), as many as the policy `topk`
- * would. It looks ahead at the attention's own output, so it is an upper bound for tables, not a method to use.
+ * would. It is non-causal at the attention's own output, so it is an upper bound for tables, not a method to use.
  */
 import { createScanOutput } from "../../filter/layer.ts";
 import type { FilterOptions } from "../../filter/options.ts";
@@ -14,7 +14,7 @@ import { definePruner, type Pruner, type PrunerContext, type SideSequence } from
 export const oracle: PrunerMethod<"oracle"> = {
   name: "oracle",
   help: "output of the attention itself, computed beforehand: a non-causal upper bound",
-  looksAhead: true,
+  nonCausal: true,
   labels: { phase: "prefill" },
   looks: { place: 2 },
   create,
@@ -34,7 +34,7 @@ function create(shape: FilterShape, options: FilterOptions, { trace }: PrunerCon
       if (start !== 0 || seen.has(layer)) {
         throw new RangeError(
           `Cannot decide layer ${layer}: found tokens decided before, expected a whole sequence as one prefill, since ` +
-            `the oracle looks ahead`,
+            `the oracle is non-causal`,
         );
       }
       if (futureOutputs === undefined || futureOutputs.length !== count) {

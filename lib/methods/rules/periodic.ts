@@ -1,7 +1,7 @@
 import type { RuleMethod } from "../method.ts";
 
 /**
- * The bits of the position behind the point, the lowest first (van der Corput's sequence), in [0, 1): the share of highest
+ * The bits of the position behind the point, the lowest first (van der Corput's sequence), in [0, 1): the fraction of highest
  * scores lies evenly over any stretch of tokens, at one half on every other one.
  */
 export const periodic: RuleMethod<"periodic"> = {

@@ -1,4 +1,4 @@
-/** Chance, the control that every claim must beat at the same ratio: a hash of seed, chunk, layer and position, in [0, 1). */
+/** The random baseline that every claim must beat at the same ratio: a hash of seed, chunk, layer and position, in [0, 1). */
 import { randomScore } from "../../random.ts";
 import { type RuleMethod, SEED } from "../method.ts";
 
@@ -10,7 +10,7 @@ export const random: RuleMethod<"random", typeof options> = {
   native: 8,
   options,
   reads: () => [],
-  looks: { chance: true },
+  looks: { random: true },
   score: ({ layer, chunk, position }, { seed }) =>
     position === 0 ? NaN : randomScore(seed, chunk, layer, position),
 };

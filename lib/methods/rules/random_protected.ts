@@ -1,5 +1,5 @@
 /**
- * The fair control: chance, but tokens of large value norm are spared. With the warm-up (the first tokens), the recent
+ * The protected random baseline: random, but tokens of large value norm are spared. With the warm-up (the first tokens), the recent
  * window and such tokens protected, published scorers hardly differ from it.
  */
 import type { LayerSpec } from "../../filter/layer.ts";
@@ -32,7 +32,7 @@ export const randomProtected: RuleMethod<"random-protected", typeof options> = {
   help: "random baseline that protects large values: the fair control",
   options,
   reads: () => ["value"],
-  looks: { chance: true },
+  looks: { random: true },
   memory: {
     size: () => NUM_SLOTS + NUM_NORMS,
     open(spec, { learned }) {

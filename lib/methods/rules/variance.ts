@@ -37,7 +37,7 @@ export const variance: RuleMethod<"variance", typeof options> = {
   options,
   looks: { place: 1 },
   inverted: true,
-  rivals: ["key", "value", "mean"],
+  comparedWith: ["key", "value", "mean"],
   score(token, spec) {
     const wK = varianceWeight(token, spec);
     const k = token.muK - spec.lambda * Math.sqrt(token.varK);

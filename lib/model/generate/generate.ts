@@ -39,7 +39,7 @@ export type GenerationStep =
  * @param model The sequence's model.
  * @param sequence Where the prompt follows what was fed before; with or without a pruner.
  * @param prompt Token ids, at least one.
- * @throws {RangeError} If the prompt is empty, an option is out of range, or the sequence's pruner looks ahead.
+ * @throws {RangeError} If the prompt is empty, an option is out of range, or the sequence's pruner is non-causal.
  *
  * @example
  * ```ts

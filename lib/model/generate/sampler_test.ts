@@ -50,7 +50,7 @@ Deno.test("Sampler.next() takes the likeliest token, the first of equals, withou
   assertEquals(penal.next(Float32Array.of(-3, -1, -1, -1.5), 0), 3);
 });
 
-Deno.test("Sampler.candidates() of tokens that are all alike are as many as their share", () => {
+Deno.test("Sampler.candidates() of equally likely tokens are as many as their probability allows", () => {
   const { ids, probabilities } = new Sampler({ temperature: 1, topP: 0.4 }).candidates(new Float32Array(10));
   assertEquals([[...ids], probabilities[3]], [[0, 1, 2, 3], 0.25]);
 });

@@ -28,7 +28,7 @@ const TRIES = 4;
 /** Bytes of a body that show within `stallMs` that it goes on: who sends a byte now and then counts as silent. */
 const LEAST_BYTES = 4096;
 
-/** A download comes further by this share of the file, or by so many bytes: less is no reason for further tries. */
+/** A download comes further by this fraction of the file, or by so many bytes: less is no reason for further tries. */
 const STEP_SHARE = 1 / 64, STEP_BYTES = 2 ** 20;
 
 /** A server that wants a longer pause is left alone. */

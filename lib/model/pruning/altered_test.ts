@@ -123,7 +123,7 @@ const pruners = (name: (typeof OFFLINE)[number]["name"], options: MethodOptions 
   createPruner(name, config, options, { calibration });
 
 for (const { name } of OFFLINE) {
-  Deno.test(`${name}: deterministic, fork-safe, causal, and a share of nothing is the dense model, bit for bit`, () => {
+  Deno.test(`${name}: deterministic, fork-safe, causal, and a ratio of 0 is the full model, bit for bit`, () => {
     const own = run(model, pruners(name, { pruneRatio: 0.5 })), dense = run(model);
     assertEquals(run(model, pruners(name, { pruneRatio: 0.5, seed: 1 })).rows, own.rows);
     const none = run(model, pruners(name, { pruneRatio: 0 }));
@@ -141,7 +141,7 @@ for (const { name } of OFFLINE) {
   });
 }
 
-Deno.test("the drops leave out the share of layers that was asked for", () => {
+Deno.test("the drops leave out the requested ratio of layers", () => {
   const { numLayers } = config, half = { pruneRatio: 0.5 };
   const whole = run(model).usage;
   for (const name of ["attention-drop", "shortgpt", "sleb"] as const) {
@@ -151,7 +151,7 @@ Deno.test("the drops leave out the share of layers that was asked for", () => {
   assertEquals(totalFlopsAvoided, numLayers / 2 * mlpFlops(config, COUNT));
 });
 
-Deno.test("the width methods leave out the share of the blocks' parameters that was asked for", () => {
+Deno.test("the width methods leave out the requested ratio of the blocks' parameters", () => {
   const fine = { ...config, numHeads: 32, numKvHeads: 16, headDim: 2 };
   const narrow = new Model(fine, randomWeights(fine), backend);
   for (const name of ["flap", "wanda-sp"] as const) {
@@ -165,7 +165,7 @@ Deno.test("the width methods leave out the share of the blocks' parameters that 
   }
 });
 
-Deno.test("where KV heads are few, channels make up for the share that whole heads cannot", () => {
+Deno.test("where KV heads are few, channels make up for the fraction that whole heads cannot", () => {
   const block = 64 * 32 * (2 * 4 + 2 * 2) + 3 * 64 * 96;
   for (const pruneRatio of [0.2, 0.4]) {
     const { parametersAvoided, kvBytesAvoided } = run(model, pruners("wanda-sp", { pruneRatio })).usage;

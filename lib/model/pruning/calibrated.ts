@@ -146,7 +146,7 @@ export class ModelOnText implements CalibratedModel {
     }
   }
 
-  /** 1 less the mean cosine of the residual stream before and after each part; of the dense model, in one pass. */
+  /** 1 less the mean cosine of the residual stream before and after each part; of the full model, in one pass. */
   #measure(): PartImportance {
     const { backend, config: { numLayers } } = this.model;
     const zeros = () => new Array<number>(numLayers).fill(0);

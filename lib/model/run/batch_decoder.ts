@@ -28,7 +28,7 @@ export interface BatchOptions {
   /** Tokens that a sequence can grow to, those admitted included. */
   readonly capacity: number;
   /**
-   * Rows of a slot's cache in each layer whose keys and values are judged: where they go, fewer than tokens do. A token
+   * Rows of a slot's cache in each layer whose keys and values are decided: where they go, fewer than tokens do. A token
    * that finds no row is an error. Default: `capacity`.
    */
   readonly judgedRows?: number;
@@ -50,12 +50,12 @@ export function batchUnsupportedReason(pruner: Pruner | undefined): string | und
   if (pruner.prepare !== undefined) return `the method "${pruner.name}" alters the model`;
   if (pruner.skipped.substitute !== undefined) return "skipped outputs are replaced on the host";
   if (pruner.at === "warm-up") return "each sequence has ratios of its own";
-  if (takesWhole(pruner)) return `the method "${pruner.name}" looks ahead`;
+  if (takesWhole(pruner)) return `the method "${pruner.name}" is non-causal`;
   if (pruner.layers.length > 0 && pruner.specs === undefined) {
     return `the method "${pruner.name}" decides on the host, or is traced`;
   }
   if (pruner.keySide !== undefined && pruner.keySide.specs === undefined) {
-    return "keys and values are judged on the host, or traced";
+    return "keys and values are decided on the host, or traced";
   }
   return undefined;
 }
@@ -100,7 +100,7 @@ export class BatchDecoder implements Disposable {
     }
     if (!Number.isInteger(judgedRows) || judgedRows < 1 || judgedRows > capacity) {
       throw new RangeError(
-        `Cannot hold ${judgedRows} rows of judged keys: expected an integer from 1 to the capacity of ${capacity}`,
+        `Cannot hold ${judgedRows} rows of decided keys: expected an integer from 1 to the capacity of ${capacity}`,
       );
     }
     expectName("cacheDType", cacheDType, CACHE_DTYPES);
@@ -253,7 +253,7 @@ export class BatchDecoder implements Disposable {
 
   /**
    * Of the tokens of the last step, whether key and value stay, [layers of the method's key side, batch]: 0 = they go when
-   * they are judged. Waits for the device.
+   * they are decided. Waits for the device.
    */
   kvKeep(): Uint8Array {
     this.#expectOpen();

@@ -123,7 +123,7 @@ Deno.test("BatchDecoder holds fewer rows than tokens where keys go, and ends whe
     `9 rows in layer ${layers[0]}: expected fewer than the 9 of its cache`,
   );
   for (const judgedRows of [0, 41, 1.5, NaN]) {
-    assertThrows(() => start(judgedRows), RangeError, `Cannot hold ${judgedRows} rows of judged keys`);
+    assertThrows(() => start(judgedRows), RangeError, `Cannot hold ${judgedRows} rows of decided keys`);
   }
 });
 
@@ -131,7 +131,10 @@ Deno.test("batchUnsupportedReason() names what keeps a method from a device", ()
   assertEquals(batchUnsupportedReason(undefined), undefined);
   assertEquals(batchUnsupportedReason(createDense()), undefined);
   assertEquals(batchUnsupportedReason(filtering({})), undefined);
-  assertEquals(batchUnsupportedReason(createPruner("oracle", CONFIG, {})), 'the method "oracle" looks ahead');
+  assertEquals(
+    batchUnsupportedReason(createPruner("oracle", CONFIG, {})),
+    'the method "oracle" is non-causal',
+  );
   const reason = (name: string) => `the method "${name}" decides on the host, or is traced`;
   assertEquals(batchUnsupportedReason(patternPruner([1], () => true)), reason("pattern"));
   const traced = createPruner("token-filtering", CONFIG, { warmup: 8 }, { trace: () => {} });
@@ -147,7 +150,7 @@ Deno.test("BatchDecoder() refuses sizes and methods that it has no steps for", (
     );
   }
   const oracle = createPruner("oracle", CONFIG, {});
-  assertThrows(() => new BatchDecoder(model, oracle, { batch: 1, capacity: 8 }), RangeError, "looks ahead");
+  assertThrows(() => new BatchDecoder(model, oracle, { batch: 1, capacity: 8 }), RangeError, "is non-causal");
 });
 
 Deno.test("BatchDecoder.admit() takes an idle slot that is there, and a sequence with room to grow", () => {

@@ -60,7 +60,7 @@ const inChunks = (count: number, chunk: number) =>
 
 const pruners = VARIANTS.map((options) => createPruner("token-filtering", config, options));
 
-/** Throws unless a run is the first tokens of a longer one. Keys are judged late: their decisions are those so far. */
+/** Throws unless a run is the first tokens of a longer one. Keys are decided late: their decisions are those so far. */
 function assertPrefix({ sequence, hidden }: Run, whole: Run, title: string): void {
   assertEquals(hidden, whole.hidden.subarray(0, hidden.length), title);
   for (const [layer, keep] of sequence.keep) {

@@ -57,7 +57,7 @@ for (const { name } of EVICTIONS) {
     assert(elsewhere.rows.at(-1) !== whole.rows.at(-1));
   });
 
-  Deno.test(`${name}: a share of nothing is the dense model, bit for bit; its inverse keeps others`, () => {
+  Deno.test(`${name}: a ratio of 0 is the full model, bit for bit; its inverse keeps others`, () => {
     const dense = run(model.start(), [COUNT]),
       none = run(model.start(prunerOf(name, { kvRatio: 0 })), [COUNT]);
     assertEquals([none.rows, none.usage], [dense.rows, dense.usage]);

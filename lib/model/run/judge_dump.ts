@@ -21,11 +21,11 @@ export interface DumpedLayer {
 }
 
 /**
- * Judges a layer's keys and values where every query is computed, block by block as a model does: queries see what was not
+ * Decides a layer's keys and values where every query is computed, block by block as a model does: queries see what was not
  * dropped before their block. What the side decides, its trace tells.
  *
- * @param sequence Of a side of this layer alone, which needs attention until keys are judged, and nothing of the weights.
- * @returns tokens judged, the first of the sequence
+ * @param sequence Of a side of this layer alone, which needs attention until keys are decided, and nothing of the weights.
+ * @returns tokens decided, the first of the sequence
  */
 export function judgeDump(
   backend: Backend,

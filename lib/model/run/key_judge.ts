@@ -1,4 +1,4 @@
-/** What a sequence knows of its keys and values: which were judged, and which of them went. */
+/** What a sequence knows of its keys and values: which were decided, and which of them went. */
 import { judgedAt, NEVER, type Spans } from "../../filter/blocks.ts";
 import type { LayerState } from "../../filter/layer.ts";
 import type { Answer, KeySequence, LayerView, Signals } from "../../methods/pruner.ts";
@@ -6,9 +6,9 @@ import type { Answer, KeySequence, LayerView, Signals } from "../../methods/prun
 type Changes = NonNullable<Answer["values"]>;
 
 interface Judged {
-  /** Decisions so far, 1 = stays; where tokens are decided as they come, also on those that are not yet judged. */
+  /** Decisions so far, 1 = stays; where tokens are decided as they come, also on those that are not yet decided. */
   readonly keep: number[];
-  /** Tokens judged, the first of the sequence. */
+  /** Tokens decided, the first of the sequence. */
   count: number;
 }
 
@@ -70,7 +70,7 @@ export class KeyJudge {
     return this.sequence.states;
   }
 
-  /** Tokens of a layer that were judged, the first of the sequence. */
+  /** Tokens of a layer that were decided, the first of the sequence. */
   judged(layer: number): number {
     return this.#layers.get(layer)!.count;
   }
@@ -86,7 +86,7 @@ export class KeyJudge {
     return starts;
   }
 
-  /** Judges a layer's tokens at all block starts below `end`: those whose key and value go, and values that change. */
+  /** Decides a layer's tokens at all block starts below `end`: those whose key and value go, and values that change. */
   judge(layer: number, end: number): { readonly gone: EndingRow[]; readonly values: Changes } {
     const own = this.#layers.get(layer)!, gone: EndingRow[] = [];
     let values: Changes = new Map();
@@ -108,7 +108,7 @@ export class KeyJudge {
     return { gone: gone.sort((a, b) => a.position - b.position), values };
   }
 
-  /** Tokens of a layer that are decided to go and were not judged yet, ascending. */
+  /** Tokens of a layer that are decided to go and were not decided yet, ascending. */
   ending(layer: number): EndingRow[] {
     const own = this.#layers.get(layer)!;
     return endingOf(own.keep, this.spans, own.count);

@@ -64,7 +64,7 @@ function watchedModel(): { model: Model; seen: Map<number, number[]> } {
   return { model: small(1, watched), seen };
 }
 
-Deno.test("queries see a key until it is judged, and later only where it stayed", () => {
+Deno.test("queries see a key until it is decided, and later only where it stayed", () => {
   const keeps = (t: number) => t % 3 !== 0;
   for (
     const [warmup, block, recent] of [[8, 4, 3], [10, 4, 0], [0, 16, 5], [1, 1, 2], [100, 4, 0]] as const
@@ -116,7 +116,7 @@ const options: readonly (MethodOptions & { readonly name: string })[] = [
 ];
 
 for (const { name, ...own } of options) {
-  Deno.test(`${name}: masks and losses are those of any feed, forks go on, nothing looks ahead`, () => {
+  Deno.test(`${name}: masks and losses are those of any feed, forks go on, nothing reads ahead`, () => {
     const pruner = createPruner("token-filtering", model.config, { kvRatio: 0.6, ...own });
     const run = (feeds: readonly number[], tokens = ids(COUNT), sequence = model.start(pruner)) => {
       const rows: number[] = [];
@@ -153,7 +153,7 @@ for (const { name, ...own } of options) {
   });
 }
 
-Deno.test("a share of 0 on both sides is the dense model, bit for bit", () => {
+Deno.test("a ratio of 0 on both sides is the full model, bit for bit", () => {
   for (const kvFusion of ["variance", "received", "leave-one-out"] as const) {
     const pruner = createPruner("token-filtering", model.config, {
       ...{ fusion: "key", kvFusion, pruneRatio: 0, tail: 1, warmup: 4 },
@@ -203,7 +203,7 @@ Deno.test("usage() counts pairs and rows of live keys, and memory falls with the
   assertEquals(caches[1]!.heldBytes, held * row);
 });
 
-Deno.test("meanProbabilities() gives each key's share of a query, head by head averaged", () => {
+Deno.test("meanProbabilities() gives each key's probability for a query, averaged over heads", () => {
   // Two query heads share one KV head of size 2: with three rows looked at, two calls.
   const f32 = (shape: number[], values: number[]) => hostTensor("f32", shape, Float32Array.from(values));
   const i32 = (values: number[]) => hostTensor("i32", [values.length], Int32Array.from(values));
@@ -257,7 +257,7 @@ Deno.test("meanProbabilities() gives each key's share of a query, head by head a
 /** Blocks and window of {@linkcode readSignals}. */
 const WATCHED: Spans = { warmup: 4, block: 4, recent: 2 };
 
-/** What a rule reads of each token of a layer when it is judged, and how many tokens are judged at once. */
+/** What a rule reads of each token of a layer when it is decided, and how many tokens are decided at once. */
 function readSignals(query: (t: number) => boolean, count: number) {
   const judged: number[] = [], tokens: Pick<RuleToken, "attention" | "distant" | "change">[] = [];
   const options = { side: "key", kvFusion: "leave-one-out", kvRatio: 0.5, tail: 1, ...WATCHED } as const;
@@ -277,7 +277,7 @@ function readSignals(query: (t: number) => boolean, count: number) {
   return { judged, tokens };
 }
 
-Deno.test("attention that tokens received is what later, computed queries gave them, until they are judged", () => {
+Deno.test("attention that tokens received is what later, computed queries gave them, until they are decided", () => {
   const count = 24;
   const query = (t: number) => t < 9 || t % 3 === 0; // of three blocks, tokens without a later query
   const { judged, tokens } = readSignals(query, count);
@@ -322,19 +322,19 @@ Deno.test("attention that tokens received is what later, computed queries gave t
 Deno.test("tokens that no query saw after they came have received nothing", () => {
   const { judged, tokens } = readSignals((t) => t < 9, 20);
   assertEquals(judged, [2, 4, 4, 4]);
-  const later = tokens.slice(6); // judged at 12 and 16
+  const later = tokens.slice(6); // decided at 12 and 16
   for (const name of ["attention", "distant", "change"] as const) {
     assertEquals(later.map((token) => token[name] > 0), [true, true, ...Array(6).fill(false)], name);
   }
 });
 
-Deno.test("a batch is not decoded where keys are judged on the host, and layers must be the model's", () => {
+Deno.test("a batch is not decoded where keys are decided on the host, and layers must be the model's", () => {
   const pruner = withKeys(patternKeys(() => true));
-  assertEquals(batchUnsupportedReason(pruner), "keys and values are judged on the host, or traced");
+  assertEquals(batchUnsupportedReason(pruner), "keys and values are decided on the host, or traced");
   assertThrows(
     () => model.startBatch(pruner, { batch: 1, capacity: 4 }),
     RangeError,
-    "Cannot decode a batch on a device: keys and values are judged on the host",
+    "Cannot decode a batch on a device: keys and values are decided on the host",
   );
   const beyond = withKeys(patternKeys(() => true, { layers: [2] }));
   assertThrows(() => model.start(beyond), RangeError, "Cannot filter layer 2");

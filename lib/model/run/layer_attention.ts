@@ -61,7 +61,7 @@ export interface LayerFeed {
   readonly pruner: Pruner | undefined;
   /** What decides the layer's queries, if anything. */
   readonly decider: SideSequence | undefined;
-  /** What judges the layer's keys and values, if anything. */
+  /** What decides the layer's keys and values, if anything. */
   readonly judge: KeyJudge | undefined;
   readonly record: LayerRecord;
   /** Tokens of the sequence before the rows that are being fed. */
@@ -154,7 +154,7 @@ export class LayerAttention {
     return keep;
   }
 
-  /** Judges keys and values at all block starts below `end`, drops those that no query from `next` on sees, gives the others. */
+  /** Decides keys and values at all block starts below `end`, drops those that no query from `next` on sees, gives the others. */
   #judge(end: number, next: number): EndingRow[] {
     const { judge, record: { cache, tally, whole } } = this.feed;
     const { gone, values } = judge!.judge(this.rows.layer, end);
@@ -347,7 +347,7 @@ export class LayerAttention {
     if (wanted.length === 0 || kept.length === 0) return backend.attention(asked);
     const positions = this.#positionsOf(kept), rows = findFull();
     const last = record.cache.kept.positions[asked.numKeys - 1]!;
-    // Of those that are not yet judged there is one per token, since none of them went.
+    // Of those that are not yet decided there is one per token, since none of them went.
     const keys = needs.includes("until judged") ? last + 1 - judge!.judged(layer) : asked.numKeys;
     const ofAll = wanted.includes("change") ? headWeights(model, layer) : undefined;
     const weights = ofAll && (record.whole?.evictingOf(pass, ofAll) ?? ofAll);

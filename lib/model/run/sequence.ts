@@ -23,7 +23,7 @@ import { range, type Rows } from "./row_indices.ts";
 import { type SequenceUsage, usageOf } from "./usage.ts";
 import { countDropped } from "../weights.ts";
 
-/** Tokens that go through the layers together; a longer feed is cut, unless the pruner looks ahead. */
+/** Tokens that go through the layers together; a longer feed is cut, unless the pruner is non-causal. */
 const FEED_ROWS = 512;
 
 /** @internal Tokens of one sequence, and where they stand. */
@@ -125,7 +125,7 @@ export class ModelSequence implements Disposable {
    *
    * @returns hidden states after the final norm, [T, hiddenSize] f32, for `Model.logits`
    * @throws {TypeError} If the ids are no `Int32Array`.
-   * @throws {RangeError} On an unknown id, or if the pruner looks ahead and this is not the first feed.
+   * @throws {RangeError} On an unknown id, or if the pruner is non-causal and this is not the first feed.
    */
   feed(ids: Int32Array<ArrayBuffer>): Tensor {
     this.#expectHeld();
@@ -170,7 +170,7 @@ export class ModelSequence implements Disposable {
   }
 
   /**
-   * The layers' caches, the filter's states where the method has them, and what judges keys and values; to go on in a
+   * The layers' caches, the filter's states where the method has them, and what decides keys and values; to go on in a
    * batch. Shared, not copied.
    * @internal
    */
@@ -319,9 +319,7 @@ export class ModelSequence implements Disposable {
     expectPositions(this.#model.config, this.#length + total);
     if (takesWhole(this.#pruner) && this.#length > 0) {
       throw new RangeError(
-        `Cannot go on with a pruner that looks ahead ("${
-          this.#pruner!.name
-        }"): expected one prefill of all tokens`,
+        `Cannot go on with a non-causal pruner ("${this.#pruner!.name}"): expected one prefill of all tokens`,
       );
     }
   }

@@ -221,7 +221,7 @@ Deno.test("observe() is called with the norms of kept tokens alone, before their
   });
 });
 
-Deno.test("a pruner that looks ahead sees a long sequence in one piece, others at most 512 rows", () => {
+Deno.test("a non-causal pruner sees a long sequence in one piece, others at most 512 rows", () => {
   const one = firstLayers(1), tokens = ids(520);
   for (const [at, want] of [["prefill", [520]], ["arrival", [512, 8]]] as const) {
     const counts: number[] = [];

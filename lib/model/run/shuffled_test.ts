@@ -52,7 +52,7 @@ for (
   });
 }
 
-Deno.test("shuffled decisions look ahead, start where dense layers end, and are refused where there are none", () => {
+Deno.test("shuffled decisions are non-causal, start where dense layers end, and are refused where there are none", () => {
   const pruner = createPruner("token-filtering", CONFIG, {
     ...plan,
     tail: 0.33,

@@ -5,8 +5,8 @@ import type { Pruner, Substitute } from "../../methods/pruner.ts";
 import { layerConfig, type ModelConfig } from "../config.ts";
 
 /**
- * What a sequence has cost and saved so far, against the dense model; formulas in `lib/cost.ts`. A pruner that looks
- * ahead at outputs counts as if its choice had been known beforehand.
+ * What a sequence has cost and saved so far, against the full model; formulas in `lib/cost.ts`. A pruner that is
+ * non-causal at outputs counts as if its choice had been known beforehand.
  */
 export interface SequenceUsage {
   /** Bytes of keys and values in use, recent windows included; positions (4 bytes a row) are not counted. */
@@ -15,27 +15,27 @@ export interface SequenceUsage {
   readonly kvBytesAvoided: number;
   /** Bytes of KV cache allocated. */
   readonly kvBytesAllocated: number;
-  /** Queries of the dense model, one a token and layer: attention computations. */
+  /** Queries of the full model, one a token and layer: attention computations. */
   readonly queriesDense: number;
   /** Those of them that were skipped. */
   readonly queriesSkipped: number;
-  /** Pairs of a query and a key that it sees, in the dense model, over all layers. */
+  /** Pairs of a query and a key that it sees, in the full model, over all layers. */
   readonly pairsDense: number;
   /** Those of them not computed. */
   readonly pairsAvoided: number;
-  /** Operations of the projections of keys, values, queries and outputs in the dense model. */
+  /** Operations of the projections of keys, values, queries and outputs in the full model. */
   readonly projectionFlopsDense: number;
   /** Those of them not spent. */
   readonly projectionFlopsAvoided: number;
-  /** Attention operations of the dense model for these tokens: projections and pairs. */
+  /** Attention operations of the full model for these tokens: projections and pairs. */
   readonly attentionFlopsDense: number;
   /** Those of them not spent. */
   readonly attentionFlopsAvoided: number;
-  /** Values of the dense model's weights, a tied embedding once. */
+  /** Values of the full model's weights, a tied embedding once. */
   readonly parametersDense: number;
   /** Those of them that are left out for good. */
   readonly parametersAvoided: number;
-  /** All operations of the dense model for these tokens. */
+  /** All operations of the full model for these tokens. */
   readonly totalFlopsDense: number;
   /** Those of them not spent: those of attention, and of MLPs that are left out. */
   readonly totalFlopsAvoided: number;
@@ -187,7 +187,7 @@ export function usageOf(
     readonly sparedFlops?: number;
     readonly parametersDense: number;
     readonly parametersAvoided?: number;
-    /** The dense model's, where a method has altered it. */
+    /** The full model's, where a method has altered it. */
     readonly dense?: ModelConfig;
   },
   tokens: number,
@@ -210,7 +210,7 @@ export function usageOf(
   const avoided = sum(
     counts.map((own, i) => attentionFlops(dense, ofTallies[i]!) - attentionFlops(shapeOf(i), own)),
   );
-  // A pair is one of all heads: where some are gone, a share of it.
+  // A pair is one of all heads: where some are gone, a fraction of it.
   const pairs = counts.map((own, i) => own.pairs * shapeOf(i).numHeads / dense.numHeads);
   const narrower = sum(shapes.map((own) => mlpFlops(dense, tokens) - mlpFlops(own, tokens)));
   return {

@@ -120,6 +120,6 @@ Deno.test("whole heads are refused where decisions are recorded or shuffled, and
     RangeError,
     'found "heads" without scores',
   );
-  assertEquals(batchUnsupportedReason(bind()), "keys and values are judged on the host, or traced");
+  assertEquals(batchUnsupportedReason(bind()), "keys and values are decided on the host, or traced");
   assertEquals(bind().keySide!.whole, [2]);
 });

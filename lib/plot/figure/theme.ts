@@ -1,4 +1,4 @@
-/** Colours by name, for light and dark pages. Series colours are told apart by readers with colour blindness too. */
+/** Colours by name, for light and dark pages. Readers with colour blindness can distinguish the colours of series too. */
 import type { Json } from "./json.ts";
 
 /** @internal A theme: colours by name. */

@@ -73,7 +73,7 @@ function labOf(color: string, eyes: readonly (readonly number[])[]): number[] {
   return [116 * y! - 16, 500 * (x! - y!), 200 * (y! - z!)];
 }
 
-Deno.test("series colours are told apart by all eyes, and stand out from the ground", () => {
+Deno.test("all eyes can distinguish the colours of series, also from the background", () => {
   const seriesOf = (theme: Theme) =>
     Array.from({ length: NUM_SERIES_COLORS }, (_, i) => theme[`@series${i}`]!);
   const light = (color: string) => times(XYZ, linear(color))[1]! + 0.05;

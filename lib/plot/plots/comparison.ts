@@ -5,65 +5,67 @@ import type { Interval } from "../../stats/bootstrap.ts";
 import type { Comparison } from "../../sweep/compare/comparison.ts";
 import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts";
 import { chart, isWide, markOf, trace, whiskers } from "../figure/parts.ts";
-import { describeShares, MISSED_NOTE } from "../trials/trial_label.ts";
+import { describeRetained, MISSED_NOTE } from "../trials/trial_label.ts";
 import { styleRule } from "../trials/rule_style.ts";
 
-/** @internal What losses may be held against: the model without a filter, chance, and the fair control. */
+/** @internal What losses may be compared with: the full model, random, and the protected random baseline. */
 export type ComparisonBase = "dense" | "random" | "random-protected";
 
-const DIFFERENCES = { dense: "toDense", random: "toRandom", "random-protected": "toProtected" } as const;
+const DIFFERENCES = { dense: "lossIncrease", random: "toRandom", "random-protected": "toProtected" } as const;
 
 export interface ComparisonRow {
   readonly name: string;
   readonly difference: Interval;
   readonly hover: string;
   /** Whether it needs the whole sequence before its first decision. */
-  readonly looksAhead: boolean;
-  /** Whether it skipped more than two points more or fewer queries than asked. */
+  readonly nonCausal: boolean;
+  /** Whether it skipped more than two points more or fewer queries than requested. */
   readonly missed: boolean;
 }
 
 /** @internal The numbers of the plot. */
 export interface ComparisonRows {
   readonly base: ComparisonBase;
-  /** Unit of the losses: `nats a token`. */
+  /** Unit of the losses: `nats per token`. */
   readonly unit: string;
   readonly rows: readonly ComparisonRow[];
-  /** Share of resamples inside an interval. */
+  /** Fraction of resamples inside an interval. */
   readonly confidence: number;
 }
 
 const ROW_PIXELS = 34;
 const TITLES = {
-  "dense": "What each method costs",
+  "dense": "Loss increase of each method",
   "random": "Better or worse than the random baseline",
   "random-protected": "Better or worse than the random baseline",
 } as const;
 
-/** Gathers the differences to the dense model, or to a control of the same window. */
+/** Gathers the differences to the full model, or to a control of the same window. */
 export function collectComparison(comparison: Comparison, base: ComparisonBase): ComparisonRows {
   const { methods, intervals, environment } = comparison;
   const task = findTask(environment.task), { headline } = task;
   const rows = methods.flatMap((method): ComparisonRow[] => {
     const difference = method[DIFFERENCES[base]] ?? null; // a comparison of an older version has less
     if (difference === null) return [];
-    const { name, looksAhead, achievedRatio, shares, missed, loss, closed, seeds } = method;
+    const { name, nonCausal, achievedRatio, retained, missed, loss, closed, seeds } = method;
     const hover = [
       `<b>${escapeText(name)}</b>${seeds > 1 ? `, mean over ${seeds} seeds` : ""}`,
-      `${formatInterval(difference, 4)} ${task.loss.unit} above ${base}`,
+      `${formatInterval(difference, 4)} ${
+        base === "dense" ? "loss increase" : `above ${base}`
+      }, ${task.loss.unit}`,
       `loss ${loss.toFixed(4)}, ${headline.name} ${
         formatMetric(headline, readMetric(method, headline.name))
       }`,
       `queries skipped ${achievedRatio === null ? "none" : achievedRatio.toFixed(3)}${
-        missed ? ", not what was asked: hold it against nothing" : ""
+        missed ? ", not the requested ratio: do not compare it" : ""
       }`,
-      ...(shares === undefined ? [] : [describeShares(shares)]), // a comparison of an older version has none
+      ...(retained === undefined ? [] : [describeRetained(retained)]), // a comparison of an older version has none
       ...(closed === null
         ? []
         : [`closes ${formatPercent(closed)} of the gap from its random to its oracle`]),
-      ...(looksAhead ? ["looks ahead: an upper bound"] : []),
+      ...(nonCausal ? ["non-causal: an upper bound"] : []),
     ].join("<br>");
-    return [{ name, difference, hover, looksAhead, missed }];
+    return [{ name, difference, hover, nonCausal, missed }];
   });
   return {
     base,
@@ -98,7 +100,7 @@ export function plotComparison({ base, unit, rows, confidence }: ComparisonRows)
   if (rows.length === 0) {
     return emptyFigure(
       title,
-      `No method here to hold against ${base}: name it in --methods of deno task compare`,
+      `No method here to compare with ${base}: name it in --methods of deno task compare`,
     );
   }
   const shown = rows.toReversed(), estimates = rows.map(({ difference }) => difference.estimate);
@@ -107,19 +109,19 @@ export function plotComparison({ base, unit, rows, confidence }: ComparisonRows)
   return chart({
     title,
     caption: (base === "dense"
-      ? `Loss above the dense model's, ${unit}; lower is better. What a method skips or drops, its row in the table says.`
+      ? `Mean loss minus the full model's, ${unit}; lower is better. The table lists what each method skips or evicts.`
       : `Loss above that of the random baseline (${base} with the same options), ${unit}; left of 0 is better than it.`) +
-      ` Bars are ${percent} intervals over resampled blocks of the text, the same for all. ^ looks ahead.` +
+      ` Bars are ${percent} intervals over resampled blocks of the text, the same for all. ^ non-causal.` +
       (isLog ? ` Log scale; ends below ${floor.toPrecision(1)} are drawn there.` : "") +
       (off === 0 ? "" : ` THE LAST ${off}: ${MISSED_NOTE}.`),
     height: 132 + ROW_PIXELS * rows.length,
-    data: shown.map(({ name, difference: { estimate, low, high }, hover, looksAhead, missed }) => {
+    data: shown.map(({ name, difference: { estimate, low, high }, hover, nonCausal, missed }) => {
       const { color, symbol } = styleRule(name);
       return trace({
         showlegend: false,
         name: escapeText(name),
         x: [estimate],
-        y: [escapeText(`${name}${looksAhead ? " ^" : ""}${missed ? " !" : ""}`)],
+        y: [escapeText(`${name}${nonCausal ? " ^" : ""}${missed ? " !" : ""}`)],
         hover: [hover],
         error_x: whiskers([estimate], { low: [Math.max(low, floor)], high: [high] }, {
           color,
@@ -131,7 +133,7 @@ export function plotComparison({ base, unit, rows, confidence }: ComparisonRows)
     }),
     margin: { l: 58, r: 14, t: 34, b: 68 },
     // Two lines: long names leave a narrow page little room for one.
-    xaxis: axis(`loss above ${base}<br>(${unit})`, {
+    xaxis: axis(`${base === "dense" ? "loss increase" : `loss above ${base}`}<br>(${unit})`, {
       zeroline: true,
       zerolinecolor: "@muted",
       nticks: 6,

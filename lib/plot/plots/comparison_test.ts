@@ -21,14 +21,21 @@ const method = (
   seeds: 1,
   achievedRatio: 0.5,
   kvAchievedRatio: null,
-  shares: { queries: 0.5, pairs: 0.25, attentionFlops: 0.75, rows: 0.6, projectionFlops: 0.7, parameters: 1 },
+  retained: {
+    queries: 0.5,
+    pairs: 0.25,
+    attentionFlops: 0.75,
+    cache: 0.6,
+    projectionFlops: 0.7,
+    parameters: 1,
+  },
   missed: false,
-  looksAhead: false,
+  nonCausal: false,
   loss,
   perplexity: Math.exp(loss),
   seedLosses: [loss, loss],
   lossBlocks: { sums: [loss], sizes: [1] },
-  toDense: interval(loss - 1),
+  lossIncrease: interval(loss - 1),
   toRandom: interval(loss - 2),
   toProtected: null,
   closed: null,
@@ -36,8 +43,8 @@ const method = (
 });
 const comparison: Comparison = {
   methods: [
-    method("dense", 1, { toDense: null, toRandom: null, achievedRatio: 0 }),
-    method("oracle", 1.25, { looksAhead: true }),
+    method("dense", 1, { lossIncrease: null, toRandom: null, achievedRatio: 0 }),
+    method("oracle", 1.25, { nonCausal: true }),
     method("random", 2, { toRandom: null, seeds: 5 }),
     method("learned", 1.5, { closed: { estimate: 0.5, low: 0.25, high: 0.75 } }),
   ],
@@ -53,26 +60,26 @@ Deno.test("collectComparison() takes the methods that have a difference, best fi
   assertEquals(collectComparison(comparison, "dense").rows.map(({ hover }) => hover.split("<br>")), [
     [
       "<b>oracle</b>",
-      "+0.2500 [0.0000, 0.7500] nats above dense",
+      "+0.2500 [0.0000, 0.7500] loss increase, nats",
       "loss 1.2500, perplexity 3.49",
       "queries skipped 0.500",
-      "of dense: queries 50%, pairs 25%, attn FLOPs 75%, KV held 60%",
-      "looks ahead: an upper bound",
+      "retained: queries 50%, pairs 25%, attn FLOPs 75%, KV cache 60%",
+      "non-causal: an upper bound",
     ],
     [
       "<b>learned</b>",
-      "+0.5000 [0.2500, 1.0000] nats above dense",
+      "+0.5000 [0.2500, 1.0000] loss increase, nats",
       "loss 1.5000, perplexity 4.48",
       "queries skipped 0.500",
-      "of dense: queries 50%, pairs 25%, attn FLOPs 75%, KV held 60%",
+      "retained: queries 50%, pairs 25%, attn FLOPs 75%, KV cache 60%",
       "closes 50.0% [25.0%, 75.0%] of the gap from its random to its oracle",
     ],
     [
       "<b>random</b>, mean over 5 seeds",
-      "+1.0000 [0.7500, 1.5000] nats above dense",
+      "+1.0000 [0.7500, 1.5000] loss increase, nats",
       "loss 2.0000, perplexity 7.39",
       "queries skipped 0.500",
-      "of dense: queries 50%, pairs 25%, attn FLOPs 75%, KV held 60%",
+      "retained: queries 50%, pairs 25%, attn FLOPs 75%, KV cache 60%",
     ],
   ]);
 });
@@ -90,8 +97,8 @@ Deno.test("plotComparison() draws a mark with its interval a method, the best on
   assertEquals([data[1]!.x, bar.array, bar.arrayminus], [[0.5], [0.5], [0.25]]);
   assertEquals(data.map(({ y }) => y), [["random"], ["learned"], ["oracle ^"]]);
   assertStringIncludes(caption, "95% intervals");
-  const empty = plotComparison({ base: "random", unit: "nats a token", rows: [], confidence: 0.95 });
-  assertStringIncludes(JSON.stringify(empty.layout), "hold against");
+  const empty = plotComparison({ base: "random", unit: "nats per token", rows: [], confidence: 0.95 });
+  assertStringIncludes(JSON.stringify(empty.layout), "compare with");
 });
 
 const OPPOSED = { estimate: 0, low: 0, high: 0, pValue: 1, adjustedPValue: 1, smallestDetectable: null };
@@ -100,13 +107,13 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
   const { columns, rows, hints } = tabulateComparison(comparison);
   const keys = { ...comparison.methods[1]!, kvAchievedRatio: 0.7512 };
   const withKeys = tabulateComparison({ ...comparison, methods: [...comparison.methods.slice(0, 1), keys] });
-  assertEquals([withKeys.columns[2], withKeys.hints.length, withKeys.columns.length], ["KV dropped", 17, 17]);
+  assertEquals([withKeys.columns[2], withKeys.hints.length, withKeys.columns.length], ["KV evicted", 17, 17]);
   const ratio = (matched: Partial<Matched>) =>
     tabulateComparison({
       ...comparison,
       methods: [{
         ...keys,
-        matched: { budget: "rows", asked: 0.5, ratio: 0.5, target: 0.6, reached: true, ...matched },
+        matched: { budget: "cache", asked: 0.5, ratio: 0.5, target: 0.6, reached: true, ...matched },
       }],
     }).rows[0]![8];
   assertEquals([ratio({}), ratio({ ratio: 0.4873 })], ["=", "0.4873"]);
@@ -131,17 +138,17 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
     "-",
   ]);
   const against = {
-    control: { ...OPPOSED, name: "random", verdict: "better" },
-    rival: { ...OPPOSED, name: "key", verdict: "not told apart" },
+    random: { ...OPPOSED, name: "random", verdict: "better" },
+    bestOther: { ...OPPOSED, name: "key", verdict: "no significant difference" },
   } as const;
-  const unequal = { budget: "rows", more: 0.0412 } as const;
+  const unequal = { budget: "cache", more: 0.0412 } as const;
   const worse = {
     method: "x",
-    against: { rival: { ...OPPOSED, name: "key", verdict: "worse", unequal } },
+    against: { bestOther: { ...OPPOSED, name: "key", verdict: "worse", unequal } },
   } as const;
-  assertEquals(describeOpposed(worse, "rival"), "worse than key (unequal: KV held +4.1 points)");
+  assertEquals(describeOpposed(worse, "bestOther"), "worse than key (unequal: KV cache +4.1 points)");
   const row = {
-    shares: comparison.methods[3]!.shares,
+    retained: comparison.methods[3]!.retained,
     method: "learned",
     task: "perplexity",
     metric: "perplexity",
@@ -155,16 +162,27 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
     standardError: null,
     against: {},
   }];
-  const judged = tabulateComparison({ ...comparison, results }).rows[3]!;
-  assertEquals(judged.slice(-3), ["better", "not told apart from key", "-"]);
+  const tested = tabulateComparison({ ...comparison, results }).rows[3]!;
+  assertEquals(tested.slice(-3), ["better", "no significant difference from key", "-"]);
   const learned = ["learned", "perplexity"], spent = ["25%", "60%"], rest = ["9", "70%", "100%"];
   assertEquals(tabulateResults({ ...comparison, results }).rows, [
-    [...learned, "ppl", "4.48 ±0.45", ...spent, "better", "not told apart from key", "-", "-", "-", ...rest],
+    [
+      ...learned,
+      "ppl",
+      "4.48 ±0.45",
+      ...spent,
+      "better",
+      "no significant difference from key",
+      "-",
+      "-",
+      "-",
+      ...rest,
+    ],
     [...learned, "KL", "4.4800", ...spent, "-", "-", "-", "-", "-", ...rest],
   ]);
   const reach = { missedKeys: 0.9, ownSkips: 0.25, identical: 0.92 };
   const reached = tabulateResults({ results: results.map((row) => ({ ...row, reach })) });
-  const cells = ["as dense", "missed keys", "own"].map((name) => reached.columns.indexOf(name));
+  const cells = ["identical", "missed keys", "own"].map((name) => reached.columns.indexOf(name));
   assertEquals(cells.map((column) => reached.rows[1]![column]), ["92%", "90%", "25%"]);
   assertEquals([rows[2]![0], rows[1]![0]], ["random (5 seeds)", "oracle ^"]);
   const html = renderComparisonReport(comparison, { plotly: "0" });
@@ -172,7 +190,7 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
   assertStringIncludes(html, "Methods compared: fake on numbers &lt;1&gt;");
 });
 
-Deno.test("comparisons show the fair control, and say loudly what missed the asked ratio", () => {
+Deno.test("comparisons show the fair control, and say loudly what missed the requested ratio", () => {
   const constant = method("constant", 1, { missed: true, achievedRatio: 0, toRandom: null });
   const fair = method("random-protected for paper", 1.75, { toProtected: interval(-0.25) });
   const more = { ...comparison, methods: [...comparison.methods, fair, constant] };
@@ -183,10 +201,10 @@ Deno.test("comparisons show the fair control, and say loudly what missed the ask
   assertEquals(names("random-protected"), [["random-protected for paper", false]]);
   const rows = collectComparison(more, "dense"), { data, caption } = plotComparison(rows);
   assertEquals([data[0]!.y, (data[2]!.marker as { symbol: string }).symbol], [["constant !"], "bowtie"]);
-  assertStringIncludes(rows.rows.at(-1)!.hover, "queries skipped 0.000, not what was asked");
+  assertStringIncludes(rows.rows.at(-1)!.hover, "queries skipped 0.000, not the requested ratio");
   assertStringIncludes(
     caption,
-    "THE LAST 1: ! = skipped more than 2 points more or fewer queries than asked",
+    "THE LAST 1: ! = skipped more than 2 points more or fewer queries than requested",
   );
   assertEquals(plotComparison(collectComparison(comparison, "dense")).caption.includes("!"), false);
   const table = tabulateComparison(more).rows;
@@ -238,7 +256,15 @@ Deno.test("tabulatePaper() has methods down, tasks across, their mean, and the b
     ...rows("arc_easy", "acc", [0.6, 0.3, 0.4, 0.45]),
   ];
   const { columns, rows: cells } = tabulatePaper({ methods, results });
-  assertEquals(columns, ["method", "pairs", "KV held", "perplexity ppl", "piqa acc", "arc_easy acc", "mean"]);
+  assertEquals(columns, [
+    "method",
+    "pairs",
+    "KV cache",
+    "perplexity ppl",
+    "piqa acc",
+    "arc_easy acc",
+    "mean",
+  ]);
   assertEquals(cells, [
     ["dense", "25%", "60%", "10.00", "80.0%", "60.0%", "70.0%"],
     ["key", "25%", "60%", "20.00", "**60.0%**", "40.0%", "**50.0%**"],

@@ -12,9 +12,9 @@ import { trialOptions } from "../trials/trial_label.ts";
 export interface LossContour {
   readonly x: { readonly name: string; readonly values: readonly number[] };
   readonly y: { readonly name: string; readonly values: readonly number[] };
-  /** Unit of the loss: `nats a token`. */
+  /** Unit of the loss: `nats per token`. */
   readonly unit: string;
-  /** Mean loss above dense, [y][x]; null where no trial has both values. */
+  /** Mean loss increase, [y][x]; null where no trial has both values. */
   readonly loss: readonly (readonly (number | null)[])[];
   /** Trials behind each mean, [y][x]. */
   readonly trials: readonly (readonly number[])[];
@@ -23,7 +23,7 @@ export interface LossContour {
 const TITLE = "Loss over two options";
 
 /**
- * Gathers the mean loss above dense for each pair of values, over all other options and seeds.
+ * Gathers the mean loss increase for each pair of values, over all other options and seeds.
  *
  * @param options Without names: of the options that are numbers with at least two values, the two that explain most.
  * @returns Undefined where there are no two such options.
@@ -87,7 +87,7 @@ export function plotContour(contour: LossContour | undefined): Figure {
   return chart({
     title: `Loss over ${x.name} and ${y.name}`,
     caption:
-      `Mean loss above dense in ${unit}, over all other options and seeds; lower is better. Marks show where ` +
+      `Mean loss increase in ${unit}, over all other options and seeds; lower is better. Marks show where ` +
       "there are trials: between them the colours are interpolated.",
     height: 400,
     data: [
@@ -108,9 +108,7 @@ export function plotContour(contour: LossContour | undefined): Figure {
         x: points.map(({ a }) => a),
         y: points.map(({ b }) => b),
         hover: points.map(({ a, b, loss, trials }) =>
-          `${escapeText(x.name)} ${a}, ${escapeText(y.name)} ${b}<br>loss above dense ${
-            loss.toFixed(4)
-          }<br>` +
+          `${escapeText(x.name)} ${a}, ${escapeText(y.name)} ${b}<br>loss increase ${loss.toFixed(4)}<br>` +
           plural(trials, "trial")
         ),
         marker: { color: "@card", size: 9, line: { color: "@ink", width: 1.5 } },

@@ -15,7 +15,7 @@ const summary = makeSummary([
 
 Deno.test("collectContour() takes the two numbers that explain most, and averages over the rest", () => {
   assertEquals(collectContour(summary, { x: "tau", y: "recent" }), {
-    unit: "nats a token",
+    unit: "nats per token",
     x: { name: "tau", values: [1, 2] },
     y: { name: "recent", values: [0, 16] },
     loss: [[2, 1.5], [0.25, null]],
@@ -32,7 +32,7 @@ Deno.test("plotContour() marks where there are trials", () => {
   assertEquals(figure.data[1]!.y, [0, 0, 16]);
   const stops = figure.data[0]!.colorscale as [number, string][]; // plotly wants 0 to 1
   assertEquals(stops, [0, 0.25, 0.5, 0.75, 1].map((stop, i) => [stop, `@heat${i}`]));
-  assertStringIncludes((figure.data[1]!.text as string[])[0]!, "loss above dense 2.0000<br>2 trials");
+  assertStringIncludes((figure.data[1]!.text as string[])[0]!, "loss increase 2.0000<br>2 trials");
 });
 
 Deno.test("plotContour() says what is missing", () => {

@@ -4,12 +4,12 @@ import type { SweepSummary } from "../../sweep/trial.ts";
 import { axis, emptyFigure, type Figure } from "../figure/figure.ts";
 import { chart } from "../figure/parts.ts";
 
-/** Bars of the plot: more cannot be told apart from nothing. */
+/** Bars of the plot: later ones are too short to see. */
 const MAX_BARS = 12;
 const ROW_PIXELS = 26;
 const TITLE = "Which options decide the loss";
 
-/** Gathers the shares; undefined where the trials cannot tell. */
+/** Gathers the fractions; undefined where the trials cannot tell. */
 export function collectImportance(summary: SweepSummary): OptionImportance | undefined {
   return measureImportance(summary.trials);
 }
@@ -27,10 +27,10 @@ export function plotImportance(importance: OptionImportance | undefined): Figure
   const how = exact
     ? "Functional ANOVA over the whole grid: what an option's values explain by themselves, and pairs beyond that."
     : "The trials are no whole grid: variance of each option's effects in an additive fit (half of what permuting the " +
-      "option would add to the squared error); where options go together, shares need not add up to 1.";
+      "option would add to the squared error); where options go together, fractions need not add up to 1.";
   return chart({
     title: TITLE,
-    caption: `Share of the variance of the loss above dense over ${points} points, seeds averaged. ${how}`,
+    caption: `Fraction of the variance of the loss increase over ${points} points, seeds averaged. ${how}`,
     height: 110 + ROW_PIXELS * bars.length,
     data: [{
       type: "bar",
@@ -42,7 +42,7 @@ export function plotImportance(importance: OptionImportance | undefined): Figure
       hovertemplate: "%{text}<extra></extra>",
       marker: { color: bars.map(({ name }) => name === "all else" ? "@muted" : "@series0") },
     }],
-    xaxis: axis("share of variance", { rangemode: "tozero", tickformat: ".0%", nticks: 6 }),
+    xaxis: axis("fraction of variance", { rangemode: "tozero", tickformat: ".0%", nticks: 6 }),
     yaxis: axis("", { showgrid: false, tickfont: { size: 12 } }),
     bargap: 0.35,
   });

@@ -15,7 +15,7 @@ Deno.test("collectImportance() and plotImportance() have a bar an option, a pair
   assertStringIncludes(figure.caption, "over 4 points, seeds averaged. Functional ANOVA");
 });
 
-Deno.test("plotImportance() says how the shares of a part of a grid were taken, and what is missing", () => {
+Deno.test("plotImportance() says how the fractions of a part of a grid were taken, and what is missing", () => {
   const part = makeSummary([
     makeTrial({ tau: 1, recent: 0 }, 0.5, 50),
     makeTrial({ tau: 2, recent: 0 }, 0.5, 60),

@@ -1,4 +1,4 @@
-/** Share of queries skipped per layer, as a heat map: a row a configuration. */
+/** Fraction of queries skipped per layer, as a heat map: a row a configuration. */
 import { readRecord } from "../../methods/options.ts";
 import { filtersQueries } from "../../methods/sides.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
@@ -10,7 +10,7 @@ import { curveKey, nameCurves, pointKey } from "../trials/trial_label.ts";
 export interface LayerSkips {
   /** Of the rows, top first. */
   readonly names: readonly string[];
-  /** Share of queries skipped after warm-up, [rows][numLayers]; mean over seeds where trials differ in the seed alone. */
+  /** Fraction of queries skipped after warm-up, [rows][numLayers]; mean over seeds where trials differ in the seed alone. */
   readonly ratios: readonly (readonly number[])[];
   /** Rows that were left out, so that the plot stays readable. */
   readonly dropped: number;
@@ -64,7 +64,8 @@ export function plotLayerSkips({ names, ratios, dropped }: LayerSkips): Figure {
   const lost = dropped === 0 ? "" : ` The first ${names.length} of ${names.length + dropped} rows are shown.`;
   return chart({
     title,
-    caption: "Share of queries skipped after warm-up; layers that are not filtered stay at 0. The number " +
+    caption:
+      "Fraction of queries skipped after warm-up; layers that are not filtered stay at 0. The number " +
       `after a name is the ratio asked for over all layers; seeds are averaged.${lost}`,
     height: Math.max(MIN_PIXELS, 90 + ROW_PIXELS * names.length),
     data: [{

@@ -21,7 +21,7 @@ Deno.test("collectLayerSkips() has a row a configuration and averages seeds", ()
   });
 });
 
-Deno.test("plotLayerSkips() draws shares from 0 to 1, and names them", () => {
+Deno.test("plotLayerSkips() draws ratios from 0 to 1, and names them", () => {
   const { data } = plotLayerSkips(
     collectLayerSkips(makeSummary([makeTrial({ pruneRatio: 0.25 }, 0.25, 50)])),
   );

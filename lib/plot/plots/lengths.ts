@@ -16,7 +16,7 @@ export interface LengthCurve {
   /** Milliseconds, or megabytes. */
   readonly values: readonly number[];
   /** Each value over that of `dense` at the same length; null where it was not measured. */
-  readonly toDense: readonly (number | null)[];
+  readonly overDense: readonly (number | null)[];
 }
 
 /** @internal The numbers of the plot. */
@@ -26,7 +26,7 @@ export interface LengthCurves {
   readonly curves: readonly LengthCurve[];
 }
 
-/** Gathers one measure; methods without it (a method that looks ahead cannot decode) are left out. */
+/** Gathers one measure; methods without it (a non-causal method cannot decode) are left out. */
 export function collectLengths(rows: readonly LengthRow[], measure: LengthMeasure): LengthCurves {
   const valueOf = (row: LengthRow) => {
     if (measure === "memory") return row.kvBytesHeld / 1e6;
@@ -39,7 +39,7 @@ export function collectLengths(rows: readonly LengthRow[], measure: LengthMeasur
       name,
       tokens: points.map(({ tokens }) => tokens),
       values: points.map((row) => valueOf(row)!),
-      toDense: points.map((row) => {
+      overDense: points.map((row) => {
         const base = dense.get(row.tokens);
         return base ? valueOf(row)! / base : null;
       }),
@@ -104,7 +104,7 @@ export function plotLengths({ measure, curves }: LengthCurves): Figure {
     title: words.title,
     caption: `${words.caption} Lower is better.`,
     height: 380,
-    data: curves.map(({ name, tokens, values, toDense }, i) => {
+    data: curves.map(({ name, tokens, values, overDense }, i) => {
       const color = colorOf(name, i);
       return trace({
         name: escapeText(name),
@@ -114,7 +114,9 @@ export function plotLengths({ measure, curves }: LengthCurves): Figure {
           [
             `<b>${escapeText(name)}</b>, ${tokens[k]} tokens`,
             `${Number(value.toPrecision(4))} ${unit}`,
-            ...(toDense[k] == null || name === "dense" ? [] : [`${toDense[k]!.toFixed(3)} of dense`]),
+            ...(overDense[k] == null || name === "dense"
+              ? []
+              : [`${overDense[k]!.toFixed(3)} of the full model`]),
           ].join("<br>")
         ),
         line: { color, width: 2, dash: name === "dense" ? "dot" : "solid" },

@@ -25,12 +25,12 @@ const rows = [
   row("oracle", 128, 5, null, 1e6),
 ];
 
-Deno.test("collectLengths() has a curve a method, held against dense at the same length", () => {
+Deno.test("collectLengths() has a curve a method, compared with dense at the same length", () => {
   assertEquals(collectLengths(rows, "prefill").curves[1], {
     name: "half",
     tokens: [128, 2048],
     values: [3, 32],
-    toDense: [0.75, null],
+    overDense: [0.75, null],
   });
   assertEquals(collectLengths(rows, "decode").curves.map(({ name }) => name), ["dense", "half"]);
   assertEquals(collectLengths(rows, "memory").curves.map(({ values }) => values), [[2], [1, 16], [1]]);
@@ -47,7 +47,7 @@ Deno.test("plotLengths() marks the measured lengths, and says what is missing", 
   assertEquals(lines[0], { color: "@muted", width: 2, dash: "dot" } as never);
   assertEquals([lines[1]!.color, lines[1]!.dash], ["@series1", "solid"]);
   assertEquals(lines[2]!.color, styleRule("oracle").color);
-  assertStringIncludes((figure.data[1]!.text as string[])[0]!, "0.750 of dense");
+  assertStringIncludes((figure.data[1]!.text as string[])[0]!, "0.750 of the full model");
   const many = Array.from({ length: 13 }, (_, i) => row("dense", i + 1, 1, 1, 1));
   const ticks = plotLengths(collectLengths(many, "memory")).layout.xaxis as { tickvals: number[] };
   assertEquals(ticks.tickvals, [1, 4, 7, 10, 13]);

@@ -1,4 +1,4 @@
-/** The loss above dense against what a method spends of pairs, of the cache, or of operations; one curve a configuration. */
+/** The loss increase against what a method spends of pairs, of the cache, or of operations; one curve a configuration. */
 import { excessKeys, listMetrics, lossUnit } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { type BudgetName, BUDGETS } from "../../sweep/budgets.ts";
@@ -14,12 +14,12 @@ import {
   valuesOfCurves,
 } from "../trials/trial_curves.ts";
 
-/** The numbers of the plot; `x` is the share of the dense model's budget that is spent, warm-up included. */
+/** The numbers of the plot; `x` is the fraction of the full model's budget that is spent, warm-up included. */
 export interface LossBudget extends TrialCurves {
   readonly budget: BudgetName;
-  /** The loss above dense, as the task calls it. */
+  /** The loss increase, as the task calls it. */
   readonly metric: CurveMetric;
-  /** Its unit: `nats a token`. */
+  /** Its unit: `nats per token`. */
   readonly unit: string;
 }
 
@@ -35,17 +35,17 @@ export function collectLossBudget(summary: SweepSummary, budget: BudgetName = "a
     unit: lossUnit(task),
     ...collectTrialCurves(trials, {
       metrics: [metric],
-      x: (trial) => decided(trial) ? BUDGETS[budget].share(trial) : null,
+      x: (trial) => decided(trial) ? BUDGETS[budget].retained(trial) : null,
       falling: true,
-      front: frontOf(trials, BUDGETS[budget].share),
+      front: frontOf(trials, BUDGETS[budget].retained),
     }),
   };
 }
 
-/** Share of the highest loss that lower ones are drawn at on a log scale. */
+/** Fraction of the highest loss that lower ones are drawn at on a log scale. */
 const FLOOR = 1e-3;
 
-/** Draws the loss against the budget, the dense model's on the left. */
+/** Draws the loss against the budget, the full model's on the left. */
 export function plotLossBudget(numbers: LossBudget): Figure {
   const { budget, metric, unit, bands } = numbers, { title, label } = BUDGETS[budget], { name } = metric;
   const values = valuesOfCurves(numbers, name), high = Math.max(...values);
@@ -55,13 +55,13 @@ export function plotLossBudget(numbers: LossBudget): Figure {
     title: `Loss against ${title}`,
     caption: `Down and to the right is better: little loss for little spent. ${
       bands.length === 0 ? "" : "Grey: random controls, each with the options of what it is named for. "
-    }Rings mark the Pareto front of on-line trials.${
+    }Rings mark the Pareto front of online trials.${
       low === 0 ? "" : ` Losses below ${floor.toPrecision(1)} are drawn there.`
     }`,
     measure: name,
-    xTitle: `${label}, of dense`,
+    xTitle: `${label}, of the full model`,
     falling: true,
-    yTitle: `loss above dense, ${unit}`,
+    yTitle: `loss increase, ${unit}`,
     isLog,
     ...(low > 0 && { floor }),
     ...(!isLog && { dense: { name: "dense", y: 0 } }),

@@ -2,7 +2,7 @@ import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/ass
 import { collectLossBudget, plotLossBudget } from "./loss_budget.ts";
 import { makeSummary, makeTrial } from "../testing.ts";
 
-/** A trial that spends so much of dense pairs, operations of attention, and rows. */
+/** A trial that spends so much of the full model pairs, operations of attention, and rows. */
 const trial = (
   options: Parameters<typeof makeTrial>[0],
   loss: number,
@@ -45,10 +45,10 @@ Deno.test("collectLossBudget() places every trial by what it spends, cheapest la
     2,
   ]]]);
   assertAlmostEquals(band!.points[0]!.values.nllDelta!.mean, 0.04, 1e-12);
-  const front = (budget: "pairs" | "rows" | "attentionFlops") =>
+  const front = (budget: "pairs" | "cache" | "attentionFlops") =>
     collectLossBudget(summary, budget).front.map(({ x }) => rounded(x));
   // `local` spends less than `keys` in pairs and operations, but holds more rows: it is on no front of rows.
-  assertEquals([front("pairs"), front("attentionFlops"), front("rows")], [
+  assertEquals([front("pairs"), front("attentionFlops"), front("cache")], [
     [0.8, 0.7, 0.52, 0.4],
     [0.94, 0.9, 0.88, 0.6],
     [0.75, 0.62, 0.55],
@@ -57,8 +57,8 @@ Deno.test("collectLossBudget() places every trial by what it spends, cheapest la
 });
 
 Deno.test("plotLossBudget() runs from dense to cheap, on a log scale where losses lie far apart", () => {
-  const figure = plotLossBudget(collectLossBudget(summary, "rows"));
-  assertStringIncludes(figure.title, "rows of the KV cache held");
+  const figure = plotLossBudget(collectLossBudget(summary, "cache"));
+  assertStringIncludes(figure.title, "bytes of keys and values in use");
   const { xaxis, yaxis } = figure.layout as { [name: string]: { range: number[]; type?: string } };
   assertEquals([xaxis!.range[0]! > xaxis!.range[1]!, yaxis!.type], [true, "log"]);
   assertStringIncludes(figure.caption, "1 trial without a finite value");
@@ -67,12 +67,12 @@ Deno.test("plotLossBudget() runs from dense to cheap, on a log scale where losse
     ...summary.trials,
     trial({ preset: "local", pruneRatio: 0.3 }, -0.01, [700, 92, 80]),
   ]);
-  const raised = plotLossBudget(collectLossBudget(below, "rows"));
+  const raised = plotLossBudget(collectLossBudget(below, "cache"));
   const local = raised.data.find(({ name }) => name === "local")!;
   assertEquals((local.y as number[]).map((y) => Number(y.toFixed(6))), [0.0011, 0.09]);
   assertStringIncludes(raised.caption, "Losses below 0.001 are drawn there");
   const near = plotLossBudget(
-    collectLossBudget(makeSummary(summary.trials.filter(({ kvFusion }) => kvFusion === "variance")), "rows"),
+    collectLossBudget(makeSummary(summary.trials.filter(({ kvFusion }) => kvFusion === "variance")), "cache"),
   );
   assertEquals((near.layout.yaxis as { type?: string }).type, undefined);
   const dense = near.data.at(-1)!;

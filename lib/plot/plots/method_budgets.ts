@@ -2,12 +2,12 @@
 import { formatMean, formatMetric, isOfAnswers } from "../../eval/metrics.ts";
 import { findMetric, findTask, TASKS } from "../../eval/tasks/mod.ts";
 import { shareInterval } from "../../stats/shares.ts";
-import { BUDGET_NAMES, type BudgetName, BUDGETS, showShare } from "../../sweep/budgets.ts";
+import { BUDGET_NAMES, type BudgetName, BUDGETS, showFraction } from "../../sweep/budgets.ts";
 import type { Comparison } from "../../sweep/compare/comparison.ts";
 import { choose } from "../figure/choice_slider.ts";
 import { axis, emptyFigure, escapeText, type Figure, type JsonObject } from "../figure/figure.ts";
 import { chart, dashedLine, isWide, markOf, trace, whiskers, WIDE } from "../figure/parts.ts";
-import { styleRule, withoutShare } from "../trials/rule_style.ts";
+import { styleRule, withoutRatio } from "../trials/rule_style.ts";
 
 /** Standard errors on either side of a 95% interval. */
 const Z = 1.96;
@@ -27,17 +27,17 @@ export function collectMethodBudgets(
   const known = new Map(methods.map((method) => [method.name, method]));
   const points = rows.flatMap((row) => {
     const { method, value, mean, standardError } = row, { asked = 0, missed, ...own } = known.get(method)!;
-    const shares = row.shares ?? own.shares; // a comparison of an older version has those of the text alone
-    if (method === "dense" || shares === undefined || missed || !Number.isFinite(value)) return [];
+    const retained = row.retained ?? own.retained; // a comparison of an older version has those of the text alone
+    if (method === "dense" || retained === undefined || missed || !Number.isFinite(value)) return [];
     // The ends of the mean's interval, through the function that the metric is of it.
     const half = Z * (standardError ?? 0);
     const { low, high } = isShare ? shareInterval(mean, row.units) : { low: mean - half, high: mean + half };
     const hover = [
       `<b>${escapeText(method)}</b>`,
       `${metric.label} ${formatMean(metric, row)}`,
-      ...BUDGET_NAMES.map((own) => `${BUDGETS[own].label} ${showShare(shares[own])}`),
+      ...BUDGET_NAMES.map((own) => `${BUDGETS[own].label} ${showFraction(retained[own])}`),
     ].join("<br>");
-    return [{ method, asked, shares, value, low: fromMean(low), high: fromMean(high), hover }];
+    return [{ method, asked, retained, value, low: fromMean(low), high: fromMean(high), hover }];
   });
   const isDistance = rows.length > 1 && rows.slice(1).every(({ against }) => against.dense === undefined);
   return {
@@ -45,18 +45,18 @@ export function collectMethodBudgets(
     metric,
     units: rows[0]?.units ?? 0,
     dense: isDistance ? undefined : rows.find(({ method }) => method === "dense")?.value,
-    curves: [...Map.groupBy(points, ({ method }) => withoutShare(method))].map(([name, own]) => ({
+    curves: [...Map.groupBy(points, ({ method }) => withoutRatio(method))].map(([name, own]) => ({
       name,
       points: own.toSorted((a, b) => a.asked - b.asked),
     })).sort((a, b) => styleRule(a.name).rank - styleRule(b.name).rank),
   };
 }
 
-/** Draws the metric against one budget at a time, the dense model's on the left. */
+/** Draws the metric against one budget at a time, the full model's on the left. */
 export function plotMethodBudgets({ task, metric, units, dense, curves }: MethodBudgets): Figure {
   const title = `${task}: ${metric.label} against what is spent`;
   if (curves.length === 0) {
-    return emptyFigure(title, "No method here came out at the share that it was asked for.");
+    return emptyFigure(title, "No method here reached the requested ratio.");
   }
   const scale = (value: number) => metric.percent ? 100 * value : value;
   const values = curves.flatMap(({ points }) => points.map(({ value }) => value)).concat(dense ?? []);
@@ -67,7 +67,7 @@ export function plotMethodBudgets({ task, metric, units, dense, curves }: Method
     const at = (end: "value" | "low" | "high") => points.map((point) => Math.max(scale(point[end]), floor));
     return trace({
       name: escapeText(name),
-      x: points.map(({ shares }) => 100 * shares[budget]),
+      x: points.map(({ retained }) => 100 * retained[budget]),
       y: at("value"),
       error_y: whiskers(at("value"), { low: at("low"), high: at("high") }, {
         color,
@@ -84,7 +84,7 @@ export function plotMethodBudgets({ task, metric, units, dense, curves }: Method
     BUDGET_NAMES.map((budget) => ({
       label: BUDGETS[budget].label,
       traces: curves.map((curve) => curveOf(budget, curve)),
-      layout: { "xaxis.title.text": `${BUDGETS[budget].label}, % of dense` },
+      layout: { "xaxis.title.text": `${BUDGETS[budget].label}, % of the full model` },
     })),
     { shown: BUDGET_NAMES.indexOf("pairs") },
   );
@@ -101,7 +101,7 @@ export function plotMethodBudgets({ task, metric, units, dense, curves }: Method
     height: 460,
     data,
     margin: { l: 62, r: 14, t: 34, b: 96 },
-    xaxis: axis(`${BUDGETS.pairs.label}, % of dense`, { autorange: "reversed" }),
+    xaxis: axis(`${BUDGETS.pairs.label}, % of the full model`, { autorange: "reversed" }),
     yaxis: axis(`${metric.label}${metric.percent ? " (%)" : isLog ? " (log scale)" : ""}`, {
       ...(isLog && { type: "log" }),
     }),

@@ -1,14 +1,14 @@
 /** Who beats whom: every pair of methods of a comparison, task by task and in all. */
 import type { Comparison } from "../../sweep/compare/comparison.ts";
-import type { ComparedPair } from "../../sweep/compare/judgement.ts";
+import type { ComparedPair } from "../../sweep/compare/verdicts.ts";
 import { choose } from "../figure/choice_slider.ts";
 import { axis, emptyFigure, escapeText, type Figure, type JsonObject } from "../figure/figure.ts";
 import { plural } from "../../plural.ts";
 import { chart, colorScale } from "../figure/parts.ts";
-import { withoutShare } from "../trials/rule_style.ts";
+import { withoutRatio } from "../trials/rule_style.ts";
 import { isControl } from "../trials/trial_label.ts";
 
-export const pairShares = (
+export const pairRatios = (
   { pairs = [] }: Pick<Comparison, "pairs">,
 ): (number | undefined)[] => [...new Set(pairs.map(({ asked }) => asked))];
 
@@ -18,10 +18,10 @@ export const pairShares = (
  */
 export type MethodMatrix = ReturnType<typeof collectMethodMatrix>;
 
-/** Gathers the pairs of one share, by default the first one; methods that win most come first. */
+/** Gathers the pairs of one fraction, by default the first one; methods that win most come first. */
 export function collectMethodMatrix(
   { methods, pairs = [] }: Comparison,
-  asked: number | undefined = pairShares({ pairs })[0],
+  asked: number | undefined = pairRatios({ pairs })[0],
 ) {
   if (!Array.isArray(methods)) throw new TypeError("Cannot gather pairs: expected a comparison");
   const controls = new Set(
@@ -58,7 +58,7 @@ export function collectMethodMatrix(
   const tasks = [...Map.groupBy(own, ({ task }) => task)];
   return {
     asked,
-    names: sorted.map(withoutShare),
+    names: sorted.map(withoutRatio),
     views: [
       view("all tasks", own),
       ...(tasks.length > 1 ? tasks.map(([task, some]) => view(task, some)) : []),
@@ -66,7 +66,11 @@ export function collectMethodMatrix(
   };
 }
 
-const OPPOSITE = { better: "worse", worse: "better", "not told apart": "not told apart" } as const;
+const OPPOSITE = {
+  better: "worse",
+  worse: "better",
+  "no significant difference": "no significant difference",
+} as const;
 const ROW_PIXELS = 30;
 
 /** Draws a square a pair: how often the row's method beats the column's, less how often it is beaten. */
@@ -108,8 +112,8 @@ export function plotMethodMatrix({ asked, names, views }: MethodMatrix): Figure 
     caption:
       `Of ${
         plural(tasks, "task")
-      } the number on whose main metric the row's method is told to be better (+) or worse (−) than ` +
-      "the column's, at 5%, adjusted for all pairs (Benjamini-Hochberg); an empty square: not told apart. ≠: they spend " +
+      } the number on whose main metric the row's method is significantly better (+) or worse (−) than ` +
+      "the column's, at 5%, adjusted for all pairs (Benjamini-Hochberg); an empty square: no significant difference. ≠: they spend " +
       "budgets more than a point apart. Controls are left out.",
     height: 170 + ROW_PIXELS * names.length + (views.length > 1 ? 70 : 0),
     data,

@@ -6,9 +6,9 @@ import { WIDE } from "../figure/parts.ts";
 import { collectMethodBudgets, plotMethodBudgets } from "./method_budgets.ts";
 import { collectMethodMatrix, plotMethodMatrix } from "./method_matrix.ts";
 
-const shares = (spent: number) => mapBudgets((budget) => budget === "rows" ? 1 : spent);
+const retained = (spent: number) => mapBudgets((budget) => budget === "cache" ? 1 : spent);
 const method = (name: string, asked: number | undefined, spent: number, missed = false) => ({
-  ...{ name, missed, options: null, shares: shares(spent), ...(asked !== undefined && { asked }) },
+  ...{ name, missed, options: null, retained: retained(spent), ...(asked !== undefined && { asked }) },
 });
 const OPPOSED = {
   name: "dense",
@@ -26,9 +26,9 @@ const row = (
   metric: string,
   value: number,
   mean: number,
-  shares?: ComparedResult["shares"],
+  retained?: ComparedResult["retained"],
 ): ComparedResult => ({
-  ...{ method, task, metric, value, mean, units: 50, standardError: 0.1, ...(shares && { shares }) },
+  ...{ method, task, metric, value, mean, units: 50, standardError: 0.1, ...(retained && { retained }) },
   against: method === "dense" || metric === "kl" ? {} : against,
 });
 const pair = (
@@ -56,20 +56,20 @@ const comparison = {
     row("key at 0.3", "perplexity", "kl", 0.5, 0.5),
     row("dense", "piqa", "acc", 0.7, 0.7),
     row("key at 0.3", "piqa", "acc", 0.6, 0.6, {
-      ...{ queries: 0.9, pairs: 0.8, attentionFlops: 0.6, rows: 0.9, projectionFlops: 0.5, parameters: 0.7 },
+      ...{ queries: 0.9, pairs: 0.8, attentionFlops: 0.6, cache: 0.9, projectionFlops: 0.5, parameters: 0.7 },
     }),
   ],
   pairs: [
     pair("piqa", "key at 0.3", "dense", "worse"),
     pair("piqa", "learned at 0.3", "key at 0.3", "better"),
-    pair("piqa", "learned at 0.3", "dense", "not told apart"),
+    pair("piqa", "learned at 0.3", "dense", "no significant difference"),
     pair("boolq", "key at 0.3", "dense", "worse"),
     pair("boolq", "learned at 0.3", "key at 0.3", "worse"),
     { ...pair("boolq", "key at 0.5", "dense", "worse"), asked: 0.5 },
   ],
 } as unknown as Comparison;
 
-Deno.test("a metric against budgets: curves over asked shares, ends through the metric's function, what missed left out", () => {
+Deno.test("a metric against budgets: curves over requested ratios, ends through the metric's function, what missed left out", () => {
   const text = collectMethodBudgets(comparison);
   assertEquals(text.curves.map(({ name, points }) => [name, points.map(({ method }) => method)]), [
     ["key", ["key at 0.3", "key at 0.5"]],
@@ -77,12 +77,12 @@ Deno.test("a metric against budgets: curves over asked shares, ends through the 
   const [first] = text.curves[0]!.points;
   assertAlmostEquals(first!.low, Math.exp(3 - 0.196));
   assertAlmostEquals(first!.high, Math.exp(3 + 0.196));
-  assertEquals([text.dense, text.units, first!.shares.pairs], [Math.exp(2), 50, 0.7]);
+  assertEquals([text.dense, text.units, first!.retained.pairs], [Math.exp(2), 50, 0.7]);
   assertEquals(collectMethodBudgets(comparison, "perplexity", "kl").dense, undefined);
   // Of items what was spent on them, not on the text.
   const items = collectMethodBudgets(comparison, "piqa", "acc"), [point] = items.curves[0]!.points;
-  assertEquals(point!.shares, {
-    ...{ queries: 0.9, pairs: 0.8, attentionFlops: 0.6, rows: 0.9, projectionFlops: 0.5, parameters: 0.7 },
+  assertEquals(point!.retained, {
+    ...{ queries: 0.9, pairs: 0.8, attentionFlops: 0.6, cache: 0.9, projectionFlops: 0.5, parameters: 0.7 },
   });
   // Wilson's interval of 30 right of 50: of items, not of tokens.
   assertAlmostEquals(point!.low, 0.461814, 1e-6);
@@ -144,7 +144,7 @@ Deno.test("who beats whom: counts over tasks, seen from both sides, those that w
   const options = recordOptions(resolveOptions({ fusion: "random" }));
   const unequal = {
     ...pair("piqa", "key at 0.3", "dense", "worse"),
-    unequal: { budget: "rows", more: 0.1 } as const,
+    unequal: { budget: "cache", more: 0.1 } as const,
   };
   const mixed = {
     ...comparison,

@@ -28,7 +28,7 @@ export interface ParallelTrials {
   }[];
   /** Trials of methods without a decided token or a finite result. */
   readonly dropped: number;
-  /** Trials that were left out, so that lines can be told apart: those of highest loss. */
+  /** Trials that were left out, to keep lines distinguishable: those of highest loss. */
   readonly worse: number;
 }
 
@@ -37,8 +37,8 @@ function listResults(task: string | undefined): [name: string, value: (trial: Tr
   const [, ...metrics] = drawnMetrics(findTask(task));
   return [
     ["queries skipped", (trial) => trial.achievedRatio ?? NaN],
-    ["attention FLOPs", BUDGETS.attentionFlops.share],
-    ["loss above dense", excessLoss],
+    ["attention FLOPs", BUDGETS.attentionFlops.retained],
+    ["loss increase", excessLoss],
     ...metrics.map(({ name, label }): [string, (trial: Trial) => number] => [
       label,
       (trial) => readMetric(trial, name),
@@ -104,7 +104,7 @@ function levelsOf(options: readonly { readonly [name: string]: unknown }[], name
     : levels;
 }
 
-/** Room that the trials of one value take on an option's axis, as a share of the axis. */
+/** Room that the trials of one value take on an option's axis, as a fraction of the axis. */
 const SPREAD = 0.06;
 
 /** Moves trials that share a value of an option apart, so that their lines can be told from each other. */

@@ -17,7 +17,7 @@ Deno.test("collectParallel() places options evenly, results to scale, and leaves
     "pruneRatio",
     "queries skipped",
     "attention FLOPs",
-    "loss above dense",
+    "loss increase",
     "KL",
   ]);
   assertEquals(axes[0]!.ticks, [{ at: 0, text: "1" }, { at: 0.5, text: "2" }, { at: 1, text: "4" }]);

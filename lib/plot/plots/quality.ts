@@ -1,4 +1,4 @@
-/** A task's metrics (perplexity, KL divergence) against the share of queries skipped, one curve a configuration. */
+/** A task's metrics (perplexity, KL divergence) against the pruning ratio: queries skipped, one curve a configuration. */
 import { formatMetric, readMetric } from "../../eval/metrics.ts";
 import type { Task } from "../../eval/task.ts";
 import type { Metric } from "../../eval/metrics.ts";
@@ -20,7 +20,7 @@ export interface DrawnMetric extends Pick<Metric, "name" | "label" | "better" | 
   readonly figure: NonNullable<Metric["figure"]>;
 }
 
-/** @internal The numbers of the plot; `x` is the achieved share of queries skipped. */
+/** @internal The numbers of the plot; `x` is the achieved pruning ratio: queries skipped. */
 export interface Quality extends TrialCurves {
   /** The metrics that can be drawn; the first is the headline. */
   readonly metrics: readonly DrawnMetric[];
@@ -74,7 +74,7 @@ export function plotQuality(quality: Quality, measure: string = quality.metrics[
     title: `${metric.figure.title} against skipped queries`,
     caption: isHeadline
       ? `${metric.better === "lower" ? "Lower" : "Higher"} is better. ${chance}` +
-        "Rings mark the Pareto front of on-line trials; oracle and topk look ahead and stand outside it."
+        "Rings mark the Pareto front of online trials; oracle and topk are non-causal and stand outside it."
       : `${metric.figure.caption}; ${metric.better} is better. Rings mark the trials ` +
         `on the Pareto front of ${headline.name}.`,
     measure,

@@ -50,9 +50,9 @@ Deno.test("collectQuality() shows a point's whole configuration on hover", () =>
   const { hover } = collectQuality(summary).curves[1]!.points[0]!;
   for (
     const part of [
-      "asked 0.3",
+      "requested 0.3",
       "queries skipped 0.300",
-      "of dense: queries 75%, pairs 75%, attn FLOPs 60%, KV held 60%",
+      "retained: queries 75%, pairs 75%, attn FLOPs 60%, KV cache 60%",
       "perplexity 58.00",
       "± 0.010",
       "tau 1",
@@ -125,18 +125,18 @@ Deno.test("plotQuality() says what is missing in an empty sweep", () => {
   assertStringIncludes(JSON.stringify(figure.layout), "No trial here");
 });
 
-Deno.test("plotQuality() crosses out trials that missed the asked ratio, and counts them", () => {
+Deno.test("plotQuality() crosses out trials that missed the requested ratio, and counts them", () => {
   const rule = makeTrial({ fusion: "key", pruneRatio: 0.5 }, 0.479, 41);
   const quality = collectQuality(makeSummary([...summary.trials, rule]));
   assertEquals(quality.missed.map(({ x }) => x), [0.479]);
   assertEquals(quality.front.map(({ x }) => x), [0.299, 0.501]);
-  assertStringIncludes(quality.missed[0]!.hover, "queries skipped 0.479 (asked 0.5: missed)");
+  assertStringIncludes(quality.missed[0]!.hover, "queries skipped 0.479 (requested 0.5: missed)");
   const { data, caption } = plotQuality(quality, "kl");
-  const cross = data.find(({ name }) => name === "missed the asked ratio")!;
+  const cross = data.find(({ name }) => name === "missed the requested ratio")!;
   assertEquals([cross.x, cross.y], [[0.479], [0.41]]);
   assertStringIncludes(
     caption,
-    "CROSSED OUT: 1 trial that skipped more than 2 points more or fewer queries than asked",
+    "CROSSED OUT: 1 trial that skipped more than 2 points more or fewer queries than requested",
   );
   const clean = plotQuality(collectQuality(summary));
   assert(!clean.caption.includes("CROSSED") && !clean.data.some(({ name }) => name === cross.name));

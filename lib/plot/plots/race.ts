@@ -1,4 +1,4 @@
-/** A race of trials: how far each was behind the best of its share, chunk by chunk, and where it was stopped. */
+/** A race of trials: how far each was behind the best of its fraction, chunk by chunk, and where it was stopped. */
 import { lossUnit } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { readRecord } from "../../methods/options.ts";
@@ -13,7 +13,7 @@ const TITLE = "The race: who was stopped, and when";
 
 /**
  * The numbers of the plot: a curve a trial, the best ones aside, with its mean loss `behind` the best finished trial of
- * the same share over the first 1, 2, … chunks; and the share of the chunks that was not read.
+ * the same fraction over the first 1, 2, … chunks; and the fraction of the chunks that was not read.
  */
 export type RaceCurves = NonNullable<ReturnType<typeof collectRace>>;
 
@@ -72,7 +72,7 @@ export function plotRace(numbers: RaceCurves | undefined): Figure {
   return chart({
     title: TITLE,
     caption:
-      `How far each trial's mean loss lies above that of the best finished trial of its share, on the chunks that it has ` +
+      `How far each trial's mean loss lies above that of the best finished trial of its fraction, on the chunks that it has ` +
       `read. Crosses: ${plural(ends.length, "trial")} stopped early, with no result; ${
         (100 * saved).toFixed(0)
       }% of the chunks were not read.`,

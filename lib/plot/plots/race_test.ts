@@ -5,7 +5,7 @@ import { tabulateTrials } from "../reports/trial_table.ts";
 import { makeSummary, makeTrial } from "../testing.ts";
 import { collectRace, plotRace } from "./race.ts";
 
-/** Three trials of one share over four chunks: the best, one that is 0.5 behind, one stopped after two chunks. */
+/** Three trials of one fraction over four chunks: the best, one that is 0.5 behind, one stopped after two chunks. */
 function raced(): SweepSummary {
   const summary = makeSummary([makeTrial({}, 0.5, 40)]), [first] = summary.trials;
   const whole = (trial: string, shift: number) => ({
@@ -52,7 +52,7 @@ Deno.test("stopped trials are marked rows at the end of the table, without resul
   assertEquals(rows.length, 4);
   const last = rows.at(-1)!;
   assertEquals(last[cell("rule")]!.endsWith(" x"), true);
-  assertEquals(last[cell("dNLL")], "+1.2500 of 2/4");
+  assertEquals(last[cell("loss increase")], "+1.2500 of 2/4");
   assertEquals(["ppl", "Q skipped", "pairs", "time"].map((name) => last[cell(name)]), ["-", "-", "-", "-"]);
   assertStringIncludes(hints[cell("rule")]!, "x = stopped early by the race");
   assertEquals(describeSearch(raced()), [

@@ -56,7 +56,7 @@ export function collectRidgelines(
  * The same of the true redundancy, as -log10(r): high = the attention adds little. The threshold is the one above which
  * a token counts as redundant.
  *
- * @param shareOf The share of a layer's tokens that counts as redundant.
+ * @param shareOf The fraction of a layer's tokens that counts as redundant.
  */
 export function collectTrueRedundancy(
   traces: readonly Pick<LayerTrace, "layer" | "r">[],
@@ -102,7 +102,7 @@ const WORDS = {
     missing: "The true redundancy was not measured. deno task heads measures it.",
     caption:
       "How little attention adds to a token in each layer: o is its output, x what that is added to; at 2 the " +
-      "output is a hundredth as long. Densities, each scaled to one height. The stronger blue is the share that the layer " +
+      "output is a hundredth as long. Densities, each scaled to one height. The stronger blue is the fraction that the layer " +
       "is asked to skip; the tick is the median. A layer far to the right can spare its attention; a wide one has tokens to choose from.",
     axis: "−log10(norm(o) / norm(x))",
   },

@@ -43,7 +43,7 @@ Deno.test("collectRidgelines() takes equal scores, and layers without any", () =
   assertEquals(plotRidgelines(collectRidgelines([trace(0, [0.5, 0.5]), trace(1, [null])])).data.length, 3);
 });
 
-Deno.test("collectTrueRedundancy() cuts each layer where its share of redundant tokens begins", () => {
+Deno.test("collectTrueRedundancy() cuts each layer where its fraction of redundant tokens begins", () => {
   const [ridge] = collectTrueRedundancy([{ layer: 3, r: [1, 0.1, 0.01] }], () => 0.5).ridges;
   assertEquals([ridge!.count, ridge!.median, ridge!.theta], [3, 1, 1]);
   assertEquals(collectTrueRedundancy([{ layer: 3 }], () => 0.5).grid, []);

@@ -1,9 +1,9 @@
-/** Measured kernels under the roof that the machine's arithmetic and memory allow. */
+/** Measured kernels under the roofline that the machine's arithmetic and memory allow. */
 import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts";
 import { chart, markOf, trace } from "../figure/parts.ts";
 import { NUM_SERIES_COLORS } from "../figure/theme.ts";
 
-export interface MachineRoof {
+export interface MachinePeak {
   readonly flopsPerSecond: number;
   readonly bytesPerSecond: number;
 }
@@ -24,14 +24,14 @@ export interface KernelRow {
   readonly gflops: number;
   /** Billions of bytes a second that must be read or written once. */
   readonly gbps: number;
-  /** Time at the roof over the measured time, of one turn, median; above 1 where data stays in a cache. */
-  readonly roof: number;
+  /** Time at the peak over the measured time, of one turn, median; above 1 where data stays in a cache. */
+  readonly peak: number;
 }
 
 /** The numbers of the plot: operations a byte that must move, and billions of operations a second, of each. */
 export type Roofline = ReturnType<typeof collectRoofline>;
 
-export function collectRoofline(rows: readonly KernelRow[], machine: MachineRoof) {
+export function collectRoofline(rows: readonly KernelRow[], machine: MachinePeak) {
   const measured = rows.filter(({ gflops, gbps }) => gflops > 0 && gbps > 0);
   const kinds = Map.groupBy(measured, ({ op, phase, impl }) => JSON.stringify([op, phase, impl]));
   const groups = Array.from(kinds.values(), (own) => ({
@@ -48,8 +48,8 @@ export function collectRoofline(rows: readonly KernelRow[], machine: MachineRoof
   const intensities = [ridge, ...groups.flatMap(({ points }) => points.map(({ intensity }) => intensity))];
   const left = Math.min(...intensities) / 3, right = Math.max(...intensities) * 3;
   const top = machine.flopsPerSecond / 1e9;
-  const roof = [[left, left * machine.bytesPerSecond / 1e9], [ridge, top], [right, top]] as const;
-  return { groups, roof };
+  const peak = [[left, left * machine.bytesPerSecond / 1e9], [ridge, top], [right, top]] as const;
+  return { groups, peak };
 }
 
 function describe(row: KernelRow): string {
@@ -61,13 +61,13 @@ function describe(row: KernelRow): string {
     escapeText(row.impl),
     escapeText(`${row.shape} · ${row.dtype}${skipped}`),
     `${row.timeMs.toPrecision(3)} ms · ${row.gflops.toFixed(1)} GFLOP/s · ${row.gbps.toFixed(1)} GB/s`,
-    `${(100 * row.roof).toFixed(0)}% of the roof`,
+    `${(100 * row.peak).toFixed(0)}% of the peak`,
   ].join("<br>");
 }
 
 /** Draws on logarithmic axes: colours tell ops apart, filled marks are prefills, crossed ones another library's. */
-export function plotRoofline({ groups, roof }: Roofline): Figure {
-  const title = "Kernels under the roof";
+export function plotRoofline({ groups, peak }: Roofline): Figure {
+  const title = "Kernels under the roofline";
   if (groups.length === 0) {
     return emptyFigure(title, "No kernel was measured here: run deno task bench --out DIR");
   }
@@ -83,9 +83,9 @@ export function plotRoofline({ groups, roof }: Roofline): Figure {
     });
   });
   const line = trace({
-    name: "roof",
-    x: roof.map(([intensity]) => intensity),
-    y: roof.map(([, gflops]) => gflops),
+    name: "peak",
+    x: peak.map(([intensity]) => intensity),
+    y: peak.map(([, gflops]) => gflops),
     line: { color: "@ink", width: 1.5 },
   });
   return chart({

@@ -12,7 +12,7 @@ const row = (more: Partial<KernelRow>): KernelRow => ({
   timeMs: 2,
   gflops: 120,
   gbps: 4,
-  roof: 0.6,
+  peak: 0.6,
   ...more,
 });
 const rows = [
@@ -24,8 +24,8 @@ const rows = [
 ];
 const machine = { flopsPerSecond: 200e9, bytesPerSecond: 20e9 };
 
-Deno.test("collectRoofline() places kernels by operations a byte, under a roof with its ridge", () => {
-  const { groups, roof } = collectRoofline(rows, machine);
+Deno.test("collectRoofline() places kernels by operations a byte, under a peak with its ridge", () => {
+  const { groups, peak } = collectRoofline(rows, machine);
   assertEquals(
     groups.map((
       { op, phase, impl, points },
@@ -36,15 +36,15 @@ Deno.test("collectRoofline() places kernels by operations a byte, under a roof w
       ["linear", "prefill", "torch 2.0", [25, 100]],
     ],
   );
-  assertEquals(roof, [[0.5 / 3, (0.5 / 3) * 20e9 / 1e9], [10, 200], [180, 200]]);
+  assertEquals(peak, [[0.5 / 3, (0.5 / 3) * 20e9 / 1e9], [10, 200], [180, 200]]);
   assertStringIncludes(groups[0]!.points[1]!.hover, "0.5 skipped, recent 16");
   assertStringIncludes(groups[0]!.points[1]!.hover, "M=1 &lt;N=2&gt;");
 });
 
-Deno.test("plotRoofline() draws the roof and a trace a group, and says what is missing", () => {
+Deno.test("plotRoofline() draws the peak and a trace a group, and says what is missing", () => {
   const figure = plotRoofline(collectRoofline(rows, machine));
   assertEquals(figure.data.map(({ name }) => name), [
-    "roof",
+    "peak",
     "linear, prefill",
     "linear, decode",
     "linear, prefill (torch 2.0)",

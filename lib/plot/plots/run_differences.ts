@@ -67,11 +67,13 @@ export function plotRunDifferences({ unit, paired, rows, left }: RunDifferences)
     {
       title: TITLE,
       caption: `Mean loss of B less that of A${
-        paired ? ", on the same tokens" : ", each above its own dense model"
+        paired ? ", on the same tokens" : ", each above its own full model"
       }, ${unit}: left of 0, B costs less. Bars: 95% intervals, each by itself.${
         left === 0 ? "" : ` The ${left} that differ least are in the table alone.`
       }${
-        rows.some(({ missed }) => missed) ? " ! = skipped more than 2 points more or less than asked." : ""
+        rows.some(({ missed }) => missed)
+          ? " ! = skipped more than 2 points more or less than requested."
+          : ""
       }`,
       xaxis: axis("loss of B − loss of A", { nticks: 6 }),
     },

@@ -10,7 +10,7 @@ export interface TimelineLayer {
   readonly redundancy: readonly (number | null)[];
   readonly threshold: readonly (number | null)[];
   readonly keep: readonly boolean[];
-  /** Share of the tokens past the warm-up that was skipped; null of none. */
+  /** Fraction of the tokens past the warm-up that was skipped; null of none. */
   readonly skipped: number | null;
 }
 
@@ -71,8 +71,8 @@ export function plotScoreTimeline(timeline: ScoreTimeline): Figure {
   return chart({
     title,
     caption:
-      "A token is skipped where its score lies above the threshold, which follows the scores so that the asked " +
-      "share is skipped. Grey ground: the warm-up, where every token is kept.",
+      "A token is skipped where its score lies above the threshold, which follows the scores so that the requested " +
+      "ratio is skipped. Grey ground: the warm-up, where every token is kept.",
     height: 440,
     data,
     xaxis: axis("token, index in its sequence", { tickformat: "d" }),

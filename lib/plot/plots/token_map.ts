@@ -10,7 +10,7 @@ import { showToken } from "./score_timeline.ts";
 export interface TokenMapLayer {
   readonly layer: number;
   readonly redundancy: readonly (number | null)[];
-  /** Share of the layer's other scores that lie below the token's, ties by half; in [0, 1]. */
+  /** Fraction of the layer's other scores that lie below the token's, ties by half; in [0, 1]. */
   readonly rank: readonly (number | null)[];
   readonly threshold: readonly (number | null)[];
   readonly keep: readonly boolean[];
@@ -99,8 +99,8 @@ const SCRIPT = `function showTokens(root, map) {
   function paint() {
     var layer = map.layers[select.value];
     spans.forEach(function (span, t) {
-      var share = layer ? layer.rank[t] : map.skips[t] / count;
-      span.style.setProperty("--a", (0.6 * (share || 0)).toFixed(3));
+      var fraction = layer ? layer.rank[t] : map.skips[t] / count;
+      span.style.setProperty("--a", (0.6 * (fraction || 0)).toFixed(3));
       span.classList.toggle("skip", layer ? !layer.keep[t] : 2 * map.skips[t] > count);
     });
     root.querySelector(".low").textContent = layer ? "lowest score" : "skipped nowhere";
@@ -212,7 +212,7 @@ document.querySelectorAll("#${id}").forEach(function (root) {
     }`;
   }
 
-  /** The tokens, tinted by the share of layers that skip them. */
+  /** The tokens, tinted by the fraction of layers that skip them. */
   #text(): Html[] {
     const { texts, position, warmup, layers, skips } = this.parts, count = layers.length;
     return texts.map((text, t) => {

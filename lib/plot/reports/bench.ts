@@ -1,4 +1,4 @@
-/** The report of a benchmark: kernels under the roof, time and memory against length, and the table. */
+/** The report of a benchmark: kernels under the roofline, time and memory against length, and the table. */
 import type { WeightDType } from "../../dtype.ts";
 import type { LengthRow } from "../../eval/lengths.ts";
 import type { Figure } from "../figure/figure.ts";
@@ -14,7 +14,7 @@ import {
   tabulate,
   type TextTable,
 } from "../figure/page.ts";
-import { collectRoofline, type KernelRow, type MachineRoof, plotRoofline } from "../plots/roofline.ts";
+import { collectRoofline, type KernelRow, type MachinePeak, plotRoofline } from "../plots/roofline.ts";
 
 /** One engine and method at one length, end to end: each timed step ends with the logits of its last token. */
 export interface PeerRow {
@@ -55,7 +55,7 @@ export interface BenchReport {
   /** What the kernels are held to; left out where they are held to nothing. */
   readonly bars?: readonly BenchBar[];
   /** What the machine can do, as measured beside the kernels. */
-  readonly roof: MachineRoof;
+  readonly peak: MachinePeak;
   readonly environment: {
     readonly version: string;
     /** The backend's own line: instruction set, threads, libraries. */
@@ -70,10 +70,10 @@ export interface BenchReport {
 }
 
 /** The figures of a benchmark's report, in order: of what was measured. */
-export function plotBench({ kernels, lengths, roof, peers = [] }: BenchReport): Figure[] {
+export function plotBench({ kernels, lengths, peak, peers = [] }: BenchReport): Figure[] {
   const whole = peers.map(lengthOfPeer);
   return [
-    ...(kernels.length === 0 ? [] : [plotRoofline(collectRoofline(kernels, roof))]),
+    ...(kernels.length === 0 ? [] : [plotRoofline(collectRoofline(kernels, peak))]),
     ...(lengths.length === 0 ? [] : (["prefill", "decode", "memory"] as const)).map((measure) =>
       plotLengths(collectLengths(lengths, measure))
     ),
@@ -104,12 +104,12 @@ export function tabulateKernels(kernels: readonly KernelRow[]): TextTable {
     ["phase", "prefill: many tokens at once; decode: one", (row) => row.phase, true],
     ["shape", "sizes", (row) => row.shape, true],
     ["dtype", "type of the data", (row) => row.dtype, true],
-    ["skip", "share of tokens skipped", (row) => row.skip.toString()],
+    ["skip", "fraction of tokens skipped", (row) => row.skip.toString()],
     ["recent", "recent window", (row) => row.recent?.toString() ?? ""],
     ["ms", "median time, milliseconds", (row) => row.timeMs.toPrecision(4)],
     ["GFLOP/s", "billions of needed operations a second", (row) => row.gflops.toFixed(1)],
     ["GB/s", "billions of bytes a second that must move once", (row) => row.gbps.toFixed(1)],
-    ["roof", "time at the roof over the measured time", (row) => row.roof.toFixed(2)],
+    ["of peak", "time at the peak over the measured time", (row) => row.peak.toFixed(2)],
   ]);
 }
 
@@ -129,7 +129,7 @@ export function tabulateLengths(lengths: readonly LengthRow[]): TextTable {
   const allocated = ({ kvBytesAllocated, kvBytesDense }: LengthRow) =>
     (100 * kvBytesAllocated / kvBytesDense).toFixed(0);
   const decode = ({ decodeMs }: LengthRow) => decodeMs === null ? "-" : decodeMs.toPrecision(3);
-  const toDense = (measure: "prefillMs" | "decodeMs") => (row: LengthRow) => {
+  const overDense = (measure: "prefillMs" | "decodeMs") => (row: LengthRow) => {
     const dense = lengths.find(({ name, tokens }) => name === "dense" && tokens === row.tokens)?.[measure];
     const own = row[measure];
     return dense == null || own === null ? "-" : (own / dense).toFixed(2);
@@ -142,21 +142,21 @@ export function tabulateLengths(lengths: readonly LengthRow[]): TextTable {
       "median time of the prefill, without the output layer",
       (row) => row.prefillMs.toPrecision(4),
     ],
-    ["prefill/dense", "the same over the dense model's at this length", toDense("prefillMs")],
+    ["prefill/dense", "the same over the full model's at this length", overDense("prefillMs")],
     [
       "operations/dense",
-      "what the prefill would take by its operations alone, of the dense model's",
+      "what the prefill would take by its operations alone, of the full model's",
       (row) => row.operations?.toFixed(2) ?? "-",
     ],
     ["decode ms", "median time of one more token", decode],
-    ["decode/dense", "the same over the dense model's at this length", toDense("decodeMs")],
+    ["decode/dense", "the same over the full model's at this length", overDense("decodeMs")],
     ["KV MB", "megabytes of keys and values in use", (row) => (row.kvBytesHeld / 1e6).toFixed(2)],
-    ["KV held", "the same against the dense cache", (row) => `${share(row)}%`],
+    ["KV cache", "the same against the dense cache", (row) => `${share(row)}%`],
     ["KV allocated", "bytes allocated against what the dense cache holds", (row) => `${allocated(row)}%`],
   ]);
 }
 
-/** Lays engines out: one row a length, engine and method; times over those of the first row of its length, our dense model. */
+/** Lays engines out: one row a length, engine and method; times over those of the first row of its length, our full model. */
 export function tabulatePeers(rows: readonly PeerRow[]): TextTable {
   const toFirst = (measure: "prefillMs" | "decodeMs") => (row: PeerRow) =>
     (row[measure] / rows.find(({ tokens }) => tokens === row.tokens)![measure]).toFixed(2);
@@ -165,9 +165,9 @@ export function tabulatePeers(rows: readonly PeerRow[]): TextTable {
     ["engine", "who computes", (row) => row.engine, true],
     ["method", "what decides whose attention is skipped", (row) => row.method, true],
     ["prefill tokens/s", "of the median time", (row) => (1000 * row.tokens / row.prefillMs).toFixed(0)],
-    ["prefill time", "median time over our dense model's, side by side", toFirst("prefillMs")],
+    ["prefill time", "median time over our full model's, side by side", toFirst("prefillMs")],
     ["decode tokens/s", "one token at a time, after the prefill", (row) => (1000 / row.decodeMs).toFixed(1)],
-    ["decode time", "median time of one over our dense model's, side by side", toFirst("decodeMs")],
+    ["decode time", "median time of one over our full model's, side by side", toFirst("decodeMs")],
   ]);
 }
 
@@ -177,9 +177,9 @@ export function tabulatePeers(rows: readonly PeerRow[]): TextTable {
  * @returns HTML that loads nothing from anywhere.
  */
 export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOptions): string {
-  const { environment, roof, kernels, lengths, peers = [], bars = [] } = report;
+  const { environment, peak, kernels, lengths, peers = [], bars = [] } = report;
   const model = report.model ?? "tiny";
-  const gflops = (roof.flopsPerSecond / 1e9).toFixed(0), gbps = (roof.bytesPerSecond / 1e9).toFixed(1);
+  const gflops = (peak.flopsPerSecond / 1e9).toFixed(0), gbps = (peak.bytesPerSecond / 1e9).toFixed(1);
   const note = kernels.length === 0
     ? "Times are medians."
     : "Kernels were verified before they were timed; times are medians.";
@@ -188,7 +188,7 @@ export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOp
     intro: markup`<p class="muted">${note}</p>${
       renderFacts([
         ["backend", environment.backendDescription],
-        ["roof", `${gflops} GFLOP/s, ${gbps} GB/s`],
+        ["peak", `${gflops} GFLOP/s, ${gbps} GB/s`],
         ["platform", environment.platform],
         ["version", environment.version],
         ["when", formatTime(environment.startedAt)],

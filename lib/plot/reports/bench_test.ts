@@ -16,7 +16,7 @@ const report: BenchReport = {
     { engine: "PyTorch 2.15.0 (f32)", method: "dense", tokens: 128, prefillMs: 30, decodeMs: 8 },
     { engine: "tokenfilter", method: "paper, half skipped", tokens: 128, prefillMs: 9, decodeMs: 1 },
   ],
-  roof: { flopsPerSecond: 1e11, bytesPerSecond: 1e10 },
+  peak: { flopsPerSecond: 1e11, bytesPerSecond: 1e10 },
   environment: {
     version: "0.1.0",
     backendDescription: "cpu",

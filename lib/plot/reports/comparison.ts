@@ -2,7 +2,7 @@
 import { formatMetric, lossUnit, readMetric } from "../../eval/metrics.ts";
 import { labelOf } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
-import { BUDGET_NAMES, BUDGETS, showShare } from "../../sweep/budgets.ts";
+import { BUDGET_NAMES, BUDGETS, showFraction } from "../../sweep/budgets.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import type { ComparedMethod, Comparison } from "../../sweep/compare/comparison.ts";
 import type { Environment } from "../../sweep/trial.ts";
@@ -27,8 +27,8 @@ import { MISSED_NOTE } from "../trials/trial_label.ts";
 import { formatCsv, formatShort } from "./csv.ts";
 import { describeAsked, describeComparison } from "./verdict.ts";
 import { collectMethodBudgets, plotMethodBudgets } from "../plots/method_budgets.ts";
-import { collectMethodMatrix, pairShares, plotMethodMatrix } from "../plots/method_matrix.ts";
-import { describeOpposed, tabulateResults } from "./results.ts";
+import { collectMethodMatrix, pairRatios, plotMethodMatrix } from "../plots/method_matrix.ts";
+import { describeOpposed, OPPONENT_NAMES, tabulateResults } from "./results.ts";
 
 export function plotComparisons(comparison: Comparison): Figure[] {
   const { results = [], methods } = comparison;
@@ -40,7 +40,7 @@ export function plotComparisons(comparison: Comparison): Figure[] {
   return [
     ...measured.map(({ task, metric }) => plotMethodBudgets(collectMethodBudgets(comparison, task, metric))),
     ...(["dense", baseline] as const).map((base) => plotComparison(collectComparison(comparison, base))),
-    ...pairShares(comparison).map((asked) => plotMethodMatrix(collectMethodMatrix(comparison, asked))),
+    ...pairRatios(comparison).map((asked) => plotMethodMatrix(collectMethodMatrix(comparison, asked))),
   ];
 }
 
@@ -49,13 +49,13 @@ const SHOWN_BUDGETS = BUDGET_NAMES.filter((name) => name !== "queries");
 /** What a row says beside its intervals. */
 const VERDICTS = [
   [
-    "control",
-    "whether it is told apart from its random baseline (random-protected where it ran, else random), at 5%, adjusted for the " +
+    "random",
+    "whether it differs significantly from its random baseline (random-protected where it ran, else random), at 5%, adjusted for the " +
     "whole table",
   ],
   [
-    "rival",
-    "the same against the best other on-line method at the same share, of an equal budget where there is one; unequal: at " +
+    "bestOther",
+    "the same against the best other online method at the same ratio, of an equal budget where there is one; unequal: at " +
     "another budget, by over a point",
   ],
 ] as const;
@@ -77,54 +77,58 @@ export function tabulateComparison(
   return tabulate(methods, [
     [
       "method",
-      "^ = looks ahead: an upper bound",
-      ({ name, looksAhead, seeds }) =>
-        `${name}${looksAhead ? " ^" : ""}${seeds > 1 ? ` (${seeds} seeds)` : ""}`,
+      "^ = non-causal: an upper bound",
+      ({ name, nonCausal, seeds }) =>
+        `${name}${nonCausal ? " ^" : ""}${seeds > 1 ? ` (${seeds} seeds)` : ""}`,
       true,
     ],
     [
       "Q skipped",
-      "achieved share of queries (attention computations) skipped, after warm-up, over all layers",
+      "achieved pruning ratio: queries (attention computations) skipped, after warm-up, over all layers",
       ({ achievedRatio, missed }) => `${achievedRatio?.toFixed(3) ?? "-"}${missed ? " !" : ""}`,
     ],
     hasKeys && [
-      "KV dropped",
-      "achieved share of judged keys and values dropped, likewise",
+      "KV evicted",
+      "achieved compression ratio: keys and values evicted of those decided, likewise",
       ({ kvAchievedRatio }) => kvAchievedRatio?.toFixed(3) ?? "-",
     ],
-    // A comparison of an older version has no shares.
+    // A comparison of an older version has no retained fractions.
     ...SHOWN_BUDGETS.map((name): TableColumn<ComparedMethod> => [
       BUDGETS[name].label,
-      `${BUDGETS[name].title}, against dense`,
-      ({ shares }) => showShare(shares?.[name]),
+      `${BUDGETS[name].title}, in % of the full model's`,
+      ({ retained }) => showFraction(retained?.[name]),
     ]),
     some(({ matched }) => matched !== undefined) && [
       "ratio",
-      "the ratio that it ran at, so that it spends what the others spend; = the one asked for; - not matched",
+      "the ratio that it ran at for a budget equal to the others'; = the requested one; - not matched",
       ({ matched }) =>
         matched === undefined ? "-" : matched.ratio === matched.asked ? "=" : String(matched.ratio),
     ],
     ["loss", `mean loss, ${lossUnit(task)}`, ({ loss }) => loss.toFixed(4)],
     [headline.label, headline.formula, (method) => formatMetric(headline, readMetric(method, headline.name))],
-    ["to dense", "loss above the dense model's, with its interval", ({ toDense }) => interval(toDense)],
+    [
+      "loss increase",
+      "loss minus the full model's, with its interval",
+      ({ lossIncrease }) => interval(lossIncrease),
+    ],
     [
       "to random",
-      "loss above that of random with the same options, with its interval",
+      "loss minus that of random with the same options, with its interval",
       ({ toRandom }) => interval(toRandom),
     ],
     [
       "to protected",
-      "loss above that of random-protected with the same options, with its interval",
+      "loss minus that of random-protected with the same options, with its interval",
       ({ toProtected }) => interval(toProtected),
     ],
     [
       "gap closed",
-      "share of the way from random to oracle with the same options, with its interval",
+      "fraction of the gap from random to oracle with the same options, with its interval",
       ({ closed }) => closed === null ? "-" : formatPercent(closed),
     ],
     ...VERDICTS.map((
       [opponent, hint],
-    ): TableColumn<ComparedMethod> => [`vs ${opponent}`, hint, ({ name }) => {
+    ): TableColumn<ComparedMethod> => [`vs ${OPPONENT_NAMES[opponent]}`, hint, ({ name }) => {
       // Of this task's headline; a comparison of an older version has none.
       const row = results.find((row) =>
         row.method === name && row.task === task.name && row.metric === headline.name
@@ -140,7 +144,7 @@ export function tabulateComparison(
 }
 
 /**
- * Renders a comparison as a self-contained page: differences to the dense model and to chance, and the table.
+ * Renders a comparison as a self-contained page: differences from the full model and from the random baseline, and the table.
  *
  * @returns HTML that loads nothing from anywhere.
  */
@@ -156,16 +160,16 @@ export function renderComparisonReport(comparison: Comparison, { plotly, nav }: 
     intro: markup`${
       renderVerdict(describeComparison(comparison))
     }<p class="muted">What methods cost on the same tokens and items: those \
-that skip queries at equal pairs, and those that drop keys and values at equal rows, where they were matched.</p>${
+that skip queries at equal pairs, and those that evict keys and values at equal KV cache, where they were matched.</p>${
       renderFacts([
         isText
           ? ["text", `${text}, ${environment.textTokens} tokens in ${chunks} of ${environment.context}`]
           : ["data", text],
-        ["asked share", describeAsked(comparison)],
+        ["requested ratio", describeAsked(comparison)],
         [
           "intervals",
           `${100 * confidence}%, ${resamples} resamples of blocks of ${plural(blockSize, task.loss.of)}${
-            tasks.length > 0 ? "; of shares of items Tango's score" : ""
+            tasks.length > 0 ? "; of fractions of items Tango's score" : ""
           }`,
         ],
         ["protocol", labelOf(task, environment.context)],
@@ -178,7 +182,7 @@ that skip queries at equal pairs, and those that drop keys and values at equal r
       tableSection("All results", "p values adjusted over the whole table.", tabulateResults(comparison)),
       tableSection(
         "All methods",
-        `^ looks ahead: an upper bound. ${MISSED_NOTE}. ${SORT_NOTE}`,
+        `^ non-causal: an upper bound. ${MISSED_NOTE}. ${SORT_NOTE}`,
         tabulateComparison(comparison),
       ),
       ...plotComparisons(comparison),

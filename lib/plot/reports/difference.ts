@@ -62,21 +62,21 @@ export function describeDifference(diff: RunDifference): string[] {
       `Option ${name}: ${a || "without effect"} in A, ${b || "without effect"} in B.`
     ),
     ...(dense?.difference && (signOf(dense.difference) !== 0) && paired
-      ? [`The dense models differ: ${shown(dense)}.`]
+      ? [`The full models differ: ${shown(dense)}.`]
       : []),
     paired
       ? `Paired: both read the same tokens; differences are those of ${
         plural(blockOf(task), task.loss.of)
       } each, intervals by ` +
         "Student's t over these, each by itself."
-      : `Not paired, since ${unpaired}: differences are those of the losses above each run's own dense model, with ` +
+      : `Not paired, since ${unpaired}: differences are those of the losses above each run's own full model, with ` +
         "intervals as if the runs were independent.",
     ...missing.flatMap(([name, n]) => n === 0 ? [] : [`${plural(n, what)} in ${name} alone.`]),
     `A: ${a}; B: ${b}.`,
   ];
 }
 
-/** Lays two runs out: the dense model, then a row a method. Shared by the terminal and the report. */
+/** Lays two runs out: the full model, then a row a method. Shared by the terminal and the report. */
 export function tabulateDifference(diff: RunDifference): TextTable {
   const { rows, dense, kind } = diff, { headline, loss } = findTask(diff.task);
   const hasKeys = rows.some(({ a, b }) => (a?.kvAchievedRatio ?? b?.kvAchievedRatio ?? null) !== null);
@@ -97,12 +97,12 @@ export function tabulateDifference(diff: RunDifference): TextTable {
     ],
     [
       "Q skipped",
-      "achieved share of queries skipped, in A | B where they differ",
+      "achieved pruning ratio: queries skipped, in A | B where they differ",
       (row) => pair(row, (side) => `${ratio(side.achievedRatio)}${side.missed ? " !" : ""}`),
     ],
     hasKeys && [
-      "KV dropped",
-      "achieved share of keys and values dropped, likewise",
+      "KV evicted",
+      "achieved compression ratio: keys and values evicted, likewise",
       (row) => pair(row, (side) => ratio(side.kvAchievedRatio)),
     ],
     [`${headline.label} A`, `${headline.formula}, in A`, (row) => metric(row.a)],
@@ -110,7 +110,7 @@ export function tabulateDifference(diff: RunDifference): TextTable {
     [
       "B - A",
       `${
-        diff.paired ? `difference of mean ${loss.label}` : `difference of ${loss.label} above dense`
+        diff.paired ? `difference of mean ${loss.label}` : `difference of ${loss.label} increase`
       }, ${loss.unit}, with its 95% interval`,
       ({ difference }) => difference === null ? "-" : formatInterval(difference, 4),
     ],
@@ -133,7 +133,7 @@ export function listDifferences({ rows, dense }: RunDifference): object[] {
   return all.map(({ a, b, difference }, i) => ({ name: names[i], a: short(a), b: short(b), difference }));
 }
 
-/** All of it but the losses' blocks, as plain JSON; the dense model is the first row. */
+/** All of it but the losses' blocks, as plain JSON; the full model is the first row. */
 export function recordDifference(diff: RunDifference): object {
   const { dense: _, ...rest } = diff;
   return { ...rest, rows: listDifferences(diff) };

@@ -32,7 +32,7 @@ Deno.test("describeDifference() says first how many trials cost less or more, th
   const lines = describeDifference(diff);
   assertEquals(lines.slice(0, 3), [
     "Of 3 trials, 1 cost less in B than in A, 1 more, and 1 no different beyond 95% intervals.",
-    "Furthest apart: “variance · 0.5”, -0.2500 [-0.2500, -0.2500] nats a token.",
+    "Furthest apart: “variance · 0.5”, -0.2500 [-0.2500, -0.2500] nats per token.",
     "Option recent: 0 in A, 16 in B.",
   ]);
   assertStringIncludes(
@@ -55,7 +55,7 @@ Deno.test("describeDifference() says first how many trials cost less or more, th
   ]);
 });
 
-Deno.test("tabulateDifference() has the dense model first, and shows both ratios where they differ", () => {
+Deno.test("tabulateDifference() has the full model first, and shows both ratios where they differ", () => {
   const { columns, rows, hints } = tabulateDifference(diff);
   assertEquals(columns, ["trial", "Q skipped", "ppl A", "ppl B", "B - A", "sign"]);
   assertEquals(rows.map((row) => [row[0], row[1], row[2], row[5]]), [

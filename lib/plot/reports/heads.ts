@@ -81,7 +81,7 @@ ${
         renderFacts([
           ["method", nameMethod(options)],
           ["measured layers", `${layers.length} of ${shape.numLayers}, ${shape.numKvHeads} KV heads each`],
-          ["counts as redundant", describeShares(shares)],
+          ["counts as redundant", describeFractions(shares)],
           ["text", `${environment.text}, ${chunks}`],
           ...runFacts(environment),
         ])
@@ -105,7 +105,7 @@ function nameMethod({ method }: HeadReport["options"]): string {
   return `${method["fusion"]}${method["invert"] === true ? " inverted" : ""}`;
 }
 
-function describeShares(shares: readonly number[]): string {
+function describeFractions(shares: readonly number[]): string {
   const low = Math.min(...shares), high = Math.max(...shares);
   const percent = (share: number) => `${Number((100 * share).toFixed(1))}%`;
   if (shares.length === 0) return "nothing";

@@ -3,8 +3,8 @@ import { costOf, formatMean, formatMetric } from "../../eval/metrics.ts";
 import { findMetric, findTask } from "../../eval/tasks/mod.ts";
 import { mean } from "../../mean.ts";
 import type { ComparedMethod, Comparison } from "../../sweep/compare/comparison.ts";
-import type { ComparedResult } from "../../sweep/compare/judgement.ts";
-import { type BudgetName, BUDGETS, showShare } from "../../sweep/budgets.ts";
+import type { ComparedResult } from "../../sweep/compare/verdicts.ts";
+import { type BudgetName, BUDGETS, showFraction } from "../../sweep/budgets.ts";
 import type { TextTable } from "../figure/page.ts";
 import { isControl } from "../trials/trial_label.ts";
 
@@ -21,14 +21,14 @@ const MARKS = { better: "†", worse: "‡" } as const;
 
 /** What the marks of a table mean. */
 export const PAPER_LEGEND: readonly string[] = [
-  "Bold: the best of each ratio among methods that decide on-line, random baselines aside. ± standard error, in the " +
+  "Bold: the best of each ratio among methods that decide online, random baselines aside. ± standard error, in the " +
   "metric's unit.",
   `${MARKS.better} significantly better than its random baseline, ${MARKS.worse} significantly worse, at 5%, ` +
   "adjusted for the table of its task (Benjamini-Hochberg).",
 ];
 
-const markOf = ({ against: { control } }: ComparedResult) =>
-  Object.entries(MARKS).find(([verdict]) => verdict === control?.verdict)?.[1] ?? "";
+const markOf = ({ against: { random } }: ComparedResult) =>
+  Object.entries(MARKS).find(([verdict]) => verdict === random?.verdict)?.[1] ?? "";
 
 /** A column of numbers: its head and hint, and of each method its number, how that is shown, and which way is good. */
 interface Numbers {
@@ -57,19 +57,19 @@ function listTasks({ results = [], label, published }: PaperPart): Numbers[] {
   });
 }
 
-/** The mean of the tasks of items that are shares; none where there are fewer than two. */
+/** The mean of the tasks of items in percent; none where there are fewer than two. */
 function meanOfTasks(results: readonly ComparedResult[]): Numbers[] {
-  const shares = results.filter(({ task, metric }) => {
+  const inPercent = results.filter(({ task, metric }) => {
     const { headline, items } = findTask(task);
     return items !== undefined && headline.percent && metric === headline.name;
   });
-  if (new Set(shares.map(({ task }) => task)).size < 2) return [];
+  if (new Set(inPercent.map(({ task }) => task)).size < 2) return [];
   return [{
     name: "mean",
-    hint: "mean of the tasks whose metric is a share",
+    hint: "mean of the tasks whose metric is in percent",
     better: "higher",
     of: (method) => {
-      const own = shares.filter((row) => row.method === method).map(({ value }) => value);
+      const own = inPercent.filter((row) => row.method === method).map(({ value }) => value);
       return own.length === 0
         ? undefined
         : { value: mean(own), shown: formatMetric({ digits: 1, percent: true }, mean(own)) };
@@ -83,7 +83,7 @@ function mergeMethods(parts: readonly PaperPart[]) {
   return [...groups.values()].map((own) => ({
     method: own[0]!,
     share: (budget: BudgetName) => {
-      const known = own.map(({ shares }) => shares?.[budget]).filter((share) => share !== undefined);
+      const known = own.map(({ retained }) => retained?.[budget]).filter((share) => share !== undefined);
       return known.length === 0 ? undefined : mean(known);
     },
   }));
@@ -91,13 +91,13 @@ function mergeMethods(parts: readonly PaperPart[]) {
 
 /**
  * Lays comparisons out for a paper, one beside the other. Bold, by two stars: the best of a ratio among methods that decide
- * on-line, controls aside. Published numbers have rows of their own below, in the columns of the same protocol alone.
+ * online, controls aside. Published numbers have rows of their own below, in the columns of the same protocol alone.
  */
 export function tabulatePaper(given: PaperPart | readonly PaperPart[]): TextTable {
   const parts = [given].flat(), results = parts.flatMap(({ results = [] }) => results);
   const columns = [...parts.flatMap(listTasks), ...meanOfTasks(results)];
-  const isRanked = ({ options, looksAhead, missed }: ComparedMethod) =>
-    options !== null && !looksAhead && !missed && !isControl(options);
+  const isRanked = ({ options, nonCausal, missed }: ComparedMethod) =>
+    options !== null && !nonCausal && !missed && !isControl(options);
   const merged = mergeMethods(parts).sort(({ method: a }, { method: b }) =>
     (a.asked ?? 0) - (b.asked ?? 0) || rankOf(a) - rankOf(b)
   );
@@ -121,21 +121,21 @@ export function tabulatePaper(given: PaperPart | readonly PaperPart[]): TextTabl
     const isBest = isRanked(method) && costOf(column, found.value) === bestOf.get(i)!.get(method.asked);
     return isBest ? `**${found.shown}**` : found.shown;
   };
-  const budgets = ["pairs", "rows"] as const;
+  const budgets = ["pairs", "cache"] as const;
   const others = new Set(parts.flatMap(({ published }) => [...published?.keys() ?? []]));
   return {
     columns: ["method", ...budgets.map((name) => BUDGETS[name].label), ...columns.map(({ name }) => name)],
     hints: [
       ...[
-        "a share behind it: what was asked for",
-        ...budgets.map((name) => `${BUDGETS[name].title}, against dense`),
+        "with the requested ratio, where there are several",
+        ...budgets.map((name) => `${BUDGETS[name].title}, in % of the full model's`),
       ],
       ...columns.map(({ hint }) => hint),
     ],
     rows: [
       ...merged.map(({ method, share }) => [
         method.name,
-        ...budgets.map((name) => showShare(share(name))),
+        ...budgets.map((name) => showFraction(share(name))),
         ...columns.map((column, i) => cell(method, column, i)),
       ]),
       ...[...others].map((name) => [

@@ -49,7 +49,7 @@ export interface ReproducedPart {
   readonly comparison: Comparison;
 }
 
-/** The dense model beside the published dense number of the same protocol. */
+/** The full model beside the published dense number of the same protocol. */
 export interface DenseCheck {
   readonly label: string;
   readonly found: number;
@@ -154,7 +154,7 @@ export function describeChecks({ checks, parts, model }: Reproduction): string[]
   return [
     ...(checks.length > 0 ? checked : ["No published dense number has the same model and protocol."]),
     ...(untouched.length === 0 ? [] : [
-      `These reached no scored position, so that their numbers are the dense model's: ${
+      `These reached no scored position, so that their numbers are the full model's: ${
         untouched.join(", ")
       }.`,
     ]),

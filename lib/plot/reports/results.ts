@@ -1,55 +1,62 @@
-/** The table of a comparison's results: a metric of a method, and whether it is told apart from its opponents. */
+/** The table of a comparison's results: a metric of a method, and whether it differs significantly from its opponents. */
 import { formatChange, formatMean, formatSpread } from "../../eval/metrics.ts";
 import { findMetric } from "../../eval/tasks/mod.ts";
-import { type BudgetName, BUDGETS, showShare } from "../../sweep/budgets.ts";
+import { type BudgetName, BUDGETS, showFraction } from "../../sweep/budgets.ts";
 import type { Comparison } from "../../sweep/compare/comparison.ts";
-import type { ComparedResult, Opponent, Unequal } from "../../sweep/compare/judgement.ts";
+import type { ComparedResult, Opponent, Unequal } from "../../sweep/compare/verdicts.ts";
 import { type TableColumn, tabulate, type TextTable } from "../figure/page.ts";
 
-/** What is said against an opponent; a rival is named, and so is a budget of which the method spends more or less. */
+/** The verdict against an opponent, with the best other method's name and with a budget that is unequal. */
 export function describeOpposed({ against }: Pick<ComparedResult, "against">, opponent: Opponent): string {
   const own = against[opponent];
   if (own === undefined) return "-";
-  const join = own.verdict === "not told apart" ? "from" : "than";
-  const said = opponent === "rival" ? `${own.verdict} ${join} ${own.name}` : own.verdict;
+  const join = own.verdict === "no significant difference" ? "from" : "than";
+  const said = opponent === "bestOther" ? `${own.verdict} ${join} ${own.name}` : own.verdict;
   return own.unequal === undefined ? said : `${said} (unequal: ${describeUnequal(own.unequal)})`;
 }
 
-/** `KV held +4 points`. */
+/** `KV cache +4 points`. */
 export function describeUnequal({ budget, more }: Unequal): string {
   const points = 100 * more, digits = Math.abs(points) < 9.5 ? 1 : 0;
   return `${BUDGETS[budget].label} ${more < 0 ? "-" : "+"}${Math.abs(points).toFixed(digits)} points`;
 }
 
+/** Opponents as columns name them. */
+export const OPPONENT_NAMES: { readonly [opponent in Opponent]: string } = {
+  dense: "dense",
+  random: "random",
+  bestOther: "best other",
+};
+
 const HINTS: { readonly [opponent in Opponent]: string } = {
-  dense: "against the model without a filter, at 5%, adjusted for the whole table (Benjamini-Hochberg)",
-  control:
+  dense: "against the full model, at 5%, adjusted for the whole table (Benjamini-Hochberg)",
+  random:
     "against its random baseline, which has the same options: random-protected where it ran, else random",
-  rival:
-    "against the best other on-line method at the same share, by this metric, of an equal budget where there is one; " +
+  bestOther:
+    "against the best other online method at the same ratio, by this metric, of an equal budget where there is one; " +
     "unequal: it spends more or less by over a point",
 };
 
-/** The dense model's mean on the row's units. */
+/** The full model's mean on the row's units. */
 const denseMean = ({ mean, against: { dense } }: ComparedResult) => mean - (dense?.estimate ?? 0);
 
 const budgetColumn = (name: BudgetName): TableColumn<ComparedResult> => [
   BUDGETS[name].label,
-  `${BUDGETS[name].title}, on these items or tokens, against dense`,
-  ({ shares }) => showShare(shares?.[name]),
+  `${BUDGETS[name].title}, on these items or tokens, in % of the full model's`,
+  ({ retained }) => showFraction(retained?.[name]),
 ];
 const verdictColumn = (opponent: Opponent): TableColumn<ComparedResult> => [
-  `vs ${opponent}`,
+  `vs ${OPPONENT_NAMES[opponent]}`,
   HINTS[opponent],
   (row) => describeOpposed(row, opponent),
   true,
 ];
 
 /** What a filter did to items: of results that have some. */
-const OF_ITEMS = ["as dense", "missed keys", "own"];
+const OF_ITEMS = ["identical", "missed keys", "own"];
 
 const COLUMNS: readonly TableColumn<ComparedResult>[] = [
-  ["method", "a share behind it: what was asked for", ({ method }) => method, true],
+  ["method", "with the requested ratio, where there are several", ({ method }) => method, true],
   ["task", "task", ({ task }) => task, true],
   ["metric", "its metric", ({ task, metric }) => findMetric(task, metric).label, true],
   [
@@ -58,15 +65,15 @@ const COLUMNS: readonly TableColumn<ComparedResult>[] = [
     (row) => formatMean(findMetric(row.task, row.metric), row),
   ],
   [
-    "as dense",
-    "share of items with the dense model's log-likelihoods: the filter changed none of these",
-    ({ reach }) => showShare(reach?.identical),
+    "identical",
+    "fraction of items with the full model's log-likelihoods: the filter changed none of these",
+    ({ reach }) => showFraction(reach?.identical),
   ],
-  ...(["pairs", "rows"] as const).map(budgetColumn),
-  ...(["control", "rival"] as const).map(verdictColumn),
+  ...(["pairs", "cache"] as const).map(budgetColumn),
+  ...(["random", "bestOther"] as const).map(verdictColumn),
   [
-    "to dense",
-    "change from dense, of shares in points, with its 95% interval",
+    "change",
+    "filtered minus full model, with its 95% interval; percentages in points",
     (row) => {
       const { task, metric, against: { dense } } = row;
       if (dense === undefined) return "-";
@@ -77,7 +84,7 @@ const COLUMNS: readonly TableColumn<ComparedResult>[] = [
   verdictColumn("dense"),
   [
     "detectable",
-    "smallest true change from dense that 80% of such experiments find",
+    "smallest true change from the full model that 80% of such experiments find",
     (row) =>
       row.against.dense?.smallestDetectable == null ? "-" : formatSpread(
         findMetric(row.task, row.metric),
@@ -87,13 +94,13 @@ const COLUMNS: readonly TableColumn<ComparedResult>[] = [
   ],
   [
     "missed keys",
-    "share of an item's scored positions that did not see a filtered key, mean over items",
-    ({ reach }) => showShare(reach?.missedKeys),
+    "fraction of an item's scored positions that did not attend to a filtered key, mean over items",
+    ({ reach }) => showFraction(reach?.missedKeys),
   ],
   [
     "own",
-    "share of the scored positions' own attentions that were filtered, over all layers, mean over items",
-    ({ reach }) => showShare(reach?.ownSkips),
+    "fraction of the scored positions' own attention computations that were skipped, over all layers, mean over items",
+    ({ reach }) => showFraction(reach?.ownSkips),
   ],
   ["units", "items or tokens", ({ units }) => String(units)],
   ...(["projectionFlops", "parameters"] as const).map(budgetColumn),

@@ -48,7 +48,7 @@ const KINDS: { readonly [name in keyof Results]: Kind<Results[name]> } = {
     title: "Heads",
     render: renderHeadsReport,
     headline({ overall: { rules } }) {
-      const own = rules.filter(({ rule, auroc }) => auroc !== null && !findMethod(rule)?.looks?.chance);
+      const own = rules.filter(({ rule, auroc }) => auroc !== null && !findMethod(rule)?.looks?.random);
       const best = own.sort((a, b) => b.auroc! - a.auroc!)[0];
       return `${rules.length} rules measured${
         best === undefined
@@ -61,13 +61,13 @@ const KINDS: { readonly [name in keyof Results]: Kind<Results[name]> } = {
     title: "Comparison",
     render: renderComparisonReport,
     headline({ methods }) {
-      const best = methods.find(({ closed, looksAhead, options }) =>
-        closed !== null && !looksAhead && !(options && isControl(options))
+      const best = methods.find(({ closed, nonCausal, options }) =>
+        closed !== null && !nonCausal && !(options && isControl(options))
       );
       return `${plural(methods.length - 1, "method")}${
         best === undefined
           ? ""
-          : `; ${best.name} is the best that does not look ahead and closes ${
+          : `; ${best.name} is the best that is causal and closes ${
             formatPercent(best.closed!)
           } of the gap from random to oracle`
       }.`;

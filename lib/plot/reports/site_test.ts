@@ -22,7 +22,7 @@ const bench: SiteEntry = {
   data: {
     kernels: [],
     lengths: [128, 256].flatMap((tokens) => [makeLength("dense", tokens), makeLength("key", tokens)]),
-    roof: { flopsPerSecond: 1, bytesPerSecond: 1 },
+    peak: { flopsPerSecond: 1, bytesPerSecond: 1 },
     environment: { ...data.environment },
   },
 };
@@ -72,14 +72,14 @@ Deno.test("renderSite() names the best method on the index, not a control that b
     seeds: 1,
     achievedRatio: 0.5,
     kvAchievedRatio: null,
-    shares: { queries: 0.5, pairs: 0.5, attentionFlops: 0.5, rows: 1, projectionFlops: 1, parameters: 1 },
+    retained: { queries: 0.5, pairs: 0.5, attentionFlops: 0.5, cache: 1, projectionFlops: 1, parameters: 1 },
     missed: false,
-    looksAhead: false,
+    nonCausal: false,
     loss: 1,
     perplexity: Math.E,
     seedLosses: [1, 1],
     lossBlocks: { sums: [1], sizes: [1] },
-    toDense: point(0),
+    lossIncrease: point(0),
     toRandom: point(0),
     toProtected: point(0),
     closed: closed === null ? null : point(closed),
@@ -109,6 +109,6 @@ Deno.test("renderSite() names the best method on the index, not a control that b
     data: { ...report, overall: { ...report.overall, rules } },
   };
   const index = renderSite([comparison, heads]).get("index.html")!;
-  assertStringIncludes(index, "2 methods; learned is the best that does not look ahead");
+  assertStringIncludes(index, "2 methods; learned is the best that is causal");
   assertStringIncludes(index, "; key finds redundant tokens best, AUROC 0.750");
 });

@@ -31,7 +31,7 @@ import { tabulateTrials } from "./trial_table.ts";
 import { collectVerdicts, describeVerdicts } from "./verdict.ts";
 
 /** What losses are drawn against; queries have a plot of their own. */
-const REPORTED_BUDGETS = ["pairs", "attentionFlops", "rows"] as const;
+const REPORTED_BUDGETS = ["pairs", "attentionFlops", "cache"] as const;
 
 /** The figures of a sweep's report, in order: those that have something to say. */
 export function plotSweep(summary: SweepSummary): Figure[] {
@@ -60,7 +60,7 @@ const CONTOUR_VALUES = 3;
 const hasSurface = ({ x, y, loss }: LossContour) =>
   Math.min(x.values.length, y.values.length) >= CONTOUR_VALUES && !loss.flat().includes(null);
 
-/** Shares further apart than this differ by plan, not by chance. */
+/** Ratios further apart than this differ by plan. */
 const EVEN = 0.05;
 
 function differs(ratios: readonly number[]): boolean {
@@ -79,7 +79,7 @@ export function renderSweepReport(summary: SweepSummary, { plotly, nav }: Report
   return renderPage({
     title: `Token Filtering sweep: ${environment.model} on ${environment.text}`,
     intro: markup`${renderVerdict(describeVerdicts(collectVerdicts(summary), summary))}\
-<p class="muted">What skipped queries and dropped keys and values cost, for ${configurations} of the filter.</p>
+<p class="muted">Loss increase of query skipping and of eviction, for ${configurations} of the filter.</p>
 ${describeSearch(summary).map((line) => markup`<p class="muted">${line}</p>\n`)}
 ${facts(summary)}`,
     nav,
@@ -87,7 +87,7 @@ ${facts(summary)}`,
       ...plotSweep(summary),
       tableSection(
         "All trials",
-        "* and a tinted row: on the Pareto front of attention FLOPs, of on-line trials. ^ looks ahead: an upper bound. " +
+        "* and a tinted row: on the Pareto front of attention FLOPs, of online trials. ^ non-causal: an upper bound. " +
           `${MISSED_NOTE}. ${SORT_NOTE}`,
         { ...tabulateTrials(summary), marked: (row) => trials[row - 1]?.pareto === true },
       ),

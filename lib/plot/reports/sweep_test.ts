@@ -11,7 +11,7 @@ const summary = makeSummary([
 const BUDGETS_TITLES = [
   "Loss against pairs of a query and a key computed",
   "Loss against operations of attention, projections and pairs",
-  "Loss against rows of the KV cache held at the end of a chunk",
+  "Loss against bytes of keys and values in use at the end of a chunk",
 ];
 const plotly = 'window.Plotly = { react() {} }; var s = "</script><!-- x";';
 const html = renderSweepReport(summary, { plotly });
@@ -29,7 +29,7 @@ Deno.test("renderSweepReport() begins with the verdict, and holds what it can sa
   const [head] = html.split("<section>");
   assertStringIncludes(
     head!,
-    '<p class="verdict">At 30% of queries skipped “learned” is the best on-line method',
+    '<p class="verdict">At 30% of queries skipped “learned” is the best online method',
   );
   assertStringIncludes(head!, "Better than the random baseline: learned.");
   const files = JSON.parse(html.match(/id="downloads">(.*?)<\/script>/s)![1]!) as {
@@ -70,7 +70,7 @@ Deno.test("plotSweep() draws no panel that says nothing", () => {
   assertEquals(titles([makeTrial({}, 0.5, 50)]), [
     ...BUDGETS_TITLES,
     "Perplexity against skipped queries",
-    "Distance from the dense model against skipped queries",
+    "Distance from the full model against skipped queries",
   ]);
 });
 

@@ -5,16 +5,16 @@ import { mean } from "../../mean.ts";
 import { OPTION_NAMES, type OptionsRecord } from "../../methods/options.ts";
 import type { Environment, RankedTrial, StoppedTrial, SweepSummary } from "../../sweep/trial.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
-import { BUDGET_NAMES, BUDGETS, showShare } from "../../sweep/budgets.ts";
+import { BUDGET_NAMES, BUDGETS, showFraction } from "../../sweep/budgets.ts";
 import type { BlockSums, Interval } from "../../stats/paired.ts";
-import { excessOf, missesAsked, sortTrials } from "../../sweep/summary.ts";
+import { excessOf, missesRequested, sortTrials } from "../../sweep/summary.ts";
 import type { TextTable } from "../figure/page.ts";
 import {
-  askedShares,
   isControl,
   methodName,
   optionText,
   pointKey,
+  requestedRatios,
   trialOptions,
   varyingOptions,
 } from "../trials/trial_label.ts";
@@ -25,22 +25,24 @@ interface Column {
   readonly cell: (trial: RankedTrial) => string;
   /** The cell of a trial that was stopped early, which has no results; default `-`. */
   readonly stopped?: (trial: StoppedTrial) => string;
-  /** The dense model's cell; default `-`. */
+  /** The full model's cell; default `-`. */
   readonly dense?: string;
   readonly left?: boolean;
 }
 
 const QUERY_RATIO: Column = {
   name: "Q skipped",
-  hint: "achieved share of queries (attention computations) skipped, after warm-up, over all layers",
-  cell: (t) => `${t.achievedRatio === null ? "-" : t.achievedRatio.toFixed(3)}${missesAsked(t) ? " !" : ""}`,
+  hint: "achieved pruning ratio: queries (attention computations) skipped, after warm-up, over all layers",
+  cell: (t) =>
+    `${t.achievedRatio === null ? "-" : t.achievedRatio.toFixed(3)}${missesRequested(t) ? " !" : ""}`,
   dense: "0.000",
 };
 
 /** Where a trial's keys and values have a rule of their own. */
 const KEY_RATIO: Column = {
-  name: "KV dropped",
-  hint: "achieved share of keys and values dropped, of judged tokens after warm-up, over all layers",
+  name: "KV evicted",
+  hint:
+    "achieved compression ratio: keys and values evicted, of those decided after the warm-up, over all layers",
   cell: (t) => t.kvAchievedRatio?.toFixed(3) ?? "-",
 };
 
@@ -48,7 +50,7 @@ const KEY_RATIO: Column = {
 const formatEnds = ({ low, high }: Interval, digits: number) =>
   Number.isNaN(low) ? "-" : `[${signed(low, digits)}, ${signed(high, digits)}]`;
 
-/** Losses of the dense model, where a table needs them. */
+/** Losses of the full model, where a table needs them. */
 type Dense = { readonly lossBlocks?: BlockSums | undefined };
 
 function listMeasured(task: Task, dense: Dense): Column[] {
@@ -75,19 +77,19 @@ const listCosts = (trials: readonly RankedTrial[]): readonly Column[] => [
     name !== "queries" && (name !== "parameters" || trials.some((t) => t.parametersAvoided > 0))
   ).map((name): Column => ({
     name: BUDGETS[name].label,
-    hint: `${BUDGETS[name].title}, against dense`,
+    hint: `${BUDGETS[name].title}, in % of the full model's`,
     dense: "100%",
-    cell: (t) => showShare(BUDGETS[name].share(t)),
+    cell: (t) => showFraction(BUDGETS[name].retained(t)),
   })),
   {
     name: "FLOPs",
-    hint: "operations of the whole forward pass, against dense",
+    hint: "operations of the whole forward pass, in % of the full model's",
     dense: "100%",
     cell: (t) => `${(100 * (1 - t.totalFlopsAvoided / t.totalFlopsDense)).toFixed(0)}%`,
   },
   {
     name: "time",
-    hint: "wall time of the filtered forward passes, against dense",
+    hint: "wall time of the filtered forward passes, in % of the full model's",
     dense: "100%",
     cell: (t) => `${(100 * t.timeMs / t.denseTimeMs).toFixed(0)}%`,
   },
@@ -121,7 +123,7 @@ export interface TabulatedTrials extends Pick<SweepSummary, "trials" | "stopped"
 }
 
 /**
- * Lays a sweep out: the dense model's row, then one a trial; columns for the rule, the ratio and every option that
+ * Lays a sweep out: the full model's row, then one a trial; columns for the rule, the ratio and every option that
  * varies, then results.
  *
  * @param named Options that have a column though they do not vary.
@@ -139,19 +141,19 @@ export function tabulateTrials(
   const shown = [...effective].filter((name) => varying.includes(name) || named.includes(name));
   const columns: Column[] = [
     {
-      name: "asked",
-      hint: "pruneRatio, a share of queries; or kvRatio, a share of keys and values",
-      ...sameOf(askedShares),
+      name: "ratio",
+      hint: "requested ratio: pruneRatio of queries, or kvRatio of keys and values",
+      ...sameOf(requestedRatios),
     },
     {
       name: "rule",
-      hint: `preset or fusion rule (* = on the Pareto front of attention FLOPs, ^ = looks ahead${
+      hint: `preset or fusion rule (* = on the Pareto front of attention FLOPs, ^ = non-causal${
         stopped.length === 0 ? "" : ", x = stopped early by the race: its loss is of the chunks that it read"
       })`,
       cell: (t) => {
         const { seeds = 1 } = t as FoldedTrial;
         return `${methodName(t)}${seeds > 1 ? ` (${seeds} seeds)` : ""}${t.pareto ? " *" : ""}${
-          t.looksAhead ? " ^" : ""
+          t.nonCausal ? " ^" : ""
         }`;
       },
       stopped: (t) => `${methodName(t)} x`,

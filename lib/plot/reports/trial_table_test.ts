@@ -11,18 +11,18 @@ Deno.test("tabulateTrials() shows options that vary, where they have an effect",
   ]);
   const { columns, rows, left, hints } = tabulateTrials(summary);
   assertEquals(columns, [
-    "asked",
+    "ratio",
     "rule",
     "tau",
     "Q skipped",
     "ppl",
-    "dNLL",
+    "loss increase",
     "95%",
     "KL",
     "top-1",
     "pairs",
     "attn FLOPs",
-    "KV held",
+    "KV cache",
     "proj FLOPs",
     "FLOPs",
     "time",
@@ -59,7 +59,7 @@ Deno.test("tabulateTrials() gives the interval of the loss increase in its unit,
   assertEquals(cell({ ...wide, nllDeltaSe: null, lossBlocks: { sums: [1], sizes: [64] } }), "-");
 });
 
-Deno.test("tabulateTrials() says of what a share is asked, and what share of keys was dropped", () => {
+Deno.test("tabulateTrials() shows the requested ratio and the compression ratio", () => {
   const keys = { ...makeTrial({ preset: "keys", kvRatio: 0.75 }, 0, 45), kvAchievedRatio: 0.7512 };
   const both = {
     ...makeTrial({ kvFusion: "random", fusion: "mean", pruneRatio: 0.25, kvRatio: 0.5 }, 0.25, 50),
@@ -70,8 +70,8 @@ Deno.test("tabulateTrials() says of what a share is asked, and what share of key
   assertEquals(of("rule").map((rule) => rule!.replace(" *", "")), [
     ...["mean + random on keys", "key", "keys"],
   ]);
-  assertEquals(of("asked"), ["0.25, 0.5 of KV", "0.5", "0.75 of KV"]);
-  assertEquals(of("KV dropped"), ["0.250", "-", "0.751"]);
+  assertEquals(of("ratio"), ["0.25, 0.5 of KV", "0.5", "0.75 of KV"]);
+  assertEquals(of("KV evicted"), ["0.250", "-", "0.751"]);
 });
 
 Deno.test("tabulateTrials() shows named options though they do not vary, and columns without trials", () => {
@@ -79,7 +79,7 @@ Deno.test("tabulateTrials() shows named options though they do not vary, and col
   const named = tabulateTrials({ trials, dense, environment }, ["recent", "magic"]);
   assertEquals([named.columns[2], named.rows[1]![2]], ["recent", "16"]);
   assertEquals(tabulateTrials({ trials: [], dense: {}, environment: {} }).columns.slice(0, 4), [
-    "asked",
+    "ratio",
     "rule",
     "Q skipped",
     "ppl",

@@ -1,11 +1,11 @@
 import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { type MethodOptions, recordOptions, resolveOptions } from "../../methods/options.ts";
 import type { Comparison } from "../../sweep/compare/comparison.ts";
-import type { ComparedResult } from "../../sweep/compare/judgement.ts";
+import type { ComparedResult } from "../../sweep/compare/verdicts.ts";
 import { makeSummary, makeTrial } from "../testing.ts";
 import { collectVerdicts, describeComparison, describeVerdicts } from "./verdict.ts";
 
-/** A trial at a ratio, of so much loss above dense; standard errors are 0.01. */
+/** A trial at a ratio, of a given loss increase; standard errors are 0.01. */
 const trial = (options: MethodOptions, loss: number, achieved = options.pruneRatio ?? 0.5) =>
   makeTrial({ pruneRatio: 0.5, ...options }, achieved, 40 * Math.exp(loss));
 
@@ -29,7 +29,7 @@ Deno.test("collectVerdicts() holds each rule against controls with its own optio
   ]);
   const [verdict, ...none] = collectVerdicts(summary);
   assertEquals([verdict!.asked, verdict!.side, none], [0.5, "query", []]);
-  assertEquals(verdict!.methods.map(({ method, toChance }) => [method, toChance]), [
+  assertEquals(verdict!.methods.map(({ method, toBaseline }) => [method, toBaseline]), [
     ["learned", "better"],
     ["variance inverted", "even"],
     ["variance", "worse"],
@@ -45,11 +45,11 @@ Deno.test("collectVerdicts() holds each rule against controls with its own optio
   assertEquals(
     first,
     "At 50% of queries skipped “learned” closes 50.0% [44.0%, 56.0%] of the way from the random baseline to the oracle: " +
-      "perplexity 59.67, dense 40.00; of dense: queries 75%, pairs 75%, attn FLOPs 60%, KV held 60%.",
+      "perplexity 59.67, dense 40.00; retained: queries 75%, pairs 75%, attn FLOPs 60%, KV cache 60%.",
   );
   assertEquals(
     second,
-    "Better than the random baseline: learned, key; not told apart: variance inverted; worse: variance.",
+    "Better than the random baseline: learned, key; no significant difference: variance inverted; worse: variance.",
   );
   assertStringIncludes(third!, "95% intervals");
 });
@@ -68,9 +68,9 @@ Deno.test("collectVerdicts() shares out no way that noise could be", () => {
 Deno.test("describeVerdicts() says what is missing", () => {
   const alone = makeSummary([trial({ fusion: "learned" }, 0.4)]);
   assertEquals(describeVerdicts(collectVerdicts(alone), alone), [
-    "At 50% of queries skipped “learned” is the best on-line method: perplexity 59.67, dense 40.00; of dense: queries 75%, " +
-    "pairs 75%, attn FLOPs 60%, KV held 60%.",
-    "No control ran alike: give --fusion random and oracle too, to see what a random baseline and foresight do.",
+    "At 50% of queries skipped “learned” is the best online method: perplexity 59.67, dense 40.00; retained: queries 75%, " +
+    "pairs 75%, attn FLOPs 60%, KV cache 60%.",
+    "No control ran alike: add --fusion random and oracle, for a random baseline and an upper bound.",
   ]);
   const chanceOnly = makeSummary(controls);
   assertEquals(collectVerdicts(chanceOnly), []);
@@ -80,7 +80,7 @@ Deno.test("describeVerdicts() says what is missing", () => {
   assertEquals([near(0.519)?.asked, near(0.521), near(null)], [0.5, undefined, undefined]);
 });
 
-Deno.test("describeComparison() names the best method that does not look ahead, and who beats chance", () => {
+Deno.test("describeComparison() names the best causal method, and which ones beat the random baseline", () => {
   const interval = (estimate: number) => ({ estimate, low: estimate - 0.1, high: estimate + 0.1 });
   const optionsOf = (options: MethodOptions) => recordOptions(resolveOptions(options));
   const method = (fusion: string, loss: number, more: Partial<Comparison["methods"][number]> = {}) => ({
@@ -90,11 +90,11 @@ Deno.test("describeComparison() names the best method that does not look ahead, 
       seeds: 1,
       achievedRatio: 0.5,
     },
-    shares: {
+    retained: {
       queries: 0.5,
       pairs: 0.25,
       attentionFlops: 0.75,
-      rows: 0.6,
+      cache: 0.6,
       projectionFlops: 0.7,
       parameters: 1,
     },
@@ -102,13 +102,13 @@ Deno.test("describeComparison() names the best method that does not look ahead, 
       missed: false,
       kvAchievedRatio: null,
       labels: null,
-      looksAhead: false,
+      nonCausal: false,
       loss,
       seedLosses: [loss, loss] as const,
       lossBlocks: { sums: [loss], sizes: [1] },
       perplexity: Math.exp(loss),
     },
-    ...{ toDense: interval(loss - 1), toRandom: interval(loss - 2), toProtected: null, closed: null },
+    ...{ lossIncrease: interval(loss - 1), toRandom: interval(loss - 2), toProtected: null, closed: null },
     ...more,
   });
   const { environment } = makeSummary([]);
@@ -123,56 +123,56 @@ Deno.test("describeComparison() names the best method that does not look ahead, 
     method("dense", 1),
     method("mean", 1.1, { missed: true }),
     method("variance", 1.1, { name: "keys", options: optionsOf({ preset: "keys" }) }), // skips no query
-    method("oracle", 1.2, { looksAhead: true }),
+    method("oracle", 1.2, { nonCausal: true }),
     learned,
     method("variance", 1.95),
     method("random", 2, { toRandom: null }),
     method("key", 2.2),
   ];
   assertEquals(compare(methods), [
-    "At 50% of queries skipped “learned” costs least of the methods that do not look ahead: +0.500 [0.400, 0.600] nats a " +
-    "token above dense, of dense: queries 50%, pairs 25%, attn FLOPs 75%, KV held 60%; it closes 50.0% [40.0%, 60.0%] of the way from its random to its oracle.",
-    "Better than the random baseline: learned; not told apart: variance; worse: key.",
-    "At 50% of keys and values dropped, and every attention computed, “keys” costs least of the methods that do not look " +
-    "ahead: +0.100 [0.000, 0.200] nats a token above dense, of dense: queries 50%, pairs 25%, attn FLOPs 75%, KV held 60%.",
+    "At 50% of queries skipped “learned” has the smallest loss increase of the causal methods: +0.500 [0.400, 0.600] nats per " +
+    "token, retained: queries 50%, pairs 25%, attn FLOPs 75%, KV cache 60%; it closes 50.0% [40.0%, 60.0%] of the way from its random to its oracle.",
+    "Better than the random baseline: learned; no significant difference: variance; worse: key.",
+    "At 50% of keys and values evicted, and every attention computed, “keys” has the smallest loss increase of the causal " +
+    "methods: +0.100 [0.000, 0.200] nats per token, retained: queries 50%, pairs 25%, attn FLOPs 75%, KV cache 60%.",
     "Better than the random baseline: keys.",
   ]);
   assertEquals(compare([method("key", 2.2, { toRandom: null })]), [
-    "At 50% of queries skipped “key” costs least of the methods that do not look ahead: +1.200 [1.100, 1.300] nats a " +
-    "token above dense, of dense: queries 50%, pairs 25%, attn FLOPs 75%, KV held 60%.",
+    "At 50% of queries skipped “key” has the smallest loss increase of the causal methods: +1.200 [1.100, 1.300] nats per " +
+    "token, retained: queries 50%, pairs 25%, attn FLOPs 75%, KV cache 60%.",
   ]);
-  assertStringIncludes(compare(methods.slice(0, 2))[0]!, "No method that decides on-line");
+  assertStringIncludes(compare(methods.slice(0, 2))[0]!, "No online method reached");
 });
 
 Deno.test("describeComparison() takes its verdicts from the results, says whose budgets are unequal, and what items say", () => {
   const interval = (estimate: number) => ({ estimate, low: estimate - 0.01, high: estimate + 0.01 });
-  const shares = {
+  const retained = {
     queries: 1,
     pairs: 0.7,
     attentionFlops: 0.9,
-    rows: 0.6,
+    cache: 0.6,
     projectionFlops: 1,
     parameters: 1,
   };
-  const matched = { budget: "rows", asked: 0.5, ratio: 0.5, target: 0.6 } as const;
+  const matched = { budget: "cache", asked: 0.5, ratio: 0.5, target: 0.6 } as const;
   const method = (name: string, options: MethodOptions | null, loss: number, reached = true) => ({
     ...{
       name,
       options: options && recordOptions(resolveOptions(options)),
       seeds: 1,
       achievedRatio: null,
-      shares,
+      retained,
     },
     ...{
       missed: false,
       kvAchievedRatio: 0.5,
       labels: null,
-      looksAhead: false,
+      nonCausal: false,
       loss,
       seedLosses: [loss, loss] as const,
     },
     ...{ lossBlocks: { sums: [loss], sizes: [1] }, perplexity: Math.exp(loss), closed: null },
-    ...{ toDense: interval(loss - 1), toRandom: interval(-0.1), toProtected: interval(0.01) },
+    ...{ lossIncrease: interval(loss - 1), toRandom: interval(-0.1), toProtected: interval(0.01) },
     ...(options && { matched: { ...matched, reached } }),
   });
   const opposed = { estimate: 0, low: 0, high: 0, pValue: 1, adjustedPValue: 1, smallestDetectable: null };
@@ -185,7 +185,7 @@ Deno.test("describeComparison() takes its verdicts from the results, says whose 
     ...{ method, task, metric, units: 50, value: 0.74, mean: 0.74, standardError: 0.06, against: {} },
     ...more,
   });
-  const side = "key", unequal = { budget: "rows", more: 0.16 } as const;
+  const side = "key", unequal = { budget: "cache", more: 0.16 } as const;
   const comparison = {
     environment: makeSummary([]).environment,
     intervals: { confidence: 0.95, blockSize: 64, resamples: 9, seed: 0 },
@@ -197,14 +197,16 @@ Deno.test("describeComparison() takes its verdicts from the results, says whose 
       method("random for keys", { side, fusion: "random" }, 1.02),
     ],
     results: [
-      // Told apart from random-protected, not from the plain random that the interval is of.
+      // Significant against random-protected; the interval is against plain random.
       row("keys", "perplexity", "perplexity", {
-        against: { control: { ...opposed, name: "random-protected for keys", verdict: "not told apart" } },
+        against: {
+          random: { ...opposed, name: "random-protected for keys", verdict: "no significant difference" },
+        },
       }),
       row("tova", "perplexity", "perplexity", {
         against: {
-          control: { ...opposed, name: "random for keys", verdict: "worse" },
-          rival: { ...opposed, name: "keys", verdict: "worse", unequal },
+          random: { ...opposed, name: "random for keys", verdict: "worse" },
+          bestOther: { ...opposed, name: "keys", verdict: "worse", unequal },
         },
       }),
       row("dense", "piqa", "acc"),
@@ -216,12 +218,12 @@ Deno.test("describeComparison() takes its verdicts from the results, says whose 
     ],
   };
   assertEquals(describeComparison(comparison as unknown as Comparison), [
-    "At equal KV held, 60% of dense (asked: 50% of keys and values), “keys” costs least of the methods that do not look " +
-    "ahead: +0.050 [0.040, 0.060] nats a token above dense, of dense: queries 100%, pairs 70%, attn FLOPs 90%, KV held 60%.",
-    "Not told apart: keys, snapkv; worse: tova.",
-    "No ratio gives them the budget of the others, so they ran at the one asked for: tova (KV held 60%, not 60%).",
-    "Compared at unequal budgets: tova to keys (KV held +16 points).",
-    "piqa, 50 items, dense 74.0%: worse than dense: snapkv.",
-    "Of these 50 items methods changed few: keys 4; the others are the dense model's.",
+    "At equal KV cache, 60% of the full model (requested: 50% of keys and values), “keys” has the smallest loss increase of the causal " +
+    "methods: +0.050 [0.040, 0.060] nats per token, retained: queries 100%, pairs 70%, attn FLOPs 90%, KV cache 60%.",
+    "No significant difference: keys, snapkv; worse: tova.",
+    "No ratio gives them the budget of the others, so they ran at the one asked for: tova (KV cache 60%, not 60%).",
+    "Compared at unequal budgets: tova to keys (KV cache +16 points).",
+    "piqa, 50 items, dense 74.0%: worse than the full model: snapkv.",
+    "Of these 50 items methods changed few: keys 4; the others are the full model's.",
   ]);
 });

@@ -7,15 +7,15 @@ import { NUM_SERIES_COLORS } from "../figure/theme.ts";
 const SYMBOLS = "circle square diamond triangle-up triangle-down cross x pentagon hexagram star hexagon"
   .split(" ");
 
-/** Marks and dashes of methods that stand for chance, in their order. */
-const CHANCE = (METHODS as readonly Method[]).filter(({ looks }) => looks?.chance).map(({ name }) => name);
-const CHANCE_LOOKS = [["hourglass", "dot"], ["bowtie", "dashdot"]] as const;
+/** Marks and dashes of random baselines, in their order. */
+const RANDOM = (METHODS as readonly Method[]).filter(({ looks }) => looks?.random).map(({ name }) => name);
+const RANDOM_LOOKS = [["hourglass", "dot"], ["bowtie", "dashdot"]] as const;
 
 const placeOf = ({ looks }: Method) => looks?.place ?? METHODS.length;
 
-/** Names of methods in the order of a legend; a place gives colour and mark. Chance has none. */
+/** Names of methods in the order of a legend; a place gives colour and mark. Random baselines have none. */
 const LEGEND: readonly string[] = [
-  ...(METHODS as readonly Method[]).filter(({ looks }) => !looks?.chance)
+  ...(METHODS as readonly Method[]).filter(({ looks }) => !looks?.random)
     .sort((a, b) => placeOf(a) - placeOf(b)),
   ...KEY_RULES,
   ...EVICTIONS,
@@ -46,8 +46,8 @@ function stylePreset(place: number): RuleStyle {
   };
 }
 
-/** The name of a method without the share that it was asked for: `paper at 0.3` is `paper`. */
-export const withoutShare = (name: string): string => name.replace(/ at 0\.\d+$/, "");
+/** The name of a method without the requested ratio: `paper at 0.3` is `paper`. */
+export const withoutRatio = (name: string): string => name.replace(/ at 0\.\d+$/, "");
 
 /** A mark with a dot; an open one where plotly has none with a dot: it would draw a circle in its place. */
 const dotted = (symbol: string): string =>
@@ -55,7 +55,7 @@ const dotted = (symbol: string): string =>
 
 /** Looks of a method, also `… inverted`, `… on keys`, `random for …`, `… shuffled`; of presets, and of a reader's rules. */
 export function styleRule(shown: string): RuleStyle {
-  const name = withoutShare(shown);
+  const name = withoutRatio(shown);
   const ordered = name.replace(/ shuffled$/, "");
   if (ordered !== name) {
     const own = styleRule(ordered);
@@ -69,7 +69,7 @@ export function styleRule(shown: string): RuleStyle {
     return { ...own, symbol: own.symbol.startsWith("hourglass") ? "bowtie" : dotted(own.symbol) };
   }
   const plain = rule.replace(/ inverted$/, ""), inverted = plain !== rule;
-  const method = findMethod(plain), chance = CHANCE_LOOKS[CHANCE.indexOf(plain) % CHANCE_LOOKS.length];
+  const method = findMethod(plain), chance = RANDOM_LOOKS[RANDOM.indexOf(plain) % RANDOM_LOOKS.length];
   const place = LEGEND.indexOf(plain), own = place < 0 ? LEGEND.length : place;
   const isControl = !inverted || method === undefined || ("inverted" in method && method.inverted === true);
   return {

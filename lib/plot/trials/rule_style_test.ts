@@ -14,7 +14,7 @@ Deno.test("styleRule() gives every rule looks of its own", () => {
   assertEquals(new Set(lines).size, headRules().length);
 });
 
-Deno.test("styleRule() gives every rival looks of its own, as every rule", () => {
+Deno.test("styleRule() gives every baseline method a style of its own, as every rule", () => {
   const names = [...METHODS, ...KEY_RULES, ...EVICTIONS, ...OFFLINE].map(({ name }) => name);
   const looks = names.map(styleRule).map(({ color, symbol, dash }) => [color, symbol, dash].join());
   assertEquals(new Set(looks).size, names.length);

@@ -1,9 +1,9 @@
-/** Trials as curves over what they skip or spend: one a configuration, a band over seeds for chance, and the front. */
+/** Trials as curves over what they skip or spend: one a configuration, a band over seeds of the random baseline, and the Pareto front. */
 import { formatMetric, readMetric } from "../../eval/metrics.ts";
 import type { Metric } from "../../eval/metrics.ts";
 import { mean } from "../../mean.ts";
 import { findMethod } from "../../methods/list.ts";
-import { missesAsked } from "../../sweep/summary.ts";
+import { missesRequested } from "../../sweep/summary.ts";
 import type { Trial } from "../../sweep/trial.ts";
 import { type CurveEnd, labelCurves } from "./curve_labels.ts";
 import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
@@ -15,7 +15,7 @@ import { curveKey, hoverLines, methodName, nameCurves, pointKey, resultLines } f
 export type CurveMetric = Pick<Metric, "name" | "label" | "digits" | "percent">;
 
 export interface TrialPoint {
-  /** What it skips, or spends of the dense model's: a share. */
+  /** What it skips, or spends of the full model's: a fraction. */
   readonly x: number;
   /** The drawn metrics of the filtered model, by name. */
   readonly values: { readonly [metric: string]: number };
@@ -30,7 +30,7 @@ export interface BandPoint extends Omit<TrialPoint, "values"> {
 }
 
 export interface TrialCurves {
-  /** Trials that differ in the asked ratios alone, from what is nearest to the dense model on; in the legend's order. */
+  /** Trials that differ only in the requested ratios, from what is nearest to the full model on; in the legend's order. */
   readonly curves: readonly {
     /** The method, and the options in which curves of this method differ. */
     readonly name: string;
@@ -41,7 +41,7 @@ export interface TrialCurves {
   /** The random control, a band a configuration. */
   readonly bands: readonly { readonly name: string; readonly points: readonly BandPoint[] }[];
   readonly front: readonly TrialPoint[];
-  /** Trials that skipped more than two points more or fewer queries than asked: they are not on the front. */
+  /** Trials that skipped more than two points more or fewer queries than requested: they are not on the front. */
   readonly missed: readonly TrialPoint[];
   /** Trials that have no finite place in the plot. */
   readonly dropped: number;
@@ -93,7 +93,7 @@ export function collectTrialCurves(
   const curves: TrialCurves["curves"][number][] = [], bands: { name: string; points: BandPoint[] }[] = [];
   for (const [i, group] of groups.entries()) {
     const name = names[i]!, { fusion } = group[0]!;
-    if (findMethod(fusion)?.looks?.chance) {
+    if (findMethod(fusion)?.looks?.random) {
       const points = [...Map.groupBy(group, pointKey).values()].map(bandPoint);
       bands.push({ name, points: sorted(points) });
     } else curves.push({ name, method: methodName(group[0]!), points: pointsOf(group) });
@@ -103,7 +103,7 @@ export function collectTrialCurves(
     curves,
     bands,
     front: pointsOf(drawable.filter((trial) => front[trials.indexOf(trial)])),
-    missed: pointsOf(drawable.filter(missesAsked)),
+    missed: pointsOf(drawable.filter(missesRequested)),
     dropped: trials.length - drawable.length,
   };
 }
@@ -141,7 +141,7 @@ export interface CurveDrawing {
   /** What it shows, in sentences; what is left out follows by itself. */
   readonly caption: string;
   readonly measure: string;
-  /** Of the horizontal axis, whose numbers are shares. */
+  /** Of the horizontal axis, whose numbers are fractions. */
   readonly xTitle: string;
   readonly falling?: boolean;
   readonly yTitle: string;
@@ -203,7 +203,7 @@ export function drawTrialCurves(numbers: TrialCurves, drawing: CurveDrawing): Fi
   ];
   if (missed.length > 0) {
     data.push(
-      trace({ ...at(missed), name: "missed the asked ratio", marker: markOf("@ink", "x-thin", 18, 2.5) }),
+      trace({ ...at(missed), name: "missed the requested ratio", marker: markOf("@ink", "x-thin", 18, 2.5) }),
     );
   }
   const places = placesOf(numbers, falling);
@@ -224,7 +224,7 @@ export function drawTrialCurves(numbers: TrialCurves, drawing: CurveDrawing): Fi
   const off = missed.length === 0
     ? ""
     : ` CROSSED OUT: ${plural(missed.length, "trial")} that skipped more than 2 \
-points more or fewer queries than asked, not to be held against others.`;
+points more or fewer queries than requested, not to be compared with others.`;
   const xRange = labels && (falling ? labels.x.toReversed() : labels.x);
   return chart({
     title,

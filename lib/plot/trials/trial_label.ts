@@ -3,9 +3,9 @@ import { excessKeys, formatMetric, readMetric, signed } from "../../eval/metrics
 import { findTask } from "../../eval/tasks/mod.ts";
 import { effectiveOptions, type OptionsRecord, readRecord } from "../../methods/options.ts";
 import { filtersQueries } from "../../methods/sides.ts";
-import { BUDGET_NAMES, BUDGETS, type Shares, sharesOf, showShare } from "../../sweep/budgets.ts";
+import { BUDGET_NAMES, BUDGETS, type Retained, retainedOf, showFraction } from "../../sweep/budgets.ts";
 import { isBaseline, presetName } from "../../sweep/compare/controls.ts";
-import { missesAsked } from "../../sweep/summary.ts";
+import { missesRequested } from "../../sweep/summary.ts";
 import type { Trial } from "../../sweep/trial.ts";
 import { escapeText, wrapParts } from "../figure/layout.ts";
 
@@ -16,12 +16,12 @@ export function trialOptions(trial: OptionsRecord): Partial<OptionsRecord> {
   return effectiveOptions(readRecord(trial));
 }
 
-/** Whether a trial is a control: chance, the bound, or decisions in an order by chance. */
+/** Whether a trial is a control: a random baseline, the oracle, or decisions in a random order. */
 export const isControl = (trial: OptionsRecord): boolean => isBaseline(readRecord(trial));
 
 /** What a mark beside an achieved ratio says. */
 export const MISSED_NOTE =
-  "! = skipped more than 2 points more or fewer queries than asked, so in no ranking";
+  "! = skipped more than 2 points more or fewer queries than requested, so in no ranking";
 
 /** A key that trials of one curve share: all that decides but the ratios asked for and the seed. */
 export function curveKey(trial: Trial): string {
@@ -61,8 +61,8 @@ export function methodName(trial: OptionsRecord): string {
 export const nameTrials = <T extends OptionsRecord>(trials: readonly T[]) =>
   trials.map((trial) => ({ method: methodName(trial), ...trial }));
 
-/** The shares that were asked for, each of what: `0.5`, a share of queries; `0.5 of KV` where only keys and values go. */
-export function askedShares(trial: OptionsRecord): string {
+/** The requested ratios: `0.5` of queries; `0.5 of KV` if only keys and values are evicted. */
+export function requestedRatios(trial: OptionsRecord): string {
   const { pruneRatio, kvRatio } = trialOptions(trial);
   if (pruneRatio === undefined) return kvRatio === undefined ? "-" : `${kvRatio} of KV`;
   return kvRatio === undefined || kvRatio === pruneRatio
@@ -101,12 +101,14 @@ export function varyingOptions(trials: readonly OptionsRecord[]): string[] {
     .filter((name) => !named.has(name) && !asked(name) && varies(name));
 }
 
-/** `pairs 62%, KV held 55%, …`: what is spent, of dense; parameters where some are gone. */
-export function describeShares(shares: Shares): string {
+/** `pairs 62%, KV cache 55%, …`: what is spent, of the full model; parameters where some are gone. */
+export function describeRetained(retained: Retained): string {
   const said = BUDGET_NAMES.filter((name) =>
-    name !== "projectionFlops" && (name !== "parameters" || shares.parameters < 1)
+    name !== "projectionFlops" && (name !== "parameters" || retained.parameters < 1)
   );
-  return `of dense: ${said.map((name) => `${BUDGETS[name].label} ${showShare(shares[name])}`).join(", ")}`;
+  return `retained: ${
+    said.map((name) => `${BUDGETS[name].label} ${showFraction(retained[name])}`).join(", ")
+  }`;
 }
 
 /** The value of an option, lists as `7+18`; where a probe has found what is whole, with that. */
@@ -154,7 +156,7 @@ export function resultLines(trial: Trial): string[] {
   const se = readMetric(trial, keys.standardError);
   return [
     `${headline.name} ${shown(headline.name)} (dense ${shown(keys.dense)})`,
-    `${loss.label} ${signed(readMetric(trial, keys.delta), 3)}${
+    `${loss.label} increase ${signed(readMetric(trial, keys.delta), 3)}${
       Number.isNaN(se) ? "" : ` ± ${se.toFixed(3)}`
     }`,
     metrics.map((metric) => `${metric.label} ${formatMetric(metric, readMetric(trial, metric.name), 3)}`)
@@ -184,13 +186,13 @@ export function hoverLines(trial: Trial): string[] {
   const options = trialOptions(trial), [head, ...lines] = configurationLines(trial);
   return [
     head!,
-    `queries skipped ${decimals(trial.achievedRatio, 3)} (asked ${options.pruneRatio ?? "none"}${
-      missesAsked(trial) ? ": missed" : ""
+    `queries skipped ${decimals(trial.achievedRatio, 3)} (requested ${options.pruneRatio ?? "none"}${
+      missesRequested(trial) ? ": missed" : ""
     })`,
     ...(typeof trial.kvAchievedRatio === "number"
-      ? [`KV dropped ${decimals(trial.kvAchievedRatio, 3)} (asked ${options.kvRatio ?? "none"})`]
+      ? [`KV evicted ${decimals(trial.kvAchievedRatio, 3)} (requested ${options.kvRatio ?? "none"})`]
       : []),
-    describeShares(sharesOf(trial)),
+    describeRetained(retainedOf(trial)),
     ...resultLines(trial),
     ...lines,
   ];

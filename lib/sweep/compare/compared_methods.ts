@@ -24,7 +24,7 @@ export interface NamedMethod {
   /** What tables and plots call it. */
   readonly name: string;
   readonly options: ResolvedOptions;
-  /** The share that it was asked for, where a comparison has several; its name then says so too. */
+  /** The requested ratio, where a comparison has several; its name then ends with it. */
   readonly asked?: number;
   /** Other names of what, at the shared warm-up and window, is the same method. */
   readonly same?: readonly string[];
@@ -46,8 +46,8 @@ const COMPARED: { readonly [name: string]: MethodOptions } = Object.fromEntries(
 /** Names of the methods that are compared unasked. */
 export const COMPARED_METHODS: readonly string[] = Object.keys(COMPARED);
 
-/** Rivals that are compared where they are named: minor rules, and what decides keys and values alone. */
-const RIVALS: { readonly [name: string]: MethodOptions } = Object.fromEntries(
+/** Methods that are compared only if they are named: minor rules, and evictions of keys and values. */
+const OTHERS: { readonly [name: string]: MethodOptions } = Object.fromEntries(
   [
     ...[...METHODS, ...OFFLINE].filter(({ name }) => !Object.hasOwn(COMPARED, name)).map((
       { name },
@@ -57,9 +57,9 @@ const RIVALS: { readonly [name: string]: MethodOptions } = Object.fromEntries(
   ],
 );
 
-const KNOWN: ReadonlyMap<string, MethodOptions> = new Map(Object.entries({ ...COMPARED, ...RIVALS }));
+const KNOWN: ReadonlyMap<string, MethodOptions> = new Map(Object.entries({ ...COMPARED, ...OTHERS }));
 
-export const RIVAL_METHODS: readonly string[] = Object.keys(RIVALS);
+export const OTHER_METHODS: readonly string[] = Object.keys(OTHERS);
 
 /**
  * The methods of a comparison, with all else alike: one warm-up and one recent window, those of `base`, else the widest that
@@ -67,9 +67,9 @@ export const RIVAL_METHODS: readonly string[] = Object.keys(RIVALS);
  * Each control that is named comes with the options of every method that is compared with it: next to `keys` and `mean`,
  * `random` comes twice, as `random for keys` and `random`.
  *
- * @param names Some of {@linkcode COMPARED_METHODS} and {@linkcode RIVAL_METHODS}.
+ * @param names Some of {@linkcode COMPARED_METHODS} and {@linkcode OTHER_METHODS}.
  * @param base Options that all share, such as `pruneRatio`; not `fusion`, `invert` or `preset`.
- * @param seeds Seeds of controls that are chance, from `base.seed` on.
+ * @param seeds Seeds of random baselines, from `base.seed` on.
  * @throws {RangeError} If a name is unknown, there are no seeds, or a method does not define the options.
  *
  * @example
@@ -91,7 +91,7 @@ export function comparedMethods(
   return chosen.flatMap((method) => {
     const control = CONTROLS.find((control) => control === method.name);
     if (control === undefined) return [method];
-    const count = control === "shuffled" || methodOf(control).looks?.chance ? seeds : 1;
+    const count = control === "shuffled" || methodOf(control).looks?.random ? seeds : 1;
     const bound = [method, ...chosen].map(({ name, options }) => ({
       name,
       options: controlFor(control, options),
@@ -100,7 +100,7 @@ export function comparedMethods(
       (alike) => {
         const { name: user, options } = alike[0]!,
           name = user === control ? control : `${control} for ${user}`;
-        // One that no named method is held against comes only where controls alone are named.
+        // One that no named method is compared with comes only where controls alone are named.
         const isIdle = alike.every(({ name }) => name === control) &&
           chosen.some(({ name }) => !isControl(name));
         if (options === undefined || isIdle) return [];
@@ -153,11 +153,11 @@ function ownMethod(name: string): MethodOptions | undefined {
 const isControl = (name: string) => CONTROLS.some((control) => control === name);
 
 /**
- * The methods of a comparison at several shares: each is asked to skip, or to drop, as much, on whichever side it filters.
- * A name says its share: `paper at 0.3`.
+ * The methods of a comparison at several ratios, each on the side that it filters.
+ * A name ends with its ratio: `paper at 0.3`.
  *
- * @param ratios Shares, in (0, 1).
- * @throws {RangeError} As {@linkcode comparedMethods}, or if a share is named twice.
+ * @param ratios Pruning or compression ratios, in (0, 1).
+ * @throws {RangeError} As {@linkcode comparedMethods}, or if a ratio is named twice.
  */
 export function comparedAtRatios(
   names: readonly string[],

@@ -13,8 +13,8 @@ import type {
 import { findTask } from "../../eval/tasks/mod.ts";
 import { mean } from "../../mean.ts";
 import {
-  looksAhead,
   missesRatio,
+  nonCausal,
   type OptionsRecord,
   recordOptions,
   type ResolvedOptions,
@@ -22,7 +22,7 @@ import {
 import { labelOptions } from "../../methods/labels.ts";
 import { blockBootstrap, type Interval } from "../../stats/bootstrap.ts";
 import { pairedShareInterval } from "../../stats/shares.ts";
-import { mapBudgets, type Shares, sharesOf } from "../budgets.ts";
+import { mapBudgets, type Retained, retainedOf } from "../budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
 import { CONTROLS } from "./controls.ts";
 import {
@@ -30,10 +30,10 @@ import {
   type ComparedPair,
   type ComparedResult,
   type ComparedSeries,
-  judgeMethods,
-  judgePairs,
   type Reach,
-} from "./judgement.ts";
+  testMethods,
+  testPairs,
+} from "./verdicts.ts";
 import {
   contend,
   type ControlOf,
@@ -55,13 +55,13 @@ import { digestTrialOptions } from "../trials/digest.ts";
 import type { Environment } from "../trial.ts";
 
 /**
- * What a comparison says of a method under any task; losses are those of the task, nats a token for perplexity. One of an older
+ * What a comparison says of a method under any task; losses are those of the task, nats per token for perplexity. One of an older
  * version does not say what was spent.
  */
 export interface ComparedLosses extends Partial<Spent>, PerLayer {
   /** Its name; `dense` is the model without a filter. */
   readonly name: string;
-  /** The share that it was asked for, where a comparison has several. */
+  /** The requested ratio, where a comparison has several. */
   readonly asked?: number;
   /** Its options, those of the first seed; null for `dense`. */
   readonly options: OptionsRecord | null;
@@ -69,28 +69,28 @@ export interface ComparedLosses extends Partial<Spent>, PerLayer {
   readonly labels: string | null;
   /** Seeds whose losses were averaged, token by token. */
   readonly seeds: number;
-  /** Share of attention computations skipped after the warm-up, over all layers; mean over seeds; null if none could be. */
+  /** Fraction of attention computations skipped after the warm-up, over all layers; mean over seeds; null if none could be. */
   readonly achievedRatio: number | null;
-  /** Share of judged keys and values dropped by a rule of their own, likewise; null where there is none. */
+  /** Compression ratio: keys and values evicted by a rule of their own, of those decided, likewise; null where there is none. */
   readonly kvAchievedRatio: number | null;
-  /** What it spends of the dense model's queries, pairs, rows and operations; mean over seeds. */
-  readonly shares: Shares;
+  /** What it spends of the full model's queries, pairs, rows and operations; mean over seeds. */
+  readonly retained: Retained;
   /** How its ratio was found, where methods were matched; `options` are those that it ran with. */
   readonly matched?: Matched;
   /** What it did to items, of a task that has some. */
   readonly reach?: Reach;
   /** Whether it needs the whole sequence before its first decision. */
-  readonly looksAhead: boolean;
+  readonly nonCausal: boolean;
   /** Mean loss; mean over seeds. */
   readonly loss: number;
   /** Lowest and highest mean loss of a seed. */
   readonly seedLosses: readonly [low: number, high: number];
   /** The losses summed over blocks, mean over seeds: what two runs are paired by. */
   readonly lossBlocks: BlockSums;
-  /** Its loss less the dense model's; null for `dense`. */
-  readonly toDense: Interval | null;
+  /** Its loss increase; null for `dense`. */
+  readonly lossIncrease: Interval | null;
   /**
-   * Whether it skipped more than two points more or less than asked, and was not matched: it comes last, and is compared with
+   * Whether it skipped more than two points more or less than requested, and was not matched: it comes last, and is compared with
    * `dense` alone.
    */
   readonly missed: boolean;
@@ -102,8 +102,8 @@ export interface ComparedLosses extends Partial<Spent>, PerLayer {
   /** The same, less the loss of `random-protected`, the fair control. */
   readonly toProtected: Interval | null;
   /**
-   * Share of the way from its `random` to its `oracle` in loss; null for those three, where one is missing, and where the
-   * interval of that way holds 0: a share of nothing.
+   * Fraction of the way from its `random` to its `oracle` in loss; null for those three, where one is missing, and where the
+   * interval of that way holds 0: a fraction of nothing.
    */
   readonly closed: Interval | null;
 }
@@ -113,7 +113,7 @@ export type ComparedMethod<T extends TaskTypes = TaskTypes> = ComparedLosses & T
 
 /** The content of `compare.json`. */
 export interface Comparison<T extends TaskTypes = TaskTypes> {
-  /** `dense`, then the methods, share by share where there are several, by their loss; those that missed it last. */
+  /** `dense`, then the methods, ratio by ratio where there are several, by their loss; those that missed it last. */
   readonly methods: readonly ComparedMethod<T>[];
   /**
    * Every metric of every method, of items too where there are tasks of them, and what may be said of it; a comparison of an
@@ -126,7 +126,7 @@ export interface Comparison<T extends TaskTypes = TaskTypes> {
   readonly items?: ComparedItems;
   /** How intervals were made. */
   readonly intervals: {
-    /** Share of resamples inside. */
+    /** Fraction of resamples inside. */
     readonly confidence: number;
     /** Units (tokens) a moving block. */
     readonly blockSize: number;
@@ -137,7 +137,7 @@ export interface Comparison<T extends TaskTypes = TaskTypes> {
   readonly environment: Environment;
 }
 
-/** A finished chunk of the dense model, or of one method and seed. */
+/** A finished chunk of the full model, or of one method and seed. */
 export interface ComparedChunk extends ChunkRecord {
   /** Short digest of the options that have an effect, as of a trial; `dense`. */
   readonly trial: string;
@@ -163,7 +163,7 @@ export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
   /** Runs the methods on tasks of items too, when the text is done: series of `dense`, then of each group, in this order. */
   readonly onItems?: (groups: readonly MethodGroup[]) => Promise<readonly ComparedSeries[]>;
   readonly signal?: AbortSignal;
-  /** Called after every chunk: the finished share of this call's work, in [0, 1], and the method at work. */
+  /** Called after every chunk: the finished fraction of this call's work, in [0, 1], and the method at work. */
   readonly onProgress?: (fraction: number, name: string) => void;
 }
 
@@ -221,13 +221,13 @@ export async function compareMethods<T extends TaskTypes>(
       },
     });
     if (open) done++;
-    const ended = { ...result, shares: sharesOf(result), losses, metrics };
+    const ended = { ...result, retained: retainedOf(result), losses, metrics };
     runs.set(key, ended);
     return ended;
   };
   const spend = async (method: NamedMethod) => {
     const filter = bindAt(() => args.createPruner(method.options));
-    return filter && (await run(method, filter)).shares;
+    return filter && (await run(method, filter)).retained;
   };
   const matches = args.match && await matchMethods(args.methods, args.match, spend);
   const measured: Measured[] = [];
@@ -252,7 +252,7 @@ export async function compareMethods<T extends TaskTypes>(
       return all.includes(null) ? null : mean(all as number[]);
     };
     const [ratio, kvRatio] = [meanOf("achievedRatio"), meanOf("kvAchievedRatio")];
-    const shares = mapBudgets((budget) => mean(ended.map((own) => own.shares[budget])));
+    const retained = mapBudgets((budget) => mean(ended.map((own) => own.retained[budget])));
     const spent = spentOf((key) => mean(ended.map((own) => own[key])));
     const missed = !matched?.reached && missesRatio(options, ratio);
     measured.push({
@@ -265,7 +265,7 @@ export async function compareMethods<T extends TaskTypes>(
       means,
       ratio,
       kvRatio,
-      shares,
+      retained,
       missed,
       metrics,
       spent,
@@ -286,7 +286,7 @@ export async function compareMethods<T extends TaskTypes>(
       means: [readMetric(denseResult, task.loss.name)],
       ratio: 0,
       kvRatio: null,
-      shares: mapBudgets(() => 1),
+      retained: mapBudgets(() => 1),
       missed: false,
       spent: spentOf((key) => denseResult[key]),
       perLayer: {},
@@ -302,8 +302,8 @@ export async function compareMethods<T extends TaskTypes>(
   const contenders = all.map((own, i) => contend(own, i, controlOf));
   return {
     methods,
-    results: judgeMethods(contenders, series, { resamples }),
-    pairs: judgePairs(contenders, series),
+    results: testMethods(contenders, series, { resamples }),
+    pairs: testPairs(contenders, series),
     intervals: { confidence: 0.95, blockSize, resamples, seed: 0 },
     environment: args.environment,
   };
@@ -322,12 +322,12 @@ function bindAt(create: () => Filter): Filter | undefined {
 /** What a run of one method and seed comes to. */
 interface MethodRun
   extends PerLayer, Partial<Reach>, Pick<TaskResult, "achievedRatio" | "kvAchievedRatio" | keyof Spent> {
-  readonly shares: Shares;
+  readonly retained: Retained;
   readonly losses: readonly number[];
   readonly metrics: { readonly [name: string]: readonly number[] };
 }
 
-/** The trial of the dense model in a log, and its name. */
+/** The trial of the full model in a log, and its name. */
 const DENSE = "dense";
 
 /** Nats a token that rounding alone may set two mean losses apart. */
@@ -346,7 +346,7 @@ function describe<T extends TaskTypes>(
       ? pairedShareInterval([...all[a]!.losses.map((loss, i) => loss - all[b]!.losses[i]!)])
       : blockBootstrap([segments[a]!, segments[b]!], ([x, y]) => x! - y!, options);
   return all.map((measured, i) => {
-    const { name, options: method, losses, means, ratio, kvRatio, shares, missed, matched } = measured;
+    const { name, options: method, losses, means, ratio, kvRatio, retained, missed, matched } = measured;
     const ran = measured.methods[0]?.options;
     const [random, fair, oracle] = CONTROLS.map((control) => controlOf(control, i)) as [
       number,
@@ -364,18 +364,18 @@ function describe<T extends TaskTypes>(
       seeds: means.length,
       achievedRatio: ratio,
       kvAchievedRatio: kvRatio,
-      shares,
+      retained,
       ...(matched && { matched }),
       ...measured.spent,
       ...measured.perLayer,
       ...(measured.reach && { reach: measured.reach }),
       missed,
-      looksAhead: method !== undefined && looksAhead(method),
+      nonCausal: method !== undefined && nonCausal(method),
       loss: mean(means),
       [task.headline.name]: task.headline.fromLoss(mean(means)),
       seedLosses: [Math.min(...means), Math.max(...means)],
       lossBlocks: recordLosses(splitChunks(losses, lengths)),
-      toDense: i === 0 ? null : less(i, 0),
+      lossIncrease: i === 0 ? null : less(i, 0),
       toRandom: above(random),
       toProtected: above(fair),
       closed: hasGap ? blockBootstrap(gap(), ([x, y, z]) => (x! - y!) / (x! - z!), options) : null,

@@ -3,14 +3,14 @@ import { PerplexityEvaluation } from "../../eval/tasks/perplexity.ts";
 import { fakeModel, fakePruner } from "../../eval/testing.ts";
 import type { Evaluation } from "../../eval/task.ts";
 import type { PerplexityTypes } from "../../eval/tasks/mod.ts";
-import { COMPARED_METHODS, comparedMethods, type NamedMethod, RIVAL_METHODS } from "./compared_methods.ts";
+import { COMPARED_METHODS, comparedMethods, type NamedMethod, OTHER_METHODS } from "./compared_methods.ts";
 import { type ComparedChunk, compareMethods } from "./comparison.ts";
 import type { Environment } from "../trial.ts";
 import type { MethodOptions, ResolvedOptions } from "../../methods/mod.ts";
 
 const environment = { model: "fake" } as Environment;
 const names = ["random", "key", "oracle", "learned"];
-/** All skip a quarter: the oracle one layer of every token, chance all four of every fourth token, which costs most. */
+/** All skip a quarter: the oracle one layer of every token, random all four of every fourth token, which costs most. */
 const LAYERS: { readonly [name: string]: number } = { oracle: 1, learned: 2, variance: 2, key: 3 };
 const createPruner = ({ fusion, seed }: ResolvedOptions) => {
   const layers = LAYERS[fusion] ?? 4,
@@ -83,7 +83,7 @@ Deno.test("comparedMethods() gives every control the side, schedule and cache of
     "random-protected for keys,random-protected,32,64,false,random-protected,window",
     "oracle,oracle,32,64,false,same,window",
   ]);
-  // Keys and values have chance of their own, and no oracle; a rule of theirs beside one of queries is a cache policy.
+  // Keys and values have a random baseline of their own, and no oracle; a rule of theirs beside one of queries is a cache policy.
   const oracle = comparedMethods(["local", "random", "oracle"]).filter(({ name }) =>
     name === "oracle for local"
   );
@@ -101,15 +101,15 @@ Deno.test("comparedMethods() gives every control the side, schedule and cache of
   assertEquals(last, [2n ** 64n - 1n, 0n]);
 });
 
-Deno.test("comparedMethods() knows rivals of the key side, each alone there, and chance beside them", () => {
+Deno.test("comparedMethods() includes evictions, each on the key side only, with random baselines", () => {
   const base = { pruneRatio: 0.3, warmup: 8, tail: 1 };
   const named = comparedMethods(["h2o", "cur", "random"], base, 1).map(({ name, options }) => {
     const { kvFusion, kvRatio, pruneRatio, warmup } = options;
     return [name, kvFusion, kvRatio, pruneRatio, warmup].join();
   });
   assertEquals(named, ["h2o,h2o,0.3,0,8", "cur,cur,0.3,0,8", "random for h2o,random,0.3,0,8"]);
-  assertEquals(RIVAL_METHODS.filter((name) => COMPARED_METHODS.includes(name)), []);
-  assert(RIVAL_METHODS.length > 10);
+  assertEquals(OTHER_METHODS.filter((name) => COMPARED_METHODS.includes(name)), []);
+  assert(OTHER_METHODS.length > 10);
 });
 
 Deno.test("comparedMethods() leaves a preset its sides, whatever the others do with keys and values", () => {
@@ -146,11 +146,11 @@ Deno.test("compareMethods() averages seeds, and its differences are those of the
       ),
     );
     const delta = runs.reduce((sum, run) => sum + run.nllDelta, 0) / runs.length;
-    const { toDense, loss, seedLosses, achievedRatio, kvAchievedRatio } = row(name);
+    const { lossIncrease, loss, seedLosses, achievedRatio, kvAchievedRatio } = row(name);
     assertEquals(kvAchievedRatio, null);
-    assertAlmostEquals(toDense!.estimate, delta, 1e-12);
+    assertAlmostEquals(lossIncrease!.estimate, delta, 1e-12);
     assertAlmostEquals(loss, rows[0]!.loss + delta, 1e-12);
-    assert(toDense!.low < delta && delta < toDense!.high);
+    assert(lossIncrease!.low < delta && delta < lossIncrease!.high);
     assert(
       seedLosses[0] <= loss && loss <= seedLosses[1] &&
         (seedLosses[0] < seedLosses[1]) === (name === "random"),
@@ -170,7 +170,7 @@ Deno.test("compareMethods() averages seeds, and its differences are those of the
   const [random, oracle, learned] = ["random", "oracle", "learned"].map((name) => row(name).loss);
   assertAlmostEquals(row("learned").closed!.estimate, (random! - learned!) / (random! - oracle!), 1e-9);
   assertAlmostEquals(row("key").toRandom!.estimate, row("key").loss - random!, 1e-12);
-  assertEquals([rows[0]!.toDense, row("random").toRandom, row("random").closed, row("oracle").closed], [
+  assertEquals([rows[0]!.lossIncrease, row("random").toRandom, row("random").closed, row("oracle").closed], [
     null,
     null,
     null,
@@ -200,7 +200,7 @@ Deno.test("compareMethods() compares every method with the controls that have it
   assertEquals([toRandom, toProtected, closed], [null, null, null]);
 });
 
-/** Skips nearly the share that is asked for. */
+/** Skips nearly the requested ratio. */
 const skipping = (bias: number) => ({ pruneRatio }: ResolvedOptions) =>
   fakePruner([0, 1, 2, 3], (t) => t >= 10 && (t * 7919 % 1000) / 1000 < pruneRatio * bias, { warmup: 10 });
 
@@ -215,7 +215,7 @@ Deno.test("compareMethods() matches budgets, and says of a difference that it is
   };
   const found = async (match?: "own") => {
     const { methods: rows, results } = await compareMethods({ ...args, ...(match && { match }) });
-    const own = rows.slice(1), pairs = own.map(({ shares }) => shares.pairs);
+    const own = rows.slice(1), pairs = own.map(({ retained }) => retained.pairs);
     const unequal = results!.flatMap(({ against }) => Object.values(against).map((one) => one.unequal));
     return { rows: own, spread: Math.max(...pairs) - Math.min(...pairs), unequal };
   };
@@ -233,18 +233,18 @@ Deno.test("compareMethods() gives a difference one interval, in both of its tabl
   const ids = Int32Array.from({ length: 3200 }, (_, i) => (i * 7919 % 1009) % 5);
   const evaluation = new PerplexityEvaluation(fakeModel().model, ids, { context: 100 });
   const { methods, results } = await compareMethods({ ...setUp(), evaluation });
-  for (const { name, toDense, toRandom } of methods.slice(1)) {
-    const { dense, control } = results!.find((row) =>
+  for (const { name, lossIncrease, toRandom } of methods.slice(1)) {
+    const { dense, random } = results!.find((row) =>
       row.method === name && row.metric === "perplexity"
     )!.against;
-    for (const [a, b] of [[toDense, dense], [toRandom, control]]) {
+    for (const [a, b] of [[lossIncrease, dense], [toRandom, random]]) {
       if (!a || !b) continue;
       for (const end of ["estimate", "low", "high"] as const) assertAlmostEquals(a[end], b[end], 1e-12);
     }
   }
 });
 
-Deno.test("comparedMethods() holds the keys preset against chance on the same side, and reports what was dropped", async () => {
+Deno.test("comparedMethods() compares the keys preset with random on the same side, and reports what was evicted", async () => {
   const methods = comparedMethods(["keys", "random"], { kvRatio: 0.75 }, 2);
   const keys = methods.filter(({ name }) => name.endsWith("keys"));
   assertEquals(keys.map(({ name }) => name), ["keys", "random for keys", "random for keys"]);
@@ -256,12 +256,12 @@ Deno.test("comparedMethods() holds the keys preset against chance on the same si
       ["random", 0.75, 32, 0],
     ],
   );
-  const { evaluation, ...rest } = setUp(), shares = [0.75, 0.5, 0.25];
+  const { evaluation, ...rest } = setUp(), ratios = [0.75, 0.5, 0.25];
   const counted: Evaluation<PerplexityTypes> = {
     dense: (control) => evaluation.dense(control),
     run: async (...args: Parameters<typeof evaluation.run>) => ({
       ...await evaluation.run(...args),
-      kvAchievedRatio: shares.shift()!,
+      kvAchievedRatio: ratios.shift()!,
     }),
   };
   const { methods: rows } = await compareMethods({
@@ -275,7 +275,7 @@ Deno.test("comparedMethods() holds the keys preset against chance on the same si
   assertEquals(rows.find(({ name }) => name === "dense")!.achievedRatio, 0);
 });
 
-Deno.test("compareMethods() ranks a run that missed the asked ratio last, and holds nothing against it", async () => {
+Deno.test("compareMethods() ranks a run that missed the requested ratio last, and holds nothing against it", async () => {
   const skip: { readonly [name: string]: number } = { key: 0, oracle: 1, random: 4, "random-protected": 8 };
   const { methods: rows } = await compareMethods({
     ...setUp(),
@@ -294,9 +294,9 @@ Deno.test("compareMethods() ranks a run that missed the asked ratio last, and ho
     ["random", true],
   ]);
   assert(rows[2]!.loss < rows[1]!.loss, "it lost least");
-  for (const { toRandom, toProtected, closed, missed, toDense } of rows.slice(1)) {
+  for (const { toRandom, toProtected, closed, missed, lossIncrease } of rows.slice(1)) {
     assertEquals([toRandom, toProtected, closed], [null, null, null]);
-    assert(toDense !== null && typeof missed === "boolean");
+    assert(lossIncrease !== null && typeof missed === "boolean");
   }
 });
 
@@ -322,7 +322,7 @@ Deno.test("compareMethods() runs two methods of equal options apart, as who bind
   assertEquals(new Set(methods.map(({ achievedRatio }) => achievedRatio)).size, 3);
 });
 
-Deno.test("compareMethods() tells no share of a gap that is not there", async () => {
+Deno.test("compareMethods() reports no fraction of a gap that is not significant", async () => {
   const { methods: rows } = await compareMethods({
     ...setUp(),
     methods: comparedMethods(["random", "key", "oracle"], { pruneRatio: 0.25 }, 3),

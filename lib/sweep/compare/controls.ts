@@ -1,4 +1,4 @@
-/** What a method is held against: chance, fair chance and the bound, each with the method's own options. */
+/** What a method is compared with: the random baselines and the oracle, each with the method's own options. */
 import {
   effectiveKey,
   type MethodOptions,
@@ -9,7 +9,7 @@ import {
 import { isEviction, isOffline } from "../../methods/method.ts";
 import { decidingMethods, filtersQueries } from "../../methods/sides.ts";
 
-/** What methods are held against: two of chance, the bound, and their own decisions shuffled in time. */
+/** What methods are compared with: two random baselines, the oracle, and their own decisions shuffled in time. */
 export const CONTROLS = ["random", "random-protected", "oracle", "shuffled"] as const;
 export type Control = (typeof CONTROLS)[number];
 
@@ -28,7 +28,7 @@ export function controlFor(control: Control, options: ResolvedOptions): Resolved
   return control === "oracle" ? undefined : { ...own, kvFusion: control };
 }
 
-/** Whether options are those of a control: what decides first is chance, the bound, or in an order by chance. */
+/** Whether options are those of a control: a random baseline, the oracle, or a random order decides first. */
 export function isBaseline(
   options: Pick<ResolvedOptions, "fusion" | "kvFusion" | "pruneRatio" | "shuffle">,
 ): boolean {

@@ -22,7 +22,7 @@ Deno.test("presetName() knows presets and their controls at any ratio and seed, 
   assertEquals(name({ preset: "paper", fusion: "oracle" }), "oracle for paper");
 });
 
-Deno.test("the default grids hold every preset beside chance with its own options, as compare does with one preset", () => {
+Deno.test("the default grids compare every preset with random at its own options, as compare does with one preset", () => {
   for (const [grids, all, ofRetrieval, seeds] of [[DEFAULT_GRID, 2, 1, 2], [FULL_GRID, 3, 3, 3]] as const) {
     const grid = expandGrids(grids), names = grid.map(presetName);
     for (const preset of Object.keys(PRESETS)) {

@@ -8,7 +8,7 @@ import { effectiveOptions, readRecord } from "../../methods/options.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import { type BlockSums, pairedInterval } from "../../stats/paired.ts";
 import type { ComparedMethod, Comparison } from "./comparison.ts";
-import { differ, excessOf, missesAsked } from "../summary.ts";
+import { differ, excessOf, missesRequested } from "../summary.ts";
 import type { SweepSummary, Trial } from "../trial.ts";
 
 /** What a difference needs of the content of `score.json`. */
@@ -19,11 +19,11 @@ export interface ScoreResult {
   readonly nll: readonly number[];
   /** Tokens of each sequence, where there are several. */
   readonly lengths?: readonly number[];
-  /** The dense model's losses, where a method was at work. */
+  /** The full model's losses, where a method was at work. */
   readonly denseNll?: readonly number[];
-  /** Share of attention computations skipped after the warm-up, over all layers. */
+  /** Fraction of attention computations skipped after the warm-up, over all layers. */
   readonly achievedRatio?: number | null;
-  /** Share of judged keys and values dropped, likewise. */
+  /** Compression ratio: keys and values evicted, of those decided, likewise. */
   readonly kvAchievedRatio?: number | null;
 }
 
@@ -40,13 +40,13 @@ export interface DifferenceSide {
   readonly loss: number;
   /** Its losses by blocks; undefined in records of versions that kept none. */
   readonly blocks: BlockSums | undefined;
-  /** Mean loss above the run's own dense model; undefined where it is not known. */
+  /** Loss increase over the run's own full model; undefined where it is not known. */
   readonly excess: Interval | undefined;
-  /** Share of attention computations skipped; null if none could be. */
+  /** Fraction of attention computations skipped; null if none could be. */
   readonly achievedRatio: number | null;
-  /** Share of judged keys and values dropped by a rule of their own; null where there is none. */
+  /** Compression ratio: keys and values evicted by a rule of their own, of those decided; null where there is none. */
   readonly kvAchievedRatio: number | null;
-  /** Whether it skipped more than two points more or less than asked. */
+  /** Whether it skipped more than two points more or less than requested. */
   readonly missed: boolean;
 }
 
@@ -63,7 +63,7 @@ export interface DifferenceRow {
   readonly b: DifferenceSide | null;
   /**
    * Mean loss of the second less that of the first, where {@linkcode RunDifference.paired}; else the same of their losses
-   * above each run's own dense model. Null where a run lacks it. The ends are NaN where a text has one block alone.
+   * above each run's own full model. Null where a run lacks it. The ends are NaN where a text has one block alone.
    */
   readonly difference: Interval | null;
 }
@@ -180,7 +180,7 @@ interface Row {
 
 const trialOptions = (trial: Trial): object => effectiveOptions(readRecord(trial));
 
-/** A difference of losses of the same tokens, or of what two runs lost above their own dense models. */
+/** A difference of losses of the same tokens, or of what two runs lost above their own full models. */
 function subtract(task: Task, a: DifferenceSide, b: DifferenceSide, paired: boolean): Interval | null {
   if (paired) return differ(task, a.blocks!, b.blocks!) ?? null;
   if (a.excess === undefined || b.excess === undefined) return null;
@@ -235,9 +235,11 @@ function readRun({ kind, data }: RunResult): {
 const NOTHING = { achievedRatio: 0, kvAchievedRatio: null, missed: false } as const;
 const ZERO: Interval = { estimate: 0, low: 0, high: 0 };
 
-function readMethod({ loss, toDense, lossBlocks, achievedRatio, kvAchievedRatio, missed }: ComparedMethod) {
+function readMethod(
+  { loss, lossIncrease, lossBlocks, achievedRatio, kvAchievedRatio, missed }: ComparedMethod,
+) {
   return {
-    ...{ loss, blocks: lossBlocks, excess: toDense ?? ZERO },
+    ...{ loss, blocks: lossBlocks, excess: lossIncrease ?? ZERO },
     ...{ achievedRatio, kvAchievedRatio: kvAchievedRatio ?? null, missed },
   };
 }
@@ -250,7 +252,7 @@ function readTrial(trial: Trial, dense: number, denseBlocks: BlockSums | undefin
     excess,
     achievedRatio: trial.achievedRatio,
     kvAchievedRatio: trial.kvAchievedRatio ?? null,
-    missed: missesAsked(trial),
+    missed: missesRequested(trial),
   };
 }
 

@@ -86,13 +86,13 @@ Deno.test("diffRuns() pairs losses of the same tokens alone, and says why where 
   assertEquals(diffRuns(run(0), sweep("y", [bare as ReturnType<typeof trial>])).unpaired, old);
 });
 
-Deno.test("diffRuns() pairs answers of items by their shares: inside the range, and of some width at 12 items", () => {
+Deno.test("diffRuns() pairs answers of items by their retained: inside the range, and of some width at 12 items", () => {
   const { environment } = makeSummary([]), items = { ...environment, task: "needle" };
   const method = (name: string, errors: readonly number[]) => ({
     ...{ name, loss: errors.reduce((a, b) => a + b) / 12, achievedRatio: 0.5, kvAchievedRatio: null },
     ...{
       missed: false,
-      toDense: null,
+      lossIncrease: null,
       lossBlocks: recordLosses(errors.map((error) => Float64Array.of(error))),
     },
   });
@@ -148,7 +148,7 @@ Deno.test("diffRuns() pairs token losses of score, sequence by sequence", () => 
 Deno.test("diffRuns() matches methods of comparisons by name, and refuses results of different tasks", () => {
   const { environment } = makeSummary([]);
   const method = (name: string, loss: number) => ({
-    ...{ name, loss, achievedRatio: 0.5, kvAchievedRatio: null, missed: false, toDense: null },
+    ...{ name, loss, achievedRatio: 0.5, kvAchievedRatio: null, missed: false, lossIncrease: null },
     lossBlocks: recordLosses([Float64Array.from({ length: 511 }, (_, i) => loss + Math.cos(i))]),
   });
   const compare = (...methods: object[]) =>

@@ -1,12 +1,12 @@
 /** Equal budgets: each method's ratio at which it spends what a random baseline spends at the ratio asked for. */
-import { askedRatio, type ResolvedOptions } from "../../methods/options.ts";
+import { requestedRatio, type ResolvedOptions } from "../../methods/options.ts";
 import { filtersQueries } from "../../methods/sides.ts";
-import type { BudgetName, Shares } from "../budgets.ts";
+import type { BudgetName, Retained } from "../budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
 import { controlFor, isBaseline } from "./controls.ts";
 
 /** Budgets that methods may be matched on. */
-const MATCHED = { rows: "rows", pairs: "pairs", flops: "attentionFlops" } as const;
+const MATCHED = { cache: "cache", pairs: "pairs", flops: "attentionFlops" } as const;
 
 /** What methods are matched on; `own`: rows where a method evicts alone, pairs where it skips queries. */
 export type Match = keyof typeof MATCHED | "own";
@@ -21,7 +21,7 @@ export interface Matched {
   /** The ratio that was asked for, and the one that it ran at. */
   readonly asked: number;
   readonly ratio: number;
-  /** Share of the dense model's that the random baseline spends at the ratio asked for. */
+  /** Fraction of the full model's that the random baseline spends at the ratio asked for. */
   readonly target: number;
   /** Whether the method can spend as much; if not, it ran at the ratio asked for. */
   readonly reached: boolean;
@@ -29,12 +29,12 @@ export interface Matched {
 
 /** The budget that a method is made to save: rows where it evicts alone, else pairs. */
 export function ownBudget(options: ResolvedOptions): BudgetName {
-  return filtersQueries(options) ? "pairs" : "rows";
+  return filtersQueries(options) ? "pairs" : "cache";
 }
 
 /** The ratio that a method is asked for; undefined where nothing aims at one: it cannot be matched. */
 function ratioOf(options: ResolvedOptions): number | undefined {
-  if (options.schedule === "explicit" || askedRatio(options) === null) return undefined;
+  if (options.schedule === "explicit" || requestedRatio(options) === null) return undefined;
   return filtersQueries(options) ? options.pruneRatio : options.kvRatio;
 }
 
@@ -56,7 +56,7 @@ interface Tried {
 }
 
 /**
- * Finds the ratio at which a method spends a share, by the secant: it spends the less the more it drops, and all at a ratio of 0.
+ * Finds the ratio at which a method has a retained fraction, by the secant: it spends the less the more it drops, and all at a ratio of 0.
  *
  * @param spend What it spends at a ratio; undefined where it cannot have that ratio.
  * @returns Undefined where no ratio comes within half a point: two methods that do are within one.
@@ -83,8 +83,8 @@ export async function findRatio(
 }
 
 /**
- * Finds the ratios of methods. At each asked share and budget, the first method named sets the target: what its random baseline
- * spends at that share.
+ * Finds the ratios of methods. At each requested ratio and budget, the first method named sets the target: what its random baseline
+ * spends at that ratio.
  *
  * @param methods Those of one name are seeds of one, which share a ratio: that of the first.
  * @param spend What a method spends; undefined where the model cannot have it.
@@ -93,7 +93,7 @@ export async function findRatio(
 export async function matchMethods(
   methods: readonly NamedMethod[],
   match: Match,
-  spend: (method: NamedMethod) => Promise<Shares | undefined>,
+  spend: (method: NamedMethod) => Promise<Retained | undefined>,
 ): Promise<Map<string, { readonly methods: readonly NamedMethod[]; readonly matched: Matched }>> {
   const rankOf = (group: readonly NamedMethod[]) => Number(isBaseline(group[0]!.options));
   const groups = [...Map.groupBy(methods, ({ name }) => name).values()], targets = new Map<string, number>();

@@ -21,7 +21,7 @@ Deno.test("findRatio() finds what spends as much, in a few runs, and says where 
   assertEquals(await findRatio(0.5, 0.6, upTo), undefined);
 });
 
-/** What a fake run spends: methods drop more or less than asked, each in its own way. */
+/** What a fake run spends: methods drop more or less than requested, each in its own way. */
 const SLACK: { readonly [name: string]: number } = { keydiff: 0.8, snapkv: 1.05, mean: 0.9 };
 
 Deno.test("matchMethods() gives every method the budget of the first one's random baseline", async () => {
@@ -32,7 +32,7 @@ Deno.test("matchMethods() gives every method the budget of the first one's rando
     ran.push(`${name} ${ratio}`);
     const slack = SLACK[isKey ? options.kvFusion : options.fusion] ?? 1;
     return Promise.resolve(
-      mapBudgets((budget) => budget === "rows" ? 1 - 0.8 * slack * ratio : (1 - slack * ratio) ** 2),
+      mapBudgets((budget) => budget === "cache" ? 1 - 0.8 * slack * ratio : (1 - slack * ratio) ** 2),
     );
   };
   const matched = await matchMethods(methods, "own", spend);
@@ -40,7 +40,7 @@ Deno.test("matchMethods() gives every method the budget of the first one's rando
   assertEquals([...matched.keys()].sort(), ["h2o", "keydiff", "mean", "random", "random for h2o", "snapkv"]);
   for (const name of ["h2o", "keydiff", "snapkv"]) {
     const { budget, target, ratio } = of(name), [{ options }] = matched.get(name)!.methods as [NamedMethod];
-    assertEquals([budget, target, options.kvRatio, options.pruneRatio], ["rows", 0.6, ratio, 0]);
+    assertEquals([budget, target, options.kvRatio, options.pruneRatio], ["cache", 0.6, ratio, 0]);
     assertAlmostEquals(1 - 0.8 * (SLACK[name] ?? 1) * ratio, 0.6, 0.005);
   }
   assertEquals([of("h2o").ratio, of("keydiff").asked, of("keydiff").reached], [0.5, 0.5, true]);
@@ -58,8 +58,8 @@ Deno.test("matchMethods() gives every method the budget of the first one's rando
   );
   // What no ratio gives as little runs as asked, and says so; what the model cannot have sets no target.
   const dear = await matchMethods(methods, "own", async (method) => {
-    const shares = await spend(method);
-    return method.options.kvFusion === "snapkv" ? { ...shares, rows: 0.9 } : shares;
+    const retained = await spend(method);
+    return method.options.kvFusion === "snapkv" ? { ...retained, cache: 0.9 } : retained;
   });
   const { reached, ratio } = dear.get("snapkv")!.matched;
   assertEquals([reached, ratio], [false, 0.5]);

@@ -1,13 +1,13 @@
-/** What the runs of a method add up to in a comparison, and what it is held against. */
+/** What the runs of a method add up to in a comparison, and what it is compared with. */
 import type { Task, TaskResult } from "../../eval/task.ts";
 import { blockOf, type Metric, metricOfUnits, valuesOfUnits } from "../../eval/metrics.ts";
 import { mean } from "../../mean.ts";
-import { looksAhead, type ResolvedOptions } from "../../methods/options.ts";
-import type { Shares } from "../budgets.ts";
+import { nonCausal, type ResolvedOptions } from "../../methods/options.ts";
+import type { Retained } from "../budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
 import { type Control, controlFor, isBaseline, seedlessKey } from "./controls.ts";
 import { type Matched, ownBudget } from "./match.ts";
-import type { ComparedSeries, Contender, Reach } from "./judgement.ts";
+import type { ComparedSeries, Contender, Reach } from "./verdicts.ts";
 
 /** A method with its seeds. */
 export interface MethodGroup {
@@ -15,7 +15,7 @@ export interface MethodGroup {
   readonly methods: readonly NamedMethod[];
 }
 
-/** What a run takes, beside shares of the dense model's. */
+/** What a run takes, beside fractions of the full model's. */
 export interface Spent {
   /** Wall time of the forward passes, without logits; mean over seeds. */
   readonly timeMs: number;
@@ -33,7 +33,7 @@ export function spentOf(value: (name: keyof Spent) => number): Spent {
 
 /** Losses of one method, and what else its runs said. */
 export interface Measured extends MethodGroup {
-  /** The share that it was asked for, where a comparison has several. */
+  /** The requested ratio, where a comparison has several. */
   readonly asked: number | undefined;
   /** The options that were asked for, which its controls share; `methods` have those that it ran with. */
   readonly options: ResolvedOptions | undefined;
@@ -44,7 +44,7 @@ export interface Measured extends MethodGroup {
   readonly ratio: number | null;
   readonly missed: boolean;
   readonly kvRatio: number | null;
-  readonly shares: Shares;
+  readonly retained: Retained;
   readonly metrics: { readonly [name: string]: Float64Array };
   readonly spent: Spent;
   readonly perLayer: PerLayer;
@@ -87,7 +87,7 @@ export function controlsOf(all: readonly Measured[]): (control: Control, i: numb
 /** Gives the place of a control of the method at a place, or -1. */
 export type ControlOf = ReturnType<typeof controlsOf>;
 
-/** A method as it is judged: against the fair control where that ran, else against chance. */
+/** A method as it is evaluated: against the protected random baseline where that ran, else against plain random. */
 export function contend(
   { name, asked, options, missed, matched }: Measured,
   i: number,
@@ -95,10 +95,10 @@ export function contend(
 ): Contender {
   const control = (["random-protected", "random"] as const).map((own) => controlOf(own, i))
     .find((place) => place >= 0) ?? -1;
-  const isRival = !(missed || options === undefined || isBaseline(options) || looksAhead(options));
+  const mayOppose = !(missed || options === undefined || isBaseline(options) || nonCausal(options));
   const budget = matched?.budget ?? (options && ownBudget(options));
   return {
-    ...{ name, control, isRival, missed },
+    ...{ name, control, mayOppose, missed },
     ...(asked !== undefined && { asked }),
     ...(budget !== undefined && { budget }),
   };
@@ -114,7 +114,7 @@ export function listSeries(
   const known = metrics.filter(({ name }) => all.slice(1).every((own) => own.metrics[name] !== undefined));
   const atNoDistance = ({ better }: Metric) =>
     new Float64Array(all[0]!.losses.length).fill(better === "higher" ? 1 : 0);
-  const spent = { shares: all.map((own) => own.shares), reach: all.map((own) => own.reach) };
+  const spent = { retained: all.map((own) => own.retained), reach: all.map((own) => own.reach) };
   const blockSize = blockOf({ loss });
   return [
     {

@@ -67,7 +67,7 @@ export function findWrongResult(
     };
   const fields: Fields = {
     ...Object.fromEntries(Object.entries(known).map(([name, value]) => [name, same(value)])),
-    ...{ looksAhead: flag, deno: text },
+    ...{ nonCausal: flag, deno: text },
     ...isStopped
       ? { ...STOPPED_FIELDS, trial: same(digest), fusion: same(options.fusion), stoppedAt: text }
       : {

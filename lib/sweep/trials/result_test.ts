@@ -61,7 +61,7 @@ Deno.test("findWrongResult() takes a trial that a race stopped", async () => {
       ...options,
       ...conditions,
       runDigest: "d",
-      looksAhead: false,
+      nonCausal: false,
       deno: "2",
       stoppedAt: "now",
     },

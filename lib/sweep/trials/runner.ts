@@ -1,7 +1,7 @@
 /** Runs the trials of a sweep one after the other, wherever they come from. */
 import { PlaceLostError } from "../../errors.ts";
 import type { Evaluation, Filter, RunControl, TaskTypes } from "../../eval/task.ts";
-import { looksAhead, recordOptions, type ResolvedOptions } from "../../methods/options.ts";
+import { nonCausal, recordOptions, type ResolvedOptions } from "../../methods/options.ts";
 import { digestConditions } from "./digest.ts";
 import type { RacingTrial, TrialRace } from "./trial_race.ts";
 import type { HeldTrial } from "./store_records.ts";
@@ -12,7 +12,7 @@ export interface SweepProgress {
   /** Trials finished, those of an earlier run included. */
   readonly done: number;
   readonly total: number;
-  /** Finished share of the work that this run began with, in [0, 1]; the dense pass counts as one trial. */
+  /** Finished fraction of the work that this run began with, in [0, 1]; the dense pass counts as one trial. */
   readonly fraction: number;
   /** The trial that has just ended, if one has. */
   readonly trial?: Trial;
@@ -51,7 +51,7 @@ export async function runTrial<T extends TaskTypes>(
     trial: digest,
     ...recordOptions(method),
     ...result,
-    looksAhead: looksAhead(method),
+    nonCausal: nonCausal(method),
     ...conditions,
     runDigest,
     deno: Deno.version.deno,

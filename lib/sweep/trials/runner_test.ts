@@ -27,7 +27,7 @@ const conditions: RunConditions = {
   backend: "reference",
 };
 const methods = expandGrids([{ fusion: ["variance", "key", "oracle"], pruneRatio: [0.25, 0.5], warmup: 10 }]);
-/** Skips the asked share of all layers after the warm-up, `key` other tokens than the rest. */
+/** Skips the requested ratio of all layers after the warm-up, `key` other tokens than the rest. */
 const createPruner = ({ pruneRatio, fusion }: ResolvedOptions) =>
   fakePruner([0, 1, 2, 3], (t) => t >= 10 && ((t + (fusion === "key" ? 1 : 0)) % 4) < pruneRatio * 4, {
     warmup: 10,
@@ -95,7 +95,7 @@ Deno.test("runSweep() writes every trial with its options, conditions and result
       0.25,
       22 / 90,
     ]);
-    assertEquals(trials.map((trial) => trial.looksAhead), [false, false, false, false, true, true]);
+    assertEquals(trials.map((trial) => trial.nonCausal), [false, false, false, false, true, true]);
     assertEquals(new Set(trials.map((trial) => trial.trial)).size, 6);
     for (const key of ["modelSha256", "textSha256", "version", "seed", "deno", "finishedAt", "runDigest"]) {
       assert(lines.every((line) => (line as never)[key] !== undefined), key);
@@ -158,7 +158,7 @@ Deno.test("findWrongField() names the field of a trial that is not what it must 
         '"achievedRatio":[],"x":',
         'field "achievedRatio": found [], expected a number or null',
       ],
-      ['"looksAhead":false', '"looksAhead":0', 'field "looksAhead": found 0, expected true or false'],
+      ['"nonCausal":false', '"nonCausal":0', 'field "nonCausal": found 0, expected true or false'],
       ['"skipRatioPerLayer":[', '"skipRatioPerLayer":["",', "expected a list of numbers or nulls"],
       ['"seed":0', '"seed":"one"', 'field "seed": found "one", expected an integer in [0, 2^64)'],
       ['"tokens":', '"tokens":null,"x":', 'field "tokens": found null, expected a number'],
@@ -175,7 +175,7 @@ Deno.test("findWrongField() names the field of a trial that is not what it must 
     assertEquals(wrong(legal), undefined);
   }));
 
-Deno.test("summarizeSweep() sorts by ratio, then perplexity, and marks the front of on-line trials", () =>
+Deno.test("summarizeSweep() sorts by ratio, then perplexity, and marks the front of online trials", () =>
   withFolder(async (path) => {
     const { run, evaluation } = start(path);
     const trials = await run();
@@ -187,12 +187,12 @@ Deno.test("summarizeSweep() sorts by ratio, then perplexity, and marks the front
       assertEquals(values, values.toSorted((a, b) => a - b));
     }
     assert(summary.trials.some((t) => t.pareto));
-    assert(summary.trials.every((t) => !t.pareto || !t.looksAhead));
+    assert(summary.trials.every((t) => !t.pareto || !t.nonCausal));
     assertEquals(sortTrials(trials).map((t) => t.trial), summary.trials.map((t) => t.trial));
     assertEquals(Object.keys(summary), ["trials", "dense", "environment"]);
   }));
 
-Deno.test("summarizeSweep() takes shares of one percent for equal on the front of attention's operations", () =>
+Deno.test("summarizeSweep() takes fractions of one percent for equal on the front of attention's operations", () =>
   withFolder(async (path) => {
     const { run, evaluation } = start(path);
     const [first] = await run();
@@ -211,7 +211,7 @@ Deno.test("summarizeSweep() takes shares of one percent for equal on the front o
       [0.252, false],
       [0.26, true],
     ]);
-    // One that skipped more than two points more or less than asked comes last, and is on no front.
+    // One that skipped more than two points more or less than requested comes last, and is on no front.
     const missed = [trial(0, 1), trial(0.2299, 2), trial(0.2701, 3), trial(null, 4)];
     assertEquals(await front([...missed, trial(0.23, 41), trial(0.27, 42)]), [
       [0.23, true],

@@ -13,7 +13,7 @@ const MOST_MISSES = 1000;
 export interface Salvaged {
   readonly settings: Partial<Settings>;
   readonly trials: readonly ProposedTrial[];
-  /** Records that are what was written; of a file of version 1, which has no digests, all that can be read. */
+  /** Records that are what was written. */
   readonly records: readonly StoredRecord[];
   /** Units of work of other commands. */
   readonly units: readonly {
@@ -32,7 +32,6 @@ export interface Salvaged {
  */
 export function salvageStudy(path: string): Salvaged {
   using file = new StudyFile(path, {});
-  file.version = (file.get("PRAGMA user_version") as { user_version: number }).user_version;
   let lost = 0;
   const tryTo = <T>(step: () => T): T | undefined => {
     try {

@@ -119,7 +119,7 @@ Deno.test("workers on one study share a search out: each proposal is made once, 
       );
       assertEquals(search.outcome.proposed, 24);
     }
-    // The first trials of chance are those of a worker alone, and what they came to too.
+    // The first random trials are those of a worker alone, and what they came to too.
     const alone = await runSearch(request("tpe", 8));
     const known = new Map(runs[0]!.trials.map((trial) => [trial.trial, trial]));
     for (const trial of alone.trials) assertEquals(bare(known.get(trial.trial)!), bare(trial));
@@ -169,7 +169,7 @@ Deno.test("trials at another ratio than asked, or beyond a limit, break the cons
   assertThrows(() => readObjective("los"), RangeError, 'objective "los": expected some of loss, queries');
 });
 
-Deno.test("proposals that cannot be are counted and told apart; a list has each trial once", async () => {
+Deno.test("impossible proposals are counted by kind; a list has each trial once", async () => {
   const search = new Search(request("sobol", 40), ({ gamma }) => {
     if (gamma > 0.45) throw new RangeError("too slow");
   });
@@ -263,7 +263,7 @@ Deno.test("TPE in a race takes stopped trials for worse than finished ones", asy
   assert(stopped.length >= 5 && trials.length >= 2, `${stopped.length} ${trials.length}`);
 });
 
-Deno.test("trials that ask for other shares, or look ahead, are not held against each other", () => {
+Deno.test("trials at other ratios, or non-causal ones, are not compared with each other", () => {
   const race = new TrialRace("sequential", 0), chunks = 12;
   const good = { sums: new Array(chunks).fill(1), sizes: new Array(chunks).fill(1) };
   const asked = (options: object) => resolveOptions({ warmup: 10, ...options });

@@ -89,13 +89,12 @@ export class StudyStore implements Disposable {
     try {
       if (!file.isStudy) throw refuse("it is no study's file");
       const { user_version: version } = file.get("PRAGMA user_version") as { user_version: number };
-      if (version < 1 || version > TABLES.version) {
+      if (version !== TABLES.version) {
         throw refuse(
-          `found a store of version ${version}, expected at most ${TABLES.version} ` +
+          `found a store of version ${version}, expected ${TABLES.version} ` +
             "(open it with the version of this project that made it)",
         );
       }
-      file.version = version;
       file.configure();
       store.#expectSound();
       return store;
@@ -112,7 +111,7 @@ export class StudyStore implements Disposable {
     };
     if (found !== "ok") throw damagedStudy(this.path, found);
     const tables = this.#file.all("SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'");
-    const wrong = findWrongTable(tables as { name: string; sql: string | null }[], this.#file.version);
+    const wrong = findWrongTable(tables as { name: string; sql: string | null }[]);
     if (wrong !== undefined) throw damagedStudy(this.path, `its table ${wrong} is not that of a study`);
     for (const [key, type] of Object.entries(FACTS)) {
       const found = this.get(key as keyof StudyFacts);
@@ -437,20 +436,16 @@ export class StudyStore implements Disposable {
 
   /** Looks at the results that came since the last look. @throws {UsageError} If one is not what was written. */
   #expectSoundResults(): void {
-    const sql = "SELECT sequence, number, digest, record FROM result JOIN trial ON trial = number " +
+    const sql = "SELECT sequence, number, record FROM result JOIN trial ON trial = number " +
       "WHERE sequence > ? ORDER BY sequence LIMIT 1000";
     for (;;) {
       const rows = this.#file.all(sql, this.#soundUpTo) as {
         sequence: number;
         number: number;
-        digest: string;
         record: string;
       }[];
-      for (const { sequence, number, digest, record } of rows) {
-        if (this.#file.version > 1) this.#file.expectSealed("result", number, record);
-        else if (this.#file.parse<Partial<Trial> | null>("result", number, record)?.trial !== digest) {
-          throw damagedStudy(this.path, `result ${number} is not of its trial`);
-        }
+      for (const { sequence, number, record } of rows) {
+        this.#file.expectSealed("result", number, record);
         if (sequence <= this.#soundUpTo) throw damagedStudy(this.path, "its results are out of order");
         this.#soundUpTo = sequence;
       }

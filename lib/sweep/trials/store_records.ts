@@ -67,7 +67,7 @@ export interface StoredTrial extends ProposedTrial {
   readonly error: string | null;
 }
 
-/** A loss of one chunk, mean over its units, and the dense model's. */
+/** A loss of one chunk, mean over its units, and the full model's. */
 export interface ChunkValue {
   readonly chunk: number;
   readonly loss: number;
@@ -114,7 +114,7 @@ export interface Settings extends StudyFacts {
   readonly command: string;
   /** When the study began, ISO 8601. */
   readonly began: string;
-  /** The dense model's result, of the worker that had it first. */
+  /** The full model's result, of the worker that had it first. */
   readonly dense: DenseTaskResult;
   /** Where that was measured. */
   readonly environment: Environment;

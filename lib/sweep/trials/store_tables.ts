@@ -1,9 +1,9 @@
-/** Tables of a study's file, and how they are told from other tables. */
+/** Tables of a study's file, and how they are recognized. */
 
 /** Tables and longer statements; `id` and `version` stand in the file's header. */
 export const TABLES = {
   id: 0x544b4653,
-  version: 2,
+  version: 3,
   schema: `
 CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE trial (
@@ -42,7 +42,7 @@ CREATE TABLE seal (
   PRIMARY KEY (place, key)
 ) WITHOUT ROWID;
 PRAGMA application_id = ${0x544b4653};
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 `,
   proposals: `
 CREATE TABLE IF NOT EXISTS proposal (
@@ -81,17 +81,15 @@ const STATEMENTS: ReadonlyMap<string, string> = new Map(
   }),
 );
 
-/** Tables that are made where they are needed; `seal` came with version 2. */
-const mayMiss = (name: string, version: number) =>
-  name === "proposal" || name === "unit" || name === "seal" && version === 1;
+/** Tables that are made where they are needed. */
+const mayMiss = (name: string) => name === "proposal" || name === "unit";
 
 /** The name of a table, or of what else a file holds, that is missing or not as a study has it. */
 export function findWrongTable(
   found: readonly { readonly name: string; readonly sql: string | null }[],
-  version: number,
 ): string | undefined {
   const present = new Map(found.map(({ name, sql }) => [name, plain(sql ?? "")]));
   return [...new Set([...STATEMENTS.keys(), ...present.keys()])].find((name) =>
-    present.has(name) ? present.get(name) !== STATEMENTS.get(name) : !mayMiss(name, version)
+    present.has(name) ? present.get(name) !== STATEMENTS.get(name) : !mayMiss(name)
   );
 }

@@ -14,8 +14,6 @@ export class StudyFile implements Disposable {
   readonly path: string;
   readonly #db: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
-  /** The version of its tables: what one of version 1 keeps carries no digests. */
-  version: number = TABLES.version;
 
   constructor(path: string, { timeoutMs = 20_000 }: StoreOptions) {
     this.path = path;
@@ -71,13 +69,11 @@ export class StudyFile implements Disposable {
 
   /** Keeps the digest of what is written, by its table and key. */
   seal(place: string, key: string | number, content: string | Uint8Array): void {
-    if (this.version === 1) return;
     this.run("INSERT OR REPLACE INTO seal VALUES (?, ?, ?)", place, String(key), hash("sha256", content));
   }
 
   /** Checks that content is what was written. @throws {UsageError} If it is not. */
   expectSealed(place: string, key: string | number, content: string | Uint8Array): void {
-    if (this.version === 1) return;
     const sql = "SELECT sha256 FROM seal WHERE place = ? AND key = ?";
     const { sha256 } = (this.get(sql, place, String(key)) ?? {}) as { sha256?: string };
     if (sha256 !== hash("sha256", content)) {

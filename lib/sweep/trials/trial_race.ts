@@ -1,12 +1,12 @@
 /** Trials that a race stopped: what is kept of them, apart from the finished ones, and how trials of a race are compared. */
 import { mean } from "../../mean.ts";
-import { looksAhead, readRecord, type ResolvedOptions } from "../../methods/options.ts";
+import { nonCausal, readRecord, type ResolvedOptions } from "../../methods/options.ts";
 import { filtersQueries } from "../../methods/sides.ts";
-import { type RaceName, RACES, type Rival } from "../../search/race.ts";
+import { type OtherTrial, type RaceName, RACES } from "../../search/race.ts";
 import { RandomStream } from "../../search/random_stream.ts";
 import type { BlockSums } from "../../stats/paired.ts";
 import { FIELD, type Fields } from "../fields.ts";
-import { missesAsked } from "../summary.ts";
+import { missesRequested } from "../summary.ts";
 import type { RaceRecord, RaceRequest, StoppedTrial, Trial } from "../trial.ts";
 
 export const STOPPED_FIELDS: Fields = {
@@ -18,11 +18,11 @@ export const STOPPED_FIELDS: Fields = {
   partialDelta: FIELD.number,
 };
 
-/** Trials can be compared where this is the same: the share asked for, in whole percent, of queries or of keys and values. */
+/** Trials can be compared where this is the same: the requested ratio, in whole percent, of queries or of keys and values. */
 export function raceGroup(options: ResolvedOptions): string {
   const side = filtersQueries(options) ? "queries" : "keys";
   const asked = side === "queries" ? options.pruneRatio : options.kvRatio;
-  return `${side} ${Math.round(100 * asked)} ${looksAhead(options)}`;
+  return `${side} ${Math.round(100 * asked)} ${nonCausal(options)}`;
 }
 
 /** Mean losses of chunks from a record's blocks, which do not cross chunks. */
@@ -37,7 +37,7 @@ export function chunkMeans({ sums, sizes }: BlockSums, chunks: number): number[]
 
 /** A race of the trials of a sweep: the order in which chunks are read, who is compared with whom, and who is stopped. */
 export class TrialRace {
-  readonly #rivals = new Map<string, Map<string, Rival>>();
+  readonly #others = new Map<string, Map<string, OtherTrial>>();
   readonly #known = new Set<string>();
   #order: readonly number[] = [];
   #read = 0;
@@ -74,20 +74,20 @@ export class TrialRace {
     const losses = isFinished ? order.map((chunk) => means[chunk]!) : trial.chunkLosses;
     this.#read += losses.length;
     this.#of += chunks;
-    // Who skipped less than asked may well be ahead, and is held against nobody.
-    if (isFinished && missesAsked(trial)) return;
+    // Who skipped less than asked may well be ahead, and is compared with nobody.
+    if (isFinished && missesRequested(trial)) return;
     this.#groupOf(readRecord(trial)).set(trial.trial, { losses, isFinished });
   }
 
-  #groupOf(options: ResolvedOptions): Map<string, Rival> {
-    const key = raceGroup(options), group = this.#rivals.get(key) ?? new Map<string, Rival>();
-    this.#rivals.set(key, group);
+  #groupOf(options: ResolvedOptions): Map<string, OtherTrial> {
+    const key = raceGroup(options), group = this.#others.get(key) ?? new Map<string, OtherTrial>();
+    this.#others.set(key, group);
     return group;
   }
 
-  /** Lets a trial run, which reads so many chunks at most. It is held against trials that end meanwhile, too. */
+  /** Lets a trial run, which reads so many chunks at most. It is compared with trials that end meanwhile, too. */
   enter(options: ResolvedOptions, chunks: number): RacingTrial {
-    const rivals = this.#groupOf(options), stop = new AbortController();
+    const others = this.#groupOf(options), stop = new AbortController();
     const losses: number[] = [], shouldStop = RACES[this.kind];
     let behind = 0, stopped = "";
     return {
@@ -96,7 +96,7 @@ export class TrialRace {
       report(own, dense) {
         losses.push(Number(mean(own).toPrecision(8)));
         behind += mean(own) - mean(dense);
-        const why = losses.length < chunks ? shouldStop(losses, [...rivals.values()], chunks) : null;
+        const why = losses.length < chunks ? shouldStop(losses, [...others.values()], chunks) : null;
         if (why === null) return;
         stopped = why;
         stop.abort(new Error(why));
@@ -111,7 +111,7 @@ export interface RacingTrial {
   readonly order: readonly number[];
   /** Aborted where it is stopped. */
   readonly signal: AbortSignal;
-  /** Takes the losses of the next chunk, and the dense model's. */
+  /** Takes the losses of the next chunk, and the full model's. */
   report(losses: Float64Array, denseLosses: Float64Array): void;
   /** What is kept of it once it is stopped. */
   describe(): Pick<StoppedTrial, "stopped" | "chunkLosses" | "chunks" | "partialDelta">;

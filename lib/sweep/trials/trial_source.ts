@@ -118,7 +118,7 @@ export function storedTrials<T extends TaskTypes>(
     /** Makes a trial of a search that proposes them one after the other. @returns Whether it made a proposal. */
     propose,
     total: search?.request.trials ?? only?.length ?? Object.values(store.count()).reduce((a, b) => a + b),
-    /** Takes the dense model's result, before the first trial. */
+    /** Takes the full model's result, before the first trial. */
     begin(dense: DenseTaskResult): void {
       if (store.get("dense") === undefined) store.set("dense", dense);
     },
@@ -144,7 +144,7 @@ export function storedTrials<T extends TaskTypes>(
       return store.held().filter((held) => held.owner !== owner && Math.abs(now - held.seenMs) > SILENT_MS);
     },
     /**
-     * Takes the losses of one chunk of the trial, one a scored unit, and the dense model's.
+     * Takes the losses of one chunk of the trial, one a scored unit, and the full model's.
      *
      * @throws {TrialLostError} If the trial is another worker's by now.
      */

@@ -2,7 +2,7 @@
 import { PRODUCTS } from "../../../../lib/backend.ts";
 import { WEIGHT_DTYPES } from "../../../../lib/dtype.ts";
 import { TASKS } from "../../../../lib/eval/mod.ts";
-import { COMPARED_METHODS, DEFAULT_CONTEXT, RIVAL_METHODS } from "../../../../lib/sweep/mod.ts";
+import { COMPARED_METHODS, DEFAULT_CONTEXT, OTHER_METHODS } from "../../../../lib/sweep/mod.ts";
 import {
   type Flag,
   flag,
@@ -58,7 +58,7 @@ export const COMMON_FLAGS: Flags = {
     "element type that the model's matrices are converted to at load, rounded as ggml rounds (each as the file has it)",
     RUNNING,
   ),
-  "products": flag("text", PRODUCTS.join("|"), "rounding of matrix products on the CPU (exact)", RUNNING),
+  "matmul": flag("text", PRODUCTS.join("|"), "rounding in matrix multiplications on the CPU (exact)", RUNNING),
   "wgmma": flag(
     "switch",
     undefined,
@@ -180,7 +180,7 @@ export const COMMON_FLAGS: Flags = {
   "methods": flag(
     "text",
     "A,B,…",
-    `some of ${COMPARED_METHODS.join(", ")} (all). Others: ${RIVAL_METHODS.join(", ")}`,
+    `some of ${COMPARED_METHODS.join(", ")} (all). Others: ${OTHER_METHODS.join(", ")}`,
     ["compare", "reproduce"],
   ),
   "ratios": flag(
@@ -191,9 +191,9 @@ export const COMMON_FLAGS: Flags = {
   ),
   "match": flag(
     "text",
-    "rows|pairs|flops|none",
-    "budget that methods spend alike; none: each runs at the ratio asked for (rows for methods that only evict, pairs " +
-      "for those that skip queries)",
+    "cache|pairs|flops|none",
+    "budget that is equal for all methods; none: each runs at the requested ratio (cache for methods that only evict, " +
+      "pairs for those that skip queries)",
     ["compare"],
   ),
   "seeds": flag("integer", "N", "seeds of random (5)", ["compare", "reproduce"]),
@@ -211,7 +211,7 @@ export const COMMON_FLAGS: Flags = {
   ]),
   "system": flag("text", "TEXT", "system message before the prompt, with --chat", ["generate"]),
   "max-tokens": flag("integer", "N", "most tokens to make (128)", ["generate"]),
-  "beside": flag("switch", undefined, "run the full model too, next to the filtered one", ["generate"]),
+  "full-model": flag("switch", undefined, "run the full model too, next to the filtered one", ["generate"]),
   "ignore-end": flag("switch", undefined, "continue past a token that ends the text", ["generate"]),
   "host": flag("text", "ADDRESS", "address to listen on (127.0.0.1); any other needs a token", ["serve"]),
   "port": flag("integer", "N", "port to listen on (8080); 0: a free one", ["serve"]),

@@ -48,7 +48,7 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
   ],
   "Choice of tokens": Object.keys(SAMPLING).map(flagName),
   "Where": ["host", "port", "token-file", "together", "waiting"],
-  "How": ["max-tokens", "beside", "backend", "race", "jobs", "phase", "seeds"],
+  "How": ["max-tokens", "full-model", "backend", "race", "jobs", "phase", "seeds"],
   "Results": ["out", "resume", "live", "all", "columns", "csv", "json"],
 };
 

@@ -65,7 +65,7 @@ const NEEDS_MODEL = new Set([
   "cacheSkipped",
   "kvTail",
   "whole",
-  "wholeShare",
+  "wholeFraction",
 ]);
 
 const belongs = ([, { of }]: [string, Option]) => Number(of !== undefined);

@@ -12,6 +12,13 @@ export type FlagValues = ReadonlyMap<string, readonly unknown[]>;
 export const textOf = (values: FlagValues, name: string): string | undefined =>
   values.get(name)?.[0] as string | undefined;
 
+/** Names that flags had before, and those that they have now. */
+const RENAMED_FLAGS: ReadonlyMap<string, string> = new Map([
+  ["products", "matmul"],
+  ["beside", "full-model"],
+  ["whole-share", "whole-fraction"],
+]);
+
 /** Kinds whose value may be left out. */
 const OPTIONAL: ReadonlySet<FlagKind> = new Set(["boolean", "optional text"]);
 /** Kinds whose value is one text, commas included. */
@@ -135,7 +142,11 @@ export function parseFlags(task: Task, args: readonly string[], lists: boolean):
       if (name === undefined) {
         throw new UsageError(`Cannot use argument "${argument}": expected flags alone (see --help)`);
       }
-      const flag = argument.split("=")[0], nearest = sayNearest(name, known, ", ", "--");
+      const flag = argument.split("=")[0], renamed = RENAMED_FLAGS.get(name);
+      if (renamed !== undefined && known.includes(renamed)) {
+        throw new UsageError(`Cannot use flag "${flag}": use --${renamed} instead`);
+      }
+      const nearest = sayNearest(name, known, ", ", "--");
       throw new UsageError(`Cannot use flag "${flag}": "${task}" has no such flag${nearest} (see --help)`);
     },
   });

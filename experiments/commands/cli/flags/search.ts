@@ -21,7 +21,7 @@ const DEFAULT_TRIALS = 50;
 /** Flags that mean nothing without a search. */
 const OF_SEARCH = ["trials", "objectives", "at-most"];
 
-/** The options that ask for a share: where they vary, loss alone would take the least of it. */
+/** The options that request a ratio: if they vary, the loss would always prefer the smallest. */
 const SHARES = ["pruneRatio", "kvRatio", "skipRatios", "theta", "threshold"];
 
 /**

@@ -26,7 +26,7 @@ export interface BackendRequest {
 const MAX_THREADS = 1024;
 
 /**
- * Reads `--backend`, `--threads`, `--cache-dtype`, `--products` and `--wgmma`.
+ * Reads `--backend`, `--threads`, `--cache-dtype`, `--matmul` and `--wgmma`.
  *
  * @throws {UsageError} If they are not known or out of range.
  */
@@ -38,10 +38,10 @@ export function readBackend(values: FlagValues): BackendRequest {
   }
   const dtype = textOf(values, "cache-dtype") ?? "f32";
   const cacheDType = expectChoice("cache-dtype", dtype, CACHE_DTYPES);
-  const products = expectChoice("products", textOf(values, "products") ?? "exact", PRODUCTS);
+  const products = expectChoice("matmul", textOf(values, "matmul") ?? "exact", PRODUCTS);
   if (products !== "exact" && choice !== "cpu") {
     throw new UsageError(
-      `Cannot use --products ${products} with --backend ${choice}: expected --backend cpu`,
+      `Cannot use --matmul ${products} with --backend ${choice}: expected --backend cpu`,
     );
   }
   const wgmma = values.has("wgmma");

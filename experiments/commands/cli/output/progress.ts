@@ -41,7 +41,7 @@ export class Progress {
     this.#tenth = 0;
   }
 
-  /** Time left in words, from the finished share of the work; empty while nothing is known. */
+  /** Time left in words, from the finished fraction of the work; empty while nothing is known. */
   eta(fraction: number): string {
     if (this.#began === undefined || fraction <= 0) return "";
     const elapsed = this.#now() - this.#began;

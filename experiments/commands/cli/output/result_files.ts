@@ -20,8 +20,8 @@ const FILES = {
   "heads.json": { kind: "heads", keys: ["layers", "overall", "environment"] },
   "compare.json": { kind: "compare", keys: ["methods", "intervals", "environment"] },
   "reproduce.json": { kind: "reproduce", keys: ["parts", "checks", "environment"] },
-  "bench.json": { kind: "bench", keys: ["kernels", "lengths", "roof", "environment"] },
-  "bench_gpu.json": { kind: "bench", keys: ["kernels", "lengths", "roof", "environment"] },
+  "bench.json": { kind: "bench", keys: ["kernels", "lengths", "peak", "environment"] },
+  "bench_gpu.json": { kind: "bench", keys: ["kernels", "lengths", "peak", "environment"] },
   "score.json": { kind: "score", keys: ["ids", "nll"] },
 } as const;
 

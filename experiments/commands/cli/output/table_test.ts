@@ -9,7 +9,7 @@ import { parseFlags } from "../flags/parse.ts";
 import { fitColumns, formatLatex, formatMarkdown, formatTable, printTable, readTable } from "./table.ts";
 
 const table = {
-  columns: ["asked", "rule", "loss", "KL"],
+  columns: ["ratio", "rule", "loss", "KL"],
   hints: ["the ratio", "the rule", "nats", "divergence"],
   left: [false, true, false, false],
   rows: [["0.5", "key", "1.25", "0.1"], ["0.25", "a|b_c", "12.5", "10%"]],
@@ -19,7 +19,7 @@ Deno.test("formatTable() lines columns up, and goes on below itself where it is 
   assertEquals(
     formatTable(table),
     [
-      "asked  rule   loss   KL",
+      "ratio  rule   loss   KL",
       "-----  -----  ----  ---",
       "  0.5  key    1.25  0.1",
       " 0.25  a|b_c  12.5  10%",
@@ -27,17 +27,17 @@ Deno.test("formatTable() lines columns up, and goes on below itself where it is 
   );
   assertEquals(formatTable(table, 23), formatTable(table));
   const [first, second] = formatTable(table, 22).split("\n\n");
-  assertEquals(first!.split("\n")[0], "asked  rule   loss");
+  assertEquals(first!.split("\n")[0], "ratio  rule   loss");
   assertEquals(second!.split("\n"), [
-    "asked  rule    KL",
+    "ratio  rule    KL",
     "-----  -----  ---",
     "  0.5  key    0.1",
     " 0.25  a|b_c  10%",
   ]);
   // A column that does not fit beside those that name the rows stands there all the same, alone.
   assertEquals(formatTable(table, 5).split("\n\n").map((part) => part.split("\n")[0]), [
-    "asked  rule   loss",
-    "asked  rule    KL",
+    "ratio  rule   loss",
+    "ratio  rule    KL",
   ]);
   const numbers = { columns: ["token", "a", "b"], rows: [["0", "1", "2"]], left: [] };
   assertEquals(formatTable(numbers, 8).split("\n\n").map((part) => part.split("\n")[0]), [
@@ -47,26 +47,26 @@ Deno.test("formatTable() lines columns up, and goes on below itself where it is 
 });
 
 Deno.test("fitColumns() leaves out no more than it must, in the given order", () => {
-  const names = (width: number) => fitColumns(table, width, ["KL", "none", "asked"]).columns;
+  const names = (width: number) => fitColumns(table, width, ["KL", "none", "ratio"]).columns;
   assertEquals(names(23), table.columns);
-  assertEquals(names(22), ["asked", "rule", "loss"]);
+  assertEquals(names(22), ["ratio", "rule", "loss"]);
   assertEquals(names(17), ["rule", "loss"]);
   assertEquals(names(1), ["rule", "loss"]);
-  assertEquals(fitColumns(table, 17, ["KL", "asked"]).hints, ["the rule", "nats"]);
+  assertEquals(fitColumns(table, 17, ["KL", "ratio"]).hints, ["the rule", "nats"]);
 });
 
 Deno.test("formatMarkdown() and formatLatex() let no cell become markup", () => {
   assertEquals(formatMarkdown(table).split("\n"), [
-    "| asked | rule | loss | KL |",
+    "| ratio | rule | loss | KL |",
     "| ---: | --- | ---: | ---: |",
     "| 0.5 | key | 1.25 | 0.1 |",
     "| 0.25 | a\\|b_c | 12.5 | 10% |",
   ]);
-  const latex = formatLatex({ ...table, columns: ["asked", "^ ~ \\", "{loss}", "KL"] });
+  const latex = formatLatex({ ...table, columns: ["ratio", "^ ~ \\", "{loss}", "KL"] });
   assertEquals(latex.split("\n"), [
     "\\begin{tabular}{rlrr}",
     "\\toprule",
-    "asked & \\textasciicircum{} \\textasciitilde{} \\textbackslash{} & \\{loss\\} & KL \\\\",
+    "ratio & \\textasciicircum{} \\textasciitilde{} \\textbackslash{} & \\{loss\\} & KL \\\\",
     "\\midrule",
     "0.5 & key & 1.25 & 0.1 \\\\",
     "0.25 & a|b\\_c & 12.5 & 10\\% \\\\",
@@ -83,18 +83,18 @@ Deno.test("formatLatex() sets what is best in bold, and signs as mathematics", (
   ]);
 });
 
-const read = (...args: string[]) => readTable(parseFlags("score", args, false), ["rule", "KV held"]);
+const read = (...args: string[]) => readTable(parseFlags("score", args, false), ["rule", "KV cache"]);
 
 Deno.test("readTable() takes columns by name, and refuses what contradicts itself", () => {
   assertEquals(read(), { columns: undefined, format: "text", csv: undefined });
-  assertEquals(read("--columns", "kv-held, RULE,rule", "--latex"), {
-    columns: ["KV held", "rule"],
+  assertEquals(read("--columns", "kv-cache, RULE,rule", "--latex"), {
+    columns: ["KV cache", "rule"],
     format: "latex",
     csv: undefined,
   });
-  assertEquals(read("--columns", "all", "--json").columns, ["rule", "KV held"]);
+  assertEquals(read("--columns", "all", "--json").columns, ["rule", "KV cache"]);
   const cases: [string[], string][] = [
-    [["--columns", "magic"], "Cannot use --columns magic: expected all, or some of rule, kv-held"],
+    [["--columns", "magic"], "Cannot use --columns magic: expected all, or some of rule, kv-cache"],
     [["--json", "--markdown"], "Cannot use --json with --markdown: expected one of them"],
     [["--latex", "--markdown"], "Cannot use --markdown with --latex: expected one of them"],
     [["--csv", "/nowhere/a.csv"], 'Cannot write "/nowhere/a.csv"'],
@@ -129,14 +129,14 @@ Deno.test("printTable() fits the terminal, says what it leaves out, and explains
   const piped = await print(undefined, table, [], ["KL"]);
   assertEquals(
     piped,
-    `${formatTable(table)}\n\nasked: the ratio; rule: the rule; loss: nats; KL: divergence.\nReport: x\n`,
+    `${formatTable(table)}\n\nratio: the ratio; rule: the rule; loss: nats; KL: divergence.\nReport: x\n`,
   );
   const narrow = await print(22, table, [], ["KL"]);
-  assertEquals(narrow.split("\n")[0], "asked  rule   loss");
+  assertEquals(narrow.split("\n")[0], "ratio  rule   loss");
   assertEquals(
     narrow.split("\n\n")[1],
     [
-      "asked: the ratio;",
+      "ratio: the ratio;",
       "rule: the rule; loss:",
       "nats.",
       "Left out at 22",
@@ -167,7 +167,7 @@ Deno.test("the tables of a full sweep and a comparison fit 80 and 120 columns", 
   const summary = makeSummary(trials);
   const interval = { estimate: -12.3456, low: -12.3456, high: 12.3456 };
   const methods = ["dense", "variance inverted", "random-protected for paper"].map((name) => ({
-    shares: { queries: 1, pairs: 1, attentionFlops: 1, rows: 1, projectionFlops: 1, parameters: 1 },
+    retained: { queries: 1, pairs: 1, attentionFlops: 1, cache: 1, projectionFlops: 1, parameters: 1 },
     ...{
       name,
       options: null,
@@ -175,14 +175,14 @@ Deno.test("the tables of a full sweep and a comparison fit 80 and 120 columns", 
       seeds: 5,
       achievedRatio: 0.5,
       kvAchievedRatio: 0.5,
-      looksAhead: true,
+      nonCausal: true,
       loss: 12.3456,
       seedLosses: [1, 2] as const,
       lossBlocks: { sums: [1.5], sizes: [1] },
     },
     ...{
       perplexity: 1234.5,
-      toDense: interval,
+      lossIncrease: interval,
       toRandom: interval,
       toProtected: interval,
       missed: false,
@@ -203,8 +203,11 @@ Deno.test("the tables of a full sweep and a comparison fit 80 and 120 columns", 
   }
   assertEquals(tabulateTrials(summary).rows.length, 82);
   // A preset's name says what it sets: the options that differ between presets are no columns.
-  assertEquals(tabulateTrials(summary).columns.slice(0, 4), ["asked", "rule", "seed", "Q skipped"]);
-  const kept = { 80: ["asked", "rule", "Q skipped", "ppl", "dNLL", "attn FLOPs"], 120: ["95%", "KV held"] };
+  assertEquals(tabulateTrials(summary).columns.slice(0, 4), ["ratio", "rule", "seed", "Q skipped"]);
+  const kept = {
+    80: ["ratio", "rule", "Q skipped", "ppl", "loss increase", "attn FLOPs"],
+    120: ["95%", "KV cache"],
+  };
   for (const [width, names] of Object.entries(kept)) {
     const text = await print(Number(width), tabulateTrials(summary) as typeof table, [], [...SPARE_IN_SWEEP]);
     for (const name of names) {

@@ -254,19 +254,19 @@ Deno.test("no command goes on with the study of another one", () =>
     );
   }));
 
-Deno.test("--dtype and --products are conditions of a study: they are recorded, and no run goes on with others", () =>
+Deno.test("--dtype and --matmul are conditions of a study: they are recorded, and no run goes on with others", () =>
   withFolder(async (folder) => {
     const small = ["--context", "64", "--tokens", "64", "--warmup", "8", "--threads", "1", "--quiet"];
     const products = (await findBf16Unit()).unit && "bf16",
-      rounded = products ? ["--products", products] : [];
+      rounded = products ? ["--matmul", products] : [];
     const args = [...small, "--dtype", "q4_0", ...rounded, "--out", folder];
     assertEquals((await runTask("sweep", ...args)).code, 0);
     const { environment } = JSON.parse(Deno.readTextFileSync(`${folder}/summary.json`));
     assertEquals([environment.dtype, environment.products], ["q4_0", products]);
     using store = StudyStore.open(`${folder}/study.db`);
-    for (const kept of [store.conditions, store.facts.flags]) {
-      assertEquals([kept.dtype, kept.products], ["q4_0", products]);
-    }
+    const { conditions, facts: { flags } } = store;
+    assertEquals([conditions.dtype, conditions.products], ["q4_0", products]);
+    assertEquals([flags.dtype, flags.matmul], ["q4_0", products]);
     const cases: [other: string[], ran: string, found: string][] = [
       [rounded, "dtype q4_0", "stored"],
       [[...rounded, "--dtype", "q8_0"], "dtype q4_0", "q8_0"],
@@ -299,7 +299,7 @@ Deno.test("results that cannot be written leave the table, what was finished, an
       await Deno.mkdir(`${out}/${blocked}.part`, { recursive: true });
       const { code, stdout, stderr } = await runTask(task, ...small, ...flags, "--out", out, "--quiet");
       assertEquals(code, 2);
-      assertMatch(stdout, /^ *(asked +rule|method|rule) /);
+      assertMatch(stdout, /^ *(ratio +rule|method|rule) /);
       assertEquals(stdout.includes("Report:"), false);
       assertEquals(
         stderr,

@@ -39,7 +39,7 @@ const KEPT = [
   "cache-dtype",
   "wgmma",
   "dtype",
-  "products",
+  "matmul",
   "memory",
 ];
 const PATHS = new Set(["model", "task-file", "data", "text", "rule", "calibration"]);

@@ -27,7 +27,7 @@ Deno.test("an owner has ended where its process has, which only its own machine 
 Deno.test("a worker has the flags of its sweep, each as it was, but for what only a sweep takes", () => {
   const lines = [
     "--model tiny --task perplexity --context 64 --tokens 128 --backend cpu --cache-dtype bf16 --dtype q4_0",
-    "--products bf16 --memory 500M --calibration none.txt --calibration-domain same --calibration-tokens 200",
+    "--matmul bf16 --memory 500M --calibration none.txt --calibration-domain same --calibration-tokens 200",
   ];
   const values = parseFlags("sweep", lines.join(" ").split(" "), true);
   const asked = parseFlags("sweep", [...lines.join(" ").split(" "), "--jobs", "2", "--fusion", "key"], true);

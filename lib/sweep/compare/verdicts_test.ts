@@ -3,30 +3,33 @@ import { ACC, ITEM_PERPLEXITY } from "../../eval/item_metrics.ts";
 import { normals } from "../../stats/testing.ts";
 import { normalQuantile } from "../../stats/normal.ts";
 import { mapBudgets } from "../budgets.ts";
-import { type ComparedSeries, type Contender, judgeMethods, judgePairs } from "./judgement.ts";
+import { type ComparedSeries, type Contender, testMethods, testPairs } from "./verdicts.ts";
 
 /** 40 items, the first ones right. */
 const right = (count: number) => [Float64Array.from({ length: 40 }, (_, i) => i < count ? 1 : 0)];
 
 const contender = (name: string, own: Partial<Contender> = {}): Contender => ({
-  ...{ name, control: -1, isRival: true },
+  ...{ name, control: -1, mayOppose: true },
   ...own,
 });
 
-Deno.test("judgeMethods() tells apart what differs by more than chance", () => {
+Deno.test("testMethods() finds the differences that are significant", () => {
   const values = [right(40), right(36), right(20)];
-  const contenders = ["dense", "a", "b"].map((name) => contender(name, { isRival: name !== "dense" }));
-  const [, a, b] = judgeMethods(contenders, [{ task: "piqa", metric: ACC, blockSize: 1, values }]);
-  assertEquals([a!.against.dense!.verdict, b!.against.rival!.verdict], ["not told apart", "worse"]);
+  const contenders = ["dense", "a", "b"].map((name) => contender(name, { mayOppose: name !== "dense" }));
+  const [, a, b] = testMethods(contenders, [{ task: "piqa", metric: ACC, blockSize: 1, values }]);
+  assertEquals([a!.against.dense!.verdict, b!.against.bestOther!.verdict], [
+    "no significant difference",
+    "worse",
+  ]);
 });
 
-Deno.test("a method is held against dense, its control, and the best other one at its share", () => {
+Deno.test("a method is compared with the full model, its random baseline, and the best other one at its ratio", () => {
   const contenders = [
-    contender("dense", { isRival: false }),
-    contender("random at 0.3", { asked: 0.3, isRival: false }),
+    contender("dense", { mayOppose: false }),
+    contender("random at 0.3", { asked: 0.3, mayOppose: false }),
     contender("a at 0.3", { asked: 0.3, control: 1 }),
     contender("b at 0.3", { asked: 0.3, control: 1 }),
-    contender("c at 0.3", { asked: 0.3, control: 1, missed: true, isRival: false }),
+    contender("c at 0.3", { asked: 0.3, control: 1, missed: true, mayOppose: false }),
     contender("a at 0.5", { asked: 0.5 }),
   ];
   const series: ComparedSeries[] = [
@@ -39,7 +42,7 @@ Deno.test("a method is held against dense, its control, and the best other one a
       values: [0, 3, 2, 1, 0, 4].map((mean) => [Float64Array.from(normals(40, 5), (x) => mean + 0.1 * x)]),
     },
   ];
-  const rows = judgeMethods(contenders, series, { resamples: 200 });
+  const rows = testMethods(contenders, series, { resamples: 200 });
   const says = (task: string) =>
     rows.filter((row) => row.task === task).map(({ method, against }) =>
       `${method}: ${
@@ -50,26 +53,26 @@ Deno.test("a method is held against dense, its control, and the best other one a
     );
   assertEquals(says("piqa"), [
     "dense: ",
-    "random at 0.3: worse dense dense; worse rival b at 0.3",
-    "a at 0.3: worse dense dense; better control random at 0.3; worse rival b at 0.3",
-    "b at 0.3: not told apart dense dense; better control random at 0.3; better rival a at 0.3",
-    "c at 0.3: not told apart dense dense; better control random at 0.3",
+    "random at 0.3: worse dense dense; worse bestOther b at 0.3",
+    "a at 0.3: worse dense dense; better random random at 0.3; worse bestOther b at 0.3",
+    "b at 0.3: no significant difference dense dense; better random random at 0.3; better bestOther a at 0.3",
+    "c at 0.3: no significant difference dense dense; better random random at 0.3",
     "a at 0.5: worse dense dense",
   ]);
   assertEquals(says("perplexity").slice(1, 4), [
-    "random at 0.3: worse rival b at 0.3",
-    "a at 0.3: better control random at 0.3; worse rival b at 0.3",
-    "b at 0.3: better control random at 0.3; better rival a at 0.3",
+    "random at 0.3: worse bestOther b at 0.3",
+    "a at 0.3: better random random at 0.3; worse bestOther b at 0.3",
+    "b at 0.3: better random random at 0.3; better bestOther a at 0.3",
   ]);
   const { value, mean, units, against: { dense } } = rows[2]!;
   assertEquals([value, mean, units, dense!.gained, dense!.lost], [25 / 40, 25 / 40, 40, 0, 13]);
   assertAlmostEquals(dense!.estimate, -13 / 40);
-  const pairs = judgePairs(contenders, series);
+  const pairs = testPairs(contenders, series);
   assertEquals(pairs.map(({ task, method, other, verdict }) => `${task}: ${method} ${verdict} ${other}`), [
     "piqa: random at 0.3 worse dense",
     "piqa: a at 0.3 worse dense",
     "piqa: a at 0.3 better random at 0.3",
-    "piqa: b at 0.3 not told apart dense",
+    "piqa: b at 0.3 no significant difference dense",
     "piqa: b at 0.3 better random at 0.3",
     "piqa: b at 0.3 better a at 0.3",
     "perplexity: random at 0.3 worse dense",
@@ -89,28 +92,30 @@ Deno.test("a method is held against dense, its control, and the best other one a
 
 Deno.test("a difference at budgets more than a point apart says so, by the wider one of both methods' budgets", () => {
   const contenders = [
-    contender("dense", { isRival: false }),
-    contender("a", { budget: "rows" }),
-    contender("b", { budget: "rows" }),
+    contender("dense", { mayOppose: false }),
+    contender("a", { budget: "cache" }),
+    contender("b", { budget: "cache" }),
     contender("c", { budget: "pairs" }),
   ];
   const spent = [[1, 1], [0.6, 0.7], [0.609, 0.75], [0.58, 0.4]];
-  const shares = spent.map(([rows, pairs]) => mapBudgets((name) => name === "rows" ? rows! : pairs!));
+  const retained = spent.map(([rows, pairs]) => mapBudgets((name) => name === "cache" ? rows! : pairs!));
   const values = [right(40), right(20), right(30), right(25)];
-  const series = [{ task: "piqa", metric: ACC, blockSize: 1, values, shares }];
-  const rows = judgeMethods(contenders, series, { resamples: 50 });
-  const rivals = rows.map(({ against: { rival } }) => rival && [rival.name, rival.unequal?.budget]);
-  assertEquals(rivals, [undefined, ["b", undefined], ["a", undefined], ["b", "pairs"]]);
-  assertAlmostEquals(rows[3]!.against.rival!.unequal!.more, -0.35, 1e-12);
-  assertEquals([rows[1]!.shares!.rows, rows[1]!.against.dense!.unequal], [0.6, undefined]);
-  const unequal = judgePairs(contenders, series).filter((pair) => pair.unequal !== undefined);
+  const series = [{ task: "piqa", metric: ACC, blockSize: 1, values, retained }];
+  const rows = testMethods(contenders, series, { resamples: 50 });
+  const others = rows.map(({ against: { bestOther } }) =>
+    bestOther && [bestOther.name, bestOther.unequal?.budget]
+  );
+  assertEquals(others, [undefined, ["b", undefined], ["a", undefined], ["b", "pairs"]]);
+  assertAlmostEquals(rows[3]!.against.bestOther!.unequal!.more, -0.35, 1e-12);
+  assertEquals([rows[1]!.retained!.cache, rows[1]!.against.dense!.unequal], [0.6, undefined]);
+  const unequal = testPairs(contenders, series).filter((pair) => pair.unequal !== undefined);
   assertEquals(unequal.map(({ method, other }) => `${method} ${other}`), ["c a", "c b"]);
 });
 
 Deno.test("a metric is a function of its mean, and its verdict is about that mean", () => {
   const values = [[Float64Array.of(1, 2, 3)], [Float64Array.of(2, 3, 4)]];
-  const contenders = [contender("dense", { isRival: false }), contender("a")];
-  const [, a] = judgeMethods(contenders, [{ task: "needle", metric: ITEM_PERPLEXITY, blockSize: 1, values }]);
+  const contenders = [contender("dense", { mayOppose: false }), contender("a")];
+  const [, a] = testMethods(contenders, [{ task: "needle", metric: ITEM_PERPLEXITY, blockSize: 1, values }]);
   assertEquals([a!.value, a!.mean, a!.against.dense!.estimate], [Math.exp(3), 3, 1]);
 });
 
@@ -124,8 +129,12 @@ Deno.test("null experiment: of a method against itself with other seeds the whol
     const blocks = normals(50, 31 * seed + 7);
     return [normals(200, 17 * seed + 3).map((x, i) => x + blocks[Math.floor(i / 4)]!)];
   };
-  const contenders = [contender("dense", { isRival: false }), contender("a", { control: 2 }), contender("b")];
-  const calls = { "acc rival": 0, "acc control": 0, "perplexity rival": 0, "perplexity control": 0 };
+  const contenders = [
+    contender("dense", { mayOppose: false }),
+    contender("a", { control: 2 }),
+    contender("b"),
+  ];
+  const calls = { "acc bestOther": 0, "acc random": 0, "perplexity bestOther": 0, "perplexity random": 0 };
   for (let repeat = 0; repeat < 200; repeat++) {
     const [first, second] = [1000 + 2 * repeat, 1001 + 2 * repeat];
     for (
@@ -142,11 +151,11 @@ Deno.test("null experiment: of a method against itself with other seeds the whol
         },
       ]
     ) {
-      const [, { against }] = judgeMethods(contenders, [{ task: "t", ...series }], { resamples: 200 }) as [
+      const [, { against }] = testMethods(contenders, [{ task: "t", ...series }], { resamples: 200 }) as [
         unknown,
-        ReturnType<typeof judgeMethods>[number],
+        ReturnType<typeof testMethods>[number],
       ];
-      for (const opponent of ["rival", "control"] as const) {
+      for (const opponent of ["bestOther", "random"] as const) {
         if (against[opponent]!.verdict === "better") calls[`${series.metric.name as "acc"} ${opponent}`]++;
       }
       assertEquals(against.dense!.verdict, "worse");

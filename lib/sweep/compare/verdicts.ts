@@ -1,37 +1,37 @@
-/** Methods on several tasks at once: each metric of each method, and whether it is told apart from its opponents. */
+/** Methods on several tasks at once: each metric of each method, and whether it differs significantly from its opponents. */
 import type { ItemMetric } from "../../eval/item_metrics.ts";
 import type { ItemBudget } from "../../eval/item_summary.ts";
-import { differenceOf, type JudgedDifference, judgeDifferences } from "../../eval/verdict.ts";
+import { differenceOf, testDifferences, type TestedDifference } from "../../eval/verdict.ts";
 import { type PairedMean, pairedMean } from "../../stats/paired.ts";
-import type { BudgetName, Shares } from "../budgets.ts";
+import type { BudgetName, Retained } from "../budgets.ts";
 import { EQUAL } from "./match.ts";
 
-/** What a method is held against: the model without a filter, chance with the same options, and the best other method. */
-export const OPPONENTS = ["dense", "control", "rival"] as const;
+/** What a method is compared with: the full model, a random baseline with the same options, and the best other method. */
+export const OPPONENTS = ["dense", "random", "bestOther"] as const;
 export type Opponent = (typeof OPPONENTS)[number];
 
-/** @internal A method as it is judged; the first of a list is the dense model. */
+/** @internal A method as it is evaluated; the first of a list is the full model. */
 export interface Contender {
   readonly name: string;
-  /** The share that it was asked for, where a comparison has several: rivals are those of the same one. */
+  /** The requested ratio, where a comparison has several: only methods of the same one are compared. */
   readonly asked?: number;
-  /** Index of its control in the list; -1 = it has none. */
+  /** Index of its random baseline in the list; -1 = it has none. */
   readonly control: number;
-  /** Whether another method may have it as a rival: not a control, a bound, or what missed the ratio. */
-  readonly isRival: boolean;
-  /** Whether it skipped something else than what was asked: it is held against the dense model alone. */
+  /** Whether it may be the best other method: not a baseline, an upper bound, or a run that missed the ratio. */
+  readonly mayOppose: boolean;
+  /** Whether it missed the requested ratio: it is compared with the full model only. */
   readonly missed?: boolean;
-  /** The budget that it is to be equal in; the dense model has none. */
+  /** The budget that it is to be equal in; the full model has none. */
   readonly budget?: BudgetName;
 }
 
 /** What a method did to the items of a task: means over items and seeds. */
 export interface Reach {
-  /** Share of an item's scored positions that did not see a filtered key. */
+  /** Fraction of an item's scored positions that did not attend to a filtered key. */
   readonly missedKeys: number;
-  /** Share of the scored positions' own attentions that were filtered, over all layers. */
+  /** Fraction of the scored positions' own attention computations that were skipped, over all layers. */
   readonly ownSkips: number;
-  /** Share of items with the dense model's log-likelihoods. */
+  /** Fraction of items with the full model's log-likelihoods. */
   readonly identical: number;
 }
 
@@ -41,23 +41,23 @@ export interface ComparedSeries {
   readonly metric: Pick<ItemMetric, "name" | "better" | "percent" | "fromMean">;
   /** Units a block: neighbouring tokens depend on each other, items do not. */
   readonly blockSize: number;
-  /** Whether it is a distance from the dense model, which then is no opponent. */
+  /** Whether it is a distance from the full model, which then is no opponent. */
   readonly isDistance?: boolean;
-  /** What each contender spends of the dense model's on these units. */
-  readonly shares?: readonly Shares[];
+  /** Retained fractions of each contender on these units. */
+  readonly retained?: readonly Retained[];
   /** What each did to items. */
   readonly reach?: readonly (Reach | undefined)[];
   /** Of each contender, its values in segments, one a unit. */
   readonly values: readonly (readonly Float64Array[])[];
 }
 
-/** By how much a method spends more than its opponent, as a share of the dense model's: more than a point. */
+/** By how much a method spends more than its opponent, as a fraction of the full model's: more than a point. */
 export interface Unequal {
   readonly budget: BudgetName;
   readonly more: number;
 }
 
-export type Opposed = JudgedDifference & {
+export type Opposed = TestedDifference & {
   readonly name: string;
   /** Where the two spend unequal budgets: the difference is not the methods' alone. */
   readonly unequal?: Unequal;
@@ -75,8 +75,8 @@ export interface ComparedResult {
   readonly mean: number;
   /** Standard error of that mean, over blocks; null of a single one. */
   readonly standardError: number | null;
-  /** What it spends of the dense model's on these units; a comparison of an older version does not say. */
-  readonly shares?: Shares;
+  /** Retained fractions on these units; comparisons of older versions have none. */
+  readonly retained?: Retained;
   /** What it did to the items, of a task that has some. */
   readonly reach?: Reach;
   /** The method against each opponent that it has; differences are its values less the opponent's. */
@@ -101,12 +101,13 @@ export interface ComparedItems {
 /**
  * Every metric of every contender, and what may be said against its opponents, p values adjusted over the whole table.
  *
- * The rival of a method is the best of the other ones at the same asked share, of an equal budget where there are such, by the
- * mean of the metric on these units: it is chosen by the numbers that it is then compared with, so that "worse than its rival" is said a little too easily, "better" never is.
+ * The best other method is the best one at the same requested ratio, of an equal budget if there are any, by the mean of
+ * the metric on these units. It is chosen on the same data, which biases the test towards "worse"; "better" is not
+ * affected.
  *
  * @param options Of the resamples: seed, default 0, and number, default 2000.
  */
-export function judgeMethods(
+export function testMethods(
   contenders: readonly Contender[],
   series: readonly ComparedSeries[],
   options: { readonly seed?: number; readonly resamples?: number } = {},
@@ -116,12 +117,13 @@ export function judgeMethods(
     const sign = own.metric.better === "higher" ? 1 : -1;
     return contenders.map((contender, i) => {
       const all = contenders.keys().filter((j) =>
-        j !== i && !contender.missed && contenders[j]!.isRival && contenders[j]!.asked === contender.asked
+        j !== i && !contender.missed && contenders[j]!.mayOppose && contenders[j]!.asked === contender.asked
       ).toArray();
       const equal = all.filter((j) => unequalOf(contenders, own, i, j).unequal === undefined);
-      const rivals = equal.length > 0 ? equal : all;
-      const rival = rivals.sort((a, b) => sign * (means[b]!.mean - means[a]!.mean))[0] ?? -1;
-      const places = { dense: own.isDistance ? -1 : 0, control: contender.control, rival };
+      const bestOther = (equal.length > 0 ? equal : all).sort((a, b) =>
+        sign * (means[b]!.mean - means[a]!.mean)
+      )[0] ?? -1;
+      const places = { dense: own.isDistance ? -1 : 0, random: contender.control, bestOther };
       return {
         row: describeRow(own, contender, i, means[i]!),
         opposed: i === 0 ? [] : OPPONENTS.flatMap((opponent) => {
@@ -138,12 +140,12 @@ export function judgeMethods(
       };
     });
   });
-  const judged = judgeDifferences(rows.flatMap(({ opposed }) => opposed.map(({ difference }) => difference)));
+  const tested = testDifferences(rows.flatMap(({ opposed }) => opposed.map(({ difference }) => difference)));
   let next = 0;
   return rows.map(({ row, opposed }) => ({
     ...row,
     against: Object.fromEntries(
-      opposed.map(({ opponent, said }) => [opponent, { ...said, ...judged[next++]! }]),
+      opposed.map(({ opponent, said }) => [opponent, { ...said, ...tested[next++]! }]),
     ),
   }));
 }
@@ -151,22 +153,22 @@ export function judgeMethods(
 /** Whether two contenders spend unequal budgets on a series: by the budget of either, the wider difference. */
 function unequalOf(
   contenders: readonly Contender[],
-  { shares }: ComparedSeries,
+  { retained }: ComparedSeries,
   i: number,
   j: number,
 ): { readonly unequal?: Unequal } {
   const budgets = [contenders[i]!.budget, contenders[j]!.budget];
-  if (shares === undefined || budgets.includes(undefined)) return {};
+  if (retained === undefined || budgets.includes(undefined)) return {};
   const [wider] = budgets.map((budget) => ({
     budget: budget!,
-    more: shares[i]![budget!] - shares[j]![budget!],
+    more: retained[i]![budget!] - retained[j]![budget!],
   }))
     .sort((a, b) => Math.abs(b.more) - Math.abs(a.more));
   return Math.abs(wider!.more) > EQUAL ? { unequal: wider! } : {};
 }
 
 function describeRow(
-  { task, metric: { name, fromMean = (mean) => mean }, values, shares, reach }: ComparedSeries,
+  { task, metric: { name, fromMean = (mean) => mean }, values, retained, reach }: ComparedSeries,
   { name: method }: Contender,
   place: number,
   { mean, standardError }: PairedMean,
@@ -174,14 +176,14 @@ function describeRow(
   const units = values[place]!.reduce((sum, { length }) => sum + length, 0);
   return {
     ...{ method, task, metric: name, units, value: fromMean(mean), mean, standardError },
-    ...(shares && { shares: shares[place]! }),
+    ...(retained && { retained: retained[place]! }),
     ...(reach?.[place] && { reach: reach[place] }),
   };
 }
 
-/** @internal Two methods of one asked share on the main metric of a task. */
+/** @internal Two methods of one requested ratio on the main metric of a task. */
 export interface ComparedPair {
-  /** The share that both were asked for, where a comparison has several; the dense model is in every one. */
+  /** The ratio requested of both, where a comparison has several; the full model belongs to each. */
   readonly asked?: number;
   readonly task: string;
   readonly metric: string;
@@ -192,19 +194,19 @@ export interface ComparedPair {
   /** Adjusted for all pairs of all tasks, by Benjamini and Hochberg. */
   readonly adjustedPValue: number;
   /** How the method does against the other at 5%. */
-  readonly verdict: JudgedDifference["verdict"];
+  readonly verdict: TestedDifference["verdict"];
   /** Where the two spend unequal budgets. */
   readonly unequal?: Unequal;
 }
 
-/** Each pair of contenders that came out at one asked share, the dense model among them, once a task: who beats whom. */
-export function judgePairs(
+/** Each pair of contenders at one requested ratio, the full model included, once per task. */
+export function testPairs(
   contenders: readonly Contender[],
   series: readonly ComparedSeries[],
 ): ComparedPair[] {
   const main = [...Map.groupBy(series, ({ task }) => task).values()].map((own) => own[0]!);
-  const shares = new Set(contenders.slice(1).map(({ asked }) => asked));
-  const pairs = [...shares].flatMap((asked) => {
+  const ratios = new Set(contenders.slice(1).map(({ asked }) => asked));
+  const pairs = [...ratios].flatMap((asked) => {
     const members = contenders.keys().filter((i) =>
       i === 0 || contenders[i]!.asked === asked && !contenders[i]!.missed
     )
@@ -223,9 +225,9 @@ export function judgePairs(
       );
     });
   });
-  const judged = judgeDifferences(pairs.map(({ difference }) => difference));
+  const tested = testDifferences(pairs.map(({ difference }) => difference));
   return pairs.map(({ pair }, i) => {
-    const { estimate, adjustedPValue, verdict } = judged[i]!;
+    const { estimate, adjustedPValue, verdict } = tested[i]!;
     return { ...pair, estimate, adjustedPValue, verdict };
   });
 }
