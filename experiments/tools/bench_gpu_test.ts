@@ -201,7 +201,7 @@ Deno.test("gpuRow() holds a prefill in 16 bits against tensor cores where they a
     "1.00",
   ]);
   const unknown = gpuRow(work, 1, 0.25, { ...peak, tensorFlops: undefined, copyBytes: 2000 });
-  assertEquals([unknown.peak, unknown.spreadMs], [0.5, 0.25]); // memory alone
+  assertEquals([unknown.peak, unknown.spreadMs], [0.5, 0.25]); // only memory
 });
 
 testEmulated("timeTorch() asks PyTorch for a job, and says why there are no times", async () => {
@@ -391,8 +391,8 @@ Deno.test("describeRows() lays out a table, names to the left and numbers to the
   ];
   assertEquals(describeRows(rows).split("\n"), [
     "op         impl     shape  dtype  skip        ms    ± ms  GFLOP/s  GB/s  of peak",
-    "---------  -------  -----  -----  ----  --------  ------  -------  ----  ----",
-    "rope       cuda     8 x 4  f16       0  0.008000  0.0010      250   500  0.50",
-    "attention  torch 2  16     bf16    0.5     10.00     2.0        0     0  0.00",
+    "---------  -------  -----  -----  ----  --------  ------  -------  ----  -------",
+    "rope       cuda     8 x 4  f16       0  0.008000  0.0010      250   500     0.50",
+    "attention  torch 2  16     bf16    0.5     10.00     2.0        0     0     0.00",
   ]);
 });
