@@ -43,6 +43,7 @@ Deno.test({
     });
     const silent = await connect(`${half}Content-Length: ${body.length}\r\n\r\n${body}`);
     for (let i = 0; i < 40; i++) await connect(`${half}Content-Length: 5000\r\n\r\n{`);
+    const heads = await Promise.all(Array.from({ length: 40 }, () => connect(half)));
     let rounds = 0, dropped = false;
     // Until the silent one is dropped, and once more.
     for (let last = false; !last; rounds++) {
@@ -57,6 +58,10 @@ Deno.test({
       assert(rounds < 2000, "a client that reads nothing is dropped after 10 s");
     }
     assertEquals(await health(), { status: "ok", running: 0, waiting: 0 });
+    for (const head of heads) {
+      assertMatch(await new Response(head.readable).text(), /^HTTP\/1.1 408 /);
+      open.splice(open.indexOf(head), 1);
+    }
     silent.close();
     for (const connection of open.slice(1)) connection.close();
     child.kill("SIGINT");
