@@ -74,8 +74,7 @@ export class CpuBackend extends NativeBackend {
 
   /** See {@linkcode Backend.upload}. */
   override upload(tensor: HostTensor): HostTensor {
-    expectHostTensor(tensor);
-    return tensor;
+    return expectHostTensor(tensor);
   }
 
   /** See {@linkcode Backend.resizeRows}. */

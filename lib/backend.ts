@@ -135,11 +135,7 @@ export interface Backend extends BatchOps {
 
   /** Allocates storage, zero unless `filledLater`: then it may hold anything until the caller has filled it. */
   alloc(dtype: DType, shape: readonly number[], filledLater?: boolean): Tensor;
-  /**
-   * Takes a host tensor over (without copying where the backend computes in host memory).
-   *
-   * @throws {TypeError | RangeError} If its values are not of its type, or do not fit its shape.
-   */
+  /** Takes a host tensor over, in host memory without a copy. @throws As `hostTensor`, if it is not whole. */
   upload(tensor: HostTensor): Tensor;
   /** The values, in this process's memory (without copying where they are there already). */
   read(tensor: Tensor): HostTensor;

@@ -71,9 +71,10 @@ export function hostTensor<Type extends DType>(
 }
 
 /** Checks a tensor that a backend is to take over. @throws As {@linkcode hostTensor}, if it is not whole. */
-export function expectHostTensor(tensor: HostTensor): void {
+export function expectHostTensor(tensor: HostTensor): HostTensor {
   expectTypeOf("tensor", tensor, "object");
   hostTensor(tensor.dtype, tensor.shape, tensor.data);
+  return tensor;
 }
 
 /** A host tensor in zeroed memory, or in the given one, which has as many bytes. */

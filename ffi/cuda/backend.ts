@@ -64,8 +64,7 @@ export class CudaBackend extends NativeBackend {
 
   /** See {@linkcode Backend.upload}. */
   override upload(tensor: HostTensor): DeviceTensor {
-    expectHostTensor(tensor);
-    const { dtype, shape, data } = tensor;
+    const { dtype, shape, data } = expectHostTensor(tensor);
     const buffer = this.memory.alloc(data.byteLength);
     this.memory.write(buffer, data);
     return { dtype, shape, buffer };

@@ -14,10 +14,7 @@ class Reference implements Backend {
   readonly name = "reference";
   readonly description = "plain TypeScript, sums in float64";
   readonly alloc: Backend["alloc"] = (dtype, shape) => emptyTensor(dtype, shape);
-  readonly upload: Backend["upload"] = (tensor: HostTensor): Tensor => {
-    expectHostTensor(tensor);
-    return tensor;
-  };
+  readonly upload: Backend["upload"] = expectHostTensor;
   readonly read: Backend["read"] = (tensor: Tensor): HostTensor => tensor as HostTensor;
   readonly resizeRows: Backend["resizeRows"] = (tensor: Tensor, count: number): Tensor =>
     resizedRows(tensor as HostTensor, count);
