@@ -146,9 +146,10 @@ browserTest(
   "a page saves its files and figures, and its tables are filtered and sorted",
   () =>
     withFolder(async (folder) => {
-      const trials = ["learned", "random", "key"].map((fusion, i) =>
-        makeTrial({ fusion: fusion as "key" }, 0.5, 50 + 100 * i)
-      );
+      const trials = ["learned", "random", "key"].map((fusion, i) => ({
+        ...makeTrial({ fusion: fusion as "key" }, 0.5, 50 + 100 * i),
+        nllDelta: [-0.2, -0.5, 0.3][i]!,
+      }));
       const path = `${folder}/report.html`;
       await Deno.writeTextFile(path, renderSweepReport(makeSummary(trials), { plotly: await readPlotly() }));
       const browser = await openBrowser();
@@ -187,6 +188,9 @@ browserTest(
         await page.getByRole("button", { name: "ppl", exact: true }).click();
         assertEquals(await rules(), ["key", "random", "learned *", "dense"]);
         assertEquals(await page.locator("th[aria-sort=descending]").allTextContents(), ["ppl"]);
+        // Intervals by their lower ends, as numbers.
+        await page.getByRole("button", { name: "95%", exact: true }).click();
+        assertEquals(await rules(), ["dense", "random", "learned *", "key"]);
         await page.locator("input[type=search]").fill("0.5 LEARN");
         assertEquals(await rules(), ["learned *"]);
         await page.locator("input[type=search]").fill("");
