@@ -107,7 +107,7 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
   );
   assertEquals(code, 0, stderr);
   assertMatch(stderr, /random 0.25: accuracy \d+\.\d%/);
-  assertMatch(stdout, /Q skipped +acc +error increase +se +pairs +attn FLOPs +KV cache/);
+  assertMatch(stdout, /Q skipped +acc +error increase +95% +pairs +attn FLOPs +KV cache/);
   assertMatch(stdout, /: 4 chunks of 64 tokens, dense accuracy \d+\.\d%\.\n/);
   const { trials, dense, environment } = JSON.parse(Deno.readTextFileSync(`${out}/summary.json`));
   assertEquals([environment.task, trials[0].task], ["toy", "toy"]);

@@ -79,7 +79,7 @@ Deno.test("a sweep over items counts them, shows chance, and what a filter reach
     const { code, stdout, stderr } = await runTask("sweep", ...args, "--threads", "1", "--out", folder);
     assertEquals(code, 0, stderr);
     assertMatch(stderr, /^1 trial on 64 tokens of piqa.jsonl; cpu: /m);
-    assertMatch(stdout, /Q skipped +acc +error increase +se +acc_norm /);
+    assertMatch(stdout, /Q skipped +acc +error increase +95% +acc_norm /);
     assertMatch(
       stdout,
       /^tiny on piqa.jsonl: 2 items of up to 34 tokens, dense acc 50.0% \(chance 50.0%\)\.$/m,
