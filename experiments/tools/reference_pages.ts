@@ -163,6 +163,7 @@ export const TOOLS = [
   "digest",
   "size",
   "notebooks",
+  "docs",
   "lab",
 ];
 

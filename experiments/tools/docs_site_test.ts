@@ -1,0 +1,80 @@
+/** `deno task docs`, without VitePress: what it reads, what it refuses, and the links that it finds broken. */
+import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
+import { runTask, withFolder } from "../commands/testing.ts";
+import { main } from "./docs.ts";
+import { checkLinks } from "./docs/links.ts";
+import { PAGES } from "./docs/look.ts";
+import { readSidebar, stagePages } from "./docs/stage.ts";
+
+Deno.test("docs refuses what it cannot use in one line, writes nothing, and leaves with exit code 2", () =>
+  withFolder(async (folder) => {
+    await Deno.writeTextFile(`${folder}/mine.txt`, "kept");
+    for (
+      const [args, line] of [
+        [["--port", "80"], /^Cannot use "--port": there is no such flag/],
+        [["--out"], /^Cannot use --out: found no value/],
+        [["page.md"], /^Cannot use "page.md": expected flags/],
+        [["--base", "docs"], /^Cannot use --base "docs": expected a path from slash to slash/],
+        [["--out", folder], /^Cannot write to ".*": found files that are no earlier site/],
+        [["--out", `${folder}/mine.txt`], /^Cannot write to ".*": found files that are no earlier site/],
+        [["--out", `${folder}/mine.txt/site`], /^Cannot write to ".*": a part of the path is a file/],
+      ] as const
+    ) {
+      const { message } = await assertRejects(() => main(args), Error);
+      assertMatch(message, line);
+      assert(!message.includes("\n"), message);
+    }
+    const { code, stdout, stderr } = await runTask("docs", "--base", "docs");
+    assertEquals([code, stdout, stderr.trim().split("\n").length], [2, "", 1]);
+    assertEquals([...Deno.readDirSync(folder)].map(({ name }) => name), ["mine.txt"]);
+  }));
+
+Deno.test("the site has the pages that README leads to, with links that lead to pages", () =>
+  withFolder(async (folder) => {
+    const pages = await stagePages(folder, "/"),
+      read = (path: string) => Deno.readTextFile(`${folder}/${path}`);
+    for (
+      const path of ["docs/index.md", "docs/reference/cli.md", "LICENSE", "notebooks/01_quickstart.ipynb"]
+    ) {
+      assert(pages.includes(path), path);
+    }
+    assertEquals(new Set(pages).size, pages.length);
+    const home = await read("index.md");
+    assertStringIncludes(home, "](./docs/index.md)");
+    assertStringIncludes(home, "](./LICENSE.md)");
+    assertMatch(home, /<img class="in-dark" alt="[^"]+" src="\.\/docs\/images\/lead_dark\.png">/);
+    assertStringIncludes(await read("docs/start/install.md"), "](../../");
+    // A notebook's page has its cells, what they print, and pictures with words for those who do not see them.
+    const notebook = await read("notebooks/01_quickstart.ipynb.md");
+    assertMatch(notebook, /^````ts\nimport /m);
+    assertMatch(
+      notebook,
+      /<img alt="[^"]{20,}" style="background: #ffffff" src="\.\/01_quickstart\.ipynb\.\d+\.svg">/,
+    );
+    for (const path of PAGES) await read(path.replace(/html$/, "md"));
+    const [start] = readSidebar(await Deno.readTextFile(new URL("../../docs/index.md", import.meta.url)));
+    assertEquals(start, {
+      text: "Start",
+      collapsed: false,
+      items: ["Install", "Quickstart", "Concepts"].map((text) => ({
+        text,
+        link: `/docs/start/${text.toLowerCase()}`,
+      })),
+    });
+  }));
+
+Deno.test("a built site's links lead to files and headings; what does not is named with its page", () =>
+  withFolder(async (folder) => {
+    await Deno.mkdir(`${folder}/sub`);
+    await Deno.writeTextFile(
+      `${folder}/index.html`,
+      `<a href="sub/page.html#there">a</a><a href="/b/sub/page">b</a><a href="https://example.com/x">c</a>
+<a href="sub/page.html#gone">d</a><img src="lost.png"><a href="/outside.html">e</a><h2 id="top">t</h2><a class="x" href="#top">f</a>`,
+    );
+    await Deno.writeTextFile(`${folder}/sub/page.html`, `<h2 id="there">x</h2><a href="../">up</a>`);
+    assertEquals(checkLinks(folder, "/b/"), [
+      "index.html: sub/page.html#gone: found no such heading",
+      "index.html: lost.png: found no such file",
+      "index.html: /outside.html: found no such file",
+    ]);
+  }));
