@@ -1,9 +1,9 @@
 /**
  * How well the probe ranks layers: its scores beside the ablation of each layer, which then sees no more than the first keys
- * and the recent window, on random ids and on a text, each said twice.
+ * and the recent window, on random ids and on a text, each read twice.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/retrieval/ablation.ts
- *          --text FILE [--model tiny] [--seeds 1] [--tokens 256] [--threads N] [--out FILE.json]
+ *          [--text FILE] [--model tiny] [--seeds 1] [--tokens 256] [--threads N] [--out FILE.json]
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { openCpu } from "../../../ffi/mod.ts";
@@ -51,19 +51,17 @@ export function tabulateAblations({ scores, divergences }: Ablations) {
 
 if (import.meta.main) {
   const args = parseArgs(Deno.args, { string: ["text", "model", "seeds", "tokens", "threads", "out"] });
-  if (!args.text) {
-    console.error("Cannot measure: expected --text FILE");
-    Deno.exit(2);
-  }
   const threads = args.threads === undefined ? undefined : Number(args.threads);
   const backend = await openCpu({ threads, build: true }), name = args.model ?? "tiny";
   const loaded = await loadModel(name, backend), { tokenizer } = loaded, count = Number(args.tokens ?? 256);
-  const text = tokenizer.encode((await Deno.readTextFile(args.text)).slice(0, count * 16), { bos: false });
   const texts: { [name: string]: number[] } = {};
   for (let seed = 0; seed < Number(args.seeds ?? 1); seed++) {
     texts[`random ids, seed ${seed}`] = drawIds(tokenizer, count, seed);
   }
-  texts["text"] = [...text.slice(0, count)];
+  if (args.text) {
+    const text = (await Deno.readTextFile(args.text)).slice(0, count * 16);
+    texts["text"] = [...tokenizer.encode(text, { bos: false })].slice(0, count);
+  }
   const divergences: { [name: string]: number[] } = {};
   for (const [name, ids] of Object.entries(texts)) {
     const spans = { recent: 32, warmup: 32 };
