@@ -35,8 +35,11 @@ export type Option =
     | { readonly type: "seed"; readonly default: bigint }
   );
 
+/** Layers that no list names. */
+export const LAYER_SETS = ["none", "auto", "heads"] as const;
+
 /** Some layers of a model: none, those that the model itself names (or some of their KV heads), or a list of 0-based indices. */
-export type Layers = "none" | "auto" | "heads" | readonly number[];
+export type Layers = typeof LAYER_SETS[number] | readonly number[];
 
 /** @internal KV heads of a layer, ascending in each part, none of which is empty. */
 export interface HeadParts {
@@ -140,12 +143,10 @@ function checkOf(option: Option): Check {
       const isIndex = (layer: unknown) => Number.isInteger(layer) && (layer as number) >= 0;
       const isSet = (list: readonly number[]) => list.length > 0 && new Set(list).size === list.length;
       return [
-        "none, auto, heads or a list of layers, each once",
+        `${LAYER_SETS.join(", ")} or a list of layers, each once`,
         (value) => isText(value) || isListOf(isNumber)(value),
         (value: Layers) =>
-          typeof value === "string"
-            ? ["none", "auto", "heads"].includes(value)
-            : value.every(isIndex) && isSet(value),
+          typeof value === "string" ? LAYER_SETS.includes(value) : value.every(isIndex) && isSet(value),
       ];
     }
     case "seed": {

@@ -3,7 +3,7 @@
  * and the recent window, on random ids and on a text, each read twice.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/retrieval/ablation.ts
- *          [--text FILE] [--model tiny] [--seeds 1] [--tokens 256] [--threads N] [--out FILE.json]
+ *          [--text FILE] [--model tiny] [--seeds 0,1] [--tokens 256] [--threads N] [--out FILE.json]
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { openCpu } from "../../../ffi/mod.ts";
@@ -55,7 +55,7 @@ if (import.meta.main) {
   const backend = await openCpu({ threads, build: true }), name = args.model ?? "tiny";
   const loaded = await loadModel(name, backend), { tokenizer } = loaded, count = Number(args.tokens ?? 256);
   const texts: { [name: string]: number[] } = {};
-  for (let seed = 0; seed < Number(args.seeds ?? 1); seed++) {
+  for (const seed of (args.seeds ?? "0").split(",").map(Number)) {
     texts[`random ids, seed ${seed}`] = drawIds(tokenizer, count, seed);
   }
   if (args.text) {

@@ -1,6 +1,7 @@
 /** From the command line to values: every mistake is one line that names the flag and the fix. */
 import { parseArgs } from "@std/cli/parse-args";
 import { UsageError } from "../../../../lib/errors.ts";
+import { LAYER_SETS } from "../../../../lib/filter/mod.ts";
 import { sayNearest } from "../../../../lib/nearest.ts";
 import { flagsOf } from "./flags.ts";
 import type { Flag, FlagKind, Task } from "./flag.ts";
@@ -196,8 +197,8 @@ function parseValue(name: string, flag: Flag, text: string): unknown {
     case "names":
       return text.split("+");
     case "layers":
-      if (text === "auto" || text === "none") return text;
-      if (!/^\d+(\+\d+)*$/.test(text)) throw refuse("auto, none, or layers as in 7+18+20");
+      if ((LAYER_SETS as readonly string[]).includes(text)) return text;
+      if (!/^\d+(\+\d+)*$/.test(text)) throw refuse(`${LAYER_SETS.join(", ")}, or layers as in 7+18+20`);
       return text.split("+").map(Number);
     default:
       return text;

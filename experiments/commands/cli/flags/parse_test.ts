@@ -17,6 +17,9 @@ Deno.test("parseFlags() reads lists, numbers, and values that look like flags", 
   assertEquals(parse("sweep", "--features", "norm,similarity+norm"), {
     features: [["norm"], ["similarity", "norm"]],
   });
+  assertEquals(parse("sweep", "--whole", "none,auto,heads,7+18"), {
+    whole: ["none", "auto", "heads", [7, 18]],
+  });
 });
 
 Deno.test("parseFlags() reads flags whose value may be left out", () => {
@@ -60,6 +63,7 @@ Deno.test("parseFlags() names the flag and the fix", () => {
     ["sweep", ["--tau", "NaN"], 'found "NaN", expected a number'],
     ["sweep", ["--tau", "0x10"], 'found "0x10", expected a number'],
     ["sweep", ["--warmup", "1.5"], 'found "1.5", expected an integer'],
+    ["sweep", ["--whole", "all"], 'found "all", expected none, auto, heads, or layers as in 7+18+20'],
     ["sweep", ["--invert=yes"], 'found "yes", expected true or false'],
     ["sweep", ["--json=no"], '--json: found "no", expected --json alone'],
     ["score", ["--quiet=1"], '--quiet: found "1"'],
