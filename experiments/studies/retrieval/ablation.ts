@@ -10,7 +10,7 @@ import { openCpu } from "../../../ffi/mod.ts";
 import { findRetrievalLayers, loadModel, type Tokenizer } from "../../../lib/model/mod.ts";
 import { uniform } from "../../../lib/random.ts";
 import { spearman } from "../../../lib/stats/mod.ts";
-import { formatMarkdown } from "../../commands/cli/output/table.ts";
+import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
 import { measureLayers } from "../cheap_skips/layers.ts";
 
 /** What was measured of a model. */
@@ -33,12 +33,14 @@ function drawIds(tokenizer: Tokenizer, count: number, seed: number): number[] {
   return ids;
 }
 
-/** A row for each text: rank correlation with the probe, and the layers that cost most. */
-export function tabulateAblations({ scores, divergences }: Ablations) {
+/** A row for each text and one for their mean: rank correlation with the probe, and the layers that cost most. */
+export function tabulateAblations({ scores, divergences }: Ablations): PlainTable {
+  const all = Object.values(divergences);
+  const mean = scores.map((_, layer) => all.reduce((sum, found) => sum + found[layer]!, 0) / all.length);
   return {
     columns: ["read twice", "rank correlation with the probe", "largest divergences"],
     left: [true, false, true],
-    rows: Object.entries(divergences).map(([text, found]) => {
+    rows: Object.entries({ ...divergences, "their mean": mean }).map(([text, found]) => {
       const order = found.map((_, layer) => layer).sort((a, b) => found[b]! - found[a]!).slice(0, 6);
       return [
         text,

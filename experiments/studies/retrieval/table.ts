@@ -34,9 +34,13 @@ export async function readResults(name = "wikitext2_32768"): Promise<RetrievalRe
   return JSON.parse(await Deno.readTextFile(new URL(`results/${name}.json`, import.meta.url)));
 }
 
-/** Mean loss increase and its 95% interval; a chunk is the unit, since one eviction acts on all that follows it. */
-export function chunkInterval({ environment }: RetrievalResults, own: LossBlocks, other: LossBlocks) {
-  const chunks = environment.textTokens / environment.context, blocks = own.sums.length / chunks;
+/**
+ * Mean difference of losses and its 95% interval; a chunk is the unit, since one eviction acts on all that follows it. Where
+ * a trial has read fewer chunks, it is of those: the first ones.
+ */
+export function chunkInterval({ environment, dense }: RetrievalResults, own: LossBlocks, other: LossBlocks) {
+  const blocks = dense.lossBlocks.sums.length * environment.context / environment.textTokens;
+  const chunks = Math.min(own.sums.length, other.sums.length) / blocks;
   const differences = Float64Array.from({ length: chunks }, (_, chunk) => {
     const at = Array.from({ length: blocks }, (_, i) => chunk * blocks + i);
     const sum = (of: readonly number[]) => at.reduce((total, i) => total + of[i]!, 0);

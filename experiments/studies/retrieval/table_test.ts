@@ -1,15 +1,20 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { formatMarkdown } from "../../commands/cli/output/table.ts";
+import { planLayers } from "../../../lib/filter/mod.ts";
+import { resolveOptions } from "../../../lib/methods/mod.ts";
 import { expandGrids, readGrids } from "../../../lib/sweep/mod.ts";
 import { withScore } from "../comparison/tables.ts";
-import { chunkInterval, readResults, tabulateRetrieval } from "./table.ts";
+import { tabulateAblations } from "./ablation.ts";
+import { chunkInterval, readResults, tabulateMethods, tabulateRetrieval } from "./table.ts";
 
 Deno.test("the page of retrieval layers has the table of the committed results, whose grid a sweep takes", async () => {
   const page = await Deno.readTextFile(
     new URL("../../../docs/results/retrieval-layers.md", import.meta.url),
   );
   const results = await readResults();
-  assertStringIncludes(page, formatMarkdown(tabulateRetrieval(results)));
+  for (const tabulate of [tabulateRetrieval, tabulateMethods]) {
+    assertStringIncludes(page, formatMarkdown(tabulate(results)));
+  }
   const grid = JSON.parse(await Deno.readTextFile(new URL("grid.json", import.meta.url)));
   const asked = expandGrids(readGrids(grid)).map(({ kvFusion, kvRatio, whole }) =>
     [kvFusion, kvRatio, whole].join()
@@ -31,6 +36,77 @@ Deno.test("the page of retrieval layers has the needles of the committed results
     assertStringIncludes(page, `| ${layers} | ${percent(filtered.value)}% | ${points} |`);
   }
   assertStringIncludes(page, `full model: ${percent(results.auto.results[0].dense.value)}%`);
+});
+
+Deno.test("the page of retrieval layers has the ablations of the committed results", async () => {
+  const page = await Deno.readTextFile(
+    new URL("../../../docs/results/retrieval-layers.md", import.meta.url),
+  );
+  const found = JSON.parse(await Deno.readTextFile(new URL("results/ablation.json", import.meta.url)));
+  assertStringIncludes(page, formatMarkdown(tabulateAblations(found)));
+});
+
+/** `PyramidKVPress(compression_ratio, window_size=8).get_layer_budget` of kvpress 0.5.5 for 30 layers and 2,048 tokens. */
+const PYRAMID = {
+  0.526: [
+    ...[
+      1893,
+      1829,
+      1766,
+      1702,
+      1639,
+      1575,
+      1511,
+      1448,
+      1384,
+      1321,
+      1257,
+      1193,
+      1130,
+      1066,
+      1003,
+      939,
+      875,
+      812,
+    ],
+    ...[748, 685, 621, 557, 494, 430, 367, 303, 239, 176, 112, 49],
+  ],
+  0.789: [
+    ...[
+      843,
+      814,
+      786,
+      758,
+      729,
+      701,
+      673,
+      644,
+      616,
+      588,
+      560,
+      531,
+      503,
+      475,
+      446,
+      418,
+      390,
+      361,
+      333,
+      305,
+      276,
+      248,
+    ],
+    ...[220, 191, 163, 135, 107, 78, 50, 22],
+  ],
+};
+
+Deno.test("the schedule ramp has the budgets of PyramidKV", () => {
+  for (const [ratio, budgets] of Object.entries(PYRAMID)) {
+    const kvRatio = Number(ratio), slope = (1 - (1 - kvRatio) / 20) / kvRatio - 1;
+    const options = resolveOptions({ preset: "retrieval", whole: "none", schedule: "ramp", slope, kvRatio });
+    const plan = planLayers(30, options, "keys");
+    assertEquals(plan.map(({ skipRatio }) => Math.round(2048 * (1 - skipRatio))), budgets);
+  }
 });
 
 Deno.test("chunkInterval() takes whole chunks as the unit", async () => {
