@@ -12,6 +12,7 @@ import {
   ownTask,
   reachesNothing,
   tabulateItems,
+  wholeOf,
 } from "../../lib/eval/mod.ts";
 import { nonCausal, ownRule, recordCalibration, recordOptions } from "../../lib/methods/mod.ts";
 import { digestTokenizer, type ModelFile, retrievalScores } from "../../lib/model/mod.ts";
@@ -122,7 +123,7 @@ function listItems(planned: readonly PlannedTask[], scores: ReadonlyMap<string, 
 
 /** Where and how the tasks ran. */
 async function describeEnvironment(
-  { planned, file, conditions, method, backend, startedAt }: Plan,
+  { planned, file, conditions, method, filter, backend, startedAt }: Plan,
   scores: ReadonlyMap<string, RunScores>,
   texts: readonly TextOutcome[],
   peakMemoryBytes: number,
@@ -137,6 +138,7 @@ async function describeEnvironment(
     tokenizerSha256: await digestTokenizer(file.tokenizer),
     protocol: "lm-evaluation-harness, by log-likelihood",
     nonCausal: method !== undefined && nonCausal(method),
+    ...(filter && wholeOf(filterFor(filter)(0))),
     tasks: [
       ...planned.map((own) => ({
         ...recordTask(own),

@@ -330,6 +330,8 @@ Deno.test("eval makes items of the length asked for, without data", () =>
       "16",
       "--recent",
       "8",
+      "--whole",
+      "0+9",
     ];
     const { code, stdout, stderr } = await runTask(
       "eval",
@@ -358,7 +360,7 @@ Deno.test("eval makes items of the length asked for, without data", () =>
         `${meanReach.missedKeys} ${kvAchievedRatio}`,
       );
     }
-    assertEquals(environment.tasks[0].tokens, 120);
+    assertEquals([environment.tasks[0].tokens, environment.wholeLayers], [120, [0, 9]]);
   }));
 
 Deno.test("eval stops on Ctrl-C, and goes on to the result of an uninterrupted run", () =>

@@ -117,7 +117,9 @@ async function work(plan: Plan, { store, progress, interrupt }: Running): Promis
     (piece) => study.model.tokenizer.texts(piece),
     { signal, onProgress: watch(share, 1) },
   );
-  return { ...report, retrieval: (await probeRetrieval(study.model)).found };
+  // Layers with a sliding window do not reach far: a model of such layers alone has no scores.
+  const { layers } = study.model.config, reaches = !layers?.every(({ window }) => window !== undefined);
+  return reaches ? { ...report, retrieval: (await probeRetrieval(study.model)).found } : report;
 }
 
 async function writePages(report: HeadReport, { heads, study, method, environment }: Plan) {

@@ -3,7 +3,7 @@ import type { SequenceUsage } from "../model/run/usage.ts";
 import { type BlockSums, pairedMean, sumBlocks } from "../stats/paired.ts";
 import { yieldToEventLoop } from "./chunks.ts";
 import { BLOCK_UNITS, blockOf, excessKeys, type TaskMeasures, type UnitMetrics } from "./metrics.ts";
-import { addCounts, dropRatioOf, dropRatiosOf, skipRatiosOf } from "./skip_ratio.ts";
+import { addCounts, dropRatioOf, dropRatiosOf, skipRatiosOf, wholeOf } from "./skip_ratio.ts";
 import type { ChunkRecord, Evaluation, Filter, RunControl, TaskTypes } from "./task.ts";
 
 /**
@@ -159,9 +159,6 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
       control.onChunk?.(++done, count);
     }
     const usages = records.map(({ usage }) => usage), drops = records.flatMap(({ drops }) => drops ?? []);
-    const { whole, heads = [] } = (typeof filter === "function" ? filter(this.context) : filter).keySide ??
-      {};
-    const wholeHeads = [...heads].flatMap(([layer, { whole }]) => whole.map((head) => `${layer}.${head}`));
     const { headline } = this.#task, losses = scores.map((scored) => scored.losses);
     const { mean, standardError } = pairedMean(differences, blockOf(this.#task));
     const keys = excessKeys(this.#task);
@@ -171,8 +168,7 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
       ...skipRatiosOf(addCounts(records.map(({ skips }) => skips))),
       kvAchievedRatio: drops.length === 0 ? null : dropRatioOf(addCounts(drops)),
       ...(drops.length > 0 && { dropRatioPerLayer: dropRatiosOf(addCounts(drops)) }),
-      ...(whole && { wholeLayers: whole }),
-      ...(wholeHeads.length > 0 && { wholeHeads }),
+      ...wholeOf(typeof filter === "function" ? filter(this.context) : filter),
       [headline.name]: headline.fromLoss(expectFinite(this.#meanOf(losses))),
       [keys.dense]: (dense as unknown as { [metric: string]: number })[headline.name]!,
       [keys.delta]: mean,

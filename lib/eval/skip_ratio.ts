@@ -1,7 +1,7 @@
 /** Fractions of attention computations that were skipped, and of keys that were dropped, from the masks of a run. */
 import { expectInstance } from "../errors.ts";
 import { judgedTokens, type Spans } from "../filter/blocks.ts";
-import type { KeySide } from "../methods/pruner.ts";
+import type { KeySide, Pruner } from "../methods/pruner.ts";
 
 /** Skipped fractions; null where nothing could be decided (no token came after the warm-up). */
 export interface SkipRatios {
@@ -56,6 +56,16 @@ export function dropRatioOf({ judged, droppedPerLayer }: DropCounts): number | n
 /** The same of each layer. */
 export function dropRatiosOf({ judged, droppedPerLayer }: DropCounts): (number | null)[] {
   return droppedPerLayer.map((dropped) => judged === 0 ? null : dropped / judged);
+}
+
+/** What a method keeps of keys and values whole, as records have it: layers, and KV heads as `layer.head`. */
+export function wholeOf({ keySide }: Pick<Pruner, "keySide">): {
+  readonly wholeLayers?: readonly number[];
+  readonly wholeHeads?: readonly string[];
+} {
+  const { whole, heads } = keySide ?? {}, wholeHeads: string[] = [];
+  heads?.forEach((parts, layer) => wholeHeads.push(...parts.whole.map((head) => `${layer}.${head}`)));
+  return { ...(whole && { wholeLayers: whole }), ...(heads && { wholeHeads }) };
 }
 
 /** Attention computations that were skipped; counts of several sequences add up. */
