@@ -5,6 +5,7 @@
 import { UsageError } from "../../lib/errors.ts";
 import { findTask, labelOf } from "../../lib/eval/mod.ts";
 import {
+  type Figure,
   foldSeeds,
   formatCsv,
   PAPER_LEGEND,
@@ -140,15 +141,18 @@ function format(table: PlainTable, name: (typeof FORMATS)[number], legend: reado
 
 /** Figures of runs with the names of their files. */
 function listFigures(runs: readonly SiteEntry[]) {
+  const named = (part: string, figures: readonly Figure[]) => figures.map((figure) => ({ part, figure }));
   const figures = runs.flatMap((run) => {
-    if (run.kind === "compare") return plotComparisons(run.data);
-    if (run.kind === "sweep") return plotSweep(run.data);
+    if (run.kind === "compare") return named(run.name, plotComparisons(run.data));
+    if (run.kind === "sweep") return named(run.name, plotSweep(run.data));
     return run.kind === "reproduce"
-      ? run.data.parts.flatMap(({ comparison }) => plotComparisons(comparison))
+      ? run.data.parts.flatMap(({ protocol, comparison }) => named(protocol, plotComparisons(comparison)))
       : [];
   });
-  const name = (title: string) => title.toLowerCase().replaceAll(/[^a-z0-9]+/g, "_");
-  return figures.map((figure, i) => ({ figure, file: `${i + 1}_${name(figure.title)}.svg` }));
+  const plainName = (text: string) => text.toLowerCase().replaceAll(/[^a-z0-9]+/g, "_");
+  return figures.map(({ part, figure }, i) => ({
+    ...{ figure, file: `${i + 1}_${plainName(part)}_${plainName(figure.title)}.svg` },
+  }));
 }
 
 /** Runs the task. @returns The exit code. */

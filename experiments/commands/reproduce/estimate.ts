@@ -27,8 +27,8 @@ import { readKnownModels, type Recipe } from "./recipe.ts";
 const TEXT_TOKENS = 341_469, ITEM_TOKENS = 350, MADE_ITEMS = 50;
 /** Tokens of a sequence of items. */
 const ITEM_LENGTH = 100;
-/** Bytes beside weights and cache: kept results of the full model, and the program. */
-const WORKING_BYTES = 1.5e9;
+/** Bytes of the program, and of kept results of the full model at most. */
+const PROGRAM_BYTES = 0.3e9, KEPT_BYTES = 2 ** 30;
 /** What the model has in its file where a plan sees no file. */
 const HUB_DTYPE: WeightDType = "bf16";
 
@@ -49,10 +49,18 @@ export interface Estimate {
   readonly hours: number;
   readonly weightBytes: number;
   readonly cacheBytes: number;
+  /** Bytes beside weights and cache. */
+  readonly workBytes: number;
+  /** Whether the hub asks for an account that has accepted the model's licence. */
+  readonly isGated: boolean;
   /** Operations per second that hours follow from, and of what backend. */
   readonly flopsPerSecond: number;
   readonly backend: string;
 }
+
+/** What is known of a model by its name, or its name on the hub. */
+const findKnown = async (name: string) =>
+  Object.entries(await readKnownModels()).find(([title, { hub }]) => [title, hub].includes(name))?.[1];
 
 /**
  * The sizes of a model without its weights: from config.json of a folder, from what is known of it on the hub, else from
@@ -63,9 +71,8 @@ export interface Estimate {
 export async function readShape(name: string): Promise<ModelConfig> {
   const path = `${name.replace(/[/\\]+$/, "")}/config.json`;
   if (exists(path)) return readConfigText(path, await readText(path));
-  const known = Object.entries(await readKnownModels())
-    .find(([title, { hub }]) => [title, hub].includes(name));
-  if (known !== undefined) return readConfigText(name, JSON.stringify(known[1].config));
+  const known = await findKnown(name);
+  if (known !== undefined) return readConfigText(name, JSON.stringify(known.config));
   if (MODEL_NAMES.includes(name) || exists(name)) return (await readModelFile(name)).config;
   throw new UsageError(`Cannot plan for model "${name}": its sizes are not known here, expected its folder`);
 }
@@ -128,12 +135,17 @@ export async function estimateRecipe(
   createWeights(config, (spec) => (count += countOf(spec.shape), spec as never));
   const dtype = DTYPES[readDType(textOf(values, "dtype")) ?? HUB_DTYPE];
   const cache = DTYPES[(textOf(values, "cache-dtype") ?? "f32") as CacheDType];
-  const longest = Math.max(...Object.keys(recipe.parts).map((name) => protocols[name]!.context ?? 0), 512);
+  const most = Math.max(...parts.map(({ tokens }) => tokens)),
+    valuesOfToken = 2 * config.hiddenSize + config.vocabSize;
+  const known = await findKnown(name),
+    longest = Math.max(...Object.keys(recipe.parts).map((name) => protocols[name]!.context ?? 0), 512);
   return {
     ...{ recipe: `${recipe.name}, version ${recipe.version}`, model: name, parts },
     hours: parts.reduce((sum, { hours }) => sum + hours, 0),
     weightBytes: count / dtype.blockSize * dtype.blockBytes,
     cacheBytes: 2 * config.numLayers * config.numKvHeads * config.headDim * longest * cache.blockBytes,
+    workBytes: PROGRAM_BYTES + Math.min(KEPT_BYTES, 4 * most * valuesOfToken),
+    isGated: known?.gated === true,
     flopsPerSecond,
     backend: backend.description,
   };
@@ -157,7 +169,8 @@ function describeData(task: string, text: string | undefined, folder: string): s
   return items.hub === undefined ? items.file : `${items.hub.repository}@${items.hub.revision.slice(0, 7)}`;
 }
 
-const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
+const gigabytes = (bytes: number) =>
+  bytes < 1e8 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
 const shown = (hours: number) => formatDuration(3.6e6 * hours);
 
 export const tabulateEstimate = ({ parts }: Pick<Estimate, "parts">): TextTable =>
@@ -175,20 +188,26 @@ export const tabulateEstimate = ({ parts }: Pick<Estimate, "parts">): TextTable 
 
 /** What an estimate says, in lines. */
 export function describeEstimate(estimate: Estimate): string[] {
-  const { hours, weightBytes, cacheBytes, flopsPerSecond, backend, model, recipe } = estimate;
+  const { hours, weightBytes, cacheBytes, workBytes, flopsPerSecond, backend, model, recipe, isGated } =
+    estimate;
   const rate = `${(flopsPerSecond / 1e9).toFixed(0)} GFLOP/s`;
   return [
     `Recipe ${recipe}, on ${model}: about ${
       shown(hours)
-    } on this machine. An estimate: operations of the full model runs at ` +
+    } on this machine. An estimate: operations of runs of the full model, at ` +
     `${rate}, measured just now on one product (${backend}); filtered runs take less, matching and ` +
     "calibration more.",
-    `Memory: about ${gigabytes(weightBytes + cacheBytes + WORKING_BYTES)}: ${
+    `Memory: about ${gigabytes(weightBytes + cacheBytes + workBytes)}: ${
       gigabytes(weightBytes)
     } of weights, ` +
     `${gigabytes(cacheBytes)} of keys and values at the longest context, and ${
-      gigabytes(WORKING_BYTES)
+      gigabytes(workBytes)
     } to work with ` +
     "(--memory).",
+    ...(isGated
+      ? [
+        `The hub gives ${model} to accounts that have accepted its license: HF_TOKEN is the account's token.`,
+      ]
+      : []),
   ];
 }

@@ -253,13 +253,19 @@ export function renderTable({ columns, hints, rows, left, marked }: PageTable): 
     markup`<th${side(i)}${hints && markup` title="${hints[i]}"`}><button type="button">${name}</button></th>`
   );
   const body = rows.map((cells, i) => {
-    const shown = cells.map((cell, j) => markup`<td${side(j)}>${cell}</td>`);
+    const shown = cells.map((cell, j) => markup`<td${side(j)}>${showBold(cell)}</td>`);
     return markup`${i > 0 && "\n"}<tr${marked?.(i) && markup` class="pareto"`}>${shown}</tr>`;
   });
   const example = rows.at(-1)?.[left.indexOf(true)];
   return markup`<div class="tools"><input type="search" placeholder="Filter rows: ${example}" aria-label="Filter rows by words"></div>
 <p class="muted" hidden>The table goes on to the right: it scrolls sideways.</p>
 <div class="scroll"><table><thead><tr>${head}</tr></thead><tbody>${body}</tbody></table></div>`;
+}
+
+/** What stands between two stars, as in Markdown, is bold. */
+function showBold(cell: string): HtmlPart {
+  const [, bold] = cell.match(/^\*\*(.*)\*\*$/) ?? [];
+  return bold === undefined ? cell : markup`<b>${bold}</b>`;
 }
 
 /** A table with its heading and a line about it. */

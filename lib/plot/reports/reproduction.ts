@@ -2,7 +2,7 @@
 import type { LengthRow } from "../../eval/lengths.ts";
 import type { Environment } from "../../environment.ts";
 import type { Comparison } from "../../sweep/compare/comparison.ts";
-import { markup } from "../figure/html.ts";
+import { type Html, markup } from "../figure/html.ts";
 import {
   recordSection,
   renderFacts,
@@ -81,7 +81,7 @@ interface TitledTable {
   readonly table: TextTable;
 }
 
-const PUBLISHED = " (published)";
+const PUBLISHED = " (published)", PROTOCOLS = "Protocols";
 
 /** The main table as a paper prints it: a column has one protocol, and published numbers stand in no other one. */
 export function tabulateReproduction({ parts }: Pick<Reproduction, "parts">): TextTable {
@@ -117,7 +117,7 @@ export function listReproductionTables(reproduction: Reproduction): TitledTable[
   return [
     { title: "Results", note: PAPER_LEGEND.join(" "), table: tabulateReproduction(reproduction) },
     {
-      title: "Protocols",
+      title: PROTOCOLS,
       note: "Published numbers are in the table of results only where protocol and data are the same.",
       table: protocols,
     },
@@ -137,6 +137,14 @@ export function listReproductionTables(reproduction: Reproduction): TitledTable[
     })),
   ];
 }
+
+/** The protocols as a list: their texts are too long for a table of a page. */
+const listProtocols = (note: string, { columns, rows }: TextTable): Html =>
+  markup`<h2>${PROTOCOLS}</h2>\n<p class="muted">${note}</p>\n${
+    rows.map(([name, ...cells]) =>
+      markup`<p><b>${name}</b>: ${cells.map((cell, i) => `${columns[i + 1]}: ${cell}`).join("; ")}.</p>\n`
+    )
+  }`;
 
 const relative = ({ found, published }: DenseCheck) =>
   `${(100 * Math.abs(found / published - 1)).toFixed(1)}%`;
@@ -183,7 +191,7 @@ export function renderReproduction(reproduction: Reproduction, { plotly, nav }: 
     nav,
     sections: [
       ...listReproductionTables(reproduction).map(({ title, note, table }) =>
-        tableSection(title, note, table)
+        title === PROTOCOLS ? listProtocols(note, table) : tableSection(title, note, table)
       ),
       ...(lengths.length === 0
         ? []
