@@ -2,8 +2,9 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { formatMarkdown } from "./cli/output/table.ts";
 import { countUnits, interruptTask, listFolder, runTask, withFolder } from "./testing.ts";
-import { NOT_ON_WINDOWS, unless } from "../../lib/testing.ts";
-import { tabulateReproduction } from "../../lib/plot/mod.ts";
+import { IN_SLOW_TIER, NOT_ON_WINDOWS, unless } from "../../lib/testing.ts";
+import { findChromium, LIGHT, tabulateReproduction } from "../../lib/plot/mod.ts";
+import { StudyStore } from "../../lib/sweep/mod.ts";
 
 /** A recipe of two protocols on the built-in text, with numbers that are said to be published. */
 const recipe = (dense: number) => ({
@@ -56,7 +57,10 @@ const dense = 50.615;
 const readResult = (out: string) => JSON.parse(Deno.readTextFileSync(`${out}/reproduce.json`));
 
 Deno.test({
-  ...unless(NOT_ON_WINDOWS, "reproduce that is killed goes on to the tables of a run that was not"),
+  ...unless(
+    IN_SLOW_TIER || NOT_ON_WINDOWS,
+    "reproduce that is killed goes on to the tables of a run that was not",
+  ),
   fn: () =>
     withFolder(async (folder) => {
       const path = writeRecipe(folder, recipe(dense)), out = `${folder}/out`, whole = `${folder}/whole`;
@@ -65,6 +69,14 @@ Deno.test({
       await interruptTask("reproduce", [path, ...SMALL, "--out", out], has(1), "SIGKILL");
       await interruptTask("reproduce", [path, ...SMALL, "--resume", out], has(7), "SIGKILL");
       assertEquals(listFolder(out).includes("reproduce.json"), false);
+      const waiting = () => {
+        using store = StudyStore.open(`${out}/study.db`);
+        const { waiting, running } = store.count();
+        return waiting + running;
+      };
+      assert(waiting() > 0);
+      const worked = await runTask("worker", "--study", out, "--threads", "1", "--quiet");
+      assertEquals([worked.code, worked.stderr, waiting()], [0, "", 0]);
       const resumed = await runTask("reproduce", path, ...SMALL, "--resume", out);
       assertEquals([resumed.code, resumed.stderr], [0, ""]);
       assertEquals(listFolder(out), ["report.html", "reproduce.json", "study.db", "tables.md"]);
@@ -121,6 +133,12 @@ Deno.test("reproduce stops where the full model is not the published one, and ke
       /^Cannot go on: dense tiny has [\d.]+ on prose at 64, published [\d.]+ \(a test\), 2\.0% apart, expected at most 1%; .*--published none/,
     );
     assertEquals(countUnits(out, "chunk own-64"), 4);
+    const changed = await runTask("reproduce", path, ...SMALL, "--ratios", "0.4", "--resume", out);
+    assertEquals([changed.code, changed.stdout], [2, ""]);
+    assertMatch(
+      changed.stderr,
+      /its runs ran with own-64 \w{12}, expected the same, found \w{12} \(repeat those/,
+    );
     const going = await runTask("reproduce", path, ...SMALL, "--published", "none", "--resume", out);
     assertEquals([going.code, going.stderr], [0, ""]);
     assertEquals([readResult(out).checks, readResult(out).others], [[], []]);
@@ -181,7 +199,12 @@ Deno.test("table joins comparisons of one model, a column per protocol, and refu
     const joined = await runTask("table", short, long);
     assertEquals(joined.code, 0);
     assertMatch(joined.stdout, /GPTQ style at 32 ppl \| built-in prose: GPTQ style at 64 ppl \|\n/);
+    const swept = ["--context", "32", "--tokens", "64", "--fusion", "key,random", "--out", `${folder}/s`];
+    assertEquals((await runTask("sweep", ...swept, ...SMALL)).code, 0);
+    const sweep = await runTask("table", `${folder}/s`, "--rows", "key", "--format", "csv");
+    assertEquals([sweep.code, sweep.stdout.trimEnd().split("\n").length], [0, 2]);
     const cases: [args: string[], message: RegExp][] = [
+      [[short, `${folder}/s`], /expected each folder with a compare\.json/],
       [[short, short], /two folders have a column "built-in prose: GPTQ style at 32 ppl"/],
       [[`${folder}/none`], /found none of reproduce\.json, compare\.json, summary\.json there/],
       [[short, "--columns", "speed"], /Cannot use --columns speed: expected some of method, /],
@@ -223,3 +246,21 @@ Deno.test("reproduce refuses what is no recipe, and nothing is written", () =>
     }
     assert(!listFolder(folder).includes("out"));
   }));
+
+const noBrowser = findChromium() === undefined && "needs Chromium";
+Deno.test({
+  ...unless(IN_SLOW_TIER || noBrowser, "table writes the figures of a run as SVG in light colors"),
+  fn: () =>
+    withFolder(async (folder) => {
+      const args = ["--context", "32", "--tokens", "64", "--fusion", "key,random", "--out", `${folder}/s`];
+      assertEquals((await runTask("sweep", ...args, ...SMALL)).code, 0);
+      const { code, stderr } = await runTask("table", `${folder}/s`, "--figures", `${folder}/figures`);
+      assertEquals(code, 0, stderr);
+      const files = listFolder(`${folder}/figures`);
+      assert(files.length > 1 && files.every((name) => /^\d+_s_\w+\.svg$/.test(name)), files.join());
+      const svg = Deno.readTextFileSync(`${folder}/figures/${files[0]}`);
+      assertStringIncludes(svg, "<svg");
+      assertEquals(LIGHT["@card"], "#ffffff");
+      assertStringIncludes(svg, "fill: rgb(255, 255, 255)");
+    }),
+});

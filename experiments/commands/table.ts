@@ -44,7 +44,7 @@ Examples:
   --format ${FORMATS.join("|")}
       markdown
   --rows A,B,…
-      only rows whose first column contains one of these (all)
+      only rows whose name contains one of these (all)
   --columns A,B,…
       only these columns, as they are called in the head (all)
   --figures DIR
@@ -110,15 +110,16 @@ const plain = (name: string) => name.toLowerCase().trim();
 
 /** Rows and columns that were asked for. @throws {UsageError} If a name is in none. */
 function select(table: PlainTable, rows: string | undefined, columns: string | undefined): PlainTable {
-  const wanted = rows?.split(",").map(plain);
-  const missing = wanted?.find((name) => !table.rows.some(([first]) => plain(first!).includes(name)));
+  const wanted = rows?.split(",").map(plain), first = Math.max(0, table.left.indexOf(true));
+  const has = (row: readonly string[], name: string) => plain(row[first]!).includes(name);
+  const missing = wanted?.find((name) => !table.rows.some((row) => has(row, name)));
   if (missing !== undefined) {
-    const known = table.rows.map(([first]) => first).join(", ");
+    const known = [...new Set(table.rows.map((row) => row[first]))].join(", ");
     throw new UsageError(`Cannot use --rows ${missing}: expected parts of ${known}`);
   }
   const kept = wanted === undefined
     ? table
-    : { ...table, rows: table.rows.filter(([first]) => wanted.some((name) => plain(first!).includes(name))) };
+    : { ...table, rows: table.rows.filter((row) => wanted.some((name) => has(row, name))) };
   const names = columns?.split(",").map((name) => {
     const found = table.columns.find((column) => plain(column) === plain(name));
     if (found !== undefined) return found;
