@@ -58,7 +58,12 @@ export const COMMON_FLAGS: Flags = {
     "element type that the model's matrices are converted to at load, rounded as ggml rounds (each as the file has it)",
     RUNNING,
   ),
-  "matmul": flag("text", PRODUCTS.join("|"), "rounding in matrix multiplications on the CPU (exact)", RUNNING),
+  "matmul": flag(
+    "text",
+    PRODUCTS.join("|"),
+    "rounding in matrix multiplications on the CPU (exact)",
+    RUNNING,
+  ),
   "wgmma": flag(
     "switch",
     undefined,
