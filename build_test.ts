@@ -147,8 +147,8 @@ Deno.test("the build commands refuse what they do not know in one line, with exi
       "--level sse",
       /^Cannot build the native library: found level "sse", expected one of .*, all$/,
     ],
-    ["build.ts", "--all --level base", /^Cannot use --level: found --all beside it$/],
-    ["build.ts", "--arch 80", /^Cannot use --arch: expected --cuda beside it$/],
+    ["build.ts", "--all --level base", /^Cannot use --level: found --all with it$/],
+    ["build.ts", "--arch 80", /^Cannot use --arch: expected --cuda with it$/],
     [
       "build.ts",
       "--cuda --arch 75",
@@ -168,12 +168,12 @@ Deno.test("the build commands refuse what they do not know in one line, with exi
     [
       "experiments/tools/build.ts",
       "--table file",
-      /^Cannot use --table or --trace: expected --cuda beside it$/,
+      /^Cannot use --table or --trace: expected --cuda with it$/,
     ],
     [
       "experiments/tools/build.ts",
       "--trace file",
-      /^Cannot use --table or --trace: expected --cuda beside it$/,
+      /^Cannot use --table or --trace: expected --cuda with it$/,
     ],
   ] as const;
   for (const [script, flags, line] of cases) {
@@ -313,7 +313,7 @@ Deno.test({
   ),
   fn: async () => {
     const folder = await Deno.makeTempDir();
-    // Its version is what the file "version" says; it writes that, in place of code, where -o points.
+    // Its version is what the file "version" says; it writes that, instead of code, where -o points.
     const CXX = await fakeCompiler(
       folder,
       `version=$(cat "${folder}/version")

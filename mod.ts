@@ -23,7 +23,7 @@
  * }
  * ```
  *
- * Native speed: `openCpu()` of `./ffi` in place of the reference backend. What skipping costs: `./eval`; many
+ * Native speed: `openCpu()` of `./ffi` instead of the reference backend. What skipping costs: `./eval`; many
  * configurations: `./sweep`; drawn: `./plot`. Rules of one's own: {@linkcode createCustomRule}, `./methods`. Importing
  * opens nothing; the built-in model is read from the package when it is asked for.
  * @module

@@ -1,4 +1,4 @@
-/** What the cache holds of built libraries, and what is noted beside each. */
+/** What the cache holds of built libraries, and what is noted next to each. */
 import { cacheDir, isMissing } from "../lib/cache.ts";
 import { sha256 } from "../lib/sha256.ts";
 

@@ -18,7 +18,7 @@ const open = new Map<string, NativeLibrary<Deno.ForeignLibraryInterface>>();
 
 /**
  * The command that builds what is missing: of this version of the package where it is from JSR, else of the `build.ts`
- * beside the code.
+ * next to the code.
  *
  * @param module Address of a module in `ffi/`.
  */

@@ -174,7 +174,7 @@ while [ $# -gt 0 ]; do if [ "$1" = -o ]; then cp "${path}" "$2"; fi; shift; done
         return { name: backend.name, lines: lines.length };`,
       );
     assertStringIncludes((await open(false)).error, `run: ${buildCommand()}`);
-    assertEquals(await open(true, path), { name: "cpu", lines: 0 }); // nothing is built beside a library that is named
+    assertEquals(await open(true, path), { name: "cpu", lines: 0 }); // nothing is built next to a library that is named
     assertStringIncludes((await open(false)).error, "nor a build of these sources");
     assertEquals((await open(true)).lines > 1, true);
     for (const build of [true, false]) assertEquals(await open(build), { name: "cpu", lines: 0 });

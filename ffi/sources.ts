@@ -10,7 +10,7 @@ export type Sources = ReadonlyMap<string, string>;
 
 /** The list of ops: it names the sources that check arguments, and a .def file for each, which names its units. */
 const OPS = "ops.def";
-/** Translation units of each library beside those of the ops. */
+/** Translation units of each library next to those of the ops. */
 const UNITS = {
   cpu: ["common/entries.cpp", "common/level.cpp"],
   cuda: ["common/cuda_context.cu", "common/cuda_entries.cpp"],
@@ -49,7 +49,7 @@ const EXACT_UNITS = /^(common\/entries|kv_filter_\w+\/\w+)\.cpp$/;
 /** Flags of {@linkcode EXACT_UNITS}. */
 const EXACT_FLAGS: readonly string[] = ["-ffp-contract=off"];
 
-/** Flags of one unit of the CPU library, beside those that all share and those of its level. */
+/** Flags of one unit of the CPU library, next to those that all share and those of its level. */
 export function unitFlags(unit: string): readonly string[] {
   return EXACT_UNITS.test(unit) ? EXACT_FLAGS : [];
 }
@@ -96,7 +96,7 @@ export const CUDA_FLAGS: readonly string[] = [
   "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall",
 ];
 
-/** Beside them, of the nvcc that the sources are tuned for: another may warn of what this one does not. */
+/** Next to them, of the nvcc that the sources are tuned for: another may warn of what this one does not. */
 export const CUDA_STRICT_FLAGS: readonly string[] = ["-Werror=all-warnings"];
 
 /** Flags of nvcc as a linker. */
@@ -162,7 +162,7 @@ export interface LibrarySources {
 /**
  * Reads the sources of a library from disk or, where the package lies on the network, from there.
  *
- * @param more Units beside its own.
+ * @param more Units next to its own.
  * @param read Gives the text of a source.
  * @throws {NativeLibraryError} If one cannot be read.
  */

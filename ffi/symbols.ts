@@ -1,5 +1,5 @@
 /**
- * The functions of the C ABI that are about a library and its contexts, as `Deno.dlopen` wants them; the ops are known
+ * The functions of the C ABI that are about a library and its contexts, as `Deno.dlopen` needs them; the ops are known
  * from the library (`abi.ts`). `symbols_test.ts` compares them with the headers.
  */
 import type { Op } from "./abi.ts";
@@ -10,7 +10,7 @@ export const IDENTITY = {
   tkf_abi_address: { parameters: ["buffer"], result: "f64" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** Functions of both libraries, as `Deno.dlopen` wants them: those of `tokenfilter.h` but the ops. */
+/** Functions of both libraries, as `Deno.dlopen` needs them: those of `tokenfilter.h` but the ops. */
 export const SYMBOLS = {
   ...IDENTITY,
   tkf_context_create: { parameters: ["i32", "i32", "buffer"], result: "i32" },

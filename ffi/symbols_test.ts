@@ -12,7 +12,7 @@ import { RULES } from "../lib/methods/list.ts";
 const read = (name: string) => Deno.readTextFile(new URL(`../kernels/include/${name}`, import.meta.url));
 const header = await read("tokenfilter.h");
 
-/** The functions that a header declares, but for its ops, as `Deno.dlopen` wants them. */
+/** The functions that a header declares, but for its ops, as `Deno.dlopen` needs them. */
 function declared(header: string): Deno.ForeignLibraryInterface {
   const types: Record<string, string> = {
     int32_t: "i32",

@@ -53,7 +53,7 @@ export interface AttentionArgs {
    * each query gave to each of the last U of the n cached rows, [R, U] f64; 0 of what it does not see, and of local queries.
    */
   readonly shares?: Tensor;
-  /** Where asked for beside `shares`: filled with what would change without each of those keys. */
+  /** Where asked for besides `shares`: filled with what would change without each of those keys. */
   readonly changes?: AttentionChanges;
   /** Keys of recently skipped tokens, [>= m, numKvHeads, headDim], dtype of `keys`. */
   readonly recentKeys: Tensor;
@@ -114,7 +114,7 @@ export type Gate = "swiglu" | "geglu";
 export const MOST_PRODUCTS = 3;
 
 /**
- * One method per op. Shapes in brackets; f32 where nothing is said. Where an op takes `only`, rows are the slots of a
+ * One method per op. Shapes in brackets; f32 by default. Where an op takes `only`, rows are the slots of a
  * batch, and it reads and writes those of the kept sequences alone; without it, all rows. A tensor of another type or shape
  * is a `TypeError` or `RangeError`; a wrong value inside one, such as an id, is a `RangeError` of the reference and a
  * {@linkcode KernelError} of the native libraries. What runs models checks such values first.

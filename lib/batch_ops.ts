@@ -79,7 +79,7 @@ export interface RecordedWork extends Disposable {
   launch(): void;
 }
 
-/** @internal What every backend does for a decode step of a batch, beside the ops that take `only`. None waits for a device. */
+/** @internal What every backend does for a decode step of a batch, next to the ops that take `only`. None waits for a device. */
 export interface BatchOps {
   /** Random signs of a spec's projections, [projections, hiddenSize]; no rows where its rule has none. */
   kvFilterSigns(spec: LayerSpec): Tensor;

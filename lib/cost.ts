@@ -1,5 +1,5 @@
 /**
- * What a forward pass costs: floating-point operations and bytes, from shapes alone.
+ * What a forward pass costs: floating-point operations and bytes, from only shapes.
  *
  * Operations are those of the matrix products, a multiplication and an addition counting as two; norms, rotary
  * embedding, softmax and the filter itself are left out (together under 1% of a layer).

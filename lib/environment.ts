@@ -41,7 +41,7 @@ export interface RunConditions {
 
 /** @internal Where something ran; for reading, not for comparing. */
 export interface Environment extends RunConditions {
-  /** SHA-256 of the conditions: runs that share it may be compared. */
+  /** SHA-256 of the conditions: runs with the same one may be compared. */
   readonly runDigest: string;
   /** SHA-256 of the token ids that were read: where two runs share it and the context, their losses are of the same tokens. */
   readonly tokensSha256: string;

@@ -56,7 +56,7 @@ export class UsageError extends Error {
 /** The file or queue of a study cannot be reached or written now; what is finished stays, and the run can be resumed. */
 export class PlaceLostError extends UsageError {}
 
-/** What a value is, as an error message says it: `null`, `number`, `Array`, `Float64Array`. */
+/** What a value is, as an error message shows it: `null`, `number`, `Array`, `Float64Array`. */
 function kindOf(value: unknown): string {
   return typeof value === "object" && value !== null
     ? value.constructor?.name ?? "object"

@@ -78,7 +78,7 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
       [["--dtype", "q5_1"], 'Cannot use --dtype "q5_1": expected one of f32, bf16, f16, q8_0, q4_0'],
       [["--cache-dtype", "f64"], 'Cannot use --cache-dtype "f64": expected one of f32, f16, bf16'],
       [["--matmul", "int4"], 'Cannot use --matmul "int4": expected one of exact, bf16'],
-      // What a study of an earlier version may say.
+      // What a study of an earlier version may contain.
       [["--matmul", "int16"], 'Cannot use --matmul "int16": expected one of exact, bf16'],
       [["--matmul", "bf16", "--backend", "reference"], "expected --backend cpu"],
       [["--resume"], "found no folder"],

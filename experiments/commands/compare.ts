@@ -1,7 +1,7 @@
 /**
  * `deno task compare`: several methods at equal budgets on the same text or items, with intervals of their differences.
  *
- * Writes `compare.json` and `compare.html` to a folder, beside the study of all chunks and items. See
+ * Writes `compare.json` and `compare.html` to a folder, next to the study of all chunks and items. See
  * `deno task compare --help`.
  */
 import { UsageError } from "../../lib/errors.ts";

@@ -1,7 +1,7 @@
 /**
  * `deno task eval`: tasks of items (questions with choices, words to be guessed), dense and with one method.
  *
- * Writes `eval.json` to a folder, beside the study of all items. See `deno task eval --help`.
+ * Writes `eval.json` to a folder, next to the study of all items. See `deno task eval --help`.
  */
 import type { Backend } from "../../lib/backend.ts";
 import { UsageError } from "../../lib/errors.ts";
@@ -57,7 +57,7 @@ async function readFlags({ values }: Asked) {
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
 
-/** What the numbers depend on beside the data. */
+/** What the numbers depend on besides the data. */
 async function describeRun({ method, from }: Flags, { request }: Asked, file: ModelFile, backend: Backend) {
   const rule = ownRule(), own = ownTask();
   const options = method && recordOptions(from === undefined ? method : { ...method, warmup: 0 });

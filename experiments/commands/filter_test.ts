@@ -180,7 +180,7 @@ Deno.test("filter says what a rule lacks in a dump, and what is wrong with its q
     const wrong = `${folder}/wrong.safetensors`;
     Deno.writeFileSync(wrong, writeSafetensors(new Map(Object.entries({ keys, values, queries }) as never)));
     await refuse(
-      `found queries of shape [120,3,8] beside keys of [120,2,8], expected [120, a multiple of 2, 8]`,
+      `found queries of shape [120,3,8] next to keys of [120,2,8], expected [120, a multiple of 2, 8]`,
       wrong,
       "missed",
     );

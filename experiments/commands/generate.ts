@@ -38,7 +38,7 @@ message, and only the reply is printed. The likeliest token is taken unless --te
   ],
 );
 
-/** Most tokens to make, where nothing is said. */
+/** Most tokens to make, by default. */
 const MAX_TOKENS = 128;
 
 /** The prompt of `--prompt` or `--text`. */

@@ -39,7 +39,7 @@ const PROTOCOL =
 /** What the study calls a measured chunk. */
 const UNIT = "chunk";
 
-/** Resamples of an interval, at most: more say nothing more, and all are held. */
+/** Resamples of an interval, at most: more contain nothing more, and all are held. */
 const MAX_RESAMPLES = 1_000_000;
 
 /** Fraction of the work that is the model's; the rest is statistics. */

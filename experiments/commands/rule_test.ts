@@ -112,7 +112,7 @@ Deno.test("--rule decides keys and values too, in a module of plain exports, and
     assertEquals([mine.options.kvFusion, mine.toRandom !== null], ["mine", true]);
     const scored = await run("score", "--text", file, ...chunks.slice(2));
     assertEquals(scored.ruleSha256, compared.environment.ruleSha256);
-    // What looks at the residual stream is a rule of queries alone.
+    // What looks at the residual stream is a rule of only queries.
     Deno.writeTextFileSync(file, MINE.replace("score:", 'reads: () => ["residual"],\n  score:'));
     const refused = await runTask("score", ...SMALL, "--rule", file, "--text", file, "--side", "key");
     assertEquals([refused.code, refused.stdout], [2, ""]);

@@ -222,7 +222,7 @@ function describeScored(scored: Scored, { phase, backend }: Plan) {
   };
 }
 
-/** Writes the decisions where `--trace` wants them. */
+/** Writes the decisions where `--trace` needs them. */
 async function keepTrace(plan: Plan): Promise<void> {
   const { tracePath, method, runs, phase, chunk, cacheDType, backend, file, recorder } = plan;
   if (tracePath === undefined || method === undefined) return;

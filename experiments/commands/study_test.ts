@@ -227,7 +227,7 @@ Deno.test("a study is exported as Optuna itself writes one", () =>
     );
   }));
 
-/** A space with all that axes may say. */
+/** A space with all that axes may contain. */
 const SPACE = {
   fusion: ["variance", "learned", "mean"],
   tau: { low: 0.1, high: 8, log: true, when: { fusion: "variance" } },

@@ -71,7 +71,7 @@ function headOf({ environment }: Comparison): string | undefined {
   return task.items === undefined ? `${text}: ${labelOf(task, context)}` : undefined;
 }
 
-/** A comparison as parts of a table: its own task, and the tasks of items beside it. */
+/** A comparison as parts of a table: its own task, and the tasks of items next to it. */
 function partsOf(comparison: Comparison): PaperPart[] {
   const own = findTask(comparison.environment.task).name, label = headOf(comparison);
   const { methods, results = [] } = comparison;

@@ -27,7 +27,7 @@ export function moduleOf(task: string): string {
 
 let flags: Promise<string[]> | undefined;
 
-/** Starts a task. Paths in `args` are taken from the project's folder; `env` stands beside this process's own. */
+/** Starts a task. Paths in `args` are taken from the project's folder; `env` is next to this process's own. */
 export async function spawnTask(
   task: string,
   args: readonly string[],

@@ -154,7 +154,7 @@ export function explainPeak(rows: readonly KernelRow[]): string[] {
   ];
 }
 
-/** What the attention rows say: the saving, and how we stand beside PyTorch. */
+/** What the attention rows say: the saving, and how we are next to PyTorch. */
 export function* compare(rows: readonly KernelRow[]): Generator<string> {
   for (const phase of ["prefill", "decode"]) {
     const all = rows.filter((r) => r.op === "filtered_attention" && r.phase === phase);
@@ -183,7 +183,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const started = !options.peers && (options.only === undefined || options.only === "attention")
     ? await startTorch(options.threads)
     : undefined;
-  if (typeof started === "string") progress.line(`no PyTorch beside us: ${started}`);
+  if (typeof started === "string") progress.line(`no PyTorch to compare with: ${started}`);
   const torch = typeof started === "string" ? undefined : started;
   const kernels: KernelRow[] = [], peaks: MachinePeak[] = [];
   const measurePeak = () => {

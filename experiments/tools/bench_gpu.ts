@@ -97,7 +97,7 @@ const SIZES: GpuBenchSizes = {
 /** Steps of the filter in one graph. */
 const STEPS_RECORDED = 16;
 
-/** A race, and what PyTorch is asked beside it. */
+/** A race, and what PyTorch is asked besides it. */
 interface Race {
   readonly title: string;
   make(): GpuBenchCase[];
@@ -221,7 +221,7 @@ export async function benchGpu(gpu: Gpu, sizes: GpuBenchSizes, options: GpuBench
   return found;
 }
 
-/** Verifies and times the cases of a race, and PyTorch beside them. */
+/** Verifies and times the cases of a race, and PyTorch next to them. */
 async function runRace(
   gpu: Gpu,
   race: Race,
@@ -239,7 +239,7 @@ async function runRace(
   first.run();
   const check = "inputs" in first ? first.inputs as Parameters<typeof timeTorch>[2] : undefined;
   const found = await timeTorch(gpu, race.torch, check);
-  if (typeof found === "string") options.onRace(`no PyTorch beside us: ${found}`);
+  if (typeof found === "string") options.onRace(`no PyTorch to compare with: ${found}`);
   else {
     for (const { backend, time_ms, spread_ms } of found.times) {
       rows.push(gpuRow({ ...first, impl: `torch ${found.version} ${backend}` }, time_ms, spread_ms, peak));

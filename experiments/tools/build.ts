@@ -23,7 +23,7 @@ export const USAGE = describeFlags("deno task build", OPTIONS);
 export async function main(args: readonly string[]): Promise<number> {
   const { force, emulated, table, trace, help: _, ...flags } = readFlags(args, OPTIONS);
   if ((table !== undefined || trace !== undefined) && !flags.cuda) {
-    throw new UsageError("Cannot use --table or --trace: expected --cuda beside it");
+    throw new UsageError("Cannot use --table or --trace: expected --cuda with it");
   }
   const options = { force, onProgress: (message: string) => console.error(message) };
   const cuda = await runBuild(

@@ -1,5 +1,5 @@
 /**
- * Reads files that are broken by chance, of all kinds that a user may be given: each must load, or be refused in one line.
+ * Reads files that are broken at random, of all kinds that a user may be given: each must load, or be refused in one line.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/fuzz.ts [--files 10000] [--seed 1]
  */
@@ -7,7 +7,7 @@ import { parseOwnFlags, readInteger } from "../commands/cli/flags/parse.ts";
 import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
 import { fuzz, KINDS } from "./fuzz/kinds_testing.ts";
 
-/** Runs the command. @returns The exit code. @throws {Error} If a file is not read as it must be; says which. */
+/** Runs the command. @returns The exit code. @throws {Error} If a file is not read as it must be; names which. */
 export async function main(args: readonly string[]): Promise<number> {
   const flags = parseOwnFlags(args, ["files", "seed"], []);
   const files = readInteger("files", flags.files ?? "10000", 1),

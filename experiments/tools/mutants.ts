@@ -74,7 +74,7 @@ type Options = ReturnType<typeof readOptions>;
 function readOptions(args: readonly string[]) {
   const { all, ...values } = parseOwnFlags(args, TEXTS, ["all", "list", "json", "quiet"]);
   if (all && values.count !== undefined) {
-    throw new UsageError("Cannot use --count beside --all: expected one of them");
+    throw new UsageError("Cannot use --count with --all: expected one of them");
   }
   const { scope, count, least, limit, tests, jobs, times, ...rest } = { ...DEFAULTS, ...values };
   const share = Number(least);

@@ -12,7 +12,7 @@ const README = await Deno.readTextFile(new URL("README.md", ROOT));
 /** README's program on the native library. */
 const SAMPLE = Array.from(README.matchAll(/^```ts\n(.*?)^```/gms), ([, code]) => code!)
   .find((code) => code.includes("openCpu()"))!;
-/** Permissions that README names: what a program needs, and what is needed beside them to build. */
+/** Permissions that README names: what a program needs, and what is needed besides them to build. */
 const [RUNNING, BUILDING] = ["--allow-read", "--allow-run"].map((first) =>
   README.match(new RegExp(`\`(${first}( --allow-\\w+)*)\``))![1]!.split(" ")
 ) as [string[], string[]];
@@ -50,7 +50,7 @@ async function deno(
   );
 }
 
-/** Copies the published files to `folder`/package, and writes a project beside it. */
+/** Copies the published files to `folder`/package, and writes a project next to it. */
 async function makeProject(folder: string, config: object, files: Record<string, string>): Promise<string> {
   for (const path of published) {
     const to = `${folder}/package/${path}`;

@@ -13,6 +13,8 @@ export interface StyledText {
   readonly log?: boolean;
   /** Whether tables are checked too. Default true; those that a script makes are to be checked there. */
   readonly tables?: boolean;
+  /** The line of its file that it begins at. Default 1. */
+  readonly line?: number;
 }
 
 export interface StyleFault {
@@ -129,7 +131,7 @@ export const STYLE_RULES: readonly StyleRule[] = [
   },
 ];
 
-/** Terms that are no more used, by the standard one. */
+/** Terms that are not used any more, with the standard one. */
 export const RETIRED_TERMS: readonly (readonly [RegExp, string])[] = [
   [/\brivals?\b/i, "baseline method"],
   [
@@ -148,7 +150,12 @@ export const RETIRED_TERMS: readonly (readonly [RegExp, string])[] = [
   ],
   [/\broofs?\b/i, "roofline, peak"],
   [/\bas published\b/i, "our re-implementation"],
+  [/\bd(NLL|error)\b|\bKV (held|dropped)\b|\bas dense\b/, "loss increase, KV cache, KV evicted, identical"],
+  [/--(products|beside|whole-share)\b/, "--matmul, --full-model, --whole-fraction"],
 ];
+
+/** Names of all rules, as faults have them. */
+export const RULE_NAMES: readonly string[] = ["R1", ...STYLE_RULES.slice(1).map(({ rule }) => rule), "terms"];
 
 /** Phrases that a rule may find and that stay: names, and the field's own terms. */
 const ALLOWED: readonly RegExp[] = [/\bMany-Shot\b/, /\bThinK\b/];
@@ -216,7 +223,7 @@ export function findStyleFaults(texts: Iterable<StyledText>): StyleFault[] {
   for (const styled of texts) {
     for (const { line, kind, text } of blocksOf(styled)) {
       if (kind === "cell" && styled.tables === false) continue;
-      const place = `${styled.name}:${line}`;
+      const place = `${styled.name}:${(styled.line ?? 1) + line - 1}`;
       const words = ALLOWED.reduce((words, phrase) => words.replaceAll(new RegExp(phrase, "g"), "X"), text);
       for (const sentence of sentencesOf(words.replace(/^#+ /, ""))) {
         const length = countWords(sentence);

@@ -1,5 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
-import { findStyleFaults, meanSentence, RETIRED_TERMS, STYLE_RULES } from "./style.ts";
+import { findStyleFaults, meanSentence, RETIRED_TERMS, RULE_NAMES, STYLE_RULES } from "./style.ts";
+import { readStyledSource } from "./style/sources.ts";
+import { reportFaults } from "./style/tree.ts";
 
 /** A sentence that breaks a rule, and one with the same content that keeps all. */
 const PLANTED: readonly (readonly [rule: string, wrong: string, right: string])[] = [
@@ -65,6 +67,7 @@ const TERMS = [
     "0.9 of the roof",
     "queries as published",
   ],
+  ...["dNLL and KV held", "score --products bf16"],
 ];
 
 Deno.test("every retired term is found, but in lab notes", () => {
@@ -106,4 +109,63 @@ Deno.test("a sentence may have 35 words, and no more", () => {
   const words = (count: number) => Array.from({ length: count }, (_, i) => `Word${i}`).join(" ");
   assertEquals(faultsOf(`${words(35)}. ${words(35)}.`), [], "two sentences");
   assertEquals(faultsOf(`${words(36)}.`).map(({ rule }) => rule), ["R1"]);
+});
+
+Deno.test("readStyledSource() reads comments and error messages, with their lines", async () => {
+  const source = [
+    "/**",
+    " * Reads a file; see {@linkcode held} and `told apart`.",
+    " *",
+    " * @param path Its",
+    " * path.",
+    " * @throws {UsageError} If it is broken.",
+    " *",
+    " * @example",
+    " * ```ts",
+    " * what is code",
+    " * ```",
+    " */",
+    "export function read(path: string) {",
+    "  // One line,",
+    "  // and the next.",
+    '  if (path === "") throw new RangeError(`Cannot read "${path}": ` + "found nothing");',
+    '  const other = "expected a path", word = "found", text = "no message of an error";',
+    "} // deno-lint-ignore",
+  ].join("\n");
+  const texts = await readStyledSource("a.ts", source);
+  assertEquals(texts.map(({ text, line }) => [line, text.trim().replaceAll(/\s+/g, " ")]), [
+    [2, "Reads a file; see X and X."],
+    [4, "Its path."],
+    [6, "If it is broken."],
+    [14, "One line, and the next."],
+    [16, 'Cannot read "X": found nothing'],
+    [17, "expected a path"],
+  ]);
+  assertEquals((await readStyledSource("a_test.ts", source)).length, 4);
+});
+
+Deno.test("the check of sources finds every planted fault in a comment and in an error message", async () => {
+  for (const [rule, wrong] of PLANTED) {
+    const source = `/** ${wrong} */\nthrow new Error(${JSON.stringify(wrong)});\n`;
+    const found = findStyleFaults(await readStyledSource("lib/a.ts", source));
+    assertEquals(found.filter((fault) => fault.rule === rule).map(({ place }) => place), [
+      "lib/a.ts:1",
+      "lib/a.ts:2",
+    ], wrong);
+  }
+});
+
+Deno.test("reportFaults() names a rule with more findings than allowed, and those in changed files", () => {
+  assertEquals(RULE_NAMES, [...Array.from({ length: 13 }, (_, i) => `R${i + 1}`), "terms"]);
+  const fault = (rule: string, place: string) => ({ rule, place, found: "alone", advice: '"only"' });
+  const faults = [fault("R4", "a.ts:1"), fault("R4", "b.ts:2"), fault("R5", "a.ts:3")];
+  assertEquals(reportFaults(faults, { R4: 2, R5: 1 }, new Set()), []);
+  assertEquals(reportFaults(faults, { R4: 1, R5: 1 }, new Set(["b.ts"])), [
+    'R4: 2 findings, at most 1 are allowed; "only"',
+    "  b.ts:2: alone",
+  ]);
+  assertEquals(reportFaults(faults, { R4: 2 }, new Set(["b.ts"])), [
+    'R5: 1 findings, at most 0 are allowed; "only"',
+    "  a.ts:3: alone",
+  ]);
 });

@@ -15,7 +15,7 @@ export function lackOfPython(packages: readonly string[]): string | undefined {
   return `${python} (or TOKENFILTER_PYTHON) lacks one of ${packages.join(", ")}`;
 }
 
-/** Runs python to a good end, without a GPU or a network; nothing is left beside the scripts. */
+/** Runs python to a good end, without a GPU or a network; nothing is left next to the scripts. */
 export async function runPython(...args: string[]): Promise<void> {
   const env = { CUDA_VISIBLE_DEVICES: "", HF_HUB_OFFLINE: "1", PYTHONDONTWRITEBYTECODE: "1" };
   const { success, stderr } = await new Deno.Command(python, { args, env }).output();

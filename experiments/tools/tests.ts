@@ -18,7 +18,7 @@ import { findUnverified } from "./verified/noted.ts";
 import { readStdFlags } from "../commands/cli/machine/deno.ts";
 
 const ROOT = new URL("../../", import.meta.url);
-/** Flags of every run; what makes `@std` resolve comes beside them. */
+/** Flags of every run; what makes `@std` resolve comes next to them. */
 export const TEST_FLAGS: readonly string[] = [
   ...["-A", "--doc", "--no-check", "--parallel", "--preload=.std/strict_assert.ts"],
 ];

@@ -75,7 +75,7 @@ async function probe(command: string, source: string, root?: string): Promise<Nv
   return { command, version, source, libraries: root && `${root}/lib`, cuobjdump };
 }
 
-/** Puts what pip has fetched in its place, unless another process was there before. */
+/** Puts what pip has fetched instead of it, unless another process was there before. */
 async function install(work: string, probeThere: () => Promise<Nvcc | undefined>): Promise<void> {
   try {
     await Deno.rename(work, pinnedDir());
@@ -144,7 +144,7 @@ async function probeNamed(wants: NvccWants): Promise<Nvcc | undefined> {
 
 /**
  * nvcc from `TOKENFILTER_NVCC`; else the first that fits the architectures and the driver, from PATH, `CUDA_HOME`,
- * /usr/local/cuda, or what NVIDIA's packages put beside that for the driver's major version; else the pinned one,
+ * /usr/local/cuda, or what NVIDIA's packages put next to that for the driver's major version; else the pinned one,
  * fetched with pip (about 90 MB) where it is not in the cache.
  *
  * @throws {NativeLibraryError} If none fits and none can be fetched; the message names those that were found, and why each

@@ -13,7 +13,7 @@ export interface ObjectJob {
   readonly name?: string;
   /** Arguments of the compiler; "-o" and the object's name follow. */
   readonly args: readonly string[];
-  /** How long it takes beside the other jobs; by the length of its text where left out. */
+  /** How long it takes next to the other jobs; by the length of its text where left out. */
   readonly cost?: number;
 }
 
@@ -22,7 +22,7 @@ const QUIET_MS = 4000;
 
 export interface ObjectRecipe {
   readonly title: string;
-  /** What decides the result beside the sources and arguments: the compiler's version. */
+  /** What decides the result besides the sources and arguments: the compiler's version. */
   readonly key: unknown;
   readonly command: string;
 }

@@ -24,7 +24,7 @@ export interface BuildOutput {
  * What the build commands do: build, and say where the libraries lie.
  *
  * @returns The CUDA library, where `--cuda` is given.
- * @throws {UsageError} If `--arch` has no `--cuda` beside it, or `--level` has `--all`.
+ * @throws {UsageError} If `--arch` has no `--cuda` next to it, or `--level` has `--all`.
  * @throws As {@linkcode buildCpu} and {@linkcode buildCuda} do.
  */
 export async function runBuild(
@@ -32,8 +32,8 @@ export async function runBuild(
   { print, onProgress }: BuildOutput,
 ): Promise<BuiltLibrary<CudaManifest> | undefined> {
   const { force, cuda, arch, all, level } = flags, asked = arch?.split(",");
-  if (arch !== undefined && !cuda) throw new UsageError("Cannot use --arch: expected --cuda beside it");
-  if (all && level !== undefined) throw new UsageError("Cannot use --level: found --all beside it");
+  if (arch !== undefined && !cuda) throw new UsageError("Cannot use --arch: expected --cuda with it");
+  if (all && level !== undefined) throw new UsageError("Cannot use --level: found --all with it");
   if (asked !== undefined) expectArchs(asked);
   const options = { force, onProgress };
   const { path, manifest, cached } = await buildCpu({ ...options, level: all ? "all" : level });

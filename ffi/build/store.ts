@@ -19,7 +19,7 @@ export interface BuiltLibrary<Manifest extends LibraryManifest = LibraryManifest
  * Builds a library in a folder of its own, and stores it under the digest of its content, so that one that is loaded is
  * never overwritten.
  *
- * @param make Makes the library in the folder; gives its bytes, and what its manifest holds beside the common part.
+ * @param make Makes the library in the folder; gives its bytes, and the entries of its manifest besides the common part.
  * @param level Of the CPU library; see {@linkcode manifestPath}.
  */
 export async function storeLibrary<More extends object>(

@@ -11,7 +11,7 @@ import { TensorCache } from "./tensor_cache.ts";
 
 /** How a task scores a chunk. Hidden states are those after the final norm, [T, hiddenSize] f32. */
 export interface ChunkScorer<S extends ChunkScores = ChunkScores> {
-  /** Whether means are over all units, in place of means of chunks' means: chunks may then have unlike many. */
+  /** Whether means are over all units, instead of means of chunks' means: chunks may then have unlike many. */
   readonly isPooled?: boolean;
   /**
    * Losses of a chunk, one a scored unit; as many of every chunk unless they are pooled.
@@ -40,7 +40,7 @@ export interface ChunkScorer<S extends ChunkScores = ChunkScores> {
   summarize?(scores: readonly S[], meanOf: MeanOf): { readonly [metric: string]: number };
 }
 
-/** Bytes of what the full model gives that are kept from run to run, where nothing else is said. */
+/** Bytes of what the full model gives that are kept from run to run, by default. */
 const DEFAULT_CACHE_BYTES = 2 ** 30;
 
 /**

@@ -6,7 +6,7 @@ import { expectInstance } from "../errors.ts";
  * stays at the front of the first chunk; later chunks get none (the protocol of GPTQ, Wanda and SLEB).
  *
  * @param ids Token ids, [N].
- * @param context Tokens a chunk, at least 2.
+ * @param context Tokens per chunk, at least 2.
  * @returns Copies of the chunks, each [context].
  * @throws {RangeError} If `context` is not an integer of at least 2, or the stream is shorter than one chunk.
  *
@@ -39,9 +39,9 @@ const SURE_EVERY = 200;
 let sure = -Infinity;
 
 /**
- * Lets signals, timers and progress run between two steps of work, each of which is computed synchronously: some 0.1 ms. The
+ * Lets signals, timers and progress run between two steps of work, each of which is computed synchronously: about 0.1 ms. The
  * event loop looks for what came while another thread computes a digest, unless that is done before it has begun to
- * wait; so that a turn in {@linkcode SURE_EVERY} ms takes a timer, some 2 ms. `setImmediate()` leaves signals unseen for
+ * wait; so that a turn in {@linkcode SURE_EVERY} ms takes a timer, about 2 ms. `setImmediate()` leaves signals unseen for
  * dozens of turns.
  */
 export async function yieldToEventLoop(): Promise<void> {

@@ -25,7 +25,7 @@ export interface EncodedItem {
 
 /**
  * A request's ids as lm-evaluation-harness makes them: the continuation is what the whole text has beyond as many tokens
- * as the context alone, spaces at a context's end belong to it, special tokens that a text has in writing are tokens, and of a
+ * as only the context, spaces at a context's end belong to it, special tokens that a text has in writing are tokens, and of a
  * sequence that is too long the start is cut off.
  *
  * @param most Tokens that the model may be fed, the last token of a sequence not among them.

@@ -18,7 +18,7 @@ export interface FilterReach {
 export interface ReachMasks {
   /** 0 = its attention was skipped. */
   readonly keep: ReadonlyMap<number, Uint8Array>;
-  /** 0 = its key and value have gone. */
+  /** 0 = its key and value were evicted. */
   readonly kvKeep?: ReadonlyMap<number, Uint8Array>;
 }
 

@@ -38,7 +38,7 @@ export function defineGeneratedTask({ make, ...options }: GeneratedTaskOptions):
   });
 }
 
-/** What a task must say whose answers are looked for in a text that the model makes. */
+/** What a task must provide whose answers are looked for in a text that the model makes. */
 export type SoughtTaskOptions = Omit<GeneratedTaskOptions, "make"> & Pick<Sought, "maxTokens"> & {
   /** An item of so many pieces: its context, and the texts to be found. */
   readonly make: (making: Making) => { readonly context: string; readonly answers: readonly string[] };

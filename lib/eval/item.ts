@@ -32,7 +32,7 @@ export interface Item {
   readonly group?: string;
   /** Start of its contexts that other items have too: computed once for all of them. */
   readonly shared?: string;
-  /** 0-based index that rules with chance draw by: the item's in its file, or one for all that share a start. */
+  /** 0-based index that rules with random draws use: the item's in its file, or one for all with the same start. */
   readonly stream: number;
 }
 

@@ -9,7 +9,7 @@ import type { BranchingModel } from "./language_model.ts";
 import type { TaskMeasures, UnitMetrics } from "./metrics.ts";
 import type { ChunkRecord, Filter, RunControl, TaskTypes } from "./task.ts";
 
-/** What an item has beside its loss: a number a metric, what a filter did to it, and the tokens that it made. */
+/** What an item has besides its loss: a number a metric, what a filter did to it, and the tokens that it made. */
 type ItemScores = ChunkScores & { readonly [name: string]: Float64Array };
 
 /** The method for a context of a length in tokens. */

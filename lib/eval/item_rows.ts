@@ -78,7 +78,7 @@ export class ItemRow {
   #field(name: string): unknown {
     if (Object.hasOwn(this.#fields, name)) return this.#fields[name];
     throw this.error(
-      `found no "${name}", expected it beside ${Object.keys(this.#fields).join(", ") || "nothing"}`,
+      `found no "${name}", expected it next to ${Object.keys(this.#fields).join(", ") || "nothing"}`,
     );
   }
 }

@@ -1,4 +1,4 @@
-/** What the items of a task add up to: metrics with standard errors, a filtered run beside the dense one, and budgets. */
+/** What the items of a task add up to: metrics with standard errors, a filtered run next to the dense one, and budgets. */
 import { pairedMean } from "../stats/paired.ts";
 import type { FilterReach } from "./filter_reach.ts";
 import type { ItemScore } from "./item_scorer.ts";

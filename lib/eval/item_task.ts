@@ -49,7 +49,7 @@ export function defineItemTask<Source extends ItemRows | ItemMaker>(
   };
 }
 
-/** What a task of one question and several answers must say. */
+/** What a task of one question and several answers must provide. */
 export type ChoiceTaskOptions = Pick<ItemTaskOptions<unknown>, "name" | "help" | "metrics"> & {
   /** Where the hub has its rows. */
   readonly hub: HubRows;
@@ -76,7 +76,7 @@ export function defineChoiceTask({ says, prompt, ...options }: ChoiceTaskOptions
 export interface Question {
   /** What stands before a choice. */
   readonly context: string;
-  /** At least one; each follows the context alone. */
+  /** At least one; each follows only the context. */
   readonly choices: readonly string[];
   /** 0-based index of the right one. */
   readonly gold: number;

@@ -16,7 +16,7 @@ export interface FeedOptions {
    * backend has recorded steps and the method can decide there.
    */
   readonly phase?: "prefill" | "decode";
-  /** Tokens a chunk of a prefill; default: all at once. */
+  /** Tokens per chunk of a prefill; default: all at once. */
   readonly chunk?: number;
   /** Called after each feed with the tokens fed so far. */
   readonly onFeed?: (tokens: number) => void;

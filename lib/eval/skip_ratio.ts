@@ -24,7 +24,7 @@ export interface DropCounts {
 /**
  * Counts drops over sequences.
  *
- * @param sequences For each its length and its masks: per layer of the key side 0 = gone.
+ * @param sequences For each its length and its masks: per layer of the key side 0 = evicted.
  * @param heads KV heads of layers of which some keep everything.
  */
 export function tallyDrops(

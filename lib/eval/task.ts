@@ -54,14 +54,14 @@ export interface RunControl {
   readonly order?: readonly number[];
 }
 
-/** What any task says of the full model. Its own metrics stand beside it: the headline and the mean loss. */
+/** What any task says of the full model. Its own metrics are next to it: the headline and the mean loss. */
 export interface DenseTaskResult {
   /** Tokens fed. */
   readonly tokens: number;
   /** Units whose loss counts: tokens, or items. */
   readonly scoredTokens: number;
   readonly chunks: number;
-  /** Tokens a chunk; of the longest where they differ. */
+  /** Tokens per chunk; of the longest where they differ. */
   readonly context: number;
   /** Wall time of the forward passes of all chunks, without logits. */
   readonly timeMs: number;
@@ -81,7 +81,7 @@ export interface DenseTaskResult {
 
 /**
  * What any task says of a filtered model. Of the usage, bytes are those of one chunk's cache at its end (mean over
- * chunks), and operations are summed over all chunks. Beside it stand, with the names of the task, the headline
+ * chunks), and operations are summed over all chunks. Next to it stand, with the names of the task, the headline
  * (`perplexity`), the full model's (`densePerplexity`), the paired difference of the mean loss and its standard error
  * (`nllDelta`, `nllDeltaSe`; null where there are fewer than two blocks), and further metrics.
  */
@@ -126,7 +126,7 @@ export interface TaskData {
   readonly text: string;
   /** Token ids of the whole text, [N], BOS at the front where the tokenizer adds one. */
   readonly ids: Int32Array;
-  /** Tokens a chunk. */
+  /** Tokens per chunk. */
   readonly context: number;
   /** The model's tokenizer, for a task that brings its own texts. */
   readonly tokenizer: Tokenizer;
@@ -176,7 +176,7 @@ export interface Task<T extends TaskTypes = TaskTypes> extends TaskMeasures {
    * Default: name and tokens.
    */
   readonly label?: (context: number) => string;
-  /** Whether a text is one chunk, whatever the tokens a chunk that were asked for. */
+  /** Whether a text is one chunk, whatever the tokens per chunk that were asked for. */
   readonly isWhole?: boolean;
   /** Where its items come from, and what is said of each; left out: it reads a text. */
   readonly items?: ItemSource;

@@ -13,11 +13,11 @@ export interface OptionInfo {
   /** It has an effect only where these options have one of these values. */
   readonly of?: { readonly [option: string]: readonly string[] };
   /**
-   * It has an effect only under methods that read similarities, that hold scores against a threshold, that go in
+   * It has an effect only under methods that read similarities, that compare scores with a threshold, that go in
    * blocks, or where keys and values go.
    */
   readonly uses?: "similarity" | "threshold" | "blocks" | "window";
-  /** Whether it has an effect beside the other options; default: always. */
+  /** Whether it has an effect besides the other options; default: always. */
   matters?(others: Others): boolean;
 }
 

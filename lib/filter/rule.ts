@@ -60,7 +60,7 @@ export interface Scorer {
   close?(): void;
 }
 
-/** What a rule remembers of one layer of one sequence beside anchors and thresholds: `LayerState.learned`. */
+/** What a rule remembers of one layer of one sequence besides anchors and thresholds: `LayerState.learned`. */
 export interface RuleMemory {
   /** Numbers; they do not grow with the sequence. */
   size(spec: LayerSpec): number;

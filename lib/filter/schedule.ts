@@ -42,7 +42,7 @@ export interface PlanOptions {
   readonly threshold: ThresholdPolicy;
   readonly pruneRatio: number;
   readonly tail: number;
-  /** Of the key side alone, as is `kvTail`. */
+  /** Of only the key side, as is `kvTail`. */
   readonly kvRatio?: number;
   readonly kvTail?: number;
   readonly whole?: Layers;
@@ -173,7 +173,7 @@ export function wholeParts(
   return ranked.slice(0, Math.min(count, most)).sort((a, b) => a - b);
 }
 
-/** The error for whole layers that leave too few others for the ratio. */
+/** The error for full-cache layers that leave too few others for the ratio. */
 function tooManyWhole(numLayers: number, ratio: number, others: number): RangeError {
   const most = Math.floor(numLayers * (1 - ratio) + ROUNDING);
   return new RangeError(

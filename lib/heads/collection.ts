@@ -30,7 +30,7 @@ import type { DecisionTable } from "./trace.ts";
 export interface HeadCollectionOptions {
   /** The method whose decisions are shown; its layers are those that are measured. */
   readonly filter?: TokenFilterOptions;
-  /** Tokens a chunk, default 512. */
+  /** Tokens per chunk, default 512. */
   readonly context?: number;
   /** How intervals are made. Defaults: blocks of 64 tokens, 1000 resamples, 95%, seed 0. */
   readonly bootstrap?: BootstrapOptions;
@@ -76,7 +76,7 @@ const LEAST_DECIDED = 8;
 export class HeadCollection {
   /** The chunks, each [context]. */
   readonly chunks: readonly Int32Array<ArrayBuffer>[];
-  /** Tokens a chunk. */
+  /** Tokens per chunk. */
   readonly context: number;
   /** The method's options, defaults filled in. */
   readonly options: ResolvedOptions;
@@ -93,7 +93,7 @@ export class HeadCollection {
    * @param ids Token ids of the whole text, [N], BOS at the front where the tokenizer adds one.
    * @throws {TypeError} If an option is of the wrong type.
    * @throws {RangeError} If the text or the context is too short, or an option is out of range. The warm-up must be at
-   * least 8, since `learned` is measured beside the other rules, and `absorb` must be `all`, since no token is skipped.
+   * least 8, since `learned` is measured next to the other rules, and `absorb` must be `all`, since no token is skipped.
    */
   constructor(model: Model, ids: Int32Array, options: HeadCollectionOptions = {}) {
     const { config } = model;
@@ -289,7 +289,7 @@ export class HeadCollection {
   }
 }
 
-/** Whether a rule's scores follow from the moments alone; the others' recurrence must run beside. */
+/** Whether a rule's scores follow from only the moments; the others' recurrence must run next to. */
 function isOfMoments(rule: AnyRule, options: ResolvedOptions): boolean {
   return rule.memory === undefined && readsOf(rule, options).every((what) => what === "similarity");
 }

@@ -123,7 +123,7 @@ Deno.test("HeadCollection fits learned on what learned would keep, with the dens
   const last = (column: ArrayLike<number>) => Array.from(column).slice(-2 * CONTEXT);
   assertEquals([last(table.score), last(table.keep)], [scores, keep]);
   assert(keep.includes(0));
-  // The rule beside others is the same, whichever method is shown.
+  // The rule next to others is the same, whichever method is shown.
   const scoreOf = ({ views }: HeadReport) =>
     views[0]!.layers[1]!.scores[headRules().indexOf("learned")]!.score.all;
   assertEquals(scoreOf(learned.report), scoreOf(report));

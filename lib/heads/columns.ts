@@ -181,7 +181,7 @@ export class LayerColumns {
     );
   }
 
-  /** All that is measured, in an order that depends on the plan alone. */
+  /** All that is measured, in an order that depends on only the plan. */
   get columns(): readonly Column[] {
     return [
       this.r,
@@ -197,7 +197,7 @@ export class LayerColumns {
     return this.#sides.get(`values ${anchor}`)!;
   }
 
-  /** Each token as a rule sees it in a view, [N], but for its rows. @param context Tokens a sequence. */
+  /** Each token as a rule sees it in a view, [N], but for its rows. @param context Tokens per sequence. */
   tokens(view: ViewKey, context: number): RuleToken[] {
     const keys = this.keys(view), values = this.values(view), { layer } = this.plan.method;
     return Array.from(keys.mu, (muK, at) => {

@@ -1,4 +1,4 @@
-/** Token Filtering with a rule of one's own: a function of a token in place of a rule of the list. */
+/** Token Filtering with a rule of one's own: a function of a token instead of a rule of the list. */
 import { expectOptions, expectTypeOf } from "../errors.ts";
 import { showValue } from "../filter/option.ts";
 import type { RuleToken } from "../filter/rule.ts";

@@ -176,7 +176,7 @@ function addSaid(said: readonly Said[], ends: Int32Array, rows: Signals["rows"],
 
 /** A token that is still to be decided. */
 interface Pending {
-  /** What the rule reads of it beside signals; none where it reads nothing else. */
+  /** What the rule reads of it besides signals; none where it reads nothing else. */
   readonly token: RowToken | undefined;
   /** What all later queries said of it, and what the distant ones did. */
   readonly all: Said;

@@ -1,4 +1,4 @@
-/** What a comparison must say of a method beside its losses, in few words. */
+/** What a comparison must provide of a method besides its losses, in few words. */
 import { ownCalibration } from "./model_pruning/calibration.ts";
 import { isOffline, type Labels, type Method } from "./method.ts";
 import type { ResolvedOptions } from "./options.ts";

@@ -57,7 +57,7 @@ export const METHODS = [
   oracle,
 ] as const;
 
-/** Rules of the key side alone: they say whose key and value go, never whose attention is skipped. */
+/** Rules of only the key side: they say whose key and value go, never whose attention is skipped. */
 export const KEY_RULES = [received, missed, leaveOneOut, keydiff, cur, knorm] as const;
 
 /** Methods of the key side that go through the cache again at every block start. */
@@ -113,7 +113,7 @@ export const FUSION_NAMES: readonly MethodName[] = FUSIONS.map(({ name }) => nam
 export const RULES: readonly (AnyRule & { readonly name: RuleName })[] = METHODS.filter((method) =>
   isRule(method)
 );
-/** Names of the rules that the key side takes: those that look at keys and values alone, and its own. */
+/** Names of the rules that the key side takes: those that look at only keys and values, and its own. */
 export const KEY_RULE_NAMES: readonly KeyRuleName[] = [
   ...RULES.filter(({ memory, reads }) =>
     memory?.observe === undefined && !reads?.({} as never).includes("residual")

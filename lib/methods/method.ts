@@ -1,5 +1,5 @@
 /**
- * What a method may be, and what it must say. A method decides whose attention is skipped: by a rule, which scores
+ * What a method may be, and what it must provide. A method decides whose attention is skipped: by a rule, which scores
  * tokens for the filter's recurrence, or as a pruner of its own making. Everything that knows methods (flags, grids,
  * records, reports, tests) reads it from here.
  */
@@ -25,7 +25,7 @@ export interface Looks {
   readonly random?: true;
 }
 
-/** What a fair comparison must know of a method beside its losses. */
+/** What a fair comparison must know of a method besides its losses. */
 export interface Labels {
   /** Text that it is fitted on beforehand: none, or some, of the test text's kind or of another. */
   readonly calibration: "none" | "same domain" | "other";
@@ -57,11 +57,11 @@ export type RuleMethod<
   & MethodInfo<Name, O>
   & Rule<Own>
   & {
-    /** What it looks at under these options; default: similarities alone. */
+    /** What it looks at under these options; default: only similarities. */
     reads?(options: Values): readonly Reads[];
     /** Shared options of which it takes some values alone. */
     readonly narrows?: { readonly [option: string]: Narrower };
-    /** Whether its inverse is shown beside it, as a control. */
+    /** Whether its inverse is shown next to it, as a control. */
     readonly inverted?: true;
     /** Rules that it claims to rank better than. */
     readonly comparedWith?: readonly string[];
@@ -81,7 +81,7 @@ export interface PrunerMethod<Name extends string, O extends OptionTable = None,
 /** A method that drops what scores lowest. */
 export interface EvictionMethod<Name extends string = string> extends MethodInfo<Name, OptionTable> {
   readonly evicts: true;
-  /** What it reads beside keys and values. */
+  /** What it reads besides keys and values. */
   readonly reads: readonly ("query" | "attention")[];
   /** Keys that it takes, where the option `keyState` is not to say. */
   readonly keyState?: KeyState;

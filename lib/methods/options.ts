@@ -116,7 +116,7 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
   return resolved;
 }
 
-/** Options in which a rule of keys and values alone stands as such: where the side is key, `fusion` may name it too. */
+/** Options in which a rule of only keys and values stands as such: where the side is key, `fusion` may name it too. */
 function onKeySide(options: MethodOptions): MethodOptions {
   const { fusion, ...others } = options, names: readonly string[] = FUSION_NAMES;
   const rule = KEY_RULE_NAMES.find((name) => name === fusion);
@@ -220,7 +220,7 @@ export function missesRatio(options: ResolvedOptions, achieved: number | null): 
   return ratioMiss(options, achieved) > 0;
 }
 
-/** By how much a run skipped more or less than two points beside what was asked; 0 where it did not. */
+/** By how much a run skipped more or less than two points off the requested ratio; 0 where it did not. */
 export function ratioMiss(options: ResolvedOptions, achieved: number | null): number {
   const asked = requestedRatio(options);
   return asked === null ? 0 : Math.max(0, Math.abs((achieved ?? 0) - asked) - RATIO_TOLERANCE);
@@ -292,7 +292,7 @@ export function findWrongOption(name: string, value: unknown): string | undefine
   }
 }
 
-/** A key by which options that share it decide alike. */
+/** A key by which options with the same one decide alike. */
 export function effectiveKey(options: ResolvedOptions): string {
   const entries = Object.entries(effectiveOptions(options));
   return JSON.stringify(entries.sort(([a], [b]) => a < b ? -1 : 1));

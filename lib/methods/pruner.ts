@@ -10,7 +10,7 @@ import type { Tensor } from "../tensor.ts";
 import type { Adapts, Alters, Calibration, DroppedParts } from "./model_pruning/calibration.ts";
 
 /**
- * What a side needs beside rotated keys, values and the residual stream, which it is always shown:
+ * What a side needs besides rotated keys, values and the residual stream, which it is always shown:
  *
  * - `pre-rope keys`: keys before rotary embedding, instead of the rotated ones.
  * - `queries`: queries of all tokens, also of those that are skipped.
@@ -167,7 +167,7 @@ export interface Decided {
   readonly length: number;
   /** Per filtered layer one entry per token: 1 = its attention was computed. */
   readonly keep: ReadonlyMap<number, Uint8Array>;
-  /** Per layer of the key side: 0 = its key and value have gone. */
+  /** Per layer of the key side: 0 = its key and value were evicted. */
   readonly kvKeep: ReadonlyMap<number, Uint8Array>;
 }
 
@@ -243,7 +243,7 @@ export function checkWindows(
   );
 }
 
-/** A pruner from what it must say; what is left out is as where a method needs nothing and skips for good. */
+/** A pruner from what it must provide; what is left out is as where a method needs nothing and skips for good. */
 export function definePruner(own: Pick<Pruner, "name" | "layers" | "start"> & Partial<Pruner>): Pruner {
   return {
     needs: [],

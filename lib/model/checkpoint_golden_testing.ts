@@ -55,7 +55,7 @@ export function logitsOf(model: Model, piece = tokens): Float32Array {
 /** Tokens before the first step of a batch. */
 const PREFILL = 5;
 
-/** The same, the tokens past a short prefill by a batch decoder, beside an idle slot and one that began empty. */
+/** The same, the tokens past a short prefill by a batch decoder, next to an idle slot and one that began empty. */
 export function logitsInBatch(model: Model): Float32Array {
   const out = new Float32Array(tokens * vocabSize), sequence = model.start();
   const hidden = sequence.feed(goldenIds.slice(0, PREFILL));

@@ -48,7 +48,7 @@ export function runFiltered(model: Model, fusion: MethodName): Filtered {
   return { keep: [...sequence.keep.values()].map((mask) => [...mask]), logits: last };
 }
 
-/** The same, the tokens past the prefill by a batch decoder beside an idle slot and one that began empty. */
+/** The same, the tokens past the prefill by a batch decoder next to an idle slot and one that began empty. */
 export function decodeFiltered(model: Model, fusion: MethodName): Filtered {
   const pruner = prunerOf(model, fusion), sequence = model.start(pruner), { vocabSize } = model.config;
   sequence.feed(goldenIds.slice(0, PREFILL));

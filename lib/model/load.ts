@@ -103,7 +103,7 @@ export async function readModelFile(
   const path = await locatePath(nameOrPath, options), { mapFile, ...unmapped } = options;
   const checks: (() => void)[] = [];
   const map = mapFile && ((path: string) => (checks.push(watchFile(path)), mapFile(path)));
-  // What is turned into another type is not shared, and mapped pages would be held beside it.
+  // What is turned into another type is not shared, and mapped pages would be held next to it.
   const reading = map && options.dtype === undefined ? { ...unmapped, mapFile: map } : unmapped;
   const { name, source, config, tokenizer, sha256 } = !MODEL_NAMES.includes(path) && await isFolder(path)
     ? await openFolder(path, reading)

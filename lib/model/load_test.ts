@@ -205,7 +205,7 @@ Deno.test("loadModel() gives ids that only pad a folder's tables no text", async
   });
 });
 
-/** A small model in two parts; `changes` gives entries of the second one in place of its own. */
+/** A small model in two parts; `changes` gives entries of the second one instead of its own. */
 async function withParts(
   changes: Parameters<typeof smallLlamaParts>[0],
   test: (first: string, whole: Uint8Array<ArrayBuffer>) => Promise<void>,

@@ -32,7 +32,7 @@ export class Model implements RunModel {
   readonly backend: Backend;
   /** Its weights, on the backend. */
   readonly weights: ModelWeights;
-  /** Element type of KV caches, where a sequence does not say otherwise. */
+  /** Element type of KV caches, where a sequence does not specify another. */
   readonly cacheDType: CacheDType;
   /**
    * The model that it stands for: itself, unless a method has altered it.
@@ -47,7 +47,7 @@ export class Model implements RunModel {
    * Joins sizes, weights and backend.
    *
    * @param weights Made for these sizes, see `loadModelWeights`.
-   * @param cacheDType Element type of KV caches. A GPU's tensor cores take f16 and bf16 alone.
+   * @param cacheDType Element type of KV caches. A GPU's tensor cores take only f16 and bf16.
    * @param unaltered The model that this one stands for, where a method has altered it.
    * @throws {TypeError | RangeError} If there is no such element type of caches.
    */
@@ -192,7 +192,7 @@ export class Model implements RunModel {
   }
 }
 
-/** Tables of rotary embeddings, one entry a layer; layers with the same one share it. */
+/** Tables of rotary embeddings, one entry a layer; layers with the same one have one object. */
 function uploadTurns(config: ModelConfig, backend: Backend): (Tensor | undefined)[] {
   const tables = new Map<Rope, Tensor>();
   return Array.from({ length: config.numLayers }, (_, layer) => {

@@ -82,7 +82,7 @@ Deno.test("usage() counts what was kept, and the allocated cache falls with the 
   const rowBytes = 2 * config.numKvHeads * config.headDim * 4;
   assertEquals(dense.usage().kvBytesHeld, 2 * 200 * rowBytes);
   assertEquals(dense.usage().attentionFlopsAvoided, 0);
-  // of 100 skipped tokens a layer, 8 lie within the last 16 and are still held
+  // of 100 skipped tokens per layer, 8 lie within the last 16 and are still held
   assertEquals(half.usage().kvBytesAvoided, (100 - 8) * rowBytes);
   const ceiling = (200 + 100) * rowBytes + 2 * PAGE_ROWS * rowBytes + 16 * rowBytes;
   assert(half.usage().kvBytesAllocated <= ceiling);

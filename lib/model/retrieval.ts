@@ -20,7 +20,7 @@ export interface RetrievalLayers {
    * layer with a sliding window, which does not reach far.
    */
   readonly scores: readonly number[];
-  /** The same of each KV head, [numLayers][numKvHeads]: o and o' are what its queries alone add through the output projection. */
+  /** The same of each KV head, [numLayers][numKvHeads]: o and o' are what its only queries add through the output projection. */
   readonly heads: readonly (readonly number[])[];
   /** Mean loss of the ids in nats per token, when they are said first and when they are said again. */
   readonly losses: readonly [first: number, again: number];

@@ -1,4 +1,4 @@
-/** What is searched: axes of choices and of numbers, some of which are there under conditions alone. */
+/** What is searched: axes of choices and of numbers, some of which are there under only conditions. */
 import type { RandomStream } from "./random_stream.ts";
 
 /** Values of other axes under which an axis is there: of each, one of these. */
@@ -53,7 +53,7 @@ export const isChoice = (axis: Axis): axis is ChoiceAxis => "choices" in axis;
 /** A value as a key: choices may be lists. */
 const keyOf = (value: unknown) => typeof value === "bigint" ? String(value) : JSON.stringify(value);
 
-/** Whether an axis is there, beside the values of others. */
+/** Whether an axis is there, next to the values of others. */
 export function isActive({ when = {} }: Axis, point: Point): boolean {
   return Object.entries(when).every(([name, values]) =>
     Object.hasOwn(point, name) && values.some((value) => keyOf(value) === keyOf(point[name]))

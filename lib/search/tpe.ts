@@ -77,7 +77,7 @@ function groupAxes(space: SearchSpace): Axis[][] {
 }
 
 /**
- * Proposes the next point: of those drawn from the density of good trials, the one where it is highest beside that of all others
+ * Proposes the next point: of those drawn from the density of good trials, the one where it is highest next to that of all others
  * (multivariate, with trials at work counted among the others: the constant liar).
  *
  * @param trials All so far, in their order.

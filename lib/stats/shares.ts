@@ -1,4 +1,4 @@
-/** Intervals of shares and of their differences, as of right answers: inside their range, and of some width, at few items too. */
+/** Intervals of proportions and of their differences, as of right answers: inside their range, and of some width, at few items too. */
 import { expectBetween } from "../errors.ts";
 import { normalQuantile } from "./normal.ts";
 import type { Interval } from "./paired.ts";

@@ -1,4 +1,4 @@
-/** Intervals of shares against statsmodels and scipy (testdata/make_share_golden.py), and at the ends of their range. */
+/** Intervals of proportions against statsmodels and scipy (testdata/make_share_golden.py), and at the ends of their range. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import golden from "./testdata/share_golden.json" with { type: "json" };
 import { meanInterval, pairedShareInterval, shareInterval } from "./shares.ts";

@@ -44,7 +44,7 @@ const COUNTS = "tokens kvBytesHeld kvBytesAvoided totalFlopsDense totalFlopsAvoi
   " ",
 );
 
-/** Fields of a trial of a task, beside its options: what it is and what was measured. */
+/** Fields of a trial of a task, next to its options: what it is and what was measured. */
 export function trialFields(task: Task): Fields {
   const measured = [...listMetrics(task).map(({ name }) => name), excessKeys(task).dense, "achievedRatio"];
   return {

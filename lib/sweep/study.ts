@@ -27,7 +27,7 @@ import type { TrialRace } from "./trials/trial_race.ts";
 import { listedTrials, type TrialSource } from "./trials/trial_source.ts";
 import { ownRule, recordCalibration, type ResolvedOptions } from "../methods/mod.ts";
 
-/** Tokens of a chunk where nothing else is said. */
+/** Tokens of a chunk by default. */
 export const DEFAULT_CONTEXT = 512;
 
 /** A model and the text that it is to read. */
@@ -40,9 +40,9 @@ export interface Study<T extends TaskTypes = PerplexityTypes> {
   readonly text: string;
   /** What to call it; default `text`. */
   readonly textName?: string;
-  /** Tokens a chunk; default {@linkcode DEFAULT_CONTEXT}. */
+  /** Tokens per chunk; default {@linkcode DEFAULT_CONTEXT}. */
   readonly context?: number;
-  /** Use the first tokens alone; default: all. */
+  /** Use only the first tokens; default: all. */
   readonly tokens?: number;
   /** Use so many items alone, of a task that has some: its text is a JSONL file, or says in JSON what they are made of. */
   readonly items?: number;
@@ -269,7 +269,7 @@ export async function sweepTrials<T extends TaskTypes>(
 }
 
 /**
- * Runs the trials of a source beside other workers, until none is left.
+ * Runs the trials of a source next to other workers, until none is left.
  *
  * @param conditions What the study's records say: those of the study on disk.
  * @throws The signal's reason, if it is aborted.

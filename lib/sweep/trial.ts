@@ -25,7 +25,7 @@ export interface TrialFacts extends RunConditions {
 /** One finished trial: options, results of its task, and what they depend on. */
 export type Trial<T extends TaskTypes = TaskTypes> = OptionsRecord & T["filtered"] & TrialFacts;
 
-/** @internal A trial that was stopped before it had read all chunks. It has no results: its losses are of some chunks alone. */
+/** @internal A trial that was stopped before it had read all chunks. It has no results: its losses are of only some chunks. */
 export type StoppedTrial = OptionsRecord & Omit<TrialFacts, "finishedAt"> & {
   readonly stopped: string;
   /** Mean loss of each chunk that it read, in the race's order, to eight digits. */

@@ -20,7 +20,7 @@ export interface ParquetSource {
   readonly compressors: Compressors;
 }
 
-/** Unpacks no more than bytes of Snappy can hold: a page says how much memory it wants. */
+/** Unpacks no more than bytes of Snappy can hold: a page says how much memory it needs. */
 function unpackSnappy(packed: Uint8Array, length: number): Uint8Array {
   const most = SNAPPY_RATIO * packed.length;
   if (length > most) throw new Error(`found a page of ${length} bytes in ${packed.length}`);

@@ -32,7 +32,7 @@ export type Main = (args: readonly string[]) => Promise<number>;
 /**
  * Runs a task, or says how it is used or its version where that is asked for.
  *
- * @param usage What `--help` prints; or what it makes of `--help all`, which wants every flag.
+ * @param usage What `--help` prints; or what it makes of `--help all`, which needs every flag.
  * @returns The exit code.
  */
 export async function executeTask(

@@ -1,4 +1,4 @@
-/** Tasks of items in a comparison: the same items with every method, beside the text. */
+/** Tasks of items in a comparison: the same items with every method, besides the text. */
 import {
   budgetOf,
   filterFor,
@@ -45,7 +45,7 @@ interface ItemPlan {
 export const isOfText = ({ task }: { readonly task?: string }): boolean =>
   !hasItems(checkFlags(() => findTask(task)));
 
-/** Whether tasks of items were asked for beside it: --data alone is that of a task which has items itself. */
+/** Whether tasks of items were asked for besides it: --data alone is that of a task which has items itself. */
 export const asksForItems = (values: FlagValues, hasText: boolean): boolean =>
   values.has("tasks") || hasText && values.has("data");
 

@@ -45,7 +45,7 @@ export interface PlannedTask extends ReadTask {
 /**
  * Reads `--filter-from`.
  *
- * @param hasText Whether a text is read beside the items, which --warmup is for.
+ * @param hasText Whether a text is read besides the items, which --warmup is for.
  * @throws {UsageError} If it is neither tokens nor a fraction.
  */
 export function readFilterFlag(values: FlagValues, hasText = false): FilterFrom | undefined {
@@ -104,7 +104,7 @@ export function chooseTasks(values: FlagValues): Task[] {
 function expectItemTask(task: Task): ItemTask {
   if (hasItems(task)) return task;
   throw new UsageError(
-    `Cannot use --tasks ${task.name} beside a text: expected tasks of items (or --task ${task.name})`,
+    `Cannot use --tasks ${task.name} with a text: expected tasks of items (or --task ${task.name})`,
   );
 }
 
@@ -141,7 +141,7 @@ export function expectItems(
   }
 }
 
-/** What a record says of its tasks. */
+/** What a record contains about its tasks. */
 export function recordTask({ task, data: { source, sha256 }, promptsSha256, of, items }: PlannedTask) {
   return {
     ...{ task: task.name, protocol: task.protocol, ...source, sha256, promptsSha256 },

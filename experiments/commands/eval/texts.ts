@@ -71,7 +71,7 @@ export interface TextOutcome {
   readonly runs: TextRuns;
   /** What the method skipped and dropped. */
   readonly budget?: ReturnType<typeof budgetOf>;
-  /** What a record says of it, and its wall times. */
+  /** What a record contains about it, and its wall times. */
   readonly record: object;
   readonly times: object;
 }

@@ -64,7 +64,7 @@ function readDump(bytes: Uint8Array<ArrayBuffer>, path: string, layer: number | 
     queries.shape.length !== 3 || count !== tokens || !(own! >= heads) || own! % heads !== 0 || width !== size
   ) {
     throw new UsageError(
-      `Cannot use "${path}": found ${queriesName} of shape [${queries.shape}] beside ${keysName} of [${keys.shape}], ` +
+      `Cannot use "${path}": found ${queriesName} of shape [${queries.shape}] next to ${keysName} of [${keys.shape}], ` +
         `expected [${tokens}, a multiple of ${heads}, ${size}]`,
     );
   }

@@ -1,4 +1,4 @@
-/** What texts that went on took, one beside the other. */
+/** What texts that went on took, one next to the other. */
 import type { Backend } from "../../../lib/backend.ts";
 import { dropRatioOf, skipRatiosOf, tallyDrops, tallySkips } from "../../../lib/eval/mod.ts";
 import { ownRule, recordCalibration, recordOptions, type ResolvedOptions } from "../../../lib/methods/mod.ts";
@@ -8,7 +8,7 @@ import { readVersion } from "../../../lib/version.ts";
 import type { PlainTable } from "../cli/output/table.ts";
 import type { GeneratedText } from "./run.ts";
 
-/** Tokens a second; null where none were made. */
+/** Tokens per second; null where none were made. */
 const rate = (tokens: number, timeMs: number) => timeMs === 0 ? null : tokens / (timeMs / 1000);
 
 /** What a run took, in numbers. */

@@ -17,7 +17,7 @@ export interface PageNews extends PageProgress {
   readonly ended: boolean;
 }
 
-/** Where plotly's text lies beside a served report. */
+/** Where plotly's text lies next to a served report. */
 export const PLOTLY = { src: "plotly.min.js" };
 
 /** Files of the page around a report, and where it finds them. */
@@ -42,7 +42,7 @@ export interface ServeOptions {
   readonly port: number;
   /** Default: 127.0.0.1. */
   readonly hostname?: string;
-  /** What requests must show, as `?token=` once or as a bearer's token; without one, the page is for this machine alone. */
+  /** What requests must show, as `?token=` once or as a bearer's token; without one, the page is only for this machine. */
   readonly token?: string;
 }
 

@@ -3,7 +3,7 @@ import { Redis, type RedisOptions } from "ioredis";
 import { PlaceLostError, UsageError } from "../../../lib/errors.ts";
 import { readText } from "../cli/files.ts";
 
-/** What keys of the queue begin with where nothing else is said. */
+/** What keys of the queue begin with by default. */
 const DEFAULT_PREFIX = "tokenfilter";
 
 export interface QueueAddress {
@@ -19,7 +19,7 @@ export interface QueueAddress {
   readonly patienceS: number;
 }
 
-/** Seconds that a server may be away where nothing else is said. */
+/** Seconds that a server may be away by default. */
 const PATIENCE_S = 120;
 
 const DEFAULT_PORT = 6379;
@@ -46,7 +46,7 @@ async function readPassword(file: string | undefined): Promise<string | undefine
   return password;
 }
 
-/** What flags say beside the address. */
+/** What flags say besides the address. */
 interface AddressFlags {
   readonly prefix?: string | undefined;
   readonly patienceS?: number | undefined;
@@ -107,7 +107,7 @@ function explain(place: string, said: string): PlaceLostError {
 }
 
 /**
- * What TLS needs beside the address: the authority of DENO_CERT, which Deno itself does not tell connections of this kind.
+ * What TLS needs besides the address: the authority of DENO_CERT, which Deno itself does not tell connections of this kind.
  *
  * @throws {UsageError} If that file cannot be read.
  */

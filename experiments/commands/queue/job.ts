@@ -18,7 +18,7 @@ export const QUEUE_NAME = "trials";
 export interface TrialJob {
   /** The sweep that it is of: several may be of one study, and each has its own results. */
   readonly sweep: string;
-  /** Digest of the study's conditions, by which its description lies beside the queue. */
+  /** Digest of the study's conditions, by which its description lies next to the queue. */
   readonly study: string;
   readonly digest: string;
   readonly options: OptionsRecord;

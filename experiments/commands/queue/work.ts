@@ -37,7 +37,7 @@ const MAX_STALLED = 100;
 const CLOSE_MS = 5000;
 
 interface WorkOptions {
-  /** Flags of its own, in place of the study's. */
+  /** Flags of its own, instead of the study's. */
   readonly own: { readonly [flag: string]: string };
   /** Seconds until a trial whose worker is not heard of goes to another one. */
   readonly leaseS: number;

@@ -153,7 +153,7 @@ export async function findModel(config: ModelConfig): Promise<string | undefined
 }
 
 /**
- * The model whose published numbers stand beside the results: the one that was named, else that of the config's shape.
+ * The model whose published numbers are next to the results: the one that was named, else that of the config's shape.
  *
  * @throws {UsageError} If nothing is published of the one that was named.
  */

@@ -62,7 +62,7 @@ interface Control {
 class JobLostError extends Error {}
 
 /**
- * Runs jobs of a study beside other processes until none is left, with anybody.
+ * Runs jobs of a study next to other processes until none is left, with anybody.
  *
  * @throws The signal's reason, if it is aborted.
  */

@@ -1,4 +1,4 @@
-/** What a scored sequence says: its table, the full model beside it, and a page of the text. */
+/** What a scored sequence says: its table, the full model next to it, and a page of the text. */
 import {
   dropRatioOf,
   type SequenceScore,
@@ -142,7 +142,7 @@ export function tabulateScores({ file, runs, scores, dense }: Scored): {
 /**
  * A page of the text, with what was skipped of it.
  *
- * @param traces Decisions with their scores; where there are none, the masks alone are shown.
+ * @param traces Decisions with their scores; where there are none, only the masks are shown.
  */
 export function renderScorePage(
   scored: Scored,

@@ -53,5 +53,5 @@ export type ToClient =
   | { readonly part: string }
   | { readonly ends: "whole" | "broken" };
 
-/** A part was read; or nobody reads any more. */
+/** A part was read; or no process reads any more. */
 export type FromClient = "read" | "left";

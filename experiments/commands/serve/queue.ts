@@ -15,7 +15,7 @@ export class TurnQueue {
 
   /**
    * @param turns Turns at a time.
-   * @param limit Most requests that wait beside those.
+   * @param limit Most requests that wait besides those.
    * @param onChange Called when turns begin or end, and when somebody begins or ceases to wait.
    */
   constructor(turns: number, limit: number, onChange: () => void = () => {}) {
@@ -65,7 +65,7 @@ export class TurnQueue {
     return this.#begin();
   }
 
-  /** A turn that nobody waits for, if there is one. */
+  /** A turn that no process waits for, if there is one. */
   spare(): Disposable | undefined {
     if (this.#free === 0) return undefined;
     this.#free--;

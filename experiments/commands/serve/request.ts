@@ -71,7 +71,7 @@ const utf8Length = (text: string) => new TextEncoder().encode(text).length;
 const MAX_CHOICES = 128;
 /** Most of the likeliest tokens at a position, as with OpenAI's chat. */
 const MAX_LOGPROBS = 20;
-/** Tokens of a completion where nothing is said, as with OpenAI. */
+/** Tokens of a completion by default, as with OpenAI. */
 const DEFAULT_TOKENS = 16;
 
 const isEmptyList = (x: unknown) => Array.isArray(x) && x.length === 0;
@@ -281,7 +281,7 @@ function readMessages(
 }
 
 /**
- * Options of the choice; as with OpenAI, the temperature is 1 where nothing is said, and the seed by chance. A negative seed
+ * Options of the choice; as with OpenAI, the temperature is 1 by default, and the seed random. A negative seed
  * counts from 2^64 down.
  */
 function readSampling(fields: Fields): SamplingOptions {
@@ -324,6 +324,6 @@ function readLogprobs(kind: CompletionKind, fields: Fields): number | undefined 
   if (kind === "text") return fields.integer("logprobs", 0, MAX_LOGPROBS);
   const top = fields.integer("top_logprobs", 0, MAX_LOGPROBS);
   if (fields.flag("logprobs")) return top ?? 0;
-  if (top !== undefined && top > 0) throw wrong("top_logprobs", top, '"logprobs": true beside it');
+  if (top !== undefined && top > 0) throw wrong("top_logprobs", top, '"logprobs": true with it');
   return undefined;
 }

@@ -3,7 +3,7 @@ import { OWN_NAMES, sameSecret } from "../cli/flags/token.ts";
 import type { Asked, CompletionKind, FromClient, Refusal, ServerState, ToClient } from "./messages.ts";
 import { renderMetrics } from "./metrics.ts";
 
-/** Most bytes of a request's body: a prompt of a million token ids takes some 6 MB. */
+/** Most bytes of a request's body: a prompt of a million token ids takes about 6 MB. */
 const MAX_BODY = 8_000_000;
 
 interface HandlerOptions {
@@ -30,7 +30,7 @@ class RefusedError extends Error {
 
 const refuse = (status: number, message: string) => new RefusedError({ status, message });
 
-/** Status of an answer that nobody reads. */
+/** Status of an answer that no process reads. */
 const CLIENT_LEFT = 499;
 
 export function createHandler(given: HandlerOptions): (request: Request) => Promise<Response> {
@@ -157,7 +157,7 @@ async function readBody(request: Request, patienceMs: number): Promise<unknown> 
 
 /**
  * The model's answer, which begins once the model has taken the request. It is a stream, whatever the client asked for: its
- * `cancel()` alone tells of a client that has left, where a request's signal does so of requests of some 500 bytes.
+ * `cancel()` alone tells of a client that has left, where a request's signal does so of requests of about 500 bytes.
  */
 async function answer(
   kind: CompletionKind,

@@ -18,7 +18,7 @@ interface ServiceOptions {
   readonly engines: ReadonlyMap<string, Engine>;
   /** Texts that are computed together, at most. */
   readonly together: number;
-  /** Requests that may wait beside them. */
+  /** Requests that may wait besides them. */
   readonly waiting: number;
   /** Told when the state has changed. */
   readonly onState: (state: ServerState) => void;
@@ -98,7 +98,7 @@ export class Service {
     await client.send("data: [DONE]\n\n");
   }
 
-  /** Makes all texts of a request, and several at once while nobody waits for a turn. */
+  /** Makes all texts of a request, and several at once while no process waits for a turn. */
   async #makeAll(
     engine: Engine,
     request: CompletionRequest,

@@ -1,4 +1,4 @@
-/** The thread of the model without a socket: texts are computed together, and work stops when nobody reads it. */
+/** The thread of the model without a socket: texts are computed together, and work stops when no process reads it. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { openCpu } from "../../../ffi/mod.ts";
 import { createPruner } from "../../../lib/methods/mod.ts";

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { readTrials } from "../study/study_testing.ts";
 import { interruptTask, listFolder, resumeArguments, runTask, withFolder } from "../testing.ts";
 
-/** Three items that are made, each of some 60 tokens. */
+/** Three items that are made, each of about 60 tokens. */
 const RECALL = ["--task", "recall", "--length", "60", "--items", "3", "--filter-from", "50%"];
 const SEEDS = Array.from({ length: 30 }, (_, i) => i).join(",");
 const DATA = new URL("../eval/testdata/items", import.meta.url).pathname;

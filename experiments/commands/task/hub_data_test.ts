@@ -88,7 +88,7 @@ Deno.test("readHubData() says what is wrong: nothing in the cache offline, no su
     const wrong = { ...piqa, hub: { ...piqa.hub, row: first.hub.row } };
     assertStringIncludes(
       await explain(wrong, false),
-      'Cannot read "baber/piqa/piqa_validation.parquet", row 1: found no "choices", expected it beside goal, sol1',
+      'Cannot read "baber/piqa/piqa_validation.parquet", row 1: found no "choices", expected it next to goal, sol1',
     );
     const down = { ...options, endpoint: "http://127.0.0.1:9" };
     await assertRejects(

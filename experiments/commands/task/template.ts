@@ -29,7 +29,7 @@ export function compileTemplate(source: string): Reader<string> {
     const missing = [...names].find((name) => !Object.hasOwn(row, name));
     if (missing === undefined) return template.render(row as Record<string, unknown>) + end;
     const fields = Object.keys(row).join(", ");
-    throw new RangeError(`found no "${missing}" for "${source}", expected it beside ${fields}`);
+    throw new RangeError(`found no "${missing}" for "${source}", expected it next to ${fields}`);
   };
 }
 

@@ -1,5 +1,5 @@
 /**
- * The results table of the README: what the presets cost beside random baselines with their own options, from
+ * The results table of the README: what the presets cost next to random baselines with their own options, from
  * committed comparisons.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/cheap_skips/table.ts
@@ -39,7 +39,7 @@ const HEADINGS = [
   "attention FLOPs retained",
 ];
 
-/** Lays out the presets of a model's comparisons, each beside its own random baseline. */
+/** Lays out the presets of a model's comparisons, each next to its own random baseline. */
 export function tabulatePresets(comparisons: readonly Comparison[], model: string): PlainTable {
   const own = comparisons.filter(({ environment }) => environment.model === model);
   const rows = own.flatMap(({ methods }) =>

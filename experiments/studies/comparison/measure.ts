@@ -56,7 +56,7 @@ const FEWER_KEYS = KEYS.replace(",lagkv", "").replace(",cur,knorm", "");
 /** On long items every method has windows, blocks and a warm-up of its own. */
 const LONG = "paper,learned,keys,local,random-protected,streaming,tova,snapkv,keydiff";
 const queries = (ratios: string, tasks: string, count: number) => items(QUERIES, ratios, tasks, count, SHORT);
-/** The same beside the best of the methods that are fitted. */
+/** The same next to the best of the methods that are fitted. */
 const queriesAndFitted = (ratios: string, tasks: string, count: number): Part => ({
   ...items(`${QUERIES},attention-drop`, ratios, tasks, count, SHORT),
   isFitted: true,

@@ -1,4 +1,4 @@
-/** What was expected beside what was measured: the first four layers of SmolLM2-135M at 4,096 tokens. */
+/** What was expected next to what was measured: the first four layers of SmolLM2-135M at 4,096 tokens. */
 import type { CostShape } from "../../../lib/cost.ts";
 import { type MethodOptions, resolveOptions } from "../../../lib/methods/mod.ts";
 import { expectCost, type ExpectedCost, rowBytes, weightBytes } from "./expected.ts";
@@ -23,7 +23,7 @@ const MEASURED: readonly (readonly [row: string, MethodOptions, ...(number | nul
   ["`learned`, half of the queries", { fusion: "learned" }, 0.77, null, 0.51],
 ];
 
-/** Lays expected shares out beside measured ones: of operations and of bytes read, and of time. */
+/** Lays expected shares out next to measured ones: of operations and of bytes read, and of time. */
 export function tabulateMeasured() {
   const dense = expectCost(SHAPE, resolveOptions({ pruneRatio: 0 }), TOKENS);
   const bytes = ({ rowsRead }: ExpectedCost) =>

@@ -1,5 +1,5 @@
 /**
- * How well the probe ranks layers: its scores beside the ablation of each layer, which then sees no more than the first keys
+ * How well the probe ranks layers: its scores next to the ablation of each layer, which then sees no more than the first keys
  * and the recent window, on random ids and on a text, each read twice.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/retrieval/ablation.ts

@@ -1,4 +1,4 @@
-/** A model end to end beside llama.cpp and PyTorch: engines take turns on the same ids, and must agree on their losses. */
+/** A model end to end next to llama.cpp and PyTorch: engines take turns on the same ids, and must agree on their losses. */
 import { UsageError } from "../../../lib/errors.ts";
 import type { Pruner } from "../../../lib/methods/mod.ts";
 import { loadModel, locateModel, locatePath, type Model, retrievalScores } from "../../../lib/model/mod.ts";
@@ -16,7 +16,7 @@ export const PEER_LENGTHS: readonly number[] = [128, 512, 2048, 4096, 16384];
 /** Other engines, and what a Python needs for each. */
 const ENGINES = { "llama.cpp": "llama_cpp (llama-cpp-python)", "PyTorch": "torch and transformers" } as const;
 
-/** Nats a token by which an engine's losses may be away from ours: 4-bit weights times 8-bit states move them. */
+/** Nats per token by which an engine's losses may be away from ours: 4-bit weights times 8-bit states move them. */
 const TOLERANCE = 0.2;
 
 /** One run: a prefill, and tokens after it one by one. */
@@ -162,7 +162,7 @@ export async function measurePeers(
   try {
     for (const engine of Object.keys(ENGINES) as (keyof typeof ENGINES)[]) {
       const peer = await startPeer(engine, file, threads, ids.length);
-      if (typeof peer === "string") progress.line(`no ${engine} beside us: ${peer}`);
+      if (typeof peer === "string") progress.line(`no ${engine} not compared: ${peer}`);
       else peers.push(peer);
     }
     expectPeers(peers);
@@ -170,7 +170,7 @@ export async function measurePeers(
       ownEngine(model, "tokenfilter", name, pruner)
     );
     progress.line(
-      `${name} at ${lengths.join(", ")} tokens, beside ${peers.map((p) => p.engine).join(" and ")}`,
+      `${name} at ${lengths.join(", ")} tokens, compared with ${peers.map((p) => p.engine).join(" and ")}`,
     );
     progress.start();
     const onProgress = (fraction: number) => progress.bar(fraction, "engines");

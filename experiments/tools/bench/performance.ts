@@ -1,5 +1,5 @@
 /**
- * The part of docs/explain/performance.md that stands beside other engines, from committed results of `deno task bench --peers`.
+ * The part of docs/explain/performance.md that is next to other engines, from committed results of `deno task bench --peers`.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/bench/performance.ts [bench.json …]
  *

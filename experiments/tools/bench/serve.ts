@@ -28,7 +28,7 @@ const ask = (more: object, signal?: AbortSignal) =>
 const prompt = (client: number) => `${client} It was a dark night, and the old house by the sea`;
 const text = async (client: number) => (await (await ask({ prompt: prompt(client) })).json()).choices[0].text;
 
-/** Tokens a second of clients that ask at the same time, and their texts. */
+/** Tokens per second of clients that ask at the same time, and their texts. */
 async function race(clients: number) {
   const begin = performance.now();
   const texts = await Promise.all(Array.from({ length: clients }, (_, i) => text(i)));

@@ -1,4 +1,4 @@
-/** PyTorch beside this project's kernels: a Python process that computes on the same numbers, with as many threads. */
+/** PyTorch next to this project's kernels: a Python process that computes on the same numbers, with as many threads. */
 import type { AttentionArgs } from "../../../lib/backend.ts";
 import { f32Data } from "../../../lib/tensor.ts";
 import type { SHAPE } from "./attention_call.ts";

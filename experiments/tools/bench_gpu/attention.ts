@@ -93,7 +93,7 @@ export function decodeCase(
   };
 }
 
-/** The ring's rows by position, as the reference wants them. */
+/** The ring's rows by position, as the reference needs them. */
 function sortedRing(
   row: Backend["read"],
   cache: BatchCache,

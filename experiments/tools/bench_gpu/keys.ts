@@ -42,7 +42,7 @@ export function keyStepCase(gpu: Gpu, sizes: FilterSizes, batch: number): GpuBen
     dtype: "f32",
     skip: 0.5,
     flops: 9 * elements,
-    // A token's row read twice and written, its anchors read and written, the window; some three rows a token move up.
+    // A token's row read twice and written, its anchors read and written, the window; some three rows per token move up.
     bytes: elements * (8 + 8 + 2 + 3 * 4) + batch * 8 * spec.window,
     run,
     before,

@@ -20,11 +20,11 @@ export interface GpuRow extends KernelRow {
   readonly spreadMs: number;
 }
 
-/** What the device can do, in operations and bytes a second. */
+/** What the device can do, in operations and bytes per second. */
 export interface GpuPeak {
   /** Measured: multiply-adds of f32. */
   readonly f32Flops: number;
-  /** Nominal, of 16-bit tensor cores; undefined for a device that is not known, whose peak is then memory alone. */
+  /** Nominal, of 16-bit tensor cores; undefined for a device that is not known, whose peak is then only memory. */
   readonly tensorFlops: number | undefined;
   /** Measured: copying in device memory, bytes read and written. */
   readonly copyBytes: number;

@@ -122,7 +122,7 @@ function raceRuns(sweep: SweepSummary): SweepSummary {
   return { ...sweep, trials, stopped, race };
 }
 
-/** A sweep beside what would be another one: the same trials in it, their losses the other way round. */
+/** A sweep next to what would be another one: the same trials in it, their losses the other way round. */
 function compareRuns(sweep: SweepSummary) {
   const blocks = sweep.trials.map(({ lossBlocks }) => lossBlocks).reverse();
   const trials = sweep.trials.map((trial, i) => ({ ...trial, lossBlocks: blocks[i]! }));

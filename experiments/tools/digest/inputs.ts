@@ -1,7 +1,7 @@
 /** Files that the runs read, made anew for each digest, the same on every machine. */
 import { writeSafetensors } from "../../../lib/model/mod.ts";
 
-/** A text of many kinds of characters, some 110 tokens of `tiny`. */
+/** A text of many kinds of characters, about 110 tokens of `tiny`. */
 const TEXT =
   `It was a quiet morning, and the old captain walked slowly down to the harbour. "The wind," he said, "will turn before
 noon." Nobody answered (all 7 of them looked at the water), and then came the sound of a bell: once, twice. The captain

@@ -1,4 +1,4 @@
-/** What may differ between two runs of the same commit, and what stands in its place. The whole list is here. */
+/** What may differ between two runs of the same commit, and what stands instead of it. The whole list is here. */
 
 /** Keys of JSON documents whose values vary: times, memory, versions, the machine. */
 const VARYING_KEYS = [

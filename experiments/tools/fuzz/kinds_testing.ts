@@ -1,4 +1,4 @@
-/** Kinds of files beside a model's own: chat templates, and Parquet files of tasks and traces. */
+/** Kinds of files besides a model's own: chat templates, and Parquet files of tasks and traces. */
 import { parquetReadObjects } from "hyparquet";
 import { UsageError } from "../../../lib/errors.ts";
 import {

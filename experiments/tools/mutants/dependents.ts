@@ -102,7 +102,7 @@ export function findDependents(file: string, importers: Importers): ReadonlyMap<
 }
 
 /**
- * The nearest tests of a TypeScript file: by steps in the graph, then those beside it, then by name.
+ * The nearest tests of a TypeScript file: by steps in the graph, then those next to it, then by name.
  *
  * @param most How many.
  * @param seconds What tests take, as far as it is known: one that takes twice as long comes as if one step farther.

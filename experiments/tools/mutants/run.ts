@@ -73,7 +73,7 @@ function mutate(source: string, { start, end, text }: Mutant): string {
 /** Errors of the type checker that say a name is not used any more, which is not wrong. */
 const UNUSED = /^TS(6133|6192|6196|6198|6199) /;
 
-/** Mutants of TypeScript that do not type-check: all are checked at once, each as a file beside its own. */
+/** Mutants of TypeScript that do not type-check: all are checked at once, each as a file next to its own. */
 export async function findMistyped(
   mutants: readonly Mutant[],
   place: Workplace,

@@ -1,4 +1,4 @@
-/** What notebooks hold of a displayed figure: its parts, and an image in the place of its table. */
+/** What notebooks hold of a displayed figure: its parts, and an image instead of its table. */
 import { type FigureParts, LIGHT, markup, STATIC_MARKS } from "../../../lib/plot/mod.ts";
 
 /**

@@ -20,9 +20,9 @@ export interface JupyterOptions {
   readonly lab?: boolean;
   /** Is told what goes on, in short lines, only where something has to be done. */
   readonly onProgress?: (message: string) => void;
-  /** In place of running programs. */
+  /** Instead of running programs. */
   readonly run?: typeof runProgram;
-  /** In place of the project's cache folder. */
+  /** Instead of the project's cache folder. */
   readonly cache?: string;
 }
 

@@ -18,7 +18,7 @@ export async function addStaticImages(notebook: Notebook): Promise<Notebook> {
   const htmls = displayed.map(({ data }) => joinText(data!["text/html"]));
   const figures = htmls.map((html) => {
     const parts = readDisplayed(html);
-    // Its title and caption are in the HTML, beside the image.
+    // Its title and caption are in the HTML, next to the image.
     if (parts !== undefined) return new Figure({ ...parts, title: "", caption: "" });
     throw new RangeError("Cannot draw a figure: found HTML of another kind, expected that of a Figure");
   });

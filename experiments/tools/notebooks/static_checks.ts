@@ -74,7 +74,7 @@ async function runDeno(args: readonly string[]): Promise<{ success: boolean; tex
   return { success, text: stdout + stderr };
 }
 
-/** Puts cells in place of lines of the joined modules: `…/01_quickstart.ts:12:5` is `01_quickstart, cell 3, line 2`. */
+/** Puts cells instead of lines of the joined modules: `…/01_quickstart.ts:12:5` is `01_quickstart, cell 3, line 2`. */
 function nameCells(text: string, modules: ReadonlyMap<string, JoinedCells>): string {
   return text.replaceAll(/(?:file:\/\/)?\/\S*\/(\w+)\.ts:(\d+):\d+/g, (all, name, line) => {
     const place = modules.get(name)?.lines[Number(line) - 1];

@@ -5,7 +5,7 @@ const LEAST_USES = 3;
 
 /**
  * The same drawing in fewer bytes: coordinates with two decimals (no eye sees more), styles that many elements share
- * said once, and none of the names that scripts alone read.
+ * said once, and none of the names that only scripts read.
  *
  * @param svg An `<svg>` element as `Plotly.toImage` gives it.
  */

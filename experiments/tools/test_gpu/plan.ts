@@ -10,7 +10,7 @@ export type Part = typeof PARTS[number];
 /** A device that cannot be used ends compute-sanitizer with other codes than this one. */
 const ERRORS_FOUND = "99";
 
-/** Tests beside the kernels that a device runs, and those of all thread orders: calls of `kernels/testing/ways.ts`. */
+/** Tests next to the kernels that a device runs, and those of all thread orders: calls of `kernels/testing/ways.ts`. */
 const DEVICE_TEST = /\btest(OnDevice|InEvery|SameInEvery|Cases)/;
 const ORDERS_TEST = /\btest(InEveryOrder|SameInEveryOrder|Cases)\(/;
 /** Racecheck takes the tests that the emulator runs in all thread orders: their cases are small. */
@@ -22,7 +22,7 @@ const PRODUCTS = "kernels/linear/linear_test.ts";
 
 /** Test files, relative to the repository. */
 export interface GpuTests {
-  /** Beside the kernels. */
+  /** Next to the kernels. */
   readonly kernels: readonly string[];
   /** Of the code that drives them. */
   readonly driver: readonly string[];

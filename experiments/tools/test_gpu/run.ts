@@ -55,7 +55,7 @@ export async function runTests(
   };
 }
 
-/** Lines of a checker that say nothing by themselves. */
+/** Lines of a checker that contain nothing by themselves. */
 const IDLE =
   /^========= *(?:COMPUTE-SANITIZER|(?:ERROR|RACECHECK) SUMMARY|$|Saved host backtrace|Host Frame)/;
 /** Findings of one run that are told in short. */

@@ -10,7 +10,7 @@ const ROOT = new URL("../../..", import.meta.url).pathname.replace(/\/$/, "");
 /** The committed digests, by script. */
 const NOTED = ".ci/verified.json";
 
-/** What a script depends on beside its own text. */
+/** What a script depends on besides its own text. */
 interface Covered {
   /** Tracked files, by path from the root. */
   readonly files: RegExp;

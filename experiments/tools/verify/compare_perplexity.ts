@@ -1,11 +1,11 @@
 /**
- * Holds token ids and perplexity to what `llama_cpp_perplexity.py` printed, by the same protocol.
+ * Compares token ids and perplexity with what `llama_cpp_perplexity.py` printed, by the same protocol.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/verify/compare_perplexity.ts
  *          MODEL TEXT LLAMA.json [CONTEXT]
  *
  * Prints one JSON object: the model's digest, how many ids there are and how many differ, and over the chunks of
- * LLAMA.json (none where it holds ids alone) both perplexities and by what share the toolkit's is above llama.cpp's.
+ * LLAMA.json (none where it holds only ids) both perplexities and by what share the toolkit's is above llama.cpp's.
  */
 import { openCpu } from "../../../ffi/mod.ts";
 import { scoreSequence } from "../../../lib/eval/mod.ts";

@@ -1,5 +1,5 @@
 /**
- * Kills the workers of a study at random and holds its results against an undisturbed sweep's:
+ * Kills the workers of a study at random and compares its results with an undisturbed sweep's:
  * `deno run -A … experiments/tools/verify/kill_workers.ts [trials] [workers] [kills of each] [tpe]`. With `tpe` workers
  * propose the trials, and the undisturbed sweep is of those that they came to.
  */

@@ -1,4 +1,4 @@
-/** Holds the golden decisions to the numpy recurrence, and a whole model's losses where numpy is there. */
+/** Compares the golden decisions with the numpy recurrence, and a whole model's losses where numpy is there. */
 import { assert, assertEquals, assertLess } from "@std/assert";
 import { openCpu } from "../../../ffi/mod.ts";
 import { scoreSequence } from "../../../lib/eval/mod.ts";

@@ -89,7 +89,7 @@ Deno.test("tasks refuse rows that they cannot use, by file and line", () => {
     ["piqa", [{ ...good, gold: "1" }], 'line 1: found "1" for "gold"'],
     ["piqa", [{ ...good, choices: ["x"] }], 'found ["x"] for "choices", expected a list of 2 or more texts'],
     ["piqa", [{ ...good, choices: ["x", ""] }], 'found "" at 1 of "choices"'],
-    ["piqa", [{ id: "a", choices: [] }], 'found no "query", expected it beside id, choices'],
+    ["piqa", [{ id: "a", choices: [] }], 'found no "query", expected it next to id, choices'],
     ["piqa", [good, good], 'line 2: found the id "a" of "piqa.jsonl", line 1, expected another'],
     ["piqa", [[]], "found [], expected an object"],
     ["winogrande", [{ id: "a", query_prefixes: ["a", "b", "c"], suffix: "d", gold: 0 }], "a list of 2 texts"],

@@ -1,5 +1,5 @@
 /**
- * Every evaluation task: the only list. A new task is a file beside this one and a line here.
+ * Every evaluation task: the only list. A new task is a file next to this one and a line here.
  * @module
  */
 import { sayNearest } from "../../nearest.ts";

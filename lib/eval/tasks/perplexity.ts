@@ -1,5 +1,5 @@
 /**
- * Perplexity of a filtered model beside the dense one, on the same positions.
+ * Perplexity of a filtered model next to the dense one, on the same positions.
  *
  * Protocol (GPTQ, Wanda, SLEB): one token stream with one BOS at its very start where the tokenizer adds one, cut
  * into disjoint chunks of `context` tokens; the tail is dropped; every chunk is a sequence of its own with an empty
@@ -16,7 +16,7 @@ import type { DenseTaskResult, Task, TaskResult } from "../task.ts";
 
 /** Options of {@linkcode PerplexityEvaluation}. */
 export interface PerplexityOptions {
-  /** Tokens a chunk, default 512. */
+  /** Tokens per chunk, default 512. */
   readonly context?: number;
   /**
    * Bytes of what the full model gives (final hidden states, residual streams below the first filtered layer, and

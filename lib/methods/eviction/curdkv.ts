@@ -1,4 +1,4 @@
-/** Key side: what is small in key and value beside its neighbours goes (CurDKV, arXiv 2509.15038), near to what kvpress has. */
+/** Key side: what is small in key and value next to its neighbours goes (CurDKV, arXiv 2509.15038), near to what kvpress has. */
 import { byHead, notedScores } from "./live_keys.ts";
 import type { EvictionMethod } from "../method.ts";
 
@@ -9,7 +9,7 @@ const square = (x: Float32Array) => x.reduce((sum, y) => sum + y * y, 0);
 
 /**
  * Per head norm(k)^2 * norm(v)^2, each as a fraction of its sum over the token's window of 16; scored when that is complete,
- * until then the token stays. kvpress divides each head's scores by their sum before heads are averaged; here a head counts
+ * before that the token stays. kvpress divides each head's scores by their sum before heads are averaged; here a head counts
  * as its scores do. `cur` has neither windows nor heads.
  */
 export const curdkv: EvictionMethod<"curdkv"> = {

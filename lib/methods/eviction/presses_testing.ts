@@ -1,4 +1,4 @@
-/** Random tensors with what kvpress's presses make of them, as make_presses_golden.py writes them, beside what is done here. */
+/** Random tensors with what kvpress's presses make of them, as make_presses_golden.py writes them, next to what is done here. */
 import { assertEquals } from "@std/assert";
 import { hostTensor } from "../../tensor.ts";
 import { scoreExpected } from "./expected_attention.ts";

@@ -65,7 +65,7 @@ export interface CalibratedModel {
   lossesWithout(gone: readonly number[], candidates: readonly number[]): number[];
   /** A matrix of a layer, [rows, columns] f32, a copy. */
   matrix(layer: number, name: string): HostTensor;
-  /** The bias beside such a matrix, where there is one. */
+  /** The bias next to such a matrix, where there is one. */
   bias(layer: number, name: string): Float32Array | undefined;
   /** Runs the calibration text. @param names matrices whose inputs are to be seen */
   run(names: readonly string[], see: SeeRows): void;
@@ -75,13 +75,13 @@ export interface CalibratedModel {
 
 /** @internal How a pruner alters a model. */
 export interface Alters {
-  /** Pruners that share it alter a model alike. */
+  /** Pruners with the same one alter a model alike. */
   readonly key: string;
   readonly calibration: Calibration;
   alter(model: CalibratedModel): Alteration;
 }
 
-/** What a record says of the process's own calibration text; nothing where there is none. */
+/** What a record contains about the process's own calibration text; nothing where there is none. */
 export function recordCalibration(): { readonly calibrationSha256?: string; readonly calibration?: string } {
   if (own === undefined) return {};
   const tokens = own.chunks.reduce((sum, { length }) => sum + length, 0);

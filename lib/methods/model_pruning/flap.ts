@@ -96,7 +96,7 @@ function poolThreshold(scores: readonly number[], price: (i: number) => number, 
   return threshold;
 }
 
-/** What the columns that go come to on average, beside the bias that is there. */
+/** What the columns that go come to on average, next to the bias that is there. */
 function removedMean(
   model: CalibratedModel,
   layer: number,

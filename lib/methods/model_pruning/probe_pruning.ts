@@ -4,7 +4,7 @@ import { keepHighest, sumColumns } from "./width.ts";
 
 /**
  * The authors' metric PPsp: of each column of the MLP's last matrix the mean square of what enters it, times the root of the
- * sum of its weights to the fourth. Adapted: the probe is the warm-up itself, without the paper's calibrated history beside it,
+ * sum of its weights to the fourth. Adapted: the probe is the warm-up itself, without the paper's calibrated history next to it,
  * and instead of some rows of the batch at hand. Heads stay, since the cache of a sequence at work has them.
  */
 export const probePruning: PromptMethod<"probe-pruning"> = {

@@ -1,5 +1,5 @@
 /**
- * What `learned` knows of a token's attention before it is computed, where a local substitute is computed for all: how
+ * What `learned` contains of a token's attention before it is computed, where a local substitute is computed for all: how
  * the scores over the sinks and the recent window stand against what the keys beyond them may add.
  */
 import type { LayerSpec } from "../../filter/layer.ts";

@@ -9,11 +9,11 @@ import { headNorms } from "./qwen3.ts";
 import { readHfRope } from "./rope_config.ts";
 import { readLocalLayers, WINDOW } from "./windows.ts";
 
-/** Bases of local and global layers, where a file does not say them. */
+/** Bases of local and global layers, if a file does not specify it. */
 const LOCAL_THETA = 10_000, GLOBAL_THETA = 1_000_000;
-/** Of so many layers, the last is global, where a file does not say which. */
+/** Of so many layers, the last is global, if a file does not specify it. */
 const PATTERN = 6;
-/** What the queries are scaled by the root of, where a config.json does not say it: not the size of its heads. */
+/** What the queries are scaled by the root of, if a config.json does not specify it: not the size of its heads. */
 const QUERY_SCALAR = 256;
 
 class Gemma3ForwardPass extends ForwardPass {
@@ -83,7 +83,7 @@ function readLocal(reader: ConfigReader, numLayers: number): boolean[] {
   const key = reader.isGguf ? "attention.sliding_window_pattern" : "sliding_window_pattern";
   const pattern = reader.size(key, PATTERN), note = `_${key}`;
   const listed = reader.isGguf ? undefined : readLocalLayers(reader, numLayers);
-  // What transformers notes beside its list of layers, and does not read: without the list it must say the same.
+  // What transformers notes next to its list of layers, and does not read: without the list it must provide the same.
   if (!reader.isGguf && reader.size(note, pattern) !== pattern && listed === undefined) {
     throw reader.error(
       note,

@@ -22,7 +22,7 @@ const PLACE = {
   ignoresScaling: false,
   /** The base where none is said. */
   defaultTheta: THETA,
-  /** Whether the length of the first training must stand beside the other sizes: without it transformers takes its own. */
+  /** Whether the length of the first training must be next to the other sizes: without it transformers takes its own. */
   needsOriginal: false,
 };
 

@@ -3,9 +3,9 @@ import type { Architecture } from "./architecture.ts";
 import { llama, readBiases, readSizes } from "./llama.ts";
 import { readUpperWindows } from "./windows.ts";
 
-/** Of so many layers, the last has no rotary embedding, where a file does not say which. */
+/** Of so many layers, the last has no rotary embedding, if a file does not specify it. */
 const INTERVAL = 4;
-/** The rotary embedding's base, where a config.json does not say it. */
+/** The rotary embedding's base, if a config.json does not specify it. */
 const USUAL_THETA = 2_000_000;
 
 /** Llama with layers that know no positions. */

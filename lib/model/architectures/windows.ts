@@ -8,7 +8,7 @@ export const WINDOW = { gguf: "attention.sliding_window", hf: "sliding_window" }
 /**
  * The same window in all layers, where there is one.
  *
- * @param byDefault The window where nothing is said; null says that there is none.
+ * @param byDefault The window by default; null says that there is none.
  */
 export function readEveryWindow(
   reader: ConfigReader,
@@ -33,7 +33,7 @@ export function readLocalLayers(reader: ConfigReader, numLayers: number): boolea
   return types.map((type) => type === "sliding_attention");
 }
 
-/** The first layer with a window, where a file does not say which. */
+/** The first layer with a window, if a file does not specify it. */
 const FIRST_LAYER = 28;
 
 /**

@@ -1,4 +1,4 @@
-/** Files of models, broken by chance: each must load, or be refused by a ModelFormatError, in little time and memory. */
+/** Files of models, broken at random: each must load, or be refused by a ModelFormatError, in little time and memory. */
 import { ModelFormatError, UsageError } from "../../errors.ts";
 import { ReferenceBackend } from "../../reference/mod.ts";
 import type { ModelSource } from "../config_reader.ts";
@@ -137,7 +137,7 @@ const ODD = [
   { a: {} },
 ];
 
-/** A JSON text with a value, chosen by chance, replaced, removed or repeated. */
+/** A JSON text with a value, chosen at random, replaced, removed or repeated. */
 function breakJson(bytes: Uint8Array<ArrayBuffer>, random: Random): Uint8Array<ArrayBuffer> {
   const root = JSON.parse(decode(bytes));
   for (let n = 1 + random(2); n > 0; n--) {
@@ -207,7 +207,7 @@ export interface FuzzOutcome {
 
 /** Milliseconds that one file may take. */
 const MOST_MS = 2000;
-/** Bytes that one file may allocate, beside four times its own size. */
+/** Bytes that one file may allocate, besides four times its own size. */
 const SPARE_BYTES = 64 * 2 ** 20;
 
 /**

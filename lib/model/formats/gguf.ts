@@ -122,7 +122,7 @@ export class GgufFile extends KeyedFile {
 export const GGUF_LIMITS = {
   /** Known files hold fewer than 100 keys. */
   metadataEntries: 4096,
-  /** The largest published models have some 2,000 tensors in all their parts. */
+  /** The largest published models have about 2,000 tensors in all their parts. */
   tensors: 65_536,
   /** The format's own limit on a key. */
   keyBytes: 65_535,
@@ -138,7 +138,7 @@ export const GGUF_LIMITS = {
   alignment: 65_536,
 } as const;
 
-/** Where data begins when the file does not say otherwise. */
+/** Where data begins when the file does not specify another. */
 const DEFAULT_ALIGNMENT = 32;
 
 const DTYPE_OF_CODE = new Map<number, DType>(

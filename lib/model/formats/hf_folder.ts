@@ -8,7 +8,7 @@ import type { FileTensor } from "./_file_tensor.ts";
 import { isObject, JsonKeys, parseObject } from "./_keyed_file.ts";
 import { readSafetensors } from "./safetensors.ts";
 
-/** Files of tensors that an index may name: the largest published models have some 200. */
+/** Files of tensors that an index may name: the largest published models have about 200. */
 const MAX_SHARDS = 1024;
 
 export interface HfFolder {

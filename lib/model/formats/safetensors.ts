@@ -75,7 +75,10 @@ export function readSafetensors(source: ByteSource, names?: readonly string[]): 
   for (const name of names ?? []) {
     if (!Object.hasOwn(header, name)) {
       const found = entries.slice(0, 8).map(([other]) => `"${other}"`).join(", ") || "none";
-      throw new ModelFormatError(file, `found no tensor "${name}", expected it beside those there: ${found}`);
+      throw new ModelFormatError(
+        file,
+        `found no tensor "${name}", expected it next to those there: ${found}`,
+      );
     }
   }
   const places = entries

@@ -1,4 +1,4 @@
-/** Which token comes next: from logits to an id, greedily or by chance from a seed. */
+/** Which token comes next: from logits to an id, greedily or at random from a seed. */
 import { checkOption, type Given, type OptionTable, type Resolved } from "../../filter/option.ts";
 import { mix64, uniform } from "../../random.ts";
 

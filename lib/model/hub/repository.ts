@@ -25,7 +25,7 @@ export function parseHubName(text: string): HubName | undefined {
   return { repository: repository!, revision, file };
 }
 
-/** Bytes of a repository's list of files: the longest have some 100,000. */
+/** Bytes of a repository's list of files: the longest have about 100,000. */
 const MOST_LIST_BYTES = 2 ** 24;
 
 /** How long a hub may be silent where the cache has all that is wanted. */

@@ -15,7 +15,7 @@ const GOLDEN: Contents = new Map(
 );
 const LARGE: Contents = new Map([["big.gguf", { content: BIG, etag: digest }]]);
 
-/** An answer in place of the hub's own; undefined: the hub's own. */
+/** An answer instead of the hub's own; undefined: the hub's own. */
 type Answer = (request: Request, count: number) => Response | undefined | Promise<Response | undefined>;
 
 /** A hub, a cache, and the requests that come: method, path, range, authorization. */

@@ -10,7 +10,7 @@ import type { ReadOptions } from "../formats/_byte_source.ts";
 export interface HubOptions extends ReadOptions {
   /** Address of the hub. Default: `HF_ENDPOINT`, else https://huggingface.co. */
   readonly endpoint?: string;
-  /** In place of the global `fetch`. */
+  /** Instead of the global `fetch`. */
   readonly fetch?: typeof fetch;
   /** Whether to ask no host, and to take what is in the cache. Default: whether `HF_HUB_OFFLINE` is set. */
   readonly offline?: boolean;
@@ -31,7 +31,7 @@ const LEAST_BYTES = 4096;
 /** A download comes further by this fraction of the file, or by so many bytes: less is no reason for further tries. */
 const STEP_SHARE = 1 / 64, STEP_BYTES = 2 ** 20;
 
-/** A server that wants a longer pause is left alone. */
+/** A server that needs a longer pause is left alone. */
 const LONGEST_PAUSE_MS = 60_000;
 
 /** The hub does not answer, or not for now: what is in the cache may do. */

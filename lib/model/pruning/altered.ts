@@ -24,7 +24,7 @@ export interface Altered {
 const byPruner = new WeakMap<Alters, WeakMap<RunModel, Altered>>();
 const byKey = new WeakMap<RunModel, Map<string, WeakRef<Altered>>>();
 
-/** The model that a pruner makes of another, once for all pruners that share its key. */
+/** The model that a pruner makes of another, once for all pruners of the same key. */
 export function alteredBy(model: RunModel, alters: Alters): Altered {
   const own = byPruner.get(alters) ?? new WeakMap<RunModel, Altered>(),
     shared = byKey.get(model) ?? new Map<string, WeakRef<Altered>>();

@@ -1,4 +1,4 @@
-/** A model beside its calibration text: what methods that alter it look at. */
+/** A model next to its calibration text: what methods that alter it look at. */
 import type {
   Alteration,
   CalibratedModel,

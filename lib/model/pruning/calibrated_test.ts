@@ -27,7 +27,7 @@ Deno.test("importance is 1 less the mean cosine of the stream before and after a
   };
   for (let layer = 0; layer < numLayers; layer++) {
     const { attention, mlp, block } = importance;
-    // A layer's attention alone is the layer without its MLP; the rest of its way is the MLP's.
+    // A layer's only attention is the layer without its MLP; the rest of its way is the MLP's.
     const alone = createDropped(CONFIG, { mlp: [layer] });
     const streams = chunks.map((ids) =>
       [

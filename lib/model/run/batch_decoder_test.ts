@@ -1,4 +1,4 @@
-/** A batch on the reference, held to the same sequences fed one by one; and what a batch decoder refuses and records. */
+/** A batch on the reference, compared with the same sequences fed one by one; and what a batch decoder refuses and records. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { RecordedWork } from "../../batch_ops.ts";
 import { createDense, createPruner, type TokenFilterOptions } from "../../methods/mod.ts";

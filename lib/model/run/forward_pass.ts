@@ -38,7 +38,7 @@ export interface KeptRows {
   attend(queries: Tensor, out: Tensor, scale: number): void;
 }
 
-/** What is made of a layer's tokens before anything is decided, beside rotated keys and values. */
+/** What is made of a layer's tokens before anything is decided, besides rotated keys and values. */
 export interface LayerNeeds {
   /** Whether keys before rotary embedding are kept apart. */
   readonly preRopeKeys: boolean;
@@ -81,7 +81,7 @@ export interface RunModel {
   readonly config: ModelConfig;
   readonly weights: ModelWeights;
   readonly backend: Backend;
-  /** Element type of KV caches, where a sequence does not say otherwise. */
+  /** Element type of KV caches, where a sequence does not specify another. */
   readonly cacheDType: CacheDType;
   /** The model that it stands for: itself, unless a method has altered it. */
   readonly unaltered: RunModel;
@@ -304,7 +304,7 @@ export class ForwardPass {
 
   /**
    * Scratch by name; its values last until the name is taken again. Layers keep different numbers of rows: the first rows
-   * of what is there already serve, unless most of it would lie idle. Zero, if that is asked for and nobody has written to it.
+   * of what is there already serve, unless most of it would lie idle. Zero, if that is asked for and no process has written to it.
    */
   scratch(
     name: string,
@@ -347,7 +347,7 @@ export class ForwardPass {
   }
 }
 
-/** Names of what may stand beside a matrix, made once: a decode step asks for them seven times a layer. */
+/** Names of what may be next to a matrix, made once: a decode step asks for them seven times a layer. */
 const BESIDE = new Map<string, { readonly bias: string; readonly norm: string }>();
 function namesOf(name: string): { readonly bias: string; readonly norm: string } {
   const known = BESIDE.get(name) ?? { bias: `${name}Bias`, norm: `${name}Norm` };

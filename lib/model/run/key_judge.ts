@@ -1,4 +1,4 @@
-/** What a sequence knows of its keys and values: which were decided, and which of them went. */
+/** What a sequence contains of its keys and values: which were decided, and which of them went. */
 import { judgedAt, NEVER, type Spans } from "../../filter/blocks.ts";
 import type { LayerState } from "../../filter/layer.ts";
 import type { Answer, KeySequence, LayerView, Signals } from "../../methods/pruner.ts";
@@ -114,7 +114,7 @@ export class KeyJudge {
     return endingOf(own.keep, this.spans, own.count);
   }
 
-  /** Per layer, one entry for each of `length` tokens: 0 = its key and value have gone. */
+  /** Per layer, one entry for each of `length` tokens: 0 = its key and value were evicted. */
   keep(length: number): ReadonlyMap<number, Uint8Array<ArrayBuffer>> {
     return new Map([...this.#layers].map(([layer, { keep, count }]) => {
       const all = new Uint8Array(length).fill(1);

@@ -47,7 +47,7 @@ export class LayerCache {
     this.recent = this.#empty();
   }
 
-  /** Bytes of keys and values in use, the recent window included; positions (4 bytes a row) are not counted. */
+  /** Bytes of keys and values in use, the recent window included; positions (4 bytes per row) are not counted. */
   get heldBytes(): number {
     return (this.kept.count + this.recent.count) * this.#rowBytes;
   }

@@ -25,7 +25,7 @@ import { WholeHeads } from "./whole_heads.ts";
 export interface LayerRecord {
   /** Keys and values; where some KV heads keep everything, those of the others. */
   cache: LayerCache;
-  /** KV heads that keep everything beside others that evict. */
+  /** KV heads that keep everything next to others that evict. */
   whole?: WholeHeads;
   keep: Uint8Array<ArrayBuffer>[];
   tally: LayerTally;
@@ -106,7 +106,7 @@ export class LayerAttention {
     const { judge, pruner, length, record } = this.feed, count = this.#total;
     const side = judge && pruner!.keySide!, inBlocks = side?.at === "block";
     if (side !== undefined) judge!.take(this.#view(side.needs));
-    // Where keys and values alone decide, what ends in these rows is known before their attention: one call does.
+    // Where only keys and values decide, what ends in these rows is known before their attention: one call does.
     const ending = side === undefined || inBlocks ? [] : this.#judge(length + count, length);
     let after: Addend | undefined;
     for (let start = 0; start < count;) {

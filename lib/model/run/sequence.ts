@@ -114,7 +114,7 @@ export class ModelSequence implements Disposable {
     }));
   }
 
-  /** Per layer of the method's key side, one entry for each token so far: 0 = its key and value have gone. */
+  /** Per layer of the method's key side, one entry for each token so far: 0 = its key and value were evicted. */
   get kvKeep(): ReadonlyMap<number, Uint8Array<ArrayBuffer>> {
     return this.#judge?.keep(this.#length) ?? new Map();
   }
@@ -324,7 +324,7 @@ export class ModelSequence implements Disposable {
     }
   }
 
-  /** Whether its tokens may go through a model's layers beside those of others. @internal */
+  /** Whether its tokens may go through a model's layers next to those of others. @internal */
   joins(model: RunModel): boolean {
     const kind = this.#pruner?.prepare?.kind;
     return this.#model === model && this.#pass.see === undefined && kind !== "adapt" && kind !== "rehearse";
@@ -366,7 +366,7 @@ export class ModelSequence implements Disposable {
     this.#watch = undefined;
   }
 
-  /** Counts tokens that have gone through the layers. @internal */
+  /** Counts tokens that went through the layers. @internal */
   end(count: number): void {
     this.#length += count;
     if (this.#watch !== undefined && this.#length >= this.#pruner!.spans.warmup) this.#adapt(this.#watch);

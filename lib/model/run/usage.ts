@@ -1,4 +1,4 @@
-/** What a sequence has cost and saved, counted from decisions alone: the same however and wherever it was computed. */
+/** What a sequence has cost and saved, counted from only decisions: the same however and wherever it was computed. */
 import { attentionFlops, mlpFlops, outputFlops, projectionFlops, windowPairs } from "../../cost.ts";
 import type { HeadParts } from "../../filter/option.ts";
 import type { Pruner, Substitute } from "../../methods/pruner.ts";
@@ -9,7 +9,7 @@ import { layerConfig, type ModelConfig } from "../config.ts";
  * non-causal at outputs counts as if its choice had been known beforehand.
  */
 export interface SequenceUsage {
-  /** Bytes of keys and values in use, recent windows included; positions (4 bytes a row) are not counted. */
+  /** Bytes of keys and values in use, recent windows included; positions (4 bytes per row) are not counted. */
   readonly kvBytesHeld: number;
   /** Bytes that a dense cache of the same tokens would hold beyond that. */
   readonly kvBytesAvoided: number;

@@ -1,4 +1,4 @@
-/** KV heads of a layer that keep every key and value, beside others that evict: either kind has rows of its own. */
+/** KV heads of a layer that keep every key and value, next to others that evict: either kind has rows of its own. */
 import type { HeadParts } from "../../filter/option.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { ForwardPass, RunModel } from "./forward_pass.ts";

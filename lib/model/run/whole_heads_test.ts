@@ -1,4 +1,4 @@
-/** KV heads that keep everything beside others of their layer that evict. */
+/** KV heads that keep everything next to others of their layer that evict. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { openCpu } from "../../../ffi/mod.ts";
 import type { AttentionArgs, Backend } from "../../backend.ts";

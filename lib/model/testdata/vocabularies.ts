@@ -30,7 +30,7 @@ const CHANGES = {
   "tiny-no-space-prefix": { from: "tiny", keys: { add_space_prefix: false } },
   // "</s>" ends a text for llama.cpp whatever its type; "est" and "st" overlap.
   "tiny-user-defined": { from: "tiny", userDefined: ["<unk>", "</s>", "st", "est", "ing"] },
-  // The order of merges is then that of their places alone.
+  // The order of merges is then that of only their places.
   "tiny-equal-scores": { from: "tiny", lists: { scores: (list) => list.map(() => -1) } },
   "smollm": { from: "smollm" },
   "smollm-user-defined": {

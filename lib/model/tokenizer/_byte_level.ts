@@ -25,7 +25,7 @@ export interface PreTokenizer {
   readonly patterns: readonly string[];
   /** Whether a word that is in the vocabulary is taken whole, without looking at merges. */
   readonly ignoreMerges: boolean;
-  /** Whether a BOS goes first where a file does not say. Default: no. */
+  /** Whether a BOS goes first if a file does not specify it. Default: no. */
   readonly addsBos?: boolean;
 }
 

@@ -4,7 +4,7 @@
  */
 import { Environment, Interpreter, parse, Template, tokenize } from "@huggingface/jinja";
 
-/** Characters of a template: the longest published ones have some 50,000. */
+/** Characters of a template: the longest published ones have about 50,000. */
 const MOST_SOURCE = 2 ** 18;
 
 /** Steps of a template, and so many more for each part of the messages: templates go through them some ten times. */
@@ -22,7 +22,7 @@ const REPEATING = ["replace", "join", "indent", "tojson"];
 type Node = Parameters<Interpreter["evaluate"]>[0];
 type Value = ReturnType<Interpreter["evaluate"]>;
 
-/** How many parts a value has beside itself, counted until they are more than `most`. */
+/** How many parts a value has in addition to itself, counted until they are more than `most`. */
 function countParts(value: Value, most: number): number {
   const open: unknown[] = [value];
   let count = -1;

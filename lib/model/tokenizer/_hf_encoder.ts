@@ -1,4 +1,4 @@
-/** How a tokenizer.json encodes: tokens beside the vocabulary cut out as the package tokenizers does, the rest by the library. */
+/** How a tokenizer.json encodes: tokens next to the vocabulary cut out as the package tokenizers does, the rest by the library. */
 import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 import { matcherOf } from "./_charsmap.ts";
 import type { AddedToken } from "./_tokenizer_settings.ts";
@@ -36,7 +36,7 @@ function cutterOf(tokens: ReadonlyMap<string, AddedToken>): (text: string) => (s
   };
 }
 
-/** Opens the library once, for any set of tokens beside the vocabulary; throws as it does where it lacks a part. */
+/** Opens the library once, for any set of tokens next to the vocabulary; throws as it does where it lacks a part. */
 export function createEncoders(parts: EncoderParts): (tokens: readonly AddedToken[]) => Encode {
   const { normalizer, pre_tokenizer: words, model } = new HubTokenizer(
     { ...parts, added_tokens: [], decoder: null, post_processor: null },

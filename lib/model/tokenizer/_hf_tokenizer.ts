@@ -124,12 +124,12 @@ function expectModel(
   if (normalizer && partsOf(words).some(({ prepend_scheme: scheme }) => scheme === "first")) {
     throw fail(
       "pre_tokenizer",
-      'found Metaspace of the scheme "first" beside a normalizer, expected one of them',
+      'found Metaspace of the scheme "first" with a normalizer, expected one of them',
     );
   }
 }
 
-/** Parts of a tokenizer beside its model. */
+/** Parts of a tokenizer next to its model. */
 const PARTS = ["normalizer", "pre_tokenizer", "decoder", "post_processor"] as const;
 
 /** A text that every part has something to do with. */

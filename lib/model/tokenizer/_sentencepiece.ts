@@ -115,7 +115,7 @@ export function encodeSentencePiece(
 }
 
 /**
- * Bytes in place of what is no piece, where a vocabulary has a token for each. `spell` appends a symbol's, `of` gives the
+ * Bytes instead of what is no piece, where a vocabulary has a token for each. `spell` appends a symbol's, `of` gives the
  * bytes of a normal or byte token.
  */
 export function bytesOf({ pieces, types, idOf }: Vocabulary, fail: (says: string) => Error, isNeeded = true) {

@@ -9,7 +9,7 @@ import type { TokenizerSettings } from "./_tokenizer_settings.ts";
 
 /** Kinds of models, as a file numbers them. */
 const UNIGRAM = 1, BPE = 2;
-/** Most pieces: the largest published vocabularies have some 260,000. */
+/** Most pieces: the largest published vocabularies have about 260,000. */
 const MAX_PIECES = 1 << 21;
 
 /** What of a ModelProto counts, by the fields of sentencepiece_model.proto, with their defaults. */
@@ -119,7 +119,7 @@ export function readSentencePieceModel(
       throw fail(
         `"added_tokens_decoder": found ${
           JSON.stringify(content)
-        }, which takes spaces beside it, expected none`,
+        }, which takes spaces next to it, expected none`,
       );
     }
     if (id < own) {

@@ -1,4 +1,4 @@
-/** What the files beside a tokenizer say of it in a Hugging Face folder. */
+/** What the files next to a tokenizer say of it in a Hugging Face folder. */
 import { ifThere } from "../../cache.ts";
 import { ModelFormatError } from "../../errors.ts";
 import { readPlainText } from "../../files.ts";
@@ -8,7 +8,7 @@ export interface AddedToken {
   readonly id: number;
   readonly content: string;
   readonly special: boolean;
-  /** Whether it takes spaces beside it, or stands alone: of a tokenizer.model that is not known here. */
+  /** Whether it takes spaces next to it, or stands alone: of a tokenizer.model that is not known here. */
   readonly strips?: boolean;
   /** The same of a tokenizer.json, side by side; and whether it is looked for in the text as it was made uniform. */
   readonly lstrip?: boolean;
@@ -18,7 +18,7 @@ export interface AddedToken {
 
 /** Settings of a tokenizer, as tokenizer_config.json, generation_config.json and chat_template.jinja give them. */
 export interface TokenizerSettings {
-  /** Whether a BOS goes first; this, like all that follows, is undefined where nothing is said. */
+  /** Whether a BOS goes first; this, like all that follows, is undefined by default. */
   readonly addsBos: boolean | undefined;
   /** Whether text after a special token begins like a whole text, as the first tokenizers of Llama had it. */
   readonly legacy: boolean | undefined;
@@ -51,7 +51,7 @@ export const NO_SETTINGS: TokenizerSettings = {
 type Json = { readonly [key: string]: unknown };
 
 /**
- * Reads a folder's settings; files that are not there say nothing.
+ * Reads a folder's settings; files that are not there contain nothing.
  *
  * @throws {ModelFormatError} If a file is no JSON object, or a key holds what it cannot.
  */

@@ -144,7 +144,7 @@ Deno.test("Tokenizer.fromHf() refuses what it does not know, and names the key",
     ],
     [
       { ...json, normalizer: { type: "NFC" }, pre_tokenizer: METASPACE },
-      'found Metaspace of the scheme "first" beside a normalizer',
+      'found Metaspace of the scheme "first" with a normalizer',
     ],
     [{ ...json, pre_tokenizer: { type: "FixedLength", length: 0 } }, "found FixedLength with the length 0"],
     [

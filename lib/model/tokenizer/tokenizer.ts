@@ -138,7 +138,7 @@ export class Tokenizer {
   }
 
   /**
-   * Gives back the memory that encoding alone needs, some 20 MB for 50,000 tokens; the next text takes it again.
+   * Gives back the memory that encoding alone needs, about 20 MB for 50,000 tokens; the next text takes it again.
    * @internal
    */
   rest(): void {

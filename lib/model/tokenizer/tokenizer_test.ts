@@ -136,7 +136,7 @@ Deno.test("Tokenizer.encode() reads a lone surrogate as U+FFFD", async () => {
 });
 
 Deno.test("encodeSentencePiece() merges the highest score first, the leftmost of equals", () => {
-  // All pieces over two letters of up to four letters are there or not by chance, with few distinct scores.
+  // All pieces over two letters of up to four letters are there or not at random, with few distinct scores.
   let state = 5;
   const random = (n: number) => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;

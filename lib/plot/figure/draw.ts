@@ -6,7 +6,7 @@
  *
  * It draws when `place` has a width, and again when the page's scheme changes (the system's, or that of JupyterLab or
  * VS Code, which say on the body what they are) or the width passes from narrow to wide. A narrow page has no room for
- * a box beside a point: what it would hold goes to `detail`.
+ * a box next to a point: what it would hold goes to `detail`.
  */
 export const DRAW = `function drawFigure(Plotly, place, detail, figure, themes, hooks) {
   var media = matchMedia("(prefers-color-scheme: dark)"), drawn = null;
@@ -37,7 +37,7 @@ export const DRAW = `function drawFigure(Plotly, place, detail, figure, themes, 
     layout.height = figure.height;
     var named = (layout.annotations || []).filter(function (note) { return note.name === "curve"; });
     if (narrow) {
-      // Curves have no room for their names beside them: the legend has them.
+      // Curves have no room for their names next to them: the legend has them.
       if (named.length > 0) {
         layout.annotations = layout.annotations.filter(function (note) { return note.name !== "curve"; });
         layout.showlegend = true;
@@ -67,7 +67,7 @@ export const DRAW = `function drawFigure(Plotly, place, detail, figure, themes, 
       });
     });
   }
-  // What the box beside a point would say: names in %{} are its entries, formats are .2f and .1% and the like. Of HTML
+  // The content of a box next to a point: names in %{} are its entries, formats are .2f and .1% and the like. Of HTML
   // it holds bold words and line breaks.
   function describe(point) {
     var template = figure.data[point.curveNumber].hovertemplate || "";

@@ -94,7 +94,7 @@ export class Figure implements FigureParts {
 }
 
 /**
- * A figure in place of one that has nothing to show: one line that says what is missing and how to get it.
+ * A figure instead of one that has nothing to show: one line that says what is missing and how to get it.
  *
  * @param title That of the figure it stands for.
  * @param why What is missing, and what to run to get it.

@@ -81,7 +81,7 @@ function expectSize(width: number, scale: number): void {
   }
 }
 
-/** Writes one figure as an image; the path's ending says which kind. */
+/** Writes one figure as an image; the path's ending names which kind. */
 export async function saveFigureImage(
   figure: FigureParts,
   path: string,

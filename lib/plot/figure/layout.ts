@@ -82,7 +82,7 @@ export function axis(title: string, more: JsonObject = {}): Json {
 }
 
 /**
- * The title of a horizontal axis in a plot with a scale of colours above it: plotly sets it some 20 pixels too high there,
+ * The title of a horizontal axis in a plot with a scale of colours above it: plotly sets it about 20 pixels too high there,
  * into the row of the axis's labels.
  */
 export function titleUnderScale(text: string): JsonObject {

@@ -5,7 +5,7 @@ import { contentPolicy, Html, type HtmlPart, markup } from "./html.ts";
 import type { FigureParts } from "./layout.ts";
 import { DARK, LIGHT } from "./theme.ts";
 
-/** Plotly's text, which the page then holds; or the relative address of a file beside the page. */
+/** Plotly's text, which the page then holds; or the relative address of a file next to the page. */
 export type PlotlySource = string | { readonly src: string };
 
 export interface PageParts {
@@ -24,7 +24,7 @@ export interface PageParts {
 
 /** @internal What every report's page takes. */
 export interface ReportOptions {
-  /** Text of plotly's browser bundle (`plotly.min.js`), which is put in once; or where it lies beside the page. */
+  /** Text of plotly's browser bundle (`plotly.min.js`), which is put in once; or where it lies next to the page. */
   readonly plotly: PlotlySource;
   readonly nav?: Html | undefined;
 }
@@ -136,7 +136,7 @@ document.querySelectorAll("table").forEach(function (table) {
 /**
  * Renders a page of figures, in the reader's light or dark.
  *
- * @returns HTML that loads nothing from anywhere, but for plotly where it lies beside the page.
+ * @returns HTML that loads nothing from anywhere, but for plotly where it lies next to the page.
  */
 export function renderPage({ title, intro, nav, sections, plotly, downloads = [] }: PageParts): string {
   const figures: FigureParts[] = [];

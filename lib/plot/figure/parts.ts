@@ -56,7 +56,7 @@ export interface TraceParts {
   readonly line?: JsonObject;
   /** How points are marked; they are not where it is left out. */
   readonly marker?: JsonObject;
-  /** What the box beside a point says: a text each, or plotly's template for all; left out: there is no box. */
+  /** What the box next to a point says: a text each, or plotly's template for all; left out: there is no box. */
   readonly hover?: readonly string[] | string;
   readonly [attribute: string]: Json | undefined;
 }

@@ -4,7 +4,7 @@
 export const PLOTLY_URL =
   "https://cdn.jsdelivr.net/npm/plotly.js-cartesian-dist-min@4.1.1/plotly-cartesian.min.js";
 
-/** Digest of that file: a browser runs nothing else in its place. */
+/** Digest of that file: a browser runs nothing else instead of it. */
 export const PLOTLY_INTEGRITY = "sha384-zc4SwKObGL/W0M3RUI09UPWjlgIZHfbwMgcZO6713mRh78tfUmIQKhzCyE2LIiUg";
 
 let text: Promise<string> | undefined;

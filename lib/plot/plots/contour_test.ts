@@ -30,7 +30,7 @@ Deno.test("plotContour() marks where there are trials", () => {
   const figure = plotContour(collectContour(summary, { x: "tau", y: "recent" }));
   assertEquals(figure.data[1]!.x, [1, 2, 1]);
   assertEquals(figure.data[1]!.y, [0, 0, 16]);
-  const stops = figure.data[0]!.colorscale as [number, string][]; // plotly wants 0 to 1
+  const stops = figure.data[0]!.colorscale as [number, string][]; // plotly needs 0 to 1
   assertEquals(stops, [0, 0.25, 0.5, 0.75, 1].map((stop, i) => [stop, `@heat${i}`]));
   assertStringIncludes((figure.data[1]!.text as string[])[0]!, "loss increase 2.0000<br>2 trials");
 });

@@ -10,7 +10,7 @@ import { curveKey, nameCurves, pointKey } from "../trials/trial_label.ts";
 export interface LayerSkips {
   /** Of the rows, top first. */
   readonly names: readonly string[];
-  /** Fraction of queries skipped after warm-up, [rows][numLayers]; mean over seeds where trials differ in the seed alone. */
+  /** Fraction of queries skipped after warm-up, [rows][numLayers]; mean over seeds where trials differ in only the seed. */
   readonly ratios: readonly (readonly number[])[];
   /** Rows that were left out, so that the plot stays readable. */
   readonly dropped: number;

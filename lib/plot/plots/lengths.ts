@@ -66,12 +66,12 @@ const WORDS = {
       "Keys and values in use after the prefill, the recent window's included; positions are not counted.",
   },
   "whole prefill": {
-    title: "Prefill time beside other engines",
+    title: "Prefill time compared with other engines",
     axis: "prefill (ms)",
     caption: "Median wall time of the prefill of a sequence, up to the logits of its last token.",
   },
   "whole decode": {
-    title: "Decode time beside other engines",
+    title: "Decode time compared with other engines",
     axis: "one token (ms)",
     caption: "Median wall time of one more token after the prefill, up to its logits.",
   },

@@ -107,7 +107,7 @@ function levelsOf(options: readonly { readonly [name: string]: unknown }[], name
 /** Room that the trials of one value take on an option's axis, as a fraction of the axis. */
 const SPREAD = 0.06;
 
-/** Moves trials that share a value of an option apart, so that their lines can be told from each other. */
+/** Moves trials with the same value of an option apart, so that their lines are distinguishable. */
 function spreadLevels(places: readonly (readonly (number | null)[])[], options: number): (number | null)[][] {
   const moved = places.map((at) => [...at]);
   for (let axis = 0; axis < options; axis++) {

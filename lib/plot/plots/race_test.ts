@@ -37,7 +37,7 @@ Deno.test("collectRace() has how far trials were behind the best, in the race's 
   assertEquals(finished!.behind, [0.5, 0.5, 0.5, 0.5]);
   assertEquals(finished!.stopped, undefined);
   assertEquals(stopped!.behind.length, 2);
-  assertAlmostEquals(stopped!.behind[0]!, 0.8, 1e-12); // 3.8 beside 3
+  assertAlmostEquals(stopped!.behind[0]!, 0.8, 1e-12); // 3.8 next to 3
   assertAlmostEquals(stopped!.behind[1]!, 0.9, 1e-12);
   assertAlmostEquals(numbers.saved, 1 / 6, 1e-12);
   const figure = plotRace(numbers), crosses = figure.data.at(-1)!;

@@ -20,15 +20,15 @@ export interface KernelRow {
   /** Recent window, where the op has one. */
   readonly recent: number | null;
   readonly timeMs: number;
-  /** Billions of needed operations a second. */
+  /** Billions of needed operations per second. */
   readonly gflops: number;
-  /** Billions of bytes a second that must be read or written once. */
+  /** Billions of bytes per second that must be read or written once. */
   readonly gbps: number;
   /** Time at the peak over the measured time, of one turn, median; above 1 where data stays in a cache. */
   readonly peak: number;
 }
 
-/** The numbers of the plot: operations a byte that must move, and billions of operations a second, of each. */
+/** The numbers of the plot: operations per byte that must move, and billions of operations per second, of each. */
 export type Roofline = ReturnType<typeof collectRoofline>;
 
 export function collectRoofline(rows: readonly KernelRow[], machine: MachinePeak) {

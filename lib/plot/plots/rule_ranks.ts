@@ -98,7 +98,7 @@ export function plotRuleRanks({ measure, layers, curves }: RuleRanks): Figure {
   });
 }
 
-/** Where a rule's mark stands beside the others of the same layer. */
+/** Where a rule's mark is next to the others of the same layer. */
 function place({ rule }: RankCurve, main: readonly RankCurve[]): number {
   const nth = main.findIndex((other) => other.rule === rule);
   return nth < 0 || main.length < 2 ? 0 : SPREAD * (nth / (main.length - 1) - 0.5);

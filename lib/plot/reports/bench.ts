@@ -49,12 +49,12 @@ export interface BenchReport {
   readonly model?: string;
   /** What its matrices were turned into. */
   readonly dtype?: WeightDType;
-  /** A model end to end beside other engines; left out where it was not raced. */
+  /** A model end to end next to other engines; left out where it was not raced. */
   readonly peers?: readonly PeerRow[];
   readonly turns?: number;
-  /** What the kernels are held to; left out where they are held to nothing. */
+  /** What the kernels are compared with; left out if there is nothing. */
   readonly bars?: readonly BenchBar[];
-  /** What the machine can do, as measured beside the kernels. */
+  /** What the machine can do, as measured next to the kernels. */
   readonly peak: MachinePeak;
   readonly environment: {
     readonly version: string;

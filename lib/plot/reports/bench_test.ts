@@ -45,8 +45,8 @@ Deno.test("plotBench() draws what was measured, engines beside our methods", () 
 Deno.test("renderBenchReport() has no panel of what was not measured", () => {
   const page = renderBenchReport(report, { plotly: "" });
   assertEquals([...page.matchAll(/<h2>(.*?)<\/h2>/g)].map(([, title]) => title), [
-    "Prefill time beside other engines",
-    "Decode time beside other engines",
+    "Prefill time compared with other engines",
+    "Decode time compared with other engines",
     "Beside other engines",
   ]);
 });

@@ -46,7 +46,7 @@ export function plotComparisons(comparison: Comparison): Figure[] {
 
 const SHOWN_BUDGETS = BUDGET_NAMES.filter((name) => name !== "queries");
 
-/** What a row says beside its intervals. */
+/** What a row says next to its intervals. */
 const VERDICTS = [
   [
     "random",

@@ -1,6 +1,6 @@
 /** Records as CSV: what spreadsheets and data frames read. */
 
-/** A record's field that grows with the text: neither a table nor a page needs it, and the file beside them has it. */
+/** A record's field that grows with the text: neither a table nor a page needs it, and the file next to them has it. */
 const LONG = "lossBlocks";
 
 /** A result as JSON that a page can hold. @param indent spaces a level */

@@ -90,7 +90,7 @@ function mergeMethods(parts: readonly PaperPart[]) {
 }
 
 /**
- * Lays comparisons out for a paper, one beside the other. Bold, by two stars: the best of a ratio among methods that decide
+ * Lays comparisons out for a paper, one next to the other. Bold, by two stars: the best of a ratio among methods that decide
  * online, controls aside. Published numbers have rows of their own below, in the columns of the same protocol alone.
  */
 export function tabulatePaper(given: PaperPart | readonly PaperPart[]): TextTable {

@@ -1,4 +1,4 @@
-/** The tables of a recipe, beside what others have published: each number by its protocol, on one page. */
+/** The tables of a recipe, next to what others have published: each number by its protocol, on one page. */
 import type { LengthRow } from "../../eval/lengths.ts";
 import type { Environment } from "../../environment.ts";
 import type { Comparison } from "../../sweep/compare/comparison.ts";
@@ -49,7 +49,7 @@ export interface ReproducedPart {
   readonly comparison: Comparison;
 }
 
-/** The full model beside the published dense number of the same protocol. */
+/** The full model next to the published dense number of the same protocol. */
 export interface DenseCheck {
   readonly label: string;
   readonly found: number;

@@ -1,4 +1,4 @@
-/** A static site of reports: an index, and a page a result, all with links to each other and one plotly beside them. */
+/** A static site of reports: an index, and a page a result, all with links to each other and one plotly next to them. */
 import { formatMetric, readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import type { HeadReport } from "../../heads/report.ts";
@@ -105,7 +105,7 @@ const kindOf = ({ kind }: SiteEntry) => KINDS[kind] as Kind<SiteEntry["data"]>;
 export const SITE_FILES = { index: "index.html", plotly: "plotly.min.js" } as const;
 
 /**
- * Renders a site, plotly's file aside, which goes beside the pages as `plotly.min.js`.
+ * Renders a site, plotly's file aside, which goes next to the pages as `plotly.min.js`.
  *
  * @param entries In the order of the links; names may repeat.
  * @returns Texts by file name, `index.html` first.

@@ -41,7 +41,7 @@ Deno.test("renderSweepReport() begins with the verdict, and holds what it can sa
   const held = { ...JSON.parse(JSON.stringify(summary)), trials: JSON.parse(json!).trials };
   delete held.dense.lossBlocks;
   assertEquals([csv!.trim().split("\n").length, JSON.parse(json!)], [3, held]);
-  // Losses by block grow with the text: the file beside the page has them.
+  // Losses by block grow with the text: the file next to the page has them.
   const trials = summary.trials.map(({ lossBlocks: _, ...trial }) => trial);
   assertEquals(held.trials, trials);
   assertEquals([html, csv!].some((text) => text.includes("lossBlocks")), false);

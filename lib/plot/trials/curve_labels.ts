@@ -1,4 +1,4 @@
-/** Names at the ends of curves, in place of a legend. */
+/** Names at the ends of curves, instead of a legend. */
 import { escapeText, type JsonObject } from "../figure/figure.ts";
 
 export interface CurveEnd {
@@ -24,7 +24,7 @@ function padRange(values: readonly number[]): readonly [low: number, high: numbe
 }
 
 /**
- * Names curves at their right ends, none upon another; a page without room for that shows the legend in their place.
+ * Names curves at their right ends, none upon another; a page without room for that shows the legend instead of them.
  *
  * @param values All values of both axes.
  * @param options `height` of the figure in pixels; whether the vertical axis `isLog`.

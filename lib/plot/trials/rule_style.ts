@@ -49,7 +49,7 @@ function stylePreset(place: number): RuleStyle {
 /** The name of a method without the requested ratio: `paper at 0.3` is `paper`. */
 export const withoutRatio = (name: string): string => name.replace(/ at 0\.\d+$/, "");
 
-/** A mark with a dot; an open one where plotly has none with a dot: it would draw a circle in its place. */
+/** A mark with a dot; an open one where plotly has none with a dot: it would draw a circle instead of it. */
 const dotted = (symbol: string): string =>
   /^(hourglass|bowtie|.*-x)(-open)?$/.test(symbol) ? symbol.replace(/(-open)?$/, "-open") : `${symbol}-dot`;
 

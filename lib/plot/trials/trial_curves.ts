@@ -51,7 +51,7 @@ export interface CurveOptions {
   readonly metrics: readonly CurveMetric[];
   /** Place of a trial on the horizontal axis. */
   readonly x: (trial: Trial) => number | null;
-  /** Whether a small `x` is what one wants: curves then run from high to low. */
+  /** Whether a small `x` is what one needs: curves then run from high to low. */
   readonly falling?: boolean;
   /** Whether trials are on the front, one a trial. */
   readonly front: readonly boolean[];
@@ -288,7 +288,7 @@ function bandTraces(
   ];
 }
 
-/** Places of all points on the horizontal axis; from dense on where there is but one, so that its line has a length. */
+/** Places of all points on the horizontal axis; from the full model's on if there is only one, so that its line has a length. */
 function placesOf({ curves, bands }: TrialCurves, falling: boolean): number[] {
   const places = [...curves, ...bands].flatMap(({ points }) => points.map((p: { x: number }) => p.x));
   return new Set(places).size === 1 ? [falling ? 1 : 0, ...places] : places;

@@ -19,7 +19,7 @@ export function trialOptions(trial: OptionsRecord): Partial<OptionsRecord> {
 /** Whether a trial is a control: a random baseline, the oracle, or decisions in a random order. */
 export const isControl = (trial: OptionsRecord): boolean => isBaseline(readRecord(trial));
 
-/** What a mark beside an achieved ratio says. */
+/** What a mark next to an achieved ratio says. */
 export const MISSED_NOTE =
   "! = skipped more than 2 points more or fewer queries than requested, so in no ranking";
 
@@ -29,7 +29,7 @@ export function curveKey(trial: Trial): string {
   return JSON.stringify(entries.sort(([a], [b]) => a < b ? -1 : 1));
 }
 
-/** A key that trials of one curve share where they differ in the seed alone: the same was asked of them. */
+/** A key that trials of one curve share where they differ in only the seed: the same was asked of them. */
 export function pointKey(trial: Trial): string {
   const { pruneRatio, kvRatio, theta } = trialOptions(trial);
   return JSON.stringify([curveKey(trial), pruneRatio, kvRatio, theta]);

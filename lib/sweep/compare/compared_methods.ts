@@ -19,7 +19,7 @@ import {
 } from "../../methods/options.ts";
 import { controlFor, CONTROLS, seedlessKey } from "./controls.ts";
 
-/** @internal A method with a name; methods of one name differ in the seed alone, and count as one. */
+/** @internal A method with a name; methods of one name differ in only the seed, and count as one. */
 export interface NamedMethod {
   /** What tables and plots call it. */
   readonly name: string;
@@ -100,7 +100,7 @@ export function comparedMethods(
       (alike) => {
         const { name: user, options } = alike[0]!,
           name = user === control ? control : `${control} for ${user}`;
-        // One that no named method is compared with comes only where controls alone are named.
+        // One that no named method is compared with comes only where only controls are named.
         const isIdle = alike.every(({ name }) => name === control) &&
           chosen.some(({ name }) => !isControl(name));
         if (options === undefined || isIdle) return [];
@@ -124,7 +124,7 @@ function chooseMethods(names: readonly string[], base: ComparedBase): NamedMetho
       if (set === undefined) {
         throw new RangeError(`Cannot compare "${name}": expected some of ${[...KNOWN.keys()].join(", ")}`);
       }
-      // A preset that says which sides are filtered is not to be told otherwise.
+      // A preset that names which sides are filtered is not to be told otherwise.
       const { side: _, cacheSkipped: __, kvFusion: ___, ...rest } = base;
       const shared = "side" in set || "kvFusion" in set ? rest : base;
       return { name, options: resolveOptions({ ...shared, ...set, ...spans }) };

@@ -122,7 +122,7 @@ export interface Comparison<T extends TaskTypes = TaskTypes> {
   readonly results?: readonly ComparedResult[];
   /** Who beats whom on each task; likewise. */
   readonly pairs?: readonly ComparedPair[];
-  /** What was scored beside the text, where there are tasks of items. */
+  /** What was scored next to the text, where there are tasks of items. */
   readonly items?: ComparedItems;
   /** How intervals were made. */
   readonly intervals: {
@@ -330,7 +330,7 @@ interface MethodRun
 /** The trial of the full model in a log, and its name. */
 const DENSE = "dense";
 
-/** Nats a token that rounding alone may set two mean losses apart. */
+/** Nats per token that rounding alone may set two mean losses apart. */
 const ROUNDING = 1e-6;
 
 function describe<T extends TaskTypes>(

@@ -53,7 +53,7 @@ const named = (names: string[], base: MethodOptions = {}) =>
   });
 
 Deno.test("comparedMethods() runs all at one warm-up and window: as given, else the widest that one of them brings", () => {
-  // A preset alone keeps what it sets, and beside others all have the widest.
+  // A preset alone keeps what it sets, and with others all have the widest.
   assertEquals(named(["paper", "random"]), [
     "paper,variance,0,32,false,same,budget",
     "random,random,0,32,false,same,budget",
@@ -83,7 +83,7 @@ Deno.test("comparedMethods() gives every control the side, schedule and cache of
     "random-protected for keys,random-protected,32,64,false,random-protected,window",
     "oracle,oracle,32,64,false,same,window",
   ]);
-  // Keys and values have a random baseline of their own, and no oracle; a rule of theirs beside one of queries is a cache policy.
+  // Keys and values have a random baseline of their own, and no oracle; a rule of theirs next to one of queries is a cache policy.
   const oracle = comparedMethods(["local", "random", "oracle"]).filter(({ name }) =>
     name === "oracle for local"
   );

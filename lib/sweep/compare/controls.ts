@@ -15,7 +15,7 @@ export type Control = (typeof CONTROLS)[number];
 
 /**
  * A control under the plan, the warm-up, the window, the substitute and the cache policy of options: on the query side, or
- * where they filter keys and values alone, there. Undefined for the oracle of keys and values, which there is not; and where there
+ * where they filter only keys and values, there. Undefined for the oracle of keys and values, which there is not; and where there
  * is nothing to shuffle: of controls, of what goes through the cache again, of what alters the model.
  */
 export function controlFor(control: Control, options: ResolvedOptions): ResolvedOptions | undefined {

@@ -63,7 +63,7 @@ export interface DifferenceRow {
   readonly b: DifferenceSide | null;
   /**
    * Mean loss of the second less that of the first, where {@linkcode RunDifference.paired}; else the same of their losses
-   * above each run's own full model. Null where a run lacks it. The ends are NaN where a text has one block alone.
+   * above each run's own full model. Null where a run lacks it. The ends are NaN where a text has only one block.
    */
   readonly difference: Interval | null;
 }
@@ -96,7 +96,7 @@ export interface RunDifference {
   readonly environments: readonly [a: Environment | undefined, b: Environment | undefined];
 }
 
-/** Nats a token that rounding alone may set two mean losses apart. */
+/** Nats per token that rounding alone may set two mean losses apart. */
 const ROUNDING = 1e-6;
 
 /** Whether a difference is one, beyond its interval and beyond rounding: of which sign; 0 = it is not. */
@@ -274,7 +274,7 @@ function readScore(data: ScoreResult): Run {
   };
 }
 
-/** Conditions that a reader wants to know of where they differ. */
+/** Conditions that a reader needs to know of where they differ. */
 const CONDITIONS = [
   ..."version model modelSha256 text textSha256 context textTokens tokensSha256 bos backend cacheDType".split(
     " ",

@@ -86,7 +86,7 @@ export async function findRatio(
  * Finds the ratios of methods. At each requested ratio and budget, the first method named sets the target: what its random baseline
  * spends at that ratio.
  *
- * @param methods Those of one name are seeds of one, which share a ratio: that of the first.
+ * @param methods Those of one name are seeds of one at one ratio: that of the first.
  * @param spend What a method spends; undefined where the model cannot have it.
  * @returns What became of each name that can be matched, and its methods at their ratio.
  */

@@ -15,7 +15,7 @@ export interface MethodGroup {
   readonly methods: readonly NamedMethod[];
 }
 
-/** What a run takes, beside fractions of the full model's. */
+/** What a run takes, next to fractions of the full model's. */
 export interface Spent {
   /** Wall time of the forward passes, without logits; mean over seeds. */
   readonly timeMs: number;

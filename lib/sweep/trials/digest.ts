@@ -2,7 +2,7 @@
 import { effectiveKey, type ResolvedOptions } from "../../methods/options.ts";
 import { sha256 } from "../../sha256.ts";
 
-/** Digest of the conditions: runs that share it may be compared. */
+/** Digest of the conditions: runs with the same one may be compared. */
 export function digestConditions(conditions: object): Promise<string> {
   return sha256(JSON.stringify(Object.entries(conditions).sort(([a], [b]) => a < b ? -1 : 1)));
 }

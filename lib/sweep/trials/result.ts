@@ -84,7 +84,7 @@ export function findWrongResult(
 /** By how much a headline may differ from what its losses come to, which are kept to eight digits. */
 const TOLERANCE = 1e-5;
 
-/** What is wrong with a record's headline beside its losses, which records of older versions do not have. */
+/** What is wrong with a record's headline next to its losses, which records of older versions do not have. */
 export function findWrongHeadline(record: object, { headline }: Task): string | undefined {
   const { lossBlocks } = record as { readonly lossBlocks?: BlockSums };
   if (lossBlocks === undefined) return undefined;

@@ -15,7 +15,7 @@ import { listAlternatives, readOptionName } from "../space.ts";
 /** Largest integer that JSON keeps. */
 const MAX_SAFE = BigInt(Number.MAX_SAFE_INTEGER);
 
-/** What an axis may say. */
+/** What an axis may contain. */
 const KEYS = ["choices", "low", "high", "log", "step", "when"];
 
 type Given = { readonly [key: string]: unknown };

@@ -134,7 +134,7 @@ Deno.test("a proposal is at work until it ends or fails; a sampler hears of both
   store.begin(asked);
   const none = new Map<string, never>(), states = () => search.observe(none, none).map(({ state }) => state);
   assertEquals([await search.proposeIn(store, none, none), states()], [true, ["running"]]);
-  // Another process, which knows of the first one, makes the second; it is this one's too.
+  // Another process, which contains of the first one, makes the second; it is this one's too.
   const other = new Search<Trial<PerplexityTypes>>(asked);
   await other.proposeIn(store, none, none);
   search.look(store);

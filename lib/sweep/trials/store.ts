@@ -176,7 +176,7 @@ export class StudyStore implements Disposable {
   }
 
   /**
-   * Adds the proposal of a number, and its trial, if nobody has made that one yet.
+   * Adds the proposal of a number, and its trial, if no process has made that one yet.
    *
    * @param search The search that proposes.
    * @param options Of its trial; undefined where it cannot be run.
@@ -310,7 +310,7 @@ export class StudyStore implements Disposable {
     );
   }
 
-  /** Says that a trial which nobody has a result of will have none. */
+  /** Says that a trial which no process has a result of will have none. */
   close(digest: string, error: string): void {
     this.#file.run(
       "UPDATE trial SET state = 'failed', error = ?, lease = NULL WHERE digest = ? AND state IN ('waiting', 'running')",

@@ -19,7 +19,7 @@ export interface StudyFlags {
   readonly [flag: string]: string;
 }
 
-/** Conditions of runs on a text, or of items, which have none; and what a command fixes beside them. */
+/** Conditions of runs on a text, or of items, which have none; and what a command fixes besides them. */
 export type StudyConditions =
   & Pick<RunConditions, "version" | "model" | "modelSha256" | "backend" | "cacheDType">
   & Partial<RunConditions>

@@ -104,7 +104,7 @@ Deno.test("a trial is one worker's, until its lease runs out; what comes too lat
     using other = StudyStore.open(path);
     const late = store.claim("one", -1)!;
     assertEquals(other.claim("two", 60_000)!.digest, "d1");
-    assert(store.report(late, [{ chunk: 0, loss: 1, denseLoss: 1 }], -1)); // nobody has taken it yet
+    assert(store.report(late, [{ chunk: 0, loss: 1, denseLoss: 1 }], -1)); // no process has taken it yet
     const again = other.claim("two", 60_000)!;
     assertEquals([again.digest, again.attempt, other.chunks(1)], ["d0", 2, []]);
     assertEquals(other.claim("three", 1), undefined);

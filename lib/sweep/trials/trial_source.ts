@@ -47,7 +47,7 @@ export function finishedTrials<T extends StoredRecord>(
   });
 }
 
-/** Methods one after the other, by a study that is in memory alone. */
+/** Methods one after the other, by a study that is in only memory. */
 export async function listedTrials<T extends TaskTypes>(
   methods: readonly ResolvedOptions[],
   conditions: StudyConditions,
@@ -70,7 +70,7 @@ export class TrialLostError extends Error {}
 /** After so many ms without a sign of its worker a trial is told of. */
 const SILENT_MS = 10_000;
 
-/** What a worker looks at beside the study. */
+/** What a worker looks at next to the study. */
 export interface StoredOptions<T extends TaskTypes = TaskTypes> {
   /** Its name: no other's. */
   readonly owner: string;

@@ -19,7 +19,7 @@ import { OF_DUMPS } from "./method_choices.ts";
 import { METHOD_FLAGS, SAMPLING_FLAGS } from "./method_flags.ts";
 import { SEARCH_FLAGS } from "./search_flags.ts";
 
-/** Tokens of a calibration text that are used where nothing else is said. */
+/** Tokens of a calibration text that are used by default. */
 export const CALIBRATION_TOKENS = 4096;
 
 const RECIPE: readonly Task[] = ["reproduce"];

@@ -88,7 +88,7 @@ export function checkFile<T>(path: string | undefined, check: () => T): T {
 }
 
 /**
- * Refuses what takes a run: a task that looks at scores alone skips nothing, so nothing is replaced, and no layer's ratio
+ * Refuses what takes a run: a task that looks at only scores skips nothing, so nothing is replaced, and no layer's ratio
  * follows from what skips would have cost.
  */
 export function expectScoresAlone(task: Task, { substitute, schedule }: ResolvedOptions): void {

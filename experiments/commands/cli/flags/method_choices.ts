@@ -18,7 +18,7 @@ export const dumpedReads = (queries: boolean): readonly string[] => [
   ...(queries ? ["attention"] : []),
 ];
 
-/** Whether a method can run on keys, values and queries alone. */
+/** Whether a method can run on keys, values and only queries. */
 const runsOnDump = (method: Method) =>
   isRule(method) && readsOf(method, resolveOptions({})).every((what) => dumpedReads(true).includes(what));
 

@@ -55,7 +55,7 @@ function flagOf(name: string, option: Option): Flag {
 /** Options of what stands for skipped outputs. */
 const NEEDS_SKIPS = new Set(["substitute", "sinks", "shuffle"]);
 
-/** Options that spread a ratio over a model's layers, or say what it caches: they mean nothing for keys and values alone. */
+/** Options that spread a ratio over a model's layers, or say what it caches: they mean nothing for only keys and values. */
 const NEEDS_MODEL = new Set([
   "tail",
   "schedule",

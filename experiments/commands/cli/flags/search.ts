@@ -15,7 +15,7 @@ import { expectChoice, type FlagValues, textOf } from "./parse.ts";
 import { checkFlags } from "../task.ts";
 import { readCount } from "./text.ts";
 
-/** Proposals where nothing else is said, but for a grid. */
+/** Proposals by default, but for a grid. */
 const DEFAULT_TRIALS = 50;
 
 /** Flags that mean nothing without a search. */

@@ -60,7 +60,7 @@ function isUnavailable(error: unknown): error is Error {
 }
 
 /**
- * Builds what native code on the CPU needs, beside something else that takes time. Where that fails, opening the
+ * Builds what native code on the CPU needs, next to something else that takes time. Where that fails, opening the
  * backend says why.
  */
 export async function buildBeside({ choice }: BackendRequest, progress: Progress): Promise<void> {

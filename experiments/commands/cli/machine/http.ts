@@ -45,7 +45,7 @@ async function send(
   response: Response,
 ): Promise<void> {
   const { status, body, headers } = response;
-  incoming.resume(); // what nobody reads is thrown away, lest its sender wait
+  incoming.resume(); // what no process reads is thrown away, lest its sender wait
   outgoing.writeHead(status, [...headers].flat());
   outgoing.flushHeaders();
   if (body === null) outgoing.end();

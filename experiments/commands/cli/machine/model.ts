@@ -67,7 +67,7 @@ export function roomForWeights(
   limit = process.constrainedMemory(),
   { rss } = Deno.memoryUsage(),
 ): number {
-  // What is resident counts Deno's own code too, which a container does not pay for: some 30 MB, as much as the work takes.
+  // What is resident counts Deno's own code too, which a container does not pay for: about 30 MB, as much as the work takes.
   return limit > 0 ? Math.max(0, Math.min(available, limit - rss)) : available;
 }
 

@@ -41,7 +41,7 @@ export async function probeRetrieval(
   return { found, seconds };
 }
 
-/** Probes the model where methods keep the layers whole that it names itself, and says which these are. */
+/** Probes the model where methods keep the layers whole that it names itself, and names which these are. */
 export async function tellRetrieval(
   progress: Progress,
   loaded: Probed & Pick<LoadedModel, "name">,

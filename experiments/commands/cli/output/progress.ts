@@ -48,7 +48,7 @@ export class Progress {
     return `${formatDuration(elapsed * (1 - fraction) / fraction)} left`;
   }
 
-  /** Redraws the bar, on a terminal alone. */
+  /** Redraws the bar, on a only terminal. */
   bar(fraction: number, label: string): void {
     if (!this.isTerminal || this.#stream === undefined) return;
     const columns = terminalColumns(), width = columns < 100 ? 12 : 24;
@@ -102,7 +102,7 @@ export class Progress {
     this.#barShown = false;
   }
 
-  /** Writes while somebody reads: who closes the pipe wants no progress, and the work goes on. */
+  /** Writes while somebody reads: who closes the pipe needs no progress, and the work goes on. */
   #write(text: string): void {
     if (this.#stream === undefined) return;
     const bytes = new TextEncoder().encode(text);

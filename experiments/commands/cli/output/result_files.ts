@@ -114,7 +114,7 @@ export async function readEntry(folder: string, file: ResultFile): Promise<SiteE
   return await readResult<SiteEntry>(`${folder}/${file}`, file, name, (entry) => renderSite([entry]));
 }
 
-/** A result to set beside another one. @throws {UsageError} If it is none, naming file and field. */
+/** A result to set next to another one. @throws {UsageError} If it is none, naming file and field. */
 export async function readRun(
   path: string,
   file: (typeof RUN_RESULTS)[number],

@@ -34,7 +34,7 @@ Deno.test("formatTable() lines columns up, and goes on below itself where it is 
     "  0.5  key    0.1",
     " 0.25  a|b_c  10%",
   ]);
-  // A column that does not fit beside those that name the rows stands there all the same, alone.
+  // A column that does not fit next to those that name the rows stands there all the same, alone.
   assertEquals(formatTable(table, 5).split("\n\n").map((part) => part.split("\n")[0]), [
     "ratio  rule   loss",
     "ratio  rule    KL",

@@ -1,7 +1,7 @@
 /** The width of a terminal, texts that fit it, and texts that do nothing to it. */
 import { wrapText } from "../../../../lib/plot/mod.ts";
 
-/** Columns where a terminal does not say how many it has. */
+/** Columns if a terminal does not specify it. */
 const DEFAULT_COLUMNS = 80;
 
 export function terminalColumns(): number {

@@ -26,14 +26,14 @@ export function readJobs(values: FlagValues): number | undefined {
   throw new UsageError(`Cannot use --jobs ${jobs}: expected an integer from 1 to ${MAX_JOBS}`);
 }
 
-/** How many processes pay for so many trials of a model, if nobody says. */
+/** How many processes pay for so many trials of a model, by default. */
 export function jobsFor(trials: number, weightBytes: number, cores = navigator.hardwareConcurrency): number {
   return weightBytes > SMALL_MODEL_BYTES
     ? 1
     : Math.max(1, Math.min(cores, Math.floor(trials / TRIALS_A_JOB)));
 }
 
-/** Threads of each of so many processes, which share the cores out; undefined = all cores. */
+/** Threads of each of so many processes that divide the cores; undefined = all cores. */
 export function threadsOf(jobs: number): number | undefined {
   return jobs === 1 ? undefined : Math.max(1, Math.floor(navigator.hardwareConcurrency / jobs));
 }

@@ -144,7 +144,7 @@ export function describePlan(plan: Plan): string {
  * Puts the model on its backend.
  *
  * @param expect Looks at the conditions, before anything is built where they are known by then.
- * @param own What a command fixes beside them.
+ * @param own What a command fixes next to them.
  * @param opened The model on its backend, where another plan has put it there.
  */
 export async function startStudy(
