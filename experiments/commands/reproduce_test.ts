@@ -64,7 +64,7 @@ Deno.test({
   fn: () =>
     withFolder(async (folder) => {
       const path = writeRecipe(folder, recipe(dense)), out = `${folder}/out`, whole = `${folder}/whole`;
-      // Once amid the dense model, once amid the methods.
+      // Once amid the full model, once amid the methods.
       const has = (count: number) => () => countUnits(out, "chunk own-64") >= count;
       await interruptTask("reproduce", [path, ...SMALL, "--out", out], has(1), "SIGKILL");
       await interruptTask("reproduce", [path, ...SMALL, "--resume", out], has(7), "SIGKILL");
