@@ -145,7 +145,7 @@ function multiply(backend: Backend, weight: Tensor, width = 2): void {
   backend.linear(x, weight, backend.alloc("f32", [1, 1]));
 }
 
-/** Tensors that never saw `upload`, which backends in this process's memory take as they are. */
+/** Tensors without an `upload`: backends in this process's memory take them unchanged. */
 const UNSEEN: readonly Call[] = [
   [
     TypeError,

@@ -49,7 +49,7 @@ export interface Estimate {
   readonly hours: number;
   readonly weightBytes: number;
   readonly cacheBytes: number;
-  /** Bytes beside weights and cache. */
+  /** Bytes next to weights and cache. */
   readonly workBytes: number;
   /** Whether the hub asks for an account that has accepted the model's licence. */
   readonly isGated: boolean;

@@ -1,6 +1,6 @@
 /**
- * Serving HTTP with limits of time. `Deno.serve` has none (2.9): a client that sends half of a request's head keeps its
- * connection for ever. The server of `node:http` has them, and its requests and responses become the web's here.
+ * Serving HTTP with limits of time. `Deno.serve` has none (2.9): half of a request's head keeps its connection open
+ * for ever. The server of `node:http` has them, and its requests and responses become the web's here.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -9,9 +9,9 @@ import { pipeline } from "node:stream/promises";
 
 /** Milliseconds in which a request's head must be whole, and for which a connection may be idle between requests. */
 const HEAD_MS = 10_000, IDLE_MS = 30_000;
-/** Milliseconds in which a whole request must come; who answers may have less patience. */
+/** Milliseconds in which a whole request must come; a handler may have a shorter limit. */
 const REQUEST_MS = 60_000;
-/** Times that late clients are looked for in the time that they have. */
+/** Number of checks for late clients during HEAD_MS. */
 const LOOKS = 10;
 
 export interface HttpOptions {
@@ -86,7 +86,7 @@ export async function serveHttp(
     await send(incoming, outgoing, await reply(incoming)).catch(() => {}); // the client has left, or the answer broke off
     if (!server.listening) server.closeIdleConnections();
   });
-  Deno.listen({ hostname, port }).close(); // says in the system's words why it cannot
+  Deno.listen({ hostname, port }).close(); // an error of the system names the reason
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once("error", reject);
   server.listen(port, hostname, resolve);
