@@ -39,6 +39,7 @@ const recipe = (dense: number) => ({
   parts: {
     "own-64": { warmup: "8" },
     "own-32": { warmup: "8" },
+    "own-64 (all layers)": { warmup: "8", tail: "1", methods: "key", ratios: "0.3" },
     "recall": { items: "2", length: "48", "filter-from": "50%" },
   },
 });
@@ -110,6 +111,15 @@ Deno.test("reproduce puts published numbers into the column of their protocol, a
     const row = (name: string) => rows.find(([first]) => first === name)!;
     const [at64, at32] = ["prose at 64 ppl", "prose at 32 ppl"].map((name) => columns.indexOf(name));
     assertEquals([row("Other 50% (published)")[at64!], row("Other 50% (published)")[at32!]], ["99.5", "-"]);
+    // An ablation changes the method, not the protocol: nothing is published of it.
+    const all = columns.indexOf("prose at 64 (all layers) ppl");
+    const numberOf = (name: string, i: number) => parseFloat(row(name)[i]!.replace("**", ""));
+    assertEquals([row("Other 50% (published)")[all], row("key at 0.5")[all]], ["-", "-"]);
+    assertEquals(numberOf("dense", all), numberOf("dense", at64!));
+    assert(numberOf("key at 0.3", all) !== numberOf("key at 0.3", at64!));
+    // What a method spends differs from part to part.
+    assertEquals(row("dense").slice(1, 3), ["100%", "100%"]);
+    assertMatch(row("key at 0.3")[1]!, /^\d\d-\d\d%$/);
     const page = Deno.readTextFileSync(`${out}/tables.md`);
     const [, others] = page.split("## Published for tiny: WikiText-2 at 2048");
     assertStringIncludes(others!, "| Other 50% | 7.25 | a test |");
@@ -154,7 +164,10 @@ Deno.test("table prints finished runs again: formats, rows, columns, and the pag
       return stdout;
     };
     const markdown = await print("--card", `${folder}/cards`);
-    assertMatch(markdown, /^\| method \| pairs \| KV cache \| prose at 64 ppl \| prose at 32 ppl \| recall /);
+    assertMatch(
+      markdown,
+      /^\| method \| pairs \| KV cache \| prose at 64 ppl \| prose at 32 ppl \| prose at 64 \(all layers\) ppl \| recall /,
+    );
     assertStringIncludes(markdown, "significantly better than its random baseline");
     const latex = await print(
       "--format",
@@ -175,7 +188,7 @@ Deno.test("table prints finished runs again: formats, rows, columns, and the pag
     assertEquals(Deno.readTextFileSync(`${out}/tables.md`), card);
     // The site takes it too.
     assertEquals((await runTask("report", out, "--out", `${folder}/site`)).code, 0);
-    assertStringIncludes(Deno.readTextFileSync(`${folder}/site/index.html`), "Recipe small: 3 parts");
+    assertStringIncludes(Deno.readTextFileSync(`${folder}/site/index.html`), "Recipe small: 4 parts");
   }));
 
 Deno.test("table joins comparisons of one model, a column per protocol, and refuses what cannot be joined", () =>
@@ -222,13 +235,27 @@ Deno.test("table joins comparisons of one model, a column per protocol, and refu
 
 Deno.test("reproduce refuses what is no recipe, and nothing is written", () =>
   withFolder(async (folder) => {
-    const broken = writeRecipe(folder, { ...recipe(dense), parts: { nonsense: {} } });
+    let count = 0;
+    const changed = (changes: object) => {
+      const place = `${folder}/${count++}`;
+      Deno.mkdirSync(place);
+      return writeRecipe(place, { ...recipe(dense), ...changes });
+    };
+    const broken = changed({ parts: { nonsense: {} } });
     const cases: [args: string[], message: RegExp][] = [
       [
         ["papre"],
         /Cannot use recipe "papre": expected quick, study, paper or a \.json file; the nearest is "paper"/,
       ],
       [[broken], /found part "nonsense", expected some of /],
+      [[changed({ parts: {} })], /found no part in "parts"/],
+      [
+        [changed({ numbers: [{ source: "own", protocol: "x", model: "tiny", values: {} }] })],
+        /numbers of "own" by "x"/,
+      ],
+      [[changed({ methods: undefined })], /found no "methods"/],
+      [[changed({ flags: { nonsense: "1" } })], /has no such flag/],
+      [[changed({ methods: "nonsense" })], /Cannot compare "nonsense"/],
       [["quick", "--published", "LLaMA-2"], /Cannot use --published LLaMA-2: expected none or one of /],
       [["quick", "--prune-ratio", "0.5"], /has no such flag/],
       [["study", "--model", "tiny", "--data", folder], /book-long\.txt/],

@@ -21,7 +21,7 @@ import type { Asked } from "../run.ts";
 import { readMethods } from "../compare.ts";
 import { describeText } from "./data.ts";
 import { dataOf, flagsOfPart } from "./parts.ts";
-import { readKnownModels, type Recipe } from "./recipe.ts";
+import { findProtocol, readKnownModels, type Recipe } from "./recipe.ts";
 
 /** Tokens of a text or an item where its data are not at hand: WikiText-2's test text by LLaMA-2's tokenizer, and items. */
 const TEXT_TOKENS = 341_469, ITEM_TOKENS = 350, MADE_ITEMS = 50;
@@ -117,13 +117,14 @@ export async function estimateRecipe(
   open: () => Promise<Backend>,
 ): Promise<Estimate> {
   const name = textOf(values, "model") ?? recipe.model, config = await readShape(name);
-  const { protocols } = recipe.published, backend = await open(), data = dataOf(values);
+  const backend = await open(), data = dataOf(values), contexts: number[] = [];
   const flopsPerSecond = measureSpeed(backend, config);
   const parts: EstimatedPart[] = [];
   for (const protocol of Object.keys(recipe.parts)) {
-    const own = protocols[protocol]!, flags = flagsOfPart(recipe, protocol, own, values);
+    const own = findProtocol(recipe.published, protocol)!, flags = flagsOfPart(recipe, protocol, own, values);
     const runs = 1 + (await readMethods({ values: flags, progress })).length;
     const { tokens, length } = countTokens(flags, own.context, own.items);
+    contexts.push(length);
     const flops = runs * tokens / length * flopsOf(config, length);
     parts.push({
       ...{ protocol, label: own.label, runs, tokens },
@@ -138,7 +139,7 @@ export async function estimateRecipe(
   const most = Math.max(...parts.map(({ tokens }) => tokens)),
     valuesOfToken = 2 * config.hiddenSize + config.vocabSize;
   const known = await findKnown(name),
-    longest = Math.max(...Object.keys(recipe.parts).map((name) => protocols[name]!.context ?? 0), 512);
+    longest = Math.max(...contexts);
   return {
     ...{ recipe: `${recipe.name}, version ${recipe.version}`, model: name, parts },
     hours: parts.reduce((sum, { hours }) => sum + hours, 0),

@@ -18,7 +18,7 @@ import { readPlan, startStudy } from "../cli/run/study.ts";
 import type { Asked } from "../run.ts";
 import { HUB } from "../task/data.ts";
 import { readRecipeText } from "./data.ts";
-import type { Protocol, Recipe } from "./recipe.ts";
+import { findProtocol, type Protocol, type Recipe } from "./recipe.ts";
 
 export interface PlannedPart {
   /** Its protocol's name. */
@@ -70,7 +70,7 @@ const isCut = (flags: FlagValues, { tokens, items }: Protocol) =>
  * @throws {UsageError} If anything cannot be run, or data have another digest than the recipe asks for.
  */
 export async function planParts(recipe: Recipe, { values, progress, request }: Asking) {
-  const { protocols } = recipe.published, data = dataOf(values);
+  const data = dataOf(values);
   const hub = values.has("offline") ? { offline: true } : {}, { calibration } = recipe;
   if (calibration !== undefined) {
     const { data: name, domain, tokens } = calibration, { text } = await readRecipeText(name, data, hub);
@@ -83,7 +83,8 @@ export async function planParts(recipe: Recipe, { values, progress, request }: A
   const parts: PlannedPart[] = [];
   let first: Awaited<ReturnType<typeof startStudy>> | undefined;
   for (const name of Object.keys(recipe.parts)) {
-    const protocol = protocols[name]!, flags = flagsOfPart(recipe, name, protocol, named);
+    const protocol = findProtocol(recipe.published, name)!,
+      flags = flagsOfPart(recipe, name, protocol, named);
     const text = protocol.data === undefined ? undefined : await readRecipeText(protocol.data, data, hub);
     const methods = await readMethods({ values: flags, progress }), match = readMatch(flags);
     const options = methods.map(({ options }) => options), names = methods.map(({ name }) => name);

@@ -39,8 +39,8 @@ export interface Recipe {
   readonly calibration?: { readonly data: string; readonly domain: string; readonly tokens: number };
   /** Lengths at which time and memory are measured. */
   readonly lengths: readonly number[];
-  /** Protocols in their order, each with flags of its own. */
-  readonly parts: { readonly [protocol: string]: FlagTexts };
+  /** Protocols in their order, each with flags of its own; `PROTOCOL (words)` is an ablation, of which nothing is published. */
+  readonly parts: { readonly [part: string]: FlagTexts };
   /** Protocols and published numbers: those of published.json, and what the recipe's own file adds. */
   readonly published: PublishedFile;
 }
@@ -90,15 +90,25 @@ export async function readRecipe(named: string): Promise<Recipe> {
   }
   const found = isOwn ? await readJson(named) : await read(`recipes/${named}.json`);
   const recipe = found as Omit<Recipe, "name" | "published"> & Partial<PublishedFile> | null;
-  const known = await read<PublishedFile>("published.json"), { sources, numbers = [] } = recipe ?? {};
+  const known = await read<PublishedFile>("published.json"), { numbers = [] } = recipe ?? {};
+  const sources = { ...known.sources, ...recipe?.sources };
   const protocols = { ...known.protocols, ...recipe?.protocols };
   const missing = KEYS.find((key) => recipe?.[key] === undefined);
   if (missing !== undefined) throw new UsageError(`Cannot use recipe "${named}": found no "${missing}"`);
-  const unknown = Object.keys(recipe!.parts).find((name) => protocols[name]?.task === undefined);
+  const parts = Object.keys(recipe!.parts);
+  if (parts.length === 0) throw new UsageError(`Cannot use recipe "${named}": found no part in "parts"`);
+  const unknown = parts.find((name) => findProtocol({ protocols }, name)?.task === undefined);
   if (unknown !== undefined) {
     const names = Object.keys(protocols).filter((name) => protocols[name]!.task !== undefined);
     throw new UsageError(
       `Cannot use recipe "${named}": found part "${unknown}", expected some of ${names.join(", ")}`,
+    );
+  }
+  const lost = numbers.find(({ source, protocol }) => !sources[source] || !protocols[protocol]);
+  if (lost !== undefined) {
+    throw new UsageError(
+      `Cannot use recipe "${named}": found numbers of "${lost.source}" by "${lost.protocol}", expected both in ` +
+        "sources and protocols",
     );
   }
   return {
@@ -106,10 +116,19 @@ export async function readRecipe(named: string): Promise<Recipe> {
     name: named.replace(/^.*[/\\]|\.json$/g, ""),
     published: {
       protocols,
-      sources: { ...known.sources, ...sources },
+      sources,
       numbers: [...known.numbers, ...numbers],
     },
   };
+}
+
+/** The protocol of a part, whose label says what an ablation changes; undefined where there is none. */
+export function findProtocol(
+  { protocols }: Pick<PublishedFile, "protocols">,
+  part: string,
+): Protocol | undefined {
+  const [, name = part, change] = part.match(/^(.*?) (\(.*\))$/) ?? [], found = protocols[name];
+  return found && change !== undefined ? { ...found, label: `${found.label} ${change}` } : found;
 }
 
 /** What others have published of a model under a protocol. */

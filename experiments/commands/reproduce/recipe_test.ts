@@ -6,7 +6,7 @@ import { tabulateReproduction } from "../../../lib/plot/mod.ts";
 import { mapBudgets } from "../../../lib/sweep/mod.ts";
 import { Progress } from "../cli/output/progress.ts";
 import { describeEstimate, estimateRecipe } from "./estimate.ts";
-import { findModel, findPublished, readKnownModels, readRecipe, RECIPES } from "./recipe.ts";
+import { findModel, findProtocol, findPublished, readKnownModels, readRecipe, RECIPES } from "./recipe.ts";
 import { readShape } from "./estimate.ts";
 import texts from "./data.json" with { type: "json" };
 
@@ -29,9 +29,9 @@ Deno.test("every published number has a source and a protocol, and every protoco
 
 Deno.test("recipes have tasks and texts that are there", async () => {
   for (const name of RECIPES) {
-    const { parts, published: { protocols } } = await readRecipe(name);
+    const { parts, published } = await readRecipe(name);
     for (const part of Object.keys(parts)) {
-      const { task, data, context } = protocols[part]!, { items } = findTask(task);
+      const { task, data, context } = findProtocol(published, part)!, { items } = findTask(task);
       assertEquals(items === undefined, context !== undefined, part);
       assert(data === undefined || Object.hasOwn(texts, data), part);
     }
@@ -43,8 +43,8 @@ Deno.test("no table of published numbers mixes protocols, for any model", async 
   for (const model of new Set(numbers.map((group) => group.model))) {
     const table = tabulateReproduction({
       parts: Object.keys(parts).map((protocol) => {
-        const { label, says, task } = protocols[protocol]!, own = findTask(task);
-        const dense = { name: "dense", options: null, shares: mapBudgets(() => 1) };
+        const { label, says, task } = findProtocol(published, protocol)!, own = findTask(task);
+        const dense = { name: "dense", options: null, retained: mapBudgets(() => 1) };
         const row = { method: "dense", task: own.name, metric: own.headline.name, value: 0.5, mean: 0.5 };
         return {
           ...{ protocol, label, says, isWhole: true, published: findPublished(published, model, protocol) },
@@ -107,7 +107,7 @@ Deno.test("a plan of each model says what it takes, without weights", async () =
         () => Promise.resolve(backend as unknown as Backend),
       );
       assertAlmostEquals(plan.weightBytes / 2e9, billions, 0.003 * billions, name);
-      assert(plan.parts.length === 15 && plan.parts.every(({ hours }) => hours > 0));
+      assert(plan.parts.length === 20 && plan.parts.every(({ hours }) => hours > 0));
       assertEquals(plan.parts[0]!.runs, 77);
       assert(describeEstimate(plan).every((line) => line !== ""));
     }

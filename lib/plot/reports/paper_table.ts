@@ -77,14 +77,16 @@ function meanOfTasks(results: readonly ComparedResult[]): Numbers[] {
   }];
 }
 
-/** Methods of all parts by name: each with what it spends, mean over the parts that have it. */
+/** Methods of all parts by name: each with what it spends, from the least to the most where parts differ. */
 function mergeMethods(parts: readonly PaperPart[]) {
   const groups = Map.groupBy(parts.flatMap(({ methods }) => methods), ({ name }) => name);
   return [...groups.values()].map((own) => ({
     method: own[0]!,
-    share: (budget: BudgetName) => {
+    share(budget: BudgetName): string {
       const known = own.map(({ retained }) => retained?.[budget]).filter((share) => share !== undefined);
-      return known.length === 0 ? undefined : mean(known);
+      if (known.length === 0) return showFraction(undefined);
+      const [least, most] = [Math.min(...known), Math.max(...known)].map(showFraction) as [string, string];
+      return least === most ? most : `${least.slice(0, -1)}-${most}`;
     },
   }));
 }
@@ -135,7 +137,7 @@ export function tabulatePaper(given: PaperPart | readonly PaperPart[]): TextTabl
     rows: [
       ...merged.map(({ method, share }) => [
         method.name,
-        ...budgets.map((name) => showFraction(share(name))),
+        ...budgets.map(share),
         ...columns.map((column, i) => cell(method, column, i)),
       ]),
       ...[...others].map((name) => [
