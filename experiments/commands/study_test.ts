@@ -393,6 +393,12 @@ Deno.test("listShort() names the options that vary", () =>
     using store = StudyStore.open(`${folder}/study.db`);
     const { varying, trials } = listShort(store);
     assertEquals(varying, ["fusion", "seed"]);
+    const single = {
+      conditions: store.conditions,
+      trials: () => store.trials().slice(0, 1),
+      fields: () => [{}],
+    };
+    assertEquals(listShort(single as unknown as StudyStore).varying, []);
     assertEquals(trials.map(({ value, options }) => [value, options.fusion]), [
       [50, "variance"],
       [49, "mean"],

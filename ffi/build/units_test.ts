@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { includesOf, KERNELS_URL, readSources } from "../sources.ts";
 import { readEmulated } from "./emulated_testing.ts";
+import { bestLevel } from "./cpu.ts";
 import { unitKey } from "./objects.ts";
 
 const SOURCES = new Map([
@@ -85,4 +86,20 @@ Deno.test("every kernel waits for those before it first of all, so that launches
   }
   assertEquals(late, []);
   assert(found.length > 40 && found.includes("prefill_wgmma_kernel"), `${found}`);
+});
+
+Deno.test("bestLevel() takes the last level whose macros the compiler defines, all of them", async () => {
+  const levels = ["base", "avx2", "avx512"].map((name, code) => ({
+    name,
+    code,
+    flags: [],
+    macros: [`${name}_A`, `${name}_B`],
+  }));
+  const best = (...defined: string[]) => {
+    const said = defined.map((macro) => `#define ${macro} 1`).join("\n");
+    return bestLevel({ command: "sh", args: ["-c", `echo '${said}'`], version: "" }, levels);
+  };
+  assertEquals(await best("base_A", "base_B", "avx2_A", "avx2_B", "avx512_A"), "avx2");
+  assertEquals(await best("avx512_A", "avx512_B", "avx2_A"), "avx512");
+  assertEquals(await best(), "base");
 });

@@ -53,6 +53,9 @@ Deno.test("benjaminiHochberg() adjusts by rank from the largest, and keeps the o
   const adjusted = benjaminiHochberg([0.01, 0.04, 0.03, 0.005, 1]);
   [0.025, 0.05, 0.05, 0.025, 1].forEach((value, i) => assertAlmostEquals(adjusted[i]!, value, 1e-15));
   assertEquals([benjaminiHochberg([]), benjaminiHochberg([0.2, 0.2])], [[], [0.2, 0.2]]);
+  for (const wrong of [1.5, -0.1, NaN]) {
+    assertThrows(() => benjaminiHochberg([0.2, wrong]), RangeError, `found ${wrong}`);
+  }
 });
 
 Deno.test("pairedBootstrap() has the interval of its mean, and p values on both sides", () => {

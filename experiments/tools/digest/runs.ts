@@ -20,9 +20,11 @@ const HELPS = [
     "compare",
     "diff",
     "report",
+    "reproduce",
+    "table",
   ],
   ...["bench", "bench:gpu", "test:gpu", "pack:gpu", "notebooks", "lab", "build", "mutants", "digest"],
-  ...["check", "size", "verified"],
+  ...["check", "size", "verified", "docs"],
 ];
 
 const SMALL = "--context 48 --tokens 96 --warmup 8 --threads 1 --out TMP/";

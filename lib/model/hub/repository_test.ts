@@ -272,7 +272,7 @@ Deno.test("obtainFromHub() waits where the hub asks for patience, as long as it 
       await assertRejects(
         () => obtainFromHub(name("org/name"), options),
         UsageError,
-        `found HTTP status ${status}`,
+        `found HTTP status ${status}${status === 429 ? " (too many requests)" : ""}`,
       );
       assertEquals(requests.length, 4);
     });

@@ -150,6 +150,11 @@ Deno.test("renderChat() has steps enough for a long conversation, and for a long
   assert(renderChat(tokenizer, many).includes("2000 word"));
   const long = [{ role: "user", content: "word ".repeat(400_000) }];
   assert(renderChat(tokenizer, long).length > 2_000_000);
+  // A part of a large value that is looked up costs a step, and not as many as the value has parts.
+  const looks =
+    "{% for message in messages %}{{ messages[loop.index0].role }}{{ messages | length }}{% endfor %}";
+  const looking = hf("llama-3", { ...NO_SETTINGS, chatTemplate: looks });
+  assert(renderChat(looking, many).startsWith("user2001assistant2001"));
 });
 
 const models = golden.models.map((model) => ({ ...model, bytes: Uint8Array.fromBase64(model.model) }));
