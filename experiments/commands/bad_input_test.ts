@@ -45,7 +45,7 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
     const cases: [string[], string][] = [
       [["--prune-ratio", "1"], "--prune-ratio: found 1, expected a number in [0, 1)"],
       [["--prune-ratio", "-0.1"], "--prune-ratio: found -0.1"],
-      [["--fusion", "varience"], "--fusion"],
+      [["--method", "varience"], "--method"],
       [
         ["--tail", "0.4"],
         "layer 9 needs a skip ratio of 1.25, expected at most 1: use a tail of at least 0.5",
@@ -54,7 +54,7 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
       [["--schedule", "explicit"], "--skip-ratios"],
       [["--skip-ratios", ratios], "--skip-ratios"],
       [["--skip-ratios", words], "expected a list of numbers"],
-      [["--fusion", "learned", "--warmup", "4"], "--warmup: found 4, expected an integer from 8"],
+      [["--method", "learned", "--warmup", "4"], "--warmup: found 4, expected an integer from 8"],
       [["--context", "1"], "--context 1: expected an integer of at least 2"],
       [["--context", "100000"], "a text of"],
       [["--memory", "2GB"], '--memory "2GB": expected a size such as 500M or 2G'],
@@ -95,7 +95,7 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
   }));
 
 Deno.test("compare refuses the flags whose place --methods takes", async () => {
-  for (const flags of [["--fusion", "key"], ["--invert"], ["--preset", "paper"]]) {
+  for (const flags of [["--method", "key"], ["--invert"], ["--preset", "paper"]]) {
     const line = await lineOf(compare, [...flags, "--tokens", "2"]); // too few: what is let through is refused later
     assertStringIncludes(line, `Cannot use ${flags[0]} in a comparison: expected`);
   }
@@ -121,7 +121,7 @@ Deno.test("methods that alter the model are refused without a calibration text, 
     for (const [flags, expected] of cases) {
       const args = ["--tokens", "600", "--quiet", ...flags];
       assertStringIncludes(await lineOf(compare, ["--methods", "shortgpt", ...args]), expected);
-      assertStringIncludes(await lineOf(sweep, ["--fusion", "shortgpt", ...args]), expected);
+      assertStringIncludes(await lineOf(sweep, ["--method", "shortgpt", ...args]), expected);
     }
     assertEquals(listFolder(folder), ["empty.txt", "text.txt"]);
   }));
@@ -160,11 +160,11 @@ Deno.test("every task refuses a model whose logits are not finite, and writes no
     const small = ["--tokens", "40", "--warmup", "8", "--quiet", "--model", `${folder}/broken.gguf`];
     const text = ["--text", import.meta.filename!], chunks = ["--context", "32", "--out", `${folder}/out`];
     const cases: [typeof sweep, string[]][] = [
-      [sweep, [...chunks, "--fusion", "key"]],
+      [sweep, [...chunks, "--method", "key"]],
       [compare, [...chunks, "--methods", "key"]],
       [heads, chunks],
       [score, text],
-      [score, [...text, "--fusion", "learned"]],
+      [score, [...text, "--method", "learned"]],
     ];
     for (const [task, args] of cases) {
       const line = await lineOf(task, [...small, ...args]);
@@ -208,10 +208,10 @@ Deno.test("score names what is wrong with its input", () =>
       [["--text", file("empty.txt", "")], "a text of 1 tokens"],
       [["--ids", ids, "--phase", "both"], "expected prefill or decode"],
       [["--ids", ids, "--chunk", "0"], "--chunk 0"],
-      [["--ids", ids, "--fusion", "oracle", "--phase", "decode"], "is non-causal"],
+      [["--ids", ids, "--method", "oracle", "--phase", "decode"], "is non-causal"],
       [["--ids", ids, "--threshold", "topk", "--chunk", "2"], "is non-causal"],
       [["--ids", ids, "--tail", "0.1"], "layer 9"],
-      [["--ids", ids, "--fusion", "random,mean"], "found 2 values, expected one"],
+      [["--ids", ids, "--method", "random,mean"], "found 2 values, expected one"],
     ];
     for (const [args, part] of cases) assertStringIncludes(await lineOf(score, args), part, args.join(" "));
   }));
@@ -238,8 +238,8 @@ Deno.test("filter names what is wrong with its input", () =>
       [["--kv", dump("flat", { keys: ones(2, 6), values: ones(2, 6) })], "expected [T, H, d]"],
       [["--kv", dump("unlike", { keys: ones(2, 2, 3), values: ones(3, 2, 3) })], "expected both alike"],
       [["--kv", dump("nan", { keys: ones(2, 1, 2), values: nan })], "found NaN in values of token 1"],
-      [["--kv", good, "--fusion", "learned"], "needs more than keys and values"],
-      [["--kv", good, "--fusion", "oracle"], "needs more than keys and values"],
+      [["--kv", good, "--method", "learned"], "needs more than keys and values"],
+      [["--kv", good, "--method", "oracle"], "needs more than keys and values"],
       [["--kv", good, "--skip-ratio", "1.5"], "--skip-ratio 1.5"],
       [["--kv", good, "--layer", "-1"], "--layer -1"],
       [["--kv", good, "--gamma", "1"], "--gamma: found 1, expected a number in [0, 1)"],
@@ -289,7 +289,7 @@ Deno.test("tasks print their help", async () => {
     assertEquals(lines.slice(examples, examples + 4).map((line) => line.startsWith(`  deno task ${task}`)), [
       ...[true, true, true, false],
     ]);
-    assertStringIncludes(stdout, "\n\nMethod:\n  --fusion ");
+    assertStringIncludes(stdout, "\n\nMethod:\n  --method ");
     assertStringIncludes(stdout, "\n  --prune-ratio ");
     assert(!stdout.includes("--ridge"), "an option of one rule");
     for (const asked of [["--help", "all"], ["--help=all"], ["-h", "all"]]) {
@@ -309,10 +309,10 @@ Deno.test("tasks print their help", async () => {
 Deno.test("heads refuses what decides keys and values, the oracle, and resamples without number", async () => {
   for (
     const [args, found] of [
-      [["--side", "key"], "--kv-fusion variance: heads measures whose attention matters"],
+      [["--side", "key"], "--kv-method variance: heads measures whose attention matters"],
       [["--resamples", "99999999999"], "--resamples 99999999999: expected an integer from 1 to 1000000"],
-      [["--kv-fusion", "received"], "--kv-fusion received: heads measures whose attention matters"],
-      [["--fusion", "oracle"], "--fusion oracle: the oracle is what the rules are measured against"],
+      [["--kv-method", "received"], "--kv-method received: heads measures whose attention matters"],
+      [["--method", "oracle"], "--method oracle: the oracle is what the rules are measured against"],
     ] as const
   ) assertStringIncludes(await lineOf(heads, [...args]), found);
 });

@@ -85,7 +85,7 @@ const SPARE_RESULT_COLUMNS = [
 const MAX_SEEDS = 10_000;
 
 /** Flags whose place --methods takes. */
-const REPLACED = ["fusion", "invert", "preset"];
+const REPLACED = ["method", "invert", "preset"];
 
 /** The methods that run unasked: those that the options define; what is left out is told. */
 function possibleMethods(base: Parameters<typeof comparedMethods>[1], progress: Progress): readonly string[] {
@@ -249,7 +249,7 @@ export const { main, USAGE } = studyCommand({
 
 Runs several methods at equal budgets on the same text. Shows their loss increase over the full model and their difference
 from a random baseline, with intervals over resampled blocks of the text: a table on stdout, and compare.json and
-compare.html in --out. All take the flags of the method; --methods chooses those that run, instead of --fusion, --invert
+compare.html in --out. All take the flags of the method; --methods chooses those that run, instead of --method, --invert
 and --preset. All run with the same warm-up and recent window: those of the flags, else the widest of the methods in
 --methods, else those of the preset keys.
 --match finds each method's ratio for the same budget. The first method's random baseline sets that budget, at the ratio

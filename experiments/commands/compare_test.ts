@@ -115,7 +115,7 @@ Deno.test("compare answers items alone where nothing asks for a text: no prose i
     const alone = await runTask(
       "eval",
       ...[...args.slice(0, 8), "--threads", "1", "--quiet", "--json", "--out", `${folder}/eval`],
-      ...["--fusion", "key", "--prune-ratio", String(ran)],
+      ...["--method", "key", "--prune-ratio", String(ran)],
     );
     const { budgets } = JSON.parse(alone.stdout);
     for (const row of results.filter((row: { method: string }) => row.method === "key")) {
@@ -353,7 +353,7 @@ Deno.test("compare answers items at several ratios too, and goes on after an int
         "--recent",
         "2",
       ],
-      ...["--fusion", "key", "--prune-ratio", "0.5", "--out", `${folder}/eval`, "--json", "--quiet"],
+      ...["--method", "key", "--prune-ratio", "0.5", "--out", `${folder}/eval`, "--json", "--quiet"],
     );
     const row = results.find((own: { method: string; task: string }) =>
       own.method === "key at 0.5" && own.task === "piqa"

@@ -211,7 +211,7 @@ Deno.test({
       }
 
       // By the attention received, from the dump's queries.
-      const judged = await runTask("filter", ...args, "--side", "key", "--kv-fusion", "received");
+      const judged = await runTask("filter", ...args, "--side", "key", "--kv-method", "received");
       assertEquals([judged.code, judged.stderr], [0, ""]);
       const side = { side: "key", kvFusion: "received", skipRatios } as const;
       const keys = loaded.start(createPruner("token-filtering", config, side));

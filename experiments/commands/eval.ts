@@ -216,7 +216,7 @@ also with other --tasks. Tasks that read a text (perplexity, …) take it from -
     "--data hub --tasks hellaswag --items 200",
     "--tasks needle,recall --length 500 --items 20 --preset keys",
     "--data DIR --items 200 --preset keys --filter-from 25%",
-    "--data DIR --model smollm2-135m --fusion learned --out results/eval",
+    "--data DIR --model smollm2-135m --method learned --out results/eval",
   ],
   result: "eval.json",
   flags: readFlags,

@@ -38,7 +38,7 @@ interface Result {
 
 Deno.test("eval --json prints results, budgets and every item, and writes the same", () =>
   withFolder(async (folder) => {
-    const out = `${folder}/out`, method = ["--fusion", "variance", "--prune-ratio", "0.4", "--recent", "2"];
+    const out = `${folder}/out`, method = ["--method", "variance", "--prune-ratio", "0.4", "--recent", "2"];
     const { code, stdout, stderr } = await runTask(
       "eval",
       ...[
@@ -170,7 +170,7 @@ Deno.test("eval takes tasks that read a text, beside items, and finds what sweep
       "--quiet",
       "--json",
     ];
-    const method = ["--fusion", "key", "--prune-ratio", "0.3", "--recent", "2"];
+    const method = ["--method", "key", "--prune-ratio", "0.3", "--recent", "2"];
     const run = async (task: string, ...args: string[]) => {
       const out = `${folder}/${task}${args.join("")}`;
       const { code, stdout, stderr } = await runTask(task, ...args, ...text, ...method, "--out", out);
@@ -231,24 +231,24 @@ Deno.test("eval refuses what it cannot run, in one line with file and line numbe
       [["--data", DATA, "--items", "0"], "Cannot use --items 0"],
       [["--data", DATA, "--filter-from", "16"], "Cannot use --filter-from: a dense run filters nothing"],
       [
-        ["--data", DATA, "--fusion", "key", "--filter-from", "x"],
+        ["--data", DATA, "--method", "key", "--filter-from", "x"],
         "Cannot use --filter-from x: expected tokens",
       ],
       [
-        ["--data", DATA, "--fusion", "key", "--filter-from", "101%"],
+        ["--data", DATA, "--method", "key", "--filter-from", "101%"],
         "expected tokens, as in 16, or a fraction",
       ],
       [
-        ["--data", DATA, "--fusion", "key", "--filter-from", "1", "--warmup", "1"],
+        ["--data", DATA, "--method", "key", "--filter-from", "1", "--warmup", "1"],
         "with --warmup: expected one",
       ],
-      [["--data", DATA, "--fusion", "learned", "--filter-from", "10%"], "--filter-from 10% for "],
+      [["--data", DATA, "--method", "learned", "--filter-from", "10%"], "--filter-from 10% for "],
       [["--data", DATA, "--seeds", "1"], 'Cannot use flag "--seeds": "eval" has no such flag'],
       [["--data", DATA, "--text", "x"], "Cannot use --text: none of the tasks reads a text"],
       [["--tasks", "perplexity", "--tokens", "8"], "Cannot evaluate a text of 8 tokens"],
       // A dense run in disguise: nothing comes after the warm-up, or too little for the filter to reach a scored position.
       [
-        ["--data", data, "--tasks", "openbookqa", "--fusion", "key", "--warmup", "32"],
+        ["--data", data, "--tasks", "openbookqa", "--method", "key", "--warmup", "32"],
         "Cannot call openbookqa filtered: ",
       ],
       [
@@ -257,7 +257,7 @@ Deno.test("eval refuses what it cannot run, in one line with file and line numbe
           data,
           "--tasks",
           "openbookqa",
-          "--kv-fusion",
+          "--kv-method",
           "keydiff",
           "--side",
           "key",
@@ -289,7 +289,7 @@ Deno.test("eval keeps what it measured where the method turns out to reach nothi
       "2",
       "--length",
       "60",
-      "--fusion",
+      "--method",
       "key",
       "--filter-from",
       "50",
@@ -322,7 +322,7 @@ Deno.test("eval makes items of the length asked for, without data", () =>
     const key = [
       "--side",
       "key",
-      "--kv-fusion",
+      "--kv-method",
       "knorm",
       "--kv-ratio",
       "0.5",
@@ -366,7 +366,7 @@ Deno.test("eval makes items of the length asked for, without data", () =>
 Deno.test("eval stops on Ctrl-C, and goes on to the result of an uninterrupted run", () =>
   withFolder(async (folder) => {
     const out = `${folder}/out`, path = `${out}/study.db`;
-    const args = [...FAST.slice(0, 4), "--fusion", "random", "--prune-ratio", "0.3", "--filter-from", "4"];
+    const args = [...FAST.slice(0, 4), "--method", "random", "--prune-ratio", "0.3", "--filter-from", "4"];
     const { code, stdout, stderr } = await interruptTask(
       "eval",
       [...args, "--out", out],

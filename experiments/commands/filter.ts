@@ -62,14 +62,14 @@ function planDump(dump: Dump, method: ResolvedOptions, skipRatio: number, layer:
   const keyRule = keyRuleOf(method);
   if (keyRule !== undefined && !decidesKeys(method)) {
     throw new UsageError(
-      "Cannot decide both sides of a dump: expected --side key, or no --kv-fusion (deno task score filters both)",
+      "Cannot decide both sides of a dump: expected --side key, or no --kv-method (deno task score filters both)",
     );
   }
   const fusion = keyRule ?? method.fusion, rule = methodOf(fusion);
   const lacks = (hasQueries: boolean) =>
     !isRule(rule) || readsOf(rule, method).some((what) => !dumpedReads(hasQueries).includes(what));
   if (lacks(dump.queries !== undefined)) {
-    const flag = `--${keyRule === undefined ? "" : "kv-"}fusion ${fusion}`;
+    const flag = `--${keyRule === undefined ? "" : "kv-"}method ${fusion}`;
     const has = dump.queries === undefined ? "keys and values" : "keys, values and queries";
     const lack = dump.queries === undefined && !lacks(true)
       ? "it needs queries too (see experiments/commands/dump_kv.py --queries)"
@@ -235,8 +235,8 @@ function expectOneSide(values: FlagValues): void {
       options.flatMap((option) => choicesOf(option, task).map(({ name }) => name));
   if (side !== undefined) expectChoice("side", side, DUMP_SIDES);
   const all = ["fusion", "kvFusion"], known = ["same", "none", ...names("score", all)];
-  for (const flag of ["fusion", "kv-fusion"]) {
-    const name = textOf(values, flag), ofKeys = side === "key" || flag === "kv-fusion";
+  for (const flag of ["method", "kv-method"]) {
+    const name = textOf(values, flag), ofKeys = side === "key" || flag === "kv-method";
     // What is known, and does not run on a dump, is refused below for what it needs.
     if (name === undefined || known.includes(name)) continue;
     expectChoice(flag, name, names("filter", ofKeys ? all : ["fusion"]));

@@ -60,14 +60,14 @@ Deno.test("filter --side key says whose key and value go, and when", () =>
       "key",
       "--skip-ratio",
       "0.4",
-      "--fusion",
+      "--method",
       "mean",
       ...sizes,
     );
     assertEquals(Object.keys(rows), [
       ...["redundancy", "threshold", "muK", "varK", "muV", "varV", "wK", "kvKeep", "decidedAt"],
     ]);
-    const queries = await filter("--kv", path, "--skip-ratio", "0.4", "--fusion", "mean", ...sizes);
+    const queries = await filter("--kv", path, "--skip-ratio", "0.4", "--method", "mean", ...sizes);
     const starts = Array.from({ length: T }, (_, t) => t).map((t) =>
       [16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112].find((start) => t < start - 5) ?? null
     );
@@ -88,16 +88,16 @@ Deno.test("filter refuses a side that a dump does not tell, or both at once", ()
     const refuse = (message: string, ...args: string[]) =>
       assertRejects(() => main(["--kv", path, "--quiet", ...args]), UsageError, message);
     await refuse('Cannot use --side "both": expected one of query, key', "--side", "both");
-    await refuse("expected one of variance, mean, static,", "--fusion", "keydif");
-    await refuse(", keydiff, cur, knorm", "--side", "key", "--fusion", "keydif");
-    await refuse('--fusion: found "keydiff", expected one that skips queries', "--fusion", "keydiff");
+    await refuse("expected one of variance, mean, static,", "--method", "keydif");
+    await refuse(", keydiff, cur, knorm", "--side", "key", "--method", "keydif");
+    await refuse('--method: found "keydiff", expected one that skips queries', "--method", "keydiff");
     const asKeys = ["--kv", path, "--side", "key"];
     assertEquals(
-      await filter(...asKeys, "--fusion", "keydiff"),
-      await filter(...asKeys, "--kv-fusion", "keydiff"),
+      await filter(...asKeys, "--method", "keydiff"),
+      await filter(...asKeys, "--kv-method", "keydiff"),
     );
-    await refuse("Cannot decide both sides of a dump: expected --side key, or no", "--kv-fusion", "key");
-    await refuse("Cannot run --kv-fusion received on a dump", "--side", "key", "--kv-fusion", "received");
+    await refuse("Cannot decide both sides of a dump: expected --side key, or no", "--kv-method", "key");
+    await refuse("Cannot run --kv-method received on a dump", "--side", "key", "--kv-method", "received");
   }));
 
 /** Keys and values as in other dumps, and four query heads. */
@@ -119,7 +119,7 @@ Deno.test("filter --side key decides by the attention received where a dump has 
   withFolder(async (folder) => {
     const { path, rows: [k, _, q] } = writeQueries(folder), theta = -0.012;
     const sizes = ["--warmup", "16", "--recent", "5", "--block", "8", "--threshold", "fixed"];
-    const flags = ["--kv", path, "--side", "key", "--kv-fusion", "received", ...sizes, "--theta", `${theta}`];
+    const flags = ["--kv", path, "--side", "key", "--kv-method", "received", ...sizes, "--theta", `${theta}`];
     // As the method says it: block by block, every query over what is left.
     const starts = [0, ...Array.from({ length: 13 }, (_, i) => 16 + 8 * i)], given: number[][] = [];
     const ends = Array<number>(T).fill(Infinity), score = Array<number | null>(T).fill(null);
@@ -164,7 +164,7 @@ Deno.test("filter says what a rule lacks in a dump, and what is wrong with its q
   withFolder(async (folder) => {
     const refuse = (message: string, path: string, fusion: string) =>
       assertRejects(
-        () => main(["--kv", path, "--quiet", "--side", "key", "--kv-fusion", fusion]),
+        () => main(["--kv", path, "--quiet", "--side", "key", "--kv-method", fusion]),
         UsageError,
         message,
       );
@@ -192,11 +192,11 @@ Deno.test("filter records a rule's constant weight for every token, the first on
     const weights = { static: 0.3, value: 0, random: null };
     for (const [fusion, weight] of Object.entries(weights)) {
       for (const backend of ["cpu", "reference"]) {
-        const flags = ["--kv", path, "--fusion", fusion, "--alpha", "0.3", "--backend", backend];
+        const flags = ["--kv", path, "--method", fusion, "--alpha", "0.3", "--backend", backend];
         assertEquals((await filter(...flags)).wK, Array(T).fill(weight), `${fusion} on ${backend}`);
       }
     }
-    const { wK } = await filter("--kv", path, "--fusion", "variance");
+    const { wK } = await filter("--kv", path, "--method", "variance");
     assertEquals(wK!.map((x) => x === null), Array.from({ length: T }, (_, t) => t === 0));
   }));
 
@@ -204,12 +204,12 @@ Deno.test("filter decides alike on both backends, for every kind of number and p
   withFolder(async (folder) => {
     for (
       const [dtype, flags] of [
-        ["f32", ["--fusion", "variance", "--tau", "4"]],
-        ["f16", ["--fusion", "static", "--alpha", "0.2", "--threshold", "window"]],
-        ["bf16", ["--fusion", "product", "--threshold", "robbins-monro", "--anchor", "mean"]],
-        ["f32", ["--fusion", "random", "--layer", "7", "--seed", "3", "--threshold", "topk"]],
+        ["f32", ["--method", "variance", "--tau", "4"]],
+        ["f16", ["--method", "static", "--alpha", "0.2", "--threshold", "window"]],
+        ["bf16", ["--method", "product", "--threshold", "robbins-monro", "--anchor", "mean"]],
+        ["f32", ["--method", "random", "--layer", "7", "--seed", "3", "--threshold", "topk"]],
         ["f32", [
-          "--fusion",
+          "--method",
           "min",
           "--threshold",
           "fixed",
@@ -246,8 +246,8 @@ Deno.test("filter --skip-ratio 0 keeps all, and --prune-ratio stands in for it",
       await filter("--kv", path, "--prune-ratio", "0.3"),
       await filter("--kv", path, "--skip-ratio", "0.3"),
     );
-    const other = await filter("--kv", path, "--fusion", "random", "--layer", "1");
-    assert(String(other.keep) !== String((await filter("--kv", path, "--fusion", "random")).keep));
+    const other = await filter("--kv", path, "--method", "random", "--layer", "1");
+    assert(String(other.keep) !== String((await filter("--kv", path, "--method", "random")).keep));
   }));
 
 /** A dump of several layers: layer N turns at its own phase. */
@@ -262,7 +262,7 @@ function writeLayers(folder: string, layers: readonly number[], more: readonly s
 
 Deno.test("filter takes all layers of a dump at once, or one of them, and makes a page", () =>
   withFolder(async (folder) => {
-    const path = writeLayers(folder, [12, 3]), flags = ["--kv", path, "--fusion", "random", "--warmup", "16"];
+    const path = writeLayers(folder, [12, 3]), flags = ["--kv", path, "--method", "random", "--warmup", "16"];
     const run = async (...args: string[]) => await runTask("filter", ...flags, ...args, "--quiet");
     const { code, stdout, stderr } = await run("--out", `${folder}/out`, "--skip-ratio", "0.25");
     assertEquals(code, 0, stderr);

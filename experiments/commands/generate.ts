@@ -84,7 +84,7 @@ async function readFlags(values: FlagValues) {
     );
   }
   if (showsFull && method === undefined) {
-    throw new UsageError("Cannot use --full-model: expected a flag of the method (--fusion, --preset)");
+    throw new UsageError("Cannot use --full-model: expected a flag of the method (--method, --preset)");
   }
   const prompt = await readPrompt(values), chat = readChat(values, prompt);
   return {

@@ -5,7 +5,7 @@ import { runTask, spawnTask, withFolder } from "./testing.ts";
 
 const PROMPT = "It was a dark night, and the rain fell in torrents upon the old house by the sea";
 const SMALL = ["--prompt", PROMPT, "--threads", "1", "--quiet"];
-const FILTERED = ["--fusion", "variance", "--warmup", "8", "--recent", "4"];
+const FILTERED = ["--method", "variance", "--warmup", "8", "--recent", "4"];
 
 async function generate(...args: string[]) {
   const { code, stdout, stderr } = await runTask("generate", ...args);
@@ -98,7 +98,7 @@ Deno.test("generate records the text that a method was fitted on", () =>
     const text = `${folder}/text.txt`;
     Deno.writeTextFileSync(text, PROMPT);
     const fitted = ["--calibration", text, "--calibration-domain", "other", "--calibration-tokens", "16"];
-    const record = await runsOf("--fusion", "shortgpt", ...fitted, "--max-tokens", "2");
+    const record = await runsOf("--method", "shortgpt", ...fitted, "--max-tokens", "2");
     assertEquals([record.calibration, record.calibrationSha256.length], ["other, 16 tokens", 64]);
   }));
 
@@ -141,7 +141,7 @@ Deno.test("generate names what is wrong with its input", async () => {
     [["--prompt", "a", "--top-p", "0"], "--top-p: found 0, expected a number in (0, 1]"],
     [["--prompt", "a", "--temperature", "-1"], "--temperature: found -1"],
     [["--prompt", "a", "--sampling-seed", "-1"], "--sampling-seed: found -1"],
-    [["--prompt", "a", "--fusion", "oracle"], "it is non-causal"],
+    [["--prompt", "a", "--method", "oracle"], "it is non-causal"],
     [["--prompt", "a", "--tokens", "3"], '"generate" has no such flag'],
   ];
   for (const [args, part] of cases) {

@@ -51,17 +51,17 @@ async function readMethod(values: FlagValues): Promise<ResolvedOptions> {
   const { fusion } = method;
   if (keyRuleOf(method) !== undefined) {
     throw new UsageError(
-      `Cannot use --kv-fusion ${method.kvFusion}: heads measures whose attention matters, expected no rule of keys (leave ` +
-        `--side and --kv-fusion out)`,
+      `Cannot use --kv-method ${method.kvFusion}: heads measures whose attention matters, expected no rule of keys (leave ` +
+        `--side and --kv-method out)`,
     );
   }
   if (fusion === "oracle") {
-    throw new UsageError("Cannot use --fusion oracle: the oracle is what the rules are measured against");
+    throw new UsageError("Cannot use --method oracle: the oracle is what the rules are measured against");
   }
   expectScoresAlone("heads", method);
   if (isRule(methodOf(fusion))) return method;
   throw new UsageError(
-    `Cannot use --fusion ${fusion}: expected a rule, since heads measures what rules score`,
+    `Cannot use --method ${fusion}: expected a rule, since heads measures what rules score`,
   );
 }
 
@@ -174,7 +174,7 @@ and heads.html are in --out. The flags of the method choose the decisions that a
   examples: [
     "",
     "--model smollm2-135m --tokens 4096 --out results/heads",
-    "--text FILE --fusion learned --context 256",
+    "--text FILE --method learned --context 256",
   ],
   result: "heads.json",
   // The trace holds every number that the study does.

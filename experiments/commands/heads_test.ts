@@ -47,7 +47,7 @@ Deno.test("heads writes a report, a page and a trace that score replays", () =>
       "--out",
       out,
     ];
-    const report = await run("heads", ...args, "--resamples", "50", "--fusion", "learned") as HeadReport;
+    const report = await run("heads", ...args, "--resamples", "50", "--method", "learned") as HeadReport;
     assertEquals(listFolder(out), ["heads.html", "heads.json", "trace.parquet"]);
     assertEquals(JSON.parse(Deno.readTextFileSync(`${out}/heads.json`)), report);
     assertEquals(report.layers.map(({ layer }) => layer), [8, 9]);
@@ -93,12 +93,12 @@ Deno.test("score --replay gives the losses of the run that kept the trace", () =
     for (
       const method of [
         ["--preset", "paper"],
-        ["--fusion", "learned", "--features", "similarity+norm+query"],
-        ["--fusion", "learned", "--chunk", "100"],
-        ["--fusion", "oracle"],
+        ["--method", "learned", "--features", "similarity+norm+query"],
+        ["--method", "learned", "--chunk", "100"],
+        ["--method", "oracle"],
         ["--cache-skipped", "--phase", "decode", "--tokens", "120"],
-        ["--fusion", "mean", "--recent", "3", "--cache-dtype", "bf16", "--dtype", "q4_0", "--tokens", "120"],
-        ...(noBf16 ? [] : [["--fusion", "mean", "--matmul", "bf16", "--tokens", "120"]]),
+        ["--method", "mean", "--recent", "3", "--cache-dtype", "bf16", "--dtype", "q4_0", "--tokens", "120"],
+        ...(noBf16 ? [] : [["--method", "mean", "--matmul", "bf16", "--tokens", "120"]]),
       ]
     ) {
       const first = await run("score", "--ids", ids, ...method, "--trace", trace);
@@ -121,7 +121,7 @@ Deno.test("heads and score --replay name what is wrong with their input, and wri
     file("used/heads.json", "{}");
     const before = listFolder(folder), out = `${folder}/out`;
     const cases: [(args: string[]) => Promise<number>, string[], string][] = [
-      [heads, ["--fusion", "oracle"], "what the rules are measured against"],
+      [heads, ["--method", "oracle"], "what the rules are measured against"],
       [heads, ["--warmup", "4", "--tokens", "600"], "--warmup: found 4, expected an integer from 8"],
       [heads, ["--absorb", "kept", "--tokens", "600"], '--absorb: found "kept", expected "all"'],
       [heads, ["--context", "39", "--tokens", "600"], "expected at least 40"],
@@ -133,7 +133,7 @@ Deno.test("heads and score --replay name what is wrong with their input, and wri
       [score, ["--replay", text], "as a trace"],
       [score, ["--replay", `${folder}/none`], "there is no such file"],
       [score, ["--replay", text, "--text", text], "Cannot use --text with --replay"],
-      [score, ["--replay", text, "--fusion", "mean"], "Cannot use --fusion with --replay"],
+      [score, ["--replay", text, "--method", "mean"], "Cannot use --method with --replay"],
       [score, ["--ids", ids, "--trace", `${folder}/t.parquet`], "a dense run has no decisions"],
       [score, ["--ids", ids, "--preset", "paper", "--trace", `${folder}/none/t.parquet`], "Cannot write"],
       [score, ["--ids", ids, "--preset", "paper", "--trace", folder], "Cannot write"],

@@ -36,10 +36,10 @@ def score(options):
 
 
 def objective(trial):
-    options = {"fusion": trial.suggest_categorical("fusion", ["variance", "learned", "mean"])}
+    options = {"method": trial.suggest_categorical("method", ["variance", "learned", "mean"])}
     options["prune-ratio"] = trial.suggest_float("prune-ratio", 0.1, 0.6)
     options["recent"] = trial.suggest_int("recent", 0, 64, step=8)
-    if options["fusion"] == "variance":
+    if options["method"] == "variance":
         options["tau"] = trial.suggest_float("tau", 0.1, 8, log=True)
     found = score(options)
     cost = sum(found["nll"]) / len(found["nll"]) - sum(found["denseNll"]) / len(found["denseNll"])

@@ -19,13 +19,13 @@ Deno.test("tasks that run methods name the permissions that they need, and these
       "It was the best of times, it was the worst of times. ".repeat(9),
     );
     const runs: [string, string[]][] = [
-      ["sweep", [...SMALL, "--fusion", "key", "--live", "--out", `${folder}/sweep`]],
+      ["sweep", [...SMALL, "--method", "key", "--live", "--out", `${folder}/sweep`]],
       ["compare", [...SMALL, "--methods", "key", "--out", `${folder}/compare`]],
       ["heads", [...SMALL, "--resamples", "9", "--out", `${folder}/heads`]],
       ["score", [
         "--text",
         `${folder}/text.txt`,
-        "--fusion",
+        "--method",
         "key",
         "--threads",
         "1",
@@ -43,7 +43,7 @@ Deno.test("tasks that run methods name the permissions that they need, and these
         ],
         ...["--out", `${folder}/eval`],
       ]],
-      ["generate", ["--prompt", "It was", "--fusion", "key", "--threads", "1", "--max-tokens", "4"]],
+      ["generate", ["--prompt", "It was", "--method", "key", "--threads", "1", "--max-tokens", "4"]],
       ["filter", ["--kv", `${folder}/kv.safetensors`, "--threads", "1", "--out", `${folder}/filter`]],
       ["worker", ["--study", `${folder}/sweep/study.db`, "--threads", "1"]],
       ["study", ["show", `${folder}/sweep`, "--plot", `${folder}/plot.html`]],

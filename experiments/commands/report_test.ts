@@ -12,7 +12,7 @@ const SMALL = ["--context", "64", "--tokens", "128", "--warmup", "8", "--threads
 /** Makes a result of each task that a site takes. */
 async function makeResults(folder: string): Promise<void> {
   const runs = [
-    ["sweep", ...SMALL, "--fusion", "learned,random,variance", "--tau", "0,1", "--prune-ratio", "0.2,0.4"],
+    ["sweep", ...SMALL, "--method", "learned,random,variance", "--tau", "0,1", "--prune-ratio", "0.2,0.4"],
     ["compare", ...SMALL, "--methods", "random,learned,oracle", "--seeds", "2"],
     ["heads", ...SMALL, "--resamples", "20"],
     ...(RUNS_SLOW ? [["bench", "--only", "filter", "--threads", "1", "--quiet"]] : []),

@@ -212,7 +212,7 @@ Deno.test("table joins comparisons of one model, a column per protocol, and refu
     const joined = await runTask("table", short, long);
     assertEquals(joined.code, 0);
     assertMatch(joined.stdout, /GPTQ style at 32 ppl \| built-in prose: GPTQ style at 64 ppl \|\n/);
-    const swept = ["--context", "32", "--tokens", "64", "--fusion", "key,random", "--out", `${folder}/s`];
+    const swept = ["--context", "32", "--tokens", "64", "--method", "key,random", "--out", `${folder}/s`];
     assertEquals((await runTask("sweep", ...swept, ...SMALL)).code, 0);
     const sweep = await runTask("table", `${folder}/s`, "--rows", "key", "--format", "csv");
     assertEquals([sweep.code, sweep.stdout.trimEnd().split("\n").length], [0, 2]);
@@ -279,7 +279,7 @@ Deno.test({
   ...unless(IN_SLOW_TIER || noBrowser, "table writes the figures of a run as SVG in light colors"),
   fn: () =>
     withFolder(async (folder) => {
-      const args = ["--context", "32", "--tokens", "64", "--fusion", "key,random", "--out", `${folder}/s`];
+      const args = ["--context", "32", "--tokens", "64", "--method", "key,random", "--out", `${folder}/s`];
       assertEquals((await runTask("sweep", ...args, ...SMALL)).code, 0);
       const { code, stderr } = await runTask("table", `${folder}/s`, "--figures", `${folder}/figures`);
       assertEquals(code, 0, stderr);

@@ -38,7 +38,7 @@ Deno.test("--rule takes a rule from a file to sweep, compare, score and heads, a
       return JSON.parse(stdout);
     };
     const chunks = ["--context", "48", "--out"];
-    const { trials, environment } = await run("sweep", "--fusion", "mean,mine", ...chunks, `${folder}/sweep`);
+    const { trials, environment } = await run("sweep", "--method", "mean,mine", ...chunks, `${folder}/sweep`);
     const [mean, mine] = ["mean", "mine"].map((name) =>
       trials.find((t: { fusion: string }) => t.fusion === name)
     );
@@ -72,12 +72,12 @@ Deno.test("--rule takes a rule from a file to sweep, compare, score and heads, a
 
     const scored = await run("score", "--text", file);
     assertEquals([scored.rule, scored.ruleSha256], ["mine", digest]);
-    const other = await runTask("score", ...SMALL, "--text", file, "--fusion", "mean");
+    const other = await runTask("score", ...SMALL, "--text", file, "--method", "mean");
     assertEquals(JSON.parse(other.stdout).nll, scored.nll);
 
     // A changed rule is another run; the results say themselves what they are of.
     Deno.writeTextFileSync(file, MINE.replace("/ 2", "/ 3"));
-    const args = ["--rule", file, "--fusion", "mean,mine", "--context", "48", "--resume", `${folder}/sweep`];
+    const args = ["--rule", file, "--method", "mean,mine", "--context", "48", "--resume", `${folder}/sweep`];
     const resumed = await runTask("sweep", ...SMALL, ...args);
     assertEquals(resumed.code, 2, resumed.stderr);
     const site = await runTask("report", folder, "--out", `${folder}/site`);
@@ -116,7 +116,7 @@ Deno.test("--rule decides keys and values too, in a module of plain exports, and
     Deno.writeTextFileSync(file, MINE.replace("score:", 'reads: () => ["residual"],\n  score:'));
     const refused = await runTask("score", ...SMALL, "--rule", file, "--text", file, "--side", "key");
     assertEquals([refused.code, refused.stdout], [2, ""]);
-    assertStringIncludes(refused.stderr, 'Cannot use --kv-fusion: found "mine", expected one of ');
+    assertStringIncludes(refused.stderr, 'Cannot use --kv-method: found "mine", expected one of ');
     setOwnRule(undefined);
   }));
 
@@ -147,10 +147,10 @@ Deno.test("takeFiles() takes one rule at a time, and leaves the list as it was",
     const before = listAll(), file = `${folder}/mine.ts`;
     Deno.writeTextFileSync(file, MINE);
     const given = await withRule(flags({ rule: file, seed: "1" }));
-    assertEquals([given.get("fusion"), given.get("seed")], [["mine"], ["1"]]);
-    assertEquals((await withRule(flags({ rule: file, fusion: "key" }))).get("fusion"), ["key"]);
-    assertEquals((await withRule(flags({ rule: file, preset: "paper" }))).has("fusion"), false);
-    assertEquals((await withRule(flags({ rule: file, grid: "x" }))).has("fusion"), false);
+    assertEquals([given.get("method"), given.get("seed")], [["mine"], ["1"]]);
+    assertEquals((await withRule(flags({ rule: file, method: "key" }))).get("method"), ["key"]);
+    assertEquals((await withRule(flags({ rule: file, preset: "paper" }))).has("method"), false);
+    assertEquals((await withRule(flags({ rule: file, grid: "x" }))).has("method"), false);
     assertEquals(resolveOptions({ fusion: "mine" as "mean" }).fusion, "mine");
     assertEquals([METHOD_NAMES.at(-1), RULES.at(-1)!.name, METHOD_NAMES.length], [
       "mine",
@@ -208,7 +208,7 @@ Deno.test("takeFiles() names what is wrong with a file, and a rule says which to
 Deno.test("a worker compares a file of code with its study before it loads it, which runs it", () =>
   withFolder(async (folder) => {
     const out = `${folder}/out`, code = `${folder}/code.ts`, mark = `${folder}/ran`;
-    const begun = await runTask("sweep", ...SMALL, "--context", "48", "--fusion", "key,mean", "--out", out);
+    const begun = await runTask("sweep", ...SMALL, "--context", "48", "--method", "key,mean", "--out", out);
     assertEquals(begun.code, 0, begun.stderr);
     Deno.writeTextFileSync(code, `Deno.writeTextFileSync(${JSON.stringify(mark)}, ""); ${MINE}`);
     for (const [flag, condition] of [["rule", "ruleSha256"], ["task-file", "taskSha256"]] as const) {

@@ -121,7 +121,7 @@ function expectTraceable(method: ResolvedOptions | undefined, path: string): voi
   if (method === undefined) throw new UsageError("Cannot use --trace: a dense run has no decisions");
   if (isOffline(methodOf(method.fusion))) {
     throw new UsageError(
-      `Cannot use --trace with --fusion ${method.fusion}: it alters the model, and decides on no token`,
+      `Cannot use --trace with --method ${method.fusion}: it alters the model, and decides on no token`,
     );
   }
   expectWritableFile(path);
@@ -251,7 +251,7 @@ the text with the tokens that were skipped. The sequence is not cut: --context h
 decisions. --replay repeats those of an earlier run, or of heads: with the same backend it gives the same losses.`,
   examples: [
     "--text FILE",
-    "--text FILE --fusion learned --out results/score",
+    "--text FILE --method learned --out results/score",
     "--ids FILE.json --preset paper --phase decode --json",
   ],
   flags: readFlags,

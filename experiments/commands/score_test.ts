@@ -68,16 +68,16 @@ Deno.test("score keeps no trace of a method that alters the model", () =>
   withFolder(async (folder) => {
     Deno.writeTextFileSync(`${folder}/ids.json`, "[1, 2, 3]");
     const asked = ["--ids", `${folder}/ids.json`, "--trace", `${folder}/trace.parquet`];
-    const { code, stderr } = await runTask("score", ...asked, "--fusion", "shortgpt");
+    const { code, stderr } = await runTask("score", ...asked, "--method", "shortgpt");
     assertEquals([code, stderr], [
       2,
-      "Cannot use --trace with --fusion shortgpt: it alters the model, and decides on no token\n",
+      "Cannot use --trace with --method shortgpt: it alters the model, and decides on no token\n",
     ]);
   }));
 
 Deno.test("score decides alike in prefill, in pieces and in decode", () =>
   withFolder(async (folder) => {
-    for (const method of [["--fusion", "learned"], ["--preset", "paper"]]) {
+    for (const method of [["--method", "learned"], ["--preset", "paper"]]) {
       const whole = await score(folder, ...method);
       assertEquals(whole.layers, [2, 3, 4, 5, 6, 7, 8, 9]);
       assertEquals(whole.keep.map((mask) => mask.length), Array(8).fill(150));
@@ -102,7 +102,7 @@ Deno.test("score drops the same keys and values in prefill, in pieces and in dec
       const rule of [["--preset", "keys"], [
         "--side",
         "key",
-        "--kv-fusion",
+        "--kv-method",
         "received",
         "--kv-tail",
         "0.2",

@@ -28,7 +28,7 @@ and evaluation harnesses can use the model with the filter in it. With a flag of
 and the name with /dense behind it is not. Texts of several clients are computed together; clients that leave or do not
 read are dropped. Other addresses than this machine's own need a token, from --token-file or the variable
 TOKENFILTER_TOKEN.`,
-  ["--preset keys", "--model FILE.gguf --fusion learned --port 8000", "--host 0.0.0.0 --token-file FILE"],
+  ["--preset keys", "--model FILE.gguf --method learned --port 8000", "--host 0.0.0.0 --token-file FILE"],
 );
 
 const PORT = 8080, TOGETHER = 8, WAITING = 16;

@@ -12,7 +12,7 @@ const folder = await Deno.makeTempDir();
 addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
 const path = await writeChatModel(folder);
 const METHOD = { fusion: "variance", warmup: 8, recent: 4 } as const;
-const FLAGS = ["--fusion", "variance", "--warmup", "8", "--recent", "4"];
+const FLAGS = ["--method", "variance", "--warmup", "8", "--recent", "4"];
 const PROMPT = "It was a dark night, and the rain fell in torrents upon the old house by the sea";
 
 const loaded = await loadModel(path, await openCpu({ build: true, threads: 1 }));
@@ -291,6 +291,6 @@ Deno.test("serve needs a token for other addresses, and then of every request", 
       "Cannot use the token: expected at least 8 printable characters without spaces\n",
     ]);
   });
-  const ahead = await finish(await spawnTask("serve", ["--fusion", "oracle"]));
+  const ahead = await finish(await spawnTask("serve", ["--method", "oracle"]));
   assertMatch(ahead.stderr, /^Cannot serve oracle, .*: it looks ahead/);
 });

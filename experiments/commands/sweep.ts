@@ -191,7 +191,7 @@ Runs a grid of filter options: a table on stdout, and study.db, summary.json and
 Ctrl-C keeps finished trials; --resume goes on. --space searches ranges, --jobs and --queue
 distribute trials (sweep-and-search.md and clusters.md of docs/guides).`,
   examples: [
-    "--fusion variance,learned --prune-ratio 0.3,0.5 --seed 0,1",
+    "--method variance,learned --prune-ratio 0.3,0.5 --seed 0,1",
     "--space docs/spaces/tiny.json --trials 20 --race --tokens 2048",
     "--task piqa --data DIR --filter-from 25%",
   ],

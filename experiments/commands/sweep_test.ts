@@ -28,7 +28,7 @@ Deno.test("sweep --json prints the summary alone and writes everything", () =>
     const { code, stdout, stderr } = await runTask(
       "sweep",
       ...SMALL,
-      ...["--fusion", "variance,learned,random,oracle", "--tau", "0.5,1", "--prune-ratio", "0.25,0.5"],
+      ...["--method", "variance,learned,random,oracle", "--tau", "0.5,1", "--prune-ratio", "0.25,0.5"],
       ...["--out", out, "--json", "--quiet"],
     );
     assertEquals([code, stderr], [0, ""]);
@@ -84,7 +84,7 @@ Deno.test("sweep takes a grid from a file, with flags in place of its axes, and 
 Deno.test("sweep goes on after it was killed, and keeps every finished trial", () =>
   withFolder(async (folder) => {
     const out = `${folder}/out`;
-    const args = [...SMALL, "--fusion", "random", "--seed", SEEDS, "--out", out];
+    const args = [...SMALL, "--method", "random", "--seed", SEEDS, "--out", out];
     const child = await spawnTask("sweep", args);
     const ended = finish(child);
     while (readTrials(out).length < 2) await new Promise((resolve) => setTimeout(resolve, 2));
@@ -109,7 +109,7 @@ Deno.test("sweep stops on Ctrl-C, says how to go on, and that command does", () 
     const out = `${folder}/an out`, log = `${out}/study.db`;
     const args = [
       ...SMALL,
-      "--fusion=random",
+      "--method=random",
       "--seed",
       SEEDS,
       "--out",
@@ -130,7 +130,7 @@ Deno.test("sweep stops on SIGTERM as on Ctrl-C", () =>
   withFolder(async (folder) => {
     const child = await spawnTask("sweep", [
       ...SMALL,
-      "--fusion=random",
+      "--method=random",
       "--seed",
       SEEDS,
       "--out",
@@ -146,7 +146,7 @@ Deno.test("sweep stops on SIGTERM as on Ctrl-C", () =>
 
 Deno.test("sweep ends its work when its progress has no reader", () =>
   withFolder(async (folder) => {
-    const child = await spawnTask("sweep", [...SMALL, "--fusion=random,mean", "--out", `${folder}/out`]);
+    const child = await spawnTask("sweep", [...SMALL, "--method=random,mean", "--out", `${folder}/out`]);
     await child.stderr.cancel();
     const stdout = await new Response(child.stdout).text();
     assertEquals((await child.status).code, 0);
@@ -166,7 +166,7 @@ Deno.test("sweep names a study.db that is none", () =>
 
 Deno.test("sweep says how to take in the trials of an older version, and goes on with them", () =>
   withFolder(async (folder) => {
-    const args = [...SMALL, "--fusion", "random", "--seed", "1,2,3", "--quiet"], old = `${folder}/old`;
+    const args = [...SMALL, "--method", "random", "--seed", "1,2,3", "--quiet"], old = `${folder}/old`;
     const whole = await runTask("sweep", ...args, "--out", `${folder}/whole`);
     assertEquals(whole.code, 0, whole.stderr);
     const trials = readTrials(`${folder}/whole`), log = `${old}/trials.jsonl`;
@@ -193,7 +193,7 @@ Deno.test("sweep says how to take in the trials of an older version, and goes on
 
 Deno.test("workers that are killed at random leave each trial once, equal to an undisturbed run's", () =>
   withFolder(async (folder) => {
-    const path = await prepareStudy(folder, [...SMALL, "--fusion", "random", "--seed", SEEDS]);
+    const path = await prepareStudy(folder, [...SMALL, "--method", "random", "--seed", SEEDS]);
     let draws = 0;
     const killed = await runKilled(path, {
       ...{ workers: 2, kills: 2, mostMs: 100, atWork: true },
@@ -206,7 +206,7 @@ Deno.test("workers that are killed at random leave each trial once, equal to an 
 
 Deno.test("sweep --jobs comes to the same trials", () =>
   withFolder(async (folder) => {
-    const args = [...SMALL, "--fusion", "random", "--seed", SEEDS, "--quiet"];
+    const args = [...SMALL, "--method", "random", "--seed", SEEDS, "--quiet"];
     for (const jobs of ["1", "2"]) {
       const { code, stderr } = await runTask("sweep", ...args, "--jobs", jobs, "--out", `${folder}/${jobs}`);
       assertEquals([code, stderr], [0, ""]);

@@ -54,12 +54,12 @@ Deno.test({
       const runs: [string, string[], RegExp][] = [
         [
           "sweep",
-          ["--context", "64", "--tokens", "64", "--threads", "1", "--fusion", "learned,random"],
+          ["--context", "64", "--tokens", "64", "--threads", "1", "--method", "learned,random"],
           /^ +- +dense/,
         ],
         ["diff", [`${folder}/sweep_80_8`, `${folder}/sweep_120_8`], /^dense /],
         ["heads", [...SMALL, "--resamples", "9"], /^learned /],
-        ["score", ["--text", `${folder}/text.txt`, "--fusion", "learned"], /"▁capt/],
+        ["score", ["--text", `${folder}/text.txt`, "--method", "learned"], /"▁capt/],
         ["filter", ["--kv", `${folder}/kv.safetensors`], /^ +0 +40 /],
         ["filter", ["--kv", `${folder}/kv.safetensors`, "--all"], /^ +0 +39 /],
       ];

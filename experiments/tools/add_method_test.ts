@@ -39,7 +39,7 @@ resolveOptions({ toyA: "2" });
 
 Deno.test("sweep, its help, its grid and its report know a new method", async () => {
   const { stdout: help } = await run("sweep", "--help all");
-  assertMatch(help, /--fusion \S+\|toy\|even\|attention-drop/);
+  assertMatch(help, /--method \S+\|toy\|even\|attention-drop/);
   assertStringIncludes(help, "      toy: keys less values\n");
   assertStringIncludes(help, "  --toy-a X\n      toy: weight of the values, [0, 2] (0.5)\n");
   assertStringIncludes(help, "  --toy-squared\n      toy: square it (off)\n");
@@ -48,7 +48,7 @@ Deno.test("sweep, its help, its grid and its report know a new method", async ()
   const out = `${copy}/sweep_out`;
   const { code, stdout, stderr } = await run(
     "sweep",
-    `${SMALL} --fusion toy,even,key --toy-a 1,2 --json --out ${out}`,
+    `${SMALL} --method toy,even,key --toy-a 1,2 --json --out ${out}`,
   );
   assertEquals(code, 0, stderr);
   assertStringIncludes(stderr, '"toy" decides in TypeScript on the host: the kernels do not have this rule.');
@@ -69,7 +69,7 @@ Deno.test("sweep, its help, its grid and its report know a new method", async ()
     assertStringIncludes(report, `"name":"${curve}"`);
   }
 
-  const refused = await run("sweep", `${SMALL} --fusion toy --toy-a 3`);
+  const refused = await run("sweep", `${SMALL} --method toy --toy-a 3`);
   assertEquals(refused.code, 2);
   assertEquals(
     refused.stderr,
@@ -88,20 +88,20 @@ Deno.test("compare, score and heads know a new method", async () => {
 
   Deno.writeTextFileSync(`${copy}/ids.json`, JSON.stringify(Array.from({ length: 40 }, (_, i) => 300 + i)));
   for (const fusion of ["toy --toy-squared", "even --even-shift 3"]) {
-    const scored = await run("score", `--ids ${copy}/ids.json --fusion ${fusion} --warmup 8 --json --quiet`);
+    const scored = await run("score", `--ids ${copy}/ids.json --method ${fusion} --warmup 8 --json --quiet`);
     assertEquals(scored.code, 0, scored.stderr);
     assert(JSON.parse(scored.stdout).keep.some((mask: number[]) => mask.includes(0)), fusion);
   }
 
-  const heads = await run("heads", `${SMALL} --fusion toy --resamples 20 --json --quiet --out ${copy}/h`);
+  const heads = await run("heads", `${SMALL} --method toy --resamples 20 --json --quiet --out ${copy}/h`);
   assertEquals(heads.code, 0, heads.stderr);
   const { overall, options } = JSON.parse(heads.stdout);
   assertEquals([options.method.fusion, options.method.toyA], ["toy", 0.5]);
   assert(
     overall.rules.some(({ rule, auroc }: { rule: string; auroc: number }) => rule === "toy" && auroc > 0),
   );
-  const refused = await run("heads", `${SMALL} --fusion even --out ${copy}/none`);
-  assertMatch(refused.stderr, /^Cannot use --fusion even: expected a rule/);
+  const refused = await run("heads", `${SMALL} --method even --out ${copy}/none`);
+  assertMatch(refused.stderr, /^Cannot use --method even: expected a rule/);
 });
 
 Deno.test("filter knows a new rule", async () => {
@@ -111,7 +111,7 @@ Deno.test("filter knows a new rule", async () => {
   Deno.writeFileSync(dump, writeSafetensors(new Map([["keys", rows(1)], ["values", rows(2)]])));
   const { code, stdout, stderr } = await run(
     "filter",
-    `--kv ${dump} --fusion toy --toy-a 0 --warmup 4 --json --quiet`,
+    `--kv ${dump} --method toy --toy-a 0 --warmup 4 --json --quiet`,
   );
   assertEquals(code, 0, stderr);
   const { redundancy, muK, wK } = JSON.parse(stdout);

@@ -103,7 +103,7 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
   const out = `${copy}/results/s`;
   const { code, stdout, stderr } = await run(
     "sweep",
-    `${SMALL} --fusion learned,random --prune-ratio 0.25,0.5 --recent 8,16 --out ${out}`,
+    `${SMALL} --method learned,random --prune-ratio 0.25,0.5 --recent 8,16 --out ${out}`,
   );
   assertEquals(code, 0, stderr);
   assertMatch(stderr, /random 0.25: accuracy \d+\.\d%/);
@@ -132,7 +132,7 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
   const own = report.replaceAll(/<script>.*?<\/script>/gs, (script) => script.length > 1e6 ? "" : script);
   assertEquals(own.match(/.{40}(perplexity|\bnats\b).{40}/i), null);
 
-  const mixed = await run("sweep", `${SMALL.replace("--task toy ", "")} --fusion key --resume ${out}`);
+  const mixed = await run("sweep", `${SMALL.replace("--task toy ", "")} --method key --resume ${out}`);
   assertEquals(mixed.code, 2);
   assertMatch(mixed.stderr, /its runs ran with task toy, expected the same, found perplexity/);
   const refused = await run("sweep", "--task toi");
@@ -184,13 +184,13 @@ Deno.test("sweep, compare and eval know a new task of items, and find the same o
     assertEquals([code, stderr], [0, ""]);
     return JSON.parse(stdout);
   };
-  const swept = await find("sweep", "--task endings --fusion key,random");
+  const swept = await find("sweep", "--task endings --method key,random");
   const compared = await find("compare", "--task endings --methods key,random --seeds 1");
   const beside = await find(
     "compare",
     "--context 64 --tokens 64 --tasks endings --methods key,random --seeds 1",
   );
-  const { results: [row] } = await find("eval", "--tasks endings --fusion key");
+  const { results: [row] } = await find("eval", "--tasks endings --method key");
   assertEquals([swept.environment.task, swept.environment.items, swept.dense.chance], ["endings", 3, 0.5]);
   assertAlmostEquals(swept.dense.acc, row.dense.value, 1e-12);
   const of = (results: { method: string; task: string; value: number }[]) =>
@@ -200,7 +200,7 @@ Deno.test("sweep, compare and eval know a new task of items, and find the same o
     assertAlmostEquals(found, row.filtered.value, 1e-12);
   }
   const report = Deno.readTextFileSync(
-    `${copy}/own/sweep${"--task endings --fusion key,random".length}/report.html`,
+    `${copy}/own/sweep${"--task endings --method key,random".length}/report.html`,
   );
   assertStringIncludes(report, "Acc against skipped queries");
 });

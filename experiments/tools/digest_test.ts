@@ -203,10 +203,10 @@ Deno.test("the list of runs has every method on every backend", () => {
   const names = listRuns({ blas: undefined, blasEnv: {} }).flat().map(({ name }) => name);
   for (const rule of ["random", "oracle"]) {
     for (const backend of ["reference --tokens 64", "cuda --tokens 40"]) {
-      const [fast, slow] = [`score --fusion ${rule}`, `score --backend ${backend}`];
+      const [fast, slow] = [`score --method ${rule}`, `score --backend ${backend}`];
       assert(
         names.includes(fast) &&
-          names.some((name) => name.startsWith(slow) && name.endsWith(`--fusion ${rule}`)),
+          names.some((name) => name.startsWith(slow) && name.endsWith(`--method ${rule}`)),
       );
     }
   }
@@ -258,7 +258,7 @@ Deno.test("digest runs tasks on inputs that are there", () =>
     const { code, stderr } = await runTask(
       "digest",
       "--only",
-      "dump.safetensors --fusion mean",
+      "dump.safetensors --method mean",
       "--out",
       path,
     );

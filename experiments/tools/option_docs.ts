@@ -4,6 +4,7 @@
  */
 import type { Option } from "../../lib/filter/mod.ts";
 import { OPTIONS } from "../../lib/methods/mod.ts";
+import { toOptionName } from "../../lib/sweep/mod.ts";
 import { wrapLines } from "../commands/cli/output/terminal.ts";
 
 export const OPTION_DOCS = "lib/methods/method_options.ts";
@@ -40,7 +41,7 @@ function typeOf(name: string, option: Option): string {
 const named = (text: string) =>
   text.replaceAll(
     /--([a-z-]+)/g,
-    (_, flag: string) => `\`${flag.replaceAll(/-([a-z])/g, (_, letter: string) => letter.toUpperCase())}\``,
+    (_, flag: string) => `\`${toOptionName(flag)}\``,
   );
 
 /** What an option does, its range and default, and where alone it has an effect. */

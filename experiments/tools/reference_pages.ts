@@ -38,20 +38,20 @@ const SOURCES: { readonly [method: string]: Source } = await readJson(
 const GROUPS: readonly (readonly [title: string, about: string, methods: readonly Method[]])[] = [
   [
     "Rules for queries and keys",
-    "`--fusion NAME` skips queries by them, `--kv-fusion NAME` or `--side key` evicts keys and values.",
+    "`--method NAME` skips queries by them, `--kv-method NAME` or `--side key` evicts keys and values.",
     METHODS,
   ],
   [
     "Rules for keys only",
-    "`--kv-fusion NAME`. Each key is decided once, when its recent window has passed.",
+    "`--kv-method NAME`. Each key is decided once, when its recent window has passed.",
     KEY_RULES,
   ],
   [
     "Evictions from the cache",
-    "`--kv-fusion NAME`. The cache is scored again at every block start. Tokens are evicted for all heads at once.",
+    "`--kv-method NAME`. The cache is scored again at every block start. Tokens are evicted for all heads at once.",
     EVICTIONS,
   ],
-  ["Methods that alter the model", "`--fusion NAME`; most need `--calibration FILE`.", OFFLINE],
+  ["Methods that alter the model", "`--method NAME`; most need `--calibration FILE`.", OFFLINE],
 ];
 
 const link = (paper?: string) => paper === undefined ? "" : `[${paper}](https://arxiv.org/abs/${paper})`;

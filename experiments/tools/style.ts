@@ -151,7 +151,10 @@ export const RETIRED_TERMS: readonly (readonly [RegExp, string])[] = [
   [/\broofs?\b/i, "roofline, peak"],
   [/\bas published\b/i, "our re-implementation"],
   [/\bd(NLL|error)\b|\bKV (held|dropped)\b|\bas dense\b/, "loss increase, KV cache, KV evicted, identical"],
-  [/--(products|beside|whole-share)\b/, "--matmul, --full-model, --whole-fraction"],
+  [
+    /--(products|beside|whole-share|(kv-)?fusion|window)\b/,
+    "--matmul, --full-model, --whole-fraction, --method",
+  ],
 ];
 
 /** Names of all rules, as faults have them. */

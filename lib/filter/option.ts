@@ -6,6 +6,8 @@ export type Others = { readonly [option: string]: unknown };
 export interface OptionInfo {
   /** What it does, in one line; `{range}` and `{names}` stand for the row's own. The help adds default and owners. */
   readonly help: string;
+  /** Its flag on the command line, if that is not its name. */
+  readonly flag?: string;
   /** What stands for its value in the help. */
   readonly value?: string;
   /** What the help adds to the default. */

@@ -81,6 +81,7 @@ export const FILTER_OPTIONS = {
   },
   window: {
     type: "integer",
+    flag: "threshold-window",
     default: 256,
     range: "[1, 65536]", // memory per layer and sequence, as for `recent`
     of: { threshold: ["budget", "window"] },

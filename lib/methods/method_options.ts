@@ -14,7 +14,7 @@ export interface MethodOptions extends Given<Options> {
   readonly side?: "query" | "key" | "both";
   /** Short for `kvFusion` none. Default: false. */
   readonly cacheSkipped?: boolean;
-  /** How similarities become a score. Default: variance. */
+  /** Method that selects what to skip or evict. Default: variance. */
   readonly fusion?: MethodName;
   /** Negate the score: a control. Default: false. */
   readonly invert?: boolean;

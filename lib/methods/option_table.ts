@@ -35,7 +35,13 @@ const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
 export const CHOICES = {
   preset: { type: "name", names: PRESET_NAMES, help: "options to start from; other flags override them" },
   ...SIDE_CHOICES,
-  fusion: { type: "name", names: FUSION_NAMES, default: "variance", help: "how similarities become a score" },
+  fusion: {
+    type: "name",
+    flag: "method",
+    names: FUSION_NAMES,
+    default: "variance",
+    help: "method that selects what to skip or evict",
+  },
 } as const satisfies OptionTable;
 
 export const CONTROL_OPTIONS = {

@@ -13,6 +13,7 @@ type KvFusion = "same" | "none" | KeyRuleName;
 export const KEY_OPTIONS = {
   kvFusion: {
     type: "name",
+    flag: "kv-method",
     names: KV_FUSIONS,
     default: "same",
     help: "keys and values to evict: of skipped tokens (same), none, or those that a rule selects",
@@ -58,10 +59,10 @@ export const SIDE_CHOICES = {
     type: "name",
     names: ["query", "key", "both"],
     help:
-      "sides that are filtered; query: every key and value stays; key: every attention is computed, and --fusion and " +
+      "sides that are filtered; query: every key and value stays; key: every attention is computed, and --method and " +
       "--prune-ratio decide keys and values; both: as the other flags set (both)",
   },
-  cacheSkipped: { type: "flag", default: false, help: "short for --kv-fusion none" },
+  cacheSkipped: { type: "flag", default: false, help: "short for --kv-method none" },
 } as const satisfies OptionTable;
 
 interface Asked {

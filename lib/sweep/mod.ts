@@ -24,7 +24,7 @@ export * from "./trials/store_records.ts";
 export { OBJECTIVE_NAMES, readObjective } from "./objectives.ts";
 export { Search } from "./trials/search.ts";
 export { readSearchSpace } from "./trials/search_space.ts";
-export { expandGrids, type Grid, readGrids } from "./space.ts";
+export { expandGrids, type Grid, readGrids, toOptionName } from "./space.ts";
 export * from "./study.ts";
 export { missesRequested, summarizeSweep } from "./summary.ts";
 export * from "./trial.ts";

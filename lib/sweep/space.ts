@@ -14,14 +14,20 @@ export type Grid = { readonly [name: string]: unknown };
 /** More trials than this are a mistake in a grid rather than a wish: a week at a minute each. */
 export const MAX_TRIALS = 10_000;
 
+/** `prune-ratio` and `prune_ratio` as `pruneRatio`; a flag that has a name of its own as its option. */
+export function toOptionName(name: string): string {
+  const [byFlag] = Object.entries(OPTIONS).find(([, { flag }]) => flag === name) ?? [];
+  return byFlag ?? name.replaceAll(/[-_]([a-z])/g, (_, letter: string) => letter.toUpperCase());
+}
+
 /**
- * `prune-ratio` and `prune_ratio` as `pruneRatio`.
+ * Reads the name of an option, in any spelling of {@linkcode toOptionName}.
  *
  * @param what What the name is given for, in errors.
  * @throws {TypeError} If it is no option.
  */
 export function readOptionName(name: string, what: string): string {
-  const option = name.replaceAll(/[-_]([a-z])/g, (_, letter: string) => letter.toUpperCase());
+  const option = toOptionName(name);
   if (OPTION_NAMES.includes(option)) return option;
   throw new TypeError(`Cannot use ${what} "${name}": no such option${sayNearest(name, OPTION_NAMES)}`);
 }

@@ -1,4 +1,5 @@
 /** How a task ends: results on stdout, one line on stderr and exit code 2 for what a user can fix. */
+import { OPTIONS } from "../../../lib/methods/mod.ts";
 import { readVersion } from "../../../lib/version.ts";
 import { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "../../../lib/errors.ts";
 import { escapeControls } from "./output/terminal.ts";
@@ -88,7 +89,7 @@ export function checkFlags<T>(check: () => T): T {
   }
 }
 
-/** `pruneRatio` as `prune-ratio`. */
+/** `pruneRatio` as `prune-ratio`; an option whose flag has a name of its own, by that. */
 export function flagName(option: string): string {
-  return option.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  return OPTIONS[option]?.flag ?? option.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }

@@ -106,7 +106,7 @@ async function startLive(...args: string[]): Promise<{ child: Deno.ChildProcess;
 Deno.test("sweep --live shows the report while it grows, and leaves the same results", () =>
   withFolder(async (folder) => {
     const out = `${folder}/out`;
-    const { child, url } = await startLive("--fusion", "key,mean,value", "--quiet", "--out", out);
+    const { child, url } = await startLive("--method", "key,mean,value", "--quiet", "--out", out);
     const reports: number[] = [];
     let last: PageNews | undefined;
     for await (const news of listen(url)) {
@@ -140,7 +140,7 @@ Deno.test("sweep --live refuses what is no port, and one that is taken, before i
       ],
     ];
     for (const [given, expected] of cases) {
-      const args = [...SMALL, "--fusion", "key", "--quiet", "--out", out, "--live", given];
+      const args = [...SMALL, "--method", "key", "--quiet", "--out", out, "--live", given];
       const { code, stdout, stderr } = await runTask("sweep", ...args);
       assertEquals([code, stdout, stderr, exists(out)], [2, "", expected, false]);
     }
@@ -149,7 +149,7 @@ Deno.test("sweep --live refuses what is no port, and one that is taken, before i
 Deno.test("sweep --live says that it has stopped where it is interrupted", () =>
   withFolder(async (folder) => {
     const seeds = Array.from({ length: 200 }, (_, seed) => seed).join(",");
-    const { child, url } = await startLive("--fusion", "random", "--seed", seeds, "--out", folder);
+    const { child, url } = await startLive("--method", "random", "--seed", seeds, "--out", folder);
     let last: PageNews | undefined, stopped = false;
     for await (const news of listen(url)) {
       if (news.report !== undefined && !stopped) child.kill("SIGINT");

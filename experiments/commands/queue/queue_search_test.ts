@@ -69,7 +69,7 @@ Deno.test({
   fn: () =>
     withFolder(async (folder) => {
       await using server = await RedisServer.start(folder);
-      const out = `${folder}/out`, args = [...SMALL, "--fusion", "random", "--seed", "1,2,3"];
+      const out = `${folder}/out`, args = [...SMALL, "--method", "random", "--seed", "1,2,3"];
       const sweep = (...more: string[]) => runProcess("sweep", ...args, ...more, "--queue", server.url);
       const { code, stdout, stderr } = await sweep("--out", out, "--budget", "0.01s");
       assertEquals([code, stderr], [0, ""]);

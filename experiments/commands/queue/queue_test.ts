@@ -19,7 +19,7 @@ Deno.test({
   fn: () =>
     withFolder(async (folder) => {
       const text = `${folder}/text.txt`,
-        args = [...SMALL, "--text", text, "--fusion", "random", "--seed", SEEDS];
+        args = [...SMALL, "--text", text, "--method", "random", "--seed", SEEDS];
       await Deno.writeTextFile(text, "It was the best of times, it was the worst of times. ".repeat(9));
       await using server = await RedisServer.start(folder);
       const whole = await runProcess("sweep", ...args, "--out", `${folder}/whole`);
@@ -55,7 +55,7 @@ Deno.test({
       const address = await readAddress(server.url, { prefix: "own.prefix" });
       const args = [
         ...SMALL,
-        "--fusion",
+        "--method",
         "random",
         "--seed",
         "1,2",
@@ -110,7 +110,7 @@ Deno.test({
       await refuse(`redis://${place}`, "the server refuses the user or password");
       const queue = ["--queue", `redis://default:secret@${place}`], out = `${folder}/out`;
       const ended = await Promise.all([
-        runProcess("sweep", ...SMALL, "--fusion", "key", ...queue, "--out", out),
+        runProcess("sweep", ...SMALL, "--method", "key", ...queue, "--out", out),
         runProcess("worker", "--quiet", ...queue),
       ]);
       for (const { code, stdout, stderr } of ended) {
@@ -169,7 +169,7 @@ Deno.test({
   fn: () =>
     withFolder(async (folder) => {
       await using server = await RedisServer.start(folder);
-      const args = [...SMALL, "--fusion", "random", "--seed", SEEDS], out = `${folder}/queued`;
+      const args = [...SMALL, "--method", "random", "--seed", SEEDS], out = `${folder}/queued`;
       const patience = ["--queue", server.url, "--patience", "1"];
       const begin = async (...more: string[]) => [
         await spawnTask("sweep", [...args, ...patience, ...more]),

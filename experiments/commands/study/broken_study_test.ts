@@ -20,7 +20,7 @@ const SMALL = [
   "--threads",
   "1",
   "--quiet",
-  "--fusion",
+  "--method",
   "key",
 ];
 
@@ -98,7 +98,7 @@ Deno.test("a study is named by its file or its folder, and by no empty name", ()
 Deno.test("study repair makes a study of what is sound, in which the rest waits again", () =>
   withFolder(async (folder) => {
     const whole = `${folder}/whole`, bad = `${folder}/bad.db`;
-    const args = [...SMALL.slice(0, -2), "--fusion", "random", "--seed", "1,2,3,4"];
+    const args = [...SMALL.slice(0, -2), "--method", "random", "--seed", "1,2,3,4"];
     assertEquals((await runTask("sweep", ...args, "--out", whole)).code, 0);
     const bytes = await Deno.readFile(`${whole}/study.db`), results = readResults(`${whole}/study.db`);
     const cases: readonly (readonly [sql: string, said: RegExp])[] = [

@@ -8,7 +8,7 @@ import { finish, resumeArguments, runProcess, spawnTask, withFolder } from "../t
 const SMALL = ["--context", "32", "--tokens", "32", "--warmup", "8", "--threads", "1", "--quiet"];
 const seeds = (
   count: number,
-) => ["--fusion", "random", "--seed", Array.from({ length: count }, (_, i) => i).join(",")];
+) => ["--method", "random", "--seed", Array.from({ length: count }, (_, i) => i).join(",")];
 
 /** Keeps a study locked, as a process in the midst of a change does. */
 function lock(folder: string): Disposable {

@@ -13,7 +13,7 @@ const SMALL = [
   "64",
   "--warmup",
   "8",
-  "--fusion",
+  "--method",
   "random",
   "--seed",
   "1,2,3,4,5",

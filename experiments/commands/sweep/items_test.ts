@@ -14,7 +14,7 @@ const lasting = (text: string): object =>
 
 Deno.test("a sweep over items stops on Ctrl-C, and goes on to the summary of an uninterrupted one", () =>
   withFolder(async (folder) => {
-    const out = `${folder}/out`, args = [...RECALL, "--fusion", "random", "--seed", SEEDS, "--threads", "1"];
+    const out = `${folder}/out`, args = [...RECALL, "--method", "random", "--seed", SEEDS, "--threads", "1"];
     const { code, stderr } = await interruptTask(
       "sweep",
       [...args, "--out", out],
@@ -71,7 +71,7 @@ Deno.test("a sweep over items counts them, shows chance, and what a filter reach
       DATA,
       "--filter-from",
       "50%",
-      "--fusion",
+      "--method",
       "random",
       "--recent",
       "2",
@@ -98,13 +98,13 @@ Deno.test("a sweep over items refuses what it cannot run, in one line and before
       [["--items", "3"], "Cannot use --items with task perplexity: it reads a text, and has no items"],
       [[...piqa, "--warmup", "4", "--filter-from", "50%"], "Cannot use --filter-from with --warmup"],
       [[...piqa, "--filter-from", "x"], "Cannot use --filter-from x: expected tokens"],
-      [[...piqa, "--fusion", "key"], "Cannot call piqa with key filtered: "],
+      [[...piqa, "--method", "key"], "Cannot call piqa with key filtered: "],
       [
         ["--task", "needle", "--length", "513"],
         "Cannot make needle of 513 tokens: the model was trained on 512",
       ],
       [
-        ["--task", "needle_multikey", "--fusion", "oracle", "--filter-from", "50%"],
+        ["--task", "needle_multikey", "--method", "oracle", "--filter-from", "50%"],
         "Cannot score item 0 of needle_multikey: it asks for a text, which a non-causal method cannot make",
       ],
     ];

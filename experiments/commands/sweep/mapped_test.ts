@@ -14,7 +14,7 @@ const ARGS = [
   "8",
   "--threads",
   "1",
-  "--fusion",
+  "--method",
   "random",
   "--jobs",
   "1",

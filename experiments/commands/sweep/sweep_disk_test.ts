@@ -39,7 +39,7 @@ Deno.test({
         const full = await runProcess(
           "sweep",
           ...small,
-          "--fusion",
+          "--method",
           "random",
           "--seed",
           seeds,

@@ -79,7 +79,7 @@ Deno.test("report, study and diff take the task of a file, and refuse its result
   withFolder(async (folder) => {
     writeTasks(folder);
     const own = ["--task-file", `${folder}/piqa.yaml`], out = `${folder}/s`;
-    const args = [...own, "--fusion", "random", "--filter-from", "50%", "--recent", "2", "--threads", "1"];
+    const args = [...own, "--method", "random", "--filter-from", "50%", "--recent", "2", "--threads", "1"];
     assertEquals((await runTask("sweep", ...args, "--quiet", "--out", out)).code, 0);
     const digest = await sha256(PIQA);
     for (
@@ -107,7 +107,7 @@ const numbersOf = (text: string) => {
 Deno.test("eval of a task in a file finds exactly what it finds of the built-in one", () =>
   withFolder(async (folder) => {
     writeTasks(folder);
-    const method = ["--fusion", "key", "--prune-ratio", "0.4", "--filter-from", "50%", "--threads", "1"];
+    const method = ["--method", "key", "--prune-ratio", "0.4", "--filter-from", "50%", "--threads", "1"];
     const run = async (...args: string[]) => {
       const { code, stdout, stderr } = await runTask("eval", ...method, ...args, "--json", "--quiet");
       assertEquals([code, stderr], [0, ""]);
@@ -132,10 +132,10 @@ Deno.test("sweep and compare take a task from a file, and refuse to go on with a
   withFolder(async (folder) => {
     writeTasks(folder);
     const small = ["--filter-from", "50%", "--recent", "2", "--threads", "1", "--quiet", "--json"];
-    const sweep = ["--task-file", `${folder}/piqa.yaml`, ...small, "--fusion", "random,key"];
+    const sweep = ["--task-file", `${folder}/piqa.yaml`, ...small, "--method", "random,key"];
     const first = await runTask("sweep", ...sweep, "--out", `${folder}/s`);
     assertEquals([first.code, first.stderr], [0, ""]);
-    const builtin = ["--task", "piqa", "--data", DATA, ...small, "--fusion", "random,key"];
+    const builtin = ["--task", "piqa", "--data", DATA, ...small, "--method", "random,key"];
     const second = await runTask("sweep", ...builtin, "--out", `${folder}/b`);
     const [own, theirs] = [first, second].map(({ stdout }) => JSON.parse(stdout));
     const losses = ({ trials }: { trials: { acc: number; lossBlocks: object }[] }) =>
@@ -228,7 +228,7 @@ Deno.test("a row that a task in a file cannot ask is refused with its place, bef
       const args = [
         "--task-file",
         `${folder}/piqa.yaml`,
-        "--fusion",
+        "--method",
         "key",
         "--out",
         `${folder}/out`,

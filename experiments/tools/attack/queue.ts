@@ -141,7 +141,7 @@ function forge(results: ReadonlyMap<string, object>): Attack {
 export async function attackQueue(trials: number, tell: (line: string) => void, only = /./): Promise<void> {
   await withFolder(async (folder) => {
     const seeds = Array.from({ length: Math.max(trials, FEWEST) }, (_, i) => i).join(",");
-    const small = "--context 64 --tokens 64 --warmup 8 --threads 1 --fusion random --seed";
+    const small = "--context 64 --tokens 64 --warmup 8 --threads 1 --method random --seed";
     const args = [...small.split(" "), seeds];
     const whole = await runTask("sweep", ...args, "--quiet", "--jobs", "1", "--out", `${folder}/whole`);
     if (whole.code !== 0) throw new Error(whole.stderr);

@@ -66,7 +66,7 @@ export async function attackStore(studies: number): Promise<string> {
   let refused = 0, harmless = 0, sound = 0, draws = 0n;
   await withFolder(async (folder) => {
     const small = ["--context", "32", "--tokens", "64", "--warmup", "8", "--threads", "1", "--quiet"];
-    const args = [...small, "--fusion", "random", "--seed", "1,2,3,4"], first = `${folder}/whole`;
+    const args = [...small, "--method", "random", "--seed", "1,2,3,4"], first = `${folder}/whole`;
     const made = await runTask("sweep", ...args, "--jobs", "1", "--out", first);
     if (made.code !== 0) throw new Error(made.stderr);
     const whole = Deno.readFileSync(`${first}/study.db`), results = readResults(`${first}/study.db`);

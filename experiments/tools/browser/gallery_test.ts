@@ -188,7 +188,7 @@ async function measure(): Promise<readonly LengthRow[]> {
 }
 
 async function gather(folder: string): Promise<Results> {
-  const sweepArgs = ["--tokens", "128", "--fusion", "variance,learned,random", "--tau", "0.5,1,4"];
+  const sweepArgs = ["--tokens", "128", "--method", "variance,learned,random", "--tau", "0.5,1,4"];
   return {
     sweep: await run(
       "sweep",

@@ -44,7 +44,7 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "recent window one short, reference",
     changes: [["distance <= args.recent", "distance < args.recent"]],
-    runs: "score --backend reference --tokens 64 --warmup 12 --fusion variance",
+    runs: "score --backend reference --tokens 64 --warmup 12 --method variance",
   },
   {
     name: "recent window one long, CPU kernel",
@@ -60,17 +60,17 @@ export const FAULTS: readonly Fault[] = [
       "interpolate(sorted_[below], sorted_[above], position - ",
       "interpolate(sorted_[below], sorted_[above], 0 * position - 0 * ",
     ]],
-    runs: "score --fusion variance --threshold window",
+    runs: "score --method variance --threshold window",
   },
   {
     name: "budget paid back twice as fast, reference",
     changes: [["const BUDGET_HORIZON = 16;", "const BUDGET_HORIZON = 8;"]],
-    runs: "score --backend reference --tokens 64 --warmup 12 --fusion mean",
+    runs: "score --backend reference --tokens 64 --warmup 12 --method mean",
   },
   {
     name: "weights of keys and values swapped in variance, reference",
     changes: [["wK * k + (1 - wK) * v", "(1 - wK) * k + wK * v"]],
-    runs: "score --backend reference --tokens 64 --warmup 12 --fusion variance",
+    runs: "score --backend reference --tokens 64 --warmup 12 --method variance",
   },
   {
     name: "default number of seeds",

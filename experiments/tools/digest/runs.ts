@@ -35,11 +35,11 @@ const CALIBRATED = "--calibration TMP/text.txt --calibration-domain same --calib
 
 /** Commands that leave a folder of results, by its name. */
 const STUDIES = Object.entries({
-  sweep_rules: `sweep --json --quiet --fusion ${METHOD_NAMES.join()} --prune-ratio 0.25,0.5`,
+  sweep_rules: `sweep --json --quiet --method ${METHOD_NAMES.join()} --prune-ratio 0.25,0.5`,
   sweep_grid: "sweep --grid TMP/grid.json --cache-dtype bf16",
-  sweep_reference: "sweep --json --quiet --backend reference --fusion learned,random",
+  sweep_reference: "sweep --json --quiet --backend reference --method learned,random",
   heads: "heads",
-  heads_learned: "heads --json --quiet --resamples 20 --fusion learned --threshold window --prune-ratio 0.25",
+  heads_learned: "heads --json --quiet --resamples 20 --method learned --threshold window --prune-ratio 0.25",
   compare: "compare --seeds 2",
   compare_altering: `compare --json --quiet --methods ${ALTERING} ${CALIBRATED}`,
   compare_shuffled: "compare --json --quiet --methods variance,keys,shuffled --seeds 2",
@@ -55,23 +55,23 @@ const OWN_GRIDS = [["sweep", "sweep_default"], ["sweep --full", "sweep_own"]].ma
   return taskRun("sweep", line(...words(name!).slice(1), small, `--out TMP/${output}`), { name, output });
 });
 
-const TRACES = ["--fusion learned", "--preset paper --phase decode", "--fusion oracle"].map((asked, i) =>
+const TRACES = ["--method learned", "--preset paper --phase decode", "--method oracle"].map((asked, i) =>
   score(`${asked} --trace TMP/trace${i}.parquet`, { output: `trace${i}.parquet` })
 );
 
 const DUMP = "--kv TMP/dump.safetensors";
 const FILTERS = [
-  ...METHOD_NAMES.map((rule) => `${DUMP} --fusion ${rule}`),
+  ...METHOD_NAMES.map((rule) => `${DUMP} --method ${rule}`),
   ...THRESHOLD_POLICIES.map((policy) => `${DUMP} --threshold ${policy}`),
   DUMP,
-  `${DUMP} --invert --skip-ratio 0.25 --layer 3 --fusion random`,
+  `${DUMP} --invert --skip-ratio 0.25 --layer 3 --method random`,
   `${DUMP} --backend reference`,
-  `${DUMP} --backend reference --fusion product --threshold window`,
+  `${DUMP} --backend reference --method product --threshold window`,
   "--kv TMP/bf16.safetensors --warmup 4",
 ].map((args) => taskRun("filter", `--json --quiet --threads 1 ${args}`));
 
 const TABLES = [
-  taskRun("score", "--text TMP/text.txt --fusion mean --tokens 40 --warmup 8 --threads 1 --out TMP/score", {
+  taskRun("score", "--text TMP/text.txt --method mean --tokens 40 --warmup 8 --threads 1 --out TMP/score", {
     output: "score",
   }),
   taskRun("filter", `${DUMP} --tokens 24 --warmup 4 --threads 1 --out TMP/filter`, { output: "filter" }),

@@ -7,10 +7,10 @@ import { line, type Run, words } from "./run.ts";
 /** Flags that change one option each. */
 const OPTIONS = [
   "--preset paper",
-  "--fusion variance --tau 4",
+  "--method variance --tau 4",
   "--lambda 1",
   "--eps 0.01",
-  "--fusion static --alpha 0.2",
+  "--method static --alpha 0.2",
   "--anchor mean",
   "--gamma 0.5",
   "--absorb kept",
@@ -21,8 +21,8 @@ const OPTIONS = [
   "--schedule ramp --slope 0.1",
   "--skip-ratios TMP/ratios.json",
   "--warmup 8",
-  "--threshold window --window 24",
-  "--threshold budget --window 24",
+  "--threshold window --threshold-window 24",
+  "--threshold budget --threshold-window 24",
   "--threshold fixed --theta 0.6",
   "--threshold robbins-monro --eta 0.5",
   "--cache-skipped",
@@ -30,14 +30,14 @@ const OPTIONS = [
   "--recent 3",
   "--side key --warmup 16 --recent 4",
   "--side query",
-  "--kv-fusion received --warmup 16 --recent 4 --block 8",
-  "--kv-fusion keydiff --kv-ratio 0.75 --kv-tail 0.8 --warmup 16",
-  "--fusion learned --block 8",
-  "--fusion learned --ridge 100",
-  "--fusion learned --projections 4",
-  "--fusion learned --features norm+query",
-  "--fusion learned --seed 5",
-  "--fusion random --seed 18446744073709551615",
+  "--kv-method received --warmup 16 --recent 4 --block 8",
+  "--kv-method keydiff --kv-ratio 0.75 --kv-tail 0.8 --warmup 16",
+  "--method learned --block 8",
+  "--method learned --ridge 100",
+  "--method learned --projections 4",
+  "--method learned --features norm+query",
+  "--method learned --seed 5",
+  "--method random --seed 18446744073709551615",
 ];
 
 /** A run on the common text; its name is what is asked for. */
@@ -64,7 +64,7 @@ function cross(...lists: readonly (readonly string[])[]): string[] {
 
 const flags = (flag: string, values: readonly string[]) => values.map((value) => `--${flag} ${value}`);
 
-const RULES = flags("fusion", METHOD_NAMES), FEW = flags("fusion", ["variance", "learned"]);
+const RULES = flags("method", METHOD_NAMES), FEW = flags("method", ["variance", "learned"]);
 const LOOKS_AHEAD = /oracle|topk/;
 const HALF = "--cache-dtype bf16", DECODE = "--phase decode";
 /** Other ways to feed a sequence than all at once. */
@@ -73,7 +73,7 @@ const FEEDS = ["--chunk 7", DECODE];
 /** All of them but those that leave or need a trace. */
 export function listScores({ blas, blasEnv }: Pick<Machine, "blas" | "blasEnv">): Run[] {
   const online = RULES.filter((rule) => !LOOKS_AHEAD.test(rule));
-  const policies = cross(flags("fusion", ["variance", "mean"]), flags("threshold", THRESHOLD_POLICIES))
+  const policies = cross(flags("method", ["variance", "mean"]), flags("threshold", THRESHOLD_POLICIES))
     .filter((asked) => !asked.endsWith("budget"));
   const asked = [
     ...cross(["", ...RULES], ["", HALF]),
@@ -81,7 +81,7 @@ export function listScores({ blas, blasEnv }: Pick<Machine, "blas" | "blasEnv">)
     ...cross(RULES, ["--invert"]),
     ...policies,
     ...cross(policies.filter((policy) => !LOOKS_AHEAD.test(policy)), FEEDS),
-    ...cross(["--fusion learned --threshold window"], ["", ...FEEDS]),
+    ...cross(["--method learned --threshold window"], ["", ...FEEDS]),
     ...OPTIONS,
     ...cross(["--cache-dtype f16", "--threads 2"], ["", ...FEW]),
     "--ids TMP/ids.json",
@@ -112,6 +112,6 @@ function listSlow(backend: string, warmup: string, others: readonly string[]): s
     ...cross([backend], ["", ...others]),
     ...cross([line(backend, warmup)], RULES),
     ...cross([line(backend, warmup)], FEW, others),
-    ...cross([line(backend, warmup)], ["--fusion variance"], moving),
+    ...cross([line(backend, warmup)], ["--method variance"], moving),
   ];
 }

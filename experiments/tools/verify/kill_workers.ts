@@ -24,7 +24,7 @@ try {
   const small = ["--context", "64", "--tokens", "256", "--threads", "1"];
   const path = proposes
     ? await prepareSearch(folder, [...small, "--space", "docs/spaces/tiny.json", "--trials", `${trials}`])
-    : await prepareStudy(folder, [...small, "--warmup", "8", "--fusion", "random", "--seed", seeds]);
+    : await prepareStudy(folder, [...small, "--warmup", "8", "--method", "random", "--seed", seeds]);
   console.log(`${trials} trials; now ${workers} workers, each killed ${kills} times`);
   let draws = 0n;
   const killed = await runKilled(path, {

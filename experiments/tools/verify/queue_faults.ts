@@ -16,7 +16,7 @@ const LEASE_S = 5;
 await withFolder(async (folder) => {
   const seeds = Array.from({ length: trials }, (_, i) => i).join(",");
   const small = ["--context", "64", "--tokens", "128", "--warmup", "8", "--threads", "1"];
-  const args = [...small, "--fusion", "random", "--seed", seeds, "--quiet"];
+  const args = [...small, "--method", "random", "--seed", seeds, "--quiet"];
   await using server = await RedisServer.start(folder);
   const whole = await runTask("sweep", ...args, "--out", `${folder}/whole`);
   if (whole.code !== 0) throw new Error(whole.stderr);

@@ -125,7 +125,7 @@ export function describeVerdicts(verdicts: readonly Verdict[], summary: SweepSum
     return toBaseline === undefined
       ? [
         first,
-        "No control ran alike: add --fusion random and oracle, for a random baseline and an upper bound.",
+        "No control ran alike: add --method random and oracle, for a random baseline and an upper bound.",
       ]
       : [first, listToBaseline(methods.map(({ method, toBaseline }) => [method, toBaseline]))];
   });

@@ -70,7 +70,7 @@ Deno.test("describeVerdicts() says what is missing", () => {
   assertEquals(describeVerdicts(collectVerdicts(alone), alone), [
     "At 50% of queries skipped “learned” is the best online method: perplexity 59.67, dense 40.00; retained: queries 75%, " +
     "pairs 75%, attn FLOPs 60%, KV cache 60%.",
-    "No control ran alike: add --fusion random and oracle, for a random baseline and an upper bound.",
+    "No control ran alike: add --method random and oracle, for a random baseline and an upper bound.",
   ]);
   const chanceOnly = makeSummary(controls);
   assertEquals(collectVerdicts(chanceOnly), []);

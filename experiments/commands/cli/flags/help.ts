@@ -33,7 +33,7 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
     "context",
   ],
   "Method": [
-    "fusion",
+    "method",
     "preset",
     "side",
     "prune-ratio",

@@ -1,4 +1,4 @@
-/** Methods that `--fusion` and `--kv-fusion` name, and which of them a task can run. */
+/** Methods that `--method` and `--kv-method` name, and which of them a task can run. */
 import type { Option } from "../../../../lib/filter/mod.ts";
 import {
   EVICTIONS,
@@ -41,7 +41,7 @@ export const OF_DUMPS: { readonly [option: string]: { readonly value: string; re
   side: {
     value: DUMP_SIDES.join("|"),
     help: "side of a dump that is decided; query: attention to skip; key: keys and values to evict, by " +
-      "--kv-fusion, else --fusion, and --prune-ratio (query)",
+      "--kv-method, else --method, and --prune-ratio (query)",
   },
 };
 

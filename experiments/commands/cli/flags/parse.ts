@@ -15,6 +15,9 @@ export const textOf = (values: FlagValues, name: string): string | undefined =>
 
 /** Names that flags had before, and those that they have now. */
 const RENAMED_FLAGS: ReadonlyMap<string, string> = new Map([
+  ["fusion", "method"],
+  ["kv-fusion", "kv-method"],
+  ["window", "threshold-window"],
   ["products", "matmul"],
   ["beside", "full-model"],
   ["whole-share", "whole-fraction"],

@@ -8,9 +8,9 @@ import { parseFlags, parseOwnFlags } from "./parse.ts";
 const parse = (task: Task, ...args: string[]) => Object.fromEntries(parseFlags(task, args, task === "sweep"));
 
 Deno.test("parseFlags() reads lists, numbers, and values that look like flags", () => {
-  assertEquals(parse("sweep", "--tau", "0,0.5,1e1", "--fusion=mean,key", "--theta", "-0.5,-.25"), {
+  assertEquals(parse("sweep", "--tau", "0,0.5,1e1", "--method=mean,key", "--theta", "-0.5,-.25"), {
     tau: [0, 0.5, 10],
-    fusion: ["mean", "key"],
+    method: ["mean", "key"],
     theta: [-0.5, -0.25],
   });
   assertEquals(parse("sweep", "--seed", "18446744073709551615"), { seed: [18446744073709551615n] });
@@ -37,9 +37,9 @@ Deno.test("parseFlags() reads flags whose value may be left out", () => {
 
 Deno.test("parseFlags() keeps commas and spaces of paths", () => {
   assertEquals(parse("sweep", "--out", "a,b", "--model", "x,y.gguf"), { out: ["a,b"], model: ["x,y.gguf"] });
-  assertEquals(parse("sweep", "--out", " ", "--fusion", "key, mean"), {
+  assertEquals(parse("sweep", "--out", " ", "--method", "key, mean"), {
     out: [" "],
-    fusion: ["key", "mean"],
+    method: ["key", "mean"],
   });
 });
 
@@ -50,6 +50,9 @@ Deno.test("parseFlags() names the flag and the fix", () => {
     ["sweep", ["--no-json"], 'nearest is "--json"'],
     ["sweep", ["-x"], 'flag "-x"'],
     ["score", ["--grid", "a.json"], '"score" has no such flag'],
+    ["sweep", ["--fusion", "key"], 'Cannot use flag "--fusion": use --method instead'],
+    ["sweep", ["--kv-fusion", "key"], 'Cannot use flag "--kv-fusion": use --kv-method instead'],
+    ["sweep", ["--window=9"], 'Cannot use flag "--window": use --threshold-window instead'],
     ["score", ["--products=bf16"], 'Cannot use flag "--products": use --matmul instead'],
     ["sweep", ["--whole-share", "0.5"], 'Cannot use flag "--whole-share": use --whole-fraction instead'],
     ["sweep", ["--beside"], '"sweep" has no such flag'],
@@ -89,8 +92,8 @@ Deno.test("parseOwnFlags() gives a flag the text behind it, and wants one", () =
 
 Deno.test("every task takes the flags that all share", () => {
   const shared =
-    "fusion gamma tau lambda alpha prune-ratio warmup threshold window theta eta anchor absorb invert " +
-    "block preset side kv-fusion kv-ratio recent backend threads tokens seed out columns csv markdown latex json quiet " +
+    "method gamma tau lambda alpha prune-ratio warmup threshold threshold-window theta eta anchor absorb invert " +
+    "block preset side kv-method kv-ratio recent backend threads tokens seed out columns csv markdown latex json quiet " +
     "help";
   const modelsOwn =
     "model tail schedule skip-ratios slope key-state cache-skipped kv-tail context ridge projections features";

@@ -86,9 +86,9 @@ export async function takeFiles(
   return rule.name;
 }
 
-/** Flags with the rule of `--rule` for their `--fusion`, where they name none. */
+/** Flags with the rule of `--rule` for their `--method`, where they name none. */
 export async function withRule(values: FlagValues): Promise<FlagValues> {
   const name = await takeFiles(values),
-    isNamed = values.has("fusion") || values.has("preset") || values.has("grid");
-  return name === undefined || isNamed ? values : new Map([...values, ["fusion", [name]]]);
+    isNamed = values.has("method") || values.has("preset") || values.has("grid");
+  return name === undefined || isNamed ? values : new Map([...values, ["method", [name]]]);
 }

@@ -66,7 +66,7 @@ Deno.test({
         PATH: "/usr/bin:/bin", // no nvcc is looked for
       };
       const input = ["--model", model, "--text", text];
-      const args = [...input, "--warmup", "2", "--prune-ratio", "0.5", "--fusion", "variance"];
+      const args = [...input, "--warmup", "2", "--prune-ratio", "0.5", "--method", "variance"];
       const cpu = await score({ TOKENFILTER_CUDA_DRIVER: `${folder}/none` }, ...args, "--backend", "auto");
       assertMatch(cpu.said, /found no driver .*: going on with native code on the CPU/);
       for (const more of [["auto"], ["cuda", "--chunk", "5"]]) {

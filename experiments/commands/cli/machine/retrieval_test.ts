@@ -16,7 +16,7 @@ testSlow(
           `${folder}/text.txt`,
           "--side",
           "key",
-          "--fusion",
+          "--method",
           "key",
           "--warmup",
           "4",

@@ -225,7 +225,7 @@ Deno.test("--resume refuses other conditions before it downloads a model", () =>
 Deno.test("no command goes on with the study of another one", () =>
   withFolder(async (folder) => {
     const small = ["--context", "64", "--tokens", "64", "--threads", "1", "--quiet"], out = `${folder}/out`;
-    assertEquals((await runTask("sweep", ...small, "--fusion", "key", "--out", out)).code, 0);
+    assertEquals((await runTask("sweep", ...small, "--method", "key", "--out", out)).code, 0);
     const { code, stderr } = await runTask("compare", ...small, "--methods", "key", "--resume", out);
     assertEquals([code, stderr], [
       2,
@@ -285,7 +285,7 @@ Deno.test("results that cannot be written leave the table, what was finished, an
   withFolder(async (folder) => {
     const small = ["--context", "64", "--tokens", "64", "--warmup", "8", "--threads", "1"];
     const runs = [
-      ["sweep", "summary.json", "2 finished trials are in OUT/study.db", ["--fusion", "key,mean"]],
+      ["sweep", "summary.json", "2 finished trials are in OUT/study.db", ["--method", "key,mean"]],
       ["compare", "compare.html", "2 finished chunks are in OUT/study.db", [
         "--methods",
         "key",

@@ -30,7 +30,7 @@ Deno.test("a worker has the flags of its sweep, each as it was, but for what onl
     "--matmul bf16 --memory 500M --calibration none.txt --calibration-domain same --calibration-tokens 200",
   ];
   const values = parseFlags("sweep", lines.join(" ").split(" "), true);
-  const asked = parseFlags("sweep", [...lines.join(" ").split(" "), "--jobs", "2", "--fusion", "key"], true);
+  const asked = parseFlags("sweep", [...lines.join(" ").split(" "), "--jobs", "2", "--method", "key"], true);
   assertEquals(flagValues(keepFlags(asked)), values);
   assertEquals(flagValues({ threads: "2" }), new Map([["threads", [2]]]));
 });
