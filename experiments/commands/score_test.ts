@@ -213,7 +213,7 @@ Deno.test("score with a method ends with what was skipped, what it cost and save
     assertEquals(map.layers.map(({ keep }: { keep: number[] }) => keep), saved.keep);
     assert(map.layers[0].redundancy.some((score: number | null) => score !== null));
     assert(!page.includes("plotly.js"), "no plot, no plotly");
-    // A replay has masks alone, and says the same.
+    // A replay has only masks, and gives the same.
     const trace = `${folder}/trace.parquet`;
     assertEquals((await runTask("score", ...args, "--trace", trace, "--quiet")).code, 0);
     const again = await runTask("score", "--replay", trace, "--out", `${folder}/again`, "--json", "--quiet");

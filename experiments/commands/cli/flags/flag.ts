@@ -17,7 +17,7 @@ export type FlagKind =
   | "number"
   | "integer"
   | "boolean" // `--x`, `--x true`, `--x false`
-  | "switch" // `--x` alone
+  | "switch" // only `--x`
   | "optional text" // `--x` or `--x TEXT`
   | "names" // joined by +
   | "layers" // a word, or numbers joined by +

@@ -52,7 +52,7 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
   "Results": ["out", "resume", "live", "all", "columns", "csv", "json"],
 };
 
-/** Main flags of tasks of items, which sweep, made for texts first of all, tells with all others alone. */
+/** Main flags of tasks of items. The main help of sweep leaves them out, because it is made for texts. */
 const OF_ITEMS: readonly string[] = ["data", "items", "filter-from"];
 
 function describeAll(task: Task): string {

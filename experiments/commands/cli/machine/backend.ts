@@ -114,7 +114,7 @@ async function openNative(
   try {
     return await openCpu({ threads, products, ...building });
   } catch (error) {
-    if (!isUnavailable(error) || products !== "exact") throw error; // the others have exact products alone
+    if (!isUnavailable(error) || products !== "exact") throw error; // the others have only exact products
     if (choice === "cpu") {
       throw new NativeLibraryError(`${error.message} (or use --backend reference, which is slow)`, {
         cause: error,
