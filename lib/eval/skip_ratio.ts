@@ -58,7 +58,7 @@ export function dropRatiosOf({ judged, droppedPerLayer }: DropCounts): (number |
   return droppedPerLayer.map((dropped) => judged === 0 ? null : dropped / judged);
 }
 
-/** What a method keeps of keys and values whole, as records have it: layers, and KV heads as `layer.head`. */
+/** Layers with all their keys and values, and such KV heads as `layer.head`, as in records. */
 export function wholeOf({ keySide }: Pick<Pruner, "keySide">): {
   readonly wholeLayers?: readonly number[];
   readonly wholeHeads?: readonly string[];

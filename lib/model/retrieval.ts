@@ -7,26 +7,26 @@ import type { LoadedModel } from "./load.ts";
 import type { Model } from "./model.ts";
 import type { See } from "./run/forward_pass.ts";
 
-/** The probe: `tokens` random ids, said twice. A layer's output is compared with that over `sinks` first and `recent` last keys. */
+/** The probe: `tokens` random ids, read twice. A layer's output is compared with that over `sinks` first and `recent` last keys. */
 const PROBE = { version: 1, tokens: 128, sinks: 32, recent: 64 } as const;
 /** A model that copies has at least so many nats per token less when it reads the ids again. */
 const LEAST_GAIN = 1;
 
-/** What a probe found. */
+/** Result of a probe. */
 export interface RetrievalLayers {
   /**
-   * Score of each layer, [numLayers]: mean over the tokens of the second saying of |o - o'|^2 / |x|^2. o = the attention
-   * block's output, o' = the same over the first and the recent keys alone, x = the residual stream before the block. 0 of a
+   * Score of each layer, [numLayers]: mean over the tokens of the second reading of |o - o'|^2 / |x|^2. o = the attention
+   * block's output, o' = the same over only the first and the recent keys, x = the residual stream before the block. 0 of a
    * layer with a sliding window, which does not reach far.
    */
   readonly scores: readonly number[];
   /** The same of each KV head, [numLayers][numKvHeads]: o and o' are what its only queries add through the output projection. */
   readonly heads: readonly (readonly number[])[];
-  /** Mean loss of the ids in nats per token, when they are said first and when they are said again. */
+  /** Mean loss of the ids in nats per token, on the first and on the second reading. */
   readonly losses: readonly [first: number, again: number];
   /** Whether the model copies: where it does not, the scores are a guess. */
   readonly copies: boolean;
-  /** What was fed. */
+  /** Options of the probe. */
   readonly probe: {
     readonly version: number;
     readonly tokens: number;
@@ -57,9 +57,9 @@ function lossesOf(model: Model, ids: Int32Array<ArrayBuffer>, pruner: Pruner, se
 }
 
 /**
- * Norms of what each KV head's queries add, [numKvHeads * T]: those of one head after the other.
+ * Norms of the outputs of each KV head's queries, [numKvHeads * T]: those of one head after the other.
  *
- * @param differences Of what the heads gave in two ways, T rows of numHeads * headDim.
+ * @param differences Between two attention outputs of the heads, T rows of numHeads * headDim.
  */
 function headNorms(
   { backend, config, weights }: Model,
@@ -84,7 +84,7 @@ function headNorms(
 }
 
 /**
- * Finds the layers that retrieve, by one dense forward pass over random tokens that are said twice; no text is needed.
+ * Finds the layers that retrieve, by one dense forward pass over random tokens that are read twice; no text is needed.
  *
  * The scores go into a model's shape as `retrieval`; the option `whole: "auto"` then keeps every key and value of the
  * layers with the highest ones. Compare retrieval heads (arXiv 2404.15574), RazorAttention (2407.15891) and
@@ -118,7 +118,7 @@ export function findRetrievalLayers(
   }
   const heads = Array.from({ length: numLayers }, () => new Float64Array(numKvHeads)), count = PROBE.tokens;
   let norms = new Float64Array();
-  // What enters the output projection: a row a token, and behind it, of those that are compared, a second one, of o'.
+  // Input of the output projection: one row per token, and a second row of o' after it where the two are compared.
   const see = (layer: number, name: string, x: Tensor) => {
     if (name !== "o" || !layers.includes(layer)) return;
     const all = f32Data(model.backend.read(x)), columns = x.shape[1]!, single = 2 * ids.length - x.shape[0]!;
@@ -176,7 +176,7 @@ const found = new WeakMap<Model, RetrievalLayers>();
 /**
  * The layers of a model that retrieve, probed once.
  *
- * @param kept What an earlier probe of the same model has found; not believed where it comes of another probe.
+ * @param kept Result of an earlier probe of the same model; ignored if it is of another probe.
  */
 export function retrievalOf(
   loaded: Pick<LoadedModel, "model" | "tokenizer">,

@@ -54,7 +54,7 @@ Deno.test("findRetrievalLayers() scores each KV head by what its part of the out
   assertEquals(heads.map(({ length }) => length), Array(10).fill(numKvHeads));
   const { model } = loaded, { o, ...others } = model.weights.layers[0]!;
   for (let head = 0; head < numKvHeads; head++) {
-    // Nothing lies before layer 0: with one head's columns alone, the layer's score is that head's.
+    // Nothing lies before layer 0: with only one head's columns, the layer's score is that head's.
     const width = numHeads / numKvHeads * headDim,
       matrix = dequantize(backend.read(o!), 0, countOf(o!.shape)).slice();
     matrix.forEach((_, i) => {

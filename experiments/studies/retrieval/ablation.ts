@@ -1,5 +1,5 @@
 /**
- * How well the probe ranks layers: its scores next to the ablation of each layer, which then sees no more than the first keys
+ * How well the probe ranks layers: its scores next to the ablation of each layer, which then attends to no more than the first keys
  * and the recent window, on random ids and on a text, each read twice.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/retrieval/ablation.ts
@@ -13,13 +13,13 @@ import { spearman } from "../../../lib/stats/mod.ts";
 import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
 import { measureLayers } from "../cheap_skips/layers.ts";
 
-/** What was measured of a model. */
+/** Measurements of a model. */
 export interface Ablations {
   readonly model: string;
   readonly modelSha256: string;
   /** Scores of the probe by layer, with its first seed. */
   readonly scores: readonly number[];
-  /** KL divergence in nats per token that the ablation of each layer costs, by what was read. */
+  /** KL divergence in nats per token that the ablation of each layer costs, by text. */
   readonly divergences: { readonly [text: string]: readonly number[] };
 }
 

@@ -10,14 +10,14 @@ import {
 } from "../../../../lib/model/mod.ts";
 import type { Progress } from "../output/progress.ts";
 
-/** What a plan is checked with before the model is there: any layers will do. */
+/** Scores for the check of a plan before the model is there: any layers will do. */
 export const unprobed = (
   { numLayers, numKvHeads }: Pick<ModelConfig, "numLayers" | "numKvHeads">,
 ): Pick<PrunerContext, "retrieval"> => ({
   retrieval: (whole) => new Array<number>(numLayers * (whole === "heads" ? numKvHeads : 1)).fill(1),
 });
 
-/** What an earlier run has kept; undefined where there is nothing that can be read. */
+/** Result that an earlier run has kept; undefined if nothing can be read. */
 async function readKept(path: string): Promise<unknown> {
   try {
     return JSON.parse(await Deno.readTextFile(path));
@@ -28,7 +28,7 @@ async function readKept(path: string): Promise<unknown> {
 
 type Probed = Pick<LoadedModel, "sha256" | "dtype" | "model" | "tokenizer">;
 
-/** What the probe finds in a model: in the cache folder, else by a pass that is kept there, with the seconds it took. */
+/** Retrieval scores of a model: from the cache folder, else by a pass, whose result is kept there, with its seconds. */
 export async function probeRetrieval(
   loaded: Probed,
 ): Promise<{ readonly found: RetrievalLayers; readonly seconds?: number }> {
