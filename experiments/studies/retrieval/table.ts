@@ -34,13 +34,18 @@ export async function readResults(name = "wikitext2_32768"): Promise<RetrievalRe
   return JSON.parse(await Deno.readTextFile(new URL(`results/${name}.json`, import.meta.url)));
 }
 
+/** Chunks that a trial has read: the first ones. */
+const countChunks = ({ environment, dense }: RetrievalResults, { sums }: LossBlocks) =>
+  sums.length / dense.lossBlocks.sums.length * environment.textTokens / environment.context;
+
 /**
  * Mean difference of losses and its 95% interval; a chunk is the unit, since one eviction acts on all that follows it. Where
- * a trial has read fewer chunks, it is of those: the first ones.
+ * a trial has read fewer chunks, it is of those.
  */
-export function chunkInterval({ environment, dense }: RetrievalResults, own: LossBlocks, other: LossBlocks) {
+export function chunkInterval(results: RetrievalResults, own: LossBlocks, other: LossBlocks) {
+  const { environment, dense } = results;
   const blocks = dense.lossBlocks.sums.length * environment.context / environment.textTokens;
-  const chunks = Math.min(own.sums.length, other.sums.length) / blocks;
+  const chunks = Math.min(countChunks(results, own), countChunks(results, other));
   const differences = Float64Array.from({ length: chunks }, (_, chunk) => {
     const at = Array.from({ length: blocks }, (_, i) => chunk * blocks + i);
     const sum = (of: readonly number[]) => at.reduce((total, i) => total + of[i]!, 0);
@@ -88,6 +93,7 @@ export function tabulateMethods(results: RetrievalResults): PlainTable {
       loss: asIs ? chunkInterval(results, asIs, dense.lossBlocks).estimate : 0,
       cells: [
         nameOf(first),
+        String(countChunks(results, asIs ?? first.lossBlocks)),
         retained(of("none") ?? first),
         shown(asIs, dense.lossBlocks),
         shown(withWhole, dense.lossBlocks),
@@ -99,6 +105,7 @@ export function tabulateMethods(results: RetrievalResults): PlainTable {
   return {
     columns: [
       "method",
+      "chunks",
       "cache retained",
       "as is",
       "with whole layers",
@@ -110,10 +117,42 @@ export function tabulateMethods(results: RetrievalResults): PlainTable {
   };
 }
 
+/** A row per rule with whole KV heads, next to the same rule with whole layers, on the chunks that both have read. */
+export function tabulateHeads(results: RetrievalResults): PlainTable {
+  const { dense, trials } = results;
+  const rows = trials.filter(({ whole }) => whole === "heads").flatMap((heads) => {
+    const { kvFusion, kvRatio, lossBlocks } = heads, chunks = countChunks(results, lossBlocks);
+    const layers = trials.find((other) =>
+      other.kvFusion === kvFusion && other.kvRatio === kvRatio && other.whole === "auto"
+    );
+    if (layers === undefined) return [];
+    const count = Math.min(lossBlocks.sums.length, layers.lossBlocks.sums.length);
+    const same = {
+      sums: layers.lossBlocks.sums.slice(0, count),
+      sizes: layers.lossBlocks.sizes.slice(0, count),
+    };
+    const shown = (own: LossBlocks, other: LossBlocks) =>
+      formatInterval(chunkInterval(results, own, other), 3);
+    return [[
+      METHODS[kvFusion] ?? `\`${kvFusion}\``,
+      String(chunks),
+      retained(heads),
+      shown(lossBlocks, dense.lossBlocks),
+      shown(same, dense.lossBlocks),
+      shown(lossBlocks, same),
+    ]];
+  });
+  return {
+    columns: ["rule", "chunks", "cache retained", "whole heads", "whole layers", "difference"],
+    left: [true],
+    rows,
+  };
+}
+
 /** A row per rule and ratio: loss increase, and the difference from the same rule without whole layers. */
 export function tabulateRetrieval(results: RetrievalResults): PlainTable {
   const { dense } = results,
-    trials = results.trials.filter(({ kvFusion, whole }) => OWN.includes(kvFusion) || whole === "heads");
+    trials = results.trials.filter(({ kvFusion, whole }) => OWN.includes(kvFusion) && whole !== "heads");
   const shown = (own: LossBlocks, other: LossBlocks) => formatInterval(chunkInterval(results, own, other), 3);
   return {
     columns: ["rule", "whole layers", "cache retained", "loss increase", "difference from none whole"],
@@ -126,7 +165,7 @@ export function tabulateRetrieval(results: RetrievalResults): PlainTable {
         );
         return [
           `\`${kvFusion}\``,
-          whole === "auto" ? "17, 18, 20, 23" : whole,
+          whole === "auto" ? "17, 18, 20, 23" : "none",
           retained(trial),
           shown(lossBlocks, dense.lossBlocks),
           alike === undefined || alike === trial ? "-" : shown(lossBlocks, alike.lossBlocks),
@@ -138,7 +177,7 @@ export function tabulateRetrieval(results: RetrievalResults): PlainTable {
 
 if (import.meta.main) {
   const results = await readResults();
-  for (const tabulate of [tabulateRetrieval, tabulateMethods]) {
+  for (const tabulate of [tabulateRetrieval, tabulateHeads, tabulateMethods]) {
     console.log(formatMarkdown(tabulate(results)) + "\n");
   }
 }

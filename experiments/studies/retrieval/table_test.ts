@@ -5,14 +5,14 @@ import { resolveOptions } from "../../../lib/methods/mod.ts";
 import { expandGrids, readGrids } from "../../../lib/sweep/mod.ts";
 import { withScore } from "../comparison/tables.ts";
 import { tabulateAblations } from "./ablation.ts";
-import { chunkInterval, readResults, tabulateMethods, tabulateRetrieval } from "./table.ts";
+import { chunkInterval, readResults, tabulateHeads, tabulateMethods, tabulateRetrieval } from "./table.ts";
 
 Deno.test("the page of retrieval layers has the table of the committed results, whose grid a sweep takes", async () => {
   const page = await Deno.readTextFile(
     new URL("../../../docs/results/retrieval-layers.md", import.meta.url),
   );
   const results = await readResults();
-  for (const tabulate of [tabulateRetrieval, tabulateMethods]) {
+  for (const tabulate of [tabulateRetrieval, tabulateHeads, tabulateMethods]) {
     assertStringIncludes(page, formatMarkdown(tabulate(results)));
   }
   const grid = JSON.parse(await Deno.readTextFile(new URL("grid.json", import.meta.url)));
