@@ -2,8 +2,9 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { formatMarkdown } from "./cli/output/table.ts";
 import { countUnits, interruptTask, listFolder, runTask, withFolder } from "./testing.ts";
-import { IN_SLOW_TIER, NOT_ON_WINDOWS, unless } from "../../lib/testing.ts";
-import { findChromium, LIGHT, tabulateReproduction } from "../../lib/plot/mod.ts";
+import { readKnownModels } from "./reproduce/recipe.ts";
+import { IN_SLOW_TIER, NOT_ON_WINDOWS, testSlow, unless } from "../../lib/testing.ts";
+import { type DenseCheck, findChromium, LIGHT, tabulateReproduction } from "../../lib/plot/mod.ts";
 import { StudyStore } from "../../lib/sweep/mod.ts";
 
 /** A recipe of two protocols on the built-in text, with numbers that are said to be published. */
@@ -272,6 +273,49 @@ Deno.test("reproduce refuses what is no recipe, and nothing is written", () =>
       assertMatch(stderr, message);
     }
     assert(!listFolder(folder).includes("out"));
+  }));
+
+Deno.test("reproduce --plan reads sizes from a config.json alone, and writes nothing else than its plan", () =>
+  withFolder(async (folder) => {
+    const { "LLaMA-2-7B": known } = await readKnownModels(), model = `${folder}/model`;
+    Deno.mkdirSync(model);
+    Deno.writeTextFileSync(`${model}/config.json`, JSON.stringify(known!.config));
+    const args = ["paper", "--model", model, "--data", folder, "--plan", "--threads", "1", "--quiet"];
+    const { code, stdout, stderr } = await runTask("reproduce", ...args, "--out", `${folder}/plan`);
+    assertEquals([code, stderr], [0, ""]);
+    assertStringIncludes(stdout, `${folder}/piqa.jsonl`);
+    assertStringIncludes(stdout.replaceAll(/\s+/g, " "), "13.5 GB of weights, 4.3 GB of keys and values");
+    assertEquals([listFolder(`${folder}/plan`), listFolder(folder)], [["plan.json"], ["model", "plan"]]);
+    const unknown = await runTask("reproduce", "paper", "--model", "own/model", "--plan", "--quiet");
+    assertEquals([unknown.code, unknown.stdout], [2, ""]);
+    assertStringIncludes(unknown.stderr, 'Cannot plan for model "own/model": its sizes are not known here');
+  }));
+
+testSlow("quick gives the table of the page of tiny", () =>
+  withFolder(async (folder) => {
+    const { code, stdout, stderr } = await runTask(
+      "reproduce",
+      "quick",
+      ...SMALL,
+      "--markdown",
+      "--out",
+      `${folder}/q`,
+    );
+    assertEquals([code, stderr], [0, ""]);
+    const page = Deno.readTextFileSync(new URL("../../docs/results/models/tiny.md", import.meta.url));
+    const [ran, committed] = [stdout, page.split("## Results")[1]!.split("## Protocols")[0]!].map((text) =>
+      text.split("\n").filter((line) => line.startsWith("|")).map((line) =>
+        line.split("|").map((cell) => cell.trim())
+      )
+    ) as [string[][], string[][]];
+    // Another level rounds otherwise, so that decisions close to the threshold may differ; dense numbers do not show it.
+    assertEquals([ran[0], ran[2]], [committed[0], committed[2]]);
+    assertEquals(ran.map(([, method]) => method).sort(), committed.map(([, method]) => method).sort());
+    const { checks } = readResult(`${folder}/q`);
+    assertEquals(checks.map(({ found, published }: DenseCheck) => found.toFixed(2) === String(published)), [
+      true,
+      true,
+    ]);
   }));
 
 const noBrowser = findChromium() === undefined && "needs Chromium";
