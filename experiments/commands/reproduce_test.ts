@@ -223,6 +223,7 @@ Deno.test("table joins comparisons of one model, a column per protocol, and refu
       [[`${folder}/none`], /found none of reproduce\.json, compare\.json, summary\.json there/],
       [[short, "--columns", "speed"], /Cannot use --columns speed: expected some of method, /],
       [[short, "--rows", "speed"], /Cannot use --rows speed: expected parts of dense, /],
+      [[short, "--pdf"], /Cannot use --pdf without --figures/],
       [[short, "--format", "pdf"], /Cannot use --format "pdf": expected one of markdown, latex, csv/],
       [[short, "--card", `${folder}/card`], /expected a folder with reproduce\.json/],
       [[], /found no folder/],
@@ -320,16 +321,28 @@ testSlow("quick gives the table of the page of tiny", () =>
 
 const noBrowser = findChromium() === undefined && "needs Chromium";
 Deno.test({
-  ...unless(IN_SLOW_TIER || noBrowser, "table writes the figures of a run as SVG in light colors"),
+  ...unless(
+    IN_SLOW_TIER || noBrowser,
+    "table writes the figures of a run as SVG in light colors, and as PDF",
+  ),
   fn: () =>
     withFolder(async (folder) => {
       const args = ["--context", "32", "--tokens", "64", "--method", "key,random", "--out", `${folder}/s`];
       assertEquals((await runTask("sweep", ...args, ...SMALL)).code, 0);
-      const { code, stderr } = await runTask("table", `${folder}/s`, "--figures", `${folder}/figures`);
+      const { code, stderr } = await runTask(
+        "table",
+        `${folder}/s`,
+        "--figures",
+        `${folder}/figures`,
+        "--pdf",
+      );
       assertEquals(code, 0, stderr);
       const files = listFolder(`${folder}/figures`);
-      assert(files.length > 1 && files.every((name) => /^\d+_s_\w+\.svg$/.test(name)), files.join());
-      const svg = Deno.readTextFileSync(`${folder}/figures/${files[0]}`);
+      assert(files.length > 1 && files.every((name) => /^\d+_s_\w+\.(svg|pdf)$/.test(name)), files.join());
+      const [pdf, name] = files as [string, string];
+      const printed = new TextDecoder("latin1").decode(Deno.readFileSync(`${folder}/figures/${pdf}`));
+      assertEquals([printed.slice(0, 5), printed.match(/\/Type \/Page\b/g)!.length], ["%PDF-", 1]);
+      const svg = Deno.readTextFileSync(`${folder}/figures/${name}`);
       assertStringIncludes(svg, "<svg");
       assertEquals(LIGHT["@card"], "#ffffff");
       assertStringIncludes(svg, "fill: rgb(255, 255, 255)");

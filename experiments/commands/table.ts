@@ -12,6 +12,7 @@ import {
   type PaperPart,
   plotComparisons,
   plotSweep,
+  printImages,
   renderImages,
   type SiteEntry,
   tabulatePaper,
@@ -49,6 +50,8 @@ Examples:
       only these columns, as they are called in the head (all)
   --figures DIR
       write the figures of the runs there too, as SVG in light colors; needs Chromium
+  --pdf
+      write these figures as PDF too
   --card DIR
       write the page of the model there too, all tables in Markdown, as in docs/results/models; of reproduce.json
   --task-file FILE
@@ -152,7 +155,7 @@ function listFigures(runs: readonly SiteEntry[]) {
   });
   const plainName = (text: string) => text.toLowerCase().replaceAll(/[^a-z0-9]+/g, "_");
   return figures.map(({ part, figure }, i) => ({
-    ...{ figure, file: `${i + 1}_${plainName(part)}_${plainName(figure.title)}.svg` },
+    ...{ figure, file: `${i + 1}_${plainName(part)}_${plainName(figure.title)}` },
   }));
 }
 
@@ -161,11 +164,14 @@ export async function main(args: readonly string[]): Promise<number> {
   const { _: folders, rows, columns, figures, card, ...flags } = parseOwnFlags(
     args,
     ["format", "rows", "columns", "figures", "card", "task-file"],
-    [],
+    ["pdf"],
     true,
   );
   if (folders.length === 0) {
     throw new UsageError("Cannot print a table: found no folder, expected deno task table DIR… (see --help)");
+  }
+  if (flags.pdf && figures === undefined) {
+    throw new UsageError("Cannot use --pdf without --figures: expected --figures DIR");
   }
   const chosen = expectChoice("format", flags.format ?? "markdown", FORMATS);
   for (const folder of [figures, card]) if (folder !== undefined) expectWritable(folder);
@@ -175,7 +181,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const table = select(tabulateRuns(runs), rows, columns);
   writeLine(Deno.stdout, format(table, chosen, runs[0]!.kind === "sweep" ? [] : PAPER_LEGEND));
   if (card !== undefined) await saveCards(runs, card);
-  if (figures !== undefined) await saveFigures(runs, figures);
+  if (figures !== undefined) await saveFigures(runs, figures, flags.pdf);
   return EXIT.ok;
 }
 
@@ -193,10 +199,12 @@ async function saveCards(runs: readonly SiteEntry[], folder: string): Promise<vo
 }
 
 /** Writes the figures of runs, in light colors. */
-async function saveFigures(runs: readonly SiteEntry[], folder: string): Promise<void> {
+async function saveFigures(runs: readonly SiteEntry[], folder: string, asPdf: boolean): Promise<void> {
   const listed = listFigures(runs), images = await renderImages(listed.map(({ figure }) => figure), "svg");
   makeFolder(folder);
-  for (const [i, { file }] of listed.entries()) await writeWhole(`${folder}/${file}`, images[i]!);
+  for (const [i, { file }] of listed.entries()) await writeWhole(`${folder}/${file}.svg`, images[i]!);
+  const pages = asPdf ? await printImages(images) : [];
+  for (const [i, page] of pages.entries()) await writeWhole(`${folder}/${listed[i]!.file}.pdf`, page);
   writeLine(Deno.stderr, `${plural(images.length, "figure")}: ${folder}`);
 }
 

@@ -72,6 +72,22 @@ export async function renderImages(
   });
 }
 
+/** Prints SVG images as PDF, each on a page of its size. @throws {ChromiumError} As {@linkcode renderImages}. */
+export async function printImages(images: readonly string[]): Promise<Uint8Array[]> {
+  return await inPage({ width: 1000, scale: 1 }, async (page) => {
+    const printed: Uint8Array[] = [];
+    for (const image of images) {
+      const [, width, height] = image.match(/^<svg[^>]* width="([\d.]+)" height="([\d.]+)"/)!;
+      await page.setContent(
+        `<body style="margin: 0">${image.replace("<svg", '<svg style="display: block"')}</body>`,
+      );
+      const size = { width: `${width}px`, height: `${Math.ceil(Number(height)) + 1}px` };
+      printed.push(await page.pdf({ ...size, printBackground: true, pageRanges: "1" }));
+    }
+    return printed;
+  });
+}
+
 function expectSize(width: number, scale: number): void {
   if (!(width >= 100 && width <= 10_000)) {
     throw new RangeError(`Cannot draw an image: found width ${width}, expected 100 to 10000 pixels`);

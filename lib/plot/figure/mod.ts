@@ -15,7 +15,7 @@ export {
   wrapText,
 } from "./figure.ts";
 export { contentPolicy, Html, markup } from "./html.ts";
-export { type ImageOptions, renderImages } from "./image.ts";
+export { type ImageOptions, printImages, renderImages } from "./image.ts";
 export {
   PAGE_PROGRAM,
   type PageTable,
