@@ -111,6 +111,15 @@ Deno.test("a plan of each model says what it takes, without weights", async () =
       assertEquals(plan.parts[0]!.runs, 77);
       assert(describeEstimate(plan).every((line) => line !== ""));
     }
+    // Flags and methods of the other recipes are known too.
+    for (const other of RECIPES) {
+      const plan = await estimateRecipe(
+        await readRecipe(other),
+        { values: new Map([["model", ["tiny"]]]), progress: new Progress(undefined) },
+        () => Promise.resolve(backend as unknown as Backend),
+      );
+      assert(plan.parts.every(({ runs, tokens }) => runs > 1 && tokens > 0), other);
+    }
     // The speed that was measured: two operations per product of 256 tokens.
     const { flopsPerSecond } = await estimateRecipe(
       recipe,
