@@ -102,12 +102,12 @@ Deno.test("a plan of each model says what it takes, without weights", async () =
     for (const [name, billions] of Object.entries(BILLIONS)) {
       assertEquals(await findModel(await readShape(name)), name);
       const plan = await estimateRecipe(
-        recipe,
+        { ...recipe, parts: { "wikitext2-128": {}, "piqa": { "filter-from": "25%" } } },
         { values: new Map([["model", [name]]]), progress: new Progress(undefined) },
         () => Promise.resolve(backend as unknown as Backend),
       );
       assertAlmostEquals(plan.weightBytes / 2e9, billions, 0.003 * billions, name);
-      assert(plan.parts.length === 20 && plan.parts.every(({ hours }) => hours > 0));
+      assert(plan.parts.every(({ hours }) => hours > 0));
       assertEquals(plan.parts[0]!.runs, 77);
       assert(describeEstimate(plan).every((line) => line !== ""));
     }
@@ -121,11 +121,12 @@ Deno.test("a plan of each model says what it takes, without weights", async () =
       assert(plan.parts.every(({ runs, tokens }) => runs > 1 && tokens > 0), other);
     }
     // The speed that was measured: two operations per product of 256 tokens.
-    const { flopsPerSecond } = await estimateRecipe(
+    const { flopsPerSecond, parts } = await estimateRecipe(
       recipe,
       { values: new Map([["model", ["LLaMA-2-7B"]]]), progress: new Progress(undefined) },
       () => Promise.resolve(backend as unknown as Backend),
     );
+    assertEquals(parts.length, 20);
     assertAlmostEquals(flopsPerSecond, 2 * 256 * 2048 ** 2 / 0.1, 1);
   } finally {
     performance.now = now;
