@@ -1,4 +1,4 @@
-/** What a recipe would take: runs, tokens, memory and hours, from sizes and one short measurement only. */
+/** What a recipe would take: runs, tokens, memory and hours, only from sizes and one short measurement. */
 import type { Backend } from "../../../lib/backend.ts";
 import { mlpFlops, outputFlops, projectionFlops, windowPairs } from "../../../lib/cost.ts";
 import { type CacheDType, DTYPES, type WeightDType } from "../../../lib/dtype.ts";

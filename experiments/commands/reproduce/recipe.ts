@@ -5,7 +5,7 @@ import { type ModelConfig, readConfigText } from "../../../lib/model/mod.ts";
 import type { PublishedNumber } from "../../../lib/plot/mod.ts";
 import { readJson } from "../cli/files.ts";
 
-/** What a number is measured by; one without a task is others' alone. */
+/** What a number is measured by; one without a task is only of others. */
 export interface Protocol {
   readonly label: string;
   readonly says: string;

@@ -42,7 +42,7 @@ function randomTensor(shape: readonly number[], isNorm: boolean): HostTensor {
   return hostTensor("bf16", shape, data);
 }
 
-/** Writes a folder as transformers saves a model: two layers, with only the tokens of bytes. */
+/** Writes a folder as transformers saves a model: two layers, no tokens but those of bytes. */
 function writeModel(folder: string, known: { readonly [key: string]: unknown }): void {
   const config = JSON.stringify({
     ...known,
