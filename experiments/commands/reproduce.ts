@@ -1,5 +1,5 @@
 /**
- * `deno task reproduce`: the tables of a recipe on a model, next to what others have published by the same protocols.
+ * `deno task reproduce`: the tables of a recipe on a model, next to published numbers of the same protocols.
  *
  * A recipe is data (`reproduce/recipes/`); its parts are comparisons of one study. See `deno task reproduce --help`.
  */

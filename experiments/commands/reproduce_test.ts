@@ -118,7 +118,7 @@ Deno.test("reproduce puts published numbers into the column of their protocol, a
     assertEquals([row("Other 50% (published)")[all], row("key at 0.5")[all]], ["-", "-"]);
     assertEquals(numberOf("dense", all), numberOf("dense", at64!));
     assert(numberOf("key at 0.3", all) !== numberOf("key at 0.3", at64!));
-    // What a method spends differs from part to part.
+    // Budgets of a method differ from part to part.
     assertEquals(row("dense").slice(1, 3), ["100%", "100%"]);
     assertMatch(row("key at 0.3")[1]!, /^\d\d-\d\d%$/);
     const page = Deno.readTextFileSync(`${out}/tables.md`);

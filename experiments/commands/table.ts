@@ -68,7 +68,7 @@ async function readRunIn(folder: string): Promise<SiteEntry> {
   throw new UsageError(`Cannot print a table of "${folder}": found none of ${FILES.join(", ")} there`);
 }
 
-/** What heads the columns of a comparison's own task: the protocol, and the text where there is one. */
+/** Head of the columns of a comparison's own task: the protocol, and the text where there is one. */
 function headOf({ environment }: Comparison): string | undefined {
   const { task: name, context, text } = environment, task = findTask(name);
   return task.items === undefined ? `${text}: ${labelOf(task, context)}` : undefined;

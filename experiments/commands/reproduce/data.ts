@@ -11,7 +11,7 @@ import type { NamedText } from "../cli/flags/text.ts";
 /** A text: the file of a folder, and the same on the hub. */
 interface TextSource {
   readonly file: string;
-  /** What the file is: plain text, or lines of JSON in gzip of which the first documents are joined by spaces. */
+  /** Form of the file: plain text, or lines of JSON in gzip of which the first documents are joined by spaces. */
   readonly form: "text" | "wikitext" | "c4";
   /** SHA-256 of the text; left out where only the hub's own digests are known. */
   readonly sha256?: string;
@@ -34,7 +34,7 @@ export const rowsOf = (text: string) =>
   text.split("\n").slice(0, -1).map((line) => line === " " ? "" : `${line}\n`);
 const linesOf = (rows: readonly string[]) => rows.map((row) => row === "" ? " \n" : row).join("");
 
-/** What is to be read, in words, and whether it is there. */
+/** Place of a text, in words. */
 export function describeText(name: string, folder: string | undefined): string {
   const source = SOURCES[name]!;
   if ("of" in source) return describeText(source.of, folder);

@@ -1,4 +1,4 @@
-/** What a recipe would take: runs, tokens, memory and hours, only from sizes and one short measurement. */
+/** Estimates of a recipe: runs, tokens, memory and hours, only from sizes and one short measurement. */
 import type { Backend } from "../../../lib/backend.ts";
 import { mlpFlops, outputFlops, projectionFlops, windowPairs } from "../../../lib/cost.ts";
 import { type CacheDType, DTYPES, type WeightDType } from "../../../lib/dtype.ts";
@@ -29,7 +29,7 @@ const TEXT_TOKENS = 341_469, ITEM_TOKENS = 350, MADE_ITEMS = 50;
 const ITEM_LENGTH = 100;
 /** Bytes of the program, and of kept results of the full model at most. */
 const PROGRAM_BYTES = 0.3e9, KEPT_BYTES = 2 ** 30;
-/** What the model has in its file where a plan sees no file. */
+/** Element type of the weights on the hub. */
 const HUB_DTYPE: WeightDType = "bf16";
 
 /** A part of a recipe as it is planned. */
@@ -58,13 +58,13 @@ export interface Estimate {
   readonly backend: string;
 }
 
-/** What is known of a model by its name, or its name on the hub. */
+/** The known model of a name, or of a name on the hub. */
 const findKnown = async (name: string) =>
   Object.entries(await readKnownModels()).find(([title, { hub }]) => [title, hub].includes(name))?.[1];
 
 /**
- * The sizes of a model without its weights: from config.json of a folder, from what is known of it on the hub, else from
- * its file.
+ * The sizes of a model without its weights: from config.json of a folder, from models.json, else from its
+ * file.
  *
  * @throws {UsageError} If nothing is known of it here.
  */
@@ -187,7 +187,7 @@ export const tabulateEstimate = ({ parts }: Pick<Estimate, "parts">): TextTable 
     ["time", "of all runs", ({ hours }) => shown(hours)],
   ]);
 
-/** What an estimate says, in lines. */
+/** An estimate as lines of text. */
 export function describeEstimate(estimate: Estimate): string[] {
   const { hours, weightBytes, cacheBytes, workBytes, flopsPerSecond, backend, model, recipe, isGated } =
     estimate;

@@ -33,13 +33,13 @@ export interface PlannedPart {
   readonly digest: string;
 }
 
-/** What parts are planned with. */
+/** Inputs of the plan of parts. */
 type Asking = Pick<Asked, "values" | "progress" | "request">;
 
 /** The folder of data, or `hub` where none was named. */
 export const dataOf = (values: FlagValues): string => textOf(values, "data") ?? HUB;
 
-/** Flags of a part as deno task compare reads them: those of the recipe, then what the user says otherwise. */
+/** Flags of a part as deno task compare reads them: those of the recipe, then those of the user. */
 export function flagsOfPart(
   recipe: Recipe,
   name: string,
@@ -107,7 +107,7 @@ export async function planParts(recipe: Recipe, { values, progress, request }: A
   return { parts, file, conditions: conditionsOf(recipe, parts, first!.conditions), backend: first!.backend };
 }
 
-/** What the study of a recipe fixes: the model, and of each part the digest of its own conditions. */
+/** Conditions of a recipe's study: the model, and of each part the digest of its own conditions. */
 function conditionsOf(
   { name, version }: Recipe,
   parts: readonly PlannedPart[],

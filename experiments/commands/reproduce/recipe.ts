@@ -1,11 +1,11 @@
-/** Recipes as data: which protocols run, on what, with which methods, and what others have published of each. */
+/** Recipes as data: protocols, texts, methods, and the published numbers of each protocol. */
 import { UsageError } from "../../../lib/errors.ts";
 import { sayNearest } from "../../../lib/nearest.ts";
 import { type ModelConfig, readConfigText } from "../../../lib/model/mod.ts";
 import type { PublishedNumber } from "../../../lib/plot/mod.ts";
 import { readJson } from "../cli/files.ts";
 
-/** What a number is measured by; one without a task is only of others. */
+/** How a number is measured; one without a task is only of others. */
 export interface Protocol {
   readonly label: string;
   readonly says: string;
@@ -35,13 +35,13 @@ export interface Recipe {
   readonly ratios: string;
   /** Flags of deno task compare for all parts. */
   readonly flags: FlagTexts;
-  /** What methods that alter the model are fitted on. */
+  /** The text for fitting methods that alter the model. */
   readonly calibration?: { readonly data: string; readonly domain: string; readonly tokens: number };
   /** Lengths at which time and memory are measured. */
   readonly lengths: readonly number[];
   /** Protocols in their order, each with flags of its own; `PROTOCOL (words)` is an ablation, of which nothing is published. */
   readonly parts: { readonly [part: string]: FlagTexts };
-  /** Protocols and published numbers: those of published.json, and what the recipe's own file adds. */
+  /** Protocols and published numbers: those of published.json and of the recipe's own file. */
   readonly published: PublishedFile;
 }
 
@@ -122,7 +122,7 @@ export async function readRecipe(named: string): Promise<Recipe> {
   };
 }
 
-/** The protocol of a part, whose label says what an ablation changes; undefined where there is none. */
+/** The protocol of a part, whose label names the change of an ablation; undefined where there is none. */
 export function findProtocol(
   { protocols }: Pick<PublishedFile, "protocols">,
   part: string,
@@ -131,7 +131,7 @@ export function findProtocol(
   return found && change !== undefined ? { ...found, label: `${found.label} ${change}` } : found;
 }
 
-/** What others have published of a model under a protocol. */
+/** Published numbers of a model under a protocol. */
 export function findPublished(
   { numbers, sources }: PublishedFile,
   model: string | undefined,

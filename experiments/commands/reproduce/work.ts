@@ -1,4 +1,4 @@
-/** The work of a recipe: jobs that processes share by the study, and what their results add up to. */
+/** The work of a recipe: jobs that processes share by the study, and the tables of their results. */
 import { UsageError } from "../../../lib/errors.ts";
 import { measureLengths, readMetric } from "../../../lib/eval/mod.ts";
 import { plural } from "../../../lib/plural.ts";
@@ -104,7 +104,7 @@ export async function runJobs(
   }
 }
 
-/** Compares methods of a part; what the study holds is not run again. */
+/** Compares methods of a part; chunks in the study are not run again. */
 async function comparePart(
   store: StudyStore,
   part: PlannedPart,
@@ -115,7 +115,7 @@ async function comparePart(
   return await compareStudy(study, methods, { ...control, log, ...(match && { match }) });
 }
 
-/** What a recipe is run with. */
+/** Inputs of a run. */
 interface RecipeRun extends Control {
   readonly recipe: Recipe;
   readonly parts: readonly PlannedPart[];
@@ -165,7 +165,7 @@ export async function runRecipe(store: StudyStore, run: RecipeRun): Promise<Repr
 /** Gives jobs to the study, and runs them with as many processes as were asked for. */
 async function share(store: StudyStore, jobs: readonly Job[], run: RecipeRun): Promise<void> {
   const { parts, jobs: processes, threads, progress } = run;
-  // What a job runs is in the recipe; a study's row holds options, so these are its first method's.
+  // The recipe has the methods of a job; a row of the study has options, here those of the first method.
   store.add(jobs.map(({ digest, part, methods }) => ({
     digest,
     options: recordOptions((methods[0] ?? part.methods[0]!).options),

@@ -12,7 +12,7 @@ import { runJobs } from "./work.ts";
 /** Flags of a recipe that its study does not keep otherwise. */
 const OWN = ["recipe", "methods", "ratios", "seeds"] as const;
 
-/** Keeps in a study what its workers are to plan the same recipe with. */
+/** Keeps the flags in a study with which its workers plan the same recipe. */
 export function keepRecipe(store: StudyStore, values: FlagValues): void {
   const own = OWN.filter((name) => values.has(name)).map((name) => {
     const text = String(values.get(name)![0]);
@@ -21,7 +21,7 @@ export function keepRecipe(store: StudyStore, values: FlagValues): void {
   store.set("flags", { ...store.flags, ...Object.fromEntries(own) });
 }
 
-/** Runs jobs of a recipe's study until none is left. @param own What of its flags is different here. */
+/** Runs jobs of a recipe's study until none is left. @param own Flags that differ here. */
 export async function workOnRecipe(
   store: StudyStore,
   own: { readonly [flag: string]: string },

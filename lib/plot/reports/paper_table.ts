@@ -12,14 +12,14 @@ import { isControl } from "../trials/trial_label.ts";
 export interface PaperPart extends Pick<Comparison, "methods" | "results"> {
   /** Heads its columns instead of the task's name: a protocol has a name of its own. */
   readonly label?: string;
-  /** What others have published of the same protocol, as it is shown, by what a row is called. */
+  /** Published numbers of the same protocol as text, by the name of their row. */
   readonly published?: ReadonlyMap<string, string>;
 }
 
-/** What stands behind a number that its random baseline does not explain. */
+/** Marks behind a number that differs from its random baseline. */
 const MARKS = { better: "†", worse: "‡" } as const;
 
-/** What the marks of a table mean. */
+/** The legend of a table. */
 export const PAPER_LEGEND: readonly string[] = [
   "Bold: the best of each ratio among methods that decide online, random baselines aside. ± standard error, in the " +
   "metric's unit.",
@@ -77,7 +77,7 @@ function meanOfTasks(results: readonly ComparedResult[]): Numbers[] {
   }];
 }
 
-/** Methods of all parts by name: each with what it spends, from the least to the most where parts differ. */
+/** Methods of all parts by name: each with its budgets, from the least to the most where parts differ. */
 function mergeMethods(parts: readonly PaperPart[]) {
   const groups = Map.groupBy(parts.flatMap(({ methods }) => methods), ({ name }) => name);
   return [...groups.values()].map((own) => ({

@@ -1,4 +1,4 @@
-/** The tables of a recipe, next to what others have published: each number by its protocol, on one page. */
+/** The tables of a recipe, next to published numbers: each by its protocol, on one page. */
 import type { LengthRow } from "../../eval/lengths.ts";
 import type { Environment } from "../../environment.ts";
 import type { Comparison } from "../../sweep/compare/comparison.ts";
@@ -29,7 +29,7 @@ export interface PublishedNumber {
   readonly source: string;
 }
 
-/** What others have published of a model under one protocol. */
+/** Published numbers of a model under one protocol. */
 interface Published {
   readonly protocol: string;
   readonly label: string;
@@ -66,15 +66,15 @@ export interface Reproduction {
   readonly model?: string;
   readonly checks: readonly DenseCheck[];
   readonly parts: readonly ReproducedPart[];
-  /** What others have published of the model under protocols that no whole part has. */
+  /** Published numbers of the model under protocols that no whole part has. */
   readonly others: readonly Published[];
   /** Time and memory against length; empty where none were measured. */
   readonly lengths: readonly LengthRow[];
-  /** What the first part ran on. */
+  /** The environment of the first part. */
   readonly environment: Environment;
 }
 
-/** A table with what is said of it. */
+/** A table with its title and a note. */
 interface TitledTable {
   readonly title: string;
   readonly note: string;
@@ -149,7 +149,7 @@ const listProtocols = (note: string, { columns, rows }: TextTable): Html =>
 const relative = ({ found, published }: DenseCheck) =>
   `${(100 * Math.abs(found / published - 1)).toFixed(1)}%`;
 
-/** What a reproduction's numbers are checked against, and what was not filtered, in sentences. */
+/** The checks of a reproduction, and methods that filtered nothing, in sentences. */
 export function describeChecks({ checks, parts, model }: Reproduction): string[] {
   const checked = checks.map((check) =>
     `Dense ${model} on ${check.label}: ${check.found.toFixed(2)}, published ${check.published} ` +
@@ -169,7 +169,7 @@ export function describeChecks({ checks, parts, model }: Reproduction): string[]
   ];
 }
 
-/** What a reproduction says, in sentences: of the first part, then of the checks. */
+/** A reproduction in sentences: the first part, then the checks. */
 export const describeReproduction = (reproduction: Reproduction): string[] => [
   ...describeComparison(reproduction.parts[0]!.comparison).slice(0, 2),
   ...describeChecks(reproduction),
