@@ -191,7 +191,10 @@ Deno.test("formatDigest() is JSON of short lines", () => {
 Deno.test("writeInputs() leaves dumps of all their numbers in either type, the same on every machine", () =>
   withFolder(async (folder) => {
     writeInputs(folder);
-    assertEquals((await sha256(Deno.readFileSync(`${folder}/dump.safetensors`))).slice(0, 12), "8f027a956dd2");
+    assertEquals(
+      (await sha256(Deno.readFileSync(`${folder}/dump.safetensors`))).slice(0, 12),
+      "8f027a956dd2",
+    );
     for (const [name, bytes] of [["dump", 4], ["bf16", 2]] as const) {
       const [low, high] = [0, 400].map((header) => header + 2 * 60 * 3 * 8 * bytes);
       const { size } = Deno.statSync(`${folder}/${name}.safetensors`);

@@ -64,7 +64,10 @@ Deno.test("diffRuns() matches trials by their options, whatever the one is that 
 
 Deno.test("diffRuns() pairs losses of the same tokens alone, and says why where it does not", () => {
   const run = (loss: number, environment: object = {}) => sweep("x", [trial({}, loss)], environment);
-  const other = diffRuns(run(0.5), run(0.75, { tokensSha256: "ee".repeat(32), text: "another", context: 512 }));
+  const other = diffRuns(
+    run(0.5),
+    run(0.75, { tokensSha256: "ee".repeat(32), text: "another", context: 512 }),
+  );
   assertEquals(other.unpaired, "the runs did not read the same tokens in the same chunks");
   assertEquals(other.conditions, [
     { name: "text", a: "numbers <1>", b: "another" },
