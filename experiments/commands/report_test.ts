@@ -50,7 +50,7 @@ browserTest(
         "index.html": 0,
         "bench_bench.html": 1, // of what was measured
         "compare_compare.html": 6,
-        "heads_heads.html": 13,
+        "heads_heads.html": 14,
         "sweep_sweep.html": 8,
       };
       for (const [file, expected] of Object.entries(plots)) {
