@@ -2,6 +2,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { formatMarkdown } from "../../commands/cli/output/table.ts";
 import { planLayers } from "../../../lib/filter/mod.ts";
 import { resolveOptions } from "../../../lib/methods/mod.ts";
+import type { RetrievalLayers } from "../../../lib/model/mod.ts";
 import { expandGrids, readGrids } from "../../../lib/sweep/mod.ts";
 import { withScore } from "../comparison/tables.ts";
 import { tabulateAblations } from "./ablation.ts";
@@ -106,6 +107,24 @@ Deno.test("the schedule ramp has the budgets of PyramidKV", () => {
     const options = resolveOptions({ preset: "retrieval", whole: "none", schedule: "ramp", slope, kvRatio });
     const plan = planLayers(30, options, "keys");
     assertEquals(plan.map(({ skipRatio }) => Math.round(2048 * (1 - skipRatio))), budgets);
+  }
+});
+
+Deno.test("the page of Gemma has the scores of the committed probe, and its words are what these say", async () => {
+  const page = await Deno.readTextFile(new URL("../../../docs/results/gemma.md", import.meta.url));
+  const path = new URL("results/gemma3-270m_probe.json", import.meta.url);
+  const { probes, windows }: { probes: RetrievalLayers[]; windows: (number | null)[] } = JSON.parse(
+    await Deno.readTextFile(path),
+  );
+  assertEquals(windows.flatMap((window, layer) => window === null ? [layer] : []), [5, 11, 17]);
+  for (const { scores, losses, probe } of probes) {
+    const sum = scores.reduce((total, score) => total + score, 0);
+    const order = scores.map((_, layer) => layer).sort((a, b) => scores[b]! - scores[a]!);
+    assertEquals([order.slice(0, 2), order.indexOf(17)], [[11, 5], 7]);
+    const cells = [11, 5, 0, 1, 17].map((layer) => `${(100 * scores[layer]! / sum).toFixed(1)}%`);
+    const [first, again] = losses.map((loss) => loss.toFixed(1));
+    assertStringIncludes(page, `| ${probe.seed} | ${first} and ${again} | ${cells.join(" | ")} |`);
+    assertEquals(((scores[5]! + scores[11]!) / sum).toFixed(1), "0.9");
   }
 });
 
