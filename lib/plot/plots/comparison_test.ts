@@ -272,4 +272,17 @@ Deno.test("tabulatePaper() has methods down, tasks across, their mean, and the b
     ["random", "25%", "60%", "5.00", "90.0%", "30.0%", "60.0%"],
   ]);
   assertEquals(tabulatePaper({ methods, results: results.slice(0, 8) }).columns.length, 4);
+  // Where all are alike none is the best; marks are those of the random baseline.
+  const judged = rows("piqa", "acc", [0.5, 0.5, 0.5, 0.5]).map((row, i) => ({
+    ...row,
+    against: [{}, {}, { random: { verdict: "better" } }, { random: { verdict: "worse" } }][i] as never,
+  }));
+  const marked = tabulatePaper([{
+    methods,
+    results: judged,
+    label: "PIQA",
+    published: new Map([["their", "70"]]),
+  }]);
+  assertEquals(marked.columns.at(-1), "PIQA acc");
+  assertEquals(marked.rows.map((cells) => cells.at(-1)), ["50.0%", "50.0%†", "50.0%‡", "50.0%", "70"]);
 });
