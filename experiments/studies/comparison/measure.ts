@@ -33,6 +33,8 @@ export interface Part {
   readonly flags: readonly string[];
   /** Default: smollm2-135m. */
   readonly model?: string;
+  /** Default: wikitext2-test.txt. */
+  readonly text?: string;
   /** Whether methods are fitted on the book. */
   readonly isFitted?: true;
 }
@@ -78,6 +80,13 @@ const layers = (which: "all" | "recall" | "other" | "text", share: string, lengt
 /** Where layers have windows of their own; `local` is refused there. */
 const gemma = (part: Part): Part => ({ ...part, model: "gemma3-270m" });
 
+/** 16 chunks of 256 tokens, each with a BOS, as llama.cpp scores them. */
+const textOfGemma = (file: string): Part => ({
+  ...text("keydiff,snapkv,knorm,random-protected", "0.5", 4096),
+  flags: "--task perplexity_llama_cpp --context 256 --tokens 4096 --seeds 2 --match none".split(" "),
+  text: file,
+});
+
 const SHORT_TASKS = "arc_easy,arc_challenge,openbookqa,piqa,winogrande,lambada_openai";
 
 /** The parts, in the order in which they are run. */
@@ -113,7 +122,8 @@ export const PARTS: { readonly [name: string]: Part } = {
     flags: ["--tokens", "2048", "--seeds", "2", "--calibration-tokens", "256"],
     isFitted: true,
   },
-  "gemma_text_0.5": gemma(text(SEVERAL.replace(",local", ""), "0.5", 1024)),
+  "gemma_wikitext2_0.5": gemma(textOfGemma("wikitext2-test.txt")),
+  "gemma_book_0.5": gemma(textOfGemma("book-long.txt")),
   "gemma_queries_0.5": gemma(queries("0.5", "arc_easy,piqa", 30)),
   "gemma_keys_0.5": gemma(keys("0.5", "arc_easy,piqa", 30)),
 };
@@ -134,7 +144,14 @@ async function measure(name: string, data: string, work: string): Promise<number
   const hasItems = part.flags.includes("--tasks");
   const args = [
     ...["run", "-A", "--no-check", ...await readStdFlags(), "experiments/commands/compare.ts"],
-    ...["--model", part.model ?? "smollm2-135m", "--text", `${data}/wikitext2-test.txt`, "--threads", "1"],
+    ...[
+      "--model",
+      part.model ?? "smollm2-135m",
+      "--text",
+      `${data}/${part.text ?? "wikitext2-test.txt"}`,
+      "--threads",
+      "1",
+    ],
     ...["--methods", part.methods, ...part.flags],
     ...(part.ratios === undefined ? [] : ["--ratios", part.ratios]),
     ...(hasItems ? ["--data", data] : []),

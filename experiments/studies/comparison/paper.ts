@@ -1,5 +1,5 @@
 /**
- * Makes what docs/results/study.md shows, from results/: its tables, and with a Chromium its figure,
+ * Makes what docs/results/study.md and gemma.md show, from results/: their tables, and with a Chromium the study's figure,
  * `docs/images/pareto_{light,dark}.png`.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/paper.ts
@@ -245,19 +245,23 @@ export async function drawPareto(): Promise<Figure> {
   });
 }
 
-/** The tables of the page, by the names that its comments give them. */
+/** The tables of the pages, by the names that their comments give them. */
 export async function makeTables(): Promise<{ readonly [name: string]: string }> {
   const all = await Promise.all(TEXT_PARTS.map(readLosses));
   return {
     losses: formatMarkdown(tabulateLosses(all[1]!)),
     "front of cache": formatMarkdown(tabulateFront(all, "cache")),
     "front of FLOPs": formatMarkdown(tabulateFront(all, "attentionFlops")),
+    "gemma wikitext2": formatMarkdown(tabulateLosses(await readLosses("gemma_wikitext2_0.5"))),
+    "gemma book": formatMarkdown(tabulateLosses(await readLosses("gemma_book_0.5"))),
   };
 }
 
-export const PAGE = new URL("../../../docs/results/study.md", import.meta.url);
+export const PAGES = ["study", "gemma"].map((name) =>
+  new URL(`../../../docs/results/${name}.md`, import.meta.url)
+);
 
-/** The page with its tables in place: each after a comment `<!-- table: NAME -->`, up to the next empty line. */
+/** A page with its tables in place: each after a comment `<!-- table: NAME -->`, up to the next empty line. */
 export const fillPage = (page: string, tables: { readonly [name: string]: string }): string =>
   page.replaceAll(
     /(<!-- table: ([\w ]+) -->\n\n).*?(?=\n\n)/gs,
@@ -265,7 +269,8 @@ export const fillPage = (page: string, tables: { readonly [name: string]: string
   );
 
 if (import.meta.main) {
-  await Deno.writeTextFile(PAGE, fillPage(await Deno.readTextFile(PAGE), await makeTables()));
+  const tables = await makeTables();
+  for (const page of PAGES) await Deno.writeTextFile(page, fillPage(await Deno.readTextFile(page), tables));
   const figure = await drawPareto();
   for (const [name, theme] of [["light", LIGHT], ["dark", DARK]] as const) {
     const path = new URL(`../../../docs/images/pareto_${name}.png`, import.meta.url);
