@@ -178,7 +178,7 @@ browserTest(
           ],
         ]);
         const [svgName, svg] = await save("SVG", 4);
-        assertMatch(svgName, /^distance_from_the_dense_model.*\.svg$/);
+        assertMatch(svgName, /^distance_from_the_full_model.*\.svg$/);
         assertMatch(text(svg), /^<svg [^]*KL divergence/);
 
         const rules = () => page.locator("tbody tr:visible td:nth-child(2)").allTextContents();
