@@ -260,7 +260,7 @@ document.querySelectorAll(".plot").forEach((place, i) => Plotly.newPlot(place, f
       const report = `${folder}/heads.html`;
       await Deno.writeTextFile(report, renderHeadsReport(results.heads, { plotly }));
       const found = await checkPage(report, { browser, widths: [1280], schemes: ["dark"] });
-      assertEquals([found.plots, found.problems, found.requests], [13, [], []]);
+      assertEquals([found.plots, found.problems, found.requests], [14, [], []]);
 
       // A slider, then a tap on a narrow page.
       const page = await browser.newPage({ viewport: { width: 360, height: 900 }, bypassCSP: true });
