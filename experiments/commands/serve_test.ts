@@ -292,5 +292,5 @@ Deno.test("serve needs a token for other addresses, and then of every request", 
     ]);
   });
   const ahead = await finish(await spawnTask("serve", ["--method", "oracle"]));
-  assertMatch(ahead.stderr, /^Cannot serve oracle, .*: it looks ahead/);
+  assertMatch(ahead.stderr, /^Cannot serve oracle, .*: it is non-causal/);
 });
