@@ -156,7 +156,7 @@ Deno.test("compare, its table and report, and the site know a new task", async (
   );
   const { methods } = JSON.parse(Deno.readTextFileSync(`${out}/compare.json`));
   for (const { loss, accuracy } of methods) assertAlmostEquals(accuracy, 1 - loss, 1e-12);
-  assertStringIncludes(Deno.readTextFileSync(`${out}/compare.html`), "errors a token");
+  assertStringIncludes(Deno.readTextFileSync(`${out}/compare.html`), "errors per token");
   const site = await run("report", `${copy}/results --out ${copy}/site`);
   assertEquals(site.code, 0, site.stderr);
   assertMatch(
