@@ -137,7 +137,7 @@ Deno.test("futureOutputs is norm(o)/norm(x) of the dense pass, and non-causal me
   assertEquals(x.shape, [12, config.hiddenSize]);
   assertEquals(observed.length, 12);
   observed.forEach((ratio, i) => assertAlmostEquals(seen![i]!, ratio, 1e-7));
-  assertThrows(() => sequence.feed(tokens), RangeError, "is non-causal");
+  assertThrows(() => sequence.feed(tokens), RangeError, "a non-causal pruner");
 });
 
 Deno.test("start() refuses a layer that the model does not have", () => {

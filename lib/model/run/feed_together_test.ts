@@ -79,7 +79,7 @@ Deno.test("feedTogether() refuses what a sequence refuses, before any is fed", (
   const dense = truth.start(), oracle = truth.start(METHODS[ORACLE]!());
   oracle.feed(ids(10));
   const feeds = [dense, oracle].map((sequence) => ({ sequence, ids: ids(3) }));
-  assertThrows(() => truth.feedTogether(feeds), RangeError, "is non-causal");
+  assertThrows(() => truth.feedTogether(feeds), RangeError, "a non-causal pruner");
   assertEquals(dense.length, 0);
   const twice = [9, 3].map((count) => ({ sequence: dense, ids: ids(count) }));
   assertThrows(() => truth.feedTogether(twice), RangeError, "found one of them twice");
