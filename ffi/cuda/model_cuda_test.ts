@@ -79,14 +79,14 @@ testOnDevice(
       const options = { side: "key", kvFusion, recent: 3, block: 8 } as const;
       const want = scoreSequence(truth, tokens, filtering(options));
       const got = scoreSequence(model, tokens, filtering(options, backend), { phase: "decode" });
-      assertEquals(got.fedByHost, "keys and values are judged on the host, or traced");
+      assertEquals(got.fedByHost, "keys and values are decided on the host, or traced");
       assertEquals(got.kvKeep, want.kvKeep, kvFusion);
       assert(want.kvKeep.every((mask) => mask.includes(0)), kvFusion);
       got.nll.forEach((loss, i) => assertAlmostEquals(loss, want.nll[i]!, 1e-4));
       assertThrows(
         () => new BatchDecoder(model, filtering(options, backend), { batch: 1, capacity: 48 }),
         RangeError,
-        "Cannot decode a batch on a device: keys and values are judged on the host, or traced",
+        "Cannot decode a batch on a device: keys and values are decided on the host, or traced",
       );
     }
   },
