@@ -114,7 +114,7 @@ Deno.test("a sentence may have 35 words, and no more", () => {
 Deno.test("readStyledSource() reads comments and error messages, with their lines", async () => {
   const source = [
     "/**",
-    " * Reads a file; see {@linkcode held} and `told apart`.",
+    " * Reads a file; see {@linkcode held} and `looks ahead`.",
     " *",
     " * @param path Its",
     " * path.",

@@ -172,7 +172,7 @@ export interface Task<T extends TaskTypes = TaskTypes> extends TaskMeasures {
   /** How its numbers come about, in words. */
   readonly protocol: string;
   /**
-   * The protocol in few words, for chunks of so many tokens: only results of one label can be compared with each other.
+   * The protocol in few words, for chunks of `context` tokens: only results of one label can be compared with each other.
    * Default: name and tokens.
    */
   readonly label?: (context: number) => string;

@@ -77,7 +77,7 @@ export async function readShape(name: string): Promise<ModelConfig> {
   throw new UsageError(`Cannot plan for model "${name}": its sizes are not known here, expected its folder`);
 }
 
-/** Operations of a sequence of so many tokens, with the logits of each. */
+/** Operations of a sequence of `tokens` tokens, with the logits of each. */
 function flopsOf(config: ModelConfig, tokens: number): number {
   const layers = Array.from({ length: config.numLayers }, (_, layer) => {
     const pairs = windowPairs(tokens, config.layers?.[layer]?.window);
