@@ -3,6 +3,7 @@ import { UsageError } from "../../errors.ts";
 import { sha256 } from "../../sha256.ts";
 import { obtainModel, type ObtainOptions, type RemoteModel, type RunCommand } from "./_obtain.ts";
 import { MODEL_NAMES, type ModelProgress, resolveModel } from "./hub.ts";
+import { HeldTimers } from "./stall_testing.ts";
 
 const CONTENT = Uint8Array.from({ length: 300_000 }, (_, i) => i * i);
 const SHA256 = new Uint8Array(await crypto.subtle.digest("SHA-256", CONTENT)).toHex();
@@ -194,28 +195,18 @@ for (const [what, [answer, reason]] of Object.entries(BROKEN)) {
 }
 
 Deno.test("obtainModel() gives up on a hub that stops sending, at first or in between", async () => {
-  let asked: (() => void)[] = [];
-  const end = new Promise<void>((resolve) => asked = [resolve]);
-  const pieces = (first: boolean) =>
-    new ReadableStream<Uint8Array>({
-      async start(controller) {
-        if (first) controller.enqueue(CONTENT.slice(0, 1000));
-        await end;
-        controller.close();
-      },
-    });
   for (const first of [false, true]) {
+    const stallMs = 20;
+    using timers = new HeldTimers(stallMs);
     const fetch = (_: unknown, { signal }: RequestInit) => {
-      const body = pieces(first);
-      return Promise.resolve(
-        new Response(body.pipeThrough(new TransformStream(), { signal: signal! })),
-      );
+      const body = new Response(CONTENT.slice(0, 1000)).body!;
+      return Promise.resolve(new Response(timers.stallAfter(body, first ? 1000 : 0, signal!)));
     };
     const cacheDir = await Deno.makeTempDir();
     const options = {
       cacheDir,
       run: noPython,
-      stallMs: 20,
+      stallMs,
       retryMs: 1,
       fetch: fetch as typeof globalThis.fetch,
     };
@@ -223,7 +214,6 @@ Deno.test("obtainModel() gives up on a hub that stops sending, at first or in be
     await assertRejects(() => obtainModel(MODEL, options), UsageError, found);
     await Deno.remove(cacheDir, { recursive: true });
   }
-  asked[0]!();
 });
 
 Deno.test("obtainModel() refuses another file in the package", async () => {

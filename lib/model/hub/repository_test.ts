@@ -3,6 +3,7 @@ import { UsageError } from "../../errors.ts";
 import golden from "../testdata/hub_cache_golden.json" with { type: "json" };
 import { obtainFromHub, parseHubName } from "./repository.ts";
 import type { HubOptions } from "./request.ts";
+import { HeldTimers } from "./stall_testing.ts";
 
 const { commit, files, listing } = golden, REPOSITORY = "org/name";
 const BIG = Uint8Array.from({ length: 200_000 }, (_, i) => i * i);
@@ -151,8 +152,8 @@ Deno.test("obtainFromHub() finds offline what Python has downloaded", async () =
   });
 });
 
-/** The big file's first bytes, and then a broken connection, or none at all. */
-function cutAt(bytes: number, then: "break" | "stall", from = 0): Response {
+/** The big file's bytes from one on, and then a broken connection. */
+function cutAt(bytes: number, from = 0): Response {
   const { headers } = bodyOf(LARGE.get("big.gguf")!, from > 0 ? `bytes=${from}-` : null);
   const body = new ReadableStream<Uint8Array>({
     start(controller) {
@@ -160,8 +161,7 @@ function cutAt(bytes: number, then: "break" | "stall", from = 0): Response {
     },
     async pull(controller) {
       await new Promise((resolve) => setTimeout(resolve, 5));
-      if (then === "break") controller.error(new Error("cut"));
-      else await new Promise((resolve) => setTimeout(resolve, 300)), controller.close();
+      controller.error(new Error("cut"));
     },
   });
   return new Response(body, { status: from > 0 ? 206 : 200, headers });
@@ -170,17 +170,26 @@ function cutAt(bytes: number, then: "break" | "stall", from = 0): Response {
 const isBody = (request: Request) => request.method === "GET" && request.url.endsWith("/big.gguf");
 
 Deno.test("obtainFromHub() goes on where a connection broke or fell silent", async () => {
-  for (const then of ["break", "stall"] as const) {
+  // Six cuts: more than are borne in a row without coming further.
+  const isCut = (request: Request, from: number) => isBody(request) && from < 180_000;
+  const firstOf = (headers: Headers) => Number(/bytes=(\d+)/.exec(headers.get("range") ?? "")?.[1] ?? 0);
+  for (const isSilent of [false, true]) {
     const answer: Answer = (request) => {
-      const from = Number(/bytes=(\d+)/.exec(request.headers.get("range") ?? "")?.[1] ?? 0);
-      // Six cuts: more than are borne in a row without coming further.
-      return isBody(request) && from < 180_000 ? cutAt(30_000, then, from) : undefined;
+      const from = firstOf(request.headers);
+      return !isSilent && isCut(request, from) ? cutAt(30_000, from) : undefined;
     };
     await withHub(LARGE, answer, async (options, requests) => {
-      const path = await obtainFromHub(name("org/name"), {
-        ...options,
-        stallMs: then === "stall" ? 60 : 5000,
-      });
+      const stallMs = 4999;
+      using timers = new HeldTimers(stallMs);
+      const silent = async (url: string, init: RequestInit) => {
+        const request = new Request(url, init), from = firstOf(request.headers);
+        const response = await fetch(url, init);
+        if (!isCut(request, from)) return response;
+        const { status, headers } = response;
+        return new Response(timers.stallAfter(response.body!, 30_000, init.signal!), { status, headers });
+      };
+      const more = isSilent ? { stallMs, fetch: silent as typeof fetch } : {};
+      const path = await obtainFromHub(name("org/name"), { ...options, ...more });
       assertEquals(await Deno.readFile(path), BIG);
       const ranges = requests.filter((request) => request.includes("bytes=")).map((request) =>
         request.split("=")[1]
@@ -421,7 +430,7 @@ Deno.test("obtainFromHub() asks a hub that comes no further a number of times, a
   const answers: [Answer, number, string][] = [
     [(request) => isBody(request) ? drips() : undefined, 40, "bytes in 0.04 s"],
     // Ranges are ignored, and each time a little more comes.
-    [(request, count) => isBody(request) ? cutAt(30_000 + 10 * count, "break") : undefined, 5000, "big.gguf"],
+    [(request, count) => isBody(request) ? cutAt(30_000 + 10 * count) : undefined, 5000, "big.gguf"],
   ];
   for (const [answer, stallMs, message] of answers) {
     await withHub(LARGE, answer, async (options, requests) => {
@@ -448,7 +457,7 @@ Deno.test("obtainFromHub() asks a hub that is silent once, where the cache has a
       notices: string[] = [];
     try {
       isSilent = true;
-      const silent = { ...options, stallMs: 40, onNotice: (notice: string) => notices.push(notice) };
+      const silent = { ...options, stallMs: 400, onNotice: (notice: string) => notices.push(notice) };
       assertEquals(await obtainFromHub(name("org/name"), silent), path);
       assertEquals([requests.length - before, notices.length], [1, 1]);
     } finally {

@@ -12,7 +12,7 @@ async function say(port: number, words: string): Promise<string> {
 }
 
 Deno.test("serveHttp() drops clients whose head does not come, and answers others meanwhile", async () => {
-  await using server = await serveHttp({ ...ADDRESS, headMs: 100 }, () => new Response("yes"));
+  await using server = await serveHttp({ ...ADDRESS, headMs: 700 }, () => new Response("yes"));
   const late = "HTTP/1.1 408 Request Timeout\r\n", whole = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
   const silent = Array.from(
     { length: 20 },
