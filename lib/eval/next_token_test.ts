@@ -7,6 +7,7 @@ import {
   likeliestTokens,
   nextTokenNll,
   ROWS_PER_BLOCK,
+  scoreNextTokens,
 } from "./next_token.ts";
 import { expectAllFreed, fakeModel } from "./testing.ts";
 
@@ -47,6 +48,14 @@ Deno.test("nextTokenNll() and compareNextTokens() free the rows and logits of ev
     model.backend.free(hidden);
     sequence.free!();
   }));
+
+Deno.test("scoreNextTokens() gives a loss and a verdict for each token but the first", () => {
+  const { model } = fakeModel(), hidden = model.start().feed(ids);
+  const { nll, greedy } = scoreNextTokens(model, ids, hidden);
+  assertEquals(nll, nextTokenNll(model, ids, hidden));
+  const likeliest = likeliestTokens(model, model.backend.read(hidden));
+  assertEquals([...greedy], [...ids.subarray(1)].map((id, t) => Number(id === likeliest[t])));
+});
 
 Deno.test("nextTokenNll() and compareNextTokens() make the logits of all blocks in the memory of the first", () => {
   const { model } = fakeModel(), hidden = model.start().feed(ids), rooms: (Tensor | undefined)[] = [];

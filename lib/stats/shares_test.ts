@@ -41,7 +41,11 @@ Deno.test("intervals of shares lie in their range and have a width, whatever 12 
     }
   }
   assertThrows(() => shareInterval(0.5, 12, 1), RangeError, `"confidence"`);
-  assertThrows(() => pairedShareInterval([0], 0), RangeError, `"confidence"`);
+  assertThrows(
+    () => pairedShareInterval([0], 0),
+    RangeError,
+    `"confidence": found 0, expected a number in (0, 1)`,
+  );
 });
 
 Deno.test("pairedShareInterval() of fractions is as wide as of answers of that size", () => {

@@ -75,6 +75,26 @@ Deno.test("generateTokens() goes on with a sequence, and stops when nobody takes
   assertEquals([steps.next().done, sequence.length], [true, 40]);
 });
 
+Deno.test("generateTokens() frees the last hidden states once where a step fails", () => {
+  const freed: object[] = [], free = (tensor: object) => void freed.push(tensor);
+  const backend = Object.assign(Object.create(truth.backend), { free });
+  const model = {
+    backend,
+    config: truth.config,
+    logits: truth.logits.bind(truth),
+  } as unknown as typeof truth;
+  const sequence = truth.start();
+  const failing = {
+    feed(ids: Int32Array<ArrayBuffer>) {
+      if (ids.length === 1) throw new Error("no memory");
+      return sequence.feed(ids);
+    },
+  } as typeof sequence;
+  const steps = generateTokens(model, failing, prompt, { sampler: new Sampler(), maxTokens: 2 });
+  assertThrows(() => [...steps], Error, "no memory");
+  assertEquals([freed.length, new Set(freed).size], [3, 3], "the prompt's, their last row, its logits");
+});
+
 Deno.test("generateTokens() refuses an empty prompt and counts that are none", () => {
   const run = (given: Int32Array<ArrayBuffer>, options: Partial<GenerationOptions>) => () => [
     ...generateTokens(truth, truth.start(), given, { sampler: new Sampler(), maxTokens: 1, ...options }),
