@@ -130,14 +130,18 @@ Deno.test("a project that links the packed files checks strictly, and runs READM
     assert(shown!.includes("[ was]") && cpu.stdout.trimStart().startsWith(shown!), cpu.stdout.slice(0, 200));
   }));
 
-/** Serves the published files. @param requests Paths that were asked for */
-function servePackage(requests: string[] = []): Deno.HttpServer<Deno.NetAddr> {
+/** Serves the published files. @param requests Paths that were asked for @param damaged Whether models come damaged */
+function servePackage(
+  requests: string[] = [],
+  damaged: () => boolean = () => false,
+): Deno.HttpServer<Deno.NetAddr> {
   return Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, async (request) => {
     const path = decodeURIComponent(new URL(request.url).pathname.slice(1));
     requests.push(path);
     if (!published.includes(path)) return new Response(null, { status: 404 });
     const type = path.endsWith(".ts") ? "application/typescript" : "application/octet-stream";
     const bytes = await Deno.readFile(new URL(path, ROOT));
+    if (path.endsWith(".gguf") && damaged()) bytes[bytes.length >> 1]! ^= 1;
     return new Response(bytes, { headers: { "content-type": type } });
   });
 }
@@ -145,7 +149,8 @@ function servePackage(requests: string[] = []): Deno.HttpServer<Deno.NetAddr> {
 Deno.test("tiny comes once where the package is imported over http, and anew where the copy was damaged", () =>
   withFolder(async (folder) => {
     const requests: string[] = [];
-    await using server = servePackage(requests);
+    let isDamaged = false;
+    await using server = servePackage(requests, () => isDamaged);
     const host = `127.0.0.1:${server.addr.port}`, program = `${folder}/main.ts`;
     await Deno.writeTextFile(
       program,
@@ -157,7 +162,7 @@ if (Deno.args[0] === "damage") {
 console.log((await resolveModel("tiny")).sha256);`,
     );
     const fetched = () => requests.filter((path) => path.endsWith(".gguf")).length;
-    for (const [arg, count] of [["", 1], ["", 1], ["damage", 2]] as const) {
+    const resolve = (arg: string) => {
       const run = [
         "run",
         "--no-config",
@@ -166,11 +171,16 @@ console.log((await resolveModel("tiny")).sha256);`,
         `--allow-net=${host}`,
         `--allow-import=${host}`,
       ];
-      const { code, stdout, stderr } = await deno(folder, [...run, program, arg], {
-        DENO_DIR: `${folder}/deno`,
-      });
+      return deno(folder, [...run, program, arg], { DENO_DIR: `${folder}/deno` });
+    };
+    for (const [arg, count] of [["", 1], ["", 1], ["damage", 2]] as const) {
+      const { code, stdout, stderr } = await resolve(arg);
       assertEquals([code, stdout.slice(0, 8), fetched()], [0, "5caf80a8", count], stderr);
     }
+    isDamaged = true;
+    const { code, stderr } = await resolve("damage");
+    assertEquals([code, fetched()], [1, 3]);
+    assertMatch(stderr, /Cannot load model "tiny": found SHA-256 \w+ of .*, expected 5caf80a8/);
   }));
 
 Deno.test({
