@@ -2,7 +2,7 @@
 
 usage: python3 pack.py OUT.tar.xz [FILE-OR-FOLDER NAME]…
 
-lzma makes a quarter less of Deno than gzip does.
+lzma packs Deno smaller than gzip. Preset 1 takes a fifth of the time of preset 6 and makes an eighth more.
 """
 
 import sys
@@ -17,6 +17,6 @@ def plain(info):
 
 
 _, out, *pairs = sys.argv
-with tarfile.open(out, "w:xz", preset=6, dereference=True) as archive:
+with tarfile.open(out, "w:xz", preset=1, dereference=True) as archive:
     for source, name in zip(pairs[::2], pairs[1::2]):
         archive.add(source, name, filter=plain)
