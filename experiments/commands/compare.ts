@@ -26,6 +26,7 @@ import {
   compareStudy,
   type Comparison,
   createFilter,
+  encodeStudyItems,
   type Match,
   MATCHES,
   type MethodGroup,
@@ -170,18 +171,17 @@ async function plan(flags: Flags, { values, progress, request, named }: Asked) {
   const { methods, tasks, first, from, task } = flags, options = methods.map(({ options }) => options);
   const asked = first === undefined ? values : new Map([...values, ["task", [task.task]]]);
   const plan = await readPlan(asked, options, progress, named, methods.map(({ name }) => name));
-  const main = first && (await planItems([first], from, plan.model, methods)).planned[0]!;
   const items = tasks.length > 0 ? await planItems(tasks, from, plan.model, methods) : undefined;
   const started = await startStudy(plan, request, options, progress, expectStudy(named));
-  return { ...flags, ...started, main, items, line: `${plural(methods.length, "run")} on ${started.what}` };
+  return { ...flags, ...started, items, line: `${plural(methods.length, "run")} on ${started.what}` };
 }
 
 type Plan = Awaited<ReturnType<typeof plan>>;
 
 /** The protected prefix and window of a comparison, in words, and methods that are the same one there. */
-function describeSpans({ methods, main, from }: Plan): string {
+function describeSpans({ methods, study, from }: Plan): string {
   const { warmup, recent } = methods[0]!.options;
-  const prefix = from === undefined ? warmup : main ? from.text : `${warmup} (items: ${from.text})`;
+  const prefix = from === undefined ? warmup : study.filterFrom?.text ?? `${warmup} (items: ${from.text})`;
   const same = new Map(methods.flatMap(({ name, same = [] }) => same.map((other) => [other, name])));
   const alike = [...same].map(([other, name]) => ` ${other} is ${name} there, and ran once.`);
   return `All methods ran at a warm-up of ${prefix} and a recent window of ${recent}.${alike.join("")}`;
@@ -202,26 +202,26 @@ function tellMethod(progress: Progress): (fraction: number, name: string) => voi
 /** Refuses methods that reached no scored position of the items that losses are of. */
 function expectReached(
   { methods }: Comparison,
-  { main, study, from }: Plan,
+  { study }: Plan,
   path: string,
   folder: string,
 ): void {
-  if (main === undefined) return;
-  const { model, config } = study.model, { backend } = model;
+  const { task, filterFrom, model: { model, config } } = study, encoded = encodeStudyItems(study);
+  if (task === undefined || encoded === undefined) return;
   const unreached = methods.flatMap(({ name, options, reach }): Unreached[] => {
     if (options === null || reach === undefined || reach.missedKeys + reach.ownSkips > 0) return [];
     const method = readRecord(options);
     if (!asksToFilter(method)) return [];
     return [{
-      planned: main,
+      planned: { task, encoded },
       method: name,
-      prunerFor: filterFor(createFilter(config, method, from, { backend })),
+      prunerFor: filterFor(createFilter(config, method, filterFrom, { backend: model.backend })),
     }];
   });
   refuseUnreached(
     unreached,
-    { path, scores: main.items.length * methods.length },
-    `leave it out of --methods or --tasks, or filter more, and go on with --resume ${folder}`,
+    { path, scores: encoded.length * methods.length },
+    `leave it out of --methods, or filter more, and go on with --resume ${folder}`,
   );
 }
 

@@ -421,15 +421,14 @@ Deno.test("compare keeps what it measured where a method turns out to reach noth
       assertEquals(countUnits(folder, "item"), scores);
     }
     // The same of the items that losses are of.
-    const own = ["--tasks", "recall", "--items", "2", "--length", "60", "--filter-from", "50"];
     const out = ["--prune-ratio", "0.01", "--methods", "key", "--threads", "1", "--out", `${folder}/own`];
-    const main = await runTask("compare", ...own, ...out, "--match", "none", "--quiet");
-    assertEquals([main.code, listFolder(`${folder}/own`)], [2, ["study.db"]]);
-    assertMatch(
-      main.stderr,
-      /^Cannot call recall with key filtered: .*leave it out of --methods or --tasks.*\n$/,
-    );
-    Deno.removeSync(`${folder}/own`, { recursive: true });
+    for (const flag of ["--tasks", "--task"]) {
+      const own = [flag, "recall", "--items", "2", "--length", "60", "--filter-from", "50"];
+      const main = await runTask("compare", ...own, ...out, "--match", "none", "--quiet");
+      assertEquals([main.code, listFolder(`${folder}/own`)], [2, ["study.db"]], flag);
+      assertMatch(main.stderr, /^Cannot call recall with key filtered: .*leave it out of --methods.*\n$/);
+      Deno.removeSync(`${folder}/own`, { recursive: true });
+    }
     const longer = await run("recall", "0.5", "--resume", "61");
     assertEquals([longer.code, longer.stdout, listFolder(folder).length], [2, "", 1]);
     assertStringIncludes(
