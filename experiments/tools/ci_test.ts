@@ -165,6 +165,31 @@ testRun(".ci/run counts failed tests, not their step once more", [
   assert(ended.steps.every((step) => !step.includes("--times")));
 });
 
+/** Output of a test run of which two fail, one with a name that is no plain regular expression. */
+const TWO_FAIL = String
+  .raw`printf 'one\n\n FAILURES \n\na (b) c/d => ./x_test.ts:1:2\n\nFAILED | 10 passed | 2 failed\n'`;
+
+for (
+  const [passes, last, told] of [[true, "12 passed, 0 failed, 0 skipped", 1], [
+    false,
+    "10 passed, 2 failed, 0 skipped",
+    0,
+  ]] as const
+) {
+  testRun(`.ci/run runs a few failed tests again, alone, which ${passes ? "pass" : "fail"}`, [
+    `task test --junit: ${TWO_FAIL.replace("a (b)", "e => ./lib/testing.ts:3:4\\na (b)")}; exit 1`,
+    `task test --filter: ${
+      passes ? 'echo "ok | 2 passed | 0 failed | 2800 ignored"' : TWO_FAIL + "; exit 1"
+    }`,
+  ], ({ code, lines, steps }) => {
+    assertEquals([code, lines.at(-1)], [passes ? 0 : 1, last]);
+    assertEquals(steps.at(-1), "npx -y deno@2.9.6 task test --filter /^(e|a \\(b\\) c\\/d)$/");
+    const beside = "failed beside other steps, and passed alone: e;a (b) c/d";
+    assertEquals(lines.filter((line) => line === beside).length, told);
+    assertEquals(lines.some((line) => line.startsWith("failed: tests,")), !passes);
+  });
+}
+
 testRun(
   ".ci/run fails where the tests came to no end",
   ["task test: kill -9 $$"],
