@@ -1,5 +1,6 @@
 /** Methods that alter a model: what is left out is as if it were 0, and what that costs is counted. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import { collectUntil } from "../../../ffi/collector_testing.ts";
 import { attentionFlops, mlpFlops } from "../../cost.ts";
 import {
   type Alteration,
@@ -101,7 +102,7 @@ Deno.test("columns of a matrix whose values float16 does not hold are refused, n
   assertThrows(start, RangeError, "found a value of 131072, expected a float16");
 });
 
-Deno.test("a model is altered once for all pruners of one key, and every scored position is reached", () => {
+Deno.test("a model is altered once for all pruners of one key, and every scored position is reached", async () => {
   let count = 0;
   const pruner = (): Pruner => {
     const own = altering({}, "once");
@@ -110,6 +111,13 @@ Deno.test("a model is altered once for all pruners of one key, and every scored 
   };
   const all = [pruner(), pruner()];
   assertEquals(run(model, all[0]).rows, run(model, all[1]).rows);
+  assertEquals(count, 1);
+  // The model lives as long as a pruner that asked for it.
+  let isCollected = false;
+  const others = new FinalizationRegistry(() => isCollected = true);
+  others.register({}, undefined);
+  await collectUntil(() => isCollected);
+  run(model, all[0]);
   assertEquals(count, 1);
   assertEquals(
     run(model, all[0]).usage.parametersAvoided,

@@ -2,7 +2,9 @@
 import { assertEquals } from "@std/assert";
 import type { Backend } from "../../backend.ts";
 import { ReferenceBackend } from "../../reference/mod.ts";
+import type { HostTensor } from "../../tensor.ts";
 import { Model } from "../model.ts";
+import { ForwardPass } from "./forward_pass.ts";
 import { CheckedReference, CONFIG, filtering, ids, weights } from "../small_testing.ts";
 
 Deno.test("products of the rows of the one before say so: values, all queries, and the MLP's second matrix", () => {
@@ -77,4 +79,16 @@ Deno.test("a layer is few calls: products of one x at once, additions with the n
   calls.length = 0;
   model.start(undefined, { see: () => {} }).feed(ids(9)); // who looks on sees every sum
   assertEquals(calls.filter((name) => name === "add").length, 2 * numLayers);
+});
+
+Deno.test("scratch() serves again while a quarter of its rows is used, or where it has few", () => {
+  const pass = new ForwardPass(new Model(CONFIG, weights, new ReferenceBackend()));
+  const { data: large } = pass.scratch("a", [100, 2]) as HostTensor;
+  for (const rows of [100, 40, 25]) {
+    const { shape, data } = pass.scratch("a", [rows, 2]) as HostTensor;
+    assertEquals([shape, data.buffer === large.buffer], [[rows, 2], true], `${rows}`);
+  }
+  const { data: small } = pass.scratch("a", [24, 2]) as HostTensor;
+  assertEquals([small.length, small.buffer === large.buffer], [48, false]);
+  assertEquals((pass.scratch("a", [1, 2]) as HostTensor).data.buffer, small.buffer);
 });
