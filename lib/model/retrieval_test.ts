@@ -17,11 +17,17 @@ const best = (scores: readonly number[]) =>
   scores.map((_, layer) => layer).sort((a, b) => scores[b]! - scores[a]!);
 
 Deno.test("findRetrievalLayers() finds the layers of tiny whose ablation costs most, on each backend alike", async () => {
+  const { nll } = backend;
+  let given = new Float64Array();
+  backend.nll = (...args) => given = nll.apply(backend, args);
   const { scores, heads, losses, copies, probe } = findRetrievalLayers(loaded);
+  backend.nll = nll;
   // The ablation of each layer on a text said twice puts 4 first, then 8 (experiments/studies/cheap_skips).
   assertEquals(best(scores).slice(0, 2), [4, 8]);
   assertEquals([probe, copies], [{ version: 1, tokens: 128, sinks: 32, recent: 64, seed: 0 }, false]);
   assert(losses[0] > losses[1] && losses[0] - losses[1] < 1, `${losses}`);
+  const meanFrom = (from: number) => given.slice(from, from + 127).reduce((a, b) => a + b) / 127;
+  assertEquals(losses, [meanFrom(given.length - 255), meanFrom(given.length - 127)]);
   const reference = findRetrievalLayers(await loadModel("tiny", new ReferenceBackend()));
   reference.scores.forEach((score, layer) => assertAlmostEquals(score / scores[layer]!, 1, 1e-3));
   assertEquals(best(reference.scores), best(scores));

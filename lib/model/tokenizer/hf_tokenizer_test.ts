@@ -166,6 +166,13 @@ Deno.test("Tokenizer.fromHf() refuses what it does not know, and names the key",
       '"post_processor.single": found 3 items',
     ],
     [{ ...json, post_processor: { ...template, single: [template!.single[1], end] } }, "found 2 items"],
+    [
+      {
+        ...json,
+        post_processor: { ...template, single: [end], special_tokens: { "</s>": { ids: ["9"] } } },
+      },
+      '"post_processor.special_tokens": found "9" for "</s>", expected a token\'s id',
+    ],
   ];
   for (const [value, message] of cases) {
     const error = assertThrows(

@@ -58,4 +58,15 @@ Deno.test("stopped trials are marked rows at the end of the table, without resul
   assertEquals(describeSearch(raced()), [
     "Race (sequential): 1 of 3 trials stopped early, 17% of the chunk evaluations saved.",
   ]);
+  const search = {
+    ...{ sampler: "tpe", seed: 3, proposed: 8, repeated: 0, refused: 0, firstRefused: null },
+    ...{ objectives: ["loss"], importances: { tau: 1 } },
+  };
+  const described = (change: Partial<typeof search>) =>
+    describeSearch({ ...makeSummary([]), search: { ...search, ...change } as never })[0];
+  assertEquals(described({}), "Search by tpe, seed 3, for low loss: 8 proposals.");
+  assertEquals(
+    described({ repeated: 2 }),
+    "Search by tpe, seed 3, for low loss: 8 proposals, of which 2 repeated what was known.",
+  );
 });

@@ -141,7 +141,17 @@ Deno.test("a lock leaves no file, and one whose file is gone keeps nobody out", 
     {
       using _lock = lockFolder(folder);
       assertEquals((Deno.statSync(path)).isFile, true);
+      const isOpen = () =>
+        [...Deno.readDirSync("/proc/self/fd")].filter(({ name }) => {
+          try {
+            return Deno.readLinkSync(`/proc/self/fd/${name}`) === path;
+          } catch {
+            return false; // closed since
+          }
+        }).length;
+      const before = Deno.build.os === "linux" && isOpen();
       refuse();
+      assertEquals(Deno.build.os === "linux" && isOpen(), before, "the refused run's file stays open");
     }
     assertEquals([...Deno.readDirSync(folder)], []);
     // A second run opens the file, the first one ends, and a third begins before the second has its lock.
