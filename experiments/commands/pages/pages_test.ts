@@ -3,6 +3,8 @@ import { readPlotly, renderSweepReport } from "../../../lib/plot/mod.ts";
 import { makeSummary, makeTrial } from "../../../lib/plot/testing.ts";
 import { openBrowser } from "../../tools/browser/mod.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
+import type { StudyStore } from "../../../lib/sweep/mod.ts";
+import { followStudy } from "./follow.ts";
 import { type PageNews, PageServer, PLOTLY } from "./server.ts";
 import { exists } from "../cli/files.ts";
 import { runTask, spawnTask, withFolder } from "../testing.ts";
@@ -102,6 +104,18 @@ async function startLive(...args: string[]): Promise<{ child: Deno.ChildProcess;
   })();
   return { child, url };
 }
+
+Deno.test("followStudy() counts trials that failed or stopped among those that ended", async () => {
+  const counts = { waiting: 4, running: 1, complete: 2, failed: 2, stopped: 1 };
+  const store = { count: () => counts, workers: () => [], get: () => undefined } as unknown as StudyStore;
+  const told: { fraction: number; text: string }[] = [];
+  const server = {
+    tell: (news: { fraction: number; text: string }) => void told.push(news),
+    show: () => {},
+  } as unknown as PageServer;
+  await followStudy(store, server, () => "", AbortSignal.abort());
+  assertEquals(told.map(({ fraction }) => fraction), [0.5]);
+});
 
 Deno.test("sweep --live shows the report while it grows, and leaves the same results", () =>
   withFolder(async (folder) => {

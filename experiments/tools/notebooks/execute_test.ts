@@ -7,7 +7,7 @@ import { ensureJupyter, type Jupyter } from "./jupyter.ts";
 import { formatNotebook, type Notebook, readNotebook } from "./notebook.ts";
 import { checkOutputs, compareRuns } from "./outputs.ts";
 import { codeCell, notebookOf, textCell } from "./testing.ts";
-import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
+import { IN_SLOW_TIER, NOT_ON_WINDOWS, unless } from "../../../lib/testing.ts";
 
 const python = (await runProgram("python3", ["-m", "pip", "--version"])).success;
 
@@ -29,6 +29,30 @@ async function execute(folder: string, notebook: Notebook, repeat = 1): Promise<
     Array.from({ length: repeat }, (_, i) => readNotebook(`${folder}/${i + 1}.ipynb`)),
   );
 }
+
+Deno.test({
+  ...unless(NOT_ON_WINDOWS, "executeNotebook() fails where its program ends without a word of a cell"),
+  fn: () =>
+    withFolder(async (folder) => {
+      const python = `${folder}/python`, path = `${folder}/a.ipynb`;
+      const event = JSON.stringify({ event: "run", run: 1, seconds: 2 });
+      const run = async (code: number) => {
+        await Deno.writeTextFile(python, `#!/bin/sh\necho '${event}'\necho no memory >&2\nexit ${code}\n`, {
+          mode: 0o755,
+        });
+        return executeNotebook({
+          jupyter: { python, folder },
+          path,
+          folder,
+          out: folder,
+          repeat: 1,
+          model: "m",
+        });
+      };
+      assertEquals(await run(0), [2]);
+      await assertRejects(() => run(3), Error, `Cannot execute "${path}": no memory`);
+    }),
+});
 
 test("executeNotebook() keeps every output of every run, late ones too", async (folder) => {
   const notebook = notebookOf(

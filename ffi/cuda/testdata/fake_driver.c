@@ -42,12 +42,14 @@ Result cuGetErrorName(Result code, const char** out) {
 }
 Result cuGetErrorString(Result code, const char** out) { return *out = "so says the stand-in", code < 0; }
 Result cuDeviceGetCount(int* out) { return *out = devices, 0; }
-Result cuDeviceGet(int* out, int ordinal) { return *out = ordinal, 0; }
+/* Handles of devices are not their ordinals. */
+enum { HANDLE = 100 };
+Result cuDeviceGet(int* out, int ordinal) { return *out = ordinal + HANDLE, 0; }
 Result cuDeviceGetName(char* out, int size, int device) {
-  return snprintf(out, (size_t)size, "Stand-in %d", device) < 0;
+  return snprintf(out, (size_t)size, "Stand-in %d", device - HANDLE) < 0;
 }
 Result cuDeviceGetPCIBusId(char* out, int size, int device) {
-  return snprintf(out, (size_t)size, "0000:0%d:00.0", device) < 0;
+  return snprintf(out, (size_t)size, "0000:0%d:00.0", device - HANDLE) < 0;
 }
 Result cuDeviceGetAttribute(int* out, int attribute, int device) {
   (void)device;
@@ -61,13 +63,13 @@ Result cuDeviceGetAttribute(int* out, int attribute, int device) {
   }
   return 1;
 }
-Result cuDeviceTotalMem_v2(uint64_t* out, int device) { return *out = memory, device < 0; }
-Result cuDevicePrimaryCtxRetain(void** out, int device) { return *out = &memory, contexts++, device < 0; }
+Result cuDeviceTotalMem_v2(uint64_t* out, int device) { return *out = memory, device < HANDLE; }
+Result cuDevicePrimaryCtxRetain(void** out, int device) { return *out = &memory, contexts++, device < HANDLE; }
 /* The last release destroys the context: nobody may need it, nor have it current. */
 Result cuDevicePrimaryCtxRelease_v2(int device) {
   contexts--;
   if (contexts < 0 || (contexts == 0 && (live > 0 || events > 0 || streams > 0 || current != NULL))) misuses++;
-  return device < 0;
+  return device < HANDLE;
 }
 Result cuCtxSetCurrent(void* context) { return current = context, context != NULL && context != &memory; }
 Result cuMemGetInfo_v2(uint64_t* free_bytes, uint64_t* total) {
