@@ -3,6 +3,7 @@ import { byteSize } from "./dtype.ts";
 import {
   countOf,
   emptyTensor,
+  expectHostTensor,
   expectTensor,
   f32Data,
   hostData,
@@ -25,6 +26,9 @@ Deno.test("hostTensor() wraps without copying, and wants exactly the bytes of it
       `found ${4 * size} bytes, expected 24`,
     );
   }
+  assertEquals(expectHostTensor(x), x);
+  const short = { ...x, data: data.slice(1) };
+  assertThrows(() => expectHostTensor(short), RangeError, "found 20 bytes, expected 24");
   assertEquals(hostTensor("q8_0", [2, 32], new Uint8Array(68)).shape, [2, 32]);
   assertThrows(() => emptyTensor("q8_0", [33]), RangeError, "a multiple of its block of 32");
 });

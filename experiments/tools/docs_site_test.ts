@@ -43,6 +43,10 @@ Deno.test("the site has the pages that README leads to, with links that lead to 
     assertStringIncludes(home, "](./docs/index.md)");
     assertStringIncludes(home, "](./LICENSE.md)");
     assertMatch(home, /<img class="in-dark" alt="[^"]+" src="\.\/docs\/images\/lead_dark\.png">/);
+    for (const scheme of ["light", "dark"]) {
+      const picture = `docs/images/lead_${scheme}.png`, own = new URL(`../../${picture}`, import.meta.url);
+      assertEquals(await Deno.readFile(`${folder}/${picture}`), await Deno.readFile(own));
+    }
     assertStringIncludes(await read("docs/start/install.md"), "](../../");
     // A notebook's page has its cells, what they print, and pictures with words for those who do not see them.
     const notebook = await read("notebooks/01_quickstart.ipynb.md");

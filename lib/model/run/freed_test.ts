@@ -100,6 +100,7 @@ Deno.test("a sequence ends with its block; its length and decisions stay readabl
   const calls = {
     feed: () => sequence.feed(ids(1)),
     feedResidual: () => sequence.feedResidual(model.embed(ids(1)), 0),
+    throughLayer: () => sequence.throughLayer(model.embed(ids(1)), 0),
     residualAt: () => sequence.residualAt(ids(1), 1),
     fork: () => sequence.fork(),
     usage: () => sequence.usage(),

@@ -164,7 +164,6 @@ export class ModelSequence implements Disposable {
 
   /** What a layer makes of a whole sequence's residual stream, which it takes over. The sequence ends with it. @internal */
   throughLayer(x: Tensor, layer: number): Tensor {
-    this.#expectHeld();
     this.#lowest = this.#model.config.numLayers;
     return this.#run(x, layer, layer + 1);
   }
