@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 
 const root = new URL("../", import.meta.url);
 
-/** An arrow of the picture: from room to room, perhaps to some of its files alone. */
+/** An arrow of the picture, from room to room. With `files` it leads only to these files. */
 interface Arrow {
   readonly from: string;
   readonly to: string;
@@ -18,7 +18,9 @@ const PICTURE: readonly Arrow[] = Array.from(
   ([, from, files, to]) => ({ from: from!, to: to!, files: files?.split(", ") }),
 );
 
-/** What experiments may import of `lib/` and `ffi/`: what a room shows, not what it is made of. */
+/**
+ * The modules of `lib/` and `ffi/` that experiments may import: the public modules of each room, not its inner files.
+ */
 const FOR_EXPERIMENTS = [
   "lib/*.ts",
   "lib/*/mod.ts",

@@ -10,9 +10,9 @@ import type { HostTensor, Tensor } from "./tensor.ts";
 /** How much the outputs of attention would change without one key or another. */
 export interface AttentionChanges {
   /**
-   * To be filled, shape of `shares`, f64: the sum over heads of headWeight (w / (1 - w) norm(v - o))^2, with w the weight
-   * that the query gave the key in the head, 1 - w at least {@linkcode LEAST_OTHERS}, v the key's value and o the head's
-   * output. Without the key its output would be (o - w v) / (1 - w).
+   * Output to fill, shape of `shares`, f64: the sum over heads of headWeight (w / (1 - w) norm(v - o))^2. Here w is the
+   * weight that the query gave the key in the head, with 1 - w at least {@linkcode LEAST_OTHERS}; v is the key's value
+   * and o the head's output. Without the key, the output would be (o - w v) / (1 - w).
    */
   readonly out: Tensor;
   /** Weights of the heads, [numHeads] f32. */
@@ -34,23 +34,25 @@ export interface AttentionArgs {
   readonly values: Tensor;
   /** Original positions of the cached rows, [>= n] i32, ascending. */
   readonly keyPositions: Tensor;
-  /** Cached rows in use, n. A query sees those at its own position or before it. */
+  /** Cached rows in use, n. A query attends to those at its own position or before it. */
   readonly numKeys: number;
   /**
-   * Where each cached row ends, [>= n] i32: a query at position p sees row r where keyPositions[r] <= p < keyEnds[r].
-   * Without it no row ends; nor does one of 2^31 - 1.
+   * Where each cached row ends, [>= n] i32: a query at position p attends to row r where
+   * keyPositions[r] <= p < keyEnds[r]. Without it no row ends; a row with end 2^31 - 1 does not end either.
    */
   readonly keyEnds?: Tensor;
   /**
-   * Window of each query, [R] i32. Negative: it is full, and sees what is said above. w >= 0: it is local, and of the
-   * cached rows sees those alone whose position is below `sinks`, or at most w before its own. Without it all are full.
+   * Window of each query, [R] i32. Negative: full attention, limited only by `keyPositions` and `keyEnds`. w >= 0:
+   * local attention, only to cached rows whose position is below `sinks` or at most w before its own. Without it all
+   * queries are full.
    */
   readonly windows?: Tensor;
-  /** Positions below it are seen by local queries however far they are; 0 by default. Of no use without `windows`. */
+  /** Local queries attend to positions below it at any distance; 0 by default. It has no effect without `windows`. */
   readonly sinks?: number;
   /**
-   * Where asked for, of a backend that {@linkcode Backend.givesShares}: filled with the mean over heads of the weight that
-   * each query gave to each of the last U of the n cached rows, [R, U] f64; 0 of what it does not see, and of local queries.
+   * Optional output, of a backend that {@linkcode Backend.givesShares}: the mean over heads of the weight that each
+   * query gave to each of the last U of the n cached rows, [R, U] f64. It is 0 for rows that the query does not attend
+   * to, and for local queries.
    */
   readonly shares?: Tensor;
   /** Where asked for besides `shares`: filled with what would change without each of those keys. */
@@ -63,11 +65,14 @@ export interface AttentionArgs {
   readonly recentPositions: Tensor;
   /** Recent rows in use, m. */
   readonly numRecent: number;
-  /** A query at position i sees a recent row at position j where 0 <= i - j <= recent. */
+  /** A query at position i attends to a recent row at position j where 0 <= i - j <= recent. */
   readonly recent: number;
   /** Factor on the products of queries and keys, 1 / sqrt(headDim). */
   readonly scale: number;
-  /** Attention output before the output projection, [R, numHeads, headDim] f32. A query that sees nothing gets 0. */
+  /**
+   * Attention output before the output projection, [R, numHeads, headDim] f32. It is 0 for a query that attends to no
+   * row.
+   */
   readonly out: Tensor;
 }
 
@@ -95,7 +100,7 @@ export type Products = typeof PRODUCTS[number];
 export interface Product {
   /** Its matrix, [n, k] of any dtype. */
   readonly weight: Tensor;
-  /** What it fills, [T, n]. */
+  /** Output, [T, n]. */
   readonly out: Tensor;
 }
 
@@ -114,10 +119,10 @@ export type Gate = "swiglu" | "geglu";
 export const MOST_PRODUCTS = 3;
 
 /**
- * One method per op. Shapes in brackets; f32 by default. Where an op takes `only`, rows are the slots of a
- * batch, and it reads and writes those of the kept sequences alone; without it, all rows. A tensor of another type or shape
- * is a `TypeError` or `RangeError`; a wrong value inside one, such as an id, is a `RangeError` of the reference and a
- * {@linkcode KernelError} of the native libraries. What runs models checks such values first.
+ * One method per op. Shapes are in brackets; tensors are f32 by default. Where an op takes `only`, rows are the slots
+ * of a batch, and the op reads and writes only those of the kept sequences; without it, all rows. A tensor of another
+ * type or shape is a `TypeError` or `RangeError`. A wrong value inside one, such as an id, is a `RangeError` of the
+ * reference and a {@linkcode KernelError} of the native libraries. Code that runs models checks such values first.
  */
 export interface Backend extends BatchOps {
   /** Short name, as `--backend` takes it. */
@@ -146,7 +151,10 @@ export interface Backend extends BatchOps {
    * rows may hold anything until the caller has filled them.
    */
   regrowRows(tensor: Tensor, rows: number): Tensor;
-  /** Waits for what was enqueued, to time it; not there where calls have done their work when they return. */
+  /**
+   * Waits for all enqueued work, to time it. A backend whose calls return only when their work is done does not have
+   * it.
+   */
   synchronize?(): void;
   /** Gives a tensor's memory back at once; not to be used afterwards. Where it is not called, memory is freed late. */
   free(tensor: Tensor): void;
@@ -158,7 +166,7 @@ export interface Backend extends BatchOps {
   embedding(table: Tensor, ids: Tensor, out: Tensor, scale?: number): void;
   /** out = x / sqrt(mean(x^2) + eps) * weight, row by row: `x`, `out` [T, n], `weight` [n]; `out` may be `x`. */
   rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): void;
-  /** x += delta, both [T, n], in the rows of `only` alone; then `rmsNorm` of all rows. */
+  /** x += delta, both [T, n], only in the rows of `only`; then `rmsNorm` of all rows. */
   addRmsNorm(x: Tensor, delta: Tensor, weight: Tensor, eps: number, out: Tensor, only?: BatchDecisions): void;
   /**
    * out = x W': `x` [T, k], `weight` [n, k] of any dtype, `out` [T, n]. Activations are not quantised but under
@@ -187,10 +195,10 @@ export interface Backend extends BatchOps {
   /** x += delta, both [T, n]. */
   add(x: Tensor, delta: Tensor, only?: BatchDecisions): void;
   /**
-   * Copies `x` [T, n], or its rows `rows` [R] i32, into the rows of `out` from `at` on, [>= at + R, n], which is of x's
-   * dtype (f32, f16, bf16), or takes f32 rounded to its own. The same rows of a `second` matrix, of like shapes and dtypes,
-   * go with them: keys and values of a cache. Where {@linkcode movesRows}, `out` may be `x`, for both: `rows` then ascend,
-   * and none goes to a place behind its own.
+   * Copies `x` [T, n], or its rows `rows` [R] i32, into the rows of `out` from `at` on, [>= at + R, n]. `out` has x's
+   * dtype (f32, f16, bf16), or x is f32 and is rounded to it. The same rows of a `second` matrix, of like shapes and
+   * dtypes, are copied too, as for the keys and values of a cache. Where {@linkcode movesRows}, `out` may be `x`, for
+   * both: `rows` then ascend, and no row moves to a higher place.
    */
   storeRows(x: Tensor, out: Tensor, at: number, rows?: Tensor, second?: StoredRows): void;
   /** Whether {@linkcode storeRows} moves rows within a tensor. */

@@ -49,7 +49,10 @@ export interface BatchDecisions {
 export interface BatchKeys {
   /** What decides tokens as they come; those that go do so at the starts of its spec's blocks. */
   readonly states: BatchStates;
-  /** Where each cached row ends, [batch, capacity] i32: no query there or later sees it; 2^31 - 1 = never. */
+  /**
+   * Where each cached row ends, [batch, capacity] i32: no query at that position or later attends to it;
+   * 2^31 - 1 = never.
+   */
   readonly ends: Tensor;
   /** The last decisions, [batch] u8: 1 = key and value stay, 0 = they go when they are decided, or the slot is idle. */
   readonly keep: Tensor;
@@ -57,7 +60,7 @@ export interface BatchKeys {
   readonly columns?: Tensor;
 }
 
-/** What a layer has of one token of every sequence before its attention. */
+/** Keys and values of one token of every sequence, of one layer, before its attention. */
 export interface BatchRows {
   /** Keys that the filter looks at, [batch, numKvHeads, headDim] f32. */
   readonly filterKeys: Tensor;
@@ -111,7 +114,7 @@ export interface BatchOps {
   ): void;
   /**
    * Attention of the kept sequences: `queries`, `out` [batch, numHeads, headDim], `positions` [batch] i32. A query at
-   * position i sees keys at j > i - window, those of the recent window too; at window 0, the default, all.
+   * position i attends to keys at j > i - window, in the recent window too; with window 0, the default, to all.
    */
   attentionDecode(
     cache: BatchCache,

@@ -25,7 +25,7 @@ export function cacheDir(): string {
 /**
  * Makes a folder of a cache, and checks that it takes files: before anything long is begun.
  *
- * @param variable Says where it is.
+ * @param variable The environment variable that sets the folder, to be named in the error.
  * @throws {UsageError} If it does not.
  */
 export async function prepareCacheDir(folder = cacheDir(), variable = "TOKENFILTER_CACHE"): Promise<void> {
@@ -42,7 +42,7 @@ export async function prepareCacheDir(folder = cacheDir(), variable = "TOKENFILT
   }
 }
 
-/** Whether an error of the file system says that a file is not there. */
+/** Whether an error of the file system means that a file does not exist. */
 export function isMissing(error: unknown): boolean {
   return error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory;
 }

@@ -1,17 +1,15 @@
 /**
- * What a forward pass costs: floating-point operations and bytes, from only shapes.
+ * Cost of a forward pass: floating-point operations and bytes, computed only from shapes.
  *
  * Operations are those of the matrix products, a multiplication and an addition counting as two; norms, rotary
  * embedding, softmax and the filter itself are left out (together under 1% of a layer).
  *
- * | part | operations |
- * | --- | --- |
- * | key and value projections, per token | `4 * hiddenSize * numKvHeads * headDim` |
- * | query projection, per queried token | `2 * hiddenSize * numHeads * headDim` |
- * | output projection, per kept token | `2 * hiddenSize * numHeads * headDim` |
- * | scores and value sum, per pair of query and visible key | `4 * numHeads * headDim` |
- * | MLP (SwiGLU), per token | `6 * hiddenSize * intermediateSize` |
- * | output layer, per token | `2 * hiddenSize * vocabSize` |
+ * - key and value projections, per token: `4 * hiddenSize * numKvHeads * headDim`
+ * - query projection, per queried token: `2 * hiddenSize * numHeads * headDim`
+ * - output projection, per kept token: `2 * hiddenSize * numHeads * headDim`
+ * - scores and value sum, per pair of query and visible key: `4 * numHeads * headDim`
+ * - MLP (SwiGLU), per token: `6 * hiddenSize * intermediateSize`
+ * - output layer, per token: `2 * hiddenSize * vocabSize`
  */
 import type { FilterShape } from "./filter/layer.ts";
 
@@ -30,7 +28,7 @@ export interface AttentionCounts {
   readonly queried: number;
   /** Tokens whose attention was computed. */
   readonly kept: number;
-  /** Pairs of a kept query and a key that it sees. */
+  /** Pairs of a kept query and a key that it attends to. */
   readonly pairs: number;
 }
 
@@ -56,7 +54,10 @@ export function outputFlops(shape: Pick<CostShape, "hiddenSize" | "vocabSize">, 
   return 2 * shape.hiddenSize * shape.vocabSize * tokens;
 }
 
-/** Pairs of a query and a key in causal attention over `tokens` tokens, where a query sees `window` positions, its own included. */
+/**
+ * Pairs of a query and a key in causal attention over `tokens` tokens, where a query attends to `window` positions, its
+ * own included.
+ */
 export function windowPairs(tokens: number, window: number = Infinity): number {
   const whole = Math.min(tokens, window);
   return whole * (whole + 1) / 2 + (tokens > whole ? (tokens - whole) * whole : 0);

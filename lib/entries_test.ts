@@ -1,4 +1,4 @@
-/** The front door: what the package exports, from where, and that it says what it is for. */
+/** Tests of the package's entries: the names that they export, and that each has a description. */
 import { assert, assertEquals } from "@std/assert";
 import { OPTION_NAMES } from "./methods/mod.ts";
 
@@ -16,7 +16,7 @@ interface Documentation extends Documented {
   readonly symbols: readonly { readonly name: string; readonly declarations: readonly Documented[] }[];
 }
 
-/** Per specifier, what `deno doc` says of its entry. */
+/** Output of `deno doc` about the entry of each specifier. */
 const entries = new Map<string, Documentation>();
 const { stdout } = await new Deno.Command(Deno.execPath(), {
   args: ["doc", "--json", ...Object.values(exports)],

@@ -1,11 +1,11 @@
-/** What a record of measurements says of how it came about. All of it is plain JSON. */
+/** The conditions that a record of measurements contains. All of it is plain JSON. */
 
 import type { Backend } from "./backend.ts";
 import type { CacheDType, WeightDType } from "./dtype.ts";
 
 /**
- * What a run's numbers depend on besides its options: runs with different conditions cannot be compared. Model and text go
- * by the names that were given.
+ * Everything besides its options that a run's numbers depend on. Runs with different conditions cannot be compared.
+ * Model and text are identified by the names that the user gave.
  */
 export interface RunConditions {
   /** Name of the evaluation task; left out for perplexity. */
@@ -30,7 +30,7 @@ export interface RunConditions {
   readonly ruleSha256?: string;
   /** SHA-256 of the text that methods were fitted on, where one was given. */
   readonly calibrationSha256?: string;
-  /** Of what kind it is, and how much of it was used. */
+  /** Kind of the calibration text, and how much of it was used. */
   readonly calibration?: string;
   readonly cacheDType: CacheDType;
   /** What products with weights rounded; left out: nothing. */
@@ -45,7 +45,7 @@ export interface Environment extends RunConditions {
   readonly runDigest: string;
   /** SHA-256 of the token ids that were read: where two runs share it and the context, their losses are of the same tokens. */
   readonly tokensSha256: string;
-  /** Digest of what the tokenizer does; older records have none. */
+  /** Digest of the tokenizer's behavior; older records have none. */
   readonly tokenizerSha256?: string;
   readonly protocol: string;
   /** The same in few words: results of other labels are not compared with each other; older records have none. */

@@ -1,4 +1,6 @@
-/** The few error classes that a caller may want to catch by name, everything else is a built-in error; checks of arguments. */
+/**
+ * The few error classes that a caller may catch by name; every other error is a built-in one. Also checks of arguments.
+ */
 import { sayNearest } from "./nearest.ts";
 
 /** The native library could not be found, built or loaded; the message lists every place tried and the fix. */
@@ -16,7 +18,10 @@ export class KernelError extends Error {
   /** The ABI function that failed. */
   readonly op: string;
 
-  /** Made where a status comes back. @param op ABI function @param code its status @param message what it said */
+  /**
+   * Made where a call returns an error status. @param op ABI function @param code its status @param message its error
+   * message
+   */
   constructor(op: string, code: number, message: string) {
     super(`Cannot run ${op}: ${message}`);
     this.op = op;
@@ -24,7 +29,7 @@ export class KernelError extends Error {
   }
 }
 
-/** A model file is broken or holds something that this project does not know. */
+/** A model file is broken, or contains something that this project does not support. */
 export class ModelFormatError extends SyntaxError {
   /** The class's name. */
   override readonly name = "ModelFormatError";
@@ -33,7 +38,7 @@ export class ModelFormatError extends SyntaxError {
   /** Byte offset in the file where the trouble lies, where it is known. */
   readonly offset: number | undefined;
 
-  /** Made by parsers. @param file path or URL @param message what is wrong with it, and the fix @param offset byte at which */
+  /** Made by parsers. @param file path or URL @param message the fault and its fix @param offset byte at which */
   constructor(file: string, message: string, offset?: number) {
     super(`Cannot read "${file}"${offset === undefined ? "" : ` at byte ${offset}`}: ${tidy(message)}`);
     this.file = file;
@@ -53,10 +58,10 @@ export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
-/** The file or queue of a study cannot be reached or written now; what is finished stays, and the run can be resumed. */
+/** The file or queue of a study cannot be reached or written now. Finished trials stay, and the run can be resumed. */
 export class PlaceLostError extends UsageError {}
 
-/** What a value is, as an error message shows it: `null`, `number`, `Array`, `Float64Array`. */
+/** Type of a value, as an error message shows it: `null`, `number`, `Array`, `Float64Array`. */
 function kindOf(value: unknown): string {
   return typeof value === "object" && value !== null
     ? value.constructor?.name ?? "object"
@@ -66,9 +71,9 @@ function kindOf(value: unknown): string {
 }
 
 /**
- * Checks that an argument is what its type says: plain JavaScript hands in anything.
+ * Checks that an argument is of its declared class: callers in plain JavaScript may pass anything.
  *
- * @param name What the caller knows it by.
+ * @param name The argument's name for the caller.
  * @param also What else would do, in words.
  * @throws {TypeError} If it is no instance of the class.
  */
@@ -82,7 +87,7 @@ export function expectInstance<T>(
   throw new TypeError(`Cannot use "${name}": found ${kindOf(value)}, expected ${type.name}${also}`);
 }
 
-/** What `typeof` says of an argument that is right. */
+/** A result of `typeof` that an argument may be required to have. */
 export type TypeName = "function" | "string" | "object" | "number" | "boolean";
 
 /** Checks that an argument has the JavaScript type. @throws {TypeError} If it has another. */

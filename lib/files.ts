@@ -6,7 +6,7 @@ const MOST_BYTES = 2 ** 31;
 export const MOST_TEXT_BYTES = 2 ** 28;
 
 /**
- * Looks at a path before it is opened: opening a pipe waits for who writes to it, and a device may have no end.
+ * Checks the kind of a path before it is opened: opening a pipe waits for its writer, and a device may have no end.
  *
  * @throws {UsageError} If it is neither a file nor a folder, or longer than `most` bytes.
  */

@@ -38,7 +38,7 @@ export function nearest(name: string, known: readonly string[]): string | undefi
   return best;
 }
 
-/** What an error adds of {@linkcode nearest}: `, the nearest is "gamma"`; nothing where none is near. */
+/** The addition to an error that names the nearest known name, `, the nearest is "gamma"`; empty where none is near. */
 export function sayNearest(name: string, known: readonly string[], before = ", ", dashes = ""): string {
   const found = nearest(name, known);
   return found === undefined ? "" : `${before}the nearest is "${dashes}${found}"`;

@@ -1,4 +1,4 @@
-/** Packages of a Python index by version and digest, so that an index can give what was meant, or nothing. */
+/** Packages of a Python index by version and digest, so that an index can only deliver exactly these files. */
 
 /** @internal A package. */
 export interface PinnedPackage {
@@ -12,7 +12,8 @@ export interface PinnedPackage {
 export const requirementOf = ({ name, version }: PinnedPackage): string => `${name}==${version}`;
 
 /**
- * Arguments of pip for packages: it takes digests from a file alone, and with one refuses all others.
+ * Arguments of pip for packages. pip reads digests only from a file, and with one digest it requires one for every
+ * package.
  *
  * @param folder Where the file is written.
  */
@@ -28,7 +29,7 @@ export async function requirePackages(
   return ["--require-hashes", "--requirement", path];
 }
 
-/** What pip complained of, in few words; undefined where it said nothing. */
+/** The reason why pip failed, in few words; undefined where it printed nothing. */
 export function reasonOf(stderr: string): string | undefined {
   const [, expected, found] = stderr.match(/Expected sha256 ([\s\S]*?)\s+Got\s+(\w+)/) ?? [];
   if (found === undefined) return stderr.trim().split("\n").at(-1)?.slice(0, 300) || undefined;

@@ -1,4 +1,4 @@
-/** A number and what it counts: `1 chunk`, `2 chunks`. */
+/** A number and its noun: `1 chunk`, `2 chunks`. */
 export function plural(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }

@@ -3,13 +3,14 @@
 /**
  * Name and `ignore` of a test that some machines cannot run: `Deno.test({ ...unless(why, name), fn })`.
  *
- * @param why What is missing here, which then stands in the name; undefined or false where nothing is.
+ * @param why The thing that this machine lacks, to be shown in the test's name; undefined or false if nothing is
+ * missing.
  */
 export function unless(why: string | undefined | false, name: string): { name: string; ignore: boolean } {
   return why ? { name: `${name} (ignored: ${why})`, ignore: true } : { name, ignore: false };
 }
 
-/** Whether the slow tier runs too: `deno task test:slow` sets the variable. Nothing else decides what is slow. */
+/** Whether the slow tier runs too: `deno task test:slow` sets the variable. Nothing else assigns a test to a tier. */
 export const RUNS_SLOW = Deno.env.get("TOKENFILTER_TEST_SLOW") === "1";
 /** Why a test of the slow tier does not run: `...unless(IN_SLOW_TIER, name)`. */
 export const IN_SLOW_TIER = !RUNS_SLOW && "slow tier: deno task test:slow";

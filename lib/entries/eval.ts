@@ -10,8 +10,8 @@
  * console.assert(result.perplexity > result.densePerplexity);
  * ```
  *
- * Also: time and memory against length, what the heads of the full model see, and records of decisions, which can be
- * taken again.
+ * Also: time and memory against length, statistics of the heads of the full model, and records of decisions, which can
+ * be replayed.
  * @module
  */
 export {

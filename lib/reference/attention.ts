@@ -48,7 +48,7 @@ export function attention(args: AttentionArgs): void {
     const seesCached = (j: number, distance: number) =>
       position < (ends?.[j] ?? Infinity) &&
       (window < 0 || distance <= window || position - distance < sinks);
-    // [part, row] of every key that this query sees
+    // [part, row] of every key that this query attends to
     const seen: [number, number][] = [];
     parts.forEach((source, which) => {
       for (let j = 0; j < source.count; j++) {

@@ -29,7 +29,10 @@ import {
 
 type SequenceOps = Pick<Backend, "attention" | "kvFilterScan" | "kvFilterObserve" | "rowNorms" | "storeRows">;
 
-/** An op on the rows of the kept sequences alone: those of `out` and `inputs` are gathered, and `out`'s go back. */
+/**
+ * Runs an op only on the rows of the kept sequences: gathers those of `out` and `inputs`, and scatters those of `out`
+ * back.
+ */
 export function onKept(
   only: BatchDecisions,
   out: Tensor,

@@ -80,8 +80,8 @@ const READERS: { readonly [K in QuantDType]: BlockReader } = {
     }
   },
 
-  // d, dmin, 12 bytes with eight 6-bit scales and minima, 128 bytes of nibbles: each run of 32 bytes holds 32 values
-  // in its low and the next 32 in its high nibbles; value = d scale q - dmin min
+  // d, dmin, 12 bytes with eight 6-bit scales and minima, 128 bytes of nibbles. Each run of 32 bytes holds 32 values in
+  // its low nibbles and the next 32 in its high ones; value = d scale q - dmin min
   q4_k(bytes, at, out, to) {
     const d = f16At(bytes, at), dmin = f16At(bytes, at + 2);
     for (let part = 0; part < 8; part++) {
@@ -135,7 +135,7 @@ const READERS: { readonly [K in QuantDType]: BlockReader } = {
 const IQ4 = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 const FP4 = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
-/** 16 bytes of nibbles, low ones first: what each stands for, times a factor. */
+/** 16 bytes of nibbles, low ones first: each is an index into `numbers`, whose entry is multiplied by a factor. */
 function readNumbers(
   numbers: readonly number[],
   bytes: Uint8Array,

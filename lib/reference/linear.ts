@@ -14,7 +14,8 @@ export function linear(x: Tensor, weight: Tensor, out: Tensor): void {
   let w = dense.get(weight);
   if (w === undefined) dense.set(weight, w = dequantize(weight as HostTensor, 0, countOf(weight.shape)));
   const source = f32Data(x), target = f32Data(out);
-  // Four columns at a time: one sum alone waits for each of its additions. Past the end is the last column again.
+  // Four columns at a time: with only one sum, each addition would wait for the last one. Past the end, the last column
+  // repeats.
   for (let column = 0; column < n; column += 4) {
     const c1 = Math.min(column + 1, n - 1),
       c2 = Math.min(column + 2, n - 1),

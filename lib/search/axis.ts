@@ -1,4 +1,4 @@
-/** What is searched: axes of choices and of numbers, some of which are there under only conditions. */
+/** The space of a search: axes of choices and of numbers, some of which exist only under conditions. */
 import type { RandomStream } from "./random_stream.ts";
 
 /** Values of other axes under which an axis is there: of each, one of these. */
@@ -44,7 +44,7 @@ export interface Observation {
   readonly values: readonly number[];
   /** How far it breaks the constraints: 0 = not at all. */
   readonly violation: number;
-  /** Of one that was stopped: the chunks it had read. Its values are of these. */
+  /** For a trial that was stopped, the number of chunks that it had read. Its values are of these chunks. */
   readonly step?: number;
 }
 

@@ -24,9 +24,9 @@ export function dominanceRanks(costs: readonly Costs[], enough = Infinity): numb
 }
 
 /**
- * The volume of what lies between points and a reference: exact, by slices along the last objective.
+ * The volume between points and a reference: exact, by slices along the last objective.
  *
- * @param reference What no point may lie above; what lies at it adds nothing.
+ * @param reference Upper limit of every point; a point at the limit adds no volume.
  * @throws {RangeError} If a point lies above the reference.
  */
 export function hypervolume(costs: readonly (readonly number[])[], reference: readonly number[]): number {
@@ -56,7 +56,7 @@ function slice(costs: readonly Costs[], reference: Costs, dimensions: number): n
   return volume;
 }
 
-/** The reference of points that are compared with each other alone: a tenth beyond the worst of each objective. */
+/** The reference of points that are compared only with each other: a tenth beyond the worst of each objective. */
 function referenceOf(costs: readonly Costs[]): number[] {
   return costs[0]!.map((_, i) => {
     const worst = Math.max(...costs.map((point) => point[i]!));

@@ -1,5 +1,5 @@
 /**
- * Search: spaces, samplers, races, and which axes matter. Nothing here knows what is searched.
+ * Search: spaces, samplers, races, and the importance of axes. Nothing here depends on the thing that is searched.
  * @module
  */
 export * from "./axis.ts";

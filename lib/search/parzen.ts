@@ -43,7 +43,7 @@ export class ChoiceKernels implements Kernels {
 export class NumberKernels implements Kernels {
   readonly #low: number;
   readonly #high: number;
-  /** Of each kernel, the log of its mass in range, and of its width where values have a density. */
+  /** Per kernel: the log of its mass in range, plus that of its width where values have a density. */
   readonly #logs: Float64Array;
   private readonly axis: NumberAxis;
   private readonly means: Float64Array;

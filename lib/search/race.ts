@@ -12,7 +12,7 @@ export interface OtherTrial {
 /**
  * Why a trial is to be stopped; null = it goes on.
  *
- * @param losses Of its chunks so far, in the shared order, at least one; fewer than all.
+ * @param losses Losses of the trial's chunks so far, in the shared order, at least one; fewer than all.
  * @param others The other trials that it can be compared with: those of the same requested ratio.
  * @param chunks All chunks.
  */
@@ -29,13 +29,13 @@ const LEVEL = 0.01;
 const SPREAD = 4;
 
 /**
- * Evidence that the mean of differences is not 0, as the factor that a bet against it has won: an e-process, which under that
- * hypothesis ever reaches 1/a with probability at most a, however often one looks.
+ * Evidence that the mean of differences is not 0, as the factor that a bet against it has won. It is an e-process: if
+ * the mean is 0, it ever reaches 1/a with probability at most a, however often one looks.
  *
- * It is Student's test, sequentially: the ratio of likelihoods with a normal prior on the mean over the deviation and the right
- * Haar prior on the deviation, `(1 + n g)^(-1/2) * (Q / (Q - S^2 g / (1 + n g)))^(n / 2)` with the sum S and the sum of squares Q
- * of n differences and g = 4. Exact for normal differences of unknown variance (Perez-Ortiz and others 2024, "E-statistics,
- * group invariance and anytime-valid testing").
+ * The test is Student's, sequentially: a ratio of likelihoods, with a normal prior on the mean over the deviation and
+ * the right Haar prior on the deviation. It is `(1 + n g)^(-1/2) * (Q / (Q - S^2 g / (1 + n g)))^(n / 2)` with the sum
+ * S and the sum of squares Q of n differences and g = 4. It is exact for normal differences of unknown variance
+ * (Perez-Ortiz and others 2024, "E-statistics, group invariance and anytime-valid testing").
  *
  * @returns 1 where there are no differences.
  */

@@ -10,7 +10,7 @@ export class RandomStream {
 
   /**
    * @param seed A whole number.
-   * @param stream Which of the seed's streams: that of a trial, say.
+   * @param stream Which of the seed's streams, for example that of a trial.
    */
   constructor(seed: number, stream: number) {
     const key = mix64(BigInt(seed)) + BigInt(stream) * ODD, a = mix64(key), b = mix64(key + ODD);

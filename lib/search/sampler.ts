@@ -16,8 +16,8 @@ import { SobolPoints } from "./sobol.ts";
 import { proposeTpe } from "./tpe.ts";
 
 /**
- * Gives the next point; undefined where all points have been proposed. It follows from the seed and the trials so far alone: a
- * search that was interrupted goes on as it would have.
+ * Gives the next point; undefined where all points have been proposed. It depends only on the seed and the trials so
+ * far: a search that was interrupted continues as it would have.
  *
  * @param trials All so far, in their order, those at work too; their number is that of the next trial.
  */

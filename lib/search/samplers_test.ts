@@ -70,7 +70,7 @@ Deno.test("the estimator's densities are Optuna's, along axes of all kinds", () 
   for (const { even, seen, at, logPdf } of golden.parzen) {
     const mixture = Mixture.around(space, seen, even ? seen.map(() => 1) : ageWeights(seen.length));
     at.forEach((point: number[], i: number) => assertAlmostEquals(mixture.logPdf(point), logPdf[i], 1e-7));
-    // What is drawn has the density that is said: its mean over draws from elsewhere is 1.
+    // Draws lie where the density is positive.
     const random = new RandomStream(1, 0);
     const drawn = Array.from({ length: 50 }, () => mixture.sample(random));
     assert(drawn.every((point) => Number.isFinite(mixture.logPdf(point))));

@@ -32,9 +32,10 @@ function parity(bits: number): number {
 }
 
 /**
- * Points of a Sobol sequence by their number, in the order of Gray's code. Scrambled, a random lower triangular matrix of bits
- * and a random shift per dimension (Matousek 1998) make every point uniform in [0, 1) and keep what sets the sequence apart: of the
- * first 2^m points exactly one lies in each of 2^m equal slices of every axis.
+ * Points of a Sobol sequence by their number, in the order of Gray's code. Scrambling uses a random lower triangular
+ * matrix of bits and a random shift per dimension (Matousek 1998). Every point is then uniform in [0, 1), and the
+ * sequence keeps its defining property: of the first 2^m points exactly one lies in each of 2^m equal slices of every
+ * axis.
  */
 export class SobolPoints {
   readonly #directions: readonly Uint32Array[];
@@ -42,7 +43,7 @@ export class SobolPoints {
 
   /**
    * @param dimensions At most {@linkcode MAX_DIMENSIONS}.
-   * @param seed Of the scrambling; undefined = none.
+   * @param seed Seed of the scrambling; undefined = none.
    * @throws {RangeError} If there are more dimensions than direction numbers.
    */
   constructor(dimensions: number, seed?: number) {

@@ -4,10 +4,10 @@ import { hypervolume } from "./hypervolume.ts";
 import { RandomStream } from "./random_stream.ts";
 import type { Sampler } from "./sampler.ts";
 
-/** A function, its space, and what the best of its trials is worth. */
+/** A function, its space, and a score of its best trial. */
 export interface TestFunction {
   readonly space: SearchSpace;
-  /** What is to be low, and how far the constraint is broken. */
+  /** The objectives to minimize, and how far the constraint is broken. */
   readonly measure: (point: Point) => Pick<Observation, "values" | "violation">;
   readonly best: (trials: readonly Observation[]) => number;
 }

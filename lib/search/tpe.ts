@@ -23,9 +23,10 @@ const MOST_GOOD = 25;
 const RECENT = 25;
 
 /**
- * The places of the good trials among all, ascending: finished ones that break no constraint by their value, or of several
- * objectives by rank of dominance and, in the last rank, by the hypervolume that they span; where these do not suffice those that
- * were stopped, the latest and best first, and then those that break a constraint, the least first.
+ * The places of the good trials among all, ascending. First come finished trials that break no constraint, by their
+ * value. With several objectives they are ordered by rank of dominance and, in the last rank, by the hypervolume that
+ * they span. If these do not suffice, stopped trials follow, the latest and best first, and then those that break a
+ * constraint, the smallest violation first.
  */
 export function chooseGood(trials: readonly Observation[], count: number): number[] {
   const places = trials.map((_, i) => i).filter((i) => trials[i]!.state !== "running");
@@ -77,8 +78,9 @@ function groupAxes(space: SearchSpace): Axis[][] {
 }
 
 /**
- * Proposes the next point: of those drawn from the density of good trials, the one where it is highest next to that of all others
- * (multivariate, with trials at work counted among the others: the constant liar).
+ * Proposes the next point. It is drawn several times from the density of good trials; the draw with the highest ratio
+ * of that density to the density of all others is taken. The densities are multivariate, and running trials count among
+ * the others (the constant liar).
  *
  * @param trials All so far, in their order.
  */

@@ -37,11 +37,11 @@ function settle(
 }
 
 /**
- * Interval of a statistic of the means of paired series: blocks of consecutive values are drawn with replacement, the
- * same blocks from every series, and the percentiles of the statistic over the draws are the interval.
+ * Interval of a statistic of the means of paired series. Blocks of consecutive values are drawn with replacement, the
+ * same blocks from every series. The percentiles of the statistic over the draws are the interval.
  *
  * @param series Paired series, each of segments (chunks of a text) of the same lengths; blocks do not cross segments.
- * @param statistic Of the series' means, in their order.
+ * @param statistic Statistic of the series' means, in the order of the series.
  * @throws {TypeError} If an argument is of the wrong type, or an option unknown.
  * @throws {RangeError} If the series are not paired, or empty, or an option is out of range.
  *
@@ -65,8 +65,9 @@ export function blockBootstrap(
 
 interface PairedInterval extends Interval {
   /**
-   * Two-sided: twice the smaller fraction of resamples on either side of 0, those at 0 on both; no less than 2^(1 - blocks),
-   * the chance that so many blocks agree in sign, since resamples of a few blocks vary too little.
+   * Two-sided: twice the smaller fraction of resamples on either side of 0, those at 0 on both. It is at least
+   * 2^(1 - blocks), the probability that this number of blocks agrees in sign, because resamples of a few blocks vary
+   * too little.
    */
   readonly pValue: number;
 }
@@ -75,7 +76,7 @@ interface PairedInterval extends Interval {
  * Interval of the mean of paired differences (one run's losses less another's, on the same tokens or items), by blocks as
  * {@linkcode blockBootstrap} draws them, and a test that it is 0.
  *
- * @param differences Of segments; blocks do not cross them.
+ * @param differences Differences by segment; blocks do not cross segments.
  * @throws {RangeError} If there is no value.
  */
 export function pairedBootstrap(
@@ -150,10 +151,10 @@ export interface MovingBlocks {
 
 /**
  * Draws moving blocks: overlapping blocks of consecutive values, each start as likely as any other, until a resample is
- * as long as the series (its last block is cut). A block that runs over the end of its segment goes on at the segment's
- * beginning (the circular block bootstrap of Politis and Romano 1992), so that every value is drawn equally often;
- * without that, the ends of each segment would count less. A segment shorter than a block is one.
- * Counts instead of copies let a statistic that needs sorted values sort them once for all resamples.
+ * as long as the series (its last block is cut). A block that runs over the end of its segment continues at the
+ * segment's beginning (the circular block bootstrap of Politis and Romano 1992). Every value is thus drawn equally
+ * often; otherwise the ends of each segment would count less. A segment shorter than a block is one. Counts instead of
+ * copies let a statistic that needs sorted values sort them once for all resamples.
  *
  * @param lengths Values in each segment (chunk of a text).
  * @throws {RangeError} If there is no value, or an option is no positive integer.

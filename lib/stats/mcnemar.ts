@@ -3,11 +3,11 @@ import { expectInstance } from "../errors.ts";
 
 /** @internal A test of paired fractions. */
 export interface McNemar {
-  /** Items that the second one alone has right. */
+  /** Items that only the second one has right. */
   readonly gained: number;
-  /** Items that the first one alone has right. */
+  /** Items that only the first one has right. */
   readonly lost: number;
-  /** Mid-p value, two-sided: rejects as often as its level says, where the exact one rejects too seldom. */
+  /** Mid-p value, two-sided: its rate of false positives is near the level; that of the exact test is below it. */
   readonly pValue: number;
   /** Exact p value, two-sided: never rejects too often. */
   readonly exactPValue: number;

@@ -44,11 +44,11 @@ export function normalQuantile(p: number): number {
 }
 
 /**
- * The smallest true difference that a two-sided test would find with the given power: what an experiment that found
- * nothing can exclude is no smaller.
+ * The smallest true difference that a two-sided test would find with the given power. An experiment that found nothing
+ * cannot exclude differences smaller than this.
  *
- * @param standardError Of the difference.
- * @param level Of the test.
+ * @param standardError Standard error of the difference.
+ * @param level Level of the test.
  * @throws {TypeError} If an argument is no number.
  * @throws {RangeError} If the power or the level is not in (0, 1).
  *

@@ -3,15 +3,15 @@ import { expectInstance } from "../errors.ts";
 
 /**
  * Most clusters. A cluster around the fraction q holds at most 2*pi/1000 * sqrt(q(1-q)) of all numbers, 0.31% at the
- * median and less towards the ends: a quantile is off by less than 0.5% of rank, also after merges.
+ * median and less towards the ends. So a quantile is off by less than 0.5% of rank, also after merges.
  */
 const CLUSTERS = 1000;
 /** Numbers that wait to be merged in. */
 const BUFFER = 4096;
 
 /**
- * Takes numbers in, and tells any quantile within 0.5% of rank; exact for the smallest and the largest number, and for
- * every quantile of up to 1000 numbers. Sketches of parts can be merged.
+ * Collects numbers and estimates any quantile within 0.5% of rank. It is exact for the smallest and the largest number,
+ * and for every quantile of up to 1000 numbers. Sketches of parts can be merged.
  *
  * @example
  * ```ts
@@ -55,7 +55,7 @@ export class QuantileSketch {
     if (x > this.#max) this.#max = x;
   }
 
-  /** Takes in all that another one has taken in; the other keeps what it knows. */
+  /** Adds all numbers of another sketch, which keeps its own. */
   merge(other: QuantileSketch): void {
     expectInstance("other", other, QuantileSketch);
     other.#compress();

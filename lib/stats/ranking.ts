@@ -142,7 +142,7 @@ function expectPaired(a: number, b: number): void {
   if (a !== b) throw new RangeError(`Cannot compare series: found ${a} and ${b} values, expected as many`);
 }
 
-/** What a score came to in every resample, [resamples]; NaN where a resample leaves it undefined. */
+/** Each statistic of a score in every resample, [resamples]; NaN where a resample leaves it undefined. */
 export interface RankingDraws {
   readonly auroc: Float64Array<ArrayBuffer>;
   readonly spearman: Float64Array<ArrayBuffer>;
@@ -179,7 +179,7 @@ export function resampleRankings(
     auroc: new Float64Array(resamples),
     spearman: new Float64Array(resamples),
   }));
-  // Of each value in turn: how often it was drawn, and the distance of its target's rank to the middle.
+  // For each value in turn: how often it was drawn, and the distance of its target's rank to the middle.
   const drawn = new Float64Array(2 * length), counts = new Float64Array(length);
   for (let resample = 0; resample < resamples; resample++) {
     blocks.fill(resample, counts);

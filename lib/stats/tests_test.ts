@@ -67,7 +67,7 @@ Deno.test("pairedBootstrap() has the interval of its mean, and p values on both 
   assert(below.high < 0 && above.low > 0 && at.low < 0 && at.high > 0);
   const same = pairedBootstrap([new Float64Array(30)], { blockSize: 1, resamples: 100 });
   assertEquals([same.estimate, same.low, same.high, same.pValue], [0, 0, 0, 1]);
-  // A few values that agree in sign say no more than their number does.
+  // A few values that agree in sign are no more evidence than their number allows.
   const few = (count: number) =>
     pairedBootstrap([normals(count, 3).map((x) => 9 + x)], { blockSize: 1, resamples: 500 });
   assertEquals([few(1).pValue, few(4).pValue, few(30).pValue < 0.005], [1, 0.125, true]);
