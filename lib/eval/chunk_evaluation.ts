@@ -40,13 +40,13 @@ export interface ChunkScorer<S extends ChunkScores = ChunkScores> {
   summarize?(scores: readonly S[], meanOf: MeanOf): { readonly [metric: string]: number };
 }
 
-/** Bytes of what the full model gives that are kept from run to run, by default. */
+/** Default bytes of the full model's states and logits that are kept from run to run. */
 const DEFAULT_CACHE_BYTES = 2 ** 30;
 
 /**
- * @internal Evaluates methods against the full model on chunks of token ids, each a sequence of its own. What is dense is
- * computed once: the final hidden states, per distinct first filtered layer the residual stream that enters it, and,
- * while there is room, the logits.
+ * @internal Evaluates methods against the full model on chunks of token ids, each a sequence of its own. The states of
+ * the full model are computed once: the final hidden states, the residual stream that enters each distinct first
+ * filtered layer, and, while there is room, the logits.
  */
 export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkScores = ChunkScores>
   extends TaskEvaluation<T, S> {
@@ -60,7 +60,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
   /**
    * Prepares an evaluation; nothing is computed yet.
    *
-   * @param task What the losses and the main metric are called.
+   * @param task Names of the losses and of the main metric.
    * @param chunks At least one.
    * @param cacheBytes Bytes of the full model states and logits that are kept for reuse.
    */
@@ -124,7 +124,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     this.#model.backend.free(hidden);
     const { keep, kvKeep = new Map<number, Uint8Array>() } = sequence;
     const { numLayers } = this.#model.config, usage = sequence.usage();
-    // Of a trial alone: with what others have done for it.
+    // The time as if the trial had run by itself: it includes the work that other trials have done for it.
     const timeMs = ms + (this.#belowMs.get(`${first} ${chunk}`) ?? 0);
     sequence.free?.();
     return {

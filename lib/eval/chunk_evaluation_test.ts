@@ -22,7 +22,7 @@ const task = {
 Deno.test("ChunkEvaluation runs items of any length with a loss each, in the task's own names", async () => {
   const { model } = fakeModel();
   const items = [12, 20, 30, 9].map((length) => Int32Array.from({ length }, (_, i) => i % 5));
-  // The dense pass comes first: items 0 and 2 are answered dense; the filtered model loses item 2 alone.
+  // The dense pass comes first: items 0 and 2 are answered dense; the filtered model loses only item 2.
   const answers = [0, 1, 0, 1, 0, 1, 1, 1];
   const asked: number[] = [];
   const scorer: ChunkScorer = {

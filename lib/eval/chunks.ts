@@ -34,15 +34,18 @@ export function cutChunks(ids: Int32Array, context: number): Int32Array<ArrayBuf
 }
 
 const NOTHING = new Uint8Array();
-/** Milliseconds, by `performance.now()`: every so often a turn is sure to see what came. */
+/**
+ * Milliseconds, by `performance.now()`: once in this interval, a turn of the event loop certainly handles all that is
+ * pending.
+ */
 const SURE_EVERY = 200;
 let sure = -Infinity;
 
 /**
- * Lets signals, timers and progress run between two steps of work, each of which is computed synchronously: about 0.1 ms. The
- * event loop looks for what came while another thread computes a digest, unless that is done before it has begun to
- * wait; so that a turn in {@linkcode SURE_EVERY} ms takes a timer, about 2 ms. `setImmediate()` leaves signals unseen for
- * dozens of turns.
+ * Lets signals, timers and progress run between two steps of work, each of which is computed synchronously: about 0.1
+ * ms. The event loop handles pending events while another thread computes a digest, unless the digest is ready before
+ * the loop begins to wait. Hence one turn per {@linkcode SURE_EVERY} ms waits for a timer, about 2 ms. `setImmediate()`
+ * leaves signals unhandled for dozens of turns.
  */
 export async function yieldToEventLoop(): Promise<void> {
   if (performance.now() - sure < SURE_EVERY) {

@@ -24,9 +24,9 @@ export interface EncodedItem {
 }
 
 /**
- * A request's ids as lm-evaluation-harness makes them: the continuation is what the whole text has beyond as many tokens
- * as only the context, spaces at a context's end belong to it, special tokens that a text has in writing are tokens, and of a
- * sequence that is too long the start is cut off.
+ * A request's ids as lm-evaluation-harness makes them. The context is tokenized by itself without the spaces at its
+ * end. The continuation is the rest of the whole text's tokens after that number of tokens, so it begins with these
+ * spaces. Special tokens that are spelled out in a text are tokens. A sequence that is too long loses its start.
  *
  * @param most Tokens that the model may be fed, the last token of a sequence not among them.
  * @throws {RangeError} If the continuation has no token of its own, or more than `most`.

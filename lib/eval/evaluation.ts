@@ -12,7 +12,7 @@ import type { ChunkRecord, Evaluation, Filter, RunControl, TaskTypes } from "./t
  */
 export interface ChunkScores {
   readonly losses: Float64Array;
-  /** Of the full model, as many. */
+  /** Losses of the full model, of the same length. */
   readonly denseLosses: Float64Array;
 }
 
@@ -27,7 +27,7 @@ export function recordLosses(units: readonly Float64Array[]): BlockSums {
 
 const mean = (values: Float64Array) => values.reduce((a, b) => a + b, 0) / values.length;
 
-/** @internal The loop over units, and what they add up to. How one is scored, a subclass says. */
+/** @internal The loop over units, and the sums over them. A subclass defines how to score a unit. */
 export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkScores = ChunkScores>
   implements Evaluation<T> {
   readonly #task: TaskMeasures;
@@ -38,7 +38,7 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
   /**
    * Prepares an evaluation; nothing is computed yet.
    *
-   * @param task What the losses and the main metric are called.
+   * @param task Names of the losses and of the main metric.
    * @param lengths Tokens of each unit.
    */
   protected constructor(task: TaskMeasures, lengths: readonly number[]) {
@@ -208,7 +208,7 @@ const readScores = <S extends ChunkScores>({ scores }: ChunkRecord): S =>
     Object.entries(scores).map(([name, values]) => [name, Float64Array.from(values)]),
   ) as unknown as S;
 
-/** A model whose loss is no number is broken: nothing said of it would mean anything. */
+/** A model whose loss is not finite is broken: no result for it would mean anything. */
 function expectFinite(loss: number): number {
   if (Number.isFinite(loss)) return loss;
   throw new RangeError(`Cannot evaluate the model: found a mean loss of ${loss}, expected a finite one`);

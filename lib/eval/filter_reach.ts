@@ -1,4 +1,4 @@
-/** What a filter did to the positions that were scored: short items under a long warm-up are dense runs in disguise. */
+/** Effects of a filter on the scored positions: short items under a long warm-up are in effect dense runs. */
 import type { Pruner } from "../methods/pruner.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { judgedAt } from "../filter/blocks.ts";
@@ -6,9 +6,9 @@ import { judgedAt } from "../filter/blocks.ts";
 /** Counts over scored positions: those whose hidden state gives the distribution of a scored token. */
 export interface FilterReach {
   readonly positions: number;
-  /** Of them, those where a computed query of some layer did not see a key before it, since the key was filtered. */
+  /** Those of them where a computed query of some layer did not attend to an earlier key because it was filtered. */
   readonly missedKeys: number;
-  /** Of them, those whose own attention was filtered in some layer. */
+  /** Those of them whose own attention was filtered in some layer. */
   readonly ownFiltered: number;
   /** Attentions of scored positions that were filtered, over all layers. */
   readonly ownSkips: number;
@@ -52,7 +52,7 @@ export function reachOf(
   for (let layer = 0; layer < config.numLayers; layer++) {
     const queries = keep.get(layer), keys = kvKeep.get(layer);
     const reach = config.layers?.[layer]?.window ?? Infinity;
-    // From this position on no query sees the key of token j.
+    // From this position on no query attends to the key of token j.
     const goneAt = (j: number) =>
       Math.min(
         !skippedStay && queries?.[j] === 0 ? j + spans.recent + 1 : Infinity,

@@ -1,4 +1,7 @@
-/** Tasks whose items are made, of any length and from a seed: what a filter must keep to recall what stood far back. */
+/**
+ * Tasks whose items are generated from a seed, of any length: they test which distant tokens a filter must keep for
+ * recall.
+ */
 import { mix64 } from "../random.ts";
 import { ACC_GREEDY, FOUND, GREEDY_DISTANCES, ITEM_PERPLEXITY } from "./item_metrics.ts";
 import { type ItemRequest, requestOf, type Sought } from "./item.ts";
@@ -38,13 +41,13 @@ export function defineGeneratedTask({ make, ...options }: GeneratedTaskOptions):
   });
 }
 
-/** What a task must provide whose answers are looked for in a text that the model makes. */
+/** The definition of a task whose answers are searched in a text that the model generates. */
 export type SoughtTaskOptions = Omit<GeneratedTaskOptions, "make"> & Pick<Sought, "maxTokens"> & {
   /** An item of so many pieces: its context, and the texts to be found. */
   readonly make: (making: Making) => { readonly context: string; readonly answers: readonly string[] };
 };
 
-/** A task as RULER has them: the model goes on greedily, and the answers are looked for in what it says. */
+/** A task as RULER has them: the model continues greedily, and the answers are searched in its continuation. */
 export function defineSoughtTask({ make, maxTokens, ...options }: SoughtTaskOptions): GeneratedTask {
   return define({
     ...options,
@@ -115,7 +118,7 @@ export function wordAt(number: number): string {
   return number < count ? second : `${WORDS[(Math.floor(number / count) - 1) % count]}${second}`;
 }
 
-/** RULER's noise: a sentence that says nothing. */
+/** RULER's noise: sentences without information. */
 export const NOISE =
   "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.";
 

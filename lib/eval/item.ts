@@ -4,7 +4,7 @@
 export interface ItemRequest {
   /** What stands before it; not scored. */
   readonly context: string;
-  /** What is scored, with the space that separates it. */
+  /** The text to score, with the space that separates it. */
   readonly continuation: string;
   /** Characters (code points) of the choice without that space: what `acc_norm` divides by. */
   readonly characters: number;
@@ -22,11 +22,11 @@ export interface Item {
   readonly id: string;
   /** File and line, as messages name them. */
   readonly place: string;
-  /** What is scored; those of one context branch from it. */
+  /** The texts to score; those of one context branch from it. */
   readonly requests: readonly [ItemRequest, ...ItemRequest[]];
   /** 0-based index of the right one. */
   readonly gold: number;
-  /** What is looked for in the text that greedy decoding makes of the first context, where a task asks for that. */
+  /** The answers to search in the greedy continuation of the first context, for a task that asks for one. */
   readonly sought?: Sought;
   /** The part of a whole that it belongs to, such as an MMLU subject. */
   readonly group?: string;

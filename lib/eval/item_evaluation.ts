@@ -9,7 +9,9 @@ import type { BranchingModel } from "./language_model.ts";
 import type { TaskMeasures, UnitMetrics } from "./metrics.ts";
 import type { ChunkRecord, Filter, RunControl, TaskTypes } from "./task.ts";
 
-/** What an item has besides its loss: a number a metric, what a filter did to it, and the tokens that it made. */
+/**
+ * All scores of an item besides its loss: one number per metric, the effects of the filter, and the generated tokens.
+ */
 type ItemScores = ChunkScores & { readonly [name: string]: Float64Array };
 
 /** The method for a context of a length in tokens. */

@@ -1,4 +1,4 @@
-/** Tests the evaluation of items against the scores of each item alone. */
+/** Tests the evaluation of items against the scores of each item scored separately. */
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { filtering, truth } from "../model/small_testing.ts";
 import { encodeItem } from "./encoded_item.ts";
@@ -74,7 +74,7 @@ Deno.test("ItemEvaluation takes a method for each length of context, and finishe
   const records: ChunkRecord[] = [], evaluation = open(choices);
   const filter = (tokens: number) => (asked.push(tokens), pruner);
   const whole = await evaluation.run(filter, { onRecord: (record) => records.push(record) });
-  // The last one, of the largest item, tells what is kept whole; a run that is resumed asks for it too.
+  // The last call is for the largest item and sets the whole layers of the record; a resumed run makes it too.
   assertEquals(asked.slice(0, -1), encode(ITEMS).map(({ requests }) => requests[0]!.context.length));
   const finished = new Map(records.map((record) => [record.chunk, JSON.parse(JSON.stringify(record))]));
   const again = await open(choices).run((tokens) => {

@@ -1,8 +1,8 @@
-/** What is said of an item whose continuations have log-likelihoods, as lm-evaluation-harness says it. */
+/** Metrics of items whose continuations have log-likelihoods, defined as in lm-evaluation-harness. */
 import type { Item } from "./item.ts";
 import type { Metric } from "./metrics.ts";
 
-/** What a model finds of an item's continuations. */
+/** A model's results for an item's continuations. */
 export interface Likelihoods {
   /** Sum of the log-probabilities of the continuation's tokens, nats, one a request. */
   readonly logLikelihoods: readonly number[];
@@ -15,7 +15,7 @@ export interface Likelihoods {
 
 /** A number that every item has; the metric is the mean over items, or a function of it. */
 export interface ItemMetric extends Metric {
-  /** Of one item: 0 or 1 where the metric is a fraction, else nats. */
+  /** Value for one item: 0 or 1 where the metric is a fraction, else nats. */
   readonly of: (item: Pick<Item, "requests" | "gold" | "sought">, found: Likelihoods) => number;
   /** What guessing would have of one item, on average; left out where that is not known. */
   readonly chanceOf?: (item: Pick<Item, "requests">) => number;
@@ -69,7 +69,7 @@ export const FOUND: ItemMetric = {
 
 /** How far the texts are apart that two models make of one context; of what greedy decoding gave, the full model's first. */
 export interface GreedyDistance extends Metric {
-  /** Of one item. */
+  /** Distance for one item. */
   readonly between: (dense: readonly number[], ids: readonly number[]) => number;
 }
 

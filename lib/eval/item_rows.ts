@@ -1,4 +1,6 @@
-/** Rows of a JSONL file of items, checked as they are read: an error names the file, the line, and what it should be. */
+/**
+ * Rows of a JSONL file of items, checked as they are read: an error names the file, the line, and the expected content.
+ */
 import { sayNearest } from "../nearest.ts";
 
 /** @internal One line of a file. */

@@ -1,6 +1,6 @@
 /**
- * Log-likelihoods of an item's continuations. A context is computed once; its continuations branch from it, cache and
- * filter state forked, so that no choice sees another and no item depends on those before it.
+ * Log-likelihoods of an item's continuations. A context is computed once; its continuations branch from it, with cache
+ * and filter state forked. So no choice attends to another, and no item depends on those before it.
  */
 import type { Pruner } from "../methods/pruner.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
@@ -16,7 +16,7 @@ import { addCounts, type DropCounts, type SkipCounts, tallyDrops, tallySkips } f
 export interface ItemScore extends Likelihoods {
   /** Tokens scored, one number a request. */
   readonly tokens: readonly number[];
-  /** What the filter did to scored positions. */
+  /** Effects of the filter on scored positions. */
   readonly reach: FilterReach;
   readonly skips: SkipCounts;
   /** Keys and values that a rule of their own dropped; undefined where there is none. */
@@ -95,10 +95,11 @@ export class ItemScorer implements Disposable {
   }
 
   /**
-   * Scores an item with several methods at once: as each alone, up to rounding, but weights are read once for all.
+   * Scores an item with several methods at once. The results equal those of separate calls up to rounding, but weights
+   * are read once for all.
    *
-   * @param scorers Of one model.
-   * @returns What each found, in their order.
+   * @param scorers Scorers of one model.
+   * @returns The results of each scorer, in their order.
    * @throws {RangeError} As {@linkcode ItemScorer.score}.
    */
   static scoreTogether(scorers: readonly ItemScorer[], encoded: EncodedItem): ItemScore[] {

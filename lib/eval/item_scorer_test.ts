@@ -46,9 +46,10 @@ Deno.test("encodeRequest() splits as the harness does", () => {
   };
   const code = (text: string) => [...tokenizer.encode(text)];
   assertEquals(encode("xy", " z"), [code("xy"), code(" z")]);
-  assertEquals(encode("xy  ", "z"), [code("xy"), code("  z")]); // spaces at the end go to what is scored
-  assertEquals(encode("xa", "bz"), [code("xa"), code("z")]); // a token across the border: what is beyond the context's count
-  // Of x y z u v w, five may be fed, so that w is scored after x; of four, x is cut off.
+  assertEquals(encode("xy  ", "z"), [code("xy"), code("  z")]); // spaces at the end belong to the continuation
+  // A token across the border: the continuation begins after the number of tokens that the context has.
+  assertEquals(encode("xa", "bz"), [code("xa"), code("z")]);
+  // Five tokens of x y z u v w may be fed, so that w is scored after x. With four, x is cut off.
   assertEquals(encode("xyz", "uvw", 5), [code("xyz"), code("uvw")]);
   assertEquals(encode("xyz", "uvw", 4), [code("yz"), code("uvw")]);
   const bos = encodeRequest(withBos, requestOf("", "z"));
@@ -178,7 +179,7 @@ for (const [name, create] of Object.entries(METHODS)) {
       filtered += score.reach.missedKeys + score.reach.ownSkips;
     }
     assertEquals(filtered > 0, name !== "dense");
-    // To the last bit: the other way round, and alone.
+    // Equal to the last bit: in reverse order, and scored separately.
     const again = all.toReversed().map((encoded) => scorer.score(encoded));
     assertEquals(again.reverse(), scores);
     using fresh = new ItemScorer(truth, () => pruner);

@@ -1,4 +1,4 @@
-/** Where the items of a task come from, and what is said of each. */
+/** The source of a task's items, and the metrics of each item. */
 import type { Item } from "./item.ts";
 import type { GreedyDistance, ItemMetric } from "./item_metrics.ts";
 import type { ItemRow } from "./item_rows.ts";
@@ -7,7 +7,7 @@ import type { ItemRow } from "./item_rows.ts";
 export interface HubRows {
   /** `org/name` of the data set. */
   readonly repository: string;
-  /** Its commit: what is read never changes. */
+  /** Its commit, so that the rows never change. */
   readonly revision: string;
   /** Parquet or JSONL files of it. */
   readonly files: readonly string[];
@@ -52,7 +52,7 @@ export interface ItemMaker {
   make(options: GeneratedItems): Item[];
 }
 
-/** @internal What is said of each item. */
+/** @internal The metrics of each item. */
 export interface ItemSaid {
   /** Each a mean over items, or a function of it; the first one is the headline. */
   readonly metrics: readonly [ItemMetric, ...ItemMetric[]];
@@ -60,5 +60,5 @@ export interface ItemSaid {
   readonly distances?: readonly GreedyDistance[];
 }
 
-/** @internal Where items come from, and what is said of each. */
+/** @internal The source of items, and the metrics of each. */
 export type ItemSource = (ItemRows | ItemMaker) & ItemSaid;

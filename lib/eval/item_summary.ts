@@ -1,4 +1,6 @@
-/** What the items of a task add up to: metrics with standard errors, a filtered run next to the dense one, and budgets. */
+/**
+ * Results over the items of a task: metrics with standard errors, a filtered run next to the dense one, and budgets.
+ */
 import { pairedMean } from "../stats/paired.ts";
 import type { FilterReach } from "./filter_reach.ts";
 import type { ItemScore } from "./item_scorer.ts";
@@ -13,7 +15,7 @@ import type { SequenceUsage } from "../model/run/usage.ts";
 /** A metric of one run. */
 export interface ItemMean {
   readonly value: number;
-  /** Mean over items of what it is a function of. */
+  /** Mean over items of the values from which the metric is computed. */
   readonly mean: number;
   /** Standard error of that mean: sample standard deviation over sqrt(items); null of a single item. */
   readonly standardError: number | null;
@@ -31,7 +33,7 @@ export interface ItemResult {
   readonly difference?: TestedDifference;
 }
 
-/** Means over items of what a filter did to their scored positions. */
+/** Means over items of the filter's effects on their scored positions. */
 export interface MeanReach {
   /** Fraction of positions that missed a filtered key. */
   readonly missedKeys: number;
@@ -41,7 +43,7 @@ export interface MeanReach {
   readonly ownSkips: number;
 }
 
-/** What a filtered run really filtered. */
+/** Parts of a run that were actually filtered. */
 export interface ItemBudget {
   /** Items that were scored, each once a run. */
   readonly items: number;
@@ -64,7 +66,7 @@ export interface ItemBudget {
 }
 
 export interface ItemRuns {
-  /** The task's name, and what it says of each item. */
+  /** The task's name, and its metrics per item. */
   readonly task: { readonly name: string; readonly metrics: readonly ItemMetric[] };
   readonly items: readonly Pick<Item, "requests" | "gold" | "sought">[];
   /** The dense run's scores, one an item. */
@@ -165,9 +167,9 @@ export function isIdentical(
 }
 
 /**
- * What a run really filtered, over its items.
+ * The parts of a run that were actually filtered, over its items.
  *
- * @param scores Of one run, or of several one after the other.
+ * @param scores Scores of one run, or of several runs one after the other.
  * @param dense The full model's, one an item.
  * @throws {RangeError} If there are no scores.
  */
@@ -200,7 +202,7 @@ export function budgetOf(
   };
 }
 
-/** Whether a filter reached no scored position at all: what is said of it is said of the full model. */
+/** Whether a filter reached no scored position at all: its results are then those of the full model. */
 export function reachesNothing({ reach }: Pick<ItemBudget, "reach">): boolean {
   return reach.missedKeys + reach.ownSkips === 0;
 }

@@ -49,7 +49,7 @@ export function defineItemTask<Source extends ItemRows | ItemMaker>(
   };
 }
 
-/** What a task of one question and several answers must provide. */
+/** The definition of a task with one question and several answers. */
 export type ChoiceTaskOptions = Pick<ItemTaskOptions<unknown>, "name" | "help" | "metrics"> & {
   /** Where the hub has its rows. */
   readonly hub: HubRows;

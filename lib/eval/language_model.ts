@@ -17,7 +17,7 @@ export type EvaluatedBatch = Pick<
   "begin" | "step" | "keep" | "kvKeep" | "usageOf" | typeof Symbol.dispose
 >;
 
-/** @internal A language model as evaluation sees it. */
+/** @internal A language model, reduced to the members that evaluation needs. */
 export interface EvaluatedModel {
   readonly config:
     & Pick<ModelConfig, "numLayers" | "layers">

@@ -50,8 +50,8 @@ export interface LengthOptions {
 }
 
 /**
- * Feeds the beginnings of one text to the methods, which take turns, so that what else the machine does falls on all of
- * them alike.
+ * Feeds the beginnings of one text to the methods. The methods take turns, so that other load on the machine affects
+ * all of them alike.
  *
  * @param ids Token ids, at least as many as the greatest length and the decoded tokens together.
  * @returns A row a length and method, lengths ascending.

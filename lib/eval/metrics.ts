@@ -1,15 +1,15 @@
-/** A task's metrics: what they are, and how tables, plots and reports read and show them, whichever task it is. */
+/** A task's metrics: definitions, and how tables, plots and reports read and show them, for any task. */
 
 /** Metrics that every scored unit has, by name: a value a unit. */
 export type UnitMetrics = { readonly [name: string]: Float64Array };
 
-/** @internal A number of a task's results: what it is called and how it is shown. */
+/** @internal A number of a task's results: its name and how it is shown. */
 export interface Metric {
   /** Its key in records. */
   readonly name: string;
   /** Its column in tables. */
   readonly label: string;
-  /** What it is, in a line. */
+  /** Description in one line. */
   readonly help: string;
   /** Which way is good. */
   readonly better: "lower" | "higher";
@@ -19,9 +19,12 @@ export interface Metric {
   readonly percent?: boolean | undefined;
   /** From the mean over units to the metric; default: the mean itself. */
   readonly fromMean?: (mean: number) => number;
-  /** Whether it says how far a filtered model is from the dense one, which then has none. */
+  /** Whether it is a distance of the filtered model from the full one; the full model then has no value. */
   readonly isDistance?: boolean;
-  /** Where it is drawn against the skipped fraction: the figure's title, its axis, and what the caption says of it. */
+  /**
+   * For a metric that is plotted against the skipped fraction: the figure's title, its axis, and the caption's sentence
+   * about it.
+   */
   readonly figure?: { readonly title: string; readonly axis: string; readonly caption: string };
 }
 
@@ -47,7 +50,7 @@ export interface Loss {
   readonly block?: number;
 }
 
-/** @internal What a task says of its numbers. */
+/** @internal The numbers that a task reports. */
 export interface TaskMeasures {
   readonly loss: Loss;
   /** Its main metric: that of the Pareto front and of the order of trials. */
@@ -81,7 +84,10 @@ export function lossUnit({ loss: { unit, of } }: Pick<TaskMeasures, "loss">): st
   return `${unit} per ${of}`;
 }
 
-/** The headline as a mean over units, or a function of it: of losses, or where higher is better of what each stands for. */
+/**
+ * The headline as a mean over units, or as a function of such a mean. The mean is of losses, or of the metric's values
+ * where higher is better.
+ */
 export function metricOfUnits({ fromLoss, formula: _, ...headline }: Headline): Metric {
   return headline.better === "higher" ? headline : { ...headline, fromMean: fromLoss };
 }

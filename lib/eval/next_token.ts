@@ -97,7 +97,7 @@ export function nextTokenNll(
   return nll;
 }
 
-/** What a model finds of given tokens. */
+/** A model's scores for given tokens. */
 export interface TokenScores {
   /** -ln p of each, nats. */
   readonly nll: Float64Array<ArrayBuffer>;

@@ -1,4 +1,4 @@
-/** Losses of one sequence of any length, token by token, as a model with or without a pruner sees it. */
+/** Losses of one sequence of any length, token by token, for a model with or without a pruner. */
 import { type Pruner, takesWhole } from "../methods/pruner.ts";
 import { expectInstance, expectName, expectOptions } from "../errors.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
@@ -41,7 +41,7 @@ export interface SequenceScore {
   readonly kvKeep: readonly Uint8Array[];
   /** Work and memory of the run. Where it was decoded on a device, the memory allocated is that of its fixed caches. */
   readonly usage: SequenceUsage;
-  /** Of a `decode`: why tokens were fed one by one from the host; undefined where the device took its own steps. */
+  /** Why a `decode` fed tokens one by one from the host; undefined where the device took its own steps. */
   readonly fedByHost?: string;
 }
 

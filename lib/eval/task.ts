@@ -1,6 +1,6 @@
 /**
- * What an evaluation task is: of a text, of items from a file, or of items that are made. It opens on a model and data, and
- * scores them unit by unit (chunks of a text, or items), dense and with any method.
+ * An evaluation task: on a text, on items from a file, or on generated items. It opens on a model and data, and scores
+ * them unit by unit (chunks of a text, or items), dense and with any method.
  */
 import type { Pruner } from "../methods/pruner.ts";
 import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
@@ -15,7 +15,7 @@ import type { DropCounts, SkipCounts, SkipRatios } from "./skip_ratio.ts";
 /** @internal A method on a model: one for every context, or one for each context length in tokens. */
 export type Filter = Pruner | ((contextTokens: number) => Pruner);
 
-/** What a run found of one chunk: all that its result is made of, as it may be written down. */
+/** The results of a run for one chunk, in a form that can be written to a file; the run's result follows from them. */
 export interface ChunkRecord {
   /** 0-based index of the chunk. */
   readonly chunk: number;
@@ -29,7 +29,10 @@ export interface ChunkRecord {
   readonly timeMs: number;
 }
 
-/** How a run may be watched and stopped. A chunk is what is computed without a break: of a text, or an item. */
+/**
+ * How a run may be watched and stopped. A chunk is the unit of work that is computed without a break: of a text, or an
+ * item.
+ */
 export interface RunControl {
   /** Stops the run between two chunks; the run then throws the signal's reason. */
   readonly signal?: AbortSignal | undefined;
@@ -54,7 +57,7 @@ export interface RunControl {
   readonly order?: readonly number[];
 }
 
-/** What any task says of the full model. Its own metrics are next to it: the headline and the mean loss. */
+/** The results of any task for the full model. Its own metrics are next to it: the headline and the mean loss. */
 export interface DenseTaskResult {
   /** Tokens fed. */
   readonly tokens: number;
@@ -80,10 +83,10 @@ export interface DenseTaskResult {
 }
 
 /**
- * What any task says of a filtered model. Of the usage, bytes are those of one chunk's cache at its end (mean over
- * chunks), and operations are summed over all chunks. Next to it stand, with the names of the task, the headline
- * (`perplexity`), the full model's (`densePerplexity`), the paired difference of the mean loss and its standard error
- * (`nllDelta`, `nllDeltaSe`; null where there are fewer than two blocks), and further metrics.
+ * The results of any task for a filtered model. In the usage, bytes are those of one chunk's cache at its end (mean over
+ * chunks), and operations are summed over all chunks. Further fields have the task's own names: the headline
+ * (`perplexity`), the full model's (`densePerplexity`), the paired difference of the mean loss (`nllDelta`), its standard
+ * error (`nllDeltaSe`), and further metrics. The standard error is null where there are fewer than two blocks.
  */
 export interface TaskResult extends SkipRatios, SequenceUsage {
   /**
@@ -120,7 +123,7 @@ export function labelOf({ name, label }: Pick<Task, "name" | "label">, context: 
   return label?.(context) ?? `${name} at ${context}`;
 }
 
-/** @internal What a task is opened on. */
+/** @internal The data that a task is opened on. */
 export interface TaskData {
   /** The text. */
   readonly text: string;
@@ -132,17 +135,17 @@ export interface TaskData {
   readonly tokenizer: Tokenizer;
   /** The items, of a task that has some. */
   readonly items?: readonly EncodedItem[];
-  /** Bytes of what the full model gives that may be kept from run to run; default: 1 GiB. */
+  /** Bytes of the full model's states and logits that may be kept from run to run; default: 1 GiB. */
   readonly cacheBytes?: number;
 }
 
 /** @internal The types of a task's records. */
 export interface TaskTypes {
-  /** Of the full model. */
+  /** Results of the full model. */
   readonly dense: DenseTaskResult;
-  /** Of a filtered one. */
+  /** Results of a filtered model. */
   readonly filtered: TaskResult;
-  /** What it adds to a method's row in a comparison. */
+  /** Fields that the task adds to a method's row in a comparison. */
   readonly compared: object;
 }
 
@@ -178,7 +181,7 @@ export interface Task<T extends TaskTypes = TaskTypes> extends TaskMeasures {
   readonly label?: (context: number) => string;
   /** Whether a text is one chunk, whatever the tokens per chunk that were asked for. */
   readonly isWhole?: boolean;
-  /** Where its items come from, and what is said of each; left out: it reads a text. */
+  /** The source of its items, and the metrics of each; left out: it reads a text. */
   readonly items?: ItemSource;
   /**
    * Prepares an evaluation; nothing is computed yet. Items need a model whose sequences branch.

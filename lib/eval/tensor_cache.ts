@@ -5,8 +5,8 @@ import { countOf, type Tensor } from "../tensor.ts";
 const bytesOf = ({ dtype, shape }: Tensor): number => byteSize(dtype, countOf(shape));
 
 /**
- * First come, first kept: what does not fit any more is computed again each time it is asked for. Spare tensors, of which
- * a byte saves less work, make room for the others.
+ * Tensors are kept in the order of arrival: one that no longer fits is computed again each time it is needed. Spare
+ * tensors, of which a byte saves less work, make room for the others.
  */
 export class TensorCache {
   readonly #entries = new Map<string, Tensor>();

@@ -9,7 +9,7 @@ import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
 
 const VOCAB = 5;
 
-/** What the fake was asked to do. */
+/** Counts of the calls that the fake model received. */
 export interface Calls {
   feeds: number;
   residuals: number;
@@ -23,7 +23,7 @@ export function fakeLogits(id: number, skips: number): number[] {
   return Array.from({ length: VOCAB }, (_, v) => Math.sin(id * 7 + v) * 2 + skips * 0.25 * Math.cos(v + id));
 }
 
-/** A pruner of some layers that skips what `skip` says. */
+/** A pruner of some layers that skips the tokens for which `skip` returns true. */
 export function fakePruner(
   layers: readonly number[],
   skip: (t: number) => boolean,

@@ -1,4 +1,4 @@
-/** Two runs on the same items or tokens: how far they are apart, and what may be said of it. */
+/** Two runs on the same items or tokens: their difference, and whether it is significant. */
 import { pairedBootstrap } from "../stats/bootstrap.ts";
 import { mcnemarTest } from "../stats/mcnemar.ts";
 import { benjaminiHochberg } from "../stats/multiple.ts";
@@ -18,9 +18,9 @@ export interface PairedDifference {
   readonly high: number;
   /** Two-sided: of answers that are right or wrong McNemar's (mid-p), else of the resamples. */
   readonly pValue: number;
-  /** Units that the second run alone has right; of answers that are right or wrong. */
+  /** Units that only the second run has right; for answers that are right or wrong. */
   readonly gained?: number;
-  /** Those that the first alone has right. */
+  /** Units that only the first run has right. */
   readonly lost?: number;
   /** The smallest true difference that would be found in 80% of such experiments; null where no units differ. */
   readonly smallestDetectable: number | null;
@@ -31,7 +31,7 @@ export interface PairedDifference {
 export interface TestedDifference extends Omit<PairedDifference, "direction"> {
   /** Adjusted for all differences of the table, by Benjamini and Hochberg. */
   readonly adjustedPValue: number;
-  /** What may be said at 5%, after the adjustment. */
+  /** The verdict at 5%, after the adjustment. */
   readonly verdict: Verdict;
 }
 
@@ -77,7 +77,7 @@ export function differenceOf(
 }
 
 /**
- * What may be said of all differences of a table at once, at 5%.
+ * Tests all differences of a table together, at 5%.
  *
  * @param differences Undefined where a row has none: it does not count.
  */

@@ -46,7 +46,7 @@ export interface HeadControl {
 
 /** @internal Where measured chunks go as they end, and where finished ones are found. */
 export interface ChunkStore {
-  /** What was kept of a chunk under the same model, text and options; undefined if nothing was. */
+  /** The stored bytes of a chunk for the same model, text and options; undefined if there are none. */
   read(chunk: number): Uint8Array | undefined;
   write(chunk: number, bytes: Uint8Array<ArrayBuffer>): void | Promise<void>;
 }
@@ -93,7 +93,7 @@ export class HeadCollection {
    * @param ids Token ids of the whole text, [N], BOS at the front where the tokenizer adds one.
    * @throws {TypeError} If an option is of the wrong type.
    * @throws {RangeError} If the text or the context is too short, or an option is out of range. The warm-up must be at
-   * least 8, since `learned` is measured next to the other rules, and `absorb` must be `all`, since no token is skipped.
+   * least 8 because `learned` is measured next to the other rules. `absorb` must be `all` because no token is skipped.
    */
   constructor(model: Model, ids: Int32Array, options: HeadCollectionOptions = {}) {
     const { config } = model;
@@ -213,7 +213,7 @@ export class HeadCollection {
   }
 
   /**
-   * Describes what was measured.
+   * Makes the report of the measurements.
    *
    * @param texts Texts of consecutive token ids, one each.
    * @throws The signal's reason, if it is aborted between two layers.

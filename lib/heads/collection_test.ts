@@ -31,7 +31,7 @@ function copy(tensor: Tensor): Tensor {
   return hostTensor("f32", tensor.shape, f32Data(tensor).slice());
 }
 
-/** What the probe sees of layer 9, one entry a chunk. */
+/** The rows of layer 9 that the probe receives, one entry per chunk. */
 function probe(): ProbedRows[] {
   const seen: ProbedRows[] = [];
   const pruner = createProbe(backend, {

@@ -1,4 +1,4 @@
-/** What is measured of every token in one layer of the dense stream, as columns; filled sequence by sequence. */
+/** Measurements of every token in one layer of the dense stream, as columns; filled sequence by sequence. */
 import type { Backend } from "../backend.ts";
 import { createLayerState, createScanOutput, type LayerSpec, type LayerState } from "../filter/layer.ts";
 import { type Anchor, FILTER_OPTIONS, type KeyState } from "../filter/options.ts";
@@ -77,7 +77,10 @@ class SideColumns {
   }
 }
 
-/** A rule's recurrence over the dense stream: it decides, and is told outcomes of what it would keep, but nothing is skipped. */
+/**
+ * A rule's recurrence over the dense stream. It decides, and observes the outcomes of the tokens that it would keep,
+ * but nothing is skipped.
+ */
 class ShadowFilter {
   readonly redundancy: Float64Array<ArrayBuffer>;
   readonly threshold: Float64Array<ArrayBuffer>;
@@ -121,7 +124,7 @@ class ShadowFilter {
   take(backend: FilterBackend, rows: ProbedRows, at: number): void {
     const { count, values, residual, normed, queries, outputNorms, residualNorms } = rows;
     const { rule, reads } = this.spec, { scan, observe } = filterOps(rule, backend);
-    // What the `learned` rule draws is cached by specification; other rules may read the chunk.
+    // The random draws of the `learned` rule are cached by specification; other rules may read the chunk.
     const spec = isLearned(this.spec) ? this.spec : { ...this.spec, chunk: this.#chunk };
     const state = this.#state!, output = createScanOutput(count);
     const input = { keys: rows.keys[this.keyState], values, residual, normed, ...(queries && { queries }) };
@@ -197,7 +200,7 @@ export class LayerColumns {
     return this.#sides.get(`values ${anchor}`)!;
   }
 
-  /** Each token as a rule sees it in a view, [N], but for its rows. @param context Tokens per sequence. */
+  /** The rule's view of each token, [N], without its rows. @param context Tokens per sequence. */
   tokens(view: ViewKey, context: number): RuleToken[] {
     const keys = this.keys(view), values = this.values(view), { layer } = this.plan.method;
     return Array.from(keys.mu, (muK, at) => {
@@ -256,7 +259,7 @@ function eachPiece(
   return at;
 }
 
-/** What was measured of one chunk as bytes, so that it outlives the process. */
+/** The measurements of one chunk as bytes, so that they outlive the process. */
 export function packChunk(
   layers: readonly LayerColumns[],
   chunk: number,

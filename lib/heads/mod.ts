@@ -1,6 +1,6 @@
 /**
- * The observatory: what the heads of a model see of the past in the dense stream, which rules find the tokens whose
- * attention does little, and tables of decisions that can be taken again.
+ * Statistics of attention heads: the similarity of each head's keys and values to the past in the dense stream, and
+ * which rules find the tokens whose attention does little. Also tables of decisions that can be replayed.
  * @module
  */
 export * from "./collection.ts";

@@ -1,4 +1,4 @@
-/** Looks at every attention block of a dense run: what a filter would have seen, and what the attention came to. */
+/** Observes every attention block of a dense run: the filter's input, and the attention's output. */
 import type { Backend } from "../backend.ts";
 import { definePruner, type LayerView, type Need, type Outcomes, type Pruner } from "../methods/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
@@ -11,7 +11,7 @@ export interface ProbedRows
     Outcomes {
   /** Position of the first token in its sequence. */
   readonly start: number;
-  /** Keys by what was done to them, [T, numKvHeads, headDim] f32. */
+  /** Keys by their form, before and after rotary embedding, [T, numKvHeads, headDim] f32. */
   readonly keys: { readonly "post-rope": Tensor; readonly "pre-rope": Tensor };
 }
 

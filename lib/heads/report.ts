@@ -74,7 +74,9 @@ export interface RuleComparison {
   readonly spearman: Interval | null;
 }
 
-/** Of the view's similarities (as in `ScanOutput`), and the weight of the key side under `variance`. */
+/**
+ * Distributions of the view's similarities (as in `ScanOutput`), and of the weight of the key side under `variance`.
+ */
 type ViewMoments = { readonly [name in "muK" | "varK" | "muV" | "varV" | "wK"]: BandedDistribution };
 
 export interface ViewLayer extends ViewMoments {
@@ -85,14 +87,14 @@ export interface ViewLayer extends ViewMoments {
   readonly rules: readonly RuleQuality[];
 }
 
-/** @internal What the filter looks at: which keys, and which anchors. */
+/** @internal The filter's input: which keys, and which anchors. */
 export interface HeadView {
   readonly keyState: KeyState;
   readonly anchor: Anchor;
   readonly layers: readonly ViewLayer[];
 }
 
-/** @internal One layer of the main view: what the method's own options say, with intervals. */
+/** @internal One layer of the main view: results under the method's own options, with intervals. */
 export interface MainLayer {
   readonly layer: number;
   /** Fraction of the layer's tokens that count as redundant, and that the method is asked to skip: rho. */
@@ -118,7 +120,7 @@ export interface TokenColumns extends ScanColumns {
   readonly token: readonly number[];
   readonly position: readonly number[];
   readonly layer: readonly number[];
-  /** 1 = compute, 0 = skip: what the method would do. */
+  /** Decision of the method: 1 = compute, 0 = skip. */
   readonly keep: readonly (0 | 1)[];
   /** True redundancy. */
   readonly r: readonly number[];
@@ -152,7 +154,7 @@ export interface HeadReport {
   readonly environment: Environment;
   /** The model's sizes. */
   readonly shape: Omit<FilterShape, "layers">;
-  /** What was asked for. */
+  /** The options of the collection. */
   readonly options: HeadOptions;
   /** Bands of position in a sequence, ascending; the first ends with the warm-up where there is one. */
   readonly bands: readonly PositionBand[];

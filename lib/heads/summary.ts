@@ -1,4 +1,6 @@
-/** From the columns of one layer to what the report says of it: how well each rule ranks its tokens by their redundancy. */
+/**
+ * Computes the report's numbers from the columns of one layer: how well each rule ranks its tokens by their redundancy.
+ */
 import type { RuleToken } from "../filter/rule.ts";
 import { RULES } from "../methods/list.ts";
 import { learned } from "../methods/rules/learned.ts";

@@ -1,8 +1,8 @@
-/** Tables of decisions: what was decided for every token and layer, by which numbers, and how to take it again. */
+/** Tables of decisions: the decision for every token and layer, the numbers behind it, and how to replay it. */
 import type { ReplayOptions } from "../methods/replay.ts";
 import type { DecisionTrace } from "../methods/pruner.ts";
 
-/** Columns of whole numbers that say which decision a row is. */
+/** Columns of whole numbers that identify the decision of a row. */
 export const DECISION_PLACES = [
   "chunk", // 0-based index of the sequence
   "position", // index of the token in its sequence

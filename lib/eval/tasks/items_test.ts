@@ -1,4 +1,4 @@
-/** What each task of items asks, letter for letter, and what it refuses. */
+/** Tests the prompts of each task of items, letter for letter, and the input that it refuses. */
 import { assertEquals, assertThrows } from "@std/assert";
 import { readItemRows } from "../item_rows.ts";
 import { type Item, limitItems } from "../item.ts";

@@ -22,7 +22,7 @@ function hide(pieces: number, needles: readonly string[], draw: Draw): string {
 const sentence = (key: string, value: string) => `One of the special magic numbers for ${key} is: ${value}.`;
 const drawValue = (draw: Draw) => String(1_000_000 + draw(9_000_000));
 
-/** What is asked of one key, after the text that hides its number. */
+/** The prompt that asks for the number of one key, after the text that hides it. */
 const askFor = (key: string, hay: string) =>
   "A special magic number is hidden within the following text. Make sure to memorize it. I will quiz you about the " +
   `number afterwards.\n${hay}\nWhat is the special magic number for ${key} mentioned in the provided text? The ` +

@@ -1,10 +1,10 @@
 /**
  * Perplexity of a filtered model next to the dense one, on the same positions.
  *
- * Protocol (GPTQ, Wanda, SLEB): one token stream with one BOS at its very start where the tokenizer adds one, cut
- * into disjoint chunks of `context` tokens; the tail is dropped; every chunk is a sequence of its own with an empty
- * cache and fresh filter state; losses of tokens 1..context-1 of each chunk; perplexity = exp of the mean of the
- * chunks' mean losses.
+ * Protocol (GPTQ, Wanda, SLEB): one token stream, with one BOS at its very start where the tokenizer adds one. It is
+ * cut into disjoint chunks of `context` tokens, and the tail is dropped. Every chunk is a sequence of its own with an
+ * empty cache and fresh filter state. The losses are those of tokens 1..context-1 of each chunk; perplexity = exp of
+ * the mean of the chunks' mean losses.
  */
 import { ChunkEvaluation, type ChunkScorer } from "../chunk_evaluation.ts";
 import { cutChunks } from "../chunks.ts";
@@ -19,9 +19,9 @@ export interface PerplexityOptions {
   /** Tokens per chunk, default 512. */
   readonly context?: number;
   /**
-   * Bytes of what the full model gives (final hidden states, residual streams below the first filtered layer, and
-   * logits, which make room for the others) that are kept for reuse, default 1 GiB. What does not fit is computed again
-   * for each run: slower, equal results.
+   * Bytes of the full model's tensors that are kept for reuse, default 1 GiB: final hidden states, residual streams
+   * below the first filtered layer, and logits, which make room for the others. Tensors that do not fit are computed
+   * again for each run, which is slower with equal results.
    */
   readonly cacheBytes?: number;
 }
@@ -35,9 +35,9 @@ export interface DenseResult extends DenseTaskResult {
 
 /** A filtered model on a text, and how it differs from the dense one. */
 export interface FilteredResult extends TaskResult {
-  /** Of the filtered model. */
+  /** Perplexity of the filtered model. */
   readonly perplexity: number;
-  /** Of the full model. */
+  /** Perplexity of the full model. */
   readonly densePerplexity: number;
   /** Mean of (filtered - dense) loss in nats per token. */
   readonly nllDelta: number;
@@ -53,7 +53,7 @@ export interface FilteredResult extends TaskResult {
 export interface PerplexityTypes {
   readonly dense: DenseResult;
   readonly filtered: FilteredResult;
-  /** Of a comparison: exp of the mean loss. */
+  /** Field of a comparison: exp of the mean loss. */
   readonly compared: { readonly perplexity: number };
 }
 

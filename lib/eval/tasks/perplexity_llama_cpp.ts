@@ -1,6 +1,6 @@
 /**
- * Perplexity as llama.cpp's `perplexity` tool has it: the second half of each chunk alone is scored, and each chunk begins with
- * BOS where the tokenizer adds one.
+ * Perplexity as llama.cpp's `perplexity` tool computes it: only the second half of each chunk is scored, and each chunk
+ * begins with BOS where the tokenizer adds one.
  */
 import { cutChunks } from "../chunks.ts";
 import type { Task } from "../task.ts";

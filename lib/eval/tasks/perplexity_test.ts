@@ -154,7 +154,7 @@ Deno.test("PerplexityEvaluation.run() counts the time of the dense layers once, 
     };
     const open = () =>
       new PerplexityEvaluation({ ...model, residualAt, start }, ids, { context: 200, cacheBytes });
-    // Of chunks that were finished by another process too.
+    // Also for chunks that another process has finished.
     const first: ChunkRecord[] = [], pruner = fakePruner([2], () => false);
     await open().run(pruner, { onRecord: (record) => first.push(record) });
     const finished = new Map(first.slice(0, 1).map((record) => [record.chunk, record]));
@@ -228,7 +228,7 @@ Deno.test("llama.cpp's perplexity: the tokens behind the middle of each chunk, e
       if (bos !== undefined) chunk[0] = bos;
       return chunk;
     });
-    // Of 200 tokens the hundredth is the first whose logits count: 99 losses.
+    // The hundredth of 200 tokens is the first whose logits count: 99 losses.
     const scored = chunks.flatMap((chunk) => lossesOf(chunk).slice(100));
     assertEquals(scored.length, 2 * 99);
     const seen: number[] = [];
@@ -253,7 +253,7 @@ Deno.test("llama.cpp's perplexity: the tokens behind the middle of each chunk, e
     RangeError,
     "expected at least two contexts of 202 tokens",
   );
-  // What the first token is replaced by is the chunk's alone.
+  // The BOS replaced the first token only in the chunk, not in the ids that were given.
   assertEquals(ids[200], (200 * 200 + 600) % 5);
 });
 

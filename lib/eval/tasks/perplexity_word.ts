@@ -6,7 +6,7 @@ import type { Task } from "../task.ts";
 import { PYTHON_SPACE, strip } from "../python_text.ts";
 import { perplexity, type PerplexityTypes, scoreChunks, scoreLast } from "./perplexity.ts";
 
-/** What is fed, and how many of its last tokens are scored. */
+/** Ids to feed, and how many of its last tokens are scored. */
 export interface Window {
   /** Ids; all but the first `ids.length - scored` are scored. */
   readonly ids: Int32Array<ArrayBuffer>;
@@ -17,7 +17,7 @@ export interface Window {
  * A page's windows: each token is scored once, the last window has as much context as there is room for.
  *
  * @param prefix Stands before the first token.
- * @param most Tokens that the model sees at once.
+ * @param most Tokens that the model attends to at once.
  */
 export function rollWindows(ids: Int32Array, prefix: number, most: number): Window[] {
   const all = Int32Array.of(prefix, ...ids), windows: Window[] = [];

@@ -2,10 +2,10 @@
 
 /**
  * The built-in text: about 3,200 words written for this project (narrative, dialogue, letter, description,
- * instructions, essay, journal, fable), in the manner of the books that `tiny` was trained on: straight quotes,
- * `--` for a dash, one paragraph a line.
+ * instructions, essay, journal, fable). Its form is that of the books that `tiny` was trained on: straight quotes, `--`
+ * for a dash, one paragraph per line.
  *
- * @returns The whole text. It is read on call, with read permission alone.
+ * @returns The whole text. It is read on call, and needs only read permission.
  */
 export async function readBuiltinText(): Promise<string> {
   const url = new URL("./prose.txt", import.meta.url);
