@@ -26,7 +26,7 @@ export function openCheckpoint(name: CheckpointName, backend: Backend): Model {
   return openSource(hfFolder(name), backend, CHECKPOINTS[name].options);
 }
 
-/** What a method decided, [layer][token], and the logits of the last token. */
+/** A method's decisions, [layer][token], and the logits of the last token. */
 export interface Filtered {
   readonly keep: readonly (readonly number[])[];
   readonly logits: Float32Array;

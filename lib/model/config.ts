@@ -2,7 +2,7 @@
 import type { CostShape } from "../cost.ts";
 import type { Rope } from "./rope.ts";
 
-/** @internal What sets a layer apart from what the model says for all. */
+/** @internal Settings of one layer that differ from the model's. */
 export interface LayerConfig {
   /** Its rotary embedding; null where it has none. Default: the model's. */
   readonly rope?: Rope | null;
@@ -18,7 +18,7 @@ export interface LayerConfig {
 export interface ModelConfig extends CostShape {
   /** Name of its architecture, as `ARCHITECTURES` has it. */
   readonly architecture: string;
-  /** Rotary embedding of the layers that do not say otherwise. */
+  /** Rotary embedding of the layers that have none of their own. */
   readonly rope: Rope;
   /** Added to the mean square in RMSNorm. */
   readonly rmsNormEps: number;

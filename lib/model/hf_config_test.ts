@@ -1,4 +1,4 @@
-/** config.json files as models are published with, in the older and the newer way of writing, and what is refused. */
+/** config.json files of published models, in the older and the newer notation, and files that are refused. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { ModelFormatError } from "../errors.ts";
 import type { ConfigOptions } from "./config_reader.ts";

@@ -14,7 +14,7 @@ golden.cases.forEach(({ dataset, options, ...want }, number) => {
   const { rho, kvRho, layer, chunk, seed, ...own } = options;
   Deno.test(`case ${number}, ${own.fusion} and ${own.kvFusion}: both sides decide as numpy does`, () => {
     const { T, H, d, numHeads } = dataset as Required<Dataset>, input = makeInputs(dataset);
-    // The last layer of 1, 2 or 4 alone, so that its fraction is a power of two of the whole's.
+    // Only the last layer of 1, 2 or 4 is filtered, so that its fraction is a power of two of the whole's.
     const numLayers = layer + 1, shape = { numLayers, numHeads, numKvHeads: H, headDim: d, hiddenSize: 2 };
     const plan = { pruneRatio: rho / numLayers, kvRatio: kvRho / numLayers, tail: 1 / numLayers };
     const asked = { ...own, ...plan, seed: BigInt(seed) } as MethodOptions;

@@ -42,7 +42,7 @@ export interface LoadedModel {
   readonly model: Model;
   /**
    * @internal Checks that the files are as they were read, where they stay mapped into memory.
-   * @throws {ModelFormatError} If one was written to or cut short: what was computed since may be of other weights.
+   * @throws {ModelFormatError} If one was written to or cut short: later results may come from other weights.
    */
   readonly expectUnchanged?: () => void;
 }
@@ -103,7 +103,7 @@ export async function readModelFile(
   const path = await locatePath(nameOrPath, options), { mapFile, ...unmapped } = options;
   const checks: (() => void)[] = [];
   const map = mapFile && ((path: string) => (checks.push(watchFile(path)), mapFile(path)));
-  // What is turned into another type is not shared, and mapped pages would be held next to it.
+  // A tensor that is converted to another type is not shared, and mapped pages would stay in memory next to it.
   const reading = map && options.dtype === undefined ? { ...unmapped, mapFile: map } : unmapped;
   const { name, source, config, tokenizer, sha256 } = !MODEL_NAMES.includes(path) && await isFolder(path)
     ? await openFolder(path, reading)
@@ -181,7 +181,7 @@ function isFolder(path: string): Promise<boolean> {
  *
  * @throws {TypeError | RangeError} If an argument is of the wrong type, or an option unknown or out of range.
  * @throws {UsageError} If there is no such model, it cannot be obtained, or its logits are not finite.
- * @throws {ModelFormatError} If its file is broken, or holds what this project does not know.
+ * @throws {ModelFormatError} If its file is broken, or contains something that this project does not support.
  *
  * @example
  * ```ts
@@ -205,7 +205,7 @@ export async function loadModel(
 /**
  * Tries a model on tokens.
  *
- * @throws {UsageError} If a logit is not finite: whatever else were said of the model would mean nothing.
+ * @throws {UsageError} If a logit is not finite: all other results of the model would be meaningless.
  */
 export function expectFinite(
   { name, model }: Pick<LoadedModel, "name" | "model">,

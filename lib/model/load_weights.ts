@@ -12,7 +12,7 @@ import { convert, type FileTensor, halvesToPairs, widen } from "./formats/_file_
 import { GgufFile } from "./formats/gguf.ts";
 import { mapTensors, type ModelWeights } from "./weights.ts";
 
-/** Trailing parts of tensor names that change the computation, and what they are. */
+/** Trailing parts of tensor names that change the computation, with a name for each. */
 const UNSUPPORTED_TENSORS: readonly [suffix: string, what: string][] = [
   [".bias", "a bias"],
   ["_exps.weight", "experts"],
@@ -20,7 +20,7 @@ const UNSUPPORTED_TENSORS: readonly [suffix: string, what: string][] = [
   ["_scale_inv", "scales of quantised weights"],
 ];
 
-/** Tensors that say again what a config says, or that reading a config has taken in. */
+/** Tensors that repeat a config's values, or whose values were used when the config was read. */
 const KNOWN_TENSORS = new RegExp(
   `^(${ROPE_TENSORS.join("|")})$|\\.rotary_emb\\.inv_freq$`.replaceAll(".weight", "\\.weight"),
 );
@@ -57,7 +57,7 @@ export function createWeights<T extends Tensor>(
  * memory than the tensors placed and one more.
  * @param dtype Element type of all matrices; left out: each as the file has it. Norms and biases are f32.
  * @param take Gives memory for matrices that are read or turned into another type; see `Backend.hostMemory`.
- * @throws {ModelFormatError} If a tensor is missing, has another shape than the config says, or has no place in its
+ * @throws {ModelFormatError} If a tensor is missing, has a shape other than the config's, or has no place in its
  * architecture (experts, ...); the message names the tensor.
  */
 export function loadWeights<T extends Tensor = HostTensor>(

@@ -1,4 +1,4 @@
-/** Reads a model's sizes: finds its architecture, and refuses keys that nothing here knows. */
+/** Reads a model's sizes: finds its architecture, and refuses unknown keys. */
 import type { Architecture } from "./architectures/architecture.ts";
 import { ARCHITECTURES } from "./architectures/mod.ts";
 import type { ModelConfig } from "./config.ts";
@@ -13,9 +13,9 @@ const GGUF_NEUTRAL: { readonly [key: string]: KeyValue } = { "general.type": "mo
 /**
  * Reads a model's sizes from a GGUF file's metadata or the config.json of a Hugging Face folder.
  *
- * Whatever could change the model's results and is not known here is an error: every key of a config.json, and of a GGUF
- * file every one that begins with the name of the architecture, must be one that its entry in `architectures/` reads or
- * lists. (Keys of a GGUF file under other prefixes, `tokenizer.` aside, are notes about the file.)
+ * Anything unknown that could change the model's results is an error. Every key of a config.json must be one that its
+ * entry in `architectures/` reads or lists. The same holds for the keys of a GGUF file that begin with the name of the
+ * architecture. (Keys of a GGUF file under other prefixes, `tokenizer.` aside, are notes about the file.)
  *
  * @throws {ModelFormatError} If the architecture does not run here, a key is missing, of a wrong type, out of range or
  * not known; the message names the key.
@@ -53,7 +53,10 @@ export function readModelConfig(source: ModelSource, options: ConfigOptions = {}
   return config;
 }
 
-/** The sizes in the text of a config.json alone, for plans without weights; throws as {@linkcode readModelConfig}. */
+/**
+ * Reads the sizes only from the text of a config.json, for plans without weights; throws as
+ * {@linkcode readModelConfig}.
+ */
 export function readConfigText(file: string, text: string): ModelConfig {
   return readModelConfig({ file, config: new JsonKeys(file, text), tensors: new Map(), sha256: "" });
 }

@@ -15,9 +15,9 @@ const LEAST_GAIN = 1;
 /** Result of a probe. */
 export interface RetrievalLayers {
   /**
-   * Score of each layer, [numLayers]: mean over the tokens of the second reading of |o - o'|^2 / |x|^2. o = the attention
-   * block's output, o' = the same over only the first and the recent keys, x = the residual stream before the block. 0 of a
-   * layer with a sliding window, which does not reach far.
+   * Score of each layer, [numLayers]: mean over the tokens of the second reading of |o - o'|^2 / |x|^2. Here o is the
+   * attention block's output, o' the same over only the first and the recent keys, and x the residual stream before the
+   * block. It is 0 for a layer with a sliding window, which does not reach far.
    */
   readonly scores: readonly number[];
   /** The same of each KV head, [numLayers][numKvHeads]: o and o' are what its only queries add through the output projection. */
@@ -91,7 +91,7 @@ function headNorms(
  * DuoAttention (2410.10819), which look at attention weights or train gates.
  *
  * @param loaded A model with its tokenizer.
- * @param options.seed Of the ids, an integer from 0 on; default 0.
+ * @param options.seed Seed of the ids, an integer from 0 on; default 0.
  * @throws {RangeError} If the seed is none, or every layer has a sliding window.
  *
  * @example

@@ -7,9 +7,9 @@ export interface Rope {
   readonly theta: number;
   /** Values of a head that are turned, from the first on; the rest stays. Default: all. */
   readonly dims?: number;
-  /** What the angle of each pair is divided by, [dims / 2]. Default: 1. */
+  /** Divisor of each pair's angle, [dims / 2]. Default: 1. */
   readonly factors?: readonly number[];
-  /** Factor on the length of what is turned. Default: 1. */
+  /** Factor on the length of the rotated vectors. Default: 1. */
   readonly magnitude?: number;
 }
 

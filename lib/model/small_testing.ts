@@ -1,4 +1,4 @@
-/** A small model of random weights, for tests of what does not need a trained one. */
+/** A small model of random weights, for tests that need no trained model. */
 import { assertEquals } from "@std/assert";
 import type { Backend } from "../backend.ts";
 import { toF16 } from "../half.ts";
@@ -45,9 +45,9 @@ export function randomWeights(config: ModelConfig): ModelWeights<HostTensor> {
 
 /** Its weights. */
 export const weights: ModelWeights<HostTensor> = randomWeights(CONFIG);
-/** The reference, where a product that is said to have the `x` of the last one fails unless `x` is as it was. */
+/** The reference. A product with `sameX` fails unless `x` is unchanged since the last one. */
 export class CheckedReference extends ReferenceBackend {
-  /** Products so far whose `x` was the last one's, and said to be. */
+  /** Products so far that were called with `sameX` and had the `x` of the last one. */
   same = 0;
   #last: { readonly x: Float32Array; readonly was: Float32Array } | undefined;
   readonly #linear = new ReferenceBackend().linear;

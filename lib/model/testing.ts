@@ -21,7 +21,7 @@ export const firstLayers = (numLayers: number) => new Model({ ...config, numLaye
 export const ids = (count: number) =>
   Int32Array.from({ length: count }, (_, i) => i === 0 ? 1 : 300 + (i * 37) % 2000);
 
-/** What a pattern pruner says besides its pattern. */
+/** Options of a pattern pruner besides its pattern. */
 export interface PatternOptions extends Partial<Pick<Pruner, "needs" | "at">> {
   readonly recent?: number;
   readonly warmup?: number;

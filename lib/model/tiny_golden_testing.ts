@@ -24,7 +24,7 @@ export function goldenIds(text: number, count = Infinity): Int32Array<ArrayBuffe
   return Int32Array.from(golden.texts[text]!.ids.slice(0, count));
 }
 
-/** A method that keeps all tokens of all layers, and what it saw in each layer. */
+/** A method that keeps all tokens of all layers, and its inputs in each layer. */
 function createObserver(model: Model) {
   const seen = Array.from({ length: model.config.numLayers }, () => ({
     residual: [] as number[],

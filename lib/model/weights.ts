@@ -1,4 +1,4 @@
-/** A model's weights, by what they do. */
+/** A model's weights, named by their function. */
 import type { Backend } from "../backend.ts";
 import type { DroppedParts } from "../methods/model_pruning/calibration.ts";
 import { countOf, type HostTensor, type Tensor } from "../tensor.ts";

@@ -218,7 +218,7 @@ Deno.test("loadWeights() reads each tensor once, and has at most one in memory b
       assert(isKept ? peak === placed : peak > placed && peak <= placed + largest, what);
       assert(isKept ? counted.kept === placed : counted.kept < placed, what);
       assert(counted.taken.has(loaded.layers[0]!.down.data.buffer as ArrayBuffer), what);
-      // What is borrowed is written over by the next tensor: none of those that were given may lie there.
+      // The borrowed memory is overwritten by the next tensor: none of the returned tensors may lie there.
       assertEquals(loaded, loadWeights(inMemory, config, (tensor) => tensor, dtype), what);
     }
   }

@@ -20,7 +20,7 @@ export interface TensorSpec {
   readonly fused?: FusedRows;
   /** Where rotary embedding turns its first dimension: the heads that lie there. Files may have pairs or halves. */
   readonly rotaryHeads?: number;
-  /** What a Hugging Face folder's values lack: 1 for norms that are stored as the difference from 1. */
+  /** Constant to add to a Hugging Face folder's values: 1 for norms that are stored as the difference from 1. */
   readonly hfOffset?: number;
 }
 
@@ -29,20 +29,22 @@ export interface FileForm {
   readonly name: string;
   /** Keys, without a prefix, that change what a model computes, and the one value of each that changes nothing. */
   readonly neutralKeys: { readonly [key: string]: KeyValue };
-  /** Keys, without a prefix, that say how a model was made, not what it computes. */
+  /** Keys, without a prefix, that describe how a model was made and do not affect its computation. */
   readonly informativeKeys: readonly string[];
 }
 
 /** An architecture: keys of its config, names of its tensors, and what its blocks compute. */
 export interface Architecture {
   readonly name: string;
-  /** Its GGUF files, where it has any; `rotary` says how their rows of queries and keys lie: rotary pairs side by side,
-   * or first all first halves of a head's pairs. */
+  /**
+   * Its GGUF files, where it has any. `rotary` is the order of their rows of queries and keys: rotary pairs side by
+   * side, or first all first halves of a head's pairs.
+   */
   readonly gguf?: (FileForm & { readonly rotary: "pairs" | "halves" }) | undefined;
   readonly hf: FileForm;
   /** Reads the sizes. Keys that it asks for count as known; every other one is an error, but for those listed. */
   readConfig(reader: ConfigReader): ModelConfig;
-  /** Tensors outside the blocks; the output projection is the embedding where the config says so. */
+  /** Tensors outside the blocks. The output projection is the embedding if the config ties them. */
   modelTensors(config: ModelConfig): { readonly [name in "embedding" | "outputNorm" | "output"]: TensorSpec };
   layerTensors(config: ModelConfig): { readonly [name in keyof LayerWeights]: TensorSpec };
   readonly ForwardPass: typeof ForwardPass;

@@ -1,4 +1,7 @@
-/** Gemma 3, text alone: norms of heads and after blocks, GeGLU, a scaled embedding, local layers between global ones. */
+/**
+ * Gemma 3, only its text part: norms of heads and after blocks, GeGLU, a scaled embedding, local layers between global
+ * ones.
+ */
 import type { BatchDecisions } from "../../batch_ops.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { ConfigReader } from "../config_reader.ts";
@@ -11,9 +14,11 @@ import { readLocalLayers, WINDOW } from "./windows.ts";
 
 /** Bases of local and global layers, if a file does not specify it. */
 const LOCAL_THETA = 10_000, GLOBAL_THETA = 1_000_000;
-/** Of so many layers, the last is global, if a file does not specify it. */
+/** Interval of the global layers, each the last of its group, if a file does not specify it. */
 const PATTERN = 6;
-/** What the queries are scaled by the root of, if a config.json does not specify it: not the size of its heads. */
+/**
+ * Queries are divided by the root of this number if a config.json does not specify it. It is not the size of the heads.
+ */
 const QUERY_SCALAR = 256;
 
 class Gemma3ForwardPass extends ForwardPass {

@@ -195,7 +195,7 @@ function readTie(reader: ConfigReader): boolean {
     : reader.boolean("tie_word_embeddings", !tensors.has("lm_head.weight"));
 }
 
-/** Projections that have biases: in a config.json both keys say so, in a GGUF file the tensors that are there. */
+/** Projections that have biases: two keys of a config.json set them; in a GGUF file the tensors present do. */
 export function readBiases(reader: ConfigReader): Pick<ModelConfig, "biases"> {
   const names = reader.isGguf
     ? Object.keys(PROJECTIONS).filter((name) => reader.source.tensors.has(`blk.0.${PROJECTIONS[name]}.bias`))

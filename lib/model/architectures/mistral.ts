@@ -3,10 +3,10 @@ import type { Architecture } from "./architecture.ts";
 import { llama, readSizes } from "./llama.ts";
 import { readEveryWindow } from "./windows.ts";
 
-/** The window where a config.json has no such key; it says null where there is none. */
+/** The window of a config.json without that key. The value null means no window. */
 const USUAL_WINDOW = 4096;
 
-/** Llama with a sliding window, unless the config says that there is none. */
+/** Llama with a sliding window, unless the config disables it. */
 export const mistral: Architecture = {
   ...llama,
   name: "mistral",

@@ -12,7 +12,7 @@ export const ROPE_TENSORS = ["rope_freqs.weight", "rope_factors_long.weight", "r
 
 const THETA = 10_000;
 
-/** Where a config.json says how a layer's rotary embedding is made, and what it need not say. */
+/** Names and defaults of the config.json keys that define a layer's rotary embedding. */
 const PLACE = {
   /** Prefix of the newer keys. */
   parameters: "rope_parameters.",
@@ -20,7 +20,7 @@ const PLACE = {
   older: "rope_theta",
   /** Whether the older keys' scaling is another layer's. */
   ignoresScaling: false,
-  /** The base where none is said. */
+  /** The base of a config.json without that key. */
   defaultTheta: THETA,
   /** Whether the length of the first training must be next to the other sizes: without it transformers takes its own. */
   needsOriginal: false,

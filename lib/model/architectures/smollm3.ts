@@ -3,12 +3,12 @@ import type { Architecture } from "./architecture.ts";
 import { llama, readBiases, readSizes } from "./llama.ts";
 import { readUpperWindows } from "./windows.ts";
 
-/** Of so many layers, the last has no rotary embedding, if a file does not specify it. */
+/** Interval of the layers without rotary embedding, each the last of its group, if a file does not specify it. */
 const INTERVAL = 4;
 /** The rotary embedding's base, if a config.json does not specify it. */
 const USUAL_THETA = 2_000_000;
 
-/** Llama with layers that know no positions. */
+/** Llama with layers without rotary embedding. */
 export const smollm3: Architecture = {
   ...llama,
   name: "smollm3",
@@ -22,7 +22,7 @@ export const smollm3: Architecture = {
     if (listed !== undefined && listed.length !== numLayers) {
       throw reader.error(key, `found ${listed.length} entries, expected one for each of ${numLayers} layers`);
     }
-    // The list says 1 where a layer has a rotary embedding, for all its name.
+    // In spite of the list's name, 1 means that a layer has a rotary embedding.
     const turns = (layer: number) =>
       listed === undefined ? (layer + 1) % interval !== 0 : listed[layer] !== 0;
     const { layers: windows } = readUpperWindows(reader, numLayers, (layer) => !turns(layer));

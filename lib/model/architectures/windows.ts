@@ -1,4 +1,4 @@
-/** Which layers' attention reaches back over a window alone. */
+/** Which layers have a sliding attention window. */
 import type { LayerConfig } from "../config.ts";
 import type { ConfigReader } from "../config_reader.ts";
 
@@ -8,7 +8,7 @@ export const WINDOW = { gguf: "attention.sliding_window", hf: "sliding_window" }
 /**
  * The same window in all layers, where there is one.
  *
- * @param byDefault The window by default; null says that there is none.
+ * @param byDefault The window by default; null means that there is none.
  */
 export function readEveryWindow(
   reader: ConfigReader,
@@ -19,7 +19,7 @@ export function readEveryWindow(
   return { layers: new Array<LayerConfig>(numLayers).fill({ window: reader.size(WINDOW, byDefault) }) };
 }
 
-/** Of a config.json's `layer_types`, which layers are local; undefined where it has none. */
+/** Which layers are local by a config.json's `layer_types`; undefined where it has none. */
 export function readLocalLayers(reader: ConfigReader, numLayers: number): boolean[] | undefined {
   const key = "layer_types";
   if (!reader.has(key)) return undefined;
@@ -37,9 +37,9 @@ export function readLocalLayers(reader: ConfigReader, numLayers: number): boolea
 const FIRST_LAYER = 28;
 
 /**
- * A window in the upper layers, as the configs of Qwen say it: `use_sliding_window`, `max_window_layers`.
+ * A window in the upper layers, as set in Qwen's configs: `use_sliding_window`, `max_window_layers`.
  *
- * @param hasWindow Which layers have one where no list says so; default: those from `max_window_layers` on.
+ * @param hasWindow Which layers have one where no list specifies it; default: those from `max_window_layers` on.
  */
 export function readUpperWindows(
   reader: ConfigReader,

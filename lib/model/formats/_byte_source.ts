@@ -4,9 +4,9 @@ import { isMissing } from "../../cache.ts";
 import { ModelFormatError } from "../../errors.ts";
 import { expectPlainFile } from "../../files.ts";
 
-/** What a long read or download has done so far. */
+/** Progress of a long read or download. */
 export interface ModelProgress {
-  /** What is going on; `load`: tensors are put where they are computed with. */
+  /** The present stage; `load`: tensors are moved to the place where they are computed with. */
   readonly stage: "download" | "read" | "load";
   /** The host, package, file or model that it comes from. */
   readonly source: string;
@@ -39,7 +39,7 @@ export type TakeBytes = (size: number) => Uint8Array<ArrayBuffer>;
 /** An array of its own each time. */
 export const takeArray: TakeBytes = (size) => new Uint8Array(size);
 
-/** Memory for what is read piece after piece, each good until the next: as much as the largest takes. */
+/** Memory for data that is read piece after piece, each valid until the next: as large as the largest piece. */
 export function createScratch(): TakeBytes {
   let bytes = new Uint8Array(0);
   return (size) => {
@@ -79,8 +79,8 @@ export class MemoryBytes implements ByteSource {
 const CHUNK_BYTES = 4 * 2 ** 20;
 
 /**
- * Reads a file once through for its digest, piece by piece, and maps it then where it can be: what is not used of it
- * never comes into memory. @throws {ModelFormatError} If the file is another one when it is mapped.
+ * Reads a file once through for its digest, piece by piece, and then maps it where possible, so that unused parts never
+ * take up memory. @throws {ModelFormatError} If the file is another one when it is mapped.
  */
 export async function openBytes(
   path: string,

@@ -1,7 +1,7 @@
 /** Keys of a file with their values, by getters that check types. */
 import { ModelFormatError } from "../../errors.ts";
 
-/** What a key can be asked for, as messages name it. */
+/** Types that a key's value can be required to have, as messages name them. */
 export type KeyType =
   | "a string"
   | "true or false"
@@ -58,7 +58,10 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Parses the text of a JSON object. @throws {ModelFormatError} If it is none; the message names what was expected. */
+/**
+ * Parses the text of a JSON object. @throws {ModelFormatError} If it is none; the message names the expected kind of
+ * file.
+ */
 export function parseObject(file: string, text: string, expected: string): JsonObject {
   let value: unknown;
   try {

@@ -41,7 +41,7 @@ function tryModel(source: ModelSource): void {
   expectFinite({ name: "m", model }, Int32Array.of(0));
 }
 
-/** What {@linkcode tryModel} says of weights that a file may hold, and that are of no use. */
+/** Whether it is the error of {@linkcode tryModel} about weights that a file may contain, and that are useless. */
 const isNotFinite = (error: unknown) =>
   error instanceof UsageError && error.message.includes("expected finite numbers");
 
@@ -117,7 +117,7 @@ export function createRandom(seed: number): Random {
   };
 }
 
-/** Values that nobody expects where they come. */
+/** Unexpected values. */
 const ODD = [
   null,
   true,
@@ -190,13 +190,13 @@ export function breakBytes(bytes: Uint8Array<ArrayBuffer>, random: Random): Uint
   return out;
 }
 
-/** Whether an error says in one line which file is broken, and where. */
+/** Whether an error is one line that names the broken file and the place in it. */
 function isPlaced(error: unknown): boolean {
   if (!(error instanceof ModelFormatError) || error.message.includes("\n")) return false;
   return error.offset !== undefined || /: .*(".*"|JSON|tokens|SentencePiece)/.test(error.message);
 }
 
-/** What a run of broken files came to. */
+/** Results of a run over broken files. */
 export interface FuzzOutcome {
   readonly files: number;
   readonly refused: number;
@@ -213,8 +213,8 @@ const SPARE_BYTES = 64 * 2 ** 20;
 /**
  * Reads so many broken files.
  *
- * @throws {Error} If one is refused otherwise than it must be, takes over 2 s twice, or allocates too much; the message has
- * what makes it again.
+ * @throws {Error} If a file is not refused as it must be, takes over 2 s twice, or allocates too much. The message
+ * contains the arguments that repeat it.
  */
 export async function fuzz(
   name: string,
@@ -230,7 +230,7 @@ export async function fuzz(
     const fail = (why: string, cause?: unknown) =>
       new Error(`Broken file fuzz("${name}", …, ${seed}) ${i}: ${why}`, { cause });
     const most = 4 * broken.length + SPARE_BYTES;
-    // A machine may be busy, and a heap not yet collected: what is too slow or too large is so twice.
+    // A machine may be busy, and garbage not yet collected: only a file that is too slow or too large twice counts.
     let once = await readOnce(kind, broken, file, fail);
     if (once.ms > MOST_MS || once.allocated > most) once = await readOnce(kind, broken, file, fail);
     const { ms, allocated } = once;

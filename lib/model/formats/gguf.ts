@@ -2,8 +2,8 @@
  * GGUF, the model file format of ggml, versions 2 and 3 (little-endian).
  * Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
  *
- * A parser of its own, because `@huggingface/gguf` reads from URLs, checks no tensor's place in the file, and
- * says neither byte nor remedy when a file is broken.
+ * This is an own parser because `@huggingface/gguf` reads from URLs and does not check the places of tensors in the
+ * file. Its errors for a broken file name neither byte nor remedy.
  */
 import { ModelFormatError } from "../../errors.ts";
 import { byteSize, type DType, DTYPES } from "../../dtype.ts";
@@ -118,7 +118,7 @@ export class GgufFile extends KeyedFile {
   }
 }
 
-/** What a parser of untrusted bytes accepts, and why not more. */
+/** Limits of a parser of untrusted bytes, with the reason for each. */
 export const GGUF_LIMITS = {
   /** Known files hold fewer than 100 keys. */
   metadataEntries: 4096,
@@ -375,7 +375,7 @@ function readTensorType(reader: ByteReader, what: string): DType {
 /** Files of a model that llama.cpp's gguf-split has written: `name-00001-of-00003.gguf`, … */
 const PART = /-(\d{5})-of-(\d{5})(\.gguf)$/i;
 
-/** Keys that say how a model was split. */
+/** Keys that describe how a model was split. */
 const NUMBER = "split.no", COUNT = "split.count", TENSORS = "split.tensors.count";
 
 /** Paths of all parts of a model, where a path is the first one's; undefined where it is no part's. */
@@ -398,7 +398,7 @@ export function partPaths(path: string): string[] | undefined {
 /**
  * Parses a model of one or several files: metadata of the first, tensors of all.
  *
- * @throws {ModelFormatError} If a file is broken, is not the part that its place says, or two have the same tensor.
+ * @throws {ModelFormatError} If a file is broken, is not the part that its place requires, or two have the same tensor.
  */
 export function readGgufParts(sources: readonly ByteSource[]): GgufFile {
   const parts = sources.map(readGguf), [first] = parts as [GgufFile];

@@ -233,7 +233,7 @@ const SMALL = buildGguf({
 });
 
 Deno.test("parseGguf() refuses a file cut off at any byte", () => {
-  // The last tensor's padding alone may be missing.
+  // Only the last tensor's padding may be missing.
   const end = SMALL.length - 28;
   for (let size = 0; size < end; size++) expectRefusal(SMALL.slice(0, size));
   assertEquals(parse(SMALL.slice(0, end)).tensors.size, 2);

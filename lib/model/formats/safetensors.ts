@@ -9,7 +9,7 @@ import { type ByteSource, MemoryBytes } from "./_byte_source.ts";
 import { type FileTensor, findOverlap, tensorAt, type TensorPlace } from "./_file_tensor.ts";
 import { isObject } from "./_keyed_file.ts";
 
-/** What a parser of untrusted bytes accepts, and why not more. */
+/** Limits of a parser of untrusted bytes, with the reason for each. */
 export const SAFETENSORS_LIMITS = {
   /** The format's own limit on the header. */
   headerBytes: 100_000_000,

@@ -8,7 +8,7 @@ const keys = hostTensor("f32", [2, 1, 3], Float32Array.of(1, -2, 3.5, 4, 5, 6));
 const values = hostTensor("bf16", [3], Uint16Array.of(1, 2, 3).map(toBf16));
 const halves = hostTensor("f16", [2, 2], Uint16Array.of(1, 2, 3, 4).map(toF16));
 
-/** A file whose header says that it is so long. */
+/** A file whose header has the given size as its length. */
 function fileSaying(headerSize: bigint, size: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(size);
   new DataView(bytes.buffer).setBigUint64(0, headerSize, true);

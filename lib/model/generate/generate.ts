@@ -33,11 +33,11 @@ export type GenerationStep =
   };
 
 /**
- * Feeds a prompt to a sequence, and goes on with it token by token. Whoever stops taking steps stops the work; the
- * sequence stays the caller's, to ask for its usage, to go on, and to free.
+ * Feeds a prompt to a sequence, and continues it token by token. A caller that stops iterating stops the work. The
+ * sequence still belongs to the caller, who may read its usage, continue it, and must free it.
  *
  * @param model The sequence's model.
- * @param sequence Where the prompt follows what was fed before; with or without a pruner.
+ * @param sequence The sequence to which the prompt is appended; with or without a pruner.
  * @param prompt Token ids, at least one.
  * @throws {RangeError} If the prompt is empty, an option is out of range, or the sequence's pruner is non-causal.
  *

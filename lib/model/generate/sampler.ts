@@ -37,7 +37,7 @@ export const SAMPLING = {
   samplingSeed: { type: "seed", default: 0n, help: "64-bit seed of the choice of tokens" },
 } as const satisfies OptionTable;
 
-/** How the next token is chosen; what is left out has its default. */
+/** How the next token is chosen; omitted options have their defaults. */
 export interface SamplingOptions {
   /** Logits are divided by it; 0 (default) takes the likeliest token. */
   readonly temperature?: number;
@@ -65,8 +65,8 @@ const STREAM = 0x5A3D1E6B94C70F21n;
 
 /**
  * Chooses tokens. The options apply in the order of Hugging Face transformers: repetition penalty, temperature, top-k,
- * top-p, min-p. The choice at a step depends on the seed, the step and the logits alone, so that two models which give
- * the same logits give the same text.
+ * top-p, min-p. The choice at a step depends only on the seed, the step and the logits. So two models with the same
+ * logits generate the same text.
  *
  * @example
  * ```ts
@@ -107,7 +107,7 @@ export class Sampler {
   /**
    * The next token.
    *
-   * @param logits Of every token, [vocabSize]; left as they are.
+   * @param logits Logits of every token, [vocabSize]; not changed.
    * @param step 0-based number of the choice: each has its own random number.
    */
   next(logits: Float32Array, step: number): number {
@@ -119,9 +119,9 @@ export class Sampler {
   }
 
   /**
-   * Tokens that may come next, and how likely each is; with a temperature of 0 the likeliest alone.
+   * Candidates for the next token with their probabilities; with a temperature of 0 only the likeliest one.
    *
-   * @param logits Of every token, [vocabSize]; left as they are.
+   * @param logits Logits of every token, [vocabSize]; not changed.
    */
   candidates(logits: Float32Array): Candidates {
     const { temperature, topK, topP, minP } = this.#options, scores = this.#penalize(logits);
@@ -136,7 +136,7 @@ export class Sampler {
       total += weights[id]!;
       count++;
     }
-    // What is left out for top-p has at most 1 - topP together; so has all that is less likely than this.
+    // The tokens that top-p excludes have at most 1 - topP together; so have all tokens less likely than this.
     const floor = Math.max(minP, topP === 1 ? 0 : (1 - topP) / count * total);
     let ids = new Int32Array(count), found = 0;
     for (let id = 0; id < scores.length; id++) {

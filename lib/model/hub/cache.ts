@@ -8,8 +8,9 @@
  * .locks/models--org--name/<etag>.lock          held by who downloads it
  * ```
  *
- * Of data sets "datasets" stands for "models". Plain HTTPS: `@huggingface/hub` (2.17.5) writes this layout too, but neither
- * goes on with a broken download, nor checks what it got, nor locks, and puts a single file under the commit that changed it last.
+ * For data sets, "datasets" replaces "models". The requests are plain HTTPS. `@huggingface/hub` (2.17.5) writes this
+ * layout too, but does not resume a broken download, check the downloaded bytes, or lock. It also puts a single file
+ * under the commit that changed it last.
  */
 import { ifThere, prepareCacheDir, writeAtomically } from "../../cache.ts";
 import { UsageError } from "../../errors.ts";
@@ -30,7 +31,7 @@ export class RepositoryCache {
   readonly #folder: string;
   private readonly options: HubOptions;
 
-  /** @param repository `org/name` @throws {UsageError} If nothing says where the cache is. */
+  /** @param repository `org/name` @throws {UsageError} If no variable gives the cache's folder. */
   constructor(repository: string, options: HubOptions, kind: "models" | "datasets" = "models") {
     this.options = options;
     // Errors and addresses name a data set as the hub's own do.
@@ -128,8 +129,8 @@ export class RepositoryCache {
         this.options,
         () => ask(at, this.#repository, this.options, init, ({ headers }) => Promise.resolve(headers)),
       );
-    // The storage of large files is on another host, and what is wanted stands in the redirect to it; a repository that
-    // has been renamed is found on the same one.
+    // The storage of large files is on another host, and the needed headers are in the redirect to it. A repository
+    // that has been renamed redirects to the same host.
     let seen = await headers(url), at = new URL(url);
     for (let hops = 0; hops < 3; hops++) {
       const to = seen.get("location"), next = to?.startsWith("/") ? URL.parse(to, at) : null;

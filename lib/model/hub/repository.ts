@@ -35,7 +35,7 @@ const SHORT_PATIENCE_MS = 3000;
 const FOLDER_FILES =
   /^(config|generation_config|tokenizer|tokenizer_config|tekken|special_tokens_map|added_tokens|model\.safetensors\.index)\.json$|^tokenizer\.model$|^chat_template\.jinja$|^model(-\d{5}-of-\d{5})?\.safetensors$/;
 
-/** What is wanted of a repository, from the names of its files. */
+/** The wanted files of a repository, chosen from the names of its files. */
 function choose({ repository, file }: HubName, names: readonly string[]): string[] {
   const fail = (message: string) => new UsageError(`Cannot use "${repository}" of the hub: ${message}`);
   if (file !== undefined) {
@@ -107,7 +107,7 @@ const isOffline = ({ offline }: HubOptions): boolean =>
 /**
  * Paths of a data set's files in the hub's cache, downloaded where they are not there.
  *
- * @param commit Revision that is meant for good: what is in the cache is taken without asking.
+ * @param commit A commit, which never changes: files in the cache are used without a request.
  * @throws {UsageError} If the hub refuses, cannot be reached, or is not to be asked, and a file is not in the cache; or if
  * one there is not as it was downloaded.
  */

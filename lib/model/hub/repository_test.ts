@@ -72,7 +72,7 @@ function bodyOf(
   return new Response(content.subarray(from), { status: from > 0 ? 206 : 200, headers });
 }
 
-/** What lies in a cache, as `make_hub_cache_golden.py` lists it. */
+/** The contents of a cache, as `make_hub_cache_golden.py` lists them. */
 async function list(folder: string, below = ""): Promise<[string, string][]> {
   const found: [string, string][] = [];
   for await (const { name, isDirectory, isSymlink } of Deno.readDir(`${folder}/${below}`)) {
@@ -118,7 +118,7 @@ Deno.test("obtainFromHub() lays the cache out as Python's huggingface_hub does",
     const { "CACHEDIR.TAG": _, ...want } = listing;
     assertEquals(Object.fromEntries(await list(options.hubCache)), want);
     assertEquals(requests.filter((request) => request.startsWith("GET /org")).length, 3);
-    // A commit that is whole in the cache asks nobody.
+    // A commit that is complete in the cache needs no request.
     const before = requests.length;
     assertEquals(await obtainFromHub(name(`org/name@${commit}`), options), folder);
     assertEquals(requests.length, before);
@@ -141,7 +141,7 @@ Deno.test("obtainFromHub() finds offline what Python has downloaded", async () =
       await assertRejects(() => obtainFromHub(name(lost), offline), UsageError, "leave out --offline");
     }
     assertEquals(requests, []);
-    // A host that cannot be reached is no reason to refuse what is there.
+    // A host that cannot be reached is no reason to refuse files in the cache.
     const notices: string[] = [], nobody = { ...options, endpoint: "http://127.0.0.1:1" };
     assertEquals(
       await obtainFromHub(name("org/name"), { ...nobody, onNotice: (text) => notices.push(text) }),
@@ -365,7 +365,7 @@ Deno.test("obtainFromHub() shows its token to the hub's own origin alone, whatev
           }
         }));
     }
-    assertEquals(seen, [null, null]); // each of the first two redirected the download alone
+    assertEquals(seen, [null, null]); // each redirected only the download
   } finally {
     await other.shutdown();
   }
@@ -407,7 +407,7 @@ Deno.test("obtainFromHub() reads no endless list, and refuses one that is none",
 Deno.test("obtainFromHub() refuses a file of which no size is said, or none that there is", async () => {
   for (const size of [undefined, "-5", "1e3", "99999999999999999999"]) {
     const headers = { etag: digest, ...(size !== undefined && { "x-linked-size": size }) };
-    // Of a stream the server says no length.
+    // The server sends no length of a stream.
     const body = () => new ReadableStream({ start: (controller) => controller.close() });
     const answer: Answer = ({ method }) => method === "HEAD" ? new Response(body(), { headers }) : undefined;
     await withHub(LARGE, answer, async (options) => {

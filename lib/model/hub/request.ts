@@ -1,6 +1,6 @@
 /**
- * Asks the Hugging Face hub, and downloads its files: with a token, with patience, and with errors that say what to do.
- * What has come of a broken download is gone on with, and the whole is checked.
+ * Requests to the Hugging Face hub, and downloads of its files: with a token, retries, and errors that name the fix. A
+ * broken download is resumed, and the whole file is checked.
  */
 import { createHash } from "node:crypto";
 import { ifThere, userCacheDir } from "../../cache.ts";
@@ -12,7 +12,7 @@ export interface HubOptions extends ReadOptions {
   readonly endpoint?: string;
   /** Instead of the global `fetch`. */
   readonly fetch?: typeof fetch;
-  /** Whether to ask no host, and to take what is in the cache. Default: whether `HF_HUB_OFFLINE` is set. */
+  /** Whether to ask no host, and to use only the cache. Default: whether `HF_HUB_OFFLINE` is set. */
   readonly offline?: boolean;
   /** Folder of the hub's cache. Default: `HF_HUB_CACHE`, else `hub` in `HF_HOME`, else `~/.cache/huggingface/hub`. */
   readonly hubCache?: string;
@@ -25,16 +25,16 @@ export interface HubOptions extends ReadOptions {
 /** Tries in a row that bring nothing. */
 const TRIES = 4;
 
-/** Bytes of a body that show within `stallMs` that it goes on: who sends a byte now and then counts as silent. */
+/** Bytes of a body that must arrive within `stallMs`: a server that sends a byte now and then counts as silent. */
 const LEAST_BYTES = 4096;
 
 /** A download comes further by this fraction of the file, or by so many bytes: less is no reason for further tries. */
 const STEP_SHARE = 1 / 64, STEP_BYTES = 2 ** 20;
 
-/** A server that needs a longer pause is left alone. */
+/** If a server asks for a longer pause, there is no further try. */
 const LONGEST_PAUSE_MS = 60_000;
 
-/** The hub does not answer, or not for now: what is in the cache may do. */
+/** The hub does not answer, or not for now: the files in the cache may suffice. */
 export class HubUnreachableError extends Error {}
 
 /** One try failed, and another may not. */
@@ -74,7 +74,7 @@ export async function persist<T>(
 }
 
 /**
- * One request, whose body is read before it counts as answered. The token goes to the hub's own origin alone.
+ * One request, whose body is read before it counts as answered. The access token is sent only to the hub's own origin.
  *
  * @param read Takes the response; `alive` is to be called with the bytes that have come, whenever some have.
  * @throws {TryAgain} If nothing comes, the connection breaks, or the server asks for patience (429, 5xx).

@@ -1,4 +1,7 @@
-/** Timers of one length that run out when a test says so: a busy machine must not decide what came in time. */
+/**
+ * Timers of one length that run out when a test fires them: the load of the machine must not decide which data arrives
+ * in time.
+ */
 export class HeldTimers implements Disposable {
   readonly #setTimeout = globalThis.setTimeout;
   #latest: (() => void) | undefined;

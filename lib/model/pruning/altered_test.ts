@@ -1,4 +1,4 @@
-/** Methods that alter a model: what is left out is as if it were 0, and what that costs is counted. */
+/** Methods that alter a model: removed parts act as if their weights were 0, and the remaining cost is counted. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { collectUntil } from "../../../ffi/collector_testing.ts";
 import { attentionFlops, mlpFlops } from "../../cost.ts";

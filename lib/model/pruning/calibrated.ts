@@ -28,8 +28,8 @@ export class ModelOnText implements CalibratedModel {
 
   /**
    * @param chunks Calibration text, each at least one token; each is run on its own.
-   * @param alter Makes the model in which a layer alone is altered.
-   * @param onStep Called between two steps; what it throws ends the fit.
+   * @param alter Makes the model in which only one layer is altered.
+   * @param onStep Called between two steps; an error that it throws ends the fit.
    * @throws {RangeError} If there is no text.
    */
   constructor(

@@ -1,4 +1,4 @@
-/** What a sequence's own first tokens say of the model, for methods that alter it for the tokens behind them. */
+/** Statistics of a sequence's own first tokens, for methods that alter the model for the tokens behind them. */
 import { mlpFlops } from "../../cost.ts";
 import type { Adapts } from "../../methods/model_pruning/calibration.ts";
 import { Moments } from "../../methods/model_pruning/width.ts";

@@ -1,4 +1,4 @@
-/** Methods that alter a model against an implementation apart in torch: what stays, and the logits. */
+/** Methods that alter a model against an independent implementation in torch: the parts that stay, and the logits. */
 import { assert, assertEquals } from "@std/assert";
 import {
   type Alteration,

@@ -28,7 +28,10 @@ export class Charsmap {
     this.#texts = bytes.subarray(4 + size);
   }
 
-  /** The longest rule for the bytes from `at` on: how many it takes, and what they become; undefined where none does. */
+  /**
+   * The longest rule for the bytes from `at` on: how many bytes it takes, and their replacement; undefined where none
+   * applies.
+   */
   longest(bytes: Uint8Array, at: number): { readonly taken: number; readonly text: Uint8Array } | undefined {
     const units = this.#units;
     let node = offsetOf(units[0]!), place = -1, taken = 0;
@@ -92,7 +95,7 @@ export function normalize(
   return removesSpaces ? escaped.replace(/\u2581+$/, "") : escaped;
 }
 
-/** A text as the pattern that matches it alone. */
+/** A pattern that matches only the given text. */
 export const escapePattern = (text: string): string => text.replaceAll(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 
 /** What matches any of some texts, the longest first; undefined where there are none. */
@@ -102,7 +105,7 @@ export function matcherOf(texts: readonly string[]): RegExp | undefined {
   return new RegExp(`(${escaped.join("|")})`, "u");
 }
 
-/** A text cut from left to right: what lies between, and at odd places what matches. */
+/** A text cut from left to right: the parts between matches, and at odd places the matches. */
 export function partsOf(text: string, whole: RegExp | undefined): string[] {
   return whole === undefined ? [text] : text.split(whole);
 }

@@ -106,7 +106,7 @@ function range(first: number, end?: number, step = 1): number[] {
   return Array.from({ length }, (_, i) => start + i * step);
 }
 
-/** What every template knows, as in `Template.render()`. */
+/** Names that every template may use, as in `Template.render()`. */
 const GLOBALS = {
   ...{ true: true, True: true, false: false, False: false, none: null, None: null },
   range,

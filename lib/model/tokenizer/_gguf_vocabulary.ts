@@ -155,7 +155,7 @@ function readMerges(gguf: GgufFile): [string, string][] {
     if (space < 1 || space === merge.length - 1) {
       throw gguf.error(key, `found ${JSON.stringify(merge)}, expected two pieces with a space between`);
     }
-    // Of repeated merges the first counts, as in llama.cpp.
+    // Only the first of repeated merges counts, as in llama.cpp.
     if (!merges.has(merge)) merges.set(merge, [merge.slice(0, space), merge.slice(space + 1)]);
   }
   return [...merges.values()];

@@ -26,7 +26,8 @@ function cutterOf(tokens: ReadonlyMap<string, AddedToken>): (text: string) => (s
       const token = tokens.get(found)!, end = index + found.length, between = text.slice(from, index);
       const before = token.lstrip === true ? between.replace(SPACE_BEFORE, "") : between;
       if (before !== "") parts.push(before);
-      // One of white space that the one before has taken is there all the same, unless it takes what is before it.
+      // A white space token that the token before it has consumed is still a token, unless it strips the space before
+      // itself.
       const isTaken = token.lstrip === true && end <= from;
       from = end + (token.rstrip === true ? SPACE_AFTER.exec(text.slice(end))?.[0].length ?? 0 : 0);
       if (!isTaken) parts.push(token);

@@ -1,6 +1,7 @@
 /**
- * Parts of a tokenizer.json written out in those that the library takes as the package tokenizers does: its white space is
- * JavaScript's, its words are ASCII's, and of how a split treats its matches it knows two ways alone.
+ * Rewrites parts of a tokenizer.json so that the library handles them as the package tokenizers does. The library's
+ * white space is JavaScript's, its words are ASCII's, and it supports only two of the ways in which a split treats its
+ * matches.
  */
 import { escapePattern } from "./_charsmap.ts";
 import { GPT2, isolate, ONE_DIGIT } from "./_byte_level.ts";
@@ -11,7 +12,7 @@ export interface Part {
   readonly [key: string]: unknown;
 }
 
-/** Throws an error that names a part by its key; `says` is what was found and expected. */
+/** Throws an error that names a part by its key; `says` contains the found and the expected value. */
 export type Refuse = (key: string, says: string) => Error;
 
 const PUNCTUATION = String.raw`\p{P}\x21-\x2f\x3a-\x40\x5b-\x60\x7b-\x7e`;
@@ -22,11 +23,11 @@ const HAN = String.raw`[\u4e00-\u9fff\u3400-\u4dbf\u{20000}-\u{2a6df}\u{2a700}-\
 
 const sequence = (pretokenizers: readonly Part[]): Part => ({ type: "Sequence", pretokenizers });
 const inTurn = (normalizers: readonly Part[]): Part => ({ type: "Sequence", normalizers });
-/** Cuts matches out, and leaves what lies between them. */
+/** Removes matches, and leaves the text between them. */
 const removed = (Regex: string): Part => ({
   ...{ type: "Split", pattern: { Regex }, behavior: "Removed", invert: false },
 });
-/** Leaves matches alone. */
+/** Leaves only the matches. */
 const kept = (Regex: string): Part => ({ ...removed(Regex), invert: true });
 const replace = (Regex: string, content: string): Part => ({ type: "Replace", pattern: { Regex }, content });
 
@@ -55,7 +56,7 @@ export function writeOutPreTokenizer(part: Part, refuse: Refuse): Part {
       return kept(String.raw`\S+`);
     case "Punctuation":
       return writeOutSplit(`[${PUNCTUATION}]`, part["behavior"] ?? "Isolated", false, fail);
-    // Of every script, not 0 to 9 alone.
+    // Digits of every script, not only 0 to 9.
     case "Digits":
       return isolate(part["individual_digits"] === true ? ONE_DIGIT : `${ONE_DIGIT}+`);
     case "FixedLength": {
@@ -65,7 +66,8 @@ export function writeOutPreTokenizer(part: Part, refuse: Refuse): Part {
       }
       return isolate(String.raw`[\s\S]{1,${length}}`);
     }
-    // Words begin with the space before them unless the file says otherwise; the library takes the text whole.
+    // Words begin with the space before them unless the file sets `split` to false; the library does not split the
+    // text.
     case "Metaspace":
       return part["split"] === false ? part : sequence([part, isolate(`${SPACE}?[^${SPACE}]+|${SPACE}`)]);
     case "ByteLevel": {
@@ -120,7 +122,7 @@ function writeOutSplit(
 /** A text as it stands in a replacement, where JavaScript has a meaning for "$". */
 const literal = (content: unknown) => String(content ?? "").replaceAll("$", "$$$$");
 
-/** What makes a text uniform. */
+/** Rewrites the part that normalizes a text. */
 export function writeOutNormalizer(part: Part): Part {
   switch (part.type) {
     case "Sequence":

@@ -1,4 +1,4 @@
-/** A tokenizer.json: what the library makes of it, and which bytes each of its tokens stands for. */
+/** A tokenizer.json: the library's tokenizer for it, and the bytes of each token. */
 import { ModelFormatError } from "../../errors.ts";
 import { parseObject } from "../formats/_keyed_file.ts";
 import { bytesOfPiece } from "./_byte_level.ts";
@@ -10,7 +10,7 @@ import { END_TEXT, SPACE, type TokenizerParts, TYPE } from "./_vocabulary.ts";
 /**
  * Reads the text of a tokenizer.json.
  *
- * @param settings What the folder's other files say of it.
+ * @param settings Settings from the folder's other files.
  * @throws {ModelFormatError} If it is no such file, its model is not BPE, or it has a part that the library lacks.
  */
 export function readHfVocabulary(file: string, text: string, settings: TokenizerSettings): TokenizerParts {
@@ -86,7 +86,7 @@ function createBoth(json: Record<string, Part | undefined>, added: readonly Adde
   try {
     return make();
   } catch (error) {
-    // The library does not say where it stumbled: where it does not without a part, it was there.
+    // The library does not name the part at which it failed. If it succeeds without a part, that part is the cause.
     const key = ["normalizer", "pre_tokenizer"].find((key) => {
       try {
         return make({ [key]: null });
@@ -148,11 +148,11 @@ function expectPart(key: string, part: unknown, fail: Fail, depth = 0): void {
   if (key === "post_processor" && !/^(Sequence|TemplateProcessing|ByteLevel)$/.test(type!)) {
     throw fail(key, `found ${type}, expected TemplateProcessing, ByteLevel or a Sequence of them`);
   }
-  // Of rules in a charsmap the library has an approximation; another sign for a space has no text here.
+  // The library only approximates the rules in a charsmap; another sign for a space has no text here.
   if (type === "Precompiled" || (type === "Metaspace" && (part as Part)["replacement"] !== SPACE)) {
     throw fail(key, `found ${JSON.stringify(part).slice(0, 100)}, which this project does not know`);
   }
-  // Without a pattern that it knows the library warns, and drops the text.
+  // Without a pattern of a known form the library warns, and drops the text.
   if (type === "Split" || type === "Replace") {
     const { Regex, String } = (pattern ?? {}) as { readonly Regex?: unknown; readonly String?: unknown };
     if (typeof (Regex ?? String) !== "string") {

@@ -1,9 +1,9 @@
 /**
- * SentencePiece BPE as llama.cpp does it: of all neighbouring symbols whose concatenation is in the vocabulary,
- * merge the pair of highest score, the leftmost of equals, until none is left; what is no piece becomes bytes.
+ * SentencePiece BPE as llama.cpp does it. Among all neighbouring symbols whose concatenation is in the vocabulary, it
+ * merges the pair of highest score, the leftmost of equals, until none is left. Symbols that are no piece become bytes.
  *
- * `@huggingface/tokenizers` ranks merges in a list, so that equal scores and the several ways to make one piece
- * ("a"+"bc", "ab"+"c") are tried in list order instead of left to right: ids would differ now and then.
+ * `@huggingface/tokenizers` ranks merges in a list. Equal scores, and the several ways to make one piece ("a"+"bc",
+ * "ab"+"c"), are then tried in list order instead of left to right. Some ids would differ.
  */
 import { SPACE, TYPE, type Vocabulary } from "./_vocabulary.ts";
 
@@ -115,8 +115,8 @@ export function encodeSentencePiece(
 }
 
 /**
- * Bytes instead of what is no piece, where a vocabulary has a token for each. `spell` appends a symbol's, `of` gives the
- * bytes of a normal or byte token.
+ * Spells symbols that are no piece as bytes, where a vocabulary has a token for each. `spell` appends the bytes of a
+ * symbol, `of` gives the bytes of a normal or byte token.
  */
 export function bytesOf({ pieces, types, idOf }: Vocabulary, fail: (says: string) => Error, isNeeded = true) {
   const utf8 = new TextEncoder(), byteOf = new Map<number, number>();

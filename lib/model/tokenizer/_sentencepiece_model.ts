@@ -86,7 +86,7 @@ function readProto(bytes: Uint8Array): Proto {
 /**
  * Reads a tokenizer.model.
  *
- * @param settings What the folder's other files say of it.
+ * @param settings Settings from the folder's other files.
  * @throws {ModelFormatError} If it is no such file, or would cut text in a way that is not known here.
  */
 export function readSentencePieceModel(
@@ -180,7 +180,7 @@ function createScheme(
   fail: (says: string) => Error,
 ): Scheme {
   const { pieces, types, idOf } = vocabulary, bytes = bytesOf(vocabulary, fail, byteFallback);
-  // In the old ways of Llama's tokenizer the file alone says so, and each stretch between special tokens is a text.
+  // In legacy mode only the file decides whether a space is added, and each stretch between special tokens is a text.
   const addsSpace = legacy ? usual : asked ?? usual;
   const finds = new Set(pieces.filter((_, id) => id < own && types[id] === TYPE.userDefined));
   const whole = matcherOf([...finds]);
@@ -195,7 +195,7 @@ function createScheme(
       let endOfUnknown = -1;
       const unknown = (symbol: string, ids: number[]) => {
         if (byteFallback) return bytes.spell(symbol, ids);
-        // What is unknown is one token as long as it goes on.
+        // A run of unknown characters is one token.
         if (endOfUnknown !== ids.length) ids.push(unknownId);
         endOfUnknown = ids.length;
       };

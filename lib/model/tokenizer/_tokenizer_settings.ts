@@ -1,4 +1,4 @@
-/** What the files next to a tokenizer say of it in a Hugging Face folder. */
+/** Settings of a tokenizer in the other files of its Hugging Face folder. */
 import { ifThere } from "../../cache.ts";
 import { ModelFormatError } from "../../errors.ts";
 import { readPlainText } from "../../files.ts";
@@ -8,7 +8,7 @@ export interface AddedToken {
   readonly id: number;
   readonly content: string;
   readonly special: boolean;
-  /** Whether it takes spaces next to it, or stands alone: of a tokenizer.model that is not known here. */
+  /** Whether it strips spaces next to it, or must be a single word: neither is supported for a tokenizer.model. */
   readonly strips?: boolean;
   /** The same of a tokenizer.json, side by side; and whether it is looked for in the text as it was made uniform. */
   readonly lstrip?: boolean;
@@ -22,7 +22,7 @@ export interface TokenizerSettings {
   readonly addsBos: boolean | undefined;
   /** Whether text after a special token begins like a whole text, as the first tokenizers of Llama had it. */
   readonly legacy: boolean | undefined;
-  /** Whether a space is put before a text, where that is said otherwise than by the vocabulary. */
+  /** Whether a space is put before a text, where a setting besides the vocabulary decides it. */
   readonly addsSpace: boolean | undefined;
   /** Text of the token that begins a text, where it is named. */
   readonly bosToken: string | undefined;
@@ -89,7 +89,7 @@ export async function readTokenizerSettings(folder: string, vocabSize?: number):
   };
 }
 
-/** A template alone, or the default one of several. */
+/** A single template, or the default one of several. */
 function findTemplate(value: unknown): unknown {
   if (value === null) return undefined;
   if (!Array.isArray(value)) return value;

@@ -1,7 +1,7 @@
 /** SentencePiece's unigram model: of all ways to cut a text into pieces the one whose scores sum to most. */
 import { TYPE } from "./_vocabulary.ts";
 
-/** What a character that is no piece costs beyond the worst piece. */
+/** Cost of a character that is no piece, beyond that of the worst piece. */
 const UNKNOWN_PENALTY = 10;
 /** float32's, where the scores' range begins. */
 const LARGEST = 3.4028234663852886e38;
@@ -20,7 +20,8 @@ export function createUnigram(
   const scoreOf = new Map<string, { id: number; score: number }>();
   let least = LARGEST, longest = 1;
   for (const [piece, id] of idOf) {
-    // What a user defined costs nothing: no normal piece is as likely (scores are logarithms), so that it is taken whole.
+    // A user-defined piece costs nothing: no normal piece is as likely (scores are logarithms), so that it is taken
+    // whole.
     const isUser = types[id] === TYPE.userDefined, score = isUser ? 0 : scores[id]!;
     if (!isUser) least = Math.min(least, score);
     scoreOf.set(piece, { id, score });

@@ -1,4 +1,4 @@
-/** What a tokenizer is made of, whatever file it comes from. */
+/** The parts of a tokenizer, whatever file it comes from. */
 
 /** Token types, in GGUF and in SentencePiece's files. */
 export const TYPE = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
@@ -32,7 +32,7 @@ export interface Vocabulary {
   readonly idOf: ReadonlyMap<string, number>;
 }
 
-/** What the two kinds of vocabulary do in their own way. */
+/** The operations that differ between the kinds of vocabulary. */
 export interface Scheme {
   /** Appends the ids of a stretch of text; `after`: the token that it follows, undefined where it begins the text. */
   encode(text: string, after: number | undefined, ids: number[]): void;
@@ -40,7 +40,7 @@ export interface Scheme {
   encodeSpecial?(text: string, ids: number[]): void;
   /** User-defined tokens that `encode` finds by itself; others are cut out before. */
   readonly finds?: ReadonlySet<string>;
-  /** Gives memory back that encoding alone needs; it is built again when a text comes. */
+  /** Gives back memory that only encoding needs; it is built again for the next text. */
   rest?(): void;
   /** The bytes that a normal or byte token stands for. */
   bytes(id: number): Uint8Array<ArrayBuffer>;
@@ -48,7 +48,7 @@ export interface Scheme {
   readonly addsSpace: boolean;
 }
 
-/** What a file says; the last five as `Tokenizer` has them. */
+/** The contents of a file; the last five as `Tokenizer` has them. */
 export interface TokenizerParts {
   readonly vocabulary: Vocabulary;
   readonly scheme: Scheme;

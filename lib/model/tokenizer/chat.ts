@@ -5,9 +5,9 @@ import type { Tokenizer } from "./tokenizer.ts";
 
 /** One message of a conversation. */
 export interface ChatMessage {
-  /** Who speaks: `system`, `user`, `assistant`, or what else the template knows. */
+  /** The speaker: `system`, `user`, `assistant`, or another role of the template. */
   readonly role: string;
-  /** What is said. */
+  /** Text of the message. */
   readonly content: string;
 }
 

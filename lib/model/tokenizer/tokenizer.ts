@@ -13,8 +13,8 @@ import type { GgufFile } from "../formats/gguf.ts";
  * A model's tokenizer: SentencePiece (BPE or unigram) or byte-level BPE, of a GGUF file (ids as llama.cpp has them) or a
  * Hugging Face folder (ids as transformers has them).
  *
- * Text is only text: what looks like a control token ("<s>", "<|im_end|>") is encoded as the characters it is made
- * of, as llama.cpp does with `parse_special` off, unless `special` asks for the token. User-defined tokens of the vocabulary are taken whole.
+ * Control tokens in a text ("<s>", "<|im_end|>") are encoded as the characters that they consist of, as llama.cpp does
+ * with `parse_special` off, unless `special` asks for the token. User-defined tokens of the vocabulary are taken whole.
  * Lone surrogates count as U+FFFD; a byte for which a byte-level vocabulary has no token adds none.
  *
  * @example
@@ -36,7 +36,7 @@ export class Tokenizer {
   readonly addsBos: boolean;
   /** Id of the token that ends a text, where the files name one. */
   readonly eosId: number | undefined;
-  /** Ids of the tokens that end a text or a turn: a model that gives one has no more to say. */
+  /** Ids of the tokens that end a text or a turn: generation stops at one. */
   readonly endIds: ReadonlySet<number>;
   /** How a conversation becomes a text, in Jinja, where the model has been taught one. */
   readonly chatTemplate: string | undefined;
@@ -73,8 +73,9 @@ export class Tokenizer {
   /**
    * Reads a tokenizer from a GGUF file's metadata.
    *
-   * @throws {ModelFormatError} If the vocabulary's kind or its `tokenizer.ggml.pre` is not known, a list is missing or
-   * of another length, or a key would change the ids in a way that is not known here; the message names the key.
+   * @throws {ModelFormatError} If the vocabulary's kind or its `tokenizer.ggml.pre` is not known, or a list is missing
+   * or of another length. Also if a key would change the ids in a way that is not known here. The message names the
+   * key.
    */
   static fromGguf(gguf: GgufFile): Tokenizer {
     return new Tokenizer(readGgufVocabulary(gguf));
@@ -83,7 +84,7 @@ export class Tokenizer {
   /**
    * Reads a tokenizer from the text of a Hugging Face folder's tokenizer.json.
    *
-   * @param settings What the folder's other files say of it.
+   * @param settings Settings from the folder's other files.
    * @throws {ModelFormatError} If it is no such file, its model is not BPE, or it has a part that is not known here.
    * @internal
    */
@@ -138,7 +139,7 @@ export class Tokenizer {
   }
 
   /**
-   * Gives back the memory that encoding alone needs, about 20 MB for 50,000 tokens; the next text takes it again.
+   * Gives back the memory that only encoding needs, about 20 MB for 50,000 tokens; the next text takes it again.
    * @internal
    */
   rest(): void {
@@ -164,8 +165,8 @@ export class Tokenizer {
   }
 
   /**
-   * What each token adds to the text, spaces included; a character that several tokens share belongs to the last of
-   * them. Joined they are the text, but for a space that the tokenizer put in front.
+   * The text that each token adds, spaces included; a character that several tokens share belongs to the last of them.
+   * Joined they are the text, but for a space that the tokenizer put in front.
    *
    * @throws {RangeError} If an id is not in the vocabulary.
    *
@@ -229,7 +230,7 @@ export class Tokenizer {
   }
 }
 
-/** Letters, digits, spaces, scripts and signs: how they come apart tells merges and rules from each other. */
+/** Letters, digits, spaces, scripts and signs: their token ids distinguish merges and rules of different tokenizers. */
 const PROBE =
   "The quick brown fox's 12,345 jumps — over\n\n  the lazy dog! don't; naïve café, Ελλάδα, Москва, 東京, 🦊 x_1 += (a/b)\t";
 
