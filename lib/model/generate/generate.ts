@@ -34,7 +34,7 @@ export type GenerationStep =
 
 /**
  * Feeds a prompt to a sequence, and continues it token by token. A caller that stops iterating stops the work. The
- * sequence still belongs to the caller, who may read its usage, continue it, and must free it.
+ * sequence still belongs to the caller: it may read its usage and continue it, and must free it.
  *
  * @param model The sequence's model.
  * @param sequence The sequence to which the prompt is appended; with or without a pruner.
