@@ -188,7 +188,7 @@ Deno.test("readModelConfig() refuses what it does not know in a config.json, and
   const rope = (parameters: object) => ({ rope_parameters: { rope_theta: 100, ...parameters } });
   const cases: [CheckpointName, Record<string, unknown>, string][] = [
     ["llama", { architectures: ["MambaForCausalLM"] }, '"architectures": found "MambaForCausalLM"'],
-    ["llama", { something_new: 1 }, '"something_new": found a key that this project does not know'],
+    ["llama", { something_new: 1 }, '"something_new": found a key that this project does not support'],
     ["llama", { quantization_config: { quant_method: "gptq" } }, '"quantization_config.quant_method"'],
     ["llama", { hidden_act: "gelu" }, '"hidden_act": found "gelu", expected "silu"'],
     ["llama", { pretraining_tp: 2 }, '"pretraining_tp": found 2'],

@@ -183,7 +183,7 @@ function unknownTensorError(source: ModelSource, config: ModelConfig, name: stri
   const layer = /^(?:blk|model\.layers)\.(\d+)\./.exec(name)?.[1];
   const found = what === undefined ? `tensor "${name}"` : `tensor "${name}" (${what})`;
   const why = layer !== undefined && Number(layer) >= config.numLayers
-    ? `expected ${config.numLayers} blocks, as the config says`
-    : "expected only tensors that this project knows, as its results could be wrong";
+    ? `expected ${config.numLayers} blocks, as in the config`
+    : "expected only tensors that this project supports, as its results could be wrong";
   return new ModelFormatError(source.file, `found ${found}, ${why}`);
 }

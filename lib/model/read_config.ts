@@ -47,7 +47,7 @@ export function readModelConfig(source: ModelSource, options: ConfigOptions = {}
       );
     }
     if (want === undefined && key.startsWith(prefix)) {
-      throw file.error(key, "found a key that this project does not know, so its results could be wrong");
+      throw file.error(key, "found a key that this project does not support, so its results could be wrong");
     }
   }
   return config;

@@ -107,7 +107,7 @@ Deno.test("loadWeights() names tensors that it does not know", () => {
     ["blk.0.ffn_gate_exps.weight", "(experts)"],
     ["blk.0.ffn_gate_inp.weight", "(an expert router)"],
     ["blk.1.attn_q.weight", "expected 1 blocks"],
-    ["blk.0.attn_q_norm.weight", "only tensors that this project knows"],
+    ["blk.0.attn_q_norm.weight", "only tensors that this project supports"],
   ];
   for (const [name, message] of cases) {
     const error = assertThrows(

@@ -45,7 +45,10 @@ export async function readHfFolder(folder: string, options: ReadOptions = {}): P
     digests.push(`${file.sha256} ${name}`);
     for (const [tensor, value] of readSafetensors(file).tensors) {
       if (tensors.has(tensor) || (places !== undefined && places.get(tensor) !== name)) {
-        throw new ModelFormatError(path(name), `found tensor "${tensor}", expected it where the index says`);
+        throw new ModelFormatError(
+          path(name),
+          `found tensor "${tensor}", expected it in the file that the index names`,
+        );
       }
       tensors.set(tensor, value);
     }
@@ -54,7 +57,7 @@ export async function readHfFolder(folder: string, options: ReadOptions = {}): P
   if (lost !== undefined) {
     throw new ModelFormatError(
       path(places!.get(lost)!),
-      `found no tensor "${lost}", expected it as the index says`,
+      `found no tensor "${lost}", expected it in the file that the index names`,
     );
   }
   return {

@@ -174,7 +174,7 @@ function refusal(
       return fail(
         hasToken
           ? "found that it does not accept the token, expected a valid one: make one in the hub's settings and set HF_TOKEN"
-          : `found that it wants a token (or has no such repository): accept the licence at ${page}, make a token in the hub's settings and set HF_TOKEN`,
+          : `found that it needs a token (or has no such repository): accept the licence at ${page}, make a token in the hub's settings and set HF_TOKEN`,
       );
     case 403:
       return fail(

@@ -54,7 +54,7 @@ function expectKnownKeys(gguf: GgufFile): void {
   for (const [key, { value }] of gguf.metadata) {
     if (!key.startsWith(PREFIX) || READ_KEY.test(key) || INFORMATIVE_KEY.test(key)) continue;
     if (!Object.hasOwn(NEUTRAL_VALUES, key)) {
-      throw gguf.error(key, "found a key that this project does not know, so token ids could be wrong");
+      throw gguf.error(key, "found a key that this project does not support, so token ids could be wrong");
     }
     if (value !== NEUTRAL_VALUES[key]) {
       throw gguf.error(key, `found ${String(value)}, expected ${NEUTRAL_VALUES[key]} or no such key`);

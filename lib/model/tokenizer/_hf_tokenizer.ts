@@ -150,7 +150,7 @@ function expectPart(key: string, part: unknown, fail: Fail, depth = 0): void {
   }
   // The library only approximates the rules in a charsmap; another sign for a space has no text here.
   if (type === "Precompiled" || (type === "Metaspace" && (part as Part)["replacement"] !== SPACE)) {
-    throw fail(key, `found ${JSON.stringify(part).slice(0, 100)}, which this project does not know`);
+    throw fail(key, `found ${JSON.stringify(part).slice(0, 100)}, which this project does not support`);
   }
   // Without a pattern of a known form the library warns, and drops the text.
   if (type === "Split" || type === "Replace") {
