@@ -20,7 +20,7 @@ interface ChooseOptions {
 /**
  * Lays out choices: all traces, those of one choice visible.
  *
- * @param what What is chosen, such as `layer`.
+ * @param what The thing that is chosen, such as `layer`.
  * @returns Traces, and entries for the layout: the slider, none where there is only one choice.
  */
 export function choose(

@@ -1,4 +1,4 @@
-/** What a figure is in a notebook: plotly's JSON, HTML that draws itself, and a line of text. */
+/** A figure in a notebook: plotly's JSON, HTML that draws itself, and a line of text. */
 import { DRAW } from "./draw.ts";
 import { Html, markup, scriptJson } from "./html.ts";
 import type { JsonObject } from "./json.ts";
@@ -6,7 +6,7 @@ import { drawnAlone, type FigureParts } from "./layout.ts";
 import { PLOTLY_INTEGRITY, PLOTLY_URL, readPlotly } from "./plotly.ts";
 import { DARK, LIGHT } from "./theme.ts";
 
-/** What the kernel sends for a value, by MIME type. */
+/** Content that the kernel sends for a value, by MIME type. */
 export type MediaBundle = { readonly [mime: string]: unknown };
 
 /** Plotly's text where notebooks hold it themselves; undefined = they load it from {@linkcode PLOTLY_URL}. */
@@ -17,7 +17,7 @@ let carried = false;
 let displayed = 0;
 
 /**
- * Says where the figures of a notebook get plotly from.
+ * Sets where the figures of a notebook get plotly from.
  *
  * @param source `"cdn"` (the default): the page loads the pinned version once, and checks its digest. `"inline"`: the
  * next figure that is displayed holds it (1.5 MB) for all that follow, for machines without a network; run again, it
@@ -85,7 +85,7 @@ ${Html.program(plotly)}
 ${Html.program("window.define = window.tokenfilterDefine;")}`;
 }
 
-/** The media of a figure. {@linkcode setPlotly} says where its plotly comes from. */
+/** The media of a figure. {@linkcode setPlotly} sets where its plotly comes from. */
 export function displayFigure(figure: FigureParts): MediaBundle {
   const id = `tokenfilter-${++displayed}-${hash(JSON.stringify([figure.title, figure.data, figure.layout]))}`;
   const { title, caption, height, data, layout } = figure;
@@ -134,7 +134,7 @@ document.querySelectorAll(${JSON.stringify(`#${id}`)}).forEach(function (root) {
 
 const MAX_ROWS = 12;
 
-/** A small table of what a figure holds: a row a trace, with the range of its numbers. */
+/** A small table of a figure's data: one row per trace, with the range of its numbers. */
 export function tabulateFigure({ data }: Pick<FigureParts, "data">): Html | undefined {
   const rows = data.filter((trace) => trace["showlegend"] !== false).slice(0, MAX_ROWS).map((trace) => {
     const z = trace["z"] as readonly (readonly unknown[])[] | undefined;

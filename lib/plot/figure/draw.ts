@@ -4,9 +4,9 @@
  * Text of a function `drawFigure(Plotly, place, detail, figure, themes, hooks)`; hooks: `theme` is told the colours that
  * were taken, `drawn` that a drawing is complete, `image` forbids what a narrow page changes; all may be left out.
  *
- * It draws when `place` has a width, and again when the page's scheme changes (the system's, or that of JupyterLab or
- * VS Code, which say on the body what they are) or the width passes from narrow to wide. A narrow page has no room for
- * a box next to a point: what it would hold goes to `detail`.
+ * It draws when `place` has a width. It draws again when the page's scheme changes, or when the width passes from
+ * narrow to wide. The scheme is the system's, or that of JupyterLab or VS Code, which mark it on the body. A narrow
+ * page has no room for a box next to a point: the text of the box goes to `detail`.
  */
 export const DRAW = `function drawFigure(Plotly, place, detail, figure, themes, hooks) {
   var media = matchMedia("(prefers-color-scheme: dark)"), drawn = null;

@@ -28,7 +28,7 @@ export { axis, baseLayout, escapeText, type FigureParts, titleUnderScale, wrapTe
  * ```
  */
 export class Figure implements FigureParts {
-  /** What the plot shows, one line; drawn by the page, not by plotly. */
+  /** The plot's subject, one line; drawn by the page, not by plotly. */
   readonly title: string;
   /** How to read it. */
   readonly caption: string;
@@ -87,17 +87,17 @@ export class Figure implements FigureParts {
     await saveFigureImage(this, path, options);
   }
 
-  /** What a notebook shows: plotly's JSON, HTML that draws itself, and a line of text. */
+  /** The figure in a notebook: plotly's JSON, HTML that draws itself, and a line of text. */
   [Symbol.for("Jupyter.display")](): MediaBundle {
     return displayFigure(this);
   }
 }
 
 /**
- * A figure instead of one that has nothing to show: one line that says what is missing and how to get it.
+ * A figure instead of one without data: one line that names the missing data and how to get it.
  *
  * @param title That of the figure it stands for.
- * @param why What is missing, and what to run to get it.
+ * @param why The missing data, and the command that produces it.
  */
 export function emptyFigure(title: string, why: string): Figure {
   const hidden = { visible: false, fixedrange: true };

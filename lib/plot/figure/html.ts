@@ -62,7 +62,7 @@ export function scriptJson(value: unknown): string {
   );
 }
 
-/** A policy under which a page loads nothing and runs these programs alone. @param from whence it takes other scripts */
+/** A policy under which a page loads nothing and runs only these programs. @param from whence it takes other scripts */
 export function contentPolicy(programs: readonly string[], from = ""): string {
   const digests = programs.map((text) => `'sha256-${createHash("sha256").update(text).digest("base64")}'`);
   const scripts = [...digests, ...from === "" ? [] : [from]].join(" ") || "'none'";

@@ -12,7 +12,7 @@ Deno.test("markup escapes whatever is not HTML, in text, in attributes and in li
     String(markup`<p title="${ATTACK}">${[inner, ATTACK, [1, markup`<br>`]]}${false}${undefined}${0}</p>`),
     `<p title="${ESCAPED}"><b>${ESCAPED}</b>${ESCAPED}1<br>0</p>`,
   );
-  // Of a file's fields none is HTML, whatever it looks like.
+  // No field of a file is HTML, whatever it looks like.
   const forged = JSON.parse(JSON.stringify({ text: ATTACK, programs: [] })) as HtmlPart;
   assertEquals(String(markup`${forged}`), "[object Object]");
 });

@@ -108,7 +108,7 @@ export async function saveFigureImage(
   else await Deno.writeFile(path, Uint8Array.fromBase64(image!.replace(/^[^,]*,/, "")));
 }
 
-/** Writes HTML without scripts as an image; an SVG holds it as a foreign object, which browsers alone show. */
+/** Writes HTML without scripts as an image; an SVG holds it as a foreign object, which only browsers show. */
 export async function saveHtmlImage(
   html: Html,
   path: string,

@@ -2,7 +2,7 @@
 import type { Json, JsonObject } from "./json.ts";
 import { applyTheme, type Theme } from "./theme.ts";
 
-/** @internal What a figure is made of; `Figure` says what each part is. */
+/** @internal The parts of a figure; `Figure` describes each. */
 export interface FigureParts {
   readonly title: string;
   readonly caption: string;
@@ -38,7 +38,7 @@ export function drawnAlone(
         yref: "container",
         y: 1,
         yanchor: "top",
-        // Plotly sets the middle of the lines, not the first, where one alone would be.
+        // With several lines plotly puts their middle, not the first line, at the given place.
         pad: { t: 10 + 10.4 * (lines.length - 1) + (overScale ? 20 : 0) },
       },
       ...(pushed && { sliders: pushed }),

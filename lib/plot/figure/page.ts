@@ -9,9 +9,9 @@ import { DARK, LIGHT } from "./theme.ts";
 export type PlotlySource = string | { readonly src: string };
 
 export interface PageParts {
-  /** Of the browser's tab, and the first heading. */
+  /** Title of the browser's tab, and the first heading. */
   readonly title: string;
-  /** Below the heading: what the page is about. */
+  /** Below the heading: the subject of the page. */
   readonly intro?: HtmlPart;
   /** Above the heading: links to other pages. */
   readonly nav?: Html | undefined;
@@ -188,7 +188,7 @@ ${body}
 const fileName = (title: string) =>
   title.toLowerCase().replaceAll(/[^a-z0-9]+/g, "_").replaceAll(/^_|_$/g, "");
 
-/** Names and values in a row: what a page is about. */
+/** Names and values in a row: the subject of a page. */
 export function renderFacts(facts: readonly (readonly [name: string, value: string])[]): Html {
   const items = facts.map(([name, value]) => markup`<div><dt>${name}</dt><dd>${value}</dd></div>`);
   return markup`<dl class="facts">${items}</dl>`;
@@ -213,7 +213,7 @@ export function runFacts(
 
 export interface PageTable {
   readonly columns: readonly string[];
-  /** What a column means, one a column; shown when its head is pointed at. */
+  /** Meaning of each column, shown when its head is pointed at. */
   readonly hints?: readonly string[];
   readonly rows: readonly (readonly string[])[];
   /** Whether a column holds text and is set left. */
@@ -224,7 +224,7 @@ export interface PageTable {
 /** A table as text: what {@linkcode tabulate} makes. */
 export type TextTable = Required<Omit<PageTable, "marked">>;
 
-/** A column: its name, what it means, the cell of a row, and whether it holds text. */
+/** A column: its name, its meaning, the cell of a row, and whether it holds text. */
 export type TableColumn<Row> = readonly [
   name: string,
   hint: string,

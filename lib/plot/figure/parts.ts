@@ -1,7 +1,7 @@
 /** Pieces of layouts and traces that several plots share, and the chart that they make. */
 import { axis, baseLayout, Figure, type Json, type JsonObject } from "./figure.ts";
 
-/** What is missing where no token has the numbers of a plot. */
+/** The hint where no token has the numbers of a plot. */
 export function missingTokens(what: "a score" | "similarities"): string {
   return `No token has ${what}: a sequence's first token has none. Score a longer text.`;
 }
@@ -48,7 +48,7 @@ export function shorten(values: readonly (number | null)[], digits = 4): (number
   return values.map((x) => x === null ? null : Number(x.toPrecision(digits)));
 }
 
-/** A trace of a chart; what is not named here is plotly's own. */
+/** A trace of a chart; attributes without a name here are plotly's own. */
 export interface TraceParts {
   readonly x: readonly Json[];
   readonly y: readonly Json[];
@@ -56,7 +56,7 @@ export interface TraceParts {
   readonly line?: JsonObject;
   /** How points are marked; they are not where it is left out. */
   readonly marker?: JsonObject;
-  /** What the box next to a point says: a text each, or plotly's template for all; left out: there is no box. */
+  /** Text of the box next to each point, or plotly's template for all; left out: there is no box. */
   readonly hover?: readonly string[] | string;
   readonly [attribute: string]: Json | undefined;
 }
@@ -86,7 +86,7 @@ export function decisionMark(keep: boolean, size: number): JsonObject {
 /** Numbers above 0 that lie further apart than by this factor are drawn on a log scale. */
 export const WIDE = 8;
 
-/** Whether numbers want a log scale: all above 0, and far apart. */
+/** Whether numbers need a log scale: all above 0, and far apart. */
 export function isWide(values: readonly number[]): boolean {
   const low = Math.min(...values);
   return low > 0 && Math.max(...values) > WIDE * low;
@@ -119,7 +119,7 @@ export function bandTraces(
   return [trace({ ...edge, y: high }), trace({ ...edge, y: low, fill: "tonexty", fillcolor })];
 }
 
-/** What a chart is made of: words, traces, axes, and what else is in its layout. */
+/** The parts of a chart: words, traces, axes, and the rest of its layout. */
 export interface ChartParts {
   readonly title: string;
   readonly caption: string;
@@ -144,7 +144,7 @@ export interface IntervalRow {
 /**
  * A chart of intervals, one a row with its name on the left, and a line at 0.
  *
- * @param places Of the rows, ascending from 0. Default: 0, 1, 2, …
+ * @param places Places of the rows, ascending from 0. Default: 0, 1, 2, …
  */
 export function chartIntervals(
   words: Pick<ChartParts, "title" | "caption" | "xaxis">,

@@ -9,7 +9,10 @@ export const NUM_SERIES_COLORS = 8;
 const numbered = (name: string, colors: string) =>
   Object.fromEntries(colors.split(" ").map((color, i) => [`@${name}${i}`, color]));
 
-/** Colours on white; `@band0` and `@band1` are those of series 0 and 1, to be seen through; the hues of the series are about those of Okabe and Ito, their lightness such that no two look alike to anyone. */
+/**
+ * Colours on white. `@band0` and `@band1` are the transparent colours of series 0 and 1. The hues of the series are
+ * about those of Okabe and Ito. Their lightness is chosen so that readers with any colour vision can distinguish them.
+ */
 export const LIGHT: Theme = {
   "@ink": "#1b1f24",
   "@muted": "#59636e",

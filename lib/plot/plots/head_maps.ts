@@ -15,9 +15,9 @@ export interface HeadLayer {
 }
 
 export interface HeadGrid {
-  /** What was measured, such as `post-rope, ema`: which keys and which anchors. */
+  /** The keys and the anchors of the measurement, such as `post-rope, ema`. */
   readonly name: string;
-  /** Of the keys and of the values, [numKvHeads][layers]. */
+  /** Similarities of the keys and of the values, [numKvHeads][layers]. */
   readonly keys: readonly (readonly (number | null)[])[];
   readonly values: readonly (readonly (number | null)[])[];
 }

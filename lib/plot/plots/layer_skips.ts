@@ -8,7 +8,7 @@ import { curveKey, nameCurves, pointKey } from "../trials/trial_label.ts";
 
 /** @internal The numbers of the plot. */
 export interface LayerSkips {
-  /** Of the rows, top first. */
+  /** Names of the rows, top first. */
   readonly names: readonly string[];
   /** Fraction of queries skipped after warm-up, [rows][numLayers]; mean over seeds where trials differ in only the seed. */
   readonly ratios: readonly (readonly number[])[];

@@ -1,4 +1,4 @@
-/** What a filter said of the tokens of a layer, as the plots of the method take it. */
+/** A filter's results for the tokens of a layer, in the form that the plots of the method take. */
 
 import type { TokenColumns } from "../../heads/report.ts";
 import { quantile } from "../../quantile.ts";

@@ -1,4 +1,4 @@
-/** What the `learned` rule goes by: its weights on standardised features, layer by layer. */
+/** The `learned` rule's weights on standardised features, layer by layer. */
 import { emptyFigure, type Figure, titleUnderScale } from "../figure/figure.ts";
 import { chart, colorScale, layerAxis, rowAxis, scaleAbove, shorten } from "../figure/parts.ts";
 

@@ -6,7 +6,10 @@ import { chart, trace } from "../figure/parts.ts";
 import { styleRule } from "../trials/rule_style.ts";
 import { NUM_SERIES_COLORS } from "../figure/theme.ts";
 
-/** @internal What a plot shows against the length; `whole` times end with the logits of a step's last token. */
+/**
+ * @internal The quantity that a plot shows against the length; `whole` times end with the logits of a step's last
+ * token.
+ */
 export type LengthMeasure = "prefill" | "decode" | "memory" | "whole prefill" | "whole decode";
 
 export interface LengthCurve {
@@ -98,7 +101,7 @@ export function plotLengths({ measure, curves }: LengthCurves): Figure {
     );
   }
   const lengths = [...new Set(curves.flatMap(({ tokens }) => tokens))].sort((a, b) => a - b);
-  // Engines are far apart in decode too: from 0 on, the slowest would hide what is between the others.
+  // Engines are far apart in decode too: on an axis from 0, the slowest would hide the differences between the others.
   const ticks = measure.endsWith("prefill") ? 1 : measure === "whole decode" ? "D2" : undefined;
   return chart({
     title: words.title,
@@ -133,7 +136,7 @@ export function plotLengths({ measure, curves }: LengthCurves): Figure {
   });
 }
 
-/** At most six values, the last one among them: what a narrow page has room for. */
+/** At most six values, the last one among them, so that they fit a narrow page. */
 function thin(values: readonly number[]): number[] {
   const step = Math.ceil(values.length / 6);
   return values.filter((_, i) => (values.length - 1 - i) % step === 0);

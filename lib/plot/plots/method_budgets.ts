@@ -27,7 +27,7 @@ export function collectMethodBudgets(
   const known = new Map(methods.map((method) => [method.name, method]));
   const points = rows.flatMap((row) => {
     const { method, value, mean, standardError } = row, { asked = 0, missed, ...own } = known.get(method)!;
-    const retained = row.retained ?? own.retained; // a comparison of an older version has those of the text alone
+    const retained = row.retained ?? own.retained; // a comparison of an older version has only those of the text
     if (method === "dense" || retained === undefined || missed || !Number.isFinite(value)) return [];
     // The ends of the mean's interval, through the function that the metric is of it.
     const half = Z * (standardError ?? 0);

@@ -1,4 +1,4 @@
-/** Who beats whom: every pair of methods of a comparison, task by task and in all. */
+/** Wins between methods: every pair of methods of a comparison, task by task and in all. */
 import type { Comparison } from "../../sweep/compare/comparison.ts";
 import type { ComparedPair } from "../../sweep/compare/verdicts.ts";
 import { choose } from "../figure/choice_slider.ts";

@@ -79,7 +79,7 @@ Deno.test("a metric against budgets: curves over requested ratios, ends through 
   assertAlmostEquals(first!.high, Math.exp(3 + 0.196));
   assertEquals([text.dense, text.units, first!.retained.pairs], [Math.exp(2), 50, 0.7]);
   assertEquals(collectMethodBudgets(comparison, "perplexity", "kl").dense, undefined);
-  // Of items what was spent on them, not on the text.
+  // Items show the budgets of their own runs, not those of the text.
   const items = collectMethodBudgets(comparison, "piqa", "acc"), [point] = items.curves[0]!.points;
   assertEquals(point!.retained, {
     ...{ queries: 0.9, pairs: 0.8, attentionFlops: 0.6, cache: 0.9, projectionFlops: 0.5, parameters: 0.7 },

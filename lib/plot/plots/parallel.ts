@@ -32,7 +32,7 @@ export interface ParallelTrials {
   readonly worse: number;
 }
 
-/** Results that have an axis each: what is skipped and spent, the loss, and metrics that have figures of their own. */
+/** Results that have an axis each: skipped fractions, budgets, the loss, and metrics that have figures of their own. */
 function listResults(task: string | undefined): [name: string, value: (trial: Trial) => number][] {
   const [, ...metrics] = drawnMetrics(findTask(task));
   return [
@@ -48,7 +48,7 @@ function listResults(task: string | undefined): [name: string, value: (trial: Tr
 const DIGITS = 2;
 /** More lines than this are a smear. */
 const MAX_TRIALS = 400;
-/** Options with more values than this show the ends alone. */
+/** Options with more values than this show only the ends. */
 const MAX_TICKS = 4;
 const TITLE = "Trials across options and results";
 

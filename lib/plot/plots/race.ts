@@ -12,8 +12,9 @@ import { configurationLines } from "../trials/trial_label.ts";
 const TITLE = "The race: who was stopped, and when";
 
 /**
- * The numbers of the plot: a curve a trial, the best ones aside, with its mean loss `behind` the best finished trial of
- * the same fraction over the first 1, 2, … chunks; and the fraction of the chunks that was not read.
+ * The numbers of the plot: one curve per trial, the best ones aside, and the fraction of the chunks that was not read.
+ * `behind` is the distance of a trial's mean loss over the first 1, 2, … chunks to that of the best finished trial of
+ * the same fraction.
  */
 export type RaceCurves = NonNullable<ReturnType<typeof collectRace>>;
 

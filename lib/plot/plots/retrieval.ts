@@ -5,7 +5,7 @@ import { chart, colorScale, layerAxis, rowAxis, scaleAbove, shorten } from "../f
 
 /** @internal The numbers of the plot. */
 export interface RetrievalScores {
-  /** Of the rows, top first: the layer, then its KV heads. */
+  /** Names of the rows, top first: the layer, then its KV heads. */
   readonly names: readonly string[];
   /** Fraction of the summed score, [rows][numLayers]: the first row sums to 1, and so do all others together. */
   readonly shares: readonly (readonly number[])[];

@@ -5,7 +5,7 @@ import { definedOf, type LayerTrace, medianOf, quantileOf } from "./layer_trace.
 
 export interface Ridge {
   readonly layer: number;
-  /** Of the scores that the density is made of. */
+  /** Number of scores behind the density. */
   readonly count: number;
   /** Density at each point of the grid; all 0 where there is no score. */
   readonly density: readonly number[];
@@ -115,7 +115,7 @@ export function plotRidgelines(
 ): Figure {
   const { title, missing, caption, axis: label } = WORDS[quantity];
   if (grid.length === 0) return emptyFigure(title, missing);
-  // Peaks may be a hundred times as high as others: each ridge has its own height, and its area says nothing.
+  // Peaks may be a hundred times as high as others: each ridge has its own height, and its area has no meaning.
   const data = ridges.flatMap((ridge, row) => drawRidge(ridge, -row, grid));
   const pixels = Math.max(16, Math.min(44, 640 / ridges.length));
   return chart({

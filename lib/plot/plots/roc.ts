@@ -6,9 +6,9 @@ import { chart, shorten, trace } from "../figure/parts.ts";
 import { HIDDEN_NOTE, styleRule, visibilityOf } from "../trials/rule_style.ts";
 
 /**
- * The numbers of the plot. In each layer, ascending, rules in the order of the legend: `x` are false positive rates,
- * ascending, and `y` true positive rates; `auroc` is 1 as for the oracle, 0.5 for chance, null where all tokens are in one
- * class.
+ * The numbers of the plot. In each layer, ascending, rules are in the order of the legend: `x` are false positive
+ * rates, ascending, and `y` true positive rates. `auroc` is 1 for the oracle, 0.5 for a random order, and null where
+ * all tokens are in one class.
  */
 type Roc = ReturnType<typeof collectRoc>;
 

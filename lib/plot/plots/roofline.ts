@@ -10,7 +10,7 @@ export interface MachinePeak {
 
 export interface KernelRow {
   readonly op: string;
-  /** Who computes: the backend and its level, or another library by name. */
+  /** The engine: the backend and its level, or another library by name. */
   readonly impl: string;
   /** `prefill` or `decode`. */
   readonly phase: string;

@@ -15,7 +15,7 @@ export type RuleDifference = Omit<RuleComparison, "rule" | "against"> & {
 /** @internal The numbers of the plot. */
 export interface RuleDifferences {
   readonly measure: RankMeasure;
-  /** Rows, top first: by what they are compared with, then by the estimate, best first. */
+  /** Rows, top first: by the baseline of the comparison, then by the estimate, best first. */
   readonly rows: readonly {
     readonly rule: string;
     readonly against: string;
@@ -70,7 +70,7 @@ export function plotRuleDifferences({ measure, rows }: RuleDifferences): Figure 
       }]`,
       marker: styleRule(rule),
     })),
-    // A gap parts what is compared with random from what is compared with other rules.
+    // A gap separates the comparisons with random from those with other rules.
     rows.map(({ against }, row) => against === "random" ? row : row + GAP),
   );
 }

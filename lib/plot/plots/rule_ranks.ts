@@ -4,7 +4,7 @@ import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figur
 import { chart, dashedLine, layerAxis, markOf, shorten, trace, whiskers } from "../figure/parts.ts";
 import { HIDDEN_NOTE, styleRule, visibilityOf } from "../trials/rule_style.ts";
 
-/** @internal What is measured of a rule. */
+/** @internal A measure of a rule's quality. */
 export type RankMeasure = "auroc" | "spearman";
 
 /** @internal A rule's quality in one layer, with intervals where there are some; rules of a report of `deno task heads` are such. */

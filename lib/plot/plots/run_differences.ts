@@ -28,7 +28,7 @@ export function nameRows(rows: readonly DifferenceRow[]): string[] {
     const seeds = new Set(
       trials.filter((other) => methodName(other) === own).map(({ seed }) => String(seed)),
     );
-    // What is a preset in one run and none in the other goes by its rule.
+    // A method that is a preset in only one of the runs is named by its rule.
     const called = own === methodName(row.match ?? trial) ? methodName : ruleName;
     return [
       curves[i]!.replace(own, showBoth(row, called)),
@@ -41,7 +41,7 @@ export function nameRows(rows: readonly DifferenceRow[]): string[] {
 /** The numbers of the plot: differences are B less A, least first; `left` counts those that are not drawn. */
 export type RunDifferences = ReturnType<typeof collectRunDifferences>;
 
-/** Gathers what is in both runs; of many methods those that differ most. */
+/** Gathers the methods that are in both runs. If there are many, those that differ most. */
 export function collectRunDifferences({ task, paired, rows }: RunDifference) {
   const names = nameRows(rows);
   const points = rows.flatMap(({ difference, a, b }, i) =>

@@ -36,7 +36,7 @@ export interface SimilarityScatter {
 
 /** @internal What decides where the boundary is, besides weights and thresholds. */
 export interface BoundaryOptions {
-  /** The fusion rule: `min`, `max` and `product` bend; the others say by their weights where the boundary is. */
+  /** The fusion rule: `min`, `max` and `product` have bent boundaries; the weights of the others define theirs. */
   readonly rule?: string;
   /** Whether the score is negated. Default false. */
   readonly invert?: boolean;

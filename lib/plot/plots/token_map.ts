@@ -91,7 +91,7 @@ const STYLE = markup`<style>
 .tokenfilter-tokens s { text-decoration: none; }
 </style>`;
 
-/** Changes what is shown when a layer is chosen, and says all about the token that is pointed at. */
+/** Shows the decisions of the chosen layer, and all numbers of the token that is pointed at. */
 const SCRIPT = `function showTokens(root, map) {
   var spans = Array.from(root.querySelectorAll(".text span")), select = root.querySelector("select");
   var detail = root.querySelector(".detail"), count = map.layers.length;
@@ -130,8 +130,8 @@ const SCRIPT = `function showTokens(root, map) {
 }`;
 
 /**
- * @internal A text with what the filter did to it. It shows itself in a notebook and saves itself as a page, as a figure does;
- * what is seen without scripts is the sum over the layers.
+ * @internal A text with the filter's decisions. It shows itself in a notebook and saves itself as a page, as a figure
+ * does. Without scripts it shows the sum over the layers.
  *
  * @example
  * ```ts
@@ -261,7 +261,7 @@ document.querySelectorAll("#${id}").forEach(function (root) {
     await saveHtmlImage(markup`${head}${text}`, path, options);
   }
 
-  /** What a notebook shows: HTML that needs nothing from anywhere, and the text. */
+  /** The map in a notebook: HTML that loads nothing, and the text. */
   [Symbol.for("Jupyter.display")](): MediaBundle {
     const html = markup`<div style="font-weight: 600">${this.title}</div>
 <div style="font-size: 0.85em; opacity: 0.8; max-width: 100ch">${this.caption}</div>

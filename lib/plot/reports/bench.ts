@@ -18,7 +18,7 @@ import { collectRoofline, type KernelRow, type MachinePeak, plotRoofline } from 
 
 /** One engine and method at one length, end to end: each timed step ends with the logits of its last token. */
 export interface PeerRow {
-  /** Who computes, with its version. */
+  /** Name of the engine, with its version. */
   readonly engine: string;
   /** What decides whose attention is skipped; `dense`: nothing. */
   readonly method: string;
@@ -34,7 +34,7 @@ export interface BenchBar {
   /** How `meant` bounds it. */
   readonly limit: "at least" | "at most";
   readonly meant: number;
-  /** What was measured; null where the rows that tell it are not there. */
+  /** The measured value; null where the rows for it are missing. */
   readonly found: number | null;
   /** Whether it holds; null where nothing was measured. */
   readonly holds: boolean | null;
@@ -52,9 +52,9 @@ export interface BenchReport {
   /** A model end to end next to other engines; left out where it was not raced. */
   readonly peers?: readonly PeerRow[];
   readonly turns?: number;
-  /** What the kernels are compared with; left out if there is nothing. */
+  /** Targets that the kernels are compared with; left out if there are none. */
   readonly bars?: readonly BenchBar[];
-  /** What the machine can do, as measured next to the kernels. */
+  /** Peak throughput of the machine, as measured next to the kernels. */
   readonly peak: MachinePeak;
   readonly environment: {
     readonly version: string;
@@ -69,7 +69,7 @@ export interface BenchReport {
   };
 }
 
-/** The figures of a benchmark's report, in order: of what was measured. */
+/** The figures of a benchmark's report, in order; only those with measurements. */
 export function plotBench({ kernels, lengths, peak, peers = [] }: BenchReport): Figure[] {
   const whole = peers.map(lengthOfPeer);
   return [
@@ -113,7 +113,7 @@ export function tabulateKernels(kernels: readonly KernelRow[]): TextTable {
   ]);
 }
 
-/** Lays targets out: what is to be reached and what was found, a row each. Shared by the terminal and the report. */
+/** Lays targets out: the target and the measured value, one row each. Shared by the terminal and the report. */
 export function tabulateBars(bars: readonly BenchBar[]): TextTable {
   return tabulate(bars, [
     ["what", "what is measured, with its unit", (bar) => bar.what, true],

@@ -46,7 +46,7 @@ export function plotComparisons(comparison: Comparison): Figure[] {
 
 const SHOWN_BUDGETS = BUDGET_NAMES.filter((name) => name !== "queries");
 
-/** What a row says next to its intervals. */
+/** The verdicts of a row next to its intervals. */
 const VERDICTS = [
   [
     "random",
@@ -129,7 +129,7 @@ export function tabulateComparison(
     ...VERDICTS.map((
       [opponent, hint],
     ): TableColumn<ComparedMethod> => [`vs ${OPPONENT_NAMES[opponent]}`, hint, ({ name }) => {
-      // Of this task's headline; a comparison of an older version has none.
+      // Row of this task's headline; a comparison of an older version has none.
       const row = results.find((row) =>
         row.method === name && row.task === task.name && row.metric === headline.name
       );

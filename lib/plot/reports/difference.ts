@@ -1,4 +1,4 @@
-/** The report of two runs side by side: what they say of each other, and the table. */
+/** The report of two runs side by side: a summary of their differences, and the table. */
 import { formatMetric, lossUnit } from "../../eval/metrics.ts";
 import { blockOf } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
@@ -27,7 +27,7 @@ import { formatInterval } from "../plots/comparison.ts";
 import { collectRunDifferences, nameRows, plotRunDifferences } from "../plots/run_differences.ts";
 import { formatCsv } from "./csv.ts";
 
-/** What two runs say of each other, in sentences, first the main one. */
+/** A summary of the differences of two runs, in sentences, first the main one. */
 export function describeDifference(diff: RunDifference): string[] {
   const { rows, names: [a, b], paired, unpaired, dense, options } = diff, task = findTask(diff.task);
   const both = rows.filter(({ difference }) => difference !== null);

@@ -52,7 +52,7 @@ const verdictColumn = (opponent: Opponent): TableColumn<ComparedResult> => [
   true,
 ];
 
-/** What a filter did to items: of results that have some. */
+/** Columns for the effects of a filter on items, for results that have some. */
 const OF_ITEMS = ["identical", "missed keys", "own"];
 
 const COLUMNS: readonly TableColumn<ComparedResult>[] = [

@@ -4,7 +4,7 @@ import { plural } from "../../plural.ts";
 
 const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
 
-/** What a search found and a race saved, a line each; none where there was neither. */
+/** The outcome of a search and the savings of a race, a line each; none where there was neither. */
 export function describeSearch({ search, race, stopped = [], trials }: Pick<
   SweepSummary,
   "search" | "race" | "stopped" | "trials"

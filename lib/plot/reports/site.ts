@@ -16,7 +16,7 @@ import { renderSweepReport } from "./sweep.ts";
 import { findMethod } from "../../methods/list.ts";
 import { isControl } from "../trials/trial_label.ts";
 
-/** What is said of a kind of results: what its pages are called, the page of one, and the result in a line. */
+/** Texts for a kind of results: the title of its pages, the page of one, and the result in a line. */
 interface Kind<Data> {
   readonly title: string;
   readonly render: (data: Data, options: ReportOptions) => string;
@@ -98,7 +98,7 @@ export type SiteEntry = {
   [kind in keyof Results]: { readonly name: string; readonly kind: kind; readonly data: Results[kind] };
 }[keyof Results];
 
-/** What is said of an entry's kind, for data of it alone. */
+/** The texts of an entry's kind, typed for the data of the entry. */
 const kindOf = ({ kind }: SiteEntry) => KINDS[kind] as Kind<SiteEntry["data"]>;
 
 /** Names of a site's files that are always there. */
@@ -164,7 +164,7 @@ function explain<Part>(entry: SiteEntry, render: () => Part): Part {
   }
 }
 
-/** What the index says of an entry. */
+/** The summary of an entry in the index. */
 function renderSummary(entry: SiteEntry, file: string): Html {
   const { environment } = entry.data;
   const where = "model" in environment ? `${environment.model} on ${environment.text}` : environment.platform;

@@ -33,7 +33,7 @@ import { collectVerdicts, describeVerdicts } from "./verdict.ts";
 /** What losses are drawn against; queries have a plot of their own. */
 const REPORTED_BUDGETS = ["pairs", "attentionFlops", "cache"] as const;
 
-/** The figures of a sweep's report, in order: those that have something to say. */
+/** The figures of a sweep's report, in order; only those that have data. */
 export function plotSweep(summary: SweepSummary): Figure[] {
   const quality = collectQuality(summary),
     contour = collectContour(summary),
@@ -69,7 +69,7 @@ function differs(ratios: readonly number[]): boolean {
 }
 
 /**
- * Renders a sweep as a self-contained page: losses against what is spent and skipped, skips per layer, the table.
+ * Renders a sweep as a self-contained page: losses against budgets and skipped fractions, skips per layer, the table.
  *
  * @returns HTML that loads nothing from anywhere.
  */

@@ -1,4 +1,4 @@
-/** Trials as a table: the options that vary, then what came out. Shared by the terminal and the report. */
+/** Trials as a table: the options that vary, then the results. Shared by the terminal and the report. */
 import { excessKeys, formatMetric, listMetrics, readMetric, signed } from "../../eval/metrics.ts";
 import type { Task } from "../../eval/task.ts";
 import { mean } from "../../mean.ts";
@@ -95,7 +95,7 @@ const listCosts = (trials: readonly RankedTrial[]): readonly Column[] => [
   },
 ];
 
-/** A control over its seeds as one trial: means of what was measured. */
+/** A control over its seeds as one trial: means of the measurements. */
 type FoldedTrial = RankedTrial & { readonly seeds?: number };
 
 /** A summary whose controls of one configuration are one row each: the mean over their seeds. */
@@ -116,7 +116,10 @@ export function foldSeeds(summary: SweepSummary): SweepSummary {
   return { ...summary, trials: sortTrials([...groups.values()].map(fold)) };
 }
 
-/** What {@linkcode tabulateTrials} needs of a summary; without trials it gives the columns alone that all tables have. */
+/**
+ * The parts of a summary that {@linkcode tabulateTrials} needs; without trials it gives only the columns that all
+ * tables have.
+ */
 export interface TabulatedTrials extends Pick<SweepSummary, "trials" | "stopped"> {
   readonly dense: Dense;
   readonly environment: Pick<Environment, "task">;

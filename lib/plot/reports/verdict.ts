@@ -1,4 +1,7 @@
-/** What a sweep or a comparison says, in plain words: the best online method of each side, and how it compares with the random baseline. */
+/**
+ * The conclusion of a sweep or a comparison, in plain words: the best online method of each side, and how it compares
+ * with the random baseline.
+ */
 import { costOf, excessKeys, formatMetric, lossUnit, readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { mean } from "../../mean.ts";
@@ -27,7 +30,7 @@ export interface MethodVerdict {
 }
 
 export interface Verdict {
-  /** What the ratio refers to: queries, or keys and values. */
+  /** The side that the ratio refers to: queries, or keys and values. */
   readonly side: "query" | "key";
   /** The ratio that it is about: the highest requested one. */
   readonly asked: number;
@@ -42,7 +45,7 @@ interface Loss {
   readonly variance: number;
 }
 
-/** Gathers the verdicts, one a side; none of a side on which no online method came out near what was asked for. */
+/** Gathers the verdicts, one per side; none for a side on which no online method came near the requested ratio. */
 export function collectVerdicts(summary: SweepSummary): Verdict[] {
   return (["query", "key"] as const).flatMap((side) => collectVerdict(summary, side) ?? []);
 }
@@ -100,7 +103,7 @@ function gapClosed(own: Loss, random: Loss, oracle: Loss): Interval | undefined 
   return { estimate, low: estimate - half, high: estimate + half };
 }
 
-/** What was left out, in words: `At 50% of queries skipped`. */
+/** The requested ratio in words: `At 50% of queries skipped`. */
 const atRatio = (side: Verdict["side"], asked: number) =>
   `At ${Number((100 * asked).toPrecision(4))}% of ${
     side === "query" ? "queries skipped" : "keys and values evicted, and every attention computed,"
@@ -183,7 +186,7 @@ function listOnline(methods: readonly ComparedMethod[]): OnlineMethod[] {
 const highestRatio = (online: readonly OnlineMethod[], side: Verdict["side"]) =>
   Math.max(0, ...online.filter((own) => own.side === side).map(({ share }) => share));
 
-/** What a comparison was asked for, in words. */
+/** The requested ratios of a comparison, in words. */
 export function describeAsked({ methods }: Pick<Comparison, "methods">): string {
   const online = listOnline(methods),
     sides = [["query", "of queries"], ["key", "of keys and values"]] as const;
@@ -202,7 +205,7 @@ function toBaselineOf({ toRandom, toProtected }: ComparedMethod, row: ComparedRe
   return interval.high < 0 ? "better" : interval.low > 0 ? "worse" : "even";
 }
 
-/** What a comparison says of the methods at its ratio, side by side, in sentences, first the main one. */
+/** Summarises the methods of a comparison at its ratio, side by side, in sentences, first the main one. */
 export function describeComparison(comparison: Comparison): string[] {
   const { methods, environment, results = [] } = comparison, task = findTask(environment.task);
   const online = listOnline(methods);
@@ -235,7 +238,7 @@ export function describeComparison(comparison: Comparison): string[] {
   ];
 }
 
-/** Whose budgets are unequal, in words: their differences are not the methods' alone. */
+/** Names the methods with unequal budgets, in words: their differences are not due only to the methods. */
 function describeBudgets(
   methods: readonly ComparedMethod[],
   rows: ReadonlyMap<string, ComparedResult>,
@@ -261,10 +264,12 @@ function describeBudgets(
   ];
 }
 
-/** Items of which so large a fraction is answered as by the full model say little of a method. */
+/**
+ * If a larger fraction of items than this is answered as by the full model, they are little evidence about a method.
+ */
 const MOSTLY = 0.5;
 
-/** What a comparison says of its items, a sentence a task, and one of those that methods hardly touched. */
+/** Summarises the items of a comparison, a sentence per task, and one about tasks that methods hardly affected. */
 function describeItems({ methods, results = [] }: Comparison): string[] {
   const ofItems = results.filter(({ task }) => findTask(task).items !== undefined);
   const names = new Set(listOnline(methods).map(({ name }) => name));

@@ -25,7 +25,7 @@ Deno.test("collectVerdicts() holds each rule against controls with its own optio
     trial({ fusion: "variance" }, 0.7),
     trial({ fusion: "key", recent: 0 }, 0.8), // better than its own control, which has its window
     trial({ fusion: "value", pruneRatio: 0.3 }, 0.1), // another ratio
-    trial({ fusion: "mean" }, 0.1, 0.3), // missed what was asked
+    trial({ fusion: "mean" }, 0.1, 0.3), // missed the requested ratio
   ]);
   const [verdict, ...none] = collectVerdicts(summary);
   assertEquals([verdict!.asked, verdict!.side, none], [0.5, "query", []]);

@@ -14,7 +14,7 @@ const LINE_PIXELS = 15;
 /** Pixels a character, at most, in the labels' size. */
 const CHARACTER_PIXELS = 7;
 const MARGIN = { top: 20, bottom: 52 };
-/** What the range of an axis is longer than its values on each side, as a fraction of them. */
+/** The range of an axis exceeds its values by this fraction of them on each side. */
 const PAD = 0.05;
 
 /** A range that holds all values, with room on both sides. */

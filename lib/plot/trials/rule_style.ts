@@ -81,7 +81,7 @@ export function styleRule(shown: string): RuleStyle {
   };
 }
 
-/** What a caption adds where some rules are not shown unasked. */
+/** Addition to a caption where some rules are hidden at first. */
 export const HIDDEN_NOTE = " Pale names show when pressed.";
 
 export function visibilityOf(rule: string): boolean | "legendonly" {

@@ -15,7 +15,7 @@ import { curveKey, hoverLines, methodName, nameCurves, pointKey, resultLines } f
 export type CurveMetric = Pick<Metric, "name" | "label" | "digits" | "percent">;
 
 export interface TrialPoint {
-  /** What it skips, or spends of the full model's: a fraction. */
+  /** The fraction of queries that it skips, or of the full model's budget that it spends. */
   readonly x: number;
   /** The drawn metrics of the filtered model, by name. */
   readonly values: { readonly [metric: string]: number };
@@ -30,7 +30,7 @@ export interface BandPoint extends Omit<TrialPoint, "values"> {
 }
 
 export interface TrialCurves {
-  /** Trials that differ only in the requested ratios, from what is nearest to the full model on; in the legend's order. */
+  /** Trials that differ only in the requested ratios, from the smallest ratio on; in the legend's order. */
   readonly curves: readonly {
     /** The method, and the options in which curves of this method differ. */
     readonly name: string;
@@ -138,10 +138,10 @@ const MAX_LEGEND = 14;
 
 export interface CurveDrawing {
   readonly title: string;
-  /** What it shows, in sentences; what is left out follows by itself. */
+  /** Description of the figure, in sentences; a sentence about hidden rules is appended. */
   readonly caption: string;
   readonly measure: string;
-  /** Of the horizontal axis, whose numbers are fractions. */
+  /** Title of the horizontal axis, whose numbers are fractions. */
   readonly xTitle: string;
   readonly falling?: boolean;
   readonly yTitle: string;

@@ -1,4 +1,4 @@
-/** Names for trials: short ones that say how a trial differs from its neighbours, and whole ones for hovering. */
+/** Names for trials: short ones that show how a trial differs from its neighbours, and whole ones for hovering. */
 import { excessKeys, formatMetric, readMetric, signed } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { effectiveOptions, type OptionsRecord, readRecord } from "../../methods/options.ts";
@@ -19,7 +19,7 @@ export function trialOptions(trial: OptionsRecord): Partial<OptionsRecord> {
 /** Whether a trial is a control: a random baseline, the oracle, or decisions in a random order. */
 export const isControl = (trial: OptionsRecord): boolean => isBaseline(readRecord(trial));
 
-/** What a mark next to an achieved ratio says. */
+/** Meaning of the mark next to an achieved ratio. */
 export const MISSED_NOTE =
   "! = skipped more than 2 points more or fewer queries than requested, so in no ranking";
 
@@ -51,7 +51,7 @@ export function ruleName(trial: OptionsRecord): string {
 
 const presets = new WeakMap<OptionsRecord, string | undefined>();
 
-/** What a trial is called: the preset that it is, or whose control it is (`random for keys`); else its rule. */
+/** Name of a trial: its preset, or the preset that it is a control of (`random for keys`); else its rule. */
 export function methodName(trial: OptionsRecord): string {
   if (!presets.has(trial)) presets.set(trial, presetName(readRecord(trial)));
   return presets.get(trial) ?? ruleName(trial);
@@ -71,7 +71,7 @@ export function requestedRatios(trial: OptionsRecord): string {
 }
 
 /**
- * The options that tell trials apart, ratios and what the name says left out: those that vary among trials of one name,
+ * The options in which trials differ, without ratios and the options in the name. These vary among trials of one name,
  * or among trials of one side that are no preset and no preset's control.
  */
 export function varyingOptions(trials: readonly OptionsRecord[]): string[] {
@@ -101,7 +101,10 @@ export function varyingOptions(trials: readonly OptionsRecord[]): string[] {
     .filter((name) => !named.has(name) && !asked(name) && varies(name));
 }
 
-/** `pairs 62%, KV cache 55%, …`: what is spent, of the full model; parameters where some are gone. */
+/**
+ * `pairs 62%, KV cache 55%, …`: the retained fractions of the full model's budgets; parameters only where some are
+ * removed.
+ */
 export function describeRetained(retained: Retained): string {
   const said = BUDGET_NAMES.filter((name) =>
     name !== "projectionFlops" && (name !== "parameters" || retained.parameters < 1)
@@ -111,7 +114,7 @@ export function describeRetained(retained: Retained): string {
   }`;
 }
 
-/** The value of an option, lists as `7+18`; where a probe has found what is whole, with that. */
+/** The value of an option, lists as `7+18`; with the whole layers or heads that a probe has found. */
 export function optionText(
   name: string,
   value: unknown,
@@ -129,7 +132,7 @@ function shown(name: string, value: unknown, trial?: Partial<Trial>): string {
 
 /**
  * Names curves: the method, and the options in which curves of one name differ. An option that some of them do not have
- * needs no naming for that: another one, such as the threshold, says why.
+ * is not named for that reason: another option, such as the threshold, explains it.
  *
  * @param trials One trial of each curve.
  * @returns One name a curve, in their order.
@@ -149,7 +152,7 @@ export function nameCurves(trials: readonly Trial[]): string[] {
 
 const decimals = (value: number | null, digits: number) => value === null ? "none" : value.toFixed(digits);
 
-/** Lines of what a task measured in a trial, in few decimals: main metric, difference to dense, the rest. */
+/** Lines for a task's results in a trial, in few decimals: main metric, difference to dense, the rest. */
 export function resultLines(trial: Trial): string[] {
   const task = findTask(trial.task), { headline, loss, metrics } = task, keys = excessKeys(task);
   const shown = (name: string) => formatMetric(headline, readMetric(trial, name));
@@ -181,7 +184,7 @@ export function configurationLines(
   ];
 }
 
-/** Lines that say everything about a trial: results first, then its configuration. */
+/** Lines with everything about a trial: results first, then its configuration. */
 export function hoverLines(trial: Trial): string[] {
   const options = trialOptions(trial), [head, ...lines] = configurationLines(trial);
   return [
