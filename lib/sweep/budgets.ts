@@ -8,7 +8,7 @@ export type Counted = Omit<SequenceUsage, "kvBytesAllocated" | "totalFlopsDense"
 export interface Budget {
   /** Its column in tables, and its axis. */
   readonly label: string;
-  /** What is counted, in words. */
+  /** Name of the counted quantity. */
   readonly title: string;
   /** Fraction of the full model's that is retained. */
   readonly retained: (counted: Counted) => number;

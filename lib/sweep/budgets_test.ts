@@ -17,7 +17,7 @@ Deno.test("retainedOf() gives the retained fraction of each of the full model's 
       parameters: 0.6,
     },
   });
-  // A record of an older version does not say them all.
+  // A record of an older version does not have all of them.
   const { parametersDense: _, ...older } = counted;
   assertEquals(showFraction(retainedOf(older as typeof counted).parameters), "-");
   assertEquals(showFraction(0.6), "60%");

@@ -2,10 +2,10 @@
 import type { Grid } from "./space.ts";
 
 /**
- * At each ratio: the presets `paper` (our re-implementation of the paper's rule), `keys`, `retrieval` and `local`, each with
- * a random baseline of the same side, substitute, schedule, layers and window over some seeds; `retrieval` without whole
- * layers; the oracle as an upper bound, the rule that learns online, the random baseline of the query side, and the
- * paper's rule with a recent window. `retrieval` runs at ratios of its own.
+ * Each ratio has the presets `paper` (our re-implementation of the paper's rule), `keys`, `retrieval` and `local`. Each
+ * preset has a random baseline of the same side, substitute, schedule, layers and window over some seeds. There are
+ * also `retrieval` without whole layers, the oracle as an upper bound, the rule that learns online, the random baseline
+ * of the query side, and the paper's rule with a recent window. `retrieval` runs at ratios of its own.
  */
 function gridOf(
   pruneRatio: readonly number[],

@@ -1,9 +1,9 @@
-/** What the fields of records must be, so that a file that was changed by hand is refused by its field. */
+/** The fields that records must have: a file that was edited by hand is refused with the name of the wrong field. */
 import { excessKeys, listMetrics } from "../eval/metrics.ts";
 import type { Task } from "../eval/task.ts";
 import { findWrongOption } from "../methods/options.ts";
 
-/** A field: what it must be in words, and whether a value is that. */
+/** A field: its requirement in words, and whether a value meets it. */
 export type Field = readonly [expected: string, holds: (value: unknown) => boolean];
 
 export type Fields = { readonly [name: string]: Field };
@@ -44,7 +44,7 @@ const COUNTS = "tokens kvBytesHeld kvBytesAvoided totalFlopsDense totalFlopsAvoi
   " ",
 );
 
-/** Fields of a trial of a task, next to its options: what it is and what was measured. */
+/** Fields of a trial of a task, next to its options: its identity and its measurements. */
 export function trialFields(task: Task): Fields {
   const measured = [...listMetrics(task).map(({ name }) => name), excessKeys(task).dense, "achievedRatio"];
   return {
@@ -68,9 +68,9 @@ export function showFound(value: unknown): string {
 }
 
 /**
- * What is wrong with a record.
+ * The fault of a record.
  *
- * @param fields What it must have. Options that it has are looked at in any case.
+ * @param fields The fields that it must have. Options that it has are checked in any case.
  * @returns `field "tau": found "x", expected a number in [0, 64]`; undefined where nothing is.
  */
 export function findWrongField(record: object, fields: Fields): string | undefined {

@@ -37,10 +37,10 @@ interface Point {
  * Fractions of variance. With a whole grid this is the functional ANOVA over it, exact: the variance of the means of an
  * option's values, and for pairs what their means add to that.
  *
- * Otherwise an additive model is fitted by least squares, one effect a value of an option (summing to 0 over the trials
- * that have the option: `tau` says nothing about `mean`), and an option's fraction is the variance of its effects: half of
- * the mean squared error that permuting the option's column among the trials would add, on average. Where options go
- * together in the trials, fractions need not add up to 1.
+ * Otherwise an additive model is fitted by least squares, with one effect per value of an option. The effects sum to 0
+ * over the trials that have the option: `tau` has no effect on trials of `mean`. An option's fraction is the variance
+ * of its effects: half of the mean squared error that permuting the option's column among the trials would add, on
+ * average. Where options vary together in the trials, fractions need not add up to 1.
  *
  * The measure is the loss increase (`nllDelta`). Trials without a finite value are left out.
  *

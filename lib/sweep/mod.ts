@@ -1,5 +1,5 @@
 /**
- * Sweeps: grids of options, trials that survive a crash, and what they add up to.
+ * Sweeps: grids of options, trials that survive a crash, and their summaries.
  * @module
  */
 export * from "./budgets.ts";

@@ -1,4 +1,4 @@
-/** What a search needs to be low, and what it may not exceed: from a trial's record to what samplers see. */
+/** Objectives and limits of a search: from a trial's record to the observations that samplers use. */
 import { ratioMiss, readRecord } from "../methods/options.ts";
 import { sayNearest } from "../nearest.ts";
 import type { Observation, Point } from "../search/axis.ts";

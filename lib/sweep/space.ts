@@ -23,7 +23,7 @@ export function toOptionName(name: string): string {
 /**
  * Reads the name of an option, in any spelling of {@linkcode toOptionName}.
  *
- * @param what What the name is given for, in errors.
+ * @param what The purpose of the name, in errors.
  * @throws {TypeError} If it is no option.
  */
 export function readOptionName(name: string, what: string): string {
@@ -80,8 +80,8 @@ export function readGrids(value: unknown): Grid[] {
 }
 
 /**
- * Expands grids to trials: the cartesian product of each, in order, the last axis fastest. Of trials that decide
- * alike, since they differ only in options without effect under their rule and policy, the first one stays.
+ * Expands grids to trials: the cartesian product of each, in order, the last axis fastest. Some trials differ only in
+ * options without effect under their rule and policy; of these only the first one stays.
  *
  * @throws {TypeError} If an option is unknown or of the wrong type.
  * @throws {RangeError} If a value is out of range, a combination is not defined, or there are over 10,000 trials.

@@ -1,4 +1,4 @@
-/** A model on a text, in a few lines: what the run is, and a sweep without a folder of results. */
+/** A model on a text, in a few lines: the conditions of a run, and a sweep without a folder of results. */
 import type { Backend } from "../backend.ts";
 import type { CacheDType } from "../dtype.ts";
 import type { Environment, RunConditions } from "../environment.ts";
@@ -32,7 +32,7 @@ export const DEFAULT_CONTEXT = 512;
 
 /** A model and the text that it is to read. */
 export interface Study<T extends TaskTypes = PerplexityTypes> {
-  /** What is evaluated: one of `TASKS`; default perplexity. */
+  /** The evaluation task, one of `TASKS`; default perplexity. */
   readonly task?: Task<T>;
   /** The model, on its backend. */
   readonly model: LoadedModel;
@@ -44,11 +44,14 @@ export interface Study<T extends TaskTypes = PerplexityTypes> {
   readonly context?: number;
   /** Use only the first tokens; default: all. */
   readonly tokens?: number;
-  /** Use so many items alone, of a task that has some: its text is a JSONL file, or says in JSON what they are made of. */
+  /**
+   * Use only this number of items, for a task that has some. Its text is a JSONL file, or the JSON settings from which
+   * its items are made.
+   */
   readonly items?: number;
   /** Where methods begin to filter, instead of their warm-up. */
   readonly filterFrom?: FilterFrom;
-  /** Bytes of what the full model gives that may be kept from trial to trial; default: 1 GiB. */
+  /** Bytes of the full model's states and logits that may be kept from trial to trial; default: 1 GiB. */
   readonly cacheBytes?: number;
 }
 
@@ -111,7 +114,7 @@ const lastEncoded = new WeakMap<
 >();
 
 /**
- * What a study's numbers depend on. The package's version is read when this is called.
+ * The conditions that a study's numbers depend on. The package's version is read when this is called.
  *
  * @param backend Name of the backend that it runs on.
  * @param cacheDType Element type of the KV cache.
@@ -147,13 +150,13 @@ export async function describeConditions(
   };
 }
 
-/** What the numbers of a study whose model is on a backend depend on. */
+/** The conditions that the numbers of a study depend on, for a model on a backend. */
 function conditionsOf(study: Study<TaskTypes>): Promise<RunConditions> {
   const { backend, cacheDType } = study.model.model;
   return describeConditions(study, backend.name, cacheDType, backend.products);
 }
 
-/** What a study's numbers depend on, and where they were measured. */
+/** The conditions that a study's numbers depend on, and the place of the measurement. */
 export async function describeStudy(study: Study<TaskTypes>): Promise<Environment> {
   const conditions = await conditionsOf(study), { backend } = study.model.model;
   return {
@@ -244,7 +247,7 @@ export const binderOf = ({ model, filterFrom }: Study<TaskTypes>) => (method: Re
 /**
  * Runs the trials of a source, whose methods were checked before, and summarises them.
  *
- * @param control With the search that the trials come from: the summary says what it found.
+ * @param control Includes the search that the trials come from, if any: the summary then has its outcome.
  * @throws The signal's reason, if it is aborted.
  */
 export async function sweepTrials<T extends TaskTypes>(
@@ -271,7 +274,7 @@ export async function sweepTrials<T extends TaskTypes>(
 /**
  * Runs the trials of a source next to other workers, until none is left.
  *
- * @param conditions What the study's records say: those of the study on disk.
+ * @param conditions The conditions in the study's records: those of the study on disk.
  * @throws The signal's reason, if it is aborted.
  */
 export async function runStudyTrials(
@@ -295,7 +298,7 @@ export type ComparisonControl = Pick<
 /**
  * Compares methods on a model and a text, as `deno task compare` does; finished runs are kept where a log is given.
  *
- * @param methods Of {@linkcode comparedMethods}, or named by hand.
+ * @param methods From {@linkcode comparedMethods}, or named by hand.
  * @throws {RangeError} If the text is shorter than a chunk, or a schedule cannot be reached.
  * @throws The signal's reason, if it is aborted.
  *

@@ -1,4 +1,4 @@
-/** What a sweep records. All of it is plain JSON. */
+/** The records of a sweep. All of it is plain JSON. */
 import type { Environment, RunConditions } from "../environment.ts";
 import type { TaskTypes } from "../eval/task.ts";
 import type { OptionsRecord } from "../methods/options.ts";
@@ -9,7 +9,7 @@ import type { BudgetName } from "./budgets.ts";
 
 export type { Environment, RunConditions };
 
-/** @internal What a finished trial says besides its options and results. */
+/** @internal The fields of a finished trial besides its options and results. */
 export interface TrialFacts extends RunConditions {
   /** Short digest of the options that have an effect: the same trial always has the same one. */
   readonly trial: string;
@@ -22,7 +22,7 @@ export interface TrialFacts extends RunConditions {
   readonly finishedAt: string;
 }
 
-/** One finished trial: options, results of its task, and what they depend on. */
+/** One finished trial: options, results of its task, and their conditions. */
 export type Trial<T extends TaskTypes = TaskTypes> = OptionsRecord & T["filtered"] & TrialFacts;
 
 /** @internal A trial that was stopped before it had read all chunks. It has no results: its losses are of only some chunks. */
@@ -47,11 +47,11 @@ export type Limits = { readonly [name in ObjectiveName]?: number };
 export interface SearchRequest {
   readonly space: SearchSpace;
   readonly sampler: SamplerName;
-  /** Seed of what it draws. */
+  /** Seed of its random draws. */
   readonly seed: number;
   /** Proposals; a grid ends with its last point. */
   readonly trials: number;
-  /** What is to be low, first that by which trials are ranked. */
+  /** The objectives to minimize; trials are ranked by the first. */
   readonly objectives: readonly ObjectiveName[];
   readonly limits: Limits;
 }
@@ -63,7 +63,7 @@ export interface SearchOutcome {
   readonly repeated: number;
   /** Proposals that a method or the model does not define. */
   readonly refused: number;
-  /** What was wrong with the first of them. */
+  /** The fault of the first of them. */
   readonly firstRefused?: string;
 }
 
@@ -71,7 +71,10 @@ export interface SearchOutcome {
 export interface SearchRecord extends SearchRequest, SearchOutcome {
   /** PED-ANOVA importances of the axes for the objectives. */
   readonly importances: { readonly [axis: string]: number };
-  /** Of several objectives: what trials within the limits span, to the reference of the full model: a loss of one unit, and all spent. */
+  /**
+   * With several objectives: the hypervolume of trials within the limits. The reference is the full model with a loss
+   * of one unit and its whole budget.
+   */
   readonly hypervolume?: number;
 }
 
@@ -105,12 +108,12 @@ export interface SweepSummary<T extends TaskTypes = TaskTypes> {
   readonly trials: readonly RankedTrial<T>[];
   /** The model without a filter. */
   readonly dense: T["dense"];
-  /** What the trials ran on. */
+  /** The conditions and the machine of the trials. */
   readonly environment: Environment;
-  /** Of a search: what was searched, by whom, and which axes matter. */
+  /** For a search: its space, its sampler, and the importance of the axes. */
   readonly search?: SearchRecord;
-  /** Of a race: how it went. */
+  /** For a race: how it went. */
   readonly race?: RaceRecord;
-  /** Of a race: trials that were stopped early, which are not among `trials`. */
+  /** For a race: trials that were stopped early, which are not among `trials`. */
   readonly stopped?: readonly StoppedTrial[];
 }

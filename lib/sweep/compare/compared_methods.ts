@@ -1,4 +1,4 @@
-/** Which methods a comparison knows by name, and the controls that come with them. */
+/** The methods that a comparison supports by name, and the controls that come with them. */
 import {
   EVICTIONS,
   KEY_RULES,
@@ -30,7 +30,7 @@ export interface NamedMethod {
   readonly same?: readonly string[];
 }
 
-/** Options of each method that a comparison knows: the main ones, inverses that serve as controls, and presets. */
+/** Options of each method that a comparison supports: the main ones, inverses that serve as controls, and presets. */
 const COMPARED: { readonly [name: string]: MethodOptions } = Object.fromEntries(
   (METHODS as readonly Method[]).filter(({ looks }) => looks?.main ?? true).flatMap((method) => {
     const fusion = method.name as NonNullable<MethodOptions["fusion"]>;
@@ -62,9 +62,9 @@ const KNOWN: ReadonlyMap<string, MethodOptions> = new Map(Object.entries({ ...CO
 export const OTHER_METHODS: readonly string[] = Object.keys(OTHERS);
 
 /**
- * The methods of a comparison, with all else alike: one warm-up and one recent window, those of `base`, else the widest that
- * one of them brings. A preset keeps its other options. Of methods that then are the same one, the first stays.
- * Each control that is named comes with the options of every method that is compared with it: next to `keys` and `mean`,
+ * The methods of a comparison, with all else alike: one warm-up and one recent window, those of `base`, else the widest
+ * that one of them sets. A preset keeps its other options. If methods are then identical, only the first stays. Each
+ * control that is named comes with the options of every method that is compared with it: next to `keys` and `mean`,
  * `random` comes twice, as `random for keys` and `random`.
  *
  * @param names Some of {@linkcode COMPARED_METHODS} and {@linkcode OTHER_METHODS}.

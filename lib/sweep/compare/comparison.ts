@@ -55,8 +55,8 @@ import { digestTrialOptions } from "../trials/digest.ts";
 import type { Environment } from "../trial.ts";
 
 /**
- * What a comparison says of a method under any task; losses are those of the task, nats per token for perplexity. One of an older
- * version does not say what was spent.
+ * Results of a method in a comparison, for any task; losses are those of the task, nats per token for perplexity.
+ * Comparisons of an older version have no budgets.
  */
 export interface ComparedLosses extends Partial<Spent>, PerLayer {
   /** Its name; `dense` is the model without a filter. */
@@ -73,11 +73,11 @@ export interface ComparedLosses extends Partial<Spent>, PerLayer {
   readonly achievedRatio: number | null;
   /** Compression ratio: keys and values evicted by a rule of their own, of those decided, likewise; null where there is none. */
   readonly kvAchievedRatio: number | null;
-  /** What it spends of the full model's queries, pairs, rows and operations; mean over seeds. */
+  /** Retained fractions of the full model's queries, pairs, rows and operations; mean over seeds. */
   readonly retained: Retained;
   /** How its ratio was found, where methods were matched; `options` are those that it ran with. */
   readonly matched?: Matched;
-  /** What it did to items, of a task that has some. */
+  /** Its effects on items, for a task that has some. */
   readonly reach?: Reach;
   /** Whether it needs the whole sequence before its first decision. */
   readonly nonCausal: boolean;
@@ -90,8 +90,8 @@ export interface ComparedLosses extends Partial<Spent>, PerLayer {
   /** Its loss increase; null for `dense`. */
   readonly lossIncrease: Interval | null;
   /**
-   * Whether it skipped more than two points more or less than requested, and was not matched: it comes last, and is compared with
-   * `dense` alone.
+   * Whether it skipped more than two points more or less than requested, and was not matched. It then comes last, and
+   * is compared only with `dense`.
    */
   readonly missed: boolean;
   /**
@@ -116,13 +116,13 @@ export interface Comparison<T extends TaskTypes = TaskTypes> {
   /** `dense`, then the methods, ratio by ratio where there are several, by their loss; those that missed it last. */
   readonly methods: readonly ComparedMethod<T>[];
   /**
-   * Every metric of every method, of items too where there are tasks of them, and what may be said of it; a comparison of an
-   * older version has none.
+   * Every metric of every method with its tests, also of items where there are tasks of them; a comparison of an older
+   * version has none.
    */
   readonly results?: readonly ComparedResult[];
-  /** Who beats whom on each task; likewise. */
+  /** Wins between methods on each task; a comparison of an older version has none. */
   readonly pairs?: readonly ComparedPair[];
-  /** What was scored next to the text, where there are tasks of items. */
+  /** The items that were scored next to the text, where there are tasks of items. */
   readonly items?: ComparedItems;
   /** How intervals were made. */
   readonly intervals: {
@@ -133,7 +133,7 @@ export interface Comparison<T extends TaskTypes = TaskTypes> {
     readonly resamples: number;
     readonly seed: number;
   };
-  /** What it ran on. */
+  /** The conditions and the machine. */
   readonly environment: Environment;
 }
 
@@ -155,7 +155,7 @@ export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
   readonly environment: Environment;
   /** What methods are matched on; default: nothing, each runs at the ratio that it is given. */
   readonly match?: Match;
-  /** Of the intervals: default the task's units a block (64 tokens, or one item), 2000 resamples. */
+  /** Options of the intervals; default: 2000 resamples, and blocks of the task's units (64 tokens, or one item). */
   readonly blockSize?: number;
   readonly resamples?: number;
   /** Where chunks go as they end, and where finished ones are found; default: nowhere. */
@@ -203,7 +203,8 @@ export async function compareMethods<T extends TaskTypes>(
   });
   done++;
   const dense = Float64Array.from(chunks.flatMap((losses) => [...losses]));
-  // Where ratios are searched, the same run is asked for twice; else who calls may tell methods of equal options apart.
+  // Where ratios are searched, the same run is asked for twice. Otherwise methods of equal options run separately,
+  // because a caller may distinguish them.
   const runs = new Map<string | ResolvedOptions, MethodRun>();
   const run = async (method: NamedMethod, filter = args.createPruner(method.options)): Promise<MethodRun> => {
     const trial = await digestTrialOptions(method.options), key = args.match ? trial : method.options;
@@ -319,7 +320,7 @@ function bindAt(create: () => Filter): Filter | undefined {
   }
 }
 
-/** What a run of one method and seed comes to. */
+/** Results of a run of one method and seed. */
 interface MethodRun
   extends PerLayer, Partial<Reach>, Pick<TaskResult, "achievedRatio" | "kvAchievedRatio" | keyof Spent> {
   readonly retained: Retained;
@@ -330,7 +331,7 @@ interface MethodRun
 /** The trial of the full model in a log, and its name. */
 const DENSE = "dense";
 
-/** Nats per token that rounding alone may set two mean losses apart. */
+/** The largest difference of two mean losses that may be due only to rounding, nats per token. */
 const ROUNDING = 1e-6;
 
 function describe<T extends TaskTypes>(

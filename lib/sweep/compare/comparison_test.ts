@@ -53,7 +53,7 @@ const named = (names: string[], base: MethodOptions = {}) =>
   });
 
 Deno.test("comparedMethods() runs all at one warm-up and window: as given, else the widest that one of them brings", () => {
-  // A preset alone keeps what it sets, and with others all have the widest.
+  // A single preset keeps its own settings, and next to others all have the widest.
   assertEquals(named(["paper", "random"]), [
     "paper,variance,0,32,false,same,budget",
     "random,random,0,32,false,same,budget",

@@ -1,4 +1,4 @@
-/** What a method is compared with: the random baselines and the oracle, each with the method's own options. */
+/** Controls of a method: the random baselines and the oracle, each with the method's own options. */
 import {
   effectiveKey,
   type MethodOptions,
@@ -14,9 +14,10 @@ export const CONTROLS = ["random", "random-protected", "oracle", "shuffled"] as 
 export type Control = (typeof CONTROLS)[number];
 
 /**
- * A control under the plan, the warm-up, the window, the substitute and the cache policy of options: on the query side, or
- * where they filter only keys and values, there. Undefined for the oracle of keys and values, which there is not; and where there
- * is nothing to shuffle: of controls, of what goes through the cache again, of what alters the model.
+ * A control under the plan, the warm-up, the window, the substitute and the cache policy of the options. It filters
+ * queries, or only keys and values where the options do. It is undefined for the oracle of keys and values, which does
+ * not exist. It is also undefined where there is no order to shuffle: for controls, for evictions that rank the cache
+ * again, and for methods that alter the model.
  */
 export function controlFor(control: Control, options: ResolvedOptions): ResolvedOptions | undefined {
   if (control === "shuffled") return isShuffled(options) ? { ...options, shuffle: true } : undefined;
@@ -46,7 +47,7 @@ function isShuffled(options: ResolvedOptions): boolean {
 /** A key of what options decide, whatever the seed. */
 export const seedlessKey = (options: ResolvedOptions): string => effectiveKey({ ...options, seed: 0n });
 
-/** Names of the presets and of their controls at some ratios, by what they decide. */
+/** Names of the presets and of their controls at some ratios, by a key of their decisions. */
 const presets = new Map<string, ReadonlyMap<string, string>>();
 
 function presetsAt(pruneRatio: number, kvRatio: number): ReadonlyMap<string, string> {

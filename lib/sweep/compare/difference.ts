@@ -1,4 +1,4 @@
-/** Two runs side by side: what was asked of both alike, and how far their losses are apart. */
+/** Two runs side by side: the options that both have, and the difference of their losses. */
 import type { Environment } from "../../environment.ts";
 import { readMetric } from "../../eval/metrics.ts";
 import { labelOf, type Task } from "../../eval/task.ts";
@@ -11,7 +11,7 @@ import type { ComparedMethod, Comparison } from "./comparison.ts";
 import { differ, excessOf, missesRequested } from "../summary.ts";
 import type { SweepSummary, Trial } from "../trial.ts";
 
-/** What a difference needs of the content of `score.json`. */
+/** The part of `score.json` that a difference needs. */
 export interface ScoreResult {
   /** Token ids of all sequences. */
   readonly ids: readonly number[];
@@ -56,7 +56,7 @@ export interface DifferenceRow {
   readonly name: string;
   /** The trial of a sweep: that of the first run that has it. */
   readonly trial?: Trial;
-  /** The second run's, where both have it: it differs in {@linkcode RunDifference.options} alone. */
+  /** The second run's, where both have it: it differs only in {@linkcode RunDifference.options}. */
   readonly match?: Trial;
   /** In the first run; null where it is not in it. */
   readonly a: DifferenceSide | null;
@@ -90,13 +90,13 @@ export interface RunDifference {
   readonly options: readonly DifferingValue[];
   /** The model without a filter; undefined where a run does not have it. */
   readonly dense: DifferenceRow | undefined;
-  /** Methods, in the first run's order; last those of the second alone. */
+  /** Methods, in the first run's order; last those that only the second has. */
   readonly rows: readonly DifferenceRow[];
-  /** Where the runs took place; undefined where a result does not say. */
+  /** Where the runs took place; undefined where a result has no record of it. */
   readonly environments: readonly [a: Environment | undefined, b: Environment | undefined];
 }
 
-/** Nats per token that rounding alone may set two mean losses apart. */
+/** The largest difference of two mean losses that may be due only to rounding, nats per token. */
 const ROUNDING = 1e-6;
 
 /** Whether a difference is one, beyond its interval and beyond rounding: of which sign; 0 = it is not. */
@@ -274,7 +274,7 @@ function readScore(data: ScoreResult): Run {
   };
 }
 
-/** Conditions that a reader needs to know of where they differ. */
+/** Conditions that are reported where they differ. */
 const CONDITIONS = [
   ..."version model modelSha256 text textSha256 context textTokens tokensSha256 bos backend cacheDType".split(
     " ",

@@ -49,7 +49,7 @@ Deno.test("diffRuns() matches trials by their options, whatever the one is that 
   }
   assertEquals(rows.slice(2).map(({ difference }) => difference), [null, null]);
   assertEquals(signOf(dense!.difference!), 0);
-  // A rule alone in each run is what sets them apart.
+  // If each run has only one rule, these rules are the difference of the runs.
   const single = diffRuns(
     sweep("a", [trial({ fusion: "key" }, 0)]),
     sweep("b", [trial({ fusion: "variance" }, 1)]),

@@ -8,7 +8,7 @@ import { controlFor, isBaseline } from "./controls.ts";
 /** Budgets that methods may be matched on. */
 const MATCHED = { cache: "cache", pairs: "pairs", flops: "attentionFlops" } as const;
 
-/** What methods are matched on; `own`: rows where a method evicts alone, pairs where it skips queries. */
+/** The budget that methods are matched on. `own`: rows where a method only evicts, pairs where it skips queries. */
 export type Match = keyof typeof MATCHED | "own";
 export const MATCHES = Object.keys(MATCHED) as (keyof typeof MATCHED)[];
 
@@ -27,7 +27,7 @@ export interface Matched {
   readonly reached: boolean;
 }
 
-/** The budget that a method is made to save: rows where it evicts alone, else pairs. */
+/** The budget that a method is made to save: rows where it only evicts, else pairs. */
 export function ownBudget(options: ResolvedOptions): BudgetName {
   return filtersQueries(options) ? "pairs" : "cache";
 }
@@ -58,7 +58,7 @@ interface Tried {
 /**
  * Finds the ratio at which a method has a retained fraction, by the secant: it spends the less the more it drops, and all at a ratio of 0.
  *
- * @param spend What it spends at a ratio; undefined where it cannot have that ratio.
+ * @param spend Its retained fraction at a ratio; undefined where it cannot have that ratio.
  * @returns Undefined where no ratio comes within half a point: two methods that do are within one.
  */
 export async function findRatio(
@@ -87,7 +87,7 @@ export async function findRatio(
  * spends at that ratio.
  *
  * @param methods Those of one name are seeds of one at one ratio: that of the first.
- * @param spend What a method spends; undefined where the model cannot have it.
+ * @param spend The retained fractions of a method; undefined where the model cannot have it.
  * @returns What became of each name that can be matched, and its methods at their ratio.
  */
 export async function matchMethods(

@@ -21,7 +21,7 @@ Deno.test("findRatio() finds what spends as much, in a few runs, and says where 
   assertEquals(await findRatio(0.5, 0.6, upTo), undefined);
 });
 
-/** What a fake run spends: methods drop more or less than requested, each in its own way. */
+/** Retained fractions of a fake run: methods drop more or less than requested, each in its own way. */
 const SLACK: { readonly [name: string]: number } = { keydiff: 0.8, snapkv: 1.05, mean: 0.9 };
 
 Deno.test("matchMethods() gives every method the budget of the first one's random baseline", async () => {
@@ -56,7 +56,8 @@ Deno.test("matchMethods() gives every method the budget of the first one's rando
     new Set([...alike.values()].map(({ matched: { budget, target } }) => `${budget} ${target}`)).size,
     1,
   );
-  // What no ratio gives as little runs as asked, and says so; what the model cannot have sets no target.
+  // A method that cannot reach the budget runs at its requested ratio and is marked. A method that the model cannot
+  // have sets no target.
   const dear = await matchMethods(methods, "own", async (method) => {
     const retained = await spend(method);
     return method.options.kvFusion === "snapkv" ? { ...retained, cache: 0.9 } : retained;

@@ -1,4 +1,4 @@
-/** What the runs of a method add up to in a comparison, and what it is compared with. */
+/** The summary of a method's runs in a comparison, and its opponents. */
 import type { Task, TaskResult } from "../../eval/task.ts";
 import { blockOf, type Metric, metricOfUnits, valuesOfUnits } from "../../eval/metrics.ts";
 import { mean } from "../../mean.ts";
@@ -15,7 +15,7 @@ export interface MethodGroup {
   readonly methods: readonly NamedMethod[];
 }
 
-/** What a run takes, next to fractions of the full model's. */
+/** Time and memory of a run, next to fractions of the full model's budgets. */
 export interface Spent {
   /** Wall time of the forward passes, without logits; mean over seeds. */
   readonly timeMs: number;
@@ -31,7 +31,7 @@ export function spentOf(value: (name: keyof Spent) => number): Spent {
   return { timeMs, kvBytesHeld, kvBytesAllocated };
 }
 
-/** Losses of one method, and what else its runs said. */
+/** Losses of one method, and the other results of its runs. */
 export interface Measured extends MethodGroup {
   /** The requested ratio, where a comparison has several. */
   readonly asked: number | undefined;
@@ -58,7 +58,7 @@ export function reachOfRuns(runs: readonly Partial<Reach>[]): { readonly reach?:
   return { reach: { missedKeys: of("missedKeys"), ownSkips: of("ownSkips"), identical: of("identical") } };
 }
 
-/** What was skipped and dropped of each layer, where anything was; mean over seeds. */
+/** Ratios of skipped queries and evicted keys in each layer, where there were any; mean over seeds. */
 export type PerLayer = Partial<Pick<TaskResult, "skipRatioPerLayer" | "dropRatioPerLayer">>;
 
 /** Means over runs, layer by layer. */

@@ -6,7 +6,7 @@ import { type PairedMean, pairedMean } from "../../stats/paired.ts";
 import type { BudgetName, Retained } from "../budgets.ts";
 import { EQUAL } from "./match.ts";
 
-/** What a method is compared with: the full model, a random baseline with the same options, and the best other method. */
+/** Opponents of a method: the full model, a random baseline with the same options, and the best other method. */
 export const OPPONENTS = ["dense", "random", "bestOther"] as const;
 export type Opponent = (typeof OPPONENTS)[number];
 
@@ -25,7 +25,7 @@ export interface Contender {
   readonly budget?: BudgetName;
 }
 
-/** What a method did to the items of a task: means over items and seeds. */
+/** Effects of a method on the items of a task: means over items and seeds. */
 export interface Reach {
   /** Fraction of an item's scored positions that did not attend to a filtered key. */
   readonly missedKeys: number;
@@ -45,9 +45,9 @@ export interface ComparedSeries {
   readonly isDistance?: boolean;
   /** Retained fractions of each contender on these units. */
   readonly retained?: readonly Retained[];
-  /** What each did to items. */
+  /** The effects of each contender on items. */
   readonly reach?: readonly (Reach | undefined)[];
-  /** Of each contender, its values in segments, one a unit. */
+  /** For each contender its values in segments, one per unit. */
   readonly values: readonly (readonly Float64Array[])[];
 }
 
@@ -59,7 +59,7 @@ export interface Unequal {
 
 export type Opposed = TestedDifference & {
   readonly name: string;
-  /** Where the two spend unequal budgets: the difference is not the methods' alone. */
+  /** Where the two spend unequal budgets: the difference is then not due only to the methods. */
   readonly unequal?: Unequal;
 };
 
@@ -71,25 +71,25 @@ export interface ComparedResult {
   /** Units: items, or tokens. */
   readonly units: number;
   readonly value: number;
-  /** Mean over units of what it is a function of. */
+  /** Mean over units of the values from which the metric is computed. */
   readonly mean: number;
   /** Standard error of that mean, over blocks; null of a single one. */
   readonly standardError: number | null;
   /** Retained fractions on these units; comparisons of older versions have none. */
   readonly retained?: Retained;
-  /** What it did to the items, of a task that has some. */
+  /** Its effects on the items, for a task that has some. */
   readonly reach?: Reach;
   /** The method against each opponent that it has; differences are its values less the opponent's. */
   readonly against: { readonly [opponent in Opponent]?: Opposed };
 }
 
-/** @internal What a comparison says of its tasks of items. */
+/** @internal The part of a comparison about tasks of items. */
 export interface ComparedItems {
   /** From where items are filtered, as it was asked for; left out: by each method's warm-up. */
   readonly filterFrom?: string;
   /** The tasks: protocol, digests of data and prompts, and how many items. */
   readonly tasks: readonly { readonly task: string; readonly protocol: string; readonly items: number }[];
-  /** What each method really filtered of each task, over its seeds. */
+  /** The parts of each task that each method actually filtered, over its seeds. */
   readonly budgets: readonly (ItemBudget & {
     readonly method: string;
     readonly task: string;
@@ -99,13 +99,13 @@ export interface ComparedItems {
 }
 
 /**
- * Every metric of every contender, and what may be said against its opponents, p values adjusted over the whole table.
+ * Every metric of every contender with its tests against the opponents, p values adjusted over the whole table.
  *
  * The best other method is the best one at the same requested ratio, of an equal budget if there are any, by the mean of
  * the metric on these units. It is chosen on the same data, which biases the test towards "worse"; "better" is not
  * affected.
  *
- * @param options Of the resamples: seed, default 0, and number, default 2000.
+ * @param options Options of the resamples: seed, default 0, and number, default 2000.
  */
 export function testMethods(
   contenders: readonly Contender[],

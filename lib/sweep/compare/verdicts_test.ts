@@ -84,7 +84,7 @@ Deno.test("a method is compared with the full model, its random baseline, and th
     "piqa: a at 0.5 worse dense",
     "perplexity: a at 0.5 worse dense",
   ]);
-  // One family: no p value is adjusted by the rows of its own series alone.
+  // One family: no p value is adjusted only by the rows of its own series.
   const all = rows.flatMap(({ against }) => Object.values(against));
   const largest = Math.max(...all.map(({ pValue }) => pValue));
   assert(all.every(({ pValue, adjustedPValue }) => adjustedPValue >= pValue && adjustedPValue <= largest));

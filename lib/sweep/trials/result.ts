@@ -20,7 +20,7 @@ const RESULT = {
   wholeHeads: textsOrNothing,
 } satisfies { readonly [name in keyof Required<Omit<TaskResult, "dropRatioPerLayer">>]: Field };
 
-/** What a result must be of: a trial, and the study that asked for it. */
+/** A trial whose result is expected, and the study that asked for it. */
 export interface AskedTrial extends ProposedTrial {
   readonly conditions: StudyConditions;
   readonly runDigest: string;
@@ -45,8 +45,8 @@ const same = (value: unknown): Field => {
 };
 
 /**
- * What is wrong with a result that came from elsewhere: that it is none of the trial that was asked for, that a field is not
- * what it must be, or that its headline is not what its losses come to.
+ * The fault of a result from another process: it is not of the requested trial, a field is invalid, or its headline
+ * does not follow from its losses.
  *
  * @returns `field "model": found "a", expected "b"`; undefined where nothing is.
  */
@@ -84,7 +84,7 @@ export function findWrongResult(
 /** By how much a headline may differ from what its losses come to, which are kept to eight digits. */
 const TOLERANCE = 1e-5;
 
-/** What is wrong with a record's headline next to its losses, which records of older versions do not have. */
+/** The fault of a record's headline compared with its losses, which records of older versions do not have. */
 export function findWrongHeadline(record: object, { headline }: Task): string | undefined {
   const { lossBlocks } = record as { readonly lossBlocks?: BlockSums };
   if (lossBlocks === undefined) return undefined;

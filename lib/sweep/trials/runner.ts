@@ -23,7 +23,7 @@ export interface SweepArguments<T extends TaskTypes = TaskTypes> {
   readonly source: TrialSource<T>;
   readonly evaluation: Evaluation<T>;
   readonly createPruner: (method: ResolvedOptions) => Filter;
-  /** What the results depend on besides the methods. */
+  /** The conditions that the results depend on besides the methods. */
   readonly conditions: RunConditions;
   readonly race?: TrialRace;
   /** Stops between two chunks; the trial at work is dropped. */
@@ -37,7 +37,7 @@ export interface SweepArguments<T extends TaskTypes = TaskTypes> {
  * Runs one trial.
  *
  * @param args With the race that it runs in, if it does.
- * @returns Its record, or what is known of it where the race stopped it.
+ * @returns Its record, or the record of its chunks if the race stopped it.
  * @throws As {@linkcode runSweep}.
  */
 export async function runTrial<T extends TaskTypes>(

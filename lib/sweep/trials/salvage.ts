@@ -1,4 +1,4 @@
-/** What is sound of a study's file that is damaged. */
+/** Recovers the sound parts of a study's damaged file. */
 import type { SQLInputValue } from "node:sqlite";
 import type { OptionsRecord } from "../../methods/options.ts";
 import type { ProposedTrial, Settings, StoredRecord } from "./store_records.ts";
@@ -13,7 +13,7 @@ const MOST_MISSES = 1000;
 export interface Salvaged {
   readonly settings: Partial<Settings>;
   readonly trials: readonly ProposedTrial[];
-  /** Records that are what was written. */
+  /** Records whose digests match. */
   readonly records: readonly StoredRecord[];
   /** Units of work of other commands. */
   readonly units: readonly {
@@ -26,7 +26,7 @@ export interface Salvaged {
 }
 
 /**
- * Reads what is sound of a study, row by row.
+ * Reads the sound rows of a study, one by one.
  *
  * @throws {UsageError} If it is no study at all.
  */

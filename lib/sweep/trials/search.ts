@@ -13,7 +13,7 @@ import type { SearchOutcome, SearchRecord, SearchRequest, StoppedTrial, Trial } 
 /** A proposal and, where it can be run, its method. */
 type Proposed = Proposal & { readonly method?: ResolvedOptions };
 
-/** A search under way: it makes proposals, and tells the sampler what came out. */
+/** A search under way: it makes proposals, and passes their results to the sampler. */
 export class Search<T extends Trial = Trial> {
   readonly #proposals: Proposal[] = [];
   readonly #propose: Sampler;
@@ -37,7 +37,7 @@ export class Search<T extends Trial = Trial> {
     this.#propose = SAMPLERS[request.sampler].create(request.space, request.seed);
   }
 
-  /** What it has proposed so far, in order. */
+  /** Its proposals so far, in order. */
   get proposals(): readonly Proposal[] {
     return this.#proposals;
   }

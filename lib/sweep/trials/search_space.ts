@@ -1,4 +1,4 @@
-/** Search spaces over the options of methods: what `--space FILE` says, checked against the table of options. */
+/** Search spaces over the options of methods: the content of `--space FILE`, checked against the table of options. */
 import { checkOption, showValue } from "../../filter/option.ts";
 import { OPTIONS } from "../../methods/options.ts";
 import { sayNearest } from "../../nearest.ts";
@@ -15,7 +15,7 @@ import { listAlternatives, readOptionName } from "../space.ts";
 /** Largest integer that JSON keeps. */
 const MAX_SAFE = BigInt(Number.MAX_SAFE_INTEGER);
 
-/** What an axis may contain. */
+/** Keys that an axis may contain. */
 const KEYS = ["choices", "low", "high", "log", "step", "when"];
 
 type Given = { readonly [key: string]: unknown };
@@ -27,13 +27,14 @@ const isRecord = (value: unknown): value is Given =>
 const refuse = (name: string, why: string) => new RangeError(`Cannot use axis "${name}": ${why}`);
 
 /**
- * Reads a search space: an object whose keys are options, `pruneRatio` or `prune-ratio`, each with one value, a list of choices, or
- * an axis: `{ low, high }` with `log: true` where ratios count and `step` where values go in steps, or `{ choices }`; and `when`, an
- * object of the values of other axes under which it is there: `{ "fusion": "variance" }`.
+ * Reads a search space: an object whose keys are options, `pruneRatio` or `prune-ratio`. Each has one value, a list of
+ * choices, or an axis: `{ choices }`, or `{ low, high }` with `log: true` where ratios count and `step` where values go
+ * in steps. An axis may have `when`, an object of the values of other axes under which it is there:
+ * `{ "fusion": "variance" }`.
  *
  * @returns The axes; those that conditions name come first.
- * @throws {TypeError | RangeError} Naming the key, if there is no such option, a value is out of its range, a range is empty, or a
- * condition names what is no axis of choices.
+ * @throws {TypeError | RangeError} Naming the key, if there is no such option, a value is out of its range, a range is
+ * empty, or a condition names something that is no axis of choices.
  *
  * @example
  * ```ts

@@ -77,7 +77,7 @@ function pace(workers: number): (worker: number) => (source: Source) => Source {
 }
 
 const digests = (trials: readonly Trial[]) => trials.map(({ trial }) => trial);
-/** What a trial came to, without its times. */
+/** The result of a trial, without its times. */
 const bare = ({ timeMs: _, denseTimeMs: __, finishedAt: ___, ...trial }: Trial<PerplexityTypes>) => trial;
 
 Deno.test("a search runs what its sampler proposes from results, each once, and goes on as it would have", async () => {
@@ -119,7 +119,7 @@ Deno.test("workers on one study share a search out: each proposal is made once, 
       );
       assertEquals(search.outcome.proposed, 24);
     }
-    // The first random trials are those of a worker alone, and what they came to too.
+    // The first random trials equal those of a single worker, and so do their results.
     const alone = await runSearch(request("tpe", 8));
     const known = new Map(runs[0]!.trials.map((trial) => [trial.trial, trial]));
     for (const trial of alone.trials) assertEquals(bare(known.get(trial.trial)!), bare(trial));
@@ -285,7 +285,7 @@ Deno.test("trials at other ratios, or non-causal ones, are not compared with eac
   assertEquals([stops({ pruneRatio: 0.3 }), stops({ pruneRatio: 0.302 })], [true, true]);
   assertEquals([stops({ pruneRatio: 0.5 }), stops({ pruneRatio: 0.3, fusion: "oracle" })], [false, false]);
   assertEquals(stops({ side: "key", kvRatio: 0.3 }), false);
-  // Nor against one that skipped less than asked.
+  // It does not stop against one that skipped less than requested either.
   const missed = new TrialRace("sequential", 0);
   missed.add(
     {

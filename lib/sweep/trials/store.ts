@@ -32,9 +32,9 @@ export const MAX_ATTEMPTS = 10;
 
 /**
  * A study's file. Every change is one transaction: a process that is killed leaves all of it or nothing. Results are on
- * disk when {@linkcode StudyStore.finish} returns; claims and values of chunks may be lost with the machine's power, and
- * are then made again. Settings, options, proposals, results and units carry the SHA-256 of what was written, and are
- * compared with it where they are read.
+ * disk when {@linkcode StudyStore.finish} returns. Claims and values of chunks may be lost in a power failure, and are
+ * then made again. Settings, options, proposals, results and units carry the SHA-256 of their content, which is checked
+ * where they are read.
  */
 export class StudyStore implements Disposable {
   readonly #file: StudyFile;
@@ -163,7 +163,7 @@ export class StudyStore implements Disposable {
     });
   }
 
-  /** Sets what is searched, if anything. Proposals of the same search stay, those of another are removed. */
+  /** Sets the search of the study, if any. Proposals of the same search stay, those of another are removed. */
   begin(search: SearchRequest | undefined): void {
     this.#file.transact(() => {
       const endless = (request?: SearchRequest) => JSON.stringify({ ...request, trials: 0 });
@@ -179,7 +179,7 @@ export class StudyStore implements Disposable {
    * Adds the proposal of a number, and its trial, if no process has made that one yet.
    *
    * @param search The search that proposes.
-   * @param options Of its trial; undefined where it cannot be run.
+   * @param options Options of its trial; undefined where it cannot be run.
    * @returns Whether it was added.
    * @throws {UsageError} If the study has been given another search.
    */
@@ -226,7 +226,7 @@ export class StudyStore implements Disposable {
   /**
    * Takes a trial: the first that waits, or one whose worker's lease has run out.
    *
-   * @param owner Who takes it.
+   * @param owner Name of the worker that takes it.
    * @param leaseMs Milliseconds until others may take it, unless {@linkcode StudyStore.report} renews it before.
    * @returns Undefined where there is none to be had now.
    */
@@ -299,7 +299,7 @@ export class StudyStore implements Disposable {
     });
   }
 
-  /** Says that a claimed trial cannot be run; it is not tried again. */
+  /** Marks a claimed trial as one that cannot be run; it is not tried again. */
   fail(claim: ClaimedTrial, error: string): void {
     this.#file.durably(() =>
       this.#file.run(
@@ -310,7 +310,7 @@ export class StudyStore implements Disposable {
     );
   }
 
-  /** Says that a trial which no process has a result of will have none. */
+  /** Marks a trial without a result as one that will have none. */
   close(digest: string, error: string): void {
     this.#file.run(
       "UPDATE trial SET state = 'failed', error = ?, lease = NULL WHERE digest = ? AND state IN ('waiting', 'running')",
@@ -391,7 +391,7 @@ export class StudyStore implements Disposable {
     ) as HeldTrial[];
   }
 
-  /** What the search of {@linkcode StudyStore.begin} has proposed, in order, from a place on. */
+  /** The proposals of the search of {@linkcode StudyStore.begin}, in order, from a place on. */
   proposals(from = 0): Proposal[] {
     const rows = this.#file.all("SELECT * FROM proposal WHERE number >= ? ORDER BY number", from) as {
       number: number;
@@ -434,7 +434,7 @@ export class StudyStore implements Disposable {
     ) as ChunkValue[];
   }
 
-  /** Looks at the results that came since the last look. @throws {UsageError} If one is not what was written. */
+  /** Checks the results that came since the last check. @throws {UsageError} If the content of one has changed. */
   #expectSoundResults(): void {
     const sql = "SELECT sequence, number, record FROM result JOIN trial ON trial = number " +
       "WHERE sequence > ? ORDER BY sequence LIMIT 1000";
@@ -511,7 +511,7 @@ export class StudyStore implements Disposable {
    * Units of work of a kind that are no trials: those that are finished, and where the next ones go. They are on disk when
    * `append` returns.
    *
-   * @param keyOf What tells a unit from the others of its kind.
+   * @param keyOf Key of a unit, unique among the units of its kind.
    * @param isShared Whether another process may append the same unit: the first one stays. Default: that is an error.
    */
   units<T>(kind: string, keyOf: (unit: T) => string, isShared = false): FinishedRuns<T> {

@@ -1,10 +1,10 @@
-/** What SQLite says of a study's file, in words that name the file and the fix. */
+/** Messages for SQLite's errors about a study's file, in words that name the file and the fix. */
 import { PlaceLostError, UsageError } from "../../errors.ts";
 
-/** What SQLite says of a file that may be had again later. */
+/** SQLite's error for a file that may be available again later. */
 const LOCKED = /database (table )?is locked/;
 
-/** What else it says, and what that means for a user. */
+/** SQLite's other errors, and their meaning for a user. */
 const REASONS: readonly (readonly [said: RegExp, means: string])[] = [
   [/file is not a database/, "it is no study's file"],
   [/unable to open database file/, "the file or its folder cannot be read or written"],
@@ -31,7 +31,7 @@ function isFull(folder: string): boolean {
   }
 }
 
-/** What is said of a study that is not as it was written. @param what Which part of it, and how that shows */
+/** The error for a damaged study. @param what Which part of it, and how that shows */
 export function damagedStudy(path: string, what: string, cause?: unknown): UsageError {
   const fix = "deno task study repair takes what is sound into another one";
   return new UsageError(`Cannot use study "${path}": the file is damaged, ${what} (${fix})`, { cause });

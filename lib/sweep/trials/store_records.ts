@@ -1,4 +1,4 @@
-/** What a study on disk holds. */
+/** The records of a study on disk. */
 import type { Environment, RunConditions } from "../../environment.ts";
 import type { DenseTaskResult } from "../../eval/task.ts";
 import type { OptionsRecord } from "../../methods/options.ts";
@@ -13,19 +13,19 @@ export const TRIAL_STATES: readonly TrialState[] = ["waiting", "running", "compl
 
 export type Counts = { readonly [state in TrialState]: number };
 
-/** How to run a study's trials again, on this machine or another one: what the flags said. */
+/** The flags with which a study's trials are run again, on this machine or another one. */
 export interface StudyFlags {
   /** Flags by name, each with its text; paths are absolute. */
   readonly [flag: string]: string;
 }
 
-/** Conditions of runs on a text, or of items, which have none; and what a command fixes besides them. */
+/** Conditions of runs on a text, or of items, which have none; and further conditions that a command sets. */
 export type StudyConditions =
   & Pick<RunConditions, "version" | "model" | "modelSha256" | "backend" | "cacheDType">
   & Partial<RunConditions>
   & { readonly options?: object; readonly filterFrom?: string };
 
-/** What is fixed when a study begins. */
+/** The facts that are fixed when a study begins. */
 export interface StudyFacts {
   readonly name: string;
   /** What all its numbers depend on. */
@@ -41,7 +41,7 @@ export interface ProposedTrial {
   readonly options: OptionsRecord;
 }
 
-/** What a sampler has proposed: a trial, or what cannot be one. */
+/** A sampler's proposal: a trial, or a point that cannot be one. */
 export interface Proposal {
   readonly point: Point;
   /** Digest of its options; null where they cannot be run. */
@@ -74,10 +74,10 @@ export interface ChunkValue {
   readonly denseLoss: number;
 }
 
-/** What is kept of a trial that has ended. */
+/** The stored record of a trial that has ended. */
 export type StoredRecord = Trial | StoppedTrial;
 
-/** What is kept of a job whose results are units. */
+/** The stored record of a job whose results are units. */
 export interface EndedJob {
   /** Its digest. */
   readonly trial: string;
@@ -124,13 +124,13 @@ export interface Settings extends StudyFacts {
   readonly listed: SearchRequest;
   /** The race that workers hold among the trials, if one is. */
   readonly race: RaceRequest;
-  /** What the study's trials are known by in a queue, where they went to one. */
+  /** The name of the study's trials in a queue, where they were sent to one. */
   readonly queued: string;
 }
 
-/** What was finished before, and where the next record goes. */
+/** The finished records of earlier runs, and the place for the next one. */
 export interface FinishedRuns<T> {
-  /** What was finished before, in its order. */
+  /** The finished records of earlier runs, in their order. */
   readonly finished: readonly T[];
   /** Keeps records; they are safe when this returns. */
   append(...records: readonly T[]): void;

@@ -73,7 +73,7 @@ ON CONFLICT (owner) DO UPDATE SET seen = excluded.seen, trial = excluded.trial`,
 
 const plain = (sql: string) => sql.replace("IF NOT EXISTS ", "").replaceAll(/\s+/g, " ").trim();
 
-/** Statements by the name of what they make. */
+/** Statements by the name of the table or index that they create. */
 const STATEMENTS: ReadonlyMap<string, string> = new Map(
   [TABLES.schema, TABLES.proposals, TABLES.units].join(";").split(";").flatMap((sql) => {
     const [, name] = sql.match(/CREATE (?:TABLE|INDEX) (?:IF NOT EXISTS )?(\w+)/) ?? [];

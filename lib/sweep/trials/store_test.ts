@@ -176,7 +176,7 @@ Deno.test("units of other commands are kept by kind, in their order, once each",
     ]);
     assertEquals(other.readBytes("bytes", "0"), Uint8Array.of(1, 2, 3));
     assertThrows(() => unitsOf(store).append({ at: 3 }, { at: 1 }), Error, "UNIQUE constraint failed");
-    assertEquals(unitsOf(other).finished.length, 2); // all of what is given, or nothing
+    assertEquals(unitsOf(other).finished.length, 2); // all of the given units, or none
     const shared = () => store.units<Unit & { name: string }>("shared", ({ at }) => String(at), true);
     shared().append({ at: 1, name: "one" });
     shared().append({ at: 1, name: "two" }, { at: 2, name: "two" });

@@ -1,4 +1,4 @@
-/** A study's file as SQLite has it: statements, transactions, and digests of what is written. */
+/** A study's file as SQLite has it: statements, transactions, and digests of the content. */
 import { hash } from "node:crypto";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { damagedStudy, explainStoreError } from "./store_errors.ts";
@@ -67,12 +67,12 @@ export class StudyFile implements Disposable {
     });
   }
 
-  /** Keeps the digest of what is written, by its table and key. */
+  /** Keeps the digest of written content, by its table and key. */
   seal(place: string, key: string | number, content: string | Uint8Array): void {
     this.run("INSERT OR REPLACE INTO seal VALUES (?, ?, ?)", place, String(key), hash("sha256", content));
   }
 
-  /** Checks that content is what was written. @throws {UsageError} If it is not. */
+  /** Checks that content is unchanged since it was written. @throws {UsageError} If it is not. */
   expectSealed(place: string, key: string | number, content: string | Uint8Array): void {
     const sql = "SELECT sha256 FROM seal WHERE place = ? AND key = ?";
     const { sha256 } = (this.get(sql, place, String(key)) ?? {}) as { sha256?: string };
@@ -81,7 +81,7 @@ export class StudyFile implements Disposable {
     }
   }
 
-  /** A value that is kept as JSON. @throws {UsageError} If it is not what was written. */
+  /** A value that is kept as JSON. @throws {UsageError} If its content has changed. */
   parse<T>(place: string, key: string | number, json: string): T {
     this.expectSealed(place, key, json);
     try {

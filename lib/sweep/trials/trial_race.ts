@@ -1,4 +1,4 @@
-/** Trials that a race stopped: what is kept of them, apart from the finished ones, and how trials of a race are compared. */
+/** Trials that a race stopped: their records, apart from the finished ones, and how trials of a race are compared. */
 import { mean } from "../../mean.ts";
 import { nonCausal, readRecord, type ResolvedOptions } from "../../methods/options.ts";
 import { filtersQueries } from "../../methods/sides.ts";
@@ -35,7 +35,10 @@ export function chunkMeans({ sums, sizes }: BlockSums, chunks: number): number[]
   });
 }
 
-/** A race of the trials of a sweep: the order in which chunks are read, who is compared with whom, and who is stopped. */
+/**
+ * A race of the trials of a sweep: the order in which chunks are read, which trials are compared, and which are
+ * stopped.
+ */
 export class TrialRace {
   readonly #others = new Map<string, Map<string, OtherTrial>>();
   readonly #known = new Set<string>();
@@ -74,7 +77,7 @@ export class TrialRace {
     const losses = isFinished ? order.map((chunk) => means[chunk]!) : trial.chunkLosses;
     this.#read += losses.length;
     this.#of += chunks;
-    // Who skipped less than asked may well be ahead, and is compared with nobody.
+    // A trial that skipped less than requested may well have a lower loss, so no other is compared with it.
     if (isFinished && missesRequested(trial)) return;
     this.#groupOf(readRecord(trial)).set(trial.trial, { losses, isFinished });
   }
@@ -113,6 +116,6 @@ export interface RacingTrial {
   readonly signal: AbortSignal;
   /** Takes the losses of the next chunk, and the full model's. */
   report(losses: Float64Array, denseLosses: Float64Array): void;
-  /** What is kept of it once it is stopped. */
+  /** The record of the trial once it is stopped. */
   describe(): Pick<StoppedTrial, "stopped" | "chunkLosses" | "chunks" | "partialDelta">;
 }

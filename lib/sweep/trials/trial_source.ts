@@ -70,7 +70,7 @@ export class TrialLostError extends Error {}
 /** After so many ms without a sign of its worker a trial is told of. */
 const SILENT_MS = 10_000;
 
-/** What a worker looks at next to the study. */
+/** The options of a worker besides the study. */
 export interface StoredOptions<T extends TaskTypes = TaskTypes> {
   /** Its name: no other's. */
   readonly owner: string;
@@ -162,7 +162,7 @@ export function storedTrials<T extends TaskTypes>(
       store.finish(claim!, trial as Trial);
       claim = undefined;
     },
-    /** Takes what is known of the trial that a race has stopped. */
+    /** Takes the record of a trial that the race has stopped. */
     stop(trial: StoppedTrial): void {
       store.finish(claim!, trial, "pruned");
       claim = undefined;
