@@ -71,7 +71,7 @@ function others(option: Option): unknown[] {
   }
 }
 
-/** Options of the plan, which is the same in all variants, and those that say which method it is. */
+/** Options of the plan, which is the same in all variants, and those that select the method. */
 const PLANNED = [
   "preset",
   "shuffle", // needs a model, as ../model/shuffled_test.ts has
@@ -105,7 +105,7 @@ function variantsOf(method: Method, index: number): MethodOptions[] {
 /** A way in which a method is tried. */
 interface Variant {
   readonly title: string;
-  /** What the pruner is called. */
+  /** Name of the pruner. */
   readonly name: string;
   /** Whether it aims at the plan's ratio. */
   readonly aims: boolean;
@@ -136,7 +136,7 @@ const VARIANTS: readonly Variant[] = [
   },
 ];
 
-/** One stream a layer: what the layers of a model would show. */
+/** One stream per layer; together they stand for the layers of a model. */
 const streams = Array.from(
   { length: shape.numLayers },
   (_, layer) =>

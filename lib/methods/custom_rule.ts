@@ -9,10 +9,13 @@ import { filtersQueries } from "./sides.ts";
 import { withKeySide } from "./key_side.ts";
 import { createRulePruner } from "./rule_pruner.ts";
 
-/** @internal What a rule of one's own may look at: one token in one layer, before its attention. */
+/** @internal Inputs of a user's own rule: one token in one layer, before its attention. */
 export type ScoredToken = Omit<RuleToken, "queries">;
 
-/** Redundancy of a token: high = skip. A finite number; NaN for the first token of a sequence alone, which is kept. */
+/**
+ * Redundancy of a token: high = skip. It is a finite number. Only for the first token of a sequence, which is kept, it
+ * may be NaN.
+ */
 export type TokenScore = (token: ScoredToken) => number;
 
 /** Token Filtering's options; those of its rules have no effect, and anchors absorb all tokens. */

@@ -130,7 +130,7 @@ export function openJudgement(
   return new ReceivedSequence(specs.map((spec) => openWaiting(spec)), specs[0]?.chunk ?? 0, trace, backend);
 }
 
-/** Rules of keys and values: the recurrence itself, which knows what becomes of a token when it comes. */
+/** Rules of keys and values that are the recurrence itself: a token is decided when it arrives. */
 function openScan(sequence: FilterSequence, chunk: number, trace?: DecisionTrace): KeySequence {
   return {
     decide({ layer, keys, values }) {
@@ -143,7 +143,7 @@ function openScan(sequence: FilterSequence, chunk: number, trace?: DecisionTrace
   };
 }
 
-/** What queries said of a token: sums over those that said something. */
+/** Sums of the signals of queries about a token, over the queries that gave some. */
 class Said {
   queries = 0;
   attention = 0;
@@ -156,7 +156,7 @@ class Said {
 }
 
 /**
- * Adds what queries say, one after the other: query i of the first `ends[i]` tokens.
+ * Adds the signals of queries, one after the other: query i has signals about the first `ends[i]` tokens.
  *
  * @param rows [queries, tokens] per signal.
  */
@@ -176,9 +176,9 @@ function addSaid(said: readonly Said[], ends: Int32Array, rows: Signals["rows"],
 
 /** A token that is still to be decided. */
 interface Pending {
-  /** What the rule reads of it besides signals; none where it reads nothing else. */
+  /** The rule's inputs for it besides signals; none where it reads nothing else. */
   readonly token: RowToken | undefined;
-  /** What all later queries said of it, and what the distant ones did. */
+  /** Signals of all later queries, and of the distant ones. */
   readonly all: Said;
   readonly distant: Said;
 }
@@ -187,7 +187,7 @@ function openPending(token?: RowToken): Pending {
   return { token, all: new Said(), distant: new Said() };
 }
 
-/** A layer of a rule that looks at what queries say of keys. */
+/** A layer of a rule that reads signals of queries about keys. */
 interface Waiting {
   readonly spec: LayerSpec;
   readonly state: LayerState;

@@ -1,4 +1,4 @@
-/** What a comparison must provide of a method besides its losses, in few words. */
+/** Labels of a method in a comparison, besides its losses, in few words. */
 import { ownCalibration } from "./model_pruning/calibration.ts";
 import { isOffline, type Labels, type Method } from "./method.ts";
 import type { ResolvedOptions } from "./options.ts";
@@ -16,7 +16,7 @@ function sayLabels({ calibration, queryAware, phase, trained }: Labels): string 
 
 const PLAIN_LABELS: Labels = { calibration: "none", queryAware: false, phase: "both", trained: false };
 
-/** Those of a method that needs calibration text say of what kind this process's text is. */
+/** For a method that needs calibration text, its labels with the kind of this process's text. */
 function calibratedLabels(method: Method): Labels {
   const labels = { ...PLAIN_LABELS, ...method.labels };
   return isOffline(method) && method.offline === true

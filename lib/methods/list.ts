@@ -57,7 +57,7 @@ export const METHODS = [
   oracle,
 ] as const;
 
-/** Rules of only the key side: they say whose key and value go, never whose attention is skipped. */
+/** Rules of only the key side: they select keys and values to evict, never attention to skip. */
 export const KEY_RULES = [received, missed, leaveOneOut, keydiff, cur, knorm] as const;
 
 /** Methods of the key side that go through the cache again at every block start. */
@@ -125,7 +125,7 @@ export const KEY_RULE_NAMES: readonly KeyRuleName[] = [
 /** What `kvFusion` may name. */
 export const KV_FUSIONS: readonly ("same" | "none" | KeyRuleName)[] = ["same", "none", ...KEY_RULE_NAMES];
 
-/** What a rule of keys and values may read. */
+/** Inputs that a rule of keys and values may read. */
 const KEY_READS: readonly Reads[] = ["similarity", "key", "value", "attention", "change"];
 
 /** A rule that a user brought in a file. */
@@ -141,9 +141,9 @@ export function ownRule(): OwnRule | undefined {
 }
 
 /**
- * Takes a rule of the user's own into the list, after all others and instead of the one before; none takes that away. One
- * that reads nothing of queries is a rule of keys and values too.
- * Whatever goes by the list (options, records, tables, plots) knows it from then on. For a process that runs one command.
+ * Adds a rule of the user's own to the list, after all others and instead of the one before; none removes that. One
+ * that reads no queries is a rule of keys and values too. Everything that reads the list (options, records, tables,
+ * plots) then includes it. It is meant for a process that runs one command.
  *
  * @throws {RangeError} If its name is another method's.
  */

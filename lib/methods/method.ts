@@ -1,7 +1,7 @@
 /**
- * What a method may be, and what it must provide. A method decides whose attention is skipped: by a rule, which scores
- * tokens for the filter's recurrence, or as a pruner of its own making. Everything that knows methods (flags, grids,
- * records, reports, tests) reads it from here.
+ * The kinds of methods, and the members of each. A method decides which tokens' attention is skipped: by a rule, which
+ * scores tokens for the filter's recurrence, or by a pruner of its own. All code about methods (flags, grids, records,
+ * reports, tests) reads it from here.
  */
 import type { Narrower, Option, OptionTable, Packed, Resolved } from "../filter/option.ts";
 import type { FilterOptions, KeyState } from "../filter/options.ts";
@@ -17,7 +17,7 @@ import type {
 import type { Pruner, PrunerContext } from "./pruner.ts";
 
 export interface Looks {
-  /** Its place in a legend, which gives colour and mark; default: after those that say theirs. */
+  /** Its place in a legend, which gives colour and mark; default: after those that have a place. */
   readonly place?: number;
   /** Whether it is shown, and compared with others, unasked. Default true. */
   readonly main?: boolean;
@@ -25,7 +25,7 @@ export interface Looks {
   readonly random?: true;
 }
 
-/** What a fair comparison must know of a method besides its losses. */
+/** Facts about a method that a fair comparison needs besides its losses. */
 export interface Labels {
   /** Text that it is fitted on beforehand: none, or some, of the test text's kind or of another. */
   readonly calibration: "none" | "same domain" | "other";
@@ -57,9 +57,9 @@ export type RuleMethod<
   & MethodInfo<Name, O>
   & Rule<Own>
   & {
-    /** What it looks at under these options; default: only similarities. */
+    /** Its inputs under these options; default: only similarities. */
     reads?(options: Values): readonly Reads[];
-    /** Shared options of which it takes some values alone. */
+    /** Shared options of which it takes only some values. */
     readonly narrows?: { readonly [option: string]: Narrower };
     /** Whether its inverse is shown next to it, as a control. */
     readonly inverted?: true;
@@ -68,8 +68,8 @@ export type RuleMethod<
   };
 
 /**
- * A pruner of its own making, which has none of the filter's recurrence. Of the shared options it is given the layer
- * plan, the warm-up, `invert`, and what becomes of skipped tokens.
+ * A method with a pruner of its own, without the filter's recurrence. It receives only some of the shared options: the
+ * layer plan, the warm-up, `invert`, and the treatment of skipped tokens.
  */
 export interface PrunerMethod<Name extends string, O extends OptionTable = None, Values = Resolved<O>>
   extends MethodInfo<Name, O> {
@@ -81,15 +81,15 @@ export interface PrunerMethod<Name extends string, O extends OptionTable = None,
 /** A method that drops what scores lowest. */
 export interface EvictionMethod<Name extends string = string> extends MethodInfo<Name, OptionTable> {
   readonly evicts: true;
-  /** What it reads besides keys and values. */
+  /** Its inputs besides keys and values. */
   readonly reads: readonly ("query" | "attention")[];
-  /** Keys that it takes, where the option `keyState` is not to say. */
+  /** Form of the keys that it takes, where the option `keyState` does not decide that. */
   readonly keyState?: KeyState;
   /** Whether values that go are merged into those of the most similar keys that stay. */
   readonly merges?: true;
   /** Whether it needs what the whole sequence's queries will attend to. */
   readonly nonCausal?: true;
-  /** What it remembers of all tokens, gone or not. */
+  /** Memory of all tokens, evicted ones included. */
   readonly memory?: {
     size(shape: FilterShape): number;
     absorb(memory: Float64Array, token: LiveToken, shape: FilterShape): void;
@@ -107,7 +107,7 @@ export interface OfflineMethod<
   Values = Resolved<O>,
 > extends MethodInfo<Name, O> {
   readonly offline: true;
-  /** What becomes of a model where `pruneRatio` of what the method prunes is to go. */
+  /** The change to a model when `pruneRatio` of the prunable parameters is removed. */
   alter(model: CalibratedModel, options: { readonly pruneRatio: number } & Values): Alteration;
 }
 
@@ -115,7 +115,7 @@ export interface OfflineMethod<
 export interface PromptMethod<Name extends string = string> extends MethodInfo<Name, None> {
   readonly offline: "prompt";
   readonly names: readonly string[];
-  /** What becomes of each layer where `pruneRatio` of what the method prunes is to go. */
+  /** The change to each layer when `pruneRatio` of the prunable parameters is removed. */
   alter(seen: SeenPrompt, options: { readonly pruneRatio: number }): readonly LayerAlteration[];
 }
 

@@ -1,6 +1,6 @@
 /**
- * Methods: what decides whose attention is skipped. A new one is a file of its own and one line in `list.ts`; flags,
- * grids, records, reports and the contract test then know it.
+ * Methods: they decide which tokens' attention is skipped. A new one is a file of its own and one line in `list.ts`;
+ * flags, grids, records, reports and the contract test then include it.
  * @module
  */
 import { expectOptions, expectTypeOf } from "../errors.ts";

@@ -31,7 +31,7 @@ export const PRESETS = {
 export type Preset = keyof typeof PRESETS;
 const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
 
-/** The options that say where to start. */
+/** The options that set the starting point for all others. */
 export const CHOICES = {
   preset: { type: "name", names: PRESET_NAMES, help: "options to start from; other flags override them" },
   ...SIDE_CHOICES,

@@ -212,7 +212,7 @@ export function requestedRatio(options: ResolvedOptions): number | null {
 }
 
 /**
- * Whether a run skipped more than two points more or less than requested: its loss says nothing at that ratio.
+ * Whether a run skipped more than two points more or less than requested: its loss is then no result for that ratio.
  *
  * @param achieved The achieved ratio; null = nothing could be decided, so nothing was skipped.
  */
@@ -279,7 +279,7 @@ export function readRecord(record: OptionsRecord): ResolvedOptions {
   })) as unknown as ResolvedOptions;
 }
 
-/** What is wrong with an option as it stands in a record: `found "x", expected …`; undefined where nothing is. */
+/** The fault of an option in a record: `found "x", expected …`; undefined where there is none. */
 export function findWrongOption(name: string, value: unknown): string | undefined {
   const option = Object.hasOwn(OPTIONS, name) ? OPTIONS[name]! : undefined;
   if (option === undefined || option.type === "ratios" && value === null) return undefined;

@@ -68,7 +68,7 @@ Deno.test("resolveOptions() fills the key side in: side and cacheSkipped are sho
   const { recent, warmup, kvFusion, kvRatio, kvTail, pruneRatio } = resolveOptions({ preset: "keys" });
   assertEquals([recent, warmup, kvFusion, kvRatio, kvTail, pruneRatio], [32, 64, "variance", 0.5, 1, 0]);
   assertEquals(resolveOptions({ preset: "keys", kvRatio: 0.75, fusion: "mean" }).kvFusion, "mean");
-  // A rule of keys alone has either name there.
+  // A rule of only keys may be named by either option there.
   for (const rule of ["keydiff", "cur", "knorm", "snapkv"] as const) {
     const named = { fusion: rule as "mean" };
     assertEquals(resolveOptions({ side: "key", ...named }), resolveOptions({ side: "key", kvFusion: rule }));
@@ -121,7 +121,7 @@ Deno.test("resolveOptions() refuses sides that contradict each other, and what a
   }
   resolveOptions({ kvFusion: "knorm", absorb: "kept" }); // looks at no similarity
   resolveOptions({ side: "key", threshold: "topk" });
-  // What a query rule does not define is no matter where no query is filtered.
+  // Limits of a query rule do not apply where no query is filtered.
   resolveOptions({ side: "key", fusion: "learned", kvFusion: "key", warmup: 0 });
 });
 

@@ -1,6 +1,7 @@
 /**
- * The protocol between a model and a method. A method says per side, queries or keys, what it needs and when it decides;
- * the model shows it that, layer by layer, and takes its answers. A model knows no method by name; a method knows no model.
+ * The protocol between a model and a method. A method has two sides, queries and keys, and each lists its needs and
+ * when it decides. The model provides them, layer by layer, and applies its answers. A model depends on no method by
+ * name, and a method on no model.
  */
 import type { LayerSpec, LayerState, ScanOutput } from "../filter/layer.ts";
 import type { Spans } from "../filter/blocks.ts";
@@ -10,13 +11,13 @@ import type { Tensor } from "../tensor.ts";
 import type { Adapts, Alters, Calibration, DroppedParts } from "./model_pruning/calibration.ts";
 
 /**
- * What a side needs besides rotated keys, values and the residual stream, which it is always shown:
+ * Needs of a side besides rotated keys, values and the residual stream, which it always receives:
  *
  * - `pre-rope keys`: keys before rotary embedding, instead of the rotated ones.
  * - `queries`: queries of all tokens, also of those that are skipped.
- * - `outputs`: what the attention of the kept tokens came to; `warm-up outputs`: of those of the warm-up alone.
- * - `future outputs`: what the attention of all tokens would come to if none was skipped, before it decides.
- * - `future attention`: what all queries would give to all keys if none went, before it decides.
+ * - `outputs`: outputs of the attention of the kept tokens; `warm-up outputs`: only those of the warm-up.
+ * - `future outputs`: outputs of the attention of all tokens if none was skipped, before it decides.
+ * - `future attention`: attention that all queries would give to all keys if none was evicted, before it decides.
  * - a {@linkcode Signal} of the computed queries: of every key that is left, or `until judged`: of keys not decided yet.
  * @internal
  */
@@ -34,20 +35,21 @@ export type Need =
 export const SIGNALS = ["attention", "change"] as const;
 
 /**
- * What a computed query says of a key. `attention`: the probability that it gave the key, mean over heads. `change`: how
- * much the query's output would change without the key, squared, as `AttentionChanges` has it.
+ * A signal of a computed query about a key. `attention`: the probability that it gave the key, mean over heads.
+ * `change`: how much the query's output would change without the key, squared, as `AttentionChanges` defines it.
  * @internal
  */
 export type Signal = (typeof SIGNALS)[number];
 
 /**
- * When a side decides: as tokens arrive; at the block starts, when what it needs of the blocks before is known; as tokens
- * arrive, but after the warm-up has gone through all layers; or over a whole sequence, which must come as one prefill.
+ * When a side decides. `arrival`: as tokens arrive. `block`: at the block starts, when its needs of the blocks before
+ * are known. `warm-up`: as tokens arrive, but only after all layers have computed the warm-up. `prefill`: over a whole
+ * sequence, which must come as one prefill.
  * @internal
  */
 export type When = "arrival" | "block" | "warm-up" | "prefill";
 
-/** What a side is shown of a layer before its attention: T tokens, one row each. */
+/** A side's input for a layer before its attention: T tokens, one row each. */
 export interface LayerView {
   /** 0-based index of the layer. */
   readonly layer: number;
@@ -69,11 +71,11 @@ export interface LayerView {
   readonly futureAttention?: Float64Array;
 }
 
-/** What a side answers for tokens of a layer. */
+/** The decisions of a side about tokens of a layer. */
 export interface Answer {
   /**
-   * Of the next tokens in order, one entry each. Queries: 1 = compute, 0 = skip. Keys: 1 = key and value stay, 0 = they go
-   * when they are decided.
+   * Decisions about the next tokens in order, one entry each. Queries: 1 = compute, 0 = skip. Keys: 1 = key and value
+   * stay, 0 = they are evicted when they are decided.
    */
   readonly keep?: Uint8Array<ArrayBuffer>;
   /** Positions whose key and value go now, ascending. */
@@ -82,7 +84,7 @@ export interface Answer {
   readonly values?: ReadonlyMap<number, Float32Array<ArrayBuffer>>;
 }
 
-/** @internal What the attention of kept tokens came to, in order, float64. */
+/** @internal Outcomes of the attention of kept tokens, in order, float64. */
 export interface Outcomes {
   /** norm(o), o = the attention block's output; with a substitute, the norm of what o differs from it by. */
   readonly outputNorms: Float64Array<ArrayBuffer>;
@@ -90,7 +92,10 @@ export interface Outcomes {
   readonly residualNorms: Float64Array<ArrayBuffer>;
 }
 
-/** @internal What computed queries say of keys, [R, U] for R queries and the last U keys that are left; lasts until `observe` returns. */
+/**
+ * @internal Signals of computed queries about keys, [R, U] for R queries and the last U cached keys; valid until
+ * `observe` returns.
+ */
 export interface Signals {
   /** Positions of the queries, [R]. */
   readonly positions: Int32Array;
@@ -109,17 +114,17 @@ export interface SideSequence<Seen = Outcomes> {
    * and is asked again for the rest, after `observe`. Keys: answers for all of them, or for none where it has a `judge`.
    */
   decide(view: LayerView, start: number): Answer;
-  /** Keys: what goes at the block start `at`, when the tokens t with t < at - recent are decided. */
+  /** Keys: the evictions at the block start `at`, when the tokens t with t < at - recent are decided. */
   judge?(layer: number, at: number): Answer;
-  /** Shows what the side needs to know of tokens whose attention was computed. */
+  /** Passes the outcomes or signals of tokens whose attention was computed, as the side needs them. */
   observe?(layer: number, seen: Seen): void;
-  /** States of the side's layers, in their order, where {@linkcode Side.specs} says what decides them. */
+  /** States of the side's layers, in their order, if {@linkcode Side.specs} exists. */
   readonly states?: readonly LayerState[];
   /** An independent copy, for branching a sequence. */
   fork(): SideSequence<Seen>;
 }
 
-/** @internal What a side states: where it decides, what it needs for that, and when. */
+/** @internal The properties of a side: its layers, its needs, and when it decides. */
 export interface Side<Seen = Outcomes> {
   /** 0-based indices of its layers, ascending. In the others everything stays. */
   readonly layers: readonly number[];
@@ -130,7 +135,7 @@ export interface Side<Seen = Outcomes> {
    * decisions: a device can then decide by itself.
    */
   readonly specs?: readonly LayerSpec[];
-  /** Key side: layers that keep everything because the option `whole` says so, ascending; left out where there is none. */
+  /** Key side: layers that keep everything because of the option `whole`, ascending; left out where there is none. */
   readonly whole?: readonly number[];
   /** Key side: KV heads of its layers of which some keep everything; the others of such a layer evict. */
   readonly heads?: ReadonlyMap<number, HeadParts>;
@@ -138,7 +143,7 @@ export interface Side<Seen = Outcomes> {
   start(chunk?: number): SideSequence<Seen>;
 }
 
-/** @internal The side that says whose key and value go, apart from whose attention is computed. */
+/** @internal The side that selects keys and values to evict, independently of the attention that is computed. */
 export type KeySide = Side<Signals>;
 /** @internal Such a side at work. */
 export type KeySequence = SideSequence<Signals>;
@@ -154,15 +159,16 @@ export interface Skipped {
 /** @internal What stands for the attention output of a skipped token. */
 export interface Substitute {
   /**
-   * The mean of the outputs of tokens whose attention was computed, of earlier blocks and without the first four; the output
-   * of the last such token; or attention over the first `sinks` tokens, the last `recent` ones and itself.
+   * `mean`: the mean of the outputs of computed tokens, of earlier blocks and without the first four. `last`: the
+   * output of the last computed token. `local`: attention over the first `sinks` tokens, the last `recent` ones and
+   * itself.
    */
   readonly kind: "mean" | "last" | "local";
   readonly sinks: number;
   readonly block: number;
 }
 
-/** @internal What a run over a whole sequence has decided. */
+/** @internal Decisions of a run over a whole sequence. */
 export interface Decided {
   readonly length: number;
   /** Per filtered layer one entry per token: 1 = its attention was computed. */
@@ -178,8 +184,9 @@ export interface Rehearsal {
 }
 
 /**
- * What is done to the model before the method runs: it is altered by a calibration text, or for each sequence by its
- * warm-up; some of its parts are left out; or the sequence is run once before, by another method.
+ * Preparation of the model before the method runs. `alter`: it is altered by a calibration text. `adapt`: it is altered
+ * for each sequence by its warm-up. `drop`: some of its parts are left out. `rehearse`: another method first runs the
+ * sequence.
  * @internal
  */
 export type Preparation =
@@ -192,17 +199,17 @@ export type Preparation =
 export interface Pruner extends Side {
   /** The method's name; of every rule "token-filtering". */
   readonly name: string;
-  /** Its warm-up, whose tokens it keeps; its blocks; and for how many tokens what goes stays visible. */
+  /** Its warm-up, whose tokens it keeps; its blocks; and for how many tokens evicted keys and values stay visible. */
   readonly spans: Spans;
   /** What becomes of skipped tokens. */
   readonly skipped: Skipped;
   /** What drops keys and values by a rule of its own. Skipped tokens are then cached like all others. */
   readonly keySide?: KeySide;
-  /** What is done before. */
+  /** Preparation of the model. */
   readonly prepare?: Preparation;
 }
 
-/** What a context may hold. */
+/** The members that a context may have. */
 export const CONTEXT: Record<keyof PrunerContext, true> = {
   backend: true,
   calibration: true,
@@ -243,7 +250,7 @@ export function checkWindows(
   );
 }
 
-/** A pruner from what it must provide; what is left out is as where a method needs nothing and skips for good. */
+/** A pruner from its required members. The defaults are those of a method without needs that skips for good. */
 export function definePruner(own: Pick<Pruner, "name" | "layers" | "start"> & Partial<Pruner>): Pruner {
   return {
     needs: [],
@@ -280,11 +287,11 @@ export function createDense(): Pruner {
  */
 export type DecisionTrace = (rows: ScanOutput, layer: number, chunk: number) => void;
 
-/** What a method is given besides the model's shape and its own options. */
+/** Inputs of a method besides the model's shape and its own options. */
 export interface PrunerContext {
   /** Computes the filter's recurrence, and reads the model's tensors; the plain TypeScript reference by default. */
   readonly backend?: FilterBackend;
-  /** What a method that alters the model is fitted on; default: the process's own. */
+  /** Calibration text for a method that alters the model; default: the process's own. */
   readonly calibration?: Calibration;
   /**
    * Retrieval scores of the model, as the shape has them for that value of `whole`: asked for where the shape has none.

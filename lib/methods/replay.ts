@@ -39,8 +39,8 @@ export interface ReplayOptions {
   /** Skipped tokens enter the KV cache all the same. Default false. */
   readonly cacheSkipped?: boolean;
   /**
-   * Per layer of the other run's key side, one entry for each token: 0 = its key and value go when it is decided, as the
-   * warm-up, `recent` and `block` say. Default: none.
+   * Per layer of the other run's key side, one entry for each token: 0 = its key and value are evicted when it is
+   * decided, which depends on the warm-up, `recent` and `block`. Default: none.
    */
   readonly kvKeep?: ReadonlyMap<number, Uint8Array>;
   /** Tokens per block, at whose starts keys and values are decided. Default 32. */

@@ -1,6 +1,6 @@
 /**
- * The two sides of filtering. The query side says whose attention is skipped; the key side says whose key and value go:
- * those of skipped tokens, none, or those that a rule of its own names.
+ * The two sides of filtering. The query side selects attention to skip. The key side selects keys and values to evict:
+ * those of skipped tokens, none, or those chosen by a rule of its own.
  */
 import type { OptionTable, Others } from "../filter/option.ts";
 import { FILTER_OPTIONS, type FilterOptions } from "../filter/options.ts";
@@ -53,7 +53,7 @@ export const KEY_OPTIONS = {
   },
 } as const satisfies OptionTable;
 
-/** Short ways to say what sides are filtered; they are no options of their own, and do not stand in records. */
+/** Short options for the sides that are filtered; they are expanded into other options, and are not in records. */
 export const SIDE_CHOICES = {
   side: {
     type: "name",
@@ -79,7 +79,7 @@ interface Asked {
 /**
  * Options without the short ways: what `side` and `cacheSkipped` stand for, and the key side's ratio and tail filled in.
  *
- * @throws {RangeError} If they say one thing and the other options another.
+ * @throws {RangeError} If they contradict the other options.
  */
 export function settleSides<A extends Asked>(
   { side, cacheSkipped, ...asked }: A,
@@ -135,7 +135,7 @@ export function decidingMethods(
   return names.map((name) => methodOf(name));
 }
 
-/** Added to the seed of what the key side draws, so that it is not what the query side draws. */
+/** Added to the seed of the key side, so that its random draws differ from those of the query side. */
 const KEY_SEED = 1_000_003n;
 
 type SharedOptions = Pick<FilterOptions, "schedule" | "substitute"> & { readonly seed: bigint };

@@ -1,4 +1,4 @@
-/** What a substitute of skipped outputs asks of the other options, and what it comes to for a model. */
+/** The requirements of a substitute on the other options, and its form for a model. */
 import { firstOutcome } from "../filter/outcome.ts";
 import type { FilterBackend } from "../filter/sequence.ts";
 import { policyOf } from "../filter/threshold.ts";

@@ -82,14 +82,14 @@ export function bindFilter(
 }
 
 /**
- * Token Filtering, bound to a model's shape: which layers are filtered, and how. Where options filter keys and values
- * alone (`side: "key"`), its decisions are theirs: 1 = they stay, 0 = they go at the next block start beyond the recent
- * window.
+ * Token Filtering, bound to a model's shape: which layers are filtered, and how. Where options filter only keys and
+ * values (`side: "key"`), its decisions are about these: 1 = they stay, 0 = they are evicted at the next block start
+ * beyond the recent window.
  *
- * The recent window is the caller's to keep: a skipped token's key and value stay visible to the next `options.recent`
+ * The caller implements the recent window: a skipped token's key and value stay visible to the next `options.recent`
  * tokens (16 by default), and are dropped then. A query at position t attends to the keys of kept tokens, to those of
- * skipped ones from position t - `options.recent` on, and to its own. Who drops them at once runs another method,
- * `recent: 0`. docs/reference/library.md has a loop that does it.
+ * skipped ones from position t - `options.recent` on, and to its own. A caller that drops them at once runs another
+ * method, `recent: 0`. docs/reference/library.md has a loop that does it.
  *
  * @example
  * ```ts

@@ -9,7 +9,10 @@ export interface Calibration {
   readonly sha256: string;
   /** Its token ids, in pieces that are run apart, each at least two. */
   readonly chunks: readonly Int32Array<ArrayBuffer>[];
-  /** Called between the steps of a fit, which gives the event loop no turn; what it throws ends the fit. Default: nothing. */
+  /**
+   * Called between the steps of a fit, during which the event loop has no turn; an error that it throws ends the fit.
+   * Default: nothing.
+   */
   readonly onStep?: () => void;
 }
 
@@ -24,11 +27,11 @@ export interface DroppedParts {
 
 /** One number a layer: 1 less the mean cosine, over calibration tokens, of the residual stream before and after the part. */
 export interface PartImportance {
-  /** Of attention with its norm ("What Matters in Transformers"). */
+  /** Importance of attention with its norm ("What Matters in Transformers"). */
   readonly attention: readonly number[];
-  /** Of the MLP with its norm, on the stream that the layer's attention leaves. */
+  /** Importance of the MLP with its norm, on the stream that the layer's attention leaves. */
   readonly mlp: readonly number[];
-  /** Of the whole layer: block influence (ShortGPT). */
+  /** Importance of the whole layer: block influence (ShortGPT). */
   readonly block: readonly number[];
 }
 
@@ -61,7 +64,9 @@ export interface CalibratedModel {
   readonly config: CostShape;
   /** How much each part turns the residual stream. */
   readonly importance: PartImportance;
-  /** Mean losses on the calibration text without the layers gone and one candidate more, for each; nats per token. */
+  /**
+   * Mean losses on the calibration text without the removed layers and one candidate more, for each; nats per token.
+   */
   lossesWithout(gone: readonly number[], candidates: readonly number[]): number[];
   /** A matrix of a layer, [rows, columns] f32, a copy. */
   matrix(layer: number, name: string): HostTensor;
@@ -81,14 +86,14 @@ export interface Alters {
   alter(model: CalibratedModel): Alteration;
 }
 
-/** What a record contains about the process's own calibration text; nothing where there is none. */
+/** A record's fields about the process's own calibration text; none where there is no such text. */
 export function recordCalibration(): { readonly calibrationSha256?: string; readonly calibration?: string } {
   if (own === undefined) return {};
   const tokens = own.chunks.reduce((sum, { length }) => sum + length, 0);
   return { calibrationSha256: own.sha256, calibration: `${own.domain}, ${tokens} tokens` };
 }
 
-/** What a sequence's own first tokens have shown. */
+/** Statistics of a sequence's own first tokens. */
 export interface SeenPrompt extends Pick<CalibratedModel, "config" | "matrix"> {
   /** Moments of what entered a matrix of a layer. */
   moments(layer: number, name: string): { readonly meanSquares: Float64Array };

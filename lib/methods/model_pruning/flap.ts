@@ -17,9 +17,10 @@ const options = {
 } as const satisfies OptionTable;
 
 /**
- * The authors' default, WIFV and AL-AM: the variance of what enters a column of the output projection (or of the MLP's last
- * one) times the column's sum of squares; of attention squared; standardised in each layer; one pool of all. A head stands for
- * its whole KV group, as the code has none, by the mean over its query heads; one of each stays in every layer.
+ * The authors' default, WIFV and AL-AM: the variance of a column's input in the output projection (or the MLP's last
+ * matrix) times the column's sum of squares. The scores of attention are squared. Scores are standardised in each
+ * layer, and all are in one pool. A head stands for its whole KV group, by the mean over its query heads, because the
+ * authors' code has no groups. At least one of each stays in every layer.
  */
 export const flap: OfflineMethod<"flap", typeof options> = {
   name: "flap",
@@ -74,7 +75,10 @@ export const flap: OfflineMethod<"flap", typeof options> = {
   },
 };
 
-/** Less the mean, over the standard deviation (of a sample). What is alone in its layer stays: it is above all others. */
+/**
+ * Scores less their mean, over their standard deviation (of a sample). A unit that is the only one in its layer stays:
+ * its score is above all others.
+ */
 function standardize(scores: Float64Array): Float64Array {
   if (scores.length === 1) return Float64Array.of(Infinity);
   const mean = scores.reduce((a, b) => a + b, 0) / scores.length;
@@ -96,7 +100,7 @@ function poolThreshold(scores: readonly number[], price: (i: number) => number, 
   return threshold;
 }
 
-/** What the columns that go come to on average, next to the bias that is there. */
+/** Mean output of the removed columns, added to the bias that is there. */
 function removedMean(
   model: CalibratedModel,
   layer: number,

@@ -3,7 +3,9 @@ import { hostTensor } from "../../tensor.ts";
 import type { CalibratedModel, SeeRows } from "./calibration.ts";
 import { flap } from "./flap.ts";
 
-/** Layers of one head and four channels; what enters channel j of a layer's last matrix is -spread[j] and spread[j]. */
+/**
+ * Layers of one head and four channels; the inputs of channel j of a layer's last matrix are -spread[j] and spread[j].
+ */
 function modelOf(spreads: readonly (readonly number[])[]): CalibratedModel {
   const config = { numHeads: 1, numKvHeads: 1, headDim: 2, hiddenSize: 2, intermediateSize: 4 };
   const run = (_: readonly string[], see: SeeRows) =>
@@ -22,7 +24,7 @@ Deno.test("flap leaves the only KV head of a layer, and takes channels that are 
   const of = (...spreads: readonly number[][]) =>
     flap.alter(modelOf(spreads), { pruneRatio: 0.25, compensation: false }).layers!
       .map(({ groups, channels }) => [groups, channels]);
-  // A head weighs 8/3 channels: of 13.3 in all, 10 are to stay. As its authors have it, what is at the threshold goes.
+  // A head weighs 8/3 channels: of 13.3 in all, 10 are to stay. Units at the threshold are removed, as the authors do.
   assertEquals(of([3, 1, 4, 2], [3, 1, 4, 2]), [[[0], [0, 2]], [[0], [0, 2]]]);
   assertEquals(of([1, 1, 1, 1], [3, 1, 4, 2]), [[[0], [3]], [[0], [0, 2]]]);
 });

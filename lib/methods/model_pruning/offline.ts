@@ -65,7 +65,7 @@ export function dropParts(kind: PartKind): OfflineMethod["alter"] {
   });
 }
 
-/** What may be left out: only attention, MLPs alone, or whole layers. */
+/** Kinds of parts that may be left out: attention, MLPs, or whole layers. */
 export type PartKind = keyof PartImportance;
 
 /** The `count` parts of least importance; of equals the earlier layer's. @throws {RangeError} If there are not so many. */
@@ -80,7 +80,8 @@ export function chooseParts(importance: PartImportance, kind: PartKind, count: n
 }
 
 /**
- * SLEB: leaves out, `count` times, the layer whose absence next to those gone before costs least on the calibration text.
+ * SLEB: leaves out `count` layers, one after the other. Each time it is the layer whose removal, after those before it,
+ * costs least on the calibration text.
  *
  * @param barrier Layers at either end that stay.
  * @returns The layers left out, in the order in which they went, and the mean loss after each, nats per token.

@@ -3,9 +3,9 @@ import type { PromptMethod } from "../method.ts";
 import { keepHighest, sumColumns } from "./width.ts";
 
 /**
- * The authors' metric PPsp: of each column of the MLP's last matrix the mean square of what enters it, times the root of the
- * sum of its weights to the fourth. Adapted: the probe is the warm-up itself, without the paper's calibrated history next to it,
- * and instead of some rows of the batch at hand. Heads stay, since the cache of a sequence at work has them.
+ * The authors' metric PPsp: for each column of the MLP's last matrix the mean square of its input, times the root of
+ * the sum of its weights to the fourth. Adapted: the probe is the sequence's warm-up, not some rows of the batch, and
+ * there is no calibrated history next to it. Heads stay, because the cache of a running sequence has them.
  */
 export const probePruning: PromptMethod<"probe-pruning"> = {
   name: "probe-pruning",

@@ -7,7 +7,7 @@ const options = {
   barrier: { type: "integer", default: 1, range: "[0, 64]", help: "layers at either end that stay" },
 } as const satisfies OptionTable;
 
-/** A pass over the calibration text for each layer left and each that goes: short texts will do. */
+/** It passes over the calibration text once per remaining layer for each layer that it removes: short texts suffice. */
 export const sleb: OfflineMethod<"sleb", typeof options> = {
   name: "sleb",
   help: "whole layers, one after the other, whose absence costs least on a calibration text (SLEB)",

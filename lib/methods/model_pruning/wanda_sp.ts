@@ -1,13 +1,14 @@
 /**
- * Offline: heads and channels by the norms of what enters them times their weights (Wanda, arXiv 2306.11695, structured as in
- * FLAP's code).
+ * Offline: heads and channels by the norms of their inputs times their weights (Wanda, arXiv 2306.11695, structured as
+ * in FLAP's code).
  */
 import type { OfflineMethod } from "../method.ts";
 import { countGone, keepHighest, meanOfGroups, Moments, sumColumns } from "./width.ts";
 
 /**
- * Mean over a column's rows of |weight| times the root mean square of what enters it; layer by layer, each on what the pruned
- * ones before it leave; the same fraction of every layer; no bias. A head stands for its KV group, by the mean over query heads.
+ * Mean over a column's rows of |weight| times the root mean square of the column's input. Layers are pruned one after
+ * the other, each on the output of the pruned ones before it. Every layer loses the same fraction; there is no bias. A
+ * head stands for its KV group, by the mean over query heads.
  */
 export const wandaSp: OfflineMethod<"wanda-sp"> = {
   name: "wanda-sp",

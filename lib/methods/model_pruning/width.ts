@@ -1,7 +1,10 @@
-/** What methods that prune heads and channels share: what enters their matrices, and what stays by a score. */
+/**
+ * Common parts of methods that prune heads and channels: statistics of their matrices' inputs, and the choice of units
+ * by score.
+ */
 import type { CostShape } from "../../cost.ts";
 
-/** Moments of what enters a matrix, one a channel. */
+/** Moments of a matrix's inputs, one per channel. */
 export class Moments {
   #count = 0;
   readonly #sums: Float64Array;
@@ -47,7 +50,7 @@ export class Moments {
   }
 }
 
-/** Of each column of a matrix [rows, columns] the sum of a function of its values. */
+/** For each column of a matrix [rows, columns] the sum of a function of its values. */
 export function sumColumns(
   matrix: ArrayLike<number>,
   columns: number,
@@ -71,8 +74,9 @@ export function meanOfGroups(
 }
 
 /**
- * KV heads, with their query heads, and channels of the MLP that go from a layer so that a fraction of its parameters does: of heads
- * as many as fit whole, as in the authors' code, and channels for the rest, as few KV heads are a coarse measure.
+ * Numbers of KV heads, with their query heads, and of MLP channels to remove from a layer, for a fraction of its
+ * parameters. It removes as many whole heads as fit, as in the authors' code, and channels for the rest, because few KV
+ * heads are a coarse measure.
  */
 export function countGone(
   { numHeads, numKvHeads, headDim, intermediateSize }: CostShape,

@@ -1,7 +1,7 @@
 /**
- * The `learned` rule: per filtered layer and sequence, a ridge regression that predicts from what is known before
- * the attention how much the attention will add, y = ln((norm(o)+1e-6)/(norm(x)+1e-6)), and learns it from the
- * tokens that were kept. Tokens go in blocks; a block is decided with the fit on all earlier blocks.
+ * The `learned` rule: a ridge regression per filtered layer and sequence. It predicts how much the attention will add,
+ * y = ln((norm(o)+1e-6)/(norm(x)+1e-6)), from features that are known before the attention. It learns from the tokens
+ * that were kept. Tokens are decided in blocks, each with the fit on all earlier blocks.
  */
 import type { OptionTable, Others, Packed, Resolved } from "../../filter/option.ts";
 import type { LayerSpec, LayerState } from "../../filter/layer.ts";
@@ -62,7 +62,7 @@ export function learnedLayout(spec: LayerSpec): FitLayout {
   return layOut(nameFeatures(own).length, own);
 }
 
-/** What the `local` features remember: it stands behind the fit. */
+/** Memory of the `local` features: it is stored behind the fit. */
 function localMemory(spec: LayerSpec, { learned }: LayerState): Float64Array {
   return learned.subarray(learnedLayout(spec).length);
 }

@@ -1,11 +1,11 @@
 /**
- * What `learned` contains of a token's attention before it is computed, where a local substitute is computed for all: how
- * the scores over the sinks and the recent window stand against what the keys beyond them may add.
+ * Features of `learned` from a token's attention before it is computed, where a local substitute is computed for all.
+ * They compare the scores over the sinks and the recent window with the possible contribution of the keys beyond them.
  */
 import type { LayerSpec } from "../../filter/layer.ts";
 import type { RuleToken } from "../../filter/rule.ts";
 
-/** The estimate of what lies beyond the window stays within +- this. */
+/** The estimate for the keys beyond the window is clamped to +- this. */
 const FAR_LIMIT = 12;
 
 /** Names of the features, in their order: three a query head, and one. */
@@ -38,10 +38,11 @@ function logSumExp(scores: readonly number[]): number {
 }
 
 /**
- * Takes the next token in and writes its features. Per query head, with scores q.k/sqrt(d) of the local keys (j < sinks or
- * t - j <= recent): L = ln(sum of exp(score)); ln of the sinks' fraction of it, 0 where there are no sinks; and
- * q.m/sqrt(d) + (q^2 . var)/(2d) + ln(n) - L, clamped to +-12, with m, var the mean and the population variance of the n
- * keys that are not local, 0 where there are none. Then ln(n), n at least 1.
+ * Takes the next token in and writes its features. The local keys are those with j < sinks or t - j <= recent; a score
+ * is q.k/sqrt(d). There are three features per query head. The first is L = ln(sum of exp(score)) over the local keys.
+ * The second is ln of the sinks' fraction of that sum, 0 where there are no sinks. The third is q.m/sqrt(d) + (q^2 .
+ * var)/(2d) + ln(n) - L, clamped to +-12. Here m and var are the mean and the population variance of the n keys that
+ * are not local, 0 where there are none. The last feature of all is ln(n), n at least 1.
  *
  * @param memory [{@linkcode localSize}], zeros before the first token.
  * @param out At least [{@linkcode countLocalFeatures}].

@@ -10,7 +10,7 @@ import { chooseHighest } from "../../filter/threshold.ts";
 import type { PrunerMethod } from "../method.ts";
 import { definePruner, type Pruner, type PrunerContext, type SideSequence } from "../pruner.ts";
 
-/** What it traces as redundancy is -r. */
+/** The redundancy in its trace is -r. */
 export const oracle: PrunerMethod<"oracle"> = {
   name: "oracle",
   help: "output of the attention itself, computed beforehand: a non-causal upper bound",

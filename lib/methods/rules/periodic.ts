@@ -1,8 +1,8 @@
 import type { RuleMethod } from "../method.ts";
 
 /**
- * The bits of the position behind the point, the lowest first (van der Corput's sequence), in [0, 1): the fraction of highest
- * scores lies evenly over any stretch of tokens, at one half on every other one.
+ * The score is the bits of the position, the lowest first, behind the binary point (van der Corput's sequence), in [0,
+ * 1). The tokens of highest score are spread evenly over any stretch: a fraction of one half is every other token.
  */
 export const periodic: RuleMethod<"periodic"> = {
   name: "periodic",

@@ -96,7 +96,7 @@ Deno.test("random-protected is random, less 1 where a value's norm is above the 
   const rule = RULES.find(({ name }) => name === "random-protected")!, { memory } = rule;
   const state = createLayerState({ ...spec, rule });
   let position = 0;
-  /** What the next token's score has above that of `random`. */
+  /** The next token's score less that of `random`. */
   const rate = (...value: number[]) => {
     const scorer = memory!.open(spec, state), data = Float32Array.from(value);
     const score = scorer.score(new RowToken(spec, position, { value: { data, width: 2 } }));
