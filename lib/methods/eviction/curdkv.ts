@@ -1,4 +1,7 @@
-/** Key side: what is small in key and value next to its neighbours goes (CurDKV, arXiv 2509.15038), near to what kvpress has. */
+/**
+ * Key side: evicts tokens whose key and value are small compared with their neighbours' (CurDKV, arXiv 2509.15038),
+ * close to kvpress.
+ */
 import { byHead, notedScores } from "./live_keys.ts";
 import type { EvictionMethod } from "../method.ts";
 
@@ -8,9 +11,9 @@ const WINDOW = 16;
 const square = (x: Float32Array) => x.reduce((sum, y) => sum + y * y, 0);
 
 /**
- * Per head norm(k)^2 * norm(v)^2, each as a fraction of its sum over the token's window of 16; scored when that is complete,
- * before that the token stays. kvpress divides each head's scores by their sum before heads are averaged; here a head counts
- * as its scores do. `cur` has neither windows nor heads.
+ * Per head norm(k)^2 * norm(v)^2, each as a fraction of its sum over the token's window of 16. A token is scored when
+ * its window is complete, and stays before that. kvpress divides each head's scores by their sum before it averages
+ * heads; here they are averaged as they are. `cur` has neither windows nor heads.
  */
 export const curdkv: EvictionMethod<"curdkv"> = {
   name: "curdkv",

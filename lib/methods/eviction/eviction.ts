@@ -1,6 +1,7 @@
 /**
- * Methods that go through the cache at every block start, as those of the literature do: what scores lowest goes, until the
- * requested ratio of what is beyond the recent window has gone. A press of kvpress scores once, at the end of a prefill.
+ * Methods that rank the cached tokens at every block start, adapted from the literature. The tokens of lowest score are
+ * evicted, until the requested ratio of those beyond the recent window is evicted. A press of kvpress scores once, at
+ * the end of a prefill.
  */
 import { planLayers } from "../../filter/schedule.ts";
 import type { HeadParts } from "../../filter/option.ts";
@@ -60,16 +61,16 @@ interface Bound {
 
 interface LiveLayer {
   readonly ratio: number;
-  /** What is left, ascending; tokens of a prefill are here before their blocks begin. */
+  /** Cached tokens, ascending; tokens of a prefill are here before their blocks begin. */
   tokens: (LiveToken & { received: number; query?: Float32Array })[];
   count: number;
   /** Tokens that the memory has taken in. */
   absorbed: number;
   dropped: number;
   readonly memory: Float64Array;
-  /** What the last queries gave to the first so many of `tokens`. */
+  /** Rows of attention that the last queries gave, each to the first tokens of `tokens`. */
   queries: Float64Array[];
-  /** Of a non-causal method: what all queries would give to all keys, [tokens, tokens]. */
+  /** For a non-causal method: attention that all queries would give to all keys, [tokens, tokens]. */
   ahead?: Float64Array;
 }
 
@@ -176,7 +177,7 @@ class EvictionSequence implements KeySequence {
   }
 }
 
-/** Of each token left the sum of what the queries from `at` on would give it. */
+/** For each cached token, the sum of the attention that the queries from `at` on would give it. */
 function foreseeFrom(at: number, { ahead, count, tokens }: LiveLayer): Float64Array {
   const sums = new Float64Array(tokens.length);
   for (let query = at; query < count; query++) {
@@ -185,7 +186,7 @@ function foreseeFrom(at: number, { ahead, count, tokens }: LiveLayer): Float64Ar
   return sums;
 }
 
-/** Mean of rows, which may be shorter: what is missing counts as 0. */
+/** Mean of rows, which may be shorter: missing entries count as 0. */
 function meanOf(rows: readonly Float64Array[], length: number): Float64Array {
   const mean = new Float64Array(length), count = rows.length;
   for (const row of rows) {

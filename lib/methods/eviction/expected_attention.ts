@@ -7,7 +7,7 @@ import type { EvictionMethod } from "../method.ts";
 /** Queries over which their mean and spread are taken, as weights that fade. */
 const HORIZON = 64;
 
-/** What is known of the queries of one head: their mean [d] and covariance [d, d], as later queries are taken to have them. */
+/** Moments of the queries of one head: mean [d] and covariance [d, d], which stand for those of later queries. */
 export interface QueryMoments {
   readonly mean: Float64Array;
   readonly covariance: Float64Array;

@@ -1,4 +1,7 @@
-/** H2O (arXiv 2306.14048), causal: the sum, over the queries so far, its own included, of what they gave the token. */
+/**
+ * H2O (arXiv 2306.14048), causal: the sum of the attention that the token received from all queries so far, its own
+ * included.
+ */
 import type { EvictionMethod } from "../method.ts";
 
 export const h2o: EvictionMethod<"h2o"> = {

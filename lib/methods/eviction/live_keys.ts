@@ -1,18 +1,21 @@
-/** What is left in a cache, as methods that go through it again and again see it; and values that go, merged into others. */
+/**
+ * The cached tokens, for methods that rank them again at every block start; and the merging of evicted values into
+ * others.
+ */
 import type { FilterShape } from "../../filter/sequence.ts";
 import type { Spans } from "../../filter/blocks.ts";
 import { norm } from "../../filter/similarity.ts";
 
 export interface LiveToken {
   readonly position: number;
-  /** Its key, [numKvHeads * headDim], as the method's `keyState` says. */
+  /** Its key, [numKvHeads * headDim], in the form of the method's `keyState`. */
   readonly key: Float32Array;
   readonly value: Float32Array;
   /** Its query after rotary embedding, [numHeads * headDim], until it is absorbed; where the method reads queries. */
   readonly query?: Float32Array;
   /** Sum over the queries computed so far, its own included, of the mean over heads of the probability it got. */
   readonly received: number;
-  /** What a method has noted of it, one number a KV head: a score that stays. */
+  /** Numbers that a method has stored for it, one per KV head: a score that stays. */
   noted?: readonly number[];
 }
 
@@ -22,9 +25,14 @@ export interface LiveKeys extends Spans {
   readonly at: number;
   readonly tokens: readonly LiveToken[];
   readonly memory: Float64Array;
-  /** Of each token the mean, over the last `count` queries computed, of the mean over heads of the probability it got. */
+  /**
+   * For each token the mean, over the last `count` queries computed, of the mean over heads of the probability it got.
+   */
   attention(count: number): Float64Array;
-  /** Where the method is non-causal: of each token the sum of what the queries from `at` on would give it if no key went. */
+  /**
+   * For a non-causal method: for each token the sum of the attention that the queries from `at` on would give it if no
+   * key was evicted.
+   */
   foreseen(): Float64Array;
 }
 
@@ -52,9 +60,9 @@ export function notedScores(
 }
 
 /**
- * Head by head, each value that goes is added to that of the key of greatest cosine among those that stay, weighted by that
- * cosine (0 where negative) and by its fraction of both values' norms; the sum is divided by 1 plus its weights. As kvpress's
- * `MergingPress` does by default.
+ * Merges evicted values into those that stay, head by head. An evicted value is added to the value of the key of
+ * greatest cosine among those that stay. Its weight is that cosine (0 where negative) times its fraction of both
+ * values' norms. The sum is divided by 1 plus its weights, as kvpress's `MergingPress` does by default.
  *
  * @returns The values that change, [numKvHeads * headDim] each, by position; nothing given is changed.
  */

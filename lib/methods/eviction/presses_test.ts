@@ -29,7 +29,7 @@ for (const method of PRESSES) {
     expectScores(golden, method);
   });
 
-  if (method.name === "expected-attention") continue; // its moments of queries are not the press's, as its help says
+  if (method.name === "expected-attention") continue; // its moments of queries differ from the press's, see its help
   Deno.test(`${method.name} drops from a cache of one head what its press drops`, () => {
     expectCache(golden, method, golden.cases[0]!);
   });
@@ -40,7 +40,7 @@ Deno.test("values that go are merged into those of the nearest keys that stay, b
     ...{ position, key: Float32Array.from(key), value: Float32Array.from(value), received: 0 },
   });
   const stays = [token(0, [1, 0], [3, 0]), token(1, [0, 1], [0, 1]), token(2, [0, -9], [7, 7])];
-  // Of cosines 1, 0.8 and less than 0: weights 4/7, 0.8/2 and none.
+  // With cosines 1, 0.8 and less than 0, the weights are 4/7, 0.8/2 and none.
   const goes = [token(3, [2, 0], [0, 4]), token(4, [3, 4], [1, 0]), token(5, [-1, 0], [5, 5])];
   const merged = mergeValues(goes, stays, { numKvHeads: 1, headDim: 2 });
   assertEquals([...merged.keys()], [0, 1]);

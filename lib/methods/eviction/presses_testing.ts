@@ -1,11 +1,14 @@
-/** Random tensors with what kvpress's presses make of them, as make_presses_golden.py writes them, next to what is done here. */
+/**
+ * Random tensors with the results of kvpress's presses, as make_presses_golden.py writes them, and the same by this
+ * project.
+ */
 import { assertEquals } from "@std/assert";
 import { hostTensor } from "../../tensor.ts";
 import { scoreExpected } from "./expected_attention.ts";
 import type { LiveKeys } from "./live_keys.ts";
 import { createPruner, EVICTIONS, type MethodOptions } from "../mod.ts";
 
-/** Matrices row by row; `attention`: the mean over heads, the lower triangle alone. */
+/** Matrices row by row; `attention`: the mean over heads, only the lower triangle. */
 export interface PressCase {
   readonly numHeads: number;
   readonly numKvHeads: number;
@@ -33,7 +36,7 @@ type Method = (typeof EVICTIONS)[number];
 export const pressesOf = ({ cases }: Presses): Method[] =>
   EVICTIONS.filter(({ name, merges }) => Object.hasOwn(cases[0]!.presses, name) && !merges);
 
-/** What a press protects, in our words. */
+/** The tokens that a press protects, as options of ours. */
 const plansOf = ({ sinks, window }: Presses): { readonly [name: string]: MethodOptions } => ({
   streaming: { warmup: sinks },
   tova: { recent: 1 },
@@ -51,7 +54,7 @@ const shapeOf = ({ headDim }: Presses, { numHeads, numKvHeads }: PressCase) => (
 const attentionRow = ({ T }: Presses, { attention }: PressCase, t: number) =>
   Float64Array.from({ length: T }, (_, i) => i > t ? 0 : attention[t * (t + 1) / 2 + i]!);
 
-/** What a method sees when the whole text has come, and its memory. */
+/** A method's input when the whole text has come, and its memory. */
 function liveKeys(all: Presses, method: Method, own: PressCase): LiveKeys {
   const { T, headDim } = all, shape = shapeOf(all, own), width = shape.numKvHeads * headDim;
   const plan = plansOf(all)[method.name] ?? {};

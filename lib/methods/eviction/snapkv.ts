@@ -1,12 +1,12 @@
-/** Key side: what the queries of the recent window attend to least goes (SnapKV, arXiv 2404.14469). */
+/** Key side: evicts tokens that the queries of the recent window attend to least (SnapKV, arXiv 2404.14469). */
 import type { EvictionMethod } from "../method.ts";
 
 /** Neighbours in the cache over which attention is averaged, as in kvpress. */
 const KERNEL = 5;
 
 /**
- * Mean probability that the last `recent` queries gave the token, averaged over it and its neighbours in the cache beyond
- * the recent window; what is not there counts as 0, as the original's pooling pads.
+ * Mean probability that the last `recent` queries gave the token, averaged over it and its neighbours in the cache
+ * beyond the recent window. Missing neighbours count as 0, as in the original's pooling.
  */
 export const snapkv: EvictionMethod<"snapkv"> = {
   name: "snapkv",

@@ -2,8 +2,9 @@
 import type { EvictionMethod } from "../method.ts";
 
 /**
- * The position: the oldest tokens beyond the warm-up, which are the sinks, go first. The window grows with the text, as the
- * requested ratio says; the original's is a constant. Positions are the tokens' own, as in kvpress without its re-rotation.
+ * The position: the oldest tokens beyond the warm-up, which are the sinks, are evicted first. The window grows with the
+ * text, so that the requested ratio is met; the original's is a constant. Positions are the tokens' own, as in kvpress
+ * without its re-rotation.
  */
 export const streaming: EvictionMethod<"streaming"> = {
   name: "streaming",
