@@ -1,7 +1,7 @@
 /**
- * One filtered layer of one sequence: what it was asked to do ({@linkcode LayerSpec}) and everything it
- * remembers ({@linkcode LayerState}), as plain typed arrays that the TypeScript reference and the native
- * kernels read and write alike. Nothing here grows with the sequence.
+ * One filtered layer of one sequence: its specification ({@linkcode LayerSpec}) and its whole state
+ * ({@linkcode LayerState}). Both are plain typed arrays that the TypeScript reference and the native kernels read and
+ * write alike. Nothing here grows with the sequence.
  */
 import { FILTER_OPTIONS } from "./options.ts";
 import { firstOutcome } from "./outcome.ts";
@@ -67,22 +67,22 @@ export interface ScanInput<T> {
   readonly values: T;
   /** Where the rule reads it: residual stream before the attention block, x, [T, hiddenSize] f32. */
   readonly residual?: T;
-  /** Likewise: the attention's input after its RMSNorm (weight applied), h, [T, hiddenSize] f32. */
+  /** Where the rule reads it: the attention's input after its RMSNorm (weight applied), h, [T, hiddenSize] f32. */
   readonly normed?: T;
-  /** Likewise: queries, [T, numHeads * d] f32. */
+  /** Where the rule reads it: queries, [T, numHeads * d] f32. */
   readonly queries?: T;
 }
 
-/** @internal What a scan says of each token it took; numbers that are undefined hold NaN. */
+/** @internal Results of a scan for each token it took; undefined numbers are NaN. */
 export interface ScanOutput {
-  /** Fused score S: high = like what was already seen. Kept in float64. */
+  /** Fused score S: high = similar to earlier tokens. Kept in float64. */
   readonly redundancy: Float64Array<ArrayBuffer>;
   /** 1 = compute this token's attention, 0 = skip it. */
   readonly keep: Uint8Array<ArrayBuffer>;
   /**
-   * theta before this token; NaN where the policy had none: no score yet, a ratio of 0 to aim at, before the start
-   * of `robbins-monro`, while a rule that learns has not been fitted, and always for `topk`. The warm-up is kept
-   * whatever it says.
+   * theta before this token; NaN where the policy had none. It has none before the first score, with a ratio of 0 to
+   * aim at, before the start of `robbins-monro`, while a rule that learns has not been fitted, and always with `topk`.
+   * The warm-up is kept at any threshold.
    */
   readonly threshold: Float64Array<ArrayBuffer>;
   /** Mean over heads of the keys' cosines with their anchors; NaN for the first token of a sequence. */

@@ -1,16 +1,16 @@
-/** One option, one row: its type, default and range, what it belongs to, and one line on what it does. */
+/** One option, one row: its type, default and range, its owners, and one line of help. */
 import { sayNearest } from "../nearest.ts";
 
 export type Others = { readonly [option: string]: unknown };
 
 export interface OptionInfo {
-  /** What it does, in one line; `{range}` and `{names}` stand for the row's own. The help adds default and owners. */
+  /** Its effect in one line; `{range}` and `{names}` stand for the row's own. The help adds default and owners. */
   readonly help: string;
   /** Its flag on the command line, if that is not its name. */
   readonly flag?: string;
   /** What stands for its value in the help. */
   readonly value?: string;
-  /** What the help adds to the default. */
+  /** Addition to the default in the help. */
   readonly note?: string;
   /** It has an effect only where these options have one of these values. */
   readonly of?: { readonly [option: string]: readonly string[] };
@@ -63,7 +63,7 @@ export type ValueOf<O> = O extends { type: "number" | "integer" } ? number
   : O extends { type: "seed" } ? bigint
   : never;
 
-/** @internal What a user gives: every option may be left out, and a seed may be a number. */
+/** @internal Options as a user gives them: each may be left out, and a seed may be a number. */
 export type Given<T> = {
   readonly [K in keyof T]?: T[K] extends { type: "seed" } ? number | bigint : ValueOf<T[K]>;
 };
@@ -103,7 +103,7 @@ function liesIn(x: number, interval = "[-Infinity, Infinity]"): boolean {
 
 const boundsOf = (interval: string) => interval.slice(1, -1).split(", ").map(Number) as [number, number];
 
-/** What a value must be in words, whether it has that type, and whether it then lies in range. */
+/** The expected value in words, whether a value has that type, and whether it then lies in range. */
 type Check = readonly [
   expected: string,
   hasType: (value: unknown) => boolean,

@@ -1,14 +1,17 @@
-/** What a skip would have cost a token whose attention was computed: the outcome y that a rule learns to predict. */
+/**
+ * The outcome y that a rule learns to predict, of a token whose attention was computed: the error that a skip would
+ * have caused.
+ */
 
-/** What a skipped token's attention output may be. */
+/** Substitutes for a skipped token's attention output. */
 export const SUBSTITUTES = ["none", "mean", "last", "local"] as const;
 export type SubstituteName = (typeof SUBSTITUTES)[number];
 
 /** Added to norms before their logarithm. */
 export const NORM_EPS = 1e-6;
-/** Added to a substitute's relative error before its logarithm: what is smaller is all the same. */
+/** Added to a substitute's relative error before its logarithm: differences between smaller errors do not matter. */
 const ERROR_EPS = 1e-3;
-/** Tokens beyond the sinks and the window from which on a local substitute's error says something. */
+/** Tokens beyond the sinks and the window from which on a local substitute's error is informative. */
 const FIRST_FAR = 8;
 
 export interface OutcomeRules {

@@ -1,15 +1,15 @@
 /**
- * What a rule is to the recurrence: something that gives a token its score in a layer. The recurrence knows no rule by
- * name.
+ * The interface of a rule for the recurrence: it gives a token its score in a layer. The recurrence depends on no rule
+ * by name.
  */
 import type { HeadParts } from "./option.ts";
 import type { FilterOptions } from "./options.ts";
 import type { Moments } from "./similarity.ts";
 
 /**
- * What a rule looks at: the similarities' moments; rows of the token itself; the outcomes of kept tokens, which only
- * a rule with a memory is given; the attention that the token has received and what would change without it, which only
- * the key side knows.
+ * Inputs of a rule. They are the similarities' moments, rows of the token itself, and the outcomes of kept tokens, for
+ * a rule with a memory. Only the key side also has the attention that the token has received, and the change of outputs
+ * without it.
  */
 export type Reads =
   | "similarity"
@@ -45,8 +45,9 @@ export interface RuleToken extends Readonly<Moments> {
   /** The same of the queries that are more than half a recent window after it; {@linkcode attention} where none was. */
   readonly distant: number;
   /**
-   * Where asked for, over the queries of {@linkcode distant}: root of the mean of how much their output would change
-   * without the token, squared, summed over heads; each head's by the root mean square of what its output is projected by.
+   * Where asked for, over the queries of {@linkcode distant}: the root mean square change of the attention block's
+   * output without the token. The squared change is summed over heads, each weighted by the mean square of its output
+   * projection.
    */
   readonly change: number;
 }
@@ -60,7 +61,7 @@ export interface Scorer {
   close?(): void;
 }
 
-/** What a rule remembers of one layer of one sequence besides anchors and thresholds: `LayerState.learned`. */
+/** A rule's state for one layer of one sequence besides anchors and thresholds: `LayerState.learned`. */
 export interface RuleMemory {
   /** Numbers; they do not grow with the sequence. */
   size(spec: LayerSpec): number;
@@ -88,7 +89,7 @@ export type Rule<Own = never> =
     readonly memory: RuleMemory;
   });
 
-/** What the filter must know of a model. All sizes are whole numbers, at least 1. */
+/** The sizes of a model that the filter needs. All are whole numbers, at least 1. */
 export interface FilterShape {
   /** Layers. */
   readonly numLayers: number;
@@ -103,8 +104,8 @@ export interface FilterShape {
   /** Over how many positions a layer's attention reaches back, one entry a layer. Default: over all. */
   readonly layers?: readonly { readonly window?: number }[];
   /**
-   * How much attention output needs what is far back, for `whole`: of each layer, [numLayers], for "auto"; of each KV head,
-   * [numLayers * numKvHeads], for "heads".
+   * How much attention output depends on distant tokens, for `whole`. For "auto" it has one score per layer,
+   * [numLayers]; for "heads" one per KV head, [numLayers * numKvHeads].
    */
   readonly retrieval?: readonly number[];
 }
@@ -119,7 +120,7 @@ export interface LayerSpec extends FilterOptions, Omit<FilterShape, "numLayers" 
   readonly chunk: number;
   /** What gives a token its score. Its own options are further properties of the spec. */
   readonly rule: Rule;
-  /** What the rule looks at under these options. */
+  /** Inputs that the rule reads under these options. */
   readonly reads: readonly Reads[];
 }
 
@@ -133,7 +134,7 @@ export interface LayerState {
   readonly numbers: Float64Array<ArrayBuffer>;
   /** Ring of recent scores: score number i lies at i % length. Its length is what the policy looks back on. */
   readonly scores: Float64Array<ArrayBuffer>;
-  /** What the rule itself remembers, packed as it says; empty where it has no memory. */
+  /** State of the rule itself, in the rule's own layout; empty where it has no memory. */
   readonly learned: Float64Array<ArrayBuffer>;
 }
 

@@ -18,7 +18,7 @@ function streamFor(spec: LayerSpec, seed: number, count: number, drift = 1, nois
   return makeStream(seed, { count, numKvHeads, headDim, hiddenSize, drift, noise });
 }
 
-/** Runs a stream through the recurrence in pieces that end at the given tokens, observing as it goes. */
+/** Runs a stream through the recurrence in pieces that end at the given tokens, and observes outcomes after each. */
 function runInPieces(spec: LayerSpec, stream: Stream, ends: readonly number[]): [ScanOutput, LayerState] {
   const state = createLayerState(spec), output = createScanOutput(stream.keys.shape[0]!);
   let at = 0;

@@ -26,7 +26,7 @@ export const MAX_ALLOCATED = 0.97;
 export type ScheduleName = keyof typeof SCHEDULES;
 export const SCHEDULE_NAMES: readonly ScheduleName[] = Object.keys(SCHEDULES) as ScheduleName[];
 
-/** The options that the plan of each side goes by, and what an error says it is of. */
+/** The options for the plan of each side, and the side's name in errors. */
 const PLANS = {
   queries: { ratio: "pruneRatio", tail: "tail", of: "" },
   keys: { ratio: "kvRatio", tail: "kvTail", of: " of keys and values" },
@@ -42,7 +42,7 @@ export interface PlanOptions {
   readonly threshold: ThresholdPolicy;
   readonly pruneRatio: number;
   readonly tail: number;
-  /** Of only the key side, as is `kvTail`. */
+  /** Only for the key side, as is `kvTail`. */
   readonly kvRatio?: number;
   readonly kvTail?: number;
   readonly whole?: Layers;

@@ -24,7 +24,7 @@ import { policyOf } from "./threshold.ts";
 
 export type { FilterShape } from "./rule.ts";
 
-/** @internal What the filter needs of a backend. */
+/** @internal The parts of a backend that the filter needs. */
 export interface FilterBackend {
   readonly kvFilterScan: FilterScan<Tensor>;
   readonly kvFilterObserve: FilterObserve;
@@ -66,7 +66,7 @@ export interface FilterDecisions extends ScanOutput {
   readonly taken: number;
 }
 
-/** What the filter remembers of one sequence, and its decisions; made by `TokenFilter.start`. */
+/** The filter's state for one sequence, and its decisions; made by `TokenFilter.start`. */
 export class FilterSequence {
   readonly #shape: FilterShape;
   #specs: readonly LayerSpec[];
@@ -91,18 +91,18 @@ export class FilterSequence {
     this.#allocates = specs.some(({ schedule }) => schedule === "allocated");
   }
 
-  /** What it remembers, one state per filtered layer, in their order. Shared, not copied. */
+  /** Its states, one per filtered layer, in their order. Shared, not copied. */
   get states(): readonly LayerState[] {
     return this.#states;
   }
 
   /**
-   * Decides one token of a filtered layer, the next one. Where it is skipped, its key and value are to stay visible to the
-   * next `recent` tokens all the same, as `TokenFilter` says.
+   * Decides one token of a filtered layer, the next one. Where it is skipped, its key and value must still stay visible
+   * to the next `recent` tokens, as described at `TokenFilter`.
    *
    * @param k Its keys, [H, d]: numbers, or a tensor [1, H, d] of f32, f16 or bf16.
    * @param v Its values, like `k`.
-   * @param extra What the rule reads, one row each.
+   * @param extra Further inputs of the rule, one row each.
    * @returns One row.
    * @throws {RangeError} If the policy is `topk`, which looks at a whole sequence at once; else as `scan`.
    */
@@ -126,7 +126,7 @@ export class FilterSequence {
    *
    * @param keys Keys, [T, H, d]: numbers, or a tensor of f32, f16 or bf16.
    * @param values Values, like `keys`.
-   * @param extra What the rule reads, T rows each.
+   * @param extra Further inputs of the rule, T rows each.
    * @returns `taken` rows. NaN = undefined.
    * @throws {TypeError} If a tensor is of the wrong type, or one that the rule reads is missing.
    * @throws {RangeError} If the layer is not filtered, a shape does not fit, a number is not finite, `topk` is asked
@@ -136,7 +136,7 @@ export class FilterSequence {
     return this.#decide(layer, this.#input(keys, values, extra), start);
   }
 
-  /** As {@linkcode scan}: what it decides, one entry for each token taken, and nothing else of them. @internal */
+  /** As {@linkcode scan}, but returns only the decisions, one entry for each token taken. @internal */
   keep(layer: number, keys: Rows, values: Rows, extra: LearnedInput, start: number): Uint8Array<ArrayBuffer> {
     const taken = this.#take(layer, this.#input(keys, values, extra), start);
     return this.#output.keep.slice(start, start + taken);
@@ -187,7 +187,7 @@ export class FilterSequence {
     return copy;
   }
 
-  /** Gives every layer its ratio, by what the warm-up has shown. */
+  /** Sets the ratio of every layer from the outcomes of the warm-up. */
   #allocate(layer: number): void {
     const open = this.#states.findIndex(({ numbers }, i) =>
       numbers[HOST_SLOT.outcomes]! < this.#specs[i]!.warmup

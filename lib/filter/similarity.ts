@@ -14,7 +14,7 @@ export const ANCHOR_NAMES: readonly (keyof typeof ANCHORS)[] = Object.keys(
   ANCHORS,
 ) as (keyof typeof ANCHORS)[];
 
-/** Fraction of the old anchor that stays when a token is absorbed: 0 for the first one, then what the kind of anchor says. */
+/** Fraction of the old anchor that stays when a token is absorbed: 0 for the first one, then by the kind of anchor. */
 export function decayOf(
   { anchor, gamma }: { readonly anchor: keyof typeof ANCHORS; readonly gamma: number },
   absorbed: number,

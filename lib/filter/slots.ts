@@ -25,7 +25,7 @@ export const SLOT = {
 } as const;
 /** Slots of `LayerState.numbers` that no kernel touches. */
 export const HOST_SLOT = {
-  /** Of the schedule `allocated`: outcomes of the warm-up's tokens taken in so far. */
+  /** For the schedule `allocated`: outcomes of the warm-up's tokens taken in so far. */
   outcomes: 10,
   /** The same: those of them that count. */
   counted: 11,

@@ -24,7 +24,7 @@ export interface Stream {
   readonly residual: HostTensor;
   readonly normed: HostTensor;
   readonly queries: HostTensor;
-  /** What the attention would add, [T]. */
+  /** Norms of the attention's output, [T]. */
   readonly outputNorms: Float64Array<ArrayBuffer>;
   readonly residualNorms: Float64Array<ArrayBuffer>;
 }

@@ -17,7 +17,7 @@ export interface PolicySpec {
   readonly eta: number;
 }
 
-/** What a policy remembers: counters ({@linkcode SLOT}), and a ring of recent scores. */
+/** State of a policy: counters ({@linkcode SLOT}), and a ring of recent scores. */
 export interface PolicyState {
   readonly numbers: Float64Array<ArrayBuffer>;
   readonly scores: Float64Array<ArrayBuffer>;
@@ -216,8 +216,8 @@ export function firstDecided(warmup: number): number {
 }
 
 /**
- * The choice of `topk` and of the oracle over a whole sequence: of its E tokens past the warm-up the
- * min(E, floor(skipRatio * max(T - warmup, 0) + 0.5)) of highest score are skipped, ties to the earlier token.
+ * The choice of `topk` and of the oracle over a whole sequence. With E tokens past the warm-up, it skips the min(E,
+ * floor(skipRatio * max(T - warmup, 0) + 0.5)) of highest score. Ties are decided for the earlier token.
  *
  * @param scores [T]; those of the warm-up and of the first token are not read. NaN = no score: the token is kept.
  * @returns keep, [T]: 1 = compute, 0 = skip.
