@@ -21,7 +21,7 @@ import { needsOf } from "./layer_attention.ts";
 import { ModelSequence } from "./sequence.ts";
 import { type LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
 
-/** @internal What a {@linkcode BatchDecoder} is made for. */
+/** @internal Sizes and types of a {@linkcode BatchDecoder}. */
 export interface BatchOptions {
   /** Sequences at once. */
   readonly batch: number;
@@ -130,8 +130,8 @@ export class BatchDecoder implements Disposable {
   }
 
   /**
-   * What a sequence has cost and saved, where somebody counted its decisions from {@linkcode keep}, per layer. Memory
-   * allocated is a slot's: it does not grow.
+   * Cost and savings of a sequence, from tallies of its decisions that the caller counted from {@linkcode keep}, per
+   * layer. Memory allocated is a slot's: it does not grow.
    * @internal
    */
   usageOf(tallies: readonly LayerTally[], tokens: number): SequenceUsage {
@@ -252,8 +252,8 @@ export class BatchDecoder implements Disposable {
   }
 
   /**
-   * Of the tokens of the last step, whether key and value stay, [layers of the method's key side, batch]: 0 = they go when
-   * they are decided. Waits for the device.
+   * Whether key and value of the tokens of the last step stay, [layers of the method's key side, batch]: 0 = they are
+   * evicted when they are decided. Waits for the device.
    */
   kvKeep(): Uint8Array {
     this.#expectOpen();
@@ -261,8 +261,8 @@ export class BatchDecoder implements Disposable {
   }
 
   /**
-   * Frees the recorded step, then caches, states and the logits that {@linkcode step} gave. What it is asked afterwards
-   * throws an `Error`; once more does nothing.
+   * Frees the recorded step, then caches, states and the logits that {@linkcode step} gave. Later calls throw an
+   * `Error`; a second dispose does nothing.
    */
   [Symbol.dispose](): void {
     if (this.#disposed) return;

@@ -1,4 +1,7 @@
-/** A batch on the reference, compared with the same sequences fed one by one; and what a batch decoder refuses and records. */
+/**
+ * A batch on the reference, compared with the same sequences fed one by one; the input that a batch decoder refuses,
+ * and its records.
+ */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { RecordedWork } from "../../batch_ops.ts";
 import { createDense, createPruner, type TokenFilterOptions } from "../../methods/mod.ts";
@@ -44,7 +47,7 @@ for (const options of CASES) {
       const kvKeep = texts.map(() => kvLayers.map(() => [] as number[]));
       for (let step = 0; step < steps; step++) {
         const at = texts.map((_, i) => starts[i]! + step);
-        const fed = new Int32Array(3).fill(99999); // what an idle slot is given is not looked at
+        const fed = new Int32Array(3).fill(99999); // the input of an idle slot is ignored
         texts.forEach((text, i) => fed[slots[i]!] = text[at[i]!]!);
         const logits = f32Data(decoder.step(fed)), kept = decoder.keep();
         texts.forEach((text, i) => {

@@ -1,4 +1,4 @@
-/** What a layer of a batch remembers: its cache, the filter's states, and the last decisions. */
+/** State of a layer of a batch: its cache, the filter's states, and the last decisions. */
 import type { Backend } from "../../backend.ts";
 import type { BatchCache, BatchDecisions, BatchKeys, BatchStates } from "../../batch_ops.ts";
 import type { CacheDType } from "../../dtype.ts";

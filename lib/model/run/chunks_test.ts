@@ -29,7 +29,7 @@ const LONGEST = 260, WIDTH = config.hiddenSize;
 const IDS = Int32Array.from({ length: LONGEST }, (_, i) => (i * i * 7 + i * 31) % config.vocabSize);
 const CHUNKS = [7, 31, 37, 100];
 
-/** Options by what they do; each method with its defaults, and what changes which rows are computed. */
+/** Options by their effect on computed rows: each method with its defaults, and options that change these rows. */
 const VARIANTS: readonly MethodOptions[] = [
   { preset: "local" },
   { preset: "local", schedule: "uniform" },

@@ -1,4 +1,4 @@
-/** Parts left out are as parts whose last matrix is 0, and what they cost is not counted. */
+/** Omitted parts act like parts whose last matrix is 0, and their cost is not counted. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { createDropped, createReplay, type DroppedParts, type Pruner } from "../../methods/mod.ts";
 import { mlpFlops } from "../../cost.ts";

@@ -16,7 +16,7 @@ const FEEDS = [Array<number>(COUNT).fill(1), [5, 1, 3, 40, 21, 34]];
 const prunerOf = (kvFusion: (typeof EVICTIONS)[number]["name"], more: MethodOptions = {}) =>
   createPruner("token-filtering", model.config, { side: "key", kvFusion, ...plan, ...more });
 
-/** Feeds tokens in pieces, and tells all that a sequence says. */
+/** Feeds tokens in pieces, and returns all results of the sequence. */
 function run(sequence: ModelSequence, feeds: readonly number[], tokens = ids(COUNT), from = 0) {
   const rows: number[] = [];
   let at = from;

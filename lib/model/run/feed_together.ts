@@ -21,7 +21,7 @@ export interface SequenceFeed {
   readonly ids: Int32Array<ArrayBuffer>;
 }
 
-/** Rows [from, from + count) of what goes through the layers: the next tokens of one sequence. */
+/** Rows [from, from + count) of the layers' input: the next tokens of one sequence. */
 interface Piece {
   readonly from: number;
   readonly count: number;
@@ -41,14 +41,16 @@ export function feedTogether(model: RunModel, feeds: readonly SequenceFeed[], jo
   }
   for (const { sequence, ids } of feeds) {
     sequence.expectNext(model, ids.length);
-    // Before any is fed: those that go alone come one after the other.
+    // All ids are checked before any sequence is fed, because sequences that are not joined are fed one after the
+    // other.
     expectIds(ids, config.vocabSize);
   }
   const starts: number[] = [];
   const total = feeds.reduce((at, { ids }) => (starts.push(at), at + ids.length), 0);
   const isJoined = ({ sequence }: SequenceFeed) => sequence.joins(model);
   if (feeds.every(isJoined)) return feedJoined(model, feeds, joinsOutputs);
-  // Sequences of a model that a method has altered have other weights, and who looks on sees one sequence alone.
+  // Sequences of a model that a method has altered have other weights, and an observer must get the rows of one
+  // sequence only.
   const out = backend.alloc("f32", [total, config.hiddenSize], true);
   const place = (hidden: Tensor, own: readonly SequenceFeed[]) => {
     const pass = createForwardPass(model);
@@ -74,7 +76,7 @@ function feedJoined(model: RunModel, feeds: readonly SequenceFeed[], joinsOutput
   const ends: number[] = [];
   for (const { ids } of feeds) ends.push((ends.at(-1) ?? 0) + ids.length);
   const left = feeds.map(({ ids }) => ids.length);
-  // A method may want its warm-up to have gone through all layers first: then its sequence comes in two rounds.
+  // A method may require that its warm-up has passed all layers first: then its sequence comes in two rounds.
   while (left.some((count) => count > 0)) {
     const sources: { sequence: ModelSequence; rows: Rows }[] = [], pieces: Piece[] = [];
     let from = 0;
@@ -180,7 +182,7 @@ function joined(
   };
 }
 
-/** What a layer has of a piece's tokens, and of no others. */
+/** A layer's rows for only one piece's tokens. */
 function ownRows(model: RunModel, pass: ForwardPass, rows: LayerRows, piece: Piece): LayerRows {
   const own = (name: string, x: Tensor) => cut(model, pass, `own ${name}`, x, piece);
   const keys = pass.byHead(own("keys", rows.keys)), { preRopeKeys } = piece.tokens.needsOf(rows.layer);

@@ -86,7 +86,7 @@ Deno.test("feedTogether() refuses what a sequence refuses, before any is fed", (
   assertEquals(dense.length, 0);
   const unknown = [{ sequence: dense, ids: Int32Array.of(CONFIG.vocabSize) }];
   assertThrows(() => truth.feedTogether(unknown), RangeError);
-  // One that goes alone, behind one that was fed before it.
+  // A sequence that is fed separately, after another one.
   const alone = truth.start(METHODS[ORACLE - 1]!()), last = truth.start(METHODS[ORACLE - 1]!());
   const behind = [{ sequence: alone, ids: ids(4) }, { sequence: last, ids: Int32Array.of(1, -1) }];
   assertThrows(() => truth.feedTogether(behind), RangeError, "Cannot embed id -1: expected 0 to");

@@ -1,6 +1,7 @@
 /**
- * The forward pass of a model, written once: for the tokens of a sequence, whose kept rows are gathered, and for a step
- * of a batch, whose kept rows are marked. What remembers the tokens and decides about them: {@linkcode Tokens}.
+ * The forward pass of a model, written once. It computes either the tokens of a sequence, or a step of a batch. The
+ * kept rows of a sequence are gathered, those of a batch are marked. {@linkcode Tokens} remembers the tokens and
+ * decides about them.
  */
 import type { Backend, Gate, Product } from "../../backend.ts";
 import type { BatchDecisions, BatchRows } from "../../batch_ops.ts";
@@ -13,13 +14,13 @@ import type { ModelWeights } from "../weights.ts";
 /** Scratch of so many rows is kept whatever part of it is used. */
 const FEW_ROWS = 64;
 
-/** What a layer has of each token before its attention: T rows, in a batch one a slot. */
+/** A layer's input for attention: T rows, one per token; in a batch one per slot. */
 export interface LayerRows extends BatchRows {
   /** 0-based index of the layer. */
   readonly layer: number;
 }
 
-/** What is yet to be added to the residual stream, [T, hiddenSize], in rows that are kept or in all. */
+/** A pending addition to the residual stream, [T, hiddenSize], in kept rows or in all. */
 export interface Addend {
   /** As {@linkcode Backend.add} takes it. */
   readonly delta: Tensor;
@@ -38,7 +39,7 @@ export interface KeptRows {
   attend(queries: Tensor, out: Tensor, scale: number): void;
 }
 
-/** What is made of a layer's tokens before anything is decided, besides rotated keys and values. */
+/** Tensors to compute for a layer's tokens before any decision, besides rotated keys and values. */
 export interface LayerNeeds {
   /** Whether keys before rotary embedding are kept apart. */
   readonly preRopeKeys: boolean;
@@ -54,8 +55,8 @@ export interface Tokens {
   drops?(layer: number, part: "attention" | "mlp"): boolean;
   needsOf(layer: number): LayerNeeds;
   /**
-   * Attention of a layer: decides its tokens, caches them, and adds the outputs of the kept ones to the residual stream, or
-   * gives what is to be added where nobody looks at the stream before that.
+   * Attention of a layer: decides its tokens, caches them, and adds the outputs of the kept ones to the residual
+   * stream. It returns the addition instead if the stream is not read before it.
    *
    * @param pass what computes the kept rows, by {@linkcode ForwardPass.attendRows}
    */
@@ -97,12 +98,12 @@ export interface RunModel {
 }
 
 /**
- * Pre-norm blocks of rotary attention with grouped heads and a SwiGLU MLP: the Llama architecture; others override what
- * is different in them. Results lie in scratch tensors and last until the same part runs again.
+ * Pre-norm blocks of rotary attention with grouped heads and a SwiGLU MLP: the Llama architecture. Other architectures
+ * override their differences. Results lie in scratch tensors and last until the same part runs again.
  */
 export class ForwardPass {
   readonly #scratch = new Map<string, Tensor>();
-  /** Who looks on, if anybody. */
+  /** Observer of the rows, if any. */
   see: See | undefined;
   /** Takes the values that attention gives instead of their product: rows that are projected later, with others. */
   attended: Tensor | undefined;
@@ -176,7 +177,7 @@ export class ForwardPass {
   /** The given rows of a tensor as a matrix. No copy is made where these are all rows, each once and in order. */
   gather(name: string, x: Tensor, rows: Int32Array<ArrayBuffer>): Tensor {
     const all = asMatrix(x);
-    // The number of rows alone does not tell: a row that is asked for twice can stand for one that is left out.
+    // The number of rows is not sufficient: one row may be missing while another is requested twice.
     if (rows.length === x.shape[0] && rows.every((row, i) => row === i)) return all;
     const out = this.scratch(name, [rows.length, all.shape[1]!]);
     if (rows.length > 0) this.model.backend.gatherRows(all, this.i32(rows), out);
@@ -205,7 +206,7 @@ export class ForwardPass {
   /**
    * Adds a layer's attention to the residual stream: keys and values of all tokens, the rest for those that are kept.
    *
-   * @param left What is to be added before; what is given back, after.
+   * @param left An addition to make first; the returned one is still to be made.
    */
   protected attention(layer: number, x: Tensor, tokens: Tokens, left?: Addend): Addend | undefined {
     const needs = tokens.needsOf(layer), normed = this.norm(layer, "attnNorm", x, { left });
@@ -283,7 +284,7 @@ export class ForwardPass {
     });
   }
 
-  /** What enters a layer's last matrix: the activation of its gate, times the other product. */
+  /** Input of a layer's last matrix: the activation of its gate, times the other product. */
   protected gated(layer: number, x: Tensor, activation: Gate): Tensor {
     const { backend, weights } = this.model, own = weights.layers[layer]!;
     if (own["gateBias"] === undefined && own["upBias"] === undefined) {
@@ -303,8 +304,9 @@ export class ForwardPass {
   }
 
   /**
-   * Scratch by name; its values last until the name is taken again. Layers keep different numbers of rows: the first rows
-   * of what is there already serve, unless most of it would lie idle. Zero, if that is asked for and no process has written to it.
+   * Scratch by name; its values last until the name is taken again. Layers keep different numbers of rows: the first
+   * rows of existing scratch are reused, unless most of it would be unused. New scratch is zero if the caller asks for
+   * that.
    */
   scratch(
     name: string,

@@ -1,4 +1,7 @@
-/** What a forward pass says of the rows that it multiplies; {@linkcode CheckedReference} holds it to that in every test. */
+/**
+ * Rows that a forward pass declares equal to the last ones that it multiplied; {@linkcode CheckedReference} checks that
+ * in every test.
+ */
 import { assertEquals } from "@std/assert";
 import type { Backend } from "../../backend.ts";
 import { ReferenceBackend } from "../../reference/mod.ts";
@@ -77,7 +80,7 @@ Deno.test("a layer is few calls: products of one x at once, additions with the n
     assertEquals(calls.filter((name) => name === "3 products").length, numLayers);
   }
   calls.length = 0;
-  model.start(undefined, { see: () => {} }).feed(ids(9)); // who looks on sees every sum
+  model.start(undefined, { see: () => {} }).feed(ids(9)); // an observer needs every sum
   assertEquals(calls.filter((name) => name === "add").length, 2 * numLayers);
 });
 

@@ -143,7 +143,7 @@ Deno.test("strict() notices use after free", () => {
   assertThrows(() => backend.add(grown, grown), Error, "freed");
 });
 
-/** The reference with copies of what is uploaded, and those that were not given back. */
+/** The reference with copies of uploaded tensors, and the copies that were not given back. */
 function copying() {
   const backend: Backend = new ReferenceBackend(), held = new Set<unknown>();
   const upload = ({ dtype, shape, data }: HostTensor) => {

@@ -21,8 +21,8 @@ export interface DumpedLayer {
 }
 
 /**
- * Decides a layer's keys and values where every query is computed, block by block as a model does: queries see what was not
- * dropped before their block. What the side decides, its trace tells.
+ * Decides a layer's keys and values where every query is computed, block by block as a model does: queries attend to
+ * the keys that were not dropped before their block. The side's trace receives its decisions.
  *
  * @param sequence of a side of this layer only, which needs attention until keys are decided, and nothing of the weights.
  * @returns tokens decided, the first of the sequence

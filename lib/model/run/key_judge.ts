@@ -1,4 +1,4 @@
-/** What a sequence contains of its keys and values: which were decided, and which of them went. */
+/** Decisions about a sequence's keys and values: which tokens were decided, and which were evicted. */
 import { judgedAt, NEVER, type Spans } from "../../filter/blocks.ts";
 import type { LayerState } from "../../filter/layer.ts";
 import type { Answer, KeySequence, LayerView, Signals } from "../../methods/pruner.ts";
@@ -12,7 +12,7 @@ interface Judged {
   count: number;
 }
 
-/** A token whose key and value go: no query at `end` or later sees them. */
+/** A token whose key and value are evicted: no query at `end` or later attends to them. */
 export interface EndingRow {
   readonly position: number;
   readonly end: number;
@@ -30,7 +30,10 @@ export function endsOf(positions: Int32Array, ending: readonly EndingRow[]): Int
   return ends;
 }
 
-/** Of tokens [from, to) those that are decided to go, ascending. @param keep 0 = key and value go */
+/**
+ * The tokens in [from, to) whose keys and values are to be evicted, ascending. @param keep 0 = key and value are
+ * evicted
+ */
 export function endingOf(
   keep: ArrayLike<number>,
   spans: Spans,
@@ -49,7 +52,7 @@ export class KeyJudge {
   private readonly spans: Spans;
   private readonly sequence: KeySequence;
 
-  /** @param layers The side's, before the first token; or what is known already, by layer. */
+  /** @param layers The side's layers, before the first token; or their decisions so far, by layer. */
   constructor(spans: Spans, sequence: KeySequence, layers: readonly number[] | ReadonlyMap<number, Judged>) {
     this.spans = spans;
     this.sequence = sequence;
@@ -65,7 +68,7 @@ export class KeyJudge {
     for (const kept of keep) own.keep.push(kept);
   }
 
-  /** States of the key side's layers, in their order, where the side's specs say what decides them. */
+  /** States of the key side's layers, in their order, if the side has specs. */
   get states(): readonly LayerState[] | undefined {
     return this.sequence.states;
   }

@@ -1,4 +1,7 @@
-/** Keys and values that go: what queries then see, what is held, and that it does not matter how a sequence is fed. */
+/**
+ * Evicted keys and values: the keys that queries then attend to, the rows in use, and that feeding in pieces does not
+ * matter.
+ */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import { judgedAt, type Spans } from "../../filter/blocks.ts";
@@ -49,7 +52,7 @@ const withKeys = (
   query: Pruner = patternPruner([], () => true),
 ): Pruner => ({ ...query, spans, skipped: { cached: true }, keySide });
 
-/** A model of one layer whose backend tells what each query sees: positions of its keys. */
+/** A model of one layer whose backend records the keys that each query attends to, by position. */
 function watchedModel(): { model: Model; seen: Map<number, number[]> } {
   const seen = new Map<number, number[]>(), list = (tensor: Tensor) => [...hostData(tensor)];
   const watched: Backend = Object.assign(Object.create(backend), {
@@ -248,7 +251,7 @@ Deno.test("meanProbabilities() gives each key's probability for a query, average
   assertEquals(got.length, want.length);
   got.forEach((x, i) => assertAlmostEquals(x, want[i]!, 1e-7));
   assertEquals([...f32Data(args.out)], Array(8).fill(7));
-  // The reference's attention says the same by itself.
+  // The reference's attention computes the same by itself.
   const shares = hostTensor("f64", [2, 3], new Float64Array(6).fill(NaN));
   backend.attention({ ...args, shares });
   shares.data.forEach((x, i) => assertAlmostEquals(x, want[i]!, 1e-12));
@@ -257,7 +260,7 @@ Deno.test("meanProbabilities() gives each key's probability for a query, average
 /** Blocks and window of {@linkcode readSignals}. */
 const WATCHED: Spans = { warmup: 4, block: 4, recent: 2 };
 
-/** What a rule reads of each token of a layer when it is decided, and how many tokens are decided at once. */
+/** Signals that a rule reads of each token of a layer when it is decided, and how many tokens are decided at once. */
 function readSignals(query: (t: number) => boolean, count: number) {
   const judged: number[] = [], tokens: Pick<RuleToken, "attention" | "distant" | "change">[] = [];
   const options = { side: "key", kvFusion: "leave-one-out", kvRatio: 0.5, tail: 1, ...WATCHED } as const;

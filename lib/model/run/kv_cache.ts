@@ -27,7 +27,7 @@ export interface CachedRows {
 type KeysAndValues = Pick<CachedRows, "keys" | "values">;
 
 export class LayerCache {
-  /** Cached rows: tokens that every later query sees. */
+  /** Cached rows: tokens that every later query attends to. */
   kept: CachedRows;
   /** The recent window's rows: skipped tokens that later queries can still see. */
   recent: CachedRows;

@@ -68,7 +68,7 @@ export interface LayerFeed {
   readonly length: number;
 }
 
-/** What a layer's attention needs of its tokens, for either side of a method that touches it. */
+/** Tensors that a layer's attention needs of its tokens, for either side of a method that touches it. */
 export function needsOf(pruner: Pruner | undefined, layer: number): LayerNeeds {
   const own = pruner?.layers.includes(layer) ? pruner : undefined;
   const side = pruner?.keySide?.layers.includes(layer) ? pruner.keySide : undefined;
@@ -84,9 +84,9 @@ export function needsOf(pruner: Pruner | undefined, layer: number): LayerNeeds {
 export class LayerAttention {
   /** Attention over the sinks and the last tokens, where that stands for skipped outputs. */
   readonly #local: Substitute | undefined;
-  /** What the side of queries is shown. */
+  /** Input of the query side. */
   #shown: LayerView | undefined;
-  /** Of the residual stream before the attention, when somebody has asked for them. */
+  /** Norms of the residual stream before the attention, once they were requested. */
   #norms: Float64Array<ArrayBuffer> | undefined;
   private readonly feed: LayerFeed;
   private readonly rows: LayerRows;
@@ -145,7 +145,9 @@ export class LayerAttention {
     };
   }
 
-  /** Whose attention is computed: 1, or 0 where it is skipped, of rows from `start` on; at least of that one. */
+  /**
+   * Decisions for rows from `start` on, at least for that one: 1 where attention is computed, 0 where it is skipped.
+   */
   #decide(start: number): Uint8Array<ArrayBuffer> {
     const { decider, pruner, record } = this.feed;
     if (decider === undefined) return new Uint8Array(this.#total).fill(1);
@@ -154,7 +156,10 @@ export class LayerAttention {
     return keep;
   }
 
-  /** Decides keys and values at all block starts below `end`, drops those that no query from `next` on sees, gives the others. */
+  /**
+   * Decides keys and values at all block starts below `end`. Drops those that no query from `next` on attends to, and
+   * returns the other evicted ones.
+   */
   #judge(end: number, next: number): EndingRow[] {
     const { judge, record: { cache, tally, whole } } = this.feed;
     const { gone, values } = judge!.judge(this.rows.layer, end);
@@ -337,7 +342,7 @@ export class LayerAttention {
     return { kept, skipped, recent: pruner?.spans.recent ?? 0, ending };
   }
 
-  /** Attention; shows the key side, where it needs to know, what full queries (of the rows `kept`) say of keys. */
+  /** Attention; passes signals of full queries (of the rows `kept`) about keys to the key side, where it needs them. */
   #attendShowing(asked: AttentionArgs, kept: Rows, findFull: () => Rows): void {
     const { judge, model, pass, pruner, record } = this.feed,
       backend = this.#backend,
@@ -347,7 +352,7 @@ export class LayerAttention {
     if (wanted.length === 0 || kept.length === 0) return backend.attention(asked);
     const positions = this.#positionsOf(kept), rows = findFull();
     const last = record.cache.kept.positions[asked.numKeys - 1]!;
-    // Of those that are not yet decided there is one per token, since none of them went.
+    // Each token that is not yet decided has one row, because none of them was evicted.
     const keys = needs.includes("until judged") ? last + 1 - judge!.judged(layer) : asked.numKeys;
     const ofAll = wanted.includes("change") ? headWeights(model, layer) : undefined;
     const weights = ofAll && (record.whole?.evictingOf(pass, ofAll) ?? ofAll);
@@ -357,7 +362,7 @@ export class LayerAttention {
     judge!.observe(layer, { positions, rows: isSome ? pickSignals(all, rows, keys) : all });
   }
 
-  /** What the rows see of each other where nothing is skipped or dropped: those of a whole sequence. */
+  /** Rows that attend to each other where nothing is skipped or dropped: those of a whole sequence. */
   get #seenWhole(): SeenRows {
     const { keys, values } = this.rows, count = this.#total, positions = this.#positionsOf(range(0, count));
     const kept = { keys: asMatrix(keys), values: asMatrix(values), positions, count };

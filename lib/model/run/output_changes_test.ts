@@ -1,4 +1,4 @@
-/** What the outputs of attention would be without a key: by leaving it out, by the op, and by probabilities. */
+/** Outputs of attention without a key: by leaving it out, by the op, and by probabilities. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import { createPruner, type MethodOptions } from "../../methods/mod.ts";

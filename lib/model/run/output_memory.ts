@@ -7,7 +7,7 @@ const FIRST_OF_MEAN = 4;
 export class OutputMemory {
   /** What stands for a skipped output now: zeros until there is one. */
   #current: Float64Array;
-  /** Of the mean: the sum over earlier blocks, then over the current one, and how many outputs are in them. */
+  /** For the mean: the sum over earlier blocks, then over the current one, and how many outputs are in them. */
   #sums: readonly [Float64Array, Float64Array];
   #counts: readonly [number, number] = [0, 0];
   #blockEnd: number;
@@ -28,7 +28,7 @@ export class OutputMemory {
    *
    * @param position The first one's.
    * @param keep 1 = its attention was computed, 0 = it was skipped.
-   * @param outputs Of those that were computed, [R, width].
+   * @param outputs Outputs of the computed tokens, [R, width].
    * @returns what stands for the outputs of the others, [S, width], and of each computed one the norm of its difference
    * from what would have stood for it, [R]
    */

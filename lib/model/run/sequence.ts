@@ -49,8 +49,8 @@ export interface SequenceOptions {
 const OPTIONS: Record<keyof SequenceOptions, true> = { chunk: true, cacheDType: true, see: true };
 
 /**
- * A sequence; made by `Model.start`. `using` gives the memory of its caches back where the block ends, {@linkcode free} at
- * once; what is asked of the caches afterwards throws an `Error`. Without either, that memory is freed late.
+ * A sequence; made by `Model.start`. `using` gives the memory of its caches back where the block ends, {@linkcode free}
+ * at once; later uses of the caches throw an `Error`. Without either, that memory is freed late.
  */
 export class ModelSequence implements Disposable {
   readonly #model: RunModel;
@@ -120,8 +120,8 @@ export class ModelSequence implements Disposable {
   }
 
   /**
-   * Feeds the next tokens, and returns when that is done: meanwhile the thread does nothing else. Who must answer others runs
-   * models in a Worker, or feeds in pieces; docs/reference/library.md shows both.
+   * Feeds the next tokens, and returns when that is done: meanwhile the thread does nothing else. A program that must
+   * also answer requests runs models in a Worker, or feeds in pieces; docs/reference/library.md shows both.
    *
    * @returns hidden states after the final norm, [T, hiddenSize] f32, for `Model.logits`
    * @throws {TypeError} If the ids are no `Int32Array`.
@@ -162,7 +162,9 @@ export class ModelSequence implements Disposable {
     return this.#run(this.#model.embed(ids), 0, layer);
   }
 
-  /** What a layer makes of a whole sequence's residual stream, which it takes over. The sequence ends with it. @internal */
+  /**
+   * Output of a layer for a whole sequence's residual stream, which it takes over. The sequence ends with it. @internal
+   */
   throughLayer(x: Tensor, layer: number): Tensor {
     this.#lowest = this.#model.config.numLayers;
     return this.#run(x, layer, layer + 1);
@@ -188,7 +190,7 @@ export class ModelSequence implements Disposable {
     };
   }
 
-  /** What was spent and saved so far. */
+  /** Cost and savings so far. */
   usage(): SequenceUsage {
     this.#expectHeld();
     const { config } = this.#model;
@@ -273,7 +275,7 @@ export class ModelSequence implements Disposable {
     return out;
   }
 
-  /** Runs another method over the rows, which it leaves as they are, and goes on with what that makes of its own. */
+  /** Runs another method over a copy of the rows, and continues with the method that follows from its decisions. */
   #rehearse({ of, then }: Rehearsal, rows: Tensor, from: number): void {
     const { backend } = this.#model, first = new ModelSequence(this.#model, of, this.#options);
     first.#lowest = this.#lowest;
@@ -338,7 +340,7 @@ export class ModelSequence implements Disposable {
   }
 
   /**
-   * The next `count` tokens, as a pass sees them; {@linkcode end} is called after them.
+   * The next `count` tokens, as input of a pass; {@linkcode end} is called after them.
    * @internal
    */
   begin(count: number): PieceTokens {

@@ -1,4 +1,7 @@
-/** Signals of computed queries about keys, found by the attention op itself: what they give, what would change without. */
+/**
+ * Signals of computed queries about keys, computed by the attention op itself: attention weights, and changes of
+ * outputs.
+ */
 import { type AttentionArgs, type Backend, LEAST_OTHERS } from "../../backend.ts";
 import { type Need, type Signal, SIGNALS, type Signals } from "../../methods/pruner.ts";
 import { dequantize } from "../../reference/dequantize.ts";
@@ -52,9 +55,10 @@ export function signalsOf(needs: readonly Need[]): Signal[] {
 }
 
 /**
- * Attention, and what its queries say of the last `tokens` cached rows: by the op where it tells, else by more calls.
+ * Attention, and signals of its queries about the last `tokens` cached rows: from the op if it computes them, else by
+ * more calls.
  *
- * @param room Gives room for results, f64, which last, as what is returned does, until the name is taken again.
+ * @param room Gives room for results, f64. These, and the returned signals, last until the name is taken again.
  * @param headWeights Where `change` is wanted: [numHeads] f32, on the backend.
  */
 export function attendShowing(
@@ -121,8 +125,8 @@ function eachProbability(
 const measured = new WeakMap<RunModel, Map<number, Tensor>>();
 
 /**
- * Of each head of a layer the mean square, over directions of its output, of what the output projection makes of a unit
- * vector: the squares of the projection's entries for that head, summed, by headDim. [numHeads] f32 on the model's
+ * Mean square gain of the output projection for each head of a layer, over directions of the head's output. It is the
+ * sum of the squares of the projection's entries for that head, divided by headDim. [numHeads] f32 on the model's
  * backend, where it stays.
  */
 export function headWeights(model: RunModel, layer: number): Tensor {

@@ -1,4 +1,4 @@
-/** What stands for skipped outputs: what local queries see, what is added, what is learned from it, and what it costs. */
+/** Substitutes of skipped outputs: the keys of local queries, the added output, the learned outcomes, and the cost. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import {
@@ -52,7 +52,7 @@ Deno.test("OutputMemory gives the last output, or the mean of earlier blocks wit
   }
 });
 
-/** A model of one layer whose backend tells what each query sees, and what the attention block adds. */
+/** A model of one layer whose backend records the keys of each query, and the output of the attention block. */
 function watchedModel() {
   const seen = new Map<number, number[]>(), added: Float32Array[] = [];
   const list = (tensor: Tensor) => [...hostData(tensor)] as number[];

@@ -1,12 +1,12 @@
-/** What a sequence has cost and saved, counted from only decisions: the same however and wherever it was computed. */
+/** Cost and savings of a sequence, counted only from decisions: they do not depend on how and where it was computed. */
 import { attentionFlops, mlpFlops, outputFlops, projectionFlops, windowPairs } from "../../cost.ts";
 import type { HeadParts } from "../../filter/option.ts";
 import type { Pruner, Substitute } from "../../methods/pruner.ts";
 import { layerConfig, type ModelConfig } from "../config.ts";
 
 /**
- * What a sequence has cost and saved so far, against the full model; formulas in `lib/cost.ts`. A pruner that is
- * non-causal at outputs counts as if its choice had been known beforehand.
+ * Cost and savings of a sequence so far, against the full model; formulas in `lib/cost.ts`. A pruner that is non-causal
+ * at outputs counts as if its choice had been known beforehand.
  */
 export interface SequenceUsage {
   /** Bytes of keys and values in use, recent windows included; positions (4 bytes per row) are not counted. */
@@ -19,7 +19,7 @@ export interface SequenceUsage {
   readonly queriesDense: number;
   /** Those of them that were skipped. */
   readonly queriesSkipped: number;
-  /** Pairs of a query and a key that it sees, in the full model, over all layers. */
+  /** Pairs of a query and a key that it attends to, in the full model, over all layers. */
   readonly pairsDense: number;
   /** Those of them not computed. */
   readonly pairsAvoided: number;
@@ -63,14 +63,14 @@ export function tallyRules(pruner: Pick<Pruner, "spans" | "skipped" | "needs"> |
 
 /** Counts what one layer of one sequence computes and holds, from its decisions. */
 export class LayerTally {
-  /** Positions of cached rows that the next query sees through the layer's window, ascending; of a full layer none. */
+  /** Positions of cached rows within the layer's window of the next query, ascending; none for a full layer. */
   #near: number[] = [];
   #cached = 0;
   /** Rows of the heads that keep everything. */
   #all = 0;
   /** Fraction of the KV heads that these are. */
   readonly #whole: number;
-  /** Positions of skipped tokens that the next query still sees, ascending. */
+  /** Positions of skipped tokens that the next query still attends to, ascending. */
   #recent: number[] = [];
   /** Where cached rows end that have not ended yet, ascending. */
   #ends: number[] = [];
@@ -78,7 +78,7 @@ export class LayerTally {
   tokens = 0;
   /** Tokens whose attention was computed. */
   kept = 0;
-  /** Pairs of a query and a key that it sees. */
+  /** Pairs of a query and a key that it attends to. */
   pairs = 0;
   private readonly rules: TallyRules;
   private readonly window: number;
@@ -96,8 +96,8 @@ export class LayerTally {
   }
 
   /**
-   * Tokens whose query was projected. What an oracle looks at does not count: it stands for a choice that was known
-   * beforehand.
+   * Tokens whose query was projected. The queries that an oracle reads do not count: it stands for a choice that was
+   * known beforehand.
    */
   get queried(): number {
     return this.rules.wantsQueries ? this.tokens : this.projected;

@@ -21,7 +21,7 @@ Deno.test("LayerTally counts pairs and rows as the definition does, however the 
         for (let j = 0; j <= i; j++) if (sees(i, j)) pairs++;
       }
       let held = 0;
-      for (let j = 0; j < 60; j++) if (holds(60, j)) held++; // what a next query could see
+      for (let j = 0; j < 60; j++) if (holds(60, j)) held++; // rows for a next query
       for (const piece of [1, 7, 60]) {
         const tally = new LayerTally({ recent: recent!, cacheSkipped, wantsQueries: false }, window);
         for (let at = 0; at < 60; at += piece) tally.take(keep.subarray(at, at + piece));

@@ -47,7 +47,7 @@ export class WholeHeads {
     );
   }
 
-  /** Of each query head a number, [numHeads]: of those of the KV heads that evict. */
+  /** For each query head of the KV heads that evict, its entry of `numbers`, [numHeads]. */
   evictingOf(pass: ForwardPass, numbers: Tensor): Tensor {
     const { others } = this.parts, matrix = { ...numbers, shape: [1, numbers.shape[0]!] };
     const own = pass.gather("numbers of heads", this.byHead(matrix), Int32Array.from(others));

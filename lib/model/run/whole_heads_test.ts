@@ -10,7 +10,9 @@ import { backend as reference } from "../testing.ts";
 import { batchUnsupportedReason } from "./batch_decoder.ts";
 
 const COUNT = 80, FEEDS = [[COUNT], Array<number>(COUNT).fill(1), [5, 1, 3, 40, 31]];
-/** Of 3 layers and 2 KV heads: head 1 of layer 0 and both of layer 2 keep everything; the others drop so much more. */
+/**
+ * With 3 layers and 2 KV heads, head 1 of layer 0 and both of layer 2 keep everything; the others drop so much more.
+ */
 const scores = [0, 5, 1, 0, 4, 4];
 const OPTIONS = {
   side: "key",
