@@ -190,7 +190,7 @@ export class RowToken implements RuleToken {
   #rowOf(name: Reads): Float32Array {
     const rows = this.rows[name];
     if (rows === undefined) {
-      throw new TypeError(`Cannot score a token by its "${name}": expected a rule that says it reads that`);
+      throw new TypeError(`Cannot score a token by its "${name}": expected a rule whose reads() has it`);
     }
     const { data, width } = rows;
     return data.slice(this.row * width, (this.row + 1) * width);

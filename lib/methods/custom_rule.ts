@@ -54,7 +54,7 @@ export function createCustomRule(
   const resolved: ResolvedOptions = resolveOptions({ ...options, absorb: "all" });
   if (!filtersQueries(resolved)) {
     throw new RangeError(
-      "Cannot bind a rule of one's own to keys and values alone: expected a pruneRatio above 0",
+      "Cannot bind a rule of one's own only to keys and values: expected a pruneRatio above 0",
     );
   }
   const queries = () => createRulePruner(rule.name, rule, shape, resolved, context);
