@@ -43,8 +43,7 @@ export interface AttentionArgs {
   readonly keyEnds?: Tensor;
   /**
    * Window of each query, [R] i32. Negative: full attention, limited only by `keyPositions` and `keyEnds`. w >= 0:
-   * local attention, only to cached rows whose position is below `sinks` or at most w before its own. Without it all
-   * queries are full.
+   * local attention, only to cached rows whose position is below `sinks` or at most w before its own. Default: full.
    */
   readonly windows?: Tensor;
   /** Local queries attend to positions below it at any distance; 0 by default. It has no effect without `windows`. */
@@ -69,10 +68,7 @@ export interface AttentionArgs {
   readonly recent: number;
   /** Factor on the products of queries and keys, 1 / sqrt(headDim). */
   readonly scale: number;
-  /**
-   * Attention output before the output projection, [R, numHeads, headDim] f32. It is 0 for a query that attends to no
-   * row.
-   */
+  /** Attention output before the output projection, [R, numHeads, headDim] f32; 0 where a query attends to no row. */
   readonly out: Tensor;
 }
 
@@ -151,10 +147,7 @@ export interface Backend extends BatchOps {
    * rows may hold anything until the caller has filled them.
    */
   regrowRows(tensor: Tensor, rows: number): Tensor;
-  /**
-   * Waits for all enqueued work, to time it. A backend whose calls return only when their work is done does not have
-   * it.
-   */
+  /** Waits for all enqueued work, to time it. Backends whose calls return only when their work is done have none. */
   synchronize?(): void;
   /** Gives a tensor's memory back at once; not to be used afterwards. Where it is not called, memory is freed late. */
   free(tensor: Tensor): void;

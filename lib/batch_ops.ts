@@ -49,10 +49,7 @@ export interface BatchDecisions {
 export interface BatchKeys {
   /** What decides tokens as they come; those that go do so at the starts of its spec's blocks. */
   readonly states: BatchStates;
-  /**
-   * Where each cached row ends, [batch, capacity] i32: no query at that position or later attends to it;
-   * 2^31 - 1 = never.
-   */
+  /** Where each cached row ends, [batch, capacity] i32: no query there or later attends to it; 2^31 - 1 = never. */
   readonly ends: Tensor;
   /** The last decisions, [batch] u8: 1 = key and value stay, 0 = they go when they are decided, or the slot is idle. */
   readonly keep: Tensor;

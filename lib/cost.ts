@@ -54,10 +54,7 @@ export function outputFlops(shape: Pick<CostShape, "hiddenSize" | "vocabSize">, 
   return 2 * shape.hiddenSize * shape.vocabSize * tokens;
 }
 
-/**
- * Pairs of a query and a key in causal attention over `tokens` tokens, where a query attends to `window` positions, its
- * own included.
- */
+/** Pairs of a query and a key in causal attention over `tokens` tokens, with a window that includes the query's own. */
 export function windowPairs(tokens: number, window: number = Infinity): number {
   const whole = Math.min(tokens, window);
   return whole * (whole + 1) / 2 + (tokens > whole ? (tokens - whole) * whole : 0);

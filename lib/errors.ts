@@ -18,10 +18,7 @@ export class KernelError extends Error {
   /** The ABI function that failed. */
   readonly op: string;
 
-  /**
-   * Made where a call returns an error status. @param op ABI function @param code its status @param message its error
-   * message
-   */
+  /** Made when a call returns an error status. @param op ABI function @param code status @param message its text */
   constructor(op: string, code: number, message: string) {
     super(`Cannot run ${op}: ${message}`);
     this.op = op;

@@ -12,8 +12,7 @@ export interface PinnedPackage {
 export const requirementOf = ({ name, version }: PinnedPackage): string => `${name}==${version}`;
 
 /**
- * Arguments of pip for packages. pip reads digests only from a file, and with one digest it requires one for every
- * package.
+ * Arguments of pip for packages. pip reads digests only from a file, and with one it requires all.
  *
  * @param folder Where the file is written.
  */

@@ -3,8 +3,7 @@
 /**
  * Name and `ignore` of a test that some machines cannot run: `Deno.test({ ...unless(why, name), fn })`.
  *
- * @param why The thing that this machine lacks, to be shown in the test's name; undefined or false if nothing is
- * missing.
+ * @param why The thing that this machine lacks, for the test's name; undefined or false if there is none.
  */
 export function unless(why: string | undefined | false, name: string): { name: string; ignore: boolean } {
   return why ? { name: `${name} (ignored: ${why})`, ignore: true } : { name, ignore: false };

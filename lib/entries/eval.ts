@@ -10,8 +10,7 @@
  * console.assert(result.perplexity > result.densePerplexity);
  * ```
  *
- * Also: time and memory against length, statistics of the heads of the full model, and records of decisions, which can
- * be replayed.
+ * Also: time and memory against length, statistics of the heads of the full model, and recorded decisions, to replay.
  * @module
  */
 export {

@@ -34,10 +34,7 @@ export function cutChunks(ids: Int32Array, context: number): Int32Array<ArrayBuf
 }
 
 const NOTHING = new Uint8Array();
-/**
- * Milliseconds, by `performance.now()`: once in this interval, a turn of the event loop certainly handles all that is
- * pending.
- */
+/** Milliseconds, by `performance.now()`: once per interval, a turn of the event loop handles all pending events. */
 const SURE_EVERY = 200;
 let sure = -Infinity;
 

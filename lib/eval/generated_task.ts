@@ -1,7 +1,4 @@
-/**
- * Tasks whose items are generated from a seed, of any length: they test which distant tokens a filter must keep for
- * recall.
- */
+/** Tasks whose items are generated from a seed, of any length: which distant tokens must a filter keep for recall? */
 import { mix64 } from "../random.ts";
 import { ACC_GREEDY, FOUND, GREEDY_DISTANCES, ITEM_PERPLEXITY } from "./item_metrics.ts";
 import { type ItemRequest, requestOf, type Sought } from "./item.ts";

@@ -95,8 +95,8 @@ export class ItemScorer implements Disposable {
   }
 
   /**
-   * Scores an item with several methods at once. The results equal those of separate calls up to rounding, but weights
-   * are read once for all.
+   * Scores an item with several methods at once. Results equal those of separate calls up to rounding; weights are read
+   * once.
    *
    * @param scorers Scorers of one model.
    * @returns The results of each scorer, in their order.

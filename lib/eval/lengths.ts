@@ -51,7 +51,7 @@ export interface LengthOptions {
 
 /**
  * Feeds the beginnings of one text to the methods. The methods take turns, so that other load on the machine affects
- * all of them alike.
+ * all alike.
  *
  * @param ids Token ids, at least as many as the greatest length and the decoded tokens together.
  * @returns A row a length and method, lengths ascending.

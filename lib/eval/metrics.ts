@@ -21,10 +21,7 @@ export interface Metric {
   readonly fromMean?: (mean: number) => number;
   /** Whether it is a distance of the filtered model from the full one; the full model then has no value. */
   readonly isDistance?: boolean;
-  /**
-   * For a metric that is plotted against the skipped fraction: the figure's title, its axis, and the caption's sentence
-   * about it.
-   */
+  /** For a metric that is plotted against the skipped fraction: the figure's title, axis, and a sentence about it. */
   readonly figure?: { readonly title: string; readonly axis: string; readonly caption: string };
 }
 

@@ -29,10 +29,7 @@ export interface ChunkRecord {
   readonly timeMs: number;
 }
 
-/**
- * How a run may be watched and stopped. A chunk is the unit of work that is computed without a break: of a text, or an
- * item.
- */
+/** How a run may be watched and stopped. A chunk, of a text or an item, is computed without a break. */
 export interface RunControl {
   /** Stops the run between two chunks; the run then throws the signal's reason. */
   readonly signal?: AbortSignal | undefined;

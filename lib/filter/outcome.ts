@@ -1,7 +1,4 @@
-/**
- * The outcome y that a rule learns to predict, of a token whose attention was computed: the error that a skip would
- * have caused.
- */
+/** The outcome y that a rule learns to predict: the error that skipping a computed token would have caused. */
 
 /** Substitutes for a skipped token's attention output. */
 export const SUBSTITUTES = ["none", "mean", "last", "local"] as const;

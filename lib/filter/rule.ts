@@ -1,14 +1,11 @@
-/**
- * The interface of a rule for the recurrence: it gives a token its score in a layer. The recurrence depends on no rule
- * by name.
- */
+/** The interface of a rule: it gives a token its score in a layer. The recurrence depends on no rule by name. */
 import type { HeadParts } from "./option.ts";
 import type { FilterOptions } from "./options.ts";
 import type { Moments } from "./similarity.ts";
 
 /**
  * Inputs of a rule. They are the similarities' moments, rows of the token itself, and the outcomes of kept tokens, for
- * a rule with a memory. Only the key side also has the attention that the token has received, and the change of outputs
+ * a rule with a memory. Only the key side also has the attention that the token received, and the change of outputs
  * without it.
  */
 export type Reads =
@@ -45,9 +42,8 @@ export interface RuleToken extends Readonly<Moments> {
   /** The same of the queries that are more than half a recent window after it; {@linkcode attention} where none was. */
   readonly distant: number;
   /**
-   * Where asked for, over the queries of {@linkcode distant}: the root mean square change of the attention block's
-   * output without the token. The squared change is summed over heads, each weighted by the mean square of its output
-   * projection.
+   * Where asked for, over the queries of {@linkcode distant}: the root mean square change of the block's output without
+   * the token. The squared change is summed over heads, each weighted by the mean square of its output projection.
    */
   readonly change: number;
 }

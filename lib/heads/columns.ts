@@ -77,10 +77,7 @@ class SideColumns {
   }
 }
 
-/**
- * A rule's recurrence over the dense stream. It decides, and observes the outcomes of the tokens that it would keep,
- * but nothing is skipped.
- */
+/** A rule's recurrence over the dense stream: it decides, and observes outcomes, but nothing is skipped. */
 class ShadowFilter {
   readonly redundancy: Float64Array<ArrayBuffer>;
   readonly threshold: Float64Array<ArrayBuffer>;

@@ -12,10 +12,7 @@ import { createRulePruner } from "./rule_pruner.ts";
 /** @internal Inputs of a user's own rule: one token in one layer, before its attention. */
 export type ScoredToken = Omit<RuleToken, "queries">;
 
-/**
- * Redundancy of a token: high = skip. It is a finite number. Only for the first token of a sequence, which is kept, it
- * may be NaN.
- */
+/** Redundancy of a token: high = skip. It is finite, or NaN for the first token of a sequence, which is kept. */
 export type TokenScore = (token: ScoredToken) => number;
 
 /** Token Filtering's options; those of its rules have no effect, and anchors absorb all tokens. */

@@ -92,10 +92,7 @@ export interface Outcomes {
   readonly residualNorms: Float64Array<ArrayBuffer>;
 }
 
-/**
- * @internal Signals of computed queries about keys, [R, U] for R queries and the last U cached keys; valid until
- * `observe` returns.
- */
+/** @internal Signals of R queries about the last U cached keys, [R, U]; valid until `observe` returns. */
 export interface Signals {
   /** Positions of the queries, [R]. */
   readonly positions: Int32Array;
@@ -159,9 +156,8 @@ export interface Skipped {
 /** @internal What stands for the attention output of a skipped token. */
 export interface Substitute {
   /**
-   * `mean`: the mean of the outputs of computed tokens, of earlier blocks and without the first four. `last`: the
-   * output of the last computed token. `local`: attention over the first `sinks` tokens, the last `recent` ones and
-   * itself.
+   * `mean`: the mean of the outputs of computed tokens, of earlier blocks without the first four. `last`: the output of
+   * the last computed token. `local`: attention over the first `sinks` tokens, the last `recent` ones and itself.
    */
   readonly kind: "mean" | "last" | "local";
   readonly sinks: number;
@@ -185,8 +181,7 @@ export interface Rehearsal {
 
 /**
  * Preparation of the model before the method runs. `alter`: it is altered by a calibration text. `adapt`: it is altered
- * for each sequence by its warm-up. `drop`: some of its parts are left out. `rehearse`: another method first runs the
- * sequence.
+ * for each sequence by its warm-up. `drop`: some of its parts are left out. `rehearse`: another method runs first.
  * @internal
  */
 export type Preparation =

@@ -53,10 +53,7 @@ export function readModelConfig(source: ModelSource, options: ConfigOptions = {}
   return config;
 }
 
-/**
- * Reads the sizes only from the text of a config.json, for plans without weights; throws as
- * {@linkcode readModelConfig}.
- */
+/** Reads the sizes from the text of a config.json, for plans without weights; throws as {@linkcode readModelConfig}. */
 export function readConfigText(file: string, text: string): ModelConfig {
   return readModelConfig({ file, config: new JsonKeys(file, text), tensors: new Map(), sha256: "" });
 }

@@ -29,10 +29,7 @@ import {
 
 type SequenceOps = Pick<Backend, "attention" | "kvFilterScan" | "kvFilterObserve" | "rowNorms" | "storeRows">;
 
-/**
- * Runs an op only on the rows of the kept sequences: gathers those of `out` and `inputs`, and scatters those of `out`
- * back.
- */
+/** Runs an op only on the rows of the kept sequences: gathers those of `out` and `inputs`, and scatters `out` back. */
 export function onKept(
   only: BatchDecisions,
   out: Tensor,

@@ -59,8 +59,8 @@ function scottKernels(cells: readonly number[], weights: readonly number[], last
  * Importances of the axes, which add up to 1. An axis is important if the best tenth of the trials differs much from
  * all trials along it: Pearson's divergence of smoothed densities, weighted by how often a conditional axis exists.
  *
- * Trials that were stopped, or that break a constraint, are left out. With several objectives the best trials are
- * chosen as TPE does.
+ * Trials that were stopped, or that break a constraint, are left out. Several objectives: the best are chosen as in
+ * TPE.
  *
  * @returns By axis, largest first; all alike where nothing can be told.
  */

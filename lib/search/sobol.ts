@@ -33,9 +33,8 @@ function parity(bits: number): number {
 
 /**
  * Points of a Sobol sequence by their number, in the order of Gray's code. Scrambling uses a random lower triangular
- * matrix of bits and a random shift per dimension (Matousek 1998). Every point is then uniform in [0, 1), and the
- * sequence keeps its defining property: of the first 2^m points exactly one lies in each of 2^m equal slices of every
- * axis.
+ * matrix of bits and a random shift per dimension (Matousek 1998). Every point is then uniform in [0, 1), and of the
+ * first 2^m points exactly one still lies in each of 2^m equal slices of every axis.
  */
 export class SobolPoints {
   readonly #directions: readonly Uint32Array[];

@@ -66,8 +66,8 @@ export function blockBootstrap(
 interface PairedInterval extends Interval {
   /**
    * Two-sided: twice the smaller fraction of resamples on either side of 0, those at 0 on both. It is at least
-   * 2^(1 - blocks), the probability that this number of blocks agrees in sign, because resamples of a few blocks vary
-   * too little.
+   * 2^(1 - blocks), the probability that this number of blocks agrees in sign, as resamples of a few blocks vary too
+   * little.
    */
   readonly pValue: number;
 }

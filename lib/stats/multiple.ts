@@ -3,8 +3,8 @@ import { expectInstance } from "../errors.ts";
 
 /**
  * p values adjusted for multiple testing as Benjamini and Hochberg (1995) do. If those that are at most a level count
- * as different, the expected fraction of wrong calls among them is at most that level. The tests must be independent or
- * positively dependent.
+ * as different, the expected fraction of wrong calls among them is at most that level, for independent or positively
+ * dependent tests.
  *
  * @param pValues In [0, 1].
  * @returns In the same order: the smallest level at which each is called different.

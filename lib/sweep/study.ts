@@ -44,10 +44,7 @@ export interface Study<T extends TaskTypes = PerplexityTypes> {
   readonly context?: number;
   /** Use only the first tokens; default: all. */
   readonly tokens?: number;
-  /**
-   * Use only this number of items, for a task that has some. Its text is a JSONL file, or the JSON settings from which
-   * its items are made.
-   */
+  /** Use only this number of items of a task. Its text is a JSONL file, or JSON settings to make items from. */
   readonly items?: number;
   /** Where methods begin to filter, instead of their warm-up. */
   readonly filterFrom?: FilterFrom;

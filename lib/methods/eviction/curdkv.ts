@@ -1,7 +1,4 @@
-/**
- * Key side: evicts tokens whose key and value are small compared with their neighbours' (CurDKV, arXiv 2509.15038),
- * close to kvpress.
- */
+/** Key side: evicts tokens with small key and value compared with their neighbours' (CurDKV, arXiv 2509.15038). */
 import { byHead, notedScores } from "./live_keys.ts";
 import type { EvictionMethod } from "../method.ts";
 

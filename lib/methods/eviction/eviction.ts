@@ -1,7 +1,7 @@
 /**
- * Methods that rank the cached tokens at every block start, adapted from the literature. The tokens of lowest score are
- * evicted, until the requested ratio of those beyond the recent window is evicted. A press of kvpress scores once, at
- * the end of a prefill.
+ * Methods that rank the cached tokens at every block start, adapted from the literature. Tokens of lowest score are
+ * evicted, until the ratio of those beyond the recent window is met. A press of kvpress scores once, at the end of a
+ * prefill.
  */
 import { planLayers } from "../../filter/schedule.ts";
 import type { HeadParts } from "../../filter/option.ts";

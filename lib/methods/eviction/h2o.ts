@@ -1,7 +1,4 @@
-/**
- * H2O (arXiv 2306.14048), causal: the sum of the attention that the token received from all queries so far, its own
- * included.
- */
+/** H2O (arXiv 2306.14048), causal: the attention that the token received from all queries so far, its own included. */
 import type { EvictionMethod } from "../method.ts";
 
 export const h2o: EvictionMethod<"h2o"> = {

@@ -3,9 +3,9 @@ import { byHead, type LiveToken, notedScores } from "./live_keys.ts";
 import type { EvictionMethod } from "../method.ts";
 
 /**
- * Per head the token's rank in its block, [0, 1), by the mean of two softmaxes over the block. One is of the standard
- * deviation over channels of the key, the other of the value's. Both are scaled by the least and the greatest of the
- * next block. Blocks have `block` tokens from the warm-up on; kvpress has 128. A token stays until the next block is
+ * Per head the token's rank in its block, [0, 1), by the mean of two softmaxes over the block. One is of the key's
+ * standard deviation over channels, the other of the value's. Both are scaled by the least and the greatest of the next
+ * block. Blocks have `block` tokens from the warm-up on; kvpress has 128. A token stays until the next block is
  * complete.
  */
 export const lagkv: EvictionMethod<"lagkv"> = {

@@ -8,9 +8,8 @@ const JITTER = 1e-2;
 
 /**
  * Per head x' (X'X + jitter)^-1 x, where x is the key before rotary embedding, less the mean key. Mean and Gram matrix
- * are those of all keys so far, evicted ones included. kvpress first sketches the keys at random, to be cheaper; here
- * they are not sketched. Memory: per head the number of keys, their sum [d], and the sum of their outer products [d,
- * d].
+ * are those of all keys so far, evicted ones included. kvpress first sketches the keys at random, to be cheaper.
+ * Memory: per head the number of keys, their sum [d], and the sum of their outer products [d, d].
  */
 export const leverage: EvictionMethod<"leverage"> = {
   name: "leverage",

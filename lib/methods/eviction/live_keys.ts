@@ -1,7 +1,4 @@
-/**
- * The cached tokens, for methods that rank them again at every block start; and the merging of evicted values into
- * others.
- */
+/** The cached tokens, as methods rank them at every block start; and the merging of evicted values into others. */
 import type { FilterShape } from "../../filter/sequence.ts";
 import type { Spans } from "../../filter/blocks.ts";
 import { norm } from "../../filter/similarity.ts";
@@ -29,10 +26,7 @@ export interface LiveKeys extends Spans {
    * For each token the mean, over the last `count` queries computed, of the mean over heads of the probability it got.
    */
   attention(count: number): Float64Array;
-  /**
-   * For a non-causal method: for each token the sum of the attention that the queries from `at` on would give it if no
-   * key was evicted.
-   */
+  /** Non-causal methods: for each token the attention from all queries from `at` on, in sum, if no key was evicted. */
   foreseen(): Float64Array;
 }
 

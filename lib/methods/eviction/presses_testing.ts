@@ -1,7 +1,4 @@
-/**
- * Random tensors with the results of kvpress's presses, as make_presses_golden.py writes them, and the same by this
- * project.
- */
+/** Random tensors with the results of kvpress's presses, from make_presses_golden.py, and the same by this project. */
 import { assertEquals } from "@std/assert";
 import { hostTensor } from "../../tensor.ts";
 import { scoreExpected } from "./expected_attention.ts";

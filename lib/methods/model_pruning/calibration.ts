@@ -9,10 +9,7 @@ export interface Calibration {
   readonly sha256: string;
   /** Its token ids, in pieces that are run apart, each at least two. */
   readonly chunks: readonly Int32Array<ArrayBuffer>[];
-  /**
-   * Called between the steps of a fit, during which the event loop has no turn; an error that it throws ends the fit.
-   * Default: nothing.
-   */
+  /** Called between the steps of a fit, during which the event loop has no turn; an error of it ends the fit. */
   readonly onStep?: () => void;
 }
 

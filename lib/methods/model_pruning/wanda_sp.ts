@@ -1,7 +1,4 @@
-/**
- * Offline: heads and channels by the norms of their inputs times their weights (Wanda, arXiv 2306.11695, structured as
- * in FLAP's code).
- */
+/** Offline: heads and channels by input norms times weights (Wanda, arXiv 2306.11695, structured as FLAP's code). */
 import type { OfflineMethod } from "../method.ts";
 import { countGone, keepHighest, meanOfGroups, Moments, sumColumns } from "./width.ts";
 

@@ -1,7 +1,4 @@
-/**
- * Common parts of methods that prune heads and channels: statistics of their matrices' inputs, and the choice of units
- * by score.
- */
+/** Common parts of methods that prune heads and channels: statistics of inputs, and the choice of units by score. */
 import type { CostShape } from "../../cost.ts";
 
 /** Moments of a matrix's inputs, one per channel. */

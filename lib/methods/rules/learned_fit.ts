@@ -22,8 +22,7 @@ export interface FitSpec extends LayerSpec {
  * Offsets of the parts of `LayerState.learned`, in this order. First come `mean` [F] and `sd` [F] of the raw features
  * (bias: 0 and 1 with no standardising), then `A` [F, F] = ridge*I + sum z z', `b` [F] = sum z*y, and `w` [F]. The
  * pending block of at most P = max(warmup, block) tokens comes last: raw features `f` [P, F], `y` [P] (ln-ratio of an
- * observed kept token) and `outcome` [P]. An outcome is 0 = skipped, 1 = kept and not yet observed, or 2 = kept and
- * observed.
+ * observed kept token) and `outcome` [P]. An outcome is 0 = skipped, 1 = kept, not yet observed, or 2 = observed.
  *
  * @param F Features, the bias included as the last one.
  */

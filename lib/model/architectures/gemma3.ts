@@ -1,7 +1,4 @@
-/**
- * Gemma 3, only its text part: norms of heads and after blocks, GeGLU, a scaled embedding, local layers between global
- * ones.
- */
+/** Gemma 3, its text part: norms of heads and after blocks, GeGLU, a scaled embedding, local and global layers. */
 import type { BatchDecisions } from "../../batch_ops.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { ConfigReader } from "../config_reader.ts";

@@ -58,10 +58,7 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/**
- * Parses the text of a JSON object. @throws {ModelFormatError} If it is none; the message names the expected kind of
- * file.
- */
+/** Parses the text of a JSON object. @throws {ModelFormatError} If it is none; the message names the expected file. */
 export function parseObject(file: string, text: string, expected: string): JsonObject {
   let value: unknown;
   try {

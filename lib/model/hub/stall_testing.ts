@@ -1,7 +1,4 @@
-/**
- * Timers of one length that run out when a test fires them: the load of the machine must not decide which data arrives
- * in time.
- */
+/** Timers of one length that run out when a test fires them, so that a busy machine cannot cause a stall. */
 export class HeldTimers implements Disposable {
   readonly #setTimeout = globalThis.setTimeout;
   #latest: (() => void) | undefined;

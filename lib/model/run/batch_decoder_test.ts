@@ -1,7 +1,4 @@
-/**
- * A batch on the reference, compared with the same sequences fed one by one; the input that a batch decoder refuses,
- * and its records.
- */
+/** A batch on the reference, compared with the same sequences fed one by one; refused input, and recorded steps. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { RecordedWork } from "../../batch_ops.ts";
 import { createDense, createPruner, type TokenFilterOptions } from "../../methods/mod.ts";

@@ -1,7 +1,6 @@
 /**
- * The forward pass of a model, written once. It computes either the tokens of a sequence, or a step of a batch. The
- * kept rows of a sequence are gathered, those of a batch are marked. {@linkcode Tokens} remembers the tokens and
- * decides about them.
+ * The forward pass of a model, written once, for the tokens of a sequence and for a step of a batch. A sequence gathers
+ * its kept rows, a batch marks them. {@linkcode Tokens} remembers the tokens and decides about them.
  */
 import type { Backend, Gate, Product } from "../../backend.ts";
 import type { BatchDecisions, BatchRows } from "../../batch_ops.ts";
@@ -305,8 +304,7 @@ export class ForwardPass {
 
   /**
    * Scratch by name; its values last until the name is taken again. Layers keep different numbers of rows: the first
-   * rows of existing scratch are reused, unless most of it would be unused. New scratch is zero if the caller asks for
-   * that.
+   * rows of existing scratch are reused, unless most of it would be unused. New scratch is zero on request.
    */
   scratch(
     name: string,

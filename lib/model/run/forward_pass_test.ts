@@ -1,7 +1,4 @@
-/**
- * Rows that a forward pass declares equal to the last ones that it multiplied; {@linkcode CheckedReference} checks that
- * in every test.
- */
+/** Rows that a forward pass declares equal to the last ones; {@linkcode CheckedReference} checks them in every test. */
 import { assertEquals } from "@std/assert";
 import type { Backend } from "../../backend.ts";
 import { ReferenceBackend } from "../../reference/mod.ts";

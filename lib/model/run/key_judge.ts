@@ -30,10 +30,7 @@ export function endsOf(positions: Int32Array, ending: readonly EndingRow[]): Int
   return ends;
 }
 
-/**
- * The tokens in [from, to) whose keys and values are to be evicted, ascending. @param keep 0 = key and value are
- * evicted
- */
+/** The tokens in [from, to) that are to be evicted, ascending. @param keep 0 = key and value are evicted */
 export function endingOf(
   keep: ArrayLike<number>,
   spans: Spans,

@@ -1,7 +1,4 @@
-/**
- * Evicted keys and values: the keys that queries then attend to, the rows in use, and that feeding in pieces does not
- * matter.
- */
+/** Evicted keys and values: the keys that queries attend to, the rows in use, and feeding in pieces. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import { judgedAt, type Spans } from "../../filter/blocks.ts";

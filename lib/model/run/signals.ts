@@ -1,7 +1,4 @@
-/**
- * Signals of computed queries about keys, computed by the attention op itself: attention weights, and changes of
- * outputs.
- */
+/** Signals of computed queries about keys, from the attention op itself: attention weights, and changes of outputs. */
 import { type AttentionArgs, type Backend, LEAST_OTHERS } from "../../backend.ts";
 import { type Need, type Signal, SIGNALS, type Signals } from "../../methods/pruner.ts";
 import { dequantize } from "../../reference/dequantize.ts";
@@ -55,8 +52,8 @@ export function signalsOf(needs: readonly Need[]): Signal[] {
 }
 
 /**
- * Attention, and signals of its queries about the last `tokens` cached rows: from the op if it computes them, else by
- * more calls.
+ * Attention, and signals of its queries about the last `tokens` cached rows: from the op if it has them, else by more
+ * calls.
  *
  * @param room Gives room for results, f64. These, and the returned signals, last until the name is taken again.
  * @param headWeights Where `change` is wanted: [numHeads] f32, on the backend.

@@ -95,10 +95,7 @@ export class LayerTally {
     this.#whole = parts === undefined ? 0 : parts.whole.length / (parts.whole.length + parts.others.length);
   }
 
-  /**
-   * Tokens whose query was projected. The queries that an oracle reads do not count: it stands for a choice that was
-   * known beforehand.
-   */
+  /** Tokens whose query was projected. An oracle's queries do not count: its choice stands for one known beforehand. */
   get queried(): number {
     return this.rules.wantsQueries ? this.tokens : this.projected;
   }

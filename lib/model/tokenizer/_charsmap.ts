@@ -28,10 +28,7 @@ export class Charsmap {
     this.#texts = bytes.subarray(4 + size);
   }
 
-  /**
-   * The longest rule for the bytes from `at` on: how many bytes it takes, and their replacement; undefined where none
-   * applies.
-   */
+  /** The longest rule for the bytes from `at` on: its length, and the replacement; undefined where none applies. */
   longest(bytes: Uint8Array, at: number): { readonly taken: number; readonly text: Uint8Array } | undefined {
     const units = this.#units;
     let node = offsetOf(units[0]!), place = -1, taken = 0;

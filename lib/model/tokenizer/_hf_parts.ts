@@ -1,7 +1,6 @@
 /**
  * Rewrites parts of a tokenizer.json so that the library handles them as the package tokenizers does. The library's
- * white space is JavaScript's, its words are ASCII's, and it supports only two of the ways in which a split treats its
- * matches.
+ * white space is JavaScript's, its words are ASCII's, and it has only two of the ways to split at matches.
  */
 import { escapePattern } from "./_charsmap.ts";
 import { GPT2, isolate, ONE_DIGIT } from "./_byte_level.ts";

@@ -74,8 +74,7 @@ export class Tokenizer {
    * Reads a tokenizer from a GGUF file's metadata.
    *
    * @throws {ModelFormatError} If the vocabulary's kind or its `tokenizer.ggml.pre` is not known, or a list is missing
-   * or of another length. Also if a key would change the ids in a way that is not known here. The message names the
-   * key.
+   * or of another length. Also if a key would change the ids in an unknown way. The message names the key.
    */
   static fromGguf(gguf: GgufFile): Tokenizer {
     return new Tokenizer(readGgufVocabulary(gguf));

@@ -6,10 +6,7 @@ import { chart, trace } from "../figure/parts.ts";
 import { styleRule } from "../trials/rule_style.ts";
 import { NUM_SERIES_COLORS } from "../figure/theme.ts";
 
-/**
- * @internal The quantity that a plot shows against the length; `whole` times end with the logits of a step's last
- * token.
- */
+/** @internal The measure that a plot shows against length; `whole` times end with the logits of a step's last token. */
 export type LengthMeasure = "prefill" | "decode" | "memory" | "whole prefill" | "whole decode";
 
 export interface LengthCurve {

@@ -93,8 +93,7 @@ function mergeMethods(parts: readonly PaperPart[]) {
 
 /**
  * Lays comparisons out for a paper, one next to the other. Bold, by two stars: the best of a ratio among methods that
- * decide online, controls aside. Published numbers have rows of their own below, only in the columns of the same
- * protocol.
+ * decide online, controls aside. Published numbers have rows of their own below, in columns of the same protocol.
  */
 export function tabulatePaper(given: PaperPart | readonly PaperPart[]): TextTable {
   const parts = [given].flat(), results = parts.flatMap(({ results = [] }) => results);

@@ -116,10 +116,7 @@ export function foldSeeds(summary: SweepSummary): SweepSummary {
   return { ...summary, trials: sortTrials([...groups.values()].map(fold)) };
 }
 
-/**
- * The parts of a summary that {@linkcode tabulateTrials} needs; without trials it gives only the columns that all
- * tables have.
- */
+/** The parts of a summary that {@linkcode tabulateTrials} needs; without trials only the common columns remain. */
 export interface TabulatedTrials extends Pick<SweepSummary, "trials" | "stopped"> {
   readonly dense: Dense;
   readonly environment: Pick<Environment, "task">;

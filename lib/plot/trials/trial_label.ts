@@ -101,10 +101,7 @@ export function varyingOptions(trials: readonly OptionsRecord[]): string[] {
     .filter((name) => !named.has(name) && !asked(name) && varies(name));
 }
 
-/**
- * `pairs 62%, KV cache 55%, …`: the retained fractions of the full model's budgets; parameters only where some are
- * removed.
- */
+/** `pairs 62%, KV cache 55%, …`: retained fractions of the full model's budgets; parameters if some are removed. */
 export function describeRetained(retained: Retained): string {
   const said = BUDGET_NAMES.filter((name) =>
     name !== "projectionFlops" && (name !== "parameters" || retained.parameters < 1)

@@ -115,10 +115,7 @@ export type ComparedMethod<T extends TaskTypes = TaskTypes> = ComparedLosses & T
 export interface Comparison<T extends TaskTypes = TaskTypes> {
   /** `dense`, then the methods, ratio by ratio where there are several, by their loss; those that missed it last. */
   readonly methods: readonly ComparedMethod<T>[];
-  /**
-   * Every metric of every method with its tests, also of items where there are tasks of them; a comparison of an older
-   * version has none.
-   */
+  /** Every metric of every method with its tests, of items too; a comparison of an older version has none. */
   readonly results?: readonly ComparedResult[];
   /** Wins between methods on each task; a comparison of an older version has none. */
   readonly pairs?: readonly ComparedPair[];

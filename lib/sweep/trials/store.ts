@@ -32,9 +32,9 @@ export const MAX_ATTEMPTS = 10;
 
 /**
  * A study's file. Every change is one transaction: a process that is killed leaves all of it or nothing. Results are on
- * disk when {@linkcode StudyStore.finish} returns. Claims and values of chunks may be lost in a power failure, and are
- * then made again. Settings, options, proposals, results and units carry the SHA-256 of their content, which is checked
- * where they are read.
+ * disk when {@linkcode StudyStore.finish} returns. A power failure may lose claims and values of chunks, which are made
+ * again. Settings, options, proposals, results and units carry the SHA-256 of their content, which is checked where
+ * they are read.
  */
 export class StudyStore implements Disposable {
   readonly #file: StudyFile;

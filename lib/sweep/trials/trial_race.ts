@@ -35,10 +35,7 @@ export function chunkMeans({ sums, sizes }: BlockSums, chunks: number): number[]
   });
 }
 
-/**
- * A race of the trials of a sweep: the order in which chunks are read, which trials are compared, and which are
- * stopped.
- */
+/** A race of a sweep's trials: the order in which chunks are read, which trials are compared, and which are stopped. */
 export class TrialRace {
   readonly #others = new Map<string, Map<string, OtherTrial>>();
   readonly #known = new Set<string>();
