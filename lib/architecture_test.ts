@@ -1,4 +1,4 @@
-/** Guards the picture of docs/explain/architecture.md: which room imports which, and that nothing goes round in circles. */
+/** Guards the picture of docs/explain/architecture.md: which room imports which, and that there are no cycles. */
 import { assert, assertEquals } from "@std/assert";
 
 const root = new URL("../", import.meta.url);

@@ -54,7 +54,7 @@ export interface AttentionArgs {
    * to, and for local queries.
    */
   readonly shares?: Tensor;
-  /** Where asked for besides `shares`: filled with what would change without each of those keys. */
+  /** Optional output besides `shares`: the changes of outputs without each of those keys. */
   readonly changes?: AttentionChanges;
   /** Keys of recently skipped tokens, [>= m, numKvHeads, headDim], dtype of `keys`. */
   readonly recentKeys: Tensor;
@@ -85,8 +85,8 @@ export interface LogitComparison {
 }
 
 /**
- * What products with weights round on the CPU: nothing (f32); or, in products of more than 8 rows, every factor to
- * bf16. Fewer rows are exact in both.
+ * Rounding of products with weights on the CPU. `exact` (f32) rounds nothing; `bf16` rounds every factor in products of
+ * more than 8 rows. Fewer rows are exact in both.
  */
 export const PRODUCTS = ["exact", "bf16"] as const;
 /** @internal One of {@linkcode PRODUCTS}. */
@@ -100,15 +100,15 @@ export interface Product {
   readonly out: Tensor;
 }
 
-/** @internal What {@linkcode Backend.storeRows} copies from, and where to. */
+/** @internal Source and destination of {@linkcode Backend.storeRows}. */
 export interface StoredRows {
   /** A matrix, [T, n]. */
   readonly x: Tensor;
-  /** What rows of it are copied into, [>= at + R, n]. */
+  /** Destination of its rows, [>= at + R, n]. */
   readonly out: Tensor;
 }
 
-/** @internal What {@linkcode Backend.gatedLinear} makes of a gate; also ops of their own. */
+/** @internal Activation of {@linkcode Backend.gatedLinear}; also ops of their own. */
 export type Gate = "swiglu" | "geglu";
 
 /** The most products that one call of {@linkcode Backend.linears} takes. */
@@ -126,7 +126,7 @@ export interface Backend extends BatchOps {
   /** One line for logs: instruction set, threads, libraries. */
   readonly description: string;
 
-  /** What products with weights round; left out: nothing. */
+  /** Rounding of products with weights; left out: none. */
   readonly products?: Exclude<Products, "exact">;
   /**
    * Host memory, zero, for values that are read again and again and stay on the host, such as weights: in large pages where
@@ -162,9 +162,9 @@ export interface Backend extends BatchOps {
   /** x += delta, both [T, n], only in the rows of `only`; then `rmsNorm` of all rows. */
   addRmsNorm(x: Tensor, delta: Tensor, weight: Tensor, eps: number, out: Tensor, only?: BatchDecisions): void;
   /**
-   * out = x W': `x` [T, k], `weight` [n, k] of any dtype, `out` [T, n]. Activations are not quantised but under
-   * {@linkcode products}. `sameX`: if `x` was the `x` of the last product, it holds what it held then, so that what a
-   * device made of it may serve again; left out is always right.
+   * out = x W': `x` [T, k], `weight` [n, k] of any dtype, `out` [T, n]. Activations are only quantised under
+   * {@linkcode products}. `sameX`: the tensor `x` of the last product, if it is the same one, has not changed, so that
+   * a device may reuse its conversion. It may always be left out.
    */
   linear(x: Tensor, weight: Tensor, out: Tensor, only?: BatchDecisions, sameX?: boolean): void;
   /** Up to {@linkcode MOST_PRODUCTS} of them, of one `x`, which none of them fills. */
@@ -211,11 +211,11 @@ export interface Backend extends BatchOps {
   readonly kvFilterScan: FilterScan<Tensor>;
   /** The `learned` rule's regression. */
   readonly kvFilterObserve: FilterObserve;
-  /** Whether both have what `learned` asks for with a local substitute; where not, it runs on the host. */
+  /** Whether both support the inputs of `learned` with a local substitute; otherwise it runs on the host. */
   readonly knowsLocal?: boolean;
   /**
-   * Records what `work` enqueues, without running it; `work` must not allocate, read or write. Not there where calls
-   * have done their work when they return.
+   * Records the work that `work` enqueues, without running it; `work` must not allocate, read or write. Backends whose
+   * calls return only when their work is done have none.
    */
   record?(work: () => void): RecordedWork;
 }

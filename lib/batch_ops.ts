@@ -27,7 +27,7 @@ export interface BatchCache {
  * [batch, numKvHeads, headDim] f32, the others [batch, length] f64.
  */
 export interface BatchStates extends Readonly<Record<keyof LayerState, Tensor>> {
-  /** What decides the layer; its `chunk` counts for all sequences. */
+  /** Specification of the layer; its `chunk` counts for all sequences. */
   readonly spec: LayerSpec;
   /** Signs of the projections, [projections, hiddenSize] f32; empty where the rule has none. */
   readonly signs: Tensor;
@@ -41,19 +41,19 @@ export interface BatchDecisions {
   readonly kept: Tensor;
   /** Their number, and a counter that is 0 before the first step, [2] i32. */
   readonly keptCount: Tensor;
-  /** What led to them, where asked for, [7, batch] f64: the columns of `ScanOutput` in the order of `SCAN_COLUMNS`. */
+  /** Numbers behind the decisions, where asked for, [7, batch] f64: columns of `ScanOutput`, as in `SCAN_COLUMNS`. */
   readonly columns?: Tensor;
 }
 
-/** What decides the keys and values of one layer of a batch, whose cache then takes skipped tokens too. */
+/** Decisions about the keys and values of one layer of a batch, whose cache then takes skipped tokens too. */
 export interface BatchKeys {
-  /** What decides tokens as they come; those that go do so at the starts of its spec's blocks. */
+  /** Filter states that decide tokens as they arrive; evictions happen at the starts of their spec's blocks. */
   readonly states: BatchStates;
   /** Where each cached row ends, [batch, capacity] i32: no query there or later attends to it; 2^31 - 1 = never. */
   readonly ends: Tensor;
   /** The last decisions, [batch] u8: 1 = key and value stay, 0 = they go when they are decided, or the slot is idle. */
   readonly keep: Tensor;
-  /** What led to them, as of {@linkcode BatchDecisions}. */
+  /** Numbers behind the decisions, as in {@linkcode BatchDecisions}. */
   readonly columns?: Tensor;
 }
 
@@ -79,7 +79,9 @@ export interface RecordedWork extends Disposable {
   launch(): void;
 }
 
-/** @internal What every backend does for a decode step of a batch, next to the ops that take `only`. None waits for a device. */
+/**
+ * @internal Ops of every backend for a decode step of a batch, next to those that take `only`. None waits for a device.
+ */
 export interface BatchOps {
   /** Random signs of a spec's projections, [projections, hiddenSize]; no rows where its rule has none. */
   kvFilterSigns(spec: LayerSpec): Tensor;

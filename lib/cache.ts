@@ -1,4 +1,4 @@
-/** Where the project keeps on this machine what it has built or downloaded. */
+/** Folders on this machine for files that the project has built or downloaded. */
 import { UsageError } from "./errors.ts";
 
 /** The folder of all caches of the user; undefined where there is no home. */
@@ -47,7 +47,7 @@ export function isMissing(error: unknown): boolean {
   return error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory;
 }
 
-/** What reading gives; undefined where the file is not there. */
+/** The result of reading; undefined where the file does not exist. */
 export async function ifThere<T>(reading: Promise<T>): Promise<T | undefined> {
   try {
     return await reading;

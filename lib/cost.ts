@@ -1,7 +1,7 @@
 /**
  * Cost of a forward pass: floating-point operations and bytes, computed only from shapes.
  *
- * Operations are those of the matrix products, a multiplication and an addition counting as two; norms, rotary
+ * Operations are those of the matrix products, where a multiplication and an addition count as two. Norms, rotary
  * embedding, softmax and the filter itself are left out (together under 1% of a layer).
  *
  * - key and value projections, per token: `4 * hiddenSize * numKvHeads * headDim`

@@ -1,7 +1,7 @@
 /** Element types of tensors: how they are named, numbered across the C ABI, and how many bytes they take. */
 import { expectName } from "./errors.ts";
 
-/** Dense element types: one number a slot. */
+/** Dense element types: one number per slot. */
 export type DenseDType = "f32" | "f16" | "bf16" | "f64" | "i32" | "u8";
 
 /** Element types that a KV cache may store. */
@@ -14,7 +14,7 @@ export type WeightDType = "f32" | "bf16" | "f16" | "q8_0" | "q4_0";
 
 export const WEIGHT_DTYPES: readonly WeightDType[] = ["f32", "bf16", "f16", "q8_0", "q4_0"];
 
-/** What one block of an element type is: how many values it holds, and in how many bytes. */
+/** Block of an element type: its number of values, and its bytes. */
 export interface DTypeInfo {
   /** Number of the type in the C ABI (`TKF_DTYPE_…` in tokenfilter.h). */
   readonly code: number;

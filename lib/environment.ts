@@ -33,7 +33,7 @@ export interface RunConditions {
   /** Kind of the calibration text, and how much of it was used. */
   readonly calibration?: string;
   readonly cacheDType: CacheDType;
-  /** What products with weights rounded; left out: nothing. */
+  /** Rounding of products with weights; left out: none. */
   readonly products?: Backend["products"];
   /** Element type that matrices were turned into; left out: as the model's file has them. */
   readonly dtype?: WeightDType;

@@ -71,7 +71,7 @@ function kindOf(value: unknown): string {
  * Checks that an argument is of its declared class: callers in plain JavaScript may pass anything.
  *
  * @param name The argument's name for the caller.
- * @param also What else would do, in words.
+ * @param also Another acceptable value, in words.
  * @throws {TypeError} If it is no instance of the class.
  */
 export function expectInstance<T>(
@@ -119,7 +119,7 @@ export function expectName(name: string, value: unknown, names: readonly string[
 /**
  * Checks that options are an object, and that each of them is one that there is.
  *
- * @param known What there is, by name; a type's name where the value is checked here.
+ * @param known The known options by name, with a type's name where the value is checked here.
  * @throws {TypeError} If they are no object, or one is not known or of another type.
  */
 export function expectOptions(

@@ -2,7 +2,7 @@
 import { byteSize, type DType } from "./dtype.ts";
 import { expectInstance, expectInteger, expectTypeOf } from "./errors.ts";
 
-/** What holds values of a type; of all others, bytes. f16 and bf16 travel as raw 16-bit patterns. */
+/** Arrays for values of each type; all other types are bytes. f16 and bf16 travel as raw 16-bit patterns. */
 const ARRAYS = { f32: Float32Array, f64: Float64Array, i32: Int32Array, f16: Uint16Array, bf16: Uint16Array };
 
 /** @internal The typed array that holds a host tensor's values. */
@@ -22,7 +22,7 @@ function arrayOf(dtype: DType): {
   return ARRAYS[dtype as keyof typeof ARRAYS] ?? Uint8Array;
 }
 
-/** What every backend's tensor has. Values are reached through {@linkcode Backend.read}. */
+/** The members of every backend's tensor. Values are reached through {@linkcode Backend.read}. */
 export interface Tensor {
   /** Element type. */
   readonly dtype: DType;

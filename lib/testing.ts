@@ -1,4 +1,4 @@
-/** What tests of all rooms share. */
+/** Parts that tests of all rooms share. */
 
 /**
  * Name and `ignore` of a test that some machines cannot run: `Deno.test({ ...unless(why, name), fn })`.

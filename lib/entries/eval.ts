@@ -1,5 +1,5 @@
 /**
- * What skipping costs on a text: perplexity, and how far the filtered model is from the dense one.
+ * The cost of skipping on a text: perplexity, and the distance of the filtered model from the full one.
  *
  * ```ts
  * import { createPruner, loadModel, readBuiltinText, ReferenceBackend } from "@tokenfilter/tokenfilter";

@@ -7,8 +7,8 @@ import { addCounts, dropRatioOf, dropRatiosOf, skipRatiosOf, wholeOf } from "./s
 import type { ChunkRecord, Evaluation, Filter, RunControl, TaskTypes } from "./task.ts";
 
 /**
- * Losses of one unit (a chunk, or an item), one a scored token or item, of the filtered and of the full model; what else
- * there is are lists of numbers too.
+ * Losses of one unit (a chunk, or an item), one per scored token or item, of the filtered and of the full model.
+ * Further members are lists of numbers too.
  */
 export interface ChunkScores {
   readonly losses: Float64Array;
@@ -62,7 +62,7 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
   /** Scores a unit with the full model; its record has `losses`. */
   protected abstract scoreDense(unit: number): ChunkRecord;
 
-  /** Scores a unit with a method; its record has what {@linkcode ChunkScores} names. */
+  /** Scores a unit with a method; its record has the scores named in {@linkcode ChunkScores}. */
   protected abstract scoreFiltered(unit: number, filter: Filter): ChunkRecord;
 
   /** The task's other metrics that every scored token or item has, of a unit's scores. */

@@ -14,7 +14,7 @@ export interface FilterReach {
   readonly ownSkips: number;
 }
 
-/** The masks of a sequence, per layer one entry a token. */
+/** The masks of a sequence, per layer one entry per token. */
 export interface ReachMasks {
   /** 0 = its attention was skipped. */
   readonly keep: ReadonlyMap<number, Uint8Array>;
@@ -23,7 +23,7 @@ export interface ReachMasks {
 }
 
 /**
- * Counts what a filter did to positions [from, to) of one sequence.
+ * Counts the effects of a filter on positions [from, to) of one sequence.
  *
  * @example
  * ```ts

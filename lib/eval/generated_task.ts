@@ -24,7 +24,7 @@ export type GeneratedTaskOptions = Pick<GeneratedTask, "name" | "help"> & {
   readonly says: string;
   /** The least number of pieces that `make` can be asked for. */
   readonly least: number;
-  /** An item of so many pieces. */
+  /** An item of the given number of pieces. */
   readonly make: (making: Making) => ItemRequest;
 };
 
@@ -40,7 +40,7 @@ export function defineGeneratedTask({ make, ...options }: GeneratedTaskOptions):
 
 /** The definition of a task whose answers are searched in a text that the model generates. */
 export type SoughtTaskOptions = Omit<GeneratedTaskOptions, "make"> & Pick<Sought, "maxTokens"> & {
-  /** An item of so many pieces: its context, and the texts to be found. */
+  /** An item of the given number of pieces: its context, and the texts to be found. */
   readonly make: (making: Making) => { readonly context: string; readonly answers: readonly string[] };
 };
 

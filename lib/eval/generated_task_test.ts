@@ -97,7 +97,7 @@ Deno.test("what is sought of a generated item is what its context says", () => {
       text!.matchAll(/^VAR (\w+) = (?:VAR )?(\w+)$/gm),
       ([, name, from]) => [name!, from!],
     );
-    // Each hands on what the one before it holds, in the order of the text.
+    // Each variable refers to the one before it, in the order of the text.
     assertEquals(lines.map(([name]) => name), answers);
     assertEquals(lines.map(([, from]) => from).slice(1), answers.slice(0, -1));
     assert(context.endsWith(`5 variables are assgined the value ${lines[0]![1]}, they are:`));

@@ -2,11 +2,11 @@
 
 /** A continuation whose log-likelihood is wanted. */
 export interface ItemRequest {
-  /** What stands before it; not scored. */
+  /** Text before it; not scored. */
   readonly context: string;
   /** The text to score, with the space that separates it. */
   readonly continuation: string;
-  /** Characters (code points) of the choice without that space: what `acc_norm` divides by. */
+  /** Characters (code points) of the choice without that space: the divisor of `acc_norm`. */
   readonly characters: number;
 }
 
@@ -36,7 +36,7 @@ export interface Item {
   readonly stream: number;
 }
 
-/** A choice after its context and one space, or what else parts them. */
+/** A choice after its context and one space, or another separator. */
 export function requestOf(context: string, choice: string, delimiter = " "): ItemRequest {
   return { context, continuation: `${delimiter}${choice}`, characters: [...choice].length };
 }
@@ -44,7 +44,7 @@ export function requestOf(context: string, choice: string, delimiter = " "): Ite
 /**
  * The first items; of a task with groups as many of each group as can be, the first ones of each.
  *
- * @param count At most so many; default: all.
+ * @param count Most items; default: all.
  *
  * @example
  * ```ts

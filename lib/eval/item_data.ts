@@ -1,11 +1,11 @@
-/** The data of a task of items as a text: rows of a JSONL file, or what items are to be made of. */
+/** The data of a task of items as a text: rows of a JSONL file, or settings from which items are made. */
 import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
 import { type EncodedItem, encodeItem } from "./encoded_item.ts";
 import { type Item, limitItems } from "./item.ts";
 import { readItemRows } from "./item_rows.ts";
 import type { GeneratedItems, ItemSource } from "./item_source.ts";
 
-/** What items are made of, as the text of a task that makes them has it in JSON. */
+/** Settings from which items are made, as a task has them in JSON. */
 export type MadeOf = Omit<GeneratedItems, "countTokens">;
 
 /** @internal The data of a task. */

@@ -4,11 +4,11 @@ import type { Metric } from "./metrics.ts";
 
 /** A model's results for an item's continuations. */
 export interface Likelihoods {
-  /** Sum of the log-probabilities of the continuation's tokens, nats, one a request. */
+  /** Sum of the log-probabilities of the continuation's tokens, nats, one per request. */
   readonly logLikelihoods: readonly number[];
-  /** Whether each of its tokens is the likeliest one where it stands, one a request. */
+  /** Whether each of its tokens is the likeliest one at its place, one per request. */
   readonly greedy: readonly boolean[];
-  /** What greedy decoding made of the context, of an item that looks for texts in it. */
+  /** Greedy continuation of the context, for an item that looks for texts in it. */
   readonly generated?: string;
   readonly generatedIds?: readonly number[] | undefined;
 }
@@ -17,7 +17,7 @@ export interface Likelihoods {
 export interface ItemMetric extends Metric {
   /** Value for one item: 0 or 1 where the metric is a fraction, else nats. */
   readonly of: (item: Pick<Item, "requests" | "gold" | "sought">, found: Likelihoods) => number;
-  /** What guessing would have of one item, on average; left out where that is not known. */
+  /** Expected value of a random guess for one item; left out where it is not known. */
   readonly chanceOf?: (item: Pick<Item, "requests">) => number;
 }
 
@@ -46,7 +46,7 @@ export const ACC_NORM: ItemMetric = {
     argmax(logLikelihoods.map((sum, i) => sum / requests[i]!.characters)) === gold ? 1 : 0,
 };
 
-/** Fraction of items whose continuation is what greedy decoding gives. */
+/** Fraction of items whose continuation equals the greedy one. */
 export const ACC_GREEDY: ItemMetric = {
   ...SHARE,
   name: "acc",
@@ -55,7 +55,7 @@ export const ACC_GREEDY: ItemMetric = {
   of: ({ gold }, { greedy }) => greedy[gold] ? 1 : 0,
 };
 
-/** Fraction of the texts looked for that are in what greedy decoding makes, as RULER's string_match_all has it. */
+/** Fraction of the wanted texts that are in the greedy continuation, as in RULER's string_match_all. */
 export const FOUND: ItemMetric = {
   ...SHARE,
   name: "found",
@@ -67,7 +67,7 @@ export const FOUND: ItemMetric = {
   },
 };
 
-/** How far the texts are apart that two models make of one context; of what greedy decoding gave, the full model's first. */
+/** Distance between two models' greedy continuations of one context; the full model's comes first. */
 export interface GreedyDistance extends Metric {
   /** Distance for one item. */
   readonly between: (dense: readonly number[], ids: readonly number[]) => number;

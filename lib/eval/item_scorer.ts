@@ -12,9 +12,9 @@ import type { BranchingFeed, BranchingModel, BranchingSequence } from "./languag
 import { likeliestTokens, scoreNextTokens } from "./next_token.ts";
 import { addCounts, type DropCounts, type SkipCounts, tallyDrops, tallySkips } from "./skip_ratio.ts";
 
-/** @internal What scoring an item gave: sums over its requests, each counted as a whole sequence. */
+/** @internal Results of scoring an item: sums over its requests, each counted as a whole sequence. */
 export interface ItemScore extends Likelihoods {
-  /** Tokens scored, one number a request. */
+  /** Tokens scored, one number per request. */
   readonly tokens: readonly number[];
   /** Effects of the filter on scored positions. */
   readonly reach: FilterReach;
@@ -79,7 +79,7 @@ export class ItemScorer implements Disposable {
   /**
    * Prepares to score; nothing is computed yet.
    *
-   * @param prunerFor The method for a context of so many tokens; default: dense. One object for one method.
+   * @param prunerFor The method for a context of that many tokens; default: dense. One object for one method.
    */
   constructor(
     model: BranchingModel,
@@ -145,7 +145,7 @@ export class ItemScorer implements Disposable {
   }
 }
 
-/** What several scorers find of an item, each by stems of its own. */
+/** Results of several scorers for an item, each by stems of its own. */
 function scoreStems(
   model: BranchingModel,
   stems: readonly Stem[],
@@ -304,7 +304,7 @@ function goOn(
   });
 }
 
-/** Counts what a method did to a sequence, and to its scored positions, [from, length). */
+/** Counts the effects of a method on a sequence, and on its scored positions, [from, length). */
 function count(
   { config }: BranchingModel,
   sequence: BranchingSequence,

@@ -56,7 +56,7 @@ export interface ItemMaker {
 export interface ItemSaid {
   /** Each a mean over items, or a function of it; the first one is the headline. */
   readonly metrics: readonly [ItemMetric, ...ItemMetric[]];
-  /** How far a filtered model goes on from the dense one, where items ask for a text. */
+  /** Distances of a filtered model's continuation from the full model's, where items ask for a text. */
   readonly distances?: readonly GreedyDistance[];
 }
 

@@ -69,7 +69,7 @@ export interface ItemRuns {
   /** The task's name, and its metrics per item. */
   readonly task: { readonly name: string; readonly metrics: readonly ItemMetric[] };
   readonly items: readonly Pick<Item, "requests" | "gold" | "sought">[];
-  /** The dense run's scores, one an item. */
+  /** The dense run's scores, one per item. */
   readonly dense: readonly ItemScore[];
   /** The filtered run's, if there was one. */
   readonly filtered?: readonly ItemScore[];
@@ -128,7 +128,7 @@ export function meanOf(
 }
 
 /**
- * Rows of the table of several tasks, one a metric, p values adjusted over all of them.
+ * Rows of the table of several tasks, one per metric, p values adjusted over all of them.
  *
  * @throws {RangeError} If a task has no items.
  */
@@ -170,7 +170,7 @@ export function isIdentical(
  * The parts of a run that were actually filtered, over its items.
  *
  * @param scores Scores of one run, or of several runs one after the other.
- * @param dense The full model's, one an item.
+ * @param dense The full model's scores, one per item.
  * @throws {RangeError} If there are no scores.
  */
 export function budgetOf(

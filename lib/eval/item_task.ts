@@ -20,7 +20,7 @@ export type ItemTask = TaskOf<ItemRows>;
 
 export type ItemTaskOptions<Source> = Pick<Task, "name" | "help" | "protocol"> & ItemSaid & Source;
 
-/** A task of items; its loss is what the headline is a function of: wrong answers, or nats. */
+/** A task of items. Its headline is a function of its mean loss: wrong answers, or nats. */
 export function defineItemTask<Source extends ItemRows | ItemMaker>(
   { name, help, protocol, ...rest }: ItemTaskOptions<Source>,
 ): TaskOf<Source> {
@@ -74,13 +74,13 @@ export function defineChoiceTask({ says, prompt, ...options }: ChoiceTaskOptions
 }
 
 export interface Question {
-  /** What stands before a choice. */
+  /** Text before a choice. */
   readonly context: string;
   /** At least one; each follows only the context. */
   readonly choices: readonly string[];
   /** 0-based index of the right one. */
   readonly gold: number;
-  /** What parts a choice from the context; default: one space. */
+  /** Separator of a choice and its context; default: one space. */
   readonly delimiter?: string;
 }
 

@@ -1,4 +1,4 @@
-/** What evaluation asks of a model. `Model` fits it; so does a small fake in a test. */
+/** Members of a model that evaluation needs. `Model` has them; so does a small fake in a test. */
 import type { Backend } from "../backend.ts";
 import type { BatchDecoder, BatchOptions } from "../model/run/batch_decoder.ts";
 import type { ModelConfig } from "../model/config.ts";

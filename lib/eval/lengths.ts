@@ -6,7 +6,7 @@ import type { EvaluatedModel } from "./language_model.ts";
 
 /** @internal A method to measure; without a pruner it is the full model. */
 export interface MeasuredMethod {
-  /** What tables and plots call it. */
+  /** Its name in tables and plots. */
   readonly name: string;
   /** Undefined = dense. */
   readonly pruner?: Pruner;

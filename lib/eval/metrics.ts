@@ -37,11 +37,11 @@ export interface Headline extends Omit<Metric, "figure" | "fromMean" | "isDistan
 export interface Loss {
   /** Key of the mean loss in the full model's record; differences of it are `<name>Delta` and `<name>DeltaSe`. */
   readonly name: string;
-  /** What tables and plots call it. */
+  /** Its name in tables and plots. */
   readonly label: string;
   /** Unit, plural: `nats`. */
   readonly unit: string;
-  /** What has a loss each, singular: `token`. */
+  /** The unit of a loss, singular: `token`. */
   readonly of: string;
   /** Units a block of standard errors and intervals: neighbouring tokens depend on each other; default: {@linkcode BLOCK_UNITS}. */
   readonly block?: number;
@@ -89,7 +89,7 @@ export function metricOfUnits({ fromLoss, formula: _, ...headline }: Headline): 
   return headline.better === "higher" ? headline : { ...headline, fromMean: fromLoss };
 }
 
-/** What {@linkcode metricOfUnits} is the mean of. */
+/** The values whose mean is used by {@linkcode metricOfUnits}. */
 export const valuesOfUnits = ({ better, fromLoss }: Headline, losses: Float64Array): Float64Array =>
   better === "higher" ? losses.map(fromLoss) : losses;
 
@@ -124,7 +124,7 @@ export function readMetric(record: object, name: string): number {
   return (record as { readonly [name: string]: number | null })[name] ?? NaN;
 }
 
-/** A metric's value as text, in at most so many decimals, from a million on as `1.2e6`; `-` for what could not be had. */
+/** A metric's value as text with limited decimals, from a million on as `1.2e6`; `-` if there is none. */
 export function formatMetric(
   { digits, percent }: Pick<Metric, "digits" | "percent">,
   value: number,

@@ -37,7 +37,7 @@ export interface SequenceScore {
   readonly keep: readonly Uint8Array[];
   /** Layers whose keys and values are dropped by a rule of their own, ascending. */
   readonly kvLayers: readonly number[];
-  /** In their order: 1 = the token's key and value stay, or were not decided yet, 0 = they have gone, [T]. */
+  /** In their order: 1 = the token's key and value stay, or were not decided yet, 0 = they were evicted, [T]. */
   readonly kvKeep: readonly Uint8Array[];
   /** Work and memory of the run. Where it was decoded on a device, the memory allocated is that of its fixed caches. */
   readonly usage: SequenceUsage;

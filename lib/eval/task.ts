@@ -25,7 +25,10 @@ export interface ChunkRecord {
   /** Keys and values that a rule of their own dropped; left out where there is none. */
   readonly drops?: DropCounts;
   readonly usage: SequenceUsage;
-  /** Wall time of its forward pass, without logits. What other runs have made for it counts with what it took then. */
+  /**
+   * Wall time of its forward pass, without logits. Parts that other runs have computed count with the time they took
+   * then.
+   */
   readonly timeMs: number;
 }
 
@@ -36,9 +39,9 @@ export interface RunControl {
   /** Called after each chunk. */
   readonly onChunk?: (done: number, total: number) => void;
   /**
-   * Called with each chunk's losses, one a scored unit (a token, or an item), and the full model's of the same units;
-   * in the order in which chunks are read. Paired statistics are made of them. `metrics` are the task's others that every
-   * unit has, by name; of the full model those that are no distances from it.
+   * Called with each chunk's losses, one per scored unit (a token, or an item), and the full model's of the same units.
+   * The order is that in which chunks are read. Paired statistics are made of them. `metrics` are the task's others
+   * that every unit has, by name; for the full model those that are no distances from it.
    */
   readonly onLosses?: (
     chunk: number,
@@ -73,7 +76,7 @@ export interface DenseTaskResult {
   readonly attentionFlops: number;
   /** FLOPs of everything over all chunks. */
   readonly totalFlops: number;
-  /** What guessing would have as the main metric; of items with choices. */
+  /** Main metric of random guessing; for items with choices. */
   readonly chance?: number;
   /** Its losses, as of {@linkcode TaskResult.lossBlocks}. */
   readonly lossBlocks: BlockSums;
@@ -105,13 +108,13 @@ export interface TaskResult extends SkipRatios, SequenceUsage {
   /** Units whose loss counts: tokens, or items. */
   readonly scoredTokens: number;
   /**
-   * Wall time of the filtered forward passes, without logits: the dense layers below the first filtered one and the rows
-   * of warm-ups (timed once, reused by every run), and all else.
+   * Wall time of the filtered forward passes, without logits. It includes the dense layers below the first filtered one
+   * and the rows of warm-ups, which are timed once and reused by every run.
    */
   readonly timeMs: number;
   /** The full model's wall time on the same chunks. */
   readonly denseTimeMs: number;
-  /** Losses summed over blocks of {@linkcode BLOCK_UNITS}, to eight digits: what two runs are paired by. */
+  /** Losses summed over blocks of {@linkcode BLOCK_UNITS}, to eight digits, for pairing two runs. */
   readonly lossBlocks: BlockSums;
 }
 

@@ -49,7 +49,7 @@ export class TensorCache {
     return tensor;
   }
 
-  /** Drops spare tensors, the last first, until so many bytes are left or no spare one is. */
+  /** Drops spare tensors, the last first, until the given number of bytes is free or no spare one is left. */
   #makeRoom(bytes: number): void {
     for (const key of [...this.#spare].reverse()) {
       if (this.#bytesLeft >= bytes) return;

@@ -21,7 +21,7 @@ Deno.test("TensorCache lets spare tensors make room for others, the last first, 
   const tensors = Array.from({ length: 5 }, () => emptyTensor("f32", [4]));
   cache.put("a", tensors[0]!, { spare: true });
   cache.put("b", tensors[1]!, { spare: true });
-  cache.put("c", tensors[2]!); // 16 of 40 bytes each: the last spare one goes
+  cache.put("c", tensors[2]!); // 16 of 40 bytes each: the last spare one is dropped
   assertEquals(freed, [tensors[1]]);
   assertEquals(freed[0] === tensors[1], true);
   cache.put("d", tensors[3]!, { spare: true });

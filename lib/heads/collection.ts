@@ -1,6 +1,6 @@
 /**
- * Head statistics of a model on a text, in the dense stream: which heads are like the past, and whether what a rule
- * makes of it finds the tokens whose attention does little.
+ * Head statistics of a model on a text, in the dense stream: which heads are similar to the past, and whether a rule's
+ * scores find the tokens whose attention does little.
  */
 import type { Environment } from "../environment.ts";
 import { policyOf } from "../filter/threshold.ts";
@@ -40,7 +40,7 @@ export interface HeadCollectionOptions {
 export interface HeadControl {
   /** Stops between two chunks or layers; the signal's reason is then thrown. */
   readonly signal?: AbortSignal;
-  /** Called as the work goes on, with the finished fraction of this call's work in [0, 1]. */
+  /** Called as the work proceeds, with the finished fraction of this call's work in [0, 1]. */
   readonly onProgress?: (fraction: number, label: string) => void;
 }
 
@@ -55,12 +55,12 @@ export interface ChunkStore {
 const LEAST_DECIDED = 8;
 
 /**
- * Runs the full model over a text once and describes what a filter would have seen. Every chunk of `context` tokens is
- * a sequence of its own, as for perplexity. All views (pre- and post-rope keys x `ema` and `mean` anchors) are measured
- * side by side.
+ * Runs the full model over a text once and describes the filter's input. Every chunk of `context` tokens is a sequence
+ * of its own, as for perplexity. All views (pre- and post-rope keys x `ema` and `mean` anchors) are measured side by
+ * side.
  *
- * Decisions are taken but not carried out. The `learned` rule is fitted as it would be in use: on the tokens that it
- * itself would keep, with the features and outcomes that these tokens have in the dense stream.
+ * Decisions are taken but not carried out. The `learned` rule is fitted as it would be in use, on the tokens that it
+ * would keep. Their features and outcomes are those in the dense stream.
  *
  * @example
  * ```ts

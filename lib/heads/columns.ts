@@ -27,7 +27,7 @@ export function listViews(own: ViewKey): ViewKey[] {
 /** Numbers of the same kind, chunk after chunk: as many for each. */
 type Column = Float64Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;
 
-/** What one side (keys in one state, or values) comes to with one kind of anchor. */
+/** Statistics of one side (keys in one state, or values) with one kind of anchor. */
 class SideColumns {
   /** Mean over heads of the cosines, [N]; NaN for the first token of a sequence. */
   readonly mu: Float64Array<ArrayBuffer>;
@@ -267,7 +267,7 @@ export function packChunk(
   return bytes;
 }
 
-/** Fills the columns with what {@linkcode packChunk} gave. @throws {RangeError} If the columns hold more or fewer bytes. */
+/** Fills the columns with bytes of {@linkcode packChunk}. @throws {RangeError} If the columns have another size. */
 export function unpackChunk(
   layers: readonly LayerColumns[],
   chunk: number,

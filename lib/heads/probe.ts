@@ -17,7 +17,7 @@ export interface ProbedRows
 
 export interface ProbeOptions {
   readonly layers: readonly number[];
-  /** What `Backend.rope` takes for a layer. */
+  /** The table for `Backend.rope` in a layer. */
   readonly turnsOf: (layer: number) => Tensor | undefined;
   readonly wantsQueries: boolean;
   /** Whether a sequence is to come as one piece. */

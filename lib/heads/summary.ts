@@ -142,7 +142,7 @@ export function scoreRules(
   return scores;
 }
 
-/** What scores are compared with: the decided tokens of a layer. */
+/** Targets for scores: the decided tokens of a layer. */
 export interface RankingTask {
   readonly tokens: Int32Array<ArrayBuffer>;
   /** 1 = redundant. */

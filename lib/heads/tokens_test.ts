@@ -7,7 +7,7 @@ Deno.test("chooseSample() spreads 6000 rows over a longer stream, and takes a sh
   assertEquals([sample[0], sample[1], sample.at(-1)], [8, 25, 9991]);
   assert(sample.every((token, i) => i === 0 || token > sample[i - 1]!));
   assertEquals(chooseSample(6, 3, 10), [1, 2, 4, 5]);
-  assertEquals(chooseSample(3, 100, 9000), [1]); // a row a layer, at least
+  assertEquals(chooseSample(3, 100, 9000), [1]); // a row per layer, at least
 });
 
 Deno.test("chooseExcerpt() begins 8 tokens before the end of the warm-up, and stays in the first sequence", () => {

@@ -1,4 +1,4 @@
-/** Small random checkpoints against what transformers computes of them. */
+/** Small random checkpoints against the results of transformers. */
 import { assert } from "@std/assert";
 import type { Backend } from "../backend.ts";
 import type { WeightDType } from "../dtype.ts";

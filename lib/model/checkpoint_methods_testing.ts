@@ -1,4 +1,7 @@
-/** What every architecture owes: methods skip on it, however its tokens are fed, and a batch decodes as a sequence. */
+/**
+ * Requirements on every architecture: methods skip on it, however its tokens are fed, and a batch decodes as a
+ * sequence.
+ */
 import { assert, assertEquals } from "@std/assert";
 import type { Backend } from "../backend.ts";
 import { createPruner, type MethodName, takesWhole } from "../methods/mod.ts";

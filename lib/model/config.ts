@@ -1,4 +1,4 @@
-/** A model's sizes, and what this project calls them. */
+/** A model's sizes, by this project's names. */
 import type { CostShape } from "../cost.ts";
 import type { Rope } from "./rope.ts";
 
@@ -6,7 +6,7 @@ import type { Rope } from "./rope.ts";
 export interface LayerConfig {
   /** Its rotary embedding; null where it has none. Default: the model's. */
   readonly rope?: Rope | null;
-  /** Its attention reaches back over so many positions, a token's own included. Default: over all. */
+  /** Its attention reaches back over this number of positions, a token's own included. Default: over all. */
   readonly window?: number;
   /** Query heads, KV heads and channels of its MLP, where a method has left some out. Default: the model's. */
   readonly numHeads?: number;
@@ -26,7 +26,7 @@ export interface ModelConfig extends CostShape {
   readonly contextLength: number;
   /** Whether the output projection is the embedding. */
   readonly tieWordEmbeddings: boolean;
-  /** What sets layers apart, one entry a layer. Default: nothing. */
+  /** Settings that differ between layers, one entry per layer. Default: none. */
   readonly layers?: readonly LayerConfig[];
   /** Projections with a bias, such as "q" or "down". Default: none. */
   readonly biases?: readonly string[];
@@ -36,7 +36,7 @@ export interface ModelConfig extends CostShape {
   readonly maxPositions?: number;
 }
 
-/** Checks that a sequence may grow to so many tokens. @throws {RangeError} If its last position is one too far. */
+/** Checks that a sequence may grow to a number of tokens. @throws {RangeError} If its last position is one too far. */
 export function expectPositions({ maxPositions = Infinity }: ModelConfig, tokens: number): void {
   if (tokens > maxPositions) {
     throw new RangeError(

@@ -24,7 +24,7 @@ import { readTokenizerSettings } from "./tokenizer/_tokenizer_settings.ts";
 import { Tokenizer } from "./tokenizer/tokenizer.ts";
 import { checkWeights, loadWeights } from "./load_weights.ts";
 
-/** A model, its tokenizer, and what to call them in reports. */
+/** A model, its tokenizer, and their names in reports. */
 export interface LoadedModel {
   /** A known name, or the file's own name without its ending. */
   readonly name: string;
@@ -47,7 +47,7 @@ export interface LoadedModel {
   readonly expectUnchanged?: () => void;
 }
 
-/** @internal A model's file, read and checked, and what to call it in reports. */
+/** @internal A model's file, read and checked, and its name in reports. */
 export interface ModelFile extends Omit<LoadedModel, "model"> {
   /** Reads the weights, one tensor after the other, and puts them on a backend. */
   open(backend: Backend, options?: OpenOptions): Model;
@@ -169,15 +169,15 @@ async function readTokenizer(folder: string, vocabSize: number): Promise<Tokeniz
   );
 }
 
-/** Whether a path is a folder; what cannot be looked at is none, and is refused when it is read. */
+/** Whether a path is a folder. A path that cannot be examined is none, and is refused when it is read. */
 function isFolder(path: string): Promise<boolean> {
   return Deno.stat(path).then(({ isDirectory }) => isDirectory, () => false);
 }
 
 /**
- * Loads a model: `"tiny"`, `"smollm2-135m"`, `"gemma3-270m"`, the path of a `.gguf` file (see {@linkcode resolveModel}),
- * that of a folder as Hugging Face transformers saves models (config.json, safetensors, tokenizer.json), or
- * `org/name[@revision][:file]` of the Hugging Face hub.
+ * Loads a model: `"tiny"`, `"smollm2-135m"`, `"gemma3-270m"`, the path of a `.gguf` file (see
+ * {@linkcode resolveModel}), or `org/name[@revision][:file]` of the Hugging Face hub. It also loads the path of a
+ * folder as Hugging Face transformers saves models (config.json, safetensors, tokenizer.json).
  *
  * @throws {TypeError | RangeError} If an argument is of the wrong type, or an option unknown or out of range.
  * @throws {UsageError} If there is no such model, it cannot be obtained, or its logits are not finite.

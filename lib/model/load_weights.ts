@@ -50,11 +50,11 @@ export function createWeights<T extends Tensor>(
 }
 
 /**
- * Takes a model's weights out of a file or folder: as views of its bytes where these are in memory, else read one by one;
- * copied where kernels take another order.
+ * Takes a model's weights out of a file or folder. They are views of its bytes if these are in memory, otherwise they
+ * are read one by one. They are copied where kernels need another order.
  *
- * @param place What becomes of each tensor (default: itself), before the next is read: at no time is more of the file in
- * memory than the tensors placed and one more.
+ * @param place Converts each tensor (default: to itself) before the next is read. So the file's part in memory is never
+ * larger than the tensors placed and one more.
  * @param dtype Element type of all matrices; left out: each as the file has it. Norms and biases are f32.
  * @param take Gives memory for matrices that are read or turned into another type; see `Backend.hostMemory`.
  * @throws {ModelFormatError} If a tensor is missing, has a shape other than the config's, or has no place in its

@@ -85,7 +85,7 @@ export class Model implements RunModel {
   }
 
   /**
-   * What {@linkcode Backend.rope} takes for a layer; undefined where it has no rotary embedding.
+   * The table for {@linkcode Backend.rope} in a layer; undefined where it has no rotary embedding.
    * @internal
    */
   turnsOf(layer: number): Tensor | undefined {
@@ -192,7 +192,7 @@ export class Model implements RunModel {
   }
 }
 
-/** Tables of rotary embeddings, one entry a layer; layers with the same one have one object. */
+/** Tables of rotary embeddings, one entry per layer; layers with the same one have one object. */
 function uploadTurns(config: ModelConfig, backend: Backend): (Tensor | undefined)[] {
   const tables = new Map<Rope, Tensor>();
   return Array.from({ length: config.numLayers }, (_, layer) => {

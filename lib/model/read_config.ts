@@ -7,7 +7,7 @@ import { GgufFile } from "./formats/gguf.ts";
 import { JsonKeys } from "./formats/_keyed_file.ts";
 import type { HfFolder } from "./formats/hf_folder.ts";
 
-/** Keys of a GGUF file outside an architecture's prefix that change what a model computes; see `neutralKeys`. */
+/** Keys of a GGUF file outside an architecture's prefix that change a model's computation; see `neutralKeys`. */
 const GGUF_NEUTRAL: { readonly [key: string]: KeyValue } = { "general.type": "model", "split.count": 1 };
 
 /**

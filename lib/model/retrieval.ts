@@ -9,7 +9,7 @@ import type { See } from "./run/forward_pass.ts";
 
 /** The probe: `tokens` random ids, read twice. A layer's output is compared with that over `sinks` first and `recent` last keys. */
 const PROBE = { version: 1, tokens: 128, sinks: 32, recent: 64 } as const;
-/** A model that copies has at least so many nats per token less when it reads the ids again. */
+/** A model that copies has a loss lower by at least this, in nats per token, when it reads the ids again. */
 const LEAST_GAIN = 1;
 
 /** Result of a probe. */
@@ -20,7 +20,7 @@ export interface RetrievalLayers {
    * block. It is 0 for a layer with a sliding window, which does not reach far.
    */
   readonly scores: readonly number[];
-  /** The same of each KV head, [numLayers][numKvHeads]: o and o' are what its only queries add through the output projection. */
+  /** The same of each KV head, [numLayers][numKvHeads]: o and o' are the projected outputs of only its queries. */
   readonly heads: readonly (readonly number[])[];
   /** Mean loss of the ids in nats per token, on the first and on the second reading. */
   readonly losses: readonly [first: number, again: number];
@@ -140,7 +140,7 @@ export function findRetrievalLayers(
     start: () => {
       const sequence = {
         decide: ({ count }: { readonly count: number }) => ({ keep: new Uint8Array(count).fill(1) }),
-        // Each number of the outcomes is the norm of o - o', since a local substitute is what it is compared with.
+        // Each outcome is the norm of o - o', because outputs are compared with the local substitute.
         observe(layer: number, { outputNorms, residualNorms }: Outcomes) {
           for (let t = again; t < ids.length; t++) {
             scores[layer]! += (outputNorms[t]! / residualNorms[t]!) ** 2 / count;
@@ -170,7 +170,7 @@ export function findRetrievalLayers(
   };
 }
 
-/** What probes with the first seed have found, by model. */
+/** Results of probes with the first seed, by model. */
 const found = new WeakMap<Model, RetrievalLayers>();
 
 /**
@@ -195,7 +195,7 @@ export const retrievalScores =
     return whole === "heads" ? heads.flat() : scores;
   };
 
-/** Whether a value is what a probe with the first seed finds in a model of so many layers and KV heads. */
+/** Whether a value can be the result of a probe with the first seed, for these numbers of layers and KV heads. */
 function isRetrieval(
   value: unknown,
   { numLayers, numKvHeads }: Pick<ModelConfig, "numLayers" | "numKvHeads">,

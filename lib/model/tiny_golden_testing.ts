@@ -1,4 +1,4 @@
-/** The built-in model against what an outside tool computes of it; see `testdata/make_tiny_golden.py`. */
+/** The built-in model against the results of an outside tool; see `testdata/make_tiny_golden.py`. */
 import { assert, assertEquals } from "@std/assert";
 import { type FeedOptions, scoreSequence } from "../eval/sequence_score.ts";
 import { createDense, type LayerView, type Pruner } from "../methods/pruner.ts";

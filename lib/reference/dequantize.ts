@@ -9,7 +9,7 @@ type BlockReader = (bytes: Uint8Array, at: number, out: Float32Array, to: number
 const f16At = (bytes: Uint8Array, at: number): number => fromF16(bytes[at]! | (bytes[at + 1]! << 8));
 const i8At = (bytes: Uint8Array, at: number): number => (bytes[at]! << 24) >> 24;
 
-// In all of these a product of a 16-bit float and small integers is exact in float64 and in float32, so storing the
+// In all of these a product of a 16-bit float and small integers is exact in float64 and in float32. So storing the
 // float64 result rounds once, where ggml's float32 arithmetic rounds too.
 const READERS: { readonly [K in QuantDType]: BlockReader } = {
   // d, 16 bytes of nibbles: low nibbles are values 0..15, high ones 16..31; value = d (q - 8)
@@ -131,7 +131,7 @@ const READERS: { readonly [K in QuantDType]: BlockReader } = {
   mxfp4: (bytes, at, out, to) => readNumbers(FP4, bytes, at + 1, out, to, 2 ** (bytes[at]! - 128)),
 };
 
-/** What nibbles stand for in the IQ4 types and in MXFP4 (there twice the value). */
+/** Values of nibbles in the IQ4 types and in MXFP4 (there twice the value). */
 const IQ4 = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 const FP4 = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 

@@ -27,7 +27,7 @@ export function compareLogits(base: Tensor, other: Tensor, targets: Tensor): Log
     let kl = 0;
     for (let i = 0; i < width; i++) {
       const logP = a[i]! - first.logSum, share = Math.exp(logP);
-      if (share !== 0) kl += share * (logP - (b[i]! - second.logSum)); // what both rule out adds nothing
+      if (share !== 0) kl += share * (logP - (b[i]! - second.logSum)); // tokens that both rule out add nothing
     }
     result.kl[row] = kl;
     result.nll[row] = second.logSum - b[target(row)]!;

@@ -179,7 +179,7 @@ Deno.test("attention() sees recent rows within the window alone", () => {
   assertEquals(attend({ ...seen, recent: 1, rows: 2 }).slice(4), [0, 0, 0, 0]);
 });
 
-/** What queries at 2 and 3 get from the keys at 0, 2 and 3 that they see: the mean of 2, 10 and 36, or of some. */
+/** Outputs for queries at 2 and 3, which attend to the keys at 0, 2 and 3: the mean of 2, 10 and 36, or of some. */
 function attendMeans(change: Partial<AttentionArgs>): number[] {
   const keys = f32([3, 1, 2], [0, 0, 0, 0, 0, 0]), values = f32([3, 1, 2], [2, 2, 10, 10, 36, 36]);
   return attend({ rows: 2, keys, values, ...change }).filter((_, i) => i % 4 === 0);

@@ -35,7 +35,7 @@ export type SearchSpace = readonly Axis[];
 /** Values of the axes that are there. */
 export type Point = { readonly [axis: string]: unknown };
 
-/** What became of a trial, as samplers see it. */
+/** The state of a trial, for samplers. */
 export interface Observation {
   readonly point: Point;
   /** Whether it ended, was stopped early, or is still at work. */

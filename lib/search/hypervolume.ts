@@ -5,8 +5,8 @@ export type Costs = readonly number[];
 const dominates = (a: Costs, b: Costs) => a.every((x, i) => x <= b[i]!) && a.some((x, i) => x < b[i]!);
 
 /**
- * Ranks by dominance: 0 = no other point is at least as low in all objectives and lower in one; 1 = none is once those of
- * rank 0 are taken away; and so on.
+ * Ranks by dominance. Rank 0: no other point is at least as low in all objectives and lower in one. Rank 1: none is
+ * when those of rank 0 are removed; and so on.
  *
  * @param enough Points after which ranking may stop; those that are left then share the next rank.
  */

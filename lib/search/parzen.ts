@@ -1,4 +1,4 @@
-/** Mixtures of kernels over the axes of a space, each kernel a product over the axes: what TPE's densities are. */
+/** Mixtures of kernels over the axes of a space, each kernel a product over the axes: the densities of TPE. */
 import { normalCdf } from "../normal.ts";
 import { normalMass, normalQuantile } from "../stats/normal.ts";
 import { type Axis, type ChoiceAxis, isChoice, type NumberAxis, rangeOf, snap } from "./axis.ts";

@@ -62,7 +62,7 @@ function scottKernels(cells: readonly number[], weights: readonly number[], last
  * Trials that were stopped, or that break a constraint, are left out. Several objectives: the best are chosen as in
  * TPE.
  *
- * @returns By axis, largest first; all alike where nothing can be told.
+ * @returns By axis, largest first; all alike where there is no evidence.
  */
 export function pedAnova(
   space: SearchSpace,

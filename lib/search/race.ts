@@ -10,7 +10,7 @@ export interface OtherTrial {
 }
 
 /**
- * Why a trial is to be stopped; null = it goes on.
+ * Why a trial is to be stopped; null = it continues.
  *
  * @param losses Losses of the trial's chunks so far, in the shared order, at least one; fewer than all.
  * @param others The other trials that it can be compared with: those of the same requested ratio.
@@ -63,12 +63,12 @@ const sequential: Race = (losses, others) => {
   return `${behind.toPrecision(3)} behind the best on the same chunks`;
 };
 
-/** One of this many trials that have come so far goes on. */
+/** One of this many trials that have come so far continues. */
 const REDUCTION = 3;
 
 /**
- * Successive halving without waiting (Li and others 2020): at 1/27, 1/9 and 1/3 of the chunks a trial goes on while it is in the best
- * third of all that have come so far. Saves more, and may lose the best.
+ * Successive halving without waiting (Li and others 2020). At 1/27, 1/9 and 1/3 of the chunks, a trial continues if it
+ * is in the best third of all that have come so far. It saves more, and may lose the best.
  */
 const halving: Race = (losses, others, chunks) => {
   const read = losses.length;

@@ -1,4 +1,4 @@
-/** What proposes trials: the grid, random draws, Sobol points, TPE. */
+/** Sources of proposals: the grid, random draws, Sobol points, TPE. */
 import {
   type Axis,
   buildPoint,

@@ -83,7 +83,7 @@ export const FUNCTIONS: { readonly [name: string]: TestFunction } = {
   },
 };
 
-/** The best that a sampler finds in so many trials. */
+/** The best that a sampler finds in the given number of trials. */
 export function search({ measure, best }: TestFunction, sampler: Sampler, count: number): number {
   const trials: Observation[] = [];
   for (let i = 0; i < count; i++) {

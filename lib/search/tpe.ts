@@ -17,7 +17,7 @@ import type { RandomStream } from "./random_stream.ts";
 const STARTUP = 10;
 /** Points that are drawn of the good trials' density; the one best by the ratio of densities is tried. */
 const CANDIDATES = 24;
-/** A tenth of the trials is good; of one objective, at most so many. */
+/** A tenth of the trials is good; with one objective, at most this number. */
 const MOST_GOOD = 25;
 /** The last trials, which count in full; the ones before them count the less the older they are. */
 const RECENT = 25;

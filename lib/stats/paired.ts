@@ -94,7 +94,7 @@ export function pairedInterval(a: BlockSums, b: BlockSums, confidence: number = 
   return intervalAround(mean, standardError, a.sizes.length, confidence);
 }
 
-/** The interval of a mean over so many blocks by Student's t; its ends are NaN where there is no standard error. */
+/** The interval of a mean over a number of blocks by Student's t; its ends are NaN where there is no standard error. */
 export function intervalAround(
   estimate: number,
   standardError: number | null,

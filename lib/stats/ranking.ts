@@ -153,7 +153,7 @@ export interface RankingDraws {
  * as in the series itself: midranks and half hits. All scores see the same resamples, so differences are paired.
  *
  * @param scores Series [N] each, high = thought positive; labels are 1 = positive, and stay with their values.
- * @param target [N], what Spearman's correlation is taken with.
+ * @param target [N], the values to correlate with.
  * @throws {RangeError} If lengths differ, or a value is NaN.
  */
 export function resampleRankings(

@@ -1,9 +1,9 @@
-/** HellaSwag: how a described scene goes on. */
+/** HellaSwag: how a described scene continues. */
 import { ACC, ACC_NORM } from "../item_metrics.ts";
 import { defineChoiceTask, type ItemTask } from "../item_task.ts";
 import { strip } from "../python_text.ts";
 
-/** HellaSwag. Texts are taken as the data has them: marks such as "[title]" are gone from it already. */
+/** HellaSwag. Texts are taken as the data has them: marks such as "[title]" are already removed. */
 export const hellaswag: ItemTask = defineChoiceTask({
   name: "hellaswag",
   help: "HellaSwag: how a described scene goes on",

@@ -68,5 +68,5 @@ function defineMmlu(shots: number, name: string): ItemTask {
 
 /** MMLU without examples. */
 export const mmlu: ItemTask = defineMmlu(0, "mmlu");
-/** MMLU with five examples: what papers report. */
+/** MMLU with five examples, as papers report it. */
 export const mmlu5: ItemTask = defineMmlu(5, "mmlu_5shot");

@@ -68,7 +68,7 @@ export interface PerplexityScores extends ChunkScores {
 /** Scores the tokens of a chunk behind the one at `first`. */
 export const scoreBehind = (first: number): ChunkScorer<PerplexityScores> => scoreFrom(() => first);
 
-/** Scores so many of the last tokens of each chunk, whose losses are multiplied; means are those of all tokens. */
+/** Scores only the last tokens of each chunk, whose losses are multiplied; means are those of all tokens. */
 export const scoreLast = (
   countOf: (chunk: number) => number,
   factor: number,

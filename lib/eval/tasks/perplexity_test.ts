@@ -5,7 +5,7 @@ import { type ChunkRecord, labelOf, type TaskData } from "../task.ts";
 import { findTask, TASKS } from "./mod.ts";
 import { PerplexityEvaluation } from "./perplexity.ts";
 
-/** A clock that goes on when told to. */
+/** A clock that moves only when a test moves it. */
 class FakeClock implements Disposable {
   readonly #now = performance.now;
   #time = 0;

@@ -1,6 +1,6 @@
 /**
- * Perplexity of words as lm-evaluation-harness has it of its task wikitext: pages, detokenised, in windows that begin with one
- * token of context; a page's words are those of the text as it was.
+ * Perplexity of words as in lm-evaluation-harness's task wikitext: pages, detokenised, in windows that begin with one
+ * token of context. A page's words are those of the original text.
  */
 import type { Task } from "../task.ts";
 import { PYTHON_SPACE, strip } from "../python_text.ts";

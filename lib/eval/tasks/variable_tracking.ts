@@ -9,7 +9,7 @@ const SHORT = 1024;
 
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
-/** Names of so many letters, each another. */
+/** Different names with the given number of letters. */
 function drawNames(count: number, letters: number, draw: Draw): string[] {
   const names = new Set<string>();
   while (names.size < count) {

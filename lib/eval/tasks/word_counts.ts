@@ -10,7 +10,7 @@ import {
 
 /** Common words of a list. */
 const COMMON = 10;
-/** From so many tokens on RULER repeats words more often. */
+/** From this number of tokens on RULER repeats words more often. */
 const LONG = 4096;
 /** With fewer tokens there is no room for an example. */
 const SHORT = 1024;

@@ -1,4 +1,4 @@
-/** What sets a model architecture apart. */
+/** The definition of a model architecture. */
 import type { ModelConfig } from "../config.ts";
 import type { ConfigReader, KeyValue } from "../config_reader.ts";
 import type { ForwardPass } from "../run/forward_pass.ts";
@@ -8,9 +8,9 @@ import type { LayerWeights } from "../weights.ts";
 export type FusedRows = readonly [first: number, total: number];
 
 export interface TensorSpec {
-  /** Its name in GGUF files; of a block's tensor what follows `blk.<layer>.`. */
+  /** Its name in GGUF files; for a block's tensor the part after `blk.<layer>.`. */
   readonly gguf: string;
-  /** Its name in Hugging Face folders; of a block's tensor what follows `model.layers.<layer>.`. */
+  /** Its name in Hugging Face folders; for a block's tensor the part after `model.layers.<layer>.`. */
   readonly hf: string;
   /** Its shape, outermost dimension first. */
   readonly shape: readonly number[];
@@ -27,13 +27,13 @@ export interface TensorSpec {
 export interface FileForm {
   /** The architecture's name there: `general.architecture` or an entry of `architectures`. */
   readonly name: string;
-  /** Keys, without a prefix, that change what a model computes, and the one value of each that changes nothing. */
+  /** Keys, without a prefix, that change a model's computation, and the one value of each that changes nothing. */
   readonly neutralKeys: { readonly [key: string]: KeyValue };
   /** Keys, without a prefix, that describe how a model was made and do not affect its computation. */
   readonly informativeKeys: readonly string[];
 }
 
-/** An architecture: keys of its config, names of its tensors, and what its blocks compute. */
+/** An architecture: keys of its config, names of its tensors, and the computation of its blocks. */
 export interface Architecture {
   readonly name: string;
   /**

@@ -46,7 +46,7 @@ export const gemma3: Architecture = {
       ...llama.hf.neutralKeys,
       "hidden_activation": "gelu_pytorch_tanh",
       "hidden_act": "gelu_pytorch_tanh",
-      // What transformers 5.2 adds where no layer is local, or none global.
+      // Keys that transformers 5.2 adds where no layer is local, or none global.
       "rope_parameters.rope_type": "default",
     },
     informativeKeys: [...llama.hf.informativeKeys, "cache_implementation"],
@@ -85,7 +85,7 @@ function readLocal(reader: ConfigReader, numLayers: number): boolean[] {
   const key = reader.isGguf ? "attention.sliding_window_pattern" : "sliding_window_pattern";
   const pattern = reader.size(key, PATTERN), note = `_${key}`;
   const listed = reader.isGguf ? undefined : readLocalLayers(reader, numLayers);
-  // What transformers notes next to its list of layers, and does not read: without the list it must provide the same.
+  // transformers writes this key next to its list of layers, and does not read it: without the list it must agree.
   if (!reader.isGguf && reader.size(note, pattern) !== pattern && listed === undefined) {
     throw reader.error(
       note,

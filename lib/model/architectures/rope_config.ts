@@ -7,7 +7,7 @@ import { countOf } from "../../tensor.ts";
 
 export type RopeConfig = Pick<ModelConfig, "rope" | "contextLength" | "maxPositions">;
 
-/** Tensors of GGUF files that hold what pairs' angles are divided by. */
+/** Tensors of GGUF files that hold divisors of pairs' angles. */
 export const ROPE_TENSORS = ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"];
 
 const THETA = 10_000;

@@ -33,7 +33,7 @@ export interface ByteSource {
   borrow(at: number, size: number, take: TakeBytes): Uint8Array<ArrayBuffer>;
 }
 
-/** Gives so many bytes of memory. */
+/** Gives the requested number of bytes of memory. */
 export type TakeBytes = (size: number) => Uint8Array<ArrayBuffer>;
 
 /** An array of its own each time. */
@@ -75,12 +75,12 @@ export class MemoryBytes implements ByteSource {
   }
 }
 
-/** Reads so many bytes at once: often enough for a smooth progress bar. */
+/** Bytes that are read at once: few enough for a smooth progress bar. */
 const CHUNK_BYTES = 4 * 2 ** 20;
 
 /**
- * Reads a file once through for its digest, piece by piece, and then maps it where possible, so that unused parts never
- * take up memory. @throws {ModelFormatError} If the file is another one when it is mapped.
+ * Reads a file once for its digest, piece by piece, and then maps it where possible, so that unused parts take no
+ * memory. @throws {ModelFormatError} If the file is another one when it is mapped.
  */
 export async function openBytes(
   path: string,

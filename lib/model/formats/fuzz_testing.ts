@@ -211,7 +211,7 @@ const MOST_MS = 2000;
 const SPARE_BYTES = 64 * 2 ** 20;
 
 /**
- * Reads so many broken files.
+ * Reads a number of broken files.
  *
  * @throws {Error} If a file is not refused as it must be, takes over 2 s twice, or allocates too much. The message
  * contains the arguments that repeat it.

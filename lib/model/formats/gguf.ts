@@ -68,8 +68,8 @@ export class GgufFile extends KeyedFile {
 
   /**
    * @param metadata By key, in the file's order.
-   * @param tensors By name, in the file's order: shapes row-major ([n, k], GGUF's own dimensions reversed), data as views
-   * of the file's bytes where these are in memory, else read at each look.
+   * @param tensors By name, in the file's order: shapes row-major ([n, k], GGUF's own dimensions reversed). Data are
+   * views of the file's bytes if these are in memory, otherwise they are read at each access.
    */
   constructor(
     file: string,
@@ -147,7 +147,7 @@ const DTYPE_OF_CODE = new Map<number, DType>(
     .map(([dtype, { code }]) => [code, dtype]),
 );
 
-/** Names of types that files hold and this project does not read; 4, 5, 31 to 33 are gone from ggml. */
+/** Names of types that files hold and this project does not read; ggml has removed 4, 5 and 31 to 33. */
 const OTHER_TENSOR_TYPES: { readonly [code: number]: string } = {
   9: "Q8_1",
   15: "Q8_K",

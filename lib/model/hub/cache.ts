@@ -1,5 +1,5 @@
 /**
- * The cache of Hugging Face's own tools, so that each finds what the others have downloaded:
+ * The cache of Hugging Face's own tools, so that each finds the downloads of the others:
  *
  * ```
  * models--org--name/refs/<revision>             the commit that it was last
@@ -52,7 +52,7 @@ export class RepositoryCache {
     return `${this.#root}/${this.#folder}`;
   }
 
-  /** The commit of a revision, as it was when somebody last asked the hub. */
+  /** The commit of a revision at the time of the last request to the hub. */
   async knownCommit(revision: string): Promise<string | undefined> {
     if (isCommit(revision)) return revision;
     return (await ifThere(Deno.readTextFile(`${this.#path}/refs/${revision}`)))?.trim();

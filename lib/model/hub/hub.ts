@@ -168,8 +168,8 @@ async function locateTiny(options: ResolveOptions): Promise<LocatedModel> {
 }
 
 /**
- * The file where this module was imported over the network: it lies next to it there. What has come is kept in Deno's cache
- * of answers, which needs no permission.
+ * The file where this module was imported over the network: it lies next to it there. Downloaded bytes are kept in
+ * Deno's cache of answers, which needs no permission.
  */
 async function fetchTiny(): Promise<Uint8Array<ArrayBuffer>> {
   const { name, file, sizeBytes, sha256: expected } = TINY;

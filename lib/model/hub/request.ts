@@ -28,7 +28,7 @@ const TRIES = 4;
 /** Bytes of a body that must arrive within `stallMs`: a server that sends a byte now and then counts as silent. */
 const LEAST_BYTES = 4096;
 
-/** A download comes further by this fraction of the file, or by so many bytes: less is no reason for further tries. */
+/** A try counts as progress if a download grows by this fraction of the file, or this number of bytes if less. */
 const STEP_SHARE = 1 / 64, STEP_BYTES = 2 ** 20;
 
 /** If a server asks for a longer pause, there is no further try. */
@@ -265,7 +265,7 @@ export async function digestOf(path: string, size: number, isSha256: boolean): P
   return hash.digest("hex");
 }
 
-/** The user's token: `HF_TOKEN`, else what the hub's own tools have stored. */
+/** The user's token: `HF_TOKEN`, else the one that the hub's own tools have stored. */
 async function findToken(): Promise<string | undefined> {
   const set = Deno.env.get("HF_TOKEN") ?? Deno.env.get("HUGGING_FACE_HUB_TOKEN");
   if (set !== undefined) return set.trim() || undefined;

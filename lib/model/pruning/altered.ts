@@ -58,7 +58,7 @@ export function alterModel(model: RunModel, { drops = {}, layers }: Alteration):
   return { model: model.alike({ ...config, layers: sizes }, weights), pruner };
 }
 
-/** Rows and columns that go with heads, with channels, and what of them a tensor has. */
+/** Rows and columns that are removed with heads or channels, and their parts of a tensor. */
 function alterLayer(
   { backend, config, weights }: RunModel,
   layer: number,

@@ -1,4 +1,4 @@
-/** A model next to its calibration text: what methods that alter it look at. */
+/** A model next to its calibration text, as input of methods that alter it. */
 import type {
   Alteration,
   CalibratedModel,
@@ -189,7 +189,7 @@ function sumCosines(a: Float32Array, b: Float32Array, rows: number): number {
   return sum;
 }
 
-/** Takes a residual stream over, and gives what a layer makes of it. */
+/** Takes a residual stream over, and returns the output of a layer. */
 function through(model: RunModel, x: Tensor, layer: number, see?: See): Tensor {
   const sequence = model.start(undefined, see && { see }), out = sequence.throughLayer(x, layer);
   sequence.free();

@@ -5,10 +5,10 @@ import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 export const GPT2 = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
 const ENDINGS = String.raw`(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])`;
 const REST = String.raw`\s*[\r\n]+|\s+(?!\S)|\s+`;
-/** Llama 3's pattern, with so many digits a word. */
+/** Llama 3's pattern, with the given number of digits per word. */
 const llama3Pattern = (digits: string) =>
   String.raw`${ENDINGS}|[^\r\n\p{L}\p{N}]?\p{L}+|${digits}| ?[^\s\p{L}\p{N}]+[\r\n]*|${REST}`;
-/** GPT-4o's, which parts words where capitals begin, with so many digits a word and endings that belong to it. */
+/** GPT-4o's pattern, which splits words before capitals, with digits per word and endings that belong to it. */
 function gpt4oPattern(digits: string, endings: string): string {
   const upper = String.raw`(?:(?=\p{L})[^a-z])`, lower = String.raw`(?:(?=\p{L})[^A-Z])`;
   const first = String.raw`[^\r\n\p{L}\p{N}]?`;
@@ -21,11 +21,11 @@ const THREE_DIGITS = String.raw`\p{N}{1,3}`;
 
 /** How a `tokenizer.ggml.pre` cuts text into words before any merge. */
 export interface PreTokenizer {
-  /** Patterns, applied one after the other; each isolates its matches within what the one before left. */
+  /** Patterns, applied one after the other; each isolates its matches within the remaining text. */
   readonly patterns: readonly string[];
   /** Whether a word that is in the vocabulary is taken whole, without looking at merges. */
   readonly ignoreMerges: boolean;
-  /** Whether a BOS goes first if a file does not specify it. Default: no. */
+  /** Whether a BOS comes first if a file does not specify it. Default: no. */
   readonly addsBos?: boolean;
 }
 

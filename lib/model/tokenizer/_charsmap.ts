@@ -1,4 +1,6 @@
-/** The normalisation of a SentencePiece model: rules in a trie ("precompiled_charsmap"), and what happens to spaces. */
+/**
+ * The normalisation of a SentencePiece model: rules in a trie ("precompiled_charsmap"), and the treatment of spaces.
+ */
 import { SPACE } from "./_vocabulary.ts";
 
 /** How text is made uniform before it is cut into pieces. */
@@ -95,7 +97,7 @@ export function normalize(
 /** A pattern that matches only the given text. */
 export const escapePattern = (text: string): string => text.replaceAll(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 
-/** What matches any of some texts, the longest first; undefined where there are none. */
+/** A pattern that matches any of some texts, the longest first; undefined where there are none. */
 export function matcherOf(texts: readonly string[]): RegExp | undefined {
   if (texts.length === 0) return undefined;
   const escaped = texts.toSorted((a, b) => b.length - a.length).map(escapePattern);

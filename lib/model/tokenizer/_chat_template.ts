@@ -1,19 +1,19 @@
 /**
- * Renders a chat template within bounds: it comes out of a file that anybody may have written, and its language has loops.
- * Each expression costs a step, and so does each part of its value: the same templates are refused on every machine.
+ * Renders a chat template within bounds: it may come from an untrusted file, and its language has loops. Each
+ * expression costs a step, and so does each part of its value: the same templates are refused on every machine.
  */
 import { Environment, Interpreter, parse, Template, tokenize } from "@huggingface/jinja";
 
 /** Characters of a template: the longest published ones have about 50,000. */
 const MOST_SOURCE = 2 ** 18;
 
-/** Steps of a template, and so many more for each part of the messages: templates go through them some ten times. */
+/** Steps of a template, plus steps per part of the messages: templates visit each about ten times. */
 const STEPS = 200_000, STEPS_A_PART = 100;
 
 /** Characters of a text that count as one part. */
 const CHARS_A_PART = 64;
 
-/** Characters that a template writes, and so many more for each of the messages. */
+/** Characters that a template may write, plus characters per character of the messages. */
 const MOST_TEXT = 2 ** 18, TEXT_A_CHAR = 8;
 
 /** Filters and methods that write one text for each part of another. */
@@ -37,7 +37,7 @@ function countParts(value: Value, most: number): number {
   return count;
 }
 
-/** Whether a node looks up a part of its operand, or asks for its length: what templates do most, and what copies nothing. */
+/** Whether a node looks up a part of its operand, or asks for its length: frequent operations that copy nothing. */
 function isLookup(node: Node): boolean {
   const { type, filter } = (node ?? {}) as {
     readonly type?: string;

@@ -36,7 +36,7 @@ export function readGgufVocabulary(gguf: GgufFile): TokenizerParts {
   const vocabulary = readVocabulary(gguf);
   const scheme = model === "llama" ? sentencePiece(gguf, vocabulary) : byteLevel(gguf, vocabulary);
   const bosId = readId(gguf, "bos_token_id", vocabulary.pieces.length);
-  // Without the key llama.cpp takes true for SentencePiece, and for byte-level BPE what the family does.
+  // Without the key llama.cpp uses true for SentencePiece, and the family's default for byte-level BPE.
   const usual = model === "llama" || PRE_TOKENIZERS[gguf.string(PREFIX + "pre")]!.addsBos === true;
   const addsBos = gguf.boolean(PREFIX + "add_bos_token", usual);
   if (addsBos && bosId === undefined) {

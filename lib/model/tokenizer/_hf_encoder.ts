@@ -46,7 +46,7 @@ export function createEncoders(parts: EncoderParts): (tokens: readonly AddedToke
   const ids = model!.tokens_to_ids, unknown = model!.unk_token_id;
   const uniform = (text: string) => normalizer?.normalize(text) ?? text;
   return (tokens) => {
-    // Some are looked for in the text as it is, some in what a normalizer has made of it.
+    // Some are looked for in the original text, others in the normalized one.
     const [plain, normalized] = [false, true].map((isNormalized) => {
       const some = tokens.filter((token) => (token.normalized ?? false) === isNormalized);
       const byText = new Map(some.map((t) => [isNormalized ? uniform(t.content) : t.content, t]));

@@ -30,7 +30,7 @@ const removed = (Regex: string): Part => ({
 const kept = (Regex: string): Part => ({ ...removed(Regex), invert: true });
 const replace = (Regex: string, content: string): Part => ({ type: "Replace", pattern: { Regex }, content });
 
-/** What parts a text into words. */
+/** Rewrites the part that splits a text into words. */
 export function writeOutPreTokenizer(part: Part, refuse: Refuse): Part {
   const fail = (found: string, expected: string) =>
     refuse("pre_tokenizer", `found ${part.type} with ${found}, expected ${expected}`);
@@ -80,7 +80,7 @@ export function writeOutPreTokenizer(part: Part, refuse: Refuse): Part {
         readonly String?: string;
       };
       const pattern = Regex ?? escapePattern(text!);
-      // One that is told by a look at one character cannot overlap with itself.
+      // A match that depends on a single character cannot overlap with itself.
       const isSign = Regex === undefined && [...text!].length === 1;
       return writeOutSplit(pattern, part["behavior"], part["invert"] === true, fail, isSign);
     }
@@ -102,7 +102,7 @@ function writeOutSplit(
       return isolate(pattern);
     case "Removed":
       if (invert) return kept(pattern);
-      // What JavaScript's split captures stays.
+      // JavaScript's split keeps captured parts.
       if (!/(^|[^\\])(\\\\)*\((?!\?[:=!>]|\?<[=!]|\?i:)/.test(pattern)) return removed(pattern);
       throw fail(`the pattern ${JSON.stringify(pattern)} that captures`, "(?:…) in its place");
     case "Contiguous":

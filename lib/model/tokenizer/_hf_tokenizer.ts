@@ -104,7 +104,7 @@ const MODEL_KEYS = [
   ...["fuse_unk", "byte_fallback", "ignore_merges"],
 ];
 
-/** Refuses what the library leaves out of BPE, and what depends on how a normalizer counts characters. */
+/** Refuses parts of BPE that the library lacks, and parts that depend on how a normalizer counts characters. */
 function expectModel(
   { model, normalizer, pre_tokenizer: words }: Record<string, Part | undefined>,
   fail: Fail,

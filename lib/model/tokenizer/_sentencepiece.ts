@@ -69,7 +69,7 @@ class MergeHeap {
  * Cuts text, in which spaces are already "\u2581", into pieces, and appends their ids.
  *
  * @param scores Score of every id: the higher, the earlier it is merged.
- * @param unknown Appends what stands for a symbol that is no piece.
+ * @param unknown Appends the ids for a symbol that is no piece.
  */
 export function encodeSentencePiece(
   text: string,

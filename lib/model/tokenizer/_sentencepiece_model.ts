@@ -12,7 +12,7 @@ const UNIGRAM = 1, BPE = 2;
 /** Most pieces: the largest published vocabularies have about 260,000. */
 const MAX_PIECES = 1 << 21;
 
-/** What of a ModelProto counts, by the fields of sentencepiece_model.proto, with their defaults. */
+/** The relevant fields of a ModelProto, as named in sentencepiece_model.proto, with their defaults. */
 const createProto = () => ({
   pieces: [] as string[],
   scores: [] as number[],
@@ -32,7 +32,7 @@ const createProto = () => ({
 });
 type Proto = ReturnType<typeof createProto>;
 
-/** Fields of a message: the number of each, with what reads it; others are passed over. */
+/** Fields of a message: the number of each, with its reader; others are skipped. */
 type Fields = { readonly [field: number]: (reader: BinaryReader) => void };
 
 function readMessage(reader: BinaryReader, end: number, fields: Fields): void {

@@ -22,8 +22,8 @@ type Json = { readonly [key: string]: unknown };
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && value as number > 0;
 
 /**
- * The same tokenizer as a tokenizer.json: a piece of the vocabulary has its rank behind the special tokens, and each way to
- * make it of two is a merge, in the order of ranks.
+ * The same tokenizer as a tokenizer.json. The id of a piece is its rank after the special tokens. Each way to make it
+ * of two pieces is a merge, in the order of ranks.
  *
  * @throws {ModelFormatError} If it is no such file; the message names the key.
  */

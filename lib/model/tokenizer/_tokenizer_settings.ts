@@ -18,7 +18,7 @@ export interface AddedToken {
 
 /** Settings of a tokenizer, as tokenizer_config.json, generation_config.json and chat_template.jinja give them. */
 export interface TokenizerSettings {
-  /** Whether a BOS goes first; this, like all that follows, is undefined by default. */
+  /** Whether a BOS comes first; this, like all that follows, is undefined by default. */
   readonly addsBos: boolean | undefined;
   /** Whether text after a special token begins like a whole text, as the first tokenizers of Llama had it. */
   readonly legacy: boolean | undefined;
@@ -53,7 +53,7 @@ type Json = { readonly [key: string]: unknown };
 /**
  * Reads a folder's settings; files that are not there contain nothing.
  *
- * @throws {ModelFormatError} If a file is no JSON object, or a key holds what it cannot.
+ * @throws {ModelFormatError} If a file is no JSON object, or a key has an invalid value.
  */
 export async function readTokenizerSettings(folder: string, vocabSize?: number): Promise<TokenizerSettings> {
   const file = `${folder}/tokenizer_config.json`;

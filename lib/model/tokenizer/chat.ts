@@ -14,7 +14,7 @@ export interface ChatMessage {
 /**
  * A conversation as the text that the model was trained on, up to where the assistant speaks next.
  *
- * @param tokenizer The model's, or what of one is needed: its template, and how BOS and EOS are written.
+ * @param tokenizer The model's tokenizer, or its needed members: the template, and the texts of BOS and EOS.
  * @throws {UsageError} If the model has no template, or the template refuses the messages or takes far more steps, memory
  * or text than they need.
  *
@@ -51,8 +51,8 @@ export function renderChat(
 }
 
 /**
- * Token ids of a conversation: special tokens in the template's text are tokens, and a BOS is there once at most, where
- * the template writes one, as in Hugging Face transformers.
+ * Token ids of a conversation. Special tokens in the template's text are tokens. There is at most one BOS, where the
+ * template writes one, as in Hugging Face transformers.
  *
  * @throws {UsageError} As {@linkcode renderChat}.
  */

@@ -110,8 +110,8 @@ export class Tokenizer {
   /**
    * Token ids of a text.
    *
-   * @param options.bos Whether a BOS goes first, by default where the model expects it ({@linkcode addsBos}); one that
-   * is there already is not doubled.
+   * @param options.bos Whether a BOS comes first, by default where the model expects it ({@linkcode addsBos}); an
+   * existing one is not doubled.
    * @param options.special Whether special tokens that are written in the text are taken as tokens. Default: no.
    * @returns Ids, in [0, vocabSize).
    * @throws {RangeError} If a BOS is asked for and the vocabulary has none.
