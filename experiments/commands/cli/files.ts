@@ -2,7 +2,7 @@
 import { UsageError } from "../../../lib/errors.ts";
 import { MOST_TEXT_BYTES, readPlainFile } from "../../../lib/files.ts";
 
-/** What went wrong with a file, in words. */
+/** The reason why a file could not be used, in words. */
 function reason(error: unknown): string {
   if (error instanceof Deno.errors.NotFound) return "there is no such file or folder";
   if (error instanceof Deno.errors.PermissionDenied || error instanceof Deno.errors.NotCapable) {
@@ -117,7 +117,8 @@ export function lockFolder(folder: string): Disposable {
         },
       };
     }
-    // Between opening and locking, who held it removed it: a lock on what no path leads to keeps nobody out.
+    // The previous owner may have removed the file between opening and locking. A lock on a removed file
+    // excludes no other process.
     file.close();
   }
 }
@@ -143,9 +144,9 @@ export async function writeWhole(path: string, content: string | Uint8Array): Pr
 }
 
 /**
- * What a module of the user's own exports.
+ * Loads a module of the user and returns its exports.
  *
- * @param digest Of its content: another one is loaded anew.
+ * @param digest SHA-256 of the module's content: a changed module is loaded again.
  * @throws {UsageError} If it cannot be run.
  */
 export async function importFile(

@@ -20,7 +20,7 @@ export interface ParquetSource {
   readonly compressors: Compressors;
 }
 
-/** Unpacks no more than bytes of Snappy can hold: a page says how much memory it needs. */
+/** Unpacks a page. A stated length beyond Snappy's highest ratio is refused before memory is allocated. */
 function unpackSnappy(packed: Uint8Array, length: number): Uint8Array {
   const most = SNAPPY_RATIO * packed.length;
   if (length > most) throw new Error(`found a page of ${length} bytes in ${packed.length}`);
@@ -42,8 +42,9 @@ export async function readParquet<T>(
   let hasFailed = false;
   const file: AsyncBuffer = {
     byteLength: length,
-    // hyparquet begins all columns before it looks at any: where that fails, those it has begun would fail with nobody to
-    // catch it. A turn later it is known, and they wait for bytes that never come.
+    // hyparquet starts reading all columns before it checks any. If a check fails, the reads that have begun
+    // would fail too, as unhandled rejections. After one turn of the event loop the failure is known, and
+    // these reads wait for ever.
     async slice(start, end) {
       await new Promise((resolve) => setTimeout(resolve, 0));
       return hasFailed ? await new Promise(() => {}) : buffer.slice(start, end);
@@ -56,7 +57,7 @@ export async function readParquet<T>(
     return await read({ file, metadata, compressors: { SNAPPY: unpackSnappy } });
   } catch (error) {
     hasFailed = true;
-    // Of what it does not expect it knows no more than JavaScript does.
+    // hyparquet reports an unexpected content only by JavaScript's own errors.
     if (error instanceof TypeError || error instanceof RangeError) {
       throw new Error("found no whole Parquet file");
     }

@@ -31,7 +31,7 @@ function isFileError(error: unknown): error is Error {
 export type Main = (args: readonly string[]) => Promise<number>;
 
 /**
- * Runs a task, or says how it is used or its version where that is asked for.
+ * Runs a task, or prints its help or version where that is asked for.
  *
  * @param usage What `--help` prints; or what it makes of `--help all`, which needs every flag.
  * @returns The exit code.

@@ -1,4 +1,4 @@
-/** What a flag is, and which commands there are to take it. */
+/** The type of a flag, and the commands that take flags. */
 
 /** The tasks that take flags from the table. */
 export type Task =

@@ -293,7 +293,7 @@ export function flagsOf(task: Task): Flags {
 
 /** Flags of the method as a task takes them. */
 export function methodFlagsOf(task: Task): Flags {
-  if (task === "reproduce") return {}; // a recipe says them
+  if (task === "reproduce") return {}; // the recipe sets them
   const told = ([name, flag]: [string, Flag]) =>
     [name, task === "filter" ? { ...flag, ...OF_DUMPS[flag.option!] } : flag] as const;
   return Object.fromEntries(Object.entries(takenBy(task, METHOD_FLAGS)).map(told));

@@ -1,4 +1,4 @@
-/** What `--help` prints of a task: what it is for, examples, and its main flags or all. */
+/** Text of a task's `--help`: its purpose, examples, and its main flags or all of them. */
 import { SAMPLING } from "../../../../lib/model/mod.ts";
 import { wrapLines } from "../output/terminal.ts";
 import { flagName } from "../task.ts";
@@ -7,7 +7,7 @@ import { COMMON_FLAGS, flagsOf, methodFlagsOf, takenBy } from "./flags.ts";
 import { choicesOf, valuesFor } from "./method_choices.ts";
 import { SAMPLING_FLAGS } from "./method_flags.ts";
 
-/** The flags that most runs want, by what they are about. */
+/** The flags that most runs use, by subject. */
 const MAIN: { readonly [group: string]: readonly string[] } = {
   "What runs": [
     "recipe",
@@ -93,7 +93,7 @@ export function describeFlags(task: Task, all: boolean): string {
   return all ? describeAll(task) : describeMain(task);
 }
 
-/** A task's help: what it is for, examples, and its flags. */
+/** A task's help: its purpose, examples, and its flags. */
 export function describeTask(
   task: Task,
   about: string,

@@ -56,8 +56,8 @@ export async function readMethod(task: Task, values: FlagValues): Promise<Resolv
 }
 
 /**
- * The methods that a sweep was asked for: of the grids of `--grid`, where the flags' axes take the place of its own, else
- * of the flags' axes, else of the default grid, in its long form with `--full`.
+ * The methods of a sweep. With `--grid`, they come from the file's grids, and axes of the flags replace its
+ * own. Otherwise they come from the flags' axes, or from the default grid (`--full`: its long form).
  *
  * @throws {UsageError} If `--full` is given with another grid, or an axis or a combination cannot be.
  */
@@ -88,8 +88,8 @@ export function checkFile<T>(path: string | undefined, check: () => T): T {
 }
 
 /**
- * Refuses what takes a run: a task that looks at only scores skips nothing, so nothing is replaced, and no layer's ratio
- * follows from what skips would have cost.
+ * Refuses options that need a filtered run. A task that only computes scores skips nothing, so there is
+ * nothing to substitute and no loss to allocate ratios by.
  */
 export function expectScoresAlone(task: Task, { substitute, schedule }: ResolvedOptions): void {
   const why = `${task} looks at scores, and skips nothing`;
@@ -101,7 +101,7 @@ export function expectScoresAlone(task: Task, { substitute, schedule }: Resolved
   }
 }
 
-/** Says which rules run in TypeScript on the host, since the backend's kernels do not have them. */
+/** Reports the rules that run in TypeScript on the host because the backend has no kernels for them. */
 export function tellHostRules(
   progress: Progress,
   backend: Backend,

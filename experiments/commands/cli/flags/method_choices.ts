@@ -12,7 +12,7 @@ import {
 } from "../../../../lib/methods/mod.ts";
 import type { Task } from "./flag.ts";
 
-/** What a rule can look at in a dump, which has queries where `queries` is true. */
+/** Inputs that a rule can read in a dump; `queries` is true for a dump with queries. */
 export const dumpedReads = (queries: boolean): readonly string[] => [
   ...["similarity", "key", "value"],
   ...(queries ? ["attention"] : []),
@@ -36,7 +36,7 @@ export function choicesOf(option: string | undefined, task: Task): readonly Meth
 /** A dump's keys and values are decided, or its queries: not one by the other's decisions. */
 export const DUMP_SIDES = ["query", "key"] as const;
 
-/** Of filter, what an option says otherwise than in runs. */
+/** Options whose values and help differ in `filter`. */
 export const OF_DUMPS: { readonly [option: string]: { readonly value: string; readonly help: string } } = {
   side: {
     value: DUMP_SIDES.join("|"),

@@ -36,7 +36,7 @@ function readAs(option: Option): Pick<Flag, "kind" | "value"> & { readonly byDef
   }
 }
 
-/** The flag of an option: what it belongs to, what it does, and its default. */
+/** The flag of an option, whose help gives the option's owners, effect and default. */
 function flagOf(name: string, option: Option): Flag {
   const { byDefault, ...read } = readAs(option), owners = Object.values(option.of ?? {}).flat().join(", ");
   const said = option.help.replace("{range}", "range" in option ? option.range! : "")
@@ -55,7 +55,10 @@ function flagOf(name: string, option: Option): Flag {
 /** Options of what stands for skipped outputs. */
 const NEEDS_SKIPS = new Set(["substitute", "sinks", "shuffle"]);
 
-/** Options that spread a ratio over a model's layers, or say what it caches: they mean nothing for only keys and values. */
+/**
+ * Options that spread a ratio over a model's layers, or choose the cached state. They have no meaning for a
+ * dump of keys and values.
+ */
 const NEEDS_MODEL = new Set([
   "tail",
   "schedule",

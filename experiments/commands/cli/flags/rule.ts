@@ -14,7 +14,7 @@ const NAME = /^[a-z][\w-]*$/i;
 const FIELDS =
   " (a token has layer, position, muK, varK, muV, varV, and what reads() lists: key, value, residual, normed)";
 
-/** What a file exports, checked as far as it can be before it is put to work. */
+/** The rule that a file exports, checked as far as possible before it runs. */
 function expectRule(path: string, exported: { readonly [name: string]: unknown }): AnyRule {
   const refuse = (what: string) => new UsageError(`Cannot use the rule in "${path}": ${what}`);
   // Either one object, or the module itself exports the object's parts.

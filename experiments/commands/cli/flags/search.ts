@@ -25,8 +25,8 @@ const OF_SEARCH = ["trials", "objectives", "at-most"];
 const SHARES = ["pruneRatio", "kvRatio", "skipRatios", "theta", "threshold"];
 
 /**
- * What is to be searched: the axes of `--space`, where flags of the method take the place of its own, else the flags' axes;
- * undefined where neither `--space` nor `--sampler` is given.
+ * The request for a search. Its axes are those of `--space`, where flags of the method replace axes of the
+ * same name. Without `--space`, they are the flags' axes. Undefined without `--space` and `--sampler`.
  *
  * @throws {UsageError} If a flag or the file is wrong.
  */
@@ -67,7 +67,7 @@ export async function readSearch(values: FlagValues): Promise<SearchRequest | un
   return request;
 }
 
-/** What a file of axes holds: JSON, or what a TypeScript module exports by default. */
+/** The content of a file of axes: JSON, or the default export of a TypeScript module. */
 async function readSpaceFile(path: string): Promise<unknown> {
   if (!path.endsWith(".ts")) return await readJson(path);
   const { default: space } = await importFile(path, await sha256(await readBytes(path)));
@@ -139,7 +139,11 @@ export function shardOf<T>(trials: readonly T[], values: FlagValues): readonly T
   return trials.filter((_, i) => i % parts! === part - 1);
 }
 
-/** Refuses parts that know nothing of each other where each trial looks at the others. @throws {UsageError} Naming the flags. */
+/**
+ * Refuses `--shard` where each trial depends on the results of the others.
+ *
+ * @throws {UsageError} Naming the flags.
+ */
 export function expectNoParts(values: FlagValues, flags: { readonly [flag: string]: boolean }): void {
   const flag = Object.keys(flags).find((name) => flags[name]);
   if (flag === undefined || !values.has("shard")) return;

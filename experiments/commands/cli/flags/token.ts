@@ -25,7 +25,7 @@ export async function readToken(path: string | undefined, host: string): Promise
   return token;
 }
 
-/** Whether a secret is the one that is wanted; how long it takes says nothing of where they differ. */
+/** Whether a secret is the expected one. The time of the comparison does not depend on where they differ. */
 export function sameSecret(given: string, wanted: string): boolean {
   const utf8 = new TextEncoder(), [own, other] = [utf8.encode(given), utf8.encode(wanted)];
   return own.length === other.length && timingSafeEqual(own, other);

@@ -11,12 +11,12 @@ const CHOICES = ["cpu", "cuda", "reference", "auto"] as const;
 const CACHE_DTYPES = ["f32", "f16", "bf16"] as const;
 type BackendChoice = (typeof CHOICES)[number];
 
-/** What a user asked for. */
+/** The backend that a user asked for, and its settings. */
 export interface BackendRequest {
   readonly choice: BackendChoice;
   readonly threads: number | undefined;
   readonly cacheDType: CacheDType;
-  /** What products with weights round. */
+  /** Rounding in matrix multiplications with weights. */
   readonly products: Products;
   /** Whether a GPU's prefill uses wgmma. */
   readonly wgmma: boolean;
@@ -60,8 +60,8 @@ function isUnavailable(error: unknown): error is Error {
 }
 
 /**
- * Builds what native code on the CPU needs, next to something else that takes time. Where that fails, opening the
- * backend says why.
+ * Builds native code for the CPU while other slow work runs. If the build fails, opening the backend reports
+ * the reason.
  */
 export async function buildBeside({ choice }: BackendRequest, progress: Progress): Promise<void> {
   if (choice !== "cpu") return;
@@ -77,14 +77,14 @@ export async function buildBeside({ choice }: BackendRequest, progress: Progress
 }
 
 /**
- * Opens a backend. `auto` takes a GPU where there is one, else native code, else plain TypeScript; where something is
- * there and cannot be had, it says so.
+ * Opens a backend. `auto` takes a GPU where there is one, else native code, else plain TypeScript. It reports
+ * each backend that exists and cannot be used.
  *
  * @throws {NativeLibraryError} If `cpu` or `cuda` was asked for and cannot be built or loaded.
  */
 export async function openBackend(request: BackendRequest, progress: Progress): Promise<Backend> {
   if (request.choice === "reference") return new ReferenceBackend();
-  // The first message says that something is built: from then on a terminal sees that it is at work.
+  // The first message announces a build. A terminal shows its progress from then on.
   let ticking: Disposable | undefined;
   const onProgress = (message: string) => {
     progress.line(message);

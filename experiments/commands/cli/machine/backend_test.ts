@@ -10,7 +10,7 @@ import { readStdFlags } from "./deno.ts";
 import { finish, spawnTask, withFolder } from "../../testing.ts";
 import { NEEDS_LINUX, unless } from "../../../../lib/testing.ts";
 
-/** Losses of a text's tokens, and what was said meanwhile. */
+/** Losses of a text's tokens, and the text on stderr. */
 async function score(
   env: Record<string, string>,
   ...args: string[]
@@ -76,7 +76,7 @@ Deno.test({
         found.nll.forEach((loss, i) => assertAlmostEquals(loss, cpu.nll[i]!, 1e-3));
       }
 
-      // What a prefill runs on: the type of the cache decides, and --wgmma.
+      // The type of the cache and --wgmma select the kernel of a prefill.
       for (
         const [flags, kernel, length] of [
           [[], /prefill_plain_kernel<64>/, 60],

@@ -4,7 +4,7 @@ import { UsageError } from "../../../../lib/errors.ts";
 
 const ROOT = new URL("../../../../", import.meta.url);
 
-/** Runs Deno in the project's folder. @returns What it printed. @throws {UsageError} If it fails; says `Cannot ${what}`. */
+/** Runs Deno in the project's folder and returns its output. @throws {UsageError} `Cannot ${what}`, if it fails. */
 export async function runDeno(what: string, ...args: string[]): Promise<string> {
   const { success, stdout, stderr } = await run(Deno.execPath(), args, { cwd: ROOT, env: { NO_COLOR: "1" } });
   if (success) return stdout;

@@ -25,7 +25,8 @@ export const REMOTE_LAYERS: ReadonlyMap<string, number> = new Map([["smollm2-135
 ]]);
 
 /**
- * Reads the file of `--model`, obtaining it first where it is a named one, as `--dtype` says; with a bar.
+ * Reads the file of `--model` in the type of `--dtype`. A named model is downloaded first, with a progress
+ * bar.
  *
  * @param isShared Whether its bytes are to be shared with other processes that read it.
  * @throws {UsageError | ModelFormatError} As `loadModel`.
@@ -48,7 +49,7 @@ export async function readModel(
   return file;
 }
 
-/** What `--dtype` says. @throws {UsageError} If it is no such type. */
+/** The type of `--dtype`. @throws {UsageError} If there is no such type. */
 export function readDType(text: string | undefined): WeightDType | undefined {
   return text === undefined ? undefined : expectChoice("dtype", text, WEIGHT_DTYPES);
 }
@@ -67,7 +68,8 @@ export function roomForWeights(
   limit = process.constrainedMemory(),
   { rss } = Deno.memoryUsage(),
 ): number {
-  // What is resident counts Deno's own code too, which a container does not pay for: about 30 MB, as much as the work takes.
+  // The resident size includes about 30 MB of Deno's own code, which a container's limit excludes. The work
+  // itself needs about as much.
   return limit > 0 ? Math.max(0, Math.min(available, limit - rss)) : available;
 }
 
@@ -116,7 +118,7 @@ export function openModel(
   return model;
 }
 
-/** Says it on stderr where sequences are longer than those that a model was trained on. */
+/** Warns on stderr about sequences that are longer than those that the model was trained on. */
 export function warnOfLength(
   tokens: number,
   { contextLength }: Pick<ModelConfig, "contextLength">,

@@ -77,7 +77,7 @@ export class Progress {
     this.#write(`${this.isTerminal ? wrapLines(shown, terminalColumns()) : shown}\n`);
   }
 
-  /** Counts the seconds of work that cannot say how far it is, on a terminal, until it is disposed of. */
+  /** Counts the seconds of work whose progress is unknown, on a terminal, until it is disposed of. */
   tick(label: string): Disposable {
     const began = this.#now();
     const draw = () => {
@@ -102,7 +102,7 @@ export class Progress {
     this.#barShown = false;
   }
 
-  /** Writes while somebody reads: who closes the pipe needs no progress, and the work goes on. */
+  /** Writes while there is a reader. A closed pipe ends the progress and not the work. */
   #write(text: string): void {
     if (this.#stream === undefined) return;
     const bytes = new TextEncoder().encode(text);

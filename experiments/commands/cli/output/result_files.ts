@@ -1,4 +1,4 @@
-/** Files of results, read and checked: what a task has written, or one line that says why it is not that. */
+/** Reads and checks files of results. A file that is none is refused with the reason in one line. */
 import { UsageError } from "../../../../lib/errors.ts";
 import { findTask } from "../../../../lib/eval/mod.ts";
 import { renderSite, type SiteEntry } from "../../../../lib/plot/mod.ts";
@@ -14,7 +14,7 @@ import {
 import { findWrongTask } from "../../task/file.ts";
 import { readJson } from "../files.ts";
 
-/** The file of each task, and what it must hold. */
+/** The file of each task, and the keys that it must have. */
 const FILES = {
   "summary.json": { kind: "sweep", keys: ["trials", "dense", "environment"] },
   "heads.json": { kind: "heads", keys: ["layers", "overall", "environment"] },
@@ -50,7 +50,7 @@ const SCORE_FIELDS = {
 
 type Data = { readonly [key: string]: unknown };
 
-/** What is wrong with the records of a result: `trial 3, field "tau": found …`. */
+/** The first fault in the records of a result: `trial 3, field "tau": found …`. */
 function findWrongRecord(kind: (typeof FILES)[ResultFile]["kind"], data: Data): string | undefined {
   if (kind === "score") return findWrongField(data, SCORE_FIELDS);
   if (kind === "reproduce") {

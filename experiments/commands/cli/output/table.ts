@@ -145,7 +145,7 @@ export interface TableContext {
   readonly records: readonly object[];
   /** The table in Markdown and LaTeX, where columns were not asked for; default: the same. */
   readonly paper?: PlainTable;
-  /** What the result says, in lines right below the table. */
+  /** Conclusions from the result, as lines right below the table. */
   readonly verdict?: readonly string[];
   /** Lines below the table. */
   readonly notes: readonly string[];

@@ -34,7 +34,7 @@ Deno.test("formatTable() lines columns up, and goes on below itself where it is 
     "  0.5  key    0.1",
     " 0.25  a|b_c  10%",
   ]);
-  // A column that does not fit next to those that name the rows stands there all the same, alone.
+  // Each part repeats the columns that name the rows, and has at least one other column, even a too wide one.
   assertEquals(formatTable(table, 5).split("\n\n").map((part) => part.split("\n")[0]), [
     "ratio  rule   loss",
     "ratio  rule    KL",
@@ -102,7 +102,7 @@ Deno.test("readTable() takes columns by name, and refuses what contradicts itsel
   for (const [args, expected] of cases) assertThrows(() => read(...args), UsageError, expected);
 });
 
-/** What is printed on a terminal of so many columns; undefined = into a pipe. */
+/** The output on a terminal of a number of columns; undefined = into a pipe. */
 async function print(columns: number | undefined, shown: typeof table, args: string[], spare: string[] = []) {
   const { consoleSize } = Deno;
   let text = "";
@@ -202,7 +202,7 @@ Deno.test("the tables of a full sweep and a comparison fit 80 and 120 columns", 
     }
   }
   assertEquals(tabulateTrials(summary).rows.length, 82);
-  // A preset's name says what it sets: the options that differ between presets are no columns.
+  // A preset's name stands for the options that it sets: options that differ between presets get no columns.
   assertEquals(tabulateTrials(summary).columns.slice(0, 4), ["ratio", "rule", "seed", "Q skipped"]);
   const kept = {
     80: ["ratio", "rule", "Q skipped", "ppl", "loss increase", "attn FLOPs"],

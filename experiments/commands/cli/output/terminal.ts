@@ -18,8 +18,8 @@ export function lineWidth(stream: { isTerminal(): boolean }): number {
 }
 
 /**
- * A text whose control characters are written out, line ends and tabs aside: a name with an escape code in it changes no
- * colour and moves no cursor. What is JSON stays so, and says the same.
+ * Escapes control characters of a text, except line ends and tabs. Otherwise an escape code in a name could
+ * change a colour or move the cursor. JSON keeps its meaning.
  */
 export function escapeControls(text: string): string {
   return text.replaceAll(
@@ -33,7 +33,7 @@ export function wrapLines(text: string, width: number): string {
   return text.split("\n").flatMap((line) => line.length > width ? wrapText(line, width) : [line]).join("\n");
 }
 
-/** A text's first words that fit the width; a first word that does not fit alone is left out too. */
+/** The first words of a text that fit the width; empty if not even the first word fits. */
 export function fitWords(text: string, width: number): string {
   if (text.length <= width) return text;
   const end = text.lastIndexOf(" ", width - 1);

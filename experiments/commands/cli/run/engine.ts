@@ -12,7 +12,8 @@ import { checkFlags } from "../task.ts";
 /**
  * Opens a model, dense where there is no method.
  *
- * @param begin The tokens that it is tried on; checks what is to be run before anything is built.
+ * @param begin Returns the tokens that the model is tried on. It may refuse the request before anything is
+ * built.
  */
 export async function openEngine(
   asked: { readonly values: FlagValues; readonly request: BackendRequest; readonly progress: Progress },

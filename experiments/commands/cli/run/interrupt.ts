@@ -8,7 +8,7 @@ const SIGNALS = { SIGINT: EXIT.interrupted, SIGTERM: EXIT.terminated } as const;
 
 let listening: Interrupt | undefined;
 
-/** Ends a fit, which gives the event loop no turn, where a signal has come. @throws The reason of its {@linkcode Interrupt}. */
+/** Ends a fit, which blocks the event loop, after a signal. @throws The reason of the {@linkcode Interrupt}. */
 export function endFitIfInterrupted(): void {
   listening?.throwIfCaught();
 }

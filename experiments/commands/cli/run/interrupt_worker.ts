@@ -23,7 +23,7 @@ function isCutShort({ path, size }: MappedFile): boolean {
   }
 }
 
-/** What is said of files of which one cannot be read any more. */
+/** The message about mapped files of which one cannot be read any more. */
 function describeLoss(mapped: readonly MappedFile[]): string {
   const short = mapped.find(isCutShort);
   const found = short === undefined

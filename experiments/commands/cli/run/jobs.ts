@@ -16,10 +16,10 @@ const ROOT = new URL("../../../../", import.meta.url);
 /** Weights up to so many bytes: products so short that a second thread mostly waits, where a second process does not. */
 const SMALL_MODEL_BYTES = 32e6;
 
-/** Trials that a process which nobody asked for must have: it reads the model anew. */
+/** Trials per process, at least, unless `--jobs` is given: each process reads the model again. */
 const TRIALS_A_JOB = 8;
 
-/** What `--jobs` says, if it is given. @throws {UsageError} If that is too few or too many. */
+/** The value of `--jobs`, if it is given. @throws {UsageError} If it is too low or too high. */
 export function readJobs(values: FlagValues): number | undefined {
   const jobs = values.get("jobs")?.[0] as number | undefined;
   if (jobs === undefined || jobs >= 1 && jobs <= MAX_JOBS) return jobs;

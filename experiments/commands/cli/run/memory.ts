@@ -1,4 +1,4 @@
-/** The memory of a task: what it may keep, and the most that it held. */
+/** The memory of a task: the limit of `--memory`, and the peak. */
 import { UsageError } from "../../../../lib/errors.ts";
 import { type FlagValues, textOf } from "../flags/parse.ts";
 

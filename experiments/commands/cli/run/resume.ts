@@ -71,10 +71,10 @@ function expectPlace(folder: string, { result, resumes }: Destination): void {
 }
 
 /**
- * Makes a run's folder and claims it. What it holds is looked at once more: another run may have begun there, and even
- * ended, since the flags were read.
+ * Makes a run's folder and locks it. The content of the folder is checked again: another run may have begun
+ * there, and even ended, since the flags were read.
  *
- * @returns The folder, which this run alone writes to until it is disposed of or the process ends.
+ * @returns The folder. Only this run writes to it until it is disposed of or the process ends.
  * @throws {UsageError} If another run is at work there, or as {@linkcode readDestination}.
  */
 export function claimFolder(destination: Destination): Disposable & { readonly folder: string } {
@@ -121,7 +121,7 @@ export interface Interrupted {
   readonly noun: string;
 }
 
-/** Says on stderr what is kept, and how to go on. */
+/** Reports on stderr how much finished work is kept, and the command that resumes the run. */
 function tellKept(why: string, { task, args, folder, finished, noun }: Interrupted): void {
   const kept = `${finished} finished ${finished === 1 ? `${noun} is` : `${noun}s are`}`;
   const command = resumeCommand(task, args, folder);
@@ -136,7 +136,7 @@ function tellKept(why: string, { task, args, folder, finished, noun }: Interrupt
  * be had any more.
  *
  * @returns The exit code.
- * @throws The error, if it is none of these, or what is kept cannot be read either.
+ * @throws The error, if it is none of these, or the kept work cannot be read either.
  */
 export function endEarly(error: unknown, interrupt: Interrupt, describe: () => Interrupted): number {
   if (interrupt.caused(error)) {
@@ -159,8 +159,8 @@ export function endEarly(error: unknown, interrupt: Interrupt, describe: () => I
 /**
  * Writes the results of a run whose work is kept until they are there.
  *
- * @returns Undefined; or, where they cannot be written, what says so and how to write them later: call it when all else
- * has been shown. It gives the exit code.
+ * @returns Undefined if the results are written. Otherwise a function that reports the failure and how to
+ * write them later, and returns the exit code. Call it after all other output.
  */
 export async function saveResults(
   save: () => Promise<void>,

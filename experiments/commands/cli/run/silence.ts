@@ -1,8 +1,8 @@
-/** Says whom a run waits for, where that worker gives no sign. */
+/** Reports the worker that a run waits for, if that worker's heartbeat has stopped. */
 import type { HeldTrial } from "../../../../lib/sweep/mod.ts";
 import type { Progress } from "../output/progress.ts";
 
-/** Tells each such trial once: its worker may be at a long chunk, or have ended where this machine cannot see it. */
+/** Reports each such trial once. Its worker may compute a long chunk or have ended on another machine. */
 export function tellSilence(progress: Progress): (held: readonly HeldTrial[]) => void {
   const told = new Set<string>();
   return (held) => {

@@ -45,11 +45,11 @@ export function readTaskName(values: FlagValues): { readonly task?: string } {
 }
 
 /**
- * Reads what is to be run. Everything that a user gave is checked before anything is obtained, built or written.
+ * Reads the plan of a run. All input of the user is checked before anything is downloaded, built or written.
  *
  * @param named The folder of results, whose study must be of the same conditions: a model may take a download.
  * @param names What messages call the methods; default: by their rules.
- * @param given What was read before.
+ * @param given Inputs that were read before.
  * @throws {UsageError} If a flag is out of range, the text is too short, or the model cannot have a method's schedule.
  */
 export async function readPlan(
@@ -72,7 +72,7 @@ export async function readPlan(
   const name = modelName(values), numLayers = REMOTE_LAYERS.get(name);
   if (numLayers !== undefined) check({ numLayers, numHeads: 1, numKvHeads: 1, headDim: 1, hiddenSize: 1 });
   if (!hasItems(task)) {
-    // A token takes at least one byte: what is too short in bytes is too short in tokens.
+    // A token takes at least one byte, so a text with too few bytes has too few tokens.
     const most = Math.min(tokens ?? Infinity, new TextEncoder().encode(text).length + 1);
     cutChunks(new Int32Array(most), task.isWhole ? 2 : context);
   }
@@ -144,7 +144,7 @@ export function describePlan(plan: Plan): string {
  * Puts the model on its backend.
  *
  * @param expect Looks at the conditions, before anything is built where they are known by then.
- * @param own What a command fixes next to them.
+ * @param own Further conditions of the command itself.
  * @param opened The model on its backend, where another plan has put it there.
  */
 export async function startStudy(

@@ -18,7 +18,7 @@ import { flagsOf } from "../flags/flags.ts";
 import type { FlagValues } from "../flags/parse.ts";
 import { STUDY_FILE } from "./results.ts";
 
-/** Flags that say what a study runs, and those of them that are paths where a file is there. */
+/** Flags that define the runs of a study; values of `PATHS` are paths where such a file exists. */
 const KEPT = [
   "model",
   "task",
@@ -66,8 +66,8 @@ export function flagValues(flags: StudyFlags): FlagValues {
 }
 
 /**
- * Whether the process that an owner names has ended, as far as this machine can say: one of another machine, or of another
- * container, may be at work, and its lease decides.
+ * Whether the process that an owner names is known to have ended. A process of another machine or container
+ * may still run, and its lease decides.
  *
  * @param owner As of {@linkcode ownerName}.
  */
@@ -94,7 +94,7 @@ function ownPlace(): string {
   return place ??= `${Deno.hostname()}${Deno.build.os === "linux" ? `/${readNamespace()}` : ""}`;
 }
 
-/** A child tells: Deno itself reads nothing of /proc/self without all permissions. */
+/** The namespace of processes, read by a child process: Deno reads /proc/self only with all permissions. */
 function readNamespace(): string {
   try {
     const args = ["/proc/self/ns/pid"];
@@ -123,7 +123,7 @@ const BY_DEFAULT = {
 /** Conditions, as far as they are known. */
 type Known = { readonly [name in keyof StudyConditions]?: unknown };
 
-/** Conditions with nothing left out: what one of two alone names differs too. */
+/** Conditions with the defaults of missing fields: a field that only one of two runs names differs too. */
 export const completeConditions = (conditions: StudyConditions): Known => ({ ...BY_DEFAULT, ...conditions });
 
 /** Compares conditions of runs that are there with those of now, as far as both have them. @throws {UsageError} If they differ. */
@@ -191,7 +191,7 @@ export async function openStudyIn(
   try {
     expectCommand(store, command);
     expectSameStudy(store, conditions);
-    // One that was made from a file of trials does not know them yet.
+    // A study that was made from a file of trials has no flags yet.
     if (Object.keys(store.flags).length === 0) store.set("flags", flags);
     return store;
   } catch (error) {
