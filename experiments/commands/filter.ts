@@ -45,7 +45,7 @@ function readSkipRatio(values: FlagValues, method: ResolvedOptions): number {
   const ratio = values.get("skip-ratio")?.[0] as number | undefined;
   if (ratio !== undefined && values.has("prune-ratio")) {
     throw new UsageError(
-      "Cannot use --skip-ratio with --prune-ratio: expected one of them, they say the same here",
+      "Cannot use --skip-ratio with --prune-ratio: expected only one of them, since both set the same ratio",
     );
   }
   if (ratio !== undefined && !(ratio >= 0 && ratio <= 1)) {

@@ -149,7 +149,7 @@ Deno.test("deno task bench refuses what it does not know, in one line", async ()
       [["--only", "tea"], "expected one of attention, filter, linear, lengths"],
       [["--out", `${import.meta.dirname}/bench.ts/x`], "Cannot write to"],
       [["--lengths", "12,none"], "Cannot use --lengths"],
-      [["tea"], "expected flags alone"],
+      [["tea"], "expected only flags"],
       [["--text", "no/such.txt"], 'Cannot read "no/such.txt": there is no such file'],
       [["--lengths", "999999"], "Cannot measure 999999 tokens and 8 after them: built-in prose has "],
       [["--model", "no/such.gguf"], 'Cannot load model "no/such.gguf": found no such file'],

@@ -164,5 +164,5 @@ const headOf = ({ kind, model }: CompletionRequest): AnswerHead => ({
 function refusalOf(error: unknown): Refusal {
   if (error instanceof RequestError) return error.refusal;
   if (error instanceof QueueFullError) return { status: 429, message: error.message };
-  return { status: 500, message: "Cannot answer: the server failed, its log says why" };
+  return { status: 500, message: "Cannot answer: the server failed; see its log" };
 }

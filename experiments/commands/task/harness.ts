@@ -68,7 +68,7 @@ function readDataFile(yaml: Fields): string | undefined {
   const { dataset_path: path, test_split: test, validation_split: validation } = yaml;
   const { data_files: files, ...others } = Object(yaml.dataset_kwargs) as Fields;
   if (Object.keys(others).length > 0) {
-    throw new RangeError(`found ${show(others)} in "dataset_kwargs", expected data_files alone`);
+    throw new RangeError(`found ${show(others)} in "dataset_kwargs", expected only data_files`);
   }
   if (path !== "json" && files === undefined) return undefined;
   const split = test ?? validation;

@@ -15,7 +15,7 @@ interface Node {
  * @throws {RangeError} If it is broken, or has statements.
  */
 export function compileTemplate(source: string): Reader<string> {
-  if (source.includes("{%")) throw new RangeError(`found a statement in "${source}", expected {{ }} alone`);
+  if (source.includes("{%")) throw new RangeError(`found a statement in "${source}", expected only {{ }}`);
   let names: Set<string>, template: Template;
   try {
     names = new Set(listNames(parse(tokenize(source)) as unknown as Node));

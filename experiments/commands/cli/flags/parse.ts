@@ -62,11 +62,11 @@ function joinValues(
  */
 function expectSwitches(args: readonly string[], switches: readonly string[]): void {
   for (const arg of args) {
-    if (arg === "--") throw new UsageError('Cannot use argument "--": expected flags alone (see --help)');
+    if (arg === "--") throw new UsageError('Cannot use argument "--": expected only flags (see --help)');
     const name = switches.find((name) => arg.startsWith(`--${name}=`));
     if (name === undefined) continue;
     throw new UsageError(
-      `Cannot use --${name}: found "${arg.slice(name.length + 3)}", expected --${name} alone`,
+      `Cannot use --${name}: found "${arg.slice(name.length + 3)}", expected --${name} without a value`,
     );
   }
 }
@@ -93,7 +93,7 @@ export function parseOwnFlags<T extends string, S extends string>(
     unknown: (argument: string, name?: string) => {
       if (name === undefined && takesWords) return true;
       const fix = name === undefined
-        ? "expected flags alone"
+        ? "expected only flags"
         : `there is no such flag${sayNearest(name, known, ", ", "--")}`;
       // The value of a flag that is none may be a secret.
       const shown = name === undefined ? argument : argument.split("=")[0];
@@ -144,7 +144,7 @@ export function parseFlags(task: Task, args: readonly string[], lists: boolean):
     collect: known.filter((name) => !switches.includes(name)),
     unknown: (argument: string, name?: string) => {
       if (name === undefined) {
-        throw new UsageError(`Cannot use argument "${argument}": expected flags alone (see --help)`);
+        throw new UsageError(`Cannot use argument "${argument}": expected only flags (see --help)`);
       }
       const flag = argument.split("=")[0], renamed = RENAMED_FLAGS.get(name);
       if (renamed !== undefined && known.includes(renamed)) {

@@ -58,7 +58,7 @@ Deno.test("parseFlags() names the flag and the fix", () => {
     ["sweep", ["--beside"], '"sweep" has no such flag'],
     ["generate", ["--beside"], 'Cannot use flag "--beside": use --full-model instead'],
     ["score", ["--tau", "1,2"], "found 2 values, expected one"],
-    ["score", ["text.txt"], 'argument "text.txt": expected flags alone'],
+    ["score", ["text.txt"], 'argument "text.txt": expected only flags'],
     ["sweep", ["--tau"], "--tau: found no value, expected --tau X"],
     ["sweep", ["--tau", "--json"], "--tau: found no value"],
     ["sweep", ["--tau", ""], "--tau: found no value"],
@@ -68,9 +68,9 @@ Deno.test("parseFlags() names the flag and the fix", () => {
     ["sweep", ["--warmup", "1.5"], 'found "1.5", expected an integer'],
     ["sweep", ["--whole", "all"], 'found "all", expected none, auto, heads, or layers as in 7+18+20'],
     ["sweep", ["--invert=yes"], 'found "yes", expected true or false'],
-    ["sweep", ["--json=no"], '--json: found "no", expected --json alone'],
+    ["sweep", ["--json=no"], '--json: found "no", expected --json without a value'],
     ["score", ["--quiet=1"], '--quiet: found "1"'],
-    ["sweep", ["--", "text.txt"], 'argument "--": expected flags alone'],
+    ["sweep", ["--", "text.txt"], 'argument "--": expected only flags'],
     ["sweep", ["--tau", "1", "--tau", "2"], "--tau 2 times: expected once"],
   ];
   for (const [task, args, message] of cases) {

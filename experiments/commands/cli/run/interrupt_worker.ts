@@ -29,7 +29,7 @@ function describeLoss(mapped: readonly MappedFile[]): string {
   const found = short === undefined
     ? `found that "${mapped[0]!.path}" cannot be read from its disk`
     : `found "${short.path}" cut short while it is in use`;
-  return `Cannot go on: ${found}, expected it to stay; what is finished is kept, and can be resumed`;
+  return `Cannot go on: ${found}, expected it to stay; finished work is kept and can be resumed`;
 }
 
 thread.onmessage = ({ data: { caught, codes, mapped } }) => {
