@@ -78,7 +78,7 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
       [["--dtype", "q5_1"], 'Cannot use --dtype "q5_1": expected one of f32, bf16, f16, q8_0, q4_0'],
       [["--cache-dtype", "f64"], 'Cannot use --cache-dtype "f64": expected one of f32, f16, bf16'],
       [["--matmul", "int4"], 'Cannot use --matmul "int4": expected one of exact, bf16'],
-      // What a study of an earlier version may contain.
+      // A study of an earlier version may contain this value.
       [["--matmul", "int16"], 'Cannot use --matmul "int16": expected one of exact, bf16'],
       [["--matmul", "bf16", "--backend", "reference"], "expected --backend cpu"],
       [["--resume"], "found no folder"],
@@ -96,7 +96,7 @@ Deno.test("sweep names what is wrong with its input, and writes nothing", () =>
 
 Deno.test("compare refuses the flags whose place --methods takes", async () => {
   for (const flags of [["--method", "key"], ["--invert"], ["--preset", "paper"]]) {
-    const line = await lineOf(compare, [...flags, "--tokens", "2"]); // too few: what is let through is refused later
+    const line = await lineOf(compare, [...flags, "--tokens", "2"]); // too few: other flags are refused later
     assertStringIncludes(line, `Cannot use ${flags[0]} in a comparison: expected`);
   }
 });

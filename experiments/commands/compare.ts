@@ -88,7 +88,7 @@ const MAX_SEEDS = 10_000;
 /** Flags whose place --methods takes. */
 const REPLACED = ["method", "invert", "preset"];
 
-/** The methods that run unasked: those that the options define; what is left out is told. */
+/** The methods that run by default, those that the options define. The excluded ones are reported. */
 function possibleMethods(base: Parameters<typeof comparedMethods>[1], progress: Progress): readonly string[] {
   const own = ownRule()?.rule.name, wrong = new Map<string, string>();
   const names = [...COMPARED_METHODS, ...own === undefined ? [] : [own]].filter((name) => {

@@ -111,7 +111,7 @@ Deno.test("compare answers items alone where nothing asks for a text: no prose i
     for (const { low, high } of intervals) {
       assert(low >= -1 && high <= 1 && high - low > 0.1, `${low} ${high}`);
     }
-    // The same as eval says of one method.
+    // The numbers equal those of eval with one method.
     const alone = await runTask(
       "eval",
       ...[...args.slice(0, 8), "--threads", "1", "--quiet", "--json", "--out", `${folder}/eval`],
@@ -336,7 +336,7 @@ Deno.test("compare answers items at several ratios too, and goes on after an int
       ["winogrande", 2],
       ["recall", 2],
     ]);
-    // The same numbers as eval's, which knows one method.
+    // The numbers equal those of eval, which runs one method.
     const alone = await runTask(
       "eval",
       ...[
@@ -402,7 +402,7 @@ Deno.test("compare keeps what it measured where a method turns out to reach noth
         ...[...SMALL, "--methods", "key", "--quiet", "--items", "2", "--filter-from", "50", "--tasks", tasks],
         ...["--length", length, "--prune-ratio", ratio, place, folder],
       );
-    // Of ten tokens behind the warm-up a hundredth is none. In the second run a task joins.
+    // A hundredth of the ten tokens after the warm-up is none. In the second run a task joins.
     const runs = [["recall", "--out", "", 4], [
       "recall,copy",
       "--resume",
@@ -437,7 +437,7 @@ Deno.test("compare keeps what it measured where a method turns out to reach noth
     );
     const resumed = await run("recall", "0.5", "--resume");
     assertEquals([resumed.code, resumed.stderr], [0, ""]);
-    // What the full model answered is not asked again; a task that is left out keeps its scores.
+    // Answers of the full model are not computed again. A task that is left out keeps its scores.
     using store = StudyStore.open(path);
     const lines = store.units<ItemUnit>("item", ({ id }) => id).finished;
     const ofDense = lines.filter(({ run }) => run === "dense").map(({ task }) => task);

@@ -192,7 +192,8 @@ Deno.test({
       assertEquals([filtered.code, filtered.stderr], [0, ""]);
       const rows = JSON.parse(filtered.stdout) as Record<string, (number | null)[]>;
 
-      // The same layer inside the toolkit. The keys' rotary pairs lie in another order there, which no cosine sees.
+      // The same layer inside the toolkit. It stores the keys' rotary pairs in another order, which changes
+      // no cosine.
       const { model: loaded, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
       const ids = tokenizer.encode(text, { bos: true });
       const traced: Partial<ScanOutput>[] = [];

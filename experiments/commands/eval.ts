@@ -57,7 +57,7 @@ async function readFlags({ values }: Asked) {
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
 
-/** What the numbers depend on besides the data. */
+/** The conditions that the numbers depend on, besides the data. */
 async function describeRun({ method, from }: Flags, { request }: Asked, file: ModelFile, backend: Backend) {
   const rule = ownRule(), own = ownTask();
   const options = method && recordOptions(from === undefined ? method : { ...method, warmup: 0 });

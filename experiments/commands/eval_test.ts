@@ -130,7 +130,7 @@ Deno.test("eval finds what lm-evaluation-harness finds with transformers on the 
     assertEquals(golden.length, 20);
     for (const { task, metric, dense } of results) {
       const theirs = golden.filter((own) => own.task === task).map(({ metrics }) => metrics[metric]!);
-      // Of perplexity the harness keeps the log-likelihoods of words.
+      // For perplexity the harness stores log-likelihoods of words.
       const mean = theirs.reduce((a, b) => a + b, 0) / theirs.length * (metric === "perplexity" ? -1 : 1);
       assertAlmostEquals(dense.mean, mean, 1e-5, `${task} ${metric}`);
     }
@@ -418,7 +418,7 @@ Deno.test("eval stops on Ctrl-C, and goes on to the result of an uninterrupted r
     ];
     const some = await runTask("eval", ...args, ...others);
     assertEquals([some.code, some.stderr], [0, ""]);
-    assertEquals(listFolder(`${folder}/some`), ["eval.json", "study.db"]); // what was scored of the other one
+    assertEquals(listFolder(`${folder}/some`), ["eval.json", "study.db"]); // the scores of the other task
     const of = (text: string, task: string) =>
       untimed(text).items.filter((item: Result) => item.task === task);
     for (const task of tasks) assertEquals(of(some.stdout, task), of(whole.stdout, task));

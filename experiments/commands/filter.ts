@@ -1,5 +1,5 @@
 /**
- * `deno task filter`: the decision recurrence alone, on keys and values that any engine has dumped.
+ * `deno task filter`: only the decision recurrence, on keys and values that any engine has dumped.
  *
  * `experiments/commands/dump_kv.py` shows how to write such a dump. See `deno task filter --help`.
  */
@@ -57,7 +57,7 @@ function readSkipRatio(values: FlagValues, method: ResolvedOptions): number {
 /** Whether keys and values are decided, not queries. */
 const decidesKeys = (method: ResolvedOptions) => !filtersQueries(method);
 
-/** The dump's layer as the filter sees it. */
+/** The dump's layer as an input of the filter. */
 function planDump(dump: Dump, method: ResolvedOptions, skipRatio: number, layer: number): LayerSpec {
   const keyRule = keyRuleOf(method);
   if (keyRule !== undefined && !decidesKeys(method)) {
@@ -84,7 +84,7 @@ function planDump(dump: Dump, method: ResolvedOptions, skipRatio: number, layer:
   return { ...filter.specs[0]!, skipRatio, layer };
 }
 
-/** What is told of every token, in its order, and what it is. */
+/** Columns of numbers per token, in their order, and their meaning. */
 const COLUMNS = {
   redundancy: "score S of the rule, high = like the past",
   threshold: "score above which a token is skipped, before this token",
@@ -108,7 +108,7 @@ const KEY_COLUMNS = {
 
 type Values = readonly (number | null)[];
 
-/** What was decided in one layer. */
+/** The decisions of one layer. */
 interface Decided {
   readonly layer: number;
   /** 1 = kept, of queries or of keys and values. */
@@ -237,7 +237,7 @@ function expectOneSide(values: FlagValues): void {
   const all = ["fusion", "kvFusion"], known = ["same", "none", ...names("score", all)];
   for (const flag of ["method", "kv-method"]) {
     const name = textOf(values, flag), ofKeys = side === "key" || flag === "kv-method";
-    // What is known, and does not run on a dump, is refused below for what it needs.
+    // Existing methods that cannot run on a dump are refused below, with the input that they lack.
     if (name === undefined || known.includes(name)) continue;
     expectChoice(flag, name, names("filter", ofKeys ? all : ["fusion"]));
   }

@@ -120,7 +120,7 @@ Deno.test("filter --side key decides by the attention received where a dump has 
     const { path, rows: [k, _, q] } = writeQueries(folder), theta = -0.012;
     const sizes = ["--warmup", "16", "--recent", "5", "--block", "8", "--threshold", "fixed"];
     const flags = ["--kv", path, "--side", "key", "--kv-method", "received", ...sizes, "--theta", `${theta}`];
-    // As the method says it: block by block, every query over what is left.
+    // The method's definition: block by block, with every query over the keys that are left.
     const starts = [0, ...Array.from({ length: 13 }, (_, i) => 16 + 8 * i)], given: number[][] = [];
     const ends = Array<number>(T).fill(Infinity), score = Array<number | null>(T).fill(null);
     for (let p = 0; p < T; p++) {

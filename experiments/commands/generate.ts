@@ -1,5 +1,5 @@
 /**
- * `deno task generate`: a text goes on, token by token, with the filter, without it, or both ways side by side.
+ * `deno task generate`: continues a text with the filter, without it, or both ways side by side.
  *
  * See `deno task generate --help`.
  */

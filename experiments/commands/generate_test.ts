@@ -79,7 +79,7 @@ Deno.test("generate --full-model shows both texts, where they part, and what was
     "9",
   );
   assertStringIncludes(same, "The texts are the same for all of 9 tokens. Nothing was filtered: ");
-  // Two dense runs say that they are, and so does one.
+  // Two runs of the full model report that nothing was filtered, and so does one.
   const short = ["--preset", "keys", "--max-tokens", "9"];
   assertStringIncludes(
     (await generate(...SMALL, ...short, "--full-model")).replaceAll("\n", " "),

@@ -36,7 +36,7 @@ const PROTOCOL =
   "and wrap round within a chunk, the same for all layers and rules. The learned rule is fitted on the tokens that it " +
   "would itself keep, with their features and outcomes in the dense stream.";
 
-/** What the study calls a measured chunk. */
+/** Name of a measured chunk in the study. */
 const UNIT = "chunk";
 
 /** Resamples of an interval, at most: more contain nothing more, and all are held. */
@@ -117,7 +117,7 @@ async function work(plan: Plan, { store, progress, interrupt }: Running): Promis
     (piece) => study.model.tokenizer.texts(piece),
     { signal, onProgress: watch(share, 1) },
   );
-  // Layers with a sliding window do not reach far: a model of such layers alone has no scores.
+  // Layers with a sliding window do not attend far back: a model of only such layers has no retrieval scores.
   const { layers } = study.model.config, reaches = !layers?.every(({ window }) => window !== undefined);
   return reaches ? { ...report, retrieval: (await probeRetrieval(study.model)).found } : report;
 }

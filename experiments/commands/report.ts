@@ -51,7 +51,7 @@ function candidates(folder: string): string[] {
   }
 }
 
-/** All results in folders; those that cannot be used are left out, and said to be. */
+/** All results in folders. Unusable ones are left out and reported. */
 async function readEntries(folders: readonly string[]): Promise<SiteEntry[]> {
   const entries: SiteEntry[] = [], wrong: UsageError[] = [];
   for (const folder of new Set(folders.flatMap(candidates))) {
@@ -94,7 +94,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const pages = renderSite(entries);
   makeFolder(out);
   await writeWhole(`${out}/${SITE_FILES.plotly}`, await readPlotly());
-  // The index comes last: what it leads to is there by then.
+  // The index is written last, when all pages that it links to exist.
   for (const [file, html] of [...pages].reverse()) await writeWhole(`${out}/${file}`, html);
   writeLine(Deno.stdout, `${plural(entries.length, "result")}: ${out}/${SITE_FILES.index}`);
   return EXIT.ok;

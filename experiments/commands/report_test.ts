@@ -48,7 +48,7 @@ browserTest(
       const view = RUNS_SLOW ? {} : { widths: [360], schemes: ["dark"] as const };
       const plots = {
         "index.html": 0,
-        "bench_bench.html": 1, // of what was measured
+        "bench_bench.html": 1, // of the measurements
         "compare_compare.html": 6,
         "heads_heads.html": 14,
         "sweep_sweep.html": 8,

@@ -7,7 +7,7 @@ import { IN_SLOW_TIER, NOT_ON_WINDOWS, testSlow, unless } from "../../lib/testin
 import { type DenseCheck, findChromium, LIGHT, tabulateReproduction } from "../../lib/plot/mod.ts";
 import { StudyStore } from "../../lib/sweep/mod.ts";
 
-/** A recipe of two protocols on the built-in text, with numbers that are said to be published. */
+/** A recipe of two protocols on the built-in text, with invented "published" numbers. */
 const recipe = (dense: number) => ({
   version: 3,
   about: "A small recipe",

@@ -75,7 +75,7 @@ Deno.test("--rule takes a rule from a file to sweep, compare, score and heads, a
     const other = await runTask("score", ...SMALL, "--text", file, "--method", "mean");
     assertEquals(JSON.parse(other.stdout).nll, scored.nll);
 
-    // A changed rule is another run; the results say themselves what they are of.
+    // A changed rule is another run; the results contain the identity of their rule.
     Deno.writeTextFileSync(file, MINE.replace("/ 2", "/ 3"));
     const args = ["--rule", file, "--method", "mean,mine", "--context", "48", "--resume", `${folder}/sweep`];
     const resumed = await runTask("sweep", ...SMALL, ...args);
@@ -112,7 +112,7 @@ Deno.test("--rule decides keys and values too, in a module of plain exports, and
     assertEquals([mine.options.kvFusion, mine.toRandom !== null], ["mine", true]);
     const scored = await run("score", "--text", file, ...chunks.slice(2));
     assertEquals(scored.ruleSha256, compared.environment.ruleSha256);
-    // What looks at the residual stream is a rule of only queries.
+    // A rule that reads the residual stream can score only queries.
     Deno.writeTextFileSync(file, MINE.replace("score:", 'reads: () => ["residual"],\n  score:'));
     const refused = await runTask("score", ...SMALL, "--rule", file, "--text", file, "--side", "key");
     assertEquals([refused.code, refused.stdout], [2, ""]);

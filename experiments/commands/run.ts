@@ -1,6 +1,7 @@
 /**
- * The skeleton of commands that end with a table: a command declares its flags, plan, work, table and pages. Parsing, the
- * folder of results, its claim, the study in it, going on, interrupts, progress, saving and printing are here alone.
+ * The skeleton of commands that end with a table. A command declares its flags, plan, work, table and pages.
+ * Only this file parses flags, claims the folder of results, opens its study, resumes, handles interrupts,
+ * reports progress, saves and prints.
  */
 import type { StudyConditions, StudyStore } from "../../lib/sweep/mod.ts";
 import { expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
@@ -23,26 +24,26 @@ import { claimFolder, endEarly, readDestination, saveResults } from "./cli/run/r
 import { openStudyIn, removeStudy } from "./cli/run/study_store.ts";
 import { EXIT, type Main } from "./cli/task.ts";
 
-/** What was asked for. */
+/** The request of the command line. */
 export interface Asked {
   readonly values: FlagValues;
   readonly request: BackendRequest;
   readonly progress: Progress;
   /** The folder that a user named for results, if any. */
   readonly named: string | undefined;
-  /** What is disposed of when the run ends, however it does. */
+  /** Resources that are disposed of when the run ends, however it ends. */
   readonly held: AsyncDisposableStack;
 }
 
 /** Files of results by name, in the order in which they are written. */
 type Pages = { readonly [name: string]: string | Uint8Array };
 
-/** What a command ends with. */
+/** The table that a command ends with. */
 interface Shown extends TableContext {
   readonly table: PlainTable;
 }
 
-/** A command. F: its flags, P: what is to be run, R: what came of it. */
+/** A command. F: its flags, P: its plan, R: its result. */
 export interface Command<F, P, R> {
   readonly task: Task;
   /** Its help: usage and purpose, then examples of flags. */
@@ -60,7 +61,7 @@ export interface Command<F, P, R> {
   plan(flags: F, asked: Asked): P | Promise<P>;
   pages(result: R, plan: P): Pages | Promise<Pages>;
   /**
-   * What is printed in the end.
+   * The table that is printed in the end.
    *
    * @param saved The folder that the files are in; undefined where none was asked for, or they could not be written.
    * @param columns Those that were asked for, if any were.
@@ -68,12 +69,12 @@ export interface Command<F, P, R> {
   table(result: R, plan: P, saved: string | undefined, columns: TableRequest["columns"]): Shown;
 }
 
-/** A command whose work is done once; results are kept where `--out` says so. */
+/** A command whose work is done in one piece; `--out` names the folder of its results. */
 interface SingleCommand<F, P, R> extends Command<F, P, R> {
   work(plan: P, asked: Asked): R | Promise<R>;
 }
 
-/** What a run that can be interrupted works with. */
+/** Resources of a run that can be interrupted. */
 export interface Running extends Asked {
   readonly folder: string;
   /** The study that keeps units of work as they end. */
@@ -82,7 +83,7 @@ export interface Running extends Asked {
   readonly memory: MemoryWatch;
 }
 
-/** What is told of a run before it begins. */
+/** The description of a run, which is shown before it begins. */
 interface Planned {
   /** What all its numbers depend on. */
   readonly conditions: StudyConditions;
@@ -92,7 +93,7 @@ interface Planned {
 
 /** A command whose units of work are kept in a study as they end, so that it can be interrupted. */
 interface StudyCommand<F, P extends Planned, R> extends Command<F, P, R> {
-  /** File that says that the run is over; left out where a study may always grow. */
+  /** File whose presence marks a finished run; left out where a study may always grow. */
   readonly result?: string;
   /** Whether results hold all that the study does, which is then removed. */
   readonly dropsStudy?: boolean;
@@ -159,7 +160,7 @@ export function studyCommand<F, P extends Planned, R>(command: StudyCommand<F, P
     const destination = readDestination(values, command.result),
       asked = { ...before, named: destination.named };
     const plan = await command.plan(flags, asked);
-    // Listens before the first line is out: who reads it may stop the task.
+    // Listens before the first line is out: a reader of that line may stop the task.
     using interrupt = new Interrupt();
     using memory = new MemoryWatch();
     progress.line(plan.line);

@@ -40,7 +40,7 @@ import {
   tabulateScores,
 } from "./score/outcome.ts";
 
-/** What is to be scored, a text or ids as they are: its ids by a model's tokenizer. */
+/** The tokens to score: of a text by the model's tokenizer, or of a file of ids. */
 async function readSource(
   values: FlagValues,
   tokens: number | undefined,
@@ -83,7 +83,7 @@ function readPhase(values: FlagValues): "prefill" | "decode" {
   throw new UsageError(`Cannot use --phase "${phase}": expected prefill or decode`);
 }
 
-/** What is scored, and how it is fed. */
+/** The scored sequences, and how they are fed. */
 interface Feed {
   readonly runs: readonly ScoreRun[];
   readonly phase: "prefill" | "decode";

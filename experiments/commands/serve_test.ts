@@ -53,7 +53,7 @@ async function withServer(
   }
 }
 
-/** What our own scoring says of a prompt's tokens. */
+/** Log-likelihoods of a prompt's tokens by our own scoring. */
 function score(filtered: boolean, tokens = ids): number[] {
   const pruner = filtered
     ? createPruner("token-filtering", config, METHOD, { backend: loaded.model.backend })
@@ -234,7 +234,7 @@ Deno.test("serve bounds its queue, and stops for a client that leaves", () =>
   withServer(["--together", "1", "--waiting", "1"], async (address) => {
     const long = {
       ...{ model: "chat", prompt: "It was", max_tokens: 500, temperature: 0, ignore_eos: true },
-      user: "x".repeat(3000), // so that no signal of the request tells of the client's leaving
+      user: "x".repeat(3000), // too long for the request's signal to report the client's leaving
     };
     const ask = (body: unknown, signal?: AbortSignal) =>
       fetch(`${address}/completions`, {

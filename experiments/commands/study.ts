@@ -188,7 +188,7 @@ async function diff(a: StudyStore, b: StudyStore, flags: Flags): Promise<void> {
   });
 }
 
-/** Deletes a study's file. @throws {UsageError} If it was not said to, or a worker is at it. */
+/** Deletes a study's file. @throws {UsageError} Without `--yes`, or while a worker uses the study. */
 function remove(path: string, flags: Flags): void {
   using store = openNamed(path);
   if (store.owners().some((owner) => !hasEnded(owner))) {

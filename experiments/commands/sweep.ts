@@ -74,7 +74,10 @@ async function readFlags({ values }: Asked) {
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
 
-/** What runs, and with how many processes: trials that look at others, or are run elsewhere, share them where asked alone. */
+/**
+ * The plan of a sweep, and its number of processes. By default, trials that depend on others or run elsewhere
+ * use one process.
+ */
 async function plan(flags: Flags, { values, progress, request, named, held }: Asked) {
   const { search, adapts, race, address, livePort } = flags;
   const plan = await readPlan(values, flags.methods, progress, named), { config, weights } = plan.model;

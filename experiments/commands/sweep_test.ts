@@ -34,7 +34,7 @@ Deno.test("sweep --json prints the summary alone and writes everything", () =>
     assertEquals([code, stderr], [0, ""]);
     const summary = JSON.parse(stdout);
     assertEquals(Object.keys(summary), ["trials", "dense", "environment"]);
-    assertEquals(summary.trials.length, 10); // tau counts for `variance` alone
+    assertEquals(summary.trials.length, 10); // tau has an effect only on `variance`
     for (const trial of summary.trials) {
       for (const key of RECORD) assert(trial[key] !== undefined, key);
       assertEquals([trial.tokens, trial.skipRatioPerLayer.length], [128, 10]);
@@ -188,7 +188,7 @@ Deno.test("sweep says how to take in the trials of an older version, and goes on
     assertEquals(readResults(`${old}/study.db`), readResults(`${folder}/whole/study.db`));
     assertEquals(Deno.readTextFileSync(log), lines);
     using store = StudyStore.open(`${old}/study.db`);
-    assertEquals(store.flags.backend, "cpu"); // workers know what runs
+    assertEquals(store.flags.backend, "cpu"); // workers read the backend from the study
   }));
 
 Deno.test("workers that are killed at random leave each trial once, equal to an undisturbed run's", () =>

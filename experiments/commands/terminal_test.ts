@@ -21,7 +21,7 @@ except OSError:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 `;
 
-/** What a task shows, line by line; a line that is drawn anew counts each time. */
+/** Lines of a task's output on a terminal; a line that is drawn again counts each time. */
 async function show(columns: number, task: string, args: readonly string[]): Promise<string[]> {
   const command = [Deno.execPath(), "run", "-A", ...await readStdFlags(), moduleOf(task), ...args];
   const { code, stdout } = await new Deno.Command("python3", {

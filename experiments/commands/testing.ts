@@ -7,7 +7,7 @@ import { executeTask } from "./cli/task.ts";
 
 const root = new URL("../../", import.meta.url);
 
-/** What a run left. */
+/** Exit code and output of a finished run. */
 export interface Finished {
   readonly code: number;
   readonly stdout: string;
@@ -43,7 +43,7 @@ export async function spawnTask(
   }).spawn();
 }
 
-/** What a started task leaves when it has ended. */
+/** Waits for the end of a started task. */
 export async function finish(child: Deno.ChildProcess): Promise<Finished> {
   const { code, stdout, stderr } = await child.output();
   const decoder = new TextDecoder();
@@ -65,7 +65,7 @@ export async function runTask(task: string, ...args: string[]): Promise<Finished
 
 const captured = new Set<typeof Deno.stdout>();
 
-/** Takes what is written to a stream, as a pipe does, until it is disposed of. */
+/** Captures the output to a stream, as a pipe does, until it is disposed of. */
 function capture(stream: typeof Deno.stdout): Disposable & { text(): string } {
   if (captured.has(stream)) throw new Error("Cannot run two tasks at once in one process: use runProcess()");
   captured.add(stream);
@@ -128,7 +128,7 @@ export function listFolder(folder: string): string[] {
   return [...Deno.readDirSync(folder)].map((entry) => entry.name).filter((name) => name[0] !== ".").sort();
 }
 
-/** The arguments of the command that an interrupted task says to go on with. */
+/** The arguments of the command with which an interrupted task can be resumed. */
 export function resumeArguments(task: string, stderr: string): string[] {
   const [, command] = stderr.match(new RegExp(`To go on: deno task ${task} (.*)\n`))!;
   return [...command!.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain!);

@@ -45,7 +45,10 @@ interface ItemPlan {
 export const isOfText = ({ task }: { readonly task?: string }): boolean =>
   !hasItems(checkFlags(() => findTask(task)));
 
-/** Whether tasks of items were asked for besides it: --data alone is that of a task which has items itself. */
+/**
+ * Whether tasks of items were asked for besides the compared one. Without a text, `--data` belongs to the
+ * compared task.
+ */
 export const asksForItems = (values: FlagValues, hasText: boolean): boolean =>
   values.has("tasks") || hasText && values.has("data");
 
@@ -140,8 +143,8 @@ export async function runComparedItems(
 }
 
 /**
- * The metrics of a task, each of the full model and of every group, mean over its seeds; where items go on from their context,
- * also how far that is from how the full model goes on.
+ * The metrics of a task, each of the full model and of every group, as means over its seeds. If answers
+ * continue their context, the distance from the full model's continuation is among them.
  */
 function listSeries(
   { task, items }: PlannedTask,

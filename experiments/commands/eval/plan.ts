@@ -1,4 +1,6 @@
-/** What an evaluation of items is to run: its tasks with their items in tokens, and the method for each context. */
+/**
+ * The plan of an evaluation of items: its tasks with their items in tokens, and the method for each context.
+ */
 import { UsageError } from "../../../lib/errors.ts";
 import {
   checkScorable,
@@ -141,7 +143,7 @@ export function expectItems(
   }
 }
 
-/** What a record contains about its tasks. */
+/** Fields of a record about a task. */
 export function recordTask({ task, data: { source, sha256 }, promptsSha256, of, items }: PlannedTask) {
   return {
     ...{ task: task.name, protocol: task.protocol, ...source, sha256, promptsSha256 },
@@ -197,7 +199,7 @@ interface TaskItems {
   readonly encoded: readonly EncodedItem[];
 }
 
-/** What a method reached nothing of. */
+/** A task of which a method filtered no scored position. */
 export interface Unreached {
   readonly planned: TaskItems;
   readonly prunerFor: (contextTokens: number) => Pick<Pruner, "spans">;
@@ -224,8 +226,8 @@ function mostFiltered({ layers, spans: { warmup }, keySide }: Pruner, tokens: nu
 }
 
 /**
- * Refuses a method that can reach no scored position of a task, whatever it decides: every sequence ends within its
- * warm-up or its window, or no layer sees as far back as where keys go.
+ * Refuses a method that can filter no scored position of a task, whatever it decides. Either every sequence
+ * ends within its warm-up or its window, or no layer attends far enough back to reach an evicted key.
  */
 export function expectReach(
   planned: TaskItems,
@@ -246,7 +248,8 @@ export function expectReach(
 }
 
 /**
- * Refuses what a run has found to be filtered nowhere: its numbers would be the full model's. What it measured stays.
+ * Refuses a run whose method has filtered nothing: its numbers would be the full model's. The measured scores
+ * are kept.
  *
  * @param kept What holds the scores.
  * @param instead What to do where that is not enough.

@@ -12,7 +12,7 @@ import {
 import { BUDGETS, type Retained, retainedOf, showFraction } from "../../../lib/sweep/mod.ts";
 import type { PlainTable } from "../cli/output/table.ts";
 
-/** A column: its head, what is said of it, and its cell. */
+/** A column: its head, its explanation, and its cell. */
 interface Column {
   readonly name: string;
   readonly hint: string;
@@ -22,15 +22,17 @@ interface Column {
   readonly cell: (row: ItemResult, metric: Metric, budget: Budget | undefined) => string;
 }
 
-/** What a method filtered of a task: of items, or of a text. */
+/** The part of a task that a method filtered: of items, or of a text. */
 export type Budget = Partial<ItemBudget> & { readonly retained?: Retained };
 
 const spent = ({ usage, retained }: Budget) => usage === undefined ? retained : retainedOf(usage);
 
-/** Items of which so large a fraction is answered as by the full model say little of a method. */
+/**
+ * If more than this fraction of the answers equals the full model's, they are weak evidence about a method.
+ */
 const MOSTLY = 0.5;
 
-/** What a reader must know of tasks that a method hardly touched, a line each. */
+/** Warnings about tasks that a method hardly changed, one line each. */
 export function warnOfIdentical(budgets: { readonly [task: string]: Budget }): string[] {
   return Object.entries(budgets).flatMap(([task, { items = 0, identical = 0 }]) =>
     identical > MOSTLY * items

@@ -66,12 +66,12 @@ interface TextUnit extends ChunkRecord {
   readonly context: number;
 }
 
-/** What came of a text. */
+/** The result of a text. */
 export interface TextOutcome {
   readonly runs: TextRuns;
-  /** What the method skipped and dropped. */
+  /** The budget of the method's skipped queries and evicted keys. */
   readonly budget?: ReturnType<typeof budgetOf>;
-  /** What a record contains about it, and its wall times. */
+  /** The part of the record about the text, and its wall times. */
   readonly record: object;
   readonly times: object;
 }

@@ -7,7 +7,7 @@ import { readBytes } from "../cli/files.ts";
 
 /** Keys and values of one layer, [T, H, d], and what queries it has of it. */
 export interface Dump {
-  /** The layer's number, where the dump tells it. */
+  /** The layer's number, if the dump contains it. */
   readonly layer: number | undefined;
   readonly keys: HostTensor;
   readonly values: HostTensor;

@@ -11,14 +11,14 @@ import type { GeneratedText } from "./run.ts";
 /** Tokens per second; null where none were made. */
 const rate = (tokens: number, timeMs: number) => timeMs === 0 ? null : tokens / (timeMs / 1000);
 
-/** What a run took, in numbers. */
+/** The cost of a run, in numbers. */
 function measureRun({ numLayers }: Pick<ModelConfig, "numLayers">, run: GeneratedText) {
   const { usage, pruner, length, keep, kvKeep } = run;
   const dense = usage.kvBytesHeld + usage.kvBytesAvoided;
   return {
     promptTokensPerSecond: rate(run.promptTokens, run.promptMs),
     tokensPerSecond: rate(run.ids.length, run.tokensMs),
-    /** Fractions of what was decided after the warm-up, over all layers; null where nothing was. */
+    /** Fractions of the decisions after the warm-up, over all layers; null where nothing was decided. */
     queriesSkipped: pruner === undefined || pruner.layers.length === 0
       ? null
       : skipRatiosOf(tallySkips(numLayers, pruner.spans.warmup, [{ length, keep }])).achievedRatio,
@@ -55,7 +55,7 @@ export function describeRun(config: Pick<ModelConfig, "numLayers">, run: Generat
     `KV cache ${m.kvBytesHeld} bytes, ${percent(m.kvBytesHeld / m.kvBytesDense)} of the full model`;
 }
 
-/** Columns of the table, each with what it says. */
+/** Columns of the table, each with its explanation. */
 const COLUMNS: readonly (readonly [
   name: string,
   hint: string,
@@ -93,7 +93,7 @@ const COLUMNS: readonly (readonly [
   ],
 ];
 
-/** A row a run, and what the columns say. */
+/** The table with one row per run, and notes that explain its columns. */
 export function tabulateRuns(
   config: Pick<ModelConfig, "numLayers">,
   runs: readonly GeneratedText[],

@@ -1,4 +1,4 @@
-/** One text that goes on: what it says, and what it took. */
+/** One continued text, and its cost. */
 import { yieldToEventLoop } from "../../../lib/eval/mod.ts";
 import type { Pruner } from "../../../lib/methods/mod.ts";
 import {

@@ -13,7 +13,7 @@ export interface ScoreRun {
   readonly pruner: Pruner | undefined;
 }
 
-/** Refuses flags that say what a trace says itself. */
+/** Refuses flags whose values the trace contains itself. */
 export function expectReplayAlone(values: FlagValues): void {
   const own = ["text", "ids", "tokens", "phase", "chunk", "trace"];
   const flags = flagsOf("score");

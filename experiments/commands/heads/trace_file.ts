@@ -1,4 +1,6 @@
-/** Decision tables as Parquet files: columns of numbers, and what the run was in the file's own metadata. */
+/**
+ * Decision tables as Parquet files: columns of numbers, with a description of the run in the file's metadata.
+ */
 import { parquetRead } from "hyparquet";
 import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
 import type { Backend } from "../../../lib/backend.ts";
@@ -58,7 +60,7 @@ export interface TraceInfo {
   readonly keySide?: { readonly block: number; readonly wantsAttention: boolean };
 }
 
-/** What a model and a method come to in it; the rest is the task's. */
+/** The description of a model and a method in a trace; the task adds the rest. */
 export function traceInfo(
   { name, sha256, dtype }: Pick<ModelFile, "name" | "sha256" | "dtype">,
   method: ResolvedOptions,
@@ -150,7 +152,7 @@ export async function readTrace(path: string): Promise<{ table: DecisionTable; i
 async function readTable(source: ParquetSource): Promise<{ table: DecisionTable; info: TraceInfo }> {
   const { metadata } = source;
   const text = metadata.key_value_metadata?.find(({ key }) => key === KEY)?.value;
-  // Traces that do not say the type of their cache are older than the choice: it was f32.
+  // Traces without the type of their cache are older than the flag: it was f32.
   const info = text === undefined ? undefined : { cacheDType: "f32", ...JSON.parse(text) } as TraceInfo;
   if (info?.format !== 1) throw new Error(`found no "${KEY}" of format 1 in its metadata`);
   if (info.phase !== "prefill" && info.phase !== "decode") throw new Error(`found phase "${info.phase}"`);

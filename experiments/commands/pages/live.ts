@@ -8,7 +8,7 @@ import type { FromServer, ToServer } from "./worker.ts";
 interface LivePage extends AsyncDisposable {
   /** Shows a study as it grows. @param path Of its file */
   follow(path: string): void;
-  /** Says the last word, and closes. */
+  /** Shows the final message and closes the page. */
   end(text: string): Promise<void>;
 }
 
@@ -23,7 +23,8 @@ export function readLivePort(values: FlagValues): number | undefined {
 const LATE_MS = 4000;
 
 /**
- * Opens a page and says where it is. A run that ends without a last word says that it has stopped.
+ * Opens a page and reports its address. If a run ends without a final message, the page shows that it has
+ * stopped.
  *
  * @throws {UsageError} If the port is taken.
  */

@@ -10,7 +10,7 @@ interface PageProgress {
   readonly text: string;
 }
 
-/** What is told to every page: each time how far the run is, and what is new. */
+/** News for every page: the run's progress, and a new report if there is one. */
 export interface PageNews extends PageProgress {
   /** The report, where it is another one than the page has. */
   readonly report?: string;
@@ -36,7 +36,7 @@ function hasToken(headers: Headers, token: string): boolean {
 /** Milliseconds that the last word may take. */
 const LAST_MS = 2000;
 
-/** Where a page is served, and who may see it. */
+/** Where a page is served, and which requests may read it. */
 export interface ServeOptions {
   /** 0 = any that is free. */
   readonly port: number;
@@ -56,7 +56,7 @@ export class PageServer {
   #ended = false;
   #render: (() => string) | undefined;
   #report: string | undefined;
-  /** Counts what was told, and the reports among it. */
+  /** Numbers of messages to the pages, and of reports among them. */
   #told = 1;
   #version = 0;
   #next = Promise.withResolvers<void>();
@@ -99,7 +99,9 @@ export class PageServer {
     this.#tellAll();
   }
 
-  /** Shows another report, which is made when a page asks: a run that nobody watches pays for none. */
+  /**
+   * Shows another report, which is rendered when a page asks for it: a run without a reader pays for none.
+   */
   show(render: () => string): void {
     this.#render = render;
     this.#report = undefined;
@@ -107,7 +109,7 @@ export class PageServer {
     this.#tellAll();
   }
 
-  /** Says the last word, and closes once every page has it, or after two seconds. */
+  /** Shows the final message, and closes once every page has it, or after two seconds. */
   async end(text: string): Promise<void> {
     this.#progress = { ...this.#progress, text };
     this.#ended = true;

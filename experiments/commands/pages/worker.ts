@@ -5,10 +5,10 @@ import { summaryOf } from "../study/open.ts";
 import { followStudy } from "./follow.ts";
 import { PageServer, PLOTLY } from "./server.ts";
 
-/** What the sweep says: the port, then the study's file, then the last word. */
+/** Messages of the sweep: the port, then the study's file, then the final text. */
 export type ToServer = { readonly open: number } | { readonly follow: string } | { readonly end: string };
 
-/** What the server answers to the first and the last. */
+/** Answers of the server to the first and the last message. */
 export type FromServer =
   | { readonly url: string }
   | { readonly failed: string }

@@ -1,4 +1,7 @@
-/** The queue's server, Redis or Valkey: where it is, how long it may be away, and what is said where it cannot be had. */
+/**
+ * The queue's server, Redis or Valkey: its address, its longest absence, and the message where it cannot be
+ * reached.
+ */
 import { Redis, type RedisOptions } from "ioredis";
 import { PlaceLostError, UsageError } from "../../../lib/errors.ts";
 import { readText } from "../cli/files.ts";
@@ -7,7 +10,7 @@ import { readText } from "../cli/files.ts";
 const DEFAULT_PREFIX = "tokenfilter";
 
 export interface QueueAddress {
-  /** Where it is, without user and password: what is shown of it. */
+  /** Its address without user and password, as shown to users. */
   readonly place: string;
   /** The same for the client, with them. */
   readonly options: Pick<RedisOptions, "host" | "port" | "db" | "username" | "password"> & {
@@ -27,7 +30,7 @@ const DEFAULT_PORT = 6379;
 /** The variable that has the queue's password. */
 const PASSWORD = "TOKENFILTER_QUEUE_PASSWORD";
 
-/** What an address says between % signs; the text itself where it says nothing. */
+/** A part of an address with its percent-encoding decoded; the text itself if the encoding is invalid. */
 function decode(text: string): string {
   try {
     return decodeURIComponent(text);
@@ -46,14 +49,18 @@ async function readPassword(file: string | undefined): Promise<string | undefine
   return password;
 }
 
-/** What flags say besides the address. */
+/** Values of the flags besides the address. */
 interface AddressFlags {
   readonly prefix?: string | undefined;
   readonly patienceS?: number | undefined;
   readonly passwordFile?: string | undefined;
 }
 
-/** Reads an address. @throws {UsageError} If it is none; what is said does not repeat it, since it may hold a password. */
+/**
+ * Reads an address.
+ *
+ * @throws {UsageError} If it is none. The message does not repeat it: it may contain a password.
+ */
 export async function readAddress(
   url: string,
   { prefix = DEFAULT_PREFIX, patienceS = PATIENCE_S, passwordFile }: AddressFlags = {},
@@ -142,7 +149,7 @@ export class Connections implements Disposable {
   readonly #open: Redis[] = [];
   readonly #gone = Promise.withResolvers<never>();
   readonly #pulse: ReturnType<typeof setInterval>;
-  /** What the server, or the way to it, said last. */
+  /** The last error of the server or the connection. */
   #said = "";
 
   private constructor(address: QueueAddress, options: RedisOptions) {
@@ -192,7 +199,7 @@ export class Connections implements Disposable {
     return redis;
   }
 
-  /** What an error of the server or its client says in one line; others as they are. */
+  /** The message of an error of the server or its client, in one line; other errors unchanged. */
   explain(error: unknown): unknown {
     const { name, message } = error as Error;
     return name === "ReplyError" || /Connection is closed/.test(message)

@@ -1,4 +1,4 @@
-/** `--queue` and what comes with it. */
+/** `--queue` and the flags that belong to it. */
 import { UsageError } from "../../../lib/errors.ts";
 import { type FlagValues, textOf } from "../cli/flags/parse.ts";
 import { readCount } from "../cli/flags/text.ts";

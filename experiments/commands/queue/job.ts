@@ -1,4 +1,7 @@
-/** What lies in the queue: jobs, and what a worker must know of a study. Others may write there: nothing is taken as it is. */
+/**
+ * The content of the queue: jobs, and descriptions of studies for workers. Others may write to it, so
+ * everything is checked.
+ */
 import { UsageError } from "../../../lib/errors.ts";
 import { type OptionsRecord, readRecord, type ResolvedOptions } from "../../../lib/methods/mod.ts";
 import {
@@ -26,7 +29,7 @@ export interface TrialJob {
   readonly race?: RaceRequest;
 }
 
-/** What a worker must know of a study, and have itself. */
+/** The description of a study. A worker must have the same model, text and code. */
 export interface QueuedStudy {
   readonly conditions: RunConditions;
   readonly flags: StudyFlags;
@@ -35,7 +38,7 @@ export interface QueuedStudy {
 }
 
 export interface JobProgress {
-  /** Who is at it. */
+  /** The worker that runs the trial. */
   readonly owner: string;
   /** Finished fraction of its chunks. */
   readonly fraction?: number;
@@ -62,7 +65,7 @@ const flags: Fields[string] = [
 ];
 const STUDY: Fields = { conditions: record, flags, codeSha256: FIELD.text };
 
-/** What is wrong with a job's data: that they are no trial's. */
+/** The reason why a job's data are not those of a trial. */
 export const findWrongJob = (data: unknown): string | undefined => findWrongField(Object(data), JOB);
 
 /** The method of a job, once its study's rule is loaded. @throws {UsageError} If its options are none, or another trial's. */

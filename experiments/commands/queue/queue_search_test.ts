@@ -9,7 +9,7 @@ import { finish, runProcess, spawnTask, withFolder } from "../testing.ts";
 
 const SMALL = ["--context", "16", "--tokens", "192", "--threads", "1", "--quiet"];
 
-/** What a study holds of its trials, in the order in which they ended. */
+/** A study's results, in the order in which the trials ended. */
 function readEnds(folder: string): object[] {
   return [...readResults(`${folder}/study.db`).values()].map((result) => ({ ...result, stoppedAt: "" }));
 }

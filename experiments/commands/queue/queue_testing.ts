@@ -16,7 +16,7 @@ export async function hasProgram(name: string, asked = "--version"): Promise<boo
   }
 }
 
-/** A port that nobody listens on. */
+/** A port without a listener. */
 export function freePort(): number {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   return listener.addr.port;

@@ -27,8 +27,8 @@ export class QueuedRace {
   /**
    * Prepares a race.
    *
-   * @param chunks That a finished trial reads.
-   * @param key Of the list of records of the trials that have ended.
+   * @param chunks Chunks that a finished trial reads.
+   * @param key Key of the list with the records of ended trials.
    */
   constructor({ kind, seed }: RaceRequest, chunks: number, redis: Redis, key: string, task: Task) {
     this.#task = task;
@@ -47,7 +47,7 @@ export class QueuedRace {
     });
   }
 
-  /** Adds a record of the list, unless others wrote what is none. */
+  /** Adds a record of the list, unless it is invalid. */
   #add(json: string): void {
     let record: Trial | StoppedTrial;
     try {

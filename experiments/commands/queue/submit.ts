@@ -40,7 +40,7 @@ const ATTEMPTS = 5, BACKOFF_MS = 1000;
 /** Milliseconds in which the last look ends, its server being there. */
 const CLOSE_MS = 2000;
 
-/** Letters of what a worker says that are kept. */
+/** Characters that are kept of a worker's message. */
 const SAID = 500;
 
 /** Where a job may be. */
@@ -62,13 +62,13 @@ interface QueuedTrials extends AsyncDisposable {
 }
 
 /**
- * Puts all trials of a sweep that wait into a queue, or as many as there are workers where each is proposed by what came
- * before, and takes in what comes of them until it is disposed of. What is not of this sweep is left alone, what the server
- * loses is put there again, and a result is taken only where it is of the trial that was asked for. Once the budget is over
- * it takes back what waits.
+ * Puts all waiting trials of a sweep into a queue. If each trial is proposed from earlier results, it puts in
+ * as many as there are workers. Until it is disposed of, it stores their results; it takes a result only if
+ * the result belongs to the trial that was asked for. Jobs of other sweeps stay untouched. Trials that the
+ * server loses are put in again. After the end of the budget, waiting trials are taken back.
  *
  * @param source The sweep's trials, as this process would take them.
- * @param text What they read.
+ * @param text The text that they read.
  * @param signal Ends the submission.
  * @throws {UsageError} If the server cannot be reached.
  */
@@ -86,7 +86,7 @@ export async function submitTrials(
   store.set("queued", sweep);
   const queue: TrialQueue = new Queue(QUEUE_NAME, { connection: redis, prefix });
   const events = new QueueEvents(QUEUE_NAME, { connection: connections.connect(), prefix });
-  const ignore = () => {}; // `gone` tells
+  const ignore = () => {}; // `gone` reports it
   queue.on("error", ignore);
   events.on("error", ignore);
   const described: QueuedStudy = { conditions, flags, codeSha256: await digestCode() };
@@ -96,7 +96,7 @@ export async function submitTrials(
     ...{ sweep, study, digest, options },
     ...(race && { race }),
   });
-  /** Says what the trials are of, and in a race what has ended. */
+  /** Describes the study of the trials, and in a race the trials that have ended. */
   const describe = async () => {
     await redis.set(studyKey(prefix, study), JSON.stringify(described), "EX", KEEP_S);
     await redis.set(textKey(prefix, textSha256), text, "EX", KEEP_S);
@@ -111,7 +111,7 @@ export async function submitTrials(
       await redis.expire(key, KEEP_S);
     }
   };
-  /** Puts trials into the queue; what is there already stays as it is. */
+  /** Puts trials into the queue; trials that are there already stay unchanged. */
   const submit = async (trials: readonly ProposedTrial[]) => {
     for (let at = 0; at < trials.length; at += BATCH) {
       await queue.addBulk(
@@ -141,7 +141,7 @@ export async function submitTrials(
     said.add(why);
   });
 
-  /** What is wrong with how a job has ended; undefined where it is as it was asked for. */
+  /** The fault in a job's result; undefined if it is the trial that was asked for. */
   const findWrong = (
     job: Job<TrialJob, StoredRecord> | undefined,
     trial: StoredTrial,
@@ -175,7 +175,7 @@ export async function submitTrials(
     if (isLast) store.close(digest, `its results were refused ${ATTEMPTS} times, at last since ${wrong}`);
     else await submit([{ digest, options }]);
   };
-  /** A job as it can be read: not where others have written what is none. */
+  /** A job; undefined where others have written an invalid one. */
   const readJob = async (id: string) => {
     try {
       return await queue.getJob(id);
@@ -200,7 +200,7 @@ export async function submitTrials(
           await tellOthers([job!.returnvalue]);
         }
       }
-      await discard(id); // only now: what a queue has given stays until it is on disk
+      await discard(id); // only now: the queue keeps a result until the study has it on disk
     }
   };
   /** Puts there again what a server has lost that came back without its data, or what others have changed or thrown out. */

@@ -1,4 +1,7 @@
-/** What a submitter believes of a queue: jobs of others, jobs that were changed, and results that nobody measured. */
+/**
+ * Data of a queue that a submitter does not trust: jobs of others, changed jobs, and results that no worker
+ * measured.
+ */
 import { assertEquals, assertMatch } from "@std/assert";
 import { type Job, Queue, Worker } from "bullmq";
 import { resolveOptions } from "../../../lib/methods/mod.ts";

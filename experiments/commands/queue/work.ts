@@ -71,7 +71,7 @@ export async function workOnQueue(address: QueueAddress, options: WorkOptions): 
       if (!said.has(refused)) progress.line(`Refuses the trials of a study: ${refused}`);
       said.add(refused);
       const answer = { key, refused };
-      if (!(error instanceof NotThereError)) last ??= answer; // what the queue lacks it may have later
+      if (!(error instanceof NotThereError)) last ??= answer; // the queue may get the missing data later
       return answer;
     }
   };
@@ -110,7 +110,7 @@ export async function workOnQueue(address: QueueAddress, options: WorkOptions): 
   const handedIn = () => atWork = undefined;
   worker.on("completed", handedIn);
   worker.on("failed", handedIn);
-  worker.on("error", () => {}); // `gone` tells, and a trial that went to another worker meanwhile is no error
+  worker.on("error", () => {}); // `gone` reports it; a trial that moved to another worker is no error
   const told = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
   if (!signal.aborted) await Promise.race([told, connections.gone]);
   progress.line("Ends after the trial at work");
@@ -125,7 +125,7 @@ function giveUp({ message }: Error): never {
   throw new UnrecoverableError(message);
 }
 
-/** What a queue has lost, or has not got yet. */
+/** Data that a queue has lost, or does not have yet. */
 class NotThereError extends UsageError {}
 
 /** Opens a study that a job names. @throws {UsageError} If this machine has another model, text or code. */

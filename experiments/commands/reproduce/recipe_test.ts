@@ -70,7 +70,7 @@ Deno.test("no table of published numbers mixes protocols, for any model", async 
   }
 });
 
-/** Parameters of each model, in billions, as its makers say. */
+/** Parameters of each model, in billions, by its authors. */
 const BILLIONS: { readonly [name: string]: number } = {
   "tiny": 0.00485,
   "LLaMA-2-7B": 6.738,

@@ -1,4 +1,4 @@
-/** What a scored sequence says: its table, the full model next to it, and a page of the text. */
+/** The outcome of a scored sequence: its table, the full model next to it, and a page of the text. */
 import {
   dropRatioOf,
   type SequenceScore,
@@ -35,7 +35,7 @@ export function meanPerplexity(scores: readonly SequenceScore[]): number {
   return Math.exp(sum(scores.map(({ perplexity }) => Math.log(perplexity))) / scores.length);
 }
 
-/** What a method skipped, cost and saved; nothing of a dense run. */
+/** Skips, cost and savings of a method; undefined for the full model. */
 export function measureOutcome({ file, runs, scores, dense }: Scored) {
   if (dense === undefined) return undefined;
   const { numLayers } = file.config, { spans, keySide } = runs[0]!.pruner!;
@@ -140,7 +140,7 @@ export function tabulateScores({ file, runs, scores, dense }: Scored): {
 }
 
 /**
- * A page of the text, with what was skipped of it.
+ * A page of the text that marks its skipped tokens.
  *
  * @param traces Decisions with their scores; where there are none, only the masks are shown.
  */

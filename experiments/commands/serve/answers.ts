@@ -68,11 +68,11 @@ function logprobsOf(
     : chatLogprobs(tokenizer, tokens);
 }
 
-/** What an answer, or a part of a stream, is called. */
+/** Name of an answer's type, or of a part of a stream. */
 const objectOf = ({ kind, stream }: CompletionRequest) =>
   kind === "text" ? "text_completion" : stream ? "chat.completion.chunk" : "chat.completion";
 
-/** Counts of tokens, and what the filter saved, over all texts of a request. */
+/** Counts of tokens, and the filter's savings, over all texts of a request. */
 function usageOf(request: CompletionRequest, ends: readonly TextEnd[]) {
   const prompt = request.prompts.reduce((total, { length }) => total + length, 0),
     made = ends.reduce((total, { tokens }) => total + tokens, 0);

@@ -7,7 +7,7 @@ import { f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../..
 /** Tokens of prompts between two tokens of the other texts. */
 const PIECE = 64;
 
-/** What a text waits for. */
+/** A text whose next logits are due. */
 interface Job {
   readonly sequence: ModelSequence;
   readonly signal: AbortSignal;
@@ -49,7 +49,7 @@ export class Batch {
   /**
    * Feeds a prompt, piece by piece: those that came first go first, short ones together.
    *
-   * @returns Logits of what comes next, [vocabSize].
+   * @returns Logits after the prompt, [vocabSize].
    * @throws The signal's reason, once it is aborted.
    */
   prompt(
@@ -81,7 +81,7 @@ export class Batch {
   async #run(): Promise<void> {
     for (;;) {
       await nextTurn(); // texts go on that have got their logits, and ask for the next ones
-      await yieldToEventLoop(); // who left is seen
+      await yieldToEventLoop(); // clients that have left are noticed
       this.#prompts = endLeft(this.#prompts);
       this.#tokens = endLeft(this.#tokens);
       if (this.#prompts.length + this.#tokens.length === 0) break;
@@ -114,7 +114,7 @@ export class Batch {
       at += ids.length;
       job.at += ids.length;
       job.see?.(rowsOf(rows, from, at), job.at);
-      if (job.at < job.ids.length) this.#prompts.unshift(job); // the last of them alone
+      if (job.at < job.ids.length) this.#prompts.unshift(job); // only the last one can be unfinished
       else {
         whole.push(job);
         last.push(...f32Data(rowsOf(rows, at - 1, at)));

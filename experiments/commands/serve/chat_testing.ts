@@ -5,7 +5,7 @@ import { buildGguf, type Entry } from "../../../lib/model/testdata/gguf_builder.
 const TINY = new URL("../../../lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url);
 const TYPE_CODES: { readonly [dtype: string]: number } = { f32: 0, f16: 1, q8_0: 8 };
 
-/** What was said, message by message, and who speaks next. */
+/** A chat template: the text of each message, and the role of the next one. */
 export const TEMPLATE =
   "{{ bos_token }}{% for message in messages %}{{ message.content + ' ' }}{% endfor %}" +
   "{% if add_generation_prompt %}She said:{% endif %}";

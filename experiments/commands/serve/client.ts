@@ -1,4 +1,4 @@
-/** A client as the model's thread sees it. */
+/** The model thread's view of a client. */
 import type { FromClient, Refusal, ToClient } from "./messages.ts";
 
 /** Parts that may be on their way; then the client's text waits until one has been read. */

@@ -1,4 +1,4 @@
-/** The thread of HTTP as the model's thread sees it. */
+/** The model thread's view of the HTTP thread. */
 import { UsageError } from "../../../lib/errors.ts";
 import type { Address, Asked, FromHttp, ServerState, ToHttp } from "./messages.ts";
 

@@ -1,4 +1,4 @@
-/** What the server's two threads say to each other: one answers HTTP, the other runs the model. */
+/** Messages between the server's two threads: one answers HTTP, the other runs the model. */
 
 /** Where to listen, and what requests must show. */
 export interface Address {
@@ -11,7 +11,7 @@ export interface Address {
   readonly models: readonly string[];
 }
 
-/** What the thread of HTTP tells by itself, however busy the model is. */
+/** The state of the server, which the HTTP thread reports even while the model is busy. */
 export interface ServerState {
   /** Texts that are being made. */
   readonly running: number;
@@ -28,7 +28,7 @@ export interface Asked {
   readonly kind: CompletionKind;
   /** Parsed JSON. */
   readonly body: unknown;
-  /** Where its answer goes, as {@linkcode ToClient}; what comes from there is a {@linkcode FromClient}. */
+  /** The port for the answer, which sends {@linkcode ToClient} and receives {@linkcode FromClient}. */
   readonly client: MessagePort;
 }
 

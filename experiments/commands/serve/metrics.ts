@@ -1,8 +1,8 @@
-/** What the filter saved, and how the server is: in answers, and for Prometheus. */
+/** The filter's savings and the server's state: in answers, and for Prometheus. */
 import type { SequenceUsage } from "../../../lib/model/mod.ts";
 import type { ServerState } from "./messages.ts";
 
-/** What is counted of a text's sequence, under the name that answers and metrics have for it. */
+/** Counts of a text's sequence, by their name in answers and metrics. */
 const SAVINGS: {
   readonly [count: string]: { readonly help: string; readonly of: (usage: SequenceUsage) => number };
 } = {

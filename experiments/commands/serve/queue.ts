@@ -5,7 +5,7 @@ export class QueueFullError extends Error {
   override readonly name = "QueueFullError";
 }
 
-/** A queue; who has a turn disposes of it at the end. */
+/** A queue; the owner of a turn disposes of it at the end. */
 export class TurnQueue {
   readonly #limit: number;
   readonly #onChange: () => void;
@@ -42,7 +42,7 @@ export class TurnQueue {
    * Waits for a turn.
    *
    * @throws {QueueFullError} As {@linkcode expectRoom}.
-   * @throws The signal's reason, once it is aborted: who left waits no longer.
+   * @throws The signal's reason, once it is aborted: a client that has left gets no turn.
    */
   async take(signal: AbortSignal): Promise<Disposable> {
     signal.throwIfAborted();

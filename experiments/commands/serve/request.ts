@@ -1,4 +1,4 @@
-/** What a client asks for: bodies of OpenAI's completions and chat completions, checked field by field. */
+/** Requests of clients: bodies of OpenAI's completions and chat completions, checked field by field. */
 import { UsageError } from "../../../lib/errors.ts";
 import { yieldToEventLoop } from "../../../lib/eval/mod.ts";
 import {
@@ -16,7 +16,7 @@ export class RequestError extends Error {
   override readonly name = "RequestError";
   readonly refusal: Refusal;
 
-  /** @param message what is wrong, and the fix @param param the field that is */
+  /** @param message the fault and its fix @param param the wrong field */
   constructor(message: string, param: string | null = null, status = 400) {
     super(message);
     this.refusal = { status, message, param };
@@ -107,7 +107,7 @@ const wrong = (param: string, value: unknown, expected: string) =>
     param,
   );
 
-/** Reads fields of a body, and knows which were not read. */
+/** Reads fields of a body, and keeps track of unread ones. */
 class Fields {
   readonly #body: Body;
   readonly #left: Set<string>;
@@ -141,7 +141,7 @@ class Fields {
     throw wrong(name, value, "true or false");
   }
 
-  /** @throws {RequestError} If a field asks for what is not done here. */
+  /** @throws {RequestError} If an unread field asks for something that this server does not have. */
   end(): void {
     for (const name of this.#left) {
       if (Object.hasOwn(NEUTRAL, name) && NEUTRAL[name]!(this.#body[name])) continue;
@@ -261,7 +261,7 @@ function readMessages(
   }
   const read = messages.map((message): ChatMessage => {
     const { role, content } = message ?? {};
-    const said = content ?? (role === "assistant" ? "" : content); // an assistant that has said nothing
+    const said = content ?? (role === "assistant" ? "" : content); // an assistant's message may be empty
     const parts = Array.isArray(said) ? said : [{ type: "text", text: said }];
     if (
       typeof role !== "string" ||

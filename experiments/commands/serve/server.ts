@@ -1,4 +1,7 @@
-/** The thread of HTTP: who may ask, what they sent, and whether they still read. It never waits for the model. */
+/**
+ * The HTTP thread: it checks tokens, reads requests, and notices clients that stop reading. It never waits
+ * for the model.
+ */
 import { OWN_NAMES, sameSecret } from "../cli/flags/token.ts";
 import type { Asked, CompletionKind, FromClient, Refusal, ServerState, ToClient } from "./messages.ts";
 import { renderMetrics } from "./metrics.ts";
@@ -54,7 +57,10 @@ function refusalResponse({ status, message, param = null }: Refusal): Response {
   return Response.json({ error: { message, type, param, code: null } }, { status, headers });
 }
 
-/** Refuses who has no token, and pages of other sites that reach this machine through a name of their own. */
+/**
+ * Refuses requests without the token. Without one, it refuses pages of other sites that reach this machine
+ * through their own host name.
+ */
 function expectAllowed(request: Request, token: string | undefined): void {
   if (token === undefined) {
     if (OWN_NAMES.has(new URL(request.url).hostname)) return;
@@ -156,8 +162,9 @@ async function readBody(request: Request, patienceMs: number): Promise<unknown> 
 }
 
 /**
- * The model's answer, which begins once the model has taken the request. It is a stream, whatever the client asked for: its
- * `cancel()` alone tells of a client that has left, where a request's signal does so of requests of about 500 bytes.
+ * The model's answer, which begins once the model has taken the request. It is a stream, whatever the client
+ * asked for: only its `cancel()` reports every client that leaves. A request's signal reports it only for
+ * requests of up to about 500 bytes.
  */
 async function answer(
   kind: CompletionKind,
@@ -184,7 +191,7 @@ async function answer(
     await writer.write(utf8.encode(part)).finally(() => clearTimeout(timer));
     say("read");
   };
-  /** After all parts; of a client that has left `closed` tells. */
+  /** Runs a step after all earlier parts. `closed` reports a client that has left. */
   const then = (step: () => Promise<void>) => written = written.then(step).catch(() => {});
   model.onmessage = ({ data }: MessageEvent<ToClient>) => {
     if ("part" in data) then(() => write(data.part));

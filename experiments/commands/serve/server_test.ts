@@ -1,4 +1,7 @@
-/** The thread of HTTP without a model: who may ask, and what becomes of clients that leave, stall or send rubbish. */
+/**
+ * The HTTP thread without a model: which requests it accepts, and how it treats clients that leave, stall or
+ * send invalid data.
+ */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { serveHttp } from "../cli/machine/http.ts";
 import type { Asked, FromClient, ToClient } from "./messages.ts";
@@ -6,7 +9,7 @@ import { createHandler } from "./server.ts";
 
 /** A request that the model has been given, seen from the model's side. */
 interface Taken extends Asked {
-  /** What the client said: that it has read, or left. */
+  /** Messages of the client: it has read a part, or has left. */
   readonly words: ReadableStreamDefaultReader<FromClient>;
   say(message: ToClient): void;
 }

@@ -11,7 +11,7 @@ import { Service } from "./service.ts";
 
 const loaded = await loadModel("tiny", await openCpu({ build: true, threads: 1 }));
 let made = 0, onToken = () => {};
-/** Counts the tokens that are written, and tells of each. */
+/** Counts the tokens that are written, and calls `onToken` after each. */
 const tokenizer = watched(loaded.tokenizer, (name) => {
   if (name === "bytes") made++, onToken();
 });
@@ -48,7 +48,7 @@ function openService({ together = 8, waiting = 16 } = {}) {
   return { service, errors };
 }
 
-/** Asks a service, as the thread of HTTP does. @param reads whether the client says that it has read */
+/** Asks a service, as the HTTP thread does. @param reads whether the client reports that it has read */
 function ask(
   service: Service,
   body: object,
@@ -135,7 +135,7 @@ Deno.test("the texts of one request are made together, while nobody else waits",
     one.choices.map(({ text }: { text: string }) => text),
     choices.slice(2, 4).map(({ text }: { text: string }) => text),
   );
-  // Who comes later does not wait for all of them.
+  // A later request does not wait for all of them.
   const order: string[] = [];
   const many = ask(service, { prompt: PROMPTS, n: 4, max_tokens: 8 }).answer().then(() => order.push("many"));
   await new Promise((resolve) => onToken = () => resolve(undefined));

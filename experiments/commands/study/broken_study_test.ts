@@ -1,4 +1,7 @@
-/** Studies that are broken, of another version or of another model: each command says so in one line and leaves them alone. */
+/**
+ * Studies that are broken, of another version or of another model: each command reports that in one line and
+ * does not change them.
+ */
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { UsageError } from "../../../lib/errors.ts";

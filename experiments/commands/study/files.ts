@@ -20,7 +20,7 @@ import { expectSameStudy, expectSweep } from "../cli/run/study_store.ts";
 import { findWrongTask } from "../task/file.ts";
 import { writeOptuna } from "./optuna.ts";
 
-/** What a study is written as, by the end of the file's name. */
+/** Writers of a study, by the ending of the file's name. */
 const WRITERS: { readonly [ending: string]: (store: StudyStore, path: string) => Promise<number> } = {
   jsonl: (store, path) =>
     writeRecords(path, listRecords(store), (all) => all.map((one) => `${JSON.stringify(one)}\n`).join("")),
@@ -93,7 +93,7 @@ function toParquet(records: readonly object[], store: StudyStore): Uint8Array {
   return new Uint8Array(parquetWriteBuffer({ columnData, kvMetadata }));
 }
 
-/** Fields of a record that say what it ran with; the compiler misses one that is not here. */
+/** Fields of a record for the conditions of its run. The compiler reports a missing one. */
 const CONDITIONS = Object.keys(
   {
     ...{ task: 0, ruleSha256: 0, calibrationSha256: 0, calibration: 0, version: 0, model: 0, modelSha256: 0 },
@@ -102,14 +102,14 @@ const CONDITIONS = Object.keys(
   } satisfies { readonly [name in keyof Required<RunConditions>]: 0 },
 ) as (keyof RunConditions)[];
 
-/** What a record says that it ran with. */
+/** The conditions of the run of a record. */
 export function conditionsOf(record: StoredRecord): RunConditions {
   return Object.fromEntries(
     CONDITIONS.filter((name) => record[name] !== undefined).map((name) => [name, record[name]]),
   ) as unknown as RunConditions;
 }
 
-/** What is wrong with a record of a trial, by its fields. */
+/** The fault in a record of a trial, by its fields. */
 export function findWrongRecord(record: StoredRecord): string | undefined {
   const wrong = findWrongTask(record);
   if (wrong !== undefined || "stopped" in record) return wrong ?? findWrongField(record, STOPPED_FIELDS);

@@ -1,4 +1,6 @@
-/** A study that another process has locked: who writes to it waits, then says so in one line, and loses nothing. */
+/**
+ * A study that another process has locked: a writer waits, then reports it in one line, and loses nothing.
+ */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { delay, readResults, readTrials } from "./study_testing.ts";
@@ -19,7 +21,7 @@ function lock(folder: string): Disposable {
 
 Deno.test({
   ...unless(
-    IN_SLOW_TIER, // who finds a study locked waits for 20 s
+    IN_SLOW_TIER, // a command that finds a study locked waits for 20 s
     "sweep, worker and study say that a study is locked, at once or in the midst of a run, and go on later",
   ),
   fn: () =>
@@ -35,7 +37,7 @@ Deno.test({
         using _begun = lock(begun);
         using _long = lock(long);
         const show = await runProcess("study", "show", begun);
-        assertEquals([show.code, show.stderr], [0, ""]); // who reads alone need not wait
+        assertEquals([show.code, show.stderr], [0, ""]); // a command that only reads need not wait
         const refused = await Promise.all([
           runProcess("sweep", ...SMALL, ...seeds(4), "--resume", begun),
           runProcess("worker", "--study", path, "--threads", "1", "--quiet"),

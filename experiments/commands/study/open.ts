@@ -1,4 +1,4 @@
-/** Studies as a user names them, and what they hold. */
+/** Opens studies by the names that users give, and reads them. */
 import { UsageError } from "../../../lib/errors.ts";
 import { costOf, findTask, formatMetric, type Metric } from "../../../lib/eval/mod.ts";
 import {

@@ -103,13 +103,13 @@ function parameterOfValues(values: readonly unknown[]): Parameter {
   return rangeOf(whole, { low, high, log: false, step: whole ? 1 : 0 });
 }
 
-/** What a study's trials are points of: the parameters, and the values that each trial has of them. */
+/** The parameters of a study's trials, and each trial's values of them. */
 interface Points {
   readonly parameters: ReadonlyMap<string, Parameter>;
   readonly valuesOf: (trial: StoredTrial) => { readonly [name: string]: unknown };
 }
 
-/** The points of a search: its axes, and what it proposed for each trial. */
+/** The points of a search: its axes, and the values that it proposed for each trial. */
 async function pointsOfSearch(store: StudyStore, request: SearchRequest): Promise<Points> {
   const search = new Search(request);
   // A sampler that needs no results makes the same proposals again.
@@ -145,7 +145,10 @@ function pointsOfList(stored: readonly StoredTrial[], varying: readonly string[]
   return { parameters: new Map(parameters), valuesOf };
 }
 
-/** What Optuna is to make low or high: a search's objectives; else the loss, and where no race stops trials, what is spent. */
+/**
+ * Objectives for Optuna: those of a search; else the loss, with the attention FLOPs where no race stops
+ * trials.
+ */
 function objectivesOf(store: StudyStore, search: SearchRequest | undefined): readonly ObjectiveName[] {
   if (search !== undefined) return search.objectives;
   return store.get("race") === undefined && store.count().pruned === 0

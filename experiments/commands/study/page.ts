@@ -1,4 +1,4 @@
-/** A study as a page: how far it is, who works on it, its best trials, and plots. */
+/** A study as a page: its progress, its workers, its best trials, and plots. */
 import { formatMetric } from "../../../lib/eval/mod.ts";
 import {
   markup,

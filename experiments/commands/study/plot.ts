@@ -1,4 +1,4 @@
-/** A study of any size as one figure: the headline against what is spent. */
+/** A study of any size as one figure: the headline against the cost. */
 import { axis, chart, emptyFigure, type Figure, styleRule, trace } from "../../../lib/plot/mod.ts";
 import type { ShortStudy, ShortTrial } from "./open.ts";
 

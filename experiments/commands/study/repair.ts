@@ -1,4 +1,4 @@
-/** `study repair`: what is sound of a damaged study, in a new one. */
+/** `study repair`: copies the undamaged part of a study into a new one. */
 import { UsageError } from "../../../lib/errors.ts";
 import { plural } from "../../../lib/plural.ts";
 import { digestConditions, finishedTrials, salvageStudy, StudyStore } from "../../../lib/sweep/mod.ts";
@@ -6,10 +6,10 @@ import { exists } from "../cli/files.ts";
 import { conditionsOf, findWrongRecord } from "./files.ts";
 
 /**
- * Makes a study of what is sound of another one: its settings, trials and units of work, and the results that are what was
- * written. A trial whose result is not waits again, and so does one that a worker has.
+ * Copies the undamaged part of a study: its settings, trials, units of work, and unchanged results. A trial
+ * with a damaged result waits again, and so does a trial at work.
  *
- * @returns What was taken over, in a line.
+ * @returns A line about the copied part.
  * @throws {UsageError} If neither the conditions nor a result is sound, or the new file is there already.
  */
 export async function repairStudy(from: string, to: string): Promise<string> {

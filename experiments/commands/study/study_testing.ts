@@ -2,7 +2,7 @@
 import { StudyStore, type Trial } from "../../../lib/sweep/mod.ts";
 import { finish, runTask, spawnTask } from "../testing.ts";
 
-/** What a trial came to, without its times. */
+/** The result of a trial without its times. */
 export function untimed({ timeMs: _, denseTimeMs: __, finishedAt: ___, ...trial }: Trial): object {
   return trial;
 }
@@ -26,7 +26,7 @@ export function readTrials(folder: string): Trial[] {
   }
 }
 
-/** A sweep that nobody disturbs, and a study of the same trials of which none is run. */
+/** An undisturbed sweep, and a study of the same trials of which none is run. */
 export async function prepareStudy(folder: string, args: readonly string[]): Promise<string> {
   const { code, stderr } = await runTask("sweep", ...args, "--out", `${folder}/whole`, "--quiet");
   if (code !== 0) throw new Error(stderr);
@@ -40,7 +40,7 @@ export async function prepareStudy(folder: string, args: readonly string[]): Pro
 /**
  * A study whose trials workers propose themselves, of which one is run.
  *
- * @param args What is searched.
+ * @param args The flags of the search.
  * @returns Its path.
  */
 export async function prepareSearch(folder: string, args: readonly string[]): Promise<string> {

@@ -1,4 +1,4 @@
-/** `deno task sweep` over tasks of items: resumed, searched, shared out, and what it refuses. */
+/** `deno task sweep` over tasks of items: resumed, searched, shared out, and refused. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { readTrials } from "../study/study_testing.ts";
 import { interruptTask, listFolder, resumeArguments, runTask, withFolder } from "../testing.ts";

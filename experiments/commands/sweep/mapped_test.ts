@@ -21,7 +21,7 @@ const ARGS = [
 ];
 const SEEDS = Array.from({ length: 200 }, (_, i) => i).join(",");
 
-/** What a sweep leaves whose model's file is changed once it has finished a trial. */
+/** The outcome of a sweep whose model's file changes after its first finished trial. */
 async function sweepWhile(change: (model: string) => void, folder: string) {
   const model = `${folder}/model.gguf`, out = `${folder}/out`;
   await Deno.copyFile(tiny, model);

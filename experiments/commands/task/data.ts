@@ -31,7 +31,7 @@ export interface TaskText extends ItemData {
 /** Items that a task makes, at most: all are made before the first is scored. */
 const MAX_MADE = 100_000;
 
-/** What `--data` says where the hub's data are meant. */
+/** The value of `--data` for the hub's data. */
 export const HUB = "hub";
 
 /** Whether a task has items. */

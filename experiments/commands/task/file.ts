@@ -9,10 +9,10 @@ import { defineQuestions, type Fields, type OwnQuestions, refusal } from "./ques
 
 const NAME = /^[a-z][\w-]*$/i;
 
-/** What every task says that opens itself. */
+/** Keys of every task that opens its data itself. */
 const TASK_KEYS = ["help", "protocol", "loss", "headline", "metrics"];
 
-/** What a module exports, checked as far as it can be before it is put to work. */
+/** The task that a module exports, checked as far as possible before it runs. */
 function expectTask(path: string, exported: Fields): Task {
   const refuse = (what: string) => refusal(path, what);
   const tasks = Object.values(exported).filter((value) =>
@@ -37,7 +37,7 @@ function expectTask(path: string, exported: Fields): Task {
   return defineQuestions(path, { name, help, protocol, metrics, ask, ...(data !== undefined && { data }) });
 }
 
-/** What is wrong with a record of a task in a file: that it was not given, or is another one. */
+/** The fault in a record of a task in a file: no such file was given, or another one. */
 export function findWrongTask({ task, taskSha256 }: Partial<RunConditions>): string | undefined {
   if (taskSha256 === undefined || ownTask()?.sha256 === taskSha256) return undefined;
   return `its task "${task}" is of a file of SHA-256 ${taskSha256}: expected it as --task-file`;

@@ -97,7 +97,7 @@ Deno.test("report, study and diff take the task of a file, and refuse its result
     assertStringIncludes(Deno.readTextFileSync(`${folder}/site/index.html`), "dense acc 50.0%");
   }));
 
-/** What a run found, without names, digests and times. */
+/** The numbers of a run, without names, digests and times. */
 const numbersOf = (text: string) => {
   const { results, items } = JSON.parse(text);
   const bare = (rows: object[]) => rows.map((row) => ({ ...row, task: "", id: "" }));

@@ -3,7 +3,7 @@ import { parse } from "@std/yaml/parse";
 import { type Fields, type OwnQuestions, refusal } from "./questions.ts";
 import { compileExpression, compileTemplate, type Reader } from "./template.ts";
 
-/** Keys that say what is asked. */
+/** Keys that define a question. */
 const READ = [
   ...["task", "dataset_path", "dataset_kwargs", "test_split", "validation_split", "output_type"],
   ...["doc_to_text", "doc_to_target", "doc_to_choice", "target_delimiter", "num_fewshot", "metric_list"],
@@ -22,7 +22,7 @@ const show = (value: unknown) => JSON.stringify(value) ?? "nothing";
 /**
  * Reads a task.
  *
- * @throws {UsageError} If it is no YAML, or asks for what is not known; in one line that names it.
+ * @throws {UsageError} If it is no YAML, or uses an unknown key or value; one line names it.
  */
 export function readHarnessTask(path: string, text: string): OwnQuestions {
   try {

@@ -34,7 +34,7 @@ const METRICS: { readonly [name: string]: ItemMetric } = {
   perplexity: ITEM_PERPLEXITY,
 };
 
-/** What is wrong with a file. */
+/** An error about a file. */
 export const refusal = (path: string, what: string): UsageError =>
   new UsageError(`Cannot use the task in "${path}": ${what}`);
 
@@ -61,7 +61,11 @@ export function defineQuestions(path: string, questions: OwnQuestions): Task {
   });
 }
 
-/** What a file asks of a row. @throws {UsageError} If it fails, or is no question; the message names the row. */
+/**
+ * The question that a file makes of a row.
+ *
+ * @throws {UsageError} If that fails, or is no question; the message names the row.
+ */
 function askRow(path: string, row: ItemRow, ask: OwnQuestions["ask"]): Question {
   const refuse = (what: string) => refusal(path, `at ${row.place} ${what}`);
   let asked: Partial<Question>;

@@ -37,7 +37,7 @@ export function compileTemplate(source: string): Reader<string> {
 export function compileExpression(source: string): Reader<unknown> | undefined {
   const [, expression] = source.match(/^\s*\{\{((?:(?!\}\}).)+)\}\}\s*$/s) ?? [];
   if (expression === undefined) return undefined;
-  // A place in a list, which the library does not know.
+  // A position in a list; the library has no `index()`.
   const [, list, value] = expression.match(/^\s*(.+)\.index\((.+)\)\s*$/s) ?? [];
   if (list !== undefined) {
     const all = compileValue(list), one = compileValue(value!);
