@@ -1,6 +1,6 @@
 /**
- * What the presets are expected to save on large models, against the length of a prompt: a page, and
- * tables in Markdown, one of what was expected next to what was measured.
+ * Expected savings of the presets on large models, against the length of a prompt: a page, and tables in
+ * Markdown, one of them with expected next to measured values.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/costs.ts [--out costs.html]
  */

@@ -1,7 +1,7 @@
 /**
- * Which layers recall: how far the model's predictions for a text that is said twice are from the dense ones where one
- * layer alone sees no more than the warm-up and the window. Few layers do most of it; --out is the file of `--skip-ratios`
- * with which those keep every key, and the others drop as many more.
+ * Finds retrieval layers. On a text that is read twice, one layer at a time attends only to the warm-up and
+ * the window; the divergence from the full model is its score. A few layers have nearly all of it. --out is
+ * a file for `--skip-ratios`: these layers keep every key, and the others drop more, to the same mean.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/cheap_skips/layers.ts
  *          --text FILE [--model tiny] [--tokens 1024] [--recent 64] [--warmup 64] [--whole 4] [--kv-ratio 0.75]
@@ -15,7 +15,7 @@ import { createPruner } from "../../../lib/methods/mod.ts";
 import { loadModel, type ModelConfig } from "../../../lib/model/mod.ts";
 import { formatMarkdown } from "../../commands/cli/output/table.ts";
 
-/** What is measured on. */
+/** The model that is measured. */
 export interface Measured {
   readonly model: EvaluatedModel;
   readonly config: ModelConfig;

@@ -11,7 +11,7 @@ type Method = Comparison["methods"][number];
 /** A budget that loss is drawn against. */
 type Budget = "cache" | "attentionFlops";
 
-/** What a method saves on. */
+/** The resources that a method can save. */
 export const SIDES = {
   queries: { label: "query skipping", color: "@series1", symbol: "diamond" },
   keys: { label: "KV-cache eviction", color: "@series0", symbol: "circle" },

@@ -3,9 +3,9 @@
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/measure.ts DATA WORK [PART…]
  *
- * DATA holds the JSONL files of the tasks, wikitext2-test.txt, and book-long.txt, which offline methods are fitted on.
- * WORK keeps what is at work: run the same command again to go on with what was interrupted. A part that is over goes to
- * results/, in one line of JSON; those that are there are not run again.
+ * DATA holds the JSONL files of the tasks, wikitext2-test.txt, and book-long.txt, which offline methods are
+ * fitted on. WORK holds unfinished parts: run the same command again to resume them. A finished part is
+ * written to results/, as one line of JSON, and is not run again.
  */
 import { exists } from "../../commands/cli/files.ts";
 import { readStdFlags } from "../../commands/cli/machine/deno.ts";
@@ -66,8 +66,10 @@ const queriesAndFitted = (ratios: string, tasks: string, count: number): Part =>
 const keys = (ratios: string, tasks: string, count: number, methods = KEYS) =>
   items(methods, ratios, tasks, count, [...SHORT, "--side", "key"]);
 /**
- * A fraction of the keys, of all layers alike, or of fewer layers as many (ratios/), since some keep every key: retrieval
- * layers, found on a novel (../cheap_skips/layers.ts); those that running text asks for most; or others, drawn at random.
+ * Eviction of a fraction of the keys. `all`: from all layers equally. Otherwise some layers keep every key,
+ * and the others evict more, to the same total (ratios/). These full-cache layers are retrieval layers
+ * (`recall`, found on a novel by ../cheap_skips/layers.ts), the layers that matter most to running text
+ * (`text`), or random ones (`other`).
  */
 const layers = (which: "all" | "recall" | "other" | "text", share: string, length: number, count: number) => {
   const methods = `variance,leave-one-out,random-protected${length === 512 ? ",received,keydiff" : ""}`;
@@ -161,7 +163,7 @@ async function measure(name: string, data: string, work: string): Promise<number
   if (!exists(`${folder}/compare.json`)) {
     const child = new Deno.Command(Deno.execPath(), { args, cwd: ROOT, stdin: "null", stdout: "null" })
       .spawn();
-    const stop = () => child.kill("SIGINT"); // it keeps what is finished
+    const stop = () => child.kill("SIGINT"); // it keeps finished work
     for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, stop);
     const { code } = await child.status;
     for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.removeSignalListener(signal, stop);

@@ -79,7 +79,10 @@ export function chunkInterval(
 const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
 const isBaseline = ({ name }: Method) => /^(dense|random|periodic)/.test(name);
 
-/** A row per method at one ratio: loss increase, the two seeds of its baseline, the difference from it, and what is retained. */
+/**
+ * A row per method at one ratio: loss increase, the two seeds of its baseline, the difference from it, and
+ * the retained fractions.
+ */
 export function tabulateLosses({ chunks, methods, controlOf }: Losses): PlainTable {
   const dense = methods[0]!;
   return {
@@ -103,7 +106,7 @@ export function tabulateLosses({ chunks, methods, controlOf }: Losses): PlainTab
   };
 }
 
-/** A method at a ratio, and what it retains. */
+/** A method at a ratio, with the losses that it belongs to. */
 interface Point {
   readonly method: Method;
   readonly losses: Losses;

@@ -168,7 +168,10 @@ export const formatPerplexity = (value: number): string =>
 const marked = (text: string, { against }: ComparedResult) =>
   `${text}${["better", "worse"].includes(verdictOf(against.dense)) ? "*" : ""}${signsOf(against)}`;
 
-/** A row a method and a column a task, the perplexity of guessed words, and what was really filtered. */
+/**
+ * A row per method and a column per task, then the perplexity of guessed words and the fraction that was
+ * really filtered.
+ */
 export function tabulateItems(part: Part): PlainTable {
   const perplexities = part.results!.filter(({ task, metric }) =>
     metric === "perplexity" && !task.startsWith("perplexity")

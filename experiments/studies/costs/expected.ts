@@ -1,9 +1,11 @@
-/** What a method is expected to cost, from a model's shape and the method's options alone: nothing is run. */
+/**
+ * The expected cost of a method, computed from only a model's shape and the method's options: nothing is run.
+ */
 import { attentionFlops, type CostShape, mlpFlops, outputFlops } from "../../../lib/cost.ts";
 import { planLayers } from "../../../lib/filter/mod.ts";
 import { filtersQueries, keyRuleOf, keySideOptions, type ResolvedOptions } from "../../../lib/methods/mod.ts";
 
-/** What a layer skips and drops of tokens after the warm-up, as fractions. */
+/** Fractions of the tokens after the warm-up that a layer skips and drops. */
 interface LayerFractions {
   readonly queries: number;
   /** Undefined = keys and values go with their queries. */
@@ -43,7 +45,7 @@ class Layer {
     return t < this.#options.warmup ? 1 : 1 - this.#shares.queries;
   }
 
-  /** Rows that a computed query at position t sees, its own included. */
+  /** Rows that a computed query at position t attends to, its own included. */
   seen(t: number): number {
     const { warmup, recent, block, kvFusion } = this.#options, { queries, keys } = this.#shares;
     if (keys !== undefined) {

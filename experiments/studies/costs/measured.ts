@@ -1,9 +1,9 @@
-/** What was expected next to what was measured: the first four layers of SmolLM2-135M at 4,096 tokens. */
+/** Expected next to measured costs: the first four layers of SmolLM2-135M at 4,096 tokens. */
 import type { CostShape } from "../../../lib/cost.ts";
 import { type MethodOptions, resolveOptions } from "../../../lib/methods/mod.ts";
 import { expectCost, type ExpectedCost, rowBytes, weightBytes } from "./expected.ts";
 
-/** SmolLM2-135M's first four layers, without the output layer: what was timed. */
+/** The timed model: SmolLM2-135M's first four layers, without the output layer. */
 const SHAPE: CostShape = {
   ...{ numLayers: 4, numHeads: 9, numKvHeads: 3, headDim: 64 },
   ...{ hiddenSize: 576, intermediateSize: 1536, vocabSize: 0 },

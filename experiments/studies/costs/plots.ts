@@ -75,7 +75,7 @@ interface Line {
   readonly of: (row: CostRow) => number;
 }
 
-/** Draws lines, each a fraction of what the full model spends at the same length. */
+/** Draws lines, each a fraction of the full model's cost at the same length. */
 function draw(
   rows: readonly CostRow[],
   title: string,
