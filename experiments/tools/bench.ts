@@ -146,7 +146,7 @@ function describe({ kernels, lengths, peers = [] }: BenchReport): string {
   return parts.join("\n\n");
 }
 
-/** Says how a kernel can be above the peak, where one is. */
+/** Explains how a kernel can exceed the peak, if one does. */
 export function explainPeak(rows: readonly KernelRow[]): string[] {
   if (rows.every(({ peak }) => peak <= 1)) return [];
   return [
@@ -154,7 +154,7 @@ export function explainPeak(rows: readonly KernelRow[]): string[] {
   ];
 }
 
-/** What the attention rows say: the saving, and how we are next to PyTorch. */
+/** Conclusions from the attention rows: the saving, and our time relative to PyTorch's. */
 export function* compare(rows: readonly KernelRow[]): Generator<string> {
   for (const phase of ["prefill", "decode"]) {
     const all = rows.filter((r) => r.op === "filtered_attention" && r.phase === phase);

@@ -203,7 +203,7 @@ testSlow("deno task bench --out writes what it measured, and its report", () =>
       "retrieval, 75% dropped",
     ]);
     assert(last[1].kvBytesHeld < 0.65 * last[0].kvBytesHeld && last[0].kvBytesHeld === last[0].kvBytesDense);
-    // What is dropped is given back.
+    // Memory of dropped keys and values is given back.
     assert(last[3].kvBytesAllocated < 0.7 * last[0].kvBytesDense);
     assert(last[4].kvBytesAllocated < 0.5 * last[0].kvBytesDense);
   }));

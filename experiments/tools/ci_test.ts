@@ -5,7 +5,9 @@ import { withFolder } from "../commands/testing.ts";
 
 const TESTED = "ok | 12 passed (3 steps) | 0 failed | 2 ignored (1s)";
 
-/** Ends as `GOES` says: lines `COMMAND: WHAT TO DO`. */
+/**
+ * A stand-in for a step. `GOES` contains lines `COMMAND: SHELL COMMAND`: it runs those of its own command.
+ */
 const STEP = `#!/bin/sh
 step="$(basename "$0") $*"
 printf '%s\\n' "$step" >> steps
@@ -32,7 +34,10 @@ interface Ended {
   readonly steps: readonly string[];
 }
 
-/** Registers a test of what `.ci/run`, or another, says where steps go as told, `COMMAND: WHAT IT DOES`. */
+/**
+ * Registers a test of `.ci/run`, or of another script, with stand-ins for its steps. `goes` has lines
+ * `COMMAND: SHELL COMMAND`.
+ */
 function testRun(
   name: string,
   goes: readonly string[],
@@ -59,7 +64,7 @@ function testRun(
   Deno.test({ ...unless(NEEDS_LINUX, name), fn });
 }
 
-/** The part of the output that tells of failures, and the last line. */
+/** The part of the output about failures, and the last line. */
 function failuresOf({ lines }: Ended): string[] {
   const first = lines.findIndex((line) => line.startsWith("failed: "));
   return first < 0 ? [lines.at(-1)!] : lines.slice(first);

@@ -1,6 +1,6 @@
 /**
- * `deno task digest`: what a fixed list of runs does, in one file, and what differs from an earlier file. The gate of
- * changes that must change nothing. See `deno task digest --help`.
+ * `deno task digest`: records the behavior of a fixed list of runs in one file, and prints differences from
+ * an earlier file. It is the gate for changes that must change nothing. See `deno task digest --help`.
  */
 import { inParallel } from "../../ffi/build/command.ts";
 import { UsageError } from "../../lib/errors.ts";
@@ -60,7 +60,7 @@ async function makeDigest(
   const isMeant = ({ name, needs }: Run) =>
     name.includes(only) && (needs === undefined || machine.has.includes(needs));
   const last = stages[1].filter(isMeant);
-  // What a run of the second stage reads, the first one must have left.
+  // Runs of the second stage read outputs of the first one.
   const first = stages[0].filter((run) => isMeant(run) || last.length > 0 && run.output !== undefined);
   const found = new Map<string, Facets>(), total = first.length + last.length;
   progress.start();

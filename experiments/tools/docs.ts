@@ -76,7 +76,7 @@ async function ensurePackages(progress: Progress): Promise<string> {
   throw new UsageError(`Cannot get VitePress: deno said "${line}" (the first build needs a network)`);
 }
 
-/** Runs a command of the build. @throws {UsageError} With the end of what it said, if it fails. */
+/** Runs a command of the build. @throws {UsageError} With the end of its output, if it fails. */
 async function build(what: string, args: readonly string[], cwd: string): Promise<void> {
   const { success, stdout, stderr } = await run(Deno.execPath(), args, { cwd, env: { NO_COLOR: "1" } });
   if (success) return;
@@ -119,7 +119,7 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-/** Puts a folder in another's place, whole: what was there before goes when the new one is there. */
+/** Replaces a folder as a whole. The old one is removed only after the new one is in place. */
 async function replaceFolder(made: string, out: string): Promise<void> {
   const parent = out.includes("/") ? out.replace(/\/[^/]*$/, "") || "/" : ".";
   await Deno.mkdir(parent, { recursive: true });

@@ -1,4 +1,7 @@
-/** `deno task docs`, without VitePress: what it reads, what it refuses, and the links that it finds broken. */
+/**
+ * `deno task docs`, without VitePress: the files that it reads, its refusals, and the broken links that it
+ * finds.
+ */
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { runTask, withFolder } from "../commands/testing.ts";
 import { main } from "./docs.ts";
@@ -48,7 +51,7 @@ Deno.test("the site has the pages that README leads to, with links that lead to 
       assertEquals(await Deno.readFile(`${folder}/${picture}`), await Deno.readFile(own));
     }
     assertStringIncludes(await read("docs/start/install.md"), "](../../");
-    // A notebook's page has its cells, what they print, and pictures with words for those who do not see them.
+    // A notebook's page has its cells, their output, and pictures with alternative texts.
     const notebook = await read("notebooks/01_quickstart.ipynb.md");
     assertMatch(notebook, /^````ts\nimport /m);
     assertMatch(

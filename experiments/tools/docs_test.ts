@@ -1,4 +1,6 @@
-/** README and the docs say what is true: links lead somewhere, commands run, and lines can be read. */
+/**
+ * Tests of README and the docs: links work, commands run, statements follow the code, and lines can be read.
+ */
 import { assert, assertEquals } from "@std/assert";
 import { buildCpu } from "../../build.ts";
 import { findCompiler } from "../../ffi/build/command.ts";
@@ -135,7 +137,7 @@ Deno.test("the help of every task is plain technical English", async () => {
   assertEquals(findStyleFaults(helps).map(({ place, rule, found }) => `${place} ${rule}: ${found}`), []);
 });
 
-/** Sources of the repository that read the environment; those of tests by `TOKENFILTER_` alone. */
+/** Sources of the repository that read the environment; in tests only variables of `TOKENFILTER_` count. */
 const SOURCES = /^(?!results\/).*\.(ts|cpp|cuh?|h|py|ipynb|sh)$|^\.ci\/[^.]+$/;
 
 Deno.test("docs/reference/environment.md lists the environment variables that the code reads, and no others", async () => {
@@ -215,7 +217,7 @@ Deno.test("the C program of the docs compiles without a warning, and filters as 
     assertEquals(await run(`${folder}/sample`, []), { code: 0, stdout: `${expected}\n`, stderr: "" });
   }));
 
-/** Small sizes, for commands of the docs that do not say theirs. */
+/** Small sizes, for commands of the docs that do not set their own. */
 const SMALL = ["--model", "tiny", "--tokens", "128", "--context", "64", "--quiet"];
 
 Deno.test("the commands of README run, with small sizes", () =>

@@ -1,4 +1,4 @@
-/** `deno task mutants`: its operators, what it draws, and what it says of a small tree. */
+/** `deno task mutants`: its operators, its draw, and its report on a small tree. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { testSlow } from "../../lib/testing.ts";
 import { UsageError } from "../../lib/errors.ts";
@@ -12,7 +12,7 @@ import { makeWorkplace, type Workplace } from "./mutants/workplace.ts";
 import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { listFolder, runTask, withFolder } from "../commands/testing.ts";
 
-/** `before → after` of all mutations of a text, and that each makes the text it says. */
+/** `before → after` of all mutations of a text. Each must make the text that it announces. */
 async function changes(path: string, source: string): Promise<string[]> {
   const mutations = await listMutations(path, source);
   for (const { start, end, text, after, line } of mutations) {

@@ -1,6 +1,6 @@
 /**
- * `deno task notebooks`: runs the notebooks headless, checks what came of them, and makes pages of them.
- * See `deno task notebooks --help`.
+ * `deno task notebooks`: runs the notebooks headless, checks their outputs, and makes pages of them. See
+ * `deno task notebooks --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
 import { sayNearest } from "../../lib/nearest.ts";
@@ -95,7 +95,7 @@ async function readNotebooks(names: readonly string[]): Promise<NamedNotebook[]>
   );
 }
 
-/** Says what is wrong. @returns The exit code. */
+/** Prints problems on stderr. @returns The exit code. */
 function report(problems: readonly string[]): number {
   for (const problem of problems) writeLine(Deno.stderr, problem);
   return problems.length === 0 ? EXIT.ok : 1;
@@ -151,7 +151,7 @@ async function work(options: Options, progress: Progress, signal: AbortSignal): 
   return code;
 }
 
-/** Runs one notebook after the other. @returns What is wrong, one line each. */
+/** Runs one notebook after the other. @returns Problems, one line each. */
 async function processAll(
   options: Options,
   notebooks: readonly NamedNotebook[],

@@ -1,6 +1,7 @@
 /**
- * The text of `lib/methods/method_options.ts`: what editors and `deno doc` say of the options that methods take, from the
- * rows that say it to the command line. `reference_pages.ts` writes it; a test compares.
+ * The text of `lib/methods/method_options.ts`, which editors and `deno doc` show for the options of methods.
+ * It is made of the same rows as the help of the command line. `reference_pages.ts` writes it; a test
+ * compares.
  */
 import type { Option } from "../../lib/filter/mod.ts";
 import { OPTIONS } from "../../lib/methods/mod.ts";
@@ -44,7 +45,7 @@ const named = (text: string) =>
     (_, flag: string) => `\`${toOptionName(flag)}\``,
   );
 
-/** What an option does, its range and default, and where alone it has an effect. */
+/** An option's effect, range and default, and the values of other options with which it has an effect. */
 export function describeOption(option: Option): string {
   const { help, note, of = {} } = option, range = "range" in option ? option.range : undefined;
   const said = named(

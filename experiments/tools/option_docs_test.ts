@@ -1,4 +1,4 @@
-/** What editors say of options is what the command line says of them. */
+/** The descriptions of options in editors equal those of the command line. */
 import { assertEquals } from "@std/assert";
 import { OPTIONS } from "../../lib/methods/mod.ts";
 import { IN_SLOW_TIER, unless } from "../../lib/testing.ts";

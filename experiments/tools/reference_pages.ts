@@ -1,6 +1,6 @@
 /**
- * Writes what follows from code: the reference pages docs/reference/methods.md, options.md and cli.md, and the text that
- * editors show for options. Tests compare what is committed with this.
+ * Writes files that follow from code: the reference pages docs/reference/methods.md, options.md and cli.md,
+ * and the text that editors show for options. Tests compare the committed files with it.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/reference_pages.ts
  */

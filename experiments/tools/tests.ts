@@ -1,7 +1,8 @@
 /**
- * `deno task test`: builds what tests load, and runs the tests of the fast tier, and the examples of what users import and
- * read; in the slow tier, and for folders and files that are named, every example in the documentation. Deno starts a
- * worker for each file that it is given, so that files without any are left out.
+ * `deno task test`: builds the libraries that tests load. In the fast tier, it runs the tests, and the
+ * examples of entry points and pages. In the slow tier, and for named folders and files, it runs every
+ * example in the documentation too. Deno starts a worker per given file, so files without tests and examples
+ * are left out.
  *
  * Tests of the CUDA kernels on the emulator run in the slow tier, and in the fast one where a source that they depend on
  * is not as `.ci/verified.json` notes.
@@ -18,7 +19,7 @@ import { findUnverified } from "./verified/noted.ts";
 import { readStdFlags } from "../commands/cli/machine/deno.ts";
 
 const ROOT = new URL("../../", import.meta.url);
-/** Flags of every run; what makes `@std` resolve comes next to them. */
+/** Flags of every run, without those that make `@std` resolve. */
 export const TEST_FLAGS: readonly string[] = [
   ...["-A", "--doc", "--no-check", "--parallel", "--preload=.std/strict_assert.ts"],
 ];
@@ -49,7 +50,7 @@ export async function findTested(folder: string, root = ROOT): Promise<string[]>
   return found.sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
 }
 
-/** Whether the fast tier runs a file: tests, and examples of entry points and pages alone. */
+/** Whether the fast tier runs a file: tests, and examples of only entry points and pages. */
 export function isInFastTier(path: string): boolean {
   return /_test\.ts$|\.md$|^lib\/entries\/|^[^/]*$|(^|\/)mod\.ts$/.test(path);
 }

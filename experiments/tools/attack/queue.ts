@@ -23,7 +23,7 @@ interface Attacked {
   worker(...more: string[]): Promise<Deno.ChildProcess>;
   /** Waits until so many trials are there. */
   reach(count: number): Promise<void>;
-  /** Lets workers and sweep end. @returns What the sweep said */
+  /** Lets workers and sweep end. @returns The exit code and output of the sweep */
   end(sweep: Promise<Finished>, ...workers: readonly Deno.ChildProcess[]): Promise<Finished>;
 }
 

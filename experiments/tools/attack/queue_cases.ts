@@ -1,4 +1,6 @@
-/** What others may write to a queue: jobs that are none, jobs of a sweep that were changed, and results that no worker measured. */
+/**
+ * Malicious content of a queue: invalid jobs, changed jobs of a sweep, and results that no worker measured.
+ */
 import type { Queue } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Trial } from "../../../lib/sweep/mod.ts";

@@ -8,7 +8,7 @@ import { exists } from "../../commands/cli/files.ts";
 import { readResults } from "../../commands/study/study_testing.ts";
 import { type Finished, runTask, withFolder } from "../../commands/testing.ts";
 
-/** Changes by hand, of what is kept. */
+/** Manual changes of stored data. */
 const CHANGES: readonly string[] = [
   "UPDATE result SET record = 'x' WHERE sequence = 1",
   "UPDATE result SET record = '{}'",
@@ -61,7 +61,12 @@ function isRefused(what: string, { code, stdout, stderr }: Finished): boolean {
   throw new Error(`${what}: exit code ${code}: ${stdout}${stderr}`);
 }
 
-/** Damages so many studies. @returns What came of it, in a line @throws If a command ends with a trace, or believes a fault. */
+/**
+ * Damages a number of studies.
+ *
+ * @returns A line with the counts
+ * @throws If a command prints a stack trace, or accepts a fault.
+ */
 export async function attackStore(studies: number): Promise<string> {
   let refused = 0, harmless = 0, sound = 0, draws = 0n;
   await withFolder(async (folder) => {

@@ -184,7 +184,7 @@ browserTest(
           assertEquals([await page.title() === "taken", problems], [false, []], `${file}: ${place}`);
         }
       }
-      // The same page with markup of its own: its policy alone keeps that from running.
+      // The same page with injected markup: only the page's policy keeps that from running.
       const [, html] = [...renderSite([ENTRIES[0]!])][1]!;
       await Deno.writeTextFile(
         `${folder}/spoiled.html`,

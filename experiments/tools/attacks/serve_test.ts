@@ -36,7 +36,7 @@ Deno.test({
       open.push(connection);
       return connection;
     };
-    // Each text begins with about 800 kB: what the system holds for a reader is soon full.
+    // Each text begins with about 800 kB, so the system's buffer for a reader is soon full.
     const ids = Array.from({ length: 500 }, (_, i) => 100 + i);
     const body = JSON.stringify({
       ...{ model: "tiny", prompt: ids, n: 100, max_tokens: 1, echo: true, logprobs: 20, stream: true },

@@ -46,7 +46,7 @@ function select(phase: "prefill" | "decode", skip: number, recent: number): Sele
   return {
     asking: isPrefill ? kept : [tokens - 1],
     cached: kept,
-    // What a runner hands over: in a prefill all skipped tokens, in a decode step the ring.
+    // A runner passes all skipped tokens in a prefill, and those of the ring in a decode step.
     skipped: skipped.filter((t) => recent > 0 && (isPrefill || tokens - 1 - t <= recent)),
     recent,
   };

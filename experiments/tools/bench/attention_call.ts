@@ -29,7 +29,7 @@ export function chooseKept(
   return { kept, skipped };
 }
 
-/** Pairs of a query and a key that it sees. */
+/** Number of pairs of a query and a key that it attends to. */
 export function countPairs({ asking, cached, skipped, recent }: Selection): number {
   let pairs = 0, seen = 0, low = 0, high = 0;
   for (const position of asking) {

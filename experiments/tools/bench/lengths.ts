@@ -27,7 +27,7 @@ const METHODS: readonly (readonly [name: string, options: MethodOptions])[] = [
   ["retrieval, 75% dropped", { preset: "retrieval", kvRatio: 0.75 }],
 ];
 
-/** What is measured. */
+/** The measured model, lengths and text. */
 export interface LengthPlan {
   /** A model as `--model` takes it. */
   readonly model: string;

@@ -34,7 +34,7 @@ function weights(dtype: (typeof DTYPES)[number], n: number, k: number): HostTens
   return weight;
 }
 
-/** One benchCase a shape, dtype and number of rows; each races alone. */
+/** One benchCase per shape, dtype and number of rows; each has a race of its own. */
 export function* linearRaces(backend: CpuBackend, impl: string): Generator<BenchCase[]> {
   for (const [n, k] of WEIGHTS) {
     for (const dtype of DTYPES) {

@@ -13,7 +13,7 @@ import { median } from "./run.ts";
 /** Lengths where none are asked for. */
 export const PEER_LENGTHS: readonly number[] = [128, 512, 2048, 4096, 16384];
 
-/** Other engines, and what a Python needs for each. */
+/** Other engines, with the Python packages that each needs. */
 const ENGINES = { "llama.cpp": "llama_cpp (llama-cpp-python)", "PyTorch": "torch and transformers" } as const;
 
 /** Nats per token by which an engine's losses may be away from ours: 4-bit weights times 8-bit states move them. */
@@ -30,7 +30,7 @@ export interface PeerRun {
 
 /** Someone who runs a model. */
 export interface PeerEngine {
-  /** Who computes, with its version. */
+  /** The engine, with its version. */
   readonly engine: string;
   /** What decides whose attention is skipped; `dense`: nothing. */
   readonly method: string;

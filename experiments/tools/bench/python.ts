@@ -14,7 +14,7 @@ export interface PythonProcess<Answer> {
 /**
  * Starts `python3` (or `TOKENFILTER_PYTHON`) on a script, which ends at once where a package is missing.
  *
- * @param what What is missing then: a package.
+ * @param what The missing package, as the reason names it.
  * @returns The process, or the reason why there is none.
  */
 export async function startPython<Answer extends { readonly error?: string }>(

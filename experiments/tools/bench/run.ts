@@ -2,10 +2,10 @@
 
 import type { KernelRow, MachinePeak } from "../../../lib/plot/mod.ts";
 
-/** What is timed, in words and counts. */
+/** The timed work, in words and counts. */
 export interface Work {
   readonly op: string;
-  /** Who computes: `cpu` with its level, or another library by name. */
+  /** The implementation: `cpu` with its level, or another library by name. */
   readonly impl: string;
   readonly phase: "prefill" | "decode";
   /** Sizes in words. */

@@ -41,7 +41,7 @@ import { runTask, withFolder } from "../../commands/testing.ts";
 import { type CheckOptions, checkPage, openBrowser } from "./mod.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
 
-/** What the plots are made of. */
+/** The results that the plots show. */
 interface Results {
   readonly sweep: SweepSummary;
   readonly comparison: Comparison;

@@ -12,7 +12,7 @@ import { inspectPage } from "./inspect.js";
 export interface CheckOptions {
   /** Widths of the window in pixels. Default 360 and 1280. */
   readonly widths?: readonly number[];
-  /** What the reader's system prefers. Default both. */
+  /** The colour scheme of the reader's system. Default both. */
   readonly schemes?: readonly ("light" | "dark")[];
   /** Folder for a picture of the whole page each time; made where it is missing. Default: none are kept. */
   readonly screenshots?: string;
@@ -24,11 +24,11 @@ export interface CheckOptions {
   readonly browser?: Browser;
 }
 
-/** What was seen. */
+/** The result of a check. */
 export interface PageCheck {
   /** Plots that drew, in the view with the fewest. */
   readonly plots: number;
-  /** What is wrong, one line each, with the view; empty = nothing. */
+  /** Problems, one line each, with the view; empty if there are none. */
   readonly problems: readonly string[];
   /** Addresses that the page asked for, besides files. */
   readonly requests: readonly string[];
@@ -39,7 +39,7 @@ export interface PageCheck {
 /**
  * Looks at a page in every width and scheme.
  *
- * @param path Of an HTML file.
+ * @param path Path of an HTML file.
  * @throws {ChromiumError} If there is no Chromium.
  */
 export async function checkPage(path: string, options: CheckOptions = {}): Promise<PageCheck> {

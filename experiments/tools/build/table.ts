@@ -31,7 +31,7 @@ export function shortName(demangled: string): string {
 /**
  * Writes the table: a row a kernel, a column an architecture, each with registers and occupancy.
  *
- * @param builtFor Of {@linkcode CUDA_ARCHS}; all where left out.
+ * @param builtFor Some of {@linkcode CUDA_ARCHS}; all where left out.
  */
 export function formatTable(
   kernels: readonly KernelResources[],
@@ -83,7 +83,7 @@ async function demangle(symbols: readonly string[]): Promise<Map<string, string>
 /**
  * Launches that a run of the emulated library has traced (`TKF_EMULATOR_TRACE`), by short name.
  *
- * @param library The library whose lines count: its symbols say which kernel lies at which offset.
+ * @param library The library whose lines count: its symbols map an offset to a kernel.
  */
 export async function readTrace(trace: string, library: string): Promise<Map<string, Launch>> {
   const { success, stdout, stderr } = await run("nm", ["--defined-only", library]);

@@ -18,7 +18,7 @@ export interface Changed {
 /** A native library that tests load. */
 export type Device = "cpu" | "emulated";
 
-/** What is to be run for them. */
+/** The modules and tests that the changes concern. */
 export interface Concern {
   /** Changed modules, then those that depend on one, nearest first. */
   readonly modules: readonly string[];

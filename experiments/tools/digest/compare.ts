@@ -30,7 +30,7 @@ export interface Difference {
 /** Relative and absolute difference of two numbers that counts as rounding. */
 const ROUNDING = { relative: 1e-3, absolute: 1e-6 };
 
-/** What a comparison found. */
+/** The result of a comparison. */
 export interface Comparison {
   readonly differences: readonly Difference[];
   /** Runs that both digests could hold. */
@@ -49,7 +49,7 @@ export function differingTools(before: Digest["madeWith"], after: Digest["madeWi
 /**
  * Compares two digests of the same level, one difference a facet at most.
  *
- * @param only Compare runs alone whose names hold this.
+ * @param only Compare only runs whose names contain this.
  * @param rounded Let numbers differ by rounding, and do not compare hashes of their digits; so it is anyway where other
  * tools made the other digest.
  */

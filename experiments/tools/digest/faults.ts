@@ -1,6 +1,6 @@
 /**
- * Whether a digest sees faults: puts each into a copy of the tree, one at a time, and holds the digest of some runs there
- * against that of the same runs without it.
+ * Tests that a digest detects faults. It puts each into a copy of the tree, one at a time, and compares the
+ * digest of some runs there with that of the same runs without the fault.
  *
  * ```sh
  * deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/digest/faults.ts   # or: … faults.ts rope
@@ -12,7 +12,7 @@ import { openTasks, ROOT } from "./execute.ts";
 /** A fault. It is found by its text, which stands once in the sources, wherever they lie. */
 export interface Fault {
   readonly name: string;
-  /** Texts, and what takes their places. */
+  /** Texts, each with its replacement. */
   readonly changes: readonly (readonly [from: string, to: string])[];
   /** Runs that must see it: a part of their names. */
   readonly runs: string;

@@ -1,4 +1,7 @@
-/** What a user of the package gets from its public names: a JSON document on stdout. A run of the digest. */
+/**
+ * A program that uses the public names of the package as users do: a JSON document on stdout. A run of the
+ * digest.
+ */
 import {
   createCustomRule,
   createPruner,

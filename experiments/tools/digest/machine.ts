@@ -24,11 +24,11 @@ export interface Machine {
 /** Levels in the order in which they are taken, where the machine has them. */
 const PREFERRED = ["avx2", "neon", "base"];
 
-/** Seconds for building what is missing. */
+/** Seconds for building the missing libraries. */
 const BUILD_S = 1200;
 
 /**
- * Builds what is missing.
+ * Builds the missing libraries.
  *
  * @param folder takes the stand-in for the driver
  * @param wantsEmulated Whether a run is on the emulated CUDA library.

@@ -1,4 +1,4 @@
-/** Facets of what a run leaves: exit code, streams and files. */
+/** Facets of a run's results: exit code, streams and files. */
 import { parquetMetadata, parquetRead } from "hyparquet";
 import type { Finished } from "../../commands/testing.ts";
 import { type Names, normalizeJson, normalizeText } from "./normalize.ts";
@@ -61,7 +61,7 @@ async function contentOfFile(path: string, names: Names): Promise<Facets> {
   return {};
 }
 
-/** What a reader sees of a page, and the data of its figures. Scripts and styles are how, not what. */
+/** The visible text of a page, and the data of its figures. Scripts and styles are left out. */
 function facetsOfPage(html: string, names: Names): Facets {
   const facets: Facets = {};
   const figures = html.match(/<script type="application\/json" id="figures">(.*?)<\/script>/s)?.[1];

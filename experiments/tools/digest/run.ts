@@ -9,7 +9,7 @@ export interface Run {
   readonly args: readonly string[];
   /** Variables of the environment. */
   readonly env?: Env;
-  /** What the machine must have, one of `Machine.has`. */
+  /** A requirement on the machine, one of `Machine.has`. */
   readonly needs?: string;
   /** Folder or file that it leaves, below `TMP/`. */
   readonly output?: string;

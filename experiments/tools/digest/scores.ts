@@ -40,7 +40,7 @@ const OPTIONS = [
   "--method random --seed 18446744073709551615",
 ];
 
-/** A run on the common text; its name is what is asked for. */
+/** A run on the common text, named by its flags. */
 export function score(asked: string, more: Partial<Run> & { readonly on?: string } = {}): Run {
   const { on, ...rest } = more;
   const source = /--(ids|replay|text) /.test(asked) ? "" : "--text TMP/text.txt";

@@ -82,8 +82,8 @@ function summarizeBits(values: readonly boolean[]): string {
 }
 
 /**
- * Numbers by their count, their mean, their mean weighted by position (it sees their order) and a hash of all digits.
- * NaN and null count as gaps.
+ * Numbers by their count, their mean, their mean weighted by position (it depends on their order) and a hash
+ * of all digits. NaN and null count as gaps.
  */
 function summarizeNumbers(values: readonly (number | null)[]): string {
   const found = values.filter((x) => x !== null && !Number.isNaN(x)) as number[];

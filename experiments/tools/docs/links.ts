@@ -19,7 +19,7 @@ export function listFiles(folder: string, under = ""): string[] {
 }
 
 /**
- * What is wrong with the links of the pages, a line each.
+ * Faults in the links of the pages, one line each.
  *
  * @param base Where the site will be on its host: begins and ends with a slash.
  */

@@ -1,7 +1,7 @@
 /** Looks at pages of a built site as readers do: light and dark, wide and as narrow as a telephone. */
 import { openBrowser } from "../browser/mod.ts";
 
-/** What is looked at: the first page, a diagram, long tables, and code. */
+/** The pages that are checked: the first page, a diagram, long tables, and code. */
 export const PAGES = [
   "index.html",
   "docs/start/concepts.html",
@@ -41,7 +41,7 @@ const RULES = [
   "color-contrast",
 ];
 
-/** What axe says of a rule. */
+/** A violation of a rule, as axe reports it. */
 interface Violation {
   readonly id: string;
   readonly nodes: readonly { readonly target: readonly string[]; readonly failureSummary: string }[];
@@ -51,7 +51,7 @@ interface Violation {
  * Looks at pages, and keeps a picture of each view.
  *
  * @param axe Source of axe-core.
- * @returns What is wrong, a line each.
+ * @returns Problems, one line each.
  * @throws {ChromiumError} If there is no Chromium.
  */
 export async function lookAtPages(

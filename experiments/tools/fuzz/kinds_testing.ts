@@ -29,7 +29,7 @@ function listFiles(folder: URL, ending: string): URL[] {
 
 const NUMBERS = [-1, 0, 1, 7, 1000, 100_000, 10_000_000, 1e11, 2 ** 53];
 
-/** What a template may be made of that takes long, or much: N is a number, T a text. */
+/** Parts of a template that take long, or much memory: N is a number, T a text. */
 const PARTS = [
   "{% for i in range(N) %}T{% endfor %}",
   "{% for i in range(N) %}{% for j in range(N) %}{% endfor %}{% endfor %}",
@@ -78,7 +78,7 @@ export const KINDS: { readonly [name: string]: Kind } = {
   parquet: {
     files: listFiles(HUB, ".parquet").map((url) => Deno.readFileSync(url)),
     read: async (bytes) => void await readParquet(bytes, parquetReadObjects),
-    // Its class alone: others are what JavaScript says of itself.
+    // Only its own class: other errors are JavaScript's own.
     refuses: (error) =>
       error instanceof Error && error.constructor === Error && !error.message.includes("\n"),
   },

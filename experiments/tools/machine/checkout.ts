@@ -1,4 +1,4 @@
-/** The tracked files of a checkout, and its commit, as git knows them. */
+/** The tracked files of a checkout, and its commit, by git. */
 import { run } from "../../../ffi/build/command.ts";
 import { UsageError } from "../../../lib/errors.ts";
 

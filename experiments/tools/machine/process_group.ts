@@ -1,8 +1,8 @@
-/** Commands in process groups of their own: what a command has started ends with it. */
+/** Commands in process groups of their own: processes that a command has started end with it. */
 
 export interface Ran {
   readonly success: boolean;
-  /** What it wrote on both streams, as it came. */
+  /** Its output on both streams, in order of arrival. */
   readonly output: string;
   /** Whether it was ended because it took too long. */
   readonly timedOut: boolean;

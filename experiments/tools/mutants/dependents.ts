@@ -95,7 +95,7 @@ function roomOf(path: string): string {
 /** A module and all that depend on it, with their steps in the graph, nearest first. */
 export function findDependents(file: string, importers: Importers): ReadonlyMap<string, number> {
   const steps = new Map([[file, 0]]);
-  for (const [path, away] of steps) { // goes on through what is added
+  for (const [path, away] of steps) { // the loop also visits entries that it adds
     for (const from of importers.get(path) ?? []) if (!steps.has(from)) steps.set(from, away + 1);
   }
   return steps;

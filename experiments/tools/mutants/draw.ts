@@ -80,8 +80,8 @@ export function isIn(path: string, part: string): boolean {
 }
 
 /**
- * Draws mutants, one a line at most. A line's lot depends on its text and its file alone, so a change elsewhere leaves
- * the sample as it is.
+ * Draws mutants, one per line at most. A line's lot depends only on its text and its file, so a change
+ * elsewhere leaves the sample unchanged.
  */
 export function drawMutants(mutants: readonly Mutant[], seed: string, count: number): Mutant[] {
   const lines = new Map<string, Mutant[]>();

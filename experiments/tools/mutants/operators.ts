@@ -10,7 +10,7 @@ export interface Mutation {
   readonly end: number;
   /** The text that takes its place. */
   readonly text: string;
-  /** What is replaced, and by what, each on one line. */
+  /** The replaced text and its replacement, each on one line. */
   readonly before: string;
   readonly after: string;
 }
@@ -64,7 +64,7 @@ const METHODS: { readonly [name: string]: string } = { some: "every", every: "so
 
 const words = (text: string): ReadonlySet<string> => new Set(text.match(/\S+/g));
 
-/** Subtrees without behaviour: types, imports, strings, and what a preprocessor decides. */
+/** Subtrees without behaviour: types, imports, strings, and preprocessor directives. */
 const SKIPPED = words(`
   type_annotation type_arguments type_parameters interface_declaration type_alias_declaration
   import_statement literal_type string regex comment preproc_include preproc_def preproc_function_def
@@ -76,7 +76,7 @@ const MESSAGES = /^(await )?(\w+[.!?]+)*#?(onProgress|(this\.)?#?progress\??\.\w
 const LOOKS = words(`
   height width size font margin legend line marker colorbar opacity thickness standoff pad padding
   zeroline nticks ticklen outlinewidth showgrid showlegend title xgap ygap xshift yshift showarrow`);
-/** Characters of what a constant is shown with. */
+/** Longest context, in characters, that is shown with a constant. */
 const SHORT = 80;
 const FUNCTIONS = words(`
   function_declaration function_expression arrow_function method_definition generator_function_declaration
@@ -128,7 +128,7 @@ function isSize(node: Node): boolean {
   return /^(number|true|false)$/.test(node.type) || /^[-+*/]$/.test(field(node, "operator"));
 }
 
-/** Whether a node makes an error or tells of progress: its words are not behaviour. */
+/** Whether a node makes an error or reports progress: its words are not behaviour. */
 function isMessage(node: Node): boolean {
   if (node.type === "new_expression") return /Error$/.test(field(node, "constructor"));
   return node.type === "expression_statement" && MESSAGES.test(node.text);
@@ -138,7 +138,7 @@ function field(node: Node, name: string): string {
   return node.childForFieldName(name)?.text ?? "";
 }
 
-/** Parts of a node to be replaced, each with what takes its place. */
+/** Parts of a node to be replaced, each with its replacement. */
 function* mutate(node: Node): Generator<[part: Node, text: string]> {
   const operator = node.childForFieldName("operator");
   const condition = node.childForFieldName("condition");

@@ -1,4 +1,4 @@
-/** Puts mutants into copies of the tree, one after the other, and sees which a test notices. */
+/** Puts mutants into copies of the tree, one after the other, and runs the tests that may detect each. */
 import { type CpuBackend, cpuLevels, openCpu } from "../../../ffi/mod.ts";
 import { LEVELS } from "../../../ffi/sources.ts";
 import { NativeLibraryError } from "../../../lib/errors.ts";
@@ -48,8 +48,9 @@ export interface Run {
 /** Seconds that a build may take. */
 const BUILD_LIMIT = 600;
 /**
- * A test file that has passed may take so many times as long, and at least so many seconds: more where an earlier run
- * has told what it takes, which leaves out what importing the file takes.
+ * Time limits of a test file: PATIENCE times its known duration, but at least LEAST_LIMIT seconds if it has
+ * passed here. NOTED_LIMIT applies if its duration is from an earlier run, which excludes the import of the
+ * file.
  */
 const PATIENCE = 5, LEAST_LIMIT = 30, NOTED_LIMIT = 90;
 /** So many of the tests are near; one that comes later must fail twice. */
@@ -60,7 +61,7 @@ export function isKernel({ file }: Pick<Mutant, "file">): boolean {
   return !file.endsWith(".ts");
 }
 
-/** What a set of sound tests calls a test file, or one test of it. */
+/** Key of a test file, or of one test of it, in a set of sound tests. */
 function keyOf(test: string, only?: string): string {
   return only === undefined ? test : `${test}: ${only}`;
 }
@@ -70,7 +71,7 @@ function mutate(source: string, { start, end, text }: Mutant): string {
   return source.slice(0, start) + text + source.slice(end);
 }
 
-/** Errors of the type checker that say a name is not used any more, which is not wrong. */
+/** Errors of the type checker about unused names, which are not wrong. */
 const UNUSED = /^TS(6133|6192|6196|6198|6199) /;
 
 /** Mutants of TypeScript that do not type-check: all are checked at once, each as a file next to its own. */
@@ -128,14 +129,15 @@ export async function findFirstLevel(): Promise<number> {
   return LEVELS[Deno.build.arch]!.find((level) => level.name === name)!.code;
 }
 
-/** Sources of products in bf16, and what the description of a CPU that runs them holds. */
+/** Sources of bf16 matrix multiplications, with a part of the description of a CPU that runs them. */
 const BF16_SOURCES: Readonly<Record<string, string>> = {
   "kernels/linear/bf16.h": "by AMX",
   "kernels/linear/bf16_dots.h": "by AVX512-BF16",
 };
 
 /**
- * Sources of the CPU library that this machine cannot run: those of products in bf16 by what it does not have.
+ * Sources of the CPU library that this machine cannot run: bf16 matrix multiplications whose instructions it
+ * lacks.
  *
  * @param open Opens the library, which must be built.
  */
@@ -178,7 +180,7 @@ export function createTester(place: Workplace, run: Run): (mutant: Mutant) => Pr
     return /^\s*\* ```ts$/m.test(source) ? [...tests.slice(0, 1), file, ...tests.slice(1)] : tests;
   }
 
-  /** Runs a test file, or those of its tests alone whose names hold `only`. */
+  /** Runs a test file, or only those of its tests whose names contain `only`. */
   async function runTest(test: string, env: Record<string, string>, only?: string): Promise<Tested> {
     const known = seconds.get(test), least = sound.has(test) ? LEAST_LIMIT : NOTED_LIMIT;
     const limit = known === undefined ? run.limit : Math.max(Math.min(least, run.limit), PATIENCE * known);
@@ -193,7 +195,7 @@ export function createTester(place: Workplace, run: Run): (mutant: Mutant) => Pr
       limit,
       env,
     );
-    // A name that is not there any more tells nothing.
+    // If no test has that name any more, the whole file is run.
     if (ran.success && only !== undefined && /^ok \| 0 passed/m.test(ran.output)) {
       return await runTest(test, env);
     }

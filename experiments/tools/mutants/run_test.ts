@@ -1,4 +1,4 @@
-/** What a job does with a mutant, in a workplace whose commands are made up. */
+/** Jobs of mutants in a workplace with invented commands. */
 import { assertEquals, assertRejects } from "@std/assert";
 import { NativeLibraryError } from "../../../lib/errors.ts";
 import { withFolder } from "../../commands/testing.ts";
@@ -6,7 +6,7 @@ import type { Mutant } from "./draw.ts";
 import { createTester, findUntestable, type Run } from "./run.ts";
 import type { Workplace } from "./workplace.ts";
 
-/** What a made-up command prints; it fails where the text says so. */
+/** The output of an invented command, which fails if its text contains a failure. */
 type Answer = (command: string, env: Readonly<Record<string, string>>, source: string) => string;
 
 const FAILED = "\n FAILURES \n\nadds ... a step => ./a_test.ts:3:1\n\nFAILED | 0 passed | 1 failed (2ms)\n";

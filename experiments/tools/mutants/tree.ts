@@ -22,7 +22,7 @@ import { makeWorkplace, type Workplace } from "./workplace.ts";
 /** Where equivalent mutants are listed. */
 export const LIST = "experiments/tools/mutants/equivalent.json";
 
-/** What is drawn, and how it is tested. */
+/** The sample of mutants, and how it is tested. */
 export interface SampleOptions {
   readonly scope: readonly string[];
   readonly seed: string;

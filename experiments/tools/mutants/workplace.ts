@@ -40,7 +40,7 @@ export interface Workplace {
   run(command: readonly string[], limit: number, env?: Record<string, string>): Promise<Ran>;
 }
 
-/** What a copy is made of. */
+/** The sources of a copy. */
 export interface WorkplaceSource {
   /** Files of the tree. */
   readonly tree: readonly PackedFile[];
@@ -52,7 +52,7 @@ export interface WorkplaceSource {
   readonly signal: AbortSignal;
 }
 
-/** Makes a copy. @param folder Where: is made, and removed by who made the folder above it. */
+/** Makes a copy. @param folder The folder to make; the owner of its parent removes it. */
 export async function makeWorkplace(
   folder: string,
   { tree, cache, denoDir, signal }: WorkplaceSource,
@@ -87,7 +87,7 @@ export async function makeWorkplace(
   const root = `${folder}/tree`, limited = `ulimit -d ${MEMORY_KIB} 2>/dev/null; exec "$@"`;
   const run: Workplace["run"] = (command, limit, env = {}) =>
     runGroup(["sh", "-c", limited, "sh", ...command], { cwd: root, env: { ...own, ...env }, limit, signal });
-  // Tests of the pack and of the commit's name want a checkout.
+  // Tests of the pack and of the commit's name need a checkout.
   const author = ["-c", "user.name=mutants", "-c", "user.email=mutants@localhost"];
   for (const args of [["init", "-q"], ["add", "-A", "-f"], [...author, "commit", "-q", "-m", "copy"]]) {
     const { success, output } = await run(["git", ...args], 120);

@@ -17,7 +17,7 @@ export function readDisplayed(html: string): Pick<FigureParts, "height" | "data"
  *
  * @param html The `text/html` of a displayed figure.
  * @param svg The same figure as drawn by plotly, an `<svg>` element.
- * @param alt What the image shows, for who cannot see it.
+ * @param alt A text alternative of the image.
  * @throws {RangeError} If the HTML is not that of a displayed figure.
  */
 export function setStaticImage(html: string, svg: string, alt: string): string {

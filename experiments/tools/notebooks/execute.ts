@@ -1,4 +1,4 @@
-/** Runs a notebook's cells with the Deno kernel that runs us, and converts what came of them. */
+/** Runs a notebook's cells with the Deno kernel of this executable, and converts their outputs. */
 import { TextLineStream } from "@std/streams/text-line-stream";
 import { run } from "../../../ffi/build/command.ts";
 import { UsageError } from "../../../lib/errors.ts";

@@ -18,7 +18,7 @@ export interface Jupyter {
 export interface JupyterOptions {
   /** Whether JupyterLab is wanted too. */
   readonly lab?: boolean;
-  /** Is told what goes on, in short lines, only where something has to be done. */
+  /** Called with short lines about the progress, only if there is something to do. */
   readonly onProgress?: (message: string) => void;
   /** Instead of running programs. */
   readonly run?: typeof runProgram;
@@ -31,7 +31,8 @@ const FIX = "install Python 3.11 or newer with pip (for example: apt-get install
 /**
  * Finds the environment of these requirements and of this machine's `python3` in the cache, or makes it.
  *
- * @throws {UsageError} If python3 or pip is missing, or a package cannot be had. The message says the fix.
+ * @throws {UsageError} If python3 or pip is missing, or a package cannot be had. The message contains the
+ * fix.
  */
 export async function ensureJupyter(options: JupyterOptions = {}): Promise<Jupyter> {
   const { lab = false, onProgress = () => {}, run = runProgram, cache = cacheDir() } = options;

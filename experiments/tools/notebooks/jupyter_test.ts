@@ -6,7 +6,7 @@ import { ensureJupyter, type JupyterOptions } from "./jupyter.ts";
 const printed = (stdout: string) => ({ success: true, code: 0, stdout, stderr: "" });
 const failed = (stderr: string) => ({ success: false, code: 1, stdout: "", stderr });
 
-/** A machine where each command answers as `answer` says; what was run is in `commands`. */
+/** A machine where `answer` gives the result of each command; `commands` lists the commands that were run. */
 function machine(answer: (command: string) => ReturnType<typeof printed>) {
   const commands: string[] = [];
   const run: JupyterOptions["run"] = async (program, args) => {

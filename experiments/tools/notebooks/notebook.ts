@@ -1,4 +1,4 @@
-/** A notebook's file: cells, what they must be like, and the module that they make together. */
+/** A notebook's file: cells, requirements on them, and the module that they make together. */
 import { UsageError } from "../../../lib/errors.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { readJson } from "../../commands/cli/files.ts";
@@ -8,7 +8,7 @@ export interface Output {
   readonly output_type: "stream" | "display_data" | "execute_result" | "error";
   /** stream: `stdout` or `stderr`. */
   readonly name?: string;
-  /** stream: what was printed. */
+  /** stream: the printed text. */
   readonly text?: string | readonly string[];
   /** The value by MIME type: text is a string or its lines. */
   readonly data?: { readonly [mime: string]: unknown };
@@ -90,7 +90,7 @@ function linesOf(text: string): string[] {
   return text === "" ? [] : text.split(/(?<=\n)/);
 }
 
-/** What is wrong with a notebook's form, one line each; empty where all is well. */
+/** Faults in a notebook's form, one line each; empty if there are none. */
 export function checkForm({ cells }: Notebook): string[] {
   const problems: string[] = [];
   const first = cells[0];

@@ -1,4 +1,4 @@
-/** What an executed notebook must have given, and whether runs of it gave the same. */
+/** Required outputs of an executed notebook, and comparison of the outputs of two runs. */
 import { type Cell, joinText, LIMITS, type Notebook, type Output, QUIET } from "./notebook.ts";
 
 /** MIME type of plotly's JSON. */
@@ -15,7 +15,7 @@ export function drawsFigure(source: string): boolean {
   return /\b(plot[A-Z]\w*|new Figure)\(/.test(source);
 }
 
-/** What is wrong with the outputs, one line each; empty where all is well. */
+/** Faults in the outputs, one line each; empty if there are none. */
 export function checkOutputs({ cells }: Notebook): string[] {
   return cells.flatMap((cell, i) =>
     cell.cell_type === "code" ? checkCell(cell).map((problem) => `cell ${i + 1}: ${problem}`) : []
@@ -76,7 +76,7 @@ function shapeOf({ outputs = [] }: Cell): string {
   return shapes.length === 0 ? "no output" : shapes.join(" and ");
 }
 
-/** What is wrong with the size of a notebook's file; undefined where nothing. */
+/** The fault in the size of a notebook's file; undefined if there is none. */
 export function checkSize(text: string): string | undefined {
   const bytes = new TextEncoder().encode(text).length;
   if (bytes < LIMITS.bytes) return undefined;

@@ -13,7 +13,7 @@ const drawn: Output = {
   ]!(),
 };
 
-/** What is wrong with one cell that gave these outputs. */
+/** Faults in one cell that gave these outputs. */
 function problems(source: string, outputs: readonly Output[], ...tags: string[]): string {
   return checkOutputs(notebookOf(textCell("text"), { ...codeCell(source, ...tags), outputs })).join("; ");
 }

@@ -7,7 +7,7 @@ import { digestCells, formatNotebook, type Notebook, readNotebook } from "./note
 import { checkOutputs, checkSize, compareRuns, PLOTLY_MIME } from "./outputs.ts";
 import { addStaticImages, writeHead } from "./publish.ts";
 
-/** What is done with a notebook: run in the folder of the notebooks, to which `update` writes. */
+/** Arguments of a run of a notebook, in the folder of the notebooks, to which `update` writes. */
 export interface ProcessArguments extends Omit<ExecuteOptions, "path" | "onProgress"> {
   readonly name: string;
   /** The notebook as it is to be run. */
@@ -18,13 +18,13 @@ export interface ProcessArguments extends Omit<ExecuteOptions, "path" | "onProgr
   readonly onProgress: (fraction: number, label: string) => void;
 }
 
-/** What came of it. */
+/** The result of a run. */
 export interface Processed {
   /** One line each; empty where all is well. */
   readonly problems: readonly string[];
   /** Figures among the outputs. */
   readonly figures: number;
-  /** Of each finished run. */
+  /** Duration of each finished run. */
   readonly seconds: readonly number[];
 }
 

@@ -38,7 +38,7 @@ export async function addStaticImages(notebook: Notebook): Promise<Notebook> {
   };
 }
 
-/** Writes what goes into a page's head: plotly, once. */
+/** Writes plotly into a page's head, once. */
 export async function writeHead(path: string): Promise<void> {
   await Deno.writeTextFile(path, String(plotlyScript(await readPlotly())));
 }

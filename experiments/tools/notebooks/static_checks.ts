@@ -11,8 +11,8 @@ export interface NamedNotebook {
 }
 
 /**
- * What is wrong with notebooks before a cell has run, one line or more each. Deno's own tools check the cells joined
- * into a module, since the kernel says little of a syntax error and nothing of a type.
+ * Faults in notebooks before a cell has run, one line or more each. Deno's own tools check the cells joined
+ * into a module, since the kernel reports little about a syntax error and nothing about types.
  */
 export async function checkNotebooks(notebooks: readonly NamedNotebook[]): Promise<string[]> {
   const problems = notebooks.flatMap(({ name, notebook }) =>

@@ -4,8 +4,8 @@
 const LEAST_USES = 3;
 
 /**
- * The same drawing in fewer bytes: coordinates with two decimals (no eye sees more), styles that many elements share
- * said once, and none of the names that only scripts read.
+ * Makes the same drawing in fewer bytes. Coordinates get two decimals, which is precise enough for the eye. A
+ * style that many elements share is written once, and names that only scripts read are removed.
  *
  * @param svg An `<svg>` element as `Plotly.toImage` gives it.
  */

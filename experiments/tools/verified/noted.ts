@@ -1,4 +1,4 @@
-/** What the scripts of `.ci/` depend on, and which of them have been seen to pass with the sources as they are. */
+/** The inputs of each script of `.ci/`, and the scripts that have passed with the present sources. */
 import { readEmulated } from "../../../ffi/build/emulated_testing.ts";
 import { sourceKey } from "../../../ffi/sources.ts";
 import { UsageError } from "../../../lib/errors.ts";
@@ -10,11 +10,11 @@ const ROOT = new URL("../../..", import.meta.url).pathname.replace(/\/$/, "");
 /** The committed digests, by script. */
 const NOTED = ".ci/verified.json";
 
-/** What a script depends on besides its own text. */
+/** Inputs of a script besides its own text. */
 interface Covered {
   /** Tracked files, by path from the root. */
   readonly files: RegExp;
-  /** Digests of what is no file alone: a library's sources with their flags. */
+  /** Digests of inputs that are more than files: a library's sources with their flags. */
   readonly keys?: () => Promise<readonly string[]>;
 }
 
@@ -50,7 +50,7 @@ const COVERED: Readonly<Record<string, Covered>> = {
   },
 };
 
-/** Digest of what a script depends on, as it is in the tree. */
+/** Digest of a script's inputs, as they are in the tree. */
 async function digestOf(script: string, root: string): Promise<string> {
   const { files, keys } = COVERED[script]!, texts: [string, string][] = [];
   for (const { from, to } of await listTree(root)) {

@@ -36,7 +36,10 @@ Deno.test({
     }),
 });
 
-/** What the whole model is compared with: every substitute, a rule that learns, a schedule from the warm-up, both sides. */
+/**
+ * Methods with which the whole model is compared: every substitute, a rule that learns, a schedule from the
+ * warm-up, both sides.
+ */
 const METHODS: Record<string, MethodOptions> = {
   "the paper's rule": { fusion: "variance" },
   "keys by received attention": { preset: "keys", kvFusion: "received", warmup: 16, recent: 8 },
