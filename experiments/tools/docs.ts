@@ -73,7 +73,7 @@ async function ensurePackages(progress: Progress): Promise<string> {
   const { success, stderr } = await run(Deno.execPath(), ["install", "--frozen", "--quiet"], { cwd: folder });
   if (success) return folder;
   const line = stderr.trim().split("\n").find((line) => /error/i.test(line)) ?? "nothing";
-  throw new UsageError(`Cannot get VitePress: deno said "${line}" (the first build needs a network)`);
+  throw new UsageError(`Cannot get VitePress: deno failed with "${line}" (the first build needs a network)`);
 }
 
 /** Runs a command of the build. @throws {UsageError} With the end of its output, if it fails. */

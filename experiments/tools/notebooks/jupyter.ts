@@ -64,7 +64,7 @@ export async function ensureJupyter(options: JupyterOptions = {}): Promise<Jupyt
     const installed = await run(pip, [...args, "install", ...flags, "-r", files.at(-1)!]);
     if (!installed.success) {
       throw new UsageError(
-        `Cannot set up Jupyter: pip said "${reasonOf(installed.stderr) ?? "nothing"}"; ${FIX}`,
+        `Cannot set up Jupyter: pip failed with "${reasonOf(installed.stderr) ?? "nothing"}"; ${FIX}`,
       );
     }
     await Deno.rename(part, folder); // its programs are run as modules, which a new path does not harm
@@ -84,5 +84,5 @@ async function makeEnvironment(folder: string, run: typeof runProgram): Promise<
   const pip = await run("python3", ["-m", "pip", "--version"]);
   if (bare.success && pip.success) return ["python3", "-m", "pip", "--python", `${folder}/bin/python`];
   const reason = reasonOf((bare.success ? pip : bare).stderr) ?? "nothing";
-  throw new UsageError(`Cannot set up Jupyter: python3 said "${reason}"; ${FIX}`);
+  throw new UsageError(`Cannot set up Jupyter: python3 failed with "${reason}"; ${FIX}`);
 }
