@@ -60,7 +60,7 @@ const series = (...numbers: number[]) => Float64Array.from(numbers);
 const mean = ([own]: readonly number[]) => own!;
 const sums = { sums: [1, 2], sizes: [1, 1] };
 
-/** What is called, the class of its error, a part of its message, and what it is called with. */
+/** A call with wrong arguments, with the class of its error and a part of its message. */
 type Call = readonly [
   type: new (...args: never[]) => Error,
   message: string,

@@ -40,7 +40,7 @@ export class CpuBackend extends NativeBackend {
   /** See {@linkcode Backend.products}. */
   readonly products?: NonNullable<Backend["products"]>;
   readonly #note: string;
-  /** Memory of tensors made here whose values were given to nobody, who might still look at them. */
+  /** Memory of tensors made here that no caller has read: no view of it is left when it is freed. */
   readonly #unread = new WeakSet<ArrayBufferLike>();
   readonly #memory = new TensorMemory();
   #numbers: Int32Array<ArrayBuffer> = new Int32Array(0);
@@ -95,8 +95,8 @@ export class CpuBackend extends NativeBackend {
   }
 
   /**
-   * See {@linkcode Backend.free}; some of the memory is kept for the tensors that are made next. What was read, or was made
-   * elsewhere, the runtime collects.
+   * See {@linkcode Backend.free}; some of the memory is kept for the next tensors. The runtime collects
+   * tensors that were read, or made elsewhere.
    */
   override free(tensor: Tensor): void {
     const data = hostData(tensor), buffer = data.buffer as ArrayBuffer;

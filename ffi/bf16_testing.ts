@@ -3,7 +3,7 @@ import { NativeLibraryError } from "../lib/errors.ts";
 import { openCpu } from "./mod.ts";
 
 /**
- * Who multiplies in bf16 here, `AMX` or `AVX512-BF16`; or why there are no such products.
+ * The unit that multiplies in bf16 here, `AMX` or `AVX512-BF16`; or the reason why there is none.
  *
  * @param level Instruction-set level; by default that of {@linkcode openCpu}.
  */

@@ -9,7 +9,7 @@ import { sha256 } from "../lib/sha256.ts";
 
 /** @internal A BLAS to load, and how it came about. */
 export interface FoundBlas {
-  /** Path (or a name that the system's loader knows); undefined: use the built-in kernel. */
+  /** Path, or a name for the system's loader; undefined: use the built-in kernel. */
   readonly path: string | undefined;
   /** Where it is from, or why there is none. */
   readonly reason: string;
@@ -26,7 +26,7 @@ export const PINNED_BLAS = {
   member: "scipy_openblas32/lib/libscipy_openblas.so",
   sha256: "b396d74f12ab4319e6713b3287104d64245c76c60e5bd9eaeb4b447eda66a561",
 } as const;
-/** Names under which a system's loader may know an OpenBLAS with 32-bit integers. */
+/** Possible names of an OpenBLAS with 32-bit integers in a system. */
 const SYSTEM_NAMES: { readonly [os: string]: readonly string[] } = {
   linux: ["libopenblas.so.0", "libopenblas.so"],
   darwin: [
@@ -69,7 +69,8 @@ const VARIABLE = "TOKENFILTER_BLAS";
  * The BLAS to use: what `TOKENFILTER_BLAS` names (a path, or `none`), the fetched copy, the system's, or none. Without
  * the permission to read the environment none is looked for.
  *
- * @param fetchPinned Fetches the copy where there is none; says why it could not. By default nothing is fetched.
+ * @param fetchPinned Fetches the copy where there is none; returns the reason if it fails. By default nothing
+ * is fetched.
  * @param level Instruction-set level that it is for: where the library's own products are faster, only a named one is
  * taken.
  */

@@ -1,14 +1,14 @@
-/** What the cache holds of built libraries, and what is noted next to each. */
+/** Built libraries in the cache, and the manifest of each. */
 import { cacheDir, isMissing } from "../lib/cache.ts";
 import { sha256 } from "../lib/sha256.ts";
 
-/** @internal What a build notes of a library. */
+/** @internal Notes of a build about a library. */
 export interface LibraryManifest {
   /** ABI version, `TKF_ABI_VERSION`. */
   readonly abi: number;
   /** Commit of the sources, where they lie in a git checkout; with "-dirty" where kernels/ had changes. */
   readonly git: string | null;
-  /** First line that the C++ compiler says of itself. */
+  /** First line of the version that the C++ compiler prints. */
   readonly compiler: string;
   /** Compiler flags common to all files. */
   readonly flags: readonly string[];
@@ -20,11 +20,11 @@ export interface LibraryManifest {
   readonly buildMs: number;
 }
 
-/** @internal What a build notes of the CPU library. */
+/** @internal Notes of a build about the CPU library. */
 export interface CpuManifest extends LibraryManifest {
   /** Instruction-set levels built in, by the names that `openCpu` takes. */
   readonly levels: readonly string[];
-  /** What the compiler warned of; "" where nothing. */
+  /** The compiler's warnings; "" if there are none. */
   readonly warnings: string;
 }
 
@@ -37,7 +37,7 @@ export const LIBRARY_SUFFIX: string = Deno.build.os === "darwin" ? "dylib" : "so
 /**
  * Path of a build's manifest.
  *
- * @param key Of the sources, as `sourceKey` gives it.
+ * @param key Digest of the sources, as `sourceKey` gives it.
  * @param level The CPU library's: a level's name or {@linkcode ALL_LEVELS}.
  */
 export function manifestPath(library: "cpu" | "cuda", key: string, level: string = ALL_LEVELS): string {
@@ -45,7 +45,10 @@ export function manifestPath(library: "cpu" | "cuda", key: string, level: string
   return `${cacheDir()}/${part}-${key}-${Deno.build.os}-${Deno.build.arch}.json`;
 }
 
-/** What the cache holds for a manifest: its library's path, and whether that is whole; undefined: no such manifest. */
+/**
+ * A cached manifest, with the library's path and the digest of its present bytes; undefined if there is no
+ * such manifest.
+ */
 export async function readCache<Manifest extends LibraryManifest>(
   noted: string,
 ): Promise<{ path: string; manifest: Manifest; found: string } | undefined> {

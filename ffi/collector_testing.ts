@@ -1,4 +1,4 @@
-/** The garbage collector, for tests of what it frees. */
+/** The garbage collector, for tests of the memory that it frees. */
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 

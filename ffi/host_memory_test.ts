@@ -21,7 +21,7 @@ Deno.test({
   },
 });
 
-/** Checks that memory is advised to lie in large pages, as the system tells. */
+/** Checks that the system has noted the advice of large pages for some memory. */
 async function expectAdvised(memory: ArrayBufferView<ArrayBuffer>): Promise<void> {
   const address = Deno.UnsafePointer.value(Deno.UnsafePointer.of(memory)) + BigInt(memory.byteLength >> 1);
   const maps = (await Deno.readTextFile("/proc/self/smaps")).split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);

@@ -12,7 +12,7 @@ const libcName = (): string | undefined => LIBC[Deno.build.os as keyof typeof LI
  * A file's bytes without a copy: pages come in as they are read, and processes that map one file hold it once. The bytes
  * must not be written to, and the file must stay as it is; the memory lives as long as the process.
  *
- * @param path Of a file that is not empty.
+ * @param path Path of a file that is not empty.
  * @throws {NativeLibraryError} If the system has no such call, or refuses it.
  *
  * @example
@@ -43,9 +43,9 @@ export function mapFile(path: string): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * Has a function called in this thread where another one reads mapped bytes that are no longer there: the file was cut
- * short, or its disk fails. That thread gets no further; what is returned ends the process, which Deno's own call does not
- * from a Worker. Nothing happens where files cannot be mapped.
+ * Calls a function in this thread if another thread reads mapped bytes that are no longer there: the file was
+ * cut short, or its disk fails. That thread stops for ever. The returned function ends the process, which
+ * `Deno.exit` does not do from a Worker. Nothing happens where files cannot be mapped.
  */
 export function onLostMapping(listener: () => void): (code: number) => void {
   const name = libcName();

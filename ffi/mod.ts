@@ -44,7 +44,7 @@ export interface CpuOptions {
    * by default. A library that is named is taken as it is, and so is a BLAS.
    */
   readonly build?: boolean;
-  /** Is called with short lines on what is built or fetched. */
+  /** Called with short lines about each build or download. */
   readonly onProgress?: (message: string) => void;
 }
 

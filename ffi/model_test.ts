@@ -12,7 +12,7 @@ import { openCpu } from "./mod.ts";
 await buildCpu();
 const { model, tokenizer, config } = await loadModel("tiny", await openCpu({ threads: 2 }));
 const { weights, backend: plain } = (await loadModel("tiny", new ReferenceBackend())).model;
-/** Layers of what the reference runs too: it takes most of the time, and every layer is alike. */
+/** The shape with fewer layers in the fast tier: the reference takes most of the time, and layers are alike. */
 const shape = { ...config, numLayers: RUNS_SLOW ? config.numLayers : 3 };
 const reference = new Model(shape, weights, plain), native = new Model(shape, model.weights, model.backend);
 const ids = tokenizer.encode(await readBuiltinText()).slice(0, 360);

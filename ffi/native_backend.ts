@@ -30,8 +30,8 @@ export function keptRows(only?: BatchDecisions): { kept: Tensor | null; kept_cou
 }
 
 /**
- * @internal What the backends of both libraries share: all methods check shapes and types first (`TypeError`, `RangeError`), and
- * throw a {@linkcode KernelError} where the library refuses a value.
+ * @internal The common part of the backends of both libraries: all methods check shapes and types first
+ * (`TypeError`, `RangeError`), and throw a {@linkcode KernelError} where the library refuses a value.
  */
 export abstract class NativeBackend implements Backend, Disposable {
   abstract readonly name: string;
@@ -217,8 +217,8 @@ export abstract class NativeBackend implements Backend, Disposable {
   }
 
   /**
-   * What the machine can do with this backend, measured in about a second: multiply-adds of float32 in FLOP/s (each
-   * counts as two), and reading memory in bytes/s.
+   * Speed of the machine with this backend, measured in about a second: multiply-adds of float32 in FLOP/s
+   * (each counts as two), and reading memory in bytes/s.
    */
   measureMachine(): { flopsPerSecond: number; bytesPerSecond: number } {
     const out = new Float64Array(2);

@@ -1,4 +1,7 @@
-/** Owners of what a driver or a native library gives out: freed by `using`, with their scope, or once there is no reference to them. */
+/**
+ * Owners of resources of a driver or a native library. `using` frees a resource; so does the end of its
+ * scope, or of the last reference to its owner.
+ */
 
 /** Frees what its owners lost sight of. */
 const abandoned = new FinalizationRegistry<() => void>((free) => free());
@@ -59,7 +62,7 @@ export class Scope implements Disposable {
     if (this.#ended) throw new Error(this.#gone);
   }
 
-  /** Takes in what is to be called before the scope ends. @throws {Error} After it was disposed. */
+  /** Adds a function that is called before the scope ends. @throws {Error} After it was disposed. */
   add(end: () => void): void {
     this.expectOpen();
     this.#ends.add(end);
@@ -91,7 +94,7 @@ export class Owned<T> implements Disposable {
    * Takes a value over.
    *
    * @param gone Message of the error that use after disposal throws.
-   * @param value What is owned.
+   * @param value The owned value.
    * @param free Gives it back. It must not hold the owner, and not throw.
    * @param scope What must outlive it.
    * @throws {Error} If the scope was disposed; nothing is freed then.
@@ -104,7 +107,7 @@ export class Owned<T> implements Disposable {
     abandoned.register(this, this.#end, this);
   }
 
-  /** What is owned. @throws {Error} After it was freed, by whomever. */
+  /** The owned value. @throws {Error} After it was freed, also by its scope. */
   get value(): T {
     if (this.#state.freed) throw new Error(this.#gone);
     return this.#value;

@@ -39,7 +39,7 @@ Deno.test("Scope ends after everything in it where there is no reference to eith
   };
   let kept: Owned<string> | undefined = make();
   await collectUntil(() => ended.length === 2);
-  assertEquals(ended.toSorted(), ["a", "b"]); // the scope lives as long as what is held in it
+  assertEquals(ended.toSorted(), ["a", "b"]); // a scope lives as long as its values
   assertEquals(kept.value, "c");
   kept = undefined;
   await collectUntil(() => ended.length === 4);

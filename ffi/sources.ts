@@ -1,4 +1,6 @@
-/** What the native libraries are made of: files, compiler flags, targets; and the key of the build that belongs to them. */
+/**
+ * Sources, compiler flags and targets of the native libraries; and the key of the build that belongs to them.
+ */
 import { NativeLibraryError } from "../lib/errors.ts";
 import { sha256 } from "../lib/sha256.ts";
 
@@ -61,7 +63,7 @@ export interface Level {
   readonly code: number;
   /** The compiler flags that switch it on. */
   readonly flags: readonly string[];
-  /** What a compiler defines for a processor that has it. */
+  /** Macros that a compiler defines for a processor of this level. */
   readonly macros: readonly string[];
 }
 
@@ -107,7 +109,7 @@ export const CUDA_LINK_FLAGS: readonly string[] = [
   "-ldl",
 ];
 
-/** What the last text of each path includes: units share headers, which are asked for once for each of them. */
+/** Includes of the last text of each path: units share headers, which are asked for once for each of them. */
 const known = new Map<string, { readonly text: string; readonly includes: readonly string[] }>();
 
 /** Paths of the files of the project that a source includes itself, relative to {@linkcode KERNELS_URL}. */
@@ -130,8 +132,8 @@ function unitsOf(path: string, text: string): string[] {
 }
 
 /**
- * A unit and all that it includes, directly or not, sorted. Files of the system are left out, and so are those that are
- * not there: the compiler says so.
+ * A unit and all that it includes, directly or not, sorted. Files of the system are left out, and so are
+ * missing files, which the compiler reports.
  *
  * @param missing Gets the paths of those that are not there.
  */
@@ -201,8 +203,9 @@ async function readSource(path: string): Promise<string> {
 }
 
 /**
- * Names the state of a library's sources and flags: a digest of the texts, or, where they lie on the network, of their
- * address (which holds the version), so that starting a program fetches nothing.
+ * Names the state of a library's sources and flags, as a digest. It hashes the sources' texts, or only their
+ * address if they are on the network: the address contains the version, so starting a program fetches
+ * nothing.
  *
  * @param texts The sources where they were read already.
  */

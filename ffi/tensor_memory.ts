@@ -8,15 +8,15 @@ const ROOM = 4;
 /** Bytes from which on memory is kept for later tensors: below, the system has it at hand. */
 const LEAST_SPARE = 2 ** 15;
 
-/** Bytes that are kept at most, of which nobody makes use. */
+/** Unused bytes that are kept at most. */
 const MOST_SPARE = 2 ** 26;
 
 /**
- * Memory that was given back, for the tensors that are made next: fresh pages take the system longer to find and to clear
- * than most ops take to fill them. What was given back is out of reach of the tensors that it belonged to.
+ * Memory of freed tensors, kept for the next ones: the system takes longer to find and clear fresh pages than
+ * most ops take to fill them. The freed tensors cannot reach it any more.
  */
 export class TensorMemory {
-  /** By size; what was given back last comes last, in the map and in each of its lists. */
+  /** By size. In the map and in each of its lists, the most recently freed memory is last. */
   readonly #fixed = new Map<number, ArrayBuffer[]>();
   /** The longest unused first. */
   readonly #growable: ArrayBuffer[] = [];
@@ -57,7 +57,7 @@ export class TensorMemory {
       else buffer.transfer(0);
       return;
     }
-    // Both ways move it without a copy; transfer() would copy what is resizable.
+    // Both ways move it without a copy; transfer() would copy a resizable buffer.
     if (resizable) this.#growable.push(structuredClone(buffer, { transfer: [buffer] }));
     else {
       const alike = this.#fixed.get(byteLength) ?? [];

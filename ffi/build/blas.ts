@@ -9,12 +9,12 @@ import { type BuildOptions, findCompiler, run } from "./command.ts";
 import { bestLevel } from "./cpu.ts";
 
 /**
- * The BLAS to use, fetched where there is none yet. Failing to fetch it is no error: the reason says why, and the
- * system's OpenBLAS or the built-in kernel serves.
+ * The BLAS to use, fetched where there is none yet. A failed fetch is no error: the result has the reason,
+ * and the system's OpenBLAS or the built-in kernel serves.
  *
- * @param options `level` is the instruction-set level that it is for: where the library's own products are faster, none
- * is fetched. `pauseMs` is the time in which a fetch that failed is not tried again, by default none: some networks
- * swallow what is sent, and each try then waits.
+ * @param options `level` is the instruction-set level that it is for: where the library's own products are
+ * faster, none is fetched. After a failed fetch, `pauseMs` must pass before the next try; by default 0. Some
+ * networks drop all packets, and each try then waits.
  */
 export function ensureBlas(
   options: Pick<BuildOptions, "onProgress"> & {
@@ -44,7 +44,7 @@ export async function findLevel(): Promise<string | undefined> {
   return compiler && levels && await bestLevel(compiler, levels);
 }
 
-/** Downloads and unpacks the pinned wheel; what went wrong, or undefined. */
+/** Downloads and unpacks the pinned wheel. @returns The reason if it fails, or undefined. */
 async function fetchPinned(): Promise<string | undefined> {
   const work = await Deno.makeTempDir({ prefix: "tokenfilter-blas-" });
   try {

@@ -6,7 +6,7 @@ import { KERNELS_URL } from "../sources.ts";
 export interface BuildOptions {
   /** Build even where the cache holds the result. */
   readonly force?: boolean | undefined;
-  /** Is called with short lines on what is done, only where something has to be done. */
+  /** Called with short lines about the progress, only if there is something to do. */
   readonly onProgress?: ((message: string) => void) | undefined;
 }
 
@@ -68,8 +68,8 @@ export async function findCompiler(): Promise<Compiler> {
 /**
  * Runs a compiler or linker.
  *
- * @param what What it works on, for messages.
- * @returns What it printed.
+ * @param what The file that it works on, for messages.
+ * @returns Its output.
  * @throws {NativeLibraryError} If it fails; the message holds what it printed.
  */
 export async function runCompiler(
@@ -88,7 +88,7 @@ export async function runCompiler(
 /** A linker's script, written as `exports`: the functions of the C ABI are seen from outside and nothing else is. */
 const EXPORTS = "{ global: tkf_*; local: *; };\n";
 
-/** Links what lies in a folder to a library; its bytes, and what the linker printed. */
+/** Links the objects of a folder to a library. @returns Its bytes, and the linker's output. */
 export async function link(
   what: string,
   command: string,

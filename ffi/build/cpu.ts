@@ -79,7 +79,7 @@ export async function buildCpu(options: CpuBuildOptions = {}): Promise<BuiltLibr
   }, chosen);
 }
 
-/** The best level of this machine, by what the compiler says of it; the lowest one where it does not. */
+/** The best level of this machine, by the compiler's macros; the lowest one if they do not show it. */
 export async function bestLevel({ command, args }: Compiler, levels: readonly Level[]): Promise<string> {
   const { stdout } = await run(command, [...args, "-march=native", "-dM", "-E", "-x", "c++", "/dev/null"]);
   const best = levels.findLast(({ macros }) =>

@@ -48,7 +48,7 @@ Deno.test({
       /arch=compute_80,code=\[sm_80,compute_80\].*compute_90a,code=sm_90a.*-c rope\/rope\.cu/,
     );
     assertMatch(calls, /-shared -cudart=static .*--version-script=exports/);
-    // A part of what is there already needs no build, another selection does.
+    // A part of the built architectures needs no build, another selection does.
     assertEquals((await inChild(env, build({ archs: ["90a"] }))).cached, true);
     assertEquals((await inChild(env, build({ archs: ["90a"], force: true }))).archs, ["90a"]);
     assertEquals((await inChild(env, build({ archs: ["80"] }))).cached, false);
@@ -140,7 +140,7 @@ exit 1
       old.error,
       /^NativeLibraryError: .*found nvcc 12\.4\.99 in PATH \(expected 12\.8 or later\), and pip.*: no such index$/,
     );
-    // It is taken for architectures that it knows, and a newer one from elsewhere for others.
+    // It is taken for architectures that it supports, and a newer one from elsewhere for others.
     const fresh = await fakeTools("13.0.88", "");
     assertEquals((await inChild(env, build({ archs: ["80"] }))).archs, ["80"]);
     assertEquals((await inChild({ ...env, CUDA_HOME: fresh.folder }, build({}))).archs.length, 6);
@@ -166,7 +166,7 @@ Deno.test({
     const { folder, env } = await fakeTools("13.0.88", "");
     const stand = {
       ...env,
-      LINKED: (await buildEmulated()).path, // what the linker makes
+      LINKED: (await buildEmulated()).path, // the linker's output
       TOKENFILTER_CUDA_DRIVER: driver.path,
       TOKENFILTER_CUDA_LIBRARY: "",
       TOKENFILTER_CUBLASLT: "none",
@@ -197,13 +197,13 @@ Deno.test({
   fn: async () => {
     const old = await fakeTools("12.4.99", ""), fresh = await fakeTools("13.0.88", "");
     const result = await inChild(old.env, build({ archs: ["90a"], driver: 12020 }));
-    assertEquals([result.archs, result.driver], [["90a"], "525.60.13"]); // an old one knows an old device
+    assertEquals([result.archs, result.driver], [["90a"], "525.60.13"]); // an old one supports an old device
     const { error } = await inChild(fresh.env, build({ archs: ["90a"], driver: 12040 }));
     assertMatch(
       error,
       /found nvcc 13\.0\.88 in PATH \(too new for the driver\), and a driver for CUDA 12\.4, expected nvcc of release 12, .*580\.65\.06 or later$/,
     );
-    // What is in the cache for a newer driver is built anew, by what is there.
+    // A cached library for a newer driver is built again, by the compiler at hand.
     assertEquals((await inChild(fresh.env, build({ archs: ["90a"], driver: 13000 }))).cached, false);
     const env = { ...old.env, TOKENFILTER_CACHE: fresh.env.TOKENFILTER_CACHE! };
     assertEquals((await inChild(env, build({ archs: ["90a"], driver: 13010 }))).cached, true);

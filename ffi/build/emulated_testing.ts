@@ -58,7 +58,7 @@ export interface EmulatedLibrary {
   readonly path: string;
   /** Whether it was there already. */
   readonly cached: boolean;
-  /** What the compiler warned of; "" where nothing. */
+  /** The compiler's warnings; "" if there are none. */
   readonly warnings: string;
 }
 

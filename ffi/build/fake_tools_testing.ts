@@ -1,6 +1,6 @@
 /** Stand-ins for the programs that build the CUDA library. */
 
-/** A folder with stand-ins for nvcc (of a version, that says something of each file) and for g++. */
+/** A folder with stand-ins for g++ and for an nvcc of a version, which prints a text for each file. */
 export async function fakeTools(
   version: string,
   says: string,

@@ -2,7 +2,7 @@
 import { parseArgs } from "node:util";
 import { UsageError } from "../../lib/errors.ts";
 
-/** A flag, and what its help says. */
+/** A flag, and its help. */
 export interface BuildFlag {
   readonly type: "boolean" | "string";
   readonly short?: string;

@@ -45,7 +45,7 @@ const PACKAGES: readonly PinnedPackage[] = ([
 /** Version of the nvcc that is fetched, for which kernels are tuned. */
 export const PINNED = "13.0.88";
 type Release = readonly [major: number, minor: number];
-/** The first release that knows sm_100 and sm_120, and the first that this project's sources are for. */
+/** The first release that supports sm_100 and sm_120, and the first that this project's sources are for. */
 const OLDEST_OF_BLACKWELL: Release = [12, 8], OLDEST: Release = [12, 0];
 
 export interface Nvcc {
@@ -53,7 +53,7 @@ export interface Nvcc {
   readonly command: string;
   readonly version: string;
   readonly source: string;
-  /** Folder of the static runtime, where the compiler does not know it by itself. */
+  /** Folder of the static runtime, if the compiler does not find it itself. */
   readonly libraries: string | undefined;
   /** The disassembler that belongs to it, if it is there. */
   readonly cuobjdump: string | undefined;
@@ -143,9 +143,9 @@ async function probeNamed(wants: NvccWants): Promise<Nvcc | undefined> {
 }
 
 /**
- * nvcc from `TOKENFILTER_NVCC`; else the first that fits the architectures and the driver, from PATH, `CUDA_HOME`,
- * /usr/local/cuda, or what NVIDIA's packages put next to that for the driver's major version; else the pinned one,
- * fetched with pip (about 90 MB) where it is not in the cache.
+ * nvcc from `TOKENFILTER_NVCC`. Otherwise the first that fits the architectures and the driver, from PATH,
+ * `CUDA_HOME`, /usr/local/cuda, or the folder of NVIDIA's packages for the driver's major version. Otherwise
+ * the pinned one, fetched with pip (about 90 MB) where it is not in the cache.
  *
  * @throws {NativeLibraryError} If none fits and none can be fetched; the message names those that were found, and why each
  * does not fit.

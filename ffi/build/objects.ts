@@ -1,4 +1,7 @@
-/** Compiled objects in the cache, named by what they were compiled from: a unit with the headers that it includes. */
+/**
+ * Compiled objects in the cache, named by a digest of their sources: a unit with the headers that it
+ * includes.
+ */
 import { cacheDir, isMissing, writeAtomically } from "../../lib/cache.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { includesOf, type Sources } from "../sources.ts";
@@ -27,7 +30,7 @@ export interface ObjectRecipe {
   readonly command: string;
 }
 
-/** An object, and what the compiler printed when it was made. */
+/** An object, and the compiler's output from when it was made. */
 export interface BuiltObject {
   readonly path: string;
   readonly output: string;
@@ -98,7 +101,7 @@ function textLength(sources: Sources, unit: string): number {
   return includesOf(sources, unit).reduce((sum, path) => sum + sources.get(path)!.length, 0);
 }
 
-/** What the compiler printed for an object in the cache; marks it as used. */
+/** The compiler's output for an object in the cache; marks the object as used. */
 async function noted(path: string): Promise<string | undefined> {
   try {
     const output = await Deno.readTextFile(`${path}.txt`);

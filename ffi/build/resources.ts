@@ -1,4 +1,6 @@
-/** What a kernel takes of a multiprocessor: read from what ptxas says, and the occupancy that follows. */
+/**
+ * A kernel's resources on a multiprocessor, read from the output of ptxas, and the occupancy that follows.
+ */
 
 export interface KernelResources {
   /** The kernel, mangled. */

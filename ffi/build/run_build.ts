@@ -21,7 +21,7 @@ export interface BuildOutput {
 }
 
 /**
- * What the build commands do: build, and say where the libraries lie.
+ * Runs the build commands: builds the libraries, and prints their paths.
  *
  * @returns The CUDA library, where `--cuda` is given.
  * @throws {UsageError} If `--arch` has no `--cuda` next to it, or `--level` has `--all`.

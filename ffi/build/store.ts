@@ -20,7 +20,7 @@ export interface BuiltLibrary<Manifest extends LibraryManifest = LibraryManifest
  * never overwritten.
  *
  * @param make Makes the library in the folder; gives its bytes, and the entries of its manifest besides the common part.
- * @param level Of the CPU library; see {@linkcode manifestPath}.
+ * @param level Level of the CPU library; see {@linkcode manifestPath}.
  */
 export async function storeLibrary<More extends object>(
   library: "cpu" | "cuda",
