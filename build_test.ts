@@ -9,7 +9,11 @@ import { SYMBOLS } from "./ffi/symbols.ts";
 import { inChild } from "./kernels/testing/child.ts";
 import { IN_SLOW_TIER, NEEDS_LINUX, NOT_ON_WINDOWS, unless } from "./lib/testing.ts";
 
-/** Runs code in a process with an empty cache; what it returned, and the names of the files it left there. */
+/**
+ * Runs code in a process with an empty cache.
+ *
+ * @returns Its result, and the names of the files that it left in the cache.
+ */
 async function inEmptyCache(env: Record<string, string>, body: string) {
   const cache = await Deno.makeTempDir();
   const result = await inChild({ ...env, TOKENFILTER_CACHE: cache }, body);
@@ -73,7 +77,7 @@ Deno.test({
     let name = "";
     for (const line of stdout.split("\n")) {
       if (line.endsWith(">:")) name = line.slice(line.indexOf("<") + 1, -2);
-      // Of the filter: its namespace and its bodies at each level, and what is compiled once.
+      // Functions of the filter: its namespace, its bodies at each level, and functions of no level.
       if (/6filter\d|\dfilter_|^_ZNK?3tkf(?!.*(4base|4avx2|6avx512))/.test(name)) filter.add(name);
       if (/\tvfn?m(add|sub)|\tfn?m(add|sub|l[as])\b/.test(line)) fused.add(name);
     }
@@ -239,7 +243,7 @@ Deno.test({
  * Fails unless a first build is of the level asked for, and the next one of the machine's best.
  *
  * @param script The compiler's, in shell, where `folder` is to get its calls, one a line.
- * @param levels What the cache serves after the first build, as an expression.
+ * @param levels An expression for the levels in the cache after the first build.
  */
 async function buildsBest(script: (folder: string) => string, levels: string): Promise<void> {
   const folder = await Deno.makeTempDir();
@@ -313,7 +317,7 @@ Deno.test({
   ),
   fn: async () => {
     const folder = await Deno.makeTempDir();
-    // Its version is what the file "version" says; it writes that, instead of code, where -o points.
+    // The file "version" contains its version; it writes that, instead of code, where -o points.
     const CXX = await fakeCompiler(
       folder,
       `version=$(cat "${folder}/version")

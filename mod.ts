@@ -1,5 +1,5 @@
 /**
- * Token Filtering: attention is skipped for tokens that are like what came before. Load a model, run and score it.
+ * Token Filtering skips attention for tokens that resemble earlier ones. Load a model, run and score it.
  *
  * ```ts
  * import { createPruner, loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
@@ -9,7 +9,7 @@
  * console.assert(hidden.shape[0] === sequence.length && sequence.keep.size === 8);
  * ```
  *
- * The filter alone, on the keys and values of another engine:
+ * Only the filter, on the keys and values of another engine:
  *
  * ```ts
  * import { TokenFilter } from "@tokenfilter/tokenfilter";

@@ -1,7 +1,8 @@
 /**
- * Prints flags of Deno that make `@std/*` resolve, for tests and tools: where JSR can be reached, from which `imports.json`
- * takes it, a lock that has its packages too, else an import map and lock that take the same modules from npm.
- * `TOKENFILTER_STD` (`jsr` or `npm`) decides; without it JSR is asked once, and not again before `imports.json` changes.
+ * Prints flags of Deno that make `@std/*` resolve, for tests and tools. Where JSR can be reached,
+ * `imports.json` takes the modules from it, and the flag is a lock that contains its packages too. Elsewhere
+ * an import map and a lock take the same modules from npm. `TOKENFILTER_STD` (`jsr` or `npm`) decides;
+ * without it JSR is asked once, and not again before `imports.json` changes.
  */
 import { cacheDir, ifThere, prepareCacheDir, writeAtomically } from "../lib/cache.ts";
 import { UsageError } from "../lib/errors.ts";
@@ -59,7 +60,7 @@ async function findFlags(): Promise<string> {
 
 const flags = await findFlags().catch((error) => {
   if (!(error instanceof UsageError)) throw error;
-  // Nothing could be noted of an answer of JSR; what needs the cache says itself what is wrong with it.
+  // The answer of JSR could not be stored. Commands that need the cache report its fault.
   return named === undefined ? NPM : fail(error.message);
 });
 // Quiet, since Deno warns that the other map takes the place of deno.json's.

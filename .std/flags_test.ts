@@ -89,7 +89,7 @@ Deno.test({
   ...unless(IN_SLOW_TIER, "a JSR that swallows all is waited for once"), // for three seconds
   fn: () =>
     withFolder(async (folder) => {
-      using silent = Deno.listen({ port: 0, hostname: "127.0.0.1" }); // takes connections, and says nothing
+      using silent = Deno.listen({ port: 0, hostname: "127.0.0.1" }); // accepts connections, never answers
       const { port } = silent.addr as Deno.NetAddr;
       const env = { DENO_DIR: `${folder}/deno`, TOKENFILTER_CACHE: `${folder}/cache` };
       assertEquals((await printFlags({ ...env, JSR_URL: `http://127.0.0.1:${port}/` })).stdout, NPM);
