@@ -175,7 +175,7 @@ function* races(
   }
 }
 
-/** What a bench found. */
+/** Results of a bench. */
 export interface GpuBench {
   readonly rows: readonly GpuRow[];
   readonly peak: GpuPeak;
@@ -186,11 +186,11 @@ export interface GpuBench {
 
 /** How to bench. */
 export interface GpuBenchOptions {
-  /** One part alone. */
+  /** The only part to run; all by default. */
   readonly only?: string;
   /** Whether to ask PyTorch. */
   readonly torch: boolean;
-  /** Called with the title of each race, and its fraction of all, before it begins; then what is to be told of it. */
+  /** Called before each race with its title and the finished fraction; then with messages about it. */
   readonly onRace: (title: string, done?: number) => void;
   /** Called with all results so far, after each race. */
   readonly onFound?: (found: GpuBench) => Promise<void> | void;
@@ -232,7 +232,7 @@ async function runRace(
   const cases = race.make();
   for (const benchCase of cases) benchCase.verify();
   const { medians, spreads } = raceOnDevice(gpu, cases, turns);
-  gpu.backend.synchronize(); // tells what a kernel found wrong meanwhile
+  gpu.backend.synchronize(); // throws the errors of kernels so far
   const rows = cases.map((benchCase, i) => gpuRow(benchCase, medians[i]!, spreads[i]!, peak));
   if (race.torch === undefined || !options.torch) return rows;
   const first = cases[0]!;
@@ -249,7 +249,7 @@ async function runRace(
   return rows;
 }
 
-/** A bench as a result that reports read, and what a report has no place for. */
+/** A bench as a result that reports read, and further data that no report shows. */
 export function documentOf(
   { rows, peak, floor, failures }: GpuBench,
   environment: BenchReport["environment"],

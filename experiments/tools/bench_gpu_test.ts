@@ -213,7 +213,7 @@ testEmulated("timeTorch() asks PyTorch for a job, and says why there are no time
     await Deno.writeTextFile(python, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
     return await timeTorch(await emulatedGpu(), job);
   };
-  /** PyTorch says zeros where we have four of a value. */
+  /** PyTorch's output is zeros, and ours has four elements of a value. */
   const compare = async (ours: number) => {
     const gpu = await emulatedGpu(), tensor = hostTensor("f32", [4], new Float32Array(4).fill(ours));
     const [queries, keys, values, out] = [1, 2, 3, 4].map(() => gpu.backend.upload(tensor));

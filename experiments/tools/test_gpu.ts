@@ -63,7 +63,7 @@ export function describeCounts({ passed, failed, ignored }: TestCounts): string 
   return `${passed} passed, ${failed} failed${ignored > 0 ? `, ${ignored} ignored` : ""}`;
 }
 
-/** Runs jobs, some at once; what a failing one says is shown when it has ended. */
+/** Runs jobs, some at once; the output of a failed one is shown when it has ended. */
 async function runPart(
   part: Part,
   jobs: readonly Job[],
@@ -126,7 +126,7 @@ export async function main(args: readonly string[]): Promise<number> {
     driver: driver.version,
     onProgress: (message) => progress.line(message),
   });
-  // A driver runs what was built for its own major version, later minor ones included.
+  // A driver runs libraries built for its own major version, later minor ones included.
   driver.expectVersion(1000 * Number.parseInt(manifest.nvcc));
   const { cuda, release } = await describeDriver(driver, device);
   writeLine(

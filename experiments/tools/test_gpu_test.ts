@@ -1,4 +1,4 @@
-/** `test:gpu` without a GPU: what it would run, how it counts, and how it ends where there is no driver. */
+/** `test:gpu` without a GPU: its plan, its counts, and its end where there is no driver. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { buildEmulated } from "../../ffi/build/emulated_testing.ts";
 import { NO_EMULATOR } from "../../ffi/cuda/testing.ts";

@@ -1,4 +1,4 @@
-/** What the kernels are meant to reach, and what the rows of a bench say of it. */
+/** Performance goals of the kernels, and the results of a bench against them. */
 import type { BenchBar } from "../../../lib/plot/mod.ts";
 import type { GpuRow } from "./row.ts";
 

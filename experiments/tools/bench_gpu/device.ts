@@ -1,4 +1,7 @@
-/** What the races on a GPU share: numbers on the device, timing by events with a cold L2, nominal tensor-core rates. */
+/**
+ * Common parts of races on a GPU: numbers on the device, timing by events with a cold L2, nominal tensor-core
+ * rates.
+ */
 import { toBf16, toF16 } from "../../../lib/half.ts";
 import { hostTensor, type Tensor } from "../../../lib/tensor.ts";
 import type { CudaDevice, CudaMemory } from "../../../ffi/cuda/mod.ts";
@@ -63,9 +66,9 @@ const LEAD_MS = { least: 0.2, most: 5 } as const;
 const WARM_UPS = 5;
 
 /**
- * Median times in milliseconds. Cases take turns; before each, twice the level-2 cache is copied over, so that
- * nothing of the inputs is left in it, and that so often that the device is busy until the host has enqueued the turn:
- * the time between the events is the device's own.
+ * Median times in milliseconds. Cases take turns. Before each, a block of twice the size of the L2 cache is
+ * copied, so that L2 contains none of the inputs. The copy is repeated until the host has enqueued the turn.
+ * So the device stays busy, and the time between the events is the device's own.
  */
 export function raceOnDevice(
   gpu: Gpu,
@@ -105,7 +108,7 @@ export function raceOnDevice(
   return { medians: times.map(median), spreads: times.map(spread) };
 }
 
-/** What the least work takes between two events: no kernel, and one of a single thread. */
+/** Least times between two events: with no kernel, and with one of a single thread. */
 export interface Floor {
   /** Milliseconds. */
   readonly emptyMs: number;

@@ -6,9 +6,9 @@ import type { CudaDevice, CudaDriver } from "../../../ffi/cuda/mod.ts";
 export interface DriverState {
   /** CUDA version that the driver serves, such as "13.0". */
   readonly cuda: string;
-  /** The driver's release, such as "580.65.06"; undefined where nothing says it. */
+  /** The driver's release, such as "580.65.06"; undefined where it cannot be found. */
   readonly release: string | undefined;
-  /** What nvidia-smi says of the device, by its own names; empty where it is not there. */
+  /** The device's state by the names of nvidia-smi; empty without nvidia-smi. */
   readonly state: { readonly [name: string]: string };
 }
 

@@ -20,7 +20,7 @@ export interface GpuRow extends KernelRow {
   readonly spreadMs: number;
 }
 
-/** What the device can do, in operations and bytes per second. */
+/** The device's peak rates, in operations and bytes per second. */
 export interface GpuPeak {
   /** Measured: multiply-adds of f32. */
   readonly f32Flops: number;

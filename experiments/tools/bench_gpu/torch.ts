@@ -23,7 +23,7 @@ export interface TorchTime {
   readonly spread_ms: number;
 }
 
-/** What it measured. */
+/** PyTorch's times. */
 export interface TorchTimes {
   readonly version: string;
   readonly times: readonly TorchTime[];

@@ -24,7 +24,7 @@ const PRODUCTS = "kernels/linear/linear_test.ts";
 export interface GpuTests {
   /** Next to the kernels. */
   readonly kernels: readonly string[];
-  /** Of the code that drives them. */
+  /** Tests of the code that launches the kernels. */
   readonly driver: readonly string[];
 }
 
@@ -32,7 +32,7 @@ export interface GpuTests {
 export interface Job {
   /** The file, relative to the repository. */
   readonly file: string;
-  /** The file and what is special about the run, in words. */
+  /** The file and the special conditions of the run, in words. */
   readonly words: string;
   /** Whether nothing else may run meanwhile. */
   readonly alone: boolean;
@@ -61,8 +61,9 @@ export async function listGpuTests(root: URL = ROOT): Promise<GpuTests> {
 /**
  * The runs of a part. Each is a process of its own: what breaks one device context spoils no other file.
  *
- * Products are run with cuBLASLt, where there is one, and by the library's own kernels. Racecheck, which follows every
- * access to shared memory, takes small cases, and does without cuBLASLt, whose kernels are not ours to check.
+ * Tests of matrix multiplications run with cuBLASLt, if there is one, and with the library's own kernels.
+ * Racecheck follows every access to shared memory, so it runs small cases. It runs without cuBLASLt, whose
+ * kernels are not ours to check.
  *
  * @param root The repository.
  */

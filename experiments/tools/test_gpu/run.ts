@@ -1,4 +1,4 @@
-/** Runs a test file in a process of its own, within a time limit, counts, and says in short what went wrong. */
+/** Runs a test file in a process of its own, within a time limit, counts, and summarizes failures. */
 import { formatDuration } from "../../commands/cli/output/progress.ts";
 import { type GroupOptions, runGroup } from "../machine/process_group.ts";
 
@@ -61,7 +61,9 @@ const IDLE =
 /** Findings of one run that are told in short. */
 const MOST_FINDINGS = 8;
 
-/** What went wrong in a run, a line each: tests with their errors, what a checker found, how the process ended. */
+/**
+ * Failures of a run, one line each: tests with their errors, findings of a checker, the end of the process.
+ */
 export function readFailures(output: string): string[] {
   const lines = plain(output).split("\n");
   const found: string[] = [];
