@@ -26,7 +26,7 @@ Its run.sh runs test:gpu, then bench:gpu, and leaves test_gpu.log and bench_gpu.
   --help
       print this`;
 
-/** What a pack is made of. */
+/** The sources of a pack. */
 export interface PackSource {
   /** The repository. */
   readonly root: string;

@@ -1,4 +1,4 @@
-/** The pack for a GPU machine: what it holds, and what its script does with it. No network, and no GPU. */
+/** The pack for a GPU machine: its content, and the commands of its script. No network, and no GPU. */
 import process from "node:process";
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
@@ -140,7 +140,7 @@ Deno.test({
         assertEquals(code, 0, stderr);
         assert(stdout.includes(`Usage: deno task ${task}`), stdout);
       }
-      // Tests and what they import are there too.
+      // The tree has the tests and their imports too.
       const inTree = {
         ...env,
         DENO_DIR: `${folder}/work/deno`,
@@ -264,7 +264,7 @@ Deno.test("run.sh unpacks, tests, then times; a failed test does not keep it fro
       assertEquals((await Deno.readTextFile(log)).trim().split("\n"), [...calls]);
       assertEquals([found, stderr], [ends, `unpacking to ${folder}/work\n`]);
     }
-    for (const [task, code] of [["test:gpu", 7], ["bench:gpu", 0]] as const) { // one task alone, with its own exit code
+    for (const [task, code] of [["test:gpu", 7], ["bench:gpu", 0]] as const) { // one task only, with its exit code
       const log = `${folder}/log`, env = { LOG: log, FAIL: "test:gpu", CODE: "7" };
       await Deno.writeTextFile(log, "");
       const { code: found } = await run(`${pack}/run.sh`, [`${folder}/work`, task, "--only", "x"], { env });

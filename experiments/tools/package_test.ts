@@ -1,4 +1,4 @@
-/** The package as it would be published: what is in it, and that a project elsewhere can use it. */
+/** The package as it would be published: its files, and its use by a project elsewhere. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { IN_SLOW_TIER, NOT_ON_WINDOWS, unless } from "../../lib/testing.ts";
 import { finish, type Finished, withFolder } from "../commands/testing.ts";
@@ -12,7 +12,7 @@ const README = await Deno.readTextFile(new URL("README.md", ROOT));
 /** README's program on the native library. */
 const SAMPLE = Array.from(README.matchAll(/^```ts\n(.*?)^```/gms), ([, code]) => code!)
   .find((code) => code.includes("openCpu()"))!;
-/** Permissions that README names: what a program needs, and what is needed besides them to build. */
+/** Permissions that README names: those of a program, and the additional ones of a build. */
 const [RUNNING, BUILDING] = ["--allow-read", "--allow-run"].map((first) =>
   README.match(new RegExp(`\`(${first}( --allow-\\w+)*)\``))![1]!.split(" ")
 ) as [string[], string[]];
@@ -203,11 +203,11 @@ console.log((await readBuiltinText()).length);`;
           ),
         },
       }, { "main.ts": SAMPLE, "build.ts": on("await openCpu({ build: true })", text) });
-      // Modules are kept for this test alone; packages are those that are here already.
+      // Modules are cached only for this test; packages are those of the present cache.
       const { denoDir } = JSON.parse((await deno(project, ["info", "--json"])).stdout);
       await Deno.mkdir(`${folder}/deno`);
       await Deno.symlink(`${denoDir}/npm`, `${folder}/deno/npm`);
-      // The compiler at hand, without optimisation: what is built here need not be fast.
+      // The compiler at hand, without optimization: the libraries built here need not be fast.
       const CXX = `${folder}/c++`, compiler = Deno.env.get("CXX") || "g++";
       await Deno.writeTextFile(
         CXX,
