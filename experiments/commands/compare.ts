@@ -152,7 +152,7 @@ async function readFlags(asked: Asked) {
   const { values } = asked, methods = await readMethods(asked), match = readMatch(values);
   const named = readTaskName(values), hasText = isOfText(named), hasItems = asksForItems(values, hasText);
   const all = hasItems ? await readTasks(values) : [];
-  // Where nothing asks for a text, the first task of items is what the losses are of.
+  // If no flag asks for a text, the losses are those of the first task of items.
   const isAlone = hasItems && hasText && !OF_TEXT.some((name) => values.has(name));
   const [first, ...others] = isAlone ? all : [undefined, ...all], tasks = others as ReadTask[];
   const task = first === undefined ? named : { task: first.task.name };

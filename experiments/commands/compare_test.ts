@@ -444,7 +444,7 @@ Deno.test("compare keeps what it measured where a method turns out to reach noth
     assertEquals([lines.length, ofDense], [10, ["recall", "recall", "copy", "copy"]]);
   }));
 
-/** Everything but when it began, how long it took, and the memory that it held. */
+/** The output without its start, its durations, and its peak memory. */
 function withoutTime(text: string): string {
   return text.replace(/"startedAt": "[^"]*"/, "").replaceAll(/"(timeMs|peakMemoryBytes)": [\d.]+/g, "");
 }

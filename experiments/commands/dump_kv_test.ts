@@ -20,7 +20,10 @@ model.save_pretrained(out)
 import { unless } from "../../lib/testing.ts";
 const PACKAGES = ["torch", "transformers", "safetensors", "gguf", "accelerate"];
 
-/** Stand-ins for the libraries that run a model: three layers of one head, trained on 6 tokens; a token a character. */
+/**
+ * Stand-ins for the libraries that run a model: three layers of one head, trained on 6 tokens; each character
+ * is a token.
+ */
 const STAND_INS = {
   "torch.py": `
 float32 = float16 = bfloat16 = "a type"

@@ -101,7 +101,7 @@ Deno.test("eval --json prints results, budgets and every item, and writes the sa
     assertEquals(Deno.readTextFileSync(`${out}/eval.json`), stdout);
   }));
 
-/** What lm-evaluation-harness found of an item: `verify/harness_items.py` made the numbers. */
+/** The numbers of lm-evaluation-harness for an item, made by `verify/harness_items.py`. */
 interface Golden extends Pick<Result, "task" | "id"> {
   readonly logLikelihoods: number[];
   readonly greedy: boolean[];
@@ -404,7 +404,8 @@ Deno.test("eval stops on Ctrl-C, and goes on to the result of an uninterrupted r
         (key, value) => /timeMs$|^peakMemoryBytes$/i.test(key) || key === "startedAt" ? undefined : value,
       );
     assertEquals(untimed(resumed.stdout), untimed(whole.stdout));
-    // Not on order, nor on what else is run: one task is left out, the others come the other way round.
+    // Results do not depend on the order or on the other tasks: one task is left out, the others are
+    // reversed.
     const left = firstItem(`${folder}/some`).task;
     const tasks = new Set<string>(JSON.parse(whole.stdout).items.map(({ task }: Result) => task));
     assert(tasks.delete(left) && tasks.size > 1);

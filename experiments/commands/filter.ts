@@ -186,7 +186,7 @@ function decide(
 
 type Row = { readonly [name: string]: number | null };
 
-/** A row a layer. */
+/** A row per layer. */
 function summarize({ layer, keep, decided, columns }: Decided, warmup: number): Row {
   const first = Math.max(warmup, 1);
   const skipped = keep.filter((kept) => kept === 0).length;

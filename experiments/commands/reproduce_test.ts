@@ -1,4 +1,4 @@
-/** Tests recipes: plans, runs that are killed and go on, published numbers, and the tables of finished runs. */
+/** Tests recipes: plans, killed and resumed runs, published numbers, and the tables of finished runs. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { formatMarkdown } from "./cli/output/table.ts";
 import { countUnits, interruptTask, listFolder, runTask, withFolder } from "./testing.ts";

@@ -57,7 +57,7 @@ export interface Command<F, P, R> {
   flags(asked: Asked): F | Promise<F>;
   /** Columns of its table. */
   columns(flags: F): readonly string[];
-  /** Obtains model and data, and opens the backend; what cannot be run is refused. Nothing is written. */
+  /** Obtains model and data, opens the backend, and refuses a run that is impossible. Nothing is written. */
   plan(flags: F, asked: Asked): P | Promise<P>;
   pages(result: R, plan: P): Pages | Promise<Pages>;
   /**
@@ -85,9 +85,9 @@ export interface Running extends Asked {
 
 /** The description of a run, which is shown before it begins. */
 interface Planned {
-  /** What all its numbers depend on. */
+  /** Conditions that all its numbers depend on. */
   readonly conditions: StudyConditions;
-  /** What runs on what, in words. */
+  /** The trials and the backend, in words. */
   readonly line: string;
 }
 
@@ -98,7 +98,7 @@ interface StudyCommand<F, P extends Planned, R> extends Command<F, P, R> {
   /** Whether results hold all that the study does, which is then removed. */
   readonly dropsStudy?: boolean;
   work(plan: P, running: Running): Promise<R>;
-  /** How many units the study holds, and what one is called. */
+  /** Number of finished units in the study, and the name of a unit. */
   kept(store: StudyStore): { readonly finished: number; readonly noun: string };
   /** Called when results are written, or could not be. */
   ended?(plan: P, saved: string | undefined): Promise<void>;
@@ -113,7 +113,7 @@ type Own = Pick<Command<unknown, unknown, unknown>, "task" | "about" | "examples
 
 const usageOf = ({ task, about, examples }: Own) => describeTask(task, about, examples);
 
-/** Reads a command line, and takes what files give a process. */
+/** Reads a command line, and loads the files that it names. */
 export async function readCommandLine(
   { task, lists = false, listsRule }: Pick<Own, "task" | "lists" | "listsRule">,
   args: readonly string[],
@@ -128,7 +128,7 @@ async function writePages(folder: string, pages: Pages): Promise<void> {
   for (const [name, content] of Object.entries(pages)) await writeWhole(`${folder}/${name}`, content);
 }
 
-/** A command that begins anew each time. */
+/** A command that begins again each time. */
 export function singleCommand<F, P, R>(command: SingleCommand<F, P, R>): Entry {
   const main = async (args: readonly string[]): Promise<number> => {
     await using held = new AsyncDisposableStack();
@@ -150,7 +150,7 @@ export function singleCommand<F, P, R>(command: SingleCommand<F, P, R>): Entry {
   return { main, USAGE: usageOf(command) };
 }
 
-/** A command that goes on where it was interrupted. */
+/** A command that resumes after an interruption. */
 export function studyCommand<F, P extends Planned, R>(command: StudyCommand<F, P, R>): Entry {
   const { task } = command;
   const main = async (args: readonly string[]): Promise<number> => {

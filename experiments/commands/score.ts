@@ -158,7 +158,7 @@ async function plan(flags: Flags, { values, progress }: Asked) {
   const model = openModel(file, backend, feed, feed.runs[0]!.ids, progress);
   const recorder = new DecisionRecorder(), record = recordTrace();
   if (method === undefined) return { ...feed, file, backend, model, method, tracePath, recorder, record };
-  // A device that decodes by itself reports no decisions: a page of masks is no reason to decode on the host.
+  // A device that decodes by itself reports no decisions. A page of masks is no reason to decode on the host.
   const listeners = [
     ...tracePath === undefined ? [] : [recorder.trace],
     ...!values.has("out") || feed.phase === "decode" ? [] : [record.trace],
@@ -201,7 +201,7 @@ async function work(plan: Plan, { progress }: Asked) {
   return { scored, isFiltered, record: describeScored(scored, plan) };
 }
 
-/** What `--json` and `score.json` hold. */
+/** The content of `--json` and `score.json`. */
 function describeScored(scored: Scored, { phase, backend }: Plan) {
   const { file, runs, scores } = scored, { layers, kvLayers, fedByHost } = scores[0]!, own = ownRule();
   return {

@@ -96,7 +96,7 @@ async function plan(flags: Flags, { values, progress, request, named, held }: As
   const count = adapts ? `up to ${plural(search!.trials, "trial")}` : plural(methods.length, "trial");
   const line = `${count} on ${started.what}`;
   const live = livePort === undefined ? undefined : held.use(await openLive(livePort));
-  // A queue that cannot be had leaves no folder.
+  // An unreachable queue leaves no folder.
   const connections = address && held.use(await (await loadConnection()).Connections.open(address));
   return {
     ...flags,

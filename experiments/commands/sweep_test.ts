@@ -71,7 +71,7 @@ Deno.test("sweep takes a grid from a file, with flags in place of its axes, and 
     assertEquals(code, 0, stderr);
     const table = stdout.split("\n");
     assertEquals(table.filter((line) => /^ +0\.4 /.test(line)).length, 3);
-    // The recent window of 0 is what `paper` means, and is no column.
+    // `paper` sets the recent window to 0, which therefore is no column.
     assertMatch(stdout, /^ +0\.4 +paper( \*)? +0\.\d{3}/m);
     assertEquals(table[0]!.includes("recent"), false);
     assertMatch(table[2]!, /^ +- +dense +0\.000/);

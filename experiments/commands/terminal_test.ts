@@ -6,7 +6,7 @@ import { NEEDS_LINUX, RUNS_SLOW, unless } from "../../lib/testing.ts";
 import { readStdFlags } from "./cli/machine/deno.ts";
 import { moduleOf, withFolder } from "./testing.ts";
 
-/** Runs a program in a pseudo-terminal of so many columns, and writes what it shows. */
+/** Runs a program in a pseudo-terminal of a number of columns, and writes its output. */
 const TERMINAL = `
 import fcntl, os, pty, struct, sys, termios
 pid, fd = pty.fork()

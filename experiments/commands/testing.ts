@@ -50,7 +50,9 @@ export async function finish(child: Deno.ChildProcess): Promise<Finished> {
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
 }
 
-/** Runs a task to its end in a process of its own: for what only a process shows, or several at once. */
+/**
+ * Runs a task to its end in a process of its own, if the process itself is tested, or several run at once.
+ */
 export async function runProcess(task: string, ...args: string[]): Promise<Finished> {
   return await finish(await spawnTask(task, args));
 }
@@ -112,7 +114,7 @@ export function copyProject(folder: string): string {
   return copy;
 }
 
-/** Copies what a folder holds into one that is there. */
+/** Copies the content of a folder into an existing one. */
 function copyFolder(from: string, to: string): void {
   for (const { name, isDirectory } of Deno.readDirSync(from)) {
     if (!isDirectory) Deno.copyFileSync(`${from}/${name}`, `${to}/${name}`);

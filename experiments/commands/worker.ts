@@ -89,7 +89,7 @@ function readFlags(args: readonly string[]): Flags {
   return flags;
 }
 
-/** What of a study's flags is different here. */
+/** Flags that replace those of a study on this worker. */
 type OwnFlags = { readonly [flag: string]: string };
 
 /** Runs trials of a queue until a signal comes. @returns The exit code. */

@@ -10,10 +10,10 @@ import {
 /** Rows that a byte of a file may hold: a repeated value takes next to nothing, but no row is all repeated values. */
 const ROWS_A_BYTE = 8;
 
-/** Bytes that one byte of Snappy stands for, at most. */
+/** Highest compression ratio of Snappy. */
 const SNAPPY_RATIO = 32;
 
-/** What hyparquet reads a file by. */
+/** Inputs of hyparquet's readers. */
 export interface ParquetSource {
   readonly file: AsyncBuffer;
   readonly metadata: FileMetaData;
@@ -33,7 +33,7 @@ function unpackSnappy(packed: Uint8Array, length: number): Uint8Array {
  * Reads a file.
  *
  * @param read Reads it by hyparquet, with the metadata that were read already.
- * @throws {Error} If it is broken, in few words; what `read` throws itself.
+ * @throws {Error} If it is broken, in few words; also the errors of `read`.
  */
 export async function readParquet<T>(
   { buffer, length }: Uint8Array<ArrayBuffer>,

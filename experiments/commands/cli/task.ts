@@ -1,4 +1,6 @@
-/** How a task ends: results on stdout, one line on stderr and exit code 2 for what a user can fix. */
+/**
+ * The end of a task: results on stdout. A fault that a user can fix gets one line on stderr and exit code 2.
+ */
 import { OPTIONS } from "../../../lib/methods/mod.ts";
 import { readVersion } from "../../../lib/version.ts";
 import { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "../../../lib/errors.ts";
@@ -33,7 +35,7 @@ export type Main = (args: readonly string[]) => Promise<number>;
 /**
  * Runs a task, or prints its help or version where that is asked for.
  *
- * @param usage What `--help` prints; or what it makes of `--help all`, which needs every flag.
+ * @param usage The text of `--help`, or a function that makes it: only `--help all` needs every flag.
  * @returns The exit code.
  */
 export async function executeTask(
@@ -79,7 +81,7 @@ export function writeLine(stream: { writeSync(bytes: Uint8Array): number }, text
   writeText(stream, `${text}\n`);
 }
 
-/** Runs a step that checks what a user gave; its type and range errors are usage errors about flags. */
+/** Runs a step that checks input of the user; its type and range errors are usage errors about flags. */
 export function checkFlags<T>(check: () => T): T {
   try {
     return check();

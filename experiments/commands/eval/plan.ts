@@ -185,7 +185,10 @@ export function asksToFilter(method: ResolvedOptions): boolean {
   return ratios.length === 0 || Math.max(...ratios as number[]) > 0;
 }
 
-/** What feeds a request, or the text that its item asks for, at most: its scored positions are [from, to). */
+/**
+ * Scored positions [from, to) of each request, at most: of its continuation, or of the text that its item
+ * asks for.
+ */
 function spansOf({ item, requests }: EncodedItem): { readonly from: number; readonly to: number }[] {
   return requests.map(({ context, continuation }) => ({
     from: context.length - 1,
@@ -216,7 +219,7 @@ function describeUnreached({ planned: { task, encoded }, prunerFor, method }: Un
     `(sequences of up to ${longest} tokens, a warm-up of ${Math.min(...warmups)} or more`;
 }
 
-/** The most that a method can decide: everything behind its warm-up goes. */
+/** The most that a method can filter: everything behind its warm-up. */
 function mostFiltered({ layers, spans: { warmup }, keySide }: Pruner, tokens: number): ReachMasks {
   const from = (start: number) => new Uint8Array(tokens).fill(1, 0, start);
   return {
@@ -251,8 +254,8 @@ export function expectReach(
  * Refuses a run whose method has filtered nothing: its numbers would be the full model's. The measured scores
  * are kept.
  *
- * @param kept What holds the scores.
- * @param instead What to do where that is not enough.
+ * @param kept The file with the scores, and their number.
+ * @param instead The fix to offer besides a shorter warm-up.
  * @throws {UsageError} If there is any.
  */
 export function refuseUnreached(

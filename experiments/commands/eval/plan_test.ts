@@ -4,7 +4,7 @@ import { reachOf } from "../../../lib/eval/mod.ts";
 import { createDense } from "../../../lib/methods/mod.ts";
 import { bindMethod, expectReach, type PlannedTask, refuseUnreached } from "./plan.ts";
 
-/** A task of one item that feeds so many tokens, the last of which is scored. */
+/** A task of one item with a number of tokens, of which the last one is scored. */
 const planned = (tokens: number, item: object = {}) =>
   ({
     task: { name: "a_task" },

@@ -68,7 +68,7 @@ interface RunItems {
   readonly onTask: (planned: PlannedTask, runs: RunScores) => void;
 }
 
-/** Scores of a task, one an item, and how long they took. */
+/** Scores of a task, one per item, and their duration. */
 export interface TaskScores {
   readonly scores: ItemScore[];
   readonly timeMs: number;

@@ -138,7 +138,7 @@ export const SPARE_COLUMNS = [
 
 export const EVAL_COLUMNS = COLUMNS.map(({ name }) => name);
 
-/** A row a metric of a task. */
+/** A row per metric of a task. */
 export function tabulateEval(
   results: readonly ItemResult[],
   budgets: { readonly [task: string]: Budget },

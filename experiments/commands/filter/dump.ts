@@ -5,7 +5,7 @@ import { parseSafetensors } from "../../../lib/model/mod.ts";
 import type { HostTensor } from "../../../lib/tensor.ts";
 import { readBytes } from "../cli/files.ts";
 
-/** Keys and values of one layer, [T, H, d], and what queries it has of it. */
+/** Keys and values of one layer, [T, H, d], and its queries, if there are any. */
 export interface Dump {
   /** The layer's number, if the dump contains it. */
   readonly layer: number | undefined;

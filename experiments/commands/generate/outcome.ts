@@ -1,4 +1,4 @@
-/** What texts that went on took, one next to the other. */
+/** The costs of continued texts, next to each other. */
 import type { Backend } from "../../../lib/backend.ts";
 import { dropRatioOf, skipRatiosOf, tallyDrops, tallySkips } from "../../../lib/eval/mod.ts";
 import { ownRule, recordCalibration, recordOptions, type ResolvedOptions } from "../../../lib/methods/mod.ts";
@@ -122,7 +122,7 @@ export function filtersNothing({ pruner, length, keep, kvKeep }: GeneratedText):
   return pruner?.prepare === undefined && !gone(keep) && !gone(kvKeep);
 }
 
-/** What to do where a run filtered nothing, in words; empty where it did filter. */
+/** A fix for a run that filtered nothing, in words; empty for one that filtered. */
 export function warnOfNothing(run: GeneratedText): string {
   if (run.pruner === undefined || !filtersNothing(run)) return "";
   const { warmup, recent } = run.pruner.spans;

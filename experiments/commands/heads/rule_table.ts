@@ -11,7 +11,10 @@ function shown(interval: Interval | null): string {
 
 export const RULE_COLUMNS = ["rule", "AUROC", "minus random", "above random", "Spearman"] as const;
 
-/** One row a rule, best first: AUROC, its difference to `random`, and Spearman's correlation, over all layers. */
+/**
+ * One row per rule, best first: AUROC, its difference from `random`, and Spearman's correlation, over all
+ * layers.
+ */
 export function tabulateRules({ overall, layers }: HeadReport): PlainTable {
   const rules = overall.rules.toSorted((a, b) => (b.auroc ?? 0) - (a.auroc ?? 0));
   return {

@@ -37,11 +37,11 @@ export interface TraceInfo {
   readonly method: Readonly<Record<string, unknown>>;
   /** Tokens kept at the start of a sequence. */
   readonly warmup: number;
-  /** For how many tokens a skipped token's key and value stay visible. */
+  /** Number of tokens for which a skipped token's key and value stay visible. */
   readonly recent: number;
   /** Whether skipped tokens enter the KV cache. */
   readonly cacheSkipped: boolean;
-  /** What stood for skipped outputs; nothing where it is left out. */
+  /** The substitute for skipped outputs; nothing where it is left out. */
   readonly substitute?: Substitute;
   /** Whether the warm-up went through all layers first; not where it is left out. */
   readonly warmsUpFirst?: boolean;
@@ -54,7 +54,7 @@ export interface TraceInfo {
   readonly cacheDType: CacheDType;
   /** Element type that the model's matrices were turned into; left out: as the file has them. */
   readonly dtype?: WeightDType;
-  /** What products with weights rounded; left out: nothing. */
+  /** Rounding in matrix multiplications with weights; left out: none. */
   readonly products?: Backend["products"];
   /** Where keys and values were decided by a rule of their own: tokens per block, and whether by attention received. */
   readonly keySide?: { readonly block: number; readonly wantsAttention: boolean };

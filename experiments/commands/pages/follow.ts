@@ -51,7 +51,7 @@ export async function followStudy(
   look();
 }
 
-/** Serves a study until Ctrl-C. @throws {UsageError} If the address cannot be had. */
+/** Serves a study until Ctrl-C. @throws {UsageError} If it cannot listen at the address. */
 export async function serveStudy(store: StudyStore, options: ServeOptions): Promise<void> {
   using interrupt = new Interrupt();
   const server = await PageServer.open(options).catch((error: Error) => {

@@ -54,7 +54,7 @@ export async function openLive(port: number): Promise<LivePage> {
     if (!isOpen) return;
     isOpen = false;
     send({ end: text });
-    // Whatever becomes of the page, the run's own results are what counts.
+    // A failure of the page is no failure of the run.
     const late = Promise.withResolvers<void>(), timer = setTimeout(late.resolve, LATE_MS);
     await Promise.race([answer().catch(() => {}), late.promise]);
     clearTimeout(timer);

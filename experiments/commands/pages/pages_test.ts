@@ -98,7 +98,7 @@ async function startLive(...args: string[]): Promise<{ child: Deno.ChildProcess;
     said += value;
     url = said.match(/Live report: (http:\S+\/)\n/)?.[1];
   }
-  // What follows is read to its end, lest the pipe fill.
+  // The rest is read to its end, so that the pipe does not fill.
   void (async () => {
     while (!(await reader.read()).done);
   })();

@@ -17,13 +17,16 @@ export interface PageNews extends PageProgress {
   readonly ended: boolean;
 }
 
-/** Where plotly's text lies next to a served report. */
+/** Address of plotly's source next to a served report. */
 export const PLOTLY = { src: "plotly.min.js" };
 
 /** Files of the page around a report, and where it finds them. */
 const FILES = { "/": "page.html", "/page.js": "page.js" } as const;
 
-/** What that page may do. It applies to the report in its frame too, which has a program of its own. */
+/**
+ * The page's content security policy. It applies to the report in its frame too, which has a program of its
+ * own.
+ */
 const POLICY = `${contentPolicy([PAGE_PROGRAM], "'self'")}; connect-src 'self'; frame-src 'self'`;
 
 /** Whether a request shows a token: as a bearer, or as the cookie that a page was given. */
@@ -42,7 +45,10 @@ export interface ServeOptions {
   readonly port: number;
   /** Default: 127.0.0.1. */
   readonly hostname?: string;
-  /** What requests must show, as `?token=` once or as a bearer's token; without one, the page is only for this machine. */
+  /**
+   * The token that requests must have, as `?token=` once or as a bearer's token. Without one, the page is
+   * only for this machine.
+   */
   readonly token?: string;
 }
 
@@ -76,7 +82,7 @@ export class PageServer {
   /**
    * Begins to serve.
    *
-   * @throws {Error} If the address cannot be had; its message is one line.
+   * @throws {Error} If it cannot listen at the address; its message is one line.
    */
   static async open(options: ServeOptions): Promise<PageServer> {
     const files = new Map([[`/${PLOTLY.src}`, await readPlotly()]]);
@@ -156,7 +162,8 @@ export class PageServer {
         return new Response("This page is for this machine.\n", { status: 403 });
       }
     } else if (sameSecret(searchParams.get("token") ?? "", token)) {
-      // From here on the browser shows it by itself, and the address holds it no more. Two slashes would name a host.
+      // From here on the browser sends the cookie, and the address has no token any more. Two slashes would
+      // name a host.
       const cookie = `token=${encodeURIComponent(token)}; HttpOnly; SameSite=Strict; Path=/`;
       const location = pathname.replace(/^\/+/, "/");
       return new Response(null, { status: 303, headers: { location, "set-cookie": cookie } });

@@ -6,7 +6,7 @@ import { Redis, type RedisOptions } from "ioredis";
 import { PlaceLostError, UsageError } from "../../../lib/errors.ts";
 import { readText } from "../cli/files.ts";
 
-/** What keys of the queue begin with by default. */
+/** Default prefix of the queue's keys. */
 const DEFAULT_PREFIX = "tokenfilter";
 
 export interface QueueAddress {
@@ -16,7 +16,7 @@ export interface QueueAddress {
   readonly options: Pick<RedisOptions, "host" | "port" | "db" | "username" | "password"> & {
     readonly isTls: boolean;
   };
-  /** What its keys begin with. */
+  /** Prefix of its keys. */
   readonly prefix: string;
   /** Seconds that it may be away before work on it ends. */
   readonly patienceS: number;
@@ -114,7 +114,8 @@ function explain(place: string, said: string): PlaceLostError {
 }
 
 /**
- * What TLS needs besides the address: the authority of DENO_CERT, which Deno itself does not tell connections of this kind.
+ * Options of TLS besides the address: the authority of DENO_CERT, which Deno does not apply to connections of
+ * this kind.
  *
  * @throws {UsageError} If that file cannot be read.
  */
@@ -132,7 +133,7 @@ const PULSE_MS = 1000;
 /** Pulses without an answer, at least, after which a server is away: one may be late where this process had no turn. */
 const LEAST_MISSED = 3;
 
-/** Waits for a step for so long at most. @returns Whether it has ended by then. @throws As the step. */
+/** Waits for a step, at most `ms`. @returns Whether it has ended by then. @throws As the step. */
 export async function endsWithin(ms: number, step: Promise<unknown>): Promise<boolean> {
   const late = Promise.withResolvers<boolean>(), timer = setTimeout(() => late.resolve(false), ms);
   try {
@@ -207,7 +208,11 @@ export class Connections implements Disposable {
       : error;
   }
 
-  /** Waits for a step, unless the server goes away or the signal comes before. @throws As the step, in words. */
+  /**
+   * Waits for a step, unless the server disappears or the signal comes before.
+   *
+   * @throws As the step, in words.
+   */
   async orGone<T>(step: Promise<T>, signal: AbortSignal): Promise<T> {
     const told = Promise.withResolvers<never>(), tell = () => told.reject(signal.reason);
     signal.addEventListener("abort", tell);

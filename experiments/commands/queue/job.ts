@@ -21,7 +21,7 @@ export const QUEUE_NAME = "trials";
 export interface TrialJob {
   /** The sweep that it is of: several may be of one study, and each has its own results. */
   readonly sweep: string;
-  /** Digest of the study's conditions, by which its description lies next to the queue. */
+  /** Digest of the study's conditions, which is in the key of its description. */
   readonly study: string;
   readonly digest: string;
   readonly options: OptionsRecord;
@@ -81,7 +81,7 @@ export async function readMethod({ options, digest }: TrialJob): Promise<Resolve
   throw new UsageError("Cannot take a job: its digest is not that of its options");
 }
 
-/** Reads the description of a study. @throws {UsageError} If it has gone, or is not that of the study. */
+/** Reads the description of a study. @throws {UsageError} If it is missing, or is not that of the study. */
 export async function readStudy(study: string, text: string | null): Promise<QueuedStudy> {
   const refuse = (why: string) =>
     new UsageError(`Cannot take trials of study ${study}: its description ${why}`);

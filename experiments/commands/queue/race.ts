@@ -38,7 +38,7 @@ export class QueuedRace {
     this.#key = key;
   }
 
-  /** Takes in what has ended since the last look; one look after the other. */
+  /** Adds the records since the last call; calls wait for each other. */
   look(): Promise<void> {
     return this.#last = this.#last.catch(() => {}).then(async () => {
       const records = await this.#redis.lrange(this.#key, this.#seen, -1);

@@ -31,7 +31,10 @@ import {
 /** Jobs that go to the server at once. */
 const BATCH = 1000;
 
-/** Milliseconds between two looks at what has ended, and at what the server has lost: more where that takes long. */
+/**
+ * Milliseconds between two reads of ended jobs, and between two checks for lost ones. The latter is longer if
+ * a check takes long.
+ */
 const POLL_MS = 200, RESTORE_MS = 2000, RESTORE_SHARE = 20;
 
 /** How often a trial is tried, or its result refused, and the wait before the second time, which doubles from then on. */
@@ -203,7 +206,10 @@ export async function submitTrials(
       await discard(id); // only now: the queue keeps a result until the study has it on disk
     }
   };
-  /** Puts there again what a server has lost that came back without its data, or what others have changed or thrown out. */
+  /**
+   * Puts in again the trials that are missing or changed: a server has lost its data, or others have written
+   * to it.
+   */
   const restore = async () => {
     const open = store.trials().filter(({ state }) => state === "waiting");
     const listed = new Set(await queue.getRanges([...STATES], 0, -1)), lost: StoredTrial[] = [];

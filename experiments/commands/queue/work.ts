@@ -39,7 +39,7 @@ const CLOSE_MS = 5000;
 interface WorkOptions {
   /** Flags of its own, instead of the study's. */
   readonly own: { readonly [flag: string]: string };
-  /** Seconds until a trial whose worker is not heard of goes to another one. */
+  /** Seconds without a heartbeat until another worker gets a worker's trial. */
   readonly leaseS: number;
   /** Ends the work once the trial at work is done. */
   readonly signal: AbortSignal;
@@ -51,7 +51,11 @@ type Opened = (job: Job<TrialJob>, onChunk: (done: number, of: number) => void) 
 /** A study that a job names, opened or refused; `key` is its digest and description. */
 type Answer = { readonly key: string } & ({ readonly run: Opened } | { readonly refused: string });
 
-/** Works until it is told to end. @throws {UsageError} If the server cannot be reached, or is away for too long. */
+/**
+ * Works until the signal comes.
+ *
+ * @throws {UsageError} If the server cannot be reached, or is away for too long.
+ */
 export async function workOnQueue(address: QueueAddress, options: WorkOptions): Promise<void> {
   const { leaseS, signal, progress } = options, owner = ownerName(), { prefix } = address;
   using connections = await Connections.open(address);
@@ -116,7 +120,7 @@ export async function workOnQueue(address: QueueAddress, options: WorkOptions): 
   progress.line("Ends after the trial at work");
   const closed = worker.close();
   if (atWork !== undefined) await Promise.race([atWork.then(() => redis.ping()), connections.gone]);
-  // Where its connection for waiting is just being made anew, BullMQ waits for an end of it that never comes.
+  // While its connection for waiting is being made again, BullMQ waits for an end of it that never comes.
   await endsWithin(CLOSE_MS, Promise.race([closed, connections.gone]));
 }
 

@@ -47,7 +47,7 @@ export function describeText(name: string, folder: string | undefined): string {
  * Reads a text of a recipe.
  *
  * @param folder A folder with its file, or `hub`.
- * @throws {UsageError} If it cannot be had, or has another digest.
+ * @throws {UsageError} If it is unavailable, or has another digest.
  */
 export async function readRecipeText(
   name: string,

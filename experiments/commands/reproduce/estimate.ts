@@ -53,7 +53,7 @@ export interface Estimate {
   readonly workBytes: number;
   /** Whether the hub asks for an account that has accepted the model's licence. */
   readonly isGated: boolean;
-  /** Operations per second that hours follow from, and of what backend. */
+  /** Operations per second from which hours are estimated, and the backend that they were measured on. */
   readonly flopsPerSecond: number;
   readonly backend: string;
 }

@@ -39,7 +39,7 @@ type Asking = Pick<Asked, "values" | "progress" | "request">;
 /** The folder of data, or `hub` where none was named. */
 export const dataOf = (values: FlagValues): string => textOf(values, "data") ?? HUB;
 
-/** Flags of a part as deno task compare reads them: those of the recipe, then those of the user. */
+/** Flags of a part for deno task compare: those of the recipe, then those of the user. */
 export function flagsOfPart(
   recipe: Recipe,
   name: string,

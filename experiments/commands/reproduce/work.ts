@@ -19,7 +19,10 @@ import { hasEnded, ownerName } from "../cli/run/study_store.ts";
 import type { PlannedPart } from "./parts.ts";
 import { findPublished, type Recipe } from "./recipe.ts";
 
-/** A job is its worker's for so long after its last sign; one whose process has ended on this machine waits at once. */
+/**
+ * A job belongs to its worker for this time after its last heartbeat. A job whose process has ended on this
+ * machine waits at once.
+ */
 const LEASE_MS = 600_000;
 /** Milliseconds between two signs of a worker. */
 const SIGN_MS = 5_000;
@@ -58,7 +61,7 @@ interface Control {
   readonly progress: Progress;
 }
 
-/** Thrown where a job has gone to another process meanwhile. */
+/** Thrown if another process has taken the job meanwhile. */
 class JobLostError extends Error {}
 
 /**

@@ -103,7 +103,7 @@ export function formatRanges(numbers: readonly number[]): string {
   return runs.map(([first, last]) => first === last ? String(first) : `${first}-${last}`).join(" ");
 }
 
-/** A row a token, as text and as records; the full model's loss where a method was at work. */
+/** A row per token, as text and as records; with the full model's loss, if a method was at work. */
 export function tabulateScores({ file, runs, scores, dense }: Scored): {
   readonly table: PlainTable;
   readonly records: readonly object[];

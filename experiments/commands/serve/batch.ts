@@ -80,7 +80,7 @@ export class Batch {
 
   async #run(): Promise<void> {
     for (;;) {
-      await nextTurn(); // texts go on that have got their logits, and ask for the next ones
+      await nextTurn(); // texts that have got their logits ask for the next ones
       await yieldToEventLoop(); // clients that have left are noticed
       this.#prompts = endLeft(this.#prompts);
       this.#tokens = endLeft(this.#tokens);

@@ -115,7 +115,7 @@ function scoreRows(model: Model, hidden: HostTensor, targets: Int32Array, top: n
   return scored;
 }
 
-/** Lets text through up to where a stop text begins; what may become one waits. */
+/** Passes text on up to the beginning of a stop text; a possible beginning of one is held back. */
 export class StopGate {
   readonly #stops: readonly string[];
   #held = "";
@@ -125,7 +125,7 @@ export class StopGate {
     this.#stops = stops;
   }
 
-  /** @returns what may be shown by now, and whether a stop text came */
+  /** @returns the text that may be shown now, and whether a stop text came */
   pass(text: string, isLast: boolean): { readonly text: string; readonly isStop: boolean } {
     const all = this.#held + text;
     const found = this.#stops.map((stop) => all.indexOf(stop)).filter((at) => at >= 0);

@@ -23,7 +23,7 @@ export class HttpThread implements Disposable {
    * Begins to listen.
    *
    * @returns where
-   * @throws {UsageError} If the address cannot be had.
+   * @throws {UsageError} If it cannot listen at the address.
    */
   async listen(
     address: Address,

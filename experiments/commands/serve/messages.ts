@@ -1,6 +1,6 @@
 /** Messages between the server's two threads: one answers HTTP, the other runs the model. */
 
-/** Where to listen, and what requests must show. */
+/** The address to listen at, and the token that requests must have. */
 export interface Address {
   readonly hostname: string;
   /** 0 = any that is free. */

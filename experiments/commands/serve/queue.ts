@@ -1,4 +1,4 @@
-/** Turns at the model: so many texts at once, a bounded number of requests waiting, in their order. */
+/** Turns at the model: a number of texts at once, a bounded number of requests waiting, in their order. */
 
 /** There are as many requests as may wait. */
 export class QueueFullError extends Error {

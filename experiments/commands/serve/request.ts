@@ -33,7 +33,7 @@ export interface CompletionRequest {
   readonly sampling: SamplingOptions;
   /** Texts that end a text; they are not part of it. */
   readonly stop: readonly string[];
-  /** How many of the likeliest tokens are told at each position; undefined: no probabilities. */
+  /** Number of likeliest tokens that the answer has per position; undefined: no probabilities. */
   readonly logprobs: number | undefined;
   readonly echo: boolean;
   readonly stream: boolean;

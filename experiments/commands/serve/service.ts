@@ -132,7 +132,7 @@ export class Service {
     return made;
   }
 
-  /** Makes one text, and counts what it took. */
+  /** Makes one text, and counts its tokens and savings. */
   async #make(
     engine: Engine,
     request: CompletionRequest,

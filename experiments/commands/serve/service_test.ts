@@ -22,7 +22,7 @@ const model = watched(loaded.model, (name, feeds) => {
 });
 const pruner = createPruner("token-filtering", loaded.config, { fusion: "variance", warmup: 4, recent: 4 });
 
-/** An object whose calls are told of. */
+/** An object that reports its calls. */
 function watched<T extends Model | Tokenizer>(of: T, tell: (name: string, given: unknown) => void): T {
   return new Proxy(of, {
     get(target, name) {

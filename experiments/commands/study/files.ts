@@ -156,10 +156,11 @@ export async function importTrials(path: string, records: readonly Trial[]): Pro
 }
 
 /**
- * Joins studies of the same conditions into one: of each trial the first result, and what no part has finished waits.
+ * Joins studies of the same conditions into one. It has the first result of each trial; a trial that no part
+ * has finished waits.
  *
  * @returns How many trials were new.
- * @throws {UsageError} If two differ in what they ran with.
+ * @throws {UsageError} If two have different conditions.
  */
 export function mergeStudies(parts: readonly StudyStore[], path: string): number {
   const [first] = parts;

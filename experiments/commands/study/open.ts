@@ -13,7 +13,7 @@ import { isFolder } from "../cli/files.ts";
 import { STUDY_FILE } from "../cli/run/results.ts";
 import { findWrongTask } from "../task/file.ts";
 
-/** The file of a study that is named by itself or by its folder. */
+/** The file of a study, from its own name or its folder's. */
 export function pathOfStudy(path: string): string {
   return isFolder(path) ? `${path.replace(/(?<=.)\/+$/, "")}/${STUDY_FILE}` : path;
 }
@@ -42,7 +42,7 @@ export function summaryOf(store: StudyStore, trials: readonly Trial[] = store.fi
 export interface ShortTrial {
   readonly number: number;
   readonly state: string;
-  /** What tables call its method. */
+  /** The method's name in tables. */
   readonly method: string;
   /** The requested ratio. */
   readonly asked: string;

@@ -160,8 +160,9 @@ function objectivesOf(store: StudyStore, search: SearchRequest | undefined): rea
 const showTime = (ms: number) => new Date(ms).toISOString().replace("T", " ").replace("Z", "000");
 
 /**
- * Writes a study as one of Optuna's, which goes on there: its objectives, its axes with their ranges, scales and steps, and of
- * each trial the values of the axes that it has. `loss` is the task's headline. Values of chunks are intermediate values.
+ * Writes a study as one of Optuna's, which can continue there. It has the objectives, the axes with their
+ * ranges, scales and steps, and each trial's values of its axes. `loss` is the task's headline. Values of
+ * chunks are intermediate values.
  *
  * @returns How many trials were written.
  * @throws {UsageError} If the file is there already.

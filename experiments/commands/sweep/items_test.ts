@@ -8,7 +8,7 @@ const RECALL = ["--task", "recall", "--length", "60", "--items", "3", "--filter-
 const SEEDS = Array.from({ length: 30 }, (_, i) => i).join(",");
 const DATA = new URL("../eval/testdata/items", import.meta.url).pathname;
 
-/** A summary without what differs from run to run. */
+/** A summary without the values that differ from run to run. */
 const lasting = (text: string): object =>
   JSON.parse(text, (key, value) => /timeMs$|^(started|finished)At$/i.test(key) ? undefined : value);
 

@@ -1,4 +1,6 @@
-/** The data of a task of items as a text: its JSONL file, rows of the hub, or what items are made of. */
+/**
+ * The data of a task of items as a text: its JSONL file, rows of the hub, or the source of generated items.
+ */
 import { UsageError } from "../../../lib/errors.ts";
 import {
   type ItemData,
@@ -20,11 +22,11 @@ export type ItemTask = Task & Required<Pick<Task, "items">>;
 
 /** Its data. */
 export interface TaskText extends ItemData {
-  /** What records call it. */
+  /** Its name in records. */
   readonly textName: string;
   /** Where it is from, as records of items have it. */
   readonly source: object;
-  /** SHA-256 of its file or files, or of what items are made of. */
+  /** SHA-256 of its file or files, or of the source of generated items. */
   readonly sha256: string;
 }
 
@@ -42,7 +44,8 @@ export const fileOf = ({ items }: Task): string | undefined =>
   items !== undefined && "file" in items ? items.file : undefined;
 
 /**
- * Reads the data of a task of items; rows are checked, so that a broken one is told before a model is obtained.
+ * Reads the data of a task of items. Rows are checked, so that a broken one is reported before a model is
+ * obtained.
  *
  * @param path Its JSONL file, where one was named.
  * @throws {UsageError} If there is no such file, or a row is broken; by file and line.

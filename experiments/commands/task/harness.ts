@@ -91,7 +91,7 @@ function readMetrics(list: unknown = METRICS.map((metric) => ({ metric }))): str
   });
 }
 
-/** A field where the row has one of that name, else what a template gives. */
+/** A field if the row has one of that name, else the output of a template. */
 function readContext(source: unknown): Reader<string> {
   if (typeof source !== "string") {
     throw new RangeError(`found ${show(source)} for "doc_to_text", expected a field or a template`);

@@ -17,7 +17,7 @@ interface HubData {
  * Reads a task's rows, downloading its files where the cache has not got them.
  *
  * @throws {UsageError} As `obtainDataset`.
- * @throws {RangeError} If a file or a row is not what the task reads; the message names file and row.
+ * @throws {RangeError} If a file or a row is not as the task expects; the message names file and row.
  */
 export async function readHubData(
   { name, hub }: { readonly name: string; readonly hub: HubRows },

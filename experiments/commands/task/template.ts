@@ -54,7 +54,7 @@ function compileValue(expression: string): Reader<unknown> {
 function listNames(node: Node): string[] {
   if (node.type === "Identifier") return [node.value as string];
   return Object.entries(node).flatMap(([key, part]) => {
-    // What follows a dot, or is a filter's own name, is no field.
+    // A name after a dot, or a filter's own name, is no field.
     if (key === "property" && node.computed === false) return [];
     if (key === "filter" || key === "test") return listArguments(part as Node);
     return [part].flat().filter(isNode).flatMap(listNames);

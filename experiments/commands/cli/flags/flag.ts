@@ -25,7 +25,7 @@ export type FlagKind =
 
 export interface Flag {
   readonly kind: FlagKind;
-  /** What stands for its value in the help. */
+  /** Placeholder of its value in the help. */
   readonly value?: string;
   readonly help: string;
   readonly option?: string;

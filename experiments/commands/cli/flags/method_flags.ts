@@ -9,7 +9,7 @@ import { needsModel } from "./method_choices.ts";
 /** A number as a person would write it. */
 const shown = (x: number) => x !== 0 && Math.abs(x) < 1e-3 ? x.toExponential() : String(x);
 
-/** How an option's text becomes a value, what stands for it, and its default in words. */
+/** The parser of an option's text, its placeholder in the help, and its default in words. */
 function readAs(option: Option): Pick<Flag, "kind" | "value"> & { readonly byDefault?: string } {
   switch (option.type) {
     case "number":
@@ -52,7 +52,7 @@ function flagOf(name: string, option: Option): Flag {
   };
 }
 
-/** Options of what stands for skipped outputs. */
+/** Options of the substitute for skipped outputs. */
 const NEEDS_SKIPS = new Set(["substitute", "sinks", "shuffle"]);
 
 /**

@@ -55,7 +55,7 @@ function joinValues(
 }
 
 /**
- * Checks what the parser would let pass: values of flags that take none, and words after `--`.
+ * Refuses two faults that the parser accepts: a value of a flag that takes none, and words after `--`.
  *
  * @param switches Names of the flags that take no value.
  * @throws {UsageError} If there is one.

@@ -10,7 +10,7 @@ import { takeTaskFile } from "../../task/file.ts";
 
 const NAME = /^[a-z][\w-]*$/i;
 
-/** What most often stands behind a score that is no number: a name that a token does not have. */
+/** The most frequent cause of a score that is no number: a field that a token does not have. */
 const FIELDS =
   " (a token has layer, position, muK, varK, muV, varV, and what reads() lists: key, value, residual, normed)";
 
@@ -60,9 +60,9 @@ interface FileDigests {
 }
 
 /**
- * Takes what files give a process: the rule of `--rule` and the task of `--task-file`, each into its list instead of an earlier
- * run's, and the text of
- * `--calibration`. A file of code runs with the rights of the task as soon as it is loaded.
+ * Loads the files that flags name: the rule of `--rule` and the task of `--task-file`, each instead of an
+ * earlier run's, and the text of `--calibration`. A file of code runs with the rights of the task as soon as
+ * it is loaded.
  *
  * @param expect Looks at the digests of such files before any of them is loaded: `none` where there is no file.
  * @returns The rule's name, if there is one.

@@ -123,7 +123,11 @@ export function readRace(values: FlagValues): TrialRace | undefined {
   return new TrialRace(kind, samplerSeed(values));
 }
 
-/** The trials of one part of N: every Nth from the Ith on, which is the same wherever it is asked. @throws {UsageError} If there is no such part. */
+/**
+ * The trials of one part of N: every Nth from the Ith on, the same on every machine.
+ *
+ * @throws {UsageError} If there is no such part.
+ */
 export function shardOf<T>(trials: readonly T[], values: FlagValues): readonly T[] {
   const text = textOf(values, "shard");
   if (text === undefined) return trials;

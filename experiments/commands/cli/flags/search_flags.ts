@@ -1,4 +1,4 @@
-/** Flags of a search, of a race, and of what trials may take. */
+/** Flags of a search, of a race, and of the limits of trials. */
 import { RACES, SAMPLERS } from "../../../../lib/search/mod.ts";
 import { OBJECTIVE_NAMES } from "../../../../lib/sweep/mod.ts";
 import { flag, type Flags, type Task } from "./flag.ts";

@@ -1,4 +1,4 @@
-/** Opens what computes, building and fetching it on first use. */
+/** Opens the backend, and builds or downloads it on first use. */
 import { type Backend, PRODUCTS, type Products } from "../../../../lib/backend.ts";
 import type { CacheDType } from "../../../../lib/dtype.ts";
 import { NativeLibraryError, UsageError } from "../../../../lib/errors.ts";
@@ -54,7 +54,7 @@ export function readBackend(values: FlagValues): BackendRequest {
   return { choice, threads, cacheDType, products, wgmma };
 }
 
-/** Whether a library cannot be had: not built, not loaded, or no folder for it. */
+/** Whether a library is unavailable: not built, not loaded, or without a folder for it. */
 function isUnavailable(error: unknown): error is Error {
   return error instanceof NativeLibraryError || error instanceof UsageError;
 }

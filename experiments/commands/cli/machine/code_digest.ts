@@ -1,9 +1,9 @@
-/** Which code computes: equal digests stand for equal results. */
+/** A digest of the code that computes: equal digests mean equal results. */
 import { sha256 } from "../../../../lib/sha256.ts";
 
 const ROOT = new URL("../../../../", import.meta.url);
 
-/** Folders of what computes, and which of their files count: sources, without tests. */
+/** Folders of the code that computes, and the files in them that count: sources, without tests. */
 const FOLDERS = ["lib", "ffi", "kernels"],
   SOURCE = /\.(ts|cpp|h|cu|cuh|def)$/,
   TESTS = /(_test|testing)\.ts$/;

@@ -1,4 +1,4 @@
-/** Deno itself, for what a task has done by another process. */
+/** Runs Deno, for the parts of a task that need another process. */
 import { run } from "../../../../ffi/build/command.ts";
 import { UsageError } from "../../../../lib/errors.ts";
 
@@ -12,7 +12,7 @@ export async function runDeno(what: string, ...args: string[]): Promise<string> 
   throw new UsageError(`Cannot ${what}: ${reason}`);
 }
 
-/** The flags that make `@std/*` resolve on this machine: what `.std/flags.ts` prints. */
+/** The flags that make `@std/*` resolve on this machine, as `.std/flags.ts` prints them. */
 export async function readStdFlags(): Promise<string[]> {
   const flags = await runDeno("resolve @std", "run", "-A", "--no-config", "--no-lock", ".std/flags.ts");
   return flags.split(/\s+/).filter((flag) => flag !== "");

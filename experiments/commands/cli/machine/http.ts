@@ -45,7 +45,7 @@ async function send(
   response: Response,
 ): Promise<void> {
   const { status, body, headers } = response;
-  incoming.resume(); // what no process reads is thrown away, lest its sender wait
+  incoming.resume(); // discards an unread body, so that its sender does not wait
   outgoing.writeHead(status, [...headers].flat());
   outgoing.flushHeaders();
   if (body === null) outgoing.end();

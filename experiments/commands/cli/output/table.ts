@@ -6,7 +6,7 @@ import { type FlagValues, textOf } from "../flags/parse.ts";
 import { writeLine } from "../task.ts";
 import { lineWidth, wrapLines } from "./terminal.ts";
 
-/** What {@linkcode formatTable} needs of a table. */
+/** The parts of a table that {@linkcode formatTable} needs. */
 export type PlainTable = Pick<TextTable, "columns" | "rows" | "left"> & Partial<Pick<TextTable, "hints">>;
 
 const GAP = "  ";
@@ -14,8 +14,8 @@ const GAP = "  ";
 /**
  * Lays a table out with two spaces between columns: text to the left, numbers to the right.
  *
- * @param width A table that is wider goes on below itself, each part with the columns that name its rows: those up to
- * the first that holds text, else the first.
+ * @param width A wider table is split into parts below each other. Each part repeats the columns that name
+ * its rows: those up to the first that contains text, else the first.
  */
 export function formatTable({ columns, rows, left }: PlainTable, width = Infinity): string {
   const widths = measureColumns({ columns, rows, left });
@@ -78,10 +78,12 @@ const LATEX: { readonly [char: string]: string } = {
   "~": "\\textasciitilde{}",
 };
 
-/** What stands for a sign between dollars. */
+/** LaTeX for signs, used between dollars. */
 const MARKS: { readonly [sign: string]: string } = { "±": "\\pm", "†": "^\\dagger", "‡": "^\\ddagger" };
 
-/** A table in LaTeX, with the rules of the package booktabs; what stands between two stars, as in Markdown, is bold. */
+/**
+ * A table in LaTeX, with the rules of the package booktabs; text between two stars, as in Markdown, is bold.
+ */
 export function formatLatex({ columns, rows, left }: PlainTable): string {
   const escape = (cell: string) =>
     cell.replaceAll(/[\\^~&%$#_{}]/g, (char) => LATEX[char] ?? `\\${char}`)
@@ -135,13 +137,13 @@ export function readTable(values: FlagValues, known: readonly string[]): TableRe
   return { columns: columns && [...new Set(columns)], format: formats[0] ?? "text", csv };
 }
 
-/** What surrounds a table on stdout. */
+/** The text around a table on stdout. */
 export interface TableContext {
   /** Columns that are left out where the terminal is narrow, the first one first. */
   readonly spare?: readonly string[];
   /** The result as JSON. */
   readonly json: () => string;
-  /** What CSV holds, in full. */
+  /** The records for CSV, in full. */
   readonly records: readonly object[];
   /** The table in Markdown and LaTeX, where columns were not asked for; default: the same. */
   readonly paper?: PlainTable;

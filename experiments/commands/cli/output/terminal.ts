@@ -12,7 +12,7 @@ export function terminalColumns(): number {
   }
 }
 
-/** Columns that a line of output may take: those of the terminal; no limit where a stream goes to a file or a pipe. */
+/** Columns of a line of output: those of the terminal; no limit for a file or a pipe. */
 export function lineWidth(stream: { isTerminal(): boolean }): number {
   return stream.isTerminal() ? terminalColumns() : Infinity;
 }

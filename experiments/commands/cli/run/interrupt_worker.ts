@@ -19,7 +19,7 @@ function isCutShort({ path, size }: MappedFile): boolean {
   try {
     return Deno.statSync(path).size < size;
   } catch {
-    return false; // it has gone, and its memory stays
+    return false; // it was deleted, and its memory stays
   }
 }
 

@@ -13,7 +13,10 @@ const MAX_FAILURES = 3;
 
 const ROOT = new URL("../../../../", import.meta.url);
 
-/** Weights up to so many bytes: products so short that a second thread mostly waits, where a second process does not. */
+/**
+ * Models with at most this many bytes of weights use several processes. Their matrix multiplications are so
+ * short that a second thread mostly waits, and a second process does not.
+ */
 const SMALL_MODEL_BYTES = 32e6;
 
 /** Trials per process, at least, unless `--jobs` is given: each process reads the model again. */
@@ -26,14 +29,14 @@ export function readJobs(values: FlagValues): number | undefined {
   throw new UsageError(`Cannot use --jobs ${jobs}: expected an integer from 1 to ${MAX_JOBS}`);
 }
 
-/** How many processes pay for so many trials of a model, by default. */
+/** Default number of processes for a number of trials of a model. */
 export function jobsFor(trials: number, weightBytes: number, cores = navigator.hardwareConcurrency): number {
   return weightBytes > SMALL_MODEL_BYTES
     ? 1
     : Math.max(1, Math.min(cores, Math.floor(trials / TRIALS_A_JOB)));
 }
 
-/** Threads of each of so many processes that divide the cores; undefined = all cores. */
+/** Threads of each process, if a number of processes divide the cores; undefined = all cores. */
 export function threadsOf(jobs: number): number | undefined {
   return jobs === 1 ? undefined : Math.max(1, Math.floor(navigator.hardwareConcurrency / jobs));
 }
@@ -47,8 +50,8 @@ interface WorkerOptions {
 }
 
 /**
- * Starts so many workers; one that dies is replaced while it is of use. At the end of the scope they give back what they are
- * at, and end.
+ * Starts a number of workers. One that dies is replaced while there are trials left. At the end of the scope
+ * they give back their trials, and end.
  */
 export async function startWorkers(
   store: StudyStore,

@@ -5,7 +5,7 @@ import { makeFolder } from "../files.ts";
  * Makes a folder named by the time that no other run has: `results/2026-01-02T03-04-05`, or `…-2` next to one that was
  * begun in the same second.
  *
- * @throws {UsageError} If the folder that it lies in cannot be made.
+ * @throws {UsageError} If its parent folder cannot be made.
  */
 export function makeResultsFolder(parent = RESULTS, now: Date = new Date()): string {
   makeFolder(parent);

@@ -1,4 +1,4 @@
-/** Runs that survive an interruption: where their results go, and the command that goes on. */
+/** Runs that survive an interruption: the folder of their results, and the command that resumes them. */
 import { PlaceLostError, UsageError } from "../../../../lib/errors.ts";
 import { exists, expectWritable, lockFolder, makeFolder } from "../files.ts";
 import type { Task } from "../flags/flag.ts";
@@ -14,14 +14,14 @@ interface Destination {
   readonly result: string | undefined;
   /** The folder that a user named, if any. */
   readonly named: string | undefined;
-  /** Whether the run goes on with one that was interrupted. */
+  /** Whether the run resumes an interrupted one. */
   readonly resumes: boolean;
 }
 
 /**
  * The folder for results: `--resume DIR`, `--out DIR`, or one that is to be named by the time.
  *
- * @throws {UsageError} If it holds a run that is over, one that is to go on without `--resume`, or none to go on with;
+ * @throws {UsageError} If it contains a finished run, an unfinished one without `--resume`, or none with it;
  * or if it cannot be written to.
  */
 export function readDestination(values: FlagValues, result?: string): Destination {
@@ -39,7 +39,7 @@ export function readDestination(values: FlagValues, result?: string): Destinatio
   return destination;
 }
 
-/** Finished work as older versions kept it, without a study, and what to do with it. */
+/** Files of finished work from older versions, which had no study, and the fix for each. */
 const OLDER: { readonly [file: string]: string } = {
   "trials.jsonl": "take it into a study by deno task study import",
   "methods.jsonl": "finish with that version",
@@ -47,7 +47,7 @@ const OLDER: { readonly [file: string]: string } = {
   "chunks": "finish with that version",
 };
 
-/** Checks that a folder holds what a run starts from. */
+/** Checks that a folder has no finished run, and that it has a study exactly if the run resumes one. */
 function expectPlace(folder: string, { result, resumes }: Destination): void {
   if (result !== undefined && exists(`${folder}/${result}`)) {
     throw new UsageError(
@@ -93,7 +93,7 @@ export function claimFolder(destination: Destination): Disposable & { readonly f
 /** The password in the address of a queue, which may hold any character: up to the last @. */
 const PASSWORD = /(rediss?:\/\/)(?:([^:@]+):.*(?=@)|:.*@)/;
 
-/** The command that goes on with a run; passwords are left out. */
+/** The command that resumes a run; passwords are left out. */
 export function resumeCommand(task: Task, args: readonly string[], folder: string): string {
   const kept: string[] = [];
   for (let i = 0; i < args.length; i++) {
@@ -116,7 +116,7 @@ export interface Interrupted {
   readonly task: Task;
   readonly args: readonly string[];
   readonly folder: string;
-  /** How many units of work its study holds, and what one is called. */
+  /** Number of finished units of work in its study, and the name of a unit. */
   readonly finished: number;
   readonly noun: string;
 }
@@ -132,8 +132,8 @@ function tellKept(why: string, { task, args, folder, finished, noun }: Interrupt
 }
 
 /**
- * Ends a run whose work is kept: one that was interrupted, that found the disk full, or whose study or queue cannot
- * be had any more.
+ * Ends a run whose work is kept: one that was interrupted, that found the disk full, or that lost its study
+ * or queue.
  *
  * @returns The exit code.
  * @throws The error, if it is none of these, or the kept work cannot be read either.

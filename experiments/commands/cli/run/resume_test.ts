@@ -27,7 +27,7 @@ interface Unit {
 }
 const unitsOf = (store: StudyStore) => store.units<Unit>("unit", ({ at }) => String(at));
 
-/** A run of four units, as a command does it. @returns What refused it, if anything did. */
+/** A run of four units, as a command does it. @returns The refusal, if there was one. */
 async function run(values: FlagValues, writer: number): Promise<string> {
   try {
     const destination = readDestination(values);

@@ -1,4 +1,7 @@
-/** What sweep, compare and heads share: methods on a text in chunks, from flags to a model on its backend. */
+/**
+ * The common part of sweep, compare and heads: methods on a text in chunks, from flags to a model on its
+ * backend.
+ */
 import { UsageError } from "../../../../lib/errors.ts";
 import { cutChunks, findTask, ownTask, type Task } from "../../../../lib/eval/mod.ts";
 import type { Backend } from "../../../../lib/backend.ts";
@@ -29,7 +32,7 @@ import { type NamedText, readCount, readNamedText } from "../flags/text.ts";
 import { expectItems, readFilterFlag } from "../../eval/plan.ts";
 import { hasItems, readTaskText } from "../../task/data.ts";
 
-/** What several plans of one run share, and is read once. */
+/** Inputs that several plans of one run share, so that they are read once. */
 interface GivenInputs {
   readonly file?: ModelFile;
   readonly text?: NamedText;
@@ -48,7 +51,7 @@ export function readTaskName(values: FlagValues): { readonly task?: string } {
  * Reads the plan of a run. All input of the user is checked before anything is downloaded, built or written.
  *
  * @param named The folder of results, whose study must be of the same conditions: a model may take a download.
- * @param names What messages call the methods; default: by their rules.
+ * @param names Names of the methods in messages; default: their rules.
  * @param given Inputs that were read before.
  * @throws {UsageError} If a flag is out of range, the text is too short, or the model cannot have a method's schedule.
  */

@@ -1,4 +1,7 @@
-/** Opens the study of a folder of results: makes it or goes on with it, and checks that its conditions are the run's. */
+/**
+ * Opens the study of a folder of results: makes it or resumes it, and checks that its conditions are the
+ * run's.
+ */
 import process from "node:process";
 import { UsageError } from "../../../../lib/errors.ts";
 import { TASKS } from "../../../../lib/eval/mod.ts";
@@ -106,7 +109,7 @@ function readNamespace(): string {
   }
 }
 
-/** What stands for what conditions leave out. */
+/** Values of missing conditions. */
 const BY_DEFAULT = {
   task: TASKS[0].name,
   taskSha256: "none",
@@ -141,7 +144,7 @@ export function expectConditions(path: string, record: Known, known: Known): voi
   }
 }
 
-/** @throws {UsageError} If what a study holds ran under other conditions. */
+/** @throws {UsageError} If the study's runs had other conditions. */
 export function expectSameStudy(store: StudyStore, conditions: StudyConditions): void {
   expectConditions(store.path, completeConditions(store.conditions), completeConditions(conditions));
 }
