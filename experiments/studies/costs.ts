@@ -14,7 +14,7 @@ import { bytesRead, cacheBytes, collectCosts, type CostRow, plotCosts } from "./
 /** Lengths of the table. */
 const SHOWN = [512, 4096, 32768, 131072];
 
-/** Lays costs out: a row a model, length and method; fractions are of the full model's. */
+/** A table of costs, with a row per model, length and method; fractions are of the full model's. */
 export function tabulateCosts(rows: readonly CostRow[]) {
   const percent = (part: number, whole: number) => `${(100 * part / whole).toFixed(0)}%`;
   const shown = rows.filter(({ tokens }) => SHOWN.includes(tokens))

@@ -1,5 +1,6 @@
 /**
- * What filtering costs, and how rules differ, on one text: paired 95% intervals over blocks of 64 tokens.
+ * Measures the costs of filtering, and the differences between rules, on one text: paired 95% intervals over
+ * blocks of 64 tokens.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/cheap_skips/measure.ts
  *          --text FILE --out FILE.json [--model tiny] [--tokens 8192] [--context 512] [--threads N] RUN…

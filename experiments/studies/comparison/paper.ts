@@ -1,6 +1,6 @@
 /**
- * Makes what docs/results/study.md and gemma.md show, from results/: their tables, and with a Chromium the study's figure,
- * `docs/images/pareto_{light,dark}.png`.
+ * Makes the tables of docs/results/study.md and gemma.md from results/, and with a Chromium the study's
+ * figure, `docs/images/pareto_{light,dark}.png`.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/paper.ts
  */
@@ -118,7 +118,10 @@ const listPoints = (all: readonly Losses[]): Point[] =>
       .map((method) => ({ method, losses }))
   );
 
-/** The points that no other equals in loss with as little of a budget, in whole percent; what retains least first. */
+/**
+ * The Pareto front: points with a lower loss than all that retain as much of a budget, in whole percent, or
+ * less. It is sorted by the retained fraction.
+ */
 export function findFront(points: readonly Point[], budget: Budget): Point[] {
   const spent = ({ method }: Point) => Math.round(100 * method.retained[budget]);
   const sorted = points.toSorted((a, b) => spent(a) - spent(b) || a.method.loss - b.method.loss);

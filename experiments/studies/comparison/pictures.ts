@@ -111,7 +111,7 @@ export function commonTasks(part: Part, other: Part): Part {
   return { ...part, results: part.results!.filter(({ task }) => names.has(task)) };
 }
 
-/** What methods that alter the model are drawn next to. */
+/** Methods that are drawn next to those that alter the model. */
 const BESIDE = ["paper", "learned"];
 
 /** The pictures by the names of their files. */

@@ -3,7 +3,7 @@
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/tables.ts PART…
  *
- * Several parts of one task have a table together: a row a method and a column a part.
+ * Several parts of one task have a table together: a row per method and a column per part.
  */
 import { formatMetric } from "../../../lib/eval/mod.ts";
 import { formatInterval, withoutRatio } from "../../../lib/plot/mod.ts";
@@ -17,7 +17,7 @@ import {
 import { type Interval, meanInterval, pairedShareInterval } from "../../../lib/stats/mod.ts";
 import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
 
-/** What tables and pictures read: results hold no pairs. */
+/** The part of a comparison that tables and pictures read: results contain no pairs. */
 export type Part = Pick<Comparison, "methods" | "results" | "items">;
 
 /** Budgets that are shown. */
@@ -120,7 +120,7 @@ export interface ItemsRow {
   readonly change: Interval;
 }
 
-/** Tasks of a part with the metric that stands for each. */
+/** Tasks of a part, each with its main metric. */
 export function listTasks({ results }: Part): { readonly task: string; readonly metric: string }[] {
   const tasks = Map.groupBy(results!, ({ task }) => task);
   return [...tasks].flatMap(([task, rows]) => {
@@ -216,7 +216,10 @@ function showPart(part: Part): string {
   return formatMarkdown((part.items ? tabulateItems : ratios.size > 1 ? tabulateRatios : tabulateText)(part));
 }
 
-/** A row a method and a column a part of one and the same task: its accuracy, and in brackets the perplexity. */
+/**
+ * A row per method and a column per part of one and the same task: its accuracy, and in brackets the
+ * perplexity.
+ */
 export function tabulateTogether(parts: ReadonlyMap<string, Part>): PlainTable {
   const columns = [...parts].map(([name, part]) => {
     const { task, metric } = listTasks(part)[0]!, rows = part.results!.filter((row) => row.task === task);

@@ -30,7 +30,7 @@ export interface ExpectedCost {
   readonly decodeFlops: number;
 }
 
-/** Rows that are seen, one a position, where tokens are skipped and dropped evenly. */
+/** Attended rows per position, if tokens are skipped and dropped evenly. */
 class Layer {
   readonly #shares: LayerFractions;
   readonly #options: ResolvedOptions;
@@ -94,8 +94,9 @@ function fractionsOfLayers({ numLayers, retrieval }: CostShape, options: Resolve
 }
 
 /**
- * Expects what a prompt costs, where every requested ratio is met exactly and tokens are skipped and dropped evenly: random
- * decides like that, and rules are counted as if. Schedules count by their layers' ratios; `allocated` as the mean.
+ * The expected cost of a prompt, if every requested ratio is met exactly and tokens are skipped and dropped
+ * evenly. Random methods decide like that, and rules are counted as if they did. Schedules count by their
+ * layers' ratios; `allocated` as the mean.
  *
  * @param tokens Tokens of the prompt, at least 1.
  */

@@ -1,4 +1,4 @@
-/** Figures of what presets are expected to save, against the length of a prompt. */
+/** Figures of the expected savings of presets, against the length of a prompt. */
 import type { CostShape } from "../../../lib/cost.ts";
 import { PRESETS, resolveOptions } from "../../../lib/methods/mod.ts";
 import { axis, baseLayout, Figure, type JsonObject, LEGEND, styleRule } from "../../../lib/plot/mod.ts";
@@ -59,7 +59,9 @@ export function cacheBytes(row: CostRow): number {
   return row.cost.rows * rowBytes(SHAPES[row.model]!, ELEMENT_BYTES);
 }
 
-/** Bytes read a token, where so many sequences decode together: the weights once for all, a cache each. */
+/**
+ * Bytes read per token, if `batch` sequences decode together: the weights once for all, and a cache for each.
+ */
 export function bytesRead({ model, cost }: CostRow, batch: number): number {
   const shape = SHAPES[model]!;
   return weightBytes(shape, ELEMENT_BYTES) / batch + cost.rowsRead * rowBytes(shape, ELEMENT_BYTES);
