@@ -62,7 +62,7 @@ Deno.test("sweep, its help, its grid and its report know a new method", async ()
   ]);
   assertEquals(new Set(trials.map(({ trial }) => trial)).size, 4);
   const names = Object.keys(trials[0]!);
-  const at = names.indexOf("anchor"); // what belongs to scores stands before it
+  const at = names.indexOf("anchor"); // options of scores come before it
   assertEquals(names.slice(at - 2, at), ["toyA", "toySquared"]);
   assert(trials.every(({ achievedRatio }) => Math.abs(achievedRatio as number - 0.25) < 0.05));
   const report = Deno.readTextFileSync(`${out}/report.html`);

@@ -47,7 +47,7 @@ Deno.test("race() verifies all before it times any, and lets cases take turns", 
       return ms * repeats;
     },
   });
-  let turn = 0; // a slow turn is compared with what the machine can do then
+  let turn = 0; // a slow turn is compared with the machine's speed at that time
   const peak = () => ({ flopsPerSecond: 1e12 * ++turn, bytesPerSecond: 1e15 });
   const rows = await race([benchCase("a", 60), benchCase("b", 5)], peak);
   assertEquals(rows.map(({ timeMs }) => timeMs), [60, 5]);

@@ -1,6 +1,6 @@
 /**
- * `deno task check`: what concerns changed files, in seconds: format, lint, types, docs, arrows, the nearest tests.
- * See `deno task check --help`.
+ * `deno task check`: checks of changed files, in seconds: format, lint, types, docs, arrows, the nearest
+ * tests. See `deno task check --help`.
  */
 import { inParallel } from "../../ffi/build/command.ts";
 import { ifThere, writeAtomically } from "../../lib/cache.ts";
@@ -20,7 +20,7 @@ const EXIT_FAILED = 1;
 const MOST_MODULES = 40;
 /** Seconds that a part other than a test may take, and how many times the time that is given the nearest tests may. */
 const LIMIT = 600, NEAREST_TIMES = 3;
-/** A test that takes so many times as long as it did when it passed does not end. */
+/** A test that takes this many times its earlier duration is taken as endless. */
 const PATIENCE = 5;
 /** Lines of output that are shown of a part that fails, and names of files that are left out. */
 const SHOWN_LINES = 40, SHOWN_NAMES = 8;

@@ -44,7 +44,7 @@ async function makeCheckout(root: string): Promise<void> {
   await git(root, "commit", "-q", "-m", "all");
 }
 
-/** Runs the check on a checkout in a process of its own; the names of its parts by what became of them. */
+/** Runs the check on a checkout in a process of its own. @returns The names of its parts by their outcome. */
 async function check(root: string, ...args: string[]) {
   const program = `import { main } from "${new URL("check.ts", import.meta.url)}";` +
     `import { runTask } from "${new URL("../commands/cli/task.ts", import.meta.url)}";` +

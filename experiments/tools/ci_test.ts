@@ -1,4 +1,7 @@
-/** `.ci/run` and `.ci/verify` with stand-ins for their steps: whatever goes wrong in one is told, and makes them fail. */
+/**
+ * `.ci/run` and `.ci/verify` with stand-ins for their steps: every failure of a step is reported, and makes
+ * them fail.
+ */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
 import { withFolder } from "../commands/testing.ts";

@@ -43,7 +43,7 @@ Deno.test({
         await Deno.mkdir(`${copy}/${to}`.replace(/[^/]*$/, ""), { recursive: true });
         await Deno.copyFile(from, `${copy}/${to}`);
       }
-      // What lists the tree asks git for it.
+      // The checks list the tree by git.
       for (const args of [["init", "-q"], ["add", "-A"]]) {
         assert((await run("git", args, { cwd: copy })).success);
       }

@@ -62,7 +62,11 @@ const isReplaceable = (folder: string) =>
   Array.from(Deno.readDirSync(folder)).length === 0 ||
   exists(`${folder}/hashmap.json`) && exists(`${folder}/api`);
 
-/** The folder of VitePress and its like, as the lock has them. @throws {UsageError} If they cannot be had. */
+/**
+ * The folder of VitePress and its like, in the locked versions.
+ *
+ * @throws {UsageError} If they cannot be obtained.
+ */
 async function ensurePackages(progress: Progress): Promise<string> {
   const names = ["package.json", "deno.lock"];
   const texts = await Promise.all(names.map((name) => Deno.readTextFile(new URL(name, SITE))));

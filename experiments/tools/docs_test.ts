@@ -193,7 +193,7 @@ Deno.test("every task that the docs name is a task, and takes the flags that are
   assertEquals(wrong, []);
 });
 
-/** What names a task's flags: its help, or the error that takes the place of one. */
+/** The list of a task's flags: its help, or the error of a task without one. */
 async function describe(task: string): Promise<string> {
   const { stdout, stderr } = await runTask(task, "--help=all");
   return stdout + stderr;

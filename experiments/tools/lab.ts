@@ -39,7 +39,7 @@ export async function servePlotly(text: string): Promise<HttpServer> {
   return await serveHttp({ hostname: "127.0.0.1", port: 0 }, () => new Response(text, { headers }));
 }
 
-/** What JupyterLab and its kernels find in their environment. */
+/** Environment variables of JupyterLab and its kernels. */
 export function describeEnvironment(
   folder: string,
   { port }: Pick<HttpServer, "port">,

@@ -99,7 +99,7 @@ function describe({ file, line, before, after }: Mutant): string {
   return `${file}:${line}: ${short(before)} → ${short(after)}`;
 }
 
-/** Tests a sample, and prints survivors, and what this machine cannot run, as they are found. */
+/** Tests a sample. Prints survivors, and mutants that this machine cannot run, as they are found. */
 async function test(
   sample: Sample,
   options: Options & Pick<SampleOptions, "seconds">,

@@ -24,7 +24,7 @@ export const USAGE = `Usage: deno task size
 Prints the lines of each room and the public names of each entry, with their budgets (experiments/tools/size.json).
 Exit code 1: something is over budget.`;
 
-/** What may be there at most. */
+/** Upper limits of the sizes. */
 export interface Budgets {
   /** Lines by room: a folder or a file, or several, separated by ", ". */
   readonly lines: Readonly<Record<string, number>>;

@@ -1,7 +1,7 @@
 /** Scripts in Python, for tests. */
 import { assert } from "@std/assert";
 
-/** The interpreter: `TOKENFILTER_PYTHON`, or what stands first in the path. */
+/** The interpreter: `TOKENFILTER_PYTHON`, or the first one in the path. */
 export const python = Deno.env.get("TOKENFILTER_PYTHON") || "python3";
 
 /** Why a script that imports these packages cannot run here; undefined where it can. */

@@ -18,10 +18,10 @@ const FEWEST = Object.keys(POISONS).length;
 interface Attacked {
   readonly server: RedisServer;
   readonly out: string;
-  /** Starts the sweep, or goes on with it. */
+  /** Starts the sweep, or resumes it. */
   sweep(...more: string[]): Promise<Deno.ChildProcess>;
   worker(...more: string[]): Promise<Deno.ChildProcess>;
-  /** Waits until so many trials are there. */
+  /** Waits until a number of trials are finished. */
   reach(count: number): Promise<void>;
   /** Lets workers and sweep end. @returns The exit code and output of the sweep */
   end(sweep: Promise<Finished>, ...workers: readonly Deno.ChildProcess[]): Promise<Finished>;
@@ -137,7 +137,12 @@ function forge(results: ReadonlyMap<string, object>): Attack {
   };
 }
 
-/** Runs attacks on a sweep of so many trials. @param tell Takes a line for each @throws If one came through */
+/**
+ * Runs attacks on a sweep of a number of trials.
+ *
+ * @param tell Takes a line for each
+ * @throws If one succeeded
+ */
 export async function attackQueue(trials: number, tell: (line: string) => void, only = /./): Promise<void> {
   await withFolder(async (folder) => {
     const seeds = Array.from({ length: Math.max(trials, FEWEST) }, (_, i) => i).join(",");

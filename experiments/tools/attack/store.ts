@@ -1,6 +1,7 @@
 /**
- * Damages a study's file: bits flipped, its end cut off, rows, settings and tables changed. Each command must provide so in one
- * line, or come to the results of the whole study: `deno run -A … experiments/tools/attack/store.ts [studies]`.
+ * Damages a study's file: bits flipped, its end cut off, rows, settings and tables changed. Each command must
+ * report it in one line, or have the results of the whole study: `deno run -A …
+ * experiments/tools/attack/store.ts [studies]`.
  */
 import { DatabaseSync } from "node:sqlite";
 import { uniform } from "../../../lib/random.ts";

@@ -17,13 +17,13 @@ import { withFolder } from "../../commands/testing.ts";
 import { BENCH_REPORT } from "../bench/testing.ts";
 import { openBrowser } from "../browser/mod.ts";
 
-/** Ends an attribute, or begins a tag, wherever it is not escaped. */
+/** Ends an attribute, or begins a tag, if it is not escaped. */
 const ATTACK =
   `x" onerror="document.title='taken'"><img src=x onerror="document.title='taken'"><script>document.title='taken'</script>`;
 
 type Path = readonly (string | number)[];
 
-/** What leads to each field; of lists, to what their items differ in. */
+/** The path of each field; fields at the same place of a list's items count once. */
 function pathsOf(data: object): Path[] {
   const found = new Map<string, Path>();
   (function visit(value: unknown, path: Path) {
@@ -38,7 +38,7 @@ function pathsOf(data: object): Path[] {
   return [...found.values()];
 }
 
-/** A copy in which the attack stands for a field, or is the name of another one. */
+/** A copy in which the attack replaces a field's value or its name. */
 function alter<T extends object>(data: T, path: Path, what: "value" | "name"): T {
   const copy = structuredClone(data), last = path.at(-1)!;
   // deno-lint-ignore no-explicit-any -- results of any kind
@@ -152,7 +152,10 @@ Deno.test("no field of a study becomes markup of its pages", () =>
     await Promise.resolve();
   }));
 
-/** What stands before an attack in a page, but for its files to be saved; undefined where there is none. */
+/**
+ * The text before an attack in a page, without the page's files for download; undefined if there is no
+ * attack.
+ */
 function placeOf(page: string): string | undefined {
   const shown = page.replace(/<script type="application\/json" id="downloads">.*?<\/script>/s, "");
   return shown.match(/.{0,32}(?=x(&quot;|\\?") onerror=)/s)?.[0].replaceAll(/\d+/g, "0");
@@ -165,7 +168,7 @@ browserTest(
       await Deno.writeTextFile(`${folder}/${SITE_FILES.plotly}`, await readPlotly());
       await using browser = await openBrowser();
       const page = await browser.newPage({ viewport: { width: 400, height: 800 } }), problems: string[] = [];
-      // Strange numbers make plotly complain; what counts is that the policy had nothing to stop.
+      // Strange numbers make plotly complain; only violations of the policy count.
       page.on("console", (message) => {
         if (message.text().includes("Content Security Policy")) problems.push(message.text());
       });

@@ -7,7 +7,7 @@ import { expectClose, numbers } from "./run.ts";
 /** SmolLM2-135M's attention over 4,096 tokens. */
 export const SHAPE = { tokens: 4096, numHeads: 9, numKvHeads: 3, headDim: 64 };
 
-/** Which tokens a call works on. */
+/** The tokens of a call. */
 export interface Selection {
   readonly asking: readonly number[];
   readonly cached: readonly number[];

@@ -31,7 +31,7 @@ const METHODS: readonly (readonly [name: string, options: MethodOptions])[] = [
 export interface LengthPlan {
   /** A model as `--model` takes it. */
   readonly model: string;
-  /** What its matrices are turned into. */
+  /** The type of its matrices; by default, that of the file. */
   readonly dtype?: WeightDType | undefined;
   /** In tokens. */
   readonly lengths: readonly number[];

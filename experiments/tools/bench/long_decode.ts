@@ -1,4 +1,4 @@
-/** Decode attention over a cache that is larger than what processors hold of memory: how fast it is read. */
+/** Speed of decode attention over a cache that is larger than the processor's caches. */
 import type { AttentionArgs } from "../../../lib/backend.ts";
 import { byteSize } from "../../../lib/dtype.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
@@ -12,7 +12,7 @@ import { type BenchCase, expectClose, timed } from "./run.ts";
 /** How often all rows of the inputs stand in the cache: 805 MB of f32. */
 const TIMES = 128;
 
-/** One query over rows that repeat, which gives what it gives over each once. */
+/** One query over repeated rows, whose output equals that over each row once. */
 export function longDecodeRace(
   backend: CpuBackend,
   impl: string,

@@ -32,7 +32,7 @@ export interface PeerRun {
 export interface PeerEngine {
   /** The engine, with its version. */
   readonly engine: string;
-  /** What decides whose attention is skipped; `dense`: nothing. */
+  /** The method that decides whose attention is skipped; `dense`: none. */
   readonly method: string;
   /** Prefills the first `tokens` of the ids, and feeds the others but the last one by one. */
   run(ids: Int32Array<ArrayBuffer>, tokens: number): PeerRun | Promise<PeerRun>;
@@ -94,7 +94,7 @@ function lossOf(logits: Float32Array, target: number): number {
 /**
  * Lets engines take turns at each length. Before the first, each runs the shortest length once, uncounted.
  *
- * @param engines The first one is the truth for losses, and what others' times are compared with.
+ * @param engines The first one is the reference for the losses and times of the others.
  * @throws {Error} If a dense engine's losses are not the first one's: it computes something else.
  */
 export async function racePeers(

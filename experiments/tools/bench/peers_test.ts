@@ -130,7 +130,7 @@ Deno.test({
         const peer = await startPeer("llama.cpp", "model.gguf", 3, 6) as PeerEngine;
         try {
           assertEquals(peer.engine, "llama.cpp (llama-cpp-python 0.0.1)");
-          for (let run = 0; run < 2; run++) { // a second run begins anew
+          for (let run = 0; run < 2; run++) { // a second run begins again
             const { decodeMs, losses } = await peer.run(Int32Array.of(1, 2, 3, 4, 0, 2), 4);
             assertEquals([decodeMs.length, losses.length], [1, 2]);
             for (const [i, [fed, target]] of [[4, 0], [5, 2]].entries()) {
@@ -144,7 +144,7 @@ Deno.test({
             Error,
             "Cannot race llama_cpp",
           );
-          // One that dies is told as such, however often it is asked, and can be closed.
+          // A dead engine is reported as such, however often it is asked, and can be closed.
           for (let time = 0; time < 2; time++) {
             await assertRejects(
               async () => await peer.run(Int32Array.of(1, 13, 2), 2),

@@ -3,8 +3,8 @@
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/bench/performance.ts [bench.json …]
  *
- * Each bench.json, as `--out DIR` leaves it, takes the place of the committed result of its model up to the same length; the
- * part is written anew.
+ * Each bench.json, as `--out DIR` leaves it, replaces the committed result of its model up to the same
+ * length, and the part is written again.
  */
 import { type BenchReport, tabulatePeers } from "../../../lib/plot/mod.ts";
 import { writeWhole } from "../../commands/cli/files.ts";
@@ -36,7 +36,7 @@ export async function readPeerResults(): Promise<BenchReport[]> {
   });
 }
 
-/** One result: what ran where, and its table. */
+/** One result: its machine and backend, and its table. */
 function describeResult(report: BenchReport): string {
   const { environment, peers = [], peak, turns = 1 } = report, { model, longest } = keyOf(report);
   const { version, backendDescription, deno, platform, startedAt, load } = environment;

@@ -31,7 +31,7 @@ export interface BenchCase extends Work {
 
 /** Turns of each benchCase. */
 const TURNS = 7;
-/** A turn repeats a short computation until about so many milliseconds have passed. */
+/** A turn repeats a short computation for about this many milliseconds. */
 const TURN_MS = 30;
 /** Pause before a turn, so that another library's threads have stopped spinning. */
 const PAUSE_MS = 20;
@@ -43,7 +43,7 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
-/** The time that a peak allows, over the time that work took. */
+/** The least time that the peak allows, divided by the time of the work. */
 export function fractionOfPeak({ flops, bytes }: Work, timeMs: number, peak: MachinePeak): number {
   return Math.max(flops / peak.flopsPerSecond, bytes / peak.bytesPerSecond) / (timeMs / 1000);
 }

@@ -1,7 +1,8 @@
 /**
- * What clients of `deno task serve` see: one client against eight, in turns; `/health` meanwhile; and what clients cost that
- * leave or do not read. `deno run -A $(deno run -A .std/flags.ts) experiments/tools/bench/serve.ts --model smollm2-135m`,
- * further flags are those of serve.
+ * Measures `deno task serve` from the client's side: one client against eight, in turns; `/health` meanwhile;
+ * and the cost of clients that leave or do not read.
+ *
+ * usage: deno run -A $(deno run -A .std/flags.ts) experiments/tools/bench/serve.ts [flags of serve]
  */
 import { spawnTask } from "../../commands/testing.ts";
 import { median } from "./run.ts";
@@ -35,7 +36,7 @@ async function race(clients: number) {
   return { rate: clients * TOKENS / (performance.now() - begin) * 1000, texts };
 }
 
-/** Times of /health, until it is told to end. */
+/** Times of /health, until it is ended. */
 function watchHealth() {
   const times: number[] = [];
   let isOver = false;

@@ -122,7 +122,7 @@ function raceRuns(sweep: SweepSummary): SweepSummary {
   return { ...sweep, trials, stopped, race };
 }
 
-/** A sweep next to what would be another one: the same trials in it, their losses the other way round. */
+/** A sweep next to a copy of it whose losses are reversed. */
 function compareRuns(sweep: SweepSummary) {
   const blocks = sweep.trials.map(({ lossBlocks }) => lossBlocks).reverse();
   const trials = sweep.trials.map((trial, i) => ({ ...trial, lossBlocks: blocks[i]! }));
@@ -243,7 +243,7 @@ browserTest(
         assertEquals([seen.plots, seen.problems, seen.requests], [figures.length, [], []]);
       }
 
-      // As plotly draws them by itself, which is what VS Code and images show.
+      // As plotly draws them without our script, which VS Code and images show.
       const bare = `${folder}/bare.html`;
       await Deno.writeTextFile(
         bare,

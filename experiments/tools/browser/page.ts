@@ -1,8 +1,8 @@
 /**
  * Opens pages of plots in a headless Chromium and looks at them as a reader would: narrow and wide, light and dark.
  *
- * Every plot must have drawn, without an error in the console; no label may lie upon another or be cut off; the page may
- * not be wider than its window.
+ * Every plot must have drawn, without an error in the console. No label may overlap another or be cut off.
+ * The page may not be wider than its window.
  */
 import type { Browser, Page } from "playwright-core";
 import { openBrowser } from "../../../lib/plot/mod.ts";
@@ -64,7 +64,7 @@ export async function checkPage(path: string, options: CheckOptions = {}): Promi
     page.on("request", (request) => {
       if (!/^(file|data|blob):/.test(request.url())) requests.add(request.url());
     });
-    // Opened once a width: readers switch between light and dark with the page before them.
+    // Opened once per width: readers switch between light and dark while the page is open.
     for (const [i, colorScheme] of schemes.entries()) {
       view = `${width} px, ${colorScheme}`;
       if (i === 0) await page.goto(address, { waitUntil: "load" });
@@ -84,7 +84,7 @@ export async function checkPage(path: string, options: CheckOptions = {}): Promi
   return { plots, problems, requests: [...requests], screenshots: pictures };
 }
 
-/** Waits until every place has its plot and nothing moves; a page that never comes to rest is looked at as it is. */
+/** Waits until every plot is drawn and nothing moves; a page that never comes to rest is checked as it is. */
 async function settle(page: Page, timeoutMs: number): Promise<void> {
   await page.evaluate(`globalThis.numChanges ??= (() => {
     const all = { subtree: true, childList: true, attributes: true, characterData: true };

@@ -29,7 +29,7 @@ export function shortName(demangled: string): string {
 }
 
 /**
- * Writes the table: a row a kernel, a column an architecture, each with registers and occupancy.
+ * Writes the table: a row per kernel, a column per architecture, each with registers and occupancy.
  *
  * @param builtFor Some of {@linkcode CUDA_ARCHS}; all where left out.
  */

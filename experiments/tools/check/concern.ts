@@ -1,4 +1,4 @@
-/** What changed files concern: modules whose types they can break, tests, native libraries. */
+/** The dependents of changed files: modules whose types they can break, tests, native libraries. */
 import { run } from "../../../ffi/build/command.ts";
 import { EMULATOR_UNITS } from "../../../ffi/build/emulated_testing.ts";
 import { readSources } from "../../../ffi/sources.ts";
@@ -11,7 +11,7 @@ export interface Changed {
   readonly tree: readonly string[];
   /** The files to check. */
   readonly files: readonly string[];
-  /** Those of them that are gone. */
+  /** The deleted ones of them. */
   readonly deleted: readonly string[];
 }
 
@@ -92,10 +92,10 @@ async function findNaming(root: string, path: string, tests: readonly string[]):
 }
 
 /**
- * Finds what files concern.
+ * Finds the modules and tests that depend on changed files.
  *
  * @param flags Deno's flags that make `@std` resolve.
- * @param seconds What tests take, as far as it is known.
+ * @param seconds Durations of tests, as far as they are known.
  */
 export async function findConcern(
   root: string,

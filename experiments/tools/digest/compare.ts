@@ -1,4 +1,4 @@
-/** What differs between two digests. */
+/** Differences between two digests. */
 import type { Facet } from "./summarize.ts";
 
 /** Version of the file's format: digests of others are not compared. */
@@ -9,9 +9,9 @@ export interface Digest {
   readonly format: typeof FORMAT;
   /** Platform and instruction-set level of the native code: digests of others are not compared. */
   readonly level: string;
-  /** What some runs need and a machine may lack. */
+  /** Requirements of some runs that a machine may lack. */
   readonly has: readonly string[];
-  /** What computed: others may round differently. */
+  /** Tools that computed: others may round differently. */
   readonly madeWith: { readonly [tool: string]: string };
   /** Facets of every run, by its name. */
   readonly runs: { readonly [name: string]: { readonly [facet: string]: Facet } };
@@ -35,9 +35,9 @@ export interface Comparison {
   readonly differences: readonly Difference[];
   /** Runs that both digests could hold. */
   readonly compared: number;
-  /** What some runs of one digest need and the other one's machine lacks. */
+  /** Requirements of some runs of one digest that the other one's machine lacks. */
   readonly lacking: readonly string[];
-  /** What computed otherwise: numbers were compared to rounding. */
+  /** Tools that differ: numbers were compared to rounding. */
   readonly otherTools: readonly string[];
 }
 

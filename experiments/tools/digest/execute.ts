@@ -1,8 +1,8 @@
-/** Running the project's tasks as deno.json defines them, wherever their files lie. */
+/** Runs the project's tasks as deno.json defines them. */
 import { type Finished, run } from "../../../ffi/build/command.ts";
 import { readStdFlags } from "../../commands/cli/machine/deno.ts";
 
-/** Variables that change what a task does: no run takes them from outside. */
+/** Variables that change the behavior of a task: no run takes them from outside. */
 const OWN_VARIABLES = /^((TOKENFILTER|OPENBLAS|TKF|FAKE)_(?!CACHE$)|NO_COLOR$|FORCE_COLOR$)/;
 
 /** Seconds after which a run is ended: it waits for something, and will not end by itself. */
@@ -14,7 +14,7 @@ export const ROOT = new URL("../../../", import.meta.url).pathname;
 /** Variables of the environment. */
 export type Env = { readonly [name: string]: string };
 
-/** What can be run: a task of deno.json, or a script of the project. */
+/** Something to run: a task of deno.json, or a script of the project. */
 export type Target = { readonly task: string } | { readonly script: URL };
 
 /** The project's tasks. */

@@ -9,7 +9,7 @@
 import { listTree } from "../machine/checkout.ts";
 import { openTasks, ROOT } from "./execute.ts";
 
-/** A fault. It is found by its text, which stands once in the sources, wherever they lie. */
+/** A fault. It is found by its text, which occurs once in the sources. */
 export interface Fault {
   readonly name: string;
   /** Texts, each with its replacement. */

@@ -1,4 +1,4 @@
-/** Files that the runs read, made anew for each digest, the same on every machine. */
+/** Files that the runs read. Each digest writes them again, the same on every machine. */
 import { writeSafetensors } from "../../../lib/model/mod.ts";
 
 /** A text of many kinds of characters, about 110 tokens of `tiny`. */

@@ -1,17 +1,17 @@
-/** What this machine computes with: everything that is built for the runs, and the level that all of them use. */
+/** The libraries and the level of this machine with which all runs compute. */
 import { run } from "../../../ffi/build/command.ts";
 import { buildCpu, ensureBlas } from "../../../build.ts";
 import { cpuLevels } from "../../../ffi/mod.ts";
 import { type Env, ROOT, type Tasks } from "./execute.ts";
 import { hash } from "./summarize.ts";
 
-/** What runs need, ready to be used. */
+/** The requirements of runs, ready to be used. */
 export interface Machine {
   /** Level of the native code in all runs that do not name one: the best that most machines have. */
   readonly level: string;
-  /** What runs may need and this machine has. */
+  /** Requirements of some runs that this machine has. */
   readonly has: readonly string[];
-  /** What rounds, as `Digest` has it. */
+  /** Tools that round, as in `Digest`. */
   readonly madeWith: { readonly [tool: string]: string };
   /** Variables for all runs. */
   readonly env: Env;
@@ -78,7 +78,7 @@ export async function openMachine(
   };
 }
 
-/** A hash of what functions of JavaScript give: they are not the same in every version of V8. */
+/** A hash of results of JavaScript's functions: they differ between versions of V8. */
 function fingerprintMath(): string {
   const points = Array.from({ length: 500 }, (_, i) => (i + 1) / 37);
   const { exp, log, sin, cos, tanh, pow, hypot } = Math;
@@ -96,7 +96,7 @@ async function buildDriver(path: string): Promise<string> {
   return path;
 }
 
-/** The one file of a name below the project's folder, wherever it lies. */
+/** The one file of a name below the project's folder. */
 function findFile(folder: string, name: string): string {
   const found: string[] = [];
   const search = (place: string) => {

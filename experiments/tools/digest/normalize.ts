@@ -1,4 +1,4 @@
-/** What may differ between two runs of the same commit, and what stands instead of it. The whole list is here. */
+/** The whole list of parts that may differ between two runs of the same commit, with their replacements. */
 
 /** Keys of JSON documents whose values vary: times, memory, versions, the machine. */
 const VARYING_KEYS = [
@@ -26,14 +26,14 @@ const VARYING_TEXT: readonly (readonly [RegExp, string])[] = [
 /** Texts that differ from digest to digest, such as folders, and their names in it. */
 export type Names = readonly (readonly [text: string, name: string])[];
 
-/** A text without what varies. */
+/** A text without its varying parts. */
 export function normalizeText(text: string, names: Names): string {
   for (const [own, name] of names) text = text.replaceAll(own, name);
   for (const [pattern, stand] of VARYING_TEXT) text = text.replaceAll(pattern, stand);
   return text;
 }
 
-/** A JSON document without what varies. */
+/** A JSON document without its varying parts. */
 export function normalizeJson(value: unknown, names: Names): unknown {
   if (typeof value === "string") return normalizeText(value, names);
   if (Array.isArray(value)) return value.map((item) => normalizeJson(item, names));

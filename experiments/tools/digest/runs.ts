@@ -90,7 +90,7 @@ const AFTERWARDS = [
   taskRun("compare", "--resume TMP/compare"),
 ];
 
-/** All runs in two stages: those of the second one read what the first one left. */
+/** All runs in two stages: those of the second one read outputs of the first one. */
 export function listRuns(machine: Pick<Machine, "blas" | "blasEnv">): readonly [Run[], Run[]] {
   const library = new URL("library_testing.ts", import.meta.url);
   const first = [

@@ -7,7 +7,7 @@ export type Facet = string | number | boolean | null | readonly Facet[] | { read
 /** Longest list, words and text that are kept as they stand, in characters of JSON; most rows of a table. */
 const MAX_LIST = 64, MAX_WORDS = 300, MAX_TEXT = 6000, MAX_ROWS = 16;
 
-/** What all digits and letters of a value come to. A digest holds no other `#`. */
+/** A short hash of a value's text. A digest contains no other `#`. */
 export function hash(text: string): string {
   return `#${createHash("sha256").update(text).digest("hex").slice(0, 8)}`;
 }
@@ -69,7 +69,7 @@ function summarizeList(values: readonly unknown[]): Facet {
   return `${values.length} values ${hash(text)}: ${text.slice(0, 80)}`;
 }
 
-/** How many of so many bits are set, and all of them as hexadecimal digits, the first one highest. */
+/** The count of set bits, the count of bits, and all of them as hexadecimal digits, the first one highest. */
 function summarizeBits(values: readonly boolean[]): string {
   let digits = "";
   for (let i = 0; i < values.length; i += 4) {

@@ -27,7 +27,7 @@ const PAIR =
 const partPictures = (prose: string) =>
   prose.replaceAll(PAIR, '<img class="in-light" $2 src="$3"><img class="in-dark" $2 src="$1">');
 
-/** Applies a function to what stands outside of code blocks. */
+/** Applies a function to the text outside of code blocks. */
 const outsideCode = (text: string, change: (prose: string) => string) =>
   text.split(/(^ *```.*?^ *```)/gms).map((part, i) => i % 2 === 0 ? change(part) : part).join("");
 

@@ -33,7 +33,7 @@ export async function runGroup(
     try {
       Deno.kill(-child.pid, "SIGKILL");
     } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error; // ended by itself
+      if (!(error instanceof Deno.errors.NotFound)) throw error; // it has ended already
     }
   };
   let output = "", timedOut = false;

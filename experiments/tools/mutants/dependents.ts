@@ -8,7 +8,7 @@ export type Importers = ReadonlyMap<string, ReadonlySet<string>>;
 
 /** Steps that a test in another room (`lib`, `ffi`, …) is taken to be farther away. */
 const OTHER_ROOM = 3;
-/** Where the modules of tasks lie. */
+/** Folders of the modules of tasks. */
 const TASK_FOLDERS = ["experiments/commands", "experiments/tools"];
 
 /**
@@ -17,7 +17,7 @@ const TASK_FOLDERS = ["experiments/commands", "experiments/tools"];
  * @param root The tree's folder.
  * @param paths All files of the tree.
  * @param flags Deno's flags that make `@std` resolve.
- * @param deleted Modules that are gone, but may still be imported.
+ * @param deleted Modules that were deleted, but may still be imported.
  */
 export async function readImporters(
   root: string,
@@ -105,7 +105,8 @@ export function findDependents(file: string, importers: Importers): ReadonlyMap<
  * The nearest tests of a TypeScript file: by steps in the graph, then those next to it, then by name.
  *
  * @param most How many.
- * @param seconds What tests take, as far as it is known: one that takes twice as long comes as if one step farther.
+ * @param seconds Durations of tests, as far as they are known: double the duration ranks like one step
+ * farther.
  */
 export function findTests(
   file: string,
@@ -134,7 +135,8 @@ export function findTests(
  * The nearest tests of a source of the kernels: those of its folder, of all kernels, then those of its wrapper.
  *
  * @param most How many.
- * @param seconds What tests take, as far as it is known: among those as near, the quickest come first.
+ * @param seconds Durations of tests, as far as they are known: among equally near ones, the quickest come
+ * first.
  * @param device Where the tests run that are meant: on the CPU library, or on the emulated CUDA library.
  */
 export function findKernelTests(

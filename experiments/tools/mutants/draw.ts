@@ -1,4 +1,7 @@
-/** Which mutants are made: of one scope, one a line at most, drawn by a seed; and those that are known to be equivalent. */
+/**
+ * Draws mutants of one scope by a seed, at most one per line, and lists those that are known to be
+ * equivalent.
+ */
 import { createHash } from "node:crypto";
 import { UsageError } from "../../../lib/errors.ts";
 import { listMutations, type Mutation } from "./operators.ts";

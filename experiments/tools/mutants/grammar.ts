@@ -10,7 +10,7 @@ export type { Node };
 let ready: Promise<string> | undefined;
 const languages = new Map<string, Promise<Language>>();
 
-/** Starts tree-sitter. @returns The folder of the grammars, which lie next to it. */
+/** Starts tree-sitter. @returns The folder of the grammars. */
 function start(): Promise<string> {
   ready ??= (async () => {
     let folder = "";

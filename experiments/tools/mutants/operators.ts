@@ -70,9 +70,9 @@ const SKIPPED = words(`
   import_statement literal_type string regex comment preproc_include preproc_def preproc_function_def
   string_literal char_literal static_assert_declaration ambient_declaration template_argument_list
   attribute_declaration`);
-/** Calls that tell a human how far things are. */
+/** Calls that report progress to a user. */
 const MESSAGES = /^(await )?(\w+[.!?]+)*#?(onProgress|(this\.)?#?progress\??\.\w+)\(/;
-/** Properties of figures, under `lib/plot/`, whose sizes and places nothing but the eye goes by. */
+/** Properties of figures, under `lib/plot/`, whose sizes and positions affect only the look. */
 const LOOKS = words(`
   height width size font margin legend line marker colorbar opacity thickness standoff pad padding
   zeroline nticks ticklen outlinewidth showgrid showlegend title xgap ygap xshift yshift showarrow`);
@@ -105,7 +105,7 @@ function oneLine(text: string): string {
   return text.replaceAll(/\s+/g, " ").trim();
 }
 
-/** A constant is shown with what it belongs to, a condition without what depends on it. */
+/** A constant is shown with its context, a condition without the code that depends on it. */
 function describe(node: Node, part: Node, text: string): Mutation {
   const isList = /^arguments$|^argument_list$|^initializer_list$/.test(node.parent?.type ?? "");
   const around = isList ? node.parent!.parent : node.parent, isShort = around!.text.length <= SHORT;
@@ -204,7 +204,7 @@ function* mutate(node: Node): Generator<[part: Node, text: string]> {
   }
 }
 
-/** `0` becomes 1, another number one more; what has an exponent is ten times as large. */
+/** `0` becomes 1, another number one more; a number with an exponent ten times as large. */
 function increment(text: string): string {
   const plain = text.replaceAll(/[_']/g, "");
   if (/^0x/i.test(plain)) {

@@ -6,7 +6,7 @@ import { findKernelTests, findTests, type Importers } from "./dependents.ts";
 import type { Mutant } from "./draw.ts";
 import type { Workplace } from "./workplace.ts";
 
-/** What became of a mutant. */
+/** The outcome of a mutant. */
 export interface Outcome {
   readonly mutant: Mutant;
   /**
@@ -19,7 +19,7 @@ export interface Outcome {
   readonly seconds: number;
 }
 
-/** What all jobs share. */
+/** Common data of all jobs. */
 export interface Run {
   /** All files of the tree. */
   readonly paths: readonly string[];
@@ -53,7 +53,7 @@ const BUILD_LIMIT = 600;
  * file.
  */
 const PATIENCE = 5, LEAST_LIMIT = 30, NOTED_LIMIT = 90;
-/** So many of the tests are near; one that comes later must fail twice. */
+/** This many of the tests count as near; a later one must fail twice. */
 const NEAR = 3;
 
 /** Whether a mutant is one of the CPU library. */
@@ -96,7 +96,7 @@ export async function findMistyped(
   await Promise.all([...files.keys()].map((file) => Deno.remove(`${place.root}/${file}`)));
   const mistyped = new Set<Mutant>();
   const parts = success ? [] : output.split(/^(?=TS\d+ \[ERROR\])/m);
-  const blocks = parts.filter((part) => /^TS\d+ \[ERROR\]/.test(part)); // what stands before the first is none
+  const blocks = parts.filter((part) => /^TS\d+ \[ERROR\]/.test(part)); // text before the first is none
   for (const block of blocks) {
     const file = block.match(/^ +at file:\/\/(.*?):\d+:\d+$/m)?.[1]?.slice(place.root.length + 1);
     const mutant = files.get(file ?? "");
@@ -109,7 +109,7 @@ export async function findMistyped(
   return mistyped;
 }
 
-/** What became of tests. */
+/** The outcome of tests. */
 interface Tested {
   readonly result: "passed" | "failed" | "took too long";
   /** The first test that failed, where Deno names one. */
@@ -118,7 +118,9 @@ interface Tested {
   readonly how: string;
 }
 
-/** Name of the first test that failed, which ends before its steps; undefined where Deno did not come to list it. */
+/**
+ * Name of the first test that failed, without its steps; undefined if Deno's output has no list of failures.
+ */
 function findFailing(output: string): string | undefined {
   return output.match(/^ FAILURES \n\n(.+?)(?: \.\.\. .+)? => \S+$/m)?.[1];
 }
@@ -173,7 +175,7 @@ export function createTester(place: Workplace, run: Run): (mutant: Mutant) => Pr
     throw new Error(`Cannot build the CPU library: ${output.trim()}`);
   }
 
-  /** Tests of a file: `FILE` itself stands for the examples of its documentation. */
+  /** Tests of a file: the name of the file itself means the examples of its documentation. */
   function testsOf({ file }: Mutant, source: string): string[] {
     if (isKernel({ file })) return findKernelTests(file, run.paths, run.tests, seconds);
     const tests = findTests(file, run.importers, run.tests, seconds);

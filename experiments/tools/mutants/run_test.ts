@@ -11,7 +11,7 @@ type Answer = (command: string, env: Readonly<Record<string, string>>, source: s
 
 const FAILED = "\n FAILURES \n\nadds ... a step => ./a_test.ts:3:1\n\nFAILED | 0 passed | 1 failed (2ms)\n";
 
-/** Tests `a + b → a - b` of a file in a tree of its own; what became of it, and the commands in short. */
+/** Tests `a + b → a - b` of a file in a tree of its own. @returns The outcome, and the commands in short. */
 async function test(file: string, known: Partial<Run>, answer: Answer) {
   const said: string[] = [];
   let outcome = "";

@@ -28,7 +28,7 @@ Deno.test("readTimes() adds up what a file's tests and examples took, and refuse
     await assertRejects(() => readTimes(`${folder}/none.xml`), UsageError, "none.xml");
   }));
 
-/** Deno writes what readTimes() reads. */
+/** The format of Deno's report is the one that readTimes() reads. */
 Deno.test("readTimes() reads what deno test writes", () =>
   withFolder(async (folder) => {
     await Deno.writeTextFile(

@@ -122,7 +122,7 @@ export async function testSample(
   return broken;
 }
 
-/** Builds what tests load, so that no copy has to. */
+/** Builds the libraries that tests load, so that no copy has to. */
 export async function buildLibraries(onProgress: (message: string) => void): Promise<void> {
   const options = { onProgress };
   await Promise.all([buildCpu(options), ensureBlas(options), buildEmulated(options)]);

@@ -6,9 +6,9 @@ import { type Ran, runGroup } from "../machine/process_group.ts";
 const MEMORY_KIB = 8 << 20;
 
 /**
- * A compiler that is quick rather than its code, and compiles no preprocessed text twice: a mutant is in few units. What
- * reaches beyond an array ends at once, as it does in .ci/sanitize. Where MUTANT_LEVEL is the code of a level of the CPU
- * library, the others stay as they were when it was "none".
+ * A compiler that compiles quickly to slow code, and compiles no preprocessed text twice: a mutant is in few
+ * units. An access beyond an array ends the process, as in .ci/sanitize. If MUTANT_LEVEL is the code of a
+ * level of the CPU library, objects of other levels are those of the build with "none".
  */
 const COMPILER = `#!/bin/sh
 set -e
@@ -48,7 +48,7 @@ export interface WorkplaceSource {
   readonly cache: string;
   /** Deno's cache, of which packages are used. */
   readonly denoDir: string;
-  /** Ends what runs in the copy. */
+  /** Ends the commands in the copy. */
   readonly signal: AbortSignal;
 }
 

@@ -1,4 +1,4 @@
-/** What notebooks hold of a displayed figure: its parts, and an image instead of its table. */
+/** A displayed figure in a notebook: its parts, and an image instead of its table. */
 import { type FigureParts, LIGHT, markup, STATIC_MARKS } from "../../../lib/plot/mod.ts";
 
 /**
@@ -13,7 +13,7 @@ export function readDisplayed(html: string): Pick<FigureParts, "height" | "data"
 }
 
 /**
- * Puts an image where a displayed figure's HTML holds a table: what readers see where no script runs.
+ * Replaces the table in a displayed figure's HTML by an image, which readers see where no script runs.
  *
  * @param html The `text/html` of a displayed figure.
  * @param svg The same figure as drawn by plotly, an `<svg>` element.

@@ -83,7 +83,7 @@ export async function executeNotebook(options: ExecuteOptions): Promise<number[]
 /**
  * Converts an executed notebook to a page that needs no network.
  *
- * @param head Path of a file that goes into the page's head as it stands.
+ * @param head Path of a file that is inserted unchanged into the page's head.
  * @throws {UsageError} If the page cannot be made.
  */
 export async function convertNotebook(

@@ -76,7 +76,7 @@ test("executeNotebook() keeps every output of every run, late ones too", async (
   }
 });
 
-/** Feeds a cell of execute.py's client messages, and prints what it took for its outputs. */
+/** Feeds client messages to a cell of execute.py, and prints the outputs that it recognized. */
 const MESSAGES = `
 import asyncio, json, queue, sys
 from types import SimpleNamespace

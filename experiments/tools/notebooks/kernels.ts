@@ -1,4 +1,4 @@
-/** What notebooks run on, built before they need it. */
+/** Libraries that notebooks use, built before they need them. */
 import { buildCpu, buildCuda, ensureBlas } from "../../../build.ts";
 import { buildArchOf, openDriver } from "../../../ffi/cuda/mod.ts";
 import { NativeLibraryError, UsageError } from "../../../lib/errors.ts";

@@ -40,7 +40,7 @@ export const LIMITS = { cells: 25, lines: 15, bytes: 500_000 } as const;
 /** Tag of a code cell that gives no output. */
 export const QUIET = "quiet";
 
-/** What notebooks may import: what readers have too. */
+/** Modules that notebooks may import: only those that readers have too. */
 const { name, exports } = JSON.parse(await Deno.readTextFile(new URL("../../../deno.json", import.meta.url)));
 const PUBLIC = Object.keys(exports).map((entry) => name + entry.slice(1));
 
@@ -136,7 +136,7 @@ export function joinCells({ cells }: Notebook): JoinedCells {
   return { text: text.join("\n") + "\n", lines };
 }
 
-/** Digest of what decides a notebook's outputs: the sources of its code cells. */
+/** Digest of the sources of a notebook's code cells, which determine its outputs. */
 export async function digestCells(notebook: Notebook): Promise<string> {
   return (await sha256(joinCells(notebook).text)).slice(0, 16);
 }

@@ -63,7 +63,7 @@ export async function processNotebook(args: ProcessArguments): Promise<Processed
   }
 }
 
-/** Runs the notebook as given, in its folder: the file that lies there may be older. */
+/** Runs the given notebook in its folder: the file there may be older. */
 async function execute(
   { name, notebook, onProgress, ...options }: ProcessArguments,
   work: string,

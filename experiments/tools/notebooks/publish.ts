@@ -1,4 +1,4 @@
-/** What becomes of an executed notebook: static images in it, a page, and the page in a browser. */
+/** Publishes an executed notebook: static images in it, a page, and a check of the page in a browser. */
 import { Figure, type Json, plotlyScript, readPlotly, renderImages } from "../../../lib/plot/mod.ts";
 import { readDisplayed, setStaticImage } from "./displayed.ts";
 import { joinText, type Notebook } from "./notebook.ts";

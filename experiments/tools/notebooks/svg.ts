@@ -1,4 +1,4 @@
-/** Plotly's drawings, made small enough to lie in a notebook's file by the dozen. */
+/** Plotly's drawings, made so small that a notebook's file can contain dozens. */
 
 /** Styles that occur less often than this stay where they are. */
 const LEAST_USES = 3;

@@ -1,5 +1,5 @@
 /**
- * Compares token ids and perplexity with what `llama_cpp_perplexity.py` printed, by the same protocol.
+ * Compares token ids and perplexity with the output of `llama_cpp_perplexity.py`, by the same protocol.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/verify/compare_perplexity.ts
  *          MODEL TEXT LLAMA.json [CONTEXT]

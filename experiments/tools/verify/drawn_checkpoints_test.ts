@@ -1,4 +1,6 @@
-/** Models and configs drawn anew by a seed, each as transformers loads it: the same logits, or refused in one line. */
+/**
+ * Models and configs drawn by a seed, each as transformers loads it: the same logits, or refused in one line.
+ */
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
 import { ModelFormatError } from "../../../lib/errors.ts";
 import { openSource } from "../../../lib/model/checkpoint_golden_testing.ts";

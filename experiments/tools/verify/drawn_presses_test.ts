@@ -1,4 +1,4 @@
-/** kvpress's presses on random tensors drawn anew by a seed: the same scores, and the same tokens dropped. */
+/** kvpress's presses on random tensors drawn by a seed: the same scores, and the same tokens dropped. */
 import {
   expectCache,
   expectScores,

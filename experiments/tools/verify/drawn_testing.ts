@@ -1,4 +1,4 @@
-/** Cases that an outside tool draws anew, by a seed. */
+/** Cases that an outside tool draws by a seed. */
 import { runPython } from "../testing_python.ts";
 
 /** `TOKENFILTER_DRAW_SEED`, to draw other cases or the same again; else the day's, so that each day draws its own. */

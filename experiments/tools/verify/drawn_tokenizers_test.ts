@@ -1,4 +1,4 @@
-/** Tokenizers of random parts, drawn anew by a seed: the ids of the package tokenizers, or refused in one line. */
+/** Tokenizers of random parts, drawn by a seed: the ids of the package tokenizers, or refused in one line. */
 import { assert, assertEquals, assertFalse } from "@std/assert";
 import { ModelFormatError } from "../../../lib/errors.ts";
 import { encodeRequest } from "../../../lib/eval/encoded_item.ts";

@@ -1,7 +1,8 @@
 /**
- * Kills the workers of a study at random and compares its results with an undisturbed sweep's:
- * `deno run -A … experiments/tools/verify/kill_workers.ts [trials] [workers] [kills of each] [tpe]`. With `tpe` workers
- * propose the trials, and the undisturbed sweep is of those that they came to.
+ * Kills the workers of a study at random and compares its results with an undisturbed sweep's. With `tpe`,
+ * workers propose the trials, and the undisturbed sweep runs the proposed ones.
+ *
+ * usage: deno run -A … experiments/tools/verify/kill_workers.ts [trials] [workers] [kills of each] [tpe]
  */
 import { uniform } from "../../../lib/random.ts";
 import { StudyStore } from "../../../lib/sweep/mod.ts";

@@ -4,8 +4,9 @@
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/verify/score_chunks.ts
  *          MODEL IDS.json OPTIONS.json OUT.json
  *
- * IDS.json holds lists of token ids, OPTIONS.json the method's options (`null`: dense). OUT.json is written anew after every
- * chunk: a list of {ids, nll (nats), keep, layers, kvKeep, kvLayers}, masks as `deno task score --json` gives them.
+ * IDS.json contains lists of token ids, OPTIONS.json the method's options (`null`: no method). OUT.json is
+ * written again after every chunk: a list of {ids, nll (nats), keep, layers, kvKeep, kvLayers}, masks as
+ * `deno task score --json` gives them.
  */
 import { openCpu } from "../../../ffi/mod.ts";
 import { scoreSequence } from "../../../lib/eval/mod.ts";

@@ -76,7 +76,7 @@ function run(pruner?: Pruner): [number, number] {
 
 const median = (list: number[]) => list.toSorted((a, b) => a - b)[list.length >> 1]!;
 
-/** What runs take, by the names that the scripts next to this one use. */
+/** Times of runs, by the names that the scripts next to this one use. */
 function time(pruner?: Pruner) {
   if (args.warmup) run(pruner);
   const times = Array.from({ length: runs }, () => run(pruner));
