@@ -68,7 +68,7 @@ export interface GpuBenchSizes {
   readonly turns: number;
 }
 
-/** Sizes of a model of 8 billion parameters; two of its layers stand for all, with next to no vocabulary. */
+/** Sizes of a model of 8 billion parameters, with only two of its layers and a tiny vocabulary. */
 const SIZES: GpuBenchSizes = {
   attention: { numHeads: 32, numKvHeads: 8, headDim: 128 },
   dtypes: ["bf16", "f16"],
@@ -97,7 +97,7 @@ const SIZES: GpuBenchSizes = {
 /** Steps of the filter in one graph. */
 const STEPS_RECORDED = 16;
 
-/** A race, and what PyTorch is asked besides it. */
+/** A race, and the job for PyTorch besides it. */
 interface Race {
   readonly title: string;
   make(): GpuBenchCase[];

@@ -25,7 +25,7 @@ import { addCounts, NO_TESTS, readFailures, runTests, type TestCounts } from "./
 
 /** The exit code where a test failed. */
 const EXIT_FAILED = 1;
-/** Seconds that a test file may take: by itself, and under compute-sanitizer. */
+/** Time limits of a test file in seconds: without and with compute-sanitizer. */
 const LIMITS: { readonly [P in Part]: number } = { tests: 300, memcheck: 900, racecheck: 900 };
 /** Files at once: their references are computed on the CPU, a core each, next to the library's own threads. */
 const AT_ONCE = Math.max(1, Math.min(4, navigator.hardwareConcurrency >> 2));

@@ -21,7 +21,10 @@ const TOLERANCE: { readonly [D in FloatType]: number } = { f32: 1e-4, f16: 2e-3,
 const words = ({ numHeads, numKvHeads, headDim }: AttentionSizes) =>
   `heads=${numHeads}/${numKvHeads} d=${headDim}`;
 
-/** Decode of `batch` sequences over `rows` cached rows each; `kept` of them go on, `near` skipped rows are near. */
+/**
+ * Decode of `batch` sequences over `rows` cached rows each; `kept` of the sequences are computed, with `near`
+ * skipped rows in the window.
+ */
 export function decodeCase(
   gpu: Gpu,
   sizes: AttentionSizes,

@@ -29,15 +29,15 @@ export const SETS = 8;
 /** Scores this near to the threshold may fall either way. */
 const BAND = 2e-5;
 
-/** The spec of a layer of such sizes: half is skipped or dropped unless told otherwise. */
+/** The spec of a layer of these sizes; by default, half is skipped or dropped. */
 export function specOf({ numKvHeads, headDim, hiddenSize }: FilterSizes, options: TokenFilterOptions) {
   const shape = { numLayers: 1, numHeads: numKvHeads, numKvHeads, headDim, hiddenSize };
   return new TokenFilter(shape, { tail: 1, pruneRatio: 0.5, ...options }).specs[0]!;
 }
 
 /**
- * `kv_filter_step` for a batch of a layer, the default rule and policy unless told otherwise. `recorded`: so many steps
- * in one graph, whose inputs the cache then holds, and whose launches cost the host nothing.
+ * `kv_filter_step` for a batch of a layer, by default with the default rule and policy. `recorded`: this many
+ * steps in one graph. The cache then contains their inputs, and launches cost the host nothing.
  */
 export function stepCase(
   gpu: Gpu,
@@ -70,7 +70,7 @@ export function stepCase(
   let launched = 0;
   const before = () => {
     if (steps > 0) backend.advance(positions);
-    // A batch that goes on for ever: the cache begins anew before it is full.
+    // An endless batch: the cache begins again before it is full.
     launched += recorded ?? 1;
     if (launched < capacity) return;
     backend.write(cache.counts, hostTensor("i32", [batch], new Int32Array(batch)));

@@ -28,7 +28,7 @@ export function keyStepCase(gpu: Gpu, sizes: FilterSizes, batch: number): GpuBen
   };
   const before = () => {
     if (steps > 0) backend.advance(positions);
-    // A batch that goes on for ever: the cache begins anew before it is full.
+    // An endless batch: the cache begins again before it is full.
     if (cached++ < capacity) return;
     backend.write(cache.counts, hostTensor("i32", [batch], new Int32Array(batch)));
     cached = 1;

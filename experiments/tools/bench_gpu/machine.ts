@@ -1,4 +1,4 @@
-/** What figures of a GPU are worth nothing without: the driver's release, clocks, power. */
+/** The state without which numbers of a GPU have no meaning: the driver's release, clocks, power. */
 import { run } from "../../../ffi/build/command.ts";
 import type { CudaDevice, CudaDriver } from "../../../ffi/cuda/mod.ts";
 
@@ -12,7 +12,7 @@ export interface DriverState {
   readonly state: { readonly [name: string]: string };
 }
 
-/** What nvidia-smi is queried for. Nothing is set. */
+/** Fields that nvidia-smi is queried for. Nothing is set. */
 const QUERIED =
   ("driver_version clocks.sm clocks.mem clocks.max.sm clocks.max.mem power.limit temperature.gpu " +
     "ecc.mode.current mig.mode.current compute_mode").split(" ");

@@ -6,7 +6,7 @@ import { fractionOfPeak, rowOf, type Work } from "../bench/run.ts";
 export interface GpuBenchCase extends Work {
   /** Enqueues the work once, or `repeats` times. */
   run(): void;
-  /** What must happen before each turn, and is not timed. */
+  /** Untimed work before each turn. */
   before?(): void;
   /** How often `run` does the work; 1 by default. */
   readonly repeats?: number;

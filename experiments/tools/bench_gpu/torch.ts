@@ -4,7 +4,7 @@ import { f32Data, type Tensor } from "../../../lib/tensor.ts";
 import { expectClose } from "../bench/run.ts";
 import { type Gpu, TURNS } from "./device.ts";
 
-/** What `torch_attention.py` is asked. */
+/** A job of `torch_attention.py`. */
 export interface TorchJob {
   readonly phase: "prefill" | "decode";
   readonly dtype: string;
@@ -15,7 +15,7 @@ export interface TorchJob {
   readonly dim: number;
 }
 
-/** What one of its backends took. */
+/** The time of one of its backends. */
 export interface TorchTime {
   /** Such as "flash" or "cudnn"; "default": the one that it chooses itself. */
   readonly backend: string;

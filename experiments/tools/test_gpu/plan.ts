@@ -1,4 +1,4 @@
-/** What `test:gpu` runs: the tests of the CUDA library, and some of them again under compute-sanitizer. */
+/** The plan of `test:gpu`: the tests of the CUDA library, and some of them again under compute-sanitizer. */
 
 const ROOT = new URL("../../../", import.meta.url);
 
@@ -59,7 +59,7 @@ export async function listGpuTests(root: URL = ROOT): Promise<GpuTests> {
 }
 
 /**
- * The runs of a part. Each is a process of its own: what breaks one device context spoils no other file.
+ * The runs of a part. Each is a process of its own: a broken device context affects no other file.
  *
  * Tests of matrix multiplications run with cuBLASLt, if there is one, and with the library's own kernels.
  * Racecheck follows every access to shared memory, so it runs small cases. It runs without cuBLASLt, whose
@@ -97,7 +97,7 @@ export function commandOf(
   const test: [string, ...string[]] = [Deno.execPath(), "test", "-A", "--no-check", ...stdFlags];
   if (part === "tests") return [...test, file];
   const checks = ["--error-exitcode", ERRORS_FOUND, "--target-processes", "all"];
-  // Memory that is not there is refused by a call, which tests provoke: only what kernels do is an error.
+  // Tests provoke calls that ask for too much memory. They are refused, so only errors of kernels count.
   if (part === "memcheck") checks.push("--report-api-errors", "no");
   const chosen = part === "racecheck" ? ["--filter", String(SMALL_TESTS)] : [];
   return [sanitizer, "--tool", part, ...checks, ...test, ...chosen, file];

@@ -2,7 +2,7 @@
 import { formatDuration } from "../../commands/cli/output/progress.ts";
 import { type GroupOptions, runGroup } from "../machine/process_group.ts";
 
-/** What became of a run. */
+/** The outcome of a run. */
 export interface TestCounts {
   readonly passed: number;
   readonly failed: number;
@@ -35,8 +35,9 @@ export function readSummary(output: string): TestCounts | undefined {
 }
 
 /**
- * Runs a test command to its end, or to the limit (a kernel may wait for ever). A process that ends badly though no test
- * failed counts as one more failure: a crash, no end, an error outside of tests, or what a checker around it found.
+ * Runs a test command to its end, or to the limit (a kernel may wait for ever). A process that ends badly
+ * without a failed test counts as one more failure: a crash, no end, an error outside of tests, or a finding
+ * of the checker.
  */
 export async function runTests(
   command: readonly [string, ...string[]],
@@ -58,7 +59,7 @@ export async function runTests(
 /** Lines of a checker that contain nothing by themselves. */
 const IDLE =
   /^========= *(?:COMPUTE-SANITIZER|(?:ERROR|RACECHECK) SUMMARY|$|Saved host backtrace|Host Frame)/;
-/** Findings of one run that are told in short. */
+/** Findings of one run that are shown. */
 const MOST_FINDINGS = 8;
 
 /**
