@@ -41,7 +41,7 @@ export interface PackSource {
 /**
  * Writes a pack into a folder.
  *
- * @throws {UsageError} If there is no git checkout, or a package cannot be had.
+ * @throws {UsageError} If there is no git checkout, or a package cannot be obtained.
  */
 export async function writePack(
   out: string,
@@ -88,7 +88,7 @@ export function lockedPackages(lock: string): string[] {
   const own = Object.entries(npm).filter(([, { os, cpu }]) =>
     isFor(os, process.platform) && isFor(cpu, process.arch)
   );
-  // Behind a version stands what its peers were resolved to.
+  // The text after a version lists the versions of its peers.
   return [...new Set(own.map(([id]) => id.match(/^@?[^@]+@[^_]+/)![0]))].sort();
 }
 

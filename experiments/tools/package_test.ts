@@ -119,13 +119,13 @@ Deno.test("a project that links the packed files checks strictly, and runs READM
     });
     const checked = await deno(project, ["check", "main.ts", "reference.ts", "entries.ts"]);
     assertEquals(checked.code, 0, checked.stderr);
-    // The same sources have the same key wherever they lie: the build of the test command is found.
+    // The key of sources does not depend on their folder: the build of the test command is found.
     const built = await deno(project, ["run", "-A", `${NAME}/build`]);
     assertMatch(built.stdout, /^found \S+ \(\w+(, \w+)*\)\n/);
     const cpu = await deno(project, ["run", "--no-prompt", ...RUNNING, "main.ts"]);
     const reference = await deno(project, ["run", "--no-prompt", "--allow-read", "reference.ts"]);
     assertAllClose(numbersOf(cpu), numbersOf(reference));
-    // What README shows is what its program prints: a text with tokens that were skipped.
+    // README shows the output of its program: a text with tokens that were skipped.
     const [, shown] = SAMPLE.match(/^\/\/ (It was .*) …$/m)!;
     assert(shown!.includes("[ was]") && cpu.stdout.trimStart().startsWith(shown!), cpu.stdout.slice(0, 200));
   }));
@@ -185,7 +185,7 @@ console.log((await resolveModel("tiny")).sha256);`,
 
 Deno.test({
   ...unless(
-    NOT_ON_WINDOWS || IN_SLOW_TIER, // it compiles the library anew
+    NOT_ON_WINDOWS || IN_SLOW_TIER, // it compiles the library again
     "a project that imports the packed files over http builds them, and runs README's program",
   ),
   fn: () =>
