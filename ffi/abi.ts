@@ -21,7 +21,7 @@ export const STATUS = {
   unsupported: 8,
 } as const;
 
-/** Where memory lies that is no array of this process, and its bytes. */
+/** The address and size of memory that is no array of this process. */
 export interface Place {
   /** Its address; 0: none. */
   readonly address: number;
@@ -50,7 +50,7 @@ export interface Arguments {
 
 type Memory = Tensor | ArrayBufferView | Place | null;
 
-/** Finds where a tensor lies. @throws {TypeError} If it is of another backend. */
+/** Finds a tensor's memory. @throws {TypeError} If it is of another backend. */
 export type Locate = (tensor: Tensor) => ArrayBufferView | Place;
 
 export interface Field {
@@ -123,11 +123,14 @@ function staysPut(type: Field["type"], value: Argument): boolean {
   return value === null || ArrayBuffer.isView(value) && (value.buffer as ArrayBuffer).resizable === false;
 }
 
-/** `tkf_abi_address`: where an array lies, which the runtime takes twenty times as long to tell. */
+/** `tkf_abi_address`: the address of an array. The runtime's own function takes twenty times as long. */
 export type AddressOf = (array: ArrayBufferView<ArrayBuffer>) => number;
 export type OpFunction = (context: Deno.PointerValue, args: Uint8Array<ArrayBuffer>, bytes: number) => number;
 
-/** An op of an opened library. Its struct is written anew by each call, and read by the library before that returns. */
+/**
+ * An op of an opened library. Each call writes its struct again, and the library reads it before the call
+ * returns.
+ */
 export class Op {
   readonly layout: Layout;
   readonly #function: OpFunction;
@@ -188,7 +191,7 @@ export class Op {
     let address = 0, bytes = 0;
     if (ArrayBuffer.isView(memory)) {
       bytes = memory.byteLength;
-      // A small array lies in the runtime's own heap until its buffer is asked for, and moves then.
+      // A small array is in the runtime's own heap until its buffer is asked for, and moves then.
       if (memory.buffer.byteLength > 0) address = this.#addressOf(memory as ArrayBufferView<ArrayBuffer>);
     } else if (memory !== null) {
       ({ address, bytes } = memory);

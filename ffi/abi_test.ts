@@ -126,7 +126,7 @@ Deno.test("the C ABI refuses NULL buffers, short ones and misaligned ones", () =
   assertEquals(refuseEach(["tkf_buffer"], () => null, () => [STATUS.null]), 65);
   assertEquals(refuseEach(["tkf_buffer"], (old) => bytesOf(old).slice(1), () => [STATUS.buffer]), 65);
   assertEquals(refuseEach(["tkf_buffer"], () => ({ address: 64, bytes: 0 }), () => [STATUS.buffer]), 65);
-  // Single bytes and blocks lie anywhere.
+  // Single bytes and blocks need no alignment.
   const allowed = (old: Argument) => [old instanceof Uint8Array ? STATUS.ok : STATUS.buffer];
   assertEquals(refuseEach(["tkf_buffer"], misaligned, allowed), 65);
 });

@@ -21,7 +21,7 @@ const [spec] = new TokenFilter(shape, {
   fusion: "learned",
   features: ["similarity", "norm", "projection", "query"],
 }).specs;
-/** So many numbers. */
+/** A number of equal floats. */
 export const floats = (count: number) => new Float32Array(count).fill(0.5);
 
 /** Good arguments of ops whose random ones do not read everything: two tokens of `learned`. */

@@ -1,6 +1,6 @@
 /**
- * What plain JavaScript may hand in: each wrong call of the public API, and each wrong value that its types let through,
- * is one line of the documented class, whichever backend computes.
+ * Wrong calls of the public API from plain JavaScript, and wrong values that its types accept: each is one
+ * line of the documented class, on every backend.
  */
 import { assertEquals, assertGreaterOrEqual } from "@std/assert";
 import {

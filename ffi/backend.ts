@@ -17,10 +17,10 @@ import type { NativeContext } from "./context.ts";
 import { kvFilterObserve, kvFilterScan } from "./filter.ts";
 import { NativeBackend } from "./native_backend.ts";
 
-/** From so many bytes on, memory is asked for in large pages, which have 2 MB on most machines. */
+/** From this size on, memory is requested in large pages, which have 2 MB on most machines. */
 const LARGE_BYTES = 4 * 2 ** 20;
 
-/** Up to so many bytes, a copy of a tensor that grows costs less than memory that can grow where it is. */
+/** Up to this size, a copy of a growing tensor costs less than memory that can grow in place. */
 const SMALL_BYTES = 2 ** 18;
 
 /** {@linkcode Backend} over the native CPU library; make one with {@linkcode openCpu}. */

@@ -35,7 +35,7 @@ const SYSTEM_NAMES: { readonly [os: string]: readonly string[] } = {
   ],
 };
 
-/** Where the fetched copy lies. */
+/** Path of the fetched copy. */
 export function pinnedPath(): string {
   return `${cacheDir()}/libscipy_openblas-${PINNED_BLAS.sha256.slice(0, 16)}.so`;
 }
@@ -66,8 +66,8 @@ function fromSystem(whyNotPinned: string): FoundBlas {
 const VARIABLE = "TOKENFILTER_BLAS";
 
 /**
- * The BLAS to use: what `TOKENFILTER_BLAS` names (a path, or `none`), the fetched copy, the system's, or none. Without
- * the permission to read the environment none is looked for.
+ * The BLAS to use: that of `TOKENFILTER_BLAS` (a path, or `none`), the fetched copy, the system's, or none.
+ * Without the permission to read the environment there is no search.
  *
  * @param fetchPinned Fetches the copy where there is none; returns the reason if it fails. By default nothing
  * is fetched.

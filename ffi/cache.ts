@@ -6,7 +6,7 @@ import { sha256 } from "../lib/sha256.ts";
 export interface LibraryManifest {
   /** ABI version, `TKF_ABI_VERSION`. */
   readonly abi: number;
-  /** Commit of the sources, where they lie in a git checkout; with "-dirty" where kernels/ had changes. */
+  /** Commit of the sources, if they are in a git checkout; with "-dirty" if kernels/ had changes. */
   readonly git: string | null;
   /** First line of the version that the C++ compiler prints. */
   readonly compiler: string;

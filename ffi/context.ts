@@ -1,4 +1,4 @@
-/** Native contexts: what every call of a library is made with. */
+/** Native contexts, with which every call of a library is made. */
 import { PRODUCTS, type Products } from "../lib/backend.ts";
 import { expectInteger, expectName, KernelError, NativeLibraryError } from "../lib/errors.ts";
 import { hostData } from "../lib/tensor.ts";
@@ -9,7 +9,7 @@ import { LEVELS } from "./sources.ts";
 import type { NativeLibrary } from "./symbols.ts";
 
 export interface ContextOptions {
-  /** What products with weights round; `exact` by default. */
+  /** Rounding in matrix multiplications with weights; `exact` by default. */
   readonly products?: Products | undefined;
   /** Threads, the calling one included; all cores by default. */
   readonly threads?: number | undefined;
@@ -35,14 +35,19 @@ export abstract class KernelContext<Library extends NativeLibrary = NativeLibrar
   readonly library: Library;
   readonly #owned: Owned<Deno.PointerObject>;
 
-  /** Takes a context over. @param pointer `tkf_context*`. @param scope What must outlive it, such as its stream. */
+  /**
+   * Takes a context over.
+   *
+   * @param pointer `tkf_context*`.
+   * @param scope A scope that must outlive it, such as its stream's.
+   */
   constructor(library: Library, pointer: Deno.PointerObject, scope?: Scope) {
     const gone = "Cannot use this backend: it was disposed";
     this.library = library;
     this.#owned = new Owned(gone, pointer, (own) => library.symbols.tkf_context_destroy(own), scope);
   }
 
-  /** Where a tensor lies. @throws {TypeError} If it is of another backend. */
+  /** Finds a tensor's memory. @throws {TypeError} If it is of another backend. */
   abstract readonly locate: Locate;
 
   /**
@@ -68,7 +73,7 @@ export abstract class KernelContext<Library extends NativeLibrary = NativeLibrar
     return this.#owned.value;
   }
 
-  /** Gives back what the library holds for it: threads, or memory of the device. Once more does nothing. */
+  /** Frees the library's resources of it: threads, or memory of the device. A second call does nothing. */
   [Symbol.dispose](): void {
     this.#owned[Symbol.dispose]();
   }
@@ -97,7 +102,7 @@ export class NativeContext extends KernelContext {
 
   /**
    * @throws {RangeError} If `threads` is not a whole number from 1 to 1024, or `level` or `products` is unknown.
-   * @throws {NativeLibraryError} If this machine lacks the level, or what the products need.
+   * @throws {NativeLibraryError} If this machine lacks the level, or the instructions for `products`.
    */
   constructor(library: NativeLibrary, options: ContextOptions = {}) {
     const { threads = navigator.hardwareConcurrency, level, products = "exact" } = options;

@@ -158,7 +158,7 @@ export function expectScan(
   };
 }
 
-/** The arguments of `tkf_filter_scan`. @param at where rows of a tensor lie @param out where the results go */
+/** The arguments of `tkf_filter_scan`. @param at the rows of each tensor @param out buffers of the results */
 export function scanArgs(
   spec: LayerSpec,
   states: Arguments,
@@ -199,7 +199,7 @@ export function storeColumns(
 }
 
 export function kvFilterScan(context: KernelContext): FilterScan<Tensor> {
-  // Room for results, used again: a decode step scans once a filtered layer.
+  // Room for results, used again: a decode step scans once per filtered layer.
   const taken = new Int32Array(2); // an int64_t, whose high half is 0
   let columns = new Float64Array(NUM_COLUMNS);
   return (spec, state, input, start, count, output) => {

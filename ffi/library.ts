@@ -85,7 +85,7 @@ function runsHere(path: string, wantsBest: boolean): boolean {
  * The library that the user names, else the build of the present sources in the cache, with its manifest.
  *
  * @param query Which build, where none is named.
- * @throws {NativeLibraryError} If it is in none of those places, or differs from what its build noted.
+ * @throws {NativeLibraryError} If it is in none of those places, or differs from its build's manifest.
  */
 export async function findLibrary<Manifest extends LibraryManifest>(
   library: "cpu" | "cuda",

@@ -1,4 +1,4 @@
-/** The ops of {@linkcode Backend} over the C ABI, wherever its tensors lie. */
+/** The ops of {@linkcode Backend} over the C ABI, on the CPU or a device. */
 import {
   type AttentionArgs,
   type Backend,
@@ -21,7 +21,7 @@ const WEIGHTS: readonly DType[] = (Object.keys(DTYPES) as DType[]).filter((dtype
 );
 const FLOATS: readonly DType[] = ["f32", "f16", "bf16"];
 
-/** What `tkf_linear_apply` makes of two products, `TKF_GATE_…`. */
+/** Combinations of two products in `tkf_linear_apply`, `TKF_GATE_…`. */
 const GATES: Readonly<Record<Gate | "none", number>> = { none: 0, swiglu: 1, geglu: 2 };
 
 /** A list of kept rows as ops take it; all rows where there is none. */
@@ -75,7 +75,9 @@ export abstract class NativeBackend implements Backend, Disposable {
     Object.assign(this, ops);
   }
 
-  /** Gives back what the library holds: threads, or memory of the device. Any use afterwards throws an `Error`. */
+  /**
+   * Frees the library's resources: threads, or memory of the device. Any use afterwards throws an `Error`.
+   */
   [Symbol.dispose](): void {
     this.context[Symbol.dispose]();
   }

@@ -3,7 +3,7 @@
  * scope, or of the last reference to its owner.
  */
 
-/** Frees what its owners lost sight of. */
+/** Frees values whose owners were collected. */
 const abandoned = new FinalizationRegistry<() => void>((free) => free());
 
 /** Frees a value once, at the first call. It holds the value and its scope, never the owner. */
@@ -23,8 +23,9 @@ function enderOf<T>(
 }
 
 /**
- * What must outlive everything made in it, such as a stream and the memory that is used on it. Disposing it frees all
- * that is left, the last made first, and then itself. Where it is not disposed of, it ends after the last thing made in it.
+ * A resource that must outlive everything made in it, such as a stream and the memory used on it. Disposing
+ * it frees all that is left, the last made first, and then itself. If it is not disposed of, it ends after
+ * the last thing made in it.
  *
  * @example
  * ```ts
@@ -45,7 +46,7 @@ export class Scope implements Disposable {
    * Opens a scope with nothing in it.
    *
    * @param gone Message of the error that use after disposal throws.
-   * @param close Frees what the scope itself stands for. It must not hold the scope, and not throw.
+   * @param close Frees the scope's own resource. It must not hold the scope, and not throw.
    */
   constructor(gone: string, close: () => void) {
     this.#gone = gone;
@@ -68,7 +69,7 @@ export class Scope implements Disposable {
     this.#ends.add(end);
   }
 
-  /** Lets go of what need not be called any more. */
+  /** Removes a function that need not be called any more. */
   remove(end: () => void): void {
     this.#ends.delete(end);
   }
@@ -96,7 +97,7 @@ export class Owned<T> implements Disposable {
    * @param gone Message of the error that use after disposal throws.
    * @param value The owned value.
    * @param free Gives it back. It must not hold the owner, and not throw.
-   * @param scope What must outlive it.
+   * @param scope A scope that must outlive it.
    * @throws {Error} If the scope was disposed; nothing is freed then.
    */
   constructor(gone: string, value: T, free: (value: T) => void, scope?: Scope) {

@@ -20,10 +20,12 @@ const UNITS = {
 /** Units named in a .def file that are those of a library. */
 const OP_UNITS = { cpu: /_cpu\.cpp$/, cuda: /\.cu$/ } as const;
 
-/** Where the emulator, fuzzers and mutants lie: no part of the package, included only by units that lie there too. */
+/** Folder of the emulator, fuzzers and mutants: no part of the package, and included only by units in it. */
 const TESTING = "testing/";
 
-/** Flags that all translation units share. Not -ffast-math: in what order numbers are added is not the compiler's choice. */
+/**
+ * Common flags of all translation units. Not -ffast-math: the compiler may not change the order of additions.
+ */
 export const FLAGS: readonly string[] = [
   "-std=c++17",
   "-fPIC",
@@ -51,7 +53,7 @@ const EXACT_UNITS = /^(common\/entries|kv_filter_\w+\/\w+)\.cpp$/;
 /** Flags of {@linkcode EXACT_UNITS}. */
 const EXACT_FLAGS: readonly string[] = ["-ffp-contract=off"];
 
-/** Flags of one unit of the CPU library, next to those that all share and those of its level. */
+/** Flags of one unit of the CPU library, besides the common ones and those of its level. */
 export function unitFlags(unit: string): readonly string[] {
   return EXACT_UNITS.test(unit) ? EXACT_FLAGS : [];
 }
@@ -98,7 +100,7 @@ export const CUDA_FLAGS: readonly string[] = [
   "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall",
 ];
 
-/** Next to them, of the nvcc that the sources are tuned for: another may warn of what this one does not. */
+/** Further flags for the nvcc that the sources are tuned for: another one may have other warnings. */
 export const CUDA_STRICT_FLAGS: readonly string[] = ["-Werror=all-warnings"];
 
 /** Flags of nvcc as a linker. */
@@ -162,7 +164,7 @@ export interface LibrarySources {
 }
 
 /**
- * Reads the sources of a library from disk or, where the package lies on the network, from there.
+ * Reads the sources of a library from disk, or from the network if the package is there.
  *
  * @param more Units next to its own.
  * @param read Gives the text of a source.

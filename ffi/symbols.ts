@@ -35,7 +35,7 @@ export const CUDA_SYMBOLS = {
   tkf_cuda_synchronize: { parameters: ["pointer"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** An opened library. It is never closed: its threads may outlive what opened it. */
+/** An opened library. It is never closed: its threads may outlive its users. */
 export interface NativeLibrary<Table extends Deno.ForeignLibraryInterface = typeof SYMBOLS> {
   readonly symbols: Deno.DynamicLibrary<Table>["symbols"];
   /** Its ops by name, such as `tkf_linear_apply`. */

@@ -3,7 +3,7 @@ import { buildCpu } from "../build.ts";
 import { createPruner, f32Data, loadModel, type MethodOptions, readBuiltinText } from "../mod.ts";
 import { openCpu } from "./mod.ts";
 
-/** Hidden states and decisions of the built-in model by so many threads. */
+/** Hidden states and decisions of the built-in model with a number of threads. */
 async function run(threads: number, options: MethodOptions | undefined) {
   using backend = await openCpu({ threads, blas: "none" });
   const { model, tokenizer, config } = await loadModel("tiny", backend);

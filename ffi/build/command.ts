@@ -70,7 +70,7 @@ export async function findCompiler(): Promise<Compiler> {
  *
  * @param what The file that it works on, for messages.
  * @returns Its output.
- * @throws {NativeLibraryError} If it fails; the message holds what it printed.
+ * @throws {NativeLibraryError} If it fails; the message contains its output.
  */
 export async function runCompiler(
   what: string,

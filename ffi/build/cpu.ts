@@ -40,7 +40,7 @@ export interface CpuBuildOptions extends BuildOptions {
  * Objects that did not change are not compiled again.
  *
  * @throws {RangeError} If the level is not known.
- * @throws {NativeLibraryError} If there is no compiler, or it fails (the message holds what it printed).
+ * @throws {NativeLibraryError} If there is no compiler, or it fails (the message contains its output).
  * @throws {UsageError} If the cache folder takes no files.
  *
  * @example
@@ -88,7 +88,7 @@ export async function bestLevel({ command, args }: Compiler, levels: readonly Le
   return (best ?? levels[0]!).name;
 }
 
-/** Compiles what the cache of objects does not hold, as many units at once as there are cores, and links all. */
+/** Compiles the missing objects, as many units at once as there are cores, and links all. */
 async function compile(
   compiler: Compiler,
   levels: readonly Level[],

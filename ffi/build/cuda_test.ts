@@ -84,7 +84,7 @@ Deno.test({
     const other = await fakeTools("12.9.41", SPILLS);
     const { messages, driver } = await inChild(other.env, build({}));
     assertEquals(driver, "525.60.13");
-    const strict = "-Werror=all-warnings"; // what another nvcc warns of is told, and no failure
+    const strict = "-Werror=all-warnings"; // warnings of another nvcc are reported, and are no failure
     assert((await Deno.readTextFile(`${pinned.folder}/calls`)).includes(strict));
     assert(!(await Deno.readTextFile(`${other.folder}/calls`)).includes(strict));
     const warns = await fakeTools("12.9.41", "rope.cu(3): warning #177-D: declared and never used\n");

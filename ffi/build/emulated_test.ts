@@ -2,7 +2,7 @@ import { assertEquals, assertMatch } from "@std/assert";
 import { inChild } from "../../kernels/testing/child.ts";
 import { NOT_ON_WINDOWS, unless } from "../../lib/testing.ts";
 
-/** A stand-in for g++: notes what it compiles in "calls", and writes the unit's name where -o points. */
+/** A stand-in for g++: notes its units in "calls", and writes the unit's name where -o points. */
 async function fakeCompiler(folder: string): Promise<string> {
   const path = `${folder}/c++`;
   await Deno.writeTextFile(

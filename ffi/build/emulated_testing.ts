@@ -66,7 +66,7 @@ export interface EmulatedLibrary {
  * Builds `libtokenfilter_emulated`, unless the cache holds the build of these very sources, compiler and flags. Files
  * that did not change are not compiled again. Where `TOKENFILTER_EMULATED` names a library, it is that one.
  *
- * @throws {NativeLibraryError} If there is no compiler, or it fails (the message holds what it printed).
+ * @throws {NativeLibraryError} If there is no compiler, or it fails (the message contains its output).
  */
 export async function buildEmulated(options: EmulatedOptions = {}): Promise<EmulatedLibrary> {
   const { force = false, patch, patched = () => true, onProgress = () => {} } = options;

@@ -1,4 +1,4 @@
-/** Flags of the build commands, read by what Deno brings along: to build, nothing needs to be fetched. */
+/** Flags of the build commands, read with Deno's own modules: a build needs no download. */
 import { parseArgs } from "node:util";
 import { UsageError } from "../../lib/errors.ts";
 
@@ -6,7 +6,7 @@ import { UsageError } from "../../lib/errors.ts";
 export interface BuildFlag {
   readonly type: "boolean" | "string";
   readonly short?: string;
-  /** What stands for its value. */
+  /** Placeholder of its value in the help. */
   readonly value?: string;
   readonly help: string;
 }
@@ -26,7 +26,7 @@ export const FLAGS = {
 
 const HELP = { help: { type: "boolean", short: "h", help: "print this" } } as const satisfies FlagTable;
 
-/** What `--help` prints. @param command How the command is called. */
+/** The text of `--help`. @param command The command line that it describes. */
 export function describeFlags(command: string, flags: FlagTable): string {
   const lines = Object.entries({ ...flags, ...HELP }).map(([name, { value, help }]: [string, BuildFlag]) =>
     `  --${name}${value === undefined ? "" : ` ${value}`}\n      ${help}`

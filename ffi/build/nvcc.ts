@@ -31,7 +31,7 @@ const PACKAGES: readonly PinnedPackage[] = ([
     "e0da7ad981f3a8aff08241b5bfc1af868742a63e2762f53a5171c492ef242649",
     "6f0203e29fed809ee2b7fe9b1344df66ecab990c37d6a2e0e189b26d6c97ed7c",
   ],
-  [ // the first that is a package of its own; it reads what 13.0 writes
+  [ // the first that is a package of its own; it reads the output of 13.0
     ...["nvidia-cuda-cuobjdump", "13.2.78"],
     "394087411405b846bf43aa52ca2ff603bbe18b3b8a1257cda0903e23c17bdbf3",
     "c985f2ac62cc6b41cb3c612c4b8d117f4c30ff5c1a2f9e23ca3350e0090a85b6",
@@ -59,7 +59,10 @@ export interface Nvcc {
   readonly cuobjdump: string | undefined;
 }
 
-/** The oldest driver for Linux that runs what a release of nvcc builds. Source: CUDA's release notes, table 3. */
+/**
+ * The oldest driver for Linux that runs the output of a release of nvcc. Source: CUDA's release notes, table
+ * 3.
+ */
 export function oldestDriver(version: string): string {
   return Number(version.split(".")[0]) >= 13 ? "580.65.06" : "525.60.13";
 }
@@ -75,7 +78,7 @@ async function probe(command: string, source: string, root?: string): Promise<Nv
   return { command, version, source, libraries: root && `${root}/lib`, cuobjdump };
 }
 
-/** Puts what pip has fetched instead of it, unless another process was there before. */
+/** Moves the packages that pip has fetched to their place, unless another process was faster. */
 async function install(work: string, probeThere: () => Promise<Nvcc | undefined>): Promise<void> {
   try {
     await Deno.rename(work, pinnedDir());
@@ -102,7 +105,10 @@ function isNewEnough({ version }: Nvcc, wants: NvccWants): boolean {
   return major > oldest[0] || (major === oldest[0] && minor >= oldest[1]);
 }
 
-/** Whether a driver runs what a release of nvcc builds: that of its own major version, later minor ones included. */
+/**
+ * Whether a driver runs the output of a release of nvcc: that of its own major version, later minor ones
+ * included.
+ */
 export function isForDriver(version: string, driver: number | undefined): boolean {
   return driver === undefined || 1000 * Number.parseInt(version) <= driver;
 }

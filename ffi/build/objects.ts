@@ -7,12 +7,12 @@ import { sha256 } from "../../lib/sha256.ts";
 import { includesOf, type Sources } from "../sources.ts";
 import { type BuildOptions, inParallel, runCompiler } from "./command.ts";
 
-/** Objects that no build has used for so long are removed. */
+/** Objects that no build has used for this time are removed. */
 const KEEP_DAYS = 14;
 
 export interface ObjectJob {
   readonly unit: string;
-  /** What progress lines call it; the unit by default. */
+  /** Its name in progress lines; the unit by default. */
   readonly name?: string;
   /** Arguments of the compiler; "-o" and the object's name follow. */
   readonly args: readonly string[];
@@ -25,7 +25,7 @@ const QUIET_MS = 4000;
 
 export interface ObjectRecipe {
   readonly title: string;
-  /** What decides the result besides the sources and arguments: the compiler's version. */
+  /** Inputs of the compiler besides sources and arguments: its version. */
   readonly key: unknown;
   readonly command: string;
 }
@@ -46,7 +46,7 @@ function objectsDir(): string {
  *
  * @param work A folder that serves to compile in.
  * @returns In the order of `jobs`.
- * @throws {NativeLibraryError} If the compiler fails on one; the message holds what it printed.
+ * @throws {NativeLibraryError} If the compiler fails on one; the message contains its output.
  */
 export async function buildObjects(
   sources: Sources,
@@ -124,7 +124,7 @@ async function removeOld(): Promise<void> {
   }
 }
 
-/** Digest of a unit with its headers, and of anything else that decides what it compiles to. */
+/** Digest of a unit with its headers, and of the compiler's other inputs. */
 export async function unitKey(sources: Sources, path: string, rest: unknown): Promise<string> {
   const texts = includesOf(sources, path).map((name) => [name, sources.get(name)]);
   return (await sha256(JSON.stringify([path, texts, rest]))).slice(0, 32);

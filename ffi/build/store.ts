@@ -9,7 +9,7 @@ import { type Compiler, gitHash } from "./command.ts";
 export interface BuiltLibrary<Manifest extends LibraryManifest = LibraryManifest> {
   /** Its path. */
   readonly path: string;
-  /** What its build noted. */
+  /** The notes of its build. */
   readonly manifest: Manifest;
   /** Whether it was there already. */
   readonly cached: boolean;
