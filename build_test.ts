@@ -242,7 +242,7 @@ Deno.test({
 /**
  * Fails unless a first build is of the level asked for, and the next one of the machine's best.
  *
- * @param script The compiler's, in shell, where `folder` is to get its calls, one a line.
+ * @param script The compiler's, in shell, where `folder` gets its calls, one per line.
  * @param levels An expression for the levels in the cache after the first build.
  */
 async function buildsBest(script: (folder: string) => string, levels: string): Promise<void> {
@@ -284,7 +284,8 @@ Deno.test({
     const functions = Object.keys(SYMBOLS).map((name) =>
       `int ${name}(void) { return ${answers[name] ?? 0}; }`
     );
-    // An object is empty, or holds the levels that the entry points are told; the library answers with them.
+    // An object is empty, or contains the levels that the entry points are compiled with; the library answers
+    // with them.
     await buildsBest((folder) => {
       Deno.writeTextFileSync(`${folder}/library.c`, functions.join("\n"));
       return `out= levels= objects=
