@@ -76,7 +76,7 @@ Deno.test({
       await deno("fmt", "--check", ...added, "lib/methods");
       await deno("lint", "--quiet", ...added, ...changed);
       await deno("check", ...flags, "mod.ts", "experiments/commands/sweep.ts", numbers);
-      // These folders know no methods.
+      // These folders do not depend on methods.
       const isOther = (path: string) =>
         /^lib\/(stats|search|model\/(hub|formats|tokenizer|generate))\//.test(path);
       const isOwn = (path: string) =>

@@ -1,14 +1,12 @@
 /**
  * Checks the language of comments and error messages in the sources of TypeScript, as docs_test.ts checks the docs.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/style/tree.ts [RULE…]
+ * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/style/tree.ts
  *
- * Exit code 1: a rule has more findings than `style.json` allows. Its numbers may only fall: they are what was there when
- * the check began. With names of rules it lists their findings; with `--note` it writes the present numbers.
+ * Exit code 1: a rule has findings; they are printed with their places.
  */
-import { readJson, writeWhole } from "../../commands/cli/files.ts";
+import { plural } from "../../../lib/plural.ts";
 import { EXIT, type Main, runTask, writeLine } from "../../commands/cli/task.ts";
-import { listChanged } from "../check/concern.ts";
 import { listTree } from "../machine/checkout.ts";
 import { findStyleFaults, RULE_NAMES, type StyleFault } from "../style.ts";
 import { readStyledSource } from "./sources.ts";
@@ -16,12 +14,10 @@ import { readStyledSource } from "./sources.ts";
 const ROOT = new URL("../../..", import.meta.url).pathname.replace(/\/$/, "");
 /** Sources whose language is not checked yet, and the rules themselves, which quote what they find. */
 const UNCHECKED = /^(kernels|ffi\/cuda)\/|^experiments\/tools\/style|testdata\//;
-/** The exit code where a rule has more findings than it may. */
+/** The exit code where a rule has findings. */
 const EXIT_FOUND = 1;
 /** Findings that are shown of a rule. */
 const SHOWN = 40;
-
-export type Allowed = { readonly [rule: string]: number };
 
 /** The findings of a tree's sources, in the order of paths. */
 export async function findInSources(root: string): Promise<StyleFault[]> {
@@ -32,40 +28,20 @@ export async function findInSources(root: string): Promise<StyleFault[]> {
   return findStyleFaults(texts.flat());
 }
 
-/**
- * Lines for each rule with more findings than allowed: its findings in changed files, or all where none of these has some.
- *
- * @param changed Paths of the files that differ from HEAD.
- */
-export function reportFaults(
-  faults: readonly StyleFault[],
-  allowed: Allowed,
-  changed: ReadonlySet<string>,
-): string[] {
+/** Lines for each rule that has findings. */
+export function reportFaults(faults: readonly StyleFault[]): string[] {
   return RULE_NAMES.flatMap((rule) => {
-    const all = faults.filter((fault) => fault.rule === rule), limit = allowed[rule] ?? 0;
-    if (all.length <= limit) return [];
-    const recent = all.filter(({ place }) => changed.has(place.replace(/:\d+$/, "")));
-    const shown = (recent.length > 0 ? recent : all).slice(0, SHOWN);
+    const own = faults.filter((fault) => fault.rule === rule);
+    if (own.length === 0) return [];
     return [
-      `${rule}: ${all.length} findings, at most ${limit} are allowed; ${all[0]!.advice}`,
-      ...shown.map(({ place, found }) => `  ${place}: ${found}`),
+      `${rule}: ${plural(own.length, "finding")}; ${own[0]!.advice}`,
+      ...own.slice(0, SHOWN).map(({ place, found }) => `  ${place}: ${found}`),
     ];
   });
 }
 
-const main: Main = async (args) => {
-  const faults = await findInSources(ROOT), { files } = await listChanged(ROOT, []);
-  const path = `${ROOT}/experiments/tools/style.json`;
-  if (args.includes("--note")) {
-    const counts = RULE_NAMES.map((rule) => [rule, faults.filter((fault) => fault.rule === rule).length]);
-    const found = Object.fromEntries(counts.filter(([, count]) => count !== 0));
-    await writeWhole(path, `${JSON.stringify(found, null, 2)}\n`);
-    return EXIT.ok;
-  }
-  const allowed = await readJson(path) as Allowed;
-  const asked = Object.fromEntries(args.map((rule) => [rule, -1]));
-  const lines = reportFaults(faults, { ...allowed, ...asked }, new Set(args.length > 0 ? [] : files));
+const main: Main = async () => {
+  const lines = reportFaults(await findInSources(ROOT));
   for (const line of lines) writeLine(Deno.stdout, line);
   return lines.length === 0 ? EXIT.ok : EXIT_FOUND;
 };
