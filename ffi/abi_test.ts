@@ -94,6 +94,9 @@ Deno.test("Op.call() writes a frozen struct once, unless its memory may grow", (
     }
     assertEquals(asked, times);
   }
+  seen.length = 0;
+  op.call(null, { p: { x: null, n: 7 }, n: 6 }, hostData);
+  assertEquals(seen.slice(0, 5), [0, 0, 0, 0, 7], "NULL has no bytes");
 });
 
 Deno.test("Op.call() refuses fields that are missing, unknown, or no whole numbers", () => {
