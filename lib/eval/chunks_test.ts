@@ -19,6 +19,7 @@ Deno.test("cutChunks() refuses a text shorter than the context and a context bel
   assertThrows(() => cutChunks(new Int32Array(3), 4), RangeError, "a text of 3 tokens");
   assertThrows(() => cutChunks(new Int32Array(3), 1), RangeError, "at least 2");
   assertThrows(() => cutChunks(new Int32Array(3), 2.5), RangeError, "at least 2");
+  assertThrows(() => cutChunks([1, 2, 3] as never, 2), TypeError, 'Cannot use "ids": found Array');
 });
 
 Deno.test({
