@@ -30,7 +30,7 @@ function gridOf(
   ];
 }
 
-/** What shows a newcomer both sides of the filter: two ratios, and the random baseline over two seeds. */
+/** A first sweep with both sides of the filter: two ratios, and the random baseline over two seeds. */
 export const DEFAULT_GRID: readonly Grid[] = gridOf([0.3, 0.5], [0, 1], [0.5]);
 
 const FULL_RATIOS = [0.15, 0.3, 0.5];

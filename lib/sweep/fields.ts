@@ -81,7 +81,7 @@ export function findWrongField(record: object, fields: Fields): string | undefin
       return `field "${name}": found ${showFound(value)}, expected ${expected}`;
     }
   }
-  // A rule of a user's own goes by a name that no list holds.
+  // A user's own rule has a name that is in no list.
   if (values.has("ruleSha256")) values.delete("fusion");
   const options = values.entries().map(([name, value]) => [name, findWrongOption(name, value)]);
   const [name, wrong] = options.find(([, wrong]) => wrong !== undefined) ?? [];

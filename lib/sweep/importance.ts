@@ -5,7 +5,7 @@ import { findTask } from "../eval/tasks/mod.ts";
 import { effectiveOptions, readRecord } from "../methods/options.ts";
 import type { Trial } from "./trial.ts";
 
-/** What one option, or two together, explain. */
+/** The effect of one option, or of two together. */
 export interface OptionEffect {
   /** One option, or the two of an interaction. */
   readonly options: readonly string[];
@@ -34,8 +34,8 @@ interface Point {
 }
 
 /**
- * Fractions of variance. With a whole grid this is the functional ANOVA over it, exact: the variance of the means of an
- * option's values, and for pairs what their means add to that.
+ * Fractions of variance. With a whole grid this is the exact functional ANOVA over it: the variance of the means of an
+ * option's values, and for pairs the additional variance of their means.
  *
  * Otherwise an additive model is fitted by least squares, with one effect per value of an option. The effects sum to 0
  * over the trials that have the option: `tau` has no effect on trials of `mean`. An option's fraction is the variance
@@ -107,7 +107,7 @@ function isWhole(points: readonly Point[], counts: readonly number[]): boolean {
     points.every(({ levels }) => !levels.includes(-1));
 }
 
-/** Variances of effects, and what all of them explain together. */
+/** Variances of effects, and the variance that all of them explain together. */
 interface Parts {
   readonly parts: readonly { readonly options: readonly string[]; readonly variance: number }[];
   readonly explained: number;

@@ -26,8 +26,8 @@ export function objectiveOf(name: ObjectiveName, trial: Trial): number {
 }
 
 /**
- * A finished trial as samplers see it. It breaks the constraints by how much it exceeds the limits, and by how much it skipped more
- * than two points more or fewer queries than requested: such a trial is in no ranking.
+ * A finished trial as an observation of samplers. It violates the constraints by its excess over the limits, and by
+ * more than two points between achieved and requested ratio: such a trial is in no ranking.
  */
 export function observeTrial(
   point: Point,

@@ -1,4 +1,4 @@
-/** Grids of options: what `--grid FILE.json` and comma lists of flags stand for. */
+/** Grids of options, from `--grid FILE.json` and comma lists of flags. */
 import {
   effectiveKey,
   OPTION_NAMES,

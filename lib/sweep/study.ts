@@ -38,7 +38,7 @@ export interface Study<T extends TaskTypes = PerplexityTypes> {
   readonly model: LoadedModel;
   /** The text. */
   readonly text: string;
-  /** What to call it; default `text`. */
+  /** Its name; default `text`. */
   readonly textName?: string;
   /** Tokens per chunk; default {@linkcode DEFAULT_CONTEXT}. */
   readonly context?: number;

@@ -38,7 +38,7 @@ export type StoppedTrial = OptionsRecord & Omit<TrialFacts, "finishedAt"> & {
   readonly stoppedAt: string;
 };
 
-/** What can be wanted to be low: `loss` increase, or a retained fraction. */
+/** Objectives to minimize: `loss` increase, or a retained fraction. */
 export type ObjectiveName = "loss" | BudgetName;
 
 /** Most that a trial may have of an objective. */
@@ -84,7 +84,7 @@ export interface RaceRequest {
   readonly seed: number;
 }
 
-/** @internal How a race went. */
+/** @internal The outcome of a race. */
 export interface RaceRecord extends RaceRequest {
   /** The order in which every trial read the chunks. */
   readonly order: readonly number[];
@@ -112,7 +112,7 @@ export interface SweepSummary<T extends TaskTypes = TaskTypes> {
   readonly environment: Environment;
   /** For a search: its space, its sampler, and the importance of the axes. */
   readonly search?: SearchRecord;
-  /** For a race: how it went. */
+  /** For a race: its outcome. */
   readonly race?: RaceRecord;
   /** For a race: trials that were stopped early, which are not among `trials`. */
   readonly stopped?: readonly StoppedTrial[];

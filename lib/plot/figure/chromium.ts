@@ -1,6 +1,6 @@
 /** A headless Chromium: where it is, and how it is driven. */
 
-/** There is no Chromium, or it could not do what it was asked for. */
+/** There is no Chromium, or it failed at its task. */
 export class ChromiumError extends Error {
   override readonly name = "ChromiumError";
 }
@@ -48,7 +48,7 @@ function isFile(path: string): boolean {
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"];
 
 /**
- * Opens a browser without a window; what drives it (playwright-core) is loaded by then.
+ * Opens a browser without a window; its driver (playwright-core) is loaded only here.
  *
  * @param program Path of the Chromium. Default: {@linkcode expectChromium}.
  * @throws {ChromiumError} If there is none, or it does not start.

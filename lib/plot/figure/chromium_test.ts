@@ -26,7 +26,7 @@ Deno.test("expectChromium() says what to do where there is none", () => {
 
 Deno.test({
   name: "openBrowser() says when the program is none, or fails",
-  // The driver keeps what it has tried to start for a moment.
+  // The driver keeps the programs that it has tried to start for a moment.
   sanitizeOps: false,
   sanitizeResources: false,
   async fn() {

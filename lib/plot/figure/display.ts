@@ -38,7 +38,7 @@ export async function setPlotly(source: "cdn" | "inline"): Promise<void> {
   carried = false;
 }
 
-/** Marks around what a page shows while no script runs. */
+/** Marks around the content that a page shows while no script runs. */
 export const STATIC_MARKS = ["<!-- static -->", "<!-- /static -->"] as const;
 
 /** Environment variable with an address of plotly that is asked before the CDN: a server of this machine's own. */
@@ -78,7 +78,7 @@ const LOAD = `function loadPlotly(sources, done, failed) {
   window.tokenfilterPlotly.then(done, failed);
 }`;
 
-/** What puts plotly in a page, whatever module loader the page has. */
+/** A script that puts plotly in a page, whatever module loader the page has. */
 export function plotlyScript(plotly: string): Html {
   return markup`${Html.program("window.tokenfilterDefine = window.define; window.define = undefined;")}
 ${Html.program(plotly)}

@@ -1,8 +1,8 @@
 /** The program that draws a figure in a page, in the reader's light or dark; the same for reports and notebooks. */
 
 /**
- * Text of a function `drawFigure(Plotly, place, detail, figure, themes, hooks)`; hooks: `theme` is told the colours that
- * were taken, `drawn` that a drawing is complete, `image` forbids what a narrow page changes; all may be left out.
+ * Text of a function `drawFigure(Plotly, place, detail, figure, themes, hooks)`. All hooks may be left out: `theme`
+ * receives the colours in use, `drawn` is called when a drawing is complete, `image` keeps the wide layout.
  *
  * It draws when `place` has a width. It draws again when the page's scheme changes, or when the width passes from
  * narrow to wide. The scheme is the system's, or that of JupyterLab or VS Code, which mark it on the body. A narrow

@@ -1,4 +1,4 @@
-/** A figure as a value: what plotly draws, with colours by name so that one figure serves light and dark pages. */
+/** A figure as a value: its data for plotly, with colours by name so that one figure serves light and dark pages. */
 import { displayFigure, type MediaBundle } from "./display.ts";
 import { type ImageOptions, saveFigureImage } from "./image.ts";
 import { renderPage } from "./page.ts";
@@ -57,7 +57,7 @@ export class Figure implements FigureParts {
   }
 
   /**
-   * What `Plotly.newPlot` takes, title included, in the colours of one theme on an opaque ground.
+   * Arguments of `Plotly.newPlot`, title included, in the colours of one theme on an opaque ground.
    *
    * @param theme Default: the light one.
    */

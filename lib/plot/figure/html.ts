@@ -1,7 +1,7 @@
 /** HTML as a value. Whatever is put into a template is escaped, so that no page is made of strings. */
 import { createHash } from "node:crypto";
 
-/** What may stand in a template: text, which is escaped; HTML; lists of these; nothing. */
+/** Values of a template: text, which is escaped; HTML; lists of these; nothing. */
 export type HtmlPart = string | number | Html | false | undefined | readonly HtmlPart[];
 
 /** HTML that {@linkcode markup} has made, and the programs in it. */
@@ -44,7 +44,7 @@ export class Html {
   }
 }
 
-/** A template of HTML: this before its quotes. (`deno fmt` lays out what follows `html`, blanks in texts too.) */
+/** A template of HTML: this before its quotes. (`deno fmt` would lay out a text after `html`, blanks included.) */
 export const markup: typeof Html.of = Html.of;
 
 export function escapeHtml(text: string): string {

@@ -1,4 +1,4 @@
-/** What figures are made of: their parts, layouts and axes, and texts in them. */
+/** The parts of figures: layouts and axes, and texts in them. */
 import type { Json, JsonObject } from "./json.ts";
 import { applyTheme, type Theme } from "./theme.ts";
 
@@ -11,7 +11,7 @@ export interface FigureParts {
   readonly layout: JsonObject;
 }
 
-/** What `Plotly.newPlot` takes of a figure: its title drawn too, in the colours of a theme on an opaque ground. */
+/** Arguments of `Plotly.newPlot` for a figure: its title drawn too, in the colours of a theme on an opaque ground. */
 export function drawnAlone(
   { title, height, data, layout }: FigureParts,
   theme: Theme,
@@ -82,8 +82,8 @@ export function axis(title: string, more: JsonObject = {}): Json {
 }
 
 /**
- * The title of a horizontal axis in a plot with a scale of colours above it: plotly sets it about 20 pixels too high there,
- * into the row of the axis's labels.
+ * The title of a horizontal axis in a plot with a scale of colours above it. plotly would set it about 20 pixels too
+ * high there, into the row of the axis's labels.
  */
 export function titleUnderScale(text: string): JsonObject {
   return { text, standoff: 30 };
@@ -94,7 +94,7 @@ export function escapeText(text: string): string {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
-/** Tags that plotly's labels may hold: what else looks like one is text of results, and is shown as text. */
+/** Tags that plotly's labels may hold: any other text that looks like a tag is shown as text. */
 const OTHER_TAGS = /<(?=[a-z/!?])(?!\/?(?:b|br|i|sub|sup|extra)>)/gi;
 
 /** A part of a figure in which no text holds other tags. */

@@ -22,7 +22,7 @@ export interface PageParts {
   readonly downloads?: readonly { readonly name: string; readonly text: string }[];
 }
 
-/** @internal What every report's page takes. */
+/** @internal Options of every report's page. */
 export interface ReportOptions {
   /** Text of plotly's browser bundle (`plotly.min.js`), which is put in once; or where it lies next to the page. */
   readonly plotly: PlotlySource;
@@ -221,7 +221,7 @@ export interface PageTable {
   readonly marked?: (row: number) => boolean;
 }
 
-/** A table as text: what {@linkcode tabulate} makes. */
+/** A table as text: the result of {@linkcode tabulate}. */
 export type TextTable = Required<Omit<PageTable, "marked">>;
 
 /** A column: its name, its meaning, the cell of a row, and whether it holds text. */
@@ -262,7 +262,7 @@ export function renderTable({ columns, hints, rows, left, marked }: PageTable): 
 <div class="scroll"><table><thead><tr>${head}</tr></thead><tbody>${body}</tbody></table></div>`;
 }
 
-/** What stands between two stars, as in Markdown, is bold. */
+/** Text between two stars, as in Markdown, is bold. */
 function showBold(cell: string): HtmlPart {
   const [, bold] = cell.match(/^\*\*(.*)\*\*$/) ?? [];
   return bold === undefined ? cell : markup`<b>${bold}</b>`;

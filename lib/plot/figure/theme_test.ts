@@ -34,7 +34,7 @@ Deno.test("themes have the same names, and every figure draws in both", () => {
   }
 });
 
-/** What eyes without one kind of cones see, on linear RGB (Machado, Oliveira, Fernandes 2009, severity 1). */
+/** Colour vision without one kind of cones, on linear RGB (Machado, Oliveira, Fernandes 2009, severity 1). */
 const EYES = {
   all: [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
   protanopia: [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [

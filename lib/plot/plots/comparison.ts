@@ -8,7 +8,7 @@ import { chart, isWide, markOf, trace, whiskers } from "../figure/parts.ts";
 import { describeRetained, MISSED_NOTE } from "../trials/trial_label.ts";
 import { styleRule } from "../trials/rule_style.ts";
 
-/** @internal What losses may be compared with: the full model, random, and the protected random baseline. */
+/** @internal Baselines of losses: the full model, random, and the protected random baseline. */
 export type ComparisonBase = "dense" | "random" | "random-protected";
 
 const DIFFERENCES = { dense: "lossIncrease", random: "toRandom", "random-protected": "toProtected" } as const;

@@ -28,7 +28,7 @@ export interface FusionWeights {
 /**
  * Gathers the weights of one sequence, and their quartiles over a window centred on each token (cut at the ends).
  *
- * @param options `texts`: one a token; `window`: an odd number of tokens, default 33.
+ * @param options `texts`: one per token; `window`: an odd number of tokens, default 33.
  * @throws {RangeError} If the window is not an odd number from 1 on.
  */
 export function collectFusionWeights(

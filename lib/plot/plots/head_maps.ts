@@ -33,7 +33,7 @@ export interface HeadMaps {
 /**
  * Gathers one moment of the heads' similarities.
  *
- * @param views What to choose from; all of the same layers.
+ * @param views Views to choose from; all of the same layers.
  */
 export function collectHeadMaps(
   views: readonly { readonly name: string; readonly layers: readonly HeadLayer[] }[],

@@ -22,7 +22,7 @@ const ROW_PIXELS = 19;
 /** Height below which the buttons would lie upon the scale of colours. */
 const MIN_PIXELS = 200;
 
-/** Gathers what the plot shows, in the summary's order: by ratio, then perplexity. */
+/** Gathers the plot's numbers, in the summary's order: by ratio, then perplexity. */
 export function collectLayerSkips(summary: SweepSummary): LayerSkips {
   const decided = summary.trials.filter((trial) =>
     trial.achievedRatio !== null && filtersQueries(readRecord(trial))

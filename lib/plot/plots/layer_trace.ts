@@ -3,10 +3,10 @@
 import type { TokenColumns } from "../../heads/report.ts";
 import { quantile } from "../../quantile.ts";
 
-/** Numbers, one a token; null or NaN = undefined. */
+/** Numbers, one per token; null or NaN = undefined. */
 export type Column = ArrayLike<number | null>;
 
-/** @internal The tokens of one layer in order. `{ layer, ...rows }` is one, with `rows` what a scan gave ({@linkcode ScanOutput}). */
+/** @internal Tokens of one layer in order: `{ layer, ...rows }` with `rows` from a scan ({@linkcode ScanOutput}). */
 export interface LayerTrace {
   /** 0-based index of the layer in the model. */
   readonly layer: number;

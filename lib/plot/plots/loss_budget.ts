@@ -1,4 +1,4 @@
-/** The loss increase against what a method spends of pairs, of the cache, or of operations; one curve a configuration. */
+/** The loss increase against a method's retained pairs, cache, or operations; one curve per configuration. */
 import { excessKeys, listMetrics, lossUnit } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { type BudgetName, BUDGETS } from "../../sweep/budgets.ts";

@@ -1,4 +1,4 @@
-/** A task's metric of every method of a comparison against what it spends, with intervals. */
+/** A task's metric of every method of a comparison against the method's budget, with intervals. */
 import { formatMean, formatMetric, isOfAnswers } from "../../eval/metrics.ts";
 import { findMetric, findTask, TASKS } from "../../eval/tasks/mod.ts";
 import { shareInterval } from "../../stats/shares.ts";

@@ -13,8 +13,8 @@ export const pairRatios = (
 ): (number | undefined)[] => [...new Set(pairs.map(({ asked }) => asked))];
 
 /**
- * The numbers of the plot, of all tasks and then of each: how often a method is told to be better or worse than another,
- * [method][other]; null of a method and itself.
+ * The numbers of the plot, of all tasks and then of each: how often a method is significantly better or worse than
+ * another, [method][other]; null on the diagonal.
  */
 export type MethodMatrix = ReturnType<typeof collectMethodMatrix>;
 

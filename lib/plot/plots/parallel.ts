@@ -1,4 +1,4 @@
-/** Parallel coordinates of a sweep: a line a trial, an axis an option that varies or a result. */
+/** Parallel coordinates of a sweep: a line per trial, an axis per result and per option that varies. */
 import { readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { BUDGETS } from "../../sweep/budgets.ts";

@@ -28,7 +28,7 @@ export interface Quality extends TrialCurves {
   readonly dense: number;
 }
 
-/** What can be drawn of a task: its headline, and the metrics that have a figure. */
+/** Plots of a task: its headline, and the metrics that have a figure. */
 export function drawnMetrics({ headline, metrics }: Task): DrawnMetric[] {
   const { name } = headline, title = name[0]!.toUpperCase() + name.slice(1);
   return [
@@ -37,7 +37,7 @@ export function drawnMetrics({ headline, metrics }: Task): DrawnMetric[] {
   ];
 }
 
-/** Gathers what the plot shows: of trials that are to skip queries. The random control becomes a band over its seeds. */
+/** Gathers the plot's numbers, of trials that are to skip queries. The random control becomes a band over its seeds. */
 export function collectQuality(summary: SweepSummary): Quality {
   const metrics = drawnMetrics(findTask(summary.environment.task));
   const trials = summary.trials.filter((trial) => filtersQueries(readRecord(trial)));

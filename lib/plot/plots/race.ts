@@ -47,7 +47,7 @@ export function collectRace(summary: SweepSummary) {
   return { curves, chunks, saved: 1 - race.read / race.of, unit: lossUnit(findTask(environment.task)) };
 }
 
-/** Draws a line a trial; a cross where one was stopped. */
+/** Draws a line per trial; a cross where one was stopped. */
 export function plotRace(numbers: RaceCurves | undefined): Figure {
   if (numbers === undefined) return emptyFigure(TITLE, "No trial was raced here: --race does");
   const { curves, chunks, saved, unit } = numbers;

@@ -13,7 +13,7 @@ export interface RetrievalScores {
   readonly copies: boolean;
 }
 
-/** Gathers scores, from what `findRetrievalLayers` gives; a report of `deno task heads` has them as `retrieval`. */
+/** Gathers scores from `findRetrievalLayers`; a report of `deno task heads` has them as `retrieval`. */
 export function collectRetrieval({ retrieval }: Pick<HeadReport, "retrieval">): RetrievalScores {
   const { scores, heads, copies } = retrieval ?? { scores: [], heads: [], copies: true };
   const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) || 1;

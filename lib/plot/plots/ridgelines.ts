@@ -23,12 +23,12 @@ export interface Ridgelines {
 
 const GRID_POINTS = 121;
 
-/** Part of the scores' range by which the grid goes past them on either side, for the tails of the densities. */
+/** The grid extends beyond the scores by this part of their range on either side, for the tails of the densities. */
 const GRID_MARGIN = 0.06;
 
 /**
- * Estimates the density of each layer's scores: a Gaussian kernel, bandwidth by Silverman's rule
- * (0.9 min(sd, IQR/1.34) n^-1/5), on one grid over the scores of all layers, 6% of their range added on either side.
+ * Estimates the density of each layer's scores with a Gaussian kernel, bandwidth by Silverman's rule (0.9 min(sd,
+ * IQR/1.34) n^-1/5). All layers share one grid over their scores, with 6% of the range added on either side.
  */
 export function collectRidgelines(
   traces: readonly Pick<LayerTrace, "layer" | "redundancy" | "threshold">[],

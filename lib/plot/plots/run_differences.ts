@@ -60,7 +60,7 @@ export function collectRunDifferences({ task, paired, rows }: RunDifference) {
 const TITLE = "How far the runs are apart";
 const COLORS = { "-1": "@series2", "0": "@muted", "1": "@series1" } as const;
 
-/** Draws a row a method: left of 0 the second run costs less. */
+/** Draws a row per method: left of 0 the second run has the lower loss. */
 export function plotRunDifferences({ unit, paired, rows, left }: RunDifferences): Figure {
   if (rows.length === 0) return emptyFigure(TITLE, "No method is in both runs: run the same ones in both.");
   return chartIntervals(

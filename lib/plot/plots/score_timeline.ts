@@ -25,7 +25,7 @@ export interface ScoreTimeline {
 /**
  * Gathers decisions of one sequence.
  *
- * @param options `texts`: one a token; `warmup`: tokens at the start of the sequence that were kept (default 0).
+ * @param options `texts`: one per token; `warmup`: tokens at the start of the sequence that were kept (default 0).
  */
 export function collectScoreTimeline(
   traces: readonly Pick<LayerTrace, "layer" | "position" | "redundancy" | "threshold" | "keep">[],

@@ -34,7 +34,7 @@ export interface SimilarityScatter {
   readonly inverted: boolean;
 }
 
-/** @internal What decides where the boundary is, besides weights and thresholds. */
+/** @internal Options that move the boundary, besides weights and thresholds. */
 export interface BoundaryOptions {
   /** The fusion rule: `min`, `max` and `product` have bent boundaries; the weights of the others define theirs. */
   readonly rule?: string;

@@ -29,7 +29,7 @@ export interface TokenMapParts {
 }
 
 /**
- * Gathers what layers decided on the tokens of one text.
+ * Gathers the decisions of layers about the tokens of one text.
  *
  * @param texts One a token.
  * @param options `warmup`: tokens at the start of the sequence that were kept (default 0).

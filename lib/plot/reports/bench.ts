@@ -20,7 +20,7 @@ import { collectRoofline, type KernelRow, type MachinePeak, plotRoofline } from 
 export interface PeerRow {
   /** Name of the engine, with its version. */
   readonly engine: string;
-  /** What decides whose attention is skipped; `dense`: nothing. */
+  /** The method that skips attention; `dense`: none. */
   readonly method: string;
   readonly tokens: number;
   /** Median wall time of the prefill, milliseconds. */
@@ -40,14 +40,14 @@ export interface BenchBar {
   readonly holds: boolean | null;
 }
 
-/** The content of `bench.json`, and of what `bench:gpu` writes. */
+/** The content of `bench.json`, and of the file of `bench:gpu`. */
 export interface BenchReport {
   readonly kernels: readonly KernelRow[];
   /** A model at growing lengths, dense and filtered. */
   readonly lengths: readonly LengthRow[];
   /** The model that ran at these lengths; tiny where left out. */
   readonly model?: string;
-  /** What its matrices were turned into. */
+  /** Element type to which its matrices were converted. */
   readonly dtype?: WeightDType;
   /** A model end to end next to other engines; left out where it was not raced. */
   readonly peers?: readonly PeerRow[];

@@ -32,7 +32,7 @@ import { describeOpposed, OPPONENT_NAMES, tabulateResults } from "./results.ts";
 
 export function plotComparisons(comparison: Comparison): Figure[] {
   const { results = [], methods } = comparison;
-  // What verdicts call the random baseline.
+  // Name of the random baseline in verdicts.
   const baseline = methods.some(({ toProtected }) => toProtected !== null) ? "random-protected" : "random";
   const measured = [...Map.groupBy(results, ({ task, metric }) => `${task} ${metric}`).values()].map((
     [row],
@@ -60,7 +60,7 @@ const VERDICTS = [
   ],
 ] as const;
 
-/** Lays a comparison out: one row a method. Shared by the terminal and the report. */
+/** Lays a comparison out: one row per method. Shared by the terminal and the report. */
 export function tabulateComparison(
   { methods, results = [], environment }:
     & Pick<Comparison, "methods">

@@ -1,4 +1,4 @@
-/** Records as CSV: what spreadsheets and data frames read. */
+/** Records as CSV, for spreadsheets and data frames. */
 
 /** A record's field that grows with the text: neither a table nor a page needs it, and the file next to them has it. */
 const LONG = "lossBlocks";

@@ -76,7 +76,7 @@ export function describeDifference(diff: RunDifference): string[] {
   ];
 }
 
-/** Lays two runs out: the full model, then a row a method. Shared by the terminal and the report. */
+/** Lays two runs out: the full model, then a row per method. Shared by the terminal and the report. */
 export function tabulateDifference(diff: RunDifference): TextTable {
   const { rows, dense, kind } = diff, { headline, loss } = findTask(diff.task);
   const hasKeys = rows.some(({ a, b }) => (a?.kvAchievedRatio ?? b?.kvAchievedRatio ?? null) !== null);

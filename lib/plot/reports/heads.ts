@@ -28,7 +28,7 @@ import { collectSimilarityScatter, plotSimilarityScatter } from "../plots/simila
 import { collectTokenMap, plotTokenMap, type TokenMap } from "../plots/token_map.ts";
 import { collectVariancePosition, plotVariancePosition } from "../plots/variance_position.ts";
 
-/** The figures of a report: first how well rules rank, then what they go by. */
+/** The figures of a report: first how well rules rank, then their inputs. */
 export function plotHeads(report: HeadReport): Figure[] {
   const { layers, views, overall, options, excerpt } = report;
   const sample = splitLayers(report.sample), excerpts = splitLayers(excerpt.columns);
@@ -58,7 +58,7 @@ export function plotHeads(report: HeadReport): Figure[] {
   ];
 }
 
-/** The excerpt of a report, with what the method would skip of it. */
+/** The excerpt of a report, with the method's decisions. */
 export function plotHeadsText({ excerpt, options }: HeadReport): TokenMap {
   return plotTokenMap(
     collectTokenMap(splitLayers(excerpt.columns), excerpt.texts, { warmup: options.warmup }),

@@ -35,7 +35,7 @@ interface Numbers {
   readonly name: string;
   readonly hint: string;
   readonly better: "lower" | "higher";
-  /** Undefined where there is none; a text where it is somebody else's. */
+  /** Undefined where there is none; a text where it is from another source. */
   readonly of: (method: string) => { readonly value: number; readonly shown: string } | string | undefined;
 }
 

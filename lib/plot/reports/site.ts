@@ -105,11 +105,11 @@ const kindOf = ({ kind }: SiteEntry) => KINDS[kind] as Kind<SiteEntry["data"]>;
 export const SITE_FILES = { index: "index.html", plotly: "plotly.min.js" } as const;
 
 /**
- * Renders a site, plotly's file aside, which goes next to the pages as `plotly.min.js`.
+ * Renders a site, without plotly's file, which must be next to the pages as `plotly.min.js`.
  *
  * @param entries In the order of the links; names may repeat.
  * @returns Texts by file name, `index.html` first.
- * @throws {RangeError} If there is no entry, or one does not hold what its kind holds.
+ * @throws {RangeError} If there is no entry, or one does not have the fields of its kind.
  */
 export function renderSite(entries: readonly SiteEntry[]): Map<string, string> {
   if (entries.length === 0) {
@@ -151,7 +151,7 @@ function nameFiles(entries: readonly SiteEntry[]): string[] {
   });
 }
 
-/** Renders a part of an entry; what fails names the entry. */
+/** Renders a part of an entry; an error names the entry. */
 function explain<Part>(entry: SiteEntry, render: () => Part): Part {
   try {
     return render();

@@ -30,7 +30,7 @@ import { describeSearch } from "./search_notes.ts";
 import { tabulateTrials } from "./trial_table.ts";
 import { collectVerdicts, describeVerdicts } from "./verdict.ts";
 
-/** What losses are drawn against; queries have a plot of their own. */
+/** Budgets for the horizontal axes of losses; queries have a plot of their own. */
 const REPORTED_BUDGETS = ["pairs", "attentionFlops", "cache"] as const;
 
 /** The figures of a sweep's report, in order; only those that have data. */

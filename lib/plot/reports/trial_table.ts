@@ -71,7 +71,7 @@ function listMeasured(task: Task, dense: Dense): Column[] {
   }));
 }
 
-/** What trials spend; of parameters only where a method takes some. */
+/** Columns of trials' budgets; parameters only where a method removes some. */
 const listCosts = (trials: readonly RankedTrial[]): readonly Column[] => [
   ...BUDGET_NAMES.filter((name) =>
     name !== "queries" && (name !== "parameters" || trials.some((t) => t.parametersAvoided > 0))
@@ -123,7 +123,7 @@ export interface TabulatedTrials extends Pick<SweepSummary, "trials" | "stopped"
 }
 
 /**
- * Lays a sweep out: the full model's row, then one a trial; columns for the rule, the ratio and every option that
+ * Lays a sweep out: the full model's row, then one per trial. Columns are the rule, the ratio and every option that
  * varies, then results.
  *
  * @param named Options that have a column though they do not vary.

@@ -155,7 +155,7 @@ function listToBaseline(methods: readonly (readonly [name: string, MethodVerdict
   return `${text[0]!.toUpperCase()}${text.slice(1)}.`;
 }
 
-/** What matched methods spend alike, in words: `At equal KV cache, 63% of the full model (requested: 50% of keys and values),`. */
+/** Common budget of matched methods: `At equal KV cache, 63% of the full model (requested: 50% of keys and values),` */
 function atBudget(side: Verdict["side"], { budget, target, asked }: Matched): string {
   const share = `${Number((100 * asked).toPrecision(4))}% of ${
     side === "query" ? "queries" : "keys and values"

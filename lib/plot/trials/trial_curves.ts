@@ -1,4 +1,4 @@
-/** Trials as curves over what they skip or spend: one a configuration, a band over seeds of the random baseline, and the Pareto front. */
+/** Trials as curves over skipped fractions or budgets: one per configuration, a band for random, the Pareto front. */
 import { formatMetric, readMetric } from "../../eval/metrics.ts";
 import type { Metric } from "../../eval/metrics.ts";
 import { mean } from "../../mean.ts";
@@ -51,9 +51,9 @@ export interface CurveOptions {
   readonly metrics: readonly CurveMetric[];
   /** Place of a trial on the horizontal axis. */
   readonly x: (trial: Trial) => number | null;
-  /** Whether a small `x` is what one needs: curves then run from high to low. */
+  /** Whether a small `x` is better: curves then run from high to low. */
   readonly falling?: boolean;
-  /** Whether trials are on the front, one a trial. */
+  /** Whether trials are on the front, one entry per trial. */
   readonly front: readonly boolean[];
 }
 
@@ -133,7 +133,7 @@ const HEIGHT = 430;
 /** A horizontal axis of so few points has ticks within them. */
 const NARROW = 0.08;
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
-/** More curves than this share one legend entry a method. */
+/** If there are more curves than this, those of one method share a legend entry. */
 const MAX_LEGEND = 14;
 
 export interface CurveDrawing {
@@ -147,7 +147,7 @@ export interface CurveDrawing {
   readonly yTitle: string;
   readonly percent?: boolean | undefined;
   readonly isLog: boolean;
-  /** What lower values are drawn at. */
+  /** Lower values are drawn at this one. */
   readonly floor?: number;
   /** The model without a filter, as a line. */
   readonly dense?: { readonly name: string; readonly y: number };

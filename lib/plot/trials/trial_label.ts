@@ -57,7 +57,7 @@ export function methodName(trial: OptionsRecord): string {
   return presets.get(trial) ?? ruleName(trial);
 }
 
-/** Records of trials with what tables call their methods, for files. */
+/** Records of trials with their methods' names in tables, for files. */
 export const nameTrials = <T extends OptionsRecord>(trials: readonly T[]) =>
   trials.map((trial) => ({ method: methodName(trial), ...trial }));
 

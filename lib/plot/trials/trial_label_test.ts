@@ -11,7 +11,7 @@ Deno.test("varyingOptions() are those that differ within a name, or among trials
   const shuffled = [false, true].map((shuffle) => trial({ fusion: "variance", shuffle }));
   assertEquals([shuffled.map(methodName), varyingOptions(shuffled)], [["variance", "variance shuffled"], []]);
   assertEquals(varyingOptions([rules[0]!, trial({ fusion: "variance", warmup: 8 })]), ["warmup"]);
-  // What evicts and what skips has options of its own.
+  // Methods that evict and methods that skip have options of their own.
   const keys = trial({ side: "key", fusion: "key", warmup: 64, recent: 128 });
   assertEquals(varyingOptions([rules[0]!, keys]), []);
   const presets = [PRESETS.paper, PRESETS.local].map((preset) => trial({ ...preset, pruneRatio: 0.5 }));

@@ -21,12 +21,12 @@ import { controlFor, CONTROLS, seedlessKey } from "./controls.ts";
 
 /** @internal A method with a name; methods of one name differ in only the seed, and count as one. */
 export interface NamedMethod {
-  /** What tables and plots call it. */
+  /** Its name in tables and plots. */
   readonly name: string;
   readonly options: ResolvedOptions;
   /** The requested ratio, where a comparison has several; its name then ends with it. */
   readonly asked?: number;
-  /** Other names of what, at the shared warm-up and window, is the same method. */
+  /** Names of further methods that are identical at the shared warm-up and window. */
   readonly same?: readonly string[];
 }
 
@@ -124,7 +124,7 @@ function chooseMethods(names: readonly string[], base: ComparedBase): NamedMetho
       if (set === undefined) {
         throw new RangeError(`Cannot compare "${name}": expected some of ${[...KNOWN.keys()].join(", ")}`);
       }
-      // A preset that names which sides are filtered is not to be told otherwise.
+      // A preset that sets the filtered sides keeps its setting.
       const { side: _, cacheSkipped: __, kvFusion: ___, ...rest } = base;
       const shared = "side" in set || "kvFusion" in set ? rest : base;
       return { name, options: resolveOptions({ ...shared, ...set, ...spans }) };

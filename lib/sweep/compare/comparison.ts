@@ -85,7 +85,7 @@ export interface ComparedLosses extends Partial<Spent>, PerLayer {
   readonly loss: number;
   /** Lowest and highest mean loss of a seed. */
   readonly seedLosses: readonly [low: number, high: number];
-  /** The losses summed over blocks, mean over seeds: what two runs are paired by. */
+  /** The losses summed over blocks, mean over seeds, for pairing two runs. */
   readonly lossBlocks: BlockSums;
   /** Its loss increase; null for `dense`. */
   readonly lossIncrease: Interval | null;
@@ -102,8 +102,8 @@ export interface ComparedLosses extends Partial<Spent>, PerLayer {
   /** The same, less the loss of `random-protected`, the fair control. */
   readonly toProtected: Interval | null;
   /**
-   * Fraction of the way from its `random` to its `oracle` in loss; null for those three, where one is missing, and where the
-   * interval of that way holds 0: a fraction of nothing.
+   * Fraction of the way from its `random` to its `oracle` in loss. It is null for those three, where one is missing,
+   * and where the interval of that way contains 0.
    */
   readonly closed: Interval | null;
 }
@@ -150,7 +150,7 @@ export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
   /** @throws {RangeError} If the model cannot have the method. */
   readonly createPruner: (method: ResolvedOptions) => Filter;
   readonly environment: Environment;
-  /** What methods are matched on; default: nothing, each runs at the ratio that it is given. */
+  /** The budget that methods are matched on; default: none, each runs at its given ratio. */
   readonly match?: Match;
   /** Options of the intervals; default: 2000 resamples, and blocks of the task's units (64 tokens, or one item). */
   readonly blockSize?: number;
@@ -165,8 +165,8 @@ export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
 }
 
 /**
- * Runs methods on the same data and compares their losses unit by unit. Intervals are percentiles over resamples of blocks,
- * the same blocks for every method and table, so that what a passage does to all of them cancels.
+ * Runs methods on the same data and compares their losses unit by unit. Intervals are percentiles over resamples of
+ * blocks, the same blocks for every method and table, so that effects of a passage on all of them cancel.
  *
  * @throws {DOMException} The signal's reason, if it is aborted.
  */

@@ -9,7 +9,7 @@ import {
 import { isEviction, isOffline } from "../../methods/method.ts";
 import { decidingMethods, filtersQueries } from "../../methods/sides.ts";
 
-/** What methods are compared with: two random baselines, the oracle, and their own decisions shuffled in time. */
+/** Controls of methods: two random baselines, the oracle, and their own decisions shuffled in time. */
 export const CONTROLS = ["random", "random-protected", "oracle", "shuffled"] as const;
 export type Control = (typeof CONTROLS)[number];
 
@@ -36,7 +36,7 @@ export function isBaseline(
   return options.shuffle || CONTROLS.some((control) => control === decidingMethods(options)[0]!.name);
 }
 
-/** Whether there is anything in what options decide that an order could matter to. */
+/** Whether options have decisions whose order in time can be shuffled. */
 function isShuffled(options: ResolvedOptions): boolean {
   return options.whole !== "heads" &&
     decidingMethods(options).every((method) =>
@@ -44,7 +44,7 @@ function isShuffled(options: ResolvedOptions): boolean {
     );
 }
 
-/** A key of what options decide, whatever the seed. */
+/** A key of the decisions of options, whatever the seed. */
 export const seedlessKey = (options: ResolvedOptions): string => effectiveKey({ ...options, seed: 0n });
 
 /** Names of the presets and of their controls at some ratios, by a key of their decisions. */
@@ -72,8 +72,8 @@ function presetsAt(pruneRatio: number, kvRatio: number): ReadonlyMap<string, str
 }
 
 /**
- * The preset that options are, ratios and seed aside; `random for keys` where they are the control of one; `retrieval, none
- * whole` where they are one without its whole layers; undefined where they are none of these.
+ * Name of the preset that options are equal to, ratios and seed aside. It is `random for keys` for a control of one,
+ * `retrieval, none whole` for one without its whole layers, and undefined for all others.
  */
 export function presetName(options: ResolvedOptions): string | undefined {
   return presetsAt(options.pruneRatio, options.kvRatio).get(seedlessKey(options));

@@ -27,7 +27,7 @@ export interface ScoreResult {
   readonly kvAchievedRatio?: number | null;
 }
 
-/** A result of a task, and what to call it. */
+/** A result of a task, and its name. */
 export type RunResult =
   & { readonly name: string }
   & (
@@ -180,7 +180,7 @@ interface Row {
 
 const trialOptions = (trial: Trial): object => effectiveOptions(readRecord(trial));
 
-/** A difference of losses of the same tokens, or of what two runs lost above their own full models. */
+/** A difference of losses of the same tokens, or of two runs' loss increases over their own full models. */
 function subtract(task: Task, a: DifferenceSide, b: DifferenceSide, paired: boolean): Interval | null {
   if (paired) return differ(task, a.blocks!, b.blocks!) ?? null;
   if (a.excess === undefined || b.excess === undefined) return null;
@@ -208,7 +208,7 @@ function whyUnpaired(a: Run, b: Run): string | undefined {
 
 function readRun({ kind, data }: RunResult): {
   readonly task: Task;
-  /** What runs of the same tokens share. */
+  /** The key that runs of the same tokens share. */
   readonly tokens: string | undefined;
   readonly environment: Environment | undefined;
   readonly dense: Row | undefined;

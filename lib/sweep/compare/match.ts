@@ -1,4 +1,4 @@
-/** Equal budgets: each method's ratio at which it spends what a random baseline spends at the ratio asked for. */
+/** Equal budgets: each method's ratio at which it retains as much as a random baseline at the requested ratio. */
 import { requestedRatio, type ResolvedOptions } from "../../methods/options.ts";
 import { filtersQueries } from "../../methods/sides.ts";
 import type { BudgetName, Retained } from "../budgets.ts";
@@ -56,7 +56,8 @@ interface Tried {
 }
 
 /**
- * Finds the ratio at which a method has a retained fraction, by the secant: it spends the less the more it drops, and all at a ratio of 0.
+ * Finds the ratio at which a method has a retained fraction, by the secant. It retains less at a higher ratio, all at
+ * 0.
  *
  * @param spend Its retained fraction at a ratio; undefined where it cannot have that ratio.
  * @returns Undefined where no ratio comes within half a point: two methods that do are within one.
@@ -83,12 +84,12 @@ export async function findRatio(
 }
 
 /**
- * Finds the ratios of methods. At each requested ratio and budget, the first method named sets the target: what its random baseline
- * spends at that ratio.
+ * Finds the ratios of methods. At each requested ratio and budget, the first method named sets the target: the retained
+ * fraction of its random baseline at that ratio.
  *
  * @param methods Those of one name are seeds of one at one ratio: that of the first.
  * @param spend The retained fractions of a method; undefined where the model cannot have it.
- * @returns What became of each name that can be matched, and its methods at their ratio.
+ * @returns For each name that can be matched, its match and its methods at their ratio.
  */
 export async function matchMethods(
   methods: readonly NamedMethod[],

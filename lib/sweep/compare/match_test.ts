@@ -6,12 +6,12 @@ import type { NamedMethod } from "./compared_methods.ts";
 
 Deno.test("findRatio() finds what spends as much, in a few runs, and says where nothing does", async () => {
   const tries: number[] = [];
-  // Pairs of skipped queries whose keys go fall as a square.
+  // Pairs fall as a square if the keys of skipped queries are evicted too.
   const square = (ratio: number) => (tries.push(ratio), Promise.resolve((1 - ratio) ** 2));
   const ratio = await findRatio(0.5, 0.36, square);
   assert(Math.abs((1 - ratio!) ** 2 - 0.36) <= 0.005, `${ratio}`);
   assertEquals([tries[0], tries.length <= 4], [0.5, true]);
-  // What spends the same already runs once, at the ratio asked for.
+  // A method that already has the budget runs once, at the requested ratio.
   tries.length = 0;
   assertEquals([await findRatio(0.5, 0.254, square), tries], [0.5, [0.5]]);
   const stuck = (ratio: number) => Promise.resolve(0.8 - 0.01 * ratio);

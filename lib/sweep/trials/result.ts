@@ -81,7 +81,7 @@ export function findWrongResult(
   return findWrongField(record, fields) ?? (isStopped ? undefined : findWrongHeadline(record, task));
 }
 
-/** By how much a headline may differ from what its losses come to, which are kept to eight digits. */
+/** Tolerance between a headline and its value from the losses, which are kept to eight digits. */
 const TOLERANCE = 1e-5;
 
 /** The fault of a record's headline compared with its losses, which records of older versions do not have. */

@@ -78,8 +78,8 @@ export async function runTrial<T extends TaskTypes>(
 const WAIT_MS = 100;
 
 /**
- * Runs the trials that a source gives until it has no more, and waits for those that others are at; each is with the
- * source before the next one begins.
+ * Runs the trials that a source gives until it has no more, and waits for those that other workers run. Each result is
+ * stored before the next trial begins.
  *
  * @returns All trials of the source, in its order.
  * @throws {DOMException} The signal's reason, if it is aborted.

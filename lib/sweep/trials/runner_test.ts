@@ -261,7 +261,7 @@ Deno.test("runSweep() leaves a trial that another worker has taken, and takes th
       },
       async take() {
         const trial = await listed.take();
-        // The first trial goes to another worker, which takes this one for dead.
+        // Another worker takes the first trial because this one counts as dead.
         if (trial !== undefined && taken.push(trial.digest) === 1) {
           other.release("one");
           kept.push(other.claim("two", 60_000)!.digest === trial.digest);

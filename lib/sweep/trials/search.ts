@@ -70,7 +70,7 @@ export class Search<T extends Trial = Trial> {
       if (digest !== null && !this.#failed.has(digest)) {
         return { point, state: "running", values: [], violation: 0 };
       }
-      // What cannot be is as far from the constraints as can be.
+      // A point that cannot be a trial has an infinite violation.
       return { point, state: "finished", values: objectives.map(() => Infinity), violation: Infinity };
     });
   }
@@ -90,7 +90,7 @@ export class Search<T extends Trial = Trial> {
     }
   }
 
-  /** Takes in what has been proposed in a study, by this process or another one. */
+  /** Reads the proposals in a study, by this process or another one. */
   look(store: StudyStore): void {
     this.#proposals.push(...store.proposals(this.#proposals.length));
     this.#failed = new Set(store.digests("failed"));

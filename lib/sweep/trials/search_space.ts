@@ -33,8 +33,8 @@ const refuse = (name: string, why: string) => new RangeError(`Cannot use axis "$
  * `{ "fusion": "variance" }`.
  *
  * @returns The axes; those that conditions name come first.
- * @throws {TypeError | RangeError} Naming the key, if there is no such option, a value is out of its range, a range is
- * empty, or a condition names something that is no axis of choices.
+ * @throws {TypeError | RangeError} If there is no such option, a value is out of its range, a range is empty, or a
+ * condition names something that is no axis of choices. The message names the key.
  *
  * @example
  * ```ts

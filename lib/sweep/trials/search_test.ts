@@ -237,7 +237,7 @@ Deno.test("a race reads chunks in a shuffled order, stops trials apart from fini
   assert(stopped.length >= 2);
   const best = (own: readonly Trial<PerplexityTypes>[]) =>
     own.reduce((a, b) => b.nllDelta < a.nllDelta ? b : a);
-  // A finished trial is what it is without a race, whatever the order.
+  // A finished trial has the same record as without a race, whatever the order.
   assertEquals(bare(best(trials)), bare(best(all)));
   const dense = chunkMeans((await evaluate().dense()).lossBlocks, 12);
   for (const trial of stopped) {

@@ -104,7 +104,7 @@ export class StudyStore implements Disposable {
     }
   }
 
-  /** Looks at the file as a whole: its pages and tables, what every study has, and that each end has its result. */
+  /** Checks the file: its pages and tables, the settings of every study, and that each ended trial has its result. */
   #expectSound(): void {
     const { integrity_check: found } = this.#file.get("PRAGMA integrity_check(1)") as {
       integrity_check: string;
@@ -327,7 +327,7 @@ export class StudyStore implements Disposable {
     this.#file.run(TABLES.seen, owner, Date.now(), number);
   }
 
-  /** Gives back what a worker has taken and not finished, at once. @returns How many trials wait again. */
+  /** Releases the trials that a worker has taken and not finished. @returns How many trials wait again. */
   release(owner: string): number {
     return this.#file.transact(() => {
       this.#file.run("UPDATE worker SET trial = NULL WHERE owner = ?", owner);
@@ -458,7 +458,7 @@ export class StudyStore implements Disposable {
     return this.results<StoredRecord>().flatMap(({ record }) => "stopped" in record ? [] : [record as T]);
   }
 
-  /** What ended after the place in the order; from the beginning where none is given. */
+  /** Records after the place in the order; from the beginning where none is given. */
   results<T extends StoredRecord = Trial>(after = 0): StoredResult<T>[] {
     this.#expectSoundResults();
     const rows = this.#file.all(
@@ -571,7 +571,7 @@ interface StoredUnit<R> {
   readonly record: R;
 }
 
-/** What every study has. */
+/** Settings of every study. */
 const FACTS = { name: "string", conditions: "object", runDigest: "string", flags: "object" } satisfies {
   readonly [name in keyof StudyFacts]: string;
 };

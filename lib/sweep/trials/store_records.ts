@@ -5,7 +5,7 @@ import type { OptionsRecord } from "../../methods/options.ts";
 import type { Point } from "../../search/axis.ts";
 import type { RaceRequest, SearchRequest, StoppedTrial, Trial } from "../trial.ts";
 
-/** What becomes of a trial: it waits, one worker runs it, and it ends in one of three ways, `pruned` = stopped early. */
+/** States of a trial: it waits, one worker runs it, and it ends in one of three ways, `pruned` = stopped early. */
 export type TrialState = "waiting" | "running" | "complete" | "pruned" | "failed";
 
 /** The states, in the order of tables. */
@@ -28,7 +28,7 @@ export type StudyConditions =
 /** The facts that are fixed when a study begins. */
 export interface StudyFacts {
   readonly name: string;
-  /** What all its numbers depend on. */
+  /** The conditions that all its numbers depend on. */
   readonly conditions: StudyConditions;
   /** SHA-256 of the conditions. */
   readonly runDigest: string;

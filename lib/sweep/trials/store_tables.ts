@@ -84,7 +84,7 @@ const STATEMENTS: ReadonlyMap<string, string> = new Map(
 /** Tables that are made where they are needed. */
 const mayMiss = (name: string) => name === "proposal" || name === "unit";
 
-/** The name of a table, or of what else a file holds, that is missing or not as a study has it. */
+/** The name of a table or index that is missing, or differs from a study's. */
 export function findWrongTable(
   found: readonly { readonly name: string; readonly sql: string | null }[],
 ): string | undefined {

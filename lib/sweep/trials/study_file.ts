@@ -25,7 +25,7 @@ export class StudyFile implements Disposable {
     return (this.get("PRAGMA application_id") as { application_id: number }).application_id === TABLES.id;
   }
 
-  /** What every connection sets. */
+  /** Sets the options of every connection. */
   configure(): void {
     this.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON");
   }

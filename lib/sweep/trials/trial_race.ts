@@ -45,13 +45,13 @@ export class TrialRace {
   private readonly kind: RaceName;
   private readonly seed: number;
 
-  /** @param seed Of the order of chunks. */
+  /** @param seed Seed of the order of chunks. */
   constructor(kind: RaceName, seed: number) {
     this.kind = kind;
     this.seed = seed;
   }
 
-  /** The order in which every trial reads so many chunks. */
+  /** The order in which every trial reads its chunks. */
   order(chunks: number): readonly number[] {
     if (this.#order.length !== chunks) this.#order = new RandomStream(this.seed, 0).shuffle(chunks);
     return this.#order;
@@ -85,7 +85,7 @@ export class TrialRace {
     return group;
   }
 
-  /** Lets a trial run, which reads so many chunks at most. It is compared with trials that end meanwhile, too. */
+  /** Lets a trial run, which reads at most `chunks` chunks. It is compared with trials that end meanwhile, too. */
   enter(options: ResolvedOptions, chunks: number): RacingTrial {
     const others = this.#groupOf(options), stop = new AbortController();
     const losses: number[] = [], shouldStop = RACES[this.kind];

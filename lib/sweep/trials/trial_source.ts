@@ -61,13 +61,13 @@ export async function listedTrials<T extends TaskTypes>(
 /** Shortest lease, ms: a worker that is not heard of for so long, and whose process cannot be asked for, has lost its trial. */
 export const LEASE_MS = 30_000;
 
-/** A lease is so many times the longest wait between two chunks. */
+/** A lease is this multiple of the longest wait between two chunks. */
 const LEASE_CHUNKS = 20;
 
-/** Thrown where a trial has gone to another worker meanwhile: nothing more is to be done on it. */
+/** Thrown when another worker has taken a trial meanwhile: nothing more is to be done on it. */
 export class TrialLostError extends Error {}
 
-/** After so many ms without a sign of its worker a trial is told of. */
+/** A trial is reported after this number of ms without a sign of its worker. */
 const SILENT_MS = 10_000;
 
 /** The options of a worker besides the study. */
@@ -133,7 +133,7 @@ export function storedTrials<T extends TaskTypes>(
       lastMs = performance.now();
       return claim && { digest: claim.digest, method: readRecord(claim.options) };
     },
-    /** Whether none is left, with anybody. */
+    /** Whether no trial is left, at any worker. */
     isOver(): boolean {
       const { waiting, running } = store.count();
       return waiting + running === 0 && (search?.isOver ?? true);
@@ -183,7 +183,7 @@ export function storedTrials<T extends TaskTypes>(
       search?.look(store);
       return inOrder(finished);
     },
-    /** Those that ended since this was last called, with anybody, in the order in which they did. */
+    /** Those that ended at any worker since the last call, in the order in which they ended. */
     news(): readonly (Trial<T> | StoppedTrial)[] {
       look();
       const told = news;
