@@ -30,7 +30,7 @@ Deno.test("allocate() finds the threshold whose mean fraction is the ratio, and 
 
 const shape = { numLayers: 3, numHeads: 4, numKvHeads: 2, headDim: 4, hiddenSize: 12 };
 const COUNT = 120;
-/** What layers show: attention that adds less and less. */
+/** Outputs of layers: attention that adds less and less. */
 const streams = [0, 1, 2].map((layer) => {
   const stream = makeStream(layer + 5, { count: COUNT, numKvHeads: 2, headDim: 4, hiddenSize: 12 });
   return { ...stream, outputNorms: stream.outputNorms.map((norm) => norm * Math.exp(-layer / 4)) };

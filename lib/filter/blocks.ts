@@ -35,7 +35,7 @@ export function beginsBlock(t: number, blocks: Blocks): boolean {
 /** Never: the end of rows that stay. */
 export const NEVER = 2 ** 31 - 1;
 
-/** Tokens of a sequence, its first, whose keys and values have been decided when so many have come. */
+/** Number of tokens of a sequence, from its first on, whose keys and values are decided after `tokens` tokens. */
 export function judgedTokens(tokens: number, spans: Spans): number {
   let judged = 0;
   while (judgedAt(judged, spans) < tokens) judged++;

@@ -8,15 +8,15 @@ export interface OptionInfo {
   readonly help: string;
   /** Its flag on the command line, if that is not its name. */
   readonly flag?: string;
-  /** What stands for its value in the help. */
+  /** Placeholder for its value in the help. */
   readonly value?: string;
   /** Addition to the default in the help. */
   readonly note?: string;
   /** It has an effect only where these options have one of these values. */
   readonly of?: { readonly [option: string]: readonly string[] };
   /**
-   * It has an effect only under methods that read similarities, that compare scores with a threshold, that go in
-   * blocks, or where keys and values go.
+   * It has an effect only under methods that read similarities, that compare scores with a threshold, that work in
+   * blocks, or that evict keys and values.
    */
   readonly uses?: "similarity" | "threshold" | "blocks" | "window";
   /** Whether it has an effect besides the other options; default: always. */

@@ -1,4 +1,4 @@
-/** The options of the recurrence and of the layer plan: what every method shares. A method's own are in its file. */
+/** The options of the recurrence and of the layer plan, which all methods share. A method's own are in its file. */
 import type { OptionTable, Others, Resolved } from "./option.ts";
 import { SUBSTITUTES } from "./outcome.ts";
 import { ANCHOR_NAMES } from "./similarity.ts";

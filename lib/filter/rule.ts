@@ -52,7 +52,7 @@ export interface RuleToken extends Readonly<Moments> {
 export interface Scorer {
   /** Takes in the next token. @returns Its score before `invert`; NaN = none: the token is kept. */
   score(token: RuleToken): number;
-  /** Is told what became of the token scored last. */
+  /** Observes the decision about the token scored last. */
   settle?(skip: boolean): void;
   close?(): void;
 }
@@ -97,7 +97,7 @@ export interface FilterShape {
   readonly headDim: number;
   /** Width of the residual stream. */
   readonly hiddenSize: number;
-  /** Over how many positions a layer's attention reaches back, one entry a layer. Default: over all. */
+  /** Over how many positions a layer's attention reaches back, one entry per layer. Default: over all. */
   readonly layers?: readonly { readonly window?: number }[];
   /**
    * How much attention output depends on distant tokens, for `whole`. For "auto" it has one score per layer,
@@ -114,13 +114,13 @@ export interface LayerSpec extends FilterOptions, Omit<FilterShape, "numLayers" 
   /** Key side: its KV heads, where some of them keep every key and value. */
   readonly headParts?: HeadParts;
   readonly chunk: number;
-  /** What gives a token its score. Its own options are further properties of the spec. */
+  /** The rule that gives a token its score. Its own options are further properties of the spec. */
   readonly rule: Rule;
   /** Inputs that the rule reads under these options. */
   readonly reads: readonly Reads[];
 }
 
-/** @internal What one filtered layer remembers of one sequence. */
+/** @internal State of one filtered layer of one sequence. */
 export interface LayerState {
   /** Running averages of the keys, [H, d]; zeros before the first absorbed token. */
   readonly anchorK: Float32Array<ArrayBuffer>;
@@ -128,15 +128,15 @@ export interface LayerState {
   readonly anchorV: Float32Array<ArrayBuffer>;
   /** Counters, see `SLOT`. */
   readonly numbers: Float64Array<ArrayBuffer>;
-  /** Ring of recent scores: score number i lies at i % length. Its length is what the policy looks back on. */
+  /** Ring of recent scores: score number i lies at i % length. Its length is the policy's history. */
   readonly scores: Float64Array<ArrayBuffer>;
   /** State of the rule itself, in the rule's own layout; empty where it has no memory. */
   readonly learned: Float64Array<ArrayBuffer>;
 }
 
 /**
- * @internal A rule that learns: takes in the outcomes y = ln((norm(o)+1e-6)/(norm(x)+1e-6)) of the pending block's kept tokens
- * that were not yet observed, in order; when the block is complete it enters the fit.
+ * @internal A rule that learns: takes in the outcomes y = ln((norm(o)+1e-6)/(norm(x)+1e-6)) of the pending block's kept
+ * tokens that were not yet observed, in order. A complete block enters the fit.
  */
 export type FilterObserve = (spec: LayerSpec, state: LayerState, y: Float64Array<ArrayBuffer>) => void;
 

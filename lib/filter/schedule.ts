@@ -10,12 +10,12 @@ export interface PlannedLayer {
   readonly headParts?: HeadParts;
 }
 
-/** How the asked ratio is spread: what filtered layer i of F takes of their mean; null = as listed, layer by layer. */
+/** How the ratio is spread: the ratio of filtered layer i of F relative to their mean; null = as listed, by layer. */
 export const SCHEDULES = {
   uniform: (): number => 1,
   ramp: (i: number, F: number, { slope }: { readonly slope: number }): number =>
     F === 1 ? 1 : 1 + slope * (2 * i / (F - 1) - 1),
-  /** Their mean until a sequence's warm-up has shown what each layer adds; see `allocation.ts`. */
+  /** Their mean until the warm-up of a sequence has outcomes for each layer; see `allocation.ts`. */
   allocated: (): number => 1,
   explicit: null,
 } as const;
@@ -32,7 +32,7 @@ const PLANS = {
   keys: { ratio: "kvRatio", tail: "kvTail", of: " of keys and values" },
 } as const;
 
-/** A side of filtering: whose attention is skipped, or whose key and value go. */
+/** A side of filtering: skipped attention, or evicted keys and values. */
 export type SideName = keyof typeof PLANS;
 
 export interface PlanOptions {
@@ -138,9 +138,10 @@ function wholeHeads(numLayers: number, options: PlanOptions, retrieval?: readonl
 }
 
 /**
- * What keeps every key and value, ascending: layers; or where `whole` is "heads" KV heads, layer * numKvHeads + head.
- * `auto` and `heads`: the smallest set, highest scores first, that has the asked fraction of the summed score; fewer where
- * the others could not drop enough for the same number of rows. None where the schedule lists a ratio per layer.
+ * Parts that keep every key and value, ascending: layers; or KV heads where `whole` is "heads", as
+ * layer * numKvHeads + head. `auto` and `heads` give the smallest set, highest scores first, that has the requested
+ * fraction of the summed score. It is smaller where the others could not drop enough for the same number of rows. There
+ * is none where the schedule lists a ratio per layer.
  *
  * @throws {RangeError} If a layer is unknown, or there are no scores.
  */

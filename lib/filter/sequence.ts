@@ -28,7 +28,7 @@ export type { FilterShape } from "./rule.ts";
 export interface FilterBackend {
   readonly kvFilterScan: FilterScan<Tensor>;
   readonly kvFilterObserve: FilterObserve;
-  /** Whether these two have what `learned` asks for with a local substitute; where not, it runs on the host. */
+  /** Whether both support the inputs of `learned` with a local substitute; otherwise it runs on the host. */
   readonly knowsLocal?: boolean;
   read(tensor: Tensor): HostTensor;
 }
@@ -57,7 +57,7 @@ export function filterOps({ native }: Rule, backend?: FilterBackend): FilterOps 
 /** @internal Rows of numbers: a tensor, or its values in row-major order. */
 export type Rows = Tensor | Float32Array<ArrayBuffer>;
 
-/** @internal What rules may read besides keys and values; see {@linkcode ScanInput} for shapes. */
+/** @internal Inputs of rules besides keys and values; see {@linkcode ScanInput} for shapes. */
 export type LearnedInput = Omit<ScanInput<Rows>, "keys" | "values">;
 
 /** Decisions on `taken` tokens, one row each. */
@@ -72,7 +72,7 @@ export class FilterSequence {
   #specs: readonly LayerSpec[];
   readonly #ops: FilterOps;
   readonly #states: readonly LayerState[];
-  /** Whether the specs are still to be given their ratios, once the warm-up has gone through all layers. */
+  /** Whether the ratios of the specs are still to be set, after all layers have computed the warm-up. */
   #allocates: boolean;
   /** Room for a scan's output, reused while large enough. */
   #output: ScanOutput = createScanOutput(0);
@@ -129,8 +129,8 @@ export class FilterSequence {
    * @param extra Further inputs of the rule, T rows each.
    * @returns `taken` rows. NaN = undefined.
    * @throws {TypeError} If a tensor is of the wrong type, or one that the rule reads is missing.
-   * @throws {RangeError} If the layer is not filtered, a shape does not fit, a number is not finite, `topk` is asked
-   * to go on, or a rule that learns has outcomes to observe first.
+   * @throws {RangeError} If the layer is not filtered, a shape does not fit, a number is not finite, or `topk` is asked
+   * to continue. Also if a rule that learns has outcomes to observe first.
    */
   scan(layer: number, keys: Rows, values: Rows, extra: LearnedInput = {}, start = 0): FilterDecisions {
     return this.#decide(layer, this.#input(keys, values, extra), start);
@@ -143,8 +143,8 @@ export class FilterSequence {
   }
 
   /**
-   * A rule that learns, or the schedule `allocated`: takes in what the attention of kept tokens came to. Kept tokens of the
-   * current block that were not observed yet come in order, all or the first of them.
+   * For a rule that learns, or the schedule `allocated`: observes outcomes of the attention of kept tokens. Kept tokens
+   * of the current block that were not observed yet come in order, all or the first of them.
    *
    * @param outputNorms norm(o) of each, o = the attention block's output after its projection, float64; with a substitute
    * norm(o - substitute).

@@ -1,6 +1,6 @@
 /**
- * Anchors, the running averages of keys and values that stand for the past; and how like it a token is: per-head cosines
- * with the anchors, and their moments across heads.
+ * Anchors, the running averages of keys and values that stand for the past; and the similarity of a token to it:
+ * per-head cosines with the anchors, and their moments across heads.
  */
 
 /** How an anchor follows the past: the fraction of it that stays when another token is absorbed after `absorbed` others. */

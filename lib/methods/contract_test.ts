@@ -1,6 +1,6 @@
 /**
- * What every method owes to a model, checked on all of them. A new method gets these tests by being in METHODS: with its
- * defaults, and with each of its own options changed.
+ * Requirements of a model on every method. A new method gets these tests by being in METHODS: with its defaults, and
+ * with each of its own options changed.
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Option } from "../filter/option.ts";
@@ -59,7 +59,7 @@ function others(option: Option): unknown[] {
     case "flag":
       return [!option.default];
     case "name":
-      // Nothing here looks at keys and values; what evicts has its contract in ../model/eviction_test.ts.
+      // Nothing here reads keys and values; evictions have their contract in ../model/run/eviction_test.ts.
       return option.names.filter((name) => name !== option.default && !EVICTED.includes(name));
     case "names":
       return [option.names.filter((name) => name !== "local")]; // which needs its substitute
@@ -143,7 +143,7 @@ const streams = Array.from(
     makeStream(layer, { count: COUNT, numKvHeads: 2, headDim: 8, hiddenSize: 16, drift: 0.5, noise: 1.5 }),
 );
 
-/** Plays the model: feeds rows [from, to) of a layer in one piece, and lets the method observe what it asks for. */
+/** Plays the model: feeds rows [from, to) of a layer in one piece, and lets the method observe its outcomes. */
 function feed(
   pruner: Pruner,
   sequence: SideSequence,

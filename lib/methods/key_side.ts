@@ -1,4 +1,4 @@
-/** The key side at work: whose key and value go, by a rule of its own. */
+/** The key side at work: it selects keys and values to evict, by a rule of its own. */
 import { judgedAt } from "../filter/blocks.ts";
 import {
   cloneLayerState,
@@ -40,7 +40,7 @@ import { substituteOf } from "./substitute.ts";
 import { bindFilter } from "./token_filter.ts";
 
 /**
- * Adds the substitute and the key side that options ask for to what decides queries.
+ * Adds the substitute and the key side of the options to the pruner of queries.
  *
  * @param queries Not called where no query is to be skipped.
  * @throws {RangeError} If the schedule is unreachable on the key side, or a layer cannot have the substitute.

@@ -24,7 +24,7 @@ function calibratedLabels(method: Method): Labels {
     : labels;
 }
 
-/** The labels of what decides under options, each side's where there are two and they are not the same. */
+/** The labels of the methods that decide under options, of both sides if these differ. */
 export function labelOptions(options: ResolvedOptions): string {
   const said = [...new Set(decidingMethods(options).map((method) => sayLabels(calibratedLabels(method))))]
     .join(

@@ -94,7 +94,7 @@ type Listed = (typeof METHODS | typeof OFFLINE)[number];
 export type MethodName = Listed["name"];
 /** @internal A rule's name. */
 export type RuleName = Exclude<(typeof METHODS)[number], { create: unknown }>["name"];
-/** @internal Name of what decides keys and values. */
+/** @internal Name of the method that decides keys and values. */
 export type KeyRuleName =
   | Exclude<RuleName, "learned" | "input-norm">
   | (typeof KEY_RULES)[number]["name"]
@@ -108,7 +108,7 @@ const BY_NAME: Map<string, Method> = new Map(
 );
 /** Names of the methods that decide whose attention is skipped. */
 export const METHOD_NAMES: readonly MethodName[] = METHODS.map(({ name }) => name);
-/** What `fusion` may name: those, and methods that alter the model. */
+/** Names that `fusion` may have: those, and methods that alter the model. */
 export const FUSION_NAMES: readonly MethodName[] = FUSIONS.map(({ name }) => name);
 export const RULES: readonly (AnyRule & { readonly name: RuleName })[] = METHODS.filter((method) =>
   isRule(method)
@@ -122,7 +122,7 @@ export const KEY_RULE_NAMES: readonly KeyRuleName[] = [
   ...EVICTIONS,
 ].map(({ name }) => name as KeyRuleName);
 
-/** What `kvFusion` may name. */
+/** Names that `kvFusion` may have. */
 export const KV_FUSIONS: readonly ("same" | "none" | KeyRuleName)[] = ["same", "none", ...KEY_RULE_NAMES];
 
 /** Inputs that a rule of keys and values may read. */

@@ -78,16 +78,16 @@ export interface PrunerMethod<Name extends string, O extends OptionTable = None,
   create(shape: FilterShape, options: FilterOptions & Values, context: PrunerContext): Pruner;
 }
 
-/** A method that drops what scores lowest. */
+/** A method that evicts the tokens of lowest score. */
 export interface EvictionMethod<Name extends string = string> extends MethodInfo<Name, OptionTable> {
   readonly evicts: true;
   /** Its inputs besides keys and values. */
   readonly reads: readonly ("query" | "attention")[];
   /** Form of the keys that it takes, where the option `keyState` does not decide that. */
   readonly keyState?: KeyState;
-  /** Whether values that go are merged into those of the most similar keys that stay. */
+  /** Whether evicted values are merged into those of the most similar keys that stay. */
   readonly merges?: true;
-  /** Whether it needs what the whole sequence's queries will attend to. */
+  /** Whether it needs the attention of the whole sequence's queries. */
   readonly nonCausal?: true;
   /** Memory of all tokens, evicted ones included. */
   readonly memory?: {
@@ -95,8 +95,8 @@ export interface EvictionMethod<Name extends string = string> extends MethodInfo
     absorb(memory: Float64Array, token: LiveToken, shape: FilterShape): void;
   };
   /**
-   * How much each token is worth keeping, one row a KV head, or one for all; rows are averaged, and the lowest go.
-   * Infinity = not to go yet.
+   * How much each token is worth keeping, one row per KV head, or one for all. Rows are averaged, and the lowest are
+   * evicted. Infinity = not to be evicted yet.
    */
   score(live: LiveKeys): readonly Float64Array[];
 }
@@ -111,7 +111,7 @@ export interface OfflineMethod<
   alter(model: CalibratedModel, options: { readonly pruneRatio: number } & Values): Alteration;
 }
 
-/** A method that alters the model anew for each sequence, by what its warm-up has shown, for the tokens behind that. */
+/** A method that alters the model anew for each sequence, by statistics of its warm-up, for the tokens behind that. */
 export interface PromptMethod<Name extends string = string> extends MethodInfo<Name, None> {
   readonly offline: "prompt";
   readonly names: readonly string[];
@@ -129,7 +129,7 @@ export function isRule(method: Method): method is AnyRule {
   return !("create" in method || isEviction(method) || isOffline(method));
 }
 
-/** Whether a method goes through the cache again at every block start. */
+/** Whether a method ranks the cached tokens at every block start. */
 export function isEviction(method: Method): method is EvictionMethod {
   return "evicts" in method;
 }

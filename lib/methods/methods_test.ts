@@ -15,7 +15,7 @@ import type { DecisionTrace, LayerView, MethodName, SideSequence } from "./mod.t
 
 const shape = { numLayers: 4, numHeads: 2, numKvHeads: 1, headDim: 2, hiddenSize: 4 };
 
-/** A layer's input that holds nothing but its size, and what attention would add. */
+/** A layer's input that holds nothing but its size, and the norms of the attention's output. */
 function inputOf(layer: number, count: number, futureOutputs?: number[]): LayerView {
   const rows = (width: number): Tensor => emptyTensor("f32", [count, width]);
   return {

@@ -107,7 +107,7 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
     const reads = readsOf(rule, resolved);
     // Which tokens it keeps is not known when the next one's similarity is.
     const absorb = reads.includes("similarity") && { absorb: { names: ["all"] } };
-    // It is told of tokens when they are decided: none can wait for the whole sequence.
+    // It receives signals of tokens when they are decided: none can wait for the whole sequence.
     const threshold = SIGNALS.some((name) => reads.includes(name)) && {
       threshold: { names: THRESHOLD_POLICIES.filter((policy) => !POLICIES[policy].whole) },
     };
@@ -128,7 +128,7 @@ function onKeySide(options: MethodOptions): MethodOptions {
   throw new RangeError(`Cannot use option "fusion": found "${fusion}", expected ${expected}`);
 }
 
-/** Refuses what a method that alters the model does not go with. */
+/** Refuses options that cannot be combined with a method that alters the model. */
 function checkAlone({ fusion, shuffle }: ResolvedOptions, keyRule: string | undefined): void {
   const refuse = (option: string, found: string, expected: string, why: string) => {
     throw new RangeError(

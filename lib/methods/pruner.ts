@@ -67,7 +67,7 @@ export interface LayerView {
   readonly queries?: Tensor;
   /** Where the side needs future outputs: norm(o) / norm(x) of every token, [T], as if all were kept. */
   readonly futureOutputs?: Float64Array<ArrayBuffer>;
-  /** Where the side needs future attention: mean over heads of the probabilities, [T queries, T keys], as if none went. */
+  /** Where the side needs future attention: mean of probabilities over heads, [T queries, T keys], no evictions. */
   readonly futureAttention?: Float64Array;
 }
 
@@ -78,7 +78,7 @@ export interface Answer {
    * stay, 0 = they are evicted when they are decided.
    */
   readonly keep?: Uint8Array<ArrayBuffer>;
-  /** Positions whose key and value go now, ascending. */
+  /** Positions whose key and value are evicted now, ascending. */
   readonly drop?: readonly number[];
   /** Values that change now, [numKvHeads * headDim] each, by position. */
   readonly values?: ReadonlyMap<number, Float32Array<ArrayBuffer>>;
@@ -86,7 +86,7 @@ export interface Answer {
 
 /** @internal Outcomes of the attention of kept tokens, in order, float64. */
 export interface Outcomes {
-  /** norm(o), o = the attention block's output; with a substitute, the norm of what o differs from it by. */
+  /** norm(o), o = the attention block's output; with a substitute, the norm of o less the substitute. */
   readonly outputNorms: Float64Array<ArrayBuffer>;
   /** norm(x), x = the residual stream before the block. */
   readonly residualNorms: Float64Array<ArrayBuffer>;
@@ -103,7 +103,7 @@ export interface Signals {
 /**
  * A side at work on one sequence.
  *
- * @typeParam Seen What `observe` is given.
+ * @typeParam Seen Input of `observe`.
  */
 export interface SideSequence<Seen = Outcomes> {
   /**
@@ -128,8 +128,8 @@ export interface Side<Seen = Outcomes> {
   readonly needs: readonly Need[];
   readonly at: When;
   /**
-   * What decides each of `layers`, in their order, where that is the filter's own recurrence and no trace is told its
-   * decisions: a device can then decide by itself.
+   * Specifications of `layers`, in their order, if the filter's own recurrence decides them and no trace receives the
+   * decisions. A device can then decide by itself.
    */
   readonly specs?: readonly LayerSpec[];
   /** Key side: layers that keep everything because of the option `whole`, ascending; left out where there is none. */
@@ -145,15 +145,15 @@ export type KeySide = Side<Signals>;
 /** @internal Such a side at work. */
 export type KeySequence = SideSequence<Signals>;
 
-/** @internal What becomes of skipped tokens. */
+/** @internal The treatment of skipped tokens. */
 export interface Skipped {
   /** Whether their keys and values enter the cache all the same. */
   readonly cached: boolean;
-  /** What stands for their attention outputs; default: nothing. */
+  /** Substitute for their attention outputs; default: none. */
   readonly substitute?: Substitute | undefined;
 }
 
-/** @internal What stands for the attention output of a skipped token. */
+/** @internal Substitute for the attention output of a skipped token. */
 export interface Substitute {
   /**
    * `mean`: the mean of the outputs of computed tokens, of earlier blocks without the first four. `last`: the output of
@@ -190,15 +190,17 @@ export type Preparation =
   | { readonly kind: "drop" } & DroppedParts
   | { readonly kind: "rehearse" } & Rehearsal;
 
-/** A method with its options, bound to a model's shape: the side of queries, and what else it does. */
+/** A method with its options, bound to a model's shape: the side of queries, and its other properties. */
 export interface Pruner extends Side {
   /** The method's name; of every rule "token-filtering". */
   readonly name: string;
   /** Its warm-up, whose tokens it keeps; its blocks; and for how many tokens evicted keys and values stay visible. */
   readonly spans: Spans;
-  /** What becomes of skipped tokens. */
+  /** The treatment of skipped tokens. */
   readonly skipped: Skipped;
-  /** What drops keys and values by a rule of its own. Skipped tokens are then cached like all others. */
+  /**
+   * The key side, which evicts keys and values by a rule of its own. Skipped tokens are then cached like all others.
+   */
   readonly keySide?: KeySide;
   /** Preparation of the model. */
   readonly prepare?: Preparation;

@@ -1,4 +1,4 @@
-/** Takes the decisions of another run again: as they were, to check what followed from them, or shuffled, as a control. */
+/** Takes the decisions of another run again: unchanged, to check their results, or shuffled, as a control. */
 import { expectInstance } from "../errors.ts";
 import { createScanOutput } from "../filter/layer.ts";
 import { judgedTokens } from "../filter/blocks.ts";
@@ -19,7 +19,7 @@ import {
 } from "./pruner.ts";
 import { keyRuleOf } from "./sides.ts";
 
-/** @internal Decisions to take, and what skipped tokens leave behind. */
+/** @internal Decisions to take, and the treatment of skipped tokens. */
 export interface ReplayOptions {
   /** Per filtered layer (0-based index), one entry for each token of a sequence: 1 = compute, 0 = skip. */
   readonly keep: ReadonlyMap<number, Uint8Array>;
@@ -47,9 +47,9 @@ export interface ReplayOptions {
   readonly block?: number;
   /** Whether the other run decided by the attention received, so block by block: a replay rounds as it did. Default false. */
   readonly wantsAttention?: boolean;
-  /** What stood for skipped outputs. Default: nothing. */
+  /** Substitute for skipped outputs. Default: none. */
   readonly substitute?: Substitute;
-  /** Whether the other run's warm-up went through all layers first, before any other token. Default false. */
+  /** Whether the other run first computed the warm-up in all layers, before any other token. Default false. */
   readonly warmsUpFirst?: boolean;
 }
 
@@ -167,7 +167,7 @@ function createKeyReplay(masks: ReadonlyMap<number, Uint8Array>, wantsAttention:
 /**
  * Decisions of each layer in a random order between the warm-up and `end`: as many go as before, whichever they are.
  *
- * @param masks Per layer one entry a token, as a sequence's `keep` or `kvKeep`; left as they are.
+ * @param masks Per layer one entry per token, as a sequence's `keep` or `kvKeep`; not changed.
  */
 export function shuffleDecisions(
   masks: ReadonlyMap<number, Uint8Array>,
@@ -186,10 +186,10 @@ export function shuffleDecisions(
 }
 
 /**
- * A method's own decisions, shuffled in time: a sequence runs with the method first, and then with its decisions beyond the
- * warm-up in a random order, layer by layer, on both sides.
+ * A method's own decisions, shuffled in time. A sequence first runs with the method. It then runs with the decisions
+ * beyond the warm-up in a random order, layer by layer, on both sides.
  *
- * @throws {RangeError} If keys and values go at other times than when they are first decided.
+ * @throws {RangeError} If keys and values are evicted at other times than when they are first decided.
  */
 export function createShuffled(
   shape: Pick<FilterShape, "numLayers">,

@@ -46,7 +46,7 @@ export function createRulePruner(
     at: policyOf(options).whole ? "prefill" : allocates ? "warm-up" : "arrival",
     spans: { warmup, block, recent },
     skipped: { cached: false },
-    // A device decides by itself where it has the rule, and then no trace is told its decisions.
+    // A device decides by itself where it has the rule, and then no trace receives its decisions.
     ...(trace === undefined && native !== undefined && { specs: filter.specs }),
     start: (chunk = 0) => wrap(filter.start({ chunk }), chunk),
   };

@@ -77,7 +77,7 @@ interface Asked {
 }
 
 /**
- * Options without the short ways: what `side` and `cacheSkipped` stand for, and the key side's ratio and tail filled in.
+ * Options without the short ones: `side` and `cacheSkipped` are expanded, and the key side's ratio and tail filled in.
  *
  * @throws {RangeError} If they contradict the other options.
  */
@@ -141,8 +141,8 @@ const KEY_SEED = 1_000_003n;
 type SharedOptions = Pick<FilterOptions, "schedule" | "substitute"> & { readonly seed: bigint };
 
 /**
- * Options as the key side reads them. It draws by another seed, and has no outputs to replace, nor any that a layer's
- * ratio could follow from: there `allocated` is the same ratio in all layers.
+ * The options for the key side. It draws by another seed, and has no outputs to replace. It also has no outcomes to set
+ * a layer's ratio by: there `allocated` is the same ratio in all layers.
  */
 export function keySideOptions<O extends SharedOptions>(options: O): O {
   const { seed, schedule } = options;

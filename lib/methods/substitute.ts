@@ -15,11 +15,11 @@ const MIN_OUTCOMES = 16;
 /** Tokens of a warm-up that must be there for a layer's ratio to follow from it. */
 const MIN_WARMUP = 8;
 
-/** Whether a method learns from what attention came to. */
+/** Whether a method learns from outcomes of attention. */
 export const learns = (method: Method): method is AnyRule =>
   isRule(method) && method.memory?.observe !== undefined;
 
-/** A rule as a backend runs it under options: without its number where the kernels do not have what they ask for. */
+/** A rule as a backend runs it under options: without its number where the kernels lack inputs that it needs. */
 export function bindRule<R extends AnyRule>(
   rule: R,
   { substitute }: Pick<SubstituteOptions, "substitute">,
@@ -58,7 +58,7 @@ export function checkSubstitute(method: Method, options: SubstituteOptions): voi
   }
 }
 
-/** What stands for skipped outputs; undefined where nothing does. */
+/** Substitute for skipped outputs; undefined where there is none. */
 export function substituteOf({ substitute, sinks, block }: SubstituteOptions): Substitute | undefined {
   return substitute === "none" ? undefined : { kind: substitute, sinks, block };
 }

@@ -66,7 +66,7 @@ export function bindFilter(
   const decided = side === "queries" ? options : keySideOptions(options);
   const named = side === "queries" ? options.fusion : options.kvFusion;
   const own = bindRule(rule ?? ruleOf(named as MethodName), decided, backend);
-  // What other rules are told of local features is refused where kernels do not have them.
+  // Kernels without local features refuse them, so a rule that does not learn is bound without them.
   const features = decided.features.filter((group) => group !== "local" || learns(own));
   const packed = Object.entries({ ...decided, features }).map((
     [name, value],

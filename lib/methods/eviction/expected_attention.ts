@@ -1,4 +1,4 @@
-/** Key side: what later queries are expected to attend to least goes (ExpectedAttention, arXiv 2510.00636). */
+/** Key side: evicts tokens that later queries are expected to attend to least (ExpectedAttention, arXiv 2510.00636). */
 import type { FilterShape } from "../../filter/sequence.ts";
 import { norm } from "../../filter/similarity.ts";
 import type { LiveToken } from "./live_keys.ts";

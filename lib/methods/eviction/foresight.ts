@@ -1,4 +1,4 @@
-/** Sum over all later queries of the probability, mean over heads, that each would give the token if no key went: a bound. */
+/** Sum over all later queries of the probability, mean over heads, that each would give the token: an upper bound. */
 import type { EvictionMethod } from "../method.ts";
 
 export const foresight: EvictionMethod<"foresight"> = {

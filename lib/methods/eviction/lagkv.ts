@@ -1,4 +1,4 @@
-/** Key side: what varies least next to the block that follows goes (LagKV, arXiv 2504.04704). */
+/** Key side: evicts tokens that vary least compared with the next block (LagKV, arXiv 2504.04704). */
 import { byHead, type LiveToken, notedScores } from "./live_keys.ts";
 import type { EvictionMethod } from "../method.ts";
 

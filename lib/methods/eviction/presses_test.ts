@@ -1,4 +1,4 @@
-/** What kvpress's presses keep of random tensors is what the key side keeps: score by score, and through the cache. */
+/** The key side keeps the same tokens of random tensors as kvpress's presses: score by score, and through the cache. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { createLayerState } from "../../filter/layer.ts";
 import { RowToken } from "../../filter/rule.ts";
@@ -63,7 +63,7 @@ Deno.test("foresight drops what the queries to come attend to least", () => {
   } as const;
   const sequence = createPruner("token-filtering", shape, options).keySide!.start();
   const rows = hostTensor("f32", [6, 1, 2], new Float32Array(12));
-  // What queries 4 and 5 give counts; what earlier ones gave does not.
+  // Attention of queries 4 and 5 counts; that of earlier ones does not.
   const given = [[1], [0, 1], [0, 0, 1], [0, 9, 0, 1], [0.4, 0.1, 0.3, 0.2, 0], [
     0.1,
     0.2,

@@ -29,7 +29,7 @@ export interface Presses {
 
 type Method = (typeof EVICTIONS)[number];
 
-/** Methods that kvpress has too: none of them is non-causal; what merges is tested apart. */
+/** Methods that kvpress has too: none of them is non-causal; merging is tested separately. */
 export const pressesOf = ({ cases }: Presses): Method[] =>
   EVICTIONS.filter(({ name, merges }) => Object.hasOwn(cases[0]!.presses, name) && !merges);
 
@@ -119,7 +119,7 @@ export function expectScores(all: Presses, method: Method): void {
   }
 }
 
-/** Checks that a method drops from a cache of one head what its press drops. */
+/** Checks that a method drops the same tokens as its press from a cache of one head. */
 export function expectCache(all: Presses, method: Method, own: PressCase): void {
   const { T, headDim } = all, { warmup = 0, recent = 0, ...more } = plansOf(all)[method.name] ?? {};
   const half = T / 2 / (T - warmup - recent);

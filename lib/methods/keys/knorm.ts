@@ -1,7 +1,7 @@
 import type { RuleMethod } from "../method.ts";
 import { norm } from "../../filter/similarity.ts";
 
-/** norm(k) over all KV heads: long keys go. */
+/** norm(k) over all KV heads: long keys are evicted. */
 export const knorm: RuleMethod<"knorm"> = {
   name: "knorm",
   help: "how long the key is",

@@ -1,8 +1,8 @@
 import type { RuleMethod } from "../method.ts";
 
 /**
- * Minus the attention received from afar times norm(v - m), with m the mean of the values so far, its own included, over
- * all KV heads. Without a key the others share its attention: what then changes is about that product.
+ * Minus the attention received from afar times norm(v - m), with m the mean of the values so far, its own included,
+ * over all KV heads. Without a key the others share its attention: the output then changes by about that product.
  */
 export const missed: RuleMethod<"missed"> = {
   name: "missed",

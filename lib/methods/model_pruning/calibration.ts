@@ -1,4 +1,4 @@
-/** What offline pruning looks at: a model on a calibration text, and what becomes of the model then. */
+/** Inputs and results of offline pruning: a model on a calibration text, and the changes to the model. */
 import type { CostShape } from "../../cost.ts";
 import type { HostTensor } from "../../tensor.ts";
 
@@ -22,7 +22,7 @@ export interface DroppedParts {
   readonly from?: number;
 }
 
-/** One number a layer: 1 less the mean cosine, over calibration tokens, of the residual stream before and after the part. */
+/** One number per layer: 1 less the mean cosine, over calibration tokens, of the stream before and after the part. */
 export interface PartImportance {
   /** Importance of attention with its norm ("What Matters in Transformers"). */
   readonly attention: readonly number[];
@@ -37,20 +37,20 @@ export interface LayerAlteration {
   readonly groups?: readonly number[];
   /** Channels of the MLP that stay, ascending, at least one. Default: all. */
   readonly channels?: readonly number[];
-  /** Tensors by name that take the place of the model's, or come to them; heads and channels go after that. */
+  /** Tensors by name that replace the model's, or are added; heads and channels are removed after that. */
   readonly tensors?: { readonly [name: string]: HostTensor };
 }
 
 export interface Alteration {
   readonly drops?: Partial<Pick<DroppedParts, "attention" | "mlp">>;
-  /** One entry a layer; default: nothing. */
+  /** One entry per layer; default: nothing. */
   readonly layers?: readonly LayerAlteration[];
 }
 
 /** Called with the rows that enter a matrix of a layer, [count, columns] f32, a copy. */
 export type SeeRows = (layer: number, name: string, rows: Float32Array, count: number) => void;
 
-/** A layer on what the altered layers before it leave. */
+/** A layer on the output of the altered layers before it. */
 export interface LayerVisit {
   /** Takes rows that enter one of its matrices, [count, columns] f32, a copy. */
   see(name: string, rows: Float32Array, count: number): void;
@@ -71,7 +71,7 @@ export interface CalibratedModel {
   bias(layer: number, name: string): Float32Array | undefined;
   /** Runs the calibration text. @param names matrices whose inputs are to be seen */
   run(names: readonly string[], see: SeeRows): void;
-  /** Goes through the layers in their order, each on what the altered ones before it leave. @param names as of `run` */
+  /** Visits the layers in their order, each on the output of the altered ones before it. @param names as of `run` */
   walk(names: readonly string[], open: (layer: number) => LayerVisit): Alteration;
 }
 
@@ -92,7 +92,7 @@ export function recordCalibration(): { readonly calibrationSha256?: string; read
 
 /** Statistics of a sequence's own first tokens. */
 export interface SeenPrompt extends Pick<CalibratedModel, "config" | "matrix"> {
-  /** Moments of what entered a matrix of a layer. */
+  /** Moments of the inputs of a matrix of a layer. */
   moments(layer: number, name: string): { readonly meanSquares: Float64Array };
 }
 

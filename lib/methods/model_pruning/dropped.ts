@@ -1,4 +1,4 @@
-/** Leaves parts of a model out: what offline pruning by calibration text comes to, once it has chosen them. */
+/** Leaves parts of a model out: the result of offline pruning by calibration text, once it has chosen them. */
 import type { FilterShape } from "../../filter/sequence.ts";
 import { createDense, type Pruner } from "../pruner.ts";
 import type { DroppedParts } from "./calibration.ts";

@@ -1,7 +1,4 @@
-/**
- * Offline: heads and channels whose inputs fluctuate least, with what they come to on average put back (FLAP, arXiv
- * 2312.11983).
- */
+/** Offline: heads and channels whose inputs fluctuate least, their mean output as a bias (FLAP, arXiv 2312.11983). */
 import type { OptionTable } from "../../filter/option.ts";
 import { hostTensor } from "../../tensor.ts";
 import type { CalibratedModel, LayerAlteration } from "./calibration.ts";

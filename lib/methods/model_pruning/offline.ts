@@ -1,6 +1,6 @@
 /**
- * Methods that alter a model by a calibration text, and which attention blocks, MLPs or layers it can do without: by how
- * little they turn the residual stream, or by what their absence costs.
+ * Methods that alter a model by a calibration text: they choose attention blocks, MLPs or layers to leave out. They
+ * choose those that turn the residual stream least, or whose absence costs least.
  */
 import {
   type CalibratedModel,
@@ -68,7 +68,7 @@ export function dropParts(kind: PartKind): OfflineMethod["alter"] {
 /** Kinds of parts that may be left out: attention, MLPs, or whole layers. */
 export type PartKind = keyof PartImportance;
 
-/** The `count` parts of least importance; of equals the earlier layer's. @throws {RangeError} If there are not so many. */
+/** The `count` parts of least importance; of equals the earlier layer's. @throws {RangeError} If there are fewer. */
 export function chooseParts(importance: PartImportance, kind: PartKind, count: number): DroppedParts {
   const values = importance[kind];
   if (!(Number.isInteger(count) && count >= 0 && count <= values.length)) {
@@ -84,8 +84,8 @@ export function chooseParts(importance: PartImportance, kind: PartKind, count: n
  * costs least on the calibration text.
  *
  * @param barrier Layers at either end that stay.
- * @returns The layers left out, in the order in which they went, and the mean loss after each, nats per token.
- * @throws {RangeError} If there are not so many layers between the barriers, or all losses are infinite or no numbers.
+ * @returns The layers left out, in the order of their removal, and the mean loss after each, nats per token.
+ * @throws {RangeError} If there are fewer layers between the barriers, or all losses are infinite or no numbers.
  */
 export function chooseLayersByLoss(
   model: Pick<CalibratedModel, "config" | "lossesWithout">,

@@ -40,7 +40,7 @@ export type FitLayout = Readonly<
 export interface Fit {
   /** Tokens that may still be decided before the next fit. @throws {RangeError} If none: outcomes are still to be observed. */
   room(): number;
-  /** Where the raw features of the next token go, [F]. */
+  /** Place for the raw features of the next token, [F]. */
   next(): Float64Array;
   /** Prediction for the token whose features stand there; NaN before the first fit. */
   predictNext(): number;

@@ -24,8 +24,8 @@ export function countLocalFeatures(numHeads: number): number {
 const widthOf = ({ numKvHeads, headDim }: LayerSpec): number => numKvHeads * headDim;
 
 /**
- * Numbers that they remember: the keys of the sinks, those of the last `recent` + 1 tokens, and of all others the mean
- * and the sum of squared distances from it per dimension. Nothing grows with the sequence.
+ * Numbers in their memory: the keys of the sinks, those of the last `recent` + 1 tokens, and of all others the mean and
+ * the sum of squared distances from it per dimension. It does not grow with the sequence.
  */
 export function localSize(spec: LayerSpec): number {
   return (spec.sinks + spec.recent + 3) * widthOf(spec);

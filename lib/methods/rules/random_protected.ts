@@ -24,8 +24,8 @@ const options = {
 const NUM_NORMS = 256;
 
 /**
- * A hash as of `random`, u in [0, 1); u - 1 where the norm of the token's values, all heads together, is above the
- * (1 - protect) quantile of those of the last 256 tokens.
+ * A hash as of `random`, u in [0, 1). It is u - 1 where the norm of the token's values, all heads together, is above
+ * the (1 - protect) quantile of those of the last 256 tokens.
  */
 export const randomProtected: RuleMethod<"random-protected", typeof options> = {
   name: "random-protected",

@@ -1,4 +1,4 @@
-/** What every method that goes through the cache again owes a model: `METHODS` have `contract_test.ts` for it. */
+/** Requirements of a model on every method that ranks the cache again: `contract_test.ts` has those on `METHODS`. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { createPruner, EVICTIONS, type MethodOptions, takesWhole } from "../../methods/mod.ts";
 import { mergeValues } from "../../methods/eviction/live_keys.ts";

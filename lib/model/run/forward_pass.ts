@@ -10,7 +10,7 @@ import { countOf, firstRows, hostTensor, type Tensor } from "../../tensor.ts";
 import type { ModelConfig } from "../config.ts";
 import type { ModelWeights } from "../weights.ts";
 
-/** Scratch of so many rows is kept whatever part of it is used. */
+/** Scratch of at most this number of rows is kept whatever part of it is used. */
 const FEW_ROWS = 64;
 
 /** A layer's input for attention: T rows, one per token; in a batch one per slot. */
@@ -34,7 +34,7 @@ export interface KeptRows {
   readonly only?: BatchDecisions;
   /** The kept rows of a matrix [T, n], [R, n]. @param name names the scratch that they may be copied to */
   select(name: string, x: Tensor): Tensor;
-  /** Attention of rotated queries over what the layer has cached: `queries`, `out` [R, numHeads, headDim]. */
+  /** Attention of rotated queries over the layer's cache: `queries`, `out` [R, numHeads, headDim]. */
   attend(queries: Tensor, out: Tensor, scale: number): void;
 }
 
@@ -57,14 +57,14 @@ export interface Tokens {
    * Attention of a layer: decides its tokens, caches them, and adds the outputs of the kept ones to the residual
    * stream. It returns the addition instead if the stream is not read before it.
    *
-   * @param pass what computes the kept rows, by {@linkcode ForwardPass.attendRows}
+   * @param pass computes the kept rows, by {@linkcode ForwardPass.attendRows}
    */
   attend(rows: LayerRows, pass: ForwardPass): Addend | undefined;
 }
 
 /**
- * Shown what passes by: rows that enter a matrix of a layer, by its name; or the residual stream before a layer's "attention"
- * or "mlp", of the layer after the last one too. Not to be changed, nor kept.
+ * Observes rows that enter a matrix of a layer, by its name; or the residual stream before a layer's "attention" or
+ * "mlp", of the layer after the last one too. It must not change or keep them.
  */
 export type See = (layer: number, name: string, x: Tensor) => void;
 
@@ -76,7 +76,7 @@ export interface RunSequence {
   free(): void;
 }
 
-/** @internal What runs need of a model: `Model` is one, and so is a model that a method has altered. */
+/** @internal The members of a model that runs need: `Model` has them, and so has a model that a method has altered. */
 export interface RunModel {
   readonly config: ModelConfig;
   readonly weights: ModelWeights;
@@ -87,7 +87,7 @@ export interface RunModel {
   readonly unaltered: RunModel;
   /** Values of all its weights, a tied embedding once. */
   readonly parameters: number;
-  /** What {@linkcode Backend.rope} takes for a layer. */
+  /** The table for {@linkcode Backend.rope} in a layer. */
   turnsOf(layer: number): Tensor | undefined;
   embed(ids: Int32Array<ArrayBuffer>): Tensor;
   logits(hidden: Tensor): Tensor;
@@ -159,7 +159,7 @@ export class ForwardPass {
     return this.attended ?? this.output(layer, attended, kept.only);
   }
 
-  /** Output of a layer's attention block for what its heads gave, [R, numHeads * headDim]. */
+  /** Output of a layer's attention block from the outputs of its heads, [R, numHeads * headDim]. */
   output(layer: number, attended: Tensor, only?: BatchDecisions): Tensor {
     return this.project(layer, "o", attended, only);
   }
@@ -332,7 +332,7 @@ export class ForwardPass {
     return { weight, out: this.scratch(name, [x.shape[0]!, weight.shape[0]!]) };
   }
 
-  /** A vector as so many rows. */
+  /** A vector repeated as rows. */
   #repeat(x: Tensor, rows: number): Tensor {
     const out = this.scratch(`row of ${x.shape[0]}`, [rows, x.shape[0]!]),
       zeros = this.scratch("zeros", [rows], "i32", false);
@@ -347,7 +347,7 @@ export class ForwardPass {
   }
 }
 
-/** Names of what may be next to a matrix, made once: a decode step asks for them seven times a layer. */
+/** Names of the tensors that may be next to a matrix, made once: a decode step needs them seven times per layer. */
 const BESIDE = new Map<string, { readonly bias: string; readonly norm: string }>();
 function namesOf(name: string): { readonly bias: string; readonly norm: string } {
   const known = BESIDE.get(name) ?? { bias: `${name}Bias`, norm: `${name}Norm` };

@@ -178,7 +178,8 @@ for (const { name, offline } of OFFLINE) {
       ...altered.weights.layers.flatMap((own) => Object.values(own)),
     ]);
     const left = [...held].filter((tensor) => !before.has(tensor) && !kept.has(tensor)) as HostTensor[];
-    // Each model has a table of its own for its rotary embedding, which goes with it, and so do its vectors of numbers.
+    // Each model has a table of its own for its rotary embedding, which is freed with it, and so are its vectors of
+    // numbers.
     const matrices = left.filter(({ shape }) => shape.length === 2 && shape.join() !== turns.shape.join());
     assertEquals(matrices.map(({ shape }) => shape), []);
   });

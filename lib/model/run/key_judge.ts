@@ -86,7 +86,7 @@ export class KeyJudge {
     return starts;
   }
 
-  /** Decides a layer's tokens at all block starts below `end`: those whose key and value go, and values that change. */
+  /** Decides a layer's tokens at all block starts below `end`: those to be evicted, and values that change. */
   judge(layer: number, end: number): { readonly gone: EndingRow[]; readonly values: Changes } {
     const own = this.#layers.get(layer)!, gone: EndingRow[] = [];
     let values: Changes = new Map();
@@ -108,7 +108,7 @@ export class KeyJudge {
     return { gone: gone.sort((a, b) => a.position - b.position), values };
   }
 
-  /** Tokens of a layer that are decided to go and were not decided yet, ascending. */
+  /** Tokens of a layer that will be evicted and were not decided yet, ascending. */
   ending(layer: number): EndingRow[] {
     const own = this.#layers.get(layer)!;
     return endingOf(own.keep, this.spans, own.count);

@@ -1,6 +1,6 @@
 /**
- * The KV cache of one layer of one sequence: keys and values of kept tokens, compacted, and those of skipped
- * tokens for as long as a recent window keeps them visible.
+ * The KV cache of one layer of one sequence: keys and values of kept tokens, compacted, and those of skipped tokens
+ * while a recent window keeps them visible.
  */
 import type { Backend } from "../../backend.ts";
 import { byteSize, type CacheDType } from "../../dtype.ts";
@@ -116,10 +116,10 @@ export class LayerCache {
   }
 
   /**
-   * Appends newly skipped tokens to the recent window, which afterwards holds what a query at position `next` or later can
-   * still see. Otherwise as {@linkcode append}.
+   * Appends newly skipped tokens to the recent window. Afterwards it holds those that a query at position `next` or
+   * later can still attend to. Otherwise as {@linkcode append}.
    *
-   * @param scratch Gives room for so many rows, which last until its next call
+   * @param scratch Gives room for a number of rows, which last until its next call
    * @returns the rows that queries up to now see: those left of earlier tokens, then the new ones; until the next call
    */
   appendSkipped(

@@ -21,7 +21,7 @@ import { attendShowing, headWeights, meanProbabilities, signalsOf } from "./sign
 import { LayerTally, tallyRules } from "./usage.ts";
 import { WholeHeads } from "./whole_heads.ts";
 
-/** What one layer of a sequence has seen: its cache, its decisions, and the counts that costs follow from. */
+/** State of one layer of a sequence: its cache, its decisions, and the counts that costs follow from. */
 export interface LayerRecord {
   /** Keys and values; where some KV heads keep everything, those of the others. */
   cache: LayerCache;
@@ -29,7 +29,7 @@ export interface LayerRecord {
   whole?: WholeHeads;
   keep: Uint8Array<ArrayBuffer>[];
   tally: LayerTally;
-  /** What stands for skipped outputs, where it comes from computed ones. */
+  /** Memory of the substitute, if it comes from computed outputs. */
   outputs?: OutputMemory | undefined;
 }
 
@@ -59,9 +59,9 @@ export interface LayerFeed {
   /** Where the sequence has its scratch. */
   readonly pass: ForwardPass;
   readonly pruner: Pruner | undefined;
-  /** What decides the layer's queries, if anything. */
+  /** Decides the layer's queries, if anything does. */
   readonly decider: SideSequence | undefined;
-  /** What decides the layer's keys and values, if anything. */
+  /** Decides the layer's keys and values, if anything does. */
   readonly judge: KeyJudge | undefined;
   readonly record: LayerRecord;
   /** Tokens of the sequence before the rows that are being fed. */
@@ -92,7 +92,7 @@ export class LayerAttention {
   private readonly rows: LayerRows;
   private readonly pass: ForwardPass;
 
-  /** @param pass what computes the kept rows: the sequence's own, or that of several sequences */
+  /** @param pass computes the kept rows: the sequence's own, or that of several sequences */
   constructor(feed: LayerFeed, rows: LayerRows, pass: ForwardPass) {
     this.feed = feed;
     this.rows = rows;
@@ -106,7 +106,7 @@ export class LayerAttention {
     const { judge, pruner, length, record } = this.feed, count = this.#total;
     const side = judge && pruner!.keySide!, inBlocks = side?.at === "block";
     if (side !== undefined) judge!.take(this.#view(side.needs));
-    // Where only keys and values decide, what ends in these rows is known before their attention: one call does.
+    // Where only keys and values decide, evictions in these rows are known before their attention: one call suffices.
     const ending = side === undefined || inBlocks ? [] : this.#judge(length + count, length);
     let after: Addend | undefined;
     for (let start = 0; start < count;) {
@@ -249,7 +249,7 @@ export class LayerAttention {
     else this.#backend.scatterAddRows(residual, this.feed.pass.i32(rows), output);
   }
 
-  /** The same, and what stands for the outputs of the skipped rows. */
+  /** The same, with the substitutes for the outputs of the skipped rows. */
   #addReplacing(
     start: number,
     keep: Uint8Array<ArrayBuffer>,
@@ -266,7 +266,7 @@ export class LayerAttention {
     }
   }
 
-  /** Adds what stands for skipped outputs; gives how far the computed ones are from it. */
+  /** Adds substitutes for skipped outputs; returns the distances of the computed ones from theirs. */
   #replace(start: number, keep: Uint8Array<ArrayBuffer>, output: Float32Array): Float64Array<ArrayBuffer> {
     const { pass, length, record } = this.feed, skips = indicesOf(keep, 0, start);
     const { substitutes, errors } = record.outputs!.take(length + start, keep, output);
@@ -285,7 +285,7 @@ export class LayerAttention {
     return needs.includes("outputs") || needs.includes("warm-up outputs") && length < warmup;
   }
 
-  /** Shows the method what attention came to, before the residual stream changes. */
+  /** Passes outcomes of attention to the method, before the residual stream changes. */
   #observe(kept: Rows, outputNorms: () => Float64Array<ArrayBuffer>): void {
     if (!this.#observes || kept.length === 0) return;
     const residualNorms = this.#residualNorms(kept);
@@ -304,7 +304,7 @@ export class LayerAttention {
     return kept.filter((row) => length + row >= first);
   }
 
-  /** Caches rows [start, start + keep.length); gives what their queries see. */
+  /** Caches rows [start, start + keep.length); returns the rows that their queries attend to. */
   #cachePiece(start: number, keep: Uint8Array<ArrayBuffer>, ending: readonly EndingRow[]): SeenRows {
     const { judge, length, pass, pruner, record: { cache, whole: heads } } = this.feed, total = this.#total;
     const keys = asMatrix(this.rows.keys), values = asMatrix(this.rows.values), width = keys.shape[1]!;
@@ -369,7 +369,7 @@ export class LayerAttention {
     return { kept, skipped: { ...kept, count: 0 }, recent: this.feed.pruner!.spans.recent, ending: [] };
   }
 
-  /** What all queries would give to all keys. */
+  /** Attention that all queries would give to all keys. */
   #futureAttention(): Float64Array {
     const { pass, model: { config } } = this.feed, { layer, queries, positions } = this.rows;
     const { out: _, ...asked } = attentionArgs(pass, config, layer, this.#seenWhole, {
@@ -454,7 +454,7 @@ function attentionArgs(
   };
 }
 
-/** Windows of so many queries: those that are full see everything, the others are local. */
+/** Windows of queries: full ones attend to everything, the others are local. */
 function windowsOf(pass: ForwardPass, count: number, full: Int32Array, recent: number): Tensor {
   const windows = new Int32Array(count).fill(recent);
   for (const query of full) windows[query] = -1;

@@ -1,11 +1,11 @@
-/** What stands for skipped outputs where it comes from computed ones: their mean, or the last of them. */
+/** Substitutes for skipped outputs that come from computed ones: their mean, or the last of them. */
 import { blockLength, type Blocks } from "../../filter/blocks.ts";
 
 /** First tokens of a sequence that stay out of the mean: their outputs are unlike all others. */
 const FIRST_OF_MEAN = 4;
 
 export class OutputMemory {
-  /** What stands for a skipped output now: zeros until there is one. */
+  /** The substitute for a skipped output now: zeros until there is one. */
   #current: Float64Array;
   /** For the mean: the sum over earlier blocks, then over the current one, and how many outputs are in them. */
   #sums: readonly [Float64Array, Float64Array];
@@ -29,8 +29,8 @@ export class OutputMemory {
    * @param position The first one's.
    * @param keep 1 = its attention was computed, 0 = it was skipped.
    * @param outputs Outputs of the computed tokens, [R, width].
-   * @returns what stands for the outputs of the others, [S, width], and of each computed one the norm of its difference
-   * from what would have stood for it, [R]
+   * @returns substitutes for the other outputs, [S, width], and for each computed one its distance from the substitute
+   * that it would have had, [R]
    */
   take(position: number, keep: Uint8Array, outputs: Float32Array): {
     readonly substitutes: Float32Array<ArrayBuffer>;

@@ -1,4 +1,6 @@
-/** Guards the picture of docs/explain/architecture.md that shows through which files a layer's keys and values go. */
+/**
+ * Guards the picture of docs/explain/architecture.md that shows the path of a layer's keys and values through files.
+ */
 import { assert, assertEquals } from "@std/assert";
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import { createPruner, type MethodOptions } from "../../methods/mod.ts";

@@ -38,7 +38,7 @@ export function merged(first: Rows, second: Rows): { all: Rows; ofFirst: Rows; o
   return { all, ofFirst, ofSecond };
 }
 
-/** Some rows of a matrix of so many columns, one after the other. */
+/** Some rows of a matrix with `columns` columns, one after the other. */
 export function pickRows(matrix: Float64Array, rows: Rows, columns: number): Float64Array<ArrayBuffer> {
   const out = new Float64Array(rows.length * columns);
   for (let i = 0; i < rows.length; i++) {

@@ -1,4 +1,4 @@
-/** One sequence in a model: KV caches, the pruner's state, and what has been spent so far. */
+/** One sequence in a model: KV caches, the pruner's state, and the cost so far. */
 import { CACHE_DTYPES, type CacheDType } from "../../dtype.ts";
 import type { LayerState } from "../../filter/layer.ts";
 import {
@@ -29,7 +29,7 @@ const FEED_ROWS = 512;
 /** @internal Tokens of one sequence, and where they stand. */
 export type PieceTokens = Required<Tokens> & {
   readonly places: Rows;
-  /** Whether its method looks at what attention comes to. */
+  /** Whether its method reads outputs of attention. */
   readonly seesOutputs: boolean;
 };
 
@@ -40,7 +40,7 @@ export interface SequenceOptions {
   /** Element type of the KV cache. Default: the model's. */
   readonly cacheDType?: CacheDType;
   /**
-   * Shown what passes by.
+   * Observer of rows.
    * @internal
    */
   readonly see?: See;
@@ -171,8 +171,8 @@ export class ModelSequence implements Disposable {
   }
 
   /**
-   * The layers' caches, the filter's states where the method has them, and what decides keys and values; to go on in a
-   * batch. Shared, not copied.
+   * The layers' caches, the filter's states where the method has them, and the key side; to continue in a batch.
+   * Shared, not copied.
    * @internal
    */
   exportState(): {
@@ -309,7 +309,7 @@ export class ModelSequence implements Disposable {
     return out;
   }
 
-  /** Refuses so many tokens of a model where they cannot come next. @internal */
+  /** Refuses a number of tokens of a model where they cannot come next. @internal */
   expectNext({ unaltered }: RunModel, total: number): void {
     this.#expectHeld();
     if (this.#model.unaltered !== unaltered) {
@@ -367,7 +367,7 @@ export class ModelSequence implements Disposable {
     this.#watch = undefined;
   }
 
-  /** Counts tokens that went through the layers. @internal */
+  /** Counts tokens that have passed the layers. @internal */
   end(count: number): void {
     this.#length += count;
     if (this.#watch !== undefined && this.#length >= this.#pruner!.spans.warmup) this.#adapt(this.#watch);

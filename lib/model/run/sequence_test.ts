@@ -18,7 +18,7 @@ import { backend, config, firstLayers, ids, maxDifference, patternPruner } from 
 
 const model = firstLayers(2);
 const even = (t: number) => t % 2 === 0;
-/** A pruner whose sequences watch what they are given. */
+/** A pruner whose sequences watch their inputs. */
 const watching = (pruner: Pruner, watch: (input: LayerView) => void): Pruner => ({
   ...pruner,
   start: (chunk) => {

@@ -8,8 +8,8 @@ import { asMatrix, type RunModel } from "./forward_pass.ts";
 type Inputs = Omit<AttentionArgs, "out">;
 
 /**
- * Mean over heads of the probabilities that queries give to the cached rows from `from` on, [R, U], U = numKeys - from; 0
- * for a row that a query does not see.
+ * Mean over heads of the probabilities that queries give to the cached rows from `from` on, [R, U], U = numKeys - from.
+ * It is 0 for a row that a query does not attend to.
  */
 export function meanProbabilities(backend: Backend, args: Inputs, from: number): Float64Array {
   const [queries, numHeads] = args.queries.shape as [number, number], tokens = args.numKeys - from;

@@ -15,7 +15,7 @@ export interface SequenceUsage {
   readonly kvBytesAvoided: number;
   /** Bytes of KV cache allocated. */
   readonly kvBytesAllocated: number;
-  /** Queries of the full model, one a token and layer: attention computations. */
+  /** Queries of the full model, one per token and layer: attention computations. */
   readonly queriesDense: number;
   /** Those of them that were skipped. */
   readonly queriesSkipped: number;
@@ -48,20 +48,20 @@ export interface TallyRules {
   readonly cacheSkipped: boolean;
   /** Whether queries of all tokens are projected. */
   readonly wantsQueries: boolean;
-  /** What stands for skipped outputs. */
+  /** Substitute for skipped outputs. */
   readonly substitute?: Substitute | undefined;
 }
 
 const DENSE: TallyRules = { recent: 0, cacheSkipped: false, wantsQueries: false };
 
-/** What of a method decides costs; dense where there is none. */
+/** The properties of a method that decide costs; dense where there is none. */
 export function tallyRules(pruner: Pick<Pruner, "spans" | "skipped" | "needs"> | undefined): TallyRules {
   if (pruner === undefined) return DENSE;
   const { spans: { recent }, skipped: { cached, substitute }, needs } = pruner;
   return { recent, cacheSkipped: cached, wantsQueries: needs.includes("queries"), substitute };
 }
 
-/** Counts what one layer of one sequence computes and holds, from its decisions. */
+/** Counts the computations and the cached rows of one layer of one sequence, from its decisions. */
 export class LayerTally {
   /** Positions of cached rows within the layer's window of the next query, ascending; none for a full layer. */
   #near: number[] = [];
@@ -110,7 +110,7 @@ export class LayerTally {
     return this.#cached + this.#whole * (this.#all - this.#cached) + this.#recent.length;
   }
 
-  /** Notes cached rows that go: from which token on each is not seen, ascending. */
+  /** Notes evicted rows by the token from which on no query attends to each, ascending. */
   drop(ends: readonly number[]): void {
     this.#ends.push(...ends);
   }
@@ -160,9 +160,9 @@ export class LayerTally {
 }
 
 /**
- * Adds up what the layers of a sequence counted.
+ * Adds up the counts of a sequence's layers.
  *
- * @param tallies One a layer; layers below the first one ran dense elsewhere and hold a row a token.
+ * @param tallies One per layer; layers below the first one ran dense elsewhere and hold a row per token.
  */
 export function usageOf(
   config: ModelConfig,
@@ -207,7 +207,7 @@ export function usageOf(
   const avoided = sum(
     counts.map((own, i) => attentionFlops(dense, ofTallies[i]!) - attentionFlops(shapeOf(i), own)),
   );
-  // A pair is one of all heads: where some are gone, a fraction of it.
+  // A pair is one of all heads: where some are removed, a fraction of it.
   const pairs = counts.map((own, i) => own.pairs * shapeOf(i).numHeads / dense.numHeads);
   const narrower = sum(shapes.map((own) => mlpFlops(dense, tokens) - mlpFlops(own, tokens)));
   return {

@@ -81,6 +81,7 @@ Deno.test("usage() counts what layers with a window see, and what they would see
   assertEquals([usage.attentionFlopsAvoided, usage.totalFlopsAvoided], [0, 0]);
   const skipping = model.start(patternPruner([1, 2], (t) => t !== 10));
   skipping.feed(ids(20).map((id) => id % 48));
-  // Query 10 is gone, which saw 8 and 11 keys; and key 10 for the 7 after it that saw it, or all 9.
+  // Query 10 is skipped, which attended to 8 and 11 keys; so is key 10 for the 7 or all 9 later tokens that attended to
+  // it.
   assertEquals(skipping.usage().pairsAvoided, 8 + 7 + 11 + 9);
 });
