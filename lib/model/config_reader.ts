@@ -36,7 +36,7 @@ export class ConfigReader extends KeyedFile<Key> {
   readonly architecture: string;
   readonly options: ConfigOptions;
 
-  /** @param prefix Of the keys, with its dot; empty where there is none. */
+  /** @param prefix Prefix of the keys, with its dot; empty where there is none. */
   constructor(source: ModelSource, architecture: string, prefix: string, options: ConfigOptions) {
     super();
     this.source = source;

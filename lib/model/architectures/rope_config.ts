@@ -28,7 +28,7 @@ const PLACE = {
 
 export type RopePlace = Partial<typeof PLACE>;
 
-/** The rotary embedding of all layers, over whole heads in GGUF files. @param place Of a config.json. */
+/** The rotary embedding of all layers, over whole heads in GGUF files. @param place Keys of a config.json. */
 export function readRope(reader: ConfigReader, headDim: number, place: RopePlace = {}): RopeConfig {
   return reader.isGguf ? readGgufRope(reader, headDim) : readHfRope(reader, headDim, place);
 }

@@ -9,7 +9,7 @@ import { buildGguf, type Entry } from "./gguf_builder.ts";
 /** Name of a checkpoint. */
 export type CheckpointName = keyof typeof golden.cases;
 
-/** A checkpoint, and what is known of it. */
+/** A checkpoint, and facts about it. */
 export interface Checkpoint {
   /** Its config.json. */
   readonly config: Record<string, unknown>;
@@ -75,7 +75,7 @@ export function hfFolder(name: CheckpointName, changes: Record<string, unknown> 
   return { file: name, config: new JsonKeys(`${name}/config.json`, config), tensors, sha256: "" };
 }
 
-/** The same with MLPs of 32 instead of 24, what is new all 0: its rows are whole blocks, its logits the golden ones. */
+/** The same with MLPs padded with zeros from 24 to 32: its rows are whole blocks, its logits the golden ones. */
 export function paddedFolder(name: CheckpointName): HfFolder {
   const folder = hfFolder(name, { intermediate_size: 32 });
   const padded = ([at, tensor]: [string, HostTensor]): [string, HostTensor] => {

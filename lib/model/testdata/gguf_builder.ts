@@ -17,7 +17,7 @@ const TYPE_CODES: { readonly [K in GgufValueType]: number } = {
   float64: 12,
 };
 
-/** A metadata entry; lists say the type of their elements. */
+/** A metadata entry; for a list, `type` has the type of its elements. */
 export type Entry =
   | readonly [key: string, type: Exclude<GgufValueType, "array">, value: GgufScalar]
   | readonly [key: string, type: readonly [GgufValueType], value: readonly GgufScalar[]];
@@ -28,11 +28,11 @@ export interface TensorEntry {
   readonly dims: readonly (number | bigint)[];
   readonly type: number;
   readonly data: Uint8Array;
-  /** Where the file says the data are; by default where they are. */
+  /** Offset of the data in the file's header; default: their true one. */
   readonly offset?: number | bigint;
 }
 
-/** What a file is made of. */
+/** The parts of a file. */
 export interface GgufParts {
   readonly magic?: string;
   readonly version?: number;

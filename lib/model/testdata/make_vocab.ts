@@ -1,5 +1,5 @@
 /**
- * Writes each vocabulary of vocabularies.ts as OUT_DIR/NAME.gguf, or that of a model alone as OUT_DIR/vocab.gguf.
+ * Writes each vocabulary of vocabularies.ts as OUT_DIR/NAME.gguf, or only that of a model as OUT_DIR/vocab.gguf.
  * usage: deno run -A make_vocab.ts OUT_DIR [MODEL.gguf]
  */
 import { parseGguf } from "../formats/gguf.ts";

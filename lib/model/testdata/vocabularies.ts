@@ -16,9 +16,9 @@ interface Change {
   readonly keys?: { readonly [key: string]: string | boolean };
   /** Pieces that become user-defined. */
   readonly userDefined?: readonly string[];
-  /** Merges that go first, and whose pieces are put at the end of the vocabulary. */
+  /** Merges that come first, and whose pieces are put at the end of the vocabulary. */
   readonly merges?: readonly string[];
-  /** Lists under `tokenizer.ggml.`, each with what becomes of it. */
+  /** Lists under `tokenizer.ggml.`, each with its change. */
   readonly lists?: { readonly [key: string]: (list: readonly GgufScalar[]) => readonly GgufScalar[] };
 }
 
@@ -62,7 +62,7 @@ export type VocabularyName = keyof typeof CHANGES;
 /** All of them. */
 export const VOCABULARY_NAMES = Object.keys(CHANGES) as VocabularyName[];
 
-/** What of a model's metadata stays when only its vocabulary is wanted. */
+/** The part of a model's metadata that its vocabulary needs. */
 export function vocabularyEntries(gguf: GgufFile): Entry[] {
   return [...gguf.metadata]
     .filter(([key]) => /^(general\.architecture|llama\..*|tokenizer\.ggml\..*)$/.test(key))

@@ -96,7 +96,7 @@ export class Figure implements FigureParts {
 /**
  * A figure instead of one without data: one line that names the missing data and how to get it.
  *
- * @param title That of the figure it stands for.
+ * @param title Title of the figure that it replaces.
  * @param why The missing data, and the command that produces it.
  */
 export function emptyFigure(title: string, why: string): Figure {

@@ -87,7 +87,7 @@ export async function findRatio(
  * Finds the ratios of methods. At each requested ratio and budget, the first method named sets the target: the retained
  * fraction of its random baseline at that ratio.
  *
- * @param methods Those of one name are seeds of one at one ratio: that of the first.
+ * @param methods Methods of one name are seeds of one, at the ratio of the first.
  * @param spend The retained fractions of a method; undefined where the model cannot have it.
  * @returns For each name that can be matched, its match and its methods at their ratio.
  */
