@@ -291,7 +291,7 @@ for (const { title, name, aims, make } of VARIANTS) {
     const trunk = pruner.start();
     run(pruner, [200], streams, trunk);
     const branch = trunk.fork();
-    run(pruner, [COUNT], [...streams].reverse(), branch, 200); // goes elsewhere
+    run(pruner, [COUNT], [...streams].reverse(), branch, 200); // continues with other input
     const rest = run(pruner, [COUNT], streams, trunk.fork(), 200);
     for (const layer of pruner.layers) assertEquals(rest.get(layer), straight.get(layer)!.slice(200));
     assertEquals(run(pruner, [COUNT], streams, trunk, 200), rest);

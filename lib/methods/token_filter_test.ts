@@ -100,7 +100,7 @@ Deno.test("FilterSequence.fork() copies the state", () => {
     const trunk = new TokenFilter(shape, { threshold, warmup: 8 }).start();
     trunk.scan(3, keys.slice(0, 400), values.slice(0, 400));
     const branch = trunk.fork();
-    branch.scan(3, values, keys); // goes elsewhere
+    branch.scan(3, values, keys); // continues with other input
     const straight = new TokenFilter(shape, { threshold, warmup: 8 }).start();
     straight.scan(3, keys.slice(0, 400), values.slice(0, 400));
     const rest = [keys.slice(400), values.slice(400)] as const;

@@ -230,7 +230,7 @@ export async function sweepStudy<T extends TaskTypes = PerplexityTypes>(
   control: SweepControl = {},
 ): Promise<SweepSummary<T>> {
   const methods = expandGrids(grids);
-  methods.forEach(binderOf(study)); // what cannot be run is refused before anything is
+  methods.forEach(binderOf(study)); // refuses invalid methods before any runs
   return await sweepTrials(study, await listedTrials<T>(methods, await conditionsOf(study)), control);
 }
 
@@ -316,7 +316,7 @@ export async function compareStudy<T extends TaskTypes = PerplexityTypes>(
   control: ComparisonControl = {},
 ): Promise<Comparison<T>> {
   const bind = binderOf(study);
-  methods.forEach(({ options }) => bind(options)); // what cannot be run is refused before anything is
+  methods.forEach(({ options }) => bind(options)); // refuses invalid methods before any runs
   const environment = await describeStudy(study);
   return await compareMethods({
     ...control,

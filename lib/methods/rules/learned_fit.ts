@@ -100,7 +100,7 @@ export function openFit(spec: FitSpec, state: LayerState, layout: FitLayout): Fi
     }
     solveCholesky(learned.subarray(A, A + F * F), learned.subarray(b, b + F), learned.subarray(w, w + F));
     numbers[SLOT.fitted] = 1;
-    if (isFirst) { // The threshold looks back on what the warm-up's tokens would have scored.
+    if (isFirst) { // The threshold's history gets the scores that the warm-up's tokens would have had.
       const threshold = policyOf(spec).open(spec, state), sign = spec.invert ? 1 : -1;
       for (let row = 0; row < count; row++) threshold.push(sign * predict(row));
     }
