@@ -329,15 +329,19 @@ Deno.test({
     withFolder(async (folder) => {
       const args = ["--context", "32", "--tokens", "64", "--method", "key,random", "--out", `${folder}/s`];
       assertEquals((await runTask("sweep", ...args, ...SMALL)).code, 0);
-      const { code, stderr } = await runTask(
-        "table",
-        `${folder}/s`,
-        "--figures",
-        `${folder}/figures`,
-        "--pdf",
-      );
-      assertEquals(code, 0, stderr);
-      const files = listFolder(`${folder}/figures`);
+      const draw = async (...args: string[]) => {
+        const { code, stderr } = await runTask(
+          "table",
+          `${folder}/s`,
+          "--figures",
+          `${folder}/figures`,
+          ...args,
+        );
+        assertEquals(code, 0, stderr);
+        return listFolder(`${folder}/figures`);
+      };
+      assertEquals((await draw()).filter((name) => name.endsWith(".pdf")), []);
+      const files = await draw("--pdf");
       assert(files.length > 1 && files.every((name) => /^\d+_s_\w+\.(svg|pdf)$/.test(name)), files.join());
       const [pdf, name] = files as [string, string];
       const printed = new TextDecoder("latin1").decode(Deno.readFileSync(`${folder}/figures/${pdf}`));

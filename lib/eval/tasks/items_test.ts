@@ -93,6 +93,7 @@ Deno.test("tasks refuse rows that they cannot use, by file and line", () => {
     ["piqa", [good, good], 'line 2: found the id "a" of "piqa.jsonl", line 1, expected another'],
     ["piqa", [[]], "found [], expected an object"],
     ["winogrande", [{ id: "a", query_prefixes: ["a", "b", "c"], suffix: "d", gold: 0 }], "a list of 2 texts"],
+    ["winogrande", [{ id: "a", query_prefixes: ["a", "b"], suffix: "d", gold: 2 }], 'found 2 for "gold"'],
     ["lambada_openai", [{ id: "a", context: "b", target: 3 }], 'found 3 for "target", expected a text'],
     [
       "mmlu",
