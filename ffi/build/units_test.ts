@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import { includesOf, KERNELS_URL, readSources } from "../sources.ts";
+import { includesOf, KERNELS_URL, readSources, sourceKey } from "../sources.ts";
 import { readEmulated } from "./emulated_testing.ts";
 import { bestLevel } from "./cpu.ts";
 import { unitKey } from "./objects.ts";
@@ -35,6 +35,12 @@ Deno.test("unitKey() changes with a header for the units that include it alone, 
   assertNotEquals(await unitKey(changed, "a/a.cu", 0), await unitKey(SOURCES, "a/a.cu", 0));
   assertEquals(await unitKey(changed, "b/b.cu", 0), await unitKey(SOURCES, "b/b.cu", 0));
   assertNotEquals(await unitKey(SOURCES, "b/b.cu", 1), await unitKey(SOURCES, "b/b.cu", 0));
+});
+
+Deno.test("sourceKey() hashes the texts that it is given, and reads them where there are none", async () => {
+  const { texts } = await readSources("cpu"), own = await sourceKey("cpu");
+  assertEquals(await sourceKey("cpu", texts), own);
+  assertNotEquals(await sourceKey("cpu", new Map([...texts, ["other.h", ""]])), own);
 });
 
 Deno.test("the list of ops names every .cu file once; only the emulated library holds the emulator", async () => {
