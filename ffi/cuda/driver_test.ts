@@ -237,6 +237,10 @@ Deno.test("CudaMemory.alloc() gives memory back that it cannot clear", () => {
   assertEquals(live(), before);
 });
 
+Deno.test("CudaMemory.alloc() names a failure that is no lack of memory", () => {
+  assertThrows(() => memoryWith({ FAKE_ALLOC: 700 }).alloc(16), Error, "cuMemAlloc");
+});
+
 Deno.test("CudaMemory.write() waits where the driver may read the data later", () => {
   const memory = memoryWith();
   using to = memory.alloc(2 ** 20);

@@ -40,6 +40,7 @@ export function driverWith(settings: { readonly [name: string]: number } = {}): 
     FAKE_ARCH: 90,
     FAKE_MEMORY: 2 ** 30,
     FAKE_INIT: 0,
+    FAKE_ALLOC: 0,
     FAKE_CLEAR: 0,
     FAKE_STREAM: 0,
     FAKE_MODE: 0,

@@ -38,6 +38,8 @@ Deno.test("blockBootstrap() draws the same blocks from paired series", () => {
 Deno.test("blockBootstrap() gives the same interval for the same seed and refuses series that are not paired", () => {
   const x = [normals(500, 5)];
   assertEquals(blockBootstrap([x], ([m]) => m!, { seed: 4 }), blockBootstrap([x], ([m]) => m!, { seed: 4 }));
+  const defaults = { blockSize: 64, resamples: 2000, confidence: 0.95, seed: 0 };
+  assertEquals(blockBootstrap([x], ([m]) => m!), blockBootstrap([x], ([m]) => m!, defaults));
   assertThrows(
     () => blockBootstrap([x, [normals(400, 5)]], ([m]) => m!),
     RangeError,

@@ -90,6 +90,8 @@ Deno.test("readHubData() says what is wrong: nothing in the cache offline, no su
       await explain(wrong, false),
       'Cannot read "baber/piqa/piqa_validation.parquet", row 1: found no "choices", expected it next to goal, sol1',
     );
+    const odd = { text: () => "a", index: (name: string, count: number) => `${name} of ${count}` } as never;
+    assertEquals((piqa.hub.row(odd, "a.parquet") as { gold: unknown }).gold, "label of 2");
     const down = { ...options, endpoint: "http://127.0.0.1:9" };
     await assertRejects(
       () => readHubData(first, down),

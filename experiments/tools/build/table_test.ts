@@ -17,7 +17,7 @@ Deno.test("formatTable() gives registers and occupancy by architecture; of what 
   const kernel = { symbol: "_k", registers: 32, sharedBytes: 128, stackBytes: 0, spillBytes: 0 };
   const kernels = [
     { ...kernel, arch: "sm_80" },
-    { ...kernel, arch: "sm_86", registers: 40, stackBytes: 8 },
+    { ...kernel, arch: "sm_86", registers: 40, sharedBytes: 64, stackBytes: 8 },
     { ...kernel, symbol: "_only", arch: "sm_90a" },
   ];
   const names = new Map([["_k", "k<4>"], ["_only", "only"]]);

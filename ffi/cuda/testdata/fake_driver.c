@@ -1,7 +1,7 @@
 /* A stand-in for libcuda.so.1: "device" memory on the heap, work done at once, and a record of what was asked. Its
  * behaviour is set by environment variables when cuInit is called:
  *   FAKE_VERSION (13000)  FAKE_DEVICES (1)  FAKE_ARCH (90)  FAKE_MEMORY (bytes, 1 GiB)  FAKE_INIT (result of cuInit)
- *   FAKE_CLEAR (result of cuMemsetD8Async)  FAKE_STREAM (result of cuStreamCreate)
+ *   FAKE_ALLOC (result of cuMemAlloc)  FAKE_CLEAR (result of cuMemsetD8Async)  FAKE_STREAM (result of cuStreamCreate)
  *   FAKE_MODE (compute mode, 0) */
 #include <stdint.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@
 typedef int Result;
 typedef uint64_t Pointer;
 
-static int version, devices, arch, mode, init_result, clear_result, stream_result, capturing, broken, live, waits;
+static int version, devices, arch, mode, init_result, alloc_result, clear_result, stream_result, capturing, broken, live, waits;
 static int events, streams, contexts, misuses;
 static void* current;
 static uint64_t memory, used;
@@ -30,6 +30,7 @@ Result cuInit(unsigned flags) {
   mode = (int)setting("FAKE_MODE", 0);
   memory = (uint64_t)setting("FAKE_MEMORY", 1 << 30);
   init_result = (int)setting("FAKE_INIT", 0);
+  alloc_result = (int)setting("FAKE_ALLOC", 0);
   clear_result = (int)setting("FAKE_CLEAR", 0);
   stream_result = (int)setting("FAKE_STREAM", 0);
   return init_result;
@@ -78,6 +79,7 @@ Result cuMemGetInfo_v2(uint64_t* free_bytes, uint64_t* total) {
 /* Memory remembers its size before its first byte. Fresh memory is full of 0xAA. */
 Result cuMemAlloc_v2(Pointer* out, uint64_t bytes) {
   if (capturing) broken = 1;
+  if (alloc_result != 0) return alloc_result;
   if (used + bytes > memory) return 2;
   char* block = malloc(bytes + 64);
   memcpy(block, &bytes, 8);

@@ -20,6 +20,10 @@ Deno.test("styleRule() gives every baseline method a style of its own, as every 
   assertEquals(new Set(looks).size, names.length);
 });
 
+Deno.test("presets are drawn among the main lines", () => {
+  assertEquals(Object.keys(PRESETS).filter((name) => !styleRule(name).main), []);
+});
+
 Deno.test("styleRule() names no dotted mark that plotly does not have", () => {
   const names = [...METHODS, ...KEY_RULES].map(({ name }) => name);
   const shown = [...names, ...Object.keys(PRESETS)].flatMap((name) =>
