@@ -70,6 +70,9 @@ Deno.test("plotSimilarityScatter() draws kept, skipped and boundaries, one layer
   const figure = plotSimilarityScatter(collectSimilarityScatter(traces));
   const shown = figure.data.filter(({ visible }) => visible === true);
   assertEquals(shown.map(({ name }) => name).slice(0, 3), ["kept", "skipped", "decision boundary"]);
+  const looks = shown.slice(2).map(({ showlegend, line }) => [showlegend, (line as { dash: string }).dash]);
+  assertEquals(looks[0], [true, "solid"], "only one boundary is in the legend");
+  assertEquals(looks.slice(1), looks.slice(1).map(() => [false, "dot"]));
   assertEquals(figure.data.length, 2 * shown.length);
   const [slider] = figure.layout.sliders as { steps: { args: [unknown, Record<string, number[]>] }[] }[];
   const [low, high] = slider!.steps[0]!.args[1]["xaxis.range"]!;
