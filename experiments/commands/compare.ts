@@ -51,7 +51,7 @@ import {
 import { openItems } from "./eval/run.ts";
 import { type Asked, type Running, studyCommand } from "./run.ts";
 
-/** Columns that a narrow terminal does without, the first one first. */
+/** Columns that are left out in a narrow terminal, the first one first. */
 export const SPARE_COLUMNS = [
   "labels",
   "gap closed",
@@ -82,10 +82,10 @@ const SPARE_RESULT_COLUMNS = [
   "vs dense",
 ];
 
-/** Seeds of random, at most: each is a run of its own. */
+/** Most seeds of random: each is a run of its own. */
 const MAX_SEEDS = 10_000;
 
-/** Flags whose place --methods takes. */
+/** Flags that --methods replaces. */
 const REPLACED = ["method", "invert", "preset"];
 
 /** The methods that run by default, those that the options define. The excluded ones are reported. */
@@ -178,7 +178,7 @@ async function plan(flags: Flags, { values, progress, request, named }: Asked) {
 
 type Plan = Awaited<ReturnType<typeof plan>>;
 
-/** The protected prefix and window of a comparison, in words, and methods that are the same one there. */
+/** The protected prefix and window of a comparison, in words, and the methods that are identical under them. */
 function describeSpans({ methods, study, from }: Plan): string {
   const { warmup, recent } = methods[0]!.options;
   const prefix = from === undefined ? warmup : study.filterFrom?.text ?? `${warmup} (items: ${from.text})`;
@@ -187,7 +187,7 @@ function describeSpans({ methods, study, from }: Plan): string {
   return `All methods ran at a warm-up of ${prefix} and a recent window of ${recent}.${alike.join("")}`;
 }
 
-/** Shows which method is at work; where there is no terminal, each by a line. */
+/** Shows the method at work: in the bar, or without a terminal by a line each. */
 function tellMethod(progress: Progress): (fraction: number, name: string) => void {
   let before = "";
   return (fraction, name) => {

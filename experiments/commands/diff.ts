@@ -45,7 +45,7 @@ Examples:
   --version        print the version
   --help           print this`;
 
-/** Columns that a narrow terminal does without, the first one first. */
+/** Columns that are left out in a narrow terminal, the first one first. */
 const SPARE_COLUMNS = ["KV evicted", "Q skipped"];
 
 const withoutSlash = (path: string) => path.replace(/(?<=.)\/+$/, "");
@@ -66,7 +66,7 @@ function listFiles(path: string): { readonly path: string; readonly file: (typeo
   throw new UsageError(`Cannot use "${path}": expected a folder, or a file called ${names}`);
 }
 
-/** Reads both results; of folders that hold several those of one task. */
+/** Reads both results; if folders contain several, those of the same task. */
 async function readBoth([a, b]: readonly [a: string, b: string]): Promise<[RunResult, RunResult]> {
   const ofA = listFiles(a), ofB = listFiles(b);
   const first = ofA.find(({ file }) => ofB.some((other) => other.file === file));

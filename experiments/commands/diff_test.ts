@@ -39,8 +39,7 @@ Deno.test("diff pairs two sweeps of one text, block by block, and makes a page",
       const nll = ({ trials }: typeof a) =>
         trials.find((t: { fusion: string }) => name.startsWith(t.fusion)).nllDelta;
       assert(Math.abs(difference.estimate - (nll(b) - nll(a))) < 1e-6, name);
-      // The effect of a passage on both runs cancels: the paired interval is narrower than that of two
-      // unpaired runs.
+      // The effect of a passage on both runs cancels: the paired interval is narrower than that of two unpaired runs.
       assert(difference.high - difference.low > 0);
     }
     assertEquals(rows[0].difference, { estimate: 0, low: 0, high: 0 });

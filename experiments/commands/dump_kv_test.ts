@@ -21,8 +21,8 @@ import { unless } from "../../lib/testing.ts";
 const PACKAGES = ["torch", "transformers", "safetensors", "gguf", "accelerate"];
 
 /**
- * Stand-ins for the libraries that run a model: three layers of one head, trained on 6 tokens; each character
- * is a token.
+ * Stand-ins for the libraries that run a model: three layers of one head, trained on 6 tokens; each character is a
+ * token.
  */
 const STAND_INS = {
   "torch.py": `
@@ -195,8 +195,7 @@ Deno.test({
       assertEquals([filtered.code, filtered.stderr], [0, ""]);
       const rows = JSON.parse(filtered.stdout) as Record<string, (number | null)[]>;
 
-      // The same layer inside the toolkit. It stores the keys' rotary pairs in another order, which changes
-      // no cosine.
+      // The same layer inside the toolkit. It stores the keys' rotary pairs in another order, which changes no cosine.
       const { model: loaded, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
       const ids = tokenizer.encode(text, { bos: true });
       const traced: Partial<ScanOutput>[] = [];

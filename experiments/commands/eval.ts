@@ -107,7 +107,7 @@ async function plan(flags: Flags, asked: Asked) {
 
 type Plan = Awaited<ReturnType<typeof plan>>;
 
-/** A row of the result an item. */
+/** A row of the result per item. */
 function listItems(planned: readonly PlannedTask[], scores: ReadonlyMap<string, RunScores>) {
   return planned.flatMap(({ task, items }) =>
     items.map(({ id, gold, group }, i) => {
@@ -121,7 +121,7 @@ function listItems(planned: readonly PlannedTask[], scores: ReadonlyMap<string, 
   );
 }
 
-/** Where and how the tasks ran. */
+/** The machine and conditions of the tasks' runs. */
 async function describeEnvironment(
   { planned, file, conditions, method, filter, backend, startedAt }: Plan,
   scores: ReadonlyMap<string, RunScores>,

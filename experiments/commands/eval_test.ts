@@ -404,8 +404,7 @@ Deno.test("eval stops on Ctrl-C, and goes on to the result of an uninterrupted r
         (key, value) => /timeMs$|^peakMemoryBytes$/i.test(key) || key === "startedAt" ? undefined : value,
       );
     assertEquals(untimed(resumed.stdout), untimed(whole.stdout));
-    // Results do not depend on the order or on the other tasks: one task is left out, the others are
-    // reversed.
+    // Results do not depend on the order or on the other tasks: one task is left out, the others are reversed.
     const left = firstItem(`${folder}/some`).task;
     const tasks = new Set<string>(JSON.parse(whole.stdout).items.map(({ task }: Result) => task));
     assert(tasks.delete(left) && tasks.size > 1);

@@ -118,7 +118,7 @@ interface Decided {
   readonly columns: { readonly [name: string]: Values };
 }
 
-/** Fills the rows of the tokens that are decided, by the attention that they receive from the dump's queries. */
+/** Fills the rows of decided tokens, from the attention that they receive from the dump's queries. */
 function decideKeys(dump: Dump, spec: LayerSpec, count: number, backend: Backend, output: ScanOutput): void {
   let done = 0;
   const keyTrace = ({ redundancy, threshold, keep }: ScanOutput) => {
@@ -228,7 +228,7 @@ function tabulateRows(rows: readonly Row[], hints: { readonly [name: string]: st
 /** Layer numbers are 32-bit in the native code; `random` hashes 24 bits of them. */
 const MAX_LAYER = 2 ** 24 - 1;
 
-/** Checks that the methods asked for are there, and that one side is. @throws {UsageError} If not. */
+/** Checks that the given methods exist, and that only one side is decided. @throws {UsageError} If not. */
 function expectOneSide(values: FlagValues): void {
   const side = textOf(values, "side"),
     names = (task: Task, options: readonly string[]) =>

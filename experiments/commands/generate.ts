@@ -102,7 +102,7 @@ async function readFlags(values: FlagValues) {
 type Flags = Awaited<ReturnType<typeof readFlags>>;
 type Engine = Awaited<ReturnType<typeof openEngine>>;
 
-/** Makes the texts, one after the other, and shows them as they grow. @throws The signal's reason, if it is aborted in a fit. */
+/** Makes the texts in turn, and shows them as they grow. @throws The signal's reason, if it is aborted in a fit. */
 async function makeTexts(flags: Flags, engine: Engine, progress: Progress, signal: AbortSignal) {
   const { asJson, showsFull, chat, prompt, sampling, maxTokens, method } = flags;
   const { file: { tokenizer }, ids, model, pruner } = engine;

@@ -1,6 +1,7 @@
 /**
- * `deno task heads`: which heads are like the past, and whether the filter's rules find the tokens whose attention does
- * little. Writes `heads.json`, `trace.parquet` and `heads.html` to a folder. See `deno task heads --help`.
+ * `deno task heads`: measures how similar the tokens of each head are to the past, and whether the filter's rules find
+ * the tokens whose attention does little. Writes `heads.json`, `trace.parquet` and `heads.html` to a folder. See
+ * `deno task heads --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
 import { HeadCollection, type HeadReport } from "../../lib/heads/mod.ts";
@@ -39,7 +40,7 @@ const PROTOCOL =
 /** Name of a measured chunk in the study. */
 const UNIT = "chunk";
 
-/** Resamples of an interval, at most: more contain nothing more, and all are held. */
+/** Most resamples of an interval: all are kept in memory, and more add no information. */
 const MAX_RESAMPLES = 1_000_000;
 
 /** Fraction of the work that is the model's; the rest is statistics. */
@@ -99,7 +100,7 @@ async function plan({ method, resamples }: Flags, { values, progress, request, n
 
 type Plan = Awaited<ReturnType<typeof plan>>;
 
-/** Runs the chunks that the study does not hold, then the statistics. */
+/** Runs the chunks that are not in the study yet, then the statistics. */
 async function work(plan: Plan, { store, progress, interrupt }: Running): Promise<HeadReport> {
   const { heads, study, tokens, method, environment } = plan, { signal } = interrupt;
   const found = heads.resume({
@@ -135,10 +136,10 @@ async function writePages(report: HeadReport, { heads, study, method, environmen
   };
 }
 
-/** Bytes that a token of a layer takes: its cosines, scores and moments, and its row of the trace. */
+/** Bytes per token of a layer: its cosines, scores and moments, and its row of the trace. */
 const BYTES_OF_DECISION = 4000;
 
-/** A warning where a machine may have too little free memory for `tokens` of the layers. */
+/** A warning if the machine may have too little free memory for `tokens` of the layers. */
 export function warningOfMemory(decisions: number, available: number): string | undefined {
   const needed = decisions * BYTES_OF_DECISION;
   if (needed < available) return undefined;

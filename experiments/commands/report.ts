@@ -74,7 +74,7 @@ async function readEntries(folders: readonly string[]): Promise<SiteEntry[]> {
     new UsageError(`Cannot make a report of ${places}: found none of ${names} there or one level below`);
 }
 
-/** A mark of our own in the index, so that a site is renewed and nothing else is written over. */
+/** A title that marks our own index: only such a site is replaced. */
 const MARK = "<title>Token Filtering: results</title>";
 
 async function checkOut(out: string): Promise<void> {

@@ -1,7 +1,7 @@
 /**
- * The skeleton of commands that end with a table. A command declares its flags, plan, work, table and pages.
- * Only this file parses flags, claims the folder of results, opens its study, resumes, handles interrupts,
- * reports progress, saves and prints.
+ * The skeleton of commands that end with a table. A command declares its flags, plan, work, table and pages. Only this
+ * file parses flags, claims the folder of results, opens its study, resumes, handles interrupts, reports progress,
+ * saves and prints.
  */
 import type { StudyConditions, StudyStore } from "../../lib/sweep/mod.ts";
 import { expectWritable, makeFolder, writeWhole } from "./cli/files.ts";

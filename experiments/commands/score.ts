@@ -87,7 +87,7 @@ function readPhase(values: FlagValues): "prefill" | "decode" {
 interface Feed {
   readonly runs: readonly ScoreRun[];
   readonly phase: "prefill" | "decode";
-  /** Tokens a piece of a prefill; undefined = all at once. */
+  /** Tokens per piece of a prefill; undefined = all at once. */
   readonly chunk: number | undefined;
   readonly cacheDType: CacheDType;
 }
@@ -97,7 +97,7 @@ async function readFlags({ values }: Asked) {
   if (path !== undefined) expectReplayAlone(values);
   const replayed = path === undefined ? undefined : { path, ...await readTrace(path) };
   const { dtype, products }: Partial<TraceInfo> = replayed?.info ?? {};
-  // The flags that give a trace's model its numbers again.
+  // Flags with which a trace's model has the same numbers again.
   const asKept: FlagValues = new Map([...valuesOf({ dtype, matmul: products }), ...values]);
   const phase = readPhase(values), chunk = readCount(values, "chunk", 1);
   const tokens = readCount(values, "tokens", 2);

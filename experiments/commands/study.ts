@@ -206,7 +206,7 @@ const expectOut = (flags: Flags) => {
   throw new UsageError("Cannot write: expected --out FILE (see --help)");
 };
 
-/** How many words each command takes: at least, at most. */
+/** Least and most words of each command. */
 const WORDS = {
   list: [0, 1],
   show: [1, 1],

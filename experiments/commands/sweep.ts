@@ -1,5 +1,5 @@
 /**
- * `deno task sweep`: how the filter's options trade perplexity for skipped queries and dropped keys.
+ * `deno task sweep`: measures perplexity against skipped queries and evicted keys, over options of the filter.
  *
  * Runs a grid of options on one model and text, and writes `study.db` (each trial as it ends), `summary.json` and
  * `report.html` to a folder. See `deno task sweep --help`.
@@ -74,10 +74,7 @@ async function readFlags({ values }: Asked) {
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
 
-/**
- * The plan of a sweep, and its number of processes. By default, trials that depend on others or run elsewhere
- * use one process.
- */
+/** The plan of a sweep and its number of processes: by default one, if trials depend on others or run elsewhere. */
 async function plan(flags: Flags, { values, progress, request, named, held }: Asked) {
   const { search, adapts, race, address, livePort } = flags;
   const plan = await readPlan(values, flags.methods, progress, named), { config, weights } = plan.model;

@@ -50,9 +50,7 @@ export async function finish(child: Deno.ChildProcess): Promise<Finished> {
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
 }
 
-/**
- * Runs a task to its end in a process of its own, if the process itself is tested, or several run at once.
- */
+/** Runs a task to its end in a process of its own, if the process itself is tested, or several run at once. */
 export async function runProcess(task: string, ...args: string[]): Promise<Finished> {
   return await finish(await spawnTask(task, args));
 }

@@ -65,7 +65,7 @@ Examples:
   --version      print the version
   --help         print this`;
 
-/** Aborts when stdin ends: that of a worker whose sweep has ended, however it did. */
+/** Aborts when stdin ends, which happens when the worker's sweep has ended in any way. */
 async function endsWithInput(controller: AbortController): Promise<void> {
   for await (const _ of Deno.stdin.readable);
   controller.abort();

@@ -117,8 +117,7 @@ export function lockFolder(folder: string): Disposable {
         },
       };
     }
-    // The previous owner may have removed the file between opening and locking. A lock on a removed file
-    // excludes no other process.
+    // The file may have been removed before it was locked: a lock on a removed file excludes no other process.
     file.close();
   }
 }

@@ -1,4 +1,4 @@
-/** Parquet files whose bytes may be anything. */
+/** Parquet files from untrusted sources. */
 import {
   type AsyncBuffer,
   type Compressors,
@@ -7,7 +7,7 @@ import {
   snappyUncompress,
 } from "hyparquet";
 
-/** Rows that a byte of a file may hold: a repeated value takes next to nothing, but no row is all repeated values. */
+/** Most rows per byte of a file: repeated values take next to nothing, but no row has only repeated values. */
 const ROWS_A_BYTE = 8;
 
 /** Highest compression ratio of Snappy. */
@@ -42,9 +42,9 @@ export async function readParquet<T>(
   let hasFailed = false;
   const file: AsyncBuffer = {
     byteLength: length,
-    // hyparquet starts reading all columns before it checks any. If a check fails, the reads that have begun
-    // would fail too, as unhandled rejections. After one turn of the event loop the failure is known, and
-    // these reads wait for ever.
+    // hyparquet starts reading all columns before it checks any. If a check fails, the reads that have begun would fail
+    // too, as unhandled rejections. After one turn of the event loop the failure is known, and these reads wait for
+    // ever.
     async slice(start, end) {
       await new Promise((resolve) => setTimeout(resolve, 0));
       return hasFailed ? await new Promise(() => {}) : buffer.slice(start, end);

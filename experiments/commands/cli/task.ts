@@ -1,6 +1,4 @@
-/**
- * The end of a task: results on stdout. A fault that a user can fix gets one line on stderr and exit code 2.
- */
+/** The end of a task: results on stdout. A fault that a user can fix gets one line on stderr and exit code 2. */
 import { OPTIONS } from "../../../lib/methods/mod.ts";
 import { readVersion } from "../../../lib/version.ts";
 import { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "../../../lib/errors.ts";
@@ -21,7 +19,7 @@ export function explainError(error: unknown): string | undefined {
   return "Cannot write the results: found no space left on the device (make room, or take another --out)";
 }
 
-/** Errors of the file system that no step has put in words yet. */
+/** Errors of the file system that no step has explained. */
 function isFileError(error: unknown): error is Error {
   const { NotFound, PermissionDenied, NotCapable, IsADirectory, NotADirectory, WriteZero, FilesystemLoop } =
     Deno.errors;
@@ -56,7 +54,7 @@ export async function executeTask(
     }
     return await main(args);
   } catch (error) {
-    // The reader of a pipe went away, as `head` does: nothing is wrong.
+    // The reader of a pipe has closed it, as `head` does: this is no fault.
     if (error instanceof Deno.errors.BrokenPipe) return EXIT.ok;
     const line = explainError(error);
     if (line === undefined) throw error;

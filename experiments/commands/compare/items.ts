@@ -45,15 +45,12 @@ interface ItemPlan {
 export const isOfText = ({ task }: { readonly task?: string }): boolean =>
   !hasItems(checkFlags(() => findTask(task)));
 
-/**
- * Whether tasks of items were asked for besides the compared one. Without a text, `--data` belongs to the
- * compared task.
- */
+/** Whether tasks of items were asked for. Without a text, `--data` belongs to the compared task itself. */
 export const asksForItems = (values: FlagValues, hasText: boolean): boolean =>
   values.has("tasks") || hasText && values.has("data");
 
 /**
- * Items in a model's tokens, each within reach of every method.
+ * Items in a model's tokens. Every method can filter scored positions of each task.
  *
  * @throws {UsageError} If an item cannot be scored, or a method would reach none of a task.
  */
@@ -143,8 +140,8 @@ export async function runComparedItems(
 }
 
 /**
- * The metrics of a task, each of the full model and of every group, as means over its seeds. If answers
- * continue their context, the distance from the full model's continuation is among them.
+ * The metrics of a task, each of the full model and of every group, as means over its seeds. If answers continue their
+ * context, the distance from the full model's continuation is among them.
  */
 function listSeries(
   { task, items }: PlannedTask,

@@ -1,6 +1,4 @@
-/**
- * The plan of an evaluation of items: its tasks with their items in tokens, and the method for each context.
- */
+/** The plan of an evaluation of items: its tasks with their items in tokens, and the method for each context. */
 import { UsageError } from "../../../lib/errors.ts";
 import {
   checkScorable,
@@ -37,7 +35,7 @@ export interface ReadTask {
 /** A task whose items are known, in tokens too. */
 export interface PlannedTask extends ReadTask {
   readonly items: readonly Item[];
-  /** Items of its data, or made. */
+  /** Items of its data, or generated ones. */
   readonly of: number;
   readonly encoded: readonly EncodedItem[];
   /** SHA-256 of the ids of all contexts and continuations. */
@@ -124,7 +122,7 @@ export function planTasks(
 }
 
 /**
- * Checks that every method can answer the items of tasks, and reaches some of each.
+ * Checks that the model can score the items of tasks, and that every method can filter some of each.
  *
  * @param methods With the names that messages call them by, where there are several.
  * @throws {UsageError} If an item cannot be scored, or a method would be the full model in disguise.
@@ -185,10 +183,7 @@ export function asksToFilter(method: ResolvedOptions): boolean {
   return ratios.length === 0 || Math.max(...ratios as number[]) > 0;
 }
 
-/**
- * Scored positions [from, to) of each request, at most: of its continuation, or of the text that its item
- * asks for.
- */
+/** Scored positions [from, to) of each request, at most: of its continuation, or of the text that its item asks for. */
 function spansOf({ item, requests }: EncodedItem): { readonly from: number; readonly to: number }[] {
   return requests.map(({ context, continuation }) => ({
     from: context.length - 1,
@@ -210,7 +205,7 @@ export interface Unreached {
   readonly method?: string | undefined;
 }
 
-/** A filter that reached nothing, in words. */
+/** A method that filtered nothing, in words. */
 function describeUnreached({ planned: { task, encoded }, prunerFor, method }: Unreached): string {
   const spans = encoded.flatMap(spansOf), warmups = spans.map(({ from }) => prunerFor(from + 1).spans.warmup);
   const what = method === undefined ? task.name : `${task.name} with ${method}`;
@@ -229,8 +224,8 @@ function mostFiltered({ layers, spans: { warmup }, keySide }: Pruner, tokens: nu
 }
 
 /**
- * Refuses a method that can filter no scored position of a task, whatever it decides. Either every sequence
- * ends within its warm-up or its window, or no layer attends far enough back to reach an evicted key.
+ * Refuses a method that can filter no scored position of a task, whatever it decides. Either every sequence ends within
+ * its warm-up or its window, or no layer attends far enough back to reach an evicted key.
  */
 export function expectReach(
   planned: TaskItems,
@@ -251,8 +246,7 @@ export function expectReach(
 }
 
 /**
- * Refuses a run whose method has filtered nothing: its numbers would be the full model's. The measured scores
- * are kept.
+ * Refuses a run whose method has filtered nothing: its numbers would be the full model's. The measured scores are kept.
  *
  * @param kept The file with the scores, and their number.
  * @param instead The fix to offer besides a shorter warm-up.

@@ -51,8 +51,7 @@ Deno.test("what can be reached depends on the model's windows, on texts that are
   const side = { layers: [0] } as never, dense = createDense(), long = planned(200);
   const keys = { ...dense, spans: { warmup: 0, recent: 16, block: 1 }, keySide: side };
   const within = (window: number) => ({ numLayers: 1, layers: [{ window }] }) as never;
-  // A key is evicted at an age of 17 tokens. A window of 17 tokens, the query's own included, never contained
-  // it then.
+  // A key is evicted at an age of 17 tokens. A window of 17 tokens, the query's own included, never contained it then.
   assertThrows(() => expectReach(long, () => keys, within(17)), UsageError, "Cannot call a_task filtered: ");
   expectReach(long, () => keys, within(18));
   const late = { ...dense, layers: [0], spans: { ...dense.spans, warmup: 20 } };

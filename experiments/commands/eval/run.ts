@@ -18,7 +18,7 @@ export interface ItemUnit {
   readonly filterFrom?: string;
   readonly id: string;
   readonly score: ItemScore;
-  /** Its part of the wall time of the item, whose runs are computed together: an equal one. */
+  /** Its part of the wall time of the item. The item's runs are computed together, so all parts are equal. */
   readonly timeMs: number;
 }
 

@@ -17,7 +17,7 @@ interface Column {
   readonly name: string;
   readonly hint: string;
   readonly left?: true;
-  /** Whether a dense evaluation has it too. */
+  /** Whether an evaluation of the full model has it too. */
   readonly always?: true;
   readonly cell: (row: ItemResult, metric: Metric, budget: Budget | undefined) => string;
 }
@@ -27,9 +27,7 @@ export type Budget = Partial<ItemBudget> & { readonly retained?: Retained };
 
 const spent = ({ usage, retained }: Budget) => usage === undefined ? retained : retainedOf(usage);
 
-/**
- * If more than this fraction of the answers equals the full model's, they are weak evidence about a method.
- */
+/** If more than this fraction of the answers equals the full model's, they are weak evidence about a method. */
 const MOSTLY = 0.5;
 
 /** Warnings about tasks that a method hardly changed, one line each. */
@@ -124,7 +122,7 @@ const COLUMNS: readonly Column[] = [
   },
 ];
 
-/** Columns that a narrow terminal does without, the first one first. */
+/** Columns that are left out in a narrow terminal, the first one first. */
 export const SPARE_COLUMNS = [
   "detectable",
   "p",

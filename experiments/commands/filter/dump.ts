@@ -19,7 +19,7 @@ export interface Dump {
  * Reads a dump: tensors `keys` and `values` of one layer, or `keys.N` and `values.N` of each layer N; `queries` likewise,
  * which may be missing.
  *
- * @param layer The only one wanted of several.
+ * @param layer The only layer to read, if there are several.
  * @returns Layers ascending.
  * @throws {UsageError | ModelFormatError} If the file is none, lacks the layer, or holds keys and values that do not fit.
  */

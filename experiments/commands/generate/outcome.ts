@@ -115,7 +115,7 @@ function findParting(a: readonly number[], b: readonly number[]): number | null 
   return at < 0 ? null : at;
 }
 
-/** Whether a run filtered nothing: it was the full model's. */
+/** Whether a run filtered nothing, so that its text is the full model's. */
 export function filtersNothing({ pruner, length, keep, kvKeep }: GeneratedText): boolean {
   const gone = (masks: ReadonlyMap<number, Uint8Array>) =>
     [...masks.values()].some((mask) => mask.subarray(0, length).includes(0));
@@ -131,7 +131,7 @@ export function warnOfNothing(run: GeneratedText): string {
     "and --recent).";
 }
 
-/** Where two texts part, in words. */
+/** The position at which two texts differ first, in words. */
 export function describeParting(tokenizer: Tokenizer, runs: readonly GeneratedText[]): string {
   const [dense, filtered] = runs;
   if (dense === undefined || filtered === undefined) return "Interrupted before both texts were made.";

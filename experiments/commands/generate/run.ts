@@ -15,7 +15,7 @@ export interface GeneratedText {
   /** Tokens that were made, the one that ends the text too. */
   readonly ids: readonly number[];
   readonly text: string;
-  /** Why it ended: by a token that ends it, at most tokens, or because it was interrupted. */
+  /** The reason of its end: a token that ends it, the limit of tokens, or an interruption. */
   readonly ended: "stop" | "length" | "interrupt";
   readonly promptMs: number;
   /** From the end of the prompt to the last token. */
@@ -39,7 +39,7 @@ interface RunOptions extends GenerationOptions {
   readonly onText: (text: string) => void;
 }
 
-/** Goes on with a prompt. Times are those of the model, not of showing the text. */
+/** Continues a prompt. Times are those of the model, without showing the text. */
 export async function runGeneration(
   model: Model,
   pruner: Pruner | undefined,

@@ -1,4 +1,4 @@
-/** Taking the decisions of a trace again. */
+/** Replays the decisions of a trace. */
 import { UsageError } from "../../../lib/errors.ts";
 import { replayTable } from "../../../lib/heads/mod.ts";
 import { createReplay, type Pruner } from "../../../lib/methods/mod.ts";
@@ -9,7 +9,7 @@ import type { readTrace, TraceInfo } from "./trace_file.ts";
 
 export interface ScoreRun {
   readonly ids: Int32Array<ArrayBuffer>;
-  /** Dense where left out. */
+  /** The full model where left out. */
   readonly pruner: Pruner | undefined;
 }
 

@@ -1,4 +1,4 @@
-/** How well each rule ranks, as a table for the terminal. */
+/** A table of the rules' ranking quality, for the terminal. */
 import type { HeadReport } from "../../../lib/heads/mod.ts";
 import type { Interval } from "../../../lib/stats/mod.ts";
 import type { PlainTable } from "../cli/output/table.ts";
@@ -11,10 +11,7 @@ function shown(interval: Interval | null): string {
 
 export const RULE_COLUMNS = ["rule", "AUROC", "minus random", "above random", "Spearman"] as const;
 
-/**
- * One row per rule, best first: AUROC, its difference from `random`, and Spearman's correlation, over all
- * layers.
- */
+/** One row per rule, best first: AUROC, its difference from `random`, and Spearman's correlation, over all layers. */
 export function tabulateRules({ overall, layers }: HeadReport): PlainTable {
   const rules = overall.rules.toSorted((a, b) => (b.auroc ?? 0) - (a.auroc ?? 0));
   return {

@@ -1,6 +1,4 @@
-/**
- * Decision tables as Parquet files: columns of numbers, with a description of the run in the file's metadata.
- */
+/** Decision tables as Parquet files: columns of numbers, with a description of the run in the file's metadata. */
 import { parquetRead } from "hyparquet";
 import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
 import type { Backend } from "../../../lib/backend.ts";
@@ -49,7 +47,7 @@ export interface TraceInfo {
   /** Whether the queries of all tokens were computed. */
   readonly queries: boolean;
   readonly phase: "prefill" | "decode";
-  /** Tokens a piece of a prefill; null = all at once. */
+  /** Tokens per piece of a prefill; null = all at once. */
   readonly piece: number | null;
   readonly cacheDType: CacheDType;
   /** Element type that the model's matrices were turned into; left out: as the file has them. */
@@ -97,7 +95,7 @@ const isDouble = (name: string) => name === "score" || name === "threshold";
 
 /** Columns of a table, in their order in the file. Cosines, moments and r in 32 bits, scores and thresholds in 64. */
 function columnsOf(table: DecisionTable): ColumnSource[] {
-  // Measurements do not get smaller by compression; counters and decisions do.
+  // Compression shrinks counters and decisions, but not measurements.
   const single = (name: string, data: ArrayLike<number>): ColumnSource => ({
     name,
     data: Float32Array.from(data),

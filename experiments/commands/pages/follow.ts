@@ -8,11 +8,11 @@ import { writeLine } from "../cli/task.ts";
 import { describeCounts, renderStudy } from "../study/page.ts";
 import { PageServer, PLOTLY, type ServeOptions } from "./server.ts";
 
-/** Milliseconds between two looks at a study; more where drawing it takes longer than a tenth of that. */
+/** Milliseconds between two reads of a study; longer if drawing takes more than a tenth of that. */
 const LOOK_MS = 500;
 
 /**
- * Shows a study as it grows, until the signal is aborted and once more then.
+ * Shows a study as it grows, until the signal is aborted, and once more then.
  *
  * @param render The page of the study as it stands.
  * @param least Trials that must have ended before it is drawn.

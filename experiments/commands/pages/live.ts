@@ -19,12 +19,11 @@ export function readLivePort(values: FlagValues): number | undefined {
   return port === "" ? 0 : readInteger("live", port, 0, 65535);
 }
 
-/** Milliseconds after which a page that does not close is left. */
+/** Milliseconds after which a page that does not close is abandoned. */
 const LATE_MS = 4000;
 
 /**
- * Opens a page and reports its address. If a run ends without a final message, the page shows that it has
- * stopped.
+ * Opens a page and reports its address. If a run ends without a final message, the page shows that it has stopped.
  *
  * @throws {UsageError} If the port is taken.
  */

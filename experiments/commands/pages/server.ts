@@ -12,7 +12,7 @@ interface PageProgress {
 
 /** News for every page: the run's progress, and a new report if there is one. */
 export interface PageNews extends PageProgress {
-  /** The report, where it is another one than the page has. */
+  /** The report, if it is newer than the page's. */
   readonly report?: string;
   readonly ended: boolean;
 }
@@ -23,10 +23,7 @@ export const PLOTLY = { src: "plotly.min.js" };
 /** Files of the page around a report, and where it finds them. */
 const FILES = { "/": "page.html", "/page.js": "page.js" } as const;
 
-/**
- * The page's content security policy. It applies to the report in its frame too, which has a program of its
- * own.
- */
+/** The page's content security policy. It applies to the report in its frame too, which has a program of its own. */
 const POLICY = `${contentPolicy([PAGE_PROGRAM], "'self'")}; connect-src 'self'; frame-src 'self'`;
 
 /** Whether a request shows a token: as a bearer, or as the cookie that a page was given. */
@@ -36,7 +33,7 @@ function hasToken(headers: Headers, token: string): boolean {
     cookies.some((cookie) => sameSecret(cookie, `token=${encodeURIComponent(token)}`));
 }
 
-/** Milliseconds that the last word may take. */
+/** Milliseconds for sending the final message. */
 const LAST_MS = 2000;
 
 /** Where a page is served, and which requests may read it. */
@@ -45,10 +42,7 @@ export interface ServeOptions {
   readonly port: number;
   /** Default: 127.0.0.1. */
   readonly hostname?: string;
-  /**
-   * The token that requests must have, as `?token=` once or as a bearer's token. Without one, the page is
-   * only for this machine.
-   */
+  /** The token of requests, as `?token=` once or as a bearer's token; without one, only this machine has access. */
   readonly token?: string;
 }
 
@@ -105,9 +99,7 @@ export class PageServer {
     this.#tellAll();
   }
 
-  /**
-   * Shows another report, which is rendered when a page asks for it: a run without a reader pays for none.
-   */
+  /** Shows another report, which is rendered when a page asks for it: a run without a reader pays for none. */
   show(render: () => string): void {
     this.#render = render;
     this.#report = undefined;
@@ -135,7 +127,7 @@ export class PageServer {
     return this.#report ??= this.#render!();
   }
 
-  /** All news for one page; of several that it was too slow for, the last. */
+  /** All news for one page; a slow page gets only the last ones. */
   #listen(): ReadableStream<Uint8Array> {
     let heard = 0, has = 0, isGone = false;
     return new ReadableStream({
@@ -162,8 +154,7 @@ export class PageServer {
         return new Response("This page is for this machine.\n", { status: 403 });
       }
     } else if (sameSecret(searchParams.get("token") ?? "", token)) {
-      // From here on the browser sends the cookie, and the address has no token any more. Two slashes would
-      // name a host.
+      // The browser then sends the cookie, and the address has no token. Two slashes would name a host.
       const cookie = `token=${encodeURIComponent(token)}; HttpOnly; SameSite=Strict; Path=/`;
       const location = pathname.replace(/^\/+/, "/");
       return new Response(null, { status: 303, headers: { location, "set-cookie": cookie } });

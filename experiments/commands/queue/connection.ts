@@ -1,7 +1,4 @@
-/**
- * The queue's server, Redis or Valkey: its address, its longest absence, and the message where it cannot be
- * reached.
- */
+/** The queue's server, Redis or Valkey: its address, its longest absence, and messages about its absence. */
 import { Redis, type RedisOptions } from "ioredis";
 import { PlaceLostError, UsageError } from "../../../lib/errors.ts";
 import { readText } from "../cli/files.ts";
@@ -56,11 +53,7 @@ interface AddressFlags {
   readonly passwordFile?: string | undefined;
 }
 
-/**
- * Reads an address.
- *
- * @throws {UsageError} If it is none. The message does not repeat it: it may contain a password.
- */
+/** Reads an address. @throws {UsageError} If it is none. The message does not repeat it: it may contain a password. */
 export async function readAddress(
   url: string,
   { prefix = DEFAULT_PREFIX, patienceS = PATIENCE_S, passwordFile }: AddressFlags = {},
@@ -69,7 +62,7 @@ export async function readAddress(
     throw new UsageError(`Cannot use --queue-prefix "${prefix}": expected letters, digits, . - and _`);
   }
   const parsed = URL.canParse(url) ? new URL(url) : undefined;
-  // A password with one of / ? # in it ends the host before its time.
+  // A password that contains / ? or # makes the host end too early.
   const isAddress = parsed !== undefined && /^rediss?:$/.test(parsed.protocol) && parsed.hostname !== "" &&
     /^(\/\d*)?$/.test(parsed.pathname) && parsed.search === "" && parsed.hash === "";
   if (!isAddress) {
@@ -114,8 +107,8 @@ function explain(place: string, said: string): PlaceLostError {
 }
 
 /**
- * Options of TLS besides the address: the authority of DENO_CERT, which Deno does not apply to connections of
- * this kind.
+ * Options of TLS besides the address: the authority of DENO_CERT, which Deno does not apply to connections of this
+ * kind.
  *
  * @throws {UsageError} If that file cannot be read.
  */
@@ -127,10 +120,10 @@ async function readTls(isTls: boolean): Promise<Pick<RedisOptions, "tls">> {
 /** Milliseconds that a server has for its first answer. */
 const ANSWER_MS = 10_000;
 
-/** Milliseconds between two questions whether the server is there. */
+/** Milliseconds between two pings of the server. */
 const PULSE_MS = 1000;
 
-/** Pulses without an answer, at least, after which a server is away: one may be late where this process had no turn. */
+/** Missed pings after which a server counts as away: one answer may be late if this process had no turn. */
 const LEAST_MISSED = 3;
 
 /** Waits for a step, at most `ms`. @returns Whether it has ended by then. @throws As the step. */
@@ -208,11 +201,7 @@ export class Connections implements Disposable {
       : error;
   }
 
-  /**
-   * Waits for a step, unless the server disappears or the signal comes before.
-   *
-   * @throws As the step, in words.
-   */
+  /** Waits for a step, unless the server disappears or the signal comes before. @throws As the step, in words. */
   async orGone<T>(step: Promise<T>, signal: AbortSignal): Promise<T> {
     const told = Promise.withResolvers<never>(), tell = () => told.reject(signal.reason);
     signal.addEventListener("abort", tell);
@@ -226,7 +215,7 @@ export class Connections implements Disposable {
     }
   }
 
-  /** Asks again and again whether the server is there. */
+  /** Pings the server again and again. */
   #watch(): ReturnType<typeof setInterval> {
     const redis = this.connect(), patienceMs = 1000 * this.address.patienceS;
     let answeredAt = performance.now(), missed = 0, isAsked = false;

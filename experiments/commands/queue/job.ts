@@ -1,7 +1,4 @@
-/**
- * The content of the queue: jobs, and descriptions of studies for workers. Others may write to it, so
- * everything is checked.
- */
+/** The queue's content: jobs, and studies' descriptions. Others may write to it, so everything is checked. */
 import { UsageError } from "../../../lib/errors.ts";
 import { type OptionsRecord, readRecord, type ResolvedOptions } from "../../../lib/methods/mod.ts";
 import {
@@ -19,7 +16,7 @@ import {
 export const QUEUE_NAME = "trials";
 
 export interface TrialJob {
-  /** The sweep that it is of: several may be of one study, and each has its own results. */
+  /** The sweep that the job belongs to: several sweeps may belong to one study, and each has its own results. */
   readonly sweep: string;
   /** Digest of the study's conditions, which is in the key of its description. */
   readonly study: string;
@@ -42,7 +39,7 @@ export interface JobProgress {
   readonly owner: string;
   /** Finished fraction of its chunks. */
   readonly fraction?: number;
-  /** Why that worker cannot take it. */
+  /** The reason why that worker refuses it. */
   readonly refused?: string;
 }
 

@@ -1,8 +1,8 @@
 /** The queue's modules, loaded where a queue is asked for: their clients take as much memory as all other code. */
 
 /**
- * Loads one of them. Deno downloads the targets of literal imports before a program starts. An address that
- * is made at run time delays the download of the clients.
+ * Loads one of them. Deno downloads the targets of literal imports before a program starts. An address that is made at
+ * run time delays the download of the clients.
  */
 const load = (file: string) => import(new URL(file, import.meta.url).href);
 

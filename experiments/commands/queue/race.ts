@@ -1,4 +1,4 @@
-/** A race of a sweep's trials on many machines: each worker holds its own against all that have ended. */
+/** A race of a sweep's trials on many machines: each worker compares its trial with all that have ended. */
 import type { Redis } from "ioredis";
 import type { ResolvedOptions } from "../../../lib/methods/mod.ts";
 import type { Task } from "../../../lib/eval/mod.ts";

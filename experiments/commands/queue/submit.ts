@@ -31,22 +31,19 @@ import {
 /** Jobs that go to the server at once. */
 const BATCH = 1000;
 
-/**
- * Milliseconds between two reads of ended jobs, and between two checks for lost ones. The latter is longer if
- * a check takes long.
- */
+/** Milliseconds between two reads of ended jobs, and of lost ones, unless such a read takes long. */
 const POLL_MS = 200, RESTORE_MS = 2000, RESTORE_SHARE = 20;
 
 /** How often a trial is tried, or its result refused, and the wait before the second time, which doubles from then on. */
 const ATTEMPTS = 5, BACKOFF_MS = 1000;
 
-/** Milliseconds in which the last look ends, its server being there. */
+/** Milliseconds in which the last read ends, if the server is there. */
 const CLOSE_MS = 2000;
 
 /** Characters that are kept of a worker's message. */
 const SAID = 500;
 
-/** Where a job may be. */
+/** States of a job. */
 const STATES = [
   "waiting",
   "active",
@@ -65,10 +62,10 @@ interface QueuedTrials extends AsyncDisposable {
 }
 
 /**
- * Puts all waiting trials of a sweep into a queue. If each trial is proposed from earlier results, it puts in
- * as many as there are workers. Until it is disposed of, it stores their results; it takes a result only if
- * the result belongs to the trial that was asked for. Jobs of other sweeps stay untouched. Trials that the
- * server loses are put in again. After the end of the budget, waiting trials are taken back.
+ * Puts all waiting trials of a sweep into a queue. If each trial is proposed from earlier results, it puts in as many
+ * as there are workers. Until it is disposed of, it stores their results; it takes a result only if the result belongs
+ * to the trial that was asked for. Jobs of other sweeps stay untouched. Trials that the server loses are put in again.
+ * After the end of the budget, waiting trials are taken back.
  *
  * @param source The sweep's trials, as this process would take them.
  * @param text The text that they read.
@@ -160,7 +157,7 @@ export async function submitTrials(
     return wrong ??
       ("stopped" in job.returnvalue && race === undefined ? "it was stopped, and no race is" : undefined);
   };
-  /** Takes a job out, whatever is left of it. */
+  /** Removes a job, even an incomplete one. */
   const discard = async (id: string) => {
     await queue.remove(id).catch(ignore);
     const all = redis.multi().del(queue.toKey(id));
@@ -206,10 +203,7 @@ export async function submitTrials(
       await discard(id); // only now: the queue keeps a result until the study has it on disk
     }
   };
-  /**
-   * Puts in again the trials that are missing or changed: a server has lost its data, or others have written
-   * to it.
-   */
+  /** Puts in again the trials that are missing or changed: a server has lost its data, or others have written to it. */
   const restore = async () => {
     const open = store.trials().filter(({ state }) => state === "waiting");
     const listed = new Set(await queue.getRanges([...STATES], 0, -1)), lost: StoredTrial[] = [];

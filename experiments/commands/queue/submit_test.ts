@@ -1,6 +1,5 @@
 /**
- * Data of a queue that a submitter does not trust: jobs of others, changed jobs, and results that no worker
- * measured.
+ * Data of a queue that a submitter does not trust: jobs of others, changed jobs, and results that no worker measured.
  */
 import { assertEquals, assertMatch } from "@std/assert";
 import { type Job, Queue, Worker } from "bullmq";

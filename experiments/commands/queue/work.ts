@@ -30,10 +30,10 @@ import { QueuedRace } from "./race.ts";
 /** Milliseconds after which a trial that one worker refused is offered again. */
 const OFFER_MS = 1000;
 
-/** How often a trial may lose its worker before it fails: as many as may be killed in the life of a cluster's job. */
+/** Number of workers that a trial may lose before it fails: as many as may be killed during a job of a cluster. */
 const MAX_STALLED = 100;
 
-/** Milliseconds in which a worker that is done hands in its trial and closes, its server being there. */
+/** Milliseconds in which a finished worker returns its trial and closes, if the server is there. */
 const CLOSE_MS = 5000;
 
 interface WorkOptions {
@@ -51,11 +51,7 @@ type Opened = (job: Job<TrialJob>, onChunk: (done: number, of: number) => void) 
 /** A study that a job names, opened or refused; `key` is its digest and description. */
 type Answer = { readonly key: string } & ({ readonly run: Opened } | { readonly refused: string });
 
-/**
- * Works until the signal comes.
- *
- * @throws {UsageError} If the server cannot be reached, or is away for too long.
- */
+/** Works until the signal comes. @throws {UsageError} If the server cannot be reached, or is away for too long. */
 export async function workOnQueue(address: QueueAddress, options: WorkOptions): Promise<void> {
   const { leaseS, signal, progress } = options, owner = ownerName(), { prefix } = address;
   using connections = await Connections.open(address);
@@ -67,7 +63,7 @@ export async function workOnQueue(address: QueueAddress, options: WorkOptions): 
     if (last?.key === key) return last;
     try {
       const described = await readStudy(study, text);
-      last = undefined; // a rule or a task of its own takes the place of that of the study before
+      last = undefined; // a rule or task of the new study replaces that of the last one
       return last = { key, run: await openQueued(study, described, codeSha256, redis, prefix, options) };
     } catch (error) {
       const refused = explainError(error);

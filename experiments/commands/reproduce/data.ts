@@ -34,7 +34,7 @@ export const rowsOf = (text: string) =>
   text.split("\n").slice(0, -1).map((line) => line === " " ? "" : `${line}\n`);
 const linesOf = (rows: readonly string[]) => rows.map((row) => row === "" ? " \n" : row).join("");
 
-/** Place of a text, in words. */
+/** Source of a text, in words. */
 export function describeText(name: string, folder: string | undefined): string {
   const source = SOURCES[name]!;
   if ("of" in source) return describeText(source.of, folder);

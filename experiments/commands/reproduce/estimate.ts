@@ -23,11 +23,11 @@ import { describeText } from "./data.ts";
 import { dataOf, flagsOfPart } from "./parts.ts";
 import { findProtocol, readKnownModels, type Recipe } from "./recipe.ts";
 
-/** Tokens of a text or an item where its data are not at hand: WikiText-2's test text by LLaMA-2's tokenizer, and items. */
+/** Sizes of unavailable data: tokens of WikiText-2's test text by LLaMA-2's tokenizer and of an item; number of items. */
 const TEXT_TOKENS = 341_469, ITEM_TOKENS = 350, MADE_ITEMS = 50;
 /** Tokens of a sequence of items. */
 const ITEM_LENGTH = 100;
-/** Bytes of the program, and of kept results of the full model at most. */
+/** Bytes of the program, and most bytes of the full model's results. */
 const PROGRAM_BYTES = 0.3e9, KEPT_BYTES = 2 ** 30;
 /** Element type of the weights on the hub. */
 const HUB_DTYPE: WeightDType = "bf16";
@@ -87,10 +87,10 @@ function flopsOf(config: ModelConfig, tokens: number): number {
   return layers.reduce((a, b) => a + b) + outputFlops(config, tokens);
 }
 
-/** Tokens of the product that is timed, its largest sides, and milliseconds for which it is repeated. */
+/** Tokens of the timed matrix multiplication, its largest sides, and its duration in milliseconds. */
 const TIMED_TOKENS = 256, TIMED_SIDE = 2048, TIMED_MS = 500;
 
-/** Operations per second of a product of the model's own sizes where they are not too large, in f32. */
+/** Operations per second of a matrix multiplication in f32, of the model's own sizes if they are not too large. */
 function measureSpeed(backend: Backend, config: ModelConfig): number {
   const hiddenSize = Math.min(TIMED_SIDE, config.hiddenSize);
   const intermediateSize = Math.min(TIMED_SIDE, config.intermediateSize);
@@ -152,7 +152,7 @@ export async function estimateRecipe(
   };
 }
 
-/** Tokens of a part, and of one sequence of it, where its data are not at hand. */
+/** Tokens of a part, and of one sequence of it, if its data are unavailable. */
 function countTokens(flags: FlagValues, context: number | undefined, whole: number | undefined) {
   const numberOf = (flag: string) => flags.get(flag)?.[0] as number | undefined;
   if (context !== undefined) return { tokens: numberOf("tokens") ?? TEXT_TOKENS, length: context };
@@ -160,7 +160,7 @@ function countTokens(flags: FlagValues, context: number | undefined, whole: numb
   return { tokens: items * (length ?? ITEM_TOKENS), length: length ?? ITEM_LENGTH };
 }
 
-/** Where the data of a part are from, in words. */
+/** The source of a part's data, in words. */
 function describeData(task: string, text: string | undefined, folder: string): string {
   if (text !== undefined) return describeText(text, folder);
   const { items } = findTask(task);

@@ -60,7 +60,7 @@ export function flagsOfPart(
   return new Map([...parseFlags("compare", args, false), ["data", [dataOf(values)]], ...given]);
 }
 
-/** Whether flags cut a protocol's data. */
+/** Whether flags limit a protocol's data. */
 const isCut = (flags: FlagValues, { tokens, items }: Protocol) =>
   flags.get("tokens")?.[0] !== tokens || items !== undefined && flags.has("items");
 

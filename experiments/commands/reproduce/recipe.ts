@@ -5,7 +5,7 @@ import { type ModelConfig, readConfigText } from "../../../lib/model/mod.ts";
 import type { PublishedNumber } from "../../../lib/plot/mod.ts";
 import { readJson } from "../cli/files.ts";
 
-/** How a number is measured; one without a task is only of others. */
+/** The measurement of a number. A protocol without a task has only numbers of others. */
 export interface Protocol {
   readonly label: string;
   readonly says: string;
@@ -16,7 +16,7 @@ export interface Protocol {
   readonly context?: number;
   /** Only the first tokens of the text. */
   readonly tokens?: number;
-  /** How many items the whole data set has. */
+  /** Number of items in the whole data set. */
   readonly items?: number;
   /** SHA-256 of the file of items in a folder. */
   readonly sha256?: string;
@@ -150,7 +150,7 @@ export function findPublished(
   );
 }
 
-/** Sizes by which a model is known again. */
+/** Sizes that identify a model. */
 const SHAPE = [
   "architecture",
   "numLayers",

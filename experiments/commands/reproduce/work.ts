@@ -19,14 +19,11 @@ import { hasEnded, ownerName } from "../cli/run/study_store.ts";
 import type { PlannedPart } from "./parts.ts";
 import { findPublished, type Recipe } from "./recipe.ts";
 
-/**
- * A job belongs to its worker for this time after its last heartbeat. A job whose process has ended on this
- * machine waits at once.
- */
+/** Time after a worker's last heartbeat until its job waits again; at once if its process has ended on this machine. */
 const LEASE_MS = 600_000;
 /** Milliseconds between two signs of a worker. */
 const SIGN_MS = 5_000;
-/** Milliseconds between two looks for a job, where others have the last ones. */
+/** Milliseconds between two searches for a job, if others run the last ones. */
 const WAIT_MS = 200;
 
 /** Work that one process does: the full model of a part, or all methods of a part at one ratio. */
@@ -51,11 +48,11 @@ function listJobs(parts: readonly PlannedPart[]): { readonly dense: Job[]; reado
 const logOf = (store: StudyStore, { name }: PlannedPart) =>
   store.units<ComparedChunk>(`chunk ${name}`, ({ trial, chunk }) => `${trial} ${chunk}`, true);
 
-/** How many chunks and items of parts a study holds. */
+/** Number of chunks and items of parts in a study. */
 export const countFinished = (store: StudyStore, parts: readonly string[]): number =>
   parts.reduce((sum, name) => sum + store.countUnits(`chunk ${name}`), 0);
 
-/** How work is watched and stopped. */
+/** Progress and interruption of work. */
 interface Control {
   readonly signal: AbortSignal;
   readonly progress: Progress;
@@ -179,10 +176,10 @@ async function share(store: StudyStore, jobs: readonly Job[], run: RecipeRun): P
   await runJobs(store, parts, run);
 }
 
-/** Dense numbers may be so far from the published ones. */
+/** Largest relative difference of a full model's number from the published one. */
 const TOLERANCE = 0.01;
 
-/** Compares a part's dense number with those published. @throws {UsageError} If it is near none of them. */
+/** Compares the full model's number of a part with published ones. @throws {UsageError} If it is near none of them. */
 async function checkDense(
   store: StudyStore,
   part: PlannedPart,
@@ -243,5 +240,5 @@ function readLengths(
   return rows;
 }
 
-/** Tokens decoded behind each prefill. */
+/** Tokens decoded after each prefill. */
 const DECODES = 8;

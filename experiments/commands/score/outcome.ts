@@ -92,7 +92,7 @@ export function describeOutcome(scored: Scored, method: ResolvedOptions | undefi
 
 export const SCORE_COLUMNS = ["position", "id", "piece", "nll", "dense", "skipped layers", "evicted layers"];
 
-/** Ascending whole numbers, runs of them as `first-last`: `2-5 7`. */
+/** Ascending whole numbers, with runs as `first-last`: `2-5 7`. */
 export function formatRanges(numbers: readonly number[]): string {
   const runs: [first: number, last: number][] = [];
   for (const number of numbers) {

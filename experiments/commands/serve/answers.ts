@@ -10,7 +10,7 @@ export interface AnswerHead {
   readonly model: string;
 }
 
-/** A token as a client reads it: its text; bytes that are no text are written out, special tokens have their names. */
+/** A token as text for a client. Bytes that are no text are written out, and special tokens have their names. */
 function showToken(tokenizer: Tokenizer, id: number): string {
   const bytes = tokenizer.bytes(id);
   if (bytes.length === 0) return tokenizer.piece(id);

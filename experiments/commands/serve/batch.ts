@@ -47,7 +47,7 @@ export class Batch {
   }
 
   /**
-   * Feeds a prompt, piece by piece: those that came first go first, short ones together.
+   * Feeds a prompt piece by piece. Earlier prompts come first, and short ones are fed together.
    *
    * @returns Logits after the prompt, [vocabSize].
    * @throws The signal's reason, once it is aborted.
@@ -143,7 +143,7 @@ export class Batch {
   }
 }
 
-/** Ends the jobs of those who left; gives the others. */
+/** Ends the jobs of clients that have left. @returns The others. */
 function endLeft<J extends Job>(jobs: readonly J[]): J[] {
   for (const { signal, done } of jobs) if (signal.aborted) done.reject(signal.reason);
   return jobs.filter(({ signal }) => !signal.aborted);

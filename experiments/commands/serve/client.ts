@@ -1,7 +1,7 @@
 /** The model thread's view of a client. */
 import type { FromClient, Refusal, ToClient } from "./messages.ts";
 
-/** Parts that may be on their way; then the client's text waits until one has been read. */
+/** Most unread parts of an answer; then the client's text waits until one has been read. */
 const MOST_UNREAD = 16;
 
 export class Client {

@@ -14,7 +14,7 @@ import type { CompletionRequest } from "./request.ts";
 
 export interface ScoredToken {
   readonly id: number;
-  /** In nats; null of a prompt's first token, which nothing comes before. */
+  /** In nats; null for the first token of a prompt. */
   readonly logProbability: number | null;
   /** The likeliest tokens at its place. */
   readonly top: readonly TokenLogProbability[];
@@ -40,13 +40,13 @@ export interface Engine {
   readonly batch: Batch;
 }
 
-/** Rows of logits of a prompt that exist at a time. */
+/** Rows of logits of a prompt that are in memory at a time. */
 const ROWS = 64;
 
 /**
  * Makes one text.
  *
- * @param index Which of the request's texts for this prompt: each has a seed of its own.
+ * @param index Number of the text among those for its prompt: each has a seed of its own.
  * @throws The signal's reason, once it is aborted.
  */
 export async function* complete(

@@ -1,6 +1,6 @@
 /** Turns at the model: a number of texts at once, a bounded number of requests waiting, in their order. */
 
-/** There are as many requests as may wait. */
+/** The maximum number of requests waits already. */
 export class QueueFullError extends Error {
   override readonly name = "QueueFullError";
 }
@@ -15,8 +15,8 @@ export class TurnQueue {
 
   /**
    * @param turns Turns at a time.
-   * @param limit Most requests that wait besides those.
-   * @param onChange Called when turns begin or end, and when somebody begins or ceases to wait.
+   * @param limit Most requests that wait for a turn.
+   * @param onChange Called when a turn begins or ends, and when a request begins or stops waiting.
    */
   constructor(turns: number, limit: number, onChange: () => void = () => {}) {
     this.#free = turns;
@@ -32,7 +32,7 @@ export class TurnQueue {
     return this.#running;
   }
 
-  /** @throws {QueueFullError} If as many wait already as may. */
+  /** @throws {QueueFullError} If the maximum number of requests waits already. */
   expectRoom(): void {
     if (this.#free > 0 || this.#waiting.length < this.#limit) return;
     throw new QueueFullError(`Cannot take the request: ${this.#limit} are waiting, try again later`);

@@ -76,7 +76,7 @@ const DEFAULT_TOKENS = 16;
 
 const isEmptyList = (x: unknown) => Array.isArray(x) && x.length === 0;
 
-/** Fields that do nothing here, each with whether a value asks for nothing. */
+/** Fields without an effect here, each with a test whether its value asks for nothing. */
 const NEUTRAL: { readonly [field: string]: (value: unknown) => boolean } = {
   frequency_penalty: (x) => x === 0,
   presence_penalty: (x) => x === 0,
@@ -85,7 +85,7 @@ const NEUTRAL: { readonly [field: string]: (value: unknown) => boolean } = {
   suffix: (x) => x === "",
   tools: isEmptyList,
   functions: isEmptyList,
-  // Without tools there is nothing that these could choose.
+  // Without tools, these fields have nothing to choose from.
   tool_choice: (x) => x === "none" || x === "auto",
   function_call: (x) => x === "none" || x === "auto",
   parallel_tool_calls: (x) => typeof x === "boolean",
@@ -209,7 +209,7 @@ export async function readRequest(
   return request;
 }
 
-/** Refuses texts that are longer than any that fits: to cut them into tokens would take long. */
+/** Refuses texts that are longer than any that fits, because their tokenization would take long. */
 function expectFitting(
   param: string,
   texts: readonly string[],

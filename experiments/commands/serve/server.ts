@@ -1,7 +1,4 @@
-/**
- * The HTTP thread: it checks tokens, reads requests, and notices clients that stop reading. It never waits
- * for the model.
- */
+/** The HTTP thread: it checks tokens, reads requests, and notices clients that leave. It never waits for the model. */
 import { OWN_NAMES, sameSecret } from "../cli/flags/token.ts";
 import type { Asked, CompletionKind, FromClient, Refusal, ServerState, ToClient } from "./messages.ts";
 import { renderMetrics } from "./metrics.ts";
@@ -57,10 +54,7 @@ function refusalResponse({ status, message, param = null }: Refusal): Response {
   return Response.json({ error: { message, type, param, code: null } }, { status, headers });
 }
 
-/**
- * Refuses requests without the token. Without one, it refuses pages of other sites that reach this machine
- * through their own host name.
- */
+/** Refuses requests without the token; if there is none, pages of other sites that use a host name of their own. */
 function expectAllowed(request: Request, token: string | undefined): void {
   if (token === undefined) {
     if (OWN_NAMES.has(new URL(request.url).hostname)) return;
@@ -113,7 +107,7 @@ async function route(
   throw refuse(404, `Cannot find ${pathname}: there are ${expected.join(", ")}`);
 }
 
-/** A path with its %XX read, as clients write the slash of a model's name; one that is none stays. */
+/** Decodes the percent-encoding of a path, in which clients write the slash of a model's name; an invalid one stays. */
 function decodePath(path: string): string {
   try {
     return decodeURIComponent(path);
@@ -162,9 +156,9 @@ async function readBody(request: Request, patienceMs: number): Promise<unknown> 
 }
 
 /**
- * The model's answer, which begins once the model has taken the request. It is a stream, whatever the client
- * asked for: only its `cancel()` reports every client that leaves. A request's signal reports it only for
- * requests of up to about 500 bytes.
+ * The model's answer, which begins once the model has taken the request. It is a stream, whatever the client asked for:
+ * only its `cancel()` reports every client that leaves. A request's signal reports it only for requests of up to about
+ * 500 bytes.
  */
 async function answer(
   kind: CompletionKind,

@@ -1,6 +1,6 @@
 /**
- * The HTTP thread without a model: which requests it accepts, and how it treats clients that leave, stall or
- * send invalid data.
+ * The HTTP thread without a model: which requests it accepts, and how it treats clients that leave, stall or send
+ * invalid data.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { serveHttp } from "../cli/machine/http.ts";

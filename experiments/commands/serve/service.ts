@@ -20,13 +20,13 @@ interface ServiceOptions {
   readonly together: number;
   /** Requests that may wait besides them. */
   readonly waiting: number;
-  /** Told when the state has changed. */
+  /** Called when the state has changed. */
   readonly onState: (state: ServerState) => void;
-  /** Told of errors that are the server's own. */
+  /** Called with errors of the server itself. */
   readonly onError: (error: unknown) => void;
 }
 
-/** One text of a request: a prompt, and which of the texts for it. */
+/** One text of a request: its prompt, and its number among the texts for it. */
 interface Wanted {
   readonly prompt: Int32Array<ArrayBuffer>;
   readonly copy: number;
@@ -54,7 +54,7 @@ export class Service {
     return { running: this.#turns.running, waiting: this.#turns.waiting, totals: this.#totals };
   }
 
-  /** Answers a request; whatever becomes of it, this does not throw. */
+  /** Answers a request; it never throws. */
   async take({ kind, body, client: port }: Asked): Promise<void> {
     const client = new Client(port), { engines, onError } = this.#options;
     try {

@@ -1,6 +1,6 @@
 /**
- * Studies that are broken, of another version or of another model: each command reports that in one line and
- * does not change them.
+ * Studies that are broken, of another version or of another model: each command reports that in one line and does not
+ * change them.
  */
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";

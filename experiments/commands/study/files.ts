@@ -44,7 +44,7 @@ export const KINDS: readonly string[] = Object.keys(WRITERS);
 export const listRecords = (store: StudyStore): readonly object[] =>
   store.get("command") === undefined ? store.finished() : store.listUnits();
 
-/** The same with trials that a race stopped, each with the name that tables call its method by. */
+/** The same with trials that a race stopped, each with its method's name in tables. */
 const listEnded = (store: StudyStore): readonly object[] =>
   store.get("command") === undefined
     ? nameTrials(store.results().map(({ record }) => record))
@@ -156,8 +156,8 @@ export async function importTrials(path: string, records: readonly Trial[]): Pro
 }
 
 /**
- * Joins studies of the same conditions into one. It has the first result of each trial; a trial that no part
- * has finished waits.
+ * Joins studies of the same conditions into one. It has the first result of each trial; a trial that no part has
+ * finished waits.
  *
  * @returns How many trials were new.
  * @throws {UsageError} If two have different conditions.

@@ -1,6 +1,4 @@
-/**
- * A study that another process has locked: a writer waits, then reports it in one line, and loses nothing.
- */
+/** A study that another process has locked: a writer waits, then reports it in one line, and loses nothing. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { delay, readResults, readTrials } from "./study_testing.ts";

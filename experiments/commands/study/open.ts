@@ -46,13 +46,13 @@ export interface ShortTrial {
   readonly method: string;
   /** The requested ratio. */
   readonly asked: string;
-  /** Whether it is a control: no best of anything. */
+  /** Whether it is a control, which never counts as the best. */
   readonly isControl: boolean;
   /** Fraction of the full model's operations in attention; undefined where there is no result. */
   readonly spent: number | undefined;
   /** The task's headline; undefined where there is no result. */
   readonly value: number | undefined;
-  /** Whether it is on the front of both, methods that are non-causal aside. */
+  /** Whether it is on the Pareto front of both; non-causal methods are left out. */
   readonly pareto: boolean;
   /** Options that not all trials share. */
   readonly options: { readonly [name: string]: unknown };
@@ -92,7 +92,7 @@ export function listShort(store: StudyStore): ShortStudy {
   const trials = stored.map(({ number, state, options }, i) => ({
     number,
     state,
-    // Told where they are shown: a study may have thousands.
+    // Computed only where it is shown: a study may have thousands of trials.
     get method() {
       return methodName(options);
     },
@@ -130,7 +130,7 @@ export function bestFirst({ headline, trials }: ShortStudy): ShortTrial[] {
     .sort((a, b) => costOf(headline, a.value!) - costOf(headline, b.value!));
 }
 
-/** The best of a study in words: `ppl 41.95 by learned at 0.15`, the requested ratio; less is easier. */
+/** The best of a study in words: `ppl 41.95 by learned at 0.15`, with the requested ratio. */
 export function describeBest(study: ShortStudy): string {
   const { headline } = study, [best] = bestFirst(study);
   if (best === undefined) return "-";

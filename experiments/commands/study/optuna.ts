@@ -70,7 +70,7 @@ interface Parameter {
 
 const describe = (name: string, attributes: object) => JSON.stringify({ name, attributes });
 
-/** One of some values, in their order. Optuna's choices are plain values; a list is its text. */
+/** A categorical parameter with its values in order. Optuna's choices are plain values; a list becomes its text. */
 function choiceOf(values: readonly unknown[]): Parameter {
   const choices = values.map((value) => JSON.stringify(value ?? null));
   const plain = choices.map((json) => json.startsWith("[") ? json : JSON.parse(json));
@@ -88,14 +88,14 @@ function rangeOf(isWhole: boolean, { low, high, log, step }: Omit<NumberAxis, "n
   };
 }
 
-/** An axis of a search as a parameter, with all that it may be. */
+/** A parameter for an axis of a search, with the axis's range or choices. */
 function parameterOfAxis(axis: Axis): Parameter {
   if (isChoice(axis)) return choiceOf(axis.choices);
   const { type } = OPTIONS[axis.name]!;
   return rangeOf(type === "integer" || type === "seed", axis);
 }
 
-/** An option that was listed as a parameter: of the values that it had. */
+/** A parameter for a listed option, with the values that occur. */
 function parameterOfValues(values: readonly unknown[]): Parameter {
   const numbers = values.filter((value): value is number => typeof value === "number");
   if (numbers.length < values.length) return choiceOf(values);
@@ -145,10 +145,7 @@ function pointsOfList(stored: readonly StoredTrial[], varying: readonly string[]
   return { parameters: new Map(parameters), valuesOf };
 }
 
-/**
- * Objectives for Optuna: those of a search; else the loss, with the attention FLOPs where no race stops
- * trials.
- */
+/** Objectives for Optuna: those of a search; else the loss, with the attention FLOPs where no race stops trials. */
 function objectivesOf(store: StudyStore, search: SearchRequest | undefined): readonly ObjectiveName[] {
   if (search !== undefined) return search.objectives;
   return store.get("race") === undefined && store.count().pruned === 0
@@ -160,9 +157,9 @@ function objectivesOf(store: StudyStore, search: SearchRequest | undefined): rea
 const showTime = (ms: number) => new Date(ms).toISOString().replace("T", " ").replace("Z", "000");
 
 /**
- * Writes a study as one of Optuna's, which can continue there. It has the objectives, the axes with their
- * ranges, scales and steps, and each trial's values of its axes. `loss` is the task's headline. Values of
- * chunks are intermediate values.
+ * Writes a study as one of Optuna's, which can continue there. It has the objectives, the axes with their ranges,
+ * scales and steps, and each trial's values of its axes. `loss` is the task's headline. Values of chunks are
+ * intermediate values.
  *
  * @returns How many trials were written.
  * @throws {UsageError} If the file is there already.

@@ -16,14 +16,14 @@ import { plotStudy } from "./plot.ts";
 /** Rows of the table of best trials. */
 const BEST = 20;
 
-/** Milliseconds since a worker was last heard of, in words. */
+/** Milliseconds since a worker's last heartbeat, in words. */
 function ago(ms: number): string {
   const seconds = Math.max(0, Math.round(ms / 1000));
   if (seconds < 120) return `${seconds} s`;
   return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
 }
 
-/** How far a study is, in words. */
+/** A study's progress, in words. */
 export function describeCounts(counts: ReturnType<StudyStore["count"]>): string {
   const { complete, running, waiting, pruned, failed } = counts;
   const total = complete + running + waiting + pruned + failed;

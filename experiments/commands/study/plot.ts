@@ -2,10 +2,10 @@
 import { axis, chart, emptyFigure, type Figure, styleRule, trace } from "../../../lib/plot/mod.ts";
 import type { ShortStudy, ShortTrial } from "./open.ts";
 
-/** Places a side of the plot: of trials that fall into one, the first is drawn. */
+/** Cells per side of the plot: of the trials in a cell, the first is drawn. */
 const PLACES = 160;
 
-/** The points that are drawn: all of the front, and of the rest one in each place. */
+/** The points that are drawn: all of the front, and one of the others per cell. */
 export function thinTrials(trials: readonly ShortTrial[]): ShortTrial[] {
   const known = trials.filter(({ value, spent }) => value !== undefined && spent !== undefined);
   const range = (of: (trial: ShortTrial) => number) => {

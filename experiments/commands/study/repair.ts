@@ -6,8 +6,8 @@ import { exists } from "../cli/files.ts";
 import { conditionsOf, findWrongRecord } from "./files.ts";
 
 /**
- * Copies the undamaged part of a study: its settings, trials, units of work, and unchanged results. A trial
- * with a damaged result waits again, and so does a trial at work.
+ * Copies the undamaged part of a study: its settings, trials, units of work, and unchanged results. A trial with a
+ * damaged result waits again, and so does a trial at work.
  *
  * @returns A line about the copied part.
  * @throws {UsageError} If neither the conditions nor a result is sound, or the new file is there already.

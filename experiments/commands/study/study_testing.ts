@@ -63,14 +63,14 @@ export async function repeatTrials(folder: string, path: string): Promise<string
   return repeated;
 }
 
-/** How workers are disturbed. */
+/** How workers are killed. */
 export interface Killing {
   readonly workers: number;
   /** How often each is killed. */
   readonly kills: number;
-  /** Longest time, ms, that one is left alive. */
+  /** Longest life of a worker, in ms. */
   readonly mostMs: number;
-  /** Whether that time begins with the next trial that any of them ends, on machines of any speed. */
+  /** Whether a life is counted from the next end of any trial, which suits machines of any speed. */
   readonly atWork?: boolean;
   /** Numbers in [0, 1). */
   readonly random: () => number;

@@ -1,6 +1,4 @@
-/**
- * The data of a task of items as a text: its JSONL file, rows of the hub, or the source of generated items.
- */
+/** The data of a task of items as a text: its JSONL file, rows of the hub, or the source of generated items. */
 import { UsageError } from "../../../lib/errors.ts";
 import {
   type ItemData,
@@ -30,7 +28,7 @@ export interface TaskText extends ItemData {
   readonly sha256: string;
 }
 
-/** Items that a task makes, at most: all are made before the first is scored. */
+/** Most items that a task generates: all are made before the first is scored. */
 const MAX_MADE = 100_000;
 
 /** The value of `--data` for the hub's data. */
@@ -44,8 +42,7 @@ export const fileOf = ({ items }: Task): string | undefined =>
   items !== undefined && "file" in items ? items.file : undefined;
 
 /**
- * Reads the data of a task of items. Rows are checked, so that a broken one is reported before a model is
- * obtained.
+ * Reads the data of a task of items. Rows are checked, so that a broken one is reported before a model is obtained.
  *
  * @param path Its JSONL file, where one was named.
  * @throws {UsageError} If there is no such file, or a row is broken; by file and line.

@@ -61,11 +61,7 @@ export function defineQuestions(path: string, questions: OwnQuestions): Task {
   });
 }
 
-/**
- * The question that a file makes of a row.
- *
- * @throws {UsageError} If that fails, or is no question; the message names the row.
- */
+/** The question that a file makes of a row. @throws {UsageError} If that fails, or is none; it names the row. */
 function askRow(path: string, row: ItemRow, ask: OwnQuestions["ask"]): Question {
   const refuse = (what: string) => refusal(path, `at ${row.place} ${what}`);
   let asked: Partial<Question>;

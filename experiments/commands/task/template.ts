@@ -23,7 +23,7 @@ export function compileTemplate(source: string): Reader<string> {
   } catch (error) {
     throw new RangeError(`found the template "${source}": ${(error as Error).message}`);
   }
-  // The library takes a line end from a template's end, where the harness keeps it.
+  // The library drops a line end at a template's end, and the harness keeps it.
   const end = source.endsWith("\n") ? "\n" : "";
   return (row) => {
     const missing = [...names].find((name) => !Object.hasOwn(row, name));

@@ -21,8 +21,8 @@ interface PlannedCalibration extends Calibration {
 let planned: PlannedCalibration | undefined;
 
 /**
- * Reads `--calibration` and the flags that describe its text. Without the flag, methods that need a
- * calibration text are refused from then on.
+ * Reads `--calibration` and the flags that describe its text. Without the flag, methods that need a calibration text
+ * are refused from then on.
  *
  * @param given The text, where it is no file of `--calibration`.
  * @throws {UsageError} If the file cannot be read, or its label is missing or none.

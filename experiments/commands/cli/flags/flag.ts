@@ -39,7 +39,7 @@ export const TEXTS: readonly Task[] = ["sweep", "score", "heads", "compare"];
 
 export const MODEL: readonly Task[] = [...TEXTS, "eval", "generate", "serve"];
 
-/** Tasks that run a model; a recipe brings the method along. */
+/** Tasks that run a model; in a recipe's task, the recipe gives the method. */
 export const RUNNING: readonly Task[] = [...MODEL, "reproduce"];
 
 export const SKIPPING: readonly Task[] = ["sweep", "score", "compare", "eval", "generate", "serve"];

@@ -19,7 +19,7 @@ import { OF_DUMPS } from "./method_choices.ts";
 import { METHOD_FLAGS, SAMPLING_FLAGS } from "./method_flags.ts";
 import { SEARCH_FLAGS } from "./search_flags.ts";
 
-/** Tokens of a calibration text that are used by default. */
+/** Default number of tokens of a calibration text. */
 export const CALIBRATION_TOKENS = 4096;
 
 const RECIPE: readonly Task[] = ["reproduce"];
@@ -283,7 +283,7 @@ export const COMMON_FLAGS: Flags = {
   "version": flag("switch", undefined, "print the version"),
 };
 
-/** Those of some flags that a task takes. */
+/** The flags of a table that a task takes. */
 export const takenBy = (task: Task, flags: Flags): Flags =>
   Object.fromEntries(Object.entries(flags).filter(([, flag]) => flag.tasks?.includes(task) ?? true));
 

@@ -52,7 +52,7 @@ const MAIN: { readonly [group: string]: readonly string[] } = {
   "Results": ["out", "resume", "live", "all", "columns", "csv", "json"],
 };
 
-/** Main flags of tasks of items. The main help of sweep leaves them out, because it is made for texts. */
+/** Main flags of tasks of items. The main help of sweep leaves them out: most sweeps read a text. */
 const OF_ITEMS: readonly string[] = ["data", "items", "filter-from"];
 
 function describeAll(task: Task): string {
@@ -69,7 +69,7 @@ function describeAll(task: Task): string {
 /** Columns of a page of help. */
 const HELP_WIDTH = 80;
 
-/** The main flags, a line each where it fits. */
+/** The main flags, one line each where it fits. */
 function describeMain(task: Task): string {
   const flags = flagsOf(task);
   const groups = Object.entries(MAIN).flatMap(([group, names]) => {

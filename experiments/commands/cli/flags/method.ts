@@ -17,7 +17,7 @@ import { type FlagValues, textOf } from "./parse.ts";
 import type { Progress } from "../output/progress.ts";
 import { checkFlags, flagName } from "../task.ts";
 
-/** Alternatives of every option of the method that was given, files read. */
+/** Alternatives of every given option of the method. Files are read. */
 export async function readAxes(task: Task, values: FlagValues): Promise<Grid> {
   const axes: [string, unknown][] = [];
   for (const [name, flag] of Object.entries(flagsOf(task))) {
@@ -38,16 +38,16 @@ async function readAxis(flag: Flag, given: readonly unknown[]): Promise<unknown>
   return [ratios];
 }
 
-/** The options of the method that a task without lists was given. */
+/** The given options of the method, in a task that takes no lists. */
 export async function readOptions(task: Task, values: FlagValues): Promise<TokenFilterOptions> {
   const axes = Object.entries(await readAxes(task, values));
   return Object.fromEntries(axes.map(([name, list]) => [name, (list as unknown[])[0]]));
 }
 
 /**
- * The method that a task without lists was asked for.
+ * The method of a task that takes no lists.
  *
- * @returns Options with defaults filled in, or undefined where no flag of the method was given (dense).
+ * @returns Options with defaults filled in, or undefined without a flag of the method (full model).
  */
 export async function readMethod(task: Task, values: FlagValues): Promise<ResolvedOptions | undefined> {
   const options = await readOptions(task, values);
@@ -56,8 +56,8 @@ export async function readMethod(task: Task, values: FlagValues): Promise<Resolv
 }
 
 /**
- * The methods of a sweep. With `--grid`, they come from the file's grids, and axes of the flags replace its
- * own. Otherwise they come from the flags' axes, or from the default grid (`--full`: its long form).
+ * The methods of a sweep. With `--grid`, they come from the file's grids, and axes of the flags replace its own.
+ * Otherwise they come from the flags' axes, or from the default grid (`--full`: its long form).
  *
  * @throws {UsageError} If `--full` is given with another grid, or an axis or a combination cannot be.
  */
@@ -77,7 +77,7 @@ export async function readSweepMethods(values: FlagValues): Promise<readonly Res
   return checkFile(path, () => expandGrids(readGrids(file).map((grid) => ({ ...grid, ...axes }))));
 }
 
-/** Like `checkFlags`, and errors name the file that the values come from where there is one. */
+/** As `checkFlags`; errors also name the file of the values, if there is one. */
 export function checkFile<T>(path: string | undefined, check: () => T): T {
   try {
     return checkFlags(check);
@@ -88,8 +88,8 @@ export function checkFile<T>(path: string | undefined, check: () => T): T {
 }
 
 /**
- * Refuses options that need a filtered run. A task that only computes scores skips nothing, so there is
- * nothing to substitute and no loss to allocate ratios by.
+ * Refuses options that need a filtered run. A task that only computes scores skips nothing, so there is nothing to
+ * substitute and no loss to allocate ratios by.
  */
 export function expectScoresAlone(task: Task, { substitute, schedule }: ResolvedOptions): void {
   const why = `${task} looks at scores, and skips nothing`;

@@ -1,4 +1,4 @@
-/** Methods that `--method` and `--kv-method` name, and which of them a task can run. */
+/** Methods that `--method` and `--kv-method` name, and those of them that a task can run. */
 import type { Option } from "../../../../lib/filter/mod.ts";
 import {
   EVICTIONS,
@@ -33,7 +33,7 @@ export function choicesOf(option: string | undefined, task: Task): readonly Meth
   return task === "filter" ? all.filter(runsOnDump) : all;
 }
 
-/** A dump's keys and values are decided, or its queries: not one by the other's decisions. */
+/** Either a dump's keys and values are decided, or its queries: one side does not follow the other's decisions. */
 export const DUMP_SIDES = ["query", "key"] as const;
 
 /** Options whose values and help differ in `filter`. */

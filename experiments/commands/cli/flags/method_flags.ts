@@ -6,7 +6,7 @@ import { flagName } from "../task.ts";
 import { type Flag, type Flags, GENERATING, MODEL, SKIPPING } from "./flag.ts";
 import { needsModel } from "./method_choices.ts";
 
-/** A number as a person would write it. */
+/** A number in its usual notation. */
 const shown = (x: number) => x !== 0 && Math.abs(x) < 1e-3 ? x.toExponential() : String(x);
 
 /** The parser of an option's text, its placeholder in the help, and its default in words. */
@@ -55,10 +55,7 @@ function flagOf(name: string, option: Option): Flag {
 /** Options of the substitute for skipped outputs. */
 const NEEDS_SKIPS = new Set(["substitute", "sinks", "shuffle"]);
 
-/**
- * Options that spread a ratio over a model's layers, or choose the cached state. They have no meaning for a
- * dump of keys and values.
- */
+/** Options that spread a ratio over layers, or choose the cached state: a dump of keys and values has no such thing. */
 const NEEDS_MODEL = new Set([
   "tail",
   "schedule",
@@ -73,7 +70,7 @@ const NEEDS_MODEL = new Set([
 
 const belongs = ([, { of }]: [string, Option]) => Number(of !== undefined);
 
-/** Flags of the method: options of the same names, in camel case; those that belong to a value of another come last. */
+/** Flags of the method: options of the same names, in camel case. Options that belong to a value come last. */
 export const METHOD_FLAGS: Flags = Object.fromEntries(
   Object.entries(OPTIONS).sort((a, b) => belongs(a) - belongs(b))
     .map(([name, option]) => [flagName(name), flagOf(name, option)]),

@@ -6,14 +6,14 @@ import { sayNearest } from "../../../../lib/nearest.ts";
 import { flagsOf } from "./flags.ts";
 import type { Flag, FlagKind, Task } from "./flag.ts";
 
-/** Values of the flags that were given, by flag name: each a list of alternatives, at least one. */
+/** Values of the given flags, by flag name: each is a list of one or more alternatives. */
 export type FlagValues = ReadonlyMap<string, readonly unknown[]>;
 
 /** The text that a flag gives, if it is given. */
 export const textOf = (values: FlagValues, name: string): string | undefined =>
   values.get(name)?.[0] as string | undefined;
 
-/** Names that flags had before, and those that they have now. */
+/** Earlier names of flags, with the present ones. */
 const RENAMED_FLAGS: ReadonlyMap<string, string> = new Map([
   ["fusion", "method"],
   ["kv-fusion", "kv-method"],
@@ -29,8 +29,8 @@ const OPTIONAL: ReadonlySet<FlagKind> = new Set(["boolean", "optional text"]);
 const WHOLE: ReadonlySet<FlagKind> = new Set(["optional text", "ratios file"]);
 
 /**
- * Joins a flag with its value where the parser would take the value for a flag of its own (`--theta -0.5`), or for a
- * word (`--study ""`), and writes out values that were left out.
+ * Joins a flag with its value, and adds a value that was left out. Otherwise the parser would take some values for
+ * flags (`--theta -0.5`) or words (`--study ""`).
  */
 function joinValues(
   args: readonly string[],
@@ -74,7 +74,7 @@ function expectSwitches(args: readonly string[], switches: readonly string[]): v
 /**
  * Reads the arguments of a task that has nothing to do with the method: flags with one text each, and switches.
  *
- * @param takesWords Whether words that are no flags are taken, as `_`.
+ * @param takesWords Whether words that are no flags are allowed, as `_`.
  * @throws {UsageError} If a flag is unknown or has no text, a switch has a value, or a word is no flag and none are taken.
  */
 export function parseOwnFlags<T extends string, S extends string>(
@@ -95,7 +95,7 @@ export function parseOwnFlags<T extends string, S extends string>(
       const fix = name === undefined
         ? "expected only flags"
         : `there is no such flag${sayNearest(name, known, ", ", "--")}`;
-      // The value of a flag that is none may be a secret.
+      // An unknown flag may have a secret as its value.
       const shown = name === undefined ? argument : argument.split("=")[0];
       throw new UsageError(`Cannot use "${shown}": ${fix} (see --help)`);
     },
@@ -105,7 +105,7 @@ export function parseOwnFlags<T extends string, S extends string>(
   return parsed;
 }
 
-/** The flags of {@linkcode parseOwnFlags} that were given, as those of {@linkcode parseFlags}. */
+/** The given flags of {@linkcode parseOwnFlags}, in the form of {@linkcode parseFlags}. */
 export function valuesOf(flags: { readonly [name: string]: unknown }): FlagValues {
   const given = Object.entries(flags).filter(([, value]) => value !== undefined && value !== false);
   return new Map(given.map(([name, value]) => [name, [value]]));

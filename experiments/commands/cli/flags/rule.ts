@@ -60,9 +60,8 @@ interface FileDigests {
 }
 
 /**
- * Loads the files that flags name: the rule of `--rule` and the task of `--task-file`, each instead of an
- * earlier run's, and the text of `--calibration`. A file of code runs with the rights of the task as soon as
- * it is loaded.
+ * Loads the files that flags name: the rule of `--rule` and the task of `--task-file`, each instead of an earlier
+ * run's, and the text of `--calibration`. A file of code runs with the rights of the task as soon as it is loaded.
  *
  * @param expect Looks at the digests of such files before any of them is loaded: `none` where there is no file.
  * @returns The rule's name, if there is one.
@@ -86,7 +85,7 @@ export async function takeFiles(
   return rule.name;
 }
 
-/** Flags with the rule of `--rule` for their `--method`, where they name none. */
+/** Adds `--method` with the rule of `--rule` to flags that name no method. */
 export async function withRule(values: FlagValues): Promise<FlagValues> {
   const name = await takeFiles(values),
     isNamed = values.has("method") || values.has("preset") || values.has("grid");

@@ -15,18 +15,18 @@ import { expectChoice, type FlagValues, textOf } from "./parse.ts";
 import { checkFlags } from "../task.ts";
 import { readCount } from "./text.ts";
 
-/** Proposals by default, but for a grid. */
+/** Default number of proposals, except for a grid. */
 const DEFAULT_TRIALS = 50;
 
-/** Flags that mean nothing without a search. */
+/** Flags without a meaning outside of a search. */
 const OF_SEARCH = ["trials", "objectives", "at-most"];
 
 /** The options that request a ratio: if they vary, the loss would always prefer the smallest. */
 const SHARES = ["pruneRatio", "kvRatio", "skipRatios", "theta", "threshold"];
 
 /**
- * The request for a search. Its axes are those of `--space`, where flags of the method replace axes of the
- * same name. Without `--space`, they are the flags' axes. Undefined without `--space` and `--sampler`.
+ * The request for a search. Its axes are those of `--space`, where flags of the method replace axes of the same name.
+ * Without `--space`, they are the flags' axes. Undefined without `--space` and `--sampler`.
  *
  * @throws {UsageError} If a flag or the file is wrong.
  */
@@ -123,11 +123,7 @@ export function readRace(values: FlagValues): TrialRace | undefined {
   return new TrialRace(kind, samplerSeed(values));
 }
 
-/**
- * The trials of one part of N: every Nth from the Ith on, the same on every machine.
- *
- * @throws {UsageError} If there is no such part.
- */
+/** Part I of N: every Nth trial from the Ith on, the same on every machine. @throws {UsageError} If there is no such part. */
 export function shardOf<T>(trials: readonly T[], values: FlagValues): readonly T[] {
   const text = textOf(values, "shard");
   if (text === undefined) return trials;
@@ -143,11 +139,7 @@ export function shardOf<T>(trials: readonly T[], values: FlagValues): readonly T
   return trials.filter((_, i) => i % parts! === part - 1);
 }
 
-/**
- * Refuses `--shard` where each trial depends on the results of the others.
- *
- * @throws {UsageError} Naming the flags.
- */
+/** Refuses `--shard` where each trial depends on the results of the others. @throws {UsageError} Naming the flags. */
 export function expectNoParts(values: FlagValues, flags: { readonly [flag: string]: boolean }): void {
   const flag = Object.keys(flags).find((name) => flags[name]);
   if (flag === undefined || !values.has("shard")) return;

@@ -1,11 +1,11 @@
-/** The token that requests to a server must show. */
+/** The token that requests to a server must have. */
 import { timingSafeEqual } from "node:crypto";
 import { UsageError } from "../../../../lib/errors.ts";
 import { readText } from "../files.ts";
 
 export const LOCALHOST = "127.0.0.1";
 
-/** Names under which this machine reaches itself: none that another machine can give it. */
+/** Names by which this machine reaches itself: another machine cannot point them to it. */
 export const OWN_NAMES: ReadonlySet<string> = new Set([LOCALHOST, "localhost", "[::1]"]);
 
 /** Addresses that only this machine reaches. */

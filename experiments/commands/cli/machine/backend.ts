@@ -60,8 +60,8 @@ function isUnavailable(error: unknown): error is Error {
 }
 
 /**
- * Builds native code for the CPU while other slow work runs. If the build fails, opening the backend reports
- * the reason.
+ * Builds native code for the CPU while other slow work runs. If the build fails, opening the backend reports the
+ * reason.
  */
 export async function buildBeside({ choice }: BackendRequest, progress: Progress): Promise<void> {
   if (choice !== "cpu") return;
@@ -77,8 +77,8 @@ export async function buildBeside({ choice }: BackendRequest, progress: Progress
 }
 
 /**
- * Opens a backend. `auto` takes a GPU where there is one, else native code, else plain TypeScript. It reports
- * each backend that exists and cannot be used.
+ * Opens a backend. `auto` takes a GPU where there is one, else native code, else plain TypeScript. It reports each
+ * backend that exists and cannot be used.
  *
  * @throws {NativeLibraryError} If `cpu` or `cuda` was asked for and cannot be built or loaded.
  */

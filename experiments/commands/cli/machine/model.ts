@@ -18,15 +18,14 @@ import type { Progress } from "../output/progress.ts";
 import { writeLine } from "../task.ts";
 import { mapShared } from "./mapped.ts";
 
-/** Numbers of layers of models that are obtained on demand, so that a plan can be checked before that. */
+/** Numbers of layers of models that are downloaded on demand, so that a plan can be checked before the download. */
 export const REMOTE_LAYERS: ReadonlyMap<string, number> = new Map([["smollm2-135m", 30], [
   "gemma3-270m",
   18,
 ]]);
 
 /**
- * Reads the file of `--model` in the type of `--dtype`. A named model is downloaded first, with a progress
- * bar.
+ * Reads the file of `--model` in the type of `--dtype`. A named model is downloaded first, with a progress bar.
  *
  * @param isShared Whether its bytes are to be shared with other processes that read it.
  * @throws {UsageError | ModelFormatError} As `loadModel`.
@@ -59,7 +58,7 @@ export function modelName(values: FlagValues): string {
 }
 
 /**
- * Bytes of weights that there is room for: on the machine, and in the container that this process may be in.
+ * Bytes of weights that fit into memory: on the machine, and in this process's container, if there is one.
  *
  * @param limit Bytes of the container, where it has a limit; 0 where that is not known.
  */
@@ -68,8 +67,7 @@ export function roomForWeights(
   limit = process.constrainedMemory(),
   { rss } = Deno.memoryUsage(),
 ): number {
-  // The resident size includes about 30 MB of Deno's own code, which a container's limit excludes. The work
-  // itself needs about as much.
+  // The resident size includes 30 MB of Deno's code, which a container's limit excludes. The work needs as much.
   return limit > 0 ? Math.max(0, Math.min(available, limit - rss)) : available;
 }
 
@@ -95,11 +93,11 @@ export function expectMemory(
   );
 }
 
-/** Tokens that a model is tried on. */
+/** Number of tokens of a model's trial run. */
 const TRIED = 16;
 
 /**
- * Puts a model on its backend, with a bar, and tries it on the first tokens of its data.
+ * Puts a model on its backend, with a bar, and runs it on the first tokens of its data.
  *
  * @throws {UsageError} If it needs more memory than is free, or a logit is not finite.
  */
@@ -130,7 +128,7 @@ export function warnOfLength(
   }
 }
 
-/** A reader of downloads and long reads: a bar on a terminal, a line each tenth of a download elsewhere. */
+/** Reports downloads and long reads: by a bar on a terminal, elsewhere by a line at each tenth of a download. */
 function showProgress(progress: Progress): (state: ModelProgress) => void {
   return ({ stage, source, doneBytes, totalBytes }) => {
     const fraction = totalBytes === 0 ? 1 : doneBytes / totalBytes;

@@ -10,7 +10,7 @@ import {
 } from "../../../../lib/model/mod.ts";
 import type { Progress } from "../output/progress.ts";
 
-/** Scores for the check of a plan before the model is there: any layers will do. */
+/** Scores for checking a plan before the model exists: any values will do. */
 export const unprobed = (
   { numLayers, numKvHeads }: Pick<ModelConfig, "numLayers" | "numKvHeads">,
 ): Pick<PrunerContext, "retrieval"> => ({

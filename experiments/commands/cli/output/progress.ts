@@ -48,7 +48,7 @@ export class Progress {
     return `${formatDuration(elapsed * (1 - fraction) / fraction)} left`;
   }
 
-  /** Redraws the bar, on a only terminal. */
+  /** Redraws the bar; without a terminal, it does nothing. */
   bar(fraction: number, label: string): void {
     if (!this.isTerminal || this.#stream === undefined) return;
     const columns = terminalColumns(), width = columns < 100 ? 12 : 24;

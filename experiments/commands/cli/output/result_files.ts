@@ -30,7 +30,7 @@ type ResultFile = keyof typeof FILES;
 /** Files that a page of a site is made of. */
 export const SITE_RESULTS = Object.keys(FILES).filter((name) => name !== "score.json") as ResultFile[];
 
-/** Files of which two can be set side by side. */
+/** Files of which two can be compared side by side. */
 export const RUN_RESULTS = ["summary.json", "compare.json", "score.json"] as const;
 
 const COMPARED_FIELDS = {

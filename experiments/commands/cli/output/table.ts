@@ -14,8 +14,8 @@ const GAP = "  ";
 /**
  * Lays a table out with two spaces between columns: text to the left, numbers to the right.
  *
- * @param width A wider table is split into parts below each other. Each part repeats the columns that name
- * its rows: those up to the first that contains text, else the first.
+ * @param width A wider table is split into parts below each other. Each part repeats the columns that name its rows:
+ * those up to the first that contains text, else the first.
  */
 export function formatTable({ columns, rows, left }: PlainTable, width = Infinity): string {
   const widths = measureColumns({ columns, rows, left });
@@ -81,9 +81,7 @@ const LATEX: { readonly [char: string]: string } = {
 /** LaTeX for signs, used between dollars. */
 const MARKS: { readonly [sign: string]: string } = { "±": "\\pm", "†": "^\\dagger", "‡": "^\\ddagger" };
 
-/**
- * A table in LaTeX, with the rules of the package booktabs; text between two stars, as in Markdown, is bold.
- */
+/** A table in LaTeX, with the rules of the package booktabs; text between two stars, as in Markdown, is bold. */
 export function formatLatex({ columns, rows, left }: PlainTable): string {
   const escape = (cell: string) =>
     cell.replaceAll(/[\\^~&%$#_{}]/g, (char) => LATEX[char] ?? `\\${char}`)

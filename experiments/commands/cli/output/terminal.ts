@@ -18,8 +18,8 @@ export function lineWidth(stream: { isTerminal(): boolean }): number {
 }
 
 /**
- * Escapes control characters of a text, except line ends and tabs. Otherwise an escape code in a name could
- * change a colour or move the cursor. JSON keeps its meaning.
+ * Escapes control characters of a text, except line ends and tabs. Otherwise an escape code in a name could change a
+ * colour or move the cursor. JSON keeps its meaning.
  */
 export function escapeControls(text: string): string {
   return text.replaceAll(

@@ -10,10 +10,9 @@ import type { Progress } from "../output/progress.ts";
 import { checkFlags } from "../task.ts";
 
 /**
- * Opens a model, dense where there is no method.
+ * Opens a model; without a method, it is the full model.
  *
- * @param begin Returns the tokens that the model is tried on. It may refuse the request before anything is
- * built.
+ * @param begin Returns the tokens that the model is tried on. It may refuse the request before anything is built.
  */
 export async function openEngine(
   asked: { readonly values: FlagValues; readonly request: BackendRequest; readonly progress: Progress },

@@ -14,8 +14,9 @@ export function endFitIfInterrupted(): void {
 }
 
 /**
- * Listens until it is disposed of: the first signal aborts, a second one ends the process at once. Where there is a
- * calibration text, during the fits on it too; where a model is mapped into memory, for its being cut short.
+ * Listens until it is disposed of: the first signal aborts, and a second one ends the process at once. With a
+ * calibration text, it also listens during fits on it. With a model mapped into memory, it also listens for a truncated
+ * file.
  */
 export class Interrupt {
   readonly #caught = new Int32Array(new SharedArrayBuffer(4));
@@ -56,7 +57,7 @@ export class Interrupt {
     return worker;
   }
 
-  /** Looks for a signal that the event loop has not had a turn for. @throws The signal's reason, where one has come. */
+  /** Checks for a signal that the event loop had no turn for. @throws The signal's reason, if there is one. */
   throwIfCaught(): void {
     const code = Atomics.load(this.#caught, 0);
     if (code !== 0) {

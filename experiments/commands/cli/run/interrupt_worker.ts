@@ -1,4 +1,4 @@
-/** Listens for signals in a thread of its own, where the task's own has no turn for them: it writes codes to shared memory. */
+/** Listens for signals in another thread, since fits block the event loop; it writes their codes to shared memory. */
 import { onLostMapping } from "../../../../ffi/map_file.ts";
 import type { MappedFile } from "../machine/mapped.ts";
 import { EXIT, writeLine } from "../task.ts";

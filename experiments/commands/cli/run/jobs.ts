@@ -8,15 +8,12 @@ import type { Progress } from "../output/progress.ts";
 /** Most processes that may be asked for. */
 const MAX_JOBS = 256;
 
-/** Ends of a worker in a row, without a finished trial between them, after which no other takes its place. */
+/** A worker that ends this many times in a row without a finished trial is not replaced. */
 const MAX_FAILURES = 3;
 
 const ROOT = new URL("../../../../", import.meta.url);
 
-/**
- * Models with at most this many bytes of weights use several processes. Their matrix multiplications are so
- * short that a second thread mostly waits, and a second process does not.
- */
+/** Models of at most this size use several processes: a second thread would mostly wait in their short products. */
 const SMALL_MODEL_BYTES = 32e6;
 
 /** Trials per process, at least, unless `--jobs` is given: each process reads the model again. */
@@ -44,14 +41,14 @@ export function threadsOf(jobs: number): number | undefined {
 interface WorkerOptions {
   /** Threads of each; undefined = all cores. */
   readonly threads: number | undefined;
-  /** Whether no trial is left, with anybody. */
+  /** Whether no trial is left, neither waiting nor at work. */
   readonly isOver: () => boolean;
   readonly progress: Progress;
 }
 
 /**
- * Starts a number of workers. One that dies is replaced while there are trials left. At the end of the scope
- * they give back their trials, and end.
+ * Starts a number of workers. One that dies is replaced while there are trials left. At the end of the scope they give
+ * back their trials, and end.
  */
 export async function startWorkers(
   store: StudyStore,

@@ -13,7 +13,7 @@ export function readCacheBytes(values: FlagValues): number | undefined {
   return Math.floor(Number(count) * (unit === "G" ? 2 ** 30 : 2 ** 20));
 }
 
-/** Milliseconds between two looks; they fall between two items or chunks, each of which is computed without a break. */
+/** Milliseconds between two measurements; an item or a chunk is computed without a break, and delays them. */
 const LOOK_MS = 100;
 
 /** Looks at the process's resident memory until it is disposed of. */
@@ -26,7 +26,7 @@ export class MemoryWatch implements Disposable {
     this.#timer = setInterval(() => this.#look(), LOOK_MS);
   }
 
-  /** The most bytes that were resident at any look, now included: kernels' buffers, weights and caches too. */
+  /** Peak of the resident memory so far: kernels' buffers, weights and caches too. */
   get peakBytes(): number {
     this.#look();
     return this.#peak;

@@ -2,8 +2,8 @@
 import { makeFolder } from "../files.ts";
 
 /**
- * Makes a folder named by the time that no other run has: `results/2026-01-02T03-04-05`, or `…-2` next to one that was
- * begun in the same second.
+ * Makes a folder whose name is the time: `results/2026-01-02T03-04-05`, or `…-2` if another run began in the same
+ * second.
  *
  * @throws {UsageError} If its parent folder cannot be made.
  */
@@ -20,7 +20,7 @@ export function makeResultsFolder(parent = RESULTS, now: Date = new Date()): str
   }
 }
 
-/** Folder of results that no flag named a place for. */
+/** Parent of the results' folder, if no flag names a folder. */
 export const RESULTS = "results";
 
 /** The file of a study in its folder of results. */

@@ -10,7 +10,7 @@ import { escapeControls } from "../output/terminal.ts";
 
 /** Where a run's results are to go, before anything is written. */
 interface Destination {
-  /** File that is there once the run is over, and that nothing is added to; undefined = there is none. */
+  /** File that a finished run leaves, and that is never appended to; undefined = there is none. */
   readonly result: string | undefined;
   /** The folder that a user named, if any. */
   readonly named: string | undefined;
@@ -19,10 +19,10 @@ interface Destination {
 }
 
 /**
- * The folder for results: `--resume DIR`, `--out DIR`, or one that is to be named by the time.
+ * The folder for results: `--resume DIR`, `--out DIR`, or one whose name is the time.
  *
- * @throws {UsageError} If it contains a finished run, an unfinished one without `--resume`, or none with it;
- * or if it cannot be written to.
+ * @throws {UsageError} If it contains a finished run, an unfinished one without `--resume`, or none with it; or if it
+ * cannot be written to.
  */
 export function readDestination(values: FlagValues, result?: string): Destination {
   const out = textOf(values, "out");
@@ -71,8 +71,8 @@ function expectPlace(folder: string, { result, resumes }: Destination): void {
 }
 
 /**
- * Makes a run's folder and locks it. The content of the folder is checked again: another run may have begun
- * there, and even ended, since the flags were read.
+ * Makes a run's folder and locks it. The content of the folder is checked again: another run may have begun there, and
+ * even ended, since the flags were read.
  *
  * @returns The folder. Only this run writes to it until it is disposed of or the process ends.
  * @throws {UsageError} If another run is at work there, or as {@linkcode readDestination}.
@@ -132,8 +132,7 @@ function tellKept(why: string, { task, args, folder, finished, noun }: Interrupt
 }
 
 /**
- * Ends a run whose work is kept: one that was interrupted, that found the disk full, or that lost its study
- * or queue.
+ * Ends a run whose work is kept: one that was interrupted, that found the disk full, or that lost its study or queue.
  *
  * @returns The exit code.
  * @throws The error, if it is none of these, or the kept work cannot be read either.
@@ -157,10 +156,10 @@ export function endEarly(error: unknown, interrupt: Interrupt, describe: () => I
 }
 
 /**
- * Writes the results of a run whose work is kept until they are there.
+ * Writes the results of a run. Its work is kept until they are written.
  *
- * @returns Undefined if the results are written. Otherwise a function that reports the failure and how to
- * write them later, and returns the exit code. Call it after all other output.
+ * @returns Undefined if the results are written. Otherwise a function that reports the failure and how to write them
+ * later, and returns the exit code. Call it after all other output.
  */
 export async function saveResults(
   save: () => Promise<void>,

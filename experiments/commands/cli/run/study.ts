@@ -1,7 +1,4 @@
-/**
- * The common part of sweep, compare and heads: methods on a text in chunks, from flags to a model on its
- * backend.
- */
+/** The common part of sweep, compare and heads: methods on a text in chunks, from flags to a model on its backend. */
 import { UsageError } from "../../../../lib/errors.ts";
 import { cutChunks, findTask, ownTask, type Task } from "../../../../lib/eval/mod.ts";
 import type { Backend } from "../../../../lib/backend.ts";

@@ -1,7 +1,4 @@
-/**
- * Opens the study of a folder of results: makes it or resumes it, and checks that its conditions are the
- * run's.
- */
+/** Opens the study of a folder of results: makes it or resumes it, and checks that its conditions are the run's. */
 import process from "node:process";
 import { UsageError } from "../../../../lib/errors.ts";
 import { TASKS } from "../../../../lib/eval/mod.ts";
@@ -57,7 +54,7 @@ export function keepFlags(values: FlagValues): StudyFlags {
   );
 }
 
-/** The same as a task's flags. */
+/** The kept flags as a task's flags. */
 export function flagValues(flags: StudyFlags): FlagValues {
   const known = flagsOf("sweep");
   return new Map(
@@ -69,8 +66,8 @@ export function flagValues(flags: StudyFlags): FlagValues {
 }
 
 /**
- * Whether the process that an owner names is known to have ended. A process of another machine or container
- * may still run, and its lease decides.
+ * Whether the process that an owner names is known to have ended. A process of another machine or container may still
+ * run, and its lease decides.
  *
  * @param owner As of {@linkcode ownerName}.
  */
@@ -85,7 +82,7 @@ export function hasEnded(owner: string): boolean {
   }
 }
 
-/** A name that no other worker has: the process, a part that is drawn, and the place where its number means something. */
+/** A unique name of a worker: its process, a random part, and the machine and namespace of the process. */
 export function ownerName(): string {
   return `${Deno.pid}-${crypto.randomUUID().slice(0, 8)}@${ownPlace()}`;
 }
