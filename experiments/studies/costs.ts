@@ -1,6 +1,6 @@
 /**
- * Expected savings of the presets on large models, against the length of a prompt: a page, and tables in
- * Markdown, one of them with expected next to measured values.
+ * Expected savings of the presets on large models, against the length of a prompt: a page, and tables in Markdown, one
+ * of them with expected next to measured values.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/costs.ts [--out costs.html]
  */

@@ -1,7 +1,7 @@
 /**
- * Finds retrieval layers. On a text that is read twice, one layer at a time attends only to the warm-up and
- * the window; the divergence from the full model is its score. A few layers have nearly all of it. --out is
- * a file for `--skip-ratios`: these layers keep every key, and the others drop more, to the same mean.
+ * Finds retrieval layers. On a text that is read twice, one layer at a time attends only to the warm-up and the window;
+ * the divergence from the full model is its score. A few layers have nearly all of it. --out is a file for
+ * `--skip-ratios`: these layers keep every key, and the others drop more, to the same mean.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/cheap_skips/layers.ts
  *          --text FILE [--model tiny] [--tokens 1024] [--recent 64] [--warmup 64] [--whole 4] [--kv-ratio 0.75]
@@ -22,7 +22,7 @@ export interface Measured {
   readonly backend: Backend;
 }
 
-/** Mean divergences in nats per token, by layer: each layer drops all keys that have left the window, the others none. */
+/** Mean divergences in nats per token, by layer, if only this layer drops all keys outside of its window. */
 export async function measureLayers(
   { model, config, backend }: Measured,
   ids: Int32Array<ArrayBuffer>,
@@ -42,7 +42,7 @@ export async function measureLayers(
   return found;
 }
 
-/** Ratios of the layers with mean `kvRatio`: the `whole` layers of largest `divergences` keep all, others drop alike. */
+/** Ratios with mean `kvRatio`: the `whole` layers of largest `divergences` keep all keys, the others drop equally. */
 export function spareLayers(divergences: readonly number[], whole: number, kvRatio: number): number[] {
   const count = divergences.length, ratio = kvRatio * count / (count - whole);
   if (!(ratio <= 1)) {

@@ -1,12 +1,12 @@
 /**
- * The results table of the README: costs of the presets next to random baselines with the same options, from
- * committed comparisons.
+ * The results table of the README: costs of the presets next to random baselines with the same options, from committed
+ * comparisons.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/cheap_skips/table.ts
  *
- * Each file in results/ is the compare.json of `deno task compare --model MODEL --text FILE --tokens N
- * --methods PRESET,…,random --seeds 3`. Some have other methods or fewer seeds, as their options show. The
- * presets of one model may be in several files.
+ * Each file in results/ is the compare.json of
+ * `deno task compare --model MODEL --text FILE --tokens N --methods PRESET,…,random --seeds 3`. Some have other methods
+ * or fewer seeds, as their options show. The presets of one model may be in several files.
  */
 import { formatInterval } from "../../../lib/plot/mod.ts";
 import { PRESETS } from "../../../lib/methods/mod.ts";

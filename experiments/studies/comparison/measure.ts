@@ -3,15 +3,15 @@
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/measure.ts DATA WORK [PART…]
  *
- * DATA holds the JSONL files of the tasks, wikitext2-test.txt, and book-long.txt, which offline methods are
- * fitted on. WORK holds unfinished parts: run the same command again to resume them. A finished part is
- * written to results/, as one line of JSON, and is not run again.
+ * DATA holds the JSONL files of the tasks, wikitext2-test.txt, and book-long.txt, which offline methods are fitted on.
+ * WORK holds unfinished parts: run the same command again to resume them. A finished part is written to results/, as
+ * one line of JSON, and is not run again.
  */
 import { exists } from "../../commands/cli/files.ts";
 import { readStdFlags } from "../../commands/cli/machine/deno.ts";
 import type { Comparison } from "../../../lib/sweep/mod.ts";
 
-/** Methods that need nothing but the model. */
+/** Methods that need only the model. */
 const ONLINE = "paper,variance,learned,keys,local,random,random-protected,periodic";
 /** Baseline methods that evict keys and values. */
 const EVICTING =
@@ -21,7 +21,7 @@ const MORE = "oracle,foresight,leave-one-out,missed,received,keydiff-merge,input
 /** Methods that run at several ratios. */
 const SEVERAL =
   "paper,variance,learned,keys,local,random-protected,streaming,h2o,tova,snapkv,lagkv,keydiff,cur,knorm";
-/** Methods that alter the model once, by a text, which here is a book and no text of the test text's kind; and as they go. */
+/** Methods that alter the model once, fitted on a book, a text of another kind; and the one that does so online. */
 const FITTED = "attention-drop,mlp-drop,shortgpt,flap,wanda-sp";
 const PROMPT = "probe-pruning";
 
@@ -43,7 +43,7 @@ const text = (methods: string, ratios: string, tokens: number): Part => ({
   ...{ methods, ratios },
   flags: ["--tokens", `${tokens}`, "--seeds", "2"],
 });
-/** Items, after the least text that a comparison takes; one seed of the random baseline. */
+/** Items, after the shortest text that a comparison takes; one seed of the random baseline. */
 const items = (methods: string, ratios: string, tasks: string, count: number, flags: string[]) => ({
   ...{ methods, ratios },
   flags: [...["--tokens", "512", "--seeds", "1", "--tasks", tasks, "--items", `${count}`], ...flags],
@@ -55,10 +55,10 @@ const QUERIES = "paper,variance,learned,random-protected";
 const KEYS = "variance,random-protected,streaming,h2o,tova,snapkv,lagkv,keydiff,cur,knorm";
 /** Fewer of them, on more items. */
 const FEWER_KEYS = KEYS.replace(",lagkv", "").replace(",cur,knorm", "");
-/** On long items every method has windows, blocks and a warm-up of its own. */
+/** On long items every method has its own windows, blocks and warm-up. */
 const LONG = "paper,learned,keys,local,random-protected,streaming,tova,snapkv,keydiff";
 const queries = (ratios: string, tasks: string, count: number) => items(QUERIES, ratios, tasks, count, SHORT);
-/** The same next to the best of the methods that are fitted. */
+/** The same, with the best of the fitted methods. */
 const queriesAndFitted = (ratios: string, tasks: string, count: number): Part => ({
   ...items(`${QUERIES},attention-drop`, ratios, tasks, count, SHORT),
   isFitted: true,
@@ -66,10 +66,9 @@ const queriesAndFitted = (ratios: string, tasks: string, count: number): Part =>
 const keys = (ratios: string, tasks: string, count: number, methods = KEYS) =>
   items(methods, ratios, tasks, count, [...SHORT, "--side", "key"]);
 /**
- * Eviction of a fraction of the keys. `all`: from all layers equally. Otherwise some layers keep every key,
- * and the others evict more, to the same total (ratios/). These full-cache layers are retrieval layers
- * (`recall`, found on a novel by ../cheap_skips/layers.ts), the layers that matter most to running text
- * (`text`), or random ones (`other`).
+ * Eviction of a fraction of the keys. `all`: from all layers equally. Otherwise some layers keep every key, and the
+ * others evict more, to the same total (ratios/). These full-cache layers are retrieval layers (`recall`, found on a
+ * novel by ../cheap_skips/layers.ts), the layers that matter most to running text (`text`), or random ones (`other`).
  */
 const layers = (which: "all" | "recall" | "other" | "text", share: string, length: number, count: number) => {
   const methods = `variance,leave-one-out,random-protected${length === 512 ? ",received,keydiff" : ""}`;
@@ -79,7 +78,7 @@ const layers = (which: "all" | "recall" | "other" | "text", share: string, lengt
   const file = new URL(`ratios/${which}_${share}.json`, import.meta.url).pathname;
   return { ...part, flags: [...part.flags, "--skip-ratios", file] };
 };
-/** Where layers have windows of their own; `local` is refused there. */
+/** A part on a model whose layers have windows of their own; `local` is refused there. */
 const gemma = (part: Part): Part => ({ ...part, model: "gemma3-270m" });
 
 /** 16 chunks of 256 tokens, each with a BOS, as llama.cpp scores them. */
@@ -132,7 +131,7 @@ export const PARTS: { readonly [name: string]: Part } = {
 
 const ROOT = new URL("../../../", import.meta.url), RESULTS = new URL("results/", import.meta.url);
 
-/** A comparison in one line, numbers to six digits: without the pairs of all methods, which grow as its square. */
+/** A comparison in one line, with numbers of six digits and without its pairs, whose number grows as the square. */
 export const shorten = ({ pairs: _, ...rest }: Comparison): string =>
   JSON.stringify(
     rest,

@@ -1,6 +1,6 @@
 /**
- * Makes the tables of docs/results/study.md and gemma.md from results/, and with a Chromium the study's
- * figure, `docs/images/pareto_{light,dark}.png`.
+ * Makes the tables of docs/results/study.md and gemma.md from results/, and with a Chromium the study's figure,
+ * `docs/images/pareto_{light,dark}.png`.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/paper.ts
  */
@@ -24,14 +24,14 @@ import { readPart } from "./tables.ts";
 type Method = Comparison["methods"][number];
 type Budget = "cache" | "attentionFlops";
 
-/** Where methods are from. */
+/** Sources of the methods. */
 const SOURCES = await readJson(
   decodeURIComponent(new URL("../../tools/method_sources.json", import.meta.url).pathname),
 ) as {
   readonly [method: string]: { readonly paper?: string; readonly adapted: string } | undefined;
 };
 
-/** A method's name; of a paper's method that differs from the paper with `(adapted)`. */
+/** A method's name, with `(adapted)` if it differs from its paper. */
 export function nameOf({ name, options }: Pick<Method, "name" | "options">): string {
   const rule = withoutRatio(name), { paper, adapted } = SOURCES[rule] ?? { adapted: "none" };
   if (rule === "local" && options!.recent === 64) return "local (older preset)";
@@ -58,7 +58,7 @@ export async function readLosses(part: string): Promise<Losses> {
   };
 }
 
-/** The mean loss less another's, its 95% interval by Student's t over whole chunks: an eviction acts on all that follows. */
+/** Difference of mean losses, 95% interval by Student's t over whole chunks, since evictions affect the rest of one. */
 export function chunkInterval(
   chunks: number,
   { lossBlocks: own }: Method,
@@ -79,10 +79,7 @@ export function chunkInterval(
 const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
 const isBaseline = ({ name }: Method) => /^(dense|random|periodic)/.test(name);
 
-/**
- * A row per method at one ratio: loss increase, the two seeds of its baseline, the difference from it, and
- * the retained fractions.
- */
+/** A row per method at one ratio: loss increase, both seeds of its baseline, difference from it, retained fractions. */
 export function tabulateLosses({ chunks, methods, controlOf }: Losses): PlainTable {
   const dense = methods[0]!;
   return {
@@ -118,10 +115,7 @@ const listPoints = (all: readonly Losses[]): Point[] =>
       .map((method) => ({ method, losses }))
   );
 
-/**
- * The Pareto front: points with a lower loss than all that retain as much of a budget, in whole percent, or
- * less. It is sorted by the retained fraction.
- */
+/** The Pareto front: points with a lower loss than all that retain no more of a budget, in whole percent, ascending. */
 export function findFront(points: readonly Point[], budget: Budget): Point[] {
   const spent = ({ method }: Point) => Math.round(100 * method.retained[budget]);
   const sorted = points.toSorted((a, b) => spent(a) - spent(b) || a.method.loss - b.method.loss);
@@ -151,7 +145,7 @@ export function tabulateFront(all: readonly Losses[], budget: Budget): PlainTabl
 /** Parts on the first 2,048 tokens of WikiText-2: the first two run the same methods at the ratios 0.2 to 0.4, and 0.5. */
 export const TEXT_PARTS = ["text_0.2_0.4", "text_short_0.5", "text_more_0.5", "local_0.3_0.5"];
 
-/** The lowest value that the log axis has. */
+/** The lowest value on the log axis. */
 const FLOOR = 0.005;
 
 /** Traces of a panel: bands of the two seeds of random baselines, a line per method, and the front with its intervals. */

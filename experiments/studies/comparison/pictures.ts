@@ -58,7 +58,7 @@ export function plotLosses(own: readonly LossCurve[], what: string): Figure {
   });
 }
 
-/** Draws the mean change of accuracy of methods of some parts, a row each. */
+/** Draws the mean change of accuracy of methods of some parts, one row per method. */
 export function plotItems(
   parts: readonly { readonly side: string; readonly part: Part }[],
   title: string,
@@ -96,7 +96,7 @@ export function plotItems(
   });
 }
 
-/** The methods of some parts on the same text at different ratios, those that are named. */
+/** The named methods of some parts on the same text at different ratios. */
 export const joinRatios = (parts: readonly Part[], names: ReadonlySet<string>): Part => ({
   methods: parts.flatMap(({ methods }) => methods.filter(({ name }) => names.has(withoutRatio(name)))),
   results: [],
@@ -105,7 +105,7 @@ export const joinRatios = (parts: readonly Part[], names: ReadonlySet<string>): 
 const namesOf = (...parts: readonly Part[]) =>
   new Set(parts.flatMap(({ methods }) => methods.map(({ name }) => withoutRatio(name))));
 
-/** A part without the tasks that another one does not have. */
+/** A part, without the tasks that another one lacks. */
 export function commonTasks(part: Part, other: Part): Part {
   const names = new Set(listTasks(other).map(({ task }) => task));
   return { ...part, results: part.results!.filter(({ task }) => names.has(task)) };

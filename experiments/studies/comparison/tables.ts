@@ -109,7 +109,7 @@ export function tabulateRatios(part: Part): PlainTable {
   };
 }
 
-/** Metrics of which the first that a task has is its own. */
+/** Metrics in their order of preference: the main metric of a task is the first that it has. */
 const MAIN = ["acc_norm", "acc", "found"];
 /** A method on all tasks of a part. */
 export interface ItemsRow {
@@ -129,7 +129,7 @@ export function listTasks({ results }: Part): { readonly task: string; readonly 
   });
 }
 
-/** A change of answers with its score interval: results of older versions hold one of resamples. Other changes are as they are. */
+/** A change of answers with its score interval (older results have one of resamples); other changes as they are. */
 export function withScore(
   change: Interval & { readonly gained?: number; readonly lost?: number },
   units: number,
@@ -160,7 +160,7 @@ export function collectItems(part: Part): ItemsRow[] {
   );
 }
 
-/** A perplexity of words of which a broken model may give none any weight. */
+/** A perplexity of words; a broken model, which may give a word almost no probability, has a large one. */
 export const formatPerplexity = (value: number): string =>
   formatMetric({ digits: value < 100 ? 1 : 0 }, value);
 
@@ -168,10 +168,7 @@ export const formatPerplexity = (value: number): string =>
 const marked = (text: string, { against }: ComparedResult) =>
   `${text}${["better", "worse"].includes(verdictOf(against.dense)) ? "*" : ""}${signsOf(against)}`;
 
-/**
- * A row per method and a column per task, then the perplexity of guessed words and the fraction that was
- * really filtered.
- */
+/** A row per method, a column per task; then the perplexity of guessed words, and the fraction really filtered. */
 export function tabulateItems(part: Part): PlainTable {
   const perplexities = part.results!.filter(({ task, metric }) =>
     metric === "perplexity" && !task.startsWith("perplexity")
@@ -205,7 +202,7 @@ export function tabulateItems(part: Part): PlainTable {
   };
 }
 
-/** Reads the comparison of a part that is over. */
+/** Reads the comparison of a finished part. */
 export async function readPart(part: string): Promise<Comparison> {
   return JSON.parse(await Deno.readTextFile(new URL(`results/${part}.json`, import.meta.url)));
 }
@@ -216,10 +213,7 @@ function showPart(part: Part): string {
   return formatMarkdown((part.items ? tabulateItems : ratios.size > 1 ? tabulateRatios : tabulateText)(part));
 }
 
-/**
- * A row per method and a column per part of one and the same task: its accuracy, and in brackets the
- * perplexity.
- */
+/** A row per method and a column per part of one and the same task: its accuracy, and in brackets the perplexity. */
 export function tabulateTogether(parts: ReadonlyMap<string, Part>): PlainTable {
   const columns = [...parts].map(([name, part]) => {
     const { task, metric } = listTasks(part)[0]!, rows = part.results!.filter((row) => row.task === task);

@@ -35,10 +35,7 @@ Deno.test("the study's pages have the table of every committed result, as its co
   for (const part of parts) assertStringIncludes(text, (await readPart(part)).environment.label!);
 });
 
-/**
- * A part whose methods have the given losses, and answer two tasks with changes and half intervals, as
- * fractions.
- */
+/** A part whose methods have the given losses, and answer two tasks with changes and half intervals, as fractions. */
 function part(
   methods: readonly (readonly [name: string, asked: number, nats: number])[],
   changes: { readonly [method: string]: readonly (readonly [change: number, half: number])[] } = {},

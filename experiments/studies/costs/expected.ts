@@ -1,6 +1,4 @@
-/**
- * The expected cost of a method, computed from only a model's shape and the method's options: nothing is run.
- */
+/** The expected cost of a method, computed from only a model's shape and the method's options: nothing is run. */
 import { attentionFlops, type CostShape, mlpFlops, outputFlops } from "../../../lib/cost.ts";
 import { planLayers } from "../../../lib/filter/mod.ts";
 import { filtersQueries, keyRuleOf, keySideOptions, type ResolvedOptions } from "../../../lib/methods/mod.ts";
@@ -8,7 +6,7 @@ import { filtersQueries, keyRuleOf, keySideOptions, type ResolvedOptions } from 
 /** Fractions of the tokens after the warm-up that a layer skips and drops. */
 interface LayerFractions {
   readonly queries: number;
-  /** Undefined = keys and values go with their queries. */
+  /** Undefined = keys and values are dropped with their queries. */
   readonly keys: number | undefined;
 }
 
@@ -56,14 +54,14 @@ class Layer {
     return t + 1 - (kvFusion === "none" ? 0 : queries * (after - near));
   }
 
-  /** Rows that a token at position t reads, whatever was decided on it; one ratio per decision. */
+  /** Rows that a token at position t reads, kept or skipped; one ratio for each decision. */
   read(t: number): number {
     const { substitute, recent, sinks } = this.#options, keep = this.keep(t);
     const local = substitute === "local" ? Math.min(t, recent + sinks) + 1 : 0;
     return keep * this.seen(t) + (1 - keep) * local;
   }
 
-  /** Cached rows after this many tokens: those that the last one saw, and itself only if it was kept or is recent. */
+  /** Cached rows after this many tokens: rows that the last one attended to, itself only if kept or recent. */
   held(tokens: number): number {
     const { recent, kvFusion } = this.#options, last = tokens - 1;
     const drops = this.#shares.keys === undefined && kvFusion === "same" && recent === 0;
@@ -94,9 +92,9 @@ function fractionsOfLayers({ numLayers, retrieval }: CostShape, options: Resolve
 }
 
 /**
- * The expected cost of a prompt, if every requested ratio is met exactly and tokens are skipped and dropped
- * evenly. Random methods decide like that, and rules are counted as if they did. Schedules count by their
- * layers' ratios; `allocated` as the mean.
+ * The expected cost of a prompt, if every requested ratio is met exactly and tokens are skipped and dropped evenly.
+ * Random methods decide like that, and rules are counted as if they did. Schedules count by their layers' ratios;
+ * `allocated` as the mean.
  *
  * @param tokens Tokens of the prompt, at least 1.
  */

@@ -12,7 +12,7 @@ const TOKENS = 4096;
 /** Q4_1: 20 bytes for 32 weights; the cache was f32. */
 const WEIGHT_BYTES = 20 / 32, CACHE_BYTES = 4;
 
-/** The preset `local` as it was when it was timed. */
+/** The preset `local` at the time of the measurement. */
 const LOCAL = { preset: "local", recent: 64, warmup: 96, kvFusion: "received" } as const;
 
 /** Times of docs/explain/performance.md, of dense: prefill, decode, cache; null where none was measured. */

@@ -26,7 +26,7 @@ export const BATCHES: readonly number[] = [1, 8, 64];
 /** Weights and cache are held in 16 bits. */
 export const ELEMENT_BYTES = 2;
 
-/** A preset on a model at a length, at one half. */
+/** A preset on a model at a length, at a ratio of 0.5. */
 export interface CostRow {
   readonly model: string;
   /** `dense`, or a preset. */
@@ -42,7 +42,7 @@ export function collectCosts(
 ): CostRow[] {
   const methods = [
     ["dense", resolveOptions({ pruneRatio: 0 })] as const,
-    // Which layers stay whole is known of a model, not of its shape.
+    // Retrieval layers belong to a model, and are unknown for a shape.
     ...Object.entries(PRESETS).filter(([, options]) => !("whole" in options)).map(([name, options]) =>
       [name, resolveOptions(options)] as const
     ),
@@ -59,9 +59,7 @@ export function cacheBytes(row: CostRow): number {
   return row.cost.rows * rowBytes(SHAPES[row.model]!, ELEMENT_BYTES);
 }
 
-/**
- * Bytes read per token, if `batch` sequences decode together: the weights once for all, and a cache for each.
- */
+/** Bytes read per token, if `batch` sequences decode together: the weights once for all, and a cache for each. */
 export function bytesRead({ model, cost }: CostRow, batch: number): number {
   const shape = SHAPES[model]!;
   return weightBytes(shape, ELEMENT_BYTES) / batch + cost.rowsRead * rowBytes(shape, ELEMENT_BYTES);
