@@ -1,7 +1,7 @@
 /**
- * The promise of docs/guides/write-a-rule.md: a new method is one file and one line, and every command has
- * it. A copy of the project takes in a rule with two options and a pruner with one; only `lib/methods/`
- * differs from the project itself.
+ * The promise of docs/guides/write-a-rule.md: a new method is one file and one line, and every command has it. A copy
+ * of the project takes in a rule with two options and a pruner with one; only `lib/methods/` differs from the project
+ * itself.
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { writeSafetensors } from "../../lib/model/mod.ts";

@@ -1,4 +1,4 @@
-/** A rule with two options and a pruner with one, as docs/guides/write-a-rule.md has them added: a file each, and a line of the list. */
+/** A rule with two options and a pruner with one, added as in docs/guides/write-a-rule.md: a file and a line each. */
 
 const TOY = `/** A rule. */
 import type { OptionTable } from "../../filter/option.ts";

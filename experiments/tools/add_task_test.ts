@@ -1,7 +1,6 @@
 /**
- * The promise of CONTRIBUTING.md: a new evaluation task is one file and one line, and sweep, compare and
- * report have it. A copy of the project takes in a task; only `lib/eval/tasks/` differs from the project
- * itself.
+ * The promise of CONTRIBUTING.md: a new evaluation task is one file and one line, and sweep, compare and report have
+ * it. A copy of the project takes in a task; only `lib/eval/tasks/` differs from the project itself.
  */
 import { assert, assertAlmostEquals, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { IN_SLOW_TIER, unless } from "../../lib/testing.ts";

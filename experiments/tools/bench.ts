@@ -1,6 +1,6 @@
 /**
- * `deno task bench`: how fast the kernels are, compared with the machine's peak and PyTorch. Everything is verified before
- * it is timed. See `deno task bench --help`.
+ * `deno task bench`: the speed of the kernels, compared with the machine's peak and PyTorch. Everything is verified
+ * before it is timed. See `deno task bench --help`.
  */
 import { WEIGHT_DTYPES } from "../../lib/dtype.ts";
 import { UsageError } from "../../lib/errors.ts";
@@ -113,7 +113,7 @@ async function open({ threads, level }: Options, progress: Progress): Promise<[C
   return [await openCpu({ threads, level: chosen }), chosen];
 }
 
-/** All races, one after the other: each is made when its turn comes, so that its memory can go before the next. */
+/** All races, one after the other. Each is made only before its start, so that the memory of the last one is free. */
 async function* races(
   { only, peers }: Options,
   backend: CpuBackend,
@@ -201,7 +201,7 @@ export async function main(args: readonly string[]): Promise<number> {
     await torch?.close();
   }
   if (peaks.length === 0) measurePeak();
-  // Whatever else runs on the machine can only lower a measurement of the peak.
+  // Other work on the machine can only lower a measurement of the peak.
   const peak: MachinePeak = {
     flopsPerSecond: Math.max(...peaks.map((r) => r.flopsPerSecond)),
     bytesPerSecond: Math.max(...peaks.map((r) => r.bytesPerSecond)),

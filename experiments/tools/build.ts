@@ -1,7 +1,4 @@
-/**
- * `deno task build`: the package's build command, and the libraries that only a checkout needs. See `deno
- * task build --help`.
- */
+/** `deno task build`: the package's build command, and libraries of a checkout. See `deno task build --help`. */
 import { buildEmulated } from "../../ffi/build/emulated_testing.ts";
 import { describeFlags, FLAGS, readFlags } from "../../ffi/build/flags.ts";
 import { runBuild } from "../../ffi/build/mod.ts";

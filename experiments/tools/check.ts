@@ -1,6 +1,6 @@
 /**
- * `deno task check`: checks of changed files, in seconds: format, lint, types, docs, arrows, the nearest
- * tests. See `deno task check --help`.
+ * `deno task check`: checks of changed files, in seconds: format, lint, types, docs, arrows, the nearest tests. See
+ * `deno task check --help`.
  */
 import { inParallel } from "../../ffi/build/command.ts";
 import { ifThere, writeAtomically } from "../../lib/cache.ts";
@@ -16,17 +16,17 @@ import { EXAMPLE } from "./tests.ts";
 const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
 /** The exit code where a part fails. */
 const EXIT_FAILED = 1;
-/** Modules whose types are checked, at most: the changed ones and the nearest that depend on them. */
+/** Most modules whose types are checked: the changed ones and their nearest dependents. */
 const MOST_MODULES = 40;
-/** Seconds that a part other than a test may take, and how many times the time that is given the nearest tests may. */
+/** Time limits: in seconds, of a part other than a test; of tests, as a multiple of the time given to the nearest. */
 const LIMIT = 600, NEAREST_TIMES = 3;
 /** A test that takes this many times its earlier duration is taken as endless. */
 const PATIENCE = 5;
 /** Lines of output that are shown of a part that fails, and names of files that are left out. */
 const SHOWN_LINES = 40, SHOWN_NAMES = 8;
 /**
- * Seconds of test files, below the root: a test that does not fit into the time left is not begun. Below zero where it
- * was ended after them.
+ * Durations of test files in seconds, below the root. A test that does not fit into the time left is not started. A
+ * negative number means that the test was ended after that time.
  */
 const TIMES = "build/check_times.json";
 export const USAGE = `Usage: deno task check [FILES] [flags]

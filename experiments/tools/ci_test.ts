@@ -1,6 +1,5 @@
 /**
- * `.ci/run` and `.ci/verify` with stand-ins for their steps: every failure of a step is reported, and makes
- * them fail.
+ * `.ci/run` and `.ci/verify` with stand-ins for their steps: every failure of a step is reported, and makes them fail.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
@@ -8,9 +7,7 @@ import { withFolder } from "../commands/testing.ts";
 
 const TESTED = "ok | 12 passed (3 steps) | 0 failed | 2 ignored (1s)";
 
-/**
- * A stand-in for a step. `GOES` contains lines `COMMAND: SHELL COMMAND`: it runs those of its own command.
- */
+/** A stand-in for a step. `GOES` contains lines `COMMAND: SHELL COMMAND`: it runs those of its own command. */
 const STEP = `#!/bin/sh
 step="$(basename "$0") $*"
 printf '%s\\n' "$step" >> steps

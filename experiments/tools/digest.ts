@@ -1,6 +1,6 @@
 /**
- * `deno task digest`: records the behavior of a fixed list of runs in one file, and prints differences from
- * an earlier file. It is the gate for changes that must change nothing. See `deno task digest --help`.
+ * `deno task digest`: records the behavior of a fixed list of runs in one file, and prints differences from an earlier
+ * file. It is the gate for changes that must change nothing. See `deno task digest --help`.
  */
 import { inParallel } from "../../ffi/build/command.ts";
 import { UsageError } from "../../lib/errors.ts";
@@ -85,7 +85,7 @@ async function makeDigest(
   };
 }
 
-/** The digest to compare with; of a folder undefined, with a line, where it has none that must be equal. */
+/** The digest to compare with. For a folder, undefined with a message if it has none that must be equal. */
 async function readDigest(path: string, { level, madeWith }: Machine): Promise<Digest | undefined> {
   const isFolder = Deno.statSync(path).isDirectory, none = `Nothing to compare with in "${path}"`;
   const file = isFolder ? `${path}/${level.replaceAll(" ", "_")}.json` : path;

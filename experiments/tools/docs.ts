@@ -62,11 +62,7 @@ const isReplaceable = (folder: string) =>
   Array.from(Deno.readDirSync(folder)).length === 0 ||
   exists(`${folder}/hashmap.json`) && exists(`${folder}/api`);
 
-/**
- * The folder of VitePress and its like, in the locked versions.
- *
- * @throws {UsageError} If they cannot be obtained.
- */
+/** The folder of VitePress and its like, in the locked versions. @throws {UsageError} If they cannot be obtained. */
 async function ensurePackages(progress: Progress): Promise<string> {
   const names = ["package.json", "deno.lock"];
   const texts = await Promise.all(names.map((name) => Deno.readTextFile(new URL(name, SITE))));

@@ -1,7 +1,4 @@
-/**
- * `deno task docs`, without VitePress: the files that it reads, its refusals, and the broken links that it
- * finds.
- */
+/** `deno task docs`, without VitePress: the files that it reads, its refusals, and the broken links that it finds. */
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { runTask, withFolder } from "../commands/testing.ts";
 import { main } from "./docs.ts";

@@ -1,6 +1,4 @@
-/**
- * Tests of README and the docs: links work, commands run, statements follow the code, and lines can be read.
- */
+/** Tests of README and the docs: links work, commands run, statements follow the code, and lines can be read. */
 import { assert, assertEquals } from "@std/assert";
 import { buildCpu } from "../../build.ts";
 import { findCompiler } from "../../ffi/build/command.ts";

@@ -20,7 +20,7 @@ import {
 } from "./mutants/tree.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
-/** The exit code where too few were noticed, or the list is out of date. */
+/** The exit code if too few mutants were detected, or the list is out of date. */
 const EXIT_FAILED = 1;
 const DEFAULTS = {
   scope: SCOPES.join(","),

@@ -1,6 +1,6 @@
 /**
- * `deno task notebooks`: runs the notebooks headless, checks their outputs, and makes pages of them. See
- * `deno task notebooks --help`.
+ * `deno task notebooks`: runs the notebooks headless, checks their outputs, and makes pages of them.
+ * See `deno task notebooks --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
 import { sayNearest } from "../../lib/nearest.ts";

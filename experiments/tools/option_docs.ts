@@ -1,7 +1,6 @@
 /**
- * The text of `lib/methods/method_options.ts`, which editors and `deno doc` show for the options of methods.
- * It is made of the same rows as the help of the command line. `reference_pages.ts` writes it; a test
- * compares.
+ * The text of `lib/methods/method_options.ts`, which editors and `deno doc` show for the options of methods. It is made
+ * of the same rows as the help of the command line. `reference_pages.ts` writes it; a test compares.
  */
 import type { Option } from "../../lib/filter/mod.ts";
 import { OPTIONS } from "../../lib/methods/mod.ts";

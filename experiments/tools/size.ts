@@ -1,5 +1,5 @@
 /**
- * How much there is to read: lines of each room, and public names of each entry, next to their budgets.
+ * Sizes of the project: lines of each room, and public names of each entry, next to their budgets.
  *
  * ```sh
  * deno task size # exit code 1 where a room or the entries are over budget
@@ -51,7 +51,7 @@ export function countLines(
   return found;
 }
 
-/** Lines of text: each count next to its budget, and how many are over. */
+/** Lines of text with each count next to its budget, and the number of exceeded budgets. */
 export function reportSizes(
   budgets: Budgets,
   found: ReadonlyMap<string, number>,

@@ -4,7 +4,7 @@ import { assert } from "@std/assert";
 /** The interpreter: `TOKENFILTER_PYTHON`, or the first one in the path. */
 export const python = Deno.env.get("TOKENFILTER_PYTHON") || "python3";
 
-/** Why a script that imports these packages cannot run here; undefined where it can. */
+/** The reason why a script that imports these packages cannot run here; undefined if it can. */
 export function lackOfPython(packages: readonly string[]): string | undefined {
   const code = "import importlib.util as u, sys; sys.exit(any(u.find_spec(m) is None for m in sys.argv[1:]))";
   try {
@@ -15,7 +15,7 @@ export function lackOfPython(packages: readonly string[]): string | undefined {
   return `${python} (or TOKENFILTER_PYTHON) lacks one of ${packages.join(", ")}`;
 }
 
-/** Runs python to a good end, without a GPU or a network; nothing is left next to the scripts. */
+/** Runs python, without a GPU or a network, and fails if it fails. It leaves nothing next to the scripts. */
 export async function runPython(...args: string[]): Promise<void> {
   const env = { CUDA_VISIBLE_DEVICES: "", HF_HUB_OFFLINE: "1", PYTHONDONTWRITEBYTECODE: "1" };
   const { success, stderr } = await new Deno.Command(python, { args, env }).output();

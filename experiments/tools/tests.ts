@@ -1,8 +1,7 @@
 /**
- * `deno task test`: builds the libraries that tests load. In the fast tier, it runs the tests, and the
- * examples of entry points and pages. In the slow tier, and for named folders and files, it runs every
- * example in the documentation too. Deno starts a worker per given file, so files without tests and examples
- * are left out.
+ * `deno task test`: builds the libraries that tests load. In the fast tier, it runs the tests, and the examples of
+ * entry points and pages. In the slow tier, and for named folders and files, it runs every example in the documentation
+ * too. Deno starts a worker per given file, so files without tests and examples are left out.
  *
  * Tests of the CUDA kernels on the emulator run in the slow tier, and in the fast one where a source that they depend on
  * is not as `.ci/verified.json` notes.
@@ -25,7 +24,7 @@ export const TEST_FLAGS: readonly string[] = [
 ];
 /** A block of code that `--doc` runs. */
 export const EXAMPLE = /^[ *]*```(?:[jt]sx?|javascript|typescript)\b(?!.*\bignore\b)/m;
-/** Where the slowest files are: they go first, so that none of them is left over for the end. */
+/** Folders of the slowest files: they start first, so that none of them is left for the end. */
 const SLOW = ["kernels/", "ffi/", "experiments/"];
 
 /** Whether a file has tests or examples. */
@@ -90,7 +89,7 @@ if (import.meta.main) {
     files.push(...(await findTested("")).filter((path) => RUNS_SLOW || isInFastTier(path)));
   }
   const args = ["test", ...TEST_FLAGS, ...await readStdFlags(), ...flags, ...files];
-  // One file more than there are cores: some wait, for a browser, a time-out or a process that is to end.
+  // One file more than there are cores: some wait for a browser, a time-out or the end of a process.
   const env = {
     DENO_JOBS: Deno.env.get("DENO_JOBS") ?? String(navigator.hardwareConcurrency + 1),
     ...(device !== undefined && { TOKENFILTER_TEST_DEVICE: device }),

@@ -1,6 +1,6 @@
 /**
- * The scripts of `.ci/` that have passed, by their sources: `.ci/verified.json` contains digests of these.
- * Scripts whose sources are unchanged are not run again, or only in part.
+ * The scripts of `.ci/` that have passed, by their sources: `.ci/verified.json` contains digests of these. Scripts
+ * whose sources are unchanged are not run again, or only in part.
  *
  * ```sh
  * deno task verified                                 # names of the scripts whose sources are others now

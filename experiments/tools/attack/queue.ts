@@ -137,12 +137,7 @@ function forge(results: ReadonlyMap<string, object>): Attack {
   };
 }
 
-/**
- * Runs attacks on a sweep of a number of trials.
- *
- * @param tell Takes a line for each
- * @throws If one succeeded
- */
+/** Runs attacks on a sweep of a number of trials. @param tell Takes a line for each @throws If one succeeded */
 export async function attackQueue(trials: number, tell: (line: string) => void, only = /./): Promise<void> {
   await withFolder(async (folder) => {
     const seeds = Array.from({ length: Math.max(trials, FEWEST) }, (_, i) => i).join(",");

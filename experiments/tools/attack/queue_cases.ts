@@ -1,6 +1,4 @@
-/**
- * Malicious content of a queue: invalid jobs, changed jobs of a sweep, and results that no worker measured.
- */
+/** Malicious content of a queue: invalid jobs, changed jobs of a sweep, and results that no worker measured. */
 import type { Queue } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Trial } from "../../../lib/sweep/mod.ts";
@@ -10,11 +8,11 @@ export interface Target {
   readonly queue: Queue;
   readonly redis: Redis;
   readonly sweep: string;
-  /** Ids of its jobs; each way takes one of its own. */
+  /** Ids of its jobs; each attack takes one. */
   readonly ids: readonly string[];
 }
 
-/** Another one's job. */
+/** A job of another sweep. */
 const foreign = (data: unknown) => async ({ queue }: Target) => void await queue.add("x", data);
 
 /** A job of the sweep with other data. @param change Of their JSON */

@@ -1,7 +1,6 @@
 /**
- * Damages a study's file: bits flipped, its end cut off, rows, settings and tables changed. Each command must
- * report it in one line, or have the results of the whole study: `deno run -A …
- * experiments/tools/attack/store.ts [studies]`.
+ * Damages a study's file: bits flipped, its end cut off, rows, settings and tables changed. Each command must report it
+ * in one line, or have the results of the whole study: `deno run -A … experiments/tools/attack/store.ts [studies]`.
  */
 import { DatabaseSync } from "node:sqlite";
 import { uniform } from "../../../lib/random.ts";
@@ -55,19 +54,14 @@ function damage(path: string, whole: Uint8Array<ArrayBuffer>, at: number, draw: 
   return `bit ${bit} of byte ${place}`;
 }
 
-/** Whether a command has refused a study. @throws If it did so otherwise than in one line. */
+/** Whether a command has refused a study. @throws If the refusal has more than one line. */
 function isRefused(what: string, { code, stdout, stderr }: Finished): boolean {
   if (code === 0 && stderr === "") return false;
   if (code === 2 && stdout === "" && /^Cannot [^\n]*\n$/.test(stderr)) return true;
   throw new Error(`${what}: exit code ${code}: ${stdout}${stderr}`);
 }
 
-/**
- * Damages a number of studies.
- *
- * @returns A line with the counts
- * @throws If a command prints a stack trace, or accepts a fault.
- */
+/** Damages studies. @returns Counts, in a line @throws If a command prints a stack trace, or accepts a fault. */
 export async function attackStore(studies: number): Promise<string> {
   let refused = 0, harmless = 0, sound = 0, draws = 0n;
   await withFolder(async (folder) => {

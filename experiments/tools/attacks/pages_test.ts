@@ -152,10 +152,7 @@ Deno.test("no field of a study becomes markup of its pages", () =>
     await Promise.resolve();
   }));
 
-/**
- * The text before an attack in a page, without the page's files for download; undefined if there is no
- * attack.
- */
+/** The text before an attack in a page, without the page's files for download; undefined if there is no attack. */
 function placeOf(page: string): string | undefined {
   const shown = page.replace(/<script type="application\/json" id="downloads">.*?<\/script>/s, "");
   return shown.match(/.{0,32}(?=x(&quot;|\\?") onerror=)/s)?.[0].replaceAll(/\d+/g, "0");

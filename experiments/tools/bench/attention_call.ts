@@ -1,4 +1,4 @@
-/** One call of attention over some tokens of a sequence, on any backend: its tensors, its work, and whether it is right. */
+/** One call of attention over tokens of a sequence, on any backend: its tensors, its work, a check of its output. */
 import type { AttentionArgs } from "../../../lib/backend.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
 import { emptyTensor, f32Data, type HostTensor, rowsOf, type Tensor } from "../../../lib/tensor.ts";
@@ -11,7 +11,7 @@ export const SHAPE = { tokens: 4096, numHeads: 9, numKvHeads: 3, headDim: 64 };
 export interface Selection {
   readonly asking: readonly number[];
   readonly cached: readonly number[];
-  /** Skipped ones that are handed over; those within `recent` tokens are seen. */
+  /** Skipped tokens that are passed to the call; only those within `recent` tokens are attended to. */
   readonly skipped: readonly number[];
   readonly recent: number;
 }

@@ -14,9 +14,9 @@ import { UsageError } from "../../../lib/errors.ts";
 import type { Progress } from "../../commands/cli/output/progress.ts";
 import { readNamedText } from "../../commands/cli/flags/text.ts";
 
-/** Lengths where none are asked for. */
+/** Default lengths. */
 export const LENGTHS: readonly number[] = [128, 256, 512, 1024, 2048];
-/** Tokens decoded behind each prefill. */
+/** Tokens decoded after each prefill. */
 export const DECODES = 8;
 const METHODS: readonly (readonly [name: string, options: MethodOptions])[] = [
   ["learned, half skipped", { fusion: "learned" }],
@@ -60,7 +60,7 @@ export async function measureModel(
 }
 
 /**
- * Checks model and text before kernels are measured for minutes.
+ * Checks model and text before the kernels are measured, which takes minutes.
  *
  * @throws {UsageError | ModelFormatError} If one cannot be read, or the text is shorter than the longest length.
  */

@@ -9,7 +9,7 @@ import { SHAPE } from "./attention_call.ts";
 import { attentionArgs } from "./attention_call.ts";
 import { type BenchCase, expectClose, timed } from "./run.ts";
 
-/** How often all rows of the inputs stand in the cache: 805 MB of f32. */
+/** Copies of all rows of the inputs in the cache: 805 MB of f32. */
 const TIMES = 128;
 
 /** One query over repeated rows, whose output equals that over each row once. */

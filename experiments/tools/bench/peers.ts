@@ -10,25 +10,25 @@ import { bindMethods, DECODES, type LengthPlan, readIds } from "./lengths.ts";
 import { startPython } from "./python.ts";
 import { median } from "./run.ts";
 
-/** Lengths where none are asked for. */
+/** Default lengths. */
 export const PEER_LENGTHS: readonly number[] = [128, 512, 2048, 4096, 16384];
 
 /** Other engines, with the Python packages that each needs. */
 const ENGINES = { "llama.cpp": "llama_cpp (llama-cpp-python)", "PyTorch": "torch and transformers" } as const;
 
-/** Nats per token by which an engine's losses may be away from ours: 4-bit weights times 8-bit states move them. */
+/** Largest difference of an engine's losses from ours, in nats per token: 4-bit weights times 8-bit states differ. */
 const TOLERANCE = 0.2;
 
 /** One run: a prefill, and tokens after it one by one. */
 export interface PeerRun {
   readonly prefillMs: number;
-  /** One a token. */
+  /** One per token. */
   readonly decodeMs: readonly number[];
-  /** -ln p of each id behind the prefill, nats. */
+  /** -ln p of each id after the prefill, nats. */
   readonly losses: readonly number[];
 }
 
-/** Someone who runs a model. */
+/** An engine that runs a model. */
 export interface PeerEngine {
   /** The engine, with its version. */
   readonly engine: string;
@@ -92,7 +92,7 @@ function lossOf(logits: Float32Array, target: number): number {
 }
 
 /**
- * Lets engines take turns at each length. Before the first, each runs the shortest length once, uncounted.
+ * Lets engines take turns at each length. Each runs the shortest length once before, without counting it.
  *
  * @param engines The first one is the reference for the losses and times of the others.
  * @throws {Error} If a dense engine's losses are not the first one's: it computes something else.

@@ -3,8 +3,8 @@
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/bench/performance.ts [bench.json …]
  *
- * Each bench.json, as `--out DIR` leaves it, replaces the committed result of its model up to the same
- * length, and the part is written again.
+ * Each bench.json, as `--out DIR` leaves it, replaces the committed result of its model up to the same length, and the
+ * part is written again.
  */
 import { type BenchReport, tabulatePeers } from "../../../lib/plot/mod.ts";
 import { writeWhole } from "../../commands/cli/files.ts";

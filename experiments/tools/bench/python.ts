@@ -1,4 +1,4 @@
-/** A Python process that computes next to this project: one JSON object a line each way. */
+/** A Python process that computes next to this project, with one JSON object per line in each direction. */
 import { TextLineStream } from "@std/streams/text-line-stream";
 
 /** A running script of `experiments/`. */

@@ -1,4 +1,4 @@
-/** Timing: cases of a race are verified, then take turns, each turn compared with the peak that the machine has then. */
+/** Timing: cases of a race are verified, then take turns; each turn is compared with the machine's peak then. */
 
 import type { KernelRow, MachinePeak } from "../../../lib/plot/mod.ts";
 
@@ -36,7 +36,7 @@ const TURN_MS = 30;
 /** Pause before a turn, so that another library's threads have stopped spinning. */
 const PAUSE_MS = 20;
 
-/** Middle of some numbers; the mean of the two middle ones where their count is even. */
+/** The median of some numbers. */
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = sorted.length >> 1;
@@ -59,7 +59,7 @@ export function rowOf(work: Work, timeMs: number, peak: number): KernelRow {
   };
 }
 
-/** Verifies all cases, then lets them take turns, and with them a measurement of the peak. @returns Medians. */
+/** Verifies all cases, then lets them take turns with a measurement of the peak. @returns Medians. */
 export async function race(
   cases: readonly BenchCase[],
   measurePeak: () => MachinePeak,

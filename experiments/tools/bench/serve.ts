@@ -1,6 +1,6 @@
 /**
- * Measures `deno task serve` from the client's side: one client against eight, in turns; `/health` meanwhile;
- * and the cost of clients that leave or do not read.
+ * Measures `deno task serve` from the client's side: one client against eight, in turns; `/health` meanwhile; and the
+ * cost of clients that leave or do not read.
  *
  * usage: deno run -A $(deno run -A .std/flags.ts) experiments/tools/bench/serve.ts [flags of serve]
  */

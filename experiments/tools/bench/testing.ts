@@ -1,4 +1,4 @@
-/** A report as `deno task bench --only filter` prints one, for tests of pages: a run takes 8 s of a core. */
+/** A report as `deno task bench --only filter` prints one, for tests of pages: a run takes 8 s on one core. */
 import type { BenchReport } from "../../../lib/plot/mod.ts";
 
 const kernel = {

@@ -1,8 +1,8 @@
 /**
  * Opens pages of plots in a headless Chromium and looks at them as a reader would: narrow and wide, light and dark.
  *
- * Every plot must have drawn, without an error in the console. No label may overlap another or be cut off.
- * The page may not be wider than its window.
+ * Every plot must have drawn, without an error in the console. No label may overlap another or be cut off. The page may
+ * not be wider than its window.
  */
 import type { Browser, Page } from "playwright-core";
 import { openBrowser } from "../../../lib/plot/mod.ts";

@@ -11,7 +11,7 @@ export interface Launch {
   readonly dynamicBytes: number;
 }
 
-/** A kernel's name as a reader needs it: without return type, parameters, and this project's namespace. */
+/** A kernel's short name: without return type, parameters, and this project's namespace. */
 export function shortName(demangled: string): string {
   let depth = 0, end = demangled.length;
   for (let i = demangled.length - 1; i >= 0; i--) { // the parameter list is the last group in parentheses
@@ -109,8 +109,8 @@ export async function readTrace(trace: string, library: string): Promise<Map<str
 /**
  * The table of a build's kernels and architectures.
  *
- * @param launches That were traced; none: only registers.
- * @returns It, and the kernels that were not launched.
+ * @param launches Traced launches; none: only registers.
+ * @returns The table, and the kernels that were not launched.
  */
 export async function describeKernels(
   { kernels, archs }: CudaManifest,

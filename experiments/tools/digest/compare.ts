@@ -120,7 +120,7 @@ function isNear(a: number, b: number): boolean {
 /** Longest part of a value that is shown. */
 const MAX_SHOWN = 160;
 
-/** A value, or the part of it from where it leaves another one. */
+/** A value, or its part from the first difference on. */
 function show(facet: Facet | undefined, other: Facet | undefined): string {
   if (facet === undefined) return "nothing";
   const text = JSON.stringify(facet), beside = JSON.stringify(other) ?? "";

@@ -5,7 +5,7 @@ import { readStdFlags } from "../../commands/cli/machine/deno.ts";
 /** Variables that change the behavior of a task: no run takes them from outside. */
 const OWN_VARIABLES = /^((TOKENFILTER|OPENBLAS|TKF|FAKE)_(?!CACHE$)|NO_COLOR$|FORCE_COLOR$)/;
 
-/** Seconds after which a run is ended: it waits for something, and will not end by itself. */
+/** Time limit of a run in seconds: a longer one waits for something that never comes. */
 const PATIENCE_S = 300;
 
 /** The project's folder. */

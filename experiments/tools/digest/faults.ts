@@ -1,6 +1,6 @@
 /**
- * Tests that a digest detects faults. It puts each into a copy of the tree, one at a time, and compares the
- * digest of some runs there with that of the same runs without the fault.
+ * Tests that a digest detects faults. It puts each into a copy of the tree, one at a time, and compares the digest of
+ * some runs there with that of the same runs without the fault.
  *
  * ```sh
  * deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/digest/faults.ts   # or: … faults.ts rope

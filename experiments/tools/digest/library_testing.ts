@@ -1,7 +1,4 @@
-/**
- * A program that uses the public names of the package as users do: a JSON document on stdout. A run of the
- * digest.
- */
+/** A program that uses the public names of the package as users do: a JSON document on stdout. A run of the digest. */
 import {
   createCustomRule,
   createPruner,

@@ -7,7 +7,7 @@ import { type Facet, hash, summarizeJson, summarizeText } from "./summarize.ts";
 /** Facets by name. */
 export type Facets = { [facet: string]: Facet };
 
-/** Facets of a run, where one that equals an earlier one only names it. */
+/** Facets of a run. If they equal those of an earlier run, only its name. */
 export function withoutRepeats(facets: Facets): Facets {
   const seen = new Map<string, string>();
   return Object.fromEntries(
@@ -39,7 +39,7 @@ export async function facetsOfPath(path: string, names: Names): Promise<Facets> 
   return Object.assign({ files }, ...contents);
 }
 
-/** Facets of a file, their names behind a prefix; none for a file of unknown kind. */
+/** Facets of a file, with a prefix in their names; none for a file of unknown kind. */
 async function facetsOfFile(path: string, names: Names, prefix: string): Promise<Facets> {
   const content = await contentOfFile(path, names);
   return Object.fromEntries(

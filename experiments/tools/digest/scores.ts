@@ -54,7 +54,7 @@ export function score(asked: string, more: Partial<Run> & { readonly on?: string
   };
 }
 
-/** Every way to take one part from each list. */
+/** All combinations of one part from each list. */
 function cross(...lists: readonly (readonly string[])[]): string[] {
   return lists.reduce<string[]>(
     (heads, list) => heads.flatMap((head) => list.map((part) => line(head, part))),
@@ -105,7 +105,7 @@ export function listScores({ blas, blasEnv }: Pick<Machine, "blas" | "blasEnv">)
   return [...asked.map((each) => score(each)), ...levels, ...withBlas];
 }
 
-/** Every rule, and the other ways for a few, on a backend that is slow. A flag of the method would prune the dense. */
+/** Every rule, and other feeds for a few, on a slow backend. A flag of the method would prune the full model. */
 function listSlow(backend: string, warmup: string, others: readonly string[]): string[] {
   const moving = flags("threshold", ["window", "robbins-monro"]);
   return [

@@ -1,10 +1,10 @@
-/** From outputs to short values: enough to see that something differs, and by how much. */
+/** Short values of outputs: enough to detect a difference, and its size. */
 import { createHash } from "node:crypto";
 
 /** A value of a digest; names of parts to parts. */
 export type Facet = string | number | boolean | null | readonly Facet[] | { readonly [part: string]: Facet };
 
-/** Longest list, words and text that are kept as they stand, in characters of JSON; most rows of a table. */
+/** Longest list, words and text that are kept in full, in characters of JSON; most rows of a table. */
 const MAX_LIST = 64, MAX_WORDS = 300, MAX_TEXT = 6000, MAX_ROWS = 16;
 
 /** A short hash of a value's text. A digest contains no other `#`. */
@@ -82,8 +82,8 @@ function summarizeBits(values: readonly boolean[]): string {
 }
 
 /**
- * Numbers by their count, their mean, their mean weighted by position (it depends on their order) and a hash
- * of all digits. NaN and null count as gaps.
+ * Numbers by their count, their mean, their mean weighted by position (it depends on their order) and a hash of all
+ * digits. NaN and null count as gaps.
  */
 function summarizeNumbers(values: readonly (number | null)[]): string {
   const found = values.filter((x) => x !== null && !Number.isNaN(x)) as number[];

@@ -1,4 +1,4 @@
-/** Looks at pages of a built site as readers do: light and dark, wide and as narrow as a telephone. */
+/** Checks pages of a built site as readers see them: light and dark, wide and as narrow as a phone. */
 import { openBrowser } from "../browser/mod.ts";
 
 /** The pages that are checked: the first page, a diagram, long tables, and code. */

@@ -75,7 +75,7 @@ const placeOf = (path: string, isFolder: boolean) =>
     ? path
     : `${path}.md`;
 
-/** Groups of the side bar, as the map of the docs has them: a list a heading, with the first link of each row. */
+/** Groups of the side bar, from the map of the docs: one list per heading, with the first link of each row. */
 export function readSidebar(map: string) {
   return map.split(/^## /m).slice(1).map((part) => ({
     text: part.split("\n")[0]!,

@@ -1,4 +1,4 @@
-/** Which tests a file can make fail, nearest first. */
+/** The tests that depend on a file, nearest first. */
 import { run } from "../../../ffi/build/command.ts";
 import { readSources } from "../../../ffi/sources.ts";
 import { UsageError } from "../../../lib/errors.ts";
@@ -6,7 +6,7 @@ import { UsageError } from "../../../lib/errors.ts";
 /** For each module, the modules that import it, name it or start it. Paths from the root. */
 export type Importers = ReadonlyMap<string, ReadonlySet<string>>;
 
-/** Steps that a test in another room (`lib`, `ffi`, …) is taken to be farther away. */
+/** Additional steps to a test in another room (`lib`, `ffi`, …). */
 const OTHER_ROOM = 3;
 /** Folders of the modules of tasks. */
 const TASK_FOLDERS = ["experiments/commands", "experiments/tools"];
@@ -105,8 +105,7 @@ export function findDependents(file: string, importers: Importers): ReadonlyMap<
  * The nearest tests of a TypeScript file: by steps in the graph, then those next to it, then by name.
  *
  * @param most How many.
- * @param seconds Durations of tests, as far as they are known: double the duration ranks like one step
- * farther.
+ * @param seconds Durations of tests, as far as they are known: double the duration ranks like one step farther.
  */
 export function findTests(
   file: string,
@@ -135,9 +134,8 @@ export function findTests(
  * The nearest tests of a source of the kernels: those of its folder, of all kernels, then those of its wrapper.
  *
  * @param most How many.
- * @param seconds Durations of tests, as far as they are known: among equally near ones, the quickest come
- * first.
- * @param device Where the tests run that are meant: on the CPU library, or on the emulated CUDA library.
+ * @param seconds Durations of tests, as far as they are known: among equally near ones, the quickest come first.
+ * @param device The device of the tests: the CPU library, or the emulated CUDA library.
  */
 export function findKernelTests(
   file: string,

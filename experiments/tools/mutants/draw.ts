@@ -1,7 +1,4 @@
-/**
- * Draws mutants of one scope by a seed, at most one per line, and lists those that are known to be
- * equivalent.
- */
+/** Draws mutants of one scope by a seed, at most one per line, and lists those that are known to be equivalent. */
 import { createHash } from "node:crypto";
 import { UsageError } from "../../../lib/errors.ts";
 import { listMutations, type Mutation } from "./operators.ts";
@@ -14,14 +11,14 @@ export interface Mutant extends Mutation {
   readonly source: string;
 }
 
-/** A mutant that no test can notice. Found again by its texts, so that it may move within its file. */
+/** A mutant that no test can detect. It is identified by its texts, so that it may move within its file. */
 export interface Equivalent {
   readonly file: string;
   /** Text of the line. */
   readonly source: string;
   readonly before: string;
   readonly after: string;
-  /** Why nothing can notice it. */
+  /** The reason why no test can detect it. */
   readonly reason: string;
 }
 
@@ -83,8 +80,8 @@ export function isIn(path: string, part: string): boolean {
 }
 
 /**
- * Draws mutants, one per line at most. A line's lot depends only on its text and its file, so a change
- * elsewhere leaves the sample unchanged.
+ * Draws mutants, one per line at most. A line's lot depends only on its text and its file, so a change elsewhere leaves
+ * the sample unchanged.
  */
 export function drawMutants(mutants: readonly Mutant[], seed: string, count: number): Mutant[] {
   const lines = new Map<string, Mutant[]>();
@@ -107,7 +104,7 @@ export function isSame(mutant: Mutant, listed: Equivalent): boolean {
   return (["file", "source", "before", "after"] as const).every((key) => mutant[key] === listed[key]);
 }
 
-/** Entries of the list that fit no mutant of the files that were looked through. */
+/** Entries of the list that match no mutant of the given files. */
 export function findStale(listed: readonly Equivalent[], mutants: readonly Mutant[]): Equivalent[] {
   return listed.filter((entry) => !mutants.some((mutant) => isSame(mutant, entry)));
 }

@@ -1,7 +1,7 @@
 /**
- * Syntax trees of TypeScript and C++, by tree-sitter: one parser, so that one set of operators serves both.
- * (StrykerJS, the usual tool, does not support C++, and its command runner starts one fixed command for every
- * mutant: it cannot run the dependent tests first, and the whole suite takes minutes.)
+ * Syntax trees of TypeScript and C++, by tree-sitter: one parser, so that one set of operators serves both. (StrykerJS,
+ * the usual tool, does not support C++, and its command runner starts one fixed command for every mutant: it cannot run
+ * the dependent tests first, and the whole suite takes minutes.)
  */
 import treeSitter, { type Language, type Node, type Parser } from "@vscode/tree-sitter-wasm";
 

@@ -1,4 +1,4 @@
-/** Which small faults can be put where: the mutation operators, on the syntax trees of TypeScript and C++. */
+/** The mutation operators: small faults, and where they can be put, on the syntax trees of TypeScript and C++. */
 import { type Node, parseSource } from "./grammar.ts";
 
 /** A fault that can be put into a file. */
@@ -8,7 +8,7 @@ export interface Mutation {
   /** Range of the replaced text, in UTF-16 units. */
   readonly start: number;
   readonly end: number;
-  /** The text that takes its place. */
+  /** The replacement. */
   readonly text: string;
   /** The replaced text and its replacement, each on one line. */
   readonly before: string;
@@ -228,7 +228,7 @@ function hasEffect(statement: Node): boolean {
     statement.namedChildren[0]!.type === "yield_expression";
 }
 
-/** A returned flag is turned round, a number is one more, a list is empty: by the declared type. */
+/** A mutated return value by the declared type: a flag is negated, a number is one more, a list is empty. */
 function* mutateReturn(node: Node): Generator<[part: Node, text: string]> {
   const value = node.namedChildren[0];
   if (!value || /^(true|false|number|number_literal)$/.test(value.type)) return;

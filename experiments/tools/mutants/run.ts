@@ -14,7 +14,7 @@ export interface Outcome {
    * file, so that its tests are ignored.
    */
   readonly result: "noticed" | "survived" | "invalid" | "untested";
-  /** The test that noticed it; "" where none. */
+  /** The test that detected it; "" if none did. */
   readonly by: string;
   readonly seconds: number;
 }
@@ -26,20 +26,20 @@ export interface Run {
   readonly importers: Importers;
   /** Deno's flags that make `@std` resolve. */
   readonly flags: readonly string[];
-  /** Seconds that a test file may take while nothing is known of it. */
+  /** Time limit of a test file in seconds, if its duration is unknown. */
   readonly limit: number;
-  /** Test files to run for a mutant, at most. */
+  /** Most test files to run for a mutant. */
   readonly tests: number;
   readonly signal: AbortSignal;
   /** Seconds of test files, as far as they are known. */
   readonly seconds: Map<string, number>;
-  /** Test files, and tests of theirs as {@linkcode keyOf} names them, that pass without a mutant. */
+  /** Test files, and single tests as {@linkcode keyOf} names them, that pass without a mutant. */
   readonly sound: Set<string>;
-  /** How test files fail that fail without a mutant. */
+  /** Test files that fail without a mutant, and how. */
   readonly broken: Map<string, string>;
   /** The CPU library without a mutant, built by the first job that needs it. */
   readonly whole: { library?: Promise<string> };
-  /** Code of the level to put a mutant of the CPU library in at first. */
+  /** Code of the level of the CPU library that gets a mutant first. */
   readonly level: number;
   /** Files that this machine cannot run. */
   readonly untestable: ReadonlySet<string>;
@@ -48,9 +48,8 @@ export interface Run {
 /** Seconds that a build may take. */
 const BUILD_LIMIT = 600;
 /**
- * Time limits of a test file: PATIENCE times its known duration, but at least LEAST_LIMIT seconds if it has
- * passed here. NOTED_LIMIT applies if its duration is from an earlier run, which excludes the import of the
- * file.
+ * Time limits of a test file: PATIENCE times its known duration, but at least LEAST_LIMIT seconds if it has passed
+ * here. NOTED_LIMIT applies if its duration is from an earlier run, which excludes the import of the file.
  */
 const PATIENCE = 5, LEAST_LIMIT = 30, NOTED_LIMIT = 90;
 /** This many of the tests count as near; a later one must fail twice. */
@@ -118,14 +117,12 @@ interface Tested {
   readonly how: string;
 }
 
-/**
- * Name of the first test that failed, without its steps; undefined if Deno's output has no list of failures.
- */
+/** Name of the first test that failed, without its steps; undefined if Deno's output has no list of failures. */
 function findFailing(output: string): string | undefined {
   return output.match(/^ FAILURES \n\n(.+?)(?: \.\.\. .+)? => \S+$/m)?.[1];
 }
 
-/** Code of the level to put a mutant of the CPU library in at first: the highest, which is compiled the fastest. */
+/** Code of the level of the CPU library that gets a mutant first: the highest, which is compiled the fastest. */
 export async function findFirstLevel(): Promise<number> {
   const name = (await cpuLevels()).at(-1);
   return LEVELS[Deno.build.arch]!.find((level) => level.name === name)!.code;
@@ -138,8 +135,7 @@ const BF16_SOURCES: Readonly<Record<string, string>> = {
 };
 
 /**
- * Sources of the CPU library that this machine cannot run: bf16 matrix multiplications whose instructions it
- * lacks.
+ * Sources of the CPU library that this machine cannot run: bf16 matrix multiplications whose instructions it lacks.
  *
  * @param open Opens the library, which must be built.
  */
@@ -222,7 +218,7 @@ export function createTester(place: Workplace, run: Run): (mutant: Mutant) => Pr
       const { result, failing } = await runTest(test, env);
       if (result === "passed") continue;
       const isKnown = sound.has(test) || sound.has(keyOf(test, failing));
-      if (!isKnown) { // is it the mutant that it fails on?
+      if (!isKnown) { // does it fail without the mutant too?
         await put(false);
         const { result, how } = await runTest(test, env, failing);
         await put(true);
@@ -232,7 +228,7 @@ export function createTester(place: Workplace, run: Run): (mutant: Mutant) => Pr
           continue;
         }
       }
-      // A test from afar, or one whose limit was not known yet, may fail for another reason.
+      // A distant test, or one whose limit was unknown, may fail for another reason.
       const isUnsure = i >= NEAR || (!isKnown && result === "took too long");
       if (isUnsure && (await runTest(test, env, failing)).result === "passed") continue;
       return test;
@@ -246,7 +242,7 @@ export function createTester(place: Workplace, run: Run): (mutant: Mutant) => Pr
     if (whole === "") throw new Error("Cannot build the CPU library: it does not compile");
     await put(true);
     let result = "invalid";
-    // One level is compiled in a third of the time, and mostly near tests notice it there.
+    // One level takes a third of the time to compile, and near tests mostly detect the mutant there.
     for (const [level, most] of [[run.level, NEAR], ["all", tests.length]] as const) {
       const library = await build(level);
       if (library === "") return "invalid";

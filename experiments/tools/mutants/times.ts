@@ -1,6 +1,6 @@
 /**
- * Durations of test files, as an earlier run has recorded them. `deno run -R
- * experiments/tools/mutants/times.ts FILE.xml [N]` prints the N slowest (30).
+ * Durations of test files, as an earlier run has recorded them.
+ * `deno run -R experiments/tools/mutants/times.ts FILE.xml [N]` prints the N slowest (30).
  */
 import { UsageError } from "../../../lib/errors.ts";
 import { readText } from "../../commands/cli/files.ts";

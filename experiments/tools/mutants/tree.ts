@@ -19,7 +19,7 @@ import {
 import { createTester, findFirstLevel, findMistyped, findUntestable, isKernel, type Outcome } from "./run.ts";
 import { makeWorkplace, type Workplace } from "./workplace.ts";
 
-/** Where equivalent mutants are listed. */
+/** File of equivalent mutants. */
 export const LIST = "experiments/tools/mutants/equivalent.json";
 
 /** The sample of mutants, and how it is tested. */
@@ -27,9 +27,9 @@ export interface SampleOptions {
   readonly scope: readonly string[];
   readonly seed: string;
   readonly count: number;
-  /** Seconds for a test file of which nothing is known. */
+  /** Time limit of a test file in seconds, if its duration is unknown. */
   readonly limit: number;
-  /** Test files to run for a mutant, at most. */
+  /** Most test files to run for a mutant. */
   readonly tests: number;
   readonly jobs: number;
   /** Seconds of test files, as far as they are known. */
@@ -43,7 +43,7 @@ export interface Sample {
   readonly mutants: readonly Mutant[];
   /** Drawn ones that are listed as equivalent. */
   readonly equivalent: number;
-  /** Entries of the list that fit no mutant of the scope. */
+  /** Entries of the list that match no mutant of the scope. */
   readonly stale: readonly Equivalent[];
 }
 
@@ -68,7 +68,7 @@ export async function drawSample(
 }
 
 /**
- * Tests a sample in `jobs` copies of the tree, and removes them, also where it is interrupted.
+ * Tests a sample in `jobs` copies of the tree. Removes the copies at the end, even after an interruption.
  *
  * @returns Test files that fail without a mutant, and how.
  */
@@ -99,7 +99,7 @@ export async function testSample(
     const importers = await readImporters(places[0]!.root, paths, flags);
     const mistyped = await findMistyped(mutants, places[0]!, flags);
     mistyped.forEach((mutant) => onOutcome({ mutant, result: "invalid", by: "", seconds: 0 }));
-    // Those of the library take the longest: none of them is left over for the end.
+    // Mutants of the library take the longest. They come first, so that none is left for the end.
     const queue = mutants.filter((mutant) => !mistyped.has(mutant))
       .sort((a, b) => Number(isKernel(b)) - Number(isKernel(a)));
     const known = { seconds: new Map(seconds), sound: new Set<string>(), broken, whole: {} };

@@ -6,9 +6,9 @@ import { type Ran, runGroup } from "../machine/process_group.ts";
 const MEMORY_KIB = 8 << 20;
 
 /**
- * A compiler that compiles quickly to slow code, and compiles no preprocessed text twice: a mutant is in few
- * units. An access beyond an array ends the process, as in .ci/sanitize. If MUTANT_LEVEL is the code of a
- * level of the CPU library, objects of other levels are those of the build with "none".
+ * A compiler that compiles quickly to slow code, and compiles no preprocessed text twice: a mutant is in few units. An
+ * access beyond an array ends the process, as in .ci/sanitize. If MUTANT_LEVEL is the code of a level of the CPU
+ * library, objects of other levels are those of the build with "none".
  */
 const COMPILER = `#!/bin/sh
 set -e

@@ -2,7 +2,7 @@
 import { type FigureParts, LIGHT, markup, STATIC_MARKS } from "../../../lib/plot/mod.ts";
 
 /**
- * The parts of a displayed figure, but for its words.
+ * The parts of a displayed figure, without its texts.
  *
  * @param html The `text/html` of an output of a notebook.
  * @returns Undefined where it is not that of a figure.

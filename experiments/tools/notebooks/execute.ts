@@ -4,12 +4,12 @@ import { run } from "../../../ffi/build/command.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import type { Jupyter } from "./jupyter.ts";
 
-/** How a notebook is run. */
+/** Options of a notebook's run. */
 export interface ExecuteOptions {
   readonly jupyter: Jupyter;
   /** Path of the notebook. */
   readonly path: string;
-  /** Where the kernel runs. */
+  /** The kernel's working folder. */
   readonly folder: string;
   /** Folder for `1.ipynb`, `2.ipynb`, … */
   readonly out: string;

@@ -1,4 +1,4 @@
-/** Jupyter in a folder of its own in the project's cache: nothing of the user's Python or kernels is touched. */
+/** Jupyter in a folder of its own in the project's cache. The user's Python and kernels stay untouched. */
 import { cacheDir, prepareCacheDir } from "../../../lib/cache.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { run as runProgram } from "../../../ffi/build/command.ts";
@@ -20,9 +20,9 @@ export interface JupyterOptions {
   readonly lab?: boolean;
   /** Called with short lines about the progress, only if there is something to do. */
   readonly onProgress?: (message: string) => void;
-  /** Instead of running programs. */
+  /** Replaces the function that runs programs. */
   readonly run?: typeof runProgram;
-  /** Instead of the project's cache folder. */
+  /** Replaces the project's cache folder. */
   readonly cache?: string;
 }
 
@@ -31,8 +31,7 @@ const FIX = "install Python 3.11 or newer with pip (for example: apt-get install
 /**
  * Finds the environment of these requirements and of this machine's `python3` in the cache, or makes it.
  *
- * @throws {UsageError} If python3 or pip is missing, or a package cannot be had. The message contains the
- * fix.
+ * @throws {UsageError} If python3 or pip is missing, or a package cannot be had. The message contains the fix.
  */
 export async function ensureJupyter(options: JupyterOptions = {}): Promise<Jupyter> {
   const { lab = false, onProgress = () => {}, run = runProgram, cache = cacheDir() } = options;

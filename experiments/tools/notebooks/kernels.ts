@@ -4,8 +4,8 @@ import { buildArchOf, openDriver } from "../../../ffi/cuda/mod.ts";
 import { NativeLibraryError, UsageError } from "../../../lib/errors.ts";
 
 /**
- * Builds the CPU's library, and the GPU's if there is a GPU. A missing GPU is not reported here: a notebook
- * that needs one reports it.
+ * Builds the CPU's library, and the GPU's if there is a GPU. A missing GPU is not reported here: a notebook that needs
+ * one reports it.
  *
  * @throws {NativeLibraryError} If the CPU's library cannot be built.
  */

@@ -103,9 +103,7 @@ browserTest(
     }),
 );
 
-/**
- * A page of two figures with an AMD loader, as nbconvert's classic pages have; `answer` replaces the network.
- */
+/** A page of two figures with an AMD loader, as nbconvert's classic pages have; `answer` replaces the network. */
 async function openWithLoader(
   answer: string | undefined,
 ): Promise<{ drawn: number; asked: number; text: string }> {

@@ -11,8 +11,8 @@ export interface NamedNotebook {
 }
 
 /**
- * Faults in notebooks before a cell has run, one line or more each. Deno's own tools check the cells joined
- * into a module, since the kernel reports little about a syntax error and nothing about types.
+ * Faults in notebooks before a cell has run, one line or more each. Deno's own tools check the cells joined into a
+ * module, since the kernel reports little about a syntax error and nothing about types.
  */
 export async function checkNotebooks(notebooks: readonly NamedNotebook[]): Promise<string[]> {
   const problems = notebooks.flatMap(({ name, notebook }) =>
@@ -74,7 +74,7 @@ async function runDeno(args: readonly string[]): Promise<{ success: boolean; tex
   return { success, text: stdout + stderr };
 }
 
-/** Puts cells instead of lines of the joined modules: `…/01_quickstart.ts:12:5` is `01_quickstart, cell 3, line 2`. */
+/** Replaces lines of the joined modules by cells: `…/01_quickstart.ts:12:5` becomes `01_quickstart, cell 3, line 2`. */
 function nameCells(text: string, modules: ReadonlyMap<string, JoinedCells>): string {
   return text.replaceAll(/(?:file:\/\/)?\/\S*\/(\w+)\.ts:(\d+):\d+/g, (all, name, line) => {
     const place = modules.get(name)?.lines[Number(line) - 1];

@@ -1,11 +1,11 @@
 /** Plotly's drawings, made so small that a notebook's file can contain dozens. */
 
-/** Styles that occur less often than this stay where they are. */
+/** Styles that occur less often than this stay in their elements. */
 const LEAST_USES = 3;
 
 /**
- * Makes the same drawing in fewer bytes. Coordinates get two decimals, which is precise enough for the eye. A
- * style that many elements share is written once, and names that only scripts read are removed.
+ * Makes the same drawing in fewer bytes. Coordinates get two decimals, which is precise enough for the eye. A style
+ * that many elements share is written once, and names that only scripts read are removed.
  *
  * @param svg An `<svg>` element as `Plotly.toImage` gives it.
  */

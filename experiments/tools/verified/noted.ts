@@ -59,7 +59,7 @@ async function digestOf(script: string, root: string): Promise<string> {
   return (await sha256(JSON.stringify([texts, await keys?.()]))).slice(0, 16);
 }
 
-/** Names of the scripts whose sources are not those of the committed digests. */
+/** Names of the scripts whose sources differ from the committed digests. */
 export async function findUnverified(root = ROOT): Promise<string[]> {
   const noted = await readJson(`${root}/${NOTED}`) as Record<string, unknown>, found: string[] = [];
   for (const script of Object.keys(COVERED)) {

@@ -4,9 +4,9 @@
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/verify/compare_perplexity.ts
  *          MODEL TEXT LLAMA.json [CONTEXT]
  *
- * Prints one JSON object: the model's digest, the number of ids, and the number of different ids. If
- * LLAMA.json contains chunks and not only ids, the object has both perplexities over them, and the relative
- * excess of the toolkit's over llama.cpp's.
+ * Prints one JSON object: the model's digest, the number of ids, and the number of different ids. If LLAMA.json
+ * contains chunks and not only ids, the object has both perplexities over them, and the relative excess of the
+ * toolkit's over llama.cpp's.
  */
 import { openCpu } from "../../../ffi/mod.ts";
 import { scoreSequence } from "../../../lib/eval/mod.ts";

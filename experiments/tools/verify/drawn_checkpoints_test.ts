@@ -1,6 +1,4 @@
-/**
- * Models and configs drawn by a seed, each as transformers loads it: the same logits, or refused in one line.
- */
+/** Models and configs drawn by a seed, each as transformers loads it: the same logits, or refused in one line. */
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
 import { ModelFormatError } from "../../../lib/errors.ts";
 import { openSource } from "../../../lib/model/checkpoint_golden_testing.ts";
@@ -22,9 +20,8 @@ interface Case {
 }
 
 /**
- * The largest error of a logit, relative to their root mean square: transformers has norms, softmax and
- * angles in float32. The largest error over 570 models was 3.9e-5. Defaults that were wrong once gave 0.88
- * and more.
+ * The largest error of a logit, relative to their root mean square: transformers has norms, softmax and angles in
+ * float32. The largest error over 570 models was 3.9e-5. Defaults that were wrong once gave 0.88 and more.
  */
 const BAR = 1e-4;
 /** Cases that are drawn, of seven architectures in turn. */

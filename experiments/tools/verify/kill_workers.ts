@@ -1,6 +1,6 @@
 /**
- * Kills the workers of a study at random and compares its results with an undisturbed sweep's. With `tpe`,
- * workers propose the trials, and the undisturbed sweep runs the proposed ones.
+ * Kills the workers of a study at random and compares its results with an undisturbed sweep's. With `tpe`, workers
+ * propose the trials, and the undisturbed sweep runs the proposed ones.
  *
  * usage: deno run -A … experiments/tools/verify/kill_workers.ts [trials] [workers] [kills of each] [tpe]
  */

@@ -1,6 +1,5 @@
 /**
- * Our own scores of the requests of lm_eval_serve.py: the log-likelihood of each answer, in nats, as a JSON
- * list.
+ * Our own scores of the requests of lm_eval_serve.py: the log-likelihood of each answer, in nats, as a JSON list.
  *
  * usage: deno run -A … lm_eval_scores.ts ASKED.json [flags of the method and the model, as `serve` has them]
  */

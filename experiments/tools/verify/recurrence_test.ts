@@ -37,8 +37,8 @@ Deno.test({
 });
 
 /**
- * Methods with which the whole model is compared: every substitute, a rule that learns, a schedule from the
- * warm-up, both sides.
+ * Methods with which the whole model is compared: every substitute, a rule that learns, a schedule from the warm-up,
+ * both sides.
  */
 const METHODS: Record<string, MethodOptions> = {
   "the paper's rule": { fusion: "variance" },

@@ -4,9 +4,8 @@
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/verify/score_chunks.ts
  *          MODEL IDS.json OPTIONS.json OUT.json
  *
- * IDS.json contains lists of token ids, OPTIONS.json the method's options (`null`: no method). OUT.json is
- * written again after every chunk: a list of {ids, nll (nats), keep, layers, kvKeep, kvLayers}, masks as
- * `deno task score --json` gives them.
+ * IDS.json has lists of token ids, OPTIONS.json the method's options (`null`: none). OUT.json is written again after
+ * every chunk: a list of {ids, nll (nats), keep, layers, kvKeep, kvLayers}, masks as of `deno task score --json`.
  */
 import { openCpu } from "../../../ffi/mod.ts";
 import { scoreSequence } from "../../../lib/eval/mod.ts";
@@ -18,7 +17,7 @@ const readJson = async (path: string) => JSON.parse(await Deno.readTextFile(path
 const backend = await openCpu({ build: true }), { model, config } = await loadModel(name, backend);
 const options = await readJson(optionsPath), chunks: number[][] = await readJson(idsPath);
 const pruner = options === null ? undefined : createPruner("token-filtering", config, options, { backend });
-/** A side whose state begins as that of this chunk. */
+/** A side whose state at the start is that of this chunk. */
 const begin = <S extends { start(chunk?: number): unknown }>(side: S, chunk: number): S => ({
   ...side,
   start: () => side.start(chunk),

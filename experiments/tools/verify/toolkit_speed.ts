@@ -1,16 +1,14 @@
 /**
- * Times the toolkit's model as `llama_cpp_speed.mjs` times llama.cpp: prefill of a prompt and greedy decode,
- * as medians of several runs, without a method and with the preset `keys`. It also prints the loading time
- * and the peak memory of the process.
+ * Times the toolkit's model as `llama_cpp_speed.mjs` times llama.cpp: prefill and greedy decode, as medians of several
+ * runs, without a method and with the preset `keys`. It also prints the loading time and the peak memory.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/verify/toolkit_speed.ts MODEL
  *          [--threads 2] [--prompt 512] [--decode 128] [--runs 5] [--keys SHARE] [--all-logits] [--no-warmup]
  *          [--matmul exact] [--cache-dtype f32]
  *
- * --keys: the fraction of keys and values that the preset drops; without it, only the full model runs.
- * --all-logits: also a prefill with the logits of all tokens. --no-warmup: the first run counts. This suits a
- * large model: its weights are read by then. --cache-dtype: the type of keys and values in the cache;
- * llama.cpp's are f16.
+ * --keys: the fraction of keys and values that the preset drops; without it, only the full model runs. --all-logits:
+ * also a prefill with the logits of all tokens. --no-warmup: the first run counts. This suits a large model: its
+ * weights are read by then. --cache-dtype: the type of keys and values in the cache; llama.cpp's are f16.
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { openCpu } from "../../../ffi/mod.ts";
