@@ -27,7 +27,7 @@ import { addCounts, NO_TESTS, readFailures, runTests, type TestCounts } from "./
 const EXIT_FAILED = 1;
 /** Time limits of a test file in seconds: without and with compute-sanitizer. */
 const LIMITS: { readonly [P in Part]: number } = { tests: 300, memcheck: 900, racecheck: 900 };
-/** Files at once: their references are computed on the CPU, a core each, next to the library's own threads. */
+/** Files at once: each computes its references on a core of the CPU, next to the library's own threads. */
 const AT_ONCE = Math.max(1, Math.min(4, navigator.hardwareConcurrency >> 2));
 export const USAGE = `Usage: deno task test:gpu [flags]
 

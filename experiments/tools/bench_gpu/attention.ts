@@ -21,10 +21,7 @@ const TOLERANCE: { readonly [D in FloatType]: number } = { f32: 1e-4, f16: 2e-3,
 const words = ({ numHeads, numKvHeads, headDim }: AttentionSizes) =>
   `heads=${numHeads}/${numKvHeads} d=${headDim}`;
 
-/**
- * Decode of `batch` sequences over `rows` cached rows each; `kept` of the sequences are computed, with `near`
- * skipped rows in the window.
- */
+/** Decode of `batch` sequences over `rows` cached rows each: `kept` are computed, `near` skipped rows are recent. */
 export function decodeCase(
   gpu: Gpu,
   sizes: AttentionSizes,

@@ -1,7 +1,4 @@
-/**
- * Common parts of races on a GPU: numbers on the device, timing by events with a cold L2, nominal tensor-core
- * rates.
- */
+/** Common parts of GPU races: numbers on the device, timing by events with a cold L2, nominal tensor-core rates. */
 import { toBf16, toF16 } from "../../../lib/half.ts";
 import { hostTensor, type Tensor } from "../../../lib/tensor.ts";
 import type { CudaDevice, CudaMemory } from "../../../ffi/cuda/mod.ts";
@@ -66,9 +63,9 @@ const LEAD_MS = { least: 0.2, most: 5 } as const;
 const WARM_UPS = 5;
 
 /**
- * Median times in milliseconds. Cases take turns. Before each, a block of twice the size of the L2 cache is
- * copied, so that L2 contains none of the inputs. The copy is repeated until the host has enqueued the turn.
- * So the device stays busy, and the time between the events is the device's own.
+ * Median times in milliseconds. Cases take turns. Before each, a block of twice the size of the L2 cache is copied, so
+ * that L2 contains none of the inputs. The copy is repeated until the host has enqueued the turn. So the device stays
+ * busy, and the time between the events is the device's own.
  */
 export function raceOnDevice(
   gpu: Gpu,

@@ -36,8 +36,8 @@ export function specOf({ numKvHeads, headDim, hiddenSize }: FilterSizes, options
 }
 
 /**
- * `kv_filter_step` for a batch of a layer, by default with the default rule and policy. `recorded`: this many
- * steps in one graph. The cache then contains their inputs, and launches cost the host nothing.
+ * `kv_filter_step` for a batch of a layer, by default with the default rule and policy. `recorded`: this many steps in
+ * one graph. The cache then contains their inputs, and launches cost the host nothing.
  */
 export function stepCase(
   gpu: Gpu,

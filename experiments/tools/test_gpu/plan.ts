@@ -7,7 +7,7 @@ export const PARTS = ["tests", "memcheck", "racecheck"] as const;
 /** One of {@linkcode PARTS}. */
 export type Part = typeof PARTS[number];
 
-/** A device that cannot be used ends compute-sanitizer with other codes than this one. */
+/** The exit code for findings. compute-sanitizer has other ones for a device that cannot be used. */
 const ERRORS_FOUND = "99";
 
 /** Tests next to the kernels that a device runs, and those of all thread orders: calls of `kernels/testing/ways.ts`. */
@@ -15,7 +15,7 @@ const DEVICE_TEST = /\btest(OnDevice|InEvery|SameInEvery|Cases)/;
 const ORDERS_TEST = /\btest(InEveryOrder|SameInEveryOrder|Cases)\(/;
 /** Racecheck takes the tests that the emulator runs in all thread orders: their cases are small. */
 const SMALL_TESTS = /thread order|order of threads/;
-/** Looks at the whole device's free memory and times it: no other process of ours may be at work meanwhile. */
+/** It checks the whole device's free memory and times it, so no other process of ours may run meanwhile. */
 const ALONE = "ffi/cuda/device_cuda_test.ts";
 /** The products that cuBLASLt takes over where it is loaded. */
 const PRODUCTS = "kernels/linear/linear_test.ts";
@@ -61,9 +61,8 @@ export async function listGpuTests(root: URL = ROOT): Promise<GpuTests> {
 /**
  * The runs of a part. Each is a process of its own: a broken device context affects no other file.
  *
- * Tests of matrix multiplications run with cuBLASLt, if there is one, and with the library's own kernels.
- * Racecheck follows every access to shared memory, so it runs small cases. It runs without cuBLASLt, whose
- * kernels are not ours to check.
+ * Tests of matrix multiplications run with cuBLASLt, if there is one, and with the library's own kernels. Racecheck
+ * follows every access to shared memory, so it runs small cases, and none of cuBLASLt, whose kernels are not ours.
  *
  * @param root The repository.
  */

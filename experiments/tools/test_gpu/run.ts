@@ -17,7 +17,7 @@ export function addCounts(a: TestCounts, b: TestCounts): TestCounts {
   return { passed: a.passed + b.passed, failed: a.failed + b.failed, ignored: a.ignored + b.ignored };
 }
 
-/** The line in which `deno test` sums up. */
+/** The line with the summary of `deno test`. */
 const SUMMARY = /^(?:ok|FAILED) \| (\d+) passed(?: \(\d+ steps?\))? \| (\d+) failed(.*)$/gm;
 
 /** A text without colours. */
@@ -35,9 +35,8 @@ export function readSummary(output: string): TestCounts | undefined {
 }
 
 /**
- * Runs a test command to its end, or to the limit (a kernel may wait for ever). A process that ends badly
- * without a failed test counts as one more failure: a crash, no end, an error outside of tests, or a finding
- * of the checker.
+ * Runs a test command to its end, or to the limit (a kernel may wait for ever). A process that ends badly without a
+ * failed test counts as one more failure: a crash, no end, an error outside of tests, or a finding of the checker.
  */
 export async function runTests(
   command: readonly [string, ...string[]],
@@ -62,9 +61,7 @@ const IDLE =
 /** Findings of one run that are shown. */
 const MOST_FINDINGS = 8;
 
-/**
- * Failures of a run, one line each: tests with their errors, findings of a checker, the end of the process.
- */
+/** Failures of a run, one line each: tests with their errors, findings of a checker, the end of the process. */
 export function readFailures(output: string): string[] {
   const lines = plain(output).split("\n");
   const found: string[] = [];
