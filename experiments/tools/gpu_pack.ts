@@ -34,7 +34,7 @@ export interface PackSource {
   readonly deno: string;
   /** Folder of npm packages in Deno's cache. */
   readonly npmCache: string;
-  /** Brings packages of the lock into the cache that are not there. */
+  /** Downloads missing packages of the lock into the cache. */
   readonly fetchPackages: () => Promise<void>;
 }
 
@@ -92,7 +92,7 @@ export function lockedPackages(lock: string): string[] {
   return [...new Set(own.map(([id]) => id.match(/^@?[^@]+@[^_]+/)![0]))].sort();
 }
 
-/** Where Deno looks for packages of a registry on `localhost:9`, which `run.sh` names: nothing listens there. */
+/** Deno's folder for packages of a registry on `localhost:9`, which `run.sh` names: nothing listens there. */
 const OFFLINE_REGISTRY = "npm/localhost_9";
 
 /**
@@ -117,7 +117,7 @@ export async function listPackages(
   return { folders, missing };
 }
 
-/** Brings the packages of the lock into Deno's cache. @throws {UsageError} If the registry cannot be reached. */
+/** Downloads the packages of the lock into Deno's cache. @throws {UsageError} If the registry cannot be reached. */
 export async function fetchPackages(): Promise<void> {
   const std = ["--import-map=.std/npm.json", "--lock=.std/npm.lock", "--frozen"];
   await runDeno("fetch packages", "cache", ...std, "experiments/tools/test_gpu.ts");
