@@ -1,6 +1,6 @@
 /**
- * The C ABI of the native libraries: statuses, and ops that are called with the fields of their arguments by
- * name. The library itself describes its ops and the memory layout of their arguments (`tkf_abi_describe`).
+ * The C ABI of the native libraries: statuses, and ops that are called with the fields of their arguments by name. The
+ * library itself describes its ops and the memory layout of their arguments (`tkf_abi_describe`).
  */
 import { type DType, DTYPES } from "../lib/dtype.ts";
 import type { Tensor } from "../lib/tensor.ts";
@@ -29,8 +29,8 @@ export interface Place {
 }
 
 /**
- * A field of an op's arguments. A number is itself, an element type its name, and a struct its fields, or
- * null for zeros. A buffer is a tensor, an array or a place, or null where it is not given.
+ * A field of an op's arguments. A number is itself, an element type its name, and a struct its fields, or null for
+ * zeros. A buffer is a tensor, an array or a place, or null where it is not given.
  */
 export type Argument =
   | number
@@ -77,11 +77,7 @@ const SIZES: Readonly<Record<Scalar, number>> = {
   int32_t: 4,
 };
 
-/**
- * Reads a library's description of its ops: their arguments by name.
- *
- * @throws {TypeError} If it names an unknown type.
- */
+/** Reads a library's description of its ops' arguments. @throws {TypeError} If it names an unknown type. */
 export function parseAbi(text: string): Map<string, Layout> {
   const structs = new Map<string, Layout>(), ops = new Map<string, Layout>();
   for (const [, kind, name, body] of text.matchAll(/^(struct|op) (\w+) (.*)$/gm)) {
@@ -112,8 +108,8 @@ export function parseAbi(text: string): Map<string, Layout> {
 const underWay: { args: Arguments | undefined } = { args: undefined };
 
 /**
- * Written bytes of frozen structs: a filter's spec is the same at every call, and the arrays of its state do
- * not move. A frozen struct keeps its arrays alive; their memory must not be given away.
+ * Written bytes of frozen structs: a filter's spec is the same at every call, and the arrays of its state do not move.
+ * A frozen struct keeps its arrays alive; their memory must not be given away.
  */
 const WRITTEN = new WeakMap<Arguments, Uint8Array>();
 
@@ -127,10 +123,7 @@ function staysPut(type: Field["type"], value: Argument): boolean {
 export type AddressOf = (array: ArrayBufferView<ArrayBuffer>) => number;
 export type OpFunction = (context: Deno.PointerValue, args: Uint8Array<ArrayBuffer>, bytes: number) => number;
 
-/**
- * An op of an opened library. Each call writes its struct again, and the library reads it before the call
- * returns.
- */
+/** An op of an opened library. Each call writes its struct again, and the library reads it before the call returns. */
 export class Op {
   readonly layout: Layout;
   readonly #function: OpFunction;

@@ -1,6 +1,6 @@
 /**
- * Wrong calls of the public API from plain JavaScript, and wrong values that its types accept: each is one
- * line of the documented class, on every backend.
+ * Wrong calls of the public API from plain JavaScript, and wrong values that its types accept: each is one line of the
+ * documented class, on every backend.
  */
 import { assertEquals, assertGreaterOrEqual } from "@std/assert";
 import {

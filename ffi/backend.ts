@@ -95,8 +95,8 @@ export class CpuBackend extends NativeBackend {
   }
 
   /**
-   * See {@linkcode Backend.free}; some of the memory is kept for the next tensors. The runtime collects
-   * tensors that were read, or made elsewhere.
+   * See {@linkcode Backend.free}; some of the memory is kept for the next tensors. The runtime collects tensors that
+   * were read, or made elsewhere.
    */
   override free(tensor: Tensor): void {
     const data = hostData(tensor), buffer = data.buffer as ArrayBuffer;

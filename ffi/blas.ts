@@ -66,11 +66,11 @@ function fromSystem(whyNotPinned: string): FoundBlas {
 const VARIABLE = "TOKENFILTER_BLAS";
 
 /**
- * The BLAS to use: that of `TOKENFILTER_BLAS` (a path, or `none`), the fetched copy, the system's, or none.
- * Without the permission to read the environment there is no search.
+ * The BLAS to use: that of `TOKENFILTER_BLAS` (a path, or `none`), the fetched copy, the system's, or none. Without the
+ * permission to read the environment there is no search.
  *
- * @param fetchPinned Fetches the copy where there is none; returns the reason if it fails. By default nothing
- * is fetched.
+ * @param fetchPinned Fetches the copy where there is none; returns the reason if it fails. By default nothing is
+ * fetched.
  * @param level Instruction-set level that it is for: where the library's own products are faster, only a named one is
  * taken.
  */

@@ -45,10 +45,7 @@ export function manifestPath(library: "cpu" | "cuda", key: string, level: string
   return `${cacheDir()}/${part}-${key}-${Deno.build.os}-${Deno.build.arch}.json`;
 }
 
-/**
- * A cached manifest, with the library's path and the digest of its present bytes; undefined if there is no
- * such manifest.
- */
+/** A manifest in the cache, with its library's path and the digest found there; undefined if there is none. */
 export async function readCache<Manifest extends LibraryManifest>(
   noted: string,
 ): Promise<{ path: string; manifest: Manifest; found: string } | undefined> {

@@ -17,8 +17,8 @@ const LIBRARIES = {
 const open = new Map<string, NativeLibrary<Deno.ForeignLibraryInterface>>();
 
 /**
- * The command that builds a missing library: of this version of the package if it is from JSR, else of the
- * `build.ts` next to the code.
+ * The command that builds a missing library: of this version of the package if it is from JSR, else of the `build.ts`
+ * next to the code.
  *
  * @param module Address of a module in `ffi/`.
  */

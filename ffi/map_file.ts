@@ -43,9 +43,9 @@ export function mapFile(path: string): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * Calls a function in this thread if another thread reads mapped bytes that are no longer there: the file was
- * cut short, or its disk fails. That thread stops for ever. The returned function ends the process, which
- * `Deno.exit` does not do from a Worker. Nothing happens where files cannot be mapped.
+ * Calls a function in this thread if another thread reads mapped bytes that are no longer there: the file was cut
+ * short, or its disk fails. That thread stops for ever. The returned function ends the process, which `Deno.exit` does
+ * not do from a Worker. Nothing happens where files cannot be mapped.
  */
 export function onLostMapping(listener: () => void): (code: number) => void {
   const name = libcName();

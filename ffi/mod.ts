@@ -31,9 +31,8 @@ export interface CpuOptions {
   /** Instruction-set level (`base`, `avx2`, `avx512`); `TOKENFILTER_LEVEL`, else the machine's best, by default. */
   readonly level?: string;
   /**
-   * Rounding in matrix multiplications with weights. `exact` (the default) rounds nothing. `bf16` rounds both
-   * factors if there are more than 8 rows: this is faster in prefills, needs AMX or AVX512-BF16, and changes
-   * results a little.
+   * Rounding in matrix multiplications with weights. `exact` (the default) rounds nothing. `bf16` rounds both factors
+   * if there are more than 8 rows: this is faster in prefills, needs AMX or AVX512-BF16, and changes results a little.
    */
   readonly products?: Products;
   /** Path of the library; by default `TOKENFILTER_LIBRARY`, else the build of these sources in the cache. */
@@ -65,9 +64,9 @@ const BLAS_PAUSE_MS = 24 * 3600e3;
  * Opens the native CPU library. The backend's threads end with `using`, or once there is no reference to it.
  *
  * @throws {TypeError | RangeError} If an option is unknown, or its value wrong.
- * @throws {NativeLibraryError} If the library is not built, not whole, or of another version; if the machine
- * lacks the level or the instructions for `products`; or if the BLAS cannot be loaded. The message names
- * every place tried and the command that helps.
+ * @throws {NativeLibraryError} If the library is not built, not whole, or of another version; if the machine lacks the
+ * level or the instructions for `products`; or if the BLAS cannot be loaded. The message names every place tried and
+ * the command that helps.
  */
 export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend> {
   expectOptions(options, OPTIONS);

@@ -1,7 +1,4 @@
-/**
- * The whole model on native code: decode equals prefill, and the reference agrees with the filter's
- * decisions.
- */
+/** The whole model on native code: decode equals prefill, and the reference agrees with the filter's decisions. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { buildCpu } from "../build.ts";
 import { readBuiltinText, scoreSequence, type SequenceScore } from "../lib/eval/mod.ts";

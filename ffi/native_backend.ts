@@ -30,8 +30,8 @@ export function keptRows(only?: BatchDecisions): { kept: Tensor | null; kept_cou
 }
 
 /**
- * @internal The common part of the backends of both libraries: all methods check shapes and types first
- * (`TypeError`, `RangeError`), and throw a {@linkcode KernelError} where the library refuses a value.
+ * @internal The common part of the backends of both libraries: all methods check shapes and types first (`TypeError`,
+ * `RangeError`), and throw a {@linkcode KernelError} where the library refuses a value.
  */
 export abstract class NativeBackend implements Backend, Disposable {
   abstract readonly name: string;
@@ -75,9 +75,7 @@ export abstract class NativeBackend implements Backend, Disposable {
     Object.assign(this, ops);
   }
 
-  /**
-   * Frees the library's resources: threads, or memory of the device. Any use afterwards throws an `Error`.
-   */
+  /** Frees the library's resources: threads, or memory of the device. Any use afterwards throws an `Error`. */
   [Symbol.dispose](): void {
     this.context[Symbol.dispose]();
   }
@@ -219,8 +217,8 @@ export abstract class NativeBackend implements Backend, Disposable {
   }
 
   /**
-   * Speed of the machine with this backend, measured in about a second: multiply-adds of float32 in FLOP/s
-   * (each counts as two), and reading memory in bytes/s.
+   * Speed of the machine with this backend, measured in about a second: multiply-adds of float32 in FLOP/s (each counts
+   * as two), and reading memory in bytes/s.
    */
   measureMachine(): { flopsPerSecond: number; bytesPerSecond: number } {
     const out = new Float64Array(2);

@@ -1,7 +1,4 @@
-/**
- * Owners of resources of a driver or a native library. `using` frees a resource; so does the end of its
- * scope, or of the last reference to its owner.
- */
+/** Owners of native resources, which `using` frees, or the end of their scope, or of the last reference to them. */
 
 /** Frees values whose owners were collected. */
 const abandoned = new FinalizationRegistry<() => void>((free) => free());
@@ -23,9 +20,8 @@ function enderOf<T>(
 }
 
 /**
- * A resource that must outlive everything made in it, such as a stream and the memory used on it. Disposing
- * it frees all that is left, the last made first, and then itself. If it is not disposed of, it ends after
- * the last thing made in it.
+ * A resource that must outlive everything made in it, such as a stream and its memory. Disposing it frees all that is
+ * left, the last made first, and then itself. If it is not disposed of, it ends after the last thing made in it.
  *
  * @example
  * ```ts

@@ -1,6 +1,4 @@
-/**
- * Sources, compiler flags and targets of the native libraries; and the key of the build that belongs to them.
- */
+/** Sources, compiler flags and targets of the native libraries; and the key of the build that belongs to them. */
 import { NativeLibraryError } from "../lib/errors.ts";
 import { sha256 } from "../lib/sha256.ts";
 
@@ -23,9 +21,7 @@ const OP_UNITS = { cpu: /_cpu\.cpp$/, cuda: /\.cu$/ } as const;
 /** Folder of the emulator, fuzzers and mutants: no part of the package, and included only by units in it. */
 const TESTING = "testing/";
 
-/**
- * Common flags of all translation units. Not -ffast-math: the compiler may not change the order of additions.
- */
+/** Common flags of all translation units. Not -ffast-math: the compiler may not change the order of additions. */
 export const FLAGS: readonly string[] = [
   "-std=c++17",
   "-fPIC",
@@ -134,8 +130,8 @@ function unitsOf(path: string, text: string): string[] {
 }
 
 /**
- * A unit and all that it includes, directly or not, sorted. Files of the system are left out, and so are
- * missing files, which the compiler reports.
+ * A unit and all that it includes, directly or not, sorted. Files of the system are left out, and so are missing files,
+ * which the compiler reports.
  *
  * @param missing Gets the paths of those that are not there.
  */
@@ -205,9 +201,8 @@ async function readSource(path: string): Promise<string> {
 }
 
 /**
- * Names the state of a library's sources and flags, as a digest. It hashes the sources' texts, or only their
- * address if they are on the network: the address contains the version, so starting a program fetches
- * nothing.
+ * Names the state of a library's sources and flags, as a digest. It hashes the sources' texts, or only their address if
+ * they are on the network: the address contains the version, so starting a program fetches nothing.
  *
  * @param texts The sources where they were read already.
  */

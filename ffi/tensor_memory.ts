@@ -12,8 +12,8 @@ const LEAST_SPARE = 2 ** 15;
 const MOST_SPARE = 2 ** 26;
 
 /**
- * Memory of freed tensors, kept for the next ones: the system takes longer to find and clear fresh pages than
- * most ops take to fill them. The freed tensors cannot reach it any more.
+ * Memory of freed tensors, kept for the next ones: the system takes longer to find and clear fresh pages than most ops
+ * take to fill them. The freed tensors cannot reach it any more.
  */
 export class TensorMemory {
   /** By size. In the map and in each of its lists, the most recently freed memory is last. */

@@ -9,12 +9,12 @@ import { type BuildOptions, findCompiler, run } from "./command.ts";
 import { bestLevel } from "./cpu.ts";
 
 /**
- * The BLAS to use, fetched where there is none yet. A failed fetch is no error: the result has the reason,
- * and the system's OpenBLAS or the built-in kernel serves.
+ * The BLAS to use, fetched where there is none yet. A failed fetch is no error: the result has the reason, and the
+ * system's OpenBLAS or the built-in kernel serves.
  *
- * @param options `level` is the instruction-set level that it is for: where the library's own products are
- * faster, none is fetched. After a failed fetch, `pauseMs` must pass before the next try; by default 0. Some
- * networks drop all packets, and each try then waits.
+ * @param options `level` is the instruction-set level that it is for: where the library's own products are faster, none
+ * is fetched. After a failed fetch, `pauseMs` must pass before the next try; by default 0. Some networks drop all
+ * packets, and each try then waits.
  */
 export function ensureBlas(
   options: Pick<BuildOptions, "onProgress"> & {

@@ -25,8 +25,8 @@ export interface CudaBuildOptions extends BuildOptions {
   /** Architectures, of {@linkcode CUDA_ARCHS}; all where left out. */
   readonly archs?: readonly string[] | undefined;
   /**
-   * CUDA version that the driver at hand serves, 1000 * major + 10 * minor: the library will run on it. By
-   * default, the library runs on drivers of the version for which the compiler at hand builds.
+   * CUDA version that the driver at hand serves, 1000 * major + 10 * minor: the library will run on it. By default, the
+   * library runs on drivers of the version for which the compiler at hand builds.
    */
   readonly driver?: number;
 }
@@ -36,9 +36,8 @@ export interface CudaBuildOptions extends BuildOptions {
  * nvcc comes from PATH, `CUDA_HOME`, or is fetched with pip. It needs no GPU, and neither does loading what it builds.
  *
  * @throws {RangeError} If an architecture is not known.
- * @throws {NativeLibraryError} If there is no nvcc whose code the driver runs, or no C++ compiler, or one of
- * them fails. With the pinned nvcc, also if it warns, a kernel uses local memory, or a kernel's products wait
- * for each other.
+ * @throws {NativeLibraryError} If there is no nvcc whose code the driver runs, or no C++ compiler, or one of them
+ * fails; with the pinned nvcc, also if it warns, or a kernel uses local memory or has products that wait for others.
  */
 export async function buildCuda(options: CudaBuildOptions = {}): Promise<BuiltLibrary<CudaManifest>> {
   const { archs = CUDA_ARCHS, force = false, driver, onProgress = () => {} } = options;
@@ -107,8 +106,8 @@ function archFlags(archs: readonly string[]): string[] {
 }
 
 /**
- * A kernel is slow without a warning if its registers do not suffice, or if the compiler cannot resolve the
- * index of an array. Both are an error, or with another nvcc than ours a warning.
+ * A kernel is slow without a warning if its registers do not suffice, or if the compiler cannot resolve the index of an
+ * array. Both are an error, or with another nvcc than ours a warning.
  */
 function checkLocalMemory(kernels: readonly KernelResources[], warn?: (message: string) => void): void {
   const slow = kernels.filter(({ spillBytes, stackBytes }) => spillBytes > 0 || stackBytes > 0);
@@ -121,10 +120,7 @@ function checkLocalMemory(kernels: readonly KernelResources[], warn?: (message: 
   warn(`warning: ${message}`);
 }
 
-/**
- * Products that wait for each other because ptxas could not prove them independent; ptxas reports them only
- * as information.
- */
+/** Products that wait for each other, since ptxas could not prove them independent: it reports them as information. */
 function checkLosses(output: string, warn?: (message: string) => void): void {
   const losses = output.split("\n").filter((line) => line.includes("Potential Performance Loss"));
   if (losses.length === 0) return;

@@ -59,10 +59,7 @@ export interface Nvcc {
   readonly cuobjdump: string | undefined;
 }
 
-/**
- * The oldest driver for Linux that runs the output of a release of nvcc. Source: CUDA's release notes, table
- * 3.
- */
+/** The oldest driver for Linux that runs the output of a release of nvcc. Source: CUDA's release notes, table 3. */
 export function oldestDriver(version: string): string {
   return Number(version.split(".")[0]) >= 13 ? "580.65.06" : "525.60.13";
 }
@@ -105,10 +102,7 @@ function isNewEnough({ version }: Nvcc, wants: NvccWants): boolean {
   return major > oldest[0] || (major === oldest[0] && minor >= oldest[1]);
 }
 
-/**
- * Whether a driver runs the output of a release of nvcc: that of its own major version, later minor ones
- * included.
- */
+/** Whether a driver runs the output of a release of nvcc: that of its own major version, later minor ones included. */
 export function isForDriver(version: string, driver: number | undefined): boolean {
   return driver === undefined || 1000 * Number.parseInt(version) <= driver;
 }
@@ -149,9 +143,9 @@ async function probeNamed(wants: NvccWants): Promise<Nvcc | undefined> {
 }
 
 /**
- * nvcc from `TOKENFILTER_NVCC`. Otherwise the first that fits the architectures and the driver, from PATH,
- * `CUDA_HOME`, /usr/local/cuda, or the folder of NVIDIA's packages for the driver's major version. Otherwise
- * the pinned one, fetched with pip (about 90 MB) where it is not in the cache.
+ * nvcc from `TOKENFILTER_NVCC`. Otherwise the first that fits the architectures and the driver, from PATH, `CUDA_HOME`,
+ * /usr/local/cuda, or the folder of NVIDIA's packages for the driver's major version. Otherwise the pinned one, fetched
+ * with pip (about 90 MB) where it is not in the cache.
  *
  * @throws {NativeLibraryError} If none fits and none can be fetched; the message names those that were found, and why each
  * does not fit.

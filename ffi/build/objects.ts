@@ -1,7 +1,4 @@
-/**
- * Compiled objects in the cache, named by a digest of their sources: a unit with the headers that it
- * includes.
- */
+/** Compiled objects in the cache, named by a digest of their sources: a unit with the headers that it includes. */
 import { cacheDir, isMissing, writeAtomically } from "../../lib/cache.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { includesOf, type Sources } from "../sources.ts";

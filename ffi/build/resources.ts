@@ -1,6 +1,4 @@
-/**
- * A kernel's resources on a multiprocessor, read from the output of ptxas, and the occupancy that follows.
- */
+/** A kernel's resources on a multiprocessor, read from the output of ptxas, and the occupancy that follows. */
 
 export interface KernelResources {
   /** The kernel, mangled. */
