@@ -284,8 +284,8 @@ Deno.test({
     const functions = Object.keys(SYMBOLS).map((name) =>
       `int ${name}(void) { return ${answers[name] ?? 0}; }`
     );
-    // An object is empty, or contains the levels that the entry points are compiled with; the library answers
-    // with them.
+    // An object is empty, or contains the levels that the entry points are compiled with; the library answers with
+    // them.
     await buildsBest((folder) => {
       Deno.writeTextFileSync(`${folder}/library.c`, functions.join("\n"));
       return `out= levels= objects=

@@ -24,8 +24,8 @@
  * ```
  *
  * Native speed: `openCpu()` of `./ffi` instead of the reference backend. Costs of skipping: `./eval`; many
- * configurations: `./sweep`; plots: `./plot`. Your own rules: {@linkcode createCustomRule}, `./methods`.
- * Importing opens nothing; the built-in model is read from the package when it is asked for.
+ * configurations: `./sweep`; plots: `./plot`. Your own rules: {@linkcode createCustomRule}, `./methods`. Importing
+ * opens nothing; the built-in model is read from the package when it is asked for.
  * @module
  */
 export type { Backend } from "./lib/backend.ts";

@@ -1,8 +1,7 @@
 /**
- * Prints flags of Deno that make `@std/*` resolve, for tests and tools. Where JSR can be reached,
- * `imports.json` takes the modules from it, and the flag is a lock that contains its packages too. Elsewhere
- * an import map and a lock take the same modules from npm. `TOKENFILTER_STD` (`jsr` or `npm`) decides;
- * without it JSR is asked once, and not again before `imports.json` changes.
+ * Prints flags of Deno that make `@std/*` resolve, for tests and tools. Where JSR can be reached, `imports.json` takes
+ * the modules from it, and the flag is a lock with its packages. Elsewhere an import map and a lock take them from npm.
+ * `TOKENFILTER_STD` (`jsr` or `npm`) decides; without it JSR is asked once, and not again before `imports.json` changes.
  */
 import { cacheDir, ifThere, prepareCacheDir, writeAtomically } from "../lib/cache.ts";
 import { UsageError } from "../lib/errors.ts";
@@ -40,7 +39,7 @@ async function askJsr(packages: readonly string[], lock: string): Promise<boolea
   return success;
 }
 
-/** The flags of the source that was named, or that an earlier command has found, or that is found now. */
+/** The flags of the named source, else of the source that an earlier command has found, else of the one found now. */
 async function findFlags(): Promise<string> {
   if (named === "npm") return NPM;
   const imports = await Deno.readTextFile(new URL("imports.json", ROOT));
