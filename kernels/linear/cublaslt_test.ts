@@ -7,7 +7,7 @@ import { openEmulated, testEmulated } from "../../ffi/cuda/testing.ts";
 import { decisionsOf, type DeviceWay, deviceWay, isSampled, RUNS_ALL } from "../testing/ways.ts";
 import { assertNear } from "../testing/inputs.ts";
 import { LINEAR_CASES, type LinearCase } from "./cases.ts";
-import { checkSlots, prepare } from "./testing.ts";
+import { barOf, checkSlots, prepare } from "./testing.ts";
 
 /** testdata/fake_cublaslt.cpp, compiled: checks what it is called with, computes plainly, counts. */
 const folder = await Deno.makeTempDir();
@@ -46,7 +46,7 @@ function check(device: DeviceWay, c: LinearCase, seed: number): void {
   const out = device.empty(c.rows, c.n);
   device.backend.linear(device.on(x), device.on(weight), out);
   const what = `${c.rows} x ${c.k} by ${c.n} ${c.dtype}`;
-  assertNear(device.values(out), expected, 1e-6, what, (i) => sizes[i]!);
+  assertNear(device.values(out), expected, barOf(device, c), what, (i) => sizes[i]!);
 }
 
 testEmulated("linear() by cuBLASLt equals the reference on all cases of many rows", async () => {

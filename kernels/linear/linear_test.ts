@@ -27,7 +27,7 @@ function checkOf(c: LinearCase, seed: number): (way: Way) => void {
   return (way) => {
     const { name, backend, on, empty, values } = way, out = empty(c.rows, c.n);
     backend.linear(on(x), on(weight), out);
-    assertNear(values(out), expected, barOf(way), `${name}, ${nameOf(c)}`, (i) => sizes[i]!);
+    assertNear(values(out), expected, barOf(way, c), `${name}, ${nameOf(c)}`, (i) => sizes[i]!);
   };
 }
 
@@ -199,7 +199,13 @@ testOnDevice(
         const out = device.empty(rows, 5);
         device.backend.linear(device.on(scaled), device.on(own), out);
         const found = Float64Array.from(device.values(out), (value) => value / scale);
-        assertNear(found, expected, 1e-6, `${rows} rows, ${dtype} times ${scale}`, (i) => sizes[i]!);
+        assertNear(
+          found,
+          expected,
+          barOf(device, c),
+          `${rows} rows, ${dtype} times ${scale}`,
+          (i) => sizes[i]!,
+        );
       }
       const x = randomTensor([rows, 64], numbers(1)),
         weight = device.on(randomWeight(dtype, [5, 64], numbers(2)));
@@ -235,7 +241,7 @@ testOnDevice(
         };
         const out = device.empty(rows, c.n);
         device.backend.linear(shifted(x), shifted(weight), out);
-        assertNear(device.values(out), expected, 1e-6, nameOf(c), (i) => sizes[i]!);
+        assertNear(device.values(out), expected, barOf(device, c), nameOf(c), (i) => sizes[i]!);
       }
     }
     const bytes = device.on(hostTensor("u8", [1000], new Uint8Array(1000)));

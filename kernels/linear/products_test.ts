@@ -35,7 +35,7 @@ function checkOf({ dtypes, ns, rows, k, gate }: ProductsCase, seed: number): (wa
       const found = values(together[i]!.out), expected = f32Data(ofReference[i]!.out);
       assertEquals(found, values(apart[i]!.out), what);
       const size = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 1);
-      assertNear(found, expected, 20 * barOf(way), what, () => size);
+      assertNear(found, expected, 20 * barOf(way, { dtype: dtypes[i]!, rows, k }), what, () => size);
     }
   };
 }

@@ -16,9 +16,15 @@ export const nameOf = (c: LinearCase): string => `${c.rows} x ${c.k} by ${c.n} $
 
 /**
  * What a way may be off by, of |x| . |w|. Far below the 1e-5 that is asked for: float32 sums of up to 2,304 products;
- * activations lose nothing in 16-bit parts either. The order of sums of cuBLASLt is not known.
+ * activations lose nothing in 16-bit parts either. Tensor cores cut sums off where floats are rounded: they multiply
+ * weights other than f32 by more than four rows, and by fewer where rows of 16-bit weights are not whole pieces of 16 bytes. The
+ * order of sums of cuBLASLt is not known.
  */
-export const barOf = ({ backend }: Way): number => backend.description.includes("cuBLASLt") ? 1e-5 : 1e-6;
+export function barOf({ backend }: Way, { dtype, rows, k }: Omit<LinearCase, "n">): number {
+  if (backend.description.includes("cuBLASLt")) return 1e-5;
+  const isCut = backend.name === "cuda" && dtype !== "f32" && (rows > 4 || k % 8 !== 0);
+  return isCut ? 4e-6 : 1e-6;
+}
 
 /** Inputs, the reference's result, and |x| . |w| of each output, which bounds its rounding error. */
 export interface PreparedProduct {
@@ -67,7 +73,7 @@ export function checkSlots(
   assertNear(
     way.values(out),
     want,
-    barOf(way),
+    barOf(way, c),
     `${way.name}, ${nameOf(c)}, slots ${slots}`,
     (i) => sizes[i]!,
   );

@@ -25,10 +25,10 @@ async function compile(...flags: string[]): Promise<string> {
 }
 
 /** Runs a case in an order of threads. */
-async function runCase(program: string, name: string, order = 0) {
+async function runCase(program: string, name: string, order = 0, env: Record<string, string> = {}) {
   const { code, stdout, stderr } = await new Deno.Command(program, {
     args: [String(order), name],
-    env: { ASAN_OPTIONS: "detect_leaks=0" },
+    env: { ASAN_OPTIONS: "detect_leaks=0", ...env },
   }).output();
   const decoder = new TextDecoder();
   return { code, result: decoder.decode(stdout).trim(), said: decoder.decode(stderr) };
@@ -37,7 +37,7 @@ async function runCase(program: string, name: string, order = 0) {
 Deno.test({
   ...unless(
     NO_EMULATOR || NOT_ON_WINDOWS,
-    "the emulator shows a race in one order of threads at least, and names who waits for ever",
+    "the emulator shows a race in one order of threads at least, names who waits for ever, and cuts products off",
   ),
   fn: async () => {
     const program = await compile("-O1");
@@ -53,6 +53,9 @@ Deno.test({
       /^emulator: kernel one.kernel, block \(0, 0, 0\), thread \d+: found threads that wait for/,
     );
     assertMatch(said, /33 at the barrier of \S+:\d+, 31 in __syncwarp with mask ffffffff/);
+    for (const [name, together] of [["eight_products", "8"], ["sixteen_products", "16"]] as const) {
+      assertEquals((await runCase(program, name, 0, { TKF_EMULATOR_MMA: together })).result, "right", name);
+    }
     await Deno.remove(program);
   },
 });

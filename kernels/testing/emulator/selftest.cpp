@@ -37,6 +37,17 @@ __global__ void deep_stack(int* out) {
   big[0] = out[0];
   out[0] = big[0];
 }
+// Of 1 and twice seven products of 1.75 * 2^-25, which tensor cores cut to 2^-25 each: what they add to 1, in 2^-23.
+__global__ void cut_products(int* out) {
+  const unsigned column = threadIdx.x % 4 * 2;
+  const uint32_t first = column == 0 ? 0x3c00 : 0x0f00, ninth = column == 0 ? 0 : 0x0800;
+  const uint32_t a[4] = {0x0f000000 | first, 0x0f000000 | first, 0x0f000f00, 0x0f000f00};
+  const uint32_t b[2] = {0x08000000 | (column == 0 ? 0x3c00u : 0x0800u), 0x08000000 | ninth};
+  const float c[4] = {};
+  float d[4];
+  tkf::mma_m16n8k16_f16(d, a, b, c);
+  if (threadIdx.x == 0) out[0] = static_cast<int>((d[0] - 1) * 0x1p23f);
+}
 
 struct Case {
   const char* name;
@@ -48,6 +59,7 @@ const Case kCases[] = {
     {"sum_block", sum_block<true>, 256, 0, 255 * 128}, {"sum_block_without_barrier", sum_block<false>, 256, 0, 255 * 128},
     {"lonely_barrier", lonely_barrier, 64, 0, 0},      {"past_shared", past_shared, 1, 20, 0},
     {"past_global", past_global, 1, 0, 0},             {"deep_stack", deep_stack, 1, 0, 0},
+    {"eight_products", cut_products, 32, 0, 2},        {"sixteen_products", cut_products, 32, 0, 3},
 };
 
 }  // namespace

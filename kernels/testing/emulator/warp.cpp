@@ -1,17 +1,25 @@
 // Tensor-core products and ldmatrix, performed for a whole warp at once.
 #include "warp.h"
 
+#include <cstdlib>
+
+#include "tensor_cores.h"
+
 namespace tkf::simt {
 namespace {
 
-typedef float Row __attribute__((vector_size(32)));  // eight columns
+// Whether mma.sync adds 16 products at a time, as an H100 does, or 8: TKF_EMULATOR_MMA=16.
+bool adds_16() {
+  static const char* const asked = getenv("TKF_EMULATOR_MMA");
+  return asked != nullptr && strcmp(asked, "16") == 0;
+}
 
 // Lane layouts: PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type".
 template <float (*kToFloat)(uint16_t)>
 void perform_mma(const char* name, Meeting& meeting) {
   if (meeting.lanes != kAllLanes) die("%s: found lanes %08x, expected a whole warp", name, meeting.lanes);
-  float a[16][16];
-  Row b[16], d[16];
+  float a[16][16], d[16][8];
+  RightFactor<8> b;
   const auto low = [](uint32_t pair) { return kToFloat(static_cast<uint16_t>(pair)); };
   const auto high = [](uint32_t pair) { return kToFloat(static_cast<uint16_t>(pair >> 16)); };
   for (unsigned lane = 0; lane < kWarp; lane++) {
@@ -23,15 +31,12 @@ void perform_mma(const char* name, Meeting& meeting) {
     }
     for (unsigned i = 0; i < 2; i++) {
       const unsigned k = column + i * 8;
-      b[k][group] = low(mine.b[i]), b[k + 1][group] = high(mine.b[i]);
+      b.set(k, group, low(mine.b[i])), b.set(k + 1, group, high(mine.b[i]));
     }
     for (unsigned i = 0; i < 4; i++) d[group + (i >> 1) * 8][column + (i & 1)] = mine.c[i];
   }
-  for (unsigned row = 0; row < 16; row++) {
-    Row sums = {};
-    for (unsigned k = 0; k < 16; k++) sums += a[row][k] * b[k];
-    d[row] += sums;
-  }
+  const auto add = adds_16() ? add_products<16, 8> : add_products<8, 8>;
+  for (unsigned row = 0; row < 16; row++) add(a[row], b, d[row]);
   for (unsigned lane = 0; lane < kWarp; lane++) {
     const Mma& mine = *static_cast<Mma*>(meeting.data[lane]);
     const unsigned group = lane / 4, column = lane % 4 * 2;

@@ -6,6 +6,7 @@
 #include "async.h"
 
 #include "block.h"
+#include "tensor_cores.h"
 
 namespace tkf::simt {
 namespace {
@@ -53,14 +54,12 @@ void read_columns(Async& async, bool bf16, const Matrix& matrix, int columns, fl
 
 template <int COLUMNS>
 void multiply(const float (&a)[kRows][kDepth], const float (&b)[kDepth][kMostColumns], bool add, float* d) {
-  for (int row = 0; row < kRows; row++) {
-    float sums[COLUMNS] = {};
-    for (int k = 0; k < kDepth; k++) {
-      const float x = a[row][k];
-      for (int n = 0; n < COLUMNS; n++) sums[n] += x * b[k][n];
-    }
-    for (int n = 0; n < COLUMNS; n++) d[row * COLUMNS + n] = add ? d[row * COLUMNS + n] + sums[n] : sums[n];
+  RightFactor<COLUMNS> right;
+  for (int k = 0; k < kDepth; k++) {
+    for (int n = 0; n < COLUMNS; n++) right.set(k, n, b[k][n]);
   }
+  if (!add) std::fill(d, d + kRows * COLUMNS, 0.0f);
+  for (int row = 0; row < kRows; row++) add_products<16>(a[row], right, d + row * COLUMNS);
 }
 
 // Where entry i of a thread's accumulators stands in [64, columns].
