@@ -19,7 +19,7 @@ eval "$what"
 `;
 const PROGRAMS = [
   "bin/npx",
-  ...["chromium", "redis", "emulated", "mutants", "sanitize", "cuda", "notebook"].map((name) =>
+  ...["chromium", "redis", "emulated", "fused", "mutants", "sanitize", "cuda", "notebook"].map((name) =>
     `.ci/${name}`
   ),
 ];
@@ -85,7 +85,7 @@ testRun(".ci/run prints each step apart, two at once, and counts the tests", [
   assert(begun("task test --junit-path=") > 0);
   assert(begun("task gates") < begun("task mutants"), "the sampled mutants do not wait for the tests");
   assertMatch(ended.steps[begun("task mutants")]!, /--count 40 --seed 20261126 --limit 300 --times \S+$/);
-  assertEquals(ended.steps.length, 16);
+  assertEquals(ended.steps.length, 17);
   assertMatch(
     text,
     /\nverified: cuda emulated mutants notebook sanitize; to note it: cp [^\n]*\nnoted\n== steps\n/,
@@ -98,7 +98,7 @@ testRun(".ci/run prints each step apart, two at once, and counts the tests", [
   const table = ended.lines.slice(ended.lines.indexOf("== steps") + 1, -1);
   assertEquals(table.map((line) => line.replace(/ {2,}\d+ s$/, "")), [
     ...["programs", "build", "gates", "tests", "sanitizers", "notebooks", "digest", "docs"],
-    ...["sampled mutants", "CUDA mutants", "cuda", "notebook 01, ten times", "all"],
+    ...["sampled mutants", "fused products", "CUDA mutants", "cuda", "notebook 01, ten times", "all"],
   ]);
 });
 
@@ -110,7 +110,7 @@ testRun(
     assertEquals(ended.steps.length, 12);
     assert(ended.steps.includes("cuda 90a"));
     assert(ended.steps.some((step) => step.endsWith("task build --all")));
-    assert(!ended.steps.some((step) => /^(mutants|sanitize|notebook) |--note/.test(step)));
+    assert(!ended.steps.some((step) => /^(fused|mutants|sanitize|notebook) |--note/.test(step)));
     const text = ended.lines.join("\n");
     assertMatch(
       text,
@@ -126,7 +126,7 @@ testRun(".ci/run runs everything where it cannot tell what was verified", [
   assertEquals(ended.code, 1);
   assert(failuresOf(ended).includes("failed: sources, whose last lines were:"));
   assertEquals(failuresOf(ended).at(-1), "12 passed, 1 failed, 2 skipped");
-  assertEquals(ended.steps.length, 16);
+  assertEquals(ended.steps.length, 17);
 });
 
 testRun(".ci/run tells of every step that fails, is killed or cannot be started, and runs the others", [
@@ -150,7 +150,7 @@ testRun(".ci/run tells of every step that fails, is killed or cannot be started,
   }
   assert(!told.includes("60") && told.includes("62"), "not the last 40 lines");
   assertEquals(told.at(-1), "12 passed, 4 failed, 2 skipped");
-  assertEquals(ended.steps.length, 16);
+  assertEquals(ended.steps.length, 17);
   for (const [step, script] of [["sanitizers", "sanitize"], ["cuda", "cuda"]]) {
     assert(
       ended.lines.includes(

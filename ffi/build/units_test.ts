@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import { includesOf, KERNELS_URL, readSources, sourceKey } from "../sources.ts";
+import { includesOf, KERNELS_URL, readSources, sourceKey, unitFlags } from "../sources.ts";
 import { readEmulated } from "./emulated_testing.ts";
 import { bestLevel } from "./cpu.ts";
 import { unitKey } from "./objects.ts";
@@ -92,6 +92,18 @@ Deno.test("every kernel waits for those before it first of all, so that launches
   }
   assertEquals(late, []);
   assert(found.length > 40 && found.includes("prefill_wgmma_kernel"), `${found}`);
+});
+
+Deno.test("units that hold the filter's formulas fuse no product with an addition, for any processor", async () => {
+  const { units, texts } = await readSources("cpu");
+  const holdsFilter = (unit: string) =>
+    includesOf(texts, unit).some((path) => /^kv_filter_.*\.(h|cpp)$/.test(path));
+  const exact = units.filter(holdsFilter);
+  assertEquals(exact.toSorted(), [
+    "common/entries.cpp", // the decisions: compiled once, so that arm64 alone would show it
+    "kv_filter_scan/kv_filter_scan_cpu.cpp",
+  ]);
+  for (const unit of exact) assertEquals(unitFlags(unit), ["-ffp-contract=off"], unit);
 });
 
 Deno.test("bestLevel() takes the last level whose macros the compiler defines, all of them", async () => {

@@ -98,12 +98,13 @@ TKF_BOTH inline Fused fuse(const tkf_filter_spec& spec, const Moments& m, uint64
   }
 }
 
-// a*b, rounded before it is added to anything, as the CPU library's build does it; nvcc would fuse the two.
+// a*b, rounded before it is added to anything: compilers would fuse the two, nvcc always.
 TKF_BOTH inline double rounded_product(double a, double b) {
 #ifdef __CUDA_ARCH__
   return __dmul_rn(a, b);
 #else
-  return a * b;
+  const volatile double product = a * b;
+  return product;
 #endif
 }
 

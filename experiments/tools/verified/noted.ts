@@ -31,7 +31,7 @@ const COVERED: Readonly<Record<string, Covered>> = {
     files: new RegExp(
       "^(kernels|ffi)/(?!build/).*\\.ts$|^ffi/build/emulated_testing\\.ts$|" +
         "^lib/(model/run|reference|filter)/(?!.*_test\\.ts$)|^lib/(backend|batch_ops|dtype|tensor)\\.ts$|" +
-        "^experiments/tools/(bench_gpu|test_gpu)",
+        "^experiments/tools/(bench_gpu|test_gpu)|^\\.ci/fused$",
     ),
     keys: async () => [await emulatedKey()],
   },

@@ -130,8 +130,15 @@ constexpr std::common_type_t<A, B> max(A a, B b) {
   else return static_cast<C>(a) > static_cast<C>(b) ? static_cast<C>(a) : static_cast<C>(b);
 }
 
-inline double __dadd_rn(double a, double b) { return a + b; }
-inline double __dmul_rn(double a, double b) { return a * b; }
+// Never fused with another operation, whatever the compiler's flags.
+inline double __dadd_rn(double a, double b) {
+  const volatile double sum = a + b;
+  return sum;
+}
+inline double __dmul_rn(double a, double b) {
+  const volatile double product = a * b;
+  return product;
+}
 
 inline unsigned __float_as_uint(float x) { return tkf::simt::bits_of<unsigned>(x); }
 inline float __uint_as_float(unsigned x) { return tkf::simt::bits_of<float>(x); }
