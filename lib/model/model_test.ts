@@ -1,6 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import type { Outcomes, Pruner } from "../methods/pruner.ts";
-import { hostData, rowsOf } from "../tensor.ts";
+import { emptyTensor, hostData, rowsOf } from "../tensor.ts";
 import { PAGE_ROWS } from "./run/kv_cache.ts";
 import { backend, config, firstLayers, ids, maxDifference, patternPruner, tiny } from "./testing.ts";
 
@@ -143,5 +143,6 @@ Deno.test("futureOutputs is norm(o)/norm(x) of the dense pass, and non-causal me
 Deno.test("start() refuses a layer that the model does not have", () => {
   assertThrows(() => tiny.start(patternPruner([10], () => true)), RangeError, "Cannot filter layer 10");
   assertThrows(() => tiny.embed(Int32Array.of(4096)), RangeError, "4096");
+  assertThrows(() => tiny.logits(emptyTensor("f32", [1, 3])), RangeError, '"hidden"');
   assertEquals(hostData(tiny.embed(Int32Array.of(1))).length, config.hiddenSize);
 });
