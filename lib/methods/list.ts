@@ -4,6 +4,7 @@ import type { Reads } from "../filter/rule.ts";
 import { attentionDrop } from "./model_pruning/attention_drop.ts";
 import { cur } from "./keys/cur.ts";
 import { curdkv } from "./eviction/curdkv.ts";
+import { duoAttention } from "./eviction/duo_attention.ts";
 import { expectedAttention } from "./eviction/expected_attention.ts";
 import { fixedWeight } from "./rules/static.ts";
 import { flap } from "./model_pruning/flap.ts";
@@ -30,6 +31,7 @@ import { probePruning } from "./model_pruning/probe_pruning.ts";
 import { product } from "./rules/product.ts";
 import { random } from "./rules/random.ts";
 import { randomProtected } from "./rules/random_protected.ts";
+import { razorAttention } from "./eviction/razor_attention.ts";
 import { received } from "./keys/received.ts";
 import { shortgpt } from "./model_pruning/shortgpt.ts";
 import { sleb } from "./model_pruning/sleb.ts";
@@ -72,6 +74,8 @@ export const EVICTIONS = [
   curdkv,
   keydiffCache,
   keydiffMerge,
+  duoAttention,
+  razorAttention,
   foresight,
 ] as const;
 

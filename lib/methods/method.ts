@@ -14,7 +14,7 @@ import type {
   LayerAlteration,
   SeenPrompt,
 } from "./model_pruning/calibration.ts";
-import type { Pruner, PrunerContext } from "./pruner.ts";
+import type { HeadProbe, Pruner, PrunerContext } from "./pruner.ts";
 
 export interface Looks {
   /** Its place in a legend, which gives colour and mark; default: after those that have a place. */
@@ -89,6 +89,8 @@ export interface EvictionMethod<Name extends string = string> extends MethodInfo
   readonly merges?: true;
   /** Whether it needs the attention of the whole sequence's queries. */
   readonly nonCausal?: true;
+  /** How it finds KV heads that keep every key and value, so that only the others evict. */
+  readonly heads?: HeadProbe;
   /** Memory of all tokens, evicted ones included. */
   readonly memory?: {
     size(shape: FilterShape): number;

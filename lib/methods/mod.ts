@@ -6,15 +6,15 @@
 import { expectOptions, expectTypeOf } from "../errors.ts";
 import { expectShape, type FilterShape } from "../filter/sequence.ts";
 import { sayNearest } from "../nearest.ts";
-import { FUSION_NAMES, type MethodName, methodOf } from "./list.ts";
+import { FUSION_NAMES, keyMethodOf, type MethodName, methodOf } from "./list.ts";
 import { withKeySide } from "./key_side.ts";
 import type { OptionTable } from "../filter/option.ts";
-import { isOffline, isRule, type PrunerMethod } from "./method.ts";
+import { isEviction, isOffline, isRule, type PrunerMethod } from "./method.ts";
 import { createOffline } from "./model_pruning/offline.ts";
-import { type MethodOptions, resolveOptions } from "./options.ts";
-import { CONTEXT, type Pruner, type PrunerContext } from "./pruner.ts";
+import { type MethodOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
+import { CONTEXT, type HeadProbe, type Pruner, type PrunerContext } from "./pruner.ts";
 export type { PrunerContext } from "./pruner.ts";
-import { filtersQueries } from "./sides.ts";
+import { filtersQueries, keyRuleOf } from "./sides.ts";
 import { createRulePruner } from "./rule_pruner.ts";
 import { createShuffled } from "./replay.ts";
 
@@ -64,9 +64,17 @@ export function createPruner(
   }
   expectShape(model);
   expectOptions(context, CONTEXT);
-  const resolved = resolveOptions(isNamed ? { ...options, fusion: name } : options);
+  const asked = resolveOptions(isNamed ? { ...options, fusion: name } : options);
+  const probe = headProbeOf(asked);
+  // All heads with a score keep everything, as far as the ratio allows.
+  const resolved = probe ? { ...asked, whole: "heads" as const, wholeFraction: 1 } : asked;
   const { whole } = resolved, isScored = whole === "auto" || whole === "heads";
-  const { retrieval = isScored ? context.retrieval?.(whole) : undefined } = model;
+  const { retrieval = isScored ? context.retrieval?.(probe ?? whole) : undefined } = model;
+  if (probe !== undefined && retrieval === undefined) {
+    throw new RangeError(
+      `Cannot evict by "${asked.kvFusion}" without scores of KV heads: expected a context or a shape with \`retrieval\``,
+    );
+  }
   const scored = model.numLayers * (whole === "heads" ? model.numKvHeads : 1);
   if (isScored && retrieval !== undefined && retrieval.length !== scored) {
     throw new RangeError(
@@ -82,4 +90,10 @@ export function createPruner(
       : (method as PrunerMethod<string, OptionTable, never>).create(shape, resolved as never, context);
   const pruner = withKeySide(queries, shape, resolved, context);
   return resolved.shuffle ? createShuffled(shape, pruner, resolved) : pruner;
+}
+
+/** How the method of the key side finds heads that keep everything, where it has such a way of its own. */
+function headProbeOf(options: ResolvedOptions): HeadProbe | undefined {
+  const name = keyRuleOf(options), method = name && keyMethodOf(name);
+  return method && isEviction(method) ? method.heads : undefined;
 }

@@ -20,7 +20,7 @@ import {
   methodOf,
   type RuleName,
 } from "./list.ts";
-import { type AnyRule, isOffline, isRule, type Method } from "./method.ts";
+import { type AnyRule, isEviction, isOffline, isRule, type Method } from "./method.ts";
 import type { MethodOptions } from "./method_options.ts";
 import { OPTIONS, type Options, PRESETS } from "./option_table.ts";
 import { SIGNALS } from "./pruner.ts";
@@ -96,13 +96,21 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
         'rule of their own (use side: "key", or kvFusion)',
     );
   }
+  const rule = keyRule && keyMethodOf(keyRule);
+  if (rule !== undefined && isEviction(rule) && rule.heads !== undefined && resolved.whole !== "none") {
+    throw new RangeError(
+      `Cannot use option "whole": found ${
+        showValue(resolved.whole)
+      }, expected "none" since "${rule.name}" finds ` +
+        "its own KV heads",
+    );
+  }
   if (filtersQueries(resolved)) {
     const method = methodOf(resolved.fusion);
     if (isOffline(method)) checkAlone(resolved, keyRule);
     checkNarrows(method, resolved, isRule(method) ? method.narrows : {});
     checkSubstitute(method, resolved);
   }
-  const rule = keyRule && keyMethodOf(keyRule);
   if (rule !== undefined && isRule(rule)) {
     const reads = readsOf(rule, resolved);
     // Which tokens it keeps is not known when the next one's similarity is.

@@ -164,6 +164,30 @@ export interface Substitute {
   readonly block: number;
 }
 
+/** @internal How a method finds the KV heads that keep every key and value: by one dense pass over random ids. */
+export interface HeadProbe {
+  /** Random ids, and how often the model reads them in a row. */
+  readonly tokens: number;
+  readonly copies: number;
+  /** A score per KV head, [layers * numKvHeads]: the higher the sooner it keeps everything; 0 = it never does. */
+  score(layers: readonly ProbedLayer[]): number[];
+}
+
+/** @internal What enters the attention of a layer in such a pass over T tokens; the copies come last. */
+export interface ProbedLayer {
+  readonly numHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  /** Factor on the products of queries and keys. */
+  readonly scale: number;
+  /** Queries after rotary embedding, [T, numHeads * headDim]. */
+  readonly queries: Float32Array;
+  /** Keys after rotary embedding, [T, numKvHeads * headDim]. */
+  readonly keys: Float32Array;
+  /** The mean query at position `count` - 1, and the mean key at positions 0 to `count` - 1: means before rotary embedding. */
+  meansAt(count: number): { readonly query: Float64Array; readonly keys: readonly Float64Array[] };
+}
+
 /** @internal Decisions of a run over a whole sequence. */
 export interface Decided {
   readonly length: number;
@@ -291,9 +315,10 @@ export interface PrunerContext {
   /** Calibration text for a method that alters the model; default: the process's own. */
   readonly calibration?: Calibration;
   /**
-   * Retrieval scores of the model, as the shape has them for that value of `whole`: asked for where the shape has none.
+   * Retrieval scores of the model, as the shape has them for that value of `whole`, or by a method's own probe of KV heads:
+   * asked for where the shape has none.
    */
-  readonly retrieval?: (whole: "auto" | "heads") => readonly number[];
+  readonly retrieval?: (whole: "auto" | "heads" | HeadProbe) => readonly number[];
   /** Called with the decisions of all sequences, forks included. */
   readonly trace?: DecisionTrace;
   /** The same of the key side's decisions, where it has a rule of its own. */

@@ -1,6 +1,6 @@
 /** Which layers retrieve: how much a layer's output needs keys that are neither among the first ones nor recent. */
+import { drawIds, headScores } from "./head_probe.ts";
 import { definePruner, type Outcomes, type Pruner, type PrunerContext } from "../methods/pruner.ts";
-import { uniform } from "../random.ts";
 import { f32Data, firstRows, hostTensor, type Tensor } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
 import type { LoadedModel } from "./load.ts";
@@ -34,16 +34,6 @@ export interface RetrievalLayers {
     readonly recent: number;
     readonly seed: number;
   };
-}
-
-/** Random ids without control tokens, after the model's first token where it has one; then the same again. */
-function drawIds(tokenizer: LoadedModel["tokenizer"], seed: number): Int32Array<ArrayBuffer> {
-  const { vocabSize, bosId, addsBos } = tokenizer, ids: number[] = [];
-  for (let counter = BigInt(seed) << 32n; ids.length < PROBE.tokens; counter++) {
-    const id = Math.floor(uniform(counter) * vocabSize);
-    if (tokenizer.bytes(id).length > 0) ids.push(id);
-  }
-  return Int32Array.from([...addsBos ? [bosId!] : [], ...ids, ...ids]);
 }
 
 /** Loss of ids[i + 1] in nats, [T - 1], of one prefill. */
@@ -110,7 +100,7 @@ export function findRetrievalLayers(
   if (!Number.isSafeInteger(seed) || seed < 0) {
     throw new RangeError(`Cannot probe with seed ${seed}: expected an integer from 0 on`);
   }
-  const ids = drawIds(tokenizer, seed), again = ids.length - PROBE.tokens;
+  const ids = drawIds(tokenizer, { ...PROBE, copies: 2, seed }), again = ids.length - PROBE.tokens;
   const { numLayers, numKvHeads, layers: own } = model.config, scores = new Float64Array(numLayers);
   const layers = [...scores.keys()].filter((layer) => own?.[layer]?.window === undefined);
   if (layers.length === 0) {
@@ -191,6 +181,7 @@ export function retrievalOf(
 /** The same as a method's context and the shape of a model have it: scores of layers, or of KV heads one after the other. */
 export const retrievalScores =
   (loaded: Pick<LoadedModel, "model" | "tokenizer">): NonNullable<PrunerContext["retrieval"]> => (whole) => {
+    if (typeof whole === "object") return headScores(loaded, whole);
     const { scores, heads } = retrievalOf(loaded);
     return whole === "heads" ? heads.flat() : scores;
   };

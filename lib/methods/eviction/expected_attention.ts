@@ -3,6 +3,7 @@ import type { FilterShape } from "../../filter/sequence.ts";
 import { norm } from "../../filter/similarity.ts";
 import type { LiveToken } from "./live_keys.ts";
 import type { EvictionMethod } from "../method.ts";
+import { softmax } from "./softmax.ts";
 
 /** Queries over which their mean and spread are taken, as weights that fade. */
 const HORIZON = 64;
@@ -37,10 +38,7 @@ export function scoreExpected(
       }
       return dot / Math.sqrt(d) + spread / d / 2;
     });
-    const top = logits.reduce((a, b) => Math.max(a, b), -Infinity),
-      shares = logits.map((x) => Math.exp(x - top));
-    const total = shares.reduce((a, b) => a + b, 0);
-    shares.forEach((share, i) => scores[own]![i]! += share / total / group);
+    softmax(logits).forEach((share, i) => scores[own]![i]! += share / group);
   });
   return scores.map((row, head) => row.map((x, i) => x * norm(tokens[i]!.value, head * d, d)));
 }

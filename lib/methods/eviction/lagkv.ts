@@ -1,6 +1,7 @@
 /** Key side: evicts tokens that vary least compared with the next block (LagKV, arXiv 2504.04704). */
 import { byHead, type LiveToken, notedScores } from "./live_keys.ts";
 import type { EvictionMethod } from "../method.ts";
+import { softmax } from "./softmax.ts";
 
 /**
  * Per head the token's rank in its block, [0, 1), by the mean of two softmaxes over the block. One is of the key's
@@ -63,10 +64,4 @@ function weigh(
     const mean = scaled.reduce((a, b) => a + b, 0) / headDim;
     return Math.sqrt(scaled.reduce((sum, x) => sum + (x - mean) ** 2, 0) / (headDim - 1));
   }).map(softmax);
-}
-
-function softmax(row: Float64Array): Float64Array {
-  const top = Math.max(...row), shares = row.map((x) => Math.exp(x - top));
-  const total = shares.reduce((a, b) => a + b, 0);
-  return shares.map((x) => x / total);
 }

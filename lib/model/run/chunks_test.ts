@@ -58,7 +58,8 @@ function run(pruner: Pruner, feeds: readonly number[]): Run {
 const inChunks = (count: number, chunk: number) =>
   Array.from({ length: Math.ceil(count / chunk) }, (_, i) => Math.min(chunk, count - i * chunk));
 
-const pruners = VARIANTS.map((options) => createPruner("token-filtering", config, options));
+const retrieval = () => [1, 0];
+const pruners = VARIANTS.map((options) => createPruner("token-filtering", config, options, { retrieval }));
 
 /** Throws unless a run is the first tokens of a longer one. Keys are decided late: their decisions are those so far. */
 function assertPrefix({ sequence, hidden }: Run, whole: Run, title: string): void {

@@ -14,7 +14,7 @@ import type { Progress } from "../output/progress.ts";
 export const unprobed = (
   { numLayers, numKvHeads }: Pick<ModelConfig, "numLayers" | "numKvHeads">,
 ): Pick<PrunerContext, "retrieval"> => ({
-  retrieval: (whole) => new Array<number>(numLayers * (whole === "heads" ? numKvHeads : 1)).fill(1),
+  retrieval: (whole) => new Array<number>(numLayers * (whole === "auto" ? 1 : numKvHeads)).fill(1),
 });
 
 /** Result that an earlier run has kept; undefined if nothing can be read. */
