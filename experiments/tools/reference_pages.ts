@@ -48,7 +48,7 @@ const GROUPS: readonly (readonly [title: string, about: string, methods: readonl
   ],
   [
     "Evictions from the cache",
-    "`--kv-method NAME`. The cache is scored again at every block start. Tokens are evicted for all heads at once.",
+    "`--kv-method NAME`. The cache is scored again at every block start. All but `adakv` evict a token for all heads at once.",
     EVICTIONS,
   ],
   ["Methods that alter the model", "`--method NAME`; most need `--calibration FILE`.", OFFLINE],

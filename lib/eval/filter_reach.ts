@@ -2,6 +2,7 @@
 import type { Pruner } from "../methods/pruner.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { judgedAt } from "../filter/blocks.ts";
+import { unitsOf } from "../filter/option.ts";
 
 /** Counts over scored positions: those whose hidden state gives the distribution of a scored token. */
 export interface FilterReach {
@@ -51,12 +52,12 @@ export function reachOf(
   let ownSkips = 0;
   for (let layer = 0; layer < config.numLayers; layer++) {
     const queries = keep.get(layer), keys = kvKeep.get(layer);
-    const reach = config.layers?.[layer]?.window ?? Infinity;
+    const reach = config.layers?.[layer]?.window ?? Infinity, units = unitsOf(keySide?.heads?.get(layer));
     // From this position on no query attends to the key of token j.
     const goneAt = (j: number) =>
       Math.min(
         !skippedStay && queries?.[j] === 0 ? j + spans.recent + 1 : Infinity,
-        keys?.[j] === 0 ? judgedAt(j, spans) : Infinity,
+        keys !== undefined && keys[j]! < units ? judgedAt(j, spans) : Infinity,
       );
     const gone = queries === undefined && keys === undefined
       ? []

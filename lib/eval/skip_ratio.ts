@@ -1,6 +1,7 @@
 /** Fractions of attention computations that were skipped, and of keys that were dropped, from the masks of a run. */
 import { expectInstance } from "../errors.ts";
 import { judgedTokens, type Spans } from "../filter/blocks.ts";
+import { unitsOf } from "../filter/option.ts";
 import type { KeySide, Pruner } from "../methods/pruner.ts";
 
 /** Skipped fractions; null where nothing could be decided (no token came after the warm-up). */
@@ -25,7 +26,7 @@ export interface DropCounts {
  * Counts drops over sequences.
  *
  * @param sequences For each its length and its masks: per layer of the key side 0 = evicted.
- * @param heads KV heads of layers of which some keep everything.
+ * @param heads KV heads of layers, where they do not all have the same rows.
  */
 export function tallyDrops(
   numLayers: number,
@@ -38,7 +39,8 @@ export function tallyDrops(
   for (const { length, kvKeep } of sequences) {
     judged += Math.max(judgedTokens(length, spans) - Math.max(spans.warmup, 1), 0);
     for (const [layer, mask] of kvKeep) {
-      const dropped = mask.reduce((sum, kept) => sum + 1 - kept, 0), own = heads.get(layer);
+      const own = heads.get(layer), units = unitsOf(own);
+      const dropped = mask.reduce((sum, kept) => sum + units - kept, 0) / units;
       droppedPerLayer[layer]! += own === undefined
         ? dropped
         : dropped * own.others.length / (own.whole.length + own.others.length);
@@ -65,7 +67,7 @@ export function wholeOf({ keySide }: Pick<Pruner, "keySide">): {
 } {
   const { whole, heads } = keySide ?? {}, wholeHeads: string[] = [];
   heads?.forEach((parts, layer) => wholeHeads.push(...parts.whole.map((head) => `${layer}.${head}`)));
-  return { ...(whole && { wholeLayers: whole }), ...(heads && { wholeHeads }) };
+  return { ...(whole && { wholeLayers: whole }), ...(wholeHeads.length > 0 && { wholeHeads }) };
 }
 
 /** Attention computations that were skipped; counts of several sequences add up. */

@@ -43,12 +43,19 @@ export const LAYER_SETS = ["none", "auto", "heads"] as const;
 /** Some layers of a model: none, those that the model itself names (or some of their KV heads), or a list of 0-based indices. */
 export type Layers = typeof LAYER_SETS[number] | readonly number[];
 
-/** @internal KV heads of a layer, ascending in each part, none of which is empty. */
+/** @internal KV heads of a layer, ascending in each part. */
 export interface HeadParts {
   /** Those that keep every key and value. */
   readonly whole: readonly number[];
-  /** Those that evict. */
+  /** Those that evict, at least one. */
   readonly others: readonly number[];
+  /** Whether each of them has rows of its own; default: all have the same ones, and some heads are whole. */
+  readonly apart?: boolean;
+}
+
+/** How many times each token of a layer is decided: once, or once per KV head that has rows of its own. */
+export function unitsOf(parts: HeadParts | undefined): number {
+  return parts?.apart ? parts.others.length : 1;
 }
 
 export type OptionTable = { readonly [name: string]: Option };

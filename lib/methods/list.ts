@@ -1,6 +1,7 @@
 /** Every method, one line each. The order is that of flags, tables and reports. */
 import { type AnyRule, type EvictionMethod, isRule, type Method } from "./method.ts";
 import type { Reads } from "../filter/rule.ts";
+import { adakv } from "./eviction/adakv.ts";
 import { attentionDrop } from "./model_pruning/attention_drop.ts";
 import { cur } from "./keys/cur.ts";
 import { curdkv } from "./eviction/curdkv.ts";
@@ -74,6 +75,7 @@ export const EVICTIONS = [
   curdkv,
   keydiffCache,
   keydiffMerge,
+  adakv,
   duoAttention,
   razorAttention,
   foresight,

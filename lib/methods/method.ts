@@ -89,6 +89,11 @@ export interface EvictionMethod<Name extends string = string> extends MethodInfo
   readonly merges?: true;
   /** Whether it needs the attention of the whole sequence's queries. */
   readonly nonCausal?: true;
+  /**
+   * Where each KV head has rows of its own: the fraction of the equal budget that each of them keeps at least. It then reads
+   * attention, and its keys, values and scores are those of one KV head.
+   */
+  readonly apart?: number;
   /** How it finds KV heads that keep every key and value, so that only the others evict. */
   readonly heads?: HeadProbe;
   /** Memory of all tokens, evicted ones included. */

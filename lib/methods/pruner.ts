@@ -80,6 +80,8 @@ export interface Answer {
   readonly keep?: Uint8Array<ArrayBuffer>;
   /** Positions whose key and value are evicted now, ascending. */
   readonly drop?: readonly number[];
+  /** The same of each KV head that has rows of its own. */
+  readonly dropByHead?: readonly (readonly number[])[];
   /** Values that change now, [numKvHeads * headDim] each, by position. */
   readonly values?: ReadonlyMap<number, Float32Array<ArrayBuffer>>;
 }
@@ -98,6 +100,8 @@ export interface Signals {
   readonly positions: Int32Array;
   /** By signal; 0 for a key that a query does not see. */
   readonly rows: { readonly [S in Signal]?: Float64Array };
+  /** The KV head of the keys, where KV heads have rows of their own: its place among those that evict. */
+  readonly unit?: number;
 }
 
 /**
@@ -134,7 +138,7 @@ export interface Side<Seen = Outcomes> {
   readonly specs?: readonly LayerSpec[];
   /** Key side: layers that keep everything because of the option `whole`, ascending; left out where there is none. */
   readonly whole?: readonly number[];
-  /** Key side: KV heads of its layers of which some keep everything; the others of such a layer evict. */
+  /** Key side: KV heads of its layers of which some keep everything, or each has rows of its own. */
   readonly heads?: ReadonlyMap<number, HeadParts>;
   /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks. */
   start(chunk?: number): SideSequence<Seen>;
@@ -173,7 +177,7 @@ export interface HeadProbe {
   score(layers: readonly ProbedLayer[]): number[];
 }
 
-/** @internal What enters the attention of a layer in such a pass over T tokens; the copies come last. */
+/** @internal Inputs of a layer's attention in such a pass over T tokens; the copies come last. */
 export interface ProbedLayer {
   readonly numHeads: number;
   readonly numKvHeads: number;
@@ -193,7 +197,7 @@ export interface Decided {
   readonly length: number;
   /** Per filtered layer one entry per token: 1 = its attention was computed. */
   readonly keep: ReadonlyMap<number, Uint8Array>;
-  /** Per layer of the key side: 0 = its key and value were evicted. */
+  /** Per layer of the key side: 0 = its key and value were evicted; where KV heads have rows of their own, how many keep them. */
   readonly kvKeep: ReadonlyMap<number, Uint8Array>;
 }
 

@@ -1,6 +1,7 @@
 /** The costs of continued texts, next to each other. */
 import type { Backend } from "../../../lib/backend.ts";
 import { dropRatioOf, skipRatiosOf, tallyDrops, tallySkips } from "../../../lib/eval/mod.ts";
+import { unitsOf } from "../../../lib/filter/mod.ts";
 import { ownRule, recordCalibration, recordOptions, type ResolvedOptions } from "../../../lib/methods/mod.ts";
 import type { ModelConfig, ModelFile, SamplingOptions, Tokenizer } from "../../../lib/model/mod.ts";
 import { plural } from "../../../lib/plural.ts";
@@ -118,7 +119,10 @@ function findParting(a: readonly number[], b: readonly number[]): number | null 
 /** Whether a run filtered nothing, so that its text is the full model's. */
 export function filtersNothing({ pruner, length, keep, kvKeep }: GeneratedText): boolean {
   const gone = (masks: ReadonlyMap<number, Uint8Array>) =>
-    [...masks.values()].some((mask) => mask.subarray(0, length).includes(0));
+    [...masks].some(([layer, mask]) => {
+      const units = masks === kvKeep ? unitsOf(pruner?.keySide?.heads?.get(layer)) : 1;
+      return mask.subarray(0, length).some((kept) => kept < units);
+    });
   return pruner?.prepare === undefined && !gone(keep) && !gone(kvKeep);
 }
 

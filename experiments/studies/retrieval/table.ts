@@ -69,11 +69,14 @@ const METHODS: { readonly [rule: string]: string } = {
   knorm: "Knorm",
   lagkv: "LagKV",
   "expected-attention": "ExpectedAttention",
+  adakv: "AdaKV",
+  "duo-attention": "DuoAttention",
+  "razor-attention": "RazorAttention",
 };
 const nameOf = ({ kvFusion, schedule }: Trial) =>
   schedule === "ramp" ? "PyramidKV" : METHODS[kvFusion] ?? `\`${kvFusion}\``;
 
-/** A row per method and ratio: as it is, with whole layers, and how far the rule `key` with whole layers is from it as it is. */
+/** A row per method and ratio: as it is, with whole layers, and how far `key` with whole layers or heads is from it as it is. */
 export function tabulateMethods(results: RetrievalResults): PlainTable {
   const { dense, trials } = results;
   const shown = (own: LossBlocks | undefined, other: LossBlocks | undefined) =>
@@ -84,9 +87,10 @@ export function tabulateMethods(results: RetrievalResults): PlainTable {
   );
   const rows = [...groups.values()].map((group) => {
     const of = (whole: string) => group.find((trial) => trial.whole === whole), [first] = group as [Trial];
-    const best = trials.find(({ kvFusion, kvRatio, whole }) =>
-      kvFusion === "key" && kvRatio === first.kvRatio && whole === "auto"
-    );
+    const ofKey = (whole: string) =>
+      trials.find((trial) =>
+        trial.kvFusion === "key" && trial.kvRatio === first.kvRatio && trial.whole === whole
+      )?.lossBlocks;
     const asIs = of("none")?.lossBlocks, withWhole = of("auto")?.lossBlocks;
     return {
       ratio: first.kvRatio,
@@ -98,7 +102,8 @@ export function tabulateMethods(results: RetrievalResults): PlainTable {
         shown(asIs, dense.lossBlocks),
         shown(withWhole, dense.lossBlocks),
         shown(withWhole, asIs),
-        shown(best?.lossBlocks, asIs),
+        shown(ofKey("auto"), asIs),
+        shown(ofKey("heads"), asIs),
       ],
     };
   });
@@ -111,6 +116,7 @@ export function tabulateMethods(results: RetrievalResults): PlainTable {
       "with whole layers",
       "difference",
       "`key` with whole layers less as is",
+      "`key` with whole heads less as is",
     ],
     left: [true],
     rows: rows.sort((a, b) => a.ratio - b.ratio || a.loss - b.loss).map(({ cells }) => cells),

@@ -1,4 +1,5 @@
 /** kvpress's presses on random tensors drawn by a seed: the same scores, and the same tokens dropped. */
+import { type AdaCases, expectAdaKV } from "../../../lib/methods/eviction/adakv_testing.ts";
 import {
   expectCache,
   expectScores,
@@ -28,5 +29,18 @@ Deno.test({
           expectCache(drawn, method, own);
         }
       }
+    }),
+});
+
+Deno.test({
+  ...unless(
+    IN_SLOW_TIER || lackOfPython(["torch", "transformers", "kvpress"]),
+    `adakv drops of each KV head what AdaKVPress drops of tensors drawn by seed ${drawnSeed}`,
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      expectAdaKV(
+        await drawCases<AdaCases>("../../../lib/filter/testdata/make_adakv_golden.py", COUNT, folder),
+      );
     }),
 });

@@ -4,7 +4,7 @@
  * prefill.
  */
 import { planLayers } from "../../filter/schedule.ts";
-import type { HeadParts } from "../../filter/option.ts";
+import { type HeadParts, unitsOf } from "../../filter/option.ts";
 import type { KeyState } from "../../filter/options.ts";
 import type { FilterBackend, FilterShape } from "../../filter/sequence.ts";
 import { f32Data, type Tensor } from "../../tensor.ts";
@@ -35,19 +35,26 @@ export function createEviction(
   if (method.reads.includes("attention")) needs.push("attention");
   // Values that change are changed before later queries attend to them, so block by block.
   const waits = method.reads.includes("attention") || method.merges === true;
-  const bound: Bound = { method, shape, options, backend };
-  const heads = plan.flatMap(({ layer, headParts: parts }): [number, HeadParts][] =>
-    parts ? [[layer, parts]] : []
+  const all = Array.from({ length: shape.numKvHeads }, (_, head) => head), apart = method.apart !== undefined;
+  const unitShape = apart ? { ...shape, numHeads: shape.numHeads / shape.numKvHeads, numKvHeads: 1 } : shape;
+  const bound: Bound = { method, shape, unitShape, options, backend };
+  const heads = new Map(
+    plan.flatMap(({ layer, headParts: parts }): [number, HeadParts][] =>
+      parts || apart ? [[layer, { ...(parts ?? { whole: [], others: all }), ...(apart && { apart }) }]] : []
+    ),
   );
   return {
     layers: plan.map(({ layer }) => layer),
-    ...(heads.length > 0 && { heads: new Map(heads) }),
+    ...(heads.size > 0 && { heads }),
     needs,
     at: method.nonCausal ? "prefill" : waits ? "block" : "arrival",
     start: () =>
       new EvictionSequence(
         bound,
-        new Map(plan.map(({ layer, skipRatio }) => [layer, open(bound, skipRatio)])),
+        new Map(plan.map(({ layer, skipRatio }) => {
+          const parts = heads.get(layer), units = Array.from({ length: unitsOf(parts) }, () => open(bound));
+          return [layer, { ratio: skipRatio, units, heads: parts?.apart ? parts.others : undefined }];
+        })),
       ),
   };
 }
@@ -55,12 +62,22 @@ export function createEviction(
 interface Bound {
   readonly method: EvictionMethod;
   readonly shape: FilterShape;
+  /** The shape that is decided together: all heads of a layer, or one KV head with its queries. */
+  readonly unitShape: FilterShape;
   readonly options: ResolvedOptions;
   readonly backend: FilterBackend | undefined;
 }
 
+/** A layer: its heads as one unit, or each head that has rows of its own as one. */
 interface LiveLayer {
   readonly ratio: number;
+  readonly units: readonly LiveUnit[];
+  /** Heads that have rows of their own, one a unit. */
+  readonly heads: readonly number[] | undefined;
+}
+
+/** Heads with the same rows. */
+interface LiveUnit {
   /** Cached tokens, ascending; tokens of a prefill are here before their blocks begin. */
   tokens: (LiveToken & { received: number; query?: Float32Array })[];
   count: number;
@@ -74,9 +91,9 @@ interface LiveLayer {
   ahead?: Float64Array;
 }
 
-const open = ({ method, shape }: Bound, ratio: number): LiveLayer => ({
-  ...{ ratio, tokens: [], count: 0, absorbed: 0, dropped: 0, queries: [] },
-  memory: new Float64Array(method.memory?.size(shape) ?? 0),
+const open = ({ method, unitShape }: Bound): LiveUnit => ({
+  ...{ tokens: [], count: 0, absorbed: 0, dropped: 0, queries: [] },
+  memory: new Float64Array(method.memory?.size(unitShape) ?? 0),
 });
 
 class EvictionSequence implements KeySequence {
@@ -89,27 +106,32 @@ class EvictionSequence implements KeySequence {
   }
 
   decide({ layer, count, keys, values, queries, futureAttention }: LayerView): Answer {
-    const own = this.layers.get(layer)!, { method, backend } = this.bound;
+    const { method, backend, shape } = this.bound, { units, heads } = this.layers.get(layer)!;
     const rows = (tensor: Tensor) => f32Data(backend?.read(tensor) ?? tensor);
-    if (futureAttention !== undefined) own.ahead = futureAttention;
     const [k, v] = [rows(keys), rows(values)], q = method.reads.includes("query") && rows(queries!);
-    const row = (all: Float32Array, i: number) =>
-      all.slice(i * all.length / count, (i + 1) * all.length / count);
-    for (let i = 0; i < count; i++) {
-      const position = own.count++;
-      own.tokens.push({
-        position,
-        key: row(k, i),
-        value: row(v, i),
-        ...(q && { query: row(q, i) }),
-        received: 0,
-      });
-    }
+    units.forEach((own, unit) => {
+      if (futureAttention !== undefined) own.ahead = futureAttention;
+      const head = heads?.[unit], parts = head === undefined ? 1 : shape.numKvHeads;
+      const row = (all: Float32Array, i: number) => {
+        const width = all.length / count / parts, from = (i * parts + (head ?? 0)) * width;
+        return all.slice(from, from + width);
+      };
+      for (let i = 0; i < count; i++) {
+        const position = own.count++;
+        own.tokens.push({
+          position,
+          key: row(k, i),
+          value: row(v, i),
+          ...(q && { query: row(q, i) }),
+          received: 0,
+        });
+      }
+    });
     return {};
   }
 
-  observe(layer: number, { positions, rows: { attention } }: Signals): void {
-    const own = this.layers.get(layer)!, { recent } = this.bound.options;
+  observe(layer: number, { positions, rows: { attention }, unit = 0 }: Signals): void {
+    const own = this.layers.get(layer)!.units[unit]!, { recent } = this.bound.options;
     const queries = positions.length, keys = attention!.length / queries;
     for (let query = 0; query < queries; query++) {
       const given = attention!.slice(query * keys, (query + 1) * keys);
@@ -120,39 +142,35 @@ class EvictionSequence implements KeySequence {
   }
 
   judge(layer: number, at: number): Answer {
-    const own = this.layers.get(layer)!, { method, shape, options } = this.bound;
-    const { warmup, recent, block, invert } = options;
-    const tokens = own.tokens.filter(({ position }) => position < at);
-    for (const token of tokens.filter(({ position }) => position >= own.absorbed)) {
-      method.memory?.absorb(own.memory, token, shape);
-      delete token.query;
-    }
-    own.absorbed = at;
-    const due = Math.floor(own.ratio * Math.max(0, at - recent - warmup) + 0.5) - own.dropped;
+    const { units, ratio, heads } = this.layers.get(layer)!, { method, unitShape, options } = this.bound;
+    const { warmup, recent, invert } = options, { length } = units;
+    const each = Math.floor(ratio * Math.max(0, at - recent - warmup) + 0.5);
+    for (const own of units) this.#absorb(own, at);
+    const due = length * each - units.reduce((sum, own) => sum + own.dropped, 0);
     if (due <= 0) return { drop: [] };
-    const attention = (count: number) => meanOf(own.queries.slice(-count), tokens.length);
-    const foreseen = () => foreseeFrom(at, own);
-    const rows = method.score({
-      shape,
-      at,
-      tokens,
-      warmup,
-      recent,
-      block,
-      memory: own.memory,
-      attention,
-      foreseen,
+    // A head with rows of its own keeps at least so many of the tokens that it may evict, those of highest score.
+    const least = method.apart === undefined
+      ? 0
+      : Math.max(0, Math.max(1, Math.floor(method.apart * (at - each))) - warmup - recent);
+    const able = units.flatMap((own, unit) => {
+      const order = this.#rank(own, at);
+      return order.slice(0, Math.max(0, order.length - least)).map((one) => ({ ...one, unit }));
     });
-    const worth = tokens.map((_, i) => rows.reduce((sum, row) => sum + row[i]!, 0) / rows.length);
-    const gone = tokens.map((_, i) => i)
-      .filter((i) =>
-        tokens[i]!.position >= warmup && tokens[i]!.position < at - recent && worth[i]! < Infinity
-      )
-      .sort((a, b) => (invert ? worth[b]! - worth[a]! : worth[a]! - worth[b]!) || a - b)
-      .slice(0, due);
-    const goes = new Set(gone), places = gone.toSorted((a, b) => a - b);
+    if (length > 1) {
+      able.sort((a, b) =>
+        (invert ? b.worth - a.worth : a.worth - b.worth) || a.place - b.place || a.unit - b.unit
+      );
+    }
+    const gone = units.map((own, unit) =>
+      able.slice(0, due).filter((one) => one.unit === unit).map(({ place }) => own.tokens[place]!)
+    );
+    const positionsOf = (tokens: readonly LiveToken[]) =>
+      tokens.map(({ position }) => position).sort((a, b) => a - b);
+    units.forEach((own, unit) => remove(own, new Set(gone[unit])));
+    if (heads !== undefined) return { dropByHead: gone.map(positionsOf) };
+    const own = units[0]!, stays = own.tokens.filter(({ position }) => position < at);
     const values = method.merges
-      ? mergeValues(gone.map((i) => tokens[i]!), tokens.filter((_, i) => !goes.has(i)), shape)
+      ? mergeValues(gone[0]!, stays, unitShape)
       : new Map<number, Float32Array<ArrayBuffer>>();
     if (values.size > 0) {
       own.tokens = own.tokens.map((token) => ({
@@ -160,25 +178,60 @@ class EvictionSequence implements KeySequence {
         value: values.get(token.position) ?? token.value,
       }));
     }
-    own.tokens = own.tokens.filter((_, i) => !goes.has(i));
-    own.queries = own.queries.map((given) => without(given, places));
-    own.dropped += gone.length;
-    return { drop: gone.map((i) => tokens[i]!.position).sort((a, b) => a - b), values };
+    return { drop: positionsOf(gone[0]!), values };
+  }
+
+  /** Tokens that a unit may evict before `at`, in the order of eviction. */
+  #rank(own: LiveUnit, at: number): { readonly place: number; readonly worth: number }[] {
+    const { method, unitShape: shape, options: { warmup, recent, block, invert } } = this.bound;
+    const { tokens: every, memory } = own, tokens = every.filter(({ position }) => position < at);
+    const attention = (count: number) => meanOf(own.queries.slice(-count), tokens.length);
+    const foreseen = () => foreseeFrom(at, own);
+    const rows = method.score({ shape, at, tokens, warmup, recent, block, memory, attention, foreseen });
+    const worth = tokens.map((_, i) => rows.reduce((sum, row) => sum + row[i]!, 0) / rows.length);
+    return tokens.map((_, i) => i)
+      .filter((i) =>
+        tokens[i]!.position >= warmup && tokens[i]!.position < at - recent && worth[i]! < Infinity
+      )
+      .sort((a, b) => (invert ? worth[b]! - worth[a]! : worth[a]! - worth[b]!) || a - b)
+      .map((place) => ({ place, worth: worth[place]! }));
+  }
+
+  #absorb(own: LiveUnit, at: number): void {
+    const { method, unitShape } = this.bound;
+    for (const token of own.tokens) {
+      if (token.position < own.absorbed || token.position >= at) continue;
+      method.memory?.absorb(own.memory, token, unitShape);
+      delete token.query;
+    }
+    own.absorbed = at;
   }
 
   fork(): KeySequence {
-    const copies = [...this.layers].map(([layer, own]): [number, LiveLayer] => [layer, {
+    const forkUnit = (own: LiveUnit): LiveUnit => ({
       ...own,
       tokens: own.tokens.map((token) => ({ ...token })),
       memory: own.memory.slice(),
       queries: [...own.queries],
+    });
+    const copies = [...this.layers].map(([layer, own]): [number, LiveLayer] => [layer, {
+      ...own,
+      units: own.units.map(forkUnit),
     }]);
     return new EvictionSequence(this.bound, new Map(copies));
   }
 }
 
+/** Removes tokens from a unit. */
+function remove(own: LiveUnit, gone: ReadonlySet<LiveToken>): void {
+  const places = own.tokens.flatMap((token, i) => gone.has(token) ? [i] : []);
+  own.tokens = own.tokens.filter((token) => !gone.has(token));
+  own.queries = own.queries.map((given) => without(given, places));
+  own.dropped += gone.size;
+}
+
 /** For each cached token, the sum of the attention that the queries from `at` on would give it. */
-function foreseeFrom(at: number, { ahead, count, tokens }: LiveLayer): Float64Array {
+function foreseeFrom(at: number, { ahead, count, tokens }: LiveUnit): Float64Array {
   const sums = new Float64Array(tokens.length);
   for (let query = at; query < count; query++) {
     tokens.forEach(({ position }, i) => sums[i]! += ahead![query * count + position]!);

@@ -1,13 +1,19 @@
 /** Decisions about a sequence's keys and values: which tokens were decided, and which were evicted. */
 import { judgedAt, NEVER, type Spans } from "../../filter/blocks.ts";
 import type { LayerState } from "../../filter/layer.ts";
+import { type HeadParts, unitsOf } from "../../filter/option.ts";
 import type { Answer, KeySequence, LayerView, Signals } from "../../methods/pruner.ts";
 
 type Changes = NonNullable<Answer["values"]>;
 
 interface Judged {
-  /** Decisions so far, 1 = stays; where tokens are decided as they come, also on those that are not yet decided. */
+  /**
+   * Decisions so far, 1 = stays; where tokens are decided as they come, also on those that are not yet decided. Where KV heads
+   * have rows of their own: how many keep the token.
+   */
   readonly keep: number[];
+  /** Such a decision on a token that stays. */
+  readonly all: number;
   /** Tokens decided, the first of the sequence. */
   count: number;
 }
@@ -16,6 +22,8 @@ interface Judged {
 export interface EndingRow {
   readonly position: number;
   readonly end: number;
+  /** The KV head, where each has rows of its own: its place among those that evict. */
+  readonly unit?: number;
 }
 
 /** Where rows of a cache end, one entry each. @param ending Ascending; those that are not cached yet come last. */
@@ -49,13 +57,24 @@ export class KeyJudge {
   private readonly spans: Spans;
   private readonly sequence: KeySequence;
 
-  /** @param layers The side's layers, before the first token; or their decisions so far, by layer. */
-  constructor(spans: Spans, sequence: KeySequence, layers: readonly number[] | ReadonlyMap<number, Judged>) {
+  /**
+   * @param layers The side's layers, before the first token; or their decisions so far, by layer.
+   * @param heads The side's KV heads that do not all have the same rows.
+   */
+  constructor(
+    spans: Spans,
+    sequence: KeySequence,
+    layers: readonly number[] | ReadonlyMap<number, Judged>,
+    heads?: ReadonlyMap<number, HeadParts>,
+  ) {
     this.spans = spans;
     this.sequence = sequence;
-    this.#layers = layers instanceof Map
-      ? layers
-      : new Map((layers as readonly number[]).map((layer) => [layer, { keep: [], count: 0 }]));
+    this.#layers = layers instanceof Map ? layers : new Map(
+      (layers as readonly number[]).map((layer) => [
+        layer,
+        { keep: [], count: 0, all: unitsOf(heads?.get(layer)) },
+      ]),
+    );
   }
 
   take(view: LayerView): void {
@@ -97,12 +116,18 @@ export class KeyJudge {
         gone.push(...endingOf(own.keep, this.spans, first, own.count));
         continue;
       }
-      while (own.keep.length < own.count) own.keep.push(1);
+      while (own.keep.length < own.count) own.keep.push(own.all);
       const answer = this.sequence.judge(layer, at);
       for (const position of answer.drop ?? []) {
         own.keep[position] = 0;
         gone.push({ position, end: at });
       }
+      answer.dropByHead?.forEach((drop, unit) => {
+        for (const position of drop) {
+          own.keep[position]!--;
+          gone.push({ position, end: at, unit });
+        }
+      });
       if (answer.values !== undefined) values = answer.values;
     }
     return { gone: gone.sort((a, b) => a.position - b.position), values };
@@ -114,18 +139,18 @@ export class KeyJudge {
     return endingOf(own.keep, this.spans, own.count);
   }
 
-  /** Per layer, one entry for each of `length` tokens: 0 = its key and value were evicted. */
+  /** Per layer, one entry for each of `length` tokens, as {@linkcode Judged.keep} has them: 0 = its key and value were evicted. */
   keep(length: number): ReadonlyMap<number, Uint8Array<ArrayBuffer>> {
-    return new Map([...this.#layers].map(([layer, { keep, count }]) => {
-      const all = new Uint8Array(length).fill(1);
-      all.set(keep.slice(0, count));
-      return [layer, all];
+    return new Map([...this.#layers].map(([layer, { keep, count, all }]) => {
+      const mask = new Uint8Array(length).fill(all);
+      mask.set(keep.slice(0, count));
+      return [layer, mask];
     }));
   }
 
   fork(): KeyJudge {
-    const copies = Array.from(this.#layers, ([layer, { keep, count }]): [number, Judged] => {
-      return [layer, { keep: [...keep], count }];
+    const copies = Array.from(this.#layers, ([layer, own]): [number, Judged] => {
+      return [layer, { ...own, keep: [...own.keep] }];
     });
     return new KeyJudge(this.spans, this.sequence.fork(), new Map(copies));
   }

@@ -13,20 +13,20 @@ import {
   type LayerRows,
   type RunModel,
 } from "./forward_pass.ts";
+import { HeadCaches, type HeadGroup } from "./head_caches.ts";
 import { type EndingRow, endsOf, type KeyJudge } from "./key_judge.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { OutputMemory } from "./output_memory.ts";
 import { indicesOf, merged, pickRows, range, type Rows, shifted } from "./row_indices.ts";
 import { attendShowing, headWeights, meanProbabilities, signalsOf } from "./signals.ts";
 import { LayerTally, tallyRules } from "./usage.ts";
-import { WholeHeads } from "./whole_heads.ts";
 
 /** State of one layer of a sequence: its cache, its decisions, and the counts that costs follow from. */
 export interface LayerRecord {
-  /** Keys and values; where some KV heads keep everything, those of the others. */
+  /** Keys and values; where not all KV heads have the same rows, those of the heads that evict, or of the first of them. */
   cache: LayerCache;
-  /** KV heads that keep everything next to others that evict. */
-  whole?: WholeHeads;
+  /** All caches where not all KV heads have the same rows. */
+  heads?: HeadCaches;
   keep: Uint8Array<ArrayBuffer>[];
   tally: LayerTally;
   /** Memory of the substitute, if it comes from computed outputs. */
@@ -44,14 +44,25 @@ export function openRecord(
   const parts = pruner?.keySide?.heads?.get(layer);
   const open = (heads: number) =>
     new LayerCache(backend, cacheDType, heads * headDim, pruner?.spans.recent ?? 0);
-  const cache = open(parts?.others.length ?? numKvHeads);
+  const heads = parts && HeadCaches.open(parts, open);
   const { kind, block } = (pruner?.layers.includes(layer) ? pruner.skipped.substitute : undefined) ?? {};
   const outputs = kind === "mean" || kind === "last"
     ? new OutputMemory(kind, { warmup: pruner!.spans.warmup, block: block! }, hiddenSize)
     : undefined;
   const tally = new LayerTally(tallyRules(pruner), window, parts);
-  const whole = parts && new WholeHeads(parts, open(parts.whole.length));
-  return { cache, keep: [], tally, ...(whole && { whole }), ...(outputs && { outputs }) };
+  const cache = heads?.evicting ?? open(numKvHeads);
+  return { cache, keep: [], tally, ...(heads && { heads }), ...(outputs && { outputs }) };
+}
+
+/** All caches of a layer. */
+export function cachesOf({ cache, heads }: LayerRecord): LayerCache[] {
+  return heads?.groups.map((group) => group.cache) ?? [cache];
+}
+
+/** Copies of them, as a record has them. */
+export function forkCaches({ cache, heads: own }: LayerRecord): Pick<LayerRecord, "cache" | "heads"> {
+  const heads = own?.fork();
+  return { cache: heads?.evicting ?? cache.fork(), ...(heads && { heads }) };
 }
 
 export interface LayerFeed {
@@ -161,11 +172,13 @@ export class LayerAttention {
    * returns the other evicted ones.
    */
   #judge(end: number, next: number): EndingRow[] {
-    const { judge, record: { cache, tally, whole } } = this.feed;
+    const { judge, record: { cache, tally, heads } } = this.feed;
     const { gone, values } = judge!.judge(this.rows.layer, end);
-    values.forEach((value, position) => cache.setValue(position, whole?.evicting(value) ?? value));
+    values.forEach((value, position) => cache.setValue(position, heads?.withoutWhole(value) ?? value));
     tally.drop(gone.map((row) => row.end).sort((a, b) => a - b));
-    cache.drop(gone.filter((row) => row.end <= next).map(({ position }) => position));
+    const now = gone.filter((row) => row.end <= next);
+    if (heads === undefined) cache.drop(now.map(({ position }) => position));
+    else heads.drop(now);
     return gone.filter((row) => row.end > next);
   }
 
@@ -199,7 +212,7 @@ export class LayerAttention {
       positions,
       select: (name, x) => pass.gather(name, x, asks),
       attend: (queries, out, scale) => {
-        const { model, record: { whole } } = this.feed;
+        const { model, record: { heads } } = this.feed;
         const some = asks.length > kept.length &&
           { windows: windowsOf(pass, asks.length, findFull(), recent), sinks: this.#local!.sinks };
         const askedOf = (seen: SeenRows, queries: Tensor, out: Tensor): AttentionArgs => ({
@@ -211,12 +224,13 @@ export class LayerAttention {
           }),
           ...some,
         });
-        if (whole === undefined) return this.#attendShowing(askedOf(seen, queries, out), kept, findFull);
-        const { kept: all, recent: none } = whole.cache;
-        const seenWhole = { ...seen, kept: all, skipped: none, ending: [] };
-        whole.attend(model, pass, queries, out, (queries, out, isWhole) => {
-          if (isWhole) this.#backend.attention(askedOf(seenWhole, queries, out));
-          else this.#attendShowing(askedOf(seen, queries, out), kept, findFull);
+        if (heads === undefined) return this.#attendShowing(askedOf(seen, queries, out), kept, findFull);
+        heads.attend(model, pass, queries, out, (queries, out, group) => {
+          const { unit, cache: { kept: rows, recent: skipped } } = group;
+          const ending = unit === undefined ? [] : seen.ending;
+          const asked = askedOf({ ...seen, kept: rows, skipped, ending }, queries, out);
+          if (unit === undefined) this.#backend.attention(asked);
+          else this.#attendShowing(asked, kept, findFull, group);
         });
       },
     });
@@ -306,7 +320,7 @@ export class LayerAttention {
 
   /** Caches rows [start, start + keep.length); returns the rows that their queries attend to. */
   #cachePiece(start: number, keep: Uint8Array<ArrayBuffer>, ending: readonly EndingRow[]): SeenRows {
-    const { judge, length, pass, pruner, record: { cache, whole: heads } } = this.feed, total = this.#total;
+    const { judge, length, pass, pruner, record: { cache, heads } } = this.feed, total = this.#total;
     const keys = asMatrix(this.rows.keys), values = asMatrix(this.rows.values), width = keys.shape[1]!;
     const cached = pruner?.skipped.cached === true, none = range(0, 0);
     const picked = (some: Rows) => some.length === total ? undefined : pass.i32(some);
@@ -317,12 +331,10 @@ export class LayerAttention {
     if (fresh.length > 0 && heads === undefined) {
       cache.append(keys, values, this.#positionsOf(fresh), picked(fresh));
     } else if (fresh.length > 0) {
-      const append = (to: LayerCache, of: readonly number[]) => {
-        const rows = pass.i32(heads!.rowsOf(fresh, of));
-        to.append(heads!.byHead(keys), heads!.byHead(values), this.#positionsOf(fresh), rows);
-      };
-      append(cache, heads!.parts.others);
-      append(heads!.cache, heads!.parts.whole);
+      for (const group of heads!.groups) {
+        const rows = pass.i32(heads!.rowsOf(fresh, group.heads));
+        group.cache.append(heads!.byHead(keys), heads!.byHead(values), this.#positionsOf(fresh), rows);
+      }
     }
     const passing = cached ? none : indicesOf(keep, 0, start), next = length + start + keep.length;
     const room = (rows: number, dtype: CacheDType) => ({
@@ -343,7 +355,12 @@ export class LayerAttention {
   }
 
   /** Attention; passes signals of full queries (of the rows `kept`) about keys to the key side, where it needs them. */
-  #attendShowing(asked: AttentionArgs, kept: Rows, findFull: () => Rows): void {
+  #attendShowing(
+    asked: AttentionArgs,
+    kept: Rows,
+    findFull: () => Rows,
+    { cache, unit }: Pick<HeadGroup, "cache" | "unit"> = { cache: this.feed.record.cache, unit: undefined },
+  ): void {
     const { judge, model, pass, pruner, record } = this.feed,
       backend = this.#backend,
       { layer } = this.rows;
@@ -351,15 +368,16 @@ export class LayerAttention {
     const wanted = signalsOf(needs);
     if (wanted.length === 0 || kept.length === 0) return backend.attention(asked);
     const positions = this.#positionsOf(kept), rows = findFull();
-    const last = record.cache.kept.positions[asked.numKeys - 1]!;
+    const last = cache.kept.positions[asked.numKeys - 1]!;
     // Each token that is not yet decided has one row, because none of them was evicted.
     const keys = needs.includes("until judged") ? last + 1 - judge!.judged(layer) : asked.numKeys;
     const ofAll = wanted.includes("change") ? headWeights(model, layer) : undefined;
-    const weights = ofAll && (record.whole?.evictingOf(pass, ofAll) ?? ofAll);
+    const weights = ofAll && (record.heads?.evictingOf(pass, ofAll) ?? ofAll);
     const room = (name: string, shape: readonly number[]) => pass.scratch(name, shape, "f64");
     const all = attendShowing(backend, asked, keys, wanted, room, weights);
     const isSome = asked.queries.shape[0]! > rows.length;
-    judge!.observe(layer, { positions, rows: isSome ? pickSignals(all, rows, keys) : all });
+    const shown = isSome ? pickSignals(all, rows, keys) : all;
+    judge!.observe(layer, { positions, rows: shown, ...(unit !== undefined && { unit }) });
   }
 
   /** Rows that attend to each other where nothing is skipped or dropped: those of a whole sequence. */

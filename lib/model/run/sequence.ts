@@ -15,7 +15,15 @@ import { expectTensor, type Tensor } from "../../tensor.ts";
 import { expectPositions } from "../config.ts";
 import { LayerCache } from "./kv_cache.ts";
 import { createForwardPass } from "../architectures/mod.ts";
-import { LayerAttention, type LayerFeed, type LayerRecord, needsOf, openRecord } from "./layer_attention.ts";
+import {
+  cachesOf,
+  forkCaches,
+  LayerAttention,
+  type LayerFeed,
+  type LayerRecord,
+  needsOf,
+  openRecord,
+} from "./layer_attention.ts";
 import { KeyJudge } from "./key_judge.ts";
 import { PromptWatch } from "../pruning/prompt_watch.ts";
 import type { ForwardPass, RunModel, See, Tokens } from "./forward_pass.ts";
@@ -92,7 +100,7 @@ export class ModelSequence implements Disposable {
     this.#pass.see = options.see ?? this.#watch?.see.bind(this.#watch);
     this.#decider = pruner?.start(chunk);
     const side = pruner?.keySide;
-    this.#judge = side && new KeyJudge(pruner!.spans, side.start(chunk), side.layers);
+    this.#judge = side && new KeyJudge(pruner!.spans, side.start(chunk), side.layers, side.heads);
     this.#layers = Array.from(
       { length: numLayers },
       (_, layer) => openRecord(model, pruner, layer, this.#cacheDType),
@@ -114,7 +122,10 @@ export class ModelSequence implements Disposable {
     }));
   }
 
-  /** Per layer of the method's key side, one entry for each token so far: 0 = its key and value were evicted. */
+  /**
+   * Per layer of the method's key side, one entry for each token so far: 0 = its key and value were evicted; where KV heads
+   * have rows of their own, how many keep them.
+   */
   get kvKeep(): ReadonlyMap<number, Uint8Array<ArrayBuffer>> {
     return this.#judge?.keep(this.#length) ?? new Map();
   }
@@ -198,7 +209,7 @@ export class ModelSequence implements Disposable {
     const layers = this.#layers.slice(this.#lowest);
     const below = this.#lowest * this.#length * rowBytes;
     const allocatedBytes = layers.reduce(
-      (sum, { cache, whole }) => sum + cache.allocatedBytes + (whole?.cache.allocatedBytes ?? 0),
+      (sum, layer) => cachesOf(layer).reduce((own, cache) => own + cache.allocatedBytes, sum),
       below,
     );
     const drops = preparationOf(this.#pruner, "drop"), { mlp = [], from = 0 } = drops ?? {};
@@ -226,8 +237,7 @@ export class ModelSequence implements Disposable {
     copy.#judge = this.#judge?.fork();
     copy.#layers = this.#layers.map((layer) => ({
       ...layer,
-      cache: layer.cache.fork(),
-      ...(layer.whole && { whole: layer.whole.fork() }),
+      ...forkCaches(layer),
       keep: [...layer.keep],
       tally: layer.tally.clone(),
       outputs: layer.outputs?.clone(),
@@ -248,10 +258,7 @@ export class ModelSequence implements Disposable {
   free(): void {
     if (this.#freed) return;
     this.#freed = true;
-    for (const { cache, whole } of this.#layers) {
-      cache.free();
-      whole?.cache.free();
-    }
+    for (const cache of this.#layers.flatMap(cachesOf)) cache.free();
     this.#pass.free();
   }
 

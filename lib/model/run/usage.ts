@@ -1,6 +1,6 @@
 /** Cost and savings of a sequence, counted only from decisions: they do not depend on how and where it was computed. */
 import { attentionFlops, mlpFlops, outputFlops, projectionFlops, windowPairs } from "../../cost.ts";
-import type { HeadParts } from "../../filter/option.ts";
+import { type HeadParts, unitsOf } from "../../filter/option.ts";
 import type { Pruner, Substitute } from "../../methods/pruner.ts";
 import { layerConfig, type ModelConfig } from "../config.ts";
 
@@ -66,6 +66,8 @@ export class LayerTally {
   /** Positions of cached rows within the layer's window of the next query, ascending; none for a full layer. */
   #near: number[] = [];
   #cached = 0;
+  /** Rows that each token has in there: one, or one per head where each has its own. */
+  readonly #units: number;
   /** Rows of the heads that keep everything. */
   #all = 0;
   /** Fraction of the KV heads that these are. */
@@ -86,12 +88,13 @@ export class LayerTally {
 
   /**
    * @param window Positions that the layer's queries see, their own included.
-   * @param parts The layer's KV heads, where some of them keep everything. Rows and pairs are means over heads.
+   * @param parts The layer's KV heads, where not all have the same rows. Rows and pairs are means over heads.
    */
   constructor(rules: TallyRules = DENSE, window: number = Infinity, parts?: HeadParts) {
     this.rules = rules;
     this.window = window;
     this.parts = parts;
+    this.#units = unitsOf(parts);
     this.#whole = parts === undefined ? 0 : parts.whole.length / (parts.whole.length + parts.others.length);
   }
 
@@ -107,7 +110,12 @@ export class LayerTally {
 
   /** Rows of the cache and of the recent window in use. */
   get heldRows(): number {
-    return this.#cached + this.#whole * (this.#all - this.#cached) + this.#recent.length;
+    return this.#rows + this.#whole * (this.#all - this.#rows) + this.#recent.length;
+  }
+
+  /** Mean over the heads that evict of their cached rows. */
+  get #rows(): number {
+    return this.#cached / this.#units;
   }
 
   /** Notes evicted rows by the token from which on no query attends to each, ascending. */
@@ -122,7 +130,7 @@ export class LayerTally {
       for (; this.#ends[0]! <= this.tokens; this.#ends.shift()) this.#cached--;
       const first = this.tokens - this.window + 1, isLocal = first > -Infinity;
       if (kept === 1 || cacheSkipped) {
-        this.#cached++;
+        this.#cached += this.#units;
         this.#all++;
         if (isLocal) this.#near.push(this.tokens);
       }
@@ -130,7 +138,7 @@ export class LayerTally {
       if (kept === 1) {
         this.kept++;
         const sees = (rows: number) => isLocal ? Math.min(this.#near.length, rows) : rows;
-        this.pairs += sees(this.#cached) + this.#whole * (sees(this.#all) - sees(this.#cached));
+        this.pairs += sees(this.#rows) + this.#whole * (sees(this.#all) - sees(this.#rows));
         this.pairs += isLocal
           ? this.#recent.filter((position) => position >= first).length
           : this.#recent.length;
