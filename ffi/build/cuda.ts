@@ -37,7 +37,7 @@ export interface CudaBuildOptions extends BuildOptions {
  *
  * @throws {RangeError} If an architecture is not known.
  * @throws {NativeLibraryError} If there is no nvcc whose code the driver runs, or no C++ compiler, or one of them
- * fails; with the pinned nvcc, also if it warns, or a kernel uses local memory or has products that wait for others.
+ * fails. With the pinned nvcc, a warning, local memory of a kernel, and products that wait for others are failures too.
  */
 export async function buildCuda(options: CudaBuildOptions = {}): Promise<BuiltLibrary<CudaManifest>> {
   const { archs = CUDA_ARCHS, force = false, driver, onProgress = () => {} } = options;

@@ -100,7 +100,7 @@ Deno.test("units that hold the filter's formulas fuse no product with an additio
     includesOf(texts, unit).some((path) => /^kv_filter_.*\.(h|cpp)$/.test(path));
   const exact = units.filter(holdsFilter);
   assertEquals(exact.toSorted(), [
-    "common/entries.cpp", // the decisions: compiled once, so that arm64 alone would show it
+    "common/entries.cpp", // the decisions: compiled once, so that only arm64 would show it
     "kv_filter_scan/kv_filter_scan_cpu.cpp",
   ]);
   for (const unit of exact) assertEquals(unitFlags(unit), ["-ffp-contract=off"], unit);
