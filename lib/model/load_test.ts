@@ -247,6 +247,14 @@ Deno.test("loadModel() joins a GGUF model of several parts", async () => {
     await assertRejects(() => loadModel(first, backend), UsageError, "found no such file");
     await Deno.copyFile(first, second);
     await assertRejects(() => loadModel(first, backend), ModelFormatError, '"split.no": found 0, expected 1');
+    const tensors = smallLlamaParts().tensors!, { length } = tensors;
+    const entries: Entry[] = [["split.no", "uint16", 1], ["split.count", "uint16", 2]];
+    await Deno.writeFile(second, buildGguf({ entries, tensors: tensors.slice(5) }));
+    await assertRejects(
+      () => loadModel(first, backend),
+      ModelFormatError,
+      `"split.tensors.count": found ${length}, expected ${length - 1} as the parts have`,
+    );
     await withFile(await Deno.readFile(first), async (path) => {
       await assertRejects(
         () => loadModel(path, backend),
