@@ -108,6 +108,12 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
   const keys = { ...comparison.methods[1]!, kvAchievedRatio: 0.7512 };
   const withKeys = tabulateComparison({ ...comparison, methods: [...comparison.methods.slice(0, 1), keys] });
   assertEquals([withKeys.columns[2], withKeys.hints.length, withKeys.columns.length], ["KV evicted", 17, 17]);
+  const labelled = tabulateComparison({
+    ...comparison,
+    methods: comparison.methods.map((method, i) => i === 0 ? { ...method, labels: "query-aware" } : method),
+  });
+  const place = labelled.columns.indexOf("labels");
+  assertEquals(labelled.rows.slice(0, 2).map((row) => row[place]), ["query-aware", "-"]);
   const ratio = (matched: Partial<Matched>) =>
     tabulateComparison({
       ...comparison,
