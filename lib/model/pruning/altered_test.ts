@@ -210,6 +210,14 @@ Deno.test("probe-pruning leaves out, behind the warm-up, the channels that weigh
     const half = mlpFlops({ ...one, intermediateSize: intermediateSize / 2 }, COUNT - warmup);
     assertEquals([own.usage.totalFlopsAvoided, own.usage.parametersAvoided], [half, 0]);
   }
+  // A branch in the warm-up has seen what its trunk has.
+  const trunk = single.start(createPruner("probe-pruning", one, { pruneRatio: 0.5, warmup }));
+  trunk.feed(ids(COUNT).slice(0, 7));
+  const branch = trunk.fork();
+  branch.feed(ids(COUNT).slice(7, warmup));
+  f32Data(branch.feed(ids(COUNT).slice(warmup))).forEach((x, i) =>
+    assertAlmostEquals(x, want.rows[warmup * hiddenSize + i]!, 2e-3)
+  );
   const reach = reachOf(config, pruners("probe-pruning", { warmup: 12 }), { keep: new Map() }, 10, 15);
   assertEquals([reach.positions, reach.ownFiltered, reach.ownSkips], [5, 3, 12]);
   assertThrows(() => pruners("probe-pruning", { warmup: 2 }), RangeError, "expected at least 4");
