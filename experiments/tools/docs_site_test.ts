@@ -1,9 +1,10 @@
 /** `deno task docs`, without VitePress: the files that it reads, its refusals, and the broken links that it finds. */
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { runTask, withFolder } from "../commands/testing.ts";
+import { browserTest } from "../../lib/plot/figure/testing.ts";
 import { main } from "./docs.ts";
 import { checkLinks } from "./docs/links.ts";
-import { PAGES } from "./docs/look.ts";
+import { lookAtPages, PAGES } from "./docs/look.ts";
 import { readSidebar, stagePages } from "./docs/stage.ts";
 
 Deno.test("docs refuses what it cannot use in one line, writes nothing, and leaves with exit code 2", () =>
@@ -13,7 +14,7 @@ Deno.test("docs refuses what it cannot use in one line, writes nothing, and leav
       const [args, line] of [
         [["--port", "80"], /^Cannot use "--port": there is no such flag/],
         [["--out"], /^Cannot use --out: found no value/],
-        [["page.md"], /^Cannot use "page.md": expected flags/],
+        [["page.md"], /^Cannot use "page.md": expected only flags/],
         [["--base", "docs"], /^Cannot use --base "docs": expected a path from slash to slash/],
         [["--out", folder], /^Cannot write to ".*": found files that are no earlier site/],
         [["--out", `${folder}/mine.txt`], /^Cannot write to ".*": found files that are no earlier site/],
@@ -66,6 +67,34 @@ Deno.test("the site has the pages that README leads to, with links that lead to 
       })),
     });
   }));
+
+browserTest(
+  "pages of the site are looked at: what they ask for, their width, axe's findings, and pictures",
+  () =>
+    withFolder(async (folder) => {
+      await Deno.writeTextFile(
+        `${folder}/a.html`,
+        `<body style="width: 500px"><img src="http://other.invalid/x.png"><script>throw new Error("broken")</script>`,
+      );
+      // A stand-in for axe-core: one violation.
+      const axe = `globalThis.axe = { run: () => Promise.resolve({ violations: [
+      { id: "image-alt", nodes: [{ target: ["img"], failureSummary: "no\\n text" }] }] }) };`;
+      const problems = await lookAtPages(folder, "/b/", axe, `${folder}/pictures`, ["a.html"]);
+      const of = (view: string) => problems.filter((line) => line.startsWith(`a.html, ${view}: `));
+      for (const view of ["390 px, light", "390 px, dark", "1280 px, light", "1280 px, dark"]) {
+        const own = of(view).map((line) => line.slice(`a.html, ${view}: `.length));
+        for (const problem of ["broken", "asks other.invalid", "image-alt: img: no text"]) {
+          assert(own.includes(problem), `${view}: ${own.join("; ")}`);
+        }
+        assertEquals(own.some((line) => /^the page is \d+ px wide$/.test(line)), view.startsWith("390"));
+      }
+      const pictures = ["390_dark", "390_light", "1280_dark", "1280_light"].map((view) => `a_${view}.png`);
+      assertEquals(
+        new Set([...Deno.readDirSync(`${folder}/pictures`)].map(({ name }) => name)),
+        new Set(pictures),
+      );
+    }),
+);
 
 Deno.test("a built site's links lead to files and headings; what does not is named with its page", () =>
   withFolder(async (folder) => {

@@ -67,7 +67,7 @@ Deno.test("sweep names what is wrong with a space, a budget, a race, a queue, an
       [["--space", broken], broken],
       [["--space", none], "found no default export"],
       [["--space", `${folder}/gone.json`], "gone.json"],
-      [["--space", space, "--sampler", "grid"], 'a grid of "tau": found a range of any numbers'],
+      [["--space", space, "--sampler", "grid"], `or another sampler (in "${space}")`],
       [["--space", space, "--sampler", "best"], '--sampler "best": expected one of grid, random, sobol, tpe'],
       [["--space", space, "--trials", "0"], "--trials 0: expected an integer of at least 1"],
       [["--space", space, "--grid", space], "Cannot use --grid with a search"],

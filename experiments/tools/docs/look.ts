@@ -59,12 +59,13 @@ export async function lookAtPages(
   base: string,
   axe: string,
   pictures: string,
+  paths: readonly string[] = PAGES,
 ): Promise<string[]> {
   await Deno.mkdir(pictures, { recursive: true });
   await using server = serveFolder(folder, base);
   await using browser = await openBrowser();
   const problems: string[] = [];
-  for (const path of PAGES) {
+  for (const path of paths) {
     for (const width of [390, 1280]) {
       for (const colorScheme of ["light", "dark"] as const) {
         const view = `${path}, ${width} px, ${colorScheme}`;

@@ -30,8 +30,8 @@ export function alteredBy(model: RunModel, alters: Alters): Altered {
     shared = byKey.get(model) ?? new Map<string, WeakRef<Altered>>();
   byPruner.set(alters, own);
   byKey.set(model, shared);
-  const known = own.get(model) ?? shared.get(alters.key)?.deref();
-  const altered = known ?? alterModel(model, alters.alter(onText(model, alters.calibration)));
+  const altered = shared.get(alters.key)?.deref() ??
+    alterModel(model, alters.alter(onText(model, alters.calibration)));
   own.set(model, altered);
   shared.set(alters.key, new WeakRef(altered));
   return altered;
