@@ -15,6 +15,7 @@
  * deno run -A jsr:@tokenfilter/tokenfilter/build --force   # again
  * deno run -A jsr:@tokenfilter/tokenfilter/build --cuda    # also the CUDA library
  * deno run -A jsr:@tokenfilter/tokenfilter/build --cuda --arch 90a # for one architecture, or several: 80,90a
+ * deno run -A jsr:@tokenfilter/tokenfilter/build --out DIR # a copy for engines in C or Python
  * deno run -A jsr:@tokenfilter/tokenfilter/build --help    # all flags
  * ```
  *

@@ -144,7 +144,7 @@ Deno.test("the build commands refuse what they do not know in one line, with exi
     [
       "build.ts",
       "--fast",
-      /^Cannot build: .*'--fast'.* expected some of --level, --all, --cuda, --arch, --force \(see --help\)$/,
+      /^Cannot build: .*'--fast'.* expected some of --level, --all, --cuda, --arch, --force, --out \(see --help\)$/,
     ],
     [
       "build.ts",
@@ -155,6 +155,11 @@ Deno.test("the build commands refuse what they do not know in one line, with exi
     ["build.ts", "--arch 80", /^Cannot use --arch: expected --cuda with it$/],
     [
       "build.ts",
+      "--out /dev/null/x",
+      /^Cannot use --out "\/dev\/null\/x": .*; expected a folder that takes files$/,
+    ],
+    [
+      "build.ts",
       "--cuda --arch 75",
       /^Cannot build the CUDA library: found architecture "75", expected some/,
     ],
@@ -162,7 +167,7 @@ Deno.test("the build commands refuse what they do not know in one line, with exi
     [
       "experiments/tools/build.ts",
       "--fast",
-      /'--fast'.* --force, --emulated, --table, --trace \(see --help\)$/,
+      /'--fast'.* --force, --out, --emulated, --table, --trace \(see --help\)$/,
     ],
     [
       "experiments/tools/build.ts",
@@ -205,8 +210,8 @@ Deno.test("the build commands say how they are used, and build nothing", async (
       assertEquals([success, stderr], [true, ""]);
       assertMatch(stdout, /^Usage: deno .* \[flags\]\n\nBuilds the native library into the user's cache/);
       const flags = Array.from(stdout.matchAll(/^ {2}--(\w+)( [A-Z,]+)?\n {6}\S/gm), ([, name]) => name);
-      assertEquals(flags.slice(0, 5), ["level", "all", "cuda", "arch", "force"]);
-      assertEquals([flags.length, flags.at(-1)], [6 + own, "help"]);
+      assertEquals(flags.slice(0, 6), ["level", "all", "cuda", "arch", "force", "out"]);
+      assertEquals([flags.length, flags.at(-1)], [7 + own, "help"]);
     }
   }
 });

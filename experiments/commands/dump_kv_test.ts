@@ -4,21 +4,8 @@ import { createPruner } from "../../lib/methods/mod.ts";
 import { loadModel } from "../../lib/model/mod.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { runTask, withFolder } from "./testing.ts";
-import { lackOfPython, python, runPython } from "../tools/testing_python.ts";
-
-/** Turns a GGUF file of a folder into a Hugging Face folder: FOLDER FILE OUT. */
-const UNPACK = `
-import sys
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-folder, file, out = sys.argv[1:]
-AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(out)
-weights = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file).state_dict()
-model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, gguf_file=file))
-model.load_state_dict(weights)
-model.save_pretrained(out)
-`;
 import { unless } from "../../lib/testing.ts";
-const PACKAGES = ["torch", "transformers", "safetensors", "gguf", "accelerate"];
+import { lackOfPython, PACKAGES_OF_TINY, python, runPython, unpackTiny } from "../tools/testing_python.ts";
 
 /**
  * Stand-ins for the libraries that run a model: three layers of one head, trained on 6 tokens; each character is a
@@ -170,15 +157,17 @@ Deno.test({
 });
 
 Deno.test({
-  ...unless(lackOfPython(PACKAGES), "dump_kv.py writes a dump that filter decides as the model's own layer"),
+  ...unless(
+    lackOfPython(PACKAGES_OF_TINY),
+    "dump_kv.py writes a dump that filter decides as the model's own layer",
+  ),
   fn: () =>
     withFolder(async (folder) => {
       const text = "It was a dark night, and the rain fell upon the roofs of the town without ceasing. "
         .repeat(6);
       Deno.writeTextFileSync(`${folder}/text.txt`, text);
       const model = `${folder}/model`, dump = `${folder}/dump.safetensors`;
-      const tiny = `${import.meta.dirname}/../../lib/model/tiny`;
-      await runPython("-c", UNPACK, tiny, "tiny-llama-4.8m.Q8_0.gguf", model);
+      await unpackTiny(model);
       const script = `${import.meta.dirname}/dump_kv.py`;
       await runPython(script, model, `${folder}/text.txt`, dump, "--layer", "2", "--queries");
       const args = [

@@ -203,7 +203,7 @@ Deno.test("the C program of the docs compiles without a warning, and filters as 
     const [, source] = page.match(/^```c\n(.*?)^```/ms)!, [, expected] = page.match(/\.\/sample +# (.*)$/m)!;
     await Deno.writeTextFile(`${folder}/sample.c`, source!);
     const [{ path }, { command }] = await Promise.all([buildCpu(), findCompiler()]);
-    const include = new URL("kernels/include", root).pathname;
+    const include = new URL("ffi/embed", root).pathname;
     const flags = ["-x", "c", "-std=c99", "-Wall", "-Wextra", "-Werror", "-I", include, `${folder}/sample.c`];
     const run = async (command: string, args: string[]) => {
       const { code, stdout, stderr } = await new Deno.Command(command, { args }).output();

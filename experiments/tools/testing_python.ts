@@ -21,3 +21,29 @@ export async function runPython(...args: string[]): Promise<void> {
   const { success, stderr } = await new Deno.Command(python, { args, env }).output();
   assert(success, new TextDecoder().decode(stderr));
 }
+
+/** Turns a GGUF file of a folder into a Hugging Face folder: FOLDER FILE OUT. */
+const UNPACK = `
+import sys
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+folder, file, out = sys.argv[1:]
+AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(out)
+weights = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file).state_dict()
+model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, gguf_file=file))
+model.load_state_dict(weights)
+model.save_pretrained(out)
+`;
+/** Packages that {@linkcode unpackTiny} needs. */
+export const PACKAGES_OF_TINY: readonly string[] = [
+  "torch",
+  "transformers",
+  "safetensors",
+  "gguf",
+  "accelerate",
+];
+
+/** Writes the model `tiny` as a folder that transformers loads. */
+export async function unpackTiny(out: string): Promise<void> {
+  const folder = new URL("../../lib/model/tiny", import.meta.url).pathname;
+  await runPython("-c", UNPACK, folder, "tiny-llama-4.8m.Q8_0.gguf", out);
+}

@@ -22,6 +22,11 @@ export const FLAGS = {
   cuda: { type: "boolean", help: "the CUDA library too; nvcc is fetched with pip where there is none" },
   arch: { type: "string", value: "A,B", help: "of these architectures, such as 80,90a (all); with --cuda" },
   force: { type: "boolean", help: "build again, also where the cache holds the result" },
+  out: {
+    type: "string",
+    value: "DIR",
+    help: "copy it there as libtokenfilter_cpu, with the C header and the examples for other engines",
+  },
 } as const satisfies FlagTable;
 
 const HELP = { help: { type: "boolean", short: "h", help: "print this" } } as const satisfies FlagTable;

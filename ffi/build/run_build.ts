@@ -3,6 +3,7 @@ import { UsageError } from "../../lib/errors.ts";
 import { ensureBlas } from "./blas.ts";
 import { buildCpu } from "./cpu.ts";
 import { buildCuda, type CudaManifest, expectArchs } from "./cuda.ts";
+import { copyForEngines, prepareOut } from "./engines.ts";
 import type { BuiltLibrary } from "./store.ts";
 
 export interface BuildFlags {
@@ -13,6 +14,8 @@ export interface BuildFlags {
   readonly cuda?: boolean;
   /** Architectures of the CUDA library, separated by commas; all where left out. */
   readonly arch?: string;
+  /** Folder for the CPU library and what other engines need next to it. */
+  readonly out?: string;
 }
 
 export interface BuildOutput {
@@ -24,21 +27,23 @@ export interface BuildOutput {
  * Runs the build commands: builds the libraries, and prints their paths.
  *
  * @returns The CUDA library, where `--cuda` is given.
- * @throws {UsageError} If `--arch` has no `--cuda` next to it, or `--level` has `--all`.
+ * @throws {UsageError} If `--arch` has no `--cuda` next to it, `--level` has `--all`, or `--out` takes no files.
  * @throws As {@linkcode buildCpu} and {@linkcode buildCuda} do.
  */
 export async function runBuild(
   flags: BuildFlags,
   { print, onProgress }: BuildOutput,
 ): Promise<BuiltLibrary<CudaManifest> | undefined> {
-  const { force, cuda, arch, all, level } = flags, asked = arch?.split(",");
+  const { force, cuda, arch, all, level, out } = flags, asked = arch?.split(",");
   if (arch !== undefined && !cuda) throw new UsageError("Cannot use --arch: expected --cuda with it");
   if (all && level !== undefined) throw new UsageError("Cannot use --level: found --all with it");
   if (asked !== undefined) expectArchs(asked);
+  if (out !== undefined) await prepareOut(out);
   const options = { force, onProgress };
   const { path, manifest, cached } = await buildCpu({ ...options, level: all ? "all" : level });
   print(`${cached ? "found" : "built"} ${path} (${manifest.levels.join(", ")})`);
   if (manifest.warnings !== "") onProgress(manifest.warnings);
+  if (out !== undefined) { for (const copy of await copyForEngines(path, out)) print(`copied ${copy}`); }
   const blas = await ensureBlas(options);
   print(`matrix products: ${blas.path ?? "built-in"} (${blas.reason})`);
   if (!cuda) return undefined;
