@@ -154,6 +154,7 @@ export const COMMANDS = [
 ];
 /** Commands for developers. */
 export const TOOLS = [
+  "doctor",
   "bench",
   "bench_gpu",
   "test_gpu",

@@ -10,7 +10,7 @@ export { generateTokens, type GenerationOptions } from "./generate/generate.ts";
 export { Sampler, SAMPLING, type SamplingOptions } from "./generate/sampler.ts";
 export { locateModel, locatePath, MODEL_NAMES, type ModelProgress, resolveModel } from "./hub/hub.ts";
 export { obtainDataset } from "./hub/repository.ts";
-export { type HubOptions } from "./hub/request.ts";
+export { endpointOf, type HubOptions } from "./hub/request.ts";
 export {
   expectFinite,
   type LoadedModel,
