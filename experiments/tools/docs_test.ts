@@ -1,6 +1,7 @@
 /** Tests of README and the docs: links work, commands run, statements follow the code, and lines can be read. */
 import { assert, assertEquals } from "@std/assert";
 import { buildCpu } from "../../build.ts";
+import { EVICTIONS, KEY_RULES, METHODS, OFFLINE } from "../../lib/methods/list.ts";
 import { findCompiler } from "../../ffi/build/command.ts";
 import { runTask, withFolder } from "../commands/testing.ts";
 import { COMMANDS, readUsage, renderReferencePages, TOOLS } from "./reference_pages.ts";
@@ -45,6 +46,16 @@ Deno.test("README, docs, scripts and the steps of .ci start one version of Deno,
   const [version, ...others] = new Set(versions);
   assertEquals(others, []);
   assert(/^\d+\.\d+\.\d+$/.test(version!), version);
+});
+
+Deno.test("README counts the methods that are listed", () => {
+  const counts = [
+    [METHODS.length + KEY_RULES.length, "scoring rules"],
+    [EVICTIONS.length, "cache evictions"],
+    [OFFLINE.length, "offline methods"],
+  ];
+  const text = docs.get("README.md")!.replaceAll(/\s+/g, " ");
+  assertEquals(counts.map((count) => count.join(" ")).filter((words) => !text.includes(words)), []);
 });
 
 /** A text without its code blocks. */
