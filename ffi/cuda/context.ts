@@ -47,7 +47,7 @@ export class CudaContext extends KernelContext<CudaLibrary> {
   #reserve(bytes: bigint): number {
     const status = this.library.symbols.tkf_cuda_workspace_reserve(this.pointer, bytes);
     if (status !== STATUS.memory) return status;
-    this.#memory.trim(); // what is kept for tensors may be what lacks here
+    this.#memory.trim(); // the memory kept for tensors may be missing here
     return this.library.symbols.tkf_cuda_workspace_reserve(this.pointer, bytes);
   }
 

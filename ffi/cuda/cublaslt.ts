@@ -3,7 +3,7 @@ import { NativeLibraryError } from "../../lib/errors.ts";
 import { STATUS } from "../abi.ts";
 import type { CudaContext } from "./context.ts";
 
-/** Names of the versions whose interface the library knows, the newest first. */
+/** Names of the versions whose interface the library supports, the newest first. */
 const NAMES = ["libcublasLt.so.13", "libcublasLt.so.12"];
 
 /** Prints the folders of Python packages, one a line. */
@@ -42,8 +42,8 @@ function pythonFolders(): string[] {
 }
 
 /**
- * Where to look, best first: what the loader finds by name, the toolkit's folders (`CUDA_HOME`, `CUDA_PATH`,
- * /usr/local/cuda), Python packages.
+ * Places to search, best first: the loader's own, the toolkit's folders (`CUDA_HOME`, `CUDA_PATH`, /usr/local/cuda),
+ * Python packages.
  */
 export function* cublasLtPlaces(): Generator<string> {
   yield* NAMES;

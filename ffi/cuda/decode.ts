@@ -36,7 +36,7 @@ function cacheArgs(cache: BatchCache): Arguments {
   };
 }
 
-/** What the ops need of a backend. */
+/** Members of a backend that the ops use. */
 interface Device {
   readonly memory: DeviceMemory;
   alloc(dtype: DType, shape: readonly number[]): DeviceTensor;

@@ -27,7 +27,7 @@ testOnDevice("attentionDecode() refuses a cache whose tensors do not fit one ano
     const other = backend.alloc(dtype === "f16" ? "bf16" : "f32", shape);
     assertThrows(() => decode({ [part]: other }), TypeError, part);
   }
-  assertEquals(parts.length, Object.keys(cache).length - 1); // the keys say what the others must be
+  assertEquals(parts.length, Object.keys(cache).length - 1); // the keys define the shape of the others
   assertThrows(() => decode({ keys: backend.alloc("f16", [batch, 8, headDim]) }), RangeError, "keys");
   assertThrows(() => decode({ keys: backend.alloc("i32", cache.keys.shape) }), TypeError, "keys");
 });

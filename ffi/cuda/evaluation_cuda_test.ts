@@ -143,7 +143,7 @@ testOnDevice(
     }
     assert(expected[1]!.usage.queriesSkipped > 0);
     score(model);
-    assert(live() - before < 30_000, `${live() - before} bytes are left`); // half of what a context takes
+    assert(live() - before < 30_000, `${live() - before} bytes are left`); // half the size of a context
   },
 );
 

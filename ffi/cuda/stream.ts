@@ -12,7 +12,7 @@ const current = { ordinal: 0, streams: 0 };
 /**
  * Retains a device's primary context, makes it current in this thread, and makes a stream.
  *
- * @param beforeEnd Frees what is left on the stream, just before that is destroyed. It must not hold the scope.
+ * @param beforeEnd Frees the remaining memory, just before the stream is destroyed. It must not hold the scope.
  * @returns The stream (`CUstream`), and its scope: when that ends, the stream is destroyed and the context released.
  * @throws {NativeLibraryError} If another device has a stream in this thread.
  * @throws {CudaError} If the driver cannot.
@@ -74,7 +74,7 @@ export class CudaEvent extends Owned<Deno.PointerValue> {
     this.#stream = stream;
   }
 
-  /** Marks the end of what was enqueued so far. @throws {CudaError} If the driver cannot. */
+  /** Marks the end of the work that is enqueued so far. @throws {CudaError} If the driver cannot. */
   record(): void {
     const { symbols } = this.#driver;
     this.#driver.check("cuEventRecord", symbols.cuEventRecord(this.value, this.#stream));

@@ -74,7 +74,7 @@ export async function openTestDevice(options: { readonly order?: ThreadOrder } =
 
 async function openGpu(): Promise<OpenDevice> {
   const backend = await openCuda({ reuse: false, build: true });
-  const context = backend["context"] as CudaContext; // what a backend hides, tests may use
+  const context = backend["context"] as CudaContext; // private; tests may use it
   return { memory: backend.memory, context, backend };
 }
 

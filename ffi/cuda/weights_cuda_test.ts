@@ -19,7 +19,7 @@ import type { DeviceTensor } from "./memory.ts";
 import { CONFIG, weights } from "./small_model/testing.ts";
 import { testOnDevice } from "./testing.ts";
 
-/** The backend, and what is uploaded to it. */
+/** The backend, and the tensors uploaded to it. */
 function counting(backend: CudaBackend): { backend: CudaBackend; uploads: HostTensor[] } {
   const uploads: HostTensor[] = [];
   const proxy = new Proxy(backend, {

@@ -14,7 +14,7 @@ export interface BatchCase {
   readonly group: number;
   readonly headDim: number;
   readonly dtype: "f32" | "f16" | "bf16";
-  /** Share of the tokens that are kept. */
+  /** Fraction of the tokens that are kept. */
   readonly kept: number;
   readonly recent: number;
   /** Sliding window; 0 = none. */
@@ -85,7 +85,7 @@ export function nameOf(c: BatchCase): string {
     `recent ${c.recent}, window ${c.window}`;
 }
 
-/** One sequence's tokens: who was kept, and keys and values of all. */
+/** One sequence's tokens: which are kept, and keys and values of all. */
 export interface Sequence {
   readonly kept: readonly boolean[];
   /** [tokens, numKvHeads * headDim] each, as the type holds them. */

@@ -1,4 +1,4 @@
-/** The cases that every execution of filtered attention is held to, and the inputs that belong to them. */
+/** The cases that test every execution of filtered attention, and their inputs. */
 import type { AttentionArgs } from "../../lib/backend.ts";
 import type { DType } from "../../lib/dtype.ts";
 import { toBf16, toF16 } from "../../lib/half.ts";
@@ -12,7 +12,7 @@ export interface AttentionCase {
   readonly tokens: number;
   /** Which tokens are kept. */
   readonly keep: "all" | "half" | "one" | "none";
-  /** Whose queries are asked for: all kept tokens', those of the last tokens, or the last token's. */
+  /** The tokens with queries: all kept ones, the last ones, or only the last one. */
   readonly phase: "prefill" | "chunk" | "decode";
   /** Tokens of a chunk. Default 40. */
   readonly last?: number;
@@ -23,14 +23,14 @@ export interface AttentionCase {
   readonly dtype: "f32" | "f16" | "bf16";
   readonly recent: number;
   /**
-   * `ties`: all keys are equal; `zeros`: some queries, keys and values are 0; `outliers`: some are large; `peak`: the
+   * `ties`: all keys are equal. `zeros`: some queries, keys and values are 0. `outliers`: some are large. `peak`: the
    * middle key's scores are more than 127 powers of two above or below all others, further than a float's exponent.
    */
   readonly data: "plain" | "outliers" | "ties" | "zeros" | "peak";
   /**
-   * Where cached rows end: `blocks`: half of them at the first multiple of 32 more than 8 tokens on, as when they are
-   * judged in blocks; `odd`: anywhere, some before they begin; `last`: some at the last query, the others behind it;
-   * none of them otherwise.
+   * Where cached rows end. `blocks`: half of them at the first multiple of 32 more than 8 tokens later, as in an
+   * eviction by blocks. `odd`: anywhere, some before they begin. `last`: some at the last query, the others behind it.
+   * Otherwise no row ends.
    */
   readonly ends?: "blocks" | "odd" | "last";
   /** Half of the queries are local, with windows of 0 to 63, or all are, with one of 20. */
@@ -161,7 +161,7 @@ export function normals(seed: number): () => number {
   return () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
 }
 
-/** Values as a tensor of a type; `spare` rows more than the shape says hold NaN: they must not be read. */
+/** Values as a tensor of a type; `spare` rows beyond the shape contain NaN: they must not be read. */
 export function tensorOf(
   dtype: "f32" | "f16" | "bf16",
   shape: readonly number[],
@@ -191,7 +191,7 @@ function keptTokens({ tokens, keep }: AttentionCase, normal: () => number): bool
   });
 }
 
-/** Ends of cached rows and windows of queries, as a case says; two ends of rows that are not in use too. */
+/** Ends of cached rows and windows of queries of a case; also two ends of rows that are not in use. */
 function gapsOf(c: AttentionCase, cached: readonly number[], asking: readonly number[]) {
   const normal = normals(c.tokens * 31 + c.headDim),
     below = (end: number) => Math.floor(end * 1e4 * normal() ** 2) % end;
@@ -220,7 +220,7 @@ export function attentionArgs(c: AttentionCase): AttentionArgs {
     : phase === "chunk"
     ? Math.max(0, tokens - (c.last ?? 40))
     : tokens - 1;
-  // Where no token is kept, skipped tokens ask: they see the recent rows alone, or nothing.
+  // If no token is kept, skipped tokens have queries: they attend only to the recent rows, or to none.
   const asking = all.filter((t) => t >= first && (kept[t] || c.keep === "none" || phase === "decode"));
   const row = numKvHeads * headDim;
   const value = (width: number) => (index: number) => {
@@ -257,7 +257,7 @@ export function attentionArgs(c: AttentionCase): AttentionArgs {
   };
 }
 
-/** Whether query `i` of a call sees cached row `row`. */
+/** Whether query `i` of a call attends to cached row `row`. */
 export function seesCached(args: AttentionArgs, i: number, row: number): boolean {
   const number = (tensor: Tensor | undefined, at: number) => (tensor as HostTensor | undefined)?.data[at];
   const query = number(args.queryPositions, i)!, key = number(args.keyPositions, row)!;

@@ -7,7 +7,7 @@ import { roundTo, tensorOf } from "./cases.ts";
 import { BAR, difference } from "./testing.ts";
 import { type BatchCase, decodeCases, expectedOf, nameOf, scaleOf, sequencesOf } from "./batch_cases.ts";
 
-/** A decode of a case: its tensors on the host, as the call wants them. */
+/** A decode of a case: its tensors on the host, in the form of the call. */
 interface Decode {
   readonly c: BatchCase;
   readonly capacity: number;
@@ -154,7 +154,7 @@ testOnDevice(
       call.run();
       assertThrows(call.read, KernelError, "index outside");
     }
-    const d = prepare(c), call = place(device, d); // what was reported is over
+    const d = prepare(c), call = place(device, d); // the reported error is over
     call.run();
     assert(difference(call.read(), d.expected) <= BAR[c.dtype]);
   },

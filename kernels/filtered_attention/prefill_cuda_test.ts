@@ -31,7 +31,7 @@ interface Prefill {
   readonly expected: Float32Array;
 }
 
-/** The prefills of a case. `from`: the share of a sequence before its first query, as in a later chunk of a prefill. */
+/** The prefills of a case. `from`: the fraction of a sequence before its first query, as in a later chunk of a prefill. */
 function prepare(c: BatchCase, from: number): Prefill[] {
   const heads = c.numKvHeads * c.group, width = c.numKvHeads * c.headDim, row = heads * c.headDim;
   const { sequences, normal } = sequencesOf(c);
@@ -115,7 +115,7 @@ function run({ context, backend }: OpenDevice, { c, args }: Prefill, wgmma = fal
   return f32Data(backend.read(placed.out));
 }
 
-/** Fails unless every kernel that a device has for a prefill gives what is expected; how many of them were wgmma. */
+/** Fails unless every prefill kernel of a device gives the expected output. Returns the number of wgmma kernels. */
 function check(device: OpenDevice, p: Prefill): number {
   const variants = variantsOf(device, p);
   for (const wgmma of variants) {

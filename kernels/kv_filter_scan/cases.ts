@@ -1,4 +1,4 @@
-/** The cases that every execution of the filter's recurrence is held to, and the inputs that belong to them. */
+/** The cases that test every execution of the filter's recurrence, and their inputs. */
 import { specArgs } from "../../ffi/filter.ts";
 import type { DType } from "../../lib/dtype.ts";
 import { type LayerSpec, NUM_SLOTS, type ScanInput, stateSizes } from "../../lib/filter/layer.ts";
@@ -129,7 +129,7 @@ export function withHeads(c: FilterCase, headDim: number, dtype: typeof DTYPES[n
   };
 }
 
-/** A case of `learned` with a local substitute, which the CPU library alone has: four query heads a KV head. */
+/** A case of `learned` with a local substitute, which only the CPU library has: four query heads per KV head. */
 export function localCase(i: number): FilterCase {
   const base = filterCase(NATIVE.length * i + NATIVE.findIndex(({ name }) => name === "learned"));
   const { normal, of } = chooser(5000 + i), { numKvHeads, headDim, reads } = base.spec;
@@ -204,7 +204,7 @@ export function drawStates(d: Draw, spec: ReturnType<typeof drawSpec>["layer"], 
   };
 }
 
-/** What a scan or a step reads of `rows` tokens. */
+/** Inputs of a scan or a step of `rows` tokens. */
 export function drawTensors(d: Draw, spec: LayerSpec, queriesSize: number, rows: number, kv_dtype: DType) {
   const size = rows * spec.numKvHeads * spec.headDim;
   return {
@@ -219,7 +219,7 @@ export function drawTensors(d: Draw, spec: LayerSpec, queriesSize: number, rows:
 export const CALLS: Calls = {
   tkf_filter_scan(d) {
     const { layer, spec, queriesSize } = drawSpec(d, d.once(3)), count = d.size(30, 1);
-    const kv_dtype = d.once(2) ? "f32" : d.pick(FLOATS); // which a device takes alone
+    const kv_dtype = d.once(2) ? "f32" : d.pick(FLOATS); // only a device takes them
     return {
       ...{ spec, states: drawStates(d, layer, 1).states, count, kv_dtype },
       ...drawTensors(d, layer, queriesSize, count, kv_dtype),

@@ -50,7 +50,7 @@ testOnCpu("kvFilterScan() of learned knows local attention as the reference does
   let runs = 0, flips = 0, decisions = 0;
   const some = Array.from({ length: 8 }, (_, i) => localCase(i)),
     long = some.find(({ tokens }) => tokens > 220)!;
-  // A warm-up whose keys are turned about in more than one piece.
+  // A warm-up whose keys are transposed in more than one piece.
   const spec = { ...long.spec, warmup: 170, recent: 40, sinks: 11 };
   for (const c of [...some, { ...long, spec, name: `${long.name}, long warm-up` }]) {
     for (const backend of backends) {
@@ -249,7 +249,7 @@ testOnCpu("kvFilterScan() holds `learned` to its blocks", async () => {
   assertThrows(() => backend.kvFilterObserve(c.spec, short, c.outcomes.slice(0, 1)), RangeError, '"learned"');
   backend.kvFilterObserve(c.spec, state, c.outcomes.slice(0, c.spec.warmup));
   assertEquals(state.numbers[SLOT.fitted], 1);
-  // What the fit left in the state comes back from the caller: it must still be a matrix that can be solved for.
+  // The caller passes the state of the fit back: its matrix must still be solvable.
   const { A, F } = learnedLayout(c.spec);
   for (const [index, value] of [[0, -1e6], [F * F - 1, -1e6], [F + 1, NaN]] as const) {
     const broken = cloneLayerState(state);

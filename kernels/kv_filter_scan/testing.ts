@@ -55,7 +55,7 @@ export function advance(
 
 const COLUMNS = ["redundancy", "threshold", "muK", "varK", "muV", "varV", "wK"] as const;
 
-/** Both say the same of token t, or both say nothing. */
+/** Both have the same number for token t, or both have none. */
 export function expectSame(
   name: string,
   t: number,
@@ -72,13 +72,13 @@ export function expectSame(
 
 /** How near an execution must come to the reference. */
 export interface Exactness {
-  /** Of each number of a decision, relative where it is above 1. */
+  /** Tolerance of each number of a decision, relative if it is above 1. */
   readonly decision: number;
-  /** Of a number of the anchors, relative where they are above 1. */
+  /** Tolerance of a number of the anchors, relative if they are above 1. */
   readonly anchor: number;
 }
 
-/** Sums in float64, which differ by the order of additions alone; the fit of `learned` solves a system of equations. */
+/** Tolerance of sums in float64, which differ only by the order of additions. The fit of `learned` solves equations. */
 export function float64Exactness({ spec }: FilterCase): Exactness {
   return { decision: spec.reads.includes("outputs") ? 1e-9 : 1e-12, anchor: 0 };
 }

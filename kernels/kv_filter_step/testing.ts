@@ -1,4 +1,4 @@
-/** A batch in decode, token by token: several sequences of one case on a device, and the reference beside them. */
+/** A batch in decode, token by token: several sequences of one case on a device, compared with the reference. */
 import { assert, assertEquals } from "@std/assert";
 import type { Backend } from "../../lib/backend.ts";
 import type { BatchCache, BatchDecisions, BatchRows, BatchStates } from "../../lib/batch_ops.ts";
@@ -30,7 +30,7 @@ import { bandOf, type Exactness, expectSame, expectState, REFERENCE } from "../k
 const STATE_PARTS = ["anchorK", "anchorV", "numbers", "scores", "learned"] as const;
 const COLUMNS = ["redundancy", "threshold", "muK", "varK", "muV", "varV", "wK"] as const;
 
-/** One sequence: rows of the case in an order of its own, its reference, and what was decided. */
+/** One sequence: rows of the case in an order of its own, its reference, and its decisions. */
 export interface Sequence {
   /** Row of the case that is token t. */
   readonly order: readonly number[];
@@ -215,15 +215,15 @@ function outputsOf(c: FilterCase, rows: ReturnType<typeof stepRows>): { output: 
   return { output: hostTensor("f32", [rows.rows.length, hiddenSize], data), y };
 }
 
-/** What a batch went through. */
+/** Events of a batch. */
 export interface Followed {
   flips: number;
   decisions: number;
 }
 
 /**
- * Decodes three sequences of a case side by side with the reference, each token held to it; where rounding decides
- * otherwise, the device goes on from the reference's state. At the end states, cache, ring and lists must be right.
+ * Decodes three sequences of a case on the device and by the reference, and compares each token. If rounding decides
+ * otherwise, the device continues from the reference's state. At the end it compares states, cache, ring and lists.
  */
 export function followBatch(
   device: DeviceWay,

@@ -26,7 +26,7 @@ export const CALLS: Calls = {
     const { layer, spec } = drawSpec(d, false), batch = d.size(5), { numKvHeads, headDim } = layer;
     const cache = drawCache(d, batch, numKvHeads, headDim, d.pick(FLOATS)), { capacity, counts } = cache;
     const positions = d.indices(batch, 40, -1), size = batch * numKvHeads * headDim;
-    // Each token is the last of its cache, mostly: what is not is left alone.
+    // Most tokens are the last ones of their cache; the others stay as they are.
     counts.forEach((count, b) => cache.positions[b * capacity + count - 1] = positions[b]!);
     return {
       spec,

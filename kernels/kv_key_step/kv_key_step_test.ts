@@ -31,7 +31,7 @@ const ints = (values: Iterable<number>) => {
 };
 const read = ({ backend }: Way<Backend>, tensor: Tensor) => [...backend.read(tensor).data as Int32Array];
 
-/** A layer of a batch whose keys are judged. */
+/** A layer of a batch that evicts keys. */
 function createKeys(way: Way<Backend>, { states, cache, decisions }: Batch): BatchKeys {
   const [batch, capacity] = cache.positions.shape as [number, number];
   return {
@@ -42,14 +42,14 @@ function createKeys(way: Way<Backend>, { states, cache, decisions }: Batch): Bat
   };
 }
 
-/** One step: tokens are cached, then judged. */
+/** One step: tokens are cached, then scored for eviction. */
 function runStep(way: Way<Backend>, { cache, decisions }: Batch, keys: BatchKeys, rows: StepRows): void {
   const on = rowsOn(way, rows);
   way.backend.kvFilterStep(undefined, cache, on, true, decisions);
   way.backend.kvKeyStep(keys, cache, on);
 }
 
-/** Decodes three sequences of a case and holds each token to the definition; gives decisions, and those at a tie. */
+/** Decodes three sequences of a case and compares each token with the definition. Returns the decisions, and those at a tie. */
 function follow(way: Way<Backend>, c: FilterCase): { decisions: number; flips: number; moves: number } {
   const { backend } = way,
     sequences = sequencesOf(c),

@@ -20,7 +20,7 @@ import { checkTogether, prepare } from "./testing.ts";
 const open = (products: Products, threads: number) =>
   openCpu({ products, threads, level: "avx512", blas: "none" });
 
-/** Who multiplies in it: AMX, AVX512-BF16; or why this machine has none of these products. */
+/** The unit that multiplies in it: AMX, AVX512-BF16; or the reason why this machine has neither. */
 async function findUnit(): Promise<{ unit?: string; reason?: string }> {
   if ((testedDevice() ?? "cpu") !== "cpu") return { reason: "not of a device" };
   if (!(await cpuLevels()).includes("avx512")) return { reason: "no AVX-512 here" };

@@ -1,4 +1,4 @@
-/** Random calls of `tkf_memory_advise`, and of `tkf_machine_measure` bad ones alone, since a good one takes a second. */
+/** Random calls of `tkf_memory_advise`, and only bad ones of `tkf_machine_measure`: a good one takes a second. */
 import type { Calls } from "../testing/fuzz/draw.ts";
 
 export const CALLS: Calls = {

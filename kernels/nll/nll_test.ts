@@ -85,7 +85,7 @@ testInEveryWay("nll() takes minus infinity, far logits and NaN as arithmetic doe
     assertEquals([...found.subarray(0, 2)], [0, 0], name);
     assert(Math.abs(found[2]! - Math.log(vocabSize)) < 1e-6);
     assertEquals(found[3], NaN);
-    // Tokens that both rule out, or the first alone, add nothing to the divergence; the second alone, infinity.
+    // Tokens that both rule out, or only the first, add nothing to the divergence; only the second: infinity.
     const base = on(floats(2, 0, 0, -Infinity, 0, 0, 0)), other = on(floats(2, 0, 0, 0, 0, 0, -Infinity));
     const { kl } = backend.compareLogits(base, other, on(ints(0, 0)));
     assert(Math.abs(kl[0]! - Math.log(1.5)) < 1e-6);

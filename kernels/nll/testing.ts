@@ -1,4 +1,4 @@
-/** Inputs of a case of `nll` and `compareLogits`, what the reference says, and how near to it an execution must come. */
+/** Inputs of a case of `nll` and `compareLogits`, the results of the reference, and the tolerance of an execution. */
 import { assert } from "@std/assert";
 import type { Backend, LogitComparison } from "../../lib/backend.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
@@ -13,12 +13,11 @@ export interface PreparedLogits {
   readonly other: HostTensor;
   readonly targets: HostTensor;
   readonly expected: LogitComparison;
-  /** What a loss's error is relative to: a sum of e^x in float32, and so its logarithm, is good to about 1e-7. */
+  /** Size that the error of a loss is relative to: a sum of e^x in float32, and so its logarithm, is exact to about 1e-7. */
   readonly size: number;
   /**
-   * What the error of each row's divergence is relative to: of the mean of log P - log Q, terms p - q are as large as
-   * the rows differ. Rows that nearly agree must not be judged by the size of their logits, which exceeds their
-   * divergence by far.
+   * Size that the error of each row's divergence is relative to. Terms p - q of the mean of log P - log Q are as large
+   * as the difference of the rows. For rows that nearly agree, the logits exceed the divergence by far.
    */
   readonly gaps: readonly number[];
 }

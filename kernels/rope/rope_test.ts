@@ -9,7 +9,7 @@ import { ROPE_CASES, turnsOf } from "./cases.ts";
 const reference = new ReferenceBackend();
 const positionsOf = (list: ArrayLike<number>) => hostTensor("i32", [list.length], Int32Array.from(list));
 
-/** What the reference makes of x, and the length of each pair: its parts may cancel. */
+/** The output of the reference for x, and the length of each pair: its parts may cancel. */
 function turn(x: HostTensor, positions: HostTensor, turns: HostTensor) {
   const out = { ...x, data: x.data.slice() }, values = f32Data(out);
   reference.rope(out, positions, turns);

@@ -73,7 +73,7 @@ testCases(
   [7 * 3, 3 * 3],
   ({ count, cols, dtype }, i) => {
     const x = randomTensor([count, cols], numbers(i + 1));
-    // Ties, the edge of infinity, subnormals of f16, and what is no number.
+    // Ties, the edge of infinity, subnormals of f16, and NaN.
     const odd = [65519.996, 65520, -65520, 2049 / 2048, 2051 / 2048, 2 ** -25, 3 * 2 ** -25, 5e-8, 6.1e-5];
     f32Data(x).set([...odd, NaN, Infinity, -Infinity, 257 / 256, 259 / 256, -0].slice(0, count * cols));
     const before = emptyTensor(dtype, [count + 5, cols]);

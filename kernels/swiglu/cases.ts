@@ -11,7 +11,7 @@ export const SWIGLU_CASES: readonly SwigluCase[] = [[0, 5], [1, 1], [1, 31], [3,
 
 const silu = (x: number, slope: number) => x / (1 + Math.exp(-slope));
 const geluSlope = (x: number) => Math.sqrt(8 / Math.PI) * (x + 0.044715 * x ** 3);
-/** What the ops make of a gate, and the argument of the sigmoid that it is multiplied by. */
+/** The activation of a gate, and the argument of the sigmoid that it is multiplied by. */
 export const ACTIVATIONS = {
   swiglu: { activate: (x: number) => silu(x, x), slope: (x: number) => x },
   geglu: { activate: (x: number) => silu(x, geluSlope(x)), slope: geluSlope },

@@ -9,7 +9,7 @@ const REPOSITORY = new URL("../../", import.meta.url).href;
  * `repository`.
  *
  * @param env Variables to set; "" counts as not set.
- * @returns What the body returns, by way of JSON; an error it throws as `{ error: "name: message" }`.
+ * @returns The return value of the body, by way of JSON; an error it throws as `{ error: "name: message" }`.
  */
 // deno-lint-ignore no-explicit-any
 export async function inChild(env: Record<string, string>, body: string): Promise<any> {

@@ -1,4 +1,4 @@
-/** What the tests of native ops share: seeded inputs, distances. */
+/** Helpers of the tests of native ops: seeded inputs, distances. */
 import { type DType, DTYPES } from "../../lib/dtype.ts";
 import { countOf, type HostTensor, hostTensor } from "../../lib/tensor.ts";
 

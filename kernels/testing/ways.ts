@@ -1,6 +1,6 @@
 /**
  * The ways to run an op: at every level of the CPU library, by the emulated CUDA library in every order of threads, and
- * on a GPU; and tests that go through them. `TOKENFILTER_TEST_DEVICE` takes one alone: cpu, emulated or cuda.
+ * on a GPU; and tests that go through them. `TOKENFILTER_TEST_DEVICE` selects only one: cpu, emulated or cuda.
  */
 import { assert, assertEquals } from "@std/assert";
 import {
@@ -51,8 +51,8 @@ export function wayOf<B extends Backend>(name: string, backend: B): Way<B> {
 }
 
 /**
- * Every level of this machine on one thread and on three, which no case divides evenly among; in the fast tier the best
- * level alone on one thread.
+ * Every level of this machine on one thread and on three, which no case divides evenly among; in the fast tier only the
+ * best level on one thread.
  */
 export async function cpuWays(blas = "none"): Promise<Way[]> {
   const ways: Way[] = [], levels = await cpuLevels();
@@ -109,7 +109,7 @@ export function testOnDevice(name: string, work: (device: DeviceWay) => void | P
   Deno.test({ ...unless(NO_DEVICE, name), fn: async () => await work(await openDevice()) });
 }
 
-/** Of two threads that race, each comes first in one of these; a GPU takes its own order, as many times. */
+/** Each of two threads that race comes first in one of these. A GPU takes its own order, as many times. */
 const FAST_ORDERS: readonly ThreadOrder[] = ["ascending", "descending"];
 
 /** Orders of threads that tests go through: those that `TOKENFILTER_TEST_ORDERS` names, as sanitizers do. */
@@ -174,8 +174,8 @@ export const isSampled = (i: number) => RUNS_SLOW || (i + 1) * 0.618033988749894
  * Registers tests of all cases in every way, and of the small ones in every order of threads. In the fast tier the
  * emulator runs a third of the large ones, and each small one in one order, neighbours in different ones.
  *
- * @param counts Of cases, and of small ones: none may be lost.
- * @param prepare Makes a case's inputs, and what holds a way to them; of a small one once for all tests.
+ * @param counts Numbers of all cases and of the small ones: none may be lost.
+ * @param prepare Makes a case's inputs, and the check of a way; of a small one once for all tests.
  */
 export function testCases<Case>(
   name: string,

@@ -25,7 +25,7 @@ export function mutate(sources: Map<string, string>, { name, file, from, to }: M
   sources.set(file, parts.join(to));
 }
 
-/** Runs the mutant's test on a library; whether it passes, by which signal it ended, and what it printed. */
+/** Runs the mutant's test on a library. Returns whether it passes, the signal that ended it, and its output. */
 async function runTest(
   { test, filter }: Pick<Mutant, "test" | "filter">,
   library: string,
@@ -40,7 +40,7 @@ async function runTest(
     env: {
       TOKENFILTER_EMULATED: library,
       TOKENFILTER_TEST_DEVICE: "emulated",
-      TOKENFILTER_TEST_SLOW: "1", // a race may show in one order of threads alone
+      TOKENFILTER_TEST_SLOW: "1", // a race may show in only one order of threads
       NO_COLOR: "1",
     },
     signal: AbortSignal.timeout(LIMIT_MS),
