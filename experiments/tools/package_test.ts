@@ -1,7 +1,10 @@
 /** The package as it would be published: its files, and its use by a project elsewhere. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { buildCpu } from "../../build.ts";
+import { run } from "../../ffi/build/command.ts";
 import { IN_SLOW_TIER, NOT_ON_WINDOWS, unless } from "../../lib/testing.ts";
 import { finish, type Finished, withFolder } from "../commands/testing.ts";
+import { listPublished, packNative } from "./release/packages.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 const NAME = "jsr:@tokenfilter/tokenfilter";
@@ -18,19 +21,6 @@ const [RUNNING, BUILDING] = ["--allow-read", "--allow-run"].map((first) =>
 ) as [string[], string[]];
 
 const published = await listPublished();
-
-/** Files that `deno publish` would send, as paths from the root. */
-async function listPublished(): Promise<string[]> {
-  const { code, stdout, stderr } = await deno(ROOT, [
-    ...["publish", "--dry-run", "--allow-dirty", "--no-check"],
-  ]);
-  const report = stdout + stderr;
-  assertEquals(code, 0, report);
-  return Array.from(
-    report.matchAll(/^ +(file:\S+) \([\d.]+\w+\)$/gm),
-    ([, url]) => decodeURIComponent(url!.slice(ROOT.href.length)),
-  );
-}
 
 async function deno(
   cwd: string | URL,
@@ -86,6 +76,12 @@ Deno.test("what is published holds no test, case, emulator, fuzzer or mutant, an
     assert(published.length > 100 && published.includes("lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf"));
     const forbidden = /test|cases?\.|(^|\/)cases|simt|emulat|fuzz|mutant/i;
     assertEquals(published.filter((path) => forbidden.test(path)), []);
+    const kinds = new Set(published.map((path) => path.match(/[^/]+?(\.\w+)?$/)![1] ?? path));
+    const known = ".c .cpp .cu .cuh .def .gguf .h .json .md .mjs .py .ts .txt LICENSE".split(" ");
+    assertEquals([...kinds].filter((kind) => !known.includes(kind)), []);
+    for (const name of ["tokenfilter_filter.h", "filter.c", "filter.py", "transformers_filter.py"]) {
+      assert(published.includes(`ffi/embed/${name}`), name);
+    }
 
     const sources = published.filter((path) => path.endsWith(".ts"));
     const all = sources.map((path) => `import ${JSON.stringify(`./${path}`)};\n`).join("");
@@ -116,6 +112,9 @@ Deno.test("a project that links the packed files checks strictly, and runs READM
       "main.ts": SAMPLE,
       "reference.ts": on("new ReferenceBackend()"),
       "entries.ts": entries.map((entry, i) => `export * as entry${i} from "${entry}";\n`).join(""),
+      "worker.ts": 'await import("./main.ts");\nself.postMessage("done");\n',
+      "host.ts": `const worker = new Worker(new URL("worker.ts", import.meta.url), { type: "module" });
+worker.onmessage = () => worker.terminate();\n`,
     });
     const checked = await deno(project, ["check", "main.ts", "reference.ts", "entries.ts"]);
     assertEquals(checked.code, 0, checked.stderr);
@@ -125,6 +124,18 @@ Deno.test("a project that links the packed files checks strictly, and runs READM
     const cpu = await deno(project, ["run", "--no-prompt", ...RUNNING, "main.ts"]);
     const reference = await deno(project, ["run", "--no-prompt", "--allow-read", "reference.ts"]);
     assertAllClose(numbersOf(cpu), numbersOf(reference));
+    const inWorker = await deno(project, ["run", "--no-prompt", ...RUNNING, "host.ts"]);
+    assertEquals(inWorker, cpu);
+    // With the library of the native package, and a cache that has none.
+    const { path } = await packNative(folder, await buildCpu(), "0.0.0");
+    await Deno.mkdir(`${folder}/native`);
+    assertEquals((await run("tar", ["xzf", path, "-C", `${folder}/native`])).success, true);
+    const [library] = JSON.parse(await Deno.readTextFile(`${folder}/native/package/package.json`)).files;
+    const env = {
+      TOKENFILTER_LIBRARY: `${folder}/native/package/${library}`,
+      TOKENFILTER_CACHE: `${folder}/none`,
+    };
+    assertEquals(await deno(project, ["run", "--no-prompt", ...RUNNING, "main.ts"], env), cpu);
     // README shows the output of its program: a text with tokens that were skipped.
     const [, shown] = SAMPLE.match(/^\/\/ (It was .*) …$/m)!;
     assert(shown!.includes("[ was]") && cpu.stdout.trimStart().startsWith(shown!), cpu.stdout.slice(0, 200));

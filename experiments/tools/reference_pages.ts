@@ -155,6 +155,7 @@ export const COMMANDS = [
 /** Commands for developers. */
 export const TOOLS = [
   "doctor",
+  "release",
   "bench",
   "bench_gpu",
   "test_gpu",

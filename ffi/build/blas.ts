@@ -8,6 +8,8 @@ import { LEVELS } from "../sources.ts";
 import { type BuildOptions, findCompiler, run } from "./command.ts";
 import { bestLevel } from "./cpu.ts";
 
+export { PINNED_BLAS };
+
 /**
  * The BLAS to use, fetched where there is none yet. A failed fetch is no error: the result has the reason, and the
  * system's OpenBLAS or the built-in kernel serves.

@@ -21,6 +21,7 @@ export { runSweep, runTrial, type SweepArguments, type SweepProgress } from "./t
 export { type Salvaged, salvageStudy } from "./trials/salvage.ts";
 export * from "./trials/store.ts";
 export * from "./trials/store_records.ts";
+export { TABLES as STUDY_TABLES } from "./trials/store_tables.ts";
 export { OBJECTIVE_NAMES, readObjective } from "./objectives.ts";
 export { Search } from "./trials/search.ts";
 export { readSearchSpace } from "./trials/search_space.ts";

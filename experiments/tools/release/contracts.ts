@@ -1,0 +1,214 @@
+/**
+ * Contracts with users, as reports of a line per item: the package's API, the C ABI and its header for other engines, the
+ * study's file, JSON documents. Each is committed next to its version, so that a test finds every change.
+ */
+import { STUDY_TABLES } from "../../../lib/sweep/mod.ts";
+import { readVersion } from "../../../lib/version.ts";
+import { runDeno } from "../../commands/cli/machine/deno.ts";
+
+const ROOT = new URL("../../../", import.meta.url);
+const read = (path: string) => Deno.readTextFile(new URL(path, ROOT));
+const versionIn = (text: string, name: string) =>
+  text.match(new RegExp(`#define ${name} "?([\\d.]+)"?`))![1]!;
+
+/** An interface that others rely on. */
+export interface Contract {
+  readonly name: string;
+  /** The place of its version. */
+  readonly home: string;
+  /** Whether its files are in use before the package is released: no change goes without another version. */
+  readonly isFixed: boolean;
+  version(): Promise<string>;
+  /** Its items. */
+  report(): Promise<readonly string[]>;
+}
+
+type Json = { readonly [name: string]: unknown };
+/** Fields of `deno doc` that are no part of an API. */
+const NO_API = [
+  "location",
+  "jsDoc",
+  "hasBody",
+  "declarationKind",
+  "resolution",
+  "isOverride",
+  "accessibility",
+];
+
+/** Parts of a class or an interface that have a line for each item. */
+const MEMBERS = ["constructors", "methods", "properties", "callSignatures", "indexSignatures"];
+
+/** A part of `deno doc`, without the fields of {@linkcode NO_API}; types by their short form where that is complete. */
+export function simplify(part: unknown): unknown {
+  if (Array.isArray(part)) return part.map(simplify);
+  if (typeof part !== "object" || part === null) return part;
+  const { repr, kind, value } = part as Json,
+    isPlain = (value as Json | undefined)?.["typeParams"] === undefined;
+  if (
+    typeof repr === "string" && repr !== "" && isPlain &&
+    ["keyword", "literal", "typeRef"].includes(kind as string)
+  ) {
+    return repr;
+  }
+  const kept = Object.entries(part).filter(([name, value]) => !NO_API.includes(name) && value !== false);
+  return Object.fromEntries(kept.map(([name, value]) => [name, simplify(value)]));
+}
+
+/** The docs of something, by their tags. */
+interface Tagged {
+  readonly jsDoc?: { readonly tags?: readonly { readonly kind: string }[] };
+}
+interface Documented {
+  readonly name: string;
+  readonly declarations: readonly (Tagged & { readonly kind: string; readonly def?: Json })[];
+}
+
+const isInternal = ({ jsDoc }: Tagged) => jsDoc?.tags?.some(({ kind }) => kind === "internal") === true;
+
+/** An entry's symbols: a line for each, and for each member of one. */
+export function describeEntry(entry: string, symbols: readonly Documented[]): string[] {
+  return symbols.flatMap(({ name, declarations }) =>
+    declarations.flatMap((declaration) => {
+      const { kind, def = {} } = declaration;
+      const members = Object.entries(def).filter(([part]) => MEMBERS.includes(part));
+      const own = Object.fromEntries(Object.entries(def).filter(([part]) => !MEMBERS.includes(part)));
+      const line = (what: string, part: unknown) =>
+        `${entry} ${kind} ${what} ${JSON.stringify(simplify(part))}`;
+      const isPublic = (member: Json) =>
+        !["private", "protected"].includes(member["accessibility"] as string) && !isInternal(member);
+      return isInternal(declaration) ? [] : [
+        line(name, own),
+        ...members.flatMap(([part, list]) =>
+          (list as Json[]).filter(isPublic).map((member) =>
+            line(`${name}.${member["name"] ?? ""} (${part})`, member)
+          )
+        ),
+      ];
+    })
+  );
+}
+
+async function reportApi(): Promise<string[]> {
+  const { exports }: { exports: Record<string, string> } = JSON.parse(await read("deno.json"));
+  const { nodes } = JSON.parse(await runDeno("describe the API", "doc", "--json", ...Object.values(exports)));
+  return Object.entries(exports).flatMap(([entry, path]) =>
+    describeEntry(entry, nodes[new URL(path, ROOT).href].symbols)
+  );
+}
+
+/** Declarations of a header or a .def file, one a line: comments and layout left out. */
+export function declarationsOf(text: string): string[] {
+  const plain = text.replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*/g, "").replaceAll(/\\\n/g, " ");
+  const lines = plain.replaceAll(
+    /^(TKF_(?:STRUCT|OP|ONCE|CUDA_OP)\()([^)]*)\)/gm,
+    (all) => all.replaceAll("\n", " "),
+  );
+  const kept = lines.split("\n").map((line) => line.replaceAll(/\s+/g, " ").trim());
+  return kept.filter((line) =>
+    /^(#define TKF_\w+ \S|TKF_(API|STRUCT|OP|ONCE|CUDA_OP)\b|(const char\*|int32_t) tkf_)/.test(line)
+  );
+}
+
+async function reportAbi(): Promise<string[]> {
+  const defs = Array.from(
+    (await read("kernels/ops.def")).matchAll(/#include "([\w/]+\.def)"/g),
+    ([, path]) => path!,
+  );
+  const files = ["include/tokenfilter.h", "include/tokenfilter_cuda.h", ...defs];
+  const texts = await Promise.all(files.map((file) => read(`kernels/${file}`)));
+  return texts.flatMap(declarationsOf).filter((line) =>
+    !/^#define TKF_(API|ABI_VERSION|DECLARE_|STRUCT|OP)\b/.test(line)
+  );
+}
+
+/** Fields of the JSON that commands print and write: those of the behavior snapshot. */
+async function reportDocuments(): Promise<string[]> {
+  const { runs } = JSON.parse(await read("experiments/tools/digest/testdata/linux_x86_64_avx2.json"));
+  return Object.entries<Json>(runs).flatMap(([run, result]) => {
+    const task = run.split(" ")[0]!;
+    return Object.entries(result).flatMap(([file, document]) => {
+      const isJson = /\.json$/.test(file) || file === "stdout" && /--json/.test(run);
+      if (!isJson || typeof document !== "object" || document === null || Array.isArray(document)) return [];
+      return Object.keys(document).map((field) => `${task} ${file === "stdout" ? "--json" : file} ${field}`);
+    });
+  });
+}
+
+const header = () => read("kernels/include/tokenfilter.h"),
+  embedded = () => read("ffi/embed/tokenfilter_filter.h");
+
+export const CONTRACTS: readonly Contract[] = [
+  { name: "api", home: "deno.json", isFixed: false, version: readVersion, report: reportApi },
+  { name: "documents", home: "deno.json", isFixed: false, version: readVersion, report: reportDocuments },
+  {
+    name: "abi",
+    home: "TKF_ABI_VERSION of kernels/include/tokenfilter.h",
+    isFixed: true,
+    version: async () => versionIn(await header(), "TKF_ABI_VERSION"),
+    report: reportAbi,
+  },
+  {
+    name: "filter",
+    home: "TKF_FILTER_VERSION of ffi/embed/tokenfilter_filter.h",
+    isFixed: true,
+    version: async () => versionIn(await embedded(), "TKF_FILTER_VERSION"),
+    report: async () =>
+      declarationsOf(await embedded()).filter((line) => !/TKF_FILTER_(VERSION|TEXT)/.test(line)),
+  },
+  {
+    name: "study",
+    home: "TABLES of lib/sweep/trials/store_tables.ts",
+    isFixed: true,
+    version: () => Promise.resolve(String(STUDY_TABLES.version)),
+    report: () => {
+      const { schema, proposals, units } = STUDY_TABLES;
+      const statements = [schema, proposals, units].join(";").split(";").map((sql) =>
+        sql.replaceAll(/\s+/g, " ").trim()
+      );
+      return Promise.resolve(statements.filter((sql) => sql !== ""));
+    },
+  },
+];
+
+/** The text that is committed of a contract. */
+export function formatContract(version: string, isClosed: boolean, lines: readonly string[]): string {
+  const state = isClosed ? "fixed: a change needs another version" : "open until it is released";
+  return [`version ${version}, ${state}`, ...[...new Set(lines)].sort(), ""].join("\n");
+}
+
+/** The difference of a contract from its committed report; undefined where they agree. */
+export function judgeContract(
+  { name, home }: Pick<Contract, "name" | "home">,
+  committed: string | undefined,
+  now: string,
+): { readonly trouble: string; readonly isRefused: boolean } | undefined {
+  if (committed === now) return undefined;
+  const [then = "", ...before] = committed?.split("\n") ?? [], [head = "", ...after] = now.split("\n");
+  const gone = before.filter((line) => !after.includes(line)),
+    added = after.filter((line) => !before.includes(line));
+  const isSame = then.match(/^version [^,]*/)?.[0] === head.match(/^version [^,]*/)![0];
+  const isRefused = committed !== undefined && isSame && gone.length + added.length > 0 &&
+    / fixed/.test(then);
+  const first = [...gone.map((line) => `- ${line}`), ...added.map((line) => `+ ${line}`)].slice(0, 5);
+  const fix = isRefused ? `raise the version in ${home}, then ` : "";
+  const shown = first.map((line) => line.slice(0, 160)).join("\n  ");
+  const trouble =
+    `Cannot release: ${name} differs from experiments/tools/release/${name}.txt (${gone.length} lines ` +
+    `gone, ${added.length} new); ${fix}note it in CHANGELOG.md and run deno task release --renew${
+      shown && `\n  ${shown}`
+    }`;
+  return { trouble, isRefused };
+}
+
+/** Contracts, their texts now, and the differences from the committed ones. */
+export async function readContracts(folder: string) {
+  return await Promise.all(CONTRACTS.map(async (contract) => {
+    const path = `${folder}/${contract.name}.txt`;
+    const committed = await Deno.readTextFile(path).catch(() => undefined);
+    const version = await contract.version();
+    // A release closes the package's contracts; another version opens them again.
+    const isClosed = contract.isFixed || committed?.startsWith(`version ${version}, fixed`) === true;
+    const now = formatContract(version, isClosed, await contract.report());
+    return { contract, path, now, judgement: judgeContract(contract, committed, now) };
+  }));
+}

@@ -1,0 +1,275 @@
+/** `deno task release`: contracts, packages, materials and changes. */
+import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import { run } from "../../ffi/build/command.ts";
+import { inChild } from "../../kernels/testing/child.ts";
+import { UsageError } from "../../lib/errors.ts";
+import { IN_SLOW_TIER, NOT_ON_WINDOWS, unless } from "../../lib/testing.ts";
+import { runTask, withFolder } from "../commands/testing.ts";
+import { renewContracts } from "./release.ts";
+import {
+  CONTRACTS,
+  declarationsOf,
+  describeEntry,
+  formatContract,
+  judgeContract,
+  readContracts,
+  simplify,
+} from "./release/contracts.ts";
+import {
+  expectLicenses,
+  formatChanges,
+  formatSbom,
+  isAllowed,
+  listMaterials,
+  readChangelog,
+} from "./release/materials.ts";
+import { neededGlibc, packNative } from "./release/packages.ts";
+
+const ROOT = new URL("../../", import.meta.url);
+const FOLDER = new URL("release", import.meta.url).pathname;
+const read = (path: string) => Deno.readTextFile(new URL(path, ROOT));
+
+Deno.test("the API, the C ABI, the study's file and JSON documents are those that are committed", async () => {
+  const found = await readContracts(FOLDER);
+  assertEquals(found.flatMap(({ judgement }) => judgement?.trouble ?? []), []);
+  for (const { now, contract } of found) {
+    assert(now.split("\n").length > 8, contract.name);
+    assertEquals(/ fixed/.test(now.split("\n")[0]!), contract.isFixed, contract.name);
+  }
+});
+
+Deno.test("a change of a contract is reported with its lines, and refused where its version is fixed and the same", () => {
+  const abi = { name: "abi", home: "the header" },
+    before = formatContract("6", true, ["op b", "op a", "op a"]);
+  assertEquals(before, "version 6, fixed: a change needs another version\nop a\nop b\n");
+  assertEquals(judgeContract(abi, before, before), undefined);
+  const changed = judgeContract(abi, before, formatContract("6", true, ["op a", "op c"]))!;
+  assert(changed.isRefused);
+  assertMatch(
+    changed.trouble,
+    /abi differs .*\(1 lines gone, 1 new\); raise the version in the header, then .*\n {2}- op b\n {2}\+ op c$/,
+  );
+  for (
+    const [then, now] of [
+      [before, formatContract("7", true, ["op a", "op c"])], // another version
+      [formatContract("0.1.0", false, ["op a"]), formatContract("0.1.0", false, ["op c"])], // not released
+      [undefined, before], // new
+    ] as const
+  ) {
+    assertEquals(judgeContract(abi, then, now)?.isRefused, false);
+  }
+});
+
+Deno.test("release --renew writes reports, closes them on release, and refuses some changes", () =>
+  withFolder(async (folder) => {
+    await renewContracts(folder, false);
+    for (const { name } of CONTRACTS) {
+      assertEquals(
+        await Deno.readTextFile(`${folder}/${name}.txt`),
+        await read(`experiments/tools/release/${name}.txt`),
+      );
+    }
+    await renewContracts(folder, true);
+    const closed = await readContracts(folder);
+    assertEquals(closed.flatMap(({ judgement }) => judgement ?? []), []);
+    for (const { now } of closed) assertMatch(now, /^version \S+, fixed: /);
+    // A line is removed from a released version, and from the study's file.
+    for (const name of ["api", "study"]) {
+      const path = `${folder}/${name}.txt`, text = await Deno.readTextFile(path), lines = text.split("\n");
+      await Deno.writeTextFile(path, [lines[0], ...lines.slice(2)].join("\n"));
+      await assertRejects(() => renewContracts(folder, false), UsageError, `${name} differs`);
+      assertEquals((await Deno.readTextFile(path)).split("\n").length, lines.length - 1);
+      await Deno.writeTextFile(path, text);
+    }
+  }));
+
+Deno.test("contracts show types, members and declarations, and neither docs nor places", () => {
+  const string = { repr: "string", kind: "keyword", value: "string" };
+  const list = { repr: "Map", kind: "typeRef", value: { typeName: "Map", typeParams: [string] } };
+  const params = [{ kind: "identifier", name: "x", optional: false, tsType: string, location: { line: 1 } }];
+  assertEquals(simplify(params), [{ kind: "identifier", name: "x", tsType: "string" }]);
+  assertEquals(simplify(list), {
+    repr: "Map",
+    kind: "typeRef",
+    value: { typeName: "Map", typeParams: ["string"] },
+  });
+  const internal = { jsDoc: { tags: [{ kind: "internal" }] } };
+  const methods = [
+    { name: "a", params, jsDoc: { doc: "A." } },
+    { name: "b", accessibility: "private" },
+    { name: "c", ...internal },
+  ];
+  const def = { methods, isAbstract: false, extends: [string] };
+  assertEquals(
+    describeEntry(".", [
+      { name: "C", declarations: [{ kind: "class", def }] },
+      { name: "D", declarations: [{ kind: "class", def, ...internal }] },
+    ]),
+    [
+      '. class C {"extends":["string"]}',
+      '. class C.a (methods) {"name":"a","params":[{"kind":"identifier","name":"x","tsType":"string"}]}',
+    ],
+  );
+  const text = `/* int32_t tkf_gone(void); */
+#define TKF_A 1 /* one */
+#define GUARD
+TKF_OP(x,
+  tkf_buffer a;   int64_t n;
+)
+TKF_API const char* tkf_text(void);`;
+  assertEquals(declarationsOf(text), [
+    "#define TKF_A 1",
+    "TKF_OP(x, tkf_buffer a; int64_t n; )",
+    "TKF_API const char* tkf_text(void);",
+  ]);
+});
+
+Deno.test("a native package has the library, the header and its digest, and the same bytes each time", () =>
+  withFolder(async (folder) => {
+    const library = `${folder}/library`, manifest = { abi: 6, levels: ["base", "avx2"], compiler: "g++ 12" };
+    await Deno.writeTextFile(library, "GLIBC_2.2.5 GLIBC_2.34 GLIBC_2.9 GLIBCXX_3.4");
+    const packed = [];
+    for (const out of ["a", "b"]) {
+      await Deno.mkdir(`${folder}/${out}`);
+      packed.push(await packNative(`${folder}/${out}`, { path: library, manifest }, "1.2.3"));
+    }
+    const [first, second] = packed as [typeof packed[0], typeof packed[0]];
+    assertEquals([first!.sha256, first!.glibc], [second!.sha256, "2.34"]);
+    assertMatch(first!.path, /\/tokenfilter-native-\w+-\w+-1\.2\.3\.tgz$/);
+    assertEquals((await run("tar", ["xzf", first!.path, "-C", folder])).success, true);
+    const description = JSON.parse(await Deno.readTextFile(`${folder}/package/package.json`));
+    const files = await Array.fromAsync(Deno.readDir(`${folder}/package`), ({ name }) => name);
+    assertEquals(files.sort(), ["LICENSE", "package.json", ...description.files].sort());
+    assert(description.files.includes("tokenfilter_filter.h"));
+    assertEquals(description.tokenfilter.levels, ["base", "avx2"]);
+    assertMatch(description.tokenfilter.sha256, /^[0-9a-f]{64}$/);
+    await Deno.writeTextFile(library, "other");
+    assertNotEquals((await packNative(folder, { path: library, manifest }, "1.2.3")).sha256, first!.sha256);
+    assertEquals(neededGlibc(new Uint8Array(9)), undefined);
+  }));
+
+Deno.test({
+  ...unless(
+    NOT_ON_WINDOWS || IN_SLOW_TIER,
+    "two builds of the CPU library with empty caches have the same bytes",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      const built = ["a", "b"].map((name) =>
+        inChild(
+          { TOKENFILTER_CACHE: `${folder}/${name}`, TOKENFILTER_LIBRARY: "" },
+          `const { buildCpu } = await load("build.ts"); return (await buildCpu({ level: "base" })).manifest.sha256;`,
+        )
+      );
+      const [first, second] = await Promise.all(built);
+      assertMatch(first, /^[0-9a-f]{64}$/);
+      assertEquals(first, second);
+    }),
+});
+
+Deno.test("the SBOM has each locked package with version, digest and licence, the published package's own marked", async () => {
+  const lock = await read(".std/npm.lock"), { imports } = JSON.parse(await read("imports.json"));
+  const sources = [
+    'import.meta.resolve("plotly.js-cartesian-dist-min/plotly.js");',
+    'import { Tokenizer } from "@huggingface/tokenizers";',
+    'import { encode } from "@std/yaml/parse";',
+  ];
+  const materials = await listMaterials(lock, imports, sources, () => Promise.resolve("MIT"));
+  const { npm } = JSON.parse(lock);
+  assertEquals(
+    materials.filter(({ type }) => type === "npm").length,
+    new Set(Object.keys(npm).map((id) => id.split("_")[0])).size,
+  );
+  const required = materials.filter(({ isRequired }) => isRequired).map(({ name }) => name);
+  assertEquals(required, ["@huggingface/tokenizers", "@std/yaml", "plotly.js-cartesian-dist-min"]);
+  const sbom = JSON.parse(formatSbom("1.2.3", materials));
+  assertEquals([sbom.bomFormat, sbom.specVersion, sbom.metadata.component.version], [
+    "CycloneDX",
+    "1.6",
+    "1.2.3",
+  ]);
+  const refs: string[] = sbom.components.map((component: { "bom-ref": string }) => component["bom-ref"]);
+  assertEquals(new Set(refs).size, refs.length);
+  assert(
+    refs.includes(
+      `pkg:npm/%40huggingface/tokenizers@${imports["@huggingface/tokenizers"].split("@").at(-1)}`,
+    ),
+  );
+  for (const { hashes, purl, licenses } of sbom.components) {
+    if (!purl.startsWith("pkg:jsr/")) assertMatch(hashes[0].content, /^([0-9a-f]{64}|[0-9a-f]{128})$/, purl);
+    assertEquals(licenses.length, 1);
+  }
+  assertEquals(formatSbom("1.2.3", materials), formatSbom("1.2.3", materials));
+});
+
+Deno.test("licences of dependencies ask for no more than a notice", () => {
+  const own = { type: "npm", version: "1.0.0", isRequired: true } as const;
+  const named = (license?: string) => ({
+    ...own,
+    name: license ?? "none",
+    ...(license !== undefined && { license }),
+  });
+  for (const license of ["MIT", "(MIT OR GPL-3.0)", "MIT AND ISC", "Apache-2.0"]) {
+    assert(isAllowed(license), license);
+  }
+  for (const license of ["GPL-3.0", "MIT AND GPL-3.0", "SEE LICENSE IN FILE"]) {
+    assert(!isAllowed(license), license);
+  }
+  expectLicenses([named("MIT"), named("GPL-3.0")], ({ license }) => license === "MIT");
+  assertThrows(
+    () => expectLicenses([named("MIT"), named("GPL-3.0"), named()], () => true),
+    UsageError,
+    "found GPL-3.0@1.0.0 GPL-3.0, none@1.0.0 without a licence; expected MIT",
+  );
+});
+
+Deno.test("changes are listed by area, and a version without them is refused", async () => {
+  assertEquals(
+    formatChanges(["serve: answer", "lib/model: read", "serve: stop", "size: raise", "no area"]),
+    "### lib/model\n\n- read\n\n### serve\n\n- answer\n- stop\n",
+  );
+  const { version } = JSON.parse(await read("deno.json"));
+  assertMatch(readChangelog(await read("CHANGELOG.md"), version), /^### \w+\n\n- /);
+  const text = "# Changes\n\n## 1.1.0\n\n### serve\n\n- one\n\n## 1.0.0\n\n- two\n";
+  assertEquals(readChangelog(text, "1.1.0"), "### serve\n\n- one");
+  assertThrows(() => readChangelog(text, "2.0.0"), UsageError, 'found no changes under "## 2.0.0"');
+  assertThrows(() => readChangelog(text, "1.0.0"), UsageError, "under no area");
+});
+
+Deno.test("release publishes nothing by itself", async () => {
+  const { code, stdout, stderr } = await runTask("release");
+  assertEquals([code, stdout], [2, ""]);
+  assertMatch(stderr, /^Cannot publish: expected --dry-run, which prints the commands that publish\n$/);
+});
+
+Deno.test({
+  ...unless(
+    NOT_ON_WINDOWS || IN_SLOW_TIER,
+    "release --dry-run leaves packages, SBOM, changes and digests of all",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      const { code, stdout, stderr } = await runTask("release", "--dry-run", "--out", `${folder}/out`);
+      assertEquals(code, 0, stderr);
+      assertMatch(
+        stdout,
+        /^version \S+: \d+ files for JSR, \d+ dependencies, @tokenfilter\/native-\S+ for glibc /,
+      );
+      const left = Array.from(Deno.readDirSync(`${folder}/out`), ({ name }) => name).sort();
+      const [packed, ...others] = left.toSorted((a, b) =>
+        Number(b.endsWith(".tgz")) - Number(a.endsWith(".tgz"))
+      );
+      assertMatch(packed!, /^tokenfilter-native-.*\.tgz$/);
+      assertEquals(others.sort(), [
+        "SHA256SUMS",
+        "changelog.md",
+        "commits.md",
+        "jsr_files.sha256",
+        "sbom.json",
+      ]);
+      for (const [sums, cwd] of [["SHA256SUMS", `${folder}/out`], ["jsr_files.sha256", ROOT]] as const) {
+        const checked = await run("sha256sum", ["--check", "--quiet", `${folder}/out/${sums}`], { cwd });
+        assertEquals([checked.success, checked.stdout], [true, ""]);
+      }
+    }),
+});
