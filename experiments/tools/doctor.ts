@@ -1,4 +1,4 @@
-/** `deno task doctor`: what this machine has, and what to type for what it lacks. See `deno task doctor --help`. */
+/** `deno task doctor`: the parts of this machine, and a command for each missing one. See `deno task doctor --help`. */
 import { parseOwnFlags } from "../commands/cli/flags/parse.ts";
 import { Progress } from "../commands/cli/output/progress.ts";
 import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
@@ -21,7 +21,7 @@ Exit code 1: a part that all tasks need is missing.
   --help
       print this`;
 
-/** What came of a check. */
+/** The result of a check. */
 export interface Finding {
   readonly name: string;
   readonly state: "ok" | "missing" | "broken";
@@ -30,7 +30,7 @@ export interface Finding {
   readonly fix?: string;
 }
 
-/** Runs a check. What everything needs is broken, other things are missing. */
+/** Runs a check. A missing part that everything needs is called broken. */
 export async function examine({ name, use, fix, look }: Check, progress?: Progress): Promise<Finding> {
   using _ticking = progress?.tick(`Looking for ${name}`);
   try {

@@ -1,4 +1,4 @@
-/** `deno task doctor`: what is hidden is named, with what to type. */
+/** `deno task doctor`: hidden parts are named, each with a command. */
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { path as fakeDriver } from "../../ffi/cuda/fake_driver_testing.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
@@ -7,7 +7,7 @@ import { describeFinding, examine, type Finding } from "./doctor.ts";
 import { examineAll } from "./doctor_testing.ts";
 import { checkDeno, CHECKS, type Golden, selfTest } from "./doctor/checks.ts";
 
-/** What the stand-in of the driver reads. */
+/** Variables of the stand-in for the driver. */
 const DRIVER = { FAKE_VERSION: "13000", FAKE_DEVICES: "1", FAKE_ARCH: "90" };
 
 /** A folder of stand-ins for programs, each a script. */
@@ -26,11 +26,11 @@ const BARE_PYTHON = `case "$*" in
 *sys.version*) echo 3.12.1;;
 esac`;
 
-Deno.test("doctor names each thing that is hidden, and what to type", () =>
+Deno.test("doctor names each hidden part, and a command", () =>
   withFolder(async (folder) => {
     const cache = `${folder}/cache`, programs = await makePrograms(folder, { python: BARE_PYTHON });
     const env = { PATH: "/nonexistent", CXX: "", TOKENFILTER_CACHE: cache, TOKENFILTER_LIBRARY: "" };
-    // Name, what hides it, what is found, what is to be typed.
+    // Name, variables that hide it, the message, the command.
     const hidden: [string, Record<string, string>, RegExp, RegExp][] = [
       ["compiler", env, /neither g\+\+ nor clang\+\+/, /apt-get install g\+\+/],
       ["CPU library", env, /found neither TOKENFILTER_LIBRARY nor a build/, /^deno task build$/],
@@ -142,7 +142,7 @@ Deno.test("doctor's self-test reports losses that are off", async () => {
   assertMatch((await examine(test)).found, /^found losses 0\.00010 from those of transformers/);
 });
 
-Deno.test("doctor --offline asks no host, and says in JSON what it says in lines", async () => {
+Deno.test("doctor --offline asks no host, and has the same in JSON as in lines", async () => {
   const { code, stdout, stderr } = await runTask("doctor", "--offline", "--json");
   const findings: Finding[] = JSON.parse(stdout);
   assertEquals(stderr, "");

@@ -317,7 +317,7 @@ const compareExamples = (layers: number) =>
     assertEquals(await Deno.readFile(`${folder}/python.out`), new Uint8Array(found));
   });
 
-const AGREE = "random cases as deno task filter does, and attend to what is left";
+const AGREE = "random cases as deno task filter does, and attend to the kept tokens";
 Deno.test(`filter.c and filter.py decide 100 ${AGREE}`, () => compareExamples(5));
 testSlow(`filter.c and filter.py decide 1,000 ${AGREE}`, () => compareExamples(50));
 

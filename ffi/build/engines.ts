@@ -1,4 +1,4 @@
-/** What other engines link or load, in a folder under names that do not change. */
+/** The files that other engines link or load, in a folder under names that do not change. */
 import { writeAtomically } from "../../lib/cache.ts";
 import { NativeLibraryError, UsageError } from "../../lib/errors.ts";
 import { LIBRARY_SUFFIX } from "../cache.ts";

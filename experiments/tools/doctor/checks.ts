@@ -1,4 +1,4 @@
-/** What a machine may lack: each check asks the code that uses the thing. */
+/** Parts that a machine may lack: each check calls the code that uses the part. */
 import { buildArchOf, openDriver } from "../../../ffi/cuda/mod.ts";
 import { ensureBlas } from "../../../ffi/build/blas.ts";
 import { findCompiler, run } from "../../../ffi/build/command.ts";
@@ -18,20 +18,20 @@ import { readStdFlags } from "../../commands/cli/machine/deno.ts";
 import { describeDriver } from "../bench_gpu/machine.ts";
 import { ensureJupyter } from "../notebooks/jupyter.ts";
 
-/** Something that may be missing. */
+/** A part that may be missing. */
 export interface Check {
   readonly name: string;
-  /** What it is for. Left out: for everything. */
+  /** Its use. Left out: everything needs it. */
   readonly use?: string;
-  /** What to type where it is missing. */
+  /** A command that helps where it is missing. */
   readonly fix: string;
   /** Whether it asks a host. */
   readonly online?: true;
-  /** @returns What was found. @throws {Error} If it is missing; the message says what was found instead. */
+  /** @returns A description. @throws {Error} If it is missing; the message has the reason. */
   look(): string | Promise<string>;
 }
 
-/** The thing is not there, in words. */
+/** The part is missing, for the reason in the message. */
 class Missing extends Error {}
 
 /** The oldest Deno that the tasks run on. */
@@ -42,7 +42,7 @@ const PATIENCE_MS = 8000;
 const LOSS_BAR = 1.5e-5;
 const GOLDEN = new URL("../../../lib/model/testdata/tiny_golden.json", import.meta.url);
 
-/** For finders that fetch what is missing: they say so first. */
+/** For finders that fetch missing parts: they call it first. */
 const notHere = (what: string) => () => {
   throw new Missing(`found no ${what}`);
 };
@@ -56,7 +56,7 @@ export function checkDeno(version: string): string {
 
 const pythonName = () => Deno.env.get("TOKENFILTER_PYTHON") || "python3";
 
-/** What a Python script prints. */
+/** The output of a Python script. */
 async function askPython(code: string, ...args: string[]): Promise<string> {
   const { success, stdout, stderr } = await run(pythonName(), ["-c", code, ...args]);
   if (success) return stdout.trim();
@@ -111,7 +111,7 @@ async function describeCache(): Promise<string> {
   );
 }
 
-/** What {@linkcode selfTest} compares with. */
+/** Losses of transformers, for {@linkcode selfTest}. */
 export interface Golden {
   readonly texts: readonly { readonly ids: readonly number[]; readonly nll: readonly number[] }[];
 }
