@@ -106,6 +106,17 @@ Deno.test("units that hold the filter's formulas fuse no product with an additio
   for (const unit of exact) assertEquals(unitFlags(unit), ["-ffp-contract=off"], unit);
 });
 
+Deno.test("kernels load by way of the read-only cache what no kernel writes: weights and tables", async () => {
+  // PTX asks that such data stay as they are while a kernel lives, and its life may overlap that of the one before.
+  const found: string[] = [],
+    weights = /^(reinterpret_cast<[^>]+>\()?(block|at|half|whole|weight|w\[|w_rows|turns)\b/;
+  for (const [path, text] of (await readSources("cuda")).texts) {
+    for (const [, what] of text.matchAll(/\b__ldg\((.*)/g)) found.push(`${path}: ${what}`);
+  }
+  assert(found.length > 20);
+  assertEquals(found.filter((line) => !weights.test(line.slice(line.indexOf(": ") + 2))), []);
+});
+
 Deno.test("bestLevel() takes the last level whose macros the compiler defines, all of them", async () => {
   const levels = ["base", "avx2", "avx512"].map((name, code) => ({
     name,

@@ -362,19 +362,13 @@ testOnCpu("attention() refuses what it cannot compute", async () => {
   refuses({ scale: 1e300 }, "scale that is not finite in f32");
   const descending = hostTensor("i32", [2], new Int32Array([5, 3]));
   refuses({ keyPositions: descending, numKeys: 2 }, "found position 3 after 5");
-  const wide = tensorOf("f32", [1, 1, 257], () => 0);
   const one = hostTensor("i32", [1], new Int32Array(1));
-  refuses({
-    queries: wide,
-    out: wide,
-    queryPositions: one,
-    keys: wide,
-    values: wide,
-    keyPositions: one,
-    numKeys: 1,
-    recentKeys: wide,
-    recentValues: wide,
-    recentPositions: one,
-    numRecent: 0,
-  }, "head_dim = 257");
+  for (
+    const [heads, headDim, says] of [[1, 257, "head_dim = 257"], [65536, 1, "kv_heads = 65536"]] as const
+  ) {
+    const wide = tensorOf("f32", [1, heads, headDim], () => 0), keys = { keys: wide, values: wide };
+    const recent = { recentKeys: wide, recentValues: wide, recentPositions: one, numRecent: 0 };
+    const rows = { queries: wide, out: wide, queryPositions: one, keyPositions: one, numKeys: 1 };
+    refuses({ ...rows, ...keys, ...recent }, says);
+  }
 });

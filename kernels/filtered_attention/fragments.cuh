@@ -144,7 +144,7 @@ __device__ __forceinline__ void load_queries(const PrefillJob& job, const Tile& 
       const bool inside = r < tile.num_rows && c < job.head_dim;
       const uint4* at = reinterpret_cast<const uint4*>(job.queries + places.offset(inside ? r : 0) + c);
 #pragma unroll
-      for (int w = 0; w < 2; w++) raw[u][w] = inside ? __ldg(at + w) : uint4{0, 0, 0, 0};
+      for (int w = 0; w < 2; w++) raw[u][w] = inside ? at[w] : uint4{0, 0, 0, 0};
     }
 #pragma unroll
     for (int u = 0; u < kAtOnce; u++) {

@@ -61,7 +61,7 @@ __device__ __forceinline__ float warp_sums(float* values) {
 
 // Four values of x.
 __device__ __forceinline__ void load_run(const float* at, float (&x)[4]) {
-  const float4 v = __ldg(reinterpret_cast<const float4*>(at));
+  const float4 v = *reinterpret_cast<const float4*>(at);
   x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
 }
 
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kFewRowsThreads, kFewRowsBlocks<Weight, M>)
       }
 #pragma unroll
       for (int m = 0; m < M; m++) {
-        if (m < valid) {
+        if (m == 0 || m < valid) {
 #pragma unroll
           for (int run = 0; run < Weight::RUNS; run++) {
             float v[Weight::RUN];

@@ -27,7 +27,7 @@ __device__ __forceinline__ void write_sums(const float* sums, int stride, const 
     if (number >= count || of.first + r >= of.n || (gated && r >= ROWS / 2)) continue;
     const int64_t row = list.row(number, fault);
     if (row < 0) continue;
-    const float scale = scales == nullptr ? 1 : __ldg(scales + number);
+    const float scale = scales == nullptr ? 1 : scales[number];
     const auto total = [&](int entry) {
       float sum = sums[entry];
 #pragma unroll

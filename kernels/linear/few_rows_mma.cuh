@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
           uint32_t b[3][2];
 #pragma unroll
           for (int p = 0; p < 3; p++) {
-            const uint2 v = __ldg(reinterpret_cast<const uint2*>(from + p * stride));
+            const uint2 v = *reinterpret_cast<const uint2*>(from + p * stride);
             b[p][0] = inside ? v.x : 0, b[p][1] = inside ? v.y : 0;
           }
           // The smallest first.
@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(kMma16Threads, 1)
 #pragma unroll
         for (int m = 0; m < N; m++) {
 #pragma unroll
-          for (int p = 0; p < PARTS; p++) b[m][p] = inside ? __ldg(v[m][p] + e * STEP) : uint4{0, 0, 0, 0};
+          for (int p = 0; p < PARTS; p++) b[m][p] = inside ? v[m][p][e * STEP] : uint4{0, 0, 0, 0};
         }
 #pragma unroll
         for (int m = 0; m < N; m++) {

@@ -14,13 +14,13 @@ struct RowList {
   // How many of them there are.
   __device__ __forceinline__ int32_t count() const {
     if (kept_count == nullptr) return rows;
-    const int64_t left = min(static_cast<int64_t>(__ldg(kept_count)), batch) - first;
+    const int64_t left = min(static_cast<int64_t>(*kept_count), batch) - first;
     return static_cast<int32_t>(max(min(left, static_cast<int64_t>(rows)), static_cast<int64_t>(0)));
   }
   // The row of x and of the result of number i < count(); -1 and a fault where the list names none.
   __device__ __forceinline__ int64_t row(int32_t i, int* fault) const {
     if (kept == nullptr) return first + i;
-    const int32_t slot = __ldg(kept + first + i);
+    const int32_t slot = kept[first + i];
     if (slot >= 0 && slot < batch) return slot;
     tkf_fault(fault, kFaultIndex);
     return -1;

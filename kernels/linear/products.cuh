@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kF32Threads)
       const bool inside = at + tx < k;
 #pragma unroll
       for (int i = 0; i < 4; i++) {
-        xs[tx][ty + 16 * i] = inside ? __ldg(x_rows[i] + at + tx) : 0.0f;
+        xs[tx][ty + 16 * i] = inside ? x_rows[i][at + tx] : 0.0f;
         ws[tx][ty + 16 * i] = inside ? __ldg(w_rows[i] + at + tx) : 0.0f;
       }
       __syncthreads();

@@ -41,12 +41,12 @@ __device__ __forceinline__ void load_split(const float* from, int64_t k, int64_t
     const int64_t j = first + 4 * static_cast<int64_t>(threadIdx.x + e * blockDim.x);
     v[e] = {0, 0, 0, 0};
     if constexpr (WIDE) {
-      if (j < k) v[e] = __ldg(reinterpret_cast<const float4*>(from + j));
+      if (j < k) v[e] = *reinterpret_cast<const float4*>(from + j);
     } else {
-      if (j < k) v[e].x = __ldg(from + j);
-      if (j + 1 < k) v[e].y = __ldg(from + j + 1);
-      if (j + 2 < k) v[e].z = __ldg(from + j + 2);
-      if (j + 3 < k) v[e].w = __ldg(from + j + 3);
+      if (j < k) v[e].x = from[j];
+      if (j + 1 < k) v[e].y = from[j + 1];
+      if (j + 2 < k) v[e].z = from[j + 2];
+      if (j + 3 < k) v[e].w = from[j + 3];
     }
   }
 }

@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(kLogitsThreads)
 #pragma unroll
   for (int e = 0; e < kArgmaxEach; e++) {
     const int64_t i = first + e * static_cast<int64_t>(blockDim.x);
-    values[e] = i < vocab ? __ldg(x + i) : NAN;
+    values[e] = i < vocab ? x[i] : NAN;
   }
   unsigned long long best = 0;
 #pragma unroll

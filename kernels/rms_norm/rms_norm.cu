@@ -20,7 +20,7 @@ struct Addend {
   const uint8_t* keep;  // [rows], or NULL: all
 
   __device__ __forceinline__ bool is_for(int64_t row) const {
-    return delta != nullptr && (keep == nullptr || __ldg(keep + row) != 0);
+    return delta != nullptr && (keep == nullptr || keep[row] != 0);
   }
 };
 
@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kRmsNormThreads)
       const int i = static_cast<int>(threadIdx.x + e * blockDim.x);
       v[e] = i < pieces ? x[row * pieces + i] : float4{0, 0, 0, 0};
       w[e] = i < pieces ? __ldg(weight + i) : float4{0, 0, 0, 0};
-      d[e] = i < pieces && addend.delta != nullptr ? __ldg(delta + row * pieces + i) : float4{0, 0, 0, 0};
+      d[e] = i < pieces && addend.delta != nullptr ? delta[row * pieces + i] : float4{0, 0, 0, 0};
     }
     if (addend.is_for(row)) {
 #pragma unroll
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kRmsNormThreads)
 #pragma unroll 2
     for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) {
       float v = from[i];
-      if (delta != nullptr) from[i] = v += __ldg(delta + i);
+      if (delta != nullptr) from[i] = v += delta[i];
       squares += square(v);
     }
     const float factor = rms_factor(squares, cols, eps, sums);

@@ -195,8 +195,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a row's factor is that of the first",
     file: "linear/few_rows.cuh",
-    from: "__ldg(scales + number)",
-    to: "__ldg(scales)",
+    from: "scales[number]",
+    to: "scales[0]",
     ...PRODUCTS,
   },
   {
@@ -216,7 +216,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "what skipped rows have is added as well",
     file: "rms_norm/rms_norm.cu",
-    from: "(keep == nullptr || __ldg(keep + row) != 0)",
+    from: "(keep == nullptr || keep[row] != 0)",
     to: "(keep == nullptr || row >= 0)",
     test: "rms_norm/rms_norm_test.ts",
     filter: "of all rows or of those kept",
