@@ -7,7 +7,7 @@ import { renderSite } from "../../lib/plot/mod.ts";
 import { benchGpu, describeRows, documentOf, type GpuBenchSizes } from "./bench_gpu.ts";
 import { readBars } from "./bench_gpu/bars.ts";
 import { decodeCase } from "./bench_gpu/attention.ts";
-import { floorOf, type Gpu, raceOnDevice, TURNS } from "./bench_gpu/device.ts";
+import { floorOf, type Gpu, raceOnDevice, tensorRate, TURNS } from "./bench_gpu/device.ts";
 import { stepCase } from "./bench_gpu/filter.ts";
 import { keyStepCase } from "./bench_gpu/keys.ts";
 import { type GpuRow, gpuRow } from "./bench_gpu/row.ts";
@@ -50,6 +50,7 @@ async function emulatedGpu(): Promise<Gpu> {
     l2Bytes: 4096,
     clockMHz: 1000,
     exclusive: false,
+    readsHost: false,
   };
   return {
     backend,
@@ -61,6 +62,17 @@ async function emulatedGpu(): Promise<Gpu> {
     },
   };
 }
+
+Deno.test("tensorRate() is the rate with sums in f32, of which a GeForce has half", () => {
+  const device = { ordinal: 0, memoryBytes: 0, l2Bytes: 0, exclusive: false, readsHost: false };
+  const rate = (name: string, arch: number, numSms: number, clockMHz: number) =>
+    Math.round((tensorRate({ ...device, name, arch, numSms, clockMHz }) ?? NaN) / 1e12);
+  // As NVIDIA's data sheets say.
+  assertEquals(rate("NVIDIA H100 80GB HBM3", 90, 132, 1830), 989);
+  assertEquals(rate("NVIDIA GeForce RTX 4090", 89, 128, 2520), 165);
+  assertEquals(rate("NVIDIA L40S", 89, 142, 2490), 362);
+  assertEquals(rate("another", 70, 80, 1000), NaN);
+});
 
 testEmulated("benchGpu() verifies and times every race", async () => {
   const titles: string[] = [];

@@ -2,6 +2,7 @@
 import type { Backend } from "../../lib/backend.ts";
 import type { BatchDecisions, RecordedWork } from "../../lib/batch_ops.ts";
 import { byteSize, type DType } from "../../lib/dtype.ts";
+import { NativeLibraryError } from "../../lib/errors.ts";
 import type { LayerState } from "../../lib/filter/layer.ts";
 import {
   countOf,
@@ -75,9 +76,8 @@ export class CudaBackend extends NativeBackend {
     const { dtype, shape } = tensor;
     const out = emptyTensor(dtype, shape);
     const { buffer, offset = 0 } = bufferOf(tensor);
-    const bytes = this.memory.read(buffer, out.data.byteLength, offset);
+    this.memory.readInto(buffer, out.data, offset);
     this.#cuda.synchronize();
-    new Uint8Array(out.data.buffer).set(bytes);
     return out;
   }
 
@@ -91,8 +91,8 @@ export class CudaBackend extends NativeBackend {
   }
 
   /**
-   * Whether prefill of f16 and bf16 keys uses wgmma and TMA on sm_90, instead of the mma.sync of all devices; it does
-   * not at first. So far the emulator alone has run them: `deno task test:gpu` tests them on the GPU at hand.
+   * Whether prefill of f16 and bf16 keys uses wgmma and TMA on sm_90, instead of the mma.sync of all devices. Off at
+   * first: so far the emulator alone has run them.
    *
    * @returns Whether it does now: false where the device or the build has it not.
    */
@@ -101,15 +101,36 @@ export class CudaBackend extends NativeBackend {
   }
 
   /**
-   * Whether kernels are launched to begin before the one ahead of them has ended, for which they wait themselves
-   * (programmatic dependent launch, from sm_90 on): a step of many short kernels then waits less for launches.
-   * They are not at first, as so far the emulator alone has run it, where launches do not overlap: `deno task
-   * test:gpu` tests it on the GPU at hand. Recorded work stays as it was recorded.
+   * Whether kernels begin before the one ahead of them has ended, for which they wait themselves (programmatic dependent
+   * launch, from sm_90 on): short kernels then wait less. Off at first: so far the emulator alone has run it, where
+   * launches do not overlap. Recorded work stays as it was recorded.
    *
    * @returns Whether they are now: false where the device, the driver or the build has it not.
+   * @throws {NativeLibraryError} If two kernels that were recorded so do not run; they are off then.
    */
   useDependentLaunch(use: boolean): boolean {
-    return this.#cuda.useDependentLaunch(use);
+    const uses = this.#cuda.useDependentLaunch(use);
+    if (uses) this.#launchRecordedPair();
+    return uses;
+  }
+
+  /** Runs two from a graph, which some drivers refuse. */
+  #launchRecordedPair(): void {
+    const x = this.alloc("f32", [1, 2]), pair = () => [1, 2].forEach(() => this.swiglu(x, x, x));
+    try {
+      pair(); // loads the kernel, which no recording allows
+      using graph = this.memory.capture(pair);
+      graph.launch();
+      this.synchronize();
+    } catch (error) {
+      this.#cuda.useDependentLaunch(false);
+      const reason = `two recorded kernels do not run (${
+        (error as Error).message
+      }); leave dependentLaunch out`;
+      throw new NativeLibraryError(`Cannot use dependent launches on ${this.memory.description}: ${reason}`);
+    } finally {
+      this.free(x);
+    }
   }
 
   /** See {@linkcode Backend.synchronize}. @throws {KernelError} If a kernel found something wrong since the last time. */
@@ -195,7 +216,7 @@ export class CudaBackend extends NativeBackend {
   };
 }
 
-/** Several arrays in one device buffer, so that they cross in one copy; a number is the bytes of an array to fill. */
+/** Several arrays in one device buffer, so that they cross in one copy; a number, behind all arrays, is the bytes of one to fill. */
 class Pack<Name extends string> implements Disposable {
   readonly places: Readonly<Record<Name, Place>>;
   readonly #memory: DeviceMemory;
@@ -204,15 +225,16 @@ class Pack<Name extends string> implements Disposable {
 
   constructor(memory: DeviceMemory, parts: Readonly<Record<Name, ArrayBufferView | number>>) {
     const entries = Object.entries(parts) as [Name, ArrayBufferView | number][];
-    let total = 0;
+    let total = 0, sent = 0;
     for (const [name, part] of entries) {
       const bytes = typeof part === "number" ? part : part.byteLength;
       this.#parts.push([name, total, bytes]);
       total += Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+      if (typeof part !== "number") sent = total;
     }
     this.#memory = memory;
     const buffer = this.#buffer = memory.alloc(total);
-    const host = new Uint8Array(total);
+    const host = new Uint8Array(sent); // what is to be filled is zeros there
     for (const [i, [, part]] of entries.entries()) {
       if (typeof part === "number") continue;
       host.set(new Uint8Array(part.buffer, part.byteOffset, part.byteLength), this.#parts[i]![1]);

@@ -1,6 +1,7 @@
 /** What a real driver alone can show of its wrapper: figures, copies, events, graphs, cuBLASLt. Needs a GPU. */
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { prepare } from "../../kernels/linear/testing.ts";
+import { inChild } from "../../kernels/testing/child.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
 import { CudaContext } from "./context.ts";
@@ -156,6 +157,24 @@ testOnGpu(
     }
   },
 );
+
+testOnGpu("a process closes its only backend, and opens the device again", async () => {
+  // The tests' own process keeps a backend, beside which another process may be refused.
+  if (openDriver().device(0).exclusive) return;
+  const found = await inChild(
+    {},
+    `const { openCuda } = await load("ffi/cuda/open.ts"), { hostTensor } = await load("lib/tensor.ts");
+    const found = [];
+    for (let turn = 0; turn < 3; turn++) {
+      using backend = await openCuda({ build: true });
+      const x = backend.upload(hostTensor("f32", [1, 2], Float32Array.of(0, 1)));
+      backend.swiglu(x, x, x);
+      found.push(backend.read(x).data[1].toFixed(5));
+    }
+    return found;`,
+  );
+  assertEquals(found, ["0.73106", "0.73106", "0.73106"]);
+});
 
 testOnGpu("openCuda() gives back what it took, and can be called again", async ({ backend }) => {
   const { symbols } = openDriver(), x = hostTensor("f32", [1, 2], Float32Array.of(0, 1));

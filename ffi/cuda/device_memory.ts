@@ -17,7 +17,7 @@ import { CudaEvent, openStream } from "./stream.ts";
 /** `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`. */
 const THREAD_LOCAL = 1;
 
-/** Up to so many bytes the driver takes a copy of what is written before the call returns. */
+/** Up to so many bytes the driver takes a copy of what is written before the call returns, unless the device reads it itself. */
 const STAGED_BYTES = 65536;
 
 /** Share of a device's memory that may be kept for later allocations. */
@@ -126,20 +126,25 @@ export class CudaMemory implements DeviceMemory {
     this.#driver.check("cuMemcpyHtoDAsync", result);
     // A device that reads this process's memory by itself may do so after the call: the caller may change it, and the
     // runtime collect it.
-    if (view.length > STAGED_BYTES) this.synchronize();
+    if (view.length > STAGED_BYTES || this.#device.readsHost) this.synchronize();
   }
 
   read(from: DeviceBuffer, bytes = from.bytes, offset = 0): Uint8Array<ArrayBuffer> {
     expectPiece(from, offset, bytes);
-    this.#refuseWhileRecording("read");
     const out = new Uint8Array(bytes);
-    if (bytes > 0) {
-      const at = numberOf(from) + BigInt(offset);
-      const result = this.#driver.symbols.cuMemcpyDtoHAsync_v2(out, at, BigInt(bytes), this.stream);
-      this.#driver.check("cuMemcpyDtoHAsync", result);
-    }
+    this.readInto(from, out, offset);
     this.synchronize();
     return out;
+  }
+
+  readInto(from: DeviceBuffer, to: ArrayBufferView, offset = 0): void {
+    expectPiece(from, offset, to.byteLength);
+    this.#refuseWhileRecording("read");
+    if (to.byteLength === 0) return;
+    const view = new Uint8Array(to.buffer as ArrayBuffer, to.byteOffset, to.byteLength);
+    const at = numberOf(from) + BigInt(offset);
+    const result = this.#driver.symbols.cuMemcpyDtoHAsync_v2(view, at, BigInt(view.length), this.stream);
+    this.#driver.check("cuMemcpyDtoHAsync", result);
   }
 
   copy(from: DeviceBuffer, to: DeviceBuffer, bytes: number, at: CopyOffsets = { from: 0, to: 0 }): void {

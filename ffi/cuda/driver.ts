@@ -41,6 +41,8 @@ export interface CudaDevice {
   readonly clockMHz: number;
   /** Whether one process at a time may use it. */
   readonly exclusive: boolean;
+  /** Whether it reads this process's memory by itself, through the host's page tables, as of GH200 and GB10. */
+  readonly readsHost: boolean;
 }
 
 const opened = new Map<string, CudaDriver>();
@@ -165,6 +167,7 @@ export class CudaDriver {
       l2Bytes: attribute("l2Bytes"),
       clockMHz: attribute("clockKHz") / 1000,
       exclusive: attribute("computeMode") === EXCLUSIVE_PROCESS,
+      readsHost: attribute("hostPageTables") !== 0,
     };
   }
 }

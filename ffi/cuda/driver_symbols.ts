@@ -51,6 +51,7 @@ export const ATTRIBUTE = {
   l2Bytes: 38,
   major: 75,
   minor: 76,
+  hostPageTables: 100,
 } as const;
 
 /** A compute mode, `CU_COMPUTEMODE_EXCLUSIVE_PROCESS`: one process at a time may have a context. */

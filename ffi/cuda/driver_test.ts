@@ -1,6 +1,7 @@
 /** The driver's wrapper on a stand-in for libcuda, compiled here: figures, ownership, and every way to fail. */
 import {
   assert,
+  assertAlmostEquals,
   assertEquals,
   assertMatch,
   assertRejects,
@@ -9,6 +10,7 @@ import {
 } from "@std/assert";
 import { buildEmulated } from "../build/emulated_testing.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
+import { f32Data, hostTensor } from "../../lib/tensor.ts";
 import { CudaMemory } from "./device_memory.ts";
 import { openDriver } from "./driver.ts";
 import { openEmulatedLibrary } from "./emulated_testing.ts";
@@ -250,6 +252,20 @@ Deno.test("CudaMemory.write() waits where the driver may read the data later", (
     return fake.fake_waits() - before;
   };
   assertEquals([waits(65536), waits(65537)], [0, 1]);
+  const shared = memoryWith({ FAKE_TABLES: 1 }), before = fake.fake_waits();
+  using there = shared.alloc(16);
+  shared.write(there, new Uint8Array(16));
+  assertEquals(fake.fake_waits() - before, 1, "a device that reads the host's memory itself");
+});
+
+Deno.test("CudaMemory.readInto() enqueues a copy and does not wait", () => {
+  const memory = memoryWith();
+  using from = memory.alloc(8);
+  memory.write(from, Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8));
+  const to = new Uint8Array(6), before = fake.fake_waits();
+  memory.readInto(from, to.subarray(1, 4), 2);
+  assertEquals([fake.fake_waits() - before, ...to], [0, 0, 3, 4, 5, 0, 0]);
+  assertThrows(() => memory.readInto(from, to, 3), RangeError, "Cannot use bytes 3 to 9");
 });
 
 Deno.test("CudaMemory.time() gives the milliseconds between two events", () => {
@@ -279,6 +295,39 @@ testEmulated("openCuda() opens one device a thread, and wgmma where there is som
       assertEquals(fake.fake_streams(), before);
     } finally {
       symbols.tkf_emulator_arch(0);
+    }
+  });
+});
+
+testEmulated("openCuda() refuses dependent launches where two recorded kernels do not run", async () => {
+  const library = (await buildEmulated()).path;
+  driverWith({ FAKE_GRAPH: 999 });
+  await withFakeDriver(async () => {
+    const before = fake.fake_streams();
+    await assertRejects(
+      () => openCuda({ library, dependentLaunch: true }),
+      NativeLibraryError,
+      "two recorded kernels do not run (Cannot run cuGraphLaunch: CUDA_ERROR_UNKNOWN, so says the stand-in)",
+    );
+    assertEquals(fake.fake_streams(), before);
+    using backend = await openCuda({ library });
+    assertThrows(() => backend.useDependentLaunch(true), NativeLibraryError, "leave dependentLaunch out");
+  });
+});
+
+testEmulated("openCuda() opens the device again that was closed whole", async () => {
+  const library = (await buildEmulated()).path, x = hostTensor("f32", [1, 2], Float32Array.of(0, 1));
+  driverWith();
+  const others = fake.fake_contexts(), misuses = fake.fake_misuses();
+  await withFakeDriver(async () => {
+    for (let turn = 0; turn < 2; turn++) {
+      {
+        using backend = await openCuda({ library });
+        const on = backend.upload(x);
+        backend.swiglu(on, on, on);
+        assertAlmostEquals(f32Data(backend.read(on))[1]!, 0.7310586, 1e-6);
+      }
+      assertEquals([fake.fake_contexts(), fake.fake_misuses()], [others, misuses]);
     }
   });
 });

@@ -127,11 +127,16 @@ class HeapMemory implements DeviceMemory {
 
   read(from: DeviceBuffer, bytes = from.bytes, offset = 0): Uint8Array<ArrayBuffer> {
     expectPiece(from, offset, bytes);
-    this.#refuseWhileRecording("read");
     const out = new Uint8Array(bytes);
-    const { address } = from;
-    if (address !== null && bytes > 0) new Deno.UnsafePointerView(address).copyInto(out, offset);
+    this.readInto(from, out, offset);
     return out;
+  }
+
+  readInto(from: DeviceBuffer, to: ArrayBufferView, offset = 0): void {
+    expectPiece(from, offset, to.byteLength);
+    this.#refuseWhileRecording("read");
+    const { address } = from, view = new Uint8Array(to.buffer as ArrayBuffer, to.byteOffset, to.byteLength);
+    if (address !== null && view.length > 0) new Deno.UnsafePointerView(address).copyInto(view, offset);
   }
 
   copy(from: DeviceBuffer, to: DeviceBuffer, bytes: number, at: CopyOffsets = { from: 0, to: 0 }): void {

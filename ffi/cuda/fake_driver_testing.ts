@@ -44,6 +44,8 @@ export function driverWith(settings: { readonly [name: string]: number } = {}): 
     FAKE_CLEAR: 0,
     FAKE_STREAM: 0,
     FAKE_MODE: 0,
+    FAKE_GRAPH: 0,
+    FAKE_TABLES: 0,
   };
   for (const [name, value] of Object.entries({ ...defaults, ...settings })) {
     fake.setenv(bytes(name), bytes(String(value)), 1);

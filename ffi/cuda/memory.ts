@@ -49,6 +49,8 @@ export interface DeviceMemory extends Disposable {
   write(to: DeviceBuffer, data: ArrayBufferView, offset?: number): void;
   /** Waits for the stream and copies `bytes` bytes from byte `offset` of a buffer. */
   read(from: DeviceBuffer, bytes?: number, offset?: number): Uint8Array<ArrayBuffer>;
+  /** Copies from byte `offset` of a buffer into `to`, which has the values once somebody has waited for the stream. */
+  readInto(from: DeviceBuffer, to: ArrayBufferView, offset?: number): void;
   /** Copies on the device, from and to the given bytes on, 0 by default. */
   copy(from: DeviceBuffer, to: DeviceBuffer, bytes: number, offsets?: CopyOffsets): void;
   synchronize(): void;

@@ -245,6 +245,7 @@ function feedItself(backend: CudaBackend): void {
       const row = [...values.subarray(slot * CONFIG.vocabSize, (slot + 1) * CONFIG.vocabSize)];
       told[slot]!.push(row.indexOf(Math.max(...row)));
     }
+    if (step % 2 === 1) assertEquals([...decoder.ids()], told.map((tokens) => tokens.at(-1)));
     logits = decoder.step();
   }
   prompts.forEach((prompt, slot) => {
@@ -269,6 +270,7 @@ testOnDevice("BatchDecoder refuses what it cannot do, and a slot can be used aga
   );
   const decoder = new BatchDecoder(model, undefined, { batch: 1, capacity: 8 });
   error(() => decoder.step(), "expected ids for the first step");
+  error(() => decoder.ids(), "expected a step before");
   const sequence = (count: number) => {
     const started = model.start();
     started.feed(ids(count));

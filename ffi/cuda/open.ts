@@ -46,8 +46,9 @@ const OPTIONS: Record<keyof CudaOptions, TypeName> = {
 
 /**
  * Opens the CUDA library on a device, with a stream of its own, and cuBLASLt for its products of many rows where that is
- * installed (or lies at `TOKENFILTER_CUBLASLT`). `using` gives all that the device holds back where the block ends; any
- * use afterwards throws. Without it, that is given back some time after the last reference to the backend or a tensor of it is gone.
+ * installed (or lies at `TOKENFILTER_CUBLASLT`). `using` frees memory, stream and context; any use
+ * afterwards throws. Without it, they are freed some time after the last reference to the backend or a tensor of it is
+ * gone. The driver's own context, with the code of kernels, may stay until the process ends.
  *
  * @example
  * ```ts ignore
@@ -84,14 +85,15 @@ export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> 
         `Cannot use wgmma on ${memory.description}: expected a device of sm_90, and a library built for 90a`,
       );
     }
-    if (options.dependentLaunch && !context.useDependentLaunch(true)) {
+    const backend = new CudaBackend(context, memory);
+    if (options.dependentLaunch && !backend.useDependentLaunch(true)) {
       throw new NativeLibraryError(
         `Cannot use dependent launches on ${memory.description}: expected a device of sm_90 or later, ` +
           "a driver of CUDA 12.3 or later, and a library built for the device",
       );
     }
     loadCublasLt(context);
-    return new CudaBackend(context, memory);
+    return backend;
   } catch (error) {
     memory[Symbol.dispose]();
     throw error;

@@ -121,7 +121,10 @@ export function floorOf(gpu: Gpu, turns = TURNS): Floor {
   return { emptyMs: emptyMs!, kernelMs: kernelMs! };
 }
 
-/** Floating-point operations of 16-bit tensor cores a multiprocessor and clock, dense. Source: NVIDIA's white papers. */
+/**
+ * Floating-point operations of 16-bit tensor cores a multiprocessor and clock, dense, with sums in f32; a GeForce does half of
+ * them. Source: NVIDIA's white papers.
+ */
 const TENSOR_FLOPS_PER_CLOCK: { readonly [arch: number]: number } = {
   80: 2048,
   86: 1024,
@@ -132,7 +135,7 @@ const TENSOR_FLOPS_PER_CLOCK: { readonly [arch: number]: number } = {
 };
 
 /** Nominal rate of the tensor cores at the highest clock, in FLOP/s; undefined for a device that is not known. */
-export function tensorRate({ arch, numSms, clockMHz }: CudaDevice): number | undefined {
-  const each = TENSOR_FLOPS_PER_CLOCK[arch];
-  return each === undefined ? undefined : each * numSms * clockMHz * 1e6;
+export function tensorRate({ name, arch, numSms, clockMHz }: CudaDevice): number | undefined {
+  const each = TENSOR_FLOPS_PER_CLOCK[arch], share = name.includes("GeForce") ? 0.5 : 1;
+  return each === undefined ? undefined : share * each * numSms * clockMHz * 1e6;
 }

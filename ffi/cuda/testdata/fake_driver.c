@@ -2,7 +2,8 @@
  * behaviour is set by environment variables when cuInit is called:
  *   FAKE_VERSION (13000)  FAKE_DEVICES (1)  FAKE_ARCH (90)  FAKE_MEMORY (bytes, 1 GiB)  FAKE_INIT (result of cuInit)
  *   FAKE_ALLOC (result of cuMemAlloc)  FAKE_CLEAR (result of cuMemsetD8Async)  FAKE_STREAM (result of cuStreamCreate)
- *   FAKE_MODE (compute mode, 0) */
+ *   FAKE_MODE (compute mode, 0)  FAKE_GRAPH (result of cuGraphLaunch)
+ *   FAKE_TABLES (whether the device uses the host's page tables, 0) */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,8 @@
 typedef int Result;
 typedef uint64_t Pointer;
 
-static int version, devices, arch, mode, init_result, alloc_result, clear_result, stream_result, capturing, broken, live, waits;
+static int version, devices, arch, mode, tables, init_result, alloc_result, clear_result, stream_result, graph_result;
+static int capturing, broken, live, waits;
 static int events, streams, contexts, misuses;
 static void* current;
 static uint64_t memory, used;
@@ -28,6 +30,8 @@ Result cuInit(unsigned flags) {
   devices = (int)setting("FAKE_DEVICES", 1);
   arch = (int)setting("FAKE_ARCH", 90);
   mode = (int)setting("FAKE_MODE", 0);
+  tables = (int)setting("FAKE_TABLES", 0);
+  graph_result = (int)setting("FAKE_GRAPH", 0);
   memory = (uint64_t)setting("FAKE_MEMORY", 1 << 30);
   init_result = (int)setting("FAKE_INIT", 0);
   alloc_result = (int)setting("FAKE_ALLOC", 0);
@@ -61,6 +65,7 @@ Result cuDeviceGetAttribute(int* out, int attribute, int device) {
     case 38: return *out = 50 << 20, 0;
     case 75: return *out = arch / 10, 0;
     case 76: return *out = arch % 10, 0;
+    case 100: return *out = tables, 0;
   }
   return 1;
 }
@@ -153,6 +158,7 @@ Result cuGraphInstantiateWithFlags(void** out, void* graph, uint64_t flags) {
 }
 Result cuGraphLaunch(void* graph, void* stream) {
   (void)stream;
+  if (graph_result != 0) return graph_result;
   return recorded.there ? (memset(recorded.to, recorded.value, recorded.bytes), 0) : graph != &recorded;
 }
 Result cuGraphExecDestroy(void* graph) { return live--, graph != &recorded; }

@@ -80,6 +80,8 @@ export class BatchDecoder implements Disposable {
   readonly #logits: Tensor;
   readonly #lengths: Int32Array<ArrayBuffer>;
   #steps = 0;
+  /** Whether {@linkcode #ids} has the likeliest tokens of the last step. */
+  #chosen = false;
   #recorded: RecordedWork | undefined;
   #disposed = false;
 
@@ -229,7 +231,7 @@ export class BatchDecoder implements Disposable {
       if (this.#steps === 0) {
         throw new RangeError("Cannot feed likeliest tokens: expected ids for the first step");
       }
-      backend.argmax(this.#logits, this.#ids);
+      this.#choose();
     } else {
       expectInstance("ids", ids, Int32Array);
       const known = ids.map((id, slot) => this.#lengths[slot]! < 0 ? 0 : id);
@@ -241,8 +243,27 @@ export class BatchDecoder implements Disposable {
     else if (backend.record === undefined) this.#enqueue();
     else (this.#recorded ??= backend.record(() => this.#enqueue())).launch();
     this.#steps++;
+    this.#chosen = false;
     this.#lengths.forEach((length, slot) => length >= 0 && this.#lengths[slot]!++);
     return this.#logits;
+  }
+
+  /**
+   * The likeliest tokens of the last step, [batch], which the next step feeds where it gets no ids; those of idle slots mean
+   * nothing. Waits for the device.
+   *
+   * @throws {RangeError} If there was no step.
+   */
+  ids(): Int32Array {
+    this.#expectOpen();
+    if (this.#steps === 0) throw new RangeError("Cannot give likeliest tokens: expected a step before");
+    this.#choose();
+    return this.#model.backend.read(this.#ids).data as Int32Array;
+  }
+
+  #choose(): void {
+    if (!this.#chosen) this.#model.backend.argmax(this.#logits, this.#ids);
+    this.#chosen = true;
   }
 
   /** The decisions of the last step, [numLayers, batch]: 1 = computed. Waits for the device. */

@@ -26,6 +26,25 @@ const CASES: readonly (TokenFilterOptions | undefined)[] = [
   { fusion: "key", kvFusion: "random", kvRatio: 0.6, recent: 5, block: 4, tail: 0.5, threshold: "window" },
 ];
 
+Deno.test("BatchDecoder.ids() gives the tokens that the next step feeds where it gets none", () => {
+  using decoder = model.startBatch(undefined, { batch: 2, capacity: 12 });
+  const alone = [model.start(), model.start()], first = Int32Array.of(5, 9);
+  for (const slot of [0, 1]) decoder.begin(slot);
+  assertThrows(() => decoder.ids(), RangeError, "expected a step before");
+  decoder.step(first);
+  let fed = first;
+  for (let step = 0; step < 6; step++) {
+    const chosen = alone.map((sequence, slot) => {
+      const logits = f32Data(model.logits(sequence.feed(fed.slice(slot, slot + 1))));
+      return logits.indexOf(Math.max(...logits));
+    });
+    assertEquals([...decoder.ids()], chosen, `step ${step}`);
+    assertEquals([...decoder.ids()], chosen);
+    fed = Int32Array.from(chosen);
+    decoder.step(step % 2 === 0 ? undefined : fed);
+  }
+});
+
 for (const options of CASES) {
   for (const cacheDType of ["f32", "bf16"] as const) {
     Deno.test(`a batch decodes as its sequences do: ${JSON.stringify(options)}, cache of ${cacheDType}`, () => {
