@@ -169,7 +169,7 @@ export async function ensureNvcc(
       `Cannot build the CUDA library: found ${found}, and a driver for CUDA ${major}.${
         driver! % 1000 / 10 | 0
       }, ` +
-        `expected nvcc of release ${major}, which TOKENFILTER_NVCC may name (pip has none whole), ` +
+        `expected nvcc of release ${major}, which TOKENFILTER_NVCC may name (see docs/guides/gpu.md; pip has none whole), ` +
         `or a driver of ${oldestDriver(PINNED)} or later`,
     );
   }
