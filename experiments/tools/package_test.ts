@@ -4,6 +4,8 @@ import { buildCpu } from "../../build.ts";
 import { run } from "../../ffi/build/command.ts";
 import { IN_SLOW_TIER, NOT_ON_WINDOWS, unless } from "../../lib/testing.ts";
 import { finish, type Finished, withFolder } from "../commands/testing.ts";
+import { findDenoCaches } from "../commands/cli/machine/deno.ts";
+import { listPackages, lockedPackages } from "./gpu_pack.ts";
 import { listPublished, packNative } from "./release/packages.ts";
 
 const ROOT = new URL("../../", import.meta.url);
@@ -242,5 +244,49 @@ console.log((await readBuiltinText()).length);`;
       const again = await deno(project, command!.split(" "), env);
       assertMatch(again.stdout, /^found \S+ \(\w+(, \w+)*\)\n/, again.stderr);
       assertEquals(numbersOf(await run(...RUNNING, ...over, "main.ts")), built);
+    }),
+});
+
+const node = await run("node", ["--version"]);
+const HAS_NODE = Number(node.stdout.match(/^v(\d+)/)?.[1]) >= 24;
+
+Deno.test({
+  ...unless(
+    IN_SLOW_TIER || !HAS_NODE && "needs Node.js 24 or later",
+    "the package's npm form decides in Node.js, and names Deno where it needs it",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      const packed = await deno(ROOT, [
+        "pack",
+        "--allow-dirty",
+        "--allow-slow-types",
+        "--output",
+        `${folder}/package.tgz`,
+      ]);
+      assertEquals(packed.code, 0, packed.stderr);
+      assertEquals((await run("tar", ["xzf", `${folder}/package.tgz`, "-C", folder])).success, true);
+      // The packages of Deno's cache, which are those of the lock.
+      const { dependencies } = JSON.parse(await Deno.readTextFile(`${folder}/package/package.json`));
+      const locked = lockedPackages(await Deno.readTextFile(new URL(".std/npm.lock", ROOT)));
+      const { npmCache } = await findDenoCaches();
+      for (const name of Object.keys(dependencies)) {
+        const ids = locked.filter((id) => id.startsWith(`${name}@`));
+        const [found] = (await listPackages(npmCache, ids)).folders, to = `${folder}/node_modules/${name}`;
+        await Deno.mkdir(to.replace(/\/[^/]*$/, ""), { recursive: true });
+        await Deno.symlink(found!.from, to);
+      }
+      await Deno.writeTextFile(
+        `${folder}/main.mjs`,
+        `import { TokenFilter } from "./package/mod.js";
+const shape = { numLayers: 4, numHeads: 2, numKvHeads: 1, headDim: 2, hiddenSize: 4 };
+const sequence = new TokenFilter(shape, { pruneRatio: 0.25, tail: 0.5, warmup: 1 }).start();
+sequence.step(2, new Float32Array([1, 0]), new Float32Array([0, 1]));
+console.log(sequence.step(2, new Float32Array([2, 0]), new Float32Array([0, 3])).redundancy[0]);
+for (const entry of ["eval", "sweep", "plot", "stats", "model", "methods"]) await import(\`./package/lib/entries/\${entry}.js\`);
+await import("./package/ffi/mod.js").catch(({ message }) => console.log(message));`,
+      );
+      const ran = await run("node", [`${folder}/main.mjs`]);
+      assertEquals([ran.stdout, ran.stderr], ["1\nDeno is not defined\n", ""]);
     }),
 });

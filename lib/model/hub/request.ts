@@ -116,7 +116,7 @@ export async function ask<T>(
     throw refusal(response, url, repository, token !== undefined, options);
   } catch (error) {
     const reason = abort.signal.aborted ? abort.signal.reason as Error : error;
-    if (!abort.signal.aborted && !BROKEN.some((type) => error instanceof type)) throw error;
+    if (!abort.signal.aborted && !brokenKinds().some((type) => error instanceof type)) throw error;
     throw new TryAgain((reason as Error).message.replaceAll(/\s+/g, " ").trim());
   } finally {
     clearTimeout(timer);
@@ -147,8 +147,11 @@ export async function readBody(
   return new Blob(parts);
 }
 
-/** How a broken connection shows itself; a SyntaxError is JSON that has been cut short. */
-const BROKEN = [
+/**
+ * How a broken connection shows itself; a SyntaxError is JSON that has been cut short. It is a function since Node.js, where
+ * Deno is not defined, imports this file too.
+ */
+const brokenKinds = () => [
   TypeError,
   SyntaxError,
   Deno.errors.BrokenPipe,
