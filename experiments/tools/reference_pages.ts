@@ -156,6 +156,7 @@ export const COMMANDS = [
 export const TOOLS = [
   "doctor",
   "release",
+  "soak",
   "bench",
   "bench_gpu",
   "test_gpu",
