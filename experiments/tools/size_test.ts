@@ -42,7 +42,7 @@ Deno.test("size counts the tree, and every room is within its budget", async () 
   let lines = 0;
   for (const file of await listTree(new URL("../..", import.meta.url).pathname.replace(/\/$/, ""))) {
     if (
-      !/^(ffi\/|build\.ts$)/.test(file.to) || !/\.ts$/.test(file.to) ||
+      !/^(ffi\/|build\.ts$)/.test(file.to) || !/\.(ts|h)$/.test(file.to) ||
       /test(ing)?\.ts$|testdata/.test(file.to)
     ) continue;
     lines += Array.from((await Deno.readTextFile(file.from)).matchAll(/\n/g)).length;

@@ -14,7 +14,7 @@ export interface BuildFlags {
   readonly cuda?: boolean;
   /** Architectures of the CUDA library, separated by commas; all where left out. */
   readonly arch?: string;
-  /** Folder for the CPU library and what other engines need next to it. */
+  /** Folder for a copy of the CPU library, for other engines. */
   readonly out?: string;
 }
 
