@@ -1,5 +1,8 @@
 /** `deno task generate` as a user runs it. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { createPruner } from "../../lib/methods/mod.ts";
+import { filtersNothing } from "./generate/outcome.ts";
+import type { GeneratedText } from "./generate/run.ts";
 import { writeChatModel } from "./serve/chat_testing.ts";
 import { runTask, spawnTask, withFolder } from "./testing.ts";
 
@@ -91,6 +94,21 @@ Deno.test("generate --full-model shows both texts, where they part, and what was
     (await runTask("generate", ...SMALL.slice(0, 4), "--max-tokens", "9")).stderr.includes("Nothing"),
     false,
   );
+});
+
+Deno.test("a token that only one of the KV heads with rows of their own has evicted is filtered", () => {
+  const shape = { numLayers: 1, numHeads: 2, numKvHeads: 2, headDim: 2, hiddenSize: 4 };
+  const pruner = createPruner("token-filtering", shape, { side: "key", kvFusion: "adakv", tail: 1 });
+  const run = (...kept: number[]) =>
+    filtersNothing(
+      {
+        pruner,
+        length: 2,
+        keep: new Map(),
+        kvKeep: new Map([[0, Uint8Array.from(kept)]]),
+      } as unknown as GeneratedText,
+    );
+  assertEquals([run(2, 2), run(2, 1), run(2, 0), run(2, 2, 1)], [true, false, false, true]);
 });
 
 Deno.test("generate records the text that a method was fitted on", () =>

@@ -2,7 +2,7 @@ import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { openCpu } from "../../../ffi/mod.ts";
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import { reachOf } from "../../eval/filter_reach.ts";
-import { dropRatioOf, tallyDrops } from "../../eval/skip_ratio.ts";
+import { dropRatioOf, tallyDrops, wholeOf } from "../../eval/skip_ratio.ts";
 import { Model } from "../../model/model.ts";
 import { CONFIG, ids, weights } from "../../model/small_testing.ts";
 import { backend as reference } from "../../model/testing.ts";
@@ -78,6 +78,7 @@ Deno.test("adakv: each KV head has rows of its own, as many as the ratio says in
   const { heads } = bind().keySide!,
     counts = tallyDrops(numLayers, OPTIONS, [{ length: COUNT, kvKeep }], heads);
   assertAlmostEquals(dropRatioOf(counts)!, 0.5, 0.01);
+  assertEquals([wholeOf(bind()), wholeOf(bind({ whole: "heads" })).wholeHeads?.length], [{}, 1]);
   // A key that some heads have lost is filtered.
   const reach = reachOf(CONFIG, bind(), { keep: new Map(), kvKeep }, last, COUNT);
   assertEquals([reach.positions, reach.missedKeys], [COUNT - last, COUNT - last]);
