@@ -67,7 +67,7 @@ Deno.test("tensorRate() is the rate with sums in f32, of which a GeForce has hal
   const device = { ordinal: 0, memoryBytes: 0, l2Bytes: 0, exclusive: false, readsHost: false };
   const rate = (name: string, arch: number, numSms: number, clockMHz: number) =>
     Math.round((tensorRate({ ...device, name, arch, numSms, clockMHz }) ?? NaN) / 1e12);
-  // As NVIDIA's data sheets say.
+  // The figures of NVIDIA's data sheets.
   assertEquals(rate("NVIDIA H100 80GB HBM3", 90, 132, 1830), 989);
   assertEquals(rate("NVIDIA GeForce RTX 4090", 89, 128, 2520), 165);
   assertEquals(rate("NVIDIA L40S", 89, 142, 2490), 362);
