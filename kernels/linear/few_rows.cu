@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kFewRowsThreads, kFewRowsBlocks<Weight, M>)
       }
 #pragma unroll
       for (int m = 0; m < M; m++) {
-        if (m == 0 || m < valid) {
+        if (M == 1 || m < valid) {
 #pragma unroll
           for (int run = 0; run < Weight::RUNS; run++) {
             float v[Weight::RUN];
