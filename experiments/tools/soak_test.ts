@@ -20,6 +20,14 @@ Deno.test("fitLine() gives a slope, and an interval that has the true one", () =
   assert(Math.abs(slope - 3) < margin && margin < 0.5, `${slope}, ${margin}`);
 });
 
+Deno.test("evaluate() accepts a sawtooth of few teeth, wherever it ends", () => {
+  for (let ends = 0; ends < 20; ends++) {
+    const teeth = hour((_, i) => ({ rss: 3e8 + 4e6 * ((i + ends) % 20) }));
+    const { isFlat, slope, margin } = evaluate("own", teeth);
+    assert(isFlat, `${ends}: ${slope}, ${margin}`);
+  }
+});
+
 Deno.test("evaluate() accepts growth in the warm-up, and noise", () => {
   const filling = hour((hours, i) => ({ rss: 3e8 + 1e8 * Math.min(hours * 4, 1) + noise(i) }));
   const { isFlat, slope, margin } = evaluate("own", filling);

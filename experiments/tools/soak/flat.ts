@@ -32,12 +32,18 @@ const BARS = { slope: 1, handles: 2, speed: 1 / 3 };
 
 const mean = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0) / numbers.length;
 
-/** The slope of a line through points, and half the width of its 95% interval. */
+/**
+ * The slope of a line through points, and half the width of its 95% interval. Memory of a process with a garbage collector
+ * is a sawtooth: neighbors lie on the same side of the line, and count for less by their correlation.
+ */
 export function fitLine(x: readonly number[], y: readonly number[]): { slope: number; margin: number } {
   const middle = mean(x), level = mean(y), spread = x.reduce((sum, own) => sum + (own - middle) ** 2, 0);
   const slope = x.reduce((sum, own, i) => sum + (own - middle) * (y[i]! - level), 0) / spread;
-  const rest = x.reduce((sum, own, i) => sum + (y[i]! - level - slope * (own - middle)) ** 2, 0);
-  return { slope, margin: 1.96 * Math.sqrt(rest / Math.max(x.length - 2, 1) / spread) };
+  const rests = x.map((own, i) => y[i]! - level - slope * (own - middle));
+  const rest = rests.reduce((sum, own) => sum + own ** 2, 0);
+  const alike = rests.slice(1).reduce((sum, own, i) => sum + own * rests[i]!, 0) / (rest || 1);
+  const correlation = Math.min(Math.max(alike, 0), 0.99), wider = (1 + correlation) / (1 - correlation);
+  return { slope, margin: 1.96 * Math.sqrt(wider * rest / Math.max(x.length - 2, 1) / spread) };
 }
 
 /** Evaluates a process: it grows where that is certain, and too fast. @throws {RangeError} On fewer than 6 samples. */
