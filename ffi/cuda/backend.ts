@@ -92,7 +92,7 @@ export class CudaBackend extends NativeBackend {
 
   /**
    * Whether prefill of f16 and bf16 keys uses wgmma and TMA on sm_90, instead of the mma.sync of all devices. Off at
-   * first: so far the emulator alone has run them.
+   * first: so far only the emulator has run them.
    *
    * @returns Whether it does now: false where the device or the build has it not.
    */
@@ -102,7 +102,7 @@ export class CudaBackend extends NativeBackend {
 
   /**
    * Whether kernels begin before the one ahead of them has ended, for which they wait themselves (programmatic dependent
-   * launch, from sm_90 on): short kernels then wait less. Off at first: so far the emulator alone has run it, where
+   * launch, from sm_90 on): short kernels then wait less. Off at first: so far only the emulator has run it, where
    * launches do not overlap. Recorded work stays as it was recorded.
    *
    * @returns Whether they are now: false where the device, the driver or the build has it not.
@@ -180,7 +180,7 @@ export class CudaBackend extends NativeBackend {
         offset: offset + start * byteSize(dtype, countOf(row)),
       };
     };
-    // The kernels take keys and values of f32 alone.
+    // The kernels take only keys and values of f32.
     const widened: Tensor[] = [];
     const rows = (tensor: Tensor) => {
       const own = rowsOf(bufferOf(tensor));
@@ -234,7 +234,7 @@ class Pack<Name extends string> implements Disposable {
     }
     this.#memory = memory;
     const buffer = this.#buffer = memory.alloc(total);
-    const host = new Uint8Array(sent); // what is to be filled is zeros there
+    const host = new Uint8Array(sent); // the zeros of the part to be filled
     for (const [i, [, part]] of entries.entries()) {
       if (typeof part === "number") continue;
       host.set(new Uint8Array(part.buffer, part.byteOffset, part.byteLength), this.#parts[i]![1]);

@@ -1,4 +1,4 @@
-/** What a real driver alone can show of its wrapper: figures, copies, events, graphs, cuBLASLt. Needs a GPU. */
+/** Tests of the driver's wrapper that need a real driver: figures, copies, events, graphs, cuBLASLt. Needs a GPU. */
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { prepare } from "../../kernels/linear/testing.ts";
 import { inChild } from "../../kernels/testing/child.ts";
@@ -13,7 +13,7 @@ import { openCuda } from "./open.ts";
 import { type OpenDevice, openTestDevice, testsOnGpu } from "./testing.ts";
 import { unless } from "../../lib/testing.ts";
 
-/** Registers a test that a GPU alone can pass. */
+/** Registers a test that only a GPU can pass. */
 function testOnGpu(
   name: string,
   work: (device: OpenDevice & { memory: CudaMemory }) => void | Promise<void>,
@@ -159,7 +159,7 @@ testOnGpu(
 );
 
 testOnGpu("a process closes its only backend, and opens the device again", async () => {
-  // The tests' own process keeps a backend, beside which another process may be refused.
+  // The tests' own process keeps a backend, so that the device may refuse another process.
   if (openDriver().device(0).exclusive) return;
   const found = await inChild(
     {},
@@ -196,8 +196,8 @@ testOnGpu("openCuda() gives back what it took, and can be called again", async (
     }
     taken.push(before - free());
   }
-  // The first turn loads kernels and cuBLASLt, which stay with the context that others hold. What is free is the whole
-  // device's: what another process takes meanwhile is in one turn, what we forget is in each.
+  // The first turn loads kernels and cuBLASLt, which stay with the context that others hold. The free memory is
+  // the whole device's: another process changes it in one turn, a leak in each turn.
   assert(Math.min(...taken.slice(1)) < 2 ** 20, `${taken} bytes were not given back`);
   const on = backend.upload(x);
   backend.swiglu(on, on, on);

@@ -17,10 +17,10 @@ import { CudaEvent, openStream } from "./stream.ts";
 /** `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`. */
 const THREAD_LOCAL = 1;
 
-/** Up to so many bytes the driver takes a copy of what is written before the call returns, unless the device reads it itself. */
+/** Up to this many bytes the driver copies written data before the call returns, unless the device reads them itself. */
 const STAGED_BYTES = 65536;
 
-/** Share of a device's memory that may be kept for later allocations. */
+/** Fraction of a device's memory that may be kept for later allocations. */
 const KEPT_SHARE = 1 / 16;
 
 export class CudaMemory implements DeviceMemory {
@@ -29,7 +29,7 @@ export class CudaMemory implements DeviceMemory {
   readonly #kept: FreeList | undefined;
   readonly #stream: Deno.PointerValue;
   #recording = false;
-  /** What was freed while work was recorded: the driver frees nothing meanwhile. */
+  /** Memory freed while work was recorded: the driver frees nothing meanwhile. */
   #freedLater: bigint[] = [];
   readonly scope: Scope;
 
@@ -58,7 +58,7 @@ export class CudaMemory implements DeviceMemory {
   [Symbol.dispose](): void {
     if (this.scope.ended) return;
     this.#refuseWhileRecording("dispose");
-    // What fails was told to whoever waited for its results, and must not keep the rest from being given back.
+    // A failure was reported where results were awaited. The rest must be given back in spite of it.
     this.#driver.symbols.cuStreamSynchronize(this.#stream);
     this.scope[Symbol.dispose]();
   }
@@ -93,7 +93,7 @@ export class CudaMemory implements DeviceMemory {
     return buffer;
   }
 
-  /** Memory of the driver; where it has none left, what is kept is given back first. */
+  /** Memory of the driver; if it has none left, kept memory is given back first. */
   #allocate(bytes: number): bigint {
     const { symbols } = this.#driver;
     const out = new BigUint64Array(1);

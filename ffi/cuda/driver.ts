@@ -184,14 +184,14 @@ function noDevice(): NativeLibraryError {
   );
 }
 
-/** What the driver in a library serves, whatever else it lacks; undefined where there is none. */
+/** The CUDA version that the driver in a library supports; undefined where there is none. */
 function versionOf(path: string): number | undefined {
   try {
     const { cuDriverGetVersion } = DRIVER_SYMBOLS, number = new Int32Array(1);
     const { symbols } = Deno.dlopen(path, { cuDriverGetVersion });
     return symbols.cuDriverGetVersion(number) === RESULT.success ? number[0] : undefined;
   } catch {
-    return undefined; // the caller knows why
+    return undefined; // the caller reports the reason
   }
 }
 

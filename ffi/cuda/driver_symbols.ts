@@ -1,4 +1,4 @@
-/** The functions of the CUDA driver (libcuda.so.1) that this project uses, as `Deno.dlopen` wants them. */
+/** The functions of the CUDA driver (libcuda.so.1) that this project uses, in the form of `Deno.dlopen`. */
 
 /**
  * Device pointers are numbers (`CUdeviceptr`), handles are pointers. Every function returns a `CUresult`, 0 = success.

@@ -1,6 +1,6 @@
 /**
  * The CUDA kernels on the CPU, for tests: the same sources compiled for an emulator, and "device" memory in this
- * process, on the heap, so that the address sanitizer sees what goes outside.
+ * process, on the heap, so that the address sanitizer finds accesses outside of it.
  */
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { Scope } from "../owned.ts";

@@ -28,11 +28,11 @@ const library = Deno.dlopen(path, {
   fake_misuses: { parameters: [], result: "i32" },
   setenv: { parameters: ["buffer", "buffer", "i32"], result: "i32" },
 });
-/** Its functions, and what it has counted. */
+/** Its functions and counts. */
 export const fake = library.symbols;
 const bytes = (text: string) => new TextEncoder().encode(`${text}\0`);
 
-/** A driver that behaves as the settings say. Deno's own environment is not the one that C reads. */
+/** A driver with the given settings. C does not read Deno's own environment. */
 export function driverWith(settings: { readonly [name: string]: number } = {}): CudaDriver {
   const defaults = {
     FAKE_VERSION: 13000,
@@ -59,7 +59,7 @@ export function memoryWith(settings: { readonly [name: string]: number } = {}): 
   return new CudaMemory(driver, driver.device(0));
 }
 
-/** What was not given back: memory and graphs, events, streams, contexts; and what was misused. */
+/** Counts of objects that were not given back: memory and graphs, events, streams, contexts; and of misuses. */
 export function leftOvers(): { left: number[]; misuses: number } {
   const { fake_live, fake_events, fake_streams, fake_contexts, fake_misuses } = fake;
   return {

@@ -1,4 +1,4 @@
-/** Device memory as the CUDA backend sees it: the driver's on a GPU, this process's own under the emulator. */
+/** Device memory of the CUDA backend: the driver's on a GPU, this process's own under the emulator. */
 import type { Tensor } from "../../lib/tensor.ts";
 import type { Place } from "../abi.ts";
 import { Owned, type Scope } from "../owned.ts";
@@ -41,9 +41,9 @@ export interface DeviceMemory extends Disposable {
   readonly description: string;
   /** The stream that kernels are launched on (`CUstream`). @throws {Error} After it was disposed. */
   readonly stream: Deno.PointerValue;
-  /** What is made here ends before the stream does. */
+  /** Objects made here end before the stream does. */
   readonly scope: Scope;
-  /** Zeroed memory. @throws {RangeError} If there is not so much left; the message says how much is. */
+  /** Zeroed memory. @throws {RangeError} If there is not enough left; the message contains the rest. */
   alloc(bytes: number): DeviceBuffer;
   /** Copies from this process into a buffer, from its byte `offset` on. Returns when `data` may be changed again. */
   write(to: DeviceBuffer, data: ArrayBufferView, offset?: number): void;
@@ -58,7 +58,7 @@ export interface DeviceMemory extends Disposable {
   trim(): void;
   /**
    * Records what `work` enqueues, without running it, to be run any number of times. `work` must not
-   * wait, allocate, write or read: it throws. What it frees is freed when it has ended.
+   * wait, allocate, write or read: it throws. Memory that it frees is freed when it has ended.
    */
   capture(work: () => void): DeviceGraph;
 }
@@ -106,7 +106,7 @@ export class OwnedBuffer extends Owned<Deno.PointerValue> implements DeviceBuffe
 }
 
 export class OwnedGraph extends Owned<Deno.PointerValue> implements DeviceGraph {
-  /** What was recorded: it holds the tensors whose addresses the graph knows, so that they live as long. */
+  /** The recorded work: it keeps the tensors alive whose addresses are in the graph. */
   readonly work: () => void;
   readonly #launch: (handle: Deno.PointerValue) => void;
 

@@ -139,7 +139,7 @@ function decideInBatch(backend: CudaBackend, options: TokenFilterOptions): void 
     logits: [] as Float32Array[],
   }));
   for (let step = 0; step < steps; step++) {
-    const fed = new Int32Array(3).fill(99999); // what an idle slot is given is not looked at
+    const fed = new Int32Array(3).fill(99999); // the ids of an idle slot are not read
     for (const { slot, tokens, start } of sequences) fed[slot] = tokens[start + step]!;
     const logits = f32Data(backend.read(decoder.step(fed)));
     const keep = decoder.keep(), kvKeep = decoder.kvKeep();

@@ -16,13 +16,13 @@ export interface CudaOptions {
   readonly device?: number;
   /** Path of the library; by default `TOKENFILTER_CUDA_LIBRARY`, else the build of these sources in the cache. */
   readonly library?: string;
-  /** Prefill by wgmma and TMA, as {@linkcode CudaBackend.useWgmma} says; false by default. */
+  /** Prefill by wgmma and TMA, see {@linkcode CudaBackend.useWgmma}; false by default. */
   readonly wgmma?: boolean;
-  /** Launches that overlap, as {@linkcode CudaBackend.useDependentLaunch} says; false by default. */
+  /** Launches that overlap, see {@linkcode CudaBackend.useDependentLaunch}; false by default. */
   readonly dependentLaunch?: boolean;
   /**
    * Keep freed device memory for later allocations, which then need not wait; true by default. False for
-   * compute-sanitizer, which then sees where each buffer ends.
+   * compute-sanitizer, which then finds the end of each buffer.
    */
   readonly reuse?: boolean;
   /**
@@ -30,7 +30,7 @@ export interface CudaOptions {
    * default. A library that is named is taken as it is.
    */
   readonly build?: boolean;
-  /** Is called with short lines on what is built or fetched. */
+  /** Is called with short lines about builds and downloads. */
   readonly onProgress?: (message: string) => void;
 }
 
@@ -62,7 +62,7 @@ const OPTIONS: Record<keyof CudaOptions, TypeName> = {
  *
  * @throws {TypeError | RangeError} If an option is unknown, or its value wrong.
  * @throws {NativeLibraryError} If there is no driver or device, they are too old, another device is open in this thread,
- * or the library is not built, not whole, or of another version. The message says what was found and the command that helps.
+ * or the library is not built, not whole, or of another version. The message contains the state that was found and the command that helps.
  */
 export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> {
   expectOptions(options, OPTIONS);
@@ -75,7 +75,7 @@ export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> 
     await buildCuda({ archs: [buildArchOf(device.arch)], driver: version, onProgress: options.onProgress });
   }
   const { path, manifest } = await findLibrary<CudaManifest>("cuda", options.library);
-  // A driver runs what was built for its own major version, later minor ones included.
+  // A driver runs builds for its own major version, later minor ones included.
   if (manifest !== undefined) driver.expectVersion(1000 * Number.parseInt(manifest.nvcc));
   const memory = new CudaMemory(driver, device, { reuse: options.reuse ?? true });
   try {
@@ -101,8 +101,8 @@ export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> 
 }
 
 /**
- * The entry of {@linkcode CUDA_ARCHS} that runs on a device: its own, else the next lower one of its major version; "80",
- * whose PTX the driver compiles, where there is none. "90a" is for 90 alone.
+ * The entry of {@linkcode CUDA_ARCHS} that runs on a device: its own, else the next lower one of its major version. If
+ * there is none, it is "80", whose PTX the driver compiles. "90a" is only for 90.
  */
 export function buildArchOf(arch: number): string {
   const major = Math.floor(arch / 10), runs = (name: string) => Math.floor(Number(name) / 10) === major;

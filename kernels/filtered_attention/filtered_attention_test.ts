@@ -53,13 +53,13 @@ function limits(a: AttentionArgs): { values: number; weight: number } {
   return { values, weight: 1.5e-7 * sizes(a.queries).norm * keys * a.scale };
 }
 
-/** What float32 allows: an error of a score moves its weight by that share; the weights then mix values. */
+/** Tolerance of float32: an error of a score changes its weight by that fraction; the weights then mix values. */
 function tolerance(a: AttentionArgs): number {
   const { values, weight } = limits(a);
   return (1.5e-7 + weight) * values;
 }
 
-/** On a device the type's bar; where values and scores are large, what it allows of them. */
+/** On a device the tolerance of the type; relative to values and scores where these are large. */
 function deviceTolerance(c: AttentionCase, a: AttentionArgs): number {
   if (c.data !== "outliers" && c.data !== "peak") return BAR[c.dtype];
   const { values, weight } = limits(a);
@@ -170,7 +170,7 @@ testOnCpu("attention() gives a query 0 when it sees nothing", async () => {
     const out = run(way, { ...args, numKeys: 0, numRecent: 0 });
     assert(out.length > 0 && out.every((x) => x === 0));
   }
-  // Also beside a query that sees so many keys that they are cut into stretches.
+  // Also next to a query with enough keys that they are cut into stretches.
   const long = attentionArgs({
     ...COMMON,
     tokens: 1500,

@@ -143,7 +143,7 @@ testEmulated(
       const message = "found a failure of cuBLASLt 13.0.2: status 13, CUBLAS_STATUS_EXECUTION_FAILED";
       assertEquals(assertThrows(failed, KernelError, message).code, 8);
     }
-    fake.fake_mode(4); // what is no want of an algorithm is not passed over
+    fake.fake_mode(4); // an error other than a missing algorithm is reported
     for (let turn = 0; turn < 2; turn++) {
       const failed = () => check(device, { dtype: "f16", rows: 36, n: 9, k: 96 }, 1);
       assertThrows(failed, KernelError, "status 7, CUBLAS_STATUS_INVALID_VALUE");
@@ -190,7 +190,7 @@ testEmulated(
     assertThrows(() => load(device, "libm.so.6"), KernelError, "found no cuBLASLt in libm.so.6");
     const fresh = counts(), product: LinearCase = { dtype: "f32", rows: 34, n: 9, k: 96 };
     check(device, product, 1);
-    assertEquals(since(fresh), [1, 1, 0, 4]); // a plan: what is computed, and three layouts
+    assertEquals(since(fresh), [1, 1, 0, 4]); // a plan: the computation, and three layouts
     const used = counts();
     load(device, path);
     assertEquals(since(used), [0, 0, 0, -4]); // the old plans are gone, and its handle gave way to another

@@ -21,7 +21,7 @@ import { barOf, checkSlots, nameOf, prepare } from "./testing.ts";
 
 const blas = (await findBlas()).path, NO_BLAS = blas === undefined && "found no BLAS";
 
-/** A case's inputs, and what holds a way to the reference's result. */
+/** A case's inputs, and the comparison of a way with the reference's result. */
 function checkOf(c: LinearCase, seed: number): (way: Way) => void {
   const { x, weight, expected, sizes } = prepare(c, seed);
   return (way) => {

@@ -1,4 +1,4 @@
-/** Several products of one x in a call, and what a gate makes of two: as one after the other, and as the reference. */
+/** Several products of one x in a call, and a gate over two: equal to one after the other, and to the reference. */
 import { assertEquals, assertThrows } from "@std/assert";
 import { KernelError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
@@ -10,7 +10,7 @@ import { barOf, prepare } from "./testing.ts";
 
 const reference = new ReferenceBackend();
 
-/** A case's inputs, and what holds a way to the reference's results and to its own of one product. */
+/** A case's inputs, and the comparison of a way with the reference's results and with its own of one product. */
 function checkOf({ dtypes, ns, rows, k, gate }: ProductsCase, seed: number): (way: Way) => void {
   const parts = dtypes.map((dtype, i) => prepare({ dtype, rows, n: ns[i]!, k }, seed));
   const weights = dtypes.map((dtype, i) => prepare({ dtype, rows, n: ns[i]!, k }, seed + i).weight);

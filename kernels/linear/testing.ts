@@ -1,4 +1,4 @@
-/** What the tests of matrix products share. */
+/** Helpers of the tests of matrix products. */
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { countOf, f32Data, type HostTensor, type Tensor } from "../../lib/tensor.ts";
@@ -15,7 +15,7 @@ const reference = new ReferenceBackend();
 export const nameOf = (c: LinearCase): string => `${c.rows} x ${c.k} by ${c.n} ${c.dtype}`;
 
 /**
- * What a way may be off by, of |x| . |w|. Far below the 1e-5 that is asked for: float32 sums of up to 2,304 products;
+ * Tolerance of a way, relative to |x| . |w|. Far below the required 1e-5: float32 sums of up to 2,304 products;
  * activations lose nothing in 16-bit parts either. Tensor cores cut sums off where floats are rounded: they multiply
  * weights other than f32 by more than four rows, and by fewer where rows of 16-bit weights are not whole pieces of 16 bytes. The
  * order of sums of cuBLASLt is not known.

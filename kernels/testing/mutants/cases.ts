@@ -1,7 +1,7 @@
 /**
- * Kernels broken on purpose: each is a change of the sources that a test of the emulated library must notice. What is
- * not noticed here would not be noticed in a kernel that is broken by mistake. None writes outside its buffers:
- * that can end the process before a test says anything.
+ * Kernels broken on purpose: each is a change of the sources that a test of the emulated library must notice. A fault
+ * that is not noticed here would not be noticed in a kernel that is broken by mistake. None writes outside its buffers:
+ * that can end the process before a test reports it.
  */
 import { ATTENTION_MUTANTS } from "./attention_cases.ts";
 import type { Mutant } from "./mutant.ts";
