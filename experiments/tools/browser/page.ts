@@ -69,7 +69,7 @@ export async function checkPage(path: string, options: CheckOptions = {}): Promi
       view = `${width} px, ${colorScheme}`;
       if (i === 0) await page.goto(address, { waitUntil: "load" });
       else await page.emulateMedia({ colorScheme });
-      await settle(page, options.timeoutMs ?? 30_000);
+      await settle(page, options.timeoutMs ?? 300_000);
       const seen = await page.evaluate(inspectPage);
       plots = Math.min(plots, seen.drawn);
       problems.push(...seen.problems.map((problem: string) => `${view}: ${problem}`));

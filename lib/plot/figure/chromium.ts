@@ -47,6 +47,9 @@ function isFile(path: string): boolean {
 /** Flags for a browser that shows pages of our own, on any machine, as any user. */
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"];
 
+/** Milliseconds that a page may take, ten times the driver's default: dozens of plots draw slowly on a busy machine. */
+const PATIENCE_MS = 300_000;
+
 /**
  * Opens a browser without a window; its driver (playwright-core) is loaded only here.
  *
@@ -56,7 +59,14 @@ const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hi
 export async function openBrowser(program: string = expectChromium()) {
   const { chromium } = await import("playwright-core");
   try {
-    return await chromium.launch({ executablePath: program, args: FLAGS });
+    const browser = await chromium.launch({ executablePath: program, args: FLAGS });
+    const newPage = browser.newPage.bind(browser);
+    browser.newPage = async (options) => {
+      const page = await newPage(options);
+      page.setDefaultTimeout(PATIENCE_MS);
+      return page;
+    };
+    return browser;
   } catch (error) {
     const [first] = (error as Error).message.split("\n");
     throw new ChromiumError(`Cannot start ${program}: ${first} (see ${VARIABLE})`);
