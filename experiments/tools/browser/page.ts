@@ -18,7 +18,7 @@ export interface CheckOptions {
   readonly screenshots?: string;
   /** Beginning of the pictures' names. Default: the page's file name without its ending. */
   readonly name?: string;
-  /** Milliseconds in which all plots must have drawn. Default 30,000. */
+  /** Milliseconds in which all plots must have drawn. Default 300,000. */
   readonly timeoutMs?: number;
   /** A browser that is open already; it is left open. Default: one of its own. */
   readonly browser?: Browser;
