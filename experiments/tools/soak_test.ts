@@ -85,7 +85,7 @@ Deno.test({
         stderr,
       );
       const { verdicts, samples } = JSON.parse(await Deno.readTextFile(`${folder}/soak.json`));
-      // Five minutes beside other tests do not show whether memory and speed are flat; the verdicts must follow from them.
+      // Five minutes next to other tests do not show whether memory and speed are flat; the verdicts must follow from them.
       assertEquals(verdicts.length, 2);
       assertEquals(code, verdicts.every(({ isFlat }: Verdict) => isFlat) ? 0 : 1, stdout);
       for (const { name, handles: [first, last] } of verdicts as Verdict[]) {
