@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(kRmsNormThreads)
     float* to = out + row * cols;
     const float* delta = addend.is_for(row) ? addend.delta + row * cols : nullptr;
     double squares = 0;
-#pragma unroll 2
+#pragma unroll 1  // two at a time spill on sm_120
     for (int64_t i = threadIdx.x; i < cols; i += blockDim.x) {
       float v = from[i];
       if (delta != nullptr) from[i] = v += delta[i];
