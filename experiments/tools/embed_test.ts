@@ -277,7 +277,7 @@ function attend(
   return out;
 }
 
-/** Compares the examples with `deno task filter` on random layers, 20 groups of so many. */
+/** Compares the examples with `deno task filter` on random layers, 20 groups of this size. */
 const compareExamples = (layers: number) =>
   withKit(async (folder) => {
     const groups = drawGroups(20, layers), cases: Uint8Array<ArrayBuffer>[] = [];

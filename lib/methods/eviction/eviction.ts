@@ -148,7 +148,7 @@ class EvictionSequence implements KeySequence {
     for (const own of units) this.#absorb(own, at);
     const due = length * each - units.reduce((sum, own) => sum + own.dropped, 0);
     if (due <= 0) return { drop: [] };
-    // A head with rows of its own keeps at least so many of the tokens that it may evict, those of highest score.
+    // A head with rows of its own keeps at least this number of the tokens that it may evict: those of highest score.
     const least = method.apart === undefined
       ? 0
       : Math.max(0, Math.max(1, Math.floor(method.apart * (at - each))) - warmup - recent);

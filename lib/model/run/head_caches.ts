@@ -24,7 +24,7 @@ export class HeadCaches {
     this.groups = groups;
   }
 
-  /** @param open Makes the empty cache of so many heads. */
+  /** @param open Makes the empty cache of a number of heads. */
   static open(parts: HeadParts, open: (heads: number) => LayerCache): HeadCaches {
     const { whole, others, apart } = parts,
       group = (heads: readonly number[], unit?: number): HeadGroup => {
