@@ -5,7 +5,7 @@
  * not be wider than its window.
  */
 import type { Browser, Page } from "playwright-core";
-import { openBrowser } from "../../../lib/plot/mod.ts";
+import { openBrowser, PATIENCE_MS } from "../../../lib/plot/mod.ts";
 import { inspectPage } from "./inspect.js";
 
 /** How a page is looked at. */
@@ -18,7 +18,7 @@ export interface CheckOptions {
   readonly screenshots?: string;
   /** Beginning of the pictures' names. Default: the page's file name without its ending. */
   readonly name?: string;
-  /** Milliseconds in which all plots must have drawn. Default 300,000. */
+  /** Milliseconds in which all plots must have drawn. Default: as for a page, 300,000. */
   readonly timeoutMs?: number;
   /** A browser that is open already; it is left open. Default: one of its own. */
   readonly browser?: Browser;
@@ -69,7 +69,7 @@ export async function checkPage(path: string, options: CheckOptions = {}): Promi
       view = `${width} px, ${colorScheme}`;
       if (i === 0) await page.goto(address, { waitUntil: "load" });
       else await page.emulateMedia({ colorScheme });
-      await settle(page, options.timeoutMs ?? 300_000);
+      await settle(page, options.timeoutMs ?? PATIENCE_MS);
       const seen = await page.evaluate(inspectPage);
       plots = Math.min(plots, seen.drawn);
       problems.push(...seen.problems.map((problem: string) => `${view}: ${problem}`));

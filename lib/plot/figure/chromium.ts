@@ -48,7 +48,7 @@ function isFile(path: string): boolean {
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"];
 
 /** Milliseconds that a page may take, ten times the driver's default: dozens of plots draw slowly on a busy machine. */
-const PATIENCE_MS = 300_000;
+export const PATIENCE_MS = 300_000;
 
 /**
  * Opens a browser without a window; its driver (playwright-core) is loaded only here.

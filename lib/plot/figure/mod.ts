@@ -2,7 +2,7 @@
  * A figure that shows itself in notebooks, and saves itself as a page or an image.
  * @module
  */
-export { ChromiumError, findChromium, openBrowser } from "./chromium.ts";
+export { ChromiumError, findChromium, openBrowser, PATIENCE_MS } from "./chromium.ts";
 export { type MediaBundle, PLOTLY_VARIABLE, plotlyScript, setPlotly, STATIC_MARKS } from "./display.ts";
 export {
   axis,
