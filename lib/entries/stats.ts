@@ -1,5 +1,5 @@
 /**
- * Statistics of series whose neighbours depend on each other, such as a text's losses; and of streams.
+ * Statistics of series whose neighbours depend on each other, such as a text's losses.
  *
  * ```ts
  * import { blockBootstrap } from "@tokenfilter/tokenfilter/stats";
@@ -8,7 +8,7 @@
  * console.assert(interval.estimate === 0.5 && interval.low === 0.5);
  * ```
  *
- * Block bootstrap, paired intervals and tests, rankings, streaming moments and quantiles.
+ * Block bootstrap, paired intervals and tests, and rankings.
  * @module
  */
 export {
@@ -18,8 +18,6 @@ export {
   type Interval,
   mcnemarTest,
   pairedInterval,
-  QuantileSketch,
   smallestDetectable,
   spearman,
-  StreamingMoments,
 } from "../stats/mod.ts";

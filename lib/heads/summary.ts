@@ -6,7 +6,7 @@ import { RULES } from "../methods/list.ts";
 import { learned } from "../methods/rules/learned.ts";
 import { type VarianceSpec, varianceWeight } from "../methods/rules/variance.ts";
 import { type Interval, type MovingBlocks, percentileInterval } from "../stats/bootstrap.ts";
-import { DistributionBuilder } from "../stats/distribution.ts";
+import { describeNumbers } from "../stats/distribution.ts";
 import { type RankingDraws, resampleRankings, rocCurve } from "../stats/ranking.ts";
 import { type LayerColumns, listViews, type ViewKey } from "./columns.ts";
 import {
@@ -41,15 +41,10 @@ export function cutBands(warmup: number, context: number): PositionBand[] {
 }
 
 function describeByPosition(column: ArrayLike<number>, { context, bands }: HeadLayout): BandedDistribution {
-  const builders = bands.map(() => new DistributionBuilder());
-  for (let first = 0; first < column.length; first += context) {
-    bands.forEach(({ from, to }, band) => {
-      for (let at = first + from; at < first + to; at++) builders[band]!.add(column[at]!);
-    });
-  }
-  const all = new DistributionBuilder();
-  builders.forEach((builder) => all.merge(builder));
-  return { all: all.describe(), bands: builders.map((builder) => builder.describe()) };
+  const all = Float64Array.from(column);
+  const numbersOf = ({ from, to }: PositionBand) =>
+    all.filter((_, place) => place % context >= from && place % context < to);
+  return { all: describeNumbers(all), bands: bands.map((band) => describeNumbers(numbersOf(band))) };
 }
 
 /** One layer in every view, and in the method's own with intervals. */

@@ -1,6 +1,6 @@
-/** Moments and quantiles of a stream of numbers, as a record. */
-import { StreamingMoments } from "./moments.ts";
-import { QuantileSketch } from "./quantile_sketch.ts";
+/** Moments and quantiles of numbers, as a record. */
+import { mean } from "../mean.ts";
+import { quantile } from "../quantile.ts";
 
 /** Fractions at which {@linkcode Distribution.quantiles} are given. */
 export const QUANTILE_LEVELS = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99] as const;
@@ -9,40 +9,24 @@ export const QUANTILE_LEVELS = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99] as cons
 export interface Distribution {
   readonly count: number;
   readonly mean: number | null;
+  /** Of the population. */
   readonly variance: number | null;
   readonly min: number | null;
   readonly max: number | null;
-  /** At {@linkcode QUANTILE_LEVELS}, each within 0.5% of rank. */
+  /** At {@linkcode QUANTILE_LEVELS}. */
   readonly quantiles: readonly (number | null)[];
 }
 
-/** Takes numbers in one by one, or from another one, and describes them. */
-export class DistributionBuilder {
-  readonly #moments = new StreamingMoments();
-  readonly #sketch = new QuantileSketch();
-
-  /** Takes a number in; NaN stands for one that is undefined, and is left out. */
-  add(x: number): void {
-    if (Number.isNaN(x)) return;
-    this.#moments.add(x);
-    this.#sketch.add(x);
-  }
-
-  merge(other: DistributionBuilder): void {
-    this.#moments.merge(other.#moments);
-    this.#sketch.merge(other.#sketch);
-  }
-
-  describe(): Distribution {
-    const { count, mean, variance, min, max } = this.#moments;
-    const orNull = (x: number) => count === 0 ? null : x;
-    return {
-      count,
-      mean: orNull(mean),
-      variance: orNull(variance),
-      min: orNull(min),
-      max: orNull(max),
-      quantiles: QUANTILE_LEVELS.map((level) => orNull(this.#sketch.quantile(level))),
-    };
-  }
+/** Describes numbers; NaN is a number that is undefined, and is left out. */
+export function describeNumbers(numbers: ArrayLike<number>): Distribution {
+  const sorted = Float64Array.from(numbers).filter((x) => !Number.isNaN(x)).sort();
+  const count = sorted.length, middle = mean(sorted), orNull = (x: number) => count === 0 ? null : x;
+  return {
+    count,
+    mean: orNull(middle),
+    variance: orNull(mean(sorted.map((x) => (x - middle) ** 2))),
+    min: orNull(sorted[0]!),
+    max: orNull(sorted.at(-1)!),
+    quantiles: QUANTILE_LEVELS.map((level) => orNull(quantile(sorted, level))),
+  };
 }
