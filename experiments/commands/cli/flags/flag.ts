@@ -51,6 +51,20 @@ export const ITEMS: readonly Task[] = ["eval", "compare", "sweep"];
 
 export const GENERATING: readonly Task[] = ["generate"];
 
-export function flag(kind: FlagKind, value: string | undefined, help: string, tasks?: readonly Task[]): Flag {
+type Tasks = readonly Task[];
+
+function flag(kind: FlagKind, value: string | undefined, help: string, tasks?: Tasks): Flag {
   return { kind, help, ...(value !== undefined && { value }), ...(tasks && { tasks }) };
 }
+
+export const text = (value: string, help: string, tasks?: Tasks): Flag => flag("text", value, help, tasks);
+
+export const optional = (value: string, help: string, tasks?: Tasks): Flag =>
+  flag("optional text", value, help, tasks);
+
+export const number = (value: string, help: string, tasks?: Tasks): Flag =>
+  flag("number", value, help, tasks);
+
+export const integer = (help: string, tasks?: Tasks): Flag => flag("integer", "N", help, tasks);
+
+export const onOff = (help: string, tasks?: Tasks): Flag => flag("switch", undefined, help, tasks);

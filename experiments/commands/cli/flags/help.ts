@@ -8,48 +8,15 @@ import { choicesOf, valuesFor } from "./method_choices.ts";
 import { SAMPLING_FLAGS } from "./method_flags.ts";
 
 /** The flags that most runs use, by subject. */
-const MAIN: { readonly [group: string]: readonly string[] } = {
-  "What runs": [
-    "recipe",
-    "plan",
-    "published",
-    "kv",
-    "layer",
-    "data",
-    "tasks",
-    "items",
-    "prompt",
-    "chat",
-    "text",
-    "ids",
-    "replay",
-    "model",
-    "task",
-    "task-file",
-    "methods",
-    "full",
-    "space",
-    "tokens",
-    "context",
-  ],
-  "Method": [
-    "method",
-    "preset",
-    "side",
-    "prune-ratio",
-    "ratios",
-    "match",
-    "skip-ratio",
-    "recent",
-    "warmup",
-    "filter-from",
-    "threshold",
-    "seed",
-  ],
-  "Choice of tokens": Object.keys(SAMPLING).map(flagName),
-  "Where": ["host", "port", "token-file", "together", "waiting"],
-  "How": ["max-tokens", "full-model", "backend", "race", "jobs", "phase", "seeds"],
-  "Results": ["out", "resume", "live", "all", "columns", "csv", "json"],
+const MAIN: { readonly [group: string]: string } = {
+  "What runs":
+    "recipe plan published kv layer data tasks items prompt chat text ids replay model task task-file " +
+    "methods full space tokens context",
+  "Method": "method preset side prune-ratio ratios match skip-ratio recent warmup filter-from threshold seed",
+  "Choice of tokens": Object.keys(SAMPLING).map(flagName).join(" "),
+  "Where": "host port token-file together waiting",
+  "How": "max-tokens full-model backend race jobs phase seeds",
+  "Results": "out resume live all columns csv json",
 };
 
 /** Main flags of tasks of items. The main help of sweep leaves them out: most sweeps read a text. */
@@ -73,7 +40,7 @@ const HELP_WIDTH = 80;
 function describeMain(task: Task): string {
   const flags = flagsOf(task);
   const groups = Object.entries(MAIN).flatMap(([group, names]) => {
-    const taken = names.filter((name) =>
+    const taken = names.split(" ").filter((name) =>
       Object.hasOwn(flags, name) && !(task === "sweep" && OF_ITEMS.includes(name))
     );
     if (taken.length === 0) return [];

@@ -19,29 +19,9 @@ import type { FlagValues } from "../flags/parse.ts";
 import { STUDY_FILE } from "./results.ts";
 
 /** Flags that define the runs of a study; values of `PATHS` are paths where such a file exists. */
-const KEPT = [
-  "model",
-  "task",
-  "task-file",
-  "data",
-  "items",
-  "length",
-  "data-seed",
-  "filter-from",
-  "text",
-  "rule",
-  "calibration",
-  "calibration-domain",
-  "calibration-tokens",
-  "context",
-  "tokens",
-  "backend",
-  "cache-dtype",
-  "wgmma",
-  "dtype",
-  "matmul",
-  "memory",
-];
+const KEPT =
+  ("model task task-file data items length data-seed filter-from text rule calibration calibration-domain " +
+    "calibration-tokens context tokens backend cache-dtype wgmma dtype matmul memory").split(" ");
 const PATHS = new Set(["model", "task-file", "data", "text", "rule", "calibration"]);
 
 /** The flags by which a worker opens the same model and text. */
