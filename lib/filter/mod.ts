@@ -3,17 +3,10 @@
  * needs no model.
  * @module
  */
-export {
-  cloneLayerState,
-  codeOf,
-  createLayerState,
-  createScanOutput,
-  type LayerSpec,
-  type ScanOutput,
-} from "./layer.ts";
-export { judgedAt, NEVER } from "./blocks.ts";
+export * from "./layer.ts";
+export * from "./blocks.ts";
 export * from "./option.ts";
-export { observeLayer, scanLayer } from "./scan.ts";
-export { planLayers, wholeParts } from "./schedule.ts";
+export * from "./scan.ts";
+export * from "./schedule.ts";
 export * from "./sequence.ts";
-export { THRESHOLD_POLICIES } from "./threshold.ts";
+export * from "./threshold.ts";
