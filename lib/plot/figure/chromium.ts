@@ -76,14 +76,10 @@ export async function openBrowser(program: string = expectChromium()) {
 type Browser = Awaited<ReturnType<typeof openBrowser>>;
 type Page = Awaited<ReturnType<Browser["newPage"]>>;
 
-/** Opens a browser, and in it an empty page of a width. @param scale Pixels of a picture per pixel of the page */
-export async function inPage<T>(
-  viewport: { readonly width: number; readonly scale: number },
-  use: (page: Page) => Promise<T>,
-): Promise<T> {
+/** Opens a browser, and in it an empty page of a width. */
+export async function inPage<T>(width: number, use: (page: Page) => Promise<T>): Promise<T> {
   await using browser = await openBrowser();
-  const { width, scale } = viewport;
-  const page = await browser.newPage({ viewport: { width, height: 1000 }, deviceScaleFactor: scale });
+  const page = await browser.newPage({ viewport: { width, height: 1000 }, deviceScaleFactor: 1 });
   try {
     return await use(page);
   } catch (error) {

@@ -1,7 +1,6 @@
-/** Figures and HTML as images, made in a Chromium without a window; plotly itself draws the figures. */
+/** Figures as images, made in a Chromium without a window; plotly itself draws the figures. */
 import { inPage } from "./chromium.ts";
 import { DRAW } from "./draw.ts";
-import { type Html, markup } from "./html.ts";
 import { drawnAlone, type FigureParts } from "./layout.ts";
 import { readPlotly } from "./plotly.ts";
 import { LIGHT, type Theme } from "./theme.ts";
@@ -34,14 +33,6 @@ const DRAW_IMAGE = `function drawImage(figure, format, width, scale) {
   });
 }`;
 
-/** Text of an expression that gives the box of a page as an SVG image: its HTML as a foreign object. */
-const BOX_AS_SVG = `(function () {
-  var box = document.getElementById("box"), size = box.getBoundingClientRect();
-  return '<svg xmlns="http://www.w3.org/2000/svg" width="' + size.width + '" height="' + size.height + '" viewBox="0 0 ' +
-    size.width + " " + size.height + '"><foreignObject width="100%" height="100%">' +
-    new XMLSerializer().serializeToString(box) + "</foreignObject></svg>";
-})()`;
-
 /**
  * Draws figures, titles included, all in one run of the browser.
  *
@@ -58,7 +49,7 @@ export async function renderImages(
   expectSize(width, scale);
   if (figures.length === 0) return [];
   const plotly = await readPlotly();
-  return await inPage({ width: width + 100, scale: 1 }, async (page) => {
+  return await inPage(width + 100, async (page) => {
     await page.addScriptTag({ content: plotly });
     await page.addScriptTag({ content: `${DRAW}\n${DRAW_IMAGE}` });
     const images: string[] = [];
@@ -74,7 +65,7 @@ export async function renderImages(
 
 /** Prints SVG images as PDF, each on a page of its size. @throws {ChromiumError} As {@linkcode renderImages}. */
 export async function printImages(images: readonly string[]): Promise<Uint8Array[]> {
-  return await inPage({ width: 1000, scale: 1 }, async (page) => {
+  return await inPage(1000, async (page) => {
     const printed: Uint8Array[] = [];
     for (const image of images) {
       const [, width, height] = image.match(/^<svg[^>]* width="([\d.]+)" height="([\d.]+)"/)!;
@@ -106,28 +97,6 @@ export async function saveFigureImage(
   const format = formatOf(path), [image] = await renderImages([figure], format, options);
   if (format === "svg") await Deno.writeTextFile(path, image!);
   else await Deno.writeFile(path, Uint8Array.fromBase64(image!.replace(/^[^,]*,/, "")));
-}
-
-/** Writes HTML without scripts as an image; an SVG holds it as a foreign object, which only browsers show. */
-export async function saveHtmlImage(
-  html: Html,
-  path: string,
-  { width = 900, scale = 2, theme = LIGHT }: ImageOptions,
-): Promise<void> {
-  const format = formatOf(path);
-  expectSize(width, scale);
-  const style = `background: ${theme["@card"]}; color: ${
-    theme["@ink"]
-  }; padding: 16px; font: 15px/1.5 sans-serif; \
-width: ${width}px; box-sizing: border-box`;
-  await inPage({ width, scale }, async (page) => {
-    await page.setContent(
-      String(markup`<body style="margin: 0"><div id="box" style="${style}">${html}</div>`),
-    );
-    await page.evaluate("box.style.height = Math.ceil(box.getBoundingClientRect().height) + 'px'");
-    if (format === "png") await page.locator("#box").screenshot({ path });
-    else await Deno.writeTextFile(path, await page.evaluate(BOX_AS_SVG));
-  });
 }
 
 /** The format of a path's ending. @throws {RangeError} If it has another one. */

@@ -3,7 +3,6 @@ import { browserTest } from "./testing.ts";
 import { axis, baseLayout, emptyFigure, Figure } from "./figure.ts";
 import { renderImages } from "./image.ts";
 import { DARK } from "./theme.ts";
-import { collectTokenMap, plotTokenMap } from "../plots/token_map.ts";
 
 const figure = new Figure({
   title: "Loss",
@@ -46,29 +45,6 @@ browserTest("Figure.saveImage() writes PNG and SVG by the ending", async () => {
     assertEquals(new DataView(png.buffer).getUint32(16), 400);
     await figure.saveImage(`${folder}/a.SVG`);
     assertStringIncludes(await Deno.readTextFile(`${folder}/a.SVG`), "<svg ");
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-});
-
-browserTest("TokenMap.saveImage() writes the whole text as PNG and SVG", async () => {
-  const folder = await Deno.makeTempDir();
-  const texts = Array.from({ length: 600 }, (_, t) => t === 0 ? "<First>" : ` word${t}`);
-  const keep = Uint8Array.from(texts, (_, t) => t % 2);
-  const ones = Float64Array.from(texts, () => 1);
-  const map = plotTokenMap(collectTokenMap([{ layer: 0, redundancy: ones, threshold: ones, keep }], texts));
-  try {
-    await map.saveImage(`${folder}/a.svg`, { width: 500, theme: DARK });
-    const svg = await Deno.readTextFile(`${folder}/a.svg`);
-    assert(svg.startsWith("<svg ") && svg.endsWith("</svg>"));
-    for (const text of ["&lt;First&gt;", " word599<", 'width="500"', "skipped in most layers"]) {
-      assertStringIncludes(svg, text);
-    }
-    await map.saveImage(`${folder}/a.png`, { width: 500, scale: 2 });
-    const png = new DataView((await Deno.readFile(`${folder}/a.png`)).buffer);
-    const height = Number(svg.match(/height="(\d+)"/)![1]);
-    assertEquals([png.getUint32(16), png.getUint32(20)], [1000, 2 * height]);
-    assert(height > 600 && png.byteLength > 50_000, "the text is there, all of it");
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -1,7 +1,6 @@
 /** The text itself: each token tinted by its redundancy, and marked where its attention was skipped. */
 import { hash, type MediaBundle } from "../figure/display.ts";
 import { Html, markup, scriptJson } from "../figure/html.ts";
-import { type ImageOptions, saveHtmlImage } from "../figure/image.ts";
 import { renderPage } from "../figure/page.ts";
 import { shorten } from "../figure/parts.ts";
 import { type LayerTrace, numbersOf, positionsOf } from "./layer_trace.ts";
@@ -240,25 +239,6 @@ document.querySelectorAll("#${id}").forEach(function (root) {
       path,
       renderPage({ title: this.title, sections: [this.toSection()], plotly: "" }),
     );
-  }
-
-  /**
-   * Writes an image of the sum over the layers, made in a headless Chromium as a figure's is. An SVG holds the text as
-   * HTML: browsers show it, drawing programs do not.
-   *
-   * @param path Ends in `.png` or `.svg`.
-   * @throws {RangeError} If it does not, or a size is out of range.
-   * @throws {ChromiumError} If there is no Chromium, or it could not draw.
-   */
-  async saveImage(path: string, options: ImageOptions = {}): Promise<void> {
-    const { texts, layers } = this.parts;
-    const text = texts.length === 0 || layers.length === 0
-      ? this.toHtml()
-      : markup`${STYLE}<div class="tokenfilter-tokens"><div class="bar">${this.#key()}</div>
-<div class="text" style="max-height: none">${this.#text()}</div></div>`;
-    const head =
-      markup`<div style="font-weight: 600">${this.title}</div><div style="font-size: 0.85em">${this.caption}</div>`;
-    await saveHtmlImage(markup`${head}${text}`, path, options);
   }
 
   /** The map in a notebook: HTML that loads nothing, and the text. */
