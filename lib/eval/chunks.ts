@@ -1,5 +1,5 @@
 /** How a text is cut for perplexity: disjoint chunks of one length, the tail dropped. */
-import { expectInstance } from "../errors.ts";
+import { expectInstance, expectInteger } from "../errors.ts";
 
 /**
  * Cuts a token stream into floor(N / context) disjoint chunks; the tail is dropped. A BOS that begins the stream
@@ -17,9 +17,7 @@ import { expectInstance } from "../errors.ts";
  */
 export function cutChunks(ids: Int32Array, context: number): Int32Array<ArrayBuffer>[] {
   expectInstance("ids", ids, Int32Array);
-  if (!Number.isInteger(context) || context < 2) {
-    throw new RangeError(`Cannot cut chunks of ${context} tokens: expected an integer of at least 2`);
-  }
+  expectInteger("context", context, 2);
   if (ids.length < context) {
     throw new RangeError(
       `Cannot evaluate a text of ${ids.length} tokens: expected at least one context of ${context} tokens ` +

@@ -1,5 +1,6 @@
 /** Time and memory of a model against the length of its sequence, with and without pruners. */
 import { outputFlops } from "../cost.ts";
+import { expectInteger } from "../errors.ts";
 import { type Pruner, takesWhole } from "../methods/pruner.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
 import type { EvaluatedModel } from "./language_model.ts";
@@ -74,17 +75,9 @@ export function measureLengths(
   methods: readonly MeasuredMethod[],
   { lengths, turns = 3, decodes = 8, onProgress, now = () => performance.now() }: LengthOptions,
 ): LengthRow[] {
-  for (
-    const [name, value] of [
-      ["turns", turns],
-      ["decodes", decodes],
-      ...lengths.map((l) => ["length", l]),
-    ] as const
-  ) {
-    if (!(Number.isInteger(value) && Number(value) >= 1)) {
-      throw new RangeError(`Cannot measure with ${name} ${value}: expected a positive integer`);
-    }
-  }
+  expectInteger("turns", turns, 1);
+  expectInteger("decodes", decodes, 1);
+  for (const length of lengths) expectInteger("lengths", length, 1);
   const ascending = [...new Set(lengths)].sort((a, b) => a - b), longest = (ascending.at(-1) ?? 0) + decodes;
   if (ids.length < longest) {
     throw new RangeError(`Cannot measure ${longest} tokens: found a text of ${ids.length}, expected as many`);

@@ -71,6 +71,6 @@ Deno.test("measureLengths() refuses lengths that cannot be", () => {
   const { model } = fakeModel();
   const measure = (lengths: number[], turns = 1) => () => measureLengths(model, ids, [], { lengths, turns });
   assertThrows(measure([33]), RangeError, "Cannot measure 41 tokens: found a text of 40");
-  assertThrows(measure([0]), RangeError, "length 0");
-  assertThrows(measure([1], 0.5), RangeError, "turns 0.5");
+  assertThrows(measure([0]), RangeError, '"lengths": found 0, expected an integer of at least 1');
+  assertThrows(measure([1], 0.5), RangeError, '"turns": found 0.5');
 });

@@ -1,5 +1,5 @@
 /** The recurrence for a model: a specification a filtered layer, and the state of one sequence. */
-import { expectInstance, expectTypeOf } from "../errors.ts";
+import { expectInstance, expectInteger, expectTypeOf } from "../errors.ts";
 import { type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
 import {
   cloneLayerState,
@@ -279,15 +279,7 @@ function asTensor(name: string, rows: Rows, shape: readonly number[]): Tensor {
 export function expectShape(shape: FilterShape): FilterShape {
   expectTypeOf("shape", shape, "object");
   for (const name of ["numLayers", "numHeads", "numKvHeads", "headDim", "hiddenSize"] as const) {
-    const value = shape[name];
-    if (typeof value !== "number") {
-      throw new TypeError(`Cannot filter a model: found ${typeof value} for "${name}", expected a number`);
-    }
-    if (!Number.isInteger(value) || value < 1) {
-      throw new RangeError(
-        `Cannot filter a model: found ${value} for "${name}", expected an integer from 1 on`,
-      );
-    }
+    expectInteger(name, shape[name], 1);
   }
   const { numHeads, numKvHeads } = shape;
   if (numHeads % numKvHeads !== 0) {

@@ -202,21 +202,21 @@ Deno.test("createReplay() gives the masks back, chunk by chunk", () => {
 Deno.test("createReplay() refuses masks that are none", () => {
   const make = (layer: number, mask: number[], recent = 0) =>
     createReplay(shape, { keep: new Map([[layer, Uint8Array.from(mask)]]), recent });
-  assertThrows(() => make(4, [1]), RangeError, "Cannot replay layer 4: the model's layers are 0 to 3");
+  assertThrows(() => make(4, [1]), RangeError, '"layer": found 4, expected an integer from 0 to 3');
   assertThrows(
     () => make(0, [1, 2]),
     RangeError,
     "Cannot replay layer 0: found 2 at token 1, expected 0 or 1",
   );
-  assertThrows(() => make(0, [1], -1), RangeError, "Cannot replay with recent -1");
+  assertThrows(() => make(0, [1], -1), RangeError, 'Cannot use "recent": found -1');
   for (const block of [0, 1.5]) {
-    const error = `Cannot replay with block ${block}: expected an integer from 1 on`;
+    const error = `Cannot use "block": found ${block}, expected an integer of at least 1`;
     assertThrows(() => createReplay(shape, { keep: new Map(), block }), RangeError, error);
   }
   const gone = { keep: new Map(), kvKeep: new Map([[0, Uint8Array.of(1, 3)]]) };
   assertThrows(() => createReplay(shape, gone), RangeError, "found 3 at token 1, expected 0 or 1");
   const early = { keep: new Map(), warmup: 0.5 };
-  assertThrows(() => createReplay(shape, early), RangeError, "Cannot replay with warmup 0.5");
+  assertThrows(() => createReplay(shape, early), RangeError, 'Cannot use "warmup": found 0.5');
 });
 
 Deno.test("createPruner() makes methods by name", () => {

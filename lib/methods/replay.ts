@@ -1,5 +1,5 @@
 /** Takes the decisions of another run again: unchanged, to check their results, or shuffled, as a control. */
-import { expectInstance } from "../errors.ts";
+import { expectInstance, expectInteger } from "../errors.ts";
 import { createScanOutput } from "../filter/layer.ts";
 import { judgedTokens } from "../filter/blocks.ts";
 import type { FilterShape } from "../filter/sequence.ts";
@@ -87,11 +87,7 @@ export function createReplay(
   expectInstance("keep", keep, Map);
   for (const [layer, mask] of [...keep, ...kvKeep]) {
     expectInstance(`keep of layer ${layer}`, mask, Uint8Array);
-    if (!Number.isInteger(layer) || layer < 0 || layer >= shape.numLayers) {
-      throw new RangeError(
-        `Cannot replay layer ${layer}: the model's layers are 0 to ${shape.numLayers - 1}`,
-      );
-    }
+    expectInteger("layer", layer, 0, shape.numLayers - 1);
     const bad = mask.findIndex((entry) => entry > 1);
     if (bad >= 0) {
       throw new RangeError(
@@ -99,15 +95,9 @@ export function createReplay(
       );
     }
   }
-  for (const [name, value] of Object.entries({ warmup, recent })) {
-    if (!Number.isInteger(value) || value < 0) {
-      throw new RangeError(`Cannot replay with ${name} ${value}: expected an integer from 0 on`);
-    }
-  }
-
-  if (!Number.isInteger(block) || block < 1) {
-    throw new RangeError(`Cannot replay with block ${block}: expected an integer from 1 on`);
-  }
+  expectInteger("warmup", warmup, 0);
+  expectInteger("recent", recent, 0);
+  expectInteger("block", block, 1);
 
   function wrap(seen: Map<number, number>, chunk: number): SideSequence {
     return {

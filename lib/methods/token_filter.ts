@@ -1,4 +1,5 @@
 /** Token Filtering without a model: a rule and options bound to a model's shape. */
+import { expectInteger } from "../errors.ts";
 import type { LayerSpec } from "../filter/layer.ts";
 import { packValue } from "../filter/option.ts";
 import type { Rule } from "../filter/rule.ts";
@@ -43,9 +44,7 @@ export class BoundFilter {
 
   /** Starts a sequence; `chunk` is its 0-based index in a text that is scored in chunks (`random` reads it). */
   start({ chunk = 0 }: { readonly chunk?: number } = {}): FilterSequence {
-    if (!Number.isSafeInteger(chunk) || chunk < 0 || chunk > 0x7fffffff) {
-      throw new RangeError(`Cannot start chunk ${chunk}: expected an integer from 0 to ${0x7fffffff}`);
-    }
+    expectInteger("chunk", chunk, 0, 0x7fffffff);
     const specs = chunk === 0 ? this.specs : this.specs.map((spec) => ({ ...spec, chunk }));
     return new FilterSequence(this.shape, specs, this.ops);
   }

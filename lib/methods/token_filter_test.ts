@@ -33,10 +33,14 @@ Deno.test("TokenFilter refuses sizes that are none", () => {
   assertThrows(
     () => new TokenFilter({ ...shape, headDim: 0 }),
     RangeError,
-    'Cannot filter a model: found 0 for "headDim", expected an integer from 1 on',
+    'Cannot use "headDim": found 0, expected an integer of at least 1',
   );
   const { hiddenSize: _, ...without } = shape;
-  assertThrows(() => new TokenFilter(without as typeof shape), TypeError, 'found undefined for "hiddenSize"');
+  assertThrows(
+    () => new TokenFilter(without as typeof shape),
+    TypeError,
+    'Cannot use "hiddenSize": found undefined',
+  );
 });
 
 Deno.test("FilterSequence.step() decides as scan() does", () => {
@@ -116,8 +120,12 @@ Deno.test("TokenFilter.start() draws other random scores for another chunk", () 
     of(1),
     new TokenFilter(shape, { fusion: "random", seed: 3 }).start().scan(1, keys, values).redundancy,
   );
-  assertThrows(() => filter.start({ chunk: -1 }), RangeError, "Cannot start chunk -1");
-  assertThrows(() => filter.start({ chunk: 2 ** 31 }), RangeError, "Cannot start chunk 2147483648");
+  assertThrows(
+    () => filter.start({ chunk: -1 }),
+    RangeError,
+    'Cannot use "chunk": found -1, expected an integer from 0 to 2147483647',
+  );
+  assertThrows(() => filter.start({ chunk: 2 ** 31 }), RangeError, '"chunk": found 2147483648');
   assert(of(2 ** 31 - 1)[5] !== of(0)[5]);
 });
 

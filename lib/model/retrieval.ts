@@ -1,4 +1,5 @@
 /** Which layers retrieve: how much a layer's output needs keys that are neither among the first ones nor recent. */
+import { expectInteger } from "../errors.ts";
 import { drawIds, headScores } from "./head_probe.ts";
 import { definePruner, type Outcomes, type Pruner, type PrunerContext } from "../methods/pruner.ts";
 import { f32Data, firstRows, hostTensor, type Tensor } from "../tensor.ts";
@@ -97,9 +98,7 @@ export function findRetrievalLayers(
   { model, tokenizer }: Pick<LoadedModel, "model" | "tokenizer">,
   { seed = 0 }: { readonly seed?: number } = {},
 ): RetrievalLayers {
-  if (!Number.isSafeInteger(seed) || seed < 0) {
-    throw new RangeError(`Cannot probe with seed ${seed}: expected an integer from 0 on`);
-  }
+  expectInteger("seed", seed, 0);
   const ids = drawIds(tokenizer, { ...PROBE, copies: 2, seed }), again = ids.length - PROBE.tokens;
   const { numLayers, numKvHeads, layers: own } = model.config, scores = new Float64Array(numLayers);
   const layers = [...scores.keys()].filter((layer) => own?.[layer]?.window === undefined);

@@ -36,7 +36,7 @@ Deno.test("findRetrievalLayers() finds the layers of tiny whose ablation costs m
   assertEquals(best(other.scores)[0], 4);
   assert(other.scores[4] !== scores[4]);
   for (const seed of [-1, 0.5, NaN]) {
-    assertThrows(() => findRetrievalLayers(loaded, { seed }), RangeError, `Cannot probe with seed ${seed}`);
+    assertThrows(() => findRetrievalLayers(loaded, { seed }), RangeError, `Cannot use "seed": found ${seed}`);
   }
 });
 

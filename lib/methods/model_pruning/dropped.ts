@@ -1,4 +1,5 @@
 /** Leaves parts of a model out: the result of offline pruning by calibration text, once it has chosen them. */
+import { expectInteger } from "../../errors.ts";
 import type { FilterShape } from "../../filter/sequence.ts";
 import { createDense, type Pruner } from "../pruner.ts";
 import type { DroppedParts } from "./calibration.ts";
@@ -12,9 +13,7 @@ export function createDropped(
   { numLayers }: Pick<FilterShape, "numLayers">,
   { attention = [], mlp = [], from = 0 }: Partial<DroppedParts>,
 ): Pruner {
-  if (!(Number.isSafeInteger(from) && from >= 0)) {
-    throw new RangeError(`Cannot drop parts from token ${from} on: expected a whole number`);
-  }
+  expectInteger("from", from, 0);
   for (const [part, layers] of Object.entries({ attention, mlp })) {
     layers.forEach((layer, i) => {
       const isKnown = Number.isInteger(layer) && layer >= 0 && layer < numLayers;

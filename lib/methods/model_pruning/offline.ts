@@ -2,6 +2,7 @@
  * Methods that alter a model by a calibration text: they choose attention blocks, MLPs or layers to leave out. They
  * choose those that turn the residual stream least, or whose absence costs least.
  */
+import { expectInteger } from "../../errors.ts";
 import {
   type CalibratedModel,
   type DroppedParts,
@@ -71,9 +72,7 @@ export type PartKind = keyof PartImportance;
 /** The `count` parts of least importance; of equals the earlier layer's. @throws {RangeError} If there are fewer. */
 export function chooseParts(importance: PartImportance, kind: PartKind, count: number): DroppedParts {
   const values = importance[kind];
-  if (!(Number.isInteger(count) && count >= 0 && count <= values.length)) {
-    throw new RangeError(`Cannot leave ${count} parts out: expected an integer from 0 to ${values.length}`);
-  }
+  expectInteger("count", count, 0, values.length);
   const order = values.map((_, layer) => layer).sort((a, b) => values[a]! - values[b]! || a - b);
   const chosen = order.slice(0, count).sort((a, b) => a - b);
   return { attention: kind === "mlp" ? [] : chosen, mlp: kind === "attention" ? [] : chosen };

@@ -1,4 +1,5 @@
 /** Texts that go on: a prompt through a model, then token after token. */
+import { expectInteger } from "../../errors.ts";
 import { f32Data, hostTensor, rowsOf, type Tensor } from "../../tensor.ts";
 import type { Model } from "../model.ts";
 import type { Sampler } from "./sampler.ts";
@@ -59,8 +60,8 @@ export function* generateTokens(
   { sampler, maxTokens, endIds = new Set(), piece = 512 }: GenerationOptions,
 ): Generator<GenerationStep, void> {
   if (prompt.length === 0) throw new RangeError("Cannot go on from an empty prompt: expected a token");
-  expectCount("maxTokens", maxTokens, 0);
-  expectCount("piece", piece, 1);
+  expectInteger("maxTokens", maxTokens, 0);
+  expectInteger("piece", piece, 1);
   const { backend } = model;
   let last: Tensor | undefined;
   try {
@@ -95,11 +96,4 @@ function lastRow({ backend }: Model, hidden: Tensor): Tensor {
   const [rows, width] = hidden.shape as [number, number];
   const { data } = rowsOf(backend.read(hidden), rows - 1, rows);
   return backend.upload(hostTensor("f32", [1, width], Float32Array.from(data)));
-}
-
-function expectCount(name: string, value: number, least: number): void {
-  if (Number.isSafeInteger(value) && value >= least) return;
-  throw new RangeError(
-    `Cannot use option "${name}": found ${value}, expected an integer of at least ${least}`,
-  );
 }

@@ -100,11 +100,7 @@ export class BatchDecoder implements Disposable {
         `Cannot decode ${batch} sequences of ${capacity} tokens: expected positive integers`,
       );
     }
-    if (!Number.isInteger(judgedRows) || judgedRows < 1 || judgedRows > capacity) {
-      throw new RangeError(
-        `Cannot hold ${judgedRows} rows of decided keys: expected an integer from 1 to the capacity of ${capacity}`,
-      );
-    }
+    expectInteger("judgedRows", judgedRows, 1, capacity);
     expectName("cacheDType", cacheDType, CACHE_DTYPES);
     expectPositions(model.config, capacity);
     const reason = batchUnsupportedReason(pruner);

@@ -142,7 +142,7 @@ Deno.test("BatchDecoder holds fewer rows than tokens where keys go, and ends whe
     `9 rows in layer ${layers[0]}: expected fewer than the 9 of its cache`,
   );
   for (const judgedRows of [0, 41, 1.5, NaN]) {
-    assertThrows(() => start(judgedRows), RangeError, `Cannot hold ${judgedRows} rows of decided keys`);
+    assertThrows(() => start(judgedRows), RangeError, `Cannot use "judgedRows": found ${judgedRows}`);
   }
 });
 

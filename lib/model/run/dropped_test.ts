@@ -88,7 +88,7 @@ Deno.test("createDropped() refuses layers that are not there, or are named twice
   assertThrows(
     () => createDropped(CONFIG, { from: -1 }),
     RangeError,
-    "from token -1 on: expected a whole number",
+    '"from": found -1, expected an integer of at least 0',
   );
   assertThrows(() => createDropped(CONFIG, { mlp: [9] }), RangeError, "Cannot drop the mlp of layer 9");
 });

@@ -1,4 +1,5 @@
 /** Figures as images, made in a Chromium without a window; plotly itself draws the figures. */
+import { expectInteger } from "../../errors.ts";
 import { inPage } from "./chromium.ts";
 import { DRAW } from "./draw.ts";
 import { drawnAlone, type FigureParts } from "./layout.ts";
@@ -80,9 +81,7 @@ export async function printImages(images: readonly string[]): Promise<Uint8Array
 }
 
 function expectSize(width: number, scale: number): void {
-  if (!(width >= 100 && width <= 10_000)) {
-    throw new RangeError(`Cannot draw an image: found width ${width}, expected 100 to 10000 pixels`);
-  }
+  expectInteger("width", width, 100, 10_000);
   if (!(scale >= 0.1 && scale <= 10)) {
     throw new RangeError(`Cannot draw an image: found scale ${scale}, expected 0.1 to 10`);
   }

@@ -52,6 +52,6 @@ browserTest("Figure.saveImage() writes PNG and SVG by the ending", async () => {
 
 Deno.test("Figure.saveImage() refuses other endings and sizes", async () => {
   await assertRejects(() => figure.saveImage("a.jpg"), RangeError, 'Cannot save "a.jpg"');
-  await assertRejects(() => figure.saveImage("a.png", { width: 5 }), RangeError, "found width 5");
+  await assertRejects(() => figure.saveImage("a.png", { width: 5 }), RangeError, '"width": found 5');
   await assertRejects(() => figure.saveImage("a.png", { scale: NaN }), RangeError, "found scale NaN");
 });
