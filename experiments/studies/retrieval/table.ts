@@ -1,11 +1,12 @@
 /**
- * The table of retrieval layers, from results/: loss increase with and without whole layers, paired by whole chunk.
+ * The tables of retrieval layers, from results/: loss increase with and without whole layers, paired by whole chunk.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/retrieval/table.ts
  */
 import { formatInterval } from "../../../lib/plot/mod.ts";
 import { pairedBootstrap } from "../../../lib/stats/mod.ts";
 import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
+import { judge, readNeedles, tabulateNeedles } from "./needles.ts";
 
 interface LossBlocks {
   readonly sums: readonly number[];
@@ -16,8 +17,10 @@ interface Trial {
   readonly kvFusion: string;
   readonly kvRatio: number;
   readonly whole: string;
-  readonly schedule: string;
-  readonly slope: number;
+  readonly wholeFraction: number;
+  readonly wholeLayers?: readonly number[];
+  readonly wholeHeads?: readonly string[];
+  readonly schedule?: string;
   readonly kvBytesHeld: number;
   readonly kvBytesAvoided: number;
   readonly lossBlocks: LossBlocks;
@@ -76,114 +79,148 @@ const METHODS: { readonly [rule: string]: string } = {
 const nameOf = ({ kvFusion, schedule }: Trial) =>
   schedule === "ramp" ? "PyramidKV" : METHODS[kvFusion] ?? `\`${kvFusion}\``;
 
-/** A row per method and ratio: as it is, with whole layers, and how far `key` with whole layers or heads is from it as it is. */
-export function tabulateMethods(results: RetrievalResults): PlainTable {
-  const { dense, trials } = results;
-  const shown = (own: LossBlocks | undefined, other: LossBlocks | undefined) =>
-    own && other ? formatInterval(chunkInterval(results, own, other), 3) : "-";
-  const groups = Map.groupBy(
-    trials.filter(({ kvFusion, whole }) => !OWN.includes(kvFusion) && whole !== "heads"),
-    (trial) => `${trial.kvRatio} ${nameOf(trial)}`,
+/** The preset's fraction of the summed score of layers or heads. */
+const FRACTION = 0.75;
+/** KV heads of a layer of SmolLM2-135M. */
+const KV_HEADS = 3;
+
+/** The first chunks of losses. */
+function firstChunks(results: RetrievalResults, { sums, sizes }: LossBlocks, chunks: number): LossBlocks {
+  const count = sums.length / countChunks(results, { sums, sizes }) * chunks;
+  return { sums: sums.slice(0, count), sizes: sizes.slice(0, count) };
+}
+
+/** The trial with these options, of the preset's fraction. */
+const findTrial = ({ trials }: RetrievalResults, options: Partial<Trial>) =>
+  trials.find((trial) =>
+    Object.entries({ wholeFraction: FRACTION, ...options }).every(([name, value]) =>
+      trial[name as keyof Trial] === value
+    )
   );
-  const rows = [...groups.values()].map((group) => {
-    const of = (whole: string) => group.find((trial) => trial.whole === whole), [first] = group as [Trial];
-    const ofKey = (whole: string) =>
-      trials.find((trial) =>
-        trial.kvFusion === "key" && trial.kvRatio === first.kvRatio && trial.whole === whole
-      )?.lossBlocks;
-    const asIs = of("none")?.lossBlocks, withWhole = of("auto")?.lossBlocks;
+
+/** A difference of losses with its interval, where both were measured. */
+const shown = (results: RetrievalResults, own: LossBlocks | undefined, other: LossBlocks | undefined) =>
+  own && other ? formatInterval(chunkInterval(results, own, other), 3) : "-";
+
+const isRival = ({ kvFusion, whole }: Trial) => !OWN.includes(kvFusion) && whole === "none";
+
+/** Rules of the preset that are compared with methods of the literature. */
+const COMPARED = [
+  { kvFusion: "key", whole: "auto" },
+  { kvFusion: "key", whole: "heads" },
+  { kvFusion: "leave-one-out", whole: "heads" },
+];
+const describeWhole = ({ kvFusion, whole }: Pick<Trial, "kvFusion" | "whole">) =>
+  `\`${kvFusion}\` with whole ${whole === "auto" ? "layers" : "heads"}`;
+
+/** A row per method and ratio: as it is, with whole layers, and how far the preset's rules are from it. */
+function tabulateMethods(results: RetrievalResults): PlainTable {
+  const { dense, trials } = results;
+  const rows = trials.filter(isRival).map((asIs) => {
+    const { lossBlocks, kvFusion, kvRatio, schedule } = asIs, chunks = countChunks(results, lossBlocks);
+    const withWhole = findTrial(results, { kvFusion, kvRatio, schedule, whole: "auto" })?.lossBlocks;
     return {
-      ratio: first.kvRatio,
-      loss: asIs ? chunkInterval(results, asIs, dense.lossBlocks).estimate : 0,
+      loss: chunkInterval(results, lossBlocks, dense.lossBlocks).estimate,
       cells: [
-        nameOf(first),
-        String(countChunks(results, asIs ?? first.lossBlocks)),
-        retained(of("none") ?? first),
-        shown(asIs, dense.lossBlocks),
-        shown(withWhole, dense.lossBlocks),
-        shown(withWhole, asIs),
-        shown(ofKey("auto"), asIs),
-        shown(ofKey("heads"), asIs),
+        ...[nameOf(asIs), String(chunks), retained(asIs), shown(results, lossBlocks, dense.lossBlocks)],
+        shown(results, withWhole && firstChunks(results, withWhole, chunks), dense.lossBlocks),
+        ...COMPARED.map((own) =>
+          shown(results, findTrial(results, { ...own, kvRatio })?.lossBlocks, lossBlocks)
+        ),
       ],
     };
   });
   return {
     columns: [
-      "method",
-      "chunks",
-      "cache retained",
-      "as is",
-      "with whole layers",
-      "difference",
-      "`key` with whole layers less as is",
-      "`key` with whole heads less as is",
+      ...["method", "chunks", "cache retained", "as is", "with whole layers"],
+      ...COMPARED.map((own) => `${describeWhole(own)} less as is`),
     ],
     left: [true],
-    rows: rows.sort((a, b) => a.ratio - b.ratio || a.loss - b.loss).map(({ cells }) => cells),
+    rows: rows.sort((a, b) => a.loss - b.loss).map(({ cells }) => cells),
   };
 }
 
-/** A row per rule with whole KV heads, next to the same rule with whole layers, on the chunks that both have read. */
-export function tabulateHeads(results: RetrievalResults): PlainTable {
+const countHeads = ({ wholeLayers = [], wholeHeads = [] }: Trial) =>
+  KV_HEADS * wholeLayers.length + wholeHeads.length;
+
+/** A row per rule, ratio and whole layers or heads: loss increase, and how far the same rule with less that is whole is from it. */
+function tabulateRules(results: RetrievalResults): PlainTable {
   const { dense, trials } = results;
-  const rows = trials.filter(({ whole }) => whole === "heads").flatMap((heads) => {
-    const { kvFusion, kvRatio, lossBlocks } = heads, chunks = countChunks(results, lossBlocks);
-    const layers = trials.find((other) =>
-      other.kvFusion === kvFusion && other.kvRatio === kvRatio && other.whole === "auto"
+  const names = ["none", "auto", "heads"];
+  const own = trials.filter((trial) => OWN.includes(trial.kvFusion) || trial.whole === "heads")
+    .sort((a, b) =>
+      a.kvRatio - b.kvRatio || a.kvFusion.localeCompare(b.kvFusion) ||
+      names.indexOf(a.whole) - names.indexOf(b.whole)
     );
-    if (layers === undefined) return [];
-    const count = Math.min(lossBlocks.sums.length, layers.lossBlocks.sums.length);
-    const same = {
-      sums: layers.lossBlocks.sums.slice(0, count),
-      sizes: layers.lossBlocks.sizes.slice(0, count),
-    };
-    const shown = (own: LossBlocks, other: LossBlocks) =>
-      formatInterval(chunkInterval(results, own, other), 3);
-    return [[
-      METHODS[kvFusion] ?? `\`${kvFusion}\``,
-      String(chunks),
-      retained(heads),
-      shown(lossBlocks, dense.lossBlocks),
-      shown(same, dense.lossBlocks),
-      shown(lossBlocks, same),
-    ]];
+  const rows = own.map((trial) => {
+    const { kvFusion, kvRatio, whole, lossBlocks } = trial;
+    const less = (other: string) =>
+      shown(results, lossBlocks, findTrial(results, { kvFusion, kvRatio, whole: other })?.lossBlocks);
+    return [
+      `\`${kvFusion}\``,
+      { none: "none", auto: "layers 17, 18, 20, 23", heads: `${countHeads(trial)} KV heads` }[whole]!,
+      ...[String(countChunks(results, lossBlocks)), retained(trial)],
+      shown(results, lossBlocks, dense.lossBlocks),
+      ...[whole === "none" ? "-" : less("none"), whole === "heads" ? less("auto") : "-"],
+    ];
   });
   return {
-    columns: ["rule", "chunks", "cache retained", "whole heads", "whole layers", "difference"],
-    left: [true],
+    columns: [
+      ...["rule", "whole", "chunks", "cache retained", "loss increase"],
+      ...["difference from none whole", "from whole layers"],
+    ],
+    left: [true, true],
     rows,
   };
 }
 
-/** A row per rule and ratio: loss increase, and the difference from the same rule without whole layers. */
-export function tabulateRetrieval(results: RetrievalResults): PlainTable {
-  const { dense } = results,
-    trials = results.trials.filter(({ kvFusion, whole }) => OWN.includes(kvFusion) && whole !== "heads");
-  const shown = (own: LossBlocks, other: LossBlocks) => formatInterval(chunkInterval(results, own, other), 3);
+/** The largest loss increase that is to be reached, by ratio. */
+const LIMITS = [
+  { whole: "auto", kvRatio: 0.789, most: 0.045 },
+  { whole: "heads", kvRatio: 0.789, most: 0.035 },
+  { whole: "auto", kvRatio: 0.526, most: 0.03 },
+  { whole: "heads", kvRatio: 0.526, most: 0.03 },
+];
+
+/** A row per target and rule: the measurement, and whether it is met. */
+function tabulateTargets(results: RetrievalResults): PlainTable {
+  const { dense, trials } = results, rivals = trials.filter(isRival), rules = ["key", "leave-one-out"];
+  const limits = LIMITS.flatMap(({ most, ...options }) =>
+    rules.map((kvFusion) => findTrial(results, { kvFusion, ...options })).filter((trial) =>
+      trial !== undefined
+    )
+      .map((trial) => {
+        const found = chunkInterval(results, trial.lossBlocks, dense.lossBlocks);
+        const cells = [describeWhole(trial), retained(trial), formatInterval(found, 3), judge(found, most)];
+        return [`loss increase of at most ${most}`, ...cells];
+      })
+  );
+  const better = COMPARED.flatMap((options) => {
+    const own = findTrial(results, { ...options, kvRatio: 0.789 });
+    if (own === undefined) return [];
+    const found = rivals.map((rival) => ({
+      name: nameOf(rival),
+      ...chunkInterval(results, own.lossBlocks, rival.lossBlocks),
+    })).sort((a, b) => b.estimate - a.estimate);
+    const missed = found.filter(({ high }) => high >= 0).map(({ name }) => name), [nearest] = found;
+    return [[
+      ...[`better than ${rivals.length} methods as they are`, describeWhole(own), retained(own)],
+      `${nearest!.name}: ${formatInterval(nearest!, 3)}`,
+      missed.length === 0 ? "met" : `missed: not significantly better than ${missed.join(" and ")}`,
+    ]];
+  });
   return {
-    columns: ["rule", "whole layers", "cache retained", "loss increase", "difference from none whole"],
-    left: [true, true],
-    rows: trials.toSorted((a, b) => b.kvBytesHeld - a.kvBytesHeld || (a.kvFusion < b.kvFusion ? -1 : 1)).map(
-      (trial) => {
-        const { kvFusion, kvRatio, whole, lossBlocks } = trial;
-        const alike = trials.find((other) =>
-          other.kvFusion === kvFusion && other.kvRatio === kvRatio && other.whole === "none"
-        );
-        return [
-          `\`${kvFusion}\``,
-          whole === "auto" ? "17, 18, 20, 23" : "none",
-          retained(trial),
-          shown(lossBlocks, dense.lossBlocks),
-          alike === undefined || alike === trial ? "-" : shown(lossBlocks, alike.lossBlocks),
-        ];
-      },
-    ),
+    columns: ["target", "rule", "cache retained", "measured", "result"],
+    left: [true, true, false, false, true],
+    rows: [...limits, ...better],
   };
 }
 
+/** The tables of losses, in the order of the page. */
+export const LOSS_TABLES = [tabulateTargets, tabulateRules, tabulateMethods] as const;
+
 if (import.meta.main) {
   const results = await readResults();
-  for (const tabulate of [tabulateRetrieval, tabulateHeads, tabulateMethods]) {
-    console.log(formatMarkdown(tabulate(results)) + "\n");
-  }
+  for (const tabulate of LOSS_TABLES) console.log(formatMarkdown(tabulate(results)) + "\n");
+  console.log(formatMarkdown(tabulateNeedles(await readNeedles())));
 }

@@ -4,39 +4,29 @@ import { planLayers } from "../../../lib/filter/mod.ts";
 import { resolveOptions } from "../../../lib/methods/mod.ts";
 import type { RetrievalLayers } from "../../../lib/model/mod.ts";
 import { expandGrids, readGrids } from "../../../lib/sweep/mod.ts";
-import { withScore } from "../comparison/tables.ts";
 import { tabulateAblations } from "./ablation.ts";
-import { chunkInterval, readResults, tabulateHeads, tabulateMethods, tabulateRetrieval } from "./table.ts";
+import { readNeedles, tabulateNeedles } from "./needles.ts";
+import { chunkInterval, LOSS_TABLES, readResults } from "./table.ts";
 
 Deno.test("the page of retrieval layers has the table of the committed results, whose grid a sweep takes", async () => {
   const page = await Deno.readTextFile(
     new URL("../../../docs/results/retrieval-layers.md", import.meta.url),
   );
   const results = await readResults();
-  for (const tabulate of [tabulateRetrieval, tabulateHeads, tabulateMethods]) {
-    assertStringIncludes(page, formatMarkdown(tabulate(results)));
-  }
+  for (const tabulate of LOSS_TABLES) assertStringIncludes(page, formatMarkdown(tabulate(results)));
   const grid = JSON.parse(await Deno.readTextFile(new URL("grid.json", import.meta.url)));
-  const asked = expandGrids(readGrids(grid)).map(({ kvFusion, kvRatio, whole }) =>
-    [kvFusion, kvRatio, whole].join()
-  );
-  const ran = results.trials.map(({ kvFusion, kvRatio, whole }) => [kvFusion, kvRatio, whole].join());
-  assertEquals(asked.sort(), ran.sort());
+  type Setting = "kvFusion" | "kvRatio" | "whole" | "wholeFraction";
+  const settingOf = ({ kvFusion, kvRatio, whole, wholeFraction }: { readonly [Name in Setting]: unknown }) =>
+    [kvFusion, kvRatio, whole, wholeFraction].join();
+  const asked = expandGrids(readGrids(grid)).map((options) => settingOf(resolveOptions(options)));
+  assertEquals(asked.sort(), results.trials.map(settingOf).sort());
 });
 
 Deno.test("the page of retrieval layers has the needles of the committed results", async () => {
   const page = await Deno.readTextFile(
     new URL("../../../docs/results/retrieval-layers.md", import.meta.url),
   );
-  const results = JSON.parse(await Deno.readTextFile(new URL("results/needle_512.json", import.meta.url)));
-  const percent = (value: number) => (100 * value).toFixed(0);
-  for (const [whole, layers] of [["auto", "17, 18, 20, 23"], ["none", "none"]] as const) {
-    const { filtered, difference, items } = results[whole].results[0];
-    const { estimate, low, high } = withScore(difference, items);
-    const points = `${percent(estimate)} [${percent(low)}, ${percent(high)}]`;
-    assertStringIncludes(page, `| ${layers} | ${percent(filtered.value)}% | ${points} |`);
-  }
-  assertStringIncludes(page, `full model: ${percent(results.auto.results[0].dense.value)}%`);
+  assertStringIncludes(page, formatMarkdown(tabulateNeedles(await readNeedles())));
 });
 
 Deno.test("the page of retrieval layers has the ablations of the committed results", async () => {
