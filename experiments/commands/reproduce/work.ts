@@ -128,17 +128,21 @@ interface RecipeRun extends Control {
 }
 
 /**
- * Runs a recipe: the full model of every part and its check, then all methods, then the lengths.
+ * Runs a recipe: first the full model of parts with a published number, and its check; then all else, and the lengths.
  *
  * @throws {UsageError} If a dense number is not the published one of the same protocol. All work is kept.
  */
 export async function runRecipe(store: StudyStore, run: RecipeRun): Promise<Reproduction> {
   const { recipe, parts, signal, model } = run, { published } = recipe;
   const { dense, filtered } = listJobs(parts);
-  await share(store, dense, run);
   const checks: DenseCheck[] = [];
-  for (const part of parts) checks.push(...await checkDense(store, part, run));
-  await share(store, filtered, run);
+  for (const job of dense) {
+    const targets = listTargets(job.part, run);
+    if (targets.length === 0) continue;
+    await share(store, [job], run);
+    checks.push(await checkDense(store, job.part, targets, run));
+  }
+  await share(store, [...dense, ...filtered], run);
   const reproduced = [];
   for (const part of parts) {
     const { name, protocol: { label, says }, methods, isWhole } = part;
@@ -172,29 +176,36 @@ async function share(store: StudyStore, jobs: readonly Job[], run: RecipeRun): P
   })));
   const isOver = () => store.count().waiting + store.count().running === 0;
   if (isOver()) return;
-  await using _workers = await startWorkers(store, processes - 1, { threads, isOver, progress });
+  const workers = Math.min(processes, store.count().waiting) - 1;
+  await using _workers = await startWorkers(store, Math.max(0, workers), { threads, isOver, progress });
   await runJobs(store, parts, run);
 }
 
 /** Largest relative difference of a full model's number from the published one. */
 const TOLERANCE = 0.01;
 
+type Targets = ReturnType<typeof findPublished>;
+
+/** Published numbers that the full model is checked with: those of the same protocol, of all its data. */
+function listTargets({ name, isWhole }: PlannedPart, { recipe, model }: RecipeRun): Targets {
+  const all = isWhole ? findPublished(recipe.published, model, name) : [];
+  return all.filter(({ row, isTarget }) => row === "dense" && isTarget);
+}
+
 /** Compares the full model's number of a part with published ones. @throws {UsageError} If it is near none of them. */
 async function checkDense(
   store: StudyStore,
   part: PlannedPart,
-  { recipe, model, signal }: RecipeRun,
-): Promise<DenseCheck[]> {
-  const all = findPublished(recipe.published, model, part.name);
-  const known = all.filter(({ row, isTarget }) => row === "dense" && isTarget);
-  if (known.length === 0 || !part.isWhole) return [];
+  known: Targets,
+  { model, signal }: RecipeRun,
+): Promise<DenseCheck> {
   const { methods: [dense], environment } = await comparePart(store, part, [], { signal, resamples: 1 });
   const { headline } = findTask(environment.task), value = readMetric(dense!, headline.name);
   const found = headline.percent ? 100 * value : value;
   const off = (published: number) => Math.abs(found / published - 1);
   const nearest = known.reduce((a, b) => off(b.value) < off(a.value) ? b : a), { source } = nearest;
   const check = { label: part.protocol.label, found, published: nearest.value, source };
-  if (off(nearest.value) <= TOLERANCE) return [check];
+  if (off(nearest.value) <= TOLERANCE) return check;
   throw new UsageError(
     `Cannot go on: dense ${model} has ${
       found.toPrecision(4)

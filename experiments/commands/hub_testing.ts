@@ -1,0 +1,65 @@
+/** A stand-in for the Hugging Face hub: data sets and models in the form of the real ones, and a gate before some of them. */
+import { digestOf } from "../../lib/model/hub/request.ts";
+import { sha256 } from "../../lib/sha256.ts";
+
+/** Files by their place, `datasets/ORG/NAME@COMMIT/FILE` or `ORG/NAME@COMMIT/FILE`: the bytes, or the path of a file. */
+export type HubContents = ReadonlyMap<string, Uint8Array<ArrayBuffer> | string>;
+
+/** A running hub. */
+export interface StandIn extends AsyncDisposable {
+  /** Value of `HF_ENDPOINT`. */
+  readonly endpoint: string;
+  /** Requests so far: method and path. */
+  readonly requests: string[];
+}
+
+/** The token that opens gated repositories. */
+export const HUB_TOKEN = "hf_of_a_test";
+
+async function describe(content: Uint8Array<ArrayBuffer> | string) {
+  if (typeof content !== "string") return { size: content.length, digest: await sha256(content) };
+  const { size } = await Deno.stat(content);
+  return { size, digest: await digestOf(content, size, true) };
+}
+
+/**
+ * Starts a hub on this machine.
+ *
+ * @param gated Repositories of models whose files need {@linkcode HUB_TOKEN}. As on the real hub, anybody may list them.
+ */
+export function serveHub(contents: HubContents, gated: ReadonlySet<string> = new Set()): StandIn {
+  const requests: string[] = [], described = new Map<string, ReturnType<typeof describe>>();
+  const list = (repository: string) => {
+    const places = [...contents.keys()].filter((place) => place.startsWith(`${repository}@`));
+    const cut = `${repository}@`.length, [sha] = places.map((place) => place.slice(cut, cut + 40));
+    if (sha === undefined) return new Response("no", { status: 404 });
+    return Response.json({ sha, siblings: places.map((place) => ({ rfilename: place.slice(cut + 41) })) });
+  };
+  const send = async (request: Request, place: string) => {
+    const content = contents.get(place);
+    if (content === undefined) return new Response("no", { status: 404 });
+    if (!described.has(place)) described.set(place, describe(content));
+    const { size, digest } = await described.get(place)!;
+    const headers = { "etag": `"${digest}"`, "x-linked-size": `${size}`, "content-length": `${size}` };
+    if (request.method === "HEAD") return new Response(null, { headers });
+    return new Response(typeof content === "string" ? (await Deno.open(content)).readable : content, {
+      headers,
+    });
+  };
+  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, async (request) => {
+    const { pathname } = new URL(request.url), { headers } = request;
+    requests.push(`${request.method} ${pathname}`);
+    const listed = /^\/api\/models\/(.+)\/revision\//.exec(pathname)?.[1];
+    if (listed !== undefined) return list(listed);
+    const [, repository = "", commit, file] = /^\/(.+)\/resolve\/([^/]+)\/(.+)$/.exec(pathname) ?? [];
+    if (gated.has(repository) && headers.get("authorization") !== `Bearer ${HUB_TOKEN}`) {
+      return new Response("Access to this model is restricted", { status: 401 });
+    }
+    return await send(request, `${repository}@${commit}/${file}`);
+  });
+  return {
+    endpoint: `http://127.0.0.1:${server.addr.port}`,
+    requests,
+    [Symbol.asyncDispose]: () => server.shutdown(),
+  };
+}
