@@ -245,6 +245,10 @@ Deno.test("reproduce refuses what is no recipe, and nothing is written", () =>
       return writeRecipe(place, { ...recipe(dense), ...changes });
     };
     const broken = changed({ parts: { nonsense: {} } });
+    const withProtocol = (name: string, label: string) => {
+      const own = { label, says: "64 tokens", task: "perplexity", context: 64 };
+      return changed({ protocols: { ...recipe(dense).protocols, [name]: own } });
+    };
     const cases: [args: string[], message: RegExp][] = [
       [
         ["papre"],
@@ -257,6 +261,17 @@ Deno.test("reproduce refuses what is no recipe, and nothing is written", () =>
         /numbers of "own" by "x"/,
       ],
       [[changed({ methods: undefined })], /found no "methods"/],
+      // Each of these would put a number into the column of another protocol.
+      [
+        [withProtocol("wikitext2-2048", "own")],
+        /found another protocol "wikitext2-2048", expected a name of its own/,
+      ],
+      [[withProtocol("own", "prose at 128")], /found two protocols with the label "prose at 128"/],
+      [
+        [changed({ parts: { "prose-128": { context: "64" } } })],
+        /found "context" in "prose-128", expected it only /,
+      ],
+      [[changed({ flags: { text: "own.txt" } })], /found "text" in "flags"/],
       [[changed({ flags: { nonsense: "1" } })], /has no such flag/],
       [[changed({ methods: "nonsense" })], /Cannot compare "nonsense"/],
       [["quick", "--published", "LLaMA-2"], /Cannot use --published LLaMA-2: expected none or one of /],

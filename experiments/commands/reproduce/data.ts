@@ -29,6 +29,12 @@ const SOURCES = await readJson(new URL("data.json", import.meta.url).pathname) a
   readonly [name: string]: TextSource | JoinedText;
 };
 
+/** Whether a text has a digest that a folder's file is compared with; the hub's files have their own. */
+export function hasDigest(name: string): boolean {
+  const source = SOURCES[name]!;
+  return "of" in source ? hasDigest(source.of) : source.sha256 !== undefined;
+}
+
 /** A line of the original file is a row of the hub's data set, where a blank one is empty. */
 export const rowsOf = (text: string) =>
   text.split("\n").slice(0, -1).map((line) => line === " " ? "" : `${line}\n`);

@@ -120,7 +120,9 @@ export async function dataOfPaper(text: string): Promise<HubContents> {
   return contents;
 }
 
-type Protocols = { readonly [name: string]: { readonly task?: string; readonly context?: number } };
+type Protocols = {
+  readonly [name: string]: { readonly label: string; readonly task?: string; readonly context?: number };
+};
 
 /**
  * The recipe with short chunks, all of C4: the texts of WikiText-2 have a digest, which a test's own would not have. Each
@@ -131,11 +133,11 @@ type Protocols = { readonly [name: string]: { readonly task?: string; readonly c
 export function shortPaper(dense: number): object {
   const known = published.protocols as Protocols, protocols: { [name: string]: object } = {};
   const parts = Object.entries(paper.parts).map(([part, flags]) => {
-    const [name = part] = part.split(" ("), { context, ...protocol } = known[name]!;
+    const [name = part] = part.split(" ("), { context, label, ...protocol } = known[name]!;
     if (context === undefined) return [part, flags];
     const short = 8 * Math.log2(context) - 40;
     protocols[`short-${name}`] = {
-      ...{ ...protocol, data: "c4-validation", context: short },
+      ...{ ...protocol, label: `${label} (short)`, data: "c4-validation", context: short },
       ...(protocol.task !== "perplexity_word" && { tokens: 2 * short }),
     };
     return [`short-${part}`, { warmup: "4", ...flags }];

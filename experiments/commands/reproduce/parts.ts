@@ -17,7 +17,7 @@ import { readModel } from "../cli/machine/model.ts";
 import { readPlan, startStudy } from "../cli/run/study.ts";
 import type { Asked } from "../run.ts";
 import { HUB } from "../task/data.ts";
-import { readRecipeText } from "./data.ts";
+import { hasDigest, readRecipeText } from "./data.ts";
 import { findProtocol, type Protocol, type Recipe } from "./recipe.ts";
 
 export interface PlannedPart {
@@ -28,6 +28,8 @@ export interface PlannedPart {
   readonly match: Match | undefined;
   /** Whether all of the protocol's data are used. */
   readonly isWhole: boolean;
+  /** Whether its data come from a folder, and have no digest that they were compared with. */
+  readonly isUnchecked: boolean;
   readonly study: Awaited<ReturnType<typeof startStudy>>["study"];
   /** Digest of all that its numbers depend on. */
   readonly digest: string;
@@ -63,6 +65,9 @@ export function flagsOfPart(
 /** Whether flags limit a protocol's data. */
 const isCut = (flags: FlagValues, { tokens, items }: Protocol) =>
   flags.get("tokens")?.[0] !== tokens || items !== undefined && flags.has("items");
+
+const isUnchecked = (folder: string, { data, items, sha256 }: Protocol) =>
+  folder !== HUB && (data === undefined ? items !== undefined && sha256 === undefined : !hasDigest(data));
 
 /**
  * Reads the model and the data of all parts, and puts the model on its backend.
@@ -102,7 +107,8 @@ export async function planParts(recipe: Recipe, { values, progress, request }: A
     const digest = await digestConditions({ ...started.conditions, methods: digests.join(), match });
     const count = started.conditions.items;
     const isWhole = !isCut(flags, protocol) && (protocol.items === undefined || count === protocol.items);
-    parts.push({ name, protocol, methods, match, isWhole, study: started.study, digest });
+    const own = { isWhole, isUnchecked: isUnchecked(data, protocol), digest };
+    parts.push({ name, protocol, methods, match, study: started.study, ...own });
   }
   return { parts, file, conditions: conditionsOf(recipe, parts, first!.conditions), backend: first!.backend };
 }

@@ -78,6 +78,9 @@ export const readKnownModels = (): Promise<{ readonly [name: string]: KnownModel
 
 const KEYS = ["version", "about", "model", "methods", "ratios", "flags", "lengths", "parts"] as const;
 
+/** Flags that change what is measured, not which methods are: a protocol alone has them. */
+const OF_PROTOCOLS = ["task", "task-file", "context", "text", "data"] as const;
+
 /** Reads a recipe by its name, or from a file. @throws {UsageError} If there is none, or it is not complete. */
 export async function readRecipe(named: string): Promise<Recipe> {
   const isOwn = /\.json$/.test(named);
@@ -94,21 +97,32 @@ export async function readRecipe(named: string): Promise<Recipe> {
   const sources = { ...known.sources, ...recipe?.sources };
   const protocols = { ...known.protocols, ...recipe?.protocols };
   const missing = KEYS.find((key) => recipe?.[key] === undefined);
-  if (missing !== undefined) throw new UsageError(`Cannot use recipe "${named}": found no "${missing}"`);
+  const refuse = (found: string) => new UsageError(`Cannot use recipe "${named}": found ${found}`);
+  if (missing !== undefined) throw refuse(`no "${missing}"`);
   const parts = Object.keys(recipe!.parts);
-  if (parts.length === 0) throw new UsageError(`Cannot use recipe "${named}": found no part in "parts"`);
+  if (parts.length === 0) throw refuse('no part in "parts"');
   const unknown = parts.find((name) => findProtocol({ protocols }, name)?.task === undefined);
   if (unknown !== undefined) {
     const names = Object.keys(protocols).filter((name) => protocols[name]!.task !== undefined);
-    throw new UsageError(
-      `Cannot use recipe "${named}": found part "${unknown}", expected some of ${names.join(", ")}`,
-    );
+    throw refuse(`part "${unknown}", expected some of ${names.join(", ")}`);
+  }
+  const again = Object.keys(recipe!.protocols ?? {}).find((name) => Object.hasOwn(known.protocols, name));
+  if (again !== undefined) {
+    throw refuse(`another protocol "${again}", expected a name of its own: published numbers have that one`);
+  }
+  const labels = Object.values(protocols).map(({ label }) => label);
+  const twice = labels.find((label, i) => labels.indexOf(label) !== i);
+  if (twice !== undefined) throw refuse(`two protocols with the label "${twice}", expected one of each`);
+  for (const [place, flags] of [["flags", recipe!.flags], ...Object.entries(recipe!.parts)] as const) {
+    const own = OF_PROTOCOLS.find((flag) => Object.hasOwn(flags, flag));
+    if (own !== undefined) {
+      throw refuse(`"${own}" in "${place}", expected it only in a protocol: the numbers are of another one`);
+    }
   }
   const lost = numbers.find(({ source, protocol }) => !sources[source] || !protocols[protocol]);
   if (lost !== undefined) {
-    throw new UsageError(
-      `Cannot use recipe "${named}": found numbers of "${lost.source}" by "${lost.protocol}", expected both in ` +
-        "sources and protocols",
+    throw refuse(
+      `numbers of "${lost.source}" by "${lost.protocol}", expected both in sources and protocols`,
     );
   }
   return {

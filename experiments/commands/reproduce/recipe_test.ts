@@ -8,6 +8,7 @@ import { Progress } from "../cli/output/progress.ts";
 import { describeEstimate, estimateRecipe } from "./estimate.ts";
 import { findModel, findProtocol, findPublished, readKnownModels, readRecipe, RECIPES } from "./recipe.ts";
 import { readShape } from "./estimate.ts";
+import { hasDigest } from "./data.ts";
 import texts from "./data.json" with { type: "json" };
 
 const { published } = await readRecipe("paper"), { protocols, sources, numbers } = published;
@@ -38,20 +39,32 @@ Deno.test("recipes have tasks and texts that are there", async () => {
   }
 });
 
+Deno.test("texts with a digest are compared with it, and joined ones are made of those", () => {
+  assertEquals(Object.keys(texts).filter((name) => !hasDigest(name)), ["wikitext2-train", "c4-validation"]);
+});
+
 Deno.test("no table of published numbers mixes protocols, for any model", async () => {
   const { parts } = await readRecipe("paper");
   for (const model of new Set(numbers.map((group) => group.model))) {
-    const table = tabulateReproduction({
-      parts: Object.keys(parts).map((protocol) => {
-        const { label, says, task } = findProtocol(published, protocol)!, own = findTask(task);
-        const dense = { name: "dense", options: null, retained: mapBudgets(() => 1) };
-        const row = { method: "dense", task: own.name, metric: own.headline.name, value: 0.5, mean: 0.5 };
-        return {
-          ...{ protocol, label, says, isWhole: true, published: findPublished(published, model, protocol) },
-          comparison: { methods: [dense], results: [{ ...row, standardError: null, against: {} }] } as never,
-        };
-      }),
-    });
+    const tabulateParts = (state: { isWhole: boolean; isUnchecked?: boolean }) =>
+      tabulateReproduction({
+        parts: Object.keys(parts).map((protocol) => {
+          const { label, says, task } = findProtocol(published, protocol)!, own = findTask(task);
+          const dense = { name: "dense", options: null, retained: mapBudgets(() => 1) };
+          const row = { method: "dense", task: own.name, metric: own.headline.name, value: 0.5, mean: 0.5 };
+          return {
+            ...{ protocol, label, says, ...state, published: findPublished(published, model, protocol) },
+            comparison: {
+              methods: [dense],
+              results: [{ ...row, standardError: null, against: {} }],
+            } as never,
+          };
+        }),
+      });
+    const table = tabulateParts({ isWhole: true });
+    for (const other of [{ isWhole: false }, { isWhole: true, isUnchecked: true }]) {
+      assertEquals(tabulateParts(other).rows.map(([name]) => name), ["dense"], model);
+    }
     let found = 0;
     for (const [name, , , ...cells] of table.rows.slice(1)) {
       Object.keys(parts).forEach((protocol, i) => {

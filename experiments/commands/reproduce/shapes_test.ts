@@ -79,7 +79,7 @@ testSlow(
           assertEquals([wrong.code, wrong.stdout, wrong.stderr.trimEnd().split("\n").length], [2, "", 1]);
           assertMatch(
             wrong.stderr,
-            /^Cannot go on: dense other has .* on WikiText-2 at 2048, published 1\.5 /,
+            /^Cannot go on: dense other has .* on WikiText-2 at 2048 \(short\), published 1\.5 /,
           );
         }
         const { code, stderr } = await run(HUB_TOKEN, "--published", "none", "--out", out);

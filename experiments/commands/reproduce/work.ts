@@ -3,7 +3,7 @@ import { UsageError } from "../../../lib/errors.ts";
 import { measureLengths, readMetric } from "../../../lib/eval/mod.ts";
 import { plural } from "../../../lib/plural.ts";
 import { recordOptions } from "../../../lib/methods/mod.ts";
-import type { DenseCheck, Reproduction } from "../../../lib/plot/mod.ts";
+import { type DenseCheck, isComparable, type Reproduction } from "../../../lib/plot/mod.ts";
 import {
   binderOf,
   type ComparedChunk,
@@ -145,18 +145,18 @@ export async function runRecipe(store: StudyStore, run: RecipeRun): Promise<Repr
   await share(store, [...dense, ...filtered], run);
   const reproduced = [];
   for (const part of parts) {
-    const { name, protocol: { label, says }, methods, isWhole } = part;
+    const { name, protocol: { label, says }, methods, isWhole, isUnchecked } = part;
     const found = await comparePart(store, part, methods, { signal });
     const environment = { ...found.environment, peakMemoryBytes: run.peakBytes() };
     const numbers = findPublished(published, model, name);
     reproduced.push({
-      ...{ protocol: name, label, says, isWhole, comparison: { ...found, environment } },
-      published: numbers,
+      ...{ protocol: name, label, says, isWhole, ...(isUnchecked && { isUnchecked }) },
+      ...{ comparison: { ...found, environment }, published: numbers },
     });
   }
-  const whole = new Set(reproduced.filter(({ isWhole }) => isWhole).map(({ protocol }) => protocol));
+  const same = new Set(reproduced.filter(isComparable).map(({ protocol }) => protocol));
   const others = Object.entries(published.protocols).flatMap(([protocol, { label, says }]) => {
-    const numbers = whole.has(protocol) ? [] : findPublished(published, model, protocol);
+    const numbers = same.has(protocol) ? [] : findPublished(published, model, protocol);
     return numbers.length === 0 ? [] : [{ protocol, label, says, numbers }];
   });
   return {
@@ -187,8 +187,8 @@ const TOLERANCE = 0.01;
 type Targets = ReturnType<typeof findPublished>;
 
 /** Published numbers that the full model is checked with: those of the same protocol, of all its data. */
-function listTargets({ name, isWhole }: PlannedPart, { recipe, model }: RecipeRun): Targets {
-  const all = isWhole ? findPublished(recipe.published, model, name) : [];
+function listTargets(part: PlannedPart, { recipe, model }: RecipeRun): Targets {
+  const all = isComparable(part) ? findPublished(recipe.published, model, part.name) : [];
   return all.filter(({ row, isTarget }) => row === "dense" && isTarget);
 }
 

@@ -43,8 +43,10 @@ export interface ReproducedPart {
   readonly protocol: string;
   readonly label: string;
   readonly says: string;
-  /** Whether all of the protocol's data were used: only then may published numbers stand in the same column. */
+  /** Whether all of the protocol's data were used. */
   readonly isWhole: boolean;
+  /** Whether they came from a folder, and have no digest that they were compared with. */
+  readonly isUnchecked?: boolean;
   readonly published: readonly PublishedNumber[];
   readonly comparison: Comparison;
 }
@@ -83,14 +85,22 @@ interface TitledTable {
 
 const PUBLISHED = " (published)", PROTOCOLS = "Protocols";
 
+/** Whether published numbers of a part's protocol may stand in its column. */
+export const isComparable = (
+  { isWhole, isUnchecked }: Pick<ReproducedPart, "isWhole" | "isUnchecked">,
+): boolean => isWhole && isUnchecked !== true;
+
 /** The main table as a paper prints it: a column has one protocol, and published numbers stand in no other one. */
 export function tabulateReproduction({ parts }: Pick<Reproduction, "parts">): TextTable {
-  return tabulatePaper(parts.map(({ comparison, label, isWhole, published }) => ({
-    ...comparison,
-    label: isWhole ? label : `${label} (part)`,
-    ...(isWhole && { published: showPublished(published) }),
+  return tabulatePaper(parts.map((part) => ({
+    ...part.comparison,
+    label: headOf(part),
+    ...(isComparable(part) && { published: showPublished(part.published) }),
   })));
 }
+
+/** The head of a part's column. */
+const headOf = ({ label, isWhole }: ReproducedPart) => isWhole ? label : `${label} (part)`;
 
 /** Numbers by row; where two sources differ, both. */
 function showPublished(numbers: readonly PublishedNumber[]): ReadonlyMap<string, string> {
@@ -102,15 +112,18 @@ function showPublished(numbers: readonly PublishedNumber[]): ReadonlyMap<string,
 export function listReproductionTables(reproduction: Reproduction): TitledTable[] {
   const { parts, others, lengths, model } = reproduction;
   const protocols = tabulate(parts, [
-    ["column", "", ({ label, isWhole }) => isWhole ? label : `${label} (part)`, true],
+    ["column", "", headOf, true],
     ["protocol", "", ({ says }) => says, true],
     ["data", "", ({ comparison: { environment } }) => environment.text, true],
     ["SHA-256", "of the data", ({ comparison }) => comparison.environment.textSha256.slice(0, 12), true],
     [
       "comparable",
       "whether published numbers of this protocol are comparable",
-      ({ isWhole, published }) =>
-        published.length === 0 ? "none published" : isWhole ? "yes" : "no: a part of the data",
+      (part) => {
+        if (part.published.length === 0) return "none published";
+        if (!part.isWhole) return "no: a part of the data";
+        return isComparable(part) ? "yes" : "no: a file without a known digest";
+      },
       true,
     ],
   ]);
