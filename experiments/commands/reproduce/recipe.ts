@@ -78,7 +78,7 @@ export const readKnownModels = (): Promise<{ readonly [name: string]: KnownModel
 
 const KEYS = ["version", "about", "model", "methods", "ratios", "flags", "lengths", "parts"] as const;
 
-/** Flags that change what is measured, not which methods are: a protocol alone has them. */
+/** Flags of the task and its data, which only a protocol sets. */
 const OF_PROTOCOLS = ["task", "task-file", "context", "text", "data"] as const;
 
 /** Reads a recipe by its name, or from a file. @throws {UsageError} If there is none, or it is not complete. */
