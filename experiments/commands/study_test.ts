@@ -198,7 +198,7 @@ Deno.test("a study is exported as Optuna itself writes one", () =>
     const third = claim(), fourth = claim();
     store.release("one");
     const again = [claim(), claim()];
-    store.fail(again[1]!, "no number");
+    store.close(again[1]!.digest, "no number");
     assertEquals([third.number, fourth.number, again[1]!.number, store.release("one")], [3, 4, 4, 1]);
     assertEquals(await exportStudy(store, `${folder}/optuna.db`, "optuna"), 4);
     using db = new DatabaseSync(`${folder}/optuna.db`);

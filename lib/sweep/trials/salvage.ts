@@ -45,7 +45,7 @@ export function salvageStudy(path: string): Salvaged {
     const sql = `SELECT ${order} AS at, * FROM ${table} WHERE ${order} > ? ORDER BY ${order} LIMIT 1`;
     for (let at: SQLInputValue = 0, misses = 0; misses < MOST_MISSES;) {
       try {
-        const row = file.get(sql, at) as T & { at: number } | undefined;
+        const row: T & { at: number } | undefined = file.get(sql, at);
         if (row === undefined) return;
         if (!(row.at > Number(at))) throw new RangeError("out of order"); // the rows of a damaged page may go round
         at = row.at;
@@ -59,7 +59,7 @@ export function salvageStudy(path: string): Salvaged {
   };
   const settings = Object.fromEntries(KEPT.flatMap((key) => {
     const value = tryTo(() => {
-      const row = file.get("SELECT value FROM setting WHERE key = ?", key) as { value: string } | undefined;
+      const row = file.get<{ value: string }>("SELECT value FROM setting WHERE key = ?", key);
       return row && file.parse("setting", key, row.value);
     });
     return value === undefined ? [] : [[key, value]];

@@ -139,7 +139,7 @@ Deno.test("a proposal is at work until it ends or fails; a sampler hears of both
   await other.proposeIn(store, none, none);
   search.look(store);
   assertEquals([states(), other.outcome.proposed], [["running", "running"], 2]);
-  store.fail(store.claim("one", 1000)!, "no number");
+  store.close(store.claim("one", 1000)!.digest, "no number");
   search.look(store);
   assertEquals(search.observe(none, none).map(({ state, violation }) => [state, violation]), [
     ["finished", Infinity],

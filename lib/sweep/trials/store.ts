@@ -88,7 +88,7 @@ export class StudyStore implements Disposable {
     const file = new StudyFile(path, options), store = new StudyStore(file);
     try {
       if (!file.isStudy) throw refuse("it is no study's file");
-      const { user_version: version } = file.get("PRAGMA user_version") as { user_version: number };
+      const { user_version: version } = file.get<{ user_version: number }>("PRAGMA user_version")!;
       if (version !== TABLES.version) {
         throw refuse(
           `found a store of version ${version}, expected ${TABLES.version} ` +
@@ -106,12 +106,10 @@ export class StudyStore implements Disposable {
 
   /** Checks the file: its pages and tables, the settings of every study, and that each ended trial has its result. */
   #expectSound(): void {
-    const { integrity_check: found } = this.#file.get("PRAGMA integrity_check(1)") as {
-      integrity_check: string;
-    };
-    if (found !== "ok") throw damagedStudy(this.path, found);
-    const tables = this.#file.all("SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'");
-    const wrong = findWrongTable(tables as { name: string; sql: string | null }[]);
+    const pages = this.#file.get<{ integrity_check: string }>("PRAGMA integrity_check(1)")!.integrity_check;
+    if (pages !== "ok") throw damagedStudy(this.path, pages);
+    const tables = "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'";
+    const wrong = findWrongTable(this.#file.all(tables));
     if (wrong !== undefined) throw damagedStudy(this.path, `its table ${wrong} is not that of a study`);
     for (const [key, type] of Object.entries(FACTS)) {
       const found = this.get(key as keyof StudyFacts);
@@ -119,7 +117,7 @@ export class StudyStore implements Disposable {
     }
     const ends = "(SELECT count(*) FROM trial WHERE state IN ('complete', 'pruned'))";
     const counts = `SELECT ${ends} AS ended, (SELECT count(*) FROM result) AS results`;
-    const { ended, results } = this.#file.get(counts) as { ended: number; results: number };
+    const { ended, results } = this.#file.get<{ ended: number; results: number }>(counts)!;
     if (ended !== results) {
       throw damagedStudy(this.path, `${ended} trials have ended, and ${results} results are there`);
     }
@@ -144,9 +142,7 @@ export class StudyStore implements Disposable {
 
   /** A setting; undefined where it is not set yet. */
   get<K extends keyof Settings>(key: K): Settings[K] | undefined {
-    const row = this.#file.get("SELECT value FROM setting WHERE key = ?", key) as
-      | { value: string }
-      | undefined;
+    const row = this.#file.get<{ value: string }>("SELECT value FROM setting WHERE key = ?", key);
     return row && this.#file.parse("setting", key, row.value);
   }
 
@@ -239,9 +235,7 @@ export class StudyStore implements Disposable {
         now,
         MAX_ATTEMPTS,
       );
-      const row = this.#file.get(TABLES.claim, owner, now + leaseMs, now) as
-        | { number: number; digest: string; options: string; attempt: number }
-        | undefined;
+      const row = this.#file.get<ClaimedRow>(TABLES.claim, owner, now + leaseMs, now);
       if (row !== undefined) this.#file.run("DELETE FROM chunk WHERE trial = ?", row.number);
       this.#file.run(TABLES.seen, owner, now, row?.number ?? null);
       return row && { ...row, options: this.#file.parse("trial", row.digest, row.options), owner };
@@ -299,17 +293,6 @@ export class StudyStore implements Disposable {
     });
   }
 
-  /** Marks a claimed trial as one that cannot be run; it is not tried again. */
-  fail(claim: ClaimedTrial, error: string): void {
-    this.#file.durably(() =>
-      this.#file.run(
-        `UPDATE trial SET state = 'failed', error = ?, lease = NULL WHERE ${HELD}`,
-        error,
-        ...heldBy(claim),
-      )
-    );
-  }
-
   /** Marks a trial without a result as one that will have none. */
   close(digest: string, error: string): void {
     this.#file.run(
@@ -321,10 +304,8 @@ export class StudyStore implements Disposable {
 
   /** Takes note of a worker of elsewhere, and of the trial that it is at. */
   see(owner: string, digest: string): void {
-    const { number = null } = (this.#file.get("SELECT number FROM trial WHERE digest = ?", digest) ?? {}) as {
-      number?: number;
-    };
-    this.#file.run(TABLES.seen, owner, Date.now(), number);
+    const row = this.#file.get<{ number: number }>("SELECT number FROM trial WHERE digest = ?", digest);
+    this.#file.run(TABLES.seen, owner, Date.now(), row?.number ?? null);
   }
 
   /** Releases the trials that a worker has taken and not finished. @returns How many trials wait again. */
@@ -346,8 +327,7 @@ export class StudyStore implements Disposable {
       for (const { digest, record } of trials) {
         const sql = "INSERT INTO result (trial, record) SELECT number, ? FROM trial WHERE digest = ? " +
           "ON CONFLICT (trial) DO NOTHING RETURNING trial";
-        const json = JSON.stringify(record),
-          kept = this.#file.get(sql, json, digest) as { trial: number } | undefined;
+        const json = JSON.stringify(record), kept = this.#file.get<{ trial: number }>(sql, json, digest);
         if (kept !== undefined) {
           this.#file.seal("result", kept.trial, json);
           this.#file.run(
@@ -363,52 +343,41 @@ export class StudyStore implements Disposable {
   }
 
   count(): Counts {
-    const rows = this.#file.all("SELECT state, count(*) AS n FROM trial GROUP BY state") as {
-      state: TrialState;
-      n: number;
-    }[];
+    const sql = "SELECT state, count(*) AS n FROM trial GROUP BY state";
+    const rows = this.#file.all<{ state: TrialState; n: number }>(sql);
     const counts = new Map(rows.map(({ state, n }) => [state, n]));
     return Object.fromEntries(TRIAL_STATES.map((state) => [state, counts.get(state) ?? 0])) as Counts;
   }
 
   owners(): string[] {
-    const rows = this.#file.all("SELECT DISTINCT owner FROM trial WHERE state = 'running'") as {
-      owner: string;
-    }[];
-    return rows.map(({ owner }) => owner);
+    const sql = "SELECT DISTINCT owner FROM trial WHERE state = 'running'";
+    return this.#file.all<{ owner: string }>(sql).map(({ owner }) => owner);
   }
 
   /** Digests of the trials in a state: of those that failed, which will have no result. */
   digests(state: TrialState): string[] {
-    const rows = this.#file.all("SELECT digest FROM trial WHERE state = ? ORDER BY number", state);
-    return (rows as { digest: string }[]).map(({ digest }) => digest);
+    const sql = "SELECT digest FROM trial WHERE state = ? ORDER BY number";
+    return this.#file.all<{ digest: string }>(sql, state).map(({ digest }) => digest);
   }
 
   /** Trials that workers have, by when their leases run out, and when their workers were heard of. */
   held(): HeldTrial[] {
     return this.#file.all(
       "SELECT number, owner, lease AS untilMs, seen AS seenMs FROM trial JOIN worker USING (owner) WHERE state = 'running'",
-    ) as HeldTrial[];
+    );
   }
 
   /** The proposals of the search of {@linkcode StudyStore.begin}, in order, from a place on. */
   proposals(from = 0): Proposal[] {
-    const rows = this.#file.all("SELECT * FROM proposal WHERE number >= ? ORDER BY number", from) as {
-      number: number;
-      point: string;
-      digest: string | null;
-      error: string | null;
-    }[];
-    return rows.map(({ number, point, digest, error }) => {
+    const sql = "SELECT * FROM proposal WHERE number >= ? ORDER BY number";
+    return this.#file.all<ProposalRow>(sql, from).map(({ number, point, digest, error }) => {
       this.#file.expectSealed("proposal", number, JSON.stringify([point, digest, error]));
       return { point: JSON.parse(point), digest, error };
     });
   }
 
   workers(): StoredWorker[] {
-    return this.#file.all(
-      "SELECT owner, seen AS seenMs, finished, trial FROM worker ORDER BY owner",
-    ) as StoredWorker[];
+    return this.#file.all("SELECT owner, seen AS seenMs, finished, trial FROM worker ORDER BY owner");
   }
 
   trials(): StoredTrial[] {
@@ -422,7 +391,7 @@ export class StudyStore implements Disposable {
 
   #trialsWhere(condition: string, ...values: SQLInputValue[]): StoredTrial[] {
     const sql = `SELECT number, digest, options, state, attempt, owner, error FROM trial WHERE ${condition}`;
-    const rows = this.#file.all(sql, ...values) as (StoredTrial & { options: string })[];
+    const rows = this.#file.all<StoredTrial & { options: string }>(sql, ...values);
     return rows.map((row) => ({ ...row, options: this.#file.parse("trial", row.digest, row.options) }));
   }
 
@@ -431,7 +400,7 @@ export class StudyStore implements Disposable {
     return this.#file.all(
       "SELECT chunk, loss, dense AS denseLoss FROM chunk WHERE trial = ? ORDER BY chunk",
       number,
-    ) as ChunkValue[];
+    );
   }
 
   /** Checks the results that came since the last check. @throws {UsageError} If the content of one has changed. */
@@ -439,11 +408,7 @@ export class StudyStore implements Disposable {
     const sql = "SELECT sequence, number, record FROM result JOIN trial ON trial = number " +
       "WHERE sequence > ? ORDER BY sequence LIMIT 1000";
     for (;;) {
-      const rows = this.#file.all(sql, this.#soundUpTo) as {
-        sequence: number;
-        number: number;
-        record: string;
-      }[];
+      const rows = this.#file.all<ResultRow & { number: number }>(sql, this.#soundUpTo);
       for (const { sequence, number, record } of rows) {
         this.#file.expectSealed("result", number, record);
         if (sequence <= this.#soundUpTo) throw damagedStudy(this.path, "its results are out of order");
@@ -461,10 +426,8 @@ export class StudyStore implements Disposable {
   /** Records after the place in the order; from the beginning where none is given. */
   results<T extends StoredRecord = Trial>(after = 0): StoredResult<T>[] {
     this.#expectSoundResults();
-    const rows = this.#file.all(
-      "SELECT sequence, record FROM result WHERE sequence > ? ORDER BY sequence",
-      after,
-    ) as { sequence: number; record: string }[];
+    const sql = "SELECT sequence, record FROM result WHERE sequence > ? ORDER BY sequence";
+    const rows = this.#file.all<ResultRow>(sql, after);
     return rows.map(({ sequence, record }) => ({ sequence, record: JSON.parse(record) }));
   }
 
@@ -478,33 +441,32 @@ export class StudyStore implements Disposable {
       `SELECT trial.number, trial.state${
         columns && `, ${columns}`
       } FROM trial LEFT JOIN result ON trial = number ORDER BY number`,
-    ) as { readonly [name: string]: unknown }[];
+    );
   }
 
   records<T extends Trial = Trial>(numbers: readonly number[]): T[] {
     this.#expectSoundResults();
-    const rows = this.#file.all(
-      "SELECT record FROM result WHERE trial IN (SELECT value FROM json_each(?)) ORDER BY trial",
-      JSON.stringify(numbers),
-    ) as { record: string }[];
+    const sql = "SELECT record FROM result WHERE trial IN (SELECT value FROM json_each(?)) ORDER BY trial";
+    const rows = this.#file.all<{ record: string }>(sql, JSON.stringify(numbers));
     return rows.map(({ record }) => JSON.parse(record));
   }
 
-  #units(select: string, ...values: SQLInputValue[]): unknown[] {
+  #units<R extends string | Uint8Array>(condition: string, ...values: SQLInputValue[]): StoredUnit<R>[] {
     const isThere = this.#file.get("SELECT 1 FROM sqlite_schema WHERE name = 'unit'") !== undefined;
-    return isThere ? this.#file.all(`SELECT ${select} ORDER BY sequence`, ...values) : [];
+    const sql = `SELECT kind, key, record FROM unit WHERE ${condition} ORDER BY sequence`;
+    return isThere ? this.#file.all(sql, ...values) : [];
   }
 
   countUnits(kind: string): number {
-    return this.#units("1 FROM unit WHERE kind = ?", kind).length;
+    return this.#units("kind = ?", kind).length;
   }
 
   /** Units of all kinds but those that are bytes, in the order in which they ended. */
   listUnits(): { readonly kind: string }[] {
-    const rows = this.#units("kind, key, record FROM unit WHERE typeof(record) = 'text'") as StoredUnit<
-      string
-    >[];
-    return rows.map((row) => ({ kind: row.kind, ...this.#parseUnit<object>(row) }));
+    return this.#units<string>("typeof(record) = 'text'").map((row) => ({
+      kind: row.kind,
+      ...this.#parseUnit<object>(row),
+    }));
   }
 
   /**
@@ -515,9 +477,8 @@ export class StudyStore implements Disposable {
    * @param isShared Whether another process may append the same unit: the first one stays. Default: that is an error.
    */
   units<T>(kind: string, keyOf: (unit: T) => string, isShared = false): FinishedRuns<T> {
-    const rows = this.#units("kind, key, record FROM unit WHERE kind = ?", kind) as StoredUnit<string>[];
     return {
-      finished: rows.map((row) => this.#parseUnit<T>(row)),
+      finished: this.#units<string>("kind = ?", kind).map((row) => this.#parseUnit<T>(row)),
       append: (...units) =>
         this.#keep(kind, units.map((unit) => [keyOf(unit), JSON.stringify(unit)]), isShared),
     };
@@ -544,13 +505,7 @@ export class StudyStore implements Disposable {
 
   /** The bytes that a unit is; undefined where there is no such unit. */
   readBytes(kind: string, key: string): Uint8Array | undefined {
-    const [row] = this.#units(
-      "kind, key, record FROM unit WHERE kind = ? AND key = ?",
-      kind,
-      key,
-    ) as StoredUnit<
-      Uint8Array
-    >[];
+    const [row] = this.#units<Uint8Array>("kind = ? AND key = ?", kind, key);
     if (row !== undefined) this.#file.expectSealed("unit", `${kind} ${key}`, row.record);
     return row?.record;
   }
@@ -563,6 +518,20 @@ export class StudyStore implements Disposable {
   [Symbol.dispose](): void {
     this.#file[Symbol.dispose]();
   }
+}
+
+interface ClaimedRow extends Pick<ClaimedTrial, "number" | "digest" | "attempt"> {
+  readonly options: string;
+}
+
+interface ProposalRow extends Omit<Proposal, "point"> {
+  readonly number: number;
+  readonly point: string;
+}
+
+interface ResultRow {
+  readonly sequence: number;
+  readonly record: string;
 }
 
 interface StoredUnit<R> {

@@ -110,7 +110,6 @@ Deno.test("a trial is one worker's, until its lease runs out; what comes too lat
     assertEquals(other.claim("three", 1), undefined);
     assertEquals(store.report(late, [{ chunk: 0, loss: 1, denseLoss: 1 }], 1000), false);
     assertEquals(store.finish(late, record("d0", 1)), false);
-    store.fail(late, "late");
     assert(other.finish(again, record("d0", 2)));
     assertEquals(store.finish(late, record("d0", 1)), false);
     assertEquals(store.results().map(({ record }) => record), [record("d0", 2)]);
@@ -128,13 +127,13 @@ Deno.test("release() gives a worker's trial back at once, and a trial that ends 
     assertEquals(store.trials()[0]!.error, `its worker ended ${MAX_ATTEMPTS} times`);
   }));
 
-Deno.test("fail() and a pruned trial are ends, and values of chunks stay", () =>
+Deno.test("close() and a pruned trial are ends, and values of chunks stay", () =>
   withStudy(2, (store) => {
     const [first, second] = [store.claim("one", 1000)!, store.claim("one", 1000)!] as [
       ClaimedTrial,
       ClaimedTrial,
     ];
-    store.fail(first, "no number");
+    store.close(first.digest, "no number");
     store.report(second, [{ chunk: 3, loss: 1, denseLoss: 1 }], 1000);
     assert(store.finish(second, record("d1"), "pruned"));
     assertEquals(store.trials().map(({ state, error }) => [state, error]), [["failed", "no number"], [

@@ -22,7 +22,7 @@ export class StudyFile implements Disposable {
 
   /** Whether it is a study's. */
   get isStudy(): boolean {
-    return (this.get("PRAGMA application_id") as { application_id: number }).application_id === TABLES.id;
+    return this.get<{ application_id: number }>("PRAGMA application_id")!.application_id === TABLES.id;
   }
 
   /** Sets the options of every connection. */
@@ -37,13 +37,13 @@ export class StudyFile implements Disposable {
   }
 
   /** The first row that a statement gives. */
-  get(sql: string, ...values: SQLInputValue[]): unknown {
-    return guard(this.path, () => this.#prepare(sql).get(...values));
+  get<Row>(sql: string, ...values: SQLInputValue[]): Row | undefined {
+    return guard(this.path, () => this.#prepare(sql).get(...values) as Row | undefined);
   }
 
   /** All rows that a statement gives. */
-  all(sql: string, ...values: SQLInputValue[]): unknown[] {
-    return guard(this.path, () => this.#prepare(sql).all(...values));
+  all<Row>(sql: string, ...values: SQLInputValue[]): Row[] {
+    return guard(this.path, () => this.#prepare(sql).all(...values) as Row[]);
   }
 
   /** @returns How many rows changed. */
@@ -75,8 +75,7 @@ export class StudyFile implements Disposable {
   /** Checks that content is unchanged since it was written. @throws {UsageError} If it is not. */
   expectSealed(place: string, key: string | number, content: string | Uint8Array): void {
     const sql = "SELECT sha256 FROM seal WHERE place = ? AND key = ?";
-    const { sha256 } = (this.get(sql, place, String(key)) ?? {}) as { sha256?: string };
-    if (sha256 !== hash("sha256", content)) {
+    if (this.get<{ sha256: string }>(sql, place, String(key))?.sha256 !== hash("sha256", content)) {
       throw damagedStudy(this.path, `${place} ${key} is not what was written`);
     }
   }
