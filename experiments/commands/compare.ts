@@ -265,7 +265,7 @@ different from the full model, its random baseline and the best other method. Ct
     "--ratios 0.3,0.5 --data DIR --tasks piqa,arc_easy --items 100 --filter-from 25%",
   ],
   listsRule: true,
-  result: "compare.json",
+  file: "compare.json",
   flags: readFlags,
   columns: ({ hasItems, task: environment }) =>
     hasItems ? RESULT_COLUMNS : checkFlags(() => tabulateComparison({ methods: [], environment })).columns,
@@ -277,14 +277,13 @@ different from the full model, its random baseline and the best other method. Ct
       ? { finished: scores, noun: "score" }
       : { finished: store.countUnits("chunk"), noun: "chunk" };
   },
+  json: (comparison) => JSON.stringify(comparison, null, 2),
   pages: async (comparison) => ({
     "compare.html": renderComparisonReport(comparison, { plotly: await readPlotly() }),
-    "compare.json": JSON.stringify(comparison, null, 2) + "\n",
   }),
-  table: (comparison, plan, saved) => ({
+  table: (comparison, plan) => ({
     table: plan.hasItems ? tabulateResults(comparison) : tabulateComparison(comparison),
     spare: plan.hasItems ? SPARE_RESULT_COLUMNS : SPARE_COLUMNS,
-    json: () => JSON.stringify(comparison, null, 2),
     records: plan.hasItems ? comparison.results! : comparison.methods,
     paper: tabulatePaper(comparison),
     verdict: describeComparison(comparison),
@@ -292,7 +291,6 @@ different from the full model, its random baseline and the best other method. Ct
       describeSpans(plan),
       ...(comparison.methods.some(({ missed }) => missed) ? [`${MISSED_NOTE}.`] : []),
       `95% intervals in brackets. ${describePlan(plan.study)}.`,
-      ...(saved === undefined ? [] : [`Report: ${saved}/compare.html`]),
     ],
   }),
 });

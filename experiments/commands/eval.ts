@@ -218,20 +218,19 @@ also with other --tasks. Tasks that read a text (perplexity, …) take it from -
     "--data DIR --items 200 --preset keys --filter-from 25%",
     "--data DIR --model smollm2-135m --method learned --out results/eval",
   ],
-  result: "eval.json",
+  file: "eval.json",
   flags: readFlags,
   columns: () => EVAL_COLUMNS,
   plan,
   work,
   kept: (store) => ({ finished: store.countUnits("item") + store.countUnits("chunk"), noun: "score" }),
-  pages: ({ record }) => ({ "eval.json": JSON.stringify(record) + "\n" }),
-  table: ({ record, budgets }, _plan, saved) => ({
+  json: ({ record }) => JSON.stringify(record),
+  table: ({ record, budgets }) => ({
     table: tabulateEval(record.results, budgets),
     spare: SPARE_COLUMNS,
-    json: () => JSON.stringify(record),
     records: record.results,
     verdict: warnOfIdentical(budgets),
-    notes: saved === undefined ? [] : [`Results: ${saved}/eval.json`],
+    notes: [],
   }),
 });
 

@@ -323,11 +323,10 @@ decides which keys and values are evicted, and when. --out keeps filter.json and
   columns: ({ hints }) => Object.keys(hints),
   plan,
   work,
-  pages: async (layers, plan) => ({
-    "filter.json": `${toJson(layers, plan)}\n`,
-    "filter.html": await drawPage(layers, plan),
-  }),
-  table(layers, plan, saved) {
+  file: "filter.json",
+  json: toJson,
+  pages: async (layers, plan) => ({ "filter.html": await drawPage(layers, plan) }),
+  table(layers, plan) {
     const { all, ofKeys, method, hints, skipRatio } = plan;
     const summaries = layers.map((decided) => summarize(decided, method.warmup));
     const total = (name: string) => summaries.reduce((sum, row) => sum + row[name]!, 0);
@@ -338,13 +337,8 @@ decides which keys and values are evicted, and when. --out keeps filter.json and
     return {
       table: tabulateRows(rows, hints),
       spare: all ? ["wK", "varV", "varK"] : [],
-      json: () => toJson(layers, plan),
       records: rows,
-      notes: [
-        `${skipped}; asked for ${skipRatio}`,
-        ...(all ? [] : ["Every token: --all."]),
-        ...(saved === undefined ? [] : [`Report: ${saved}/filter.html`]),
-      ],
+      notes: [`${skipped}; asked for ${skipRatio}`, ...(all ? [] : ["Every token: --all."])],
     };
   },
 });

@@ -132,7 +132,6 @@ async function writePages(report: HeadReport, { heads, study, method, environmen
   return {
     "trace.parquet": traceBytes(heads.decisions(), info),
     "heads.html": renderHeadsReport(report, { plotly: await readPlotly() }),
-    "heads.json": formatReport(report),
   };
 }
 
@@ -150,7 +149,7 @@ export function warningOfMemory(decisions: number, available: number): string | 
 function formatReport(report: HeadReport): string {
   const short = (_: string, value: unknown) =>
     typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(9)) : value;
-  return JSON.stringify(report, short) + "\n";
+  return JSON.stringify(report, short);
 }
 
 function explainTable({ layers }: HeadReport, { study }: Plan): string[] {
@@ -177,7 +176,7 @@ and heads.html are in --out. The flags of the method choose the decisions that a
     "--model smollm2-135m --tokens 4096 --out results/heads",
     "--text FILE --method learned --context 256",
   ],
-  result: "heads.json",
+  file: "heads.json",
   // The trace holds every number that the study does.
   dropsStudy: true,
   flags: readFlags,
@@ -185,13 +184,13 @@ and heads.html are in --out. The flags of the method choose the decisions that a
   plan,
   work,
   kept: (store) => ({ finished: store.countUnits(UNIT), noun: UNIT }),
+  json: formatReport,
   pages: writePages,
-  table: (report, plan, saved) => ({
+  table: (report, plan) => ({
     table: tabulateRules(report),
     spare: ["Spearman"],
-    json: () => formatReport(report).trimEnd(),
     records: report.overall.rules,
-    notes: [...explainTable(report, plan), ...(saved === undefined ? [] : [`Report: ${saved}/heads.html`])],
+    notes: explainTable(report, plan),
   }),
 });
 

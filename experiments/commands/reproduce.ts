@@ -68,7 +68,7 @@ async function plan({ recipe, jobs }: Flags, asked: Asked) {
 
 const run = studyCommand<Flags, Awaited<ReturnType<typeof plan>>, Reproduction>({
   ...COMMAND,
-  result: "reproduce.json",
+  file: "reproduce.json",
   flags: readFlags,
   columns: () => [],
   plan,
@@ -83,17 +83,16 @@ const run = studyCommand<Flags, Awaited<ReturnType<typeof plan>>, Reproduction>(
     const parts = Object.keys(store.conditions.options ?? {});
     return { finished: countFinished(store, parts), noun: "chunk" };
   },
+  json: (reproduction) => JSON.stringify(reproduction, null, 2),
   pages: async (reproduction) => ({
     "report.html": renderReproduction(reproduction, { plotly: await readPlotly() }),
     "tables.md": writeCard(reproduction),
-    "reproduce.json": JSON.stringify(reproduction, null, 2) + "\n",
   }),
-  table: (reproduction, _plan, saved) => ({
+  table: (reproduction) => ({
     table: tabulateReproduction(reproduction),
-    json: () => JSON.stringify(reproduction, null, 2),
     records: listRows(reproduction),
     verdict: describeReproduction(reproduction),
-    notes: [...PAPER_LEGEND, ...(saved === undefined ? [] : [`Report: ${saved}/report.html`])],
+    notes: PAPER_LEGEND,
   }),
 });
 
@@ -104,10 +103,10 @@ const planned = singleCommand({
   plan: ({ recipe }: Flags, asked: Asked) =>
     estimateRecipe(recipe, asked, () => openBackend(asked.request, asked.progress)),
   work: (estimate) => estimate,
-  pages: (estimate) => ({ "plan.json": JSON.stringify(estimate, null, 2) + "\n" }),
+  file: "plan.json",
+  json: (estimate) => JSON.stringify(estimate, null, 2),
   table: (estimate) => ({
     table: tabulateEstimate(estimate),
-    json: () => JSON.stringify(estimate, null, 2),
     records: estimate.parts,
     notes: describeEstimate(estimate),
   }),

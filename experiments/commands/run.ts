@@ -35,11 +35,11 @@ export interface Asked {
   readonly held: AsyncDisposableStack;
 }
 
-/** Files of results by name, in the order in which they are written. */
+/** Files of results by name. */
 type Pages = { readonly [name: string]: string | Uint8Array };
 
 /** The table that a command ends with. */
-interface Shown extends TableContext {
+interface Shown extends Omit<TableContext, "json"> {
   readonly table: PlainTable;
 }
 
@@ -59,14 +59,14 @@ export interface Command<F, P, R> {
   columns(flags: F): readonly string[];
   /** Obtains model and data, opens the backend, and refuses a run that is impossible. Nothing is written. */
   plan(flags: F, asked: Asked): P | Promise<P>;
-  pages(result: R, plan: P): Pages | Promise<Pages>;
-  /**
-   * The table that is printed in the end.
-   *
-   * @param saved The folder that the files are in; undefined where none was asked for, or they could not be written.
-   * @param columns Those that were asked for, if any were.
-   */
-  table(result: R, plan: P, saved: string | undefined, columns: TableRequest["columns"]): Shown;
+  /** Name of the file of the result, which is written last. */
+  readonly file: string;
+  /** The content of that file, and of `--json`. */
+  json(result: R, plan: P): string;
+  /** Files next to it; an HTML page is the report. */
+  pages?(result: R, plan: P): Pages | Promise<Pages>;
+  /** The table that is printed in the end. @param columns Those that were asked for, if any were. */
+  table(result: R, plan: P, columns: TableRequest["columns"]): Shown;
 }
 
 /** A command whose work is done in one piece; `--out` names the folder of its results. */
@@ -93,15 +93,15 @@ interface Planned {
 
 /** A command whose units of work are kept in a study as they end, so that it can be interrupted. */
 interface StudyCommand<F, P extends Planned, R> extends Command<F, P, R> {
-  /** File whose presence marks a finished run; left out where a study may always grow. */
-  readonly result?: string;
+  /** Whether a finished run may be continued; else the file of its result marks its end. */
+  readonly grows?: boolean;
   /** Whether results hold all that the study does, which is then removed. */
   readonly dropsStudy?: boolean;
   work(plan: P, running: Running): Promise<R>;
   /** Number of finished units in the study, and the name of a unit. */
   kept(store: StudyStore): { readonly finished: number; readonly noun: string };
-  /** Called when results are written, or could not be. */
-  ended?(plan: P, saved: string | undefined): Promise<void>;
+  /** Called when results are written, or could not be. @param place A line that names the report, if it is written. */
+  ended?(plan: P, place: string | undefined): Promise<void>;
 }
 
 interface Entry {
@@ -124,8 +124,27 @@ export async function readCommandLine(
   return { values, progress, request: readBackend(values), named: undefined };
 }
 
-async function writePages(folder: string, pages: Pages): Promise<void> {
-  for (const [name, content] of Object.entries(pages)) await writeWhole(`${folder}/${name}`, content);
+/** Writes the files of a result. @returns A line that names the report. */
+async function writeResult<F, P, R>(command: Command<F, P, R>, folder: string, result: R, plan: P) {
+  const pages = await command.pages?.(result, plan) ?? {}, file = `${command.json(result, plan)}\n`;
+  for (const [name, content] of Object.entries({ ...pages, [command.file]: file })) {
+    await writeWhole(`${folder}/${name}`, content);
+  }
+  const report = Object.keys(pages).find((name) => name.endsWith(".html"));
+  return report === undefined ? `Results: ${folder}/${command.file}` : `Report: ${folder}/${report}`;
+}
+
+/** Prints the table of a result, and the line that names its report. */
+async function printResult<F, P, R>(
+  command: Command<F, P, R>,
+  request: TableRequest,
+  result: R,
+  plan: P,
+  place: string | undefined,
+): Promise<void> {
+  const { table, notes, ...context } = command.table(result, plan, request.columns);
+  const json = () => command.json(result, plan), lines = place === undefined ? notes : [...notes, place];
+  await printTable(table, request, { ...context, json, notes: lines });
 }
 
 /** A command that begins again each time. */
@@ -139,12 +158,9 @@ export function singleCommand<F, P, R>(command: SingleCommand<F, P, R>): Entry {
     const plan = await command.plan(flags, asked);
     const result = await command.work(plan, asked);
     progress.clear();
-    if (folder !== undefined) {
-      makeFolder(folder);
-      await writePages(folder, await command.pages(result, plan));
-    }
-    const { table: shown, ...context } = command.table(result, plan, folder, table.columns);
-    await printTable(shown, table, context);
+    if (folder !== undefined) makeFolder(folder);
+    const place = folder && await writeResult(command, folder, result, plan);
+    await printResult(command, table, result, plan, place);
     return EXIT.ok;
   };
   return { main, USAGE: usageOf(command) };
@@ -157,7 +173,7 @@ export function studyCommand<F, P extends Planned, R>(command: StudyCommand<F, P
     await using held = new AsyncDisposableStack();
     const before = { ...await readCommandLine(command, args), held }, { values, progress } = before;
     const flags = await command.flags(before), table = readTable(values, command.columns(flags));
-    const destination = readDestination(values, command.result),
+    const destination = readDestination(values, command.grows ? undefined : command.file),
       asked = { ...before, named: destination.named };
     const plan = await command.plan(flags, asked);
     // Listens before the first line is out: a reader of that line may stop the task.
@@ -172,17 +188,13 @@ export function studyCommand<F, P extends Planned, R>(command: StudyCommand<F, P
     await interrupt.ready;
     try {
       const result = await command.work(plan, { ...asked, folder, store, interrupt, memory });
-      const unsaved = await saveResults(
-        async () => await writePages(folder, await command.pages(result, plan)),
-        kept,
-      );
+      const saved = await saveResults(() => writeResult(command, folder, result, plan), kept);
       progress.clear();
-      const saved = unsaved === undefined ? folder : undefined;
-      if (saved !== undefined && command.dropsStudy) removeStudy(store);
-      await command.ended?.(plan, saved);
-      const { table: shown, ...context } = command.table(result, plan, saved, table.columns);
-      await printTable(shown, table, context);
-      return unsaved?.() ?? EXIT.ok;
+      const { place, end } = saved;
+      if (place !== undefined && command.dropsStudy) removeStudy(store);
+      await command.ended?.(plan, place);
+      await printResult(command, table, result, plan, place);
+      return end();
     } catch (error) {
       progress.clear();
       return endEarly(error, interrupt, kept);

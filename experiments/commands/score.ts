@@ -258,18 +258,12 @@ decisions. --replay repeats those of an earlier run, or of heads: with the same 
   columns: () => SCORE_COLUMNS,
   plan,
   work,
-  pages: ({ scored, isFiltered, record }, { method, record: recorded }) => ({
-    "score.json": JSON.stringify(record) + "\n",
+  file: "score.json",
+  json: ({ record }) => JSON.stringify(record),
+  pages: ({ scored, isFiltered }, { method, record: recorded }) => ({
     ...(isFiltered && { "score.html": renderScorePage(scored, method, recorded.layers()) }),
   }),
-  table({ scored, isFiltered, record }, { method }, saved) {
-    const report = isFiltered && saved !== undefined ? [`Report: ${saved}/score.html`] : [];
-    return {
-      ...tabulateScores(scored),
-      json: () => JSON.stringify(record),
-      notes: [...describeOutcome(scored, method), ...report],
-    };
-  },
+  table: ({ scored }, { method }) => ({ ...tabulateScores(scored), notes: describeOutcome(scored, method) }),
 });
 
 if (import.meta.main) await runTask(main, USAGE);

@@ -204,27 +204,23 @@ distribute trials (sweep-and-search.md and clusters.md of docs/guides).`,
   plan,
   work,
   kept: (store) => ({ finished: store.count().complete, noun: "trial" }),
+  file: "summary.json",
+  grows: true,
+  json: ({ summary }) => JSON.stringify(summary, null, 2),
   pages: async ({ summary }) => ({
-    "summary.json": JSON.stringify(summary, null, 2) + "\n",
     "report.html": renderSweepReport(summary, { plotly: await readPlotly() }),
   }),
-  ended: async ({ live }, saved) =>
+  ended: async ({ live }, place) =>
     await live?.end(
-      saved === undefined
-        ? "Finished, but the results could not be written."
-        : `Finished. Report: ${saved}/report.html`,
+      place === undefined ? "Finished, but the results could not be written." : `Finished. ${place}`,
     ),
-  table: (result, plan, saved, columns) => ({
+  table: (result, plan, columns) => ({
     // Where seeds were asked for, each has a row.
     table: tabulateTrials(columns?.includes("seed") ? result.summary : foldSeeds(result.summary), columns),
     spare: SPARE_COLUMNS,
-    json: () => JSON.stringify(result.summary, null, 2),
     records: nameTrials([...result.summary.trials, ...result.summary.stopped ?? []]),
     verdict: describeVerdicts(collectVerdicts(result.summary), result.summary),
-    notes: [
-      ...describeResult(result, plan),
-      ...(saved === undefined ? [] : [`Report: ${saved}/report.html`]),
-    ],
+    notes: describeResult(result, plan),
   }),
 });
 

@@ -158,22 +158,24 @@ export function endEarly(error: unknown, interrupt: Interrupt, describe: () => I
 /**
  * Writes the results of a run. Its work is kept until they are written.
  *
- * @returns Undefined if the results are written. Otherwise a function that reports the failure and how to write them
- * later, and returns the exit code. Call it after all other output.
+ * @param save Writes them, and returns a line that names the report.
+ * @returns That line, if they are written, and a function that returns the exit code. If they are not, it reports the
+ * failure and how to write them later: call it after all other output.
  */
 export async function saveResults(
-  save: () => Promise<void>,
+  save: () => Promise<string>,
   describe: () => Interrupted,
-): Promise<(() => number) | undefined> {
+): Promise<{ readonly place?: string; readonly end: () => number }> {
   try {
-    await save();
-    return undefined;
+    return { place: await save(), end: () => EXIT.ok };
   } catch (error) {
     const line = explainError(error);
     if (line === undefined) throw error;
-    return () => {
-      tellKept(line, describe());
-      return EXIT.usage;
+    return {
+      end: () => {
+        tellKept(line, describe());
+        return EXIT.usage;
+      },
     };
   }
 }
