@@ -127,7 +127,7 @@ export function openJudgement(
   trace?: DecisionTrace,
   backend?: FilterBackend,
 ): KeySequence {
-  return new ReceivedSequence(specs.map((spec) => openWaiting(spec)), specs[0]?.chunk ?? 0, trace, backend);
+  return openReceived(specs.map((spec) => openWaiting(spec)), specs[0]?.chunk ?? 0, trace, backend);
 }
 
 /** Rules of keys and values that are the recurrence itself: a token is decided when it arrives. */
@@ -207,86 +207,74 @@ function openWaiting(
 }
 
 /** Rules of the attention received: thresholds over scores that come when tokens are decided. */
-class ReceivedSequence implements KeySequence {
-  private readonly layers: readonly Waiting[];
-  private readonly chunk: number;
-  private readonly trace: DecisionTrace | undefined;
-  private readonly backend: FilterBackend | undefined;
-
-  constructor(
-    layers: readonly Waiting[],
-    chunk: number,
-    trace: DecisionTrace | undefined,
-    backend: FilterBackend | undefined,
-  ) {
-    this.layers = layers;
-    this.chunk = chunk;
-    this.trace = trace;
-    this.backend = backend;
-  }
-
-  decide({ layer, count, keys, values }: LayerView): Answer {
-    const { spec, state, pending } = this.#of(layer);
-    if (spec.reads.every((name) => (SIGNALS as readonly string[]).includes(name))) return {};
-    const here = (tensor: Tensor) => this.backend?.read(tensor) ?? tensor;
-    const reader = openTokens(spec, state, { keys: here(keys), values: here(values) }, 0, count, true);
-    for (let row = 0; row < count; row++) {
-      pending.push(openPending(reader.look(state.numbers[SLOT.absorbed]!, row)));
-      reader.absorb(row);
-    }
-    return {};
-  }
-
-  observe(layer: number, { positions, rows }: Signals): void {
-    const { spec, judged, pending } = this.#of(layer), ahead = positions.map((position) => position - judged);
-    const tokens = Object.values(rows)[0]!.length / positions.length, reach = Math.min(tokens, ahead.at(-1)!);
-    while (pending.length < reach) pending.push(openPending());
-    addSaid(pending.map(({ all }) => all), ahead, rows, tokens);
-    addSaid(
-      pending.map(({ distant }) => distant),
-      ahead.map((far) => Math.ceil(far - spec.recent / 2)),
-      rows,
-      tokens,
-    );
-  }
-
-  judge(layer: number, at: number): Answer {
-    const own = this.#of(layer), { spec, state, decisions } = own, first = own.judged;
-    while (judgedAt(own.judged, spec) <= at) own.judged++;
-    const count = own.judged - first, due = own.pending.splice(0, count);
-    const scorer = spec.rule.memory?.open(spec, state), drop: number[] = [];
-    const rows = createScanOutput(count);
-    for (let row = 0; row < count; row++) {
-      const { all, distant, token = new RowToken(spec, decisions.seen) } = due[row] ?? openPending();
-      const far = distant.queries > 0 ? distant : all;
-      if (spec.reads.includes("attention")) {
-        token.attention = all.mean("attention");
-        token.distant = far.mean("attention");
+function openReceived(
+  layers: readonly Waiting[],
+  chunk: number,
+  trace: DecisionTrace | undefined,
+  backend: FilterBackend | undefined,
+): KeySequence {
+  const of = (layer: number) => layers.find(({ spec }) => spec.layer === layer)!;
+  return {
+    decide({ layer, count, keys, values }: LayerView): Answer {
+      const { spec, state, pending } = of(layer);
+      if (spec.reads.every((name) => (SIGNALS as readonly string[]).includes(name))) return {};
+      const here = (tensor: Tensor) => backend?.read(tensor) ?? tensor;
+      const reader = openTokens(spec, state, { keys: here(keys), values: here(values) }, 0, count, true);
+      for (let row = 0; row < count; row++) {
+        pending.push(openPending(reader.look(state.numbers[SLOT.absorbed]!, row)));
+        reader.absorb(row);
       }
-      if (spec.reads.includes("change")) token.change = Math.sqrt(far.mean("change"));
-      const raw = scorer === undefined ? spec.rule.score!(token, spec as never) : scorer.score(token);
-      rows.redundancy[row] = spec.invert ? -raw : raw;
-      const { skip, theta } = decisions.decide(rows.redundancy[row]!);
-      rows.threshold[row] = theta;
-      rows.keep[row] = skip ? 0 : 1;
-      if (skip) drop.push(first + row);
-      scorer?.settle?.(skip);
-    }
-    scorer?.close?.();
-    if (count > 0) this.trace?.(rows, layer, this.chunk);
-    return { drop };
-  }
+      return {};
+    },
 
-  fork(): KeySequence {
-    const copyOf = (said: Said) => Object.assign(new Said(), said);
-    const copies = this.layers.map(({ spec, state, judged, pending }) => {
-      const own = pending.map((one) => ({ ...one, all: copyOf(one.all), distant: copyOf(one.distant) }));
-      return openWaiting(spec, cloneLayerState(state), judged, own);
-    });
-    return new ReceivedSequence(copies, this.chunk, this.trace, this.backend);
-  }
+    observe(layer: number, { positions, rows }: Signals): void {
+      const { spec, judged, pending } = of(layer), ahead = positions.map((position) => position - judged);
+      const tokens = Object.values(rows)[0]!.length / positions.length,
+        reach = Math.min(tokens, ahead.at(-1)!);
+      while (pending.length < reach) pending.push(openPending());
+      addSaid(pending.map(({ all }) => all), ahead, rows, tokens);
+      addSaid(
+        pending.map(({ distant }) => distant),
+        ahead.map((far) => Math.ceil(far - spec.recent / 2)),
+        rows,
+        tokens,
+      );
+    },
 
-  #of(layer: number): Waiting {
-    return this.layers.find(({ spec }) => spec.layer === layer)!;
-  }
+    judge(layer: number, at: number): Answer {
+      const own = of(layer), { spec, state, decisions } = own, first = own.judged;
+      while (judgedAt(own.judged, spec) <= at) own.judged++;
+      const count = own.judged - first, due = own.pending.splice(0, count);
+      const scorer = spec.rule.memory?.open(spec, state), drop: number[] = [];
+      const rows = createScanOutput(count);
+      for (let row = 0; row < count; row++) {
+        const { all, distant, token = new RowToken(spec, decisions.seen) } = due[row] ?? openPending();
+        const far = distant.queries > 0 ? distant : all;
+        if (spec.reads.includes("attention")) {
+          token.attention = all.mean("attention");
+          token.distant = far.mean("attention");
+        }
+        if (spec.reads.includes("change")) token.change = Math.sqrt(far.mean("change"));
+        const raw = scorer === undefined ? spec.rule.score!(token, spec as never) : scorer.score(token);
+        rows.redundancy[row] = spec.invert ? -raw : raw;
+        const { skip, theta } = decisions.decide(rows.redundancy[row]!);
+        rows.threshold[row] = theta;
+        rows.keep[row] = skip ? 0 : 1;
+        if (skip) drop.push(first + row);
+        scorer?.settle?.(skip);
+      }
+      scorer?.close?.();
+      if (count > 0) trace?.(rows, layer, chunk);
+      return { drop };
+    },
+
+    fork(): KeySequence {
+      const copyOf = (said: Said) => Object.assign(new Said(), said);
+      const copies = layers.map(({ spec, state, judged, pending }) => {
+        const own = pending.map((one) => ({ ...one, all: copyOf(one.all), distant: copyOf(one.distant) }));
+        return openWaiting(spec, cloneLayerState(state), judged, own);
+      });
+      return openReceived(copies, chunk, trace, backend);
+    },
+  };
 }

@@ -49,7 +49,7 @@ export function createEviction(
     needs,
     at: method.nonCausal ? "prefill" : waits ? "block" : "arrival",
     start: () =>
-      new EvictionSequence(
+      openSequence(
         bound,
         new Map(plan.map(({ layer, skipRatio }) => {
           const parts = heads.get(layer), units = Array.from({ length: unitsOf(parts) }, () => open(bound));
@@ -96,133 +96,124 @@ const open = ({ method, unitShape }: Bound): LiveUnit => ({
   memory: new Float64Array(method.memory?.size(unitShape) ?? 0),
 });
 
-class EvictionSequence implements KeySequence {
-  private readonly bound: Bound;
-  private readonly layers: ReadonlyMap<number, LiveLayer>;
+function openSequence(bound: Bound, layers: ReadonlyMap<number, LiveLayer>): KeySequence {
+  return {
+    decide({ layer, count, keys, values, queries, futureAttention }: LayerView): Answer {
+      const { method, backend, shape } = bound, { units, heads } = layers.get(layer)!;
+      const rows = (tensor: Tensor) => f32Data(backend?.read(tensor) ?? tensor);
+      const [k, v] = [rows(keys), rows(values)], q = method.reads.includes("query") && rows(queries!);
+      units.forEach((own, unit) => {
+        if (futureAttention !== undefined) own.ahead = futureAttention;
+        const head = heads?.[unit], parts = head === undefined ? 1 : shape.numKvHeads;
+        const row = (all: Float32Array, i: number) => {
+          const width = all.length / count / parts, from = (i * parts + (head ?? 0)) * width;
+          return all.slice(from, from + width);
+        };
+        for (let i = 0; i < count; i++) {
+          const position = own.count++;
+          own.tokens.push({
+            position,
+            key: row(k, i),
+            value: row(v, i),
+            ...(q && { query: row(q, i) }),
+            received: 0,
+          });
+        }
+      });
+      return {};
+    },
 
-  constructor(bound: Bound, layers: ReadonlyMap<number, LiveLayer>) {
-    this.bound = bound;
-    this.layers = layers;
-  }
-
-  decide({ layer, count, keys, values, queries, futureAttention }: LayerView): Answer {
-    const { method, backend, shape } = this.bound, { units, heads } = this.layers.get(layer)!;
-    const rows = (tensor: Tensor) => f32Data(backend?.read(tensor) ?? tensor);
-    const [k, v] = [rows(keys), rows(values)], q = method.reads.includes("query") && rows(queries!);
-    units.forEach((own, unit) => {
-      if (futureAttention !== undefined) own.ahead = futureAttention;
-      const head = heads?.[unit], parts = head === undefined ? 1 : shape.numKvHeads;
-      const row = (all: Float32Array, i: number) => {
-        const width = all.length / count / parts, from = (i * parts + (head ?? 0)) * width;
-        return all.slice(from, from + width);
-      };
-      for (let i = 0; i < count; i++) {
-        const position = own.count++;
-        own.tokens.push({
-          position,
-          key: row(k, i),
-          value: row(v, i),
-          ...(q && { query: row(q, i) }),
-          received: 0,
-        });
+    observe(layer: number, { positions, rows: { attention }, unit = 0 }: Signals): void {
+      const own = layers.get(layer)!.units[unit]!, { recent } = bound.options;
+      const queries = positions.length, keys = attention!.length / queries;
+      for (let query = 0; query < queries; query++) {
+        const given = attention!.slice(query * keys, (query + 1) * keys);
+        for (let i = 0; i < keys; i++) own.tokens[i]!.received += given[i]!;
+        own.queries.push(given);
       }
-    });
-    return {};
-  }
+      own.queries.splice(0, own.queries.length - Math.max(recent, 1));
+    },
 
-  observe(layer: number, { positions, rows: { attention }, unit = 0 }: Signals): void {
-    const own = this.layers.get(layer)!.units[unit]!, { recent } = this.bound.options;
-    const queries = positions.length, keys = attention!.length / queries;
-    for (let query = 0; query < queries; query++) {
-      const given = attention!.slice(query * keys, (query + 1) * keys);
-      for (let i = 0; i < keys; i++) own.tokens[i]!.received += given[i]!;
-      own.queries.push(given);
-    }
-    own.queries.splice(0, own.queries.length - Math.max(recent, 1));
-  }
-
-  judge(layer: number, at: number): Answer {
-    const { units, ratio, heads } = this.layers.get(layer)!, { method, unitShape, options } = this.bound;
-    const { warmup, recent, invert } = options, { length } = units;
-    const each = Math.floor(ratio * Math.max(0, at - recent - warmup) + 0.5);
-    for (const own of units) this.#absorb(own, at);
-    const due = length * each - units.reduce((sum, own) => sum + own.dropped, 0);
-    if (due <= 0) return { drop: [] };
-    // A head with rows of its own keeps at least this number of the tokens that it may evict: those of highest score.
-    const least = method.apart === undefined
-      ? 0
-      : Math.max(0, Math.max(1, Math.floor(method.apart * (at - each))) - warmup - recent);
-    const able = units.flatMap((own, unit) => {
-      const order = this.#rank(own, at);
-      return order.slice(0, Math.max(0, order.length - least)).map((one) => ({ ...one, unit }));
-    });
-    if (length > 1) {
-      able.sort((a, b) =>
-        (invert ? b.worth - a.worth : a.worth - b.worth) || a.place - b.place || a.unit - b.unit
+    judge(layer: number, at: number): Answer {
+      const { units, ratio, heads } = layers.get(layer)!, { method, unitShape, options } = bound;
+      const { warmup, recent, invert } = options, { length } = units;
+      const each = Math.floor(ratio * Math.max(0, at - recent - warmup) + 0.5);
+      for (const own of units) absorb(bound, own, at);
+      const due = length * each - units.reduce((sum, own) => sum + own.dropped, 0);
+      if (due <= 0) return { drop: [] };
+      // A head with rows of its own keeps at least this number of the tokens that it may evict: those of highest score.
+      const least = method.apart === undefined
+        ? 0
+        : Math.max(0, Math.max(1, Math.floor(method.apart * (at - each))) - warmup - recent);
+      const able = units.flatMap((own, unit) => {
+        const order = rank(bound, own, at);
+        return order.slice(0, Math.max(0, order.length - least)).map((one) => ({ ...one, unit }));
+      });
+      if (length > 1) {
+        able.sort((a, b) =>
+          (invert ? b.worth - a.worth : a.worth - b.worth) || a.place - b.place || a.unit - b.unit
+        );
+      }
+      const gone = units.map((own, unit) =>
+        able.slice(0, due).filter((one) => one.unit === unit).map(({ place }) => own.tokens[place]!)
       );
-    }
-    const gone = units.map((own, unit) =>
-      able.slice(0, due).filter((one) => one.unit === unit).map(({ place }) => own.tokens[place]!)
-    );
-    const positionsOf = (tokens: readonly LiveToken[]) =>
-      tokens.map(({ position }) => position).sort((a, b) => a - b);
-    units.forEach((own, unit) => remove(own, new Set(gone[unit])));
-    if (heads !== undefined) return { dropByHead: gone.map(positionsOf) };
-    const own = units[0]!, stays = own.tokens.filter(({ position }) => position < at);
-    const values = method.merges
-      ? mergeValues(gone[0]!, stays, unitShape)
-      : new Map<number, Float32Array<ArrayBuffer>>();
-    if (values.size > 0) {
-      own.tokens = own.tokens.map((token) => ({
-        ...token,
-        value: values.get(token.position) ?? token.value,
-      }));
-    }
-    return { drop: positionsOf(gone[0]!), values };
-  }
+      const positionsOf = (tokens: readonly LiveToken[]) =>
+        tokens.map(({ position }) => position).sort((a, b) => a - b);
+      units.forEach((own, unit) => remove(own, new Set(gone[unit])));
+      if (heads !== undefined) return { dropByHead: gone.map(positionsOf) };
+      const own = units[0]!, stays = own.tokens.filter(({ position }) => position < at);
+      const values = method.merges
+        ? mergeValues(gone[0]!, stays, unitShape)
+        : new Map<number, Float32Array<ArrayBuffer>>();
+      if (values.size > 0) {
+        own.tokens = own.tokens.map((token) => ({
+          ...token,
+          value: values.get(token.position) ?? token.value,
+        }));
+      }
+      return { drop: positionsOf(gone[0]!), values };
+    },
 
-  /** Tokens that a unit may evict before `at`, in the order of eviction. */
-  #rank(own: LiveUnit, at: number): { readonly place: number; readonly worth: number }[] {
-    const { method, unitShape: shape, options: { warmup, recent, block, invert } } = this.bound;
-    const { tokens: every, memory } = own, tokens = every.filter(({ position }) => position < at);
-    const attention = (count: number) => meanOf(own.queries.slice(-count), tokens.length);
-    const foreseen = () => foreseeFrom(at, own);
-    const rows = method.score({ shape, at, tokens, warmup, recent, block, memory, attention, foreseen });
-    const worth = tokens.map((_, i) => rows.reduce((sum, row) => sum + row[i]!, 0) / rows.length);
-    return tokens.map((_, i) => i)
-      .filter((i) =>
-        tokens[i]!.position >= warmup && tokens[i]!.position < at - recent && worth[i]! < Infinity
-      )
-      .sort((a, b) => (invert ? worth[b]! - worth[a]! : worth[a]! - worth[b]!) || a - b)
-      .map((place) => ({ place, worth: worth[place]! }));
-  }
-
-  #absorb(own: LiveUnit, at: number): void {
-    const { method, unitShape } = this.bound;
-    for (const token of own.tokens) {
-      if (token.position < own.absorbed || token.position >= at) continue;
-      method.memory?.absorb(own.memory, token, unitShape);
-      delete token.query;
-    }
-    own.absorbed = at;
-  }
-
-  fork(): KeySequence {
-    const forkUnit = (own: LiveUnit): LiveUnit => ({
-      ...own,
-      tokens: own.tokens.map((token) => ({ ...token })),
-      memory: own.memory.slice(),
-      queries: [...own.queries],
-    });
-    const copies = [...this.layers].map(([layer, own]): [number, LiveLayer] => [layer, {
-      ...own,
-      units: own.units.map(forkUnit),
-    }]);
-    return new EvictionSequence(this.bound, new Map(copies));
-  }
+    fork(): KeySequence {
+      const forkUnit = (own: LiveUnit): LiveUnit => ({
+        ...own,
+        tokens: own.tokens.map((token) => ({ ...token })),
+        memory: own.memory.slice(),
+        queries: [...own.queries],
+      });
+      const copies = [...layers].map(([layer, own]): [number, LiveLayer] => [layer, {
+        ...own,
+        units: own.units.map(forkUnit),
+      }]);
+      return openSequence(bound, new Map(copies));
+    },
+  };
 }
 
-/** Removes tokens from a unit. */
+/** Tokens that a unit may evict before `at`, in the order of eviction. */
+function rank(bound: Bound, own: LiveUnit, at: number): { readonly place: number; readonly worth: number }[] {
+  const { method, unitShape: shape, options: { warmup, recent, block, invert } } = bound;
+  const { tokens: every, memory } = own, tokens = every.filter(({ position }) => position < at);
+  const attention = (count: number) => meanOf(own.queries.slice(-count), tokens.length);
+  const foreseen = () => foreseeFrom(at, own);
+  const rows = method.score({ shape, at, tokens, warmup, recent, block, memory, attention, foreseen });
+  const worth = tokens.map((_, i) => rows.reduce((sum, row) => sum + row[i]!, 0) / rows.length);
+  return tokens.map((_, i) => i)
+    .filter((i) => tokens[i]!.position >= warmup && tokens[i]!.position < at - recent && worth[i]! < Infinity)
+    .sort((a, b) => (invert ? worth[b]! - worth[a]! : worth[a]! - worth[b]!) || a - b)
+    .map((place) => ({ place, worth: worth[place]! }));
+}
+
+function absorb(bound: Bound, own: LiveUnit, at: number): void {
+  const { method, unitShape } = bound;
+  for (const token of own.tokens) {
+    if (token.position < own.absorbed || token.position >= at) continue;
+    method.memory?.absorb(own.memory, token, unitShape);
+    delete token.query;
+  }
+  own.absorbed = at;
+}
+
 function remove(own: LiveUnit, gone: ReadonlySet<LiveToken>): void {
   const places = own.tokens.flatMap((token, i) => gone.has(token) ? [i] : []);
   own.tokens = own.tokens.filter((token) => !gone.has(token));
