@@ -97,11 +97,12 @@ Deno.test("a sequence ends with its block; its length and decisions stay readabl
   sequence.free();
   assertEquals(held.count, gaveBack, "once");
   assertEquals([sequence.length, sequence.keep.size > 0], [40, true]);
+  // Said before anything about arguments: these are wrong ones.
   const calls = {
-    feed: () => sequence.feed(ids(1)),
-    feedResidual: () => sequence.feedResidual(model.embed(ids(1)), 0),
+    feed: () => sequence.feed(Int32Array.of(-1)),
+    feedResidual: () => sequence.feedResidual(model.embed(ids(1)), -1),
     throughLayer: () => sequence.throughLayer(model.embed(ids(1)), 0),
-    residualAt: () => sequence.residualAt(ids(1), 1),
+    residualAt: () => sequence.residualAt(Int32Array.of(-1), -1),
     fork: () => sequence.fork(),
     usage: () => sequence.usage(),
     exportState: () => sequence.exportState(),

@@ -70,9 +70,12 @@ Deno.test("plotSimilarityScatter() draws kept, skipped and boundaries, one layer
   const figure = plotSimilarityScatter(collectSimilarityScatter(traces));
   const shown = figure.data.filter(({ visible }) => visible === true);
   assertEquals(shown.map(({ name }) => name).slice(0, 3), ["kept", "skipped", "decision boundary"]);
-  const looks = shown.slice(2).map(({ showlegend, line }) => [showlegend, (line as { dash: string }).dash]);
-  assertEquals(looks[0], [true, "solid"], "only one boundary is in the legend");
-  assertEquals(looks.slice(1), looks.slice(1).map(() => [false, "dot"]));
+  const looks = shown.slice(2).map(({ showlegend, line }) => {
+    const { dash, width } = line as { dash: string; width: number };
+    return [showlegend, dash, width];
+  });
+  assertEquals(looks[0], [true, "solid", 2], "only one boundary is in the legend");
+  assertEquals(looks.slice(1), looks.slice(1).map(() => [false, "dot", 1]));
   assertEquals(figure.data.length, 2 * shown.length);
   const [slider] = figure.layout.sliders as { steps: { args: [unknown, Record<string, number[]>] }[] }[];
   const [low, high] = slider!.steps[0]!.args[1]["xaxis.range"]!;

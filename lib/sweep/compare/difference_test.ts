@@ -66,11 +66,11 @@ Deno.test("diffRuns() pairs losses of the same tokens alone, and says why where 
   const run = (loss: number, environment: object = {}) => sweep("x", [trial({}, loss)], environment);
   const other = diffRuns(
     run(0.5),
-    run(0.75, { tokensSha256: "ee".repeat(32), text: "another", context: 512 }),
+    run(0.75, { tokensSha256: "ee".repeat(32), text: "another of the texts", context: 512 }),
   );
   assertEquals(other.unpaired, "the runs did not read the same tokens in the same chunks");
   assertEquals(other.conditions, [
-    { name: "text", a: "numbers <1>", b: "another" },
+    { name: "text", a: "numbers <1>", b: "another of the texts" },
     { name: "tokensSha256", a: "dd", b: "eeeeeeeeeeee" },
   ]);
   // Two independent intervals of standard errors of 0.01 over 16 blocks.
