@@ -14,7 +14,7 @@ import { readSampling } from "./cli/flags/sampling.ts";
 import { readCount } from "./cli/flags/text.ts";
 import { warnOfLength } from "./cli/machine/model.ts";
 import type { Progress } from "./cli/output/progress.ts";
-import { formatTable } from "./cli/output/table.ts";
+import { formatTable, listLegend } from "./cli/output/table.ts";
 import { lineWidth, wrapLines } from "./cli/output/terminal.ts";
 import { openEngine } from "./cli/run/engine.ts";
 import { Interrupt } from "./cli/run/interrupt.ts";
@@ -135,9 +135,10 @@ async function printOutcome(
     const record = await recordRuns({ file, backend, ids, prompt, method, sampling, runs });
     writeLine(Deno.stdout, JSON.stringify(record));
   } else if (showsFull) {
-    const width = lineWidth(Deno.stdout), { table, notes } = tabulateRuns(file.config, runs);
-    const lines = [describeParting(file.tokenizer, runs), ...notes].map((line) => wrapLines(line, width));
-    writeLine(Deno.stdout, ["", formatTable(table, width), "", ...lines].join("\n"));
+    const width = lineWidth(Deno.stdout), table = tabulateRuns(file.config, runs);
+    const lines = [describeParting(file.tokenizer, runs), ...listLegend(table)];
+    const wrapped = lines.map((line) => wrapLines(line, width));
+    writeLine(Deno.stdout, ["", formatTable(table, width), "", ...wrapped].join("\n"));
   } else {
     for (const run of runs) {
       progress.line(describeRun(file.config, run));

@@ -5,22 +5,12 @@ import {
   formatMean,
   formatSpread,
   type ItemBudget,
-  type ItemMean,
   type ItemResult,
   type Metric,
 } from "../../../lib/eval/mod.ts";
+import { type TableColumn, tabulate } from "../../../lib/plot/mod.ts";
 import { BUDGETS, type Retained, retainedOf, showFraction } from "../../../lib/sweep/mod.ts";
 import type { PlainTable } from "../cli/output/table.ts";
-
-/** A column: its head, its explanation, and its cell. */
-interface Column {
-  readonly name: string;
-  readonly hint: string;
-  readonly left?: true;
-  /** Whether an evaluation of the full model has it too. */
-  readonly always?: true;
-  readonly cell: (row: ItemResult, metric: Metric, budget: Budget | undefined) => string;
-}
 
 /** The part of a task that a method filtered: of items, or of a text. */
 export type Budget = Partial<ItemBudget> & { readonly retained?: Retained };
@@ -43,83 +33,85 @@ export function warnOfIdentical(budgets: { readonly [task: string]: Budget }): s
   );
 }
 
-const mean = (metric: Metric, own: ItemMean | undefined) => own === undefined ? "-" : formatMean(metric, own);
 const share = (value: number | null | undefined) => value == null ? "-" : `${(100 * value).toFixed(1)}%`;
 
-const COLUMNS: readonly Column[] = [
-  { name: "task", hint: "task", left: true, always: true, cell: ({ task }) => task },
-  { name: "metric", hint: "see --help all", left: true, always: true, cell: (_, { label }) => label },
-  {
-    name: "items",
-    hint: "items scored, or tokens of a text",
-    always: true,
-    cell: ({ items }) => String(items),
-  },
-  {
-    name: "dense",
-    hint: "full model ± standard error",
-    always: true,
-    cell: ({ dense }, metric) => mean(metric, dense),
-  },
-  {
-    name: "filtered",
-    hint: "the method ± standard error",
-    cell: ({ filtered }, metric) => mean(metric, filtered),
-  },
-  {
-    name: "change",
-    hint: "filtered minus full model, with its 95% interval over items; percentages in points",
-    cell: ({ difference, dense }, metric) => {
+/** A row of results, with its metric and what the method filtered of its task. */
+interface Row extends ItemResult {
+  readonly of: Metric;
+  readonly budget: Budget | undefined;
+}
+
+const DENSE_COLUMNS: readonly TableColumn<Row>[] = [
+  ["task", "task", ({ task }) => task, true],
+  ["metric", "see --help all", ({ of }) => of.label, true],
+  ["items", "items scored, or tokens of a text", ({ items }) => String(items)],
+  ["dense", "full model ± standard error", ({ of, dense }) => formatMean(of, dense)],
+];
+
+/** A percentage of what a method filtered of a task. */
+const filtered = (name: string, hint: string, of: (budget: Budget) => number | null | undefined) =>
+  [name, hint, ({ budget }: Row) => share(budget && of(budget))] as const;
+
+const COLUMNS: readonly TableColumn<Row>[] = [
+  ...DENSE_COLUMNS,
+  [
+    "filtered",
+    "the method ± standard error",
+    ({ of, filtered }) => filtered === undefined ? "-" : formatMean(of, filtered),
+  ],
+  [
+    "change",
+    "filtered minus full model, with its 95% interval over items; percentages in points",
+    ({ of, difference, dense }) => {
       const { estimate, low, high } = difference!;
-      const [change, from, to] = [estimate, low, high].map((value) =>
-        formatChange(metric, value, dense.mean)
-      );
+      const [change, from, to] = [estimate, low, high].map((value) => formatChange(of, value, dense.mean));
       return `${change} [${from}, ${to}]`;
     },
-  },
-  {
-    name: "p",
-    hint: "p value adjusted for all rows (McNemar's mid-p, of ppl from resamples; Benjamini-Hochberg)",
-    cell: ({ difference }) => difference!.adjustedPValue.toPrecision(2),
-  },
-  { name: "verdict", hint: "at 5%", left: true, cell: ({ difference }) => difference!.verdict },
-  {
-    name: "detectable",
-    hint: "smallest true change that 80% of such experiments find",
-    cell: ({ difference: { smallestDetectable } = {} as never, dense }, metric) =>
-      smallestDetectable == null ? "-" : formatSpread(metric, smallestDetectable, dense.mean),
-  },
-  {
-    name: "identical",
-    hint: "fraction of items with the full model's log-likelihoods: the filter did not change them",
-    cell: (_row, _metric, budget) => share(budget?.items && budget.identical! / budget.items),
-  },
-  ...(["pairs", "cache"] as const).map((name): Column => ({
-    name: BUDGETS[name].label,
-    hint: `${BUDGETS[name].title}, of these items, in % of the full model's`,
-    cell: (_row, _metric, budget) => showFraction(budget && spent(budget)?.[name]),
-  })),
-  {
-    name: "missed keys",
-    hint: "fraction of an item's scored positions that did not see a filtered key, mean over items",
-    cell: (_row, _metric, budget) => share(budget?.meanReach?.missedKeys),
-  },
-  {
-    name: "own",
-    hint:
-      "fraction of the scored positions' own attentions that were filtered, over all layers, mean over items",
-    cell: (_row, _metric, budget) => share(budget?.meanReach?.ownSkips),
-  },
-  {
-    name: "skipped",
-    hint: "pruning ratio: attention computations skipped after the warm-up, over all layers",
-    cell: (_row, _metric, budget) => share(budget?.achievedRatio),
-  },
-  {
-    name: "evicted",
-    hint: "compression ratio: keys and values evicted, of those decided, over all layers",
-    cell: (_row, _metric, budget) => share(budget?.kvAchievedRatio),
-  },
+  ],
+  [
+    "p",
+    "p value adjusted for all rows (McNemar's mid-p, of ppl from resamples; Benjamini-Hochberg)",
+    ({ difference }) => difference!.adjustedPValue.toPrecision(2),
+  ],
+  ["verdict", "at 5%", ({ difference }) => difference!.verdict, true],
+  [
+    "detectable",
+    "smallest true change that 80% of such experiments find",
+    ({ of, difference, dense }) => {
+      const least = difference?.smallestDetectable;
+      return least == null ? "-" : formatSpread(of, least, dense.mean);
+    },
+  ],
+  filtered(
+    "identical",
+    "fraction of items with the full model's log-likelihoods: the filter did not change them",
+    ({ items, identical }) => items && identical! / items,
+  ),
+  ...(["pairs", "cache"] as const).map((name): TableColumn<Row> => [
+    BUDGETS[name].label,
+    `${BUDGETS[name].title}, of these items, in % of the full model's`,
+    ({ budget }) => showFraction(budget && spent(budget)?.[name]),
+  ]),
+  filtered(
+    "missed keys",
+    "fraction of an item's scored positions that did not see a filtered key, mean over items",
+    ({ meanReach }) => meanReach?.missedKeys,
+  ),
+  filtered(
+    "own",
+    "fraction of the scored positions' own attentions that were filtered, over all layers, mean over items",
+    ({ meanReach }) => meanReach?.ownSkips,
+  ),
+  filtered(
+    "skipped",
+    "pruning ratio: attention computations skipped after the warm-up, over all layers",
+    ({ achievedRatio }) => achievedRatio,
+  ),
+  filtered(
+    "evicted",
+    "compression ratio: keys and values evicted, of those decided, over all layers",
+    ({ kvAchievedRatio }) => kvAchievedRatio,
+  ),
 ];
 
 /** Columns that are left out in a narrow terminal, the first one first. */
@@ -134,7 +126,7 @@ export const SPARE_COLUMNS = [
   "pairs",
 ];
 
-export const EVAL_COLUMNS = COLUMNS.map(({ name }) => name);
+export const EVAL_COLUMNS = COLUMNS.map(([name]) => name);
 
 /** A row per metric of a task. */
 export function tabulateEval(
@@ -142,14 +134,9 @@ export function tabulateEval(
   budgets: { readonly [task: string]: Budget },
 ): PlainTable {
   const isDense = results.every(({ filtered }) => filtered === undefined);
-  const columns = COLUMNS.filter(({ always }) => always || !isDense);
-  return {
-    columns: columns.map(({ name }) => name),
-    hints: columns.map(({ hint }) => hint),
-    left: columns.map(({ left }) => left === true),
-    rows: results.map((row) => {
-      const metric = findMetric(row.task, row.metric);
-      return columns.map(({ cell }) => cell(row, metric, budgets[row.task]));
-    }),
-  };
+  const rows = results.map((result): Row => {
+    const { task, metric } = result;
+    return { ...result, of: findMetric(task, metric), budget: budgets[task] };
+  });
+  return tabulate(rows, isDense ? DENSE_COLUMNS : COLUMNS);
 }

@@ -4,9 +4,9 @@ import { dropRatioOf, skipRatiosOf, tallyDrops, tallySkips } from "../../../lib/
 import { unitsOf } from "../../../lib/filter/mod.ts";
 import { ownRule, recordCalibration, recordOptions, type ResolvedOptions } from "../../../lib/methods/mod.ts";
 import type { ModelConfig, ModelFile, SamplingOptions, Tokenizer } from "../../../lib/model/mod.ts";
+import { tabulate, type TextTable } from "../../../lib/plot/mod.ts";
 import { plural } from "../../../lib/plural.ts";
 import { readVersion } from "../../../lib/version.ts";
-import type { PlainTable } from "../cli/output/table.ts";
 import type { GeneratedText } from "./run.ts";
 
 /** Tokens per second; null where none were made. */
@@ -56,58 +56,44 @@ export function describeRun(config: Pick<ModelConfig, "numLayers">, run: Generat
     `KV cache ${m.kvBytesHeld} bytes, ${percent(m.kvBytesHeld / m.kvBytesDense)} of the full model`;
 }
 
-/** Columns of the table, each with its explanation. */
-const COLUMNS: readonly (readonly [
-  name: string,
-  hint: string,
-  cell: (run: GeneratedText, measured: ReturnType<typeof measureRun>) => string,
-])[] = [
-  ["run", "without and with the method", (run) => run.name],
-  ["tokens", "tokens that were made", (run) => String(run.ids.length)],
-  ["prompt t/s", "tokens of the prompt a second", (_, m) => speed(m.promptTokensPerSecond)],
-  ["t/s", "tokens made a second", (_, m) => speed(m.tokensPerSecond)],
-  [
-    "skipped",
-    "pruning ratio: queries skipped, after the warm-up, over all layers",
-    (_, m) => percent(m.queriesSkipped),
-  ],
-  [
-    "evicted",
-    "compression ratio: keys and values evicted, of those decided, likewise",
-    (_, m) => percent(m.keysDropped),
-  ],
-  [
-    "pairs",
-    "pairs of a query and a key computed, in % of the full model's",
-    (_, m) => percent(1 - m.pairsAvoided),
-  ],
-  [
-    "attn FLOPs",
-    "operations of the attention block, in % of the full model's",
-    (_, m) => percent(1 - m.attentionFlopsAvoided),
-  ],
-  ["KV bytes", "bytes of the KV cache in use at the end", (_, m) => String(m.kvBytesHeld)],
-  [
-    "KV cache",
-    "the same against a dense cache of the same tokens",
-    (_, m) => percent(m.kvBytesHeld / m.kvBytesDense),
-  ],
-];
-
-/** The table with one row per run, and notes that explain its columns. */
+/** The table with one row per run. */
 export function tabulateRuns(
   config: Pick<ModelConfig, "numLayers">,
   runs: readonly GeneratedText[],
-): { readonly table: PlainTable; readonly notes: readonly string[] } {
-  const rows = runs.map((run) => {
-    const measured = measureRun(config, run);
-    return COLUMNS.map(([, , cell]) => cell(run, measured));
-  });
-  const columns = COLUMNS.map(([name]) => name);
-  return {
-    table: { columns, rows, left: columns.map((name) => name === "run") },
-    notes: [COLUMNS.map(([name, hint]) => `${name}: ${hint}`).join("; ") + "."],
-  };
+): TextTable {
+  const rows = runs.map((run) => ({ name: run.name, made: run.ids.length, ...measureRun(config, run) }));
+  return tabulate(rows, [
+    ["run", "without and with the method", ({ name }) => name, true],
+    ["tokens", "tokens that were made", ({ made }) => String(made)],
+    ["prompt t/s", "tokens of the prompt a second", (m) => speed(m.promptTokensPerSecond)],
+    ["t/s", "tokens made a second", (m) => speed(m.tokensPerSecond)],
+    [
+      "skipped",
+      "pruning ratio: queries skipped, after the warm-up, over all layers",
+      (m) => percent(m.queriesSkipped),
+    ],
+    [
+      "evicted",
+      "compression ratio: keys and values evicted, of those decided, likewise",
+      (m) => percent(m.keysDropped),
+    ],
+    [
+      "pairs",
+      "pairs of a query and a key computed, in % of the full model's",
+      (m) => percent(1 - m.pairsAvoided),
+    ],
+    [
+      "attn FLOPs",
+      "operations of the attention block, in % of the full model's",
+      (m) => percent(1 - m.attentionFlopsAvoided),
+    ],
+    ["KV bytes", "bytes of the KV cache in use at the end", (m) => String(m.kvBytesHeld)],
+    [
+      "KV cache",
+      "the same against a dense cache of the same tokens",
+      (m) => percent(m.kvBytesHeld / m.kvBytesDense),
+    ],
+  ]);
 }
 
 /** Number of the first token in which two texts differ; null where one is the beginning of the other. */

@@ -45,6 +45,10 @@ const measureColumns = ({ columns, rows }: PlainTable) =>
 const sumWidths = (widths: readonly number[]) =>
   widths.reduce((sum, width) => sum + width, GAP.length * (widths.length - 1));
 
+/** The meanings of a table's columns as a line, where it has them. */
+export const listLegend = ({ columns, hints }: PlainTable): string[] =>
+  hints === undefined ? [] : [`${columns.map((name, i) => `${name}: ${hints[i]}`).join("; ")}.`];
+
 /** A table of some of its columns, in the order of the names. */
 export function selectColumns(table: PlainTable, names: readonly string[]): PlainTable {
   const places = names.map((name) => table.columns.indexOf(name)).filter((i) => i >= 0);
@@ -173,9 +177,6 @@ export async function printTable(
   const width = lineWidth(stream);
   const shown = columns === undefined ? fitColumns(chosen, width, spare) : chosen;
   const hidden = chosen.columns.filter((name) => !shown.columns.includes(name));
-  const legend = shown.hints === undefined
-    ? []
-    : [shown.columns.map((name, i) => `${name}: ${shown.hints![i]}`).join("; ") + "."];
   const rest = hidden.length === 0
     ? []
     : [`Left out at ${width} columns: ${hidden.join(", ")} (--columns all, --csv FILE).`];
@@ -184,7 +185,7 @@ export async function printTable(
     [
       ...[formatTable(shown, width), ""],
       ...(verdict.length === 0 ? [] : [...verdict.map((line) => wrapLines(line, width)), ""]),
-      ...[...legend, ...rest, ...notes].map((note) => wrapLines(note, width)),
+      ...[...listLegend(shown), ...rest, ...notes].map((note) => wrapLines(note, width)),
     ].join("\n"),
   );
 }
