@@ -5,12 +5,18 @@
  */
 import { UsageError } from "../../lib/errors.ts";
 import { nonCausal } from "../../lib/methods/mod.ts";
-import { type ChatMessage, encodeChat, Sampler, type Tokenizer } from "../../lib/model/mod.ts";
+import {
+  type ChatMessage,
+  encodeChat,
+  Sampler,
+  SAMPLING,
+  type SamplingOptions,
+  type Tokenizer,
+} from "../../lib/model/mod.ts";
 import { readText } from "./cli/files.ts";
 import { describeTask } from "./cli/flags/help.ts";
 import { readMethod } from "./cli/flags/method.ts";
 import { type FlagValues, textOf } from "./cli/flags/parse.ts";
-import { readSampling } from "./cli/flags/sampling.ts";
 import { readCount } from "./cli/flags/text.ts";
 import { warnOfLength } from "./cli/machine/model.ts";
 import type { Progress } from "./cli/output/progress.ts";
@@ -18,7 +24,7 @@ import { formatTable, listLegend } from "./cli/output/table.ts";
 import { lineWidth, wrapLines } from "./cli/output/terminal.ts";
 import { openEngine } from "./cli/run/engine.ts";
 import { Interrupt } from "./cli/run/interrupt.ts";
-import { EXIT, runTask, writeLine, writeText } from "./cli/task.ts";
+import { checkFlags, EXIT, flagName, runTask, writeLine, writeText } from "./cli/task.ts";
 import { describeParting, describeRun, recordRuns, tabulateRuns, warnOfNothing } from "./generate/outcome.ts";
 import { type GeneratedText, runGeneration } from "./generate/run.ts";
 import { readCommandLine } from "./run.ts";
@@ -71,6 +77,17 @@ function encodePrompt(tokenizer: Tokenizer, text: string, chat: readonly ChatMes
   throw new UsageError(
     "Cannot go on with an empty prompt: the model begins no text by itself, expected words",
   );
+}
+
+/** The options that were given. @throws {UsageError} If one is out of its range. */
+function readSampling(values: FlagValues): SamplingOptions {
+  const given = Object.keys(SAMPLING).flatMap((name) => {
+    const value = values.get(flagName(name))?.[0];
+    return value === undefined ? [] : [[name, value] as const];
+  });
+  const options: SamplingOptions = Object.fromEntries(given);
+  checkFlags(() => new Sampler(options));
+  return options;
 }
 
 /** Reads the flags. @throws {UsageError} If they do not go together. */

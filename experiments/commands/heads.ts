@@ -17,15 +17,16 @@ import {
 } from "../../lib/methods/mod.ts";
 import { readPlotly, renderHeadsReport } from "../../lib/plot/mod.ts";
 import { plural } from "../../lib/plural.ts";
+import type { Interval } from "../../lib/stats/mod.ts";
 import { describeStudy, encodeStudy, measureStudy } from "../../lib/sweep/mod.ts";
 import { expectScoresAlone, readOptions } from "./cli/flags/method.ts";
 import type { FlagValues } from "./cli/flags/parse.ts";
 import { readCount } from "./cli/flags/text.ts";
 import { probeRetrieval } from "./cli/machine/retrieval.ts";
+import type { PlainTable } from "./cli/output/table.ts";
 import { describePlan, readPlan, startStudy } from "./cli/run/study.ts";
 import { expectStudy } from "./cli/run/study_store.ts";
 import { checkFlags, runTask, writeLine } from "./cli/task.ts";
-import { RULE_COLUMNS, tabulateRules } from "./heads/rule_table.ts";
 import { traceBytes, traceInfo } from "./heads/trace_file.ts";
 import { type Asked, type Running, studyCommand } from "./run.ts";
 
@@ -150,6 +151,36 @@ function formatReport(report: HeadReport): string {
   const short = (_: string, value: unknown) =>
     typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(9)) : value;
   return JSON.stringify(report, short);
+}
+
+function shown(interval: Interval | null): string {
+  if (interval === null) return "-";
+  const { estimate, low, high } = interval;
+  return `${estimate.toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]`;
+}
+
+const RULE_COLUMNS = ["rule", "AUROC", "minus random", "above random", "Spearman"] as const;
+
+/** One row per rule, best first: AUROC, its difference from `random`, and Spearman's correlation, over all layers. */
+function tabulateRules({ overall, layers }: HeadReport): PlainTable {
+  const rules = overall.rules.toSorted((a, b) => (b.auroc ?? 0) - (a.auroc ?? 0));
+  return {
+    columns: [...RULE_COLUMNS],
+    left: [true, false, false, false, false],
+    rows: rules.map(({ rule, aurocInterval, spearmanInterval }) => {
+      const toRandom = (comparisons: typeof overall.comparisons) =>
+        comparisons.find((one) => one.rule === rule && one.against === "random")?.auroc ?? null;
+      const compared = layers.map(({ comparisons }) => toRandom(comparisons)).filter((one) => one !== null);
+      const above = compared.filter(({ low }) => low > 0);
+      return [
+        rule,
+        shown(aurocInterval),
+        shown(toRandom(overall.comparisons)),
+        compared.length === 0 ? "-" : `${above.length}/${compared.length}`,
+        shown(spearmanInterval),
+      ];
+    }),
+  };
 }
 
 function explainTable({ layers }: HeadReport, { study }: Plan): string[] {

@@ -23,8 +23,7 @@ import { type Asked, singleCommand, studyCommand } from "./run.ts";
 import { describeEstimate, estimateRecipe, tabulateEstimate } from "./reproduce/estimate.ts";
 import { planParts } from "./reproduce/parts.ts";
 import { choosePublished, readRecipe, RECIPES } from "./reproduce/recipe.ts";
-import { countFinished, runRecipe } from "./reproduce/work.ts";
-import { keepRecipe } from "./reproduce/worker.ts";
+import { countFinished, keepRecipe, runRecipe } from "./reproduce/work.ts";
 
 const COMMAND = {
   task: "reproduce",

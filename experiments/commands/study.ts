@@ -12,12 +12,20 @@ import { plural } from "../../lib/plural.ts";
 import { diffRuns, StudyStore } from "../../lib/sweep/mod.ts";
 import { isFolder, writeWhole } from "./cli/files.ts";
 import { parseOwnFlags, readInteger, valuesOf } from "./cli/flags/parse.ts";
-import { RESULTS } from "./cli/run/results.ts";
+import { RESULTS } from "./cli/run/resume.ts";
 import { expectSweep, hasEnded, removeStudy } from "./cli/run/study_store.ts";
 import { type PlainTable, printTable, readTable, type TableContext } from "./cli/output/table.ts";
 import { checkFlags, EXIT, runTask, writeLine } from "./cli/task.ts";
 import { LOCALHOST, readToken } from "./cli/flags/token.ts";
-import { exportStudy, importTrials, KINDS, listRecords, mergeStudies, readRecords } from "./study/files.ts";
+import {
+  exportStudy,
+  importTrials,
+  KINDS,
+  listRecords,
+  mergeStudies,
+  readRecords,
+  repairStudy,
+} from "./study/files.ts";
 import {
   bestFirst,
   describeBest,
@@ -27,8 +35,7 @@ import {
   summaryOf,
   tabulateShort,
 } from "./study/open.ts";
-import { plotStudy } from "./study/plot.ts";
-import { repairStudy } from "./study/repair.ts";
+import { plotStudy } from "./study/page.ts";
 import { serveStudy } from "./pages/follow.ts";
 import { takeTaskFile } from "./task/file.ts";
 

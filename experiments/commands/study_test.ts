@@ -28,7 +28,7 @@ import {
 import { exists } from "./cli/files.ts";
 import { exportStudy, importTrials, mergeStudies, readRecords } from "./study/files.ts";
 import { bestFirst, describeBest, listShort } from "./study/open.ts";
-import { thinTrials } from "./study/plot.ts";
+import { thinTrials } from "./study/page.ts";
 import { runTask, withFolder } from "./testing.ts";
 
 const summary = makeSummary([]), { environment } = summary;

@@ -35,8 +35,7 @@ import { expectNoParts, readBudget, readRace, readSearch, shardOf } from "./cli/
 import { openLive, readLivePort } from "./pages/live.ts";
 import { unprobed } from "./cli/machine/retrieval.ts";
 import { formatDuration, type Progress } from "./cli/output/progress.ts";
-import { tellSilence } from "./cli/run/silence.ts";
-import { jobsFor, readJobs, startWorkers, threadsOf } from "./cli/run/jobs.ts";
+import { jobsFor, readJobs, startWorkers, tellSilence, threadsOf } from "./cli/run/jobs.ts";
 import { describePlan, readPlan, readTaskName, startStudy } from "./cli/run/study.ts";
 import { beginTrials, expectStudy, hasEnded, ownerName } from "./cli/run/study_store.ts";
 import { checkFlags, runTask } from "./cli/task.ts";

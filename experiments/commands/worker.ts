@@ -17,7 +17,7 @@ import { Interrupt } from "./cli/run/interrupt.ts";
 import { parseOwnFlags, readInteger } from "./cli/flags/parse.ts";
 import { Progress } from "./cli/output/progress.ts";
 import { takeFiles } from "./cli/flags/rule.ts";
-import { tellSilence } from "./cli/run/silence.ts";
+import { tellSilence } from "./cli/run/jobs.ts";
 import { readPlan, startStudy } from "./cli/run/study.ts";
 import {
   completeConditions,
@@ -30,7 +30,7 @@ import {
 } from "./cli/run/study_store.ts";
 import { EXIT, runTask } from "./cli/task.ts";
 import { loadConnection, loadWork } from "./queue/load.ts";
-import { workOnRecipe } from "./reproduce/worker.ts";
+import { workOnRecipe } from "./reproduce/work.ts";
 import { pathOfStudy } from "./study/open.ts";
 
 export const USAGE = `Usage: deno task worker --study FILE | --queue redis://HOST [flags]

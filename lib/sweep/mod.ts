@@ -14,7 +14,6 @@ export * from "./importance.ts";
 export * from "./compare/verdicts.ts";
 export { EQUAL, type Match, type Matched, MATCHES } from "./compare/match.ts";
 export type { MethodGroup } from "./compare/measured.ts";
-export * from "./pareto.ts";
 export { digestConditions, digestTrialOptions } from "./trials/digest.ts";
 export { type AskedTrial, findWrongHeadline, findWrongResult } from "./trials/result.ts";
 export { runSweep, runTrial, type SweepArguments, type SweepProgress } from "./trials/runner.ts";
@@ -22,12 +21,11 @@ export { type Salvaged, salvageStudy } from "./trials/salvage.ts";
 export * from "./trials/store.ts";
 export * from "./trials/store_records.ts";
 export { TABLES as STUDY_TABLES } from "./trials/store_tables.ts";
-export { OBJECTIVE_NAMES, readObjective } from "./objectives.ts";
-export { Search } from "./trials/search.ts";
+export { OBJECTIVE_NAMES, readObjective, Search } from "./trials/search.ts";
 export { readSearchSpace } from "./trials/search_space.ts";
 export { expandGrids, type Grid, readGrids, toOptionName } from "./space.ts";
 export * from "./study.ts";
-export { missesRequested, summarizeSweep } from "./summary.ts";
+export { missesRequested, paretoFront, summarizeSweep } from "./summary.ts";
 export * from "./trial.ts";
 export {
   finishedTrials,

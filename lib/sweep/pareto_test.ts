@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { paretoFront } from "./pareto.ts";
+import { paretoFront } from "./summary.ts";
 
 Deno.test("paretoFront() keeps what no other beats", () => {
   assertEquals(paretoFront([0.1, 0.3, 0.3, 0.5, 0.2], [40, 50, 45, 70, 60]), [

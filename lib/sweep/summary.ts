@@ -8,7 +8,6 @@ import { type BlockSums, type Interval, intervalAround, pairedInterval } from ".
 import { pairedShareInterval } from "../stats/shares.ts";
 import { BUDGETS } from "./budgets.ts";
 import { isBaseline } from "./compare/controls.ts";
-import { paretoFront } from "./pareto.ts";
 import type { Environment, SweepSummary, Trial } from "./trial.ts";
 
 function costOfTrial(trial: Trial): number {
@@ -57,6 +56,30 @@ export function sortTrials<T extends Trial>(trials: readonly T[]): T[] {
   }));
   keyed.sort(({ keys: a }, { keys: b }) => a[0] - b[0] || a[1] - b[1] || a[2] - b[2]);
   return keyed.map(({ trial }) => trial);
+}
+
+/**
+ * Marks the Pareto front: entries for which no other has at least as high a gain and at most as high a cost, with one
+ * of the two strictly better. An entry that is not finite in both is never on it.
+ *
+ * @param gains To be high, such as achieved skip ratios.
+ * @param costs To be low, such as perplexities; as many as `gains`.
+ * @returns One boolean an entry.
+ */
+export function paretoFront(gains: readonly number[], costs: readonly number[]): boolean[] {
+  const front = gains.map(() => false), at = (list: readonly number[]) => (i: number) => list[i]!;
+  const gain = at(gains), cost = at(costs);
+  const finite = [...gains.keys()].filter((i) => Number.isFinite(gain(i)) && Number.isFinite(cost(i)));
+  // From the highest gain down, and of equal gains from the lowest cost up: an entry that costs less than all before is
+  // on it.
+  let least = Infinity, last = NaN;
+  for (const i of finite.sort((a, b) => gain(b) - gain(a) || cost(a) - cost(b))) {
+    front[i] = cost(i) < least || cost(i) === least && gain(i) === last;
+    if (!front[i]) continue;
+    least = cost(i);
+    last = gain(i);
+  }
+  return front;
 }
 
 /**

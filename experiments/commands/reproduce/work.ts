@@ -13,11 +13,14 @@ import {
   type StudyStore,
 } from "../../../lib/sweep/mod.ts";
 import { findTask } from "../../../lib/eval/mod.ts";
+import { exists } from "../cli/files.ts";
+import { type FlagValues, parseFlags, textOf } from "../cli/flags/parse.ts";
+import { readBackend } from "../cli/machine/backend.ts";
 import type { Progress } from "../cli/output/progress.ts";
 import { startWorkers } from "../cli/run/jobs.ts";
-import { hasEnded, ownerName } from "../cli/run/study_store.ts";
-import type { PlannedPart } from "./parts.ts";
-import { findPublished, type Recipe } from "./recipe.ts";
+import { expectSameStudy, hasEnded, ownerName } from "../cli/run/study_store.ts";
+import { type PlannedPart, planParts } from "./parts.ts";
+import { findPublished, readRecipe, type Recipe, RECIPES } from "./recipe.ts";
 
 /** Time after a worker's last heartbeat until its job waits again; at once if its process has ended on this machine. */
 const LEASE_MS = 600_000;
@@ -253,3 +256,30 @@ function readLengths(
 
 /** Tokens decoded after each prefill. */
 const DECODES = 8;
+
+/** Flags of a recipe that its study does not keep otherwise. */
+const OWN = ["recipe", "methods", "ratios", "seeds"] as const;
+
+/** Keeps the flags in a study with which its workers plan the same recipe. */
+export function keepRecipe(store: StudyStore, values: FlagValues): void {
+  const own = OWN.filter((name) => values.has(name)).map((name) => {
+    const text = String(values.get(name)![0]);
+    return [name, name === "recipe" && exists(text) ? Deno.realPathSync(text) : text];
+  });
+  store.set("flags", { ...store.flags, ...Object.fromEntries(own) });
+}
+
+/** Runs jobs of a recipe's study until none is left. @param own Flags that differ here. */
+export async function workOnRecipe(
+  store: StudyStore,
+  own: { readonly [flag: string]: string },
+  control: Control,
+): Promise<void> {
+  const args = Object.entries({ ...store.flags, ...own })
+    .flatMap(([name, text]) => text === "true" ? [`--${name}`] : [`--${name}`, text]);
+  const values = parseFlags("reproduce", args, false);
+  const recipe = await readRecipe(textOf(values, "recipe") ?? RECIPES[0]);
+  const { parts, conditions } = await planParts(recipe, { ...control, values, request: readBackend(values) });
+  expectSameStudy(store, conditions);
+  await runJobs(store, parts, control);
+}

@@ -10,7 +10,7 @@ import {
 } from "../../../lib/sweep/mod.ts";
 import { isControl, methodName, requestedRatios } from "../../../lib/plot/mod.ts";
 import { isFolder } from "../cli/files.ts";
-import { STUDY_FILE } from "../cli/run/results.ts";
+import { STUDY_FILE } from "../cli/run/resume.ts";
 import { findWrongTask } from "../task/file.ts";
 
 /** The file of a study, from its own name or its folder's. */

@@ -3,7 +3,7 @@ import { PerplexityEvaluation, type PerplexityTypes } from "../../eval/tasks/per
 import { fakeModel, fakePruner } from "../../eval/testing.ts";
 import { type ResolvedOptions, resolveOptions } from "../../methods/mod.ts";
 import { type SamplerName, SAMPLERS } from "../../search/sampler.ts";
-import { observeTrial, readObjective } from "../objectives.ts";
+import { observeTrial, readObjective } from "./search.ts";
 import { runSweep } from "./runner.ts";
 import { Search } from "./search.ts";
 import { readSearchSpace } from "./search_space.ts";

@@ -1,6 +1,6 @@
 /** `--jobs N`: further processes that work on a study of this one. */
 import { UsageError } from "../../../../lib/errors.ts";
-import type { StudyStore } from "../../../../lib/sweep/mod.ts";
+import type { HeldTrial, StudyStore } from "../../../../lib/sweep/mod.ts";
 import { taskArguments } from "../machine/deno.ts";
 import type { FlagValues } from "../flags/parse.ts";
 import type { Progress } from "../output/progress.ts";
@@ -99,5 +99,23 @@ export async function startWorkers(
       });
       await Promise.all(watching);
     },
+  };
+}
+
+/** Reports each such trial once. Its worker may compute a long chunk or have ended on another machine. */
+export function tellSilence(progress: Progress): (held: readonly HeldTrial[]) => void {
+  const told = new Set<string>();
+  return (held) => {
+    for (const { number, owner, untilMs } of held) {
+      const key = `${number} ${owner}`;
+      if (told.has(key)) continue;
+      told.add(key);
+      progress.line(
+        `Waits for trial ${number}: worker ${owner} gives no sign, and has it until ${
+          new Date(untilMs).toISOString()
+        } ` +
+          "(if it has ended, deno task study repair makes a study in which the trial waits)",
+      );
+    }
   };
 }

@@ -3,10 +3,15 @@ import { PlaceLostError, UsageError } from "../../../../lib/errors.ts";
 import { exists, expectWritable, lockFolder, makeFolder } from "../files.ts";
 import type { Task } from "../flags/flag.ts";
 import { type FlagValues, textOf } from "../flags/parse.ts";
-import { makeResultsFolder, RESULTS, STUDY_FILE } from "./results.ts";
 import type { Interrupt } from "./interrupt.ts";
 import { EXIT, explainError, writeLine } from "../task.ts";
 import { escapeControls } from "../output/terminal.ts";
+
+/** Parent of the results' folder, if no flag names a folder. */
+export const RESULTS = "results";
+
+/** The file of a study in its folder of results. */
+export const STUDY_FILE = "study.db";
 
 /** Where a run's results are to go, before anything is written. */
 interface Destination {
@@ -67,6 +72,25 @@ function expectPlace(folder: string, { result, resumes }: Destination): void {
     throw new UsageError(
       `Cannot write to "${folder}": it holds a study (go on with --resume, or take another --out)`,
     );
+  }
+}
+
+/**
+ * Makes a folder whose name is the time: `results/2026-01-02T03-04-05`, or `…-2` if another run began in the same
+ * second.
+ *
+ * @throws {UsageError} If its parent folder cannot be made.
+ */
+export function makeResultsFolder(parent = RESULTS, now: Date = new Date()): string {
+  makeFolder(parent);
+  const name = `${parent}/${now.toISOString().slice(0, 19).replaceAll(":", "-")}`;
+  for (let folder = name, count = 2;; folder = `${name}-${count++}`) {
+    try {
+      Deno.mkdirSync(folder);
+      return folder;
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+    }
   }
 }
 

@@ -6,8 +6,7 @@ import { listFolder, resumeArguments, runTask, withFolder } from "../../testing.
 import { lockFolder } from "../files.ts";
 import { Interrupt } from "./interrupt.ts";
 import type { FlagValues } from "../flags/parse.ts";
-import { makeResultsFolder } from "./results.ts";
-import { claimFolder, endEarly, readDestination, resumeCommand } from "./resume.ts";
+import { claimFolder, endEarly, makeResultsFolder, readDestination, resumeCommand } from "./resume.ts";
 
 const RESULT = "compare.json";
 

@@ -16,7 +16,7 @@ import {
 import { exists } from "../files.ts";
 import { flagsOf } from "../flags/flags.ts";
 import type { FlagValues } from "../flags/parse.ts";
-import { STUDY_FILE } from "./results.ts";
+import { STUDY_FILE } from "./resume.ts";
 
 /** Flags that define the runs of a study; values of `PATHS` are paths where such a file exists. */
 const KEPT =

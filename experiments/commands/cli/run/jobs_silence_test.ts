@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import type { Progress } from "../output/progress.ts";
-import { tellSilence } from "./silence.ts";
+import { tellSilence } from "./jobs.ts";
 
 Deno.test("tellSilence() says once who has a trial, and until when", () => {
   const lines: string[] = [];
