@@ -4,7 +4,8 @@ import { cacheDir, isMissing } from "../lib/cache.ts";
 import { NativeLibraryError } from "../lib/errors.ts";
 import { ABI_VERSION, Op, type OpFunction, parseAbi } from "./abi.ts";
 import { ALL_LEVELS, type LibraryManifest, manifestPath, readCache } from "./cache.ts";
-import { LEVELS, sourceKey } from "./sources.ts";
+import { findPrebuilt, PLATFORM } from "./prebuilt.ts";
+import { LEVELS, packageOf, sourceKey } from "./sources.ts";
 import { IDENTITY, type NativeLibrary, SYMBOLS } from "./symbols.ts";
 
 /** How messages call a library, the variable that may name another one, and the flags that build it. */
@@ -81,8 +82,16 @@ function runsHere(path: string, wantsBest: boolean): boolean {
   return (wantsBest ? mask & 1 << best : mask & (2 << best) - 1) !== 0;
 }
 
+/** A library; its origin in words, unless that is the build in the cache. */
+interface FoundLibrary<Manifest extends LibraryManifest> {
+  readonly path: string;
+  readonly manifest?: Manifest;
+  readonly note?: string;
+}
+
 /**
- * The library that the user names, else the build of the present sources in the cache, with its manifest.
+ * The library that the user names, else that of an installed npm package (CPU only), else the build of the present sources
+ * in the cache, with its manifest.
  *
  * @param query Which build, where none is named.
  * @throws {NativeLibraryError} If it is in none of those places, or differs from its build's manifest.
@@ -91,19 +100,22 @@ export async function findLibrary<Manifest extends LibraryManifest>(
   library: "cpu" | "cuda",
   explicit?: string,
   query: BuildQuery = {},
-): Promise<{ path: string; manifest?: Manifest }> {
+): Promise<FoundLibrary<Manifest>> {
   const { title, variable, flags } = LIBRARIES[library];
   const named = namedLibrary(library, explicit);
   if (named !== undefined) {
-    if (await isFile(named)) return { path: await Deno.realPath(named) };
     const source = explicit === undefined ? variable : "the path given";
+    if (await isFile(named)) return { path: await Deno.realPath(named), note: `library of ${source}` };
     throw new NativeLibraryError(
       `Cannot find the ${title}: found nothing at "${named}" (${source}), expected a built library; ` +
         `run: ${buildCommand(flags)}`,
     );
   }
+  const prebuilt = library === "cpu" ? await findPrebuilt() : undefined;
+  if (prebuilt?.path !== undefined) return { path: prebuilt.path, note: `prebuilt ${prebuilt.name}` };
+  const refused = prebuilt && `${prebuilt.name} (${prebuilt.trouble})`;
   const damaged: string[] = [], built = await findBuild<Manifest>(library, query, damaged);
-  if (built !== undefined) return built;
+  if (built !== undefined) return { ...built, ...(refused && { note: `built here, not ${refused}` }) };
   const ofLevel = query.level === undefined ? "" : ` --level ${query.level}`, [first] = damaged;
   if (first !== undefined) {
     throw new NativeLibraryError(
@@ -111,8 +123,9 @@ export async function findLibrary<Manifest extends LibraryManifest>(
     );
   }
   const what = query.level === undefined ? "" : ` with level "${query.level}"`;
+  const tried = library === "cpu" ? `${variable}, ${refused ?? packageOf(PLATFORM)}` : variable;
   throw new NativeLibraryError(
-    `Cannot find the ${title}: found neither ${variable} nor a build of these sources${what} in "${cacheDir()}"; ` +
+    `Cannot find the ${title}: found neither ${tried} nor a build of these sources${what} in "${cacheDir()}"; ` +
       `run: ${buildCommand(`${flags}${ofLevel}`)}`,
   );
 }

@@ -195,6 +195,9 @@ Deno.test("openCpu() describes itself in one line, and takes level and BLAS from
     description,
     /^cpu: (x86-64-v2|base), 1 thread, built-in matrix product \(TOKENFILTER_BLAS=none\)$/,
   );
+  const library = (await findLibrary("cpu")).path,
+    named = await openCpu({ library, threads: 1, blas: "none" });
+  assertMatch(named.description, / built-in matrix product \(library of the path given\)$/);
 });
 
 Deno.test({

@@ -13,7 +13,9 @@ import { expectOptions, type TypeName } from "../lib/errors.ts";
 import { CpuBackend } from "./backend.ts";
 import { findBlas } from "./blas.ts";
 import { expectLevel, NativeContext, supportedLevels } from "./context.ts";
-import { namedLibrary, openCpuLibrary } from "./library.ts";
+import { findLibrary, loadLibrary, namedLibrary, openCpuLibrary } from "./library.ts";
+import { findPrebuilt } from "./prebuilt.ts";
+import { SYMBOLS } from "./symbols.ts";
 
 export { CpuBackend } from "./backend.ts";
 export { CudaBackend } from "./cuda/backend.ts";
@@ -35,13 +37,16 @@ export interface CpuOptions {
    * if there are more than 8 rows: this is faster in prefills, needs AMX or AVX512-BF16, and changes results a little.
    */
   readonly products?: Products;
-  /** Path of the library; by default `TOKENFILTER_LIBRARY`, else the build of these sources in the cache. */
+  /**
+   * Path of the library. By default `TOKENFILTER_LIBRARY`, else that of the npm package for this platform, if the program
+   * has it installed and its digest is this release's, else the build of these sources in the cache.
+   */
   readonly library?: string;
   /** Path of an OpenBLAS, or `none`; by default the one that `findBlas` finds. */
   readonly blas?: string;
   /**
    * Build the library where the cache has none of these sources, and fetch an OpenBLAS for it, as `./build` does; false
-   * by default. A library that is named is taken as it is, and so is a BLAS.
+   * by default. A library that is named or installed is taken as it is, and so is a BLAS.
    */
   readonly build?: boolean;
   /** Called with short lines about each build or download. */
@@ -61,7 +66,8 @@ const OPTIONS: Record<keyof CpuOptions, TypeName> = {
 const BLAS_PAUSE_MS = 24 * 3600e3;
 
 /**
- * Opens the native CPU library. The backend's threads end with `using`, or once there is no reference to it.
+ * Opens the native CPU library. The backend's threads end with `using`, or once there is no reference to it. Its
+ * `description` names the library, unless that is the build of these sources.
  *
  * @throws {TypeError | RangeError} If an option is unknown, or its value wrong.
  * @throws {NativeLibraryError} If the library is not built, not whole, or of another version; if the machine lacks the
@@ -78,19 +84,19 @@ export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend> {
     const { onProgress, blas } = options;
     const fetchBlas = async () =>
       await ensureBlas({ level: level ?? await findLevel(), onProgress, pauseMs: BLAS_PAUSE_MS });
-    await Promise.all([
-      namedLibrary("cpu", library) ?? buildCpu({ level, onProgress }),
-      blas ?? fetchBlas(),
-    ]);
+    const isThere = namedLibrary("cpu", library) ?? (await findPrebuilt())?.path;
+    await Promise.all([isThere ?? buildCpu({ level, onProgress }), blas ?? fetchBlas()]);
   }
-  const context = new NativeContext(await openCpuLibrary(library, level), { threads, level, products });
+  const found = await findLibrary("cpu", library, { level });
+  const context = new NativeContext(loadLibrary("cpu", found.path, SYMBOLS), { threads, level, products });
+  const describe = (blas?: string) => [blas, found.note].filter(Boolean).join("; ");
   if (options.blas !== undefined) {
     if (options.blas !== "none") context.loadBlas(options.blas);
-    return new CpuBackend(context);
+    return new CpuBackend(context, describe());
   }
   const { path, reason } = await findBlas(undefined, context.level);
   if (path !== undefined) context.loadBlas(path);
-  return new CpuBackend(context, reason);
+  return new CpuBackend(context, describe(reason));
 }
 
 /** Instruction-set levels that this machine and the library have, lowest first. */

@@ -153,6 +153,13 @@ export function includesOf(sources: Sources, unit: string, missing?: Set<string>
   return [...found].sort();
 }
 
+/** ABI version of the library that sources make. */
+export const abiOf = (sources: Sources): number =>
+  Number(sources.get("include/tokenfilter.h")!.match(/#define TKF_ABI_VERSION (\d+)/)![1]);
+
+/** The npm package with the CPU library of a platform, such as `linux-x64`. */
+export const packageOf = (platform: string): string => `@tokenfilter/native-${platform}`;
+
 export interface LibrarySources {
   readonly units: readonly string[];
   /** Their texts, and those of all that they include. */

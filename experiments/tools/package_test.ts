@@ -2,11 +2,14 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { buildCpu } from "../../build.ts";
 import { run } from "../../ffi/build/command.ts";
-import { IN_SLOW_TIER, NOT_ON_WINDOWS, unless } from "../../lib/testing.ts";
+import { PLATFORM } from "../../ffi/prebuilt.ts";
+import { packageOf, sourceKey } from "../../ffi/sources.ts";
+import { IN_SLOW_TIER, NOT_ON_WINDOWS, testSlow, unless } from "../../lib/testing.ts";
 import { finish, type Finished, withFolder } from "../commands/testing.ts";
 import { findDenoCaches } from "../commands/cli/machine/deno.ts";
 import { listPackages, lockedPackages } from "./gpu_pack.ts";
-import { listPublished, packNative } from "./release/packages.ts";
+import { fetchRuntime } from "./package_testing.ts";
+import { formatPrebuilt, listPublished, packNative } from "./release/packages.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 const NAME = "jsr:@tokenfilter/tokenfilter";
@@ -55,6 +58,28 @@ async function makeProject(folder: string, config: object, files: Record<string,
   for (const [name, text] of Object.entries(files)) await Deno.writeTextFile(`${project}/${name}`, text);
   return project;
 }
+
+/** Packs the library of this machine, and installs it in a project. @returns The list of libraries with only this one. */
+async function installNative(folder: string, project: string): Promise<string> {
+  const { path, manifest } = await buildCpu();
+  const packed = await packNative(
+    folder,
+    PLATFORM,
+    { ...manifest, bytes: await Deno.readFile(path) },
+    "0.0.0",
+  );
+  const to = `${project}/node_modules/${packageOf(PLATFORM)}`;
+  await Deno.mkdir(to, { recursive: true });
+  assertEquals((await run("tar", ["xzf", packed.path, "-C", to, "--strip-components=1"])).success, true);
+  return formatPrebuilt({ sources: await sourceKey("cpu"), libraries: { [PLATFORM]: packed.library } });
+}
+
+/** Files that run main.ts in a Worker. */
+const IN_WORKER = {
+  "worker.ts": 'await import("./main.ts");\nself.postMessage("done");\n',
+  "host.ts": `const worker = new Worker(new URL("worker.ts", import.meta.url), { type: "module" });
+worker.onmessage = () => worker.terminate();\n`,
+};
 
 /** README's program with another backend. */
 const on = (backend: string, more = "") =>
@@ -114,9 +139,8 @@ Deno.test("a project that links the packed files checks strictly, and runs READM
       "main.ts": SAMPLE,
       "reference.ts": on("new ReferenceBackend()"),
       "entries.ts": entries.map((entry, i) => `export * as entry${i} from "${entry}";\n`).join(""),
-      "worker.ts": 'await import("./main.ts");\nself.postMessage("done");\n',
-      "host.ts": `const worker = new Worker(new URL("worker.ts", import.meta.url), { type: "module" });
-worker.onmessage = () => worker.terminate();\n`,
+      "describe.ts": `import { openCpu } from "${NAME}/ffi"; console.log((await openCpu()).description);`,
+      ...IN_WORKER,
     });
     const checked = await deno(project, ["check", "main.ts", "reference.ts", "entries.ts"]);
     assertEquals(checked.code, 0, checked.stderr);
@@ -128,25 +152,34 @@ worker.onmessage = () => worker.terminate();\n`,
     assertAllClose(numbersOf(cpu), numbersOf(reference));
     const inWorker = await deno(project, ["run", "--no-prompt", ...RUNNING, "host.ts"]);
     assertEquals(inWorker, cpu);
-    // With the library of the native package, and a cache that has none.
-    const { path } = await packNative(folder, await buildCpu(), "0.0.0");
-    await Deno.mkdir(`${folder}/native`);
-    assertEquals((await run("tar", ["xzf", path, "-C", `${folder}/native`])).success, true);
-    const [library] = JSON.parse(await Deno.readTextFile(`${folder}/native/package/package.json`)).files;
-    const env = {
-      TOKENFILTER_LIBRARY: `${folder}/native/package/${library}`,
-      TOKENFILTER_CACHE: `${folder}/none`,
-    };
+    // With the library of the npm package, and a cache that has none.
+    const env = { TOKENFILTER_CACHE: `${folder}/none`, TOKENFILTER_BLAS: "none" };
+    const list = await installNative(folder, project), describe = ["run", "-A", "describe.ts"];
+    const without = await deno(project, describe, env);
+    assertMatch(
+      without.stderr,
+      /native-\S+@0\.0\.0 \(.+\) nor a build of these sources in /,
+    );
+    await Deno.writeTextFile(`${folder}/package/ffi/prebuilt_list.ts`, list);
+    const { stdout } = await deno(project, describe, env);
+    assertMatch(stdout, /^cpu: .* \(TOKENFILTER_BLAS=none; prebuilt @tokenfilter\/native-\S+@0\.0\.0\)\n$/);
     assertEquals(await deno(project, ["run", "--no-prompt", ...RUNNING, "main.ts"], env), cpu);
+    // Another library is not loaded: here, the build in the usual cache is.
+    const library = `${project}/node_modules/${packageOf(PLATFORM)}/libtokenfilter_cpu.so`;
+    await Deno.writeFile(library, new Uint8Array(1), { append: true });
+    assertMatch(
+      (await deno(project, describe)).stdout,
+      /; built here, not @tokenfilter\/native-\S+ \(found /,
+    );
     // README shows the output of its program: a text with tokens that were skipped.
     const [, shown] = SAMPLE.match(/^\/\/ (It was .*) …$/m)!;
     assert(shown!.includes("[ was]") && cpu.stdout.trimStart().startsWith(shown!), cpu.stdout.slice(0, 200));
   }));
 
-/** Serves the published files. @param requests Paths that were asked for @param damaged Whether models come damaged */
+/** Serves the published files. @param requests Gets the paths that were asked for @param change Gives the bytes to send */
 function servePackage(
   requests: string[] = [],
-  damaged: () => boolean = () => false,
+  change: (path: string, bytes: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer> = (_, bytes) => bytes,
 ): Deno.HttpServer<Deno.NetAddr> {
   return Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, async (request) => {
     const path = decodeURIComponent(new URL(request.url).pathname.slice(1));
@@ -154,8 +187,7 @@ function servePackage(
     if (!published.includes(path)) return new Response(null, { status: 404 });
     const type = path.endsWith(".ts") ? "application/typescript" : "application/octet-stream";
     const bytes = await Deno.readFile(new URL(path, ROOT));
-    if (path.endsWith(".gguf") && damaged()) bytes[bytes.length >> 1]! ^= 1;
-    return new Response(bytes, { headers: { "content-type": type } });
+    return new Response(change(path, bytes), { headers: { "content-type": type } });
   });
 }
 
@@ -163,7 +195,10 @@ Deno.test("tiny comes once where the package is imported over http, and anew whe
   withFolder(async (folder) => {
     const requests: string[] = [];
     let isDamaged = false;
-    await using server = servePackage(requests, () => isDamaged);
+    await using server = servePackage(requests, (path, bytes) => {
+      if (path.endsWith(".gguf") && isDamaged) bytes[bytes.length >> 1]! ^= 1;
+      return bytes;
+    });
     const host = `127.0.0.1:${server.addr.port}`, program = `${folder}/main.ts`;
     await Deno.writeTextFile(
       program,
@@ -196,6 +231,62 @@ console.log((await resolveModel("tiny")).sha256);`,
     assertMatch(stderr, /Cannot load model "tiny": found SHA-256 \w+ of .*, expected 5caf80a8/);
   }));
 
+/** The entries of the package on a host, by their names. */
+const importsFrom = (host: string) => ({
+  ...imports,
+  ...Object.fromEntries(
+    Object.entries(exports).map(([entry, path]) => [NAME + entry.slice(1), `http://${host}/${path}`]),
+  ),
+});
+
+/** A folder for modules that are cached only for a test; packages are those of the present cache. */
+async function makeDenoDir(folder: string): Promise<string> {
+  const { denoDir } = await findDenoCaches();
+  await Deno.mkdir(folder);
+  await Deno.symlink(`${denoDir}/npm`, `${folder}/npm`);
+  return folder;
+}
+
+testSlow(
+  "a project over http takes a prebuilt library, in a Worker too, and no module that its lock lacks",
+  () =>
+    withFolder(async (folder) => {
+      const changed = new Map<string, string>();
+      await using server = servePackage([], (path, bytes) => {
+        const text = changed.get(path);
+        return text === undefined ? bytes : new TextEncoder().encode(text);
+      });
+      const host = `127.0.0.1:${server.addr.port}`;
+      const project = await makeProject(folder, { imports: importsFrom(host), lock: { frozen: false } }, {
+        "main.ts": SAMPLE,
+        "describe.ts": `import { openCpu } from "${NAME}/ffi"; console.log((await openCpu()).description);`,
+        ...IN_WORKER,
+      });
+      changed.set("ffi/prebuilt_list.ts", await installNative(folder, project));
+      const env = { TOKENFILTER_CACHE: `${folder}/none`, TOKENFILTER_BLAS: "none" };
+      const over = [`--allow-import=${host}`, `--allow-net=${host}`];
+      const run = async (denoDir: string, ...args: string[]) =>
+        await deno(project, ["run", "--no-prompt", ...args.slice(0, -1), ...RUNNING, ...over, args.at(-1)!], {
+          ...env,
+          DENO_DIR: denoDir,
+        });
+      const first = await makeDenoDir(`${folder}/first`);
+      const { stdout, stderr } = await run(first, "describe.ts");
+      assertMatch(stdout, /prebuilt @tokenfilter\/native-/, stderr);
+      const found = await run(first, "main.ts");
+      assert(numbersOf(found).length > 100);
+      const { remote } = JSON.parse(await Deno.readTextFile(`${project}/deno.lock`));
+      assert(Object.keys(remote).length > 100);
+      const inWorker = await run(first, "--frozen", "host.ts");
+      assertEquals([inWorker.code, inWorker.stdout], [0, found.stdout], inWorker.stderr);
+      const path = "lib/filter/sequence.ts";
+      changed.set(path, `${await Deno.readTextFile(new URL(path, ROOT))}\n`);
+      const refused = await run(await makeDenoDir(`${folder}/second`), "--frozen", "main.ts");
+      assertEquals(refused.code, 10);
+      assertMatch(refused.stderr, /Integrity check failed[^]*Specifier: .*sequence\.ts/);
+    }),
+);
+
 Deno.test({
   ...unless(
     NOT_ON_WINDOWS || IN_SLOW_TIER, // it compiles the library again
@@ -209,17 +300,9 @@ Deno.test({
 console.log((await readBuiltinText()).length);`;
       const project = await makeProject(folder, {
         compilerOptions: { strict: true, noUncheckedIndexedAccess: true, exactOptionalPropertyTypes: true },
-        imports: {
-          ...imports,
-          ...Object.fromEntries(
-            Object.entries(exports).map(([entry, path]) => [NAME + entry.slice(1), `http://${host}/${path}`]),
-          ),
-        },
+        imports: importsFrom(host),
       }, { "main.ts": SAMPLE, "build.ts": on("await openCpu({ build: true })", text) });
-      // Modules are cached only for this test; packages are those of the present cache.
-      const { denoDir } = JSON.parse((await deno(project, ["info", "--json"])).stdout);
-      await Deno.mkdir(`${folder}/deno`);
-      await Deno.symlink(`${denoDir}/npm`, `${folder}/deno/npm`);
+      const DENO_DIR = await makeDenoDir(`${folder}/deno`);
       // The compiler at hand, without optimization: the libraries built here need not be fast.
       const CXX = `${folder}/c++`, compiler = Deno.env.get("CXX") || "g++";
       await Deno.writeTextFile(
@@ -228,7 +311,7 @@ console.log((await readBuiltinText()).length);`;
         { mode: 0o755 },
       );
       const env = {
-        ...{ CXX, DENO_DIR: `${folder}/deno`, TOKENFILTER_CACHE: `${folder}/cache` },
+        ...{ CXX, DENO_DIR, TOKENFILTER_CACHE: `${folder}/cache` },
         TOKENFILTER_BLAS: "none",
       };
       const run = (...args: string[]) => deno(project, ["run", "--no-prompt", ...args], env);
@@ -247,46 +330,49 @@ console.log((await readBuiltinText()).length);`;
     }),
 });
 
-const node = await run("node", ["--version"]);
-const HAS_NODE = Number(node.stdout.match(/^v(\d+)/)?.[1]) >= 24;
+for (const name of ["node", "bun"] as const) {
+  const runtime = IN_SLOW_TIER ? { trouble: IN_SLOW_TIER } : await fetchRuntime(name);
+  Deno.test({
+    ...unless(
+      "trouble" in runtime && runtime.trouble,
+      `the package's npm form decides in ${name}, and names Deno where it needs it`,
+    ),
+    fn: () => importByNpm("program" in runtime ? runtime.program : ""),
+  });
+}
 
-Deno.test({
-  ...unless(
-    IN_SLOW_TIER || !HAS_NODE && "needs Node.js 24 or later",
-    "the package's npm form decides in Node.js, and names Deno where it needs it",
-  ),
-  fn: () =>
-    withFolder(async (folder) => {
-      const packed = await deno(ROOT, [
-        "pack",
-        "--allow-dirty",
-        "--allow-slow-types",
-        "--output",
-        `${folder}/package.tgz`,
-      ]);
-      assertEquals(packed.code, 0, packed.stderr);
-      assertEquals((await run("tar", ["xzf", `${folder}/package.tgz`, "-C", folder])).success, true);
-      // The packages of Deno's cache, which are those of the lock.
-      const { dependencies } = JSON.parse(await Deno.readTextFile(`${folder}/package/package.json`));
-      const locked = lockedPackages(await Deno.readTextFile(new URL(".std/npm.lock", ROOT)));
-      const { npmCache } = await findDenoCaches();
-      for (const name of Object.keys(dependencies)) {
-        const ids = locked.filter((id) => id.startsWith(`${name}@`));
-        const [found] = (await listPackages(npmCache, ids)).folders, to = `${folder}/node_modules/${name}`;
-        await Deno.mkdir(to.replace(/\/[^/]*$/, ""), { recursive: true });
-        await Deno.symlink(found!.from, to);
-      }
-      await Deno.writeTextFile(
-        `${folder}/main.mjs`,
-        `import { TokenFilter } from "./package/mod.js";
+/** Imports every entry in another runtime, and decides a token there. */
+const importByNpm = (program: string) =>
+  withFolder(async (folder) => {
+    const packed = await deno(ROOT, [
+      "pack",
+      "--allow-dirty",
+      "--allow-slow-types",
+      "--output",
+      `${folder}/package.tgz`,
+    ]);
+    assertEquals(packed.code, 0, packed.stderr);
+    assertEquals((await run("tar", ["xzf", `${folder}/package.tgz`, "-C", folder])).success, true);
+    // The packages of Deno's cache, which are those of the lock.
+    const { dependencies } = JSON.parse(await Deno.readTextFile(`${folder}/package/package.json`));
+    const locked = lockedPackages(await Deno.readTextFile(new URL(".std/npm.lock", ROOT)));
+    const { npmCache } = await findDenoCaches();
+    for (const name of Object.keys(dependencies)) {
+      const ids = locked.filter((id) => id.startsWith(`${name}@`));
+      const [found] = (await listPackages(npmCache, ids)).folders, to = `${folder}/node_modules/${name}`;
+      await Deno.mkdir(to.replace(/\/[^/]*$/, ""), { recursive: true });
+      await Deno.symlink(found!.from, to);
+    }
+    await Deno.writeTextFile(
+      `${folder}/main.mjs`,
+      `import { TokenFilter } from "./package/mod.js";
 const shape = { numLayers: 4, numHeads: 2, numKvHeads: 1, headDim: 2, hiddenSize: 4 };
 const sequence = new TokenFilter(shape, { pruneRatio: 0.25, tail: 0.5, warmup: 1 }).start();
 sequence.step(2, new Float32Array([1, 0]), new Float32Array([0, 1]));
 console.log(sequence.step(2, new Float32Array([2, 0]), new Float32Array([0, 3])).redundancy[0]);
 for (const entry of ["eval", "sweep", "plot", "stats", "model", "methods"]) await import(\`./package/lib/entries/\${entry}.js\`);
 await import("./package/ffi/mod.js").catch(({ message }) => console.log(message));`,
-      );
-      const ran = await run("node", [`${folder}/main.mjs`]);
-      assertEquals([ran.stdout, ran.stderr], ["1\nDeno is not defined\n", ""]);
-    }),
-});
+    );
+    const ran = await run(program, [`${folder}/main.mjs`]);
+    assertEquals([ran.stdout, ran.stderr], ["1\nDeno is not defined\n", ""]);
+  });

@@ -156,6 +156,7 @@ export const COMMANDS = [
 export const TOOLS = [
   "doctor",
   "release",
+  "coverage",
   "soak",
   "bench",
   "bench_gpu",

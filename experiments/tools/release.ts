@@ -1,6 +1,6 @@
 /** `deno task release`: everything of a release but publishing it. See `deno task release --help`. */
-import { buildCpu } from "../../build.ts";
 import { run } from "../../ffi/build/command.ts";
+import { sourceKey } from "../../ffi/sources.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { readVersion } from "../../lib/version.ts";
@@ -18,21 +18,33 @@ import {
   listMaterials,
   readChangelog,
 } from "./release/materials.ts";
-import { listPublished, packNative } from "./release/packages.ts";
+import { buildNative, ensureZig, PLATFORMS, readPlatforms } from "./release/native.ts";
+import {
+  expectPortable,
+  formatPrebuilt,
+  listPublished,
+  type Packed,
+  packNative,
+} from "./release/packages.ts";
+import { formatProvenance } from "./release/provenance.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 const CONTRACTS = new URL("release", import.meta.url).pathname;
+/** The list of libraries that the package takes. */
+const PREBUILT = "ffi/prebuilt_list.ts";
 const read = (path: string) => Deno.readTextFile(new URL(path, ROOT));
 
 export const USAGE = `Usage: deno task release --dry-run [flags]
 
 Prepares a release, and publishes nothing. It compares the API, the C ABI, the tables of a study and JSON documents with
-the reports in experiments/tools/release/. It builds the native library of this platform and packs it for npm. It lists the
-files of the JSR package, and writes an SBOM (CycloneDX), the changes by area, and digests. The last lines are the commands
-that publish. Exit code 2: a check has failed.
+the reports in experiments/tools/release/. It builds the native libraries with a pinned compiler and packs them for npm. It
+lists the files of the JSR package, and writes an SBOM (CycloneDX), provenance (SLSA), the changes by area, and digests. The
+last lines are the commands that publish. Exit code 2: a check has failed.
 
   --dry-run
       check and pack
+  --platforms A,B
+      of the native libraries: ${Object.keys(PLATFORMS).join(", ")} (those that tests run)
   --renew
       only write the reports anew
   --close
@@ -75,9 +87,26 @@ async function readSubjects(): Promise<string[]> {
   return stdout.split("\n").filter((subject) => subject !== "");
 }
 
+/** Builds and packs the libraries of platforms. */
+async function packLibraries(
+  out: string,
+  platforms: readonly string[],
+  version: string,
+  onProgress: (message: string) => void,
+): Promise<Map<string, Packed>> {
+  const zig = await ensureZig(onProgress), packed = new Map<string, Packed>();
+  makeFolder(out);
+  for (const name of platforms) {
+    const library = await buildNative(PLATFORMS[name]!, zig, onProgress);
+    expectPortable(name, library.bytes);
+    packed.set(name, await packNative(out, name, library, version));
+  }
+  return packed;
+}
+
 /** Runs the command. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const flags = parseOwnFlags(args, ["out"], ["dry-run", "renew", "close"]),
+  const flags = parseOwnFlags(args, ["out", "platforms"], ["dry-run", "renew", "close"]),
     { out = "results/release", renew, close } = flags;
   if (renew) {
     for (const path of await renewContracts(CONTRACTS, close)) writeLine(Deno.stdout, path);
@@ -87,6 +116,7 @@ export async function main(args: readonly string[]): Promise<number> {
     throw new UsageError("Cannot publish: expected --dry-run, which prints the commands that publish");
   }
   const progress = new Progress(Deno.stderr), version = await readVersion();
+  const platforms = readPlatforms(flags.platforms);
   const troubles = (await readContracts(CONTRACTS)).flatMap(({ judgement }) => judgement?.trouble ?? []);
   if (troubles.length > 0) throw new UsageError(troubles.join("\n"));
   const changes = readChangelog(await read("CHANGELOG.md"), version);
@@ -99,35 +129,49 @@ export async function main(args: readonly string[]): Promise<number> {
   const materials = await listMaterials(lock, imports, texts, (id) => findLicense(npmCache, id));
   const here = new Set(lockedPackages(lock));
   expectLicenses(materials, ({ type, name, version }) => type !== "npm" || here.has(`${name}@${version}`));
-  const built = await buildCpu({ level: "all", onProgress: (message) => progress.line(message) });
-  makeFolder(out);
-  const native = await packNative(out, built, version);
+  const packed = await packLibraries(out, platforms, version, (message) => progress.line(message));
   const digests = await Promise.all(
     files.sort().map(async (path) => {
       return `${await sha256(await Deno.readFile(new URL(path, ROOT)))}  ${path}\n`;
     }),
   );
+  const libraries = Object.fromEntries([...packed].map(([name, { library }]) => [name, library]));
+  const prebuilt = formatPrebuilt({ sources: await sourceKey("cpu"), libraries });
   const written: Record<string, string> = {
     "jsr_files.sha256": digests.join(""),
     "sbom.json": formatSbom(version, materials),
     "changelog.md": `${changes}\n`,
     "commits.md": formatChanges(await readSubjects()),
+    "prebuilt_list.ts": prebuilt,
   };
-  for (const [name, text] of Object.entries(written)) await writeWhole(`${out}/${name}`, text);
-  const sums = [[native.path.slice(out.length + 1), native.sha256]];
+  const sums = [...packed.values()].map(({ path, sha256 }) => [path.slice(out.length + 1), sha256] as const);
   for (const [name, text] of Object.entries(written)) {
     sums.push([name, await sha256(new TextEncoder().encode(text))]);
   }
-  await writeWhole(`${out}/SHA256SUMS`, sums.map(([name, digest]) => `${digest}  ${name}\n`).join(""));
+  written["provenance.json"] = await formatProvenance(version, sums);
+  written["SHA256SUMS"] = sums.map(([name, digest]) => `${digest}  ${name}\n`).join("");
+  for (const [name, text] of Object.entries(written)) await writeWhole(`${out}/${name}`, text);
+  const names = [...packed.values()].map(({ name, glibc }) => glibc ? `${name} for glibc ${glibc}` : name);
   writeLine(
     Deno.stdout,
-    `version ${version}: ${files.length} files for JSR, ${materials.length} dependencies, ${native.name} for ` +
-      `glibc ${native.glibc ?? "of any version"} in ${out}; to publish:
-  npm publish --access public ${native.path}
-  deno publish
-  deno task release --renew --close, to be committed and tagged v${version}`,
+    `version ${version}: ${files.length} files for JSR, ${materials.length} dependencies, ${
+      names.join(", ")
+    } ` +
+      `in ${out}; ${describeNext(prebuilt === await read(PREBUILT), out, version, [...packed.values()])}`,
   );
   return EXIT.ok;
+}
+
+/** What to type next. @param isListed Whether the package lists these very libraries. */
+function describeNext(isListed: boolean, out: string, version: string, packed: readonly Packed[]): string {
+  if (!isListed) {
+    return `the package lists other libraries. Type, commit, and run this again:
+  cp ${out}/prebuilt_list.ts ${PREBUILT}`;
+  }
+  const publish = packed.map(({ path }) => `  npm publish --access public ${path}\n`);
+  return `to publish:
+${publish.join("")}  deno publish
+  deno task release --renew --close, to be committed and tagged v${version}`;
 }
 
 if (import.meta.main) await runTask(main, USAGE);

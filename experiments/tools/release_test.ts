@@ -2,7 +2,9 @@
 import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { run } from "../../ffi/build/command.ts";
 import { inChild } from "../../kernels/testing/child.ts";
+import { PREBUILT } from "../../ffi/prebuilt_list.ts";
 import { UsageError } from "../../lib/errors.ts";
+import { sha256 } from "../../lib/sha256.ts";
 import { IN_SLOW_TIER, NOT_ON_WINDOWS, unless } from "../../lib/testing.ts";
 import { runTask, withFolder } from "../commands/testing.ts";
 import { renewContracts } from "./release.ts";
@@ -23,7 +25,9 @@ import {
   listMaterials,
   readChangelog,
 } from "./release/materials.ts";
-import { neededGlibc, packNative } from "./release/packages.ts";
+import { PINNED_ZIG, PLATFORMS, readPlatforms } from "./release/native.ts";
+import { expectPortable, formatPrebuilt, neededGlibc, packNative } from "./release/packages.ts";
+import { formatProvenance } from "./release/provenance.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 const FOLDER = new URL("release", import.meta.url).pathname;
@@ -126,27 +130,72 @@ TKF_API const char* tkf_text(void);`;
 
 Deno.test("a native package has the library, the header and its digest, and the same bytes each time", () =>
   withFolder(async (folder) => {
-    const library = `${folder}/library`, manifest = { abi: 6, levels: ["base", "avx2"], compiler: "g++ 12" };
-    await Deno.writeTextFile(library, "GLIBC_2.2.5 GLIBC_2.34 GLIBC_2.9 GLIBCXX_3.4");
-    const packed = [];
+    const text = new TextEncoder().encode("GLIBC_2.2.5 GLIBC_2.34 GLIBC_2.9");
+    const library = { bytes: text, abi: 6, levels: ["base", "avx2"], compiler: "zig 1" }, packed = [];
     for (const out of ["a", "b"]) {
       await Deno.mkdir(`${folder}/${out}`);
-      packed.push(await packNative(`${folder}/${out}`, { path: library, manifest }, "1.2.3"));
+      packed.push(await packNative(`${folder}/${out}`, "linux-arm64", library, "1.2.3"));
     }
     const [first, second] = packed as [typeof packed[0], typeof packed[0]];
-    assertEquals([first!.sha256, first!.glibc], [second!.sha256, "2.34"]);
-    assertMatch(first!.path, /\/tokenfilter-native-\w+-\w+-1\.2\.3\.tgz$/);
+    assertEquals([first!.sha256, first!.glibc, first!.library], [second!.sha256, "2.34", await sha256(text)]);
+    assertMatch(first!.path, /\/tokenfilter-native-linux-arm64-1\.2\.3\.tgz$/);
     assertEquals((await run("tar", ["xzf", first!.path, "-C", folder])).success, true);
     const description = JSON.parse(await Deno.readTextFile(`${folder}/package/package.json`));
     const files = await Array.fromAsync(Deno.readDir(`${folder}/package`), ({ name }) => name);
     assertEquals(files.sort(), ["LICENSE", "package.json", ...description.files].sort());
     assert(description.files.includes("tokenfilter_filter.h"));
     assertEquals(description.tokenfilter.levels, ["base", "avx2"]);
-    assertMatch(description.tokenfilter.sha256, /^[0-9a-f]{64}$/);
-    await Deno.writeTextFile(library, "other");
-    assertNotEquals((await packNative(folder, { path: library, manifest }, "1.2.3")).sha256, first!.sha256);
+    assertEquals(description.tokenfilter.sha256, first!.library);
+    assertEquals([description.os, description.cpu, description.libc], [["linux"], ["arm64"], ["glibc"]]);
+    const other = { ...library, bytes: new Uint8Array(9) };
+    const mac = await packNative(folder, "darwin-arm64", other, "1.2.3");
+    assertNotEquals(mac.library, first!.library);
+    const listed = await run("tar", ["tzf", mac.path]);
+    assertMatch(listed.stdout, /^package\/libtokenfilter_cpu\.dylib$/m);
     assertEquals(neededGlibc(new Uint8Array(9)), undefined);
   }));
+
+Deno.test("a library for release needs no newer glibc than its platform's, and no C++ library of the system", () => {
+  const check = (platform: string, text: string) => expectPortable(platform, new TextEncoder().encode(text));
+  check("linux-x64", "GLIBC_2.2.5 GLIBC_2.17");
+  check("darwin-arm64", "GLIBC_2.99");
+  const refused = {
+    "GLIBC_2.18": "found GLIBC_2.18, expected glibc 2.17 at most",
+    "GLIBCXX_3.4": "found GLIBCXX_3.4",
+  };
+  for (const [text, message] of Object.entries(refused)) {
+    assertThrows(() => check("linux-x64", text), UsageError, message);
+  }
+  assertEquals(readPlatforms(undefined), ["linux-x64", "linux-arm64"]);
+  assertEquals(readPlatforms("darwin-arm64"), ["darwin-arm64"]);
+  assertThrows(
+    () => readPlatforms("linux-x64,plan9"),
+    UsageError,
+    'build for "plan9": expected some of linux-x64, ',
+  );
+});
+
+Deno.test("the package lists digests of libraries as release writes them", async () => {
+  const text = await read("ffi/prebuilt_list.ts");
+  assertEquals(text, formatPrebuilt(PREBUILT));
+  for (const [platform, digest] of Object.entries(PREBUILT.libraries)) {
+    assert(platform in PLATFORMS);
+    assertMatch(digest, /^[0-9a-f]{64}$/);
+  }
+});
+
+Deno.test("provenance names files, commit, compiler and locks, the same text each time", async () => {
+  const text = await formatProvenance("1.2.3", [["a.tgz", "0a"]]);
+  assertEquals(await formatProvenance("1.2.3", [["a.tgz", "0a"]]), text);
+  const { _type, subject, predicateType, predicate } = JSON.parse(text);
+  assertEquals([_type, predicateType], ["https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1"]);
+  assertEquals(subject, [{ name: "a.tgz", digest: { sha256: "0a" } }]);
+  const { resolvedDependencies: inputs } = predicate.buildDefinition;
+  assertMatch(inputs[0].digest.gitCommit, /^[0-9a-f]{40}$/);
+  const ids = inputs.map(({ uri }: { uri: string }) => uri);
+  assertEquals(ids.slice(1), [`pkg:pypi/ziglang@${PINNED_ZIG.version}`, ".std/npm.lock", "imports.json"]);
+  for (const { digest } of inputs.slice(1)) assertMatch(digest.sha256, /^[0-9a-f]{64}$/);
+});
 
 Deno.test({
   ...unless(

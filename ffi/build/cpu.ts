@@ -9,9 +9,9 @@ import {
   FLAGS,
   type Level,
   LEVELS,
+  type LibrarySources,
   LINUX_LINK_FLAGS,
   readSources,
-  type Sources,
   unitFlags,
 } from "../sources.ts";
 import { type BuildOptions, type Compiler, findCompiler, link, run } from "./command.ts";
@@ -72,9 +72,12 @@ export async function buildCpu(options: CpuBuildOptions = {}): Promise<BuiltLibr
   await prepareCacheDir();
   const chosen = level ?? await bestLevel(compiler, known);
   const levels = level === ALL_LEVELS ? known : known.filter(({ name }) => name === chosen);
-  const { units, texts } = await readSources("cpu");
+  const sources = await readSources("cpu"), { texts } = sources;
   return await storeLibrary("cpu", texts, compiler, [...FLAGS, ...BODY_FLAGS], async (work) => {
-    const { bytes, warnings } = await compile(compiler, levels, units, texts, work, { force, onProgress });
+    const { bytes, warnings } = await compileCpu(compiler, Deno.build, levels, sources, work, {
+      force,
+      onProgress,
+    });
     return { bytes, more: { levels: levels.map(({ name }) => name), warnings } };
   }, chosen);
 }
@@ -88,16 +91,24 @@ export async function bestLevel({ command, args }: Compiler, levels: readonly Le
   return (best ?? levels[0]!).name;
 }
 
+/** A system that a library is for, by Deno's names. */
+export interface Target {
+  readonly os: string;
+  readonly arch: string;
+  /** Flags of the linker besides the usual ones. */
+  readonly linkFlags?: readonly string[];
+}
+
 /** Compiles the missing objects, as many units at once as there are cores, and links all. */
-async function compile(
+export async function compileCpu(
   compiler: Compiler,
+  { os, arch, linkFlags = [] }: Target,
   levels: readonly Level[],
-  units: readonly string[],
-  texts: Sources,
+  { units, texts }: LibrarySources,
   work: string,
   options: BuildOptions,
 ): Promise<{ bytes: Uint8Array<ArrayBuffer>; warnings: string }> {
-  const { command } = compiler, base = LEVELS[Deno.build.arch]![0]!;
+  const { command } = compiler, base = LEVELS[arch]![0]!;
   const mask = levels.reduce((sum, { code }) => sum + 2 ** code, 0);
   const common = [...compiler.args, ...FLAGS];
   const jobs: ObjectJob[] = [
@@ -126,7 +137,8 @@ async function compile(
     "-shared",
     "-pthread",
     ...objects.map(({ path }) => path),
-    ...(Deno.build.os === "linux" ? LINUX_LINK_FLAGS : []),
+    ...(os === "linux" ? LINUX_LINK_FLAGS : []),
+    ...linkFlags,
   ], work);
   return { bytes, warnings: objects.map((object) => object.output).join("") + output };
 }

@@ -19,11 +19,19 @@ export async function prepareOut(folder: string): Promise<void> {
   }
 }
 
-/** Copies a CPU library with its header and examples. @returns Their paths. */
-export async function copyForEngines(library: string, folder: string): Promise<string[]> {
-  const copies: [name: string, bytes: Uint8Array<ArrayBuffer>][] = [
-    [`libtokenfilter_cpu.${LIBRARY_SUFFIX}`, await Deno.readFile(library)],
-  ];
+/**
+ * Copies a CPU library with its header and examples.
+ *
+ * @param suffix End of the library's name on its system.
+ * @returns Their paths.
+ */
+export async function copyForEngines(
+  library: string | Uint8Array<ArrayBuffer>,
+  folder: string,
+  suffix = LIBRARY_SUFFIX,
+): Promise<string[]> {
+  const own = typeof library === "string" ? await Deno.readFile(library) : library;
+  const copies: [name: string, bytes: Uint8Array<ArrayBuffer>][] = [[`libtokenfilter_cpu.${suffix}`, own]];
   for (const name of FILES) {
     const response = await fetch(new URL(name, EMBED_URL));
     if (!response.ok) {

@@ -2,7 +2,7 @@
 import { cacheDir, prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
 import { LIBRARY_SUFFIX, type LibraryManifest, manifestPath } from "../cache.ts";
 import { sha256 } from "../../lib/sha256.ts";
-import { sourceKey, type Sources } from "../sources.ts";
+import { abiOf, sourceKey, type Sources } from "../sources.ts";
 import { type Compiler, gitHash } from "./command.ts";
 
 /** A library that is ready to load. */
@@ -40,7 +40,7 @@ export async function storeLibrary<More extends object>(
     const path = `${cacheDir()}/${name}`;
     await writeAtomically(path, bytes);
     const manifest = {
-      abi: Number(sources.get("include/tokenfilter.h")!.match(/#define TKF_ABI_VERSION (\d+)/)?.[1]),
+      abi: abiOf(sources),
       git: await gitHash(),
       compiler: compiler.version,
       flags,

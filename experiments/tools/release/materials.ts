@@ -2,6 +2,7 @@
 import { PINNED_BLAS } from "../../../ffi/build/blas.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { requirementOf } from "../../../lib/pip.ts";
+import { PINNED_ZIG } from "./native.ts";
 
 /** Licences that dependencies may have: those that ask for no more than a notice. */
 const ALLOWED = [
@@ -83,9 +84,10 @@ export async function listMaterials(
     const id = idOf(to), isRequired = used.some(([own]) => own === name);
     found.set(id, { type: "jsr", name: nameOf(id), version: versionOf(id), license: "MIT", isRequired });
   }
-  const { name, version, sha256 } = PINNED_BLAS.package;
-  const blas = { type: "pypi", name, version, digest: ["SHA-256", sha256] } as const;
-  found.set(requirementOf(PINNED_BLAS.package), { ...blas, license: "BSD-3-Clause", isRequired: false });
+  for (const [own, license] of [[PINNED_BLAS.package, "BSD-3-Clause"], [PINNED_ZIG, "MIT"]] as const) {
+    const { name, version, sha256 } = own, digest = ["SHA-256", sha256] as const;
+    found.set(requirementOf(own), { type: "pypi", name, version, digest, license, isRequired: false });
+  }
   return [...found.values()].sort((a, b) => a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
 }
 

@@ -1,15 +1,13 @@
-/** The packages of a release: files of the JSR package, and one npm package with the native library for a platform. */
-import type { BuiltLibrary } from "../../../ffi/build/store.ts";
-import type { CpuManifest } from "../../../ffi/build/mod.ts";
+/** The packages of a release: files of the JSR package, and npm packages with the native library for a platform. */
 import { copyForEngines } from "../../../ffi/build/engines.ts";
 import { run } from "../../../ffi/build/command.ts";
+import { packageOf } from "../../../ffi/sources.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { writeArchive } from "../gpu_pack.ts";
+import { type NativeLibrary, PLATFORMS } from "./native.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
-/** Names of npm for those of Deno. */
-const CPUS: Readonly<Record<string, string>> = { x86_64: "x64", aarch64: "arm64" };
 
 /** Files that `deno publish` would send, as paths from the root. @throws {UsageError} If it refuses to. */
 export async function listPublished(): Promise<string[]> {
@@ -37,28 +35,47 @@ export function neededGlibc(library: Uint8Array): string | undefined {
   return highest?.join(".");
 }
 
+/** Checks that a library runs on old systems. @throws {UsageError} If it needs a newer or another system library. */
+export function expectPortable(platform: string, library: Uint8Array): void {
+  const [, oldest] = PLATFORMS[platform]!.triple.match(/gnu\.([\d.]+)$/) ?? [], needed = neededGlibc(library);
+  const minor = (version: string) => Number(version.split(".")[1]);
+  const isNew = oldest !== undefined && needed !== undefined && minor(needed) > minor(oldest);
+  const other = new TextDecoder("latin1").decode(library).match(/GLIBCXX_[\d.]+|libstdc\+\+\.so/)?.[0];
+  if (!isNew && other === undefined) return;
+  throw new UsageError(
+    `Cannot release the library for ${platform}: found ${other ?? `GLIBC_${needed}`}, expected ` +
+      `${oldest === undefined ? "only libraries of the system" : `glibc ${oldest} at most`}`,
+  );
+}
+
 /** A package that was written. */
 export interface Packed {
   readonly name: string;
   readonly path: string;
   readonly sha256: string;
   readonly glibc: string | undefined;
+  /** SHA-256 of the library in it. */
+  readonly library: string;
 }
 
-/** Writes the npm package of a library for this platform, the same bytes for the same library. */
+/**
+ * Writes the npm package of a library for a platform, the same bytes for the same library.
+ *
+ * @param platform npm's name of it, such as `linux-x64`.
+ */
 export async function packNative(
   out: string,
-  { path, manifest }: Pick<BuiltLibrary<CpuManifest>, "path"> & {
-    manifest: Pick<CpuManifest, "abi" | "levels" | "compiler">;
-  },
+  platform: string,
+  { bytes, abi, levels, compiler }: NativeLibrary,
   version: string,
 ): Promise<Packed> {
-  const { os, arch } = Deno.build, cpu = CPUS[arch] ?? arch, name = `@tokenfilter/native-${os}-${cpu}`;
+  const [os, cpu] = platform.split("-"), name = packageOf(platform);
   const work = await Deno.makeTempDir({ prefix: "tokenfilter-pack-" });
   try {
-    const files = (await copyForEngines(path, work)).map((file) => file.slice(work.length + 1));
+    const copies = await copyForEngines(bytes, work, os === "darwin" ? "dylib" : "so");
+    const files = copies.map((file) => file.slice(work.length + 1));
     await Deno.copyFile(new URL("LICENSE", ROOT), `${work}/LICENSE`);
-    const library = await Deno.readFile(path), glibc = neededGlibc(library);
+    const glibc = neededGlibc(bytes), library = await sha256(bytes);
     const description = {
       name,
       version,
@@ -68,20 +85,32 @@ export async function packNative(
       cpu: [cpu],
       ...(os === "linux" && { libc: ["glibc"] }),
       files,
-      tokenfilter: {
-        abi: manifest.abi,
-        levels: manifest.levels,
-        compiler: manifest.compiler,
-        glibc,
-        sha256: await sha256(library),
-      },
+      tokenfilter: { abi, levels, compiler, glibc, sha256: library },
     };
     await Deno.writeTextFile(`${work}/package.json`, `${JSON.stringify(description, null, 2)}\n`);
     const packed = `${out}/${name.slice(1).replace("/", "-")}-${version}.tgz`;
     const all = ["package.json", "LICENSE", ...files].sort();
     await writeArchive(packed, all.map((file) => ({ from: `${work}/${file}`, to: `package/${file}` })));
-    return { name, path: packed, sha256: await sha256(await Deno.readFile(packed)), glibc };
+    return { name, path: packed, sha256: await sha256(await Deno.readFile(packed)), glibc, library };
   } finally {
     await Deno.remove(work, { recursive: true });
   }
+}
+
+/** The text of ffi/prebuilt_list.ts. @param list Key of the sources, and SHA-256 of the libraries by platform. */
+export function formatPrebuilt(
+  list: { sources: string; libraries: Readonly<Record<string, string>> },
+): string {
+  return `/** Prebuilt CPU libraries of a release: \`deno task release --dry-run\` writes this file. */
+interface Libraries {
+  /** Key of the sources. */
+  readonly sources: string;
+  /** SHA-256 by platform. */
+  readonly libraries: Readonly<Record<string, string>>;
+}
+
+export const PREBUILT: Libraries = ${
+    JSON.stringify(list, null, 2).replaceAll(/"$/gm, '",').replaceAll("}\n", "},\n")
+  };
+`;
 }
