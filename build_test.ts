@@ -216,6 +216,21 @@ Deno.test("the build commands say how they are used, and build nothing", async (
   }
 });
 
+Deno.test("build --emulated says where both libraries are", async () => {
+  const { success, stdout } = await run(
+    Deno.execPath(),
+    ["run", "-A", "--no-lock", "experiments/tools/build.ts", "--emulated"],
+    {
+      cwd: new URL(".", import.meta.url).pathname,
+      env: { TOKENFILTER_EMULATED: "/some/libtokenfilter_emulated.so" },
+    },
+  );
+  const { path } = await buildCpu({ level: "all" });
+  const lines = stdout.trim().split("\n");
+  assertEquals([success, lines.at(-1)], [true, "found /some/libtokenfilter_emulated.so"]);
+  assert(lines[0]!.startsWith(`found ${path} (`), stdout);
+});
+
 Deno.test("buildCpu() names both compilers and the fix where there is none", async () => {
   const none = await inEmptyCache({ PATH: "/nonexistent" }, BUILD);
   assertMatch(

@@ -28,6 +28,13 @@ export function describeKernel(deno: string): string {
   ) + "\n";
 }
 
+/** Lets Jupyter in a folder know the kernel. */
+export async function installKernel(folder: string): Promise<void> {
+  const kernel = `${folder}/share/jupyter/kernels/deno`;
+  makeFolder(kernel);
+  await writeWhole(`${kernel}/kernel.json`, describeKernel(Deno.execPath()));
+}
+
 /** Serves plotly's text to pages on this machine, whatever they ask for, until it is disposed of. */
 export async function servePlotly(text: string): Promise<HttpServer> {
   const headers = {
@@ -60,9 +67,7 @@ export async function main(args: readonly string[]): Promise<number> {
     ensureJupyter({ lab: true, onProgress }),
     prepareKernels(onProgress),
   ]);
-  const kernel = `${folder}/share/jupyter/kernels/deno`;
-  makeFolder(kernel);
-  await writeWhole(`${kernel}/kernel.json`, describeKernel(Deno.execPath()));
+  await installKernel(folder);
   const own = [
     `--ServerApp.root_dir=${FOLDER}`,
     "--MultiKernelManager.default_kernel_name=deno",

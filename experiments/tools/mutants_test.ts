@@ -129,6 +129,7 @@ Deno.test("isMutableTypeScript() takes neither tests nor their helpers, nor what
     "ffi/b_testing.ts",
     "kernels/a/cases.ts",
     "mod.ts",
+    "experiments/tools/attack/queue.ts",
     "experiments/tools/bench/serve.ts",
     "experiments/studies/comparison/measure.ts",
     "experiments/tools/verify/score_chunks.ts",

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
 import { readPlotly } from "../../lib/plot/mod.ts";
-import { describeEnvironment, describeKernel, servePlotly } from "./lab.ts";
+import { describeEnvironment, installKernel, servePlotly } from "./lab.ts";
 import { chooseNotebooks, describeTimes, main } from "./notebooks.ts";
 import { IN_SLOW_TIER, unless } from "../../lib/testing.ts";
 import { readStdFlags } from "../commands/cli/machine/deno.ts";
@@ -34,11 +34,14 @@ Deno.test("lab serves the project's plotly to its notebooks, byte for byte", asy
   assertEquals(response.headers.get("content-type"), "text/javascript; charset=utf-8");
 });
 
-Deno.test("describeKernel() starts the given Deno", () => {
-  const { argv, language } = JSON.parse(describeKernel("/bin/deno"));
-  assertEquals(argv, ["/bin/deno", "jupyter", "--kernel", "--conn", "{connection_file}"]);
-  assertEquals(language, "typescript");
-});
+Deno.test("installKernel() lets Jupyter start this Deno, once more too", () =>
+  withFolder(async (folder) => {
+    for (let time = 0; time < 2; time++) await installKernel(folder);
+    const path = `${describeEnvironment(folder, { port: 1 }).JUPYTER_PATH}/kernels/deno/kernel.json`;
+    const { argv, language } = JSON.parse(await Deno.readTextFile(path));
+    assertEquals(argv, [Deno.execPath(), "jupyter", "--kernel", "--conn", "{connection_file}"]);
+    assertEquals(language, "typescript");
+  }));
 
 Deno.test("describeTimes() gives one time in words, and of several the median and the longest", () => {
   assertEquals(describeTimes([]), "no run finished");

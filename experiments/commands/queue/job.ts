@@ -26,6 +26,14 @@ export interface TrialJob {
   readonly race?: RaceRequest;
 }
 
+/** The job of a trial. */
+export function jobOf(
+  { digest, options }: Pick<TrialJob, "digest" | "options">,
+  { sweep, study, race }: Pick<TrialJob, "sweep" | "study"> & { readonly race?: RaceRequest | undefined },
+): TrialJob {
+  return { sweep, study, digest, options, ...(race && { race }) };
+}
+
 /** The description of a study. A worker must have the same model, text and code. */
 export interface QueuedStudy {
   readonly conditions: RunConditions;

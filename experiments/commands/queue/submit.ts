@@ -19,6 +19,7 @@ import { type Connections, endsWithin } from "./connection.ts";
 import {
   endedKey,
   jobId,
+  jobOf,
   type JobProgress,
   KEEP_S,
   QUEUE_NAME,
@@ -92,10 +93,7 @@ export async function submitTrials(
   const described: QueuedStudy = { conditions, flags, codeSha256: await digestCode() };
   const idOf = (digest: string) => jobId(sweep, digest);
   const digestOf = (id: string) => id.startsWith(idOf("")) ? id.slice(idOf("").length) : undefined;
-  const dataOf = ({ digest, options }: ProposedTrial): TrialJob => ({
-    ...{ sweep, study, digest, options },
-    ...(race && { race }),
-  });
+  const dataOf = (trial: ProposedTrial) => jobOf(trial, { sweep, study, race });
   /** Describes the study of the trials, and in a race the trials that have ended. */
   const describe = async () => {
     await redis.set(studyKey(prefix, study), JSON.stringify(described), "EX", KEEP_S);

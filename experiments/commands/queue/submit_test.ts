@@ -17,7 +17,7 @@ import { unless } from "../../../lib/testing.ts";
 import type { Progress } from "../cli/output/progress.ts";
 import { withFolder } from "../testing.ts";
 import { Connections, readAddress } from "./connection.ts";
-import { QUEUE_NAME, type TrialJob } from "./job.ts";
+import { jobOf, QUEUE_NAME, type TrialJob } from "./job.ts";
 import { NEEDS_REDIS, RedisServer } from "./queue_testing.ts";
 import { submitTrials } from "./submit.ts";
 
@@ -25,6 +25,13 @@ const conditions: RunConditions = {
   ...{ version: "0", model: "tiny", modelSha256: "a", text: "prose", textSha256: "b", context: 64 },
   ...{ textTokens: 64, bos: true, backend: "cpu", cacheDType: "f32" },
 };
+
+Deno.test("a trial's job says whose it is, and the race that it runs in", () => {
+  const trial = { digest: "d", options: {} } as TrialJob, whose = { sweep: "s", study: "e" };
+  assertEquals(jobOf(trial, whose), { ...trial, ...whose });
+  const race = { kind: "halving", seed: 7 } as const;
+  assertEquals(jobOf(trial, { ...whose, race }), { ...trial, ...whose, race });
+});
 
 Deno.test({
   ...unless(

@@ -74,6 +74,7 @@ browserTest(
       assertEquals(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), true);
       assertEquals(problems, []);
       await end(child);
+      await page.locator("#text", { hasText: /^The page is no longer served/ }).waitFor();
     }),
 );
 

@@ -151,6 +151,7 @@ export async function measurePeers(
   { model: name, lengths, text, threads, turns }:
     & Omit<LengthPlan, "dtype">
     & { readonly threads: number; readonly turns: number },
+  start = startPeer,
 ): Promise<PeerRow[]> {
   const { model, tokenizer, config } = await loadModel(name, backend);
   const ids = await readIds(tokenizer, text, Math.max(...lengths));
@@ -161,7 +162,7 @@ export async function measurePeers(
   const peers: PeerEngine[] = [];
   try {
     for (const engine of Object.keys(ENGINES) as (keyof typeof ENGINES)[]) {
-      const peer = await startPeer(engine, file, threads, ids.length);
+      const peer = await start(engine, file, threads, ids.length);
       if (typeof peer === "string") progress.line(`no ${engine} not compared: ${peer}`);
       else peers.push(peer);
     }

@@ -9,11 +9,12 @@ import {
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
 import { loadModel } from "../../../lib/model/mod.ts";
 import { tabulatePeers } from "../../../lib/plot/mod.ts";
+import { Progress } from "../../commands/cli/output/progress.ts";
 import { runTask, withFolder } from "../../commands/testing.ts";
 import { lackOfPython } from "../testing_python.ts";
 import { unless } from "../../../lib/testing.ts";
 import { describePeers, readPeerResults, withPart } from "./performance.ts";
-import { expectPeers, ownEngine, type PeerEngine, racePeers, startPeer } from "./peers.ts";
+import { expectPeers, measurePeers, ownEngine, type PeerEngine, racePeers, startPeer } from "./peers.ts";
 
 const ids = Int32Array.from({ length: 40 }, (_, i) => i);
 
@@ -59,6 +60,19 @@ Deno.test("racePeers() trusts no engine whose losses are others, but lets a filt
 Deno.test("expectPeers() takes one engine, and says how to have one where there is none", () => {
   expectPeers([fake("a", [1], 1, [])]);
   assertThrows(() => expectPeers([]), Error, "pip install llama-cpp-python");
+});
+
+Deno.test("measurePeers() ends the engines that it has started where another one fails", async () => {
+  const closed: string[] = [], plan = { model: "tiny", lengths: [8], text: undefined, threads: 1, turns: 1 };
+  const start: typeof startPeer = (engine, _path, threads, positions) => {
+    if (engine === "PyTorch") return Promise.reject(new Error("no memory"));
+    assertEquals([threads, positions > 8], [1, true]);
+    const close = () => Promise.resolve(void closed.push(engine));
+    return Promise.resolve({ ...fake(engine, [1], 1, []), close });
+  };
+  const race = measurePeers(new ReferenceBackend(), new Progress(undefined), plan, start);
+  await assertRejects(() => race, Error, "no memory");
+  assertEquals(closed, ["llama.cpp"]);
 });
 
 Deno.test("ownEngine() feeds a prefill and then token by token, with the losses of the ids behind it", async () => {

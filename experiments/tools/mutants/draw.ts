@@ -25,14 +25,14 @@ export interface Equivalent {
 /** Files that a tree's mutants are made of: names of scopes, or paths of files and folders, `:LINE` behind a file. */
 export const SCOPES = ["ts", "cpu"] as const;
 
-/** TypeScript that is no test, no helper of tests, and no check, benchmark or study that is run by hand. */
+/** TypeScript that is no test, no helper of tests, and no check, attack, benchmark or study that is run by hand. */
 export function isMutableTypeScript(path: string): boolean {
   return /^(lib|ffi|experiments)\/.*\.ts$/.test(path) &&
     !/(_test|(^|[/_])testing|\/cases|^experiments\/(tools\/bench\/serve|studies\/\w+\/(measure|ablation)))\.ts$/
       .test(
         path,
       ) &&
-    !/\/testdata\/|^experiments\/tools\/verify\//.test(path);
+    !/\/testdata\/|^experiments\/tools\/(attack|verify)\//.test(path);
 }
 
 /**
