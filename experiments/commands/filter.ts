@@ -247,10 +247,7 @@ async function readFlags({ values }: Asked) {
   expectOneSide(values);
   const method = await readMethod("filter", values) ?? resolveOptions();
   expectScoresAlone("filter", method);
-  const skipRatio = readSkipRatio(values, method), layer = readCount(values, "layer", 0);
-  if (layer !== undefined && layer > MAX_LAYER) {
-    throw new UsageError(`Cannot use --layer ${layer}: expected at most ${MAX_LAYER}`);
-  }
+  const skipRatio = readSkipRatio(values, method), layer = readCount(values, "layer", 0, MAX_LAYER);
   const tokens = readCount(values, "tokens", 1), all = values.has("all"), ofKeys = decidesKeys(method);
   const columns = ofKeys ? KEY_COLUMNS : COLUMNS;
   const hints = all ? { layer: SUMMARY.layer, token: "its place", ...columns } : SUMMARY;

@@ -7,7 +7,7 @@ import { UsageError } from "../../lib/errors.ts";
 import { nonCausal } from "../../lib/methods/mod.ts";
 import { describeTask } from "./cli/flags/help.ts";
 import { readMethod } from "./cli/flags/method.ts";
-import { readInteger, textOf } from "./cli/flags/parse.ts";
+import { textOf } from "./cli/flags/parse.ts";
 import { readCount } from "./cli/flags/text.ts";
 import { LOCALHOST, readToken } from "./cli/flags/token.ts";
 import { openEngine } from "./cli/run/engine.ts";
@@ -37,7 +37,7 @@ const PORT = 8080, TOGETHER = 8, WAITING = 16;
 export async function main(args: readonly string[]): Promise<number> {
   const asked = await readCommandLine({ task: "serve" }, args), { values } = asked;
   const hostname = textOf(values, "host") ?? LOCALHOST;
-  const port = readInteger("port", String(values.get("port")?.[0] ?? PORT), 0, 65535);
+  const port = readCount(values, "port", 0, 65535) ?? PORT;
   const waiting = readCount(values, "waiting", 0) ?? WAITING,
     together = readCount(values, "together", 1) ?? TOGETHER;
   const token = await readToken(textOf(values, "token-file"), hostname);

@@ -39,8 +39,7 @@ import { jobsFor, readJobs, startWorkers, tellSilence, threadsOf } from "./cli/r
 import { describePlan, readPlan, readTaskName, startStudy } from "./cli/run/study.ts";
 import { beginTrials, expectStudy, hasEnded, ownerName } from "./cli/run/study_store.ts";
 import { checkFlags, runTask } from "./cli/task.ts";
-import { loadConnection, loadSubmit } from "./queue/load.ts";
-import { readQueue } from "./queue/flags.ts";
+import { loadConnection, loadSubmit, readQueue } from "./queue/load.ts";
 import { type Asked, type Running, studyCommand } from "./run.ts";
 
 /** Columns that a narrow terminal does without, the first one first. */

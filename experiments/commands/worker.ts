@@ -14,7 +14,7 @@ import {
 import { unprobed } from "./cli/machine/retrieval.ts";
 import { readBackend } from "./cli/machine/backend.ts";
 import { Interrupt } from "./cli/run/interrupt.ts";
-import { parseOwnFlags, readInteger } from "./cli/flags/parse.ts";
+import { parseOwnFlags, readInteger, valuesOf } from "./cli/flags/parse.ts";
 import { Progress } from "./cli/output/progress.ts";
 import { takeFiles } from "./cli/flags/rule.ts";
 import { tellSilence } from "./cli/run/jobs.ts";
@@ -29,7 +29,7 @@ import {
   ownerName,
 } from "./cli/run/study_store.ts";
 import { EXIT, runTask } from "./cli/task.ts";
-import { loadConnection, loadWork } from "./queue/load.ts";
+import { loadWork, readQueue } from "./queue/load.ts";
 import { workOnRecipe } from "./reproduce/work.ts";
 import { pathOfStudy } from "./study/open.ts";
 
@@ -93,17 +93,11 @@ function readFlags(args: readonly string[]): Flags {
 type OwnFlags = { readonly [flag: string]: string };
 
 /** Runs trials of a queue until a signal comes. @returns The exit code. */
-async function workOnQueue(queue: string, flags: Flags, own: OwnFlags, progress: Progress): Promise<number> {
+async function workOnQueue(flags: Flags, own: OwnFlags, progress: Progress): Promise<number> {
   using interrupt = new Interrupt();
   const leaseS = readInteger("lease", flags.lease ?? "60", 2);
-  const patienceS = flags.patience === undefined ? undefined : readInteger("patience", flags.patience, 1);
-  const { readAddress } = await loadConnection(), { workOnQueue } = await loadWork();
-  const address = await readAddress(queue, {
-    prefix: flags["queue-prefix"],
-    patienceS,
-    passwordFile: flags["queue-password-file"],
-  });
-  await workOnQueue(address, { own, leaseS, signal: interrupt.signal, progress });
+  const address = await readQueue(valuesOf(flags)), { workOnQueue } = await loadWork();
+  await workOnQueue(address!, { own, leaseS, signal: interrupt.signal, progress });
   return EXIT.ok;
 }
 
@@ -131,7 +125,7 @@ export async function main(args: readonly string[]): Promise<number> {
       flags[name] === undefined ? [] : [[name, flags[name]]]
     ),
   );
-  if (flags.queue !== undefined) return await workOnQueue(flags.queue, flags, own, progress);
+  if (flags.queue !== undefined) return await workOnQueue(flags, own, progress);
   using store = StudyStore.open(pathOfStudy(flags.study!));
   const isRecipe = store.get("command") === "reproduce";
   const study = isRecipe ? undefined : await openStudyOf(store, own, progress);

@@ -27,17 +27,16 @@ export const FIELD = {
   measured: ["a number or null", isNumberOrNull],
   numbers: ["a list of numbers", isListOf(isNumber)],
   measuredList: ["a list of numbers or nulls", isListOf(isNumberOrNull)],
-  numbersOrNothing: [
-    "a list of numbers, or nothing",
-    (value) => value === undefined || isListOf(isNumber)(value),
-  ],
-  textsOrNothing: [
-    "a list of texts, or nothing",
-    (value) => value === undefined || isListOf((item) => typeof item === "string")(value),
-  ],
+  texts: ["a list of texts", isListOf((item) => typeof item === "string")],
   blocks: ["sums and sizes of blocks, as many", isBlocks],
   lossBlocks: ["sums and sizes of blocks, as many", (value) => value !== undefined && isBlocks(value)],
 } as const satisfies Fields;
+
+/** A field that may be left out. */
+export const optional = ([expected, holds]: Field): Field => [
+  `${expected}, or nothing`,
+  (value) => value === undefined || holds(value),
+];
 
 /** Numbers of any task's results that tables and plots show. */
 const COUNTS = "tokens kvBytesHeld kvBytesAvoided totalFlopsDense totalFlopsAvoided timeMs denseTimeMs".split(

@@ -8,7 +8,7 @@ export * from "./compare/comparison.ts";
 export { presetName } from "./compare/controls.ts";
 export * from "./default_grid.ts";
 export * from "./compare/difference.ts";
-export { FIELD, type Fields, findWrongField, trialFields } from "./fields.ts";
+export { FIELD, type Fields, findWrongField, optional, trialFields } from "./fields.ts";
 export * from "./filter_from.ts";
 export * from "./importance.ts";
 export * from "./compare/verdicts.ts";

@@ -9,6 +9,15 @@ import type { BudgetName } from "./budgets.ts";
 
 export type { Environment, RunConditions };
 
+/** Names of the conditions of a run. The compiler reports a missing one. */
+export const CONDITION_NAMES = Object.keys(
+  {
+    ...{ task: 0, ruleSha256: 0, calibrationSha256: 0, calibration: 0, version: 0, model: 0, modelSha256: 0 },
+    ...{ text: 0, textSha256: 0, context: 0, textTokens: 0, bos: 0, backend: 0, cacheDType: 0 },
+    ...{ products: 0, dtype: 0, taskSha256: 0, items: 0, filterFrom: 0 },
+  } satisfies { readonly [name in keyof Required<RunConditions>]: 0 },
+) as (keyof RunConditions)[];
+
 /** @internal The fields of a finished trial besides its options and results. */
 export interface TrialFacts extends RunConditions {
   /** Short digest of the options that have an effect: the same trial always has the same one. */

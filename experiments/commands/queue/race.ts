@@ -14,41 +14,29 @@ import {
   TrialRace,
 } from "../../../lib/sweep/mod.ts";
 
-export class QueuedRace {
-  readonly #race: TrialRace;
-  readonly #chunks: number;
-  readonly #redis: Redis;
-  readonly #key: string;
-  #seen = 0;
-  #last: Promise<void> = Promise.resolve();
-
-  readonly #task: Task;
-
-  /**
-   * Prepares a race.
-   *
-   * @param chunks Chunks that a finished trial reads.
-   * @param key Key of the list with the records of ended trials.
-   */
-  constructor({ kind, seed }: RaceRequest, chunks: number, redis: Redis, key: string, task: Task) {
-    this.#task = task;
-    this.#race = new TrialRace(kind, seed);
-    this.#chunks = chunks;
-    this.#redis = redis;
-    this.#key = key;
-  }
-
+export interface QueuedRace {
   /** Adds the records since the last call; calls wait for each other. */
-  look(): Promise<void> {
-    return this.#last = this.#last.catch(() => {}).then(async () => {
-      const records = await this.#redis.lrange(this.#key, this.#seen, -1);
-      this.#seen += records.length;
-      for (const record of records) this.#add(record);
-    });
-  }
+  look(): Promise<void>;
+  enter(method: ResolvedOptions): Promise<RacingTrial>;
+}
 
+/**
+ * Prepares a race.
+ *
+ * @param chunks Chunks that a finished trial reads.
+ * @param key Key of the list with the records of ended trials.
+ */
+export function joinRace(
+  { kind, seed }: RaceRequest,
+  chunks: number,
+  redis: Redis,
+  key: string,
+  task: Task,
+): QueuedRace {
+  const race = new TrialRace(kind, seed);
+  let seen = 0, last: Promise<void> = Promise.resolve();
   /** Adds a record of the list, unless it is invalid. */
-  #add(json: string): void {
+  const add = (json: string) => {
     let record: Trial | StoppedTrial;
     try {
       record = JSON.parse(json);
@@ -56,12 +44,18 @@ export class QueuedRace {
       return;
     }
     const isStopped = "stopped" in Object(record);
-    const fields = isStopped ? STOPPED_FIELDS : { ...trialFields(this.#task), lossBlocks: FIELD.lossBlocks };
-    if (findWrongField(Object(record), fields) === undefined) this.#race.add(record, this.#chunks);
-  }
-
-  async enter(method: ResolvedOptions): Promise<RacingTrial> {
-    await this.look();
-    return this.#race.enter(method, this.#chunks);
-  }
+    const fields = isStopped ? STOPPED_FIELDS : { ...trialFields(task), lossBlocks: FIELD.lossBlocks };
+    if (findWrongField(Object(record), fields) === undefined) race.add(record, chunks);
+  };
+  const look = () =>
+    last = last.catch(() => {}).then(async () => {
+      const records = await redis.lrange(key, seen, -1);
+      seen += records.length;
+      records.forEach(add);
+    });
+  const enter = async (method: ResolvedOptions) => {
+    await look();
+    return race.enter(method, chunks);
+  };
+  return { look, enter };
 }

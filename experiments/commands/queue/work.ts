@@ -25,7 +25,7 @@ import {
   textKey,
   type TrialJob,
 } from "./job.ts";
-import { QueuedRace } from "./race.ts";
+import { joinRace, type QueuedRace } from "./race.ts";
 
 /** Milliseconds after which a trial that one worker refused is offered again. */
 const OFFER_MS = 1000;
@@ -160,7 +160,7 @@ async function openQueued(
     if (race === undefined) return undefined;
     if (last?.sweep !== sweep) {
       const { chunks } = await evaluation.dense();
-      last = { sweep, race: new QueuedRace(race, chunks, redis, endedKey(prefix, sweep), opened.study.task) };
+      last = { sweep, race: joinRace(race, chunks, redis, endedKey(prefix, sweep), opened.study.task) };
     }
     return last.race;
   };

@@ -46,6 +46,18 @@ export interface Refusal {
   readonly param?: string | null;
 }
 
+/** A request that is not answered as asked. */
+export class RefusedError extends Error {
+  override readonly name = "RefusedError";
+  readonly refusal: Refusal;
+
+  /** @param message the fault and its fix @param param the wrong field */
+  constructor(message: string, param: string | null = null, status = 400) {
+    super(message);
+    this.refusal = { status, message, param };
+  }
+}
+
 /** An answer: refused, or begun with its type, then its parts, until it ends or breaks off. */
 export type ToClient =
   | { readonly refused: Refusal }

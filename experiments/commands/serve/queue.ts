@@ -1,9 +1,5 @@
 /** Turns at the model: a number of texts at once, a bounded number of requests waiting, in their order. */
-
-/** The maximum number of requests waits already. */
-export class QueueFullError extends Error {
-  override readonly name = "QueueFullError";
-}
+import { RefusedError } from "./messages.ts";
 
 /** A queue; the owner of a turn disposes of it at the end. */
 export class TurnQueue {
@@ -32,16 +28,17 @@ export class TurnQueue {
     return this.#running;
   }
 
-  /** @throws {QueueFullError} If the maximum number of requests waits already. */
+  /** @throws {RefusedError} If the maximum number of requests waits already. */
   expectRoom(): void {
     if (this.#free > 0 || this.#waiting.length < this.#limit) return;
-    throw new QueueFullError(`Cannot take the request: ${this.#limit} are waiting, try again later`);
+    const message = `Cannot take the request: ${this.#limit} are waiting, try again later`;
+    throw new RefusedError(message, null, 429);
   }
 
   /**
    * Waits for a turn.
    *
-   * @throws {QueueFullError} As {@linkcode expectRoom}.
+   * @throws {RefusedError} As {@linkcode expectRoom}.
    * @throws The signal's reason, once it is aborted: a client that has left gets no turn.
    */
   async take(signal: AbortSignal): Promise<Disposable> {

@@ -9,19 +9,7 @@ import {
   type SamplingOptions,
   type Tokenizer,
 } from "../../../lib/model/mod.ts";
-import type { CompletionKind, Refusal } from "./messages.ts";
-
-/** A request that cannot be answered. */
-export class RequestError extends Error {
-  override readonly name = "RequestError";
-  readonly refusal: Refusal;
-
-  /** @param message the fault and its fix @param param the wrong field */
-  constructor(message: string, param: string | null = null, status = 400) {
-    super(message);
-    this.refusal = { status, message, param };
-  }
-}
+import { type CompletionKind, RefusedError } from "./messages.ts";
 
 export interface CompletionRequest {
   readonly kind: CompletionKind;
@@ -102,7 +90,7 @@ const NEUTRAL: { readonly [field: string]: (value: unknown) => boolean } = {
 type Body = { readonly [field: string]: unknown };
 
 const wrong = (param: string, value: unknown, expected: string) =>
-  new RequestError(
+  new RefusedError(
     `Cannot use "${param}": found ${JSON.stringify(value)?.slice(0, 80)}, expected ${expected}`,
     param,
   );
@@ -141,11 +129,11 @@ class Fields {
     throw wrong(name, value, "true or false");
   }
 
-  /** @throws {RequestError} If an unread field asks for something that this server does not have. */
+  /** @throws {RefusedError} If an unread field asks for something that this server does not have. */
   end(): void {
     for (const name of this.#left) {
       if (Object.hasOwn(NEUTRAL, name) && NEUTRAL[name]!(this.#body[name])) continue;
-      throw new RequestError(`Cannot use "${name}": this server does not have it`, name);
+      throw new RefusedError(`Cannot use "${name}": this server does not have it`, name);
     }
   }
 }
@@ -153,7 +141,7 @@ class Fields {
 /**
  * Checks a body.
  *
- * @throws {RequestError} If a field is missing, of the wrong kind, out of range, or not known; the error names it.
+ * @throws {RefusedError} If a field is missing, of the wrong kind, out of range, or not known; the error names it.
  */
 export async function readRequest(
   kind: CompletionKind,
@@ -162,18 +150,18 @@ export async function readRequest(
   limits: RequestLimits,
 ): Promise<CompletionRequest> {
   if (typeof body !== "object" || body === null || Array.isArray(body)) {
-    throw new RequestError("Cannot read the request: expected a JSON object");
+    throw new RefusedError("Cannot read the request: expected a JSON object");
   }
   const fields = new Fields(body as Body), model = fields.read("model");
   if (typeof model !== "string") throw wrong("model", model ?? null, "a model's name");
   if (!limits.models.includes(model)) {
     const known = limits.models.map((name) => `"${name}"`).join(" or ");
-    throw new RequestError(`Cannot use model "${model}": expected ${known}`, "model", 404);
+    throw new RefusedError(`Cannot use model "${model}": expected ${known}`, "model", 404);
   }
   const list = kind === "text" ? listPrompts(fields.read("prompt")) : [fields.read("messages")];
   const n = fields.integer("n", 1, MAX_CHOICES) ?? 1;
   if (n * list.length > MAX_CHOICES) {
-    throw new RequestError(`Cannot make ${n * list.length} texts: expected at most ${MAX_CHOICES}`, "prompt");
+    throw new RefusedError(`Cannot make ${n * list.length} texts: expected at most ${MAX_CHOICES}`, "prompt");
   }
   const prompts: Int32Array<ArrayBuffer>[] = [];
   for (const each of list) {
@@ -188,7 +176,7 @@ export async function readRequest(
     (kind === "chat" ? fields.integer(most, 0, 1e9) : undefined);
   const maxTokens = asked ?? (kind === "text" ? DEFAULT_TOKENS : Math.max(room, 1));
   if (maxTokens > room) {
-    throw new RequestError(
+    throw new RefusedError(
       `Cannot go on for ${maxTokens} tokens after a prompt of ${longest}: the model takes ${limits.context} together`,
       most,
     );
@@ -217,7 +205,7 @@ function expectFitting(
 ): void {
   const bytes = texts.reduce((sum, text) => sum + utf8Length(text), 0);
   if (bytes <= promptBytes) return;
-  throw new RequestError(
+  throw new RefusedError(
     `Cannot use "${param}": found ${bytes} bytes, expected at most the ${promptBytes} that the model's ${context} tokens can hold`,
     param,
   );
@@ -275,7 +263,7 @@ function readMessages(
   try {
     return encodeChat(tokenizer, read);
   } catch (error) {
-    if (error instanceof UsageError) throw new RequestError(error.message, "messages");
+    if (error instanceof UsageError) throw new RefusedError(error.message, "messages");
     throw error;
   }
 }
@@ -304,7 +292,7 @@ function readSampling(fields: Fields): SamplingOptions {
     );
     const [, name] = (error as Error).message.match(/option "(\w+)"/) ?? [],
       field = fieldOf.get(name!) ?? name!;
-    throw new RequestError((error as Error).message.replace(`option "${name}"`, `"${field}"`), field);
+    throw new RefusedError((error as Error).message.replace(`option "${name}"`, `"${field}"`), field);
   }
   return options;
 }

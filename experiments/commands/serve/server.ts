@@ -1,6 +1,14 @@
 /** The HTTP thread: it checks tokens, reads requests, and notices clients that leave. It never waits for the model. */
 import { OWN_NAMES, sameSecret } from "../cli/flags/token.ts";
-import type { Asked, CompletionKind, FromClient, Refusal, ServerState, ToClient } from "./messages.ts";
+import {
+  type Asked,
+  type CompletionKind,
+  type FromClient,
+  type Refusal,
+  RefusedError,
+  type ServerState,
+  type ToClient,
+} from "./messages.ts";
 import { renderMetrics } from "./metrics.ts";
 
 /** Most bytes of a request's body: a prompt of a million token ids takes about 6 MB. */
@@ -17,18 +25,7 @@ interface HandlerOptions {
   readonly patienceMs?: { readonly body: number; readonly read: number };
 }
 
-/** A request that is not answered as asked. */
-class RefusedError extends Error {
-  override readonly name = "RefusedError";
-  readonly refusal: Refusal;
-
-  constructor(refusal: Refusal) {
-    super(refusal.message);
-    this.refusal = refusal;
-  }
-}
-
-const refuse = (status: number, message: string) => new RefusedError({ status, message });
+const refuse = (status: number, message: string) => new RefusedError(message, null, status);
 
 /** Status of an answer that no process reads. */
 const CLIENT_LEFT = 499;

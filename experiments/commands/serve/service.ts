@@ -2,16 +2,10 @@
 import { type AnswerHead, streamedEnd, streamedPart, wholeAnswer, type WholeText } from "./answers.ts";
 import { Client } from "./client.ts";
 import { complete, type Engine, type ScoredToken, type TextEnd, type TextPiece } from "./completion.ts";
-import type { Asked, CompletionKind, Refusal, ServerState } from "./messages.ts";
+import { type Asked, type CompletionKind, type Refusal, RefusedError, type ServerState } from "./messages.ts";
 import { addCounts, countSavings } from "./metrics.ts";
-import { QueueFullError, TurnQueue } from "./queue.ts";
-import {
-  type CompletionRequest,
-  limitsOf,
-  readRequest,
-  RequestError,
-  type RequestLimits,
-} from "./request.ts";
+import { TurnQueue } from "./queue.ts";
+import { type CompletionRequest, limitsOf, readRequest, type RequestLimits } from "./request.ts";
 
 interface ServiceOptions {
   /** Engines of one model, by the names that clients ask for. */
@@ -162,7 +156,6 @@ const headOf = ({ kind, model }: CompletionRequest): AnswerHead => ({
 });
 
 function refusalOf(error: unknown): Refusal {
-  if (error instanceof RequestError) return error.refusal;
-  if (error instanceof QueueFullError) return { status: 429, message: error.message };
+  if (error instanceof RefusedError) return error.refusal;
   return { status: 500, message: "Cannot answer: the server failed; see its log" };
 }

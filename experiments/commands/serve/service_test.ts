@@ -6,7 +6,8 @@ import { loadModel, type Model, type ModelSequence, type Tokenizer } from "../..
 import { Batch } from "./batch.ts";
 import { type Engine, StopGate } from "./completion.ts";
 import type { CompletionKind, FromClient, ToClient } from "./messages.ts";
-import { QueueFullError, TurnQueue } from "./queue.ts";
+import { RefusedError } from "./messages.ts";
+import { TurnQueue } from "./queue.ts";
 import { Service } from "./service.ts";
 
 const loaded = await loadModel("tiny", await openCpu({ build: true, threads: 1 }));
@@ -290,7 +291,7 @@ Deno.test("TurnQueue gives turns in order, to as many as may wait, and forgets w
     return turn;
   };
   const second = take("second", leaving.signal), third = take("third");
-  await assertRejects(() => queue.take(never), QueueFullError, "2 are waiting");
+  await assertRejects(() => queue.take(never), RefusedError, "2 are waiting");
   leaving.abort();
   await assertRejects(() => second, DOMException);
   assertEquals(queue.waiting, 1);
@@ -311,7 +312,7 @@ Deno.test("TurnQueue gives turns in order, to as many as may wait, and forgets w
 Deno.test("TurnQueue has several turns", async () => {
   const queue = new TurnQueue(2, 0), never = new AbortController().signal;
   const first = await queue.take(never), second = queue.spare()!;
-  await assertRejects(() => queue.take(never), QueueFullError, "0 are waiting");
+  await assertRejects(() => queue.take(never), RefusedError, "0 are waiting");
   second[Symbol.dispose]();
   const third = await queue.take(never);
   assertEquals(queue.running, 2);

@@ -5,6 +5,7 @@ import { findTask } from "../../../lib/eval/mod.ts";
 import { formatCsv, nameTrials } from "../../../lib/plot/mod.ts";
 import { plural } from "../../../lib/plural.ts";
 import {
+  CONDITION_NAMES,
   digestConditions,
   findWrongField,
   findWrongHeadline,
@@ -95,19 +96,10 @@ function toParquet(records: readonly object[], store: StudyStore): Uint8Array {
   return new Uint8Array(parquetWriteBuffer({ columnData, kvMetadata }));
 }
 
-/** Fields of a record for the conditions of its run. The compiler reports a missing one. */
-const CONDITIONS = Object.keys(
-  {
-    ...{ task: 0, ruleSha256: 0, calibrationSha256: 0, calibration: 0, version: 0, model: 0, modelSha256: 0 },
-    ...{ text: 0, textSha256: 0, context: 0, textTokens: 0, bos: 0, backend: 0, cacheDType: 0 },
-    ...{ products: 0, dtype: 0, taskSha256: 0, items: 0, filterFrom: 0 },
-  } satisfies { readonly [name in keyof Required<RunConditions>]: 0 },
-) as (keyof RunConditions)[];
-
 /** The conditions of the run of a record. */
 export function conditionsOf(record: StoredRecord): RunConditions {
   return Object.fromEntries(
-    CONDITIONS.filter((name) => record[name] !== undefined).map((name) => [name, record[name]]),
+    CONDITION_NAMES.filter((name) => record[name] !== undefined).map((name) => [name, record[name]]),
   ) as unknown as RunConditions;
 }
 

@@ -2,11 +2,20 @@
 import { readMetric } from "../../eval/metrics.ts";
 import type { Task, TaskResult } from "../../eval/task.ts";
 import type { BlockSums } from "../../stats/paired.ts";
-import { FIELD, type Field, type Fields, findWrongField, showFound, trialFields } from "../fields.ts";
+import {
+  FIELD,
+  type Field,
+  type Fields,
+  findWrongField,
+  optional,
+  showFound,
+  trialFields,
+} from "../fields.ts";
 import type { ProposedTrial, StudyConditions } from "./store_records.ts";
 import { STOPPED_FIELDS } from "./trial_race.ts";
+import { CONDITION_NAMES } from "../trial.ts";
 
-const { number, measured, measuredList, numbersOrNothing, text, textsOrNothing, flag } = FIELD;
+const { number, measured, measuredList, text, flag } = FIELD;
 
 /** Fields of every task's results; the compiler misses one that is not here. */
 const RESULT = {
@@ -16,8 +25,8 @@ const RESULT = {
   ...{ queriesDense: number, queriesSkipped: number, pairsDense: number, pairsAvoided: number },
   ...{ projectionFlopsDense: number, projectionFlopsAvoided: number, parametersDense: number },
   ...{ attentionFlopsDense: number, attentionFlopsAvoided: number, parametersAvoided: number },
-  ...{ totalFlopsDense: number, totalFlopsAvoided: number, wholeLayers: numbersOrNothing },
-  wholeHeads: textsOrNothing,
+  ...{ totalFlopsDense: number, totalFlopsAvoided: number, wholeLayers: optional(FIELD.numbers) },
+  wholeHeads: optional(FIELD.texts),
 } satisfies { readonly [name in keyof Required<Omit<TaskResult, "dropRatioPerLayer">>]: Field };
 
 /** A trial whose result is expected, and the study that asked for it. */
@@ -25,18 +34,6 @@ export interface AskedTrial extends ProposedTrial {
   readonly conditions: StudyConditions;
   readonly runDigest: string;
 }
-
-/** Conditions that not every run has. */
-const OFTEN_NONE = [
-  "task",
-  "taskSha256",
-  "items",
-  "filterFrom",
-  "ruleSha256",
-  "calibrationSha256",
-  "products",
-  "dtype",
-];
 
 /** A field that must be a value, or be left out where that is undefined. */
 const same = (value: unknown): Field => {
@@ -59,7 +56,7 @@ export function findWrongResult(
     return `found ${showFound(record)}, expected a record`;
   }
   const isStopped = "stopped" in record,
-    none = Object.fromEntries(OFTEN_NONE.map((name) => [name, undefined]));
+    none = Object.fromEntries(CONDITION_NAMES.map((name) => [name, undefined]));
   const { options: _, ...known } = { ...none, ...conditions, ...options, trial: digest, runDigest } as
     & object
     & {

@@ -112,10 +112,16 @@ export function valuesOf(flags: { readonly [name: string]: unknown }): FlagValue
 }
 
 /** A whole number that a flag gives. @throws {UsageError} If it is none, or out of range. */
-export function readInteger(flag: string, text: string, least: number, most = Infinity): number {
+export function readInteger(
+  flag: string,
+  text: string,
+  least: number,
+  most = Number.MAX_SAFE_INTEGER,
+): number {
   const value = Number(text);
-  if (text !== "" && Number.isSafeInteger(value) && value >= least && value <= most) return value;
-  const range = most === Infinity ? `of at least ${least}` : `from ${least} to ${most}`;
+  if (text !== "" && Number.isInteger(value) && value >= least && value <= most) return value;
+  const isBounded = most < Number.MAX_SAFE_INTEGER || value > most;
+  const range = isBounded ? `from ${least} to ${most}` : `of at least ${least}`;
   throw new UsageError(`Cannot use --${flag} ${text}: expected an integer ${range}`);
 }
 

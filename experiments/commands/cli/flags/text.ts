@@ -1,8 +1,7 @@
 /** Numbers of tokens, contexts and texts that a user names, checked. */
-import { UsageError } from "../../../../lib/errors.ts";
 import { readBuiltinText } from "../../../../lib/eval/mod.ts";
 import { readText } from "../files.ts";
-import type { FlagValues } from "./parse.ts";
+import { type FlagValues, readInteger } from "./parse.ts";
 
 export interface NamedText {
   readonly name: string;
@@ -15,18 +14,13 @@ export async function readNamedText(path?: string): Promise<NamedText> {
   return { name: path.split(/[/\\]/).at(-1)!, text: await readText(path) };
 }
 
-/** A whole number that a flag gives, from `least` to `most`. @throws {UsageError} If it is none. */
+/** A whole number that a flag gives, if it is given. @throws {UsageError} If it is none, or out of range. */
 export function readCount(
   values: FlagValues,
   name: string,
   least: number,
-  most = Number.MAX_SAFE_INTEGER,
+  most?: number,
 ): number | undefined {
   const value = values.get(name)?.[0];
-  if (value === undefined) return undefined;
-  if (typeof value !== "number" || value < least || value > most) {
-    const range = value as number < least ? `of at least ${least}` : `from ${least} to ${most}`;
-    throw new UsageError(`Cannot use --${name} ${value}: expected an integer ${range}`);
-  }
-  return value;
+  return value === undefined ? undefined : readInteger(name, String(value), least, most);
 }

@@ -5,6 +5,7 @@ import { NativeLibraryError, UsageError } from "../../../../lib/errors.ts";
 import { ReferenceBackend } from "../../../../lib/reference/mod.ts";
 import { openCpu, openCuda } from "../../../../ffi/mod.ts";
 import { expectChoice, type FlagValues, textOf } from "../flags/parse.ts";
+import { readCount } from "../flags/text.ts";
 import type { Progress } from "../output/progress.ts";
 
 const CHOICES = ["cpu", "cuda", "reference", "auto"] as const;
@@ -32,10 +33,7 @@ const MAX_THREADS = 1024;
  */
 export function readBackend(values: FlagValues): BackendRequest {
   const choice = expectChoice("backend", textOf(values, "backend") ?? "cpu", CHOICES);
-  const threads = values.get("threads")?.[0] as number | undefined;
-  if (threads !== undefined && !(threads >= 1 && threads <= MAX_THREADS)) {
-    throw new UsageError(`Cannot use --threads ${threads}: expected an integer from 1 to ${MAX_THREADS}`);
-  }
+  const threads = readCount(values, "threads", 1, MAX_THREADS);
   const dtype = textOf(values, "cache-dtype") ?? "f32";
   const cacheDType = expectChoice("cache-dtype", dtype, CACHE_DTYPES);
   const products = expectChoice("matmul", textOf(values, "matmul") ?? "exact", PRODUCTS);

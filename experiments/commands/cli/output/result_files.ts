@@ -6,6 +6,7 @@ import {
   diffRuns,
   FIELD,
   findWrongField,
+  optional,
   type RunConditions,
   type RunResult,
   STOPPED_FIELDS,
@@ -39,8 +40,6 @@ const COMPARED_FIELDS = {
   loss: FIELD.number,
   lossBlocks: FIELD.blocks,
 };
-const optional = ([expected, holds]: (typeof FIELD)["numbers"]) =>
-  [expected, (value: unknown) => value === undefined || holds(value)] as const;
 const SCORE_FIELDS = {
   ids: FIELD.numbers,
   nll: FIELD.numbers,

@@ -1,8 +1,8 @@
 /** `--jobs N`: further processes that work on a study of this one. */
-import { UsageError } from "../../../../lib/errors.ts";
 import type { HeldTrial, StudyStore } from "../../../../lib/sweep/mod.ts";
 import { taskArguments } from "../machine/deno.ts";
 import type { FlagValues } from "../flags/parse.ts";
+import { readCount } from "../flags/text.ts";
 import type { Progress } from "../output/progress.ts";
 
 /** Most processes that may be asked for. */
@@ -20,11 +20,7 @@ const SMALL_MODEL_BYTES = 32e6;
 const TRIALS_A_JOB = 8;
 
 /** The value of `--jobs`, if it is given. @throws {UsageError} If it is too low or too high. */
-export function readJobs(values: FlagValues): number | undefined {
-  const jobs = values.get("jobs")?.[0] as number | undefined;
-  if (jobs === undefined || jobs >= 1 && jobs <= MAX_JOBS) return jobs;
-  throw new UsageError(`Cannot use --jobs ${jobs}: expected an integer from 1 to ${MAX_JOBS}`);
-}
+export const readJobs = (values: FlagValues): number | undefined => readCount(values, "jobs", 1, MAX_JOBS);
 
 /** Default number of processes for a number of trials of a model. */
 export function jobsFor(trials: number, weightBytes: number, cores = navigator.hardwareConcurrency): number {
