@@ -126,18 +126,7 @@ async function list([folder = RESULTS]: readonly string[], flags: Flags): Promis
       return { study: path, model: `! ${error.message}` };
     }
   });
-  const columns = [
-    "study",
-    "model",
-    "text",
-    "began",
-    "waiting",
-    "running",
-    "complete",
-    "pruned",
-    "failed",
-    "best",
-  ];
+  const columns = "study model text began waiting running complete pruned failed best".split(" ");
   const cell = (study: object, name: string) => String((study as Record<string, unknown>)[name] ?? "-");
   await print(flags, {
     columns,

@@ -3,33 +3,25 @@ import type { SequenceUsage } from "../../../lib/model/mod.ts";
 import type { ServerState } from "./messages.ts";
 
 /** Counts of a text's sequence, by their name in answers and metrics. */
-const SAVINGS: {
-  readonly [count: string]: { readonly help: string; readonly of: (usage: SequenceUsage) => number };
-} = {
-  queries_dense: {
-    help: "Queries of the full model: one per token and layer.",
-    of: (usage) => usage.queriesDense,
-  },
-  queries_skipped: {
-    help: "Queries whose attention was skipped.",
-    of: (usage) => usage.queriesSkipped,
-  },
-  attention_flops_dense: {
-    help: "Operations of attention in the full model, projections included.",
-    of: (usage) => usage.attentionFlopsDense,
-  },
-  attention_flops_avoided: {
-    help: "Operations of attention that were not spent.",
-    of: (usage) => usage.attentionFlopsAvoided,
-  },
-  kv_bytes_dense: {
-    help: "Bytes of keys and values that the full model holds at the end of a text.",
-    of: (usage) => usage.kvBytesHeld + usage.kvBytesAvoided,
-  },
-  kv_bytes_held: {
-    help: "Bytes of keys and values that were held at the end of a text.",
-    of: (usage) => usage.kvBytesHeld,
-  },
+const SAVINGS: { readonly [count: string]: readonly [help: string, of: (usage: SequenceUsage) => number] } = {
+  queries_dense: ["Queries of the full model: one per token and layer.", (usage) => usage.queriesDense],
+  queries_skipped: ["Queries whose attention was skipped.", (usage) => usage.queriesSkipped],
+  attention_flops_dense: [
+    "Operations of attention in the full model, projections included.",
+    (usage) => usage.attentionFlopsDense,
+  ],
+  attention_flops_avoided: [
+    "Operations of attention that were not spent.",
+    (usage) => usage.attentionFlopsAvoided,
+  ],
+  kv_bytes_dense: [
+    "Bytes of keys and values that the full model holds at the end of a text.",
+    (usage) => usage.kvBytesHeld + usage.kvBytesAvoided,
+  ],
+  kv_bytes_held: [
+    "Bytes of keys and values that were held at the end of a text.",
+    (usage) => usage.kvBytesHeld,
+  ],
 };
 
 const TOKENS = {
@@ -39,7 +31,7 @@ const TOKENS = {
 
 /** The counts of a text's sequence. */
 export function countSavings(usage: SequenceUsage): { [count: string]: number } {
-  return Object.fromEntries(Object.entries(SAVINGS).map(([name, { of }]) => [name, of(usage)]));
+  return Object.fromEntries(Object.entries(SAVINGS).map(([name, [, of]]) => [name, of(usage)]));
 }
 
 /** Adds counts up, name by name. */
@@ -68,7 +60,7 @@ export function renderMetrics(
     Object.entries(totals).map(([model, counts]): Sample => [label("model", model), counts[name] ?? 0]);
   const counted = [
     ...Object.entries(TOKENS),
-    ...Object.entries(SAVINGS).map(([name, { help }]) => [name, help] as const),
+    ...Object.entries(SAVINGS).map(([name, [help]]) => [name, help] as const),
   ];
   return [
     family(

@@ -139,8 +139,7 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
           if (racing !== undefined) takeNews();
         },
       });
-      if ("stopped" in trial) source.stop(trial);
-      else source.finish(trial);
+      source.finish(trial);
     } catch (error) {
       if (error instanceof TrialLostError) continue;
       // A study that cannot be reached takes no trial back: others take it when this process has ended.

@@ -224,8 +224,11 @@ Deno.test("a race reads chunks in a shuffled order, stops trials apart from fini
   const listed = await listedTrials<PerplexityTypes>(methods, conditions);
   const source: Source = {
     ...listed,
-    finish: (trial) => (kept.push(trial), listed.finish(trial)),
-    stop: (trial) => (stopped.push(trial), listed.stop(trial)),
+    finish(trial) {
+      if ("stopped" in trial) stopped.push(trial);
+      else kept.push(trial);
+      listed.finish(trial);
+    },
   };
   const progress: number[] = [];
   const trials = await runSweep<PerplexityTypes>({

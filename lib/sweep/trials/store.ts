@@ -268,23 +268,14 @@ export class StudyStore implements Disposable {
   }
 
   /**
-   * Keeps the result of a claimed trial; it is on disk when this returns.
+   * Keeps the result of a claimed trial, or the record of one that was stopped early; it is on disk when this returns.
    *
-   * @param state `pruned` for one that was stopped early.
    * @returns Whether it was kept: not where the lease ran out and another worker has the trial, or has finished it.
    */
-  finish(
-    claim: ClaimedTrial,
-    record: StoredRecord | EndedJob,
-    state: "complete" | "pruned" = "complete",
-  ): boolean {
+  finish(claim: ClaimedTrial, record: StoredRecord | EndedJob): boolean {
     return this.#file.durably(() => {
-      if (
-        this.#file.run(`UPDATE trial SET state = ?, lease = NULL WHERE ${HELD}`, state, ...heldBy(claim)) ===
-          0
-      ) {
-        return false;
-      }
+      const sql = `UPDATE trial SET state = ?, lease = NULL WHERE ${HELD}`;
+      if (this.#file.run(sql, endOf(record), ...heldBy(claim)) === 0) return false;
       const json = JSON.stringify(record);
       this.#file.run("INSERT INTO result (trial, record) VALUES (?, ?)", claim.number, json);
       this.#file.seal("result", claim.number, json);
@@ -332,7 +323,7 @@ export class StudyStore implements Disposable {
           this.#file.seal("result", kept.trial, json);
           this.#file.run(
             "UPDATE trial SET state = ?, lease = NULL, error = NULL WHERE digest = ?",
-            "stopped" in record ? "pruned" : "complete",
+            endOf(record),
             digest,
           );
         }
@@ -544,6 +535,9 @@ interface StoredUnit<R> {
 const FACTS = { name: "string", conditions: "object", runDigest: "string", flags: "object" } satisfies {
   readonly [name in keyof StudyFacts]: string;
 };
+
+/** The state of a trial that ended with a record. */
+const endOf = (record: object): TrialState => "stopped" in record ? "pruned" : "complete";
 
 const HELD = "number = ? AND owner = ? AND attempt = ? AND state = 'running'";
 const heldBy = ({ number, owner, attempt }: ClaimedTrial) => [number, owner, attempt] as const;

@@ -135,7 +135,7 @@ Deno.test("close() and a pruned trial are ends, and values of chunks stay", () =
     ];
     store.close(first.digest, "no number");
     store.report(second, [{ chunk: 3, loss: 1, denseLoss: 1 }], 1000);
-    assert(store.finish(second, record("d1"), "pruned"));
+    assert(store.finish(second, { ...record("d1"), stopped: "behind" } as never));
     assertEquals(store.trials().map(({ state, error }) => [state, error]), [["failed", "no number"], [
       "pruned",
       null,

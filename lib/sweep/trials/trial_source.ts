@@ -157,14 +157,9 @@ export function storedTrials<T extends TaskTypes>(
       claim = undefined;
       throw new TrialLostError("Cannot go on with a trial: another worker has it");
     },
-    /** Takes the trial's result; it is safe when this returns. */
-    finish(trial: Trial<T>): void {
-      store.finish(claim!, trial as Trial);
-      claim = undefined;
-    },
-    /** Takes the record of a trial that the race has stopped. */
-    stop(trial: StoppedTrial): void {
-      store.finish(claim!, trial, "pruned");
+    /** Takes the trial's result, or its record if the race has stopped it; it is safe when this returns. */
+    finish(trial: Trial<T> | StoppedTrial): void {
+      store.finish(claim!, trial as StoredRecord);
       claim = undefined;
     },
     /** Those that were stopped, in an earlier run too. */
