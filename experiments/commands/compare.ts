@@ -178,12 +178,7 @@ function tellMethod(progress: Progress): (fraction: number, name: string) => voi
 }
 
 /** Refuses methods that reached no scored position of the items that losses are of. */
-function expectReached(
-  { methods }: Comparison,
-  { study }: Plan,
-  path: string,
-  folder: string,
-): void {
+function expectReached({ methods }: Comparison, { study }: Plan, path: string, folder: string): void {
   const { task, filterFrom, model: { model, config } } = study, encoded = encodeStudyItems(study);
   if (task === undefined || encoded === undefined) return;
   const unreached = methods.flatMap(({ name, options, reach }): Unreached[] => {

@@ -84,11 +84,7 @@ function groupAxes(space: SearchSpace): Axis[][] {
  *
  * @param trials All so far, in their order.
  */
-export function proposeTpe(
-  space: SearchSpace,
-  trials: readonly Observation[],
-  random: RandomStream,
-): Point {
+export function proposeTpe(space: SearchSpace, trials: readonly Observation[], random: RandomStream): Point {
   const ended = trials.filter(({ state }) => state !== "running");
   if (ended.length < STARTUP) return randomPoint(space, random);
   const objectives = Math.max(...ended.map(({ values }) => values.length));

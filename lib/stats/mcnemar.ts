@@ -45,10 +45,5 @@ export function mcnemarTest(first: readonly number[], second: readonly number[])
     log += Math.log((count - i) / (i + 1));
   }
   const at = Math.exp(log);
-  return {
-    gained,
-    lost,
-    pValue: Math.min(1, 2 * below + at),
-    exactPValue: Math.min(1, 2 * (below + at)),
-  };
+  return { gained, lost, pValue: Math.min(1, 2 * below + at), exactPValue: Math.min(1, 2 * (below + at)) };
 }

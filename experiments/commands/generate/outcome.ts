@@ -41,11 +41,7 @@ const speed = (perSecond: number | null) =>
 
 export function describeRun(config: Pick<ModelConfig, "numLayers">, run: GeneratedText): string {
   const m = measureRun(config, run),
-    ends = {
-      stop: "the text ended",
-      length: "most that were asked for",
-      interrupt: "interrupted",
-    };
+    ends = { stop: "the text ended", length: "most that were asked for", interrupt: "interrupted" };
   const skipped = [
     ...(m.queriesSkipped === null ? [] : [`skipped ${percent(m.queriesSkipped)} of queries`]),
     ...(m.keysDropped === null ? [] : [`evicted ${percent(m.keysDropped)} of decided keys and values`]),

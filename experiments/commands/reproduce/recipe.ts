@@ -128,11 +128,7 @@ export async function readRecipe(named: string): Promise<Recipe> {
   return {
     ...recipe!,
     name: named.replace(/^.*[/\\]|\.json$/g, ""),
-    published: {
-      protocols,
-      sources,
-      numbers: [...known.numbers, ...numbers],
-    },
+    published: { protocols, sources, numbers: [...known.numbers, ...numbers] },
   };
 }
 

@@ -78,12 +78,7 @@ function usageOf(request: CompletionRequest, ends: readonly TextEnd[]) {
     made = ends.reduce((total, { tokens }) => total + tokens, 0);
   const tokenfilter: { [count: string]: number } = {};
   for (const { usage } of ends) addCounts(tokenfilter, countSavings(usage));
-  return {
-    prompt_tokens: prompt,
-    completion_tokens: made,
-    total_tokens: prompt + made,
-    tokenfilter,
-  };
+  return { prompt_tokens: prompt, completion_tokens: made, total_tokens: prompt + made, tokenfilter };
 }
 
 export interface WholeText extends TextPiece {

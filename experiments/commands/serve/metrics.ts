@@ -24,10 +24,7 @@ const SAVINGS: { readonly [count: string]: readonly [help: string, of: (usage: S
   ],
 };
 
-const TOKENS = {
-  prompt_tokens: "Tokens of prompts.",
-  completion_tokens: "Tokens that were made.",
-};
+const TOKENS = { prompt_tokens: "Tokens of prompts.", completion_tokens: "Tokens that were made." };
 
 /** The counts of a text's sequence. */
 export function countSavings(usage: SequenceUsage): { [count: string]: number } {

@@ -89,9 +89,7 @@ async function route(
         headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
       }),
     "/v1/models": () => Response.json({ object: "list", data: models.map(describe) }),
-    ...Object.fromEntries(
-      models.map((id) => [`/v1/models/${id}`, () => Response.json(describe(id))]),
-    ),
+    ...Object.fromEntries(models.map((id) => [`/v1/models/${id}`, () => Response.json(describe(id))])),
   };
   const path = decodePath(pathname);
   if (Object.hasOwn(pages, path)) {

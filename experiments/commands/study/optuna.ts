@@ -171,9 +171,7 @@ export async function writeOptuna(store: StudyStore, path: string): Promise<numb
   const { parameters, valuesOf } = search === undefined
     ? pointsOfList(stored, varying)
     : await pointsOfSearch(store, search);
-  const ended = new Map(
-    store.results<Trial | StoppedTrial>().map(({ record }) => [record.trial, record]),
-  );
+  const ended = new Map(store.results<Trial | StoppedTrial>().map(({ record }) => [record.trial, record]));
   const valueOf = (name: ObjectiveName, record: Trial) =>
     name === "loss" ? readMetric(record, headline.name) : BUDGETS[name].retained(record);
   const part = `${path}.part`;

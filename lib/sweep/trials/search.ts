@@ -84,10 +84,7 @@ export class Search<T extends Trial = Trial> {
    * @param check Throws a TypeError or RangeError where the model cannot have a method.
    * @throws {RangeError} If the sampler cannot search the space.
    */
-  constructor(
-    request: SearchRequest,
-    check: (method: ResolvedOptions) => void = () => {},
-  ) {
+  constructor(request: SearchRequest, check: (method: ResolvedOptions) => void = () => {}) {
     this.request = request;
     this.check = check;
     this.#propose = SAMPLERS[request.sampler].create(request.space, request.seed);

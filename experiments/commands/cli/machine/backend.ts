@@ -38,9 +38,7 @@ export function readBackend(values: FlagValues): BackendRequest {
   const cacheDType = expectChoice("cache-dtype", dtype, CACHE_DTYPES);
   const products = expectChoice("matmul", textOf(values, "matmul") ?? "exact", PRODUCTS);
   if (products !== "exact" && choice !== "cpu") {
-    throw new UsageError(
-      `Cannot use --matmul ${products} with --backend ${choice}: expected --backend cpu`,
-    );
+    throw new UsageError(`Cannot use --matmul ${products} with --backend ${choice}: expected --backend cpu`);
   }
   const wgmma = values.has("wgmma");
   if (wgmma && choice !== "cuda") {

@@ -39,11 +39,7 @@ function readRequest(incoming: IncomingMessage, hostname: string): Request {
   });
 }
 
-async function send(
-  incoming: IncomingMessage,
-  outgoing: ServerResponse,
-  response: Response,
-): Promise<void> {
+async function send(incoming: IncomingMessage, outgoing: ServerResponse, response: Response): Promise<void> {
   const { status, body, headers } = response;
   incoming.resume(); // discards an unread body, so that its sender does not wait
   outgoing.writeHead(status, [...headers].flat());

@@ -51,9 +51,7 @@ export class Interrupt {
 
   #listenApart(): Worker {
     const worker = new Worker(new URL("./interrupt_worker.ts", import.meta.url), { type: "module" });
-    worker.postMessage(
-      { caught: this.#caught, codes: SIGNALS, mapped: mappedFiles() } satisfies ToListener,
-    );
+    worker.postMessage({ caught: this.#caught, codes: SIGNALS, mapped: mappedFiles() } satisfies ToListener);
     return worker;
   }
 
