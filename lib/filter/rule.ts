@@ -80,10 +80,7 @@ export type Rule<Own = never> =
     /** The score before `invert`: high = redundant, skip; NaN = none: the token is kept, and no threshold looks at it. */
     score(token: RuleToken, options: LayerSpec & Own): number;
     readonly memory?: undefined;
-  } | {
-    readonly score?: undefined;
-    readonly memory: RuleMemory;
-  });
+  } | { readonly score?: undefined; readonly memory: RuleMemory });
 
 /** The sizes of a model that the filter needs. All are whole numbers, at least 1. */
 export interface FilterShape {

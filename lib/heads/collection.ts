@@ -252,12 +252,7 @@ export class HeadCollection {
       format: 1,
       environment,
       shape: { numLayers, numHeads, numKvHeads, headDim, hiddenSize },
-      options: {
-        method,
-        warmup,
-        seed: recordOptions(this.options).seed,
-        bootstrap: this.bootstrap,
-      },
+      options: { method, warmup, seed: recordOptions(this.options).seed, bootstrap: this.bootstrap },
       bands: layout.bands,
       views: listViews(this.#columns[0]!.plan.view).map((view, i) => ({
         ...view,

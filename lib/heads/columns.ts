@@ -183,10 +183,7 @@ export class LayerColumns {
 
   /** All that is measured, in an order that depends on only the plan. */
   get columns(): readonly Column[] {
-    return [
-      this.r,
-      ...[...this.#filters, ...this.#sides.values()].flatMap(({ columns }) => columns),
-    ];
+    return [this.r, ...[...this.#filters, ...this.#sides.values()].flatMap(({ columns }) => columns)];
   }
 
   keys({ keyState, anchor }: ViewKey): SideColumns {

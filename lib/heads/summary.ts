@@ -114,11 +114,7 @@ function describeView(
 export type RuleScores = ReadonlyMap<HeadRule, Float64Array<ArrayBuffer>>;
 
 /** Scores of every rule in one view, by its own formula. @param tokens The layer's tokens in that view. */
-export function scoreRules(
-  columns: LayerColumns,
-  view: ViewKey,
-  tokens: readonly RuleToken[],
-): RuleScores {
+export function scoreRules(columns: LayerColumns, view: ViewKey, tokens: readonly RuleToken[]): RuleScores {
   const { plan, shadows } = columns;
   const own = listViews(plan.view).findIndex(({ keyState, anchor }) =>
     keyState === view.keyState && anchor === view.anchor

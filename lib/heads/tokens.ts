@@ -49,10 +49,7 @@ export function tokenColumns(
 }
 
 /** Every token of every layer: layers ascending, tokens ascending in each. */
-export function headTrace(
-  layers: readonly LayerColumns[],
-  chunks: readonly Int32Array[],
-): DecisionTable {
+export function headTrace(layers: readonly LayerColumns[], chunks: readonly Int32Array[]): DecisionTable {
   const context = chunks[0]!.length, tokens = chunks.length * context;
   const { numKvHeads } = layers[0]!.plan.method;
   const table = createDecisionTable(layers.length * tokens, { heads: numKvHeads, hasRedundancy: true });

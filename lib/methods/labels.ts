@@ -27,8 +27,6 @@ function calibratedLabels(method: Method): Labels {
 /** The labels of the methods that decide under options, of both sides if these differ. */
 export function labelOptions(options: ResolvedOptions): string {
   const said = [...new Set(decidingMethods(options).map((method) => sayLabels(calibratedLabels(method))))]
-    .join(
-      "; keys and values: ",
-    );
+    .join("; keys and values: ");
   return options.shuffle ? `${said}; decisions shuffled in time, a pass ahead` : said;
 }

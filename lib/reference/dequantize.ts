@@ -157,10 +157,7 @@ function fifthBit(bytes: Uint8Array, at: number, i: number): number {
 function scaleAndMin(bytes: Uint8Array, at: number, part: number): [number, number] {
   if (part < 4) return [bytes[at + part]! & 63, bytes[at + part + 4]! & 63];
   const low = bytes[at + part + 4]!;
-  return [
-    (low & 15) | ((bytes[at + part - 4]! >> 6) << 4),
-    (low >> 4) | ((bytes[at + part]! >> 6) << 4),
-  ];
+  return [(low & 15) | ((bytes[at + part - 4]! >> 6) << 4), (low >> 4) | ((bytes[at + part]! >> 6) << 4)];
 }
 
 /**

@@ -6,11 +6,7 @@ import type { OfflineMethod } from "../method.ts";
 import { keepHighest, meanOfGroups, Moments, sumColumns } from "./width.ts";
 
 const options = {
-  compensation: {
-    type: "flag",
-    default: true,
-    help: "add the mean output of the removed units as a bias",
-  },
+  compensation: { type: "flag", default: true, help: "add the mean output of the removed units as a bias" },
 } as const satisfies OptionTable;
 
 /**

@@ -62,11 +62,7 @@ export const llama: Architecture = {
   },
   readConfig: (reader) => ({ ...readSizes(reader), ...readBiases(reader) }),
   modelTensors: ({ vocabSize, hiddenSize }) => ({
-    embedding: {
-      gguf: "token_embd.weight",
-      hf: "model.embed_tokens.weight",
-      shape: [vocabSize, hiddenSize],
-    },
+    embedding: { gguf: "token_embd.weight", hf: "model.embed_tokens.weight", shape: [vocabSize, hiddenSize] },
     outputNorm: norm("output_norm.weight", "model.norm.weight", hiddenSize),
     output: { gguf: "output.weight", hf: "lm_head.weight", shape: [vocabSize, hiddenSize] },
   }),

@@ -139,12 +139,7 @@ function runLayer(
 }
 
 /** The tokens of all pieces as those of one pass. */
-function joined(
-  model: RunModel,
-  pass: ForwardPass,
-  pieces: readonly Piece[],
-  joinsOutputs: boolean,
-): Tokens {
+function joined(model: RunModel, pass: ForwardPass, pieces: readonly Piece[], joinsOutputs: boolean): Tokens {
   const { backend } = model, joins = ({ count, tokens }: Piece) => count === 1 && !tokens.seesOutputs;
   return {
     positions: pass.i32(Int32Array.from(pieces.flatMap(({ tokens }) => [...tokens.places]))),

@@ -52,10 +52,7 @@ export class HeadCaches {
   }
 
   fork(): HeadCaches {
-    return new HeadCaches(
-      this.parts,
-      this.groups.map((group) => ({ ...group, cache: group.cache.fork() })),
-    );
+    return new HeadCaches(this.parts, this.groups.map((group) => ({ ...group, cache: group.cache.fork() })));
   }
 
   /** A matrix, [T, numKvHeads * n], with a row for each token and KV head. */

@@ -456,9 +456,7 @@ function attentionArgs(
   const { window } = layerConfig(config, layer), reach = window === undefined ? Infinity : window - 1;
   return {
     ...asked,
-    ...(window !== undefined && {
-      windows: pass.i32(new Int32Array(asked.queries.shape[0]!).fill(reach)),
-    }),
+    ...(window !== undefined && { windows: pass.i32(new Int32Array(asked.queries.shape[0]!).fill(reach)) }),
     keys: pass.byHead(kept.keys),
     values: pass.byHead(kept.values),
     keyPositions: pass.i32(kept.positions),

@@ -85,10 +85,7 @@ export function createByteLevelBpe(
   const tokenizer = new HubTokenizer({
     added_tokens: [],
     normalizer: null,
-    pre_tokenizer: {
-      type: "Sequence",
-      pretokenizers: [...pre.patterns.map(isolate), BYTE_LEVEL],
-    },
+    pre_tokenizer: { type: "Sequence", pretokenizers: [...pre.patterns.map(isolate), BYTE_LEVEL] },
     model: { type: "BPE", vocab, merges, unk_token: null, ignore_merges: pre.ignoreMerges },
     post_processor: null,
     decoder: null,

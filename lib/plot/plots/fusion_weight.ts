@@ -65,10 +65,7 @@ export function collectFusionWeights(
 export function plotFusionWeights({ window, layers }: FusionWeights): Figure {
   const title = "Fusion weight of the keys over time";
   if (layers.every(({ wK }) => wK.length === 0)) {
-    return emptyFigure(
-      title,
-      "No weights: the rule has none. variance, mean, static, key and value do.",
-    );
+    return emptyFigure(title, "No weights: the rule has none. variance, mean, static, key and value do.");
   }
   const { data, layout } = chooseLayer(layers, (layer) => tracesOf(layer, window));
   return chart({

@@ -50,11 +50,7 @@ export function collectHeadMaps(
     moment,
     layers: layers.map(({ layer }) => layer),
     numKvHeads,
-    grids: views.map(({ name, layers }) => ({
-      name,
-      keys: grid(layers, "sK"),
-      values: grid(layers, "sV"),
-    })),
+    grids: views.map(({ name, layers }) => ({ name, keys: grid(layers, "sK"), values: grid(layers, "sV") })),
   };
 }
 

@@ -101,10 +101,7 @@ export function plotMethodMatrix({ asked, names, views }: MethodMatrix): Figure 
   });
   const { data, layout } = choose(
     "main metric of",
-    views.map((view, i) => ({
-      label: view.label,
-      traces: [trace(view, i === 0 ? tasks : 1)],
-    })),
+    views.map((view, i) => ({ label: view.label, traces: [trace(view, i === 0 ? tasks : 1)] })),
     { shown: 0 },
   );
   return chart({

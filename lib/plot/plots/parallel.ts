@@ -57,9 +57,7 @@ export function collectParallel(summary: SweepSummary): ParallelTrials {
   const results = listResults(summary.environment.task);
   const methods = summary.trials.filter((trial) => !isControl(trial));
   const drawable = methods.filter((trial) => results.every(([, value]) => Number.isFinite(value(trial))));
-  const best = new Set(
-    drawable.toSorted((a, b) => excessLoss(a) - excessLoss(b)).slice(0, MAX_TRIALS),
-  );
+  const best = new Set(drawable.toSorted((a, b) => excessLoss(a) - excessLoss(b)).slice(0, MAX_TRIALS));
   const trials = drawable.filter((trial) => best.has(trial));
   const options = trials.map((trial) => trialOptions(trial) as { readonly [name: string]: unknown });
   const drawn = new Set(["pruneRatio", ...varyingOptions(trials)]);

@@ -65,9 +65,7 @@ export function tabulateComparison(
   { methods, results = [], environment }:
     & Pick<Comparison, "methods">
     & Partial<Pick<Comparison, "results">>
-    & {
-      readonly environment: Pick<Environment, "task">;
-    },
+    & { readonly environment: Pick<Environment, "task"> },
 ): TextTable {
   const task = findTask(environment.task), { headline } = task;
   // Without methods there are the columns of all tables.

@@ -100,10 +100,7 @@ type FoldedTrial = RankedTrial & { readonly seeds?: number };
 
 /** A summary whose controls of one configuration are one row each: the mean over their seeds. */
 export function foldSeeds(summary: SweepSummary): SweepSummary {
-  const groups = Map.groupBy(
-    summary.trials,
-    (trial) => isControl(trial) ? pointKey(trial) : trial.trial,
-  );
+  const groups = Map.groupBy(summary.trials, (trial) => isControl(trial) ? pointKey(trial) : trial.trial);
   const fold = (alike: readonly RankedTrial[]): FoldedTrial => {
     const [first] = alike as [RankedTrial];
     if (alike.length === 1) return first;

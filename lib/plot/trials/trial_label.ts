@@ -160,9 +160,7 @@ export function resultLines(trial: Trial): string[] {
       Number.isNaN(se) ? "" : ` ± ${se.toFixed(3)}`
     }`,
     metrics.map((metric) => `${metric.label} ${formatMetric(metric, readMetric(trial, metric.name), 3)}`)
-      .join(
-        " · ",
-      ),
+      .join(" · "),
   ].filter((line) => line !== "");
 }
 
