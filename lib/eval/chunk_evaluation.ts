@@ -50,7 +50,6 @@ const DEFAULT_CACHE_BYTES = 2 ** 30;
  */
 export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkScores = ChunkScores>
   extends TaskEvaluation<T, S> {
-  /** The chunks, each [tokens]. */
   readonly chunks: readonly Int32Array<ArrayBuffer>[];
   readonly #model: EvaluatedModel;
   readonly #scorer: ChunkScorer<S>;

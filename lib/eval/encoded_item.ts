@@ -19,7 +19,6 @@ export interface EncodedItem {
   readonly shared: number;
   /** How ids become the text that answers are looked for in, where an item asks for one. */
   readonly decode?: (ids: readonly number[]) => string;
-  /** Ids that end such a text. */
   readonly endIds?: ReadonlySet<number>;
 }
 

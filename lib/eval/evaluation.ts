@@ -65,7 +65,6 @@ export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends 
   /** Scores a unit with a method; its record has the scores named in {@linkcode ChunkScores}. */
   protected abstract scoreFiltered(unit: number, filter: Filter): ChunkRecord;
 
-  /** The task's other metrics that every scored token or item has, of a unit's scores. */
   protected abstract metricsOf(scores: S): UnitMetrics;
 
   /** Other metrics of all units; `isDense` leaves out distances from the full model. */

@@ -119,7 +119,6 @@ export function wordAt(number: number): string {
 export const NOISE =
   "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.";
 
-/** Shuffles a list in place, by draws. */
 export function shuffle<T>(list: T[], draw: Draw): T[] {
   for (let i = list.length - 1; i > 0; i--) {
     const j = draw(i + 1);

@@ -21,7 +21,6 @@ export interface ItemMetric extends Metric {
   readonly chanceOf?: (item: Pick<Item, "requests">) => number;
 }
 
-/** The first index of the largest value. */
 const argmax = (values: readonly number[]) => values.indexOf(Math.max(...values));
 
 const SHARE = { better: "higher", digits: 1, percent: true } as const;

@@ -69,7 +69,6 @@ export interface ItemRuns {
   /** The task's name, and its metrics per item. */
   readonly task: { readonly name: string; readonly metrics: readonly ItemMetric[] };
   readonly items: readonly Pick<Item, "requests" | "gold" | "sought">[];
-  /** The dense run's scores, one per item. */
   readonly dense: readonly ItemScore[];
   /** The filtered run's, if there was one. */
   readonly filtered?: readonly ItemScore[];
@@ -85,7 +84,6 @@ export function valuesOf(
 
 /** Runs of the same text: losses of its chunks. */
 export interface TextRuns {
-  /** The task. */
   readonly task: Pick<Task, "name" | "loss" | "headline">;
   /** The dense run's losses, chunk by chunk. */
   readonly dense: readonly Float64Array[];

@@ -51,7 +51,6 @@ export function defineItemTask<Source extends ItemRows | ItemMaker>(
 
 /** The definition of a task with one question and several answers. */
 export type ChoiceTaskOptions = Pick<ItemTaskOptions<unknown>, "name" | "help" | "metrics"> & {
-  /** Where the hub has its rows. */
   readonly hub: HubRows;
   /** The prompt, in words, for the protocol. */
   readonly says: string;
@@ -84,7 +83,6 @@ export interface Question {
   readonly delimiter?: string;
 }
 
-/** Items of rows, each a question. */
 export function readQuestions(rows: readonly ItemRow[], ask: (row: ItemRow) => Question): Item[] {
   return rows.map((row, stream) => {
     const { context, choices, gold, delimiter } = ask(row);

@@ -13,7 +13,6 @@ export interface Metric {
   readonly help: string;
   /** Which way is good. */
   readonly better: "lower" | "higher";
-  /** Decimals. */
   readonly digits: number;
   /** Whether it is a fraction, shown in percent. */
   readonly percent?: boolean | undefined;
@@ -157,7 +156,6 @@ export function formatChange(metric: Shown, change: number, mean: number): strin
   return `${moved < 0 ? "-" : "+"}${formatMetric({ digits }, Math.abs(moved))}`;
 }
 
-/** Step of a numerical derivative. */
 const STEP = 1e-6;
 
 /** A metric's value with its standard error, of a function of a mean by the delta method: `52.0% ±3.5`. */

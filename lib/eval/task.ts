@@ -125,11 +125,9 @@ export function labelOf({ name, label }: Pick<Task, "name" | "label">, context: 
 
 /** @internal The data that a task is opened on. */
 export interface TaskData {
-  /** The text. */
   readonly text: string;
   /** Token ids of the whole text, [N], BOS at the front where the tokenizer adds one. */
   readonly ids: Int32Array;
-  /** Tokens per chunk. */
   readonly context: number;
   /** The model's tokenizer, for a task that brings its own texts. */
   readonly tokenizer: Tokenizer;
@@ -141,9 +139,7 @@ export interface TaskData {
 
 /** @internal The types of a task's records. */
 export interface TaskTypes {
-  /** Results of the full model. */
   readonly dense: DenseTaskResult;
-  /** Results of a filtered model. */
   readonly filtered: TaskResult;
   /** Fields that the task adds to a method's row in a comparison. */
   readonly compared: object;

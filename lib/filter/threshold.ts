@@ -90,7 +90,6 @@ export interface Threshold {
 }
 
 export interface Policy {
-  /** Whether it aims at the asked ratio. */
   readonly aims: boolean;
   /** Whether it is non-causal: it decides a whole sequence at once, and its anchors absorb all tokens. */
   readonly whole?: true;

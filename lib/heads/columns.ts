@@ -50,7 +50,6 @@ class SideColumns {
     return [this.mu, this.variance, this.cosines];
   }
 
-  /** Cosines of one head, [N]. */
   head(head: number): Float64Array<ArrayBuffer> {
     const { numKvHeads } = this.spec;
     return Float64Array.from(this.mu, (_, token) => this.cosines[token * numKvHeads + head]!);

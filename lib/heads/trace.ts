@@ -148,7 +148,6 @@ export class DecisionRecorder {
 
 /** @internal Masks and steps of one sequence, for {@linkcode createReplay}, and the ids that they belong to. */
 export type ReplayedSequence = Required<Pick<ReplayOptions, "keep" | "cuts" | "kvKeep">> & {
-  /** Token ids, [T]. */
   readonly ids: Int32Array<ArrayBuffer>;
 };
 

@@ -174,7 +174,6 @@ function addSaid(said: readonly Said[], ends: Int32Array, rows: Signals["rows"],
   }
 }
 
-/** A token that is still to be decided. */
 interface Pending {
   /** The rule's inputs for it besides signals; none where it reads nothing else. */
   readonly token: RowToken | undefined;

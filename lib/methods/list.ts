@@ -128,10 +128,8 @@ export const KEY_RULE_NAMES: readonly KeyRuleName[] = [
   ...EVICTIONS,
 ].map(({ name }) => name as KeyRuleName);
 
-/** Names that `kvFusion` may have. */
 export const KV_FUSIONS: readonly ("same" | "none" | KeyRuleName)[] = ["same", "none", ...KEY_RULE_NAMES];
 
-/** Inputs that a rule of keys and values may read. */
 const KEY_READS: readonly Reads[] = ["similarity", "key", "value", "attention", "change"];
 
 /** A rule that a user brought in a file. */

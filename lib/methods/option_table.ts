@@ -31,7 +31,6 @@ export const PRESETS = {
 export type Preset = keyof typeof PRESETS;
 const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
 
-/** The options that set the starting point for all others. */
 export const CHOICES = {
   preset: { type: "name", names: PRESET_NAMES, help: "options to start from; other flags override them" },
   ...SIDE_CHOICES,

@@ -31,7 +31,6 @@ export type Need =
   | Signal
   | "until judged";
 
-/** Names of {@linkcode Signal}. */
 export const SIGNALS = ["attention", "change"] as const;
 
 /**
@@ -234,7 +233,6 @@ export interface Pruner extends Side {
   readonly prepare?: Preparation;
 }
 
-/** The members that a context may have. */
 export const CONTEXT: Record<keyof PrunerContext, true> = {
   backend: true,
   calibration: true,

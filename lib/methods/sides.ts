@@ -113,7 +113,6 @@ export function settleSides<A extends Asked>(
   return { ...asked, kvFusion, kvRatio, kvTail, ...(side === "key" && { pruneRatio: 0 }) };
 }
 
-/** The rule of the key side; undefined where it has none of its own. */
 export function keyRuleOf({ kvFusion }: { readonly kvFusion: KvFusion }): KeyRuleName | undefined {
   return kvFusion === "same" || kvFusion === "none" ? undefined : kvFusion;
 }

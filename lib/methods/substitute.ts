@@ -58,7 +58,6 @@ export function checkSubstitute(method: Method, options: SubstituteOptions): voi
   }
 }
 
-/** Substitute for skipped outputs; undefined where there is none. */
 export function substituteOf({ substitute, sinks, block }: SubstituteOptions): Substitute | undefined {
   return substitute === "none" ? undefined : { kind: substitute, sinks, block };
 }

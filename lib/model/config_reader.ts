@@ -16,7 +16,6 @@ export interface ConfigOptions {
   readonly contextLength?: number;
 }
 
-/** Value of a key that is no list. */
 export type KeyValue = string | number | boolean;
 
 /** A key by its name in each format, without a GGUF file's prefix; or one name for both. */

@@ -80,7 +80,6 @@ export function probeLayers(model: Model, ids: Int32Array<ArrayBuffer>): ProbedL
   });
 }
 
-/** Scores of probes, by model. */
 const found = new WeakMap<Model, Map<HeadProbe, readonly number[]>>();
 
 /** Scores of a model's KV heads by a method's probe, run once; 0 in layers with a sliding window, which do not reach far. */

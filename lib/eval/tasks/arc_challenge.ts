@@ -2,7 +2,6 @@
 import type { ItemTask } from "../item_task.ts";
 import { defineArc } from "./arc_easy.ts";
 
-/** ARC-challenge, asked as ARC-easy is. */
 export const arcChallenge: ItemTask = defineArc(
   "arc_challenge",
   "ARC-challenge: science questions that retrieval gets wrong",

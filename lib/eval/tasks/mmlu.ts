@@ -66,7 +66,6 @@ function defineMmlu(shots: number, name: string): ItemTask {
   });
 }
 
-/** MMLU without examples. */
 export const mmlu: ItemTask = defineMmlu(0, "mmlu");
 /** MMLU with five examples, as papers report it. */
 export const mmlu5: ItemTask = defineMmlu(5, "mmlu_5shot");

@@ -53,7 +53,6 @@ export const TASKS: readonly [Task, ...Task[]] = [
 /** A task of a user's own, from a file. */
 export interface OwnTask {
   readonly task: Task;
-  /** SHA-256 of its file. */
   readonly sha256: string;
 }
 

@@ -35,9 +35,7 @@ export interface DenseResult extends DenseTaskResult {
 
 /** A filtered model on a text, and how it differs from the dense one. */
 export interface FilteredResult extends TaskResult {
-  /** Perplexity of the filtered model. */
   readonly perplexity: number;
-  /** Perplexity of the full model. */
   readonly densePerplexity: number;
   /** Mean of (filtered - dense) loss in nats per token. */
   readonly nllDelta: number;
@@ -112,7 +110,6 @@ export const scoreChunks = (
 
 const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
 
-/** Perplexity: the default task. */
 export const perplexity: Task<PerplexityTypes> = {
   name: "perplexity",
   help: "loss of every next token of a text, in chunks",

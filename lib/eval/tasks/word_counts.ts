@@ -63,7 +63,6 @@ const ZETA = Math.PI ** 2 / 6;
 const drawCoded = (draw: Draw) =>
   Array.from({ length: LETTERS }, () => String.fromCharCode(97 + draw(26))).join("");
 
-/** RULER's frequent words. */
 export const frequentWords: GeneratedTask = defineSoughtTask({
   name: "frequent_words",
   help: "the three coded words of a long text that appear most often",

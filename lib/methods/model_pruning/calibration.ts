@@ -92,7 +92,6 @@ export function recordCalibration(): { readonly calibrationSha256?: string; read
 
 /** Statistics of a sequence's own first tokens. */
 export interface SeenPrompt extends Pick<CalibratedModel, "config" | "matrix"> {
-  /** Moments of the inputs of a matrix of a layer. */
   moments(layer: number, name: string): { readonly meanSquares: Float64Array };
 }
 

@@ -14,7 +14,6 @@ import { type FitLayout, layOut, openFit } from "./learned_fit.ts";
 import { countLocalFeatures, localSize, nameLocalFeatures, takeLocal } from "./local_features.ts";
 import { type RuleMethod, SEED } from "../method.ts";
 
-/** Feature groups, in their order. */
 const FEATURE_GROUPS = ["similarity", "norm", "projection", "query", "local"] as const;
 export type FeatureGroup = (typeof FEATURE_GROUPS)[number];
 

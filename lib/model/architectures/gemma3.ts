@@ -34,7 +34,6 @@ class Gemma3ForwardPass extends ForwardPass {
   }
 }
 
-/** Gemma 3. */
 export const gemma3: Architecture = {
   ...llama,
   name: "gemma3",

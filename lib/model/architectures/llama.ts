@@ -106,7 +106,6 @@ const PROJECTIONS: { readonly [name: string]: string } = {
   down: "ffn_down",
 };
 
-/** The weight of an RMSNorm. */
 export function norm(gguf: string, hf: string, size: number): TensorSpec {
   return { gguf, hf, shape: [size], dtype: "f32" };
 }

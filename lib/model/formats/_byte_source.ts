@@ -10,9 +10,7 @@ export interface ModelProgress {
   readonly stage: "download" | "read" | "load";
   /** The host, package, file or model that it comes from. */
   readonly source: string;
-  /** Bytes so far. */
   readonly doneBytes: number;
-  /** Bytes in all. */
   readonly totalBytes: number;
 }
 

@@ -74,7 +74,6 @@ export function halvesToPairs(
   return hostTensor(tensor.dtype, tensor.shape, data);
 }
 
-/** Values of a tensor as f32. */
 export function asF32(tensor: HostTensor): Float32Array<ArrayBuffer> {
   return dequantize(tensor, 0, countOf(tensor.shape));
 }

@@ -13,7 +13,6 @@ export type KeyType =
 /** @internal Keys of a file. Each getter throws a {@linkcode ModelFormatError} that names the key. */
 export abstract class KeyedFile<Key = string> {
   abstract has(key: Key): boolean;
-  /** An error that names a key. */
   abstract error(key: Key, message: string): ModelFormatError;
   /** The value of a key that is there. @throws {ModelFormatError} If it is of another type. */
   abstract typed(key: Key, type: KeyType): unknown;
@@ -31,7 +30,6 @@ export abstract class KeyedFile<Key = string> {
     return this.#get(key, "an integer", fallback) as number;
   }
 
-  /** A finite number. */
   number(key: Key, fallback?: number): number {
     return this.#get(key, "a number", fallback) as number;
   }
@@ -99,7 +97,6 @@ export class JsonKeys extends KeyedFile {
     return this.#values.has(key);
   }
 
-  /** Whether a key is there, and null. */
   isNull(key: string): boolean {
     return this.#nulls.has(key);
   }

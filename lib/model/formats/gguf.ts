@@ -36,7 +36,6 @@ export type GgufScalar = number | bigint | boolean | string;
 
 /** @internal One metadata value with its type in the file. */
 export interface GgufValue {
-  /** Type in the file. */
   readonly type: GgufValueType;
   /** Type of the elements, where `type` is "array". */
   readonly elementType?: GgufValueType;

@@ -9,7 +9,6 @@ import type { ModelSequence } from "../run/sequence.ts";
 export interface GenerationOptions {
   /** Chooses tokens; it observes those of the prompt. */
   readonly sampler: Sampler;
-  /** Most tokens that are made. */
   readonly maxTokens: number;
   /** Tokens that end the text; the one that does is the last step. */
   readonly endIds?: ReadonlySet<number>;
@@ -91,7 +90,6 @@ export function* generateTokens(
   }
 }
 
-/** The last row of hidden states, as a tensor of its own. */
 function lastRow({ backend }: Model, hidden: Tensor): Tensor {
   const [rows, width] = hidden.shape as [number, number];
   const { data } = rowsOf(backend.read(hidden), rows - 1, rows);

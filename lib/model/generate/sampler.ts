@@ -172,7 +172,6 @@ export function indexOfMax(values: Float32Array): number {
   return best;
 }
 
-/** The k-th largest value, for 0 < k <= length. */
 export function kthLargest(values: Float32Array, k: number): number {
   // Each of k parts has a largest value, so the k-th of all is not below the least of these: few are left to sort.
   let floor = Infinity;

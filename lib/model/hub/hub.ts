@@ -83,9 +83,7 @@ export interface ResolvedModel {
   readonly name: string;
   /** Where the file is, for messages. */
   readonly path: string;
-  /** The whole file. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** SHA-256 of the file in hex. */
   readonly sha256: string;
 }
 

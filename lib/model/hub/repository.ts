@@ -31,7 +31,6 @@ const MOST_LIST_BYTES = 2 ** 24;
 /** How long a hub may be silent where the cache has all that is wanted. */
 const SHORT_PATIENCE_MS = 3000;
 
-/** Files of a folder that a model is made of. */
 const FOLDER_FILES =
   /^(config|generation_config|tokenizer|tokenizer_config|tekken|special_tokens_map|added_tokens|model\.safetensors\.index)\.json$|^tokenizer\.model$|^chat_template\.jinja$|^model(-\d{5}-of-\d{5})?\.safetensors$/;
 

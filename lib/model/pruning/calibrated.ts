@@ -173,7 +173,6 @@ export class ModelOnText implements CalibratedModel {
   }
 }
 
-/** Sum over rows of the cosines of two matrices. */
 function sumCosines(a: Float32Array, b: Float32Array, rows: number): number {
   const width = a.length / rows;
   let sum = 0;

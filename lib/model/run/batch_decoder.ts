@@ -23,7 +23,6 @@ import { type LayerTally, type SequenceUsage, usageOf } from "./usage.ts";
 
 /** @internal Sizes and types of a {@linkcode BatchDecoder}. */
 export interface BatchOptions {
-  /** Sequences at once. */
   readonly batch: number;
   /** Tokens that a sequence can grow to, those admitted included. */
   readonly capacity: number;

@@ -10,7 +10,6 @@ export interface BatchCacheSizes {
   readonly capacity: number;
   /** Tokens for which a skipped token's key and value stay visible. */
   readonly recent: number;
-  /** KV heads. */
   readonly numKvHeads: number;
   readonly headDim: number;
   readonly dtype: CacheDType;

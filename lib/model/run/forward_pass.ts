@@ -15,7 +15,6 @@ const FEW_ROWS = 64;
 
 /** A layer's input for attention: T rows, one per token; in a batch one per slot. */
 export interface LayerRows extends BatchRows {
-  /** 0-based index of the layer. */
   readonly layer: number;
 }
 
@@ -102,7 +101,6 @@ export interface RunModel {
  */
 export class ForwardPass {
   readonly #scratch = new Map<string, Tensor>();
-  /** Observer of the rows, if any. */
   see: See | undefined;
   /** Takes the values that attention gives instead of their product: rows that are projected later, with others. */
   attended: Tensor | undefined;

@@ -15,7 +15,6 @@ export interface HeadGroup {
 }
 
 export class HeadCaches {
-  /** The layer's KV heads. */
   readonly parts: HeadParts;
   readonly groups: readonly HeadGroup[];
 
@@ -34,7 +33,6 @@ export class HeadCaches {
     return new HeadCaches(parts, [...whole.length > 0 ? [group(whole)] : [], ...evicting]);
   }
 
-  /** KV heads of the layer. */
   get count(): number {
     return this.parts.whole.length + this.parts.others.length;
   }

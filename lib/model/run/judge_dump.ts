@@ -12,7 +12,6 @@ import { range } from "./row_indices.ts";
 export interface DumpedLayer {
   /** Keys after rotary embedding, [T, numKvHeads, headDim] f32. */
   readonly keys: Tensor;
-  /** Values, likewise. */
   readonly values: Tensor;
   /** Queries after rotary embedding, [T, numHeads, headDim] f32. */
   readonly queries: Tensor;

@@ -33,7 +33,6 @@ export interface LayerRecord {
   outputs?: OutputMemory | undefined;
 }
 
-/** The empty record of a layer. */
 export function openRecord(
   { backend, config }: RunModel,
   pruner: Pruner | undefined,
@@ -54,7 +53,6 @@ export function openRecord(
   return { cache, keep: [], tally, ...(heads && { heads }), ...(outputs && { outputs }) };
 }
 
-/** All caches of a layer. */
 export function cachesOf({ cache, heads }: LayerRecord): LayerCache[] {
   return heads?.groups.map((group) => group.cache) ?? [cache];
 }
@@ -70,7 +68,6 @@ export interface LayerFeed {
   /** Where the sequence has its scratch. */
   readonly pass: ForwardPass;
   readonly pruner: Pruner | undefined;
-  /** Decides the layer's queries, if anything does. */
   readonly decider: SideSequence | undefined;
   /** Decides the layer's keys and values, if anything does. */
   readonly judge: KeyJudge | undefined;

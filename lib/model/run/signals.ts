@@ -46,7 +46,6 @@ export function outputChanges(
   return all;
 }
 
-/** Signals of a list of needs. */
 export function signalsOf(needs: readonly Need[]): Signal[] {
   return SIGNALS.filter((signal) => needs.includes(signal));
 }

@@ -44,11 +44,8 @@ export interface SequenceUsage {
 export interface TallyRules {
   /** For how many tokens a skipped token stays visible. */
   readonly recent: number;
-  /** Whether skipped tokens are cached. */
   readonly cacheSkipped: boolean;
-  /** Whether queries of all tokens are projected. */
   readonly wantsQueries: boolean;
-  /** Substitute for skipped outputs. */
   readonly substitute?: Substitute | undefined;
 }
 

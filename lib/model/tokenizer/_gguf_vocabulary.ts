@@ -11,7 +11,6 @@ const CHAT_TEMPLATE = "tokenizer.chat_template";
 const END_KEYS = ["eos_token_id", "eot_token_id", "eom_token_id"];
 
 const PREFIX = "tokenizer.ggml.";
-/** Keys that are read. */
 const READ_KEY =
   /^tokenizer\.ggml\.(model|pre|tokens|scores|token_type|merges|add_bos_token|add_space_prefix|(bos|eos|eot|eom)_token_id)$/;
 

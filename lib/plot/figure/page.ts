@@ -268,7 +268,6 @@ function showBold(cell: string): HtmlPart {
   return bold === undefined ? cell : markup`<b>${bold}</b>`;
 }
 
-/** A table with its heading and a line about it. */
 export function tableSection(heading: string, note: HtmlPart, table: PageTable): Html {
   return markup`<h2>${heading}</h2>\n<p class="muted">${note}</p>\n${renderTable(table)}`;
 }

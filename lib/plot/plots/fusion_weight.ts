@@ -9,7 +9,6 @@ export interface WeightLayer {
   readonly layer: number;
   /** Index in its sequence of each token that has a weight. */
   readonly position: readonly number[];
-  /** Weight of the key side, in [0, 1]. */
   readonly wK: readonly number[];
   /** Empty where unknown. */
   readonly texts: readonly string[];

@@ -23,7 +23,6 @@ export interface LayerTrace {
   readonly muV: Column;
   /** Like `varK`, of the values. */
   readonly varV: Column;
-  /** Weight of the key side. */
   readonly wK: Column;
   /** Index of each token in its sequence. Default 0, 1, 2, … */
   readonly position?: ArrayLike<number>;
@@ -117,7 +116,6 @@ export function quantileOf(sorted: readonly number[], q: number): number | null 
   return sorted.length === 0 ? null : quantile(sorted, q);
 }
 
-/** Median of numbers in any order; null of nothing. */
 export function medianOf(values: readonly number[]): number | null {
   return quantileOf([...values].sort((a, b) => a - b), 0.5);
 }

@@ -11,7 +11,6 @@ export type LengthMeasure = "prefill" | "decode" | "memory" | "whole prefill" | 
 
 export interface LengthCurve {
   readonly name: string;
-  /** Lengths, ascending. */
   readonly tokens: readonly number[];
   /** Milliseconds, or megabytes. */
   readonly values: readonly number[];

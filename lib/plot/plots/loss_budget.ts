@@ -19,7 +19,6 @@ export interface LossBudget extends TrialCurves {
   readonly budget: BudgetName;
   /** The loss increase, as the task calls it. */
   readonly metric: CurveMetric;
-  /** Its unit: `nats per token`. */
   readonly unit: string;
 }
 

@@ -5,7 +5,6 @@ import { definedOf, type LayerTrace, medianOf, quantileOf } from "./layer_trace.
 
 export interface Ridge {
   readonly layer: number;
-  /** Number of scores behind the density. */
   readonly count: number;
   /** Density at each point of the grid; all 0 where there is no score. */
   readonly density: readonly number[];

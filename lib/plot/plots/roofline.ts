@@ -17,10 +17,8 @@ export interface KernelRow {
   readonly shape: string;
   readonly dtype: string;
   readonly skip: number;
-  /** Recent window, where the op has one. */
   readonly recent: number | null;
   readonly timeMs: number;
-  /** Billions of needed operations per second. */
   readonly gflops: number;
   /** Billions of bytes per second that must be read or written once. */
   readonly gbps: number;

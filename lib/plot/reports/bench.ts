@@ -23,7 +23,6 @@ export interface PeerRow {
   /** The method that skips attention; `dense`: none. */
   readonly method: string;
   readonly tokens: number;
-  /** Median wall time of the prefill, milliseconds. */
   readonly prefillMs: number;
   /** Median wall time of one more token after it, milliseconds. */
   readonly decodeMs: number;
@@ -123,7 +122,6 @@ export function tabulateBars(bars: readonly BenchBar[]): TextTable {
   ]);
 }
 
-/** Lays lengths out: one row a length and method. */
 export function tabulateLengths(lengths: readonly LengthRow[]): TextTable {
   const share = ({ kvBytesHeld, kvBytesDense }: LengthRow) => (100 * kvBytesHeld / kvBytesDense).toFixed(0);
   const allocated = ({ kvBytesAllocated, kvBytesDense }: LengthRow) =>

@@ -19,7 +19,6 @@ export interface PaperPart extends Pick<Comparison, "methods" | "results"> {
 /** Marks behind a number that differs from its random baseline. */
 const MARKS = { better: "†", worse: "‡" } as const;
 
-/** The legend of a table. */
 export const PAPER_LEGEND: readonly string[] = [
   "Bold: the best of each ratio among methods that decide online, random baselines aside. ± standard error, in the " +
   "metric's unit.",

@@ -72,7 +72,6 @@ export interface Reproduction {
   readonly others: readonly Published[];
   /** Time and memory against length; empty where none were measured. */
   readonly lengths: readonly LengthRow[];
-  /** The environment of the first part. */
   readonly environment: Environment;
 }
 

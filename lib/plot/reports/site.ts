@@ -164,7 +164,6 @@ function explain<Part>(entry: SiteEntry, render: () => Part): Part {
   }
 }
 
-/** The summary of an entry in the index. */
 function renderSummary(entry: SiteEntry, file: string): Html {
   const { environment } = entry.data;
   const where = "model" in environment ? `${environment.model} on ${environment.text}` : environment.platform;
