@@ -84,12 +84,6 @@ const FRACTION = 0.75;
 /** KV heads of a layer of SmolLM2-135M. */
 const KV_HEADS = 3;
 
-/** The first chunks of losses. */
-function firstChunks(results: RetrievalResults, { sums, sizes }: LossBlocks, chunks: number): LossBlocks {
-  const count = sums.length / countChunks(results, { sums, sizes }) * chunks;
-  return { sums: sums.slice(0, count), sizes: sizes.slice(0, count) };
-}
-
 /** The trial with these options, of the preset's fraction. */
 const findTrial = ({ trials }: RetrievalResults, options: Partial<Trial>) =>
   trials.find((trial) =>
@@ -113,17 +107,16 @@ const COMPARED = [
 const describeWhole = ({ kvFusion, whole }: Pick<Trial, "kvFusion" | "whole">) =>
   `\`${kvFusion}\` with whole ${whole === "auto" ? "layers" : "heads"}`;
 
-/** A row per method and ratio: as it is, with whole layers, and how far the preset's rules are from it. */
+/** A row per method: as it is, and how far the preset's rules are from it. */
 function tabulateMethods(results: RetrievalResults): PlainTable {
   const { dense, trials } = results;
   const rows = trials.filter(isRival).map((asIs) => {
-    const { lossBlocks, kvFusion, kvRatio, schedule } = asIs, chunks = countChunks(results, lossBlocks);
-    const withWhole = findTrial(results, { kvFusion, kvRatio, schedule, whole: "auto" })?.lossBlocks;
+    const { lossBlocks, kvRatio } = asIs;
     return {
       loss: chunkInterval(results, lossBlocks, dense.lossBlocks).estimate,
       cells: [
-        ...[nameOf(asIs), String(chunks), retained(asIs), shown(results, lossBlocks, dense.lossBlocks)],
-        shown(results, withWhole && firstChunks(results, withWhole, chunks), dense.lossBlocks),
+        ...[nameOf(asIs), String(countChunks(results, lossBlocks)), retained(asIs)],
+        shown(results, lossBlocks, dense.lossBlocks),
         ...COMPARED.map((own) =>
           shown(results, findTrial(results, { ...own, kvRatio })?.lossBlocks, lossBlocks)
         ),
@@ -132,7 +125,7 @@ function tabulateMethods(results: RetrievalResults): PlainTable {
   });
   return {
     columns: [
-      ...["method", "chunks", "cache retained", "as is", "with whole layers"],
+      ...["method", "chunks", "cache retained", "as is"],
       ...COMPARED.map((own) => `${describeWhole(own)} less as is`),
     ],
     left: [true],
@@ -147,10 +140,10 @@ const countHeads = ({ wholeLayers = [], wholeHeads = [] }: Trial) =>
 function tabulateRules(results: RetrievalResults): PlainTable {
   const { dense, trials } = results;
   const names = ["none", "auto", "heads"];
-  const own = trials.filter((trial) => OWN.includes(trial.kvFusion) || trial.whole === "heads")
+  const own = trials.filter((trial) => !isRival(trial))
     .sort((a, b) =>
       a.kvRatio - b.kvRatio || a.kvFusion.localeCompare(b.kvFusion) ||
-      names.indexOf(a.whole) - names.indexOf(b.whole)
+      names.indexOf(a.whole) - names.indexOf(b.whole) || a.wholeFraction - b.wholeFraction
     );
   const rows = own.map((trial) => {
     const { kvFusion, kvRatio, whole, lossBlocks } = trial;
