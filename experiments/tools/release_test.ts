@@ -1,11 +1,9 @@
 /** `deno task release`: contracts, packages, materials and changes. */
 import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { run } from "../../ffi/build/command.ts";
-import { inChild } from "../../kernels/testing/child.ts";
 import { PREBUILT } from "../../ffi/prebuilt_list.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { sha256 } from "../../lib/sha256.ts";
-import { IN_SLOW_TIER, NOT_ON_WINDOWS, unless } from "../../lib/testing.ts";
 import { runTask, withFolder } from "../commands/testing.ts";
 import { renewContracts } from "./release.ts";
 import {
@@ -197,25 +195,6 @@ Deno.test("provenance names files, commit, compiler and locks, the same text eac
   for (const { digest } of inputs.slice(1)) assertMatch(digest.sha256, /^[0-9a-f]{64}$/);
 });
 
-Deno.test({
-  ...unless(
-    NOT_ON_WINDOWS || IN_SLOW_TIER,
-    "two builds of the CPU library with empty caches have the same bytes",
-  ),
-  fn: () =>
-    withFolder(async (folder) => {
-      const built = ["a", "b"].map((name) =>
-        inChild(
-          { TOKENFILTER_CACHE: `${folder}/${name}`, TOKENFILTER_LIBRARY: "" },
-          `const { buildCpu } = await load("build.ts"); return (await buildCpu({ level: "base" })).manifest.sha256;`,
-        )
-      );
-      const [first, second] = await Promise.all(built);
-      assertMatch(first, /^[0-9a-f]{64}$/);
-      assertEquals(first, second);
-    }),
-});
-
 Deno.test("the SBOM has each locked package with version, digest and licence, the published package's own marked", async () => {
   const lock = await read(".std/npm.lock"), { imports } = JSON.parse(await read("imports.json"));
   const sources = [
@@ -289,36 +268,4 @@ Deno.test("release publishes nothing by itself", async () => {
   const { code, stdout, stderr } = await runTask("release");
   assertEquals([code, stdout], [2, ""]);
   assertMatch(stderr, /^Cannot publish: expected --dry-run, which prints the commands that publish\n$/);
-});
-
-Deno.test({
-  ...unless(
-    NOT_ON_WINDOWS || IN_SLOW_TIER,
-    "release --dry-run leaves packages, SBOM, changes and digests of all",
-  ),
-  fn: () =>
-    withFolder(async (folder) => {
-      const { code, stdout, stderr } = await runTask("release", "--dry-run", "--out", `${folder}/out`);
-      assertEquals(code, 0, stderr);
-      assertMatch(
-        stdout,
-        /^version \S+: \d+ files for JSR, \d+ dependencies, @tokenfilter\/native-\S+ for glibc /,
-      );
-      const left = Array.from(Deno.readDirSync(`${folder}/out`), ({ name }) => name).sort();
-      const [packed, ...others] = left.toSorted((a, b) =>
-        Number(b.endsWith(".tgz")) - Number(a.endsWith(".tgz"))
-      );
-      assertMatch(packed!, /^tokenfilter-native-.*\.tgz$/);
-      assertEquals(others.sort(), [
-        "SHA256SUMS",
-        "changelog.md",
-        "commits.md",
-        "jsr_files.sha256",
-        "sbom.json",
-      ]);
-      for (const [sums, cwd] of [["SHA256SUMS", `${folder}/out`], ["jsr_files.sha256", ROOT]] as const) {
-        const checked = await run("sha256sum", ["--check", "--quiet", `${folder}/out/${sums}`], { cwd });
-        assertEquals([checked.success, checked.stdout], [true, ""]);
-      }
-    }),
 });

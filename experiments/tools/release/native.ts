@@ -9,7 +9,7 @@ import { cacheDir, prepareCacheDir } from "../../../lib/cache.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { type PinnedPackage, reasonOf, requirementOf, requirePackages } from "../../../lib/pip.ts";
 
-/** zig, whose `c++` is clang with libc++; the one for x86-64 Linux, where releases are made. */
+/** zig for x86-64 Linux. Its `c++` is clang with libc++. */
 export const PINNED_ZIG = {
   name: "ziglang",
   version: "0.15.2",

@@ -6,7 +6,7 @@ import { sha256 } from "../../../lib/sha256.ts";
 import { PINNED_ZIG } from "./native.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
-/** Files that pin what is downloaded. */
+/** Files that pin downloads. */
 const LOCKS = [".std/npm.lock", "imports.json"];
 
 async function git(...args: string[]): Promise<string> {

@@ -1,0 +1,103 @@
+/** Native libraries of a release. The tests compile for minutes, so they follow each other in one file. */
+import { assertEquals, assertMatch } from "@std/assert";
+import { run } from "../../ffi/build/command.ts";
+import { PREBUILT } from "../../ffi/prebuilt_list.ts";
+import { sourceKey } from "../../ffi/sources.ts";
+import { sha256 } from "../../lib/sha256.ts";
+import { IN_SLOW_TIER, unless } from "../../lib/testing.ts";
+import { inChild } from "../../kernels/testing/child.ts";
+import { runTask, withFolder } from "../commands/testing.ts";
+import { AGREE, compareExamples } from "./embed_testing.ts";
+import { buildNative, ensureZig, PLATFORMS, zigFor } from "./release/native.ts";
+
+const ROOT = new URL("../../", import.meta.url);
+/** Why the compiler does not run here. */
+const NO_ZIG = IN_SLOW_TIER ||
+  `${Deno.build.os}-${Deno.build.arch}` !== "linux-x86_64" && "needs x86-64 Linux";
+
+Deno.test({
+  ...unless(NO_ZIG, "release --dry-run leaves packages, SBOM, provenance, changes and digests of all"),
+  fn: () =>
+    withFolder(async (folder) => {
+      const out = `${folder}/out`,
+        { code, stdout, stderr } = await runTask("release", "--dry-run", "--out", out);
+      assertEquals(code, 0, stderr);
+      assertMatch(
+        stdout,
+        /^version \S+: \d+ files for JSR, \d+ dependencies, @tokenfilter\/native-linux-x64 for glibc 2\.\d+, @/,
+      );
+      const left = Array.from(Deno.readDirSync(out), ({ name }) => name).sort();
+      const packages = left.filter((name) => name.endsWith(".tgz"));
+      assertEquals(packages.map((name) => name.replace(/-\d+\.\d+\.\d+\.tgz$/, "")), [
+        "tokenfilter-native-linux-arm64",
+        "tokenfilter-native-linux-x64",
+      ]);
+      assertEquals(left.filter((name) => !packages.includes(name)), [
+        "SHA256SUMS",
+        "changelog.md",
+        "commits.md",
+        "jsr_files.sha256",
+        "prebuilt_list.ts",
+        "provenance.json",
+        "sbom.json",
+      ]);
+      for (const [sums, cwd] of [["SHA256SUMS", out], ["jsr_files.sha256", ROOT]] as const) {
+        const checked = await run("sha256sum", ["--check", "--quiet", `${out}/${sums}`], { cwd });
+        assertEquals([checked.success, checked.stdout], [true, ""]);
+      }
+      // The list of the package is of these very bytes, unless the kernels have changed since.
+      if (PREBUILT.sources !== await sourceKey("cpu")) {
+        return assertMatch(stdout, /\n {2}cp \S+\/prebuilt_list\.ts /);
+      }
+      const { PREBUILT: made } = await import(`file://${out}/prebuilt_list.ts`);
+      assertEquals(made, PREBUILT);
+      assertMatch(stdout, /; to publish:\n {2}npm publish .*\n {2}npm publish .*\n {2}deno publish\n/);
+    }),
+});
+
+Deno.test({
+  ...unless(
+    NO_ZIG,
+    "two builds of a library for release have the same bytes, the second with an empty cache",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      const platform = PLATFORMS["linux-arm64"]!,
+        { bytes } = await buildNative(platform, await ensureZig(() => {}));
+      const second = await inChild(
+        { TOKENFILTER_CACHE: folder },
+        `const { buildNative, ensureZig, PLATFORMS } = await load("experiments/tools/release/native.ts");
+         const { sha256 } = await load("lib/sha256.ts"), zig = await ensureZig(() => {});
+         return await sha256((await buildNative(PLATFORMS["linux-arm64"], zig)).bytes);`,
+      );
+      assertEquals(second, await sha256(bytes));
+    }),
+});
+
+/** How programs of a platform run here; a reason where they do not. */
+async function runnerOf(platform: string): Promise<readonly string[] | string> {
+  if (NO_ZIG) return NO_ZIG;
+  if (platform === "linux-x64") return [];
+  const emulator = ["qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu"];
+  const { success } = await run(emulator[0]!, [
+    ...emulator.slice(1),
+    `${emulator[2]}/lib/ld-linux-aarch64.so.1`,
+    "--version",
+  ]);
+  return success ? emulator : "needs qemu-user-static and libc6-arm64-cross";
+}
+
+for (const [name, platform] of Object.entries(PLATFORMS).filter(([, { isTried }]) => isTried)) {
+  const emulator = await runnerOf(name);
+  Deno.test({
+    ...unless(
+      typeof emulator === "string" && emulator,
+      `the library of a release for ${name} decides 100 ${AGREE}`,
+    ),
+    fn: async () => {
+      const zig = await ensureZig(() => {}), { bytes: library } = await buildNative(platform, zig);
+      const compiler = zigFor(platform, zig, "cc");
+      await compareExamples(5, { library, compiler, emulator: emulator as readonly string[] });
+    },
+  });
+}
