@@ -6,6 +6,7 @@ import { readBuiltinText } from "../../../../lib/eval/mod.ts";
 import { buildGguf, type Entry, type TensorEntry } from "../../../../lib/model/testdata/gguf_builder.ts";
 import { SMALL_VOCAB_SIZE, smallLlamaParts } from "../../../../lib/model/testdata/small_llama.ts";
 import { readTrace } from "../../../tools/build/table.ts";
+import { exists } from "../files.ts";
 import { readStdFlags } from "./deno.ts";
 import { finish, spawnTask, withFolder } from "../../testing.ts";
 import { NEEDS_LINUX, unless } from "../../../../lib/testing.ts";
@@ -99,6 +100,17 @@ Deno.test({
       }
     }),
 });
+
+Deno.test("nothing is built for a model on this machine before it is read", () =>
+  withFolder(async (folder) => {
+    const CXX = `${folder}/c++`, calls = `${folder}/calls`;
+    await Deno.writeTextFile(CXX, `#!/bin/sh\necho "$*" >> "${calls}"\nexit 1\n`, { mode: 0o755 });
+    const args = ["--backend", "cpu", "--model", `${folder}/missing.gguf`, "--out", `${folder}/out`];
+    const { code } = await finish(
+      await spawnTask("sweep", args, { CXX, TOKENFILTER_CACHE: `${folder}/cache` }),
+    );
+    assertEquals([code, exists(calls)], [2, false]);
+  }));
 
 Deno.test("buildBeside() builds for the CPU alone, and leaves what fails to the opening of the backend", () =>
   withFolder(async (folder) => {

@@ -1,5 +1,9 @@
-import { assertEquals } from "@std/assert";
-import { jobsFor, threadsOf } from "./jobs.ts";
+import { assert, assertEquals } from "@std/assert";
+import { proposeTrials, StudyStore } from "../../../../lib/sweep/mod.ts";
+import { resolveOptions } from "../../../../lib/methods/mod.ts";
+import { runTask, withFolder } from "../../testing.ts";
+import { Progress } from "../output/progress.ts";
+import { jobsFor, startWorkers, threadsOf } from "./jobs.ts";
 
 Deno.test("jobsFor() has as many processes as cores for small models, of 8 trials each", () => {
   assertEquals([7, 15, 16, 24, 66].map((trials) => jobsFor(trials, 5e6, 4)), [1, 1, 2, 3, 4]);
@@ -12,3 +16,30 @@ Deno.test("threadsOf() shares the cores out, and leaves all to one process", () 
   assertEquals([threadsOf(1), threadsOf(cores + 1)], [undefined, 1]);
   assertEquals(threadsOf(2), Math.max(1, Math.floor(cores / 2)));
 });
+
+Deno.test("startWorkers() ends its workers at the end of the scope, whatever is left to do", () =>
+  withFolder(async (folder) => {
+    const small = [
+      "--context",
+      "64",
+      "--tokens",
+      "64",
+      "--warmup",
+      "8",
+      "--threads",
+      "1",
+      "--method",
+      "random",
+    ];
+    assertEquals((await runTask("sweep", ...small, "--quiet", "--out", folder)).code, 0);
+    using store = StudyStore.open(`${folder}/study.db`);
+    const seeds = Array.from({ length: 100 }, (_, i) => BigInt(i + 1));
+    store.add(
+      await proposeTrials(seeds.map((seed) => resolveOptions({ fusion: "random", warmup: 8, seed }))),
+    );
+    {
+      const options = { threads: 1, isOver: () => false, progress: new Progress(undefined) };
+      await using _workers = await startWorkers(store, 1, options);
+    }
+    assert(store.count().waiting > 0);
+  }));
