@@ -66,7 +66,7 @@ export async function runTask(task: string, ...args: string[]): Promise<Finished
 const captured = new Set<typeof Deno.stdout>();
 
 /** Captures the output to a stream, as a pipe does, until it is disposed of. */
-function capture(stream: typeof Deno.stdout): Disposable & { text(): string } {
+export function capture(stream: typeof Deno.stdout): Disposable & { text(): string } {
   if (captured.has(stream)) throw new Error("Cannot run two tasks at once in one process: use runProcess()");
   captured.add(stream);
   const { writeSync, isTerminal } = stream, decoder = new TextDecoder();

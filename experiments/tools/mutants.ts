@@ -100,9 +100,9 @@ function describe({ file, line, before, after }: Mutant): string {
 }
 
 /** Tests a sample. Prints survivors, and mutants that this machine cannot run, as they are found. */
-async function test(
+export async function tellSample(
   sample: Sample,
-  options: Options & Pick<SampleOptions, "seconds">,
+  options: SampleOptions & Pick<Options, "quiet" | "json">,
   signal: AbortSignal,
 ): Promise<{ outcomes: Outcome[]; broken: ReadonlyMap<string, string> }> {
   const progress = new Progress(options.quiet ? undefined : Deno.stderr), outcomes: Outcome[] = [];
@@ -140,7 +140,7 @@ export async function main(args: readonly string[], root = ROOT): Promise<number
   }
   const seconds = options.times === undefined ? undefined : await readTimes(options.times);
   using interrupt = new Interrupt();
-  const { outcomes, broken } = await test(sample, { ...options, seconds }, interrupt.signal);
+  const { outcomes, broken } = await tellSample(sample, { ...options, seconds }, interrupt.signal);
   if (interrupt.signal.aborted) return interrupt.code;
 
   const of = (result: Outcome["result"]) => outcomes.filter((outcome) => outcome.result === result);

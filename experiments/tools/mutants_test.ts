@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { testSlow } from "../../lib/testing.ts";
 import { UsageError } from "../../lib/errors.ts";
-import { main } from "./mutants.ts";
+import { main, tellSample } from "./mutants.ts";
 import { findKernelTests, findTests } from "./mutants/dependents.ts";
 import { drawMutants, findStale, isMutableTypeScript, listMutants, SCOPES } from "./mutants/draw.ts";
 import { listMutations } from "./mutants/operators.ts";
@@ -10,7 +10,7 @@ import { findMistyped } from "./mutants/run.ts";
 import { drawSample, testSample } from "./mutants/tree.ts";
 import { makeWorkplace, type Workplace } from "./mutants/workplace.ts";
 import { readStdFlags } from "../commands/cli/machine/deno.ts";
-import { listFolder, runTask, withFolder } from "../commands/testing.ts";
+import { capture, listFolder, runTask, withFolder } from "../commands/testing.ts";
 
 /** `before → after` of all mutations of a text. Each must make the text that it announces. */
 async function changes(path: string, source: string): Promise<string[]> {
@@ -229,14 +229,18 @@ Deno.test("mutants that a test fails on are noticed, others are told; listed one
     const equivalent = { file: "lib/a.ts", source: "if (x < 0) return 0;", before: "x < 0", after: "x <= 0" };
     await makeTree(root, [equivalent, { ...equivalent, source: "gone" }]);
     const asked = { scope: ["lib/a.ts:3", "lib/a.ts:4"], seed: "1", count: 9, limit: 60, jobs: 2, tests: 9 };
-    const found = new Map<string, string>();
+    const found = new Map<string, string>(), lines: string[] = [];
     const sample = await drawSample(asked, root);
     assertEquals([sample.equivalent, sample.stale.length], [1, 0]);
     const { signal } = new AbortController();
-    const broken = await testSample(sample, asked, signal, ({ mutant: { before, after }, result, by }) => {
+    using stdout = capture(Deno.stdout);
+    const { outcomes, broken } = await tellSample(sample, { ...asked, quiet: true, json: false }, signal);
+    for (const { mutant: { line, before, after }, result, by } of outcomes) {
       found.set(`${before} → ${after}`, result);
       assertEquals(by, result === "noticed" ? "lib/a_test.ts" : "");
-    });
+      if (result === "survived") lines.push(`survived: lib/a.ts:${line}: ${before} → ${after}\n`);
+    }
+    assertEquals(stdout.text(), lines.join(""));
     assertEquals(broken, new Map());
     assertEquals(found.get("return x; → return (x) + 1;"), undefined); // of another line
     assertEquals(found.get("x < 0 → x >= 0"), "noticed");
