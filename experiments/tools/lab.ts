@@ -28,7 +28,7 @@ export function describeKernel(deno: string): string {
   ) + "\n";
 }
 
-/** Lets Jupyter in a folder know the kernel. */
+/** Adds the kernel to the Jupyter of a folder. */
 export async function installKernel(folder: string): Promise<void> {
   const kernel = `${folder}/share/jupyter/kernels/deno`;
   makeFolder(kernel);

@@ -211,7 +211,7 @@ Deno.test("attention() gives each key's share, and what the outputs change witho
   const e = Math.E, w = e / (e + 1), u = 1 / (1 + e * e);
   const shares = emptyTensor("f64", [1, 3]), out = emptyTensor("f64", [1, 3]);
   attend({ shares, changes: { headWeights: f32([2], [2, 3]), out } });
-  // Each head sees two keys, of values (1, 0) and (0, 1): without one, its output is the other's value.
+  // Each head attends to two keys, of values (1, 0) and (0, 1): without one, its output is the other's value.
   const change = (a: number, b: number) => 2 * (2 * a ** 2) + 3 * (2 * b ** 2);
   near(shares, [(w + u) / 2, 1 - (w + u) / 2, 0]);
   near(out, [change(w, u), change(1 - w, 1 - u), 0]);

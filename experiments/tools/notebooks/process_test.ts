@@ -4,7 +4,7 @@ import { listFolder, withFolder } from "../../commands/testing.ts";
 import { processNotebook } from "./process.ts";
 import { notebookOf, textCell } from "./testing.ts";
 
-/** Stands in for Jupyter's Python: a run leaves the notebook as it is, and a page says what it was made of. */
+/** Stands in for Jupyter's Python: a run leaves the notebook as it is, and a page names its notebook. */
 const PYTHON = `#!/bin/sh
 case "$1" in
   *execute.py) dirname "$2" > "$(dirname "$0")/work"; cp "$2" "$3/1.ipynb"

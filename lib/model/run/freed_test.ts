@@ -97,7 +97,7 @@ Deno.test("a sequence ends with its block; its length and decisions stay readabl
   sequence.free();
   assertEquals(held.count, gaveBack, "once");
   assertEquals([sequence.length, sequence.keep.size > 0], [40, true]);
-  // Said before anything about arguments: these are wrong ones.
+  // This error comes before those about arguments, which are wrong here.
   const calls = {
     feed: () => sequence.feed(Int32Array.of(-1)),
     feedResidual: () => sequence.feedResidual(model.embed(ids(1)), -1),
