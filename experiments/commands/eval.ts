@@ -39,7 +39,7 @@ import {
 } from "./eval/plan.ts";
 import { openItems, runItems, type RunScores } from "./eval/run.ts";
 import { type Budget, EVAL_COLUMNS, SPARE_COLUMNS, tabulateEval, warnOfIdentical } from "./eval/table.ts";
-import { readTexts, runText, type TextOutcome, withContext } from "./eval/texts.ts";
+import { readTexts, runText, type TextOutcome } from "./eval/texts.ts";
 import { type Asked, type Running, studyCommand } from "./run.ts";
 import { hasItems } from "./task/data.ts";
 
@@ -86,10 +86,13 @@ async function plan(flags: Flags, asked: Asked) {
   const backend = await openBackend(request, progress);
   const conditions = await describeRun(flags, asked, file, backend);
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
-  const texts = flags.texts.map((read) => withContext(read, file));
+  const texts = flags.texts.map((read) => ({ ...read, model: file }));
   const contexts = encoded.flatMap(({ requests }) => requests.map(({ context }) => context));
   const model = openModel(file, backend, request, contexts[0] ?? encodeStudy(texts[0]!), progress);
-  const longest = Math.max(...contexts.map(({ length }) => length), ...texts.map(({ context }) => context));
+  const longest = Math.max(
+    ...contexts.map(({ length }) => length),
+    ...texts.map((read) => measureStudy(read).context),
+  );
   warnOfLength(longest, config, `contexts of ${longest} tokens`);
   const what = [
     ...(planned.length > 0 ? [`${plural(encoded.length, "item")} of ${plural(planned.length, "task")}`] : []),

@@ -4,7 +4,9 @@
 import { UsageError } from "../../lib/errors.ts";
 import { createPruner } from "../../lib/methods/mod.ts";
 import {
-  runStudyTrials,
+  binderOf,
+  openStudy,
+  runSweep,
   Search,
   storedTrials,
   type StudyConditions,
@@ -145,8 +147,15 @@ export async function main(args: readonly string[]): Promise<number> {
     const search = asked &&
       new Search(asked, (method) => void createPruner("token-filtering", config, method, unprobed(config)));
     const onSilence = tellSilence(progress);
-    await runStudyTrials(study, expectSweep(store), {
-      source: storedTrials(store, { owner: ownerName(), isDead: hasEnded, ...(search && { search }) }),
+    const source = storedTrials(store, { owner: ownerName(), isDead: hasEnded, ...(search && { search }) });
+    if (source.isOver()) return EXIT.ok;
+    await runSweep({
+      ...{
+        source,
+        evaluation: openStudy(study),
+        createPruner: binderOf(study),
+        conditions: expectSweep(store),
+      },
       ...(race && { race: new TrialRace(race.kind, race.seed) }),
       signal,
       onSilence,

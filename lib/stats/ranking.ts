@@ -168,10 +168,6 @@ export function resampleRankings(
     throw new RangeError(`Cannot resample: found ${series.length} values, expected ${length}`);
   }
   const orderings = scores.map(orderValues), targetOrdering = orderValues(target);
-  // Rules often agree on the order of all values: one of them then speaks for the others.
-  const twins = orderings.map((own, i) =>
-    orderings.findIndex((other, j) => j === i || isSameOrder(other, own))
-  );
   const labelsInOrder = orderings.map(({ order }) =>
     Float64Array.from(order, (i) => labels[i] === 0 ? 0 : 1)
   );
@@ -190,12 +186,6 @@ export function resampleRankings(
     }
     const targetSquares = rankDrawn(targetOrdering, drawn);
     orderings.forEach((ordering, score) => {
-      const twin = twins[score]!;
-      if (twin !== score) {
-        draws[score]!.auroc[resample] = draws[twin]!.auroc[resample]!;
-        draws[score]!.spearman[resample] = draws[twin]!.spearman[resample]!;
-        return;
-      }
       const sum = ordering.hasTies ? sumRanksWithTies : sumRanks;
       const { hits, squares, products } = sum(ordering, labelsInOrder[score]!, drawn);
       // The rank sum of Mann and Whitney, with ranks about their middle.
@@ -204,10 +194,6 @@ export function resampleRankings(
     });
   }
   return draws;
-}
-
-function isSameOrder(a: Ordering, b: Ordering): boolean {
-  return a.order.every((index, place) => index === b.order[place] && a.ends[place] === b.ends[place]);
 }
 
 /** Sums over a resample, ranks counted from their middle: of positives' ranks, squares, and products with the target's. */

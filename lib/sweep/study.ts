@@ -17,13 +17,11 @@ import { sha256 } from "../sha256.ts";
 import { readVersion } from "../version.ts";
 import { digestConditions } from "./trials/digest.ts";
 import { createFilter, type FilterFrom } from "./filter_from.ts";
-import { runSweep, type SweepProgress } from "./trials/runner.ts";
+import { runSweep, type SweepArguments } from "./trials/runner.ts";
 import { expandGrids, type Grid } from "./space.ts";
 import { summarizeSweep } from "./summary.ts";
 import type { SweepSummary, Trial } from "./trial.ts";
-import type { HeldTrial } from "./trials/store_records.ts";
 import type { Search } from "./trials/search.ts";
-import type { TrialRace } from "./trials/trial_race.ts";
 import { listedTrials, type TrialSource } from "./trials/trial_source.ts";
 import { ownRule, recordCalibration, type ResolvedOptions } from "../methods/mod.ts";
 
@@ -79,14 +77,18 @@ export function measureStudy(study: StudyPlan): {
   readonly tokens: number;
   readonly context: number;
 } {
-  const items = encodeStudyItems(study), { context = DEFAULT_CONTEXT } = study;
+  const items = encodeStudyItems(study);
   if (items !== undefined) {
     const lengths = items.map(countTokens), tokens = lengths.reduce((sum, length) => sum + length, 0);
     return { units: items.length, tokens, context: Math.max(...lengths) };
   }
-  const units = Math.floor(encodeStudy(study).length / context);
+  const context = contextOf(study), units = Math.floor(encodeStudy(study).length / context);
   return { units, tokens: units * context, context };
 }
+
+/** Tokens of a chunk: all of a text that is one. */
+const contextOf = (study: StudyPlan) =>
+  study.task?.isWhole ? encodeStudy(study).length : study.context ?? DEFAULT_CONTEXT;
 
 /**
  * Token ids of a study: of a text with BOS at the front where the tokenizer adds one, cut at `tokens`; of items those of
@@ -172,12 +174,12 @@ export async function describeStudy(study: Study<TaskTypes>): Promise<Environmen
 
 /** Opens a study's task on its model and text; no result is given out of a model whose files have changed meanwhile. */
 export function openStudy<T extends TaskTypes = PerplexityTypes>(study: Study<T>): Evaluation<T> {
-  const { model, context = DEFAULT_CONTEXT, task = TASKS[0], cacheBytes } = study;
+  const { model, task = TASKS[0], cacheBytes } = study;
   const items = encodeStudyItems(study);
   const data = {
     ids: encodeStudy(study),
     text: study.text,
-    context,
+    context: contextOf(study),
     tokenizer: model.tokenizer,
     ...(items && { items }),
     ...(cacheBytes !== undefined && { cacheBytes }),
@@ -196,16 +198,7 @@ export function openStudy<T extends TaskTypes = PerplexityTypes>(study: Study<T>
 }
 
 /** @internal How a sweep may be watched and stopped. */
-export interface SweepControl {
-  /** Stops trials that will not be the best. */
-  readonly race?: TrialRace;
-  /** Stops between two chunks; the signal's reason is then thrown. */
-  readonly signal?: AbortSignal;
-  /** Called after every chunk and trial. */
-  readonly onProgress?: (progress: SweepProgress) => void;
-  /** Called while others are at the last trials, with those whose workers give no sign. */
-  readonly onSilence?: (held: readonly HeldTrial[]) => void;
-}
+export type SweepControl = Pick<SweepArguments, "race" | "signal" | "onProgress" | "onSilence">;
 
 /**
  * Runs every trial of a grid and summarises them, as `deno task sweep` does.
@@ -266,24 +259,6 @@ export async function sweepTrials<T extends TaskTypes>(
     ...(search && { search: search.record(trials, stopped) }),
     ...(race && { race: race.record, stopped }),
   };
-}
-
-/**
- * Runs the trials of a source next to other workers, until none is left.
- *
- * @param conditions The conditions in the study's records: those of the study on disk.
- * @throws The signal's reason, if it is aborted.
- */
-export async function runStudyTrials(
-  study: Study<TaskTypes>,
-  conditions: RunConditions,
-  control: Pick<SweepControl, "signal" | "onProgress" | "onSilence" | "race"> & {
-    readonly source: TrialSource;
-  },
-): Promise<void> {
-  if (control.source.isOver()) return;
-  const evaluation = openStudy(study);
-  await runSweep({ ...control, evaluation, createPruner: binderOf(study), conditions });
 }
 
 /** @internal How methods are compared, and how that may be watched and stopped. */

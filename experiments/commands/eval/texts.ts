@@ -13,7 +13,6 @@ import type { Model, ModelFile } from "../../../lib/model/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import {
   DEFAULT_CONTEXT,
-  encodeStudy,
   measureStudy,
   openStudy,
   retainedOf,
@@ -52,12 +51,6 @@ export async function readTexts(values: FlagValues, tasks: readonly Task[]): Pro
   });
 }
 
-/** Tokens of a chunk: all of a text that is one. */
-export function withContext(read: ReadText, model: ModelFile): ReadText & { readonly model: ModelFile } {
-  const study = { ...read, model };
-  return read.task.isWhole ? { ...study, context: encodeStudy(study).length } : study;
-}
-
 /** A finished chunk of a run. */
 interface TextUnit extends ChunkRecord {
   readonly run: string;
@@ -89,8 +82,8 @@ export async function runText(
   store: StudyStore,
   control: Pick<RunControl, "signal"> & { readonly onChunk: (fraction: number) => void },
 ): Promise<TextOutcome> {
-  const { task, textName, context } = read, textSha256 = await sha256(read.text);
-  const { tokens, units } = measureStudy(read), runs = filter === undefined ? 1 : 2;
+  const { task, textName } = read, textSha256 = await sha256(read.text);
+  const { tokens, units, context } = measureStudy(read), runs = filter === undefined ? 1 : 2;
   const log = store.units<TextUnit>("chunk", (unit) => `${unit.task} ${unit.run} ${unit.chunk}`);
   const own = log.finished.filter((unit) => unit.task === task.name);
   if (own.some((unit) => unit.textSha256 !== textSha256 || unit.context !== context)) {

@@ -18,6 +18,7 @@ export interface SweepProgress {
   readonly trial?: Trial;
 }
 
+/** @internal How a sweep is run. */
 export interface SweepArguments<T extends TaskTypes = TaskTypes> {
   /** Where trials come from, and go to as they end. */
   readonly source: TrialSource<T>;

@@ -102,8 +102,7 @@ export async function readPlan(
     ...(items !== undefined && { items }),
     ...(filterFrom !== undefined && { filterFrom }),
   };
-  const whole = task.isWhole ? { ...plan, context: encodeStudy(plan).length } : plan;
-  const measured = { ...whole, context: checkFlags(() => measureStudy(whole)).context };
+  const measured = { ...plan, context: checkFlags(() => measureStudy(plan)).context };
   if (hasItems(task)) {
     const named = methods.map((options, i) => ({ name: names[i]!, options }));
     expectItems([{ task, encoded: encodeStudyItems(plan)! }], model.config, filterFrom, named);
