@@ -13,14 +13,7 @@ const i8At = (bytes: Uint8Array, at: number): number => (bytes[at]! << 24) >> 24
 // float64 result rounds once, where ggml's float32 arithmetic rounds too.
 const READERS: { readonly [K in QuantDType]: BlockReader } = {
   // d, 16 bytes of nibbles: low nibbles are values 0..15, high ones 16..31; value = d (q - 8)
-  q4_0(bytes, at, out, to) {
-    const d = f16At(bytes, at);
-    for (let i = 0; i < 16; i++) {
-      const pair = bytes[at + 2 + i]!;
-      out[to + i] = d * ((pair & 15) - 8);
-      out[to + i + 16] = d * ((pair >> 4) - 8);
-    }
-  },
+  q4_0: (bytes, at, out, to) => readNumbers(Q4, bytes, at + 2, out, to, f16At(bytes, at)),
 
   // d, m, nibbles; value = d q + m
   q4_1(bytes, at, out, to) {
@@ -131,7 +124,8 @@ const READERS: { readonly [K in QuantDType]: BlockReader } = {
   mxfp4: (bytes, at, out, to) => readNumbers(FP4, bytes, at + 1, out, to, 2 ** (bytes[at]! - 128)),
 };
 
-/** Values of nibbles in the IQ4 types and in MXFP4 (there twice the value). */
+/** Values of nibbles in q4_0, in the IQ4 types and in MXFP4 (there twice the value). */
+const Q4 = Array.from({ length: 16 }, (_, nibble) => nibble - 8);
 const IQ4 = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 const FP4 = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 

@@ -1,7 +1,7 @@
 /** Every op in plain TypeScript, as its definition reads and summed in float64: slow, and the truth for tests. */
 import type { Backend } from "../backend.ts";
 import { observeLayer, scanLayer } from "../filter/mod.ts";
-import { emptyTensor, expectHostTensor, type HostTensor, resizedRows, type Tensor } from "../tensor.ts";
+import { emptyTensor, expectHostTensor, type HostTensor, resizedRows } from "../tensor.ts";
 import { attention } from "./attention.ts";
 import { batchOps, onKept } from "./batch.ts";
 import { linear } from "./linear.ts";
@@ -10,67 +10,52 @@ import * as rows from "./rows.ts";
 
 export { dequantize } from "./dequantize.ts";
 
-class Reference implements Backend {
-  readonly name = "reference";
-  readonly description = "plain TypeScript, sums in float64";
-  readonly alloc: Backend["alloc"] = (dtype, shape) => emptyTensor(dtype, shape);
-  readonly upload: Backend["upload"] = expectHostTensor;
-  readonly read: Backend["read"] = (tensor: Tensor): HostTensor => tensor as HostTensor;
-  readonly resizeRows: Backend["resizeRows"] = (tensor: Tensor, count: number): Tensor =>
-    resizedRows(tensor as HostTensor, count);
-  readonly regrowRows: Backend["regrowRows"] = this.resizeRows;
-  readonly free: Backend["free"] = () => {};
-  readonly embedding: Backend["embedding"] = rows.embedding;
-  readonly rmsNorm: Backend["rmsNorm"] = rows.rmsNorm;
-  readonly addRmsNorm: Backend["addRmsNorm"] = (x, delta, weight, eps, out, only) => {
-    this.add(x, delta, only);
-    this.rmsNorm(x, weight, eps, out);
+/** The ops; those made of others call them as `backend` has them. */
+function opsOf(backend: Backend): Backend {
+  const ops = { ...rows, attention, kvFilterScan, kvFilterObserve: observeLayer };
+  return {
+    name: "reference",
+    description: "plain TypeScript, sums in float64",
+    givesShares: true,
+    movesRows: true,
+    ...ops,
+    ...batchOps(ops),
+    nll,
+    compareLogits,
+    alloc: (dtype, shape) => emptyTensor(dtype, shape),
+    upload: expectHostTensor,
+    read: (tensor) => tensor as HostTensor,
+    resizeRows: (tensor, count) => resizedRows(tensor as HostTensor, count),
+    regrowRows: (tensor, count) => resizedRows(tensor as HostTensor, count),
+    free() {},
+    addRmsNorm(x, delta, weight, eps, out, only) {
+      backend.add(x, delta, only);
+      backend.rmsNorm(x, weight, eps, out);
+    },
+    linear(x, weight, out, only) {
+      if (only === undefined) linear(x, weight, out);
+      else onKept(only, out, [x], (out, x) => linear(x, weight, out));
+    },
+    linears(x, products, only, sameX) {
+      products.forEach(({ weight, out }, i) => backend.linear(x, weight, out, only, sameX || i > 0));
+    },
+    gatedLinear(x, gate, up, activation) {
+      backend.linears(x, [gate, up]);
+      backend[activation](gate.out, up.out, gate.out);
+    },
+    rope(x, positions, turns, only) {
+      if (only === undefined) rows.rope(x, positions, turns);
+      else onKept(only, x, [positions], (x, positions) => rows.rope(x, positions, turns));
+    },
+    add(x, delta, only) {
+      if (only === undefined) rows.add(x, delta);
+      else onKept(only, x, [delta], rows.add);
+    },
   };
-  readonly linear: Backend["linear"] = (x, weight, out, only) => {
-    if (only === undefined) linear(x, weight, out);
-    else onKept(only, out, [x], (out, x) => linear(x, weight, out));
-  };
-  readonly linears: Backend["linears"] = (x, products, only, sameX) => {
-    products.forEach(({ weight, out }, i) => this.linear(x, weight, out, only, sameX || i > 0));
-  };
-  readonly gatedLinear: Backend["gatedLinear"] = (x, gate, up, activation) => {
-    this.linears(x, [gate, up]);
-    this[activation](gate.out, up.out, gate.out);
-  };
-  readonly rope: Backend["rope"] = (x, positions, turns, only) => {
-    if (only === undefined) rows.rope(x, positions, turns);
-    else onKept(only, x, [positions], (x, positions) => rows.rope(x, positions, turns));
-  };
-  readonly swiglu: Backend["swiglu"] = rows.swiglu;
-  readonly geglu: Backend["geglu"] = rows.geglu;
-  readonly gatherRows: Backend["gatherRows"] = rows.gatherRows;
-  readonly scatterAddRows: Backend["scatterAddRows"] = rows.scatterAddRows;
-  readonly add: Backend["add"] = (x, delta, only) => {
-    if (only === undefined) rows.add(x, delta);
-    else onKept(only, x, [delta], rows.add);
-  };
-  readonly storeRows: Backend["storeRows"] = rows.storeRows;
-  readonly rowNorms: Backend["rowNorms"] = rows.rowNorms;
-  readonly givesShares = true;
-  readonly movesRows = true;
-  readonly attention: Backend["attention"] = attention;
-  readonly nll: Backend["nll"] = nll;
-  readonly compareLogits: Backend["compareLogits"] = compareLogits;
-  readonly kvFilterScan: Backend["kvFilterScan"] = (spec, state, input, start, count, output) =>
-    scanLayer(spec, state, input as Parameters<typeof scanLayer>[2], start, count, output);
-  readonly kvFilterObserve: Backend["kvFilterObserve"] = observeLayer;
-  readonly #batch = batchOps(this);
-  readonly kvFilterSigns: Backend["kvFilterSigns"] = this.#batch.kvFilterSigns;
-  readonly kvFilterStep: Backend["kvFilterStep"] = this.#batch.kvFilterStep;
-  readonly kvKeyStep: Backend["kvKeyStep"] = this.#batch.kvKeyStep;
-  readonly kvFilterObserveBatch: Backend["kvFilterObserveBatch"] = this.#batch.kvFilterObserveBatch;
-  readonly attentionDecode: Backend["attentionDecode"] = this.#batch.attentionDecode;
-  readonly advance: Backend["advance"] = this.#batch.advance;
-  readonly argmax: Backend["argmax"] = this.#batch.argmax;
-  readonly row: Backend["row"] = this.#batch.row;
-  readonly write: Backend["write"] = this.#batch.write;
-  readonly copyRows: Backend["copyRows"] = this.#batch.copyRows;
 }
+
+const kvFilterScan: Backend["kvFilterScan"] = (spec, state, input, start, count, output) =>
+  scanLayer(spec, state, input as Parameters<typeof scanLayer>[2], start, count, output);
 
 /**
  * The reference backend.
@@ -86,4 +71,8 @@ class Reference implements Backend {
  * console.assert(f32Data(out)[0] === 43);
  * ```
  */
-export const ReferenceBackend: new () => Backend = Reference;
+export const ReferenceBackend: new () => Backend = class {
+  constructor() {
+    Object.assign(this, opsOf(this as unknown as Backend));
+  }
+} as new () => Backend;
