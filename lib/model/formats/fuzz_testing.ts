@@ -96,7 +96,7 @@ export const KINDS: { readonly [name: string]: Kind } = {
     read: (bytes) => void Tokenizer.fromHf("tokenizer.json", decode(bytes)).encode("ab <s> 12"),
   },
   sentencepiece: {
-    files: [...chats.models, ...Object.values(pieces.cases)].map(({ model }) => Uint8Array.fromBase64(model)),
+    files: [...chats.models, pieces.llama].map(({ model }) => Uint8Array.fromBase64(model)),
     read: (bytes) => void Tokenizer.fromSentencePiece("tokenizer.model", bytes).encode("ab <s>  12 \u00bd"),
   },
   tekken: {

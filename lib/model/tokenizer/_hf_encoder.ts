@@ -1,6 +1,6 @@
 /** How a tokenizer.json encodes: tokens next to the vocabulary cut out as the package tokenizers does, the rest by the library. */
 import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
-import { matcherOf } from "./_charsmap.ts";
+import { matcherOf } from "./_vocabulary.ts";
 import type { AddedToken } from "./_tokenizer_settings.ts";
 
 /** The parts of a tokenizer.json that turn a text into ids, those that the library takes otherwise written out. */

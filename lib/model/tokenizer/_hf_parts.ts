@@ -2,7 +2,7 @@
  * Rewrites parts of a tokenizer.json so that the library handles them as the package tokenizers does. The library's
  * white space is JavaScript's, its words are ASCII's, and it has only two of the ways to split at matches.
  */
-import { escapePattern } from "./_charsmap.ts";
+import { escapePattern } from "./_vocabulary.ts";
 import { GPT2, isolate, ONE_DIGIT } from "./_byte_level.ts";
 import { SPACE } from "./_vocabulary.ts";
 

@@ -1,14 +1,21 @@
 /** A tokenizer's parts out of a tokenizer.model: the file of SentencePiece, in protocol buffers. */
 import { BinaryReader, type WireType } from "@bufbuild/protobuf/wire";
 import { ModelFormatError } from "../../errors.ts";
-import { Charsmap, matcherOf, normalize, type Normalizer, partsOf } from "./_charsmap.ts";
 import { bytesOf, encodeSentencePiece } from "./_sentencepiece.ts";
-import { createUnigram } from "./_unigram.ts";
-import { END_TEXT, type Scheme, type TokenizerParts, TYPE, type Vocabulary } from "./_vocabulary.ts";
+import {
+  END_TEXT,
+  matcherOf,
+  partsOf,
+  type Scheme,
+  SPACE,
+  type TokenizerParts,
+  TYPE,
+  type Vocabulary,
+} from "./_vocabulary.ts";
 import type { TokenizerSettings } from "./_tokenizer_settings.ts";
 
-/** Kinds of models, as a file numbers them. */
-const UNIGRAM = 1, BPE = 2;
+/** The kind of models that merges pairs, as a file numbers kinds. */
+const BPE = 2;
 /** Most pieces: the largest published vocabularies have about 260,000. */
 const MAX_PIECES = 1 << 21;
 
@@ -106,13 +113,11 @@ export function readSentencePieceModel(
     if (found !== expected) throw fail(`"${key}": found ${found}, expected ${expected}, ${why}`);
   };
   if (pieces.length === 0) throw fail('"pieces": found none, expected a SentencePiece model');
-  if (proto.modelType !== UNIGRAM && proto.modelType !== BPE) {
-    throw fail(
-      `"trainer_spec.model_type": found ${proto.modelType}, expected ${UNIGRAM} (unigram) or ${BPE} (BPE)`,
-    );
-  }
+  expect("trainer_spec.model_type", proto.modelType, BPE, "BPE");
   expect("trainer_spec.treat_whitespace_as_suffix", proto.spaceIsSuffix, false, "as Llama's has it");
   expect("normalizer_spec.escape_whitespaces", proto.escapesSpaces, true, "as Llama's has it");
+  expect("normalizer_spec.remove_extra_whitespaces", proto.removesSpaces, false, "as Llama's has it");
+  expect("bytes of normalizer_spec.precompiled_charsmap", proto.charsmap.length, 0, "as Llama's has it");
   const own = pieces.length;
   for (const { id, content, special, strips } of settings.added) {
     if (strips) {
@@ -150,17 +155,10 @@ export function readSentencePieceModel(
   const bosId = has(proto.bosId) ? proto.bosId : undefined,
     eosId = has(proto.eosId) ? proto.eosId : undefined;
   const ends = pieces.flatMap((piece, id) => END_TEXT.test(piece) && types[id] !== TYPE.normal ? [id] : []);
-  let charsmap: Charsmap | undefined;
-  try {
-    if (proto.charsmap.length > 0) charsmap = new Charsmap(proto.charsmap);
-  } catch (error) {
-    throw fail(`"normalizer_spec.precompiled_charsmap": ${(error as Error).message}`);
-  }
-  const normalizer = { charsmap, removesSpaces: proto.removesSpaces };
   const vocabulary = { pieces, types, idOf };
   return {
     vocabulary,
-    scheme: createScheme(vocabulary, scores, own, proto, normalizer, settings, fail),
+    scheme: createScheme(vocabulary, scores, own, proto, settings, fail),
     bosId,
     addsBos: bosId !== undefined && (settings.addsBos ?? true),
     eosId,
@@ -174,8 +172,7 @@ function createScheme(
   vocabulary: Vocabulary,
   scores: readonly number[],
   own: number,
-  { modelType, byteFallback, unknownId, addsSpace: usual }: Proto,
-  normalizer: Normalizer,
+  { byteFallback, unknownId, addsSpace: usual }: Proto,
   { legacy = true, addsSpace: asked }: TokenizerSettings,
   fail: (says: string) => Error,
 ): Scheme {
@@ -187,7 +184,6 @@ function createScheme(
   const mergeable = new Map(
     [...idOf].filter(([, id]) => id < own && (types[id] === TYPE.normal || types[id] === TYPE.userDefined)),
   );
-  const unigram = modelType === UNIGRAM ? createUnigram(mergeable, types, scores) : undefined;
   return {
     addsSpace,
     finds,
@@ -199,16 +195,8 @@ function createScheme(
         if (endOfUnknown !== ids.length) ids.push(unknownId);
         endOfUnknown = ids.length;
       };
-      const uniform = normalize(text, normalizer, addsSpace && (after === undefined || legacy), whole);
-      if (unigram !== undefined) {
-        let at = 0;
-        for (const { id, end } of unigram(uniform)) {
-          if (id >= 0) ids.push(id);
-          else unknown(uniform.slice(at, end), ids);
-          at = end;
-        }
-        return;
-      }
+      const begins = text !== "" && addsSpace && (after === undefined || legacy);
+      const uniform = `${begins ? " " : ""}${text}`.replaceAll(" ", SPACE);
       for (const [i, part] of partsOf(uniform, whole).entries()) {
         if (i % 2 === 1) ids.push(idOf.get(part)!);
         else encodeSentencePiece(part, mergeable, scores, unknown, ids);

@@ -207,16 +207,17 @@ Deno.test("Tokenizer.fromSentencePiece() takes added tokens, and refuses what wo
     return Uint8Array.from([...bytes, ...more]);
   };
   const cases: [Uint8Array, string][] = [
-    [changed(2, (w) => w.tag(3, WireType.Varint).int32(3)), '"trainer_spec.model_type": found 3, expected 1'],
+    [changed(2, (w) => w.tag(3, WireType.Varint).int32(1)), '"trainer_spec.model_type": found 1, expected 2'],
     [
       changed(2, (w) => w.tag(35, WireType.Varint).bool(false).tag(40, WireType.Varint).int32(1)),
       '"trainer_spec.unk_id": found 1',
     ],
     [changed(2, (w) => w.tag(24, WireType.Varint).bool(true)), "treat_whitespace_as_suffix"],
     [changed(3, (w) => w.tag(5, WireType.Varint).bool(false)), "escape_whitespaces"],
+    [changed(3, (w) => w.tag(4, WireType.Varint).bool(true)), "remove_extra_whitespaces"],
     [
       changed(3, (w) => w.tag(2, WireType.LengthDelimited).bytes(Uint8Array.of(7, 0, 0, 0, 1))),
-      '"normalizer_spec.precompiled_charsmap": found a trie of 7 bytes in 5',
+      '"bytes of normalizer_spec.precompiled_charsmap": found 5, expected 0',
     ],
     [changed(1, (w) => w.tag(1, WireType.LengthDelimited).string("<s>")), '"<s>" empty or twice'],
     [
@@ -230,6 +231,11 @@ Deno.test("Tokenizer.fromSentencePiece() takes added tokens, and refuses what wo
   for (const [value, message] of cases) {
     assertThrows(() => Tokenizer.fromSentencePiece("m", value), ModelFormatError, message);
   }
+
+  const noBytes = changed(2, (w) => w.tag(35, WireType.Varint).bool(false));
+  const unknown = Tokenizer.fromSentencePiece("m", noBytes), space = unknown.encode(" ", { bos: false })[0];
+  // A run of unknown characters is one token.
+  assertEquals([...unknown.encode("\u2f00\u2f01 \u2f00", { bos: false })], [space, 0, space, 0]);
 });
 
 Deno.test("Tokenizer.fromSentencePiece() gives a tokenizer or a ModelFormatError, whatever the bytes", () => {

@@ -10,7 +10,7 @@ import { NO_SETTINGS, type TokenizerSettings } from "./_tokenizer_settings.ts";
 import type { GgufFile } from "../formats/gguf.ts";
 
 /**
- * A model's tokenizer: SentencePiece (BPE or unigram) or byte-level BPE, of a GGUF file (ids as llama.cpp has them) or a
+ * A model's tokenizer: SentencePiece (BPE) or byte-level BPE, of a GGUF file (ids as llama.cpp has them) or a
  * Hugging Face folder (ids as transformers has them).
  *
  * Control tokens in a text ("<s>", "<|im_end|>") are encoded as the characters that they consist of, as llama.cpp does
