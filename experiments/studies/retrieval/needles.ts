@@ -49,7 +49,7 @@ export function tabulateNeedles(all: readonly Needles[]): PlainTable {
         ? judge({ estimate, low, high }, limit)
         : judge({ estimate: -estimate, low: -high, high: -low }, -limit);
       return [
-        ...[name, String(length), percent(dense.value), percent(filtered.value)],
+        ...[name, String(length), String(items), percent(dense.value), percent(filtered.value)],
         formatInterval({ estimate: 100 * estimate, low: 100 * low, high: 100 * high }, 0),
         `${isNone ? "at most" : "at least"} ${(100 * limit).toFixed(1)}`,
         result,
@@ -57,8 +57,8 @@ export function tabulateNeedles(all: readonly Needles[]): PlainTable {
     })
   );
   return {
-    columns: ["whole", "tokens", "full model", "accuracy", "difference, points", "target", "result"],
-    left: [true, false, false, false, false, true, true],
+    columns: ["whole", "tokens", "texts", "full model", "accuracy", "difference, points", "target", "result"],
+    left: [true, false, false, false, false, false, true, true],
     rows,
   };
 }

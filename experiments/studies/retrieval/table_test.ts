@@ -5,7 +5,7 @@ import { resolveOptions } from "../../../lib/methods/mod.ts";
 import type { RetrievalLayers } from "../../../lib/model/mod.ts";
 import { expandGrids, readGrids } from "../../../lib/sweep/mod.ts";
 import { tabulateAblations } from "./ablation.ts";
-import { readNeedles, tabulateNeedles } from "./needles.ts";
+import { judge, readNeedles, tabulateNeedles } from "./needles.ts";
 import { chunkInterval, LOSS_TABLES, readResults } from "./table.ts";
 
 Deno.test("the page of retrieval layers has the table of the committed results, whose grid a sweep takes", async () => {
@@ -126,4 +126,10 @@ Deno.test("chunkInterval() takes whole chunks as the unit", async () => {
   assert(Math.abs(estimate - mean) < 1e-9 && low < estimate && estimate < high);
   const none = chunkInterval(results, dense.lossBlocks, dense.lossBlocks);
   assertEquals([none.estimate, none.low, none.high], [0, 0, 0]);
+});
+
+Deno.test("a target is met up to its limit, and says where the interval includes it", () => {
+  const judged = (estimate: number) => judge({ estimate, low: estimate - 1, high: estimate + 1 }, 5);
+  assertEquals([3, 4, 5].map(judged), ["met", "met", "met, limit in the interval"]);
+  assertEquals([6, 7].map(judged), ["missed, limit in the interval", "missed"]);
 });
