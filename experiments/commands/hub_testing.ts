@@ -1,5 +1,5 @@
 /** A stand-in for the Hugging Face hub: data sets and models in the form of the real ones, and a gate before some of them. */
-import { digestOf } from "../../lib/model/hub/request.ts";
+import { createHash } from "node:crypto";
 import { sha256 } from "../../lib/sha256.ts";
 
 /** Files by their place, `datasets/ORG/NAME@COMMIT/FILE` or `ORG/NAME@COMMIT/FILE`: the bytes, or the path of a file. */
@@ -11,6 +11,8 @@ export interface StandIn extends AsyncDisposable {
   readonly endpoint: string;
   /** Requests so far: method and path. */
   readonly requests: string[];
+  /** Computes the digests of all files: those of large ones take longer than a client waits for an answer. */
+  prepare(): Promise<void>;
 }
 
 /** The token that opens gated repositories. */
@@ -18,8 +20,9 @@ export const HUB_TOKEN = "hf_of_a_test";
 
 async function describe(content: Uint8Array<ArrayBuffer> | string) {
   if (typeof content !== "string") return { size: content.length, digest: await sha256(content) };
-  const { size } = await Deno.stat(content);
-  return { size, digest: await digestOf(content, size, true) };
+  const hash = createHash("sha256");
+  for await (const chunk of (await Deno.open(content)).readable) hash.update(chunk);
+  return { size: (await Deno.stat(content)).size, digest: hash.digest("hex") };
 }
 
 /**
@@ -35,11 +38,14 @@ export function serveHub(contents: HubContents, gated: ReadonlySet<string> = new
     if (sha === undefined) return new Response("no", { status: 404 });
     return Response.json({ sha, siblings: places.map((place) => ({ rfilename: place.slice(cut + 41) })) });
   };
+  const find = async (place: string) => {
+    if (!described.has(place)) described.set(place, describe(contents.get(place)!));
+    return await described.get(place)!;
+  };
   const send = async (request: Request, place: string) => {
     const content = contents.get(place);
     if (content === undefined) return new Response("no", { status: 404 });
-    if (!described.has(place)) described.set(place, describe(content));
-    const { size, digest } = await described.get(place)!;
+    const { size, digest } = await find(place);
     const headers = { "etag": `"${digest}"`, "x-linked-size": `${size}`, "content-length": `${size}` };
     if (request.method === "HEAD") return new Response(null, { headers });
     return new Response(typeof content === "string" ? (await Deno.open(content)).readable : content, {
@@ -60,6 +66,9 @@ export function serveHub(contents: HubContents, gated: ReadonlySet<string> = new
   return {
     endpoint: `http://127.0.0.1:${server.addr.port}`,
     requests,
+    prepare: async () => {
+      for (const place of contents.keys()) await find(place);
+    },
     [Symbol.asyncDispose]: () => server.shutdown(),
   };
 }

@@ -1,18 +1,19 @@
-/** Estimates of a recipe: runs, tokens, memory and hours, only from sizes and one short measurement. */
+/** Estimates of a recipe: runs, tokens, memory and hours, only from sizes and a short measurement. */
 import type { Backend } from "../../../lib/backend.ts";
-import { mlpFlops, outputFlops, projectionFlops, windowPairs } from "../../../lib/cost.ts";
-import { type CacheDType, DTYPES, type WeightDType } from "../../../lib/dtype.ts";
+import { type CacheDType, type DType, type DTypeInfo, DTYPES } from "../../../lib/dtype.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { findTask } from "../../../lib/eval/mod.ts";
 import {
   createWeights,
   MODEL_NAMES,
   type ModelConfig,
+  type ModelFile,
   readConfigText,
   readModelFile,
 } from "../../../lib/model/mod.ts";
 import { tabulate, type TextTable } from "../../../lib/plot/mod.ts";
-import { countOf, hostTensor } from "../../../lib/tensor.ts";
+import type { NamedMethod } from "../../../lib/sweep/mod.ts";
+import { countOf } from "../../../lib/tensor.ts";
 import { exists, readText } from "../cli/files.ts";
 import { type FlagValues, textOf } from "../cli/flags/parse.ts";
 import { formatDuration } from "../cli/output/progress.ts";
@@ -21,16 +22,18 @@ import type { Asked } from "../run.ts";
 import { readMethods } from "../compare.ts";
 import { describeText } from "./data.ts";
 import { dataOf, flagsOfPart } from "./parts.ts";
-import { findProtocol, readKnownModels, type Recipe } from "./recipe.ts";
+import { findProtocol, type Protocol, readKnownModels, type Recipe } from "./recipe.ts";
+import { measureSpeed } from "./speed.ts";
+import { countWork, flopsOf, type Sequences, type Workload } from "./workload.ts";
 
-/** Sizes of unavailable data: tokens of WikiText-2's test text by LLaMA-2's tokenizer and of an item; number of items. */
-const TEXT_TOKENS = 341_469, ITEM_TOKENS = 350, MADE_ITEMS = 50;
-/** Tokens of a sequence of items. */
-const ITEM_LENGTH = 100;
-/** Bytes of the program, and most bytes of the full model's results. */
-const PROGRAM_BYTES = 0.3e9, KEPT_BYTES = 2 ** 30;
+/** Sizes of unavailable data: tokens of WikiText-2's test text by LLaMA-2's tokenizer, of an item and of its answers; items. */
+const TEXT_TOKENS = 341_469, ITEM_TOKENS = 256, ANSWER_TOKENS = 20, MADE_ITEMS = 50;
+/** Bytes of the program; rows of logits that exist at a time. */
+const PROGRAM_BYTES = 0.3e9, LOGIT_ROWS = 128;
+/** How often a length is measured, the first time for nothing. */
+const LENGTH_TURNS = 4;
 /** Element type of the weights on the hub. */
-const HUB_DTYPE: WeightDType = "bf16";
+const HUB_DTYPE: DType = "bf16";
 
 /** A part of a recipe as it is planned. */
 export interface EstimatedPart {
@@ -62,52 +65,25 @@ export interface Estimate {
 const findKnown = async (name: string) =>
   Object.entries(await readKnownModels()).find(([title, { hub }]) => [title, hub].includes(name))?.[1];
 
+/** A model's sizes; its weights' where its file is here. */
+interface Sizes {
+  readonly config: ModelConfig;
+  readonly weights?: ModelFile["weights"];
+}
+
 /**
  * The sizes of a model without its weights: from config.json of a folder, from models.json, else from its
  * file.
  *
  * @throws {UsageError} If nothing is known of it here.
  */
-export async function readShape(name: string): Promise<ModelConfig> {
+export async function readSizes(name: string): Promise<Sizes> {
   const path = `${name.replace(/[/\\]+$/, "")}/config.json`;
-  if (exists(path)) return readConfigText(path, await readText(path));
+  if (exists(path)) return { config: readConfigText(path, await readText(path)) };
+  if (MODEL_NAMES.includes(name) || exists(name)) return await readModelFile(name);
   const known = await findKnown(name);
-  if (known !== undefined) return readConfigText(name, JSON.stringify(known.config));
-  if (MODEL_NAMES.includes(name) || exists(name)) return (await readModelFile(name)).config;
+  if (known !== undefined) return { config: readConfigText(name, JSON.stringify(known.config)) };
   throw new UsageError(`Cannot plan for model "${name}": its sizes are not known here, expected its folder`);
-}
-
-/** Operations of a sequence of `tokens` tokens, with the logits of each. */
-function flopsOf(config: ModelConfig, tokens: number): number {
-  const layers = Array.from({ length: config.numLayers }, (_, layer) => {
-    const pairs = windowPairs(tokens, config.layers?.[layer]?.window);
-    return projectionFlops(config, { tokens, queried: tokens, kept: tokens }) + mlpFlops(config, tokens) +
-      4 * config.numHeads * config.headDim * pairs;
-  });
-  return layers.reduce((a, b) => a + b) + outputFlops(config, tokens);
-}
-
-/** Tokens of the timed matrix multiplication, its largest sides, and its duration in milliseconds. */
-const TIMED_TOKENS = 256, TIMED_SIDE = 2048, TIMED_MS = 500;
-
-/** Operations per second of a matrix multiplication in f32, of the model's own sizes if they are not too large. */
-function measureSpeed(backend: Backend, config: ModelConfig): number {
-  const hiddenSize = Math.min(TIMED_SIDE, config.hiddenSize);
-  const intermediateSize = Math.min(TIMED_SIDE, config.intermediateSize);
-  const tensor = (rows: number, columns: number) =>
-    backend.upload(hostTensor("f32", [rows, columns], new Float32Array(rows * columns).fill(0.5)));
-  const x = tensor(TIMED_TOKENS, hiddenSize), weight = tensor(intermediateSize, hiddenSize);
-  const out = tensor(TIMED_TOKENS, intermediateSize);
-  const run = () => (backend.linear(x, weight, out), backend.read(out));
-  run();
-  const began = performance.now();
-  let count = 0;
-  do {
-    run();
-    count++;
-  } while (performance.now() - began < TIMED_MS);
-  const seconds = (performance.now() - began) / 1000;
-  return 2 * TIMED_TOKENS * hiddenSize * intermediateSize * count / seconds;
 }
 
 /** Plans a recipe. @throws {UsageError} If its methods or model are not known. */
@@ -115,49 +91,102 @@ export async function estimateRecipe(
   recipe: Recipe,
   { values, progress }: Pick<Asked, "values" | "progress">,
   open: () => Promise<Backend>,
+  measure: typeof measureSpeed = measureSpeed,
 ): Promise<Estimate> {
-  const name = textOf(values, "model") ?? recipe.model, config = await readShape(name);
-  const backend = await open(), data = dataOf(values), contexts: number[] = [];
-  const flopsPerSecond = measureSpeed(backend, config);
-  const parts: EstimatedPart[] = [];
+  const name = textOf(values, "model") ?? recipe.model, { config, weights } = await readSizes(name);
+  const asked = readDType(textOf(values, "dtype")),
+    dtype = asked ?? (weights && typeOf(weights)) ?? HUB_DTYPE;
+  const backend = await open(),
+    data = dataOf(values),
+    cacheDType = (textOf(values, "cache-dtype") ?? "f32") as CacheDType;
+  const speed = measure(backend, config, dtype, cacheDType);
+  const secondsOf = ({ length, layers, logits }: Workload) =>
+    layers * speed.layer(length) + logits * speed.logits;
+  const parts: EstimatedPart[] = [], works: ReturnType<typeof countWork>[] = [];
+  let lengths: Workload[] = [];
   for (const protocol of Object.keys(recipe.parts)) {
     const own = findProtocol(recipe.published, protocol)!, flags = flagsOfPart(recipe, protocol, own, values);
-    const runs = 1 + (await readMethods({ values: flags, progress })).length;
-    const { tokens, length } = countTokens(flags, own.context, own.items);
-    contexts.push(length);
-    const flops = runs * tokens / length * flopsOf(config, length);
+    const methods = await readMethods({ values: flags, progress }), sequences = countSequences(flags, own);
+    const work = countWork(config, methods, sequences);
+    works.push(work);
+    if (own.context !== undefined && works.filter(({ keptBytes }) => keptBytes > 0).length === 1) {
+      lengths = countLengths(config, methods, recipe.lengths);
+    }
     parts.push({
-      ...{ protocol, label: own.label, runs, tokens },
+      ...{ protocol, label: own.label, runs: 1 + methods.length, tokens: sequences.count * sequences.length },
       data: describeData(own.task!, own.data, data),
-      hours: flops / flopsPerSecond / 3600,
+      hours: secondsOf(work) / 3600,
     });
   }
-  let count = 0;
-  createWeights(config, (spec) => (count += countOf(spec.shape), spec as never));
-  const dtype = DTYPES[readDType(textOf(values, "dtype")) ?? HUB_DTYPE];
-  const cache = DTYPES[(textOf(values, "cache-dtype") ?? "f32") as CacheDType];
-  const most = Math.max(...parts.map(({ tokens }) => tokens)),
-    valuesOfToken = 2 * config.hiddenSize + config.vocabSize;
   const known = await findKnown(name),
-    longest = Math.max(...contexts);
+    longest = Math.max(...works.map(({ length }) => length), ...recipe.lengths);
+  const layerFlops = works.reduce((sum, work) => sum + flopsOf(config, work), 0);
+  const seconds = works.reduce((sum, work) => sum + secondsOf(work), 0);
   return {
     ...{ recipe: `${recipe.name}, version ${recipe.version}`, model: name, parts },
-    hours: parts.reduce((sum, { hours }) => sum + hours, 0),
-    weightBytes: count / dtype.blockSize * dtype.blockBytes,
-    cacheBytes: 2 * config.numLayers * config.numKvHeads * config.headDim * longest * cache.blockBytes,
-    workBytes: PROGRAM_BYTES + Math.min(KEPT_BYTES, 4 * most * valuesOfToken),
+    hours: (seconds + lengths.reduce((sum, work) => sum + secondsOf(work), 0)) / 3600,
+    weightBytes: weights !== undefined && asked === undefined ? weights.bytes : countBytes(config, dtype),
+    cacheBytes: 2 * config.numLayers * config.numKvHeads * config.headDim * longest *
+      DTYPES[cacheDType].blockBytes,
+    workBytes: PROGRAM_BYTES + Math.max(...works.map(({ keptBytes }) => keptBytes)) +
+      countActivations(config, longest),
     isGated: known?.gated === true,
-    flopsPerSecond,
+    flopsPerSecond: layerFlops / seconds,
     backend: backend.description,
   };
 }
 
-/** Tokens of a part, and of one sequence of it, if its data are unavailable. */
-function countTokens(flags: FlagValues, context: number | undefined, whole: number | undefined) {
+/** The type whose blocks are nearest to the mean size of weights. */
+function typeOf({ bytes, values }: ModelFile["weights"]): DType {
+  const away = ({ blockBytes, blockSize }: DTypeInfo) => Math.abs(blockBytes / blockSize - bytes / values);
+  const matrices = Object.entries(DTYPES).filter(([name]) => !/^(i32|u8|f64)$/.test(name)) as [
+    DType,
+    DTypeInfo,
+  ][];
+  return matrices.reduce((a, b) => away(b[1]) < away(a[1]) ? b : a)[0];
+}
+
+function countBytes(config: ModelConfig, dtype: DType): number {
+  const { blockSize, blockBytes } = DTYPES[dtype];
+  let count = 0;
+  createWeights(config, (spec) => (count += countOf(spec.shape), spec as never));
+  return count / blockSize * blockBytes;
+}
+
+/** Bytes of a layer's values of a sequence, and of the logits that exist at a time. */
+function countActivations(config: ModelConfig, length: number): number {
+  const { hiddenSize, intermediateSize, numHeads, numKvHeads, headDim, vocabSize } = config;
+  const values = 4 * hiddenSize + 2 * intermediateSize + 2 * (numHeads + numKvHeads) * headDim;
+  return 4 * (length * values + 2 * LOGIT_ROWS * vocabSize);
+}
+
+/** Time and memory against length: the full model and each method at the highest ratio, several times. */
+function countLengths(
+  config: ModelConfig,
+  methods: readonly NamedMethod[],
+  lengths: readonly number[],
+): Workload[] {
+  const highest = Math.max(...methods.map(({ asked }) => asked ?? 0));
+  const names = new Set(methods.filter(({ asked }) => (asked ?? 0) === highest).map(({ name }) => name));
+  const layers = (1 + names.size) * LENGTH_TURNS * config.numLayers;
+  return lengths.map((length) => ({ length, layers, logits: 0 }));
+}
+
+/** Sequences of a part, whose data are not here. */
+function countSequences(flags: FlagValues, { context, items, itemTokens }: Protocol): Sequences {
   const numberOf = (flag: string) => flags.get(flag)?.[0] as number | undefined;
-  if (context !== undefined) return { tokens: numberOf("tokens") ?? TEXT_TOKENS, length: context };
-  const length = numberOf("length"), items = numberOf("items") ?? whole ?? MADE_ITEMS;
-  return { tokens: items * (length ?? ITEM_TOKENS), length: length ?? ITEM_LENGTH };
+  if (context !== undefined) {
+    const count = Math.floor((numberOf("tokens") ?? TEXT_TOKENS) / context);
+    return { count, length: context, scored: context - 1, isText: true };
+  }
+  const count = numberOf("items") ?? items ?? MADE_ITEMS,
+    length = itemTokens ?? numberOf("length") ?? ITEM_TOKENS;
+  return {
+    count: Math.min(count, items ?? Infinity),
+    length,
+    scored: Math.min(length, ANSWER_TOKENS),
+    isText: false,
+  };
 }
 
 /** The source of a part's data, in words. */
@@ -195,9 +224,8 @@ export function describeEstimate(estimate: Estimate): string[] {
   return [
     `Recipe ${recipe}, on ${model}: about ${
       shown(hours)
-    } on this machine. An estimate: operations of runs of the full model, at ` +
-    `${rate}, measured just now on one product (${backend}); filtered runs take less, matching and ` +
-    "calibration more.",
+    } on this machine. An estimate from one layer of these sizes, timed just now at ` +
+    `${rate} (${backend}); methods that skip much take less, matching and calibration more.`,
     `Memory: about ${gigabytes(weightBytes + cacheBytes + workBytes)}: ${
       gigabytes(weightBytes)
     } of weights, ` +

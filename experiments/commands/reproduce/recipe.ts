@@ -18,6 +18,8 @@ export interface Protocol {
   readonly tokens?: number;
   /** Number of items in the whole data set. */
   readonly items?: number;
+  /** Tokens that one of them is fed as, by SmolLM2's tokenizer, in the mean. */
+  readonly itemTokens?: number;
   /** SHA-256 of the file of items in a folder. */
   readonly sha256?: string;
 }

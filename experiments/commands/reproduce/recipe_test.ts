@@ -1,13 +1,32 @@
 /** Tests the data of recipes, and plans of every model without its weights. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import type { Backend } from "../../../lib/backend.ts";
-import { findTask } from "../../../lib/eval/mod.ts";
+import { openCpu } from "../../../ffi/mod.ts";
+import type { Backend, Product } from "../../../lib/backend.ts";
+import { windowPairs } from "../../../lib/cost.ts";
+import { findTask, readBuiltinText } from "../../../lib/eval/mod.ts";
+import { loadModel, readConfigText } from "../../../lib/model/mod.ts";
 import { tabulateReproduction } from "../../../lib/plot/mod.ts";
-import { mapBudgets } from "../../../lib/sweep/mod.ts";
+import {
+  comparedAtRatios,
+  type ComparedChunk,
+  compareStudy,
+  mapBudgets,
+  type Study,
+} from "../../../lib/sweep/mod.ts";
+import { countOf, type Tensor } from "../../../lib/tensor.ts";
 import { Progress } from "../cli/output/progress.ts";
-import { describeEstimate, estimateRecipe } from "./estimate.ts";
-import { findModel, findProtocol, findPublished, readKnownModels, readRecipe, RECIPES } from "./recipe.ts";
-import { readShape } from "./estimate.ts";
+import { describeEstimate, estimateRecipe, readSizes } from "./estimate.ts";
+import { measureSpeed, type Speed } from "./speed.ts";
+import { countWork, flopsOf, layerFlops, type Sequences } from "./workload.ts";
+import {
+  findModel,
+  findProtocol,
+  findPublished,
+  readKnownModels,
+  readRecipe,
+  type Recipe,
+  RECIPES,
+} from "./recipe.ts";
 import { hasDigest } from "./data.ts";
 import texts from "./data.json" with { type: "json" };
 
@@ -99,49 +118,94 @@ const BILLIONS: { readonly [name: string]: number } = {
   "Gemma-3-1B": 0.9999,
 };
 
+/** A layer takes a microsecond a token, logits ten. */
+const SPEED: Speed = { layer: (tokens) => 1e-6 * tokens, logits: 1e-5 };
+
 Deno.test("a plan of each model says what it takes, without weights", async () => {
-  const recipe = await readRecipe("paper"), { now } = performance;
-  let ms = 0;
-  performance.now = () => ms;
-  // A product takes 100 ms.
-  const backend = {
-    description: "none",
-    upload: (tensor: object) => tensor,
-    read() {},
-    linear: () => ms += 100,
-  };
-  try {
-    assertEquals(Object.keys(await readKnownModels()), Object.keys(BILLIONS));
-    for (const [name, billions] of Object.entries(BILLIONS)) {
-      assertEquals(await findModel(await readShape(name)), name);
-      const plan = await estimateRecipe(
-        { ...recipe, parts: { "wikitext2-128": {}, "piqa": { "filter-from": "25%" } } },
-        { values: new Map([["model", [name]]]), progress: new Progress(undefined) },
-        () => Promise.resolve(backend as unknown as Backend),
-      );
-      assertAlmostEquals(plan.weightBytes / 2e9, billions, 0.003 * billions, name);
-      assert(plan.parts.every(({ hours }) => hours > 0));
-      assertEquals(plan.parts[0]!.runs, 77);
-      assert(describeEstimate(plan).every((line) => line !== ""));
-    }
-    // Flags and methods of the other recipes are known too.
-    for (const other of RECIPES) {
-      const plan = await estimateRecipe(
-        await readRecipe(other),
-        { values: new Map([["model", ["tiny"]]]), progress: new Progress(undefined) },
-        () => Promise.resolve(backend as unknown as Backend),
-      );
-      assert(plan.parts.every(({ runs, tokens }) => runs > 1 && tokens > 0), other);
-    }
-    // The speed that was measured: two operations per product of 256 tokens.
-    const { flopsPerSecond, parts } = await estimateRecipe(
+  const recipe = await readRecipe("paper"), backend = { description: "none" } as Backend;
+  const planOf = (recipe: Recipe, name: string) =>
+    estimateRecipe(
       recipe,
-      { values: new Map([["model", ["LLaMA-2-7B"]]]), progress: new Progress(undefined) },
-      () => Promise.resolve(backend as unknown as Backend),
+      { values: new Map([["model", [name]]]), progress: new Progress(undefined) },
+      () => Promise.resolve(backend),
+      () => SPEED,
     );
-    assertEquals(parts.length, 20);
-    assertAlmostEquals(flopsPerSecond, 2 * 256 * 2048 ** 2 / 0.1, 1);
-  } finally {
-    performance.now = now;
+  assertEquals(Object.keys(await readKnownModels()), Object.keys(BILLIONS));
+  for (const [name, billions] of Object.entries(BILLIONS)) {
+    assertEquals(await findModel((await readSizes(name)).config), name);
+    const two = { "wikitext2-128": {}, "piqa": { "filter-from": "25%" } };
+    const plan = await planOf({ ...recipe, parts: two }, name);
+    // The file of "tiny" is here, in another type.
+    const bytes = name === "tiny" ? 8.5 / 8 : 2;
+    assertAlmostEquals(plan.weightBytes / bytes / 1e9, billions, 0.003 * billions, name);
+    assert(plan.parts.every(({ hours }) => hours > 0));
+    assertEquals(plan.parts[0]!.runs, 77);
+    assert(describeEstimate(plan).every((line) => line !== ""));
+  }
+  // Flags and methods of the other recipes are known too.
+  for (const other of RECIPES) {
+    const plan = await planOf(await readRecipe(other), "tiny");
+    assert(plan.parts.every(({ runs, tokens }) => runs > 1 && tokens > 0), other);
+  }
+  const { hours, parts } = await planOf(recipe, "LLaMA-2-7B");
+  assertEquals(parts.length, 20);
+  // Lengths are measured after the parts: twelve rows, four times, 32 layers.
+  const lengths = 12 * 4 * 32 * recipe.lengths.reduce((a, b) => a + b) * 1e-6 / 3600;
+  assertAlmostEquals(hours, lengths + parts.reduce((sum, { hours }) => sum + hours, 0), 1e-9);
+});
+
+Deno.test("the speed of a model's sizes is measured for each type of weights, and scaled to longer sequences", async () => {
+  const cpu = await openCpu({ build: true, threads: 1 }), known = await readKnownModels();
+  const sizes = { hidden_size: 1280, intermediate_size: 512, num_hidden_layers: 12 };
+  for (const [name, dtype] of [["Gemma-3-270M", "bf16"], ["Phi-4", "q4_k"]] as const) {
+    const config = readConfigText(name, JSON.stringify({ ...known[name]!.config, ...sizes }));
+    const { layer, logits } = measureSpeed(cpu, config, dtype, "f32", 0);
+    assert(layer(32) > 0 && logits > 0, name);
+    assertAlmostEquals(layer(4096) / layer(256), layerFlops(config, 4096) / layerFlops(config, 256), 1e-9);
+  }
+});
+
+Deno.test("the products that a plan counts are those of the runs, to a fifth", async () => {
+  let products = 0;
+  const cpu: Backend = await openCpu({ build: true, threads: 1 });
+  const count = (x: Tensor, weight: Tensor) => products += 2 * x.shape[0]! * countOf(weight.shape);
+  const backend = new Proxy(cpu, {
+    get(target, key: keyof Backend) {
+      const own = target[key];
+      if (typeof own !== "function") return own;
+      return (...args: never[]) => {
+        if (key === "linear") count(args[0]!, args[1]!);
+        if (key === "gatedLinear") {
+          (args.slice(1, 3) as Product[]).forEach(({ weight }) => count(args[0]!, weight));
+        }
+        if (key === "linears") (args[1]! as Product[]).forEach(({ weight }) => count(args[0]!, weight));
+        return (own as (...args: never[]) => unknown).apply(target, args);
+      };
+    },
+  });
+  const model = await loadModel("tiny", backend),
+    { config } = model,
+    text = (await readBuiltinText()).slice(0, 4000);
+  const methods = comparedAtRatios(["paper", "key", "random"], { warmup: 8, recent: 0 }, 2, [
+    0.2,
+    0.5,
+  ]);
+  const cases: [Sequences, Partial<Study>][] = [
+    [{ count: 4, length: 64, scored: 63, isText: true }, { context: 64, tokens: 256 }],
+  ];
+  for (const [sequences, own] of cases) {
+    const study = { model, text, ...own },
+      log = {
+        finished: [] as ComparedChunk[],
+        append: (...all: ComparedChunk[]) => void log.finished.push(...all),
+      };
+    products = 0;
+    await compareStudy(study, [], { log });
+    for (const group of Map.groupBy(methods, ({ asked }) => asked).values()) {
+      await compareStudy(study, group, { log });
+    }
+    const work = countWork(config, methods, sequences), pairs = windowPairs(sequences.length);
+    const planned = flopsOf(config, work) - work.layers * 4 * config.numHeads * config.headDim * pairs;
+    assertAlmostEquals(products / planned, 1, 0.2);
   }
 });

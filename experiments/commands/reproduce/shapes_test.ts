@@ -68,6 +68,7 @@ testSlow(
           tie_word_embeddings: false,
         });
         for (const [place, path] of repositoryOf(repository, model)) contents.set(place, path);
+        await hub.prepare();
         const run = (token: string, ...args: string[]) =>
           withVariables({ ...variables, HF_TOKEN: token }, () =>
             runTask("reproduce", recipe, "--model", repository, ...methods, "--quiet", ...args));
