@@ -9,9 +9,12 @@ namespace tkf::attention {
 struct Softmax16 {
   float maximum[2], total[2];
 
-  __device__ __forceinline__ void start() {
+  template <int M>
+  __device__ __forceinline__ void start(float (&sums)[M][4]) {
     maximum[0] = maximum[1] = -INFINITY;
     total[0] = total[1] = 0.0f;
+#pragma unroll
+    for (int i = 0; i < 4 * M; i++) sums[i / 4][i % 4] = 0.0f;
   }
   // Scores [16, 8 * N] -> weights in place; scales what was summed before, [16, 8 * M].
   template <int N, int M>
@@ -55,21 +58,38 @@ __device__ __forceinline__ void pack_weights(const float (&weights)[N][4], int k
   for (int i = 0; i < 4; i++) a[i] = Element<T>::pack(weights[2 * k + i / 2][i % 2 * 2], weights[2 * k + i / 2][i % 2 * 2 + 1]);
 }
 
+// A lane's columns of a row as bits: column 8 n + 2 (lane % 4) + {0, 1} is bit 2 n + {0, 1}. Those below `end`, of KEYS.
+template <int KEYS>
+__device__ __forceinline__ uint32_t columns_below(int end) {
+  static_assert(KEYS <= 128);
+  const int inside = min(max(end, 0), KEYS), own = static_cast<int>(threadIdx.x % 4) * 2;
+  const int count = inside / 8 * 2 + min(max(inside % 8 - own, 0), 2);
+  return count < 32 ? (1u << count) - 1 : ~0u;
+}
+
 // Scores of keys that a row does not see become -infinity. `rows`: the 16.
 template <int N>
 __device__ __forceinline__ void mask_scores(float (&scores)[N][4], const KeySight& keys, const RowSight* rows) {
-  const RowSight mine[2] = {rows[lane_index() / 4], rows[lane_index() / 4 + 8]};
-  const int column = static_cast<int>(threadIdx.x % 4) * 2;
+  const RowSight &upper = rows[lane_index() / 4], &lower = rows[lane_index() / 4 + 8];
+  const auto columns_of = [&](const RowSight& row) {
+    return columns_below<8 * N>(keys.end(row)) &
+           (~columns_below<8 * N>(keys.begin(row)) | columns_below<8 * N>(keys.sinks));
+  };
+  uint32_t seen[2] = {columns_of(upper), columns_of(lower)};
+  if (keys.ends != nullptr) {
+    const int32_t* const ends = keys.ends + threadIdx.x % 4 * 2;
+#pragma unroll 4
+    for (int bit = 0; bit < 2 * N; bit++) {
+      // Beyond the last key there is none to read, and nothing is seen.
+      const int end = (seen[0] | seen[1]) >> bit & 1 ? ends[bit / 2 * 8 + bit % 2] : 0;
+      if (upper.position >= end) seen[0] &= ~(1u << bit);
+      if (lower.position >= end) seen[1] &= ~(1u << bit);
+    }
+  }
 #pragma unroll
   for (int n = 0; n < N; n++) {
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-#pragma unroll
-      for (int half = 0; half < 2; half++) {
-        const bool seen = keys.seen(mine[half], 8 * n + column + i);
-        scores[n][2 * half + i] = seen ? scores[n][2 * half + i] : -INFINITY;
-      }
-    }
+    for (int i = 0; i < 4; i++) scores[n][i] = seen[i / 2] >> (2 * n + i % 2) & 1 ? scores[n][i] : -INFINITY;
   }
 }
 
@@ -82,38 +102,35 @@ __device__ __forceinline__ uint32_t without_special(uint32_t pair) {
   return pair;
 }
 
-// A key that a row does not see has weight 0, but 0 times NaN or infinity is NaN. Where values [KEYS, D] hold such a
-// number and not every row sees every key, it is added to the sums of the rows that see it, and cleared. `pairs(r, c)`
-// gives the address of columns c, c + 1 of row r; `rows`: the TILES times 16 of this warp. For all of THREADS threads, which `sync()` brings together; `flag`,
-// in shared memory, is 0 before and after.
-template <class T, int D, int KEYS, int THREADS, int TILES, class Pairs, class Sync>
-__device__ __forceinline__ void guard_values(const Pairs& pairs, const Sync& sync, const KeySight& keys,
-                                             const RowSight* rows, float (&sums)[TILES][D / 8][4], int* flag) {
-  bool found = false;
-  for (int i = static_cast<int>(threadIdx.x) % THREADS; i < KEYS * D / 2; i += THREADS) {
-    const uint32_t pair = *pairs(i / (D / 2), i % (D / 2) * 2);
-    found |= pair != without_special<T>(pair);
-  }
-  if (found) atomicExch(flag, 1);
-  sync();
-  if (*flag == 0) return;
+// Whether all sums are finite. A NaN or an infinity among values makes all those NaN that it was a factor of.
+template <int TILES, int N>
+__device__ __forceinline__ bool all_finite(const float (&sums)[TILES][N][4]) {
+  float zero = 0;
+#pragma unroll
+  for (int i = 0; i < TILES * N * 4; i++) zero = fmaf(sums[i / 4 / N][i / 4 % N][i % 4], 0.0f, zero);
+  return zero == 0.0f;
+}
 
-  for (int r = 0; r < keys.count; r++) {
+// A key that a row does not see has weight 0, but 0 times NaN or infinity is NaN. So once sums came out like that, a
+// block does its work again, where this adds such numbers of values [KEYS, D] to the sums of the rows that see them,
+// and clears them. `pairs(r, c)` gives the address of columns c, c + 1 of row r; `rows`: the TILES times 16 of this
+// warp. For all of THREADS threads, which `sync()` brings together.
+template <class T, int D, int KEYS, int THREADS, int TILES, class Pairs, class Sync>
+__device__ __forceinline__ void guard_values(const Pairs& pairs, const Sync& sync, const KeySight& keys, int count,
+                                             const RowSight* rows, float (&sums)[TILES][D / 8][4]) {
+#pragma unroll 1
+  for (int r = 0; r < count; r++) {
+    bool seen[2 * TILES];
+#pragma unroll
+    for (int m = 0; m < 2 * TILES; m++) seen[m] = keys.seen(rows[8 * m + lane_index() / 4], r);
 #pragma unroll
     for (int n = 0; n < D / 8; n++) {
-      const uint32_t pair = *pairs(r, 8 * n + static_cast<int>(threadIdx.x % 4) * 2);
-      if (pair == without_special<T>(pair)) continue;
       float x[2];
-      Element<T>::expand2(pair, x);
+      Element<T>::expand2(*pairs(r, 8 * n + static_cast<int>(threadIdx.x % 4) * 2), x);
 #pragma unroll
-      for (int m = 0; m < TILES; m++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-          const float value = x[i % 2];
-          const bool finite = value - value == 0.0f;
-          const int row = 16 * m + i / 2 * 8 + lane_index() / 4;
-          if (!finite && keys.seen(rows[row], r)) sums[m][n][i] += value;
-        }
+      for (int i = 0; i < 4 * TILES; i++) {
+        const float value = x[i % 2];
+        sums[i / 4][n][i % 4] += seen[i / 2] && !(fabsf(value) < INFINITY) ? value : 0.0f;
       }
     }
   }
@@ -123,7 +140,6 @@ __device__ __forceinline__ void guard_values(const Pairs& pairs, const Sync& syn
     uint32_t* pair = pairs(i / (D / 2), i % (D / 2) * 2);
     *pair = without_special<T>(*pair);
   }
-  if (threadIdx.x % THREADS == 0) *flag = 0;
   sync();
 }
 

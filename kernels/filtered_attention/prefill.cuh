@@ -18,13 +18,14 @@ struct PrefillJob : AttentionJob {
   bool negative;  // `factor` is the absolute value of a negative one
 };
 
-// A query: its position, and the first in its window. Kept keys before that are seen where they are sinks.
+// A query: its position, and the rows [begin, end) of kept (0) and of recent (1) keys that lie in its window. Kept keys
+// before that are seen where they are sinks.
 struct RowSight {
-  int position, from;
+  int position, begin[2], end[2];
 };
 constexpr int kMostRows = 128;  // of a tile
 
-// Rows [begin, end) of kept (0) or recent (1) keys that some row of the tile sees; all rows see [full_begin, full_end).
+// Rows [begin, end) of kept (0) or recent (1) keys lie in some row's window; [full_begin, full_end) in all of them.
 struct Stretch {
   int begin, end, full_begin, full_end;
 };
@@ -32,20 +33,21 @@ struct Stretch {
 // A tile's rows: (query, head in group) from (first_query, first_head) on.
 struct Tile {
   int first_query, first_head, num_rows;
-  int lowest, highest, least_from, most_from;  // of all its rows
-  RowSight rows[kMostRows];                    // past num_rows: the last one's
+  int lowest, highest;       // of all its rows
+  int sinks;                 // so many kept rows
+  RowSight rows[kMostRows];  // past num_rows: the last one's
   Stretch stretch[2];
 };
 
-// Keys of a key tile as rows see them.
+// Keys of a key tile as rows see them. Positions ascend, so what lies in a row's window is a run of columns.
 struct KeySight {
-  const int32_t *positions, *ends;  // ends: NULL: none
-  int count, sinks;
-  unsigned reach;
+  const int32_t* ends;      // of its columns; NULL: none
+  int which, first, sinks;  // kept or recent; the row in column 0; so many columns are sinks
+  // Takes rows where they lie: the index is not known to the compiler.
+  __device__ __forceinline__ int begin(const RowSight& row) const { return row.begin[which] - first; }
+  __device__ __forceinline__ int end(const RowSight& row) const { return row.end[which] - first; }
   __device__ __forceinline__ bool seen(const RowSight& row, int c) const {
-    if (c >= count) return false;
-    const int j = positions[c];
-    return sees(row.position, j, reach) && (row.from <= j || j < sinks) && (ends == nullptr || row.position < ends[c]);
+    return c < end(row) && (c >= begin(row) || c < sinks) && (ends == nullptr || row.position < ends[c]);
   }
 };
 
@@ -77,60 +79,82 @@ __device__ __forceinline__ float* partial_row(const PrefillJob& job, int split, 
   return job.partial + (int64_t{split} * job.num_queries * job.heads + row) * (2 + job.head_dim);
 }
 
-// Block-wide, with at least 2 warps: what rows [first, first + SIZE) see. `shared` is the block's; ends with a barrier.
-// num_rows <= 0: nothing to do. Its searches, each a chain of loads, are shared among the warps.
+// The first row in [begin, end) whose position is greater than `value`, else `end`; by one thread.
+__device__ __forceinline__ int row_after(const int32_t* positions, int begin, int end, int64_t value) {
+  while (begin < end) {
+    const int middle = begin + (end - begin) / 2;
+    if (positions[middle] > value) {
+      end = middle;
+    } else {
+      begin = middle + 1;
+    }
+  }
+  return begin;
+}
+
+// Block-wide: what rows [first, first + SIZE) see. `shared` is the block's; ends with a barrier. num_rows <= 0: nothing
+// to do. Searches, each a chain of loads, are shared among the warps; then each row has few rows left to search.
 template <int SIZE>
 __device__ inline void find_tile(const PrefillJob& job, int64_t first, Tile* shared) {
   static_assert(SIZE % 32 == 0 && SIZE <= kMostRows);
   const int warp = warp_index(), warps = static_cast<int>(blockDim.x / 32);
-  const int64_t left = int64_t{job.num_queries} * job.group - first;
+  const int64_t left = int64_t{job.num_queries} * job.group - first, reach = job.reach[1];
   const int rows = static_cast<int>(max(int64_t{0}, min(left, int64_t{SIZE})));
   const int first_query = static_cast<int>(first / job.group);
   const int first_head = static_cast<int>(first - int64_t{first_query} * job.group);
   const auto query_of = [&](int r) {
     return first_query + static_cast<int>(static_cast<unsigned>(first_head + r) / static_cast<unsigned>(job.group));
   };
+  const auto window_of = [&](int query) {
+    return job.windows == nullptr ? INT32_MIN : window_begin(job.query_positions[query], job.windows[query]);
+  };
+  if (rows > 0) {
+    const int lowest = job.query_positions[first_query], highest = job.query_positions[query_of(rows - 1)];
+    int least = INT32_MAX, most = INT32_MIN;  // first positions of windows
+    for (int r = lane_index(); r < rows; r += 32) {
+      const int from = window_of(query_of(r));
+      least = min(least, from);
+      most = max(most, from);
+    }
+    least = warp_reduce<Min>(least);
+    most = warp_reduce<Max>(most);
+    // Of the kept and of the recent keys: the end of what some row sees, and of what all see; the begins; the sinks.
+    for (int search = warp; search < 9; search += warps) {
+      const int what = search / 2, which = search % 2;
+      Stretch* const found = &shared->stretch[which];
+      // Not an array of places: its index is not known to the compiler, which would lay it into local memory.
+      int* const place = what < 2 ? (what == 0 ? &found->end : &found->full_end)
+                         : what == 4 ? &shared->sinks
+                                     : (what == 2 ? &found->begin : &found->full_begin);
+      const int64_t in_band = (what == 2 ? int64_t{lowest} : int64_t{highest}) - reach;
+      const int64_t in_window = what == 4 ? job.sinks : what == 2 ? least : most;
+      const int64_t value = what < 2 ? (what == 0 ? highest : lowest) : (which == 1 ? in_band : in_window) - 1;
+      const int32_t* positions = job.positions[which];
+      const bool none = value < INT32_MIN || (what == 4 && job.windows == nullptr);
+      const int row = none ? 0 : first_after([&](int r) { return positions[r]; }, 0, job.num_rows[which], value);
+      if (lane_index() == 0) *place = row;
+    }
+    if (threadIdx.x == 0) {
+      shared->lowest = lowest;
+      shared->highest = highest;
+    }
+  }
   if (threadIdx.x == 0) {
     shared->first_query = first_query;
     shared->first_head = first_head;
     shared->num_rows = rows;
-    shared->stretch[0].begin = shared->stretch[0].full_begin = 0;
   }
-  if (rows > 0) {
-    const int lowest = job.query_positions[first_query], highest = job.query_positions[query_of(rows - 1)];
-    // Of the kept and of the recent keys: the end of what some row sees, and of what all see; of the recent ones the
-    // begins too.
-    for (int search = warp; search < 6; search += warps) {
-      const int what = search < 4 ? search / 2 : search - 2, which = search < 4 ? search % 2 : 1;
-      Stretch* const found = &shared->stretch[which];
-      // Not an array of places: its index is not known to the compiler, which would lay it into local memory.
-      int* const place = what < 2 ? (what == 0 ? &found->end : &found->full_end)
-                                  : (what == 2 ? &found->begin : &found->full_begin);
-      const int32_t* positions = job.positions[which];
-      const int64_t from = what % 2 == 0 ? int64_t{lowest} : int64_t{highest}, reach = job.reach[1];
-      const int64_t value = what == 0 ? int64_t{highest} : what == 1 ? int64_t{lowest} : from - reach - 1;
-      const int row = first_after([&](int r) { return positions[r]; }, 0, job.num_rows[which], value);
-      if (lane_index() == 0) *place = row;
-    }
-    if (warp == warps - 1) {
-      int least = INT32_MAX, most = INT32_MIN;
-#pragma unroll
-      for (int i = 0; i < SIZE / 32; i++) {
-        const int r = 32 * i + lane_index(), query = query_of(min(r, rows - 1));
-        const int position = job.query_positions[query];
-        const int from = job.windows == nullptr ? INT32_MIN : window_begin(position, job.windows[query]);
-        shared->rows[r] = {position, from};
-        least = min(least, from);
-        most = max(most, from);
-      }
-      least = warp_reduce<Min>(least);
-      most = warp_reduce<Max>(most);
-      if (lane_index() == 0) {
-        shared->least_from = least;
-        shared->most_from = most;
-        shared->lowest = lowest;
-        shared->highest = highest;
-      }
+  __syncthreads();
+  for (int r = static_cast<int>(threadIdx.x); rows > 0 && r < SIZE; r += static_cast<int>(blockDim.x)) {
+    const int query = query_of(min(r, rows - 1)), position = job.query_positions[query];
+    RowSight* const row = &shared->rows[r];
+    row->position = position;
+#pragma unroll 1
+    for (int which = 0; which < 2; which++) {
+      const Stretch& s = shared->stretch[which];
+      const int64_t from = which == 1 ? position - reach : int64_t{window_of(query)};
+      row->begin[which] = row_after(job.positions[which], s.begin, s.full_begin, from - 1);
+      row->end[which] = row_after(job.positions[which], s.full_end, s.end, position);
     }
   }
   __syncthreads();
@@ -154,8 +178,9 @@ struct BlockShare {
   }
 };
 
-// Tiles of SIZE keys over both stretches, one after the other; a split takes [begin, end), but those that no row sees.
-// Such a tile is named by a number, 2 * index + whether every row of the query tile sees all of it; -1: none is left.
+// Tiles of SIZE keys: those of sinks, then those of both stretches. A split takes [begin, end), but those that no row
+// sees. Such a tile is named by a number, 2 * index + whether every row of the query tile sees all of it; -1: none is
+// left.
 struct KeyTile {
   int which, begin, count;
   bool full;
@@ -167,7 +192,7 @@ struct KeyTiles {
   int num_kept, begin, end;
 
   __device__ KeyTiles(const PrefillJob& job, const Tile& tile, int split) : job(job), tile(tile) {
-    num_kept = (tile.stretch[0].end - tile.stretch[0].begin + SIZE - 1) / SIZE;
+    num_kept = (tile.stretch[0].end + SIZE - 1) / SIZE - left_out();
     const int all = num_kept + (tile.stretch[1].end - tile.stretch[1].begin + SIZE - 1) / SIZE;
     const int each = (all + job.splits - 1) / job.splits;
     begin = min(split * each, all);
@@ -178,7 +203,7 @@ struct KeyTiles {
     const int t = name / 2;
     found.which = t >= num_kept;
     const Stretch& s = tile.stretch[found.which];
-    found.begin = s.begin + (t - (found.which ? num_kept : 0)) * SIZE;
+    found.begin = found.which ? s.begin + (t - num_kept) * SIZE : (t + (t >= sink_tiles() ? left_out() : 0)) * SIZE;
     found.count = min(SIZE, s.end - found.begin);
     found.full = name % 2 == 1;
     return found;
@@ -189,29 +214,29 @@ struct KeyTiles {
 
   __device__ __forceinline__ KeySight sight(const KeyTile& at) const {
     const int32_t* ends = at.which || job.key_ends == nullptr ? nullptr : job.key_ends + at.begin;
-    return {job.positions[at.which] + at.begin, ends, at.count, at.which ? INT32_MAX : job.sinks, job.reach[at.which]};
+    return {ends, at.which, at.begin, at.which ? 0 : tile.sinks - at.begin};
   }
 
  private:
+  // Tiles that hold sinks, and those between them and the first window.
+  __device__ __forceinline__ int sink_tiles() const { return (tile.sinks + SIZE - 1) / SIZE; }
+  __device__ __forceinline__ int left_out() const { return max(tile.stretch[0].begin / SIZE - sink_tiles(), 0); }
   __device__ __forceinline__ int from(int t) const {
-    const bool gaps = job.key_ends != nullptr || job.windows != nullptr;
     for (; t < end; t++) {
       const KeyTile found = at(2 * t);
       const Stretch& s = tile.stretch[found.which];
-      bool full = found.count == SIZE && found.begin >= s.full_begin && found.begin + SIZE <= s.full_end;
-      if (gaps && found.which == 0 && !some_seen(found, &full)) continue;
+      const int last = found.begin + SIZE;
+      const bool in_windows = found.begin >= s.full_begin || (!found.which && last <= tile.sinks);
+      bool full = in_windows && last <= s.full_end;
+      if (job.key_ends != nullptr && !found.which && !some_seen(found, &full)) continue;
       return 2 * t + (full ? 1 : 0);
     }
     return -1;
   }
-  // Whether some row may see some of a tile of kept keys; clears `full` where one does not see all of it.
+  // Whether some row may see some of a tile of kept keys, by their ends; clears `full` where one does not see all of it.
   __device__ __forceinline__ bool some_seen(const KeyTile& at, bool* full) const {
-    const int32_t* positions = job.positions[0] + at.begin;
-    const int first = positions[0], last = positions[at.count - 1];
-    *full &= tile.most_from <= first || last < job.sinks;
-    if (last < tile.least_from && first >= job.sinks) return false;
-    if (job.key_ends == nullptr) return true;
     bool some = false, all = true;
+#pragma unroll 1
     for (int c = lane_index(); c < at.count; c += 32) {
       const int end = job.key_ends[at.begin + c];
       some |= end > tile.lowest;

@@ -43,11 +43,9 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
   T* const keys = queries + kRows * kStride;
   T* const values = keys + kKeys * kStride;
   TKF_SHARED(Tile, tile);
-  TKF_SHARED(int, flag);
 
   const int kv_head = static_cast<int>(blockIdx.y);
   if (kv_head == 0) check_positions(job);
-  if (threadIdx.x == 0) flag = 0;
   find_tile<kRows>(job, BlockShare(job, kRows).first_row, &tile);
   if (tile.num_rows <= 0) return;
   const KeyTiles<kKeys> tiles(job, tile, BlockShare(job, kRows).split);
@@ -63,81 +61,84 @@ __global__ void __launch_bounds__(kMmaThreads) prefill_mma_kernel(const PrefillJ
     }
     cp_async_commit();
   };
-  int now = tiles.first();
-  copy_tile(keys, job.keys, now);
-
   load_queries<T, D, kRows, kMmaThreads>(job, tile, kv_head, [&](int r, int c) { return queries + r * kStride + c; });
 
   Softmax16 softmax[kTiles];
-  float sums[kTiles][D / 8][4] = {};
-#pragma unroll
-  for (int m = 0; m < kTiles; m++) softmax[m].start();
+  float sums[kTiles][D / 8][4];
   const T* const query_rows = queries + (warp * kTiles * 16 + lane % 16) * kStride + lane / 16 * 8;
   const T* const key_rows = keys + (lane % 8 + lane / 16 * 8) * kStride + lane / 8 % 2 * 8;
   const T* const value_rows = values + lane % 16 * kStride + lane / 16 * 8;
 
   const RowSight* const rows = tile.rows + warp * kTiles * 16;
 
-  while (now >= 0) {
-    const KeyTile at = tiles.at(now);
-    cp_async_wait<0>();
-    __syncthreads();  // the keys have come, and the last values are no longer read
-    copy_tile(values, job.values, now);
+  bool guarded = false;
+  do {
+#pragma unroll
+    for (int m = 0; m < kTiles; m++) softmax[m].start(sums[m]);
+    int now = tiles.first();
+    copy_tile(keys, job.keys, now);
+    while (now >= 0) {
+      const KeyTile at = tiles.at(now);
+      cp_async_wait<0>();
+      __syncthreads();  // the keys have come, and the last values are no longer read
+      copy_tile(values, job.values, now);
 
-    float scores[kTiles][kKeys / 8][4] = {};
+      float scores[kTiles][kKeys / 8][4] = {};
 #pragma unroll
-    for (int k = 0; k < D / 16; k++) {
-      uint32_t a[kTiles][4];
+      for (int k = 0; k < D / 16; k++) {
+        uint32_t a[kTiles][4];
 #pragma unroll
-      for (int m = 0; m < kTiles; m++) ldmatrix_x4(a[m], query_rows + m * 16 * kStride + k * 16);
+        for (int m = 0; m < kTiles; m++) ldmatrix_x4(a[m], query_rows + m * 16 * kStride + k * 16);
 #pragma unroll
-      for (int n = 0; n < kKeys / 16; n++) {
-        uint32_t two[4];
-        ldmatrix_x4(two, key_rows + n * 16 * kStride + k * 16);
+        for (int n = 0; n < kKeys / 16; n++) {
+          uint32_t two[4];
+          ldmatrix_x4(two, key_rows + n * 16 * kStride + k * 16);
 #pragma unroll
-        for (int m = 0; m < kTiles; m++) {
-          Element<T>::multiply(scores[m][2 * n], a[m], two);
-          Element<T>::multiply(scores[m][2 * n + 1], a[m], two + 2);
+          for (int m = 0; m < kTiles; m++) {
+            Element<T>::multiply(scores[m][2 * n], a[m], two);
+            Element<T>::multiply(scores[m][2 * n + 1], a[m], two + 2);
+          }
         }
       }
-    }
-    cp_async_wait<0>();
-    __syncthreads();  // the values have come, and these keys are no longer read
-    now = tiles.after(now);
-    copy_tile(keys, job.keys, now);
+      cp_async_wait<0>();
+      __syncthreads();  // the values have come, and these keys are no longer read
+      now = tiles.after(now);
+      copy_tile(keys, job.keys, now);
 
-    if (!at.full) {
+      if (!at.full) {
 #pragma unroll
-      for (int m = 0; m < kTiles; m++) mask_scores(scores[m], tiles.sight(at), rows + m * 16);
-    }
-#pragma unroll
-    for (int m = 0; m < kTiles; m++) {
-      softmax[m].update(scores[m], job.factor, sums[m]);
-    }
-    if (!at.full) {
-      const auto pairs = [&](int r, int c) { return reinterpret_cast<uint32_t*>(values + r * kStride + c); };
-      guard_values<T, D, kKeys, kMmaThreads>(pairs, [] { __syncthreads(); }, tiles.sight(at), rows, sums, &flag);
-    }
-#pragma unroll
-    for (int k = 0; k < kKeys / 16; k++) {
-      uint32_t a[kTiles][4];
+        for (int m = 0; m < kTiles; m++) mask_scores(scores[m], tiles.sight(at), rows + m * 16);
+      }
 #pragma unroll
       for (int m = 0; m < kTiles; m++) {
-        pack_weights<T>(scores[m], k, a[m]);
+        softmax[m].update(scores[m], job.factor, sums[m]);
+      }
+      if (guarded && !at.full) {
+        const auto pairs = [&](int r, int c) { return reinterpret_cast<uint32_t*>(values + r * kStride + c); };
+        guard_values<T, D, kKeys, kMmaThreads>(pairs, [] { __syncthreads(); }, tiles.sight(at), at.count, rows, sums);
       }
 #pragma unroll
-      for (int n = 0; n < D / 16; n++) {
-        uint32_t two[4];
-        ldmatrix_x4_trans(two, value_rows + k * 16 * kStride + n * 16);
+      for (int k = 0; k < kKeys / 16; k++) {
+        uint32_t a[kTiles][4];
 #pragma unroll
         for (int m = 0; m < kTiles; m++) {
-          Element<T>::multiply(sums[m][2 * n], a[m], two);
-          Element<T>::multiply(sums[m][2 * n + 1], a[m], two + 2);
+          pack_weights<T>(scores[m], k, a[m]);
+        }
+#pragma unroll
+        for (int n = 0; n < D / 16; n++) {
+          uint32_t two[4];
+          ldmatrix_x4_trans(two, value_rows + k * 16 * kStride + n * 16);
+#pragma unroll
+          for (int m = 0; m < kTiles; m++) {
+            Element<T>::multiply(sums[m][2 * n], a[m], two);
+            Element<T>::multiply(sums[m][2 * n + 1], a[m], two + 2);
+          }
         }
       }
     }
-  }
-  cp_async_wait<0>();
+    cp_async_wait<0>();
+    guarded = !guarded && __syncthreads_and(all_finite(sums)) == 0;
+  } while (guarded);
 
 #pragma unroll
   for (int m = 0; m < kTiles; m++) {

@@ -37,7 +37,6 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
   TKF_DYNAMIC_SHARED(unsigned char, dynamic);
   unsigned char* const shared = dynamic + (1024 - shared_address(dynamic) % 1024) % 1024;
   TKF_SHARED(Tile, tile);
-  TKF_SHARED(int[kWgmmaStages], flags);  // of a tile and the next: one warpgroup may be a tile ahead of the other
   TKF_SHARED(uint64_t[2][kWgmmaStages], full);  // keys, values
   TKF_SHARED(uint64_t[2][kWgmmaStages], empty);
 
@@ -46,7 +45,6 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
   if (kv_head == 0) check_positions(job);
   if (threadIdx.x == 0) {
     for (int s = 0; s < kWgmmaStages; s++) {
-      flags[s] = 0;
       for (int which = 0; which < 2; which++) {
         barrier_start(&full[which][s], 1);
         barrier_start(&empty[which][s], kWgmmaConsumers / 32);
@@ -59,90 +57,94 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1)
   const KeyTiles<kWgmmaKeys> tiles(job, tile, share.split);
   const auto matrix = [&](int which, int stage) { return shared + (1 + stage * 2 + which) * kMatrix; };
 
-  const int warp = warp_index(), lane = lane_index();
-  if (warp == kWgmmaConsumers / 32) {
-    int now = tiles.first();
-    for (int t = 0; now >= 0; now = tiles.after(now), t++) {
-      if (lane != 0) continue;
-      const int stage = t % kWgmmaStages;
-      const uint32_t parity = static_cast<uint32_t>(t / kWgmmaStages) & 1;
-      const KeyTile at = tiles.at(now);
-      for (int which = 0; which < 2; which++) {
-        const CUtensorMap* map = which == 0 ? &maps.keys[at.which] : &maps.values[at.which];
-        barrier_wait(&empty[which][stage], parity ^ 1);  // the first round finds all empty
-        barrier_expect(&full[which][stage], kMatrix);
-        for (int c = 0; c < D / 64; c++) {
-          load_box(matrix(which, stage) + c * kBlock, map, c * 64, kv_head, at.begin, &full[which][stage]);
-        }
-      }
-    }
-    return;
-  }
-
+  const int warp = warp_index(), lane = lane_index(), first = warp * 16;  // row of this warp's 16
+  const bool loads = warp == kWgmmaConsumers / 32;
   const auto meet = [] { sync_named<1, kWgmmaConsumers>(); };
-  load_queries<T, D, kWgmmaRows, kWgmmaConsumers>(job, tile, kv_head, [&](int r, int c) {
-    return shared + c / 64 * kBlock + swizzled(r, c % 64);
-  });
-  fence_async();
-  meet();
-
-  const int first = warp * 16;  // row of this warp's 16
+  if (!loads) {
+    load_queries<T, D, kWgmmaRows, kWgmmaConsumers>(job, tile, kv_head, [&](int r, int c) {
+      return shared + c / 64 * kBlock + swizzled(r, c % 64);
+    });
+    fence_async();
+    meet();
+  }
   Softmax16 softmax;
-  softmax.start();
-  float sums[1][D / 8][4] = {};
+  float sums[1][D / 8][4];
   const uint64_t query_matrix = describe(shared + warp / 4 * 64 * 128);
 
-  int now = tiles.first();
-  for (int t = 0; now >= 0; now = tiles.after(now), t++) {
-    const KeyTile at = tiles.at(now);
-    const int stage = t % kWgmmaStages;
-    const uint32_t parity = static_cast<uint32_t>(t / kWgmmaStages) & 1;
-    float scores[kWgmmaKeys / 8][4];
-    barrier_wait(&full[0][stage], parity);
-    const uint64_t key_matrix = describe(matrix(0, stage));
-    wgmma_fence(scores);
+  int t = 0;
+  bool guarded = false;
+  do {
+    softmax.start(sums[0]);
+    if (loads) {
+      for (int now = tiles.first(); now >= 0; now = tiles.after(now), t++) {
+        if (lane != 0) continue;
+        const int stage = t % kWgmmaStages;
+        const uint32_t parity = static_cast<uint32_t>(t / kWgmmaStages) & 1;
+        const KeyTile at = tiles.at(now);
+        for (int which = 0; which < 2; which++) {
+          const CUtensorMap* map = which == 0 ? &maps.keys[at.which] : &maps.values[at.which];
+          barrier_wait(&empty[which][stage], parity ^ 1);  // the first round finds all empty
+          barrier_expect(&full[which][stage], kMatrix);
+          for (int c = 0; c < D / 64; c++) {
+            load_box(matrix(which, stage) + c * kBlock, map, c * 64, kv_head, at.begin, &full[which][stage]);
+          }
+        }
+      }
+    } else {
+      for (int now = tiles.first(); now >= 0; now = tiles.after(now), t++) {
+        const KeyTile at = tiles.at(now);
+        const int stage = t % kWgmmaStages;
+        const uint32_t parity = static_cast<uint32_t>(t / kWgmmaStages) & 1;
+        float scores[kWgmmaKeys / 8][4];
+        barrier_wait(&full[0][stage], parity);
+        const uint64_t key_matrix = describe(matrix(0, stage));
+        wgmma_fence(scores);
 #pragma unroll
-    for (int k = 0; k < D / 16; k++) {
-      const uint64_t step = static_cast<uint64_t>((k / 4 * kBlock + k % 4 * 32) >> 4);
-      Wgmma<T>::scores(scores, query_matrix + step, key_matrix + step, k > 0);
-    }
-    wgmma_commit();
-    wgmma_wait(scores);
-    if (lane == 0) barrier_arrive(&empty[0][stage]);
+        for (int k = 0; k < D / 16; k++) {
+          const uint64_t step = static_cast<uint64_t>((k / 4 * kBlock + k % 4 * 32) >> 4);
+          Wgmma<T>::scores(scores, query_matrix + step, key_matrix + step, k > 0);
+        }
+        wgmma_commit();
+        wgmma_wait(scores);
+        if (lane == 0) barrier_arrive(&empty[0][stage]);
 
-    if (!at.full) mask_scores(scores, tiles.sight(at), tile.rows + first);
-    softmax.update(scores, job.factor, sums[0]);
-    uint32_t weights[kWgmmaKeys / 16][4];
+        if (!at.full) mask_scores(scores, tiles.sight(at), tile.rows + first);
+        softmax.update(scores, job.factor, sums[0]);
+        uint32_t weights[kWgmmaKeys / 16][4];
 #pragma unroll
-    for (int k = 0; k < kWgmmaKeys / 16; k++) {
-      pack_weights<T>(scores, k, weights[k]);
-    }
+        for (int k = 0; k < kWgmmaKeys / 16; k++) {
+          pack_weights<T>(scores, k, weights[k]);
+        }
 
-    barrier_wait(&full[1][stage], parity);
-    unsigned char* const values = matrix(1, stage);
-    if (!at.full) {
-      const auto pairs = [&](int r, int c) {
-        return reinterpret_cast<uint32_t*>(values + c / 64 * kBlock + swizzled(r, c % 64));
-      };
-      guard_values<T, D, kWgmmaKeys, kWgmmaConsumers>(
-          pairs,
-          [&] {
-            fence_async();
-            meet();
-          },
-          tiles.sight(at), tile.rows + first, sums, &flags[stage]);
-    }
-    const uint64_t value_matrix = describe(values, kBlock);
-    wgmma_fence(sums[0]);
+        barrier_wait(&full[1][stage], parity);
+        unsigned char* const values = matrix(1, stage);
+        if (guarded && !at.full) {
+          const auto pairs = [&](int r, int c) {
+            return reinterpret_cast<uint32_t*>(values + c / 64 * kBlock + swizzled(r, c % 64));
+          };
+          guard_values<T, D, kWgmmaKeys, kWgmmaConsumers>(
+              pairs,
+              [&] {
+                fence_async();
+                meet();
+              },
+              tiles.sight(at), at.count, tile.rows + first, sums);
+        }
+        const uint64_t value_matrix = describe(values, kBlock);
+        wgmma_fence(sums[0]);
 #pragma unroll
-    for (int k = 0; k < kWgmmaKeys / 16; k++) {
-      Wgmma<T>::values(sums[0], weights[k], value_matrix + static_cast<uint64_t>(k * 16 * 128 >> 4));
+        for (int k = 0; k < kWgmmaKeys / 16; k++) {
+          Wgmma<T>::values(sums[0], weights[k], value_matrix + static_cast<uint64_t>(k * 16 * 128 >> 4));
+        }
+        wgmma_commit();
+        wgmma_wait(sums[0]);
+        wgmma_keep(weights);
+        if (lane == 0) barrier_arrive(&empty[1][stage]);
+      }
     }
-    wgmma_commit();
-    wgmma_wait(sums[0]);
-    wgmma_keep(weights);
-    if (lane == 0) barrier_arrive(&empty[1][stage]);
-  }
+    guarded = !guarded && __syncthreads_and(loads || all_finite(sums)) == 0;
+  } while (guarded);
+  if (loads) return;
   store_sums<D>(job, tile, kv_head, share.split, first, softmax, sums[0]);
 #else
   __trap();  // never launched: has_wgmma
