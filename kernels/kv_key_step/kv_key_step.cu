@@ -82,8 +82,10 @@ __device__ inline void drop_rows(const KeyStepArguments& a, int64_t b, int32_t p
   if (threadIdx.x == 0) as<int32_t>(a.cache.counts)[b] = to;
 }
 
-static __global__ void __launch_bounds__(kThreads, 2) key_step_kernel(const KeyStepArguments a) {
+template <Rule RULE, Policy POLICY>
+__global__ void __launch_bounds__(kThreads, 2) key_step_kernel(const KeyStepArguments a) {
   wait_for_earlier_kernels();
+  assume<RULE, POLICY>(a.spec);
   TKF_DYNAMIC_SHARED(double, shared);
   TKF_SHARED(DecideShared, s);
   TKF_SHARED(int[kThreads / 32], scratch);
@@ -151,8 +153,12 @@ int32_t on_cuda::key_step(tkf_context* context, const tkf_key_step_args& args) {
   const int64_t bytes = int64_t{cache.kv_heads} * cache.head_dim * (cache.dtype == TKF_DTYPE_F32 ? 4 : 2);
   const bool wide = bytes % 16 == 0 && is_aligned(cache.keys.data, 16) && is_aligned(cache.values.data, 16);
   const filter::KeyStepArguments a = {args, bytes, wide, cuda_fault(context)};
-  TKF_LAUNCH(cuda_stream(context), filter::key_step_kernel, static_cast<unsigned>(cache.batch), filter::kThreads,
-             filter::decide_shared_bytes(a.spec), a);
+  filter::with_kind(a.spec, [&](auto rule, auto policy) {
+    if constexpr (decltype(rule)::value != filter::Rule::kLearned) {  // see check_args
+      TKF_LAUNCH(cuda_stream(context), (filter::key_step_kernel<decltype(rule)::value, decltype(policy)::value>),
+                 static_cast<unsigned>(cache.batch), filter::kThreads, filter::decide_shared_bytes(a.spec), a);
+    }
+  });
   return cuda_launched(context, "tkf_key_step");
 }
 
