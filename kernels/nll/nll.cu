@@ -20,7 +20,9 @@ struct Largest {
   }
 };
 
-// A thread's, then a block's, sum of e^(x - shift) and of e^(x - shift) * (x - other); terms of e^... = 0 are 0.
+// A thread's, then a block's, sum of e^(x - shift), and if COMPARES of e^(x - shift) * (x - other); terms of e^... = 0
+// are 0.
+template <bool COMPARES>
 struct LogSum {
   float shift;
   double sum, weighted;
@@ -30,12 +32,14 @@ struct LogSum {
     if (!(value <= shift)) {
       const double factor = sum == 0 ? 0.0 : exp(static_cast<double>(shift) - static_cast<double>(value));
       sum *= factor;
-      weighted *= factor;
+      if (COMPARES) weighted *= factor;
       shift = value;
     }
     const float e = expf(value - shift);
     sum += static_cast<double>(e);
-    if (e != 0) weighted += static_cast<double>(e) * (static_cast<double>(value) - static_cast<double>(other));
+    if (COMPARES && e != 0) {
+      weighted += static_cast<double>(e) * (static_cast<double>(value) - static_cast<double>(other));
+    }
   }
   __device__ __forceinline__ double value() const { return static_cast<double>(shift) + log(sum); }
 };
@@ -46,13 +50,12 @@ struct LogitsShared {
   int32_t indices[kLogitsThreads / 32];
 };
 
-__device__ __forceinline__ LogSum block_log_sum(LogSum mine, LogitsShared& shared) {
+template <bool COMPARES>
+__device__ __forceinline__ LogSum<COMPARES> block_log_sum(LogSum<COMPARES> mine, LogitsShared& shared) {
   const float shift = block_max(mine.shift, shared.values);
   const double factor = mine.sum == 0 ? 0.0 : exp(static_cast<double>(mine.shift) - static_cast<double>(shift));
-  LogSum all;
-  all.shift = shift;
-  all.sum = block_sum(mine.sum * factor, shared.sums);
-  all.weighted = block_sum(mine.weighted * factor, shared.sums);
+  LogSum<COMPARES> all = {shift, block_sum(mine.sum * factor, shared.sums), 0};
+  if (COMPARES) all.weighted = block_sum(mine.weighted * factor, shared.sums);
   return all;
 }
 
@@ -80,9 +83,18 @@ __global__ void __launch_bounds__(kLogitsThreads) nll_kernel(const float* logits
   TKF_SHARED(LogitsShared, shared);
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const float* x = logits + row * vocab;
-    LogSum mine = {-INFINITY, 0, 0};
-    for (int64_t i = threadIdx.x; i < vocab; i += blockDim.x) mine.add(x[i], x[i]);
-    const LogSum all = block_log_sum(mine, shared);
+    LogSum<false> mine = {-INFINITY, 0, 0};
+    for (int64_t first = threadIdx.x; first < vocab; first += 4 * int64_t{blockDim.x}) {
+      float values[4];  // all under way at once
+#pragma unroll
+      for (int e = 0; e < 4; e++) {
+        const int64_t i = first + e * int64_t{blockDim.x};
+        values[e] = i < vocab ? x[i] : -INFINITY;
+      }
+#pragma unroll
+      for (int e = 0; e < 4; e++) mine.add(values[e], 0);
+    }
+    const LogSum<false> all = block_log_sum(mine, shared);
     if (threadIdx.x == 0) nll[row] = loss_of(x, targets[row], vocab, all.value(), fault);
   }
 }
@@ -94,7 +106,7 @@ __global__ void __launch_bounds__(kLogitsThreads)
   TKF_SHARED(LogitsShared, shared);
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const float *p = base + row * vocab, *q = other + row * vocab;
-    LogSum of_base = {-INFINITY, 0, 0}, of_other = {-INFINITY, 0, 0};
+    LogSum<true> of_base = {-INFINITY, 0, 0}, of_other = {-INFINITY, 0, 0};
     Largest top = {-INFINITY, INT32_MAX, 0}, other_top = {-INFINITY, INT32_MAX, 0};
     for (int64_t i = threadIdx.x; i < vocab; i += blockDim.x) {
       const float a = p[i], b = q[i];
