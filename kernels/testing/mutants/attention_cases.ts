@@ -25,12 +25,12 @@ export const ATTENTION_MUTANTS: readonly Mutant[] = [
   {
     name: "prefill overwrites keys that other warps still read",
     file: "filtered_attention/prefill_mma.cuh",
-    from: `    __syncthreads();  // the values have come, and these keys are no longer read
-    now = tiles.after(now);
-    copy_tile(keys, job.keys, now);`,
-    to: `    now = tiles.after(now);
-    copy_tile(keys, job.keys, now);
-    __syncthreads();`,
+    from: `      __syncthreads();  // the values have come, and these keys are no longer read
+      now = tiles.after(now);
+      copy_tile(keys, job.keys, now);`,
+    to: `      now = tiles.after(now);
+      copy_tile(keys, job.keys, now);
+      __syncthreads();`,
     ...ATTENTION,
   },
   {
@@ -255,10 +255,10 @@ export const ATTENTION_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "prefill by wgmma gives keys back before the product that reads them",
-    from: `    wgmma_wait(scores);
-    if (lane == 0) barrier_arrive(&empty[0][stage]);`,
-    to: `    if (lane == 0) barrier_arrive(&empty[0][stage]);
-    wgmma_wait(scores);`,
+    from: `        wgmma_wait(scores);
+        if (lane == 0) barrier_arrive(&empty[0][stage]);`,
+    to: `        if (lane == 0) barrier_arrive(&empty[0][stage]);
+        wgmma_wait(scores);`,
     ...WGMMA,
   },
   {
@@ -269,13 +269,13 @@ export const ATTENTION_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "prefill by wgmma waits for scores that it has not committed",
-    from: "wgmma_commit();\n    wgmma_wait(scores);",
+    from: "wgmma_commit();\n        wgmma_wait(scores);",
     to: "wgmma_wait(scores);",
     ...WGMMA,
   },
   {
     name: "prefill by wgmma goes on before its sums are there",
-    from: "wgmma_commit();\n    wgmma_wait(sums[0]);",
+    from: "wgmma_commit();\n        wgmma_wait(sums[0]);",
     to: "wgmma_commit();",
     ...WGMMA,
   },
@@ -299,14 +299,14 @@ export const ATTENTION_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "prefill by wgmma does not share its queries",
-    from: "fence_async();\n  meet();",
+    from: "fence_async();\n    meet();",
     to: "meet();",
     ...WGMMA,
   },
   {
     name: "prefill by wgmma clears NaN from values unseen by the product",
-    from: "            fence_async();\n            meet();",
-    to: "            meet();",
+    from: "                fence_async();\n                meet();",
+    to: "                meet();",
     ...WGMMA,
   },
 ];
