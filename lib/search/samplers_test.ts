@@ -52,6 +52,7 @@ Deno.test("hypervolume() is Optuna's, and refuses what lies beyond the reference
     assertAlmostEquals(hypervolume(costs, costs[0].map(() => 1)), volume, 1e-9);
   }
   assertEquals(hypervolume([[0, 1], [1, 0]], [2, 2]), 3);
+  assertEquals([[2], [2, 2], [2, 2, 2]].map((reference) => hypervolume([], reference)), [0, 0, 0]);
   assertEquals(dominanceRanks([[0, 1], [1, 0], [1, 1], [2, 2]]), [0, 0, 1, 2]);
   assertThrows(() => hypervolume([[1, 3]], [2, 2]), RangeError, "the hypervolume of [1,3]");
   assertEquals(dominanceRanks([[0, 1], [1, 0], [1, 1], [1, 1], [2, 2]], 1), [0, 0, 1, 1, 1]);

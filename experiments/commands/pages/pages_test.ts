@@ -45,10 +45,12 @@ Deno.test("PageServer tells each page what is new, a report once, and ends with 
   assertEquals(countRows(report!), 1);
   server.tell({ fraction: 0.75, text: "1 of 2 trials" });
   assertEquals(await next(), { fraction: 0.75, text: "1 of 2 trials", ended: false });
-  server.show(reportOf(2));
+  let drawn = 0;
+  server.show(() => (drawn++, reportOf(2)()));
   const late = listen(url);
   assertEquals(countRows((await late.next()).value!.report!), 2);
   assertEquals(countRows(await (await fetch(`${url}report.html`)).text()), 2);
+  assertEquals(drawn, 1);
   const ends = server.end("Finished.");
   for (const page of [early, late]) {
     let last: PageNews | undefined;

@@ -28,8 +28,8 @@ Deno.test("plotScoreTimeline() marks skipped tokens, and the warm-up where it is
   const kept = figure.data.find(({ name, visible }) => name === "kept" && visible === true)!;
   assertEquals([kept.x, kept.y], [[1], [0.375]]);
   const shapes = (warmup: number) =>
-    plotScoreTimeline(collectScoreTimeline(traces, { warmup })).layout.shapes as { x0: number; x1: number }[];
-  assertEquals(shapes(2).map(({ x0, x1 }) => [x0, x1]), [[-0.5, 1.5]]);
+    plotScoreTimeline(collectScoreTimeline(traces, { warmup })).layout.shapes as Record<string, number>[];
+  assertEquals(shapes(2).map(({ x0, x1, y0, y1 }) => [x0, x1, y0, y1]), [[-0.5, 1.5, 0, 1]]);
   assertEquals(shapes(0), []);
 });
 
