@@ -49,14 +49,3 @@ export function pairedShareInterval(differences: readonly number[], confidence =
   };
   return { estimate, low: findDelta(-1, estimate, z), high: findDelta(estimate, 1, -z) };
 }
-
-/** The interval of a mean of independent estimates: distances from their ends, added in squares (Zou and Donner 2008). */
-export function meanInterval(intervals: readonly Interval[]): Interval {
-  const count = intervals.length;
-  const estimate = intervals.reduce((sum, own) => sum + own.estimate, 0) / count;
-  return {
-    estimate,
-    low: estimate - Math.hypot(...intervals.map((own) => own.estimate - own.low)) / count,
-    high: estimate + Math.hypot(...intervals.map((own) => own.high - own.estimate)) / count,
-  };
-}

@@ -1,7 +1,7 @@
 /** Intervals of proportions against statsmodels and scipy (testdata/make_share_golden.py), and at the ends of their range. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import golden from "./testdata/share_golden.json" with { type: "json" };
-import { meanInterval, pairedShareInterval, shareInterval } from "./shares.ts";
+import { pairedShareInterval, shareInterval } from "./shares.ts";
 
 const differences = (gained: number, lost: number, count: number) =>
   Array.from({ length: count }, (_, i) => i < gained ? 1 : i < gained + lost ? -1 : 0);
@@ -57,15 +57,4 @@ Deno.test("pairedShareInterval() of fractions is as wide as of answers of that s
     ]);
   assertAlmostEquals(halves.low, whole.low, 1e-12);
   assertAlmostEquals(halves.high, whole.high, 1e-12);
-});
-
-Deno.test("meanInterval() adds the ways to the ends in squares, and stays in the range of its parts", () => {
-  const part = (estimate: number, low: number, high: number) => ({ estimate, low, high });
-  assertEquals(meanInterval([part(0.5, 0.25, 0.75)]), part(0.5, 0.25, 0.75));
-  const { estimate, low, high } = meanInterval([part(0, -0.3, 0.6), part(1, 0.6, 1.8)]);
-  assertAlmostEquals(estimate, 0.5);
-  assertAlmostEquals(low, 0.25, 1e-12);
-  assertAlmostEquals(high, 1, 1e-12);
-  const lost = meanInterval([part(-1, -1, -0.7), part(-1, -1, -0.6)]);
-  assertEquals([lost.estimate, lost.low], [-1, -1]);
 });

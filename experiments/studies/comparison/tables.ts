@@ -14,7 +14,7 @@ import {
   type Opposed,
   retainedOf,
 } from "../../../lib/sweep/mod.ts";
-import { type Interval, meanInterval, pairedShareInterval } from "../../../lib/stats/mod.ts";
+import { type Interval, pairedShareInterval } from "../../../lib/stats/mod.ts";
 import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
 
 /** The part of a comparison that tables and pictures read: results contain no pairs. */
@@ -144,6 +144,17 @@ export function withScore(
 /** The change from the full model, which has none. */
 const changeOf = ({ units, against: { dense } }: ComparedResult): Interval =>
   withScore(dense ?? { estimate: 0, low: 0, high: 0 }, units);
+
+/** The interval of a mean of independent estimates: distances from their ends, added in squares (Zou and Donner 2008). */
+export function meanInterval(intervals: readonly Interval[]): Interval {
+  const count = intervals.length;
+  const estimate = intervals.reduce((sum, own) => sum + own.estimate, 0) / count;
+  return {
+    estimate,
+    low: estimate - Math.hypot(...intervals.map((own) => own.estimate - own.low)) / count,
+    high: estimate + Math.hypot(...intervals.map((own) => own.high - own.estimate)) / count,
+  };
+}
 
 /** The methods of a part on its tasks, best first; the full model before them. */
 export function collectItems(part: Part): ItemsRow[] {

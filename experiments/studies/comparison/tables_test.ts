@@ -2,7 +2,15 @@ import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "
 import { comparedAtRatios, type Comparison } from "../../../lib/sweep/mod.ts";
 import { PARTS, shorten } from "./measure.ts";
 import { collectLosses, commonTasks, joinRatios, plotItems, plotLosses } from "./pictures.ts";
-import { collectItems, formatPerplexity, type Part, readPart, showParts, tabulateRatios } from "./tables.ts";
+import {
+  collectItems,
+  formatPerplexity,
+  meanInterval,
+  type Part,
+  readPart,
+  showParts,
+  tabulateRatios,
+} from "./tables.ts";
 
 Deno.test("the study's parts name methods and ratios that a comparison knows", () => {
   for (const [name, { methods, ratios = "0.5" }] of Object.entries(PARTS)) {
@@ -127,4 +135,15 @@ Deno.test("parts of one task have a table together: a row a method, as it stands
 Deno.test("a part that is kept has no pairs, and six digits", () => {
   const text = shorten({ pairs: [1], intervals: 0.123456789, units: 2044 } as unknown as Comparison);
   assertEquals(text, '{"intervals":0.123457,"units":2044}\n');
+});
+
+Deno.test("meanInterval() adds the ways to the ends in squares, and stays in the range of its parts", () => {
+  const part = (estimate: number, low: number, high: number) => ({ estimate, low, high });
+  assertEquals(meanInterval([part(0.5, 0.25, 0.75)]), part(0.5, 0.25, 0.75));
+  const { estimate, low, high } = meanInterval([part(0, -0.3, 0.6), part(1, 0.6, 1.8)]);
+  assertAlmostEquals(estimate, 0.5);
+  assertAlmostEquals(low, 0.25, 1e-12);
+  assertAlmostEquals(high, 1, 1e-12);
+  const lost = meanInterval([part(-1, -1, -0.7), part(-1, -1, -0.6)]);
+  assertEquals([lost.estimate, lost.low], [-1, -1]);
 });

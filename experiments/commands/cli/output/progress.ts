@@ -51,13 +51,17 @@ export class Progress {
   /** Redraws the bar; without a terminal, it does nothing. */
   bar(fraction: number, label: string): void {
     if (!this.isTerminal || this.#stream === undefined) return;
-    const columns = terminalColumns(), width = columns < 100 ? 12 : 24;
+    const width = terminalColumns() < 100 ? 12 : 24;
     const filled = Math.round(width * Math.min(1, Math.max(0, fraction)));
     const bar = "#".repeat(filled) + ".".repeat(width - filled);
     const text = [`[${bar}] ${(100 * fraction).toFixed(0)}%`, this.eta(fraction), label].filter((s) =>
       s !== ""
     ).join("  ");
-    this.#write(`\r\x1b[K${fitWords(escapeControls(text), columns - 1)}`);
+    this.#draw(text);
+  }
+
+  #draw(text: string): void {
+    this.#write(`\r\x1b[K${fitWords(escapeControls(text), terminalColumns() - 1)}`);
     this.#barShown = true;
   }
 
@@ -80,13 +84,7 @@ export class Progress {
   /** Counts the seconds of work whose progress is unknown, on a terminal, until it is disposed of. */
   tick(label: string): Disposable {
     const began = this.#now();
-    const draw = () => {
-      if (!this.isTerminal) return;
-      this.#write(
-        `\r\x1b[K${fitWords(`${label}: ${formatDuration(this.#now() - began)}`, terminalColumns() - 1)}`,
-      );
-      this.#barShown = true;
-    };
+    const draw = () => this.isTerminal && this.#draw(`${label}: ${formatDuration(this.#now() - began)}`);
     draw();
     const timer = setInterval(draw, TICK_MS);
     return {
