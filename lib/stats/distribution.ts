@@ -5,11 +5,10 @@ import { quantile } from "../quantile.ts";
 /** Fractions at which {@linkcode Distribution.quantiles} are given. */
 export const QUANTILE_LEVELS = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99] as const;
 
-/** Moments and quantiles of some numbers; all null where there is no number (`count` 0). */
+/** Moments (variance of the population) and quantiles of numbers; all null where there is no number (`count` 0). */
 export interface Distribution {
   readonly count: number;
   readonly mean: number | null;
-  /** Of the population. */
   readonly variance: number | null;
   readonly min: number | null;
   readonly max: number | null;

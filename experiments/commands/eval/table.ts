@@ -48,7 +48,7 @@ const DENSE_COLUMNS: readonly TableColumn<Row>[] = [
   ["dense", "full model ± standard error", ({ of, dense }) => formatMean(of, dense)],
 ];
 
-/** A percentage of what a method filtered of a task. */
+/** A column with a percentage from the budget of a task. */
 const filtered = (name: string, hint: string, of: (budget: Budget) => number | null | undefined) =>
   [name, hint, ({ budget }: Row) => share(budget && of(budget))] as const;
 

@@ -1,15 +1,7 @@
 /** Several methods at equal budgets on the same text, with intervals of their differences. */
 import { recordLosses } from "../../eval/evaluation.ts";
 import { blockOf, isOfAnswers, readMetric } from "../../eval/metrics.ts";
-import type {
-  ChunkRecord,
-  Evaluation,
-  Filter,
-  RunControl,
-  Task,
-  TaskResult,
-  TaskTypes,
-} from "../../eval/task.ts";
+import type { ChunkRecord, Evaluation, Filter, RunControl, Task, TaskTypes } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { mean } from "../../mean.ts";
 import {
@@ -40,12 +32,11 @@ import {
   controlsOf,
   listSeries,
   type Measured,
+  measureRuns,
   type MethodGroup,
+  type MethodRun,
   type PerLayer,
-  perLayerOf,
-  reachOfRuns,
   type Spent,
-  spentOf,
   splitChunks,
 } from "./measured.ts";
 import { type Match, type Matched, matchMethods } from "./match.ts";
@@ -231,63 +222,22 @@ export async function compareMethods<T extends TaskTypes>(
   const measured: Measured[] = [];
   for (const [name, asIs] of Map.groupBy(args.methods, ({ name }) => name)) {
     const { methods: group = asIs, matched } = matches?.get(name) ?? {};
-    const losses = new Float64Array(dense.length), means: number[] = [];
-    const metrics: { [name: string]: Float64Array } = {};
     const ended: MethodRun[] = [];
-    for (const method of group) {
-      const own = await run(method);
-      own.losses.forEach((loss, i) => losses[i]! += loss / group.length);
-      for (const [name, values] of Object.entries(own.metrics)) {
-        const sums = metrics[name] ??= new Float64Array(dense.length);
-        values.forEach((value, i) => sums[i]! += value / group.length);
-      }
-      means.push(mean(own.losses));
-      ended.push(own);
-    }
-    const { options, asked } = asIs[0]!;
-    const meanOf = (key: "achievedRatio" | "kvAchievedRatio") => {
-      const all = ended.map((own) => own[key]);
-      return all.includes(null) ? null : mean(all as number[]);
-    };
-    const [ratio, kvRatio] = [meanOf("achievedRatio"), meanOf("kvAchievedRatio")];
-    const retained = mapBudgets((budget) => mean(ended.map((own) => own.retained[budget])));
-    const spent = spentOf((key) => mean(ended.map((own) => own[key])));
-    const missed = !matched?.reached && missesRatio(options, ratio);
+    for (const method of group) ended.push(await run(method));
+    const own = measureRuns(ended, dense.length), { options, asked } = asIs[0]!;
     measured.push({
-      name,
-      asked,
-      methods: group,
+      ...{ name, asked, methods: group, options, ...own },
       ...(matched && { matched }),
-      options,
-      losses,
-      means,
-      ratio,
-      kvRatio,
-      retained,
-      missed,
-      metrics,
-      spent,
-      perLayer: perLayerOf(ended),
-      ...reachOfRuns(ended),
+      means: ended.map(({ losses }) => mean(losses)),
+      missed: !matched?.reached && missesRatio(options, own.ratio),
     });
   }
+  const denseRun = { ...denseResult, achievedRatio: 0, kvAchievedRatio: null, retained: mapBudgets(() => 1) };
   const all: Measured[] = [
     {
-      name: "dense",
-      asked: undefined,
-      methods: [],
-      metrics: Object.fromEntries(
-        Object.entries(denseMetrics).map(([name, values]) => [name, Float64Array.from(values)]),
-      ),
-      options: undefined,
-      losses: dense,
+      ...{ name: DENSE, asked: undefined, methods: [], options: undefined, missed: false },
+      ...measureRuns([{ ...denseRun, losses: [...dense], metrics: denseMetrics }], dense.length),
       means: [readMetric(denseResult, task.loss.name)],
-      ratio: 0,
-      kvRatio: null,
-      retained: mapBudgets(() => 1),
-      missed: false,
-      spent: spentOf((key) => denseResult[key]),
-      perLayer: {},
     },
     ...measured.sort((a, b) =>
       (a.asked ?? 0) - (b.asked ?? 0) || Number(a.missed) - Number(b.missed) ||
@@ -315,14 +265,6 @@ function bindAt(create: () => Filter): Filter | undefined {
     if (error instanceof RangeError) return undefined;
     throw error;
   }
-}
-
-/** Results of a run of one method and seed. */
-interface MethodRun
-  extends PerLayer, Partial<Reach>, Pick<TaskResult, "achievedRatio" | "kvAchievedRatio" | keyof Spent> {
-  readonly retained: Retained;
-  readonly losses: readonly number[];
-  readonly metrics: { readonly [name: string]: readonly number[] };
 }
 
 /** The trial of the full model in a log, and its name. */

@@ -3,7 +3,7 @@ import type { Task, TaskResult } from "../../eval/task.ts";
 import { blockOf, type Metric, metricOfUnits, valuesOfUnits } from "../../eval/metrics.ts";
 import { mean } from "../../mean.ts";
 import { nonCausal, type ResolvedOptions } from "../../methods/options.ts";
-import type { Retained } from "../budgets.ts";
+import { mapBudgets, type Retained } from "../budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
 import { type Control, controlFor, isBaseline, seedlessKey } from "./controls.ts";
 import { type Matched, ownBudget } from "./match.ts";
@@ -25,7 +25,7 @@ export interface Spent {
   readonly kvBytesAllocated: number;
 }
 
-export const spentOf = (value: (name: keyof Spent) => number): Spent => ({
+const spentOf = (value: (name: keyof Spent) => number): Spent => ({
   timeMs: value("timeMs"),
   kvBytesHeld: value("kvBytesHeld"),
   kvBytesAllocated: value("kvBytesAllocated"),
@@ -52,7 +52,7 @@ export interface Measured extends MethodGroup {
 }
 
 /** The reach of runs, where they are of items; mean over them. */
-export function reachOfRuns(runs: readonly Partial<Reach>[]): { readonly reach?: Reach } {
+function reachOfRuns(runs: readonly Partial<Reach>[]): { readonly reach?: Reach } {
   if (runs[0]?.identical === undefined) return {};
   const of = (key: keyof Reach) => mean(runs.map((own) => own[key]!));
   return { reach: { missedKeys: of("missedKeys"), ownSkips: of("ownSkips"), identical: of("identical") } };
@@ -62,7 +62,7 @@ export function reachOfRuns(runs: readonly Partial<Reach>[]): { readonly reach?:
 export type PerLayer = Partial<Pick<TaskResult, "skipRatioPerLayer" | "dropRatioPerLayer">>;
 
 /** Means over runs, layer by layer. */
-export function perLayerOf(runs: readonly PerLayer[]): PerLayer {
+function perLayerOf(runs: readonly PerLayer[]): PerLayer {
   const meanOf = (key: keyof PerLayer) => {
     const all = runs.flatMap((run) => run[key] === undefined ? [] : [run[key]]);
     return all[0]?.map((_, layer) => {
@@ -72,6 +72,37 @@ export function perLayerOf(runs: readonly PerLayer[]): PerLayer {
   };
   const skipRatioPerLayer = meanOf("skipRatioPerLayer"), dropRatioPerLayer = meanOf("dropRatioPerLayer");
   return { ...(skipRatioPerLayer && { skipRatioPerLayer }), ...(dropRatioPerLayer && { dropRatioPerLayer }) };
+}
+
+/** Results of a run of one method and seed. */
+export interface MethodRun
+  extends PerLayer, Partial<Reach>, Pick<TaskResult, "achievedRatio" | "kvAchievedRatio" | keyof Spent> {
+  readonly retained: Retained;
+  readonly losses: readonly number[];
+  readonly metrics: { readonly [name: string]: readonly number[] };
+}
+
+/** Means over the runs of a method, or of the full model. @param units Losses of each run. */
+export function measureRuns(runs: readonly MethodRun[], units: number) {
+  const losses = new Float64Array(units), metrics: { [name: string]: Float64Array } = {};
+  for (const own of runs) {
+    own.losses.forEach((loss, i) => losses[i]! += loss / runs.length);
+    for (const [name, values] of Object.entries(own.metrics)) {
+      const sums = metrics[name] ??= new Float64Array(units);
+      values.forEach((value, i) => sums[i]! += value / runs.length);
+    }
+  }
+  const meanOf = (key: "achievedRatio" | "kvAchievedRatio") => {
+    const all = runs.map((own) => own[key]);
+    return all.includes(null) ? null : mean(all as number[]);
+  };
+  return {
+    ...{ losses, metrics, ratio: meanOf("achievedRatio"), kvRatio: meanOf("kvAchievedRatio") },
+    retained: mapBudgets((budget) => mean(runs.map((own) => own.retained[budget]))),
+    spent: spentOf((key) => mean(runs.map((own) => own[key]))),
+    perLayer: perLayerOf(runs),
+    ...reachOfRuns(runs),
+  };
 }
 
 /** Finds where the control of a method stands; -1 = it has none, is it itself, or one of the two missed the ratio. */
