@@ -14,8 +14,6 @@ import { addCounts, type DropCounts, type SkipCounts, tallyDrops, tallySkips } f
 
 /** @internal Results of scoring an item: sums over its requests, each counted as a whole sequence. */
 export interface ItemScore extends Likelihoods {
-  /** Tokens scored, one number per request. */
-  readonly tokens: readonly number[];
   /** Effects of the filter on scored positions. */
   readonly reach: FilterReach;
   readonly skips: SkipCounts;
@@ -186,7 +184,6 @@ function scoreStems(
       logLikelihoods: own.map((i) => scored[i]!.logLikelihood),
       greedy: own.map((i) => scored[i]!.greedy),
       ...(text && { generated: text.text, generatedIds: text.ids }),
-      tokens: requests.map(({ continuation }) => continuation.length),
       reach: addCounts(parts.map(({ reach }) => reach)),
       skips: addCounts(parts.map(({ skips }) => skips)),
       ...(drops.length > 0 && { drops: addCounts(drops) }),

@@ -6,7 +6,7 @@ import { type Item, requestOf } from "./item.ts";
 
 const USAGE = Object.fromEntries(["queriesDense", "queriesSkipped"].map((key) => [key, 5])) as never;
 const score = (logLikelihoods: number[], more: Partial<ItemScore> = {}): ItemScore => ({
-  ...{ logLikelihoods, greedy: logLikelihoods.map(() => false), tokens: logLikelihoods.map(() => 2) },
+  ...{ logLikelihoods, greedy: logLikelihoods.map(() => false) },
   reach: { positions: 4, missedKeys: 0, ownFiltered: 0, ownSkips: 0 },
   skips: { tokens: 10, decided: 8, skippedPerLayer: [0, 0], early: 0 },
   usage: USAGE,

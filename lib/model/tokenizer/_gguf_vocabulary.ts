@@ -1,7 +1,14 @@
 /** A tokenizer's parts out of a GGUF file's metadata. */
 import { bytesOfPiece, createByteLevelBpe, PRE_TOKENIZERS } from "./_byte_level.ts";
 import { bytesOf, encodeSentencePiece } from "./_sentencepiece.ts";
-import { END_TEXT, type Scheme, SPACE, type TokenizerParts, TYPE, type Vocabulary } from "./_vocabulary.ts";
+import {
+  createVocabulary,
+  END_TEXT,
+  type Scheme,
+  SPACE,
+  type TokenizerParts,
+  type Vocabulary,
+} from "./_vocabulary.ts";
 import type { GgufFile } from "../formats/gguf.ts";
 
 /** How a conversation becomes a text. */
@@ -65,20 +72,7 @@ function readVocabulary(gguf: GgufFile): Vocabulary {
   const pieces = gguf.strings(PREFIX + "tokens");
   const types = gguf.numbers(PREFIX + "token_type");
   expectLength(gguf, "token_type", types.length, pieces.length);
-  const idOf = new Map<string, number>();
-  pieces.forEach((piece, id) => {
-    if (piece === "" || idOf.has(piece)) {
-      const found = piece === "" ? `token ${id} empty` : `"${piece}" as token ${idOf.get(piece)} and ${id}`;
-      throw gguf.error(PREFIX + "tokens", `found ${found}, expected each token once`);
-    }
-    idOf.set(piece, id);
-  });
-  const known: readonly number[] = Object.values(TYPE);
-  const odd = types.findIndex((type) => !known.includes(type));
-  if (odd >= 0) {
-    throw gguf.error(PREFIX + "token_type", `found type ${types[odd]} of token ${odd}, expected 1 to 6`);
-  }
-  return { pieces, types, idOf };
+  return createVocabulary(pieces, types, (key, says) => gguf.error(PREFIX + key, says));
 }
 
 function expectLength(gguf: GgufFile, key: string, found: number, expected: number): void {

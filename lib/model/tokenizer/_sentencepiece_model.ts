@@ -3,6 +3,7 @@ import { BinaryReader, type WireType } from "@bufbuild/protobuf/wire";
 import { ModelFormatError } from "../../errors.ts";
 import { bytesOf, encodeSentencePiece } from "./_sentencepiece.ts";
 import {
+  createVocabulary,
   END_TEXT,
   matcherOf,
   partsOf,
@@ -138,16 +139,7 @@ export function readSentencePieceModel(
     scores.push(0);
     types.push(special ? TYPE.control : TYPE.userDefined);
   }
-  const idOf = new Map<string, number>();
-  pieces.forEach((piece, id) => {
-    if (piece === "" || idOf.has(piece)) {
-      throw fail(`"pieces": found piece ${id} ${JSON.stringify(piece)} empty or twice`);
-    }
-    idOf.set(piece, id);
-  });
-  const known = new Set<number>(Object.values(TYPE));
-  const odd = types.findIndex((type) => !known.has(type));
-  if (odd >= 0) throw fail(`"pieces.type": found ${types[odd]} of piece ${odd}, expected 1 to 6`);
+  const vocabulary = createVocabulary(pieces, types, (_, says) => fail(`"pieces": ${says}`));
   const has = (id: number) => id >= 0 && id < pieces.length;
   if (!proto.byteFallback && types[proto.unknownId] !== TYPE.unknown) {
     throw fail(`"trainer_spec.unk_id": found ${proto.unknownId}, expected the piece for what is unknown`);
@@ -155,7 +147,6 @@ export function readSentencePieceModel(
   const bosId = has(proto.bosId) ? proto.bosId : undefined,
     eosId = has(proto.eosId) ? proto.eosId : undefined;
   const ends = pieces.flatMap((piece, id) => END_TEXT.test(piece) && types[id] !== TYPE.normal ? [id] : []);
-  const vocabulary = { pieces, types, idOf };
   return {
     vocabulary,
     scheme: createScheme(vocabulary, scores, own, proto, settings, fail),

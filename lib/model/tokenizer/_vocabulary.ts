@@ -32,6 +32,25 @@ export interface Vocabulary {
   readonly idOf: ReadonlyMap<string, number>;
 }
 
+/** @param fail Makes the error of a list, as GGUF names it. @throws It, if a piece is empty or twice, or a type unknown. */
+export function createVocabulary(
+  pieces: readonly string[],
+  types: readonly number[],
+  fail: (key: "tokens" | "token_type", says: string) => Error,
+): Vocabulary {
+  const idOf = new Map<string, number>(), known: readonly number[] = Object.values(TYPE);
+  pieces.forEach((piece, id) => {
+    if (piece === "" || idOf.has(piece)) {
+      const found = piece === "" ? `token ${id} empty` : `"${piece}" as token ${idOf.get(piece)} and ${id}`;
+      throw fail("tokens", `found ${found}, expected each token once`);
+    }
+    idOf.set(piece, id);
+  });
+  const odd = types.findIndex((type) => !known.includes(type));
+  if (odd >= 0) throw fail("token_type", `found type ${types[odd]} of token ${odd}, expected 1 to 6`);
+  return { pieces, types, idOf };
+}
+
 /** The operations that differ between the kinds of vocabulary. */
 export interface Scheme {
   /** Appends the ids of a stretch of text; `after`: the token that it follows, undefined where it begins the text. */

@@ -219,10 +219,13 @@ Deno.test("Tokenizer.fromSentencePiece() takes added tokens, and refuses what wo
       changed(3, (w) => w.tag(2, WireType.LengthDelimited).bytes(Uint8Array.of(7, 0, 0, 0, 1))),
       '"bytes of normalizer_spec.precompiled_charsmap": found 5, expected 0',
     ],
-    [changed(1, (w) => w.tag(1, WireType.LengthDelimited).string("<s>")), '"<s>" empty or twice'],
+    [
+      changed(1, (w) => w.tag(1, WireType.LengthDelimited).string("<s>")),
+      '"pieces": found "<s>" as token 1 and',
+    ],
     [
       changed(1, (w) => w.tag(1, WireType.LengthDelimited).string("q~").tag(3, WireType.Varint).int32(9)),
-      '"pieces.type": found 9',
+      '"pieces": found type 9',
     ],
     [new Uint8Array(0), '"pieces": found none'],
     [bytes.subarray(0, bytes.length - 3), "found no SentencePiece model"],

@@ -141,12 +141,11 @@ const SCRIPT = `function showTokens(root, map) {
  * ```
  */
 export class TokenMap {
-  readonly title: string;
+  readonly title = "Which tokens were skipped";
   readonly caption: string;
   private readonly parts: TokenMapParts;
 
-  constructor(title: string, caption: string, parts: TokenMapParts) {
-    this.title = title;
+  constructor(caption: string, parts: TokenMapParts) {
     this.caption = caption;
     this.parts = parts;
   }
@@ -266,7 +265,6 @@ export function plotTokenMap(parts: TokenMapParts): TokenMap {
     ? ""
     : ` ${(100 * skipped / (decided.length * layers.length)).toFixed(0)}% of the decisions shown skip.`;
   return new TokenMap(
-    "Which tokens were skipped",
     "The bluer a token, the more of the filtered layers skip its attention; with one layer chosen, the higher its " +
       `score there. Struck and outlined: skipped.${share}`,
     parts,
