@@ -166,8 +166,7 @@ export function replayTable(table: DecisionTable): ReplayedSequence[] {
   for (let row = 0; row < table.rows; row++) {
     const chunk = table.chunk[row]!, layer = table.layer[row]!, side = table.side[row]!;
     const layers = sequences[chunk] ??= new Map(), key = `${side} ${layer}`;
-    if (!layers.has(key)) layers.set(key, { keep: [], cuts: [], ids: [], layer, side });
-    const own = layers.get(key)!;
+    const own = layers.getOrInsertComputed(key, () => ({ keep: [], cuts: [], ids: [], layer, side }));
     if (table.position[row] !== own.keep.length) {
       throw new RangeError(
         `Cannot replay: found position ${

@@ -238,18 +238,16 @@ const PROBE =
  *
  * @returns Lower-case hex.
  */
-export async function digestTokenizer(
+export function digestTokenizer(
   tokenizer: Pick<Tokenizer, "vocabSize" | "bytes" | "encode" | "bosId" | "addsBos" | "endIds">,
 ): Promise<string> {
-  const known = digests.get(tokenizer) ?? await computeDigest(tokenizer);
-  digests.set(tokenizer, known);
-  return known;
+  return digests.getOrInsertComputed(tokenizer, computeDigest);
 }
 
 type Digested = Parameters<typeof digestTokenizer>[0];
 
 /** A tokenizer does not change, and looking at all its tokens takes a while. */
-const digests = new WeakMap<Digested, string>();
+const digests = new WeakMap<Digested, Promise<string>>();
 
 async function computeDigest(tokenizer: Digested): Promise<string> {
   const { vocabSize, bosId, addsBos, endIds } = tokenizer;
