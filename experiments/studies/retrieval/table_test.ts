@@ -14,6 +14,8 @@ Deno.test("the page of retrieval layers has the table of the committed results, 
   );
   const results = await readResults();
   for (const tabulate of LOSS_TABLES) assertStringIncludes(page, formatMarkdown(tabulate(results)));
+  const book = await readResults("book_8192");
+  for (const tabulate of LOSS_TABLES.slice(1)) assertStringIncludes(page, formatMarkdown(tabulate(book)));
   const grid = JSON.parse(await Deno.readTextFile(new URL("grid.json", import.meta.url)));
   type Setting = "kvFusion" | "kvRatio" | "whole" | "wholeFraction";
   const settingOf = ({ kvFusion, kvRatio, whole, wholeFraction }: { readonly [Name in Setting]: unknown }) =>
