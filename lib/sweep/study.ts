@@ -17,7 +17,7 @@ import { sha256 } from "../sha256.ts";
 import { readVersion } from "../version.ts";
 import { digestConditions } from "./trials/digest.ts";
 import { createFilter, type FilterFrom } from "./filter_from.ts";
-import { runSweep, type SweepArguments } from "./trials/runner.ts";
+import { runSweep, type SweepControl } from "./trials/runner.ts";
 import { expandGrids, type Grid } from "./space.ts";
 import { summarizeSweep } from "./summary.ts";
 import type { SweepSummary, Trial } from "./trial.ts";
@@ -196,9 +196,6 @@ export function openStudy<T extends TaskTypes = PerplexityTypes>(study: Study<T>
     run: (filter, control) => checked(evaluation.run(filter, control)),
   };
 }
-
-/** @internal How a sweep may be watched and stopped. */
-export type SweepControl = Pick<SweepArguments, "race" | "signal" | "onProgress" | "onSilence">;
 
 /**
  * Runs every trial of a grid and summarises them, as `deno task sweep` does.

@@ -18,20 +18,26 @@ export interface SweepProgress {
   readonly trial?: Trial;
 }
 
-/** @internal How a sweep is run. */
-export interface SweepArguments<T extends TaskTypes = TaskTypes> {
+/** @internal How a sweep may be watched and stopped. */
+export interface SweepControl {
+  /** Stops trials that will not be the best. */
+  readonly race?: TrialRace;
+  /** Stops between two chunks, and drops the trial at work; the signal's reason is then thrown. */
+  readonly signal?: AbortSignal;
+  /** Called after every chunk and trial. */
+  readonly onProgress?: (progress: SweepProgress) => void;
+  /** Called while others are at the last trials, with those whose workers give no sign. */
+  readonly onSilence?: (held: readonly HeldTrial[]) => void;
+}
+
+/** How a sweep is run. */
+export interface SweepArguments<T extends TaskTypes = TaskTypes> extends SweepControl {
   /** Where trials come from, and go to as they end. */
   readonly source: TrialSource<T>;
   readonly evaluation: Evaluation<T>;
   readonly createPruner: (method: ResolvedOptions) => Filter;
   /** The conditions that the results depend on besides the methods. */
   readonly conditions: RunConditions;
-  readonly race?: TrialRace;
-  /** Stops between two chunks; the trial at work is dropped. */
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (progress: SweepProgress) => void;
-  /** Called while there is nothing to do but to wait for others, with the trials whose workers give no sign. */
-  readonly onSilence?: (held: readonly HeldTrial[]) => void;
 }
 
 /**
