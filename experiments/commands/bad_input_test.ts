@@ -206,7 +206,7 @@ Deno.test("score names what is wrong with its input", () =>
       [["--ids", file("object.json", "{}")], "expected a list of token ids"],
       [["--ids", file("high.json", "[1, 4096]")], "found id 4096 at 1, expected ids below the model's 4096"],
       [["--text", file("empty.txt", "")], "a text of 1 tokens"],
-      [["--ids", ids, "--phase", "both"], "expected prefill or decode"],
+      [["--ids", ids, "--phase", "both"], "expected one of prefill, decode"],
       [["--ids", ids, "--chunk", "0"], "--chunk 0"],
       [["--ids", ids, "--method", "oracle", "--phase", "decode"], "is non-causal"],
       [["--ids", ids, "--threshold", "topk", "--chunk", "2"], "is non-causal"],

@@ -5,7 +5,7 @@
  * `deno task compare --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import { filterFor } from "../../lib/eval/mod.ts";
+import { filterFor, findTask } from "../../lib/eval/mod.ts";
 import { ownRule, PRESETS, readRecord } from "../../lib/methods/mod.ts";
 import {
   describeComparison,
@@ -39,9 +39,11 @@ import type { Progress } from "./cli/output/progress.ts";
 import { describePlan, readPlan, readTaskName, startStudy } from "./cli/run/study.ts";
 import { expectStudy } from "./cli/run/study_store.ts";
 import { checkFlags, runTask } from "./cli/task.ts";
-import { asksForItems, isOfText, type ItemOutcome, planItems, runComparedItems } from "./compare/items.ts";
+import { type ItemOutcome, type ItemPlan, runComparedItems } from "./compare/items.ts";
 import {
   asksToFilter,
+  expectItems,
+  planTasks,
   readFilterFlag,
   type ReadTask,
   readTasks,
@@ -50,6 +52,7 @@ import {
 } from "./eval/plan.ts";
 import { openItems } from "./eval/run.ts";
 import { type Asked, type Running, studyCommand } from "./run.ts";
+import { hasItems as isOfItems } from "./task/data.ts";
 
 /** Columns that are left out in a narrow terminal, the first one first. */
 export const SPARE_COLUMNS =
@@ -128,7 +131,9 @@ const OF_TEXT = ["text", "context", "tokens", "task"];
 
 async function readFlags(asked: Asked) {
   const { values } = asked, methods = await readMethods(asked), match = readMatch(values);
-  const named = readTaskName(values), hasText = isOfText(named), hasItems = asksForItems(values, hasText);
+  const named = readTaskName(values), hasText = !isOfItems(checkFlags(() => findTask(named.task)));
+  // Without a text, --data belongs to the compared task itself.
+  const hasItems = values.has("tasks") || hasText && values.has("data");
   const all = hasItems ? await readTasks(values) : [];
   // If no flag asks for a text, the losses are those of the first task of items.
   const isAlone = hasItems && hasText && !OF_TEXT.some((name) => values.has(name));
@@ -149,7 +154,9 @@ async function plan(flags: Flags, { values, progress, request, named }: Asked) {
   const { methods, tasks, first, from, task } = flags, options = methods.map(({ options }) => options);
   const asked = first === undefined ? values : new Map([...values, ["task", [task.task]]]);
   const plan = await readPlan(asked, options, progress, named, methods.map(({ name }) => name));
-  const items = tasks.length > 0 ? await planItems(tasks, from, plan.model, methods) : undefined;
+  const planned = await planTasks(tasks, plan.model);
+  const items: ItemPlan | undefined = planned.length > 0 ? { planned, from } : undefined;
+  if (items !== undefined) expectItems(planned, plan.model.config, from, methods);
   const started = await startStudy(plan, request, options, progress, expectStudy(named));
   return { ...flags, ...started, items, line: `${plural(methods.length, "run")} on ${started.what}` };
 }

@@ -197,7 +197,7 @@ Deno.test("compare refuses what it cannot run, in one line and before it writes"
   withFolder(async (folder) => {
     const cases: [string[], RegExp][] = [
       [["--methods", "magic"], /^Cannot compare "magic": expected some of variance, /],
-      [["--seeds", "0"], /^Cannot use --seeds 0: expected an integer of at least 1$/m],
+      [["--seeds", "0"], /^Cannot use --seeds 0: expected an integer from 1 to 10000$/m],
       [["--seeds", "100000000"], /^Cannot use --seeds 100000000: expected an integer from 1 to 10000$/m],
       [
         ["--tokens", "99999999999999999999"],

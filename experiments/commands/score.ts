@@ -21,7 +21,7 @@ import { recordTrace } from "../../lib/plot/mod.ts";
 import { readVersion } from "../../lib/version.ts";
 import { expectWritableFile, readJson, writeWhole } from "./cli/files.ts";
 import { readMethod, tellHostRules } from "./cli/flags/method.ts";
-import { type FlagValues, textOf, valuesOf } from "./cli/flags/parse.ts";
+import { expectChoice, type FlagValues, textOf, valuesOf } from "./cli/flags/parse.ts";
 import { readCount, readNamedText } from "./cli/flags/text.ts";
 import { openBackend, readBackend } from "./cli/machine/backend.ts";
 import { openModel, readModel, warnOfLength } from "./cli/machine/model.ts";
@@ -77,12 +77,6 @@ async function readSource(
   };
 }
 
-function readPhase(values: FlagValues): "prefill" | "decode" {
-  const phase = values.get("phase")?.[0] ?? "prefill";
-  if (phase === "prefill" || phase === "decode") return phase;
-  throw new UsageError(`Cannot use --phase "${phase}": expected prefill or decode`);
-}
-
 /** The scored sequences, and how they are fed. */
 interface Feed {
   readonly runs: readonly ScoreRun[];
@@ -99,7 +93,8 @@ async function readFlags({ values }: Asked) {
   const { dtype, products }: Partial<TraceInfo> = replayed?.info ?? {};
   // Flags with which a trace's model has the same numbers again.
   const asKept: FlagValues = new Map([...valuesOf({ dtype, matmul: products }), ...values]);
-  const phase = readPhase(values), chunk = readCount(values, "chunk", 1);
+  const phase = expectChoice("phase", textOf(values, "phase") ?? "prefill", ["prefill", "decode"]);
+  const chunk = readCount(values, "chunk", 1);
   const tokens = readCount(values, "tokens", 2);
   readCount(values, "context", 2);
   const method = await readMethod("score", values);

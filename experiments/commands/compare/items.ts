@@ -1,13 +1,6 @@
 /** Tasks of items in a comparison: the same items with every method, besides the text. */
-import {
-  budgetOf,
-  filterFor,
-  findTask,
-  ItemScorer,
-  reachesNothing,
-  valuesOf,
-} from "../../../lib/eval/mod.ts";
-import type { Model, ModelFile } from "../../../lib/model/mod.ts";
+import { budgetOf, filterFor, ItemScorer, reachesNothing, valuesOf } from "../../../lib/eval/mod.ts";
+import type { Model } from "../../../lib/model/mod.ts";
 import {
   type ComparedItems,
   type ComparedSeries,
@@ -16,53 +9,16 @@ import {
   type FilterFrom,
   mapBudgets,
   type MethodGroup,
-  type NamedMethod,
   retainedOf,
 } from "../../../lib/sweep/mod.ts";
-import type { FlagValues } from "../cli/flags/parse.ts";
-import { checkFlags } from "../cli/task.ts";
-import {
-  asksToFilter,
-  expectItems,
-  type PlannedTask,
-  planTasks,
-  type ReadTask,
-  recordTask,
-  refuseUnreached,
-  type Unreached,
-} from "../eval/plan.ts";
+import { asksToFilter, type PlannedTask, recordTask, refuseUnreached, type Unreached } from "../eval/plan.ts";
 import { type ItemLog, runItems, type RunScores, type TaskScores } from "../eval/run.ts";
 import type { Running } from "../run.ts";
-import { hasItems } from "../task/data.ts";
 
 /** Items, and from where they are filtered. */
-interface ItemPlan {
+export interface ItemPlan {
   readonly planned: readonly PlannedTask[];
   readonly from: FilterFrom | undefined;
-}
-
-/** Whether the task that is compared reads a text. @throws {UsageError} If there is no such task. */
-export const isOfText = ({ task }: { readonly task?: string }): boolean =>
-  !hasItems(checkFlags(() => findTask(task)));
-
-/** Whether tasks of items were asked for. Without a text, `--data` belongs to the compared task itself. */
-export const asksForItems = (values: FlagValues, hasText: boolean): boolean =>
-  values.has("tasks") || hasText && values.has("data");
-
-/**
- * Items in a model's tokens. Every method can filter scored positions of each task.
- *
- * @throws {UsageError} If an item cannot be scored, or a method would reach none of a task.
- */
-export async function planItems(
-  read: readonly ReadTask[],
-  from: FilterFrom | undefined,
-  file: ModelFile,
-  methods: readonly NamedMethod[],
-): Promise<ItemPlan> {
-  const planned = await planTasks(read, file);
-  expectItems(planned, file.config, from, methods);
-  return { planned, from };
 }
 
 export interface ItemOutcome {

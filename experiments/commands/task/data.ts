@@ -1,19 +1,24 @@
 /** The data of a task of items as a text: its JSONL file, rows of the hub, or the source of generated items. */
+import { parquetReadObjects } from "hyparquet";
 import { UsageError } from "../../../lib/errors.ts";
 import {
+  type HubRows,
   type ItemData,
+  ItemRow,
   type ItemRows,
   type MadeOf,
   ownTask,
   readItemRows,
   type Task,
 } from "../../../lib/eval/mod.ts";
+import { readPlainFile } from "../../../lib/files.ts";
+import { type HubOptions, obtainDataset } from "../../../lib/model/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { readText } from "../cli/files.ts";
 import { type FlagValues, textOf } from "../cli/flags/parse.ts";
 import { checkFlags } from "../cli/task.ts";
 import { readCount } from "../cli/flags/text.ts";
-import { readHubData } from "./hub_data.ts";
+import { readParquet } from "../cli/parquet.ts";
 
 /** A task of items. */
 export type ItemTask = Task & Required<Pick<Task, "items">>;
@@ -106,6 +111,53 @@ async function readHubRows(task: ItemTask, { hub }: ItemRows, offline: boolean):
     sha256: found.sha256,
     text: found.rows.map((row) => `${JSON.stringify(row)}\n`).join(""),
   };
+}
+
+/**
+ * Reads a task's rows, downloading its files where the cache has not got them.
+ *
+ * @returns Rows in the form of the task's own file, and SHA-256 of all files, one after the other.
+ * @throws {UsageError} As `obtainDataset`.
+ * @throws {RangeError} If a file or a row is not as the task expects; the message names file and row.
+ */
+export async function readHubData(
+  { name, hub }: { readonly name: string; readonly hub: HubRows },
+  options: HubOptions,
+) {
+  const paths = await obtainDataset(hub.repository, hub.revision, hub.files, options);
+  const rows: ItemRow[] = [], parts: Uint8Array<ArrayBuffer>[] = [];
+  for (const [i, path] of paths.entries()) {
+    const file = hub.files[i]!, bytes = await readPlainFile(path);
+    parts.push(bytes);
+    const records = await readRecords(bytes, file).catch(({ message }: Error) => {
+      throw new RangeError(`Cannot read ${placeOf(hub, file)}: ${message}`);
+    });
+    for (const [row, fields] of records.entries()) {
+      const place = `${placeOf(hub, file)}, row ${row + 1}`;
+      rows.push(
+        new ItemRow(place, { id: `${name}-${rows.length}`, ...hub.row(new ItemRow(place, fields), file) }),
+      );
+    }
+  }
+  return { rows, sha256: await sha256(new Uint8Array(await new Blob(parts).arrayBuffer())) };
+}
+
+const placeOf = ({ repository }: HubRows, file: string) => `"${repository}/${file}"`;
+
+/** The records of a file; whole numbers as numbers. @throws {Error} If it is broken. */
+async function readRecords(
+  bytes: Uint8Array<ArrayBuffer>,
+  file: string,
+): Promise<{ [name: string]: unknown }[]> {
+  if (file.endsWith(".jsonl")) {
+    const lines = new TextDecoder().decode(bytes).split("\n").filter((line) => line !== "");
+    return lines.map((line) => JSON.parse(line));
+  }
+  const records = await readParquet(bytes, parquetReadObjects);
+  const plain = (
+    [name, value]: [string, unknown],
+  ) => [name, typeof value === "bigint" ? Number(value) : value];
+  return records.map((record) => Object.fromEntries(Object.entries(record).map(plain)));
 }
 
 /** Rows of a user's own file, JSONL or a JSON list, each with an `id`. @throws {UsageError} If it is neither. */

@@ -3,7 +3,7 @@ import { UsageError } from "../../../lib/errors.ts";
 import { type HubRows, type Item, TASKS } from "../../../lib/eval/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { finish, spawnTask, withFolder } from "../testing.ts";
-import { readHubData } from "./hub_data.ts";
+import { readHubData } from "./data.ts";
 import golden from "../eval/testdata/hub_golden.json" with { type: "json" };
 
 const FILES = new URL("../eval/testdata/hub/", import.meta.url);
