@@ -51,8 +51,6 @@ export const seedlessKey = (options: ResolvedOptions): string => effectiveKey({ 
 const presets = new Map<string, ReadonlyMap<string, string>>();
 
 function presetsAt(pruneRatio: number, kvRatio: number): ReadonlyMap<string, string> {
-  const at = `${pruneRatio} ${kvRatio}`, known = presets.get(at);
-  if (known !== undefined) return known;
   const names = new Map<string, string>();
   for (const [preset, own] of Object.entries(PRESETS)) {
     const options = resolveOptions(
@@ -67,7 +65,6 @@ function presetsAt(pruneRatio: number, kvRatio: number): ReadonlyMap<string, str
       if (held !== undefined) names.set(seedlessKey(held), `${control} for ${preset}`);
     }
   }
-  presets.set(at, names);
   return names;
 }
 
@@ -76,5 +73,6 @@ function presetsAt(pruneRatio: number, kvRatio: number): ReadonlyMap<string, str
  * `retrieval, none whole` for one without its whole layers, and undefined for all others.
  */
 export function presetName(options: ResolvedOptions): string | undefined {
-  return presetsAt(options.pruneRatio, options.kvRatio).get(seedlessKey(options));
+  const { pruneRatio, kvRatio } = options, at = `${pruneRatio} ${kvRatio}`;
+  return presets.getOrInsertComputed(at, () => presetsAt(pruneRatio, kvRatio)).get(seedlessKey(options));
 }

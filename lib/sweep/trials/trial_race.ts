@@ -80,9 +80,7 @@ export class TrialRace {
   }
 
   #groupOf(options: ResolvedOptions): Map<string, OtherTrial> {
-    const key = raceGroup(options), group = this.#others.get(key) ?? new Map<string, OtherTrial>();
-    this.#others.set(key, group);
-    return group;
+    return this.#others.getOrInsertComputed(raceGroup(options), () => new Map());
   }
 
   /** Lets a trial run, which reads at most `chunks` chunks. It is compared with trials that end meanwhile, too. */
