@@ -48,14 +48,12 @@ export function collectComparison(comparison: Comparison, base: ComparisonBase):
     const difference = method[DIFFERENCES[base]] ?? null; // a comparison of an older version has less
     if (difference === null) return [];
     const { name, nonCausal, achievedRatio, retained, missed, loss, closed, seeds } = method;
+    const above = base === "dense" ? "loss increase" : `above ${base}`;
+    const shown = formatMetric(headline, readMetric(method, headline.name));
     const hover = [
       `<b>${escapeText(name)}</b>${seeds > 1 ? `, mean over ${seeds} seeds` : ""}`,
-      `${formatInterval(difference, 4)} ${
-        base === "dense" ? "loss increase" : `above ${base}`
-      }, ${task.loss.unit}`,
-      `loss ${loss.toFixed(4)}, ${headline.name} ${
-        formatMetric(headline, readMetric(method, headline.name))
-      }`,
+      `${formatInterval(difference, 4)} ${above}, ${task.loss.unit}`,
+      `loss ${loss.toFixed(4)}, ${headline.name} ${shown}`,
       `queries skipped ${achievedRatio === null ? "none" : achievedRatio.toFixed(3)}${
         missed ? ", not the requested ratio: do not compare it" : ""
       }`,

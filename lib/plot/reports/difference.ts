@@ -33,25 +33,23 @@ export function describeDifference(diff: RunDifference): string[] {
   const both = rows.filter(({ difference }) => difference !== null);
   const count = (sign: number) => both.filter(({ difference }) => signOf(difference!) === sign).length;
   const alone = (side: "a" | "b") => rows.filter((row) => row[side] === null).length;
-  const all = nameRows(rows), nameOf = (row: DifferenceRow) => all[rows.indexOf(row)]!;
+  const names = nameRows(rows), nameOf = (row: DifferenceRow) => names[rows.indexOf(row)]!;
   const widest =
     both.toSorted((a, b) => Math.abs(b.difference!.estimate) - Math.abs(a.difference!.estimate))[0];
   const what = diff.kind === "sweep" ? "trial" : diff.kind === "compare" ? "method" : "text";
   const shown = (row: DifferenceRow) => `${formatInterval(row.difference!, 4)} ${lossUnit(task)}`;
   const spread = widest && Number.isNaN(widest.difference!.low);
+  const all = plural(both.length, what);
   const first = widest === undefined
     ? `No ${what} is in both runs: nothing to compare.`
     : both.length === 1
     ? `B's loss less A's${diff.kind === "score" ? "" : `, “${nameOf(widest)}”`}: ${shown(widest)}.`
     : spread
-    ? `${
-      plural(both.length, what)
-    } in both runs, on one block of text: too short to tell differences from chance.`
+    ? `${all} in both runs, on one block of text: too short to tell differences from chance.`
     : count(0) === both.length
-    ? `Of ${plural(both.length, what)} none costs more or less in B than in A.`
-    : `Of ${plural(both.length, what)}, ${count(-1)} cost less in B than in A, ${count(1)} more, and ${
-      count(0)
-    } no different beyond 95% intervals.`;
+    ? `Of ${all} none costs more or less in B than in A.`
+    : `Of ${all}, ${count(-1)} cost less in B than in A, ${count(1)} more, and ` +
+      `${count(0)} no different beyond 95% intervals.`;
   const missing = [["A", alone("b")], ["B", alone("a")]] as const;
   return [
     first,
@@ -65,10 +63,8 @@ export function describeDifference(diff: RunDifference): string[] {
       ? [`The full models differ: ${shown(dense)}.`]
       : []),
     paired
-      ? `Paired: both read the same tokens; differences are those of ${
-        plural(blockOf(task), task.loss.of)
-      } each, intervals by ` +
-        "Student's t over these, each by itself."
+      ? "Paired: both read the same tokens; differences are those of " +
+        `${plural(blockOf(task), task.loss.of)} each, intervals by Student's t over these, each by itself.`
       : `Not paired, since ${unpaired}: differences are those of the losses above each run's own full model, with ` +
         "intervals as if the runs were independent.",
     ...missing.flatMap(([name, n]) => n === 0 ? [] : [`${plural(n, what)} in ${name} alone.`]),
@@ -109,8 +105,8 @@ export function tabulateDifference(diff: RunDifference): TextTable {
     [`${headline.label} B`, "the same in B", (row) => metric(row.b)],
     [
       "B - A",
-      `${
-        diff.paired ? `difference of mean ${loss.label}` : `difference of ${loss.label} increase`
+      `difference of ${
+        diff.paired ? `mean ${loss.label}` : `${loss.label} increase`
       }, ${loss.unit}, with its 95% interval`,
       ({ difference }) => difference === null ? "-" : formatInterval(difference, 4),
     ],

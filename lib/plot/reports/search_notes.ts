@@ -15,31 +15,22 @@ export function describeSearch({ search, race, stopped = [], trials }: Pick<
     const rest = [
       ...(repeated > 0 ? [`${repeated} repeated what was known`] : []),
       ...(refused > 0 ? [`${refused} cannot be (the first: ${firstRefused})`] : []),
-    ];
+    ].join(", ");
+    const count = plural(proposed, "proposal"), sought = objectives.join(" and ");
     lines.push(
-      `Search by ${sampler}, seed ${seed}, for low ${objectives.join(" and ")}: ${
-        plural(proposed, "proposal")
-      }${rest.length === 0 ? "" : `, of which ${rest.join(", ")}`}.`,
+      `Search by ${sampler}, seed ${seed}, for low ${sought}: ${count}${rest && `, of which ${rest}`}.`,
     );
-    const shares = Object.entries(importances);
-    if (shares.length > 1) {
-      lines.push(
-        `What sets the best tenth apart (PED-ANOVA; the bars of importance are of all trials): ${
-          shares.map(([axis, share]) => `${axis} ${percent(share)}`).join(", ")
-        }.`,
-      );
-    }
+    const shares = Object.entries(importances).map(([axis, share]) => `${axis} ${percent(share)}`);
+    const what = "What sets the best tenth apart (PED-ANOVA; the bars of importance are of all trials)";
+    if (shares.length > 1) lines.push(`${what}: ${shares.join(", ")}.`);
     if (search.hypervolume !== undefined) {
-      lines.push(
-        `Hypervolume of ${objectives.join(" and ")}, up to 1 each: ${search.hypervolume.toFixed(4)}.`,
-      );
+      lines.push(`Hypervolume of ${sought}, up to 1 each: ${search.hypervolume.toFixed(4)}.`);
     }
   }
   if (race !== undefined) {
+    const all = plural(trials.length + stopped.length, "trial"), saved = percent(1 - race.read / race.of);
     lines.push(
-      `Race (${race.kind}): ${stopped.length} of ${
-        plural(trials.length + stopped.length, "trial")
-      } stopped early, ${percent(1 - race.read / race.of)} of the chunk evaluations saved.`,
+      `Race (${race.kind}): ${stopped.length} of ${all} stopped early, ${saved} of the chunk evaluations saved.`,
     );
   }
   return lines;

@@ -37,11 +37,11 @@ const KINDS: { readonly [name in keyof Results]: Kind<Results[name]> } = {
     title: "Sweep",
     render: renderSweepReport,
     headline({ trials, dense, environment }) {
-      const { headline } = findTask(environment.task), front = trials.filter(({ pareto }) => pareto).length;
-      const shown = formatMetric(headline, readMetric(dense, headline.name));
-      return `${
-        plural(trials.length, "trial")
-      }, ${front} on the Pareto front; dense ${headline.name} ${shown}.`;
+      const { headline } = findTask(environment.task), { name } = headline;
+      const count = plural(trials.length, "trial"), front = trials.filter(({ pareto }) => pareto).length;
+      return `${count}, ${front} on the Pareto front; dense ${name} ${
+        formatMetric(headline, readMetric(dense, name))
+      }.`;
     },
   },
   heads: {
@@ -50,11 +50,8 @@ const KINDS: { readonly [name in keyof Results]: Kind<Results[name]> } = {
     headline({ overall: { rules } }) {
       const own = rules.filter(({ rule, auroc }) => auroc !== null && !findMethod(rule)?.looks?.random);
       const best = own.sort((a, b) => b.auroc! - a.auroc!)[0];
-      return `${rules.length} rules measured${
-        best === undefined
-          ? ""
-          : `; ${best.rule} finds redundant tokens best, AUROC ${best.auroc!.toFixed(3)}`
-      }.`;
+      const finds = best && `; ${best.rule} finds redundant tokens best, AUROC ${best.auroc!.toFixed(3)}`;
+      return `${rules.length} rules measured${finds ?? ""}.`;
     },
   },
   compare: {
@@ -64,31 +61,27 @@ const KINDS: { readonly [name in keyof Results]: Kind<Results[name]> } = {
       const best = methods.find(({ closed, nonCausal, options }) =>
         closed !== null && !nonCausal && !(options && isControl(options))
       );
-      return `${plural(methods.length - 1, "method")}${
-        best === undefined
-          ? ""
-          : `; ${best.name} is the best that is causal and closes ${
-            formatPercent(best.closed!)
-          } of the gap from random to oracle`
-      }.`;
+      const closes = best && `${formatPercent(best.closed!)} of the gap from random to oracle`;
+      const says = best ? `; ${best.name} is the best that is causal and closes ${closes}` : "";
+      return `${plural(methods.length - 1, "method")}${says}.`;
     },
   },
   reproduce: {
     title: "Recipe",
     render: renderReproduction,
-    headline: ({ recipe, parts, checks }) =>
-      `Recipe ${recipe}: ${plural(parts.length, "part")}, ${
-        plural(checks.length, "dense number")
-      } checked against published ones.`,
+    headline({ recipe, parts, checks }) {
+      const counts = [plural(parts.length, "part"), plural(checks.length, "dense number")].join(", ");
+      return `Recipe ${recipe}: ${counts} checked against published ones.`;
+    },
   },
   bench: {
     title: "Speed",
     render: renderBenchReport,
     headline({ kernels, lengths }) {
-      const count = (key: "tokens" | "name") => new Set(lengths.map((row) => row[key])).size;
-      return `${plural(kernels.length, "kernel measurement")}; ${plural(count("tokens"), "length")} of ${
-        plural(count("name"), "method")
-      }.`;
+      const count = (key: "tokens" | "name", noun: string) =>
+        plural(new Set(lengths.map((row) => row[key])).size, noun);
+      const measured = plural(kernels.length, "kernel measurement");
+      return `${measured}; ${count("tokens", "length")} of ${count("name", "method")}.`;
     },
   },
 };

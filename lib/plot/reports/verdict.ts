@@ -103,11 +103,14 @@ function gapClosed(own: Loss, random: Loss, oracle: Loss): Interval | undefined 
   return { estimate, low: estimate - half, high: estimate + half };
 }
 
+const percentOf = (share: number) => `${Number((100 * share).toPrecision(4))}%`;
+const SKIPPED = {
+  query: "queries skipped",
+  key: "keys and values evicted, and every attention computed,",
+} as const;
+
 /** The requested ratio in words: `At 50% of queries skipped`. */
-const atRatio = (side: Verdict["side"], asked: number) =>
-  `At ${Number((100 * asked).toPrecision(4))}% of ${
-    side === "query" ? "queries skipped" : "keys and values evicted, and every attention computed,"
-  }`;
+const atRatio = (side: Verdict["side"], asked: number) => `At ${percentOf(asked)} of ${SKIPPED[side]}`;
 
 export function describeVerdicts(verdicts: readonly Verdict[], summary: SweepSummary): string[] {
   if (verdicts.length === 0) {
@@ -117,14 +120,12 @@ export function describeVerdicts(verdicts: readonly Verdict[], summary: SweepSum
   const shown = (record: object) => formatMetric(headline, readMetric(record, headline.name));
   const sentences = verdicts.flatMap(({ side, asked, methods }) => {
     const [{ method, trial, closed, toBaseline }] = methods as readonly [MethodVerdict, ...MethodVerdict[]];
-    const numbers = `${headline.name} ${shown(trial)}, dense ${shown(summary.dense)}; ${
-      describeRetained(retainedOf(trial))
-    }.`;
-    const first = closed === undefined
-      ? `${atRatio(side, asked)} “${method}” is the best online method: ${numbers}`
-      : `${atRatio(side, asked)} “${method}” closes ${
-        formatPercent(closed)
-      } of the way from the random baseline to the oracle: ${numbers}`;
+    const retained = describeRetained(retainedOf(trial));
+    const says = closed === undefined
+      ? "is the best online method"
+      : `closes ${formatPercent(closed)} of the way from the random baseline to the oracle`;
+    const first = `${atRatio(side, asked)} “${method}” ${says}: ${headline.name} ${shown(trial)}, ` +
+      `dense ${shown(summary.dense)}; ${retained}.`;
     return toBaseline === undefined
       ? [
         first,
@@ -157,12 +158,9 @@ function listToBaseline(methods: readonly (readonly [name: string, MethodVerdict
 
 /** Common budget of matched methods: `At equal KV cache, 63% of the full model (requested: 50% of keys and values),` */
 function atBudget(side: Verdict["side"], { budget, target, asked }: Matched): string {
-  const share = `${Number((100 * asked).toPrecision(4))}% of ${
-    side === "query" ? "queries" : "keys and values"
-  }`;
-  return `At equal ${BUDGETS[budget].label}, ${
-    showFraction(target)
-  } of the full model (requested: ${share}),`;
+  const share = `${percentOf(asked)} of ${side === "query" ? "queries" : "keys and values"}`;
+  const spent = `${BUDGETS[budget].label}, ${showFraction(target)} of the full model`;
+  return `At equal ${spent} (requested: ${share}),`;
 }
 
 /** A method of a comparison that may be the best of its side, with the requested ratio. */
@@ -217,14 +215,12 @@ export function describeComparison(comparison: Comparison): string[] {
     const asked = highestRatio(online, side);
     const own = online.filter((method) => method.side === side && method.share === asked), [best] = own;
     if (best === undefined) return [];
-    const { name, lossIncrease, closed, retained, matched } = best,
-      spent = retained && `, ${describeRetained(retained)}`;
+    const { name, lossIncrease, closed, retained, matched } = best;
     const where = matched === undefined ? atRatio(side, asked) : atBudget(side, matched);
-    const first = `${where} “${name}” has the smallest loss increase of the causal methods: ${
-      formatInterval(lossIncrease!, 3)
-    } ${lossUnit(task)}${spent ?? ""}${
-      closed === null ? "" : `; it closes ${formatPercent(closed)} of the way from its random to its oracle`
-    }.`;
+    const spent = retained === undefined ? "" : `, ${describeRetained(retained)}`;
+    const way = closed && `; it closes ${formatPercent(closed)} of the way from its random to its oracle`;
+    const first = `${where} “${name}” has the smallest loss increase of the causal methods: ` +
+      `${formatInterval(lossIncrease!, 3)} ${lossUnit(task)}${spent}${way ?? ""}.`;
     const known = own.flatMap((method) => {
       const toBaseline = toBaselineOf(method, rows.get(method.name));
       return toBaseline === undefined ? [] : [[method.name, toBaseline] as const];
@@ -284,16 +280,14 @@ function describeItems({ methods, results = [] }: Comparison): string[] {
         : [`${verdict} than the full model: ${found.map(({ method }) => method).join(", ")}`];
     });
     const same = own.filter(({ reach }) => reach !== undefined && reach.identical > MOSTLY);
-    const changed = same.map(({ method, reach, units }) =>
-      `${method} ${Math.round(units * (1 - reach!.identical))}`
-    );
+    const changed = same
+      .map(({ method, reach, units }) => `${method} ${Math.round(units * (1 - reach!.identical))}`)
+      .join(", ");
     return [
       `${name}, ${plural(dense.units, "item")}, dense ${formatMetric(headline, dense.value)}: ` +
       `${told.length === 0 ? "no method differs significantly from the full model" : told.join("; ")}.`,
-      ...(changed.length === 0 ? [] : [
-        `Of these ${dense.units} items methods changed few: ${
-          changed.join(", ")
-        }; the others are the full model's.`,
+      ...(changed === "" ? [] : [
+        `Of these ${dense.units} items methods changed few: ${changed}; the others are the full model's.`,
       ]),
     ];
   });

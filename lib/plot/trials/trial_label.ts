@@ -104,10 +104,8 @@ export function varyingOptions(trials: readonly OptionsRecord[]): string[] {
 export function describeRetained(retained: Retained): string {
   const said = BUDGET_NAMES.filter((name) =>
     name !== "projectionFlops" && (name !== "parameters" || retained.parameters < 1)
-  );
-  return `retained: ${
-    said.map((name) => `${BUDGETS[name].label} ${showFraction(retained[name])}`).join(", ")
-  }`;
+  ).map((name) => `${BUDGETS[name].label} ${showFraction(retained[name])}`);
+  return `retained: ${said.join(", ")}`;
 }
 
 /** The value of an option, lists as `7+18`; with the whole layers or heads that a probe has found. */
