@@ -35,7 +35,7 @@ export function warnOfIdentical(budgets: { readonly [task: string]: Budget }): s
 
 const share = (value: number | null | undefined) => value == null ? "-" : `${(100 * value).toFixed(1)}%`;
 
-/** A row of results, with its metric and what the method filtered of its task. */
+/** A row of results, with its metric and the savings of the method on its task. */
 interface Row extends ItemResult {
   readonly of: Metric;
   readonly budget: Budget | undefined;

