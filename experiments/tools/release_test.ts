@@ -4,7 +4,8 @@ import { run } from "../../ffi/build/command.ts";
 import { PREBUILT } from "../../ffi/prebuilt_list.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { sha256 } from "../../lib/sha256.ts";
-import { runTask, withFolder } from "../commands/testing.ts";
+import { NOT_ON_WINDOWS, unless } from "../../lib/testing.ts";
+import { listFolder, runTask, withFolder } from "../commands/testing.ts";
 import { renewContracts } from "./release.ts";
 import {
   CONTRACTS,
@@ -23,7 +24,7 @@ import {
   listMaterials,
   readChangelog,
 } from "./release/materials.ts";
-import { PINNED_ZIG, PLATFORMS, readPlatforms } from "./release/native.ts";
+import { ensureZig, PINNED_ZIG, PLATFORMS, readPlatforms } from "./release/native.ts";
 import { expectPortable, formatPrebuilt, neededGlibc, packNative } from "./release/packages.ts";
 import { formatProvenance } from "./release/provenance.ts";
 
@@ -268,4 +269,34 @@ Deno.test("release publishes nothing by itself", async () => {
   const { code, stdout, stderr } = await runTask("release");
   assertEquals([code, stdout], [2, ""]);
   assertMatch(stderr, /^Cannot publish: expected --dry-run, which prints the commands that publish\n$/);
+});
+
+Deno.test({
+  ...unless(NOT_ON_WINDOWS, "ensureZig() keeps what pip has fetched, and leaves nothing of a failure"),
+  fn: () =>
+    withFolder(async (folder) => {
+      const cache = `${folder}/cache`,
+        before = ["PATH", "TOKENFILTER_CACHE"].map((name) => Deno.env.get(name));
+      const pip = (script: string) =>
+        Deno.writeTextFile(`${folder}/python3`, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+      const said: string[] = [], ensure = () => ensureZig((line) => said.push(line));
+      Deno.env.set("TOKENFILTER_CACHE", cache);
+      Deno.env.set("PATH", `${folder}:${before[0]}`);
+      try {
+        await pip("echo no network >&2; exit 1");
+        await assertRejects(ensure, UsageError, "no network");
+        assertEquals(listFolder(cache), []);
+        await pip(`while [ "$1" != --target ]; do shift; done
+mkdir "$2/ziglang"; printf '#!/bin/sh\\necho ${PINNED_ZIG.version}\\n' > "$2/ziglang/zig"; chmod +x "$2/ziglang/zig"`);
+        for (let time = 0; time < 2; time++) {
+          assertEquals(await ensure(), `${cache}/ziglang-${PINNED_ZIG.version}/ziglang/zig`);
+        }
+        assertEquals(listFolder(cache), [`ziglang-${PINNED_ZIG.version}`]);
+        assertEquals(said.length, 2, "it is fetched once");
+      } finally {
+        if (before[1] === undefined) Deno.env.delete("TOKENFILTER_CACHE");
+        else Deno.env.set("TOKENFILTER_CACHE", before[1]);
+        Deno.env.set("PATH", before[0]!);
+      }
+    }),
 });

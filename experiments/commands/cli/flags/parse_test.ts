@@ -4,6 +4,8 @@ import { flagsOf } from "./flags.ts";
 import { describeFlags } from "./help.ts";
 import type { Task } from "./flag.ts";
 import { parseFlags, parseOwnFlags } from "./parse.ts";
+import { readNamedText } from "./text.ts";
+import { withFolder } from "../../testing.ts";
 
 const parse = (task: Task, ...args: string[]) => Object.fromEntries(parseFlags(task, args, task === "sweep"));
 
@@ -135,3 +137,10 @@ Deno.test("describeFlags() lists for a dump the methods that run on one, and no 
   }
   assertThrows(() => parse("filter", "--compensation", "false"), UsageError);
 });
+
+Deno.test("readNamedText() names a text by its file, without the folders", () =>
+  withFolder(async (folder) => {
+    await Deno.writeTextFile(`${folder}/own.txt`, "words");
+    assertEquals(await readNamedText(`${folder}/own.txt`), { name: "own.txt", text: "words" });
+    assertEquals((await readNamedText()).name, "built-in prose");
+  }));
