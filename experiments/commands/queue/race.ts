@@ -13,6 +13,7 @@ import {
   trialFields,
   TrialRace,
 } from "../../../lib/sweep/mod.ts";
+import type { TrialJob } from "./job.ts";
 
 export interface QueuedRace {
   /** Adds the records since the last call; calls wait for each other. */
@@ -58,4 +59,16 @@ export function joinRace(
     return race.enter(method, chunks);
   };
   return { look, enter };
+}
+
+/** The race of a job, if it has one; that of the last sweep is kept. @param join Joins the race of a sweep. */
+export function keepRace(
+  join: (race: RaceRequest, sweep: string) => Promise<QueuedRace>,
+): (job: Pick<TrialJob, "sweep" | "race">) => Promise<QueuedRace | undefined> {
+  let last: { readonly sweep: string; readonly race: QueuedRace } | undefined;
+  return async ({ sweep, race }) => {
+    if (race === undefined) return undefined;
+    if (last?.sweep !== sweep) last = { sweep, race: await join(race, sweep) };
+    return last.race;
+  };
 }

@@ -25,7 +25,7 @@ import {
   textKey,
   type TrialJob,
 } from "./job.ts";
-import { joinRace, type QueuedRace } from "./race.ts";
+import { joinRace, keepRace } from "./race.ts";
 
 /** Milliseconds after which a trial that one worker refused is offered again. */
 const OFFER_MS = 1000;
@@ -155,15 +155,10 @@ async function openQueued(
   expectConditions(name, known, completeConditions(found));
   const evaluation = openStudy(opened.study);
   const bind = binderOf(opened.study);
-  let last: { readonly sweep: string; readonly race: QueuedRace } | undefined;
-  const raceOf = async ({ sweep, race }: TrialJob): Promise<QueuedRace | undefined> => {
-    if (race === undefined) return undefined;
-    if (last?.sweep !== sweep) {
-      const { chunks } = await evaluation.dense();
-      last = { sweep, race: joinRace(race, chunks, redis, endedKey(prefix, sweep), opened.study.task) };
-    }
-    return last.race;
-  };
+  const raceOf = keepRace(async (race, sweep) => {
+    const { chunks } = await evaluation.dense();
+    return joinRace(race, chunks, redis, endedKey(prefix, sweep), opened.study.task);
+  });
   return async ({ data }, onChunk) => {
     const taken = { digest: data.digest, method: await readMethod(data).catch(giveUp) };
     const race = await raceOf(data), racing = await race?.enter(taken.method);
