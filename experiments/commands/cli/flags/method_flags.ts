@@ -56,17 +56,9 @@ function flagOf(name: string, option: Option): Flag {
 const NEEDS_SKIPS = new Set(["substitute", "sinks", "shuffle"]);
 
 /** Options that spread a ratio over layers, or choose the cached state: a dump of keys and values has no such thing. */
-const NEEDS_MODEL = new Set([
-  "tail",
-  "schedule",
-  "slope",
-  "skipRatios",
-  "keyState",
-  "cacheSkipped",
-  "kvTail",
-  "whole",
-  "wholeFraction",
-]);
+const NEEDS_MODEL = new Set(
+  "tail schedule slope skipRatios keyState cacheSkipped kvTail whole wholeFraction".split(" "),
+);
 
 const belongs = ([, { of }]: [string, Option]) => Number(of !== undefined);
 
