@@ -185,21 +185,15 @@ function checkScan(
     }
     expectTensor(name, tensor, "f32", [rows, width]);
   }
-  const room = Math.min(rows, output.keep.length);
-  if (
-    !Number.isInteger(start) || !Number.isInteger(count) || start < 0 || count < 1 || start + count > room
-  ) {
+  const room = Math.min(rows, output.keep.length), end = start + count, { layer, threshold } = spec;
+  if (!Number.isInteger(start) || !Number.isInteger(count) || start < 0 || count < 1 || end > room) {
     throw new RangeError(
-      `Cannot scan rows [${start}, ${
-        start + count
-      }) of layer ${spec.layer}: expected at least one of [0, ${room})`,
+      `Cannot scan rows [${start}, ${end}) of layer ${layer}: expected at least one of [0, ${room})`,
     );
   }
-  if (policyOf(spec).whole && state.numbers[SLOT.seen]! > 0) {
-    throw new RangeError(
-      `Cannot scan layer ${spec.layer}: found ${
-        state.numbers[SLOT.seen]
-      } tokens before, expected none, since "${spec.threshold}" looks at a whole sequence at once`,
-    );
+  const seen = state.numbers[SLOT.seen]!;
+  if (policyOf(spec).whole && seen > 0) {
+    const expected = `expected none, since "${threshold}" looks at a whole sequence at once`;
+    throw new RangeError(`Cannot scan layer ${layer}: found ${seen} tokens before, ${expected}`);
   }
 }

@@ -193,13 +193,11 @@ export class FilterSequence {
       numbers[HOST_SLOT.outcomes]! < this.#specs[i]!.warmup
     );
     if (open >= 0) {
-      throw new RangeError(
-        `Cannot scan layer ${layer}: found ${
-          this.#states[open]!.numbers[HOST_SLOT.outcomes]
-        } outcomes of layer ${
-          this.#specs[open]!.layer
-        }, expected those of the warm-up in all layers first, since the schedule is allocated`,
-      );
+      const found = `${this.#states[open]!.numbers[HOST_SLOT.outcomes]} outcomes of layer ${
+        this.#specs[open]!.layer
+      }`;
+      const expected = "those of the warm-up in all layers first, since the schedule is allocated";
+      throw new RangeError(`Cannot scan layer ${layer}: found ${found}, expected ${expected}`);
     }
     const asked = this.#specs.reduce((sum, { skipRatio }) => sum + skipRatio, 0) / this.#specs.length;
     const ratios = allocate(this.#states.map(outcomesOf), asked);
@@ -266,11 +264,8 @@ function asTensor(name: string, rows: Rows, shape: readonly number[]): Tensor {
   expectInstance(name, rows, Float32Array, " or a tensor");
   const width = shape.reduce((a, b) => a * b, 1);
   if (rows.length === 0 || rows.length % width !== 0) {
-    throw new RangeError(
-      `Cannot use "${name}": found ${rows.length} numbers, expected a multiple of ${width} (${
-        shape.join(" x ")
-      })`,
-    );
+    const expected = `a multiple of ${width} (${shape.join(" x ")})`;
+    throw new RangeError(`Cannot use "${name}": found ${rows.length} numbers, expected ${expected}`);
   }
   return hostTensor("f32", [rows.length / width, ...shape], rows);
 }

@@ -127,13 +127,10 @@ export class HeadCollection {
       );
     }
     this.chunks = cutChunks(ids, this.context);
-    if (this.context < warmup + LEAST_DECIDED) {
-      throw new RangeError(
-        `Cannot rank tokens in chunks of ${this.context}: expected at least ${
-          warmup + LEAST_DECIDED
-        }, since the ` +
-          `first ${warmup} are the warm-up`,
-      );
+    const least = warmup + LEAST_DECIDED;
+    if (this.context < least) {
+      const expected = `expected at least ${least}, since the first ${warmup} are the warm-up`;
+      throw new RangeError(`Cannot rank tokens in chunks of ${this.context}: ${expected}`);
     }
     const count = this.chunks.length;
     this.#open = [...this.chunks.keys()];

@@ -134,11 +134,10 @@ export class DecisionRecorder {
         at += count;
       });
       if (side === 1) at = end;
-      if (at - begin !== ids.length) {
+      const found = at - begin;
+      if (found !== ids.length) {
         throw new RangeError(
-          `Cannot make a table of layer ${layer}: found ${
-            at - begin
-          } decisions on sequence ${chunk}, expected ${ids.length}`,
+          `Cannot make a table of layer ${layer}: found ${found} decisions on sequence ${chunk}, expected ${ids.length}`,
         );
       }
     }
@@ -167,11 +166,10 @@ export function replayTable(table: DecisionTable): ReplayedSequence[] {
     const chunk = table.chunk[row]!, layer = table.layer[row]!, side = table.side[row]!;
     const layers = sequences[chunk] ??= new Map(), key = `${side} ${layer}`;
     const own = layers.getOrInsertComputed(key, () => ({ keep: [], cuts: [], ids: [], layer, side }));
-    if (table.position[row] !== own.keep.length) {
+    const position = table.position[row]!, { length } = own.keep;
+    if (position !== length) {
       throw new RangeError(
-        `Cannot replay: found position ${
-          table.position[row]
-        } in layer ${layer} of sequence ${chunk}, expected ${own.keep.length}`,
+        `Cannot replay: found position ${position} in layer ${layer} of sequence ${chunk}, expected ${length}`,
       );
     }
     if (own.keep.length > 0 && table.step[row] !== step) own.cuts.push(own.keep.length);
@@ -185,10 +183,9 @@ export function replayTable(table: DecisionTable): ReplayedSequence[] {
     const ids = parts[0]?.ids ?? [];
     const odd = parts.find((part) => part.ids.join() !== ids.join());
     if (ids.length === 0 || odd !== undefined) {
+      const found = odd === undefined ? "no decision" : `other tokens in layer ${odd.layer}`;
       throw new RangeError(
-        `Cannot replay sequence ${chunk}: found ${
-          odd === undefined ? "no decision" : `other tokens in layer ${odd.layer}`
-        }, expected the same tokens in every layer`,
+        `Cannot replay sequence ${chunk}: found ${found}, expected the same tokens in every layer`,
       );
     }
     const masksOf = (of: number) =>

@@ -122,11 +122,8 @@ export function readSentencePieceModel(
   const own = pieces.length;
   for (const { id, content, special, strips } of settings.added) {
     if (strips) {
-      throw fail(
-        `"added_tokens_decoder": found ${
-          JSON.stringify(content)
-        }, which takes spaces next to it, expected none`,
-      );
+      const found = `${JSON.stringify(content)}, which takes spaces next to it`;
+      throw fail(`"added_tokens_decoder": found ${found}, expected none`);
     }
     if (id < own) {
       if (special && pieces[id] === content) types[id] = TYPE.control;

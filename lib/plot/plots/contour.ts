@@ -45,10 +45,9 @@ export function collectContour(
   );
   for (const name of [options.x, options.y]) {
     if (name !== undefined && valuesOf(name).length < 2) {
+      const such = ranked.join(", ") || "none here";
       throw new RangeError(
-        `Cannot draw contours over "${name}": expected an option with two numbers, such as ${
-          ranked.join(", ") || "none here"
-        }`,
+        `Cannot draw contours over "${name}": expected an option with two numbers, such as ${such}`,
       );
     }
   }

@@ -52,11 +52,10 @@ export function plotLossBudget(numbers: LossBudget): Figure {
   const low = isLog ? values.filter((value) => value < floor).length : 0;
   return drawTrialCurves(numbers, {
     title: `Loss against ${title}`,
-    caption: `Down and to the right is better: little loss for little spent. ${
-      bands.length === 0 ? "" : "Grey: random controls, each with the options of what it is named for. "
-    }Rings mark the Pareto front of online trials.${
-      low === 0 ? "" : ` Losses below ${floor.toPrecision(1)} are drawn there.`
-    }`,
+    caption: "Down and to the right is better: little loss for little spent. " +
+      (bands.length === 0 ? "" : "Grey: random controls, each with the options of what it is named for. ") +
+      "Rings mark the Pareto front of online trials." +
+      (low === 0 ? "" : ` Losses below ${floor.toPrecision(1)} are drawn there.`),
     measure: name,
     xTitle: `${label}, of the full model`,
     falling: true,

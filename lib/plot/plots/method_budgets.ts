@@ -88,15 +88,14 @@ export function plotMethodBudgets({ task, metric, units, dense, curves }: Method
     })),
     { shown: BUDGET_NAMES.indexOf("pairs") },
   );
+  const over = `${units} ${findTask(task).loss.of === "item" ? "items" : "tokens, by blocks"}`;
   return chart({
     title,
     caption:
       `${
         metric.better === "lower" ? "Down" : "Up"
-      } and to the right is better: little lost for little spent. Bars are 95% ` +
-      `intervals over ${units} ${
-        findTask(task).loss.of === "item" ? "items" : "tokens, by blocks"
-      }; methods are paired in the table.` +
+      } and to the right is better: little lost for little spent. Bars are ` +
+      `95% intervals over ${over}; methods are paired in the table.` +
       (dense === undefined ? "" : ` Dashed: dense, ${formatMetric(metric, dense)}.`),
     height: 460,
     data,

@@ -63,18 +63,15 @@ const COLORS = { "-1": "@series2", "0": "@muted", "1": "@series1" } as const;
 /** Draws a row per method: left of 0 the second run has the lower loss. */
 export function plotRunDifferences({ unit, paired, rows, left }: RunDifferences): Figure {
   if (rows.length === 0) return emptyFigure(TITLE, "No method is in both runs: run the same ones in both.");
+  const how = paired ? "on the same tokens" : "each above its own full model";
+  const more = left === 0 ? "" : ` The ${left} that differ least are in the table alone.`;
+  const isAny = rows.some(({ missed }) => missed);
   return chartIntervals(
     {
       title: TITLE,
-      caption: `Mean loss of B less that of A${
-        paired ? ", on the same tokens" : ", each above its own full model"
-      }, ${unit}: left of 0, B costs less. Bars: 95% intervals, each by itself.${
-        left === 0 ? "" : ` The ${left} that differ least are in the table alone.`
-      }${
-        rows.some(({ missed }) => missed)
-          ? " ! = skipped more than 2 points more or less than requested."
-          : ""
-      }`,
+      caption:
+        `Mean loss of B less that of A, ${how}, ${unit}: left of 0, B costs less. Bars: 95% intervals, each by ` +
+        `itself.${more}${isAny ? " ! = skipped more than 2 points more or less than requested." : ""}`,
       xaxis: axis("loss of B − loss of A", { nticks: 6 }),
     },
     rows.map(({ name, difference: interval, missed }) => ({

@@ -168,14 +168,10 @@ export function plotSimilarityScatter({ layers, inverted }: SimilarityScatter): 
 }
 
 function describeBoundary(varies: boolean, inverted: boolean): string {
-  return ` ${
-    inverted ? "Down and left" : "Up and right"
-  } of the line a token is skipped. The line is that of the median ` +
-    `threshold${
-      varies ? " and weight; the dotted ones, of the 10% and 90% quantiles of the weights" : ""
-    }. Thresholds${
-      varies ? " and weights" : ""
-    } move with every token, so points may lie on the other side of the line than their mark says.`;
+  const side = inverted ? "Down and left" : "Up and right", weights = varies ? " and weights" : "";
+  const line = varies ? " and weight; the dotted ones, of the 10% and 90% quantiles of the weights" : "";
+  return ` ${side} of the line a token is skipped. The line is that of the median threshold${line}. Thresholds${weights} ` +
+    "move with every token, so points may lie on the other side of the line than their mark says.";
 }
 
 /** The range of an axis that shows all of some cosines. */

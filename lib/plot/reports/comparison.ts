@@ -151,6 +151,9 @@ export function renderComparisonReport(comparison: Comparison, { plotly, nav }: 
   const { model, text } = environment, task = findTask(environment.task), isText = task.items === undefined;
   const chunks = environment.textTokens / environment.context;
   const { confidence, resamples, blockSize } = intervals;
+  const blocks = `${100 * confidence}%, ${resamples} resamples of blocks of ${
+    plural(blockSize, task.loss.of)
+  }`;
   const tasks = [...isText ? [] : [task.name], ...comparison.items?.tasks.map((own) => own.task) ?? []];
   const options = methods.map(({ name, options }) => ({ name, options }));
   return renderPage({
@@ -164,12 +167,7 @@ that skip queries at equal pairs, and those that evict keys and values at equal 
           ? ["text", `${text}, ${environment.textTokens} tokens in ${chunks} of ${environment.context}`]
           : ["data", text],
         ["requested ratio", describeAsked(comparison)],
-        [
-          "intervals",
-          `${100 * confidence}%, ${resamples} resamples of blocks of ${plural(blockSize, task.loss.of)}${
-            tasks.length > 0 ? "; of fractions of items Tango's score" : ""
-          }`,
-        ],
+        ["intervals", tasks.length > 0 ? `${blocks}; of fractions of items Tango's score` : blocks],
         ["protocol", labelOf(task, environment.context)],
         ...runFacts(environment),
       ])

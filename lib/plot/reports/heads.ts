@@ -137,8 +137,8 @@ function tableOfRules({ overall, options, layers }: HeadReport): Html {
     "How well each rule finds redundant tokens",
     `Means over ${plural(layers.length, "layer")}, with ${
       100 * confidence
-    }% intervals by resampling moving blocks of ` +
-      `${blockSize} tokens. AUROC: 1 = as the oracle, 0.5 = chance. Spearman: 1 = as the oracle, 0 = chance.`,
+    }% intervals by resampling moving blocks ` +
+      `of ${blockSize} tokens. AUROC: 1 = as the oracle, 0.5 = chance. Spearman: 1 = as the oracle, 0 = chance.`,
     { ...table, marked: (row) => rules[row]!.rule === nameMethod(options) },
   );
 }

@@ -150,12 +150,10 @@ const decimals = (value: number | null, digits: number) => value === null ? "non
 export function resultLines(trial: Trial): string[] {
   const task = findTask(trial.task), { headline, loss, metrics } = task, keys = excessKeys(task);
   const shown = (name: string) => formatMetric(headline, readMetric(trial, name));
-  const se = readMetric(trial, keys.standardError);
+  const se = readMetric(trial, keys.standardError), error = Number.isNaN(se) ? "" : ` ± ${se.toFixed(3)}`;
   return [
     `${headline.name} ${shown(headline.name)} (dense ${shown(keys.dense)})`,
-    `${loss.label} increase ${signed(readMetric(trial, keys.delta), 3)}${
-      Number.isNaN(se) ? "" : ` ± ${se.toFixed(3)}`
-    }`,
+    `${loss.label} increase ${signed(readMetric(trial, keys.delta), 3)}${error}`,
     metrics.map((metric) => `${metric.label} ${formatMetric(metric, readMetric(trial, metric.name), 3)}`)
       .join(" · "),
   ].filter((line) => line !== "");
@@ -179,11 +177,10 @@ export function configurationLines(
 /** Lines with everything about a trial: results first, then its configuration. */
 export function hoverLines(trial: Trial): string[] {
   const options = trialOptions(trial), [head, ...lines] = configurationLines(trial);
+  const requested = `${options.pruneRatio ?? "none"}${missesRequested(trial) ? ": missed" : ""}`;
   return [
     head!,
-    `queries skipped ${decimals(trial.achievedRatio, 3)} (requested ${options.pruneRatio ?? "none"}${
-      missesRequested(trial) ? ": missed" : ""
-    })`,
+    `queries skipped ${decimals(trial.achievedRatio, 3)} (requested ${requested})`,
     ...(typeof trial.kvAchievedRatio === "number"
       ? [`KV evicted ${decimals(trial.kvAchievedRatio, 3)} (requested ${options.kvRatio ?? "none"})`]
       : []),
