@@ -176,15 +176,11 @@ export function wholeParts(
 
 /** The error for full-cache layers that leave too few others for the ratio. */
 function tooManyWhole(numLayers: number, ratio: number, others: number): RangeError {
-  const most = Math.floor(numLayers * (1 - ratio) + ROUNDING);
-  return new RangeError(
-    `Cannot keep ${+(numLayers - others).toFixed(
-      2,
-    )} of ${numLayers} layers whole at a kvRatio of ${ratio}: ` +
-      `the others cannot evict that much, expected at most ${most} layers, or a kvRatio of at most ${
-        Math.floor(1e4 * others / numLayers) / 1e4
-      }`,
-  );
+  const most = Math.floor(numLayers * (1 - ratio) + ROUNDING),
+    highest = Math.floor(1e4 * others / numLayers) / 1e4;
+  const found = `${+(numLayers - others).toFixed(2)} of ${numLayers} layers whole at a kvRatio of ${ratio}`;
+  const expected = `expected at most ${most} layers, or a kvRatio of at most ${highest}`;
+  return new RangeError(`Cannot keep ${found}: the others cannot evict that much, ${expected}`);
 }
 
 function planExplicit(numLayers: number, skipRatios: readonly number[]): PlannedLayer[] {

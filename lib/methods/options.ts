@@ -88,22 +88,13 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
   );
   const resolved = Object.fromEntries(merged) as unknown as ResolvedOptions, keyRule = keyRuleOf(resolved);
   checkRatios(resolved);
-  if (resolved.whole !== "none" && keyRule === undefined) {
-    throw new RangeError(
-      `Cannot use option "whole": found ${
-        showValue(resolved.whole)
-      }, expected "none" since keys and values have no ` +
-        'rule of their own (use side: "key", or kvFusion)',
-    );
-  }
   const rule = keyRule && keyMethodOf(keyRule);
-  if (rule !== undefined && isEviction(rule) && rule.heads !== undefined && resolved.whole !== "none") {
-    throw new RangeError(
-      `Cannot use option "whole": found ${
-        showValue(resolved.whole)
-      }, expected "none" since "${rule.name}" finds ` +
-        "its own KV heads",
-    );
+  const why = rule === undefined
+    ? 'keys and values have no rule of their own (use side: "key", or kvFusion)'
+    : isEviction(rule) && rule.heads !== undefined && `"${rule.name}" finds its own KV heads`;
+  if (resolved.whole !== "none" && why) {
+    const found = showValue(resolved.whole);
+    throw new RangeError(`Cannot use option "whole": found ${found}, expected "none" since ${why}`);
   }
   if (filtersQueries(resolved)) {
     const method = methodOf(resolved.fusion);

@@ -129,9 +129,6 @@ export class TokenFilter extends BoundFilter {
 function ruleOf(fusion: MethodName): AnyRule {
   const method = methodOf(fusion);
   if (isRule(method)) return method;
-  throw new RangeError(
-    `Cannot use option "fusion": found "${fusion}", expected one of ${
-      RULES.map(({ name }) => name).join(", ")
-    }`,
-  );
+  const names = RULES.map(({ name }) => name).join(", ");
+  throw new RangeError(`Cannot use option "fusion": found "${fusion}", expected one of ${names}`);
 }

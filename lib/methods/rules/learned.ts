@@ -139,11 +139,8 @@ export const learned: RuleMethod<"learned", typeof options> = {
           const features = fit.next();
           fill(features, own, token, memory);
           if (!features.every(Number.isFinite)) {
-            throw new RangeError(
-              `Cannot scan layer ${spec.layer}: found a number that is not finite at token ${
-                state.numbers[SLOT.seen]
-              }, expected finite inputs`,
-            );
+            const found = `a number that is not finite at token ${state.numbers[SLOT.seen]}`;
+            throw new RangeError(`Cannot scan layer ${spec.layer}: found ${found}, expected finite inputs`);
           }
           return -fit.predictNext();
         },

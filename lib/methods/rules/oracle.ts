@@ -38,10 +38,9 @@ function create(shape: FilterShape, options: FilterOptions, { trace }: PrunerCon
         );
       }
       if (futureOutputs === undefined || futureOutputs.length !== count) {
+        const found = futureOutputs?.length ?? "no";
         throw new TypeError(
-          `Cannot decide layer ${layer}: found ${
-            futureOutputs?.length ?? "no"
-          } attention outputs, expected ${count}`,
+          `Cannot decide layer ${layer}: found ${found} attention outputs, expected ${count}`,
         );
       }
       const undefinedAt = futureOutputs.findIndex(Number.isNaN);

@@ -276,12 +276,8 @@ function alignmentOf(reader: ByteReader, metadata: ReadonlyMap<string, GgufValue
   const power = type === "uint32" && typeof value === "number" && value >= 8 &&
     value <= GGUF_LIMITS.alignment && (value & (value - 1)) === 0;
   if (!power) {
-    throw reader.error(
-      `found ${
-        String(value)
-      } for "general.alignment", expected a power of two from 8 to ${GGUF_LIMITS.alignment}`,
-      offset,
-    );
+    const expected = `expected a power of two from 8 to ${GGUF_LIMITS.alignment}`;
+    throw reader.error(`found ${String(value)} for "general.alignment", ${expected}`, offset);
   }
   return value;
 }

@@ -138,11 +138,8 @@ function readPlace(name: string, entry: unknown, dataSize: number, file: string)
     throw fail(`found type ${JSON.stringify(type)}, expected F32, F16 or BF16`);
   }
   if (!Array.isArray(shape) || shape.length > SAFETENSORS_LIMITS.dims || !shape.every(isSize)) {
-    throw fail(
-      `found shape ${
-        JSON.stringify(shape)?.slice(0, 100)
-      }, expected at most ${SAFETENSORS_LIMITS.dims} sizes`,
-    );
+    const found = JSON.stringify(shape)?.slice(0, 100);
+    throw fail(`found shape ${found}, expected at most ${SAFETENSORS_LIMITS.dims} sizes`);
   }
   const count = countOf(shape);
   if (!Number.isSafeInteger(count)) throw fail(`found shape [${shape}], expected under 2^53 values in all`);

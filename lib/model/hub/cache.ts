@@ -84,9 +84,8 @@ export class RepositoryCache {
     const path = `${this.snapshot(commit)}/${file}`;
     if (await ifThere(Deno.stat(path)) !== undefined) return;
     await prepareCacheDir(this.#root, "HF_HUB_CACHE");
-    const url = `${endpointOf(this.options)}/${this.#repository}/resolve/${commit}/${
-      file.split("/").map(encodeURIComponent).join("/")
-    }`;
+    const place = file.split("/").map(encodeURIComponent).join("/");
+    const url = `${endpointOf(this.options)}/${this.#repository}/resolve/${commit}/${place}`;
     const remote = await this.#describe(url);
     const blob = `${this.#path}/blobs/${remote.etag}`, lock = `${this.#root}/.locks/${this.#folder}`;
     await Deno.mkdir(`${this.#path}/blobs`, { recursive: true });
@@ -147,11 +146,8 @@ export class RepositoryCache {
     }
     const said = seen.get("x-linked-size") ?? seen.get("content-length"), size = Number(said);
     if (said === null || !/^\d+$/.test(said) || !Number.isSafeInteger(size)) {
-      throw new UsageError(
-        `Cannot get ${url}: found ${
-          said === null ? "no size" : `size "${said}"`
-        }, expected a hub that sends its bytes`,
-      );
+      const found = said === null ? "no size" : `size "${said}"`;
+      throw new UsageError(`Cannot get ${url}: found ${found}, expected a hub that sends its bytes`);
     }
     return { etag, size };
   }

@@ -122,8 +122,8 @@ export async function obtainDataset(
     throw new UsageError(
       `Cannot use the data set "${repository}" offline: found no ${
         lost[0]
-      } in the cache; leave out --offline and ` +
-        "HF_HUB_OFFLINE once, or give --data a folder",
+      } in the cache; leave out --offline ` +
+        "and HF_HUB_OFFLINE once, or give --data a folder",
     );
   }
   for (const file of lost) {

@@ -168,11 +168,8 @@ export class BatchDecoder implements Disposable {
         own !== undefined && states === undefined || keys !== undefined && judge?.states === undefined
       );
     if (isOther) {
-      throw new RangeError(
-        `Cannot admit a sequence of the method "${
-          pruner?.name ?? "dense"
-        }": expected one of the method of this decoder`,
-      );
+      const name = pruner?.name ?? "dense", expected = "expected one of the method of this decoder";
+      throw new RangeError(`Cannot admit a sequence of the method "${name}": ${expected}`);
     }
     for (const layer of this.#layers.keys()) {
       // A token more than a sequence has must fit.

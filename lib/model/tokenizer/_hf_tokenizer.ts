@@ -156,12 +156,8 @@ function expectPart(key: string, part: unknown, fail: Fail, depth = 0): void {
   if (type === "Split" || type === "Replace") {
     const { Regex, String } = (pattern ?? {}) as { readonly Regex?: unknown; readonly String?: unknown };
     if (typeof (Regex ?? String) !== "string") {
-      throw fail(
-        key,
-        `found ${type} with the pattern ${
-          JSON.stringify(pattern)?.slice(0, 100)
-        }, expected a Regex or a String`,
-      );
+      const found = `${type} with the pattern ${JSON.stringify(pattern)?.slice(0, 100)}`;
+      throw fail(key, `found ${found}, expected a Regex or a String`);
     }
   }
   for (const inner of [normalizers, pretokenizers, decoders, processors]) {
