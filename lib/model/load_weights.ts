@@ -93,8 +93,7 @@ export function loadWeights<T extends Tensor = HostTensor>(
       if (converts) tensor = convert(tensor, dtype!, take);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      const says = `cannot turn tensor "${nameOf(source, spec)}" into ${dtype}: ${error.message}`;
-      throw new ModelFormatError(source.file, says);
+      throw errorIn(source, `cannot turn tensor "${nameOf(source, spec)}" into ${dtype}: ${error.message}`);
     }
     return place(widens ? widen(tensor, offset) : tensor);
   });
@@ -103,6 +102,8 @@ export function loadWeights<T extends Tensor = HostTensor>(
 function typeOf(spec: TensorSpec, found: DType, dtype: WeightDType | undefined): DType {
   return spec.dtype ?? dtype ?? found;
 }
+
+const errorIn = ({ file }: ModelSource, says: string) => new ModelFormatError(file, says);
 
 function nameOf(source: ModelSource, spec: TensorSpec): string {
   return source instanceof GgufFile ? spec.gguf : spec.hf;
@@ -122,18 +123,12 @@ export function checkWeights(
   createWeights(config, (spec) => {
     const found = findTensor(source, spec), name = nameOf(source, spec);
     if (spec.dtype === "f32" && DTYPES[found.dtype].blockSize > 1) {
-      throw new ModelFormatError(
-        source.file,
-        `found tensor "${name}" in ${found.dtype}, expected f32, f16 or bf16`,
-      );
+      throw errorIn(source, `found tensor "${name}" in ${found.dtype}, expected f32, f16 or bf16`);
     }
     const wanted = typeOf(spec, found.dtype, dtype), row = spec.shape.at(-1)!, { blockSize } = DTYPES[wanted];
     if (row % blockSize !== 0) {
-      throw new ModelFormatError(
-        source.file,
-        `found rows of ${row} in tensor "${name}", expected a multiple of ${wanted}'s block of ${blockSize} ` +
-          "(bf16 and f16 take any)",
-      );
+      const expected = `a multiple of ${wanted}'s block of ${blockSize} (bf16 and f16 take any)`;
+      throw errorIn(source, `found rows of ${row} in tensor "${name}", expected ${expected}`);
     }
     taken.add(name);
     values += countOf(spec.shape);
@@ -152,13 +147,13 @@ export function checkWeights(
  * Where it is not, transformers takes one or the other, by its version.
  */
 function expectTied(source: ModelSource, config: ModelConfig): void {
-  const { embedding, output } = architectureOf(config).modelTensors(config), { tensors, file } = source;
-  const own = tensors.get(output.hf);
+  const { embedding, output } = architectureOf(config).modelTensors(config);
+  const own = source.tensors.get(output.hf);
   if (!config.tieWordEmbeddings || own === undefined) return;
   const tied = findTensor(source, embedding), [a, b] = [tied.data, own.data];
   if (tied.dtype === own.dtype && a.length === b.length && a.every((x, i) => x === b[i])) return;
   const says = `found tensor "${output.hf}" with other values than "${embedding.hf}"`;
-  throw new ModelFormatError(file, `${says}, expected the same, or tie_word_embeddings false in config.json`);
+  throw errorIn(source, `${says}, expected the same, or tie_word_embeddings false in config.json`);
 }
 
 /** A tensor as the file has it, whole where others are fused with it. */
@@ -167,13 +162,10 @@ function findTensor(source: ModelSource, spec: TensorSpec): FileTensor {
   const shape = spec.fused === undefined ? spec.shape : [spec.fused[1], ...spec.shape.slice(1)];
   const tensor = source.tensors.get(name);
   if (tensor === undefined) {
-    throw new ModelFormatError(source.file, `found no tensor "${name}", expected one of shape [${shape}]`);
+    throw errorIn(source, `found no tensor "${name}", expected one of shape [${shape}]`);
   }
   if (tensor.shape.length !== shape.length || tensor.shape.some((size, i) => size !== shape[i])) {
-    throw new ModelFormatError(
-      source.file,
-      `found tensor "${name}" with shape [${tensor.shape}], expected [${shape}]`,
-    );
+    throw errorIn(source, `found tensor "${name}" with shape [${tensor.shape}], expected [${shape}]`);
   }
   return tensor;
 }
@@ -185,5 +177,5 @@ function unknownTensorError(source: ModelSource, config: ModelConfig, name: stri
   const why = layer !== undefined && Number(layer) >= config.numLayers
     ? `expected ${config.numLayers} blocks, as in the config`
     : "expected only tensors that this project supports, as its results could be wrong";
-  return new ModelFormatError(source.file, `found ${found}, ${why}`);
+  return errorIn(source, `found ${found}, ${why}`);
 }
