@@ -10,6 +10,7 @@ import { readSafetensors } from "./safetensors.ts";
 
 /** Files of tensors that an index may name: the largest published models have about 200. */
 const MAX_SHARDS = 1024;
+const BY_INDEX = "expected it in the file that the index names";
 
 export interface HfFolder {
   readonly file: string;
@@ -45,20 +46,14 @@ export async function readHfFolder(folder: string, options: ReadOptions = {}): P
     digests.push(`${file.sha256} ${name}`);
     for (const [tensor, value] of readSafetensors(file).tensors) {
       if (tensors.has(tensor) || (places !== undefined && places.get(tensor) !== name)) {
-        throw new ModelFormatError(
-          path(name),
-          `found tensor "${tensor}", expected it in the file that the index names`,
-        );
+        throw new ModelFormatError(path(name), `found tensor "${tensor}", ${BY_INDEX}`);
       }
       tensors.set(tensor, value);
     }
   }
   const lost = [...places?.keys() ?? []].find((tensor) => !tensors.has(tensor));
   if (lost !== undefined) {
-    throw new ModelFormatError(
-      path(places!.get(lost)!),
-      `found no tensor "${lost}", expected it in the file that the index names`,
-    );
+    throw new ModelFormatError(path(places!.get(lost)!), `found no tensor "${lost}", ${BY_INDEX}`);
   }
   return {
     file: folder,
@@ -77,10 +72,8 @@ export function readIndex(file: string, text: string): Map<string, string> {
   const odd = [...files].find((name) => typeof name !== "string" || !/^[\w.-]+\.safetensors$/.test(name));
   if (odd !== undefined || files.size > MAX_SHARDS) {
     const found = odd === undefined ? `${files.size} files` : JSON.stringify(odd);
-    throw new ModelFormatError(
-      file,
-      `"weight_map": found ${found}, expected at most ${MAX_SHARDS} names of files`,
-    );
+    const expected = `expected at most ${MAX_SHARDS} names of files`;
+    throw new ModelFormatError(file, `"weight_map": found ${found}, ${expected}`);
   }
   return places as Map<string, string>;
 }

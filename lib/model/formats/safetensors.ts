@@ -67,18 +67,14 @@ export function readSafetensors(source: ByteSource, names?: readonly string[]): 
   const metadata = readMetadata(header, file);
   const entries = Object.entries(header).filter(([name]) => name !== "__metadata__");
   if (entries.length > SAFETENSORS_LIMITS.tensors) {
-    throw new ModelFormatError(
-      file,
-      `found ${entries.length} tensors, expected at most ${SAFETENSORS_LIMITS.tensors}`,
-    );
+    const expected = `expected at most ${SAFETENSORS_LIMITS.tensors}`;
+    throw new ModelFormatError(file, `found ${entries.length} tensors, ${expected}`);
   }
   for (const name of names ?? []) {
     if (!Object.hasOwn(header, name)) {
       const found = entries.slice(0, 8).map(([other]) => `"${other}"`).join(", ") || "none";
-      throw new ModelFormatError(
-        file,
-        `found no tensor "${name}", expected it next to those there: ${found}`,
-      );
+      const expected = `expected it next to those there: ${found}`;
+      throw new ModelFormatError(file, `found no tensor "${name}", ${expected}`);
     }
   }
   const places = entries
