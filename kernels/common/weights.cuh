@@ -70,23 +70,30 @@ template <bool FIVE, bool LEAST>
 struct NibblesOf32 : NibblePairs {
   static constexpr int HEAD = (LEAST ? 4 : 2) + (FIVE ? 4 : 0), BYTES = HEAD + 16, ALIGN = !LEAST ? 2 : FIVE ? 8 : 4;
   static constexpr int ZERO = LEAST ? 0 : FIVE ? 16 : 8;
-  static __device__ __forceinline__ void decode(const uint8_t* block, int part, float* w) {
-    uint32_t words[2], fifths = 0;
-    float d, m = 0;
-    load_words<ALIGN, 2>(block + HEAD + 8 * part, words);
+  // What is before the nibbles.
+  static __device__ __forceinline__ void head(const uint8_t* block, float* d, float* m, uint32_t* fifths) {
     if constexpr (LEAST) {
-      uint32_t head[HEAD / 4];
-      load_words<ALIGN, HEAD / 4>(block, head);
-      d = half_bits_to_float(head[0] & 0xffffu), m = half_bits_to_float(head[0] >> 16);
-      if constexpr (FIVE) fifths = head[1];
+      uint32_t words[HEAD / 4];
+      load_words<ALIGN, HEAD / 4>(block, words);
+      *d = half_bits_to_float(words[0] & 0xffffu), *m = half_bits_to_float(words[0] >> 16);
+      if constexpr (FIVE) *fifths = words[1];
     } else {
-      if constexpr (FIVE) load_words<2, 1>(block + 2, &fifths);
-      d = load_half(block);
+      if constexpr (FIVE) load_words<2, 1>(block + 2, fifths);
+      *d = load_half(block), *m = 0;
     }
+  }
+  // Of four values from `first` on, in their bytes: the product puts four bits there, each seven further than the last.
+  static __device__ __forceinline__ uint32_t fifth_bits(uint32_t fifths, int first) {
+    return (fifths >> first & 15u) * 0x02040810u & 0x10101010u;
+  }
+  static __device__ __forceinline__ void decode(const uint8_t* block, int part, float* w) {
+    uint32_t words[2], fifths;
+    float d, m;
+    load_words<ALIGN, 2>(block + HEAD + 8 * part, words);
+    head(block, &d, &m, &fifths);
     for (int run = 0; run < RUNS; run++) {
       uint32_t q = words[run % 2] >> (4 * (run / 2)) & 0x0f0f0f0fu;
-      // The product puts four bits into four bytes, each seven further than the one before.
-      if constexpr (FIVE) q |= (fifths >> offset(part, run) & 15u) * 0x02040810u & 0x10101010u;
+      if constexpr (FIVE) q |= fifth_bits(fifths, offset(part, run));
       bytes_to_floats<ZERO>(q, w + 4 * run);
     }
     for (int i = 0; i < 16; i++) w[i] = LEAST ? fmaf(d, w[i], m) : d * w[i];
@@ -114,23 +121,36 @@ struct WeightQ8_0 {
 constexpr uint64_t kIq4Low = 0xf6eaddcfbfad9881, kIq4High = 0x7159453526190d01;
 constexpr uint64_t kFp4Low = 0x0c08060403020100, kFp4High = 0xf4f8fafcfdfeff00;
 
-// 16 values of a lane of NibblePairs: d times what their nibbles stand for. The nibbles of two bytes select four numbers
-// at once from each half of the table, their top bits which of the two serve.
+// What the nibbles of four bytes stand for, plus 128: the low ones, and the high ones. The nibbles of two bytes select
+// four numbers at once from each half of the table, their top bits which of the two serve.
 template <uint64_t LOW, uint64_t HIGH>
-__device__ __forceinline__ void decode_numbers(const uint32_t* words, float d, float* w) {
-  constexpr uint64_t kUnsigned = 0x8080808080808080;  // 128 is added, which bytes_to_floats takes away
+__device__ __forceinline__ void select_numbers(uint32_t word, uint32_t numbers[2]) {
+  constexpr uint64_t kUnsigned = 0x8080808080808080;
   const auto select = [](uint64_t table, uint32_t nibbles) {
     const uint64_t from = table ^ kUnsigned;
     return __byte_perm(static_cast<uint32_t>(from), static_cast<uint32_t>(from >> 32), nibbles & 0x7777u);
   };
+  uint32_t both[2];
 #pragma unroll
-  for (int i = 0; i < 4; i++) {
-    const uint32_t nibbles = words[i / 2] >> (16 * (i % 2));
-    const uint32_t which = 0x3210u | (nibbles >> 1 & 0x4444u);
-    float numbers[4];
-    bytes_to_floats<128>(__byte_perm(select(LOW, nibbles), select(HIGH, nibbles), which), numbers);
-    for (int j = 0; j < 4; j++) w[2 * i + j / 2 + j % 2 * 8] = d * numbers[j];
+  for (int i = 0; i < 2; i++) {
+    const uint32_t nibbles = word >> (16 * i), which = 0x3210u | (nibbles >> 1 & 0x4444u);
+    both[i] = __byte_perm(select(LOW, nibbles), select(HIGH, nibbles), which);
   }
+  numbers[0] = __byte_perm(both[0], both[1], 0x6420u);
+  numbers[1] = __byte_perm(both[0], both[1], 0x7531u);
+}
+
+// 16 values of a lane of NibblePairs: d times what their nibbles stand for.
+template <uint64_t LOW, uint64_t HIGH>
+__device__ __forceinline__ void decode_numbers(const uint32_t* words, float d, float* w) {
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    uint32_t numbers[2];
+    select_numbers<LOW, HIGH>(words[i], numbers);
+    bytes_to_floats<128>(numbers[0], w + 4 * i);
+    bytes_to_floats<128>(numbers[1], w + 8 + 4 * i);
+  }
+  for (int i = 0; i < 16; i++) w[i] *= d;
 }
 
 // d*number(q): d f16, nibbles.
@@ -146,11 +166,14 @@ struct WeightIQ4_NL : NibblePairs {
 // 2^(e - 127)*number(q): e u8, nibbles.
 struct WeightMXFP4 : NibblePairs {
   static constexpr int BYTES = 17, ALIGN = 1;
+  static __device__ __forceinline__ float factor(const uint8_t* block) {  // half of it: the numbers are doubled
+    const uint32_t e = __ldg(block);
+    return bits_as<float>(e < 2 ? 0x200000u << e : (e - 1) << 23);
+  }
   static __device__ __forceinline__ void decode(const uint8_t* block, int part, float* w) {
     uint32_t words[2];
     load_words<1, 2>(block + 1 + 8 * part, words);
-    const uint32_t e = __ldg(block), half = e < 2 ? 0x200000u << e : (e - 1) << 23;  // the numbers are doubled
-    decode_numbers<kFp4Low, kFp4High>(words, bits_as<float>(half), w);
+    decode_numbers<kFp4Low, kFp4High>(words, factor(block), w);
   }
 };
 
@@ -163,14 +186,17 @@ struct WeightIQ4_XS {
   static __device__ __forceinline__ int offset(int part, int run) {
     return 32 * (part >> 1) + NibblePairs::offset(part & 1, run);
   }
+  // Of a group of 32 values; `head`: the first two words.
+  static __device__ __forceinline__ float scale(const uint32_t* head, int group) {
+    const uint32_t scale = (head[1] >> (4 * group) & 15u) | (head[0] >> (16 + 2 * group) & 3u) << 4;
+    return static_cast<float>(static_cast<int>(scale) - 32);
+  }
   static __device__ __forceinline__ void decode(const uint8_t* block, int part, float* w) {
     uint32_t head[2], words[2];
     load_words<8, 2>(block, head);
     load_words<8, 2>(block + 8 + 8 * part, words);
-    const int group = part >> 1;
-    const uint32_t scale = (head[1] >> (4 * group) & 15u) | (head[0] >> (16 + 2 * group) & 3u) << 4;
     const float d = half_bits_to_float(head[0] & 0xffffu);
-    decode_numbers<kIq4Low, kIq4High>(words, d * static_cast<float>(static_cast<int>(scale) - 32), w);
+    decode_numbers<kIq4Low, kIq4High>(words, d * scale(head, part >> 1), w);
   }
 };
 

@@ -15,16 +15,6 @@ constexpr int kFewRowsWarps = 4, kFewRowsThreads = 32 * kFewRowsWarps;
 template <class Weight>
 constexpr int kWeightRows = Weight::RUNS * Weight::RUN > 16 ? 2 : 4;
 
-// Weights whose decoding takes more registers than the others': tables, and bits from three places.
-template <class Weight>
-constexpr bool kManyRegisters = false;
-template <>
-constexpr bool kManyRegisters<WeightIQ4_NL> = true;
-template <>
-constexpr bool kManyRegisters<WeightMXFP4> = true;
-template <>
-constexpr bool kManyRegisters<WeightQ3_K> = true;
-
 // From sm_100 on the same code takes more of them.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
 constexpr bool kMoreRegisters = true;
@@ -37,7 +27,6 @@ template <class Weight, int M>
 constexpr int kFewRowsBlocks = kWeightRows<Weight> == 2 ? (M <= 2 ? 3 : 2)
                                : kMoreRegisters && M >= 2 && Weight::VALUES >= 32 ? 2
                                : M == 2 && Weight::ALIGN != 2                     ? 4  // odd addresses take more
-                               : M == 8 && kManyRegisters<Weight>                 ? 2
                                                                                   : 3;
 
 // The sums over a warp's lanes of C values a lane, for less than C sums of one: each step halves the values, and lanes
@@ -150,42 +139,35 @@ void launch(tkf_context* context, const float* x, const ProductSet& products, co
              list, k, cuda_fault(context));
 }
 
-// By tensor cores, for formats and row counts that these serve; k > 0.
-template <class Weight>
-constexpr bool kByMma = Weight::VALUES >= 8;
+// By tensor cores; k > 0.
 template <class Weight>
 int32_t launch_mma(tkf_context* context, const float* x, const ProductSet& products, const RowList& list, int64_t k) {
-  constexpr bool f16 = std::is_same<Weight, WeightF16>::value, blocks = Weight::VALUES >= 32;
-  constexpr int num_parts = f16 ? 2 : 3;
-  const int64_t stride = list.rows * k;
+  constexpr int num_parts = kPartsOfX<Weight>;
+  GroupSums groups = {nullptr, Quants<Weight>::LEAST ? kStepValues / Quants<Weight>::GROUPS : 0};
+  const int64_t padded_k = (k + kStepValues - 1) / kStepValues * kStepValues, stride = list.rows * padded_k;
+  const int64_t num_groups = groups.size > 0 ? stride / groups.size : 0;
   const size_t bytes =
-      static_cast<size_t>(Pieces::bytes_of(2 * num_parts * stride) + Pieces::bytes_of(4 * int64_t{list.rows}));
+      static_cast<size_t>(Pieces::bytes_of(2 * num_parts * stride) + Pieces::bytes_of(4 * int64_t{list.rows}) +
+                          Pieces::bytes_of(4 * num_groups));
   void* const memory = cuda_workspace(context, bytes);
   if (memory == nullptr) return cuda_short(context, bytes);
   Pieces pieces(memory);
   uint16_t* const parts = pieces.take<uint16_t>(num_parts * stride);
-  float* const scales = f16 ? pieces.take<float>(list.rows) : nullptr;
+  float* const scales = num_parts == 3 ? nullptr : pieces.take<float>(list.rows);
+  if (num_groups > 0) groups.sums = pieces.take<float>(num_groups);
   const Stream stream = cuda_stream(context);
-  const unsigned threads = row_threads(k, kSplitThreads);
-  if constexpr (f16) {
-    TKF_LAUNCH(stream, (split_f16_kernel<true>), grid_of(list.rows, 1), threads, 0, x, list, k, k, parts,
-               parts + stride, scales, cuda_fault(context));
+  const unsigned threads = row_threads(padded_k, kSplitThreads);
+  if constexpr (num_parts == 3) {
+    TKF_LAUNCH(stream, (split_bf16_kernel<true>), grid_of(list.rows, 1), threads, 0, x, list, k, padded_k, parts,
+               stride, cuda_fault(context));
   } else {
-    TKF_LAUNCH(stream, (split_bf16_kernel<true>), grid_of(list.rows, 1), threads, 0, x, list, k, k, parts, stride,
-               cuda_fault(context));
+    TKF_LAUNCH(stream, (split_f16_kernel<true>), grid_of(list.rows, 1), threads, 0, x, list, k, padded_k, parts,
+               parts + stride, scales, groups, cuda_fault(context));
   }
-  const ProductSet tiles = products.in_tiles(blocks ? kMmaRows : kMma16Rows);
-  const auto jobs = [&](int most) { return grid_of(tiles.tiles * ((list.rows + most - 1) / most), 1); };
-  if constexpr (blocks) {
-    TKF_LAUNCH(stream, (few_rows_mma_kernel<Weight>), jobs(kMmaRows), kMmaThreads, 0, parts, stride, tiles, list, k,
-               cuda_fault(context));
-  } else if (list.rows <= 8) {
-    TKF_LAUNCH(stream, (few_rows_mma16_kernel<!f16, 1>), jobs(8), kMma16Threads, 0, parts, stride, scales, tiles, list,
-               k, cuda_fault(context));
-  } else {
-    TKF_LAUNCH(stream, (few_rows_mma16_kernel<!f16, 2>), jobs(16), kMma16Threads, 0, parts, stride, scales, tiles, list,
-               k, cuda_fault(context));
-  }
+  const ProductSet tiles = products.in_tiles(kMmaRows);
+  const unsigned jobs = grid_of(tiles.tiles * ((list.rows + kMmaRowsOfX - 1) / kMmaRowsOfX), 1);
+  TKF_LAUNCH(stream, (few_rows_mma_kernel<Weight>), jobs, kMmaThreads, 0, parts, stride, scales, groups.sums, tiles,
+             list, k, cuda_fault(context));
   return cuda_launched(context, "linear");
 }
 
@@ -197,15 +179,14 @@ int32_t linear_few_rows(tkf_context* context, const float* x, int dtype, const P
   bool done = false;
   with_weight(dtype, [&](auto format) {
     using Weight = decltype(format);
-    constexpr int most = kByMma<Weight> && Weight::VALUES < 32 ? 4 : 8;  // rows of x of the largest kernel
-    if constexpr (kByMma<Weight>) {
-      if (k > 0 && list.rows > most) {
+    if constexpr (Weight::VALUES >= 8) {
+      if (k > 0 && list.rows > 4) {
         status = launch_mma<Weight>(context, x, products, list, k);
         done = true;
         return;
       }
     }
-    with_size<1, 2, 4, most>(list.rows < most ? list.rows : most, [&](auto rows) {
+    with_size<1, 2, 4>(list.rows < 4 ? list.rows : 4, [&](auto rows) {
       launch<Weight, decltype(rows)::value>(context, x, products, list, k);
     });
   });

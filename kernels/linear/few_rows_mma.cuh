@@ -1,49 +1,47 @@
-// out = x W' for few rows of x on tensor cores, where weights are read and decoded once for up to 16 of them. Quantised
-// weights, 9 to 32 rows: both factors are sums of three parts of bf16 (split.cuh), 24 bits of each. Weights of 16 bits,
-// 5 to 16 rows: they serve as they are, with x in parts of their type.
+// out = x W' for few rows of x on tensor cores, where weights are read and decoded once for up to 32 of them. x comes in
+// parts of 16 bits (split.cuh), two of f16 with a factor for each row, or for weights of bf16 three of theirs. Quantised
+// weights, 5 to 64 rows: whole numbers, exact in f16, are multiplied, and sums of a group take its factors. Weights of
+// 16 bits, 5 to 16 rows: they serve as they are.
 #pragma once
 #include "../common/reduce.cuh"
 #include "few_rows.cuh"
+#include "quants.cuh"
 #include "split.cuh"
 
 namespace tkf {
 
-constexpr int kMmaWarps = 4, kMmaThreads = 32 * kMmaWarps, kMmaRows = 16;  // rows of a block, of both factors
+// Warps of a block, which share k; rows of weights of a block, and of x.
+constexpr int kMmaWarps = 6, kMmaThreads = 32 * kMmaWarps, kMmaRows = 16, kMmaRowsOfX = 32;
 
-// A finite number as the sum of three parts of bf16, each cut off; what is infinite gets NaN among its parts.
-__device__ __forceinline__ void cut_bf16(float v, uint16_t (&parts)[3]) {
-#pragma unroll
-  for (int p = 0; p < 3; p++) {
-    parts[p] = static_cast<uint16_t>(bits_as<uint32_t>(v) >> 16);
-    v -= bits_as<float>(bits_as<uint32_t>(v) & 0xffff0000u);
-  }
-}
-
-__device__ __forceinline__ uint32_t bf16_pair(uint16_t first, uint16_t second) {
-  return first | static_cast<uint32_t>(second) << 16;
-}
-
-// A block takes 16 rows of weights and 16 of x; its warps share k. `x`: parts [3, rows of the list, k], `stride` values
-// apart. What a lane decodes is a part of one block of two rows, 8 apart, and the four lanes of a
-// row have four neighbours; in a product of 16 x 16, each gives its next four values, in places 2t, 2t + 1, 2t + 8 and
-// 2t + 9 of k, where its own lanes of x put the same columns.
 template <class Weight>
-__global__ void __launch_bounds__(kMmaThreads, 2)
-    few_rows_mma_kernel(const uint16_t* x, int64_t stride, ProductSet products, RowList list, int64_t k, int* fault) {
+constexpr int kPartsOfX = std::is_same<Weight, WeightBf16>::value ? 3 : 2;
+
+// Blocks that a multiprocessor is to hold, which bounds a thread's registers: as many as do without spilling.
+template <class Weight>
+constexpr int kMmaBlocks = std::is_same<Weight, WeightQ5_1>::value || std::is_same<Weight, WeightQ2_K>::value ? 1 : 2;
+
+// x: parts [kPartsOfX, rows of the list, k in whole steps], `stride` values apart; sums: those of its groups [rows, groups], for
+// types with LEAST. Of a row of weights, four lanes take a step; of the 16 x 16 values of a product each has four in
+// places 2t, 2t + 1, 2t + 8 and 2t + 9 of k, where its lanes of x put the same columns.
+template <class Weight>
+__global__ void __launch_bounds__(kMmaThreads, kMmaBlocks<Weight>)
+    few_rows_mma_kernel(const uint16_t* x, int64_t stride, const float* scales, const float* x_sums,
+                        ProductSet products, RowList list, int64_t k, int* fault) {
   wait_for_earlier_kernels();
-  constexpr int N = kMmaRows / 8, VALUES = Weight::RUNS * Weight::RUN, STEP = 4 * kMmaWarps;  // parts of a row at once
-  static_assert(Weight::RUN == 4 && STEP % Weight::LANES == 0);
-  TKF_SHARED(float[kMmaWarps][8 * N][kMmaRows], partial);
+  using Q = Quants<Weight>;
+  constexpr int N = kMmaRowsOfX / 8, GROUPS = Q::GROUPS, WORDS = 8 / GROUPS, GROUP = kStepValues / GROUPS;
+  constexpr bool DENSE = Weight::VALUES < 32, BF16 = kPartsOfX<Weight> == 3;
+  TKF_SHARED(float[kMmaWarps][kMmaRowsOfX][kMmaRows], partial);
   const int32_t count = list.count();
-  const int64_t groups = (list.rows + kMmaRows - 1) / kMmaRows, jobs = products.tiles * groups;
-  const int64_t blocks = k / Weight::VALUES;
-  const int lane = lane_index(), warp = warp_index(), row = lane / 4;
-  const int start = 4 * warp + lane % 4, part = start % Weight::LANES;
+  const int64_t per_tile = (list.rows + kMmaRowsOfX - 1) / kMmaRowsOfX, jobs = products.tiles * per_tile;
+  const int blocks = static_cast<int>(k / Weight::VALUES), steps = static_cast<int>((k + kStepValues - 1) / kStepValues);
+  const int lane = lane_index(), warp = warp_index(), row = lane / 4, t = lane % 4;
 
   for (int64_t job = blockIdx.x; job < jobs; job += gridDim.x) {
-    const int64_t tile = job / groups;
-    const int32_t top = static_cast<int32_t>(job - tile * groups) * kMmaRows;
+    const int64_t tile = job / per_tile;
+    const int32_t top = static_cast<int32_t>(job - tile * per_tile) * kMmaRowsOfX;
     if (top >= count) continue;  // the same for all threads of the block
+    const int tiles = (min(count - top, kMmaRowsOfX) + 7) / 8;
     const uint8_t* rows[2];
     {
       const WeightTile of = tile_of<kMmaRows>(products, tile);
@@ -52,156 +50,81 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
     }
     float totals[N][4] = {};
     // The lanes of a warp go on together.
-    for (int64_t first = 4 * warp; first < blocks * Weight::LANES; first += STEP) {
-      const int64_t block = (first + lane % 4) / Weight::LANES;
-      const bool inside = block < blocks;
-      float w[2][VALUES];
+    for (int step = warp; step < steps; step += kMmaWarps) {
+      uint32_t q[2][8], a[8][4];
+      float d[2][GROUPS], m[2][GROUPS];
 #pragma unroll
-      for (int r = 0; r < 2; r++) Weight::decode(rows[r] + (inside ? block : 0) * Weight::BYTES, part, w[r]);
-      float sums[N][4] = {};
+      for (int r = 0; r < 2; r++) {
+        if constexpr (DENSE) {
 #pragma unroll
-      for (int run = 0; run < Weight::RUNS; run++) {
-        uint32_t a[3][4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-          const float* pair = &w[i % 2][run * 4 + i / 2 * 2];
-          uint16_t parts[2][3];
-#pragma unroll
-          for (int j = 0; j < 2; j++) cut_bf16(pair[j], parts[j]);
-#pragma unroll
-          for (int p = 0; p < 3; p++) a[p][i] = bf16_pair(parts[0][p], parts[1][p]);
-        }
-        const int64_t column = (inside ? block : 0) * Weight::VALUES + Weight::offset(part, run);
-#pragma unroll
-        for (int m = 0; m < N; m++) {
-          const uint16_t* from = x + static_cast<int64_t>(min(top + 8 * m + row, count - 1)) * k + column;
-          uint32_t b[3][2];
-#pragma unroll
-          for (int p = 0; p < 3; p++) {
-            const uint2 v = *reinterpret_cast<const uint2*>(from + p * stride);
-            b[p][0] = inside ? v.x : 0, b[p][1] = inside ? v.y : 0;
+          for (int g = 0; g < GROUPS; g++) {
+            const int piece = min((step * GROUPS + g) * 4 + t, blocks - 1);  // past the last x is 0
+            const uint4 v = __ldg(reinterpret_cast<const uint4*>(rows[r]) + piece);
+            a[2 * g][r] = v.x, a[2 * g][2 + r] = v.y, a[2 * g + 1][r] = v.z, a[2 * g + 1][2 + r] = v.w;
           }
-          // The smallest first.
-          mma_m16n8k16_bf16(sums[m], a[2], b[0], sums[m]);
-          mma_m16n8k16_bf16(sums[m], a[1], b[1], sums[m]);
-          mma_m16n8k16_bf16(sums[m], a[0], b[2], sums[m]);
-          mma_m16n8k16_bf16(sums[m], a[1], b[0], sums[m]);
-          mma_m16n8k16_bf16(sums[m], a[0], b[1], sums[m]);
-          mma_m16n8k16_bf16(sums[m], a[0], b[0], sums[m]);
+        } else if constexpr (Weight::VALUES < kStepValues) {
+#pragma unroll
+          for (int g = 0; g < GROUPS; g++) {
+            const int block = min(step * GROUPS + g, blocks - 1);
+            Q::group(rows[r] + int64_t{block} * Weight::BYTES, t, q[r] + WORDS * g, d[r] + g, m[r] + g);
+          }
+        } else {
+          Q::step(rows[r] + int64_t{step / 2} * Weight::BYTES, step % 2, t, q[r], d[r], m[r]);
         }
       }
-      // Tensor cores round a running sum down: no more than 128 products of k in one.
 #pragma unroll
-      for (int i = 0; i < 4 * N; i++) totals[i / 4][i % 4] += sums[i / 4][i % 4];
-    }
-
-#pragma unroll
-    for (int m = 0; m < N; m++) {
-#pragma unroll
-      for (int i = 0; i < 4; i++) partial[warp][8 * m + lane % 4 * 2 + i % 2][row + i / 2 * 8] = totals[m][i];
-    }
-    __syncthreads();
-    write_sums<kMmaWarps, 8 * N, kMmaRows>(partial[0][0], 8 * N * kMmaRows, products, tile, list, top, count, nullptr,
-                                           fault);
-    __syncthreads();
-  }
-}
-
-constexpr int kMma16Warps = 8, kMma16Threads = 32 * kMma16Warps, kMma16Rows = 32;  // rows of weights of a block
-
-// A block takes 32 rows of weights and 8 N of x; its warps share k. Of k a lane has eight neighbours at a time, which are
-// its columns of two products of 16 x 16, of weights and of x alike. x: parts as in split.cuh, three of bf16, or two of
-// f16 and a factor for each row.
-template <bool BF16, int N>
-__global__ void __launch_bounds__(kMma16Threads, 1)
-    few_rows_mma16_kernel(const uint16_t* x, int64_t stride, const float* scales, ProductSet products, RowList list,
-                          int64_t k, int* fault) {
-  wait_for_earlier_kernels();
-  constexpr int PARTS = BF16 ? 3 : 2, STEP = 4 * kMma16Warps, EACH = 4;  // 128 products of k in one, as above
-  TKF_SHARED(float[kMma16Warps][8 * N][kMma16Rows], partial);
-  const int32_t count = list.count();
-  const int64_t groups = (list.rows + 8 * N - 1) / (8 * N), jobs = products.tiles * groups;
-  const int64_t pieces = k / 8;
-  const int lane = lane_index(), warp = warp_index(), row = lane / 4;
-
-  for (int64_t job = blockIdx.x; job < jobs; job += gridDim.x) {
-    const int64_t tile = job / groups;
-    const int32_t top = static_cast<int32_t>(job - tile * groups) * 8 * N;
-    if (top >= count) continue;  // the same for all threads of the block
-    const uint4 *w[4], *v[N][PARTS];
-    {
-      const WeightTile of = tile_of<kMma16Rows>(products, tile);
-#pragma unroll
-      for (int r = 0; r < 4; r++) {
-        const int64_t first = r < 2 ? of.first : of.second;
-        w[r] = reinterpret_cast<const uint4*>(r < 2 ? of.lower : of.upper) +
-               min(first + row + 8 * (r % 2), of.n - 1) * pieces + 4 * warp + lane % 4;
+      for (int i = 0; !DENSE && i < 16; i++) {
+        bytes_to_halves<Q::ZERO>(q[i % 2][i / 2], &a[i / 2][i % 2], &a[i / 2][2 + i % 2]);
       }
-    }
 #pragma unroll
-    for (int m = 0; m < N; m++) {
+      for (int n = 0; n < N; n++) {
+        if (n >= tiles) break;
+        const int64_t x_step = int64_t{min(top + 8 * n + row, count - 1)} * steps + step;
+        const uint16_t* const from = x + x_step * kStepValues + Q::EACH * t;
 #pragma unroll
-      for (int p = 0; p < PARTS; p++) {
-        v[m][p] = reinterpret_cast<const uint4*>(x + p * stride) +
-                  static_cast<int64_t>(min(top + 8 * m + row, count - 1)) * pieces + 4 * warp + lane % 4;
-      }
-    }
-    float totals[2][N][4] = {};
-    // The lanes of a warp go on together.
-    for (int64_t first = 4 * warp; first < pieces; first += EACH * STEP) {
-      float sums[2][N][4] = {};
+        for (int g = 0; g < GROUPS; g++) {
+          float sums[4] = {};
 #pragma unroll
-      for (int e = 0; e < EACH; e++) {
-        const bool inside = first + lane % 4 + e * STEP < pieces;
-        uint4 a[4], b[N][PARTS];
+          for (int p = kPartsOfX<Weight> - 1; p >= 0; p--) {  // the small parts first
 #pragma unroll
-        for (int r = 0; r < 4; r++) a[r] = inside ? __ldg(w[r] + e * STEP) : uint4{0, 0, 0, 0};
+            for (int w = 0; w < WORDS; w++) {
+              const uint2 v = *reinterpret_cast<const uint2*>(from + p * stride + g * GROUP + Q::NEXT * w);
+              const uint32_t b[2] = {v.x, v.y};
+              BF16 ? mma_m16n8k16_bf16(sums, a[WORDS * g + w], b, sums)
+                   : mma_m16n8k16_f16(sums, a[WORDS * g + w], b, sums);
+            }
+          }
 #pragma unroll
-        for (int m = 0; m < N; m++) {
-#pragma unroll
-          for (int p = 0; p < PARTS; p++) b[m][p] = inside ? v[m][p][e * STEP] : uint4{0, 0, 0, 0};
+          for (int i = 0; i < 4; i++) totals[n][i] = fmaf(DENSE ? 1.0f : d[i / 2][g], sums[i], totals[n][i]);
         }
+        if constexpr (Q::LEAST) {
 #pragma unroll
-        for (int m = 0; m < N; m++) {
+          for (int j = 0; j < 2; j++) {
+            const int64_t sums_step = int64_t{min(top + 8 * n + 2 * t + j, count - 1)} * steps + step;
+            const float4* const of = reinterpret_cast<const float4*>(x_sums + sums_step * GROUPS);
 #pragma unroll
-          for (int t = 0; t < 2; t++) {
-            const uint4 low = a[2 * t], high = a[2 * t + 1];
-            const uint32_t left[4] = {low.x, high.x, low.y, high.y}, right[4] = {low.z, high.z, low.w, high.w};
+            for (int g = 0; g < GROUPS; g += 4) {
+              const float4 four = of[g / 4];
+              const float sums[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
-            for (int p = PARTS - 1; p >= 0; p--) {  // the smallest first
-              const uint32_t one[2] = {b[m][p].x, b[m][p].y}, other[2] = {b[m][p].z, b[m][p].w};
-              if constexpr (BF16) {
-                mma_m16n8k16_bf16(sums[t][m], left, one, sums[t][m]);
-                mma_m16n8k16_bf16(sums[t][m], right, other, sums[t][m]);
-              } else {
-                mma_m16n8k16_f16(sums[t][m], left, one, sums[t][m]);
-                mma_m16n8k16_f16(sums[t][m], right, other, sums[t][m]);
+              for (int i = 0; i < 8; i++) {
+                float& total = totals[n][i / 4 * 2 + j];
+                total = fmaf(m[i / 4][g + i % 4], sums[i % 4], total);
               }
             }
           }
         }
       }
-#pragma unroll
-      for (int r = 0; r < 4; r++) w[r] += EACH * STEP;
-#pragma unroll
-      for (int m = 0; m < N; m++) {
-#pragma unroll
-        for (int p = 0; p < PARTS; p++) v[m][p] += EACH * STEP;
-#pragma unroll
-        for (int i = 0; i < 8; i++) totals[i / 4][m][i % 4] += sums[i / 4][m][i % 4];
-      }
     }
 
 #pragma unroll
-    for (int m = 0; m < N; m++) {
+    for (int n = 0; n < N; n++) {
 #pragma unroll
-      for (int i = 0; i < 8; i++) {
-        partial[warp][8 * m + lane % 4 * 2 + i % 2][row + i / 2 * 8] = totals[i / 4][m][i % 4];
-      }
+      for (int i = 0; i < 4; i++) partial[warp][8 * n + t * 2 + i % 2][row + i / 2 * 8] = totals[n][i];
     }
     __syncthreads();
-    write_sums<kMma16Warps, 8 * N, kMma16Rows>(partial[0][0], 8 * N * kMma16Rows, products, tile, list, top, count,
-                                               scales, fault);
+    write_sums<kMmaWarps, kMmaRowsOfX, kMmaRows>(partial[0][0], kMmaRowsOfX * kMmaRows, products, tile, list, top,
+                                                 count, scales, fault);
     __syncthreads();
   }
 }

@@ -1,7 +1,7 @@
 // Launcher of tkf_linear_apply: which kernel serves which product, and where its parts lie.
 //
 // Activations are never quantised, and f32 never goes through TF32. Few rows: few_rows.cu, products by weights of one
-// type together, and what a gate makes of them (9 to 32 rows by quantised weights, 5 to 16 by those of 16 bits:
+// type together, and what a gate makes of them (5 to 64 rows by quantised weights, 5 to 16 by those of 16 bits:
 // few_rows_mma.cuh). Many rows: f32 weights in float32; f16 and quantised weights as f16 parts, bf16 weights as bf16
 // parts (split.cuh), whose products are added in float32, by cuBLASLt where it was loaded, else by the tiles of
 // products.cuh. Where rows are few, as in the decode of a batch, cuBLASLt takes the parts of x as rows of one matrix, so
@@ -20,7 +20,7 @@ namespace tkf {
 namespace {
 
 // Most rows of x for which reading the weights takes longer than multiplying by them; more for quantised weights.
-constexpr int64_t kFewRows = 16, kFewRowsOfBlocks = 32;
+constexpr int64_t kFewRows = 16, kFewRowsOfBlocks = 64;
 // Rows of x, and bytes of weights' parts, at a time: the latter stay in the second-level cache until they are used.
 constexpr int64_t kMostRows = 4096, kMostWeightBytes = int64_t{16} << 20;
 // Rows of x whose parts are stacked, of all or of a list of them, and bytes of what comes of them.
@@ -68,7 +68,7 @@ void split_x(tkf_context* context, const float* x, const RowList& rows, int64_t 
     constexpr bool WIDE = decltype(wide)::value;
     if (plan.type == TKF_DTYPE_F16) {
       TKF_LAUNCH(stream, (split_f16_kernel<WIDE>), grid_of(rows.rows, 1), threads, 0, x, rows, k, plan.padded_k, parts,
-                 parts + stride, scales, cuda_fault(context));
+                 parts + stride, scales, GroupSums{}, cuda_fault(context));
     } else {
       TKF_LAUNCH(stream, (split_bf16_kernel<WIDE>), grid_of(rows.rows, 1), threads, 0, x, rows, k, plan.padded_k,
                  parts, stride, cuda_fault(context));

@@ -64,11 +64,17 @@ __device__ __forceinline__ void store_f16_parts(float v, float factor, uint16_t*
   *low = finite_magnitude(v) == 0 ? static_cast<uint16_t>(0) : float_to_half_bits(rest);
 }
 
+// Sums of groups of `size` values, 16 or 32, of the rows in parts: [rows, padded / size]. NULL: none.
+struct GroupSums {
+  float* sums;
+  int size;
+};
+
 // Rows of x, a block of threads each: high and low parts [rows, padded], scales [rows].
 template <bool WIDE>
 __global__ void __launch_bounds__(kSplitThreads)
     split_f16_kernel(const float* x, RowList list, int64_t k, int64_t padded_k, uint16_t* high, uint16_t* low,
-                     float* scales, int* fault) {
+                     float* scales, GroupSums groups, int* fault) {
   wait_for_earlier_kernels();
   TKF_SHARED(uint32_t[kSplitThreads / 32], shared);
   const int32_t count = list.count();
@@ -97,6 +103,11 @@ __global__ void __launch_bounds__(kSplitThreads)
         store_f16_parts(v[e].y, factor, &parts[0][1], &parts[1][1]);
         store_f16_parts(v[e].z, factor, &parts[0][2], &parts[1][2]);
         store_f16_parts(v[e].w, factor, &parts[0][3], &parts[1][3]);
+        if (groups.sums != nullptr) {  // the same for all threads
+          float sum = factor * v[e].x + factor * v[e].y + (factor * v[e].z + factor * v[e].w);
+          for (int lanes = 1; lanes < groups.size / 4; lanes *= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
+          if (j < padded_k && j % groups.size == 0) groups.sums[at / groups.size] = sum;
+        }
         if (j >= padded_k) continue;
         store_parts(high + at, parts[0]);
         store_parts(low + at, parts[1]);
