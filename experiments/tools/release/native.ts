@@ -79,7 +79,7 @@ export function zigFor(platform: Platform, zig: string, language = "c++"): Compi
   return { command: "env", args: own, version: `zig ${PINNED_ZIG.version} for ${platform.triple}` };
 }
 
-/** The CPU library's sources for clang, which gives a specialization of a constant a definition in each unit that sees it. */
+/** The CPU library's sources for clang, which defines a specialization of a constant in each unit that includes it. */
 async function readForClang(): Promise<LibrarySources> {
   const { units, texts } = await readSources("cpu");
   const inline = (text: string) => text.replaceAll(/^template <>\n(?=constexpr )/gm, "$&inline ");
