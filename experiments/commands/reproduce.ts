@@ -19,6 +19,7 @@ import { openBackend } from "./cli/machine/backend.ts";
 import { textOf } from "./cli/flags/parse.ts";
 import { writeCard } from "./cli/output/model_card.ts";
 import { type Main, runTask } from "./cli/task.ts";
+import { loadConnection, loadSubmit, readQueue } from "./queue/load.ts";
 import { type Asked, singleCommand, studyCommand } from "./run.ts";
 import { describeEstimate, estimateRecipe, tabulateEstimate } from "./reproduce/estimate.ts";
 import { planParts } from "./reproduce/parts.ts";
@@ -47,13 +48,13 @@ GPU), or a .json file of the same form.`,
 
 async function readFlags({ values }: Asked) {
   const recipe = await readRecipe(textOf(values, "recipe") ?? RECIPES[0]);
-  return { recipe, jobs: readJobs(values) ?? 1 };
+  return { recipe, jobs: readJobs(values) ?? 1, address: await readQueue(values) };
 }
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
 
-async function plan({ recipe, jobs }: Flags, asked: Asked) {
-  const { values, request, named } = asked, threads = request.threads ?? threadsOf(jobs);
+async function plan({ recipe, jobs, address }: Flags, asked: Asked) {
+  const { values, request, named, held } = asked, threads = request.threads ?? threadsOf(jobs);
   const planned = await planParts(recipe, { ...asked, request: { ...request, threads } });
   const { parts, conditions, backend, file } = planned;
   expectStudy(named)(conditions);
@@ -62,7 +63,9 @@ async function plan({ recipe, jobs }: Flags, asked: Asked) {
   const line =
     `Recipe ${recipe.name}: ${plural(runs, "run")} in ${plural(parts.length, "part")} on ${file.name}; ` +
     backend.description;
-  return { recipe, jobs, threads, parts, conditions, model, line };
+  // An unreachable queue leaves no folder.
+  const connections = address && held.use(await (await loadConnection()).Connections.open(address));
+  return { recipe, jobs, threads, parts, conditions, model, line, connections };
 }
 
 const run = studyCommand<Flags, Awaited<ReturnType<typeof plan>>, Reproduction>({
@@ -71,10 +74,14 @@ const run = studyCommand<Flags, Awaited<ReturnType<typeof plan>>, Reproduction>(
   flags: readFlags,
   columns: () => [],
   plan,
-  work(plan, { store, values, interrupt, progress, memory }) {
+  async work(plan, { store, values, interrupt, progress, memory }) {
     keepRecipe(store, values);
-    return runRecipe(store, {
-      ...{ ...plan, signal: interrupt.signal, progress },
+    const { connections } = plan, { signal } = interrupt, queue = connections && await loadSubmit();
+    return await runRecipe(store, {
+      ...{ ...plan, signal, progress },
+      ...(queue && {
+        submit: (source, kind) => queue.submitTrials(store, source, kind, connections!, progress, signal),
+      }),
       peakBytes: () => memory.peakBytes,
     });
   },

@@ -133,11 +133,12 @@ async function work(plan: Plan, { store, progress, interrupt, folder }: Running)
   });
   const source = withBudget(trials, plan.budgetMs ?? Infinity);
   await using _workers = await startWorkers(store, jobs - 1, { threads, isOver: source.isOver, progress });
-  await using queued = connections &&
-    await (await loadSubmit()).submitTrials(
+  const submit = connections && await loadSubmit();
+  await using queued = submit &&
+    await submit.submitTrials(
       store,
       source,
-      study.text,
+      submit.jobsOfSweep(store, study.text),
       connections,
       progress,
       interrupt.signal,

@@ -38,13 +38,15 @@ import { pathOfStudy } from "./study/open.ts";
 export const USAGE = `Usage: deno task worker --study FILE | --queue redis://HOST [flags]
 
 Runs trials of a study, together with other workers, until none is left. The
-study is the study.db in a folder of deno task sweep or reproduce, and defines the trials. A
-worker that is killed loses its current trial, which another one takes.
+study is the study.db in a folder of deno task sweep or reproduce, and defines
+the trials. A worker that is killed loses its current trial, which another one
+takes.
 
 With --queue it takes trials of any study from a queue on Redis or Valkey, which
-deno task sweep --queue fills, on any machine. After Ctrl-C or SIGTERM it ends
-its current trial and stops. Trials whose model, text or code have another
-digest than here stay for other workers. A second signal ends it at once.
+deno task sweep or reproduce --queue fills, on any machine. After Ctrl-C or
+SIGTERM it ends its current trial and stops. Trials whose model, data or code
+have another digest than here stay for other workers. A second signal ends it
+at once.
 
 A study and a queue are to be trusted like code: they name files that run here,
 a rule or a task of --rule and --task-file, once their digests are as expected.
@@ -62,6 +64,7 @@ Examples:
   --lease N      seconds until the queue gives a silent worker's trial away (60)
   --model FILE   where the model is (where the study has it)
   --text FILE    where the text is (where the study has it)
+  --data DIR     where the data are (where the study has them)
   --threads N    threads of the native code (all cores)
   --quiet        no progress on stderr
   --version      print the version
@@ -74,7 +77,7 @@ async function endsWithInput(controller: AbortController): Promise<void> {
 }
 
 const QUEUE_TEXTS = ["queue-prefix", "queue-password-file", "patience", "lease"] as const;
-const TEXTS = ["study", "queue", ...QUEUE_TEXTS, "model", "text", "threads"] as const;
+const TEXTS = ["study", "queue", ...QUEUE_TEXTS, "model", "text", "data", "threads"] as const;
 type Flags = ReturnType<typeof parseOwnFlags<(typeof TEXTS)[number], "quiet" | "attached">>;
 
 /** Reads the command line. @throws {UsageError} If it names no place to take trials from, or two. */
@@ -123,7 +126,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const flags = readFlags(args);
   const progress = new Progress(flags.quiet || flags.attached ? undefined : Deno.stderr);
   const own = Object.fromEntries(
-    (["model", "text", "threads"] as const).flatMap((name) =>
+    (["model", "text", "data", "threads"] as const).flatMap((name) =>
       flags[name] === undefined ? [] : [[name, flags[name]]]
     ),
   );

@@ -4,11 +4,14 @@ import { type OptionsRecord, readRecord, type ResolvedOptions } from "../../../l
 import {
   digestConditions,
   digestTrialOptions,
+  type EndedJob,
   FIELD,
   type Fields,
   findWrongField,
   type RaceRequest,
-  type RunConditions,
+  type StoredRecord,
+  type StoredTrial,
+  type StudyConditions,
   type StudyFlags,
 } from "../../../lib/sweep/mod.ts";
 
@@ -36,10 +39,12 @@ export function jobOf(
 
 /** The description of a study. A worker must have the same model, text and code. */
 export interface QueuedStudy {
-  readonly conditions: RunConditions;
+  readonly conditions: StudyConditions;
   readonly flags: StudyFlags;
   /** SHA-256 of the sources that compute. */
   readonly codeSha256: string;
+  /** The recipe's JSON, where the study is one of `deno task reproduce`. */
+  readonly recipe?: string;
 }
 
 export interface JobProgress {
@@ -51,16 +56,35 @@ export interface JobProgress {
   readonly refused?: string;
 }
 
+/** The result of a job: a trial, or the end of a job whose results came before. */
+export type JobResult = StoredRecord | EndedJob;
+
+/** The content of jobs and results, which each command defines for its own. */
+export interface JobKind {
+  /** The text that all jobs read; left out where workers get their data by themselves. */
+  readonly text?: string;
+  /** As of {@linkcode QueuedStudy}. */
+  readonly recipe?: string;
+  /** The fault in a result of a trial; undefined if it is that trial's. */
+  findWrong(result: unknown, trial: StoredTrial): string | undefined;
+  /** Keeps a result in the study. */
+  take(result: JobResult, trial: StoredTrial): void;
+  /** Keeps chunks and items that workers finish before their results. @returns Why one was refused, for each that was. */
+  takeUnits?(units: readonly string[]): readonly string[];
+}
+
 export const studyKey = (prefix: string, study: string) => `${prefix}:study:${study}`;
 /** Key of the list of a sweep's trials that have ended, where they race. */
 export const endedKey = (prefix: string, sweep: string) => `${prefix}:ended:${sweep}`;
+/** Key of the list of a recipe's chunks and items that workers have finished and the study has not taken yet. */
+export const unitsKey = (prefix: string, sweep: string) => `${prefix}:units:${sweep}`;
 export const textKey = (prefix: string, sha256: string) => `${prefix}:text:${sha256}`;
 
 /** Seconds that descriptions and texts are kept after their last use. */
 export const KEEP_S = 30 * 24 * 3600;
 
-/** A job's name: one for each trial of a sweep, however often it is submitted. */
-export const jobId = (sweep: string, digest: string) => `${sweep}-${digest}`;
+/** A job's name: one for each trial of a sweep, however often it is submitted. Jobs of a recipe have names with colons. */
+export const jobId = (sweep: string, digest: string) => `${sweep}-${encodeURIComponent(digest)}`;
 
 const record: Fields[string] = ["a record", (value) => typeof value === "object" && value !== null];
 const JOB: Fields = { sweep: FIELD.text, study: FIELD.text, digest: FIELD.text, options: record };
@@ -68,7 +92,10 @@ const flags: Fields[string] = [
   "texts by flag",
   (value) => record[1](value) && Object.values(value as object).every((text) => typeof text === "string"),
 ];
-const STUDY: Fields = { conditions: record, flags, codeSha256: FIELD.text };
+const STUDY: Fields = {
+  ...{ conditions: record, flags, codeSha256: FIELD.text },
+  recipe: ["a text, or nothing", (value) => value === undefined || typeof value === "string"],
+};
 
 /** The reason why a job's data are not those of a trial. */
 export const findWrongJob = (data: unknown): string | undefined => findWrongField(Object(data), JOB);

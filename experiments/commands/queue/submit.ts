@@ -13,24 +13,31 @@ import {
   type withBudget,
 } from "../../../lib/sweep/mod.ts";
 import { digestCode } from "../cli/machine/code_digest.ts";
+import { sha256 } from "../../../lib/sha256.ts";
 import type { Progress } from "../cli/output/progress.ts";
 import { expectSweep } from "../cli/run/study_store.ts";
 import { type Connections, endsWithin } from "./connection.ts";
 import {
   endedKey,
   jobId,
+  type JobKind,
   jobOf,
   type JobProgress,
+  type JobResult,
   KEEP_S,
   QUEUE_NAME,
   type QueuedStudy,
   studyKey,
   textKey,
   type TrialJob,
+  unitsKey,
 } from "./job.ts";
 
 /** Jobs that go to the server at once. */
 const BATCH = 1000;
+
+/** Chunks and items that are read at once: each may have thousands of numbers. */
+const UNITS = 16;
 
 /** Milliseconds between two reads of ended jobs, and of lost ones, unless such a read takes long. */
 const POLL_MS = 200, RESTORE_MS = 2000, RESTORE_SHARE = 20;
@@ -55,7 +62,21 @@ const STATES = [
   "failed",
 ] as const;
 
-type TrialQueue = Queue<TrialJob, StoredRecord>;
+type TrialQueue = Queue<TrialJob, JobResult>;
+
+/** Trials of a sweep as jobs: a result is a trial, stopped or not. */
+export function jobsOfSweep(store: StudyStore, text: string): JobKind {
+  const conditions = expectSweep(store), { runDigest } = store, race = store.get("race");
+  return {
+    text,
+    findWrong: (result, { digest, options }) =>
+      findWrongResult(result as StoredRecord, findTask(conditions.task), {
+        ...{ digest, options, conditions, runDigest },
+      }) ??
+        ("stopped" in Object(result) && race === undefined ? "it was stopped, and no race is" : undefined),
+    take: (result) => void store.take(finishedTrials([result as StoredRecord])),
+  };
+}
 
 interface QueuedTrials extends AsyncDisposable {
   /** The study as it fills. */
@@ -69,20 +90,20 @@ interface QueuedTrials extends AsyncDisposable {
  * After the end of the budget, waiting trials are taken back.
  *
  * @param source The sweep's trials, as this process would take them.
- * @param text The text that they read.
+ * @param kind The content of their jobs and results.
  * @param signal Ends the submission.
  * @throws {UsageError} If the server cannot be reached.
  */
 export async function submitTrials(
   store: StudyStore,
   source: ReturnType<typeof withBudget>,
-  text: string,
+  kind: JobKind,
   connections: Connections,
   progress: Progress,
   signal: AbortSignal,
 ): Promise<QueuedTrials> {
   const redis = connections.connect(), { prefix } = connections.address;
-  const conditions = expectSweep(store), { runDigest: study, flags } = store, { textSha256 } = conditions;
+  const { runDigest: study, flags, conditions } = store, { text, recipe } = kind;
   const sweep = store.get("queued") ?? crypto.randomUUID(), race = store.get("race");
   store.set("queued", sweep);
   const queue: TrialQueue = new Queue(QUEUE_NAME, { connection: redis, prefix });
@@ -90,19 +111,25 @@ export async function submitTrials(
   const ignore = () => {}; // `gone` reports it
   queue.on("error", ignore);
   events.on("error", ignore);
-  const described: QueuedStudy = { conditions, flags, codeSha256: await digestCode() };
+  const described: QueuedStudy = {
+    ...{ conditions, flags, codeSha256: await digestCode() },
+    ...(recipe !== undefined && { recipe }),
+  };
+  const keptText = text === undefined ? [] : [[textKey(prefix, await sha256(text)), text] as const];
+  const keys = [studyKey(prefix, study), ...keptText.map(([key]) => key)], units = unitsKey(prefix, sweep);
   const idOf = (digest: string) => jobId(sweep, digest);
-  const digestOf = (id: string) => id.startsWith(idOf("")) ? id.slice(idOf("").length) : undefined;
+  const digestOf = (id: string) =>
+    id.startsWith(idOf("")) ? decodeURIComponent(id.slice(idOf("").length)) : undefined;
   const dataOf = (trial: ProposedTrial) => jobOf(trial, { sweep, study, race });
   /** Describes the study of the trials, and in a race the trials that have ended. */
   const describe = async () => {
     await redis.set(studyKey(prefix, study), JSON.stringify(described), "EX", KEEP_S);
-    await redis.set(textKey(prefix, textSha256), text, "EX", KEEP_S);
+    for (const [key, text] of keptText) await redis.set(key, text, "EX", KEEP_S);
     if (race === undefined) return;
     await redis.del(endedKey(prefix, sweep));
     await tellOthers(store.results<StoredRecord>().map(({ record }) => record));
   };
-  const tellOthers = async (records: readonly StoredRecord[]) => {
+  const tellOthers = async (records: readonly JobResult[]) => {
     const key = endedKey(prefix, sweep);
     for (let at = 0; race !== undefined && at < records.length; at += BATCH) {
       await redis.rpush(key, ...records.slice(at, at + BATCH).map((record) => JSON.stringify(record)));
@@ -141,7 +168,7 @@ export async function submitTrials(
 
   /** The fault in a job's result; undefined if it is the trial that was asked for. */
   const findWrong = (
-    job: Job<TrialJob, StoredRecord> | undefined,
+    job: Job<TrialJob, JobResult> | undefined,
     trial: StoredTrial,
     hasFailed: boolean,
   ) => {
@@ -149,11 +176,7 @@ export async function submitTrials(
     if (hasFailed) {
       return JSON.stringify(job.data) === JSON.stringify(dataOf(trial)) ? undefined : "its job was changed";
     }
-    const wrong = findWrongResult(job.returnvalue, findTask(conditions.task), {
-      ...{ digest: trial.digest, options: trial.options, conditions, runDigest: study },
-    });
-    return wrong ??
-      ("stopped" in job.returnvalue && race === undefined ? "it was stopped, and no race is" : undefined);
+    return kind.findWrong(job.returnvalue, trial);
   };
   /** Removes a job, even an incomplete one. */
   const discard = async (id: string) => {
@@ -182,8 +205,19 @@ export async function submitTrials(
       return undefined;
     }
   };
+  /** Takes what workers have finished before their results; the queue keeps it until the study has it on disk. */
+  const takeUnits = async () => {
+    for (let taken = kind.takeUnits === undefined ? 0 : UNITS; taken === UNITS;) {
+      const rows = await redis.lrange(units, 0, UNITS - 1);
+      for (const wrong of kind.takeUnits!(rows)) progress.line(`Refuses a chunk from the queue: ${wrong}`);
+      if (rows.length > 0) await redis.ltrim(units, rows.length, -1);
+      taken = rows.length;
+    }
+  };
   const takeEnded = async (state: "completed" | "failed") => {
-    for (const id of await queue.getRanges([state], 0, -1)) {
+    const ids = await queue.getRanges([state], 0, -1);
+    await takeUnits(); // of these, at least: a worker sends them first
+    for (const id of ids) {
       const digest = digestOf(id), trial = digest === undefined ? undefined : store.find(digest);
       if (trial === undefined) continue;
       if (trial.state === "waiting") {
@@ -194,7 +228,7 @@ export async function submitTrials(
         }
         if (state === "failed") store.close(trial.digest, String(job!.failedReason).slice(0, SAID));
         else {
-          store.take(finishedTrials([job!.returnvalue]));
+          kind.take(job!.returnvalue, trial);
           await tellOthers([job!.returnvalue]);
         }
       }
@@ -215,8 +249,8 @@ export async function submitTrials(
         ),
       );
     }
-    const known = await redis.exists(studyKey(prefix, study), textKey(prefix, textSha256));
-    if (open.length === 0 || lost.length === 0 && known === 2) return;
+    const known = await redis.exists(...keys);
+    if (open.length === 0 || lost.length === 0 && known === keys.length) return;
     progress.line(`The queue has lost ${plural(lost.length, "trial")}: what is missing is put there again`);
     await describe();
     for (const { digest } of lost) await discard(idOf(digest));

@@ -19,7 +19,7 @@ import { withFolder } from "../testing.ts";
 import { Connections, readAddress } from "./connection.ts";
 import { jobOf, QUEUE_NAME, type TrialJob } from "./job.ts";
 import { NEEDS_REDIS, RedisServer } from "./queue_testing.ts";
-import { submitTrials } from "./submit.ts";
+import { jobsOfSweep, submitTrials } from "./submit.ts";
 
 const conditions: RunConditions = {
   ...{ version: "0", model: "tiny", modelSha256: "a", text: "prose", textSha256: "b", context: 64 },
@@ -54,7 +54,14 @@ Deno.test({
       const progress = { line: (text: string) => said.resolve(text) } as unknown as Progress;
       const source = withBudget(storedTrials(store, { owner: "one" }), Infinity);
       const { signal } = new AbortController();
-      const queued = await submitTrials(store, source, "a text", connections, progress, signal);
+      const queued = await submitTrials(
+        store,
+        source,
+        jobsOfSweep(store, "a text"),
+        connections,
+        progress,
+        signal,
+      );
       const { prefix } = connections.address, connect = () => ({ connection: connections.connect(), prefix });
       const others = new Queue(QUEUE_NAME, connect()),
         worker = new Worker<TrialJob>(QUEUE_NAME, null, connect());

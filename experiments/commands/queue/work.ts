@@ -3,7 +3,14 @@ import { DelayedError, type Job, UnrecoverableError, Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import { cacheDir, ifThere, writeAtomically } from "../../../lib/cache.ts";
 import { UsageError } from "../../../lib/errors.ts";
-import { binderOf, openStudy, runTrial, type StoredRecord, type StudyFlags } from "../../../lib/sweep/mod.ts";
+import {
+  binderOf,
+  openStudy,
+  type RunConditions,
+  runTrial,
+  type StudyConditions,
+  type StudyFlags,
+} from "../../../lib/sweep/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { readBackend } from "../cli/machine/backend.ts";
 import { digestCode } from "../cli/machine/code_digest.ts";
@@ -17,6 +24,8 @@ import {
   endedKey,
   findWrongJob,
   type JobProgress,
+  type JobResult,
+  KEEP_S,
   QUEUE_NAME,
   type QueuedStudy,
   readMethod,
@@ -24,7 +33,9 @@ import {
   studyKey,
   textKey,
   type TrialJob,
+  unitsKey,
 } from "./job.ts";
+import { openRecipe } from "../reproduce/work.ts";
 import { joinRace, keepRace } from "./race.ts";
 
 /** Milliseconds after which a trial that one worker refused is offered again. */
@@ -46,7 +57,7 @@ interface WorkOptions {
   readonly progress: Progress;
 }
 
-type Opened = (job: Job<TrialJob>, onChunk: (done: number, of: number) => void) => Promise<StoredRecord>;
+type Opened = (job: Job<TrialJob>, onProgress: (fraction: number) => void) => Promise<JobResult>;
 
 /** A study that a job names, opened or refused; `key` is its digest and description. */
 type Answer = { readonly key: string } & ({ readonly run: Opened } | { readonly refused: string });
@@ -75,7 +86,7 @@ export async function workOnQueue(address: QueueAddress, options: WorkOptions): 
       return answer;
     }
   };
-  const work = async (job: Job<TrialJob>, token?: string): Promise<StoredRecord> => {
+  const work = async (job: Job<TrialJob>, token?: string): Promise<JobResult> => {
     const wrong = findWrongJob(job.data);
     if (wrong !== undefined) giveUp(new Error(`Cannot take a job: ${wrong}`));
     const opened = await open(job.data.study),
@@ -86,13 +97,13 @@ export async function workOnQueue(address: QueueAddress, options: WorkOptions): 
       throw new DelayedError();
     }
     await tell({ fraction: 0 });
-    const trial = await opened.run(job, (done, of) => void tell({ fraction: done / of }).catch(() => {}));
+    const trial = await opened.run(job, (fraction) => void tell({ fraction }).catch(() => {}));
     progress.line(`${"stopped" in trial ? "Stopped" : "Finished"} trial ${trial.trial}`);
     return trial;
   };
   /** The trial at work, until it is handed in. */
   let atWork: Promise<unknown> | undefined;
-  const worker = new Worker<TrialJob, StoredRecord>(
+  const worker = new Worker<TrialJob, JobResult>(
     QUEUE_NAME,
     (job, token) => {
       const running = work(job, token);
@@ -131,17 +142,54 @@ class NotThereError extends UsageError {}
 /** Opens a study that a job names. @throws {UsageError} If this machine has another model, text or code. */
 async function openQueued(
   study: string,
-  { conditions, flags, codeSha256: expected }: QueuedStudy,
+  described: QueuedStudy,
   codeSha256: string,
   redis: Redis,
   prefix: string,
-  { own, progress }: WorkOptions,
+  options: WorkOptions,
 ): Promise<Opened> {
+  const { codeSha256: expected, recipe } = described;
   if (codeSha256 !== expected) {
     throw new UsageError(
       `Cannot take trials of study ${study}: found code ${codeSha256}, expected ${expected}`,
     );
   }
+  return recipe === undefined
+    ? await openSweep(study, described, redis, prefix, options)
+    : await openQueuedRecipe(study, recipe, described, redis, prefix, options);
+}
+
+async function openQueuedRecipe(
+  study: string,
+  recipe: string,
+  { conditions, flags }: QueuedStudy,
+  redis: Redis,
+  prefix: string,
+  { own, progress }: WorkOptions,
+): Promise<Opened> {
+  const expect = (found: StudyConditions) =>
+    expectConditions(`study ${study}`, completeConditions(conditions), completeConditions(found));
+  const run = await openRecipe({ ...flags, ...own }, recipe, expect, progress);
+  return async ({ data: { sweep, digest } }, onProgress) => {
+    const key = unitsKey(prefix, sweep), sent: Promise<unknown>[] = [];
+    const onUnit = (unit: object) =>
+      void sent.push(redis.multi().rpush(key, JSON.stringify(unit)).expire(key, KEEP_S).exec());
+    const result = await run(digest, { onUnit, onProgress }).catch((error) =>
+      error instanceof UsageError ? giveUp(error) : Promise.reject(error)
+    );
+    await Promise.all(sent);
+    return result;
+  };
+}
+
+async function openSweep(
+  study: string,
+  { conditions: described, flags }: QueuedStudy,
+  redis: Redis,
+  prefix: string,
+  { own, progress }: WorkOptions,
+): Promise<Opened> {
+  const conditions = described as RunConditions;
   const path: StudyFlags = flags.text === undefined && flags.data === undefined
     ? {}
     : { text: await fetchText(conditions.textSha256, redis, prefix) };
@@ -159,11 +207,14 @@ async function openQueued(
     const { chunks } = await evaluation.dense();
     return joinRace(race, chunks, redis, endedKey(prefix, sweep), opened.study.task);
   });
-  return async ({ data }, onChunk) => {
+  return async ({ data }, onProgress) => {
     const taken = { digest: data.digest, method: await readMethod(data).catch(giveUp) };
     const race = await raceOf(data), racing = await race?.enter(taken.method);
     const args = { evaluation, createPruner: bind, conditions, runDigest: study, racing };
-    return runTrial(args, taken, { onChunk, onLosses: () => void race?.look().catch(() => {}) });
+    return runTrial(args, taken, {
+      onChunk: (done, of) => onProgress(done / of),
+      onLosses: () => void race?.look().catch(() => {}),
+    });
   };
 }
 

@@ -29,6 +29,8 @@ type FlagTexts = { readonly [flag: string]: string };
 
 export interface Recipe {
   readonly name: string;
+  /** Its JSON. */
+  readonly content: string;
   readonly version: number;
   readonly about: string;
   /** The model where none is named. */
@@ -83,8 +85,13 @@ const KEYS = ["version", "about", "model", "methods", "ratios", "flags", "length
 /** Flags of the task and its data, which only a protocol sets. */
 const OF_PROTOCOLS = ["task", "task-file", "context", "text", "data"] as const;
 
-/** Reads a recipe by its name, or from a file. @throws {UsageError} If there is none, or it is not complete. */
-export async function readRecipe(named: string): Promise<Recipe> {
+/**
+ * Reads a recipe by its name, or from a file.
+ *
+ * @param content Its JSON, instead of the file's.
+ * @throws {UsageError} If there is none, or it is not complete.
+ */
+export async function readRecipe(named: string, content?: string): Promise<Recipe> {
   const isOwn = /\.json$/.test(named);
   if (!isOwn && !(RECIPES as readonly string[]).includes(named)) {
     throw new UsageError(
@@ -93,7 +100,8 @@ export async function readRecipe(named: string): Promise<Recipe> {
       }`,
     );
   }
-  const found = isOwn ? await readJson(named) : await read(`recipes/${named}.json`);
+  const path = isOwn ? named : new URL(`recipes/${named}.json`, import.meta.url).pathname;
+  const found = content === undefined ? await readJson(path) : JSON.parse(content);
   const recipe = found as Omit<Recipe, "name" | "published"> & Partial<PublishedFile> | null;
   const known = await read<PublishedFile>("published.json"), { numbers = [] } = recipe ?? {};
   const sources = { ...known.sources, ...recipe?.sources };
@@ -129,6 +137,7 @@ export async function readRecipe(named: string): Promise<Recipe> {
   }
   return {
     ...recipe!,
+    content: content ?? JSON.stringify(found),
     name: named.replace(/^.*[/\\]|\.json$/g, ""),
     published: { protocols, sources, numbers: [...known.numbers, ...numbers] },
   };

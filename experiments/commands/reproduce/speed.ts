@@ -16,7 +16,7 @@ const LEAST_MS = 200, SCORED = 33;
 /** Bytes of weights: small positive numbers in all dense types. */
 const FILL = 0x3c;
 
-/** Seconds of parts of a model. */
+/** The speed of parts of a model. */
 export interface Speed {
   /** Seconds that a layer takes for a sequence of `tokens` tokens. */
   layer(tokens: number): number;

@@ -10,7 +10,17 @@ import {
   compareStudy,
   type Comparison,
   encodeStudy,
+  type EndedJob,
+  FIELD,
+  type Fields,
+  findWrongField,
+  type FinishedRuns,
+  storedTrials,
+  type StudyConditions,
+  type StudyFlags,
   type StudyStore,
+  type TrialSource,
+  withBudget,
 } from "../../../lib/sweep/mod.ts";
 import { findTask } from "../../../lib/eval/mod.ts";
 import { exists } from "../cli/files.ts";
@@ -19,6 +29,7 @@ import { readBackend } from "../cli/machine/backend.ts";
 import type { Progress } from "../cli/output/progress.ts";
 import { startWorkers } from "../cli/run/jobs.ts";
 import { expectSameStudy, hasEnded, ownerName } from "../cli/run/study_store.ts";
+import type { JobKind } from "../queue/job.ts";
 import { type PlannedPart, planParts } from "./parts.ts";
 import { findPublished, readRecipe, type Recipe, RECIPES } from "./recipe.ts";
 
@@ -98,7 +109,7 @@ export async function runJobs(
       if (!store.report(claim, [], LEASE_MS)) throw new JobLostError();
     };
     try {
-      await comparePart(store, part, methods, { signal, onProgress, resamples: 1 });
+      await comparePart(logOf(store, part), part, methods, { signal, onProgress, resamples: 1 });
       store.finish(claim, { trial: claim.digest, timeMs: performance.now() - began });
     } catch (error) {
       store.release(owner);
@@ -107,15 +118,84 @@ export async function runJobs(
   }
 }
 
-/** Compares methods of a part; chunks in the study are not run again. */
+/** Compares methods of a part; chunks in the log are not run again. */
 async function comparePart(
-  store: StudyStore,
-  part: PlannedPart,
+  log: FinishedRuns<ComparedChunk>,
+  { match, study }: PlannedPart,
   methods: PlannedPart["methods"],
-  control: Parameters<typeof compareStudy>[2],
+  control: Omit<Parameters<typeof compareStudy>[2] & object, "log">,
 ): Promise<Comparison> {
-  const { match, study } = part, log = logOf(store, part);
   return await compareStudy(study, methods, { ...control, log, ...(match && { match }) });
+}
+
+/** A finished chunk or item with its part, as workers of a queue send it. */
+type SentUnit = ComparedChunk & { readonly part: string };
+
+const UNIT: Fields = {
+  ...{ part: FIELD.text, trial: FIELD.text, method: FIELD.text, chunk: FIELD.number, timeMs: FIELD.number },
+  scores: [
+    "lists of numbers",
+    (value) => typeof value === "object" && value !== null && Object.values(value).every(FIELD.numbers[1]),
+  ],
+  usage: ["a record", (value) => typeof value === "object" && value !== null],
+  skips: ["a record", (value) => typeof value === "object" && value !== null],
+};
+
+/** Runs jobs of a recipe whose study is elsewhere. The full model's chunks are kept in memory for the methods of a part. */
+export function openJobs(parts: readonly PlannedPart[]) {
+  const { dense, filtered } = listJobs(parts), known = new Map<string, Map<string, ComparedChunk>>();
+  const jobs = new Map([...dense, ...filtered].map((job) => [job.digest, job]));
+  return async (
+    digest: string,
+    { onUnit, onProgress }: {
+      readonly onUnit: (unit: SentUnit) => void;
+      readonly onProgress: (fraction: number) => void;
+    },
+  ): Promise<EndedJob> => {
+    const job = jobs.get(digest);
+    if (job === undefined) {
+      throw new UsageError(`Cannot run job "${digest}": the recipe has none of this name`);
+    }
+    const { part, methods } = job,
+      kept = known.getOrInsertComputed(part.name, () => new Map<string, ComparedChunk>());
+    const append = (...units: readonly ComparedChunk[]) => {
+      for (const unit of units) {
+        if (unit.trial === "dense") kept.set(`${unit.chunk}`, unit);
+        onUnit({ part: part.name, ...unit });
+      }
+    };
+    const began = performance.now();
+    await comparePart({ finished: [...kept.values()], append }, part, methods, { onProgress, resamples: 1 });
+    return { trial: digest, timeMs: performance.now() - began };
+  };
+}
+
+/** The jobs of a recipe's study in a queue. */
+export function jobsOfRecipe(store: StudyStore, { content }: Recipe, parts: readonly PlannedPart[]): JobKind {
+  const logs = new Map(parts.map((part) => [part.name, logOf(store, part)]));
+  const takeUnit = (text: string): string | undefined => {
+    let unit: Partial<SentUnit>;
+    try {
+      unit = Object(JSON.parse(text));
+    } catch {
+      return "it is not JSON";
+    }
+    const wrong = findWrongField(unit, UNIT), { part, ...own } = unit as SentUnit;
+    if (wrong !== undefined) return wrong;
+    const log = logs.get(part);
+    if (log === undefined) return `found part "${part}", expected one of the recipe's`;
+    log.append(own);
+    return undefined;
+  };
+  return {
+    recipe: content,
+    findWrong(result, { digest }) {
+      const wrong = findWrongField(Object(result), { trial: FIELD.text, timeMs: FIELD.number });
+      return wrong ?? (Object(result).trial === digest ? undefined : "it is another job's");
+    },
+    take: (result, { digest, options }) => void store.take([{ digest, options, record: result }]),
+    takeUnits: (units) => units.flatMap((text) => takeUnit(text) ?? []),
+  };
 }
 
 /** Inputs of a run. */
@@ -126,6 +206,11 @@ interface RecipeRun extends Control {
   readonly model: string | undefined;
   readonly jobs: number;
   readonly threads: number | undefined;
+  /** Gives jobs to a queue, where one was named, until they are disposed of. */
+  readonly submit?: (
+    source: ReturnType<typeof withBudget>,
+    kind: JobKind,
+  ) => Promise<AsyncDisposable & { readonly source: TrialSource }>;
   /** The most bytes that this process held. */
   readonly peakBytes: () => number;
 }
@@ -149,7 +234,7 @@ export async function runRecipe(store: StudyStore, run: RecipeRun): Promise<Repr
   const reproduced = [];
   for (const part of parts) {
     const { name, protocol: { label, says }, methods, isWhole, isUnchecked } = part;
-    const found = await comparePart(store, part, methods, { signal });
+    const found = await comparePart(logOf(store, part), part, methods, { signal });
     const environment = { ...found.environment, peakMemoryBytes: run.peakBytes() };
     const numbers = findPublished(published, model, name);
     reproduced.push({
@@ -171,7 +256,7 @@ export async function runRecipe(store: StudyStore, run: RecipeRun): Promise<Repr
 
 /** Gives jobs to the study, and runs them with as many processes as were asked for. */
 async function share(store: StudyStore, jobs: readonly Job[], run: RecipeRun): Promise<void> {
-  const { parts, jobs: processes, threads, progress } = run;
+  const { parts, jobs: processes, threads, progress, signal, submit } = run;
   // The recipe has the methods of a job; a row of the study has options, here those of the first method.
   store.add(jobs.map(({ digest, part, methods }) => ({
     digest,
@@ -179,6 +264,16 @@ async function share(store: StudyStore, jobs: readonly Job[], run: RecipeRun): P
   })));
   const isOver = () => store.count().waiting + store.count().running === 0;
   if (isOver()) return;
+  if (submit !== undefined) {
+    const source = withBudget(storedTrials(store, { owner: ownerName() }), Infinity);
+    await using queued = await submit(source, jobsOfRecipe(store, run.recipe, parts));
+    for (; !queued.source.isOver(); await new Promise((resolve) => setTimeout(resolve, WAIT_MS))) {
+      signal.throwIfAborted();
+      const { complete } = store.count();
+      progress.bar(complete / (complete + store.count().waiting), "jobs of the queue");
+    }
+    return;
+  }
   const workers = Math.min(processes, store.count().waiting) - 1;
   await using _workers = await startWorkers(store, Math.max(0, workers), { threads, isOver, progress });
   await runJobs(store, parts, run);
@@ -202,7 +297,8 @@ async function checkDense(
   known: Targets,
   { model, signal }: RecipeRun,
 ): Promise<DenseCheck> {
-  const { methods: [dense], environment } = await comparePart(store, part, [], { signal, resamples: 1 });
+  const control = { signal, resamples: 1 };
+  const { methods: [dense], environment } = await comparePart(logOf(store, part), part, [], control);
   const { headline } = findTask(environment.task), value = readMetric(dense!, headline.name);
   const found = headline.percent ? 100 * value : value;
   const off = (published: number) => Math.abs(found / published - 1);
@@ -269,17 +365,36 @@ export function keepRecipe(store: StudyStore, values: FlagValues): void {
   store.set("flags", { ...store.flags, ...Object.fromEntries(own) });
 }
 
-/** Runs jobs of a recipe's study until none is left. @param own Flags that differ here. */
-export async function workOnRecipe(
-  store: StudyStore,
-  own: { readonly [flag: string]: string },
-  control: Control,
-): Promise<void> {
-  const args = Object.entries({ ...store.flags, ...own })
+/** Plans the recipe of a study's flags. @param content The recipe's JSON; default: that of its file. */
+async function planFlags(flags: StudyFlags, progress: Progress, content?: string) {
+  const args = Object.entries(flags)
     .flatMap(([name, text]) => text === "true" ? [`--${name}`] : [`--${name}`, text]);
   const values = parseFlags("reproduce", args, false);
-  const recipe = await readRecipe(textOf(values, "recipe") ?? RECIPES[0]);
-  const { parts, conditions } = await planParts(recipe, { ...control, values, request: readBackend(values) });
+  const recipe = await readRecipe(textOf(values, "recipe") ?? RECIPES[0], content);
+  return await planParts(recipe, { values, progress, request: readBackend(values) });
+}
+
+/** Runs jobs of a recipe's study until none is left. @param own Flags that differ here. */
+export async function workOnRecipe(store: StudyStore, own: StudyFlags, control: Control): Promise<void> {
+  const { parts, conditions } = await planFlags({ ...store.flags, ...own }, control.progress);
   expectSameStudy(store, conditions);
   await runJobs(store, parts, control);
+}
+
+/**
+ * Opens a recipe whose study is elsewhere.
+ *
+ * @param content Its JSON.
+ * @param expect Looks at the conditions before anything runs.
+ * @returns Runs a job by its name.
+ */
+export async function openRecipe(
+  flags: StudyFlags,
+  content: string,
+  expect: (conditions: StudyConditions) => void,
+  progress: Progress,
+): Promise<ReturnType<typeof openJobs>> {
+  const { parts, conditions } = await planFlags(flags, progress, content);
+  expect(conditions);
+  return openJobs(parts);
 }

@@ -311,7 +311,7 @@ export class StudyStore implements Disposable {
   }
 
   /** Keeps trials that ended elsewhere; those that the study holds a result of stay. @returns How many were taken in. */
-  take(trials: readonly (ProposedTrial & { readonly record: StoredRecord })[]): number {
+  take(trials: readonly (ProposedTrial & { readonly record: StoredRecord | EndedJob })[]): number {
     this.add(trials);
     return this.#file.durably(() => {
       let taken = 0;

@@ -227,13 +227,14 @@ export const COMMON_FLAGS: Flags = {
   "queue": text(
     "redis://HOST",
     "put the trials into a queue on Redis or Valkey for deno task worker --queue on any machines; redis://user@host:port/database, rediss:// for TLS",
-    ["sweep"],
+    ["sweep", "reproduce"],
   ),
   "queue-password-file": text("FILE", "the queue's password (TOKENFILTER_QUEUE_PASSWORD, else none)", [
     "sweep",
+    "reproduce",
   ]),
-  "queue-prefix": text("TEXT", "prefix of the queue's keys (tokenfilter)", ["sweep"]),
-  "patience": integer("seconds that the queue may be away (120)", ["sweep"]),
+  "queue-prefix": text("TEXT", "prefix of the queue's keys (tokenfilter)", ["sweep", "reproduce"]),
+  "patience": integer("seconds that the queue may be away (120)", ["sweep", "reproduce"]),
   "live": optional(
     "[PORT]",
     "show the report in a browser of this machine while it grows, at 127.0.0.1 (any free port)",
