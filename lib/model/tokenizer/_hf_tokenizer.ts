@@ -22,7 +22,10 @@ export function readHfVocabulary(file: string, text: string, settings: Tokenizer
   }
   for (const key of PARTS) expectPart(key, json[key], fail);
   expectModel(json, fail);
-  const added = readAdded(json["added_tokens"], fail), sparse: string[] = [];
+  // Gemma 3's text models share a file with those that see images, whose special token has no row in their tables.
+  const { vocabSize = Infinity } = settings;
+  const added = readAdded(json["added_tokens"], fail).filter(({ id, special }) => !special || id < vocabSize);
+  const sparse: string[] = [];
   const entries = [
     ...Object.entries(model["vocab"] as Record<string, number>),
     ...added.map((t) => [t.content, t.id] as const),

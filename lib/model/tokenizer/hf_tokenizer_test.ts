@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { ModelFormatError } from "../../errors.ts";
 import golden from "../testdata/hf_tokenizer_golden.json" with { type: "json" };
 import { mixedText, sampleText } from "../testdata/mixed_text.mjs";
+import { NO_SETTINGS } from "./_tokenizer_settings.ts";
 import { Tokenizer } from "./tokenizer.ts";
 
 const text = mixedText(12_000), sample = sampleText();
@@ -102,6 +103,25 @@ Deno.test("Tokenizer.fromHf() finds added tokens as tokenizers does, and takes w
   const fused = JSON.stringify({ model, pre_tokenizer: { type: "WhitespaceSplit" } });
   assertEquals([...Tokenizer.fromHf("t.json", fused).encode("?? !", { bos: false })], [0, 0]);
   assertEquals(piecesOf({ normalizer: { type: "Prepend", prepend: "$&" } }, "a", ["$&a"]), ["$&a"]);
+});
+
+Deno.test("Tokenizer.fromHf() leaves out special tokens that the model has no row for: their text is characters", () => {
+  const { json } = Object.values(golden.cases)[0]!;
+  const { vocabSize } = Tokenizer.fromHf("t.json", JSON.stringify(json)),
+    settings = { ...NO_SETTINGS, vocabSize };
+  const withToken = (special: boolean) => {
+    const token = { id: vocabSize, content: "<image>", special };
+    const text = JSON.stringify({ ...json, added_tokens: [...json.added_tokens, token] });
+    return Tokenizer.fromHf("t.json", text, settings);
+  };
+  const left = withToken(true), ids = left.encode("a<image>", { special: true });
+  assertEquals([left.vocabSize, Math.max(...ids) < vocabSize, left.decode(ids)], [
+    vocabSize,
+    true,
+    "a<image>",
+  ]);
+  // A plain one is kept, and the model is refused.
+  assertEquals(withToken(false).vocabSize, vocabSize + 1);
 });
 
 Deno.test("Tokenizer.fromHf() refuses what it does not know, and names the key", () => {
