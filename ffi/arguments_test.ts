@@ -334,11 +334,21 @@ const FEEDING: readonly Call[] = [
     decoder.admit(0, model.start(createPruner("key", config, plan)));
   }],
   [RangeError, '"slot": found 9', ({ model }) => batch(model).release(9)],
-  [Error, "Cannot use this batch decoder: it was disposed", ({ model }) => {
-    const decoder = batch(model);
-    decoder[Symbol.dispose]();
-    decoder.step(Int32Array.of(1));
-  }],
+  [Error, "Cannot use this batch decoder: it was disposed", ({ model }) => disposed(model).begin(0)],
+  [
+    Error,
+    "Cannot use this batch decoder: it was disposed",
+    ({ model }) => disposed(model).admit(0, model.start()),
+  ],
+  [Error, "Cannot use this batch decoder: it was disposed", ({ model }) => disposed(model).release(0)],
+  [
+    Error,
+    "Cannot use this batch decoder: it was disposed",
+    ({ model }) => disposed(model).step(Int32Array.of(1)),
+  ],
+  [Error, "Cannot use this batch decoder: it was disposed", ({ model }) => disposed(model).ids()],
+  [Error, "Cannot use this batch decoder: it was disposed", ({ model }) => disposed(model).keep()],
+  [Error, "Cannot use this batch decoder: it was disposed", ({ model }) => disposed(model).kvKeep()],
 ];
 
 function freed(model: Opened["model"]) {
@@ -351,6 +361,11 @@ function freed(model: Opened["model"]) {
 function batch(model: Opened["model"], options = {}) {
   const decoder = model.startBatch(undefined, { batch: 1, capacity: 8, ...options });
   decoder.begin(0);
+  return decoder;
+}
+
+function disposed(model: Opened["model"]) {
+  using decoder = batch(model);
   return decoder;
 }
 

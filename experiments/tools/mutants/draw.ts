@@ -28,7 +28,7 @@ export const SCOPES = ["ts", "cpu"] as const;
 /** TypeScript that is no test, no helper of tests, and no check, attack, benchmark or study that is run by hand. */
 export function isMutableTypeScript(path: string): boolean {
   return /^(lib|ffi|experiments)\/.*\.ts$/.test(path) &&
-    !/(_test|(^|[/_])testing|\/cases|^experiments\/(tools\/bench\/serve|studies\/\w+\/(measure|ablation)))\.ts$/
+    !/(_test|(^|[/_])testing|\/cases|^experiments\/(tools\/bench\/serve|studies\/\w+\/(measure|ablation|gemma)))\.ts$/
       .test(
         path,
       ) &&

@@ -76,6 +76,27 @@ for (const [name, create] of Object.entries(METHODS)) {
   });
 }
 
+Deno.test("embed() and logits() give back all but their result", () => {
+  const held = new Set<unknown>(), truth: Backend = new ReferenceBackend();
+  const backend: Backend = Object.assign(new ReferenceBackend(), {
+    alloc: (...args: Parameters<Backend["alloc"]>) => {
+      const tensor = truth.alloc(...args);
+      held.add(tensor);
+      return tensor;
+    },
+    upload: (tensor: HostTensor) => {
+      const copy = { ...tensor };
+      held.add(copy);
+      return copy;
+    },
+    free: (tensor: unknown) => void held.delete(tensor),
+  });
+  const model = new Model(CONFIG, weights, backend);
+  held.clear();
+  const hidden = model.embed(ids(3)), logits = model.logits(hidden);
+  assertEquals([...held], [hidden, logits]);
+});
+
 Deno.test("a sequence ends with its block; its length and decisions stay readable, all else is an error", () => {
   const held = { count: 0 },
     backend = new Proxy<Backend>(new ReferenceBackend(), {
