@@ -7,6 +7,8 @@ interface Libraries {
 }
 
 export const PREBUILT: Libraries = {
-  "sources": "",
-  "libraries": {},
+  "sources": "3995e863a3aaeaba",
+  "libraries": {
+    "linux-x64": "d85cb5c49d531b88e8c2ec53a774764c2721b017ab4998af7b621e7f2ed58268",
+  },
 };

@@ -31,7 +31,7 @@ export const PLATFORMS: Readonly<Record<string, Platform>> = {
     ...{ os: "linux", arch: "x86_64", triple: "x86_64-linux-gnu.2.17", isTried: true },
     flags: ["-mevex512"], // clang 20 switches 512-bit registers on with AVX-512, zig's list of features does not
   },
-  "linux-arm64": { os: "linux", arch: "aarch64", triple: "aarch64-linux-gnu.2.17", isTried: true },
+  "linux-arm64": { os: "linux", arch: "aarch64", triple: "aarch64-linux-gnu.2.17", isTried: false },
   "darwin-arm64": {
     ...{ os: "darwin", arch: "aarch64", triple: "aarch64-macos.11.0", isTried: false },
     linkFlags: ["-Wl,-install_name,@rpath/libtokenfilter_cpu.dylib"],
