@@ -230,7 +230,10 @@ export const compareExamples = (layers: number, foreign?: Foreign) =>
         );
         const ownKeep = new Uint8Array(take(tokens)), scores = Array.from(new Float64Array(take(tokens * 8)));
         assertEquals([...ownKeep], keep, where);
-        assertEquals(scores.map((x) => Number.isNaN(x) ? null : x), redundancy, where);
+        const judged = scores.map((x) => Number.isNaN(x) ? null : x);
+        if (foreign === undefined || foreign.emulator.length === 0) assertEquals(judged, redundancy, where);
+        // On another processor the last digit of a score may differ.
+        else judged.forEach((x, i) => assert(Math.abs(x! - redundancy[i]!) <= Number.EPSILON, where));
         const out = new Float32Array(take(tokens * heads * headDim * 4));
         const want = attend(own, ownKeep, group.options.recent!);
         out.forEach((x, i) => assertLess(Math.abs(x - want[i]!), 2e-6, where));
