@@ -7,7 +7,7 @@ interface Libraries {
 }
 
 export const PREBUILT: Libraries = {
-  "sources": "3995e863a3aaeaba",
+  "sources": "b637af43ee10ed75",
   "libraries": {
     "linux-x64": "d85cb5c49d531b88e8c2ec53a774764c2721b017ab4998af7b621e7f2ed58268",
   },

@@ -63,21 +63,21 @@ template <class Format>
 constexpr bool kTransposesWords = false;
 
 template <>
-constexpr bool kTransposesWords<FormatQ4_0> = true;
+inline constexpr bool kTransposesWords<FormatQ4_0> = true;
 TKF_INLINE void transpose_block(FormatQ4_0, const uint8_t* const* row, int64_t at, float* to) {
   const vf d = low_halves(leading_words(row, at));
   transpose_pairs(row, at + 2, d, -8 * d, to);
 }
 
 template <>
-constexpr bool kTransposesWords<FormatQ4_1> = true;
+inline constexpr bool kTransposesWords<FormatQ4_1> = true;
 TKF_INLINE void transpose_block(FormatQ4_1, const uint8_t* const* row, int64_t at, float* to) {
   const __m512i leading = leading_words(row, at);
   transpose_pairs(row, at + 4, low_halves(leading), low_halves(_mm512_srli_epi32(leading, 16)), to);
 }
 
 template <>
-constexpr bool kTransposesWords<FormatQ8_0> = true;
+inline constexpr bool kTransposesWords<FormatQ8_0> = true;
 TKF_INLINE void transpose_block(FormatQ8_0, const uint8_t* const* row, int64_t at, float* to) {
   const vf d = low_halves(leading_words(row, at));
   __m512i words[4];
@@ -92,7 +92,7 @@ TKF_INLINE void transpose_block(FormatQ8_0, const uint8_t* const* row, int64_t a
 }
 
 template <>
-constexpr bool kTransposesWords<FormatQ4_K> = true;
+inline constexpr bool kTransposesWords<FormatQ4_K> = true;
 TKF_INLINE void transpose_block(FormatQ4_K, const uint8_t* const* row, int64_t at, float* to) {
   static_assert(FormatQ4_K::SCALES == W);
   vf scales[W];  // d of each part, then m of each

@@ -4,7 +4,7 @@
  */
 import { type Compiler, run } from "../../../ffi/build/command.ts";
 import { compileCpu, type Target } from "../../../ffi/build/cpu.ts";
-import { abiOf, LEVELS, type LibrarySources, readSources } from "../../../ffi/sources.ts";
+import { abiOf, LEVELS, readSources } from "../../../ffi/sources.ts";
 import { cacheDir, prepareCacheDir } from "../../../lib/cache.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { type PinnedPackage, reasonOf, requirementOf, requirePackages } from "../../../lib/pip.ts";
@@ -79,13 +79,6 @@ export function zigFor(platform: Platform, zig: string, language = "c++"): Compi
   return { command: "env", args: own, version: `zig ${PINNED_ZIG.version} for ${platform.triple}` };
 }
 
-/** The CPU library's sources for clang, which defines a specialization of a constant in each unit that includes it. */
-async function readForClang(): Promise<LibrarySources> {
-  const { units, texts } = await readSources("cpu");
-  const inline = (text: string) => text.replaceAll(/^template <>\n(?=constexpr )/gm, "$&inline ");
-  return { units, texts: new Map([...texts].map(([path, text]) => [path, inline(text)])) };
-}
-
 /** A library for a platform. */
 export interface NativeLibrary {
   readonly bytes: Uint8Array<ArrayBuffer>;
@@ -109,7 +102,7 @@ export async function buildNative(
   const target = { ...platform, linkFlags: [...platform.linkFlags ?? [], "-O3", "-Wl,-s"] };
   const work = await Deno.makeTempDir({ prefix: "tokenfilter-native-" });
   try {
-    const sources = await readForClang(), abi = abiOf(sources.texts);
+    const sources = await readSources("cpu"), abi = abiOf(sources.texts);
     const { bytes } = await compileCpu(compiler, target, levels, sources, work, { onProgress });
     return { bytes, abi, levels: levels.map(({ name }) => name), compiler: compiler.version };
   } finally {
