@@ -5,7 +5,7 @@ import type { PlainTable } from "../../commands/cli/output/table.ts";
 import { withScore } from "../comparison/tables.ts";
 
 /** Lengths of the texts whose results are committed, in tokens. */
-const LENGTHS = [512] as const;
+const LENGTHS = [512, 2048] as const;
 /** The least fraction of the full model's accuracy with whole layers or heads, and the most without. */
 const LEAST = 0.85, MOST = 1 / 3;
 const WHOLE = { auto: "layers 17, 18, 20, 23", heads: "7 KV heads", none: "none" };
