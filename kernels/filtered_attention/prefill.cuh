@@ -34,7 +34,7 @@ struct Stretch {
 struct Tile {
   int first_query, first_head, num_rows;
   int lowest, highest;       // of all its rows
-  int sinks;                 // so many kept rows
+  int sinks;                 // number of kept rows that are sinks
   RowSight rows[kMostRows];  // past num_rows: the last one's
   Stretch stretch[2];
 };
@@ -42,7 +42,7 @@ struct Tile {
 // Keys of a key tile as rows see them. Positions ascend, so what lies in a row's window is a run of columns.
 struct KeySight {
   const int32_t* ends;      // of its columns; NULL: none
-  int which, first, sinks;  // kept or recent; the row in column 0; so many columns are sinks
+  int which, first, sinks;  // kept or recent; the row in column 0; number of columns that are sinks
   // Takes rows where they lie: the index is not known to the compiler.
   __device__ __forceinline__ int begin(const RowSight& row) const { return row.begin[which] - first; }
   __device__ __forceinline__ int end(const RowSight& row) const { return row.end[which] - first; }
