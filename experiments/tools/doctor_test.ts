@@ -33,7 +33,12 @@ Deno.test("doctor names each hidden part, and a command", () =>
     // Name, variables that hide it, the message, the command.
     const hidden: [string, Record<string, string>, RegExp, RegExp][] = [
       ["compiler", env, /neither g\+\+ nor clang\+\+/, /apt-get install g\+\+/],
-      ["CPU library", env, /found neither TOKENFILTER_LIBRARY nor a build/, /^deno task build$/],
+      [
+        "CPU library",
+        env,
+        /found neither TOKENFILTER_LIBRARY, @tokenfilter\/native-\S+ nor a build/,
+        /^deno task build$/,
+      ],
       [
         "BLAS",
         { TOKENFILTER_BLAS: `${folder}/none.so` },

@@ -42,11 +42,11 @@ __global__ void __launch_bounds__(kMmaThreads, kMmaBlocks<Weight>)
     const int32_t top = static_cast<int32_t>(job - tile * per_tile) * kMmaRowsOfX;
     if (top >= count) continue;  // the same for all threads of the block
     const int tiles = (min(count - top, kMmaRowsOfX) + 7) / 8;
-    const uint8_t* rows[2];
+    const uint8_t* w_rows[2];
     {
       const WeightTile of = tile_of<kMmaRows>(products, tile);
-      rows[0] = of.lower + min(of.first + row, of.n - 1) * blocks * Weight::BYTES;
-      rows[1] = of.upper + min(of.second + row, of.n - 1) * blocks * Weight::BYTES;
+      w_rows[0] = of.lower + min(of.first + row, of.n - 1) * blocks * Weight::BYTES;
+      w_rows[1] = of.upper + min(of.second + row, of.n - 1) * blocks * Weight::BYTES;
     }
     float totals[N][4] = {};
     // The lanes of a warp go on together.
@@ -59,17 +59,17 @@ __global__ void __launch_bounds__(kMmaThreads, kMmaBlocks<Weight>)
 #pragma unroll
           for (int g = 0; g < GROUPS; g++) {
             const int piece = min((step * GROUPS + g) * 4 + t, blocks - 1);  // past the last x is 0
-            const uint4 v = __ldg(reinterpret_cast<const uint4*>(rows[r]) + piece);
+            const uint4 v = __ldg(reinterpret_cast<const uint4*>(w_rows[r]) + piece);
             a[2 * g][r] = v.x, a[2 * g][2 + r] = v.y, a[2 * g + 1][r] = v.z, a[2 * g + 1][2 + r] = v.w;
           }
         } else if constexpr (Weight::VALUES < kStepValues) {
 #pragma unroll
           for (int g = 0; g < GROUPS; g++) {
             const int block = min(step * GROUPS + g, blocks - 1);
-            Q::group(rows[r] + int64_t{block} * Weight::BYTES, t, q[r] + WORDS * g, d[r] + g, m[r] + g);
+            Q::group(w_rows[r] + int64_t{block} * Weight::BYTES, t, q[r] + WORDS * g, d[r] + g, m[r] + g);
           }
         } else {
-          Q::step(rows[r] + int64_t{step / 2} * Weight::BYTES, step % 2, t, q[r], d[r], m[r]);
+          Q::step(w_rows[r] + int64_t{step / 2} * Weight::BYTES, step % 2, t, q[r], d[r], m[r]);
         }
       }
 #pragma unroll
