@@ -81,6 +81,12 @@ export function writeModel(
   Deno.writeFileSync(`${folder}/model.safetensors`, writeSafetensors(tensors));
 }
 
+/** Sizes of narrow layers, which tokenizer and tables do not depend on. */
+export const narrowSizes = (width: number) => ({
+  ...{ hidden_size: width, intermediate_size: width, head_dim: width / 4 },
+  ...{ num_attention_heads: 4, num_key_value_heads: 2 },
+});
+
 /** The files of a folder as those of a repository of the hub. */
 export const repositoryOf = (name: string, folder: string): [place: string, path: string][] =>
   [...Deno.readDirSync(folder)].map((

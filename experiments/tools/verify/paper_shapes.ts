@@ -10,7 +10,13 @@ import { readModelFile, resolveModel } from "../../../lib/model/mod.ts";
 import type { Reproduction } from "../../../lib/plot/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { HUB_TOKEN, serveHub } from "../../commands/hub_testing.ts";
-import { dataOfPaper, repositoryOf, shortPaper, writeModel } from "../../commands/reproduce/paper_testing.ts";
+import {
+  dataOfPaper,
+  narrowSizes,
+  repositoryOf,
+  shortPaper,
+  writeModel,
+} from "../../commands/reproduce/paper_testing.ts";
 import tokenizers from "./paper_tokenizers.json" with { type: "json" };
 import { readKnownModels } from "../../commands/reproduce/recipe.ts";
 import { moduleOf, withFolder } from "../../commands/testing.ts";
@@ -41,14 +47,7 @@ async function readFiles(folder: string, sources: { readonly [name: string]: Sou
 }
 
 const { width, _: [packages, ...names] } = parseArgs(Deno.args, { string: ["width", "_"] });
-/** Sizes of a narrow model, which its tokenizer and tables do not depend on. */
-const narrow = width === undefined ? {} : {
-  hidden_size: Number(width),
-  intermediate_size: Number(width),
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  head_dim: Number(width) / 4,
-};
+const narrow = width === undefined ? {} : narrowSizes(Number(width));
 await withFolder(async (folder) => {
   const recipe = `${folder}/paper.json`, known = await readKnownModels();
   Deno.writeTextFileSync(recipe, JSON.stringify(shortPaper(1)));
