@@ -152,15 +152,19 @@ Deno.test("obtainFromHub() finds offline what Python has downloaded", async () =
   });
 });
 
-/** The big file's bytes from one on, and then a broken connection. */
-function cutAt(bytes: number, from = 0): Response {
+/** The big file's bytes from one on, and then a broken connection; `sent` ends when it may break. */
+function cutAt(
+  bytes: number,
+  from = 0,
+  sent = () => new Promise<void>((resolve) => setTimeout(resolve, 5)),
+): Response {
   const { headers } = bodyOf(LARGE.get("big.gguf")!, from > 0 ? `bytes=${from}-` : null);
   const body = new ReadableStream<Uint8Array>({
     start(controller) {
       controller.enqueue(BIG.slice(from, from + bytes));
     },
     async pull(controller) {
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await sent();
       controller.error(new Error("cut"));
     },
   });
@@ -174,21 +178,34 @@ Deno.test("obtainFromHub() goes on where a connection broke or fell silent", asy
   const isCut = (request: Request, from: number) => isBody(request) && from < 180_000;
   const firstOf = (headers: Headers) => Number(/bytes=(\d+)/.exec(headers.get("range") ?? "")?.[1] ?? 0);
   for (const isSilent of [false, true]) {
+    let read = Promise.withResolvers<void>(); // of the present request: the client has all bytes before the cut
     const answer: Answer = (request) => {
       const from = firstOf(request.headers);
-      return !isSilent && isCut(request, from) ? cutAt(30_000, from) : undefined;
+      return !isSilent && isCut(request, from) ? cutAt(30_000, from, () => read.promise) : undefined;
     };
     await withHub(LARGE, answer, async (options, requests) => {
       const stallMs = 4999;
       using timers = new HeldTimers(stallMs);
-      const silent = async (url: string, init: RequestInit) => {
+      const broken = async (url: string, init: RequestInit) => {
+        read = Promise.withResolvers();
         const request = new Request(url, init), from = firstOf(request.headers);
         const response = await fetch(url, init);
         if (!isCut(request, from)) return response;
         const { status, headers } = response;
-        return new Response(timers.stallAfter(response.body!, 30_000, init.signal!), { status, headers });
+        if (isSilent) {
+          return new Response(timers.stallAfter(response.body!, 30_000, init.signal!), { status, headers });
+        }
+        let left = 30_000;
+        const counted = new TransformStream<Uint8Array, Uint8Array>({
+          transform(chunk, controller) {
+            controller.enqueue(chunk);
+            left -= chunk.length;
+            if (left <= 0) read.resolve();
+          },
+        });
+        return new Response(response.body!.pipeThrough(counted), { status, headers });
       };
-      const more = isSilent ? { stallMs, fetch: silent as typeof fetch } : {};
+      const more = { ...(isSilent && { stallMs }), fetch: broken as typeof fetch };
       const path = await obtainFromHub(name("org/name"), { ...options, ...more });
       assertEquals(await Deno.readFile(path), BIG);
       const ranges = requests.filter((request) => request.includes("bytes=")).map((request) =>
