@@ -77,10 +77,9 @@ export function measureSpeed(
   const weights = createWeights<Tensor>(own, (spec) => backend.upload(fill(spec.dtype ?? dtype, spec.shape)));
   const model = new Model(own, weights, backend, { cacheDType }), known = new Map<number, number>();
   const feed = (tokens: number) => () => {
-    const sequence = model.start();
+    using sequence = model.start();
     backend.free(sequence.feed(new Int32Array(tokens)));
     backend.synchronize?.();
-    sequence.free();
   };
   const layer = (tokens: number) => {
     const timed = tokens <= MOST_SHORT ? SHORT : LONG;
