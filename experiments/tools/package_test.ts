@@ -370,9 +370,12 @@ const shape = { numLayers: 4, numHeads: 2, numKvHeads: 1, headDim: 2, hiddenSize
 const sequence = new TokenFilter(shape, { pruneRatio: 0.25, tail: 0.5, warmup: 1 }).start();
 sequence.step(2, new Float32Array([1, 0]), new Float32Array([0, 1]));
 console.log(sequence.step(2, new Float32Array([2, 0]), new Float32Array([0, 3])).redundancy[0]);
+const hidden = new Float32Array([1, 0, 0, 1]), inputs = { normed: hidden, residual: hidden };
+const learned = new TokenFilter(shape, { fusion: "learned", features: ["projection"], warmup: 8 }).start();
+console.log(learned.step(2, new Float32Array([1, 0]), new Float32Array([0, 1]), inputs).keep[0]);
 for (const entry of ["eval", "sweep", "plot", "stats", "model", "methods"]) await import(\`./package/lib/entries/\${entry}.js\`);
 await import("./package/ffi/mod.js").catch(({ message }) => console.log(message));`,
     );
     const ran = await run(program, [`${folder}/main.mjs`]);
-    assertEquals([ran.stdout, ran.stderr], ["1\nDeno is not defined\n", ""]);
+    assertEquals([ran.stdout, ran.stderr], ["1\n1\nDeno is not defined\n", ""]);
   });

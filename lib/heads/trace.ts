@@ -165,7 +165,8 @@ export function replayTable(table: DecisionTable): ReplayedSequence[] {
   for (let row = 0; row < table.rows; row++) {
     const chunk = table.chunk[row]!, layer = table.layer[row]!, side = table.side[row]!;
     const layers = sequences[chunk] ??= new Map(), key = `${side} ${layer}`;
-    const own = layers.getOrInsertComputed(key, () => ({ keep: [], cuts: [], ids: [], layer, side }));
+    if (!layers.has(key)) layers.set(key, { keep: [], cuts: [], ids: [], layer, side });
+    const own = layers.get(key)!;
     const position = table.position[row]!, { length } = own.keep;
     if (position !== length) {
       throw new RangeError(

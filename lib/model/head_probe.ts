@@ -87,11 +87,13 @@ export function headScores(
   { model, tokenizer }: Pick<LoadedModel, "model" | "tokenizer">,
   probe: HeadProbe,
 ): readonly number[] {
-  const { layers, numKvHeads } = model.config;
-  return found.getOrInsertComputed(model, () => new Map()).getOrInsertComputed(
-    probe,
-    () =>
-      probe.score(probeLayers(model, drawIds(tokenizer, probe)))
-        .map((score, head) => layers?.[Math.floor(head / numKvHeads)]?.window === undefined ? score : 0),
-  );
+  const known = found.get(model) ?? new Map<HeadProbe, readonly number[]>(), { config } = model;
+  found.set(model, known);
+  const scores = known.get(probe) ??
+    probe.score(probeLayers(model, drawIds(tokenizer, probe)))
+      .map((score, head) =>
+        config.layers?.[Math.floor(head / config.numKvHeads)]?.window === undefined ? score : 0
+      );
+  known.set(probe, scores);
+  return scores;
 }

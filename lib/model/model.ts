@@ -198,6 +198,7 @@ function uploadTurns(config: ModelConfig, backend: Backend): (Tensor | undefined
   return Array.from({ length: config.numLayers }, (_, layer) => {
     const { rope = config.rope } = layerConfig(config, layer);
     if (rope === null) return undefined;
-    return tables.getOrInsertComputed(rope, () => backend.upload(createTurns(rope, config.headDim)));
+    if (!tables.has(rope)) tables.set(rope, backend.upload(createTurns(rope, config.headDim)));
+    return tables.get(rope);
   });
 }

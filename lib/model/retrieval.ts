@@ -172,7 +172,9 @@ export function retrievalOf(
   kept?: unknown,
 ): RetrievalLayers {
   const isKept = isRetrieval(kept, loaded.model.config) ? kept : undefined;
-  return found.getOrInsertComputed(loaded.model, () => isKept ?? findRetrievalLayers(loaded));
+  const known = found.get(loaded.model) ?? isKept ?? findRetrievalLayers(loaded);
+  found.set(loaded.model, known);
+  return known;
 }
 
 /** The same as a method's context and the shape of a model have it: scores of layers, or of KV heads one after the other. */

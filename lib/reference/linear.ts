@@ -11,10 +11,8 @@ export function linear(x: Tensor, weight: Tensor, out: Tensor): void {
   expectTensor("x", x, "f32", [-1, weight.shape[1]!]);
   const [rows, k] = x.shape as [number, number], n = weight.shape[0]!;
   expectTensor("out", out, "f32", [rows, n]);
-  const w = dense.getOrInsertComputed(
-    weight,
-    () => dequantize(weight as HostTensor, 0, countOf(weight.shape)),
-  );
+  let w = dense.get(weight);
+  if (w === undefined) dense.set(weight, w = dequantize(weight as HostTensor, 0, countOf(weight.shape)));
   const source = f32Data(x), target = f32Data(out);
   // Four columns at a time: with only one sum, each addition would wait for the last one. Past the end, the last column
   // repeats.

@@ -40,7 +40,8 @@ export function createFilter(
   if (from === undefined) return create(method);
   const known = new Map<number, Pruner>();
   return (tokens) => {
-    const warmup = from.warmup(tokens);
-    return known.getOrInsertComputed(warmup, () => create({ ...method, warmup }));
+    const warmup = from.warmup(tokens), pruner = known.get(warmup) ?? create({ ...method, warmup });
+    known.set(warmup, pruner);
+    return pruner;
   };
 }

@@ -73,8 +73,10 @@ const fitOf = (spec: LayerSpec, state: LayerState) =>
 const signsOf = new WeakMap<LayerSpec, Int8Array<ArrayBuffer>>();
 
 function projectionsOf(spec: LearnedSpec): Int8Array<ArrayBuffer> {
-  const { seed, layer, hiddenSize, projections } = spec;
-  return signsOf.getOrInsertComputed(spec, () => projectionSigns(seed, layer, hiddenSize, projections));
+  const signs = signsOf.get(spec) ??
+    projectionSigns(spec.seed, spec.layer, spec.hiddenSize, spec.projections);
+  signsOf.set(spec, signs);
+  return signs;
 }
 
 const logNorm = (x: Float32Array) => Math.log(norm(x, 0, x.length) + NORM_EPS);

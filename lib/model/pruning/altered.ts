@@ -26,8 +26,10 @@ const byKey = new WeakMap<RunModel, Map<string, WeakRef<Altered>>>();
 
 /** The model that a pruner makes of another, once for all pruners of the same key. */
 export function alteredBy(model: RunModel, alters: Alters): Altered {
-  const own = byPruner.getOrInsertComputed(alters, () => new WeakMap());
-  const shared = byKey.getOrInsertComputed(model, () => new Map());
+  const own = byPruner.get(alters) ?? new WeakMap<RunModel, Altered>(),
+    shared = byKey.get(model) ?? new Map<string, WeakRef<Altered>>();
+  byPruner.set(alters, own);
+  byKey.set(model, shared);
   const altered = shared.get(alters.key)?.deref() ??
     alterModel(model, alters.alter(onText(model, alters.calibration)));
   own.set(model, altered);

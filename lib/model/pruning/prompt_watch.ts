@@ -19,8 +19,9 @@ export class PromptWatch {
 
   see(layer: number, name: string, x: Tensor): void {
     if (!this.adapts.names.includes(name)) return;
-    this.#moments.getOrInsertComputed(`${layer} ${name}`, () => new Moments(x.shape[1]!))
-      .add(f32Data(this.model.backend.read(x)), x.shape[0]!);
+    const key = `${layer} ${name}`, moments = this.#moments.get(key) ?? new Moments(x.shape[1]!);
+    moments.add(f32Data(this.model.backend.read(x)), x.shape[0]!);
+    this.#moments.set(key, moments);
   }
 
   /** The model for the tokens that come, and the operations of its MLPs that it spares, per token. */

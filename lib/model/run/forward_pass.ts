@@ -348,7 +348,9 @@ export class ForwardPass {
 /** Names of the tensors that may be next to a matrix, made once: a decode step needs them seven times per layer. */
 const BESIDE = new Map<string, { readonly bias: string; readonly norm: string }>();
 function namesOf(name: string): { readonly bias: string; readonly norm: string } {
-  return BESIDE.getOrInsertComputed(name, () => ({ bias: `${name}Bias`, norm: `${name}Norm` }));
+  const known = BESIDE.get(name) ?? { bias: `${name}Bias`, norm: `${name}Norm` };
+  BESIDE.set(name, known);
+  return known;
 }
 
 /** The same rows, each in one dimension, [T, n]. */

@@ -126,8 +126,11 @@ const measured = new WeakMap<RunModel, Map<number, Tensor>>();
  * backend, where it stays.
  */
 export function headWeights(model: RunModel, layer: number): Tensor {
-  const layers = measured.getOrInsertComputed(model, () => new Map());
-  return layers.getOrInsertComputed(layer, () => measureHeads(model, layer));
+  const layers = measured.get(model) ?? new Map<number, Tensor>();
+  measured.set(model, layers);
+  const tensor = layers.get(layer) ?? measureHeads(model, layer);
+  layers.set(layer, tensor);
+  return tensor;
 }
 
 function measureHeads({ backend, config: { numHeads, headDim }, weights }: RunModel, layer: number): Tensor {

@@ -238,16 +238,18 @@ const PROBE =
  *
  * @returns Lower-case hex.
  */
-export function digestTokenizer(
+export async function digestTokenizer(
   tokenizer: Pick<Tokenizer, "vocabSize" | "bytes" | "encode" | "bosId" | "addsBos" | "endIds">,
 ): Promise<string> {
-  return digests.getOrInsertComputed(tokenizer, computeDigest);
+  const known = digests.get(tokenizer) ?? await computeDigest(tokenizer);
+  digests.set(tokenizer, known);
+  return known;
 }
 
 type Digested = Parameters<typeof digestTokenizer>[0];
 
 /** A tokenizer does not change, and looking at all its tokens takes a while. */
-const digests = new WeakMap<Digested, Promise<string>>();
+const digests = new WeakMap<Digested, string>();
 
 async function computeDigest(tokenizer: Digested): Promise<string> {
   const { vocabSize, bosId, addsBos, endIds } = tokenizer;

@@ -53,7 +53,8 @@ const presets = new WeakMap<OptionsRecord, string | undefined>();
 
 /** Name of a trial: its preset, or the preset that it is a control of (`random for keys`); else its rule. */
 export function methodName(trial: OptionsRecord): string {
-  return presets.getOrInsertComputed(trial, () => presetName(readRecord(trial))) ?? ruleName(trial);
+  if (!presets.has(trial)) presets.set(trial, presetName(readRecord(trial)));
+  return presets.get(trial) ?? ruleName(trial);
 }
 
 /** Records of trials with their methods' names in tables, for files. */

@@ -74,5 +74,7 @@ function presetsAt(pruneRatio: number, kvRatio: number): ReadonlyMap<string, str
  */
 export function presetName(options: ResolvedOptions): string | undefined {
   const { pruneRatio, kvRatio } = options, at = `${pruneRatio} ${kvRatio}`;
-  return presets.getOrInsertComputed(at, () => presetsAt(pruneRatio, kvRatio)).get(seedlessKey(options));
+  const names = presets.get(at) ?? presetsAt(pruneRatio, kvRatio);
+  presets.set(at, names);
+  return names.get(seedlessKey(options));
 }

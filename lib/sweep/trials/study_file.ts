@@ -31,7 +31,9 @@ export class StudyFile implements Disposable {
   }
 
   #prepare(sql: string): StatementSync {
-    return this.#statements.getOrInsertComputed(sql, () => this.#db.prepare(sql));
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) this.#statements.set(sql, statement = this.#db.prepare(sql));
+    return statement;
   }
 
   /** The first row that a statement gives. */

@@ -80,7 +80,9 @@ export class TrialRace {
   }
 
   #groupOf(options: ResolvedOptions): Map<string, OtherTrial> {
-    return this.#others.getOrInsertComputed(raceGroup(options), () => new Map());
+    const key = raceGroup(options), group = this.#others.get(key) ?? new Map<string, OtherTrial>();
+    this.#others.set(key, group);
+    return group;
   }
 
   /** Lets a trial run, which reads at most `chunks` chunks. It is compared with trials that end meanwhile, too. */
