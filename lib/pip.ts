@@ -28,6 +28,18 @@ export async function requirePackages(
   return ["--require-hashes", "--requirement", path];
 }
 
+/** Arguments of python3 with which pip puts wheels of packages into a folder, and nothing that they depend on. */
+export async function installArguments(
+  packages: readonly PinnedPackage[],
+  folder: string,
+): Promise<readonly string[]> {
+  return [
+    ...["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile"],
+    ...["--only-binary", ":all:", "--retries", "2", "--timeout", "30", "--target", folder],
+    ...await requirePackages(packages, folder),
+  ];
+}
+
 /** The reason why pip failed, in few words; undefined where it printed nothing. */
 export function reasonOf(stderr: string): string | undefined {
   const [, expected, found] = stderr.match(/Expected sha256 ([\s\S]*?)\s+Got\s+(\w+)/) ?? [];

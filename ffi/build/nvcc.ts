@@ -1,7 +1,7 @@
 /** Finds CUDA's compiler, or fetches the pinned one from the Python package index that pip is set up with. */
 import { cacheDir, prepareCacheDir } from "../../lib/cache.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
-import { type PinnedPackage, reasonOf, requirePackages } from "../../lib/pip.ts";
+import { installArguments, type PinnedPackage, reasonOf } from "../../lib/pip.ts";
 import { run } from "./command.ts";
 
 /** Packages that make a compiler: nvcc, its code generator, headers, the static runtime, a disassembler. */
@@ -185,11 +185,7 @@ export async function ensureNvcc(
   onProgress(`fetching nvcc ${PINNED} with pip${passed.length > 0 ? `, since it found ${found}` : ""}`);
   const work = await Deno.makeTempDir({ dir: cacheDir(), prefix: ".nvcc-" });
   try {
-    const { success, stderr } = await run("python3", [
-      ...["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile"],
-      ...["--only-binary", ":all:", "--retries", "2", "--timeout", "30", "--target", work],
-      ...await requirePackages(PACKAGES, work),
-    ]);
+    const { success, stderr } = await run("python3", await installArguments(PACKAGES, work));
     if (!success) {
       throw new NativeLibraryError(
         `Cannot build the CUDA library: found ${found}, and pip cannot fetch one: ${

@@ -7,7 +7,7 @@ import { compileCpu, type Target } from "../../../ffi/build/cpu.ts";
 import { abiOf, LEVELS, readSources } from "../../../ffi/sources.ts";
 import { cacheDir, prepareCacheDir } from "../../../lib/cache.ts";
 import { UsageError } from "../../../lib/errors.ts";
-import { type PinnedPackage, reasonOf, requirementOf, requirePackages } from "../../../lib/pip.ts";
+import { installArguments, type PinnedPackage, reasonOf, requirementOf } from "../../../lib/pip.ts";
 
 /** zig for x86-64 Linux. Its `c++` is clang with libc++. */
 export const PINNED_ZIG = {
@@ -57,11 +57,7 @@ export async function ensureZig(onProgress: (message: string) => void): Promise<
   onProgress(`fetching ${requirement} with pip`);
   const work = await Deno.makeTempDir({ dir: cacheDir(), prefix: ".zig-" });
   try {
-    const { success, stderr } = await run("python3", [
-      ...["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile"],
-      ...["--only-binary", ":all:", "--retries", "2", "--timeout", "30", "--target", work],
-      ...await requirePackages([PINNED_ZIG], work),
-    ]);
+    const { success, stderr } = await run("python3", await installArguments([PINNED_ZIG], work));
     if (!success) throw new UsageError(`Cannot fetch ${requirement}: ${reasonOf(stderr) ?? "pip failed"}`);
     await Deno.rename(work, folder).catch(() => {}); // another process was faster
   } finally {
