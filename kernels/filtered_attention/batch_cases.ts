@@ -17,6 +17,8 @@ export interface BatchCase {
   /** Fraction of the tokens that are kept. */
   readonly kept: number;
   readonly recent: number;
+  /** Whether a query's own token is among the recent ones, not among the kept (decode). */
+  readonly ownIsRecent?: boolean;
   /** Sliding window; 0 = none. */
   readonly window: number;
   /** Factor on the products of queries and keys; 1 / sqrt(headDim) by default. */
@@ -99,8 +101,11 @@ export function sequencesOf(c: BatchCase, seed = 7): { sequences: Sequence[]; no
   const rows = (tokens: number) =>
     Float32Array.from(dequantize(tensorOf(c.dtype, [tokens, width], normal), 0, tokens * width));
   const sequences = c.tokens.map((tokens) => ({
-    // The last token's attention is what a decode computes, so it was kept.
-    kept: Array.from({ length: tokens }, (_, t) => t === tokens - 1 || (normal() + 100) * 1000 % 1 < c.kept),
+    // The last token's attention is what a decode computes: mostly it was kept.
+    kept: Array.from(
+      { length: tokens },
+      (_, t) => t === tokens - 1 ? !c.ownIsRecent : (normal() + 100) * 1000 % 1 < c.kept,
+    ),
     keys: rows(tokens),
     values: rows(tokens),
   }));

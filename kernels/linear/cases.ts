@@ -38,8 +38,8 @@ export const LINEAR_CASES: readonly LinearCase[] = [
   ...casesOf(DENSE, [[1, 1], [0, 5], [3, 0], [2, 31], [33, 32], [5, 33], [127, 127], [7, 2077]]),
   ...casesOf(BLOCKS_OF_32, [[1, 32], [0, 32], [3, 0], [33, 96], [127, 64], [3, 2112], [66, 1056]]),
   ...casesOf(BLOCKS_OF_256, [[1, 256], [0, 256], [3, 0], [33, 256], [5, 2304], [31, 1280]]),
-  ...casesOf(MORE_OF_32, [[33, 96], [3, 2112]], [1, 2, 3, 8, 31, 40]),
-  ...casesOf(MORE_OF_256, [[33, 256], [5, 2304]], [1, 2, 3, 8, 31, 40]),
+  ...casesOf(MORE_OF_32, [[33, 96], [3, 2112]], [1, 2, 3, 8, 31, 70]),
+  ...casesOf(MORE_OF_256, [[33, 256], [5, 2304]], [1, 2, 3, 8, 31, 70]),
   ...casesOf(["f16", "bf16"], [[70, 1064]], [5, 8, 12, 16]),
   ...casesOf(["f32", "q4_0"], [[300, 1024], [35, 2048]], [20, 45, 130]), // rows a power of two apart
   ...casesOf(["f32", "q8_0"], [[70, 64]], [200, 300]), // rows enough to share panels
@@ -55,7 +55,7 @@ export interface ProductsCase {
 }
 
 /** Products of like and of unlike matrices, and of none; for all ways of multiplying. */
-export const PRODUCTS_CASES: readonly ProductsCase[] = [1, 2, 4, 7, 12, 20, 40].flatMap((rows) => [
+export const PRODUCTS_CASES: readonly ProductsCase[] = [1, 2, 4, 7, 12, 20, 70].flatMap((rows) => [
   ...[...MULTIPLIED, "iq4_nl" as const].flatMap((dtype) => [
     { dtypes: [dtype, dtype, dtype], ns: [35, 9, 16], rows, k: 256 },
     ...GATES.map((gate) => ({ dtypes: [dtype, dtype], ns: [35, 35], rows, k: 256, gate })),

@@ -67,7 +67,7 @@ testEmulated("linear() by cuBLASLt equals the reference on all cases of many row
   });
   const total = products.reduce((sum, count) => sum + count, 0);
   assertEquals(since(before).slice(1, 3), [total, total - many.length]);
-  assertEquals(all.filter(isMany).length, 2 * 3 * 6 + 5 * 5 + 2 * 4 + 3 * 2 + 2 * 2);
+  assertEquals(all.filter(isMany).length, 2 * 3 * 6 + 5 * 5 + 2 * 4 + 3 * 2 + 2 * 2 + 6 * 2);
 });
 
 testEmulated("linear() by cuBLASLt asks for an algorithm once a shape", async () => {
