@@ -60,7 +60,7 @@ export async function writePack(
   }
   makeFolder(out);
   onProgress(`packing ${tree.length} files of the tree, ${wanted.length} packages and Deno`);
-  await writeArchive(`${out}/pack.tar.xz`, [
+  await writeArchive(`${out}/pack.tgz`, [
     ...tree.map(({ from, to }) => ({ from, to: `tree/${to}` })),
     ...folders,
     { from: deno, to: "bin/deno" },
@@ -70,7 +70,7 @@ export async function writePack(
   await Deno.chmod(`${out}/run.sh`, 0o755);
 }
 
-/** Writes files and folders as a `.tar.xz`, in the order given. @throws {UsageError} If there is no python3 that can. */
+/** Writes files and folders as a `.tgz`, in the order given. @throws {UsageError} If there is no python3 that can. */
 export async function writeArchive(path: string, files: readonly PackedFile[]): Promise<void> {
   const script = new URL("gpu_pack/pack.py", import.meta.url).pathname;
   const { success, stderr } = await run("python3", [
@@ -78,7 +78,7 @@ export async function writeArchive(path: string, files: readonly PackedFile[]): 
     path,
     ...files.flatMap(({ from, to }) => [from, to]),
   ]);
-  if (!success) throw new UsageError(`Cannot pack by python3's lzma: ${stderr.trim().split("\n").at(-1)}`);
+  if (!success) throw new UsageError(`Cannot pack by python3: ${stderr.trim().split("\n").at(-1)}`);
 }
 
 /** Packages, `name@version`, of a lock file's text, sorted: those that machines like this one take. */

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Tests and times the CUDA library on this machine, without a network. Needed: an NVIDIA GPU with its driver, nvcc,
-# g++ and python3. Beside this script: pack.tar.xz, COMMIT.
+# g++ and python3. Beside this script: pack.tgz, COMMIT.
 #
 #   ./run.sh [folder to unpack into; work, beside this script, where left out] [task and flags]
 #
@@ -18,7 +18,7 @@ work=$(cd "$work" && pwd)
 echo "unpacking to $work" >&2
 rm -f "$work/bin/deno" # it may be running: a new file takes its place
 python3 -W ignore -c 'import sys, tarfile
-tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$here/pack.tar.xz" "$work"
+tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$here/pack.tgz" "$work"
 
 PATH="$work/bin:$PATH"
 DENO_DIR="$work/deno"
