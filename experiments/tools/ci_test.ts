@@ -19,13 +19,13 @@ eval "$what"
 `;
 const PROGRAMS = [
   "bin/npx",
-  ...["chromium", "redis", "emulated", "fused", "mutants", "sanitize", "cuda", "notebook"].map((name) =>
-    `.ci/${name}`
-  ),
+  ...["chromium", "redis", "emulated", "fused", "mutants", "sanitize", "cuda", "notebook", "packages"].map((
+    name,
+  ) => `.ci/${name}`),
 ];
 /** No script of `.ci/` was verified with the sources as they are. */
 const ALL_NEW = "task verified: case $step in *note*) echo noted > artifacts/verified.json ;; " +
-  "*) printf '%s\\n' cuda emulated mutants notebook sanitize ;; esac";
+  "*) printf '%s\\n' cuda emulated mutants notebook packages sanitize ;; esac";
 
 interface Ended {
   readonly code: number;
@@ -84,20 +84,20 @@ testRun(".ci/run prints each step apart, two at once, and counts the tests", [
   const begun = (words: string) => ended.steps.findIndex((step) => step.includes(words));
   assert(begun("task test --junit-path=") > 0);
   assert(begun("task gates") < begun("task mutants"), "the sampled mutants do not wait for the tests");
-  assertMatch(ended.steps[begun("task mutants")]!, /--count 40 --seed 20261126 --limit 300 --times \S+$/);
-  assertEquals(ended.steps.length, 17);
+  assertMatch(ended.steps[begun("task mutants")]!, /--count 24 --seed 20261126 --limit 300 --times \S+$/);
+  assertEquals(ended.steps.length, 18);
   assertMatch(
     text,
-    /\nverified: cuda emulated mutants notebook sanitize; to note it: cp [^\n]*\nnoted\n== steps\n/,
+    /\nverified: cuda emulated mutants notebook packages sanitize; to note it: cp [^\n]*\nnoted\n== steps\n/,
   );
   assert(
     ended.steps[begun("--note")]!.endsWith(
-      "--note cuda emulated mutants notebook sanitize --out artifacts/verified.json",
+      "--note cuda emulated mutants notebook packages sanitize --out artifacts/verified.json",
     ),
   );
   const table = ended.lines.slice(ended.lines.indexOf("== steps") + 1, -1);
   assertEquals(table.map((line) => line.replace(/ {2,}\d+ s$/, "")), [
-    ...["programs", "build", "gates", "tests", "sanitizers", "notebooks", "digest", "docs"],
+    ...["programs", "build", "gates", "tests", "sanitizers", "notebooks", "digest", "docs", "packages"],
     ...["sampled mutants", "fused products", "CUDA mutants", "cuda", "notebook 01, ten times", "all"],
   ]);
 });
@@ -126,7 +126,7 @@ testRun(".ci/run runs everything where it cannot tell what was verified", [
   assertEquals(ended.code, 1);
   assert(failuresOf(ended).includes("failed: sources, whose last lines were:"));
   assertEquals(failuresOf(ended).at(-1), "12 passed, 1 failed, 2 skipped");
-  assertEquals(ended.steps.length, 17);
+  assertEquals(ended.steps.length, 18);
 });
 
 testRun(".ci/run tells of every step that fails, is killed or cannot be started, and runs the others", [
@@ -150,7 +150,7 @@ testRun(".ci/run tells of every step that fails, is killed or cannot be started,
   }
   assert(!told.includes("60") && told.includes("62"), "not the last 40 lines");
   assertEquals(told.at(-1), "12 passed, 4 failed, 2 skipped");
-  assertEquals(ended.steps.length, 17);
+  assertEquals(ended.steps.length, 18);
   for (const [step, script] of [["sanitizers", "sanitize"], ["cuda", "cuda"]]) {
     assert(
       ended.lines.includes(
@@ -159,7 +159,7 @@ testRun(".ci/run tells of every step that fails, is killed or cannot be started,
     );
     assert(told.some((line) => new RegExp(`^${step} +\\d+ s, failed$`).test(line)), step);
   }
-  assert(ended.steps.some((step) => step.includes("--note emulated mutants notebook --out")));
+  assert(ended.steps.some((step) => step.includes("--note emulated mutants notebook packages --out")));
 });
 
 testRun(".ci/run counts failed tests, not their step once more", [
@@ -225,13 +225,19 @@ const testVerify = (name: string, goes: readonly string[], check: (ended: Ended)
 testVerify(".ci/verify runs what is due, and notes what passes", [ALL_NEW, "sanitize: exit 3"], (ended) => {
   assertEquals(ended.code, 1);
   assertEquals(ended.lines, [
-    ...["cuda", "emulated", "mutants", "notebook"].map((script) =>
+    ...["cuda", "emulated", "mutants", "notebook", "packages"].map((script) =>
       `verified: ${script}; commit .ci/verified.json`
     ),
     "not verified: .ci/sanitize fails",
   ]);
   const noted = ended.steps.filter((step) => step.includes("--note"));
-  assertEquals(noted.map((step) => step.split(" ").at(-1)), ["cuda", "emulated", "mutants", "notebook"]);
+  assertEquals(noted.map((step) => step.split(" ").at(-1)), [
+    "cuda",
+    "emulated",
+    "mutants",
+    "notebook",
+    "packages",
+  ]);
 });
 
 testVerify(".ci/verify says where nothing is due", [], (ended) => {

@@ -21,7 +21,7 @@ Deno.test("a script is verified until a file that it depends on changes", () =>
     for (const args of [["init", "-q"], ["add", "."]]) {
       assert((await new Deno.Command("git", { args, cwd: root }).output()).success);
     }
-    const all = ["cuda", "emulated", "mutants", "notebook", "sanitize"];
+    const all = ["cuda", "emulated", "mutants", "notebook", "packages", "sanitize"];
     assertEquals(await findUnverified(root), all);
     await main(["--note", "cuda mutants", "--out", `${root}/other.json`], root);
     assertEquals(await findUnverified(root), all);
@@ -30,8 +30,8 @@ Deno.test("a script is verified until a file that it depends on changes", () =>
       await Deno.readTextFile(`${root}/.ci/verified.json`),
       await Deno.readTextFile(`${root}/other.json`),
     );
-    assertEquals(await findUnverified(root), ["emulated", "notebook", "sanitize"]);
-    await main(["--note", "emulated sanitize notebook"], root);
+    assertEquals(await findUnverified(root), ["emulated", "notebook", "packages", "sanitize"]);
+    await main(["--note", "emulated sanitize notebook packages"], root);
     assertEquals(await findUnverified(root), []);
     await write("kernels/README.md", "# Other");
     await write("lib/a.ts", "3;");

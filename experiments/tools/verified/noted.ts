@@ -43,6 +43,11 @@ const COVERED: Readonly<Record<string, Covered>> = {
     files: /^notebooks\/01_.*|^experiments\/tools\/notebooks\/(?!.*_test\.ts$).*\.(py|ts|txt)$/,
     keys: () => Promise.resolve([Deno.version.deno]),
   },
+  packages: {
+    files:
+      /^experiments\/tools\/(release(\/.*)?\.ts$|native_test|embed_testing|gpu_pack\/pack\.py)|^ffi\/(build\/|prebuilt)/,
+    keys: async () => [await sourceKey("cpu")],
+  },
   sanitize: {
     files:
       /^kernels\/(?!testing\/mutants\/).*\.ts$|^ffi\/(build\/emulated_testing\.ts$|(?!build\/|.*_cuda_test\.ts$).*\.ts$)/,
