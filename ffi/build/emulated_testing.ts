@@ -77,13 +77,17 @@ export async function buildEmulated(options: EmulatedOptions = {}): Promise<Emul
   const { units, texts } = await readEmulated();
   const changed = new Map(texts);
   patch?.(changed);
+  const common = [...EMULATED_FLAGS, ...await machineFlags()];
+  const partOf = (texts: Sources, units: readonly string[], own: readonly string[] = []) => {
+    const flags = [...common, ...own, ...compiler.args]; // CXX has the last word
+    return { texts, units, flags, key: { compiler: compiler.command, version: compiler.version, flags } };
+  };
   const parts = [
-    { texts: changed, units: units.filter(patched) },
-    { texts, units: units.filter((unit) => !patched(unit)) },
+    // Changed files are compiled to be run once.
+    partOf(changed, units.filter(patched), patch && ["-O1"]),
+    partOf(texts, units.filter((unit) => !patched(unit))),
   ];
-  const flags = [...EMULATED_FLAGS, ...await machineFlags(), ...compiler.args]; // CXX has the last word
-  const key = { compiler: compiler.command, version: compiler.version, flags };
-  const name = await libraryName(parts, key);
+  const name = await libraryName(parts);
   const path = `${cacheDir()}/${name}`;
   if (!force) {
     const warnings = await ifThere(Deno.readTextFile(`${path}.txt`));
@@ -92,8 +96,8 @@ export async function buildEmulated(options: EmulatedOptions = {}): Promise<Emul
   const work = await Deno.makeTempDir({ prefix: "tokenfilter-build-" });
   try {
     const objects: BuiltObject[] = [];
-    const recipe = { title: `the emulator with ${compiler.version}`, key, command: compiler.command };
-    for (const { texts, units } of parts) {
+    for (const { texts, units, flags, key } of parts) {
+      const recipe = { title: `the emulator with ${compiler.version}`, key, command: compiler.command };
       const jobs = units.map((unit) => ({ unit, args: [...flags, "-x", "c++", "-c", unit] }));
       objects.push(...await buildObjects(texts, jobs, recipe, work, { force, onProgress }));
     }
@@ -115,11 +119,10 @@ export async function buildEmulated(options: EmulatedOptions = {}): Promise<Emul
 
 /** Named by all that decides its content, so that a library in use is never overwritten by another. */
 async function libraryName(
-  parts: readonly { readonly units: readonly string[]; readonly texts: Sources }[],
-  key: unknown,
+  parts: readonly { readonly units: readonly string[]; readonly texts: Sources; readonly key: unknown }[],
 ): Promise<string> {
   const keys = await Promise.all(
-    parts.flatMap(({ units, texts }) => units.map((unit) => unitKey(texts, unit, key))),
+    parts.flatMap(({ units, texts, key }) => units.map((unit) => unitKey(texts, unit, key))),
   );
   const digest = await sha256(JSON.stringify([keys, LINUX_LINK_FLAGS]));
   return `libtokenfilter_emulated-${digest.slice(0, 16)}.${LIBRARY_SUFFIX}`;

@@ -10,18 +10,11 @@ import type { AttentionArgs } from "../../lib/backend.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { attention } from "../../lib/reference/attention.ts";
 import { f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
-import {
-  NO_DEVICE,
-  ORDERS,
-  RUNS_ALL,
-  testInEveryOrder,
-  testOnDevice,
-  testSameInEveryOrder,
-} from "../testing/ways.ts";
+import { NO_DEVICE, ORDERS, testInEveryOrder, testOnDevice, testSameInEveryOrder } from "../testing/ways.ts";
 import { roundTo, tensorOf } from "./cases.ts";
 import { type BatchCase, expectedOf, nameOf, prefillCases, scaleOf, sequencesOf } from "./batch_cases.ts";
 import { BAR, difference } from "./testing.ts";
-import { unless } from "../../lib/testing.ts";
+import { RUNS_SLOW, unless } from "../../lib/testing.ts";
 
 /** A prefill of one sequence of a case. */
 interface Prefill {
@@ -130,18 +123,18 @@ let prefills: Prefill[] | undefined;
 
 testInEveryOrder(
   "attention() of a prefill equals the reference for every sequence of a batch",
-  5 * (RUNS_ALL ? 220 : 110),
+  5 * (RUNS_SLOW ? 220 : 110),
   (device) => {
     prefills ??= prefillCases().flatMap((c, i) =>
-      (RUNS_ALL ? [0, 0.6] : [i % 2 * 0.6]).flatMap((from) => prepare(c, from))
+      (RUNS_SLOW ? [0, 0.6] : [i % 2 * 0.6]).flatMap((from) => prepare(c, from))
     );
     let byWgmma = 0, values = 0;
     for (const p of prefills) {
       byWgmma += check(device, p);
       values += p.expected.length;
     }
-    assertEquals(byWgmma, !hasWgmma(device) ? 0 : RUNS_ALL ? 40 : 15);
-    assert(values > (RUNS_ALL ? 3_000_000 : 1_000_000), `${values} values`);
+    assertEquals(byWgmma, !hasWgmma(device) ? 0 : RUNS_SLOW ? 40 : 15);
+    assert(values > (RUNS_SLOW ? 3_000_000 : 1_000_000), `${values} values`);
     return prefills.length;
   },
 );
@@ -303,7 +296,7 @@ Deno.test({
     const tokens = testsOnGpu() ? 989 : 420, turns = testsOnGpu() ? 20 : 1;
     let runs = 0;
     for (const [headDim, dtype] of [[64, "bf16"], [96, "f16"], [128, "bf16"]] as const) {
-      for (const kept of RUNS_ALL ? [1, 0.5] : [headDim === 96 ? 1 : 0.5]) {
+      for (const kept of RUNS_SLOW ? [1, 0.5] : [headDim === 96 ? 1 : 0.5]) {
         const c = { ...prefillCases()[0]!, tokens: [tokens, 150], numKvHeads: 1, headDim, dtype, kept };
         for (const p of prepare(c, 0)) {
           for (const order of ORDERS) {
@@ -323,7 +316,7 @@ Deno.test({
       }
     }
     const ways = ORDERS.length + (ORDERS.includes("ascending") ? 1 : 0);
-    assertEquals(runs, 2 * (RUNS_ALL ? 6 : 3) * ways * turns);
+    assertEquals(runs, 2 * (RUNS_SLOW ? 6 : 3) * ways * turns);
   },
 });
 

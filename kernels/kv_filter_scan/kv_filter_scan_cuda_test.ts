@@ -12,7 +12,8 @@ import {
 import { learnedLayout, type LearnedSpec } from "../../lib/methods/rules/learned.ts";
 import { blockLength } from "../../lib/filter/blocks.ts";
 import type { HostTensor } from "../../lib/tensor.ts";
-import { type DeviceWay, RUNS_ALL, testInEveryOrder, testOnDevice } from "../testing/ways.ts";
+import { RUNS_SLOW } from "../../lib/testing.ts";
+import { type DeviceWay, testInEveryOrder, testOnDevice } from "../testing/ways.ts";
 import { normals, tensorOf } from "../filtered_attention/cases.ts";
 import { type FilterCase, filterCase, localCase, NUM_FILTER_CASES, withHeads } from "./cases.ts";
 import {
@@ -82,17 +83,17 @@ testOnDevice("kvFilterScan() decides as the reference does: whole and in chunks"
   const topk: Flips = { decisions: 0, flips: 0, ofTies: 0 }, others = { ...topk };
   let runs = 0, all = 0;
   // Each rule meets each policy in three cases, 50 apart: the fast tier takes the first of them, every other one in chunks.
-  const numCases = RUNS_ALL ? NUM_FILTER_CASES : 50;
+  const numCases = RUNS_SLOW ? NUM_FILTER_CASES : 50;
   for (let i = 0; i < numCases; i++) {
     const c = filterCase(i), looksAhead = c.spec.threshold === "topk";
     const chunks = looksAhead ? [c.tokens] : [c.tokens, 41];
     if (c.spec.headDim > 1) all += c.tokens * chunks.length;
-    for (const chunk of RUNS_ALL ? chunks : [chunks[i % chunks.length]!]) {
+    for (const chunk of RUNS_SLOW ? chunks : [chunks[i % chunks.length]!]) {
       follow(device, c, chunk, looksAhead ? topk : others);
       runs++;
     }
   }
-  assertEquals(runs, RUNS_ALL ? 2 * NUM_FILTER_CASES - 27 : numCases);
+  assertEquals(runs, RUNS_SLOW ? 2 * NUM_FILTER_CASES - 27 : numCases);
   assert(all > 166 * numCases);
   const flips = topk.flips + others.flips; // most are of topk, whose cases run once in either tier
   assert(flips <= all / 1000, `${flips} of ${all} decisions differed`);

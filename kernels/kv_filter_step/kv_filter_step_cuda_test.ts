@@ -3,7 +3,8 @@ import type { DeviceTensor } from "../../ffi/cuda/memory.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { createLayerState, SLOT } from "../../lib/filter/layer.ts";
 import { learnedLayout } from "../../lib/methods/rules/learned.ts";
-import { type DeviceWay, RUNS_ALL, testInEveryOrder, testOnDevice } from "../testing/ways.ts";
+import { RUNS_SLOW } from "../../lib/testing.ts";
+import { type DeviceWay, testInEveryOrder, testOnDevice } from "../testing/ways.ts";
 import { type FilterCase, filterCase, NUM_FILTER_CASES, withHeads } from "../kv_filter_scan/cases.ts";
 import { float32Exactness } from "../kv_filter_scan/testing.ts";
 import {
@@ -29,7 +30,7 @@ testOnDevice(
   "kvFilterStep() decides a batch as the reference does, and keeps its cache",
   (device) => {
     let runs = 0, flips = 0, decisions = 0;
-    const numCases = RUNS_ALL ? NUM_FILTER_CASES : 50; // the first of three times that each rule meets each policy
+    const numCases = RUNS_SLOW ? NUM_FILTER_CASES : 50; // the first of three times that each rule meets each policy
     for (let i = 0; i < numCases; i++) {
       const c = shortCase(i, 60), dtype = c.input.keys.dtype as "f32" | "f16" | "bf16";
       if (c.spec.threshold === "topk") continue;
@@ -45,7 +46,7 @@ testOnDevice(
       }
       runs++;
     }
-    assertEquals(runs, numCases - (RUNS_ALL ? 27 : 9));
+    assertEquals(runs, numCases - (RUNS_SLOW ? 27 : 9));
     assert(
       decisions > 66 * numCases && flips <= decisions / 1000,
       `${flips} of ${decisions} decisions differed`,

@@ -3,8 +3,9 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { findCompiler, run } from "../../ffi/build/command.ts";
 import { cublasLtPlaces, loadCublasLt } from "../../ffi/cuda/cublaslt.ts";
 import { KernelError, NativeLibraryError } from "../../lib/errors.ts";
+import { RUNS_SLOW } from "../../lib/testing.ts";
 import { openEmulated, testEmulated } from "../../ffi/cuda/testing.ts";
-import { decisionsOf, type DeviceWay, deviceWay, isSampled, RUNS_ALL } from "../testing/ways.ts";
+import { decisionsOf, type DeviceWay, deviceWay, isSampled } from "../testing/ways.ts";
 import { assertNear } from "../testing/inputs.ts";
 import { LINEAR_CASES, type LinearCase } from "./cases.ts";
 import { barOf, checkSlots, prepare } from "./testing.ts";
@@ -97,7 +98,7 @@ testEmulated(
   async () => {
     const device = await openDevice();
     load(device, path);
-    for (const dtype of (["f16", "q4_1", "bf16"] as const).slice(0, RUNS_ALL ? 3 : 2)) {
+    for (const dtype of (["f16", "q4_1", "bf16"] as const).slice(0, RUNS_SLOW ? 3 : 2)) {
       const isBlocks = dtype === "q4_1", products = isBlocks ? 2 : 1, least = isBlocks ? 65 : 40;
       for (
         const [mode, batch, each] of [[0, least, products], [1, least + 1, 0], [0, 256, products], [
