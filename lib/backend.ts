@@ -51,7 +51,7 @@ export interface AttentionArgs {
   /**
    * Optional output, of a backend that {@linkcode Backend.givesShares}: the mean over heads of the weight that each
    * query gave to each of the last U of the n cached rows, [R, U] f64. It is 0 for rows that the query does not attend
-   * to, and for local queries.
+   * to.
    */
   readonly shares?: Tensor;
   /** Optional output besides `shares`: the changes of outputs without each of those keys. */

@@ -28,6 +28,6 @@ void run_together(void* argument, int64_t stretch, int thread);
 template <class Type>
 void run_task(void* argument, int64_t index, int thread);
 template <class Type>
-void run_shares(void* argument, int64_t index, int thread);
+void run_shares(void* argument, int64_t row, int thread);
 
 }  // namespace tkf::TKF_NAMESPACE::attention

@@ -70,7 +70,7 @@ int32_t attention_filtered(tkf_context* context, const tkf_attention_filtered_ar
   if (plan.stretches > 1) context_run(context, job.num_queries, run_merge, &call);
   if (log_sums > 0) {
     with_type(job.kv_dtype, [&](auto type) {
-      context_run(context, job.num_queries - plan.local, run_shares<decltype(type)>, &call);
+      context_run(context, job.num_queries, run_shares<decltype(type)>, &call);
     });
   }
   return TKF_STATUS_OK;

@@ -92,16 +92,17 @@ static void measure_distances(const float* output, const typename Type::Value* v
   }
 }
 
-// What one full query gave to the last keys: its weights, once more, from its scores and the sum of its softmax; and how
+// What one query gave to the last keys: its weights, once more, from its scores and the sum of its softmax; and how
 // much its output would change without each of them.
 template <class Type>
-void run_shares(void* argument, int64_t index, int thread) {
+void run_shares(void* argument, int64_t row, int thread) {
   using Value = typename Type::Value;
   const Call& call = *static_cast<const Call*>(argument);
   const tkf_attention_filtered_args& job = *call.job;
   const Plan& plan = call.plan;
-  const int64_t row = plan.local + index, query = call.sight.order[row], first = job.num_keys - job.num_shares;
-  const int32_t position = call.sight.position[row], *ends = as<int32_t>(job.key_ends);
+  const int64_t query = call.sight.order[row], first = job.num_keys - job.num_shares;
+  const int32_t position = call.sight.position[row], seen_from = call.sight.from[row];
+  const int32_t *const key_positions = as<int32_t>(job.key_positions), *const ends = as<int32_t>(job.key_ends);
   const int d = job.head_dim, padded = plan.padded, columns = plan.columns, heads = job.heads, group = plan.group;
   const float factor = static_cast<float>(job.scale) * 1.44269504088896341f;  // as in Task::start
   double* const shares = as<double>(job.shares) + query * job.num_shares;
@@ -144,6 +145,7 @@ void run_shares(void* argument, int64_t index, int thread) {
     }
     for (int c = 0; c < count; c++) {
       if (ends != nullptr && ends[j + c] <= position) continue;
+      if (key_positions[j + c] < seen_from && key_positions[j + c] >= job.sinks) continue;
       shares[j - first + c] = static_cast<double>(sums[c]) / heads;
       if (head_weights != nullptr) as<double>(job.changes)[query * job.num_shares + j - first + c] = changes[c];
     }
@@ -153,6 +155,6 @@ void run_shares(void* argument, int64_t index, int thread) {
 #define TKF_ATTENTION_TASKS(Type)                                                       \
   template void run_together<Type>(void* argument, int64_t stretch, int thread);        \
   template void run_task<Type>(void* argument, int64_t index, int thread);              \
-  template void run_shares<Type>(void* argument, int64_t index, int thread);
+  template void run_shares<Type>(void* argument, int64_t row, int thread);
 
 }  // namespace tkf::TKF_NAMESPACE::attention

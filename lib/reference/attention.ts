@@ -75,7 +75,7 @@ export function attention(args: AttentionArgs): void {
         for (let c = 0; c < headDim; c++) sums[c]! += weight * parts[which]!.values[j * width + kv + c]!;
       });
       for (let c = 0; c < headDim; c++) out[q + c] = total === 0 ? 0 : sums[c]! / total;
-      if (given === undefined || window >= 0) continue;
+      if (given === undefined) continue;
       seen.forEach(([which, j], i) => {
         if (which !== 0 || j < from) return;
         const weight = Math.exp(scores[i]! - top) / total, at = row * last + j - from;

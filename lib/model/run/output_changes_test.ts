@@ -3,6 +3,7 @@ import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import { createPruner, type MethodOptions } from "../../methods/mod.ts";
 import { f32Data, type HostTensor, hostTensor } from "../../tensor.ts";
+import type { ModelConfig } from "../config.ts";
 import { Model } from "../model.ts";
 import { headWeights, outputChanges } from "./signals.ts";
 import { CONFIG as config, ids, weights } from "../small_testing.ts";
@@ -13,7 +14,12 @@ const f32 = (shape: number[], values: (i: number) => number) =>
 const i32 = (values: number[]) => hostTensor("i32", [values.length], Int32Array.from(values));
 const small = (on: Backend) => new Model(config, weights as never, on);
 
-Deno.test("changes of attention are those of leaving each key out", () => {
+/** Windows of three queries: none, a full one between two local ones, with a sink. */
+const WINDOWS: readonly Partial<AttentionArgs>[] = [{}, { windows: i32([2, -1, 4]), sinks: 3 }];
+
+Deno.test("changes of attention are those of leaving each key out", () => WINDOWS.forEach(checkChanges));
+
+function checkChanges(windows: Partial<AttentionArgs>): void {
   const [heads, kvHeads, dim, count, from] = [4, 2, 3, 7, 2] as const, queryPositions = [3, 6, 9];
   const wave = (seed: number) => (i: number) => 1.5 * Math.sin(seed + 1.7 * i * i);
   const out = f32([3, heads, dim], () => NaN),
@@ -30,6 +36,7 @@ Deno.test("changes of attention are those of leaving each key out", () => {
     keyEnds: i32(ends),
     ...{ recentKeys: none, recentValues: none, recentPositions: i32([]), numRecent: 0, recent: 0 },
     ...{ scale: 0.6, out },
+    ...windows,
   };
   const perHead = f32([heads], (head) => 1 + head),
     shares = hostTensor("f64", [3, count - from], new Float64Array(15));
@@ -53,8 +60,8 @@ Deno.test("changes of attention are those of leaving each key out", () => {
       if (want > 0.01) seen++;
     });
   }
-  assert(seen > 8, `${seen} changes`);
-});
+  assert(seen > 8 - Object.keys(windows).length, `${seen} changes`);
+}
 
 Deno.test("headWeights() are mean squares of the output projection's columns, found once", () => {
   const model = small(backend), { numHeads, headDim, hiddenSize } = config;
@@ -71,16 +78,19 @@ Deno.test("headWeights() are mean squares of the output projection's columns, fo
   assert(headWeights(model, 1) === got && headWeights(model, 0) !== got);
 });
 
-Deno.test("leave-one-out drops the same keys where the attention op gives no shares, beside local queries too", () => {
+Deno.test("leave-one-out drops the same keys where the attention op gives no shares, beside local queries and in sliding windows too", () => {
   const without: Backend = Object.assign(Object.create(backend), { givesShares: undefined });
   const plain = { kvFusion: "leave-one-out", warmup: 8, block: 4, recent: 3, kvRatio: 0.5 } as const;
-  const asked: MethodOptions[] = [
-    { ...plain, side: "key" },
-    { ...plain, fusion: "random", pruneRatio: 0.5, substitute: "local" },
+  const sliding = { ...config, layers: weights.layers.map((_, layer) => layer === 0 ? {} : { window: 12 }) };
+  const asked: readonly (readonly [MethodOptions, ModelConfig])[] = [
+    [{ ...plain, side: "key" }, config],
+    [{ ...plain, fusion: "random", pruneRatio: 0.5, substitute: "local" }, config],
+    [{ ...plain, side: "key" }, sliding],
   ];
-  for (const options of asked) {
+  for (const [options, config] of asked) {
     const [own, host] = [backend, without].map((on) => {
-      const sequence = small(on).start(createPruner("token-filtering", config, options, { backend: on }));
+      const model = new Model(config, weights as never, on);
+      const sequence = model.start(createPruner("token-filtering", config, options, { backend: on }));
       sequence.feed(ids(70));
       return [...sequence.kvKeep.values()].map((keep) => keep.join(""));
     });
