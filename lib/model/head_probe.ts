@@ -11,12 +11,21 @@ export function drawIds(
   tokenizer: LoadedModel["tokenizer"],
   { tokens, copies, seed = 0 }: Pick<HeadProbe, "tokens" | "copies"> & { readonly seed?: number },
 ): Int32Array<ArrayBuffer> {
-  const { vocabSize, bosId, addsBos } = tokenizer, ids: number[] = [];
+  const { vocabSize } = tokenizer, ids: number[] = [];
   for (let counter = BigInt(seed) << 32n; ids.length < tokens; counter++) {
     const id = Math.floor(uniform(counter) * vocabSize);
     if (tokenizer.bytes(id).length > 0) ids.push(id);
   }
-  return Int32Array.from([...addsBos ? [bosId!] : [], ...Array<number[]>(copies).fill(ids).flat()]);
+  return repeatIds(tokenizer, ids, copies);
+}
+
+/** Ids some times in a row, after the model's first token where it has one. */
+export function repeatIds(
+  { bosId, addsBos }: LoadedModel["tokenizer"],
+  ids: ArrayLike<number>,
+  copies: number,
+): Int32Array<ArrayBuffer> {
+  return Int32Array.from([...addsBos ? [bosId!] : [], ...Array(copies).fill(Array.from(ids)).flat()]);
 }
 
 /** Rows turned back to position 0, and their mean, [heads * headDim]. @param turns as of {@linkcode createTurns}, if any */

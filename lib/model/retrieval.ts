@@ -1,12 +1,13 @@
 /** Which layers retrieve: how much a layer's output needs keys that are neither among the first ones nor recent. */
 import { expectInteger } from "../errors.ts";
-import { drawIds, headScores } from "./head_probe.ts";
+import { drawIds, headScores, repeatIds } from "./head_probe.ts";
 import { definePruner, type Outcomes, type Pruner, type PrunerContext } from "../methods/pruner.ts";
 import { f32Data, firstRows, hostTensor, type Tensor } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
 import type { LoadedModel } from "./load.ts";
 import type { Model } from "./model.ts";
 import type { See } from "./run/forward_pass.ts";
+import { FEED_ROWS } from "./run/sequence.ts";
 
 /** The probe: `tokens` random ids, read twice. A layer's output is compared with that over `sinks` first and `recent` last keys. */
 const PROBE = { version: 1, tokens: 128, sinks: 32, recent: 64 } as const;
@@ -83,7 +84,8 @@ function headNorms(
  *
  * @param loaded A model with its tokenizer.
  * @param options.seed Seed of the ids, an integer from 0 on; default 0.
- * @throws {RangeError} If the seed is none, or every layer has a sliding window.
+ * @param options.ids Ids to read twice, 65 to 255 of them; default: 128 random ones.
+ * @throws {RangeError} If the seed is none, the ids are too few or too many, or every layer has a sliding window.
  *
  * @example
  * ```ts
@@ -96,16 +98,25 @@ function headNorms(
  */
 export function findRetrievalLayers(
   { model, tokenizer }: Pick<LoadedModel, "model" | "tokenizer">,
-  { seed = 0 }: { readonly seed?: number } = {},
+  { seed = 0, ids: given }: { readonly seed?: number; readonly ids?: ArrayLike<number> } = {},
 ): RetrievalLayers {
   expectInteger("seed", seed, 0);
-  const ids = drawIds(tokenizer, { ...PROBE, copies: 2, seed }), again = ids.length - PROBE.tokens;
+  const count = given?.length ?? PROBE.tokens;
+  if (count <= PROBE.recent || 2 * count >= FEED_ROWS) {
+    throw new RangeError(
+      `Cannot probe with ${count} ids: expected more than ${PROBE.recent} and fewer than ${FEED_ROWS / 2}`,
+    );
+  }
+  const ids = given === undefined
+    ? drawIds(tokenizer, { ...PROBE, copies: 2, seed })
+    : repeatIds(tokenizer, given, 2);
+  const again = ids.length - count;
   const { numLayers, numKvHeads, layers: own } = model.config, scores = new Float64Array(numLayers);
   const layers = [...scores.keys()].filter((layer) => own?.[layer]?.window === undefined);
   if (layers.length === 0) {
     throw new RangeError("Cannot find retrieval layers: every layer has a sliding window (use --whole none)");
   }
-  const heads = Array.from({ length: numLayers }, () => new Float64Array(numKvHeads)), count = PROBE.tokens;
+  const heads = Array.from({ length: numLayers }, () => new Float64Array(numKvHeads));
   let norms = new Float64Array();
   // Input of the output projection: one row per token, and a second row of o' after it where the two are compared.
   const see = (layer: number, name: string, x: Tensor) => {
@@ -146,16 +157,16 @@ export function findRetrievalLayers(
   });
   const nll = lossesOf(model, ids, pruner, see);
   const mean = (from: number) => {
-    const losses = nll.subarray(from, from + PROBE.tokens - 1);
+    const losses = nll.subarray(from, from + count - 1);
     return losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
   };
-  const losses = [mean(again - PROBE.tokens), mean(again)] as const;
+  const losses = [mean(again - count), mean(again)] as const;
   return {
     scores: [...scores],
     heads: heads.map((own) => [...own]),
     losses,
     copies: losses[1] <= losses[0] - LEAST_GAIN,
-    probe: { ...PROBE, seed },
+    probe: { ...PROBE, tokens: count, seed },
   };
 }
 

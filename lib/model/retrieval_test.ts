@@ -8,6 +8,7 @@ import { countOf, hostTensor } from "../tensor.ts";
 import { openCheckpoint } from "./checkpoint_methods_testing.ts";
 import { loadModel } from "./load.ts";
 import type { Model } from "./model.ts";
+import { drawIds } from "./head_probe.ts";
 import { findRetrievalLayers, retrievalOf } from "./retrieval.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
 
@@ -37,6 +38,22 @@ Deno.test("findRetrievalLayers() finds the layers of tiny whose ablation costs m
   assert(other.scores[4] !== scores[4]);
   for (const seed of [-1, 0.5, NaN]) {
     assertThrows(() => findRetrievalLayers(loaded, { seed }), RangeError, `Cannot use "seed": found ${seed}`);
+  }
+});
+
+Deno.test("findRetrievalLayers() reads given ids twice: those that it draws give the same", () => {
+  const { scores } = findRetrievalLayers(loaded), own = drawIds(loaded.tokenizer, { tokens: 128, copies: 1 });
+  const ids = own.slice(own.length - 128);
+  assertEquals(findRetrievalLayers(loaded, { ids }).scores, scores);
+  const { probe, losses } = findRetrievalLayers(loaded, { ids: ids.slice(0, 65) });
+  assertEquals(probe.tokens, 65);
+  assert(losses[0] - losses[1] < 1);
+  for (const count of [64, 256]) {
+    assertThrows(
+      () => findRetrievalLayers(loaded, { ids: Array(count).fill(5) }),
+      RangeError,
+      `with ${count} ids`,
+    );
   }
 });
 

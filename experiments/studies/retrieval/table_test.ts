@@ -6,6 +6,7 @@ import type { RetrievalLayers } from "../../../lib/model/mod.ts";
 import { expandGrids, readGrids } from "../../../lib/sweep/mod.ts";
 import { tabulateAblations } from "./ablation.ts";
 import { judge, readNeedles, tabulateNeedles } from "./needles.ts";
+import { tabulateProbes } from "./probes.ts";
 import { chunkInterval, LOSS_TABLES, readResults } from "./table.ts";
 
 Deno.test("the page of retrieval layers has the table of the committed results, whose grid a sweep takes", async () => {
@@ -37,6 +38,14 @@ Deno.test("the page of retrieval layers has the ablations of the committed resul
   );
   const found = JSON.parse(await Deno.readTextFile(new URL("results/ablation.json", import.meta.url)));
   assertStringIncludes(page, formatMarkdown(tabulateAblations(found)));
+});
+
+Deno.test("the page of retrieval layers has the table of the committed probes", async () => {
+  const page = await Deno.readTextFile(
+    new URL("../../../docs/results/retrieval-layers.md", import.meta.url),
+  );
+  const found = JSON.parse(await Deno.readTextFile(new URL("results/probes.json", import.meta.url)));
+  assertStringIncludes(page, formatMarkdown(tabulateProbes(found)));
 });
 
 /** `PyramidKVPress(compression_ratio, window_size=8).get_layer_budget` of kvpress 0.5.5 for 30 layers and 2,048 tokens. */

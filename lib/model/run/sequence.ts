@@ -32,7 +32,7 @@ import { type SequenceUsage, usageOf } from "./usage.ts";
 import { countDropped } from "../weights.ts";
 
 /** Tokens that go through the layers together; a longer feed is cut, unless the pruner is non-causal. */
-const FEED_ROWS = 512;
+export const FEED_ROWS = 512;
 
 /** @internal Tokens of one sequence, and where they stand. */
 export type PieceTokens = Required<Tokens> & {
