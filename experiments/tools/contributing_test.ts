@@ -76,7 +76,7 @@ Deno.test({
       await deno("fmt", "--check", ...added, "lib/methods");
       await deno("lint", "--quiet", ...added, ...changed);
       await deno("check", ...flags, "mod.ts", "experiments/commands/sweep.ts", numbers);
-      // What lists methods, and what goes through the list.
+      // Tests of the list of methods, and tests that go through it.
       const isOwn = (path: string) =>
         /^(lib\/(methods|sweep|entries)\/.*|experiments\/tools\/(option_docs|docs)|experiments\/commands\/cli\/.*)_test\.ts$/
           .test(path);

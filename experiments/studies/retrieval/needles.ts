@@ -8,7 +8,12 @@ import { withScore } from "../comparison/tables.ts";
 const LENGTHS = [512, 2048] as const;
 /** The least fraction of the full model's accuracy with whole layers or heads, and the most without. */
 const LEAST = 0.85, MOST = 1 / 3;
-const WHOLE = { auto: "layers 17, 18, 20, 23", heads: "7 KV heads", "leave-one-out": "7 KV heads, rule `leave-one-out`", none: "none" };
+const WHOLE = {
+  auto: "layers 17, 18, 20, 23",
+  heads: "7 KV heads",
+  "leave-one-out": "7 KV heads, rule `leave-one-out`",
+  none: "none",
+};
 
 interface Accuracy {
   readonly items: number;
