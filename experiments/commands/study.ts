@@ -52,7 +52,8 @@ worker runs, a rule or a task of your own: trust it like code.
   export STUDY --out F   its results as ${KINDS.join(", ")}, by the file's name
   import FILE --out S    trials of a JSONL file, into a study
   merge A B… --out S     studies of the same conditions, into one
-  repair STUDY --out S   the sound parts of a damaged study, in a new one
+  repair STUDY --out S   the sound parts of a damaged or older study, in a new
+                         one of this version
   delete STUDY --yes     the study's file; the rest of its folder stays
   serve STUDY            a page that renews itself while workers are at it
 

@@ -6,7 +6,7 @@ import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { UsageError } from "../../../lib/errors.ts";
 import { runTask, withFolder } from "../testing.ts";
-import { StudyStore } from "../../../lib/sweep/mod.ts";
+import { StudyStore, type Trial } from "../../../lib/sweep/mod.ts";
 import { exists } from "../cli/files.ts";
 import { readResults } from "./study_testing.ts";
 import { main as study } from "../study.ts";
@@ -137,4 +137,94 @@ Deno.test("study repair makes a study of what is sound, in which the rest waits 
     const none = await runTask("study", "repair", bad, "--out", `${folder}/none.db`);
     assertEquals([none.code, exists(`${folder}/none.db`)], [2, false]);
     assertMatch(none.stderr, /^Cannot repair study [^\n]*: neither its conditions nor a result is sound\n$/);
+  }));
+
+/** A study that the last commit with stores of version 2 made: three results, and a trial that waits. */
+const OLD = new URL("testdata/study_2.sql", import.meta.url);
+
+Deno.test("study repair brings a study of an older version up to date, and its sweep goes on", () =>
+  withFolder(async (folder) => {
+    const text = await Deno.readTextFile(OLD), old = `${folder}/old.db`;
+    const repair = (to: string) => runTask("study", "repair", old, "--out", `${folder}/${to}/study.db`);
+    const made: Trial[][] = [];
+    for (const [version, sql] of [[2, ""], [1, "DROP TABLE seal; PRAGMA user_version = 1"]] as const) {
+      await Deno.remove(old).catch(() => {});
+      {
+        using db = new DatabaseSync(old, { enableForeignKeyConstraints: false });
+        db.exec(text + sql);
+      }
+      const before = await Deno.readFile(old), shown = await runTask("study", "show", old);
+      assertEquals([shown.code, shown.stdout], [2, ""]);
+      assertMatch(
+        shown.stderr,
+        new RegExp(
+          `^Cannot open study .*: found a store of version ${version}, expected 3 \\(.*repair.*\\)\n$`,
+        ),
+      );
+      Deno.mkdirSync(`${folder}/${version}`);
+      const { code, stdout, stderr } = await repair(String(version));
+      assertEquals([code, stderr], [0, ""]);
+      assertMatch(stdout, /^3 results, 4 trials .*; 0 rows left out; from version \d of the store to 3\n$/);
+      assertEquals(await Deno.readFile(old), before);
+      using store = StudyStore.open(`${folder}/${version}/study.db`);
+      made.push(store.results<Trial>().map(({ record }) => record));
+      assertEquals([store.flags["matmul"], store.flags["products"]], ["exact", undefined]);
+    }
+    assertEquals(made[0], made[1]);
+    // Only the names have changed, and the digests of the trials that one of them decides in.
+    {
+      using db = new DatabaseSync(old);
+      const rows = db.prepare("SELECT record FROM result ORDER BY sequence").all() as { record: string }[];
+      const names = { looksAhead: "nonCausal", wholeShare: "wholeFraction" };
+      const renamed = rows.map(({ record }): Record<string, unknown> =>
+        Object.fromEntries(
+          Object.entries(JSON.parse(record)).map(([name, own]) => [names[name as "looksAhead"] ?? name, own]),
+        )
+      );
+      const differs = made[0]!.map(({ trial }, i) => trial !== renamed[i]!["trial"]);
+      assertEquals(differs, renamed.map(({ whole }) => whole !== "none"));
+      assertEquals(made[0] as unknown, renamed.map((own, i) => ({ ...own, trial: made[0]![i]!.trial })));
+    }
+    const flags = ["--context", "64", "--tokens", "1600", "--threads", "1", "--warmup", "8", "--side", "key"];
+    flags.push(
+      "--method",
+      "key,mean",
+      "--whole",
+      "auto,none",
+      "--whole-fraction",
+      "0.6",
+      "--kv-ratio",
+      "0.5",
+    );
+    const gone = await runTask("sweep", ...flags, "--race", "--jobs", "1", "--resume", `${folder}/2`);
+    assertEquals(gone.code, 0, gone.stderr);
+    assertMatch(gone.stderr, /^\[4\/4\] mean on keys 0\.5 of KV: /m);
+    assertEquals(gone.stderr.includes("[3/4]"), false);
+    assertEquals(readResults(`${folder}/2/study.db`).size, 4);
+  }));
+
+Deno.test("study repair refuses a study of a newer version, and an older one whose result does not fit, in one line", () =>
+  withFolder(async (folder) => {
+    const text = await Deno.readTextFile(OLD);
+    const cases = [
+      [
+        "PRAGMA user_version = 9",
+        /^Cannot repair study .*: found a store of version 9, expected 3 \(open it with .*\n$/,
+      ],
+      [
+        "DROP TABLE seal; PRAGMA user_version = 1; UPDATE result SET record = json_set(record, '$.kl', 'x') WHERE trial = 3",
+        /^Cannot bring study .* from version 1 to 3: trial \w+, field "kl": found "x", expected [^\n]*\(open it with .*\n$/,
+      ],
+    ] as const;
+    for (const [sql, said] of cases) {
+      const old = `${folder}/old.db`, out = `${folder}/new.db`;
+      {
+        using db = new DatabaseSync(old, { enableForeignKeyConstraints: false });
+        db.exec(text + sql);
+      }
+      const { code, stdout, stderr } = await runTask("study", "repair", old, "--out", out);
+      assertEquals([code, stdout, Array.from(Deno.readDirSync(folder)).length], [2, "", 1]);
+      assertMatch(stderr, said);
+      await Deno.remove(old);
+    }
   }));

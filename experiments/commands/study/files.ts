@@ -14,6 +14,7 @@ import {
   salvageStudy,
   STOPPED_FIELDS,
   type StoredRecord,
+  STUDY_TABLES,
   StudyStore,
   type Trial,
   trialFields,
@@ -176,22 +177,33 @@ export function mergeStudies(parts: readonly StudyStore[], path: string): number
 
 /**
  * Copies the undamaged part of a study: its settings, trials, units of work, and unchanged results. A trial with a
- * damaged result waits again, and so does a trial at work.
+ * damaged result waits again, and so does a trial at work. A study of an older version is brought up to date.
  *
  * @returns A line about the copied part.
- * @throws {UsageError} If neither the conditions nor a result is sound, or the new file is there already.
+ * @throws {UsageError} If neither the conditions nor a result is sound, or the new file is there already. Also if the
+ * study is of a newer version, or a sound result of an older one cannot be kept.
  */
 export async function repairStudy(from: string, to: string): Promise<string> {
   if (exists(to)) throw new UsageError(`Cannot write "${to}": it is there already`);
-  const { settings, trials, records, units, lost } = salvageStudy(from), [first] = records;
+  const { version, settings, trials, records, units, lost } = await salvageStudy(from), [first] = records;
   const conditions = settings.conditions ?? (first && conditionsOf(first));
   if (conditions === undefined) {
     throw new UsageError(`Cannot repair study "${from}": neither its conditions nor a result is sound`);
   }
   const runDigest = await digestConditions(conditions);
   const sound = records.filter((record) =>
-    record?.runDigest === runDigest && findWrongRecord(record) === undefined
+    record.runDigest === runDigest && findWrongRecord(record) === undefined
   );
+  const isOlder = version < STUDY_TABLES.version, isSweep = settings.command === undefined;
+  if (isOlder && isSweep && sound.length < records.length) {
+    const wrong = records.find((record) => !sound.includes(record))!;
+    throw new UsageError(
+      `Cannot bring study "${from}" from version ${version} to ${STUDY_TABLES.version}: trial ${wrong.trial}, ` +
+        `${
+          findWrongRecord(wrong) ?? "of other conditions"
+        } (open it with the version of this project that made it)`,
+    );
+  }
   const { name = "repaired", flags = {}, command, dense, environment, race } = settings, part = `${to}.part`;
   {
     using store = StudyStore.create(part, { name, conditions, runDigest, flags });
@@ -201,8 +213,8 @@ export async function repairStudy(from: string, to: string): Promise<string> {
     store.add(trials);
     store.take(finishedTrials(sound));
     for (const { kind, key, record } of units) {
-      if (typeof record === "string") store.units(kind, () => key).append(JSON.parse(record));
-      else store.writeBytes(kind, key, record);
+      if (record instanceof Uint8Array) store.writeBytes(kind, key, record);
+      else store.units(kind, () => key).append(record);
     }
   }
   Deno.renameSync(part, to);
@@ -210,5 +222,7 @@ export async function repairStudy(from: string, to: string): Promise<string> {
   return `${plural(sound.length, "result")}, ${plural(trials.length, "trial")} and ${
     plural(units.length, "unit")
   } of ` +
-    `work are sound, in ${to}; ${plural(left, "row")} left out`;
+    `work are sound, in ${to}; ${plural(left, "row")} left out${
+      isOlder ? `; from version ${version} of the store to ${STUDY_TABLES.version}` : ""
+    }`;
 }

@@ -1,7 +1,10 @@
-/** Recovers the sound parts of a study's damaged file. */
+/** Recovers the sound parts of a study's file, which may be damaged or of an older version. */
 import type { SQLInputValue } from "node:sqlite";
+import { UsageError } from "../../errors.ts";
 import type { OptionsRecord } from "../../methods/options.ts";
+import { explainVersion, migrate, migrateDigest } from "./migrations.ts";
 import type { ProposedTrial, Settings, StoredRecord } from "./store_records.ts";
+import { TABLES } from "./store_tables.ts";
 import { StudyFile } from "./study_file.ts";
 
 /** Settings that a study is made anew with; the others its next run sets. */
@@ -11,27 +14,48 @@ const KEPT = ["name", "conditions", "runDigest", "flags", "command", "dense", "e
 const MOST_MISSES = 1000;
 
 export interface Salvaged {
+  /** The version of its store; the content is that of the present one. */
+  readonly version: number;
   readonly settings: Partial<Settings>;
   readonly trials: readonly ProposedTrial[];
   /** Records whose digests match. */
   readonly records: readonly StoredRecord[];
   /** Units of work of other commands. */
-  readonly units: readonly {
-    readonly kind: string;
-    readonly key: string;
-    readonly record: string | Uint8Array;
-  }[];
+  readonly units: readonly Unit[];
   /** How many trials and results were left out. */
   readonly lost: number;
 }
 
+/** A unit of work: its content, or its bytes. */
+interface Unit {
+  readonly kind: string;
+  readonly key: string;
+  readonly record: unknown;
+}
+
+/** The version of a file's store: the present one where its header is damaged. @throws {UsageError} If it is newer. */
+function readVersion(file: StudyFile): number {
+  let version: number = TABLES.version;
+  try {
+    if (file.isStudy) version = file.version;
+  } catch {
+    return TABLES.version;
+  }
+  if (version > TABLES.version) {
+    throw new UsageError(`Cannot repair study "${file.path}": ${explainVersion(version)}`);
+  }
+  return Math.max(version, 1);
+}
+
 /**
- * Reads the sound rows of a study, one by one.
+ * Reads the sound rows of a study, one by one, and brings those of an older version up to date.
  *
- * @throws {UsageError} If it is no study at all.
+ * @throws {UsageError} If it is no study at all, or of a newer version.
  */
-export function salvageStudy(path: string): Salvaged {
+export async function salvageStudy(path: string): Promise<Salvaged> {
   using file = new StudyFile(path, {});
+  const version = readVersion(file);
+  file.hasSeals = version > 1;
   let lost = 0;
   const tryTo = <T>(step: () => T): T | undefined => {
     try {
@@ -57,24 +81,38 @@ export function salvageStudy(path: string): Salvaged {
       }
     }
   };
+  const parse = <T>(place: string, key: string | number, json: string): T =>
+    migrate(version, place === "setting" ? String(key) : place, file.parse<T>(place, key, json));
   const settings = Object.fromEntries(KEPT.flatMap((key) => {
     const value = tryTo(() => {
       const row = file.get<{ value: string }>("SELECT value FROM setting WHERE key = ?", key);
-      return row && file.parse("setting", key, row.value);
+      return row && parse("setting", key, row.value);
     });
     return value === undefined ? [] : [[key, value]];
   }));
   const trials = [...rows<{ digest: string; options: string }>("trial", "number")].flatMap((
     { digest, options },
-  ) => tryTo(() => [{ digest, options: file.parse<OptionsRecord>("trial", digest, options) }]) ?? []);
+  ) => tryTo(() => [{ digest, options: parse<OptionsRecord>("trial", digest, options) }]) ?? []);
   const records = [...rows<{ trial: number; record: string }>("result", "sequence")].flatMap((
     { trial, record },
-  ) => tryTo(() => [file.parse<StoredRecord>("result", trial, record)]) ?? []);
-  const units = [...rows<Salvaged["units"][number]>("unit", "sequence")].filter(({ kind, key, record }) =>
+  ) => tryTo(() => [Object(parse("result", trial, record)) as StoredRecord]) ?? []);
+  const units = [...rows<Unit & { record: string | Uint8Array }>("unit", "sequence")].flatMap((
+    { kind, key, record },
+  ) =>
     tryTo(() => {
+      if (typeof record === "string") return [{ kind, key, record: parse("unit", `${kind} ${key}`, record) }];
       file.expectSealed("unit", `${kind} ${key}`, record);
-      return true;
-    })
+      return [{ kind, key, record }];
+    }) ?? []
   );
-  return { settings, trials, records, units, lost };
+  const digest = (old: string, options: OptionsRecord) => migrateDigest(version, old, options);
+  return {
+    ...{ version, settings, units, lost },
+    trials: await Promise.all(
+      trials.map(async (own) => ({ ...own, digest: await digest(own.digest, own.options) })),
+    ),
+    records: await Promise.all(
+      records.map(async (own) => ({ ...own, trial: await digest(own.trial, own) })),
+    ),
+  };
 }

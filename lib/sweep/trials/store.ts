@@ -2,6 +2,7 @@
 import type { SQLInputValue } from "node:sqlite";
 import { UsageError } from "../../errors.ts";
 import type { OptionsRecord } from "../../methods/options.ts";
+import { explainVersion } from "./migrations.ts";
 import { damagedStudy } from "./store_errors.ts";
 import {
   type ChunkValue,
@@ -88,13 +89,8 @@ export class StudyStore implements Disposable {
     const file = new StudyFile(path, options), store = new StudyStore(file);
     try {
       if (!file.isStudy) throw refuse("it is no study's file");
-      const { user_version: version } = file.get<{ user_version: number }>("PRAGMA user_version")!;
-      if (version !== TABLES.version) {
-        throw refuse(
-          `found a store of version ${version}, expected ${TABLES.version} ` +
-            "(open it with the version of this project that made it)",
-        );
-      }
+      const { version } = file;
+      if (version !== TABLES.version) throw refuse(explainVersion(version));
       file.configure();
       store.#expectSound();
       return store;

@@ -2,8 +2,10 @@ import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { UsageError } from "../../errors.ts";
 import { MAX_ATTEMPTS, StudyStore } from "./store.ts";
+import { MIGRATIONS } from "./migrations.ts";
 import { salvageStudy } from "./salvage.ts";
 import { explainStoreError } from "./store_errors.ts";
+import { TABLES } from "./store_tables.ts";
 import type { ClaimedTrial, HeldTrial, ProposedTrial, StudyFacts } from "./store_records.ts";
 import type { RunConditions, SearchRequest, Trial } from "../trial.ts";
 
@@ -13,12 +15,12 @@ const proposals = (count: number): ProposedTrial[] =>
   Array.from({ length: count }, (_, i) => ({ digest: `d${i}`, options: { seed: i } as never }));
 const record = (trial: string, perplexity = 1) => ({ trial, perplexity }) as unknown as Trial;
 
-async function withStudy(count: number, test: (store: StudyStore, path: string) => void) {
+async function withStudy(count: number, test: (store: StudyStore, path: string) => void | Promise<void>) {
   const folder = await Deno.makeTempDir();
   try {
     using store = StudyStore.create(`${folder}/study.db`, facts);
     store.add(proposals(count));
-    test(store, `${folder}/study.db`);
+    await test(store, `${folder}/study.db`);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -223,7 +225,7 @@ Deno.test("held() says who has a trial, until when, and when its worker was hear
   }));
 
 Deno.test("what a study keeps is compared with what was written, wherever it is read", () =>
-  withStudy(3, (store, path) => {
+  withStudy(3, async (store, path) => {
     const search = { sampler: "tpe", trials: 5, seed: 0 } as SearchRequest;
     store.begin(search);
     store.propose(search, 0, { point: { tau: 0.1 }, digest: null, error: "no" });
@@ -282,7 +284,7 @@ Deno.test("what a study keeps is compared with what was written, wherever it is 
       );
       assertEquals(message.includes("\n"), false);
       // Without its digest nothing counts as sound.
-      assertEquals(salvageStudy(path).trials.length >= 2, sql !== "DROP TABLE seal", sql);
+      assertEquals((await salvageStudy(path)).trials.length >= 2, sql !== "DROP TABLE seal", sql);
     }
   }));
 
@@ -299,7 +301,7 @@ Deno.test("a disk that fails is not called full, and what SQLite says else is on
 });
 
 Deno.test("a table whose rows go round in a damaged page is read once", () =>
-  withStudy(4, (store, path) => {
+  withStudy(4, async (store, path) => {
     store[Symbol.dispose]();
     const bytes = Deno.readFileSync(path), view = new DataView(bytes.buffer);
     {
@@ -314,5 +316,9 @@ Deno.test("a table whose rows go round in a damaged page is read once", () =>
     }
     Deno.writeFileSync(path, bytes);
     assertThrows(() => StudyStore.open(path), UsageError, "the file is damaged");
-    assertEquals(salvageStudy(path).trials.map(({ digest }) => digest), ["d0", "d1"]);
+    assertEquals((await salvageStudy(path)).trials.map(({ digest }) => digest), ["d0", "d1"]);
   }));
+
+Deno.test("each version of the store has its migration from the one before", () => {
+  assertEquals(MIGRATIONS.length, TABLES.version - 1);
+});

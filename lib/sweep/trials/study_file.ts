@@ -12,6 +12,8 @@ export interface StoreOptions {
 /** Every error of SQLite comes out of it in words that name the file and the fix. */
 export class StudyFile implements Disposable {
   readonly path: string;
+  /** Whether its content has digests: a store of version 1 has none. */
+  hasSeals = true;
   readonly #db: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
 
@@ -23,6 +25,11 @@ export class StudyFile implements Disposable {
   /** Whether it is a study's. */
   get isStudy(): boolean {
     return this.get<{ application_id: number }>("PRAGMA application_id")!.application_id === TABLES.id;
+  }
+
+  /** The version of its store. */
+  get version(): number {
+    return this.get<{ user_version: number }>("PRAGMA user_version")!.user_version;
   }
 
   /** Sets the options of every connection. */
@@ -74,6 +81,7 @@ export class StudyFile implements Disposable {
 
   /** Checks that content is unchanged since it was written. @throws {UsageError} If it is not. */
   expectSealed(place: string, key: string | number, content: string | Uint8Array): void {
+    if (!this.hasSeals) return;
     const sql = "SELECT sha256 FROM seal WHERE place = ? AND key = ?";
     if (this.get<{ sha256: string }>(sql, place, String(key))?.sha256 !== hash("sha256", content)) {
       throw damagedStudy(this.path, `${place} ${key} is not what was written`);
