@@ -1,14 +1,18 @@
 /** Native libraries of a release. The tests compile for minutes, so they follow each other in one file. */
-import { assertEquals, assertMatch } from "@std/assert";
+import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { run } from "../../ffi/build/command.ts";
 import { PREBUILT } from "../../ffi/prebuilt_list.ts";
 import { sourceKey } from "../../ffi/sources.ts";
+import { SYMBOLS } from "../../ffi/symbols.ts";
+import { UsageError } from "../../lib/errors.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { unless } from "../../lib/testing.ts";
 import { inChild } from "../../kernels/testing/child.ts";
 import { runTask, withFolder } from "../commands/testing.ts";
 import { AGREE, compareExamples } from "./embed_testing.ts";
+import { readMachO } from "./release/macho.ts";
 import { buildNative, ensureZig, PLATFORMS, readPlatforms, zigFor } from "./release/native.ts";
+import { expectPortable } from "./release/packages.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 /** Why the compiler does not run here. */
@@ -71,6 +75,25 @@ Deno.test({
       );
       assertEquals(second, await sha256(bytes));
     }),
+});
+
+Deno.test({
+  ...unless(
+    NO_ZIG,
+    "the library of a release for darwin-arm64 is signed, needs old macOS only, and has every op",
+  ),
+  fn: async () => {
+    const zig = await ensureZig(() => {}), build = () => buildNative(PLATFORMS["darwin-arm64"]!, zig);
+    const { bytes } = await build();
+    await expectPortable("darwin-arm64", bytes);
+    // The linker gets other paths each time.
+    assertEquals(await sha256((await build()).bytes), await sha256(bytes));
+    const { library: { ops } } = await import("../../ffi/abi_testing.ts");
+    const { exported } = await readMachO(bytes), named = exported.filter((name) => name.startsWith("tkf_"));
+    assertEquals(named.sort(), [...Object.keys(SYMBOLS), ...ops.keys()].sort());
+    bytes[bytes.length >> 1]! ^= 1;
+    await assertRejects(() => readMachO(bytes), UsageError, "found other bytes than those that are signed");
+  },
 });
 
 /** How programs of a platform run here; a reason where they do not. */

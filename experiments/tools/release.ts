@@ -98,7 +98,7 @@ async function packLibraries(
   makeFolder(out);
   for (const name of platforms) {
     const library = await buildNative(PLATFORMS[name]!, zig, onProgress);
-    expectPortable(name, library.bytes);
+    await expectPortable(name, library.bytes);
     packed.set(name, await packNative(out, name, library, version));
   }
   return packed;

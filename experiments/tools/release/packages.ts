@@ -5,6 +5,7 @@ import { packageOf } from "../../../ffi/sources.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { writeArchive } from "../gpu_pack.ts";
+import { readMachO } from "./macho.ts";
 import { type NativeLibrary, PLATFORMS } from "./native.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
@@ -36,8 +37,19 @@ export function neededGlibc(library: Uint8Array): string | undefined {
 }
 
 /** Checks that a library runs on old systems. @throws {UsageError} If it needs a newer or another system library. */
-export function expectPortable(platform: string, library: Uint8Array): void {
-  const [, oldest] = PLATFORMS[platform]!.triple.match(/gnu\.([\d.]+)$/) ?? [], needed = neededGlibc(library);
+export async function expectPortable(platform: string, library: Uint8Array<ArrayBuffer>): Promise<void> {
+  const { os, triple } = PLATFORMS[platform]!;
+  if (os === "darwin") {
+    const { libraries, oldest } = await readMachO(library), expected = ["/usr/lib/libSystem.B.dylib"];
+    if (`${libraries}` === `${expected}` && triple.endsWith(`-macos.${oldest}`)) return;
+    throw new UsageError(
+      `Cannot release the library for ${platform}: found one for macOS ${oldest} and ${
+        libraries.join(", ")
+      }, ` +
+        `expected ${triple} and ${expected}`,
+    );
+  }
+  const [, oldest] = triple.match(/gnu\.([\d.]+)$/) ?? [], needed = neededGlibc(library);
   const minor = (version: string) => Number(version.split(".")[1]);
   const isNew = oldest !== undefined && needed !== undefined && minor(needed) > minor(oldest);
   const other = new TextDecoder("latin1").decode(library).match(/GLIBCXX_[\d.]+|libstdc\+\+\.so/)?.[0];

@@ -17,7 +17,7 @@ export interface Migration {
 
 /** The changes in order: the first leads from version 1 to 2. Each new version of {@linkcode TABLES} adds one. */
 export const MIGRATIONS: readonly Migration[] = [
-  {}, // 2 has digests of what is kept, and the same content
+  {}, // 2 adds digests; the content is the same
   {
     fields: { looksAhead: "nonCausal", wholeShare: "wholeFraction" },
     flags: { products: "matmul" },
