@@ -1,7 +1,9 @@
 /** `deno task coverage`: reading reports, and judging folders. The measurement itself runs all fast tests. */
 import { assertEquals, assertMatch } from "@std/assert";
-import { runTask } from "../commands/testing.ts";
-import { readLcov, tabulate } from "./coverage.ts";
+import { run } from "../../ffi/build/command.ts";
+import { readStdFlags } from "../commands/cli/machine/deno.ts";
+import { runTask, withFolder } from "../commands/testing.ts";
+import { CHILDREN, readLcov, tabulate } from "./coverage.ts";
 
 const REPORT = `SF:/root/lib/a.ts
 FN:1,f
@@ -39,3 +41,27 @@ Deno.test("coverage refuses a limit that is no percentage", async () => {
   assertEquals(code, 2);
   assertMatch(stderr, /^Cannot use --least 101: expected an integer from 0 to 100\n$/);
 });
+
+Deno.test("coverage counts the lines that code of a test's child process runs", () =>
+  withFolder(async (folder) => {
+    const root = new URL("../../", import.meta.url), test = `${folder}/child_test.ts`, raw = `${folder}/raw`;
+    await Deno.writeTextFile(
+      test,
+      `import { inChild } from "${root}kernels/testing/child.ts";
+Deno.test("child", async () => {
+  const found = await inChild({ SET: "1" }, \`const { plural } = await load("lib/plural.ts"); return plural(2, Deno.env.get("SET"));\`);
+  if (found !== "2 1s") throw new Error(found);
+});`,
+    );
+    const preloads = ["--preload=.std/strict_assert.ts", `--preload=${CHILDREN}`];
+    const flags = ["-A", "--no-check", ...preloads, `--coverage=${raw}`, "--coverage-raw-data-only"];
+    const tested = await run(Deno.execPath(), ["test", ...flags, ...await readStdFlags(), test], {
+      cwd: root,
+      env: { DENO_COVERAGE_DIR: raw },
+    });
+    assertEquals(tested.success, true, tested.stdout + tested.stderr);
+    const { stdout } = await run(Deno.execPath(), ["coverage", "--lcov", `--include=^${root}lib/`, raw]);
+    assertEquals(readLcov(stdout, root.pathname).map(({ path, ran }) => [path, ran > 0]), [
+      ["lib/plural.ts", true],
+    ]);
+  }));
