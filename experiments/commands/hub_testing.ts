@@ -1,6 +1,8 @@
 /** A stand-in for the Hugging Face hub: data sets and models in the form of the real ones, and a gate before some of them. */
 import { createHash } from "node:crypto";
+import { TASKS } from "../../lib/eval/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
+import { withFolder } from "./testing.ts";
 
 /** Files by their place, `datasets/ORG/NAME@COMMIT/FILE` or `ORG/NAME@COMMIT/FILE`: the bytes, or the path of a file. */
 export type HubContents = ReadonlyMap<string, Uint8Array<ArrayBuffer> | string>;
@@ -72,3 +74,32 @@ export function serveHub(contents: HubContents, gated: ReadonlySet<string> = new
     [Symbol.asyncDispose]: () => server.shutdown(),
   };
 }
+
+const ITEM_FILES = new URL("eval/testdata/hub/", import.meta.url);
+
+/** A few rows of the hub's data set of each task, in the form of the real ones. */
+export async function dataOfTasks(): Promise<HubContents> {
+  const contents = new Map<string, Uint8Array<ArrayBuffer>>();
+  for (const { name, items } of TASKS) {
+    if (items === undefined || !("file" in items) || items.hub === undefined) continue;
+    const { repository, revision, files } = items.hub, folder = name === "mmlu_5shot" ? "mmlu" : name;
+    for (const file of files) {
+      const bytes = await Deno.readFile(new URL(`${folder}/${file}`, ITEM_FILES));
+      contents.set(`datasets/${repository}@${revision}/${file}`, bytes);
+    }
+  }
+  return contents;
+}
+
+/** Runs a test with a hub and an empty cache of it. */
+export const withHub = (
+  contents: HubContents,
+  test: (
+    options: { readonly endpoint: string; readonly hubCache: string; readonly retryMs: number },
+    requests: readonly string[],
+  ) => Promise<void>,
+): Promise<void> =>
+  withFolder(async (hubCache) => {
+    await using hub = serveHub(contents);
+    await test({ endpoint: hub.endpoint, hubCache, retryMs: 1 }, hub.requests);
+  });

@@ -3,6 +3,7 @@ import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { parquetWriteBuffer } from "hyparquet-writer";
 import { UsageError } from "../../../lib/errors.ts";
 import { sha256 } from "../../../lib/sha256.ts";
+import { withHub } from "../hub_testing.ts";
 import { withFolder } from "../testing.ts";
 import { readSource, rowsOf } from "./data.ts";
 
@@ -16,26 +17,9 @@ const gzip = async (text: string) =>
     await new Response(new Blob([text]).stream().pipeThrough(new CompressionStream("gzip"))).arrayBuffer(),
   );
 
-/** A hub with files of one data set. */
-async function withHub(
-  files: { readonly [path: string]: Uint8Array<ArrayBuffer> },
-  test: (options: { endpoint: string; hubCache: string; retryMs: number }) => Promise<void>,
-): Promise<void> {
-  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, async (request) => {
-    const { pathname } = new URL(request.url);
-    const bytes = files[pathname.replace(`/datasets/own/texts/resolve/${COMMIT}/`, "")];
-    if (bytes === undefined) return new Response("no", { status: 404 });
-    const headers = { etag: `"${await sha256(bytes)}"`, "x-linked-size": `${bytes.length}` };
-    return new Response(bytes, { headers });
-  });
-  try {
-    await withFolder((hubCache) =>
-      test({ endpoint: `http://127.0.0.1:${server.addr.port}`, hubCache, retryMs: 1 })
-    );
-  } finally {
-    await server.shutdown();
-  }
-}
+/** A data set of one file. */
+const hubOf = (file: string, bytes: Uint8Array<ArrayBuffer>) =>
+  new Map([[`datasets/own/texts@${COMMIT}/${file}`, bytes]]);
 
 Deno.test("a text of a recipe is the same from the hub's rows and from a folder, or it is refused", async () => {
   const parquet = new Uint8Array(
@@ -43,7 +27,7 @@ Deno.test("a text of a recipe is the same from the hub's rows and from a folder,
   );
   const hub = { repository: "own/texts", revision: COMMIT, file: "raw/test.parquet" };
   const source = { file: "wiki.txt", form: "wikitext" as const, sha256: await sha256(TEXT), hub };
-  await withHub({ "raw/test.parquet": parquet }, (options) =>
+  await withHub(hubOf("raw/test.parquet", parquet), (options) =>
     withFolder(async (folder) => {
       assertEquals(await readSource(source, "hub", options), { name: "wiki.txt", text: TEXT });
       Deno.writeTextFileSync(`${folder}/wiki.txt`, TEXT);
@@ -65,7 +49,7 @@ Deno.test("documents in gzip are joined by spaces, the first ones alone", async 
   const lines = ["one", "two", "three"].map((text) => JSON.stringify({ text, url: "" })).join("\n");
   const hub = { repository: "own/texts", revision: COMMIT, file: "c4.json.gz" };
   const source = { file: "c4.json.gz", form: "c4" as const, documents: 2, hub };
-  await withHub({ "c4.json.gz": await gzip(lines) }, async (options) => {
+  await withHub(hubOf("c4.json.gz", await gzip(lines)), async (options) => {
     assertEquals((await readSource(source, "hub", options)).text, "one two");
   });
 });

@@ -1,9 +1,8 @@
 /** The paper's recipe in small, for tests: models of true shapes with two layers of random weights, and a hub with all data. */
 import { parquetWriteBuffer } from "hyparquet-writer";
-import { TASKS } from "../../../lib/eval/mod.ts";
 import { createWeights, readConfigText, writeSafetensors } from "../../../lib/model/mod.ts";
 import { countOf, type HostTensor, hostTensor } from "../../../lib/tensor.ts";
-import type { HubContents } from "../hub_testing.ts";
+import { dataOfTasks, type HubContents } from "../hub_testing.ts";
 import texts from "./data.json" with { type: "json" };
 import paper from "./recipes/paper.json" with { type: "json" };
 import published from "./published.json" with { type: "json" };
@@ -93,19 +92,9 @@ export const repositoryOf = (name: string, folder: string): [place: string, path
     { name: file },
   ) => [`${name}@${"c".repeat(40)}/${file}`, `${folder}/${file}`]);
 
-const ITEM_FILES = new URL("../eval/testdata/hub/", import.meta.url);
-
 /** All data of the recipe as the hub has them: a few rows of each task, and one short text for all long ones. */
 export async function dataOfPaper(text: string): Promise<HubContents> {
-  const contents = new Map<string, Uint8Array<ArrayBuffer>>();
-  for (const { name, items } of TASKS) {
-    if (items === undefined || !("file" in items) || items.hub === undefined) continue;
-    const { repository, revision, files } = items.hub, folder = name === "mmlu_5shot" ? "mmlu" : name;
-    for (const file of files) {
-      const bytes = await Deno.readFile(new URL(`${folder}/${file}`, ITEM_FILES));
-      contents.set(`datasets/${repository}@${revision}/${file}`, bytes);
-    }
-  }
+  const contents = new Map(await dataOfTasks());
   const rows = text.split("\n").slice(0, -1).map((line) => line === " " ? "" : `${line}\n`);
   const parquet = parquetWriteBuffer({ columnData: [{ name: "text", data: rows, type: "STRING" }] });
   const lines = new Blob([JSON.stringify({ text })]).stream().pipeThrough(new CompressionStream("gzip"));

@@ -2,48 +2,18 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { UsageError } from "../../../lib/errors.ts";
 import { type HubRows, type Item, TASKS } from "../../../lib/eval/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
+import { dataOfTasks, withHub } from "../hub_testing.ts";
 import { finish, spawnTask, withFolder } from "../testing.ts";
 import { readHubData } from "./data.ts";
 import golden from "../eval/testdata/hub_golden.json" with { type: "json" };
 
-const FILES = new URL("../eval/testdata/hub/", import.meta.url);
 /** The tasks whose rows the hub has. */
 const ITEM_TASKS = TASKS.flatMap(({ name, items }) =>
   items !== undefined && "file" in items ? [{ name, hub: items.hub!, read: items.read }] : []
 );
 type ItemTask = { readonly name: string; readonly hub: HubRows };
 
-/** Tasks with files of their own in testdata: both of MMLU's read the same. */
-const folderOf = ({ name }: Pick<ItemTask, "name">) => name === "mmlu_5shot" ? "mmlu" : name;
-
-/** A hub with small data sets in the form of the real ones, and the requests that come. */
-async function withHub(
-  test: (
-    options: { endpoint: string; hubCache: string; retryMs: number },
-    requests: string[],
-  ) => Promise<void>,
-): Promise<void> {
-  const hubCache = await Deno.makeTempDir(), requests: string[] = [];
-  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, async (request) => {
-    const { pathname } = new URL(request.url);
-    requests.push(`${request.method} ${pathname}`);
-    const pathOf = ({ hub: { repository, revision } }: ItemTask, file: string) =>
-      `/datasets/${repository}/resolve/${revision}/${file}`;
-    const own = ITEM_TASKS.find((task) => task.hub.files.some((file) => pathname === pathOf(task, file)));
-    if (own === undefined) return new Response("no", { status: 404 });
-    const file = own.hub.files.find((file) => pathname === pathOf(own, file))!;
-    const bytes = await Deno.readFile(new URL(`${folderOf(own)}/${file}`, FILES));
-    return new Response(bytes, {
-      headers: { etag: `"${await sha256(bytes)}"`, "x-linked-size": `${bytes.length}` },
-    });
-  });
-  try {
-    await test({ endpoint: `http://127.0.0.1:${server.addr.port}`, hubCache, retryMs: 1 }, requests);
-  } finally {
-    await server.shutdown();
-    await Deno.remove(hubCache, { recursive: true });
-  }
-}
+const DATA = await dataOfTasks();
 
 /** Requests as lm-evaluation-harness makes them of the same rows. */
 const listRequests = (items: readonly Item[]) =>
@@ -52,7 +22,7 @@ const listRequests = (items: readonly Item[]) =>
   );
 
 Deno.test("readHubData() gives the rows of which lm-evaluation-harness makes the same requests, and asks once", () =>
-  withHub(async (options, requests) => {
+  withHub(DATA, async (options, requests) => {
     const arc = ITEM_TASKS.filter(({ hub }) => hub.repository === "allenai/ai2_arc");
     assertEquals(new Set(arc.map(({ hub }) => hub.files[0])).size, 2);
     for (const task of ITEM_TASKS) {
@@ -70,7 +40,7 @@ Deno.test("readHubData() gives the rows of which lm-evaluation-harness makes the
   }));
 
 Deno.test("readHubData() says what is wrong: nothing in the cache offline, no such file, a row without a field", () =>
-  withHub(async (options) => {
+  withHub(DATA, async (options) => {
     const [first] = ITEM_TASKS as [typeof ITEM_TASKS[number]],
       explain = async (own: Pick<ItemTask, "name" | "hub">, offline: boolean) =>
         (await assertRejects(() => readHubData(own, { ...options, offline }), Error)).message;
@@ -101,7 +71,7 @@ Deno.test("readHubData() says what is wrong: nothing in the cache offline, no su
   }));
 
 Deno.test("readHubData() names a file of the cache that is not as it came, and a broken one of the hub", () =>
-  withHub(async (options) => {
+  withHub(DATA, async (options) => {
     const piqa = ITEM_TASKS.find(({ name }) => name === "piqa")!,
       { hub: { repository, revision, files } } = piqa;
     const place = `Cannot read "datasets/${repository}/${files[0]}"`;
@@ -133,7 +103,7 @@ Deno.test("readHubData() names a file of the cache that is not as it came, and a
   }));
 
 Deno.test("eval takes a task's data from the hub, and again without it", () =>
-  withHub(({ endpoint, hubCache }, requests) =>
+  withHub(DATA, ({ endpoint, hubCache }, requests) =>
     withFolder(async (folder) => {
       const env = { HF_ENDPOINT: endpoint, HF_HUB_CACHE: hubCache, HF_HUB_OFFLINE: "0" };
       const runEval = async (...args: string[]) => await finish(await spawnTask("eval", args, env));
@@ -150,5 +120,4 @@ Deno.test("eval takes a task's data from the hub, and again without it", () =>
       const refused = await runEval("--data", "hub", "--tasks", "boolq", "--offline", "--quiet");
       assertEquals([refused.code, refused.stdout], [2, ""]);
       assertStringIncludes(refused.stderr, 'Cannot use the data set "aps/super_glue" offline');
-    })
-  ));
+    })));
