@@ -16,6 +16,8 @@ interface TextSource {
   /** SHA-256 of the text; left out where only the hub's own digests are known. */
   readonly sha256?: string;
   readonly documents?: number;
+  /** The script that makes the file; left out where the hub has it. */
+  readonly maker?: string;
   readonly hub?: { readonly repository: string; readonly revision: string; readonly file: string };
 }
 
@@ -79,16 +81,23 @@ export async function readSource(
   const { text, place } = folder === HUB
     ? await readFromHub(source, options)
     : { text: await readForm(source, await readBytes(`${folder}/${file}`)), place: `${folder}/${file}` };
-  const found = await sha256(text);
-  if (expected !== undefined && found !== expected) {
-    throw new UsageError(`Cannot use "${place}": found SHA-256 ${found}, expected ${expected} of the recipe`);
-  }
+  if (expected !== undefined) await expectDigest(place, text, expected);
   return { name: file, text };
 }
 
+/** @throws {UsageError} If a text, which came from a place, has another digest. */
+export async function expectDigest(place: string, text: string, expected: string): Promise<void> {
+  const found = await sha256(text);
+  if (found === expected) return;
+  throw new UsageError(`Cannot use "${place}": found SHA-256 ${found}, expected ${expected} of the recipe`);
+}
+
 async function readFromHub(source: TextSource, options: HubOptions) {
-  const { hub, file } = source;
-  if (hub === undefined) throw new UsageError(`Cannot find ${file} on the hub: expected --data DIR with it`);
+  const { hub, file, maker } = source;
+  if (hub === undefined) {
+    const hint = maker === undefined ? "" : `; ${maker} makes it`;
+    throw new UsageError(`Cannot find ${file} on the hub: expected --data DIR with it${hint}`);
+  }
   const { repository, revision } = hub;
   const [path] = await obtainDataset(repository, revision, [hub.file], options);
   return { text: await readForm(source, await readBytes(path!)), place: `${repository}/${hub.file}` };

@@ -41,7 +41,9 @@ Deno.test("a text of a recipe is the same from the hub's rows and from a folder,
       const other = { ...source, sha256: "0".repeat(64) };
       await assertRejects(() => readSource(other, "hub", options), UsageError, "own/texts/raw/test.parquet");
       const { hub: _, ...local } = source;
-      await assertRejects(() => readSource(local, "hub", options), UsageError, "expected --data DIR with it");
+      const made = { ...local, maker: "a script" };
+      const hint = "expected --data DIR with it; a script makes it";
+      await assertRejects(() => readSource(made, "hub", options), UsageError, hint);
     }));
 });
 
