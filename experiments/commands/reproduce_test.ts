@@ -16,7 +16,8 @@ const recipe = (dense: number) => ({
   methods: "key,random",
   ratios: "0.3,0.5",
   flags: { seeds: "1", match: "none", recent: "0" },
-  lengths: [16],
+  lengths: [8, 16],
+  batches: [1, 2],
   protocols: {
     "own-64": {
       label: "prose at 64",
@@ -148,7 +149,18 @@ Deno.test("reproduce puts published numbers into the column of their protocol, a
     // Budgets of a method differ from part to part.
     assertEquals(row("dense").slice(1, 3), ["100%", "100%"]);
     assertMatch(row("key at 0.3")[1]!, /^\d\d-\d\d%$/);
-    const page = Deno.readTextFileSync(`${out}/tables.md`);
+    const page = Deno.readTextFileSync(`${out}/tables.md`), { lengths } = readResult(out);
+    // Two sequences together are no longer than the longest one.
+    const measured = ["dense", "key at 0.5", "random at 0.5"].flatMap((name) =>
+      [[8, 1], [16, 1], [8, 2]].map(([tokens, batch]) => `${name}, ${batch} of ${tokens}`)
+    );
+    type Row = { readonly name: string; readonly tokens: number; readonly batch?: number };
+    const found = lengths.map(({ name, tokens, batch = 1 }: Row) => `${name}, ${batch} of ${tokens}`);
+    assertEquals(found.toSorted(), measured.toSorted());
+    assertMatch(
+      page,
+      /## Time and memory against length, 2 sequences\n[^#]*\| 8 \| dense \|[^#]*\| 8 \| random at 0\.5 \|/,
+    );
     const [, others] = page.split("## Published for tiny: WikiText-2 at 2048");
     assertStringIncludes(others!, "| Other 50% | 7.25 | a test |");
     assertEquals(page.split("7.25").length, 2);

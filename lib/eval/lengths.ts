@@ -3,7 +3,8 @@ import { outputFlops } from "../cost.ts";
 import { expectInteger } from "../errors.ts";
 import { type Pruner, takesWhole } from "../methods/pruner.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
-import type { EvaluatedModel } from "./language_model.ts";
+import type { Tensor } from "../tensor.ts";
+import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
 
 /** @internal A method to measure; without a pruner it is the full model. */
 export interface MeasuredMethod {
@@ -19,6 +20,8 @@ export interface LengthRow {
   readonly name: string;
   /** Tokens of the sequence. */
   readonly tokens: number;
+  /** Sequences that run together; times and bytes are those of all. Left out: one. */
+  readonly batch?: number;
   /** Median wall time of a prefill of all tokens, milliseconds; the output layer is not in it. */
   readonly prefillMs: number;
   /**
@@ -36,6 +39,11 @@ export interface LengthRow {
   readonly kvBytesAllocated: number;
 }
 
+/** @internal A model that can be measured; where `stepTogether` is left out, sequences are decoded one by one. */
+export interface MeasuredModel extends EvaluatedModel {
+  stepTogether?(feeds: readonly { sequence: EvaluatedSequence; ids: Int32Array<ArrayBuffer> }[]): Tensor;
+}
+
 /** @internal How lengths are measured. */
 export interface LengthOptions {
   /** Lengths in tokens, each a positive integer. */
@@ -44,6 +52,8 @@ export interface LengthOptions {
   readonly turns?: number;
   /** Tokens decoded after each prefill. Default 8. */
   readonly decodes?: number;
+  /** Sequences that are prefilled one by one, and decoded together. Default 1. */
+  readonly batch?: number;
   /** Called after every turn: the finished fraction of the work by tokens, in [0, 1]. */
   readonly onProgress?: (fraction: number) => void;
   /** A clock in milliseconds. Default `performance.now`. */
@@ -70,13 +80,14 @@ export interface LengthOptions {
  * ```
  */
 export function measureLengths(
-  model: EvaluatedModel,
+  model: MeasuredModel,
   ids: Int32Array<ArrayBuffer>,
   methods: readonly MeasuredMethod[],
-  { lengths, turns = 3, decodes = 8, onProgress, now = () => performance.now() }: LengthOptions,
+  { lengths, turns = 3, decodes = 8, batch = 1, onProgress, now = () => performance.now() }: LengthOptions,
 ): LengthRow[] {
   expectInteger("turns", turns, 1);
   expectInteger("decodes", decodes, 1);
+  expectInteger("batch", batch, 1);
   for (const length of lengths) expectInteger("lengths", length, 1);
   const ascending = [...new Set(lengths)].sort((a, b) => a - b), longest = (ascending.at(-1) ?? 0) + decodes;
   if (ids.length < longest) {
@@ -88,48 +99,44 @@ export function measureLengths(
     const runs = methods.map(() => ({
       prefill: [] as number[],
       decode: [] as number[],
-      held: 0,
-      dense: 0,
-      allocated: 0,
-      operations: undefined as number | undefined,
+      usage: {} as SequenceUsage,
     }));
     // The first turn pays for page faults and compilation: it is not counted.
     for (let turn = -1; turn < turns; turn++) {
       for (const [i, { pruner }] of methods.entries()) {
-        const sequence = model.start(pruner), run = runs[i]!;
-        const begin = now();
-        model.backend.free(sequence.feed(ids.slice(0, tokens)));
-        model.backend.synchronize?.();
-        const prefill = now() - begin;
-        const usage = sequence.usage(), { kvBytesHeld, kvBytesAvoided, kvBytesAllocated } = usage;
-        const decode: number[] = [];
-        for (let t = tokens; t < tokens + decodes && !takesWhole(pruner); t++) {
-          const from = now();
-          model.backend.free(sequence.feed(ids.slice(t, t + 1)));
+        const sequences = Array.from({ length: batch }, () => model.start(pruner)), run = runs[i]!;
+        const feed = (from: number, to: number): number => {
+          const began = now(), feeds = sequences.map((sequence) => ({ sequence, ids: ids.slice(from, to) }));
+          const isStep = from > 0 && batch > 1 && model.stepTogether !== undefined;
+          if (isStep) model.backend.free(model.stepTogether!(feeds));
+          else for (const { sequence, ids } of feeds) model.backend.free(sequence.feed(ids));
           model.backend.synchronize?.();
-          decode.push(now() - from);
-        }
-        sequence.free?.();
+          return now() - began;
+        };
+        const prefill = feed(0, tokens), usage = sequences[0]!.usage(), decode: number[] = [];
+        for (let t = tokens; t < tokens + decodes && !takesWhole(pruner); t++) decode.push(feed(t, t + 1));
+        for (const sequence of sequences) sequence.free?.();
         if (turn < 0) continue;
         run.prefill.push(prefill);
         run.decode.push(...decode);
-        run.held = kvBytesHeld;
-        run.dense = kvBytesHeld + kvBytesAvoided;
-        run.allocated = kvBytesAllocated;
-        run.operations = operationsOf(model, usage, tokens);
+        run.usage = usage;
         onProgress?.((done += tokens) / total);
       }
     }
-    return methods.map(({ name }, i) => ({
-      name,
-      tokens,
-      prefillMs: median(runs[i]!.prefill)!,
-      ...(runs[i]!.operations !== undefined && { operations: runs[i]!.operations }),
-      decodeMs: median(runs[i]!.decode),
-      kvBytesHeld: runs[i]!.held,
-      kvBytesDense: runs[i]!.dense,
-      kvBytesAllocated: runs[i]!.allocated,
-    }));
+    return methods.map(({ name }, i) => {
+      const { prefill, decode, usage } = runs[i]!, operations = operationsOf(model, usage, tokens);
+      return {
+        name,
+        tokens,
+        ...(batch > 1 && { batch }),
+        prefillMs: median(prefill)!,
+        ...(operations !== undefined && { operations }),
+        decodeMs: median(decode),
+        kvBytesHeld: batch * usage.kvBytesHeld,
+        kvBytesDense: batch * (usage.kvBytesHeld + usage.kvBytesAvoided),
+        kvBytesAllocated: batch * usage.kvBytesAllocated,
+      };
+    });
   });
 }
 

@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import type { EvaluatedModel } from "./language_model.ts";
-import { measureLengths } from "./lengths.ts";
+import { type MeasuredModel, measureLengths } from "./lengths.ts";
 import { expectAllFreed, fakeModel, fakePruner } from "./testing.ts";
 
 const ids = Int32Array.from({ length: 40 }, (_, i) => i % 5);
@@ -62,9 +62,32 @@ Deno.test("measureLengths() counts the operations of a prefill without those of 
   assertEquals(measure({}), [undefined, undefined]);
 });
 
+Deno.test("measureLengths() decodes a batch together, and counts the bytes of all its sequences", () => {
+  const { model, calls } = fakeModel(), steps: number[][] = [];
+  const stepTogether: MeasuredModel["stepTogether"] = (feeds) => {
+    steps.push(feeds.map(({ ids: [id] }) => id!));
+    return model.backend.alloc("f32", [feeds.length, 5]);
+  };
+  const methods = [{ name: "dense" }, { name: "half", pruner: half }];
+  const measure = (batch: number) =>
+    measureLengths({ ...model, stepTogether }, ids, methods, { lengths: [8], turns: 1, decodes: 2, batch })
+      .map(({ batch, kvBytesHeld, kvBytesDense }) => [batch, kvBytesHeld, kvBytesDense]);
+  assertEquals([measure(1), steps], [[[undefined, 320, 320], [undefined, 280, 320]], []]);
+  const before = calls.feeds;
+  assertEquals(measure(3), [[3, 960, 960], [3, 840, 960]]);
+  // A turn that warms up and one that counts, of two methods: the prefills one by one, the steps together.
+  assertEquals(calls.feeds - before, 2 * 2 * 3);
+  assertEquals(steps, Array.from({ length: 4 }, () => [[3, 3, 3], [4, 4, 4]]).flat());
+});
+
 Deno.test("measureLengths() frees every sequence and all that was fed", () =>
   expectAllFreed((model) =>
-    measureLengths(model, ids, [{ name: "dense" }, { name: "half", pruner: half }], { lengths: [8, 32] })
+    [1, 2].map((batch) =>
+      measureLengths(model, ids, [{ name: "dense" }, { name: "half", pruner: half }], {
+        lengths: [8, 32],
+        batch,
+      })
+    )
   ));
 
 Deno.test("measureLengths() refuses lengths that cannot be", () => {

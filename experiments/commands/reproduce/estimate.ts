@@ -22,7 +22,7 @@ import type { Asked } from "../run.ts";
 import { readMethods } from "../compare.ts";
 import { describeText } from "./data.ts";
 import { dataOf, flagsOfPart } from "./parts.ts";
-import { findProtocol, type Protocol, readKnownModels, type Recipe } from "./recipe.ts";
+import { findProtocol, listBatches, type Protocol, readKnownModels, type Recipe } from "./recipe.ts";
 import { measureSpeed } from "./speed.ts";
 import { countWork, flopsOf, type Sequences, type Workload } from "./workload.ts";
 
@@ -110,7 +110,7 @@ export async function estimateRecipe(
     const work = countWork(config, methods, sequences);
     works.push(work);
     if (own.context !== undefined && works.filter(({ keptBytes }) => keptBytes > 0).length === 1) {
-      lengths = countLengths(config, methods, recipe.lengths);
+      lengths = countLengths(config, methods, recipe);
     }
     parts.push({
       ...{ protocol, label: own.label, runs: 1 + methods.length, tokens: sequences.count * sequences.length },
@@ -164,12 +164,14 @@ function countActivations(config: ModelConfig, length: number): number {
 function countLengths(
   config: ModelConfig,
   methods: readonly NamedMethod[],
-  lengths: readonly number[],
+  recipe: Recipe,
 ): Workload[] {
   const highest = Math.max(...methods.map(({ asked }) => asked ?? 0));
   const names = new Set(methods.filter(({ asked }) => (asked ?? 0) === highest).map(({ name }) => name));
   const layers = (1 + names.size) * LENGTH_TURNS * config.numLayers;
-  return lengths.map((length) => ({ length, layers, logits: 0 }));
+  return listBatches(recipe).flatMap(({ batch, lengths }) =>
+    lengths.map((length) => ({ length, layers: batch * layers, logits: 0 }))
+  );
 }
 
 /** Sequences of a part, whose data are not here. */

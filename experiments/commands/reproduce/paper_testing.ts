@@ -139,7 +139,7 @@ export function shortPaper(dense: number): object {
   });
   return {
     ...paper,
-    lengths: [16],
+    lengths: [4, 32],
     sources: { own: "a test" },
     numbers: [{ source: "own", protocol: "short-wikitext2-2048", model: "other", values: { dense } }],
     ...{ protocols, parts: Object.fromEntries(parts) },

@@ -43,6 +43,8 @@ export interface Recipe {
   readonly calibration?: { readonly data: string; readonly domain: string; readonly tokens: number };
   /** Lengths at which time and memory are measured. */
   readonly lengths: readonly number[];
+  /** Numbers of sequences with which they are measured; left out: one. */
+  readonly batches?: readonly number[];
   /** Protocols in their order, each with flags of its own; `PROTOCOL (words)` is an ablation, of which nothing is published. */
   readonly parts: { readonly [part: string]: FlagTexts };
   /** Protocols and published numbers: those of published.json and of the recipe's own file. */
@@ -142,6 +144,13 @@ export async function readRecipe(named: string, content?: string): Promise<Recip
     published: { protocols, sources, numbers: [...known.numbers, ...numbers] },
   };
 }
+
+/** The lengths that numbers of sequences are measured at: all of them together are no longer than the longest one. */
+export const listBatches = ({ lengths, batches = [1] }: Pick<Recipe, "lengths" | "batches">) =>
+  batches.map((batch) => ({
+    batch,
+    lengths: lengths.filter((length) => batch * length <= Math.max(...lengths)),
+  }));
 
 /** The protocol of a part, whose label names the change of an ablation; undefined where there is none. */
 export function findProtocol(

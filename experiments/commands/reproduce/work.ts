@@ -31,7 +31,7 @@ import { startWorkers } from "../cli/run/jobs.ts";
 import { expectSameStudy, hasEnded, ownerName } from "../cli/run/study_store.ts";
 import type { JobKind } from "../queue/job.ts";
 import { type PlannedPart, planParts } from "./parts.ts";
-import { findPublished, readRecipe, type Recipe, RECIPES } from "./recipe.ts";
+import { findPublished, listBatches, readRecipe, type Recipe, RECIPES } from "./recipe.ts";
 
 /** Time after a worker's last heartbeat until its job waits again; at once if its process has ended on this machine. */
 const LEASE_MS = 600_000;
@@ -332,19 +332,20 @@ function readLengths(
   const named = new Map(
     methods.filter(({ asked }) => (asked ?? 0) === highest).map(({ name, options }) => [name, options]),
   );
-  const lengths = recipe.lengths.filter((length) => length + DECODES <= ids.length);
   signal.throwIfAborted();
-  const rows = measureLengths(
-    study.model.model,
-    ids,
-    [
-      { name: "dense" },
-      ...[...named].flatMap(([name, options]) => {
-        const pruner = bind(options);
-        return typeof pruner === "function" ? [] : [{ name, pruner }];
-      }),
-    ],
-    { lengths, decodes: DECODES, onProgress: (fraction) => progress.bar(fraction, "lengths") },
+  const measured = [
+    { name: "dense" },
+    ...[...named].flatMap(([name, options]) => {
+      const pruner = bind(options);
+      return typeof pruner === "function" ? [] : [{ name, pruner }];
+    }),
+  ];
+  const all = listBatches(recipe), { model } = study.model;
+  const rows = all.flatMap(({ batch, lengths }, i) =>
+    measureLengths(model, ids, measured, {
+      ...{ batch, decodes: DECODES, lengths: lengths.filter((length) => length + DECODES <= ids.length) },
+      onProgress: (part) => progress.bar((i + part) / all.length, "lengths"),
+    })
   );
   log.append({ rows });
   return rows;

@@ -133,11 +133,13 @@ export function listReproductionTables(reproduction: Reproduction): TitledTable[
       note: "Published numbers are in the table of results only where protocol and data are the same.",
       table: protocols,
     },
-    ...(lengths.length === 0 ? [] : [{
-      title: "Time and memory against length",
-      note: "Medians on this machine, one sequence at a time.",
-      table: tabulateLengths(lengths),
-    }]),
+    ...[...Map.groupBy(lengths, ({ batch = 1 }) => batch)].map(([batch, rows]) => ({
+      title: `Time and memory against length${batch === 1 ? "" : `, ${batch} sequences`}`,
+      note: batch === 1
+        ? "Medians on this machine, one sequence at a time."
+        : `Medians on this machine, of ${batch} sequences: prefilled one by one, decoded together.`,
+      table: tabulateLengths(rows),
+    })),
     ...others.map(({ label, says, numbers }) => ({
       title: `Published for ${model}: ${label}`,
       note: `Not comparable with the results: another protocol, or only a part of its data. ${says}.`,
@@ -193,7 +195,8 @@ export const describeReproduction = (reproduction: Reproduction): string[] => [
  * @returns HTML that loads nothing from anywhere.
  */
 export function renderReproduction(reproduction: Reproduction, { plotly, nav }: ReportOptions): string {
-  const { recipe, version, about, parts, lengths, environment } = reproduction;
+  const { recipe, version, about, parts, environment } = reproduction;
+  const lengths = reproduction.lengths.filter(({ batch = 1 }) => batch === 1);
   const [verdict, ...rest] = describeReproduction(reproduction);
   return renderPage({
     title: `Recipe ${recipe}: ${environment.model}`,
