@@ -20,7 +20,8 @@ import transformers
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks._yaml_loader import load_yaml
-from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hf_gguf import load
 
 TASKS = os.path.join(os.path.dirname(lm_eval.__file__), "tasks")
 TOLERANCE = 1e-3
@@ -111,9 +112,7 @@ def main():
         a.add_argument(name)
     a.add_argument("--out")
     a = a.parse_args()
-    folder, file = os.path.split(os.path.abspath(a.model))
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32).eval()
+    tokenizer, model = load(a.model)
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, device="cpu")
     with open(a.eval, encoding="utf-8") as f:
         ours = json.load(f)["items"]
@@ -138,7 +137,7 @@ def main():
         golden += found
         worst, wrong = max(worst, away), wrong + other
     if a.out:
-        made = {"lm_eval": lm_eval.__version__, "transformers": transformers.__version__, "torch": torch.__version__, "model": file}
+        made = {"lm_eval": lm_eval.__version__, "transformers": transformers.__version__, "torch": torch.__version__, "model": os.path.basename(a.model)}
         with open(a.out, "w", encoding="utf-8") as f:
             f.write(json.dumps({"madeBy": "experiments/tools/verify/harness_items.py", **made, "items": golden}, indent=1) + "\n")
     sys.exit(worst > TOLERANCE or wrong > 0)

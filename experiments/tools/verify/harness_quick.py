@@ -8,21 +8,18 @@ Exits with 1 where a log-likelihood, or a perplexity of reproduce.json, is more 
 """
 import json
 import math
-import os
 import sys
 
-import torch
 from lm_eval.models.huggingface import HFLM
-from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hf_gguf import load
 
 TOLERANCE = 1e-3
 
 
 def main():
     path, requests, reproduced = sys.argv[1:]
-    folder, file = os.path.split(os.path.abspath(path))
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32).eval()
+    tokenizer, model = load(path)
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, device="cpu")
     with open(requests, encoding="utf-8") as f:
         parts = json.load(f)

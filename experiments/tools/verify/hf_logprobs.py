@@ -12,7 +12,8 @@ import os
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hf_gguf import load
 
 
 def main():
@@ -21,15 +22,13 @@ def main():
         a.add_argument(name)
     a.add_argument("--positions", type=int, default=500)
     a = a.parse_args()
-    folder, file = os.path.split(os.path.abspath(a.model))
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32).eval()
+    tokenizer, model = load(a.model)
     with open(a.text, encoding="utf-8", newline="") as f:
         ids = tokenizer(f.read(100 * a.positions), add_special_tokens=False)["input_ids"][:a.positions]
     with torch.no_grad():
         logprobs = model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
     nll = -logprobs[:-1].gather(1, torch.tensor(ids[1:])[:, None]).mean()
-    save_file({"logprobs": logprobs.float()}, a.out, {"ids": json.dumps(ids), "model": file})
+    save_file({"logprobs": logprobs.float()}, a.out, {"ids": json.dumps(ids), "model": os.path.basename(a.model)})
     print(f"{len(ids)} positions, perplexity {nll.exp():.5f}")
 
 
