@@ -1,6 +1,7 @@
 /**
  * Makes the texts of the studies, with the digests of the recipes: wikitext2-test.txt from the hub's rows, and
  * book-long.txt from Project Gutenberg's eBook no. 98, the file 98-0.txt of GITenberg/A-Tale-of-Two-Cities_98 at 0f6111bc.
+ * book-unwrapped.txt is the same in the form of the texts that "tiny" was trained on.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/texts.ts 98-0.txt DATA
  */
@@ -11,11 +12,15 @@ import { expectDigest, readRecipeText } from "../commands/reproduce/data.ts";
 import { HUB } from "../commands/task/data.ts";
 import sources from "../commands/reproduce/data.json" with { type: "json" };
 
-const USAGE = "Usage: texts.ts 98-0.txt DATA";
-
 /** The text of the eBook to the end of Book the Second, chapter XVII, without the header. */
 export const cutBook = (ebook: string): string =>
   /^\*\*\* START OF .*\n+([^]*)^XVIII\. Nine Days$/m.exec(ebook.replaceAll("\r\n", "\n"))?.[1] ?? "";
+
+/** A text with a line for each paragraph, and quotes and dashes in ASCII. */
+export const unwrap = (text: string): string =>
+  text.replaceAll(/[“”]/g, '"').replaceAll(/[‘’]/g, "'").replaceAll("—", "--")
+    .split(/\n\s*\n/).map((paragraph) => paragraph.replaceAll(/\s+/g, " ").trim() + "\n")
+    .filter((line) => line !== "\n").join("");
 
 /** The book of the studies. @throws {UsageError} If the file is another one. */
 export async function makeBook(path: string): Promise<string> {
@@ -25,13 +30,14 @@ export async function makeBook(path: string): Promise<string> {
 }
 
 async function main([path, folder]: readonly string[]): Promise<number> {
-  if (path === undefined || folder === undefined) throw new UsageError(`Cannot make the texts: ${USAGE}`);
-  const book = await makeBook(path);
+  if (!path || !folder) throw new UsageError("Cannot make the texts: expected 98-0.txt DATA");
+  const book = await makeBook(path),
+    write = (name: string, text: string) => writeWhole(`${folder}/${name}`, text);
   makeFolder(folder);
-  await writeWhole(`${folder}/book-long.txt`, book);
-  const { name, text } = await readRecipeText("wikitext2", HUB);
-  await writeWhole(`${folder}/${name}`, text);
+  await write("book-long.txt", book);
+  await write("book-unwrapped.txt", unwrap(book));
+  await write("wikitext2-test.txt", (await readRecipeText("wikitext2", HUB)).text);
   return EXIT.ok;
 }
 
-if (import.meta.main) await runTask(main, USAGE);
+if (import.meta.main) await runTask(main);

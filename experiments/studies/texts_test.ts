@@ -3,7 +3,10 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
 import { withFolder } from "../commands/testing.ts";
 import sources from "../commands/reproduce/data.json" with { type: "json" };
-import { cutBook, makeBook } from "./texts.ts";
+import { cutBook, makeBook, unwrap } from "./texts.ts";
+
+/** SHA-256 of the book, unwrapped. */
+const UNWRAPPED = "94028b727c4d2431166f5c3b09b0f9b24b64f5b02de42a753aba20c62dae3c33";
 
 const EBOOK = [
   "\uFEFFHeader\r\n*** START OF THIS EBOOK ***\r\n\r\n\r\nA TALE\r\n\r\n     Chapter XVIII  Nine Days\r\n",
@@ -13,6 +16,10 @@ const EBOOK = [
 Deno.test("the studies' book is the eBook after its header, up to the heading of a chapter", () => {
   assertEquals(cutBook(EBOOK), "A TALE\n\n     Chapter XVIII  Nine Days\nXVII. One Night\n\nThe end.\n\n");
   assertEquals(cutBook("no eBook"), "");
+});
+
+Deno.test("a text is unwrapped to a line for each paragraph, in ASCII", () => {
+  assertEquals(unwrap("“It’s a\n  tale”—\n\n \n\nThe  end.\n\n"), '"It\'s a tale"--\nThe end.\n');
 });
 
 Deno.test("an eBook of other contents is refused by the digest that the studies name", () =>
@@ -28,11 +35,13 @@ Deno.test("an eBook of other contents is refused by the digest that the studies 
 
 Deno.test("the committed studies were run on the texts of the recipes", async () => {
   const seen = new Set<string>();
-  for (const path of ["comparison", "retrieval"]) {
-    for await (const { name } of Deno.readDir(new URL(`${path}/results/`, import.meta.url))) {
-      const found = Deno.readTextFileSync(new URL(`${path}/results/${name}`, import.meta.url));
+  for (
+    const path of ["comparison/results", "retrieval/results", "cheap_skips/results", "cheap_skips/findings"]
+  ) {
+    for await (const { name } of Deno.readDir(new URL(`${path}/`, import.meta.url))) {
+      const found = Deno.readTextFileSync(new URL(`${path}/${name}`, import.meta.url));
       for (const [, digest] of found.matchAll(/"textSha256": ?"(\w+)"/g)) seen.add(digest!);
     }
   }
-  assertEquals(seen, new Set([sources.wikitext2.sha256, sources.book.sha256]));
+  assertEquals(seen, new Set([sources.wikitext2.sha256, sources.book.sha256, UNWRAPPED]));
 });

@@ -1,0 +1,64 @@
+/** Tests the tables of docs/results/findings.md that committed comparisons give: those of findings/ and of results/. */
+import { assertStringIncludes } from "@std/assert";
+import { formatInterval } from "../../../lib/plot/mod.ts";
+import type { Comparison } from "../../../lib/sweep/mod.ts";
+
+const PAGE = await Deno.readTextFile(new URL("../../../docs/results/findings.md", import.meta.url));
+
+type Measured = Comparison["methods"][number];
+
+/** A committed comparison: its methods, and of a method the loss increase as the page shows it. */
+async function readComparison(path: string) {
+  const { methods }: Comparison = JSON.parse(await Deno.readTextFile(new URL(path, import.meta.url)));
+  const find = (name: string) => methods.find((method) => method.name === name)!;
+  return { find, show: (name: string) => formatInterval(find(name).lossIncrease!, 3) };
+}
+
+Deno.test("the page of findings has the losses of skipped queries on tiny", async () => {
+  const { find, show } = await readComparison("findings/tiny_queries.json");
+  const { find: findAlone, show: showAlone } = await readComparison("findings/tiny_paper.json");
+  // With a window of 16 the preset is the rule.
+  const rows = {
+    "paper": "`variance`, recent 16",
+    "random": "`random`, recent 16, mean of 5 seeds",
+    "variance inverted": "`variance` inverted, recent 16",
+    "learned": "`learned`, recent 16",
+    "oracle": "`oracle`, recent 16 (non-causal)",
+  };
+  const lossOf = ({ loss }: { readonly loss: number }) => [loss.toFixed(3), Math.exp(loss).toFixed(1)];
+  assertStringIncludes(PAGE, `| full model | 0 | ${lossOf(find("dense")).join(" | | ")} |`);
+  const row = (shown: string, { achievedRatio, loss }: Measured, increase: string) => {
+    const [mean, perplexity] = lossOf({ loss });
+    assertStringIncludes(
+      PAGE,
+      `| ${shown} | ${achievedRatio!.toFixed(3)} | ${mean} | ${increase} | ${perplexity} |`,
+    );
+  };
+  row("`variance`, no recent window (preset `paper`)", findAlone("paper"), showAlone("paper"));
+  for (const [name, shown] of Object.entries(rows)) {
+    row(shown, find(name), show(name));
+  }
+  const { estimate, low, high } = find("learned").closed!;
+  const [closed, from, to] = [estimate, low, high].map((share) => `${(100 * share).toFixed(1)}%`);
+  assertStringIncludes(
+    PAGE.replaceAll("\n", " "),
+    `closes ${closed} of the gap between random and oracle (95% interval ${from} to ${to})`,
+  );
+});
+
+Deno.test("the page of findings has the losses of local attention in chunks of 512, of both models", async () => {
+  for (const [model, shown] of [["smollm2-135m", "SmolLM2-135M"], ["tiny", "`tiny`"]] as const) {
+    const { find, show } = await readComparison(`results/${model}_local.json`),
+      { toRandom, retained } = find("local");
+    const { estimate, low, high } = toRandom!, control = { estimate: -estimate, low: -high, high: -low };
+    const shares = (["pairs", "attentionFlops", "cache"] as const).map((name) =>
+      `${(100 * retained[name]).toFixed(0)}%`
+    );
+    assertStringIncludes(
+      PAGE,
+      `| ${shown}, chunks of 512 | ${show("local")} | ${formatInterval(control, 3)}, three seeds | ${
+        shares.join(" | ")
+      } |`,
+    );
+  }
+});
