@@ -298,7 +298,11 @@ export async function main(args: readonly string[]): Promise<number> {
     driver: driver.version,
     onProgress,
   });
-  using backend: CudaBackend = await openCuda({ device: device.ordinal });
+  using backend: CudaBackend = await openCuda({
+    device: device.ordinal,
+    wgmma: false, // races switch them on
+    dependentLaunch: false,
+  });
   progress.line(backend.description);
   const memory = backend.memory as CudaMemory;
   const gpu: Gpu = { backend, device, time: (work) => memory.time(work) };

@@ -3,8 +3,9 @@
  * See `deno task test:gpu --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import { buildArchOf, openDriver } from "../../ffi/cuda/mod.ts";
+import { buildArchOf, noteTested, openDriver, type TestedBuild, testedBuild } from "../../ffi/cuda/mod.ts";
 import { buildCuda } from "../../build.ts";
+import { namedLibrary } from "../../ffi/library.ts";
 import { inParallel } from "../../ffi/build/command.ts";
 import { Interrupt } from "../commands/cli/run/interrupt.ts";
 import { expectChoice, parseOwnFlags, readInteger } from "../commands/cli/flags/parse.ts";
@@ -35,7 +36,8 @@ Builds the CUDA library for the first GPU (CUDA_VISIBLE_DEVICES chooses which is
 kernels and of the driver's wrapper on it, with the cases that the emulator runs elsewhere. Then, where
 compute-sanitizer is on PATH or in CUDA_HOME (/usr/local/cuda), the kernels' tests again under its memcheck, and those
 with small cases under its racecheck. A file is a process of its own. The output of a failing one is shown in full, and in
-short at the end. Exit code 0: all passed; 1: a test failed or a check found something; 2: no GPU, or no build.
+short at the end. Where all tests have passed, wgmma and dependent launches become the default for this device, driver and
+build. Exit code 0: all passed; 1: a test failed or a check found something; 2: no GPU, or no build.
 
   --only ${PARTS.join("|")}
       only one part
@@ -103,6 +105,27 @@ async function runPart(
   return { total, failures };
 }
 
+/**
+ * Notes an outcome, by which `openCuda` chooses its defaults.
+ *
+ * @param ranAll Whether all files of the part `tests` ran.
+ * @returns A line about it, where something is noted.
+ */
+export async function noteOutcome(
+  build: TestedBuild,
+  ranAll: boolean,
+  counts: TestCounts,
+): Promise<string[]> {
+  const failed = counts.failed > 0;
+  if (!failed && (!ranAll || counts.passed === 0)) return [];
+  await noteTested(build, !failed);
+  if (failed || build.arch < 90) return [];
+  return [
+    "noted: wgmma and dependent launches are the default for this device, driver and build; " +
+    "TOKENFILTER_GPU_TESTED=none switches them off",
+  ];
+}
+
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const options = readOptions(args);
@@ -157,6 +180,11 @@ export async function main(args: readonly string[]): Promise<number> {
       Deno.stdout,
       `not run: ${left.join(", ")} (found no compute-sanitizer on PATH or in CUDA_HOME)`,
     );
+  }
+  if (namedLibrary("cuda") === undefined) {
+    const ranAll = options.files === "" && parts.some(({ part }) => part === "tests");
+    const build = testedBuild(device, driver.version, manifest.sha256);
+    for (const line of await noteOutcome(build, ranAll, sum)) writeLine(Deno.stdout, line);
   }
   writeLine(Deno.stdout, describeCounts(sum));
   return sum.failed > 0 || sum.passed === 0 ? EXIT_FAILED : EXIT.ok;

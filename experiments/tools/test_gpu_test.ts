@@ -3,14 +3,18 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { buildEmulated } from "../../ffi/build/emulated_testing.ts";
 import { NO_EMULATOR } from "../../ffi/cuda/testing.ts";
 import { fakeTools } from "../../ffi/build/fake_tools_testing.ts";
+import { openDriver } from "../../ffi/cuda/mod.ts";
 import * as driver from "../../ffi/cuda/fake_driver_testing.ts";
+import { noteTested, type TestedBuild, testedBuild, testedPath, wasTested } from "../../ffi/cuda/tested.ts";
 import { UsageError } from "../../lib/errors.ts";
+import { sha256 } from "../../lib/sha256.ts";
 import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
 import { readStdFlags } from "../commands/cli/machine/deno.ts";
-import { describeCounts, main } from "./test_gpu.ts";
+import { withFolder } from "../commands/testing.ts";
+import { describeCounts, main, noteOutcome } from "./test_gpu.ts";
 import { readState } from "./bench_gpu/machine.ts";
 import { commandOf, findSanitizer, jobsOf, listGpuTests } from "./test_gpu/plan.ts";
-import { readFailures, readSummary, runTests } from "./test_gpu/run.ts";
+import { readFailures, readSummary, runTests, type TestCounts } from "./test_gpu/run.ts";
 
 const decoder = new TextDecoder();
 
@@ -208,6 +212,37 @@ Deno.test("readState() reads what nvidia-smi says, and leaves out what it does n
   assertEquals(readState("No devices were found\n"), {});
 });
 
+/** Runs work with a cache folder of its own. */
+async function withCache(folder: string, work: () => Promise<void>): Promise<void> {
+  const before = Deno.env.get("TOKENFILTER_CACHE");
+  Deno.env.set("TOKENFILTER_CACHE", folder);
+  try {
+    await work();
+  } finally {
+    before === undefined ? Deno.env.delete("TOKENFILTER_CACHE") : Deno.env.set("TOKENFILTER_CACHE", before);
+  }
+}
+
+Deno.test("noteOutcome() notes that all tests of a build have passed, until one fails", () =>
+  withFolder((folder) =>
+    withCache(folder, async () => {
+      const build = { device: "NVIDIA H100", arch: 90, driver: 13000, library: "abc" };
+      const good = { passed: 9, failed: 0, ignored: 1 }, bad = { ...good, failed: 1 };
+      const outcomes = async (of: TestedBuild, ranAll: boolean, counts: TestCounts) => [
+        (await noteOutcome(of, ranAll, counts)).length,
+        await wasTested(of),
+      ];
+      assertEquals(await outcomes(build, false, good), [0, false]);
+      assertEquals(await outcomes(build, true, { ...good, passed: 0 }), [0, false]);
+      assertEquals(await outcomes(build, true, good), [1, true]);
+      assertEquals(await outcomes(build, false, good), [0, true]);
+      assertEquals(await outcomes({ ...build, library: "abd" }, false, good), [0, false]);
+      assertEquals(await outcomes(build, false, bad), [0, false]);
+      assertEquals(await outcomes(build, true, bad), [0, false]);
+      assertEquals(await outcomes({ ...build, arch: 80 }, true, good), [0, true]); // it has neither
+    })
+  ));
+
 Deno.test("test:gpu refuses flags that it does not know", async () => {
   await assertRejects(() => main(["--onyl", "tests"]), UsageError, 'the nearest is "--only"');
   await assertRejects(() => main(["--only", "x"]), UsageError, "expected one of tests, memcheck, racecheck");
@@ -268,7 +303,21 @@ Deno.test({
       assertMatch(whole.lines[0]!, /^Stand-in 0, sm_90, driver .* for CUDA 13\.0, nvcc 13\.0\.88, commit /);
       assertMatch(whole.lines[1]!, /^tests: 1 passed, 0 failed, 2 ignored in \d+ s$/);
       assertEquals(whole.lines.slice(2), ["1 passed, 0 failed, 2 ignored"]);
+      // A run of some files writes no record; a failure removes one.
+      const cache = `${folder}/rms_norm`, device = openDriver(driver.path).device(0);
+      await Deno.mkdir(cache);
+      await withCache(cache, async () => {
+        const empty = testedBuild(device, 13000, await sha256(new Uint8Array(0)));
+        await noteTested(empty, true);
+        assertEquals(await Array.fromAsync(Deno.readDir(cache), ({ name }) => name), [
+          (await testedPath(empty)).slice(cache.length + 1),
+        ]);
+      });
       const broken = await run("rms_norm", "/dev/null");
+      for (const name of ["machine", "rms_norm"]) {
+        const noted = Array.from(Deno.readDirSync(`${folder}/${name}`), ({ name }) => name);
+        assertEquals(noted.filter((name) => name.startsWith("gpu-tested")), [], name);
+      }
       assertEquals(broken.code, 1, broken.stderr);
       assertMatch(broken.lines.at(-1)!, /^0 passed, [1-9] failed, [1-9] ignored$/);
       assertMatch(broken.lines.join("\n"), /^failed: tests, kernels\/rms_norm\/rms_norm_test\.ts: /m);

@@ -55,7 +55,7 @@ export class CudaBackend extends NativeBackend {
 
   /** See {@linkcode Backend.description}. */
   override get description(): string {
-    return `cuda: ${this.memory.description}, ${this.context.description}`;
+    return [`cuda: ${this.memory.description}`, this.context.description, ...this.#cuda.inUse].join(", ");
   }
 
   /** See {@linkcode Backend.alloc}. */
@@ -91,8 +91,8 @@ export class CudaBackend extends NativeBackend {
   }
 
   /**
-   * Whether prefill of f16 and bf16 keys uses wgmma and TMA on sm_90, instead of the mma.sync of all devices. Off at
-   * first: so far only the emulator has run them.
+   * Whether prefill of f16 and bf16 keys uses wgmma and TMA on sm_90, instead of the mma.sync of all devices. At
+   * first only where `test:gpu` has passed: so far only the emulator has run them.
    *
    * @returns Whether it does now: false where the device or the build has it not.
    */
@@ -102,8 +102,8 @@ export class CudaBackend extends NativeBackend {
 
   /**
    * Whether kernels begin before the one ahead of them has ended, for which they wait themselves (programmatic dependent
-   * launch, from sm_90 on): short kernels then wait less. Off at first: so far only the emulator has run it, where
-   * launches do not overlap. Recorded work stays as it was recorded.
+   * launch, from sm_90 on): short kernels then wait less. At first only where `test:gpu` has passed: so far only the
+   * emulator has run it, where launches do not overlap. Recorded work stays as it was recorded.
    *
    * @returns Whether they are now: false where the device, the driver or the build has it not.
    * @throws {NativeLibraryError} If two kernels that were recorded so do not run; they are off then.
@@ -126,7 +126,7 @@ export class CudaBackend extends NativeBackend {
       this.#cuda.useDependentLaunch(false);
       const reason = `two recorded kernels do not run (${
         (error as Error).message
-      }); leave dependentLaunch out`;
+      }); set dependentLaunch to false, or TOKENFILTER_GPU_TESTED to none`;
       throw new NativeLibraryError(`Cannot use dependent launches on ${this.memory.description}: ${reason}`);
     } finally {
       this.free(x);

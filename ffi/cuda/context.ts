@@ -17,6 +17,8 @@ export class CudaContext extends KernelContext<CudaLibrary> {
     const { buffer, offset = 0 } = bufferOf(tensor);
     return placeAt(buffer, offset, byteSize(tensor.dtype, countOf(tensor.shape)));
   };
+  /** The features in use that some devices lack, in words. */
+  readonly inUse = new Set<string>();
   readonly #memory: DeviceMemory;
 
   /**
@@ -65,18 +67,19 @@ export class CudaContext extends KernelContext<CudaLibrary> {
 
   /** See {@linkcode CudaBackend.useWgmma}. */
   useWgmma(use: boolean): boolean {
-    return this.#use("tkf_cuda_wgmma_use", use);
+    return this.#use("tkf_cuda_wgmma_use", "wgmma", use);
   }
 
   /** See {@linkcode CudaBackend.useDependentLaunch}. */
   useDependentLaunch(use: boolean): boolean {
-    return this.#use("tkf_cuda_dependent_launch_use", use);
+    return this.#use("tkf_cuda_dependent_launch_use", "dependent launches", use);
   }
 
-  #use(name: "tkf_cuda_wgmma_use" | "tkf_cuda_dependent_launch_use", use: boolean): boolean {
+  #use(name: "tkf_cuda_wgmma_use" | "tkf_cuda_dependent_launch_use", words: string, use: boolean): boolean {
     const status = this.library.symbols[name](this.pointer, use ? 1 : 0);
     if (status === STATUS.unsupported) return false;
     this.check(name, status);
+    this.inUse[use ? "add" : "delete"](words);
     return use;
   }
 

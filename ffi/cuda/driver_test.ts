@@ -311,7 +311,7 @@ testEmulated("openCuda() refuses dependent launches where two recorded kernels d
     );
     assertEquals(fake.fake_streams(), before);
     using backend = await openCuda({ library });
-    assertThrows(() => backend.useDependentLaunch(true), NativeLibraryError, "leave dependentLaunch out");
+    assertThrows(() => backend.useDependentLaunch(true), NativeLibraryError, "set dependentLaunch to false");
   });
 });
 

@@ -2,3 +2,4 @@
 export { CudaMemory } from "./device_memory.ts";
 export { type CudaDevice, CudaDriver, openDriver } from "./driver.ts";
 export { buildArchOf } from "./open.ts";
+export { noteTested, type TestedBuild, testedBuild } from "./tested.ts";

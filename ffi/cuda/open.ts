@@ -9,6 +9,7 @@ import { loadCublasLt } from "./cublaslt.ts";
 import { CudaMemory } from "./device_memory.ts";
 import { openDriver } from "./driver.ts";
 import { CUDA_SYMBOLS, type CudaLibrary } from "../symbols.ts";
+import { testedBuild, wasTested } from "./tested.ts";
 
 /** Options of {@linkcode openCuda}. */
 export interface CudaOptions {
@@ -16,9 +17,12 @@ export interface CudaOptions {
   readonly device?: number;
   /** Path of the library; by default `TOKENFILTER_CUDA_LIBRARY`, else the build of these sources in the cache. */
   readonly library?: string;
-  /** Prefill by wgmma and TMA, see {@linkcode CudaBackend.useWgmma}; false by default. */
+  /**
+   * Prefill by wgmma and TMA, see {@linkcode CudaBackend.useWgmma}. By default where the device has them and
+   * `deno task test:gpu` has passed with this device, driver and build; `TOKENFILTER_GPU_TESTED=none` ignores that.
+   */
   readonly wgmma?: boolean;
-  /** Launches that overlap, see {@linkcode CudaBackend.useDependentLaunch}; false by default. */
+  /** Launches that overlap, see {@linkcode CudaBackend.useDependentLaunch}. Default as of `wgmma`. */
   readonly dependentLaunch?: boolean;
   /**
    * Keep freed device memory for later allocations, which then need not wait; true by default. False for
@@ -80,13 +84,16 @@ export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> 
   const memory = new CudaMemory(driver, device, { reuse: options.reuse ?? true });
   try {
     const context = new CudaContext(loadCudaLibrary(path), memory);
-    if (options.wgmma && !context.useWgmma(true)) {
+    const tested = manifest !== undefined &&
+      await wasTested(testedBuild(device, driver.version, manifest.sha256));
+    const { wgmma = tested, dependentLaunch = tested } = options;
+    if (wgmma && !context.useWgmma(true) && options.wgmma) {
       throw new NativeLibraryError(
         `Cannot use wgmma on ${memory.description}: expected a device of sm_90, and a library built for 90a`,
       );
     }
     const backend = new CudaBackend(context, memory);
-    if (options.dependentLaunch && !backend.useDependentLaunch(true)) {
+    if (dependentLaunch && !backend.useDependentLaunch(true) && options.dependentLaunch) {
       throw new NativeLibraryError(
         `Cannot use dependent launches on ${memory.description}: expected a device of sm_90 or later, ` +
           "a driver of CUDA 12.3 or later, and a library built for the device",

@@ -73,7 +73,7 @@ export async function openTestDevice(options: { readonly order?: ThreadOrder } =
 }
 
 async function openGpu(): Promise<OpenDevice> {
-  const backend = await openCuda({ reuse: false, build: true });
+  const backend = await openCuda({ reuse: false, build: true, wgmma: false, dependentLaunch: false });
   const context = backend["context"] as CudaContext; // private; tests may use it
   return { memory: backend.memory, context, backend };
 }

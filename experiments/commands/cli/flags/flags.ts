@@ -58,7 +58,7 @@ export const COMMON_FLAGS: Flags = {
   ),
   "matmul": text(PRODUCTS.join("|"), "rounding in matrix multiplications on the CPU (exact)", RUNNING),
   "wgmma": onOff(
-    "prefill by wgmma and TMA, on a GPU of sm_90 where test:gpu has passed (mma.sync, as on all GPUs)",
+    "prefill by wgmma and TMA, on a GPU of sm_90 (where test:gpu has passed on this GPU; else mma.sync)",
     RUNNING,
   ),
   "text": text("FILE", "text to evaluate (score: none; else the built-in one); generate: the prompt", [

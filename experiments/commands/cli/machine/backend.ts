@@ -98,7 +98,7 @@ async function openNative(
   progress: Progress,
   building: { readonly build: true; readonly onProgress: (message: string) => void },
 ): Promise<Backend> {
-  if (choice === "cuda") return await openCuda({ wgmma, ...building });
+  if (choice === "cuda") return await openCuda({ ...(wgmma && { wgmma }), ...building });
   if (choice === "auto") {
     try {
       return await openCuda(building);

@@ -1,0 +1,54 @@
+/** Records of `test:gpu`: a device, driver and build whose tests have all passed may use what is off elsewhere. */
+import { cacheDir, isMissing, prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
+import { sha256 } from "../../lib/sha256.ts";
+import type { CudaDevice } from "./driver.ts";
+
+/** What was tested. Another device, driver or build needs a run of its own. */
+export interface TestedBuild {
+  readonly device: string;
+  /** 10 * major + minor of the device's compute capability. */
+  readonly arch: number;
+  /** CUDA version that the driver serves, as `cuDriverGetVersion` numbers it. */
+  readonly driver: number;
+  /** SHA-256 of the library. */
+  readonly library: string;
+}
+
+/** `none`: no record is used. */
+const VARIABLE = "TOKENFILTER_GPU_TESTED";
+
+export function testedBuild({ name, arch }: CudaDevice, driver: number, library: string): TestedBuild {
+  return { device: name, arch, driver, library };
+}
+
+/** The fields alone, in their order. */
+const textOf = ({ device, arch, driver, library }: TestedBuild) =>
+  JSON.stringify({ device, arch, driver, library }) + "\n";
+
+/** Path of a build's record. */
+export async function testedPath(build: TestedBuild): Promise<string> {
+  return `${cacheDir()}/gpu-tested-${(await sha256(textOf(build))).slice(0, 16)}.json`;
+}
+
+/** Notes whether all tests of a build have passed: a failure takes an earlier record away. */
+export async function noteTested(build: TestedBuild, passed: boolean): Promise<void> {
+  const path = await testedPath(build);
+  if (passed) {
+    await prepareCacheDir();
+    return await writeAtomically(path, textOf(build));
+  }
+  await Deno.remove(path).catch((error) => {
+    if (!isMissing(error)) throw error;
+  });
+}
+
+/** Whether all tests of a build have passed on this machine. */
+export async function wasTested(build: TestedBuild): Promise<boolean> {
+  if (Deno.env.get(VARIABLE) === "none") return false;
+  try {
+    return await Deno.readTextFile(await testedPath(build)) === textOf(build);
+  } catch (error) {
+    if (isMissing(error)) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,67 @@
+/** What `openCuda` uses by default after `test:gpu`: on a stand-in for the driver, with the emulated kernels. */
+import { assert, assertEquals } from "@std/assert";
+import { inChild } from "../../kernels/testing/child.ts";
+import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
+import { buildEmulated } from "../build/emulated_testing.ts";
+import { fakeTools } from "../build/fake_tools_testing.ts";
+import * as driver from "./fake_driver_testing.ts";
+import { NO_EMULATOR } from "./testing.ts";
+
+Deno.test({
+  ...unless(
+    NO_EMULATOR || NEEDS_LINUX,
+    "openCuda() uses wgmma and dependent launches where a record says that this device, driver and build passed",
+  ),
+  fn: async () => {
+    const { folder, env } = await fakeTools("13.0.88", "");
+    const stand = {
+      ...env,
+      LINKED: (await buildEmulated()).path,
+      TOKENFILTER_CUDA_DRIVER: driver.path,
+      TOKENFILTER_CUDA_LIBRARY: "",
+      TOKENFILTER_CUBLASLT: "none",
+    };
+    const run = async (code: string, own: Record<string, string> = {}) => {
+      const found = await inChild(
+        { ...stand, ...own },
+        `
+        const { openCuda } = await load("ffi/mod.ts");
+        const { noteTested, testedBuild } = await load("ffi/cuda/tested.ts");
+        const { openDriver } = await load("ffi/cuda/driver.ts"), { findLibrary } = await load("ffi/library.ts");
+        const uses = async (options = {}) => {
+          using backend = await openCuda({ build: true, ...options });
+          const { description } = backend;
+          return ["wgmma", "dependent launches"].map((words) => description.includes(words));
+        };
+        const device = () => openDriver().device(0), version = () => openDriver().version;
+        const library = async () => (await findLibrary("cuda")).manifest.sha256;
+        ${code}`,
+      );
+      assert(found.error === undefined, found.error);
+      return found;
+    };
+    try {
+      const none = [false, false], both = [true, true];
+      const found = await run(`
+        const note = async (passed, sha256) => noteTested(testedBuild(device(), version(), sha256), passed);
+        const found = [await uses()], sha256 = await library();
+        await note(true, "another");
+        found.push(await uses());
+        await note(true, sha256);
+        found.push(await uses(), await uses({ wgmma: false }), await uses({ dependentLaunch: false }));
+        Deno.env.set("TOKENFILTER_GPU_TESTED", "none");
+        return [...found, await uses(), await uses({ wgmma: true })];`);
+      assertEquals(found, [none, none, both, [false, true], [true, false], none, [true, false]]);
+      // A record outlasts the process; another driver or device needs a run of its own.
+      const uses = "return await uses();";
+      assertEquals(await run(uses, { FAKE_VERSION: "13010" }), none);
+      const second = "return [await uses({ device: 1 }), await uses()];";
+      assertEquals(await run(second, { FAKE_DEVICES: "2" }), [none, both]);
+      const last =
+        "const before = await uses(); await noteTested(testedBuild(device(), version(), await library()), false);";
+      assertEquals(await run(`${last} return [before, await uses()];`), [both, none]);
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
+});
