@@ -84,6 +84,7 @@ interface Feed {
   /** Tokens per piece of a prefill; undefined = all at once. */
   readonly chunk: number | undefined;
   readonly cacheDType: CacheDType;
+  readonly cacheByDefault?: boolean;
 }
 
 async function readFlags({ values }: Asked) {
@@ -124,7 +125,7 @@ function expectTraceable(method: ResolvedOptions | undefined, path: string): voi
 
 /** The sequences of a trace or of a text, the method not bound yet. */
 function readFeed(flags: Flags, file: ModelFile, values: FlagValues): Feed {
-  const { replayed, source, method, phase, chunk, request: { cacheDType } } = flags;
+  const { replayed, source, method, phase, chunk, request: { cacheDType, cacheByDefault } } = flags;
   if (replayed !== undefined) {
     const { runs, info } = readReplay(replayed.path, replayed, file);
     return {
@@ -141,7 +142,7 @@ function readFeed(flags: Flags, file: ModelFile, values: FlagValues): Feed {
       );
     }
   }
-  return { runs: [{ ids, pruner: undefined }], phase, chunk, cacheDType };
+  return { runs: [{ ids, pruner: undefined }], phase, chunk, cacheDType, cacheByDefault };
 }
 
 async function plan(flags: Flags, { values, progress }: Asked) {

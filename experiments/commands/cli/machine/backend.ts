@@ -17,6 +17,8 @@ export interface BackendRequest {
   readonly choice: BackendChoice;
   readonly threads: number | undefined;
   readonly cacheDType: CacheDType;
+  /** Whether no flag names that type. */
+  readonly cacheByDefault?: boolean;
   /** Rounding in matrix multiplications with weights. */
   readonly products: Products;
   /** Whether a GPU's prefill uses wgmma. */
@@ -47,7 +49,7 @@ export function readBackend(values: FlagValues): BackendRequest {
   if (wgmma && cacheDType === "f32") {
     throw new UsageError("Cannot use --wgmma with a cache of f32: expected --cache-dtype f16 or bf16");
   }
-  return { choice, threads, cacheDType, products, wgmma };
+  return { choice, threads, cacheDType, cacheByDefault: !values.has("cache-dtype"), products, wgmma };
 }
 
 /** Whether a library is unavailable: not built, not loaded, or without a folder for it. */

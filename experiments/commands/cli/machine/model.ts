@@ -16,6 +16,7 @@ import { encodeCalibration } from "../flags/calibration.ts";
 import { expectChoice, type FlagValues, textOf } from "../flags/parse.ts";
 import type { Progress } from "../output/progress.ts";
 import { writeLine } from "../task.ts";
+import type { BackendRequest } from "./backend.ts";
 import { mapShared } from "./mapped.ts";
 
 /** Numbers of layers of models that are downloaded on demand, so that a plan can be checked before the download. */
@@ -104,7 +105,7 @@ const TRIED = 16;
 export function openModel(
   file: ModelFile,
   backend: Backend,
-  { cacheDType }: Pick<OpenOptions, "cacheDType">,
+  { cacheDType, cacheByDefault }: Pick<OpenOptions, "cacheDType"> & Pick<BackendRequest, "cacheByDefault">,
   ids: Int32Array<ArrayBuffer>,
   progress: Progress,
 ): Model {
@@ -112,6 +113,10 @@ export function openModel(
   if (backend.name !== "cuda") expectMemory(file, roomForWeights());
   const model = file.open(backend, { cacheDType, onProgress: showProgress(progress) });
   progress.clear();
+  // The type of the cache is a condition of a study, which must not depend on where it runs.
+  if (cacheByDefault && backend.name === "cuda" && file.weights.bytes < 4 * file.weights.values) {
+    progress.line("A KV cache of f32 keeps attention off the tensor cores: --cache-dtype bf16 is faster");
+  }
   expectFinite({ name: file.name, model }, ids.slice(0, TRIED));
   return model;
 }

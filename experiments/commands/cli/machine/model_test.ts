@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import type { Backend } from "../../../../lib/backend.ts";
 import type { DType } from "../../../../lib/dtype.ts";
 import { UsageError } from "../../../../lib/errors.ts";
@@ -28,6 +28,25 @@ Deno.test("openModel() gives back all that it takes to try a model", () => {
   openModel(file, backend, {}, ids(40), new Progress(undefined));
   assert(taken > 5);
   assertEquals([...live], []);
+});
+
+Deno.test("openModel() names the faster cache where a GPU has a default cache of f32 for smaller weights", () => {
+  const said = (name: string, cacheByDefault: boolean, bytes: number) => {
+    let text = "";
+    const backend = Object.assign(new ReferenceBackend(), { name });
+    const stream = {
+      writeSync: (part: Uint8Array) => (text += new TextDecoder().decode(part), part.length),
+      isTerminal: () => false,
+    };
+    const open = () => new Model(CONFIG, weights, backend);
+    const file = { name: "small", weights: { values: 9, bytes }, open } as unknown as ModelFile;
+    openModel(file, backend, { cacheDType: "f32", cacheByDefault }, ids(4), new Progress(stream));
+    return text;
+  };
+  assertMatch(said("cuda", true, 18), /^A KV cache of f32 .*: --cache-dtype bf16 is faster\n$/);
+  for (const quiet of [said("cuda", false, 18), said("cuda", true, 36), said("cpu", true, 18)]) {
+    assertEquals(quiet, "");
+  }
 });
 
 Deno.test("warnOfLength() speaks from one token past the model's context on", () => {
