@@ -8,6 +8,7 @@ import { readVersion } from "../../lib/version.ts";
 import { buildArchOf, type CudaMemory, openDriver } from "../../ffi/cuda/mod.ts";
 import { type CudaBackend, openCuda } from "../../ffi/mod.ts";
 import { buildCuda } from "../../build.ts";
+import { ensureCublasLt } from "../../ffi/build/cublaslt.ts";
 import { readBars } from "./bench_gpu/bars.ts";
 import { type AttentionSizes, decodeCase, prefillCase } from "./bench_gpu/attention.ts";
 import {
@@ -298,6 +299,7 @@ export async function main(args: readonly string[]): Promise<number> {
     driver: driver.version,
     onProgress,
   });
+  await ensureCublasLt(manifest.nvcc, { onProgress });
   using backend: CudaBackend = await openCuda({
     device: device.ordinal,
     wgmma: false, // races switch them on

@@ -6,6 +6,7 @@ import { UsageError } from "../../lib/errors.ts";
 import { buildArchOf, noteTested, openDriver, type TestedBuild, testedBuild } from "../../ffi/cuda/mod.ts";
 import { buildCuda } from "../../build.ts";
 import { namedLibrary } from "../../ffi/library.ts";
+import { ensureCublasLt } from "../../ffi/build/cublaslt.ts";
 import { inParallel } from "../../ffi/build/command.ts";
 import { Interrupt } from "../commands/cli/run/interrupt.ts";
 import { expectChoice, parseOwnFlags, readInteger } from "../commands/cli/flags/parse.ts";
@@ -148,6 +149,10 @@ export async function main(args: readonly string[]): Promise<number> {
     archs: [buildArchOf(device.arch)],
     driver: driver.version,
     onProgress: (message) => progress.line(message),
+  });
+  await ensureCublasLt(manifest.nvcc, {
+    onProgress: (message) => progress.line(message),
+    pauseMs: 1, // notes a failure, after which the processes of tests do not try
   });
   // A driver runs libraries built for its own major version, later minor ones included.
   driver.expectVersion(1000 * Number.parseInt(manifest.nvcc));

@@ -18,7 +18,7 @@ export class CudaContext extends KernelContext<CudaLibrary> {
     return placeAt(buffer, offset, byteSize(tensor.dtype, countOf(tensor.shape)));
   };
   /** The features in use that some devices lack, in words. */
-  readonly inUse = new Set<string>();
+  readonly inUse: Set<string> = new Set();
   readonly #memory: DeviceMemory;
 
   /**

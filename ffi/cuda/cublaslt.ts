@@ -1,4 +1,5 @@
 /** NVIDIA's cuBLASLt for products of many rows: where it may lie. Without it the library's own kernels serve. */
+import { cacheDir, userCacheDir } from "../../lib/cache.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { STATUS } from "../abi.ts";
 import type { CudaContext } from "./context.ts";
@@ -41,9 +42,14 @@ function pythonFolders(): string[] {
   }
 }
 
+/** Path of the copy that `ensureCublasLt` fetches. @param major The major version of CUDA. */
+export function fetchedCublasLt(major: string): string {
+  return `${cacheDir()}/libcublasLt-${Deno.build.arch}.so.${major}`;
+}
+
 /**
  * Places to search, best first: the loader's own, the toolkit's folders (`CUDA_HOME`, `CUDA_PATH`, /usr/local/cuda),
- * Python packages.
+ * Python packages, the fetched copy.
  */
 export function* cublasLtPlaces(): Generator<string> {
   yield* NAMES;
@@ -52,6 +58,22 @@ export function* cublasLtPlaces(): Generator<string> {
     for (const folder of ["lib64", "lib"]) for (const name of NAMES) yield `${home}/${folder}/${name}`;
   }
   for (const folder of pythonFolders()) yield* inPackages(folder);
+  if (userCacheDir() === undefined && !Deno.env.get("TOKENFILTER_CACHE")) return;
+  for (const name of NAMES) yield fetchedCublasLt(name.split(".").at(-1)!);
+}
+
+/** The first place with a cuBLASLt that the system loads; undefined where there is none. */
+export function findCublasLt(): string | undefined {
+  for (const path of cublasLtPlaces()) {
+    try {
+      // Opened for a look only; the loader keeps no handle once this one is closed.
+      Deno.dlopen(path, { cublasLtGetVersion: { parameters: [], result: "usize" } }).close();
+      return path;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotCapable) throw error;
+    }
+  }
+  return undefined;
 }
 
 /**

@@ -11,6 +11,9 @@ import { openDriver } from "./driver.ts";
 import { CUDA_SYMBOLS, type CudaLibrary } from "../symbols.ts";
 import { testedBuild, wasTested } from "./tested.ts";
 
+/** Milliseconds after a failed download of cuBLASLt before the next try. */
+const CUBLASLT_PAUSE_MS = 24 * 3600e3;
+
 /** Options of {@linkcode openCuda}. */
 export interface CudaOptions {
   /** 0-based number of the device, after `CUDA_VISIBLE_DEVICES`. Default 0. */
@@ -30,8 +33,8 @@ export interface CudaOptions {
    */
   readonly reuse?: boolean;
   /**
-   * Build the library for this device where the cache has none of these sources, as `./build` does for all; false by
-   * default. A library that is named is taken as it is.
+   * Build the library for this device where the cache has none of these sources, as `./build` does for all, and fetch
+   * cuBLASLt where none is installed; false by default. A library that is named is taken as it is.
    */
   readonly build?: boolean;
   /** Is called with short lines about builds and downloads. */
@@ -73,7 +76,8 @@ export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> 
   const { device: ordinal = 0 } = options;
   expectInteger("device", ordinal, 0);
   const driver = openDriver(), device = driver.device(ordinal);
-  if (options.build && namedLibrary("cuda", options.library) === undefined) {
+  const builds = options.build && namedLibrary("cuda", options.library) === undefined;
+  if (builds) {
     const { buildCuda } = await import("../build/mod.ts");
     const { version } = driver;
     await buildCuda({ archs: [buildArchOf(device.arch)], driver: version, onProgress: options.onProgress });
@@ -98,6 +102,10 @@ export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> 
         `Cannot use dependent launches on ${memory.description}: expected a device of sm_90 or later, ` +
           "a driver of CUDA 12.3 or later, and a library built for the device",
       );
+    }
+    if (builds && manifest !== undefined) {
+      const { ensureCublasLt } = await import("../build/cublaslt.ts"), { onProgress } = options;
+      await ensureCublasLt(manifest.nvcc, { onProgress, pauseMs: CUBLASLT_PAUSE_MS });
     }
     loadCublasLt(context);
     return backend;

@@ -1,9 +1,9 @@
-/** Records of `test:gpu`: a device, driver and build whose tests have all passed may use what is off elsewhere. */
+/** Records of `test:gpu`: features that are on by default where all tests of a device, driver and build have passed. */
 import { cacheDir, isMissing, prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import type { CudaDevice } from "./driver.ts";
 
-/** What was tested. Another device, driver or build needs a run of its own. */
+/** A tested build. Another device, driver or build needs a run of its own. */
 export interface TestedBuild {
   readonly device: string;
   /** 10 * major + minor of the device's compute capability. */
@@ -21,7 +21,7 @@ export function testedBuild({ name, arch }: CudaDevice, driver: number, library:
   return { device: name, arch, driver, library };
 }
 
-/** The fields alone, in their order. */
+/** The text of a record. */
 const textOf = ({ device, arch, driver, library }: TestedBuild) =>
   JSON.stringify({ device, arch, driver, library }) + "\n";
 
