@@ -16,7 +16,8 @@ import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
 import { describeDriver } from "./bench_gpu/machine.ts";
 import {
   commandOf,
-  findSanitizer,
+  ensureSanitizer,
+  type FoundSanitizer,
   type Job,
   jobsOf,
   listGpuTests,
@@ -34,9 +35,9 @@ const AT_ONCE = Math.max(1, Math.min(4, navigator.hardwareConcurrency >> 2));
 export const USAGE = `Usage: deno task test:gpu [flags]
 
 Builds the CUDA library for the first GPU (CUDA_VISIBLE_DEVICES chooses which is first) and runs every test of the
-kernels and of the driver's wrapper on it, with the cases that the emulator runs elsewhere. Then, where
-compute-sanitizer is on PATH or in CUDA_HOME (/usr/local/cuda), the kernels' tests again under its memcheck, and those
-with small cases under its racecheck. A file is a process of its own. The output of a failing one is shown in full, and in
+kernels and of the driver's wrapper on it, with the cases that the emulator runs elsewhere. Then the kernels' tests
+again under compute-sanitizer's memcheck, and those with small cases under its racecheck. It comes from PATH, from CUDA_HOME
+(/usr/local/cuda) or from pip. A file is a process of its own. The output of a failing one is shown in full, and in
 short at the end. Where all tests have passed, wgmma and dependent launches become the default for this device, driver and
 build. Exit code 0: all passed; 1: a test failed or a check found something; 2: no GPU, or no build.
 
@@ -163,15 +164,19 @@ export async function main(args: readonly string[]): Promise<number> {
       `nvcc ${manifest.nvcc}, commit ${manifest.git ?? "unknown"}`,
   );
   const atOnce = device.exclusive ? 1 : options.jobs ?? AT_ONCE;
-  const sanitizer = findSanitizer();
-  const parts = wanted.filter(({ part }) => part === "tests" || sanitizer !== undefined);
+  const isChecked = wanted.some(({ part }) => part !== "tests");
+  const sanitizer: FoundSanitizer = isChecked
+    ? await ensureSanitizer(driver.version, (line) => progress.line(line))
+    : {};
+  const parts = wanted.filter(({ part }) => part === "tests" || sanitizer.path !== undefined);
   const lines: string[] = [], failures: string[] = [];
   let sum = NO_TESTS;
   using interrupt = new Interrupt();
   for (const { part, jobs } of parts) {
     const started = performance.now();
     const how = { limit: options.limit ?? LIMITS[part], atOnce };
-    const done = await runPart(part, jobs, how, sanitizer ?? "", progress, interrupt.signal);
+    const checker = sanitizer.path ?? "";
+    const done = await runPart(part, jobs, how, checker, progress, interrupt.signal);
     if (interrupt.signal.aborted) return interrupt.code;
     sum = addCounts(sum, done.total);
     failures.push(...done.failures);
@@ -180,11 +185,8 @@ export async function main(args: readonly string[]): Promise<number> {
   for (const failure of failures) writeLine(Deno.stdout, `failed: ${failure}`);
   for (const line of lines) writeLine(Deno.stdout, line);
   const left = wanted.filter((each) => !parts.includes(each)).map(({ part }) => part);
-  if (left.length > 0) {
-    writeLine(
-      Deno.stdout,
-      `not run: ${left.join(", ")} (found no compute-sanitizer on PATH or in CUDA_HOME)`,
-    );
+  if (sanitizer.reason !== undefined) {
+    writeLine(Deno.stdout, `not run: ${left.join(", ")} (${sanitizer.reason})`);
   }
   if (namedLibrary("cuda") === undefined) {
     const ranAll = options.files === "" && parts.some(({ part }) => part === "tests");

@@ -13,10 +13,23 @@ import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { withFolder } from "../commands/testing.ts";
 import { describeCounts, main, noteOutcome } from "./test_gpu.ts";
 import { readState } from "./bench_gpu/machine.ts";
-import { commandOf, findSanitizer, jobsOf, listGpuTests } from "./test_gpu/plan.ts";
+import { commandOf, ensureSanitizer, findSanitizer, jobsOf, listGpuTests } from "./test_gpu/plan.ts";
 import { readFailures, readSummary, runTests, type TestCounts } from "./test_gpu/run.ts";
 
 const decoder = new TextDecoder();
+
+/** Runs work with other environment variables. */
+async function withEnv(env: Readonly<Record<string, string>>, work: () => Promise<void>): Promise<void> {
+  const before = Object.keys(env).map((name) => [name, Deno.env.get(name)] as const);
+  for (const [name, value] of Object.entries(env)) Deno.env.set(name, value);
+  try {
+    await work();
+  } finally {
+    for (const [name, value] of before) {
+      value === undefined ? Deno.env.delete(name) : Deno.env.set(name, value);
+    }
+  }
+}
 
 /** Runs a test file of the given text, under the given program if any. */
 async function runText(text: string, around: readonly string[] = [], limit = 60) {
@@ -130,6 +143,42 @@ Deno.test("findSanitizer() looks on PATH, then in CUDA_HOME, for a program", asy
   }
 });
 
+Deno.test({
+  ...unless(
+    NEEDS_LINUX || findSanitizer() !== undefined && "compute-sanitizer is installed",
+    "ensureSanitizer() fetches compute-sanitizer with pip, once, or gives the reason",
+  ),
+  fn: () =>
+    withFolder((folder) =>
+      withEnv({ TOKENFILTER_CACHE: `${folder}/cache`, PATH: `${folder}:/usr/bin:/bin` }, async () => {
+        const pip = (script: string) =>
+          Deno.writeTextFile(`${folder}/python3`, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+        const said: string[] = [],
+          ensure = (version = 13000) => ensureSanitizer(version, (line) => said.push(line));
+        await pip("echo no network >&2; exit 1");
+        const none = "found no compute-sanitizer on PATH or in CUDA_HOME";
+        assertEquals(await ensure(12080), { reason: `${none}, and pip's is for drivers of CUDA 13` });
+        assertEquals(await ensure(), { reason: `${none}, and pip has fetched none: no network` });
+        assertEquals([...Deno.readDirSync(`${folder}/cache`)], []);
+        const install = (exit: number) =>
+          pip(`while [ "$1" != --target ]; do shift; done
+bin="$2/nvidia/cu13/bin"; mkdir -p "$bin"; printf '#!/bin/sh\\nexit ${exit}\\n' > "$bin/compute-sanitizer"
+chmod +x "$bin/compute-sanitizer"`);
+        await install(1);
+        assertMatch(JSON.stringify(await ensure()), /"reason":".*compute-sanitizer\\" does not run"/);
+        await install(0);
+        for (let time = 0; time < 2; time++) {
+          const found = await ensure() as { path: string };
+          assertMatch(
+            found.path,
+            /\/cache\/nvidia-cuda-sanitizer-api-13\.[^/]+\/nvidia\/cu13\/bin\/compute-sanitizer$/,
+          );
+        }
+        assertEquals(said.length, 3);
+      })
+    ),
+});
+
 Deno.test("readSummary() reads what deno test says last", () => {
   assertEquals(readSummary("ok | 3 passed | 0 failed (2s)\n"), { passed: 3, failed: 0, ignored: 0 });
   assertEquals(
@@ -212,20 +261,9 @@ Deno.test("readState() reads what nvidia-smi says, and leaves out what it does n
   assertEquals(readState("No devices were found\n"), {});
 });
 
-/** Runs work with a cache folder of its own. */
-async function withCache(folder: string, work: () => Promise<void>): Promise<void> {
-  const before = Deno.env.get("TOKENFILTER_CACHE");
-  Deno.env.set("TOKENFILTER_CACHE", folder);
-  try {
-    await work();
-  } finally {
-    before === undefined ? Deno.env.delete("TOKENFILTER_CACHE") : Deno.env.set("TOKENFILTER_CACHE", before);
-  }
-}
-
 Deno.test("noteOutcome() notes that all tests of a build have passed, until one fails", () =>
   withFolder((folder) =>
-    withCache(folder, async () => {
+    withEnv({ TOKENFILTER_CACHE: folder }, async () => {
       const build = { device: "NVIDIA H100", arch: 90, driver: 13000, library: "abc" };
       const good = { passed: 9, failed: 0, ignored: 1 }, bad = { ...good, failed: 1 };
       const outcomes = async (of: TestedBuild, ranAll: boolean, counts: TestCounts) => [
@@ -306,7 +344,7 @@ Deno.test({
       // A run of some files writes no record; a failure removes one.
       const cache = `${folder}/rms_norm`, device = openDriver(driver.path).device(0);
       await Deno.mkdir(cache);
-      await withCache(cache, async () => {
+      await withEnv({ TOKENFILTER_CACHE: cache }, async () => {
         const empty = testedBuild(device, 13000, await sha256(new Uint8Array(0)));
         await noteTested(empty, true);
         assertEquals(await Array.fromAsync(Deno.readDir(cache), ({ name }) => name), [

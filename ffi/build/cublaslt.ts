@@ -32,7 +32,7 @@ const PINNED: { readonly [major: string]: Pick<WheelFile, "package" | "member" |
 
 /**
  * Fetches cuBLASLt with pip, unless one is found or `TOKENFILTER_CUBLASLT` is set. A failed fetch is no error: the
- * library's own kernels serve, and a line says how to get it.
+ * library's own kernels serve, and a line names the reason.
  *
  * @param nvcc Version of the nvcc of the CUDA library: its drivers run a cuBLASLt of the same major version.
  */

@@ -1,8 +1,9 @@
 /** Finds CUDA's compiler, or fetches the pinned one from the Python package index that pip is set up with. */
-import { cacheDir, prepareCacheDir } from "../../lib/cache.ts";
+import { cacheDir } from "../../lib/cache.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
-import { installArguments, type PinnedPackage, reasonOf } from "../../lib/pip.ts";
+import type { PinnedPackage } from "../../lib/pip.ts";
 import { run } from "./command.ts";
+import { fetchFolder } from "./wheel.ts";
 
 /** Packages that make a compiler: nvcc, its code generator, headers, the static runtime, a disassembler. */
 const PACKAGES: readonly PinnedPackage[] = ([
@@ -73,17 +74,6 @@ async function probe(command: string, source: string, root?: string): Promise<Nv
     : "cuobjdump";
   const cuobjdump = (await run(beside, ["--version"])).success ? beside : undefined;
   return { command, version, source, libraries: root && `${root}/lib`, cuobjdump };
-}
-
-/** Moves the packages that pip has fetched to their place, unless another process was faster. */
-async function install(work: string, probeThere: () => Promise<Nvcc | undefined>): Promise<void> {
-  try {
-    await Deno.rename(work, pinnedDir());
-  } catch {
-    if (await probeThere() !== undefined) return;
-    await Deno.remove(pinnedDir(), { recursive: true }); // parts of one that do not run
-    await Deno.rename(work, pinnedDir());
-  }
 }
 
 export interface NvccWants {
@@ -181,21 +171,13 @@ export async function ensureNvcc(
       `Cannot build the CUDA library: found ${Deno.build.os}, expected Linux, for which CUDA is made`,
     );
   }
-  await prepareCacheDir();
   onProgress(`fetching nvcc ${PINNED} with pip${passed.length > 0 ? `, since it found ${found}` : ""}`);
-  const work = await Deno.makeTempDir({ dir: cacheDir(), prefix: ".nvcc-" });
-  try {
-    const { success, stderr } = await run("python3", await installArguments(PACKAGES, work));
-    if (!success) {
-      throw new NativeLibraryError(
-        `Cannot build the CUDA library: found ${found}, and pip cannot fetch one: ${
-          reasonOf(stderr) ?? "failed"
-        }`,
-      );
-    }
-    await install(work, () => probe(`${root}/bin/nvcc`, "the cache", root));
-  } finally {
-    await Deno.remove(work, { recursive: true }).catch(() => {});
+  const runs = async () => await probe(`${root}/bin/nvcc`, "the cache", root) !== undefined;
+  const trouble = await fetchFolder(PACKAGES, pinnedDir(), runs);
+  if (trouble !== undefined) {
+    throw new NativeLibraryError(
+      `Cannot build the CUDA library: found ${found}, and pip cannot fetch one: ${trouble}`,
+    );
   }
   const fetched = await probe(`${root}/bin/nvcc`, "pip", root);
   if (fetched !== undefined) return fetched;

@@ -1,6 +1,12 @@
-/** Fetches single files of pinned wheels from the Python package index that pip is set up with. */
+/** Fetches pinned wheels, or single files of them, from the Python package index that pip is set up with. */
 import { cacheDir, ifThere, prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
-import { type PinnedPackage, reasonOf, requirementOf, requirePackages } from "../../lib/pip.ts";
+import {
+  installArguments,
+  type PinnedPackage,
+  reasonOf,
+  requirementOf,
+  requirePackages,
+} from "../../lib/pip.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { run } from "./command.ts";
 
@@ -74,6 +80,35 @@ async function fetchNow(file: WheelFile, to: string): Promise<string | undefined
     return error.message;
   } finally {
     if (work !== undefined) await Deno.remove(work, { recursive: true });
+  }
+}
+
+/**
+ * Puts packages into a folder of the cache, unless another process is faster.
+ *
+ * @param isWhole Whether the folder contains programs that run; it is replaced otherwise.
+ * @returns The reason if pip fails.
+ */
+export async function fetchFolder(
+  packages: readonly PinnedPackage[],
+  to: string,
+  isWhole: () => Promise<boolean>,
+): Promise<string | undefined> {
+  await prepareCacheDir();
+  const work = await Deno.makeTempDir({ dir: cacheDir(), prefix: ".wheel-" });
+  try {
+    const trouble = await python(await installArguments(packages, work));
+    if (trouble !== undefined) return trouble;
+    try {
+      await Deno.rename(work, to);
+    } catch {
+      if (await isWhole()) return undefined;
+      await Deno.remove(to, { recursive: true }); // parts that do not run
+      await Deno.rename(work, to);
+    }
+    return undefined;
+  } finally {
+    await Deno.remove(work, { recursive: true }).catch(() => {});
   }
 }
 

@@ -4,10 +4,11 @@
  */
 import { type Compiler, run } from "../../../ffi/build/command.ts";
 import { compileCpu, type Target } from "../../../ffi/build/cpu.ts";
+import { fetchFolder } from "../../../ffi/build/wheel.ts";
 import { abiOf, LEVELS, readSources } from "../../../ffi/sources.ts";
-import { cacheDir, prepareCacheDir } from "../../../lib/cache.ts";
+import { cacheDir } from "../../../lib/cache.ts";
 import { UsageError } from "../../../lib/errors.ts";
-import { installArguments, type PinnedPackage, reasonOf, requirementOf } from "../../../lib/pip.ts";
+import { type PinnedPackage, requirementOf } from "../../../lib/pip.ts";
 
 /** zig for x86-64 Linux. Its `c++` is clang with libc++. */
 export const PINNED_ZIG = {
@@ -53,16 +54,9 @@ export async function ensureZig(onProgress: (message: string) => void): Promise<
   const zig = `${folder}/ziglang/zig`;
   const runs = async () => (await run(zig, ["version"])).stdout.trim() === PINNED_ZIG.version;
   if (await runs()) return zig;
-  await prepareCacheDir();
   onProgress(`fetching ${requirement} with pip`);
-  const work = await Deno.makeTempDir({ dir: cacheDir(), prefix: ".zig-" });
-  try {
-    const { success, stderr } = await run("python3", await installArguments([PINNED_ZIG], work));
-    if (!success) throw new UsageError(`Cannot fetch ${requirement}: ${reasonOf(stderr) ?? "pip failed"}`);
-    await Deno.rename(work, folder).catch(() => {}); // another process was faster
-  } finally {
-    await Deno.remove(work, { recursive: true }).catch(() => {});
-  }
+  const trouble = await fetchFolder([PINNED_ZIG], folder, runs);
+  if (trouble !== undefined) throw new UsageError(`Cannot fetch ${requirement}: ${trouble}`);
   if (await runs()) return zig;
   throw new UsageError(`Cannot run "${zig}": remove "${folder}" and run this again on x86-64 Linux`);
 }

@@ -1,4 +1,8 @@
 /** The plan of `test:gpu`: the tests of the CUDA library, and some of them again under compute-sanitizer. */
+import { run } from "../../../ffi/build/command.ts";
+import { fetchFolder } from "../../../ffi/build/wheel.ts";
+import { cacheDir } from "../../../lib/cache.ts";
+import { type PinnedPackage, requirementOf } from "../../../lib/pip.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
 
@@ -116,4 +120,43 @@ export function findSanitizer(
       return false;
     }
   });
+}
+
+/** compute-sanitizer of the release of the pinned nvcc: wheels for x86-64 and arm64. */
+const PINNED_SANITIZER: PinnedPackage = {
+  name: "nvidia-cuda-sanitizer-api",
+  version: "13.0.85",
+  sha256: [
+    "b1efff95f63b6fe40dc83801d598550542364393957775912a1abf396904331c",
+    "d68dd19ca34f714634825e0a4053eef0b18c2c1e5dc3fe73a68a12b6529709e7",
+  ],
+};
+
+/** A path of compute-sanitizer, or the reason why there is none. */
+export interface FoundSanitizer {
+  readonly path?: string;
+  readonly reason?: string;
+}
+
+/**
+ * compute-sanitizer as {@linkcode findSanitizer} finds it, else from pip (14 MB).
+ *
+ * @param driver CUDA version that the driver serves; pip has none for drivers of release 12.
+ */
+export async function ensureSanitizer(
+  driver: number,
+  onProgress: (message: string) => void,
+): Promise<FoundSanitizer> {
+  const found = findSanitizer(), none = "found no compute-sanitizer on PATH or in CUDA_HOME";
+  if (found !== undefined) return { path: found };
+  const requirement = requirementOf(PINNED_SANITIZER);
+  if (driver < 13000) return { reason: `${none}, and pip's is for drivers of CUDA 13` };
+  const folder = `${cacheDir()}/${requirement.replace("==", "-")}-${Deno.build.arch}`;
+  const path = `${folder}/nvidia/cu13/bin/compute-sanitizer`;
+  const runs = async () => (await run(path, ["--version"])).success;
+  if (await runs()) return { path };
+  onProgress(`fetching ${requirement} with pip`);
+  const trouble = await fetchFolder([PINNED_SANITIZER], folder, runs);
+  if (trouble !== undefined) return { reason: `${none}, and pip has fetched none: ${trouble}` };
+  return await runs() ? { path } : { reason: `${none}; "${path}" does not run` };
 }
