@@ -10,26 +10,13 @@ import { UsageError } from "../../lib/errors.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
 import { readStdFlags } from "../commands/cli/machine/deno.ts";
-import { withFolder } from "../commands/testing.ts";
+import { withFolder, withVariables } from "../commands/testing.ts";
 import { describeCounts, main, noteOutcome } from "./test_gpu.ts";
 import { readState } from "./bench_gpu/machine.ts";
 import { commandOf, ensureSanitizer, findSanitizer, jobsOf, listGpuTests } from "./test_gpu/plan.ts";
 import { readFailures, readSummary, runTests, type TestCounts } from "./test_gpu/run.ts";
 
 const decoder = new TextDecoder();
-
-/** Runs work with other environment variables. */
-async function withEnv(env: Readonly<Record<string, string>>, work: () => Promise<void>): Promise<void> {
-  const before = Object.keys(env).map((name) => [name, Deno.env.get(name)] as const);
-  for (const [name, value] of Object.entries(env)) Deno.env.set(name, value);
-  try {
-    await work();
-  } finally {
-    for (const [name, value] of before) {
-      value === undefined ? Deno.env.delete(name) : Deno.env.set(name, value);
-    }
-  }
-}
 
 /** Runs a test file of the given text, under the given program if any. */
 async function runText(text: string, around: readonly string[] = [], limit = 60) {
@@ -150,7 +137,7 @@ Deno.test({
   ),
   fn: () =>
     withFolder((folder) =>
-      withEnv({ TOKENFILTER_CACHE: `${folder}/cache`, PATH: `${folder}:/usr/bin:/bin` }, async () => {
+      withVariables({ TOKENFILTER_CACHE: `${folder}/cache`, PATH: `${folder}:/usr/bin:/bin` }, async () => {
         const pip = (script: string) =>
           Deno.writeTextFile(`${folder}/python3`, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
         const said: string[] = [],
@@ -263,7 +250,7 @@ Deno.test("readState() reads what nvidia-smi says, and leaves out what it does n
 
 Deno.test("noteOutcome() notes that all tests of a build have passed, until one fails", () =>
   withFolder((folder) =>
-    withEnv({ TOKENFILTER_CACHE: folder }, async () => {
+    withVariables({ TOKENFILTER_CACHE: folder }, async () => {
       const build = { device: "NVIDIA H100", arch: 90, driver: 13000, library: "abc" };
       const good = { passed: 9, failed: 0, ignored: 1 }, bad = { ...good, failed: 1 };
       const outcomes = async (of: TestedBuild, ranAll: boolean, counts: TestCounts) => [
@@ -344,7 +331,7 @@ Deno.test({
       // A run of some files writes no record; a failure removes one.
       const cache = `${folder}/rms_norm`, device = openDriver(driver.path).device(0);
       await Deno.mkdir(cache);
-      await withEnv({ TOKENFILTER_CACHE: cache }, async () => {
+      await withVariables({ TOKENFILTER_CACHE: cache }, async () => {
         const empty = testedBuild(device, 13000, await sha256(new Uint8Array(0)));
         await noteTested(empty, true);
         assertEquals(await Array.fromAsync(Deno.readDir(cache), ({ name }) => name), [
