@@ -57,6 +57,9 @@ Deno.test("listGpuTests() finds the tests of every op and of the driver", async 
   for (const name of ["device_cuda", "model_cuda", "evaluation_cuda", "testing"]) {
     assert(driver.includes(`ffi/cuda/${name}_test.ts`), name);
   }
+  for (const name of ["long", "tasks", "workers"]) {
+    assert(driver.includes(`experiments/tools/test_gpu/${name}_cuda_test.ts`), name);
+  }
   assertEquals(kernels.toSorted(), kernels);
 });
 

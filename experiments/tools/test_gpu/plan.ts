@@ -28,7 +28,7 @@ const PRODUCTS = "kernels/linear/linear_test.ts";
 export interface GpuTests {
   /** Next to the kernels. */
   readonly kernels: readonly string[];
-  /** Tests of the code that launches the kernels. */
+  /** Tests of the code that launches the kernels, of long calls, and of tasks. */
   readonly driver: readonly string[];
 }
 
@@ -56,8 +56,10 @@ export async function listGpuTests(root: URL = ROOT): Promise<GpuTests> {
       }
     }
   }
-  for await (const { name } of Deno.readDir(new URL("ffi/cuda/", root))) {
-    if (name.endsWith("_cuda_test.ts") || name === "testing_test.ts") driver.push(`ffi/cuda/${name}`);
+  for (const folder of ["ffi/cuda", "experiments/tools/test_gpu"]) {
+    for await (const { name } of Deno.readDir(new URL(`${folder}/`, root))) {
+      if (name.endsWith("_cuda_test.ts") || name === "testing_test.ts") driver.push(`${folder}/${name}`);
+    }
   }
   return { kernels: kernels.sort(), driver: driver.sort() };
 }
