@@ -3,7 +3,8 @@
  * before it is timed. See `deno task bench:gpu --help`.
  */
 import { type BenchReport, tabulate, tabulateBars } from "../../lib/plot/mod.ts";
-import type { ModelConfig } from "../../lib/model/mod.ts";
+import { loadModel, locatePath, type ModelConfig } from "../../lib/model/mod.ts";
+import { UsageError } from "../../lib/errors.ts";
 import { readVersion } from "../../lib/version.ts";
 import { buildArchOf, type CudaMemory, openDriver } from "../../ffi/cuda/mod.ts";
 import { type CudaBackend, openCuda } from "../../ffi/mod.ts";
@@ -22,7 +23,9 @@ import {
 import { scanCase, stepCase } from "./bench_gpu/filter.ts";
 import { keyStepCase } from "./bench_gpu/keys.ts";
 import { decodeStepCases, randomModel } from "./bench_gpu/layer.ts";
+import { linearCases, type LinearSizes } from "./bench_gpu/linear.ts";
 import { describeDriver } from "./bench_gpu/machine.ts";
+import { modelCases, type RacedModel, timeLlama } from "./bench_gpu/model.ts";
 import { type GpuBenchCase, type GpuPeak, type GpuRow, gpuRow } from "./bench_gpu/row.ts";
 import { timeTorch, type TorchJob } from "./bench_gpu/torch.ts";
 import { expectWritableFile, writeWhole } from "../commands/cli/files.ts";
@@ -33,11 +36,12 @@ import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
 
 /** The exit code where a race failed. */
 const EXIT_FAILED = 1;
-const OPS = ["decode", "prefill", "filter", "step"] as const;
+const OPS = ["decode", "prefill", "linear", "filter", "step", "model"] as const;
 export const USAGE = `Usage: deno task bench:gpu [flags]
 
-Times filtered attention (dense and half skipped; PyTorch's scaled_dot_product_attention where python3 or
-TOKENFILTER_PYTHON has torch with CUDA), the filter's kernels, and whole decode steps. Times are medians of 30 turns by
+Times filtered attention (dense and half skipped), matrix products by rows and type of the weights, the filter's kernels, and
+whole decode steps. Where python3 or TOKENFILTER_PYTHON has torch with CUDA, PyTorch runs next to attention and to products of
+bf16, and FlashInfer next to attention if it is installed. A --model runs next to llama.cpp. Times are medians of 30 turns by
 events on the device, with the L2 cache overwritten before each. The column "of peak" is the fraction reached of the peak of the device's
 memory (measured) and arithmetic (measured for f32, nominal for tensor cores). A race that fails is reported, and the
 others go on. Exit code 0: all well; 1: a race failed; 2: no GPU, or no build.
@@ -46,6 +50,8 @@ others go on. Exit code 0: all well; 1: a race failed; 2: no GPU, or no build.
       number of the device (0)
   --only ${OPS.join("|")}
       only one part
+  --model NAME|PATH.gguf
+      also time a prefill and decode steps of a model, next to llama-bench (PATH, or TOKENFILTER_LLAMA_BENCH) on its file
   --out FILE.json
       write the rows, their meaning and the machine there as well, anew after each race; deno task report takes
       it under the name bench_gpu.json
@@ -62,6 +68,8 @@ export interface GpuBenchSizes {
   readonly dtypes: readonly FloatType[];
   readonly decode: { readonly batch: number; readonly rows: number };
   readonly prefill: readonly number[];
+  /** Products by one matrix, by rows. */
+  readonly linear: LinearSizes & { readonly rows: readonly number[] };
   readonly step: { readonly batch: number; readonly hiddenSize: number };
   readonly scan: { readonly tokens: number; readonly chunks: readonly number[] };
   readonly model: ModelConfig;
@@ -75,6 +83,7 @@ const SIZES: GpuBenchSizes = {
   dtypes: ["bf16", "f16"],
   decode: { batch: 32, rows: 8192 },
   prefill: [4096, 8192, 16384],
+  linear: { n: 14336, k: 4096, rows: [1, 8, 16, 32, 64, 4096] },
   step: { batch: 64, hiddenSize: 4096 },
   scan: { tokens: 4096, chunks: [32, 128, 512] },
   model: {
@@ -98,11 +107,13 @@ const SIZES: GpuBenchSizes = {
 /** Steps of the filter in one graph. */
 const STEPS_RECORDED = 16;
 
-/** A race, and the job for PyTorch besides it. */
+/** A race, and the jobs of others next to it. */
 interface Race {
   readonly title: string;
   make(): GpuBenchCase[];
   readonly torch?: TorchJob;
+  /** A file for llama.cpp, and the tokens of its prefill and decode. */
+  readonly llama?: readonly [path: string, prefill: number, decode: number];
 }
 
 /** All races of the parts that are wanted. */
@@ -110,6 +121,7 @@ function* races(
   gpu: Gpu,
   sizes: GpuBenchSizes,
   wants: (part: typeof OPS[number]) => boolean,
+  raced?: RacedModel & { readonly path: string },
 ): Generator<Race> {
   const { numHeads, numKvHeads, headDim } = sizes.attention;
   const torch = (phase: "prefill" | "decode", dtype: string, batch: number, rows: number): TorchJob => ({
@@ -147,6 +159,14 @@ function* races(
       torch: torch("prefill", dtype, 1, tokens),
     };
   }
+  for (const rows of wants("linear") ? sizes.linear.rows : []) {
+    const { n, k } = sizes.linear;
+    yield {
+      title: `linear, ${rows} rows`,
+      make: () => linearCases(gpu, sizes.linear, rows),
+      torch: { phase: "linear", dtype: "bf16", rows, n, k },
+    };
+  }
   if (wants("filter")) {
     const filter = { numKvHeads, headDim, hiddenSize: sizes.step.hiddenSize };
     yield {
@@ -174,6 +194,13 @@ function* races(
       },
     };
   }
+  if (wants("model") && raced !== undefined) {
+    yield {
+      title: `the model ${raced.name}`,
+      make: () => modelCases(gpu, raced),
+      llama: [raced.path, raced.prefill, raced.decode],
+    };
+  }
 }
 
 /** Results of a bench. */
@@ -191,6 +218,8 @@ export interface GpuBenchOptions {
   readonly only?: string;
   /** Whether to ask PyTorch. */
   readonly torch: boolean;
+  /** A model to race, and its GGUF file. */
+  readonly model?: RacedModel & { readonly path: string };
   /** Called before each race with its title and the finished fraction; then with messages about it. */
   readonly onRace: (title: string, done?: number) => void;
   /** Called with all results so far, after each race. */
@@ -207,7 +236,8 @@ export async function benchGpu(gpu: Gpu, sizes: GpuBenchSizes, options: GpuBench
   };
   const rows: GpuRow[] = [], failures: { title: string; error: string }[] = [];
   const found: GpuBench = { rows, peak, floor: floorOf(gpu, sizes.turns), failures };
-  const all = [...races(gpu, sizes, (part) => options.only === undefined || options.only === part)];
+  const wants = (part: string) => options.only === undefined || options.only === part;
+  const all = [...races(gpu, sizes, wants, options.model)];
   for (const [i, race] of all.entries()) {
     options.onRace(race.title, i / all.length);
     try {
@@ -235,6 +265,15 @@ async function runRace(
   const { medians, spreads } = raceOnDevice(gpu, cases, turns);
   gpu.backend.synchronize(); // throws the errors of kernels so far
   const rows = cases.map((benchCase, i) => gpuRow(benchCase, medians[i]!, spreads[i]!, peak));
+  if (race.llama !== undefined) {
+    const found = await timeLlama(...race.llama);
+    if (typeof found === "string") options.onRace(`no llama.cpp to compare with: ${found}`);
+    else {
+      for (const [i, ms] of [found.prefillMs, found.decodeMs].entries()) {
+        rows.push(gpuRow({ ...cases[i]!, impl: found.impl }, ms, found.spreads[i]!, peak));
+      }
+    }
+  }
   if (race.torch === undefined || !options.torch) return rows;
   const first = cases[0]!;
   first.run();
@@ -242,10 +281,10 @@ async function runRace(
   const found = await timeTorch(gpu, race.torch, check);
   if (typeof found === "string") options.onRace(`no PyTorch to compare with: ${found}`);
   else {
-    for (const { backend, time_ms, spread_ms } of found.times) {
-      rows.push(gpuRow({ ...first, impl: `torch ${found.version} ${backend}` }, time_ms, spread_ms, peak));
+    for (const { library, backend, time_ms, spread_ms } of found.times) {
+      rows.push(gpuRow({ ...first, impl: `${library} ${backend}` }, time_ms, spread_ms, peak));
     }
-    for (const reason of found.missing) options.onRace(`no PyTorch ${reason}`);
+    for (const reason of found.missing) options.onRace(`not timed: ${reason}`);
   }
   return rows;
 }
@@ -283,14 +322,29 @@ export function describeRows(rows: readonly GpuRow[]): string {
   ]));
 }
 
+/** Tokens of a prefill and of a decode, as llama-bench has them by default. */
+const MODEL_TOKENS = { prefill: 512, decode: 128 };
+
+/** Puts the model of a GGUF file on the device. */
+async function openRaced(
+  named: string,
+  backend: CudaBackend,
+): Promise<RacedModel & { readonly path: string }> {
+  const path = await locatePath(named, {}), { model, name, weights } = await loadModel(path, backend);
+  return { model, name, weights, path, ...MODEL_TOKENS };
+}
+
 export async function main(args: readonly string[]): Promise<number> {
-  const { json, quiet, only, out, device: ordinal = "0" } = parseOwnFlags(
+  const { json, quiet, only, out, model: named, device: ordinal = "0" } = parseOwnFlags(
     args,
-    ["device", "only", "out"],
+    ["device", "only", "out", "model"],
     ["json", "quiet"],
   );
   if (only !== undefined) expectChoice("only", only, OPS);
   if (out !== undefined) expectWritableFile(out);
+  if (only === "model" && named === undefined) {
+    throw new UsageError("Cannot use --only model: expected --model with it");
+  }
   const progress = new Progress(quiet ? undefined : Deno.stderr);
   const driver = openDriver(), device = driver.device(readInteger("device", ordinal, 0));
   const onProgress = (message: string) => progress.line(message);
@@ -325,8 +379,10 @@ export async function main(args: readonly string[]): Promise<number> {
     startedAt: new Date().toISOString(),
   };
   const write = (found: GpuBench) => JSON.stringify(documentOf(found, environment, machine), null, 2);
+  const model = named === undefined ? undefined : await openRaced(named, backend);
   progress.start();
   const found = await benchGpu(gpu, SIZES, {
+    ...(model !== undefined && { model }),
     ...(only !== undefined && { only }),
     torch: true,
     onRace: (title, done) => {

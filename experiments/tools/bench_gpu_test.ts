@@ -10,6 +10,8 @@ import { decodeCase } from "./bench_gpu/attention.ts";
 import { floorOf, type Gpu, raceOnDevice, tensorRate, TURNS } from "./bench_gpu/device.ts";
 import { stepCase } from "./bench_gpu/filter.ts";
 import { keyStepCase } from "./bench_gpu/keys.ts";
+import { randomModel } from "./bench_gpu/layer.ts";
+import { linearCases } from "./bench_gpu/linear.ts";
 import { type GpuRow, gpuRow } from "./bench_gpu/row.ts";
 import { timeTorch } from "./bench_gpu/torch.ts";
 import { readEntry } from "../commands/cli/output/result_files.ts";
@@ -19,6 +21,7 @@ const SIZES: GpuBenchSizes = {
   dtypes: ["bf16"],
   decode: { batch: 2, rows: 64 },
   prefill: [64],
+  linear: { n: 70, k: 256, rows: [1, 72] },
   step: { batch: 2, hiddenSize: 64 },
   scan: { tokens: 48, chunks: [16, 48] },
   model: {
@@ -81,16 +84,25 @@ testEmulated("benchGpu() verifies and times every race", async () => {
   assertEquals(titles, [
     "decode attention, bf16",
     "prefill attention, 64 tokens, bf16",
+    "linear, 1 rows",
+    "linear, 72 rows",
     "filter",
     "decode steps",
   ]);
   const count = (op: string) => rows.filter((row) => row.op === op).length;
   assertEquals(
     [
-      ...["attention_decode", "attention_prefill", "kv_filter_step", "kv_key_step", "kv_filter_scan"],
+      ...[
+        "attention_decode",
+        "attention_prefill",
+        "linear",
+        "kv_filter_step",
+        "kv_key_step",
+        "kv_filter_scan",
+      ],
       "decode_step",
     ].map(count),
-    [4, 6, 3, 1, 4, 6], // prefill by mma.sync and by wgmma, steps of dependent launches too
+    [4, 6, 8, 3, 1, 4, 6], // prefill by mma.sync and by wgmma, steps of dependent launches too
   );
   const near = rows.filter(({ op, shape }) => op === "attention_prefill" && shape.endsWith(" recent=16"));
   assertEquals(near.map(({ skip }) => skip), [0.5, 0.5]);
@@ -235,7 +247,8 @@ testEmulated("timeTorch() asks PyTorch for a job, and says why there are no time
   };
   try {
     Deno.env.set("TOKENFILTER_PYTHON", python);
-    const times = { version: "2.9", times: [{ backend: "flash", time_ms: 1, spread_ms: 0 }], missing: [] };
+    const flash = { library: "torch 2.9", backend: "flash", time_ms: 1, spread_ms: 0 };
+    const times = { times: [flash], missing: [] };
     assertEquals(await answer(`echo "$2" > ${folder}/asked; echo '${JSON.stringify(times)}'`), times);
     assertEquals(JSON.parse(await Deno.readTextFile(`${folder}/asked`)), { ...job, turns: TURNS });
     assertEquals(await answer(`echo '{"error": "no GPU"}'`), `${python} says: no GPU`);
@@ -262,8 +275,61 @@ testEmulated("timeTorch() asks PyTorch for a job, and says why there are no time
   }
 });
 
+testEmulated("benchGpu() races a model beside llama.cpp where its llama-bench is one for CUDA", async () => {
+  const gpu = await emulatedGpu(), folder = await Deno.makeTempDir(), bench = `${folder}/llama-bench`;
+  const before = Deno.env.get("TOKENFILTER_LLAMA_BENCH");
+  const model = {
+    ...{ model: randomModel(gpu, SIZES.model), name: "small", path: "/models/small.gguf" },
+    ...{ weights: { values: 1000, bytes: 600 }, prefill: 24, decode: 6 },
+  };
+  const race = async (script: string) => {
+    await Deno.writeTextFile(bench, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    const told: string[] = [];
+    const { rows, failures } = await benchGpu(gpu, SIZES, {
+      ...{ only: "model", torch: false, model },
+      onRace: (title) => void told.push(title),
+    });
+    assertEquals([failures, told[0]], [[], "the model small"]);
+    assert(rows.every(({ dtype, timeMs }) => dtype === "4.8 bits" && timeMs > 0));
+    const others = rows.slice(2).map(({ op, impl, timeMs, spreadMs }) => [op, impl, timeMs, spreadMs]);
+    return { own: rows.slice(0, 2).map(({ op, impl }) => [op, impl]), others, told: told.slice(1) };
+  };
+  const answer = (backends: string) => {
+    const common = { build_number: 6000, backends };
+    return JSON.stringify([
+      { ...common, n_prompt: 24, n_gen: 0, avg_ns: 5e6, stddev_ns: 1e6 },
+      { ...common, n_prompt: 0, n_gen: 6, avg_ns: 12e6, stddev_ns: 6e6 },
+    ]);
+  };
+  try {
+    Deno.env.set("TOKENFILTER_LLAMA_BENCH", bench);
+    const found = await race(`echo "$*" > ${folder}/asked; echo '${answer("CUDA,CPU")}'`);
+    assertEquals(found.own, [["model_prefill", "tokenfilter"], ["model_decode", "tokenfilter"]]);
+    assertEquals(found.others, [["model_prefill", "llama.cpp b6000", 5, 1], [
+      ...["model_decode", "llama.cpp b6000", 2, 1],
+    ]]);
+    const asked = await Deno.readTextFile(`${folder}/asked`);
+    assertEquals(asked, "-m /models/small.gguf -p 24 -n 6 -ngl 99 -fa 1 -o json\n");
+    for (
+      const [script, reason] of [
+        [`echo '${answer("CPU")}'`, "is a build for CPU, expected CUDA"],
+        ["echo first >&2; echo no such model >&2; exit 1", "fails: no such model"],
+        ["echo '[]'", "has no times of a prefill and of a decode"],
+      ] as const
+    ) {
+      const { others, told } = await race(script);
+      assertEquals([others, told], [[], [`no llama.cpp to compare with: ${bench} ${reason}`]]);
+    }
+  } finally {
+    before === undefined
+      ? Deno.env.delete("TOKENFILTER_LLAMA_BENCH")
+      : Deno.env.set("TOKENFILTER_LLAMA_BENCH", before);
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
 /** A GPU on which some ops are others. */
-function withOps(changed: Partial<BatchOps>, gpu: Gpu): Gpu {
+function withOps(changed: Partial<BatchOps & Pick<Gpu["backend"], "linear">>, gpu: Gpu): Gpu {
   const backend = new Proxy(gpu.backend, {
     get(target, name) {
       if (name in changed) return changed[name as keyof BatchOps];
@@ -287,6 +353,12 @@ testEmulated("a benchCase that computes something else is not timed", async () =
   }, gpu);
   const step = stepCase(confused, sizesOfFilter, 2, { fusion: "learned" });
   assertThrows(() => step.verify(), Error, "Cannot trust kv_filter_step");
+
+  for (const [rows, dtype] of [[2, "q4_k"], [9, "bf16"]] as const) {
+    const still = withOps({ linear: () => {} }, gpu), sizes = { n: 5, k: 256 };
+    const [product] = linearCases(still, sizes, rows, [dtype]);
+    assertThrows(() => product!.verify(), Error, `Cannot trust linear by ${dtype}`);
+  }
 
   const idle = withOps({ kvKeyStep: () => {} }, gpu);
   const keys = keyStepCase(idle, sizesOfFilter, 2);
@@ -321,8 +393,8 @@ testEmulated(
     assertEquals(failures.map(({ title }) => title), ["decode attention, bf16"]);
     assertMatch(failures[0]!.error, /^Cannot trust decode attention/);
     assertMatch(told[1]!, /^failed: decode attention, bf16: Cannot trust/);
-    assertEquals(new Set(rows.map(({ op }) => op)).size, 5);
-    assertEquals(known, [[0, 1], [6, 1], [14, 1], [20, 1]]);
+    assertEquals(new Set(rows.map(({ op }) => op)).size, 6);
+    assertEquals(known, [[0, 1], [6, 1], [10, 1], [14, 1], [22, 1], [28, 1]]);
     assert(floor.emptyMs >= 0 && floor.kernelMs > 0);
   },
 );

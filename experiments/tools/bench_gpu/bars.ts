@@ -2,7 +2,7 @@
 import type { BenchBar } from "../../../lib/plot/mod.ts";
 import type { GpuRow } from "./row.ts";
 
-const OURS = /^tokenfilter\b/;
+const OURS = /^tokenfilter\b/, TORCH = /^torch\b/;
 
 /** The least time among rows, milliseconds; undefined where there are none. */
 function least(rows: readonly GpuRow[]): number | undefined {
@@ -58,7 +58,7 @@ export function readBars(rows: readonly GpuRow[]): BenchBar[] {
         1,
         ratio(
           prefill(length, (row) => ours(row) && row.skip === 0),
-          prefill(length, (row) => !ours(row)),
+          prefill(length, ({ impl }) => TORCH.test(impl)),
         ),
       )
     ),

@@ -1,11 +1,19 @@
-/** PyTorch's attention on the same GPU, through a Python process. */
+/** PyTorch's attention and products, and FlashInfer's attention, on the same GPU, through a Python process. */
 import { run } from "../../../ffi/build/command.ts";
 import { f32Data, type Tensor } from "../../../lib/tensor.ts";
 import { expectClose } from "../bench/run.ts";
 import { type Gpu, TURNS } from "./device.ts";
 
-/** A job of `torch_attention.py`. */
-export interface TorchJob {
+/** A product of `rows` rows by a matrix [n, k]. */
+interface TorchProduct {
+  readonly phase: "linear";
+  readonly dtype: string;
+  readonly rows: number;
+  readonly n: number;
+  readonly k: number;
+}
+
+interface TorchAttention {
   readonly phase: "prefill" | "decode";
   readonly dtype: string;
   readonly batch: number;
@@ -15,8 +23,13 @@ export interface TorchJob {
   readonly dim: number;
 }
 
-/** The time of one of its backends. */
+/** A job of `torch_attention.py`. */
+export type TorchJob = TorchAttention | TorchProduct;
+
+/** The time of a backend of a library. */
 export interface TorchTime {
+  /** With its version. */
+  readonly library: string;
   /** Such as "flash" or "cudnn"; "default": the one that it chooses itself. */
   readonly backend: string;
   readonly time_ms: number;
@@ -25,7 +38,6 @@ export interface TorchTime {
 
 /** PyTorch's times. */
 export interface TorchTimes {
-  readonly version: string;
   readonly times: readonly TorchTime[];
   /** Backends that did not run, and why. */
   readonly missing: readonly string[];

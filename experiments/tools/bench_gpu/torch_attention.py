@@ -1,10 +1,11 @@
-"""PyTorch's scaled_dot_product_attention on the GPU, beside this project's kernels.
+"""PyTorch's scaled_dot_product_attention and linear on the GPU, and FlashInfer's attention, beside this project's kernels.
 
-Takes one JSON object as its argument: {"phase", "dtype", "batch", "rows", "heads", "kv_heads", "dim", "turns", "folder"}. For a
-prefill with a folder, queries (f32), keys and values (16-bit patterns) come from there and the output goes there.
-Tensors are [batch, heads, rows, dim], contiguous. Answers {"version", "times": [{"backend", "time_ms", "spread_ms"}],
-"missing"}: median and 10-90 percentile distance of the turns by CUDA events, the level-2 cache overwritten before each,
-for the backend that PyTorch chooses ("default") and for each of its fused ones; why one did not run.
+Takes one JSON object as its argument: {"phase", "dtype", "batch", "rows", "heads", "kv_heads", "dim", "turns", "folder"}, or
+{"phase": "linear", "dtype", "rows", "n", "k", "turns"}. For a prefill with a folder, queries (f32), keys and values (16-bit
+patterns) come from there and the output goes there. Tensors are [batch, heads, rows, dim], contiguous. Answers {"times":
+[{"library", "backend", "time_ms", "spread_ms"}], "missing"}: median and 10-90 percentile distance of the turns by CUDA events,
+the level-2 cache overwritten before each, for the backend that PyTorch chooses ("default"), for each of its fused ones, and for
+FlashInfer; why one did not run.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ BACKENDS = {
     "cudnn": getattr(SDPBackend, "CUDNN_ATTENTION", None),
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
 }
+TORCH = f"torch {torch.__version__}"
 DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}
 
 
@@ -72,10 +74,48 @@ def attend(job):
         try:
             with contextlib.nullcontext() if backend is None else sdpa_kernel(backend):
                 time_ms, spread_ms = measure(run, job["turns"])
-            times.append({"backend": name, "time_ms": time_ms, "spread_ms": spread_ms})
+            times.append(timed(TORCH, name, time_ms, spread_ms))
         except RuntimeError as error:
             missing.append(f"{name}: {first_line(error)}")
-    return {"version": torch.__version__, "times": times, "missing": missing}
+    try:
+        library, call = flashinfer_call(q, k, v, prefill)
+        times.append(timed(library, "prefill" if prefill else "paged", *measure(call, job["turns"])))
+    except Exception as error:  # not installed, or it compiles nothing for this device
+        missing.append(f"flashinfer: {first_line(error)}")
+    return {"times": times, "missing": missing}
+
+
+def flashinfer_call(q, k, v, prefill):
+    """A call of FlashInfer on [batch, heads, rows, dim], whose own order is [rows, heads, dim], in pages for a batch."""
+    import flashinfer
+
+    library = f"flashinfer {flashinfer.__version__}"
+    q, k, v = (x.transpose(1, 2).contiguous() for x in (q, k, v))
+    if prefill:
+        return library, lambda: flashinfer.single_prefill_with_kv_cache(q[0], k[0], v[0], causal=True)
+    batch, rows, kv_heads, dim = k.shape
+    page, heads = 16, q.shape[2]
+    pages = rows // page
+    workspace = torch.empty(128 * 2**20, dtype=torch.uint8, device="cuda")
+    wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(workspace, "NHD", use_tensor_cores=heads // kv_heads >= 4)
+    indptr = torch.arange(batch + 1, dtype=torch.int32, device="cuda") * pages
+    indices = torch.arange(batch * pages, dtype=torch.int32, device="cuda")
+    last = torch.full((batch,), page, dtype=torch.int32, device="cuda")
+    wrapper.plan(indptr, indices, last, heads, kv_heads, dim, page, q_data_type=q.dtype, kv_data_type=k.dtype)
+    cache = tuple(x.view(batch * pages, page, kv_heads, dim) for x in (k, v))
+    return library, lambda: wrapper.run(q[:, 0].contiguous(), cache)
+
+
+def multiply(job):
+    dtype = DTYPES[job["dtype"]]
+    x = torch.randn(job["rows"], job["k"], device="cuda", dtype=dtype)
+    weight = torch.randn(job["n"], job["k"], device="cuda", dtype=dtype)
+    measured = measure(lambda: torch.nn.functional.linear(x, weight), job["turns"])
+    return {"times": [timed(TORCH, "linear", *measured)], "missing": []}
+
+
+def timed(library, backend, time_ms, spread_ms):
+    return {"library": library, "backend": backend, "time_ms": time_ms, "spread_ms": spread_ms}
 
 
 def first_line(error):
@@ -86,6 +126,7 @@ warnings.filterwarnings("ignore")
 if not torch.cuda.is_available():
     sys.exit("torch has no CUDA device")
 try:
-    print(json.dumps(attend(json.loads(sys.argv[1]))))
+    job = json.loads(sys.argv[1])
+    print(json.dumps(multiply(job) if job["phase"] == "linear" else attend(job)))
 except Exception as error:  # the caller reports it in its own words
     print(json.dumps({"error": first_line(error)}))
