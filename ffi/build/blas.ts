@@ -2,9 +2,9 @@
 import { findBlas, type FoundBlas, PINNED_BLAS, pinnedPath } from "../blas.ts";
 import { buildCommand } from "../library.ts";
 import { LEVELS } from "../sources.ts";
-import { findCompiler } from "./command.ts";
+import { type BuildOptions, findCompiler } from "./command.ts";
 import { bestLevel } from "./cpu.ts";
-import { fetchFile, type FetchOptions } from "./wheel.ts";
+import { fetchFile } from "./wheel.ts";
 
 export { PINNED_BLAS };
 
@@ -16,7 +16,10 @@ export { PINNED_BLAS };
  * is fetched. After a failed fetch, `pauseMs` must pass before the next try; by default 0.
  */
 export function ensureBlas(
-  options: FetchOptions & { readonly level?: string | undefined } = {},
+  options: Pick<BuildOptions, "onProgress"> & {
+    readonly level?: string | undefined;
+    readonly pauseMs?: number;
+  } = {},
 ): Promise<FoundBlas> {
   const { level, ...how } = options;
   const file = { ...PINNED_BLAS, title: "OpenBLAS", again: buildCommand() };
