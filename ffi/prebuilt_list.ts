@@ -7,8 +7,8 @@ interface Libraries {
 }
 
 export const PREBUILT: Libraries = {
-  "sources": "b637af43ee10ed75",
+  "sources": "0f4c1396c0e29253",
   "libraries": {
-    "linux-x64": "d85cb5c49d531b88e8c2ec53a774764c2721b017ab4998af7b621e7f2ed58268",
+    "linux-x64": "8d79d755c456584f5c4cd474727ff8593aa59faceacce832a6008323c9ab6d07",
   },
 };
