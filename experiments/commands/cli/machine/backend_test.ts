@@ -70,7 +70,7 @@ Deno.test({
       const args = [...input, "--warmup", "2", "--prune-ratio", "0.5", "--method", "variance"];
       const cpu = await score({ TOKENFILTER_CUDA_DRIVER: `${folder}/none` }, ...args, "--backend", "auto");
       assertMatch(cpu.said, /found no driver .*: going on with native code on the CPU/);
-      for (const more of [["auto"], ["cuda", "--chunk", "5"]]) {
+      for (const more of [["auto"], ["cuda", "--chunk", "5"], ["cuda", "--phase", "decode"]]) {
         const found = await score(gpu, ...args, "--backend", ...more);
         assert(!/CPU|compiling/.test(found.said), found.said);
         assertEquals(found.nll.length, cpu.nll.length);
