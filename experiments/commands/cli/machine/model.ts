@@ -115,7 +115,9 @@ export function openModel(
   progress.clear();
   // The type of the cache is a condition of a study, which must not depend on where it runs.
   if (cacheByDefault && backend.name === "cuda" && file.weights.bytes < 4 * file.weights.values) {
-    progress.line("A KV cache of f32 keeps attention off the tensor cores: --cache-dtype bf16 is faster");
+    progress.line(
+      "A KV cache of f32 takes twice the memory and no tensor cores: --cache-dtype bf16 is faster",
+    );
   }
   expectFinite({ name: file.name, model }, ids.slice(0, TRIED));
   return model;
