@@ -47,7 +47,8 @@ Deno.test({
         steps.push({ path, cached, calls });
       };
       const patch = (sources) => sources.set("rope/rope.cu", sources.get("rope/rope.cu") + "// changed\\n");
-      await build(), await build(), await build({ patch }), await build({ force: true });
+      const patched = (unit) => unit === "rope/rope.cu";
+      await build(), await build(), await build({ patch, patched }), await build({ force: true });
       return steps;`,
     );
     const [first, second, changed, forced] = result;
