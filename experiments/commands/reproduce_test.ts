@@ -1,6 +1,7 @@
 /** Tests recipes: plans, killed and resumed runs, published numbers, and the tables of finished runs. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { countUnits, interruptTask, listFolder, runTask, withFolder } from "./testing.ts";
+import { writeCard } from "./cli/output/model_card.ts";
 import { readKnownModels } from "./reproduce/recipe.ts";
 import { IN_SLOW_TIER, NOT_ON_WINDOWS, testSlow, unless } from "../../lib/testing.ts";
 import { type DenseCheck, findChromium, LIGHT, tabulateReproduction } from "../../lib/plot/mod.ts";
@@ -227,6 +228,9 @@ Deno.test("table prints finished runs again: formats, rows, columns, and the pag
     const card = Deno.readTextFileSync(`${folder}/cards/tiny.md`);
     assertStringIncludes(card, "# tiny: results of recipe small");
     assertEquals(Deno.readTextFileSync(`${out}/tables.md`), card);
+    // The results next to the page give it again.
+    const results = JSON.parse(Deno.readTextFileSync(`${folder}/cards/tiny.json`));
+    assertEquals(writeCard(results), card);
     // The site takes it too.
     assertEquals((await runTask("report", out, "--out", `${folder}/site`)).code, 0);
     assertStringIncludes(Deno.readTextFileSync(`${folder}/site/index.html`), "Recipe small: 4 parts");

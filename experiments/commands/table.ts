@@ -8,6 +8,7 @@ import {
   type Figure,
   foldSeeds,
   formatCsv,
+  formatShort,
   PAPER_LEGEND,
   type PaperPart,
   plotComparisons,
@@ -194,6 +195,7 @@ async function saveCards(runs: readonly SiteEntry[], folder: string): Promise<vo
     makeFolder(folder);
     const path = `${folder}/${cardName(run.data)}`;
     await writeWhole(path, writeCard(run.data));
+    await writeWhole(path.replace(/md$/, "json"), formatShort(run.data));
     writeLine(Deno.stderr, `Page: ${path}`);
   }
 }
