@@ -14,6 +14,25 @@ async function readComparison(path: string) {
   return { find, show: (name: string) => formatInterval(find(name).lossIncrease!, 3) };
 }
 
+/** How much more the random baseline of a method loses. */
+const overRule = ({ toRandom }: Measured) => {
+  const { estimate, low, high } = toRandom!;
+  return formatInterval({ estimate: -estimate, low: -high, high: -low }, 3).replace("+", "");
+};
+
+Deno.test("the page of findings has the losses of rules on the key side, of both models", async () => {
+  const [smollm2, tiny] = await Promise.all(
+    ["smollm2-135m", "tiny"].map((model) => readComparison(`findings/${model}_keys.json`)),
+  );
+  const rows = { "variance": "`variance`", "mean": "`mean`", "random": "`random`, mean of 3 seeds" };
+  for (const [name, shown] of Object.entries({ ...rows, "variance inverted": "`variance` inverted" })) {
+    assertStringIncludes(PAGE, `| ${shown} | ${smollm2!.show(name)} | ${tiny!.show(name)} |`);
+  }
+  const words = PAGE.replaceAll(/\s+/g, " ");
+  assertStringIncludes(words, `random loses ${overRule(smollm2!.find("variance"))} more than \`variance\``);
+  assertStringIncludes(words, `not significantly better than random (${overRule(tiny!.find("variance"))})`);
+});
+
 Deno.test("the page of findings has the losses of skipped queries on tiny", async () => {
   const { find, show } = await readComparison("findings/tiny_queries.json");
   const { find: findAlone, show: showAlone } = await readComparison("findings/tiny_paper.json");
@@ -49,16 +68,14 @@ Deno.test("the page of findings has the losses of skipped queries on tiny", asyn
 Deno.test("the page of findings has the losses of local attention in chunks of 512, of both models", async () => {
   for (const [model, shown] of [["smollm2-135m", "SmolLM2-135M"], ["tiny", "`tiny`"]] as const) {
     const { find, show } = await readComparison(`results/${model}_local.json`),
-      { toRandom, retained } = find("local");
-    const { estimate, low, high } = toRandom!, control = { estimate: -estimate, low: -high, high: -low };
+      { retained } = find("local"),
+      control = `+${overRule(find("local"))}`;
     const shares = (["pairs", "attentionFlops", "cache"] as const).map((name) =>
       `${(100 * retained[name]).toFixed(0)}%`
     );
     assertStringIncludes(
       PAGE,
-      `| ${shown}, chunks of 512 | ${show("local")} | ${formatInterval(control, 3)}, three seeds | ${
-        shares.join(" | ")
-      } |`,
+      `| ${shown}, chunks of 512 | ${show("local")} | ${control}, three seeds | ${shares.join(" | ")} |`,
     );
   }
 });
