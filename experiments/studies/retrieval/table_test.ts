@@ -1,8 +1,9 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { openCpu } from "../../../ffi/mod.ts";
 import { formatMarkdown } from "../../commands/cli/output/table.ts";
 import { planLayers } from "../../../lib/filter/mod.ts";
 import { resolveOptions } from "../../../lib/methods/mod.ts";
-import type { RetrievalLayers } from "../../../lib/model/mod.ts";
+import { findRetrievalLayers, loadModel, type RetrievalLayers } from "../../../lib/model/mod.ts";
 import { expandGrids, readGrids } from "../../../lib/sweep/mod.ts";
 import { tabulateAblations } from "./ablation.ts";
 import { judge, readNeedles, tabulateNeedles } from "./needles.ts";
@@ -127,6 +128,20 @@ Deno.test("the page of Gemma has the scores of the committed probe, and its word
     assertStringIncludes(page, `| ${probe.seed} | ${first} and ${again} | ${cells.join(" | ")} |`);
     assertEquals(((scores[5]! + scores[11]!) / sum).toFixed(1), "0.9");
   }
+});
+
+Deno.test("the page of retrieval layers has the layers and losses that the probe finds on tiny", async () => {
+  const page = await Deno.readTextFile(
+    new URL("../../../docs/results/retrieval-layers.md", import.meta.url),
+  );
+  const { scores, losses } = findRetrievalLayers(await loadModel("tiny", await openCpu({ build: true })));
+  const order = scores.map((_, layer) => layer).sort((a, b) => scores[b]! - scores[a]!);
+  const sum = (layers: readonly number[]) => layers.reduce((total, layer) => total + scores[layer]!, 0);
+  const count = order.findIndex((_, i) => sum(order.slice(0, i + 1)) >= 0.75 * sum(order)) + 1;
+  const layers = order.slice(0, count).sort((a, b) => a - b).join(", ");
+  const [first, again] = losses.map((loss) => loss.toFixed(1));
+  const row = page.split("\n").find((line) => line.startsWith("| `tiny` |"))!;
+  assertStringIncludes(row, ` s | ${layers} | ${first} and ${again}: it does not copy`);
 });
 
 Deno.test("chunkInterval() takes whole chunks as the unit", async () => {
