@@ -81,8 +81,8 @@ const nameOf = ({ kvFusion, schedule }: Trial) =>
 
 /** The preset's fraction of the summed score of layers or heads. */
 const FRACTION = 0.75;
-/** KV heads of a layer of SmolLM2-135M. */
-const KV_HEADS = 3;
+/** KV heads of a layer of SmolLM2-135M, and its retrieval layers, which older records leave out. */
+const KV_HEADS = 3, LAYERS = [17, 18, 20, 23];
 
 /** The trial with these options, of the preset's fraction. */
 const findTrial = ({ trials }: RetrievalResults, options: Partial<Trial>) =>
@@ -137,7 +137,7 @@ const countHeads = ({ wholeLayers = [], wholeHeads = [] }: Trial) =>
   KV_HEADS * wholeLayers.length + wholeHeads.length;
 
 /** A row per rule, ratio and whole layers or heads: loss increase, and how far the same rule with less that is whole is from it. */
-function tabulateRules(results: RetrievalResults): PlainTable {
+export function tabulateRules(results: RetrievalResults): PlainTable {
   const { dense, trials } = results;
   const names = ["none", "auto", "heads"];
   const own = trials.filter((trial) => !isRival(trial))
@@ -151,7 +151,11 @@ function tabulateRules(results: RetrievalResults): PlainTable {
       shown(results, lossBlocks, findTrial(results, { kvFusion, kvRatio, whole: other })?.lossBlocks);
     return [
       `\`${kvFusion}\``,
-      { none: "none", auto: "layers 17, 18, 20, 23", heads: `${countHeads(trial)} KV heads` }[whole]!,
+      {
+        none: "none",
+        auto: `layers ${(trial.wholeLayers ?? LAYERS).join(", ")}`,
+        heads: `${countHeads(trial)} KV heads`,
+      }[whole]!,
       ...[String(countChunks(results, lossBlocks)), retained(trial)],
       shown(results, lossBlocks, dense.lossBlocks),
       ...[whole === "none" ? "-" : less("none"), whole === "heads" ? less("auto") : "-"],

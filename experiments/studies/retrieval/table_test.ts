@@ -8,7 +8,7 @@ import { expandGrids, readGrids } from "../../../lib/sweep/mod.ts";
 import { tabulateAblations } from "./ablation.ts";
 import { judge, readNeedles, tabulateNeedles } from "./needles.ts";
 import { tabulateProbes } from "./probes.ts";
-import { chunkInterval, LOSS_TABLES, readResults } from "./table.ts";
+import { chunkInterval, LOSS_TABLES, readResults, tabulateRules } from "./table.ts";
 
 Deno.test("the page of retrieval layers has the table of the committed results, whose grid a sweep takes", async () => {
   const page = await Deno.readTextFile(
@@ -16,8 +16,10 @@ Deno.test("the page of retrieval layers has the table of the committed results, 
   );
   const results = await readResults();
   for (const tabulate of LOSS_TABLES) assertStringIncludes(page, formatMarkdown(tabulate(results)));
-  const book = await readResults("book_8192");
-  for (const tabulate of LOSS_TABLES.slice(1)) assertStringIncludes(page, formatMarkdown(tabulate(book)));
+  for (const name of ["book_8192", "wikitext2_512_8192", "wikitext2_8192_16384"]) {
+    const others = await readResults(name);
+    for (const tabulate of LOSS_TABLES.slice(1)) assertStringIncludes(page, formatMarkdown(tabulate(others)));
+  }
   const grid = JSON.parse(await Deno.readTextFile(new URL("grid.json", import.meta.url)));
   type Setting = "kvFusion" | "kvRatio" | "whole" | "wholeFraction";
   const settingOf = ({ kvFusion, kvRatio, whole, wholeFraction }: { readonly [Name in Setting]: unknown }) =>
@@ -142,6 +144,11 @@ Deno.test("the page of retrieval layers has the layers and losses that the probe
   const [first, again] = losses.map((loss) => loss.toFixed(1));
   const row = page.split("\n").find((line) => line.startsWith("| `tiny` |"))!;
   assertStringIncludes(row, ` s | ${layers} | ${first} and ${again}: it does not copy`);
+});
+
+Deno.test("the page of Gemma has the losses with whole layers of the committed results", async () => {
+  const page = await Deno.readTextFile(new URL("../../../docs/results/gemma.md", import.meta.url));
+  assertStringIncludes(page, formatMarkdown(tabulateRules(await readResults("gemma3-270m_2048_8192"))));
 });
 
 Deno.test("chunkInterval() takes whole chunks as the unit", async () => {

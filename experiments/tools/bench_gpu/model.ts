@@ -1,4 +1,4 @@
-/** Races of a whole model on a GPU beside llama.cpp: a prefill, and decode steps of one sequence. */
+/** Races of a whole model on a GPU with llama.cpp: a prefill, and decode steps of one sequence. */
 import { run } from "../../../ffi/build/command.ts";
 import { BatchDecoder, type Model } from "../../../lib/model/mod.ts";
 import type { Gpu } from "./device.ts";
@@ -14,7 +14,7 @@ export interface RacedModel {
   readonly decode: number;
 }
 
-/** A prefill and decode steps of the dense model, with a cache of 16 bits as llama.cpp has one. */
+/** A prefill and decode steps of the full model, with a cache of 16 bits as llama.cpp has one. */
 export function modelCases({ backend }: Gpu, raced: RacedModel): GpuBenchCase[] {
   const { model, name, weights: { values, bytes }, prefill, decode } = raced;
   const { vocabSize } = model.config, cacheDType = "f16";
