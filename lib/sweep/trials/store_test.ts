@@ -2,7 +2,8 @@ import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { UsageError } from "../../errors.ts";
 import { MAX_ATTEMPTS, StudyStore } from "./store.ts";
-import { MIGRATIONS } from "./migrations.ts";
+import { recordOptions, resolveOptions } from "../../methods/options.ts";
+import { migrate, migrateDigest, MIGRATIONS } from "./migrations.ts";
 import { salvageStudy } from "./salvage.ts";
 import { explainStoreError } from "./store_errors.ts";
 import { TABLES } from "./store_tables.ts";
@@ -321,4 +322,23 @@ Deno.test("a table whose rows go round in a damaged page is read once", () =>
 
 Deno.test("each version of the store has its migration from the one before", () => {
   assertEquals(MIGRATIONS.length, TABLES.version - 1);
+});
+
+Deno.test("migrate() gives content its present names: those of flags only in flags", () => {
+  const record = { looksAhead: true, products: "int16", options: [{ wholeShare: 0.6 }] };
+  assertEquals(migrate(2, "result", record) as unknown, {
+    ...{ nonCausal: true, products: "int16" },
+    options: [{ wholeFraction: 0.6 }],
+  });
+  assertEquals(migrate(1, "result", record), migrate(2, "result", record));
+  assertEquals(migrate(2, "flags", { products: "int16" }) as unknown, { matmul: "int16" });
+  assertEquals(migrate(TABLES.version, "result", record), record);
+});
+
+Deno.test("migrateDigest() computes a trial's digest anew where a renamed option decides", async () => {
+  const options = (whole: "none" | "auto", version = 2) =>
+    migrateDigest(version, "old", recordOptions(resolveOptions({ side: "key", whole, wholeFraction: 0.6 })));
+  assertEquals(await options("none"), "old");
+  assertMatch(await options("auto"), /^[0-9a-f]{12}$/);
+  assertEquals(await options("auto", TABLES.version), "old");
 });
