@@ -26,7 +26,8 @@ export const USAGE = `Usage: deno task soak [flags]
 Runs in rounds on the model tiny, for minutes or hours: generates with a filter, opens and closes the CPU library and
 sequences, and serves ${CLIENTS} clients at once. Now and then it runs a sweep whose workers are killed. Memory, open handles and
 tokens/s of this process and of the server are kept, and shown as a page. Needs Linux. Exit code 1: memory grows by more than
-1 MB per hour for certain, handles are left open, two thirds of the speed are lost, or a sweep loses a result.
+1 MB per hour for certain, handles are left open, two thirds of the speed are lost, or a sweep loses a result. A process is
+unsteady if other processes had the cores at first: then nothing is known, and the exit code is 1 too.
 
   --minutes N
       length of the run, ${SHORTEST} or more (${SHORTEST})
@@ -156,13 +157,13 @@ export async function main(args: readonly string[]): Promise<number> {
     `${JSON.stringify({ verdicts, sweeps, lost, samples: Object.fromEntries(samples) })}\n`,
   );
   await writeWhole(`${out}/soak.html`, await renderPage({ title, sections: plotSamples(samples), plotly }));
-  for (const { name, slope, margin, handles, speed, isFlat } of verdicts) {
+  for (const { name, slope, margin, handles, speed, isSteady, isFlat } of verdicts) {
     const grows = `${slope.toFixed(1)} MB per hour (95% within ${margin.toFixed(1)})`;
     writeLine(
       Deno.stdout,
-      `${isFlat ? "flat" : "grows"}  ${name}: ${grows}, handles ${handles.join(" to ")}, ${
-        speed.toFixed(2)
-      } times the speed`,
+      `${isFlat ? "flat" : isSteady ? "grows" : "unsteady"}  ${name}: ${grows}, handles ${
+        handles.join(" to ")
+      }, ${speed.toFixed(2)} times the speed`,
     );
   }
   writeLine(

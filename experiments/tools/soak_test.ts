@@ -34,13 +34,15 @@ Deno.test("evaluate() accepts growth in the warm-up, and noise", () => {
   assert(isFlat && Math.abs(slope) <= margin, `${slope}, ${margin}`);
 });
 
-Deno.test("evaluate() reports memory that grows, handles that stay open, and lost speed", () => {
+Deno.test("evaluate() reports memory that grows, handles that stay open, lost speed, and a slow start", () => {
   const grows = evaluate("own", hour((hours, i) => ({ rss: 3e8 + 3e7 * hours + noise(i) })));
   assert(!grows.isFlat && Math.abs(grows.slope - 30) < grows.margin, `${grows.slope}, ${grows.margin}`);
   const leaks = evaluate("own", hour((_, i) => ({ handles: 20 + Math.floor(i / 10) })));
   assertEquals([leaks.isFlat, leaks.handles], [false, [22, 25]]);
   const slows = evaluate("own", hour((hours) => ({ speed: 100 - 90 * hours })));
   assert(!slows.isFlat && slows.speed < 1 / 3);
+  const late = evaluate("own", hour((hours) => ({ speed: 10 + 90 * hours })));
+  assertEquals([late.isSteady, late.isFlat, slows.isSteady], [false, false, true]);
   assertThrows(
     () => evaluate("own", hour(() => ({})).slice(0, 5)),
     RangeError,

@@ -22,6 +22,8 @@ export interface Verdict {
   readonly handles: readonly [first: number, last: number];
   /** Speed in the last third over that in the first one. */
   readonly speed: number;
+  /** Whether it was fast enough at first: heaps that fill late, since other processes had the cores, show nothing. */
+  readonly isSteady: boolean;
   readonly isFlat: boolean;
 }
 
@@ -61,9 +63,10 @@ export function evaluate(name: string, samples: readonly Sample[]): Verdict {
   const handles = [kept[0]!.handles, kept.at(-1)!.handles] as const;
   const speedOf = (part: readonly Sample[]) => mean(part.map(({ speed }) => speed));
   const speed = speedOf(samples.slice(-third)) / speedOf(samples.slice(0, third));
-  const isFlat = slope - margin <= BARS.slope && handles[1] - handles[0] <= BARS.handles &&
+  const isSteady = speed <= 1 / BARS.speed;
+  const isFlat = isSteady && slope - margin <= BARS.slope && handles[1] - handles[0] <= BARS.handles &&
     speed >= BARS.speed;
-  return { name, slope, margin, handles, speed, isFlat };
+  return { name, slope, margin, handles, speed, isSteady, isFlat };
 }
 
 /** Draws memory, handles and speed of processes over time. */
