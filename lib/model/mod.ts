@@ -8,6 +8,7 @@ export * from "./formats/gguf.ts";
 export * from "./formats/safetensors.ts";
 export * from "./generate/generate.ts";
 export * from "./generate/sampler.ts";
+export { drawIds } from "./head_probe.ts";
 export * from "./hub/hub.ts";
 export * from "./hub/repository.ts";
 export * from "./hub/request.ts";
