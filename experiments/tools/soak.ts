@@ -1,4 +1,5 @@
 /** `deno task soak`: memory, handles and speed of a long run. See `deno task soak --help`. */
+import { setTimeout as delay } from "node:timers/promises";
 import { openCpu } from "../../ffi/mod.ts";
 import { run } from "../../ffi/build/command.ts";
 import { UsageError } from "../../lib/errors.ts";
@@ -18,6 +19,8 @@ const EXIT_GROWS = 1;
 /** Minutes that a run takes at least: heaps fill for two. */
 const SHORTEST = 5;
 const CLIENTS = 8, TOKENS = 32, OPENS = 50;
+/** Milliseconds from the beginning of a round to the next, at least: between rounds the server is idle, as servers are. */
+const ROUND = 2000;
 /** Rounds after which a sweep runs whose workers are killed. */
 const SWEEP_EVERY = 20;
 
@@ -145,6 +148,7 @@ export async function main(args: readonly string[]): Promise<number> {
       for (const [i, [name, pid]] of [["this process", Deno.pid], ["server", server.pid]].entries()) {
         samples.get(name as string)!.push({ seconds, ...await lookAt(pid as number), speed: speeds[i]! });
       }
+      await delay(Math.max(0, Math.min(began + ROUND, end) - performance.now()));
     }
   } finally {
     progress.clear();
