@@ -22,7 +22,7 @@ const CLIENTS = 8, TOKENS = 32, OPENS = 50;
 /** Milliseconds from the beginning of a round to the next, at least: between rounds the server is idle, as servers are. */
 const ROUND = 2000;
 /** Rounds after which a sweep runs whose workers are killed. */
-const SWEEP_EVERY = 20;
+const SWEEP_EVERY = 30;
 
 export const USAGE = `Usage: deno task soak [flags]
 

@@ -36,9 +36,9 @@ import { scriptJson } from "../../../lib/plot/figure/html.ts";
 import { renderPage } from "../../../lib/plot/figure/page.ts";
 import { progressOf } from "../../../lib/plot/reports/best_so_far.ts";
 import { makeEmptyHeadReport, makeSummary } from "../../../lib/plot/testing.ts";
-import { IN_SLOW_TIER, RUNS_SLOW } from "../../../lib/testing.ts";
+import { IN_SLOW_TIER } from "../../../lib/testing.ts";
 import { runTask, withFolder } from "../../commands/testing.ts";
-import { type CheckOptions, checkPage, openBrowser } from "./mod.ts";
+import { checkPage, openBrowser, VIEWS } from "./mod.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
 
 /** The results that the plots show. */
@@ -206,11 +206,6 @@ async function gather(folder: string): Promise<Results> {
     lengths: await measure(),
   };
 }
-
-/** How pages are looked at: in all views, in the fast tier in each width and each scheme once. */
-const VIEWS: readonly CheckOptions[] = RUNS_SLOW
-  ? [{}]
-  : [{ widths: [360], schemes: ["dark"] }, { widths: [1280], schemes: ["light"] }];
 
 const sectionOf = (plot: Plot) => plot instanceof TokenMap ? plot.toSection() : plot;
 

@@ -24,6 +24,12 @@ export interface CheckOptions {
   readonly browser?: Browser;
 }
 
+/** Each width and each scheme once: what is too wide depends on the width, and what draws in which color on the scheme. */
+export const VIEWS: readonly CheckOptions[] = [
+  { widths: [360], schemes: ["dark"] },
+  { widths: [1280], schemes: ["light"] },
+];
+
 /** The result of a check. */
 export interface PageCheck {
   /** Plots that drew, in the view with the fewest. */
