@@ -84,6 +84,7 @@ testRun(".ci/run prints each step apart, two at once, and counts the tests", [
   const begun = (words: string) => ended.steps.findIndex((step) => step.includes(words));
   assert(begun("task test --junit-path=") > 0);
   assert(begun("task gates") < begun("task mutants"), "the sampled mutants do not wait for the tests");
+  assertMatch(ended.steps[begun("task digest")]!, /task digest --against \S+$/);
   assertMatch(ended.steps[begun("task mutants")]!, /--count 24 --seed 20261126 --limit 300 --times \S+$/);
   assertEquals(ended.steps.length, 18);
   assertMatch(
@@ -110,6 +111,7 @@ testRun(
     assertEquals(ended.steps.length, 12);
     assert(ended.steps.includes("cuda 90a"));
     assert(ended.steps.some((step) => step.endsWith("task build --all")));
+    assert(ended.steps.some((step) => /task digest .*--cpu$/.test(step)));
     assert(!ended.steps.some((step) => /^(fused|mutants|sanitize|notebook) |--note/.test(step)));
     const text = ended.lines.join("\n");
     assertMatch(

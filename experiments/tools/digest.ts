@@ -36,6 +36,8 @@ With --against prints the differences from an earlier file: run, facet, first pa
       a digest to compare with; of a folder the one of this instruction-set level, compiler and arithmetic, if any
   --only TEXT
       only runs whose names contain TEXT, and those that they need
+  --cpu
+      no runs on the emulated CUDA library; --against does not compare them
   --rounded
       let numbers differ by rounding; so it is anyway where another compiler or arithmetic made FILE.json
   --help
@@ -137,10 +139,10 @@ function tell({ differences, compared, lacking, otherTools }: Comparison): void 
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const { out = "results/digest.json", against, only = "", rounded } = parseOwnFlags(
+  const { out = "results/digest.json", against, only = "", rounded, cpu } = parseOwnFlags(
     args,
     ["out", "against", "only"],
-    ["rounded"],
+    ["rounded", "cpu"],
   );
   if (out.includes("/")) makeFolder(out.replace(/\/[^/]*$/, "") || "/");
   expectWritableFile(out);
@@ -152,9 +154,8 @@ export async function main(args: readonly string[]): Promise<number> {
   try {
     const tasks = await openTasks();
     progress.line("Building what is missing.");
-    const wantsEmulated = listRuns({ blas: undefined, blasEnv: {} }).flat().some(({ name, needs }) =>
-      needs === "emulated CUDA" && name.includes(only)
-    );
+    const isEmulated = ({ name, needs }: Run) => needs === "emulated CUDA" && name.includes(only);
+    const wantsEmulated = !cpu && listRuns({ blas: undefined, blasEnv: {} }).flat().some(isEmulated);
     const machine = await openMachine(tasks, folder, wantsEmulated);
     const before = against === undefined ? undefined : await readDigest(against, machine);
     const digest = await makeDigest(tasks, machine, folder, only, progress);

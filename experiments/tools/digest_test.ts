@@ -270,6 +270,20 @@ Deno.test("digest runs tasks on inputs that are there", () =>
     assertEquals(Object.values(runs).map((run) => run.code), [0]);
   }));
 
+Deno.test("digest --cpu runs nothing on the emulated library", () =>
+  withFolder(async (folder) => {
+    const { code, stdout } = await runTask(
+      "digest",
+      "--cpu",
+      "--only",
+      "cuda",
+      "--out",
+      `${folder}/digest.json`,
+    );
+    assertEquals(code, 0);
+    assertStringIncludes(stdout, "1 runs on "); // a refused one
+  }));
+
 Deno.test("digest writes a file, finds no difference to itself, and one to another", () =>
   withFolder(async (folder) => {
     const first = `${folder}/first.json`,

@@ -24,7 +24,7 @@ export interface CheckOptions {
   readonly browser?: Browser;
 }
 
-/** Each width and each scheme once: what is too wide depends on the width, and what draws in which color on the scheme. */
+/** Each width and each scheme once: overflow depends on the width, and colors on the scheme. */
 export const VIEWS: readonly CheckOptions[] = [
   { widths: [360], schemes: ["dark"] },
   { widths: [1280], schemes: ["light"] },
