@@ -1,7 +1,9 @@
-/** The source of a task's items, and the metrics of each item. */
-import type { Item } from "./item.ts";
+/** The source of a task's items, the metrics of each item, and the items of a text: rows of JSONL, or settings in JSON. */
+import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
+import { type EncodedItem, encodeItem } from "./encoded_item.ts";
+import { type Item, limitItems } from "./item.ts";
 import type { GreedyDistance, ItemMetric } from "./item_metrics.ts";
-import type { ItemRow } from "./item_rows.ts";
+import { type ItemRow, readItemRows } from "./item_rows.ts";
 
 /** @internal Where a task's rows are on the Hugging Face hub. */
 export interface HubRows {
@@ -36,20 +38,24 @@ export interface ItemRows {
   read(rows: readonly ItemRow[]): Item[];
 }
 
-export interface GeneratedItems {
+/** Settings from which items are made, as a task has them in JSON. */
+export interface MadeOf {
   readonly count: number;
   /** Tokens of a context: as many as fit, where one piece of it more would be too much. */
   readonly tokens: number;
   /** Items of the same seed are the same. */
   readonly seed: number;
-  /** Tokens of a text, as the model reads it. */
-  readonly countTokens: (text: string) => number;
 }
 
 /** @internal Items that are made, of any length and from a seed. */
 export interface ItemMaker {
-  /** Makes items. @throws {RangeError} If not even the smallest context fits the tokens. */
-  make(options: GeneratedItems): Item[];
+  /**
+   * Makes items.
+   *
+   * @param options `countTokens`: tokens of a text, as the model reads it.
+   * @throws {RangeError} If not even the smallest context fits the tokens.
+   */
+  make(options: MadeOf & { readonly countTokens: (text: string) => number }): Item[];
 }
 
 /** @internal The metrics of each item. */
@@ -62,3 +68,50 @@ export interface ItemSaid {
 
 /** @internal The source of items, and the metrics of each. */
 export type ItemSource = (ItemRows | ItemMaker) & ItemSaid;
+
+/** @internal The data of a task. */
+export interface ItemData {
+  readonly name: string;
+  readonly text: string;
+  /** Items that are used, at most; default: all. */
+  readonly count?: number;
+}
+
+/** @internal A model's tokenizer, and the tokens that it reads at most. */
+export interface ItemReader {
+  readonly tokenizer: Tokenizer;
+  readonly config: { readonly contextLength: number };
+}
+
+/**
+ * The items of a text; those that are made are measured by the tokenizer, and none is longer than the model reads.
+ *
+ * @returns Those that are used, and how many there are.
+ * @throws {RangeError} If a row is broken, there is no item, or one cannot be made.
+ */
+export function readItems(
+  name: string,
+  source: ItemSource,
+  { name: file, text, count }: ItemData,
+  { tokenizer, config: { contextLength } }: ItemReader,
+): { readonly items: readonly Item[]; readonly of: number } {
+  if ("read" in source) {
+    const all = source.read(readItemRows(file, text));
+    if (all.length === 0) throw new RangeError(`Cannot use "${file}": found no item to score`);
+    return { items: limitItems(all, count), of: all.length };
+  }
+  const made: MadeOf = JSON.parse(text);
+  if (made.tokens > contextLength) {
+    throw new RangeError(
+      `Cannot make ${name} of ${made.tokens} tokens: the model was trained on ${contextLength} ` +
+        "(take a smaller --length, or another --model)",
+    );
+  }
+  const items = source.make({ ...made, countTokens: (part) => tokenizer.encode(part).length });
+  return { items, of: items.length };
+}
+
+/** Items in a model's tokens. @throws {RangeError} If one cannot be scored; the message names file and line. */
+export function encodeItems(items: readonly Item[], { tokenizer, config }: ItemReader): EncodedItem[] {
+  return items.map((item) => encodeItem(tokenizer, item, config.contextLength));
+}
