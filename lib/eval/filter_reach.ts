@@ -3,6 +3,7 @@ import type { Pruner } from "../methods/pruner.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { judgedAt } from "../filter/blocks.ts";
 import { unitsOf } from "../filter/option.ts";
+import type { EvaluatedSequence } from "./language_model.ts";
 
 /** Counts over scored positions: those whose hidden state gives the distribution of a scored token. */
 export interface FilterReach {
@@ -15,13 +16,8 @@ export interface FilterReach {
   readonly ownSkips: number;
 }
 
-/** The masks of a sequence, per layer one entry per token. */
-export interface ReachMasks {
-  /** 0 = its attention was skipped. */
-  readonly keep: ReadonlyMap<number, Uint8Array>;
-  /** 0 = its key and value were evicted. */
-  readonly kvKeep?: ReadonlyMap<number, Uint8Array>;
-}
+/** The masks of a sequence. */
+export type ReachMasks = Pick<EvaluatedSequence, "keep" | "kvKeep">;
 
 /**
  * Counts the effects of a filter on positions [from, to) of one sequence.

@@ -312,7 +312,7 @@ function count(
   const { keep, kvKeep = new Map<number, Uint8Array>() } = sequence;
   const { numLayers } = config;
   return {
-    reach: reachOf(config, pruner ?? DENSE, { keep, kvKeep }, from, length),
+    reach: reachOf(config, pruner ?? DENSE, sequence, from, length),
     skips: tallySkips(numLayers, pruner?.spans.warmup ?? 0, [{ length, keep }]),
     ...(pruner?.keySide &&
       { drops: tallyDrops(numLayers, pruner.spans, [{ length, kvKeep }], pruner.keySide.heads) }),

@@ -1,7 +1,7 @@
 /**
  * Results over the items of a task: metrics with standard errors, a filtered run next to the dense one, and budgets.
  */
-import { pairedMean } from "../stats/paired.ts";
+import { type PairedMean, pairedMean } from "../stats/paired.ts";
 import type { FilterReach } from "./filter_reach.ts";
 import type { ItemScore } from "./item_scorer.ts";
 import type { ItemMetric, Likelihoods } from "./item_metrics.ts";
@@ -9,16 +9,12 @@ import { blockOf, type Metric, metricOfUnits, valuesOfUnits } from "./metrics.ts
 import type { Task } from "./task.ts";
 import type { Item } from "./item.ts";
 import { differenceOf, testDifferences, type TestedDifference } from "./verdict.ts";
-import { addCounts, dropRatioOf, skipRatiosOf } from "./skip_ratio.ts";
+import { addCounts, dropRatioOf, dropRatiosOf, skipRatiosOf } from "./skip_ratio.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
 
-/** A metric of one run. */
-export interface ItemMean {
+/** A metric of one run, and the mean over items of the values from which it is computed. */
+export interface ItemMean extends PairedMean {
   readonly value: number;
-  /** Mean over items of the values from which the metric is computed. */
-  readonly mean: number;
-  /** Standard error of that mean: sample standard deviation over sqrt(items); null of a single item. */
-  readonly standardError: number | null;
 }
 
 /** One row of a table: a metric of a task. */
@@ -91,16 +87,8 @@ export interface TextRuns {
   readonly filtered?: readonly Float64Array[];
 }
 
-/** A metric of two runs, a value a unit, in segments. */
-interface MetricRuns {
-  readonly metric: Metric;
-  readonly blockSize: number;
-  readonly dense: readonly Float64Array[];
-  readonly filtered: readonly Float64Array[] | undefined;
-}
-
-/** The metrics of a task that both runs have. */
-function metricsOf(run: ItemRuns | TextRuns): MetricRuns[] {
+/** The metrics of a task that both runs have, each with its values in segments, one a unit. */
+function metricsOf(run: ItemRuns | TextRuns) {
   if ("items" in run) {
     return run.task.metrics.map((metric) => ({
       ...{ metric, blockSize: 1, dense: [valuesOf(metric, run, run.dense)] },
@@ -193,9 +181,7 @@ export function budgetOf(
     achievedRatio,
     skipRatioPerLayer,
     kvAchievedRatio: drops === undefined ? null : dropRatioOf(drops),
-    ...(drops && {
-      kvRatioPerLayer: drops.droppedPerLayer.map((count) => drops.judged === 0 ? null : count / drops.judged),
-    }),
+    ...(drops && { kvRatioPerLayer: dropRatiosOf(drops) }),
     usage: addCounts(scores.map(({ usage }) => usage)),
   };
 }

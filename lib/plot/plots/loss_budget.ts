@@ -6,24 +6,13 @@ import { frontOf } from "../../sweep/summary.ts";
 import type { SweepSummary, Trial } from "../../sweep/trial.ts";
 import type { Figure } from "../figure/figure.ts";
 import { WIDE } from "../figure/parts.ts";
-import {
-  collectTrialCurves,
-  type CurveMetric,
-  drawTrialCurves,
-  type TrialCurves,
-  valuesOfCurves,
-} from "../trials/trial_curves.ts";
+import { collectTrialCurves, drawTrialCurves, valuesOfCurves } from "../trials/trial_curves.ts";
 
 /** The numbers of the plot; `x` is the fraction of the full model's budget that is spent, warm-up included. */
-export interface LossBudget extends TrialCurves {
-  readonly budget: BudgetName;
-  /** The loss increase, as the task calls it. */
-  readonly metric: CurveMetric;
-  readonly unit: string;
-}
+export type LossBudget = ReturnType<typeof collectLossBudget>;
 
 /** Gathers the loss of every trial that decided something, and the Pareto front of this budget. */
-export function collectLossBudget(summary: SweepSummary, budget: BudgetName = "attentionFlops"): LossBudget {
+export function collectLossBudget(summary: SweepSummary, budget: BudgetName = "attentionFlops") {
   const task = findTask(summary.environment.task), { delta } = excessKeys(task), { trials } = summary;
   const metric = listMetrics(task).find(({ name }) => name === delta)!;
   const decided = ({ achievedRatio, kvAchievedRatio }: Trial) =>

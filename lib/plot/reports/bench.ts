@@ -1,5 +1,6 @@
 /** The report of a benchmark: kernels under the roofline, time and memory against length, and the table. */
 import type { WeightDType } from "../../dtype.ts";
+import type { Environment } from "../../environment.ts";
 import type { LengthRow } from "../../eval/lengths.ts";
 import type { Figure } from "../figure/figure.ts";
 import { markup } from "../figure/html.ts";
@@ -55,17 +56,15 @@ export interface BenchReport {
   readonly bars?: readonly BenchBar[];
   /** Peak throughput of the machine, as measured next to the kernels. */
   readonly peak: MachinePeak;
-  readonly environment: {
-    readonly version: string;
-    /** The backend's own line: instruction set, threads, libraries. */
-    readonly backendDescription: string;
-    readonly deno: string;
-    readonly platform: string;
-    /** When it began, ISO 8601. */
-    readonly startedAt: string;
-    /** Processes at work or waiting then, mean of a minute; left out where it was not asked for. */
-    readonly load?: number;
-  };
+  readonly environment:
+    & Pick<
+      Environment,
+      "version" | "backendDescription" | "deno" | "platform" | "startedAt"
+    >
+    & {
+      /** Processes at work or waiting then, mean of a minute; left out where it was not asked for. */
+      readonly load?: number;
+    };
 }
 
 /** The figures of a benchmark's report, in order; only those with measurements. */

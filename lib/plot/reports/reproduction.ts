@@ -31,6 +31,7 @@ export interface PublishedNumber {
 
 /** Published numbers of a model under one protocol. */
 interface Published {
+  /** Its name among the published protocols. */
   readonly protocol: string;
   readonly label: string;
   readonly says: string;
@@ -38,11 +39,7 @@ interface Published {
 }
 
 /** A protocol of a recipe on one model. */
-export interface ReproducedPart {
-  /** Its name among the published protocols. */
-  readonly protocol: string;
-  readonly label: string;
-  readonly says: string;
+export interface ReproducedPart extends Omit<Published, "numbers"> {
   /** Whether all of the protocol's data were used. */
   readonly isWhole: boolean;
   /** Whether they came from a folder, and have no digest that they were compared with. */
@@ -75,13 +72,6 @@ export interface Reproduction {
   readonly environment: Environment;
 }
 
-/** A table with its title and a note. */
-interface TitledTable {
-  readonly title: string;
-  readonly note: string;
-  readonly table: TextTable;
-}
-
 const PUBLISHED = " (published)", PROTOCOLS = "Protocols";
 
 /** Whether published numbers of a part's protocol may stand in its column. */
@@ -108,7 +98,9 @@ function showPublished(numbers: readonly PublishedNumber[]): ReadonlyMap<string,
 }
 
 /** All tables of a reproduction, the main one first. */
-export function listReproductionTables(reproduction: Reproduction): TitledTable[] {
+export function listReproductionTables(
+  reproduction: Reproduction,
+): { readonly title: string; readonly note: string; readonly table: TextTable }[] {
   const { parts, others, lengths, model } = reproduction;
   const protocols = tabulate(parts, [
     ["column", "", headOf, true],
@@ -160,14 +152,11 @@ const listProtocols = (note: string, { columns, rows }: TextTable): Html =>
     )
   }`;
 
-const relative = ({ found, published }: DenseCheck) =>
-  `${(100 * Math.abs(found / published - 1)).toFixed(1)}%`;
-
 /** The checks of a reproduction, and methods that filtered nothing, in sentences. */
 export function describeChecks({ checks, parts, model }: Reproduction): string[] {
-  const checked = checks.map((check) =>
-    `Dense ${model} on ${check.label}: ${check.found.toFixed(2)}, published ${check.published} ` +
-    `(${check.source}), ${relative(check)} apart.`
+  const checked = checks.map(({ label, found, published, source }) =>
+    `Dense ${model} on ${label}: ${found.toFixed(2)}, published ${published} (${source}), ` +
+    `${(100 * Math.abs(found / published - 1)).toFixed(1)}% apart.`
   );
   const untouched = parts.flatMap(({ label, comparison: { methods } }) =>
     methods.filter(({ options, reach }) => options && reach && reach.missedKeys + reach.ownSkips === 0)

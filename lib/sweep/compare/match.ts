@@ -49,12 +49,6 @@ function withRatio(options: ResolvedOptions, ratio: number): ResolvedOptions {
 const LEAST = 0.005, MOST = 0.99;
 const TRIES = 6;
 
-/** A method at a ratio, by how much it spends more than it is to. */
-interface Tried {
-  readonly ratio: number;
-  readonly over: number;
-}
-
 /**
  * Finds the ratio at which a method has a retained fraction, by the secant. It retains less at a higher ratio, all at
  * 0.
@@ -67,7 +61,8 @@ export async function findRatio(
   target: number,
   spend: (ratio: number) => Promise<number | undefined>,
 ): Promise<number | undefined> {
-  let before: Tried = { ratio: 0, over: 1 - target }, ratio = asked;
+  // The last ratio, and by how much it spends more than it is to.
+  let before = { ratio: 0, over: 1 - target }, ratio = asked;
   const seen = new Set<number>();
   for (let i = 0; i < TRIES && !seen.has(ratio); i++) {
     seen.add(ratio);

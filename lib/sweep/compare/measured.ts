@@ -25,12 +25,6 @@ export interface Spent {
   readonly kvBytesAllocated: number;
 }
 
-const spentOf = (value: (name: keyof Spent) => number): Spent => ({
-  timeMs: value("timeMs"),
-  kvBytesHeld: value("kvBytesHeld"),
-  kvBytesAllocated: value("kvBytesAllocated"),
-});
-
 /** Losses of one method, and the other results of its runs. */
 export interface Measured extends MethodGroup {
   /** The requested ratio, where a comparison has several. */
@@ -99,7 +93,11 @@ export function measureRuns(runs: readonly MethodRun[], units: number) {
   return {
     ...{ losses, metrics, ratio: meanOf("achievedRatio"), kvRatio: meanOf("kvAchievedRatio") },
     retained: mapBudgets((budget) => mean(runs.map((own) => own.retained[budget]))),
-    spent: spentOf((key) => mean(runs.map((own) => own[key]))),
+    spent: {
+      timeMs: mean(runs.map(({ timeMs }) => timeMs)),
+      kvBytesHeld: mean(runs.map(({ kvBytesHeld }) => kvBytesHeld)),
+      kvBytesAllocated: mean(runs.map(({ kvBytesAllocated }) => kvBytesAllocated)),
+    },
     perLayer: perLayerOf(runs),
     ...reachOfRuns(runs),
   };

@@ -1,6 +1,6 @@
 /** Methods on several tasks at once: each metric of each method, and whether it differs significantly from its opponents. */
 import type { ItemMetric } from "../../eval/item_metrics.ts";
-import type { ItemBudget } from "../../eval/item_summary.ts";
+import type { ItemBudget, ItemMean } from "../../eval/item_summary.ts";
 import { differenceOf, testDifferences, type TestedDifference } from "../../eval/verdict.ts";
 import { type PairedMean, pairedMean } from "../../stats/paired.ts";
 import type { BudgetName, Retained } from "../budgets.ts";
@@ -64,17 +64,12 @@ export type Opposed = TestedDifference & {
 };
 
 /** @internal One metric of a task, of one method: a row of a comparison's table. */
-export interface ComparedResult {
+export interface ComparedResult extends ItemMean {
   readonly method: string;
   readonly task: string;
   readonly metric: string;
   /** Units: items, or tokens. */
   readonly units: number;
-  readonly value: number;
-  /** Mean over units of the values from which the metric is computed. */
-  readonly mean: number;
-  /** Standard error of that mean, over blocks; null of a single one. */
-  readonly standardError: number | null;
   /** Retained fractions on these units; comparisons of older versions have none. */
   readonly retained?: Retained;
   /** Its effects on the items, for a task that has some. */

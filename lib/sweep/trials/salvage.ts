@@ -3,7 +3,7 @@ import type { SQLInputValue } from "node:sqlite";
 import { UsageError } from "../../errors.ts";
 import type { OptionsRecord } from "../../methods/options.ts";
 import { explainVersion, migrate, migrateDigest } from "./migrations.ts";
-import type { ProposedTrial, Settings, StoredRecord } from "./store_records.ts";
+import type { ProposedTrial, Settings, StoredRecord, StoredUnit } from "./store_records.ts";
 import { TABLES } from "./store_tables.ts";
 import { StudyFile } from "./study_file.ts";
 
@@ -21,16 +21,9 @@ export interface Salvaged {
   /** Records whose digests match. */
   readonly records: readonly StoredRecord[];
   /** Units of work of other commands. */
-  readonly units: readonly Unit[];
+  readonly units: readonly StoredUnit[];
   /** How many trials and results were left out. */
   readonly lost: number;
-}
-
-/** A unit of work: its content, or its bytes. */
-interface Unit {
-  readonly kind: string;
-  readonly key: string;
-  readonly record: unknown;
 }
 
 /** The version of a file's store: the present one where its header is damaged. @throws {UsageError} If it is newer. */
@@ -96,7 +89,7 @@ export async function salvageStudy(path: string): Promise<Salvaged> {
   const records = [...rows<{ trial: number; record: string }>("result", "sequence")].flatMap((
     { trial, record },
   ) => tryTo(() => [Object(parse("result", trial, record)) as StoredRecord]) ?? []);
-  const units = [...rows<Unit & { record: string | Uint8Array }>("unit", "sequence")].flatMap((
+  const units = [...rows<StoredUnit<string | Uint8Array>>("unit", "sequence")].flatMap((
     { kind, key, record },
   ) =>
     tryTo(() => {

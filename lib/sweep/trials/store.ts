@@ -17,6 +17,7 @@ import {
   type StoredRecord,
   type StoredResult,
   type StoredTrial,
+  type StoredUnit,
   type StoredWorker,
   type StudyConditions,
   type StudyFacts,
@@ -519,12 +520,6 @@ interface ProposalRow extends Omit<Proposal, "point"> {
 interface ResultRow {
   readonly sequence: number;
   readonly record: string;
-}
-
-interface StoredUnit<R> {
-  readonly kind: string;
-  readonly key: string;
-  readonly record: R;
 }
 
 /** Settings of every study. */

@@ -77,6 +77,13 @@ export interface ChunkValue {
 /** The stored record of a trial that has ended. */
 export type StoredRecord = Trial | StoppedTrial;
 
+/** A unit of work that is no trial: its content, or its bytes. */
+export interface StoredUnit<R = unknown> {
+  readonly kind: string;
+  readonly key: string;
+  readonly record: R;
+}
+
 /** The stored record of a job whose results are units. */
 export interface EndedJob {
   /** Its digest. */
