@@ -155,19 +155,13 @@ export function poseRanking(
   return { tokens, labels, target };
 }
 
-/** One resample: the series as they are. */
-const asTheyAre = (length: number): MovingBlocks => ({
-  length,
-  resamples: 1,
-  fill: (_, counts) => counts.fill(1),
-});
-
 const orNull = (x: number) => Number.isNaN(x) ? null : x;
 
 /** AUROC and Spearman's correlation of every rule, in the order of {@linkcode headRules}. */
 export function rateRules(scores: RuleScores, { tokens, labels, target }: RankingTask): RuleQuality[] {
   const series = headRules().map((rule) => Float64Array.from(tokens, (token) => scores.get(rule)![token]!));
-  const draws = resampleRankings(series, labels, target, asTheyAre(tokens.length));
+  const once: MovingBlocks = { length: tokens.length, resamples: 1, fill: (_, counts) => counts.fill(1) };
+  const draws = resampleRankings(series, labels, target, once);
   return headRules().map((rule, i) => ({
     rule,
     auroc: orNull(draws[i]!.auroc[0]!),

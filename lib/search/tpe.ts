@@ -1,6 +1,5 @@
 /** The tree-structured Parzen estimator, as in Optuna 5. */
 import {
-  type Axis,
   fromNumber,
   isActive,
   type Observation,
@@ -72,11 +71,6 @@ export function ageWeights(count: number): number[] {
   );
 }
 
-/** Axes that are there together, group by group: a mixture is made for each, as of Optuna's `group`. */
-function groupAxes(space: SearchSpace): Axis[][] {
-  return [...Map.groupBy(space, ({ when }) => JSON.stringify(when ?? {})).values()];
-}
-
 /**
  * Proposes the next point. It is drawn several times from the density of good trials; the draw with the highest ratio
  * of that density to the density of all others is taken. The densities are multivariate, and running trials count among
@@ -91,7 +85,8 @@ export function proposeTpe(space: SearchSpace, trials: readonly Observation[], r
   const share = Math.ceil(0.1 * ended.length);
   const good = new Set(chooseGood(trials, objectives > 1 ? share : Math.min(MOST_GOOD, share)));
   const point: { [axis: string]: unknown } = {};
-  for (const axes of groupAxes(space)) {
+  // Axes that are there together have a mixture of their own, as of Optuna's `group`.
+  for (const axes of Map.groupBy(space, ({ when }) => JSON.stringify(when ?? {})).values()) {
     if (!isActive(axes[0]!, point)) continue;
     const has = ({ point }: Observation) => axes.every(({ name }) => Object.hasOwn(point, name));
     const mixture = (isGood: boolean) => {

@@ -59,7 +59,8 @@ export function measureImportance(trials: readonly Trial[]): OptionImportance | 
   const mean = points.reduce((sum, { value }) => sum + value, 0) / points.length;
   const variance = points.reduce((sum, { value }) => sum + (value - mean) ** 2, 0) / points.length;
   if (!(variance > 0)) return undefined;
-  const exact = isWhole(points, counts);
+  const exact = points.length === counts.reduce((product, count) => product * count, 1) &&
+    points.every(({ levels }) => !levels.includes(-1));
   const effects = exact ? anova(points, names, mean) : additive(points, names, counts, mean);
   const shares = effects.parts.map(({ options, variance: part }) => ({ options, share: part / variance }));
   return {
@@ -100,11 +101,6 @@ function collectPoints(trials: readonly Trial[]): { points: Point[]; names: stri
     levels: names.map((name) => levels.get(name)!.indexOf(JSON.stringify(group[0]!.options[name]))),
   }));
   return { points, names, counts: names.map((name) => levels.get(name)!.length) };
-}
-
-function isWhole(points: readonly Point[], counts: readonly number[]): boolean {
-  return points.length === counts.reduce((product, count) => product * count, 1) &&
-    points.every(({ levels }) => !levels.includes(-1));
 }
 
 /** Variances of effects, and the variance that all of them explain together. */

@@ -9,8 +9,7 @@ import { type Evaluation, type Filter, labelOf, type Task, type TaskTypes } from
 import { findTask, ownTask, type PerplexityTypes, TASKS } from "../eval/tasks/mod.ts";
 import type { LoadedModel } from "../model/load.ts";
 import { retrievalScores } from "../model/retrieval.ts";
-import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
-import { digestTokenizer } from "../model/tokenizer/tokenizer.ts";
+import { digestTokenizer, type Tokenizer } from "../model/tokenizer/tokenizer.ts";
 import type { NamedMethod } from "./compare/compared_methods.ts";
 import { compareMethods, type Comparison, type ComparisonArguments } from "./compare/comparison.ts";
 import { sha256 } from "../sha256.ts";

@@ -63,19 +63,8 @@ export interface PerplexityScores extends ChunkScores {
   readonly agree: Float64Array;
 }
 
-/** Scores the tokens of a chunk behind the one at `first`. */
-export const scoreBehind = (first: number): ChunkScorer<PerplexityScores> => scoreFrom(() => first);
-
-/** Scores only the last tokens of each chunk, whose losses are multiplied; means are those of all tokens. */
-export const scoreLast = (
-  countOf: (chunk: number) => number,
-  factor: number,
-): ChunkScorer<PerplexityScores> => ({
-  ...scoreFrom((ids, chunk) => ids.length - 1 - countOf(chunk), factor),
-  isPooled: true,
-});
-
-const scoreFrom = (
+/** Scores the tokens of each chunk behind the one at `firstOf`; losses are multiplied. */
+export const scoreBehind = (
   firstOf: (ids: Int32Array, chunk: number) => number,
   factor = 1,
 ): ChunkScorer<PerplexityScores> => ({
@@ -179,6 +168,6 @@ export class PerplexityEvaluation extends ChunkEvaluation<PerplexityTypes, Perpl
    */
   constructor(model: EvaluatedModel, ids: Int32Array, options: PerplexityOptions = {}) {
     const { context = 512, cacheBytes } = options;
-    super(perplexity, model, cutChunks(ids, context), scoreBehind(0), cacheBytes);
+    super(perplexity, model, cutChunks(ids, context), scoreBehind(() => 0), cacheBytes);
   }
 }

@@ -27,6 +27,6 @@ export const perplexityLlamaCpp: Task<PerplexityTypes> = {
     }
     const chunks = cutChunks(ids, context);
     if (tokenizer.addsBos) { for (const chunk of chunks) chunk[0] = tokenizer.bosId!; }
-    return scoreChunks(model, chunks, scoreBehind(context / 2), cacheBytes);
+    return scoreChunks(model, chunks, scoreBehind(() => context / 2), cacheBytes);
   },
 };

@@ -14,5 +14,5 @@ export const perplexityStreaming: Task<PerplexityTypes> = {
   label: (context) => `streaming over ${context}`,
   isWhole: true,
   open: (model, { ids, cacheBytes }) =>
-    scoreChunks(model, cutChunks(ids, Math.max(ids.length, 2)), scoreBehind(0), cacheBytes),
+    scoreChunks(model, cutChunks(ids, Math.max(ids.length, 2)), scoreBehind(() => 0), cacheBytes),
 };

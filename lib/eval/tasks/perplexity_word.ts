@@ -4,7 +4,7 @@
  */
 import type { Task } from "../task.ts";
 import { PYTHON_SPACE, strip } from "../python_text.ts";
-import { perplexity, type PerplexityTypes, scoreChunks, scoreLast } from "./perplexity.ts";
+import { perplexity, type PerplexityTypes, scoreBehind, scoreChunks } from "./perplexity.ts";
 
 /** Ids to feed, and how many of its last tokens are scored. */
 export interface Window {
@@ -92,7 +92,7 @@ export const perplexityWord: Task<PerplexityTypes> = {
       words += countWords(page);
     }
     const chunks = windows.map(({ ids }) => ids);
-    const scorer = scoreLast((chunk) => windows[chunk]!.scored, tokens / words);
-    return scoreChunks(model, chunks, scorer, cacheBytes, perplexityWord);
+    const scorer = scoreBehind((ids, chunk) => ids.length - 1 - windows[chunk]!.scored, tokens / words);
+    return scoreChunks(model, chunks, { ...scorer, isPooled: true }, cacheBytes, perplexityWord);
   },
 };

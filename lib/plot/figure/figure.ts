@@ -1,6 +1,6 @@
 /** A figure as a value: its data for plotly, with colours by name so that one figure serves light and dark pages. */
 import { displayFigure, type MediaBundle } from "./display.ts";
-import { type ImageOptions, saveFigureImage } from "./image.ts";
+import { type ImageOptions, renderImages } from "./image.ts";
 import { renderPage } from "./page.ts";
 import { readPlotly } from "./plotly.ts";
 import type { JsonObject } from "./json.ts";
@@ -84,7 +84,13 @@ export class Figure implements FigureParts {
    * @throws {ChromiumError} If there is no Chromium, or it could not draw.
    */
   async saveImage(path: string, options: ImageOptions = {}): Promise<void> {
-    await saveFigureImage(this, path, options);
+    const format = path.match(/\.(png|svg)$/i)?.at(1)?.toLowerCase();
+    if (format !== "png" && format !== "svg") {
+      throw new RangeError(`Cannot save "${path}": found no known ending, expected .png or .svg`);
+    }
+    const [image] = await renderImages([this], format, options);
+    if (format === "svg") await Deno.writeTextFile(path, image!);
+    else await Deno.writeFile(path, Uint8Array.fromBase64(image!.replace(/^[^,]*,/, "")));
   }
 
   /** The figure in a notebook: plotly's JSON, HTML that draws itself, and a line of text. */

@@ -47,7 +47,10 @@ export async function renderImages(
   format: "svg" | "png",
   { width = 900, scale = 2, theme = LIGHT }: ImageOptions = {},
 ): Promise<string[]> {
-  expectSize(width, scale);
+  expectInteger("width", width, 100, 10_000);
+  if (!(scale >= 0.1 && scale <= 10)) {
+    throw new RangeError(`Cannot draw an image: found scale ${scale}, expected 0.1 to 10`);
+  }
   if (figures.length === 0) return [];
   const plotly = await readPlotly();
   return await inPage(width + 100, async (page) => {
@@ -78,29 +81,4 @@ export async function printImages(images: readonly string[]): Promise<Uint8Array
     }
     return printed;
   });
-}
-
-function expectSize(width: number, scale: number): void {
-  expectInteger("width", width, 100, 10_000);
-  if (!(scale >= 0.1 && scale <= 10)) {
-    throw new RangeError(`Cannot draw an image: found scale ${scale}, expected 0.1 to 10`);
-  }
-}
-
-/** Writes one figure as an image; the path's ending names which kind. */
-export async function saveFigureImage(
-  figure: FigureParts,
-  path: string,
-  options: ImageOptions,
-): Promise<void> {
-  const format = formatOf(path), [image] = await renderImages([figure], format, options);
-  if (format === "svg") await Deno.writeTextFile(path, image!);
-  else await Deno.writeFile(path, Uint8Array.fromBase64(image!.replace(/^[^,]*,/, "")));
-}
-
-/** The format of a path's ending. @throws {RangeError} If it has another one. */
-function formatOf(path: string): "png" | "svg" {
-  const format = path.match(/\.(png|svg)$/i)?.at(1)?.toLowerCase();
-  if (format === "png" || format === "svg") return format;
-  throw new RangeError(`Cannot save "${path}": found no known ending, expected .png or .svg`);
 }

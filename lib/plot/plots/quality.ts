@@ -1,7 +1,6 @@
 /** A task's metrics (perplexity, KL divergence) against the pruning ratio: queries skipped, one curve a configuration. */
-import { formatMetric, readMetric } from "../../eval/metrics.ts";
+import { formatMetric, type Metric, readMetric } from "../../eval/metrics.ts";
 import type { Task } from "../../eval/task.ts";
-import type { Metric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { readRecord } from "../../methods/options.ts";
 import { filtersQueries } from "../../methods/sides.ts";

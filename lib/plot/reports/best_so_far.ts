@@ -2,8 +2,7 @@
 import { costOf, type Metric, readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
-import type { Figure } from "../figure/figure.ts";
-import { axis } from "../figure/figure.ts";
+import { axis, type Figure } from "../figure/figure.ts";
 import { chart, trace } from "../figure/parts.ts";
 import { isControl } from "../trials/trial_label.ts";
 

@@ -1,6 +1,5 @@
 /** The report of two runs side by side: a summary of their differences, and the table. */
-import { formatMetric, lossUnit } from "../../eval/metrics.ts";
-import { blockOf } from "../../eval/metrics.ts";
+import { blockOf, formatMetric, lossUnit } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import {
   type DifferenceRow,

@@ -123,10 +123,17 @@ export function renderSite(entries: readonly SiteEntry[]): Map<string, string> {
       })
     }`;
   };
-  const pages = new Map<string, string>();
-  pages.set(SITE_FILES.index, renderIndex(sections, nav(SITE_FILES.index)));
+  const plotly = { src: SITE_FILES.plotly };
+  const index = renderPage({
+    title: "Token Filtering: results",
+    intro: markup`<p class="muted">${plural(sections.length, "result")}.</p>`,
+    nav: nav(SITE_FILES.index),
+    sections,
+    plotly,
+  });
+  const pages = new Map<string, string>([[SITE_FILES.index, index]]);
   for (const [i, entry] of entries.entries()) {
-    const options = { plotly: { src: SITE_FILES.plotly }, nav: nav(files[i]!) };
+    const options = { plotly, nav: nav(files[i]!) };
     pages.set(files[i]!, explain(entry, () => kindOf(entry).render(entry.data, options)));
   }
   return pages;
@@ -166,14 +173,4 @@ function renderSummary(entry: SiteEntry, file: string): Html {
   return markup`<h2><a href="${file}">${title}: ${entry.name}</a></h2>
 <p>${headline(entry.data)}</p>
 <p class="muted">${facts.join(" · ")}</p>`;
-}
-
-function renderIndex(sections: readonly Html[], nav: Html): string {
-  return renderPage({
-    title: "Token Filtering: results",
-    intro: markup`<p class="muted">${plural(sections.length, "result")}.</p>`,
-    nav,
-    sections,
-    plotly: { src: SITE_FILES.plotly },
-  });
 }

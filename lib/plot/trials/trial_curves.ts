@@ -1,6 +1,5 @@
 /** Trials as curves over skipped fractions or budgets: one per configuration, a band for random, the Pareto front. */
-import { formatMetric, readMetric } from "../../eval/metrics.ts";
-import type { Metric } from "../../eval/metrics.ts";
+import { formatMetric, type Metric, readMetric } from "../../eval/metrics.ts";
 import { mean } from "../../mean.ts";
 import { findMethod } from "../../methods/list.ts";
 import { missesRequested } from "../../sweep/summary.ts";

@@ -120,7 +120,8 @@ export type ComparedBase = Omit<MethodOptions, "fusion" | "invert" | "preset">;
 function chooseMethods(names: readonly string[], base: ComparedBase): NamedMethod[] {
   const resolve = (spans: MethodOptions) =>
     [...new Set(names)].map((name): NamedMethod => {
-      const own = ownMethod(name), set = own ?? KNOWN.get(name);
+      const isOwn = ownRule()?.rule.name === name;
+      const set = isOwn ? { fusion: name as MethodName } : KNOWN.get(name);
       if (set === undefined) {
         throw new RangeError(`Cannot compare "${name}": expected some of ${[...KNOWN.keys()].join(", ")}`);
       }
@@ -143,11 +144,6 @@ function chooseMethods(names: readonly string[], base: ComparedBase): NamedMetho
   return [...alike.values()].map(([first, ...others]) =>
     others.length === 0 ? first! : { ...first!, same: others.map(({ name }) => name) }
   );
-}
-
-/** Options of the rule that a user brought. */
-function ownMethod(name: string): MethodOptions | undefined {
-  return ownRule()?.rule.name === name ? { fusion: name as MethodName } : undefined;
 }
 
 const isControl = (name: string) => CONTROLS.some((control) => control === name);
