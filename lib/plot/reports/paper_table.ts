@@ -5,7 +5,7 @@ import { mean } from "../../mean.ts";
 import type { ComparedMethod, Comparison } from "../../sweep/compare/comparison.ts";
 import type { ComparedResult } from "../../sweep/compare/verdicts.ts";
 import { type BudgetName, BUDGETS, showFraction } from "../../sweep/budgets.ts";
-import type { TextTable } from "../figure/page.ts";
+import { type TableColumn, tabulate, type TextTable } from "../figure/page.ts";
 import { isControl } from "../trials/trial_label.ts";
 
 /** One comparison of a table, whose columns it gives. */
@@ -76,10 +76,18 @@ function meanOfTasks(results: readonly ComparedResult[]): Numbers[] {
   }];
 }
 
+/** A row: a method with its budgets, or a published one, which has none. */
+interface PaperRow {
+  readonly name: string;
+  readonly method?: ComparedMethod;
+  readonly share: (budget: BudgetName) => string;
+}
+
 /** Methods of all parts by name: each with its budgets, from the least to the most where parts differ. */
 function mergeMethods(parts: readonly PaperPart[]) {
   const groups = Map.groupBy(parts.flatMap(({ methods }) => methods), ({ name }) => name);
-  return [...groups.values()].map((own) => ({
+  return [...groups].map(([name, own]) => ({
+    name,
     method: own[0]!,
     share(budget: BudgetName): string {
       const known = own.map(({ retained }) => retained?.[budget]).filter((share) => share !== undefined);
@@ -116,40 +124,28 @@ export function tabulatePaper(given: PaperPart | readonly PaperPart[]): TextTabl
     };
     return [i, new Map([...Map.groupBy(ranked, ({ asked }) => asked)].map(costs))];
   }));
-  const cell = (method: ComparedMethod, column: Numbers, i: number) => {
-    const found = column.of(method.name);
+  const cell = ({ name, method }: PaperRow, column: Numbers, i: number) => {
+    const found = column.of(name);
     if (typeof found !== "object") return found ?? "-";
-    const isBest = isRanked(method) && costOf(column, found.value) === bestOf.get(i)!.get(method.asked);
+    const isBest = method !== undefined && isRanked(method) &&
+      costOf(column, found.value) === bestOf.get(i)!.get(method.asked);
     return isBest ? `**${found.shown}**` : found.shown;
   };
-  const budgets = ["pairs", "cache"] as const;
   const others = new Set(parts.flatMap(({ published }) => [...published?.keys() ?? []]));
-  return {
-    columns: ["method", ...budgets.map((name) => BUDGETS[name].label), ...columns.map(({ name }) => name)],
-    hints: [
-      ...[
-        "with the requested ratio, where there are several",
-        ...budgets.map((name) => `${BUDGETS[name].title}, in % of the full model's`),
-      ],
-      ...columns.map(({ hint }) => hint),
-    ],
-    rows: [
-      ...merged.map(({ method, share }) => [
-        method.name,
-        ...budgets.map(share),
-        ...columns.map((column, i) => cell(method, column, i)),
-      ]),
-      ...[...others].map((name) => [
-        name,
-        ...budgets.map(() => "-"),
-        ...columns.map(({ of }) => {
-          const found = of(name);
-          return typeof found === "string" ? found : "-";
-        }),
-      ]),
-    ],
-    left: [true, false, false, ...columns.map(() => false)],
-  };
+  const rows = [...merged, ...Array.from(others, (name): PaperRow => ({ name, share: () => "-" }))];
+  return tabulate<PaperRow>(rows, [
+    ["method", "with the requested ratio, where there are several", ({ name }) => name, true],
+    ...(["pairs", "cache"] as const).map((budget): TableColumn<PaperRow> => [
+      BUDGETS[budget].label,
+      `${BUDGETS[budget].title}, in % of the full model's`,
+      ({ share }) => share(budget),
+    ]),
+    ...columns.map((column, i): TableColumn<PaperRow> => [
+      column.name,
+      column.hint,
+      (row) => cell(row, column, i),
+    ]),
+  ]);
 }
 
 /** Dense first, then methods, then controls. */
