@@ -16,7 +16,6 @@ export interface FilterReach {
   readonly ownSkips: number;
 }
 
-/** The masks of a sequence. */
 export type ReachMasks = Pick<EvaluatedSequence, "keep" | "kvKeep">;
 
 /**

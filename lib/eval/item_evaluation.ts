@@ -14,7 +14,6 @@ import type { ChunkRecord, Filter, RunControl, TaskTypes } from "./task.ts";
  */
 type ItemScores = ChunkScores & { readonly [name: string]: Float64Array };
 
-/** The method for a context of a length in tokens. */
 export const filterFor = (filter: Filter): (contextTokens: number) => Pruner =>
   typeof filter === "function" ? filter : () => filter;
 

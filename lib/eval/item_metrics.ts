@@ -68,7 +68,6 @@ export const FOUND: ItemMetric = {
 
 /** Distance between two models' greedy continuations of one context; the full model's comes first. */
 export interface GreedyDistance extends Metric {
-  /** Distance for one item. */
   readonly between: (dense: readonly number[], ids: readonly number[]) => number;
 }
 

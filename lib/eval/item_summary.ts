@@ -51,7 +51,6 @@ export interface ItemBudget {
   readonly meanReach: MeanReach;
   /** Fraction of attention that was skipped after the warm-up, over all layers; null where no token came after it. */
   readonly achievedRatio: number | null;
-  /** The same of each layer. */
   readonly skipRatioPerLayer: readonly (number | null)[];
   /** Compression ratio: keys and values evicted, of those decided, over all layers; null where there is no such rule. */
   readonly kvAchievedRatio: number | null;
@@ -62,11 +61,9 @@ export interface ItemBudget {
 }
 
 export interface ItemRuns {
-  /** The task's name, and its metrics per item. */
   readonly task: { readonly name: string; readonly metrics: readonly ItemMetric[] };
   readonly items: readonly Pick<Item, "requests" | "gold" | "sought">[];
   readonly dense: readonly ItemScore[];
-  /** The filtered run's, if there was one. */
   readonly filtered?: readonly ItemScore[];
 }
 
@@ -83,7 +80,6 @@ export interface TextRuns {
   readonly task: Pick<Task, "name" | "loss" | "headline">;
   /** The dense run's losses, chunk by chunk. */
   readonly dense: readonly Float64Array[];
-  /** The filtered run's, if there was one. */
   readonly filtered?: readonly Float64Array[];
 }
 

@@ -32,7 +32,6 @@ export interface EvaluatedModel {
   logits(hidden: Tensor, out?: Tensor): Tensor;
 }
 
-/** A sequence that can branch. */
 export interface BranchingSequence extends EvaluatedSequence {
   fork(): BranchingSequence;
 }

@@ -8,7 +8,6 @@ import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";
 
 /** @internal A method to measure; without a pruner it is the full model. */
 export interface MeasuredMethod {
-  /** Its name in tables and plots. */
   readonly name: string;
   /** Undefined = dense. */
   readonly pruner?: Pruner;

@@ -9,9 +9,7 @@ export interface Metric {
   readonly name: string;
   /** Its column in tables. */
   readonly label: string;
-  /** Description in one line. */
   readonly help: string;
-  /** Which way is good. */
   readonly better: "lower" | "higher";
   readonly digits: number;
   /** Whether it is a fraction, shown in percent. */

@@ -97,7 +97,6 @@ export function nextTokenNll(
   return nll;
 }
 
-/** A model's scores for given tokens. */
 export interface TokenScores {
   /** -ln p of each, nats. */
   readonly nll: Float64Array<ArrayBuffer>;

@@ -55,7 +55,6 @@ export function dropRatioOf({ judged, droppedPerLayer }: DropCounts): number | n
   return judged === 0 ? null : dropped / (droppedPerLayer.length * judged);
 }
 
-/** The same of each layer. */
 export function dropRatiosOf({ judged, droppedPerLayer }: DropCounts): (number | null)[] {
   return droppedPerLayer.map((dropped) => judged === 0 ? null : dropped / judged);
 }

@@ -60,7 +60,6 @@ export function trialFields(task: Task): Fields {
 /** Letters of a value that a message shows. */
 const SHOWN = 80;
 
-/** A value as a message shows it. */
 export function showFound(value: unknown): string {
   const json = JSON.stringify(value) ?? "nothing";
   return json.length > SHOWN ? `${json.slice(0, SHOWN)}…` : json;

@@ -5,7 +5,6 @@ import { findTask } from "../eval/tasks/mod.ts";
 import { effectiveOptions, readRecord } from "../methods/options.ts";
 import type { Trial } from "./trial.ts";
 
-/** The effect of one option, or of two together. */
 export interface OptionEffect {
   /** One option, or the two of an interaction. */
   readonly options: readonly string[];
@@ -72,7 +71,6 @@ export function measureImportance(trials: readonly Trial[]): OptionImportance | 
   };
 }
 
-/** A trial's loss increase. */
 export function excessLoss(trial: Trial): number {
   return readMetric(trial, excessKeys(findTask(trial.task)).delta);
 }

@@ -67,7 +67,6 @@ export function encodeStudyItems(
   return items;
 }
 
-/** The last items that a tokenizer encoded. */
 const lastItems = new WeakMap<Tokenizer, { readonly key: string; readonly items: readonly EncodedItem[] }>();
 
 /** Units of work of a study (chunks of its text, or items), tokens of all, and of the longest. */
@@ -148,7 +147,6 @@ export async function describeConditions(
   };
 }
 
-/** The conditions that the numbers of a study depend on, for a model on a backend. */
 function conditionsOf(study: Study<TaskTypes>): Promise<RunConditions> {
   const { backend, cacheDType } = study.model.model;
   return describeConditions(study, backend.name, cacheDType, backend.products);

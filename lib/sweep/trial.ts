@@ -56,7 +56,6 @@ export type Limits = { readonly [name in ObjectiveName]?: number };
 export interface SearchRequest {
   readonly space: SearchSpace;
   readonly sampler: SamplerName;
-  /** Seed of its random draws. */
   readonly seed: number;
   /** Proposals; a grid ends with its last point. */
   readonly trials: number;

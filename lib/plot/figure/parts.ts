@@ -78,7 +78,6 @@ export function markOf(color: Json, symbol: Json, size: number, width = 2): Json
   return { color, symbol, size, line: { color, width } };
 }
 
-/** How kept and skipped tokens are marked. */
 export function decisionMark(keep: boolean, size: number): JsonObject {
   return keep ? markOf("@series0", "circle-open", size, 1.5) : { color: "@series1", symbol: "x", size };
 }

@@ -67,7 +67,6 @@ export function collectTrueRedundancy(
   }));
 }
 
-/** Density of sorted numbers at the points of a grid. */
 export function estimateDensity(sorted: readonly number[], grid: readonly number[]): number[] {
   const n = sorted.length;
   if (n === 0) return grid.map(() => 0);

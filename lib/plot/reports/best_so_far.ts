@@ -41,7 +41,6 @@ export function progressOf({ trials, environment }: SweepSummary): Progress {
   };
 }
 
-/** Draws the best value after each trial. */
 export function plotBestSoFar(progress: Progress): Figure {
   const { trial, best } = collectBestSoFar(progress), { headline: { label }, trials } = progress;
   const last = trials.findLast(({ value, isControl }) => value !== undefined && !isControl)!;

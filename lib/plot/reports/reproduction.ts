@@ -21,7 +21,6 @@ import { formatCsv, formatShort } from "./csv.ts";
 import { PAPER_LEGEND, tabulatePaper } from "./paper_table.ts";
 import { describeComparison } from "./verdict.ts";
 
-/** One number that others have published. */
 export interface PublishedNumber {
   /** Method and ratio: `FLAP 20%`, `dense`. */
   readonly row: string;

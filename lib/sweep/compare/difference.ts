@@ -27,7 +27,6 @@ export interface ScoreResult {
   readonly kvAchievedRatio?: number | null;
 }
 
-/** A result of a task, and its name. */
 export type RunResult =
   & { readonly name: string }
   & (

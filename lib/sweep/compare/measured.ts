@@ -9,7 +9,6 @@ import { type Control, controlFor, isBaseline, seedlessKey } from "./controls.ts
 import { type Matched, ownBudget } from "./match.ts";
 import type { ComparedSeries, Contender, Reach } from "./verdicts.ts";
 
-/** A method with its seeds. */
 export interface MethodGroup {
   readonly name: string;
   readonly methods: readonly NamedMethod[];
@@ -55,7 +54,6 @@ function reachOfRuns(runs: readonly Partial<Reach>[]): { readonly reach?: Reach 
 /** Ratios of skipped queries and evicted keys in each layer, where there were any; mean over seeds. */
 export type PerLayer = Partial<Pick<TaskResult, "skipRatioPerLayer" | "dropRatioPerLayer">>;
 
-/** Means over runs, layer by layer. */
 function perLayerOf(runs: readonly PerLayer[]): PerLayer {
   const meanOf = (key: keyof PerLayer) => {
     const all = runs.flatMap((run) => run[key] === undefined ? [] : [run[key]]);
@@ -68,7 +66,6 @@ function perLayerOf(runs: readonly PerLayer[]): PerLayer {
   return { ...(skipRatioPerLayer && { skipRatioPerLayer }), ...(dropRatioPerLayer && { dropRatioPerLayer }) };
 }
 
-/** Results of a run of one method and seed. */
 export interface MethodRun
   extends PerLayer, Partial<Reach>, Pick<TaskResult, "achievedRatio" | "kvAchievedRatio" | keyof Spent> {
   readonly retained: Retained;

@@ -9,7 +9,6 @@ type Names = { readonly [old: string]: string };
 export interface Migration {
   /** Renamed fields and options, of all that is kept. */
   readonly fields?: Names;
-  /** Renamed flags of the study. */
   readonly flags?: Names;
   /** Whether an option that is renamed decides something in a trial, whose digest then differs. */
   readonly redigests?: (options: OptionsRecord) => boolean;

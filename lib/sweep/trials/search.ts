@@ -66,7 +66,6 @@ export function observeTrial(
   };
 }
 
-/** A proposal and, where it can be run, its method. */
 type Proposed = Proposal & { readonly method?: ResolvedOptions };
 
 /** A search under way: it makes proposals, and passes their results to the sampler. */

@@ -372,7 +372,6 @@ export class StudyStore implements Disposable {
     return this.#trialsWhere("TRUE ORDER BY number");
   }
 
-  /** The trial of a digest, if there is one. */
   find(digest: string): StoredTrial | undefined {
     return this.#trialsWhere("digest = ?", digest)[0];
   }
@@ -527,7 +526,6 @@ const FACTS = { name: "string", conditions: "object", runDigest: "string", flags
   readonly [name in keyof StudyFacts]: string;
 };
 
-/** The state of a trial that ended with a record. */
 const endOf = (record: object): TrialState => "stopped" in record ? "pruned" : "complete";
 
 const HELD = "number = ? AND owner = ? AND attempt = ? AND state = 'running'";

@@ -46,7 +46,6 @@ export interface Proposal {
   readonly point: Point;
   /** Digest of its options; null where they cannot be run. */
   readonly digest: string | null;
-  /** Why they cannot be. */
   readonly error: string | null;
 }
 
@@ -74,7 +73,6 @@ export interface ChunkValue {
   readonly denseLoss: number;
 }
 
-/** The stored record of a trial that has ended. */
 export type StoredRecord = Trial | StoppedTrial;
 
 /** A unit of work that is no trial: its content, or its bytes. */
@@ -86,7 +84,6 @@ export interface StoredUnit<R = unknown> {
 
 /** The stored record of a job whose results are units. */
 export interface EndedJob {
-  /** Its digest. */
   readonly trial: string;
   readonly timeMs: number;
 }
@@ -105,7 +102,6 @@ export interface StoredWorker {
   readonly trial: number | null;
 }
 
-/** A trial that a worker has. */
 export interface HeldTrial {
   readonly number: number;
   readonly owner: string;

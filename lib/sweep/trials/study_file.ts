@@ -22,12 +22,10 @@ export class StudyFile implements Disposable {
     this.#db = guard(path, () => new DatabaseSync(path, { timeout: timeoutMs }));
   }
 
-  /** Whether it is a study's. */
   get isStudy(): boolean {
     return this.get<{ application_id: number }>("PRAGMA application_id")!.application_id === TABLES.id;
   }
 
-  /** The version of its store. */
   get version(): number {
     return this.get<{ user_version: number }>("PRAGMA user_version")!.user_version;
   }

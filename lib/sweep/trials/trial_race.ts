@@ -113,6 +113,5 @@ export interface RacingTrial {
   readonly signal: AbortSignal;
   /** Takes the losses of the next chunk, and the full model's. */
   report(losses: Float64Array, denseLosses: Float64Array): void;
-  /** The record of the trial once it is stopped. */
   describe(): Pick<StoppedTrial, "stopped" | "chunkLosses" | "chunks" | "partialDelta">;
 }
