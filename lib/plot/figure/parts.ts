@@ -1,6 +1,14 @@
 /** Pieces of layouts and traces that several plots share, and the chart that they make. */
 import { axis, baseLayout, Figure, type Json, type JsonObject } from "./figure.ts";
 
+/** The hint where no trial of a sweep decided a token. */
+export const NO_DECISION = "No trial here decided a token: give the sweep more --tokens than its --warmup";
+
+/** The hint where no layer has tokens of both classes, so that no rule can be ranked. @param what Its first words */
+export function missingClasses(what: string): string {
+  return `${what}: no layer has both redundant and needed tokens past the warm-up. Take a longer text, or a ratio above 0.`;
+}
+
 /** The hint where no token has the numbers of a plot. */
 export function missingTokens(what: "a score" | "similarities"): string {
   return `No token has ${what}: a sequence's first token has none. Score a longer text.`;

@@ -34,11 +34,6 @@ export interface ComparisonRows {
 }
 
 const ROW_PIXELS = 34;
-const TITLES = {
-  "dense": "Loss increase of each method",
-  "random": "Better or worse than the random baseline",
-  "random-protected": "Better or worse than the random baseline",
-} as const;
 
 /** Gathers the differences to the full model, or to a control of the same window. */
 export function collectComparison(comparison: Comparison, base: ComparisonBase): ComparisonRows {
@@ -94,7 +89,10 @@ export function formatPercent({ estimate, low, high }: Interval): string {
 
 /** Draws a mark and an interval a method. */
 export function plotComparison({ base, unit, rows, confidence }: ComparisonRows): Figure {
-  const title = TITLES[base], off = rows.filter(({ missed }) => missed).length;
+  const title = base === "dense"
+    ? "Loss increase of each method"
+    : "Better or worse than the random baseline";
+  const off = rows.filter(({ missed }) => missed).length;
   if (rows.length === 0) {
     return emptyFigure(
       title,

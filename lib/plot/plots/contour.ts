@@ -20,8 +20,6 @@ export interface LossContour {
   readonly trials: readonly (readonly number[])[];
 }
 
-const TITLE = "Loss over two options";
-
 /**
  * Gathers the mean loss increase for each pair of values, over all other options and seeds.
  *
@@ -73,7 +71,7 @@ export function collectContour(
 export function plotContour(contour: LossContour | undefined): Figure {
   if (contour === undefined) {
     return emptyFigure(
-      TITLE,
+      "Loss over two options",
       "No two options vary by number: give two a list, as in --tau 0,1,4 --prune-ratio 0.3,0.5",
     );
   }

@@ -3,7 +3,7 @@ import { readRecord } from "../../methods/options.ts";
 import { filtersQueries } from "../../methods/sides.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import { emptyFigure, type Figure, titleUnderScale } from "../figure/figure.ts";
-import { chart, colorScale, layerAxis, rowAxis, scaleAbove } from "../figure/parts.ts";
+import { chart, colorScale, layerAxis, NO_DECISION, rowAxis, scaleAbove } from "../figure/parts.ts";
 import { curveKey, nameCurves, pointKey } from "../trials/trial_label.ts";
 
 /** @internal The numbers of the plot. */
@@ -55,10 +55,7 @@ export function collectLayerSkips(summary: SweepSummary): LayerSkips {
 export function plotLayerSkips({ names, ratios, dropped }: LayerSkips): Figure {
   const title = "Queries skipped per layer";
   if (ratios.length === 0) {
-    return emptyFigure(
-      title,
-      "No trial here decided a token: give the sweep more --tokens than its --warmup",
-    );
+    return emptyFigure(title, NO_DECISION);
   }
   const layers = ratios[0]!.map((_, layer) => layer);
   const lost = dropped === 0 ? "" : ` The first ${names.length} of ${names.length + dropped} rows are shown.`;

@@ -5,7 +5,7 @@ import { BUDGETS } from "../../sweep/budgets.ts";
 import { excessLoss } from "../../sweep/importance.ts";
 import type { SweepSummary, Trial } from "../../sweep/trial.ts";
 import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts";
-import { chart, trace } from "../figure/parts.ts";
+import { chart, NO_DECISION, trace } from "../figure/parts.ts";
 import { styleRule } from "../trials/rule_style.ts";
 import { hoverLines, isControl, methodName, trialOptions, varyingOptions } from "../trials/trial_label.ts";
 import { drawnMetrics } from "./quality.ts";
@@ -121,10 +121,7 @@ function spreadLevels(places: readonly (readonly (number | null)[])[], options: 
 /** Draws the axes one below the other, so that a narrow page has room for them too. */
 export function plotParallel({ axes, options, trials, dropped, worse }: ParallelTrials): Figure {
   if (trials.length === 0) {
-    return emptyFigure(
-      TITLE,
-      "No trial here decided a token: give the sweep more --tokens than its --warmup",
-    );
+    return emptyFigure(TITLE, NO_DECISION);
   }
   const rules = [...Map.groupBy(trials, ({ rule }) => rule)]
     .sort(([a], [b]) => styleRule(a).rank - styleRule(b).rank);

@@ -2,7 +2,7 @@
 import type { RuleQualityWithIntervals } from "../../heads/report.ts";
 import { chooseLayer } from "../figure/choice_slider.ts";
 import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
-import { chart, shorten, trace } from "../figure/parts.ts";
+import { chart, missingClasses, shorten, trace } from "../figure/parts.ts";
 import { HIDDEN_NOTE, styleRule, visibilityOf } from "../trials/rule_style.ts";
 
 /**
@@ -38,10 +38,7 @@ export function plotRoc({ layers }: Roc): Figure {
   const title = "ROC curves of the rules";
   const drawn = layers.filter(({ curves }) => curves.length > 0);
   if (drawn.length === 0) {
-    return emptyFigure(
-      title,
-      "No curve: no layer has both redundant and needed tokens past the warm-up. Take a longer text, or a ratio above 0.",
-    );
+    return emptyFigure(title, missingClasses("No curve"));
   }
   const hidden = drawn.some(({ curves }) => curves.some(({ rule }) => !styleRule(rule).main));
   const line = { color: "@muted", width: 1, dash: "dash" };

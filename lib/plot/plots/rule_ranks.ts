@@ -1,7 +1,16 @@
 /** AUROC and Spearman's correlation of each rule, layer by layer, with intervals. */
 import type { RuleQualityWithIntervals } from "../../heads/report.ts";
 import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
-import { chart, dashedLine, layerAxis, markOf, shorten, trace, whiskers } from "../figure/parts.ts";
+import {
+  chart,
+  dashedLine,
+  layerAxis,
+  markOf,
+  missingClasses,
+  shorten,
+  trace,
+  whiskers,
+} from "../figure/parts.ts";
 import { HIDDEN_NOTE, styleRule, visibilityOf } from "../trials/rule_style.ts";
 
 /** @internal A measure of a rule's quality. */
@@ -76,10 +85,7 @@ const SPREAD = 0.56;
 export function plotRuleRanks({ measure, layers, curves }: RuleRanks): Figure {
   const words = WORDS[measure];
   if (curves.every(({ values }) => values.every((v) => v === null))) {
-    return emptyFigure(
-      words.title,
-      "No rule can be ranked: no layer has both redundant and needed tokens past the warm-up. Take a longer text, or a ratio above 0.",
-    );
+    return emptyFigure(words.title, missingClasses("No rule can be ranked"));
   }
   const main = curves.filter(({ rule }) => styleRule(rule).main);
   const some = curves.some(({ low }) => low.some((x) => x !== null));

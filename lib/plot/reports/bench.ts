@@ -173,7 +173,7 @@ export function tabulatePeers(rows: readonly PeerRow[]): TextTable {
  *
  * @returns HTML that loads nothing from anywhere.
  */
-export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOptions): string {
+export function renderBenchReport(report: BenchReport, page: ReportOptions): string {
   const { environment, peak, kernels, lengths, peers = [], bars = [] } = report;
   const model = report.model ?? "tiny";
   const gflops = (peak.flopsPerSecond / 1e9).toFixed(0), gbps = (peak.bytesPerSecond / 1e9).toFixed(1);
@@ -181,6 +181,7 @@ export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOp
     ? "Times are medians."
     : "Kernels were verified before they were timed; times are medians.";
   return renderPage({
+    ...page,
     title: "Time and memory",
     intro: markup`<p class="muted">${note}</p>${
       renderFacts([
@@ -191,7 +192,6 @@ export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOp
         ["when", formatTime(environment.startedAt)],
       ])
     }`,
-    nav,
     sections: [
       ...plotBench(report),
       bars.length > 0 && tableSection(
@@ -209,6 +209,5 @@ export function renderBenchReport(report: BenchReport, { plotly, nav }: ReportOp
         tabulatePeers(peers),
       ),
     ],
-    plotly,
   });
 }

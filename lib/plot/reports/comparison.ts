@@ -146,7 +146,7 @@ export function tabulateComparison(
  *
  * @returns HTML that loads nothing from anywhere.
  */
-export function renderComparisonReport(comparison: Comparison, { plotly, nav }: ReportOptions): string {
+export function renderComparisonReport(comparison: Comparison, page: ReportOptions): string {
   const { environment, intervals, methods } = comparison;
   const { model, text } = environment, task = findTask(environment.task), isText = task.items === undefined;
   const chunks = environment.textTokens / environment.context;
@@ -157,6 +157,7 @@ export function renderComparisonReport(comparison: Comparison, { plotly, nav }: 
   const tasks = [...isText ? [] : [task.name], ...comparison.items?.tasks.map((own) => own.task) ?? []];
   const options = methods.map(({ name, options }) => ({ name, options }));
   return renderPage({
+    ...page,
     title: `Methods compared: ${model} on ${[...isText ? [text] : [], ...tasks].join(", ")}`,
     intro: markup`${
       renderVerdict(describeComparison(comparison))
@@ -172,7 +173,6 @@ that skip queries at equal pairs, and those that evict keys and values at equal 
         ...runFacts(environment),
       ])
     }`,
-    nav,
     sections: [
       comparison.results !== undefined &&
       tableSection("All results", "p values adjusted over the whole table.", tabulateResults(comparison)),
@@ -188,7 +188,6 @@ that skip queries at equal pairs, and those that evict keys and values at equal 
         JSON.stringify({ environment, methods: options }, null, 2),
       ),
     ],
-    plotly,
     downloads: [
       { name: "compare.csv", text: formatCsv(methods) },
       { name: "compare.json", text: formatShort(comparison) },

@@ -139,7 +139,7 @@ export function recordDifference(diff: RunDifference): object {
  *
  * @returns HTML that loads nothing from anywhere.
  */
-export function renderDifferenceReport(diff: RunDifference, { plotly, nav }: ReportOptions): string {
+export function renderDifferenceReport(diff: RunDifference, page: ReportOptions): string {
   const { names: [a, b], conditions, options, environments } = diff;
   const facts = environments.flatMap((environment, i) =>
     environment === undefined ? [] : [
@@ -156,9 +156,9 @@ export function renderDifferenceReport(diff: RunDifference, { plotly, nav }: Rep
     left: [true, true, true],
   };
   return renderPage({
+    ...page,
     title: `Two runs: ${a} and ${b}`,
     intro: [renderVerdict(describeDifference(diff).slice(0, -1)), renderFacts(facts)],
-    nav,
     sections: [
       plotRunDifferences(collectRunDifferences(diff)),
       tableSection("Method by method", `${MISSED_NOTE}. ${SORT_NOTE}`, tabulateDifference(diff)),
@@ -168,7 +168,6 @@ export function renderDifferenceReport(diff: RunDifference, { plotly, nav }: Rep
           : renderTable(table)
       }`,
     ],
-    plotly,
     downloads: [
       { name: "diff.csv", text: formatCsv(listDifferences(diff)) },
       { name: "diff.json", text: JSON.stringify(recordDifference(diff)) },

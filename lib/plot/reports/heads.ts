@@ -66,14 +66,13 @@ export function plotHeadsText({ excerpt, options }: HeadReport): TokenMap {
 }
 
 /** Renders a report as a page: how well every rule ranks, the figures, the excerpt. */
-export function renderHeadsReport(report: HeadReport, { plotly, nav }: ReportOptions): string {
+export function renderHeadsReport(report: HeadReport, page: ReportOptions): string {
   const { environment, options, layers, shape } = report;
   const shares = layers.map(({ skipRatio }) => skipRatio), figures = plotHeads(report);
   const chunks = `${environment.textTokens} tokens in chunks of ${environment.context}`;
   return renderPage({
+    ...page,
     title: `KV similarity, head by head: ${environment.model} on ${environment.text}`,
-    nav,
-    plotly,
     intro:
       markup`<p class="muted">Whether the filter's scores find the tokens whose attention does little, measured in the
 dense stream, where no token is skipped.</p>

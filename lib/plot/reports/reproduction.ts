@@ -182,16 +182,16 @@ export const describeReproduction = (reproduction: Reproduction): string[] => [
  *
  * @returns HTML that loads nothing from anywhere.
  */
-export function renderReproduction(reproduction: Reproduction, { plotly, nav }: ReportOptions): string {
+export function renderReproduction(reproduction: Reproduction, page: ReportOptions): string {
   const { recipe, version, about, parts, environment } = reproduction;
   const lengths = reproduction.lengths.filter(({ batch = 1 }) => batch === 1);
   const [verdict, ...rest] = describeReproduction(reproduction);
   return renderPage({
+    ...page,
     title: `Recipe ${recipe}: ${environment.model}`,
     intro: markup`${renderVerdict([verdict!, ...rest])}<p class="muted">${about}.</p>${
       renderFacts([["recipe", `${recipe}, version ${version}`], ...runFacts(environment)])
     }`,
-    nav,
     sections: [
       ...listReproductionTables(reproduction).map(({ title, note, table }) =>
         title === PROTOCOLS ? listProtocols(note, table) : tableSection(title, note, table)
@@ -209,7 +209,6 @@ export function renderReproduction(reproduction: Reproduction, { plotly, nav }: 
         JSON.stringify(parts.map(({ comparison }) => comparison.environment), null, 2),
       ),
     ],
-    plotly,
     downloads: [
       { name: "reproduce.csv", text: formatCsv(listRows(reproduction)) },
       { name: "reproduce.json", text: formatShort(reproduction) },

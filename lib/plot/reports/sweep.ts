@@ -73,16 +73,16 @@ function differs(ratios: readonly number[]): boolean {
  *
  * @returns HTML that loads nothing from anywhere.
  */
-export function renderSweepReport(summary: SweepSummary, { plotly, nav }: ReportOptions): string {
+export function renderSweepReport(summary: SweepSummary, page: ReportOptions): string {
   const { dense, environment, trials, stopped = [] } = summary;
   const configurations = plural(trials.length, "configuration");
   return renderPage({
+    ...page,
     title: `Token Filtering sweep: ${environment.model} on ${environment.text}`,
     intro: markup`${renderVerdict(describeVerdicts(collectVerdicts(summary), summary))}\
 <p class="muted">Loss increase of query skipping and of eviction, for ${configurations} of the filter.</p>
 ${describeSearch(summary).map((line) => markup`<p class="muted">${line}</p>\n`)}
 ${facts(summary)}`,
-    nav,
     sections: [
       ...plotSweep(summary),
       tableSection(
@@ -93,7 +93,6 @@ ${facts(summary)}`,
       ),
       recordSection("Environment and protocol", environment.protocol, formatShort({ dense, environment }, 2)),
     ],
-    plotly,
     downloads: [
       { name: "trials.csv", text: formatCsv(nameTrials([...trials, ...stopped])) },
       { name: "summary.json", text: formatShort(summary) },

@@ -7,7 +7,7 @@ import type { Trial } from "../../sweep/trial.ts";
 import { type CurveEnd, labelCurves } from "./curve_labels.ts";
 import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
 import { plural } from "../../plural.ts";
-import { chart, markOf, trace } from "../figure/parts.ts";
+import { chart, markOf, NO_DECISION, trace } from "../figure/parts.ts";
 import { styleRule } from "./rule_style.ts";
 import { curveKey, hoverLines, methodName, nameCurves, pointKey, resultLines } from "./trial_label.ts";
 
@@ -166,10 +166,7 @@ export function drawTrialCurves(numbers: TrialCurves, drawing: CurveDrawing): Fi
   const { title, caption, measure, xTitle, falling = false, yTitle, percent, isLog, dense } = drawing;
   const { floor = -Infinity } = drawing, raise = (value: number) => Math.max(value, floor);
   if (curves.length === 0 && bands.length === 0) {
-    return emptyFigure(
-      title,
-      "No trial here decided a token: give the sweep more --tokens than its --warmup",
-    );
+    return emptyFigure(title, NO_DECISION);
   }
   const single = curves.length <= MAX_LEGEND, seen = new Map<string, number>();
   const at = (points: readonly TrialPoint[]) => ({

@@ -288,11 +288,7 @@ function describe<T extends TaskTypes>(
   return all.map((measured, i) => {
     const { name, options: method, losses, means, ratio, kvRatio, retained, missed, matched } = measured;
     const ran = measured.methods[0]?.options;
-    const [random, fair, oracle] = CONTROLS.map((control) => controlOf(control, i)) as [
-      number,
-      number,
-      number,
-    ];
+    const [random = -1, fair = -1, oracle = -1] = CONTROLS.map((control) => controlOf(control, i));
     const above = (control: number) => control < 0 ? null : less(i, control);
     const hasGap = random >= 0 && oracle >= 0 && less(random, oracle).low > ROUNDING;
     const gap = () => [random, i, oracle].map((place) => segments[place]!);
