@@ -9,7 +9,7 @@ import { blockOf, type Metric, metricOfUnits, valuesOfUnits } from "./metrics.ts
 import type { Task } from "./task.ts";
 import type { Item } from "./item.ts";
 import { differenceOf, testDifferences, type TestedDifference } from "./verdict.ts";
-import { addCounts, dropRatioOf, dropRatiosOf, skipRatiosOf } from "./skip_ratio.ts";
+import { addCounts, dropRatioOf, dropRatiosOf, type SkipRatios, skipRatiosOf } from "./skip_ratio.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
 
 /** A metric of one run, and the mean over items of the values from which it is computed. */
@@ -40,7 +40,7 @@ export interface MeanReach {
 }
 
 /** Parts of a run that were actually filtered. */
-export interface ItemBudget {
+export interface ItemBudget extends Pick<SkipRatios, "achievedRatio" | "skipRatioPerLayer"> {
   /** Items that were scored, each once a run. */
   readonly items: number;
   /** Those of them that have the full model's log-likelihoods and text: the filter changed nothing that counts. */
@@ -49,9 +49,6 @@ export interface ItemBudget {
   readonly reach: FilterReach;
   /** Fractions of an item's positions, mean over items. */
   readonly meanReach: MeanReach;
-  /** Fraction of attention that was skipped after the warm-up, over all layers; null where no token came after it. */
-  readonly achievedRatio: number | null;
-  readonly skipRatioPerLayer: readonly (number | null)[];
   /** Compression ratio: keys and values evicted, of those decided, over all layers; null where there is no such rule. */
   readonly kvAchievedRatio: number | null;
   /** Dropped keys and values of each layer over decided ones; undefined where there is no such rule. */

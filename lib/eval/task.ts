@@ -88,7 +88,8 @@ export interface DenseTaskResult {
  * (`perplexity`), the full model's (`densePerplexity`), the paired difference of the mean loss (`nllDelta`), its standard
  * error (`nllDeltaSe`), and further metrics. The standard error is null where there are fewer than two blocks.
  */
-export interface TaskResult extends SkipRatios, SequenceUsage {
+export interface TaskResult
+  extends SkipRatios, SequenceUsage, Pick<DenseTaskResult, "tokens" | "scoredTokens"> {
   /**
    * Compression ratio: keys and values evicted by a rule of their own, of those decided after the warm-up, over all layers; null
    * where there is no such rule, or none was decided.
@@ -103,10 +104,6 @@ export interface TaskResult extends SkipRatios, SequenceUsage {
   readonly wholeLayers?: readonly number[];
   /** KV heads of other layers that did, `layer.head`. */
   readonly wholeHeads?: readonly string[];
-  /** Tokens fed. */
-  readonly tokens: number;
-  /** Units whose loss counts: tokens, or items. */
-  readonly scoredTokens: number;
   /**
    * Wall time of the filtered forward passes, without logits. It includes the dense layers below the first filtered one
    * and the rows of warm-ups, which are timed once and reused by every run.

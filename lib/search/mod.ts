@@ -8,4 +8,3 @@ export { pedAnova } from "./ped_anova.ts";
 export * from "./race.ts";
 export { RandomStream } from "./random_stream.ts";
 export * from "./sampler.ts";
-export { MAX_DIMENSIONS } from "./sobol.ts";

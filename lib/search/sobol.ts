@@ -3,7 +3,7 @@ import { JOE_KUO } from "./joe_kuo.ts";
 import { RandomStream } from "./random_stream.ts";
 
 /** Most dimensions there are direction numbers for. */
-export const MAX_DIMENSIONS: number = JOE_KUO.length + 1;
+const MAX_DIMENSIONS: number = JOE_KUO.length + 1;
 const BITS = 32;
 
 /** Direction numbers of a dimension, [32], as fractions of 2^32. */

@@ -27,12 +27,5 @@ export { expandGrids, type Grid, readGrids, toOptionName } from "./space.ts";
 export * from "./study.ts";
 export { missesRequested, paretoFront, summarizeSweep } from "./summary.ts";
 export * from "./trial.ts";
-export {
-  finishedTrials,
-  listedTrials,
-  proposeTrials,
-  storedTrials,
-  type TrialSource,
-  withBudget,
-} from "./trials/trial_source.ts";
+export * from "./trials/trial_source.ts";
 export { type RacingTrial, STOPPED_FIELDS, TrialRace } from "./trials/trial_race.ts";

@@ -110,6 +110,7 @@ export function whiskers(
   return { type: "data", symmetric: false, array: reach(high, 1), arrayminus: reach(low, -1), ...more };
 }
 
+/** Ends of intervals; null where there is none. */
 export interface Band {
   readonly low: readonly (number | null)[];
   readonly high: readonly (number | null)[];

@@ -2,6 +2,7 @@
 import type { RuleQualityWithIntervals } from "../../heads/report.ts";
 import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
 import {
+  type Band,
   chart,
   dashedLine,
   layerAxis,
@@ -22,13 +23,10 @@ export type RankedRule =
   & Pick<RuleQualityWithIntervals, RankMeasure>
   & Partial<Pick<RuleQualityWithIntervals, `${RankMeasure}Interval`>>;
 
-export interface RankCurve {
+export interface RankCurve extends Band {
   readonly rule: string;
   /** Its measure in each layer; null where undefined. */
   readonly values: readonly (number | null)[];
-  /** Ends of intervals; null where there is none. */
-  readonly low: readonly (number | null)[];
-  readonly high: readonly (number | null)[];
 }
 
 /** @internal The numbers of the plot. */

@@ -7,6 +7,7 @@ import { type LayerTrace, numbersOf, positionsOf } from "./layer_trace.ts";
 export interface TimelineLayer {
   readonly layer: number;
   readonly position: readonly number[];
+  /** Score S; null where there was none. */
   readonly redundancy: readonly (number | null)[];
   readonly threshold: readonly (number | null)[];
   readonly keep: readonly boolean[];

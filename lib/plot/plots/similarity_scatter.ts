@@ -3,16 +3,12 @@ import { choose } from "../figure/choice_slider.ts";
 import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
 import { chart, decisionMark, missingTokens, shorten, trace } from "../figure/parts.ts";
 import { definedOf, type LayerTrace, medianOf, numbersOf, positionsOf, quantileOf } from "./layer_trace.ts";
+import type { TimelineLayer } from "./score_timeline.ts";
 
-export interface SimilarityLayer {
-  readonly layer: number;
-  readonly position: readonly number[];
+export interface SimilarityLayer extends Omit<TimelineLayer, "threshold" | "skipped"> {
   /** Means over heads of the cosines of keys and of values. */
   readonly muK: readonly number[];
   readonly muV: readonly number[];
-  /** Score S; null where there was none. */
-  readonly redundancy: readonly (number | null)[];
-  readonly keep: readonly boolean[];
   /**
    * Where S equals the median threshold: under the median weight, then under the 10% and the 90% quantile of the
    * weights where weights vary. Empty for rules that are no function of the two means.

@@ -4,15 +4,11 @@ import { Html, markup, scriptJson } from "../figure/html.ts";
 import { renderPage } from "../figure/page.ts";
 import { shorten } from "../figure/parts.ts";
 import { type LayerTrace, numbersOf, positionsOf } from "./layer_trace.ts";
-import { showToken } from "./score_timeline.ts";
+import { showToken, type TimelineLayer } from "./score_timeline.ts";
 
-export interface TokenMapLayer {
-  readonly layer: number;
-  readonly redundancy: readonly (number | null)[];
+export interface TokenMapLayer extends Omit<TimelineLayer, "position" | "skipped"> {
   /** Fraction of the layer's other scores that lie below the token's, ties by half; in [0, 1]. */
   readonly rank: readonly (number | null)[];
-  readonly threshold: readonly (number | null)[];
-  readonly keep: readonly boolean[];
 }
 
 /** @internal The numbers of the plot. */

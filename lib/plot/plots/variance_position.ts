@@ -3,7 +3,7 @@ import type { PositionBand } from "../../heads/report.ts";
 import { type Distribution, QUANTILE_LEVELS } from "../../stats/distribution.ts";
 import { chooseLayer } from "../figure/choice_slider.ts";
 import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
-import { bandTraces, chart, missingTokens, shorten, trace } from "../figure/parts.ts";
+import { type Band, bandTraces, chart, missingTokens, shorten, trace } from "../figure/parts.ts";
 
 /** @internal Quantiles by band of position; a layer of a view of `deno task heads` is one. */
 export interface BandedLayer {
@@ -14,10 +14,8 @@ export interface BandedLayer {
 }
 
 /** Quartiles of one side, one entry a band; null where a band has no token. */
-export interface VarianceCurve {
-  readonly low: readonly (number | null)[];
+export interface VarianceCurve extends Band {
   readonly middle: readonly (number | null)[];
-  readonly high: readonly (number | null)[];
 }
 
 /** @internal The numbers of the plot. */

@@ -1,7 +1,7 @@
 /** Two runs side by side: the options that both have, and the difference of their losses. */
 import type { Environment } from "../../environment.ts";
 import { readMetric } from "../../eval/metrics.ts";
-import { labelOf, type Task } from "../../eval/task.ts";
+import { labelOf, type Task, type TaskResult } from "../../eval/task.ts";
 import { recordLosses } from "../../eval/evaluation.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { effectiveOptions, readRecord } from "../../methods/options.ts";
@@ -12,7 +12,7 @@ import { differ, excessOf, missesRequested } from "../summary.ts";
 import type { SweepSummary, Trial } from "../trial.ts";
 
 /** The part of `score.json` that a difference needs. */
-export interface ScoreResult {
+export interface ScoreResult extends Partial<Pick<TaskResult, "achievedRatio" | "kvAchievedRatio">> {
   /** Token ids of all sequences. */
   readonly ids: readonly number[];
   /** Loss of each token but the first of each sequence, nats. */
@@ -21,10 +21,6 @@ export interface ScoreResult {
   readonly lengths?: readonly number[];
   /** The full model's losses, where a method was at work. */
   readonly denseNll?: readonly number[];
-  /** Fraction of attention computations skipped after the warm-up, over all layers. */
-  readonly achievedRatio?: number | null;
-  /** Compression ratio: keys and values evicted, of those decided, likewise. */
-  readonly kvAchievedRatio?: number | null;
 }
 
 export type RunResult =
@@ -35,16 +31,12 @@ export type RunResult =
     | { readonly kind: "score"; readonly data: ScoreResult }
   );
 
-export interface DifferenceSide {
+export interface DifferenceSide extends Pick<TaskResult, "achievedRatio" | "kvAchievedRatio"> {
   readonly loss: number;
   /** Its losses by blocks; undefined in records of versions that kept none. */
   readonly blocks: BlockSums | undefined;
   /** Loss increase over the run's own full model; undefined where it is not known. */
   readonly excess: Interval | undefined;
-  /** Fraction of attention computations skipped; null if none could be. */
-  readonly achievedRatio: number | null;
-  /** Compression ratio: keys and values evicted by a rule of their own, of those decided; null where there is none. */
-  readonly kvAchievedRatio: number | null;
   /** Whether it skipped more than two points more or less than requested. */
   readonly missed: boolean;
 }

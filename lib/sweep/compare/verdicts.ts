@@ -1,6 +1,6 @@
 /** Methods on several tasks at once: each metric of each method, and whether it differs significantly from its opponents. */
 import type { ItemMetric } from "../../eval/item_metrics.ts";
-import type { ItemBudget, ItemMean } from "../../eval/item_summary.ts";
+import type { ItemBudget, ItemMean, MeanReach } from "../../eval/item_summary.ts";
 import { differenceOf, testDifferences, type TestedDifference } from "../../eval/verdict.ts";
 import { type PairedMean, pairedMean } from "../../stats/paired.ts";
 import type { BudgetName, Retained } from "../budgets.ts";
@@ -26,11 +26,7 @@ export interface Contender {
 }
 
 /** Effects of a method on the items of a task: means over items and seeds. */
-export interface Reach {
-  /** Fraction of an item's scored positions that did not attend to a filtered key. */
-  readonly missedKeys: number;
-  /** Fraction of the scored positions' own attention computations that were skipped, over all layers. */
-  readonly ownSkips: number;
+export interface Reach extends Pick<MeanReach, "missedKeys" | "ownSkips"> {
   /** Fraction of items with the full model's log-likelihoods. */
   readonly identical: number;
 }

@@ -11,7 +11,7 @@ import {
   showFound,
   trialFields,
 } from "../fields.ts";
-import type { ProposedTrial, StudyConditions } from "./store_records.ts";
+import type { ProposedTrial, StudyFacts } from "./store_records.ts";
 import { STOPPED_FIELDS } from "./trial_race.ts";
 import { CONDITION_NAMES } from "../trial.ts";
 
@@ -30,10 +30,7 @@ const RESULT = {
 } satisfies { readonly [name in keyof Required<Omit<TaskResult, "dropRatioPerLayer">>]: Field };
 
 /** A trial whose result is expected, and the study that asked for it. */
-export interface AskedTrial extends ProposedTrial {
-  readonly conditions: StudyConditions;
-  readonly runDigest: string;
-}
+export type AskedTrial = ProposedTrial & Pick<StudyFacts, "conditions" | "runDigest">;
 
 /** A field that must be a value, or be left out where that is undefined. */
 const same = (value: unknown): Field => {
