@@ -56,13 +56,6 @@ export function createDecisionTable(
   } as unknown as DecisionTable;
 }
 
-interface DecidedPiece {
-  readonly rows: Parameters<DecisionTrace>[0];
-  readonly layer: number;
-  readonly chunk: number;
-  readonly side: 0 | 1;
-}
-
 /**
  * Records the decisions of one run over sequences.
  *
@@ -81,7 +74,7 @@ interface DecidedPiece {
  * ```
  */
 export class DecisionRecorder {
-  readonly #pieces: DecidedPiece[] = [];
+  readonly #pieces: { rows: Parameters<DecisionTrace>[0]; layer: number; chunk: number; side: 0 | 1 }[] = [];
 
   /** Takes decisions in; give it to a method as its `trace`. It does not distinguish forks of a sequence. */
   readonly trace: DecisionTrace = (rows, layer, chunk) => {

@@ -56,14 +56,6 @@ function slice(costs: readonly Costs[], reference: Costs, dimensions: number): n
   return volume;
 }
 
-/** The reference of points that are compared only with each other: a tenth beyond the worst of each objective. */
-function referenceOf(costs: readonly Costs[]): number[] {
-  return costs[0]!.map((_, i) => {
-    const worst = Math.max(...costs.map((point) => point[i]!));
-    return Math.max(1.1 * worst, 0.9 * worst) || 1e-12;
-  });
-}
-
 /**
  * Some of the points that span much hypervolume together: one after the other, that which adds most.
  *
@@ -72,7 +64,11 @@ function referenceOf(costs: readonly Costs[]): number[] {
  */
 export function spanningSubset(costs: readonly Costs[], count: number): number[] {
   if (count >= costs.length) return costs.map((_, i) => i);
-  const reference = referenceOf(costs);
+  // Compared only with each other: a tenth beyond the worst of each objective.
+  const reference = costs[0]!.map((_, i) => {
+    const worst = Math.max(...costs.map((point) => point[i]!));
+    return Math.max(1.1 * worst, 0.9 * worst) || 1e-12;
+  });
   // In the order of their values, each once: equal points add nothing to each other.
   const order = costs.map((_, i) => i).sort((a, b) => {
     const differing = costs[a]!.findIndex((x, i) => x !== costs[b]![i]);

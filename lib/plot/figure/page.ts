@@ -142,10 +142,11 @@ export function renderPage({ title, intro, nav, sections, plotly, downloads = []
   const figures: FigureParts[] = [];
   const framed = sections.filter((section) => section !== false).map((section) => {
     if (section instanceof Html) return markup`<section>${section}</section>`;
-    const i = figures.push(section) - 1,
-      caption = section.caption && markup`<p class="muted">${section.caption}</p>`;
+    const i = figures.push(section) - 1;
+    const caption = section.caption && markup`<p class="muted">${section.caption}</p>`;
+    const fileName = section.title.toLowerCase().replaceAll(/[^a-z0-9]+/g, "_").replaceAll(/^_|_$/g, "");
     return markup`<section><h2>${section.title}</h2>${caption}
-<div class="plot" id="figure${i}" data-name="${fileName(section.title)}"></div>
+<div class="plot" id="figure${i}" data-name="${fileName}"></div>
 <p class="detail muted" id="detail${i}" hidden>Tap a point to see its values here.</p>
 <div class="tools"><button type="button" data-image="png">PNG</button><button type="button" data-image="svg">SVG</button></div></section>`;
   });
@@ -183,10 +184,6 @@ ${body}
 </html>
 `);
 }
-
-/** A title as the name of a file: `perplexity_against_skipped_attention`. */
-const fileName = (title: string) =>
-  title.toLowerCase().replaceAll(/[^a-z0-9]+/g, "_").replaceAll(/^_|_$/g, "");
 
 /** Names and values in a row: the subject of a page. */
 export function renderFacts(facts: readonly (readonly [name: string, value: string])[]): Html {
