@@ -9,9 +9,7 @@ import type { BranchingModel } from "./language_model.ts";
 import type { TaskMeasures, UnitMetrics } from "./metrics.ts";
 import type { ChunkRecord, Filter, RunControl, TaskTypes } from "./task.ts";
 
-/**
- * All scores of an item besides its loss: one number per metric, the effects of the filter, and the generated tokens.
- */
+/** Scores of an item besides its loss: one number per metric, the effects of the filter, and the generated tokens. */
 type ItemScores = ChunkScores & { readonly [name: string]: Float64Array };
 
 export const filterFor = (filter: Filter): (contextTokens: number) => Pruner =>

@@ -1,6 +1,4 @@
-/**
- * Rows of a JSONL file of items, checked as they are read: an error names the file, the line, and the expected content.
- */
+/** Rows of a JSONL file of items, checked as they are read: an error names file, line and expected content. */
 import { sayNearest } from "../nearest.ts";
 
 /** @internal One line of a file. */

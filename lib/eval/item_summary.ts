@@ -1,6 +1,4 @@
-/**
- * Results over the items of a task: metrics with standard errors, a filtered run next to the dense one, and budgets.
- */
+/** Results over a task's items: metrics with standard errors, a filtered run next to the dense one, and budgets. */
 import { type PairedMean, pairedMean } from "../stats/paired.ts";
 import type { FilterReach } from "./filter_reach.ts";
 import type { ItemScore } from "./item_scorer.ts";

@@ -74,9 +74,7 @@ export interface RuleComparison {
   readonly spearman: Interval | null;
 }
 
-/**
- * Distributions of the view's similarities (as in `ScanOutput`), and of the weight of the key side under `variance`.
- */
+/** Distributions of the view's similarities (as in `ScanOutput`), and of the keys' weight under `variance`. */
 type ViewMoments = { readonly [name in "muK" | "varK" | "muV" | "varV" | "wK"]: BandedDistribution };
 
 export interface ViewLayer extends ViewMoments {

@@ -1,6 +1,4 @@
-/**
- * Computes the report's numbers from the columns of one layer: how well each rule ranks its tokens by their redundancy.
- */
+/** The report's numbers from the columns of one layer: how well each rule ranks its tokens by redundancy. */
 import type { RuleToken } from "../filter/rule.ts";
 import { RULES } from "../methods/list.ts";
 import { learned } from "../methods/rules/learned.ts";

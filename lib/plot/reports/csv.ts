@@ -19,9 +19,7 @@ function flatten(record: object, prefix = ""): [string, unknown][] {
   );
 }
 
-/**
- * Records as CSV: one column per field, in all digits; a list's items are joined by spaces, missing values are empty.
- */
+/** Records as CSV: a column per field, in all digits; a list's items are joined by spaces, missing values are empty. */
 export function formatCsv(records: readonly object[]): string {
   const rows = records.map((record) => new Map(flatten(record)));
   const columns = [...new Set(rows.flatMap((row) => [...row.keys()]))];

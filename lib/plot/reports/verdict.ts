@@ -260,9 +260,7 @@ function describeBudgets(
   ];
 }
 
-/**
- * If a larger fraction of items than this is answered as by the full model, they are little evidence about a method.
- */
+/** Where a larger fraction of items is answered as by the full model, they are little evidence about a method. */
 const MOSTLY = 0.5;
 
 /** Summarises the items of a comparison, a sentence per task, and one about tasks that methods hardly affected. */
