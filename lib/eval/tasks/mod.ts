@@ -5,8 +5,7 @@
 import { sayNearest } from "../../nearest.ts";
 import { type Metric, metricOfUnits } from "../metrics.ts";
 import type { Task } from "../task.ts";
-import { arcChallenge } from "./arc_challenge.ts";
-import { arcEasy } from "./arc_easy.ts";
+import { arcChallenge, arcEasy } from "./arc.ts";
 import { boolq } from "./boolq.ts";
 import { copy } from "./copy.ts";
 import { hellaswag } from "./hellaswag.ts";

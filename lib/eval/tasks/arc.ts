@@ -3,7 +3,7 @@ import { ACC, ACC_NORM } from "../item_metrics.ts";
 import { defineChoiceTask, fromLabels, type ItemTask } from "../item_task.ts";
 
 /** A part of ARC. @param file Where the hub has it. */
-export const defineArc = (name: string, help: string, file: string): ItemTask =>
+const defineArc = (name: string, help: string, file: string): ItemTask =>
   defineChoiceTask({
     name,
     help,
@@ -22,4 +22,10 @@ export const arcEasy: ItemTask = defineArc(
   "arc_easy",
   "ARC-easy: science questions of school exams",
   "ARC-Easy/test-00000-of-00001.parquet",
+);
+
+export const arcChallenge: ItemTask = defineArc(
+  "arc_challenge",
+  "ARC-challenge: science questions that retrieval gets wrong",
+  "ARC-Challenge/test-00000-of-00001.parquet",
 );
