@@ -1,4 +1,5 @@
 /** A task on a model and data, unit by unit: the full model once, then any number of methods on the same units. */
+import { mean } from "../mean.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
 import { type BlockSums, pairedMean, sumBlocks } from "../stats/paired.ts";
 import { yieldToEventLoop } from "./chunks.ts";
@@ -24,8 +25,6 @@ export function recordLosses(units: readonly Float64Array[]): BlockSums {
   const { sums, sizes } = sumBlocks(units, BLOCK_UNITS);
   return { sums: sums.map((sum) => Number(sum.toPrecision(8))), sizes };
 }
-
-const mean = (values: Float64Array) => values.reduce((a, b) => a + b, 0) / values.length;
 
 /** @internal The loop over units, and the sums over them. A subclass defines how to score a unit. */
 export abstract class TaskEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkScores = ChunkScores>

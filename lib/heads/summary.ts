@@ -56,9 +56,9 @@ export interface DescribedLayer {
 export function describeLayer(columns: LayerColumns, layout: HeadLayout): DescribedLayer {
   const { method, view } = columns.plan, { decided, blocks, confidence } = layout;
   const task = poseRanking(columns.r, decided, method.skipRatio);
-  const scored = listViews(view).map((other) => {
+  const scored = listViews(view).map((other, i) => {
     const tokens = columns.tokens(other, layout.context);
-    return { view: other, tokens, scores: scoreRules(columns, other, tokens) };
+    return { view: other, tokens, scores: scoreRules(columns, i, tokens) };
   });
   const views = scored.map((one) => describeView(columns, one, task, layout));
   const { scores } = scored[0]!;
@@ -111,15 +111,11 @@ function describeView(
 /** Scores of all rules of the filter on all tokens, by rule; NaN where undefined. */
 export type RuleScores = ReadonlyMap<HeadRule, Float64Array<ArrayBuffer>>;
 
-/** Scores of every rule in one view, by its own formula. @param tokens The layer's tokens in that view. */
-export function scoreRules(columns: LayerColumns, view: ViewKey, tokens: readonly RuleToken[]): RuleScores {
-  const { plan, shadows } = columns;
-  const own = listViews(plan.view).findIndex(({ keyState, anchor }) =>
-    keyState === view.keyState && anchor === view.anchor
-  );
+/** Scores of every rule in one of {@linkcode listViews}, by its own formula. @param tokens The layer's in that view. */
+function scoreRules({ plan, shadows }: LayerColumns, view: number, tokens: readonly RuleToken[]): RuleScores {
   const scores = new Map<HeadRule, Float64Array<ArrayBuffer>>();
   for (const rule of RULES) {
-    const shadow = shadows.get(rule.name)?.[own];
+    const shadow = shadows.get(rule.name)?.[view];
     scores.set(
       rule.name,
       shadow?.redundancy ?? Float64Array.from(tokens, (token) => rule.score!(token, plan.method as never)),

@@ -4,6 +4,7 @@ import type { Task, TaskTypes } from "../eval/task.ts";
 import { findTask } from "../eval/tasks/mod.ts";
 import { missesRatio, readRecord } from "../methods/options.ts";
 import { filtersQueries } from "../methods/sides.ts";
+import { dominanceRanks } from "../search/hypervolume.ts";
 import { type BlockSums, type Interval, intervalAround, pairedInterval } from "../stats/paired.ts";
 import { pairedShareInterval } from "../stats/shares.ts";
 import { BUDGETS } from "./budgets.ts";
@@ -67,18 +68,9 @@ export function sortTrials<T extends Trial>(trials: readonly T[]): T[] {
  * @returns One boolean an entry.
  */
 export function paretoFront(gains: readonly number[], costs: readonly number[]): boolean[] {
-  const front = gains.map(() => false), at = (list: readonly number[]) => (i: number) => list[i]!;
-  const gain = at(gains), cost = at(costs);
-  const finite = [...gains.keys()].filter((i) => Number.isFinite(gain(i)) && Number.isFinite(cost(i)));
-  // From the highest gain down, and of equal gains from the lowest cost up: an entry that costs less than all before is
-  // on it.
-  let least = Infinity, last = NaN;
-  for (const i of finite.sort((a, b) => gain(b) - gain(a) || cost(a) - cost(b))) {
-    front[i] = cost(i) < least || cost(i) === least && gain(i) === last;
-    if (!front[i]) continue;
-    least = cost(i);
-    last = gain(i);
-  }
+  const points = gains.map((gain, i) => [-gain, costs[i]!]), front = gains.map(() => false);
+  const finite = [...gains.keys()].filter((i) => points[i]!.every(Number.isFinite));
+  dominanceRanks(finite.map((i) => points[i]!), 1).forEach((rank, i) => front[finite[i]!] = rank === 0);
   return front;
 }
 

@@ -1,5 +1,6 @@
 /** HTML as a value. Whatever is put into a template is escaped, so that no page is made of strings. */
 import { createHash } from "node:crypto";
+import { escapeText } from "./layout.ts";
 
 /** Values of a template: text, which is escaped; HTML; lists of these; nothing. */
 export type HtmlPart = string | number | Html | false | undefined | readonly HtmlPart[];
@@ -48,10 +49,7 @@ export class Html {
 export const markup: typeof Html.of = Html.of;
 
 export function escapeHtml(text: string): string {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll(
-    '"',
-    "&quot;",
-  );
+  return escapeText(text).replaceAll('"', "&quot;");
 }
 
 /** A value as JSON inside a `<script>`, or as a literal of its program. */

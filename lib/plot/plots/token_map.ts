@@ -1,4 +1,5 @@
 /** The text itself: each token tinted by its redundancy, and marked where its attention was skipped. */
+import { midranks } from "../../stats/ranking.ts";
 import { hash, type MediaBundle } from "../figure/display.ts";
 import { Html, markup, scriptJson } from "../figure/html.ts";
 import { renderPage } from "../figure/page.ts";
@@ -62,13 +63,9 @@ export function collectTokenMap(
 }
 
 function rankOf(values: readonly (number | null)[]): (number | null)[] {
-  const sorted = values.filter((x) => x !== null).sort((a, b) => a - b);
-  const first = new Map<number, number>(), last = new Map(sorted.map((x, i) => [x, i]));
-  sorted.forEach((x, i) => first.has(x) || first.set(x, i));
-  return values.map((x) => {
-    if (x === null) return null;
-    return sorted.length === 1 ? 0.5 : (first.get(x)! + last.get(x)!) / 2 / (sorted.length - 1);
-  });
+  const defined = values.filter((x) => x !== null), most = defined.length - 1;
+  const ranks = midranks(Float64Array.from(defined)).values();
+  return values.map((x) => x === null ? null : most === 0 ? 0.5 : (ranks.next().value! - 1) / most);
 }
 
 /** Colours that can be read on light and on dark ground, so that the text fits in any page. */

@@ -1,8 +1,7 @@
 /** A search and a race in words. */
+import { showFraction } from "../../sweep/budgets.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import { plural } from "../../plural.ts";
-
-const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
 
 /** The outcome of a search and the savings of a race, a line each; none where there was neither. */
 export function describeSearch({ search, race, stopped = [], trials }: Pick<
@@ -20,7 +19,7 @@ export function describeSearch({ search, race, stopped = [], trials }: Pick<
     lines.push(
       `Search by ${sampler}, seed ${seed}, for low ${sought}: ${count}${rest && `, of which ${rest}`}.`,
     );
-    const shares = Object.entries(importances).map(([axis, share]) => `${axis} ${percent(share)}`);
+    const shares = Object.entries(importances).map(([axis, share]) => `${axis} ${showFraction(share)}`);
     const what = "What sets the best tenth apart (PED-ANOVA; the bars of importance are of all trials)";
     if (shares.length > 1) lines.push(`${what}: ${shares.join(", ")}.`);
     if (search.hypervolume !== undefined) {
@@ -28,7 +27,8 @@ export function describeSearch({ search, race, stopped = [], trials }: Pick<
     }
   }
   if (race !== undefined) {
-    const all = plural(trials.length + stopped.length, "trial"), saved = percent(1 - race.read / race.of);
+    const all = plural(trials.length + stopped.length, "trial"),
+      saved = showFraction(1 - race.read / race.of);
     lines.push(
       `Race (${race.kind}): ${stopped.length} of ${all} stopped early, ${saved} of the chunk evaluations saved.`,
     );
