@@ -1,5 +1,5 @@
 /** The parts of figures: layouts and axes, and texts in them. */
-import type { Json, JsonObject } from "./json.ts";
+import { type Json, type JsonObject, mapTexts } from "./json.ts";
 import { applyTheme, type Theme } from "./theme.ts";
 
 /** @internal The parts of a figure; `Figure` describes each. */
@@ -99,12 +99,7 @@ const OTHER_TAGS = /<(?=[a-z/!?])(?!\/?(?:b|br|i|sub|sup|extra)>)/gi;
 
 /** A part of a figure in which no text holds other tags. */
 export function withoutTags<Part>(part: Part): Part {
-  if (typeof part === "string") return part.replaceAll(OTHER_TAGS, "&lt;") as Part;
-  if (typeof part !== "object" || part === null) return part;
-  if (Array.isArray(part)) {
-    return (part.every((x) => typeof x === "number") ? part : part.map(withoutTags)) as Part;
-  }
-  return Object.fromEntries(Object.entries(part).map(([name, value]) => [name, withoutTags(value)])) as Part;
+  return mapTexts(part, (text) => text.replaceAll(OTHER_TAGS, "&lt;"));
 }
 
 /** Cuts a text between words into lines of at most `width` characters; a longer word has a line of its own. */

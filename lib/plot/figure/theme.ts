@@ -1,5 +1,5 @@
 /** Colours by name, for light and dark pages. Readers with colour blindness can distinguish the colours of series too. */
-import type { Json } from "./json.ts";
+import { type Json, mapTexts } from "./json.ts";
 
 /** @internal A theme: colours by name. */
 export type Theme = { readonly [name: string]: string };
@@ -45,19 +45,12 @@ export const DARK: Theme = {
  * @throws {RangeError} If a string begins with `@` and is no name of the theme.
  */
 export function applyTheme<T extends Json>(value: T, theme: Theme): T {
-  const apply = (item: unknown): unknown => {
-    if (typeof item === "string" && item.startsWith("@")) {
-      const color = theme[item];
-      if (color === undefined) {
-        throw new RangeError(`Cannot draw colour "${item}": the theme has no such name`);
-      }
-      return color;
+  return mapTexts(value, (text) => {
+    if (!text.startsWith("@")) return text;
+    const color = theme[text];
+    if (color === undefined) {
+      throw new RangeError(`Cannot draw colour "${text}": the theme has no such name`);
     }
-    if (Array.isArray(item)) return item.map(apply);
-    if (typeof item === "object" && item !== null) {
-      return Object.fromEntries(Object.entries(item).map(([key, inner]) => [key, apply(inner)]));
-    }
-    return item;
-  };
-  return apply(value) as T;
+    return color;
+  });
 }
