@@ -4,7 +4,7 @@ import { RULES } from "../methods/list.ts";
 import { learned } from "../methods/rules/learned.ts";
 import { type VarianceSpec, varianceWeight } from "../methods/rules/variance.ts";
 import { type Interval, type MovingBlocks, percentileInterval } from "../stats/bootstrap.ts";
-import { describeNumbers } from "../stats/distribution.ts";
+import { describeNumbers, meanOrNull } from "../stats/distribution.ts";
 import { type RankingDraws, resampleRankings, rocCurve } from "../stats/ranking.ts";
 import { type LayerColumns, listViews, type ViewKey } from "./columns.ts";
 import {
@@ -198,15 +198,13 @@ export function resampleRules(
 }
 
 export function averageRules(layers: readonly RatedRules[]): RatedRules {
-  const mean = (values: readonly (number | null)[]) =>
-    values.includes(null) ? null : values.reduce<number>((sum, x) => sum + x!, 0) / values.length;
   const average = (series: readonly Float64Array[]) =>
     Float64Array.from(series[0]!, (_, i) => series.reduce((sum, own) => sum + own[i]!, 0) / series.length);
   return {
     rules: headRules().map((rule, i) => ({
       rule,
-      auroc: mean(layers.map(({ rules }) => rules[i]!.auroc)),
-      spearman: mean(layers.map(({ rules }) => rules[i]!.spearman)),
+      auroc: meanOrNull(layers.map(({ rules }) => rules[i]!.auroc)),
+      spearman: meanOrNull(layers.map(({ rules }) => rules[i]!.spearman)),
     })),
     draws: headRules().map((_, i) => ({
       auroc: average(layers.map(({ draws }) => draws[i]!.auroc)),

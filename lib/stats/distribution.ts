@@ -16,6 +16,11 @@ export interface Distribution {
   readonly quantiles: readonly (number | null)[];
 }
 
+/** The mean; null where one of the numbers is. */
+export function meanOrNull(values: readonly (number | null)[]): number | null {
+  return values.includes(null) ? null : mean(values as readonly number[]);
+}
+
 /** Describes numbers; NaN is a number that is undefined, and is left out. */
 export function describeNumbers(numbers: ArrayLike<number>): Distribution {
   const sorted = Float64Array.from(numbers).filter((x) => !Number.isNaN(x)).sort();

@@ -32,7 +32,7 @@ export function collectContour(
   options: { readonly x?: string; readonly y?: string } = {},
 ): LossContour | undefined {
   const rows = summary.trials.filter((trial) => Number.isFinite(excessLoss(trial))).map((trial) => ({
-    options: trialOptions(trial) as { readonly [name: string]: unknown },
+    options: trialOptions(trial),
     loss: excessLoss(trial),
   }));
   const valuesOf = (name: string) =>

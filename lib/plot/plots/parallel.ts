@@ -59,7 +59,7 @@ export function collectParallel(summary: SweepSummary): ParallelTrials {
   const drawable = methods.filter((trial) => results.every(([, value]) => Number.isFinite(value(trial))));
   const best = new Set(drawable.toSorted((a, b) => excessLoss(a) - excessLoss(b)).slice(0, MAX_TRIALS));
   const trials = drawable.filter((trial) => best.has(trial));
-  const options = trials.map((trial) => trialOptions(trial) as { readonly [name: string]: unknown });
+  const options = trials.map(trialOptions);
   const drawn = new Set(["pruneRatio", ...varyingOptions(trials)]);
   if (options.some(({ pruneRatio }) => pruneRatio === undefined)) drawn.add("kvRatio");
   const names = [...new Set(options.flatMap(Object.keys))].filter((name) =>

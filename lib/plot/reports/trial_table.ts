@@ -131,8 +131,6 @@ export function tabulateTrials(
 ): TextTable {
   const all: readonly OptionsRecord[] = [...trials, ...stopped];
   const options = new Map(all.map((trial) => [trial, trialOptions(trial)]));
-  const value = (trial: OptionsRecord, name: string) =>
-    (options.get(trial)! as Record<string, unknown>)[name];
   const effective = new Set([...options.values()].flatMap(Object.keys)), varying = varyingOptions(all);
   const sameOf = (cell: (trial: OptionsRecord) => string) => ({ cell, stopped: cell });
   const shown = [...effective].filter((name) => varying.includes(name) || named.includes(name));
@@ -161,7 +159,7 @@ export function tabulateTrials(
       name,
       hint: `option ${name} (- = without effect under this rule)`,
       ...sameOf((t) => {
-        const v = value(t, name);
+        const v = options.get(t)![name];
         return v === undefined ? "-" : optionText(name, v, t);
       }),
     })),

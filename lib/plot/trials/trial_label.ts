@@ -12,8 +12,10 @@ import { escapeText, wrapParts } from "../figure/layout.ts";
 /** Options that move along a curve or within a band, so that they do not name it. */
 const ALONG = new Set(["pruneRatio", "kvRatio", "theta", "seed"]);
 
-export function trialOptions(trial: OptionsRecord): Partial<OptionsRecord> {
-  return effectiveOptions(readRecord(trial));
+export function trialOptions(
+  trial: OptionsRecord,
+): Partial<OptionsRecord> & { readonly [name: string]: unknown } {
+  return { ...effectiveOptions(readRecord(trial)) };
 }
 
 /** Whether a trial is a control: a random baseline, the oracle, or decisions in a random order. */
@@ -76,9 +78,7 @@ export function requestedRatios(trial: OptionsRecord): string {
  */
 export function varyingOptions(trials: readonly OptionsRecord[]): string[] {
   const named = new Set(["fusion", "invert", "pruneRatio"]);
-  const options = new Map(
-    trials.map((trial) => [trial, trialOptions(trial) as { readonly [name: string]: unknown }]),
-  );
+  const options = new Map(trials.map((trial) => [trial, trialOptions(trial)]));
   const groups = [
     ...Map.groupBy(trials, methodName).values(),
     ...Map.groupBy(
@@ -138,7 +138,7 @@ export function nameCurves(trials: readonly Trial[]): string[] {
     const peers = trials.filter((other) => methodName(other) === methodName(trial)).map(trialOptions);
     const differing = Object.entries(options).filter(([name, value]) =>
       !ALONG.has(name) &&
-      peers.some((peer) => name in peer && JSON.stringify(peer[name as "tau"]) !== JSON.stringify(value))
+      peers.some((peer) => name in peer && JSON.stringify(peer[name]) !== JSON.stringify(value))
     );
     const parts = differing.map(([name, value]) => shown(name, value));
     return [methodName(trial), ...parts].join(" · ");

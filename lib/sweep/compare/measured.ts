@@ -3,6 +3,7 @@ import type { Task, TaskResult } from "../../eval/task.ts";
 import { blockOf, type Metric, metricOfUnits, valuesOfUnits } from "../../eval/metrics.ts";
 import { mean } from "../../mean.ts";
 import { nonCausal, type ResolvedOptions } from "../../methods/options.ts";
+import { meanOrNull } from "../../stats/distribution.ts";
 import { mapBudgets, type Retained } from "../budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
 import { type Control, controlFor, isBaseline, seedlessKey } from "./controls.ts";
@@ -57,10 +58,7 @@ export type PerLayer = Partial<Pick<TaskResult, "skipRatioPerLayer" | "dropRatio
 function perLayerOf(runs: readonly PerLayer[]): PerLayer {
   const meanOf = (key: keyof PerLayer) => {
     const all = runs.flatMap((run) => run[key] === undefined ? [] : [run[key]]);
-    return all[0]?.map((_, layer) => {
-      const values = all.map((own) => own[layer]!);
-      return values.includes(null as never) ? null : values.reduce((a, b) => a! + b!, 0)! / values.length;
-    });
+    return all[0]?.map((_, layer) => meanOrNull(all.map((own) => own[layer]!)));
   };
   const skipRatioPerLayer = meanOf("skipRatioPerLayer"), dropRatioPerLayer = meanOf("dropRatioPerLayer");
   return { ...(skipRatioPerLayer && { skipRatioPerLayer }), ...(dropRatioPerLayer && { dropRatioPerLayer }) };
@@ -83,12 +81,10 @@ export function measureRuns(runs: readonly MethodRun[], units: number) {
       values.forEach((value, i) => sums[i]! += value / runs.length);
     }
   }
-  const meanOf = (key: "achievedRatio" | "kvAchievedRatio") => {
-    const all = runs.map((own) => own[key]);
-    return all.includes(null) ? null : mean(all as number[]);
-  };
   return {
-    ...{ losses, metrics, ratio: meanOf("achievedRatio"), kvRatio: meanOf("kvAchievedRatio") },
+    ...{ losses, metrics },
+    ratio: meanOrNull(runs.map(({ achievedRatio }) => achievedRatio)),
+    kvRatio: meanOrNull(runs.map(({ kvAchievedRatio }) => kvAchievedRatio)),
     retained: mapBudgets((budget) => mean(runs.map((own) => own.retained[budget]))),
     spent: {
       timeMs: mean(runs.map(({ timeMs }) => timeMs)),
