@@ -94,15 +94,12 @@ export function expandGrids(grids: readonly Grid[]): ResolvedOptions[] {
     if (size > MAX_TRIALS) {
       throw new RangeError(`Cannot run a grid of ${size} trials: expected at most ${MAX_TRIALS}`);
     }
-    for (let index = 0; index < size; index++) {
-      let rest = index;
-      const options: { [name: string]: unknown } = {};
-      for (const [name, values] of axes.toReversed()) {
-        options[name] = values[rest % values.length];
-        rest = Math.floor(rest / values.length);
-      }
-      const method = resolveOptions(options);
-      const key = effectiveKey(method);
+    const points = axes.reduce<Grid[]>(
+      (all, [name, values]) => all.flatMap((point) => values.map((value) => ({ [name]: value, ...point }))),
+      [{}],
+    );
+    for (const options of points) {
+      const method = resolveOptions(options), key = effectiveKey(method);
       if (!trials.has(key)) trials.set(key, method);
     }
   }

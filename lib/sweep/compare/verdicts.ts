@@ -1,8 +1,7 @@
 /** Methods on several tasks at once: each metric of each method, and whether it differs significantly from its opponents. */
 import type { ItemMetric } from "../../eval/item_metrics.ts";
-import type { ItemBudget, ItemMean, MeanReach } from "../../eval/item_summary.ts";
+import { type ItemBudget, type ItemMean, meanOf, type MeanReach } from "../../eval/item_summary.ts";
 import { differenceOf, testDifferences, type TestedDifference } from "../../eval/verdict.ts";
-import { type PairedMean, pairedMean } from "../../stats/paired.ts";
 import type { BudgetName, Retained } from "../budgets.ts";
 import { EQUAL } from "./match.ts";
 
@@ -104,7 +103,7 @@ export function testMethods(
   options: { readonly seed?: number; readonly resamples?: number } = {},
 ): ComparedResult[] {
   const rows = series.flatMap((own) => {
-    const means = own.values.map((values) => pairedMean(values, own.blockSize));
+    const means = own.values.map((values) => meanOf(own.metric, values, own.blockSize));
     const sign = own.metric.better === "higher" ? 1 : -1;
     return contenders.map((contender, i) => {
       const all = contenders.keys().filter((j) =>
@@ -116,7 +115,13 @@ export function testMethods(
       )[0] ?? -1;
       const places = { dense: own.isDistance ? -1 : 0, random: contender.control, bestOther };
       return {
-        row: describeRow(own, contender, i, means[i]!),
+        row: {
+          ...{ method: contender.name, task: own.task, metric: own.metric.name },
+          units: own.values[i]!.reduce((sum, { length }) => sum + length, 0),
+          ...means[i]!,
+          ...(own.retained && { retained: own.retained[i]! }),
+          ...(own.reach?.[i] && { reach: own.reach[i] }),
+        },
         opposed: i === 0 ? [] : OPPONENTS.flatMap((opponent) => {
           const j = places[opponent];
           return j < 0 ? [] : [{
@@ -156,20 +161,6 @@ function unequalOf(
   }))
     .sort((a, b) => Math.abs(b.more) - Math.abs(a.more));
   return Math.abs(wider!.more) > EQUAL ? { unequal: wider! } : {};
-}
-
-function describeRow(
-  { task, metric: { name, fromMean = (mean) => mean }, values, retained, reach }: ComparedSeries,
-  { name: method }: Contender,
-  place: number,
-  { mean, standardError }: PairedMean,
-) {
-  const units = values[place]!.reduce((sum, { length }) => sum + length, 0);
-  return {
-    ...{ method, task, metric: name, units, value: fromMean(mean), mean, standardError },
-    ...(retained && { retained: retained[place]! }),
-    ...(reach?.[place] && { reach: reach[place] }),
-  };
 }
 
 /** @internal Two methods of one requested ratio on the main metric of a task. */
