@@ -196,15 +196,11 @@ export function resampleRankings(
   return draws;
 }
 
-/** Sums over a resample, ranks counted from their middle: of positives' ranks, squares, and products with the target's. */
-interface RankSums {
-  readonly hits: number;
-  readonly squares: number;
-  readonly products: number;
-}
-
-/** The sums where all values differ; copies of one value share its midrank. */
-function sumRanks({ order }: Ordering, labels: Float64Array, drawn: Float64Array): RankSums {
+/**
+ * Sums over a resample, ranks counted from their middle: of positives' ranks, squares, and products with the target's.
+ * All values differ; copies of one value share its midrank.
+ */
+function sumRanks({ order }: Ordering, labels: Float64Array, drawn: Float64Array) {
   const length = order.length;
   let below = -length / 2, hits = 0, squares = 0, products = 0;
   for (let place = 0; place < length; place++) {
@@ -218,8 +214,8 @@ function sumRanks({ order }: Ordering, labels: Float64Array, drawn: Float64Array
   return { hits, squares, products };
 }
 
-/** The sums where equal values share their midrank. */
-function sumRanksWithTies({ order, ends }: Ordering, labels: Float64Array, drawn: Float64Array): RankSums {
+/** The same sums where equal values share their midrank. */
+function sumRanksWithTies({ order, ends }: Ordering, labels: Float64Array, drawn: Float64Array) {
   const length = order.length;
   let below = -length / 2, hits = 0, squares = 0, products = 0;
   let size = 0, positive = 0, weight = 0; // of the run of equal values at work

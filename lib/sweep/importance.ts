@@ -101,14 +101,11 @@ function collectPoints(trials: readonly Trial[]): { points: Point[]; names: stri
   return { points, names, counts: names.map((name) => levels.get(name)!.length) };
 }
 
-/** Variances of effects, and the variance that all of them explain together. */
-interface Parts {
-  readonly parts: readonly { readonly options: readonly string[]; readonly variance: number }[];
-  readonly explained: number;
-}
-
-/** Functional ANOVA of a whole grid: all points weigh the same, so effects are means of means. */
-function anova(points: readonly Point[], names: readonly string[], mean: number): Parts {
+/**
+ * Variances of effects, and the variance that all of them explain together: functional ANOVA of a whole grid. All points
+ * weigh the same, so effects are means of means.
+ */
+function anova(points: readonly Point[], names: readonly string[], mean: number) {
   const varianceOfMeans = (axes: readonly number[]) => {
     const cells = Map.groupBy(points, ({ levels }) => axes.map((i) => levels[i]).join());
     const squares = [...cells.values()].map((cell) =>
@@ -130,13 +127,13 @@ function anova(points: readonly Point[], names: readonly string[], mean: number)
 /** Added to the diagonal of the normal equations, relative to the number of points: effects that go together share. */
 const RIDGE = 1e-9;
 
-/** Least squares on effect-coded options. */
+/** The same by least squares on effect-coded options. */
 function additive(
   points: readonly Point[],
   names: readonly string[],
   counts: readonly number[],
   mean: number,
-): Parts {
+) {
   const starts = counts.map((_, i) => counts.slice(0, i).reduce((sum, count) => sum + count, 0));
   const size = counts.reduce((sum, count) => sum + count, 0);
   // A column a value of an option: 1 where it is taken, less its fraction of the trials that have the option.
