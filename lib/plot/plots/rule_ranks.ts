@@ -1,6 +1,6 @@
 /** AUROC and Spearman's correlation of each rule, layer by layer, with intervals. */
 import type { RuleQualityWithIntervals } from "../../heads/report.ts";
-import { axis, emptyFigure, type Figure, type JsonObject } from "../figure/figure.ts";
+import { axis, emptyFigure, type Figure } from "../figure/figure.ts";
 import {
   type Band,
   chart,
@@ -85,48 +85,37 @@ export function plotRuleRanks({ measure, layers, curves }: RuleRanks): Figure {
   if (curves.every(({ values }) => values.every((v) => v === null))) {
     return emptyFigure(words.title, missingClasses("No rule can be ranked"));
   }
-  const main = curves.filter(({ rule }) => styleRule(rule).main);
+  const main = curves.map(({ rule }) => rule).filter((rule) => styleRule(rule).main);
+  const shown = (v: number | null) => v === null ? "none" : v.toFixed(3);
   const some = curves.some(({ low }) => low.some((x) => x !== null));
   return chart({
     title: words.title,
     caption: words.caption + (some ? " Whiskers: 95% intervals over moving blocks of tokens." : "") +
       (main.length < curves.length ? HIDDEN_NOTE : ""),
     height: 460,
-    data: curves.map((curve) => curveOf(curve, layers, words.axis, place(curve, main))),
+    data: curves.map(({ rule, values, low, high }) => {
+      const { color, dash, symbol } = styleRule(rule), nth = main.indexOf(rule);
+      // Where a rule's mark is next to the others of the same layer.
+      const shift = nth < 0 || main.length < 2 ? 0 : SPREAD * (nth / (main.length - 1) - 0.5);
+      return trace({
+        name: rule,
+        visible: visibilityOf(rule),
+        x: shorten(layers.map((layer) => layer + shift), 6),
+        y: shorten(values),
+        error_y: whiskers(values, { low, high }, { thickness: 1.3, width: 0, color }),
+        hover: layers.map((layer, i) =>
+          `<b>${rule}</b>, layer ${layer}<br>${words.axis} ${shown(values[i]!)}` +
+          (low[i] === null ? "" : ` [${shown(low[i]!)}, ${shown(high[i]!)}]`)
+        ),
+        line: { color, width: 1, dash },
+        marker: markOf(color, symbol, layers.length > 12 ? 5 : 7, 1.4),
+      });
+    }),
     xaxis: layerAxis(layers, {
       title: { text: "layer", standoff: 10 },
       range: [layers[0]! - 0.6, layers.at(-1)! + 0.6],
     }),
     yaxis: axis(words.axis),
     shapes: [dashedLine("y", words.chance)],
-  });
-}
-
-/** Where a rule's mark is next to the others of the same layer. */
-function place({ rule }: RankCurve, main: readonly RankCurve[]): number {
-  const nth = main.findIndex((other) => other.rule === rule);
-  return nth < 0 || main.length < 2 ? 0 : SPREAD * (nth / (main.length - 1) - 0.5);
-}
-
-function curveOf(
-  { rule, values, low, high }: RankCurve,
-  layers: readonly number[],
-  measure: string,
-  shift: number,
-): JsonObject {
-  const { color, dash, symbol } = styleRule(rule);
-  const shown = (v: number | null) => v === null ? "none" : v.toFixed(3);
-  return trace({
-    name: rule,
-    visible: visibilityOf(rule),
-    x: shorten(layers.map((layer) => layer + shift), 6),
-    y: shorten(values),
-    error_y: whiskers(values, { low, high }, { thickness: 1.3, width: 0, color }),
-    hover: layers.map((layer, i) =>
-      `<b>${rule}</b>, layer ${layer}<br>${measure} ${shown(values[i]!)}` +
-      (low[i] === null ? "" : ` [${shown(low[i]!)}, ${shown(high[i]!)}]`)
-    ),
-    line: { color, width: 1, dash },
-    marker: markOf(color, symbol, layers.length > 12 ? 5 : 7, 1.4),
   });
 }
