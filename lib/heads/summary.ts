@@ -6,7 +6,7 @@ import { type VarianceSpec, varianceWeight } from "../methods/rules/variance.ts"
 import { type Interval, type MovingBlocks, percentileInterval } from "../stats/bootstrap.ts";
 import { describeNumbers, meanOrNull } from "../stats/distribution.ts";
 import { type RankingDraws, resampleRankings, rocCurve } from "../stats/ranking.ts";
-import { type LayerColumns, listViews, type ViewKey } from "./columns.ts";
+import { type LayerColumns, listViews } from "./columns.ts";
 import {
   type BandedDistribution,
   type HeadRule,
@@ -56,12 +56,8 @@ export interface DescribedLayer {
 export function describeLayer(columns: LayerColumns, layout: HeadLayout): DescribedLayer {
   const { method, view } = columns.plan, { decided, blocks, confidence } = layout;
   const task = poseRanking(columns.r, decided, method.skipRatio);
-  const scored = listViews(view).map((other, i) => {
-    const tokens = columns.tokens(other, layout.context);
-    return { view: other, tokens, scores: scoreRules(columns, i, tokens) };
-  });
-  const views = scored.map((one) => describeView(columns, one, task, layout));
-  const { scores } = scored[0]!;
+  const described = listViews(view).map((_, i) => describeView(columns, i, task, layout));
+  const views = described.map((own) => own.view), { scores } = described[0]!;
   const rated: RatedRules = { rules: views[0]!.rules, draws: resampleRules(scores, task, blocks) };
   const skipped = decided.reduce((sum, token) => sum + (columns.method.keep[token] === 0 ? 1 : 0), 0);
   return {
@@ -79,20 +75,14 @@ export function describeLayer(columns: LayerColumns, layout: HeadLayout): Descri
   };
 }
 
-function describeView(
-  columns: LayerColumns,
-  { view, tokens, scores }: {
-    readonly view: ViewKey;
-    readonly tokens: readonly RuleToken[];
-    readonly scores: RuleScores;
-  },
-  task: RankingTask,
-  layout: HeadLayout,
-): ViewLayer {
-  const { method } = columns.plan, keys = columns.keys(view), values = columns.values(view);
+/** One of {@linkcode listViews}, and the scores of the rules in it. */
+function describeView(columns: LayerColumns, index: number, task: RankingTask, layout: HeadLayout) {
+  const { method } = columns.plan, key = listViews(columns.plan.view)[index]!;
+  const keys = columns.keys(key), values = columns.values(key);
+  const tokens = columns.tokens(key, layout.context), scores = scoreRules(columns, index, tokens);
   const weights = tokens.map((token) => varianceWeight(token, method as VarianceSpec));
   const describe = (column: ArrayLike<number>) => describeByPosition(column, layout);
-  return {
+  const view: ViewLayer = {
     layer: method.layer,
     heads: Array.from({ length: method.numKvHeads }, (_, head) => {
       const sK = describe(keys.head(head)), sV = describe(values.head(head));
@@ -106,6 +96,7 @@ function describeView(
     scores: headRules().map((rule) => ({ rule, score: describe(scores.get(rule)!) })),
     rules: rateRules(scores, task),
   };
+  return { view, scores };
 }
 
 /** Scores of all rules of the filter on all tokens, by rule; NaN where undefined. */
