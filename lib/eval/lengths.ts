@@ -122,14 +122,16 @@ export function measureLengths(
         onProgress?.((done += tokens) / total);
       }
     }
+    const { hiddenSize, vocabSize } = model.config;
+    const output = hiddenSize && vocabSize && outputFlops({ hiddenSize, vocabSize }, tokens);
     return methods.map(({ name }, i) => {
-      const { prefill, decode, usage } = runs[i]!, operations = operationsOf(model, usage, tokens);
+      const { prefill, decode, usage } = runs[i]!;
       return {
         name,
         tokens,
         ...(batch > 1 && { batch }),
         prefillMs: median(prefill)!,
-        ...(operations !== undefined && { operations }),
+        ...(output && { operations: 1 - usage.totalFlopsAvoided / (usage.totalFlopsDense - output) }),
         decodeMs: median(decode),
         kvBytesHeld: batch * usage.kvBytesHeld,
         kvBytesDense: batch * (usage.kvBytesHeld + usage.kvBytesAvoided),
@@ -137,16 +139,6 @@ export function measureLengths(
       };
     });
   });
-}
-
-/** Operations of a prefill over the full model's, without the output layer. */
-function operationsOf(
-  { config: { hiddenSize, vocabSize } }: EvaluatedModel,
-  { totalFlopsDense, totalFlopsAvoided }: SequenceUsage,
-  tokens: number,
-): number | undefined {
-  if (hiddenSize === undefined || vocabSize === undefined) return undefined;
-  return 1 - totalFlopsAvoided / (totalFlopsDense - outputFlops({ hiddenSize, vocabSize }, tokens));
 }
 
 /** Middle of some numbers, the lower one of two; null of none. */

@@ -7,7 +7,7 @@ import { findTask } from "../../eval/tasks/mod.ts";
 import { effectiveOptions, readRecord } from "../../methods/options.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import { type BlockSums, pairedInterval } from "../../stats/paired.ts";
-import type { ComparedMethod, Comparison } from "./comparison.ts";
+import type { Comparison } from "./comparison.ts";
 import { differ, excessOf, missesRequested } from "../summary.ts";
 import type { SweepSummary, Trial } from "../trial.ts";
 
@@ -210,7 +210,11 @@ function readRun({ kind, data }: RunResult): {
   const { tokensSha256, context } = environment;
   const shared = { task, environment, tokens: tokensSha256 && `${tokensSha256} ${context}` };
   if (kind === "compare") {
-    const [dense, ...rows] = data.methods.map((method) => ({ name: method.name, side: readMethod(method) }));
+    const [dense, ...rows] = data.methods.map((method) => {
+      const { name, loss, lossIncrease, lossBlocks, achievedRatio, kvAchievedRatio = null, missed } = method;
+      const losses = { loss, blocks: lossBlocks, excess: lossIncrease ?? ZERO };
+      return { name, side: { ...losses, achievedRatio, kvAchievedRatio, missed } };
+    });
     return { ...shared, dense, rows };
   }
   const loss = readMetric(data.dense, task.loss.name);
@@ -225,15 +229,6 @@ function readRun({ kind, data }: RunResult): {
 
 const NOTHING = { achievedRatio: 0, kvAchievedRatio: null, missed: false } as const;
 const ZERO: Interval = { estimate: 0, low: 0, high: 0 };
-
-function readMethod(
-  { loss, lossIncrease, lossBlocks, achievedRatio, kvAchievedRatio, missed }: ComparedMethod,
-) {
-  return {
-    ...{ loss, blocks: lossBlocks, excess: lossIncrease ?? ZERO },
-    ...{ achievedRatio, kvAchievedRatio: kvAchievedRatio ?? null, missed },
-  };
-}
 
 function readTrial(trial: Trial, dense: number, denseBlocks: BlockSums | undefined): DifferenceSide {
   const excess = excessOf(trial, denseBlocks);
