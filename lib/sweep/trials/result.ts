@@ -52,25 +52,16 @@ export function findWrongResult(
   if (typeof record !== "object" || record === null || Array.isArray(record)) {
     return `found ${showFound(record)}, expected a record`;
   }
-  const isStopped = "stopped" in record,
-    none = Object.fromEntries(CONDITION_NAMES.map((name) => [name, undefined]));
-  const { options: _, ...known } = { ...none, ...conditions, ...options, trial: digest, runDigest } as
-    & object
-    & {
-      options?: object;
-    };
+  const isStopped = "stopped" in record, none = CONDITION_NAMES.map((name) => [name, undefined]);
+  const { options: _, ...run } = conditions;
+  const known = { ...Object.fromEntries(none), ...run, ...options, trial: digest, runDigest };
+  const asked = Object.fromEntries(Object.entries(known).map(([name, value]) => [name, same(value)]));
   const fields: Fields = {
-    ...Object.fromEntries(Object.entries(known).map(([name, value]) => [name, same(value)])),
-    ...{ nonCausal: flag, deno: text },
+    ...{ ...asked, nonCausal: flag, deno: text },
     ...isStopped
-      ? { ...STOPPED_FIELDS, trial: same(digest), fusion: same(options.fusion), stoppedAt: text }
-      : {
-        ...trialFields(task),
-        ...RESULT,
-        trial: same(digest),
-        fusion: same(options.fusion),
-        finishedAt: text,
-      },
+      ? { ...STOPPED_FIELDS, stoppedAt: text }
+      : { ...trialFields(task), ...RESULT, finishedAt: text },
+    ...asked,
   };
   return findWrongField(record, fields) ?? (isStopped ? undefined : findWrongHeadline(record, task));
 }
