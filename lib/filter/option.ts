@@ -165,16 +165,20 @@ function checkOf(option: Option): Check {
     }
   }
 }
+/** The error for an option's value that cannot be used. */
+export function wrongOption(name: string, found: string, expected: string): RangeError {
+  return new RangeError(`Cannot use option "${name}": found ${found}, expected ${expected}`);
+}
+
 
 /** Checks a value. @throws {TypeError | RangeError} If it is of the wrong type, or out of range. */
 export function checkOption(name: string, option: Option, value: unknown): void {
   const [expected, hasType, inRange] = checkOf(option);
-  const refuse = (hint = "") =>
-    `Cannot use option "${name}": found ${showValue(value)}, expected ${expected}${hint}`;
-  if (!hasType(value)) throw new TypeError(refuse());
+  if (!hasType(value)) throw new TypeError(wrongOption(name, showValue(value), expected).message);
   if (inRange(value as never)) return;
   const isLong = option.type === "name" && option.names.length > 5;
-  throw new RangeError(refuse(isLong ? sayNearest(value as string, option.names, ": ") : ""));
+  const hint = isLong ? sayNearest(value as string, option.names, ": ") : "";
+  throw wrongOption(name, showValue(value), expected + hint);
 }
 
 export type Narrower = { readonly names: readonly string[] } | { readonly range: string };
@@ -190,5 +194,5 @@ export function checkNarrower(
   const [expected, , inRange] = checkOf({ ...option, ...narrower } as Option);
   if (inRange(value as never)) return;
   const choices = "names" in narrower ? narrower.names.join(" or ") : expected;
-  throw new RangeError(`Cannot use option "${name}": found ${showValue(value)}, expected ${choices} ${why}`);
+  throw wrongOption(name, showValue(value), `${choices} ${why}`);
 }

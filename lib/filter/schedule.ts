@@ -1,5 +1,5 @@
 /** The layer plan: which layers are filtered, and how much of each is to be skipped. */
-import type { HeadParts, Layers } from "./option.ts";
+import { type HeadParts, type Layers, wrongOption } from "./option.ts";
 import { policyOf, type ThresholdPolicy } from "./threshold.ts";
 
 export interface PlannedLayer {
@@ -98,6 +98,11 @@ export function planLayers(
     throw tooManyWhole(numLayers, options[ratio]!, count);
   }
   if (highest && policyOf(options).aims && highest.skipRatio > highestRatio(options) + ROUNDING) {
+/** The error for a layer that is asked about and not filtered. */
+export function unplannedLayer(layer: number, layers: Iterable<number>): RangeError {
+  return new RangeError(`Cannot filter layer ${layer}: expected one of ${[...layers].join(", ")}`);
+}
+
     throw unreachable(numLayers, options, highest, side);
   }
   return plan.map((own) => ({ ...own, skipRatio: Math.min(own.skipRatio, 1) }));
@@ -105,14 +110,12 @@ export function planLayers(
 
 /** Checks an `explicit` schedule without a model. @throws {RangeError} If it has no list, or a ratio is out of range. */
 export function checkRatios({ schedule, skipRatios }: Pick<PlanOptions, "schedule" | "skipRatios">): void {
-  const refuse = (found: string, expected: string) => {
-    throw new RangeError(`Cannot use option "skipRatios": found ${found}, expected ${expected}`);
-  };
   if (SCHEDULES[schedule] === null && skipRatios === undefined) {
-    refuse("undefined", "one number a layer, since the schedule is explicit");
+    throw wrongOption("skipRatios", "undefined", "one number a layer, since the schedule is explicit");
   }
   const layer = skipRatios?.findIndex((ratio) => !(ratio >= 0 && ratio <= 1)) ?? -1;
-  if (layer >= 0) refuse(`${skipRatios![layer]} for layer ${layer}`, "a number in [0, 1]");
+  if (layer < 0) return;
+  throw wrongOption("skipRatios", `${skipRatios![layer]} for layer ${layer}`, "a number in [0, 1]");
 }
 
 /** The layers that keep every key and value, ascending. @throws {RangeError} As {@linkcode wholeParts}. */
@@ -154,15 +157,11 @@ export function wholeParts(
   if (typeof whole !== "string") {
     const unknown = whole.find((layer) => layer >= numLayers);
     if (unknown === undefined) return [...whole].sort((a, b) => a - b);
-    throw new RangeError(
-      `Cannot use option "whole": found layer ${unknown}, expected layers from 0 to ${numLayers - 1}`,
-    );
+    throw wrongOption("whole", `layer ${unknown}`, `layers from 0 to ${numLayers - 1}`);
   }
   if (retrieval === undefined) {
-    throw new RangeError(
-      `Cannot use option "whole": found "${whole}" without scores of the layers, expected a shape with ` +
-        "`retrieval`, as findRetrievalLayers() gives it",
-    );
+    const expected = "a shape with `retrieval`, as findRetrievalLayers() gives it";
+    throw wrongOption("whole", `"${whole}" without scores of the layers`, expected);
   }
   const ranked = retrieval.map((_, part) => part).sort((a, b) => retrieval[b]! - retrieval[a]!);
   const asked = wholeFraction * retrieval.reduce((sum, score) => sum + score, 0);
@@ -185,9 +184,7 @@ function tooManyWhole(numLayers: number, ratio: number, others: number): RangeEr
 
 function planExplicit(numLayers: number, skipRatios: readonly number[]): PlannedLayer[] {
   if (skipRatios.length !== numLayers) {
-    throw new RangeError(
-      `Cannot use option "skipRatios": found ${skipRatios.length} numbers, expected ${numLayers}, one a layer`,
-    );
+    throw wrongOption("skipRatios", `${skipRatios.length} numbers`, `${numLayers}, one a layer`);
   }
   return skipRatios.flatMap((skipRatio, layer) => skipRatio === 0 ? [] : [{ layer, skipRatio }]);
 }
@@ -209,7 +206,7 @@ function unreachable(
   const fits = (count: number) => options[ratio]! * numLayers / count * steepest(count) <= limit + ROUNDING;
   const down = (x: number) => Math.floor((x + ROUNDING) * 1e4) / 1e4;
 
-  const count = countFiltered(options[tail]!, numLayers);
+  const count = countFiltered(options[tail]!, numLayers), needed = +highest.skipRatio.toFixed(4);
   const fixes = [`${ratio} of at most ${down(limit * count / numLayers / steepest(count))}`];
   for (let more = count + 1; more <= numLayers; more++) {
     if (!fits(more)) continue;
@@ -217,8 +214,7 @@ function unreachable(
     break;
   }
   return new RangeError(
-    `Cannot plan a ${schedule} schedule${of}: layer ${highest.layer} needs a skip ratio of ${+highest
-      .skipRatio
-      .toFixed(4)}, expected at most ${limit}: use a ${fixes.join(" or a ")}`,
+    `Cannot plan a ${schedule} schedule${of}: layer ${highest.layer} needs a skip ratio of ${needed}, ` +
+      `expected at most ${limit}: use a ${fixes.join(" or a ")}`,
   );
 }

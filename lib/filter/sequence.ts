@@ -18,7 +18,7 @@ import { allocate, noteOutcome, outcomesOf } from "./allocation.ts";
 import { firstOutcome, outcomeOf } from "./outcome.ts";
 import type { FilterShape, Reads, Rule } from "./rule.ts";
 import { observeLayer, scanLayer } from "./scan.ts";
-import { planLayers, type SideName } from "./schedule.ts";
+import { planLayers, type SideName, unplannedLayer } from "./schedule.ts";
 import { HOST_SLOT } from "./slots.ts";
 import { policyOf } from "./threshold.ts";
 
@@ -193,9 +193,8 @@ export class FilterSequence {
       numbers[HOST_SLOT.outcomes]! < this.#specs[i]!.warmup
     );
     if (open >= 0) {
-      const found = `${this.#states[open]!.numbers[HOST_SLOT.outcomes]} outcomes of layer ${
-        this.#specs[open]!.layer
-      }`;
+      const count = this.#states[open]!.numbers[HOST_SLOT.outcomes];
+      const found = `${count} outcomes of layer ${this.#specs[open]!.layer}`;
       const expected = "those of the warm-up in all layers first, since the schedule is allocated";
       throw new RangeError(`Cannot scan layer ${layer}: found ${found}, expected ${expected}`);
     }
@@ -207,11 +206,7 @@ export class FilterSequence {
 
   #indexOf(layer: number): number {
     const index = this.#specs.findIndex((spec) => spec.layer === layer);
-    if (index < 0) {
-      throw new RangeError(
-        `Cannot filter layer ${layer}: expected one of ${this.#specs.map((spec) => spec.layer).join(", ")}`,
-      );
-    }
+    if (index < 0) throw unplannedLayer(layer, this.#specs.map((spec) => spec.layer));
     return index;
   }
 

@@ -8,7 +8,7 @@ import { expectShape, type FilterShape } from "../filter/sequence.ts";
 import { sayNearest } from "../nearest.ts";
 import { FUSION_NAMES, keyMethodOf, type MethodName, methodOf } from "./list.ts";
 import { withKeySide } from "./key_side.ts";
-import type { OptionTable } from "../filter/option.ts";
+import { type OptionTable, wrongOption } from "../filter/option.ts";
 import { isEviction, isOffline, isRule, type PrunerMethod } from "./method.ts";
 import { createOffline } from "./model_pruning/offline.ts";
 import { type MethodOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
@@ -77,9 +77,7 @@ export function createPruner(
   }
   const scored = model.numLayers * (whole === "heads" ? model.numKvHeads : 1);
   if (isScored && retrieval !== undefined && retrieval.length !== scored) {
-    throw new RangeError(
-      `Cannot use option "whole": found "${whole}" with ${retrieval.length} retrieval scores, expected ${scored}`,
-    );
+    throw wrongOption("whole", `"${whole}" with ${retrieval.length} retrieval scores`, `${scored}`);
   }
   const shape = retrieval === undefined ? model : { ...model, retrieval };
   const method = methodOf(resolved.fusion);

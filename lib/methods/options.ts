@@ -7,6 +7,7 @@ import {
   type Recorded,
   type Resolved,
   showValue,
+  wrongOption,
 } from "../filter/option.ts";
 import type { Reads } from "../filter/rule.ts";
 import { checkRatios, type SideName } from "../filter/schedule.ts";
@@ -93,8 +94,7 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
     ? 'keys and values have no rule of their own (use side: "key", or kvFusion)'
     : isEviction(rule) && rule.heads !== undefined && `"${rule.name}" finds its own KV heads`;
   if (resolved.whole !== "none" && why) {
-    const found = showValue(resolved.whole);
-    throw new RangeError(`Cannot use option "whole": found ${found}, expected "none" since ${why}`);
+    throw wrongOption("whole", showValue(resolved.whole), `"none" since ${why}`);
   }
   if (filtersQueries(resolved)) {
     const method = methodOf(resolved.fusion);
@@ -124,18 +124,14 @@ function onKeySide(options: MethodOptions): MethodOptions {
   const isAlone = (others.side ?? preset.side) === "key";
   if (isAlone && others.kvFusion === undefined) return { ...others, kvFusion: rule };
   const expected = "one that skips queries, since this one is of keys and values: side key, or kvFusion";
-  throw new RangeError(`Cannot use option "fusion": found "${fusion}", expected ${expected}`);
+  throw wrongOption("fusion", `"${fusion}"`, expected);
 }
 
 /** Refuses options that cannot be combined with a method that alters the model. */
 function checkAlone({ fusion, shuffle }: ResolvedOptions, keyRule: string | undefined): void {
-  const refuse = (option: string, found: string, expected: string, why: string) => {
-    throw new RangeError(
-      `Cannot use option "${option}": found ${found}, expected ${expected} since "${fusion}" ${why}`,
-    );
-  };
-  if (shuffle) refuse("shuffle", "true", "false", "decides no token");
-  if (keyRule !== undefined) refuse("kvFusion", `"${keyRule}"`, "same", "alters the model");
+  if (shuffle) throw wrongOption("shuffle", "true", `false since "${fusion}" decides no token`);
+  if (keyRule === undefined) return;
+  throw wrongOption("kvFusion", `"${keyRule}"`, `same since "${fusion}" alters the model`);
 }
 
 /** Refuses the combinations that a method does not define. */
@@ -146,13 +142,8 @@ function checkNarrows(
   of = "",
 ): void {
   for (const [name, narrower] of Object.entries(narrows)) {
-    checkNarrower(
-      name,
-      OPTIONS[name]!,
-      narrower,
-      valueOf(options, name),
-      `since the rule ${of}is "${rule}"`,
-    );
+    const why = `since the rule ${of}is "${rule}"`;
+    checkNarrower(name, OPTIONS[name]!, narrower, options[name as keyof ResolvedOptions], why);
   }
 }
 

@@ -2,6 +2,7 @@
 import { expectInstance, expectInteger } from "../errors.ts";
 import { createScanOutput } from "../filter/layer.ts";
 import { judgedTokens } from "../filter/blocks.ts";
+import { unplannedLayer } from "../filter/schedule.ts";
 import type { FilterShape } from "../filter/sequence.ts";
 import { randomScore } from "../random.ts";
 import { keyMethodOf } from "./list.ts";
@@ -103,11 +104,7 @@ export function createReplay(
     return {
       decide({ layer, count }, start) {
         const mask = keep.get(layer);
-        if (mask === undefined) {
-          throw new RangeError(
-            `Cannot filter layer ${layer}: expected one of ${[...keep.keys()].join(", ")}`,
-          );
-        }
+        if (mask === undefined) throw unplannedLayer(layer, keep.keys());
         const from = seen.get(layer) ?? 0, next = nextOf(mask, layer, from, count - start);
         const cut = cuts?.get(layer)?.find((at) => at > from) ?? Infinity;
         const rows = createScanOutput(Math.min(next.length, cut - from));

@@ -2,7 +2,7 @@
  * The two sides of filtering. The query side selects attention to skip. The key side selects keys and values to evict:
  * those of skipped tokens, none, or those chosen by a rule of its own.
  */
-import type { OptionTable, Others } from "../filter/option.ts";
+import { type Given, type OptionTable, type Others, wrongOption } from "../filter/option.ts";
 import { FILTER_OPTIONS, type FilterOptions } from "../filter/options.ts";
 import { KEY_RULE_NAMES, type KeyRuleName, KV_FUSIONS, type MethodName, methodOf } from "./list.ts";
 import type { Method } from "./method.ts";
@@ -65,16 +65,13 @@ export const SIDE_CHOICES = {
   cacheSkipped: { type: "flag", default: false, help: "short for --kv-method none" },
 } as const satisfies OptionTable;
 
-interface Asked {
-  readonly side?: "query" | "key" | "both";
-  readonly cacheSkipped?: boolean;
-  readonly fusion?: string;
-  readonly pruneRatio?: number;
-  readonly tail?: number;
-  readonly kvFusion?: string;
-  readonly kvRatio?: number;
-  readonly kvTail?: number;
-}
+type Asked =
+  & Given<
+    & typeof SIDE_CHOICES
+    & Omit<typeof KEY_OPTIONS, "kvFusion">
+    & Pick<typeof FILTER_OPTIONS, "pruneRatio" | "tail">
+  >
+  & { readonly fusion?: string; readonly kvFusion?: string };
 
 /**
  * Options without the short ones: `side` and `cacheSkipped` are expanded, and the key side's ratio and tail filled in.
@@ -87,9 +84,7 @@ export function settleSides<A extends Asked>(
 ): Omit<A, "side" | "cacheSkipped"> & Required<Pick<Asked, "kvFusion" | "kvRatio" | "kvTail">> {
   const { fusion = defaults.fusion, pruneRatio = defaults.pruneRatio, tail = 1 } = asked;
   if (side === "key" && cacheSkipped) {
-    throw new RangeError(
-      'Cannot use option "cacheSkipped": found true, expected false since the side is key, where no token is skipped',
-    );
+    throw wrongOption("cacheSkipped", "true", "false since the side is key, where no token is skipped");
   }
   const short = side === "query"
     ? "the side is query"
@@ -101,15 +96,13 @@ export function settleSides<A extends Asked>(
     kvRatio = pruneRatio,
     kvTail = tail,
   } = asked;
-  const refuse = (expected: string, why: string) => {
-    throw new RangeError(
-      `Cannot use option "kvFusion": found "${kvFusion}", expected ${expected} since ${why}`,
-    );
-  };
   if (side === "key" && !(KEY_RULE_NAMES as readonly string[]).includes(kvFusion)) {
-    refuse(`one of ${KEY_RULE_NAMES.join(", ")}`, "the side is key");
+    const expected = `one of ${KEY_RULE_NAMES.join(", ")} since the side is key`;
+    throw wrongOption("kvFusion", `"${kvFusion}"`, expected);
   }
-  if (short !== undefined && kvFusion !== "none") refuse("none", short);
+  if (short !== undefined && kvFusion !== "none") {
+    throw wrongOption("kvFusion", `"${kvFusion}"`, `none since ${short}`);
+  }
   return { ...asked, kvFusion, kvRatio, kvTail, ...(side === "key" && { pruneRatio: 0 }) };
 }
 
@@ -137,13 +130,15 @@ export function decidingMethods(
 /** Added to the seed of the key side, so that its random draws differ from those of the query side. */
 const KEY_SEED = 1_000_003n;
 
-type SharedOptions = Pick<FilterOptions, "schedule" | "substitute"> & { readonly seed: bigint };
-
 /**
  * The options for the key side. It draws by another seed, and has no outputs to replace. It also has no outcomes to set
  * a layer's ratio by: there `allocated` is the same ratio in all layers.
  */
-export function keySideOptions<O extends SharedOptions>(options: O): O {
+export function keySideOptions<
+  O extends Pick<FilterOptions, "schedule" | "substitute"> & { readonly seed: bigint },
+>(
+  options: O,
+): O {
   const { seed, schedule } = options;
   return {
     ...options,

@@ -1,4 +1,5 @@
 /** The requirements of a substitute on the other options, and its form for a model. */
+import { showValue, wrongOption } from "../filter/option.ts";
 import { firstOutcome } from "../filter/outcome.ts";
 import type { FilterBackend } from "../filter/sequence.ts";
 import { policyOf } from "../filter/threshold.ts";
@@ -33,9 +34,7 @@ export function bindRule<R extends AnyRule>(
 export function checkSubstitute(method: Method, options: SubstituteOptions): void {
   const { substitute, features, keyState, schedule, recent, sinks, warmup, threshold } = options;
   const refuse = (name: string, found: unknown, expected: string, why: string) => {
-    throw new RangeError(
-      `Cannot use option "${name}": found ${JSON.stringify(found)}, expected ${expected} since ${why}`,
-    );
+    throw wrongOption(name, showValue(found), `${expected} since ${why}`);
   };
   const isLocal = substitute === "local", allocates = schedule === "allocated";
   if (learns(method) && features.includes("local")) {

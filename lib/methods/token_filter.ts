@@ -1,7 +1,7 @@
 /** Token Filtering without a model: a rule and options bound to a model's shape. */
 import { expectInteger } from "../errors.ts";
 import type { LayerSpec } from "../filter/layer.ts";
-import { packValue } from "../filter/option.ts";
+import { packValue, wrongOption } from "../filter/option.ts";
 import type { Rule } from "../filter/rule.ts";
 import type { SideName } from "../filter/schedule.ts";
 import {
@@ -67,16 +67,10 @@ export function bindFilter(
   const own = bindRule(rule ?? ruleOf(named as MethodName), decided, backend);
   // Kernels without local features refuse them, so a rule that does not learn is bound without them.
   const features = decided.features.filter((group) => group !== "local" || learns(own));
-  const packed = Object.entries({ ...decided, features }).map((
-    [name, value],
-  ) => [name, packValue(OPTIONS[name]!, value)]);
-  const specs = createSpecs(
-    shape,
-    own as Rule,
-    readsOf(own, decided),
-    Object.fromEntries(packed) as never,
-    side,
+  const packed = Object.fromEntries(
+    Object.entries({ ...decided, features }).map(([name, value]) => [name, packValue(OPTIONS[name]!, value)]),
   );
+  const specs = createSpecs(shape, own as Rule, readsOf(own, decided), packed as never, side);
   return new BoundFilter(shape, specs, filterOps(own, backend));
 }
 
@@ -130,5 +124,5 @@ function ruleOf(fusion: MethodName): AnyRule {
   const method = methodOf(fusion);
   if (isRule(method)) return method;
   const names = RULES.map(({ name }) => name).join(", ");
-  throw new RangeError(`Cannot use option "fusion": found "${fusion}", expected one of ${names}`);
+  throw wrongOption("fusion", `"${fusion}"`, `one of ${names}`);
 }

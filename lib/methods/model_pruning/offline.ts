@@ -3,6 +3,7 @@
  * choose those that turn the residual stream least, or whose absence costs least.
  */
 import { expectInteger } from "../../errors.ts";
+import { wrongOption } from "../../filter/option.ts";
 import {
   type CalibratedModel,
   type DroppedParts,
@@ -27,9 +28,7 @@ export function createOffline(
     const { pruneRatio, warmup } = options, { names } = method;
     if (pruneRatio === 0) return { ...dense, name, spans };
     if (warmup < MIN_PROMPT) {
-      throw new RangeError(
-        `Cannot use option "warmup": found ${warmup}, expected at least ${MIN_PROMPT} since "${name}" goes by it`,
-      );
+      throw wrongOption("warmup", `${warmup}`, `at least ${MIN_PROMPT} since "${name}" goes by it`);
     }
     const alter = (seen: SeenPrompt) => method.alter(seen, { pruneRatio });
     return { ...dense, name, spans, at: "warm-up", prepare: { kind: "adapt", names, alter } };

@@ -4,7 +4,7 @@
  */
 import { createScanOutput } from "../../filter/layer.ts";
 import type { FilterOptions } from "../../filter/options.ts";
-import { planLayers } from "../../filter/schedule.ts";
+import { planLayers, unplannedLayer } from "../../filter/schedule.ts";
 import type { FilterShape } from "../../filter/sequence.ts";
 import { chooseHighest } from "../../filter/threshold.ts";
 import type { PrunerMethod } from "../method.ts";
@@ -28,9 +28,7 @@ function create(shape: FilterShape, options: FilterOptions, { trace }: PrunerCon
   const wrap = (seen: Set<number>, chunk: number): SideSequence => ({
     decide({ layer, count, futureOutputs }, start) {
       const skipRatio = plan.get(layer);
-      if (skipRatio === undefined) {
-        throw new RangeError(`Cannot filter layer ${layer}: expected one of ${[...plan.keys()].join(", ")}`);
-      }
+      if (skipRatio === undefined) throw unplannedLayer(layer, plan.keys());
       if (start !== 0 || seen.has(layer)) {
         throw new RangeError(
           `Cannot decide layer ${layer}: found tokens decided before, expected a whole sequence as one prefill, since ` +
