@@ -60,15 +60,8 @@ export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, 
   return taken;
 };
 
-/** Tokens of an input as rules see them, and the anchors that follow them. */
-export interface TokenReader {
-  /** Token t, in a row of the input. @throws {RangeError} If a key or value is not finite. */
-  look(t: number, row: number): RowToken;
-  absorb(row: number): void;
-}
-
 /**
- * Reads rows [start, end) of an input that is in this process's memory.
+ * Tokens of rows [start, end) of an input that is in this process's memory, and the anchors that follow them.
  *
  * @param isHeld Whether tokens are scored later, when the input may have changed: they then have copies of the rows that
  * the rule reads, and moments where it reads those.
@@ -80,14 +73,15 @@ export function openTokens(
   start: number,
   end: number,
   isHeld = false,
-): TokenReader {
+) {
   const { numbers } = state, size = spec.numKvHeads * spec.headDim;
   const keys = readFloats(input.keys, size, start, end), values = readFloats(input.values, size, start, end);
   const rows = readableRows(spec, input, { key: keys, value: values });
   const measures = !isHeld || spec.reads.includes("similarity");
   const heads = new Float64Array(spec.numKvHeads); // cosines of a token
   return {
-    look(t, row) {
+    /** Token t, in a row of the input. @throws {RangeError} If a key or value is not finite. */
+    look(t: number, row: number): RowToken {
       const token = new RowToken(spec, t, rows, row), at = row * size, isMeasured = measures && t > 0;
       if (isMeasured) {
         cosines(keys, at, state.anchorK, heads);
@@ -106,7 +100,7 @@ export function openTokens(
       if (isHeld) token.hold();
       return token;
     },
-    absorb(row) {
+    absorb(row: number): void {
       const decay = decayOf(spec, numbers[SLOT.absorbed]!), at = row * size;
       if (measures) absorb(state.anchorK, keys, at, decay);
       if (measures) absorb(state.anchorV, values, at, decay);

@@ -1,6 +1,7 @@
 /** The recurrence for a model: a specification a filtered layer, and the state of one sequence. */
+import type { Backend } from "../backend.ts";
 import { expectInstance, expectInteger, expectTypeOf } from "../errors.ts";
-import { type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
+import { hostTensor, type Tensor } from "../tensor.ts";
 import {
   cloneLayerState,
   createLayerState,
@@ -25,13 +26,7 @@ import { policyOf } from "./threshold.ts";
 export type { FilterShape } from "./rule.ts";
 
 /** @internal The parts of a backend that the filter needs. */
-export interface FilterBackend {
-  readonly kvFilterScan: FilterScan<Tensor>;
-  readonly kvFilterObserve: FilterObserve;
-  /** Whether both support the inputs of `learned` with a local substitute; otherwise it runs on the host. */
-  readonly knowsLocal?: boolean;
-  read(tensor: Tensor): HostTensor;
-}
+export type FilterBackend = Pick<Backend, "kvFilterScan" | "kvFilterObserve" | "knowsLocal" | "read">;
 
 export interface FilterOps {
   readonly scan: FilterScan<Tensor>;

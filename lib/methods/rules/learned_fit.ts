@@ -37,26 +37,7 @@ export type FitLayout = Readonly<
   Record<"F" | "P" | "mean" | "sd" | "A" | "b" | "w" | "f" | "y" | "outcome" | "length", number>
 >;
 
-export interface Fit {
-  /** Tokens that may still be decided before the next fit. @throws {RangeError} If none: outcomes are still to be observed. */
-  room(): number;
-  /** Place for the raw features of the next token, [F]. */
-  next(): Float64Array;
-  /** Prediction for the token whose features stand there; NaN before the first fit. */
-  predictNext(): number;
-  /** Notes the decision on that token; the one after it is then the next. */
-  settle(skip: boolean): void;
-  /**
-   * Takes in outcomes y of the pending block's kept tokens, in order.
-   *
-   * @throws {RangeError} If there are more outcomes than kept tokens, or one is not finite.
-   */
-  observe(y: Float64Array): void;
-  /** Where the pending block is complete and all its outcomes are known: fits anew and empties it. */
-  fitIfComplete(): void;
-}
-
-export function openFit(spec: FitSpec, state: LayerState, layout: FitLayout): Fit {
+export function openFit(spec: FitSpec, state: LayerState, layout: FitLayout) {
   const { numbers, learned } = state, { F, mean, sd, A, b, w, f, y: known, outcome } = layout;
   const pending = () => numbers[SLOT.pending]!;
   const open = () => pending() - numbers[SLOT.settled]!;
@@ -84,6 +65,7 @@ export function openFit(spec: FitSpec, state: LayerState, layout: FitLayout): Fi
     }
   }
 
+  /** Where the pending block is complete and all its outcomes are known: fits anew and empties it. */
   function fitIfComplete(): void {
     const count = pending();
     if (open() !== 0 || count !== pendingLength()) return;
@@ -109,7 +91,8 @@ export function openFit(spec: FitSpec, state: LayerState, layout: FitLayout): Fi
   }
 
   return {
-    room() {
+    /** Tokens that may still be decided before the next fit. @throws {RangeError} If none: outcomes are still to be observed. */
+    room(): number {
       const room = pendingLength() - pending();
       if (room > 0) return room;
       throw new RangeError(
@@ -117,14 +100,22 @@ export function openFit(spec: FitSpec, state: LayerState, layout: FitLayout): Fi
           `their outcomes first`,
       );
     },
+    /** Place for the raw features of the next token, [F]. */
     next: () => learned.subarray(f + pending() * F, f + (pending() + 1) * F),
+    /** Prediction for the token whose features stand there; NaN before the first fit. */
     predictNext: () => numbers[SLOT.fitted] ? predict(pending()) : NaN,
-    settle(skip) {
+    /** Notes the decision on that token; the one after it is then the next. */
+    settle(skip: boolean): void {
       learned[outcome + pending()] = skip ? OUTCOME.skipped : OUTCOME.kept;
       numbers[SLOT.pending]! += 1;
       if (skip) numbers[SLOT.settled]! += 1;
     },
-    observe(y) {
+    /**
+     * Takes in outcomes y of the pending block's kept tokens, in order.
+     *
+     * @throws {RangeError} If there are more outcomes than kept tokens, or one is not finite.
+     */
+    observe(y: Float64Array): void {
       const refuse = (found: string, expected: string) => {
         throw new RangeError(`Cannot observe layer ${spec.layer}: found ${found}, expected ${expected}`);
       };
