@@ -3,6 +3,7 @@
  * native kernels are tested against. Arithmetic in float64, anchors in float32.
  */
 import { fromBf16, fromF16 } from "../half.ts";
+import { mean } from "../mean.ts";
 import { countOf, expectTensor, f32Data, hostData, type Tensor } from "../tensor.ts";
 import {
   type FilterObserve,
@@ -14,7 +15,7 @@ import {
   SLOT,
 } from "./layer.ts";
 import { RowToken, type TokenRows } from "./rule.ts";
-import { absorb, cosines, decayOf, mean, variance } from "./similarity.ts";
+import { absorb, cosines, decayOf, variance } from "./similarity.ts";
 import { chooseHighest, openDecisions, policyOf } from "./threshold.ts";
 
 /**
@@ -139,17 +140,11 @@ function readableRows(
   }));
 }
 
-/** A sum to tell whether all numbers are finite, in four parts that do not wait for each other. */
+/** A sum to tell whether all numbers are finite. */
 function sum(x: Float32Array, from: number, size: number): number {
-  let a = 0, b = 0, c = 0, d = 0, i = from;
-  for (const end = from + size - 3; i < end; i += 4) {
-    a += x[i]!;
-    b += x[i + 1]!;
-    c += x[i + 2]!;
-    d += x[i + 3]!;
-  }
-  for (; i < from + size; i++) a += x[i]!;
-  return a + b + c + d;
+  let total = 0;
+  for (let i = from; i < from + size; i++) total += x[i]!;
+  return total;
 }
 
 /** Checks the arguments of a scan, all before the state changes. */
@@ -164,12 +159,8 @@ function checkScan(
   const rows = input.keys.shape[0] ?? 0;
   expectTensor("keys", input.keys, ["f32", "f16", "bf16"], [rows, spec.numKvHeads, spec.headDim]);
   expectTensor("values", input.values, input.keys.dtype, [rows, spec.numKvHeads, spec.headDim]);
-  for (
-    const [name, width] of [["residual", spec.hiddenSize], ["normed", spec.hiddenSize], [
-      "queries",
-      -1,
-    ]] as const
-  ) {
+  const widths = { residual: spec.hiddenSize, normed: spec.hiddenSize, queries: -1 };
+  for (const [name, width] of Object.entries(widths) as [keyof typeof widths, number][]) {
     if (!spec.reads.includes(name)) continue;
     const tensor = input[name];
     if (tensor === undefined || countOf(tensor.shape) === 0) {

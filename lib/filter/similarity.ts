@@ -54,12 +54,6 @@ export function cosines(x: Float32Array, offset: number, anchor: Float32Array, o
   }
 }
 
-export function mean(values: Float64Array): number {
-  let sum = 0;
-  for (const value of values) sum += value;
-  return sum / values.length;
-}
-
 /** Population variance of some numbers about their mean. */
 export function variance(values: Float64Array, mean: number): number {
   let sum = 0;

@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
-import { absorb, cosines, decayOf, mean, norm, variance } from "./similarity.ts";
+import { mean } from "../mean.ts";
+import { absorb, cosines, decayOf, norm, variance } from "./similarity.ts";
 import { makeSpec } from "./testing.ts";
 
 Deno.test("cosines() compares head by head from an offset, 0 for a zero vector", () => {

@@ -1,6 +1,7 @@
 /** Thresholds: from which score on a token is skipped. A policy is one row of {@linkcode POLICIES}. */
+import { mean } from "../mean.ts";
 import { quantile } from "../quantile.ts";
-import { mean, variance } from "./similarity.ts";
+import { variance } from "./similarity.ts";
 import { SLOT } from "./slots.ts";
 
 /** Tokens by which `budget` is paid back: a surplus of one skip moves the aimed ratio by 1/16. */

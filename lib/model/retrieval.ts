@@ -1,5 +1,6 @@
 /** Which layers retrieve: how much a layer's output needs keys that are neither among the first ones nor recent. */
 import { expectInteger } from "../errors.ts";
+import { mean } from "../mean.ts";
 import { drawIds, headScores, repeatIds } from "./head_probe.ts";
 import { definePruner, type Outcomes, type Pruner, type PrunerContext } from "../methods/pruner.ts";
 import { f32Data, firstRows, hostTensor, type Tensor } from "../tensor.ts";
@@ -156,11 +157,8 @@ export function findRetrievalLayers(
     },
   });
   const nll = lossesOf(model, ids, pruner, see);
-  const mean = (from: number) => {
-    const losses = nll.subarray(from, from + count - 1);
-    return losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
-  };
-  const losses = [mean(again - count), mean(again)] as const;
+  const lossFrom = (start: number) => mean(nll.subarray(start, start + count - 1));
+  const losses = [lossFrom(again - count), lossFrom(again)] as const;
   return {
     scores: [...scores],
     heads: heads.map((own) => [...own]),

@@ -1,5 +1,6 @@
 /** Common parts of methods that prune heads and channels: statistics of inputs, and the choice of units by score. */
 import type { CostShape } from "../../cost.ts";
+import { mean } from "../../mean.ts";
 
 /** Moments of a matrix's inputs, one per channel. */
 export class Moments {
@@ -66,7 +67,7 @@ export function meanOfGroups(
   const width = scores.length / numKvHeads;
   return Float64Array.from(
     { length: numKvHeads },
-    (_, group) => scores.subarray(group * width, (group + 1) * width).reduce((a, b) => a + b, 0) / width,
+    (_, group) => mean(scores.subarray(group * width, (group + 1) * width)),
   );
 }
 
