@@ -190,8 +190,7 @@ export function batchOps(ops: SequenceOps): BatchOps {
     },
 
     argmax(logits, ids): void {
-      expectTensor("logits", logits, "f32", [-1, -1]);
-      const [rows, width] = logits.shape as [number, number];
+      const [rows, width] = expectTensor("logits", logits, "f32", [-1, -1]);
       expectTensor("ids", ids, "i32", [rows]);
       const values = f32Data(logits), found = hostData(ids);
       for (let i = 0; i < rows; i++) {

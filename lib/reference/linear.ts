@@ -7,9 +7,8 @@ const dense = new WeakMap<Tensor, Float32Array>();
 
 /** See {@linkcode Backend.linear}. Sums in float64. */
 export function linear(x: Tensor, weight: Tensor, out: Tensor): void {
-  expectTensor("weight", weight, weight?.dtype, [-1, -1]);
-  expectTensor("x", x, "f32", [-1, weight.shape[1]!]);
-  const [rows, k] = x.shape as [number, number], n = weight.shape[0]!;
+  const [n, k] = expectTensor("weight", weight, weight?.dtype, [-1, -1]);
+  const [rows] = expectTensor("x", x, "f32", [-1, k]);
   expectTensor("out", out, "f32", [rows, n]);
   let w = dense.get(weight);
   if (w === undefined) dense.set(weight, w = dequantize(weight as HostTensor, 0, countOf(weight.shape)));

@@ -38,8 +38,7 @@ export function compareLogits(base: Tensor, other: Tensor, targets: Tensor): Log
 }
 
 function rowsAndTargets(logits: Tensor, targets: Tensor) {
-  expectTensor("logits", logits, "f32", [-1, -1]);
-  const [rows, width] = logits.shape as [number, number];
+  const [rows, width] = expectTensor("logits", logits, "f32", [-1, -1]);
   expectTensor("targets", targets, "i32", [rows]);
   const ids = hostData(targets);
   const target = (row: number) => {

@@ -12,7 +12,7 @@ export { dequantize } from "./dequantize.ts";
 
 /** The ops; those made of others call them as `backend` has them. */
 function opsOf(backend: Backend): Backend {
-  const ops = { ...rows, attention, kvFilterScan, kvFilterObserve: observeLayer };
+  const ops = { ...rows, attention, kvFilterScan: scanLayer, kvFilterObserve: observeLayer };
   return {
     name: "reference",
     description: "plain TypeScript, sums in float64",
@@ -53,9 +53,6 @@ function opsOf(backend: Backend): Backend {
     },
   };
 }
-
-const kvFilterScan: Backend["kvFilterScan"] = (spec, state, input, start, count, output) =>
-  scanLayer(spec, state, input as Parameters<typeof scanLayer>[2], start, count, output);
 
 /**
  * The reference backend.

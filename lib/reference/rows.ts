@@ -6,8 +6,7 @@ import { dequantize } from "./dequantize.ts";
 
 /** See {@linkcode Backend.embedding}. @throws {RangeError} If an id is outside the vocabulary. */
 export function embedding(table: Tensor, ids: Tensor, out: Tensor, scale = 1): void {
-  expectTensor("table", table, table?.dtype, [-1, -1]);
-  const [vocabSize, width] = table.shape as [number, number];
+  const [vocabSize, width] = expectTensor("table", table, table?.dtype, [-1, -1]);
   expectTensor("ids", ids, "i32", [-1]);
   expectTensor("out", out, "f32", [ids.shape[0]!, width]);
   const target = f32Data(out), rows = hostData(ids), factor = Math.fround(scale);
@@ -19,8 +18,7 @@ export function embedding(table: Tensor, ids: Tensor, out: Tensor, scale = 1): v
 }
 
 export function rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): void {
-  expectTensor("x", x, "f32", [-1, -1]);
-  const [rows, width] = x.shape as [number, number];
+  const [rows, width] = expectTensor("x", x, "f32", [-1, -1]);
   expectTensor("weight", weight, "f32", [width]);
   expectTensor("out", out, "f32", [rows, width]);
   const source = f32Data(x), scale = f32Data(weight), target = f32Data(out);
@@ -34,8 +32,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): vo
 }
 
 export function rope(x: Tensor, positions: Tensor, turns: Tensor): void {
-  expectTensor("x", x, "f32", [-1, -1, -1]);
-  const [rows, heads, headDim] = x.shape as [number, number, number];
+  const [rows, heads, headDim] = expectTensor("x", x, "f32", [-1, -1, -1]);
   expectTensor("positions", positions, "i32", [rows]);
   if (headDim % 2 !== 0) throw new RangeError(`Cannot rotate heads of ${headDim}: expected an even size`);
   expectTensor("turns", turns, "f64", [headDim / 2, 2]);
@@ -72,8 +69,7 @@ function applyGate(gate: Tensor, up: Tensor, out: Tensor, activate: (x: number) 
 }
 
 export function gatherRows(x: Tensor, rows: Tensor, out: Tensor): void {
-  expectTensor("x", x, ["f32", "f16", "bf16"], [-1, -1]);
-  const [height, width] = x.shape as [number, number];
+  const [height, width] = expectTensor("x", x, ["f32", "f16", "bf16"], [-1, -1]);
   expectTensor("rows", rows, "i32", [-1]);
   expectTensor("out", out, ["f32", x.dtype], [rows.shape[0]!, width]);
   const target = hostData(out);
@@ -87,8 +83,7 @@ export function gatherRows(x: Tensor, rows: Tensor, out: Tensor): void {
 }
 
 export function scatterAddRows(x: Tensor, rows: Tensor, delta: Tensor): void {
-  expectTensor("x", x, "f32", [-1, -1]);
-  const [height, width] = x.shape as [number, number];
+  const [height, width] = expectTensor("x", x, "f32", [-1, -1]);
   expectTensor("rows", rows, "i32", [-1]);
   expectTensor("delta", delta, "f32", [rows.shape[0]!, width]);
   const target = f32Data(x), added = f32Data(delta);
@@ -106,8 +101,8 @@ export function add(x: Tensor, delta: Tensor): void {
 }
 
 export function storeRows(x: Tensor, out: Tensor, at: number, rows?: Tensor, second?: StoredRows): void {
-  expectTensor("x", x, ["f32", "f16", "bf16"], [-1, -1]);
-  const [height, width] = x.shape as [number, number], count = (rows ?? x).shape[0]!;
+  const [height, width] = expectTensor("x", x, ["f32", "f16", "bf16"], [-1, -1]),
+    count = (rows ?? x).shape[0]!;
   expectTensor("out", out, x.dtype === "f32" ? ["f32", "f16", "bf16"] : x.dtype, [-1, width]);
   if (!(at >= 0 && at + count <= out.shape[0]!)) {
     throw new RangeError(
@@ -128,8 +123,7 @@ export function storeRows(x: Tensor, out: Tensor, at: number, rows?: Tensor, sec
 }
 
 export function rowNorms(x: Tensor): Float64Array<ArrayBuffer> {
-  expectTensor("x", x, "f32", [-1, -1]);
-  const [rows, width] = x.shape as [number, number];
+  const [rows, width] = expectTensor("x", x, "f32", [-1, -1]);
   const values = f32Data(x), norms = new Float64Array(rows);
   for (let row = 0; row < rows; row++) {
     let squares = 0;
