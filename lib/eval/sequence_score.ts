@@ -6,7 +6,7 @@ import type { EvaluatedModel } from "./language_model.ts";
 import { batchUnsupportedReason } from "../model/run/batch_decoder.ts";
 import { judgedTokens } from "../filter/blocks.ts";
 import { endingOf } from "../model/run/key_judge.ts";
-import { LayerTally, type SequenceUsage, tallyRules } from "../model/run/usage.ts";
+import { LayerTally, type SequenceUsage } from "../model/run/usage.ts";
 import { nextTokenNll } from "./next_token.ts";
 
 /** How a sequence reaches the model. */
@@ -168,7 +168,7 @@ function stepThrough(
   backend.free(targets);
   const layers = [...pruner?.layers ?? []].sort((a, b) => a - b);
   const tallies = keep.map((mask, layer) => {
-    const tally = new LayerTally(tallyRules(pruner), config.layers?.[layer]?.window);
+    const tally = new LayerTally(pruner, config.layers?.[layer]?.window);
     const stays = kvKeep[kvLayers.indexOf(layer)];
     if (stays !== undefined) tally.drop(endingOf(stays, pruner!.spans).map(({ end }) => end));
     tally.take(mask);

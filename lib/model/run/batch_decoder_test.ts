@@ -9,7 +9,7 @@ import { BatchDecoder, batchUnsupportedReason } from "./batch_decoder.ts";
 import { Model } from "../model.ts";
 import { judgedTokens } from "../../filter/blocks.ts";
 import { endingOf } from "./key_judge.ts";
-import { LayerTally, tallyRules } from "./usage.ts";
+import { LayerTally } from "./usage.ts";
 import { CONFIG, filtering, ids, truth as model, weights } from "../small_testing.ts";
 import { patternPruner } from "../testing.ts";
 
@@ -94,7 +94,7 @@ for (const options of CASES) {
         });
       });
       const tallies = keep[1]!.map((mask, layer) => {
-        const tally = new LayerTally(tallyRules(pruner));
+        const tally = new LayerTally(pruner);
         const stays = kvKeep[1]![kvLayers.indexOf(layer)];
         if (stays !== undefined) tally.drop(endingOf(stays, pruner!.spans).map(({ end }) => end));
         tally.take(Uint8Array.from(mask));
@@ -122,7 +122,7 @@ Deno.test("BatchDecoder holds fewer rows than tokens where keys go, and ends whe
     const want = f32Data(model.logits(alone.feed(Int32Array.of(id))));
     assertEquals(f32Data(decoder.step(Int32Array.of(id))), want);
   }
-  const tallies = Array.from({ length: CONFIG.numLayers }, () => new LayerTally(tallyRules(pruner)));
+  const tallies = Array.from({ length: CONFIG.numLayers }, () => new LayerTally(pruner));
   const rows = layers.length * (most + 4) + (CONFIG.numLayers - layers.length) * 40;
   assertEquals(
     decoder.usageOf(tallies, 40).kvBytesAllocated,

@@ -19,7 +19,7 @@ import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { OutputMemory } from "./output_memory.ts";
 import { indicesOf, merged, pickRows, range, type Rows, shifted } from "./row_indices.ts";
 import { attendShowing, headWeights, meanProbabilities, signalsOf } from "./signals.ts";
-import { LayerTally, tallyRules } from "./usage.ts";
+import { LayerTally } from "./usage.ts";
 
 /** State of one layer of a sequence: its cache, its decisions, and the counts that costs follow from. */
 export interface LayerRecord {
@@ -48,7 +48,7 @@ export function openRecord(
   const outputs = kind === "mean" || kind === "last"
     ? new OutputMemory(kind, { warmup: pruner!.spans.warmup, block: block! }, hiddenSize)
     : undefined;
-  const tally = new LayerTally(tallyRules(pruner), window, parts);
+  const tally = new LayerTally(pruner, window, parts);
   const cache = heads?.evicting ?? open(numKvHeads);
   return { cache, keep: [], tally, ...(heads && { heads }), ...(outputs && { outputs }) };
 }

@@ -249,7 +249,11 @@ for (const own of options) {
 Deno.test("LayerTally counts what a local query sees, and that its output is projected", () => {
   const keep = Uint8Array.of(1, 1, 1, 0, 0, 1, 0, 0, 0, 1);
   for (const cacheSkipped of [true, false]) {
-    const tally = new LayerTally({ recent: 2, cacheSkipped, wantsQueries: false, substitute: local(1) });
+    const tally = new LayerTally({
+      spans: { recent: 2 },
+      skipped: { cached: cacheSkipped, substitute: local(1) },
+      needs: [],
+    });
     tally.take(keep);
     let pairs = 0;
     keep.forEach((full, p) => {
@@ -260,13 +264,9 @@ Deno.test("LayerTally counts what a local query sees, and that its output is pro
     assertEquals([tally.pairs, tally.kept, tally.projected, tally.queried], [pairs, 5, 10, 10]);
   }
   const plain = new LayerTally({
-    recent: 2,
-    cacheSkipped: true,
-    wantsQueries: false,
-    substitute: {
-      ...local(1),
-      kind: "last",
-    },
+    spans: { recent: 2 },
+    skipped: { cached: true, substitute: { ...local(1), kind: "last" } },
+    needs: [],
   });
   plain.take(keep);
   assertEquals([plain.projected, plain.queried], [5, 5]);

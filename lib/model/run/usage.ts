@@ -1,7 +1,7 @@
 /** Cost and savings of a sequence, counted only from decisions: they do not depend on how and where it was computed. */
 import { attentionFlops, mlpFlops, outputFlops, projectionFlops, windowPairs } from "../../cost.ts";
 import { type HeadParts, unitsOf } from "../../filter/option.ts";
-import type { Pruner, Substitute } from "../../methods/pruner.ts";
+import type { Pruner } from "../../methods/pruner.ts";
 import { layerConfig, type ModelConfig } from "../config.ts";
 
 /**
@@ -41,22 +41,10 @@ export interface SequenceUsage {
   readonly totalFlopsAvoided: number;
 }
 
-export interface TallyRules {
-  /** For how many tokens a skipped token stays visible. */
-  readonly recent: number;
-  readonly cacheSkipped: boolean;
-  readonly wantsQueries: boolean;
-  readonly substitute?: Substitute | undefined;
-}
+/** The properties of a method that decide costs. */
+type Rules = Pick<Pruner, "skipped" | "needs"> & { readonly spans: Pick<Pruner["spans"], "recent"> };
 
-const DENSE: TallyRules = { recent: 0, cacheSkipped: false, wantsQueries: false };
-
-/** The properties of a method that decide costs; dense where there is none. */
-export function tallyRules(pruner: Pick<Pruner, "spans" | "skipped" | "needs"> | undefined): TallyRules {
-  if (pruner === undefined) return DENSE;
-  const { spans: { recent }, skipped: { cached, substitute }, needs } = pruner;
-  return { recent, cacheSkipped: cached, wantsQueries: needs.includes("queries"), substitute };
-}
+const DENSE: Rules = { spans: { recent: 0 }, skipped: { cached: false }, needs: [] };
 
 /** Counts the computations and the cached rows of one layer of one sequence, from its decisions. */
 export class LayerTally {
@@ -79,15 +67,16 @@ export class LayerTally {
   kept = 0;
   /** Pairs of a query and a key that it attends to. */
   pairs = 0;
-  private readonly rules: TallyRules;
+  private readonly rules: Rules;
   private readonly window: number;
   private readonly parts: HeadParts | undefined;
 
   /**
+   * @param rules The method; default: dense.
    * @param window Positions that the layer's queries see, their own included.
    * @param parts The layer's KV heads, where not all have the same rows. Rows and pairs are means over heads.
    */
-  constructor(rules: TallyRules = DENSE, window: number = Infinity, parts?: HeadParts) {
+  constructor(rules: Rules = DENSE, window: number = Infinity, parts?: HeadParts) {
     this.rules = rules;
     this.window = window;
     this.parts = parts;
@@ -97,12 +86,12 @@ export class LayerTally {
 
   /** Tokens whose query was projected. An oracle's queries do not count: its choice stands for one known beforehand. */
   get queried(): number {
-    return this.rules.wantsQueries ? this.tokens : this.projected;
+    return this.rules.needs.includes("queries") ? this.tokens : this.projected;
   }
 
   /** Tokens whose output was projected: with local attention as the substitute, all. */
   get projected(): number {
-    return this.rules.substitute?.kind === "local" ? this.tokens : this.kept;
+    return this.rules.skipped.substitute?.kind === "local" ? this.tokens : this.kept;
   }
 
   /** Rows of the cache and of the recent window in use. */
@@ -122,11 +111,11 @@ export class LayerTally {
 
   /** Takes the decisions on the next tokens, 1 = computed. */
   take(keep: Uint8Array): void {
-    const { recent, cacheSkipped, substitute } = this.rules;
+    const { spans: { recent }, skipped: { cached, substitute } } = this.rules;
     for (const kept of keep) {
       for (; this.#ends[0]! <= this.tokens; this.#ends.shift()) this.#cached--;
       const first = this.tokens - this.window + 1, isLocal = first > -Infinity;
-      if (kept === 1 || cacheSkipped) {
+      if (kept === 1 || cached) {
         this.#cached += this.#units;
         this.#all++;
         if (isLocal) this.#near.push(this.tokens);
@@ -140,7 +129,7 @@ export class LayerTally {
           ? this.#recent.filter((position) => position >= first).length
           : this.#recent.length;
       } else {
-        if (!cacheSkipped && recent > 0) this.#recent.push(this.tokens);
+        if (!cached && recent > 0) this.#recent.push(this.tokens);
         if (substitute?.kind === "local") {
           this.pairs += Math.min(this.tokens, recent + substitute.sinks) + 1;
         }

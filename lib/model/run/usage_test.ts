@@ -4,6 +4,13 @@ import { hfFolder } from "../testdata/checkpoints.ts";
 import { backend, firstLayers, ids, patternPruner } from "../testing.ts";
 import { LayerTally } from "./usage.ts";
 
+/** The properties of a method that a tally goes by. */
+const rules = (recent: number, cached = false, needs: readonly "queries"[] = []) => ({
+  spans: { recent },
+  skipped: { cached },
+  needs,
+});
+
 /** Decisions that are in no simple order. */
 const mask = (count: number) =>
   Uint8Array.from({ length: count }, (_, t) => t === 0 || (t * t + 3 * t) % 7 < 4 ? 1 : 0);
@@ -23,7 +30,7 @@ Deno.test("LayerTally counts pairs and rows as the definition does, however the 
       let held = 0;
       for (let j = 0; j < 60; j++) if (holds(60, j)) held++; // rows for a next query
       for (const piece of [1, 7, 60]) {
-        const tally = new LayerTally({ recent: recent!, cacheSkipped, wantsQueries: false }, window);
+        const tally = new LayerTally(rules(recent!, cacheSkipped), window);
         for (let at = 0; at < 60; at += piece) tally.take(keep.subarray(at, at + piece));
         assertEquals(
           [tally.kept, tally.queried, tally.pairs, tally.heldRows],
@@ -36,12 +43,12 @@ Deno.test("LayerTally counts pairs and rows as the definition does, however the 
 });
 
 Deno.test("LayerTally counts every query where the method reads queries, and branches", () => {
-  const tally = new LayerTally({ recent: 2, cacheSkipped: false, wantsQueries: true });
+  const tally = new LayerTally(rules(2, false, ["queries"]));
   tally.take(Uint8Array.of(1, 0, 1));
   const copy = tally.clone();
   copy.take(Uint8Array.of(0, 0));
   assertEquals([tally.queried, tally.kept, tally.heldRows], [3, 2, 3]);
-  const local = new LayerTally({ recent: 0, cacheSkipped: false, wantsQueries: false }, 2);
+  const local = new LayerTally(rules(0), 2);
   local.take(Uint8Array.of(1, 1));
   const branch = local.clone();
   branch.take(Uint8Array.of(1, 1));
