@@ -10,7 +10,7 @@ import type { Pruner } from "../../methods/pruner.ts";
 import { byteSize } from "../../dtype.ts";
 import { countOf, type HostTensor, hostTensor, type Tensor } from "../../tensor.ts";
 import { asF32, convert } from "../formats/_file_tensor.ts";
-import { ModelOnText } from "./calibrated.ts";
+import { modelOnText } from "./calibrated.ts";
 import { layerConfig } from "../config.ts";
 import type { RunModel } from "../run/forward_pass.ts";
 import type { LayerWeights } from "../weights.ts";
@@ -38,7 +38,7 @@ export function alteredBy(model: RunModel, alters: Alters): Altered {
 }
 
 const onText = (model: RunModel, { chunks, onStep }: Calibration) =>
-  new ModelOnText(model, chunks, (layer, alteration) => {
+  modelOnText(model, chunks, (layer, alteration) => {
     const layers = model.weights.layers.map((_, i) => i === layer ? alteration : {});
     return alterModel(model, { layers }).model;
   }, onStep);

@@ -1,16 +1,12 @@
 /** A model next to its calibration text, as input of methods that alter it. */
 import type {
-  Alteration,
   CalibratedModel,
   LayerAlteration,
-  LayerVisit,
   PartImportance,
-  SeeRows,
 } from "../../methods/model_pruning/calibration.ts";
 import { createDropped } from "../../methods/model_pruning/dropped.ts";
 import { f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../../tensor.ts";
 import { asF32 } from "../formats/_file_tensor.ts";
-import type { ModelConfig } from "../config.ts";
 import type { RunModel, See } from "../run/forward_pass.ts";
 
 /** A cosine that is undefined counts as this, as in ShortGPT's code. */
@@ -19,158 +15,147 @@ const UNDEFINED_COSINE = 0.5;
 /** Rows of logits that exist at a time. */
 const ROWS_PER_BLOCK = 128;
 
-export class ModelOnText implements CalibratedModel {
-  #importance: PartImportance | undefined;
-  private readonly model: RunModel;
-  private readonly chunks: readonly Int32Array<ArrayBuffer>[];
-  private readonly alter: (layer: number, alteration: LayerAlteration) => RunModel;
-  private readonly onStep: () => void;
-
-  /**
-   * @param chunks Calibration text, each at least one token; each is run on its own.
-   * @param alter Makes the model in which only one layer is altered.
-   * @param onStep Called between two steps; an error that it throws ends the fit.
-   * @throws {RangeError} If there is no text.
-   */
-  constructor(
-    model: RunModel,
-    chunks: readonly Int32Array<ArrayBuffer>[],
-    alter: (layer: number, alteration: LayerAlteration) => RunModel,
-    onStep: () => void = () => {},
-  ) {
-    this.model = model;
-    this.chunks = chunks;
-    this.alter = alter;
-    this.onStep = onStep;
-    if (chunks.every(({ length }) => length === 0)) {
-      throw new RangeError("Cannot measure parts: found no calibration text");
-    }
+/**
+ * A model on a calibration text.
+ *
+ * @param chunks Calibration text, each at least one token; each is run on its own.
+ * @param alter Makes the model in which only one layer is altered.
+ * @param onStep Called between two steps; an error that it throws ends the fit.
+ * @throws {RangeError} If there is no text.
+ */
+export function modelOnText(
+  model: RunModel,
+  chunks: readonly Int32Array<ArrayBuffer>[],
+  alter: (layer: number, alteration: LayerAlteration) => RunModel,
+  onStep: () => void = () => {},
+): CalibratedModel {
+  const { backend, config, weights } = model;
+  let importance: PartImportance | undefined;
+  if (chunks.every(({ length }) => length === 0)) {
+    throw new RangeError("Cannot measure parts: found no calibration text");
   }
 
-  get config(): ModelConfig {
-    return this.model.config;
-  }
-
-  get importance(): PartImportance {
-    return this.#importance ??= this.#measure();
-  }
-
-  lossesWithout(gone: readonly number[], candidates: readonly number[]): number[] {
-    const { backend } = this.model, losses = candidates.map(() => 0), last = Math.max(...candidates);
-    let count = 0;
-    for (const ids of this.chunks) {
-      count += ids.length - 1;
-      let stream = this.model.embed(ids);
-      for (let layer = 0; layer <= last; layer++) {
-        this.onStep();
-        const at = candidates.indexOf(layer), without = [...gone, layer];
-        if (at >= 0) {
-          const sequence = this.model.start(createDropped(this.config, { attention: without, mlp: without }));
-          for (const loss of this.#losses(sequence.feedResidual(stream, layer + 1), ids)) losses[at]! += loss;
-          sequence.free();
-        }
-        if (!gone.includes(layer)) stream = through(this.model, stream, layer);
-      }
-      backend.free(stream);
-    }
-    return losses.map((sum) => sum / count);
-  }
-
-  /** Losses of all tokens but the first. Takes the hidden states over. */
-  #losses(hidden: Tensor, ids: Int32Array<ArrayBuffer>): number[] {
-    const { backend } = this.model, host = backend.read(hidden), rows = ids.length - 1;
-    const losses: number[] = [];
-    for (let start = 0; start < rows; start += ROWS_PER_BLOCK) {
-      const end = Math.min(start + ROWS_PER_BLOCK, rows), targets = ids.slice(start + 1, end + 1);
-      const some = backend.upload(rowsOf(host, start, end)), logits = this.model.logits(some);
-      const wanted = backend.upload(hostTensor("i32", [end - start], targets));
-      losses.push(...backend.nll(logits, wanted));
-      for (const tensor of [some, logits, wanted]) backend.free(tensor);
-    }
-    backend.free(hidden);
-    return losses;
-  }
-
-  matrix(layer: number, name: string): HostTensor {
-    return readMatrix(this.model, layer, name);
-  }
-
-  bias(layer: number, name: string): Float32Array | undefined {
-    const tensor = this.model.weights.layers[layer]![`${name}Bias`];
-    return tensor && asF32(this.model.backend.read(tensor));
-  }
-
-  run(names: readonly string[], see: SeeRows): void {
-    const { backend } = this.model;
-    this.#watch((layer, name, x) => {
-      if (names.includes(name)) see(layer, name, f32Data(backend.read(x)).slice(), x.shape[0]!);
-    });
-  }
-
-  walk(names: readonly string[], open: (layer: number) => LayerVisit): Alteration {
-    const { backend, config: { numLayers } } = this.model;
-    const streams = this.chunks.map((ids) => this.model.embed(ids));
-    const layers = Array.from({ length: numLayers }, (_, layer) => {
-      const visit = open(layer);
-      const see: See = (_, name, x) => {
-        if (names.includes(name)) visit.see(name, f32Data(backend.read(x)).slice(), x.shape[0]!);
-      };
-      streams.forEach((stream) => {
-        this.onStep();
-        const x = backend.resizeRows(stream, stream.shape[0]!);
-        backend.free(through(this.model, x, layer, see));
-      });
-      const alteration = visit.close(), altered = this.alter(layer, alteration);
-      streams.forEach((stream, i) => streams[i] = through(altered, stream, layer));
-      // All layers are altered again, at once, when the alteration of the last one is known.
-      const had = Object.values(this.model.weights.layers[layer]!);
-      for (const tensor of Object.values(altered.weights.layers[layer]!)) {
-        if (!had.includes(tensor)) backend.free(tensor);
-      }
-      return alteration;
-    });
-    streams.forEach((stream) => backend.free(stream));
-    return { layers };
-  }
-
-  #watch(see: See): void {
-    for (const ids of this.chunks) {
-      const sequence = this.model.start(undefined, {
+  function watch(see: See): void {
+    for (const ids of chunks) {
+      const sequence = model.start(undefined, {
         see: (...seen) => {
-          this.onStep();
+          onStep();
           see(...seen);
         },
       });
-      this.model.backend.free(sequence.feed(ids));
+      backend.free(sequence.feed(ids));
       sequence.free();
     }
   }
 
-  /** 1 less the mean cosine of the residual stream before and after each part; of the full model, in one pass. */
-  #measure(): PartImportance {
-    const { backend, config: { numLayers } } = this.model;
-    const zeros = () => new Array<number>(numLayers).fill(0);
-    const attention = zeros(), mlp = zeros(), block = zeros();
-    let tokens = 0, before = new Float32Array(0), between = before;
-    this.#watch((layer, name, x) => {
-      if (name !== "attention" && name !== "mlp") return;
-      const stream = f32Data(backend.read(x)).slice(), rows = x.shape[0]!;
-      if (name === "mlp") {
-        attention[layer]! += sumCosines(before, stream, rows);
-        between = stream;
-        return;
+  return {
+    config,
+
+    get importance() {
+      return importance ??= measureParts(model, watch);
+    },
+
+    lossesWithout(gone, candidates) {
+      const losses = candidates.map(() => 0), last = Math.max(...candidates);
+      let count = 0;
+      for (const ids of chunks) {
+        count += ids.length - 1;
+        let stream = model.embed(ids);
+        for (let layer = 0; layer <= last; layer++) {
+          onStep();
+          const at = candidates.indexOf(layer), without = [...gone, layer];
+          if (at >= 0) {
+            const sequence = model.start(createDropped(config, { attention: without, mlp: without }));
+            for (const loss of lossesOf(model, sequence.feedResidual(stream, layer + 1), ids)) {
+              losses[at]! += loss;
+            }
+            sequence.free();
+          }
+          if (!gone.includes(layer)) stream = through(model, stream, layer);
+        }
+        backend.free(stream);
       }
-      if (layer === 0) tokens += rows;
-      else {
-        // Where no layer follows, the stream is shown all the same.
-        mlp[layer - 1]! += sumCosines(between, stream, rows);
-        block[layer - 1]! += sumCosines(before, stream, rows);
-      }
-      before = stream;
-    });
-    const of = (sums: readonly number[]) => sums.map((sum) => 1 - sum / tokens);
-    return { attention: of(attention), mlp: of(mlp), block: of(block) };
+      return losses.map((sum) => sum / count);
+    },
+
+    matrix: (layer, name) => readMatrix(model, layer, name),
+
+    bias(layer, name) {
+      const tensor = weights.layers[layer]![`${name}Bias`];
+      return tensor && asF32(backend.read(tensor));
+    },
+
+    run(names, see) {
+      watch((layer, name, x) => {
+        if (names.includes(name)) see(layer, name, f32Data(backend.read(x)).slice(), x.shape[0]!);
+      });
+    },
+
+    walk(names, open) {
+      const streams = chunks.map((ids) => model.embed(ids));
+      const layers = Array.from({ length: config.numLayers }, (_, layer) => {
+        const visit = open(layer);
+        const see: See = (_, name, x) => {
+          if (names.includes(name)) visit.see(name, f32Data(backend.read(x)).slice(), x.shape[0]!);
+        };
+        streams.forEach((stream) => {
+          onStep();
+          const x = backend.resizeRows(stream, stream.shape[0]!);
+          backend.free(through(model, x, layer, see));
+        });
+        const alteration = visit.close(), altered = alter(layer, alteration);
+        streams.forEach((stream, i) => streams[i] = through(altered, stream, layer));
+        // All layers are altered again, at once, when the alteration of the last one is known.
+        const had = Object.values(weights.layers[layer]!);
+        for (const tensor of Object.values(altered.weights.layers[layer]!)) {
+          if (!had.includes(tensor)) backend.free(tensor);
+        }
+        return alteration;
+      });
+      streams.forEach((stream) => backend.free(stream));
+      return { layers };
+    },
+  };
+}
+
+/** Losses of all tokens but the first. Takes the hidden states over. */
+function lossesOf(model: RunModel, hidden: Tensor, ids: Int32Array<ArrayBuffer>): number[] {
+  const { backend } = model, host = backend.read(hidden), rows = ids.length - 1;
+  const losses: number[] = [];
+  for (let start = 0; start < rows; start += ROWS_PER_BLOCK) {
+    const end = Math.min(start + ROWS_PER_BLOCK, rows), targets = ids.slice(start + 1, end + 1);
+    const some = backend.upload(rowsOf(host, start, end)), logits = model.logits(some);
+    const wanted = backend.upload(hostTensor("i32", [end - start], targets));
+    losses.push(...backend.nll(logits, wanted));
+    for (const tensor of [some, logits, wanted]) backend.free(tensor);
   }
+  backend.free(hidden);
+  return losses;
+}
+
+/** 1 less the mean cosine of the residual stream before and after each part; of the full model, in one pass. */
+function measureParts({ backend, config }: RunModel, watch: (see: See) => void): PartImportance {
+  const zeros = () => new Array<number>(config.numLayers).fill(0);
+  const attention = zeros(), mlp = zeros(), block = zeros();
+  let tokens = 0, before = new Float32Array(0), between = before;
+  watch((layer, name, x) => {
+    if (name !== "attention" && name !== "mlp") return;
+    const stream = f32Data(backend.read(x)).slice(), rows = x.shape[0]!;
+    if (name === "mlp") {
+      attention[layer]! += sumCosines(before, stream, rows);
+      between = stream;
+      return;
+    }
+    if (layer === 0) tokens += rows;
+    else {
+      // Where no layer follows, the stream is shown all the same.
+      mlp[layer - 1]! += sumCosines(between, stream, rows);
+      block[layer - 1]! += sumCosines(before, stream, rows);
+    }
+    before = stream;
+  });
+  const of = (sums: readonly number[]) => sums.map((sum) => 1 - sum / tokens);
+  return { attention: of(attention), mlp: of(mlp), block: of(block) };
 }
 
 function sumCosines(a: Float32Array, b: Float32Array, rows: number): number {

@@ -3,13 +3,13 @@ import { scoreSequence } from "../../eval/mod.ts";
 import { chooseLayersByLoss, chooseParts, createDropped } from "../../methods/mod.ts";
 import { CONFIG, ids, truth } from "../small_testing.ts";
 import { f32Data } from "../../tensor.ts";
-import { ModelOnText } from "./calibrated.ts";
+import { modelOnText } from "./calibrated.ts";
 
 const chunks = [ids(20), ids(12, 3)];
 const alter = () => {
   throw new Error("altered");
 };
-const onText = new ModelOnText(truth, chunks, alter);
+const onText = modelOnText(truth, chunks, alter);
 
 Deno.test("importance is 1 less the mean cosine of the stream before and after a part", () => {
   const importance = onText.importance, { hiddenSize, numLayers } = CONFIG;
@@ -42,7 +42,7 @@ Deno.test("importance is 1 less the mean cosine of the stream before and after a
     assertAlmostEquals(mlp[layer]!, farness(streams.map(([, a, b]) => [a!, b!])), 1e-6);
     assertAlmostEquals(block[layer]!, farness(streams.map(([a, , b]) => [a!, b!])), 1e-6);
   }
-  assertThrows(() => new ModelOnText(truth, [], alter), RangeError, "no calibration text");
+  assertThrows(() => modelOnText(truth, [], alter), RangeError, "no calibration text");
 });
 
 Deno.test("chooseParts() takes those of least importance: of one kind, or whole layers", () => {
@@ -85,7 +85,7 @@ Deno.test("chooseLayersByLoss() leaves out what costs least, one after the other
 
 Deno.test("whatever a fit asks for can be ended between its steps", () => {
   let steps = 0;
-  const ending = new ModelOnText(truth, chunks, () => truth, () => {
+  const ending = modelOnText(truth, chunks, () => truth, () => {
     if (++steps % 2 === 0) throw new RangeError("enough");
   });
   const twice: { readonly [name: string]: () => unknown } = {

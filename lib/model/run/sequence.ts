@@ -25,7 +25,7 @@ import {
   openRecord,
 } from "./layer_attention.ts";
 import { KeyJudge } from "./key_judge.ts";
-import { PromptWatch } from "../pruning/prompt_watch.ts";
+import { type PromptWatch, watchPrompt } from "../pruning/prompt_watch.ts";
 import type { ForwardPass, RunModel, See, Tokens } from "./forward_pass.ts";
 import { range, type Rows } from "./row_indices.ts";
 import { type SequenceUsage, usageOf } from "./usage.ts";
@@ -96,8 +96,8 @@ export class ModelSequence implements Disposable {
     this.#cacheDType = cacheDType;
     this.#pass = createForwardPass(model);
     const adapts = preparationOf(pruner, "adapt");
-    this.#watch = adapts && new PromptWatch(model, adapts);
-    this.#pass.see = options.see ?? this.#watch?.see.bind(this.#watch);
+    this.#watch = adapts && watchPrompt(model, adapts);
+    this.#pass.see = options.see ?? this.#watch?.see;
     this.#decider = pruner?.start(chunk);
     const side = pruner?.keySide;
     this.#judge = side && new KeyJudge(pruner!.spans, side.start(chunk), side.layers, side.heads);
@@ -245,7 +245,7 @@ export class ModelSequence implements Disposable {
     copy.#watch = this.#watch?.clone();
     copy.#spared = this.#spared;
     copy.#pass = this.#pass.again();
-    copy.#pass.see = copy.#watch?.see.bind(copy.#watch);
+    copy.#pass.see = copy.#watch?.see;
     copy.#length = this.#length;
     copy.#lowest = this.#lowest;
     return copy;
