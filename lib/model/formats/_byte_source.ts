@@ -27,8 +27,8 @@ export interface ByteSource {
   readonly size: number;
   /** Bytes [at, at + size), which are there: the caller's own, or a view of the whole file's. */
   read(at: number, size: number): Uint8Array<ArrayBuffer>;
-  /** The same for bytes that are copied anyway: read into the memory that `take` gives, or a view of the whole file's. */
-  borrow(at: number, size: number, take: TakeBytes): Uint8Array<ArrayBuffer>;
+  /** The same for bytes that are copied anyway: read into the memory that `take` gives. Left out: they are in memory. */
+  borrow?(at: number, size: number, take: TakeBytes): Uint8Array<ArrayBuffer>;
 }
 
 /** Gives the requested number of bytes of memory. */
@@ -49,28 +49,13 @@ export function createScratch(): TakeBytes {
 /** Bytes whose SHA-256 in hex is known. */
 export type DigestedBytes = ByteSource & { readonly sha256: string };
 
-/** A file whose bytes are in memory, or mapped into it. */
-export class MemoryBytes implements ByteSource {
-  readonly #bytes: Uint8Array<ArrayBuffer>;
-  readonly file: string;
-
-  /** Begins at a multiple of 8 of its buffer, so that views of any type are possible; copied where it does not. */
-  constructor(bytes: Uint8Array<ArrayBuffer>, file: string) {
-    this.file = file;
-    this.#bytes = bytes.byteOffset % 8 === 0 ? bytes : bytes.slice();
-  }
-
-  get size(): number {
-    return this.#bytes.length;
-  }
-
-  read(at: number, size: number): Uint8Array<ArrayBuffer> {
-    return this.#bytes.subarray(at, at + size);
-  }
-
-  borrow(at: number, size: number): Uint8Array<ArrayBuffer> {
-    return this.read(at, size);
-  }
+/**
+ * A file whose bytes are in memory, or mapped into it. They begin at a multiple of 8 of their buffer, so that views of any
+ * type are possible; copied where they do not.
+ */
+export function memoryBytes(bytes: Uint8Array<ArrayBuffer>, file: string): ByteSource {
+  const aligned = bytes.byteOffset % 8 === 0 ? bytes : bytes.slice();
+  return { file, size: bytes.length, read: (at, size) => aligned.subarray(at, at + size) };
 }
 
 /** Bytes that are read at once: few enough for a smooth progress bar. */
@@ -99,7 +84,7 @@ export async function openBytes(
   if (mapFile === undefined || totalBytes === 0) return fileBytes(path, info, sha256);
   const bytes = mapFile(path);
   if (!isSame(Deno.statSync(path), info)) throw changedError(path);
-  return Object.assign(new MemoryBytes(bytes, path), { sha256 });
+  return { ...memoryBytes(bytes, path), sha256 };
 }
 
 /** Whether a file has the size and the time of its last change that it had. */

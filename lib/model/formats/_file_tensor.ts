@@ -3,7 +3,7 @@ import { byteSize, type DType, type WeightDType } from "../../dtype.ts";
 import { dequantize } from "../../reference/dequantize.ts";
 import { quantize } from "../../reference/quantize.ts";
 import { countOf, type HostTensor, hostTensor, rowLength, type TensorData } from "../../tensor.ts";
-import { type ByteSource, MemoryBytes, takeArray, type TakeBytes } from "./_byte_source.ts";
+import { type ByteSource, takeArray, type TakeBytes } from "./_byte_source.ts";
 
 /** @internal A tensor of a file. Each look at `data` reads them anew where the file is not in memory. */
 export interface FileTensor extends HostTensor {
@@ -29,14 +29,14 @@ export function findOverlap<Place extends TensorPlace>(places: readonly Place[])
 
 /** The tensor of a place: a view of a file in memory. */
 export function tensorAt(source: ByteSource, { dtype, shape, at, size }: TensorPlace): FileTensor {
-  if (source instanceof MemoryBytes) return { dtype, shape, data: viewAs(dtype, source.read(at, size)) };
+  if (source.borrow === undefined) return { dtype, shape, data: viewAs(dtype, source.read(at, size)) };
   return {
     dtype,
     shape,
     get data() {
       return viewAs(dtype, source.read(at, size));
     },
-    borrow: (take) => ({ dtype, shape, data: viewAs(dtype, source.borrow(at, size, take)) }),
+    borrow: (take) => ({ dtype, shape, data: viewAs(dtype, source.borrow!(at, size, take)) }),
   };
 }
 

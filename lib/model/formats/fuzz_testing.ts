@@ -5,7 +5,7 @@ import type { ModelSource } from "../config_reader.ts";
 import { expectFinite } from "../load.ts";
 import { Model } from "../model.ts";
 import { readModelConfig } from "../read_config.ts";
-import { MemoryBytes } from "./_byte_source.ts";
+import { memoryBytes } from "./_byte_source.ts";
 import { JsonKeys } from "./_keyed_file.ts";
 import { parseGguf } from "./gguf.ts";
 import { readIndex } from "./hf_folder.ts";
@@ -64,7 +64,7 @@ export const KINDS: { readonly [name: string]: Kind } = {
   safetensors: {
     files: FOLDERS.map(({ tensors }) => writeSafetensors(tensors)),
     read(bytes, file) {
-      const { tensors } = readSafetensors(new MemoryBytes(bytes, "model.safetensors"));
+      const { tensors } = readSafetensors(memoryBytes(bytes, "model.safetensors"));
       tryModel({ ...FOLDERS[file]!, tensors });
     },
     refuses: (error) => isPlaced(error) || isNotFinite(error),

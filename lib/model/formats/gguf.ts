@@ -7,7 +7,7 @@
  */
 import { ModelFormatError } from "../../errors.ts";
 import { byteSize, type DType, DTYPES } from "../../dtype.ts";
-import { type ByteSource, MemoryBytes } from "./_byte_source.ts";
+import { type ByteSource, memoryBytes } from "./_byte_source.ts";
 import { type FileTensor, findOverlap, tensorAt, type TensorPlace } from "./_file_tensor.ts";
 import { ByteReader } from "./_byte_reader.ts";
 import { KeyedFile, type KeyType } from "./_keyed_file.ts";
@@ -186,7 +186,7 @@ const OTHER_TENSOR_TYPES: { readonly [code: number]: string } = {
  * ```
  */
 export function parseGguf(bytes: Uint8Array<ArrayBuffer>, file: string): GgufFile {
-  return readGguf(new MemoryBytes(bytes, file));
+  return readGguf(memoryBytes(bytes, file));
 }
 
 /** Parses a GGUF file wherever its bytes are; tensors are read when they are asked for. See {@linkcode parseGguf}. */

@@ -5,7 +5,7 @@
 import { byteSize, type DType } from "../../dtype.ts";
 import { ModelFormatError } from "../../errors.ts";
 import { countOf, type HostTensor } from "../../tensor.ts";
-import { type ByteSource, MemoryBytes } from "./_byte_source.ts";
+import { type ByteSource, memoryBytes } from "./_byte_source.ts";
 import { type FileTensor, findOverlap, tensorAt, type TensorPlace } from "./_file_tensor.ts";
 import { isObject } from "./_keyed_file.ts";
 
@@ -58,7 +58,7 @@ export function parseSafetensors(
   file: string,
   names?: readonly string[],
 ): SafetensorsFile {
-  return readSafetensors(new MemoryBytes(bytes, file), names);
+  return readSafetensors(memoryBytes(bytes, file), names);
 }
 
 /** Parses a file wherever its bytes are; tensors are read when they are asked for. See {@linkcode parseSafetensors}. */

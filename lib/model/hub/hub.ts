@@ -4,7 +4,7 @@ import { UsageError } from "../../errors.ts";
 import { sayNearest } from "../../nearest.ts";
 import { sha256 } from "../../sha256.ts";
 import { obtainModel, type RemoteModel, type ResolveOptions } from "./_obtain.ts";
-import { type ByteSource, type DigestedBytes, MemoryBytes, openBytes } from "../formats/_byte_source.ts";
+import { type ByteSource, type DigestedBytes, memoryBytes, openBytes } from "../formats/_byte_source.ts";
 import { partPaths } from "../formats/gguf.ts";
 import { obtainFromHub, parseHubName } from "./repository.ts";
 import { readBody } from "./request.ts";
@@ -158,7 +158,7 @@ const located = (name: string, source: DigestedBytes): LocatedModel => ({
 async function locateTiny(options: ResolveOptions): Promise<LocatedModel> {
   const { name, file, sha256: expected } = TINY;
   if (file.protocol !== "file:") {
-    return { name, path: file.href, source: new MemoryBytes(await fetchTiny(), file.href), sha256: expected };
+    return { name, path: file.href, source: memoryBytes(await fetchTiny(), file.href), sha256: expected };
   }
   const source = await openBytes(decodeURIComponent(file.pathname), options);
   expectDigest(name, source.file, source.sha256, expected);
