@@ -9,8 +9,8 @@ import {
   type ModelWeights,
   parseGguf,
   resolveModel,
-  uploadWeights,
 } from "../../lib/model/mod.ts";
+import { uploadWeights } from "../../lib/model/upload_testing.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { f32Data, type HostTensor, type Tensor } from "../../lib/tensor.ts";
 import { numbers, randomWeight } from "../../kernels/testing/inputs.ts";

@@ -10,7 +10,7 @@ import { Model } from "./model.ts";
 import golden from "./testdata/checkpoint_golden.json" with { type: "json" };
 import { type CheckpointName, CHECKPOINTS } from "./testdata/checkpoints.ts";
 import { loadWeights } from "./load_weights.ts";
-import { uploadWeights } from "./weights.ts";
+import { uploadWeights } from "./upload_testing.ts";
 
 /**
  * How far logits may be from the float64 ones, relative to their root mean square. transformers computes norms, softmax

@@ -13,7 +13,7 @@ import { CONFIG, ids, weights } from "./small_testing.ts";
 import golden from "./testdata/heads_golden.json" with { type: "json" };
 import { backend } from "./testing.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
-import { uploadWeights } from "./weights.ts";
+import { uploadWeights } from "./upload_testing.ts";
 
 const METHODS = [duoAttention, razorAttention];
 const tokenizer = {

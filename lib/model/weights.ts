@@ -1,7 +1,6 @@
 /** A model's weights, named by their function. */
-import type { Backend } from "../backend.ts";
 import type { DroppedParts } from "../methods/model_pruning/calibration.ts";
-import { countOf, type HostTensor, type Tensor } from "../tensor.ts";
+import { countOf, type Tensor } from "../tensor.ts";
 
 /** Weights of one block. Norms are f32, matrices of any type; matrices are [outputs, inputs]. */
 export interface LayerWeights<T extends Tensor = Tensor> {
@@ -69,16 +68,4 @@ export function countDropped(
   const of = (part: "attention" | "mlp", gone: readonly number[]) =>
     gone.reduce((sum, layer) => sum + countPart(layers[layer]!, part), 0);
   return of("attention", attention) + of("mlp", mlp);
-}
-
-/** The same weights on a backend (no copy where it computes in this process's memory). */
-export function uploadWeights(weights: ModelWeights<HostTensor>, backend: Backend): ModelWeights {
-  const upload = (tensor: HostTensor) => backend.upload(tensor);
-  const embedding = upload(weights.embedding);
-  return {
-    embedding,
-    layers: weights.layers.map((layer) => mapTensors(layer, upload)),
-    outputNorm: upload(weights.outputNorm),
-    output: weights.output === weights.embedding ? embedding : upload(weights.output),
-  };
 }

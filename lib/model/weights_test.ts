@@ -15,7 +15,8 @@ import { hfFolder, paddedFolder } from "./testdata/checkpoints.ts";
 import { buildGguf, type GgufParts, type TensorEntry } from "./testdata/gguf_builder.ts";
 import { f32Tensor, SMALL_VOCAB_SIZE, smallLlamaParts } from "./testdata/small_llama.ts";
 import { checkWeights, loadWeights } from "./load_weights.ts";
-import { type LayerWeights, uploadWeights } from "./weights.ts";
+import { uploadWeights } from "./upload_testing.ts";
+import type { LayerWeights } from "./weights.ts";
 
 function weightsOf(parts: GgufParts) {
   const gguf = parseGguf(buildGguf(parts), "m.gguf");

@@ -1,5 +1,6 @@
 /** The small model on a device. */
-import { Model, uploadWeights } from "../../../lib/model/mod.ts";
+import { Model } from "../../../lib/model/mod.ts";
+import { uploadWeights } from "../../../lib/model/upload_testing.ts";
 import { CONFIG, weights } from "../../../lib/model/small_testing.ts";
 import type { CudaBackend } from "../backend.ts";
 
