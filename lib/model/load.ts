@@ -20,6 +20,7 @@ import { readGgufParts } from "./formats/gguf.ts";
 import { readHfFolder } from "./formats/hf_folder.ts";
 import { locateModel, locatePath, MODEL_NAMES, type ResolveOptions } from "./hub/hub.ts";
 import { Model } from "./model.ts";
+import { tekkenAsHf } from "./tokenizer/_tekken.ts";
 import { readTokenizerSettings } from "./tokenizer/_tokenizer_settings.ts";
 import { Tokenizer } from "./tokenizer/tokenizer.ts";
 import { checkWeights, loadWeights } from "./load_weights.ts";
@@ -162,7 +163,7 @@ async function readTokenizer(folder: string, vocabSize: number): Promise<Tokeniz
   const model = `${folder}/tokenizer.model`, bytes = await ifThere(readPlainFile(model));
   if (bytes !== undefined) return Tokenizer.fromSentencePiece(model, bytes, settings);
   const tekken = `${folder}/tekken.json`, own = await ifThere(readPlainText(tekken));
-  if (own !== undefined) return Tokenizer.fromTekken(tekken, own, settings);
+  if (own !== undefined) return Tokenizer.fromHf(tekken, tekkenAsHf(tekken, own), settings);
   throw new ModelFormatError(
     folder,
     "found no tokenizer.json, tokenizer.model or tekken.json, expected one: transformers writes it with AutoTokenizer.from_pretrained(…).save_pretrained(…)",

@@ -17,6 +17,7 @@ import families from "../testdata/families_golden.json" with { type: "json" };
 import pieces from "../testdata/sentencepiece_golden.json" with { type: "json" };
 import tokenizers from "../testdata/hf_tokenizer_golden.json" with { type: "json" };
 import { smallLlamaParts } from "../testdata/small_llama.ts";
+import { tekkenAsHf } from "../tokenizer/_tekken.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { loadWeights } from "../load_weights.ts";
 
@@ -102,7 +103,7 @@ export const KINDS: { readonly [name: string]: Kind } = {
   tekken: {
     isJson: true,
     files: [encode(families.tekken.json)],
-    read: (bytes) => void Tokenizer.fromTekken("tekken.json", decode(bytes)).encode("ab <s> 12"),
+    read: (bytes) => void Tokenizer.fromHf("t", tekkenAsHf("tekken.json", decode(bytes))).encode("ab <s> 12"),
   },
 };
 

@@ -16,9 +16,7 @@ const SPACE_BEFORE = /(?<!\p{White_Space})\p{White_Space}+$/u, SPACE_AFTER = /^\
 
 /** Cuts tokens out of a text, the leftmost first and of those the longest, with the white space that they take. */
 function cutterOf(tokens: ReadonlyMap<string, AddedToken>): (text: string) => (string | AddedToken)[] {
-  const all = matcherOf([...tokens.keys()]);
-  if (all === undefined) return (text) => text === "" ? [] : [text];
-  const find = new RegExp(all, "gu");
+  const find = new RegExp(matcherOf([...tokens.keys()]), "gu");
   return (text) => {
     const parts: (string | AddedToken)[] = [];
     let from = 0;

@@ -2,7 +2,6 @@
  * Rewrites parts of a tokenizer.json so that the library handles them as the package tokenizers does. The library's
  * white space is JavaScript's, its words are ASCII's, and it has only two of the ways to split at matches.
  */
-import { escapePattern } from "./_vocabulary.ts";
 import { GPT2, isolate, ONE_DIGIT } from "./_byte_level.ts";
 import { SPACE } from "./_vocabulary.ts";
 
@@ -79,7 +78,7 @@ export function writeOutPreTokenizer(part: Part, refuse: Refuse): Part {
         readonly Regex?: string;
         readonly String?: string;
       };
-      const pattern = Regex ?? escapePattern(text!);
+      const pattern = Regex ?? RegExp.escape(text!);
       // A match that depends on a single character cannot overlap with itself.
       const isSign = Regex === undefined && [...text!].length === 1;
       return writeOutSplit(pattern, part["behavior"], part["invert"] === true, fail, isSign);

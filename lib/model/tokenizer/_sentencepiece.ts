@@ -7,61 +7,49 @@
  */
 import { SPACE, TYPE, type Vocabulary } from "./_vocabulary.ts";
 
-/** Candidate merges: a binary heap, highest score first, leftmost of equals. */
-class MergeHeap {
-  readonly #scores: number[] = [];
-  readonly #lefts: number[] = [];
-  readonly #sizes: number[] = [];
-  /** Left symbol of the merge that {@linkcode pop} took. */
-  left = 0;
+/** A candidate merge. */
+interface Merge {
+  readonly score: number;
+  /** Its left symbol. */
+  readonly left: number;
   /** Length of the piece that it makes, in UTF-16 units. */
-  size = 0;
+  readonly size: number;
+}
 
-  push(score: number, left: number, size: number): void {
-    let at = this.#scores.length;
+/** Highest score first, leftmost of equals. */
+function comesBefore(a: Merge, b: Merge): boolean {
+  return a.score > b.score || (a.score === b.score && a.left < b.left);
+}
+
+/** Candidate merges in a binary heap. */
+class MergeHeap {
+  readonly #merges: Merge[] = [];
+
+  push(merge: Merge): void {
+    let at = this.#merges.length;
     while (at > 0) {
       const parent = (at - 1) >> 1;
-      if (!this.#before(score, left, parent)) break;
-      this.#move(parent, at);
+      if (!comesBefore(merge, this.#merges[parent]!)) break;
+      this.#merges[at] = this.#merges[parent]!;
       at = parent;
     }
-    this.#put(at, score, left, size);
+    this.#merges[at] = merge;
   }
 
-  /** Takes the first candidate into `left` and `size`; false when there is none. */
-  pop(): boolean {
-    const last = this.#scores.length - 1;
-    if (last < 0) return false;
-    this.left = this.#lefts[0]!;
-    this.size = this.#sizes[0]!;
-    const score = this.#scores.pop()!, left = this.#lefts.pop()!, size = this.#sizes.pop()!;
-    if (last === 0) return true;
+  /** Takes the first candidate out, if there is one. */
+  pop(): Merge | undefined {
+    const merges = this.#merges, first = merges[0], last = merges.pop();
+    if (last === undefined || merges.length === 0) return last;
     let at = 0;
     for (;;) {
       let child = 2 * at + 1;
-      if (child >= last) break;
-      if (child + 1 < last && this.#before(this.#scores[child + 1]!, this.#lefts[child + 1]!, child)) child++;
-      if (this.#before(score, left, child)) break;
-      this.#move(child, at);
+      if (child + 1 < merges.length && comesBefore(merges[child + 1]!, merges[child]!)) child++;
+      if (child >= merges.length || comesBefore(last, merges[child]!)) break;
+      merges[at] = merges[child]!;
       at = child;
     }
-    this.#put(at, score, left, size);
-    return true;
-  }
-
-  #before(score: number, left: number, other: number): boolean {
-    const otherScore = this.#scores[other]!;
-    return score > otherScore || (score === otherScore && left < this.#lefts[other]!);
-  }
-
-  #move(from: number, to: number): void {
-    this.#put(to, this.#scores[from]!, this.#lefts[from]!, this.#sizes[from]!);
-  }
-
-  #put(at: number, score: number, left: number, size: number): void {
-    this.#scores[at] = score;
-    this.#lefts[at] = left;
-    this.#sizes[at] = size;
+    merges[at] = last;
+    return first;
   }
 }
 
@@ -90,15 +78,15 @@ export function encodeSentencePiece(
     if (left < 0 || right >= count) return;
     const size = sizes[left]! + sizes[right]!;
     const id = idOf.get(text.slice(starts[left]!, starts[left]! + size));
-    if (id !== undefined) heap.push(scores[id]!, left, size);
+    if (id !== undefined) heap.push({ score: scores[id]!, left, size });
   };
   for (let i = 0; i + 1 < count; i++) propose(i, i + 1);
 
-  while (heap.pop()) {
-    const left = heap.left, right = next[left]!;
+  for (let merge = heap.pop(); merge !== undefined; merge = heap.pop()) {
+    const { left, size } = merge, right = next[left]!;
     // The candidate is stale when either side has been merged since.
-    if (sizes[left] === 0 || right >= count || sizes[left]! + sizes[right]! !== heap.size) continue;
-    sizes[left] = heap.size;
+    if (sizes[left] === 0 || right >= count || sizes[left]! + sizes[right]! !== size) continue;
+    sizes[left] = size;
     sizes[right] = 0;
     const after = next[left] = next[right]!;
     if (after < count) prev[after] = left;

@@ -6,7 +6,6 @@ import {
   createVocabulary,
   END_TEXT,
   matcherOf,
-  partsOf,
   type Scheme,
   SPACE,
   type TokenizerParts,
@@ -185,7 +184,8 @@ function createScheme(
       };
       const begins = text !== "" && addsSpace && (after === undefined || legacy);
       const uniform = `${begins ? " " : ""}${text}`.replaceAll(" ", SPACE);
-      for (const [i, part] of partsOf(uniform, whole).entries()) {
+      // At odd places there are the tokens that are found.
+      for (const [i, part] of uniform.split(whole).entries()) {
         if (i % 2 === 1) ids.push(idOf.get(part)!);
         else encodeSentencePiece(part, mergeable, scores, unknown, ids);
       }

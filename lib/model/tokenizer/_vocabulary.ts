@@ -78,17 +78,8 @@ export interface TokenizerParts {
   readonly chatTemplate: string | undefined;
 }
 
-/** A pattern that matches only the given text. */
-export const escapePattern = (text: string): string => text.replaceAll(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
-
-/** A pattern that matches any of some texts, the longest first; undefined where there are none. */
-export function matcherOf(texts: readonly string[]): RegExp | undefined {
-  if (texts.length === 0) return undefined;
-  const escaped = texts.toSorted((a, b) => b.length - a.length).map(escapePattern);
-  return new RegExp(`(${escaped.join("|")})`, "u");
-}
-
-/** A text cut from left to right: the parts between matches, and at odd places the matches. */
-export function partsOf(text: string, whole: RegExp | undefined): string[] {
-  return whole === undefined ? [text] : text.split(whole);
+/** A pattern that matches any of some texts, the longest first; of none it matches nothing. */
+export function matcherOf(texts: readonly string[]): RegExp {
+  const escaped = texts.toSorted((a, b) => b.length - a.length).map((text) => RegExp.escape(text));
+  return new RegExp(`(${escaped.join("|") || "(?!)"})`, "u");
 }

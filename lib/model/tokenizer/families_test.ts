@@ -7,9 +7,11 @@ import golden from "../testdata/families_golden.json" with { type: "json" };
 import hfGolden from "../testdata/hf_tokenizer_golden.json" with { type: "json" };
 import pieces from "../testdata/sentencepiece_golden.json" with { type: "json" };
 import { mixedStrings } from "../testdata/mixed_text.mjs";
+import { tekkenAsHf } from "./_tekken.ts";
 import { Tokenizer } from "./tokenizer.ts";
 
 const strings: string[] = mixedStrings();
+const fromTekken = (json: unknown) => Tokenizer.fromHf("t", tekkenAsHf("t", JSON.stringify(json)));
 
 /** Fails unless a tokenizer has the ids that a golden file has digests of; special tokens in a text are tokens. */
 function assertIds(tokenizer: Tokenizer, digests: readonly string[], special = true): void {
@@ -39,9 +41,9 @@ for (const [name, legacy] of [["legacy", true], ["new", false]] as const) {
   });
 }
 
-Deno.test("Tokenizer.fromTekken() has tiktoken's ids of 200 strings, and special tokens before them", () => {
+Deno.test("tekkenAsHf() has tiktoken's ids of 200 strings, and special tokens before them", () => {
   const { json, digests } = golden.tekken,
-    tokenizer = Tokenizer.fromTekken("tekken.json", JSON.stringify(json));
+    tokenizer = fromTekken(json);
   assertIds(tokenizer, digests, false);
   assertEquals([tokenizer.vocabSize, tokenizer.bosId, tokenizer.addsBos], [
     json.config.default_vocab_size,
@@ -52,21 +54,18 @@ Deno.test("Tokenizer.fromTekken() has tiktoken's ids of 200 strings, and special
   const text = strings.join("");
   assertEquals(tokenizer.decode(tokenizer.encode(text, { bos: false })), text);
   const { special_tokens: _, ...older } = json,
-    first = Tokenizer.fromTekken(
-      "t",
-      JSON.stringify({
-        ...older,
-        config: {
-          ...json.config,
-          default_num_special_tokens: 14,
-          default_vocab_size: json.config.default_vocab_size + 6,
-        },
-      }),
-    );
+    first = fromTekken({
+      ...older,
+      config: {
+        ...json.config,
+        default_num_special_tokens: 14,
+        default_vocab_size: json.config.default_vocab_size + 6,
+      },
+    });
   assertEquals([...first.encode("[SUFFIX]", { special: true })], [1, 13]);
 });
 
-Deno.test("Tokenizer.fromTekken() refuses what is no such file, and names the key", () => {
+Deno.test("tekkenAsHf() refuses what is no such file, and names the key", () => {
   const { json } = golden.tekken, { config, vocab } = json;
   const cases: [unknown, string][] = [
     [[], "found no JSON object"],
@@ -83,6 +82,6 @@ Deno.test("Tokenizer.fromTekken() refuses what is no such file, and names the ke
     [{ ...json, special_tokens: [{ rank: 8, token_str: "x" }] }, '"special_tokens"'],
   ];
   for (const [value, message] of cases) {
-    assertThrows(() => Tokenizer.fromTekken("t", JSON.stringify(value)), ModelFormatError, message);
+    assertThrows(() => fromTekken(value), ModelFormatError, message);
   }
 });

@@ -5,7 +5,6 @@ import { readGgufVocabulary } from "./_gguf_vocabulary.ts";
 import { readHfVocabulary } from "./_hf_tokenizer.ts";
 import { CONTROL_TEXT, type Scheme, type TokenizerParts, TYPE, type Vocabulary } from "./_vocabulary.ts";
 import { readSentencePieceModel } from "./_sentencepiece_model.ts";
-import { tekkenAsHf } from "./_tekken.ts";
 import { NO_SETTINGS, type TokenizerSettings } from "./_tokenizer_settings.ts";
 import type { GgufFile } from "../formats/gguf.ts";
 
@@ -92,14 +91,6 @@ export class Tokenizer {
   }
 
   /**
-   * The same from the text of a tekken.json, as Mistral's folders have it.
-   * @internal
-   */
-  static fromTekken(file: string, text: string, settings = NO_SETTINGS): Tokenizer {
-    return Tokenizer.fromHf(file, tekkenAsHf(file, text), settings);
-  }
-
-  /**
    * The same from a tokenizer.model, the file of SentencePiece.
    * @internal
    */
@@ -152,14 +143,7 @@ export class Tokenizer {
    * @throws {RangeError} If an id is not in the vocabulary.
    */
   decode(ids: ArrayLike<number>): string {
-    const parts = Array.from(ids, (id) => this.bytes(id));
-    const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-    let at = 0;
-    for (const part of parts) {
-      bytes.set(part, at);
-      at += part.length;
-    }
-    const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+    const text = this.texts(ids).join("");
     return this.#scheme.addsSpace && text.startsWith(" ") ? text.slice(1) : text;
   }
 
