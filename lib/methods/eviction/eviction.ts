@@ -215,9 +215,9 @@ function absorb(bound: Bound, own: LiveUnit, at: number): void {
 }
 
 function remove(own: LiveUnit, gone: ReadonlySet<LiveToken>): void {
-  const places = own.tokens.flatMap((token, i) => gone.has(token) ? [i] : []);
-  own.tokens = own.tokens.filter((token) => !gone.has(token));
-  own.queries = own.queries.map((given) => without(given, places));
+  const stays = own.tokens.map((token) => !gone.has(token));
+  own.tokens = own.tokens.filter((_, i) => stays[i]);
+  own.queries = own.queries.map((given) => given.filter((_, i) => stays[i]));
   own.dropped += gone.size;
 }
 
@@ -237,17 +237,4 @@ function meanOf(rows: readonly Float64Array[], length: number): Float64Array {
     for (let i = 0; i < row.length; i++) mean[i]! += row[i]! / count;
   }
   return mean;
-}
-
-/** A row without some of its places, ascending. */
-function without(row: Float64Array, places: readonly number[]): Float64Array {
-  const left = new Float64Array(row.length);
-  let end = 0, from = 0;
-  for (const place of [...places, row.length]) {
-    const part = row.subarray(from, place);
-    left.set(part, end);
-    end += part.length;
-    from = place + 1;
-  }
-  return left.subarray(0, end);
 }

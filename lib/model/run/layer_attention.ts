@@ -17,7 +17,7 @@ import { HeadCaches, type HeadGroup } from "./head_caches.ts";
 import { type EndingRow, endsOf, type KeyJudge } from "./key_judge.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { OutputMemory } from "./output_memory.ts";
-import { indicesOf, merged, pickRows, range, type Rows, shifted } from "./row_indices.ts";
+import { indicesOf, merged, pickRows, range, type Rows } from "./row_indices.ts";
 import { attendShowing, headWeights, meanProbabilities, signalsOf } from "./signals.ts";
 import { LayerTally } from "./usage.ts";
 
@@ -57,10 +57,9 @@ export function cachesOf({ cache, heads }: LayerRecord): LayerCache[] {
   return heads?.groups.map((group) => group.cache) ?? [cache];
 }
 
-/** Copies of them, as a record has them. */
-export function forkCaches({ cache, heads: own }: LayerRecord): Pick<LayerRecord, "cache" | "heads"> {
-  const heads = own?.fork();
-  return { cache: heads?.evicting ?? cache.fork(), ...(heads && { heads }) };
+export function forkRecord({ cache, heads: own, keep, tally, outputs }: LayerRecord): LayerRecord {
+  const heads = own?.fork(), copies = { tally: tally.clone(), outputs: outputs?.clone() };
+  return { cache: heads?.evicting ?? cache.fork(), ...(heads && { heads }), keep: [...keep], ...copies };
 }
 
 export interface LayerFeed {
@@ -251,7 +250,7 @@ export class LayerAttention {
   }
 
   #positionsOf(rows: Rows): Int32Array<ArrayBuffer> {
-    return shifted(rows, this.feed.length);
+    return rows.map((row) => row + this.feed.length);
   }
 
   #add(rows: Rows, output: Tensor): void {

@@ -8,13 +8,6 @@ export function range(start: number, count: number): Rows {
   return rows;
 }
 
-/** The same rows, `by` further on. */
-export function shifted(rows: Rows, by: number): Rows {
-  const moved = new Int32Array(rows.length);
-  for (let i = 0; i < rows.length; i++) moved[i] = rows[i]! + by;
-  return moved;
-}
-
 /** Indices, from `start` on, at which `keep` has a value. */
 export function indicesOf(keep: Uint8Array, value: number, start: number): Rows {
   const found = new Int32Array(keep.length);

@@ -17,7 +17,7 @@ import { LayerCache } from "./kv_cache.ts";
 import { createForwardPass } from "../architectures/mod.ts";
 import {
   cachesOf,
-  forkCaches,
+  forkRecord,
   LayerAttention,
   type LayerFeed,
   type LayerRecord,
@@ -235,13 +235,7 @@ export class ModelSequence implements Disposable {
     const copy = new ModelSequence(this.#model, this.#pruner, this.#options);
     copy.#decider = this.#decider?.fork();
     copy.#judge = this.#judge?.fork();
-    copy.#layers = this.#layers.map((layer) => ({
-      ...layer,
-      ...forkCaches(layer),
-      keep: [...layer.keep],
-      tally: layer.tally.clone(),
-      outputs: layer.outputs?.clone(),
-    }));
+    copy.#layers = this.#layers.map(forkRecord);
     copy.#watch = this.#watch?.clone();
     copy.#spared = this.#spared;
     copy.#pass = this.#pass.again();
