@@ -121,6 +121,7 @@ const isNumber = (value: unknown): boolean => typeof value === "number";
 const isText = (value: unknown): boolean => typeof value === "string";
 const isListOf = (isItem: (value: unknown) => boolean) => (value: unknown): boolean =>
   Array.isArray(value) && value.every(isItem);
+const isSet = (list: readonly unknown[]): boolean => list.length > 0 && new Set(list).size === list.length;
 
 function checkOf(option: Option): Check {
   switch (option.type) {
@@ -142,7 +143,6 @@ function checkOf(option: Option): Check {
       ];
     case "names": {
       const expected = `a list of some of ${option.names.join(", ")}, each once`;
-      const isSet = (list: readonly string[]) => list.length > 0 && new Set(list).size === list.length;
       const areKnown = (list: readonly string[]) => list.every((name) => option.names.includes(name));
       return [expected, isListOf(isText), (list: readonly string[]) => isSet(list) && areKnown(list)];
     }
@@ -150,7 +150,6 @@ function checkOf(option: Option): Check {
       return ["a list of numbers in [0, 1], one a layer", isListOf(isNumber), () => true];
     case "layers": {
       const isIndex = (layer: unknown) => Number.isInteger(layer) && (layer as number) >= 0;
-      const isSet = (list: readonly number[]) => list.length > 0 && new Set(list).size === list.length;
       return [
         `${LAYER_SETS.join(", ")} or a list of layers, each once`,
         (value) => isText(value) || isListOf(isNumber)(value),
@@ -165,11 +164,11 @@ function checkOf(option: Option): Check {
     }
   }
 }
+
 /** The error for an option's value that cannot be used. */
 export function wrongOption(name: string, found: string, expected: string): RangeError {
   return new RangeError(`Cannot use option "${name}": found ${found}, expected ${expected}`);
 }
-
 
 /** Checks a value. @throws {TypeError | RangeError} If it is of the wrong type, or out of range. */
 export function checkOption(name: string, option: Option, value: unknown): void {

@@ -177,16 +177,12 @@ export class RowToken implements RuleToken {
   }
 
   #find(name: Reads): Float32Array {
-    return this.#found[name] ??= this.#rowOf(name);
-  }
-
-  #rowOf(name: Reads): Float32Array {
     const rows = this.rows[name];
     if (rows === undefined) {
       throw new TypeError(`Cannot score a token by its "${name}": expected a rule whose reads() has it`);
     }
     const { data, width } = rows;
-    return data.slice(this.row * width, (this.row + 1) * width);
+    return this.#found[name] ??= data.slice(this.row * width, (this.row + 1) * width);
   }
 
   /** Looks all rows up now: those of the model change. */

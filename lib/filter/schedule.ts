@@ -52,14 +52,9 @@ export interface PlanOptions {
 /** Products of decimal fractions and small integers are off by rounding, never by this much. */
 const ROUNDING = 1e-9;
 
-/** Smallest whole number that is not below `x`, rounding errors forgiven: 7 for 0.07 * 100 = 7.000000000000001. */
-function ceilForgiving(x: number): number {
-  return Math.ceil(x - ROUNDING);
-}
-
 /** Number of filtered layers, ceil(tail * numLayers): the last ones. `tail` in (0, 1]. */
 export function countFiltered(tail: number, numLayers: number): number {
-  return Math.max(1, ceilForgiving(tail * numLayers));
+  return Math.max(1, Math.ceil(tail * numLayers - ROUNDING));
 }
 
 /**
@@ -98,14 +93,14 @@ export function planLayers(
     throw tooManyWhole(numLayers, options[ratio]!, count);
   }
   if (highest && policyOf(options).aims && highest.skipRatio > highestRatio(options) + ROUNDING) {
-/** The error for a layer that is asked about and not filtered. */
-export function unplannedLayer(layer: number, layers: Iterable<number>): RangeError {
-  return new RangeError(`Cannot filter layer ${layer}: expected one of ${[...layers].join(", ")}`);
-}
-
     throw unreachable(numLayers, options, highest, side);
   }
   return plan.map((own) => ({ ...own, skipRatio: Math.min(own.skipRatio, 1) }));
+}
+
+/** The error for a layer that is asked about and not filtered. */
+export function unplannedLayer(layer: number, layers: Iterable<number>): RangeError {
+  return new RangeError(`Cannot filter layer ${layer}: expected one of ${[...layers].join(", ")}`);
 }
 
 /** Checks an `explicit` schedule without a model. @throws {RangeError} If it has no list, or a ratio is out of range. */

@@ -147,10 +147,6 @@ function checkNarrows(
   }
 }
 
-function valueOf(options: ResolvedOptions, name: string): unknown {
-  return options[name as keyof ResolvedOptions];
-}
-
 export function readsOf(rule: AnyRule, options: ResolvedOptions): readonly Reads[] {
   return rule.reads?.(options as never) ?? ["similarity"];
 }
@@ -185,7 +181,7 @@ export function recordOptions(options: ResolvedOptions): OptionsRecord {
     return isPlanned(name) && mean !== false ? mean : value;
   };
   return Object.fromEntries(
-    RECORDED.map(([name, option]) => [name, plain(name, option, valueOf(options, name))]),
+    RECORDED.map(([name, option]) => [name, plain(name, option, options[name as keyof ResolvedOptions])]),
   ) as unknown as OptionsRecord;
 }
 

@@ -54,14 +54,10 @@ function pickOwn({ options = {} }: AnyOffline, values: object): object {
   return Object.fromEntries(Object.entries(values).filter(([name]) => names.includes(name)));
 }
 
-export function countOfLayers({ config }: Pick<CalibratedModel, "config">, ratio: number): number {
-  return Math.round(ratio * config.numLayers);
-}
-
 /** Leaves the parts of least importance out, a fraction of the layers. */
 export function dropParts(kind: PartKind): OfflineMethod["alter"] {
   return (model, { pruneRatio }) => ({
-    drops: chooseParts(model.importance, kind, countOfLayers(model, pruneRatio)),
+    drops: chooseParts(model.importance, kind, Math.round(pruneRatio * model.config.numLayers)),
   });
 }
 

@@ -1,7 +1,7 @@
 /** Offline: one layer after the other, each time the one whose absence costs least (SLEB, arXiv 2402.09025). */
 import type { OptionTable } from "../../filter/option.ts";
 import type { OfflineMethod } from "../method.ts";
-import { chooseLayersByLoss, countOfLayers } from "./offline.ts";
+import { chooseLayersByLoss } from "./offline.ts";
 
 const options = {
   barrier: { type: "integer", default: 1, range: "[0, 64]", help: "layers at either end that stay" },
@@ -14,7 +14,8 @@ export const sleb: OfflineMethod<"sleb", typeof options> = {
   offline: true,
   options,
   alter(model, { pruneRatio, barrier }) {
-    const { layers } = chooseLayersByLoss(model, countOfLayers(model, pruneRatio), barrier);
+    const count = Math.round(pruneRatio * model.config.numLayers);
+    const { layers } = chooseLayersByLoss(model, count, barrier);
     return { drops: { attention: layers, mlp: layers } };
   },
 };

@@ -120,10 +120,8 @@ export async function obtainDataset(
   const lost = files.filter((file) => !known.includes(file));
   if (lost.length > 0 && isOffline(options)) {
     throw new UsageError(
-      `Cannot use the data set "${repository}" offline: found no ${
-        lost[0]
-      } in the cache; leave out --offline ` +
-        "and HF_HUB_OFFLINE once, or give --data a folder",
+      `Cannot use the data set "${repository}" offline: found no ${lost[0]} in the cache; ` +
+        "leave out --offline and HF_HUB_OFFLINE once, or give --data a folder",
     );
   }
   for (const file of lost) {

@@ -359,19 +359,16 @@ export class ModelSequence implements Disposable {
     };
   }
 
-  /** Goes on with the model that the warm-up has led to: attention is as it was. */
-  #adapt(watch: PromptWatch): void {
-    const { model, sparedFlops } = watch.alter();
+  /** Counts tokens that have passed the layers. @internal */
+  end(count: number): void {
+    this.#length += count;
+    if (this.#watch === undefined || this.#length < this.#pruner!.spans.warmup) return;
+    // From here on the model is the one that the warm-up has led to; attention is as it was.
+    const { model, sparedFlops } = this.#watch.alter();
     this.#spared = sparedFlops;
     this.#pass.free();
     this.#pass = createForwardPass(model);
     this.#watch = undefined;
-  }
-
-  /** Counts tokens that have passed the layers. @internal */
-  end(count: number): void {
-    this.#length += count;
-    if (this.#watch !== undefined && this.#length >= this.#pruner!.spans.warmup) this.#adapt(this.#watch);
   }
 
   #feedOf(layer: number): LayerFeed {
