@@ -149,11 +149,9 @@ function openSequence(bound: Bound, layers: ReadonlyMap<number, LiveLayer>): Key
         const order = rank(bound, own, at);
         return order.slice(0, Math.max(0, order.length - least)).map((one) => ({ ...one, unit }));
       });
-      if (length > 1) {
-        able.sort((a, b) =>
-          (invert ? b.worth - a.worth : a.worth - b.worth) || a.place - b.place || a.unit - b.unit
-        );
-      }
+      able.sort((a, b) =>
+        (invert ? b.worth - a.worth : a.worth - b.worth) || a.place - b.place || a.unit - b.unit
+      );
       const gone = units.map((own, unit) =>
         able.slice(0, due).filter((one) => one.unit === unit).map(({ place }) => own.tokens[place]!)
       );
@@ -197,11 +195,13 @@ function rank(bound: Bound, own: LiveUnit, at: number): { readonly place: number
   const attention = (count: number) => meanOf(own.queries.slice(-count), tokens.length);
   const foreseen = () => foreseeFrom(at, own);
   const rows = method.score({ shape, at, tokens, warmup, recent, block, memory, attention, foreseen });
-  const worth = tokens.map((_, i) => rows.reduce((sum, row) => sum + row[i]!, 0) / rows.length);
-  return tokens.map((_, i) => i)
-    .filter((i) => tokens[i]!.position >= warmup && tokens[i]!.position < at - recent && worth[i]! < Infinity)
-    .sort((a, b) => (invert ? worth[b]! - worth[a]! : worth[a]! - worth[b]!) || a - b)
-    .map((place) => ({ place, worth: worth[place]! }));
+  return tokens.map((_, place) => ({
+    place,
+    worth: rows.reduce((sum, row) => sum + row[place]!, 0) / rows.length,
+  }))
+    .filter(({ place, worth }) => worth < Infinity && tokens[place]!.position >= warmup)
+    .filter(({ place }) => tokens[place]!.position < at - recent)
+    .sort((a, b) => (invert ? b.worth - a.worth : a.worth - b.worth) || a.place - b.place);
 }
 
 function absorb(bound: Bound, own: LiveUnit, at: number): void {

@@ -231,8 +231,7 @@ export class BatchDecoder implements Disposable {
       backend.write(this.#ids, hostTensor("i32", [batch], known));
     }
     // The first step runs as it is: a device loads kernels when they are first launched, which no recording allows.
-    if (this.#steps === 0) this.#enqueue();
-    else if (backend.record === undefined) this.#enqueue();
+    if (this.#steps === 0 || backend.record === undefined) this.#enqueue();
     else (this.#recorded ??= backend.record(() => this.#enqueue())).launch();
     this.#steps++;
     this.#chosen = false;

@@ -53,27 +53,26 @@ export function endingOf(
 }
 
 export class KeyJudge {
-  readonly #layers: ReadonlyMap<number, Judged>;
+  #layers: ReadonlyMap<number, Judged>;
   private readonly spans: Spans;
   private readonly sequence: KeySequence;
 
   /**
-   * @param layers The side's layers, before the first token; or their decisions so far, by layer.
+   * Before the first token.
+   *
+   * @param layers The side's layers.
    * @param heads The side's KV heads that do not all have the same rows.
    */
   constructor(
     spans: Spans,
     sequence: KeySequence,
-    layers: readonly number[] | ReadonlyMap<number, Judged>,
+    layers: readonly number[],
     heads?: ReadonlyMap<number, HeadParts>,
   ) {
     this.spans = spans;
     this.sequence = sequence;
-    this.#layers = layers instanceof Map ? layers : new Map(
-      (layers as readonly number[]).map((layer) => [
-        layer,
-        { keep: [], count: 0, all: unitsOf(heads?.get(layer)) },
-      ]),
+    this.#layers = new Map(
+      layers.map((layer) => [layer, { keep: [], count: 0, all: unitsOf(heads?.get(layer)) }]),
     );
   }
 
@@ -149,9 +148,10 @@ export class KeyJudge {
   }
 
   fork(): KeyJudge {
-    const copies = Array.from(this.#layers, ([layer, own]): [number, Judged] => {
-      return [layer, { ...own, keep: [...own.keep] }];
-    });
-    return new KeyJudge(this.spans, this.sequence.fork(), new Map(copies));
+    const copy = new KeyJudge(this.spans, this.sequence.fork(), []);
+    copy.#layers = new Map(
+      Array.from(this.#layers, ([layer, own]) => [layer, { ...own, keep: [...own.keep] }]),
+    );
+    return copy;
   }
 }

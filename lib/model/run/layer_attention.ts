@@ -230,14 +230,24 @@ export class LayerAttention {
         });
       },
     });
-    if (outputs !== undefined) this.#addReplacing(start, keep, kept, computed, output);
-    else {
-      const differ = () =>
-        twice && differences(f32Data(this.#backend.read(output)), this.#width, findFull(), twice.ofSecond);
-      this.#observe(kept, () => differ() ?? this.#backend.rowNorms(output));
-      if (isWhole) return { delta: output };
-      this.#add(computed, twice ? pass.gather("addedOutputs", output, twice.ofFirst) : output);
+    // Outcomes are those of the residual stream before it changes.
+    const residualNorms = this.#observes && kept.length > 0 ? this.#residualNorms(kept) : undefined;
+    const observe = (outputNorms: Float64Array<ArrayBuffer>) =>
+      this.feed.decider!.observe!(layer, { outputNorms, residualNorms: residualNorms! });
+    const read = () => f32Data(this.#backend.read(output));
+    if (outputs !== undefined) {
+      const own = read().slice();
+      this.#add(computed, output);
+      const errors = this.#replace(start, keep, own);
+      if (residualNorms !== undefined) observe(errors);
+      return undefined;
     }
+    if (residualNorms !== undefined) {
+      const errors = twice && differences(read(), this.#width, findFull(), twice.ofSecond);
+      observe(errors ?? this.#backend.rowNorms(output));
+    }
+    if (isWhole) return { delta: output };
+    this.#add(computed, twice ? pass.gather("addedOutputs", output, twice.ofFirst) : output);
     return undefined;
   }
 
@@ -259,23 +269,6 @@ export class LayerAttention {
     else this.#backend.scatterAddRows(residual, this.feed.pass.i32(rows), output);
   }
 
-  /** The same, with the substitutes for the outputs of the skipped rows. */
-  #addReplacing(
-    start: number,
-    keep: Uint8Array<ArrayBuffer>,
-    kept: Rows,
-    computed: Rows,
-    output: Tensor,
-  ): void {
-    const own = f32Data(this.#backend.read(output)).slice();
-    const norms = this.#observes && kept.length > 0 ? this.#residualNorms(kept) : undefined;
-    this.#add(computed, output);
-    const outputNorms = this.#replace(start, keep, own);
-    if (norms !== undefined) {
-      this.feed.decider!.observe!(this.rows.layer, { outputNorms, residualNorms: norms });
-    }
-  }
-
   /** Adds substitutes for skipped outputs; returns the distances of the computed ones from theirs. */
   #replace(start: number, keep: Uint8Array<ArrayBuffer>, output: Float32Array): Float64Array<ArrayBuffer> {
     const { pass, length, record } = this.feed, skips = indicesOf(keep, 0, start);
@@ -293,13 +286,6 @@ export class LayerAttention {
     if (decider === undefined) return false;
     const { needs, spans: { warmup } } = pruner!;
     return needs.includes("outputs") || needs.includes("warm-up outputs") && length < warmup;
-  }
-
-  /** Passes outcomes of attention to the method, before the residual stream changes. */
-  #observe(kept: Rows, outputNorms: () => Float64Array<ArrayBuffer>): void {
-    if (!this.#observes || kept.length === 0) return;
-    const residualNorms = this.#residualNorms(kept);
-    this.feed.decider!.observe!(this.rows.layer, { outputNorms: outputNorms(), residualNorms });
   }
 
   /** Norms of the residual stream before the attention, of rows that nothing was added to. */
