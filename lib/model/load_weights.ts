@@ -10,7 +10,7 @@ import type { ModelSource } from "./config_reader.ts";
 import { createScratch, takeArray } from "./formats/_byte_source.ts";
 import { convert, type FileTensor, halvesToPairs, widen } from "./formats/_file_tensor.ts";
 import { GgufFile } from "./formats/gguf.ts";
-import { mapTensors, type ModelWeights } from "./weights.ts";
+import type { LayerWeights, ModelWeights } from "./weights.ts";
 
 /** Trailing parts of tensor names that change the computation, with a name for each. */
 const UNSUPPORTED_TENSORS: readonly [suffix: string, what: string][] = [
@@ -35,15 +35,12 @@ export function createWeights<T extends Tensor>(
   const table = make(embedding);
   return {
     embedding: table,
-    layers: Array.from(
-      { length: config.numLayers },
-      (_, layer) =>
-        mapTensors(
-          layerTensors,
-          (spec) =>
-            make({ ...spec, gguf: `blk.${layer}.${spec.gguf}`, hf: `model.layers.${layer}.${spec.hf}` }),
-        ),
-    ),
+    layers: Array.from({ length: config.numLayers }, (_, layer) => {
+      const entries = Object.entries<TensorSpec>(layerTensors).map(([name, { gguf, hf, ...spec }]) => {
+        return [name, make({ ...spec, gguf: `blk.${layer}.${gguf}`, hf: `model.layers.${layer}.${hf}` })];
+      });
+      return Object.fromEntries(entries) as LayerWeights<T>;
+    }),
     outputNorm: make(outputNorm),
     output: config.tieWordEmbeddings ? table : make(output),
   };

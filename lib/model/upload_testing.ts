@@ -1,7 +1,7 @@
 /** Weights that tests make themselves, on a backend. */
 import type { Backend } from "../backend.ts";
 import type { HostTensor } from "../tensor.ts";
-import { mapTensors, type ModelWeights } from "./weights.ts";
+import type { LayerWeights, ModelWeights } from "./weights.ts";
 
 /** The same weights on a backend (no copy where it computes in this process's memory). */
 export function uploadWeights(weights: ModelWeights<HostTensor>, backend: Backend): ModelWeights {
@@ -9,7 +9,10 @@ export function uploadWeights(weights: ModelWeights<HostTensor>, backend: Backen
   const embedding = upload(weights.embedding);
   return {
     embedding,
-    layers: weights.layers.map((layer) => mapTensors(layer, upload)),
+    layers: weights.layers.map((layer) => {
+      const entries = Object.entries<HostTensor>(layer).map(([name, tensor]) => [name, upload(tensor)]);
+      return Object.fromEntries(entries) as LayerWeights;
+    }),
     outputNorm: upload(weights.outputNorm),
     output: weights.output === weights.embedding ? embedding : upload(weights.output),
   };

@@ -36,15 +36,6 @@ export interface ModelWeights<T extends Tensor = Tensor> {
   readonly output: T;
 }
 
-/** Each of a block's tensors by `make`. */
-export function mapTensors<A, T extends Tensor>(
-  tensors: { readonly [name in keyof LayerWeights]: A },
-  make: (tensor: A) => T,
-): LayerWeights<T> {
-  const entries = Object.entries<A>(tensors).map(([name, tensor]) => [name, make(tensor)]);
-  return Object.fromEntries(entries) as LayerWeights<T>;
-}
-
 /** Values of all weights, a tied embedding once. */
 export function countParameters({ layers, ...others }: ModelWeights): number {
   const all = new Set([...Object.values(others), ...layers.flatMap((layer) => Object.values(layer))]);
