@@ -49,7 +49,7 @@ export async function startPeer(
 ): Promise<PeerEngine | string> {
   const args = [engine, path, `${threads}`, `${positions}`];
   type Answer = PeerRun & { readonly name: string; readonly error?: string };
-  const process = await startPython<Answer>("bench_peers.py", args, ENGINES[engine]);
+  const process = await startPython<Answer>("peers.py", args, ENGINES[engine]);
   if (typeof process === "string") return process;
   return {
     engine: process.hello.name,

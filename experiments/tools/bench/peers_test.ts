@@ -129,7 +129,7 @@ def llama_get_logits_ith(llama, row):
 Deno.test({
   ...unless(
     lackOfPython(["numpy"]),
-    "startPeer() talks to bench_peers.py: losses behind a prefill, from llama-cpp-python's logits",
+    "startPeer() talks to peers.py: losses behind a prefill, from llama-cpp-python's logits",
   ),
   fn: () =>
     withFolder(async (folder) => {

@@ -1,7 +1,7 @@
 /** A Python process that computes next to this project, with one JSON object per line in each direction. */
 import { TextLineStream } from "@std/streams/text-line-stream";
 
-/** A running script of `experiments/`. */
+/** A running script of this folder. */
 export interface PythonProcess<Answer> {
   /** The line that it began with. */
   readonly hello: Answer;
@@ -26,7 +26,7 @@ export async function startPython<Answer extends { readonly error?: string }>(
   let child: Deno.ChildProcess;
   try {
     child = new Deno.Command(python, {
-      args: [`${import.meta.dirname}/../${script}`, ...args],
+      args: [`${import.meta.dirname}/${script}`, ...args],
       stdin: "piped",
       stdout: "piped",
       stderr: "null",

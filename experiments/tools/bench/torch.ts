@@ -4,7 +4,7 @@ import { f32Data } from "../../../lib/tensor.ts";
 import type { SHAPE } from "./attention_call.ts";
 import { startPython } from "./python.ts";
 
-/** Answers of bench_torch.py. */
+/** Answers of torch_attention.py. */
 interface Answer {
   readonly version?: string;
   readonly id?: number;
@@ -12,7 +12,7 @@ interface Answer {
   readonly error?: string;
 }
 
-/** The running `bench_torch.py`. */
+/** The running `torch_attention.py`. */
 export interface Torch {
   /** PyTorch's version. */
   readonly version: string;
@@ -37,7 +37,7 @@ export interface Torch {
  * @returns The process, or the reason why there is none.
  */
 export async function startTorch(threads: number): Promise<Torch | string> {
-  const process = await startPython<Answer>("bench_torch.py", [String(threads)], "torch");
+  const process = await startPython<Answer>("torch_attention.py", [String(threads)], "torch");
   if (typeof process === "string") return process;
   const folder = await Deno.makeTempDir({ prefix: "tokenfilter_bench_" });
   return {

@@ -1,6 +1,6 @@
 """Another engine on a whole model, for `deno task bench --peers`: llama.cpp, or PyTorch through transformers.
 
-usage: bench_peers.py llama.cpp|PyTorch MODEL THREADS POSITIONS [probe]
+usage: peers.py llama.cpp|PyTorch MODEL THREADS POSITIONS [probe]
        MODEL: a .gguf file, or (PyTorch) a folder as transformers saves models; POSITIONS: tokens of the longest run;
        probe: this process may end at its first prefill
 
