@@ -9,27 +9,16 @@ import {
   runSweep,
   Search,
   storedTrials,
-  type StudyConditions,
   StudyStore,
   TrialRace,
 } from "../../lib/sweep/mod.ts";
 import { unprobed } from "./cli/machine/retrieval.ts";
-import { readBackend } from "./cli/machine/backend.ts";
 import { Interrupt } from "./cli/run/interrupt.ts";
 import { parseOwnFlags, readInteger, valuesOf } from "./cli/flags/parse.ts";
 import { Progress } from "./cli/output/progress.ts";
-import { takeFiles } from "./cli/flags/rule.ts";
 import { tellSilence } from "./cli/run/jobs.ts";
-import { readPlan, startStudy } from "./cli/run/study.ts";
-import {
-  completeConditions,
-  expectConditions,
-  expectSameStudy,
-  expectSweep,
-  flagValues,
-  hasEnded,
-  ownerName,
-} from "./cli/run/study_store.ts";
+import { openStudyOf } from "./cli/run/study.ts";
+import { expectSweep, hasEnded, ownerName } from "./cli/run/study_store.ts";
 import { EXIT, runTask } from "./cli/task.ts";
 import { loadWork, readQueue } from "./queue/load.ts";
 import { workOnRecipe } from "./reproduce/work.ts";
@@ -106,21 +95,6 @@ async function workOnQueue(flags: Flags, own: OwnFlags, progress: Progress): Pro
   return EXIT.ok;
 }
 
-/** Opens the model and text that a study names. @throws {UsageError} If they are not those that its trials ran on. */
-async function openStudyOf(store: StudyStore, own: OwnFlags, progress: Progress) {
-  const known = expectSweep(store), values = flagValues({ ...store.flags, jobs: "1", ...own });
-  await takeFiles(
-    values,
-    (digests) => expectConditions(store.path, completeConditions(known), { ...digests }),
-  );
-  const plan = { ...await readPlan(values, [], progress), textName: known.text };
-  const expect = (conditions: StudyConditions) =>
-    expectSameStudy(store, { ...conditions, model: known.model });
-  const { study } = await startStudy(plan, readBackend(values), [], progress, expect);
-  plan.model.tokenizer.rest();
-  return study;
-}
-
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   const flags = readFlags(args);
@@ -132,8 +106,10 @@ export async function main(args: readonly string[]): Promise<number> {
   );
   if (flags.queue !== undefined) return await workOnQueue(flags, own, progress);
   using store = StudyStore.open(pathOfStudy(flags.study!));
-  const isRecipe = store.get("command") === "reproduce";
-  const study = isRecipe ? undefined : await openStudyOf(store, own, progress);
+  const isRecipe = store.get("command") === "reproduce", ownFlags = { ...store.flags, jobs: "1", ...own };
+  const study = isRecipe
+    ? undefined
+    : await openStudyOf(store.path, expectSweep(store), ownFlags, progress);
   const attached = new AbortController();
   if (flags.attached) void endsWithInput(attached);
   using interrupt = new Interrupt();

@@ -12,12 +12,10 @@ import {
   type StudyFlags,
 } from "../../../lib/sweep/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
-import { readBackend } from "../cli/machine/backend.ts";
 import { digestCode } from "../cli/machine/code_digest.ts";
 import type { Progress } from "../cli/output/progress.ts";
-import { takeFiles } from "../cli/flags/rule.ts";
-import { readPlan, startStudy } from "../cli/run/study.ts";
-import { completeConditions, expectConditions, flagValues, ownerName } from "../cli/run/study_store.ts";
+import { openStudyOf } from "../cli/run/study.ts";
+import { completeConditions, expectConditions, ownerName } from "../cli/run/study_store.ts";
 import { explainError } from "../cli/task.ts";
 import { Connections, endsWithin, type QueueAddress } from "./connection.ts";
 import {
@@ -193,19 +191,11 @@ async function openSweep(
   const path: StudyFlags = flags.text === undefined && flags.data === undefined
     ? {}
     : { text: await fetchText(conditions.textSha256, redis, prefix) };
-  const values = flagValues({ ...flags, ...path, ...own });
-  const known = completeConditions(conditions), name = `study ${study}`;
-  // A file of code is compared before it is loaded, which runs it.
-  await takeFiles(values, (digests) => expectConditions(name, known, { ...digests }));
-  const plan = { ...await readPlan(values, [], progress), textName: conditions.text };
-  const opened = await startStudy(plan, readBackend(values), [], progress);
-  const found = { ...opened.conditions, model: conditions.model };
-  expectConditions(name, known, completeConditions(found));
-  const evaluation = openStudy(opened.study);
-  const bind = binderOf(opened.study);
+  const opened = await openStudyOf(`study ${study}`, conditions, { ...flags, ...path, ...own }, progress);
+  const evaluation = openStudy(opened), bind = binderOf(opened);
   const raceOf = keepRace(async (race, sweep) => {
     const { chunks } = await evaluation.dense();
-    return joinRace(race, chunks, redis, endedKey(prefix, sweep), opened.study.task);
+    return joinRace(race, chunks, redis, endedKey(prefix, sweep), opened.task);
   });
   return async ({ data }, onProgress) => {
     const taken = { digest: data.digest, method: await readMethod(data).catch(giveUp) };

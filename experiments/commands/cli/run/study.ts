@@ -13,18 +13,21 @@ import {
   encodeStudy,
   encodeStudyItems,
   measureStudy,
+  type RunConditions,
   type StudyConditions,
+  type StudyFlags,
 } from "../../../../lib/sweep/mod.ts";
 import { readVersion } from "../../../../lib/version.ts";
 import { type BackendRequest, buildBeside, openBackend, readBackend } from "../machine/backend.ts";
 import { tellHostRules } from "../flags/method.ts";
+import { takeFiles } from "../flags/rule.ts";
 import { readCacheBytes } from "./memory.ts";
 import { modelName, openModel, readDType, readModel, REMOTE_LAYERS, warnOfLength } from "../machine/model.ts";
 import { type FlagValues, textOf } from "../flags/parse.ts";
 import { tellRetrieval, unprobed } from "../machine/retrieval.ts";
 import type { Progress } from "../output/progress.ts";
 import { checkFlags } from "../task.ts";
-import { expectStudyIn } from "./study_store.ts";
+import { completeConditions, expectConditions, expectStudyIn, flagValues } from "./study_store.ts";
 import { type NamedText, readCount, readNamedText } from "../flags/text.ts";
 import { expectItems, readFilterFlag } from "../../eval/plan.ts";
 import { hasItems, readTaskText } from "../../task/data.ts";
@@ -169,4 +172,27 @@ export async function startStudy(
   expect(conditions);
   const what = `${measureStudy(plan).tokens} tokens of ${plan.textName}; ${backend.description}`;
   return { backend, study: { ...plan, model: { ...plan.model, model } }, conditions, what };
+}
+
+/**
+ * Opens the model and text of a study that another process has begun.
+ *
+ * @param name The study, in messages.
+ * @throws {UsageError} If they are not those that its trials ran on.
+ */
+export async function openStudyOf(
+  name: string,
+  conditions: RunConditions,
+  flags: StudyFlags,
+  progress: Progress,
+) {
+  const values = flagValues(flags), known = completeConditions(conditions), { model, text } = conditions;
+  // A file of code is compared before it is loaded, which runs it.
+  await takeFiles(values, (digests) => expectConditions(name, known, { ...digests }));
+  const plan = { ...await readPlan(values, [], progress), textName: text };
+  const expect = (found: StudyConditions) =>
+    expectConditions(name, known, completeConditions({ ...found, model }));
+  const { study } = await startStudy(plan, readBackend(values), [], progress, expect);
+  study.model.tokenizer.rest();
+  return study;
 }
