@@ -2,7 +2,7 @@
  * A BLAS for products of many rows. A fresh machine has none, so a pinned OpenBLAS comes from the Python package
  * index that pip is set up with; without it, a system's OpenBLAS or the library's own kernel serves.
  */
-import { cacheDir, isMissing } from "../lib/cache.ts";
+import { cacheDir, ifThere } from "../lib/cache.ts";
 import { buildCommand } from "./library.ts";
 import { requirementOf } from "../lib/pip.ts";
 import { sha256 } from "../lib/sha256.ts";
@@ -42,12 +42,8 @@ export function pinnedPath(): string {
 
 /** Whether the fetched copy is there, whole. */
 async function hasPinned(): Promise<boolean> {
-  try {
-    return await sha256(await Deno.readFile(pinnedPath())) === PINNED_BLAS.sha256;
-  } catch (error) {
-    if (isMissing(error)) return false;
-    throw error;
-  }
+  const bytes = await ifThere(Deno.readFile(pinnedPath()));
+  return bytes !== undefined && await sha256(bytes) === PINNED_BLAS.sha256;
 }
 
 function fromSystem(whyNotPinned: string): FoundBlas {

@@ -1,5 +1,5 @@
 /** Built libraries in the cache, and the manifest of each. */
-import { cacheDir, isMissing } from "../lib/cache.ts";
+import { cacheDir, ifThere, isMissing } from "../lib/cache.ts";
 import { sha256 } from "../lib/sha256.ts";
 
 /** @internal Notes of a build about a library. */
@@ -56,11 +56,6 @@ export async function readCache<Manifest extends LibraryManifest>(
     if (isMissing(error) || error instanceof SyntaxError) return undefined;
     throw error;
   }
-  const path = `${cacheDir()}/${manifest.library}`;
-  try {
-    return { path, manifest, found: await sha256(await Deno.readFile(path)) };
-  } catch (error) {
-    if (isMissing(error)) return { path, manifest, found: "no file" };
-    throw error;
-  }
+  const path = `${cacheDir()}/${manifest.library}`, bytes = await ifThere(Deno.readFile(path));
+  return { path, manifest, found: bytes === undefined ? "no file" : await sha256(bytes) };
 }

@@ -1,6 +1,6 @@
 /** Finding, checking and opening the native libraries. A library once open is never closed. */
 import { fileURLToPath } from "node:url";
-import { cacheDir, isMissing } from "../lib/cache.ts";
+import { cacheDir, ifThere } from "../lib/cache.ts";
 import { NativeLibraryError } from "../lib/errors.ts";
 import { ABI_VERSION, Op, type OpFunction, parseAbi } from "./abi.ts";
 import { ALL_LEVELS, type LibraryManifest, manifestPath, readCache } from "./cache.ts";
@@ -105,7 +105,8 @@ export async function findLibrary<Manifest extends LibraryManifest>(
   const named = namedLibrary(library, explicit);
   if (named !== undefined) {
     const source = explicit === undefined ? variable : "the path given";
-    if (await isFile(named)) return { path: await Deno.realPath(named), note: `library of ${source}` };
+    const isFile = (await ifThere(Deno.stat(named)))?.isFile;
+    if (isFile) return { path: await Deno.realPath(named), note: `library of ${source}` };
     throw new NativeLibraryError(
       `Cannot find the ${title}: found nothing at "${named}" (${source}), expected a built library; ` +
         `run: ${buildCommand(flags)}`,
@@ -128,15 +129,6 @@ export async function findLibrary<Manifest extends LibraryManifest>(
     `Cannot find the ${title}: found neither ${tried} nor a build of these sources${what} in "${cacheDir()}"; ` +
       `run: ${buildCommand(`${flags}${ofLevel}`)}`,
   );
-}
-
-async function isFile(path: string): Promise<boolean> {
-  try {
-    return (await Deno.stat(path)).isFile;
-  } catch (error) {
-    if (isMissing(error)) return false;
-    throw error;
-  }
 }
 
 /**

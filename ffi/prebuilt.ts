@@ -1,7 +1,7 @@
 /** Prebuilt CPU libraries: an npm package for a platform, taken where its library is the one that this release lists. */
 import { createRequire } from "node:module";
 import process from "node:process";
-import { isMissing } from "../lib/cache.ts";
+import { ifThere } from "../lib/cache.ts";
 import { sha256 } from "../lib/sha256.ts";
 import { LIBRARY_SUFFIX } from "./cache.ts";
 import { PREBUILT } from "./prebuilt_list.ts";
@@ -63,17 +63,9 @@ export async function findPrebuilt(
   if (KERNELS_URL.protocol === "file:" && list.sources !== await sourceKey("cpu")) {
     return { name, trouble: "it is not of these sources" };
   }
-  const found = await digestOf(path);
+  const bytes = await ifThere(Deno.readFile(path));
+  const found = bytes === undefined ? "no library" : await sha256(bytes);
   return found === expected
     ? { name, path }
     : { name, trouble: `found ${found}, expected SHA-256 ${expected}` };
-}
-
-async function digestOf(path: string): Promise<string> {
-  try {
-    return await sha256(await Deno.readFile(path));
-  } catch (error) {
-    if (isMissing(error)) return "no library";
-    throw error;
-  }
 }

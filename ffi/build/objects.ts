@@ -1,5 +1,5 @@
 /** Compiled objects in the cache, named by a digest of their sources: a unit with the headers that it includes. */
-import { cacheDir, isMissing, writeAtomically } from "../../lib/cache.ts";
+import { cacheDir, ifThere, writeAtomically } from "../../lib/cache.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { includesOf, type Sources } from "../sources.ts";
 import { type BuildOptions, inParallel, runCompiler } from "./command.ts";
@@ -99,17 +99,15 @@ function textLength(sources: Sources, unit: string): number {
 }
 
 /** The compiler's output for an object in the cache; marks the object as used. */
-async function noted(path: string): Promise<string | undefined> {
-  try {
+function noted(path: string): Promise<string | undefined> {
+  const read = async () => {
     const output = await Deno.readTextFile(`${path}.txt`);
     const now = new Date();
     await Deno.utime(path, now, now);
     await Deno.utime(`${path}.txt`, now, now);
     return output;
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw error;
-  }
+  };
+  return ifThere(read());
 }
 
 async function removeOld(): Promise<void> {

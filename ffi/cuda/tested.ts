@@ -1,5 +1,5 @@
 /** Records of `test:gpu`: features that are on by default where all tests of a device, driver and build have passed. */
-import { cacheDir, isMissing, prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
+import { cacheDir, ifThere, prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import type { CudaDevice } from "./driver.ts";
 
@@ -37,18 +37,11 @@ export async function noteTested(build: TestedBuild, passed: boolean): Promise<v
     await prepareCacheDir();
     return await writeAtomically(path, textOf(build));
   }
-  await Deno.remove(path).catch((error) => {
-    if (!isMissing(error)) throw error;
-  });
+  await ifThere(Deno.remove(path));
 }
 
 /** Whether all tests of a build have passed on this machine. */
 export async function wasTested(build: TestedBuild): Promise<boolean> {
   if (Deno.env.get(VARIABLE) === "none") return false;
-  try {
-    return await Deno.readTextFile(await testedPath(build)) === textOf(build);
-  } catch (error) {
-    if (isMissing(error)) return false;
-    throw error;
-  }
+  return await ifThere(Deno.readTextFile(await testedPath(build))) === textOf(build);
 }
