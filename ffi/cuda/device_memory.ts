@@ -3,15 +3,7 @@ import type { CudaDevice, CudaDriver } from "./driver.ts";
 import { RESULT } from "./driver_symbols.ts";
 import type { Scope } from "../owned.ts";
 import { FreeList, pieceBytes } from "./free_list.ts";
-import {
-  type CopyOffsets,
-  type DeviceBuffer,
-  type DeviceGraph,
-  type DeviceMemory,
-  expectPiece,
-  OwnedBuffer,
-  OwnedGraph,
-} from "./memory.ts";
+import { type CopyOffsets, DeviceBuffer, DeviceGraph, type DeviceMemory, expectPiece } from "./memory.ts";
 import { CudaEvent, openStream } from "./stream.ts";
 
 /** `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`. */
@@ -84,7 +76,7 @@ export class CudaMemory implements DeviceMemory {
       if (this.#recording) this.#freedLater.push(own);
       else symbols.cuMemFree_v2(own);
     };
-    const buffer = new OwnedBuffer(Deno.UnsafePointer.create(own), bytes, free, this.scope);
+    const buffer = new DeviceBuffer(Deno.UnsafePointer.create(own), bytes, free, this.scope);
     if (bytes > 0) {
       const cleared = symbols.cuMemsetD8Async(own, 0, BigInt(bytes), this.stream);
       if (cleared !== RESULT.success) buffer[Symbol.dispose]();
@@ -185,7 +177,7 @@ export class CudaMemory implements DeviceMemory {
     const made = symbols.cuGraphInstantiateWithFlags(executable, recorded, 0n);
     symbols.cuGraphDestroy(recorded);
     this.#driver.check("cuGraphInstantiate", made);
-    return new OwnedGraph(Deno.UnsafePointer.create(executable[0]!), {
+    return new DeviceGraph(Deno.UnsafePointer.create(executable[0]!), {
       launch: (handle) => this.#driver.check("cuGraphLaunch", symbols.cuGraphLaunch(handle, this.stream)),
       free: destroyerOf(this.#driver),
       work,

@@ -9,15 +9,7 @@ import { openOps } from "../library.ts";
 import { CUDA_SYMBOLS, type NativeLibrary } from "../symbols.ts";
 import { CudaBackend } from "./backend.ts";
 import { CudaContext } from "./context.ts";
-import {
-  type CopyOffsets,
-  type DeviceBuffer,
-  type DeviceGraph,
-  type DeviceMemory,
-  expectPiece,
-  OwnedBuffer,
-  OwnedGraph,
-} from "./memory.ts";
+import { type CopyOffsets, DeviceBuffer, DeviceGraph, type DeviceMemory, expectPiece } from "./memory.ts";
 
 /** Orders in which the emulator gives threads their turns; the index is the number in the C ABI. */
 export const THREAD_ORDERS = ["ascending", "descending", "shuffled", "interleaved", "reversed"] as const;
@@ -115,7 +107,7 @@ class HeapMemory implements DeviceMemory {
       throw new RangeError(`Cannot allocate ${bytes} bytes: the heap has no more`);
     }
     const { free } = this.#heap;
-    return new OwnedBuffer(address, bytes, (own) => own !== null && free(own), this.scope);
+    return new DeviceBuffer(address, bytes, (own) => own !== null && free(own), this.scope);
   }
 
   write(to: DeviceBuffer, data: ArrayBufferView, offset = 0): void {
@@ -176,7 +168,7 @@ class HeapMemory implements DeviceMemory {
         `Cannot capture this work: found status ${status}, as of a call that waits or allocates`,
       );
     }
-    return new OwnedGraph(graph, {
+    return new DeviceGraph(graph, {
       launch: (handle) => {
         const launched = this.#symbols.tkf_emulator_graph_launch(handle);
         if (launched !== STATUS.ok) throw new Error(`Cannot launch a graph: found status ${launched}`);

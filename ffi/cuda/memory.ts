@@ -3,13 +3,6 @@ import type { Tensor } from "../../lib/tensor.ts";
 import type { Place } from "../abi.ts";
 import { Owned, type Scope } from "../owned.ts";
 
-/** A piece of device memory. Owned: freed by `using`, or some time after the last reference to it is gone. */
-export interface DeviceBuffer extends Disposable {
-  /** Where it lies; NULL where it has no bytes. @throws {Error} After it was freed. */
-  readonly address: Deno.PointerValue;
-  readonly bytes: number;
-}
-
 /** @internal A tensor in device memory, from a byte of a buffer on. */
 export interface DeviceTensor extends Tensor {
   readonly buffer: DeviceBuffer;
@@ -63,11 +56,6 @@ export interface DeviceMemory extends Disposable {
   capture(work: () => void): DeviceGraph;
 }
 
-/** Work that was recorded once, to be run again and again with one call. */
-export interface DeviceGraph extends Disposable {
-  launch(): void;
-}
-
 /** Checks that a piece lies in a buffer. @throws {RangeError} If it does not. */
 export function expectPiece(buffer: DeviceBuffer, offset: number, bytes: number): void {
   const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(bytes) && offset >= 0 && bytes >= 0;
@@ -86,7 +74,8 @@ export function placeAt(buffer: DeviceBuffer, offset: number, bytes: number): Pl
     : { address: Number(Deno.UnsafePointer.value(address)) + offset, bytes };
 }
 
-export class OwnedBuffer extends Owned<Deno.PointerValue> implements DeviceBuffer {
+/** A piece of device memory. Owned: freed by `using`, or some time after the last reference to it is gone. */
+export class DeviceBuffer extends Owned<Deno.PointerValue> {
   readonly bytes: number;
 
   /** @param free Gives the memory back; it must not hold the buffer. @param scope Of the stream that it is used on. */
@@ -100,12 +89,14 @@ export class OwnedBuffer extends Owned<Deno.PointerValue> implements DeviceBuffe
     this.bytes = bytes;
   }
 
+  /** Where it lies; NULL where it has no bytes. @throws {Error} After it was freed. */
   get address(): Deno.PointerValue {
     return this.value;
   }
 }
 
-export class OwnedGraph extends Owned<Deno.PointerValue> implements DeviceGraph {
+/** Work that was recorded once, to be run again and again with one call. */
+export class DeviceGraph extends Owned<Deno.PointerValue> {
   /** The recorded work: it keeps the tensors alive whose addresses are in the graph. */
   readonly work: () => void;
   readonly #launch: (handle: Deno.PointerValue) => void;
