@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { occupancy, parseResources } from "./resources.ts";
+import { parseResources } from "./resources.ts";
 
 const SAID = `ptxas info    : 0 bytes gmem
 ptxas info    : Compiling entry function '_Z1kILi3EEvPKfPfi' for 'sm_80'
@@ -28,16 +28,4 @@ Deno.test("parseResources() reads registers, shared memory, stack and spills of 
     { symbol: "_Z2mmPf", arch: "sm_90a", registers: 255, sharedBytes: 0, stackBytes: 0, spillBytes: 20 },
   ]);
   assertEquals(parseResources("nothing of the kind\n"), []);
-});
-
-Deno.test("occupancy() is what the first resource to run out leaves", () => {
-  assertEquals(occupancy("sm_80", 32, 256, 0), 1);
-  assertEquals(occupancy("sm_80", 255, 128, 0), 8 / 64); // registers: 8192 a warp
-  assertEquals(occupancy("sm_80", 32, 128, 48 * 1024), 12 / 64); // 49 KiB a block, 164 KiB in all
-  assertEquals(occupancy("sm_90a", 32, 128, 48 * 1024), 16 / 64);
-  assertEquals(occupancy("sm_86", 32, 32, 0), 16 / 48); // 16 blocks of one warp
-  assertEquals(occupancy("sm_80", 40, 1024, 0), 32 / 64);
-  assertEquals(occupancy("sm_80", 128, 1024, 0), 0);
-  assertEquals(occupancy("sm_120", 64, 128, 0), 32 / 48);
-  assertEquals(occupancy("sm_75", 32, 32, 0), undefined);
 });

@@ -2,13 +2,48 @@
 import { NativeLibraryError } from "../../../lib/errors.ts";
 import { CUDA_ARCHS, type CudaManifest, type KernelResources } from "../../../ffi/build/mod.ts";
 import { run } from "../../../ffi/build/command.ts";
-import { occupancy } from "../../../ffi/build/resources.ts";
 
 /** The largest block that a kernel was launched with. */
 export interface Launch {
   readonly threads: number;
   /** Bytes of dynamic shared memory. */
   readonly dynamicBytes: number;
+}
+
+/** Limits of a multiprocessor. Source: CUDA C++ programming guide, "Technical specifications per compute capability". */
+const LIMITS: { readonly [arch: string]: { warps: number; blocks: number; sharedKiB: number } } = {
+  sm_80: { warps: 64, blocks: 32, sharedKiB: 164 },
+  sm_86: { warps: 48, blocks: 16, sharedKiB: 100 },
+  sm_89: { warps: 48, blocks: 24, sharedKiB: 100 },
+  sm_90a: { warps: 64, blocks: 32, sharedKiB: 228 },
+  sm_100: { warps: 64, blocks: 32, sharedKiB: 228 },
+  sm_120: { warps: 48, blocks: 32, sharedKiB: 100 },
+};
+const REGISTERS = 65536;
+
+/**
+ * Fraction of a multiprocessor's warps that can be in flight, in [0, 1]; undefined for an architecture that is not known.
+ *
+ * @param sharedBytes Fixed and dynamic shared memory of a block.
+ */
+export function occupancy(
+  arch: string,
+  registers: number,
+  threads: number,
+  sharedBytes: number,
+): number | undefined {
+  const limits = LIMITS[arch];
+  if (limits === undefined) return undefined;
+  const warps = Math.ceil(threads / 32);
+  const registersPerWarp = Math.ceil(registers * 32 / 256) * 256;
+  const shared = Math.ceil((sharedBytes + 1024) / 128) * 128; // 1 KiB of each block is the system's
+  const blocks = Math.min(
+    limits.blocks,
+    Math.floor(limits.warps / warps),
+    Math.floor(Math.floor(REGISTERS / registersPerWarp / 4) * 4 / warps), // warps are spread over four schedulers
+    Math.floor(limits.sharedKiB * 1024 / shared),
+  );
+  return blocks * warps / limits.warps;
 }
 
 /** A kernel's short name: without return type, parameters, and this project's namespace. */

@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
 import { testEmulated } from "../../../ffi/cuda/testing.ts";
 import { inChild } from "../../../kernels/testing/child.ts";
-import { formatTable, readTrace, shortName } from "./table.ts";
+import { formatTable, occupancy, readTrace, shortName } from "./table.ts";
 
 Deno.test("shortName() leaves the kernel and its template arguments", () => {
   assertEquals(
@@ -51,4 +51,16 @@ testEmulated("readTrace() names the kernels that a library launched, with their 
   } finally {
     await Deno.remove(trace);
   }
+});
+
+Deno.test("occupancy() is what the first resource to run out leaves", () => {
+  assertEquals(occupancy("sm_80", 32, 256, 0), 1);
+  assertEquals(occupancy("sm_80", 255, 128, 0), 8 / 64); // registers: 8192 a warp
+  assertEquals(occupancy("sm_80", 32, 128, 48 * 1024), 12 / 64); // 49 KiB a block, 164 KiB in all
+  assertEquals(occupancy("sm_90a", 32, 128, 48 * 1024), 16 / 64);
+  assertEquals(occupancy("sm_86", 32, 32, 0), 16 / 48); // 16 blocks of one warp
+  assertEquals(occupancy("sm_80", 40, 1024, 0), 32 / 64);
+  assertEquals(occupancy("sm_80", 128, 1024, 0), 0);
+  assertEquals(occupancy("sm_120", 64, 128, 0), 32 / 48);
+  assertEquals(occupancy("sm_75", 32, 32, 0), undefined);
 });
