@@ -115,16 +115,17 @@ function checkLocalMemory(kernels: readonly KernelResources[], warn?: (message: 
   const list = slow.map(({ symbol, arch, spillBytes, stackBytes, registers }) =>
     `${symbol} for ${arch}: ${spillBytes} bytes of spills with ${registers} registers, ${stackBytes} of arrays`
   );
-  const message = `kernels use local memory:\n${list.join("\n")}`;
-  if (warn === undefined) throw new NativeLibraryError(`Cannot build the CUDA library: ${message}`);
-  warn(`warning: ${message}`);
+  complain(`kernels use local memory:\n${list.join("\n")}`, warn);
 }
 
 /** Products that wait for each other, since ptxas could not prove them independent: it reports them as information. */
 function checkLosses(output: string, warn?: (message: string) => void): void {
   const losses = output.split("\n").filter((line) => line.includes("Potential Performance Loss"));
-  if (losses.length === 0) return;
-  const message = `kernels lose speed:\n${losses.join("\n")}`;
+  if (losses.length > 0) complain(`kernels lose speed:\n${losses.join("\n")}`, warn);
+}
+
+/** Reports a fault that makes kernels slow. @throws {NativeLibraryError} If there is no way to warn. */
+function complain(message: string, warn?: (message: string) => void): void {
   if (warn === undefined) throw new NativeLibraryError(`Cannot build the CUDA library: ${message}`);
   warn(`warning: ${message}`);
 }

@@ -45,9 +45,8 @@ const PACKAGES: readonly PinnedPackage[] = ([
 ] as [string, string, string, string][]).map(([name, version, ...sha256]) => ({ name, version, sha256 }));
 /** Version of the nvcc that is fetched, for which kernels are tuned. */
 export const PINNED = "13.0.88";
-type Release = readonly [major: number, minor: number];
 /** The first release that supports sm_100 and sm_120, and the first that this project's sources are for. */
-const OLDEST_OF_BLACKWELL: Release = [12, 8], OLDEST: Release = [12, 0];
+const OLDEST_OF_BLACKWELL = "12.8", OLDEST = "12.0";
 
 export interface Nvcc {
   /** Path, or a name on PATH. */
@@ -83,13 +82,10 @@ export interface NvccWants {
   readonly driver?: number | undefined;
 }
 
-function oldestFor({ archs }: NvccWants): Release {
-  return archs.some((arch) => Number.parseInt(arch) >= 100) ? OLDEST_OF_BLACKWELL : OLDEST;
-}
-
-function isNewEnough({ version }: Nvcc, wants: NvccWants): boolean {
-  const [major = 0, minor = 0] = version.split(".").map(Number), oldest = oldestFor(wants);
-  return major > oldest[0] || (major === oldest[0] && minor >= oldest[1]);
+/** A release as a number, 1000 * major + 10 * minor. */
+function numberOf(version: string): number {
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  return 1000 * major + 10 * minor;
 }
 
 /** Whether a driver runs the output of a release of nvcc: that of its own major version, later minor ones included. */
@@ -102,9 +98,10 @@ function pinnedDir(): string {
 }
 
 /** Why a compiler does not do; undefined where it does. */
-function whyNot(own: Nvcc, wants: NvccWants): string | undefined {
-  if (!isNewEnough(own, wants)) return `expected ${oldestFor(wants).join(".")} or later`;
-  return isForDriver(own.version, wants.driver) ? undefined : "too new for the driver";
+function whyNot({ version }: Nvcc, { archs, driver }: NvccWants): string | undefined {
+  const oldest = archs.some((arch) => Number.parseInt(arch) >= 100) ? OLDEST_OF_BLACKWELL : OLDEST;
+  if (numberOf(version) < numberOf(oldest)) return `expected ${oldest} or later`;
+  return isForDriver(version, driver) ? undefined : "too new for the driver";
 }
 
 /** Where a compiler may be, in the order in which it is looked for: commands, and their places in words. */
