@@ -4,24 +4,8 @@ import { ensureBlas } from "./blas.ts";
 import { buildCpu } from "./cpu.ts";
 import { buildCuda, type CudaManifest, expectArchs } from "./cuda.ts";
 import { copyForEngines, prepareOut } from "./engines.ts";
+import type { FLAGS, readFlags } from "./flags.ts";
 import type { BuiltLibrary } from "./store.ts";
-
-export interface BuildFlags {
-  readonly force?: boolean;
-  /** Instruction-set level of the CPU library: `base`, `avx2`, `avx512`; the best of this machine where left out. */
-  readonly level?: string;
-  readonly all?: boolean;
-  readonly cuda?: boolean;
-  /** Architectures of the CUDA library, separated by commas; all where left out. */
-  readonly arch?: string;
-  /** Folder for a copy of the CPU library, for other engines. */
-  readonly out?: string;
-}
-
-export interface BuildOutput {
-  readonly print: (line: string) => void;
-  readonly onProgress: (line: string) => void;
-}
 
 /**
  * Runs the build commands: builds the libraries, and prints their paths.
@@ -31,8 +15,8 @@ export interface BuildOutput {
  * @throws As {@linkcode buildCpu} and {@linkcode buildCuda} do.
  */
 export async function runBuild(
-  flags: BuildFlags,
-  { print, onProgress }: BuildOutput,
+  flags: Omit<ReturnType<typeof readFlags<typeof FLAGS>>, "help">,
+  { print, onProgress }: Record<"print" | "onProgress", (line: string) => void>,
 ): Promise<BuiltLibrary<CudaManifest> | undefined> {
   const { force, cuda, arch, all, level, out } = flags, asked = arch?.split(",");
   if (arch !== undefined && !cuda) throw new UsageError("Cannot use --arch: expected --cuda with it");
