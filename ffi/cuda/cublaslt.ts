@@ -11,22 +11,6 @@ const NAMES = ["libcublasLt.so.13", "libcublasLt.so.12"];
 const PYTHON = "import site, sysconfig; " +
   "print('\\n'.join({sysconfig.get_path('purelib'), *site.getsitepackages(), site.getusersitepackages()}))";
 
-/** Files of that name inside a folder of Python packages: those that NVIDIA's packages bring, PyTorch's among them. */
-function inPackages(folder: string): string[] {
-  const found: string[] = [];
-  for (const name of NAMES) {
-    for (const part of ["cu13", "cublas"]) {
-      const path = `${folder}/nvidia/${part}/lib/${name}`;
-      try {
-        if (Deno.statSync(path).isFile) found.push(path);
-      } catch {
-        // not there, or not to be read: it is one place of many
-      }
-    }
-  }
-  return found;
-}
-
 function pythonFolders(): string[] {
   if (Deno.permissions.querySync({ name: "run", command: "python3" }).state !== "granted") return [];
   try {
@@ -57,7 +41,12 @@ export function* cublasLtPlaces(): Generator<string> {
     if (!home) continue;
     for (const folder of ["lib64", "lib"]) for (const name of NAMES) yield `${home}/${folder}/${name}`;
   }
-  for (const folder of pythonFolders()) yield* inPackages(folder);
+  // NVIDIA's packages, PyTorch's among them.
+  for (const folder of pythonFolders()) {
+    for (const name of NAMES) {
+      for (const part of ["cu13", "cublas"]) yield `${folder}/nvidia/${part}/lib/${name}`;
+    }
+  }
   if (userCacheDir() === undefined && !Deno.env.get("TOKENFILTER_CACHE")) return;
   for (const name of NAMES) yield fetchedCublasLt(name.split(".").at(-1)!);
 }
