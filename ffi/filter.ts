@@ -28,11 +28,7 @@ const SPEC_FIELDS = [
 /** A function of a spec, computed once for each: a decode step asks for it twice a filtered layer. */
 function once<T>(make: (spec: LayerSpec) => T): (spec: LayerSpec) => T {
   const made = new WeakMap<LayerSpec, T>();
-  return (spec) => {
-    const known = made.get(spec), value = known ?? make(spec);
-    if (known === undefined) made.set(spec, value);
-    return value;
-  };
+  return (spec) => made.getOrInsertComputed(spec, make);
 }
 
 const sizesOf = once(stateSizes);
@@ -71,11 +67,8 @@ export function statesArgs(
 
 const HELD = new WeakMap<LayerState, Arguments>();
 /** A state of this process as `tkf_filter_states`, made and written once. */
-function heldStates(state: LayerState): Arguments {
-  const known = HELD.get(state), args = known ?? Object.freeze(statesArgs(state));
-  if (known === undefined) HELD.set(state, args);
-  return args;
-}
+const heldStates = (state: LayerState): Arguments =>
+  HELD.getOrInsertComputed(state, () => Object.freeze(statesArgs(state)));
 
 /** The state must be the one that the spec asks for: the native side trusts lengths, not meanings. */
 export function expectState(spec: LayerSpec, state: LayerState): void {
@@ -92,18 +85,10 @@ export function expectState(spec: LayerSpec, state: LayerState): void {
 /** The parts of a state, in the order of the C ABI. */
 export const STATE_PARTS = ["anchorK", "anchorV", "numbers", "scores", "learned"] as const;
 
-/** The tensors that a scan reads, checked; those that the rule does not read are undefined. */
-export interface ScanTensors {
-  readonly keys: Tensor;
-  readonly values: Tensor;
-  readonly residual: Tensor | undefined;
-  readonly normed: Tensor | undefined;
-  readonly queries: Tensor | undefined;
-}
-
 /**
  * Checks a scan's arguments before they cross the ABI.
  *
+ * @returns The tensors that the scan reads; those that the rule does not read are undefined.
  * @throws {TypeError} If a tensor that the rule reads is missing, or of another type.
  * @throws {RangeError} If a shape, the rows, or the state does not fit.
  */
@@ -114,7 +99,7 @@ export function expectScan(
   start: number,
   count: number,
   output: ScanOutput,
-): ScanTensors {
+) {
   const { numKvHeads, headDim, hiddenSize } = spec;
   expectState(spec, state);
   if (!Number.isSafeInteger(start) || !Number.isSafeInteger(count) || start < 0 || count < 1) {
@@ -162,7 +147,7 @@ export function expectScan(
 export function scanArgs(
   spec: LayerSpec,
   states: Arguments,
-  { keys, values, residual, normed, queries }: ScanTensors,
+  { keys, values, residual, normed, queries }: ReturnType<typeof expectScan>,
   count: number,
   at: (tensor: Tensor) => Argument,
   out: { readonly keep: Argument; readonly columns: Argument; readonly taken: Argument },

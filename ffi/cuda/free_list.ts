@@ -47,9 +47,7 @@ export class FreeList {
   /** Holds a piece. @returns Whether it does: false where it is too large, or enough is held. */
   put(bytes: number, address: bigint): boolean {
     if (bytes > MOST_BYTES || this.#heldBytes + bytes > this.#limit) return false;
-    const pieces = this.#pieces.get(bytes);
-    if (pieces === undefined) this.#pieces.set(bytes, [address]);
-    else pieces.push(address);
+    this.#pieces.getOrInsert(bytes, []).push(address);
     this.#heldBytes += bytes;
     return true;
   }
