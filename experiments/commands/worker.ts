@@ -107,9 +107,7 @@ export async function main(args: readonly string[]): Promise<number> {
   if (flags.queue !== undefined) return await workOnQueue(flags, own, progress);
   using store = StudyStore.open(pathOfStudy(flags.study!));
   const isRecipe = store.get("command") === "reproduce", ownFlags = { ...store.flags, jobs: "1", ...own };
-  const study = isRecipe
-    ? undefined
-    : await openStudyOf(store.path, expectSweep(store), ownFlags, progress);
+  const study = isRecipe ? undefined : await openStudyOf(store.path, expectSweep(store), ownFlags, progress);
   const attached = new AbortController();
   if (flags.attached) void endsWithInput(attached);
   using interrupt = new Interrupt();

@@ -89,10 +89,9 @@ export async function buildCuda(options: CudaBuildOptions = {}): Promise<BuiltLi
 export function expectArchs(archs: readonly string[]): void {
   const unknown = archs.find((arch) => !CUDA_ARCHS.includes(arch));
   if (unknown !== undefined || archs.length === 0) {
+    const known = CUDA_ARCHS.join(", ");
     throw new RangeError(
-      `Cannot build the CUDA library: found architecture "${unknown ?? ""}", expected some of ${
-        CUDA_ARCHS.join(", ")
-      }`,
+      `Cannot build the CUDA library: found architecture "${unknown ?? ""}", expected some of ${known}`,
     );
   }
 }

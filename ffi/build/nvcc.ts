@@ -122,11 +122,8 @@ async function probeNamed(wants: NvccWants): Promise<Nvcc | undefined> {
   const own = await probe(command, "TOKENFILTER_NVCC");
   const reason = own === undefined ? "not an nvcc that runs" : whyNot(own, wants);
   if (reason === undefined) return own;
-  throw new NativeLibraryError(
-    `Cannot build the CUDA library: found TOKENFILTER_NVCC "${command}"${
-      own ? ` of ${own.version}` : ""
-    }, ${reason}`,
-  );
+  const found = `"${command}"${own ? ` of ${own.version}` : ""}`;
+  throw new NativeLibraryError(`Cannot build the CUDA library: found TOKENFILTER_NVCC ${found}, ${reason}`);
 }
 
 /**
@@ -151,11 +148,9 @@ export async function ensureNvcc(
   }
   const found = passed.join(", ") || "no nvcc in PATH, CUDA_HOME or /usr/local/cuda";
   if (!isForDriver(PINNED, driver)) {
-    const major = Math.floor(driver! / 1000);
+    const major = Math.floor(driver! / 1000), minor = Math.floor(driver! % 1000 / 10);
     throw new NativeLibraryError(
-      `Cannot build the CUDA library: found ${found}, and a driver for CUDA ${major}.${
-        driver! % 1000 / 10 | 0
-      }, ` +
+      `Cannot build the CUDA library: found ${found}, and a driver for CUDA ${major}.${minor}, ` +
         `expected nvcc of release ${major}, which TOKENFILTER_NVCC may name (see docs/guides/gpu.md; pip has none whole), ` +
         `or a driver of ${oldestDriver(PINNED)} or later`,
     );

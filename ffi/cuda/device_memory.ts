@@ -210,11 +210,9 @@ export class CudaMemory implements DeviceMemory {
     const left = known
       ? `${gibibytes(Number(free[0]))} free of ${gibibytes(Number(total[0]))}`
       : "no more than that";
+    const wanted = gibibytes(bytes), { name } = this.#device;
     return new RangeError(
-      `Cannot allocate ${
-        gibibytes(bytes)
-      } on ${this.#device.name}: found ${left}; use a smaller model, batch or ` +
-        "context",
+      `Cannot allocate ${wanted} on ${name}: found ${left}; use a smaller model, batch or context`,
     );
   }
 }

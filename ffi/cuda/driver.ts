@@ -196,10 +196,9 @@ function versionOf(path: string): number | undefined {
 }
 
 function tooOld(found: number, expected: number): NativeLibraryError {
+  const [own, needed] = [found, expected].map(versionName);
   return new NativeLibraryError(
-    `Cannot use CUDA: found a driver for CUDA ${versionName(found)}, expected ${
-      versionName(expected)
-    } or later; ` +
+    `Cannot use CUDA: found a driver for CUDA ${own}, expected ${needed} or later; ` +
       "update NVIDIA's driver, or use --backend cpu",
   );
 }

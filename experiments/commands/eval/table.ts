@@ -22,15 +22,11 @@ const MOSTLY = 0.5;
 
 /** Warnings about tasks that a method hardly changed, one line each. */
 export function warnOfIdentical(budgets: { readonly [task: string]: Budget }): string[] {
-  return Object.entries(budgets).flatMap(([task, { items = 0, identical = 0 }]) =>
-    identical > MOSTLY * items
-      ? [
-        `${task}: the filter changed ${
-          items - identical
-        } of ${items} items, the others are the full model's.`,
-      ]
-      : []
-  );
+  return Object.entries(budgets).flatMap(([task, { items = 0, identical = 0 }]) => {
+    const changed = items - identical;
+    if (!(identical > MOSTLY * items)) return [];
+    return [`${task}: the filter changed ${changed} of ${items} items, the others are the full model's.`];
+  });
 }
 
 const share = (value: number | null | undefined) => value == null ? "-" : `${(100 * value).toFixed(1)}%`;

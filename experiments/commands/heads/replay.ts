@@ -36,10 +36,9 @@ export function readReplay(
 ): { readonly runs: readonly ScoreRun[]; readonly info: TraceInfo } {
   if (info.modelSha256 !== sha256) {
     const found = `${info.model} (${info.modelSha256.slice(0, 12)})`;
+    const expected = `${name} (${sha256.slice(0, 12)})`;
     throw new UsageError(
-      `Cannot replay "${path}": found decisions of ${found}, expected those of ${name} (${
-        sha256.slice(0, 12)
-      })`,
+      `Cannot replay "${path}": found decisions of ${found}, expected those of ${expected}`,
     );
   }
   const { warmup, recent, cacheSkipped, whole, queries, keySide, substitute, warmsUpFirst } = info;

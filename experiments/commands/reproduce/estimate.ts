@@ -223,18 +223,14 @@ export function describeEstimate(estimate: Estimate): string[] {
   const { hours, weightBytes, cacheBytes, workBytes, flopsPerSecond, backend, model, recipe, isGated } =
     estimate;
   const rate = `${(flopsPerSecond / 1e9).toFixed(0)} GFLOP/s`;
+  const [weights, cache, work] = [weightBytes, cacheBytes, workBytes].map(gigabytes);
   return [
     `Recipe ${recipe}, on ${model}: about ${
       shown(hours)
-    } on this machine. An estimate from one layer of these sizes, timed just now at ` +
-    `${rate} (${backend}); methods that skip much take less, matching and calibration more.`,
-    `Memory: about ${gigabytes(weightBytes + cacheBytes + workBytes)}: ${
-      gigabytes(weightBytes)
-    } of weights, ` +
-    `${gigabytes(cacheBytes)} of keys and values at the longest context, and ${
-      gigabytes(workBytes)
-    } to work with ` +
-    "(--memory).",
+    } on this machine. An estimate from one layer of these sizes, ` +
+    `timed just now at ${rate} (${backend}); methods that skip much take less, matching and calibration more.`,
+    `Memory: about ${gigabytes(weightBytes + cacheBytes + workBytes)}: ${weights} of weights, ` +
+    `${cache} of keys and values at the longest context, and ${work} to work with (--memory).`,
     ...(isGated
       ? [
         `The hub gives ${model} to accounts that have accepted its license: HF_TOKEN is the account's token.`,

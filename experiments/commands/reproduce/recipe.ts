@@ -96,11 +96,8 @@ const OF_PROTOCOLS = ["task", "task-file", "context", "text", "data"] as const;
 export async function readRecipe(named: string, content?: string): Promise<Recipe> {
   const isOwn = /\.json$/.test(named);
   if (!isOwn && !(RECIPES as readonly string[]).includes(named)) {
-    throw new UsageError(
-      `Cannot use recipe "${named}": expected ${RECIPES.join(", ")} or a .json file${
-        sayNearest(named, RECIPES, "; ")
-      }`,
-    );
+    const expected = `${RECIPES.join(", ")} or a .json file${sayNearest(named, RECIPES, "; ")}`;
+    throw new UsageError(`Cannot use recipe "${named}": expected ${expected}`);
   }
   const path = isOwn ? named : new URL(`recipes/${named}.json`, import.meta.url).pathname;
   const found = content === undefined ? await readJson(path) : JSON.parse(content);
@@ -215,9 +212,6 @@ export async function choosePublished(
   if (named === undefined) return await findModel(config);
   const models = [...new Set(published.numbers.map(({ model }) => model))];
   if (models.includes(named)) return named;
-  throw new UsageError(
-    `Cannot use --published ${named}: expected none or one of ${models.join(", ")}${
-      sayNearest(named, models, "; ")
-    }`,
-  );
+  const expected = `none or one of ${models.join(", ")}${sayNearest(named, models, "; ")}`;
+  throw new UsageError(`Cannot use --published ${named}: expected ${expected}`);
 }

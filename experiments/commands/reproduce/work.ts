@@ -305,16 +305,12 @@ async function checkDense(
   const nearest = known.reduce((a, b) => off(b.value) < off(a.value) ? b : a), { source } = nearest;
   const check = { label: part.protocol.label, found, published: nearest.value, source };
   if (off(nearest.value) <= TOLERANCE) return check;
+  const shown = found.toPrecision(4), apart = (100 * off(nearest.value)).toFixed(1);
+  const kept = plural(countFinished(store, [part.name]), "chunk");
   throw new UsageError(
-    `Cannot go on: dense ${model} has ${
-      found.toPrecision(4)
-    } on ${check.label}, published ${nearest.value} ` +
-      `(${source}), ${
-        (100 * off(nearest.value)).toFixed(1)
-      }% apart, expected at most 1%; check the model's files ` +
-      `and --dtype, or leave published numbers out by --published none (${
-        plural(countFinished(store, [part.name]), "chunk")
-      } kept)`,
+    `Cannot go on: dense ${model} has ${shown} on ${check.label}, published ${nearest.value} (${source}), ` +
+      `${apart}% apart, expected at most 1%; check the model's files and --dtype, or leave published numbers out by ` +
+      `--published none (${kept} kept)`,
   );
 }
 

@@ -197,11 +197,10 @@ export async function repairStudy(from: string, to: string): Promise<string> {
   const isOlder = version < STUDY_TABLES.version, isSweep = settings.command === undefined;
   if (isOlder && isSweep && sound.length < records.length) {
     const wrong = records.find((record) => !sound.includes(record))!;
+    const why = findWrongRecord(wrong) ?? "of other conditions";
     throw new UsageError(
       `Cannot bring study "${from}" from version ${version} to ${STUDY_TABLES.version}: trial ${wrong.trial}, ` +
-        `${
-          findWrongRecord(wrong) ?? "of other conditions"
-        } (open it with the version of this project that made it)`,
+        `${why} (open it with the version of this project that made it)`,
     );
   }
   const { name = "repaired", flags = {}, command, dense, environment, race } = settings, part = `${to}.part`;
@@ -218,11 +217,8 @@ export async function repairStudy(from: string, to: string): Promise<string> {
     }
   }
   Deno.renameSync(part, to);
-  const left = lost + records.length - sound.length;
-  return `${plural(sound.length, "result")}, ${plural(trials.length, "trial")} and ${
-    plural(units.length, "unit")
-  } of ` +
-    `work are sound, in ${to}; ${plural(left, "row")} left out${
-      isOlder ? `; from version ${version} of the store to ${STUDY_TABLES.version}` : ""
-    }`;
+  const kept = `${plural(sound.length, "result")}, ${plural(trials.length, "trial")}`;
+  const left = plural(lost + records.length - sound.length, "row");
+  const raised = isOlder ? `; from version ${version} of the store to ${STUDY_TABLES.version}` : "";
+  return `${kept} and ${plural(units.length, "unit")} of work are sound, in ${to}; ${left} left out${raised}`;
 }

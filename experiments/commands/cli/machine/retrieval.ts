@@ -58,9 +58,8 @@ export async function tellRetrieval(
     const whole = wholeParts(heads.length, options, scores),
       share = sum(whole.map((part) => scores[part]!)) / sum(scores);
     const names = isHeads ? whole.map((part) => `${Math.floor(part / perLayer)}.${part % perLayer}`) : whole;
-    return `${names.join(", ") || "none"} (${(100 * share).toFixed(0)}% of the score${
-      isHeads ? " of KV heads" : ""
-    })`;
+    const what = isHeads ? "score of KV heads" : "score";
+    return `${names.join(", ") || "none"} (${(100 * share).toFixed(0)}% of the ${what})`;
   }));
   const how = seconds === undefined
     ? "as probed before"

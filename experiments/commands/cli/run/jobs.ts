@@ -106,10 +106,9 @@ export function tellSilence(progress: Progress): (held: readonly HeldTrial[]) =>
       const key = `${number} ${owner}`;
       if (told.has(key)) continue;
       told.add(key);
+      const until = new Date(untilMs).toISOString();
       progress.line(
-        `Waits for trial ${number}: worker ${owner} gives no sign, and has it until ${
-          new Date(untilMs).toISOString()
-        } ` +
+        `Waits for trial ${number}: worker ${owner} gives no sign, and has it until ${until} ` +
           "(if it has ended, deno task study repair makes a study in which the trial waits)",
       );
     }
