@@ -1,6 +1,6 @@
 /** A task in the YAML of lm-evaluation-harness, as far as it is multiple choice over rows of a file, without examples. */
 import { parse } from "@std/yaml/parse";
-import { type Fields, type OwnQuestions, refusal } from "./questions.ts";
+import { type Fields, type OwnQuestions, refusal, show } from "./questions.ts";
 import { compileExpression, compileTemplate, type Reader } from "./template.ts";
 
 /** Keys that define a question. */
@@ -17,7 +17,8 @@ const WITHOUT_EFFECT = [
 
 const METRICS = ["acc", "acc_norm"];
 
-const show = (value: unknown) => JSON.stringify(value) ?? "nothing";
+const refuse = (key: string, value: unknown, expected: string) =>
+  new RangeError(`found ${show(value)} for "${key}", expected ${expected}`);
 
 /**
  * Reads a task.
@@ -39,14 +40,10 @@ function readTask(value: unknown, file: string): OwnQuestions {
     throw new RangeError(`found ${unknown.map(show).join(", ")}, expected keys among ${READ.join(", ")}`);
   }
   const { task, output_type: type, num_fewshot: shots = 0, target_delimiter: delimiter = " " } = yaml;
-  if (typeof task !== "string") throw new RangeError(`found ${show(task)} for "task", expected its name`);
-  if (type !== "multiple_choice") {
-    throw new RangeError(`found ${show(type)} for "output_type", expected multiple_choice`);
-  }
-  if (shots !== 0) throw new RangeError(`found ${show(shots)} for "num_fewshot", expected 0`);
-  if (typeof delimiter !== "string") {
-    throw new RangeError(`found ${show(delimiter)} for "target_delimiter", expected a text`);
-  }
+  if (typeof task !== "string") throw refuse("task", task, "its name");
+  if (type !== "multiple_choice") throw refuse("output_type", type, "multiple_choice");
+  if (shots !== 0) throw refuse("num_fewshot", shots, "0");
+  if (typeof delimiter !== "string") throw refuse("target_delimiter", delimiter, "a text");
   const context = readContext(yaml.doc_to_text), choicesOf = readChoices(yaml.doc_to_choice);
   const goldOf = readTarget(yaml.doc_to_target), data = readDataFile(yaml);
   return {
@@ -93,9 +90,7 @@ function readMetrics(list: unknown = METRICS.map((metric) => ({ metric }))): str
 
 /** A field if the row has one of that name, else the output of a template. */
 function readContext(source: unknown): Reader<string> {
-  if (typeof source !== "string") {
-    throw new RangeError(`found ${show(source)} for "doc_to_text", expected a field or a template`);
-  }
+  if (typeof source !== "string") throw refuse("doc_to_text", source, "a field or a template");
   const render = compileTemplate(source);
   return (row) => Object.hasOwn(row, source) ? row[source] as string : render(row);
 }
@@ -103,9 +98,7 @@ function readContext(source: unknown): Reader<string> {
 /** A list as it is, a field, or a template that is one expression. */
 function readChoices(source: unknown): Reader<string[]> {
   if (Array.isArray(source)) return () => source;
-  if (typeof source !== "string") {
-    throw new RangeError(`found ${show(source)} for "doc_to_choice", expected a list, a field or a template`);
-  }
+  if (typeof source !== "string") throw refuse("doc_to_choice", source, "a list, a field or a template");
   const evaluate = compileExpression(source);
   return (row) => {
     if (Object.hasOwn(row, source)) return row[source] as string[];
@@ -117,11 +110,7 @@ function readChoices(source: unknown): Reader<string[]> {
 /** The index of the right choice: a number, a field, or a template; a text is looked for among the choices. */
 function readTarget(source: unknown): (row: Fields, choices: readonly string[]) => number {
   if (typeof source === "number") return () => source;
-  if (typeof source !== "string") {
-    throw new RangeError(
-      `found ${show(source)} for "doc_to_target", expected a number, a field or a template`,
-    );
-  }
+  if (typeof source !== "string") throw refuse("doc_to_target", source, "a number, a field or a template");
   const evaluate = compileExpression(source), render = compileTemplate(evaluate === undefined ? source : "");
   return (row, choices) => {
     const isField = Object.hasOwn(row, source);
@@ -130,6 +119,6 @@ function readTarget(source: unknown): (row: Fields, choices: readonly string[]) 
     if (!isField && /^\d+$/.test(String(target))) return Number(target);
     const index = choices.indexOf(String(target));
     if (index >= 0) return index;
-    throw new RangeError(`found ${show(target)} for "doc_to_target", expected one of ${show(choices)}`);
+    throw refuse("doc_to_target", target, `one of ${show(choices)}`);
   };
 }

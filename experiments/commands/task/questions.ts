@@ -38,7 +38,7 @@ const METRICS: { readonly [name: string]: ItemMetric } = {
 export const refusal = (path: string, what: string): UsageError =>
   new UsageError(`Cannot use the task in "${path}": ${what}`);
 
-const show = (value: unknown) => JSON.stringify(value) ?? "nothing";
+export const show = (value: unknown): string => JSON.stringify(value) ?? "nothing";
 
 /** A task of a file's questions. @throws {UsageError} If it names a metric that is none. */
 export function defineQuestions(path: string, questions: OwnQuestions): Task {
