@@ -43,6 +43,15 @@ export async function readJson(path: string): Promise<unknown> {
   }
 }
 
+/** The value of a text; undefined where the text is not JSON. */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 export function exists(path: string | URL): boolean {
   try {
     Deno.statSync(path);

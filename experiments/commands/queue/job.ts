@@ -14,6 +14,7 @@ import {
   type StudyConditions,
   type StudyFlags,
 } from "../../../lib/sweep/mod.ts";
+import { parseJson } from "../cli/files.ts";
 
 /** The queue's name, within a prefix. */
 export const QUEUE_NAME = "trials";
@@ -118,12 +119,8 @@ export async function readStudy(study: string, text: string | null): Promise<Que
   const refuse = (why: string) =>
     new UsageError(`Cannot take trials of study ${study}: its description ${why}`);
   if (text === null) throw refuse("has gone");
-  let described: QueuedStudy;
-  try {
-    described = JSON.parse(text);
-  } catch {
-    throw refuse("is not JSON");
-  }
+  const described = parseJson(text) as QueuedStudy | undefined;
+  if (described === undefined) throw refuse("is not JSON");
   const wrong = findWrongField(Object(described), STUDY);
   if (wrong !== undefined) throw refuse(`is none: ${wrong}`);
   if (await digestConditions(described.conditions) !== study) throw refuse("is of other conditions");

@@ -13,6 +13,7 @@ import {
   trialFields,
   TrialRace,
 } from "../../../lib/sweep/mod.ts";
+import { parseJson } from "../cli/files.ts";
 import type { TrialJob } from "./job.ts";
 
 export interface QueuedRace {
@@ -38,12 +39,8 @@ export function joinRace(
   let seen = 0, last: Promise<void> = Promise.resolve();
   /** Adds a record of the list, unless it is invalid. */
   const add = (json: string) => {
-    let record: Trial | StoppedTrial;
-    try {
-      record = JSON.parse(json);
-    } catch {
-      return;
-    }
+    const record = parseJson(json) as Trial | StoppedTrial | undefined;
+    if (record === undefined) return;
     const isStopped = "stopped" in Object(record);
     const fields = isStopped ? STOPPED_FIELDS : { ...trialFields(task), lossBlocks: FIELD.lossBlocks };
     if (findWrongField(Object(record), fields) === undefined) race.add(record, chunks);

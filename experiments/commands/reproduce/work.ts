@@ -23,7 +23,7 @@ import {
   withBudget,
 } from "../../../lib/sweep/mod.ts";
 import { findTask } from "../../../lib/eval/mod.ts";
-import { exists } from "../cli/files.ts";
+import { exists, parseJson } from "../cli/files.ts";
 import { type FlagValues, parseFlags, textOf } from "../cli/flags/parse.ts";
 import { readBackend } from "../cli/machine/backend.ts";
 import type { Progress } from "../cli/output/progress.ts";
@@ -174,13 +174,9 @@ export function openJobs(parts: readonly PlannedPart[]) {
 export function jobsOfRecipe(store: StudyStore, { content }: Recipe, parts: readonly PlannedPart[]): JobKind {
   const logs = new Map(parts.map((part) => [part.name, logOf(store, part)]));
   const takeUnit = (text: string): string | undefined => {
-    let unit: Partial<SentUnit>;
-    try {
-      unit = Object(JSON.parse(text));
-    } catch {
-      return "it is not JSON";
-    }
-    const wrong = findWrongField(unit, UNIT), { part, ...own } = unit as SentUnit;
+    const value = parseJson(text);
+    if (value === undefined) return "it is not JSON";
+    const unit = Object(value), wrong = findWrongField(unit, UNIT), { part, ...own } = unit as SentUnit;
     if (wrong !== undefined) return wrong;
     const log = logs.get(part);
     if (log === undefined) return `found part "${part}", expected one of the recipe's`;

@@ -19,7 +19,7 @@ import {
   type Trial,
   trialFields,
 } from "../../../lib/sweep/mod.ts";
-import { exists, readText, writeWhole } from "../cli/files.ts";
+import { exists, parseJson, readText, writeWhole } from "../cli/files.ts";
 import { expectSameStudy, expectSweep } from "../cli/run/study_store.ts";
 import { findWrongTask } from "../task/file.ts";
 import { writeOptuna } from "./optuna.ts";
@@ -119,12 +119,8 @@ export async function readRecords(path: string): Promise<Trial[]> {
   const digests = new Set<string>();
   return lines.filter((line) => line !== "").map((line, i) => {
     const refuse = (what: string) => new UsageError(`Cannot read "${path}": line ${i + 1}${what}`);
-    let record: Trial;
-    try {
-      record = JSON.parse(line);
-    } catch {
-      throw refuse(" is not JSON");
-    }
+    const record = parseJson(line) as Trial | undefined;
+    if (record === undefined) throw refuse(" is not JSON");
     if (typeof record?.runDigest !== "string") throw refuse(" is no trial");
     const wrong = findWrongRecord(record);
     if (wrong !== undefined) throw refuse(`, ${wrong}`);

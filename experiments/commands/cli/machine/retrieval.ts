@@ -8,6 +8,7 @@ import {
   type RetrievalLayers,
   retrievalOf,
 } from "../../../../lib/model/mod.ts";
+import { parseJson } from "../files.ts";
 import type { Progress } from "../output/progress.ts";
 
 /** Scores for checking a plan before the model exists: any values will do. */
@@ -17,15 +18,6 @@ export const unprobed = (
   retrieval: (whole) => new Array<number>(numLayers * (whole === "auto" ? 1 : numKvHeads)).fill(1),
 });
 
-/** Result that an earlier run has kept; undefined if nothing can be read. */
-async function readKept(path: string): Promise<unknown> {
-  try {
-    return JSON.parse(await Deno.readTextFile(path));
-  } catch {
-    return undefined; // the probe is run again
-  }
-}
-
 type Probed = Pick<LoadedModel, "sha256" | "dtype" | "model" | "tokenizer">;
 
 /** Retrieval scores of a model: from the cache folder, else by a pass, whose result is kept there, with its seconds. */
@@ -33,7 +25,8 @@ export async function probeRetrieval(
   loaded: Probed,
 ): Promise<{ readonly found: RetrievalLayers; readonly seconds?: number }> {
   const path = `${cacheDir()}/retrieval/${loaded.sha256}${loaded.dtype ? `-${loaded.dtype}` : ""}.json`;
-  const kept = await readKept(path), began = performance.now(), found = retrievalOf(loaded, kept);
+  const kept = parseJson(await Deno.readTextFile(path).catch(() => "")); // else the probe is run again
+  const began = performance.now(), found = retrievalOf(loaded, kept);
   if (found === kept) return { found };
   const seconds = (performance.now() - began) / 1000;
   await prepareCacheDir(path.replace(/\/[^/]*$/, ""));
