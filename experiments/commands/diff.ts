@@ -50,32 +50,28 @@ const SPARE_COLUMNS = ["KV evicted", "Q skipped"];
 
 const withoutSlash = (path: string) => path.replace(/(?<=.)\/+$/, "");
 
-/** Files of results that a path leads to: itself, or those in its folder. */
-function listFiles(path: string): { readonly path: string; readonly file: (typeof RUN_RESULTS)[number] }[] {
+/** Files of results by name: the one that a path leads to, or those in its folder. */
+function listFiles(path: string): (typeof RUN_RESULTS)[number][] {
   if (!exists(path)) throw new UsageError(`Cannot read "${path}": there is no such file or folder`);
-  const names = RUN_RESULTS.join(", ");
-  if (isFolder(path)) {
-    const found = RUN_RESULTS.filter((file) => exists(`${path}/${file}`));
-    if (found.length > 0) return found.map((file) => ({ path: `${path}/${file}`, file }));
-    throw new UsageError(
-      `Cannot use "${path}": found none of ${names} there, expected a finished run of sweep, compare or score`,
-    );
-  }
-  const file = RUN_RESULTS.find((file) => path.split(/[/\\]/).at(-1) === file);
-  if (file !== undefined) return [{ path, file }];
-  throw new UsageError(`Cannot use "${path}": expected a folder, or a file called ${names}`);
+  const names = RUN_RESULTS.join(", "), hasFolder = isFolder(path), own = path.split(/[/\\]/).at(-1);
+  const found = RUN_RESULTS.filter((file) => hasFolder ? exists(`${path}/${file}`) : own === file);
+  if (found.length > 0) return found;
+  throw new UsageError(
+    hasFolder
+      ? `Cannot use "${path}": found none of ${names} there, expected a finished run of sweep, compare or score`
+      : `Cannot use "${path}": expected a folder, or a file called ${names}`,
+  );
 }
 
 /** Reads both results; if folders contain several, those of the same task. */
 async function readBoth([a, b]: readonly [a: string, b: string]): Promise<[RunResult, RunResult]> {
-  const ofA = listFiles(a), ofB = listFiles(b);
-  const first = ofA.find(({ file }) => ofB.some((other) => other.file === file));
-  if (first === undefined) {
-    const found = `found ${ofA[0]!.file} and ${ofB[0]!.file}`;
+  const ofA = listFiles(a), ofB = listFiles(b), file = ofA.find((name) => ofB.includes(name));
+  if (file === undefined) {
+    const found = `found ${ofA[0]} and ${ofB[0]}`;
     throw new UsageError(`Cannot compare "${a}" with "${b}": ${found}, expected results of one task`);
   }
-  const second = ofB.find(({ file }) => file === first.file)!;
-  return [await readRun(first.path, first.file, a), await readRun(second.path, second.file, b)];
+  const read = (path: string) => readRun(isFolder(path) ? `${path}/${file}` : path, file, path);
+  return [await read(a), await read(b)];
 }
 
 /** Runs the task. @returns The exit code. */
