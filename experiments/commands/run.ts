@@ -20,7 +20,7 @@ import {
 } from "./cli/output/table.ts";
 import { Interrupt } from "./cli/run/interrupt.ts";
 import { MemoryWatch } from "./cli/run/memory.ts";
-import { claimFolder, endEarly, readDestination, saveResults } from "./cli/run/resume.ts";
+import { claimFolder, endEarly, readDestination, saveResults, tellKept } from "./cli/run/resume.ts";
 import { openStudyIn, removeStudy } from "./cli/run/study_store.ts";
 import { EXIT, type Main } from "./cli/task.ts";
 
@@ -188,13 +188,14 @@ export function studyCommand<F, P extends Planned, R>(command: StudyCommand<F, P
     await interrupt.ready;
     try {
       const result = await command.work(plan, { ...asked, folder, store, interrupt, memory });
-      const saved = await saveResults(() => writeResult(command, folder, result, plan), kept);
+      const { place, failure } = await saveResults(() => writeResult(command, folder, result, plan));
       progress.clear();
-      const { place, end } = saved;
       if (place !== undefined && command.dropsStudy) removeStudy(store);
       await command.ended?.(plan, place);
       await printResult(command, table, result, plan, place);
-      return end();
+      if (failure === undefined) return EXIT.ok;
+      tellKept(failure, kept());
+      return EXIT.usage;
     } catch (error) {
       progress.clear();
       return endEarly(error, interrupt, kept);

@@ -146,7 +146,7 @@ export interface Interrupted {
 }
 
 /** Reports on stderr how much finished work is kept, and the command that resumes the run. */
-function tellKept(why: string, { task, args, folder, finished, noun }: Interrupted): void {
+export function tellKept(why: string, { task, args, folder, finished, noun }: Interrupted): void {
   const kept = `${finished} finished ${finished === 1 ? `${noun} is` : `${noun}s are`}`;
   const command = resumeCommand(task, args, folder);
   const hidden = args.some((arg) => PASSWORD.test(arg))
@@ -183,23 +183,16 @@ export function endEarly(error: unknown, interrupt: Interrupt, describe: () => I
  * Writes the results of a run. Its work is kept until they are written.
  *
  * @param save Writes them, and returns a line that names the report.
- * @returns That line, if they are written, and a function that returns the exit code. If they are not, it reports the
- * failure and how to write them later: call it after all other output.
+ * @returns That line, or the reason why they could not be written.
  */
 export async function saveResults(
   save: () => Promise<string>,
-  describe: () => Interrupted,
-): Promise<{ readonly place?: string; readonly end: () => number }> {
+): Promise<{ readonly place?: string; readonly failure?: string }> {
   try {
-    return { place: await save(), end: () => EXIT.ok };
+    return { place: await save() };
   } catch (error) {
-    const line = explainError(error);
-    if (line === undefined) throw error;
-    return {
-      end: () => {
-        tellKept(line, describe());
-        return EXIT.usage;
-      },
-    };
+    const failure = explainError(error);
+    if (failure === undefined) throw error;
+    return { failure };
   }
 }
