@@ -2,6 +2,7 @@
 import { Redis, type RedisOptions } from "ioredis";
 import { PlaceLostError, UsageError } from "../../../lib/errors.ts";
 import { readText } from "../cli/files.ts";
+import { decodePercent } from "../cli/machine/http.ts";
 
 /** Default prefix of the queue's keys. */
 const DEFAULT_PREFIX = "tokenfilter";
@@ -26,15 +27,6 @@ const DEFAULT_PORT = 6379;
 
 /** The variable that has the queue's password. */
 const PASSWORD = "TOKENFILTER_QUEUE_PASSWORD";
-
-/** A part of an address with its percent-encoding decoded; the text itself if the encoding is invalid. */
-function decode(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
-}
 
 /** The password of a file, else of the variable. @throws {UsageError} If the file cannot be read, or is empty. */
 async function readPassword(file: string | undefined): Promise<string | undefined> {
@@ -77,7 +69,7 @@ export async function readAddress(
       "Cannot use --queue-password-file: found a password in the address, expected one of them",
     );
   }
-  const password = own === "" ? await readPassword(passwordFile) : decode(own);
+  const password = own === "" ? await readPassword(passwordFile) : decodePercent(own);
   return {
     place: `${protocol}//${host}${pathname}`,
     options: {
@@ -85,7 +77,7 @@ export async function readAddress(
       port: Number(port || DEFAULT_PORT),
       db: Number(pathname.slice(1)),
       isTls: protocol === "rediss:",
-      ...(username !== "" && { username: decode(username) }),
+      ...(username !== "" && { username: decodePercent(username) }),
       ...(password !== undefined && { password }),
     },
     prefix,

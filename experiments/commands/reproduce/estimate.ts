@@ -17,7 +17,7 @@ import { countOf } from "../../../lib/tensor.ts";
 import { exists, readText } from "../cli/files.ts";
 import { type FlagValues, textOf } from "../cli/flags/parse.ts";
 import { formatDuration } from "../cli/output/progress.ts";
-import { readDType } from "../cli/machine/model.ts";
+import { formatBytes, readDType } from "../cli/machine/model.ts";
 import type { Asked } from "../run.ts";
 import { readMethods } from "../compare.ts";
 import { describeText } from "./data.ts";
@@ -201,8 +201,6 @@ function describeData(task: string, text: string | undefined, folder: string): s
   return items.hub === undefined ? items.file : `${items.hub.repository}@${items.hub.revision.slice(0, 7)}`;
 }
 
-const gigabytes = (bytes: number) =>
-  bytes < 1e8 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
 const shown = (hours: number) => formatDuration(3.6e6 * hours);
 
 export const tabulateEstimate = ({ parts }: Pick<Estimate, "parts">): TextTable =>
@@ -223,13 +221,13 @@ export function describeEstimate(estimate: Estimate): string[] {
   const { hours, weightBytes, cacheBytes, workBytes, flopsPerSecond, backend, model, recipe, isGated } =
     estimate;
   const rate = `${(flopsPerSecond / 1e9).toFixed(0)} GFLOP/s`;
-  const [weights, cache, work] = [weightBytes, cacheBytes, workBytes].map(gigabytes);
+  const [weights, cache, work] = [weightBytes, cacheBytes, workBytes].map(formatBytes);
   return [
     `Recipe ${recipe}, on ${model}: about ${
       shown(hours)
     } on this machine. An estimate from one layer of these sizes, ` +
     `timed just now at ${rate} (${backend}); methods that skip much take less, matching and calibration more.`,
-    `Memory: about ${gigabytes(weightBytes + cacheBytes + workBytes)}: ${weights} of weights, ` +
+    `Memory: about ${formatBytes(weightBytes + cacheBytes + workBytes)}: ${weights} of weights, ` +
     `${cache} of keys and values at the longest context, and ${work} to work with (--memory).`,
     ...(isGated
       ? [

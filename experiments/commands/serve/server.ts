@@ -1,5 +1,6 @@
 /** The HTTP thread: it checks tokens, reads requests, and notices clients that leave. It never waits for the model. */
 import { OWN_NAMES, sameSecret } from "../cli/flags/token.ts";
+import { decodePercent } from "../cli/machine/http.ts";
 import {
   type Asked,
   type CompletionKind,
@@ -91,7 +92,7 @@ async function route(
     "/v1/models": () => Response.json({ object: "list", data: models.map(describe) }),
     ...Object.fromEntries(models.map((id) => [`/v1/models/${id}`, () => Response.json(describe(id))])),
   };
-  const path = decodePath(pathname);
+  const path = decodePercent(pathname); // clients encode the slash of a model's name
   if (Object.hasOwn(pages, path)) {
     expectMethod("GET");
     return pages[path]!();
@@ -100,15 +101,6 @@ async function route(
     ? Object.keys(pages).filter((page) => page.startsWith("/v1/models/"))
     : [...Object.keys(KINDS), "/v1/models", "/health", "/metrics"];
   throw refuse(404, `Cannot find ${pathname}: there are ${expected.join(", ")}`);
-}
-
-/** Decodes the percent-encoding of a path, in which clients write the slash of a model's name; an invalid one stays. */
-function decodePath(path: string): string {
-  try {
-    return decodeURIComponent(path);
-  } catch {
-    return path;
-  }
 }
 
 async function readBody(request: Request, patienceMs: number): Promise<unknown> {

@@ -28,6 +28,15 @@ export interface HttpServer extends AsyncDisposable {
   shutdown(): Promise<void>;
 }
 
+/** A part of an address with its percent-encoding decoded; the text itself if the encoding is invalid. */
+export function decodePercent(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 function readRequest(incoming: IncomingMessage, hostname: string): Request {
   const { method = "GET", url = "/", headers } = incoming;
   const at = url.startsWith("/") ? `http://${headers.host ?? hostname}${url}` : url;

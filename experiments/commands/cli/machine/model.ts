@@ -72,6 +72,9 @@ export function roomForWeights(
   return limit > 0 ? Math.max(0, Math.min(available, limit - rss)) : available;
 }
 
+export const formatBytes = (bytes: number): string =>
+  bytes < 1e8 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
+
 /**
  * Checks that a model's weights fit into the memory that is free.
  *
@@ -82,16 +85,13 @@ export function expectMemory(
   freeBytes: number,
 ): void {
   if (weights.bytes <= freeBytes) return;
-  const size = (bytes: number) =>
-    bytes < 1e8 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
   const as = (dtype: WeightDType) => weights.values / DTYPES[dtype].blockSize * DTYPES[dtype].blockBytes;
   const fitting = WEIGHT_DTYPES.find((dtype) => as(dtype) <= freeBytes && as(dtype) < weights.bytes);
   const remedy = fitting === undefined
     ? "expected a smaller model"
-    : `--dtype ${fitting} takes ${size(as(fitting))}`;
-  throw new UsageError(
-    `Cannot load "${name}": needs ${size(weights.bytes)}, ${size(freeBytes)} are free; ${remedy}`,
-  );
+    : `--dtype ${fitting} takes ${formatBytes(as(fitting))}`;
+  const [needed, free] = [weights.bytes, freeBytes].map(formatBytes);
+  throw new UsageError(`Cannot load "${name}": needs ${needed}, ${free} are free; ${remedy}`);
 }
 
 /** Number of tokens of a model's trial run. */
