@@ -14,7 +14,7 @@ import {
   tabulateReproduction,
 } from "../../lib/plot/mod.ts";
 import { readJobs, threadsOf } from "./cli/run/jobs.ts";
-import { expectStudy } from "./cli/run/study_store.ts";
+import { expectStudy, keepFlags } from "./cli/run/study_store.ts";
 import { openBackend } from "./cli/machine/backend.ts";
 import { textOf } from "./cli/flags/parse.ts";
 import { writeCard } from "./cli/output/model_card.ts";
@@ -24,7 +24,7 @@ import { type Asked, singleCommand, studyCommand } from "./run.ts";
 import { describeEstimate, estimateRecipe, tabulateEstimate } from "./reproduce/estimate.ts";
 import { planParts } from "./reproduce/parts.ts";
 import { choosePublished, readRecipe, RECIPES } from "./reproduce/recipe.ts";
-import { countFinished, keepRecipe, runRecipe } from "./reproduce/work.ts";
+import { countFinished, runRecipe } from "./reproduce/work.ts";
 
 const COMMAND = {
   task: "reproduce",
@@ -75,7 +75,8 @@ const run = studyCommand<Flags, Awaited<ReturnType<typeof plan>>, Reproduction>(
   columns: () => [],
   plan,
   async work(plan, { store, values, interrupt, progress, memory }) {
-    keepRecipe(store, values);
+    const own = keepFlags(values, ["recipe", "methods", "ratios", "seeds"]);
+    store.set("flags", { ...store.flags, ...own }); // by which workers plan the same recipe
     const { connections } = plan, { signal } = interrupt, queue = connections && await loadSubmit();
     return await runRecipe(store, {
       ...{ ...plan, signal, progress },

@@ -25,7 +25,7 @@ import { expectChoice, type FlagValues, textOf, valuesOf } from "./cli/flags/par
 import { readCount, readNamedText } from "./cli/flags/text.ts";
 import { openBackend, readBackend } from "./cli/machine/backend.ts";
 import { openModel, readModel, warnOfLength } from "./cli/machine/model.ts";
-import { tellRetrieval, unprobed } from "./cli/machine/retrieval.ts";
+import { tellRetrieval, tryMethod } from "./cli/machine/retrieval.ts";
 import { checkFlags, runTask } from "./cli/task.ts";
 import { expectReplayAlone, readReplay, type ScoreRun } from "./heads/replay.ts";
 import { readTrace, traceBytes, type TraceInfo, traceInfo } from "./heads/trace_file.ts";
@@ -135,7 +135,7 @@ function readFeed(flags: Flags, file: ModelFile, values: FlagValues): Feed {
   }
   const ids = source!(file);
   if (method !== undefined) {
-    checkFlags(() => createPruner("token-filtering", file.config, method, unprobed(file.config)));
+    checkFlags(() => tryMethod(file.config, method));
     if (nonCausal(method) && chunk !== undefined && chunk < ids.length) {
       throw new UsageError(
         `Cannot feed ${chunk} of ${ids.length} tokens at a time: ${method.fusion}, ${method.threshold} is non-causal (leave --chunk out)`,

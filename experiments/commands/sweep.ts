@@ -5,7 +5,7 @@
  * `report.html` to a folder. See `deno task sweep --help`.
  */
 import { formatMetric, readMetric, type Task } from "../../lib/eval/mod.ts";
-import { createPruner, OPTIONS } from "../../lib/methods/mod.ts";
+import { OPTIONS } from "../../lib/methods/mod.ts";
 import {
   collectVerdicts,
   describeSearch,
@@ -33,7 +33,7 @@ import {
 import { readSweepMethods } from "./cli/flags/method.ts";
 import { expectNoParts, readBudget, readRace, readSearch, shardOf } from "./cli/flags/search.ts";
 import { openLive, readLivePort } from "./pages/live.ts";
-import { unprobed } from "./cli/machine/retrieval.ts";
+import { tryMethod } from "./cli/machine/retrieval.ts";
 import { formatDuration, type Progress } from "./cli/output/progress.ts";
 import { jobsFor, readJobs, startWorkers, tellSilence, threadsOf } from "./cli/run/jobs.ts";
 import { describePlan, readPlan, readTaskName, startStudy } from "./cli/run/study.ts";
@@ -66,8 +66,7 @@ type Flags = Awaited<ReturnType<typeof readFlags>>;
 async function plan(flags: Flags, { values, progress, request, named, held }: Asked) {
   const { search, adapts, race, address, livePort } = flags;
   const plan = await readPlan(values, flags.methods, progress, named), { config, weights } = plan.model;
-  const searching = search &&
-    new Search(search, (method) => void createPruner("token-filtering", config, method, unprobed(config)));
+  const searching = search && new Search(search, (method) => void tryMethod(config, method));
   const methods = searching === undefined
     ? flags.methods
     : adapts

@@ -2,7 +2,6 @@
  * `deno task worker`: runs trials of a study that another process has begun. See `deno task worker --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import { createPruner } from "../../lib/methods/mod.ts";
 import {
   binderOf,
   openStudy,
@@ -12,7 +11,7 @@ import {
   StudyStore,
   TrialRace,
 } from "../../lib/sweep/mod.ts";
-import { unprobed } from "./cli/machine/retrieval.ts";
+import { tryMethod } from "./cli/machine/retrieval.ts";
 import { Interrupt } from "./cli/run/interrupt.ts";
 import { parseOwnFlags, readInteger, valuesOf } from "./cli/flags/parse.ts";
 import { Progress } from "./cli/output/progress.ts";
@@ -121,8 +120,7 @@ export async function main(args: readonly string[]): Promise<number> {
       return EXIT.ok;
     }
     const { config } = study.model, asked = store.get("search"), race = store.get("race");
-    const search = asked &&
-      new Search(asked, (method) => void createPruner("token-filtering", config, method, unprobed(config)));
+    const search = asked && new Search(asked, (method) => void tryMethod(config, method));
     const onSilence = tellSilence(progress);
     const source = storedTrials(store, { owner: ownerName(), isDead: hasEnded, ...(search && { search }) });
     if (source.isOver()) return EXIT.ok;

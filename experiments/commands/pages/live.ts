@@ -4,14 +4,6 @@ import { type FlagValues, readInteger, textOf } from "../cli/flags/parse.ts";
 import { writeLine } from "../cli/task.ts";
 import type { FromServer, ToServer } from "./worker.ts";
 
-/** A page that shows a run. */
-interface LivePage extends AsyncDisposable {
-  /** Shows a study as it grows. @param path Of its file */
-  follow(path: string): void;
-  /** Shows the final message and closes the page. */
-  end(text: string): Promise<void>;
-}
-
 /** The port of `--live`: 0 = any that is free; undefined = no page. @throws {UsageError} If it is no port. */
 export function readLivePort(values: FlagValues): number | undefined {
   const port = textOf(values, "live");
@@ -27,7 +19,7 @@ const LATE_MS = 4000;
  *
  * @throws {UsageError} If the port is taken.
  */
-export async function openLive(port: number): Promise<LivePage> {
+export async function openLive(port: number) {
   const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
   const send = (message: ToServer) => worker.postMessage(message);
   const answer = () =>
@@ -49,6 +41,7 @@ export async function openLive(port: number): Promise<LivePage> {
   }
   writeLine(Deno.stderr, `Live report: ${opened.url}`);
   let isOpen = true;
+  /** Shows the final message and closes the page. */
   const end = async (text: string) => {
     if (!isOpen) return;
     isOpen = false;
@@ -60,7 +53,8 @@ export async function openLive(port: number): Promise<LivePage> {
     worker.terminate();
   };
   return {
-    follow: (path) => send({ follow: path }),
+    /** Shows a study as it grows. @param path Of its file */
+    follow: (path: string) => send({ follow: path }),
     end,
     [Symbol.asyncDispose]: () => end("The run has stopped: this is what it had finished."),
   };

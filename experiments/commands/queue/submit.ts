@@ -78,11 +78,6 @@ export function jobsOfSweep(store: StudyStore, text: string): JobKind {
   };
 }
 
-interface QueuedTrials extends AsyncDisposable {
-  /** The study as it fills. */
-  readonly source: TrialSource;
-}
-
 /**
  * Puts all waiting trials of a sweep into a queue. If each trial is proposed from earlier results, it puts in as many
  * as there are workers. Until it is disposed of, it stores their results; it takes a result only if the result belongs
@@ -92,6 +87,7 @@ interface QueuedTrials extends AsyncDisposable {
  * @param source The sweep's trials, as this process would take them.
  * @param kind The content of their jobs and results.
  * @param signal Ends the submission.
+ * @returns The study as it fills.
  * @throws {UsageError} If the server cannot be reached.
  */
 export async function submitTrials(
@@ -101,7 +97,7 @@ export async function submitTrials(
   connections: Connections,
   progress: Progress,
   signal: AbortSignal,
-): Promise<QueuedTrials> {
+): Promise<AsyncDisposable & { readonly source: TrialSource }> {
   const redis = connections.connect(), { prefix } = connections.address;
   const { runDigest: study, flags, conditions } = store, { text, recipe } = kind;
   const sweep = store.get("queued") ?? crypto.randomUUID(), race = store.get("race");

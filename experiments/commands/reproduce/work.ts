@@ -19,17 +19,17 @@ import {
   type StudyConditions,
   type StudyFlags,
   type StudyStore,
-  type TrialSource,
   withBudget,
 } from "../../../lib/sweep/mod.ts";
 import { findTask } from "../../../lib/eval/mod.ts";
-import { exists, parseJson } from "../cli/files.ts";
-import { type FlagValues, parseFlags, textOf } from "../cli/flags/parse.ts";
+import { parseJson } from "../cli/files.ts";
+import { parseFlags, textOf } from "../cli/flags/parse.ts";
 import { readBackend } from "../cli/machine/backend.ts";
 import type { Progress } from "../cli/output/progress.ts";
 import { startWorkers } from "../cli/run/jobs.ts";
 import { expectSameStudy, hasEnded, ownerName } from "../cli/run/study_store.ts";
 import type { JobKind } from "../queue/job.ts";
+import type { submitTrials } from "../queue/submit.ts";
 import { type PlannedPart, planParts } from "./parts.ts";
 import { findPublished, listBatches, readRecipe, type Recipe, RECIPES } from "./recipe.ts";
 
@@ -206,7 +206,7 @@ interface RecipeRun extends Control {
   readonly submit?: (
     source: ReturnType<typeof withBudget>,
     kind: JobKind,
-  ) => Promise<AsyncDisposable & { readonly source: TrialSource }>;
+  ) => ReturnType<typeof submitTrials>;
   /** The most bytes that this process held. */
   readonly peakBytes: () => number;
 }
@@ -345,18 +345,6 @@ function readLengths(
 
 /** Tokens decoded after each prefill. */
 const DECODES = 8;
-
-/** Flags of a recipe that its study does not keep otherwise. */
-const OWN = ["recipe", "methods", "ratios", "seeds"] as const;
-
-/** Keeps the flags in a study with which its workers plan the same recipe. */
-export function keepRecipe(store: StudyStore, values: FlagValues): void {
-  const own = OWN.filter((name) => values.has(name)).map((name) => {
-    const text = String(values.get(name)![0]);
-    return [name, name === "recipe" && exists(text) ? Deno.realPathSync(text) : text];
-  });
-  store.set("flags", { ...store.flags, ...Object.fromEntries(own) });
-}
 
 /** Plans the recipe of a study's flags. @param content The recipe's JSON; default: that of its file. */
 async function planFlags(flags: StudyFlags, progress: Progress, content?: string) {

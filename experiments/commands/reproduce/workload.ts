@@ -1,9 +1,9 @@
 /** The work of a part of a recipe, counted before it runs: layers and logits of tokens, of the full model and of each method. */
 import { attentionFlops, mlpFlops, outputFlops, windowPairs } from "../../../lib/cost.ts";
-import { createPruner, filteredLayers, OFFLINE } from "../../../lib/methods/mod.ts";
+import { filteredLayers, OFFLINE } from "../../../lib/methods/mod.ts";
 import type { ModelConfig } from "../../../lib/model/mod.ts";
 import type { NamedMethod } from "../../../lib/sweep/mod.ts";
-import { unprobed } from "../cli/machine/retrieval.ts";
+import { tryMethod } from "../cli/machine/retrieval.ts";
 
 /** Bytes of the full model's states that are kept from method to method, at most. */
 export const KEPT_BYTES = 2 ** 30;
@@ -32,7 +32,7 @@ export interface Workload {
 const firstLayer = (config: ModelConfig, { options }: NamedMethod) =>
   OFFLINE.some(({ name }) => name === options.fusion)
     ? 0
-    : filteredLayers(createPruner("token-filtering", config, options, unprobed(config)))[0] ?? 0;
+    : filteredLayers(tryMethod(config, options))[0] ?? 0;
 
 const clip = (fraction: number) => Math.min(1, Math.max(0, fraction));
 

@@ -1,7 +1,12 @@
 /** The layers that a model retrieves with, for `--whole auto`: probed once, and kept by the model's digest. */
 import { cacheDir, prepareCacheDir, writeAtomically } from "../../../../lib/cache.ts";
-import { wholeParts } from "../../../../lib/filter/mod.ts";
-import type { PrunerContext, ResolvedOptions } from "../../../../lib/methods/mod.ts";
+import { type FilterShape, wholeParts } from "../../../../lib/filter/mod.ts";
+import {
+  createPruner,
+  type Pruner,
+  type PrunerContext,
+  type ResolvedOptions,
+} from "../../../../lib/methods/mod.ts";
 import {
   type LoadedModel,
   type ModelConfig,
@@ -17,6 +22,10 @@ export const unprobed = (
 ): Pick<PrunerContext, "retrieval"> => ({
   retrieval: (whole) => new Array<number>(numLayers * (whole === "auto" ? 1 : numKvHeads)).fill(1),
 });
+
+/** Binds a method to a shape, to check that the method can run on such a model. */
+export const tryMethod = (shape: FilterShape, method: ResolvedOptions): Pruner =>
+  createPruner("token-filtering", shape, method, unprobed(shape));
 
 type Probed = Pick<LoadedModel, "sha256" | "dtype" | "model" | "tokenizer">;
 

@@ -5,7 +5,7 @@ import { tellHostRules } from "../flags/method.ts";
 import type { FlagValues } from "../flags/parse.ts";
 import { type BackendRequest, openBackend } from "../machine/backend.ts";
 import { openModel, readModel } from "../machine/model.ts";
-import { tellRetrieval, unprobed } from "../machine/retrieval.ts";
+import { tellRetrieval, tryMethod } from "../machine/retrieval.ts";
 import type { Progress } from "../output/progress.ts";
 import { checkFlags } from "../task.ts";
 
@@ -20,9 +20,7 @@ export async function openEngine(
   begin: (file: ModelFile) => Int32Array<ArrayBuffer>,
 ) {
   const { values, request, progress } = asked, file = await readModel(values, progress), ids = begin(file);
-  if (method !== undefined) {
-    checkFlags(() => createPruner("token-filtering", file.config, method, unprobed(file.config)));
-  }
+  if (method !== undefined) checkFlags(() => tryMethod(file.config, method));
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
   const model = openModel(file, backend, request, ids, progress);

@@ -5,7 +5,7 @@ import type { Backend } from "../../../../lib/backend.ts";
 import type { FilterShape } from "../../../../lib/filter/mod.ts";
 import type { Model, ModelFile } from "../../../../lib/model/mod.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
-import { createPruner, type ResolvedOptions } from "../../../../lib/methods/mod.ts";
+import type { ResolvedOptions } from "../../../../lib/methods/mod.ts";
 import { plural } from "../../../../lib/plural.ts";
 import {
   DEFAULT_CONTEXT,
@@ -24,7 +24,7 @@ import { takeFiles } from "../flags/rule.ts";
 import { readCacheBytes } from "./memory.ts";
 import { modelName, openModel, readDType, readModel, REMOTE_LAYERS, warnOfLength } from "../machine/model.ts";
 import { type FlagValues, textOf } from "../flags/parse.ts";
-import { tellRetrieval, unprobed } from "../machine/retrieval.ts";
+import { tellRetrieval, tryMethod } from "../machine/retrieval.ts";
 import type { Progress } from "../output/progress.ts";
 import { checkFlags } from "../task.ts";
 import { completeConditions, expectConditions, expectStudyIn, flagValues } from "./study_store.ts";
@@ -69,9 +69,7 @@ export async function readPlan(
   const filterFrom = hasItems(task) ? readFilterFlag(values) : undefined;
   const { textName, text, items } = await readStudyText(values, task, given.text);
   const check = (shape: FilterShape) =>
-    checkFlags(() =>
-      methods.forEach((method) => createPruner("token-filtering", shape, method, unprobed(shape)))
-    );
+    checkFlags(() => methods.forEach((method) => tryMethod(shape, method)));
   const name = modelName(values), numLayers = REMOTE_LAYERS.get(name);
   if (numLayers !== undefined) check({ numLayers, numHeads: 1, numKvHeads: 1, headDim: 1, hiddenSize: 1 });
   if (!hasItems(task)) {

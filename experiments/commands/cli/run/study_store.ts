@@ -22,12 +22,12 @@ import { STUDY_FILE } from "./resume.ts";
 const KEPT =
   ("model task task-file data items length data-seed filter-from text rule calibration calibration-domain " +
     "calibration-tokens context tokens backend cache-dtype wgmma dtype matmul memory").split(" ");
-const PATHS = new Set(["model", "task-file", "data", "text", "rule", "calibration"]);
+const PATHS = new Set(["model", "task-file", "data", "text", "rule", "calibration", "recipe"]);
 
-/** The flags by which a worker opens the same model and text. */
-export function keepFlags(values: FlagValues): StudyFlags {
+/** Given flags as a study keeps them; by default those by which a worker opens the same model and text. */
+export function keepFlags(values: FlagValues, names: readonly string[] = KEPT): StudyFlags {
   return Object.fromEntries(
-    KEPT.filter((name) => values.has(name)).map((name) => {
+    names.filter((name) => values.has(name)).map((name) => {
       const value = String(values.get(name)![0]);
       return [name, PATHS.has(name) && exists(value) ? Deno.realPathSync(value) : value];
     }),
