@@ -185,6 +185,6 @@ export function text(pointer: Deno.PointerValue): string {
 }
 
 /** Finds and opens the CPU library; see {@linkcode findLibrary}. */
-export async function openCpuLibrary(explicit?: string, level?: string): Promise<NativeLibrary> {
-  return loadLibrary("cpu", (await findLibrary("cpu", explicit, { level })).path, SYMBOLS);
+export async function openCpuLibrary(explicit?: string): Promise<NativeLibrary> {
+  return loadLibrary("cpu", (await findLibrary("cpu", explicit)).path, SYMBOLS);
 }

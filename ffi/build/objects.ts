@@ -53,35 +53,31 @@ export async function buildObjects(
   options: BuildOptions = {},
 ): Promise<BuiltObject[]> {
   const { force = false, onProgress = () => {} } = options;
-  const found = new Map<ObjectJob, BuiltObject>();
-  const missing: (Required<ObjectJob> & { job: ObjectJob; path: string })[] = [];
-  for (const job of jobs) {
-    const path = `${objectsDir()}/${await unitKey(sources, job.unit, [key, command, job.args])}.o`;
-    const output = force ? undefined : await noted(path);
-    const { name = job.unit, cost = textLength(sources, job.unit) } = job;
-    if (output === undefined) missing.push({ ...job, name, cost, job, path });
-    else found.set(job, { path, output });
+  const objects: (Required<ObjectJob> & { path: string; output: string | undefined })[] = [];
+  for (const { unit, args, name = unit, cost = textLength(sources, unit) } of jobs) {
+    const path = `${objectsDir()}/${await unitKey(sources, unit, [key, command, args])}.o`;
+    objects.push({ unit, args, name, cost, path, output: force ? undefined : await noted(path) });
   }
+  // The longest first, so that none of them is left over for the end.
+  const missing = objects.filter(({ output }) => output === undefined).sort((a, b) => b.cost - a.cost);
   if (missing.length > 0) {
     const some = missing.length < jobs.length ? `${missing.length} of ${jobs.length}` : `${jobs.length}`;
     onProgress(
       `compiling ${some} files of the kernels, ${title}; once, later runs take them from ${cacheDir()}`,
     );
     await writeSources(sources, work);
-    // The longest first, so that none of them is left over for the end.
-    missing.sort((a, b) => b.cost - a.cost);
   }
   const total = missing.reduce((sum, { cost }) => sum + cost, 0);
   let compiled = 0, done = 0; // cost, and number
   const started = performance.now();
   let told = started;
-  await inParallel(missing, async ({ name, args, cost, job, path }) => {
-    const object = `${path.slice(objectsDir().length + 1)}`;
+  await inParallel(missing, async (made) => {
+    const { name, args, cost, path } = made, object = path.slice(objectsDir().length + 1);
     const output = await runCompiler(`kernels/${name}`, command, [...args, "-o", object], { cwd: work });
     await Deno.mkdir(objectsDir(), { recursive: true });
     await writeAtomically(`${path}.txt`, output);
     await writeAtomically(path, await Deno.readFile(`${work}/${object}`));
-    found.set(job, { path, output });
+    made.output = output;
     compiled += cost;
     done++;
     const now = performance.now(), left = (now - started) / 1000 / compiled * (total - compiled);
@@ -90,7 +86,7 @@ export async function buildObjects(
     onProgress(`compiled ${done} of ${missing.length} files, about ${Math.ceil(left)} s left`);
   });
   await removeOld();
-  return jobs.map((job) => found.get(job)!);
+  return objects.map(({ path, output }) => ({ path, output: output! }));
 }
 
 /** Characters of a unit with all that it includes: how long it may take. */

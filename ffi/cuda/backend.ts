@@ -172,13 +172,10 @@ export class CudaBackend extends NativeBackend {
       columns: 8 * NUM_COLUMNS * count,
       taken: 8,
     });
-    const rowsOf = ({ dtype, shape: [, ...row], buffer, offset = 0 }: DeviceTensor): DeviceTensor => {
-      return {
-        dtype,
-        shape: [count, ...row],
-        buffer,
-        offset: offset + start * byteSize(dtype, countOf(row)),
-      };
+    const rowsOf = (tensor: DeviceTensor): DeviceTensor => {
+      const { dtype, shape: [, ...row], offset = 0 } = tensor,
+        skipped = start * byteSize(dtype, countOf(row));
+      return { ...tensor, shape: [count, ...row], offset: offset + skipped };
     };
     // The kernels take only keys and values of f32.
     const widened: Tensor[] = [];

@@ -112,17 +112,9 @@ export function decodeOps(context: CudaContext, backend: Device): BatchOps {
     },
 
     attentionDecode(cache, queries, positions, decisions, scale, out, window = 0) {
-      expectTensor("queries", queries, "f32", [-1, -1, -1]);
+      const [, heads] = expectTensor("queries", queries, "f32", [-1, -1, -1]), { keep } = decisions;
       expectTensor("out", out, "f32", queries.shape);
-      const rows = {
-        queries,
-        out,
-        positions,
-        keep: decisions.keep,
-        heads: queries.shape[1]!,
-        window,
-        scale,
-      };
+      const rows = { queries, out, positions, keep, heads, window, scale };
       context.call("tkf_attention_decode", { cache: cacheArgs(cache), ...rows });
     },
 
@@ -131,8 +123,7 @@ export function decodeOps(context: CudaContext, backend: Device): BatchOps {
     },
 
     argmax(logits, ids) {
-      expectTensor("logits", logits, "f32", [-1, -1]);
-      const [rows, vocab] = logits.shape as readonly [number, number];
+      const [rows, vocab] = expectTensor("logits", logits, "f32", [-1, -1]);
       expectTensor("ids", ids, "i32", [rows]);
       context.call("tkf_logits_argmax", { logits, ids, rows, vocab });
     },
