@@ -100,9 +100,8 @@ async function print(flags: Flags, table: PlainTable, context: TableContext): Pr
 }
 
 function* findStudies(folder: string, depth = 4): Generator<string> {
-  for (
-    const { name, isDirectory } of [...Deno.readDirSync(folder)].sort((a, b) => a.name < b.name ? -1 : 1)
-  ) {
+  const entries = [...Deno.readDirSync(folder)].sort((a, b) => a.name < b.name ? -1 : 1);
+  for (const { name, isDirectory } of entries) {
     if (isDirectory && depth > 0 && !name.startsWith(".")) yield* findStudies(`${folder}/${name}`, depth - 1);
     else if (name.endsWith(".db")) yield `${folder}/${name}`;
   }

@@ -44,9 +44,7 @@ import { type Asked, type Running, studyCommand } from "./run.ts";
 
 /** Columns that a narrow terminal does without, the first one first. */
 export const SPARE_COLUMNS =
-  "time, FLOPs, top-1, KL, proj FLOPs, params, pairs, KV evicted, 95%, KV cache, seed, attn FLOPs".split(
-    ", ",
-  );
+  "time,FLOPs,top-1,KL,proj FLOPs,params,pairs,KV evicted,95%,KV cache,seed,attn FLOPs".split(",");
 
 async function readFlags({ values }: Asked) {
   const jobs = readJobs(values), search = await readSearch(values), race = readRace(values);

@@ -154,8 +154,7 @@ export async function importTrials(path: string, records: readonly Trial[]): Pro
  * @throws {UsageError} If two have different conditions.
  */
 export function mergeStudies(parts: readonly StudyStore[], path: string): number {
-  const [first] = parts;
-  if (first === undefined) throw new UsageError("Cannot join studies: found none");
+  const [first] = parts as readonly [StudyStore];
   for (const part of parts) expectSameStudy(part, first.conditions);
   using into = exists(path) ? StudyStore.open(path) : StudyStore.create(path, first.facts);
   expectSameStudy(into, first.conditions);

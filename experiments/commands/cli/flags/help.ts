@@ -66,11 +66,8 @@ export function describeTask(
   about: string,
   examples: readonly string[],
 ): (all: boolean) => string {
-  const lines = examples.map((example) => `  deno task ${task}${example === "" ? "" : ` ${example}`}`).join(
-    "\n",
-  );
-  const words = about.split("\n\n").map((part) => wrapLines(part.replaceAll("\n", " "), HELP_WIDTH)).join(
-    "\n\n",
-  );
+  const lines = examples.map((example) => `  deno task ${task} ${example}`.trimEnd()).join("\n");
+  const parts = about.split("\n\n").map((part) => wrapLines(part.replaceAll("\n", " "), HELP_WIDTH));
+  const words = parts.join("\n\n");
   return (all) => `Usage: ${words}\n\nExamples:\n${lines}\n\n${describeFlags(task, all)}`;
 }

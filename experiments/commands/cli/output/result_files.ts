@@ -65,16 +65,11 @@ function findWrongRecord(kind: (typeof FILES)[ResultFile]["kind"], data: Data): 
   const environment = data.environment as Partial<RunConditions>, wrong = findWrongTask(environment);
   if (wrong !== undefined) return wrong;
   const task = findTask(environment.task);
-  const [key, noun, fields] = kind === "sweep"
-    ? ["trials", "trial", trialFields(task)] as const
-    : ["methods", "method", COMPARED_FIELDS] as const;
-  const lists = [[key, noun, fields, data[key]], [
-    "stopped",
-    "stopped trial",
-    STOPPED_FIELDS,
-    data.stopped ?? [],
-  ]] as const;
-  for (const [key, noun, fields, records] of lists) {
+  const own = kind === "sweep"
+    ? ["trials", "trial", trialFields(task), data.trials] as const
+    : ["methods", "method", COMPARED_FIELDS, data.methods] as const;
+  const stopped = ["stopped", "stopped trial", STOPPED_FIELDS, data.stopped ?? []] as const;
+  for (const [key, noun, fields, records] of [own, stopped]) {
     if (!Array.isArray(records)) return `found no list of "${key}"`;
     for (const [i, record] of (records as readonly Data[]).entries()) {
       const wrong = findWrongField({ ...record }, fields);
