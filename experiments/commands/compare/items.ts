@@ -43,14 +43,13 @@ export async function runComparedItems(
   using scorers = new DisposableStack();
   const dense = scorers.use(new ItemScorer(model)), methods = groups.flatMap((group) => group.methods);
   const digests = await Promise.all(methods.map(({ options }) => digestTrialOptions(options)));
-  const names = new Map(methods.map((method, i) => [method, digests[i]!]));
-  const bound = new Map(methods.map((method) => {
+  const bound = new Map(methods.map((method, i) => {
     const filter = createFilter(config, method.options, from, { backend });
-    return [method, filterFor(filter)];
+    return [method, { run: digests[i]!, prunerFor: filterFor(filter) }];
   }));
-  const runOf = ({ methods }: MethodGroup) => methods.map((method) => names.get(method)!);
-  const own = methods.map((method) =>
-    [names.get(method)!, scorers.use(new ItemScorer(model, bound.get(method)!))] as const
+  const runOf = ({ methods }: MethodGroup) => methods.map((method) => bound.get(method)!.run);
+  const own = [...bound.values()].map(({ run, prunerFor }) =>
+    [run, scorers.use(new ItemScorer(model, prunerFor))] as const
   );
   const budgets: ComparedItems["budgets"][number][] = [], unreached: Unreached[] = [];
   progress.start();
@@ -64,7 +63,7 @@ export async function runComparedItems(
         const timeMs = all.reduce((sum, own) => sum + own.timeMs, 0);
         budgets.push({ method: group.name, task: own.task.name, timeMs, ...budget });
         if (!asksToFilter(first!.options) || !reachesNothing(budget)) continue;
-        unreached.push({ planned: own, prunerFor: bound.get(first!)!, method: group.name });
+        unreached.push({ planned: own, prunerFor: bound.get(first!)!.prunerFor, method: group.name });
       }
     },
   });
