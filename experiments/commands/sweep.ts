@@ -130,20 +130,13 @@ async function work(plan: Plan, { store, progress, interrupt, folder }: Running)
   });
   const source = withBudget(trials, plan.budgetMs ?? Infinity);
   await using _workers = await startWorkers(store, jobs - 1, { threads, isOver: source.isOver, progress });
-  const submit = connections && await loadSubmit();
-  await using queued = submit &&
-    await submit.submitTrials(
-      store,
-      source,
-      submit.jobsOfSweep(store, study.text),
-      connections,
-      progress,
-      interrupt.signal,
-    );
+  const submit = connections && await loadSubmit(), { signal } = interrupt;
+  const kind = submit?.jobsOfSweep(store, study.text);
+  await using queued = await submit?.submitTrials(store, source, kind!, connections!, progress, signal);
   const summary = await sweepTrials(study, queued?.source ?? source, {
     ...(race && { race }),
     ...(searching && { search: searching }),
-    signal: interrupt.signal,
+    signal,
     onSilence: tellSilence(progress),
     onProgress: tellProgress(progress, study.task),
   });
