@@ -36,12 +36,6 @@ export function namedLibrary(library: "cpu" | "cuda", explicit?: string): string
   return explicit ?? (Deno.env.get(LIBRARIES[library].variable) || undefined);
 }
 
-interface CachedBuild<Manifest extends LibraryManifest> {
-  readonly path: string;
-  readonly manifest: Manifest;
-  readonly cached: true;
-}
-
 export interface BuildQuery {
   /** The CPU library's level, or {@linkcode ALL_LEVELS}; by default any that this machine runs. */
   readonly level?: string | undefined;
@@ -59,7 +53,7 @@ export async function findBuild<Manifest extends LibraryManifest>(
   library: "cpu" | "cuda",
   { level, wantsBest = false }: BuildQuery = {},
   damaged: string[] = [],
-): Promise<CachedBuild<Manifest> | undefined> {
+) {
   const key = await sourceKey(library), levels = LEVELS[Deno.build.arch] ?? [];
   const singles = level === undefined ? levels.map(({ name }) => name).reverse() : [level];
   for (const name of library === "cuda" ? [undefined] : new Set([ALL_LEVELS, ...singles])) {
@@ -69,7 +63,7 @@ export async function findBuild<Manifest extends LibraryManifest>(
     if (found !== manifest.sha256) {
       damaged.push(`"${path}": found ${found}, expected SHA-256 ${manifest.sha256}`);
     } else if (library === "cuda" || level !== undefined || runsHere(path, wantsBest)) {
-      return { path, manifest, cached: true };
+      return { path, manifest, cached: true as const };
     }
   }
   return undefined;
