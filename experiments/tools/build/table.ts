@@ -56,11 +56,7 @@ export function shortName(demangled: string): string {
       break;
     }
   }
-  return demangled.slice(0, end).replace(/^void /, "").replace(/tkf::/g, "").replace(
-    /\(anonymous namespace\)::/g,
-    "",
-  )
-    .trim();
+  return demangled.slice(0, end).replace(/^void |tkf::|\(anonymous namespace\)::/g, "").trim();
 }
 
 /**
@@ -93,12 +89,8 @@ export function formatTable(
       if (kernel === undefined) return "";
       const local = kernel.stackBytes > 0 ? `, ${kernel.stackBytes} B local` : "";
       if (launch === undefined) return `${kernel.registers}${local}`;
-      const share = occupancy(
-        arch,
-        kernel.registers,
-        launch.threads,
-        kernel.sharedBytes + launch.dynamicBytes,
-      );
+      const bytes = kernel.sharedBytes + launch.dynamicBytes;
+      const share = occupancy(arch, kernel.registers, launch.threads, bytes);
       return `${kernel.registers} · ${Math.round((share ?? 0) * 100)}%${local}`;
     });
     const shared = launch === undefined ? `${fixed}` : `${fixed} + ${launch.dynamicBytes}`;
