@@ -36,7 +36,7 @@ const LENGTH_TURNS = 4;
 const HUB_DTYPE: DType = "bf16";
 
 /** A part of a recipe as it is planned. */
-export interface EstimatedPart {
+interface EstimatedPart {
   readonly protocol: string;
   readonly label: string;
   readonly data: string;
@@ -45,21 +45,7 @@ export interface EstimatedPart {
   readonly hours: number;
 }
 
-export interface Estimate {
-  readonly recipe: string;
-  readonly model: string;
-  readonly parts: readonly EstimatedPart[];
-  readonly hours: number;
-  readonly weightBytes: number;
-  readonly cacheBytes: number;
-  /** Bytes next to weights and cache. */
-  readonly workBytes: number;
-  /** Whether the hub asks for an account that has accepted the model's licence. */
-  readonly isGated: boolean;
-  /** Operations per second from which hours are estimated, and the backend that they were measured on. */
-  readonly flopsPerSecond: number;
-  readonly backend: string;
-}
+type Estimate = Awaited<ReturnType<typeof estimateRecipe>>;
 
 /** The known model of a name, or of a name on the hub. */
 const findKnown = async (name: string) =>
@@ -92,7 +78,7 @@ export async function estimateRecipe(
   { values, progress }: Pick<Asked, "values" | "progress">,
   open: () => Promise<Backend>,
   measure: typeof measureSpeed = measureSpeed,
-): Promise<Estimate> {
+) {
   const name = textOf(values, "model") ?? recipe.model, { config, weights } = await readSizes(name);
   const asked = readDType(textOf(values, "dtype")),
     dtype = asked ?? (weights && typeOf(weights)) ?? HUB_DTYPE;
@@ -128,9 +114,11 @@ export async function estimateRecipe(
     weightBytes: weights !== undefined && asked === undefined ? weights.bytes : countBytes(config, dtype),
     cacheBytes: 2 * config.numLayers * config.numKvHeads * config.headDim * longest *
       DTYPES[cacheDType].blockBytes,
+    /** Next to weights and cache. */
     workBytes: PROGRAM_BYTES + Math.max(...works.map(({ keptBytes }) => keptBytes)) +
       countActivations(config, longest),
     isGated: known?.gated === true,
+    /** From which hours are estimated; measured on the backend. */
     flopsPerSecond: layerFlops / seconds,
     backend: backend.description,
   };
