@@ -25,21 +25,6 @@ prints the tables of results for a paper.
   --help
       print this`;
 
-function readOptions(args: readonly string[]) {
-  const { out = "results/report", _, "task-file": taskFile } = parseOwnFlags(
-    args,
-    ["out", "task-file"],
-    [],
-    true,
-  );
-  if (_.length === 0) {
-    throw new UsageError(
-      "Cannot make a report: found no folder of results, expected deno task report DIR… (see --help)",
-    );
-  }
-  return { folders: _.map((folder) => folder.replace(/(?<=.)\/+$/, "")), out, taskFile };
-}
-
 /** Folders that may hold results: the given one and those right below it, in their order. */
 function candidates(folder: string): string[] {
   try {
@@ -87,9 +72,15 @@ async function checkOut(out: string): Promise<void> {
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const { folders, out, taskFile } = readOptions(args);
+  const texts = ["out", "task-file"] as const;
+  const { _: folders, out = "results/report", "task-file": taskFile } = parseOwnFlags(args, texts, [], true);
+  if (folders.length === 0) {
+    throw new UsageError(
+      "Cannot make a report: found no folder of results, expected deno task report DIR… (see --help)",
+    );
+  }
   await takeTaskFile(taskFile);
-  const entries = await readEntries(folders);
+  const entries = await readEntries(folders.map((folder) => folder.replace(/(?<=.)\/+$/, "")));
   await checkOut(out);
   const pages = renderSite(entries);
   makeFolder(out);

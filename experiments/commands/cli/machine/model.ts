@@ -20,10 +20,9 @@ import type { BackendRequest } from "./backend.ts";
 import { mapShared } from "./mapped.ts";
 
 /** Numbers of layers of models that are downloaded on demand, so that a plan can be checked before the download. */
-export const REMOTE_LAYERS: ReadonlyMap<string, number> = new Map([["smollm2-135m", 30], [
-  "gemma3-270m",
-  18,
-]]);
+export const REMOTE_LAYERS: ReadonlyMap<string, number> = new Map(
+  Object.entries({ "smollm2-135m": 30, "gemma3-270m": 18 }),
+);
 
 /**
  * Reads the file of `--model` in the type of `--dtype`. A named model is downloaded first, with a progress bar.
