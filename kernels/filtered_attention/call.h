@@ -17,8 +17,8 @@ struct Call {
 
 // Floats of a thread in run_shares.
 inline size_t share_floats(const Plan& plan) {
-  return static_cast<size_t>(kFewBlock) * static_cast<size_t>(plan.padded + plan.columns) +
-         3 * static_cast<size_t>(plan.columns);
+  return static_cast<size_t>(kFewBlock) * static_cast<size_t>(plan.padded + 2 * plan.columns) +
+         2 * static_cast<size_t>(plan.columns);
 }
 
 // All KV heads of a stretch of the keys; a tile of queries and a stretch for one KV head; what one query gave to the last

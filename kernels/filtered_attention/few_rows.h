@@ -11,21 +11,33 @@ constexpr int kFewBlock = 4;
 constexpr int kFewBlock = 3;
 #endif
 
-// Adds to the sums of RB queries and 4 keys the products of their columns [c, c + count); Whole: `count` is W.
-template <class Type, int RB, bool Whole>
+// What score_few sums over the columns of a query and a key.
+struct Products {
+  static TKF_INLINE vf add(vf sum, vf key, vf query) { return key * query + sum; }
+};
+struct SquaredDistances {
+  static TKF_INLINE vf add(vf sum, vf key, vf query) {
+    const vf apart = key - query;
+    return apart * apart + sum;
+  }
+};
+
+// Adds to the sums of RB queries and 4 keys those of their columns [c, c + count); Whole: `count` is W.
+template <class Type, class Of, int RB, bool Whole>
 TKF_INLINE void add_scores(vf (&sum)[RB][4], const typename Type::Value* const (&keys)[4], const float* queries,
                            int padded, int c, int count) {
 #pragma GCC unroll 4
   for (int g = 0; g < 4; g++) {
     const vf k = Whole ? Type::load(keys[g] + c) : Type::load_part(keys[g] + c, count);
 #pragma GCC unroll 4
-    for (int r = 0; r < RB; r++) sum[r][g] += k * load(queries + r * padded + c);
+    for (int r = 0; r < RB; r++) sum[r][g] = Of::add(sum[r][g], k, load(queries + r * padded + c));
   }
 }
 
-// scores [RB, stride], columns [begin, end rounded up to W) = queries [RB, padded] times keys of a tile [.., d]; `begin`
-// is a multiple of W. Columns past `end` repeat the last key. Asks for values, see while_scored().
-template <class Type, int RB, class Keys>
+// scores [RB, stride], columns [begin, end rounded up to W) = queries [RB, padded] times keys of a tile [.., d], or their
+// squared distances; `begin` is a multiple of W. Columns past `end` repeat the last key. Asks for values, see
+// while_scored().
+template <class Type, int RB, class Of = Products, class Keys>
 inline void score_few(const float* queries, int padded, const Keys& tile, int begin, int end, int d, float* scores,
                       int stride) {
   constexpr int kQuads = W / 4;
@@ -49,8 +61,8 @@ inline void score_few(const float* queries, int padded, const Keys& tile, int be
         for (int g = 0; g < 4; g++) sum[r][g] = set1(0.0f);
       }
       int c = 0;
-      for (; c + W <= d; c += W) add_scores<Type, RB, true>(sum, at, queries, padded, c, W);
-      if (c < d) add_scores<Type, RB, false>(sum, at, queries, padded, c, d - c);
+      for (; c + W <= d; c += W) add_scores<Type, Of, RB, true>(sum, at, queries, padded, c, W);
+      if (c < d) add_scores<Type, Of, RB, false>(sum, at, queries, padded, c, d - c);
 #pragma GCC unroll 4
       for (int r = 0; r < RB; r++) {
         folded[r][quad] = fold<W / 4>(fold<W / 2>(sum[r][0], sum[r][2]), fold<W / 2>(sum[r][1], sum[r][3]));

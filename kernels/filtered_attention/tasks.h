@@ -61,34 +61,21 @@ void run_task(void* argument, int64_t index, int thread) {
   end_stretch(call, task, stretch);
 }
 
-// Scores of RB rows or fewer; see few_block.
-template <class Type, int RB>
+// score_few of `rows` rows, RB or fewer.
+template <class Type, int RB, class Of>
 static void score_rows(const float* queries, int rows, int padded, const RunOfKeys<typename Type::Value>& tile, int d,
-                float* scores, int stride) {
+                       float* scores, int stride) {
   if constexpr (RB > 1) {
-    if (rows < RB) return score_rows<Type, RB - 1>(queries, rows, padded, tile, d, scores, stride);
+    if (rows < RB) return score_rows<Type, RB - 1, Of>(queries, rows, padded, tile, d, scores, stride);
   }
-  score_few<Type, RB>(queries, padded, tile, 0, tile.count, d, scores, stride);
+  score_few<Type, RB, Of>(queries, padded, tile, 0, tile.count, d, scores, stride);
 }
 
-// Squared distances of values to one output, padded with zeros, [count].
-template <class Type>
-static void measure_distances(const float* output, const typename Type::Value* values, int64_t stride, int count, int d,
-                       float* out) {
-  const int whole = d / W * W;
-  for (int j = 0; j < count; j++) {
-    const typename Type::Value* const value = values + j * stride;
-    vf sum = {};
-    for (int c = 0; c < whole; c += W) {
-      const vf apart = Type::load(value + c) - load(output + c);
-      sum += apart * apart;
-    }
-    if (whole < d) {
-      const vf apart = Type::load_part(value + whole, d - whole) - load(output + whole);
-      sum += apart * apart;
-    }
-    out[j] = 0.0f;
-    for (int lane = 0; lane < W; lane++) out[j] += sum[lane];
+// out [rows, padded] = x [rows, d] times a factor, padded with zeros.
+inline void pad_rows(const float* x, int rows, int d, int padded, float factor, float* out) {
+  for (int r = 0; r < rows; r++) {
+    for (int c = 0; c < d; c++) out[r * padded + c] = x[r * d + c] * factor;
+    for (int c = d; c < padded; c++) out[r * padded + c] = 0.0f;
   }
 }
 
@@ -106,9 +93,9 @@ void run_shares(void* argument, int64_t row, int thread) {
   const int d = job.head_dim, padded = plan.padded, columns = plan.columns, heads = job.heads, group = plan.group;
   const float factor = static_cast<float>(job.scale) * 1.44269504088896341f;  // as in Task::start
   double* const shares = as<double>(job.shares) + query * job.num_shares;
-  float* const queries = static_cast<float*>(context_scratch(call.context, thread));
-  float *const scores = queries + kFewBlock * padded, *const sums = scores + kFewBlock * columns;
-  float *const changes = sums + columns, *const distances = changes + columns;
+  float* const rows_of = static_cast<float*>(context_scratch(call.context, thread));  // queries, then outputs
+  float *const scores = rows_of + kFewBlock * padded, *const distances = scores + kFewBlock * columns;
+  float *const sums = distances + kFewBlock * columns, *const changes = sums + columns;
   const float* const head_weights = as<float>(job.head_weights);
   const int64_t stride = int64_t{job.kv_heads} * d, end = call.sight.keys[row];
   for (int64_t j = first; j < end; j += columns) {
@@ -116,29 +103,26 @@ void run_shares(void* argument, int64_t row, int thread) {
     memset(sums, 0, sizeof(float) * 2 * static_cast<size_t>(columns));  // and changes, which stand behind them
     for (int head = 0; head < heads;) {
       const int kv_head = head / group, rows = smaller(kFewBlock, (kv_head + 1) * group - head);
-      for (int r = 0; r < rows; r++) {
-        const float* from = as<float>(job.queries) + (query * heads + head + r) * d;
-        for (int c = 0; c < padded; c++) queries[r * padded + c] = c < d ? from[c] * factor : 0.0f;
+      const int64_t own = (query * heads + head) * d, offset = j * stride + int64_t{kv_head} * d;
+      const Value *const keys = static_cast<const Value*>(job.keys.data) + offset;
+      const Value *const values = static_cast<const Value*>(job.values.data) + offset;
+      RunOfKeys<Value> tile = {keys, values, stride, j, nullptr, nullptr, count, 0, nullptr, nullptr};
+      pad_rows(as<float>(job.queries) + own, rows, d, padded, factor, rows_of);
+      score_rows<Type, kFewBlock, Products>(rows_of, rows, padded, tile, d, scores, columns);
+      if (head_weights != nullptr) {
+        tile.keys = values;
+        pad_rows(as<float>(job.out) + own, rows, d, padded, 1.0f, rows_of);
+        score_rows<Type, kFewBlock, SquaredDistances>(rows_of, rows, padded, tile, d, distances, columns);
       }
-      const int64_t offset = j * stride + int64_t{kv_head} * d;
-      const Value* keys = static_cast<const Value*>(job.keys.data) + offset;
-      const RunOfKeys<Value> tile = {keys, keys, stride, j, nullptr, nullptr, count, 0, nullptr, nullptr};
-      score_rows<Type, kFewBlock>(queries, rows, padded, tile, d, scores, columns);
       for (int r = 0; r < rows; r++) {
         const vf log_sum = set1(call.log_sums[query * heads + head + r]);
+        const vf head_weight = set1(head_weights == nullptr ? 0.0f : head_weights[head + r]);
         for (int c = 0; c < count; c += W) {
           const vf weight = exp2_vector(minimum(set1(0.0f), load(scores + r * columns + c) - log_sum));
           store(sums + c, load(sums + c) + weight);
-          store(scores + r * columns + c, weight);
-        }
-        if (head_weights == nullptr) continue;
-        const float* const output = as<float>(job.out) + (query * heads + head + r) * d;
-        for (int c = 0; c < padded; c++) queries[c] = c < d ? output[c] : 0.0f;
-        const Value* const values = static_cast<const Value*>(job.values.data) + offset;
-        measure_distances<Type>(queries, values, stride, count, d, distances);
-        for (int c = 0; c < count; c++) {
-          const float weight = scores[r * columns + c], moved = weight / larger(1.0f - weight, 0.02f);
-          changes[c] += head_weights[head + r] * moved * moved * distances[c];
+          if (head_weights == nullptr) continue;
+          const vf moved = weight / maximum(set1(0.02f), 1.0f - weight);
+          store(changes + c, load(changes + c) + head_weight * moved * moved * load(distances + r * columns + c));
         }
       }
       head += rows;
