@@ -143,47 +143,54 @@ function openScan(sequence: FilterSequence, chunk: number, trace?: DecisionTrace
   };
 }
 
-/** Sums of the signals of queries about a token, over the queries that gave some. */
+/** Sums of signals of queries about tokens, from the first one that is not decided on; and how many queries gave some. */
 class Said {
-  queries = 0;
-  attention = 0;
-  change = 0;
+  private readonly sums: ReadonlyMap<Signal | "queries", number[]>;
 
-  /** Mean over the queries, 0 where there were none. */
-  mean(name: Signal): number {
-    return this.queries === 0 ? 0 : this[name] / this.queries;
+  constructor(sums: ReadonlyMap<Signal | "queries", number[]>) {
+    this.sums = sums;
   }
-}
 
-/**
- * Adds the signals of queries, one after the other: query i has signals about the first `ends[i]` tokens.
- *
- * @param rows [queries, tokens] per signal.
- */
-function addSaid(said: readonly Said[], ends: Int32Array, rows: Signals["rows"], tokens: number): void {
-  for (const name of ["queries", ...SIGNALS] as const) {
-    const values = name === "queries" ? undefined : rows[name];
-    if (name !== "queries" && values === undefined) continue;
-    // Sums in one array while they grow: every query changes those of all tokens.
-    const sums = Float64Array.from(said, (own) => own[name]);
-    ends.forEach((end, query) => {
-      const first = query * tokens, count = Math.min(tokens, end);
-      for (let i = 0; i < count; i++) sums[i]! += values === undefined ? 1 : values[first + i]!;
+  /**
+   * Adds the signals of queries, one after the other: query i has signals about the first `ends[i]` tokens.
+   *
+   * @param ends Ascending.
+   * @param rows [queries, tokens] per signal.
+   */
+  add(ends: Int32Array, rows: Signals["rows"], tokens: number): void {
+    const reach = Math.min(tokens, ends.at(-1)!);
+    this.sums.forEach((sums, name) => {
+      while (sums.length < reach) sums.push(0);
+      ends.forEach((end, query) => {
+        if (name === "queries") return;
+        const values = rows[name]!, first = query * tokens, count = Math.min(tokens, end);
+        for (let i = 0; i < count; i++) sums[i]! += values[first + i]!;
+      });
+      for (let i = 0, first = 0; name === "queries" && i < reach; i++) {
+        while (ends[first]! <= i) first++;
+        sums[i]! += ends.length - first;
+      }
     });
-    said.forEach((own, i) => own[name] = sums[i]!);
   }
-}
 
-interface Pending {
-  /** The rule's inputs for it besides signals; none where it reads nothing else. */
-  readonly token: RowToken | undefined;
-  /** Signals of all later queries, and of the distant ones. */
-  readonly all: Said;
-  readonly distant: Said;
-}
+  /** Mean over the queries about a token, 0 where there were none. */
+  mean(name: Signal, token: number): number {
+    return this.has(token) ? this.sums.get(name)![token]! / this.sums.get("queries")![token]! : 0;
+  }
 
-function openPending(token?: RowToken): Pending {
-  return { token, all: new Said(), distant: new Said() };
+  /** Whether some query gave signals about a token. */
+  has(token: number): boolean {
+    return (this.sums.get("queries")![token] ?? 0) > 0;
+  }
+
+  /** Forgets the first tokens. */
+  forget(count: number): void {
+    this.sums.forEach((sums) => sums.splice(0, count));
+  }
+
+  fork(): Said {
+    return new Said(new Map(Array.from(this.sums, ([name, sums]) => [name, [...sums]])));
+  }
 }
 
 /** A layer of a rule that reads signals of queries about keys. */
@@ -191,18 +198,25 @@ interface Waiting {
   readonly spec: LayerSpec;
   readonly state: LayerState;
   judged: number;
-  /** Tokens from the first one that is not decided on, as far as something is known of them. */
-  readonly pending: Pending[];
+  /** The rule's inputs besides signals, where it reads any, of tokens from the first one that is not decided on. */
+  readonly tokens: RowToken[];
+  /** Signals of all later queries, and of the distant ones. */
+  readonly all: Said;
+  readonly distant: Said;
   readonly decisions: Decisions;
 }
 
-function openWaiting(
-  spec: LayerSpec,
-  state = createLayerState(spec),
-  judged = 0,
-  pending: Pending[] = [],
-): Waiting {
-  return { spec, state, judged, pending, decisions: openDecisions(spec, state) };
+function openWaiting(spec: LayerSpec): Waiting {
+  const names = ["queries", ...SIGNALS.filter((name) => spec.reads.includes(name))] as const;
+  const said = () => new Said(new Map(names.map((name) => [name, []])));
+  const state = createLayerState(spec), decisions = openDecisions(spec, state);
+  return { spec, state, judged: 0, tokens: [], all: said(), distant: said(), decisions };
+}
+
+function forkWaiting(own: Waiting): Waiting {
+  const { spec, all, distant, tokens } = own, state = cloneLayerState(own.state);
+  const said = { all: all.fork(), distant: distant.fork() };
+  return { ...own, ...said, state, tokens: [...tokens], decisions: openDecisions(spec, state) };
 }
 
 /** Rules of the attention received: thresholds over scores that come when tokens are decided. */
@@ -215,45 +229,39 @@ function openReceived(
   const of = (layer: number) => layers.find(({ spec }) => spec.layer === layer)!;
   return {
     decide({ layer, count, keys, values }: LayerView): Answer {
-      const { spec, state, pending } = of(layer);
+      const { spec, state, tokens } = of(layer);
       if (spec.reads.every((name) => (SIGNALS as readonly string[]).includes(name))) return {};
       const here = (tensor: Tensor) => backend?.read(tensor) ?? tensor;
       const reader = openTokens(spec, state, { keys: here(keys), values: here(values) }, 0, count, true);
       for (let row = 0; row < count; row++) {
-        pending.push(openPending(reader.look(state.numbers[SLOT.absorbed]!, row)));
+        tokens.push(reader.look(state.numbers[SLOT.absorbed]!, row));
         reader.absorb(row);
       }
       return {};
     },
 
     observe(layer: number, { positions, rows }: Signals): void {
-      const { spec, judged, pending } = of(layer), ahead = positions.map((position) => position - judged);
-      const tokens = Object.values(rows)[0]!.length / positions.length,
-        reach = Math.min(tokens, ahead.at(-1)!);
-      while (pending.length < reach) pending.push(openPending());
-      addSaid(pending.map(({ all }) => all), ahead, rows, tokens);
-      addSaid(
-        pending.map(({ distant }) => distant),
-        ahead.map((far) => Math.ceil(far - spec.recent / 2)),
-        rows,
-        tokens,
-      );
+      const { spec, judged, all, distant } = of(layer);
+      const ahead = positions.map((position) => position - judged);
+      const tokens = Object.values(rows)[0]!.length / positions.length;
+      all.add(ahead, rows, tokens);
+      distant.add(ahead.map((far) => Math.ceil(far - spec.recent / 2)), rows, tokens);
     },
 
     judge(layer: number, at: number): Answer {
-      const own = of(layer), { spec, state, decisions } = own, first = own.judged;
+      const own = of(layer), { spec, state, decisions, all, distant } = own, first = own.judged;
       while (judgedAt(own.judged, spec) <= at) own.judged++;
-      const count = own.judged - first, due = own.pending.splice(0, count);
+      const count = own.judged - first, due = own.tokens.splice(0, count);
       const scorer = spec.rule.memory?.open(spec, state), drop: number[] = [];
       const rows = createScanOutput(count);
       for (let row = 0; row < count; row++) {
-        const { all, distant, token = new RowToken(spec, decisions.seen) } = due[row] ?? openPending();
-        const far = distant.queries > 0 ? distant : all;
+        const token = due[row] ?? new RowToken(spec, decisions.seen);
+        const far = distant.has(row) ? distant : all;
         if (spec.reads.includes("attention")) {
-          token.attention = all.mean("attention");
-          token.distant = far.mean("attention");
+          token.attention = all.mean("attention", row);
+          token.distant = far.mean("attention", row);
         }
-        if (spec.reads.includes("change")) token.change = Math.sqrt(far.mean("change"));
+        if (spec.reads.includes("change")) token.change = Math.sqrt(far.mean("change", row));
         const raw = scorer === undefined ? spec.rule.score!(token, spec as never) : scorer.score(token);
         rows.redundancy[row] = spec.invert ? -raw : raw;
         const { skip, theta } = decisions.decide(rows.redundancy[row]!);
@@ -263,17 +271,13 @@ function openReceived(
         scorer?.settle?.(skip);
       }
       scorer?.close?.();
+      for (const said of [all, distant]) said.forget(count);
       if (count > 0) trace?.(rows, layer, chunk);
       return { drop };
     },
 
     fork(): KeySequence {
-      const copyOf = (said: Said) => Object.assign(new Said(), said);
-      const copies = layers.map(({ spec, state, judged, pending }) => {
-        const own = pending.map((one) => ({ ...one, all: copyOf(one.all), distant: copyOf(one.distant) }));
-        return openWaiting(spec, cloneLayerState(state), judged, own);
-      });
-      return openReceived(copies, chunk, trace, backend);
+      return openReceived(layers.map(forkWaiting), chunk, trace, backend);
     },
   };
 }

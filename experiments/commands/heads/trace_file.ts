@@ -18,6 +18,7 @@ import {
   nonCausal,
   readsOf,
   type ResolvedOptions,
+  SIGNALS,
   type Substitute,
   substituteOf,
 } from "../../../lib/methods/mod.ts";
@@ -81,7 +82,7 @@ export function traceInfo(
     ...(keyRule !== undefined && {
       keySide: {
         block: method.block,
-        wantsAttention: readsOf(methodOf(keyRule) as AnyRule, method).includes("attention"),
+        wantsAttention: SIGNALS.some((name) => readsOf(methodOf(keyRule) as AnyRule, method).includes(name)),
       },
     }),
     ...rest,

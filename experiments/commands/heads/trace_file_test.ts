@@ -3,7 +3,8 @@ import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
 import { UsageError } from "../../../lib/errors.ts";
 import { createDecisionTable } from "../../../lib/heads/mod.ts";
 import { withFolder } from "../testing.ts";
-import { readTrace, traceBytes, type TraceInfo } from "./trace_file.ts";
+import { resolveOptions } from "../../../lib/methods/mod.ts";
+import { readTrace, traceBytes, type TraceInfo, traceInfo } from "./trace_file.ts";
 
 Deno.test("readTrace() takes what traceBytes() made, and no missing, broken or foreign value", () =>
   withFolder(async (folder) => {
@@ -35,3 +36,15 @@ Deno.test("readTrace() takes what traceBytes() made, and no missing, broken or f
     rewrite({ name: "id", data: ["1", "2", "three"] });
     await assertRejects(() => readTrace(path), UsageError, 'found three in column "id" at row 2');
   }));
+
+Deno.test("a trace tells whether keys were decided block by block, by signals of queries", () => {
+  const rest = { version: "0", stream: "filtered", phase: "prefill" } as const;
+  const wants = (["key", "received", "leave-one-out"] as const).map((kvFusion) =>
+    traceInfo(
+      { name: "tiny", sha256: "0" },
+      resolveOptions({ side: "key", kvFusion }),
+      rest as unknown as Parameters<typeof traceInfo>[2],
+    ).keySide!.wantsAttention
+  );
+  assertEquals(wants, [false, true, true]);
+});

@@ -4,7 +4,7 @@ import type { RuleMethod } from "../method.ts";
 export const leaveOneOut: RuleMethod<"leave-one-out"> = {
   name: "leave-one-out",
   help: "how little the attention of queries from afar would change without the token",
-  reads: () => ["attention", "change"],
+  reads: () => ["change"],
   labels: { queryAware: true },
   score: ({ change }) => -change,
 };
