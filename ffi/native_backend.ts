@@ -218,7 +218,7 @@ export abstract class NativeBackend implements Backend, Disposable {
 
   /**
    * Speed of the machine with this backend, measured in about a second: multiply-adds of float32 in FLOP/s (each counts
-   * as two), and reading memory in bytes/s.
+   * as two), and reading memory in bytes/s. A GPU's throws a `KernelError`.
    */
   measureMachine(): { flopsPerSecond: number; bytesPerSecond: number } {
     const out = new Float64Array(2);

@@ -13,6 +13,8 @@ import { ensureCublasLt } from "../../ffi/build/cublaslt.ts";
 import { readBars } from "./bench_gpu/bars.ts";
 import { type AttentionSizes, decodeCase, prefillCase } from "./bench_gpu/attention.ts";
 import {
+  copyRate,
+  f32Rate,
   type FloatType,
   type Floor,
   floorOf,
@@ -43,7 +45,7 @@ Times filtered attention (dense and half skipped), matrix products by rows and t
 whole decode steps. Where python3 or TOKENFILTER_PYTHON has torch with CUDA, PyTorch runs next to attention and to products of
 bf16, and FlashInfer next to attention if it is installed. A --model runs next to llama.cpp. Times are medians of 30 turns by
 events on the device, with the L2 cache overwritten before each. The column "of peak" is the fraction reached of the peak of the device's
-memory (measured) and arithmetic (measured for f32, nominal for tensor cores). A race that fails is reported, and the
+memory (measured) and arithmetic (nominal). A race that fails is reported, and the
 others go on. Exit code 0: all well; 1: a race failed; 2: no GPU, or no build.
 
   --device N
@@ -228,11 +230,10 @@ export interface GpuBenchOptions {
 
 /** Runs the races and gives a row for each benchCase. A race that fails does not keep the others from being run. */
 export async function benchGpu(gpu: Gpu, sizes: GpuBenchSizes, options: GpuBenchOptions): Promise<GpuBench> {
-  const { flopsPerSecond, bytesPerSecond } = gpu.backend.measureMachine();
   const peak: GpuPeak = {
-    f32Flops: flopsPerSecond,
+    f32Flops: f32Rate(gpu.device),
     tensorFlops: tensorRate(gpu.device),
-    copyBytes: bytesPerSecond,
+    copyBytes: copyRate(gpu),
   };
   const rows: GpuRow[] = [], failures: { title: string; error: string }[] = [];
   const found: GpuBench = { rows, peak, floor: floorOf(gpu, sizes.turns), failures };

@@ -7,7 +7,7 @@ import { renderSite } from "../../lib/plot/mod.ts";
 import { benchGpu, describeRows, documentOf, type GpuBenchSizes } from "./bench_gpu.ts";
 import { readBars } from "./bench_gpu/bars.ts";
 import { decodeCase } from "./bench_gpu/attention.ts";
-import { floorOf, type Gpu, raceOnDevice, tensorRate, TURNS } from "./bench_gpu/device.ts";
+import { f32Rate, floorOf, type Gpu, raceOnDevice, tensorRate, TURNS } from "./bench_gpu/device.ts";
 import { stepCase } from "./bench_gpu/filter.ts";
 import { keyStepCase } from "./bench_gpu/keys.ts";
 import { randomModel } from "./bench_gpu/layer.ts";
@@ -65,6 +65,13 @@ async function emulatedGpu(): Promise<Gpu> {
     },
   };
 }
+
+Deno.test("f32Rate() is the nominal rate of an A100, an H100 and an RTX 4090", () => {
+  const device = { ordinal: 0, name: "", memoryBytes: 0, l2Bytes: 0, exclusive: false, readsHost: false };
+  const rate = (arch: number, numSms: number, clockMHz: number) =>
+    (f32Rate({ ...device, arch, numSms, clockMHz }) / 1e12).toFixed(1);
+  assertEquals([rate(80, 108, 1410), rate(90, 132, 1980), rate(89, 128, 2520)], ["19.5", "66.9", "82.6"]);
+});
 
 Deno.test("tensorRate() is the rate with sums in f32, of which a GeForce has half", () => {
   const device = { ordinal: 0, memoryBytes: 0, l2Bytes: 0, exclusive: false, readsHost: false };

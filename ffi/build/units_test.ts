@@ -66,8 +66,8 @@ Deno.test("the list of ops names every .cu file once; only the emulated library 
 Deno.test("kernels neither wait nor allocate outside the named places, so that a step can be captured", async () => {
   const forbidden =
     /\b(cu(da)?(DeviceSynchronize|StreamSynchronize|EventSynchronize|Memcpy(2D|3D)?|Memset|Malloc\w*|Free\w*|HostAlloc|StreamCreate\w*|DeviceReset|CtxSynchronize))\s*\(/g;
-  // The context itself, the measurement of the machine, and the emulator's own runtime.
-  const allowed = /^(common\/cuda_context\.cu|machine\/machine\.cu|testing\/emulator\/.*)$/;
+  // The context itself, and the emulator's own runtime.
+  const allowed = /^(common\/cuda_context\.cu|testing\/emulator\/.*)$/;
   const found: string[] = [];
   for (const [path, text] of (await readEmulated()).texts) {
     if (allowed.test(path)) continue;

@@ -79,6 +79,13 @@ int32_t memory_advise(tkf_context*, const tkf_memory_advise_args& a) {
 #endif
   return TKF_STATUS_OK;
 }
+#else
+int32_t on_cuda::machine_measure(tkf_context* context, const tkf_machine_measure_args&) {
+  return Check(context).fail(TKF_STATUS_UNSUPPORTED, "found a device, expected the CPU library");
+}
+
+// A device's memory has large pages.
+int32_t on_cuda::memory_advise(tkf_context*, const tkf_memory_advise_args&) { return TKF_STATUS_OK; }
 #endif
 
 }  // namespace tkf

@@ -105,6 +105,15 @@ export function raceOnDevice(
   return { medians: times.map(median), spreads: times.map(spread) };
 }
 
+/** Bytes per second of copies in device memory, read and written, of more than a cache holds: the best of a few. */
+export function copyRate({ backend: { memory }, device, time }: Gpu): number {
+  const bytes = Math.max(8 * device.l2Bytes, 2 ** 20);
+  using from = memory.alloc(bytes);
+  using to = memory.alloc(bytes);
+  const times = Array.from({ length: 6 }, () => time(() => memory.copy(from, to, bytes)));
+  return 2 * bytes / (Math.min(...times) / 1000);
+}
+
 /** Least times between two events: with no kernel, and with one of a single thread. */
 export interface Floor {
   /** Milliseconds. */
@@ -133,6 +142,11 @@ const TENSOR_FLOPS_PER_CLOCK: { readonly [arch: number]: number } = {
   100: 8192,
   120: 1024,
 };
+
+/** Nominal rate of multiply-adds of f32 at the highest clock, each two operations, in FLOP/s. Source: as above. */
+export function f32Rate({ arch, numSms, clockMHz }: CudaDevice): number {
+  return (arch === 80 ? 128 : 256) * numSms * clockMHz * 1e6;
+}
 
 /** Nominal rate of the tensor cores at the highest clock, in FLOP/s; undefined for a device that is not known. */
 export function tensorRate({ name, arch, numSms, clockMHz }: CudaDevice): number | undefined {

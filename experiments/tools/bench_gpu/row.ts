@@ -22,7 +22,7 @@ export interface GpuRow extends KernelRow {
 
 /** The device's peak rates, in operations and bytes per second. */
 export interface GpuPeak {
-  /** Measured: multiply-adds of f32. */
+  /** Nominal, of multiply-adds of f32. */
   readonly f32Flops: number;
   /** Nominal, of 16-bit tensor cores; undefined for a device that is not known, whose peak is then only memory. */
   readonly tensorFlops: number | undefined;
