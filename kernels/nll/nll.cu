@@ -8,17 +8,18 @@ namespace tkf {
 
 constexpr unsigned kLogitsThreads = 512;
 
-// The largest value and its first index; `poisoned` where one value is NaN.
-struct Largest {
-  float value;
-  int32_t index;
-  int32_t poisoned;
-
-  __device__ __forceinline__ void add(float other, int32_t at) {
-    if (other > value || (other == value && at < index)) value = other, index = at;
-    if (other != other) poisoned = 1;
-  }
-};
+// A number that is larger for larger values, and for lower indices of equal ones; `nan` for NaN, 0 or the largest.
+__device__ __forceinline__ unsigned long long rank_of(float value, int64_t index, unsigned long long nan = 0) {
+  if (value != value) return nan;
+  const float known = value + 0.0f;  // -0 is 0
+  uint32_t bits;
+  memcpy(&bits, &known, sizeof bits);
+  bits = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+  return static_cast<unsigned long long>(bits) << 32 | (0xffffffffu - static_cast<uint32_t>(index));
+}
+__device__ __forceinline__ int32_t index_of(unsigned long long rank) {
+  return rank == 0 ? 0 : static_cast<int32_t>(0xffffffffu - static_cast<uint32_t>(rank));
+}
 
 // A thread's, then a block's, sum of e^(x - shift), and if COMPARES of e^(x - shift) * (x - other); terms of e^... = 0
 // are 0.
@@ -47,7 +48,7 @@ struct LogSum {
 struct LogitsShared {
   double sums[kLogitsThreads / 32];
   float values[kLogitsThreads / 32];
-  int32_t indices[kLogitsThreads / 32];
+  unsigned long long ranks[kLogitsThreads / 32];
 };
 
 template <bool COMPARES>
@@ -56,15 +57,6 @@ __device__ __forceinline__ LogSum<COMPARES> block_log_sum(LogSum<COMPARES> mine,
   const double factor = mine.sum == 0 ? 0.0 : exp(static_cast<double>(mine.shift) - static_cast<double>(shift));
   LogSum<COMPARES> all = {shift, block_sum(mine.sum * factor, shared.sums), 0};
   if (COMPARES) all.weighted = block_sum(mine.weighted * factor, shared.sums);
-  return all;
-}
-
-__device__ __forceinline__ Largest block_largest(Largest mine, LogitsShared& shared) {
-  Largest all;
-  all.value = block_max(mine.value, shared.values);
-  // The lowest index wins: the largest of its negative.
-  all.index = -block_max(mine.value == all.value ? -mine.index : -INT32_MAX, shared.indices);
-  all.poisoned = block_max(mine.poisoned, shared.indices);
   return all;
 }
 
@@ -99,6 +91,8 @@ __global__ void __launch_bounds__(kLogitsThreads) nll_kernel(const float* logits
   }
 }
 
+constexpr unsigned long long kNanRank = ~0ull;  // where a value is NaN, there is no largest
+
 __global__ void __launch_bounds__(kLogitsThreads)
     logits_compare_kernel(const float* base, const float* other, const int32_t* targets, int64_t rows, int64_t vocab,
                           double* nll, double* base_nll, double* kl, uint8_t* agree, int* fault) {
@@ -107,18 +101,18 @@ __global__ void __launch_bounds__(kLogitsThreads)
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const float *p = base + row * vocab, *q = other + row * vocab;
     LogSum<true> of_base = {-INFINITY, 0, 0}, of_other = {-INFINITY, 0, 0};
-    Largest top = {-INFINITY, INT32_MAX, 0}, other_top = {-INFINITY, INT32_MAX, 0};
+    unsigned long long top = 0, other_top = 0;
     for (int64_t i = threadIdx.x; i < vocab; i += blockDim.x) {
       const float a = p[i], b = q[i];
       of_base.add(a, b);
       of_other.add(b, b);
-      top.add(a, static_cast<int32_t>(i));
-      other_top.add(b, static_cast<int32_t>(i));
+      top = Max::of(top, rank_of(a, i, kNanRank));
+      other_top = Max::of(other_top, rank_of(b, i, kNanRank));
     }
     of_base = block_log_sum(of_base, shared);
     of_other = block_log_sum(of_other, shared);
-    top = block_largest(top, shared);
-    other_top = block_largest(other_top, shared);
+    top = block_max(top, shared.ranks);
+    other_top = block_max(other_top, shared.ranks);
     if (threadIdx.x == 0) {
       const double log_p = of_base.value(), log_q = of_other.value();
       base_nll[row] = loss_of(p, targets[row], vocab, log_p, fault);
@@ -128,7 +122,7 @@ __global__ void __launch_bounds__(kLogitsThreads)
       const double mean = of_base.weighted * exp(-log(of_base.sum));
       const double divergence = mean - log_p + log_q;
       kl[row] = divergence < 0 ? 0.0 : divergence;
-      agree[row] = top.poisoned == 0 && other_top.poisoned == 0 && top.index == other_top.index;
+      agree[row] = top != kNanRank && other_top != kNanRank && index_of(top) == index_of(other_top);
     }
   }
 }
@@ -137,19 +131,6 @@ __global__ void __launch_bounds__(kLogitsThreads)
 
 constexpr int kArgmaxEach = 16;  // values of a thread, all under way at once
 constexpr int64_t kArgmaxBlock = int64_t{kArgmaxEach} * kLogitsThreads;
-
-// A number that is larger for larger values, and for lower indices of equal ones; 0 for NaN.
-__device__ __forceinline__ unsigned long long rank_of(float value, int64_t index) {
-  if (value != value) return 0;
-  const float known = value + 0.0f;  // -0 is 0
-  uint32_t bits;
-  memcpy(&bits, &known, sizeof bits);
-  bits = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-  return static_cast<unsigned long long>(bits) << 32 | (0xffffffffu - static_cast<uint32_t>(index));
-}
-__device__ __forceinline__ int32_t index_of(unsigned long long rank) {
-  return rank == 0 ? 0 : static_cast<int32_t>(0xffffffffu - static_cast<uint32_t>(rank));
-}
 
 // Block (part of a row, row): the largest of kArgmaxBlock values. ids [rows] where the row has one part, else ranks
 // [rows, parts].
