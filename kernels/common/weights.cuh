@@ -35,25 +35,15 @@ struct Weight16 {
 using WeightF16 = Weight16<false>;
 using WeightBf16 = Weight16<true>;
 
-// One value at a time, for rows that do not begin at 16-byte addresses.
-struct SingleF32 {
-  static constexpr int VALUES = 1, BYTES = 4, LANES = 1, RUNS = 1, RUN = 1, ALIGN = 4;
+// One value at a time, for rows at any address.
+template <class T>
+struct Single {
+  static constexpr int VALUES = 1, BYTES = sizeof(T), LANES = 1, RUNS = 1, RUN = 1;
   static __device__ __forceinline__ int offset(int, int) { return 0; }
   static __device__ __forceinline__ void decode(const uint8_t* block, int, float* w) {
-    w[0] = __ldg(reinterpret_cast<const float*>(block));
+    w[0] = static_cast<float>(__ldg(reinterpret_cast<const T*>(block)));
   }
 };
-template <bool BF16>
-struct Single16 {
-  static constexpr int VALUES = 1, BYTES = 2, LANES = 1, RUNS = 1, RUN = 1, ALIGN = 2;
-  static __device__ __forceinline__ int offset(int, int) { return 0; }
-  static __device__ __forceinline__ void decode(const uint8_t* block, int, float* w) {
-    const uint32_t bits = __ldg(reinterpret_cast<const uint16_t*>(block));
-    w[0] = BF16 ? bfloat16_bits_to_float(bits) : half_bits_to_float(bits);
-  }
-};
-using SingleF16 = Single16<false>;
-using SingleBf16 = Single16<true>;
 
 // ---- blocks of 32 values, two lanes each ----
 
@@ -329,22 +319,16 @@ void with_weight(int dtype, F&& body) {
     default: with_blocks(dtype, body); break;
   }
 }
-// Host: the same, dense types value by value unless `whole`.
-template <class F>
-void with_weight(int dtype, bool whole, F&& body) {
-  switch (whole ? -1 : dtype) {
-    case TKF_DTYPE_F32: body(SingleF32()); break;
-    case TKF_DTYPE_F16: body(SingleF16()); break;
-    case TKF_DTYPE_BF16: body(SingleBf16()); break;
-    default: with_weight(dtype, body); break;
-  }
+
+inline bool is_dense(int dtype) {
+  return dtype == TKF_DTYPE_F32 || dtype == TKF_DTYPE_F16 || dtype == TKF_DTYPE_BF16;
 }
 
 // Host: what an address must be divisible by, so that the blocks of an element type can be loaded; dense types can
 // always be loaded value by value.
 inline uintptr_t weight_alignment(int dtype) {
-  uintptr_t alignment = 1;
-  with_weight(dtype, false, [&](auto weight) { alignment = decltype(weight)::ALIGN; });
+  uintptr_t alignment = dtype == TKF_DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);
+  with_blocks(dtype, [&](auto weight) { alignment = decltype(weight)::ALIGN; });
   return alignment;
 }
 

@@ -50,13 +50,17 @@ int32_t launch_embedding(tkf_context* context, const char* name, const tkf_buffe
                          int64_t cols, const int32_t* ids, int64_t count, float scale, float* out) {
   const uintptr_t alignment = weight_alignment(dtype);
   if (!is_aligned(table.data, alignment)) return cuda_misaligned(context, name, alignment);
-  const bool whole = is_aligned(table.data, 16) && cols % 8 == 0 && count % 8 == 0;
-  with_weight(dtype, whole, [&](auto weight) {
+  const auto launch = [&](auto weight) {
     using Weight = decltype(weight);
     const unsigned threads = row_threads(4 * (cols / Weight::VALUES * Weight::LANES), 256);
     TKF_LAUNCH(cuda_stream(context), (embedding_kernel<Weight>), grid_of(count, cols), threads, 0, as<uint8_t>(table),
                vocab, cols, ids, count, scale, out, cuda_fault(context));
-  });
+  };
+  if (is_dense(dtype)) {
+    with_type(dtype, [&](auto zero) { launch(Single<decltype(zero)>()); });
+  } else {
+    with_blocks(dtype, launch);
+  }
   return cuda_launched(context, "embedding");
 }
 

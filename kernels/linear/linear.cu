@@ -26,8 +26,6 @@ constexpr int64_t kMostRows = 4096, kMostWeightBytes = int64_t{16} << 20;
 // Rows of x whose parts are stacked, of all or of a list of them, and bytes of what comes of them.
 constexpr int64_t kMostStacked = 64, kMostStackedOfList = 256, kMostStackedBytes = int64_t{64} << 20;
 
-bool is_dense(int dtype) { return dtype == TKF_DTYPE_F32 || dtype == TKF_DTYPE_F16 || dtype == TKF_DTYPE_BF16; }
-
 int32_t cublaslt_failed(tkf_context* context, int32_t status) {
   cuda_cublaslt(context)->failure(context->message, sizeof context->message);
   context->launch_status = status;
