@@ -67,16 +67,18 @@ CublasLt* cuda_cublaslt(const tkf_context* context);
 // small, which the launcher answers with cuda_short. One call uses it at a time: work of a stream is in order. A graph
 // that is recorded meanwhile keeps it: a larger workspace is then another one.
 void* cuda_workspace(tkf_context* context, size_t bytes);
-// What the last product of many rows left in the workspace: rows [first, first + rows) of x [.., k] in parts.
+// What the last product in parts left in the workspace: rows [first, first + rows) of x [.., k] in parts, and sums of
+// groups of their values, where there are any.
 struct SplitRows {
   const float* x;
   const uint16_t* parts;  // nullptr: none
   int64_t first, rows, k;
-  int type;  // of the parts
+  int num_parts, group_size;
   unsigned long long capture;  // the capture that recorded it, or 0
 
   bool operator==(const SplitRows& o) const {
-    return x == o.x && parts == o.parts && first == o.first && rows == o.rows && k == o.k && type == o.type &&
+    return x == o.x && parts == o.parts && first == o.first && rows == o.rows && k == o.k &&
+           num_parts == o.num_parts && group_size == o.group_size &&
            capture == o.capture;
   }
 };

@@ -1,5 +1,8 @@
 // out = x W' for few rows of x (memory-bound): each weight is read once, dequantized in a register and used for all rows.
-// Four warps share a few rows of weights along k; their sums are added in shared memory.
+// Four warps share a few rows of weights along k; their sums are added in shared memory. From 5 rows on by tensor cores
+// (few_rows_mma.cuh), for 16-bit weights and quantised ones; of many rows where there is no cuBLASLt.
+#include <algorithm>
+
 #include "../common/launch.h"
 #include "../common/reduce.cuh"
 #include "../common/weights.cuh"
@@ -139,7 +142,10 @@ void launch(tkf_context* context, const float* x, const ProductSet& products, co
              list, k, cuda_fault(context));
 }
 
-// By tensor cores; k > 0.
+// Rows of x whose parts are made at a time.
+constexpr int32_t kMostRowsInParts = 4096;
+
+// By tensor cores; k > 0. What the last product split serves again.
 template <class Weight>
 int32_t launch_mma(tkf_context* context, const float* x, const ProductSet& products, const RowList& list, int64_t k) {
   constexpr int num_parts = kPartsOfX<Weight>;
@@ -149,26 +155,24 @@ int32_t launch_mma(tkf_context* context, const float* x, const ProductSet& produ
   const size_t bytes =
       static_cast<size_t>(Pieces::bytes_of(2 * num_parts * stride) + Pieces::bytes_of(4 * int64_t{list.rows}) +
                           Pieces::bytes_of(4 * num_groups));
+  const SplitRows known = cuda_split_rows(context);
   void* const memory = cuda_workspace(context, bytes);
   if (memory == nullptr) return cuda_short(context, bytes);
   Pieces pieces(memory);
   uint16_t* const parts = pieces.take<uint16_t>(num_parts * stride);
   float* const scales = num_parts == 3 ? nullptr : pieces.take<float>(list.rows);
   if (num_groups > 0) groups.sums = pieces.take<float>(num_groups);
-  const Stream stream = cuda_stream(context);
-  const unsigned threads = row_threads(padded_k, kSplitThreads);
-  if constexpr (num_parts == 3) {
-    TKF_LAUNCH(stream, (split_bf16_kernel<true>), grid_of(list.rows, 1), threads, 0, x, list, k, padded_k, parts,
-               stride, cuda_fault(context));
-  } else {
-    TKF_LAUNCH(stream, (split_f16_kernel<true>), grid_of(list.rows, 1), threads, 0, x, list, k, padded_k, parts,
-               parts + stride, scales, groups, cuda_fault(context));
+  const SplitRows own = {x, parts, list.first, list.rows, k, num_parts, groups.size, cuda_capture(context)};
+  if (list.kept != nullptr || !(known == own)) {
+    split_rows(context, x, list, k, padded_k, num_parts, parts, scales, groups);
   }
   const ProductSet tiles = products.in_tiles(kMmaRows);
   const unsigned jobs = grid_of(tiles.tiles * ((list.rows + kMmaRowsOfX - 1) / kMmaRowsOfX), 1);
-  TKF_LAUNCH(stream, (few_rows_mma_kernel<Weight>), jobs, kMmaThreads, 0, parts, stride, scales, groups.sums, tiles,
-             list, k, cuda_fault(context));
-  return cuda_launched(context, "linear");
+  TKF_LAUNCH(cuda_stream(context), (few_rows_mma_kernel<Weight>), jobs, kMmaThreads, 0, parts, stride, scales,
+             groups.sums, tiles, list, k, cuda_fault(context));
+  const int32_t status = cuda_launched(context, "linear");
+  if (status == TKF_STATUS_OK && list.kept == nullptr) cuda_split_rows(context) = own;
+  return status;
 }
 
 }  // namespace
@@ -181,7 +185,11 @@ int32_t linear_few_rows(tkf_context* context, const float* x, int dtype, const P
     using Weight = decltype(format);
     if constexpr (Weight::VALUES >= 8) {
       if (k > 0 && list.rows > 4) {
-        status = launch_mma<Weight>(context, x, products, list, k);
+        RowList some = list;
+        for (; some.first < list.rows && status == TKF_STATUS_OK; some.first += kMostRowsInParts) {
+          some.rows = static_cast<int32_t>(std::min<int64_t>(list.rows - some.first, kMostRowsInParts));
+          status = launch_mma<Weight>(context, x, products, some, k);
+        }
         done = true;
         return;
       }

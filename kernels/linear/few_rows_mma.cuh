@@ -6,7 +6,6 @@
 #include "../common/reduce.cuh"
 #include "few_rows.cuh"
 #include "quants.cuh"
-#include "split.cuh"
 
 namespace tkf {
 

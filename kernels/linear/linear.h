@@ -79,6 +79,16 @@ __device__ __forceinline__ WeightTile tile_of(const ProductSet& p, int64_t tile)
           first + ROWS / 2};
 }
 
+// Sums of groups of `size` values, 16 or 32, of rows in parts: [rows, padded k / size]. NULL: none.
+struct GroupSums {
+  float* sums;
+  int size;
+};
+
+// Rows of x as parts: three of bf16, or two of f16 with scales [rows] (split.cuh).
+void split_rows(tkf_context* context, const float* x, const RowList& list, int64_t k, int64_t padded_k, int num_parts,
+                uint16_t* parts, float* scales, const GroupSums& groups);
+
 // Products of few rows of x (few_rows.cu). x and dense weights lie at addresses divisible by 16, and k is a multiple of 8.
 int32_t linear_few_rows(tkf_context* context, const float* x, int dtype, const ProductSet& products,
                         const RowList& list, int64_t k);

@@ -2,8 +2,9 @@
 //
 // For f16 and quantised weights: v = scale * (high + low), f16, where `scale` is a power of two that puts the row's
 // largest value in [2^14, 2^15): 22 bits of each value, and nothing of the row overflows. For bf16 weights: v = high +
-// middle + low, bf16, all 24 bits. Parts are [parts][rows][padded k] with zeros from k on. Infinity and NaN go into the
-// first part alone; the product of a row that holds one is infinite or NaN.
+// middle + low, bf16, all 24 bits. Rows lie at addresses that 16 divides, and k is a multiple of 4. Parts are
+// [parts][rows][padded k] with zeros from k on. Infinity and NaN go into the first part alone; the product of a row that
+// holds one is infinite or NaN.
 #pragma once
 #include "../common/reduce.cuh"
 #include "../common/weights.cuh"
@@ -12,10 +13,6 @@
 namespace tkf {
 
 constexpr unsigned kSplitThreads = 256;
-
-// Rows of parts are multiples of this.
-constexpr int64_t kPaddedValues = 32;
-inline int64_t padded(int64_t k) { return (k + kPaddedValues - 1) / kPaddedValues * kPaddedValues; }
 
 // Bits of |v| where it is finite, else 0: ordered as the numbers are.
 __device__ __forceinline__ uint32_t finite_magnitude(float v) {
@@ -32,22 +29,14 @@ __device__ __forceinline__ int scale_exponent(uint32_t largest) {
 }
 
 // What a thread of a block that splits a row of k values takes at a time: four values each, of kSplitEach places that
-// are all loaded before the first is used. Zeros from k on. WIDE: rows of whole fours at addresses that 16 divides.
+// are all loaded before the first is used. Zeros from k on.
 constexpr int kSplitEach = 4;
-template <bool WIDE>
 __device__ __forceinline__ void load_split(const float* from, int64_t k, int64_t first, float4 v[kSplitEach]) {
 #pragma unroll
   for (int e = 0; e < kSplitEach; e++) {
     const int64_t j = first + 4 * static_cast<int64_t>(threadIdx.x + e * blockDim.x);
     v[e] = {0, 0, 0, 0};
-    if constexpr (WIDE) {
-      if (j < k) v[e] = *reinterpret_cast<const float4*>(from + j);
-    } else {
-      if (j < k) v[e].x = from[j];
-      if (j + 1 < k) v[e].y = from[j + 1];
-      if (j + 2 < k) v[e].z = from[j + 2];
-      if (j + 3 < k) v[e].w = from[j + 3];
-    }
+    if (j < k) v[e] = *reinterpret_cast<const float4*>(from + j);
   }
 }
 // Four 16-bit values.
@@ -64,14 +53,7 @@ __device__ __forceinline__ void store_f16_parts(float v, float factor, uint16_t*
   *low = finite_magnitude(v) == 0 ? static_cast<uint16_t>(0) : float_to_half_bits(rest);
 }
 
-// Sums of groups of `size` values, 16 or 32, of the rows in parts: [rows, padded / size]. NULL: none.
-struct GroupSums {
-  float* sums;
-  int size;
-};
-
 // Rows of x, a block of threads each: high and low parts [rows, padded], scales [rows].
-template <bool WIDE>
 __global__ void __launch_bounds__(kSplitThreads)
     split_f16_kernel(const float* x, RowList list, int64_t k, int64_t padded_k, uint16_t* high, uint16_t* low,
                      float* scales, GroupSums groups, int* fault) {
@@ -84,7 +66,7 @@ __global__ void __launch_bounds__(kSplitThreads)
     const float* from = x + max(list.row(i, fault), static_cast<int64_t>(0)) * k;
     uint32_t largest = 0;
     for (int64_t first = 0; first < k; first += step) {
-      load_split<WIDE>(from, k, first, v);
+      load_split(from, k, first, v);
 #pragma unroll
       for (int e = 0; e < kSplitEach; e++) {
         largest = max(max(largest, max(finite_magnitude(v[e].x), finite_magnitude(v[e].y))),
@@ -94,7 +76,7 @@ __global__ void __launch_bounds__(kSplitThreads)
     const int exponent = scale_exponent(block_max(largest, shared));
     const float factor = power_of_two(-exponent);
     for (int64_t first = 0; first < padded_k; first += step) {
-      if (step < k) load_split<WIDE>(from, k, first, v);  // else they are there
+      if (step < k) load_split(from, k, first, v);  // else they are there
 #pragma unroll
       for (int e = 0; e < kSplitEach; e++) {
         const int64_t j = first + 4 * static_cast<int64_t>(threadIdx.x + e * blockDim.x), at = i * padded_k + j;
@@ -128,7 +110,6 @@ __device__ __forceinline__ void split_bf16(float v, uint16_t* high, uint16_t* mi
 
 // Rows of x: three parts [rows, padded], `stride` values apart. The first two are cut off, not rounded: nothing becomes
 // infinite, and the last is exact.
-template <bool WIDE>
 __global__ void __launch_bounds__(kSplitThreads)
     split_bf16_kernel(const float* x, RowList list, int64_t k, int64_t padded_k, uint16_t* parts, int64_t stride,
                       int* fault) {
@@ -139,7 +120,7 @@ __global__ void __launch_bounds__(kSplitThreads)
     const float* from = x + max(list.row(i, fault), static_cast<int64_t>(0)) * k;
     for (int64_t first = 0; first < padded_k; first += step) {
       float4 v[kSplitEach];
-      load_split<WIDE>(from, k, first, v);
+      load_split(from, k, first, v);
 #pragma unroll
       for (int e = 0; e < kSplitEach; e++) {
         const int64_t j = first + 4 * static_cast<int64_t>(threadIdx.x + e * blockDim.x);
