@@ -85,8 +85,8 @@ export interface LogitComparison {
 }
 
 /**
- * Rounding of products with weights on the CPU. `exact` (f32) rounds nothing; `bf16` rounds every factor in products of
- * more than 8 rows. Fewer rows are exact in both.
+ * Rounding of products with weights. `exact` (f32) rounds nothing; `bf16` rounds every factor in products of more than
+ * 8 rows (on a GPU more than 16, or 64 by quantised weights). Fewer rows are exact in both.
  */
 export const PRODUCTS = ["exact", "bf16"] as const;
 /** @internal One of {@linkcode PRODUCTS}. */

@@ -43,6 +43,8 @@ export class CudaBackend extends NativeBackend {
    * @internal
    */
   readonly memory: DeviceMemory;
+  /** See {@linkcode Backend.products}. */
+  products?: NonNullable<Backend["products"]>;
   readonly #cuda: CudaContext;
 
   /** Use {@linkcode openCuda}. Takes the context and the memory over. */
@@ -111,6 +113,19 @@ export class CudaBackend extends NativeBackend {
   useDependentLaunch(use: boolean): boolean {
     const uses = this.#cuda.useDependentLaunch(use);
     if (uses) this.#launchRecordedPair();
+    return uses;
+  }
+
+  /**
+   * Whether cuBLASLt multiplies factors that are rounded to bf16, instead of in parts as accurate as f32: a third of the
+   * products. Up to 16 rows are exact, and up to 64 by quantised weights.
+   *
+   * @returns Whether it does now: false without cuBLASLt.
+   */
+  useBf16(use: boolean): boolean {
+    const uses = this.#cuda.useBf16(use);
+    if (uses) this.products = "bf16";
+    else delete this.products;
     return uses;
   }
 

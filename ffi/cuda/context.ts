@@ -75,7 +75,16 @@ export class CudaContext extends KernelContext<CudaLibrary> {
     return this.#use("tkf_cuda_dependent_launch_use", "dependent launches", use);
   }
 
-  #use(name: "tkf_cuda_wgmma_use" | "tkf_cuda_dependent_launch_use", words: string, use: boolean): boolean {
+  /** See {@linkcode CudaBackend.useBf16}. */
+  useBf16(use: boolean): boolean {
+    return this.#use("tkf_products_use", "products in bf16", use);
+  }
+
+  #use(
+    name: "tkf_cuda_wgmma_use" | "tkf_cuda_dependent_launch_use" | "tkf_products_use",
+    words: string,
+    use: boolean,
+  ): boolean {
     const status = this.library.symbols[name](this.pointer, use ? 1 : 0);
     if (status === STATUS.unsupported) return false;
     this.check(name, status);

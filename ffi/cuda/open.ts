@@ -1,4 +1,5 @@
 /** Opening the CUDA library on a device. */
+import { PRODUCTS, type Products } from "../../lib/backend.ts";
 import { expectInteger, expectOptions, NativeLibraryError, type TypeName } from "../../lib/errors.ts";
 import type { CudaManifest } from "../build/cuda.ts";
 import { findLibrary, loadLibrary, namedLibrary } from "../library.ts";
@@ -25,6 +26,8 @@ export interface CudaOptions {
    * `deno task test:gpu` has passed with this device, driver and build; `TOKENFILTER_GPU_TESTED=none` ignores that.
    */
   readonly wgmma?: boolean;
+  /** Rounding of products with weights, see {@linkcode CudaBackend.useBf16}. Default `exact`. */
+  readonly products?: Products;
   /** Launches that overlap, see {@linkcode CudaBackend.useDependentLaunch}. Default as of `wgmma`. */
   readonly dependentLaunch?: boolean;
   /**
@@ -45,6 +48,7 @@ const OPTIONS: Record<keyof CudaOptions, TypeName> = {
   device: "number",
   library: "string",
   wgmma: "boolean",
+  products: "string",
   dependentLaunch: "boolean",
   reuse: "boolean",
   build: "boolean",
@@ -73,8 +77,11 @@ const OPTIONS: Record<keyof CudaOptions, TypeName> = {
  */
 export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> {
   expectOptions(options, OPTIONS);
-  const { device: ordinal = 0 } = options;
+  const { device: ordinal = 0, products = "exact" } = options;
   expectInteger("device", ordinal, 0);
+  if (!PRODUCTS.includes(products)) {
+    throw new RangeError(`Cannot use products "${products}": expected ${PRODUCTS.join(", ")}`);
+  }
   const driver = openDriver(), device = driver.device(ordinal);
   const builds = options.build && namedLibrary("cuda", options.library) === undefined;
   if (builds) {
@@ -108,6 +115,12 @@ export async function openCuda(options: CudaOptions = {}): Promise<CudaBackend> 
       await ensureCublasLt(manifest.nvcc, { onProgress, pauseMs: CUBLASLT_PAUSE_MS });
     }
     loadCublasLt(context);
+    if (products === "bf16" && !backend.useBf16(true)) {
+      throw new NativeLibraryError(
+        `Cannot round products to bf16 on ${memory.description}: ${context.message}; ` +
+          "use exact ones, or install cuBLASLt: python3 -m pip install nvidia-cublas",
+      );
+    }
     return backend;
   } catch (error) {
     memory[Symbol.dispose]();

@@ -33,7 +33,7 @@ struct CudaContext final : tkf_context {
   std::vector<void*> old_workspaces;  // that graphs may still use
   SplitRows split = {};
   int num_sms = 0, arch = 0;
-  bool wgmma = false, dependent = false;
+  bool wgmma = false, dependent = false, bf16 = false;
   std::unique_ptr<CublasLt> cublaslt;
 
   ~CudaContext() override {
@@ -75,6 +75,7 @@ int cuda_arch(const tkf_context* context) { return cuda(context)->arch; }
 CublasLt* cuda_cublaslt(const tkf_context* context) { return cuda(context)->cublaslt.get(); }
 
 bool cuda_wgmma(const tkf_context* context) { return cuda(context)->wgmma; }
+bool cuda_bf16(const tkf_context* context) { return cuda(context)->bf16; }
 
 void* cuda_workspace(tkf_context* context, size_t bytes) {
   CudaContext* const own = cuda(context);
@@ -125,8 +126,11 @@ int32_t tkf_context_levels(void) { return 0; }
 
 int32_t tkf_products_use(tkf_context* context, int32_t products) {
   tkf::Check check(context);
-  check.require(products == TKF_PRODUCTS_EXACT, TKF_STATUS_UNSUPPORTED,
-                "found other products than exact ones (0), expected those: the CUDA library has no others");
+  const bool bf16 = products == TKF_PRODUCTS_BF16;
+  check.require(bf16 || products == TKF_PRODUCTS_EXACT, TKF_STATUS_UNSUPPORTED,
+                "found other products than exact ones (0) and those in bf16 (1)");
+  check.require(!bf16 || tkf::cuda_cublaslt(context) != nullptr, TKF_STATUS_UNSUPPORTED, "found no cuBLASLt");
+  if (check.ok()) tkf::cuda(context)->bf16 = bf16;
   return check.status();
 }
 

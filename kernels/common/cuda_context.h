@@ -57,6 +57,7 @@ int cuda_arch(const tkf_context* context);  // 10 * major + minor, such as 90; 0
 // Whether this build's kernels wait for those before them: code for the device's own generation (rows/rows.cu).
 bool cuda_kernels_wait();
 bool cuda_wgmma(const tkf_context* context);  // whether tkf_cuda_wgmma_use has asked for wgmma and TMA
+bool cuda_bf16(const tkf_context* context);   // whether tkf_products_use has asked for products in bf16
 
 // What serves matrix products of many rows: one word or two for the context's description.
 const char* cuda_products(const tkf_context* context);

@@ -51,7 +51,8 @@ extern "C" {
 #define TKF_DTYPE_BF16 30
 #define TKF_DTYPE_MXFP4 39
 
-/* Products with weights: in f32; or so up to 8 rows, and of more rows with every factor rounded to bf16. */
+/* Products with weights: in f32; or so up to 8 rows, and of more rows with every factor rounded to bf16. The CUDA library:
+ * of more than 16 rows, and 64 by quantised weights; where rows of k values are not whole pieces of 16 bytes, in f32. */
 #define TKF_PRODUCTS_EXACT 0
 #define TKF_PRODUCTS_BF16 1
 
@@ -126,7 +127,7 @@ TKF_API const char* tkf_context_description(tkf_context* context);
 TKF_API int32_t tkf_context_best_level(void);
 TKF_API int32_t tkf_context_levels(void);
 /* How a context multiplies with weights from now on, TKF_PRODUCTS_…; exact at first. Those in bf16 need level avx512, and
- * AMX or AVX512-BF16. The CUDA library has exact ones alone. */
+ * AMX or AVX512-BF16; on a device, cuBLASLt. */
 TKF_API int32_t tkf_products_use(tkf_context* context, int32_t products);
 /* Loads a BLAS (a shared library that exports cblas_sgemm, also with OpenBLAS's `scipy_` prefix) for products of
  * many rows; without one the built-in kernel serves. `path` is a NUL-terminated UTF-8 string. The CUDA library takes a

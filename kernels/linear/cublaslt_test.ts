@@ -3,11 +3,14 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { findCompiler, run } from "../../ffi/build/command.ts";
 import { cublasLtPlaces, loadCublasLt } from "../../ffi/cuda/cublaslt.ts";
 import { KernelError, NativeLibraryError } from "../../lib/errors.ts";
+import { fromBf16, toBf16 } from "../../lib/half.ts";
+import { dequantize } from "../../lib/reference/dequantize.ts";
+import { f32Data } from "../../lib/tensor.ts";
 import { RUNS_SLOW } from "../../lib/testing.ts";
 import { openEmulated, testEmulated } from "../../ffi/cuda/testing.ts";
 import { decisionsOf, type DeviceWay, deviceWay, isSampled } from "../testing/ways.ts";
 import { assertNear } from "../testing/inputs.ts";
-import { LINEAR_CASES, type LinearCase } from "./cases.ts";
+import { LINEAR_CASES, type LinearCase, MULTIPLIED } from "./cases.ts";
 import { barOf, checkSlots, prepare } from "./testing.ts";
 
 /** testdata/fake_cublaslt.cpp, compiled: checks what it is called with, computes plainly, counts. */
@@ -41,6 +44,8 @@ function load(device: DeviceWay, path: string): void {
   const { context } = device;
   context.check("tkf_blas_load", context.library.symbols.tkf_blas_load(context.pointer, bytes));
 }
+
+const round = (values: Float32Array) => values.map((value) => fromBf16(toBf16(value)));
 
 function check(device: DeviceWay, c: LinearCase, seed: number): void {
   const { x, weight, expected, sizes } = prepare(c, seed);
@@ -85,8 +90,13 @@ testEmulated("linear() by cuBLASLt goes through weights and rows in pieces where
   fake.fake_mode(0);
   const before = counts();
   check(device, { dtype: "q8_0", rows: 65, n: 65, k: 32_800 }, 1); // 16 MiB hold parts of 64 rows of weights
-  check(device, { dtype: "f16", rows: 4097, n: 2, k: 32 }, 1);
+  const long: LinearCase = { dtype: "f16", rows: 4097, n: 2, k: 32 }, slots = [3, 4096];
+  check(device, long, 1);
   assertEquals(since(before)[1], 2 * 2 + 2);
+  const { x, weight } = prepare(long, 1), out = device.empty(long.rows, long.n);
+  device.backend.linear(device.on(x), device.on(weight), out, decisionsOf(device, long.rows, slots));
+  checkSlots(device, long, out, slots, 1);
+  assertEquals(since(before)[1], 2 * 2 + 2 + 2);
 });
 
 testEmulated(
@@ -112,6 +122,53 @@ testEmulated(
       }
     }
     fake.fake_mode(0);
+  },
+);
+
+testEmulated(
+  "linear() in bf16 is the product of rounded factors by cuBLASLt, exact where rows are few, of all types",
+  async () => {
+    const device = await openDevice(), { backend } = device;
+    assertEquals([backend.useBf16(true), backend.products], [false, undefined]);
+    load(device, path);
+    fake.fake_mode(0);
+    assertEquals([backend.useBf16(true), backend.products], [true, "bf16"]);
+    assert(backend.description.endsWith(", products in bf16"), backend.description);
+    const types = [...MULTIPLIED, "iq4_xs" as const], before = counts();
+    for (const [i, dtype] of types.entries()) {
+      const isBlocks = DTYPES[dtype].blockSize > 1, few = isBlocks ? 64 : 16;
+      for (const rows of [few, 71]) {
+        const c = { dtype, rows, n: 35, k: 256 }, { x, weight, sizes, expected: exact } = prepare(c, i + 1);
+        const out = device.empty(rows, c.n), xOn = device.on(x), weightOn = device.on(weight);
+        backend.linear(xOn, weightOn, out);
+        const found = device.values(out), what = `${rows} by ${dtype}`;
+        if (rows === few) {
+          assertNear(found, exact, barOf(device, c), what, (at) => sizes[at]!);
+          continue;
+        }
+        const xs = round(f32Data(x)), ws = round(dequantize(weight, 0, c.n * c.k));
+        const rounded = Float64Array.from(found, (_, at) => {
+          const row = Math.floor(at / c.n) * c.k, column = at % c.n * c.k;
+          let sum = 0;
+          for (let j = 0; j < c.k; j++) sum += xs[row + j]! * ws[column + j]!;
+          return sum;
+        });
+        // Products of two bf16 numbers are exact in f32; their sum is rounded once, and a cut factor would be off by 2^-8.
+        assertNear(found, rounded, 1e-6, what, (at) => sizes[at]!);
+        assert(found.some((value, at) => Math.abs(value - exact[at]!) > 1e-4 * sizes[at]!), what);
+        const kept = device.empty(rows, c.n), slots = [3, 17, rows - 1];
+        backend.linear(xOn, weightOn, kept, decisionsOf(device, rows, slots));
+        const some = device.values(kept);
+        some.forEach((value, at) => {
+          assertEquals(value, slots.includes(Math.floor(at / c.n)) ? found[at] : NaN, what);
+        });
+        backend.linear(xOn, weightOn, out, undefined, true); // x in one part is there already
+        assertEquals(device.values(out), found, what);
+      }
+    }
+    assertEquals(since(before).slice(1, 3), [3 * types.length, 0]); // one product each time
+    assertEquals([backend.useBf16(false), backend.products], [false, undefined]);
+    check(device, { dtype: "q8_0", rows: 71, n: 35, k: 256 }, 1);
   },
 );
 

@@ -4,8 +4,9 @@
 // type together, and what a gate makes of them (5 to 64 rows by quantised weights, 5 to 16 by those of 16 bits:
 // few_rows_mma.cuh). Many rows by cuBLASLt: f32 weights in float32; f16 and quantised weights as f16 parts, bf16 weights
 // as bf16 parts (split.cuh), whose products are added in float32; weights are read once, as parts of x are rows of one
-// matrix. Without cuBLASLt, few_rows.cu takes many rows too, f32 apart. That, lists of kept rows by f32 weights, and
-// dense rows that cannot be read in pieces of 16 bytes go to products.cuh.
+// matrix. Where tkf_products_use has asked for bf16, all factors are rounded to one part of it instead. Without cuBLASLt,
+// few_rows.cu takes many rows too, f32 apart. That, lists of kept rows by f32 weights, and dense rows that cannot be read
+// in pieces of 16 bytes go to products.cuh.
 #include <algorithm>
 #include <cstdio>
 
@@ -54,6 +55,15 @@ void split_weights(tkf_context* context, int dtype, const uint8_t* weight, int64
   });
 }
 
+// Rows of k values as bf16.
+void round_rows(tkf_context* context, const float* from, int64_t rows, int64_t k, uint16_t* to) {
+  tkf_rows_copy_args copy = {};
+  copy.x.data = const_cast<float*>(from), copy.out.data = to;
+  copy.x_rows = copy.rows = rows, copy.cols = k;
+  copy.dtype = TKF_DTYPE_F32, copy.out_dtype = TKF_DTYPE_BF16;
+  on_cuda::rows_copy(context, copy);
+}
+
 // One product by the kernels of few rows, which take any number of them.
 int32_t few_rows(tkf_context* context, const float* x, const tkf_product& p, const RowList& list, int64_t k) {
   ProductSet alone = {};
@@ -63,14 +73,14 @@ int32_t few_rows(tkf_context* context, const float* x, const tkf_product& p, con
 
 // A product of many rows in 16-bit parts by cuBLASLt, which takes the parts of x as rows of one matrix.
 struct PartPlan {
-  int type, x_parts;  // f16 in two parts, or bf16 in three
+  int type, x_parts;  // f16 in two parts, or bf16 in three; one of bf16 where factors are rounded to it
   int w_parts;        // 0: the weights serve as they are
   int64_t rows, n;    // rows of x and of weights at a time
 
-  PartPlan(int dtype, int64_t all_rows, int64_t all_n, int64_t k) {
-    type = dtype == TKF_DTYPE_BF16 ? TKF_DTYPE_BF16 : TKF_DTYPE_F16;
-    x_parts = type == TKF_DTYPE_BF16 ? 3 : 2;
-    w_parts = is_dense(dtype) ? 0 : 2;
+  PartPlan(bool rounded, int dtype, int64_t all_rows, int64_t all_n, int64_t k) {
+    type = rounded || dtype == TKF_DTYPE_BF16 ? TKF_DTYPE_BF16 : TKF_DTYPE_F16;
+    x_parts = rounded ? 1 : type == TKF_DTYPE_BF16 ? 3 : 2;
+    w_parts = dtype == type ? 0 : rounded ? 1 : 2;
     rows = std::min(all_rows, kMostRows);
     int64_t most = kMostProductBytes / (4 * x_parts * rows);
     if (w_parts > 0) most = std::min(most, kMostWeightBytes / (2 * w_parts * k));
@@ -81,13 +91,15 @@ struct PartPlan {
 // Many rows by 16-bit weights or quantised ones. Of a list of kept rows all are multiplied, and those kept are written:
 // cuBLASLt takes its shapes from the host.
 int32_t many_rows_in_parts(tkf_context* context, const float* x, const tkf_product& p, const RowList& all, int64_t k) {
-  const PartPlan plan(p.dtype, all.rows, p.n, k);
+  const bool rounded = cuda_bf16(context), unpacked = rounded && p.dtype != TKF_DTYPE_BF16 && p.dtype != TKF_DTYPE_F32;
+  const PartPlan plan(rounded, p.dtype, all.rows, p.n, k);
+  const bool direct = plan.x_parts == 1 && all.kept == nullptr;  // a product is the result
   CublasLt* const lt = cuda_cublaslt(context);
   const Stream stream = cuda_stream(context);
   const auto bytes_of = [](int64_t bytes) { return static_cast<size_t>(Pieces::bytes_of(bytes)); };
   const size_t bytes = kCublasLtWorkspace + bytes_of(2 * plan.x_parts * plan.rows * k) + bytes_of(4 * plan.rows) +
                        bytes_of(2 * plan.w_parts * plan.n * k) + bytes_of(4 * plan.n) +
-                       bytes_of(4 * plan.x_parts * plan.rows * plan.n);
+                       bytes_of(4 * plan.x_parts * plan.rows * plan.n) + bytes_of(unpacked ? 4 * plan.n * k : 0);
   SplitRows known = cuda_split_rows(context);
   void* const memory = cuda_workspace(context, bytes);
   if (memory == nullptr) return cuda_short(context, bytes);
@@ -98,30 +110,41 @@ int32_t many_rows_in_parts(tkf_context* context, const float* x, const tkf_produ
   uint16_t* const w_parts = pieces.take<uint16_t>(plan.w_parts * plan.n * k);
   float* const w_scales = pieces.take<float>(plan.n);
   float* const products = pieces.take<float>(plan.x_parts * plan.rows * plan.n);
+  float* const values = pieces.take<float>(unpacked ? plan.n * k : 0);
   const int64_t row_bytes = k / block_size(p.dtype).values * block_size(p.dtype).bytes;
 
   for (int64_t first = 0; first < all.rows; first += plan.rows) {
     const int32_t rows = static_cast<int32_t>(std::min(all.rows - first, plan.rows));
     const RowList here = {nullptr, nullptr, all.batch, first, rows}, list = all.kept == nullptr ? here : all;
     const SplitRows own = {x, x_parts, first, rows, k, plan.x_parts, 0, cuda_capture(context)};
-    if (!(known == own)) split_rows(context, x, here, k, k, plan.x_parts, x_parts, x_scales, {});
+    if (!(known == own) && rounded) round_rows(context, x + first * k, rows, k, x_parts);
+    if (!(known == own) && !rounded) split_rows(context, x, here, k, k, plan.x_parts, x_parts, x_scales, {});
     known = own;
     for (int64_t left = 0; left < p.n; left += plan.n) {
       const int64_t width = std::min(p.n - left, plan.n);
       const uint8_t* const from = as<uint8_t>(p.weight) + left * row_bytes;
-      if (plan.w_parts > 0) split_weights(context, p.dtype, from, width, k, w_parts, w_scales);
+      if (unpacked) {
+        on_cuda::tensor_dequantize(context, {{const_cast<uint8_t*>(from), 0}, {values, 0}, width * k, p.dtype});
+      }
+      if (plan.w_parts == 1) {
+        round_rows(context, unpacked ? values : reinterpret_cast<const float*>(from), width, k, w_parts);
+      } else if (plan.w_parts == 2) {
+        split_weights(context, p.dtype, from, width, k, w_parts, w_scales);
+      }
       const uint16_t* const weight = plan.w_parts > 0 ? w_parts : reinterpret_cast<const uint16_t*>(from);
       // Products of parts x and w where x + w < x_parts: what is left out is below the last bit kept.
       for (int w = 0; w < std::max(plan.w_parts, 1); w++) {
         const LtProduct product = {plan.type, x_parts, weight + w * width * k, (plan.x_parts - w) * rows, width, k,
-                                   products, width, w > 0};
+                                   direct ? as<float>(p.out) + first * p.n + left : products, direct ? p.n : width,
+                                   w > 0};
         int32_t status = TKF_STATUS_OK;
         if (lt->multiply(product, lt_memory, stream, &status)) continue;
         return status == TKF_STATUS_OK ? few_rows(context, x, p, all, k) : cublaslt_failed(context, status);
       }
+      if (direct) continue;
       const dim3 grid(static_cast<unsigned>(list.rows), grid_of(width, kSumColumns));
       TKF_LAUNCH(stream, sum_parts_kernel, grid, kSplitThreads, 0, products, plan.x_parts, first, int64_t{rows}, list,
-                 width, p.n, plan.type == TKF_DTYPE_F16 ? x_scales : nullptr, plan.w_parts > 0 ? w_scales : nullptr,
+                 width, p.n, plan.type == TKF_DTYPE_F16 ? x_scales : nullptr, plan.w_parts == 2 ? w_scales : nullptr,
                  as<float>(p.out) + left, cuda_fault(context));
     }
   }
@@ -156,7 +179,7 @@ Way way_of(const tkf_context* context, const float* x, const tkf_product& p, int
   if (k == 0) return Way::kFew;
   if (is_dense(p.dtype) && (k % 8 != 0 || !is_aligned(x, 16) || !is_aligned(p.weight.data, 16))) return Way::kPlain;
   if (rows <= (is_dense(p.dtype) ? kFewRows : kFewRowsOfBlocks)) return Way::kFew;
-  if (p.dtype == TKF_DTYPE_F32) return Way::kPlain;
+  if (p.dtype == TKF_DTYPE_F32 && !cuda_bf16(context)) return Way::kPlain;
   return cuda_cublaslt(context) == nullptr ? Way::kFew : Way::kParts;
 }
 

@@ -56,7 +56,7 @@ export const COMMON_FLAGS: Flags = {
     "element type that the model's matrices are converted to at load, rounded as ggml rounds (each as the file has it)",
     RUNNING,
   ),
-  "matmul": text(PRODUCTS.join("|"), "rounding in matrix multiplications on the CPU (exact)", RUNNING),
+  "matmul": text(PRODUCTS.join("|"), "rounding in matrix multiplications (exact)", RUNNING),
   "wgmma": onOff(
     "prefill by wgmma and TMA, on a GPU of sm_90 (where test:gpu has passed on this GPU; else mma.sync)",
     RUNNING,

@@ -39,8 +39,10 @@ export function readBackend(values: FlagValues): BackendRequest {
   const dtype = textOf(values, "cache-dtype") ?? "f32";
   const cacheDType = expectChoice("cache-dtype", dtype, CACHE_DTYPES);
   const products = expectChoice("matmul", textOf(values, "matmul") ?? "exact", PRODUCTS);
-  if (products !== "exact" && choice !== "cpu") {
-    throw new UsageError(`Cannot use --matmul ${products} with --backend ${choice}: expected --backend cpu`);
+  if (products !== "exact" && choice !== "cpu" && choice !== "cuda") {
+    throw new UsageError(
+      `Cannot use --matmul ${products} with --backend ${choice}: expected --backend cpu or cuda`,
+    );
   }
   const wgmma = values.has("wgmma");
   if (wgmma && choice !== "cuda") {
@@ -100,7 +102,7 @@ async function openNative(
   progress: Progress,
   building: { readonly build: true; readonly onProgress: (message: string) => void },
 ): Promise<Backend> {
-  if (choice === "cuda") return await openCuda({ ...(wgmma && { wgmma }), ...building });
+  if (choice === "cuda") return await openCuda({ ...(wgmma && { wgmma }), products, ...building });
   if (choice === "auto") {
     try {
       return await openCuda(building);

@@ -77,6 +77,14 @@ Deno.test({
         found.nll.forEach((loss, i) => assertAlmostEquals(loss, cpu.nll[i]!, 1e-3));
       }
 
+      const bf16 = [...args, "--backend", "cuda", "--matmul", "bf16"];
+      const refused = await finish(await spawnTask("score", bf16, gpu));
+      assertEquals(refused.code, 2, refused.stderr);
+      assertMatch(
+        refused.stderr,
+        /^Cannot round products to bf16 on .*: found no cuBLASLt; use exact ones, or install cuBLASLt/m,
+      );
+
       // The type of the cache and --wgmma select the kernel of a prefill.
       for (
         const [flags, kernel, length] of [
