@@ -22,6 +22,7 @@ const LINEAR = {
 };
 
 const SAME = { test: LINEAR.test, filter: "of the same x" };
+const CUBLASLT = { test: "linear/cublaslt_test.ts" };
 const TOGETHER = { test: "linear/products_test.ts", filter: "on all cases" };
 const PRODUCTS = { test: LINEAR.test, filter: "equals the reference on all cases" };
 
@@ -212,6 +213,30 @@ export const MUTANTS: readonly Mutant[] = [
     from: "scales[number]",
     to: "scales[0]",
     ...PRODUCTS,
+  },
+  {
+    name: "a row of products by cuBLASLt takes the factor of the first",
+    file: "linear/products.cuh",
+    from: "row_scales[at]",
+    to: "row_scales[0]",
+    ...CUBLASLT,
+    filter: "on all cases of many rows",
+  },
+  {
+    name: "kept rows take the products of every piece",
+    file: "linear/products.cuh",
+    from: "at = row - first;",
+    to: "at = row % rows;",
+    ...CUBLASLT,
+    filter: "in pieces where they are many",
+  },
+  {
+    name: "factors of products in bf16 are rounded to f16",
+    file: "linear/linear.cu",
+    from: "copy.out_dtype = TKF_DTYPE_BF16",
+    to: "copy.out_dtype = TKF_DTYPE_F16",
+    ...CUBLASLT,
+    filter: "in bf16",
   },
   {
     name: "the first tile of a third product is taken for one of the second",
