@@ -14,8 +14,10 @@ export class Client {
   constructor(port: MessagePort) {
     this.#port = port;
     port.onmessage = ({ data }: MessageEvent<FromClient>) => {
-      if (data === "left") this.#leaving.abort();
-      else this.#unread--;
+      if (data === "left") {
+        this.#leaving.abort();
+        port.close();
+      } else this.#unread--;
       this.#heard.resolve();
       this.#heard = Promise.withResolvers();
     };
@@ -32,6 +34,7 @@ export class Client {
 
   refuse(refused: Refusal): void {
     this.#say({ refused });
+    this.#port.close();
   }
 
   /** Begins an answer. @param begins its media type */
@@ -48,8 +51,10 @@ export class Client {
     this.#say({ part });
   }
 
+  /** Ends the answer. A port that only the other side closes would keep its memory. */
   end(ends: "whole" | "broken"): void {
     this.#say({ ends });
+    this.#port.close();
   }
 
   #say(message: ToClient): void {
