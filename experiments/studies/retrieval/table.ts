@@ -13,7 +13,7 @@ interface LossBlocks {
   readonly sizes: readonly number[];
 }
 
-interface Trial {
+export interface Trial {
   readonly kvFusion: string;
   readonly kvRatio: number;
   readonly whole: string;
@@ -38,7 +38,7 @@ export async function readResults(name = "wikitext2_32768"): Promise<RetrievalRe
 }
 
 /** Chunks that a trial has read: the first ones. */
-const countChunks = ({ environment, dense }: RetrievalResults, { sums }: LossBlocks) =>
+export const countChunks = ({ environment, dense }: RetrievalResults, { sums }: LossBlocks) =>
   sums.length / dense.lossBlocks.sums.length * environment.textTokens / environment.context;
 
 /**
@@ -57,7 +57,7 @@ export function chunkInterval(results: RetrievalResults, own: LossBlocks, other:
   return pairedBootstrap([differences], { blockSize: 1 });
 }
 
-const retained = ({ kvBytesHeld, kvBytesAvoided }: Trial) =>
+export const retained = ({ kvBytesHeld, kvBytesAvoided }: Trial) =>
   `${(100 * kvBytesHeld / (kvBytesHeld + kvBytesAvoided)).toFixed(1)}%`;
 
 /** Rules of the preset, and chance; all others are methods of the literature. */
@@ -76,7 +76,7 @@ const METHODS: { readonly [rule: string]: string } = {
   "duo-attention": "DuoAttention",
   "razor-attention": "RazorAttention",
 };
-const nameOf = ({ kvFusion, schedule }: Trial) =>
+export const nameOf = ({ kvFusion, schedule }: Trial) =>
   schedule === "ramp" ? "PyramidKV" : METHODS[kvFusion] ?? `\`${kvFusion}\``;
 
 /** The preset's fraction of the summed score of layers or heads. */
@@ -136,6 +136,14 @@ function tabulateMethods(results: RetrievalResults): PlainTable {
 const countHeads = ({ wholeLayers = [], wholeHeads = [] }: Trial) =>
   KV_HEADS * wholeLayers.length + wholeHeads.length;
 
+/** The layers or heads that a trial keeps whole. */
+export const nameWhole = (trial: Trial): string =>
+  ({
+    none: "none",
+    auto: `layers ${(trial.wholeLayers ?? LAYERS).join(", ")}`,
+    heads: `${countHeads(trial)} KV heads`,
+  })[trial.whole]!;
+
 /** A row per rule, ratio and whole layers or heads: loss increase, and how far the same rule with less that is whole is from it. */
 export function tabulateRules(results: RetrievalResults): PlainTable {
   const { dense, trials } = results;
@@ -151,11 +159,7 @@ export function tabulateRules(results: RetrievalResults): PlainTable {
       shown(results, lossBlocks, findTrial(results, { kvFusion, kvRatio, whole: other })?.lossBlocks);
     return [
       `\`${kvFusion}\``,
-      {
-        none: "none",
-        auto: `layers ${(trial.wholeLayers ?? LAYERS).join(", ")}`,
-        heads: `${countHeads(trial)} KV heads`,
-      }[whole]!,
+      nameWhole(trial),
       ...[String(countChunks(results, lossBlocks)), retained(trial)],
       shown(results, lossBlocks, dense.lossBlocks),
       ...[whole === "none" ? "-" : less("none"), whole === "heads" ? less("auto") : "-"],
