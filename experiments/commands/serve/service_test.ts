@@ -96,6 +96,22 @@ const PROMPTS = [
   "In the town",
 ];
 
+Deno.test("a client's port is closed on both sides, whatever ends its answer: an open one keeps memory", async () => {
+  const { service } = openService(), prompt = PROMPTS[0];
+  const closedAfter = async (body: object, leaves = false) => {
+    const { port1: port, port2: client } = new MessageChannel();
+    let closed = 0;
+    const close = client.close.bind(client);
+    client.close = () => (closed++, close());
+    if (leaves) port.postMessage("left");
+    await service.take({ kind: "text", body: { model: "tiny", max_tokens: 1, ...body }, client });
+    port.close();
+    return closed;
+  };
+  assertEquals([await closedAfter({ prompt }), await closedAfter({ prompt: 7, n: -1 })], [1, 1]);
+  assertEquals(await closedAfter({ prompt, max_tokens: 64 }, true), 1);
+});
+
 Deno.test("texts that are made together are those of a client alone, filtered and not, and each step is one", async () => {
   const { service, errors } = openService({ together: 4 });
   const bodies = PROMPTS.flatMap((prompt, i) =>
