@@ -1,4 +1,4 @@
-/** The table of a ratio of 0.9, from results/. */
+/** Tables of single questions, from results/: a ratio of 0.9, and queries skipped by layer. */
 import { formatInterval } from "../../../lib/plot/mod.ts";
 import type { PlainTable } from "../../commands/cli/output/table.ts";
 import {
@@ -37,6 +37,42 @@ export function tabulateHighRatio(results: RetrievalResults): PlainTable {
         ...[nameOf(trial), isRival ? "as it is" : nameWhole(trial)],
         ...[String(countChunks(results, trial.lossBlocks)), retained(trial)],
         ...compare(results, trial, [isRival ? undefined : none, duo]),
+      ];
+    }),
+  };
+}
+
+/** A trial that skips queries; `skipped` names them. */
+interface QueryTrial extends Trial {
+  readonly skipped: string;
+  readonly substitute: string;
+  readonly queriesDense: number;
+  readonly queriesSkipped: number;
+}
+
+/** A row per set of skipped queries. */
+export function tabulateQueries(results: RetrievalResults): PlainTable {
+  const trials = results.trials as readonly QueryTrial[];
+  return {
+    columns: [
+      "queries that are skipped",
+      "their output",
+      "fraction",
+      "loss increase",
+      "difference from random queries",
+    ],
+    left: [true, true],
+    rows: trials.map((trial) => {
+      const random = trials.find(({ skipped, substitute }) =>
+        skipped.startsWith("random in each layer") && substitute === trial.substitute
+      );
+      return [
+        ...[
+          trial.skipped,
+          trial.substitute,
+          `${(100 * trial.queriesSkipped / trial.queriesDense).toFixed(1)}%`,
+        ],
+        ...compare(results, trial, [random]),
       ];
     }),
   };

@@ -8,7 +8,7 @@ import { expandGrids, readGrids } from "../../../lib/sweep/mod.ts";
 import { tabulateAblations } from "./ablation.ts";
 import { judge, readNeedles, tabulateNeedles } from "./needles.ts";
 import { tabulateProbes } from "./probes.ts";
-import { tabulateHighRatio } from "./settings.ts";
+import { tabulateHighRatio, tabulateQueries } from "./settings.ts";
 import { chunkInterval, LOSS_TABLES, readResults, tabulateRules } from "./table.ts";
 
 Deno.test("the page of retrieval layers has the table of the committed results, whose grid a sweep takes", async () => {
@@ -29,11 +29,13 @@ Deno.test("the page of retrieval layers has the table of the committed results, 
   assertEquals(asked.sort(), results.trials.map(settingOf).sort());
 });
 
-Deno.test("the page of retrieval layers has the ratio of 0.9 of the committed results", async () => {
+Deno.test("the page of retrieval layers has a ratio of 0.9 and skipped queries of the committed results", async () => {
   const page = await Deno.readTextFile(
     new URL("../../../docs/results/retrieval-layers.md", import.meta.url),
   );
-  assertStringIncludes(page, formatMarkdown(tabulateHighRatio(await readResults("book_8192_0.9"))));
+  const [high, queries] = await Promise.all([readResults("book_8192_0.9"), readResults("book_2048_queries")]);
+  assertStringIncludes(page, formatMarkdown(tabulateHighRatio(high)));
+  assertStringIncludes(page, formatMarkdown(tabulateQueries(queries)));
 });
 
 Deno.test("the page of retrieval layers has the needles of the committed results", async () => {
