@@ -7,8 +7,8 @@ interface Libraries {
 }
 
 export const PREBUILT: Libraries = {
-  "sources": "0f4c1396c0e29253",
+  "sources": "289a94602d5e10e0",
   "libraries": {
-    "linux-x64": "8d79d755c456584f5c4cd474727ff8593aa59faceacce832a6008323c9ab6d07",
+    "linux-x64": "29b071894b09223378eb4125e4b28af94c6d581a25a82a1e867f9c0c79237ef7",
   },
 };
