@@ -1,4 +1,4 @@
-/** Tables of single questions, from results/: a ratio of 0.9, and queries skipped by layer. */
+/** Tables of single questions, from results/: a ratio of 0.9, ratios by score, and queries skipped by layer. */
 import { formatInterval } from "../../../lib/plot/mod.ts";
 import type { PlainTable } from "../../commands/cli/output/table.ts";
 import {
@@ -37,6 +37,32 @@ export function tabulateHighRatio(results: RetrievalResults): PlainTable {
         ...[nameOf(trial), isRival ? "as it is" : nameWhole(trial)],
         ...[String(countChunks(results, trial.lossBlocks)), retained(trial)],
         ...compare(results, trial, [isRival ? undefined : none, duo]),
+      ];
+    }),
+  };
+}
+
+/** A trial in which the layers that are not whole keep a fraction in proportion to a power of their score. */
+interface PowerTrial extends Trial {
+  readonly power: number;
+}
+
+/** A row per rule and power. */
+export function tabulatePowers(results: RetrievalResults): PlainTable {
+  const trials = results.trials as readonly PowerTrial[];
+  return {
+    columns: ["rule", "power", "chunks", "cache retained", "loss increase", "difference from equal ratios"],
+    left: [true],
+    rows: trials.map((trial) => {
+      const equal = trials.find(({ kvFusion, power }) => kvFusion === trial.kvFusion && power === 0);
+      return [
+        ...[
+          nameOf(trial),
+          String(trial.power),
+          String(countChunks(results, trial.lossBlocks)),
+          retained(trial),
+        ],
+        ...compare(results, trial, [equal]),
       ];
     }),
   };

@@ -8,7 +8,7 @@ import { expandGrids, readGrids } from "../../../lib/sweep/mod.ts";
 import { tabulateAblations } from "./ablation.ts";
 import { judge, readNeedles, tabulateNeedles } from "./needles.ts";
 import { tabulateProbes } from "./probes.ts";
-import { tabulateHighRatio, tabulateQueries } from "./settings.ts";
+import { tabulateHighRatio, tabulatePowers, tabulateQueries } from "./settings.ts";
 import { chunkInterval, LOSS_TABLES, readResults, tabulateRules } from "./table.ts";
 
 Deno.test("the page of retrieval layers has the table of the committed results, whose grid a sweep takes", async () => {
@@ -36,6 +36,7 @@ Deno.test("the page of retrieval layers has a ratio of 0.9 and skipped queries o
   const [high, queries] = await Promise.all([readResults("book_8192_0.9"), readResults("book_2048_queries")]);
   assertStringIncludes(page, formatMarkdown(tabulateHighRatio(high)));
   assertStringIncludes(page, formatMarkdown(tabulateQueries(queries)));
+  assertStringIncludes(page, formatMarkdown(tabulatePowers(await readResults("book_8192_powers"))));
 });
 
 Deno.test("the page of retrieval layers has the needles of the committed results", async () => {
