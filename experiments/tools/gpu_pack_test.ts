@@ -187,6 +187,7 @@ Deno.test("writePack() writes the same bytes twice, and no more than it should",
       );
     }
     const list = await run("python3", ["-m", "tarfile", "-l", `${folder}/a/pack.tgz`]);
+    assertEquals([list.code, list.stderr], [0, ""]);
     assertEquals(list.stdout.trim().split(/\s+/).filter((name) => !name.endsWith("/")), [
       "tree/.gitignore",
       "tree/.std/npm.lock",

@@ -1,4 +1,4 @@
-/** The layers that a model retrieves with, for `--whole auto`: probed once, and kept by the model's digest. */
+/** The layers that a model retrieves with, for `--whole auto`: probed once by each backend, and kept by the model's digest. */
 import { cacheDir, prepareCacheDir, writeAtomically } from "../../../../lib/cache.ts";
 import { type FilterShape, wholeParts } from "../../../../lib/filter/mod.ts";
 import {
@@ -13,6 +13,7 @@ import {
   type RetrievalLayers,
   retrievalOf,
 } from "../../../../lib/model/mod.ts";
+import { sha256 } from "../../../../lib/sha256.ts";
 import { parseJson } from "../files.ts";
 import type { Progress } from "../output/progress.ts";
 
@@ -29,11 +30,18 @@ export const tryMethod = (shape: FilterShape, method: ResolvedOptions): Pruner =
 
 type Probed = Pick<LoadedModel, "sha256" | "dtype" | "model" | "tokenizer">;
 
+/** File in the cache folder for the scores of a model. Backends round in their own ways, so that each has its file. */
+async function scoresPath({ sha256: model, dtype, model: { backend } }: Probed): Promise<string> {
+  const { name, description, products } = backend;
+  const computed = await sha256([dtype, name, description, products].join("\n"));
+  return `${cacheDir()}/retrieval/${model}-${computed.slice(0, 16)}.json`;
+}
+
 /** Retrieval scores of a model: from the cache folder, else by a pass, whose result is kept there, with its seconds. */
 export async function probeRetrieval(
   loaded: Probed,
 ): Promise<{ readonly found: RetrievalLayers; readonly seconds?: number }> {
-  const path = `${cacheDir()}/retrieval/${loaded.sha256}${loaded.dtype ? `-${loaded.dtype}` : ""}.json`;
+  const path = await scoresPath(loaded);
   const kept = parseJson(await Deno.readTextFile(path).catch(() => "")); // else the probe is run again
   const began = performance.now(), found = retrievalOf(loaded, kept);
   if (found === kept) return { found };
