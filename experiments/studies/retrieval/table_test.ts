@@ -9,6 +9,7 @@ import { tabulateAblations } from "./ablation.ts";
 import { judge, readNeedles, tabulateNeedles } from "./needles.ts";
 import { tabulateProbes } from "./probes.ts";
 import { tabulateHighRatio, tabulatePowers, tabulateQueries } from "./settings.ts";
+import { readTaskResults, tabulateTasks } from "./tasks.ts";
 import { chunkInterval, LOSS_TABLES, readResults, tabulateRules } from "./table.ts";
 
 Deno.test("the page of retrieval layers has the table of the committed results, whose grid a sweep takes", async () => {
@@ -44,6 +45,13 @@ Deno.test("the page of retrieval layers has the needles of the committed results
     new URL("../../../docs/results/retrieval-layers.md", import.meta.url),
   );
   assertStringIncludes(page, formatMarkdown(tabulateNeedles(await readNeedles())));
+});
+
+Deno.test("the page of retrieval layers has several needles and other tasks of the committed results", async () => {
+  const page = await Deno.readTextFile(
+    new URL("../../../docs/results/retrieval-layers.md", import.meta.url),
+  );
+  assertStringIncludes(page, formatMarkdown(tabulateTasks(await readTaskResults())));
 });
 
 Deno.test("the page of retrieval layers has the ablations of the committed results", async () => {
