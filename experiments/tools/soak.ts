@@ -22,8 +22,8 @@ const CLIENTS = 8, TOKENS = 32;
 /** Libraries and sequences that a round opens and closes: 10,000 in an hour. */
 const OPENS = 6;
 /**
- * V8 collects all garbage each time, and its space for new objects does not grow: so memory is what is kept. The task
- * starts this process in the same way.
+ * V8 collects all garbage each time, and its space for new objects does not grow: memory then shows the objects that a
+ * process keeps. The task starts this process in the same way.
  */
 const COLLECT_ALL = "--v8-flags=--gc-global,--max-semi-space-size=2";
 /** Milliseconds from the beginning of a round to the next, at least: between rounds the server is idle, as servers are. */
@@ -36,7 +36,7 @@ export const USAGE = `Usage: deno task soak [flags]
 Runs in rounds on the model tiny, for minutes or hours: generates with a filter, opens and closes the CPU library and
 sequences, and serves ${CLIENTS} clients at once. Now and then it runs a sweep whose workers are killed. Memory, open handles and
 tokens/s of this process and of the server are kept, and shown as a page. Both collect all garbage each time, so that memory
-is what they keep. Needs Linux. Exit code 1: memory grows by more than
+shows the objects that they keep. Needs Linux. Exit code 1: memory grows by more than
 1 MB per hour for certain, handles are left open, two thirds of the speed are lost, or a sweep loses a result. A process is
 unsteady if other processes had the cores at first: then nothing is known, and the exit code is 1 too.
 
