@@ -36,9 +36,9 @@ export const USAGE = `Usage: deno task soak [flags]
 Runs in rounds on the model tiny, for minutes or hours: generates with a filter, opens and closes the CPU library and
 sequences, and serves ${CLIENTS} clients at once. Now and then it runs a sweep whose workers are killed. Memory, open handles and
 tokens/s of this process and of the server are kept, and shown as a page. Both collect all garbage each time, so that memory
-shows the objects that they keep. Needs Linux. Exit code 1: memory grows by more than
-1 MB per hour for certain, handles are left open, two thirds of the speed are lost, or a sweep loses a result. A process is
-unsteady if other processes had the cores at first: then nothing is known, and the exit code is 1 too.
+shows the objects that they keep. Needs Linux. Exit code 1: memory grows by more than 1 MB per hour for certain, handles are
+left open, two thirds of the speed are lost, or a sweep loses a result. A process is unsteady if other processes had the
+cores at first: then nothing is known, and the exit code is 1 too.
 
   --minutes N
       length of the run, ${SHORTEST} or more (${SHORTEST})

@@ -15,7 +15,7 @@ export async function readTaskResults(): Promise<TaskResults[]> {
   return JSON.parse(await Deno.readTextFile(new URL("results/tasks.json", import.meta.url)));
 }
 
-/** A row per task, length, rule and whole layers or heads: what is found, and its differences from the full model and from fewer whole parts. */
+/** A row per task, length, rule and whole layers or heads: the fraction found, and its differences from the full model and from fewer whole parts. */
 export function tabulateTasks(all: readonly TaskResults[]): PlainTable {
   const found = (losses: readonly number[]) =>
     1 - losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
