@@ -1,5 +1,5 @@
 /** Tests the tables of docs/results/findings.md that committed comparisons give: those of findings/ and of results/. */
-import { assertStringIncludes } from "@std/assert";
+import { assert, assertStringIncludes } from "@std/assert";
 import { formatInterval } from "../../../lib/plot/mod.ts";
 import type { Comparison } from "../../../lib/sweep/mod.ts";
 
@@ -31,6 +31,26 @@ Deno.test("the page of findings has the losses of rules on the key side, of both
   const words = PAGE.replaceAll(/\s+/g, " ");
   assertStringIncludes(words, `random loses ${overRule(smollm2!.find("variance"))} more than \`variance\``);
   assertStringIncludes(words, `not significantly better than random (${overRule(tiny!.find("variance"))})`);
+});
+
+Deno.test("the page of findings has the losses of higher compression, and every rule is better than random", async () => {
+  const settings = await Promise.all(
+    ["0.75_512", "0.75_2048", "0.9_512"].map((name) =>
+      readComparison(`findings/smollm2-135m_keys_${name}.json`)
+    ),
+  );
+  const rules = ["leave-one-out", "missed", "key", "received", "keydiff"];
+  for (const rule of [...rules, "random"]) {
+    const shown = settings.map(({ show }) => show(rule));
+    assertStringIncludes(PAGE, `| \`${rule}\` | ${shown.join(" | ")} |`);
+  }
+  for (const { find } of settings) {
+    for (const rule of rules) assert(find(rule).toRandom!.high < 0, rule);
+  }
+  const [short, long, most] = settings.map(({ find }) => `${(100 * find("key").retained.cache).toFixed(0)}%`);
+  assertStringIncludes(PAGE, `The KV cache size is ${short}, ${long} and ${most}.`);
+  const [first, ...others] = rules.slice(0, 3).map((rule) => settings[1]!.find(rule).loss);
+  for (const loss of others) assert(loss - first! < 0.0035);
 });
 
 Deno.test("the page of findings has the losses of skipped queries on tiny", async () => {
