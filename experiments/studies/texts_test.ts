@@ -40,7 +40,10 @@ Deno.test("the committed studies were run on the texts of the recipes", async ()
   ) {
     for await (const { name } of Deno.readDir(new URL(`${path}/`, import.meta.url))) {
       const found = Deno.readTextFileSync(new URL(`${path}/${name}`, import.meta.url));
-      for (const [, digest] of found.matchAll(/"textSha256": ?"(\w+)"/g)) seen.add(digest!);
+      // Items that a task makes from a seed have no text of a recipe.
+      for (const [, digest] of found.matchAll(/(?<!"made items", ?)"textSha256": ?"(\w+)"/g)) {
+        seen.add(digest!);
+      }
     }
   }
   assertEquals(seen, new Set([sources.wikitext2.sha256, sources.book.sha256, UNWRAPPED]));
