@@ -19,13 +19,8 @@ const EXIT_GROWS = 1;
 /** Minutes that a run takes at least: heaps fill for two. */
 const SHORTEST = 5;
 const CLIENTS = 8, TOKENS = 32;
-/** Libraries and sequences that a round opens and closes: 10,000 in an hour. */
+/** Libraries and sequences that a round opens and closes: about 10,000 in an hour. */
 const OPENS = 6;
-/**
- * V8 collects all garbage each time, and its space for new objects does not grow: memory then shows the objects that a
- * process keeps. The task starts this process in the same way.
- */
-const COLLECT_ALL = "--v8-flags=--gc-global,--max-semi-space-size=2";
 /** Milliseconds from the beginning of a round to the next, at least: between rounds the server is idle, as servers are. */
 const ROUND = 2000;
 /** Rounds after which a sweep runs whose workers are killed. */
@@ -54,11 +49,19 @@ export async function lookAt(pid: number): Promise<Pick<Sample, "rss" | "handles
   return { rss, handles: Array.from(Deno.readDirSync(`/proc/${pid}/fd`)).length };
 }
 
+/**
+ * V8's flags of the task soak, for the server too: V8 collects all garbage each time, and its space for new objects does
+ * not grow. Memory then shows the objects that a process keeps.
+ */
+async function readV8Flags(): Promise<string[]> {
+  return (await taskArguments("soak")).filter((argument) => argument.startsWith("--v8-flags="));
+}
+
 /** A server as a process of its own. */
 async function startServer() {
   const [subcommand, ...args] = await taskArguments("serve");
   const child = new Deno.Command(Deno.execPath(), {
-    args: [subcommand!, COLLECT_ALL, ...args, "--model", "tiny", "--port", "0", "--quiet"],
+    args: [subcommand!, ...await readV8Flags(), ...args, "--model", "tiny", "--port", "0", "--quiet"],
     ...{ cwd: ROOT, stdin: "null", stdout: "piped", stderr: "null" } as const,
   }).spawn();
   const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();

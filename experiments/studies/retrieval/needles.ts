@@ -42,9 +42,15 @@ export function judge({ estimate, low, high }: Interval, most: number): string {
     (low <= most && most < high ? ", limit in the interval" : "");
 }
 
+/** A fraction in whole percent. */
+export const percent = (value: number): string => `${(100 * value).toFixed(0)}%`;
+
+/** A difference of fractions with its interval, in points. */
+export const points = ({ estimate, low, high }: Interval): string =>
+  formatInterval({ estimate: 100 * estimate, low: 100 * low, high: 100 * high }, 0);
+
 /** A row per length and whole layers or heads: accuracy, its distance from the full model, and whether the target is met. */
 export function tabulateNeedles(all: readonly Needles[]): PlainTable {
-  const percent = (value: number) => `${(100 * value).toFixed(0)}%`;
   const rows = all.flatMap(({ length, runs }) =>
     Object.entries(WHOLE).filter(([whole]) => whole in runs).map(([whole, name]) => {
       const { dense, filtered, difference, items } = runs[whole]!.results[0]!;
@@ -55,7 +61,7 @@ export function tabulateNeedles(all: readonly Needles[]): PlainTable {
         : judge({ estimate: -estimate, low: -high, high: -low }, -limit);
       return [
         ...[name, String(length), String(items), percent(dense.value), percent(filtered.value)],
-        formatInterval({ estimate: 100 * estimate, low: 100 * low, high: 100 * high }, 0),
+        points({ estimate, low, high }),
         `${isNone ? "at most" : "at least"} ${(100 * limit).toFixed(1)}`,
         result,
       ];

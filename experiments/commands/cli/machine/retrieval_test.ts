@@ -23,8 +23,9 @@ testSlow(
           "--warmup",
           "4",
           "--json",
+          "--backend",
+          backend,
         ];
-        args.push("--backend", backend);
         const child = await spawnTask("score", [...args, ...more], {
           TOKENFILTER_CACHE: `${folder}/cache`,
           TOKENFILTER_LIBRARY: library,
