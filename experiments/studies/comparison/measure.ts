@@ -78,6 +78,17 @@ const layers = (which: "all" | "recall" | "other" | "text", share: string, lengt
   const file = new URL(`ratios/${which}_${share}.json`, import.meta.url).pathname;
   return { ...part, flags: [...part.flags, "--skip-ratios", file] };
 };
+/** Methods that evict keys and values; all have the same window and warm-up, and so one random baseline. */
+const EQUAL_KEYS =
+  "variance,key,leave-one-out,streaming,h2o,tova,snapkv,lagkv,expected-attention,keydiff,keydiff-cache,knorm,random-protected";
+/** 32,768 tokens of a text in chunks that each begin with BOS, with five seeds of the random baseline. */
+const large = (side: "queries" | "keys", file: string, context: number, ratios = "0.5"): Part => ({
+  ...{ methods: side === "queries" ? QUERIES : EQUAL_KEYS, ratios, text: file },
+  flags: [
+    ...["--task", "perplexity_bos", "--context", `${context}`, "--tokens", "32768", "--seeds", "5"],
+    ...side === "queries" ? [] : ["--side", "key", "--recent", "32", "--warmup", "64"],
+  ],
+});
 /** A part on a model whose layers have windows of their own; `local` is refused there. */
 const gemma = (part: Part): Part => ({ ...part, model: "gemma3-270m" });
 
@@ -88,10 +99,20 @@ const textOfGemma = (file: string): Part => ({
   text: file,
 });
 
+const WIKITEXT = "wikitext2-test.txt", MESSAGES = "messages.txt";
+
 const SHORT_TASKS = "arc_easy,arc_challenge,openbookqa,piqa,winogrande,lambada_openai";
 
 /** The parts, in the order in which they are run. */
 export const PARTS: { readonly [name: string]: Part } = {
+  "wikitext2_queries_2048_0.5": large("queries", WIKITEXT, 2048),
+  "wikitext2_keys_2048_0.5": large("keys", WIKITEXT, 2048),
+  "messages_queries_2048_0.5": large("queries", MESSAGES, 2048),
+  "messages_keys_2048_0.5": large("keys", MESSAGES, 2048),
+  "wikitext2_queries_512_0.5": large("queries", WIKITEXT, 512),
+  "wikitext2_keys_512_0.5": large("keys", WIKITEXT, 512),
+  "messages_queries_512_0.5": large("queries", MESSAGES, 512),
+  "messages_keys_512_0.5": large("keys", MESSAGES, 512),
   "text_short_0.5": text(`${ONLINE},${EVICTING}`, "0.5", 2048),
   "text_more_0.5": text(MORE, "0.5", 2048),
   "items_queries_0.5": queriesAndFitted("0.5", SHORT_TASKS, 200),

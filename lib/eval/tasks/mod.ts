@@ -14,6 +14,7 @@ import { mmlu, mmlu5 } from "./mmlu.ts";
 import { needle, needleMultikey, needleMultivalue } from "./needles.ts";
 import { openbookqa } from "./openbookqa.ts";
 import { perplexity } from "./perplexity.ts";
+import { perplexityBos } from "./perplexity_bos.ts";
 import { perplexityLlamaCpp } from "./perplexity_llama_cpp.ts";
 import { perplexityStreaming } from "./perplexity_streaming.ts";
 import { perplexityWord } from "./perplexity_word.ts";
@@ -26,6 +27,7 @@ import { commonWords, frequentWords } from "./word_counts.ts";
 /** The tasks; the first is the default, and the one of records that name none. */
 export const TASKS: readonly [Task, ...Task[]] = [
   perplexity,
+  perplexityBos,
   perplexityLlamaCpp,
   perplexityStreaming,
   perplexityWord,
