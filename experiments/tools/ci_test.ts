@@ -122,6 +122,25 @@ testRun(
   },
 );
 
+testRun(".ci/run runs scripts of kernels for the ops that are new, and notes these", [
+  "task verified: case $step in *note*) echo noted > artifacts/verified.json ;; " +
+  "*) printf '%s\\n' cuda:linear emulated:linear emulated:others mutants:linear sanitize:linear sanitize:others ;; esac",
+  'task test: echo "on $TOKENFILTER_TEST_EMULATED, $TOKENFILTER_TEST_ORDERS, $TOKENFILTER_TEST_DEVICE"; ' +
+  `echo "${TESTED}"`,
+], (ended) => {
+  assertEquals([ended.code, failuresOf(ended)], [0, ["12 passed, 0 failed, 2 skipped"]]);
+  for (const step of ["cuda 90a linear", "fused linear others", "mutants linear", "sanitize linear others"]) {
+    assert(ended.steps.includes(step), step);
+  }
+  assert(ended.steps.some((step) => step.endsWith("task build --emulated")));
+  assert(ended.lines.includes("on linear,others, ascending,descending,interleaved,reversed, "));
+  assert(!ended.steps.some((step) => /^(packages|notebook) /.test(step)));
+  const noted = ended.steps.find((step) => step.includes("--note"))!;
+  const scripts =
+    "cuda:linear emulated:linear emulated:others mutants:linear sanitize:linear sanitize:others";
+  assert(noted.endsWith(`--note ${scripts} --out artifacts/verified.json`), noted);
+});
+
 testRun(".ci/run runs everything where it cannot tell what was verified", [
   "task verified: echo no digest >&2; exit 1",
 ], (ended) => {
@@ -239,6 +258,17 @@ testVerify(".ci/verify runs what is due, and notes what passes", [ALL_NEW, "sani
     "mutants",
     "notebook",
     "packages",
+  ]);
+});
+
+testVerify(".ci/verify runs a script once for all of its ops that are due", [
+  "task verified: case $step in *note*) ;; *) printf '%s\\n' cuda:nll mutants:linear mutants:nll ;; esac",
+], (ended) => {
+  assertEquals(ended.code, 0);
+  const steps = ended.steps.map((step) => step.replace("npx -y deno@2.9.6 ", ""));
+  assertEquals(steps, [
+    ...["task verified", "cuda 90a nll", "task verified --note cuda:nll"],
+    ...["mutants linear nll", "task verified --note mutants:linear mutants:nll"],
   ]);
 });
 

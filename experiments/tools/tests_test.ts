@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { withFolder } from "../commands/testing.ts";
-import { chooseDevice, findTested, isInFastTier } from "./tests.ts";
+import { chooseEmulated, findTested, isInFastTier } from "./tests.ts";
 import { noteVerified } from "./verified/noted.ts";
 
 const example = (language: string) =>
@@ -47,20 +47,30 @@ Deno.test("findTested() finds this test, README's program and the examples of wh
   assert(all.includes("lib/heads/collection.ts") && !isInFastTier("lib/heads/collection.ts"));
 });
 
-Deno.test("the fast tier leaves the emulator out while its sources are as they were when its tests passed", () =>
+Deno.test("the fast tier tests on the emulator what has changed since its tests passed", () =>
   withFolder(async (root) => {
-    await Deno.mkdir(`${root}/.ci`);
-    await Deno.mkdir(`${root}/ffi`);
-    await Deno.writeTextFile(`${root}/.ci/verified.json`, "{}");
-    await Deno.writeTextFile(`${root}/ffi/a.ts`, "1;");
+    const write = async (path: string, text: string) => {
+      await Deno.mkdir(`${root}/${path.replace(/[^/]*$/, "")}`, { recursive: true });
+      await Deno.writeTextFile(`${root}/${path}`, text);
+    };
+    await write(".ci/verified.json", "{}");
+    await write("ffi/a.ts", "1;");
+    for (const op of ["one", "two"]) {
+      await write(`kernels/${op}/${op}.def`, "");
+      await write(`kernels/${op}/cases.ts`, "1;");
+    }
     for (const args of [["init", "-q"], ["add", "."]]) {
       assert((await new Deno.Command("git", { args, cwd: root }).output()).success);
     }
-    const one = Deno.env.get("TOKENFILTER_TEST_DEVICE") || undefined;
-    assertEquals(await chooseDevice(false, root), undefined);
+    const isGiven = Boolean(Deno.env.get("TOKENFILTER_TEST_DEVICE"));
+    const expectChosen = async (chosen: { [name: string]: string }) =>
+      assertEquals(await chooseEmulated(false, root), isGiven ? {} : chosen);
+    await expectChosen({});
     await noteVerified(["emulated"], root);
-    assertEquals(await chooseDevice(false, root), one === undefined ? "cpu" : undefined);
-    assertEquals(await chooseDevice(true, root), undefined);
-    await Deno.writeTextFile(`${root}/ffi/a.ts`, "2;");
-    assertEquals(await chooseDevice(false, root), undefined);
+    await expectChosen({ TOKENFILTER_TEST_DEVICE: "cpu" });
+    assertEquals(await chooseEmulated(true, root), {});
+    await write("kernels/two/cases.ts", "2;");
+    await expectChosen({ TOKENFILTER_TEST_EMULATED: "two,others" });
+    await write("ffi/a.ts", "2;");
+    await expectChosen({});
   }));

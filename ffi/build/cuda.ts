@@ -2,10 +2,17 @@
 import { NativeLibraryError } from "../../lib/errors.ts";
 import type { LibraryManifest } from "../cache.ts";
 import { findBuild } from "../library.ts";
-import { CUDA_ARCHS, CUDA_FLAGS, CUDA_LINK_FLAGS, CUDA_STRICT_FLAGS, readSources } from "../sources.ts";
+import {
+  CUDA_ARCHS,
+  CUDA_FLAGS,
+  CUDA_LINK_FLAGS,
+  CUDA_STRICT_FLAGS,
+  type LibrarySources,
+  readSources,
+} from "../sources.ts";
 import { type BuildOptions, findCompiler, link } from "./command.ts";
 import { ensureNvcc, isForDriver, oldestDriver, PINNED } from "./nvcc.ts";
-import { buildObjects } from "./objects.ts";
+import { buildObjects, type BuiltObject } from "./objects.ts";
 import { type KernelResources, parseResources } from "./resources.ts";
 import { type BuiltLibrary, storeLibrary } from "./store.ts";
 
@@ -47,35 +54,13 @@ export async function buildCuda(options: CudaBuildOptions = {}): Promise<BuiltLi
     cached !== undefined && archs.every((arch) => cached.manifest.archs.includes(arch)) &&
     isForDriver(cached.manifest.nvcc, driver)
   ) return cached;
-  const { units, texts } = await readSources("cuda");
-  const compiler = await findCompiler();
-  return await storeLibrary("cuda", texts, compiler, CUDA_FLAGS, async (work) => {
+  const sources = await readSources("cuda"), compiler = await findCompiler();
+  return await storeLibrary("cuda", sources.texts, compiler, CUDA_FLAGS, async (work) => {
     const nvcc = await ensureNvcc({ archs, driver }, onProgress);
-    const warn = nvcc.version === PINNED ? undefined : onProgress;
-    const flags = warn === undefined ? [...CUDA_FLAGS, ...CUDA_STRICT_FLAGS] : CUDA_FLAGS;
-    const host = ["-ccbin", compiler.command];
-    const objects = await buildObjects(
-      texts,
-      units.map((unit) => ({ unit, args: [...host, ...flags, ...archFlags(archs), "-x", "cu", "-c", unit] })),
-      {
-        title: `${archs.map((arch) => `sm_${arch}`).join(", ")} with nvcc ${nvcc.version}`,
-        key: { nvcc: nvcc.version, compiler: compiler.version, flags, archs },
-        command: nvcc.command,
-      },
-      work,
-      { force, onProgress },
-    );
-    const kernels = objects.flatMap(({ output }) => parseResources(output));
-    checkLocalMemory(kernels, warn);
-    const output = objects.map(({ output }) => output).join("\n");
-    checkLosses(output, warn);
-    const warnings = output.split("\n").filter((line) => /\bwarning\b/i.test(line));
-    if (warnings.length > 0) {
-      onProgress(`warning: nvcc warns ${warnings.length} times, first: ${warnings[0]}`);
-    }
+    const { objects, kernels } = await compileUnits(sources, { archs, compiler, nvcc, work }, options);
     onProgress("linking");
     const { bytes } = await link("the CUDA library", nvcc.command, [
-      ...host,
+      ...["-ccbin", compiler.command],
       ...objects.map(({ path }) => path),
       ...(nvcc.libraries === undefined ? [] : [`-L${nvcc.libraries}`]),
       ...CUDA_LINK_FLAGS,
@@ -83,6 +68,68 @@ export async function buildCuda(options: CudaBuildOptions = {}): Promise<BuiltLi
     const { version } = nvcc;
     return { bytes, more: { nvcc: version, oldestDriver: oldestDriver(version), archs, kernels } };
   });
+}
+
+/** A compiler of kernels, and the architectures to compile for. */
+interface CudaCompiler {
+  readonly archs: readonly string[];
+  /** The compiler of the host. */
+  readonly compiler: Awaited<ReturnType<typeof findCompiler>>;
+  readonly nvcc: Awaited<ReturnType<typeof ensureNvcc>>;
+  /** A folder that serves to compile in. */
+  readonly work: string;
+}
+
+/** Compiles units, and checks what nvcc reports. @throws {NativeLibraryError} As {@linkcode buildCuda}. */
+async function compileUnits(
+  { texts, units }: LibrarySources,
+  { archs, compiler, nvcc, work }: CudaCompiler,
+  { force = false, onProgress = () => {} }: BuildOptions,
+): Promise<{ readonly objects: readonly BuiltObject[]; readonly kernels: readonly KernelResources[] }> {
+  const warn = nvcc.version === PINNED ? undefined : onProgress;
+  const flags = warn === undefined ? [...CUDA_FLAGS, ...CUDA_STRICT_FLAGS] : CUDA_FLAGS;
+  const args = ["-ccbin", compiler.command, ...flags, ...archFlags(archs), "-x", "cu", "-c"];
+  const objects = await buildObjects(
+    texts,
+    units.map((unit) => ({ unit, args: [...args, unit] })),
+    {
+      title: `${archs.map((arch) => `sm_${arch}`).join(", ")} with nvcc ${nvcc.version}`,
+      key: { nvcc: nvcc.version, compiler: compiler.version, flags, archs },
+      command: nvcc.command,
+    },
+    work,
+    { force, onProgress },
+  );
+  const kernels = objects.flatMap(({ output }) => parseResources(output));
+  checkLocalMemory(kernels, warn);
+  const output = objects.map(({ output }) => output).join("\n");
+  checkLosses(output, warn);
+  const warnings = output.split("\n").filter((line) => /\bwarning\b/i.test(line));
+  if (warnings.length > 0) {
+    onProgress(`warning: nvcc warns ${warnings.length} times, first: ${warnings[0]}`);
+  }
+  return { objects, kernels };
+}
+
+/**
+ * Compiles the kernels of ops for all architectures, without a library of them, with the checks of {@linkcode buildCuda}.
+ *
+ * @param ops Folders of `kernels/`.
+ * @returns Paths of the objects.
+ * @throws {NativeLibraryError} As {@linkcode buildCuda}.
+ */
+export async function compileOps(ops: readonly string[], options: BuildOptions = {}): Promise<string[]> {
+  const { units, texts } = await readSources("cuda"), archs = CUDA_ARCHS, compiler = await findCompiler();
+  const own = units.filter((unit) => ops.some((op) => unit.startsWith(`${op}/`)));
+  const nvcc = await ensureNvcc({ archs }, options.onProgress ?? (() => {}));
+  const work = await Deno.makeTempDir({ prefix: "tokenfilter-build-" });
+  try {
+    const sources = { texts, units: own };
+    const { objects } = await compileUnits(sources, { archs, compiler, nvcc, work }, options);
+    return objects.map(({ path }) => path);
+  } finally {
+    await Deno.remove(work, { recursive: true });
+  }
 }
 
 /** @throws {RangeError} If an architecture is not known, or there is none. */

@@ -1,6 +1,6 @@
 /**
  * Builds every kernel that is broken on purpose, and fails unless a test notices each that passes on whole ones:
- * `deno run -A kernels/testing/mutants/run.ts [part of a name]`.
+ * `deno run -A kernels/testing/mutants/run.ts [OP | part of a name]…`, where OP is a folder of `kernels/`.
  */
 import { inParallel } from "../../../ffi/build/command.ts";
 import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
@@ -50,7 +50,15 @@ async function runTest(
 }
 
 if (import.meta.main) {
-  const chosen = MUTANTS.filter(({ name }) => name.includes(Deno.args[0] ?? ""));
+  const isOf = ({ name, file, test }: Mutant, asked: string) =>
+    name.includes(asked) || [file, test].some((path) => path.startsWith(`${asked}/`));
+  const chosen = MUTANTS.filter((mutant) =>
+    Deno.args.length === 0 || Deno.args.some((asked) => isOf(mutant, asked))
+  );
+  if (chosen.length === 0) {
+    console.log(`0 mutants: none is of ${Deno.args.join(", ")}`);
+    Deno.exit(0);
+  }
   const flags = await resolveFlags();
   const whole = (await buildEmulated()).path;
   const tests = [...new Map(chosen.map((each) => [`${each.test} ${each.filter}`, each])).values()];
