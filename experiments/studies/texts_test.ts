@@ -1,9 +1,10 @@
 /** Tests how the studies' book is made from its eBook; the digest of the whole one is that of the committed studies. */
 import { assertEquals, assertRejects } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
+import { sha256 } from "../../lib/sha256.ts";
 import { withFolder } from "../commands/testing.ts";
 import sources from "../commands/reproduce/data.json" with { type: "json" };
-import { cutBook, makeBook, unwrap } from "./texts.ts";
+import { cutBook, makeBook, makeMessages, unwrap } from "./texts.ts";
 
 /** SHA-256 of the book, unwrapped. */
 const UNWRAPPED = "94028b727c4d2431166f5c3b09b0f9b24b64f5b02de42a753aba20c62dae3c33";
@@ -30,6 +31,21 @@ Deno.test("an eBook of other contents is refused by the digest that the studies 
     assertEquals(
       message.replace(/[0-9a-f]{64}/, "…"),
       `Cannot use "${path}": found SHA-256 …, expected ${sources.book.sha256} of the recipe`,
+    );
+  }));
+
+Deno.test("messages of other contents are refused by the digest that the studies name", () =>
+  withFolder(async (folder) => {
+    for (let year = 1901; year <= 1908; year++) {
+      Deno.writeTextFileSync(`${folder}/${year}_theodore_roosevelt_r.txt`, `${year}`);
+    }
+    const { message } = await assertRejects(() => makeMessages(folder), UsageError);
+    const text = "1901\n\n1902\n\n1903\n\n1904\n\n1905\n\n1906\n\n1907\n\n1908\n";
+    assertEquals(
+      message,
+      `Cannot use "${folder}": found SHA-256 ${await sha256(
+        text,
+      )}, expected ${sources.messages.sha256} of the recipe`,
     );
   }));
 

@@ -139,7 +139,7 @@ Deno.test("sweep, its help, table, records, front and report know a new task", a
   assertEquals(refused.code, 2);
   assertMatch(
     refused.stderr,
-    /^Cannot use task "toi": expected one of perplexity, toy, endings, perplexity_llama_cpp, .*, the nearest is "toy"\n$/,
+    /^Cannot use task "toi": expected one of perplexity, toy, endings, perplexity_bos, .*, the nearest is "toy"\n$/,
   );
 });
 

@@ -66,7 +66,7 @@ Deno.test("a script that tests kernels is verified op by op", () =>
     await main(["--note", "mutants notebook packages"], root);
     assertEquals(await findUnverified(root), []);
     await write("kernels/two/cases.ts", 'import {} from "../one/inputs.ts"; 2;');
-    // Cases of three import those of two. CUDA is compiled from native sources alone.
+    // Cases of three import those of two. CUDA is compiled only from native sources.
     const due = ["emulated", "mutants", "sanitize"].flatMap((script) =>
       ["three", "two", ...(script === "mutants" ? [] : ["others"])].map((part) => `${script}:${part}`)
     );

@@ -1,7 +1,7 @@
 /**
  * The inputs of each script of `.ci/`, and the scripts that have passed with the present sources. Scripts that test
  * kernels are verified op by op: `mutants:linear` is the part of `.ci/mutants` about `kernels/linear`, and
- * `emulated:others` tests what lies outside the folders of ops.
+ * `emulated:others` is the part about all other tests.
  */
 import { readEmulated } from "../../../ffi/build/emulated_testing.ts";
 import { includesOf, type LibrarySources, readSources, sourceKey } from "../../../ffi/sources.ts";

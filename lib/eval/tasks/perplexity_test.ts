@@ -257,6 +257,31 @@ Deno.test("llama.cpp's perplexity: the tokens behind the middle of each chunk, e
   assertEquals(ids[200], (200 * 200 + 600) % 5);
 });
 
+Deno.test("perplexity with BOS: every chunk is BOS and the tokens behind the last chunk's", async () => {
+  const task = findTask("perplexity_bos"), { model } = fakeModel();
+  for (
+    const [tokenizer, own] of [
+      [{ addsBos: false, bosId: 4 }, ids],
+      [{ addsBos: true, bosId: 4 }, Int32Array.of(4, ...ids)],
+    ] as const
+  ) {
+    const chunks = [0, 1].map((c) => Int32Array.of(4, ...ids.subarray(c * 199, (c + 1) * 199)));
+    const seen: number[] = [];
+    const evaluation = task.open(model, dataWith(200, tokenizer, own));
+    const dense = await evaluation.dense({ onLosses: (_, losses) => seen.push(...losses) });
+    const scored = chunks.flatMap(lossesOf);
+    assertEquals([seen.length, dense.scoredTokens, dense.tokens], [398, 398, 400]);
+    seen.forEach((loss, i) => assertAlmostEquals(loss, scored[i]!, 1e-6));
+  }
+  assertThrows(
+    () => task.open(model, dataWith(200, { addsBos: false })),
+    RangeError,
+    "the tokenizer has none",
+  );
+  assertThrows(() => task.open(model, dataWith(2, { bosId: 4 })), RangeError, "chunks of 2 tokens");
+  assertThrows(() => task.open(model, dataWith(500, { bosId: 4 })), RangeError, "a text of 403 tokens");
+});
+
 Deno.test("perplexity of a stream: one chunk, whatever the context", async () => {
   const { model } = fakeModel(), own = ids.slice(0, 150);
   const dense = await findTask("perplexity_streaming").open(model, dataWith(40, {}, own)).dense();
@@ -274,6 +299,8 @@ Deno.test("every protocol has a label of its own, the paper's too", () => {
   assertEquals(labels, [
     "GPTQ style at 128 (as in the paper)",
     "GPTQ style at 2048",
+    "BOS in every chunk of 128",
+    "BOS in every chunk of 2048",
     "llama.cpp at 128",
     "llama.cpp at 2048",
     "streaming over 128",
