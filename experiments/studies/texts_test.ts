@@ -62,5 +62,8 @@ Deno.test("the committed studies were run on the texts of the recipes", async ()
       }
     }
   }
-  assertEquals(seen, new Set([sources.wikitext2.sha256, sources.book.sha256, UNWRAPPED]));
+  assertEquals(
+    seen,
+    new Set([sources.wikitext2.sha256, sources.book.sha256, sources.messages.sha256, UNWRAPPED]),
+  );
 });

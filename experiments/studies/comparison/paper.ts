@@ -1,6 +1,6 @@
 /**
- * Makes the tables of docs/results/study.md and gemma.md from results/, and with a Chromium the study's figure,
- * `docs/images/pareto_{light,dark}.png`.
+ * Makes the tables of docs/results/study.md and gemma.md from results/, and with a Chromium the study's figures,
+ * `docs/images/{pareto,eviction}_{light,dark}.png`.
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/paper.ts
  */
@@ -14,70 +14,14 @@ import {
   LIGHT,
   withoutRatio,
 } from "../../../lib/plot/mod.ts";
-import { type Interval, pairedInterval } from "../../../lib/stats/mod.ts";
-import type { Comparison } from "../../../lib/sweep/mod.ts";
 import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
-import { readJson } from "../../commands/cli/files.ts";
+import { drawDifferences, makeLargeTables } from "./large.ts";
+import { chunkInterval, isBaseline, type Losses, type Method, nameOf, readLosses } from "./losses.ts";
 import { sideOf, SIDES } from "./lead.ts";
-import { readPart } from "./tables.ts";
 
-type Method = Comparison["methods"][number];
 type Budget = "cache" | "attentionFlops";
 
-/** Sources of the methods. */
-const SOURCES = await readJson(
-  decodeURIComponent(new URL("../../tools/method_sources.json", import.meta.url).pathname),
-) as {
-  readonly [method: string]: { readonly paper?: string; readonly adapted: string } | undefined;
-};
-
-/** A method's name, with `(adapted)` if it differs from its paper. */
-export function nameOf({ name, options }: Pick<Method, "name" | "options">): string {
-  const rule = withoutRatio(name), { paper, adapted } = SOURCES[rule] ?? { adapted: "none" };
-  if (rule === "local" && options!.recent === 64) return "local (older preset)";
-  return paper !== undefined && adapted !== "none" && rule !== "variance" ? `${rule} (adapted)` : rule;
-}
-
-/** A part's methods on its text. */
-export interface Losses {
-  readonly chunks: number;
-  readonly methods: readonly Method[];
-  /** The random baseline of a method that has one. */
-  readonly controlOf: (method: Method) => Method | undefined;
-}
-
-/** The losses of a part that was run on a text. */
-export async function readLosses(part: string): Promise<Losses> {
-  const { methods, results, environment } = await readPart(part);
-  const named = new Map(methods.map((method) => [method.name, method]));
-  const controls = new Map(results!.map(({ method, against }) => [method, against.random?.name]));
-  return {
-    chunks: environment.textTokens / environment.context,
-    methods,
-    controlOf: ({ name }) => named.get(controls.get(name) ?? ""),
-  };
-}
-
-/** Difference of mean losses, 95% interval by Student's t over whole chunks, since evictions affect the rest of one. */
-export function chunkInterval(
-  chunks: number,
-  { lossBlocks: own }: Method,
-  { lossBlocks: other }: Method,
-): Interval {
-  const perChunk = own.sums.length / chunks;
-  const join = ({ sums, sizes }: Method["lossBlocks"]) => {
-    const add = (values: readonly number[]) =>
-      Array.from(
-        { length: chunks },
-        (_, i) => values.slice(i * perChunk, (i + 1) * perChunk).reduce((sum, value) => sum + value, 0),
-      );
-    return { sums: add(sums), sizes: add(sizes) };
-  };
-  return pairedInterval(join(other), join(own))!;
-}
-
 const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
-const isBaseline = ({ name }: Method) => /^(dense|random|periodic)/.test(name);
 
 /** A row per method at one ratio: loss increase, both seeds of its baseline, difference from it, retained fractions. */
 export function tabulateLosses({ chunks, methods, controlOf }: Losses): PlainTable {
@@ -249,7 +193,7 @@ export async function drawPareto(): Promise<Figure> {
 export async function makeTables(): Promise<{ readonly [name: string]: string }> {
   const all = await Promise.all(TEXT_PARTS.map(readLosses));
   return {
-    losses: formatMarkdown(tabulateLosses(all[1]!)),
+    ...await makeLargeTables(),
     "front of cache": formatMarkdown(tabulateFront(all, "cache")),
     "front of FLOPs": formatMarkdown(tabulateFront(all, "attentionFlops")),
     "gemma wikitext2": formatMarkdown(tabulateLosses(await readLosses("gemma_wikitext2_0.5"))),
@@ -271,9 +215,12 @@ export const fillPage = (page: string, tables: { readonly [name: string]: string
 if (import.meta.main) {
   const tables = await makeTables();
   for (const page of PAGES) await Deno.writeTextFile(page, fillPage(await Deno.readTextFile(page), tables));
-  const figure = await drawPareto();
-  for (const [name, theme] of [["light", LIGHT], ["dark", DARK]] as const) {
-    const path = new URL(`../../../docs/images/pareto_${name}.png`, import.meta.url);
-    await figure.saveImage(path.pathname, { width: 1000, scale: 1.4, theme });
+  for (
+    const [file, figure] of [["pareto", await drawPareto()], ["eviction", await drawDifferences()]] as const
+  ) {
+    for (const [name, theme] of [["light", LIGHT], ["dark", DARK]] as const) {
+      const path = new URL(`../../../docs/images/${file}_${name}.png`, import.meta.url);
+      await figure.saveImage(path.pathname, { width: 1000, scale: 1.4, theme });
+    }
   }
 }

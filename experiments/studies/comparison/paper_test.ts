@@ -1,14 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
-import {
-  chunkInterval,
-  drawPareto,
-  fillPage,
-  findFront,
-  makeTables,
-  nameOf,
-  PAGES,
-  readLosses,
-} from "./paper.ts";
+import { intervalOverRandom, readSettings } from "./large.ts";
+import { chunkInterval, isBaseline } from "./losses.ts";
+import { drawPareto, fillPage, findFront, makeTables, PAGES } from "./paper.ts";
 
 type Method = Parameters<typeof chunkInterval>[1];
 const method = (name: string, rows: number, loss: number, sums: readonly number[] = []) =>
@@ -25,25 +18,33 @@ Deno.test("the study's pages have the tables that their script makes, and words 
     assertEquals(fillPage(page, tables), page, "run experiments/studies/comparison/paper.ts");
   }
   for (const table of Object.values(tables)) assertStringIncludes(pages.join(""), table.trimEnd());
-  const [page] = pages as [string];
-  const { chunks, methods, controlOf } = await readLosses("text_short_0.5");
-  const against = methods.flatMap((own) => {
-    const control = controlOf(own);
-    return control === undefined || /^(random|periodic)/.test(own.name) ? [] : [{
-      name: nameOf(own),
-      ...chunkInterval(chunks, own, control),
-      isQuery: own.achievedRatio !== 0,
-    }];
-  });
-  const evicting = against.filter(({ name, isQuery }) => !isQuery && !name.startsWith("local"));
-  const names = (all: typeof against) => all.map(({ name }) => name.replace(" (adapted)", ""));
-  assertEquals(names(evicting.filter(({ high }) => high < 0)), ["keydiff", "keydiff-cache"]);
-  assertEquals(names(evicting.filter(({ low }) => low > 0)), ["curdkv", "knorm"]);
-  assertEquals(names(against.filter(({ isQuery, high }) => isQuery && high < 0)), ["learned", "variance"]);
-  const open = against.filter(({ low, high }) => low <= 0 && high >= 0).length;
-  assertStringIncludes(page, `We compare ${against.length} online methods`);
-  assertStringIncludes(page, `two of ${evicting.length} evicting methods are better`);
-  assertStringIncludes(page, `${open} of the ${against.length} intervals of the difference contain zero`);
+});
+
+Deno.test("the study says of its methods what the intervals over the random baseline bear out", async () => {
+  const against = async (side: "queries" | "keys") =>
+    (await readSettings(side)).map((setting) =>
+      setting.methods.filter((method) => !isBaseline(method)).map((method) => ({
+        name: method.name.replace(/ at .*/, ""),
+        ...intervalOverRandom(setting, method),
+      }))
+    );
+  const better = (all: Awaited<ReturnType<typeof against>>[number]) =>
+    all.filter(({ high }) => high < 0).map(({ name }) => name).sort();
+  const worse = (all: Awaited<ReturnType<typeof against>>[number]) =>
+    all.filter(({ low }) => low > 0).map(({ name }) => name).sort();
+  const keys = await against("keys");
+  assertEquals(keys.map(better), [
+    ["key", "keydiff-cache", "variance"],
+    ["expected-attention", "h2o", "key", "keydiff", "keydiff-cache", "leave-one-out", "tova", "variance"],
+    [
+      ...["expected-attention", "h2o", "keydiff-cache", "leave-one-out", "snapkv", "streaming"],
+      ...["tova", "variance"],
+    ],
+  ]);
+  assertEquals(keys.map(worse), [["knorm"], ["knorm", "streaming"], ["lagkv"]]);
+  const shown = keys.map((setting) => setting.find(({ name }) => name === "variance")!.estimate.toFixed(3));
+  assertEquals(shown, ["-0.017", "-0.013", "-0.008"]);
+  for (const setting of await against("queries")) assertEquals(better(setting), ["learned", "paper"]);
 });
 
 Deno.test("chunkInterval() takes a whole chunk as one value: Student's t over chunks", () => {

@@ -1,0 +1,126 @@
+/** Tables and a figure of the parts on 32,768 tokens of a text: both sides, two texts, and chunks of two lengths. */
+import { axis, baseLayout, Figure, formatInterval, withoutRatio } from "../../../lib/plot/mod.ts";
+import type { Interval } from "../../../lib/stats/mod.ts";
+import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
+import { chunkInterval, isBaseline, type Losses, type Method, nameOf, readLosses } from "./losses.ts";
+
+/** Settings: text and tokens per chunk, as parts are named, the title, and the mark in the figure. */
+const SETTINGS = [
+  ["wikitext2", 2048, "WikiText-2, chunks of 2,048", { color: "@series0", symbol: "circle" }],
+  ["wikitext2", 512, "WikiText-2, chunks of 512", { color: "@series0", symbol: "circle-open" }],
+  ["messages", 2048, "messages, chunks of 2,048", { color: "@series1", symbol: "square" }],
+] as const;
+
+/** The losses of a setting. */
+interface Setting extends Losses {
+  readonly title: string;
+  readonly marker: { readonly color: string; readonly symbol: string };
+}
+
+/** The losses of one side, by setting. */
+export const readSettings = async (side: "queries" | "keys"): Promise<Setting[]> =>
+  await Promise.all(
+    SETTINGS.map(async ([text, context, title, marker]) => ({
+      ...{ title, marker },
+      ...await readLosses(`${text}_${side}_${context}_0.5`),
+    })),
+  );
+
+/** A method by its name: each setting has all of them. */
+const find = ({ methods }: Losses, name: string) => methods.find((method) => method.name === name)!;
+
+/**
+ * A method's difference from the random baseline, which all methods of a side share. The intervals of a setting hold for
+ * all its methods at once, with 95% (Bonferroni).
+ */
+export function intervalOverRandom({ chunks, methods }: Losses, method: Method): Interval {
+  const count = methods.filter((method) => !isBaseline(method)).length;
+  const random = methods.find(({ name }) => name.startsWith("random"))!;
+  return chunkInterval(chunks, method, random, 1 - 0.05 / count);
+}
+
+/** A row per method, which has a cell in each setting. */
+function tabulate(
+  settings: readonly Setting[],
+  isShown: (method: Method) => boolean,
+  cell: (setting: Setting, method: Method) => string,
+): PlainTable {
+  return {
+    columns: ["method", ...settings.map(({ title }) => title)],
+    left: [true],
+    rows: settings[0]!.methods.filter(isShown).map((method) => [
+      isBaseline(method) ? withoutRatio(method.name) : nameOf(method),
+      ...settings.map((setting) => cell(setting, find(setting, method.name))),
+    ]),
+  };
+}
+
+/** Loss increase of each method; of the random baseline also that of its best and its worst seed. */
+const tabulateLosses = (settings: readonly Setting[]): PlainTable =>
+  tabulate(settings, ({ name }) => name !== "dense", ({ chunks, methods }, method) => {
+    const dense = methods[0]!, found = formatInterval(chunkInterval(chunks, method, dense), 3);
+    if (method.seeds === 1) return found;
+    return `${found}, seeds ${method.seedLosses.map((loss) => (loss - dense.loss).toFixed(3)).join(" to ")}`;
+  });
+
+/** Difference of each method from the random baseline. */
+const tabulateDifferences = (settings: readonly Setting[]): PlainTable =>
+  tabulate(
+    settings,
+    (method) => !isBaseline(method),
+    (setting, method) => formatInterval(intervalOverRandom(setting, method), 3),
+  );
+
+/** The tables of the study's page. */
+export async function makeLargeTables(): Promise<{ readonly [name: string]: string }> {
+  const keys = await readSettings("keys"), queries = await readSettings("queries");
+  return {
+    "eviction losses": formatMarkdown(tabulateLosses(keys)),
+    "eviction differences": formatMarkdown(tabulateDifferences(keys)),
+    "skipping losses": formatMarkdown(tabulateLosses(queries)),
+    "skipping differences": formatMarkdown(tabulateDifferences(queries)),
+  };
+}
+
+/** Differences of evicting methods from the random baseline, with their intervals: a row per method, the best on top. */
+export async function drawDifferences(): Promise<Figure> {
+  const settings = await readSettings("keys");
+  const names = settings[0]!.methods.filter((method) => !isBaseline(method)).map(({ name }) => name);
+  return new Figure({
+    title: "",
+    caption: "",
+    height: 90 + 34 * names.length,
+    data: settings.map((setting, s) => {
+      const found = names.map((name) => intervalOverRandom(setting, find(setting, name)));
+      return {
+        ...{ type: "scatter", mode: "markers", name: setting.title },
+        x: found.map(({ estimate }) => estimate),
+        y: names.map((_, i) => i + 0.2 * (s - (settings.length - 1) / 2)),
+        error_x: {
+          ...{ type: "data", symmetric: false, color: setting.marker.color, thickness: 1.2, width: 0 },
+          array: found.map(({ high, estimate }) => high - estimate),
+          arrayminus: found.map(({ low, estimate }) => estimate - low),
+        },
+        marker: { ...setting.marker, size: 7 },
+      };
+    }),
+    layout: baseLayout({
+      margin: { l: 190, r: 14, t: 10, b: 76 },
+      xaxis: axis("", {
+        zeroline: true,
+        title: {
+          text: "loss minus that of random eviction, nats per token",
+          standoff: 8,
+          font: { size: 13 },
+        },
+      }),
+      yaxis: axis("", {
+        tickvals: names.map((_, i) => i),
+        ticktext: names.map((name) => nameOf(find(settings[0]!, name))),
+        range: [names.length - 0.4, -0.6],
+      }),
+      showlegend: true,
+      legend: { orientation: "h", x: 0, y: -0.1, font: { size: 12 } },
+    }),
+  });
+}
