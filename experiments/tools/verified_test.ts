@@ -71,6 +71,11 @@ Deno.test("a script that tests kernels is verified op by op", () =>
       ["three", "two", ...(script === "mutants" ? [] : ["others"])].map((part) => `${script}:${part}`)
     );
     assertEquals(await findUnverified(root), due);
+    // Three imports one by way of two.
+    await main(["--note", "emulated sanitize mutants"], root);
+    await write("kernels/one/cases.ts", 'import {} from "../testing/inputs.ts"; 3;');
+    assertEquals(await findUnverified(root), ["emulated", "mutants", "sanitize"]);
+    await main(["--note", "emulated sanitize mutants"], root);
     await write("kernels/testing/inputs.ts", "2;");
     assertEquals(await findUnverified(root), ["emulated", "mutants", "sanitize"]);
     await assertRejects(

@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
-import { intervalOverRandom, readSettings } from "./large.ts";
+import { drawDifferences, intervalOverRandom, readSettings } from "./large.ts";
 import { chunkInterval, isBaseline } from "./losses.ts";
 import { drawPareto, fillPage, findFront, makeTables, PAGES } from "./paper.ts";
 
@@ -45,6 +45,32 @@ Deno.test("the study says of its methods what the intervals over the random base
   const shown = keys.map((setting) => setting.find(({ name }) => name === "variance")!.estimate.toFixed(3));
   assertEquals(shown, ["-0.017", "-0.013", "-0.008"]);
   for (const setting of await against("queries")) assertEquals(better(setting), ["learned", "paper"]);
+});
+
+Deno.test("the figure of evictions has a row per method, and in it a bar per setting from end to end of its interval", async () => {
+  const settings = await readSettings("keys"), { data, layout } = (await drawDifferences()).toJson();
+  const { tickvals, ticktext, range } = layout["yaxis"] as { [name: string]: unknown[] };
+  const [bottom, top] = range as [number, number];
+  assertEquals([ticktext!.length, tickvals], [12, Array.from({ length: 12 }, (_, i) => i)]);
+  const traces = data as unknown as {
+    x: number[];
+    y: number[];
+    error_x: { symmetric: boolean; array: number[]; arrayminus: number[] };
+  }[];
+  assertEquals(traces.length, settings.length);
+  for (const [s, { x, y, error_x: { symmetric, array, arrayminus } }] of traces.entries()) {
+    assertEquals(symmetric, false);
+    const methods = settings[0]!.methods.filter((method) => !isBaseline(method));
+    for (const [i, { name }] of methods.entries()) {
+      const own = settings[s]!.methods.find((method) => method.name === name)!;
+      const { low, high, estimate } = intervalOverRandom(settings[s]!, own);
+      assertEquals(x[i], estimate);
+      assertAlmostEquals(x[i]! + array[i]!, high);
+      assertAlmostEquals(x[i]! - arrayminus[i]!, low);
+      assertAlmostEquals(y[i]!, i + [-0.2, 0, 0.2][s]!);
+      assert(y[i]! < bottom && y[i]! > top);
+    }
+  }
 });
 
 Deno.test("chunkInterval() takes a whole chunk as one value: Student's t over chunks", () => {

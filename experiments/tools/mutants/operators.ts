@@ -72,7 +72,8 @@ const SKIPPED = words(`
   attribute_declaration`);
 /** Calls that report progress to a user. */
 const MESSAGES = /^(await )?(\w+[.!?]+)*#?(onProgress|(this\.)?#?progress\??\.\w+)\(/;
-/** Properties of figures, under `lib/plot/`, whose sizes and positions affect only the look. */
+/** Folders with figures, and properties of these whose sizes and positions affect only the look. */
+const FIGURES = /^(lib\/plot|experiments\/studies)\//;
 const LOOKS = words(`
   height width size font margin legend line marker colorbar opacity thickness standoff pad padding
   zeroline nticks ticklen outlinewidth showgrid showlegend title xgap ygap xshift yshift showarrow`);
@@ -88,7 +89,7 @@ export async function listMutations(path: string, source: string): Promise<Mutat
   const visit = (node: Node, inLooks: boolean) => {
     if (SKIPPED.has(node.type) || isMessage(node)) return;
     const looks = inLooks ||
-      (path.startsWith("lib/plot/") && node.type === "pair" && LOOKS.has(field(node, "key")));
+      (FIGURES.test(path) && node.type === "pair" && LOOKS.has(field(node, "key")));
     if (!looks || !isSize(node)) {
       for (const [part, text] of mutate(node)) found.push(describe(node, part, text));
     }
