@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { withFolder } from "../commands/testing.ts";
 import { chooseEmulated, findTested, isInFastTier } from "./tests.ts";
+import { withCheckout } from "./verified/checkout_testing.ts";
 import { noteVerified } from "./verified/noted.ts";
 
 const example = (language: string) =>
@@ -48,20 +49,14 @@ Deno.test("findTested() finds this test, README's program and the examples of wh
 });
 
 Deno.test("the fast tier tests on the emulator what has changed since its tests passed", () =>
-  withFolder(async (root) => {
-    const write = async (path: string, text: string) => {
-      await Deno.mkdir(`${root}/${path.replace(/[^/]*$/, "")}`, { recursive: true });
-      await Deno.writeTextFile(`${root}/${path}`, text);
-    };
-    await write(".ci/verified.json", "{}");
-    await write("ffi/a.ts", "1;");
-    for (const op of ["one", "two"]) {
-      await write(`kernels/${op}/${op}.def`, "");
-      await write(`kernels/${op}/cases.ts`, "1;");
-    }
-    for (const args of [["init", "-q"], ["add", "."]]) {
-      assert((await new Deno.Command("git", { args, cwd: root }).output()).success);
-    }
+  withCheckout({
+    ".ci/verified.json": "{}",
+    "ffi/a.ts": "1;",
+    "kernels/one/one.def": "",
+    "kernels/one/cases.ts": "1;",
+    "kernels/two/two.def": "",
+    "kernels/two/cases.ts": "1;",
+  }, async (root, write) => {
     const isGiven = Boolean(Deno.env.get("TOKENFILTER_TEST_DEVICE"));
     const expectChosen = async (chosen: { [name: string]: string }) =>
       assertEquals(await chooseEmulated(false, root), isGiven ? {} : chosen);

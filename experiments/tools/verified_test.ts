@@ -1,26 +1,17 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertRejects } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
-import { withFolder } from "../commands/testing.ts";
 import { main } from "./verified.ts";
+import { withCheckout } from "./verified/checkout_testing.ts";
 import { findUnverified } from "./verified/noted.ts";
 
 Deno.test("a script is verified until a file that it depends on changes", () =>
-  withFolder(async (root) => {
-    const files = {
-      ".ci/verified.json": "{}",
-      ".ci/cuda": "# checks",
-      "kernels/a/a_test.ts": "1;",
-      "kernels/README.md": "# Kernels",
-      "lib/a.ts": "2;",
-    };
-    const write = async (path: string, text: string) => {
-      await Deno.mkdir(`${root}/${path.replace(/[^/]*$/, "")}`, { recursive: true });
-      await Deno.writeTextFile(`${root}/${path}`, text);
-    };
-    for (const [path, text] of Object.entries(files)) await write(path, text);
-    for (const args of [["init", "-q"], ["add", "."]]) {
-      assert((await new Deno.Command("git", { args, cwd: root }).output()).success);
-    }
+  withCheckout({
+    ".ci/verified.json": "{}",
+    ".ci/cuda": "# checks",
+    "kernels/a/a_test.ts": "1;",
+    "kernels/README.md": "# Kernels",
+    "lib/a.ts": "2;",
+  }, async (root, write) => {
     const all = ["cuda", "emulated", "mutants", "notebook", "packages", "sanitize"];
     assertEquals(await findUnverified(root), all);
     await main(["--note", "cuda mutants", "--out", `${root}/other.json`], root);
@@ -44,20 +35,16 @@ Deno.test("a script is verified until a file that it depends on changes", () =>
   }));
 
 Deno.test("a script that tests kernels is verified op by op", () =>
-  withFolder(async (root) => {
-    const write = async (path: string, text: string) => {
-      await Deno.mkdir(`${root}/${path.replace(/[^/]*$/, "")}`, { recursive: true });
-      await Deno.writeTextFile(`${root}/${path}`, text);
-    };
-    await write(".ci/verified.json", "{}");
-    for (const [op, imported] of [["one", "testing"], ["two", "one"], ["three", "two"]]) {
-      await write(`kernels/${op}/${op}.def`, "");
-      await write(`kernels/${op}/cases.ts`, `import {} from "../${imported}/inputs.ts";`);
-    }
-    await write("kernels/testing/inputs.ts", "1;");
-    for (const args of [["init", "-q"], ["add", "."]]) {
-      assert((await new Deno.Command("git", { args, cwd: root }).output()).success);
-    }
+  withCheckout({
+    ".ci/verified.json": "{}",
+    "kernels/testing/inputs.ts": "1;",
+    ...Object.fromEntries(
+      [["one", "testing"], ["two", "one"], ["three", "two"]].flatMap(([op, imported]) => [
+        [`kernels/${op}/${op}.def`, ""],
+        [`kernels/${op}/cases.ts`, `import {} from "../${imported}/inputs.ts";`],
+      ]),
+    ),
+  }, async (root, write) => {
     const findMutants = async () =>
       (await findUnverified(root)).filter((name) => !/packages|notebook/.test(name));
     assertEquals(await findMutants(), ["cuda", "emulated", "mutants", "sanitize"]);

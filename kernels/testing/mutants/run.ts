@@ -50,8 +50,11 @@ async function runTest(
 }
 
 if (import.meta.main) {
+  const folders = new Set(
+    Array.from(Deno.readDirSync(new URL("../..", import.meta.url)), ({ name }) => name),
+  );
   const isOf = ({ name, file, test }: Mutant, asked: string) =>
-    name.includes(asked) || [file, test].some((path) => path.startsWith(`${asked}/`));
+    folders.has(asked) ? [file, test].some((path) => path.startsWith(`${asked}/`)) : name.includes(asked);
   const chosen = MUTANTS.filter((mutant) =>
     Deno.args.length === 0 || Deno.args.some((asked) => isOf(mutant, asked))
   );
