@@ -81,9 +81,19 @@ const layers = (which: "all" | "recall" | "other" | "text", share: string, lengt
 /** Methods that evict keys and values; all have the same window and warm-up, and so one random baseline. */
 const EQUAL_KEYS =
   "variance,key,leave-one-out,streaming,h2o,tova,snapkv,lagkv,expected-attention,keydiff,keydiff-cache,knorm,random-protected";
+/** Methods of both kinds at several ratios, and on a second model, whose forward pass takes more than twice the time. */
+const FEWER_EQUAL_KEYS = "variance,leave-one-out,snapkv,keydiff-cache,random-protected";
+/** `variance` becomes the same as `paper` once all have its recent window, and is not run. */
+const FEWER_QUERIES = "paper,variance,random-protected";
 /** 32,768 tokens of a text in chunks that each begin with BOS, with five seeds of the random baseline. */
-const large = (side: "queries" | "keys", file: string, context: number, ratios = "0.5"): Part => ({
-  ...{ methods: side === "queries" ? QUERIES : EQUAL_KEYS, ratios, text: file },
+const large = (
+  side: "queries" | "keys",
+  file: string,
+  context: number,
+  methods: string,
+  ratios = "0.5",
+): Part => ({
+  ...{ methods, ratios, text: file },
   flags: [
     ...["--task", "perplexity_bos", "--context", `${context}`, "--tokens", "32768", "--seeds", "5"],
     ...side === "queries" ? [] : ["--side", "key", "--recent", "32", "--warmup", "64"],
@@ -105,14 +115,20 @@ const SHORT_TASKS = "arc_easy,arc_challenge,openbookqa,piqa,winogrande,lambada_o
 
 /** The parts, in the order in which they are run. */
 export const PARTS: { readonly [name: string]: Part } = {
-  "wikitext2_queries_2048_0.5": large("queries", WIKITEXT, 2048),
-  "wikitext2_keys_2048_0.5": large("keys", WIKITEXT, 2048),
-  "messages_queries_2048_0.5": large("queries", MESSAGES, 2048),
-  "messages_keys_2048_0.5": large("keys", MESSAGES, 2048),
-  "wikitext2_queries_512_0.5": large("queries", WIKITEXT, 512),
-  "wikitext2_keys_512_0.5": large("keys", WIKITEXT, 512),
-  "messages_queries_512_0.5": large("queries", MESSAGES, 512),
-  "messages_keys_512_0.5": large("keys", MESSAGES, 512),
+  "wikitext2_queries_2048_0.5": large("queries", WIKITEXT, 2048, QUERIES),
+  "wikitext2_keys_2048_0.5": large("keys", WIKITEXT, 2048, EQUAL_KEYS),
+  "messages_queries_2048_0.5": large("queries", MESSAGES, 2048, QUERIES),
+  "messages_keys_2048_0.5": large("keys", MESSAGES, 2048, EQUAL_KEYS),
+  "wikitext2_queries_512_0.5": large("queries", WIKITEXT, 512, QUERIES),
+  "wikitext2_keys_512_0.5": large("keys", WIKITEXT, 512, EQUAL_KEYS),
+  "messages_queries_512_0.5": large("queries", MESSAGES, 512, QUERIES),
+  "messages_keys_512_0.5": large("keys", MESSAGES, 512, EQUAL_KEYS),
+  "gemma_wikitext2_keys_2048_0.5": gemma(large("keys", WIKITEXT, 2048, FEWER_EQUAL_KEYS)),
+  "gemma_messages_keys_2048_0.5": gemma(large("keys", MESSAGES, 2048, FEWER_EQUAL_KEYS)),
+  "gemma_wikitext2_keys_512_0.5": gemma(large("keys", WIKITEXT, 512, FEWER_EQUAL_KEYS)),
+  "gemma_messages_keys_512_0.5": gemma(large("keys", MESSAGES, 512, FEWER_EQUAL_KEYS)),
+  "wikitext2_keys_2048_0.25_0.75": large("keys", WIKITEXT, 2048, FEWER_EQUAL_KEYS, "0.25,0.75"),
+  "wikitext2_queries_2048_0.25_0.75": large("queries", WIKITEXT, 2048, FEWER_QUERIES, "0.25,0.75"),
   "text_short_0.5": text(`${ONLINE},${EVICTING}`, "0.5", 2048),
   "text_more_0.5": text(MORE, "0.5", 2048),
   "items_queries_0.5": queriesAndFitted("0.5", SHORT_TASKS, 200),
