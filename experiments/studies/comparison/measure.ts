@@ -43,10 +43,17 @@ const text = (methods: string, ratios: string, tokens: number): Part => ({
   ...{ methods, ratios },
   flags: ["--tokens", `${tokens}`, "--seeds", "2"],
 });
-/** Items, after the shortest text that a comparison takes; one seed of the random baseline. */
-const items = (methods: string, ratios: string, tasks: string, count: number, flags: string[]) => ({
+/** Items, after the shortest text that a comparison takes; by default one seed of the random baseline. */
+const items = (
+  methods: string,
+  ratios: string,
+  tasks: string,
+  count: number,
+  flags: string[],
+  seeds = 1,
+) => ({
   ...{ methods, ratios },
-  flags: [...["--tokens", "512", "--seeds", "1", "--tasks", tasks, "--items", `${count}`], ...flags],
+  flags: [...["--tokens", "512", "--seeds", `${seeds}`, "--tasks", tasks, "--items", `${count}`], ...flags],
 });
 /** Items are short: with longer windows and blocks, or a later start, nothing would be filtered. */
 const SHORT = ["--filter-from", "8", "--recent", "4", "--block", "4", "--warmup", "32"];
@@ -99,6 +106,12 @@ const large = (
     ...side === "queries" ? [] : ["--side", "key", "--recent", "32", "--warmup", "64"],
   ],
 });
+/** 500 items of each task that the full model does not guess, with three seeds of the random baseline. */
+const manyItems = (side: "queries" | "keys", methods: string) =>
+  items(methods, "0.5", "arc_easy,piqa,lambada_openai,hellaswag", 500, [
+    ...SHORT,
+    ...side === "queries" ? [] : ["--side", "key"],
+  ], 3);
 /** A part on a model whose layers have windows of their own; `local` is refused there. */
 const gemma = (part: Part): Part => ({ ...part, model: "gemma3-270m" });
 
@@ -129,6 +142,11 @@ export const PARTS: { readonly [name: string]: Part } = {
   "gemma_messages_keys_512_0.5": gemma(large("keys", MESSAGES, 512, FEWER_EQUAL_KEYS)),
   "wikitext2_keys_2048_0.25_0.75": large("keys", WIKITEXT, 2048, FEWER_EQUAL_KEYS, "0.25,0.75"),
   "wikitext2_queries_2048_0.25_0.75": large("queries", WIKITEXT, 2048, FEWER_QUERIES, "0.25,0.75"),
+  "items_500_queries_0.5": manyItems("queries", "variance,learned,random-protected"),
+  "items_500_keys_0.5": manyItems(
+    "keys",
+    "variance,leave-one-out,tova,snapkv,keydiff-cache,random-protected",
+  ),
   "text_short_0.5": text(`${ONLINE},${EVICTING}`, "0.5", 2048),
   "text_more_0.5": text(MORE, "0.5", 2048),
   "items_queries_0.5": queriesAndFitted("0.5", SHORT_TASKS, 200),
