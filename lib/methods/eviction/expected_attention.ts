@@ -32,11 +32,11 @@ export function scoreExpected(
       let dot = 0, spread = 0;
       for (let i = 0; i < d; i++) {
         dot += mean[i]! * k[i]!;
-        let row = 0;
-        for (let j = 0; j < d; j++) row += covariance[i * d + j]! * k[j]!;
-        spread += k[i]! * row;
+        let below = 0; // the covariance is symmetric
+        for (let j = 0, at = i * d; j < i; j++, at++) below += covariance[at]! * k[j]!;
+        spread += k[i]! * (below + covariance[i * d + i]! * k[i]! / 2);
       }
-      return dot / Math.sqrt(d) + spread / d / 2;
+      return dot / Math.sqrt(d) + spread / d;
     });
     softmax(logits).forEach((share, i) => scores[own]![i]! += share / group);
   });

@@ -1,6 +1,5 @@
 /** Key side: keys near the mean direction of those in the cache go (KeyDiff, arXiv 2504.15364), block by block. */
 import { norm } from "../../filter/similarity.ts";
-import { byHead } from "./live_keys.ts";
 import type { EvictionMethod } from "../method.ts";
 
 /**
@@ -13,19 +12,20 @@ export const keydiffCache: EvictionMethod<"keydiff-cache"> = {
     "evicts keys near the mean direction of those in the cache, block by block as in the paper of KeyDiff",
   evicts: true,
   reads: [],
-  score(live) {
-    const { headDim, numKvHeads } = live.shape;
-    const sums = Array.from({ length: numKvHeads }, () => new Float64Array(headDim));
-    byHead(live, (key, _, head) => {
-      const length = Math.max(norm(key, 0, headDim), 1e-12);
-      key.forEach((x, i) => sums[head]![i]! += x / length);
-      return 0;
-    });
-    const sizes = sums.map((sum) => Math.hypot(...sum));
-    return byHead(live, (key, _, head) => {
-      const dot = key.reduce((total, x, i) => total + x * sums[head]![i]!, 0);
-      const lengths = norm(key, 0, headDim) * sizes[head]!;
-      return lengths === 0 ? 0 : -dot / lengths;
+  score({ shape: { headDim: d, numKvHeads }, tokens }) {
+    return Array.from({ length: numKvHeads }, (_, head) => {
+      const first = head * d, sum = new Float64Array(d);
+      for (const { key } of tokens) {
+        const length = Math.max(norm(key, first, d), 1e-12);
+        for (let i = 0; i < d; i++) sum[i]! += key[first + i]! / length;
+      }
+      const size = Math.hypot(...sum);
+      return Float64Array.from(tokens, ({ key }) => {
+        let dot = 0;
+        for (let i = 0; i < d; i++) dot += key[first + i]! * sum[i]!;
+        const lengths = norm(key, first, d) * size;
+        return lengths === 0 ? 0 : -dot / lengths;
+      });
     });
   },
 };
