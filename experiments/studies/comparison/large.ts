@@ -1,4 +1,4 @@
-/** Tables and a figure of the parts on 32,768 tokens of a text: both sides, two texts, and chunks of two lengths. */
+/** Tables and a figure of the parts at a ratio of 0.5 on 32,768 tokens: both sides, two texts, and chunks of two lengths. */
 import { axis, baseLayout, Figure, formatInterval, withoutRatio } from "../../../lib/plot/mod.ts";
 import type { Interval } from "../../../lib/stats/mod.ts";
 import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
@@ -9,6 +9,7 @@ const SETTINGS = [
   ["wikitext2", 2048, "WikiText-2, chunks of 2,048", { color: "@series0", symbol: "circle" }],
   ["wikitext2", 512, "WikiText-2, chunks of 512", { color: "@series0", symbol: "circle-open" }],
   ["messages", 2048, "messages, chunks of 2,048", { color: "@series1", symbol: "square" }],
+  ["messages", 512, "messages, chunks of 512", { color: "@series1", symbol: "square-open" }],
 ] as const;
 
 /** The losses of a setting. */
@@ -71,7 +72,7 @@ const tabulateDifferences = (settings: readonly Setting[]): PlainTable =>
     (setting, method) => formatInterval(intervalOverRandom(setting, method), 3),
   );
 
-/** The tables of the study's page. */
+/** The tables of the pages. */
 export async function makeLargeTables(): Promise<{ readonly [name: string]: string }> {
   const keys = await readSettings("keys"), queries = await readSettings("queries");
   return {
@@ -105,7 +106,7 @@ export async function drawDifferences(): Promise<Figure> {
       };
     }),
     layout: baseLayout({
-      margin: { l: 190, r: 14, t: 10, b: 76 },
+      margin: { l: 190, r: 14, t: 10, b: 50 },
       xaxis: axis("", {
         zeroline: true,
         title: {

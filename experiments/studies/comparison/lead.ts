@@ -12,12 +12,12 @@ type Method = Comparison["methods"][number];
 type Budget = "cache" | "attentionFlops";
 
 /** The resources that a method can save. */
-export const SIDES = {
+const SIDES = {
   queries: { label: "query skipping", color: "@series1", symbol: "diamond" },
   keys: { label: "KV-cache eviction", color: "@series0", symbol: "circle" },
   both: { label: "both", color: "@series2", symbol: "square" },
 } as const;
-export type Side = keyof typeof SIDES;
+type Side = keyof typeof SIDES;
 
 /** A method's loss increase at each ratio, the least first. */
 export interface LossLine {
@@ -27,7 +27,7 @@ export interface LossLine {
   readonly points: readonly { readonly nats: number; readonly left: Readonly<Record<Budget, number>> }[];
 }
 
-export const sideOf = ({ achievedRatio, kvAchievedRatio }: Method): Side =>
+const sideOf = ({ achievedRatio, kvAchievedRatio }: Method): Side =>
   !achievedRatio ? "keys" : kvAchievedRatio ? "both" : "queries";
 
 /** The methods of some parts that were run at several ratios of the same text. */

@@ -1,16 +1,14 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
+import sources from "../../commands/reproduce/data.json" with { type: "json" };
+import { drawEqualCost, intervalsOverRandom, readCurves, tabulateCosts, timedName } from "./equal_cost.ts";
 import { drawDifferences, intervalOverRandom, readSettings } from "./large.ts";
 import { chunkInterval, isBaseline } from "./losses.ts";
-import { drawPareto, fillPage, findFront, makeTables, PAGES } from "./paper.ts";
+import { fillPage, makeTables, PAGES } from "./paper.ts";
+import { readTimes } from "./times.ts";
 
 type Method = Parameters<typeof chunkInterval>[1];
-const method = (name: string, rows: number, loss: number, sums: readonly number[] = []) =>
-  ({
-    name,
-    loss,
-    retained: { cache: rows, attentionFlops: rows },
-    lossBlocks: { sums, sizes: sums.map(() => 2) },
-  }) as unknown as Method;
+const method = (sums: readonly number[]) =>
+  ({ lossBlocks: { sums, sizes: sums.map(() => 2) } }) as unknown as Method;
 
 Deno.test("the study's pages have the tables that their script makes, and words that these bear out", async () => {
   const tables = await makeTables(), pages = await Promise.all(PAGES.map((page) => Deno.readTextFile(page)));
@@ -40,10 +38,16 @@ Deno.test("the study says of its methods what the intervals over the random base
       ...["expected-attention", "h2o", "keydiff-cache", "leave-one-out", "snapkv", "streaming"],
       ...["tova", "variance"],
     ],
+    [
+      ...["expected-attention", "h2o", "key", "keydiff", "keydiff-cache", "knorm", "leave-one-out"],
+      ...["snapkv", "tova", "variance"],
+    ],
   ]);
-  assertEquals(keys.map(worse), [["knorm"], ["knorm", "streaming"], ["lagkv"]]);
-  const shown = keys.map((setting) => setting.find(({ name }) => name === "variance")!.estimate.toFixed(3));
-  assertEquals(shown, ["-0.017", "-0.013", "-0.008"]);
+  assertEquals(keys.map(worse), [["knorm"], ["knorm", "streaming"], ["lagkv"], []]);
+  const shown = (name: string) =>
+    keys.map((setting) => setting.find((method) => method.name === name)!.estimate.toFixed(3));
+  assertEquals(shown("variance"), ["-0.017", "-0.013", "-0.008", "-0.005"]);
+  assertEquals(shown("keydiff-cache"), ["-0.024", "-0.014", "-0.010", "-0.007"]);
   for (const setting of await against("queries")) assertEquals(better(setting), ["learned", "paper"]);
 });
 
@@ -67,9 +71,58 @@ Deno.test("the figure of evictions has a row per method, and in it a bar per set
       assertEquals(x[i], estimate);
       assertAlmostEquals(x[i]! + array[i]!, high);
       assertAlmostEquals(x[i]! - arrayminus[i]!, low);
-      assertAlmostEquals(y[i]!, i + [-0.2, 0, 0.2][s]!);
+      assertAlmostEquals(y[i]!, i + [-0.3, -0.1, 0.1, 0.3][s]!);
       assert(y[i]! < bottom && y[i]! > top);
     }
+  }
+});
+
+Deno.test("methods at equal cost were run at three ratios, and timed with as much of the cache left as in the comparison", async () => {
+  const curves = await readCurves(), { environment, rows } = await readTimes();
+  assertEquals(curves.map(({ isSkipping }) => isSkipping), [false, false, false, false, false, true, true]);
+  const timed = curves.flatMap((curve) => curve.methods.map((method) => timedName(curve, method)));
+  assertEquals([rows[0]!.name, rows.slice(1).map(({ name }) => name).sort()], ["dense", timed.sort()]);
+  assertEquals([environment.turns >= 3, environment.textSha256], [true, sources.wikitext2.sha256]);
+  for (const curve of curves) {
+    assertEquals(curve.methods.map(({ asked }) => asked), [0.25, 0.5, 0.75]);
+    for (const method of curve.methods) {
+      const row = rows.find(({ name }) => name === timedName(curve, method))!;
+      assertAlmostEquals(row.kvBytesHeld / row.kvBytesDense, method.retained.cache, 0.01);
+    }
+  }
+});
+
+Deno.test("the study says of methods at equal cost what the intervals and the table bear out", async () => {
+  const curves = await readCurves(), { rows } = tabulateCosts(curves, await readTimes());
+  assertEquals(rows.length, 21);
+  const better = curves.filter(({ isRandom }) => !isRandom).map((curve) => [
+    curve.name,
+    ...intervalsOverRandom(curves, curve).flatMap(({ high }, i) => high < 0 ? [curve.methods[i]!.asked] : []),
+  ]);
+  assertEquals(better, [
+    ["eviction: keydiff-cache (adapted)", 0.25, 0.5],
+    ["eviction: variance", 0.25, 0.5, 0.75],
+    ["eviction: leave-one-out", 0.75],
+    ["eviction: snapkv (adapted)", 0.75],
+    ["skipping: paper", 0.5, 0.75],
+  ]);
+  const find = (name: string, ratio: string) => rows.find((row) => row[0] === name && row[1] === ratio)!;
+  const evicting = find("eviction: variance", "0.75"), skipping = find("skipping: paper", "0.25");
+  for (let i = 2; i < 7; i++) assert(parseFloat(evicting[i]!) < parseFloat(skipping[i]!), `column ${i}`);
+  for (const [name, , , , prefill] of rows) {
+    assertEquals(parseFloat(prefill!) > 101, /keydiff-cache|snapkv/.test(name!), `${name} ${prefill}`);
+  }
+});
+
+Deno.test("the figure of equal cost has three panels with a line per method, at the losses of the comparison", async () => {
+  const curves = await readCurves(), { data } = (await drawEqualCost(await readTimes())).toJson();
+  const traces = data as unknown as { xaxis: string; x: number[]; y: number[] }[];
+  assertEquals(traces.map(({ xaxis }) => xaxis), ["x", "x2", "x3"].flatMap((axis) => curves.map(() => axis)));
+  for (const [i, { x, y }] of traces.entries()) {
+    const { chunks, dense, methods } = curves[i % curves.length]!;
+    assertEquals(y, methods.map((method) => chunkInterval(chunks, method, dense).estimate));
+    const cost = (["cache", "attentionFlops"] as const)[Math.floor(i / curves.length)];
+    if (cost !== undefined) assertEquals(x, methods.map(({ retained }) => 100 * retained[cost]));
   }
 });
 
@@ -77,34 +130,10 @@ Deno.test("chunkInterval() takes a whole chunk as one value: Student's t over ch
   // Two chunks of two blocks of two tokens: means over chunks 1 and 3, so 2 +- 12.706 standard errors of 1.
   const { estimate, low, high } = chunkInterval(
     2,
-    method("a", 1, 2, [1, 3, 5, 7]),
-    method("b", 1, 0, [0, 0, 0, 0]),
+    method([1, 3, 5, 7]),
+    method([0, 0, 0, 0]),
   );
   assertEquals(estimate, 2);
   assertAlmostEquals(high - estimate, 12.7062, 1e-3);
   assertAlmostEquals(estimate - low, 12.7062, 1e-3);
-});
-
-Deno.test("findFront() keeps what no other point equals in loss with as little, in whole percent", () => {
-  const points = [["a", 0.501, 3], ["b", 0.504, 1], ["c", 0.7, 1], ["d", 0.6, 2], ["e", 0.9, 0.5]] as const;
-  const front = findFront(
-    points.map(([name, rows, loss]) => ({ method: method(name, rows, loss), losses: undefined as never })),
-    "cache",
-  );
-  assertEquals(front.map(({ method: { name } }) => name), ["b", "e"]);
-});
-
-Deno.test("the study's figure has a line per method in both panels, bands of both seeds, and the fronts", async () => {
-  const { data } = (await drawPareto()).toJson();
-  const traces = data as unknown as {
-    name: string;
-    fill?: string;
-    xaxis: string;
-    x: number[];
-    y: number[];
-  }[];
-  assertEquals(traces.filter(({ name }) => name.startsWith("Pareto")).map(({ xaxis }) => xaxis), ["x", "x2"]);
-  const bands = traces.filter(({ fill }) => fill === "toself");
-  assert(bands.length >= 6, `${bands.length} bands`);
-  assert(bands.every(({ x, y }) => x.length === y.length && x.length === 8 && y.every((nats) => nats > 0)));
 });
