@@ -7,10 +7,34 @@ import {
   type JsonObject,
   withoutRatio,
 } from "../../../lib/plot/mod.ts";
+import type { LengthRow } from "../../../lib/eval/mod.ts";
 import type { Interval } from "../../../lib/stats/mod.ts";
+import { readJson } from "../../commands/cli/files.ts";
 import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
 import { chunkInterval, isBaseline, type Method, nameOf, readLosses } from "./losses.ts";
-import type { Times } from "./times.ts";
+
+/** The measured times. */
+export interface Times {
+  readonly environment: {
+    readonly model: string;
+    readonly text: string;
+    readonly textSha256: string;
+    readonly turns: number;
+    readonly decodes: number;
+    readonly backend: string;
+    readonly deno: string;
+    readonly platform: string;
+    readonly startedAt: string;
+  };
+  /** The full model first, then each method at each ratio. */
+  readonly rows: readonly LengthRow[];
+}
+
+/** The file of the committed times. */
+export const TIMES_FILE = decodeURIComponent(new URL("times.json", import.meta.url).pathname);
+
+/** The committed times. */
+export const readTimes = (): Promise<Times> => readJson(TIMES_FILE) as Promise<Times>;
 
 /** A method at its ratios. */
 export interface Curve {
@@ -116,10 +140,12 @@ const PANELS: readonly (readonly [panel: "" | "2" | "3", Cost])[] = [
   ["2", "flops"],
   ["3", "prefill"],
 ];
-const MARKS = [["@series0", "circle"], ["@series2", "square"], ["@series3", "diamond"], [
-  "@series4",
-  "triangle-up",
-]] as const;
+const MARKS = [
+  { color: "@series0", symbol: "circle" },
+  { color: "@series2", symbol: "square" },
+  { color: "@series3", symbol: "diamond" },
+  { color: "@series4", symbol: "triangle-up" },
+] as const;
 
 /** Loss against each cost, with a line per method; lines of random baselines are grey. */
 export async function drawEqualCost(times: Times): Promise<Figure> {
@@ -127,11 +153,12 @@ export async function drawEqualCost(times: Times): Promise<Figure> {
   const draw = (panel: string, cost: Cost) =>
     curves.map((curve, i): JsonObject => {
       const { name, chunks, dense, methods, isRandom, isSkipping } = curve;
-      const [color, symbol] = isRandom
-        ? ["@muted", isSkipping ? "x-thin-open" : "cross-thin-open"]
+      const mark = isRandom
+        ? { color: "@muted", symbol: isSkipping ? "x-thin-open" : "cross-thin-open" }
         : isSkipping
-        ? ["@series1", "star"]
+        ? { color: "@series1", symbol: "star" }
         : MARKS[i % MARKS.length]!;
+      const { color } = mark;
       const found = methods.map((method) => chunkInterval(chunks, method, dense));
       return {
         ...{ type: "scatter", mode: "lines+markers", xaxis: `x${panel}`, yaxis: "y" },
@@ -144,7 +171,7 @@ export async function drawEqualCost(times: Times): Promise<Figure> {
           arrayminus: found.map(({ low, estimate }) => estimate - Math.max(FLOOR, low)),
         },
         line: { color, width: 1.2, ...(isRandom && { dash: "dot" }) },
-        marker: { color, symbol, size: 7 },
+        marker: { ...mark, size: 7 },
       };
     });
   const ticks = [0.01, 0.03, 0.1, 0.3, 1, 3, 10];

@@ -6,10 +6,9 @@
  */
 import { DARK, formatInterval, LIGHT } from "../../../lib/plot/mod.ts";
 import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
-import { drawEqualCost, makeCostTable } from "./equal_cost.ts";
+import { drawEqualCost, makeCostTable, readTimes } from "./equal_cost.ts";
 import { drawDifferences, makeLargeTables } from "./large.ts";
 import { chunkInterval, isBaseline, type Losses, nameOf, readLosses } from "./losses.ts";
-import { readTimes } from "./times.ts";
 
 const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
 

@@ -1,10 +1,16 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import sources from "../../commands/reproduce/data.json" with { type: "json" };
-import { drawEqualCost, intervalsOverRandom, readCurves, tabulateCosts, timedName } from "./equal_cost.ts";
+import {
+  drawEqualCost,
+  intervalsOverRandom,
+  readCurves,
+  readTimes,
+  tabulateCosts,
+  timedName,
+} from "./equal_cost.ts";
 import { drawDifferences, intervalOverRandom, readSettings } from "./large.ts";
 import { chunkInterval, isBaseline } from "./losses.ts";
 import { fillPage, makeTables, PAGES } from "./paper.ts";
-import { readTimes } from "./times.ts";
 
 type Method = Parameters<typeof chunkInterval>[1];
 const method = (sums: readonly number[]) =>
