@@ -18,12 +18,15 @@ interface Setting extends Losses {
   readonly marker: { readonly color: string; readonly symbol: string };
 }
 
-/** The losses of one side, by setting. */
-export const readSettings = async (side: "queries" | "keys"): Promise<Setting[]> =>
-  await Promise.all(
-    SETTINGS.map(async ([text, context, title, marker]) => ({
+/** Those of Gemma 3 270M. */
+const GEMMA_SETTINGS = SETTINGS.filter(([text, context]) => text === "wikitext2" && context === 512);
+
+/** The losses of one side, by setting; `gemma_` = of Gemma 3 270M. */
+export const readSettings = (side: "queries" | "keys", model: "" | "gemma_" = ""): Promise<Setting[]> =>
+  Promise.all(
+    (model === "" ? SETTINGS : GEMMA_SETTINGS).map(async ([text, context, title, marker]) => ({
       ...{ title, marker },
-      ...await readLosses(`${text}_${side}_${context}_0.5`),
+      ...await readLosses(`${model}${text}_${side}_${context}_0.5`),
     })),
   );
 
@@ -75,11 +78,14 @@ const tabulateDifferences = (settings: readonly Setting[]): PlainTable =>
 /** The tables of the pages. */
 export async function makeLargeTables(): Promise<{ readonly [name: string]: string }> {
   const keys = await readSettings("keys"), queries = await readSettings("queries");
+  const gemma = await readSettings("keys", "gemma_");
   return {
     "eviction losses": formatMarkdown(tabulateLosses(keys)),
     "eviction differences": formatMarkdown(tabulateDifferences(keys)),
     "skipping losses": formatMarkdown(tabulateLosses(queries)),
     "skipping differences": formatMarkdown(tabulateDifferences(queries)),
+    "gemma losses": formatMarkdown(tabulateLosses(gemma)),
+    "gemma differences": formatMarkdown(tabulateDifferences(gemma)),
   };
 }
 

@@ -25,8 +25,8 @@ Deno.test("the study's pages have the tables that their script makes, and words 
 });
 
 Deno.test("the study says of its methods what the intervals over the random baseline bear out", async () => {
-  const against = async (side: "queries" | "keys") =>
-    (await readSettings(side)).map((setting) =>
+  const against = async (...settings: Parameters<typeof readSettings>) =>
+    (await readSettings(...settings)).map((setting) =>
       setting.methods.filter((method) => !isBaseline(method)).map((method) => ({
         name: method.name.replace(/ at .*/, ""),
         ...intervalOverRandom(setting, method),
@@ -55,6 +55,9 @@ Deno.test("the study says of its methods what the intervals over the random base
   assertEquals(shown("variance"), ["-0.017", "-0.013", "-0.008", "-0.005"]);
   assertEquals(shown("keydiff-cache"), ["-0.024", "-0.014", "-0.010", "-0.007"]);
   for (const setting of await against("queries")) assertEquals(better(setting), ["learned", "paper"]);
+  const gemma = await against("keys", "gemma_");
+  assertEquals(gemma.map(better), [["leave-one-out", "variance"]]);
+  assertEquals(gemma.map(worse), [["keydiff-cache"]]);
 });
 
 Deno.test("the figure of evictions has a row per method, and in it a bar per setting from end to end of its interval", async () => {
