@@ -11,7 +11,15 @@ import type { LengthRow } from "../../../lib/eval/mod.ts";
 import type { Interval } from "../../../lib/stats/mod.ts";
 import { readJson } from "../../commands/cli/files.ts";
 import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
-import { chunkInterval, isBaseline, type Method, nameOf, readLosses } from "./losses.ts";
+import {
+  chunkInterval,
+  isBaseline,
+  type Method,
+  nameOf,
+  readLosses,
+  simultaneousInterval,
+} from "./losses.ts";
+import { percent } from "./tables.ts";
 
 /** The measured times. */
 export interface Times {
@@ -95,19 +103,17 @@ function shareOf(field: "prefillMs" | "decodeMs") {
     rows.find(({ name }) => name === timedName(curve, method))![field]! / rows[0]![field]!;
 }
 
-const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
-
 /**
- * A method's difference from the random baseline at each of its ratios. The intervals of all methods and ratios hold at once,
- * with 95% (Bonferroni).
+ * A method's difference from the random baseline at each of its ratios. The intervals of all methods and ratios hold at
+ * once.
  */
-export function intervalsOverRandom(
+export function curveOverRandom(
   curves: readonly Curve[],
   { chunks, methods, isSkipping }: Curve,
 ): Interval[] {
   const random = curves.find((curve) => curve.isRandom && curve.isSkipping === isSkipping)!;
   const count = curves.filter(({ isRandom }) => !isRandom).length * methods.length;
-  return methods.map((method, i) => chunkInterval(chunks, method, random.methods[i]!, 1 - 0.05 / count));
+  return methods.map((method, i) => simultaneousInterval(chunks, method, random.methods[i]!, count));
 }
 
 /** A row per method and ratio: each cost, the loss increase, and its difference from random. */
@@ -118,7 +124,7 @@ export const tabulateCosts = (curves: readonly Curve[], times: Times): PlainTabl
   ],
   left: [true],
   rows: curves.flatMap((curve) => {
-    const differences = curve.isRandom ? undefined : intervalsOverRandom(curves, curve);
+    const differences = curve.isRandom ? undefined : curveOverRandom(curves, curve);
     return curve.methods.map((method, i) => [
       ...[curve.name, String(method.asked)],
       ...Object.values(COSTS).map(({ of }) => percent(of(curve, method, times))),

@@ -2,7 +2,15 @@
 import { axis, baseLayout, Figure, formatInterval, withoutRatio } from "../../../lib/plot/mod.ts";
 import type { Interval } from "../../../lib/stats/mod.ts";
 import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
-import { chunkInterval, isBaseline, type Losses, type Method, nameOf, readLosses } from "./losses.ts";
+import {
+  chunkInterval,
+  isBaseline,
+  type Losses,
+  type Method,
+  nameOf,
+  readLosses,
+  simultaneousInterval,
+} from "./losses.ts";
 
 /** Settings: text and tokens per chunk, as parts are named, the title, and the mark in the figure. */
 const SETTINGS = [
@@ -35,12 +43,12 @@ const find = ({ methods }: Losses, name: string) => methods.find((method) => met
 
 /**
  * A method's difference from the random baseline, which all methods of a side share. The intervals of a setting hold for
- * all its methods at once, with 95% (Bonferroni).
+ * all its methods at once.
  */
 export function intervalOverRandom({ chunks, methods }: Losses, method: Method): Interval {
   const count = methods.filter((method) => !isBaseline(method)).length;
   const random = methods.find(({ name }) => name.startsWith("random"))!;
-  return chunkInterval(chunks, method, random, 1 - 0.05 / count);
+  return simultaneousInterval(chunks, method, random, count);
 }
 
 /** A row per method, which has a cell in each setting. */

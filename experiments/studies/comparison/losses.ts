@@ -60,4 +60,8 @@ export function chunkInterval(
   return pairedInterval(join(other), join(own), confidence)!;
 }
 
+/** The same for one of `count` differences, whose intervals hold all at once with 95% (Bonferroni). */
+export const simultaneousInterval = (chunks: number, own: Method, other: Method, count: number): Interval =>
+  chunkInterval(chunks, own, other, 1 - 0.05 / count);
+
 export const isBaseline = ({ name }: Pick<Method, "name">) => /^(dense|random|periodic)/.test(name);

@@ -88,7 +88,7 @@ const layers = (which: "all" | "recall" | "other" | "text", share: string, lengt
 /** Methods that evict keys and values; all have the same window and warm-up, and so one random baseline. */
 const EQUAL_KEYS =
   "variance,key,leave-one-out,streaming,h2o,tova,snapkv,lagkv,expected-attention,keydiff,keydiff-cache,knorm,random-protected";
-/** Methods of both kinds at several ratios, and on a second model, whose forward pass takes more than twice the time. */
+/** Fewer of them, for several ratios and for Gemma 3 270M, whose forward pass takes more than twice the time. */
 const FEWER_EQUAL_KEYS = "variance,leave-one-out,snapkv,keydiff-cache,random-protected";
 /** `variance` becomes the same as `paper` once all have its recent window, and is not run. */
 const FEWER_QUERIES = "paper,variance,random-protected";

@@ -9,8 +9,7 @@ import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table
 import { drawEqualCost, makeCostTable, readTimes } from "./equal_cost.ts";
 import { drawDifferences, makeLargeTables } from "./large.ts";
 import { chunkInterval, isBaseline, type Losses, nameOf, readLosses } from "./losses.ts";
-
-const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
+import { percent } from "./tables.ts";
 
 /** A row per method at one ratio: loss increase, both seeds of its baseline, difference from it, retained fractions. */
 export function tabulateLosses({ chunks, methods, controlOf }: Losses): PlainTable {

@@ -1,8 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import sources from "../../commands/reproduce/data.json" with { type: "json" };
 import {
+  curveOverRandom,
   drawEqualCost,
-  intervalsOverRandom,
   readCurves,
   readTimes,
   tabulateCosts,
@@ -106,7 +106,7 @@ Deno.test("the study says of methods at equal cost what the intervals and the ta
   assertEquals(rows.length, 21);
   const better = curves.filter(({ isRandom }) => !isRandom).map((curve) => [
     curve.name,
-    ...intervalsOverRandom(curves, curve).flatMap(({ high }, i) => high < 0 ? [curve.methods[i]!.asked] : []),
+    ...curveOverRandom(curves, curve).flatMap(({ high }, i) => high < 0 ? [curve.methods[i]!.asked] : []),
   ]);
   assertEquals(better, [
     ["eviction: keydiff-cache (adapted)", 0.25, 0.5],

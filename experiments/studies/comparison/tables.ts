@@ -23,7 +23,7 @@ export type Part = Pick<Comparison, "methods" | "results" | "items">;
 /** Budgets that are shown. */
 const SHOWN = ["pairs", "cache", "projectionFlops", "parameters"] as const;
 
-const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
+export const percent = (share: number): string => `${(100 * share).toFixed(0)}%`;
 const verdictOf = (opposed: Opposed | undefined) => opposed?.verdict ?? "-";
 
 const bestOtherOf = (opposed: Opposed | undefined) =>
