@@ -92,7 +92,7 @@ function explain(place: string, said: string): PlaceLostError {
     ? `the server does not let this user in: ${said}`
     : /DB index/.test(said)
     ? `the server has no such database (${said})`
-    : /ECONNREFUSED|ENOTFOUND|ETIMEDOUT|EHOSTUNREACH|closed|silent/.test(said)
+    : /ECONNREFUSED|ECONNRESET|EPIPE|ENOTFOUND|ETIMEDOUT|EHOSTUNREACH|closed|silent/.test(said)
     ? `there is no answer (${said || "closed"})`
     : said;
   return new PlaceLostError(`Cannot reach the queue at ${place}: ${reason}`);
