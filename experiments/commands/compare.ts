@@ -172,18 +172,6 @@ function describeSpans({ methods, study, from }: Plan): string {
   return `All methods ran at a warm-up of ${prefix} and a recent window of ${recent}.${alike.join("")}`;
 }
 
-/** Shows the method at work: in the bar, or without a terminal by a line each. */
-function tellMethod(progress: Progress): (fraction: number, name: string) => void {
-  let before = "";
-  return (fraction, name) => {
-    progress.bar(fraction, name);
-    if (name !== before && !progress.isTerminal) {
-      progress.line([name, progress.eta(fraction)].filter((part) => part !== "").join(": "));
-    }
-    before = name;
-  };
-}
-
 /** Refuses methods that reached no scored position of the items that losses are of. */
 function expectReached({ methods }: Comparison, { study }: Plan, path: string, folder: string): void {
   const { task, filterFrom, model: { model, config } } = study, encoded = encodeStudyItems(study);
@@ -215,7 +203,12 @@ async function work(plan: Plan, running: Running) {
     return outcome.series;
   };
   const compared = await compareStudy(study, methods, {
-    ...{ log, signal: interrupt.signal, onProgress: tellMethod(progress), ...(match && { match }) },
+    ...{
+      log,
+      signal: interrupt.signal,
+      onProgress: (fraction, name) => progress.step(fraction, name),
+      ...(match && { match }),
+    },
     ...(items && { onItems }),
   });
   expectReached(compared, plan, store.path, folder);

@@ -55,6 +55,8 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
   readonly #scorer: ChunkScorer<S>;
   readonly #states: TensorCache;
   readonly #belowMs = new Map<string, number>();
+  /** The chunk that was scored last. */
+  #last = -1;
 
   /**
    * Prepares an evaluation; nothing is computed yet.
@@ -158,10 +160,13 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     return { hidden, ms };
   }
 
+  /** Where methods take turns on a chunk, its logits take the room of those of other chunks. */
   #logitsOf(chunk: number): KeptLogits {
-    const cache = this.#states, keyOf = (block: number) => `logits ${chunk} ${block}`;
+    const cache = this.#states, prefix = `logits ${chunk} `, keyOf = (block: number) => `${prefix}${block}`;
+    const isAgain = chunk === this.#last, insteadOf = (key: string) => isAgain && !key.startsWith(prefix);
+    this.#last = chunk;
     return {
-      get: (block, compute) => cache.get(keyOf(block), compute, { spare: true }),
+      get: (block, compute) => cache.get(keyOf(block), compute, { spare: true, insteadOf }),
       has: (block) => cache.has(keyOf(block)),
     };
   }

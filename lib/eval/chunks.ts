@@ -34,15 +34,21 @@ export function cutChunks(ids: Int32Array, context: number): Int32Array<ArrayBuf
 const NOTHING = new Uint8Array();
 /** Milliseconds, by `performance.now()`: once per interval, a turn of the event loop handles all pending events. */
 const SURE_EVERY = 200;
-let sure = -Infinity;
+let sure = -Infinity, last = Promise.resolve();
 
 /**
  * Lets signals, timers and progress run between two steps of work, each of which is computed synchronously: about 0.1
- * ms. The event loop handles pending events while another thread computes a digest, unless the digest is ready before
+ * ms. Callers go on in the order of their calls, so that works side by side take turns.
+ *
+ * The event loop handles pending events while another thread computes a digest, unless the digest is ready before
  * the loop begins to wait. Hence one turn per {@linkcode SURE_EVERY} ms waits for a timer, about 2 ms. `setImmediate()`
  * leaves signals unhandled for dozens of turns.
  */
-export async function yieldToEventLoop(): Promise<void> {
+export function yieldToEventLoop(): Promise<void> {
+  return last = last.then(waitForEvents);
+}
+
+async function waitForEvents(): Promise<void> {
   if (performance.now() - sure < SURE_EVERY) {
     await crypto.subtle.digest("SHA-256", NOTHING);
     return;

@@ -4,9 +4,16 @@ import { countOf, type Tensor } from "../tensor.ts";
 
 const bytesOf = ({ dtype, shape }: Tensor): number => byteSize(dtype, countOf(shape));
 
+export interface Keeping {
+  /** A byte of it saves less work than one of the others, which take its room. */
+  readonly spare?: boolean;
+  /** Keys of spare tensors whose room it takes in turn. */
+  readonly insteadOf?: (key: string) => boolean;
+}
+
 /**
  * Tensors are kept in the order of arrival: one that no longer fits is computed again each time it is needed. Spare
- * tensors, of which a byte saves less work, make room for the others.
+ * tensors make room for the others.
  */
 export class TensorCache {
   readonly #entries = new Map<string, Tensor>();
@@ -30,10 +37,10 @@ export class TensorCache {
   }
 
   /** Keeps a tensor if it fits; one that is already kept under the key stays. */
-  put(key: string, tensor: Tensor, { spare = false }: { readonly spare?: boolean } = {}): void {
+  put(key: string, tensor: Tensor, { spare = false, insteadOf = () => !spare }: Keeping = {}): void {
     const bytes = bytesOf(tensor);
     if (this.#entries.has(key)) return;
-    if (!spare) this.#makeRoom(bytes);
+    this.#makeRoom(bytes, insteadOf);
     if (bytes > this.#bytesLeft) return;
     this.#bytesLeft -= bytes;
     this.#entries.set(key, tensor);
@@ -41,7 +48,7 @@ export class TensorCache {
   }
 
   /** The kept tensor, or the computed one, which is then kept if it fits. */
-  get(key: string, compute: () => Tensor, options?: { readonly spare?: boolean }): Tensor {
+  get(key: string, compute: () => Tensor, options?: Keeping): Tensor {
     const kept = this.#entries.get(key);
     if (kept !== undefined) return kept;
     const tensor = compute();
@@ -49,10 +56,11 @@ export class TensorCache {
     return tensor;
   }
 
-  /** Drops spare tensors, the last first, until the given number of bytes is free or no spare one is left. */
-  #makeRoom(bytes: number): void {
+  /** Drops such spare tensors, the last first, until the given number of bytes is free or none is left. */
+  #makeRoom(bytes: number, mayDrop: (key: string) => boolean): void {
     for (const key of [...this.#spare].reverse()) {
       if (this.#bytesLeft >= bytes) return;
+      if (!mayDrop(key)) continue;
       const tensor = this.#entries.get(key)!;
       this.#bytesLeft += bytesOf(tensor);
       this.#entries.delete(key);

@@ -29,3 +29,13 @@ Deno.test("TensorCache lets spare tensors make room for others, the last first, 
   assertEquals(["a", "b", "c", "d", "e"].filter((key) => cache.has(key)), ["c", "e"]);
   assertEquals(freed[1] === tensors[0] && freed.length === 2, true);
 });
+
+Deno.test("TensorCache gives a spare tensor the room of spare ones that it may replace, and of no others", () => {
+  const cache = new TensorCache(40),
+    add = (key: string, insteadOf: (key: string) => boolean) =>
+      cache.put(key, emptyTensor("f32", [4]), { spare: true, insteadOf }); // 16 bytes
+  for (const key of ["a0", "a1", "b0"]) add(key, () => false);
+  assertEquals(["a0", "a1", "b0"].map((key) => cache.has(key)), [true, true, false]);
+  for (const key of ["b0", "b1", "b2"]) add(key, (other) => !other.startsWith("b"));
+  assertEquals(["a0", "a1", "b0", "b1", "b2"].filter((key) => cache.has(key)), ["b0", "b1"]);
+});

@@ -133,6 +133,20 @@ Deno.test("PerplexityEvaluation computes the dense logits once where they fit, a
   for (const result of results) assertEquals(result, results[0]);
 });
 
+Deno.test("PerplexityEvaluation computes the dense logits of a chunk twice for any number of runs that take turns", async () => {
+  const { model } = fakeModel();
+  let asked = 0;
+  const counted = { ...model, logits: (hidden: Tensor) => (asked++, model.logits(hidden)) };
+  const bytes = 2 * 200 * 5 * 4 + 199 * 5 * 4; // the states of both chunks, and the logits of one
+  const evaluation = new PerplexityEvaluation(counted, ids, { context: 200, cacheBytes: bytes });
+  const filter = fakePruner([0], (t) => t % 3 === 2), run = () => evaluation.run(filter);
+  const { kl } = await run();
+  assertEquals(asked, 4 + 4 + 2); // two products a chunk; the first chunk's logits are kept
+  const results = await Promise.all([run(), run(), run(), run()]);
+  assertEquals(asked, 10 + 4 * 4 + 2 * 2); // the second chunk's replace them at its second run
+  for (const result of results) assertEquals(result.kl, kl);
+});
+
 Deno.test("PerplexityEvaluation.run() counts the time of the dense layers once, however often they run", async () => {
   using clock = new FakeClock();
   for (const cacheBytes of [2 ** 20, 0]) {

@@ -5,6 +5,7 @@ import type { ChunkRecord, Evaluation, Filter, RunControl, Task, TaskTypes } fro
 import { findTask } from "../../eval/tasks/mod.ts";
 import { mean } from "../../mean.ts";
 import {
+  effectiveKey,
   missesRatio,
   nonCausal,
   type OptionsRecord,
@@ -165,23 +166,28 @@ export async function compareMethods<T extends TaskTypes>(
   args: ComparisonArguments<T>,
 ): Promise<Comparison<T>> {
   const task = findTask(args.environment.task);
-  const { evaluation, log, signal, onProgress, blockSize = blockOf(task), resamples = 2000 } = args;
+  const { evaluation, log, onProgress, blockSize = blockOf(task), resamples = 2000 } = args;
+  const failed = new AbortController();
+  const signal = AbortSignal.any([failed.signal, ...args.signal ? [args.signal] : []]);
   const found = Map.groupBy(log?.finished ?? [], ({ trial }) => trial);
   const known = (trial: string) => found.get(trial)?.length ?? 0, whole = known(DENSE);
   const isOpen = (trial: string) => known(trial) < whole || whole === 0;
-  const planned = new Set(await Promise.all(args.methods.map(({ options }) => digestTrialOptions(options))));
+  const digests = new Map<string, string>();
+  for (const { options } of args.methods) {
+    digests.set(effectiveKey(options), await digestTrialOptions(options));
+  }
+  const planned = new Set(digests.values());
   const chunks: Float64Array[] = [], denseMetrics: { [name: string]: number[] } = {};
   let total = [...planned].filter(isOpen).length + 1, done = 0, furthest = 0;
-  const report = (finished: number, name: string) => {
-    furthest = Math.max(furthest, Math.min(1, finished / total));
-    onProgress?.(furthest, name);
-  };
   const control = (trial: string, name: string): RunControl => ({
     ...{ signal, finished: new Map(found.get(trial)?.map((record) => [record.chunk, record])) },
-    onChunk: (chunk, of) => report(done + chunk / of, name),
+    onChunk: (_chunk, of) => {
+      furthest = Math.max(furthest, Math.min(1, ++done / (of * total)));
+      onProgress?.(furthest, name);
+    },
     onRecord: (record) => log?.append({ trial, method: name, ...record }),
   });
-  report(0, DENSE);
+  onProgress?.(0, DENSE);
   const denseResult = await evaluation.dense({
     ...control(DENSE, DENSE),
     onLosses: (_chunk, losses, _dense, others) => {
@@ -189,15 +195,16 @@ export async function compareMethods<T extends TaskTypes>(
       for (const [name, values] of Object.entries(others)) (denseMetrics[name] ??= []).push(...values);
     },
   });
-  done++;
   const dense = Float64Array.from(chunks.flatMap((losses) => [...losses]));
   // Where ratios are searched, the same run is asked for twice. Otherwise methods of equal options run separately,
   // because a caller may distinguish them.
-  const runs = new Map<string | ResolvedOptions, MethodRun>();
+  const runs = new Map<string | ResolvedOptions, Promise<MethodRun>>();
   const run = async (method: NamedMethod, filter = args.createPruner(method.options)): Promise<MethodRun> => {
-    const trial = await digestTrialOptions(method.options), key = args.match ? trial : method.options;
-    const earlier = runs.get(key);
-    if (earlier !== undefined) return earlier;
+    const trial = digests.get(effectiveKey(method.options)) ?? await digestTrialOptions(method.options);
+    const key = args.match ? trial : method.options;
+    return await runs.getOrInsertComputed(key, () => runOnce(trial, method, filter));
+  };
+  const runOnce = async (trial: string, method: NamedMethod, filter: Filter): Promise<MethodRun> => {
     const losses: number[] = [], metrics: { [name: string]: number[] } = {};
     const { onChunk, ...own } = control(trial, method.name), open = isOpen(trial);
     if (open && !planned.has(trial)) total++;
@@ -209,29 +216,36 @@ export async function compareMethods<T extends TaskTypes>(
         for (const [name, values] of Object.entries(others)) (metrics[name] ??= []).push(...values);
       },
     });
-    if (open) done++;
-    const ended = { ...result, retained: retainedOf(result), losses, metrics };
-    runs.set(key, ended);
-    return ended;
+    return { ...result, retained: retainedOf(result), losses, metrics };
   };
   const spend = async (method: NamedMethod) => {
     const filter = bindAt(() => args.createPruner(method.options));
     return filter && (await run(method, filter)).retained;
   };
-  const matches = args.match && await matchMethods(args.methods, args.match, spend);
-  const measured: Measured[] = [];
-  for (const [name, asIs] of Map.groupBy(args.methods, ({ name }) => name)) {
-    const { methods: group = asIs, matched } = matches?.get(name) ?? {};
-    const ended: MethodRun[] = [];
-    for (const method of group) ended.push(await run(method));
-    const own = measureRuns(ended, dense.length), { options, asked } = asIs[0]!;
-    measured.push({
-      ...{ name, asked, methods: group, options, ...own },
+  // Methods take turns chunk by chunk: the full model's logits of a chunk are then at hand for all of them.
+  const takeTurns = async <V>(work: readonly Promise<V>[]): Promise<V[]> => {
+    for (const each of work) each.catch((error) => failed.abort(error));
+    await Promise.allSettled(work);
+    signal.throwIfAborted();
+    return await Promise.all(work);
+  };
+  const matches = args.match && await matchMethods(args.methods, args.match, spend, takeTurns);
+  const groups = [...Map.groupBy(args.methods, ({ name }) => name)].map(([name, asIs]) => {
+    const { methods = asIs, matched } = matches?.get(name) ?? {};
+    return { name, asIs, methods, matched };
+  });
+  const ended = await takeTurns(
+    groups.map(async ({ methods }) => await Promise.all(methods.map((method) => run(method)))),
+  );
+  const measured = groups.map(({ name, asIs, methods, matched }, i): Measured => {
+    const own = measureRuns(ended[i]!, dense.length), { options, asked } = asIs[0]!;
+    return {
+      ...{ name, asked, methods, options, ...own },
       ...(matched && { matched }),
-      means: ended.map(({ losses }) => mean(losses)),
+      means: ended[i]!.map(({ losses }) => mean(losses)),
       missed: !matched?.reached && missesRatio(options, own.ratio),
-    });
-  }
+    };
+  });
   const denseRun = { ...denseResult, achievedRatio: 0, kvAchievedRatio: null, retained: mapBudgets(() => 1) };
   const all: Measured[] = [
     {

@@ -15,6 +15,12 @@ export const MATCHES = Object.keys(MATCHED) as (keyof typeof MATCHED)[];
 /** Budgets that are further apart are not equal: a point. */
 export const EQUAL = 0.01;
 
+/** Seeds of a method, at the ratio that was found. */
+interface MatchedMethods {
+  readonly methods: readonly NamedMethod[];
+  readonly matched: Matched;
+}
+
 /** @internal How a method's ratio was found. */
 export interface Matched {
   readonly budget: BudgetName;
@@ -84,38 +90,43 @@ export async function findRatio(
  *
  * @param methods Methods of one name are seeds of one, at the ratio of the first.
  * @param spend The retained fractions of a method; undefined where the model cannot have it.
+ * @param takeTurns Waits for the searches of all methods, which run side by side.
  * @returns For each name that can be matched, its match and its methods at their ratio.
  */
 export async function matchMethods(
   methods: readonly NamedMethod[],
   match: Match,
   spend: (method: NamedMethod) => Promise<Retained | undefined>,
-): Promise<Map<string, { readonly methods: readonly NamedMethod[]; readonly matched: Matched }>> {
+  takeTurns: <V>(work: readonly Promise<V>[]) => Promise<V[]> = (work) => Promise.all(work),
+): Promise<Map<string, MatchedMethods>> {
   const rankOf = (group: readonly NamedMethod[]) => Number(isBaseline(group[0]!.options));
   const groups = [...Map.groupBy(methods, ({ name }) => name).values()], targets = new Map<string, number>();
-  const result: Awaited<ReturnType<typeof matchMethods>> = new Map();
-  // Those that set the target come first: not controls, where there is anything else.
-  for (const group of groups.toSorted((a, b) => rankOf(a) - rankOf(b))) {
-    const [first] = group as [NamedMethod], { name, options } = first, asked = ratioOf(options);
-    if (asked === undefined || asked === 0) continue;
-    const budget = match === "own" ? ownBudget(options) : MATCHED[match], key = `${budget} ${first.asked}`;
-    const spentBy = async (own: NamedMethod) => (await spend(own))?.[budget];
-    if (!targets.has(key)) {
-      const target = await spentBy({ ...first, name: "random", options: controlFor("random", options)! });
-      if (target === undefined) continue;
-      targets.set(key, target);
-    }
-    const target = targets.get(key)!;
+  const aimed: Parameters<typeof search>[] = [];
+  const search = async (group: readonly NamedMethod[], asked: number, budget: BudgetName, target: number) => {
+    const [first] = group as [NamedMethod], { options } = first;
     const found = await findRatio(
       asked,
       target,
-      (ratio) => spentBy({ ...first, options: withRatio(options, ratio) }),
+      async (ratio) => (await spend({ ...first, options: withRatio(options, ratio) }))?.[budget],
     );
     const ratio = found ?? asked, matched = { budget, asked, ratio, target, reached: found !== undefined };
     const own = ratio === asked
       ? group
       : group.map((seed) => ({ ...seed, options: withRatio(seed.options, ratio) }));
-    result.set(name, { methods: own, matched });
+    return [first.name, { methods: own, matched }] satisfies [string, MatchedMethods];
+  };
+  // Those that set the target come first: not controls, where there is anything else.
+  for (const group of groups.toSorted((a, b) => rankOf(a) - rankOf(b))) {
+    const [first] = group as [NamedMethod], { options } = first, asked = ratioOf(options);
+    if (asked === undefined || asked === 0) continue;
+    const budget = match === "own" ? ownBudget(options) : MATCHED[match], key = `${budget} ${first.asked}`;
+    if (!targets.has(key)) {
+      const random = { ...first, name: "random", options: controlFor("random", options)! };
+      const target = (await spend(random))?.[budget];
+      if (target === undefined) continue;
+      targets.set(key, target);
+    }
+    aimed.push([group, asked, budget, targets.get(key)!]);
   }
-  return result;
+  return new Map(await takeTurns(aimed.map((one) => search(...one))));
 }
