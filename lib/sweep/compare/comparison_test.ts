@@ -46,6 +46,10 @@ Deno.test("comparedMethods() gives all the same options", () => {
   assertThrows(() => comparedMethods(["key"], {}, 0), RangeError, "0 seeds");
 });
 
+function raise(error: Error): never {
+  throw error;
+}
+
 const named = (names: string[], base: MethodOptions = {}) =>
   comparedMethods(names, base, 1).map(({ name, options }) => {
     const { fusion, recent, invert, kvFusion, threshold, warmup } = options;
@@ -349,6 +353,18 @@ Deno.test("compareMethods() tells how far it is, and stops when asked", async ()
   const stop = new AbortController();
   const onProgress = () => stop.abort();
   await assertRejects(() => compareMethods({ ...setUp(), signal: stop.signal, onProgress }), DOMException);
+});
+
+Deno.test("an error of one method stops the others of compareMethods(), and is thrown once they have stopped", async () => {
+  const setting = setUp(), kept: string[] = [];
+  const create = ({ fusion, ...options }: ResolvedOptions) => {
+    const pruner = createPruner({ fusion, ...options }), error = new RangeError("no key");
+    const start = () => ({ decide: () => raise(error), fork: start });
+    return fusion === "key" ? { ...pruner, start } : pruner;
+  };
+  const log = { finished: [], append: ({ method }: ComparedChunk) => void kept.push(method) };
+  await assertRejects(() => compareMethods({ ...setting, createPruner: create, log }), RangeError, "no key");
+  assert(kept.length <= 3 + 4, `${kept}`); // three chunks of the full model, then at most one of each other method
 });
 
 Deno.test("compareMethods() keeps chunks as they end, and goes on to the result of an uninterrupted run", async () => {
