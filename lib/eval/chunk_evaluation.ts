@@ -55,8 +55,9 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
   readonly #scorer: ChunkScorer<S>;
   readonly #states: TensorCache;
   readonly #belowMs = new Map<string, number>();
-  /** The chunk that was scored last. */
+  /** The chunk that was scored last, and how often in a row. */
   #last = -1;
+  #times = 0;
 
   /**
    * Prepares an evaluation; nothing is computed yet.
@@ -163,8 +164,10 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
   /** Where methods take turns on a chunk, its logits take the room of those of other chunks. */
   #logitsOf(chunk: number): KeptLogits {
     const cache = this.#states, prefix = `logits ${chunk} `, keyOf = (block: number) => `${prefix}${block}`;
-    const isAgain = chunk === this.#last, insteadOf = (key: string) => isAgain && !key.startsWith(prefix);
+    const isAgain = chunk === this.#last, inTurns = isAgain || this.#times > 1;
+    this.#times = isAgain ? this.#times + 1 : 1;
     this.#last = chunk;
+    const insteadOf = (key: string) => inTurns && !key.startsWith(prefix);
     return {
       get: (block, compute) => cache.get(keyOf(block), compute, { spare: true, insteadOf }),
       has: (block) => cache.has(keyOf(block)),
