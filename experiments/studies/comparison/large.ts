@@ -26,13 +26,10 @@ interface Setting extends Losses {
   readonly marker: { readonly color: string; readonly symbol: string };
 }
 
-/** Those of Gemma 3 270M. */
-const GEMMA_SETTINGS = SETTINGS.filter(([text, context]) => text === "wikitext2" && context === 512);
-
 /** The losses of one side, by setting; `gemma_` = of Gemma 3 270M. */
 export const readSettings = (side: "queries" | "keys", model: "" | "gemma_" = ""): Promise<Setting[]> =>
   Promise.all(
-    (model === "" ? SETTINGS : GEMMA_SETTINGS).map(async ([text, context, title, marker]) => ({
+    SETTINGS.map(async ([text, context, title, marker]) => ({
       ...{ title, marker },
       ...await readLosses(`${model}${text}_${side}_${context}_0.5`),
     })),

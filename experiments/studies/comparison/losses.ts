@@ -25,20 +25,12 @@ export function nameOf({ name, options }: Pick<Method, "name" | "options">): str
 export interface Losses {
   readonly chunks: number;
   readonly methods: readonly Method[];
-  /** The random baseline of a method that has one. */
-  readonly controlOf: (method: Method) => Method | undefined;
 }
 
 /** The losses of a part that was run on a text. */
 export async function readLosses(part: string): Promise<Losses> {
-  const { methods, results, environment } = await readPart(part);
-  const named = new Map(methods.map((method) => [method.name, method]));
-  const controls = new Map(results!.map(({ method, against }) => [method, against.random?.name]));
-  return {
-    chunks: environment.textTokens / environment.context,
-    methods,
-    controlOf: ({ name }) => named.get(controls.get(name) ?? ""),
-  };
+  const { methods, environment } = await readPart(part);
+  return { chunks: environment.textTokens / environment.context, methods };
 }
 
 /** Difference of mean losses, its interval by Student's t over whole chunks, since evictions affect the rest of one. */

@@ -4,44 +4,15 @@
  *
  * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/paper.ts
  */
-import { DARK, formatInterval, LIGHT } from "../../../lib/plot/mod.ts";
-import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
+import { DARK, LIGHT } from "../../../lib/plot/mod.ts";
 import { drawEqualCost, makeCostTable, readTimes } from "./equal_cost.ts";
 import { drawDifferences, makeLargeTables } from "./large.ts";
-import { chunkInterval, isBaseline, type Losses, nameOf, readLosses } from "./losses.ts";
-import { percent } from "./tables.ts";
-
-/** A row per method at one ratio: loss increase, both seeds of its baseline, difference from it, retained fractions. */
-export function tabulateLosses({ chunks, methods, controlOf }: Losses): PlainTable {
-  const dense = methods[0]!;
-  return {
-    columns: [
-      ...["method", "loss increase", "baseline, two seeds", "minus baseline"],
-      ...["KV cache retained", "attention FLOPs retained"],
-    ],
-    left: [true],
-    rows: methods.filter((method) => !isBaseline(method)).map((method) => {
-      const control = controlOf(method);
-      const [low, high] = control?.seedLosses.map((loss) => `+${(loss - dense.loss).toFixed(3)}`) ?? [];
-      return [
-        nameOf(method),
-        formatInterval(chunkInterval(chunks, method, dense), 3),
-        control === undefined ? "-" : `${low} to ${high}`,
-        control === undefined ? "-" : formatInterval(chunkInterval(chunks, method, control), 3),
-        percent(method.retained.cache),
-        percent(method.retained.attentionFlops),
-      ];
-    }),
-  };
-}
 
 /** The tables of the pages, by the names that their comments give them. */
 export async function makeTables(): Promise<{ readonly [name: string]: string }> {
   return {
     ...await makeLargeTables(),
     "equal cost": await makeCostTable(await readTimes()),
-    "gemma wikitext2": formatMarkdown(tabulateLosses(await readLosses("gemma_wikitext2_0.5"))),
-    "gemma book": formatMarkdown(tabulateLosses(await readLosses("gemma_book_0.5"))),
   };
 }
 

@@ -11,6 +11,7 @@ import {
 import { drawDifferences, intervalOverRandom, readSettings } from "./large.ts";
 import { chunkInterval, isBaseline } from "./losses.ts";
 import { fillPage, makeTables, PAGES } from "./paper.ts";
+import { listTasks, readPart } from "./tables.ts";
 
 type Method = Parameters<typeof chunkInterval>[1];
 const method = (sums: readonly number[]) =>
@@ -56,8 +57,34 @@ Deno.test("the study says of its methods what the intervals over the random base
   assertEquals(shown("keydiff-cache"), ["-0.024", "-0.014", "-0.010", "-0.007"]);
   for (const setting of await against("queries")) assertEquals(better(setting), ["learned", "paper"]);
   const gemma = await against("keys", "gemma_");
-  assertEquals(gemma.map(better), [["leave-one-out", "variance"]]);
-  assertEquals(gemma.map(worse), [["keydiff-cache"]]);
+  assertEquals(gemma.map(better), [
+    ["leave-one-out", "snapkv"],
+    ["leave-one-out", "variance"],
+    ["leave-one-out", "snapkv", "variance"],
+    ["leave-one-out", "snapkv", "variance"],
+  ]);
+  assertEquals(gemma.map(worse), Array(4).fill(["keydiff-cache"]));
+});
+
+Deno.test("the study says of items which methods are better than random: only on LAMBADA, and `variance` on both sides", async () => {
+  const expected = {
+    queries: ["variance"],
+    keys: ["keydiff-cache", "leave-one-out", "snapkv", "tova", "variance"],
+  };
+  for (const [side, better] of Object.entries(expected)) {
+    const part = await readPart(`items_500_${side}_0.5`), tasks = listTasks(part);
+    assertEquals(tasks.map(({ task }) => task), ["arc_easy", "piqa", "lambada_openai", "hellaswag"]);
+    for (const { task, metric } of tasks) {
+      const rows = part.results!.filter((row) => row.task === task && row.metric === metric);
+      const found = rows.filter(({ against: { random } }) =>
+        random !== undefined && random.verdict !== "no significant difference"
+      );
+      assert(found.every(({ against }) => against.random!.verdict === "better"));
+      const names = found.map(({ method }) => method.replace(/ at .*/, "")).sort();
+      assertEquals(names, task === "lambada_openai" ? better : [], `${side} ${task}`);
+      assert(rows.every(({ units }) => units === 500));
+    }
+  }
 });
 
 Deno.test("the figure of evictions has a row per method, and in it a bar per setting from end to end of its interval", async () => {

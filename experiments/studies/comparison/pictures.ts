@@ -105,12 +105,6 @@ export const joinRatios = (parts: readonly Part[], names: ReadonlySet<string>): 
 const namesOf = (...parts: readonly Part[]) =>
   new Set(parts.flatMap(({ methods }) => methods.map(({ name }) => withoutRatio(name))));
 
-/** A part, without the tasks that another one lacks. */
-export function commonTasks(part: Part, other: Part): Part {
-  const names = new Set(listTasks(other).map(({ task }) => task));
-  return { ...part, results: part.results!.filter(({ task }) => names.has(task)) };
-}
-
 /** Methods that are drawn next to those that alter the model. */
 const BESIDE = ["paper", "learned"];
 
@@ -120,7 +114,7 @@ export async function drawPictures(): Promise<{ readonly [name: string]: Figure 
   const altered = [await readPart("fitted_0.2_0.5"), await readPart("in_style_0.2_0.5")];
   const losses = collectLosses(joinRatios([lower, half], namesOf(lower)));
   const ofSide = (side: LossCurve["side"]) => losses.filter((curve) => curve.side === side);
-  const queries = await readPart("items_queries_0.5"), keys = await readPart("items_keys_0.5");
+  const queries = await readPart("items_500_queries_0.5"), keys = await readPart("items_500_keys_0.5");
   return {
     loss_queries: plotLosses(ofSide("queries"), "queries skipped"),
     loss_keys: plotLosses(ofSide("keys"), "keys and values evicted"),
@@ -129,7 +123,7 @@ export async function drawPictures(): Promise<{ readonly [name: string]: Figure 
       "methods that alter the model",
     ),
     items: plotItems(
-      [{ side: "queries", part: commonTasks(queries, keys) }, { side: "keys", part: keys }],
+      [{ side: "queries", part: queries }, { side: "keys", part: keys }],
       `Accuracy compared with the full model at a ratio of 0.5, mean over ${listTasks(keys).length} tasks`,
     ),
     needles: plotItems(

@@ -1,9 +1,10 @@
 /**
- * The tables of README.md and items.md, from the comparisons in results/.
+ * The tables of README.md, items.md and guessed.md, from the comparisons in results/.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/tables.ts PART…
+ * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/tables.ts [PART…]
  *
- * Several parts of one task have a table together: a row per method and a column per part.
+ * Prints the table of a part. Several parts of one task have a table together: a row per method and a column per part.
+ * Without a part, it renews the tables of the pages.
  */
 import { formatMetric } from "../../../lib/eval/mod.ts";
 import { formatInterval, withoutRatio } from "../../../lib/plot/mod.ts";
@@ -266,10 +267,30 @@ export async function showParts(names: readonly string[]): Promise<string> {
   return names.length === 1 ? showPart(parts.get(names[0]!)!) : formatMarkdown(tabulateTogether(parts));
 }
 
-if (import.meta.main) {
-  if (Deno.args.length === 0) {
-    console.error("Cannot make a table: expected the name of a file in results/, as text_short_0.5");
-    Deno.exit(2);
+export const PAGES = ["README", "items", "guessed"].map((name) => new URL(`${name}.md`, import.meta.url));
+
+/** The parts that a page has tables of, by the command of each table. */
+export const listCommands = (page: string): string[] =>
+  Array.from(
+    page.matchAll(/`experiments\/studies\/comparison\/tables\.ts ([^`]+)`\n/g),
+    ([, names]) => names!,
+  );
+
+/** A page with its tables in place: each after its command, up to the next empty line. */
+export async function fillTables(page: string): Promise<string> {
+  let filled = page;
+  for (const names of listCommands(page)) {
+    const head = `tables.ts ${names}\`\n\n`, start = filled.indexOf(head) + head.length;
+    const end = filled.indexOf("\n\n", start);
+    const rest = end < 0 ? "\n" : filled.slice(end);
+    filled = filled.slice(0, start) + (await showParts(names.split(" "))).trimEnd() + rest;
   }
-  console.log(await showParts(Deno.args));
+  return filled;
+}
+
+if (import.meta.main) {
+  if (Deno.args.length > 0) console.log(await showParts(Deno.args));
+  else {
+    for (const page of PAGES) await Deno.writeTextFile(page, await fillTables(await Deno.readTextFile(page)));
+  }
 }

@@ -141,7 +141,7 @@ Deno.test("PerplexityEvaluation computes the dense logits of a chunk once for al
   const evaluation = new PerplexityEvaluation(counted, ids, { context: 200, cacheBytes: bytes });
   const filter = fakePruner([0], (t) => t % 3 === 2), run = () => evaluation.run(filter);
   const { kl } = await run();
-  assertEquals(asked, 4 + 4 + 2); // two products a chunk; the first chunk's logits are kept
+  assertEquals(asked, 4 + 4 + 2); // two products per chunk; the first chunk's logits are kept
   const results = await Promise.all([run(), run(), run(), run()]);
   assertEquals(asked, 10 + 4 * 4 + 2); // the second chunk's replace them
   for (const result of results) assertEquals(result.kl, kl);
