@@ -206,7 +206,7 @@ async function work(plan: Plan, running: Running) {
     ...{
       log,
       signal: interrupt.signal,
-      onProgress: (fraction, name) => progress.step(fraction, name),
+      onProgress: (fraction, label) => progress.step(fraction, label),
       ...(match && { match }),
     },
     ...(items && { onItems }),

@@ -189,7 +189,7 @@ Deno.test("compare prints a table and how long it will take", () =>
     assertEquals(code, 0, stderr);
     assertMatch(stdout, /^method +Q skipped +pairs +attn FLOPs +KV cache +proj FLOPs +params +ratio +loss/);
     assertMatch(stdout, /^key +0\.\d+ /m);
-    assertMatch(stderr, /^key, \d+ s left$/m);
+    assertMatch(stderr, /^\d+\/\d+ chunks, \d+ s left$/m);
     assertStringIncludes(stderr, "Warning: chunks of 520 tokens; the model was trained on 512\n");
   }));
 

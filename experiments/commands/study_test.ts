@@ -237,11 +237,11 @@ const SPACE = {
 };
 
 /** A search whose proposals are listed, one of which is run and one stopped by a race. */
-async function makeSearch(path: string, objectives: readonly ObjectiveName[]): Promise<StudyStore> {
+function makeSearch(path: string, objectives: readonly ObjectiveName[]): StudyStore {
   const space = readSearchSpace(SPACE);
   const request = { space, sampler: "sobol", seed: 0, trials: 8, objectives, limits: {} } as const;
   const store = StudyStore.create(path, facts),
-    proposed = await proposeTrials(await new Search(request).list());
+    proposed = proposeTrials(new Search(request).list());
   store.add(proposed);
   store.set("listed", request);
   const [first, second] = proposed, record = makeTrial({}, 0.5, 50);
@@ -257,7 +257,7 @@ async function makeSearch(path: string, objectives: readonly ObjectiveName[]): P
 
 Deno.test("a search goes to Optuna with its objectives, its axes, and of each trial the axes that it has", () =>
   withFolder(async (folder) => {
-    using store = await makeSearch(`${folder}/study.db`, ["loss"]);
+    using store = makeSearch(`${folder}/study.db`, ["loss"]);
     assertEquals(await exportStudy(store, `${folder}/one.db`, "optuna"), store.trials().length);
     using db = new DatabaseSync(`${folder}/one.db`);
     const all = (sql: string) => db.prepare(sql).all().map((row) => ({ ...row }));
@@ -289,7 +289,7 @@ Deno.test("a search goes to Optuna with its objectives, its axes, and of each tr
       assertEquals(values.has("tau"), values.get("fusion") === 0);
       assertEquals(values.has("pruneRatio"), false);
     }
-    using two = await makeSearch(`${folder}/two_study.db`, ["loss", "cache"]);
+    using two = makeSearch(`${folder}/two_study.db`, ["loss", "cache"]);
     await exportStudy(two, `${folder}/two.db`, "optuna");
     using both = new DatabaseSync(`${folder}/two.db`);
     assertEquals(both.prepare("SELECT value FROM trial_values").all().map(({ value }) => value), [50, 0.6]);
@@ -317,7 +317,7 @@ Deno.test({
   ),
   fn: () =>
     withFolder(async (folder) => {
-      using store = await makeSearch(`${folder}/study.db`, ["loss"]);
+      using store = makeSearch(`${folder}/study.db`, ["loss"]);
       await exportStudy(store, `${folder}/one.db`, "optuna");
       await runPython("-c", GO_ON, `sqlite:///${folder}/one.db`);
     }),
@@ -325,7 +325,7 @@ Deno.test({
 
 Deno.test("CSV and Parquet hold trials that a race stopped, and the name of each method", () =>
   withFolder(async (folder) => {
-    using store = await makeSearch(`${folder}/study.db`, ["loss"]);
+    using store = makeSearch(`${folder}/study.db`, ["loss"]);
     assertEquals(await exportStudy(store, `${folder}/all.csv`), 2);
     const [head, ...rows] = Deno.readTextFileSync(`${folder}/all.csv`).trimEnd().split("\n");
     assertEquals([head!.split(",")[0], rows.length, rows.some((row) => row.includes("behind"))], [

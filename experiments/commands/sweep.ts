@@ -65,11 +65,7 @@ async function plan(flags: Flags, { values, progress, request, named, held }: As
   const { search, adapts, race, address, livePort } = flags;
   const plan = await readPlan(values, flags.methods, progress, named), { config, weights } = plan.model;
   const searching = search && new Search(search, (method) => void tryMethod(config, method));
-  const methods = searching === undefined
-    ? flags.methods
-    : adapts
-    ? []
-    : shardOf(await searching.list(), values);
+  const methods = searching === undefined ? flags.methods : adapts ? [] : shardOf(searching.list(), values);
   const sharesOut = request.choice === "cpu" && request.threads === undefined && !adapts &&
     race === undefined && address === undefined;
   const jobs = flags.jobs ?? (sharesOut ? jobsFor(methods.length, weights.bytes) : 1);
@@ -119,7 +115,7 @@ function tellProgress(progress: Progress, { headline }: Task): (state: SweepProg
 async function work(plan: Plan, { store, progress, interrupt, folder }: Running) {
   const { study, methods, searching, adapts, race, connections, live, jobs, threads } = plan;
   live?.follow(store.path);
-  const digests = await beginTrials(store, methods, adapts ? plan.search : undefined, race?.request);
+  const digests = beginTrials(store, methods, adapts ? plan.search : undefined, race?.request);
   if (plan.search !== undefined && !adapts) store.set("listed", plan.search);
   if (store.get("environment") === undefined) store.set("environment", await describeStudy(study));
   study.model.tokenizer.rest();

@@ -22,6 +22,19 @@ Deno.test("cutChunks() refuses a text shorter than the context and a context bel
   assertThrows(() => cutChunks([1, 2, 3] as never, 2), TypeError, 'Cannot use "ids": found Array');
 });
 
+Deno.test("callers of yieldToEventLoop() take turns, however many promises each waits for in between", async () => {
+  const order: string[] = [];
+  const work = async (name: string, promises: number) => {
+    for (let turn = 0; turn < 300; turn++) {
+      await yieldToEventLoop();
+      order.push(name);
+      for (let i = 0; i < promises; i++) await undefined;
+    }
+  };
+  await Promise.all([work("a", 0), work("b", 400), work("c", 20)]);
+  assertEquals(order.join(""), "abc".repeat(300));
+});
+
 Deno.test({
   ...unless(NOT_ON_WINDOWS, "yieldToEventLoop() lets signals and timers run"), // it has no SIGUSR2
   async fn() {

@@ -42,7 +42,7 @@ export async function runComparedItems(
   const { planned, from } = plan, { backend, config } = model;
   using scorers = new DisposableStack();
   const dense = scorers.use(new ItemScorer(model)), methods = groups.flatMap((group) => group.methods);
-  const digests = await Promise.all(methods.map(({ options }) => digestTrialOptions(options)));
+  const digests = methods.map(({ options }) => digestTrialOptions(options));
   const bound = new Map(methods.map((method, i) => {
     const filter = createFilter(config, method.options, from, { backend });
     return [method, { run: digests[i]!, prunerFor: filterFor(filter) }];

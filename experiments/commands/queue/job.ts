@@ -102,12 +102,12 @@ const STUDY: Fields = {
 export const findWrongJob = (data: unknown): string | undefined => findWrongField(Object(data), JOB);
 
 /** The method of a job, once its study's rule is loaded. @throws {UsageError} If its options are none, or another trial's. */
-export async function readMethod({ options, digest }: TrialJob): Promise<ResolvedOptions> {
+export function readMethod({ options, digest }: TrialJob): ResolvedOptions {
   const wrong = findWrongField({ ...options }, {});
   if (wrong !== undefined) throw new UsageError(`Cannot take a job: ${wrong}`);
   try {
     const method = readRecord(options);
-    if (await digestTrialOptions(method) === digest) return method;
+    if (digestTrialOptions(method) === digest) return method;
   } catch (error) {
     if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
   }

@@ -256,7 +256,7 @@ export async function submitTrials(
     if (store.get("search") === undefined) return;
     const workers = Math.max(1, await queue.getWorkersCount());
     let isNew = false;
-    while (store.count().waiting < workers && await source.propose()) isNew = true;
+    while (store.count().waiting < workers && source.propose()) isNew = true;
     if (isNew) await submitOpen();
   };
   /** Jobs that have not ended once the budget is over. */

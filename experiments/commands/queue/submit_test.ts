@@ -48,7 +48,7 @@ Deno.test({
         runDigest,
         flags: {},
       });
-      store.add(await proposeTrials([1n, 2n].map((seed) => resolveOptions({ fusion: "random", seed }))));
+      store.add(proposeTrials([1n, 2n].map((seed) => resolveOptions({ fusion: "random", seed }))));
       using connections = await Connections.open(await readAddress(server.url));
       let said = Promise.withResolvers<string>();
       const progress = { line: (text: string) => said.resolve(text) } as unknown as Progress;

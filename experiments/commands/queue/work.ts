@@ -198,7 +198,7 @@ async function openSweep(
     return joinRace(race, chunks, redis, endedKey(prefix, sweep), opened.task);
   });
   return async ({ data }, onProgress) => {
-    const taken = { digest: data.digest, method: await readMethod(data).catch(giveUp) };
+    const taken = { digest: data.digest, method: await Promise.try(readMethod, data).catch(giveUp) };
     const race = await raceOf(data), racing = await race?.enter(taken.method);
     const args = { evaluation, createPruner: bind, conditions, runDigest: study, racing };
     return runTrial(args, taken, {

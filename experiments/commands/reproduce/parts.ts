@@ -103,7 +103,7 @@ export async function planParts(recipe: Recipe, { values, progress, request }: A
     const opened = first && { backend: first.backend, model: first.study.model.model };
     const started = await startStudy(plan, request, options, progress, () => {}, {}, opened);
     first ??= started;
-    const digests = await Promise.all(options.map(digestTrialOptions));
+    const digests = options.map(digestTrialOptions);
     const digest = await digestConditions({ ...started.conditions, methods: digests.join(), match });
     const count = started.conditions.items;
     const isWhole = !isCut(flags, protocol) && (protocol.items === undefined || count === protocol.items);

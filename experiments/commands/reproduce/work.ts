@@ -101,9 +101,9 @@ export async function runJobs(
     }
     const { part, methods } = jobs.get(claim.digest)!, began = performance.now();
     let signed = began;
-    const onProgress = (fraction: number, method: string) => {
+    const onProgress = (fraction: number, label: string) => {
       const now = performance.now(), { complete } = store.count();
-      progress.step((complete + Math.min(fraction, 1)) / jobs.size, `${claim.digest}, ${method}`);
+      progress.step((complete + Math.min(fraction, 1)) / jobs.size, `${claim.digest}, ${label}`);
       if (now - signed < SIGN_MS) return;
       signed = now;
       if (!store.report(claim, [], LEASE_MS)) throw new JobLostError();

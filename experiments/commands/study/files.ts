@@ -25,13 +25,14 @@ import { findWrongTask } from "../task/file.ts";
 import { writeOptuna } from "./optuna.ts";
 
 /** Writers of a study, by the ending of the file's name. */
-const WRITERS: { readonly [ending: string]: (store: StudyStore, path: string) => Promise<number> } = {
-  jsonl: (store, path) =>
-    writeRecords(path, listRecords(store), (all) => all.map((one) => `${JSON.stringify(one)}\n`).join("")),
-  csv: (store, path) => writeRecords(path, listEnded(store), formatCsv),
-  parquet: (store, path) => writeRecords(path, listEnded(store), (records) => toParquet(records, store)),
-  optuna: writeOptuna,
-};
+const WRITERS: { readonly [ending: string]: (store: StudyStore, path: string) => number | Promise<number> } =
+  {
+    jsonl: (store, path) =>
+      writeRecords(path, listRecords(store), (all) => all.map((one) => `${JSON.stringify(one)}\n`).join("")),
+    csv: (store, path) => writeRecords(path, listEnded(store), formatCsv),
+    parquet: (store, path) => writeRecords(path, listEnded(store), (records) => toParquet(records, store)),
+    optuna: writeOptuna,
+  };
 
 async function writeRecords(
   path: string,
@@ -180,7 +181,7 @@ export function mergeStudies(parts: readonly StudyStore[], path: string): number
  */
 export async function repairStudy(from: string, to: string): Promise<string> {
   if (exists(to)) throw new UsageError(`Cannot write "${to}": it is there already`);
-  const { version, settings, trials, records, units, lost } = await salvageStudy(from), [first] = records;
+  const { version, settings, trials, records, units, lost } = salvageStudy(from), [first] = records;
   const conditions = settings.conditions ?? (first && conditionsOf(first));
   if (conditions === undefined) {
     throw new UsageError(`Cannot repair study "${from}": neither its conditions nor a result is sound`);

@@ -110,10 +110,10 @@ interface Points {
 }
 
 /** The points of a search: its axes, and the values that it proposed for each trial. */
-async function pointsOfSearch(store: StudyStore, request: SearchRequest): Promise<Points> {
+function pointsOfSearch(store: StudyStore, request: SearchRequest): Points {
   const search = new Search(request);
   // A sampler that needs no results makes the same proposals again.
-  if (store.get("search") === undefined) await search.list();
+  if (store.get("search") === undefined) search.list();
   else search.look(store);
   const points = new Map(search.proposals.toReversed().map(({ digest, point }) => [digest, point]));
   return {
@@ -164,13 +164,13 @@ const showTime = (ms: number) => new Date(ms).toISOString().replace("T", " ").re
  * @returns How many trials were written.
  * @throws {UsageError} If the file is there already.
  */
-export async function writeOptuna(store: StudyStore, path: string): Promise<number> {
+export function writeOptuna(store: StudyStore, path: string): number {
   if (exists(path)) throw new UsageError(`Cannot write "${path}": it is there already`);
   const { headline, varying } = listShort(store), stored = store.trials();
   const search = store.get("search") ?? store.get("listed"), objectives = objectivesOf(store, search);
   const { parameters, valuesOf } = search === undefined
     ? pointsOfList(stored, varying)
-    : await pointsOfSearch(store, search);
+    : pointsOfSearch(store, search);
   const ended = new Map(store.results<Trial | StoppedTrial>().map(({ record }) => [record.trial, record]));
   const valueOf = (name: ObjectiveName, record: Trial) =>
     name === "loss" ? readMetric(record, headline.name) : BUDGETS[name].retained(record);

@@ -5,7 +5,6 @@ import type { ChunkRecord, Evaluation, Filter, RunControl, Task, TaskTypes } fro
 import { findTask } from "../../eval/tasks/mod.ts";
 import { mean } from "../../mean.ts";
 import {
-  effectiveKey,
   missesRatio,
   nonCausal,
   type OptionsRecord,
@@ -152,8 +151,8 @@ export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
   /** Runs the methods on tasks of items too, when the text is done: series of `dense`, then of each group, in this order. */
   readonly onItems?: (groups: readonly MethodGroup[]) => Promise<readonly ComparedSeries[]>;
   readonly signal?: AbortSignal;
-  /** Called after every chunk: the finished fraction of this call's work, in [0, 1], and the method at work. */
-  readonly onProgress?: (fraction: number, name: string) => void;
+  /** Called at first and after every chunk: the finished fraction of this call's work, in [0, 1], and a count of chunks. */
+  readonly onProgress?: (fraction: number, label: string) => void;
 }
 
 /**
@@ -172,18 +171,17 @@ export async function compareMethods<T extends TaskTypes>(
   const found = Map.groupBy(log?.finished ?? [], ({ trial }) => trial);
   const known = (trial: string) => found.get(trial)?.length ?? 0, whole = known(DENSE);
   const isOpen = (trial: string) => known(trial) < whole || whole === 0;
-  const digests = new Map<string, string>();
-  for (const { options } of args.methods) {
-    digests.set(effectiveKey(options), await digestTrialOptions(options));
-  }
-  const planned = new Set(digests.values());
+  const openTrials = (methods: readonly NamedMethod[]) =>
+    methods.map(({ options }) => digestTrialOptions(options)).filter(isOpen);
+  const started = new Set<string>();
+  let expected = new Set(openTrials(args.methods)), done = 0, furthest = 0;
   const chunks: Float64Array[] = [], denseMetrics: { [name: string]: number[] } = {};
-  let total = [...planned].filter(isOpen).length + 1, done = 0, furthest = 0;
   const control = (trial: string, name: string): RunControl => ({
     ...{ signal, finished: new Map(found.get(trial)?.map((record) => [record.chunk, record])) },
     onChunk: (_chunk, of) => {
-      furthest = Math.max(furthest, Math.min(1, ++done / (of * total)));
-      onProgress?.(furthest, name);
+      const all = of * (1 + expected.size);
+      furthest = Math.max(furthest, Math.min(1, ++done / all));
+      onProgress?.(furthest, `${done}/${all} ${task.loss.of === "item" ? "items" : "chunks"}`);
     },
     onRecord: (record) => log?.append({ trial, method: name, ...record }),
   });
@@ -200,14 +198,13 @@ export async function compareMethods<T extends TaskTypes>(
   // because a caller may distinguish them.
   const runs = new Map<string | ResolvedOptions, Promise<MethodRun>>();
   const run = async (method: NamedMethod, filter = args.createPruner(method.options)): Promise<MethodRun> => {
-    const trial = digests.get(effectiveKey(method.options)) ?? await digestTrialOptions(method.options);
-    const key = args.match ? trial : method.options;
+    const trial = digestTrialOptions(method.options), key = args.match ? trial : method.options;
     return await runs.getOrInsertComputed(key, () => runOnce(trial, method, filter));
   };
   const runOnce = async (trial: string, method: NamedMethod, filter: Filter): Promise<MethodRun> => {
     const losses: number[] = [], metrics: { [name: string]: number[] } = {};
     const { onChunk, ...own } = control(trial, method.name), open = isOpen(trial);
-    if (open && !planned.has(trial)) total++;
+    if (open) expected.add(trial), started.add(trial);
     const result = await evaluation.run(filter, {
       ...own,
       ...(open && { onChunk }),
@@ -234,6 +231,7 @@ export async function compareMethods<T extends TaskTypes>(
     const { methods = asIs, matched } = matches?.get(name) ?? {};
     return { name, asIs, methods, matched };
   });
+  expected = started.union(new Set(openTrials(groups.flatMap(({ methods }) => methods))));
   const ended = await takeTurns(
     groups.map(async ({ methods }) => await Promise.all(methods.map((method) => run(method)))),
   );

@@ -1,4 +1,11 @@
-import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertAlmostEquals,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertThrows,
+} from "@std/assert";
 import { PerplexityEvaluation } from "../../eval/tasks/perplexity.ts";
 import { fakeModel, fakePruner } from "../../eval/testing.ts";
 import type { Evaluation } from "../../eval/task.ts";
@@ -209,12 +216,14 @@ const skipping = (bias: number) => ({ pruneRatio }: ResolvedOptions) =>
   fakePruner([0, 1, 2, 3], (t) => t >= 10 && (t * 7919 % 1000) / 1000 < pruneRatio * bias, { warmup: 10 });
 
 Deno.test("compareMethods() matches budgets, and says of a difference that it is at unequal ones", async () => {
-  const BIAS: { readonly [fusion: string]: number } = { random: 1, mean: 0.97, key: 1.03, value: 1 };
+  const BIAS: { readonly [fusion: string]: number } = {
+    ...{ random: 1, mean: 0.97, key: 1.03, value: 1, "random-protected": 0.96 },
+  };
   const ids = Int32Array.from({ length: 320 }, (_, i) => (i * i + i) % 5);
-  const evaluation = new PerplexityEvaluation(fakeModel().model, ids, { context: 300 });
+  const evaluate = () => new PerplexityEvaluation(fakeModel().model, ids, { context: 300 });
   const methods = comparedMethods(["value", "mean", "key", "random"], { pruneRatio: 0.5, warmup: 10 }, 1);
   const args = {
-    ...{ methods, evaluation, environment, resamples: 50 },
+    ...{ methods, evaluation: evaluate(), environment, resamples: 50 },
     createPruner: (options: ResolvedOptions) => skipping(BIAS[options.fusion]!)(options),
   };
   const found = async (match?: "own") => {
@@ -231,6 +240,13 @@ Deno.test("compareMethods() matches budgets, and says of a difference that it is
   assertEquals([mean.matched!.asked, mean.matched!.reached, mean.missed], [0.5, true, false]);
   assert(mean.matched!.ratio > 0.5 && mean.options!.pruneRatio === mean.matched!.ratio);
   assert(equal.rows.every(({ toRandom, name }) => (toRandom !== null) === (name !== "random")));
+  const seeds = comparedMethods(["value", "random-protected"], { pruneRatio: 0.5, warmup: 10 }, 2);
+  let last = "";
+  await compareMethods({
+    ...{ ...args, evaluation: evaluate(), methods: seeds, match: "own" },
+    onProgress: (_, label) => last = label,
+  });
+  assertMatch(last, /^(\d+)\/\1 chunks$/);
 });
 
 Deno.test("compareMethods() gives a difference one interval, in both of its tables", async () => {
@@ -346,9 +362,9 @@ Deno.test("compareMethods() tells how far it is, and stops when asked", async ()
   await compareMethods({
     ...setUp(),
     resamples: 10,
-    onProgress: (fraction, name) => seen.push([fraction, name]),
+    onProgress: (fraction, label) => seen.push([fraction, label]),
   });
-  assertEquals([seen[0], seen.at(-1)], [[0, "dense"], [1, "learned"]]);
+  assertEquals([seen[0], seen.at(-1)], [[0, "dense"], [1, "18/18 chunks"]]);
   assert(seen.every(([fraction], i) => i === 0 || fraction >= seen[i - 1]![0]));
   const stop = new AbortController();
   const onProgress = () => stop.abort();

@@ -1,4 +1,5 @@
 /** Digests that identify runs and trials. */
+import { createHash } from "node:crypto";
 import { effectiveKey, type ResolvedOptions } from "../../methods/options.ts";
 import { sha256 } from "../../sha256.ts";
 
@@ -8,6 +9,6 @@ export function digestConditions(conditions: object): Promise<string> {
 }
 
 /** Short digest of the options that have an effect. */
-export async function digestTrialOptions(method: ResolvedOptions): Promise<string> {
-  return (await sha256(effectiveKey(method))).slice(0, 12);
+export function digestTrialOptions(method: ResolvedOptions): string {
+  return createHash("sha256").update(effectiveKey(method)).digest("hex").slice(0, 12);
 }

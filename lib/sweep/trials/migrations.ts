@@ -53,11 +53,7 @@ export function migrate<T>(version: number, place: string, content: T): T {
 }
 
 /** The present digest of a trial of a store of a version. @param options Migrated ones. */
-export async function migrateDigest(
-  version: number,
-  digest: string,
-  options: OptionsRecord,
-): Promise<string> {
+export function migrateDigest(version: number, digest: string, options: OptionsRecord): string {
   const isOther = since(version).some(({ redigests }) => redigests?.(options));
-  return isOther ? await digestTrialOptions(readRecord(options)) : digest;
+  return isOther ? digestTrialOptions(readRecord(options)) : digest;
 }

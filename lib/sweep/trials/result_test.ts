@@ -17,7 +17,7 @@ Deno.test("findWrongResult() takes what a worker answers, and names each field t
   const [method] = expandGrids([{ fusion: ["key"], pruneRatio: [0.25], warmup: 10 }]),
     { model } = fakeModel();
   const ids = Int32Array.from({ length: 320 }, (_, i) => (i * i + i) % 5);
-  const runDigest = await digestConditions(conditions), digest = await digestTrialOptions(method!);
+  const runDigest = await digestConditions(conditions), digest = digestTrialOptions(method!);
   const options = recordOptions(method!), asked = { digest, options, conditions, runDigest };
   const args = {
     evaluation: new PerplexityEvaluation(model, ids, { context: 100 }),
@@ -51,9 +51,9 @@ Deno.test("findWrongResult() takes what a worker answers, and names each field t
   for (const [found, part] of cases) assertStringIncludes(find(found) ?? "nothing", part);
 });
 
-Deno.test("findWrongResult() takes a trial that a race stopped", async () => {
+Deno.test("findWrongResult() takes a trial that a race stopped", () => {
   const [method] = expandGrids([{ fusion: ["key"], pruneRatio: [0.25], warmup: 10 }]);
-  const digest = await digestTrialOptions(method!), options = recordOptions(method!);
+  const digest = digestTrialOptions(method!), options = recordOptions(method!);
   const asked = { digest, options, conditions, runDigest: "d" };
   const stopped = {
     ...{

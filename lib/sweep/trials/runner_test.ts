@@ -59,7 +59,7 @@ function start(path: string, signal?: AbortSignal) {
       seen.push(progress);
       if (progress.trial) onTrial?.(progress.trial);
     };
-    const proposed = await proposeTrials(methods), only = proposed.map(({ digest }) => digest);
+    const proposed = proposeTrials(methods), only = proposed.map(({ digest }) => digest);
     store.add(proposed);
     const source = storedTrials<PerplexityTypes>(store, { owner: "one", only });
     return await runSweep<PerplexityTypes>({
@@ -247,7 +247,7 @@ Deno.test("runSweep() leaves a trial that another worker has taken, and takes th
   withFolder(async (path) => {
     const { evaluation } = start("unused");
     using store = open(path);
-    const proposed = await proposeTrials(methods);
+    const proposed = proposeTrials(methods);
     store.add(proposed);
     using other = StudyStore.open(path);
     const taken: string[] = [], kept: boolean[] = [];

@@ -45,7 +45,7 @@ function readVersion(file: StudyFile): number {
  *
  * @throws {UsageError} If it is no study at all, or of a newer version.
  */
-export async function salvageStudy(path: string): Promise<Salvaged> {
+export function salvageStudy(path: string): Salvaged {
   using file = new StudyFile(path, {});
   const version = readVersion(file);
   file.hasSeals = version > 1;
@@ -101,11 +101,7 @@ export async function salvageStudy(path: string): Promise<Salvaged> {
   const digest = (old: string, options: OptionsRecord) => migrateDigest(version, old, options);
   return {
     ...{ version, settings, units, lost },
-    trials: await Promise.all(
-      trials.map(async (own) => ({ ...own, digest: await digest(own.digest, own.options) })),
-    ),
-    records: await Promise.all(
-      records.map(async (own) => ({ ...own, trial: await digest(own.trial, own) })),
-    ),
+    trials: trials.map((own) => ({ ...own, digest: digest(own.digest, own.options) })),
+    records: records.map((own) => ({ ...own, trial: digest(own.trial, own) })),
   };
 }

@@ -128,14 +128,14 @@ export class Search<T extends Trial = Trial> {
   }
 
   /** The next proposal; undefined after the last one. */
-  async #next(observations: readonly Observation[]): Promise<Proposed | undefined> {
+  #next(observations: readonly Observation[]): Proposed | undefined {
     const point = this.isOver ? undefined : this.#propose(observations);
     this.#isOver ||= point === undefined;
     if (point === undefined) return undefined;
     try {
       const method = resolveOptions(point);
       this.check(method);
-      return { point, digest: await digestTrialOptions(method), error: null, method };
+      return { point, digest: digestTrialOptions(method), error: null, method };
     } catch (error) {
       if (!(error instanceof RangeError || error instanceof TypeError)) throw error;
       return { point, digest: null, error: error.message };
@@ -154,13 +154,13 @@ export class Search<T extends Trial = Trial> {
    * @returns False after the last one.
    * @throws {RangeError} If all have been made and none can be run.
    */
-  async proposeIn(
+  proposeIn(
     store: StudyStore,
     finished: ReadonlyMap<string, T>,
     stopped: ReadonlyMap<string, StoppedTrial>,
-  ): Promise<boolean> {
+  ): boolean {
     this.look(store);
-    const next = await this.#next(this.observe(finished, stopped));
+    const next = this.#next(this.observe(finished, stopped));
     if (next === undefined) {
       const { proposed, refused, firstRefused } = this.outcome;
       if (refused === proposed) throw new RangeError(firstRefused);
@@ -177,9 +177,9 @@ export class Search<T extends Trial = Trial> {
    *
    * @throws {RangeError} If none of them can be run.
    */
-  async list(): Promise<ResolvedOptions[]> {
+  list(): ResolvedOptions[] {
     const methods = new Map<string, ResolvedOptions>(), blank: Observation[] = [];
-    for (let next; (next = await this.#next(blank)) !== undefined;) {
+    for (let next; (next = this.#next(blank)) !== undefined;) {
       blank.push({ point: {}, state: "running", values: [], violation: 0 });
       this.#proposals.push(next);
       if (next.method && !methods.has(next.digest!)) methods.set(next.digest!, next.method);

@@ -16,12 +16,12 @@ const proposals = (count: number): ProposedTrial[] =>
   Array.from({ length: count }, (_, i) => ({ digest: `d${i}`, options: { seed: i } as never }));
 const record = (trial: string, perplexity = 1) => ({ trial, perplexity }) as unknown as Trial;
 
-async function withStudy(count: number, test: (store: StudyStore, path: string) => void | Promise<void>) {
+async function withStudy(count: number, test: (store: StudyStore, path: string) => void) {
   const folder = await Deno.makeTempDir();
   try {
     using store = StudyStore.create(`${folder}/study.db`, facts);
     store.add(proposals(count));
-    await test(store, `${folder}/study.db`);
+    test(store, `${folder}/study.db`);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -226,7 +226,7 @@ Deno.test("held() says who has a trial, until when, and when its worker was hear
   }));
 
 Deno.test("what a study keeps is compared with what was written, wherever it is read", () =>
-  withStudy(3, async (store, path) => {
+  withStudy(3, (store, path) => {
     const search = { sampler: "tpe", trials: 5, seed: 0 } as SearchRequest;
     store.begin(search);
     store.propose(search, 0, { point: { tau: 0.1 }, digest: null, error: "no" });
@@ -285,7 +285,7 @@ Deno.test("what a study keeps is compared with what was written, wherever it is 
       );
       assertEquals(message.includes("\n"), false);
       // Without its digest nothing counts as sound.
-      assertEquals((await salvageStudy(path)).trials.length >= 2, sql !== "DROP TABLE seal", sql);
+      assertEquals(salvageStudy(path).trials.length >= 2, sql !== "DROP TABLE seal", sql);
     }
   }));
 
@@ -302,7 +302,7 @@ Deno.test("a disk that fails is not called full, and what SQLite says else is on
 });
 
 Deno.test("a table whose rows go round in a damaged page is read once", () =>
-  withStudy(4, async (store, path) => {
+  withStudy(4, (store, path) => {
     store[Symbol.dispose]();
     const bytes = Deno.readFileSync(path), view = new DataView(bytes.buffer);
     {
@@ -317,7 +317,7 @@ Deno.test("a table whose rows go round in a damaged page is read once", () =>
     }
     Deno.writeFileSync(path, bytes);
     assertThrows(() => StudyStore.open(path), UsageError, "the file is damaged");
-    assertEquals((await salvageStudy(path)).trials.map(({ digest }) => digest), ["d0", "d1"]);
+    assertEquals(salvageStudy(path).trials.map(({ digest }) => digest), ["d0", "d1"]);
   }));
 
 Deno.test("each version of the store has its migration from the one before", () => {
@@ -335,10 +335,10 @@ Deno.test("migrate() gives content its present names: those of flags only in fla
   assertEquals(migrate(TABLES.version, "result", record), record);
 });
 
-Deno.test("migrateDigest() computes a trial's digest anew where a renamed option decides", async () => {
+Deno.test("migrateDigest() computes a trial's digest anew where a renamed option decides", () => {
   const options = (whole: "none" | "auto", version = 2) =>
     migrateDigest(version, "old", recordOptions(resolveOptions({ side: "key", whole, wholeFraction: 0.6 })));
-  assertEquals(await options("none"), "old");
-  assertMatch(await options("auto"), /^[0-9a-f]{12}$/);
-  assertEquals(await options("auto", TABLES.version), "old");
+  assertEquals(options("none"), "old");
+  assertMatch(options("auto"), /^[0-9a-f]{12}$/);
+  assertEquals(options("auto", TABLES.version), "old");
 });

@@ -28,13 +28,8 @@ export interface TakenTrial {
 
 export type TrialSource<T extends TaskTypes = TaskTypes> = ReturnType<typeof storedTrials<T>>;
 
-export async function proposeTrials(methods: readonly ResolvedOptions[]): Promise<ProposedTrial[]> {
-  return await Promise.all(
-    methods.map(async (method) => ({
-      digest: await digestTrialOptions(method),
-      options: recordOptions(method),
-    })),
-  );
+export function proposeTrials(methods: readonly ResolvedOptions[]): ProposedTrial[] {
+  return methods.map((method) => ({ digest: digestTrialOptions(method), options: recordOptions(method) }));
 }
 
 /** Trials that have ended as a study takes them in. */
@@ -52,7 +47,7 @@ export async function listedTrials<T extends TaskTypes>(
   methods: readonly ResolvedOptions[],
   conditions: StudyConditions,
 ): Promise<TrialSource<T>> {
-  const runDigest = await digestConditions(conditions), trials = await proposeTrials(methods);
+  const runDigest = await digestConditions(conditions), trials = proposeTrials(methods);
   const store = StudyStore.create(":memory:", { name: "", conditions, runDigest, flags: {} });
   store.add(trials);
   return storedTrials(store, { owner: "here", only: trials.map(({ digest }) => digest) });
@@ -108,9 +103,9 @@ export function storedTrials<T extends TaskTypes>(
       if (other !== owner && isDead(other)) store.release(other);
     }
   };
-  const propose = async () => {
+  const propose = () => {
     look();
-    return await search?.proposeIn(store, finished, stopped) ?? false;
+    return search?.proposeIn(store, finished, stopped) ?? false;
   };
   releaseDead();
   look();
@@ -122,13 +117,13 @@ export function storedTrials<T extends TaskTypes>(
     begin(dense: DenseTaskResult): void {
       if (store.get("dense") === undefined) store.set("dense", dense);
     },
-    /** The next trial; undefined where there is none to be had now. */
-    async take(): Promise<TakenTrial | undefined> {
+    /** The next trial, or a promise of it; undefined where there is none to be had now. */
+    take(): TakenTrial | undefined | Promise<TakenTrial | undefined> {
       for (;;) {
         claim = store.claim(owner, lease());
         if (claim !== undefined) break;
         releaseDead();
-        if (!await propose()) break;
+        if (!propose()) break;
       }
       lastMs = performance.now();
       return claim && { digest: claim.digest, method: readRecord(claim.options) };

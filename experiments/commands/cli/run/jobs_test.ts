@@ -35,7 +35,7 @@ Deno.test("startWorkers() ends its workers at the end of the scope, whatever is 
     using store = StudyStore.open(`${folder}/study.db`);
     const seeds = Array.from({ length: 100 }, (_, i) => BigInt(i + 1));
     store.add(
-      await proposeTrials(seeds.map((seed) => resolveOptions({ fusion: "random", warmup: 8, seed }))),
+      proposeTrials(seeds.map((seed) => resolveOptions({ fusion: "random", warmup: 8, seed }))),
     );
     {
       const options = { threads: 1, isOver: () => false, progress: new Progress(undefined) };

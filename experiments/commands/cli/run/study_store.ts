@@ -202,16 +202,16 @@ function expectSameRace(store: StudyStore, race: RaceRequest | undefined): void 
  *
  * @returns Digests of the methods' trials, in their order.
  */
-export async function beginTrials(
+export function beginTrials(
   store: StudyStore,
   methods: readonly ResolvedOptions[],
   search: SearchRequest | undefined,
   race: RaceRequest | undefined,
-): Promise<string[]> {
+): string[] {
   expectSameRace(store, race);
   store.set("race", race);
   store.begin(search);
-  const trials = await proposeTrials(methods), digests = trials.map(({ digest }) => digest);
+  const trials = proposeTrials(methods), digests = trials.map(({ digest }) => digest);
   store.add(trials, search === undefined ? digests : store.proposals().flatMap(({ digest }) => digest ?? []));
   return digests;
 }
