@@ -82,16 +82,15 @@ const tabulateDifferences = (settings: readonly Setting[]): PlainTable =>
 
 /** The tables of the pages. */
 export async function makeLargeTables(): Promise<{ readonly [name: string]: string }> {
-  const keys = await readSettings("keys"), queries = await readSettings("queries");
-  const gemma = await readSettings("keys", "gemma_");
-  return {
-    "eviction losses": formatMarkdown(tabulateLosses(keys)),
-    "eviction differences": formatMarkdown(tabulateDifferences(keys)),
-    "skipping losses": formatMarkdown(tabulateLosses(queries)),
-    "skipping differences": formatMarkdown(tabulateDifferences(queries)),
-    "gemma losses": formatMarkdown(tabulateLosses(gemma)),
-    "gemma differences": formatMarkdown(tabulateDifferences(gemma)),
-  };
+  const tables: { [name: string]: string } = {};
+  for (const [model, prefix] of [["", ""], ["gemma_", "gemma "]] as const) {
+    for (const [side, title] of [["keys", "eviction"], ["queries", "skipping"]] as const) {
+      const settings = await readSettings(side, model);
+      tables[`${prefix}${title} losses`] = formatMarkdown(tabulateLosses(settings));
+      tables[`${prefix}${title} differences`] = formatMarkdown(tabulateDifferences(settings));
+    }
+  }
+  return tables;
 }
 
 /** Differences of evicting methods from the random baseline, with their intervals: a row per method, the best on top. */

@@ -64,6 +64,19 @@ Deno.test("the study says of its methods what the intervals over the random base
     ["leave-one-out", "snapkv", "variance"],
   ]);
   assertEquals(gemma.map(worse), Array(4).fill(["keydiff-cache"]));
+  const skipping = await against("queries", "gemma_");
+  assertEquals(
+    skipping.map((setting) => [better(setting), worse(setting)]),
+    Array(4).fill([["learned"], ["paper"]]),
+  );
+});
+
+Deno.test("both sides of a setting were compared with the same full model", async () => {
+  for (const model of ["", "gemma_"] as const) {
+    const [keys, queries] = [await readSettings("keys", model), await readSettings("queries", model)];
+    const lossesOf = (settings: typeof keys) => settings.map(({ methods }) => methods[0]!.loss);
+    assertEquals(lossesOf(keys), lossesOf(queries));
+  }
 });
 
 Deno.test("the study says of items which methods are better than random: only on LAMBADA, and `variance` on both sides", async () => {
