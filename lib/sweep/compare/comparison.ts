@@ -151,7 +151,7 @@ export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
   /** Runs the methods on tasks of items too, when the text is done: series of `dense`, then of each group, in this order. */
   readonly onItems?: (groups: readonly MethodGroup[]) => Promise<readonly ComparedSeries[]>;
   readonly signal?: AbortSignal;
-  /** Called at first and after every chunk: the finished fraction of this call's work, in [0, 1], and a count of chunks. */
+  /** Called at first, with `dense`, and after every chunk: the finished fraction of this call's work, and chunks of how many. */
   readonly onProgress?: (fraction: number, label: string) => void;
 }
 
@@ -171,10 +171,13 @@ export async function compareMethods<T extends TaskTypes>(
   const found = Map.groupBy(log?.finished ?? [], ({ trial }) => trial);
   const known = (trial: string) => found.get(trial)?.length ?? 0, whole = known(DENSE);
   const isOpen = (trial: string) => known(trial) < whole || whole === 0;
-  const openTrials = (methods: readonly NamedMethod[]) =>
-    methods.map(({ options }) => digestTrialOptions(options)).filter(isOpen);
-  const started = new Set<string>();
-  let expected = new Set(openTrials(args.methods)), done = 0, furthest = 0;
+  // Where ratios are searched, the same run is asked for twice. Otherwise methods of equal options run separately,
+  // because a caller may distinguish them.
+  const keyOf = ({ options }: NamedMethod) => args.match ? digestTrialOptions(options) : options;
+  const openRuns = (methods: readonly NamedMethod[]) =>
+    new Set(methods.filter(({ options }) => isOpen(digestTrialOptions(options))).map(keyOf));
+  const started = new Set<string | ResolvedOptions>();
+  let expected = openRuns(args.methods), done = 0, furthest = 0;
   const chunks: Float64Array[] = [], denseMetrics: { [name: string]: number[] } = {};
   const control = (trial: string, name: string): RunControl => ({
     ...{ signal, finished: new Map(found.get(trial)?.map((record) => [record.chunk, record])) },
@@ -194,17 +197,19 @@ export async function compareMethods<T extends TaskTypes>(
     },
   });
   const dense = Float64Array.from(chunks.flatMap((losses) => [...losses]));
-  // Where ratios are searched, the same run is asked for twice. Otherwise methods of equal options run separately,
-  // because a caller may distinguish them.
   const runs = new Map<string | ResolvedOptions, Promise<MethodRun>>();
   const run = async (method: NamedMethod, filter = args.createPruner(method.options)): Promise<MethodRun> => {
-    const trial = digestTrialOptions(method.options), key = args.match ? trial : method.options;
-    return await runs.getOrInsertComputed(key, () => runOnce(trial, method, filter));
+    return await runs.getOrInsertComputed(keyOf(method), (key) => runOnce(key, method, filter));
   };
-  const runOnce = async (trial: string, method: NamedMethod, filter: Filter): Promise<MethodRun> => {
+  const runOnce = async (
+    key: string | ResolvedOptions,
+    method: NamedMethod,
+    filter: Filter,
+  ): Promise<MethodRun> => {
+    const trial = digestTrialOptions(method.options);
     const losses: number[] = [], metrics: { [name: string]: number[] } = {};
     const { onChunk, ...own } = control(trial, method.name), open = isOpen(trial);
-    if (open) expected.add(trial), started.add(trial);
+    if (open) expected.add(key), started.add(key);
     const result = await evaluation.run(filter, {
       ...own,
       ...(open && { onChunk }),
@@ -231,7 +236,7 @@ export async function compareMethods<T extends TaskTypes>(
     const { methods = asIs, matched } = matches?.get(name) ?? {};
     return { name, asIs, methods, matched };
   });
-  expected = started.union(new Set(openTrials(groups.flatMap(({ methods }) => methods))));
+  expected = started.union(openRuns(groups.flatMap(({ methods }) => methods)));
   const ended = await takeTurns(
     groups.map(async ({ methods }) => await Promise.all(methods.map((method) => run(method)))),
   );

@@ -334,11 +334,14 @@ Deno.test("compareMethods() draws the same blocks for every method, so that what
 Deno.test("compareMethods() runs two methods of equal options apart, as who binds them does", async () => {
   const [key] = comparedMethods(["key"], { pruneRatio: 0.25 }, 1);
   const own = { name: "own", options: { ...key!.options } };
+  let last = "";
   const { methods } = await compareMethods({
     ...{ ...setUp(), methods: [key!, own], resamples: 20 },
     createPruner: (options) =>
       fakePruner([0], (t) => t >= 10 && (options === own.options || t % 2 === 0), { warmup: 10 }),
+    onProgress: (_, label) => last = label,
   });
+  assertEquals(last, "9/9 chunks"); // three of the full model and of each method
   assertEquals(new Set(methods.map(({ achievedRatio }) => achievedRatio)).size, 3);
 });
 
