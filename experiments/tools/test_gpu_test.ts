@@ -251,25 +251,27 @@ Deno.test("readState() reads what nvidia-smi says, and leaves out what it does n
   assertEquals(readState("No devices were found\n"), {});
 });
 
-Deno.test("noteOutcome() notes that all tests of a build have passed, until one fails", () =>
-  withFolder((folder) =>
-    withVariables({ TOKENFILTER_CACHE: folder }, async () => {
-      const build = { device: "NVIDIA H100", arch: 90, driver: 13000, library: "abc" };
-      const good = { passed: 9, failed: 0, ignored: 1 }, bad = { ...good, failed: 1 };
-      const outcomes = async (of: TestedBuild, ranAll: boolean, counts: TestCounts) => [
-        (await noteOutcome(of, ranAll, counts)).length,
-        await wasTested(of),
-      ];
-      assertEquals(await outcomes(build, false, good), [0, false]);
-      assertEquals(await outcomes(build, true, { ...good, passed: 0 }), [0, false]);
-      assertEquals(await outcomes(build, true, good), [1, true]);
-      assertEquals(await outcomes(build, false, good), [0, true]);
-      assertEquals(await outcomes({ ...build, library: "abd" }, false, good), [0, false]);
-      assertEquals(await outcomes(build, false, bad), [0, false]);
-      assertEquals(await outcomes(build, true, bad), [0, false]);
-      assertEquals(await outcomes({ ...build, arch: 80 }, true, good), [0, true]); // it has neither
-    })
-  ));
+Deno.test("noteOutcome() notes that all tests of a build have passed, until one fails", async () => {
+  // In the usual cache, under a name of its own: test files that run at the same time share their variables.
+  const build = { device: "NVIDIA H100", arch: 90, driver: 13000, library: crypto.randomUUID() };
+  const good = { passed: 9, failed: 0, ignored: 1 }, bad = { ...good, failed: 1 };
+  const outcomes = async (of: TestedBuild, ranAll: boolean, counts: TestCounts) => [
+    (await noteOutcome(of, ranAll, counts)).length,
+    await wasTested(of),
+  ];
+  try {
+    assertEquals(await outcomes(build, false, good), [0, false]);
+    assertEquals(await outcomes(build, true, { ...good, passed: 0 }), [0, false]);
+    assertEquals(await outcomes(build, true, good), [1, true]);
+    assertEquals(await outcomes(build, false, good), [0, true]);
+    assertEquals(await outcomes({ ...build, library: "another" }, false, good), [0, false]);
+    assertEquals(await outcomes(build, false, bad), [0, false]);
+    assertEquals(await outcomes(build, true, bad), [0, false]);
+    assertEquals(await outcomes({ ...build, arch: 80 }, true, good), [0, true]); // it has neither
+  } finally {
+    for (const arch of [80, 90]) await noteTested({ ...build, arch }, false);
+  }
+});
 
 Deno.test("test:gpu refuses flags that it does not know", async () => {
   await assertRejects(() => main(["--onyl", "tests"]), UsageError, 'the nearest is "--only"');
