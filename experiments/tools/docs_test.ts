@@ -1,12 +1,11 @@
-/** Tests of README and the docs: links work, commands run, statements follow the code, and lines can be read. */
+/** Tests of README and the docs: links work, commands run, and statements follow the code. */
 import { assert, assertEquals } from "@std/assert";
 import { buildCpu } from "../../build.ts";
 import { EVICTIONS, KEY_RULES, METHODS, OFFLINE } from "../../lib/methods/list.ts";
 import { findCompiler } from "../../ffi/build/command.ts";
 import { runTask, withFolder } from "../commands/testing.ts";
-import { COMMANDS, readUsage, renderReferencePages, TOOLS } from "./reference_pages.ts";
+import { renderReferencePages } from "./reference_pages.ts";
 import { anchorOf } from "./docs/site/anchor.ts";
-import { findStyleFaults, MEAN_SENTENCE, meanSentence, type StyledText } from "./style.ts";
 import { listTree } from "./machine/checkout.ts";
 
 const root = new URL("../../", import.meta.url);
@@ -61,15 +60,6 @@ function proseOf(text: string): string {
   return text.replaceAll(/^ *```.*?^ *```/gms, "");
 }
 
-Deno.test("no line of the docs is longer than 200 characters, tables aside", () => {
-  const long = [...docs].flatMap(([path, text]) =>
-    text.split("\n").flatMap((line, i) =>
-      line.length <= 200 || /^\s*\|/.test(line) ? [] : [`${path}:${i + 1} (${line.length} characters)`]
-    )
-  );
-  assertEquals(long, []);
-});
-
 Deno.test("links in the docs lead to files and headings that are there", async () => {
   const broken: string[] = [];
   for (const [path, text] of docs) {
@@ -94,54 +84,6 @@ Deno.test("the reference pages that follow from code are up to date", async () =
   for (const [path, text] of await renderReferencePages()) {
     assertEquals(docs.get(path), text, "run experiments/tools/reference_pages.ts");
   }
-});
-
-/** Pages whose text is not checked yet: the rules of device code. Help texts on cli.md are checked by themselves. */
-const UNCHECKED = ["docs/reference/cli.md", "kernels/README.md"];
-/** Lab notes: they may keep old terms, not long sentences. */
-const LOGS = /^docs\/log\/|cheap_skips/;
-
-/** The docs as texts to check. Tables of studies are made by scripts. */
-const styled: readonly StyledText[] = [...docs].filter(([path]) => !UNCHECKED.includes(path)).map((
-  [name, text],
-) => ({
-  name,
-  text,
-  markdown: true,
-  log: LOGS.test(name),
-  tables: !name.startsWith("experiments/studies/"),
-}));
-
-Deno.test("the docs are plain technical English: short sentences, standard terms, no riddles", () => {
-  assert(styled.length > 20, `${styled.length} pages`);
-  assertEquals(findStyleFaults(styled).map(({ place, rule, found }) => `${place} ${rule}: ${found}`), []);
-  const mean = meanSentence(styled);
-  assert(mean < MEAN_SENTENCE, `${mean.toFixed(1)} words in a sentence`);
-});
-
-/** Names in help texts, which are no words: flags, and a column of bench and bench:gpu. */
-const NAMES = /--[a-z][a-z-]*/g;
-
-Deno.test("the help of every task is plain technical English", async () => {
-  const tasks = [
-    ...COMMANDS.map((name) => ["commands", name] as const),
-    ...TOOLS.map((name) => ["tools", name] as const),
-  ];
-  const seen = new Set<string>();
-  const helps = await Promise.all(tasks.map(async ([folder, name]): Promise<StyledText> => {
-    const lines = (await readUsage(folder, name, true)).split("\n");
-    // A line that is indented is an example, a flag, or a sentence of its own; those of all tasks are checked once.
-    const text = lines.flatMap((line) => {
-      if (!line.startsWith("  ")) return [line];
-      const part = line.startsWith("      ") ? line.trim() : line.trim().split(/ {2,}/).slice(1).join(" ");
-      const isNew = !seen.has(part);
-      seen.add(part);
-      return ["", isNew ? part : "", ""];
-    }).join("\n");
-    return { name, text: text.replaceAll(NAMES, "X") };
-  }));
-  assert(helps.length > 20 && seen.size > 250, `${helps.length} tasks, ${seen.size} lines`);
-  assertEquals(findStyleFaults(helps).map(({ place, rule, found }) => `${place} ${rule}: ${found}`), []);
 });
 
 /** Sources of the repository that read the environment; in tests only variables of `TOKENFILTER_` count. */

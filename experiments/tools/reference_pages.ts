@@ -148,12 +148,12 @@ ${table(["name", "flag", "effect", "values", "default", "only with"], rows)}`;
 }
 
 /** Commands for users, in the order of the page. */
-export const COMMANDS = [
+const COMMANDS = [
   ...["sweep", "compare", "eval", "score", "heads", "filter", "generate", "serve"],
   ...["reproduce", "table", "worker", "study", "report", "diff"],
 ];
 /** Commands for developers. */
-export const TOOLS = [
+const TOOLS = [
   "doctor",
   "release",
   "coverage",
@@ -172,7 +172,7 @@ export const TOOLS = [
 ];
 
 /** A command's help: its main flags, or all. */
-export async function readUsage(folder: string, name: string, all: boolean): Promise<string> {
+async function readUsage(folder: string, name: string, all: boolean): Promise<string> {
   const { USAGE } = await import(new URL(`experiments/${folder}/${name}.ts`, ROOT).href);
   return typeof USAGE === "string" ? USAGE : USAGE(all);
 }
