@@ -3,7 +3,7 @@ import { readCalls } from "../kernels/testing/fuzz/fuzz.ts";
 import { Draw } from "../kernels/testing/fuzz/draw.ts";
 import { createLayerState } from "../lib/filter/layer.ts";
 import { learnedLayout } from "../lib/methods/rules/learned.ts";
-import { TokenFilter } from "../lib/methods/token_filter.ts";
+import { TokenFilter } from "../lib/methods/bind/token_filter.ts";
 import { NativeContext } from "./context.ts";
 import { openCpuLibrary } from "./library.ts";
 import { specArgs, statesArgs } from "./filter.ts";

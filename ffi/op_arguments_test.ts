@@ -1,8 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { createLayerState } from "../lib/filter/layer.ts";
 import type { Option } from "../lib/filter/option.ts";
-import { OPTIONS } from "../lib/methods/options.ts";
-import { TokenFilter } from "../lib/methods/token_filter.ts";
+import { OPTIONS } from "../lib/methods/bind/options.ts";
+import { TokenFilter } from "../lib/methods/bind/token_filter.ts";
 import type { FilterBackend } from "../lib/filter/sequence.ts";
 import { specArgs, statesArgs } from "./filter.ts";
 import { type Argument, type Arguments, type Layout, STATUS } from "./abi.ts";

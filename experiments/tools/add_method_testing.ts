@@ -2,7 +2,7 @@
 
 const TOY = `/** A rule. */
 import type { OptionTable } from "../../filter/option.ts";
-import type { RuleMethod } from "../method.ts";
+import type { RuleMethod } from "../protocol/method.ts";
 
 const options = {
   toyA: { type: "number", default: 0.5, range: "[0, 2]", help: "weight of the values, {range}" },
@@ -21,8 +21,8 @@ const EVEN = `/** A pruner. */
 import { createScanOutput } from "../../filter/layer.ts";
 import type { OptionTable } from "../../filter/option.ts";
 import { planLayers } from "../../filter/schedule.ts";
-import type { PrunerMethod } from "../method.ts";
-import { definePruner, type SideSequence } from "../pruner.ts";
+import type { PrunerMethod } from "../protocol/method.ts";
+import { definePruner, type SideSequence } from "../protocol/pruner.ts";
 
 const options = {
   evenShift: { type: "integer", default: 1, range: "[0, 9]", help: "tokens by which all is shifted" },

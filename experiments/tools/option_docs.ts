@@ -1,5 +1,5 @@
 /**
- * The text of `lib/methods/method_options.ts`, which editors and `deno doc` show for the options of methods. It is made
+ * The text of `lib/methods/bind/method_options.ts`, which editors and `deno doc` show for the options of methods. It is made
  * of the same rows as the help of the command line. `reference_pages.ts` writes it; a test compares.
  */
 import type { Option } from "../../lib/filter/mod.ts";
@@ -7,7 +7,7 @@ import { OPTIONS } from "../../lib/methods/mod.ts";
 import { toOptionName } from "../../lib/sweep/mod.ts";
 import { wrapLines } from "../commands/cli/output/terminal.ts";
 
-export const OPTION_DOCS = "lib/methods/method_options.ts";
+export const OPTION_DOCS = "lib/methods/bind/method_options.ts";
 
 /** Columns of a comment. */
 const WIDTH = 110;
@@ -73,8 +73,8 @@ export function writeOptionDocs(): string {
     `${comment(describeOption(option))}\n  readonly ${name}?: ${typeOf(name, option)};`
   );
   return `/** What methods take, in words: \`experiments/tools/reference_pages.ts\` writes this file from the table of options. */
-import type { Given } from "../filter/option.ts";
-import type { KeyRuleName, MethodName } from "./list.ts";
+import type { Given } from "../../filter/option.ts";
+import type { KeyRuleName, MethodName } from "../list.ts";
 import type { Options } from "./option_table.ts";
 
 /** Options of a method, \`fusion\` saying which; all may be left out. Those without effect under it are accepted. */

@@ -5,8 +5,8 @@ import { type LayerSpec, NUM_SLOTS, type ScanInput, stateSizes } from "../../lib
 import { FILTER_OPTIONS } from "../../lib/filter/options.ts";
 import { learnedLayout } from "../../lib/methods/rules/learned.ts";
 import { RULES } from "../../lib/methods/list.ts";
-import type { TokenFilterOptions } from "../../lib/methods/options.ts";
-import { TokenFilter } from "../../lib/methods/token_filter.ts";
+import type { TokenFilterOptions } from "../../lib/methods/bind/options.ts";
+import { TokenFilter } from "../../lib/methods/bind/token_filter.ts";
 import type { HostTensor } from "../../lib/tensor.ts";
 import { normals, tensorOf } from "../filtered_attention/cases.ts";
 import { type Calls, type Draw, FLOATS } from "../testing/fuzz/draw.ts";

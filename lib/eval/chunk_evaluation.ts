@@ -1,5 +1,5 @@
 /** A text in chunks: the full model once, then any number of methods on the same chunks. */
-import { filteredLayers, type Pruner } from "../methods/pruner.ts";
+import { filteredLayers, type Pruner } from "../methods/protocol/pruner.ts";
 import type { Tensor } from "../tensor.ts";
 import { type ChunkScores, listScores, type MeanOf, TaskEvaluation } from "./evaluation.ts";
 import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";

@@ -1,5 +1,5 @@
 /** Items in a model's tokens, split into contexts and continuations as lm-evaluation-harness splits them. */
-import { type Pruner, takesWhole } from "../methods/pruner.ts";
+import { type Pruner, takesWhole } from "../methods/protocol/pruner.ts";
 import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
 import type { Item, ItemRequest } from "./item.ts";
 import { stripEnd } from "./python_text.ts";

@@ -1,5 +1,5 @@
 /** Items, one by one: the full model once, then any number of methods on the same items. */
-import type { Pruner } from "../methods/pruner.ts";
+import type { Pruner } from "../methods/protocol/pruner.ts";
 import type { EncodedItem } from "./encoded_item.ts";
 import { type ChunkScores, type MeanOf, TaskEvaluation } from "./evaluation.ts";
 import { type ItemScore, ItemScorer } from "./item_scorer.ts";

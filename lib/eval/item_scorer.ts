@@ -2,7 +2,7 @@
  * Log-likelihoods of an item's continuations. A context is computed once; its continuations branch from it, with cache
  * and filter state forked. So no choice attends to another, and no item depends on those before it.
  */
-import type { Pruner } from "../methods/pruner.ts";
+import type { Pruner } from "../methods/protocol/pruner.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
 import { f32Data, type HostTensor, hostTensor, type Tensor } from "../tensor.ts";
 import { checkScorable, type EncodedItem, type EncodedRequest } from "./encoded_item.ts";

@@ -3,7 +3,7 @@ import type { Backend } from "../backend.ts";
 import type { BatchDecoder, BatchOptions } from "../model/run/batch_decoder.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { ModelSequence, SequenceOptions } from "../model/run/sequence.ts";
-import type { Pruner } from "../methods/pruner.ts";
+import type { Pruner } from "../methods/protocol/pruner.ts";
 import type { Tensor } from "../tensor.ts";
 
 export type EvaluatedSequence =

@@ -1,7 +1,7 @@
 /** Time and memory of a model against the length of its sequence, with and without pruners. */
 import { outputFlops } from "../cost.ts";
 import { expectInteger } from "../errors.ts";
-import { type Pruner, takesWhole } from "../methods/pruner.ts";
+import { type Pruner, takesWhole } from "../methods/protocol/pruner.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
 import type { Tensor } from "../tensor.ts";
 import type { EvaluatedModel, EvaluatedSequence } from "./language_model.ts";

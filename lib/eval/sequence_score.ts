@@ -1,5 +1,5 @@
 /** Losses of one sequence of any length, token by token, for a model with or without a pruner. */
-import { type Pruner, takesWhole } from "../methods/pruner.ts";
+import { type Pruner, takesWhole } from "../methods/protocol/pruner.ts";
 import { expectInstance, expectName, expectOptions } from "../errors.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 import type { EvaluatedModel } from "./language_model.ts";

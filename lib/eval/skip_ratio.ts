@@ -2,7 +2,7 @@
 import { expectInstance } from "../errors.ts";
 import { judgedTokens, type Spans } from "../filter/blocks.ts";
 import { unitsOf } from "../filter/option.ts";
-import type { KeySide, Pruner } from "../methods/pruner.ts";
+import type { KeySide, Pruner } from "../methods/protocol/pruner.ts";
 
 /** Skipped fractions; null where nothing could be decided (no token came after the warm-up). */
 export interface SkipRatios {

@@ -2,7 +2,7 @@
  * An evaluation task: on a text, on items from a file, or on generated items. It opens on a model and data, and scores
  * them unit by unit (chunks of a text, or items), dense and with any method.
  */
-import type { Pruner } from "../methods/pruner.ts";
+import type { Pruner } from "../methods/protocol/pruner.ts";
 import type { Tokenizer } from "../model/tokenizer/tokenizer.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
 import type { BlockSums } from "../stats/paired.ts";

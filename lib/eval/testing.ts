@@ -1,7 +1,7 @@
 /** A model for tests whose losses can be worked out by hand: its hidden states are its logits. */
 import type { DType } from "../dtype.ts";
-import { createDense } from "../methods/pruner.ts";
-import type { Pruner, SideSequence } from "../methods/pruner.ts";
+import { createDense } from "../methods/protocol/pruner.ts";
+import type { Pruner, SideSequence } from "../methods/protocol/pruner.ts";
 import { assert, assertEquals } from "@std/assert";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { emptyTensor, f32Data, hostTensor, type Tensor } from "../tensor.ts";

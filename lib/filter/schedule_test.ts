@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { resolveOptions, type TokenFilterOptions } from "../methods/options.ts";
+import { resolveOptions, type TokenFilterOptions } from "../methods/bind/options.ts";
 import { countFiltered, planLayers, wholeLayers, wholeParts } from "./schedule.ts";
 
 const plan = (numLayers: number, options: TokenFilterOptions) =>

@@ -6,9 +6,14 @@ import type { Environment } from "../environment.ts";
 import { policyOf } from "../filter/threshold.ts";
 import { learned, type LearnedSpec, nameFeatures } from "../methods/rules/learned.ts";
 import { RULES } from "../methods/list.ts";
-import type { AnyRule } from "../methods/method.ts";
-import { readsOf, recordOptions, type ResolvedOptions, type TokenFilterOptions } from "../methods/options.ts";
-import { TokenFilter } from "../methods/token_filter.ts";
+import type { AnyRule } from "../methods/protocol/method.ts";
+import {
+  readsOf,
+  recordOptions,
+  type ResolvedOptions,
+  type TokenFilterOptions,
+} from "../methods/bind/options.ts";
+import { TokenFilter } from "../methods/bind/token_filter.ts";
 import type { Model } from "../model/model.ts";
 import { type BootstrapOptions, drawMovingBlocks } from "../stats/bootstrap.ts";
 import type { HeadOptions, HeadReport } from "./report.ts";

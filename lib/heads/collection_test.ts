@@ -1,8 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { Environment } from "../environment.ts";
 import { RULES } from "../methods/list.ts";
-import type { TokenFilterOptions } from "../methods/options.ts";
-import { TokenFilter } from "../methods/token_filter.ts";
+import type { TokenFilterOptions } from "../methods/bind/options.ts";
+import { TokenFilter } from "../methods/bind/token_filter.ts";
 import { loadModel } from "../model/load.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { type HeadReport, headRules } from "./report.ts";

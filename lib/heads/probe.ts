@@ -1,6 +1,12 @@
 /** Observes every attention block of a dense run: the filter's input, and the attention's output. */
 import type { Backend } from "../backend.ts";
-import { definePruner, type LayerView, type Need, type Outcomes, type Pruner } from "../methods/pruner.ts";
+import {
+  definePruner,
+  type LayerView,
+  type Need,
+  type Outcomes,
+  type Pruner,
+} from "../methods/protocol/pruner.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 
 /** T consecutive tokens of one sequence in one layer. */

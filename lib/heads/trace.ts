@@ -1,6 +1,6 @@
 /** Tables of decisions: the decision for every token and layer, the numbers behind it, and how to replay it. */
-import type { ReplayOptions } from "../methods/replay.ts";
-import type { DecisionTrace } from "../methods/pruner.ts";
+import type { ReplayOptions } from "../methods/bind/replay.ts";
+import type { DecisionTrace } from "../methods/protocol/pruner.ts";
 
 /** Columns of whole numbers that identify the decision of a row. */
 export const DECISION_PLACES = [

@@ -1,5 +1,5 @@
 /** Every method, one line each. The order is that of flags, tables and reports. */
-import { type AnyRule, type EvictionMethod, isRule, type Method } from "./method.ts";
+import { type AnyRule, type EvictionMethod, isRule, type Method } from "./protocol/method.ts";
 import type { Reads } from "../filter/rule.ts";
 import { adakv } from "./eviction/adakv.ts";
 import { attentionDrop } from "./model_pruning/attention_drop.ts";

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Tensor } from "../tensor.ts";
 import { emptyTensor } from "../tensor.ts";
 import { METHOD_NAMES, METHODS, RULES, setOwnRule } from "./list.ts";
-import type { Method } from "./method.ts";
+import type { Method } from "./protocol/method.ts";
 import {
   createDropped,
   createPruner,

@@ -3,95 +3,19 @@
  * flags, grids, records, reports and the contract test then include it.
  * @module
  */
-import { expectOptions, expectTypeOf } from "../errors.ts";
-import { expectShape, type FilterShape } from "../filter/sequence.ts";
-import { sayNearest } from "../nearest.ts";
-import { FUSION_NAMES, keyMethodOf, type MethodName, methodOf } from "./list.ts";
-import { withKeySide } from "./key_side.ts";
-import { type OptionTable, wrongOption } from "../filter/option.ts";
-import { isEviction, isOffline, isRule, type PrunerMethod } from "./method.ts";
-import { createOffline } from "./model_pruning/offline.ts";
-import { type MethodOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
-import { CONTEXT, type HeadProbe, type Pruner, type PrunerContext } from "./pruner.ts";
-export type { PrunerContext } from "./pruner.ts";
-import { filtersQueries, keyRuleOf } from "./sides.ts";
-import { createRulePruner } from "./rule_pruner.ts";
-import { createShuffled } from "./replay.ts";
-
-export * from "./model_pruning/calibration.ts";
-export { createDropped } from "./model_pruning/dropped.ts";
-export { openJudgement } from "./key_side.ts";
-export * from "./labels.ts";
+export { createPruner } from "./bind/create_pruner.ts";
+export * from "./bind/custom_rule.ts";
+export { openJudgement } from "./bind/key_side.ts";
+export * from "./bind/labels.ts";
+export * from "./bind/options.ts";
+export { createReplay, shuffleDecisions } from "./bind/replay.ts";
+export * from "./bind/sides.ts";
+export { bindRule, substituteOf } from "./bind/substitute.ts";
+export * from "./bind/token_filter.ts";
 export * from "./list.ts";
-export type { LiveKeys, LiveToken } from "./eviction/live_keys.ts";
-export * from "./method.ts";
-export * from "./model_pruning/offline.ts";
-export * from "./options.ts";
-export * from "./pruner.ts";
-export * from "./sides.ts";
-export { bindRule, substituteOf } from "./substitute.ts";
-export { createReplay, shuffleDecisions } from "./replay.ts";
-export * from "./custom_rule.ts";
-export * from "./token_filter.ts";
-
-/**
- * Makes a method by name.
- *
- * @param name Method name, or "token-filtering" to use `options.fusion`.
- * @throws {TypeError} If an option or a part of the context is unknown, or of the wrong type.
- * @throws {RangeError} If there is no such method, a size or an option is out of range, the schedule is unreachable, or a
- * layer cannot have the substitute.
- *
- * @example
- * ```ts
- * import { createPruner } from "@tokenfilter/tokenfilter";
- * const shape = { numLayers: 8, numHeads: 4, numKvHeads: 2, headDim: 32, hiddenSize: 128 };
- * const pruner = createPruner("token-filtering", shape, { preset: "paper" });
- * console.assert(pruner.spans.recent === 0);
- * ```
- */
-export function createPruner(
-  name: MethodName | "token-filtering",
-  model: FilterShape,
-  options: MethodOptions = {},
-  context: PrunerContext = {},
-): Pruner {
-  expectTypeOf("name", name, "string");
-  const isNamed = name !== "token-filtering";
-  if (isNamed && !FUSION_NAMES.includes(name)) {
-    const known = ["token-filtering", ...FUSION_NAMES];
-    throw new RangeError(`Cannot prune by "${name}": no such method${sayNearest(name, known)}`);
-  }
-  expectShape(model);
-  expectOptions(context, CONTEXT);
-  const asked = resolveOptions(isNamed ? { ...options, fusion: name } : options);
-  const probe = headProbeOf(asked);
-  // All heads with a score keep everything, as far as the ratio allows.
-  const resolved = probe ? { ...asked, whole: "heads" as const, wholeFraction: 1 } : asked;
-  const { whole } = resolved, isScored = whole === "auto" || whole === "heads";
-  const { retrieval = isScored ? context.retrieval?.(probe ?? whole) : undefined } = model;
-  if (probe !== undefined && retrieval === undefined) {
-    throw new RangeError(
-      `Cannot evict by "${asked.kvFusion}" without scores of KV heads: expected a context or a shape with \`retrieval\``,
-    );
-  }
-  const scored = model.numLayers * (whole === "heads" ? model.numKvHeads : 1);
-  if (isScored && retrieval !== undefined && retrieval.length !== scored) {
-    throw wrongOption("whole", `"${whole}" with ${retrieval.length} retrieval scores`, `${scored}`);
-  }
-  const shape = retrieval === undefined ? model : { ...model, retrieval };
-  const method = methodOf(resolved.fusion);
-  if (isOffline(method) && filtersQueries(resolved)) return createOffline(method, resolved, context);
-  const queries = () =>
-    isRule(method)
-      ? createRulePruner("token-filtering", method, shape, resolved, context)
-      : (method as PrunerMethod<string, OptionTable, never>).create(shape, resolved as never, context);
-  const pruner = withKeySide(queries, shape, resolved, context);
-  return resolved.shuffle ? createShuffled(shape, pruner, resolved) : pruner;
-}
-
-/** How the method of the key side finds heads that keep everything, where it has such a way of its own. */
-function headProbeOf(options: ResolvedOptions): HeadProbe | undefined {
-  const name = keyRuleOf(options), method = name && keyMethodOf(name);
-  return method && isEviction(method) ? method.heads : undefined;
-}
+export * from "./model_pruning/choose_parts.ts";
+export * from "./protocol/calibration.ts";
+export { createDropped } from "./protocol/dropped.ts";
+export type { LiveKeys, LiveToken } from "./protocol/live_keys.ts";
+export * from "./protocol/method.ts";
+export * from "./protocol/pruner.ts";

@@ -1,5 +1,10 @@
 /** Inputs of attention in a dense pass over random ids, for methods that find KV heads by them. */
-import { definePruner, type HeadProbe, type LayerView, type ProbedLayer } from "../methods/pruner.ts";
+import {
+  definePruner,
+  type HeadProbe,
+  type LayerView,
+  type ProbedLayer,
+} from "../methods/protocol/pruner.ts";
 import { uniform } from "../random.ts";
 import { f32Data, type Tensor } from "../tensor.ts";
 import { createForwardPass } from "./architectures/mod.ts";

@@ -1,7 +1,7 @@
 /** Both sides' decisions against those of an independent numpy implementation: experiments/tools/verify/make_golden.py. */
 import { assertEquals } from "@std/assert";
 import golden from "../filter/testdata/key_golden.json" with { type: "json" };
-import { type Dataset, makeInputs } from "../methods/golden_testing.ts";
+import { type Dataset, makeInputs } from "../methods/bind/golden_testing.ts";
 import { createPruner, type MethodOptions } from "../methods/mod.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { emptyTensor, hostTensor } from "../tensor.ts";

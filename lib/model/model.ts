@@ -2,7 +2,7 @@
 import type { Backend } from "../backend.ts";
 import { CACHE_DTYPES, type CacheDType } from "../dtype.ts";
 import { expectInstance, expectName } from "../errors.ts";
-import { preparationOf, type Pruner } from "../methods/pruner.ts";
+import { preparationOf, type Pruner } from "../methods/protocol/pruner.ts";
 import { expectIds, expectTensor, hostTensor, type Tensor } from "../tensor.ts";
 import { alteredBy } from "./pruning/altered.ts";
 import { createForwardPass } from "./architectures/mod.ts";

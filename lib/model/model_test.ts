@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import type { Outcomes, Pruner } from "../methods/pruner.ts";
+import type { Outcomes, Pruner } from "../methods/protocol/pruner.ts";
 import { emptyTensor, hostData, rowsOf } from "../tensor.ts";
 import { PAGE_ROWS } from "./run/kv_cache.ts";
 import { backend, config, firstLayers, ids, maxDifference, patternPruner, tiny } from "./testing.ts";

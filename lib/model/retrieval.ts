@@ -2,7 +2,7 @@
 import { expectInteger } from "../errors.ts";
 import { mean } from "../mean.ts";
 import { drawIds, headScores, repeatIds } from "./head_probe.ts";
-import { definePruner, type Outcomes, type Pruner, type PrunerContext } from "../methods/pruner.ts";
+import { definePruner, type Outcomes, type Pruner, type PrunerContext } from "../methods/protocol/pruner.ts";
 import { f32Data, firstRows, hostTensor, type Tensor } from "../tensor.ts";
 import type { ModelConfig } from "./config.ts";
 import type { LoadedModel } from "./load.ts";

@@ -1,6 +1,6 @@
 /** The built-in model on the reference backend, and pruners whose decisions are known, for tests. */
 import { assertEquals } from "@std/assert";
-import { createDense, type Pruner, type Substitute } from "../methods/pruner.ts";
+import { createDense, type Pruner, type Substitute } from "../methods/protocol/pruner.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { f32Data, type Tensor } from "../tensor.ts";
 import { readModelConfig } from "./read_config.ts";

@@ -1,7 +1,7 @@
 /** The built-in model against the results of an outside tool; see `testdata/make_tiny_golden.py`. */
 import { assert, assertEquals } from "@std/assert";
 import { type FeedOptions, scoreSequence } from "../eval/sequence_score.ts";
-import { createDense, type LayerView, type Pruner } from "../methods/pruner.ts";
+import { createDense, type LayerView, type Pruner } from "../methods/protocol/pruner.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Model } from "./model.ts";
 import golden from "./testdata/tiny_golden.json" with { type: "json" };

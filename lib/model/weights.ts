@@ -1,5 +1,5 @@
 /** A model's weights, named by their function. */
-import type { DroppedParts } from "../methods/model_pruning/calibration.ts";
+import type { DroppedParts } from "../methods/protocol/calibration.ts";
 import { countOf, type Tensor } from "../tensor.ts";
 
 /** Weights of one block. Norms are f32, matrices of any type; matrices are [outputs, inputs]. */

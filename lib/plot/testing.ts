@@ -4,7 +4,7 @@ import { type BandedDistribution, type HeadReport, headRules } from "../heads/re
 import type { BlockSums } from "../stats/paired.ts";
 import type { Distribution } from "../stats/distribution.ts";
 import { summarizeSweep } from "../sweep/summary.ts";
-import { type MethodOptions, nonCausal, recordOptions, resolveOptions } from "../methods/options.ts";
+import { type MethodOptions, nonCausal, recordOptions, resolveOptions } from "../methods/bind/options.ts";
 import type { Environment, SweepSummary, Trial } from "../sweep/trial.ts";
 
 /** The run that all trials belong to. */

@@ -4,7 +4,7 @@ import type { BatchCache, BatchDecisions, BatchStates } from "../batch_ops.ts";
 import { createLayerState, createScanOutput, SCAN_COLUMNS } from "../filter/layer.ts";
 import { projectionsOf } from "../filter/layer.ts";
 import { scanLayer } from "../filter/scan.ts";
-import { TokenFilter } from "../methods/token_filter.ts";
+import { TokenFilter } from "../methods/bind/token_filter.ts";
 import { projectionSigns } from "../random.ts";
 import { emptyTensor, f32Data, hostData, hostTensor, rowsOf } from "../tensor.ts";
 import { ReferenceBackend } from "./mod.ts";

@@ -1,7 +1,7 @@
 /** The fields that records must have: a file that was edited by hand is refused with the name of the wrong field. */
 import { excessKeys, listMetrics } from "../eval/metrics.ts";
 import type { Task } from "../eval/task.ts";
-import { findWrongOption } from "../methods/options.ts";
+import { findWrongOption } from "../methods/bind/options.ts";
 
 /** A field: its requirement in words, and whether a value meets it. */
 export type Field = readonly [expected: string, holds: (value: unknown) => boolean];

@@ -2,7 +2,7 @@
 import { solveCholesky } from "../cholesky.ts";
 import { excessKeys, readMetric } from "../eval/metrics.ts";
 import { findTask } from "../eval/tasks/mod.ts";
-import { effectiveOptions, readRecord } from "../methods/options.ts";
+import { effectiveOptions, readRecord } from "../methods/bind/options.ts";
 import type { Trial } from "./trial.ts";
 
 export interface OptionEffect {

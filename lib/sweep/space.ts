@@ -5,7 +5,7 @@ import {
   OPTIONS,
   type ResolvedOptions,
   resolveOptions,
-} from "../methods/options.ts";
+} from "../methods/bind/options.ts";
 import { sayNearest } from "../nearest.ts";
 
 /** One grid: each option has one value or a list of alternatives. */

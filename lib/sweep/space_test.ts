@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { effectiveKey } from "../methods/options.ts";
+import { effectiveKey } from "../methods/bind/options.ts";
 import { DEFAULT_GRID, FULL_GRID } from "./default_grid.ts";
 import { expandGrids, readGrids } from "./space.ts";
 

@@ -2,8 +2,8 @@
 import { BLOCK_UNITS, costOf, excessKeys, isOfAnswers, readMetric } from "../eval/metrics.ts";
 import type { Task, TaskTypes } from "../eval/task.ts";
 import { findTask } from "../eval/tasks/mod.ts";
-import { missesRatio, readRecord } from "../methods/options.ts";
-import { filtersQueries } from "../methods/sides.ts";
+import { missesRatio, readRecord } from "../methods/bind/options.ts";
+import { filtersQueries } from "../methods/bind/sides.ts";
 import { dominanceRanks } from "../search/hypervolume.ts";
 import { type BlockSums, type Interval, intervalAround, pairedInterval } from "../stats/paired.ts";
 import { pairedShareInterval } from "../stats/shares.ts";

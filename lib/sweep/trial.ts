@@ -1,7 +1,7 @@
 /** The records of a sweep. All of it is plain JSON. */
 import type { Environment, RunConditions } from "../environment.ts";
 import type { TaskTypes } from "../eval/task.ts";
-import type { OptionsRecord } from "../methods/options.ts";
+import type { OptionsRecord } from "../methods/bind/options.ts";
 import type { RaceName } from "../search/race.ts";
 import type { SamplerName } from "../search/sampler.ts";
 import type { SearchSpace } from "../search/axis.ts";

@@ -1,5 +1,5 @@
 /** Key side: SnapKV's scores of each KV head, all heads of a layer compared with each other (Ada-KV, arXiv 2407.11550). */
-import type { EvictionMethod } from "../method.ts";
+import type { EvictionMethod } from "../protocol/method.ts";
 import { snapkv } from "./snapkv.ts";
 
 /**

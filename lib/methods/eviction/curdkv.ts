@@ -1,6 +1,6 @@
 /** Key side: evicts tokens with small key and value compared with their neighbours' (CurDKV, arXiv 2509.15038). */
-import { byHead, notedScores } from "./live_keys.ts";
-import type { EvictionMethod } from "../method.ts";
+import { byHead, notedScores } from "../protocol/live_keys.ts";
+import type { EvictionMethod } from "../protocol/method.ts";
 
 /** Tokens of the disjoint windows in which squares are compared, as in kvpress. */
 const WINDOW = 16;

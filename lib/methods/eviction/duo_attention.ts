@@ -1,6 +1,6 @@
 /** Key side: heads that attend far back keep everything, the others sinks and a window (DuoAttention, arXiv 2410.10819). */
-import type { EvictionMethod } from "../method.ts";
-import type { ProbedLayer } from "../pruner.ts";
+import type { EvictionMethod } from "../protocol/method.ts";
+import type { ProbedLayer } from "../protocol/pruner.ts";
 import { softmax } from "./softmax.ts";
 import { streaming } from "./streaming.ts";
 

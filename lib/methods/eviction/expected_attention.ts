@@ -1,8 +1,8 @@
 /** Key side: evicts tokens that later queries are expected to attend to least (ExpectedAttention, arXiv 2510.00636). */
 import type { FilterShape } from "../../filter/sequence.ts";
 import { norm } from "../../filter/similarity.ts";
-import type { LiveToken } from "./live_keys.ts";
-import type { EvictionMethod } from "../method.ts";
+import type { LiveToken } from "../protocol/live_keys.ts";
+import type { EvictionMethod } from "../protocol/method.ts";
 import { softmax } from "./softmax.ts";
 
 /** Queries over which their mean and spread are taken, as weights that fade. */

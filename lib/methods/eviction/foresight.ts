@@ -1,5 +1,5 @@
 /** Sum over all later queries of the probability, mean over heads, that each would give the token: an upper bound. */
-import type { EvictionMethod } from "../method.ts";
+import type { EvictionMethod } from "../protocol/method.ts";
 
 export const foresight: EvictionMethod<"foresight"> = {
   name: "foresight",

@@ -1,5 +1,5 @@
 /** H2O (arXiv 2306.14048), causal: the attention that the token received from all queries so far, its own included. */
-import type { EvictionMethod } from "../method.ts";
+import type { EvictionMethod } from "../protocol/method.ts";
 
 export const h2o: EvictionMethod<"h2o"> = {
   name: "h2o",

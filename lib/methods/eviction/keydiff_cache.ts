@@ -1,6 +1,6 @@
 /** Key side: keys near the mean direction of those in the cache go (KeyDiff, arXiv 2504.15364), block by block. */
 import { norm } from "../../filter/similarity.ts";
-import type { EvictionMethod } from "../method.ts";
+import type { EvictionMethod } from "../protocol/method.ts";
 
 /**
  * Per head minus the cosine of the key with the mean of the cached keys' directions. `keydiff` holds each key once against

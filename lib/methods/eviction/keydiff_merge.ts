@@ -1,6 +1,6 @@
 /** Merged as kvpress's `MergingPress` does, after Token Merging (arXiv 2210.09461) and D2O (arXiv 2406.13035). */
 import { keydiffCache } from "./keydiff_cache.ts";
-import type { EvictionMethod } from "../method.ts";
+import type { EvictionMethod } from "../protocol/method.ts";
 
 export const keydiffMerge: EvictionMethod<"keydiff-merge"> = {
   ...keydiffCache,

@@ -1,6 +1,6 @@
 /** Key side: evicts tokens that vary least compared with the next block (LagKV, arXiv 2504.04704). */
-import { byHead, type LiveToken, notedScores } from "./live_keys.ts";
-import type { EvictionMethod } from "../method.ts";
+import { byHead, type LiveToken, notedScores } from "../protocol/live_keys.ts";
+import type { EvictionMethod } from "../protocol/method.ts";
 import { softmax } from "./softmax.ts";
 
 /**

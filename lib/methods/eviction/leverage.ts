@@ -1,7 +1,7 @@
 /** Key side: keys of small leverage go (LeverageScore of Compactor, arXiv 2507.08143), by a running Gram matrix. */
 import { decomposeCholesky, solveLower } from "../../cholesky.ts";
-import { byHead } from "./live_keys.ts";
-import type { EvictionMethod } from "../method.ts";
+import { byHead } from "../protocol/live_keys.ts";
+import type { EvictionMethod } from "../protocol/method.ts";
 
 /** Added to the Gram matrix's diagonal, as in kvpress. */
 const JITTER = 1e-2;

@@ -4,7 +4,7 @@ import { createLayerState } from "../../filter/layer.ts";
 import { RowToken } from "../../filter/rule.ts";
 import { makeSpec } from "../../filter/testing.ts";
 import { hostTensor } from "../../tensor.ts";
-import { mergeValues } from "./live_keys.ts";
+import { mergeValues } from "../bind/merge_values.ts";
 import { createPruner, EVICTIONS, KEY_RULES } from "../mod.ts";
 import { expectCache, expectScores, keptOf, type Presses, pressesOf } from "./presses_testing.ts";
 

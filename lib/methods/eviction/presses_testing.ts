@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { hostTensor } from "../../tensor.ts";
 import { scoreExpected } from "./expected_attention.ts";
-import type { LiveKeys } from "./live_keys.ts";
+import type { LiveKeys } from "../protocol/live_keys.ts";
 import { createPruner, EVICTIONS, type MethodOptions } from "../mod.ts";
 
 /** Matrices row by row; `attention`: the mean over heads, only the lower triangle. */

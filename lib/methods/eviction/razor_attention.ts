@@ -1,6 +1,6 @@
 /** Key side: induction and echo heads keep everything, the others sinks and a window (RazorAttention, arXiv 2407.15891). */
-import type { EvictionMethod } from "../method.ts";
-import type { HeadProbe, ProbedLayer } from "../pruner.ts";
+import type { EvictionMethod } from "../protocol/method.ts";
+import type { HeadProbe, ProbedLayer } from "../protocol/pruner.ts";
 import { softmax } from "./softmax.ts";
 import { streaming } from "./streaming.ts";
 

@@ -1,5 +1,5 @@
 /** Key side: evicts tokens that the queries of the recent window attend to least (SnapKV, arXiv 2404.14469). */
-import type { EvictionMethod } from "../method.ts";
+import type { EvictionMethod } from "../protocol/method.ts";
 
 /** Neighbours in the cache over which attention is averaged, as in kvpress. */
 const KERNEL = 5;

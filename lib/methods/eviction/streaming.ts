@@ -1,5 +1,5 @@
 /** Key side: the first tokens and a window of the last ones stay (StreamingLLM, arXiv 2309.17453). */
-import type { EvictionMethod } from "../method.ts";
+import type { EvictionMethod } from "../protocol/method.ts";
 
 /**
  * The position: the oldest tokens beyond the warm-up, which are the sinks, are evicted first. The window grows with the

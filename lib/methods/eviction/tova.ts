@@ -1,5 +1,5 @@
 /** TOVA (arXiv 2401.06104): the probability that the last query before the block start gave the token, mean over heads. */
-import type { EvictionMethod } from "../method.ts";
+import type { EvictionMethod } from "../protocol/method.ts";
 
 export const tova: EvictionMethod<"tova"> = {
   name: "tova",

@@ -1,6 +1,6 @@
 /** -norm(k) * norm(v) over all KV heads: the core of CurDKV's leverage scores. */
 import { norm } from "../../filter/similarity.ts";
-import type { RuleMethod } from "../method.ts";
+import type { RuleMethod } from "../protocol/method.ts";
 
 export const cur: RuleMethod<"cur"> = {
   name: "cur",

@@ -1,6 +1,6 @@
 /** KeyDiff (arXiv 2504.15364): cos(k, mean of k / norm(k) over the tokens so far), the keys of all KV heads as one vector. */
 import { norm } from "../../filter/similarity.ts";
-import type { RuleMethod } from "../method.ts";
+import type { RuleMethod } from "../protocol/method.ts";
 
 export const keydiff: RuleMethod<"keydiff"> = {
   name: "keydiff",

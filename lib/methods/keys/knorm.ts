@@ -1,4 +1,4 @@
-import type { RuleMethod } from "../method.ts";
+import type { RuleMethod } from "../protocol/method.ts";
 import { norm } from "../../filter/similarity.ts";
 
 /** norm(k) over all KV heads: long keys are evicted. */

@@ -1,5 +1,5 @@
 /** Minus the root mean square, over later queries from afar, of the change of their outputs without the token. */
-import type { RuleMethod } from "../method.ts";
+import type { RuleMethod } from "../protocol/method.ts";
 
 export const leaveOneOut: RuleMethod<"leave-one-out"> = {
   name: "leave-one-out",

@@ -1,4 +1,4 @@
-import type { RuleMethod } from "../method.ts";
+import type { RuleMethod } from "../protocol/method.ts";
 
 /**
  * Minus the attention received from afar times norm(v - m), with m the mean of the values so far, its own included,

@@ -1,5 +1,5 @@
 /** Minus the mean probability that later queries, those that were computed, gave the token. */
-import type { RuleMethod } from "../method.ts";
+import type { RuleMethod } from "../protocol/method.ts";
 
 export const received: RuleMethod<"received"> = {
   name: "received",

@@ -1,6 +1,6 @@
 /** Offline: the attention blocks that turn the residual stream least ("What Matters in Transformers", arXiv 2406.15786). */
-import type { OfflineMethod } from "../method.ts";
-import { dropParts } from "./offline.ts";
+import type { OfflineMethod } from "../protocol/method.ts";
+import { dropParts } from "./choose_parts.ts";
 
 export const attentionDrop: OfflineMethod<"attention-drop"> = {
   name: "attention-drop",

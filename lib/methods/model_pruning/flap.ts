@@ -1,9 +1,10 @@
 /** Offline: heads and channels whose inputs fluctuate least, their mean output as a bias (FLAP, arXiv 2312.11983). */
 import type { OptionTable } from "../../filter/option.ts";
 import { hostTensor } from "../../tensor.ts";
-import type { CalibratedModel, LayerAlteration } from "./calibration.ts";
-import type { OfflineMethod } from "../method.ts";
-import { keepHighest, meanOfGroups, Moments, sumColumns } from "./width.ts";
+import type { CalibratedModel, LayerAlteration } from "../protocol/calibration.ts";
+import type { OfflineMethod } from "../protocol/method.ts";
+import { Moments } from "../protocol/moments.ts";
+import { keepHighest, meanOfGroups, sumColumns } from "./width.ts";
 
 const options = {
   compensation: { type: "flag", default: true, help: "add the mean output of the removed units as a bias" },

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import type { CostShape } from "../../cost.ts";
 import { hostTensor } from "../../tensor.ts";
-import type { CalibratedModel, SeeRows } from "./calibration.ts";
+import type { CalibratedModel, SeeRows } from "../protocol/calibration.ts";
 import { flap } from "./flap.ts";
 import { countGone } from "./width.ts";
 

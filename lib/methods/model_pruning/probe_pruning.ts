@@ -1,5 +1,5 @@
 /** On the fly: MLP channels of least weight on the sequence's own warm-up (Probe Pruning, arXiv 2502.15618). */
-import type { PromptMethod } from "../method.ts";
+import type { PromptMethod } from "../protocol/method.ts";
 import { keepHighest, sumColumns } from "./width.ts";
 
 /**

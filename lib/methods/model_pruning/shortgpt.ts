@@ -1,6 +1,6 @@
 /** Offline: the layers of least block influence (ShortGPT, arXiv 2403.03853). */
-import type { OfflineMethod } from "../method.ts";
-import { dropParts } from "./offline.ts";
+import type { OfflineMethod } from "../protocol/method.ts";
+import { dropParts } from "./choose_parts.ts";
 
 export const shortgpt: OfflineMethod<"shortgpt"> = {
   name: "shortgpt",

@@ -1,7 +1,7 @@
 /** Offline: one layer after the other, each time the one whose absence costs least (SLEB, arXiv 2402.09025). */
 import type { OptionTable } from "../../filter/option.ts";
-import type { OfflineMethod } from "../method.ts";
-import { chooseLayersByLoss } from "./offline.ts";
+import type { OfflineMethod } from "../protocol/method.ts";
+import { chooseLayersByLoss } from "./choose_parts.ts";
 
 const options = {
   barrier: { type: "integer", default: 1, range: "[0, 64]", help: "layers at either end that stay" },

@@ -1,6 +1,7 @@
 /** Offline: heads and channels by input norms times weights (Wanda, arXiv 2306.11695, structured as FLAP's code). */
-import type { OfflineMethod } from "../method.ts";
-import { countGone, keepHighest, meanOfGroups, Moments, sumColumns } from "./width.ts";
+import type { OfflineMethod } from "../protocol/method.ts";
+import { Moments } from "../protocol/moments.ts";
+import { countGone, keepHighest, meanOfGroups, sumColumns } from "./width.ts";
 
 /**
  * Mean over a column's rows of |weight| times the root mean square of the column's input. Layers are pruned one after

@@ -1,5 +1,5 @@
 import { norm } from "../../filter/similarity.ts";
-import type { RuleMethod } from "../method.ts";
+import type { RuleMethod } from "../protocol/method.ts";
 
 /**
  * The norm of the residual stream before the block; the longest are skipped, as attention adds least to them. A control for

@@ -1,4 +1,4 @@
-import type { RuleMethod } from "../method.ts";
+import type { RuleMethod } from "../protocol/method.ts";
 
 /** Mean over heads of the keys' cosines with their anchors. */
 export const key: RuleMethod<"key"> = {

@@ -12,7 +12,7 @@ import { SLOT } from "../../filter/slots.ts";
 import { projectionSigns } from "../../random.ts";
 import { type FitLayout, layOut, openFit } from "./learned_fit.ts";
 import { countLocalFeatures, localSize, nameLocalFeatures, takeLocal } from "./local_features.ts";
-import { type RuleMethod, SEED } from "../method.ts";
+import { type RuleMethod, SEED } from "../protocol/method.ts";
 
 const FEATURE_GROUPS = ["similarity", "norm", "projection", "query", "local"] as const;
 export type FeatureGroup = (typeof FEATURE_GROUPS)[number];

@@ -1,4 +1,4 @@
-import type { RuleMethod } from "../method.ts";
+import type { RuleMethod } from "../protocol/method.ts";
 
 export const max: RuleMethod<"max"> = {
   name: "max",

@@ -7,8 +7,8 @@ import type { FilterOptions } from "../../filter/options.ts";
 import { planLayers, unplannedLayer } from "../../filter/schedule.ts";
 import type { FilterShape } from "../../filter/sequence.ts";
 import { chooseHighest } from "../../filter/threshold.ts";
-import type { PrunerMethod } from "../method.ts";
-import { definePruner, type Pruner, type PrunerContext, type SideSequence } from "../pruner.ts";
+import type { PrunerMethod } from "../protocol/method.ts";
+import { definePruner, type Pruner, type PrunerContext, type SideSequence } from "../protocol/pruner.ts";
 
 /** The redundancy in its trace is -r. */
 export const oracle: PrunerMethod<"oracle"> = {

@@ -1,4 +1,4 @@
-import type { RuleMethod } from "../method.ts";
+import type { RuleMethod } from "../protocol/method.ts";
 
 /**
  * The score is the bits of the position, the lowest first, behind the binary point (van der Corput's sequence), in [0,

@@ -1,6 +1,6 @@
 /** The random baseline that every claim must beat at the same ratio: a hash of seed, chunk, layer and position, in [0, 1). */
 import { randomScore } from "../../random.ts";
-import { type RuleMethod, SEED } from "../method.ts";
+import { type RuleMethod, SEED } from "../protocol/method.ts";
 
 const options = { seed: SEED } as const;
 

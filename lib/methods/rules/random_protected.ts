@@ -8,7 +8,7 @@ import { norm } from "../../filter/similarity.ts";
 import { NUM_SLOTS } from "../../filter/slots.ts";
 import { ScoreWindow } from "../../filter/threshold.ts";
 import { randomScore } from "../../random.ts";
-import { type RuleMethod, SEED } from "../method.ts";
+import { type RuleMethod, SEED } from "../protocol/method.ts";
 
 const options = {
   seed: SEED,

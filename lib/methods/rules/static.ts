@@ -1,5 +1,5 @@
 import type { OptionTable } from "../../filter/option.ts";
-import type { RuleMethod } from "../method.ts";
+import type { RuleMethod } from "../protocol/method.ts";
 
 const options = {
   alpha: { type: "number", default: 0.5, range: "[0, 1]", help: "weight of the keys" },

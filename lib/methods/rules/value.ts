@@ -1,4 +1,4 @@
-import type { RuleMethod } from "../method.ts";
+import type { RuleMethod } from "../protocol/method.ts";
 
 /** Mean over heads of the values' cosines with their anchors. */
 export const value: RuleMethod<"value"> = {

@@ -2,7 +2,7 @@
 import type { LayerSpec } from "../../filter/layer.ts";
 import type { OptionTable, Packed } from "../../filter/option.ts";
 import type { Moments } from "../../filter/similarity.ts";
-import type { RuleMethod } from "../method.ts";
+import type { RuleMethod } from "../protocol/method.ts";
 
 const options = {
   tau: { type: "number", default: 1, range: "[0, 64]", help: "sharpness of the weights, {range}" },

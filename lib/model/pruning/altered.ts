@@ -1,12 +1,7 @@
 /** The model that stands for another one, once a method has left parts, heads and channels of it out. */
-import type {
-  Alteration,
-  Alters,
-  Calibration,
-  LayerAlteration,
-} from "../../methods/model_pruning/calibration.ts";
-import { createDropped } from "../../methods/model_pruning/dropped.ts";
-import type { Pruner } from "../../methods/pruner.ts";
+import type { Alteration, Alters, Calibration, LayerAlteration } from "../../methods/protocol/calibration.ts";
+import { createDropped } from "../../methods/protocol/dropped.ts";
+import type { Pruner } from "../../methods/protocol/pruner.ts";
 import { byteSize } from "../../dtype.ts";
 import { countOf, type HostTensor, hostTensor, type Tensor } from "../../tensor.ts";
 import { asF32, convert } from "../formats/_file_tensor.ts";

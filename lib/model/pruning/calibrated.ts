@@ -1,10 +1,6 @@
 /** A model next to its calibration text, as input of methods that alter it. */
-import type {
-  CalibratedModel,
-  LayerAlteration,
-  PartImportance,
-} from "../../methods/model_pruning/calibration.ts";
-import { createDropped } from "../../methods/model_pruning/dropped.ts";
+import type { CalibratedModel, LayerAlteration, PartImportance } from "../../methods/protocol/calibration.ts";
+import { createDropped } from "../../methods/protocol/dropped.ts";
 import { f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../../tensor.ts";
 import { asF32 } from "../formats/_file_tensor.ts";
 import type { RunModel, See } from "../run/forward_pass.ts";

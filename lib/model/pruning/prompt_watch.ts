@@ -1,7 +1,7 @@
 /** Statistics of a sequence's own first tokens, for methods that alter the model for the tokens behind them. */
 import { mlpFlops } from "../../cost.ts";
-import type { Adapts } from "../../methods/model_pruning/calibration.ts";
-import { Moments } from "../../methods/model_pruning/width.ts";
+import type { Adapts } from "../../methods/protocol/calibration.ts";
+import { Moments } from "../../methods/protocol/moments.ts";
 import { f32Data } from "../../tensor.ts";
 import { alterModel } from "./altered.ts";
 import { readMatrix } from "./calibrated.ts";

@@ -3,7 +3,7 @@ import type { BatchCache, BatchStates, RecordedWork } from "../../batch_ops.ts";
 import { byteSize, CACHE_DTYPES, type CacheDType } from "../../dtype.ts";
 import { expectInstance, expectInteger, expectName, expectOptions } from "../../errors.ts";
 import type { LayerState } from "../../filter/layer.ts";
-import { preparationOf, type Pruner, takesWhole } from "../../methods/pruner.ts";
+import { preparationOf, type Pruner, takesWhole } from "../../methods/protocol/pruner.ts";
 import { expectIds, hostTensor, type Tensor } from "../../tensor.ts";
 import {
   type BatchLayer,

@@ -1,7 +1,7 @@
 /** Requirements of a model on every method that ranks the cache again: `contract_test.ts` has those on `METHODS`. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { createPruner, EVICTIONS, type MethodOptions, takesWhole } from "../../methods/mod.ts";
-import { mergeValues } from "../../methods/eviction/live_keys.ts";
+import { mergeValues } from "../../methods/bind/merge_values.ts";
 import { f32Data } from "../../tensor.ts";
 import { judgedTokens } from "../../filter/blocks.ts";
 import { Model } from "../model.ts";

@@ -5,7 +5,7 @@
 import type { Backend, Gate, Product } from "../../backend.ts";
 import type { BatchDecisions, BatchRows } from "../../batch_ops.ts";
 import type { CacheDType } from "../../dtype.ts";
-import type { Pruner } from "../../methods/pruner.ts";
+import type { Pruner } from "../../methods/protocol/pruner.ts";
 import { countOf, firstRows, hostTensor, type Tensor } from "../../tensor.ts";
 import type { ModelConfig } from "../config.ts";
 import type { ModelWeights } from "../weights.ts";

@@ -1,7 +1,7 @@
 /** The key side on keys, values and queries that another engine has dumped: rules of the attention received. */
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import type { Spans } from "../../filter/blocks.ts";
-import type { KeySequence } from "../../methods/pruner.ts";
+import type { KeySequence } from "../../methods/protocol/pruner.ts";
 import { countOf, hostTensor, type Tensor } from "../../tensor.ts";
 import { LayerCache } from "./kv_cache.ts";
 import { KeyJudge } from "./key_judge.ts";

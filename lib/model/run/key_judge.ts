@@ -2,7 +2,7 @@
 import { judgedAt, NEVER, type Spans } from "../../filter/blocks.ts";
 import type { LayerState } from "../../filter/layer.ts";
 import { type HeadParts, unitsOf } from "../../filter/option.ts";
-import type { Answer, KeySequence, LayerView, Signals } from "../../methods/pruner.ts";
+import type { Answer, KeySequence, LayerView, Signals } from "../../methods/protocol/pruner.ts";
 
 type Changes = NonNullable<Answer["values"]>;
 

@@ -2,7 +2,14 @@
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import type { CacheDType } from "../../dtype.ts";
 import { firstOutcome } from "../../filter/outcome.ts";
-import type { LayerView, Need, Pruner, SideSequence, Signals, Substitute } from "../../methods/pruner.ts";
+import type {
+  LayerView,
+  Need,
+  Pruner,
+  SideSequence,
+  Signals,
+  Substitute,
+} from "../../methods/protocol/pruner.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
 import { layerConfig, type ModelConfig } from "../config.ts";
 import {

@@ -9,7 +9,7 @@ import {
   type Rehearsal,
   type SideSequence,
   takesWhole,
-} from "../../methods/pruner.ts";
+} from "../../methods/protocol/pruner.ts";
 import { expectInteger, expectName, expectOptions, expectTypeOf } from "../../errors.ts";
 import { expectTensor, type Tensor } from "../../tensor.ts";
 import { expectPositions } from "../config.ts";

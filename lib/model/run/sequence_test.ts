@@ -1,14 +1,14 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import type { Backend } from "../../backend.ts";
 import type { DType } from "../../dtype.ts";
-import { createDropped } from "../../methods/model_pruning/dropped.ts";
+import { createDropped } from "../../methods/protocol/dropped.ts";
 import {
   createDense,
   type LayerView,
   type Outcomes,
   type Pruner,
   type SideSequence,
-} from "../../methods/pruner.ts";
+} from "../../methods/protocol/pruner.ts";
 import { ReferenceBackend } from "../../reference/mod.ts";
 import { countOf, f32Data, hostTensor, rowsOf, type Tensor } from "../../tensor.ts";
 import { Model } from "../model.ts";

@@ -1,6 +1,6 @@
 /** Signals of computed queries about keys, from the attention op itself: attention weights, and changes of outputs. */
 import { type AttentionArgs, type Backend, LEAST_OTHERS } from "../../backend.ts";
-import { type Need, type Signal, SIGNALS, type Signals } from "../../methods/pruner.ts";
+import { type Need, type Signal, SIGNALS, type Signals } from "../../methods/protocol/pruner.ts";
 import { dequantize } from "../../reference/dequantize.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
 import { asMatrix, type RunModel } from "./forward_pass.ts";

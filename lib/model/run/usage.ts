@@ -1,7 +1,7 @@
 /** Cost and savings of a sequence, counted only from decisions: they do not depend on how and where it was computed. */
 import { attentionFlops, mlpFlops, outputFlops, projectionFlops, windowPairs } from "../../cost.ts";
 import { type HeadParts, unitsOf } from "../../filter/option.ts";
-import type { Pruner } from "../../methods/pruner.ts";
+import type { Pruner } from "../../methods/protocol/pruner.ts";
 import { layerConfig, type ModelConfig } from "../config.ts";
 
 /**

@@ -1,5 +1,5 @@
 import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
-import { type MethodOptions, recordOptions, resolveOptions } from "../../methods/options.ts";
+import { type MethodOptions, recordOptions, resolveOptions } from "../../methods/bind/options.ts";
 import type { PerplexityTypes } from "../../eval/tasks/mod.ts";
 import type { ComparedMethod, Comparison } from "../../sweep/compare/comparison.ts";
 import { collectComparison, formatInterval, plotComparison } from "./comparison.ts";

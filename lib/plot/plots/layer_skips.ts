@@ -1,6 +1,6 @@
 /** Fraction of queries skipped per layer, as a heat map: a row a configuration. */
-import { readRecord } from "../../methods/options.ts";
-import { filtersQueries } from "../../methods/sides.ts";
+import { readRecord } from "../../methods/bind/options.ts";
+import { filtersQueries } from "../../methods/bind/sides.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import { emptyFigure, type Figure, titleUnderScale } from "../figure/figure.ts";
 import { chart, colorScale, layerAxis, NO_DECISION, rowAxis, scaleAbove } from "../figure/parts.ts";

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { TokenFilter } from "../../methods/token_filter.ts";
+import { TokenFilter } from "../../methods/bind/token_filter.ts";
 import { definedOf, medianOf, positionsOf, quantileOf, recordTrace, splitLayers } from "./layer_trace.ts";
 import { shorten } from "../figure/parts.ts";
 import { makeHeadReport } from "../testing.ts";

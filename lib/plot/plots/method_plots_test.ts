@@ -1,5 +1,5 @@
 import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
-import { recordOptions, resolveOptions } from "../../methods/options.ts";
+import { recordOptions, resolveOptions } from "../../methods/bind/options.ts";
 import type { ComparedPair, ComparedResult, Comparison } from "../../sweep/mod.ts";
 import { mapBudgets } from "../../sweep/budgets.ts";
 import { WIDE } from "../figure/parts.ts";

@@ -2,8 +2,8 @@
 import { formatMetric, type Metric, readMetric } from "../../eval/metrics.ts";
 import type { Task } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
-import { readRecord } from "../../methods/options.ts";
-import { filtersQueries } from "../../methods/sides.ts";
+import { readRecord } from "../../methods/bind/options.ts";
+import { filtersQueries } from "../../methods/bind/sides.ts";
 import { frontOf } from "../../sweep/summary.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import type { Figure } from "../figure/figure.ts";

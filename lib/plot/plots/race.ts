@@ -1,7 +1,7 @@
 /** A race of trials: how far each was behind the best of its fraction, chunk by chunk, and where it was stopped. */
 import { lossUnit } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
-import { readRecord } from "../../methods/options.ts";
+import { readRecord } from "../../methods/bind/options.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import { chunkMeans, raceGroup } from "../../sweep/trials/trial_race.ts";
 import { axis, emptyFigure, type Figure } from "../figure/figure.ts";

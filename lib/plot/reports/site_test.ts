@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import type { LengthRow } from "../../eval/lengths.ts";
 import { renderSite, type SiteEntry } from "./site.ts";
 import type { ComparedMethod } from "../../sweep/compare/comparison.ts";
-import { recordOptions, resolveOptions } from "../../methods/options.ts";
+import { recordOptions, resolveOptions } from "../../methods/bind/options.ts";
 import { makeHeadReport, makeSummary, makeTrial } from "../testing.ts";
 
 const data = makeSummary([makeTrial({ fusion: "learned" }, 0.5, 50), makeTrial({ fusion: "key" }, 0.5, 60)]);

@@ -2,7 +2,7 @@
 import { excessKeys, formatMetric, listMetrics, readMetric, signed } from "../../eval/metrics.ts";
 import type { Task } from "../../eval/task.ts";
 import { mean } from "../../mean.ts";
-import { OPTION_NAMES, type OptionsRecord } from "../../methods/options.ts";
+import { OPTION_NAMES, type OptionsRecord } from "../../methods/bind/options.ts";
 import type { Environment, RankedTrial, StoppedTrial, SweepSummary } from "../../sweep/trial.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { BUDGET_NAMES, BUDGETS, showFraction } from "../../sweep/budgets.ts";

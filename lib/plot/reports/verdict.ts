@@ -5,8 +5,8 @@
 import { costOf, excessKeys, formatMetric, lossUnit, readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { mean } from "../../mean.ts";
-import { readRecord } from "../../methods/options.ts";
-import { filtersQueries } from "../../methods/sides.ts";
+import { readRecord } from "../../methods/bind/options.ts";
+import { filtersQueries } from "../../methods/bind/sides.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import { plural } from "../../plural.ts";
 import type { ComparedMethod, Comparison } from "../../sweep/compare/comparison.ts";

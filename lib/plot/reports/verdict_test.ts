@@ -1,5 +1,5 @@
 import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
-import { type MethodOptions, recordOptions, resolveOptions } from "../../methods/options.ts";
+import { type MethodOptions, recordOptions, resolveOptions } from "../../methods/bind/options.ts";
 import type { Comparison } from "../../sweep/compare/comparison.ts";
 import type { ComparedResult } from "../../sweep/compare/verdicts.ts";
 import { makeSummary, makeTrial } from "../testing.ts";

@@ -1,8 +1,8 @@
 /** Names for trials: short ones that show how a trial differs from its neighbours, and whole ones for hovering. */
 import { excessKeys, formatMetric, readMetric, signed } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
-import { effectiveOptions, type OptionsRecord, readRecord } from "../../methods/options.ts";
-import { filtersQueries } from "../../methods/sides.ts";
+import { effectiveOptions, type OptionsRecord, readRecord } from "../../methods/bind/options.ts";
+import { filtersQueries } from "../../methods/bind/sides.ts";
 import { BUDGET_NAMES, BUDGETS, type Retained, retainedOf, showFraction } from "../../sweep/budgets.ts";
 import { isBaseline, presetName } from "../../sweep/compare/controls.ts";
 import { missesRequested } from "../../sweep/summary.ts";

@@ -8,7 +8,7 @@ import {
   OFFLINE,
   ownRule,
 } from "../../methods/list.ts";
-import { isRule, type Method } from "../../methods/method.ts";
+import { isRule, type Method } from "../../methods/protocol/method.ts";
 import {
   effectiveKey,
   effectiveOptions,
@@ -16,7 +16,7 @@ import {
   PRESETS,
   type ResolvedOptions,
   resolveOptions,
-} from "../../methods/options.ts";
+} from "../../methods/bind/options.ts";
 import { controlFor, CONTROLS, seedlessKey } from "./controls.ts";
 
 /** @internal A method with a name; methods of one name differ in only the seed, and count as one. */

@@ -10,8 +10,8 @@ import {
   type OptionsRecord,
   recordOptions,
   type ResolvedOptions,
-} from "../../methods/options.ts";
-import { labelOptions } from "../../methods/labels.ts";
+} from "../../methods/bind/options.ts";
+import { labelOptions } from "../../methods/bind/labels.ts";
 import { blockBootstrap, type Interval } from "../../stats/bootstrap.ts";
 import { pairedShareInterval } from "../../stats/shares.ts";
 import { mapBudgets, type Retained, retainedOf } from "../budgets.ts";

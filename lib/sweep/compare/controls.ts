@@ -5,9 +5,9 @@ import {
   PRESETS,
   type ResolvedOptions,
   resolveOptions,
-} from "../../methods/options.ts";
-import { isEviction, isOffline } from "../../methods/method.ts";
-import { decidingMethods, filtersQueries } from "../../methods/sides.ts";
+} from "../../methods/bind/options.ts";
+import { isEviction, isOffline } from "../../methods/protocol/method.ts";
+import { decidingMethods, filtersQueries } from "../../methods/bind/sides.ts";
 
 /** Controls of methods: two random baselines, the oracle, and their own decisions shuffled in time. */
 export const CONTROLS = ["random", "random-protected", "oracle", "shuffled"] as const;

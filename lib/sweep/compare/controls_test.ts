@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { type MethodOptions, PRESETS, resolveOptions } from "../../methods/options.ts";
+import { type MethodOptions, PRESETS, resolveOptions } from "../../methods/bind/options.ts";
 import { presetName, seedlessKey } from "./controls.ts";
 import { DEFAULT_GRID, FULL_GRID } from "../default_grid.ts";
 import { comparedMethods } from "./compared_methods.ts";

@@ -4,7 +4,7 @@ import { readMetric } from "../../eval/metrics.ts";
 import { labelOf, type Task, type TaskResult } from "../../eval/task.ts";
 import { recordLosses } from "../../eval/evaluation.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
-import { effectiveOptions, readRecord } from "../../methods/options.ts";
+import { effectiveOptions, readRecord } from "../../methods/bind/options.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import { type BlockSums, pairedInterval } from "../../stats/paired.ts";
 import type { Comparison } from "./comparison.ts";

@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import type { MethodOptions } from "../../methods/options.ts";
+import type { MethodOptions } from "../../methods/bind/options.ts";
 import { makeSummary, makeTrial } from "../../plot/testing.ts";
 import { intervalAround, pairedMean } from "../../stats/paired.ts";
 import { recordLosses } from "../../eval/evaluation.ts";

@@ -1,6 +1,6 @@
 /** Equal budgets: each method's ratio at which it retains as much as a random baseline at the requested ratio. */
-import { requestedRatio, type ResolvedOptions } from "../../methods/options.ts";
-import { filtersQueries } from "../../methods/sides.ts";
+import { requestedRatio, type ResolvedOptions } from "../../methods/bind/options.ts";
+import { filtersQueries } from "../../methods/bind/sides.ts";
 import type { BudgetName, Retained } from "../budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
 import { controlFor, isBaseline } from "./controls.ts";

@@ -2,7 +2,7 @@
 import type { Task, TaskResult } from "../../eval/task.ts";
 import { blockOf, type Metric, metricOfUnits, valuesOfUnits } from "../../eval/metrics.ts";
 import { mean } from "../../mean.ts";
-import { nonCausal, type ResolvedOptions } from "../../methods/options.ts";
+import { nonCausal, type ResolvedOptions } from "../../methods/bind/options.ts";
 import { meanOrNull } from "../../stats/distribution.ts";
 import { mapBudgets, type Retained } from "../budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";

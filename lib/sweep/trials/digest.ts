@@ -1,6 +1,6 @@
 /** Digests that identify runs and trials. */
 import { createHash } from "node:crypto";
-import { effectiveKey, type ResolvedOptions } from "../../methods/options.ts";
+import { effectiveKey, type ResolvedOptions } from "../../methods/bind/options.ts";
 import { sha256 } from "../../sha256.ts";
 
 /** Digest of the conditions: runs with the same one may be compared. */

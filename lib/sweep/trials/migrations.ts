@@ -1,5 +1,5 @@
 /** Versions of a study's store, and the changes of its content from each to the next. */
-import { type OptionsRecord, readRecord } from "../../methods/options.ts";
+import { type OptionsRecord, readRecord } from "../../methods/bind/options.ts";
 import { digestTrialOptions } from "./digest.ts";
 import { TABLES } from "./store_tables.ts";
 

@@ -1,7 +1,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { perplexity, PerplexityEvaluation } from "../../eval/tasks/perplexity.ts";
 import { fakeModel, fakePruner } from "../../eval/testing.ts";
-import { recordOptions } from "../../methods/options.ts";
+import { recordOptions } from "../../methods/bind/options.ts";
 import { digestConditions, digestTrialOptions } from "./digest.ts";
 import { findWrongResult } from "./result.ts";
 import { runTrial } from "./runner.ts";

@@ -1,7 +1,7 @@
 /** Runs the trials of a sweep one after the other, wherever they come from. */
 import { PlaceLostError } from "../../errors.ts";
 import type { Evaluation, Filter, RunControl, TaskTypes } from "../../eval/task.ts";
-import { nonCausal, recordOptions, type ResolvedOptions } from "../../methods/options.ts";
+import { nonCausal, recordOptions, type ResolvedOptions } from "../../methods/bind/options.ts";
 import { digestConditions } from "./digest.ts";
 import type { RacingTrial, TrialRace } from "./trial_race.ts";
 import type { HeldTrial } from "./store_records.ts";

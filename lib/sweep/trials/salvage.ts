@@ -1,7 +1,7 @@
 /** Recovers the sound parts of a study's file, which may be damaged or of an older version. */
 import type { SQLInputValue } from "node:sqlite";
 import { UsageError } from "../../errors.ts";
-import type { OptionsRecord } from "../../methods/options.ts";
+import type { OptionsRecord } from "../../methods/bind/options.ts";
 import { explainVersion, migrate, migrateDigest } from "./migrations.ts";
 import type { ProposedTrial, Settings, StoredRecord, StoredUnit } from "./store_records.ts";
 import { TABLES } from "./store_tables.ts";

@@ -5,7 +5,7 @@ import {
   recordOptions,
   type ResolvedOptions,
   resolveOptions,
-} from "../../methods/options.ts";
+} from "../../methods/bind/options.ts";
 import { sayNearest } from "../../nearest.ts";
 import type { Observation, Point } from "../../search/axis.ts";
 import { hypervolume } from "../../search/hypervolume.ts";

@@ -1,7 +1,7 @@
 /** A study on disk: one SQLite file that several processes take trials from and write results to. */
 import type { SQLInputValue } from "node:sqlite";
 import { UsageError } from "../../errors.ts";
-import type { OptionsRecord } from "../../methods/options.ts";
+import type { OptionsRecord } from "../../methods/bind/options.ts";
 import { explainVersion } from "./migrations.ts";
 import { damagedStudy } from "./store_errors.ts";
 import {

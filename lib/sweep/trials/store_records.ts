@@ -1,7 +1,7 @@
 /** The records of a study on disk. */
 import type { Environment, RunConditions } from "../../environment.ts";
 import type { DenseTaskResult } from "../../eval/task.ts";
-import type { OptionsRecord } from "../../methods/options.ts";
+import type { OptionsRecord } from "../../methods/bind/options.ts";
 import type { Point } from "../../search/axis.ts";
 import type { RaceRequest, SearchRequest, StoppedTrial, Trial } from "../trial.ts";
 

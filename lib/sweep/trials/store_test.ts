@@ -2,7 +2,7 @@ import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { UsageError } from "../../errors.ts";
 import { MAX_ATTEMPTS, StudyStore } from "./store.ts";
-import { recordOptions, resolveOptions } from "../../methods/options.ts";
+import { recordOptions, resolveOptions } from "../../methods/bind/options.ts";
 import { migrate, migrateDigest, MIGRATIONS } from "./migrations.ts";
 import { salvageStudy } from "./salvage.ts";
 import { explainStoreError } from "./store_errors.ts";

@@ -1,7 +1,7 @@
 /** Trials that a race stopped: their records, apart from the finished ones, and how trials of a race are compared. */
 import { mean } from "../../mean.ts";
-import { nonCausal, readRecord, type ResolvedOptions } from "../../methods/options.ts";
-import { filtersQueries } from "../../methods/sides.ts";
+import { nonCausal, readRecord, type ResolvedOptions } from "../../methods/bind/options.ts";
+import { filtersQueries } from "../../methods/bind/sides.ts";
 import { type OtherTrial, type RaceName, RACES } from "../../search/race.ts";
 import { RandomStream } from "../../search/random_stream.ts";
 import type { BlockSums } from "../../stats/paired.ts";

@@ -7,7 +7,7 @@ import {
   readRecord,
   recordOptions,
   type ResolvedOptions,
-} from "../../methods/options.ts";
+} from "../../methods/bind/options.ts";
 import { digestConditions, digestTrialOptions } from "./digest.ts";
 import type { Search } from "./search.ts";
 import { StudyStore } from "./store.ts";

@@ -1,6 +1,6 @@
 /** Labels of a method in a comparison, besides its losses, in few words. */
-import { ownCalibration } from "./model_pruning/calibration.ts";
-import { isOffline, type Labels, type Method } from "./method.ts";
+import { ownCalibration } from "../protocol/calibration.ts";
+import { isOffline, type Labels, type Method } from "../protocol/method.ts";
 import type { ResolvedOptions } from "./options.ts";
 import { decidingMethods } from "./sides.ts";
 

@@ -3,12 +3,12 @@
  * when it decides. The model provides them, layer by layer, and applies its answers. A model depends on no method by
  * name, and a method on no model.
  */
-import type { LayerSpec, LayerState, ScanOutput } from "../filter/layer.ts";
-import type { Spans } from "../filter/blocks.ts";
-import type { HeadParts } from "../filter/option.ts";
-import type { FilterBackend, FilterShape } from "../filter/sequence.ts";
-import type { Tensor } from "../tensor.ts";
-import type { Adapts, Alters, Calibration, DroppedParts } from "./model_pruning/calibration.ts";
+import type { LayerSpec, LayerState, ScanOutput } from "../../filter/layer.ts";
+import type { Spans } from "../../filter/blocks.ts";
+import type { HeadParts } from "../../filter/option.ts";
+import type { FilterBackend, FilterShape } from "../../filter/sequence.ts";
+import type { Tensor } from "../../tensor.ts";
+import type { Adapts, Alters, Calibration, DroppedParts } from "./calibration.ts";
 
 /**
  * Needs of a side besides rotated keys, values and the residual stream, which it always receives:

@@ -1,8 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { makeSpec, makeStream } from "../filter/testing.ts";
-import { createLayerState } from "../filter/layer.ts";
-import { RowToken } from "../filter/rule.ts";
-import { rowsOf } from "../tensor.ts";
+import { makeSpec, makeStream } from "../../filter/testing.ts";
+import { createLayerState } from "../../filter/layer.ts";
+import { RowToken } from "../../filter/rule.ts";
+import { rowsOf } from "../../tensor.ts";
 import {
   createCustomRule,
   createPruner,
@@ -18,7 +18,7 @@ import {
   SIGNALS,
   takesWhole,
   TokenFilter,
-} from "./mod.ts";
+} from "../mod.ts";
 
 const COUNT = 400, WARMUP = 32;
 const shape = { numLayers: 3, numHeads: 4, numKvHeads: 2, headDim: 8, hiddenSize: 16 };

@@ -1,10 +1,10 @@
 /** Token Filtering with a rule of one's own: a function of a token instead of a rule of the list. */
-import { expectOptions, expectTypeOf } from "../errors.ts";
-import { showValue } from "../filter/option.ts";
-import type { RuleToken } from "../filter/rule.ts";
-import type { FilterShape } from "../filter/sequence.ts";
+import { expectOptions, expectTypeOf } from "../../errors.ts";
+import { showValue } from "../../filter/option.ts";
+import type { RuleToken } from "../../filter/rule.ts";
+import type { FilterShape } from "../../filter/sequence.ts";
 import { type ResolvedOptions, resolveOptions, type TokenFilterOptions } from "./options.ts";
-import { CONTEXT, type Pruner, type PrunerContext } from "./pruner.ts";
+import { CONTEXT, type Pruner, type PrunerContext } from "../protocol/pruner.ts";
 import { filtersQueries } from "./sides.ts";
 import { withKeySide } from "./key_side.ts";
 import { createRulePruner } from "./rule_pruner.ts";

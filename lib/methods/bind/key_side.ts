@@ -1,24 +1,24 @@
 /** The key side at work: it selects keys and values to evict, by a rule of its own. */
-import { judgedAt } from "../filter/blocks.ts";
+import { judgedAt } from "../../filter/blocks.ts";
 import {
   cloneLayerState,
   createLayerState,
   createScanOutput,
   type LayerSpec,
   type LayerState,
-} from "../filter/layer.ts";
-import type { HeadParts } from "../filter/option.ts";
-import type { KeyState } from "../filter/options.ts";
-import { RowToken } from "../filter/rule.ts";
-import { wholeLayers } from "../filter/schedule.ts";
-import { openTokens } from "../filter/scan.ts";
-import type { FilterBackend, FilterSequence, FilterShape } from "../filter/sequence.ts";
-import { SLOT } from "../filter/slots.ts";
-import { type Decisions, openDecisions, policyOf } from "../filter/threshold.ts";
-import type { Tensor } from "../tensor.ts";
-import { createEviction } from "./eviction/eviction.ts";
-import { keyMethodOf } from "./list.ts";
-import { type AnyRule, isRule } from "./method.ts";
+} from "../../filter/layer.ts";
+import type { HeadParts } from "../../filter/option.ts";
+import type { KeyState } from "../../filter/options.ts";
+import { RowToken } from "../../filter/rule.ts";
+import { wholeLayers } from "../../filter/schedule.ts";
+import { openTokens } from "../../filter/scan.ts";
+import type { FilterBackend, FilterSequence, FilterShape } from "../../filter/sequence.ts";
+import { SLOT } from "../../filter/slots.ts";
+import { type Decisions, openDecisions, policyOf } from "../../filter/threshold.ts";
+import type { Tensor } from "../../tensor.ts";
+import { createEviction } from "./eviction.ts";
+import { keyMethodOf } from "../list.ts";
+import { type AnyRule, isRule } from "../protocol/method.ts";
 import { readsOf, type ResolvedOptions } from "./options.ts";
 import {
   type Answer,
@@ -34,7 +34,7 @@ import {
   type Signal,
   SIGNALS,
   type Signals,
-} from "./pruner.ts";
+} from "../protocol/pruner.ts";
 import { filtersQueries, keyRuleOf } from "./sides.ts";
 import { substituteOf } from "./substitute.ts";
 import { bindFilter } from "./token_filter.ts";

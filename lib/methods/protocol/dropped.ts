@@ -1,7 +1,7 @@
 /** Leaves parts of a model out: the result of offline pruning by calibration text, once it has chosen them. */
 import { expectInteger } from "../../errors.ts";
 import type { FilterShape } from "../../filter/sequence.ts";
-import { createDense, type Pruner } from "../pruner.ts";
+import { createDense, type Pruner } from "./pruner.ts";
 import type { DroppedParts } from "./calibration.ts";
 
 /**

@@ -1,9 +1,9 @@
 /** Token Filtering without a model: a rule and options bound to a model's shape. */
-import { expectInteger } from "../errors.ts";
-import type { LayerSpec } from "../filter/layer.ts";
-import { packValue, wrongOption } from "../filter/option.ts";
-import type { Rule } from "../filter/rule.ts";
-import type { SideName } from "../filter/schedule.ts";
+import { expectInteger } from "../../errors.ts";
+import type { LayerSpec } from "../../filter/layer.ts";
+import { packValue, wrongOption } from "../../filter/option.ts";
+import type { Rule } from "../../filter/rule.ts";
+import type { SideName } from "../../filter/schedule.ts";
 import {
   createSpecs,
   type FilterBackend,
@@ -11,9 +11,9 @@ import {
   filterOps,
   FilterSequence,
   type FilterShape,
-} from "../filter/sequence.ts";
-import { type MethodName, methodOf, RULES } from "./list.ts";
-import { type AnyRule, isRule } from "./method.ts";
+} from "../../filter/sequence.ts";
+import { type MethodName, methodOf, RULES } from "../list.ts";
+import { type AnyRule, isRule } from "../protocol/method.ts";
 import {
   OPTIONS,
   readsOf,

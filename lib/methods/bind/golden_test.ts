@@ -26,7 +26,7 @@ const golden: {
   datasets: Record<string, Dataset>;
   moments: Record<"muK" | "varK" | "muV" | "varV", Column>[];
   cases: Case[];
-} = JSON.parse(await Deno.readTextFile(new URL("../filter/testdata/golden.json", import.meta.url)));
+} = JSON.parse(await Deno.readTextFile(new URL("../../filter/testdata/golden.json", import.meta.url)));
 
 function expectColumn(name: string, got: number[], want: Column, tau: number): void {
   assertEquals(got.length, want.length);

@@ -8,7 +8,7 @@ import {
   readRecord,
   recordOptions,
   resolveOptions,
-} from "./mod.ts";
+} from "../mod.ts";
 
 const key = (options: MethodOptions) => effectiveKey(resolveOptions(options));
 

@@ -1,6 +1,6 @@
 /** What methods take, in words: `experiments/tools/reference_pages.ts` writes this file from the table of options. */
-import type { Given } from "../filter/option.ts";
-import type { KeyRuleName, MethodName } from "./list.ts";
+import type { Given } from "../../filter/option.ts";
+import type { KeyRuleName, MethodName } from "../list.ts";
 import type { Options } from "./option_table.ts";
 
 /** Options of a method, `fusion` saying which; all may be left out. Those without effect under it are accepted. */

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { makeStream } from "../filter/testing.ts";
-import type { ScanOutput } from "../filter/layer.ts";
-import { type HostTensor, rowsOf, type Tensor } from "../tensor.ts";
-import { createCustomRule, createPruner, type Pruner, type ScoredToken } from "./mod.ts";
+import { makeStream } from "../../filter/testing.ts";
+import type { ScanOutput } from "../../filter/layer.ts";
+import { type HostTensor, rowsOf, type Tensor } from "../../tensor.ts";
+import { createCustomRule, createPruner, type Pruner, type ScoredToken } from "../mod.ts";
 
 const COUNT = 300;
 const shape = { numLayers: 4, numHeads: 4, numKvHeads: 2, headDim: 8, hiddenSize: 16 };

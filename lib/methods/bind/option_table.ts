@@ -1,8 +1,8 @@
 /** All options in one table: those that methods share and each method's own. Flags, records and docs follow from it. */
-import type { Given, Option, OptionTable } from "../filter/option.ts";
-import { FILTER_OPTIONS } from "../filter/options.ts";
-import { FUSION_NAMES, type MethodName, methodOf, METHODS, OFFLINE, type OwnOptions } from "./list.ts";
-import { isRule, type Method } from "./method.ts";
+import type { Given, Option, OptionTable } from "../../filter/option.ts";
+import { FILTER_OPTIONS } from "../../filter/options.ts";
+import { FUSION_NAMES, type MethodName, methodOf, METHODS, OFFLINE, type OwnOptions } from "../list.ts";
+import { isRule, type Method } from "../protocol/method.ts";
 import { KEY_OPTIONS, SIDE_CHOICES } from "./sides.ts";
 
 /**

@@ -2,10 +2,10 @@
  * The two sides of filtering. The query side selects attention to skip. The key side selects keys and values to evict:
  * those of skipped tokens, none, or those chosen by a rule of its own.
  */
-import { type Given, type OptionTable, type Others, wrongOption } from "../filter/option.ts";
-import { FILTER_OPTIONS, type FilterOptions } from "../filter/options.ts";
-import { KEY_RULE_NAMES, type KeyRuleName, KV_FUSIONS, type MethodName, methodOf } from "./list.ts";
-import type { Method } from "./method.ts";
+import { type Given, type OptionTable, type Others, wrongOption } from "../../filter/option.ts";
+import { FILTER_OPTIONS, type FilterOptions } from "../../filter/options.ts";
+import { KEY_RULE_NAMES, type KeyRuleName, KV_FUSIONS, type MethodName, methodOf } from "../list.ts";
+import type { Method } from "../protocol/method.ts";
 
 type KvFusion = "same" | "none" | KeyRuleName;
 

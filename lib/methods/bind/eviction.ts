@@ -8,11 +8,20 @@ import { type HeadParts, unitsOf } from "../../filter/option.ts";
 import type { KeyState } from "../../filter/options.ts";
 import type { FilterBackend, FilterShape } from "../../filter/sequence.ts";
 import { f32Data, type Tensor } from "../../tensor.ts";
-import { type LiveToken, mergeValues } from "./live_keys.ts";
-import type { EvictionMethod } from "../method.ts";
-import type { ResolvedOptions } from "../options.ts";
-import type { Answer, KeySequence, KeySide, LayerView, Need, PrunerContext, Signals } from "../pruner.ts";
-import { keySideOptions } from "../sides.ts";
+import type { LiveToken } from "../protocol/live_keys.ts";
+import { mergeValues } from "./merge_values.ts";
+import type { EvictionMethod } from "../protocol/method.ts";
+import type { ResolvedOptions } from "./options.ts";
+import type {
+  Answer,
+  KeySequence,
+  KeySide,
+  LayerView,
+  Need,
+  PrunerContext,
+  Signals,
+} from "../protocol/pruner.ts";
+import { keySideOptions } from "./sides.ts";
 
 export function createEviction(
   method: EvictionMethod,

@@ -1,12 +1,12 @@
 /** Takes the decisions of another run again: unchanged, to check their results, or shuffled, as a control. */
-import { expectInstance, expectInteger } from "../errors.ts";
-import { createScanOutput } from "../filter/layer.ts";
-import { judgedTokens } from "../filter/blocks.ts";
-import { unplannedLayer } from "../filter/schedule.ts";
-import type { FilterShape } from "../filter/sequence.ts";
-import { randomScore } from "../random.ts";
-import { keyMethodOf } from "./list.ts";
-import { isEviction } from "./method.ts";
+import { expectInstance, expectInteger } from "../../errors.ts";
+import { createScanOutput } from "../../filter/layer.ts";
+import { judgedTokens } from "../../filter/blocks.ts";
+import { unplannedLayer } from "../../filter/schedule.ts";
+import type { FilterShape } from "../../filter/sequence.ts";
+import { randomScore } from "../../random.ts";
+import { keyMethodOf } from "../list.ts";
+import { isEviction } from "../protocol/method.ts";
 import type { ResolvedOptions } from "./options.ts";
 import {
   definePruner,
@@ -17,7 +17,7 @@ import {
   type PrunerContext,
   type SideSequence,
   type Substitute,
-} from "./pruner.ts";
+} from "../protocol/pruner.ts";
 import { keyRuleOf } from "./sides.ts";
 
 /** @internal Decisions to take, and the treatment of skipped tokens. */

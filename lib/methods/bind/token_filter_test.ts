@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { toF16 } from "../half.ts";
-import { type HostTensor, hostTensor, rowsOf } from "../tensor.ts";
-import { codeOf } from "../filter/layer.ts";
-import { observeLayer, scanLayer } from "../filter/scan.ts";
-import type { FilterDecisions } from "../filter/sequence.ts";
-import { makeStream } from "../filter/testing.ts";
+import { toF16 } from "../../half.ts";
+import { type HostTensor, hostTensor, rowsOf } from "../../tensor.ts";
+import { codeOf } from "../../filter/layer.ts";
+import { observeLayer, scanLayer } from "../../filter/scan.ts";
+import type { FilterDecisions } from "../../filter/sequence.ts";
+import { makeStream } from "../../filter/testing.ts";
 import { TokenFilter } from "./token_filter.ts";
 
 const shape = { numLayers: 4, numHeads: 4, numKvHeads: 2, headDim: 4, hiddenSize: 12 };

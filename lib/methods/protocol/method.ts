@@ -3,17 +3,12 @@
  * scores tokens for the filter's recurrence, or by a pruner of its own. All code about methods (flags, grids, records,
  * reports, tests) reads it from here.
  */
-import type { Narrower, Option, OptionTable, Packed, Resolved } from "../filter/option.ts";
-import type { FilterOptions, KeyState } from "../filter/options.ts";
-import type { Reads, Rule } from "../filter/rule.ts";
-import type { FilterShape } from "../filter/sequence.ts";
-import type { LiveKeys, LiveToken } from "./eviction/live_keys.ts";
-import type {
-  Alteration,
-  CalibratedModel,
-  LayerAlteration,
-  SeenPrompt,
-} from "./model_pruning/calibration.ts";
+import type { Narrower, Option, OptionTable, Packed, Resolved } from "../../filter/option.ts";
+import type { FilterOptions, KeyState } from "../../filter/options.ts";
+import type { Reads, Rule } from "../../filter/rule.ts";
+import type { FilterShape } from "../../filter/sequence.ts";
+import type { LiveKeys, LiveToken } from "./live_keys.ts";
+import type { Alteration, CalibratedModel, LayerAlteration, SeenPrompt } from "./calibration.ts";
 import type { HeadProbe, Pruner, PrunerContext } from "./pruner.ts";
 
 export interface Looks {

@@ -1,11 +1,11 @@
 /** The requirements of a substitute on the other options, and its form for a model. */
-import { showValue, wrongOption } from "../filter/option.ts";
-import { firstOutcome } from "../filter/outcome.ts";
-import type { FilterBackend } from "../filter/sequence.ts";
-import { policyOf } from "../filter/threshold.ts";
-import { type AnyRule, isRule, type Method } from "./method.ts";
-import type { FilterOptions } from "../filter/options.ts";
-import type { Substitute } from "./pruner.ts";
+import { showValue, wrongOption } from "../../filter/option.ts";
+import { firstOutcome } from "../../filter/outcome.ts";
+import type { FilterBackend } from "../../filter/sequence.ts";
+import { policyOf } from "../../filter/threshold.ts";
+import { type AnyRule, isRule, type Method } from "../protocol/method.ts";
+import type { FilterOptions } from "../../filter/options.ts";
+import type { Substitute } from "../protocol/pruner.ts";
 
 export interface SubstituteOptions extends FilterOptions {
   readonly features: readonly string[];

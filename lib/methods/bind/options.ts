@@ -8,11 +8,11 @@ import {
   type Resolved,
   showValue,
   wrongOption,
-} from "../filter/option.ts";
-import type { Reads } from "../filter/rule.ts";
-import { checkRatios, type SideName } from "../filter/schedule.ts";
-import { POLICIES, policyOf, THRESHOLD_POLICIES } from "../filter/threshold.ts";
-import { expectOptions } from "../errors.ts";
+} from "../../filter/option.ts";
+import type { Reads } from "../../filter/rule.ts";
+import { checkRatios, type SideName } from "../../filter/schedule.ts";
+import { POLICIES, policyOf, THRESHOLD_POLICIES } from "../../filter/threshold.ts";
+import { expectOptions } from "../../errors.ts";
 import {
   FUSION_NAMES,
   KEY_RULE_NAMES,
@@ -20,11 +20,11 @@ import {
   type MethodName,
   methodOf,
   type RuleName,
-} from "./list.ts";
-import { type AnyRule, isEviction, isOffline, isRule, type Method } from "./method.ts";
+} from "../list.ts";
+import { type AnyRule, isEviction, isOffline, isRule, type Method } from "../protocol/method.ts";
 import type { MethodOptions } from "./method_options.ts";
 import { OPTIONS, type Options, PRESETS } from "./option_table.ts";
-import { SIGNALS } from "./pruner.ts";
+import { SIGNALS } from "../protocol/pruner.ts";
 import {
   decidingMethods,
   filtersQueries,

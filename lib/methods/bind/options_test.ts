@@ -1,5 +1,5 @@
 import { assertEquals, assertObjectMatch, assertThrows } from "@std/assert";
-import { FUSION_NAMES, KEY_RULE_NAMES } from "./list.ts";
+import { FUSION_NAMES, KEY_RULE_NAMES } from "../list.ts";
 import { type MethodOptions, OPTION_NAMES, OPTIONS, resolveOptions } from "./options.ts";
 
 Deno.test("resolveOptions() fills in the documented defaults", () => {

@@ -1,9 +1,9 @@
 /** A rule as a pruner: the filter's recurrence decides by it. */
-import type { FilterSequence, FilterShape } from "../filter/sequence.ts";
-import { policyOf } from "../filter/threshold.ts";
-import type { AnyRule } from "./method.ts";
+import type { FilterSequence, FilterShape } from "../../filter/sequence.ts";
+import { policyOf } from "../../filter/threshold.ts";
+import type { AnyRule } from "../protocol/method.ts";
 import { readsOf, type ResolvedOptions } from "./options.ts";
-import type { Need, Pruner, PrunerContext, SideSequence } from "./pruner.ts";
+import type { Need, Pruner, PrunerContext, SideSequence } from "../protocol/pruner.ts";
 import { bindRule } from "./substitute.ts";
 import { bindFilter } from "./token_filter.ts";
 
