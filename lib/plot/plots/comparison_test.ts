@@ -169,7 +169,7 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
     against: {},
   }];
   const tested = tabulateComparison({ ...comparison, results }).rows[3]!;
-  assertEquals(tested.slice(-3), ["better", "no significant difference from key", "-"]);
+  assertEquals(tested.slice(-3), ["better than random", "no significant difference from key", "-"]);
   const learned = ["learned", "perplexity"], spent = ["25%", "60%"], rest = ["9", "70%", "100%"];
   assertEquals(tabulateResults({ ...comparison, results }).rows, [
     [
@@ -177,7 +177,7 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
       "ppl",
       "4.48 ±0.45",
       ...spent,
-      "better",
+      "better than random",
       "no significant difference from key",
       "-",
       "-",
@@ -291,4 +291,10 @@ Deno.test("tabulatePaper() has methods down, tasks across, their mean, and the b
   }]);
   assertEquals(marked.columns.at(-1), "PIQA acc");
   assertEquals(marked.rows.map((cells) => cells.at(-1)), ["50.0%", "50.0%†", "50.0%‡", "50.0%", "70"]);
+  // The best of a ratio is not bold where random is better.
+  const beaten = judged.map((row, i) => i === 3 ? { ...row, value: 0.6 } : row);
+  assertEquals(
+    tabulatePaper({ methods, results: beaten }).rows.map((cells) => cells.at(-1)),
+    ["50.0%", "50.0%†", "60.0%‡", "50.0%"],
+  );
 });

@@ -20,8 +20,8 @@ export interface PaperPart extends Pick<Comparison, "methods" | "results"> {
 const MARKS = { better: "†", worse: "‡" } as const;
 
 export const PAPER_LEGEND: readonly string[] = [
-  "Bold: the best of each ratio among methods that decide online, random baselines aside. ± standard error, in the " +
-  "metric's unit.",
+  "Bold: the best of each ratio among methods that decide online, random baselines aside, unless it is significantly " +
+  "worse than its own. ± standard error, in the metric's unit.",
   `${MARKS.better} significantly better than its random baseline, ${MARKS.worse} significantly worse, at 5%, ` +
   "adjusted for the table of its task (Benjamini-Hochberg).",
 ];
@@ -100,7 +100,7 @@ function mergeMethods(parts: readonly PaperPart[]) {
 
 /**
  * Lays comparisons out for a paper, one next to the other. Bold, by two stars: the best of a ratio among methods that
- * decide online, controls aside. Published numbers have rows of their own below, in columns of the same protocol.
+ * decide online, controls aside, unless it is worse than its own random baseline. Published numbers have rows of their own below, in columns of the same protocol.
  */
 export function tabulatePaper(given: PaperPart | readonly PaperPart[]): TextTable {
   const parts = [given].flat(), results = parts.flatMap(({ results = [] }) => results);
@@ -127,7 +127,7 @@ export function tabulatePaper(given: PaperPart | readonly PaperPart[]): TextTabl
   const cell = ({ name, method }: PaperRow, column: Numbers, i: number) => {
     const found = column.of(name);
     if (typeof found !== "object") return found ?? "-";
-    const isBest = method !== undefined && isRanked(method) &&
+    const isBest = method !== undefined && isRanked(method) && !found.shown.endsWith(MARKS.worse) &&
       costOf(column, found.value) === bestOf.get(i)!.get(method.asked);
     return isBest ? `**${found.shown}**` : found.shown;
   };

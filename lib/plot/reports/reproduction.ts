@@ -1,4 +1,6 @@
 /** The tables of a recipe, next to published numbers: each by its protocol, on one page. */
+import { readMetric } from "../../eval/metrics.ts";
+import { findTask } from "../../eval/tasks/mod.ts";
 import type { LengthRow } from "../../eval/lengths.ts";
 import type { Environment } from "../../environment.ts";
 import type { Comparison } from "../../sweep/compare/comparison.ts";
@@ -19,7 +21,7 @@ import { collectLengths, plotLengths } from "../plots/lengths.ts";
 import { tabulateLengths } from "./bench.ts";
 import { formatCsv, formatShort } from "./csv.ts";
 import { PAPER_LEGEND, tabulatePaper } from "./paper_table.ts";
-import { describeComparison } from "./verdict.ts";
+import { describeBest, warnOfDense } from "./verdict.ts";
 
 export interface PublishedNumber {
   /** Method and ratio: `FLAP 20%`, `dense`. */
@@ -173,7 +175,11 @@ export function describeChecks({ checks, parts, model }: Reproduction): string[]
 
 /** A reproduction in sentences: the first part, then the checks. */
 export const describeReproduction = (reproduction: Reproduction): string[] => [
-  ...describeComparison(reproduction.parts[0]!.comparison).slice(0, 2),
+  ...describeBest(reproduction.parts[0]!.comparison),
+  ...reproduction.parts.flatMap(({ label, comparison: { environment, methods: [dense] } }) => {
+    const { headline } = findTask(environment.task);
+    return warnOfDense(label, headline, readMetric(dense!, headline.name));
+  }),
   ...describeChecks(reproduction),
 ];
 

@@ -6,12 +6,12 @@ import type { Comparison } from "../../sweep/compare/comparison.ts";
 import type { ComparedResult, Opponent, Unequal } from "../../sweep/compare/verdicts.ts";
 import { type TableColumn, tabulate, type TextTable } from "../figure/page.ts";
 
-/** The verdict against an opponent, with the best other method's name and with a budget that is unequal. */
+/** The verdict against an opponent, with its name and with a budget that is unequal. */
 export function describeOpposed({ against }: Pick<ComparedResult, "against">, opponent: Opponent): string {
   const own = against[opponent];
   if (own === undefined) return "-";
   const join = own.verdict === "no significant difference" ? "from" : "than";
-  const said = opponent === "bestOther" ? `${own.verdict} ${join} ${own.name}` : own.verdict;
+  const said = opponent === "dense" ? own.verdict : `${own.verdict} ${join} ${own.name}`;
   return own.unequal === undefined ? said : `${said} (unequal: ${describeUnequal(own.unequal)})`;
 }
 
@@ -24,7 +24,7 @@ export function describeUnequal({ budget, more }: Unequal): string {
 /** Opponents as columns name them. */
 export const OPPONENT_NAMES: { readonly [opponent in Opponent]: string } = {
   dense: "dense",
-  random: "random",
+  random: "baseline",
   bestOther: "best other",
 };
 

@@ -29,7 +29,7 @@ Deno.test("renderSweepReport() begins with the verdict, and holds what it can sa
   const [head] = html.split("<section>");
   assertStringIncludes(
     head!,
-    '<p class="verdict">At 30% of queries skipped “learned” is the best online method',
+    '<p class="verdict">At 30% of queries skipped “learned” is the only online method',
   );
   assertStringIncludes(head!, "Better than the random baseline: learned.");
   const files = JSON.parse(html.match(/id="downloads">(.*?)<\/script>/s)![1]!) as {

@@ -2,7 +2,7 @@
  * The conclusion of a sweep or a comparison, in plain words: the best online method of each side, and how it compares
  * with the random baseline.
  */
-import { costOf, excessKeys, formatMetric, lossUnit, readMetric } from "../../eval/metrics.ts";
+import { costOf, excessKeys, formatMetric, type Headline, lossUnit, readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { mean } from "../../mean.ts";
 import { readRecord } from "../../methods/bind/options.ts";
@@ -14,9 +14,16 @@ import type { Matched } from "../../sweep/compare/match.ts";
 import type { ComparedResult } from "../../sweep/compare/verdicts.ts";
 import { BUDGETS, retainedOf, showFraction } from "../../sweep/budgets.ts";
 import { controlFor, seedlessKey } from "../../sweep/compare/controls.ts";
-import { missesRequested } from "../../sweep/summary.ts";
+import { differ, missesRequested } from "../../sweep/summary.ts";
 import type { SweepSummary, Trial } from "../../sweep/trial.ts";
-import { describeRetained, isControl, methodName, trialOptions } from "../trials/trial_label.ts";
+import { observeTrial } from "../../sweep/trials/search.ts";
+import {
+  describeRetained,
+  isControl,
+  methodName,
+  requestedRatios,
+  trialOptions,
+} from "../trials/trial_label.ts";
 import { formatInterval, formatPercent } from "../plots/comparison.ts";
 import { describeUnequal } from "./results.ts";
 
@@ -112,48 +119,154 @@ const SKIPPED = {
 /** The requested ratio in words: `At 50% of queries skipped`. */
 const atRatio = (side: Verdict["side"], asked: number) => `At ${percentOf(asked)} of ${SKIPPED[side]}`;
 
-export function describeVerdicts(verdicts: readonly Verdict[], summary: SweepSummary): string[] {
-  if (verdicts.length === 0) {
-    return ["No online rule reached a requested ratio: nothing to compare."];
-  }
-  const { headline } = findTask(summary.environment.task);
-  const shown = (record: object) => formatMetric(headline, readMetric(record, headline.name));
-  const sentences = verdicts.flatMap(({ side, asked, methods }) => {
-    const [{ method, trial, closed, toBaseline }] = methods as readonly [MethodVerdict, ...MethodVerdict[]];
-    const retained = describeRetained(retainedOf(trial));
-    const says = closed === undefined
-      ? "is the best online method"
-      : `closes ${formatPercent(closed)} of the way from the random baseline to the oracle`;
-    const first = `${atRatio(side, asked)} “${method}” ${says}: ${headline.name} ${shown(trial)}, ` +
-      `dense ${shown(summary.dense)}; ${retained}.`;
-    return toBaseline === undefined
-      ? [
-        first,
-        "No control ran alike: add --method random and oracle, for a random baseline and an upper bound.",
-      ]
-      : [first, listToBaseline(methods.map(({ method, toBaseline }) => [method, toBaseline]))];
-  });
-  return verdicts.some(({ methods }) => methods[0]!.toBaseline !== undefined)
-    ? [
-      ...sentences,
-      "The random baseline is random with the same options. 95% intervals, from standard errors over blocks of the text as " +
-      "if runs were independent; deno task compare pairs them.",
-    ]
-    : sentences;
+/** A method in a headline. */
+interface Headlined {
+  readonly name: string;
+  readonly loss: number;
+  readonly toBaseline: MethodVerdict["toBaseline"];
+  /** Whether its loss differs significantly from the best one's; undefined where that was not tested. */
+  readonly differs: boolean | undefined;
 }
 
-/** `Better than the random baseline: learned; worse: key.` */
-function listToBaseline(methods: readonly (readonly [name: string, MethodVerdict["toBaseline"]])[]): string {
-  const groups = [["better", "better than the random baseline"], ["even", "no significant difference"], [
+/**
+ * The headline about the methods of a side, and how they compare with their random baselines.
+ *
+ * @param methods The best one first; controls are none of them.
+ * @param detail Results of the best one.
+ */
+function describeSide(where: string, methods: readonly Headlined[], detail: string): string[] {
+  const [best, ...others] = methods as readonly [Headlined, ...Headlined[]], { name } = best;
+  const alike = others.filter(({ differs }) => differs === false), count = methods.length;
+  const isWorse = ({ toBaseline }: Headlined) => toBaseline === "worse";
+  const headline = () => {
+    if (methods.every(isWorse)) {
+      return count === 1
+        ? `“${name}” loses more than random`
+        : `all ${count} methods lose more than random, “${name}” the least`;
+    }
+    if (count === 1) return `“${name}” is the only online method`;
+    if (others.every(({ loss }) => loss === best.loss)) {
+      return `no method differs: all ${count} lose the same`;
+    }
+    if (alike.length === others.length) {
+      return `no method differs significantly from “${name}”, which has the smallest loss increase`;
+    }
+    const least = `“${name}” has the smallest loss increase of the online methods, random aside`;
+    return isWorse(best) ? `${least}, but loses more than random` : least;
+  };
+  const some = alike.length === 0 || alike.length === others.length
+    ? []
+    : [`Not significantly different from “${name}”: ${alike.map(({ name }) => name).join(", ")}.`];
+  return [`${where} ${headline()}: ${detail}.`, ...some, ...listToBaseline(methods)];
+}
+
+/** `Better than the random baseline: learned; worse than it: key.`; none where no method has one. */
+function listToBaseline(methods: readonly Pick<Headlined, "name" | "toBaseline">[]): string[] {
+  const groups = [["better", "better than"], ["even", "no significant difference from"], [
     "worse",
-    "worse",
+    "worse than",
   ]] as const;
   const parts = groups.flatMap(([which, words]) => {
-    const names = methods.filter(([, toBaseline]) => toBaseline === which).map(([name]) => name);
-    return names.length === 0 ? [] : [`${words}: ${names.join(", ")}`];
+    const names = methods.filter(({ toBaseline }) => toBaseline === which).map(({ name }) => name);
+    return names.length === 0 ? [] : [[words, names.join(", ")] as const];
   });
-  const text = parts.join("; ");
-  return `${text[0]!.toUpperCase()}${text.slice(1)}.`;
+  if (parts.length === 0) return [];
+  const text = parts.map(([words, names], i) =>
+    `${words} ${i === 0 ? "the random baseline" : "it"}: ${names}`
+  )
+    .join("; ");
+  return [`${text[0]!.toUpperCase()}${text.slice(1)}.`];
+}
+
+/** Warns where the full model has no item right, or all: then no method can lose any, or gain any. */
+export function warnOfDense(task: string, headline: Headline, value: number): string[] {
+  const word = value === 0 ? "lose" : value === 1 ? "gain" : undefined;
+  return !headline.percent || word === undefined ? [] : [
+    `The full model scores ${
+      formatMetric(headline, value)
+    } on ${task}: no method can ${word} an answer there.`,
+  ];
+}
+
+export function describeVerdicts(verdicts: readonly Verdict[], summary: SweepSummary): string[] {
+  const task = findTask(summary.environment.task), { headline } = task;
+  const shown = (record: object) => formatMetric(headline, readMetric(record, headline.name));
+  const detailOf = (trial: Trial) =>
+    `${headline.name} ${shown(trial)}, dense ${shown(summary.dense)}; ${describeRetained(retainedOf(trial))}`;
+  const warning = warnOfDense(task.name, headline, readMetric(summary.dense, headline.name));
+  const searched = findBestOfRange(summary);
+  if (searched !== undefined) {
+    const { trial, count, ratios, objective } = searched;
+    return [
+      `Of ${count} online trials at ${ratios} ratios “${methodName(trial)}” at ${
+        requestedRatios(trial)
+      } has ` +
+      `the lowest ${objective}: ${detailOf(trial)}.`,
+      ...(objective === "loss"
+        ? ["A lower ratio mostly loses less: the Pareto front has the best trial of each cost."]
+        : []),
+      ...warning,
+    ];
+  }
+  if (verdicts.length === 0) {
+    return ["No online rule reached a requested ratio: nothing to compare.", ...warning];
+  }
+  const sentences = verdicts.flatMap(({ side, asked, methods }) => {
+    const [{ trial, closed, toBaseline }] = methods as readonly [MethodVerdict, ...MethodVerdict[]];
+    const way = closed &&
+      `; it closes ${formatPercent(closed)} of the way from the random baseline to the oracle`;
+    const said = describeSide(
+      atRatio(side, asked),
+      methods.map((own) => ({
+        name: own.method,
+        loss: readMetric(own.trial, headline.name),
+        toBaseline: own.toBaseline,
+        differs: differsFrom(trial, own.trial),
+      })),
+      `${detailOf(trial)}${way ?? ""}`,
+    );
+    return toBaseline === undefined
+      ? [
+        ...said,
+        "No control ran alike: add --method random and oracle, for a random baseline and an upper bound.",
+      ]
+      : said;
+  });
+  return [
+    ...sentences,
+    ...warning,
+    ...verdicts.some(({ methods }) => methods[0]!.toBaseline !== undefined)
+      ? [
+        "The random baseline is random with the same options. 95% intervals, from standard errors over blocks of the " +
+        "text as if runs were independent; deno task compare pairs them.",
+      ]
+      : [],
+  ];
+}
+
+/** Whether the losses of two trials differ significantly, block by block; undefined where that is unknown. */
+function differsFrom(best: Trial, other: Trial): boolean | undefined {
+  const task = findTask(best.task), { name } = task.headline;
+  if (readMetric(best, name) === readMetric(other, name)) return false;
+  if (best.lossBlocks === undefined || other.lossBlocks === undefined) return undefined;
+  const interval = differ(task, best.lossBlocks, other.lossBlocks);
+  return interval === undefined || Number.isNaN(interval.low)
+    ? undefined
+    : interval.low > 0 || interval.high < 0;
+}
+
+/**
+ * The best trial of a search that drew ratios from a range, by the search's first objective within its limits.
+ * Undefined where most ratios have several trials: methods are then compared at the highest one.
+ */
+function findBestOfRange({ search, trials }: SweepSummary) {
+  const online = trials.filter((trial) => !trial.nonCausal && !isControl(trial) && !missesRequested(trial));
+  const ratios = Map.groupBy(online, requestedRatios);
+  if (search === undefined || ratios.size <= online.length / 2) return undefined;
+  const { objectives, limits } = search, objective = objectives[0]!;
+  const ranked = online.map((trial) => ({ trial, ...observeTrial({}, trial, objectives, limits) }))
+    .sort((a, b) => a.violation - b.violation || a.values[0]! - b.values[0]!);
+  return { trial: ranked[0]!.trial, count: online.length, ratios: ratios.size, objective };
 }
 
 /** Common budget of matched methods: `At equal KV cache, 63% of the full model (requested: 50% of keys and values),` */
@@ -203,36 +316,55 @@ function toBaselineOf({ toRandom, toProtected }: ComparedMethod, row: ComparedRe
   return interval.high < 0 ? "better" : interval.low > 0 ? "worse" : "even";
 }
 
-/** Summarises the methods of a comparison at its ratio, side by side, in sentences, first the main one. */
-export function describeComparison(comparison: Comparison): string[] {
-  const { methods, environment, results = [] } = comparison, task = findTask(environment.task);
-  const online = listOnline(methods);
-  const rows = new Map(
-    results.filter((row) => row.task === task.name && row.metric === task.headline.name)
-      .map((row) => [row.method, row]),
+/** Whether two methods differ significantly on the comparison's own task; undefined where it has no test of them. */
+function differIn({ pairs = [], environment }: Comparison, a: ComparedMethod, b: ComparedMethod) {
+  if (a.loss === b.loss) return false;
+  const { name } = findTask(environment.task), both = [a.name, b.name];
+  const pair = pairs.find(({ task, asked, method, other }) =>
+    task === name && asked === a.asked && both.includes(method) && both.includes(other)
   );
+  return pair && pair.verdict !== "no significant difference";
+}
+
+/** The best methods of a comparison at its ratio, side by side, and how methods compare with their random baselines. */
+export function describeBest(comparison: Comparison): string[] {
+  const { methods, environment } = comparison, task = findTask(environment.task);
+  const online = listOnline(methods), rows = headlineRows(comparison);
   const sentences = (["query", "key"] as const).flatMap((side) => {
     const asked = highestRatio(online, side);
     const own = online.filter((method) => method.side === side && method.share === asked), [best] = own;
     if (best === undefined) return [];
-    const { name, lossIncrease, closed, retained, matched } = best;
-    const where = matched === undefined ? atRatio(side, asked) : atBudget(side, matched);
+    const { lossIncrease, closed, retained, matched } = best;
     const spent = retained === undefined ? "" : `, ${describeRetained(retained)}`;
     const way = closed && `; it closes ${formatPercent(closed)} of the way from its random to its oracle`;
-    const first = `${where} “${name}” has the smallest loss increase of the causal methods: ` +
-      `${formatInterval(lossIncrease!, 3)} ${lossUnit(task)}${spent}${way ?? ""}.`;
-    const known = own.flatMap((method) => {
-      const toBaseline = toBaselineOf(method, rows.get(method.name));
-      return toBaseline === undefined ? [] : [[method.name, toBaseline] as const];
-    });
-    return known.length === 0 ? [first] : [first, listToBaseline(known)];
+    return describeSide(
+      matched === undefined ? atRatio(side, asked) : atBudget(side, matched),
+      own.map((method) => ({
+        ...{ name: method.name, loss: method.loss, differs: differIn(comparison, best, method) },
+        toBaseline: toBaselineOf(method, rows.get(method.name)),
+      })),
+      `${formatInterval(lossIncrease!, 3)} ${lossUnit(task)}${spent}${way ?? ""}`,
+    );
   });
-  return [
-    ...sentences.length > 0 ? sentences : ["No online method reached the requested ratio."],
-    ...describeBudgets(methods, rows),
-    ...describeItems(comparison),
-  ];
+  return sentences.length > 0 ? sentences : ["No online method reached the requested ratio."];
 }
+
+/** The results of a comparison's own task by its headline metric, by method. */
+function headlineRows({ environment, results = [] }: Comparison): ReadonlyMap<string, ComparedResult> {
+  const { name, headline } = findTask(environment.task);
+  return new Map(
+    results.filter((row) => row.task === name && row.metric === headline.name).map((
+      row,
+    ) => [row.method, row]),
+  );
+}
+
+/** Summarises a comparison in sentences, first the main one. */
+export const describeComparison = (comparison: Comparison): string[] => [
+  ...describeBest(comparison),
+  ...describeBudgets(comparison.methods, headlineRows(comparison)),
+  ...describeItems(comparison),
+];
 
 /** Names the methods with unequal budgets, in words: their differences are not due only to the methods. */
 function describeBudgets(
@@ -284,6 +416,7 @@ function describeItems({ methods, results = [] }: Comparison): string[] {
     return [
       `${name}, ${plural(dense.units, "item")}, dense ${formatMetric(headline, dense.value)}: ` +
       `${told.length === 0 ? "no method differs significantly from the full model" : told.join("; ")}.`,
+      ...warnOfDense(name, headline, dense.value),
       ...(changed === "" ? [] : [
         `Of these ${dense.units} items methods changed few: ${changed}; the others are the full model's.`,
       ]),

@@ -44,12 +44,14 @@ Deno.test("collectVerdicts() holds each rule against controls with its own optio
   const [first, second, third] = describeVerdicts([verdict!], summary);
   assertEquals(
     first,
-    "At 50% of queries skipped “learned” closes 50.0% [44.0%, 56.0%] of the way from the random baseline to the oracle: " +
-      "perplexity 59.67, dense 40.00; retained: queries 75%, pairs 75%, attn FLOPs 60%, KV cache 60%.",
+    "At 50% of queries skipped “learned” has the smallest loss increase of the online methods, random aside: " +
+      "perplexity 59.67, dense 40.00; retained: queries 75%, pairs 75%, attn FLOPs 60%, KV cache 60%; " +
+      "it closes 50.0% [44.0%, 56.0%] of the way from the random baseline to the oracle.",
   );
   assertEquals(
     second,
-    "Better than the random baseline: learned, key; no significant difference: variance inverted; worse: variance.",
+    "Better than the random baseline: learned, key; no significant difference from it: variance inverted; " +
+      "worse than it: variance.",
   );
   assertStringIncludes(third!, "95% intervals");
 });
@@ -65,10 +67,53 @@ Deno.test("collectVerdicts() shares out no way that noise could be", () => {
   assertEquals([rules(0.573), rules(0.572) === undefined], [undefined, false]);
 });
 
+Deno.test("describeVerdicts() names no winner among trials that tie, nor where random is better", () => {
+  const first = (...trials: ReturnType<typeof trial>[]) => {
+    const summary = makeSummary([trial({ fusion: "random" }, 0.5), ...trials]);
+    return describeVerdicts(collectVerdicts(summary), summary)[0]!.replace(/: perplexity.*/, "");
+  };
+  assertEquals(
+    first(trial({ fusion: "key" }, 0.4), trial({ fusion: "mean" }, 0.4)),
+    "At 50% of queries skipped no method differs: all 2 lose the same",
+  );
+  assertEquals(
+    first(trial({ fusion: "key" }, 0.7), trial({ fusion: "mean" }, 0.8)),
+    "At 50% of queries skipped all 2 methods lose more than random, “key” the least",
+  );
+  // Block by block the losses of two made-up trials differ by the same; here every second block differs the other way.
+  const apart = trial({ fusion: "mean" }, 0.41), { sums, sizes } = apart.lossBlocks!;
+  const unsure = {
+    ...apart,
+    lossBlocks: { sums: sums.map((sum, i) => sum + (i % 2 === 0 ? 9 : -9)), sizes },
+  };
+  assertEquals(
+    first(trial({ fusion: "key" }, 0.4), unsure),
+    "At 50% of queries skipped no method differs significantly from “key”, which has the smallest loss increase",
+  );
+});
+
+Deno.test("describeVerdicts() names a search's best trial where every trial has a ratio of its own", () => {
+  const trials = [0.2, 0.31, 0.42, 0.53].map((pruneRatio) =>
+    trial({ fusion: "key", pruneRatio }, pruneRatio)
+  );
+  const summary = makeSummary(trials);
+  const search = { objectives: ["loss"], limits: { pairs: 0.8 } } as unknown as NonNullable<
+    typeof summary.search
+  >;
+  const searched = { ...summary, search };
+  const [first, second] = describeVerdicts(collectVerdicts(searched), searched);
+  assertStringIncludes(
+    first!,
+    "Of 4 online trials at 4 ratios “key” at 0.2 has the lowest loss: perplexity 48.86, dense",
+  );
+  assertStringIncludes(second!, "Pareto front");
+  assertStringIncludes(describeVerdicts(collectVerdicts(summary), summary)[0]!, "At 53% of queries skipped");
+});
+
 Deno.test("describeVerdicts() says what is missing", () => {
   const alone = makeSummary([trial({ fusion: "learned" }, 0.4)]);
   assertEquals(describeVerdicts(collectVerdicts(alone), alone), [
-    "At 50% of queries skipped “learned” is the best online method: perplexity 59.67, dense 40.00; retained: queries 75%, " +
+    "At 50% of queries skipped “learned” is the only online method: perplexity 59.67, dense 40.00; retained: queries 75%, " +
     "pairs 75%, attn FLOPs 60%, KV cache 60%.",
     "No control ran alike: add --method random and oracle, for a random baseline and an upper bound.",
   ]);
@@ -130,18 +175,56 @@ Deno.test("describeComparison() names the best causal method, and which ones bea
     method("key", 2.2),
   ];
   assertEquals(compare(methods), [
-    "At 50% of queries skipped “learned” has the smallest loss increase of the causal methods: +0.500 [0.400, 0.600] nats per " +
+    "At 50% of queries skipped “learned” has the smallest loss increase of the online methods, random aside: +0.500 [0.400, 0.600] nats per " +
     "token, retained: queries 50%, pairs 25%, attn FLOPs 75%, KV cache 60%; it closes 50.0% [40.0%, 60.0%] of the way from its random to its oracle.",
-    "Better than the random baseline: learned; no significant difference: variance; worse: key.",
-    "At 50% of keys and values evicted, and every attention computed, “keys” has the smallest loss increase of the causal " +
-    "methods: +0.100 [0.000, 0.200] nats per token, retained: queries 50%, pairs 25%, attn FLOPs 75%, KV cache 60%.",
+    "Better than the random baseline: learned; no significant difference from it: variance; worse than it: key.",
+    "At 50% of keys and values evicted, and every attention computed, “keys” is the only online method: " +
+    "+0.100 [0.000, 0.200] nats per token, retained: queries 50%, pairs 25%, attn FLOPs 75%, KV cache 60%.",
     "Better than the random baseline: keys.",
   ]);
   assertEquals(compare([method("key", 2.2, { toRandom: null })]), [
-    "At 50% of queries skipped “key” has the smallest loss increase of the causal methods: +1.200 [1.100, 1.300] nats per " +
+    "At 50% of queries skipped “key” is the only online method: +1.200 [1.100, 1.300] nats per " +
     "token, retained: queries 50%, pairs 25%, attn FLOPs 75%, KV cache 60%.",
   ]);
   assertStringIncludes(compare(methods.slice(0, 2))[0]!, "No online method reached");
+  const said = (
+    fusions: readonly [fusion: string, loss: number, toRandom: number][],
+    pairs: readonly (readonly [method: string, other: string, verdict: string])[] = [],
+  ) => {
+    const ran = fusions.map(([fusion, loss, less]) => method(fusion, loss, { toRandom: interval(less) }));
+    const tested = pairs.map(([method, other, verdict]) => ({ task: "perplexity", method, other, verdict }));
+    const comparison = { methods: [method("dense", 1), ...ran], environment, pairs: tested };
+    return describeComparison(comparison as unknown as Comparison)
+      .map((line) => line.replace(/: \+.*/, "").replace("At 50% of queries skipped ", ""));
+  };
+  const even = "no significant difference";
+  assertEquals(said([["key", 1, 0], ["mean", 1, 0], ["value", 1, 0]]), [
+    "no method differs: all 3 lose the same",
+    "No significant difference from the random baseline: key, mean, value.",
+  ]);
+  const close = [["key", 1.1, 0], ["mean", 1.2, 0], ["value", 1.9, 0.5]] as const;
+  const worse = ["value", "key", "worse"] as const;
+  assertEquals(
+    said([...close.map((own) => [...own] as [string, number, number])], [["mean", "key", even], worse]),
+    [
+      "“key” has the smallest loss increase of the online methods, random aside",
+      "Not significantly different from “key”: mean.",
+      "No significant difference from the random baseline: key, mean; worse than it: value.",
+    ],
+  );
+  assertEquals(
+    said([["key", 1.1, 0], ["mean", 1.2, 0]], [["mean", "key", even]])[0],
+    "no method differs significantly from “key”, which has the smallest loss increase",
+  );
+  assertEquals(said([["key", 1.5, 0.5], ["mean", 1.6, 0.6]], [["mean", "key", "worse"]]), [
+    "all 2 methods lose more than random, “key” the least",
+    "Worse than the random baseline: key, mean.",
+  ]);
+  assertEquals(said([["key", 1.5, 0.5]])[0], "“key” loses more than random");
+  assertEquals(
+    said([["key", 1.5, 0.5], ["mean", 1.6, -0.6]])[0],
+    "“key” has the smallest loss increase of the online methods, random aside, but loses more than random",
+  );
 });
 
 Deno.test("describeComparison() takes its verdicts from the results, says whose budgets are unequal, and what items say", () => {
@@ -218,12 +301,20 @@ Deno.test("describeComparison() takes its verdicts from the results, says whose 
     ],
   };
   assertEquals(describeComparison(comparison as unknown as Comparison), [
-    "At equal KV cache, 60% of the full model (requested: 50% of keys and values), “keys” has the smallest loss increase of the causal " +
-    "methods: +0.050 [0.040, 0.060] nats per token, retained: queries 100%, pairs 70%, attn FLOPs 90%, KV cache 60%.",
-    "No significant difference: keys, snapkv; worse: tova.",
+    "At equal KV cache, 60% of the full model (requested: 50% of keys and values), “keys” has the smallest loss increase of the online " +
+    "methods, random aside: +0.050 [0.040, 0.060] nats per token, retained: queries 100%, pairs 70%, attn FLOPs 90%, KV cache 60%.",
+    "No significant difference from the random baseline: keys, snapkv; worse than it: tova.",
     "No ratio gives them the budget of the others, so they ran at the one asked for: tova (KV cache 60%, not 60%).",
     "Compared at unequal budgets: tova to keys (KV cache +16 points).",
     "piqa, 50 items, dense 74.0%: worse than the full model: snapkv.",
     "Of these 50 items methods changed few: keys 4; the others are the full model's.",
   ]);
+  const [none, all] = [0, 1].map((value) =>
+    describeComparison(
+      { ...comparison, results: [row("dense", "piqa", "acc", { value })] } as unknown as Comparison,
+    )
+      .at(-1)
+  );
+  assertEquals(none, "The full model scores 0.0% on piqa: no method can lose an answer there.");
+  assertEquals(all, "The full model scores 100.0% on piqa: no method can gain an answer there.");
 });
