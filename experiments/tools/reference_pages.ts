@@ -157,7 +157,6 @@ const TOOLS = [
   "doctor",
   "release",
   "coverage",
-  "soak",
   "bench",
   "bench_gpu",
   "test_gpu",

@@ -24,7 +24,7 @@ const HELPS = [
     "table",
   ],
   ...["bench", "bench:gpu", "test:gpu", "pack:gpu", "notebooks", "lab", "build", "mutants", "digest"],
-  ...["check", "size", "verified", "docs", "doctor", "release", "coverage", "soak"],
+  ...["check", "size", "verified", "docs", "doctor", "release", "coverage"],
 ];
 
 const SMALL = "--context 48 --tokens 96 --warmup 8 --threads 1 --out TMP/";
