@@ -92,6 +92,57 @@ int main(void) {
     ]);
   }));
 
+Deno.test({
+  ...unless(
+    lackOfPython(["numpy"]),
+    "filter.py decides alike for every float type and memory order, and refuses the rest",
+  ),
+  fn: () =>
+    withKit((folder) =>
+      runPython(
+        "-c",
+        `import sys
+sys.path.insert(0, ${JSON.stringify(folder)})
+import numpy as np
+from filter import Layer, Library, make_spec
+library = Library()
+draw = np.random.default_rng(0)
+keys, values, queries = draw.normal(size=(3, 96, 3, 8)).astype(np.float32)
+layer = lambda: Layer(library, make_spec(3, 8, layer=1, skip_ratio=0.5))
+keep, columns, out = layer().feed(keys, values, queries)
+assert 0 < keep.sum() < len(keep)
+wide = [x.astype(np.float64) for x in (keys, values, queries)]
+strided = [x.transpose(1, 0, 2).copy().transpose(1, 0, 2) for x in (keys, values, queries)]
+assert not strided[0].flags.c_contiguous
+for given in (wide, strided):
+    assert (layer().decide(*given[:2])[0] == keep).all()
+    found = layer().feed(*given)
+    assert (found[0] == keep).all() and (found[2] == out).all()
+def refused(call, expected):
+    try:
+        call()
+    except ValueError as error:
+        assert str(error) == expected, str(error)
+    else:
+        assert False, "no error for: " + expected
+refused(lambda: layer().decide(keys[:, :2], values), 'Cannot use "keys": found shape [96, 2, 8], expected [n, 3, 8]')
+refused(lambda: layer().decide(keys, values[:5]), 'Cannot use "values": found shape [5, 3, 8], expected [96, 3, 8]')
+refused(lambda: layer().decide(keys.astype(int), values), 'Cannot use "keys": found numbers of type int64, expected floats')
+refused(lambda: layer().feed(keys, values, queries[:5]), 'Cannot use "queries": found shape [5, 3, 8], expected [96, n, 8]')
+names = "variance, mean, static, key, value, min, max, product, random"
+refused(lambda: make_spec(3, 8, fusion="varianec"), f'Cannot use fusion "varianec": expected one of {names}')
+try:
+    make_spec(3, 8, skipratio=0.5)
+except ValueError as error:
+    assert str(error).startswith('Cannot use option "skipratio": expected one of layer, heads, '), str(error)
+else:
+    assert False, "no error for an unknown option"
+library.close()
+`,
+      )
+    ),
+});
+
 Deno.test(`filter.c and filter.py decide 100 ${AGREE}`, () => compareExamples(5));
 testSlow(`filter.c and filter.py decide 1,000 ${AGREE}`, () => compareExamples(50));
 

@@ -41,7 +41,8 @@ class Buffer(ctypes.Structure):
 
     @classmethod
     def of(cls, array):
-        assert array.flags.c_contiguous
+        if not array.flags.c_contiguous:
+            raise ValueError(f"Cannot use an array of strides {array.strides}: expected a contiguous one (np.ascontiguousarray)")
         return cls(array.ctypes.data, array.nbytes)
 
 
@@ -65,10 +66,27 @@ Spec = STRUCTS["tkf_filter_spec"]
 def make_spec(kv_heads, head_dim, layer=0, **options):
     """A layer's options: names as in docs/reference/options.md with underscores, such as skip_ratio; choices by name."""
     numbers = {**DEFAULTS, **options, "layer": layer, "heads": kv_heads, "kv_heads": kv_heads, "head_dim": head_dim}
+    known = [name for name, _ in Spec._fields_]
+    for name in options:
+        if name not in known:
+            raise ValueError(f'Cannot use option "{name}": expected one of {", ".join(known)}')
     for name, choices in {"fusion": FUSION, "threshold": THRESHOLD, "anchor": ANCHOR, "absorb": ABSORB}.items():
         if isinstance(numbers.get(name), str):
+            if numbers[name] not in choices:
+                raise ValueError(f'Cannot use {name} "{numbers[name]}": expected one of {", ".join(choices)}')
             numbers[name] = choices.index(numbers[name])
     return Spec(**numbers)
+
+
+def rows_of(name, array, shape):
+    """An array of floats as contiguous float32. @param shape Its sizes; None = any"""
+    array = np.asarray(array)
+    if array.dtype.kind != "f":
+        raise ValueError(f'Cannot use "{name}": found numbers of type {array.dtype}, expected floats')
+    if array.ndim != len(shape) or any(size not in (None, found) for size, found in zip(shape, array.shape)):
+        expected = ", ".join("n" if size is None else str(size) for size in shape)
+        raise ValueError(f'Cannot use "{name}": found shape {list(array.shape)}, expected [{expected}]')
+    return np.ascontiguousarray(array, np.float32)
 
 
 def find_library():
@@ -136,8 +154,14 @@ class Layer:
         rows = np.zeros((0, spec.kv_heads, spec.head_dim), np.float32)
         self.kept = self.recent = (rows, rows, np.zeros(0, np.int32))
 
+    def rows(self, keys, values):
+        """Keys and values of new tokens as contiguous float32, [n, kv_heads, d] each."""
+        keys = rows_of("keys", keys, (None, self.spec.kv_heads, self.spec.head_dim))
+        return keys, rows_of("values", values, keys.shape)
+
     def decide(self, keys, values):
-        """Decides new tokens by keys and values [n, kv_heads, d], f32: keep u8 [n], and the columns by name."""
+        """Decides new tokens by keys and values [n, kv_heads, d]: keep u8 [n], and the columns by name."""
+        keys, values = self.rows(keys, values)
         count = len(keys)
         keep, columns, taken = np.zeros(count, np.uint8), np.zeros((len(COLUMNS), count)), np.zeros(1, np.int64)
         states = STRUCTS["tkf_filter_states"](**{name: Buffer.of(array) for name, array in self.state.items()})
@@ -147,6 +171,8 @@ class Layer:
 
     def feed(self, keys, values, queries):
         """Decides new tokens, and computes attention of those that are kept; that of others is 0."""
+        keys, values = self.rows(keys, values)
+        queries = rows_of("queries", queries, (len(keys), None, self.spec.head_dim))
         keep, columns = self.decide(keys, values)
         positions = np.arange(self.seen, self.seen + len(keys), dtype=np.int32)
         visible = self.recent[2] >= self.seen - self.spec.recent
