@@ -47,7 +47,7 @@ export async function runGeneration(
   { name, tokenizer, signal, onPrompt, onText, ...options }: RunOptions,
 ): Promise<GeneratedText> {
   const sequence = model.start(pruner), steps = generateTokens(model, sequence, prompt, options);
-  const decoder = new TextDecoder("utf-8", { ignoreBOM: true }), ids: number[] = [];
+  const decoder = tokenizer.decodeStream(prompt), ids: number[] = [];
   const times = { prompt: 0, token: 0 };
   let text = "", ended: GeneratedText["ended"] = "length";
   const add = (piece: string) => {
@@ -63,7 +63,7 @@ export async function runGeneration(
       else {
         ids.push(step.id);
         if (step.isEnd) ended = "stop";
-        add(decoder.decode(tokenizer.bytes(step.id), { stream: true }));
+        add(decoder.next(step.id));
       }
       await yieldToEventLoop();
       if (signal.aborted && !(step.kind === "token" && step.isEnd)) {
@@ -71,7 +71,7 @@ export async function runGeneration(
         break;
       }
     }
-    add(decoder.decode());
+    add(decoder.end());
     const { length, keep, kvKeep } = sequence, usage = sequence.usage();
     return {
       ...{ name, promptTokens: prompt.length, ids, text, ended, usage, pruner, length, keep, kvKeep },

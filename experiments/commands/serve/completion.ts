@@ -60,7 +60,7 @@ export async function* complete(
   const seed = BigInt.asUintN(64, BigInt(samplingSeed) + BigInt(index));
   const sampler = new Sampler({ ...request.sampling, samplingSeed: seed });
   const endIds = request.ignoreEnd ? new Set<number>() : tokenizer.endIds;
-  const decoder = new TextDecoder("utf-8", { ignoreBOM: true }), gate = new StopGate(request.stop);
+  const decoder = tokenizer.decodeStream(prompt), gate = new StopGate(request.stop);
   const scoresPrompt = echo && logprobs !== undefined;
   const ofPrompt: ScoredToken[] = scoresPrompt ? [{ id: prompt[0]!, logProbability: null, top: [] }] : [];
   const scorePiece: PromptSight = (hidden, fed) => {
@@ -78,8 +78,8 @@ export async function* complete(
       sampler.accept([id]);
       const tokens = logprobs === undefined ? [] : [scoreToken(logits, id, logprobs)];
       const isLast = isEnd || made === maxTokens;
-      const bytes = isEnd ? new Uint8Array(0) : tokenizer.bytes(id);
-      const { text, isStop } = gate.pass(decoder.decode(bytes, { stream: !isLast }), isLast);
+      const said = (isEnd ? "" : decoder.next(id)) + (isLast ? decoder.end() : "");
+      const { text, isStop } = gate.pass(said, isLast);
       if (text !== "" || tokens.length > 0) yield { text, tokens };
       if (isEnd || isStop) {
         finish = "stop";

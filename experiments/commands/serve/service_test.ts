@@ -12,9 +12,16 @@ import { Service } from "./service.ts";
 
 const loaded = await loadModel("tiny", await openCpu({ build: true, threads: 1 }));
 let made = 0, onToken = () => {};
-/** Counts the tokens that are written, and calls `onToken` after each. */
-const tokenizer = watched(loaded.tokenizer, (name) => {
-  if (name === "bytes") made++, onToken();
+/** Counts the tokens that are written, and calls `onToken` before each. */
+const tokenizer = new Proxy(loaded.tokenizer, {
+  get(target, name) {
+    const value = target[name as keyof Tokenizer];
+    if (name !== "decodeStream") return typeof value === "function" ? value.bind(target) : value;
+    return (before: Int32Array) => {
+      const stream = target.decodeStream(before);
+      return { ...stream, next: (id: number) => (made++, onToken(), stream.next(id)) };
+    };
+  },
 });
 /** Sequences of each step of several. */
 const steps: number[] = [];

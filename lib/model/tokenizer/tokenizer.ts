@@ -143,8 +143,39 @@ export class Tokenizer {
    * @throws {RangeError} If an id is not in the vocabulary.
    */
   decode(ids: ArrayLike<number>): string {
-    const text = this.texts(ids).join("");
-    return this.#scheme.addsSpace && text.startsWith(" ") ? text.slice(1) : text;
+    const stream = this.decodeStream();
+    return Array.from(ids, (id) => stream.next(id)).join("") + stream.end();
+  }
+
+  /**
+   * The text of ids that come one by one. `next(id)` is the text that a token completes; it is empty as long as a character
+   * lacks bytes. `end()` is the rest: U+FFFD for a character that was not completed. Joined they equal {@linkcode decode}.
+   *
+   * @param before Ids of the text that the stream continues, such as a prompt: then a space in front belongs to the text.
+   * @throws {RangeError} If an id is not in the vocabulary.
+   *
+   * @example
+   * ```ts
+   * import { loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
+   * const { tokenizer } = await loadModel("tiny", new ReferenceBackend());
+   * const stream = tokenizer.decodeStream();
+   * let text = "";
+   * for (const id of tokenizer.encode("The sea 🦜 is calm.")) text += stream.next(id);
+   * console.assert(text + stream.end() === "The sea 🦜 is calm.");
+   * ```
+   */
+  decodeStream(before: ArrayLike<number> = []): { next(id: number): string; end(): string } {
+    const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+    let isFirst = this.#scheme.addsSpace && !Array.from(before).some((id) => this.bytes(id).length > 0);
+    const show = (text: string) => {
+      const shown = isFirst && text.startsWith(" ") ? text.slice(1) : text;
+      isFirst &&= text === "";
+      return shown;
+    };
+    return {
+      next: (id) => show(decoder.decode(this.bytes(id), { stream: true })),
+      end: () => show(decoder.decode()),
+    };
   }
 
   /**

@@ -183,6 +183,31 @@ function mergeByDefinition(
   );
 }
 
+Deno.test("Tokenizer.decodeStream() joins to decode(), from the start and behind a prompt, and holds unfinished characters", async () => {
+  for (const tokenizer of [Tokenizer.fromGguf(await readTiny()), Tokenizer.fromGguf(await readSmollm())]) {
+    for (const text of ["The sea 🦜 日本 is calm.", "  two", "\n x", ""]) {
+      const ids = tokenizer.encode(text), stream = tokenizer.decodeStream();
+      const pieces = Array.from(ids, (id) => stream.next(id));
+      assertEquals(pieces.join("") + stream.end(), text);
+      assert(pieces.every((piece) => !piece.includes("\ufffd")));
+      for (let cut = 0; cut <= ids.length; cut++) {
+        const prompt = ids.subarray(0, cut),
+          after = tokenizer.decodeStream(prompt),
+          shown = tokenizer.decode(prompt);
+        if (shown.endsWith("\ufffd")) continue; // a character is cut
+        const rest = Array.from(ids.subarray(cut), (id) => after.next(id)).join("") + after.end();
+        assertEquals(shown + rest, text);
+      }
+    }
+  }
+  const tiny = Tokenizer.fromGguf(await readTiny()),
+    ids = tiny.encode("🦜", { bos: false }),
+    stream = tiny.decodeStream();
+  assertEquals(ids.subarray(0, -1).reduce((text, id) => text + stream.next(id), ""), "");
+  assertEquals(stream.end(), tiny.decode(ids.subarray(0, -1)));
+  assertThrows(() => tiny.decodeStream().next(-1), RangeError, "Cannot use token -1");
+});
+
 Deno.test("Tokenizer.decode(), piece() and bytes() show single tokens", async () => {
   const tiny = Tokenizer.fromGguf(await readTiny()), smollm = Tokenizer.fromGguf(await readSmollm());
   assertEquals([tiny.piece(1), tiny.piece(13), tiny.piece(540)], ["<s>", "<0x0A>", "\u2581It"]);
