@@ -1,5 +1,6 @@
 /** Which layers retrieve: how much a layer's output needs keys that are neither among the first ones nor recent. */
 import { expectInteger } from "../errors.ts";
+import { firstOutcome } from "../filter/outcome.ts";
 import { mean } from "../mean.ts";
 import { drawIds, headScores, repeatIds } from "./head_probe.ts";
 import { definePruner, type Outcomes, type Pruner, type PrunerContext } from "../methods/protocol/pruner.ts";
@@ -85,7 +86,8 @@ function headNorms(
  *
  * @param loaded A model with its tokenizer.
  * @param options.seed Seed of the ids, an integer from 0 on; default 0.
- * @param options.ids Ids to read twice, 65 to 255 of them; default: 128 random ones.
+ * @param options.ids Ids to read twice, 104 to 255 of them: with fewer, the first tokens of the second reading have no keys
+ * between the first and the recent ones. Default: 128 random ones.
  * @throws {RangeError} If the seed is none, the ids are too few or too many, or every layer has a sliding window.
  *
  * @example
@@ -102,11 +104,9 @@ export function findRetrievalLayers(
   { seed = 0, ids: given }: { readonly seed?: number; readonly ids?: ArrayLike<number> } = {},
 ): RetrievalLayers {
   expectInteger("seed", seed, 0);
-  const count = given?.length ?? PROBE.tokens;
-  if (count <= PROBE.recent || 2 * count >= FEED_ROWS) {
-    throw new RangeError(
-      `Cannot probe with ${count} ids: expected more than ${PROBE.recent} and fewer than ${FEED_ROWS / 2}`,
-    );
+  const count = given?.length ?? PROBE.tokens, least = firstOutcome({ ...PROBE, substitute: "local" });
+  if (count < least || 2 * count >= FEED_ROWS) {
+    throw new RangeError(`Cannot probe with ${count} ids: expected ${least} to ${FEED_ROWS / 2 - 1}`);
   }
   const ids = given === undefined
     ? drawIds(tokenizer, { ...PROBE, copies: 2, seed })

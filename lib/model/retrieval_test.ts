@@ -45,14 +45,14 @@ Deno.test("findRetrievalLayers() reads given ids twice: those that it draws give
   const { scores } = findRetrievalLayers(loaded), own = drawIds(loaded.tokenizer, { tokens: 128, copies: 1 });
   const ids = own.slice(own.length - 128);
   assertEquals(findRetrievalLayers(loaded, { ids }).scores, scores);
-  const { probe, losses } = findRetrievalLayers(loaded, { ids: ids.slice(0, 65) });
-  assertEquals(probe.tokens, 65);
+  const { probe, losses } = findRetrievalLayers(loaded, { ids: ids.slice(0, 104) });
+  assertEquals(probe.tokens, 104);
   assert(losses[0] - losses[1] < 1);
-  for (const count of [64, 256]) {
+  for (const count of [65, 96, 103, 256]) {
     assertThrows(
       () => findRetrievalLayers(loaded, { ids: Array(count).fill(5) }),
       RangeError,
-      `with ${count} ids`,
+      `Cannot probe with ${count} ids: expected 104 to 255`,
     );
   }
 });
@@ -72,8 +72,15 @@ Deno.test("findRetrievalLayers() probes the layers without a sliding window, and
   );
 });
 
-Deno.test("findRetrievalLayers() scores each KV head by what its part of the output projection adds", () => {
-  const { heads, scores } = findRetrievalLayers(loaded), { numKvHeads, numHeads, headDim } = loaded.config;
+for (const count of [104, 128]) {
+  Deno.test(`findRetrievalLayers() scores each KV head by what its part of the output projection adds, ${count} ids`, () =>
+    scoreHeads(count));
+}
+
+function scoreHeads(count: number) {
+  const ids = drawIds(loaded.tokenizer, { tokens: count, copies: 1 }).slice(-count);
+  const { heads, scores } = findRetrievalLayers(loaded, { ids }),
+    { numKvHeads, numHeads, headDim } = loaded.config;
   assertEquals(heads.map(({ length }) => length), Array(10).fill(numKvHeads));
   const { model } = loaded, { o, ...others } = model.weights.layers[0]!;
   for (let head = 0; head < numKvHeads; head++) {
@@ -88,12 +95,12 @@ Deno.test("findRetrievalLayers() scores each KV head by what its part of the out
     const alone = findRetrievalLayers({
       ...loaded,
       model: model.alike(model.config, { ...model.weights, layers }),
-    });
+    }, { ids });
     assertAlmostEquals(alone.scores[0]! / heads[0]![head]!, 1, 1e-3);
     assertAlmostEquals(alone.heads[0]![head]! / heads[0]![head]!, 1, 1e-3);
   }
   assert(scores[0]! <= numKvHeads * heads[0]!.reduce((a, b) => a + b, 0));
-});
+}
 
 Deno.test("retrievalOf() probes a model once, and believes what was kept of the same probe alone", async () => {
   const fresh = async () => await loadModel("tiny", backend);

@@ -14,7 +14,7 @@ import { readVersion } from "../../../lib/version.ts";
 import { writeWhole } from "../../commands/cli/files.ts";
 import type { PlainTable } from "../../commands/cli/output/table.ts";
 
-const SEEDS = [0, 1, 2, 3, 4], LENGTHS = [96, 128, 192, 255], TEXT_LENGTHS = [128, 255];
+const SEEDS = [0, 1, 2, 3, 4], LENGTHS = [104, 128, 192, 255], TEXT_LENGTHS = [128, 255];
 /** Characters of a text from which the ids of its probes come, one after the other. */
 const TEXT_FROM = 300_000, TEXT_PROBES = 3;
 
