@@ -94,8 +94,8 @@ testOnGpu("a graph runs when it is launched, and a failed recording leaves the s
     assertThrows(() => memory.capture(() => context.reserve(2 ** (31 + round))), KernelError);
     memory.synchronize();
     context.synchronize();
-    const gate = backend.upload(hostTensor("f32", [2], Float32Array.of(0, 1))),
-      out = backend.alloc("f32", [2]);
+    const gate = backend.upload(hostTensor("f32", [1, 2], Float32Array.of(0, 1))),
+      out = backend.alloc("f32", [1, 2]);
     backend.swiglu(gate, gate, out); // a launch after a failure is not taken for failed
     assert(Math.abs(f32Data(backend.read(out))[1]! - 0.7310586) < 1e-6);
     graph.launch();

@@ -67,7 +67,7 @@ static __global__ void __launch_bounds__(kThreads) starts_kernel(ScanArguments a
   for (int64_t j = 1; j * a.tile < plan.count; j++) {
     anchor = tile_decay(a, plan.before, j - 1, power) * anchor + added;
     float* next = at + j * 2 * a.size;
-    added = *next;  // of the last tile: not there, and not used
+    if ((j + 1) * a.tile < plan.count) added = *next;  // nothing follows the last tile
     *next = static_cast<float>(anchor);
   }
 }

@@ -172,7 +172,7 @@ testOnDevice("linear() of kept slots is recorded once and reads the list anew ea
   const { backend } = device, { memory } = backend;
   for (const [dtype, batch] of [["q8_0", 4], ["f16", 33], ["f32", 33]] as const) {
     const c = { dtype, rows: batch, n: 9, k: 96 }, { x, weight } = prepare(c, 7);
-    const decisions = decisionsOf(device, batch, [], batch);
+    const every = Array.from({ length: batch }, (_, i) => i), decisions = decisionsOf(device, batch, every);
     const xOn = device.on(x), weightOn = device.on(weight), out = device.empty(batch, c.n);
     backend.linear(xOn, weightOn, out, decisions); // makes room in the workspace
     using graph = backend.record(() => backend.linear(xOn, weightOn, out, decisions));
