@@ -54,15 +54,20 @@ export const ACC_GREEDY: ItemMetric = {
   of: ({ gold }, { greedy }) => greedy[gold] ? 1 : 0,
 };
 
-/** Fraction of the wanted texts that are in the greedy continuation, as in RULER's string_match_all. */
+/**
+ * Fraction of the wanted texts that are in the greedy continuation, as whole words. RULER's string_match_all also takes
+ * parts of words; here some words are pairs of others.
+ */
 export const FOUND: ItemMetric = {
   ...SHARE,
   name: "found",
   label: "found",
   help: "fraction of an item's answers that greedy decoding names",
   of: ({ sought }, { generated }) => {
-    const text = generated!.toLowerCase(), { answers } = sought!;
-    return answers.filter((answer) => text.includes(answer.toLowerCase())).length / answers.length;
+    const { answers } = sought!;
+    const isNamed = (answer: string) =>
+      new RegExp(`(?<![\\p{L}\\p{N}])${RegExp.escape(answer)}(?![\\p{L}\\p{N}])`, "iu").test(generated!);
+    return answers.filter(isNamed).length / answers.length;
   },
 };
 

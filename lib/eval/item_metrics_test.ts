@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { ACC, ACC_GREEDY, ACC_NORM, GREEDY_DISTANCES, ITEM_PERPLEXITY } from "./item_metrics.ts";
+import { ACC, ACC_GREEDY, ACC_NORM, FOUND, GREEDY_DISTANCES, ITEM_PERPLEXITY } from "./item_metrics.ts";
 import { requestOf } from "./item.ts";
 
 const [first, ...rest] = ["yes", "no", "perhaps not"].map((choice) => requestOf("Is it?", choice));
@@ -13,6 +13,15 @@ Deno.test("acc takes the likeliest choice, acc_norm the likeliest a character; o
   const equal = { ...found, logLikelihoods: [-3, -2, -2] };
   assertEquals([0, 1, 2].map((gold) => ACC.of(item(gold), equal)), [0, 1, 0]);
   assertEquals([ITEM_PERPLEXITY.of(item(2), found), ITEM_PERPLEXITY.fromMean!(0)], [11, 1]);
+});
+
+Deno.test("found counts answers that are whole words, in any order and case", () => {
+  const sought = { answers: ["apple", "Bank", "v.1", "日本"] };
+  const found = (generated: string) =>
+    FOUND.of({ ...item(0), sought } as never, { logLikelihoods: [], greedy: [], generated } as never);
+  assertEquals(found("1. applebank 2. banks 3. v21, v.12"), 0);
+  assertEquals(found(" BANK, 2. apple;"), 0.5);
+  assertEquals(found("v.1\n日本."), 0.5);
 });
 
 Deno.test("distances in greedy decoding: place by place, and up to the first token that differs", () => {
