@@ -211,7 +211,12 @@ Deno.test("readModelConfig() refuses what it does not know in a config.json, and
       "found 3 of the 8 values of a head",
     ],
     ["llama", rope({ rope_type: "default", partial_rotary_factor: 0.1 }), "found 0 of the 8 values"],
-    ["llama", rope({ rope_type: "default", partial_rotary_factor: 1.5 }), "found 12 of the 8 values"],
+    ["llama", { partial_rotary_factor: 0.5 }, '"partial_rotary_factor": found 4 of the 8 values of a head'],
+    [
+      "qwen3",
+      rope({ rope_type: "default", partial_rotary_factor: 0.5 }),
+      "found 8 of the 16 values of a head",
+    ],
     ["phi3-short", rope({ rope_type: "longrope", short_factor: [1], long_factor: [1] }), "found 1 numbers"],
     [
       "phi3-short",

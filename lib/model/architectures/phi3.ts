@@ -22,7 +22,7 @@ export const phi3: Architecture = {
     ],
   },
   readConfig(reader) {
-    const config = readSizes(reader, { needsOriginal: true });
+    const config = readSizes(reader, { needsOriginal: true, turnsPart: true });
     return { ...config, ...readEveryWindow(reader, config.numLayers) };
   },
   layerTensors(config) {

@@ -24,6 +24,8 @@ const PLACE = {
   defaultTheta: THETA,
   /** Whether the length of the first training must be next to the other sizes: without it transformers takes its own. */
   needsOriginal: false,
+  /** Whether a config.json may turn a part of each head: for other models transformers turns whole ones all the same. */
+  turnsPart: false,
 };
 
 export type RopePlace = Partial<typeof PLACE>;
@@ -34,7 +36,10 @@ export function readRope(reader: ConfigReader, headDim: number, place: RopePlace
 }
 
 export function readHfRope(reader: ConfigReader, headDim: number, place: RopePlace): RopeConfig {
-  const { parameters, older, ignoresScaling, defaultTheta, needsOriginal } = { ...PLACE, ...place };
+  const { parameters, older, ignoresScaling, defaultTheta, needsOriginal, turnsPart } = {
+    ...PLACE,
+    ...place,
+  };
   const trained = reader.size("max_position_embeddings");
   const at = reader.has(`${parameters}rope_type`) || reader.has(`${parameters}rope_theta`)
     ? parameters
@@ -44,6 +49,9 @@ export function readHfRope(reader: ConfigReader, headDim: number, place: RopePla
   const dims = Math.trunc(headDim * reader.positive(partial, 1));
   if (dims % 2 !== 0 || dims < 2 || dims > headDim) {
     throw reader.error(partial, `found ${dims} of the ${headDim} values of a head, expected an even number`);
+  }
+  if (dims < headDim && !turnsPart) {
+    throw reader.error(partial, `found ${dims} of the ${headDim} values of a head, expected all of them`);
   }
   const rope = { theta, ...(dims < headDim && { dims }) };
   const typeKey = reader.has(`${at}rope_type`) ? `${at}rope_type` : `${at}type`;
