@@ -121,6 +121,14 @@ for (const { name, heads } of METHODS) {
       RangeError,
       `Cannot evict by "${name}" without scores of KV heads`,
     );
+    const other = { ...model.config, retrieval: [1, 0, 0, 0, 0, 0] }; // of another probe
+    assertThrows(
+      () => createPruner("token-filtering", other, plan),
+      RangeError,
+      `Cannot evict by "${name}" without scores of KV heads: expected a context with \`retrieval\``,
+    );
+    const both = createPruner("token-filtering", other, plan, { retrieval: retrievalScores(loaded) });
+    assertEquals(both.keySide!.heads, bind().keySide!.heads);
     assertThrows(
       () => createPruner("token-filtering", model.config, plan, { retrieval: () => [1] }),
       RangeError,

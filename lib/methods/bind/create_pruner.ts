@@ -48,10 +48,12 @@ export function createPruner(
   // All heads with a score keep everything, as far as the ratio allows.
   const resolved = probe ? { ...asked, whole: "heads" as const, wholeFraction: 1 } : asked;
   const { whole } = resolved, isScored = whole === "auto" || whole === "heads";
-  const { retrieval = isScored ? context.retrieval?.(probe ?? whole) : undefined } = model;
+  // Scores of a shape are those of the retrieval probe, so a method with a probe of its own does not take them.
+  const given = probe === undefined ? model.retrieval : undefined;
+  const retrieval = given ?? (isScored ? context.retrieval?.(probe ?? whole) : undefined);
   if (probe !== undefined && retrieval === undefined) {
     throw new RangeError(
-      `Cannot evict by "${asked.kvFusion}" without scores of KV heads: expected a context or a shape with \`retrieval\``,
+      `Cannot evict by "${asked.kvFusion}" without scores of KV heads: expected a context with \`retrieval\``,
     );
   }
   const scored = model.numLayers * (whole === "heads" ? model.numKvHeads : 1);
