@@ -1,12 +1,5 @@
 /** A table and a figure of loss against cache, attention FLOPs and time, on 32,768 tokens. */
-import {
-  axis,
-  baseLayout,
-  Figure,
-  formatInterval,
-  type JsonObject,
-  withoutRatio,
-} from "../../../lib/plot/mod.ts";
+import { axis, baseLayout, Figure, type JsonObject, withoutRatio } from "../../../lib/plot/mod.ts";
 import type { LengthRow } from "../../../lib/eval/mod.ts";
 import type { Interval } from "../../../lib/stats/mod.ts";
 import { readJson } from "../../commands/cli/files.ts";
@@ -17,7 +10,11 @@ import {
   type Method,
   nameOf,
   readLosses,
+  showDistances,
+  showNats,
+  showStandings,
   simultaneousInterval,
+  standingOf,
 } from "./losses.ts";
 import { percent } from "./tables.ts";
 
@@ -107,7 +104,7 @@ function shareOf(field: "prefillMs" | "decodeMs") {
  * A method's difference from the random baseline at each of its ratios. The intervals of all methods and ratios hold at
  * once.
  */
-export function curveOverRandom(
+function curveOverRandom(
   curves: readonly Curve[],
   { chunks, methods, isSkipping }: Curve,
 ): Interval[] {
@@ -120,7 +117,7 @@ export function curveOverRandom(
 export const tabulateCosts = (curves: readonly Curve[], times: Times): PlainTable => ({
   columns: [
     ...["method", "ratio", ...Object.values(COSTS).map(({ label }) => label)],
-    ...["loss increase", "minus random"],
+    ...["loss increase", "minus random", "KL", "top-1", "loss, KL, top-1 against random"],
   ],
   left: [true],
   rows: curves.flatMap((curve) => {
@@ -128,8 +125,12 @@ export const tabulateCosts = (curves: readonly Curve[], times: Times): PlainTabl
     return curve.methods.map((method, i) => [
       ...[curve.name, String(method.asked)],
       ...Object.values(COSTS).map(({ of }) => percent(of(curve, method, times))),
-      formatInterval(chunkInterval(curve.chunks, method, curve.dense), 3),
-      differences === undefined ? "-" : formatInterval(differences[i]!, 3),
+      showNats(chunkInterval(curve.chunks, method, curve.dense)),
+      differences === undefined ? "-" : showNats(differences[i]!),
+      ...showDistances(method),
+      differences === undefined
+        ? "-"
+        : showStandings({ ...method.blockTests, loss: standingOf(differences[i]!) }),
     ]);
   }),
 });

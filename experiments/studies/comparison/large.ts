@@ -7,9 +7,15 @@ import {
   isBaseline,
   type Losses,
   type Method,
+  type Metric,
   nameOf,
   readLosses,
+  showDistances,
+  showNats,
+  showStandings,
   simultaneousInterval,
+  type Standing,
+  standingOf,
 } from "./losses.ts";
 
 /** Settings: text and tokens per chunk, as parts are named, the title, and the mark in the figure. */
@@ -38,15 +44,20 @@ export const readSettings = (side: "queries" | "keys", model: "" | "gemma_" = ""
 /** A method by its name: each setting has all of them. */
 const find = ({ methods }: Losses, name: string) => methods.find((method) => method.name === name)!;
 
-/**
- * A method's difference from the random baseline, which all methods of a side share. The intervals of a setting hold for
- * all its methods at once.
- */
-export function intervalOverRandom({ chunks, methods }: Losses, method: Method): Interval {
-  const count = methods.filter((method) => !isBaseline(method)).length;
-  const random = methods.find(({ name }) => name.startsWith("random"))!;
-  return simultaneousInterval(chunks, method, random, count);
+const randomOf = ({ methods }: Losses) => methods.find(({ name }) => name.startsWith("random"))!;
+const rulesOf = ({ methods }: Losses) => methods.filter((method) => !isBaseline(method));
+
+/** A method's loss minus that of random, which all methods of a side share. The intervals of a side and model hold all at once. */
+export function intervalOverRandom(setting: Losses, method: Method): Interval {
+  const count = SETTINGS.length * rulesOf(setting).length;
+  return simultaneousInterval(setting.chunks, method, randomOf(setting), count);
 }
+
+/** How a method compares with random by each metric: the loss over chunks, the others by the committed tests over blocks. */
+export const standings = (setting: Losses, method: Method): Readonly<Record<Metric, Standing>> => ({
+  ...method.blockTests,
+  loss: standingOf(intervalOverRandom(setting, method)),
+});
 
 /** A row per method, which has a cell in each setting. */
 function tabulate(
@@ -64,10 +75,17 @@ function tabulate(
   };
 }
 
+const isRun = ({ name }: Method) => name !== "dense";
+const isRule = (method: Method) => !isBaseline(method);
+
+/** The verdict of each metric, loss first. */
+const tabulateVerdicts = (settings: readonly Setting[]): PlainTable =>
+  tabulate(settings, isRule, (setting, method) => showStandings(standings(setting, method)));
+
 /** Loss increase of each method; of the random baseline also that of its best and its worst seed. */
 const tabulateLosses = (settings: readonly Setting[]): PlainTable =>
-  tabulate(settings, ({ name }) => name !== "dense", ({ chunks, methods }, method) => {
-    const dense = methods[0]!, found = formatInterval(chunkInterval(chunks, method, dense), 3);
+  tabulate(settings, isRun, ({ chunks, methods }, method) => {
+    const dense = methods[0]!, found = showNats(chunkInterval(chunks, method, dense));
     if (method.seeds === 1) return found;
     return `${found}, seeds ${method.seedLosses.map((loss) => (loss - dense.loss).toFixed(3)).join(" to ")}`;
   });
@@ -76,9 +94,53 @@ const tabulateLosses = (settings: readonly Setting[]): PlainTable =>
 const tabulateDifferences = (settings: readonly Setting[]): PlainTable =>
   tabulate(
     settings,
-    (method) => !isBaseline(method),
-    (setting, method) => formatInterval(intervalOverRandom(setting, method), 3),
+    isRule,
+    (setting, method) => showNats(intervalOverRandom(setting, method)),
   );
+
+/** KL divergence and top-1 agreement of each method. */
+const tabulateDistances = (settings: readonly Setting[]): PlainTable =>
+  tabulate(settings, isRun, (_, method) => showDistances(method).join(", "));
+
+/** Ranks that a method can have by loss: behind all that are better, before all that are worse, of all pairs at once. */
+export function rankOf(setting: Losses, method: Method): readonly [first: number, last: number] {
+  const rules = rulesOf(setting), pairs = SETTINGS.length * rules.length * (rules.length - 1) / 2;
+  const found = rules.filter((other) => other !== method).map((other) =>
+    standingOf(simultaneousInterval(setting.chunks, method, other, pairs))
+  );
+  const count = (own: Standing) => found.filter((standing) => standing === own).length;
+  return [1 + count("worse"), rules.length - count("better")];
+}
+
+/** The rank by loss of each method, and between which ranks it lies. */
+const tabulateRanks = (settings: readonly Setting[]): PlainTable =>
+  tabulate(settings, isRule, (setting, method) => {
+    const rank = 1 + rulesOf(setting).filter(({ loss }) => loss < method.loss).length;
+    return `${rank} (${rankOf(setting, method).join(" to ")})`;
+  });
+
+/** `variance` minus `key` by each metric: the fusion with the values, which the paper proposes. The loss intervals hold at once. */
+export const fusionOf = (setting: Setting) => {
+  const own = find(setting, "variance at 0.5"), keys = find(setting, "key at 0.5");
+  return {
+    loss: simultaneousInterval(setting.chunks, own, keys, SETTINGS.length),
+    KL: own.values.KL - keys.values.KL,
+    "top-1": own.values["top-1"] - keys.values["top-1"],
+  };
+};
+
+const signed = (value: number, digits: number) => (value < 0 ? "" : "+") + value.toFixed(digits);
+
+function tabulateFusion(settings: readonly Setting[]): PlainTable {
+  return {
+    columns: ["setting", "loss, nats per token", "KL, nats per token", "top-1 agreement, points"],
+    left: [true],
+    rows: settings.map((setting) => {
+      const { loss, KL, "top-1": top1 } = fusionOf(setting);
+      return [setting.title, formatInterval(loss, 4), signed(KL, 4), signed(100 * top1, 2)];
+    }),
+  };
+}
 
 /** The tables of the pages. */
 export async function makeLargeTables(): Promise<{ readonly [name: string]: string }> {
@@ -86,8 +148,14 @@ export async function makeLargeTables(): Promise<{ readonly [name: string]: stri
   for (const [model, prefix] of [["", ""], ["gemma_", "gemma "]] as const) {
     for (const [side, title] of [["keys", "eviction"], ["queries", "skipping"]] as const) {
       const settings = await readSettings(side, model);
-      tables[`${prefix}${title} losses`] = formatMarkdown(tabulateLosses(settings));
-      tables[`${prefix}${title} differences`] = formatMarkdown(tabulateDifferences(settings));
+      const kinds = {
+        ...{ verdicts: tabulateVerdicts, losses: tabulateLosses, differences: tabulateDifferences },
+        ...{ distances: tabulateDistances, ...(side === "keys" && { ranks: tabulateRanks }) },
+        ...(side === "keys" && model === "" && { fusion: tabulateFusion }),
+      };
+      for (const [kind, tabulated] of Object.entries(kinds)) {
+        tables[`${prefix}${title} ${kind}`] = formatMarkdown(tabulated(settings));
+      }
     }
   }
   return tables;
@@ -96,7 +164,7 @@ export async function makeLargeTables(): Promise<{ readonly [name: string]: stri
 /** Differences of evicting methods from the random baseline, with their intervals: a row per method, the best on top. */
 export async function drawDifferences(): Promise<Figure> {
   const settings = await readSettings("keys");
-  const names = settings[0]!.methods.filter((method) => !isBaseline(method)).map(({ name }) => name);
+  const names = rulesOf(settings[0]!).map(({ name }) => name);
   return new Figure({
     title: "",
     caption: "",

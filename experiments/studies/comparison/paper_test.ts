@@ -1,21 +1,12 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import sources from "../../commands/reproduce/data.json" with { type: "json" };
-import {
-  curveOverRandom,
-  drawEqualCost,
-  readCurves,
-  readTimes,
-  tabulateCosts,
-  timedName,
-} from "./equal_cost.ts";
-import { drawDifferences, intervalOverRandom, readSettings } from "./large.ts";
-import { chunkInterval, isBaseline } from "./losses.ts";
+import { drawEqualCost, readCurves, readTimes, tabulateCosts, timedName } from "./equal_cost.ts";
+import { drawDifferences, fusionOf, intervalOverRandom, readSettings, standings } from "./large.ts";
+import { chunkInterval, isBaseline, readLosses, showStandings, standingOf } from "./losses.ts";
 import { fillPage, makeTables, PAGES } from "./paper.ts";
 import { listTasks, readPart } from "./tables.ts";
 
-type Method = Parameters<typeof chunkInterval>[1];
-const method = (sums: readonly number[]) =>
-  ({ lossBlocks: { sums, sizes: sums.map(() => 2) } }) as unknown as Method;
+const method = (sums: readonly number[]) => ({ lossBlocks: { sums, sizes: sums.map(() => 2) } });
 
 Deno.test("the study's pages have the tables that their script makes, and words that these bear out", async () => {
   const tables = await makeTables(), pages = await Promise.all(PAGES.map((page) => Deno.readTextFile(page)));
@@ -25,50 +16,68 @@ Deno.test("the study's pages have the tables that their script makes, and words 
   for (const table of Object.values(tables)) assertStringIncludes(pages.join(""), table.trimEnd());
 });
 
-Deno.test("the study says of its methods what the intervals over the random baseline bear out", async () => {
+Deno.test("the study and Gemma's page say of their methods what all three metrics bear out, or name the metric", async () => {
   const against = async (...settings: Parameters<typeof readSettings>) =>
     (await readSettings(...settings)).map((setting) =>
-      setting.methods.filter((method) => !isBaseline(method)).map((method) => ({
-        name: method.name.replace(/ at .*/, ""),
-        ...intervalOverRandom(setting, method),
-      }))
+      Object.fromEntries(
+        setting.methods.filter((method) => !isBaseline(method)).map((method) => [
+          method.name.replace(/ at .*/, ""),
+          showStandings(standings(setting, method)),
+        ]),
+      )
     );
-  const better = (all: Awaited<ReturnType<typeof against>>[number]) =>
-    all.filter(({ high }) => high < 0).map(({ name }) => name).sort();
-  const worse = (all: Awaited<ReturnType<typeof against>>[number]) =>
-    all.filter(({ low }) => low > 0).map(({ name }) => name).sort();
-  const keys = await against("keys");
-  assertEquals(keys.map(better), [
-    ["key", "keydiff-cache", "variance"],
-    ["expected-attention", "h2o", "key", "keydiff", "keydiff-cache", "leave-one-out", "tova", "variance"],
-    [
-      ...["expected-attention", "h2o", "keydiff-cache", "leave-one-out", "snapkv", "streaming"],
-      ...["tova", "variance"],
-    ],
-    [
-      ...["expected-attention", "h2o", "key", "keydiff", "keydiff-cache", "knorm", "leave-one-out"],
-      ...["snapkv", "tova", "variance"],
-    ],
-  ]);
-  assertEquals(keys.map(worse), [["knorm"], ["knorm", "streaming"], ["lagkv"], []]);
-  const shown = (name: string) =>
-    keys.map((setting) => setting.find((method) => method.name === name)!.estimate.toFixed(3));
-  assertEquals(shown("variance"), ["-0.017", "-0.013", "-0.008", "-0.005"]);
-  assertEquals(shown("keydiff-cache"), ["-0.024", "-0.014", "-0.010", "-0.007"]);
-  for (const setting of await against("queries")) assertEquals(better(setting), ["learned", "paper"]);
-  const gemma = await against("keys", "gemma_");
-  assertEquals(gemma.map(better), [
-    ["leave-one-out", "snapkv"],
-    ["leave-one-out", "variance"],
-    ["leave-one-out", "snapkv", "variance"],
-    ["leave-one-out", "snapkv", "variance"],
-  ]);
-  assertEquals(gemma.map(worse), Array(4).fill(["keydiff-cache"]));
-  const skipping = await against("queries", "gemma_");
+  const alike = (settings: Awaited<ReturnType<typeof against>>, shown: string) =>
+    settings.map((own) => Object.keys(own).filter((name) => own[name] === shown).sort());
+  const of = (settings: Awaited<ReturnType<typeof against>>, name: string) =>
+    settings.map((own) => own[name]);
+  const BETTER = "▲ ▲ ▲", WORSE = "▼ ▼ ▼", keys = await against("keys");
+  const [first, ...rest] = alike(keys, BETTER);
   assertEquals(
-    skipping.map((setting) => [better(setting), worse(setting)]),
-    Array(4).fill([["learned"], ["paper"]]),
+    first!.filter((name) => rest.every((names) => names.includes(name))),
+    ["keydiff-cache", "variance"],
   );
+  assertEquals(alike(keys, WORSE), [["knorm"], [], ["lagkv"], []]);
+  assertEquals(of(keys, "leave-one-out"), ["= ▲ ▲", BETTER, BETTER, BETTER]);
+  const skipping = await against("queries");
+  assertEquals(of(skipping, "paper"), ["▲ ▲ ▼", "▲ ▲ ▼", "▲ ▲ =", "▲ ▲ ="]);
+  assertEquals(of(skipping, "learned"), Array(4).fill(BETTER));
+  const gemma = await against("keys", "gemma_");
+  assertEquals(of(gemma, "leave-one-out"), Array(4).fill(BETTER));
+  assertEquals(of(gemma, "variance"), ["= ▲ ▲", BETTER, BETTER, BETTER]);
+  assertEquals(of(gemma, "snapkv"), [BETTER, "= ▲ ▲", BETTER, BETTER]);
+  assertEquals(of(gemma, "keydiff-cache"), Array(4).fill(WORSE));
+  const skippingOfGemma = await against("queries", "gemma_");
+  assertEquals(of(skippingOfGemma, "paper"), Array(4).fill("▼ ▼ ▲"));
+  assertEquals(of(skippingOfGemma, "learned"), Array(4).fill(BETTER));
+});
+
+Deno.test("the study says where rules rank by loss, and what the paper's fusion does by each metric", async () => {
+  const settings = await readSettings("keys"), all = [...settings, ...await readSettings("keys", "gemma_")];
+  const rank = (setting: typeof settings[number], rule: string) => {
+    const rules = setting.methods.filter((method) => !isBaseline(method)), own = `${rule} at 0.5`;
+    return 1 + rules.filter(({ loss }) => loss < rules.find(({ name }) => name === own)!.loss).length;
+  };
+  assertEquals(settings.map((setting) => rank(setting, "variance")), [4, 5, 8, 8]);
+  assertEquals(all.filter((setting) => rank(setting, "leave-one-out") === 1).length, 5);
+  const fusions = settings.map(fusionOf);
+  assertEquals(fusions.map(({ loss }) => standingOf(loss)), ["even", "even", "better", "even"]);
+  assert(fusions.every((own) => own.KL > 0 && own["top-1"] < 0));
+});
+
+Deno.test("differences between two rules in the study's words are those of the committed chunks", async () => {
+  const page = (await Deno.readTextFile(PAGES[0]!)).replaceAll(/\s+/g, " ");
+  const check = async (part: string, better: string, ratio: number) => {
+    const { chunks, methods } = await readLosses(part);
+    const find = (name: string) => methods.find((method) => method.name === `${name} at ${ratio}`)!;
+    const { estimate, low, high } = chunkInterval(chunks, find("variance"), find(better));
+    assertStringIncludes(page, `${estimate.toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]`, better);
+  };
+  for (const better of ["streaming", "leave-one-out", "expected-attention"]) {
+    await check("messages_keys_2048_0.5", better, 0.5);
+  }
+  for (const better of ["leave-one-out", "snapkv"]) {
+    await check("wikitext2_keys_2048_0.25_0.75", better, 0.75);
+  }
 });
 
 Deno.test("both sides of a setting were compared with the same full model", async () => {
@@ -79,7 +88,7 @@ Deno.test("both sides of a setting were compared with the same full model", asyn
   }
 });
 
-Deno.test("the study says of items which methods are better than random: only on LAMBADA, and `variance` on both sides", async () => {
+Deno.test("the study says on which items the accuracy of a method is better than that of random: only LAMBADA", async () => {
   const expected = {
     queries: ["variance"],
     keys: ["keydiff-cache", "leave-one-out", "snapkv", "tova", "variance"],
@@ -144,16 +153,13 @@ Deno.test("methods at equal cost were run at three ratios, and timed with as muc
 Deno.test("the study says of methods at equal cost what the intervals and the table bear out", async () => {
   const curves = await readCurves(), { rows } = tabulateCosts(curves, await readTimes());
   assertEquals(rows.length, 21);
-  const better = curves.filter(({ isRandom }) => !isRandom).map((curve) => [
-    curve.name,
-    ...curveOverRandom(curves, curve).flatMap(({ high }, i) => high < 0 ? [curve.methods[i]!.asked] : []),
-  ]);
-  assertEquals(better, [
-    ["eviction: keydiff-cache (adapted)", 0.25, 0.5],
-    ["eviction: variance", 0.25, 0.5, 0.75],
-    ["eviction: leave-one-out", 0.75],
-    ["eviction: snapkv (adapted)", 0.75],
-    ["skipping: paper", 0.5, 0.75],
+  const signs = Map.groupBy(rows.filter((row) => row.at(-1) !== "-"), ([name]) => name!);
+  assertEquals([...signs].map(([name, own]) => [name, ...own.map((row) => row.at(-1))]), [
+    ["eviction: keydiff-cache (adapted)", "▲ ▲ ▲", "▲ ▲ ▲", "= ▲ ▲"],
+    ["eviction: variance", "▲ ▲ ▲", "▲ ▲ ▲", "▲ ▲ ▲"],
+    ["eviction: leave-one-out", "= = ▲", "= ▲ ▲", "▲ ▲ ▲"],
+    ["eviction: snapkv (adapted)", "= = ▲", "= ▲ ▲", "▲ ▲ ▲"],
+    ["skipping: paper", "= ▲ ▲", "▲ ▲ ▼", "▲ ▲ ="],
   ]);
   const find = (name: string, ratio: string) => rows.find((row) => row[0] === name && row[1] === ratio)!;
   const evicting = find("eviction: variance", "0.75"), skipping = find("skipping: paper", "0.25");
