@@ -39,9 +39,9 @@ export function callAttention(context: KernelContext, args: AttentionArgs): void
   expectCache("recent", recentKeys, recentValues, recentPositions, numRecent, [numKvHeads, headDim]);
   expectTensor("recentKeys", recentKeys, keys.dtype, recentKeys.shape);
   if (windows !== undefined) expectTensor("windows", windows, "i32", [numQueries]);
-  if (shares !== undefined) expectTensor("shares", shares, "f64", [numQueries, -1]);
+  if (shares !== undefined) expectTensor("shares", shares, "f64", [-1, -1]);
   if (changes !== undefined) {
-    expectTensor("changes", changes.out, "f64", shares?.shape ?? [numQueries, 0]);
+    expectTensor("changes", changes.out, "f64", shares?.shape ?? [0, 0]);
     expectTensor("headWeights", changes.headWeights, "f32", [heads]);
   }
   context.call("tkf_attention_filtered", {

@@ -49,9 +49,9 @@ export interface AttentionArgs {
   /** Local queries attend to positions below it at any distance; 0 by default. It has no effect without `windows`. */
   readonly sinks?: number;
   /**
-   * Optional output, of a backend that {@linkcode Backend.givesShares}: the mean over heads of the weight that each
-   * query gave to each of the last U of the n cached rows, [R, U] f64. It is 0 for rows that the query does not attend
-   * to.
+   * Optional output, of a backend that {@linkcode Backend.givesShares}: the mean over heads of the weight that each of
+   * the last S queries gave to each of the last U of the n cached rows, [S, U] f64. It is 0 for rows that the query does
+   * not attend to.
    */
   readonly shares?: Tensor;
   /** Optional output besides `shares`: the changes of outputs without each of those keys. */

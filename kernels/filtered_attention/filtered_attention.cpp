@@ -1,5 +1,6 @@
 // Checks of tkf_attention_filtered.
 #include "../common/check_cache.h"
+#include "share_queries.h"
 
 namespace tkf {
 
@@ -40,11 +41,13 @@ bool check_args(Check& check, const tkf_attention_filtered_args& a) {
   if (a.shares.data != nullptr || a.num_shares > 0) {
     check.require(!check.on_device(), TKF_STATUS_UNSUPPORTED,
                   "found shares, expected none: the CPU library alone gives them");
-    check.array<double>("shares", a.shares, {a.num_queries, a.num_shares});
+    check.require(a.shares.data != nullptr || a.num_queries == 0, TKF_STATUS_NULL, "found no shares, expected them");
+    check.size("queries of shares", share_queries(a), 0, a.num_queries);
+    check.array<double>("shares", a.shares, {share_queries(a), a.num_shares});
   }
   if (a.changes.data != nullptr || a.head_weights.data != nullptr) {
     check.require(a.shares.data != nullptr, TKF_STATUS_NULL, "found changes without shares, expected both");
-    check.array<double>("changes", a.changes, {a.num_queries, a.num_shares});
+    check.array<double>("changes", a.changes, {share_queries(a), a.num_shares});
     check.array<float>("head_weights", a.head_weights, {a.heads});
   }
   check_ascending(check, "query_positions", a.query_positions, a.num_queries);

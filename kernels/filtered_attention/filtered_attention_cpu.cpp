@@ -58,7 +58,7 @@ int32_t attention_filtered(tkf_context* context, const tkf_attention_filtered_ar
   call.sight = find_sight(job, plan.local, reinterpret_cast<int32_t*>(shared + partial));
   if (log_sums > 0) {
     call.log_sums = reinterpret_cast<float*>(shared + partial + sight);
-    const size_t bytes = queries * static_cast<size_t>(job.num_shares) * sizeof(double);
+    const size_t bytes = static_cast<size_t>(share_queries(job) * job.num_shares) * sizeof(double);
     memset(job.shares.data, 0, bytes);
     if (job.changes.data != nullptr) memset(job.changes.data, 0, bytes);
   }

@@ -91,7 +91,7 @@ testCases(
 );
 
 testOnCpu(
-  "attention() gives the shares of the last keys and what changes without them, which change nothing else",
+  "attention() gives shares of the last queries and keys, and what changes without them, which change nothing else",
   async () => {
     const ways = await cpuWays();
     let runs = 0, given = 0;
@@ -111,6 +111,12 @@ testOnCpu(
         way.backend.attention({ ...args, shares: alone, out: out() });
         way.backend.attention({ ...args, shares, ...withChanges(changes), out: own });
         assertEquals(shares, alone);
+        const few = Math.ceil(rows / 3),
+          ofFew = () => hostTensor("f64", [few, last], new Float64Array(few * last));
+        const lastShares = ofFew(), lastChanges = ofFew();
+        way.backend.attention({ ...args, shares: lastShares, ...withChanges(lastChanges), out: out() });
+        assertEquals(lastShares.data, shares.data.slice(-few * last));
+        assertEquals(lastChanges.data, changes.data.slice(-few * last));
         const worst = difference(Float32Array.from(shares.data), Float32Array.from(expected.data));
         assert(worst <= allowed, `${way.name}, ${nameOf(c)}: off by ${worst}, allowed ${allowed}`);
         const off = difference(Float32Array.from(changes.data), Float32Array.from(moved.data));

@@ -79,7 +79,7 @@ inline void pad_rows(const float* x, int rows, int d, int padded, float factor, 
   }
 }
 
-// What one query gave to the last keys: its weights, once more, from its scores and the sum of its softmax; and how
+// What one of the last queries gave to the last keys: its weights, once more, from its scores and the sum of its softmax; and how
 // much its output would change without each of them.
 template <class Type>
 void run_shares(void* argument, int64_t row, int thread) {
@@ -88,11 +88,13 @@ void run_shares(void* argument, int64_t row, int thread) {
   const tkf_attention_filtered_args& job = *call.job;
   const Plan& plan = call.plan;
   const int64_t query = call.sight.order[row], first = job.num_keys - job.num_shares;
+  const int64_t share_row = query - (job.num_queries - share_queries(job));
+  if (share_row < 0) return;
   const int32_t position = call.sight.position[row], seen_from = call.sight.from[row];
   const int32_t *const key_positions = as<int32_t>(job.key_positions), *const ends = as<int32_t>(job.key_ends);
   const int d = job.head_dim, padded = plan.padded, columns = plan.columns, heads = job.heads, group = plan.group;
   const float factor = static_cast<float>(job.scale) * 1.44269504088896341f;  // as in Task::start
-  double* const shares = as<double>(job.shares) + query * job.num_shares;
+  double* const shares = as<double>(job.shares) + share_row * job.num_shares;
   float* const rows_of = static_cast<float*>(context_scratch(call.context, thread));  // queries, then outputs
   float *const scores = rows_of + kFewBlock * padded, *const distances = scores + kFewBlock * columns;
   float *const sums = distances + kFewBlock * columns, *const changes = sums + columns;
@@ -131,7 +133,7 @@ void run_shares(void* argument, int64_t row, int thread) {
       if (ends != nullptr && ends[j + c] <= position) continue;
       if (key_positions[j + c] < seen_from && key_positions[j + c] >= job.sinks) continue;
       shares[j - first + c] = static_cast<double>(sums[c]) / heads;
-      if (head_weights != nullptr) as<double>(job.changes)[query * job.num_shares + j - first + c] = changes[c];
+      if (head_weights != nullptr) as<double>(job.changes)[share_row * job.num_shares + j - first + c] = changes[c];
     }
   }
 }

@@ -22,9 +22,9 @@ export function attention(args: AttentionArgs): void {
   const { keyEnds, windows, sinks = 0, shares, changes } = args;
   if (keyEnds !== undefined) expectTensor("keyEnds", keyEnds, "i32", [-1]);
   if (windows !== undefined) expectTensor("windows", windows, "i32", [rows]);
-  if (shares !== undefined) expectTensor("shares", shares, "f64", [rows, -1]);
+  if (shares !== undefined) expectTensor("shares", shares, "f64", [-1, -1]);
   if (changes !== undefined) {
-    expectTensor("changes", changes.out, "f64", shares?.shape ?? [rows, 0]);
+    expectTensor("changes", changes.out, "f64", shares?.shape ?? [0, 0]);
     expectTensor("headWeights", changes.headWeights, "f32", [numHeads]);
   }
   const room = Math.min(args.keys.shape[0]!, keyEnds?.shape[0] ?? Infinity);
@@ -41,6 +41,10 @@ export function attention(args: AttentionArgs): void {
   const ends = keyEnds && hostData(keyEnds), reach = windows && hostData(windows);
   const sums = new Float64Array(headDim);
   const given = shares && hostData(shares).fill(0), last = shares?.shape[1] ?? 0, from = args.numKeys - last;
+  const firstGiving = rows - (shares?.shape[0] ?? 0);
+  if (firstGiving < 0) {
+    throw new RangeError(`Cannot give shares of ${shares!.shape[0]} queries: found ${rows}`);
+  }
   const changed = changes && hostData(changes.out).fill(0),
     headWeights = changes && f32Data(changes.headWeights);
   for (let row = 0; row < rows; row++) {
@@ -75,10 +79,10 @@ export function attention(args: AttentionArgs): void {
         for (let c = 0; c < headDim; c++) sums[c]! += weight * parts[which]!.values[j * width + kv + c]!;
       });
       for (let c = 0; c < headDim; c++) out[q + c] = total === 0 ? 0 : sums[c]! / total;
-      if (given === undefined) continue;
+      if (given === undefined || row < firstGiving) continue;
       seen.forEach(([which, j], i) => {
         if (which !== 0 || j < from) return;
-        const weight = Math.exp(scores[i]! - top) / total, at = row * last + j - from;
+        const weight = Math.exp(scores[i]! - top) / total, at = (row - firstGiving) * last + j - from;
         given[at]! += weight / numHeads;
         if (changed === undefined) return;
         let distance = 0;
