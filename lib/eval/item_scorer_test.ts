@@ -229,7 +229,7 @@ Deno.test("ItemScorer goes on greedily where texts are sought, as its method fil
     assertEquals(found.reach.positions, before.reach.positions + sought.maxTokens);
     assertEquals(found.skips.tokens, before.skips.tokens + context.length + sought.maxTokens - 1);
     assertEquals(
-      FOUND.of({ ...ITEMS[0]!, sought: { ...sought, answers: [`${ids[2]},`, "X"] } }, found),
+      FOUND.of({ ...ITEMS[0]!, sought: { ...sought, answers: [`${ids[2]}`, "X"] } }, found),
       0.5,
     );
     // An id that ends the text is no part of it.
