@@ -9,6 +9,7 @@ import { filterFor, findTask } from "../../lib/eval/mod.ts";
 import { ownRule, PRESETS, readRecord } from "../../lib/methods/mod.ts";
 import {
   describeComparison,
+  describeIntervals,
   MISSED_NOTE,
   readPlotly,
   renderComparisonReport,
@@ -221,7 +222,7 @@ export const { main, USAGE } = studyCommand({
   about: `deno task compare [flags]
 
 Runs several methods at equal budgets on the same text. Shows their loss increase over the full model and their difference
-from a random baseline, with intervals over resampled blocks of the text: a table on stdout, and compare.json and
+from a random baseline, with 95% intervals: a table on stdout, and compare.json and
 compare.html in --out. All take the flags of the method; --methods chooses those that run, instead of --method, --invert
 and --preset. All run with the same warm-up and recent window: those of the flags, else the widest of the methods in
 --methods, else those of the preset keys.
@@ -263,7 +264,7 @@ different from the full model, its random baseline and the best other method. Ct
     notes: [
       describeSpans(plan),
       ...(comparison.methods.some(({ missed }) => missed) ? [`${MISSED_NOTE}.`] : []),
-      `95% intervals in brackets. ${describePlan(plan.study)}.`,
+      `In brackets: ${describeIntervals(comparison)}. ${describePlan(plan.study)}.`,
     ],
   }),
 });

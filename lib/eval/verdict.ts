@@ -3,7 +3,7 @@ import { pairedBootstrap } from "../stats/bootstrap.ts";
 import { mcnemarTest } from "../stats/mcnemar.ts";
 import { benjaminiHochberg } from "../stats/multiple.ts";
 import { smallestDetectable } from "../stats/normal.ts";
-import { pairedMean } from "../stats/paired.ts";
+import { pairedMean, pairedSegments } from "../stats/paired.ts";
 import { pairedShareInterval } from "../stats/shares.ts";
 import type { Metric } from "./metrics.ts";
 
@@ -13,10 +13,13 @@ export type Verdict = "better" | "worse" | "no significant difference";
 export interface PairedDifference {
   /** Mean over units of the second run less the first: a fraction, or nats. */
   readonly estimate: number;
-  /** Lower end of its 95% interval: of fractions of items by Tango's score, else over resampled blocks of units. */
+  /**
+   * Lower end of its 95% interval: of fractions of items by Tango's score, else over resampled blocks of units or, by
+   * Student's t, over whole segments.
+   */
   readonly low: number;
   readonly high: number;
-  /** Two-sided: of answers that are right or wrong McNemar's (mid-p), else of the resamples. */
+  /** Two-sided: of answers that are right or wrong McNemar's (mid-p), else as the interval. */
   readonly pValue: number;
   /** Units that only the second run has right; for answers that are right or wrong. */
   readonly gained?: number;
@@ -40,7 +43,9 @@ export interface TestedDifference extends Omit<PairedDifference, "direction"> {
  *
  * @param first Values, in segments (chunks of a text; items are one segment).
  * @param second The same units.
- * @param options Units a block: those near each other in a text depend on each other, items do not. Seed of resamples.
+ * @param options.blockSize Units a block: those near each other in a text depend on each other, items do not.
+ * @param options.wholeSegments Whether segments are the units, where there are two: an eviction acts on the rest of its chunk.
+ * @param options.seed Seed of resamples.
  *
  * @example
  * ```ts
@@ -53,15 +58,24 @@ export function differenceOf(
   { better, percent }: Pick<Metric, "better" | "percent">,
   first: readonly Float64Array[],
   second: readonly Float64Array[],
-  options: { readonly blockSize: number; readonly seed?: number; readonly resamples?: number },
+  { wholeSegments = false, ...options }: {
+    readonly blockSize: number;
+    readonly wholeSegments?: boolean;
+    readonly seed?: number;
+    readonly resamples?: number;
+  },
 ): PairedDifference {
   const differences = second.map((values, i) => values.map((value, j) => value - first[i]![j]!));
-  const { pValue, ...resampled } = pairedBootstrap(differences, options);
+  const areUnits = wholeSegments && differences.length > 1;
+  const { pValue, ...interval } = areUnits
+    ? pairedSegments(differences)
+    : pairedBootstrap(differences, options);
   const isShare = percent && options.blockSize === 1;
   const { estimate, low, high } = isShare
     ? pairedShareInterval(differences.flatMap((values) => [...values]))
-    : resampled;
-  const { standardError } = pairedMean(differences, options.blockSize);
+    : interval;
+  const block = areUnits ? Math.max(...differences.map(({ length }) => length)) : options.blockSize;
+  const { standardError } = pairedMean(differences, block);
   const answers = [first, second].map((all) => all.flatMap((values) => [...values]));
   // Means over seeds are no answers; nor are neighbouring tokens independent, as McNemar has it.
   const isTest = isShare && answers.flat().every((x) => x === 0 || x === 1);

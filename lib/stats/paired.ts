@@ -94,6 +94,19 @@ export function pairedInterval(a: BlockSums, b: BlockSums, confidence: number = 
   return intervalAround(mean, standardError, a.sizes.length, confidence);
 }
 
+/**
+ * Mean of paired differences whose segments are the units: Student's t over segments, and its test that the mean is 0.
+ *
+ * @param differences Differences by segment, of at least two.
+ */
+export function pairedSegments(differences: readonly Float64Array[]): Interval & { readonly pValue: number } {
+  const longest = Math.max(...differences.map(({ length }) => length)), degrees = differences.length - 1;
+  const { mean, standardError } = pairedMean(differences, longest);
+  expectInteger("segments", degrees, 1);
+  const t = mean === 0 ? 0 : Math.abs(mean) / standardError!;
+  return { ...intervalAround(mean, standardError, degrees + 1), pValue: 1 - studentShare(t, degrees) };
+}
+
 /** The interval of a mean over a number of blocks by Student's t; its ends are NaN where there is no standard error. */
 export function intervalAround(
   estimate: number,
@@ -105,26 +118,27 @@ export function intervalAround(
   return { estimate, low: estimate - half, high: estimate + half };
 }
 
-/**
- * The t between whose negative and which a fraction `confidence` of Student's t distribution lies: its finite series in the angle
- * `atan(t / sqrt(degrees))` (Abramowitz and Stegun, 26.7.3 and 26.7.4), inverted by bisection.
- */
+/** The t between whose negative and which a fraction `confidence` of Student's t distribution lies, by bisection. */
 export function studentT(confidence: number, degrees: number): number {
-  const isOdd = degrees % 2 === 1;
-  const shareWithin = (angle: number) => {
-    const cos = Math.cos(angle);
-    let sum = 0, term = isOdd ? cos : 1;
-    for (let i = isOdd ? 1 : 0; i <= degrees - 2; i += 2) {
-      sum += term;
-      term *= cos * cos * (i + 1) / (i + 2);
-    }
-    return isOdd ? 2 / Math.PI * (angle + Math.sin(angle) * sum) : Math.sin(angle) * sum;
-  };
   let low = 0, high = Math.PI / 2;
   for (let i = 0; i < 60; i++) {
     const middle = (low + high) / 2;
-    if (shareWithin(middle) < confidence) low = middle;
+    if (studentShare(Math.sqrt(degrees) * Math.tan(middle), degrees) < confidence) low = middle;
     else high = middle;
   }
   return Math.sqrt(degrees) * Math.tan(low);
+}
+
+/**
+ * The fraction of Student's t distribution between -t and t: its finite series in the angle `atan(t / sqrt(degrees))`
+ * (Abramowitz and Stegun, 26.7.3 and 26.7.4).
+ */
+function studentShare(t: number, degrees: number): number {
+  const isOdd = degrees % 2 === 1, angle = Math.atan(t / Math.sqrt(degrees)), cos = Math.cos(angle);
+  let sum = 0, term = isOdd ? cos : 1;
+  for (let i = isOdd ? 1 : 0; i <= degrees - 2; i += 2) {
+    sum += term;
+    term *= cos * cos * (i + 1) / (i + 2);
+  }
+  return isOdd ? 2 / Math.PI * (angle + Math.sin(angle) * sum) : Math.sin(angle) * sum;
 }

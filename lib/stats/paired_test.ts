@@ -1,5 +1,5 @@
 import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { intervalAround, pairedInterval, pairedMean, studentT, sumBlocks } from "./paired.ts";
+import { intervalAround, pairedInterval, pairedMean, pairedSegments, studentT, sumBlocks } from "./paired.ts";
 
 Deno.test("pairedMean() equals the spread of block means when blocks are equal", () => {
   const values = Float64Array.from({ length: 64 * 5 }, (_, i) => Math.sin(i * i) + i / 100);
@@ -41,6 +41,26 @@ Deno.test("studentT() has the values of the tables", () => {
   }
   assertAlmostEquals(studentT(0.5, 1), 1, 1e-12);
   assertAlmostEquals(studentT(0.99, 7), 3.49948, 1e-5);
+});
+
+Deno.test("pairedSegments() is Student's t over whole segments", () => {
+  // Means 1, 3, 2 of equal segments: mean 2, standard error 1/sqrt(3), t = 2 sqrt(3) of two degrees, p = 0.0742.
+  const segments = [[0, 2], [3, 3], [4, 0]].map((values) => Float64Array.from(values));
+  const { estimate, low, high, pValue } = pairedSegments(segments);
+  assertAlmostEquals(estimate, 2, 1e-12);
+  assertAlmostEquals(high - low, 2 * 4.302653 / Math.sqrt(3), 1e-5);
+  assertAlmostEquals(pValue, 1 - 2 * Math.sqrt(3) / Math.sqrt(2 + 12), 1e-12); // the closed form of two degrees
+  for (const [degrees, t] of [[1, 12.7062], [5, 2.570582], [30, 2.042272]] as const) {
+    // Moved so that t is the table's.
+    const values = Float64Array.from({ length: degrees + 1 }, (_, i) => i % 2 === 0 ? 1 : -1);
+    const { mean, standardError } = pairedMean([values], 1);
+    const moved = Array.from(values, (x) => Float64Array.of(x - mean + t * standardError!));
+    assertAlmostEquals(pairedSegments(moved).pValue, 0.05, 1e-5);
+  }
+  const equal = [Float64Array.of(0), Float64Array.of(0, 0)];
+  assertEquals(pairedSegments(equal), { estimate: 0, low: 0, high: 0, pValue: 1 });
+  assertEquals(pairedSegments(equal.map((values) => values.map(() => 1))).pValue, 0);
+  assertThrows(() => pairedSegments([Float64Array.of(1)]), RangeError, "segments");
 });
 
 Deno.test("pairedInterval() is that of the differences, so that what two series share cancels", () => {

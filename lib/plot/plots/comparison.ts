@@ -1,6 +1,9 @@
 /** Methods side by side: differences in loss with their intervals. */
 import { formatMetric, lossUnit, readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
+import { readRecord } from "../../methods/bind/options.ts";
+import { filtersQueries } from "../../methods/bind/sides.ts";
+import { plural } from "../../plural.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import type { Comparison } from "../../sweep/compare/comparison.ts";
 import { axis, emptyFigure, escapeText, type Figure } from "../figure/figure.ts";
@@ -29,15 +32,15 @@ export interface ComparisonRows {
   /** Unit of the losses: `nats per token`. */
   readonly unit: string;
   readonly rows: readonly ComparisonRow[];
-  /** Fraction of resamples inside an interval. */
-  readonly confidence: number;
+  /** What the intervals are, in words. */
+  readonly intervals: string;
 }
 
 const ROW_PIXELS = 34;
 
 /** Gathers the differences to the full model, or to a control of the same window. */
 export function collectComparison(comparison: Comparison, base: ComparisonBase): ComparisonRows {
-  const { methods, intervals, environment } = comparison;
+  const { methods, environment } = comparison;
   const task = findTask(environment.task), { headline } = task;
   const rows = methods.flatMap((method): ComparisonRow[] => {
     const difference = method[DIFFERENCES[base]] ?? null; // a comparison of an older version has less
@@ -66,8 +69,26 @@ export function collectComparison(comparison: Comparison, base: ComparisonBase):
     rows: rows.sort((a, b) =>
       Number(a.missed) - Number(b.missed) || a.difference.estimate - b.difference.estimate
     ),
-    confidence: intervals.confidence,
+    intervals: describeIntervals(comparison),
   };
+}
+
+/** How a comparison's intervals were made: `95% intervals over 2000 resamples of blocks of 64 tokens`. */
+export function describeIntervals(
+  { intervals, environment, methods }: Pick<Comparison, "intervals" | "environment" | "methods">,
+): string {
+  const { confidence, resamples, blockSize, wholeChunks } = intervals,
+    { loss, items } = findTask(environment.task);
+  const evicts = items === undefined &&
+    methods.some(({ options }) => options !== null && !filtersQueries(readRecord(options)));
+  const ofEvictions = wholeChunks
+    ? "; of methods that evict by Student's t over whole chunks"
+    : evicts
+    ? "; they are too narrow for methods that evict, which act on the rest of a chunk"
+    : "";
+  return `${100 * confidence}% intervals over ${resamples} resamples of blocks of ${
+    plural(blockSize, loss.of)
+  }${ofEvictions}`;
 }
 
 /** `+0.820 [0.794, 0.845]`. */
@@ -88,7 +109,7 @@ export function formatPercent({ estimate, low, high }: Interval): string {
 }
 
 /** Draws a mark and an interval a method. */
-export function plotComparison({ base, unit, rows, confidence }: ComparisonRows): Figure {
+export function plotComparison({ base, unit, rows, intervals }: ComparisonRows): Figure {
   const title = base === "dense"
     ? "Loss increase of each method"
     : "Better or worse than the random baseline";
@@ -101,13 +122,12 @@ export function plotComparison({ base, unit, rows, confidence }: ComparisonRows)
   }
   const shown = rows.toReversed(), estimates = rows.map(({ difference }) => difference.estimate);
   const isLog = base === "dense" && isWide(estimates), floor = isLog ? Math.min(...estimates) / 2 : -Infinity;
-  const percent = `${(100 * confidence).toFixed(0)}%`;
   return chart({
     title,
     caption: (base === "dense"
       ? `Mean loss minus the full model's, ${unit}; lower is better. The table lists what each method skips or evicts.`
       : `Loss above that of the random baseline (${base} with the same options), ${unit}; left of 0 is better than it.`) +
-      ` Bars are ${percent} intervals over resampled blocks of the text, the same for all. ^ non-causal.` +
+      ` Bars are ${intervals}. ^ non-causal.` +
       (isLog ? ` Log scale; ends below ${floor.toPrecision(1)} are drawn there.` : "") +
       (off === 0 ? "" : ` THE LAST ${off}: ${MISSED_NOTE}.`),
     height: 132 + ROW_PIXELS * rows.length,

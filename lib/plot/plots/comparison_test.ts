@@ -2,7 +2,7 @@ import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/ass
 import { type MethodOptions, recordOptions, resolveOptions } from "../../methods/bind/options.ts";
 import type { PerplexityTypes } from "../../eval/tasks/mod.ts";
 import type { ComparedMethod, Comparison } from "../../sweep/compare/comparison.ts";
-import { collectComparison, formatInterval, plotComparison } from "./comparison.ts";
+import { collectComparison, describeIntervals, formatInterval, plotComparison } from "./comparison.ts";
 import type { Matched } from "../../sweep/compare/match.ts";
 import { plotComparisons, renderComparisonReport, tabulateComparison } from "../reports/comparison.ts";
 import { tabulatePaper } from "../reports/paper_table.ts";
@@ -97,7 +97,23 @@ Deno.test("plotComparison() draws a mark with its interval a method, the best on
   assertEquals([data[1]!.x, bar.array, bar.arrayminus], [[0.5], [0.5], [0.25]]);
   assertEquals(data.map(({ y }) => y), [["random"], ["learned"], ["oracle ^"]]);
   assertStringIncludes(caption, "95% intervals");
-  const empty = plotComparison({ base: "random", unit: "nats per token", rows: [], confidence: 0.95 });
+  const { intervals } = comparison,
+    keys = { ...comparison.methods[1]!, options: recordOptions(resolveOptions({ preset: "keys" })) };
+  const described = (more: object, methods = [keys]) =>
+    describeIntervals({ ...comparison, methods, intervals: { ...intervals, ...more } });
+  const blocks = "95% intervals over 2000 resamples of blocks of 64 tokens";
+  assertEquals(described({}, []), blocks);
+  assertEquals(
+    described({ wholeChunks: true }),
+    `${blocks}; of methods that evict by Student's t over whole chunks`,
+  );
+  assertStringIncludes(described({}), "too narrow for methods that evict");
+  const empty = plotComparison({
+    base: "random",
+    unit: "nats per token",
+    rows: [],
+    intervals: "95% intervals",
+  });
   assertStringIncludes(JSON.stringify(empty.layout), "compare with");
 });
 

@@ -6,7 +6,13 @@ import { BUDGET_NAMES, BUDGETS, showFraction } from "../../sweep/budgets.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import type { ComparedMethod, Comparison } from "../../sweep/compare/comparison.ts";
 import type { Environment } from "../../sweep/trial.ts";
-import { collectComparison, formatInterval, formatPercent, plotComparison } from "../plots/comparison.ts";
+import {
+  collectComparison,
+  describeIntervals,
+  formatInterval,
+  formatPercent,
+  plotComparison,
+} from "../plots/comparison.ts";
 import type { Figure } from "../figure/figure.ts";
 import { markup } from "../figure/html.ts";
 import {
@@ -22,7 +28,6 @@ import {
   tabulate,
   type TextTable,
 } from "../figure/page.ts";
-import { plural } from "../../plural.ts";
 import { MISSED_NOTE } from "../trials/trial_label.ts";
 import { formatCsv, formatShort } from "./csv.ts";
 import { describeAsked, describeComparison } from "./verdict.ts";
@@ -147,13 +152,10 @@ export function tabulateComparison(
  * @returns HTML that loads nothing from anywhere.
  */
 export function renderComparisonReport(comparison: Comparison, page: ReportOptions): string {
-  const { environment, intervals, methods } = comparison;
+  const { environment, methods } = comparison;
   const { model, text } = environment, task = findTask(environment.task), isText = task.items === undefined;
   const chunks = environment.textTokens / environment.context;
-  const { confidence, resamples, blockSize } = intervals;
-  const blocks = `${100 * confidence}%, ${resamples} resamples of blocks of ${
-    plural(blockSize, task.loss.of)
-  }`;
+  const intervals = describeIntervals(comparison);
   const tasks = [...isText ? [] : [task.name], ...comparison.items?.tasks.map((own) => own.task) ?? []];
   const options = methods.map(({ name, options }) => ({ name, options }));
   return renderPage({
@@ -168,7 +170,7 @@ that skip queries at equal pairs, and those that evict keys and values at equal 
           ? ["text", `${text}, ${environment.textTokens} tokens in ${chunks} of ${environment.context}`]
           : ["data", text],
         ["requested ratio", describeAsked(comparison)],
-        ["intervals", tasks.length > 0 ? `${blocks}; of fractions of items Tango's score` : blocks],
+        ["intervals", tasks.length > 0 ? `${intervals}; of fractions of items Tango's score` : intervals],
         ["protocol", labelOf(task, environment.context)],
         ...runFacts(environment),
       ])

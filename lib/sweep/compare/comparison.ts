@@ -3,6 +3,7 @@ import { recordLosses } from "../../eval/evaluation.ts";
 import { blockOf, isOfAnswers, readMetric } from "../../eval/metrics.ts";
 import type { ChunkRecord, Evaluation, Filter, RunControl, Task, TaskTypes } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
+import { differenceOf } from "../../eval/verdict.ts";
 import { mean } from "../../mean.ts";
 import {
   missesRatio,
@@ -13,7 +14,6 @@ import {
 } from "../../methods/bind/options.ts";
 import { labelOptions } from "../../methods/bind/labels.ts";
 import { blockBootstrap, type Interval } from "../../stats/bootstrap.ts";
-import { pairedShareInterval } from "../../stats/shares.ts";
 import { mapBudgets, type Retained, retainedOf } from "../budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
 import { CONTROLS } from "./controls.ts";
@@ -22,9 +22,11 @@ import {
   type ComparedPair,
   type ComparedResult,
   type ComparedSeries,
+  type Contender,
   type Reach,
   testMethods,
   testPairs,
+  unitsOf,
 } from "./verdicts.ts";
 import {
   contend,
@@ -120,6 +122,8 @@ export interface Comparison<T extends TaskTypes = TaskTypes> {
     readonly blockSize: number;
     readonly resamples: number;
     readonly seed: number;
+    /** Whether those of a method that evicts and skips no query are Student's t over whole chunks. */
+    readonly wholeChunks?: boolean;
   };
   /** The conditions and the machine. */
   readonly environment: Environment;
@@ -262,14 +266,15 @@ export async function compareMethods<T extends TaskTypes>(
     ),
   ];
   const lengths = chunks.map(({ length }) => length), controlOf = controlsOf(all);
-  const methods = describe<T>(all, task, lengths, controlOf, { blockSize, resamples });
-  const series = [...listSeries(all, task, lengths), ...await args.onItems?.(all.slice(1)) ?? []];
   const contenders = all.map((own, i) => contend(own, i, controlOf));
+  const methods = describe<T>(all, contenders, task, lengths, controlOf, { blockSize, resamples });
+  const series = [...listSeries(all, task, lengths), ...await args.onItems?.(all.slice(1)) ?? []];
+  const wholeChunks = lengths.length > 1 && blockSize > 1 && contenders.some(({ evicts }) => evicts);
   return {
     methods,
     results: testMethods(contenders, series, { resamples }),
     pairs: testPairs(contenders, series),
-    intervals: { confidence: 0.95, blockSize, resamples, seed: 0 },
+    intervals: { confidence: 0.95, blockSize, resamples, seed: 0, ...(wholeChunks && { wholeChunks }) },
     environment: args.environment,
   };
 }
@@ -292,16 +297,23 @@ const ROUNDING = 1e-6;
 
 function describe<T extends TaskTypes>(
   all: readonly Measured[],
+  contenders: readonly Contender[],
   task: Task,
   lengths: readonly number[],
   controlOf: ControlOf,
   options: { readonly blockSize: number; readonly resamples: number },
 ): ComparedMethod<T>[] {
   const segments = all.map(({ losses }) => splitChunks(losses, lengths));
-  const less = (a: number, b: number) =>
-    isOfAnswers(task)
-      ? pairedShareInterval([...all[a]!.losses.map((loss, i) => loss - all[b]!.losses[i]!)])
-      : blockBootstrap([segments[a]!, segments[b]!], ([x, y]) => x! - y!, options);
+  const less = (a: number, b: number): Interval => {
+    const units = { ...options, ...unitsOf(contenders, options, a, b) };
+    const { estimate, low, high } = differenceOf(
+      { better: "lower", percent: isOfAnswers(task) },
+      segments[b]!,
+      segments[a]!,
+      units,
+    );
+    return { estimate, low, high };
+  };
   return all.map((measured, i) => {
     const { name, options: method, losses, means, ratio, kvRatio, retained, missed, matched } = measured;
     const ran = measured.methods[0]?.options;

@@ -3,6 +3,7 @@ import type { Task, TaskResult } from "../../eval/task.ts";
 import { blockOf, type Metric, metricOfUnits, valuesOfUnits } from "../../eval/metrics.ts";
 import { mean } from "../../mean.ts";
 import { nonCausal, type ResolvedOptions } from "../../methods/bind/options.ts";
+import { filtersQueries } from "../../methods/bind/sides.ts";
 import { meanOrNull } from "../../stats/distribution.ts";
 import { mapBudgets, type Retained } from "../budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
@@ -123,6 +124,7 @@ export function contend(
     ...{ name, control, mayOppose, missed },
     ...(asked !== undefined && { asked }),
     ...(budget !== undefined && { budget }),
+    ...(options !== undefined && !filtersQueries(options) && { evicts: true }),
   };
 }
 

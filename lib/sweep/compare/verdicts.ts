@@ -18,6 +18,8 @@ export interface Contender {
   readonly control: number;
   /** Whether it may be the best other method: not a baseline, an upper bound, or a run that missed the ratio. */
   readonly mayOppose: boolean;
+  /** Whether it evicts keys and skips no query: that acts on the rest of a chunk. */
+  readonly evicts?: boolean;
   /** Whether it missed the requested ratio: it is compared with the full model only. */
   readonly missed?: boolean;
   /** The budget that it is to be equal in; the full model has none. */
@@ -129,7 +131,7 @@ export function testMethods(
             said: { name: contenders[j]!.name, ...unequalOf(contenders, own, i, j) },
             difference: differenceOf(own.metric, own.values[j]!, own.values[i]!, {
               ...options,
-              blockSize: own.blockSize,
+              ...unitsOf(contenders, own, i, j),
             }),
           }];
         }),
@@ -145,6 +147,17 @@ export function testMethods(
     ),
   }));
 }
+
+/** The units of a difference of two contenders: of a text whole chunks where one of them evicts, else blocks. */
+export const unitsOf = (
+  contenders: readonly Pick<Contender, "evicts">[],
+  { blockSize }: Pick<ComparedSeries, "blockSize">,
+  i: number,
+  j: number,
+): { readonly blockSize: number; readonly wholeSegments: boolean } => ({
+  blockSize,
+  wholeSegments: blockSize > 1 && (contenders[i]!.evicts ?? contenders[j]!.evicts ?? false),
+});
 
 /** Whether two contenders spend unequal budgets on a series: by the budget of either, the wider difference. */
 function unequalOf(
@@ -194,7 +207,7 @@ export function testPairs(
     )
       .toArray();
     return main.flatMap((own) => {
-      const { task, metric, blockSize, values } = own;
+      const { task, metric, values } = own;
       return members.flatMap((i, place) =>
         members.slice(0, place).map((j) => ({
           pair: {
@@ -202,7 +215,7 @@ export function testPairs(
             ...unequalOf(contenders, own, i, j),
             ...{ task, metric: metric.name, method: contenders[i]!.name, other: contenders[j]!.name },
           },
-          difference: differenceOf(metric, values[j]!, values[i]!, { blockSize }),
+          difference: differenceOf(metric, values[j]!, values[i]!, unitsOf(contenders, own, i, j)),
         }))
       );
     });

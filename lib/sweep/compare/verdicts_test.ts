@@ -165,3 +165,32 @@ Deno.test("null experiment: of a method against itself with other seeds the whol
     assert(count >= 1 && count <= 9, `${what}: ${count} of 200`);
   }
 });
+
+Deno.test("null experiment: where evictions act on whole chunks, the table calls equal ones different in 5%", () => {
+  // Each chunk of 64 tokens has an effect of its own: blocks of 8 are not independent.
+  const losses = (seed: number) =>
+    Array.from({ length: 8 }, (_, chunk) => {
+      const [effect] = normals(9, 101 * seed + 13 * chunk).slice(8);
+      return normals(64, 17 * seed + 7 * chunk + 3).map((x) => 0.2 * x + effect!);
+    });
+  const wrong = (evicts: boolean) => {
+    const own = evicts ? { evicts } : {};
+    const contenders = [contender("dense"), contender("a", { control: 2, ...own }), contender("b", own)];
+    let count = 0;
+    for (let repeat = 0; repeat < 300; repeat++) {
+      const values = [losses(5000 + repeat), losses(1000 + 2 * repeat), losses(1001 + 2 * repeat)];
+      const series = [{ task: "t", metric: ITEM_PERPLEXITY, blockSize: 8, values }];
+      const [, { against: { random } }] = testMethods(contenders, series, { resamples: 200 }) as [
+        unknown,
+        ReturnType<typeof testMethods>[number],
+      ];
+      const { low, high, pValue } = random!;
+      if (evicts) assertEquals(pValue < 0.05, low > 0 || high < 0);
+      if (pValue <= 0.05) count++;
+    }
+    return count / 300;
+  };
+  const share = wrong(true);
+  assert(share > 0.025 && share < 0.08, `${share}`);
+  assert(wrong(false) > 0.2, "over blocks");
+});
