@@ -9,8 +9,9 @@
  * or fewer seeds, as their options show. The presets of one model may be in several files.
  */
 import { formatInterval } from "../../../lib/plot/mod.ts";
-import { PRESETS } from "../../../lib/methods/mod.ts";
+import { filtersQueries, PRESETS, readRecord } from "../../../lib/methods/mod.ts";
 import type { Comparison } from "../../../lib/sweep/mod.ts";
+import { chunkInterval } from "../comparison/losses.ts";
 import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
 
 /** The model that README shows. */
@@ -42,12 +43,16 @@ const HEADINGS = [
 /** Lays out the presets of a model's comparisons, each next to its own random baseline. */
 export function tabulatePresets(comparisons: readonly Comparison[], model: string): PlainTable {
   const own = comparisons.filter(({ environment }) => environment.model === model);
-  const rows = own.flatMap(({ methods }) =>
+  const rows = own.flatMap(({ methods, environment }) =>
     Object.keys(PRESETS).flatMap((preset) => {
       const method = methods.find(({ name }) => name === preset);
       if (method === undefined) return [];
       const random = methods.find(({ name }) => name === `random for ${preset}`)!;
-      const intervals = [method.lossIncrease, random.lossIncrease, method.toRandom];
+      const chunks = environment.textTokens / environment.context, dense = methods[0]!;
+      // An eviction acts on the rest of its chunk.
+      const intervals = filtersQueries(readRecord(method.options!))
+        ? [method.lossIncrease, random.lossIncrease, method.toRandom]
+        : [[method, dense], [random, dense], [method, random]].map(([a, b]) => chunkInterval(chunks, a!, b!));
       return [[
         `\`${preset}\``,
         ...intervals.map((interval) => interval === null ? "-" : formatInterval(interval, 3)),
