@@ -82,7 +82,7 @@ Deno.test("doctor names each hidden part, and a command", () =>
         /no program that runs at ".*none"/,
         /chromium/,
       ],
-      ["Jupyter", env, /no python3/, /deno task lab/],
+      ["Jupyter", env, /no python3/, /deno task notebooks/],
       [
         "cache",
         { TOKENFILTER_CACHE: "/dev/null/none" },
@@ -118,7 +118,7 @@ Deno.test("doctor finds a cache empty of Jupyter and nvcc without fetching them"
     await makePrograms(folder, { python3: BARE_PYTHON });
     const env = { PATH: folder, TOKENFILTER_CACHE: `${folder}/cache`, CUDA_HOME: "", TOKENFILTER_NVCC: "" };
     const [jupyter, nvcc] = await examineAll([["Jupyter", env], ["nvcc", env]]);
-    assertEquals(jupyter!.found, "found no JupyterLab in the cache");
+    assertEquals(jupyter!.found, "found no Jupyter in the cache");
     if (!(await Deno.stat("/usr/local/cuda").catch(() => undefined))) {
       assertEquals(nvcc!.found, "found no nvcc that fits");
     }

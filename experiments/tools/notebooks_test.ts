@@ -1,7 +1,5 @@
 import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
-import { readPlotly } from "../../lib/plot/mod.ts";
-import { describeEnvironment, installKernel, servePlotly } from "./lab.ts";
 import { chooseNotebooks, describeTimes, main } from "./notebooks.ts";
 import { IN_SLOW_TIER, unless } from "../../lib/testing.ts";
 import { readStdFlags } from "../commands/cli/machine/deno.ts";
@@ -19,29 +17,6 @@ Deno.test("chooseNotebooks() takes beginnings, paths and nothing", () => {
 Deno.test("notebooks takes names beside its flags", async () => {
   await assertRejects(() => main(["01", "--repeat", "0"]), UsageError, "--repeat 0");
 });
-
-Deno.test("lab serves the project's plotly to its notebooks, byte for byte", async () => {
-  const text = await readPlotly();
-  await using server = await servePlotly(text);
-  assertEquals(server.hostname, "127.0.0.1");
-  const environment = describeEnvironment("/cache", server);
-  assertEquals(environment.JUPYTER_PATH, "/cache/share/jupyter");
-  const response = await fetch(environment.TOKENFILTER_PLOTLY_URL!);
-  assertEquals([await response.text() === text, response.headers.get("access-control-allow-origin")], [
-    true,
-    "*",
-  ]);
-  assertEquals(response.headers.get("content-type"), "text/javascript; charset=utf-8");
-});
-
-Deno.test("installKernel() lets Jupyter start this Deno, once more too", () =>
-  withFolder(async (folder) => {
-    for (let time = 0; time < 2; time++) await installKernel(folder);
-    const path = `${describeEnvironment(folder, { port: 1 }).JUPYTER_PATH}/kernels/deno/kernel.json`;
-    const { argv, language } = JSON.parse(await Deno.readTextFile(path));
-    assertEquals(argv, [Deno.execPath(), "jupyter", "--kernel", "--conn", "{connection_file}"]);
-    assertEquals(language, "typescript");
-  }));
 
 Deno.test("describeTimes() gives one time in words, and of several the median and the longest", () => {
   assertEquals(describeTimes([]), "no run finished");
@@ -102,10 +77,8 @@ Deno.test({
     }),
 });
 
-Deno.test("deno task notebooks --help and deno task lab --help say how", async () => {
-  for (const task of ["notebooks", "lab"]) {
-    const { code, stdout } = await runTask(task, "--help");
-    assertEquals(code, 0);
-    assertStringIncludes(stdout, `Usage: deno task ${task}`);
-  }
+Deno.test("deno task notebooks --help says how", async () => {
+  const { code, stdout } = await runTask("notebooks", "--help");
+  assertEquals(code, 0);
+  assertStringIncludes(stdout, "Usage: deno task notebooks");
 });

@@ -156,18 +156,15 @@ const COMMANDS = [
 const TOOLS = [
   "doctor",
   "release",
-  "coverage",
   "bench",
   "bench_gpu",
   "test_gpu",
   "gpu_pack",
   "check",
-  "mutants",
   "digest",
   "size",
   "notebooks",
   "docs",
-  "lab",
 ];
 
 /** A command's help: its main flags, or all. */

@@ -3,7 +3,7 @@ import { run } from "../../../ffi/build/command.ts";
 import { EMULATOR_UNITS } from "../../../ffi/build/emulated_testing.ts";
 import { readSources } from "../../../ffi/sources.ts";
 import { UsageError } from "../../../lib/errors.ts";
-import { findDependents, findKernelTests, findTests, readImporters } from "../mutants/dependents.ts";
+import { findDependents, findKernelTests, findTests, readImporters } from "./dependents.ts";
 
 /** Files of a checkout, as paths from its root. */
 export interface Changed {

@@ -23,8 +23,8 @@ const HELPS = [
     "reproduce",
     "table",
   ],
-  ...["bench", "bench:gpu", "test:gpu", "pack:gpu", "notebooks", "lab", "build", "mutants", "digest"],
-  ...["check", "size", "verified", "docs", "doctor", "release", "coverage"],
+  ...["bench", "bench:gpu", "test:gpu", "pack:gpu", "notebooks", "build", "digest"],
+  ...["check", "size", "verified", "docs", "doctor", "release"],
 ];
 
 const SMALL = "--context 48 --tokens 96 --warmup 8 --threads 1 --out TMP/";

@@ -251,9 +251,8 @@ export const CHECKS: readonly Check[] = [
   {
     name: "Jupyter",
     use: "notebooks with the Deno kernel",
-    fix: "deno task lab",
-    look: async () =>
-      (await ensureJupyter({ lab: true, onProgress: notHere("JupyterLab in the cache") })).folder,
+    fix: "deno task notebooks",
+    look: async () => (await ensureJupyter({ onProgress: notHere("Jupyter in the cache") })).folder,
   },
   {
     name: "cache",

@@ -16,8 +16,6 @@ export interface Jupyter {
 
 /** Options of {@linkcode ensureJupyter}. */
 export interface JupyterOptions {
-  /** Whether JupyterLab is wanted too. */
-  readonly lab?: boolean;
   /** Called with short lines about the progress, only if there is something to do. */
   readonly onProgress?: (message: string) => void;
   /** Replaces the function that runs programs. */
@@ -34,23 +32,22 @@ const FIX = "install Python 3.11 or newer with pip (for example: apt-get install
  * @throws {UsageError} If python3 or pip is missing, or a package cannot be had. The message contains the fix.
  */
 export async function ensureJupyter(options: JupyterOptions = {}): Promise<Jupyter> {
-  const { lab = false, onProgress = () => {}, run = runProgram, cache = cacheDir() } = options;
+  const { onProgress = () => {}, run = runProgram, cache = cacheDir() } = options;
   const version = await run("python3", ["-c", "import sys; print(sys.version, sys.base_prefix)"]);
   if (!version.success) {
     throw new UsageError(`Cannot set up Jupyter: found no python3, expected one: ${FIX}`);
   }
-  const files = ["requirements.txt", ...lab ? ["requirements_lab.txt"] : []]
-    .map((name) => decodeURIComponent(new URL(name, import.meta.url).pathname));
-  const texts = await Promise.all(files.map((file) => Deno.readTextFile(file)));
-  const key = (await sha256([version.stdout, ...texts].join("\n"))).slice(0, 16);
-  const folder = `${cache}/${lab ? "jupyterlab" : "jupyter"}-${key}`;
+  const file = decodeURIComponent(new URL("requirements.txt", import.meta.url).pathname);
+  const text = await Deno.readTextFile(file);
+  const key = (await sha256(`${version.stdout}\n${text}`)).slice(0, 16);
+  const folder = `${cache}/jupyter-${key}`;
   const jupyter = { python: `${folder}/bin/python`, folder };
   if (isFolder(folder)) return jupyter;
 
   if (options.cache === undefined) await prepareCacheDir();
   const part = `${folder}.${Deno.pid}.partial`;
   try {
-    onProgress(`getting ${lab ? "JupyterLab" : "Jupyter"} with pip, once`);
+    onProgress("getting Jupyter with pip, once");
     const [pip, ...args] = await makeEnvironment(part, run);
     const flags = [
       "--quiet",
@@ -60,7 +57,7 @@ export async function ensureJupyter(options: JupyterOptions = {}): Promise<Jupyt
       ":all:",
       "--require-hashes",
     ];
-    const installed = await run(pip, [...args, "install", ...flags, "-r", files.at(-1)!]);
+    const installed = await run(pip, [...args, "install", ...flags, "-r", file]);
     if (!installed.success) {
       throw new UsageError(
         `Cannot set up Jupyter: pip failed with "${reasonOf(installed.stderr) ?? "nothing"}"; ${FIX}`,

@@ -19,7 +19,7 @@ function machine(answer: (command: string) => ReturnType<typeof printed>) {
   return { run, commands };
 }
 
-Deno.test("ensureJupyter() sets up once, and again for another Python or for the lab", async () => {
+Deno.test("ensureJupyter() sets up once, and again for another Python", async () => {
   await withFolder(async (cache) => {
     let version = "3.11";
     const { run, commands } = machine((command) => printed(command.includes("sys.version") ? version : ""));
@@ -30,10 +30,8 @@ Deno.test("ensureJupyter() sets up once, and again for another Python or for the
     assertEquals(commands.filter((command) => command.includes(" install ")).length, 1);
     version = "3.12";
     await ensureJupyter({ run, cache });
-    await ensureJupyter({ run, cache, lab: true });
-    assert(commands.some((command) => command.endsWith("/requirements_lab.txt")));
-    assertEquals(listFolder(cache).length, 3);
-    assertEquals(listFolder(cache).filter((name) => !/^jupyter(lab)?-[0-9a-f]{16}$/.test(name)), []);
+    assertEquals(listFolder(cache).length, 2);
+    assertEquals(listFolder(cache).filter((name) => !/^jupyter-[0-9a-f]{16}$/.test(name)), []);
   });
 });
 
@@ -74,16 +72,14 @@ for (const [name, answer] of Object.entries(CASES)) {
 
 Deno.test("every requirement is pinned to one version, and to digests", async () => {
   const known = new Set<string>();
-  for (const name of ["requirements.txt", "requirements_lab.txt"]) {
-    const text = await Deno.readTextFile(new URL(name, import.meta.url));
-    for (const line of text.replaceAll(" \\\n", "").trim().split("\n")) {
-      if (/^(#.*|-r requirements\.txt)$/.test(line)) continue;
-      const [, package_] = line.match(/^([\w.-]+)==[\w.]+( ; [^\\]+?)?( +--hash=sha256:[0-9a-f]{64})+$/) ??
-        [];
-      assert(package_ !== undefined, `${name}: ${line}`);
-      assert(!known.has(package_), `${package_} twice`);
-      known.add(package_);
-    }
+  const text = await Deno.readTextFile(new URL("requirements.txt", import.meta.url));
+  for (const line of text.replaceAll(" \\\n", "").trim().split("\n")) {
+    if (/^#/.test(line)) continue;
+    const [, package_] = line.match(/^([\w.-]+)==[\w.]+( ; [^\\]+?)?( +--hash=sha256:[0-9a-f]{64})+$/) ??
+      [];
+    assert(package_ !== undefined, line);
+    assert(!known.has(package_), `${package_} twice`);
+    known.add(package_);
   }
 });
 

@@ -1,6 +1,5 @@
 /** The tests that depend on a file, nearest first. */
 import { run } from "../../../ffi/build/command.ts";
-import { readSources } from "../../../ffi/sources.ts";
 import { UsageError } from "../../../lib/errors.ts";
 
 /** For each module, the modules that import it, name it or start it. Paths from the root. */
@@ -82,7 +81,7 @@ interface Dependency {
 }
 
 /**
- * Tests that are not run on mutants: their programs run under sanitizers, which reserve more memory than a copy of the
+ * Tests that are not run: their programs run under sanitizers, which reserve more memory than a copy of the
  * tree may have.
  */
 const SANITIZED = /^kernels\/testing\/emulator\//;
@@ -154,10 +153,4 @@ export function findKernelTests(
   return paths.filter((path) => isMeant(path) && !/mutants/.test(path) && !SANITIZED.test(path)).sort(near)
     .slice(0, most)
     .sort((a, b) => rank(a) - rank(b) || (seconds.get(a) ?? 0) - (seconds.get(b) ?? 0) || near(a, b));
-}
-
-/** Sources that the CPU library is made of, but for its declarations. */
-export async function listCpuSources(read: (path: string) => Promise<string>): Promise<string[]> {
-  const { texts } = await readSources("cpu", [], (path) => read(`kernels/${path}`));
-  return Array.from(texts.keys(), (path) => `kernels/${path}`).filter((path) => !path.endsWith(".def"));
 }
