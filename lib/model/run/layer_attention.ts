@@ -1,16 +1,8 @@
 /** Attention of one layer for the next tokens of a sequence: decides them, caches them, computes those that are kept. */
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import type { CacheDType } from "../../dtype.ts";
-import { firstOutcome } from "../../filter/outcome.ts";
-import type {
-  LayerView,
-  Need,
-  Pruner,
-  SideSequence,
-  Signals,
-  Substitute,
-} from "../../methods/protocol/pruner.ts";
-import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
+import type { LayerView, Need, Pruner, SideSequence, Signals } from "../../methods/protocol/pruner.ts";
+import type { Tensor } from "../../tensor.ts";
 import { layerConfig, type ModelConfig } from "../config.ts";
 import {
   type Addend,
@@ -24,8 +16,9 @@ import { HeadCaches, type HeadGroup } from "./head_caches.ts";
 import { type EndingRow, endsOf, type KeyJudge } from "./key_judge.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { OutputMemory } from "./output_memory.ts";
-import { indicesOf, merged, pickRows, range, type Rows } from "./row_indices.ts";
+import { indicesOf, pickRows, range, type Rows } from "./row_indices.ts";
 import { attendShowing, headWeights, meanProbabilities, signalsOf } from "./signals.ts";
+import { type Piece, type QueryRows, strategyOf, type SubstituteStrategy } from "./substitutes.ts";
 import { LayerTally } from "./usage.ts";
 
 /** State of one layer of a sequence: its cache, its decisions, and the counts that costs follow from. */
@@ -96,8 +89,7 @@ export function needsOf(pruner: Pruner | undefined, layer: number): LayerNeeds {
 
 /** Attention of a layer, once: for the rows that a pass has projected. */
 export class LayerAttention {
-  /** Attention over the sinks and the last tokens, where that stands for skipped outputs. */
-  readonly #local: Substitute | undefined;
+  readonly #substitutes: SubstituteStrategy;
   /** Input of the query side. */
   #shown: LayerView | undefined;
   /** Norms of the residual stream before the attention, once they were requested. */
@@ -111,8 +103,9 @@ export class LayerAttention {
     this.feed = feed;
     this.rows = rows;
     this.pass = pass;
-    const { substitute } = feed.pruner?.skipped ?? {};
-    this.#local = feed.decider !== undefined && substitute?.kind === "local" ? substitute : undefined;
+    const { decider, pruner, record: { outputs } } = feed;
+    const substitute = decider && pruner!.skipped.substitute;
+    this.#substitutes = strategyOf(substitute, pruner?.spans.recent ?? 0, outputs);
   }
 
   /** Decides and attends, piece by piece as the method decides; as {@linkcode Tokens.attend} has it. */
@@ -185,106 +178,70 @@ export class LayerAttention {
     return gone.filter((row) => row.end > next);
   }
 
-  /** Caches rows [start, start + keep.length), and computes the attention of those that are kept. */
+  /** Caches a piece's rows, computes the attention of those that are kept, and adds outputs. */
   #attendPiece(
     start: number,
     keep: Uint8Array<ArrayBuffer>,
     ending: readonly EndingRow[],
   ): Addend | undefined {
-    const { pass, pruner, record: { outputs, tally } } = this.feed, { layer } = this.rows;
-    const kept = indicesOf(keep, 1, start), recent = pruner?.spans.recent ?? 0;
-    const seen = this.#cachePiece(start, keep, ending);
-    tally.take(keep);
-    const computed = this.#local === undefined ? kept : range(start, keep.length);
-    if (computed.length === 0) {
-      if (outputs !== undefined) this.#replace(start, keep, new Float32Array(0));
-      return undefined;
+    const { decider, length: first, record, pass } = this.feed, { layer, residual } = this.rows;
+    const piece: Piece = { start, keep, kept: indicesOf(keep, 1, start), first };
+    const seen = this.#cacheRows(piece, ending);
+    record.tally.take(keep);
+    const queries = this.#substitutes.select(piece, this.#observes);
+    // Outcomes are those of the residual stream before it changes.
+    const residualNorms = this.#observes && piece.kept.length > 0
+      ? this.#residualNorms(piece.kept)
+      : undefined;
+    const output = queries.rows.length > 0 ? this.#attendQueries(piece, queries, seen) : undefined;
+    const stream = { backend: this.#backend, pass, residual };
+    const outcome = this.#substitutes.settle(stream, piece, queries, output);
+    if (residualNorms !== undefined) {
+      decider!.observe!(layer, { outputNorms: outcome.norms(), residualNorms });
     }
-    // Full rows that a local method learns from are asked for once more, as if they were local.
-    const twice = this.#local && this.#observes ? merged(computed, this.#comparedRows(kept)) : undefined;
-    const asks = twice?.all ?? computed,
-      isWhole = asks.length === this.#total && computed.length === asks.length;
-    const positions = isWhole ? this.rows.positions : pass.i32(this.#positionsOf(asks));
-    /** Which of them are full; they come first where they are asked for twice. */
-    const findFull = (): Rows => {
-      if (this.#local === undefined) return range(0, asks.length);
-      const own = indicesOf(keep, 1, 0);
-      return twice === undefined ? own : own.map((row) => twice.ofFirst[row]!);
-    };
-    const output = this.pass.attendRows(this.rows, {
+    return outcome.add();
+  }
+
+  /** Outputs of the attention of queries over the layer's cache, [R, hiddenSize] f32. */
+  #attendQueries(piece: Piece, { rows, full, compared, limits }: QueryRows, seen: SeenRows): Tensor {
+    const { pass, model, record: { heads } } = this.feed, { layer } = this.rows;
+    const isWhole = rows.length === this.#total && compared.length === 0;
+    const positions = isWhole ? this.rows.positions : pass.i32(this.#positionsOf(rows));
+    const local = limits && { windows: pass.i32(limits.windows), sinks: limits.sinks };
+    return this.pass.attendRows(this.rows, {
       positions,
-      select: (name, x) => pass.gather(name, x, asks),
+      select: (name, x) => pass.gather(name, x, rows),
       attend: (queries, out, scale) => {
-        const { model, record: { heads } } = this.feed;
-        const some = asks.length > kept.length &&
-          { windows: windowsOf(pass, asks.length, findFull(), recent), sinks: this.#local!.sinks };
-        const askedOf = (seen: SeenRows, queries: Tensor, out: Tensor): AttentionArgs => ({
+        const argsOf = (seen: SeenRows, queries: Tensor, out: Tensor): AttentionArgs => ({
           ...attentionArgs(pass, model.config, layer, seen, {
             queries,
             queryPositions: positions,
             out,
             scale,
           }),
-          ...some,
+          ...local,
         });
-        if (heads === undefined) return this.#attendShowing(askedOf(seen, queries, out), kept, findFull);
+        if (heads === undefined) return this.#attendShowing(argsOf(seen, queries, out), piece.kept, full);
         heads.attend(model, pass, queries, out, (queries, out, group) => {
-          const { unit, cache: { kept: rows, recent: skipped } } = group;
-          const ending = unit === undefined ? [] : seen.ending;
-          const asked = askedOf({ ...seen, kept: rows, skipped, ending }, queries, out);
-          if (unit === undefined) this.#backend.attention(asked);
-          else this.#attendShowing(asked, kept, findFull, group);
+          const { unit, cache: { kept, recent: skipped } } = group;
+          const args = argsOf(
+            { ...seen, kept, skipped, ending: unit === undefined ? [] : seen.ending },
+            queries,
+            out,
+          );
+          if (unit === undefined) this.#backend.attention(args);
+          else this.#attendShowing(args, piece.kept, full, group);
         });
       },
     });
-    // Outcomes are those of the residual stream before it changes.
-    const residualNorms = this.#observes && kept.length > 0 ? this.#residualNorms(kept) : undefined;
-    const observe = (outputNorms: Float64Array<ArrayBuffer>) =>
-      this.feed.decider!.observe!(layer, { outputNorms, residualNorms: residualNorms! });
-    const read = () => f32Data(this.#backend.read(output));
-    if (outputs !== undefined) {
-      const own = read().slice();
-      this.#add(computed, output);
-      const errors = this.#replace(start, keep, own);
-      if (residualNorms !== undefined) observe(errors);
-      return undefined;
-    }
-    if (residualNorms !== undefined) {
-      const errors = twice && differences(read(), this.#width, findFull(), twice.ofSecond);
-      observe(errors ?? this.#backend.rowNorms(output));
-    }
-    if (isWhole) return { delta: output };
-    this.#add(computed, twice ? pass.gather("addedOutputs", output, twice.ofFirst) : output);
-    return undefined;
   }
 
   get #backend(): Backend {
     return this.feed.model.backend;
   }
 
-  get #width(): number {
-    return this.feed.model.config.hiddenSize;
-  }
-
   #positionsOf(rows: Rows): Int32Array<ArrayBuffer> {
     return rows.map((row) => row + this.feed.length);
-  }
-
-  #add(rows: Rows, output: Tensor): void {
-    const { residual } = this.rows;
-    if (rows.length === this.#total) this.#backend.add(residual, output);
-    else this.#backend.scatterAddRows(residual, this.feed.pass.i32(rows), output);
-  }
-
-  /** Adds substitutes for skipped outputs; returns the distances of the computed ones from theirs. */
-  #replace(start: number, keep: Uint8Array<ArrayBuffer>, output: Float32Array): Float64Array<ArrayBuffer> {
-    const { pass, length, record } = this.feed, skips = indicesOf(keep, 0, start);
-    const { substitutes, errors } = record.outputs!.take(length + start, keep, output);
-    if (skips.length > 0) {
-      const rows = this.#backend.upload(hostTensor("f32", [skips.length, this.#width], substitutes));
-      this.#backend.scatterAddRows(this.rows.residual, pass.i32(skips), rows);
-    }
-    return errors;
   }
 
   /** Whether the method is to be given the layer's outputs now. */
@@ -300,15 +257,8 @@ export class LayerAttention {
     return pickRows(this.#norms ??= this.#backend.rowNorms(this.rows.residual), rows, 1);
   }
 
-  /** Full rows whose outputs are compared with those of local attention: those whose outcome counts. */
-  #comparedRows(kept: Rows): Rows {
-    const { length, pruner } = this.feed, { recent } = pruner!.spans;
-    const first = firstOutcome({ substitute: "local", sinks: this.#local!.sinks, recent });
-    return kept.filter((row) => length + row >= first);
-  }
-
-  /** Caches rows [start, start + keep.length); returns the rows that their queries attend to. */
-  #cachePiece(start: number, keep: Uint8Array<ArrayBuffer>, ending: readonly EndingRow[]): SeenRows {
+  /** Caches a piece's rows; returns the rows that their queries attend to. */
+  #cacheRows({ start, keep }: Piece, ending: readonly EndingRow[]): SeenRows {
     const { judge, length, pass, pruner, record: { cache, heads } } = this.feed, total = this.#total;
     const keys = asMatrix(this.rows.keys), values = asMatrix(this.rows.values), width = keys.shape[1]!;
     const cached = pruner?.skipped.cached === true, none = range(0, 0);
@@ -343,11 +293,16 @@ export class LayerAttention {
     return { kept, skipped, recent: pruner?.spans.recent ?? 0, ending };
   }
 
-  /** Attention; passes signals of full queries (of the rows `kept`) about keys to the key side, where it needs them. */
+  /**
+   * Attention; passes signals of full queries about keys to the key side, where it needs them.
+   *
+   * @param kept Rows of the layer's input that these are
+   * @param rows Their places among the queries
+   */
   #attendShowing(
     asked: AttentionArgs,
     kept: Rows,
-    findFull: () => Rows,
+    rows: Rows,
     { cache, unit }: Pick<HeadGroup, "cache" | "unit"> = { cache: this.feed.record.cache, unit: undefined },
   ): void {
     const { judge, model, pass, pruner, record } = this.feed,
@@ -356,7 +311,7 @@ export class LayerAttention {
     const needs = judge === undefined ? [] : pruner!.keySide!.needs;
     const wanted = signalsOf(needs);
     if (wanted.length === 0 || kept.length === 0) return backend.attention(asked);
-    const positions = this.#positionsOf(kept), rows = findFull();
+    const positions = this.#positionsOf(kept);
     const last = cache.kept.positions[asked.numKeys - 1]!;
     // Each token that is not yet decided has one row, because none of them was evicted.
     const keys = needs.includes("until judged") ? last + 1 - judge!.judged(layer) : asked.numKeys;
@@ -408,23 +363,6 @@ function pickSignals(all: Signals["rows"], rows: Rows, keys: number): Signals["r
   return Object.fromEntries(Object.entries(all).map(([name, said]) => [name, pickRows(said, rows, keys)]));
 }
 
-/** How far full outputs are from local ones of the last of these rows; 0 of rows whose outcome does not count. */
-function differences(
-  outputs: Float32Array,
-  columns: number,
-  full: Rows,
-  local: Rows,
-): Float64Array<ArrayBuffer> {
-  const errors = new Float64Array(full.length), uncounted = full.length - local.length;
-  for (let i = 0; i < local.length; i++) {
-    const at = full[uncounted + i]! * columns, from = local[i]! * columns;
-    let sum = 0;
-    for (let a = 0; a < columns; a++) sum += (outputs[at + a]! - outputs[from + a]!) ** 2;
-    errors[uncounted + i] = Math.sqrt(sum);
-  }
-  return errors;
-}
-
 interface SeenRows {
   readonly kept: CachedRows;
   /** Rows of the recent window, and for how many tokens they are seen. */
@@ -457,11 +395,4 @@ function attentionArgs(
     numRecent: skipped.count,
     recent: Math.min(recent, reach),
   };
-}
-
-/** Windows of queries: full ones attend to everything, the others are local. */
-function windowsOf(pass: ForwardPass, count: number, full: Int32Array, recent: number): Tensor {
-  const windows = new Int32Array(count).fill(recent);
-  for (const query of full) windows[query] = -1;
-  return pass.i32(windows);
 }
