@@ -65,11 +65,11 @@ Deno.test({
         numbers = `${copy}/lib/methods/rules/rules_test.ts`;
       addMethods(copy, { [name!]: rule!, ...ADDED });
       await Deno.writeTextFile(numbers, `\n${test}`, { append: true });
-      const sources = `${copy}/experiments/tools/method_sources.json`;
+      const sources = `${copy}/experiments/tools/docs/method_sources.json`;
       const more = Object.keys(ADDED).map((name) => source!.replace(/"\w+"/, `"${name}"`)).join("");
       const known = await Deno.readTextFile(sources);
       await Deno.writeTextFile(sources, known.replace("{\n", `{\n${source}${more}`));
-      await deno("run", "-A", "--no-check", ...flags, "experiments/tools/reference_pages.ts");
+      await deno("run", "-A", "--no-check", ...flags, "experiments/tools/docs/reference_pages.ts");
 
       const changed = tree.map(({ to }) => to).filter((path) => /^lib\/methods\/.*\.ts$/.test(path));
       const added = [name!, ...Object.keys(ADDED)].map((name) => `lib/methods/rules/${name}.ts`);
@@ -78,7 +78,7 @@ Deno.test({
       await deno("check", ...flags, "mod.ts", "experiments/commands/sweep.ts", numbers);
       // Tests of the list of methods, and tests that go through it.
       const isOwn = (path: string) =>
-        /^(lib\/(methods|sweep|entries)\/.*|experiments\/tools\/(option_docs|docs)|experiments\/commands\/cli\/.*)_test\.ts$/
+        /^(lib\/(methods|sweep|entries)\/.*|experiments\/tools\/docs\/\w+|experiments\/commands\/cli\/.*)_test\.ts$/
           .test(path);
       const tests = tree.filter(({ from, to }) =>
         isOwn(to) || /^lib\/.*_test\.ts$/.test(to) && Deno.readTextFileSync(from).includes("METHODS")

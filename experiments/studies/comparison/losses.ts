@@ -19,7 +19,7 @@ export type Method = Comparison["methods"][number] & {
 
 /** Sources of the methods. */
 const SOURCES = await readJson(
-  decodeURIComponent(new URL("../../tools/method_sources.json", import.meta.url).pathname),
+  decodeURIComponent(new URL("../../tools/docs/method_sources.json", import.meta.url).pathname),
 ) as {
   readonly [method: string]: { readonly paper?: string; readonly adapted: string } | undefined;
 };

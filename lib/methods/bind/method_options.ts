@@ -1,4 +1,4 @@
-/** What methods take, in words: `experiments/tools/reference_pages.ts` writes this file from the table of options. */
+/** What methods take, in words: `experiments/tools/docs/reference_pages.ts` writes this file from the table of options. */
 import type { Given } from "../../filter/option.ts";
 import type { KeyRuleName, MethodName } from "../list.ts";
 import type { Options } from "./option_table.ts";

@@ -2,7 +2,9 @@
 import { readFileSync } from "node:fs";
 import { anchorOf } from "./anchor.ts";
 
-const { sidebar, base } = JSON.parse(readFileSync(new URL("./site.json", import.meta.url), "utf8"));
+const { sidebar, base } = JSON.parse(
+  readFileSync(new URL("./site.json", import.meta.url), "utf8"),
+);
 
 const TAGS = /^<(!--|\/?(picture|source|img|details|summary|br)\b)/;
 
@@ -15,12 +17,24 @@ export default {
   head: [["link", { rel: "icon", href: "data:," }]],
   markdown: {
     anchor: { slugify: anchorOf },
-    theme: { light: "github-light-high-contrast", dark: "github-dark-high-contrast" },
+    theme: {
+      light: "github-light-high-contrast",
+      dark: "github-dark-high-contrast",
+    },
     config(md) {
       const { fence } = md.renderer.rules;
       // Words such as <time> are no tags of these pages.
       md.renderer.rules.html_inline = (tokens, i) =>
         TAGS.test(tokens[i].content) ? tokens[i].content : md.utils.escapeHtml(tokens[i].content);
+      // An interval stays in one line; a name such as lambada_openai may be broken.
+      md.renderer.rules.text = (tokens, i) =>
+        md.utils.escapeHtml(
+          tokens[i].content.replaceAll(/\[[-+−\d., %]+\]/g, (interval) => interval.replaceAll(" ", "\u00a0")),
+        ).replaceAll("_", "_<wbr>");
+      md.renderer.rules.code_inline = (tokens, i) => {
+        const words = tokens[i].content.split(" ").map((word) => `<span>${md.utils.escapeHtml(word)}</span>`);
+        return `<code v-pre>${words.join(" ")}</code>`;
+      };
       md.renderer.rules.fence = (tokens, i, ...rest) =>
         tokens[i].info.trim() === "mermaid"
           ? `<MermaidDiagram code="${encodeURIComponent(tokens[i].content)}" />`

@@ -1,12 +1,12 @@
 /** The descriptions of options in editors equal those of the command line. */
 import { assertEquals } from "@std/assert";
-import { OPTIONS } from "../../lib/methods/mod.ts";
-import { IN_SLOW_TIER, unless } from "../../lib/testing.ts";
+import { OPTIONS } from "../../../lib/methods/mod.ts";
+import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
 import { describeOption, OPTION_DOCS, writeOptionDocs } from "./option_docs.ts";
 
-const ROOT = new URL("../../", import.meta.url);
+const ROOT = new URL("../../../", import.meta.url);
 
-Deno.test("the options' docs say what their rows say: else run experiments/tools/reference_pages.ts", async () => {
+Deno.test("the options' docs say what their rows say: else run experiments/tools/docs/reference_pages.ts", async () => {
   assertEquals(await Deno.readTextFile(new URL(OPTION_DOCS, ROOT)), writeOptionDocs());
 });
 

@@ -1,8 +1,8 @@
 /** The recipes of images: every task, flag, path and version that they name is there. */
 import { assert, assertEquals } from "@std/assert";
-import { runTask } from "../commands/testing.ts";
+import { runTask } from "../../commands/testing.ts";
 
-const ROOT = new URL("../../", import.meta.url);
+const ROOT = new URL("../../../", import.meta.url);
 const read = (path: string) => Deno.readTextFile(new URL(path, ROOT));
 const folder = "docs/guides/clusters";
 const dockerfile = await read(`${folder}/Dockerfile`), recipe = await read(`${folder}/Apptainer`);

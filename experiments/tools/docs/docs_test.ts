@@ -1,21 +1,25 @@
 /** Tests of README and the docs: links work, commands run, and statements follow the code. */
 import { assert, assertEquals } from "@std/assert";
-import { buildCpu } from "../../build.ts";
-import { EVICTIONS, KEY_RULES, METHODS, OFFLINE } from "../../lib/methods/list.ts";
-import { findCompiler } from "../../ffi/build/command.ts";
-import { runTask, withFolder } from "../commands/testing.ts";
+import { buildCpu } from "../../../build.ts";
+import { EVICTIONS, KEY_RULES, METHODS, OFFLINE } from "../../../lib/methods/list.ts";
+import { findCompiler } from "../../../ffi/build/command.ts";
+import { runTask, withFolder } from "../../commands/testing.ts";
 import { renderReferencePages } from "./reference_pages.ts";
-import { anchorOf } from "./docs/site/anchor.ts";
-import { listTree } from "./machine/checkout.ts";
+import { anchorOf } from "./site/anchor.ts";
+import { listTree } from "../machine/checkout.ts";
 
-const root = new URL("../../", import.meta.url);
+const root = new URL("../../../", import.meta.url);
 const paths = ["README.md", "CONTRIBUTING.md", "kernels/README.md"];
-const pages = await Array.fromAsync(Deno.readDir(new URL("docs/", root)), async ({ name, isDirectory }) => {
-  if (!isDirectory) return name.endsWith(".md") ? [`docs/${name}`] : [];
-  const inside = await Array.fromAsync(Deno.readDir(new URL(`docs/${name}/`, root)));
-  return inside.filter(({ name }) => name.endsWith(".md")).map((file) => `docs/${name}/${file.name}`);
-});
-paths.push(...pages.flat().sort());
+/** Markdown files under a folder. */
+async function listPages(folder: string): Promise<string[]> {
+  const entries = await Array.fromAsync(Deno.readDir(new URL(`${folder}/`, root)));
+  const pages = await Promise.all(entries.map(({ name, isDirectory }) => {
+    if (isDirectory) return listPages(`${folder}/${name}`);
+    return name.endsWith(".md") ? [`${folder}/${name}`] : [];
+  }));
+  return pages.flat().sort();
+}
+paths.push(...await listPages("docs"));
 for (const shelf of ["commands", "studies", "tools"]) {
   for await (const { name, isDirectory } of Deno.readDir(new URL(`experiments/${shelf}/`, root))) {
     const path = `experiments/${shelf}/${name}/README.md`;
@@ -81,9 +85,12 @@ Deno.test("links in the docs lead to files and headings that are there", async (
 });
 
 Deno.test("the reference pages that follow from code are up to date", async () => {
-  for (const [path, text] of await renderReferencePages()) {
-    assertEquals(docs.get(path), text, "run experiments/tools/reference_pages.ts");
+  const pages = await renderReferencePages();
+  for (const [path, text] of pages) {
+    assertEquals(docs.get(path), text, "run experiments/tools/docs/reference_pages.ts");
   }
+  const commands = (paths: Iterable<string>) => [...paths].filter((path) => path.includes("/cli/")).sort();
+  assertEquals(commands(docs.keys()), commands(pages.keys()));
 });
 
 /** Sources of the repository that read the environment; in tests only variables of `TOKENFILTER_` count. */
@@ -193,10 +200,3 @@ Deno.test("the commands of README run, with small sizes", () =>
     assertEquals(code, 0, stderr);
     assert((await Deno.stat(`${folder}/site/index.html`)).isFile);
   }));
-
-Deno.test("README has at most 150 lines and 900 words, code aside", () => {
-  const text = docs.get("README.md")!, prose = proseOf(text).replaceAll(/<[^>]*>|\]\([^)]*\)/g, " ");
-  assert(text.split("\n").length <= 151, `${text.split("\n").length} lines`);
-  const words = prose.split(/\s+/).filter((word) => /[\p{L}\p{N}]/u.test(word));
-  assert(words.length <= 900, `${words.length} words`);
-});
