@@ -62,7 +62,7 @@ testSlow(
         const { hub: repository, gated: isGated, config } = known[name]!, model = `${folder}/${name}`;
         const out = `${folder}/out-${name}`,
           methods = ["--methods", "paper,random", "--ratios", "0.5", "--seeds", "1"];
-        // True widths take minutes of processor time each: verify/paper_shapes.ts runs them.
+        // True widths take minutes of processor time each.
         writeModel(model, {
           ...{ ...config, ...narrowSizes(128) },
           num_hidden_layers: 2,

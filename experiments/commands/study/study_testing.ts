@@ -1,4 +1,4 @@
-/** Workers that are killed while they work on a study, for tests and for `verify/kill_workers.ts`. */
+/** Workers that are killed while they work on a study, for tests. */
 import { StudyStore, type Trial } from "../../../lib/sweep/mod.ts";
 import { finish, runTask, spawnTask } from "../testing.ts";
 

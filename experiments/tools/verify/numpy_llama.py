@@ -5,8 +5,7 @@ usage: python3 numpy_llama.py MODEL.gguf IDS.json OPTIONS.json OUT.json     (nee
 IDS.json holds lists of token ids, each a sequence of its own; OPTIONS.json the method's options by the toolkit's names,
 `preset` too, or null: dense; or a list of them, one for each sequence. `retrieval` are the scores of layers, or of KV heads
 one after the other, that `whole` goes by. OUT.json is written anew after every sequence: a list of {ids, nll (nats), keep, layers,
-kvKeep, kvLayers}, masks as `deno task score --json` gives them, a row for each filtered layer. `score_chunks.ts` is the
-toolkit's side, `compare_scores.py` compares. The decisions and the attention are those of `recurrence.py`.
+kvKeep, kvLayers}, masks as `deno task score --json` gives them, a row for each filtered layer. The decisions and the attention are those of `recurrence.py`.
 """
 import json
 import math

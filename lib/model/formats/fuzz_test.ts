@@ -1,4 +1,4 @@
-/** Broken files of models; `experiments/tools/fuzz.ts` reads more of them, and other kinds. */
+/** Broken files of models. */
 import { assert } from "@std/assert";
 import { fuzz, KINDS } from "./fuzz_testing.ts";
 
