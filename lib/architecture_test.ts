@@ -207,16 +207,6 @@ Deno.test("imports make no circles of files, types included", () => {
   assertEquals(circlesOf(imports), []);
 });
 
-Deno.test("the import maps name the same packages, and @std of both sources", async () => {
-  const config = JSON.parse(await Deno.readTextFile(new URL("imports.json", root))).imports;
-  const offline = JSON.parse(await Deno.readTextFile(new URL(".std/npm.json", root))).imports;
-  assertEquals(Object.keys(config), Object.keys(offline));
-  for (const [name, specifier] of Object.entries<string>(config)) {
-    if (specifier.startsWith("npm:")) assertEquals(offline[name], specifier);
-    else assert(offline[name]?.startsWith("npm:deno-std@"), `${name} has no stand-in from npm`);
-  }
-});
-
 Deno.test("source files of every language stay under 600 lines", async () => {
   const others = await Array.fromAsync(sourceFiles("", /\.(h|def|cpp|cuh?|py|js)$/));
   assert(others.includes("kernels/common/blocks.h"));

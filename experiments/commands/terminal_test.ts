@@ -3,7 +3,6 @@ import { assert, assertEquals } from "@std/assert";
 import { hostTensor } from "../../mod.ts";
 import { writeSafetensors } from "../../lib/model/mod.ts";
 import { NEEDS_LINUX, RUNS_SLOW, unless } from "../../lib/testing.ts";
-import { readStdFlags } from "./cli/machine/deno.ts";
 import { moduleOf, withFolder } from "./testing.ts";
 
 /** Runs a program in a pseudo-terminal of a number of columns, and writes its output. */
@@ -23,7 +22,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 /** Lines of a task's output on a terminal; a line that is drawn again counts each time. */
 async function show(columns: number, task: string, args: readonly string[]): Promise<string[]> {
-  const command = [Deno.execPath(), "run", "-A", ...await readStdFlags(), moduleOf(task), ...args];
+  const command = [Deno.execPath(), "run", "-A", moduleOf(task), ...args];
   const { code, stdout } = await new Deno.Command("python3", {
     args: ["-c", TERMINAL, String(columns), ...command],
     cwd: new URL("../../", import.meta.url),

@@ -2,7 +2,6 @@
 import { DatabaseSync } from "node:sqlite";
 import { UsageError } from "../../lib/errors.ts";
 import { StudyStore } from "../../lib/sweep/mod.ts";
-import { readStdFlags } from "./cli/machine/deno.ts";
 import { executeTask } from "./cli/task.ts";
 
 const root = new URL("../../", import.meta.url);
@@ -25,8 +24,6 @@ export function moduleOf(task: string): string {
   return path;
 }
 
-let flags: Promise<string[]> | undefined;
-
 /** Starts a task. Paths in `args` are taken from the project's folder; `env` is next to this process's own. */
 export async function spawnTask(
   task: string,
@@ -34,7 +31,7 @@ export async function spawnTask(
   env: { readonly [name: string]: string } = {},
 ): Promise<Deno.ChildProcess> {
   return new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", ...await (flags ??= readStdFlags()), moduleOf(task), ...args],
+    args: ["run", "-A", moduleOf(task), ...args],
     cwd: root,
     env,
     stdin: "null",

@@ -2,7 +2,7 @@
  * Expected savings of the presets on large models, against the length of a prompt: a page, and tables in Markdown, one
  * of them with expected next to measured values.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/costs.ts [--out costs.html]
+ * usage: deno run -A experiments/studies/costs.ts [--out costs.html]
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { readPlotly, renderPage } from "../../lib/plot/mod.ts";

@@ -8,7 +8,7 @@
  * - manual.txt, the pages of the npm manual on its use and configuration. MANUAL is the folder docs/content of the npm
  *   package npm 11.6.2.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/texts.ts 98-0.txt MESSAGES MANUAL DATA
+ * usage: deno run -A experiments/studies/texts.ts 98-0.txt MESSAGES MANUAL DATA
  */
 import { UsageError } from "../../lib/errors.ts";
 import { makeFolder, readText, writeWhole } from "../commands/cli/files.ts";

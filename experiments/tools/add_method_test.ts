@@ -6,18 +6,16 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { writeSafetensors } from "../../lib/model/mod.ts";
 import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
-import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { copyProject, finish, type Finished, moduleOf } from "../commands/testing.ts";
 import { ADDED, addMethods } from "./add_method_testing.ts";
 
 const copy = copyProject("lib/methods");
 addMethods(copy, ADDED);
 
-const stdFlags = await readStdFlags();
 const deno = (...args: string[]): Promise<Finished> =>
   finish(new Deno.Command(Deno.execPath(), { args, cwd: copy, stdout: "piped", stderr: "piped" }).spawn());
 const run = (task: string, line: string) =>
-  deno("run", "-A", ...stdFlags, moduleOf(task), ...line.split(" "), "--threads", "1");
+  deno("run", "-A", moduleOf(task), ...line.split(" "), "--threads", "1");
 
 const SMALL = "--context 48 --tokens 96 --warmup 8 --tail 0.5 --prune-ratio 0.25";
 
@@ -29,10 +27,10 @@ createPruner("even", { numLayers: 1, numHeads: 1, numKvHeads: 1, headDim: 1, hid
 resolveOptions({ toyA: "2" });
 `;
   Deno.writeTextFileSync(`${copy}/lib/methods/use.ts`, use);
-  const { code, stderr } = await deno("check", ...stdFlags, "lib/methods/use.ts");
+  const { code, stderr } = await deno("check", "lib/methods/use.ts");
   assertEquals(code, 0, stderr);
   const contract = "lib/methods/contract_test.ts";
-  const tested = await deno("test", "-A", "--no-check", ...stdFlags, contract, "--filter", "/^(toy|even) /");
+  const tested = await deno("test", "-A", "--no-check", contract, "--filter", "/^(toy|even) /");
   assertEquals(tested.code, 0, tested.stdout);
   assertMatch(tested.stdout, /toy \{"toyA":0.25\} decides the same in any chunks .*ok/);
   assertMatch(tested.stdout, /even \{"evenShift":2\} forks into independent sequences .*ok/);

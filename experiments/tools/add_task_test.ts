@@ -4,7 +4,6 @@
  */
 import { assert, assertAlmostEquals, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { IN_SLOW_TIER, unless } from "../../lib/testing.ts";
-import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { copyProject, finish, type Finished, moduleOf } from "../commands/testing.ts";
 
 const TOY = `/** Accuracy of the next token. */
@@ -76,18 +75,16 @@ Deno.writeTextFileSync(
   ).replace("  perplexity,\n", "$&  toy,\n  endings,\n"),
 );
 
-const stdFlags = await readStdFlags();
 const deno = (...args: string[]): Promise<Finished> =>
   finish(new Deno.Command(Deno.execPath(), { args, cwd: copy, stdout: "piped", stderr: "piped" }).spawn());
-const run = (task: string, line: string) =>
-  deno("run", "-A", ...stdFlags, moduleOf(task), ...line.split(" "));
+const run = (task: string, line: string) => deno("run", "-A", moduleOf(task), ...line.split(" "));
 
 const SMALL = "--threads 1 --task toy --context 64 --tokens 256 --warmup 8";
 
 Deno.test({
   ...unless(IN_SLOW_TIER, "a new task is a file and a line that type-check"),
   fn: async () => {
-    const { code, stderr } = await deno("check", ...stdFlags, "lib/eval/tasks/mod.ts");
+    const { code, stderr } = await deno("check", "lib/eval/tasks/mod.ts");
     assertEquals(code, 0, stderr);
   },
 });

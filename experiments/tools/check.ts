@@ -88,7 +88,13 @@ async function planParts(
     const entries = Object.values(exports);
     if (entries.length > 0) parts.push({ name: "docs of the entries", args: ["doc", "--lint", ...entries] });
   }
-  const testArgs = ["test", "-A", "--no-check", "--preload=.std/strict_assert.ts", ...flags];
+  const testArgs = [
+    "test",
+    "-A",
+    "--no-check",
+    "--preload=experiments/tools/tests/strict_assert.ts",
+    ...flags,
+  ];
   for (const path of files.filter((path) => /\.(ts|md)$/.test(path))) {
     if (EXAMPLE.test(await Deno.readTextFile(`${root}/${path}`)) && !path.endsWith("_test.ts")) {
       parts.push({ name: `examples of ${path}`, args: [...testArgs, "--doc", path] });

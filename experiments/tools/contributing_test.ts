@@ -5,7 +5,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { run } from "../../ffi/build/command.ts";
 import { IN_SLOW_TIER, unless } from "../../lib/testing.ts";
-import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { finish, withFolder } from "../commands/testing.ts";
 import { ADDED, addMethods } from "./add_method_testing.ts";
 import { listTree } from "./machine/checkout.ts";
@@ -47,7 +46,7 @@ Deno.test({
       for (const args of [["init", "-q"], ["add", "-A"]]) {
         assert((await run("git", args, { cwd: copy })).success);
       }
-      const flags = await readStdFlags();
+      const flags: string[] = [];
       const deno = async (...args: string[]) => {
         const env = { TOKENFILTER_TEST_SLOW: "", NO_COLOR: "1" };
         const command = new Deno.Command(Deno.execPath(), {
@@ -89,7 +88,7 @@ Deno.test({
         "-A",
         "--no-check",
         "--parallel",
-        "--preload=.std/strict_assert.ts",
+        "--preload=experiments/tools/tests/strict_assert.ts",
         ...flags,
         ...tests,
       );

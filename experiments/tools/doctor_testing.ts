@@ -1,7 +1,6 @@
 /** Checks of the doctor in a process of its own, one after the other, each with variables: test files share one environment. */
 import { examine, type Finding } from "./doctor.ts";
 import { CHECKS } from "./doctor/checks.ts";
-import { readStdFlags } from "../commands/cli/machine/deno.ts";
 
 /** Name of a check, and variables that are set for it; "" counts as not set. */
 export type Case = readonly [name: string, variables: Readonly<Record<string, string>>];
@@ -17,7 +16,6 @@ export async function examineAll(
     "run",
     "-A",
     "--no-check",
-    ...await readStdFlags(),
     import.meta.filename!,
     JSON.stringify(cases),
   ];

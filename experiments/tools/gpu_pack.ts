@@ -15,7 +15,7 @@ import { EXIT, runTask, writeLine } from "../commands/cli/task.ts";
 const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
 export const USAGE = `Usage: deno task pack:gpu [flags]
 
-Writes a folder of about 45 MB: the tracked files as they are now, Deno, the npm packages of .std/npm.lock, and run.sh.
+Writes a folder of about 45 MB: the tracked files as they are now, Deno, the npm packages of deno.lock, and run.sh.
 Copy it to a Linux machine of this architecture that has a GPU with its driver, nvcc, g++ and python3; no network is needed.
 Its run.sh runs test:gpu, then bench:gpu, and leaves test_gpu.log and bench_gpu.json in its folder.
 
@@ -49,7 +49,7 @@ export async function writePack(
   onProgress: (message: string) => void = () => {},
 ): Promise<void> {
   const tree = await listTree(root), commit = await readCommit(root);
-  const wanted = lockedPackages(await Deno.readTextFile(`${root}/.std/npm.lock`));
+  const wanted = lockedPackages(await Deno.readTextFile(`${root}/deno.lock`));
   if ((await listPackages(npmCache, wanted)).missing.length > 0) {
     onProgress("fetching packages");
     await fetchPackages();
@@ -119,7 +119,7 @@ export async function listPackages(
 
 /** Downloads the packages of the lock into Deno's cache. @throws {UsageError} If the registry cannot be reached. */
 export async function fetchPackages(): Promise<void> {
-  const std = ["--import-map=.std/npm.json", "--lock=.std/npm.lock", "--frozen"];
+  const std: string[] = [];
   await runDeno("fetch packages", "cache", ...std, "experiments/tools/test_gpu.ts");
 }
 

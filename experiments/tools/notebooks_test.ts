@@ -2,7 +2,6 @@ import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from 
 import { UsageError } from "../../lib/errors.ts";
 import { chooseNotebooks, describeTimes, main } from "./notebooks.ts";
 import { IN_SLOW_TIER, unless } from "../../lib/testing.ts";
-import { readStdFlags } from "../commands/cli/machine/deno.ts";
 import { finish, listFolder, runTask, withFolder } from "../commands/testing.ts";
 
 const known = ["01_quickstart", "02_anatomy", "03_variance_fusion"];
@@ -62,7 +61,6 @@ Deno.test({
             "run",
             "-A",
             "--no-check",
-            ...await readStdFlags(),
             "experiments/tools/notebooks.ts",
             "--check",
             "01",

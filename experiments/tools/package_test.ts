@@ -15,7 +15,7 @@ const ROOT = new URL("../../", import.meta.url);
 const NAME = "jsr:@tokenfilter/tokenfilter";
 const readJson = async (path: string) => JSON.parse(await Deno.readTextFile(new URL(path, ROOT)));
 const { exports }: { exports: Record<string, string> } = await readJson("deno.json");
-const { imports }: { imports: Record<string, string> } = await readJson("imports.json");
+const { imports }: { imports: Record<string, string> } = await readJson("deno.json");
 const README = await Deno.readTextFile(new URL("README.md", ROOT));
 /** README's program on the native library. */
 const SAMPLE = Array.from(README.matchAll(/^```ts\n(.*?)^```/gms), ([, code]) => code!)
@@ -355,7 +355,7 @@ const importByNpm = (program: string) =>
     assertEquals((await run("tar", ["xzf", `${folder}/package.tgz`, "-C", folder])).success, true);
     // The packages of Deno's cache, which are those of the lock.
     const { dependencies } = JSON.parse(await Deno.readTextFile(`${folder}/package/package.json`));
-    const locked = lockedPackages(await Deno.readTextFile(new URL(".std/npm.lock", ROOT)));
+    const locked = lockedPackages(await Deno.readTextFile(new URL("deno.lock", ROOT)));
     const { npmCache } = await findDenoCaches();
     for (const name of Object.keys(dependencies)) {
       const ids = locked.filter((id) => id.startsWith(`${name}@`));

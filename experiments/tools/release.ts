@@ -122,10 +122,10 @@ export async function main(args: readonly string[]): Promise<number> {
   const changes = readChangelog(await read("CHANGELOG.md"), version);
   progress.line("listing the files of the JSR package");
   const files = await listPublished(),
-    lock = await read(".std/npm.lock"),
+    lock = await read("deno.lock"),
     { npmCache } = await findDenoCaches();
   const texts = await Promise.all(files.filter((path) => path.endsWith(".ts")).map(read));
-  const { imports } = JSON.parse(await read("imports.json"));
+  const { imports } = JSON.parse(await read("deno.json"));
   const materials = await listMaterials(lock, imports, texts, (id) => findLicense(npmCache, id));
   const here = new Set(lockedPackages(lock));
   expectLicenses(materials, ({ type, name, version }) => type !== "npm" || here.has(`${name}@${version}`));

@@ -196,12 +196,12 @@ Deno.test("provenance names files, commit, compiler and locks, the same text eac
   const { resolvedDependencies: inputs } = predicate.buildDefinition;
   assertMatch(inputs[0].digest.gitCommit, /^[0-9a-f]{40}$/);
   const ids = inputs.map(({ uri }: { uri: string }) => uri);
-  assertEquals(ids.slice(1), [`pkg:pypi/ziglang@${PINNED_ZIG.version}`, ".std/npm.lock", "imports.json"]);
+  assertEquals(ids.slice(1), [`pkg:pypi/ziglang@${PINNED_ZIG.version}`, "deno.lock", "deno.json"]);
   for (const { digest } of inputs.slice(1)) assertMatch(digest.sha256, /^[0-9a-f]{64}$/);
 });
 
 Deno.test("the SBOM has each locked package with version, digest and licence, the published package's own marked", async () => {
-  const lock = await read(".std/npm.lock"), { imports } = JSON.parse(await read("imports.json"));
+  const lock = await read("deno.lock"), { imports } = JSON.parse(await read("deno.json"));
   const sources = [
     'import.meta.resolve("plotly.js-cartesian-dist-min/plotly.js");',
     'import { Tokenizer } from "@huggingface/tokenizers";',

@@ -15,12 +15,11 @@
 import { RUNS_SLOW } from "../../lib/testing.ts";
 import { main as build } from "./build.ts";
 import { findUnverified } from "./verified/noted.ts";
-import { readStdFlags } from "../commands/cli/machine/deno.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 /** Flags of every run, without those that make `@std` resolve. */
 export const TEST_FLAGS: readonly string[] = [
-  ...["-A", "--doc", "--no-check", "--parallel", "--preload=.std/strict_assert.ts"],
+  ...["-A", "--doc", "--no-check", "--parallel", "--preload=experiments/tools/tests/strict_assert.ts"],
 ];
 /** A block of code that `--doc` runs. */
 export const EXAMPLE = /^[ *]*```(?:[jt]sx?|javascript|typescript)\b(?!.*\bignore\b)/m;
@@ -93,7 +92,7 @@ if (import.meta.main) {
   if (files.length === 0) {
     files.push(...(await findTested("")).filter((path) => RUNS_SLOW || isInFastTier(path)));
   }
-  const args = ["test", ...TEST_FLAGS, ...await readStdFlags(), ...flags, ...files];
+  const args = ["test", ...TEST_FLAGS, ...flags, ...files];
   // One file more than there are cores: some wait for a browser, a time-out or the end of a process.
   const env = {
     DENO_JOBS: Deno.env.get("DENO_JOBS") ?? String(navigator.hardwareConcurrency + 1),

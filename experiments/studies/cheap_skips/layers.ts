@@ -3,7 +3,7 @@
  * the divergence from the full model is its score. A few layers have nearly all of it. --out is a file for
  * `--skip-ratios`: these layers keep every key, and the others drop more, to the same mean.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/cheap_skips/layers.ts
+ * usage: deno run -A experiments/studies/cheap_skips/layers.ts
  *          --text FILE [--model tiny] [--tokens 1024] [--recent 64] [--warmup 64] [--whole 4] [--kv-ratio 0.75]
  *          [--threads N] [--out FILE.json]
  */

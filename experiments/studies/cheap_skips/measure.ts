@@ -2,7 +2,7 @@
  * Measures the costs of filtering, and the differences between rules, on one text: paired 95% intervals over blocks of
  * 64 tokens.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/cheap_skips/measure.ts
+ * usage: deno run -A experiments/studies/cheap_skips/measure.ts
  *          --text FILE --out FILE.json [--model tiny] [--tokens 8192] [--context 512] [--threads N] RUN…
  *
  * A RUN is `name={"option": value, …}`; runs of one name, such as seeds of random, are averaged token by token. Runs

@@ -2,7 +2,7 @@
  * The results table of the README: costs of the presets next to random baselines with the same options, from committed
  * comparisons.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/cheap_skips/table.ts
+ * usage: deno run -A experiments/studies/cheap_skips/table.ts
  *
  * Each file in results/ is the compare.json of
  * `deno task compare --model MODEL --text FILE --tokens N --methods PRESET,…,random --seeds 3`. Some have other methods

@@ -1,7 +1,7 @@
 /**
  * Makes the first figure of the repository's README, `docs/images/lead_{light,dark}.png`, from results/. Needs a Chromium.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/lead.ts
+ * usage: deno run -A experiments/studies/comparison/lead.ts
  */
 import { axis, baseLayout, DARK, Figure, LIGHT, withoutRatio } from "../../../lib/plot/mod.ts";
 import type { Comparison } from "../../../lib/sweep/mod.ts";

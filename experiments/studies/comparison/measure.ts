@@ -1,14 +1,13 @@
 /**
  * Runs the study of README.md: comparisons of all methods under one budget, part by part, each a `deno task compare`.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/measure.ts DATA WORK [PART…]
+ * usage: deno run -A experiments/studies/comparison/measure.ts DATA WORK [PART…]
  *
  * DATA holds the JSONL files of the tasks, wikitext2-test.txt, and book-long.txt, which offline methods are fitted on.
  * WORK holds unfinished parts: run the same command again to resume them. A finished part is written to results/, as
  * one line of JSON, and is not run again.
  */
 import { exists } from "../../commands/cli/files.ts";
-import { readStdFlags } from "../../commands/cli/machine/deno.ts";
 import type { Comparison } from "../../../lib/sweep/mod.ts";
 
 /** Methods that need only the model. */
@@ -192,7 +191,7 @@ async function measure(name: string, data: string, work: string): Promise<number
   const part = PARTS[name]!, folder = `${work}/${name}`;
   const hasItems = part.flags.includes("--tasks");
   const args = [
-    ...["run", "-A", "--no-check", ...await readStdFlags(), "experiments/commands/compare.ts"],
+    ...["run", "-A", "--no-check", "experiments/commands/compare.ts"],
     ...[
       "--model",
       part.model ?? "smollm2-135m",

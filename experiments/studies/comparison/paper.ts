@@ -2,7 +2,7 @@
  * Makes the tables of docs/results/study.md and gemma.md from results/, and with a Chromium the study's figures,
  * `docs/images/{eviction,equal_cost}_{light,dark}.png`.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/paper.ts
+ * usage: deno run -A experiments/studies/comparison/paper.ts
  */
 import { DARK, LIGHT } from "../../../lib/plot/mod.ts";
 import { drawEqualCost, makeCostTable, readTimes } from "./equal_cost.ts";

@@ -1,7 +1,7 @@
 /**
  * Makes the pictures of README.md and items.md, images/, from results/. Needs a Chromium.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/pictures.ts
+ * usage: deno run -A experiments/studies/comparison/pictures.ts
  */
 import { axis, baseLayout, Figure, LEGEND, styleRule, withoutRatio } from "../../../lib/plot/mod.ts";
 import type { Interval } from "../../../lib/stats/mod.ts";

@@ -1,7 +1,7 @@
 /**
  * The tables of README.md, items.md and guessed.md, from the comparisons in results/.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/tables.ts [PART…]
+ * usage: deno run -A experiments/studies/comparison/tables.ts [PART…]
  *
  * Prints the table of a part. Several parts of one task have a table together: a row per method and a column per part.
  * Without a part, it renews the tables of the pages.

@@ -2,7 +2,7 @@
  * Measures how long the study's methods take, next to the full model: prefill of one chunk, and decode after it. All take
  * turns in one run, on one thread. Writes times.json. Let nothing else run on the machine.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/comparison/times.ts DATA
+ * usage: deno run -A experiments/studies/comparison/times.ts DATA
  */
 import { openCpu } from "../../../ffi/mod.ts";
 import { measureLengths } from "../../../lib/eval/mod.ts";

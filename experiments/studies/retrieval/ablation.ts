@@ -2,7 +2,7 @@
  * Tests how well the probe ranks layers: its scores next to the ablation of each layer. An ablated layer attends only
  * to the first keys and the recent window. Both run on random ids and on a text, each read twice.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/retrieval/ablation.ts
+ * usage: deno run -A experiments/studies/retrieval/ablation.ts
  *          [--text FILE] [--model tiny] [--seeds 0,1] [--tokens 256] [--threads N] [--out FILE.json]
  */
 import { parseArgs } from "@std/cli/parse-args";

@@ -2,7 +2,7 @@
  * Probes all layers of Gemma 3 270M, windowed ones too, and writes results/gemma3-270m_probe.json. The probe's text is shorter
  * than the windows, so that a layer computes the same without its window; only then can local attention be compared with it.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/retrieval/gemma.ts
+ * usage: deno run -A experiments/studies/retrieval/gemma.ts
  */
 import { openCpu } from "../../../ffi/mod.ts";
 import { findRetrievalLayers, loadModel } from "../../../lib/model/mod.ts";

@@ -34,7 +34,10 @@ const prunerOf = (loaded: Loaded, options: MethodOptions) =>
 async function openText(loaded: Loaded, set: TextSet, data: string): Promise<{ head: object; run: Run }> {
   const whole = await Deno.readTextFile(`${data}/${set.file}`);
   const text = whole.slice(set.fromCharacter ?? 0);
-  const ids = loaded.tokenizer.encode(text.slice(0, 8 * set.tokens), { bos: loaded.tokenizer.addsBos }).slice(0, set.tokens);
+  const ids = loaded.tokenizer.encode(text.slice(0, 8 * set.tokens), { bos: loaded.tokenizer.addsBos }).slice(
+    0,
+    set.tokens,
+  );
   const evaluation = new PerplexityEvaluation(loaded.model, ids, { context: set.context });
   const dense: number[] = [];
   await evaluation.dense({ onLosses: (chunk, losses) => void (dense[chunk] = round(mean(losses))) });

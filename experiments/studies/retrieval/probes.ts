@@ -1,7 +1,7 @@
 /**
  * Probes a model with other ids than the probe's own: fewer or more random ones, and texts. Writes results/probes.json.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/retrieval/probes.ts
+ * usage: deno run -A experiments/studies/retrieval/probes.ts
  *          --texts FILE,FILE [--model smollm2-135m] [--threads N]
  */
 import { parseArgs } from "@std/cli/parse-args";

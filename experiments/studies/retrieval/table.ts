@@ -1,7 +1,7 @@
 /**
  * The tables of retrieval layers, from results/: loss increase with and without whole layers, paired by whole chunk.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/studies/retrieval/table.ts
+ * usage: deno run -A experiments/studies/retrieval/table.ts
  */
 import { formatInterval } from "../../../lib/plot/mod.ts";
 import { pairedBootstrap } from "../../../lib/stats/mod.ts";

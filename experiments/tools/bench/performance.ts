@@ -1,7 +1,7 @@
 /**
  * The part of docs/explain/performance.md that is next to other engines, from committed results of `deno task bench --peers`.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/bench/performance.ts [bench.json …]
+ * usage: deno run -A experiments/tools/bench/performance.ts [bench.json …]
  *
  * Each bench.json, as `--out DIR` leaves it, replaces the committed result of its model up to the same length, and the
  * part is written again.

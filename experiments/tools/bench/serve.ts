@@ -2,7 +2,7 @@
  * Measures `deno task serve` from the client's side: one client against eight, in turns; `/health` meanwhile; and the
  * cost of clients that leave or do not read.
  *
- * usage: deno run -A $(deno run -A .std/flags.ts) experiments/tools/bench/serve.ts [flags of serve]
+ * usage: deno run -A experiments/tools/bench/serve.ts [flags of serve]
  */
 import { spawnTask } from "../../commands/testing.ts";
 import { median } from "./run.ts";

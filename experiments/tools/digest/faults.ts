@@ -3,7 +3,7 @@
  * some runs there with that of the same runs without the fault.
  *
  * ```sh
- * deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/digest/faults.ts   # or: … faults.ts rope
+ * deno run -A experiments/tools/digest/faults.ts   # or: … faults.ts rope
  * ```
  */
 import { listTree } from "../machine/checkout.ts";

@@ -2,7 +2,7 @@
  * Writes files that follow from code: the reference pages docs/reference/methods.md, options.md and cli.md, and the
  * text that editors show for options. Tests compare the committed files with it.
  *
- * usage: deno run -A $(deno run -A --no-config --no-lock .std/flags.ts) experiments/tools/docs/reference_pages.ts
+ * usage: deno run -A experiments/tools/docs/reference_pages.ts
  */
 import { EVICTIONS, KEY_RULES, type Method, METHODS, OFFLINE, PRESETS } from "../../../lib/methods/mod.ts";
 import { readJson, writeWhole } from "../../commands/cli/files.ts";

@@ -16,7 +16,7 @@ const ALLOWED = [
   "Unlicense",
 ];
 
-/** A package of `.std/npm.lock`. */
+/** A package of `deno.lock`. */
 interface Locked {
   readonly integrity: string;
   readonly dependencies?: readonly string[];
@@ -55,8 +55,8 @@ function closure(npm: Readonly<Record<string, Locked>>, names: readonly string[]
 /**
  * All dependencies by name, and whether the published package needs them.
  *
- * @param lock The text of `.std/npm.lock`.
- * @param imports Those of `imports.json`.
+ * @param lock The text of `deno.lock`.
+ * @param imports Those of `deno.json`.
  * @param sources Texts of the published files.
  * @param licenseOf Gives the licence of an npm package; undefined where there is no copy, as for other systems.
  */

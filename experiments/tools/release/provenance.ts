@@ -7,7 +7,7 @@ import { PINNED_ZIG } from "./native.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
 /** Files that pin downloads. */
-const LOCKS = [".std/npm.lock", "imports.json"];
+const LOCKS = ["deno.lock", "deno.json"];
 
 async function git(...args: string[]): Promise<string> {
   const { success, stdout } = await run("git", args, { cwd: ROOT });

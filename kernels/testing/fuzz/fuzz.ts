@@ -1,7 +1,7 @@
 /**
  * Random calls of every op of a library: none may crash, hang, write outside its buffers, or refuse without a message.
  * They are made in a process of its own that prints each call's seed first, so that a crash has a seed too:
- * `deno run -A --no-check $FLAGS kernels/testing/fuzz/fuzz.ts cpu|emulated SEED CALLS`, with what `.std/flags.ts` prints.
+ * `deno run -A --no-check kernels/testing/fuzz/fuzz.ts cpu|emulated SEED CALLS`.
  */
 import { STATUS } from "../../../ffi/abi.ts";
 import { type KernelContext, NativeContext, supportedLevels } from "../../../ffi/context.ts";

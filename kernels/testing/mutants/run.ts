@@ -6,7 +6,6 @@ import { inParallel } from "../../../ffi/build/command.ts";
 import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
 import { MUTANTS } from "./cases.ts";
 import type { Mutant } from "./mutant.ts";
-import { resolveFlags } from "../flags.ts";
 
 /** A test that ends in none of these has not come to an end by itself. */
 const NOTICED = /FAILED|emulator: kernel/;
@@ -29,11 +28,10 @@ export function mutate(sources: Map<string, string>, { name, file, from, to }: M
 async function runTest(
   { test, filter }: Pick<Mutant, "test" | "filter">,
   library: string,
-  flags: readonly string[],
 ) {
   const { success, signal, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: [
-      ...["test", "-A", "--no-check", "--fail-fast", ...flags],
+      ...["test", "-A", "--no-check", "--fail-fast"],
       ...(filter === "" ? [] : ["--filter", filter]),
       new URL(`../../${test}`, import.meta.url).pathname,
     ],
@@ -62,11 +60,10 @@ if (import.meta.main) {
     console.log(`0 mutants: none is of ${Deno.args.join(", ")}`);
     Deno.exit(0);
   }
-  const flags = await resolveFlags();
   const whole = (await buildEmulated()).path;
   const tests = [...new Map(chosen.map((each) => [`${each.test} ${each.filter}`, each])).values()];
   await inParallel(tests, async ({ test, filter }) => {
-    const { success, said } = await runTest({ test, filter }, whole, flags);
+    const { success, said } = await runTest({ test, filter }, whole);
     if (success && !said.includes(" 0 passed")) return;
     console.log(`${test} "${filter}" fails without a mutant, or runs no test:\n${said}`);
     Deno.exit(1);
@@ -80,7 +77,7 @@ if (import.meta.main) {
     for (const patched of [(unit: string) => unit.startsWith(own), () => true]) {
       const { path } = await buildEmulated({ patch: (sources) => mutate(sources, mutant), patched });
       if (path === whole) continue;
-      const { success, signal, said } = await runTest(mutant, path, flags);
+      const { success, signal, said } = await runTest(mutant, path);
       const isEnd = NOTICED.test(said) || CRASHES.includes(signal);
       noticed = !success && isEnd && !/NativeLibraryError/.test(said);
       ended = `${signal ?? ""} ${said.split("\n").slice(-20).join("\n")}`;

@@ -1,6 +1,6 @@
 /** Which plotly draws: its version, where browsers find it, and its text from the npm package. */
 
-/** Where a notebook's page loads plotly from: the file of the npm package that imports.json pins, byte for byte. */
+/** Where a notebook's page loads plotly from: the file of the npm package that deno.json pins, byte for byte. */
 export const PLOTLY_URL =
   "https://cdn.jsdelivr.net/npm/plotly.js-cartesian-dist-min@4.1.1/plotly-cartesian.min.js";
 

@@ -7,7 +7,6 @@ import { buildGguf, type Entry, type TensorEntry } from "../../../../lib/model/t
 import { SMALL_VOCAB_SIZE, smallLlamaParts } from "../../../../lib/model/testdata/small_llama.ts";
 import { readTrace } from "../../../tools/build/table.ts";
 import { exists } from "../files.ts";
-import { readStdFlags } from "./deno.ts";
 import { finish, spawnTask, withFolder } from "../../testing.ts";
 import { NEEDS_LINUX, unless } from "../../../../lib/testing.ts";
 
@@ -132,7 +131,7 @@ for (const choice of ["cpu", "cuda", "reference"]) await buildBeside(ask(choice)
 await openBackend(ask("cpu"), progress);`,
     );
     const command = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--config=deno.json", ...await readStdFlags(), script],
+      args: ["run", "-A", "--config=deno.json", script],
       cwd: root,
       env: { TOKENFILTER_CACHE: folder, CXX: "no-such-compiler", TOKENFILTER_BLAS: "none", NO_COLOR: "1" },
       stdin: "null",

@@ -12,17 +12,15 @@ export async function runDeno(what: string, ...args: string[]): Promise<string> 
   throw new UsageError(`Cannot ${what}: ${reason}`);
 }
 
-/** The flags that make `@std/*` resolve on this machine, as `.std/flags.ts` prints them. */
-export async function readStdFlags(): Promise<string[]> {
-  const flags = await runDeno("resolve @std", "run", "-A", "--no-config", "--no-lock", ".std/flags.ts");
-  return flags.split(/\s+/).filter((flag) => flag !== "");
+/** No flags: `links` of deno.json make `@std/*` resolve. */
+export function readStdFlags(): string[] {
+  return [];
 }
 
 /** Deno's arguments for a task of deno.json, up to the task's own. */
 export async function taskArguments(task: string): Promise<string[]> {
   const { tasks } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
-  const std = await readStdFlags();
-  return tasks[task].replace(/\$\([^)]*\)/, std.join(" ")).split(/\s+/).slice(1);
+  return tasks[task].split(/\s+/).slice(1);
 }
 
 export async function findDenoCaches(): Promise<{ readonly denoDir: string; readonly npmCache: string }> {

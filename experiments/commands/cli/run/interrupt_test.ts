@@ -1,7 +1,6 @@
 /** Signals of a process of its own. */
 import { assertEquals } from "@std/assert";
 import { NOT_ON_WINDOWS, unless } from "../../../../lib/testing.ts";
-import { readStdFlags } from "../machine/deno.ts";
 import { withFolder } from "../../testing.ts";
 
 /** Runs a script with {@linkcode Interrupt} in a process of its own. */
@@ -14,7 +13,7 @@ async function start(folder: string, script: string): Promise<Deno.ChildProcess>
     ${script}`,
   );
   return new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--config=deno.json", ...await readStdFlags(), `${folder}/script.ts`],
+    args: ["run", "-A", "--config=deno.json", `${folder}/script.ts`],
     cwd: new URL("../../../../", import.meta.url),
     stdout: "piped",
     stderr: "piped",

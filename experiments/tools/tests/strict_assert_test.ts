@@ -1,8 +1,8 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { fileURLToPath } from "node:url";
-import { TEST_FLAGS } from "../experiments/tools/tests.ts";
+import { TEST_FLAGS } from "../tests.ts";
 
-const root = new URL("../", import.meta.url);
+const root = new URL("../../../", import.meta.url);
 
 Deno.test("an example whose assertion is false fails under the flags of `deno task test`", async () => {
   const folder = await Deno.makeTempDir();
