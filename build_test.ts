@@ -165,22 +165,22 @@ Deno.test("the build commands refuse what they do not know in one line, with exi
     ],
     ["build.ts", "--emulated", /'--emulated'/], // the package holds no emulator
     [
-      "experiments/tools/build.ts",
+      "experiments/tools/build/main.ts",
       "--fast",
       /'--fast'.* --force, --out, --emulated, --table, --trace \(see --help\)$/,
     ],
     [
-      "experiments/tools/build.ts",
+      "experiments/tools/build/main.ts",
       "--cuda --table",
       /^Cannot build: Option '--table <value>' argument missing/,
     ],
     [
-      "experiments/tools/build.ts",
+      "experiments/tools/build/main.ts",
       "--table file",
       /^Cannot use --table or --trace: expected --cuda with it$/,
     ],
     [
-      "experiments/tools/build.ts",
+      "experiments/tools/build/main.ts",
       "--trace file",
       /^Cannot use --table or --trace: expected --cuda with it$/,
     ],
@@ -197,7 +197,7 @@ Deno.test("the build commands refuse what they do not know in one line, with exi
 });
 
 Deno.test("the build commands say how they are used, and build nothing", async () => {
-  for (const [script, own] of [["build.ts", 0], ["experiments/tools/build.ts", 3]] as const) {
+  for (const [script, own] of [["build.ts", 0], ["experiments/tools/build/main.ts", 3]] as const) {
     for (const flag of ["--help", "-h"]) {
       const { success, stdout, stderr } = await run(
         Deno.execPath(),
@@ -219,7 +219,7 @@ Deno.test("the build commands say how they are used, and build nothing", async (
 Deno.test("build --emulated says where both libraries are", async () => {
   const { success, stdout } = await run(
     Deno.execPath(),
-    ["run", "-A", "--no-lock", "experiments/tools/build.ts", "--emulated"],
+    ["run", "-A", "--no-lock", "experiments/tools/build/main.ts", "--emulated"],
     {
       cwd: new URL(".", import.meta.url).pathname,
       env: { TOKENFILTER_EMULATED: "/some/libtokenfilter_emulated.so" },

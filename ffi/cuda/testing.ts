@@ -42,21 +42,8 @@ export function testedDevice(): TestedDevice | undefined {
   throw new RangeError(`Cannot test on TOKENFILTER_TEST_DEVICE "${name}": expected cpu, emulated or cuda`);
 }
 
-/**
- * Whether a file's tests are among the parts of the emulated kernels' tests: folders of ops in `kernels/`, separated by
- * commas, and `others` for all other files. All are where no parts are named.
- */
-export function isInParts(file: string, parts: string | undefined): boolean {
-  const [, op = "testing"] = /\/kernels\/(\w+)\/[^/]*$/.exec(file) ?? [];
-  return !parts || parts.split(",").includes(op === "testing" ? "others" : op);
-}
-
-const PARTS = Deno.env.get("TOKENFILTER_TEST_EMULATED");
-/** Why nothing runs on the emulator, if so. `TOKENFILTER_TEST_EMULATED` names the parts that do. */
-export const NO_EMULATOR = testedDevice() === "cpu"
-  ? "TOKENFILTER_TEST_DEVICE is cpu"
-  : testedDevice() === undefined && !isInParts(Deno.mainModule, PARTS) &&
-    `TOKENFILTER_TEST_EMULATED is ${PARTS}`;
+/** Why nothing runs on the emulator, if so. */
+export const NO_EMULATOR = testedDevice() === "cpu" && "TOKENFILTER_TEST_DEVICE is cpu";
 
 /** Registers a test that needs the emulated library. @param why it cannot run for another reason, if so */
 export function testEmulated(name: string, fn: () => void | Promise<void>, why?: string | false): void {

@@ -1,6 +1,6 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { inChild } from "../../kernels/testing/child.ts";
-import { isInParts, openEmulated, openTestDevice, testEmulated, testsOnGpu } from "./testing.ts";
+import { openEmulated, openTestDevice, testEmulated, testsOnGpu } from "./testing.ts";
 import { unless } from "../../lib/testing.ts";
 
 const onGpu = testsOnGpu();
@@ -13,17 +13,6 @@ Deno.test({
     assertMatch(backend.description, /^cuda: /);
     assertEquals("tkf_emulator_order" in context.library.symbols, false);
   },
-});
-
-Deno.test("isInParts() takes tests by the folder of their op, and all others as one part", () => {
-  const linear = "file:///a/kernels/linear/linear_test.ts", model = "file:///a/lib/model/run/x_test.ts";
-  const testing = "file:///a/kernels/testing/ways_test.ts",
-    emulator = "file:///a/kernels/testing/emulator/x_test.ts";
-  const files = [linear, model, testing, emulator];
-  const taken = (parts?: string) => files.map((file) => isInParts(file, parts));
-  assertEquals(taken(), [true, true, true, true]);
-  assertEquals(taken("nll,linear"), [true, false, false, false]);
-  assertEquals(taken("nll,others"), [false, true, true, true]);
 });
 
 testEmulated(

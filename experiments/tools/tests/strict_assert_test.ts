@@ -1,6 +1,6 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { fileURLToPath } from "node:url";
-import { TEST_FLAGS } from "../tests.ts";
+import { TEST_FLAGS } from "./main.ts";
 
 const root = new URL("../../../", import.meta.url);
 

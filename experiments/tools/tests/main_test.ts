@@ -1,8 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
-import { withFolder } from "../commands/testing.ts";
-import { chooseEmulated, findTested, isInFastTier } from "./tests.ts";
-import { withCheckout } from "./verified/checkout_testing.ts";
-import { noteVerified } from "./verified/noted.ts";
+import { withFolder } from "../../commands/testing.ts";
+import { findTested, isInFastTier } from "./main.ts";
 
 const example = (language: string) =>
   `/**\n * \`\`\`${language}\n * f();\n * \`\`\`\n */\nexport const f = () => 1;\n`;
@@ -41,31 +39,9 @@ Deno.test("findTested() finds tests and examples, those of the slow folders firs
 
 Deno.test("findTested() finds this test, README's program and the examples of what users import", async () => {
   const all = await findTested("");
-  for (const path of ["experiments/tools/tests_test.ts", "README.md", "mod.ts", "ffi/mod.ts"]) {
+  for (const path of ["experiments/tools/tests/main_test.ts", "README.md", "mod.ts", "ffi/mod.ts"]) {
     assert(all.includes(path) && isInFastTier(path), path);
   }
   assert(isInFastTier("lib/entries/eval.ts") && isInFastTier("build.ts"));
   assert(all.includes("lib/heads/collection.ts") && !isInFastTier("lib/heads/collection.ts"));
 });
-
-Deno.test("the fast tier tests on the emulator what has changed since its tests passed", () =>
-  withCheckout({
-    ".ci/verified.json": "{}",
-    "ffi/a.ts": "1;",
-    "kernels/one/one.def": "",
-    "kernels/one/cases.ts": "1;",
-    "kernels/two/two.def": "",
-    "kernels/two/cases.ts": "1;",
-  }, async (root, write) => {
-    const isGiven = Boolean(Deno.env.get("TOKENFILTER_TEST_DEVICE"));
-    const expectChosen = async (chosen: { [name: string]: string }) =>
-      assertEquals(await chooseEmulated(false, root), isGiven ? {} : chosen);
-    await expectChosen({});
-    await noteVerified(["emulated"], root);
-    await expectChosen({ TOKENFILTER_TEST_DEVICE: "cpu" });
-    assertEquals(await chooseEmulated(true, root), {});
-    await write("kernels/two/cases.ts", "2;");
-    await expectChosen({ TOKENFILTER_TEST_EMULATED: "two,others" });
-    await write("ffi/a.ts", "2;");
-    await expectChosen({});
-  }));

@@ -3,8 +3,7 @@
  * entry points and pages. In the slow tier, and for named folders and files, it runs every example in the documentation
  * too. Deno starts a worker per given file, so files without tests and examples are left out.
  *
- * Tests of the CUDA kernels on the emulator run in the slow tier, and in the fast one those whose sources are not as
- * `.ci/verified.json` notes.
+ * Tests of the CUDA kernels on the emulator run in the slow tier, and where `TOKENFILTER_TEST_DEVICE` is emulated.
  *
  * ```sh
  * deno task test                # all
@@ -12,11 +11,10 @@
  * deno task test --filter rope  # flags of deno test
  * ```
  */
-import { RUNS_SLOW } from "../../lib/testing.ts";
-import { main as build } from "./build.ts";
-import { findUnverified } from "./verified/noted.ts";
+import { RUNS_SLOW } from "../../../lib/testing.ts";
+import { main as build } from "../build/main.ts";
 
-const ROOT = new URL("../../", import.meta.url);
+const ROOT = new URL("../../../", import.meta.url);
 /** Flags of every run, without those that make `@std` resolve. */
 export const TEST_FLAGS: readonly string[] = [
   ...["-A", "--doc", "--no-check", "--parallel", "--preload=experiments/tools/tests/strict_assert.ts"],
@@ -53,35 +51,15 @@ export function isInFastTier(path: string): boolean {
   return /_test\.ts$|\.md$|^lib\/entries\/|^[^/]*$|(^|\/)mod\.ts$/.test(path);
 }
 
-/**
- * Environment variables that limit tests of the emulated kernels to those whose sources are not as noted.
- *
- * @param isSlow Whether the slow tier runs, which runs all.
- */
-export async function chooseEmulated(isSlow = RUNS_SLOW, root?: string): Promise<{ [name: string]: string }> {
-  if (isSlow || Deno.env.get("TOKENFILTER_TEST_DEVICE")) return {};
-  const due = (await findUnverified(root)).filter((name) => /^emulated\b/.test(name));
-  if (due.length === 0) return { TOKENFILTER_TEST_DEVICE: "cpu" };
-  if (due.includes("emulated")) return {};
-  return { TOKENFILTER_TEST_EMULATED: due.map((name) => name.replace("emulated:", "")).join() };
-}
-
 if (import.meta.main) {
-  const chosen = await chooseEmulated();
-  if (Object.keys(chosen).length > 0) {
-    const left = chosen["TOKENFILTER_TEST_EMULATED"] === undefined
-      ? "left out"
-      : "left out but for the changed ops";
-    console.error(
-      `Tests of the emulated CUDA kernels are ${left}: their sources are as .ci/verified.json notes. To run them: ` +
-        "deno task test:slow, or TOKENFILTER_TEST_DEVICE=emulated",
-    );
+  const device = Deno.env.get("TOKENFILTER_TEST_DEVICE") || (RUNS_SLOW ? undefined : "cpu");
+  if (device === "cpu") {
+    console.error("CUDA kernels are not tested: TOKENFILTER_TEST_DEVICE=emulated tests them");
   }
-  const device = chosen["TOKENFILTER_TEST_DEVICE"] ?? Deno.env.get("TOKENFILTER_TEST_DEVICE");
   const built = await build([device === "cpu" ? "--all" : "--emulated"]);
   if (built !== 0) Deno.exit(built);
   const flags: string[] = [], files: string[] = [];
-  for (const arg of Deno.args.length > 0 ? Deno.args : [""]) {
+  for (const arg of Deno.args) {
     const path = arg.replace(/^\.\/|\/$/g, "");
     const stat = arg.startsWith("-")
       ? undefined
@@ -96,7 +74,7 @@ if (import.meta.main) {
   // One file more than there are cores: some wait for a browser, a time-out or the end of a process.
   const env = {
     DENO_JOBS: Deno.env.get("DENO_JOBS") ?? String(navigator.hardwareConcurrency + 1),
-    ...chosen,
+    ...(device === undefined ? {} : { TOKENFILTER_TEST_DEVICE: device }),
   };
   Deno.exit((await new Deno.Command(Deno.execPath(), { args, cwd: ROOT, env }).spawn().status).code);
 }

@@ -1,10 +1,10 @@
 /** `deno task build`: the package's build command, and libraries of a checkout. See `deno task build --help`. */
-import { buildEmulated } from "../../ffi/build/emulated_testing.ts";
-import { describeFlags, FLAGS, readFlags } from "../../ffi/build/flags.ts";
-import { runBuild } from "../../ffi/build/mod.ts";
-import { UsageError } from "../../lib/errors.ts";
-import { describeKernels, readTrace } from "./build/table.ts";
-import { runTask } from "../commands/cli/task.ts";
+import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
+import { describeFlags, FLAGS, readFlags } from "../../../ffi/build/flags.ts";
+import { runBuild } from "../../../ffi/build/mod.ts";
+import { UsageError } from "../../../lib/errors.ts";
+import { describeKernels, readTrace } from "./table.ts";
+import { runTask } from "../../commands/cli/task.ts";
 
 const OPTIONS = {
   ...FLAGS,
