@@ -10,7 +10,7 @@ const ROOT = new URL("../../../", import.meta.url);
 const EXIT_FAILED = 1;
 /** Most test files that run besides contracts. */
 const MOST_TESTS = 12;
-const USAGE = `Usage: deno task check [FILES] [--all]
+export const USAGE = `Usage: deno task check [FILES] [--all]
 
 Checks format, lint, types and the docs of exports, then runs the tests nearest to the files: the contracts of their folders,
 tests of the same name, and tests that name them. FILES are files or folders; default: all that differs from HEAD, and new
@@ -138,28 +138,29 @@ async function planChecks(files: readonly string[], all: boolean): Promise<Check
   return checks;
 }
 
+/** Runs checks one after the other, and prints a line of each, and the output of those that fail. @returns How many fail. */
+export async function runChecks(checks: readonly Check[], print = (line: string) => writeLine(Deno.stdout, line)): Promise<number> {
+  let failed = 0;
+  for (const [name, ...args] of checks) {
+    const began = performance.now();
+    const { success, stdout, stderr } = await run(Deno.execPath(), args, { cwd: ROOT, env: { NO_COLOR: "1" } });
+    const seconds = ((performance.now() - began) / 1000).toFixed(1).padStart(6);
+    print(`${success ? "passed" : "FAILED"} ${seconds} s  ${name}`);
+    if (success) continue;
+    failed++;
+    print((stdout + stderr).trimEnd());
+  }
+  return failed;
+}
+
 export async function main(args: readonly string[]): Promise<number> {
   const { _: named, all } = parseOwnFlags(args, [], ["all"], true);
-  const files = all ? [] : await listChanged(named);
-  const checks = await planChecks(files, Boolean(all));
+  const checks = await planChecks(all ? [] : await listChanged(named), all);
   if (checks.length === 0) {
     writeLine(Deno.stdout, "Nothing to check: no file differs from HEAD");
     return EXIT.ok;
   }
-  let failed = 0;
-  for (const [name, ...deno] of checks) {
-    const began = performance.now(), env = { NO_COLOR: "1" };
-    const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: deno,
-      cwd: ROOT,
-      env,
-    }).output();
-    const seconds = ((performance.now() - began) / 1000).toFixed(1).padStart(6);
-    writeLine(Deno.stdout, `${success ? "passed" : "FAILED"} ${seconds} s  ${name}`);
-    if (success) continue;
-    failed++;
-    writeLine(Deno.stdout, (new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr)).trimEnd());
-  }
+  const failed = await runChecks(checks);
   const rest = all ? "deno task test runs the tests" : "deno task ok runs all checks and tests";
   writeLine(Deno.stdout, `${checks.length - failed} checks passed, ${failed} failed; ${rest}`);
   return failed === 0 ? EXIT.ok : EXIT_FAILED;

@@ -1,7 +1,9 @@
 /** What `deno task check` runs for changed files. */
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { run } from "../../../ffi/build/command.ts";
-import { CONTRACTS, nearestTests } from "./main.ts";
+import { UsageError } from "../../../lib/errors.ts";
+import { withFolder } from "../../commands/testing.ts";
+import { CONTRACTS, main, nearestTests, runChecks } from "./main.ts";
 
 const root = new URL("../../../", import.meta.url);
 const read = (path: string) => Deno.readTextFile(new URL(path, root));
@@ -37,22 +39,20 @@ Deno.test("a kernel runs the tests of its op; tests beyond the limit are named",
   assert(wide.left.length > 0 && wide.left.every((test) => !wide.tests.includes(test)));
 });
 
-Deno.test("check fails where a check does, and never counts what it has not run", async () => {
-  const check = (...args: string[]) =>
-    run(Deno.execPath(), ["run", "-A", new URL("main.ts", import.meta.url).pathname, ...args], { cwd: root });
-  const { code, stderr } = await check("lib/none.ts");
-  assertEquals([code, stderr], [
-    2,
-    'Cannot check "lib/none.ts": found no such file in the checkout, expected files or folders\n',
-  ]);
-  const path = new URL("unformatted.js", import.meta.url);
-  await Deno.writeTextFile(path, "var  one = 1\n");
-  try {
-    const { code, stdout } = await check("experiments/tools/check/unformatted.js");
-    assertEquals(code, 1, stdout);
-    assertMatch(stdout, /^FAILED +\d+\.\d s {2}format$/m);
-    assertStringIncludes(stdout, "failed; deno task ok runs all checks and tests\n");
-  } finally {
-    await Deno.remove(path);
-  }
+Deno.test("a check that fails is counted, with its output", () =>
+  withFolder(async (folder) => {
+    await Deno.writeTextFile(`${folder}/unformatted.js`, "var  one = 1\n");
+    const lines: string[] = [];
+    const failed = await runChecks([
+      ["format", "fmt", "--check", `${folder}/unformatted.js`],
+      ["version", "--version"],
+    ], (line) => lines.push(line));
+    assertEquals([failed, lines.length], [1, 3]);
+    assertMatch(lines[0]!, /^FAILED +\d+\.\d s {2}format$/);
+    assertStringIncludes(lines[1]!, "unformatted.js");
+    assertMatch(lines[2]!, /^passed +\d+\.\d s {2}version$/);
+  }));
+
+Deno.test("check refuses what is no file of the checkout, in one line", async () => {
+  await assertRejects(() => main(["lib/none.ts"]), UsageError, 'Cannot check "lib/none.ts": found no such file');
 });

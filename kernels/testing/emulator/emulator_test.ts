@@ -62,7 +62,7 @@ Deno.test({
 
 Deno.test({
   ...unless(
-    NOT_ON_WINDOWS || IN_SLOW_TIER, // .ci/sanitize has no other use for them
+    NOT_ON_WINDOWS || IN_SLOW_TIER, // .ci/kernels has no other use for them
     "the emulator lets the sanitizers see accesses outside of shared, global and stack memory",
   ),
   fn: async () => {
