@@ -139,11 +139,17 @@ async function planChecks(files: readonly string[], all: boolean): Promise<Check
 }
 
 /** Runs checks one after the other, and prints a line of each, and the output of those that fail. @returns How many fail. */
-export async function runChecks(checks: readonly Check[], print = (line: string) => writeLine(Deno.stdout, line)): Promise<number> {
+export async function runChecks(
+  checks: readonly Check[],
+  print = (line: string) => writeLine(Deno.stdout, line),
+): Promise<number> {
   let failed = 0;
   for (const [name, ...args] of checks) {
     const began = performance.now();
-    const { success, stdout, stderr } = await run(Deno.execPath(), args, { cwd: ROOT, env: { NO_COLOR: "1" } });
+    const { success, stdout, stderr } = await run(Deno.execPath(), args, {
+      cwd: ROOT,
+      env: { NO_COLOR: "1" },
+    });
     const seconds = ((performance.now() - began) / 1000).toFixed(1).padStart(6);
     print(`${success ? "passed" : "FAILED"} ${seconds} s  ${name}`);
     if (success) continue;

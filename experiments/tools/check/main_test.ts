@@ -54,5 +54,9 @@ Deno.test("a check that fails is counted, with its output", () =>
   }));
 
 Deno.test("check refuses what is no file of the checkout, in one line", async () => {
-  await assertRejects(() => main(["lib/none.ts"]), UsageError, 'Cannot check "lib/none.ts": found no such file');
+  await assertRejects(
+    () => main(["lib/none.ts"]),
+    UsageError,
+    'Cannot check "lib/none.ts": found no such file',
+  );
 });
