@@ -72,7 +72,7 @@ async function importsOf(files: readonly string[]): Promise<Map<string, string[]
     const dependencies = found.get(new URL(file, root).href);
     if (dependencies === undefined) throw new Error(`${file} is not in the graph`);
     const targets = dependencies.flatMap(({ code, type }) => [code?.specifier, type?.specifier])
-      .filter((target) => target?.startsWith(root.href));
+      .filter((target) => target?.startsWith(root.href) && !target.startsWith(`${root.href}.std/`));
     return [file, [...new Set(targets.map((target) => target!.slice(root.href.length)))]];
   }));
 }

@@ -25,11 +25,11 @@ export function moduleOf(task: string): string {
 }
 
 /** Starts a task. Paths in `args` are taken from the project's folder; `env` is next to this process's own. */
-export async function spawnTask(
+export function spawnTask(
   task: string,
   args: readonly string[],
   env: { readonly [name: string]: string } = {},
-): Promise<Deno.ChildProcess> {
+): Deno.ChildProcess {
   return new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", moduleOf(task), ...args],
     cwd: root,

@@ -16,7 +16,8 @@ import { expectPortable } from "./release/packages.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 /** Why the compiler does not run here. */
-const NO_ZIG = Deno.env.get("TOKENFILTER_TEST_RELEASE") !== "1" && "needs TOKENFILTER_TEST_RELEASE=1, as .ci/run sets it" ||
+const NO_ZIG = Deno.env.get("TOKENFILTER_TEST_RELEASE") !== "1" &&
+    "needs TOKENFILTER_TEST_RELEASE=1, as .ci/run sets it" ||
   `${Deno.build.os}-${Deno.build.arch}` !== "linux-x86_64" && "needs x86-64 Linux";
 
 Deno.test({
