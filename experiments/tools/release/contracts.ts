@@ -1,6 +1,6 @@
 /**
  * Contracts with users, as reports of a line per item: the package's API, the C ABI and its header for other engines, the
- * study's file, JSON documents. Each is committed next to its version, so that a test finds every change.
+ * study's file. Each is committed next to its version, so that a test finds every change.
  */
 import { STUDY_TABLES } from "../../../lib/sweep/mod.ts";
 import { readVersion } from "../../../lib/version.ts";
@@ -121,25 +121,11 @@ async function reportAbi(): Promise<string[]> {
   );
 }
 
-/** Fields of the JSON that commands print and write: those of the behavior snapshot. */
-async function reportDocuments(): Promise<string[]> {
-  const { runs } = JSON.parse(await read("experiments/tools/digest/testdata/linux_x86_64_avx2.json"));
-  return Object.entries<Json>(runs).flatMap(([run, result]) => {
-    const task = run.split(" ")[0]!;
-    return Object.entries(result).flatMap(([file, document]) => {
-      const isJson = /\.json$/.test(file) || file === "stdout" && /--json/.test(run);
-      if (!isJson || typeof document !== "object" || document === null || Array.isArray(document)) return [];
-      return Object.keys(document).map((field) => `${task} ${file === "stdout" ? "--json" : file} ${field}`);
-    });
-  });
-}
-
 const header = () => read("kernels/include/tokenfilter.h"),
   embedded = () => read("ffi/embed/tokenfilter_filter.h");
 
 export const CONTRACTS: readonly Contract[] = [
   { name: "api", home: "deno.json", isFixed: false, version: readVersion, report: reportApi },
-  { name: "documents", home: "deno.json", isFixed: false, version: readVersion, report: reportDocuments },
   {
     name: "abi",
     home: "TKF_ABI_VERSION of kernels/include/tokenfilter.h",

@@ -4,8 +4,6 @@ import { run } from "../../../ffi/build/command.ts";
 import { packageOf } from "../../../ffi/sources.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { sha256 } from "../../../lib/sha256.ts";
-import { writeArchive } from "../gpu_pack.ts";
-import { readMachO } from "./macho.ts";
 import { type NativeLibrary, PLATFORMS } from "./native.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
@@ -36,33 +34,48 @@ export function neededGlibc(library: Uint8Array): string | undefined {
   return highest?.join(".");
 }
 
+/** What the loader of macOS reads of a library. @throws {UsageError} If llvm-objdump cannot read it. */
+async function describeMachO(library: Uint8Array<ArrayBuffer>): Promise<string> {
+  const path = await Deno.makeTempFile({ suffix: ".dylib" });
+  try {
+    await Deno.writeFile(path, library);
+    const { success, stdout, stderr } = await run("llvm-objdump", ["--macho", "--private-headers", path]);
+    if (!success) {
+      throw new UsageError(
+        `Cannot read the library for macOS: ${
+          stderr.trim().split("\n").at(-1)
+        }; llvm-objdump comes by: apt-get install llvm`,
+      );
+    }
+    const found = stdout.matchAll(/^ *(?:cmd (LC_CODE_SIGNATURE)|minos (.*)|name (\/.*) \(offset.*)$/gm);
+    return Array.from(found, ([, signature, oldest, path]) => signature ?? oldest ?? path).join(", ");
+  } finally {
+    await Deno.remove(path);
+  }
+}
+
 /** Checks that a library runs on old systems. @throws {UsageError} If it needs a newer or another system library. */
 export async function expectPortable(platform: string, library: Uint8Array<ArrayBuffer>): Promise<void> {
-  const { os, triple } = PLATFORMS[platform]!;
+  const { os, triple } = PLATFORMS[platform]!, [oldest] = triple.match(/\d[\d.]*$/)!;
+  const refuse = (found: string, expected: string) =>
+    new UsageError(`Cannot release the library for ${platform}: found ${found}, expected ${expected}`);
   if (os === "darwin") {
-    const { libraries, oldest } = await readMachO(library), expected = ["/usr/lib/libSystem.B.dylib"];
-    if (`${libraries}` === `${expected}` && triple.endsWith(`-macos.${oldest}`)) return;
-    throw new UsageError(
-      `Cannot release the library for ${platform}: found one for macOS ${oldest} and ${
-        libraries.join(", ")
-      }, ` +
-        `expected ${triple} and ${expected}`,
-    );
+    const found = await describeMachO(library);
+    const expected = `${oldest}, /usr/lib/libSystem.B.dylib, LC_CODE_SIGNATURE`;
+    if (found !== expected) throw refuse(found, expected);
+    return;
   }
-  const [, oldest] = triple.match(/gnu\.([\d.]+)$/) ?? [], needed = neededGlibc(library);
-  const minor = (version: string) => Number(version.split(".")[1]);
-  const isNew = oldest !== undefined && needed !== undefined && minor(needed) > minor(oldest);
+  const minor = (version: string) => Number(version.split(".")[1]), needed = neededGlibc(library);
   const other = new TextDecoder("latin1").decode(library).match(/GLIBCXX_[\d.]+|libstdc\+\+\.so/)?.[0];
-  if (!isNew && other === undefined) return;
-  throw new UsageError(
-    `Cannot release the library for ${platform}: found ${other ?? `GLIBC_${needed}`}, expected ` +
-      `${oldest === undefined ? "only libraries of the system" : `glibc ${oldest} at most`}`,
-  );
+  const isNew = needed !== undefined && minor(needed) > minor(oldest);
+  if (isNew || other !== undefined) throw refuse(other ?? `GLIBC_${needed}`, `glibc ${oldest} at most`);
 }
 
 /** A package that was written. */
 export interface Packed {
   readonly name: string;
+  /** npm's name of the platform. */
+  readonly platform: string;
   readonly path: string;
   readonly sha256: string;
   readonly glibc: string | undefined;
@@ -100,10 +113,11 @@ export async function packNative(
       tokenfilter: { abi, levels, compiler, glibc, sha256: library },
     };
     await Deno.writeTextFile(`${work}/package.json`, `${JSON.stringify(description, null, 2)}\n`);
-    const packed = `${out}/${name.slice(1).replace("/", "-")}-${version}.tgz`;
-    const all = ["package.json", "LICENSE", ...files].sort();
-    await writeArchive(packed, all.map((file) => ({ from: `${work}/${file}`, to: `package/${file}` })));
-    return { name, path: packed, sha256: await sha256(await Deno.readFile(packed)), glibc, library };
+    const path = `${out}/${name.slice(1).replace("/", "-")}-${version}.tgz`;
+    const to = ["--pack-destination", Deno.realPathSync(out)];
+    const { success, stderr } = await run("npm", ["pack", "--ignore-scripts", ...to], { cwd: work });
+    if (!success) throw new UsageError(`Cannot pack ${name}: npm failed with "${stderr.trim()}"`);
+    return { name, platform, path, sha256: await sha256(await Deno.readFile(path)), glibc, library };
   } finally {
     await Deno.remove(work, { recursive: true });
   }

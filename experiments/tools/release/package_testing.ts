@@ -1,6 +1,6 @@
 /** Other runtimes that import the package by npm, for tests. */
-import { run } from "../../ffi/build/command.ts";
-import { cacheDir } from "../../lib/cache.ts";
+import { run } from "../../../ffi/build/command.ts";
+import { cacheDir } from "../../../lib/cache.ts";
 
 /** Packages of npm for x86-64 Linux, each with its program and the digest of its archive. */
 const RUNTIMES = {

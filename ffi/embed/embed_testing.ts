@@ -1,15 +1,15 @@
 /** The examples of ffi/embed on random layers, against `deno task filter`, for tests. */
 import { assert, assertEquals, assertLess } from "@std/assert";
-import { type Compiler, findCompiler, run } from "../../ffi/build/command.ts";
-import { copyForEngines } from "../../ffi/build/engines.ts";
-import { buildCpu } from "../../ffi/build/mod.ts";
-import { specArgs } from "../../ffi/filter.ts";
+import { type Compiler, findCompiler, run } from "../build/command.ts";
+import { copyForEngines } from "../build/engines.ts";
+import { buildCpu } from "../build/mod.ts";
+import { specArgs } from "../filter.ts";
 import { Draw } from "../../kernels/testing/fuzz/draw.ts";
 import { TokenFilter, type TokenFilterOptions } from "../../lib/methods/mod.ts";
 import { writeSafetensors } from "../../lib/model/mod.ts";
 import { hostTensor } from "../../lib/tensor.ts";
-import { runTask, withFolder } from "../commands/testing.ts";
-import { lackOfPython, runPython } from "./testing_python.ts";
+import { runTask, withFolder } from "../../experiments/commands/testing.ts";
+import { lackOfPython, runPython } from "../../experiments/tools/testing_python.ts";
 
 /** End of the names of tests that call {@linkcode compareExamples}. */
 export const AGREE = "random cases as deno task filter does, and attend to the kept tokens";

@@ -1,15 +1,20 @@
 /** The filter in other engines: the C header and the examples of ffi/embed decide as the filter itself does. */
 import { assert, assertEquals, assertLess } from "@std/assert";
-import { run } from "../../ffi/build/command.ts";
-import { specArgs } from "../../ffi/filter.ts";
-import { openCpuLibrary, text } from "../../ffi/library.ts";
+import { run } from "../build/command.ts";
+import { specArgs } from "../filter.ts";
+import { openCpuLibrary, text } from "../library.ts";
 import { stateSizes } from "../../lib/filter/layer.ts";
 import { TokenFilter, type TokenFilterOptions } from "../../lib/methods/mod.ts";
 import { readModelFile } from "../../lib/model/mod.ts";
 import { IN_SLOW_TIER, testSlow, unless } from "../../lib/testing.ts";
-import { runTask } from "../commands/testing.ts";
+import { runTask } from "../../experiments/commands/testing.ts";
 import { AGREE, compareExamples, compile, withKit } from "./embed_testing.ts";
-import { lackOfPython, PACKAGES_OF_TINY, runPython, unpackTiny } from "./testing_python.ts";
+import {
+  lackOfPython,
+  PACKAGES_OF_TINY,
+  runPython,
+  unpackTiny,
+} from "../../experiments/tools/testing_python.ts";
 
 const read = (path: string) => Deno.readTextFile(new URL(`../../${path}`, import.meta.url));
 const header = await read("ffi/embed/tokenfilter_filter.h"),

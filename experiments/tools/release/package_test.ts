@@ -1,17 +1,18 @@
 /** The package as it would be published: its files, and its use by a project elsewhere. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { buildCpu } from "../../build.ts";
-import { run } from "../../ffi/build/command.ts";
-import { PLATFORM } from "../../ffi/prebuilt.ts";
-import { packageOf, sourceKey } from "../../ffi/sources.ts";
-import { IN_SLOW_TIER, NOT_ON_WINDOWS, testSlow, unless } from "../../lib/testing.ts";
-import { finish, type Finished, withFolder } from "../commands/testing.ts";
-import { findDenoCaches } from "../commands/cli/machine/deno.ts";
-import { listPackages, lockedPackages } from "./gpu_pack.ts";
+import { buildCpu } from "../../../build.ts";
+import { run } from "../../../ffi/build/command.ts";
+import { PLATFORM } from "../../../ffi/prebuilt.ts";
+import { packageOf, sourceKey } from "../../../ffi/sources.ts";
+import { cacheDir } from "../../../lib/cache.ts";
+import { IN_SLOW_TIER, NOT_ON_WINDOWS, testSlow, unless } from "../../../lib/testing.ts";
+import { finish, type Finished, withFolder } from "../../commands/testing.ts";
+import { findDenoCaches } from "../../commands/cli/machine/deno.ts";
+import { listPackages, lockedPackages } from "../gpu_pack.ts";
 import { fetchRuntime } from "./package_testing.ts";
-import { formatPrebuilt, listPublished, packNative } from "./release/packages.ts";
+import { formatPrebuilt, listPublished, packNative } from "./packages.ts";
 
-const ROOT = new URL("../../", import.meta.url);
+const ROOT = new URL("../../../", import.meta.url);
 const NAME = "jsr:@tokenfilter/tokenfilter";
 const readJson = async (path: string) => JSON.parse(await Deno.readTextFile(new URL(path, ROOT)));
 const { exports }: { exports: Record<string, string> } = await readJson("deno.json");
@@ -26,13 +27,21 @@ const [RUNNING, BUILDING] = ["--allow-read", "--allow-run"].map((first) =>
 ) as [string[], string[]];
 
 const published = await listPublished();
+/** The library of this machine and its cache, as they were before other tests ran. */
+const CACHE = cacheDir(), BUILT = await buildCpu();
 
 async function deno(
   cwd: string | URL,
   args: readonly string[],
   env: Record<string, string> = {},
 ): Promise<Finished> {
-  const own = { TOKENFILTER_LIBRARY: "", TOKENFILTER_LEVEL: "", NO_COLOR: "1", ...env };
+  const own = {
+    TOKENFILTER_CACHE: CACHE,
+    TOKENFILTER_LIBRARY: "",
+    TOKENFILTER_LEVEL: "",
+    NO_COLOR: "1",
+    ...env,
+  };
   return await finish(
     new Deno.Command(Deno.execPath(), {
       args: [...args],
@@ -52,6 +61,9 @@ async function makeProject(folder: string, config: object, files: Record<string,
     await Deno.mkdir(to.replace(/\/[^/]*$/, ""), { recursive: true });
     await Deno.copyFile(new URL(path, ROOT), to);
   }
+  // What is linked, and the lock, are the checkout's alone: no user of a package reads them.
+  const { links: _, lock: __, ...own } = await readJson("deno.json");
+  await Deno.writeTextFile(`${folder}/package/deno.json`, JSON.stringify(own));
   const project = `${folder}/project`;
   await Deno.mkdir(project);
   await Deno.writeTextFile(`${project}/deno.json`, JSON.stringify(config));
@@ -61,7 +73,7 @@ async function makeProject(folder: string, config: object, files: Record<string,
 
 /** Packs the library of this machine, and installs it in a project. @returns The list of libraries with only this one. */
 async function installNative(folder: string, project: string): Promise<string> {
-  const { path, manifest } = await buildCpu();
+  const { path, manifest } = BUILT;
   const packed = await packNative(
     folder,
     PLATFORM,

@@ -1,0 +1,142 @@
+/** `deno task release`: everything of a release but publishing it. See `deno task release --help`. */
+import { sourceKey } from "../../../ffi/sources.ts";
+import { UsageError } from "../../../lib/errors.ts";
+import { sha256 } from "../../../lib/sha256.ts";
+import { readVersion } from "../../../lib/version.ts";
+import { makeFolder, writeWhole } from "../../commands/cli/files.ts";
+import { parseOwnFlags } from "../../commands/cli/flags/parse.ts";
+import { Progress } from "../../commands/cli/output/progress.ts";
+import { EXIT, runTask, writeLine } from "../../commands/cli/task.ts";
+import { formatContract, readContracts } from "./contracts.ts";
+import { buildNative, ensureZig, PLATFORMS, readPlatforms } from "./native.ts";
+import { expectPortable, formatPrebuilt, listPublished, type Packed, packNative } from "./packages.ts";
+import { listDependencies, makeSbom } from "./sbom.ts";
+
+const ROOT = new URL("../../../", import.meta.url);
+const CONTRACTS = new URL(".", import.meta.url).pathname.replace(/\/$/, "");
+/** The list of libraries that the package takes. */
+const PREBUILT = "ffi/prebuilt_list.ts";
+const read = (path: string) => Deno.readTextFile(new URL(path, ROOT));
+
+export const USAGE = `Usage: deno task release --dry-run [flags]
+
+Prepares a release, and publishes nothing. It compares the API, the C ABI and the tables of a study with the reports in
+experiments/tools/release/. It builds the native libraries with a pinned compiler and packs them for npm. It lists the
+files of the JSR package, checks the licences of dependencies, and writes an SBOM (CycloneDX), the changes, and digests.
+The last lines are the commands that publish. Exit code 2: a check has failed. It needs x86-64 Linux and npm, and
+llvm-objdump for macOS. In GitHub Actions or GitLab, npm publish --provenance adds a signed statement.
+
+  --dry-run
+      check and pack
+  --platforms A,B
+      of the native libraries: ${Object.keys(PLATFORMS).join(", ")} (those that tests run)
+  --renew
+      only write the reports anew
+  --close
+      with --renew: mark them as released, so that a change needs another version
+  --out DIR
+      folder for packages and reports (results/release)
+  --help
+      print this`;
+
+/** Writes the contracts down. @throws {UsageError} If one has changed that may not under its version. */
+export async function renewContracts(folder: string, close: boolean): Promise<string[]> {
+  const found = await readContracts(folder);
+  const refused = found.find(({ judgement }) => judgement?.isRefused);
+  if (refused !== undefined) throw new UsageError(refused.judgement!.trouble);
+  for (const { path, now, contract } of found) {
+    const lines = now.trimEnd().split("\n").slice(1);
+    await writeWhole(path, close ? formatContract(await contract.version(), true, lines) : now);
+  }
+  return found.map(({ path }) => path);
+}
+
+/** The part of CHANGELOG.md on a version. @throws {UsageError} If there is none, or it has lines under no area. */
+export function readChangelog(text: string, version: string): string {
+  const section = text.split(/^## /m).find((part) => part.split(/\s/)[0] === version) ?? "";
+  if (!/^- /m.test(section)) {
+    throw new UsageError(`Cannot release ${version}: found no changes under "## ${version}" in CHANGELOG.md`);
+  }
+  const [, areas] = section.match(/^.*\n\s*(### [\s\S]*)$/) ?? [];
+  if (areas === undefined) {
+    throw new UsageError(
+      `Cannot release ${version}: found changes under no area in CHANGELOG.md, expected "### AREA"`,
+    );
+  }
+  return areas.trim();
+}
+
+/** Runs the command. @returns The exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const flags = parseOwnFlags(args, ["out", "platforms"], ["dry-run", "renew", "close"]),
+    { out = "results/release", renew, close } = flags;
+  if (renew) {
+    for (const path of await renewContracts(CONTRACTS, close)) writeLine(Deno.stdout, path);
+    return EXIT.ok;
+  }
+  if (!flags["dry-run"]) {
+    throw new UsageError("Cannot publish: expected --dry-run, which prints the commands that publish");
+  }
+  const progress = new Progress(Deno.stderr), version = await readVersion();
+  const onProgress = (message: string) => progress.line(message);
+  const platforms = readPlatforms(flags.platforms);
+  const troubles = (await readContracts(CONTRACTS)).flatMap(({ judgement }) => judgement?.trouble ?? []);
+  if (troubles.length > 0) throw new UsageError(troubles.join("\n"));
+  const changes = readChangelog(await read("CHANGELOG.md"), version);
+  onProgress("listing the files of the JSR package");
+  const files = (await listPublished()).sort();
+  const texts = await Promise.all(files.filter((path) => path.endsWith(".ts")).map(read));
+  const dependencies = listDependencies(JSON.parse(await read("deno.json")).imports, texts);
+  onProgress("writing the SBOM with npm");
+  const sbom = await makeSbom(version, dependencies);
+  const zig = await ensureZig(onProgress), packed: Packed[] = [];
+  makeFolder(out);
+  for (const name of platforms) {
+    const library = await buildNative(PLATFORMS[name]!, zig, onProgress);
+    await expectPortable(name, library.bytes);
+    packed.push(await packNative(out, name, library, version));
+  }
+  const libraries = Object.fromEntries(packed.map(({ platform, library }) => [platform, library]));
+  const prebuilt = formatPrebuilt({ sources: await sourceKey("cpu"), libraries });
+  const digests = await Promise.all(files.map(async (path) => {
+    return `${await sha256(await Deno.readFile(new URL(path, ROOT)))}  ${path}\n`;
+  }));
+  const written: Record<string, string> = {
+    "jsr_files.sha256": digests.join(""),
+    "sbom.json": sbom,
+    "changelog.md": `${changes}\n`,
+    "prebuilt_list.ts": prebuilt,
+  };
+  const sums = packed.map(({ path, sha256 }) => `${sha256}  ${path.slice(out.length + 1)}\n`);
+  for (const [name, text] of Object.entries(written)) {
+    sums.push(`${await sha256(new TextEncoder().encode(text))}  ${name}\n`);
+  }
+  written["SHA256SUMS"] = sums.join("");
+  for (const [name, text] of Object.entries(written)) await writeWhole(`${out}/${name}`, text);
+  const names = packed.map(({ name, glibc }) => glibc ? `${name} for glibc ${glibc}` : name);
+  const isListed = prebuilt === await read(PREBUILT);
+  const found = [
+    `${files.length} files for JSR`,
+    `${Object.keys(dependencies).length} dependencies`,
+    ...names,
+  ];
+  writeLine(
+    Deno.stdout,
+    `version ${version}: ${found.join(", ")} in ${out}; ${describeNext(isListed, out, version, packed)}`,
+  );
+  return EXIT.ok;
+}
+
+/** What to type next. @param isListed Whether the package lists these very libraries. */
+function describeNext(isListed: boolean, out: string, version: string, packed: readonly Packed[]): string {
+  if (!isListed) {
+    return `the package lists other libraries. Type, commit, and run this again:
+  cp ${out}/prebuilt_list.ts ${PREBUILT}`;
+  }
+  const publish = packed.map(({ path }) => `  npm publish --access public ${path}\n`);
+  return `to publish:
+${publish.join("")}  deno publish
+  deno task release --renew --close, to be committed and tagged v${version}`;
+}
+
+if (import.meta.main) await runTask(main, USAGE);
