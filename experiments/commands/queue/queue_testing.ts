@@ -110,6 +110,6 @@ export class RedisServer implements AsyncDisposable {
 }
 
 /** Starts a worker on a queue. */
-export function startWorker(url: string, leaseS: number, ...more: string[]): Promise<Deno.ChildProcess> {
+export function startWorker(url: string, leaseS: number, ...more: string[]): Deno.ChildProcess {
   return spawnTask("worker", ["--queue", url, "--threads", "1", "--lease", `${leaseS}`, ...more]);
 }
