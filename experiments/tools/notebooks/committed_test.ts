@@ -1,6 +1,6 @@
 /** The notebooks as they are kept: following the rules, with the outputs of the code that stands there. */
 import { assert, assertEquals } from "@std/assert";
-import { readDisplayed } from "./displayed.ts";
+import { readDisplayed } from "./figures.ts";
 import { checkForm, digestCells, joinText, LIMITS, readNotebook } from "./notebook.ts";
 import { checkOutputs, PLOTLY_MIME } from "./outputs.ts";
 

@@ -1,17 +1,15 @@
-"""Executes a notebook with the Deno kernel, some times over, and loses no output.
+"""Executes a notebook with the Deno kernel, and loses no output.
 
-usage: python execute.py NOTEBOOK OUT_DIR --folder DIR --deno PATH [--repeat N] [--timeout SECONDS]
+usage: python execute.py NOTEBOOK OUT --folder DIR --deno PATH [--timeout SECONDS]
 
-Writes OUT_DIR/1.ipynb, OUT_DIR/2.ipynb, ... one a run, each with a fresh kernel, and one JSON object a line on stdout:
-  {"event": "cell", "run": 1, "cell": 3, "cells": 17}         before a code cell runs; "cell" is its index in the file
-  {"event": "run", "run": 1, "seconds": 4.2}                  after a run, kernel start included
-  {"event": "error", "run": 1, "cell": 3, "message": "..."}   a cell or the kernel failed: the last line, exit status 1
+Writes one JSON object a line on stdout:
+  {"cell": 3}                    before a code cell runs: its index in the file
+  {"cell": 3, "error": "..."}    a cell or the kernel (null) failed: the last line, exit status 1
 The kernel, that of the program PATH, runs in DIR.
 """
 
 import argparse
 import json
-import os
 import re
 import sys
 import time
@@ -23,7 +21,7 @@ from jupyter_client.utils import ensure_async
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionComplete, CellExecutionError, CellTimeoutError, DeadKernelError
 
-# The Deno kernel sends some outputs after it has said that it is idle. Reading goes on until it has been still for:
+# The Deno kernel sends some outputs after it has reported that it is idle. Reading goes on until it was silent for:
 QUIET_SECONDS = 0.05
 # A cell that must give output is waited for longer, while it has given none:
 PATIENCE_SECONDS = 2.0
@@ -65,51 +63,17 @@ class PatientClient(NotebookClient):
                 idle_since = time.monotonic()
 
 
-def say(**event):
-    print(json.dumps(event), flush=True)
-
-
-def plain(text):
-    """A message without colours."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
-
-
 def explain(error):
-    if isinstance(error, CellExecutionError):
-        return plain(f"{error.ename}: {error.evalue}" if error.ename else str(error))
+    """The message of an error in one text without colours."""
     if isinstance(error, CellTimeoutError):
         return "the cell ran past its time"
     if isinstance(error, DeadKernelError):
         return "the kernel died"
-    return plain(f"{type(error).__name__}: {error}")
-
-
-def execute(path, folder, run, timeout):
-    """Runs every cell; the executed notebook, or an exception that names the cell in `at`."""
-    notebook = nbformat.read(path, 4)
-    at = None
-
-    def on_cell(cell, cell_index):
-        nonlocal at
-        at = cell_index
-        say(event="cell", run=run, cell=cell_index, cells=len(notebook.cells))
-
-    client = PatientClient(
-        notebook,
-        kernel_manager_class=DenoManager,
-        timeout=timeout,
-        startup_timeout=60,
-        record_timing=False,
-        coalesce_streams=True,
-        on_cell_execute=on_cell,
-        resources={"metadata": {"path": folder}},
-    )
-    try:
-        client.execute()
-    except Exception as error:
-        error.at = at
-        raise
-    return notebook
+    if isinstance(error, CellExecutionError) and error.ename:
+        text = f"{error.ename}: {error.evalue}"
+    else:
+        text = str(error) if isinstance(error, CellExecutionError) else f"{type(error).__name__}: {error}"
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
 
 
 def main():
@@ -118,19 +82,33 @@ def main():
     parser.add_argument("out")
     parser.add_argument("--folder", required=True)
     parser.add_argument("--deno", required=True)
-    parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--timeout", type=int, default=300)
     args = parser.parse_args()
     DenoManager.deno = args.deno
-    for run in range(1, args.repeat + 1):
-        began = time.monotonic()
-        try:
-            notebook = execute(args.notebook, args.folder, run, args.timeout)
-        except Exception as error:
-            say(event="error", run=run, cell=getattr(error, "at", None), message=explain(error))
-            sys.exit(1)
-        nbformat.write(notebook, os.path.join(args.out, f"{run}.ipynb"))
-        say(event="run", run=run, seconds=time.monotonic() - began)
+    notebook = nbformat.read(args.notebook, 4)
+    at = None
+
+    def on_cell(cell, cell_index):
+        nonlocal at
+        at = cell_index
+        print(json.dumps({"cell": at}), flush=True)
+
+    client = PatientClient(
+        notebook,
+        kernel_manager_class=DenoManager,
+        timeout=args.timeout,
+        startup_timeout=60,
+        record_timing=False,
+        coalesce_streams=True,
+        on_cell_execute=on_cell,
+        resources={"metadata": {"path": args.folder}},
+    )
+    try:
+        client.execute()
+    except Exception as error:
+        print(json.dumps({"cell": at, "error": explain(error)}), flush=True)
+        sys.exit(1)
+    nbformat.write(notebook, args.out)
 
 
 if __name__ == "__main__":

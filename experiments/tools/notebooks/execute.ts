@@ -1,7 +1,5 @@
-/** Runs a notebook's cells with the Deno kernel of this executable, and converts their outputs. */
+/** Runs a notebook's cells with the Deno kernel of this executable. */
 import { TextLineStream } from "@std/streams/text-line-stream";
-import { run } from "../../../ffi/build/command.ts";
-import { UsageError } from "../../../lib/errors.ts";
 import type { Jupyter } from "./jupyter.ts";
 
 /** Options of a notebook's run. */
@@ -9,18 +7,14 @@ export interface ExecuteOptions {
   readonly jupyter: Jupyter;
   /** Path of the notebook. */
   readonly path: string;
+  /** Path for the executed notebook. */
+  readonly out: string;
   /** The kernel's working folder. */
   readonly folder: string;
-  /** Folder for `1.ipynb`, `2.ipynb`, … */
-  readonly out: string;
-  /** Runs, each with a fresh kernel. */
-  readonly repeat: number;
   /** Value of `TOKENFILTER_MODEL` for the notebook. */
   readonly model: string;
-  /** Called after each cell with the finished fraction of all runs. */
-  readonly onProgress?: (fraction: number, run: number, cell: number) => void;
-  /** Ends the runs. */
-  readonly signal?: AbortSignal;
+  /** Called before each cell, which are counted from 1. */
+  readonly onCell?: (cell: number) => void;
 }
 
 /** A cell that failed. */
@@ -28,71 +22,39 @@ export class CellError extends Error {
   override readonly name = "CellError";
 }
 
-type Event =
-  | { readonly event: "cell"; readonly run: number; readonly cell: number; readonly cells: number }
-  | { readonly event: "run"; readonly run: number; readonly seconds: number }
-  | { readonly event: "error"; readonly run: number; readonly cell: number | null; readonly message: string };
+/** A line of execute.py: the cell that begins, or the error of a cell or of the kernel. Cells are counted from 0. */
+interface Event {
+  readonly cell: number | null;
+  readonly error?: string;
+}
 
-/** Keeps the user's own packages and Jupyter settings out. */
-const CLEAN = { PYTHONNOUSERSITE: "1", JUPYTER_NO_CONFIG: "1" };
+const SCRIPT = decodeURIComponent(new URL("execute.py", import.meta.url).pathname);
 
-const script = (name: string) => decodeURIComponent(new URL(name, import.meta.url).pathname);
-
-/**
- * Executes a notebook.
- *
- * @returns Seconds of each run, kernel start included.
- * @throws {CellError} If a cell fails; the message names it.
- */
-export async function executeNotebook(options: ExecuteOptions): Promise<number[]> {
-  const { jupyter, path, folder, out, repeat, model, onProgress, signal } = options;
+/** Executes a notebook. @throws {CellError} If a cell fails; the message names it. */
+export async function executeNotebook(options: ExecuteOptions): Promise<void> {
+  const { jupyter, path, out, folder, model, onCell } = options;
   const child = new Deno.Command(jupyter.python, {
-    args: [
-      ...[script("execute.py"), path, out, "--folder", folder],
-      ...["--deno", Deno.execPath(), "--repeat", String(repeat)],
-    ],
-    // Outputs without colours are the same everywhere.
-    env: { NO_COLOR: "1", TOKENFILTER_MODEL: model, ...CLEAN },
+    args: [SCRIPT, path, out, "--folder", folder, "--deno", Deno.execPath()],
+    env: {
+      TOKENFILTER_MODEL: model,
+      NO_COLOR: "1", // outputs without colours are the same everywhere
+      // The user's own packages and settings stay out.
+      PYTHONNOUSERSITE: "1",
+      JUPYTER_NO_CONFIG: "1",
+    },
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
-    signal,
   }).spawn();
   const stderr = new Response(child.stderr).text();
-  const seconds: number[] = [];
   let failure: string | undefined;
-  for await (
-    const line of child.stdout.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream())
-  ) {
-    const event: Event = JSON.parse(line as string);
-    if (event.event === "cell") {
-      onProgress?.((event.run - 1 + event.cell / event.cells) / repeat, event.run, event.cell + 1);
-    } else if (event.event === "run") seconds.push(event.seconds);
-    else failure = `${event.cell === null ? "kernel" : `cell ${event.cell + 1}`}: ${event.message}`;
+  const lines = child.stdout.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream());
+  for await (const line of lines) {
+    const { cell, error }: Event = JSON.parse(line as string);
+    if (error !== undefined) failure = `${cell === null ? "kernel" : `cell ${cell + 1}`}: ${error}`;
+    else onCell?.(cell! + 1);
   }
-  const { success } = await child.status;
-  const words = (await stderr).trim();
-  signal?.throwIfAborted();
-  if (failure !== undefined) {
-    throw new CellError(repeat === 1 ? failure : `run ${seconds.length + 1}, ${failure}`);
-  }
+  const { success } = await child.status, words = (await stderr).trim();
+  if (failure !== undefined) throw new CellError(failure);
   if (!success) throw new Error(`Cannot execute "${path}": ${words.split("\n").at(-1)}`, { cause: words });
-  return seconds;
-}
-
-/**
- * Converts an executed notebook to a page that needs no network.
- *
- * @param head Path of a file that is inserted unchanged into the page's head.
- * @throws {UsageError} If the page cannot be made.
- */
-export async function convertNotebook(
-  jupyter: Jupyter,
-  path: string,
-  page: string,
-  head: string,
-): Promise<void> {
-  const args = [script("convert.py"), path, page, "--head", head];
-  const { success, stderr } = await run(jupyter.python, args, { env: CLEAN });
-  if (!success) throw new UsageError(`Cannot convert "${path}": ${stderr.trim().split("\n").at(-1)}`);
 }

@@ -1,11 +1,10 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { UsageError } from "../../../lib/errors.ts";
 import { withFolder } from "../../commands/testing.ts";
-import { CellError, convertNotebook, executeNotebook } from "./execute.ts";
+import { CellError, executeNotebook } from "./execute.ts";
 import { run as runProgram } from "../../../ffi/build/command.ts";
-import { ensureJupyter, type Jupyter } from "./jupyter.ts";
+import { ensureJupyter } from "./jupyter.ts";
 import { formatNotebook, type Notebook, readNotebook } from "./notebook.ts";
-import { checkOutputs, compareRuns } from "./outputs.ts";
+import { checkOutputs } from "./outputs.ts";
 import { codeCell, notebookOf, textCell } from "./testing.ts";
 import { IN_SLOW_TIER, NOT_ON_WINDOWS, unless } from "../../../lib/testing.ts";
 
@@ -19,42 +18,30 @@ function test(name: string, fn: (folder: string) => Promise<void>): void {
   });
 }
 
-/** Runs a notebook in a folder; its runs. */
-async function execute(folder: string, notebook: Notebook, repeat = 1): Promise<Notebook[]> {
-  const path = `${folder}/a.ipynb`;
+/** Runs a notebook in a folder. */
+async function execute(folder: string, notebook: Notebook): Promise<Notebook> {
+  const path = `${folder}/a.ipynb`, out = `${folder}/out.ipynb`;
   await Deno.writeTextFile(path, formatNotebook(notebook));
   const jupyter = await ensureJupyter();
-  await executeNotebook({ jupyter, path, folder, out: folder, repeat, model: "a-model" });
-  return await Promise.all(
-    Array.from({ length: repeat }, (_, i) => readNotebook(`${folder}/${i + 1}.ipynb`)),
-  );
+  await executeNotebook({ jupyter, path, folder, out, model: "a-model" });
+  return await readNotebook(out);
 }
 
 Deno.test({
   ...unless(NOT_ON_WINDOWS, "executeNotebook() fails where its program ends without a word of a cell"),
   fn: () =>
     withFolder(async (folder) => {
-      const python = `${folder}/python`, path = `${folder}/a.ipynb`;
-      const event = JSON.stringify({ event: "run", run: 1, seconds: 2 });
-      const run = async (code: number) => {
-        await Deno.writeTextFile(python, `#!/bin/sh\necho '${event}'\necho no memory >&2\nexit ${code}\n`, {
-          mode: 0o755,
-        });
-        return executeNotebook({
-          jupyter: { python, folder },
-          path,
-          folder,
-          out: folder,
-          repeat: 1,
-          model: "m",
-        });
-      };
-      assertEquals(await run(0), [2]);
-      await assertRejects(() => run(3), Error, `Cannot execute "${path}": no memory`);
+      const python = `${folder}/python`, path = `${folder}/a.ipynb`, out = `${folder}/out.ipynb`;
+      const script = `#!/bin/sh\necho '{"cell": 2}'\necho no memory >&2\nexit 3\n`, cells: number[] = [];
+      await Deno.writeTextFile(python, script, { mode: 0o755 });
+      const options = { jupyter: { python, folder }, path, folder, out, model: "m" };
+      const run = () => executeNotebook({ ...options, onCell: (cell) => cells.push(cell) });
+      await assertRejects(run, Error, `Cannot execute "${path}": no memory`);
+      assertEquals(cells, [3]);
     }),
 });
 
-test("executeNotebook() keeps every output of every run, late ones too", async (folder) => {
+test("executeNotebook() keeps every output, late ones too", async (folder) => {
   const notebook = notebookOf(
     textCell("text"),
     codeCell("const names = ['a', 'b', 'c'];\nfor (const name of names) console.log(name);"),
@@ -64,16 +51,13 @@ test("executeNotebook() keeps every output of every run, late ones too", async (
     codeCell("Deno.env.get('TOKENFILTER_MODEL');"),
     codeCell("Deno.cwd();"),
   );
-  const runs = await execute(folder, notebook, 3);
-  assertEquals(compareRuns(runs), []);
-  for (const run of runs) {
-    assertEquals(checkOutputs(run), []);
-    const shown = run.cells.map(({ outputs = [] }) =>
-      outputs.map(({ text, data }) => [text ?? data!["text/plain"]].flat().join("")).join("|")
-    );
-    const real = await Deno.realPath(folder);
-    assertEquals(shown, ["", "a\nb\nc\n", "", "first\n|42", "late\n", '"a-model"', JSON.stringify(real)]);
-  }
+  const run = await execute(folder, notebook);
+  assertEquals(checkOutputs(run), []);
+  const shown = run.cells.map(({ outputs = [] }) =>
+    outputs.map(({ text, data }) => [text ?? data!["text/plain"]].flat().join("")).join("|")
+  );
+  const real = await Deno.realPath(folder);
+  assertEquals(shown, ["", "a\nb\nc\n", "", "first\n|42", "late\n", '"a-model"', JSON.stringify(real)]);
 });
 
 /** Feeds client messages to a cell of execute.py, and prints the outputs that it recognized. */
@@ -125,39 +109,3 @@ test("executeNotebook() names the cell that fails, and what it threw", async (fo
 test("executeNotebook() ends when its kernel does", async (folder) => {
   await assertRejects(() => execute(folder, notebookOf(codeCell("Deno.exit(3);"))), CellError, "kernel died");
 });
-
-test("convertNotebook() makes a page that holds what it is given and asks for nothing", async (folder) => {
-  const [run] = await execute(folder, notebookOf(textCell("# A title"), codeCell("console.log('printed');")));
-  await Deno.writeTextFile(`${folder}/run.ipynb`, formatNotebook(run!));
-  await Deno.writeTextFile(`${folder}/head.html`, "<script>/* once */</script>");
-  await convertNotebook(
-    await ensureJupyter(),
-    `${folder}/run.ipynb`,
-    `${folder}/a.html`,
-    `${folder}/head.html`,
-  );
-  const page = await Deno.readTextFile(`${folder}/a.html`);
-  for (const part of ["A title", "printed", "prefers-color-scheme"]) assertStringIncludes(page, part);
-  assertEquals(page.split("/* once */").length, 2);
-  assertEquals(
-    [...page.matchAll(/<(?:script|link|img)[^>]*\b(?:src|href)="?([^"> ]+)/g)].map(([, url]) => url),
-    [],
-  );
-});
-
-Deno.test("convertNotebook() says the last line of what the converter says", () =>
-  withFolder(async (folder) => {
-    const python = `${folder}/python`;
-    await Deno.writeTextFile(
-      python,
-      "#!/bin/sh\nprintf 'Traceback\\n  line 1\\n  line 2\\nKeyError: cells\\n' >&2; exit 1\n",
-      {
-        mode: 0o755,
-      },
-    );
-    await assertRejects(
-      () => convertNotebook({ python } as Jupyter, "a.ipynb", "a.html", "head.html"),
-      UsageError,
-      'Cannot convert "a.ipynb": KeyError: cells',
-    );
-  }));

@@ -49,15 +49,8 @@ export async function ensureJupyter(options: JupyterOptions = {}): Promise<Jupyt
   try {
     onProgress("getting Jupyter with pip, once");
     const [pip, ...args] = await makeEnvironment(part, run);
-    const flags = [
-      "--quiet",
-      "--disable-pip-version-check",
-      "--no-input",
-      "--only-binary",
-      ":all:",
-      "--require-hashes",
-    ];
-    const installed = await run(pip, [...args, "install", ...flags, "-r", file]);
+    const flags = "--quiet --disable-pip-version-check --no-input --only-binary :all: --require-hashes";
+    const installed = await run(pip, [...args, "install", ...flags.split(" "), "-r", file]);
     if (!installed.success) {
       throw new UsageError(
         `Cannot set up Jupyter: pip failed with "${reasonOf(installed.stderr) ?? "nothing"}"; ${FIX}`,

@@ -116,27 +116,8 @@ export function checkForm({ cells }: Notebook): string[] {
   return problems;
 }
 
-/** Code cells as one module, and where its lines come from. */
-export interface JoinedCells {
-  readonly text: string;
-  /** Per line of the text: cell and line in it, both from 1. */
-  readonly lines: readonly { readonly cell: number; readonly line: number }[];
-}
-
-/** Joins the code cells, in their order. */
-export function joinCells({ cells }: Notebook): JoinedCells {
-  const text: string[] = [], lines: { cell: number; line: number }[] = [];
-  for (const [i, { cell_type, source }] of cells.entries()) {
-    if (cell_type !== "code") continue;
-    for (const [line, words] of source.split("\n").entries()) {
-      text.push(words);
-      lines.push({ cell: i + 1, line: line + 1 });
-    }
-  }
-  return { text: text.join("\n") + "\n", lines };
-}
-
 /** Digest of the sources of a notebook's code cells, which determine its outputs. */
-export async function digestCells(notebook: Notebook): Promise<string> {
-  return (await sha256(joinCells(notebook).text)).slice(0, 16);
+export async function digestCells({ cells }: Notebook): Promise<string> {
+  const code = cells.filter(({ cell_type }) => cell_type === "code").map(({ source }) => `${source}\n`);
+  return (await sha256(code.join(""))).slice(0, 16);
 }

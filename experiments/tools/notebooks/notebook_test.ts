@@ -1,14 +1,7 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { UsageError } from "../../../lib/errors.ts";
 import { withFolder } from "../../commands/testing.ts";
-import {
-  checkForm,
-  digestCells,
-  formatNotebook,
-  joinCells,
-  type Notebook,
-  readNotebook,
-} from "./notebook.ts";
+import { checkForm, digestCells, formatNotebook, type Notebook, readNotebook } from "./notebook.ts";
 import { codeCell, notebookOf, textCell } from "./testing.ts";
 
 const FIRST = "# Title\n\n**Question.** Why?\n\n**Inputs.** None.\n\n**Run time.** 1 s.";
@@ -42,12 +35,6 @@ Deno.test("checkForm() lets notebooks import what readers can import", () => {
   assertStringIncludes(check('import { a } from "../lib/a.ts";').join(), '"../lib/a.ts"');
   assertStringIncludes(check('const { a } = await import("npm:a");').join(), '"npm:a"');
   assertStringIncludes(check('import "@tokenfilter/tokenfilter/secret";').join(), "secret");
-});
-
-Deno.test("joinCells() says where each line comes from", () => {
-  const { text, lines } = joinCells(good);
-  assertEquals(text, "const a = 1;\nconsole.log(a);\na;\n");
-  assertEquals(lines, [{ cell: 2, line: 1 }, { cell: 2, line: 2 }, { cell: 3, line: 1 }]);
 });
 
 Deno.test("digestCells() follows code alone", async () => {

@@ -1,4 +1,4 @@
-/** Required outputs of an executed notebook, and comparison of the outputs of two runs. */
+/** Required outputs of an executed notebook. */
 import { type Cell, joinText, LIMITS, type Notebook, type Output, QUIET } from "./notebook.ts";
 
 /** MIME type of plotly's JSON. */
@@ -49,36 +49,9 @@ function isFilled({ output_type, text, data }: Output): boolean {
   );
 }
 
-/**
- * Outputs that one run gave and another did not, one line each. Outputs are compared by kind, MIME types and number of
- * lines: times and the like may differ.
- */
-export function compareRuns(runs: readonly Notebook[]): string[] {
-  const problems: string[] = [];
-  const shapes = runs.map(({ cells }) => cells.map(shapeOf));
-  for (const [run, shape] of shapes.entries()) {
-    for (const [cell, own] of shape.entries()) {
-      if (own === shapes[0]![cell]) continue;
-      problems.push(
-        `run ${run + 1}, cell ${cell + 1}: found ${own}, expected ${shapes[0]![cell]} as in run 1`,
-      );
-    }
-  }
-  return problems;
-}
-
-function shapeOf({ outputs = [] }: Cell): string {
-  const shapes = outputs.map(({ output_type, name, text, data }) =>
-    output_type === "stream"
-      ? `${name} of ${joinText(text).split("\n").length} lines`
-      : `${output_type} of ${Object.keys(data ?? {}).sort().join(", ")}`
-  );
-  return shapes.length === 0 ? "no output" : shapes.join(" and ");
-}
-
-/** The fault in the size of a notebook's file; undefined if there is none. */
-export function checkSize(text: string): string | undefined {
+/** The fault in the size of a notebook's file. */
+export function checkSize(text: string): string[] {
   const bytes = new TextEncoder().encode(text).length;
-  if (bytes < LIMITS.bytes) return undefined;
-  return `found a file of ${bytes} bytes with its outputs, expected less than ${LIMITS.bytes}`;
+  if (bytes < LIMITS.bytes) return [];
+  return [`found a file of ${bytes} bytes with its outputs, expected less than ${LIMITS.bytes}`];
 }

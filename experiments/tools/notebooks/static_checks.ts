@@ -1,83 +1,45 @@
-/** Checks of notebooks that run no cell: form, format, types and lint. */
+/** Checks of notebooks that run no cell: form, types and lint. `deno fmt` formats notebooks by itself. */
 import { run } from "../../../ffi/build/command.ts";
-import { checkForm, joinCells, type JoinedCells, type Notebook } from "./notebook.ts";
+import { checkForm, type Notebook } from "./notebook.ts";
 
-const CONFIG = new URL("../../../deno.json", import.meta.url).pathname;
-
-/** A notebook and its name without the ending. */
-export interface NamedNotebook {
-  readonly name: string;
-  readonly notebook: Notebook;
-}
+const CONFIG = decodeURIComponent(new URL("../../../deno.json", import.meta.url).pathname);
 
 /**
  * Faults in notebooks before a cell has run, one line or more each. Deno's own tools check the cells joined into a
  * module, since the kernel reports little about a syntax error and nothing about types.
  */
-export async function checkNotebooks(notebooks: readonly NamedNotebook[]): Promise<string[]> {
+export async function checkCells(
+  notebooks: readonly { readonly name: string; readonly notebook: Notebook }[],
+): Promise<string[]> {
   const problems = notebooks.flatMap(({ name, notebook }) =>
     checkForm(notebook).map((line) => `${name}: ${line}`)
   );
-  for (const [i, { cells }] of (await formatCells(notebooks.map(({ notebook }) => notebook))).entries()) {
-    for (const [k, { source }] of cells.entries()) {
-      if (source === notebooks[i]!.notebook.cells[k]!.source) continue;
-      problems.push(
-        `${notebooks[i]!.name}: cell ${
-          k + 1
-        }: found code that is not formatted, expected what --update makes of it`,
-      );
-    }
-  }
   const folder = await Deno.makeTempDir({ prefix: "tokenfilter-notebooks-" });
   try {
-    const modules = new Map<string, JoinedCells>();
+    /** Per notebook: the cell and line of each line of its module. */
+    const places = new Map<string, string[]>(), files: string[] = [];
     for (const { name, notebook } of notebooks) {
-      const joined = joinCells(notebook);
-      modules.set(name, joined);
-      await Deno.writeTextFile(`${folder}/${name}.ts`, joined.text);
+      const lines = notebook.cells.flatMap(({ cell_type, source }, cell) =>
+        cell_type !== "code"
+          ? []
+          : source.split("\n").map((text, i) => ({ text, cell: cell + 1, line: i + 1 }))
+      );
+      places.set(name, lines.map(({ cell, line }) => `${name}, cell ${cell}, line ${line}`));
+      files.push(`${folder}/${name}.ts`);
+      await Deno.writeTextFile(files.at(-1)!, `${lines.map(({ text }) => text).join("\n")}\n`);
     }
-    const files = [...modules.keys()].map((name) => `${folder}/${name}.ts`);
     for (const tool of [["check", "--no-lock"], ["lint"]]) {
-      const { success, text } = await runDeno([...tool, "--quiet", "--config", CONFIG, ...files]);
-      if (!success) problems.push(nameCells(text.trim(), modules));
+      const args = [...tool, "--quiet", "--config", CONFIG, ...files];
+      const { success, stdout, stderr } = await run(Deno.execPath(), args, { env: { NO_COLOR: "1" } });
+      if (success) continue;
+      // `…/01_quickstart.ts:12:5` becomes `01_quickstart, cell 3, line 2`.
+      const place = /(?:file:\/\/)?\/\S*\/(\w+)\.ts:(\d+):\d+/g;
+      problems.push(
+        (stdout + stderr).trim().replaceAll(place, (all, name, line) => places.get(name)?.[line - 1] ?? all),
+      );
     }
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
   return problems;
-}
-
-/** The same notebooks with their code cells formatted; a cell that cannot be parsed stays as it is. */
-export async function formatCells(notebooks: readonly Notebook[]): Promise<Notebook[]> {
-  const folder = await Deno.makeTempDir({ prefix: "tokenfilter-notebooks-" });
-  const path = (notebook: number, cell: number) => `${folder}/${notebook}_${cell}.ts`;
-  const each = async (what: (source: string, path: string) => Promise<string>): Promise<Notebook[]> =>
-    await Promise.all(notebooks.map(async (notebook, i) => ({
-      ...notebook,
-      cells: await Promise.all(
-        notebook.cells.map(async (cell, k) =>
-          cell.cell_type !== "code" ? cell : { ...cell, source: await what(cell.source, path(i, k)) }
-        ),
-      ),
-    })));
-  try {
-    await each(async (source, path) => (await Deno.writeTextFile(path, source), source));
-    await runDeno(["fmt", "--quiet", "--config", CONFIG, folder]);
-    return await each(async (_, path) => (await Deno.readTextFile(path)).replace(/\n$/, ""));
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
-
-async function runDeno(args: readonly string[]): Promise<{ success: boolean; text: string }> {
-  const { success, stdout, stderr } = await run(Deno.execPath(), args, { env: { NO_COLOR: "1" } });
-  return { success, text: stdout + stderr };
-}
-
-/** Replaces lines of the joined modules by cells: `…/01_quickstart.ts:12:5` becomes `01_quickstart, cell 3, line 2`. */
-function nameCells(text: string, modules: ReadonlyMap<string, JoinedCells>): string {
-  return text.replaceAll(/(?:file:\/\/)?\/\S*\/(\w+)\.ts:(\d+):\d+/g, (all, name, line) => {
-    const place = modules.get(name)?.lines[Number(line) - 1];
-    return place === undefined ? all : `${name}, cell ${place.cell}, line ${place.line}`;
-  });
 }

@@ -1,5 +1,12 @@
 /** Figures of notebooks as readers meet them: without scripts, without a network, and on pages with a module loader. */
-import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import {
   axis,
   baseLayout,
@@ -13,20 +20,25 @@ import { checkPage, openBrowser } from "../browser/mod.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
 import { withFolder } from "../../commands/testing.ts";
 import type { Output } from "./notebook.ts";
-import { addStaticImages, writeHead } from "./publish.ts";
+import { addStaticImages, readDisplayed, setStaticImage, shrinkSvg } from "./figures.ts";
 import { codeCell, notebookOf, textCell } from "./testing.ts";
+
+const makeFigure = (name: string) =>
+  new Figure({
+    title: `Loss of "${name}" </script>`,
+    caption: "Two points & a <line>.",
+    height: 240,
+    data: [
+      { type: "scatter", name, x: [0, 1], y: [1.23456, 2], text: ["a", "b"], line: { color: "@series0" } },
+    ],
+    layout: baseLayout({ xaxis: axis("steps"), yaxis: axis("loss (nats)") }),
+  });
 
 /** A figure as a kernel displays it. */
 function show(name: string): Output {
-  const figure = new Figure({
-    title: `Loss of "${name}"`,
-    caption: "Two points & a <line>.",
-    height: 240,
-    data: [{ type: "scatter", name, x: [0, 1], y: [1, 2], text: ["a", "b"], line: { color: "@series0" } }],
-    layout: baseLayout({ xaxis: axis("steps"), yaxis: axis("loss (nats)") }),
-  });
-  const display = (figure as unknown as Record<symbol, () => MediaBundle>)[Symbol.for("Jupyter.display")]!;
-  return { output_type: "execute_result", data: { ...display.call(figure) } };
+  const display =
+    (makeFigure(name) as unknown as Record<symbol, () => MediaBundle>)[Symbol.for("Jupyter.display")]!;
+  return { output_type: "execute_result", data: { ...display.call(makeFigure(name)) } };
 }
 
 const htmlOf = ({ data }: Output) => String(data!["text/html"]);
@@ -68,22 +80,6 @@ browserTest(
     );
   },
 );
-
-browserTest("figures draw from the plotly that a page's head holds once", () =>
-  withFolder(async (folder) => {
-    await writeHead(`${folder}/head.html`);
-    const head = await Deno.readTextFile(`${folder}/head.html`), outputs = [show("a"), show("a"), show("b")];
-    for (const body of ["", 'data-jp-theme-light="false"']) {
-      const html = pageOf(outputs, head, body);
-      assertEquals(html.split("plotly.js (cartesian").length, 2);
-      await Deno.writeTextFile(`${folder}/page.html`, html);
-      const { plots, problems, requests } = await checkPage(`${folder}/page.html`, {
-        widths: [360],
-        schemes: ["light"],
-      });
-      assertEquals([plots, problems, requests], [3, [], []]);
-    }
-  }));
 
 browserTest(
   "setPlotly() makes the first figure that is displayed carry plotly for all",
@@ -173,4 +169,40 @@ browserTest("figures run nothing but the pinned plotly, and say what to do witho
     assertEquals(drawn, 0);
     assertStringIncludes(text, 'run await setPlotly("inline") before the first plot');
   }
+});
+
+Deno.test("shrinkSvg() says a shared style once and keeps a rare one where it is", () => {
+  const point = (x: number) =>
+    `<path class="point" data-i="1" d="M${x}.12345,0" style="fill: &quot;a&quot;;"/>`;
+  const svg = `<svg class="main" width="1"><text style="x: y">0.12345</text>${point(1)}${point(2)}${
+    point(3)
+  }</svg>`;
+  assertEquals(
+    shrinkSvg(svg),
+    `<svg width="1"><style>.s0{fill: 'a';}</style><text style="x: y">0.12345</text>` +
+      `<path d="M1.12,0" class="s0"/><path d="M2.12,0" class="s0"/><path d="M3.12,0" class="s0"/></svg>`,
+  );
+});
+
+Deno.test("shrinkSvg() leaves a drawing alone that has nothing to share", () => {
+  assertEquals(shrinkSvg("<svg><g/></svg>"), "<svg><g/></svg>");
+});
+
+Deno.test("readDisplayed() gives back a displayed figure's parts", () => {
+  const { height, data, layout } = makeFigure("a <b>");
+  assertEquals(readDisplayed(htmlOf(show("a <b>"))), { height, data, layout });
+  assertEquals(readDisplayed("<p>var figure = {};</p>"), undefined);
+});
+
+Deno.test("setStaticImage() puts an image where the table was, and the drawing goes on", () => {
+  const svg = `<svg xmlns="http://www.w3.org/2000/svg"><text fill="#fff">50% & "more"</text></svg>`;
+  const given = htmlOf(show("a")), html = setStaticImage(given, svg, 'A "plot"');
+  assert(!html.includes("<table>"));
+  const [, alt, src] = html.match(/<img alt="(.*?)" .*? src="(.*?)">/)!;
+  assertEquals(alt, "A &quot;plot&quot;");
+  assertMatch(src!, /^data:image\/svg\+xml;charset=utf-8,[^"<>#]*$/);
+  const text = src!.replaceAll("&amp;", "&").split(",").slice(1).join(",");
+  assertEquals(decodeURIComponent(text), svg);
+  assertEquals(readDisplayed(html), readDisplayed(given));
+  assertThrows(() => setStaticImage("<p>", svg, ""), RangeError, "no mark");
 });
