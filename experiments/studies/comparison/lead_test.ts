@@ -1,30 +1,43 @@
-import { assert, assertEquals } from "@std/assert";
-import { collectLines, collectNeedles, drawLead } from "./lead.ts";
-import { readPart } from "./tables.ts";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { collectLosses, collectNeedles, drawLead, makeReadmeTables, README } from "./lead.ts";
+import { fillPage } from "./paper.ts";
+import { compareBy, findTrial, MEASURES, readWikitext } from "../retrieval/read.ts";
 
-Deno.test("README's figure draws each method of the study, and its words are what the committed results say", async () => {
-  const lines = collectLines([await readPart("text_0.2_0.4"), await readPart("text_short_0.5")]);
-  const range = (side: string, isRandom: boolean) => {
-    const nats = lines.filter((line) => line.side === side && line.isRandom === isRandom)
-      .flatMap(({ points }) => points.map((point) => point.nats));
-    return [Math.min(...nats), Math.max(...nats)].map((value) => value.toPrecision(1));
-  };
-  assertEquals(range("queries", false), ["0.6", "3"]);
-  assertEquals(range("keys", false), ["0.009", "0.1"]);
-  assert(lines.filter(({ isRandom }) => !isRandom).every(({ points }) => points.length === 4));
-  const percents = async (part: string) =>
-    [...collectNeedles(await readPart(part))].filter(([method]) => method !== "dense")
-      .map(([, found]) => Math.round(100 * found)).sort((a, b) => a - b);
-  assertEquals(await percents("needle_all_0.75"), [17, 17, 17, 17, 17]);
-  assertEquals(await percents("needle_recall_0.75"), [58, 63, 83, 83, 100]);
+Deno.test("README has the table that its script makes, and words that the committed results bear out", async () => {
+  const page = await Deno.readTextFile(README), tables = await makeReadmeTables();
+  assertEquals(fillPage(page, tables), page, "run experiments/studies/comparison/lead.ts");
+  assertStringIncludes(page, tables.results.trimEnd());
+  const trials = await readWikitext();
+  const find = (rule: string) => findTrial(trials, { rule, whole: "heads", ratio: 0.789 })!;
+  for (const rule of ["key", "leave-one-out"]) {
+    for (const measure of MEASURES) {
+      assertEquals(compareBy(measure, find(rule), find("random")), "better", `${rule} by ${measure}`);
+    }
+  }
+});
 
-  const { data } = (await drawLead()).toJson();
-  assertEquals(data.length, 2 * lines.length + 2);
-  const page = await Deno.readTextFile(new URL("../../../README.md", import.meta.url));
-  const readme = page.replaceAll(/\s+/g, " ");
-  const said =
-    "query skipping costs 0.6 to 3.5 nats, eviction 0.01 to 0.13, each close to its grey random baseline";
-  assert(
-    readme.includes(said) && readme.includes("17% where all layers evict alike, 58% to 100% where four"),
+Deno.test("README's figure has a bar per rule and whole parts, and its words are those of the bars", async () => {
+  const losses = await collectLosses(), needles = await collectNeedles();
+  const shown = (bars: typeof losses, digits: number) =>
+    Object.fromEntries(bars.map(({ name, value }) => [name, value.estimate.toFixed(digits)]));
+  const readme = (await Deno.readTextFile(README)).replaceAll(/\s+/g, " "), loss = shown(losses, 3);
+  assertStringIncludes(
+    readme,
+    `random eviction in all heads alike ${loss["random, all alike"]} nats, with seven heads whole ${
+      loss["random, 7 heads whole"]
+    }, leave-one-out with seven heads whole ${loss["leave-one-out, 7 heads whole"]}`,
   );
+  const found = shown(needles, 0);
+  assertStringIncludes(
+    readme,
+    `${found["key, all alike"]} with all heads alike, ${found["key, 7 heads whole"]} with seven heads whole`,
+  );
+  for (const isNarrow of [false, true]) {
+    const { data } = (await drawLead(isNarrow)).toJson(), [first, , second] = data;
+    assertEquals(first!["x"], losses.map(({ value }) => value.estimate));
+    assertEquals(second!["x"], needles.map(({ value }) => value.estimate));
+  }
+  for (const { value: { estimate, low, high } } of [...losses, ...needles]) {
+    assert(low <= estimate && estimate <= high);
+  }
 });

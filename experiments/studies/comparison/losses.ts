@@ -94,10 +94,10 @@ export function showNats(interval: Interval): string {
 export const standingOf = ({ low, high }: Interval): Standing =>
   high < 0 ? "better" : low > 0 ? "worse" : "even";
 
-const SIGNS: { readonly [standing in Standing]: string } = { better: "▲", worse: "▼", even: "=" };
+const SIGNS = { better: "▲", worse: "▼", even: "=", unknown: "?" } as const;
 
-/** The verdict of each metric as a sign, loss first. */
-export const showStandings = (standings: Readonly<Record<Metric, Standing>>): string =>
+/** The verdict of each metric as a sign, loss first; `?` where there is no test. */
+export const showStandings = (standings: Readonly<Record<Metric, Standing | "unknown">>): string =>
   Object.keys(METRICS).map((metric) => SIGNS[standings[metric as Metric]]).join(" ");
 
 /** KL divergence and top-1 agreement of a method. */

@@ -38,7 +38,7 @@ export function tabulateAblations({ scores, divergences }: Ablations): PlainTabl
   const all = Object.values(divergences);
   const mean = scores.map((_, layer) => all.reduce((sum, found) => sum + found[layer]!, 0) / all.length);
   return {
-    columns: ["read twice", "rank correlation with the probe", "largest divergences"],
+    columns: ["repeated", "rank correlation with the probe", "largest divergences"],
     left: [true, false, true],
     rows: Object.entries({ ...divergences, "their mean": mean }).map(([text, found]) => {
       const order = found.map((_, layer) => layer).sort((a, b) => found[b]! - found[a]!).slice(0, 6);

@@ -1,75 +1,96 @@
-/** The table of needles with and without whole layers, from results/. */
+/** Needles found with whole layers, whole heads and none, each next to random eviction with the same settings. */
 import { formatInterval } from "../../../lib/plot/mod.ts";
-import type { Interval } from "../../../lib/stats/mod.ts";
+import { pairedShareInterval, shareInterval } from "../../../lib/stats/mod.ts";
 import type { PlainTable } from "../../commands/cli/output/table.ts";
-import { withScore } from "../comparison/tables.ts";
+import { hasLines, readLines } from "./read.ts";
 
-/** Lengths of the texts whose results are committed, in tokens. */
-const LENGTHS = [512, 2048] as const;
-/** The least fraction of the full model's accuracy with whole layers or heads, and the most without. */
-const LEAST = 0.85, MOST = 1 / 3;
-const WHOLE = {
-  auto: "layers 17, 18, 20, 23",
-  heads: "7 KV heads",
-  "leave-one-out": "7 KV heads, rule `leave-one-out`",
-  none: "none",
-};
+/** Lengths of the texts, in tokens. */
+export const LENGTHS = [512, 2048] as const;
 
-interface Accuracy {
+/** Needles of one length that a rule finds with its whole parts. */
+export interface Found {
+  readonly rule: string;
+  readonly whole: string;
+  readonly found: number;
+  /** Needles found that the full model does not find, and the other way round; undefined where only the sum was recorded. */
+  readonly gained?: number;
+  readonly lost?: number;
+}
+
+/** All that was measured at one length. */
+export interface Needles {
+  readonly tokens: number;
   readonly items: number;
-  readonly dense: { readonly value: number };
-  readonly filtered: { readonly value: number };
-  readonly difference: Interval & { readonly gained: number; readonly lost: number };
+  /** Needles that the full model finds. */
+  readonly full: number;
+  readonly rows: readonly Found[];
 }
 
-/** Evaluations of one length: the record of each by the option `whole`. */
-interface Needles {
-  readonly length: number;
-  readonly runs: { readonly [whole: string]: { readonly results: readonly Accuracy[] } };
+/** Reads committed results: of the rules evaluations, of random a set of measure.ts. */
+export async function readNeedles(tokens: number): Promise<Needles> {
+  const path = new URL(`results/needle_${tokens}.json`, import.meta.url);
+  const runs = JSON.parse(await Deno.readTextFile(path));
+  const name = `controls_needle_${tokens}`;
+  type Control = { readonly trial: string; readonly found: readonly number[] };
+  const [, ...controls] = hasLines(name) ? await readLines<Control>(name) : [];
+  const { items, dense } = runs.none.results[0], full = Math.round(dense.value * items);
+  const rules: Found[] = Object.entries<{ results: { difference: { gained: number; lost: number } }[] }>(runs)
+    .map(([name, { results }]) => {
+      const { gained, lost } = results[0]!.difference, isOther = name === "leave-one-out";
+      const [rule, whole] = isOther ? [name, "heads"] : ["key", name];
+      return { rule, whole, found: full + gained - lost, gained, lost };
+    });
+  const random = controls.map(({ trial, found }): Found => {
+    const [rule, whole] = trial.split(" ") as [string, string];
+    return { rule, whole, found: found.filter((own) => own === 1).length };
+  });
+  return { tokens, items, full, rows: [...rules, ...random] };
 }
 
-/** Reads committed results. */
-export function readNeedles(): Promise<Needles[]> {
-  return Promise.all(LENGTHS.map(async (length) => {
-    const path = new URL(`results/needle_${length}.json`, import.meta.url);
-    return { length, runs: JSON.parse(await Deno.readTextFile(path)) };
-  }));
-}
-
-/** Whether an estimate is at most a limit, and whether its interval includes the limit. */
-export function judge({ estimate, low, high }: Interval, most: number): string {
-  return (estimate <= most ? "met" : "missed") +
-    (low <= most && most < high ? ", limit in the interval" : "");
-}
+/** The number that random eviction finds with the same whole parts. */
+export const randomOf = ({ rows }: Needles, whole: string): Found | undefined =>
+  rows.find((row) => row.rule === "random" && row.whole === whole);
 
 /** A fraction in whole percent. */
 export const percent = (value: number): string => `${(100 * value).toFixed(0)}%`;
 
 /** A difference of fractions with its interval, in points. */
-export const points = ({ estimate, low, high }: Interval): string =>
-  formatInterval({ estimate: 100 * estimate, low: 100 * low, high: 100 * high }, 0);
+export const points = (differences: readonly number[]): string => {
+  const { estimate, low, high } = pairedShareInterval(differences);
+  return formatInterval({ estimate: 100 * estimate, low: 100 * low, high: 100 * high }, 0);
+};
 
-/** A row per length and whole layers or heads: accuracy, its distance from the full model, and whether the target is met. */
+const WHOLE: { readonly [whole: string]: string } = {
+  none: "none",
+  auto: "4 layers",
+  heads: "7 KV heads",
+};
+
+/** A row per length, whole parts and rule that has a control: how many needles it finds, and random with the same settings. */
 export function tabulateNeedles(all: readonly Needles[]): PlainTable {
-  const rows = all.flatMap(({ length, runs }) =>
-    Object.entries(WHOLE).filter(([whole]) => whole in runs).map(([whole, name]) => {
-      const { dense, filtered, difference, items } = runs[whole]!.results[0]!;
-      const { estimate, low, high } = withScore(difference, items), isNone = whole === "none";
-      const limit = ((isNone ? MOST : LEAST) - 1) * dense.value;
-      const result = isNone
-        ? judge({ estimate, low, high }, limit)
-        : judge({ estimate: -estimate, low: -high, high: -low }, -limit);
-      return [
-        ...[name, String(length), String(items), percent(dense.value), percent(filtered.value)],
-        points({ estimate, low, high }),
-        `${isNone ? "at most" : "at least"} ${(100 * limit).toFixed(1)}`,
-        result,
-      ];
+  const rows = all.flatMap((own) =>
+    Object.keys(WHOLE).flatMap((whole) => {
+      const random = randomOf(own, whole), { items, tokens, full } = own;
+      if (random === undefined) return [];
+      const share = ({ found }: Found) => {
+        const { low, high } = shareInterval(found / items, items);
+        return `${found} [${Math.round(items * low)}, ${Math.round(items * high)}]`;
+      };
+      return own.rows.filter((row) => row.whole === whole && row !== random).map((row) => [
+        ...[WHOLE[whole]!, `\`${row.rule}\``, String(tokens), String(items), String(full), share(row)],
+        points(
+          Array.from({ length: items }, (_, i) => i < row.gained! ? 1 : i < row.gained! + row.lost! ? -1 : 0),
+        ),
+        share(random),
+      ]);
     })
   );
   return {
-    columns: ["whole", "tokens", "texts", "full model", "accuracy", "difference, points", "target", "result"],
-    left: [true, false, false, false, false, false, true, true],
+    columns: [
+      ...["whole", "rule", "tokens", "texts", "full model finds", "found"],
+      ...["difference from the full model, points", "random finds"],
+    ],
+    left: [true, true],
     rows,
   };
 }

@@ -42,7 +42,7 @@ export function tabulateProbes({ groups }: Probes): PlainTable {
   const options = resolveOptions({ preset: "retrieval", kvRatio: 0.75 });
   return {
     columns: [
-      ...["ids", "number", "probes", "loss, first and second reading"],
+      ...["ids", "number", "probes", "loss, first and second half"],
       ...["layers of all probes", "of some (probes)", "KV heads of all probes", "of some (probes)"],
     ],
     left: [true, false, false, false, true, true, true, true],

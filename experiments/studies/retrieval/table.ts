@@ -1,67 +1,29 @@
 /**
- * The tables of retrieval layers, from results/: loss increase with and without whole layers, paired by whole chunk.
+ * The tables of docs/results/retrieval-layers.md and of Gemma's page, from results/.
  *
  * usage: deno run -A experiments/studies/retrieval/table.ts
  */
-import { formatInterval } from "../../../lib/plot/mod.ts";
-import { pairedBootstrap } from "../../../lib/stats/mod.ts";
 import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
-import { judge, readNeedles, tabulateNeedles } from "./needles.ts";
+import { LEAST_CHUNKS, showNats, showStandings } from "../comparison/losses.ts";
+import { fillPage } from "../comparison/paper.ts";
+import { LENGTHS, readNeedles, tabulateNeedles } from "./needles.ts";
+import {
+  compareBy,
+  controlOf,
+  findTrial,
+  hasLines,
+  intervalOf,
+  meanOf,
+  type Measure,
+  MEASURES,
+  readText,
+  readWikitext,
+  type Trial,
+} from "./read.ts";
 
-interface LossBlocks {
-  readonly sums: readonly number[];
-  readonly sizes: readonly number[];
-}
+/** The ratio of the page, of which 30% of the cache is left in chunks of 2,048. */
+export const RATIO = 0.789;
 
-export interface Trial {
-  readonly kvFusion: string;
-  readonly kvRatio: number;
-  readonly whole: string;
-  readonly wholeFraction: number;
-  readonly wholeLayers?: readonly number[];
-  readonly wholeHeads?: readonly string[];
-  readonly schedule?: string;
-  readonly kvBytesHeld: number;
-  readonly kvBytesAvoided: number;
-  readonly lossBlocks: LossBlocks;
-}
-
-export interface RetrievalResults {
-  readonly environment: { readonly context: number; readonly textTokens: number };
-  readonly dense: { readonly lossBlocks: LossBlocks };
-  readonly trials: readonly Trial[];
-}
-
-/** Reads committed results. */
-export async function readResults(name = "wikitext2_32768"): Promise<RetrievalResults> {
-  return JSON.parse(await Deno.readTextFile(new URL(`results/${name}.json`, import.meta.url)));
-}
-
-/** Chunks that a trial has read: the first ones. */
-export const countChunks = ({ environment, dense }: RetrievalResults, { sums }: LossBlocks) =>
-  sums.length / dense.lossBlocks.sums.length * environment.textTokens / environment.context;
-
-/**
- * Mean difference of losses and its 95% interval; a chunk is the unit, since one eviction acts on all that follows it. Where
- * a trial has read fewer chunks, it is of those.
- */
-export function chunkInterval(results: RetrievalResults, own: LossBlocks, other: LossBlocks) {
-  const { environment, dense } = results;
-  const blocks = dense.lossBlocks.sums.length * environment.context / environment.textTokens;
-  const chunks = Math.min(countChunks(results, own), countChunks(results, other));
-  const differences = Float64Array.from({ length: chunks }, (_, chunk) => {
-    const at = Array.from({ length: blocks }, (_, i) => chunk * blocks + i);
-    const sum = (of: readonly number[]) => at.reduce((total, i) => total + of[i]!, 0);
-    return (sum(own.sums) - sum(other.sums)) / sum(own.sizes);
-  });
-  return pairedBootstrap([differences], { blockSize: 1 });
-}
-
-export const retained = ({ kvBytesHeld, kvBytesAvoided }: Trial) =>
-  `${(100 * kvBytesHeld / (kvBytesHeld + kvBytesAvoided)).toFixed(1)}%`;
-
-/** Rules of the preset, and chance; all others are methods of the literature. */
-const OWN = ["key", "leave-one-out", "random"];
 /** Methods of the literature, as their papers call them. */
 const METHODS: { readonly [rule: string]: string } = {
   streaming: "StreamingLLM",
@@ -76,152 +38,173 @@ const METHODS: { readonly [rule: string]: string } = {
   "duo-attention": "DuoAttention",
   "razor-attention": "RazorAttention",
 };
-export const nameOf = ({ kvFusion, schedule }: Trial) =>
-  schedule === "ramp" ? "PyramidKV" : METHODS[kvFusion] ?? `\`${kvFusion}\``;
+const WHOLE: { readonly [whole: string]: string } = { none: "none", auto: "4 layers", heads: "7 KV heads" };
 
-/** The preset's fraction of the summed score of layers or heads. */
-const FRACTION = 0.75;
-/** KV heads of a layer of SmolLM2-135M, and its retrieval layers, which older records leave out. */
-const KV_HEADS = 3, LAYERS = [17, 18, 20, 23];
+const nameOf = ({ rule }: Trial) =>
+  METHODS[rule] === undefined ? `\`${rule}\`` : `${METHODS[rule]} (adapted)`;
+const wholeOf = ({ rule, whole }: Trial) => /^(duo|razor)/.test(rule) ? "its own" : WHOLE[whole]!;
 
-/** The trial with these options, of the preset's fraction. */
-const findTrial = ({ trials }: RetrievalResults, options: Partial<Trial>) =>
-  trials.find((trial) =>
-    Object.entries({ wholeFraction: FRACTION, ...options }).every(([name, value]) =>
-      trial[name as keyof Trial] === value
-    )
+/** Trials that a page shows: of one ratio, with enough chunks for an interval, and with a control. */
+export const shownTrials = (trials: readonly Trial[], ratio: number): Trial[] =>
+  trials.filter((trial) =>
+    trial.ratio === ratio && trial.loss.length >= LEAST_CHUNKS && controlOf(trials, trial) !== undefined
   );
 
-/** A difference of losses with its interval, where both were measured. */
-const shown = (results: RetrievalResults, own: LossBlocks | undefined, other: LossBlocks | undefined) =>
-  own && other ? formatInterval(chunkInterval(results, own, other), 3) : "-";
-
-const isRival = ({ kvFusion, whole }: Trial) => !OWN.includes(kvFusion) && whole === "none";
-
-/** Rules of the preset that are compared with methods of the literature. */
-const COMPARED = [
-  { kvFusion: "key", whole: "auto" },
-  { kvFusion: "key", whole: "heads" },
-  { kvFusion: "leave-one-out", whole: "heads" },
-];
-const describeWhole = ({ kvFusion, whole }: Pick<Trial, "kvFusion" | "whole">) =>
-  `\`${kvFusion}\` with whole ${whole === "auto" ? "layers" : "heads"}`;
-
-/** A row per method: as it is, and how far the preset's rules are from it. */
-function tabulateMethods(results: RetrievalResults): PlainTable {
-  const { dense, trials } = results;
-  const rows = trials.filter(isRival).map((asIs) => {
-    const { lossBlocks, kvRatio } = asIs;
-    return {
-      loss: chunkInterval(results, lossBlocks, dense.lossBlocks).estimate,
-      cells: [
-        ...[nameOf(asIs), String(countChunks(results, lossBlocks)), retained(asIs)],
-        shown(results, lossBlocks, dense.lossBlocks),
-        ...COMPARED.map((own) =>
-          shown(results, findTrial(results, { ...own, kvRatio })?.lossBlocks, lossBlocks)
-        ),
-      ],
-    };
-  });
-  return {
-    columns: [
-      ...["method", "chunks", "cache retained", "as is"],
-      ...COMPARED.map((own) => `${describeWhole(own)} less as is`),
-    ],
-    left: [true],
-    rows: rows.sort((a, b) => a.loss - b.loss).map(({ cells }) => cells),
-  };
+/** A difference by a measure, in nats, or in points of agreement; "-" where a trial lacks values by chunk. */
+function showDifference(measure: Measure, own: Trial, other: Trial | undefined, confidence?: number): string {
+  const found = other && intervalOf(measure, own, other, confidence);
+  return found === undefined ? "-" : showNats(found);
 }
 
-const countHeads = ({ wholeLayers = [], wholeHeads = [] }: Trial) =>
-  KV_HEADS * wholeLayers.length + wholeHeads.length;
+/** The fraction of certainty of each of `count` intervals that hold all at once (Bonferroni). */
+const each = (count: number) => 1 - 0.05 / count;
 
-/** The layers or heads that a trial keeps whole. */
-export const nameWhole = (trial: Trial): string =>
-  ({
-    none: "none",
-    auto: `layers ${(trial.wholeLayers ?? LAYERS).join(", ")}`,
-    heads: `${countHeads(trial)} KV heads`,
-  })[trial.whole]!;
-
-/** A row per rule, ratio and whole layers or heads: loss increase, and how far the same rule with less that is whole is from it. */
-export function tabulateRules(results: RetrievalResults): PlainTable {
-  const { dense, trials } = results;
-  const names = ["none", "auto", "heads"];
-  const own = trials.filter((trial) => !isRival(trial))
-    .sort((a, b) =>
-      a.kvRatio - b.kvRatio || a.kvFusion.localeCompare(b.kvFusion) ||
-      names.indexOf(a.whole) - names.indexOf(b.whole) || a.wholeFraction - b.wholeFraction
-    );
-  const rows = own.map((trial) => {
-    const { kvFusion, kvRatio, whole, lossBlocks } = trial;
-    const less = (other: string) =>
-      shown(results, lossBlocks, findTrial(results, { kvFusion, kvRatio, whole: other })?.lossBlocks);
-    return [
-      `\`${kvFusion}\``,
-      nameWhole(trial),
-      ...[String(countChunks(results, lossBlocks)), retained(trial)],
-      shown(results, lossBlocks, dense.lossBlocks),
-      ...[whole === "none" ? "-" : less("none"), whole === "heads" ? less("auto") : "-"],
-    ];
-  });
+/** A row per rule and whole parts: the three metrics, and the distance from random with the same settings. */
+export function tabulateLosses(trials: readonly Trial[], ratio = RATIO): PlainTable {
+  const shown = shownTrials(trials, ratio), isRandom = ({ rule }: Trial) => rule === "random";
+  const confidence = each(shown.filter((trial) => !isRandom(trial)).length);
+  const order = Object.keys(WHOLE), lossOf = (trial: Trial) => meanOf("loss", trial)!;
+  const sorted = shown.toSorted((a, b) =>
+    order.indexOf(a.whole) - order.indexOf(b.whole) || lossOf(a) - lossOf(b)
+  );
   return {
     columns: [
-      ...["rule", "whole", "chunks", "cache retained", "loss increase"],
-      ...["difference from none whole", "from whole layers"],
+      ...["rule", "whole", "chunks", "cache left", "loss increase", "minus random", "KL", "top-1"],
+      "loss, KL, top-1 against random",
     ],
     left: [true, true],
-    rows,
+    rows: sorted.map((trial) => {
+      const random = controlOf(trials, trial)!, kl = meanOf("kl", trial), top1 = meanOf("top1", trial);
+      const [loss, KL, agreement] = MEASURES.map((measure) => compareBy(measure, trial, random, confidence));
+      return [
+        ...[nameOf(trial), wholeOf(trial), String(trial.loss.length)],
+        ...[`${(100 * trial.retained).toFixed(1)}%`, showNats(intervalOf("loss", trial)!)],
+        isRandom(trial) ? "-" : showDifference("loss", trial, random, confidence),
+        kl?.toFixed(3) ?? "-",
+        top1 === undefined ? "-" : `${(100 * top1).toFixed(1)}%`,
+        isRandom(trial)
+          ? "-"
+          : showStandings({ loss: loss!, KL: KL ?? "unknown", "top-1": agreement ?? "unknown" }),
+      ];
+    }),
   };
 }
 
-/** The largest loss increase that is to be reached, by ratio. */
-const LIMITS = [
-  { whole: "auto", kvRatio: 0.789, most: 0.045 },
-  { whole: "heads", kvRatio: 0.789, most: 0.035 },
-  { whole: "auto", kvRatio: 0.526, most: 0.03 },
-  { whole: "heads", kvRatio: 0.526, most: 0.03 },
-];
-
-/** A row per target and rule: the measurement, and whether it is met. */
-function tabulateTargets(results: RetrievalResults): PlainTable {
-  const { dense, trials } = results, rivals = trials.filter(isRival), rules = ["key", "leave-one-out"];
-  const limits = LIMITS.flatMap(({ most, ...options }) =>
-    rules.map((kvFusion) => findTrial(results, { kvFusion, ...options })).filter((trial) =>
-      trial !== undefined
-    )
-      .map((trial) => {
-        const found = chunkInterval(results, trial.lossBlocks, dense.lossBlocks);
-        const cells = [describeWhole(trial), retained(trial), formatInterval(found, 3), judge(found, most)];
-        return [`loss increase of at most ${most}`, ...cells];
-      })
-  );
-  const better = COMPARED.flatMap((options) => {
-    const own = findTrial(results, { ...options, kvRatio: 0.789 });
-    if (own === undefined) return [];
-    const found = rivals.map((rival) => ({
-      name: nameOf(rival),
-      ...chunkInterval(results, own.lossBlocks, rival.lossBlocks),
-    })).sort((a, b) => b.estimate - a.estimate);
-    const missed = found.filter(({ high }) => high >= 0).map(({ name }) => name), [nearest] = found;
-    return [[
-      ...[`better than ${rivals.length} methods as they are`, describeWhole(own), retained(own)],
-      `${nearest!.name}: ${formatInterval(nearest!, 3)}`,
-      missed.length === 0 ? "met" : `missed: not significantly better than ${missed.join(" and ")}`,
-    ]];
-  });
+/** A row per rule: how much whole layers and whole heads change its loss. */
+export function tabulateWhole(trials: readonly Trial[], ratio = RATIO): PlainTable {
+  const rules = [...new Set(shownTrials(trials, ratio).map(({ rule }) => rule))];
+  const rows = rules.map((rule) => {
+    const [none, layers, heads] = Object.keys(WHOLE).map((whole) =>
+      findTrial(trials, { rule, whole, ratio })
+    );
+    return {
+      trial: none ?? layers ?? heads!,
+      pairs: [[layers, none], [heads, none], [heads, layers]] as const,
+    };
+  }).filter(({ pairs }) => pairs.some(([own, other]) => own && other && intervalOf("loss", own, other)));
+  const confidence = each(3 * rows.length);
   return {
-    columns: ["target", "rule", "cache retained", "measured", "result"],
-    left: [true, true, false, false, true],
-    rows: [...limits, ...better],
+    columns: ["rule", "layers minus none", "heads minus none", "heads minus layers"],
+    left: [true],
+    rows: rows.map(({ trial, pairs }) => [
+      nameOf(trial),
+      ...pairs.map(([own, other]) =>
+        own === undefined ? "-" : showDifference("loss", own, other, confidence)
+      ),
+    ]),
   };
 }
 
-/** The tables of losses, in the order of the page. */
-export const LOSS_TABLES = [tabulateTargets, tabulateRules, tabulateMethods] as const;
+/** A row per method of the literature without further whole parts: how far the rules of this project are from it. */
+export function tabulateMethods(trials: readonly Trial[], ratio = RATIO): PlainTable {
+  const own = ["key", "leave-one-out"].map((rule) => findTrial(trials, { rule, whole: "heads", ratio })!);
+  const methods = shownTrials(trials, ratio).filter(({ rule, whole }) => rule in METHODS && whole === "none");
+  const confidence = each(own.length * methods.length);
+  return {
+    columns: ["method", "chunks", ...own.map(({ rule }) => `\`${rule}\` with 7 heads, minus it`)],
+    left: [true],
+    rows: methods.toSorted((a, b) => meanOf("loss", a)! - meanOf("loss", b)!).map((method) => [
+      ...[nameOf(method), String(method.loss.length)],
+      ...own.map((rule) => showDifference("loss", rule, method, confidence)),
+    ]),
+  };
+}
+
+/** A row per rule and whole parts on too few chunks for an interval: its loss increase, and that of random. */
+export const tabulateFew = (trials: readonly Trial[], layers: string): PlainTable => ({
+  columns: ["rule", "whole", "chunks", "cache left", "loss increase", "random"],
+  left: [true, true],
+  rows: trials.filter(({ rule }) => rule !== "random").map((trial) => [
+    ...[nameOf(trial), trial.whole === "none" ? "none" : layers, String(trial.loss.length)],
+    `${(100 * trial.retained).toFixed(1)}%`,
+    ...[trial, controlOf(trials, trial)!].map((own) => `+${meanOf("loss", own)!.toFixed(3)}`),
+  ]),
+});
+
+type Named = readonly [rule: string, whole: string];
+/** The targets of third_text.md that compare two trials. */
+const TARGETS: readonly (readonly [number: number, own: Named, other: Named])[] = [
+  [1, ["leave-one-out", "heads"], ["random", "heads"]],
+  [2, ["leave-one-out", "heads"], ["duo-attention", "none"]],
+  [4, ["key", "heads"], ["random", "heads"]],
+  [5, ["leave-one-out", "heads"], ["leave-one-out", "auto"]],
+  [6, ["variance", "none"], ["key", "none"]],
+];
+/** Its third target: the largest loss increase of `leave-one-out` with whole heads. */
+const MOST = 0.035, FAMILY = 6;
+
+/** A row per target of third_text.md: the differences, and whether it is met. */
+export function tabulateTargets(trials: readonly Trial[]): PlainTable {
+  const find = ([rule, whole]: Named) => findTrial(trials, { rule, whole, ratio: RATIO });
+  const words = ([rule, whole]: Named) => {
+    const trial = find([rule, whole]) ?? { rule, whole } as Trial;
+    return wholeOf(trial) === "its own" ? nameOf(trial) : `${nameOf(trial)}, ${wholeOf(trial)} whole`;
+  };
+  const confidence = each(FAMILY);
+  const rows = TARGETS.map(([number, own, other]) => {
+    const a = find(own), b = find(other), name = `${words(own)} against ${words(other)}`;
+    if (a === undefined || b === undefined) return [String(number), name, "-", "-", "-", "not tested"];
+    const better = MEASURES.filter((measure) => compareBy(measure, a, b, confidence) === "better");
+    const result = better.length === MEASURES.length
+      ? "met"
+      : better.length === 0
+      ? "missed"
+      : `missed: only by ${better.join(" and ")}`;
+    return [
+      ...[String(number), name],
+      ...MEASURES.map((measure) => showDifference(measure, a, b, confidence)),
+      result,
+    ];
+  });
+  const own = find(["leave-one-out", "heads"]), found = own && intervalOf("loss", own, undefined, confidence);
+  rows.push([
+    ...["3", `loss increase of ${words(["leave-one-out", "heads"])}, below ${MOST}`],
+    ...[found === undefined ? "-" : showNats(found), "-", "-"],
+    found === undefined ? "not tested" : found.high < MOST ? "met" : "missed",
+  ]);
+  return {
+    columns: ["target", "comparison", "loss", "KL", "top-1", "result"],
+    left: [true, true, false, false, false, true],
+    rows: rows.toSorted(([a], [b]) => Number(a) - Number(b)),
+  };
+}
+
+/** The tables of the page, by the names that its comments give them. */
+export async function makeTables(): Promise<{ readonly [name: string]: string }> {
+  const wikitext = await readWikitext(), third = hasLines("third_text") ? await readText("third_text") : [];
+  const tables: { readonly [name: string]: PlainTable } = {
+    losses: tabulateLosses(wikitext),
+    whole: tabulateWhole(wikitext),
+    methods: tabulateMethods(wikitext),
+    "third text": tabulateLosses(third),
+    targets: tabulateTargets(third),
+    needles: tabulateNeedles(await Promise.all(LENGTHS.map(readNeedles))),
+  };
+  return Object.fromEntries(Object.entries(tables).map(([name, table]) => [name, formatMarkdown(table)]));
+}
+
+export const PAGE = new URL("../../../docs/results/retrieval-layers.md", import.meta.url);
 
 if (import.meta.main) {
-  const results = await readResults();
-  for (const tabulate of LOSS_TABLES) console.log(formatMarkdown(tabulate(results)) + "\n");
-  console.log(formatMarkdown(tabulateNeedles(await readNeedles())));
+  await Deno.writeTextFile(PAGE, fillPage(await Deno.readTextFile(PAGE), await makeTables()));
 }

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { openCpu } from "../../../ffi/mod.ts";
 import { formatMarkdown } from "../../commands/cli/output/table.ts";
 import { planLayers } from "../../../lib/filter/mod.ts";
@@ -6,68 +6,85 @@ import { resolveOptions } from "../../../lib/methods/mod.ts";
 import { findRetrievalLayers, loadModel, type RetrievalLayers } from "../../../lib/model/mod.ts";
 import { expandGrids, readGrids } from "../../../lib/sweep/mod.ts";
 import { tabulateAblations } from "./ablation.ts";
-import { judge, readNeedles, tabulateNeedles } from "./needles.ts";
 import { tabulateProbes } from "./probes.ts";
-import { tabulateHighRatio, tabulatePowers, tabulateQueries } from "./settings.ts";
 import { readTaskResults, tabulateTasks } from "./tasks.ts";
-import { chunkInterval, LOSS_TABLES, readResults, tabulateRules } from "./table.ts";
+import { fillPage } from "../comparison/paper.ts";
+import {
+  compareBy,
+  findTrial,
+  intervalOf,
+  meanOf,
+  MEASURES,
+  readSweep,
+  readText,
+  readWikitext,
+  type Trial,
+} from "./read.ts";
+import { makeTables, PAGE, RATIO, tabulateFew } from "./table.ts";
 
-Deno.test("the page of retrieval layers has the table of the committed results, whose grid a sweep takes", async () => {
-  const page = await Deno.readTextFile(
-    new URL("../../../docs/results/retrieval-layers.md", import.meta.url),
-  );
-  const results = await readResults();
-  for (const tabulate of LOSS_TABLES) assertStringIncludes(page, formatMarkdown(tabulate(results)));
-  for (const name of ["book_8192", "wikitext2_512_8192", "wikitext2_8192_16384"]) {
-    const others = await readResults(name);
-    for (const tabulate of LOSS_TABLES.slice(1)) assertStringIncludes(page, formatMarkdown(tabulate(others)));
+const readPage = (path: string) => Deno.readTextFile(new URL(path, import.meta.url));
+const LOG = "README.md";
+
+Deno.test("the page of retrieval layers has the tables that their script makes", async () => {
+  const page = await Deno.readTextFile(PAGE), tables = await makeTables();
+  assertEquals(fillPage(page, tables), page, "run experiments/studies/retrieval/table.ts");
+  for (const name of ["losses", "whole", "methods", "needles"]) {
+    assertStringIncludes(page, tables[name]!.trimEnd());
   }
-  const grid = JSON.parse(await Deno.readTextFile(new URL("grid.json", import.meta.url)));
-  type Setting = "kvFusion" | "kvRatio" | "whole" | "wholeFraction";
-  const settingOf = ({ kvFusion, kvRatio, whole, wholeFraction }: { readonly [Name in Setting]: unknown }) =>
-    [kvFusion, kvRatio, whole, wholeFraction].join();
-  const asked = expandGrids(readGrids(grid)).map((options) => settingOf(resolveOptions(options)));
-  assertEquals(asked.sort(), results.trials.map(settingOf).sort());
 });
 
-Deno.test("the page of retrieval layers has a ratio of 0.9 and skipped queries of the committed results", async () => {
-  const page = await Deno.readTextFile(
-    new URL("../../../docs/results/retrieval-layers.md", import.meta.url),
+Deno.test("a sweep takes the grid of the older results", async () => {
+  const grid = JSON.parse(await readPage("grid.json"));
+  const settingOf = (rule: string, ...rest: readonly (string | number)[]) => [rule, ...rest].join();
+  const asked = expandGrids(readGrids(grid)).map((options) => {
+    const { kvFusion, kvRatio, whole, wholeFraction } = resolveOptions(options);
+    return settingOf(kvFusion, kvRatio, whole as string, wholeFraction);
+  });
+  const trials = await readSweep("wikitext2_32768");
+  assertEquals(
+    asked.sort(),
+    trials.map(({ rule, ratio, whole, fraction }) => settingOf(rule, ratio, whole, fraction)).sort(),
   );
-  const [high, queries] = await Promise.all([readResults("book_8192_0.9"), readResults("book_2048_queries")]);
-  assertStringIncludes(page, formatMarkdown(tabulateHighRatio(high)));
-  assertStringIncludes(page, formatMarkdown(tabulateQueries(queries)));
-  assertStringIncludes(page, formatMarkdown(tabulatePowers(await readResults("book_8192_powers"))));
 });
 
-Deno.test("the page of retrieval layers has the needles of the committed results", async () => {
-  const page = await Deno.readTextFile(
-    new URL("../../../docs/results/retrieval-layers.md", import.meta.url),
+Deno.test("the page says what the rule adds once heads are whole, by all three metrics", async () => {
+  const trials = await readWikitext(), page = (await Deno.readTextFile(PAGE)).replaceAll(/\s+/g, " ");
+  const find = (rule: string, whole: string) => findTrial(trials, { rule, whole, ratio: RATIO })!;
+  const random = find("random", "heads"), loss = (trial: Trial) => meanOf("loss", trial)!.toFixed(3);
+  assertEquals(random.seeds, 5);
+  assertStringIncludes(
+    page,
+    `Random eviction loses ${loss(find("random", "none"))} where all heads are treated alike, and ${
+      loss(random)
+    } with seven`,
   );
-  assertStringIncludes(page, formatMarkdown(tabulateNeedles(await readNeedles())));
+  const rules = ["key", "leave-one-out"].map((rule) => find(rule, "heads"));
+  assertStringIncludes(page, `\`key\` loses ${loss(rules[0]!)} and \`leave-one-out\` ${loss(rules[1]!)}`);
+  for (const own of rules) {
+    assertEquals(MEASURES.map((measure) => compareBy(measure, own, random)), ["better", "better", "better"]);
+  }
 });
 
-Deno.test("the page of retrieval layers has several needles and other tasks of the committed results", async () => {
-  const page = await Deno.readTextFile(
-    new URL("../../../docs/results/retrieval-layers.md", import.meta.url),
-  );
-  assertStringIncludes(page, formatMarkdown(tabulateTasks(await readTaskResults())));
+Deno.test("the trials of measure.ts repeat those of the older sweep to five digits", async () => {
+  const own = await readText("controls_wikitext2"), older = await readSweep("wikitext2_32768");
+  for (const trial of own.filter(({ rule }) => rule !== "random")) {
+    const other = findTrial(older, trial)!;
+    for (const [chunk, loss] of trial.loss.entries()) assertAlmostEquals(loss, other.loss[chunk]!, 2e-5);
+  }
 });
 
-Deno.test("the page of retrieval layers has the ablations of the committed results", async () => {
-  const page = await Deno.readTextFile(
-    new URL("../../../docs/results/retrieval-layers.md", import.meta.url),
-  );
-  const found = JSON.parse(await Deno.readTextFile(new URL("results/ablation.json", import.meta.url)));
-  assertStringIncludes(page, formatMarkdown(tabulateAblations(found)));
+Deno.test("the log of retrieval layers has several needles and other tasks of the committed results", async () => {
+  assertStringIncludes(await readPage(LOG), formatMarkdown(tabulateTasks(await readTaskResults())));
 });
 
-Deno.test("the page of retrieval layers has the table of the committed probes", async () => {
-  const page = await Deno.readTextFile(
-    new URL("../../../docs/results/retrieval-layers.md", import.meta.url),
-  );
-  const found = JSON.parse(await Deno.readTextFile(new URL("results/probes.json", import.meta.url)));
-  assertStringIncludes(page, formatMarkdown(tabulateProbes(found)));
+Deno.test("the log of retrieval layers has the ablations of the committed results", async () => {
+  const found = JSON.parse(await readPage("results/ablation.json"));
+  assertStringIncludes(await readPage(LOG), formatMarkdown(tabulateAblations(found)));
+});
+
+Deno.test("the log of retrieval layers has the table of the committed probes", async () => {
+  const found = JSON.parse(await readPage("results/probes.json"));
+  assertStringIncludes(await readPage(LOG), formatMarkdown(tabulateProbes(found)));
 });
 
 /** `PyramidKVPress(compression_ratio, window_size=8).get_layer_budget` of kvpress 0.5.5 for 30 layers and 2,048 tokens. */
@@ -166,22 +183,21 @@ Deno.test("the page of retrieval layers has the layers and losses that the probe
 });
 
 Deno.test("the page of Gemma has the losses with whole layers of the committed results", async () => {
-  const page = await Deno.readTextFile(new URL("../../../docs/results/gemma.md", import.meta.url));
-  assertStringIncludes(page, formatMarkdown(tabulateRules(await readResults("gemma3-270m_2048_8192"))));
+  const page = await readPage("../../../docs/results/gemma.md"),
+    trials = await readSweep("gemma3-270m_2048_8192");
+  assertStringIncludes(page, formatMarkdown(tabulateFew(trials, "layers 5, 11")));
 });
 
-Deno.test("chunkInterval() takes whole chunks as the unit", async () => {
-  const results = await readResults(), { dense, trials } = results;
-  const { estimate, low, high } = chunkInterval(results, trials[0]!.lossBlocks, dense.lossBlocks);
-  const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
-  const mean = (sum(trials[0]!.lossBlocks.sums) - sum(dense.lossBlocks.sums)) / sum(dense.lossBlocks.sizes);
-  assert(Math.abs(estimate - mean) < 1e-9 && low < estimate && estimate < high);
-  const none = chunkInterval(results, dense.lossBlocks, dense.lossBlocks);
-  assertEquals([none.estimate, none.low, none.high], [0, 0, 0]);
-});
-
-Deno.test("a target is met up to its limit, and says where the interval includes it", () => {
-  const judged = (estimate: number) => judge({ estimate, low: estimate - 1, high: estimate + 1 }, 5);
-  assertEquals([3, 4, 5].map(judged), ["met", "met", "met, limit in the interval"]);
-  assertEquals([6, 7].map(judged), ["missed, limit in the interval", "missed"]);
+Deno.test("intervalOf() is Student's t over the chunks that both trials have, and none below six", () => {
+  const trial = (loss: readonly number[]) => ({ loss }) as unknown as Trial;
+  const { estimate, low, high } = intervalOf(
+    "loss",
+    trial([1, 3, 1, 3, 1, 3, 9]),
+    trial([0, 0, 0, 0, 0, 0]),
+  )!;
+  assertAlmostEquals(estimate, 2);
+  assertAlmostEquals(high - estimate, 2.5706 * Math.sqrt(1.2 / 6), 1e-3);
+  assertAlmostEquals(estimate - low, high - estimate, 1e-12);
+  assertEquals(intervalOf("loss", trial([1, 2, 3, 4, 5])), undefined);
+  assertEquals(compareBy("loss", trial([1, 1, 1, 2, 1, 1]), trial([3, 3, 3, 3, 3, 3])), "better");
 });

@@ -1,15 +1,26 @@
 /** The table of RULER's tasks with and without whole layers and heads, from results/tasks.json. */
 import { mean } from "../../../lib/mean.ts";
-import { pairedShareInterval } from "../../../lib/stats/mod.ts";
 import type { PlainTable } from "../../commands/cli/output/table.ts";
 import { percent, points } from "./needles.ts";
-import { nameWhole, retained, type RetrievalResults } from "./table.ts";
+
+interface Losses {
+  readonly lossBlocks: { readonly sums: readonly number[] };
+}
 
 /** A sweep over the items of one task and length. */
-export interface TaskResults extends Pick<RetrievalResults, "dense" | "trials"> {
+export interface TaskResults {
   readonly task: string;
   readonly tokens: number;
+  readonly dense: Losses;
+  readonly trials: readonly (Losses & {
+    readonly kvFusion: string;
+    readonly whole: string;
+    readonly kvBytesHeld: number;
+    readonly kvBytesAvoided: number;
+  })[];
 }
+
+const WHOLE: { readonly [whole: string]: string } = { none: "none", auto: "4 layers", heads: "7 KV heads" };
 
 /** Reads committed results. */
 export async function readTaskResults(): Promise<TaskResults[]> {
@@ -20,7 +31,7 @@ export async function readTaskResults(): Promise<TaskResults[]> {
 export function tabulateTasks(all: readonly TaskResults[]): PlainTable {
   const found = (losses: readonly number[]) => percent(1 - mean(losses));
   const more = (own: readonly number[], other: readonly number[]) =>
-    points(pairedShareInterval(own.map((loss, i) => other[i]! - loss)));
+    points(own.map((loss, i) => other[i]! - loss));
   const rows = all.flatMap(({ task, tokens, dense, trials }) => {
     const full = dense.lossBlocks.sums;
     return trials.map((trial) => {
@@ -30,8 +41,13 @@ export function tabulateTasks(all: readonly TaskResults[]): PlainTable {
         return same === undefined ? "-" : more(own, same.lossBlocks.sums);
       };
       return [
-        ...[`\`${task}\``, String(tokens), String(own.length), `\`${trial.kvFusion}\``, nameWhole(trial)],
-        ...[retained(trial), found(full), found(own), more(own, full)],
+        ...[`\`${task}\``, String(tokens), String(own.length), `\`${trial.kvFusion}\``, WHOLE[trial.whole]!],
+        ...[
+          `${(100 * trial.kvBytesHeld / (trial.kvBytesHeld + trial.kvBytesAvoided)).toFixed(1)}%`,
+          found(full),
+          found(own),
+          more(own, full),
+        ],
         ...[trial.whole === "none" ? "-" : from("none"), trial.whole === "heads" ? from("auto") : "-"],
       ];
     });
