@@ -11,7 +11,7 @@ const LANGUAGES: { readonly [ending: string]: string } = { sbatch: "bash", py: "
 
 /** A picture for light and one for dark pages, as two images: the page's own switch chooses. */
 const PAIR =
-  /<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">\s*<img (alt="[^"]*") src="([^"]+)">\s*<\/picture>/g;
+  /<picture>\s*(?:<source media="\(max-width[^>]*>\s*)*<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">\s*<img (alt="[^"]*") src="([^"]+)">\s*<\/picture>/g;
 const TWO_IMAGES = '<img class="in-light" $2 src="$3"><img class="in-dark" $2 src="$1">';
 
 /** Applies a function to the text outside of code blocks. */
