@@ -72,8 +72,10 @@ export async function main(args: readonly string[]): Promise<number> {
   const { promise: interrupted, resolve } = Promise.withResolvers<void>();
   if (interrupt.signal.aborted) resolve();
   else interrupt.signal.addEventListener("abort", () => resolve());
-  await Promise.race([interrupted, http.failed]);
-  return EXIT.ok;
+  const fault = await Promise.race([interrupted, http.failed, http.deaf]);
+  if (fault === undefined) return EXIT.ok;
+  writeLine(Deno.stderr, `Cannot go on: ${fault}`);
+  return EXIT.failed;
 }
 
 if (import.meta.main) await runTask(main, USAGE);

@@ -4,7 +4,7 @@ import { readVersion } from "../../../lib/version.ts";
 import { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "../../../lib/errors.ts";
 import { escapeControls } from "./output/terminal.ts";
 
-export const EXIT = { ok: 0, usage: 2, interrupted: 130, terminated: 143 } as const;
+export const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130, terminated: 143 } as const;
 
 /** The line for an error that a user can fix; undefined for a defect of the program, which keeps its trace. */
 export function explainError(error: unknown): string | undefined {

@@ -4,7 +4,7 @@ import { UsageError } from "../../../lib/errors.ts";
 import type { StudyStore } from "../../../lib/sweep/mod.ts";
 import { Interrupt } from "../cli/run/interrupt.ts";
 import { Progress } from "../cli/output/progress.ts";
-import { writeLine } from "../cli/task.ts";
+import { EXIT, writeLine } from "../cli/task.ts";
 import { describeCounts, renderStudy } from "../study/page.ts";
 import { PageServer, PLOTLY, type ServeOptions } from "./server.ts";
 
@@ -51,8 +51,8 @@ export async function followStudy(
   look();
 }
 
-/** Serves a study until Ctrl-C. @throws {UsageError} If it cannot listen at the address. */
-export async function serveStudy(store: StudyStore, options: ServeOptions): Promise<void> {
+/** Serves a study until Ctrl-C. @returns The exit code. @throws {UsageError} If it cannot listen at the address. */
+export async function serveStudy(store: StudyStore, options: ServeOptions): Promise<number> {
   using interrupt = new Interrupt();
   const server = await PageServer.open(options).catch((error: Error) => {
     const address = `${options.hostname}:${options.port}`;
@@ -60,6 +60,13 @@ export async function serveStudy(store: StudyStore, options: ServeOptions): Prom
   });
   const token = options.token === undefined ? "" : "?token=…";
   writeLine(Deno.stdout, `Serving study ${store.facts.name} on ${server.url}${token}, until Ctrl-C`);
-  await followStudy(store, server, () => renderStudy(store, PLOTLY), interrupt.signal);
+  const deaf = new AbortController();
+  void server.deaf.then((fault) => {
+    writeLine(Deno.stderr, `Cannot go on: ${fault}`);
+    deaf.abort();
+  });
+  const ended = AbortSignal.any([interrupt.signal, deaf.signal]);
+  await followStudy(store, server, () => renderStudy(store, PLOTLY), ended);
   await server.end("The page is no longer served: this is the last that it showed.");
+  return deaf.signal.aborted ? EXIT.failed : EXIT.ok;
 }

@@ -94,6 +94,11 @@ export class PageServer {
     }
   }
 
+  /** Resolves with a line where connections are accepted no more. */
+  get deaf(): Promise<string> {
+    return this.#server.deaf;
+  }
+
   tell(progress: PageProgress): void {
     this.#progress = progress;
     this.#tellAll();

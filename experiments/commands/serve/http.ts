@@ -5,6 +5,7 @@ import type { Address, Asked, FromHttp, ServerState, ToHttp } from "./messages.t
 export class HttpThread implements Disposable {
   readonly #worker = new Worker(new URL("./thread.ts", import.meta.url), { type: "module" });
   readonly #failing = Promise.withResolvers<never>();
+  readonly #deaf = Promise.withResolvers<string>();
 
   constructor() {
     this.#failing.promise.catch(() => {}); // the waiting call gets the error
@@ -17,6 +18,11 @@ export class HttpThread implements Disposable {
   /** Fails where the thread does. */
   get failed(): Promise<never> {
     return this.#failing.promise;
+  }
+
+  /** Resolves with a line where connections are accepted no more. */
+  get deaf(): Promise<string> {
+    return this.#deaf.promise;
   }
 
   /**
@@ -32,6 +38,7 @@ export class HttpThread implements Disposable {
     const listening = Promise.withResolvers<{ readonly hostname: string; readonly port: number }>();
     this.#worker.onmessage = ({ data }: MessageEvent<FromHttp>) => {
       if ("asked" in data) onAsked(data.asked);
+      else if ("deaf" in data) this.#deaf.resolve(data.deaf);
       else if ("listens" in data) listening.resolve(data.listens);
       else {
         const { hostname, port } = address;

@@ -36,6 +36,7 @@ export type ToHttp = { readonly listen: Address } | { readonly state: ServerStat
 export type FromHttp =
   | { readonly listens: { readonly hostname: string; readonly port: number } }
   | { readonly failed: string }
+  | { readonly deaf: string }
   | { readonly asked: Asked };
 
 /** Why a request has no answer, as OpenAI's clients read it. */

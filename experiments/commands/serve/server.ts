@@ -103,9 +103,20 @@ async function route(
   throw refuse(404, `Cannot find ${pathname}: there are ${expected.join(", ")}`);
 }
 
+/** Levels of a request's JSON; messages between threads cannot be nested much deeper. */
+const MAX_LEVELS = 100;
+
+function expectShallow(value: unknown, levels = MAX_LEVELS): void {
+  if (typeof value !== "object" || value === null) return;
+  if (levels === 0) {
+    throw refuse(400, `Cannot read the request: its JSON is nested more than ${MAX_LEVELS} levels deep`);
+  }
+  for (const each of Array.isArray(value) ? value : Object.values(value)) expectShallow(each, levels - 1);
+}
+
 async function readBody(request: Request, patienceMs: number): Promise<unknown> {
   // A page of another site cannot send this type without asking first, which is not allowed.
-  if (!/^application\/json\b/.test(request.headers.get("content-type") ?? "")) {
+  if (!/^application\/json\s*(;|$)/i.test(request.headers.get("content-type") ?? "")) {
     throw refuse(415, "Cannot read the request: expected Content-Type: application/json");
   }
   const late = Promise.withResolvers<never>(),
@@ -134,7 +145,9 @@ async function readBody(request: Request, patienceMs: number): Promise<unknown> 
       take(value);
     }
     take();
-    return JSON.parse(text);
+    const body = JSON.parse(text);
+    expectShallow(body);
+    return body;
   } catch (error) {
     throw error instanceof SyntaxError ? refuse(400, "Cannot read the request: it is not JSON") : error;
   } finally {

@@ -188,3 +188,29 @@ Deno.test("models, health and metrics are told without the model", () =>
       assertMatch(line, /^(# HELP \w+ .+|# TYPE \w+ (counter|gauge)|\w+(\{\w+="[^"]*"\})? \d+|)$/);
     }
   }));
+
+Deno.test("a request of another type, or of JSON that is nested too deep, is refused", () =>
+  withHandler({}, async ({ url }, next) => {
+    const status = async (body: string, type = "application/json") => {
+      const response = await fetch(`${url}/v1/completions`, {
+        method: "POST",
+        headers: { "content-type": type },
+        body,
+      });
+      return [response.status, (await response.json()).error?.message];
+    };
+    for (const type of ["application/json-evil", "application/jsonx", "text/plain"]) {
+      assertEquals((await status("{}", type))[0], 415, type);
+    }
+    const nested = (levels: number) => "[".repeat(levels) + "]".repeat(levels);
+    for (const levels of [101, 5000]) {
+      assertEquals(await status(`{"stop": ${nested(levels - 1)}}`), [
+        400,
+        "Cannot read the request: its JSON is nested more than 100 levels deep",
+      ]);
+    }
+    const answer = status(`{"stop": ${nested(99)}}`, "Application/JSON ; charset=utf-8"),
+      taken = await next();
+    taken.say({ refused: { status: 400, message: "no" } });
+    assertEquals(await answer, [400, "no"]);
+  }));

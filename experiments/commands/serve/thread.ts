@@ -21,8 +21,9 @@ thread.onmessage = async ({ data }) => {
     state: () => state,
   });
   try {
-    const { hostname: host, port: own } = await serveHttp({ hostname, port }, handler);
+    const { hostname: host, port: own, deaf } = await serveHttp({ hostname, port }, handler);
     thread.postMessage({ listens: { hostname: host, port: own } });
+    thread.postMessage({ deaf: await deaf });
   } catch (error) {
     thread.postMessage({ failed: (error as Error).message.split("\n")[0]! });
   }

@@ -2,8 +2,8 @@
  * Serving HTTP with limits of time. `Deno.serve` has none (2.9): half of a request's head keeps its connection open
  * for ever. The server of `node:http` has them, and its requests and responses become the web's here.
  */
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 
@@ -13,17 +13,34 @@ const HEAD_MS = 10_000, IDLE_MS = 30_000;
 const REQUEST_MS = 60_000;
 /** Number of checks for late clients during HEAD_MS. */
 const LOOKS = 10;
+/** Requests that a connection may send: a client that sends many and reads no answer would fill the memory. */
+const MAX_REQUESTS = 100;
+/** Milliseconds between checks that connections are accepted, and how many may fail. */
+const CHECK_MS = 10_000, MISSES = 2;
+/**
+ * Empty parts of answers that are still made, by their type, and milliseconds between them. They are sent when the client
+ * sends no more: one that has left resets the connection, and one that has closed only its half gets the answer. Answers of other types
+ * end then.
+ */
+const PROBE_MS = 100;
+const PROBES: { readonly [type: string]: string } = { "application/json": " ", "text/event-stream": ":\n\n" };
 
 export interface HttpOptions {
   readonly hostname: string;
   /** 0 = any that is free. */
   readonly port: number;
   readonly headMs?: number;
+  readonly checkMs?: number;
 }
 
 export interface HttpServer extends AsyncDisposable {
   readonly hostname: string;
   readonly port: number;
+  /**
+   * Resolves with a line where connections are accepted no more. A process that has run out of file handles once is in
+   * this state for ever (Deno 2.9).
+   */
+  readonly deaf: Promise<string>;
   /** Accepts nothing more, and waits until all is answered. */
   shutdown(): Promise<void>;
 }
@@ -53,8 +70,37 @@ async function send(incoming: IncomingMessage, outgoing: ServerResponse, respons
   incoming.resume(); // discards an unread body, so that its sender does not wait
   outgoing.writeHead(status, [...headers].flat());
   outgoing.flushHeaders();
-  if (body === null) outgoing.end();
-  else await pipeline(Readable.fromWeb(body as never), outgoing);
+  if (body === null) {
+    outgoing.end();
+    return;
+  }
+  const probe = PROBES[headers.get("content-type")?.split(";")[0] ?? ""], { socket } = incoming;
+  const timer = setInterval(() => {
+    if (!socket.readableEnded || outgoing.writableEnded) return;
+    if (probe === undefined) outgoing.destroy();
+    else outgoing.write(probe);
+  }, PROBE_MS);
+  await pipeline(Readable.fromWeb(body as never), outgoing).finally(() => clearInterval(timer));
+}
+
+/** Checks from time to time that a server accepts a connection. @returns The checks' end, and what resolves where it does not. */
+function watch(server: Server, { address, port }: AddressInfo, checkMs: number) {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  let accepted = 0, misses = 0;
+  server.on("connection", () => accepted++);
+  const check = async () => {
+    const before = accepted;
+    const connection = await Deno.connect({ hostname: address, port }).catch(() => undefined); // no handle is left
+    await new Promise((resolve) => setTimeout(resolve, checkMs / 2));
+    connection?.close();
+    misses = accepted > before ? 0 : misses + 1;
+    if (misses >= MISSES) {
+      resolve("the server accepts no connection any more (raise the limit of open files: ulimit -n)");
+    }
+  };
+  const timer = setInterval(() => void check(), checkMs);
+  Deno.unrefTimer(timer as unknown as number);
+  return { deaf: promise, end: () => clearInterval(timer) };
 }
 
 /**
@@ -64,7 +110,7 @@ async function send(incoming: IncomingMessage, outgoing: ServerResponse, respons
  * @throws {Error} If the address cannot be had; its message is one line.
  */
 export async function serveHttp(
-  { hostname, port, headMs = HEAD_MS }: HttpOptions,
+  { hostname, port, headMs = HEAD_MS, checkMs = CHECK_MS }: HttpOptions,
   handle: (request: Request) => Response | Promise<Response>,
 ): Promise<HttpServer> {
   const limits = {
@@ -87,21 +133,31 @@ export async function serveHttp(
       return new Response("Cannot answer: an error of this server.\n", { status: 500 });
     }
   };
+  const latest = new WeakMap<Socket, IncomingMessage>();
   const server = createServer(limits, async (incoming, outgoing) => {
+    latest.set(incoming.socket, incoming);
     await send(incoming, outgoing, await reply(incoming)).catch(() => {}); // the client has left, or the answer broke off
     if (!server.listening) server.closeIdleConnections();
   });
+  server.on("connection", (socket) =>
+    socket.once("end", () => {
+      const last = latest.get(socket);
+      if (last?.complete === false) last.destroy(new Error("the client has left"));
+    }));
+  server.maxRequestsPerSocket = MAX_REQUESTS;
+  Object.assign(server, { httpAllowHalfOpen: true });
   Deno.listen({ hostname, port }).close(); // an error of the system names the reason
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once("error", reject);
   server.listen(port, hostname, resolve);
   await promise;
+  const at = server.address() as AddressInfo, { deaf, end } = watch(server, at, checkMs);
   const shutdown = async () => {
+    end();
     const closed = Promise.withResolvers<void>();
     server.close(() => closed.resolve());
     server.closeIdleConnections();
     await closed.promise;
   };
-  const { address, port: own } = server.address() as AddressInfo;
-  return { hostname: address, port: own, shutdown, [Symbol.asyncDispose]: shutdown };
+  return { hostname: at.address, port: at.port, deaf, shutdown, [Symbol.asyncDispose]: shutdown };
 }

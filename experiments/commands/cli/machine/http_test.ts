@@ -89,3 +89,75 @@ Deno.test("serveHttp() ends once all is answered, and says why an address cannot
   assertEquals(await answer.text(), "ab");
   await ended;
 });
+
+Deno.test("serveHttp() answers a client that has closed its half, and tells at once of one that has left", async () => {
+  for (const type of ["application/json", "text/event-stream"]) {
+    const cancelled = Promise.withResolvers<void>(), end = Promise.withResolvers<void>();
+    await using server = await serveHttp(ADDRESS, () => {
+      const body = new ReadableStream({
+        async start(controller) {
+          await end.promise;
+          controller.enqueue(utf8.encode("{}"));
+          controller.close();
+        },
+        cancel: () => cancelled.resolve(),
+      });
+      return new Response(body, { headers: { "content-type": `${type}; charset=utf-8` } });
+    });
+    const ask = async () => {
+      const connection = await Deno.connect({ ...ADDRESS, port: server.port });
+      const body = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+      await connection.write(utf8.encode(body));
+      return connection;
+    };
+    (await ask()).close();
+    await cancelled.promise;
+    using half = await ask();
+    await half.closeWrite();
+    const answer = new Response(half.readable).text();
+    setTimeout(end.resolve, 50);
+    assertMatch(await answer, /^HTTP\/1.1 200 OK[^]*\{\}/);
+  }
+});
+
+Deno.test("serveHttp() answers a hundred requests of a connection", async () => {
+  let asked = 0;
+  await using server = await serveHttp(ADDRESS, () => new Response(String(++asked)));
+  using connection = await Deno.connect({ ...ADDRESS, port: server.port });
+  await connection.write(utf8.encode("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(120)));
+  const reader = connection.readable.pipeThrough(new TextDecoderStream()).getReader();
+  let said = "", statuses: string[] = [];
+  while (statuses.length < 120) {
+    said += (await reader.read()).value;
+    statuses = said.match(/^HTTP\/1.1 \d+/gm) ?? [];
+  }
+  await reader.cancel();
+  assertEquals([asked, statuses.filter((status) => status.endsWith("200")).length], [100, 100]);
+});
+
+Deno.test({
+  name: "serveHttp() tells when it accepts no connection any more, as after too many",
+  ignore: Deno.build.os === "windows",
+  fn: async () => {
+    const program = `
+      import { serveHttp } from ${JSON.stringify(import.meta.resolve("./http.ts"))};
+      const server = await serveHttp({ hostname: "127.0.0.1", port: 0, checkMs: 300 }, () => new Response("yes"));
+      console.log(server.port);
+      console.log(await server.deaf);
+      Deno.exit();`;
+    const run = ["-c", 'ulimit -n 64; exec "$0" eval --no-config "$1"', Deno.execPath(), program];
+    const child = new Deno.Command("bash", { args: run, stdout: "piped", stderr: "null" }).spawn();
+    const lines = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    const port = Number((await lines.read()).value);
+    const answer = async () => await (await fetch(`http://127.0.0.1:${port}/`)).text();
+    assertEquals(await answer(), "yes");
+    await new Promise((resolve) => setTimeout(resolve, 1200)); // checks of a sound server
+    assertEquals(await answer(), "yes");
+    const many = await Promise.all(Array.from({ length: 100 }, () => Deno.connect({ ...ADDRESS, port })));
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    many.forEach((connection) => connection.close());
+    assertMatch((await lines.read()).value!, /^the server accepts no connection any more/);
+    await lines.cancel();
+    await child.status;
+  },
+});
