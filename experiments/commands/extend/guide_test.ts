@@ -3,13 +3,13 @@
  * options; and then the repository's own checks and tests.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { run } from "../../ffi/build/command.ts";
-import { IN_SLOW_TIER, unless } from "../../lib/testing.ts";
-import { finish, withFolder } from "../commands/testing.ts";
-import { ADDED, addMethods } from "./add_method_testing.ts";
-import { listTree } from "./machine/checkout.ts";
+import { run } from "../../../ffi/build/command.ts";
+import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
+import { finish, withFolder } from "../testing.ts";
+import { ADDED, addMethods } from "./method_testing.ts";
+import { listTree } from "../../tools/machine/checkout.ts";
 
-const ROOT = new URL("../../", import.meta.url).pathname;
+const ROOT = new URL("../../../", import.meta.url).pathname;
 const GUIDE = "docs/guides/write-a-rule.md";
 const text = await Deno.readTextFile(`${ROOT}${GUIDE}`);
 const [, steps] = text.match(/^## Keep it$(.*?)^## /ms)!;

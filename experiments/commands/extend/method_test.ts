@@ -4,10 +4,10 @@
  * itself.
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { writeSafetensors } from "../../lib/model/mod.ts";
-import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
-import { copyProject, finish, type Finished, moduleOf } from "../commands/testing.ts";
-import { ADDED, addMethods } from "./add_method_testing.ts";
+import { writeSafetensors } from "../../../lib/model/mod.ts";
+import { type HostTensor, hostTensor } from "../../../lib/tensor.ts";
+import { copyProject, finish, type Finished, moduleOf } from "../testing.ts";
+import { ADDED, addMethods } from "./method_testing.ts";
 
 const copy = copyProject("lib/methods");
 addMethods(copy, ADDED);

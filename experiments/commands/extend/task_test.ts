@@ -3,8 +3,8 @@
  * it. A copy of the project takes in a task; only `lib/eval/tasks/` differs from the project itself.
  */
 import { assert, assertAlmostEquals, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { IN_SLOW_TIER, unless } from "../../lib/testing.ts";
-import { copyProject, finish, type Finished, moduleOf } from "../commands/testing.ts";
+import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
+import { copyProject, finish, type Finished, moduleOf } from "../testing.ts";
 
 const TOY = `/** Accuracy of the next token. */
 import { rowsOf } from "../../tensor.ts";
