@@ -19,6 +19,25 @@ export function testSlow(name: string, fn: () => void | Promise<void>): void {
   Deno.test({ ...unless(IN_SLOW_TIER, name), fn });
 }
 
+/**
+ * Runs with environment variables that only this file's tests see, through `Deno.env.get()`: `Deno.env.set()` would set
+ * those of the process, in which other files' tests run at the same time. Processes that it starts do not get them.
+ *
+ * @param variables Values by name; undefined where a variable is not set.
+ */
+export async function withVariables<R>(
+  variables: { readonly [name: string]: string | undefined },
+  run: () => R | Promise<R>,
+): Promise<R> {
+  const { get } = Deno.env;
+  Deno.env.get = (name) => Object.hasOwn(variables, name) ? variables[name] : get(name);
+  try {
+    return await run();
+  } finally {
+    Deno.env.get = get;
+  }
+}
+
 /** Why a test does not run elsewhere than on Linux. */
 export const NEEDS_LINUX = Deno.build.os !== "linux" && "needs Linux";
 /** Why a test does not run on Windows. */

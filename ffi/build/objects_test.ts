@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { NOT_ON_WINDOWS, unless } from "../../lib/testing.ts";
+import { NOT_ON_WINDOWS, unless, withVariables } from "../../lib/testing.ts";
 import { buildObjects } from "./objects.ts";
 
 Deno.test({
@@ -8,9 +8,7 @@ Deno.test({
     "buildObjects() tells how far it is after a while without a word, and at the end",
   ),
   fn: async () => {
-    const folder = await Deno.makeTempDir(),
-      before = Deno.env.get("TOKENFILTER_CACHE"),
-      { now } = performance;
+    const folder = await Deno.makeTempDir(), { now } = performance;
     const sources = new Map([1, 2, 3, 4, 5].map((i) => [`unit${i}.cpp`, `int x${i};`]));
     // Writes what it is told to compile to where -o points.
     await Deno.writeTextFile(`${folder}/c++`, '#!/bin/sh\necho "$1" > "$3"\n', { mode: 0o755 });
@@ -29,15 +27,14 @@ Deno.test({
       return said.map((line) => line.match(/^compil\w+ \d( of \d)?/)![0]);
     };
     try {
-      Deno.env.set("TOKENFILTER_CACHE", `${folder}/cache`);
       let ms = 0;
       performance.now = () => ms += 3000; // from file to file
-      assertEquals(await build(), ["compiling 5", "compiled 2 of 5", "compiled 4 of 5", "compiled 5 of 5"]);
-      assertEquals(await build(), []);
+      await withVariables({ TOKENFILTER_CACHE: `${folder}/cache` }, async () => {
+        assertEquals(await build(), ["compiling 5", "compiled 2 of 5", "compiled 4 of 5", "compiled 5 of 5"]);
+        assertEquals(await build(), []);
+      });
     } finally {
       performance.now = now;
-      if (before === undefined) Deno.env.delete("TOKENFILTER_CACHE");
-      else Deno.env.set("TOKENFILTER_CACHE", before);
       await Deno.remove(folder, { recursive: true });
     }
   },

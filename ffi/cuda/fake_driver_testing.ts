@@ -1,5 +1,6 @@
 /** A stand-in for libcuda, compiled here, and drivers on it; for tests. */
 import { assert } from "@std/assert";
+import { withVariables } from "../../lib/testing.ts";
 import { CudaMemory } from "./device_memory.ts";
 import { CudaDriver } from "./driver.ts";
 import { DRIVER_SYMBOLS } from "./driver_symbols.ts";
@@ -26,13 +27,12 @@ const library = Deno.dlopen(path, {
   fake_streams: { parameters: [], result: "i32" },
   fake_contexts: { parameters: [], result: "i32" },
   fake_misuses: { parameters: [], result: "i32" },
-  setenv: { parameters: ["buffer", "buffer", "i32"], result: "i32" },
+  fake_set: { parameters: ["buffer", "i64"], result: "void" },
 });
 /** Its functions and counts. */
 export const fake = library.symbols;
-const bytes = (text: string) => new TextEncoder().encode(`${text}\0`);
 
-/** A driver with the given settings. C does not read Deno's own environment. */
+/** A driver with the given settings: its own, since files that run at the same time share the process's environment. */
 export function driverWith(settings: { readonly [name: string]: number } = {}): CudaDriver {
   const defaults = {
     FAKE_VERSION: 13000,
@@ -48,7 +48,7 @@ export function driverWith(settings: { readonly [name: string]: number } = {}): 
     FAKE_TABLES: 0,
   };
   for (const [name, value] of Object.entries({ ...defaults, ...settings })) {
-    fake.setenv(bytes(name), bytes(String(value)), 1);
+    fake.fake_set(new TextEncoder().encode(`${name}\0`), BigInt(value));
   }
   return new CudaDriver(fake);
 }
@@ -70,14 +70,5 @@ export function leftOvers(): { left: number[]; misuses: number } {
 
 /** Runs `work` where `openCuda` finds the stand-in, and no cuBLASLt. */
 export async function withFakeDriver(work: () => Promise<void>): Promise<void> {
-  const env = { TOKENFILTER_CUDA_DRIVER: path, TOKENFILTER_CUBLASLT: "none" };
-  const before = Object.keys(env).map((name) => [name, Deno.env.get(name)] as const);
-  for (const [name, value] of Object.entries(env)) Deno.env.set(name, value);
-  try {
-    await work();
-  } finally {
-    for (const [name, value] of before) {
-      value === undefined ? Deno.env.delete(name) : Deno.env.set(name, value);
-    }
-  }
+  await withVariables({ TOKENFILTER_CUDA_DRIVER: path, TOKENFILTER_CUBLASLT: "none" }, work);
 }

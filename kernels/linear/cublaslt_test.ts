@@ -1,12 +1,12 @@
 import { DTYPES } from "../../lib/dtype.ts";
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { findCompiler, run } from "../../ffi/build/command.ts";
 import { cublasLtPlaces, loadCublasLt } from "../../ffi/cuda/cublaslt.ts";
 import { KernelError, NativeLibraryError } from "../../lib/errors.ts";
 import { fromBf16, toBf16 } from "../../lib/half.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { f32Data } from "../../lib/tensor.ts";
-import { RUNS_SLOW } from "../../lib/testing.ts";
+import { RUNS_SLOW, withVariables } from "../../lib/testing.ts";
 import { openEmulated, testEmulated } from "../../ffi/cuda/testing.ts";
 import { decisionsOf, type DeviceWay, deviceWay, isSampled } from "../testing/ways.ts";
 import { assertNear } from "../testing/inputs.ts";
@@ -209,18 +209,13 @@ testEmulated(
     const { context } = await openDevice();
     assertEquals(loadCublasLt(context, [`${folder}/missing.so`, "libm.so.6", path, "never"]), path);
     assertEquals(loadCublasLt(context, [`${folder}/missing.so`]), undefined);
-    try {
-      Deno.env.set("TOKENFILTER_CUBLASLT", path);
-      assertEquals(loadCublasLt(context, []), path);
-      Deno.env.set("TOKENFILTER_CUBLASLT", "libm.so.6");
-      const message =
-        'Cannot load cuBLASLt from "libm.so.6": found no cuBLASLt in libm.so.6; set TOKENFILTER_CUBLASLT';
-      assertThrows(() => loadCublasLt(context, [path]), NativeLibraryError, message);
-      Deno.env.set("TOKENFILTER_CUBLASLT", "none");
-      assertEquals(loadCublasLt(context, [path]), undefined);
-    } finally {
-      Deno.env.delete("TOKENFILTER_CUBLASLT");
-    }
+    const load = (asked: string, paths: string[]) =>
+      withVariables({ TOKENFILTER_CUBLASLT: asked }, () => loadCublasLt(context, paths));
+    assertEquals(await load(path, []), path);
+    const message =
+      'Cannot load cuBLASLt from "libm.so.6": found no cuBLASLt in libm.so.6; set TOKENFILTER_CUBLASLT';
+    await assertRejects(() => load("libm.so.6", [path]), NativeLibraryError, message);
+    assertEquals(await load("none", [path]), undefined);
     const places = [...cublasLtPlaces()];
     assertEquals(places.slice(0, 2), ["libcublasLt.so.13", "libcublasLt.so.12"]);
     assert(places.includes("/usr/local/cuda/lib64/libcublasLt.so.13"));

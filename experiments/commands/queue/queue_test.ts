@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { PlaceLostError, UsageError } from "../../../lib/errors.ts";
-import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
+import { IN_SLOW_TIER, unless, withVariables } from "../../../lib/testing.ts";
 import { Connections, endsWithin, readAddress } from "./connection.ts";
 import { studyKey } from "./job.ts";
 import { freePort, hasProgram, NEEDS_REDIS, RedisServer, startWorker } from "./queue_testing.ts";
@@ -245,7 +245,7 @@ Deno.test({
         args: ["--port", "0", "--tls-port", port, ...files, "--tls-auth-clients", "no", "--save", ""],
         stdout: "null",
       }).spawn();
-      const address = await readAddress(`rediss://localhost:${port}`), before = Deno.env.get("DENO_CERT");
+      const address = await readAddress(`rediss://localhost:${port}`);
       try {
         let said = "no answer";
         while (said.includes("no answer")) {
@@ -253,12 +253,11 @@ Deno.test({
           said = (await assertRejects(() => Connections.open(address), UsageError)).message;
         }
         assertStringIncludes(said, "certificate");
-        Deno.env.set("DENO_CERT", certificate);
-        using connections = await Connections.open(address);
-        assertEquals(await connections.connect().ping(), "PONG");
+        await withVariables({ DENO_CERT: certificate }, async () => {
+          using connections = await Connections.open(address);
+          assertEquals(await connections.connect().ping(), "PONG");
+        });
       } finally {
-        if (before === undefined) Deno.env.delete("DENO_CERT");
-        else Deno.env.set("DENO_CERT", before);
         server.kill("SIGKILL");
         await server.status;
       }
@@ -297,14 +296,11 @@ Deno.test("the queue's password is in a variable or a file, and not in two place
       (await readAddress(url, { passwordFile })).options.password;
     const file = `${folder}/password`;
     Deno.writeTextFileSync(file, "of the file\n");
-    try {
-      Deno.env.set("TOKENFILTER_QUEUE_PASSWORD", "of the variable");
+    await withVariables({ TOKENFILTER_QUEUE_PASSWORD: "of the variable" }, async () => {
       assertEquals(await password("redis://host"), "of the variable");
       assertEquals(await password("redis://host", file), "of the file");
       assertEquals(await password("redis://u:own@host"), "own");
-    } finally {
-      Deno.env.delete("TOKENFILTER_QUEUE_PASSWORD");
-    }
+    });
     assertEquals(await password("redis://host"), undefined);
     await assertRejects(
       () => password("redis://u:own@host", file),

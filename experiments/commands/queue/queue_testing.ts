@@ -16,10 +16,17 @@ export async function hasProgram(name: string, asked = "--version"): Promise<boo
   }
 }
 
-/** A port without a listener. */
+/** A port without a listener, below those that systems give to port 0: no other test is given it meanwhile. */
 export function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
+  for (;;) {
+    const port = 10_000 + Math.floor(20_000 * Math.random());
+    try {
+      Deno.listen({ hostname: "127.0.0.1", port }).close();
+      return port;
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+    }
+  }
 }
 
 /** A server with a password, whose data are on disk before it answers. */

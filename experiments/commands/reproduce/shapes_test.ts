@@ -1,9 +1,9 @@
 /** Tests the paper's recipe from end to end on each family's model, two layers of random weights, out of a hub. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { listReproductionTables, type Reproduction } from "../../../lib/plot/mod.ts";
-import { testSlow } from "../../../lib/testing.ts";
+import { testSlow, withVariables } from "../../../lib/testing.ts";
 import { HUB_TOKEN, serveHub } from "../hub_testing.ts";
-import { listFolder, runTask, withFolder, withVariables } from "../testing.ts";
+import { listFolder, runTask, withFolder } from "../testing.ts";
 import {
   BYTE_VOCABULARY,
   dataOfPaper,

@@ -1,5 +1,5 @@
 /* A stand-in for libcuda.so.1: "device" memory on the heap, work done at once, and a record of what was asked. Its
- * behaviour is set by environment variables when cuInit is called:
+ * behaviour is set by fake_set(), else by environment variables, when cuInit is called:
  *   FAKE_VERSION (13000)  FAKE_DEVICES (1)  FAKE_ARCH (90)  FAKE_MEMORY (bytes, 1 GiB)  FAKE_INIT (result of cuInit)
  *   FAKE_ALLOC (result of cuMemAlloc)  FAKE_CLEAR (result of cuMemsetD8Async)  FAKE_STREAM (result of cuStreamCreate)
  *   FAKE_MODE (compute mode, 0)  FAKE_GRAPH (result of cuGraphLaunch)
@@ -22,7 +22,22 @@ static void* current;
 static uint64_t memory, used;
 static double clock_ms;
 
+static struct {
+  char name[16];
+  int64_t value;
+} settings[16];
+
+void fake_set(const char* name, int64_t value) {
+  int i = 0;
+  while (settings[i].name[0] != 0 && strcmp(settings[i].name, name) != 0) i++;
+  snprintf(settings[i].name, sizeof settings[i].name, "%s", name);
+  settings[i].value = value;
+}
+
 static long setting(const char* name, long fallback) {
+  for (int i = 0; settings[i].name[0] != 0; i++) {
+    if (strcmp(settings[i].name, name) == 0) return settings[i].value;
+  }
   const char* text = getenv(name);
   return text == NULL ? fallback : atol(text);
 }

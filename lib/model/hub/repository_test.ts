@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { UsageError } from "../../errors.ts";
+import { withVariables } from "../../testing.ts";
 import golden from "../testdata/hub_cache_golden.json" with { type: "json" };
 import { obtainFromHub, parseHubName } from "./repository.ts";
 import type { HubOptions } from "./request.ts";
@@ -262,23 +263,15 @@ Deno.test("obtainFromHub() says what to do where the hub refuses", async () => {
     [404, undefined, "check repository, revision and file"],
     [418, undefined, "found HTTP status 418, expected 200"],
   ];
-  const before = Deno.env.get("HF_TOKEN");
-  try {
-    for (const [status, token, message] of cases) {
-      Deno.env.set("HF_TOKEN", token ?? "");
-      await withHub(LARGE, () => new Response("no", { status }), async (options, requests) => {
-        const error = await assertRejects(
-          () => obtainFromHub(name("org/name"), options),
-          UsageError,
-          message,
-        );
+  for (const [status, token, message] of cases) {
+    const answer = () => new Response("no", { status });
+    await withVariables({ HF_TOKEN: token ?? "" }, () =>
+      withHub(LARGE, answer, async (options, requests) => {
+        const get = () => obtainFromHub(name("org/name"), options);
+        const error = await assertRejects(get, UsageError, message);
         assert(!error.message.includes("\n"));
         assertEquals([requests.length, requests[0]!.includes("Bearer hf_x")], [1, token !== undefined]);
-      });
-    }
-  } finally {
-    if (before === undefined) Deno.env.delete("HF_TOKEN");
-    else Deno.env.set("HF_TOKEN", before);
+      }));
   }
 });
 
@@ -334,22 +327,6 @@ Deno.test("obtainFromHub() names the files that there are where it must be told 
   }
 });
 
-/** Runs a test with variables of the environment set, or unset where undefined. */
-async function withEnv(
-  variables: Record<string, string | undefined>,
-  test: () => Promise<void>,
-): Promise<void> {
-  const put = (name: string, value: string | undefined) =>
-    value === undefined ? Deno.env.delete(name) : Deno.env.set(name, value);
-  const before = Object.keys(variables).map((name) => [name, Deno.env.get(name)] as const);
-  try {
-    for (const [name, value] of Object.entries(variables)) put(name, value);
-    await test();
-  } finally {
-    for (const [name, value] of before) put(name, value);
-  }
-}
-
 Deno.test("obtainFromHub() shows its token to the hub's own origin alone, whatever redirects say", async () => {
   const file = LARGE.get("big.gguf")!, seen: (string | null)[] = [];
   const other = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (request) => {
@@ -370,7 +347,7 @@ Deno.test("obtainFromHub() shows its token to the hub's own origin alone, whatev
   };
   try {
     for (const [what, answer] of Object.entries(answers)) {
-      await withEnv({ HF_TOKEN: "hf_x" }, () =>
+      await withVariables({ HF_TOKEN: "hf_x" }, () =>
         withHub(LARGE, (request, count) => {
           const renamed = request.url.includes("/org/new/");
           return renamed ? bodyOf(file, null) : answer(request, count);
@@ -485,7 +462,7 @@ Deno.test("obtainFromHub() asks a hub that is silent once, where the cache has a
 
 Deno.test("obtainFromHub() asks for a home where nothing says where the hub's cache is", async () => {
   const none = ["HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"];
-  await withEnv(Object.fromEntries(none.map((name) => [name, undefined])), async () => {
+  await withVariables(Object.fromEntries(none.map((name) => [name, undefined])), async () => {
     const get = () => obtainFromHub(name("org/name"), { endpoint: "http://127.0.0.1:1" });
     await assertRejects(get, UsageError, "found no HOME, expected HF_HUB_CACHE");
   });

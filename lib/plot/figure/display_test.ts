@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { withVariables } from "../../testing.ts";
 import { displayFigure, plotlyScript, setPlotly, tabulateFigure } from "./display.ts";
 import { baseLayout, Figure } from "./figure.ts";
 import { PLOTLY_INTEGRITY, PLOTLY_URL } from "./plotly.ts";
@@ -64,18 +65,18 @@ Deno.test("setPlotly() puts plotly in the next figure alone, and again when it i
   await assertRejects(() => setPlotly("web" as "cdn"), RangeError, '"web"');
 });
 
-Deno.test("displayFigure() asks the address of the environment before the CDN, where there is one it may read", () => {
-  const { get } = Deno.env, { querySync } = Deno.permissions;
+Deno.test("displayFigure() asks the address of the environment before the CDN, where there is one it may read", async () => {
+  const { querySync } = Deno.permissions;
   const sources = () => JSON.parse(htmlOf().match(/loadPlotly\((\[.*?\]), function/)![1]!);
   const near = "http://127.0.0.1:1/plotly.min.js";
   try {
-    assertEquals(sources(), [PLOTLY_URL]);
-    Deno.env.get = (name) => name === "TOKENFILTER_PLOTLY_URL" ? near : undefined;
-    assertEquals(sources(), [near, PLOTLY_URL]);
-    Deno.permissions.querySync = () => ({ state: "prompt" }) as Deno.PermissionStatus;
-    assertEquals(sources(), [PLOTLY_URL]);
+    await withVariables({ TOKENFILTER_PLOTLY_URL: undefined }, () => assertEquals(sources(), [PLOTLY_URL]));
+    await withVariables({ TOKENFILTER_PLOTLY_URL: near }, () => {
+      assertEquals(sources(), [near, PLOTLY_URL]);
+      Deno.permissions.querySync = () => ({ state: "prompt" }) as Deno.PermissionStatus;
+      assertEquals(sources(), [PLOTLY_URL]);
+    });
   } finally {
-    Deno.env.get = get;
     Deno.permissions.querySync = querySync;
   }
 });
