@@ -43,7 +43,7 @@ for (const name of VOCABULARY_NAMES) {
     const timeMs = performance.now() - begin;
     assertEquals(ids.length, want.mixed.count);
     assertEquals(await sha256(new Uint8Array(ids.buffer)), want.mixed.sha256);
-    assert(timeMs < 5_000, `50 kB took ${timeMs} ms`);
+    assert(timeMs < 20_000, `50 kB took ${timeMs} ms`);
   });
 }
 
