@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { cpuLevels, openCpu } from "../../ffi/mod.ts";
+import { openCpu } from "../../ffi/mod.ts";
 import { KernelError } from "../../lib/errors.ts";
 import {
   cloneLayerState,
@@ -11,11 +11,11 @@ import {
 import { learnedLayout } from "../../lib/methods/rules/learned.ts";
 import { type HostTensor, rowsOf } from "../../lib/tensor.ts";
 import { tensorOf } from "../filtered_attention/cases.ts";
-import { testOnCpu } from "../testing/ways.ts";
+import { testedLevels, testOnCpu } from "../testing/ways.ts";
 import { type FilterCase, filterCase, localCase, NUM_FILTER_CASES } from "./cases.ts";
 import { advance, countFlips, expectSame, expectState, float64Exactness, REFERENCE } from "./testing.ts";
 
-const LEVELS = await cpuLevels();
+const LEVELS = await testedLevels();
 const open = (level: string, threads = 2) => openCpu({ level, threads, blas: "none" });
 
 testOnCpu(

@@ -109,7 +109,7 @@ Deno.test("step() writes a line at each tenth where there is no terminal, and re
 Deno.test("Progress ticks while work cannot say how far it is, and only on a terminal", () => {
   let now = 1000, tick: (() => void) | undefined;
   const { setInterval, clearInterval } = globalThis;
-  globalThis.setInterval = ((act: () => void) => (tick = act, 0)) as typeof setInterval;
+  globalThis.setInterval = ((act: () => void) => (tick = act, 0)) as unknown as typeof setInterval;
   globalThis.clearInterval = () => tick = undefined;
   const { stream, text } = makeStream(true), progress = new Progress(stream, () => now);
   const ticking = progress.tick("Building");
