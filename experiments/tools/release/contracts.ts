@@ -54,38 +54,31 @@ export function simplify(part: unknown): unknown {
   return Object.fromEntries(kept.map(([name, value]) => [name, simplify(value)]));
 }
 
-/** The docs of something, by their tags. */
-interface Tagged {
-  readonly jsDoc?: { readonly tags?: readonly { readonly kind: string }[] };
-}
-interface Documented {
-  readonly name: string;
-  readonly declarations: readonly (Tagged & { readonly kind: string; readonly def?: Json })[];
+/** Whether users cannot see a declaration or member, or must not use it. */
+function isHidden({ accessibility, jsDoc }: Json): boolean {
+  const { tags = [] } = (jsDoc ?? {}) as { tags?: readonly { readonly kind: string }[] };
+  return ["private", "protected"].includes(accessibility as string) ||
+    tags.some(({ kind }) => kind === "internal");
 }
 
-const isInternal = ({ jsDoc }: Tagged) => jsDoc?.tags?.some(({ kind }) => kind === "internal") === true;
+/** Symbols as `deno doc` lists them. */
+type Documented = { readonly name: string; readonly declarations: readonly Json[] };
 
 /** An entry's symbols: a line for each, and for each member of one. */
 export function describeEntry(entry: string, symbols: readonly Documented[]): string[] {
-  return symbols.flatMap(({ name, declarations }) =>
-    declarations.flatMap((declaration) => {
-      const { kind, def = {} } = declaration;
-      const members = Object.entries(def).filter(([part]) => MEMBERS.includes(part));
-      const own = Object.fromEntries(Object.entries(def).filter(([part]) => !MEMBERS.includes(part)));
-      const line = (what: string, part: unknown) =>
-        `${entry} ${kind} ${what} ${JSON.stringify(simplify(part))}`;
-      const isPublic = (member: Json) =>
-        !["private", "protected"].includes(member["accessibility"] as string) && !isInternal(member);
-      return isInternal(declaration) ? [] : [
-        line(name, own),
-        ...members.flatMap(([part, list]) =>
-          (list as Json[]).filter(isPublic).map((member) =>
-            line(`${name}.${member["name"] ?? ""} (${part})`, member)
-          )
-        ),
-      ];
-    })
-  );
+  const declared = symbols.flatMap(({ name, declarations }) => declarations.map((one) => ({ name, one })));
+  return declared.filter(({ one }) => !isHidden(one)).flatMap(({ name, one: { kind, def = {} } }) => {
+    const line = (what: string, part: unknown) =>
+      `${entry} ${kind} ${what} ${JSON.stringify(simplify(part))}`;
+    const [members, own] = [true, false].map((isMember) =>
+      Object.entries(def as Json).filter(([part]) => MEMBERS.includes(part) === isMember)
+    ) as [[string, unknown][], [string, unknown][]];
+    const lines = members.flatMap(([part, list]) =>
+      (list as Json[]).filter((member) => !isHidden(member))
+        .map((member) => line(`${name}.${member["name"] ?? ""} (${part})`, member))
+    );
+    return [line(name, Object.fromEntries(own)), ...lines];
+  });
 }
 
 async function reportApi(): Promise<string[]> {

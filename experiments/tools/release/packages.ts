@@ -61,7 +61,7 @@ export async function expectPortable(platform: string, library: Uint8Array<Array
     new UsageError(`Cannot release the library for ${platform}: found ${found}, expected ${expected}`);
   if (os === "darwin") {
     const found = await describeMachO(library);
-    const expected = `${oldest}, /usr/lib/libSystem.B.dylib, LC_CODE_SIGNATURE`;
+    const expected = `/usr/lib/dyld, ${oldest}, /usr/lib/libSystem.B.dylib, LC_CODE_SIGNATURE`;
     if (found !== expected) throw refuse(found, expected);
     return;
   }
