@@ -224,5 +224,5 @@ Deno.test("a test that is not run says why: unless() of lib/testing.ts puts the 
   }
   assert(tests.length > 100, `${tests.length}`);
   // a child's test, left out to be counted
-  assertEquals(silent, ["experiments/tools/test_gpu_test.ts"]);
+  assertEquals(silent, ["experiments/tools/gpu/gpu_test.ts"]);
 });

@@ -14,9 +14,9 @@ import { takeTaskFile } from "./task/file.ts";
 export const USAGE = `Usage: deno task report DIR… [--out DIR]
 
 Makes a static site of results, with an index and one page per file of results: summary.json (of sweep), heads.json,
-compare.json, reproduce.json, bench.json and bench_gpu.json (of bench:gpu). The files are in the folders, or one level
-below them. A file that cannot be used is named and left out. The site needs no server and no network. deno task table
-prints the tables of results for a paper.
+compare.json, reproduce.json and bench.json. The files are in the folders, or one level below them. A file that cannot be
+used is named and left out. The site needs no server and no network. deno task table prints the tables of results for a
+paper.
 
   --out DIR
       folder of the site (results/report); a site that is there is renewed

@@ -1,18 +1,18 @@
 /** A model at growing lengths, dense and with each preset, end to end. */
 import type { Backend } from "../../../lib/backend.ts";
 import type { WeightDType } from "../../../lib/dtype.ts";
+import { UsageError } from "../../../lib/errors.ts";
 import { type LengthRow, type MeasuredMethod, measureLengths } from "../../../lib/eval/mod.ts";
-import { createPruner, type MethodOptions, type PrunerContext } from "../../../lib/methods/mod.ts";
+import { createPruner, type MethodOptions } from "../../../lib/methods/mod.ts";
 import {
+  type LoadedModel,
   loadModel,
-  type ModelConfig,
   readModelFile,
   retrievalScores,
   type Tokenizer,
 } from "../../../lib/model/mod.ts";
-import { UsageError } from "../../../lib/errors.ts";
-import type { Progress } from "../../commands/cli/output/progress.ts";
 import { readNamedText } from "../../commands/cli/flags/text.ts";
+import type { Progress } from "../../commands/cli/output/progress.ts";
 
 /** Default lengths. */
 export const LENGTHS: readonly number[] = [128, 256, 512, 1024, 2048];
@@ -39,21 +39,27 @@ export interface LengthPlan {
   readonly text?: string | undefined;
 }
 
+/** A model on a backend, with a GPU's usual cache. */
+export function openRaced({ model, dtype }: LengthPlan, backend: Backend): Promise<LoadedModel> {
+  const cache = backend.name === "cuda" && { cacheDType: "bf16" } as const;
+  return loadModel(model, backend, { ...(dtype && { dtype }), ...cache });
+}
+
 /** Measures dense and the methods in turns. @throws {UsageError} If the text is shorter than the longest length. */
 export async function measureModel(
   backend: Backend,
   progress: Progress,
-  { model: name, dtype, lengths, text: path }: LengthPlan,
+  plan: LengthPlan,
 ): Promise<LengthRow[]> {
-  const { model, tokenizer, config } = await loadModel(name, backend, dtype && { dtype });
-  const ids = await readIds(tokenizer, path, Math.max(...lengths)),
-    methods = bindMethods(config, backend, retrievalScores({ model, tokenizer }));
-  progress.line(`${name} at ${lengths.join(", ")} tokens`);
+  const { lengths } = plan, loaded = await openRaced(plan, backend);
+  const ids = await readIds(loaded.tokenizer, plan);
+  progress.line(`${plan.model} at ${lengths.join(", ")} tokens`);
   progress.start();
-  const rows = measureLengths(model, ids, methods, {
+  const onProgress = (fraction: number) => progress.bar(fraction, "lengths");
+  const rows = measureLengths(loaded.model, ids, bindMethods(loaded), {
     lengths,
     decodes: DECODES,
-    onProgress: (fraction) => progress.bar(fraction, "lengths"),
+    onProgress,
   });
   progress.clear();
   return rows;
@@ -64,39 +70,32 @@ export async function measureModel(
  *
  * @throws {UsageError | ModelFormatError} If one cannot be read, or the text is shorter than the longest length.
  */
-export async function expectInputs({ model, lengths, text }: LengthPlan): Promise<void> {
-  const { tokenizer } = await readModelFile(model);
-  await readIds(tokenizer, text, Math.max(...lengths));
+export async function expectInputs(plan: LengthPlan): Promise<void> {
+  await readIds((await readModelFile(plan.model)).tokenizer, plan);
 }
 
 /** Ids of the beginning of a text: the longest length, and the decoded ones. @throws {UsageError} If it is shorter. */
 export async function readIds(
   tokenizer: Tokenizer,
-  path: string | undefined,
-  tokens: number,
+  { lengths, text: path }: LengthPlan,
 ): Promise<Int32Array<ArrayBuffer>> {
-  const { text, name } = await readNamedText(path), longest = tokens + DECODES;
-  const ids = Int32Array.from(
-    tokenizer.encode(text.slice(0, 16 * longest), { bos: tokenizer.addsBos }),
-  ).slice(0, longest);
+  const { text, name } = await readNamedText(path), tokens = Math.max(...lengths), longest = tokens + DECODES;
+  const ids = Int32Array.from(tokenizer.encode(text.slice(0, 16 * longest), { bos: tokenizer.addsBos }));
   if (ids.length < longest) {
     throw new UsageError(
       `Cannot measure ${tokens} tokens and ${DECODES} after them: ${name} has ${ids.length} ` +
         `(take a longer one: --text FILE)`,
     );
   }
-  return ids;
+  return ids.slice(0, longest);
 }
 
 /** The methods that are measured, the full model first. */
-export function bindMethods(
-  config: ModelConfig,
-  backend: Backend,
-  retrieval: PrunerContext["retrieval"],
-): MeasuredMethod[] {
+export function bindMethods({ model, tokenizer, config }: LoadedModel): MeasuredMethod[] {
+  const context = { backend: model.backend, retrieval: retrievalScores({ model, tokenizer }) };
   const filtered = METHODS.map(([name, options]): MeasuredMethod => ({
     name,
-    pruner: createPruner("token-filtering", config, { pruneRatio: 0.5, ...options }, { backend, retrieval }),
+    pruner: createPruner("token-filtering", config, { pruneRatio: 0.5, ...options }, context),
   }));
   return [{ name: "dense" }, ...filtered];
 }

@@ -1,65 +1,70 @@
-/** Races of the linear layers of SmolLM2-135M. */
-import { byteSize } from "../../../lib/dtype.ts";
-import { toF16 } from "../../../lib/half.ts";
-import { ReferenceBackend } from "../../../lib/reference/mod.ts";
-import { emptyTensor, f32Data, type HostTensor } from "../../../lib/tensor.ts";
-import type { CpuBackend } from "../../../ffi/mod.ts";
-import { type BenchCase, expectClose, numbers, timed } from "./run.ts";
+/** Matrix products, by rows and by type of the weights. */
+import type { Backend } from "../../../lib/backend.ts";
+import { byteSize, type DType, DTYPES } from "../../../lib/dtype.ts";
+import { toBf16, toF16 } from "../../../lib/half.ts";
+import { dequantize, ReferenceBackend } from "../../../lib/reference/mod.ts";
+import { emptyTensor, f32Data, type HostTensor, rowsOf } from "../../../lib/tensor.ts";
+import type { BenchCase } from "./run.ts";
+import { expectClose, numbers, randomTensor, repeatFirst } from "./tensors.ts";
 
-/** Rows and columns of weights: attention's projections, the MLP's, and the output layer. */
-const WEIGHTS = [[576, 576], [1536, 576], [49152, 576]] as const;
-const DTYPES = ["f32", "q4_1"] as const;
-/** Rows of a small batch. */
-const FEW_ROWS = 8;
+/** Types of weights, and bytes of a block at which its scales stand, as float16. */
+const SCALES: { readonly [dtype in DType]?: readonly number[] } = { q8_0: [0], q4_1: [0, 2], q4_k: [0, 2] };
+/** Rows of a matrix that are drawn; the others repeat them. */
+const DRAWN_ROWS = 64;
+/** Bound of the error, relative to the sum of the products' sizes, as the tests of `linear` have it. */
+const TOLERANCE = 1e-5;
+/** Rows from which a product is one of a prefill. */
+const PREFILL_ROWS = 65;
 
-function activations(rows: number, columns: number): HostTensor {
-  const x = emptyTensor("f32", [rows, columns]), next = numbers(rows);
-  for (let i = 0; i < x.data.length; i++) x.data[i] = next();
-  return x;
-}
-
-/** Random weights; q4_1: blocks of scale and minimum in f16, then 32 values of 4 bits. */
-function weights(dtype: (typeof DTYPES)[number], n: number, k: number): HostTensor {
-  const weight = emptyTensor(dtype, [n, k]), next = numbers(n + k), { data } = weight;
-  if (dtype === "f32") {
-    for (let i = 0; i < data.length; i++) data[i] = next() * 0.1;
-    return weight;
+/** Random weights [n, k]. */
+function randomWeight(dtype: DType, n: number, k: number): HostTensor {
+  const weight = emptyTensor(dtype, [n, k]), { data } = weight, next = numbers(n + k);
+  const drawn = data.length / n * Math.min(n, DRAWN_ROWS);
+  if (dtype === "f32" || dtype === "bf16") {
+    for (let i = 0; i < drawn; i++) data[i] = (dtype === "f32" ? Number : toBf16)(next() * 0.1);
+  } else {
+    const { blockBytes } = DTYPES[dtype], view = new DataView(data.buffer);
+    for (let i = 0; i < drawn; i++) data[i] = (next() + 1) * 128;
+    for (let block = 0; block < drawn; block += blockBytes) {
+      for (const at of SCALES[dtype]!) view.setUint16(block + at, toF16(0.01 * (next() + 1.5)), true);
+    }
   }
-  for (let i = 0; i < data.length; i++) data[i] = (next() + 1) * 128;
-  const halves = new Uint16Array(data.buffer);
-  for (let block = 0; block < halves.length; block += 10) {
-    halves[block] = toF16(0.01 * (next() + 1.5));
-    halves[block + 1] = toF16(0.1 * next());
-  }
+  repeatFirst(data, drawn);
   return weight;
 }
 
-/** One benchCase per shape, dtype and number of rows; each has a race of its own. */
-export function* linearRaces(backend: CpuBackend, impl: string): Generator<BenchCase[]> {
-  for (const [n, k] of WEIGHTS) {
-    for (const dtype of DTYPES) {
-      const weight = weights(dtype, n, k);
-      for (const rows of [1, FEW_ROWS, 512]) {
-        const x = activations(rows, k), out = emptyTensor("f32", [rows, n]);
-        yield [{
-          op: "linear",
-          impl,
-          phase: rows > FEW_ROWS ? "prefill" : "decode",
-          shape: `M=${rows} N=${n} K=${k}`,
-          dtype,
-          skip: 0,
-          flops: 2 * rows * n * k,
-          bytes: byteSize(dtype, n * k) + 4 * rows * (n + k),
-          verify() {
-            backend.linear(x, weight, out);
-            const last: HostTensor = { ...x, shape: [1, k], data: x.data.slice(-k) as HostTensor["data"] };
-            const expected = emptyTensor("f32", [1, n]);
-            new ReferenceBackend().linear(last, weight, expected);
-            expectClose(`linear ${dtype} ${n}x${k}`, f32Data(out).subarray(-n), f32Data(expected), 1e-4);
-          },
-          time: timed(() => backend.linear(x, weight, out)),
-        }];
+/** The product of x [rows, k] and the transpose of a weight [n, k]. */
+export function linearCase(
+  backend: Backend,
+  impl: string,
+  { dtype, n, k, rows }: {
+    readonly dtype: DType;
+    readonly n: number;
+    readonly k: number;
+    readonly rows: number;
+  },
+): BenchCase {
+  const weight = randomWeight(dtype, n, k), on = backend.upload(weight);
+  const x = randomTensor(backend, "f32", [rows, k], rows), out = backend.alloc("f32", [rows, n]);
+  const run = () => backend.linear(x, on, out);
+  return {
+    ...{ op: "linear", impl, shape: `M=${rows} N=${n} K=${k}`, dtype, skip: 0, run },
+    phase: rows >= PREFILL_ROWS ? "prefill" : "decode",
+    flops: 2 * rows * n * k,
+    bytes: byteSize(dtype, n * k) + 4 * rows * (n + k),
+    verify() {
+      run();
+      for (const row of new Set([0, rows - 1])) {
+        const ownX = rowsOf(backend.read(x), row, row + 1), sources = f32Data(ownX);
+        const found = f32Data(rowsOf(backend.read(out), row, row + 1));
+        for (const column of [0, n >> 1, n - 1]) {
+          const own = rowsOf(weight, column, column + 1), expected = emptyTensor("f32", [1, 1]);
+          new ReferenceBackend().linear(ownX, own, expected);
+          const size = dequantize(own, 0, k).reduce((sum, w, i) => sum + Math.abs(w * sources[i]!), 0);
+          const what = `linear by ${dtype}, row ${row}, column ${column}`;
+          expectClose(what, [found[column]!], f32Data(expected), TOLERANCE * size);
+        }
       }
-    }
-  }
+    },
+  };
 }

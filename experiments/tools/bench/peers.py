@@ -1,6 +1,6 @@
 """Another engine on a whole model, for `deno task bench --peers`: llama.cpp, or PyTorch through transformers.
 
-usage: peers.py llama.cpp|PyTorch MODEL THREADS POSITIONS [probe]
+usage: peers.py llama.cpp|PyTorch MODEL cpu|cuda THREADS POSITIONS [probe]
        MODEL: a .gguf file, or (PyTorch) a folder as transformers saves models; POSITIONS: tokens of the longest run;
        probe: this process may end at its first prefill
 
@@ -16,7 +16,8 @@ import subprocess
 import sys
 import time
 
-engine, path, threads, positions = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+engine, path, device = sys.argv[1:4]
+threads, positions = int(sys.argv[4]), int(sys.argv[5])
 try:
     import numpy as np
 
@@ -32,14 +33,16 @@ except Exception:  # not installed, or an installation that does not load
 def runs_repacked():
     """Whether llama.cpp runs with weights in layouts of its own: those for AMX end it on some machines."""
     question = json.dumps({"ids": [1] * 34, "tokens": 32})
-    probe = [sys.executable, __file__, engine, path, str(threads), "64", "probe"]
+    probe = [sys.executable, __file__, engine, path, device, str(threads), "64", "probe"]
     return subprocess.run(probe, input=question, capture_output=True, text=True).returncode == 0
 
 
 def open_llama():
+    if device == "cuda" and not llama_cpp.llama_supports_gpu_offload():
+        raise ValueError("llama-cpp-python is a build for the CPU, expected CUDA")
     if not path.endswith(".gguf"):
         raise ValueError("llama.cpp reads .gguf files alone")
-    repacked = sys.argv[5:] == ["probe"] or runs_repacked()
+    repacked = sys.argv[6:] == ["probe"] or runs_repacked()
     if not repacked:
         defaults = llama_cpp.llama_model_default_params
 
@@ -50,7 +53,7 @@ def open_llama():
 
         llama_cpp.llama_cpp.llama_model_default_params = plain  # which Llama() calls
     llama = llama_cpp.Llama(path, n_ctx=positions, n_batch=min(positions, 2048), n_ubatch=512, n_threads=threads,
-                            n_threads_batch=threads, n_gpu_layers=0, verbose=False)
+                            n_threads_batch=threads, n_gpu_layers=-1 if device == "cuda" else 0, verbose=False)
     vocabulary = llama.n_vocab()
 
     def start():
@@ -67,13 +70,15 @@ def open_llama():
 
 
 def open_torch():
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("torch has no CUDA device")
     torch.set_num_threads(threads)
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     folder, file = os.path.split(path) if path.endswith(".gguf") else (path, None)
     extra = {} if file is None else {"gguf_file": file}
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **extra)
-    model.eval()
+    model.eval().to(device)
 
     def start():
         cache = None
@@ -81,9 +86,9 @@ def open_torch():
         def feed(ids):
             nonlocal cache
             with torch.inference_mode():
-                out = model(input_ids=torch.tensor([ids]), past_key_values=cache, use_cache=True, logits_to_keep=1)
+                out = model(input_ids=torch.tensor([ids], device=device), past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache = out.past_key_values
-            return out.logits[0, -1].numpy()
+            return out.logits[0, -1].cpu().numpy()
 
         return feed
 

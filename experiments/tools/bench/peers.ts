@@ -1,12 +1,14 @@
 /** A model end to end next to llama.cpp and PyTorch: engines take turns on the same ids, and must agree on their losses. */
 import { UsageError } from "../../../lib/errors.ts";
+import { mean } from "../../../lib/mean.ts";
 import type { Pruner } from "../../../lib/methods/mod.ts";
-import { loadModel, locateModel, locatePath, type Model, retrievalScores } from "../../../lib/model/mod.ts";
-import { f32Data, rowsOf } from "../../../lib/tensor.ts";
-import type { Backend } from "../../../lib/backend.ts";
+import { locateModel, locatePath, type Model } from "../../../lib/model/mod.ts";
 import type { PeerRow } from "../../../lib/plot/mod.ts";
+import { hostTensor, rowsOf } from "../../../lib/tensor.ts";
+import type { Backend } from "../../../lib/backend.ts";
+import { isFolder } from "../../commands/cli/files.ts";
 import type { Progress } from "../../commands/cli/output/progress.ts";
-import { bindMethods, DECODES, type LengthPlan, readIds } from "./lengths.ts";
+import { bindMethods, DECODES, type LengthPlan, openRaced, readIds } from "./lengths.ts";
 import { startPython } from "./python.ts";
 import { median } from "./run.ts";
 
@@ -40,16 +42,24 @@ export interface PeerEngine {
   close?(): Promise<void>;
 }
 
+/** The file or folder that another engine reads, and how it runs. */
+export interface PeerPlan {
+  readonly path: string;
+  readonly device: "cpu" | "cuda";
+  readonly threads: number;
+  /** Tokens of the longest run. */
+  readonly positions: number;
+}
+
 /** Starts another engine on a model. @returns It, or the reason why it is not there. */
 export async function startPeer(
   engine: keyof typeof ENGINES,
-  path: string,
-  threads: number,
-  positions: number,
+  { path, device, threads, positions }: PeerPlan,
+  python?: string,
 ): Promise<PeerEngine | string> {
-  const args = [engine, path, `${threads}`, `${positions}`];
+  const args = [engine, path, device, `${threads}`, `${positions}`];
   type Answer = PeerRun & { readonly name: string; readonly error?: string };
-  const process = await startPython<Answer>("peers.py", args, ENGINES[engine]);
+  const process = await startPython<Answer>("peers.py", args, ENGINES[engine], python);
   if (typeof process === "string") return process;
   return {
     engine: process.hello.name,
@@ -60,10 +70,10 @@ export async function startPeer(
 }
 
 /** This project's model as an engine. */
-export function ownEngine(model: Model, engine: string, method: string, pruner?: Pruner): PeerEngine {
+export function ownEngine(model: Model, method: string, pruner?: Pruner): PeerEngine {
   const { backend } = model;
   return {
-    engine,
+    engine: "tokenfilter",
     method,
     run(ids, tokens) {
       const sequence = model.start(pruner), losses: number[] = [], times: number[] = [];
@@ -71,24 +81,18 @@ export function ownEngine(model: Model, engine: string, method: string, pruner?:
         const end = at === 0 ? tokens : at + 1, begin = performance.now();
         const hidden = sequence.feed(ids.slice(at, end));
         const last = backend.upload(rowsOf(backend.read(hidden), end - at - 1, end - at));
-        const logits = model.logits(last), values = f32Data(backend.read(logits));
+        const logits = model.logits(last),
+          target = backend.upload(hostTensor("i32", [1], ids.slice(end, end + 1)));
+        backend.read(logits);
         times.push(performance.now() - begin);
-        losses.push(lossOf(values, ids[end]!));
-        for (const tensor of [hidden, last, logits]) backend.free(tensor);
+        losses.push(...backend.nll(logits, target));
+        for (const tensor of [hidden, last, logits, target]) backend.free(tensor);
         at = end;
       }
       sequence.free();
       return { prefillMs: times[0]!, decodeMs: times.slice(1), losses };
     },
   };
-}
-
-const meanOf = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
-
-/** -ln p of a token, nats. */
-function lossOf(logits: Float32Array, target: number): number {
-  const top = logits.reduce((a, b) => Math.max(a, b), -Infinity);
-  return top + Math.log(logits.reduce((sum, x) => sum + Math.exp(x - top), 0)) - logits[target]!;
 }
 
 /**
@@ -116,63 +120,52 @@ export async function racePeers(
         onProgress?.((done += tokens) / total);
       }
     }
-    const truth = meanOf(runs[0]![0]!.losses);
+    const truth = mean(runs[0]![0]!.losses);
     for (const [i, { engine, method }] of engines.entries()) {
-      const found = meanOf(runs[i]![0]!.losses);
+      const found = mean(runs[i]![0]!.losses);
       if (method === "dense" && !(Math.abs(found - truth) <= TOLERANCE)) {
         throw new Error(
-          `Cannot trust ${engine}: found a loss of ${
-            found.toFixed(3)
-          } nats per token behind ${tokens}, expected ${truth.toFixed(3)} within ${TOLERANCE}`,
+          `Cannot trust ${engine}: found a loss of ${found.toFixed(3)} nats per token behind ${tokens}, ` +
+            `expected ${truth.toFixed(3)} within ${TOLERANCE}`,
         );
       }
+      const prefillMs = median(runs[i]!.map(({ prefillMs }) => prefillMs));
       rows.push({
-        ...{ engine, method, tokens },
-        prefillMs: median(runs[i]!.map(({ prefillMs }) => prefillMs)),
-        decodeMs: median(runs[i]!.flatMap(({ decodeMs }) => decodeMs)),
+        engine,
+        method,
+        tokens,
+        prefillMs,
+        decodeMs: median(runs[i]!.flatMap((run) => run.decodeMs)),
       });
     }
   }
   return rows;
 }
 
-/** @throws {UsageError} If there is no engine to race. */
-export function expectPeers({ length }: readonly PeerEngine[]): void {
-  if (length > 0) return;
-  throw new UsageError(
-    "Cannot race: found no other engine (pip install llama-cpp-python, or torch transformers)",
-  );
-}
-
 /** Races a model, dense and with the presets, against the engines that are there. @throws {UsageError} If none is. */
 export async function measurePeers(
   backend: Backend,
   progress: Progress,
-  { model: name, lengths, text, threads, turns }:
-    & Omit<LengthPlan, "dtype">
-    & { readonly threads: number; readonly turns: number },
+  plan: Omit<LengthPlan, "dtype"> & { readonly threads: number; readonly turns: number },
   start = startPeer,
 ): Promise<PeerRow[]> {
-  const { model, tokenizer, config } = await loadModel(name, backend);
-  const ids = await readIds(tokenizer, text, Math.max(...lengths));
-  const path = await locatePath(name, {});
-  const file = await Deno.stat(path).then(({ isDirectory }) => isDirectory, () => false)
-    ? path
-    : (await locateModel(name, {})).path;
-  const peers: PeerEngine[] = [];
+  const { model: name, lengths, threads, turns } = plan, loaded = await openRaced(plan, backend);
+  const ids = await readIds(loaded.tokenizer, plan), named = await locatePath(name, {});
+  const path = isFolder(named) ? named : (await locateModel(name, {})).path;
+  const device = backend.name === "cuda" ? "cuda" : "cpu", peers: PeerEngine[] = [];
   try {
     for (const engine of Object.keys(ENGINES) as (keyof typeof ENGINES)[]) {
-      const peer = await start(engine, file, threads, ids.length);
-      if (typeof peer === "string") progress.line(`no ${engine} not compared: ${peer}`);
+      const peer = await start(engine, { path, device, threads, positions: ids.length });
+      if (typeof peer === "string") progress.line(`no ${engine} to compare with: ${peer}`);
       else peers.push(peer);
     }
-    expectPeers(peers);
-    const own = bindMethods(config, backend, retrievalScores({ model, tokenizer })).map(({ name, pruner }) =>
-      ownEngine(model, "tokenfilter", name, pruner)
-    );
-    progress.line(
-      `${name} at ${lengths.join(", ")} tokens, compared with ${peers.map((p) => p.engine).join(" and ")}`,
-    );
+    if (peers.length === 0) {
+      const install = "pip install llama-cpp-python, or torch transformers";
+      throw new UsageError(`Cannot race: found no other engine (${install})`);
+    }
+    const own = bindMethods(loaded).map(({ name, pruner }) => ownEngine(loaded.model, name, pruner));
+    const others = peers.map(({ engine }) => engine).join(" and ");
+    progress.line(`${name} at ${lengths.join(", ")} tokens, compared with ${others}`);
     progress.start();
     const onProgress = (fraction: number) => progress.bar(fraction, "engines");
     return await racePeers([own[0]!, ...peers, ...own.slice(1)], ids, lengths, { turns, onProgress });

@@ -1,20 +1,13 @@
-import {
-  assert,
-  assertAlmostEquals,
-  assertEquals,
-  assertRejects,
-  assertStringIncludes,
-  assertThrows,
-} from "@std/assert";
+import { assertAlmostEquals, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { UsageError } from "../../../lib/errors.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
 import { loadModel } from "../../../lib/model/mod.ts";
 import { tabulatePeers } from "../../../lib/plot/mod.ts";
 import { Progress } from "../../commands/cli/output/progress.ts";
-import { runTask, withFolder } from "../../commands/testing.ts";
+import { withFolder } from "../../commands/testing.ts";
 import { lackOfPython } from "../testing_python.ts";
 import { unless } from "../../../lib/testing.ts";
-import { describePeers, readPeerResults, withPart } from "./performance.ts";
-import { expectPeers, measurePeers, ownEngine, type PeerEngine, racePeers, startPeer } from "./peers.ts";
+import { measurePeers, ownEngine, type PeerEngine, racePeers, startPeer } from "./peers.ts";
 
 const ids = Int32Array.from({ length: 40 }, (_, i) => i);
 
@@ -57,14 +50,9 @@ Deno.test("racePeers() trusts no engine whose losses are others, but lets a filt
   assertEquals((await race("keys")).length, 2);
 });
 
-Deno.test("expectPeers() takes one engine, and says how to have one where there is none", () => {
-  expectPeers([fake("a", [1], 1, [])]);
-  assertThrows(() => expectPeers([]), Error, "pip install llama-cpp-python");
-});
-
 Deno.test("measurePeers() ends the engines that it has started where another one fails", async () => {
   const closed: string[] = [], plan = { model: "tiny", lengths: [8], text: undefined, threads: 1, turns: 1 };
-  const start: typeof startPeer = (engine, _path, threads, positions) => {
+  const start: typeof startPeer = (engine, { threads, positions }) => {
     if (engine === "PyTorch") return Promise.reject(new Error("no memory"));
     assertEquals([threads, positions > 8], [1, true]);
     const close = () => Promise.resolve(void closed.push(engine));
@@ -72,12 +60,15 @@ Deno.test("measurePeers() ends the engines that it has started where another one
   };
   const race = measurePeers(new ReferenceBackend(), new Progress(undefined), plan, start);
   await assertRejects(() => race, Error, "no memory");
+  const none = () => Promise.resolve("it is not installed");
+  const alone = measurePeers(new ReferenceBackend(), new Progress(undefined), plan, none);
+  await assertRejects(() => alone, UsageError, "pip install llama-cpp-python");
   assertEquals(closed, ["llama.cpp"]);
 });
 
 Deno.test("ownEngine() feeds a prefill and then token by token, with the losses of the ids behind it", async () => {
   const { model } = await loadModel("tiny", new ReferenceBackend());
-  const run = await ownEngine(model, "own", "dense").run(ids.slice(0, 12), 8);
+  const run = await ownEngine(model, "dense").run(ids.slice(0, 12), 8);
   assertEquals([run.decodeMs.length, run.losses.length], [3, 4]);
   const logits = model.logits(model.start().feed(ids.slice(0, 12))), own = model.backend.read(logits);
   const [, vocabulary] = own.shape,
@@ -86,18 +77,13 @@ Deno.test("ownEngine() feeds a prefill and then token by token, with the losses 
   assertAlmostEquals(run.losses[0]!, total - row[8]!, 1e-5);
 });
 
+const PLAN = { path: "model.gguf", device: "cpu", threads: 3, positions: 6 } as const;
+
 Deno.test("startPeer() says why an engine is not there", async () => {
-  const before = Deno.env.get("TOKENFILTER_PYTHON");
-  try {
-    for (
-      const [python, why] of [["false", "has no llama_cpp"], ["no-such-python", 'found no "no-such-python"']]
-    ) {
-      Deno.env.set("TOKENFILTER_PYTHON", python!);
-      assertStringIncludes(await startPeer("llama.cpp", "x.gguf", 1, 8) as string, why!);
-    }
-  } finally {
-    if (before === undefined) Deno.env.delete("TOKENFILTER_PYTHON");
-    else Deno.env.set("TOKENFILTER_PYTHON", before);
+  for (
+    const [python, why] of [["false", "has no llama_cpp"], ["no-such-python", 'found no "no-such-python"']]
+  ) {
+    assertStringIncludes(await startPeer("llama.cpp", PLAN, python) as string, why!);
   }
 });
 
@@ -134,75 +120,52 @@ Deno.test({
   fn: () =>
     withFolder(async (folder) => {
       Deno.writeTextFileSync(`${folder}/llama_cpp.py`, FAKE_LLAMA);
-      const before = Deno.env.get("PYTHONPATH");
-      Deno.env.set("PYTHONPATH", folder);
+      const python = (name: string, more: string) => {
+        const script = `#!/bin/sh\n${more} PYTHONPATH="${folder}" exec python3 "$@"\n`;
+        Deno.writeTextFileSync(`${folder}/${name}`, script, { mode: 0o755 });
+        return `${folder}/${name}`;
+      };
+      const own = python("python", "");
+      assertStringIncludes(
+        await startPeer("llama.cpp", { ...PLAN, path: folder }, own) as string,
+        "llama.cpp: llama.cpp reads .gguf files alone",
+      );
+      const peer = await startPeer("llama.cpp", PLAN, own) as PeerEngine;
       try {
-        assertStringIncludes(
-          await startPeer("llama.cpp", folder, 3, 6) as string,
-          "llama.cpp: llama.cpp reads .gguf files alone",
-        );
-        const peer = await startPeer("llama.cpp", "model.gguf", 3, 6) as PeerEngine;
-        try {
-          assertEquals(peer.engine, "llama.cpp (llama-cpp-python 0.0.1)");
-          for (let run = 0; run < 2; run++) { // a second run begins again
-            const { decodeMs, losses } = await peer.run(Int32Array.of(1, 2, 3, 4, 0, 2), 4);
-            assertEquals([decodeMs.length, losses.length], [1, 2]);
-            for (const [i, [fed, target]] of [[4, 0], [5, 2]].entries()) {
-              const logits = [0, 1, 2, 3, 4].map((v) => v * fed! / 8);
-              const total = Math.log(logits.reduce((sum, x) => sum + Math.exp(x), 0));
-              assertAlmostEquals(losses[i]!, total - logits[target!]!, 1e-6);
-            }
+        assertEquals(peer.engine, "llama.cpp (llama-cpp-python 0.0.1)");
+        for (let run = 0; run < 2; run++) { // a second run begins again
+          const { decodeMs, losses } = await peer.run(Int32Array.of(1, 2, 3, 4, 0, 2), 4);
+          assertEquals([decodeMs.length, losses.length], [1, 2]);
+          for (const [i, [fed, target]] of [[4, 0], [5, 2]].entries()) {
+            const logits = [0, 1, 2, 3, 4].map((v) => v * fed! / 8);
+            const total = Math.log(logits.reduce((sum, x) => sum + Math.exp(x), 0));
+            assertAlmostEquals(losses[i]!, total - logits[target!]!, 1e-6);
           }
-          await assertRejects(
-            async () => await peer.run(new Int32Array(9), 8),
-            Error,
-            "Cannot race llama_cpp",
-          );
-          // A dead engine is reported as such, however often it is asked, and can be closed.
-          for (let time = 0; time < 2; time++) {
-            await assertRejects(
-              async () => await peer.run(Int32Array.of(1, 13, 2), 2),
-              Error,
-              "its process ended",
-            );
-          }
-        } finally {
-          await peer.close!();
         }
-        // One that its own layouts of weights end does without them.
-        Deno.env.set("FAKE_FAULT", "1");
-        const plain = await startPeer("llama.cpp", "model.gguf", 3, 6) as PeerEngine;
-        try {
-          assertEquals(plain.engine, "llama.cpp (llama-cpp-python 0.0.1, weights not repacked)");
-          assertEquals((await plain.run(Int32Array.of(1, 2, 3), 2)).losses.length, 1);
-        } finally {
-          await plain.close!();
+        await assertRejects(
+          async () => await peer.run(new Int32Array(9), 8),
+          Error,
+          "Cannot race llama_cpp",
+        );
+        // A dead engine is reported as such, however often it is asked, and can be closed.
+        for (let time = 0; time < 2; time++) {
+          await assertRejects(
+            async () => await peer.run(Int32Array.of(1, 13, 2), 2),
+            Error,
+            "its process ended",
+          );
         }
       } finally {
-        Deno.env.delete("FAKE_FAULT");
-        if (before === undefined) Deno.env.delete("PYTHONPATH");
-        else Deno.env.set("PYTHONPATH", before);
+        await peer.close!();
+      }
+      // One that its own layouts of weights end does without them.
+      const faulty = python("faulty", "FAKE_FAULT=1");
+      const plain = await startPeer("llama.cpp", PLAN, faulty) as PeerEngine;
+      try {
+        assertEquals(plain.engine, "llama.cpp (llama-cpp-python 0.0.1, weights not repacked)");
+        assertEquals((await plain.run(Int32Array.of(1, 2, 3), 2)).losses.length, 1);
+      } finally {
+        await plain.close!();
       }
     }),
-});
-
-Deno.test("bench refuses flags that mean nothing with --peers, or without it", async () => {
-  for (
-    const [args, says] of [
-      [["--peers", "--only", "linear"], "Cannot use --only with --peers"],
-      [["--turns", "3"], "Cannot use --turns without --peers"],
-    ] as const
-  ) {
-    const { code, stderr } = await runTask("bench", ...args);
-    assertEquals(code, 2);
-    assertStringIncludes(stderr, says);
-  }
-});
-
-Deno.test("docs/explain/performance.md shows the committed results of bench --peers", async () => {
-  const results = await readPeerResults(), part = describePeers(results);
-  assert(results.length > 0 && results.every(({ peers }) => peers!.length > 0));
-  const page = await Deno.readTextFile(new URL("../../../docs/explain/performance.md", import.meta.url));
-  assertEquals(withPart(page, part), page, "run experiments/tools/bench/performance.ts");
-  assertThrows(() => withPart("# How fast", part), Error, "Cannot write the part");
 });

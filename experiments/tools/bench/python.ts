@@ -1,5 +1,9 @@
-/** A Python process that computes next to this project, with one JSON object per line in each direction. */
+/** Python processes that compute next to this project, with one JSON object per line in each direction. */
 import { TextLineStream } from "@std/streams/text-line-stream";
+import type { AttentionArgs, Backend } from "../../../lib/backend.ts";
+import { f32Data } from "../../../lib/tensor.ts";
+import type { BenchCase } from "./run.ts";
+import { expectClose } from "./tensors.ts";
 
 /** A running script of this folder. */
 export interface PythonProcess<Answer> {
@@ -21,8 +25,8 @@ export async function startPython<Answer extends { readonly error?: string }>(
   script: string,
   args: readonly string[],
   what: string,
+  python = Deno.env.get("TOKENFILTER_PYTHON") || "python3",
 ): Promise<PythonProcess<Answer> | string> {
-  const python = Deno.env.get("TOKENFILTER_PYTHON") || "python3";
   let child: Deno.ChildProcess;
   try {
     child = new Deno.Command(python, {
@@ -66,4 +70,61 @@ export async function startPython<Answer extends { readonly error?: string }>(
       return answer;
     },
   };
+}
+
+/** A computation of PyTorch: attention, or a product. */
+export type TorchJob =
+  & { readonly op: string; readonly dtype: string }
+  & Readonly<Record<string, string | number>>;
+
+/** Answers of torch.py. */
+type TorchAnswer = Partial<Record<"version" | "error", string>> & {
+  readonly names?: string[];
+  readonly timeMs?: number;
+};
+
+/** The running `torch.py`. */
+export type Torch = PythonProcess<TorchAnswer>;
+
+/** Starts PyTorch, or gives the reason why there is none. */
+export function startTorch(
+  device: "cpu" | "cuda",
+  threads: number,
+  python?: string,
+): Promise<Torch | string> {
+  const what = device === "cpu" ? "torch" : "torch for CUDA";
+  return startPython<TorchAnswer>("torch.py", [device, `${threads}`], what, python);
+}
+
+/** PyTorch's ways of computing what a case does; where the case has tensors, on them, and with the same output. */
+export async function torchCases(
+  torch: Torch,
+  backend: Backend,
+  first: BenchCase & { readonly args?: AttentionArgs },
+  job: TorchJob,
+): Promise<BenchCase[]> {
+  const folder = await Deno.makeTempDir({ prefix: "tokenfilter_bench_" }), { args } = first;
+  try {
+    if (args !== undefined) first.run();
+    for (const name of args === undefined ? [] : ["queries", "keys", "values"] as const) {
+      const { data } = backend.read(args![name]);
+      const bytes = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+      await Deno.writeFile(`${folder}/${name}`, bytes);
+    }
+    const { names } = await torch.ask({ do: "prepare", ...job, ...(args && { folder }) });
+    for (const name of args === undefined ? [] : names!) {
+      await torch.ask({ do: "output", name, folder });
+      const found = new Float32Array((await Deno.readFile(`${folder}/out`)).buffer);
+      const tolerance = job.dtype === "f32" ? 1e-5 : 3e-2;
+      expectClose(`PyTorch's attention, ${name}`, found, f32Data(backend.read(args!.out)), tolerance);
+    }
+    return names!.map((name) => ({
+      ...first,
+      impl: `torch ${torch.hello.version}, ${name}`,
+      verify: () => {},
+      time: async () => (await torch.ask({ do: "time", name })).timeMs!,
+    }));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 }

@@ -1,11 +1,12 @@
-/** Timing: cases of a race are verified, then take turns; each turn is compared with the machine's peak then. */
-
+/** Timing: cases of a race are verified, then take turns; each turn is compared with the device's peak then. */
+import type { Backend } from "../../../lib/backend.ts";
 import type { KernelRow, MachinePeak } from "../../../lib/plot/mod.ts";
+import { quantile } from "../../../lib/quantile.ts";
 
 /** The timed work, in words and counts. */
 export interface Work {
   readonly op: string;
-  /** The implementation: `cpu` with its level, or another library by name. */
+  /** Who computes: the device, or another library by name. */
   readonly impl: string;
   readonly phase: "prefill" | "decode";
   /** Sizes in words. */
@@ -21,26 +22,57 @@ export interface Work {
   readonly bytes: number;
 }
 
-/** Something to time. */
-export interface BenchCase extends Work {
-  /** Computes once and compares with the truth. @throws {Error} If the result is wrong. */
-  verify(): void | Promise<void>;
-  /** Computes `repeats` times; milliseconds in all. */
-  time(repeats: number): number | Promise<number>;
+/** What a clock needs. */
+export interface Timed {
+  /** Computes once, or `repeats` times; on a GPU it only enqueues. */
+  run(): void;
+  readonly repeats?: number;
+  /** Untimed work before each turn. */
+  before?(): void;
+  /** Milliseconds of one computation, of a library with a clock of its own. */
+  time?(): Promise<number>;
 }
 
-/** Turns of each benchCase. */
-const TURNS = 7;
-/** A turn repeats a short computation for about this many milliseconds. */
-const TURN_MS = 30;
-/** Pause before a turn, so that another library's threads have stopped spinning. */
-const PAUSE_MS = 20;
+/** Something to time. */
+export interface BenchCase extends Work, Timed {
+  /** Computes once and compares with the truth. @throws {Error} If the result is wrong. */
+  verify(): void | Promise<void>;
+}
+
+/** Cases that take turns. They are made only before their start, so that the memory of the last race is free. */
+export interface Race {
+  readonly title: string;
+  make(): BenchCase[] | Promise<BenchCase[]>;
+}
+
+/** What runs the cases, and its clock. */
+export interface Device {
+  readonly backend: Backend;
+  /** Its name in the column "impl". */
+  readonly impl: string;
+  /** Turns of each case. */
+  readonly turns: number;
+  /** A clock for some work: each call gives the milliseconds of one computation. */
+  clock(work: Timed): () => number | Promise<number>;
+  /** Peak rates now, by work. */
+  peak(): (work: Work) => MachinePeak;
+  /** Peak rates of the device, for the report. */
+  best(): MachinePeak;
+  /** The device and its state, for the report. */
+  readonly facts: { readonly [name: string]: unknown };
+}
+
+/** A measured case. */
+export interface TimedRow extends KernelRow {
+  /** Distance between the 10th and the 90th percentile of the turns, milliseconds. */
+  readonly spreadMs: number;
+}
+
+const ascending = (values: readonly number[]) => values.toSorted((a, b) => a - b);
 
 /** The median of some numbers. */
 export function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+  return quantile(ascending(values), 0.5);
 }
 
 /** The least time that the peak allows, divided by the time of the work. */
@@ -48,74 +80,26 @@ export function fractionOfPeak({ flops, bytes }: Work, timeMs: number, peak: Mac
   return Math.max(flops / peak.flopsPerSecond, bytes / peak.bytesPerSecond) / (timeMs / 1000);
 }
 
-/** Adds the rates to a median time, and the fraction of the peak that was reached. */
-export function rowOf(work: Work, timeMs: number, peak: number): KernelRow {
-  const { op, impl, phase, shape, dtype, skip, recent = null, flops, bytes } = work;
-  const seconds = timeMs / 1000;
-  return {
-    ...{ op, impl, phase, shape, dtype, skip, recent, timeMs, peak },
-    gflops: flops / seconds / 1e9,
-    gbps: bytes / seconds / 1e9,
-  };
-}
-
 /** Verifies all cases, then lets them take turns with a measurement of the peak. @returns Medians. */
-export async function race(
-  cases: readonly BenchCase[],
-  measurePeak: () => MachinePeak,
-): Promise<KernelRow[]> {
+export async function race(device: Device, cases: readonly BenchCase[]): Promise<TimedRow[]> {
   for (const benchCase of cases) await benchCase.verify();
-  const repeats: number[] = [];
-  for (const benchCase of cases) {
-    const once = await benchCase.time(1);
-    repeats.push(Math.max(1, Math.min(1000, Math.round(TURN_MS / once))));
-  }
-  const turns = cases.map(() => ({ times: [] as number[], shares: [] as number[] }));
-  for (let turn = 0; turn < TURNS; turn++) {
-    const peak = measurePeak();
+  const clocks = cases.map((benchCase) => device.clock(benchCase));
+  const times = cases.map((): number[] => []), fractions = cases.map((): number[] => []);
+  for (let turn = 0; turn < device.turns; turn++) {
+    const peak = device.peak();
     for (const [i, benchCase] of cases.entries()) {
-      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
-      const timeMs = await benchCase.time(repeats[i]!) / repeats[i]!;
-      turns[i]!.times.push(timeMs);
-      turns[i]!.shares.push(fractionOfPeak(benchCase, timeMs, peak));
+      const timeMs = await clocks[i]!();
+      times[i]!.push(timeMs);
+      fractions[i]!.push(fractionOfPeak(benchCase, timeMs, peak(benchCase)));
     }
   }
-  return turns.map(({ times, shares }, i) => rowOf(cases[i]!, median(times), median(shares)));
-}
-
-/** Times a function of this process. */
-export function timed(run: () => void): (repeats: number) => number {
-  return (repeats) => {
-    const start = performance.now();
-    for (let i = 0; i < repeats; i++) run();
-    return performance.now() - start;
-  };
-}
-
-/** @throws {Error} If two results differ by more than `tolerance` anywhere, or one holds NaN. */
-export function expectClose(
-  what: string,
-  found: ArrayLike<number>,
-  expected: ArrayLike<number>,
-  tolerance: number,
-): void {
-  if (found.length !== expected.length) {
-    throw new Error(`Cannot trust ${what}: found ${found.length} numbers, expected ${expected.length}`);
-  }
-  for (let i = 0; i < found.length; i++) {
-    if (!(Math.abs(found[i]! - expected[i]!) <= tolerance)) {
-      throw new Error(
-        `Cannot trust ${what}: found ${found[i]} at index ${i}, expected ${expected[i]} within ${tolerance}`,
-      );
-    }
-  }
-}
-
-/** Numbers in [-1, 1), the same on every run. */
-export function numbers(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 31 - 1;
-  };
+  return cases.map(({ op, impl, phase, shape, dtype, skip, recent = null, flops, bytes }, i) => {
+    const sorted = ascending(times[i]!), timeMs = median(sorted), seconds = timeMs / 1000;
+    return {
+      ...{ op, impl, phase, shape, dtype, skip, recent, timeMs, peak: median(fractions[i]!) },
+      gflops: flops / seconds / 1e9,
+      gbps: bytes / seconds / 1e9,
+      spreadMs: quantile(sorted, 0.9) - quantile(sorted, 0.1),
+    };
+  });
 }

@@ -15,7 +15,7 @@ import { findChromium } from "../../../lib/plot/mod.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
 import { readJson } from "../../commands/cli/files.ts";
 import { readStdFlags } from "../../commands/cli/machine/deno.ts";
-import { describeDriver } from "../bench_gpu/machine.ts";
+import { describeDriver } from "../gpu/driver.ts";
 import { ensureJupyter } from "../notebooks/jupyter.ts";
 
 /** A part that may be missing. */

@@ -8,7 +8,7 @@ import { cacheDir } from "../../../lib/cache.ts";
 import { IN_SLOW_TIER, NOT_ON_WINDOWS, testSlow, unless } from "../../../lib/testing.ts";
 import { finish, type Finished, withFolder } from "../../commands/testing.ts";
 import { findDenoCaches } from "../../commands/cli/machine/deno.ts";
-import { listPackages, lockedPackages } from "../gpu_pack.ts";
+import { exists } from "../../commands/cli/files.ts";
 import { fetchRuntime } from "./package_testing.ts";
 import { formatPrebuilt, listPublished, packNative } from "./packages.ts";
 
@@ -367,13 +367,16 @@ const importByNpm = (program: string) =>
     assertEquals((await run("tar", ["xzf", `${folder}/package.tgz`, "-C", folder])).success, true);
     // The packages of Deno's cache, which are those of the lock.
     const { dependencies } = JSON.parse(await Deno.readTextFile(`${folder}/package/package.json`));
-    const locked = lockedPackages(await Deno.readTextFile(new URL("deno.lock", ROOT)));
+    const { npm } = JSON.parse(await Deno.readTextFile(new URL("deno.lock", ROOT)));
     const { npmCache } = await findDenoCaches();
+    const registries = Array.from(Deno.readDirSync(npmCache), (entry) => `${npmCache}/${entry.name}`);
     for (const name of Object.keys(dependencies)) {
-      const ids = locked.filter((id) => id.startsWith(`${name}@`));
-      const [found] = (await listPackages(npmCache, ids)).folders, to = `${folder}/node_modules/${name}`;
+      const id = Object.keys(npm).find((id) => id.startsWith(`${name}@`))!,
+        to = `${folder}/node_modules/${name}`;
+      const path = `${name}/${id.slice(name.length + 1).replace(/_.*/, "")}`; // its peers follow the version
+      const found = registries.find((registry) => exists(`${registry}/${path}`));
       await Deno.mkdir(to.replace(/\/[^/]*$/, ""), { recursive: true });
-      await Deno.symlink(found!.from, to);
+      await Deno.symlink(`${found}/${path}`, to);
     }
     await Deno.writeTextFile(
       `${folder}/main.mjs`,

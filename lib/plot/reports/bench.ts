@@ -40,7 +40,7 @@ export interface BenchBar {
   readonly holds: boolean | null;
 }
 
-/** The content of `bench.json`, and of the file of `bench:gpu`. */
+/** The content of `bench.json`. */
 export interface BenchReport {
   readonly kernels: readonly KernelRow[];
   /** A model at growing lengths, dense and filtered. */

@@ -22,7 +22,6 @@ const FILES = {
   "compare.json": { kind: "compare", keys: ["methods", "intervals", "environment"] },
   "reproduce.json": { kind: "reproduce", keys: ["parts", "checks", "environment"] },
   "bench.json": { kind: "bench", keys: ["kernels", "lengths", "peak", "environment"] },
-  "bench_gpu.json": { kind: "bench", keys: ["kernels", "lengths", "peak", "environment"] },
   "score.json": { kind: "score", keys: ["ids", "nll"] },
 } as const;
 

@@ -4,37 +4,34 @@
  */
 import { assertEquals } from "@std/assert";
 import { testOnDevice, testsOnGpu } from "../../../ffi/cuda/testing.ts";
-import type { CudaBackend } from "../../../ffi/mod.ts";
 import { DTYPES } from "../../../lib/dtype.ts";
-import { decodeCase, prefillCase } from "../bench_gpu/attention.ts";
-import type { Gpu } from "../bench_gpu/device.ts";
-import { scanCase } from "../bench_gpu/filter.ts";
+import { attentionCase, decodeCase } from "../bench/attention.ts";
+import { scanCase } from "../bench/filter.ts";
 import { decisionsOf, wayOf } from "../../../kernels/testing/ways.ts";
 import { checkSlots, prepare } from "../../../kernels/linear/testing.ts";
 
 const TOKENS = testsOnGpu() ? 131_072 : 192;
 const SIZES = { numHeads: 2, numKvHeads: 1, headDim: 64 };
 
-/** The part of a GPU that calls need: nothing is timed. */
-const gpuOf = (backend: CudaBackend) => ({ backend }) as unknown as Gpu;
-
 for (const dtype of ["f32", "bf16"] as const) {
   testOnDevice(`prefill and decode attend to ${TOKENS} rows of ${dtype} as the reference does`, (backend) => {
-    const gpu = gpuOf(backend);
+    const plan = { impl: "", phase: "prefill", dtype, tokens: TOKENS } as const;
     for (const wgmma of dtype !== "f32" && backend.useWgmma(true) ? [false, true] : [false]) {
       for (const [skip, recent] of [[0, 0], [0.5, 16]] as const) {
-        prefillCase(gpu, SIZES, dtype, { tokens: TOKENS, skip, recent, wgmma }).verify();
+        const use = (on: boolean) => void backend.useWgmma(on && wgmma);
+        attentionCase(backend, SIZES, { ...plan, skip, recent, use }).verify();
       }
     }
     for (const near of [0, 16]) {
-      decodeCase(gpu, SIZES, dtype, { batch: 2, rows: TOKENS, kept: 2, near }).verify();
+      decodeCase(backend, SIZES, dtype, { batch: 2, rows: TOKENS, kept: 2, near }).verify();
     }
   });
 }
 
 testOnDevice(`the filter scans ${TOKENS} tokens as the reference does`, (backend) => {
   const chunk = TOKENS / 32, sizes = { numKvHeads: 1, headDim: 32, hiddenSize: 64 };
-  for (const learned of [false, true]) scanCase(gpuOf(backend), sizes, TOKENS, chunk, learned).verify();
+  const plan = { impl: "", tokens: TOKENS, chunk };
+  for (const learned of [false, true]) scanCase(backend, sizes, { ...plan, learned }).verify();
 });
 
 testOnDevice("linear() multiplies lists of more than 256 rows, of every way of multiplying", (backend) => {

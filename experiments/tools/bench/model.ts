@@ -1,4 +1,4 @@
-/** Decode steps of a whole model on a GPU: dense, with a filter that keeps everything, and with half skipped. */
+/** Decode steps of a whole model of random weights: dense, with a filter that keeps everything, and with half skipped. */
 import { createPruner, type Pruner } from "../../../lib/methods/mod.ts";
 import {
   BatchDecoder,
@@ -7,15 +7,9 @@ import {
   type ModelConfig,
   type TensorSpec,
 } from "../../../lib/model/mod.ts";
-import { type Gpu, randomTensor } from "./device.ts";
-import type { GpuBenchCase } from "./row.ts";
-
-/** A model of random bf16 weights; only times are of interest. */
-export function randomModel(gpu: Gpu, config: ModelConfig): Model {
-  let seed = 100;
-  const make = ({ shape, dtype }: TensorSpec) => randomTensor(gpu, dtype ?? "bf16", shape, seed++);
-  return new Model(config, createWeights(config, make), gpu.backend);
-}
+import type { CudaBackend } from "../../../ffi/mod.ts";
+import type { BenchCase } from "./run.ts";
+import { type FloatType, randomTensor } from "./tensors.ts";
 
 /**
  * Decode steps of a batch, as one recorded graph: dense; filtered, with the whole work of the decisions and nothing
@@ -23,11 +17,14 @@ export function randomModel(gpu: Gpu, config: ModelConfig): Model {
  * them.
  */
 export function decodeStepCases(
-  gpu: Gpu,
-  model: Model,
-  { batch, capacity }: { batch: number; capacity: number },
-): GpuBenchCase[] {
-  const { config } = model, { backend } = gpu;
+  backend: CudaBackend,
+  config: ModelConfig,
+  { batch, capacity }: { readonly batch: number; readonly capacity: number },
+): BenchCase[] {
+  let seed = 100;
+  const make = ({ shape, dtype }: TensorSpec) =>
+    randomTensor(backend, (dtype ?? "bf16") as FloatType, shape, seed++);
+  const model = new Model(config, createWeights(config, make), backend);
   const filter = (warmup: number): Pruner =>
     createPruner("token-filtering", config, { pruneRatio: 0.5, tail: 1, warmup }, { backend });
   const { numLayers, numHeads, numKvHeads, headDim, hiddenSize, intermediateSize, vocabSize } = config;
@@ -45,17 +42,17 @@ export function decodeStepCases(
     for (let slot = 0; slot < batch; slot++) decoder.admit(slot, model.start(pruner, { cacheDType: "bf16" }));
     const ids = Int32Array.from({ length: batch }, (_, i) => (i * 37) % vocabSize);
     return {
-      op: "decode_step",
-      impl: dependent ? "tokenfilter dependent" : "tokenfilter",
+      ...{
+        op: "decode_step",
+        impl: dependent ? "tokenfilter dependent" : "tokenfilter",
+        dtype: "bf16",
+        skip,
+      },
       phase: "decode" as const,
       shape: `${words}: batch=${batch} layers=${numLayers} hidden=${hiddenSize}`,
-      dtype: "bf16",
-      skip,
       flops: 2 * batch * values,
       bytes: 2 * values,
-      run: () => {
-        decoder.step(); // its own likeliest tokens: nothing comes from the host
-      },
+      run: () => void decoder.step(), // its own likeliest tokens: nothing comes from the host
       verify() {
         decoder.step(ids);
         backend.useDependentLaunch(dependent);

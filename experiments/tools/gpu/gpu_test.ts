@@ -1,20 +1,26 @@
 /** `test:gpu` without a GPU: its plan, its counts, and its end where there is no driver. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { buildEmulated } from "../../ffi/build/emulated_testing.ts";
-import { NO_EMULATOR } from "../../ffi/cuda/testing.ts";
-import { fakeTools } from "../../ffi/build/fake_tools_testing.ts";
-import { openDriver } from "../../ffi/cuda/mod.ts";
-import * as driver from "../../ffi/cuda/fake_driver_testing.ts";
-import { noteTested, type TestedBuild, testedBuild, testedPath, wasTested } from "../../ffi/cuda/tested.ts";
-import { UsageError } from "../../lib/errors.ts";
-import { sha256 } from "../../lib/sha256.ts";
-import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
-import { readStdFlags } from "../commands/cli/machine/deno.ts";
-import { withFolder, withVariables } from "../commands/testing.ts";
-import { describeCounts, main, noteOutcome } from "./test_gpu.ts";
-import { readState } from "./bench_gpu/machine.ts";
-import { commandOf, ensureSanitizer, findSanitizer, jobsOf, listGpuTests } from "./test_gpu/plan.ts";
-import { readFailures, readSummary, runTests, type TestCounts } from "./test_gpu/run.ts";
+import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
+import { NO_EMULATOR } from "../../../ffi/cuda/testing.ts";
+import { fakeTools } from "../../../ffi/build/fake_tools_testing.ts";
+import { openDriver } from "../../../ffi/cuda/mod.ts";
+import * as driver from "../../../ffi/cuda/fake_driver_testing.ts";
+import { noteTested, type TestedBuild, testedBuild, wasTested } from "../../../ffi/cuda/tested.ts";
+import { UsageError } from "../../../lib/errors.ts";
+import { sha256 } from "../../../lib/sha256.ts";
+import { NEEDS_LINUX, unless } from "../../../lib/testing.ts";
+import { withFolder } from "../../commands/testing.ts";
+import { readState } from "./driver.ts";
+import { main, noteOutcome } from "./main.ts";
+import {
+  ALONE,
+  commandOf,
+  ensureSanitizer,
+  listJobs,
+  readFailures,
+  runTests,
+  type TestCounts,
+} from "./run.ts";
 
 const decoder = new TextDecoder();
 
@@ -34,149 +40,116 @@ async function runText(text: string, around: readonly string[] = [], limit = 60)
   }
 }
 
-Deno.test("listGpuTests() finds the tests of every op and of the driver", async () => {
-  const { kernels, driver } = await listGpuTests();
-  for (
-    const op of [
-      "linear",
-      "rms_norm",
-      "kv_filter_scan",
-      "kv_filter_step",
-      "kv_key_step",
-      "nll",
-      "rope",
-      "filtered_attention",
-    ]
-  ) {
-    const names = [`${op}_test.ts`, `${op}_cuda_test.ts`].map((name) => `kernels/${op}/${name}`);
-    assert(names.some((name) => kernels.includes(name)), op);
-  }
-  for (const name of ["decode", "prefill"]) {
-    assert(kernels.includes(`kernels/filtered_attention/${name}_cuda_test.ts`), name);
+Deno.test("listJobs() finds the tests of every op and of the driver, and small cases of most ops for racecheck", async () => {
+  const products = "kernels/linear/linear_test.ts";
+  const [tests, memcheck, racecheck] = await Promise.all(
+    (["tests", "memcheck", "racecheck"] as const).map((part) => listJobs(part)),
+  );
+  const files = tests!.map(({ file }) => file);
+  assertEquals(files.toSorted(), files);
+  const ops = [
+    "rms_norm",
+    "kv_filter_scan",
+    "kv_filter_step",
+    "kv_key_step",
+    "nll",
+    "rope",
+    "filtered_attention",
+  ];
+  for (const op of [...ops, "linear"]) {
+    assert(
+      memcheck!.some(({ file }) => file.startsWith(`kernels/${op}/${op}`)) || op === "filtered_attention",
+      op,
+    );
+    assert(files.some((file) => file.startsWith(`kernels/${op}/`)), op);
   }
   for (const name of ["device_cuda", "model_cuda", "evaluation_cuda", "testing"]) {
-    assert(driver.includes(`ffi/cuda/${name}_test.ts`), name);
+    assert(files.includes(`ffi/cuda/${name}_test.ts`), name);
   }
   for (const name of ["long", "tasks", "workers"]) {
-    assert(driver.includes(`experiments/tools/test_gpu/${name}_cuda_test.ts`), name);
+    assert(files.includes(`experiments/tools/gpu/${name}_cuda_test.ts`), name);
   }
-  assertEquals(kernels.toSorted(), kernels);
-});
-
-Deno.test("commandOf() puts a test file under the sanitizer's tools, whose findings are an exit code", () => {
-  const file = "kernels/a/a_cuda_test.ts";
-  assertEquals(commandOf("tests", file, ["--lock=x"], "").slice(1), [
-    "test",
-    "-A",
-    "--no-check",
-    "--lock=x",
-    file,
-  ]);
-  const memcheck = commandOf("memcheck", file, [], "/opt/compute-sanitizer").join(" ");
-  assertMatch(
-    memcheck,
-    /^\/opt\/compute-sanitizer --tool memcheck --error-exitcode 99 .* kernels\/a\/a_cuda_test\.ts$/,
-  );
-  const racecheck = commandOf("racecheck", file, [], "/opt/compute-sanitizer").join(" ");
-  assertMatch(racecheck, /--tool racecheck --error-exitcode 99 .* --filter \/thread order/);
-  assert(!racecheck.includes("--report-api-errors"));
-});
-
-Deno.test("jobsOf() runs every file, products with and without cuBLASLt, and small cases of most ops under racecheck", async () => {
-  const files = await listGpuTests(), products = "kernels/linear/linear_test.ts";
-  const tests = await jobsOf("tests", files), memcheck = await jobsOf("memcheck", files);
-  assertEquals(
-    tests.map(({ file }) => file),
-    [...files.driver, ...files.kernels].flatMap((file) => file === products ? [file, file] : [file]),
-  );
-  assertEquals(memcheck.length, files.kernels.length + 1);
-  assertEquals(tests.filter(({ alone }) => alone).map(({ file }) => file), ["ffi/cuda/device_cuda_test.ts"]);
-  assert(memcheck.every(({ alone }) => !alone));
-  assertEquals(
-    tests.filter(({ file }) => file === products).map(({ env }) => env),
-    [{}, { TOKENFILTER_CUBLASLT: "none" }] as Record<string, string>[],
-  );
-  const racecheck = await jobsOf("racecheck", files);
-  assert(racecheck.every(({ env }) => env.TOKENFILTER_CUBLASLT === "none"));
-  const names = racecheck.map(({ file }) => file.split("/").at(-1)!.replace(/(_cuda)?_test\.ts/, ""));
+  assert(files.includes(ALONE) && memcheck!.every(({ file }) => file.startsWith("kernels/")));
+  assertEquals(tests!.filter(({ withoutLt }) => withoutLt), [{ file: products, withoutLt: true }]);
+  assertEquals(files.filter((file) => file === products).length, 2);
+  assert(racecheck!.every(({ withoutLt }) => withoutLt));
+  const names = racecheck!.map(({ file }) => file.split("/").at(-1)!.replace(/(_cuda)?_test\.ts/, ""));
   for (
-    const op of [
-      "decode",
-      "prefill",
-      "kv_filter_scan",
-      "kv_filter_step",
-      "kv_key_step",
-      "linear",
-      "nll",
-      "rms_norm",
-    ]
+    const op of ["decode", "prefill", "kv_filter_scan", "kv_filter_step", "kv_key_step", "linear", "nll"]
   ) {
     assert(names.includes(op), `no small test of ${op} among ${names}`);
   }
   assert(!names.includes("machine"), `${names}`);
 });
 
-Deno.test("findSanitizer() looks on PATH, then in CUDA_HOME, for a program", async () => {
-  const folder = await Deno.makeTempDir();
-  try {
-    await Deno.mkdir(`${folder}/compute-sanitizer`);
-    await Deno.mkdir(`${folder}/bin`);
-    assertEquals(findSanitizer(`${folder}:/no/such/folder`, folder), undefined);
-    const path = `${folder}/bin/compute-sanitizer`;
-    await Deno.writeTextFile(path, "#!/bin/sh\n");
-    assertEquals(findSanitizer("", folder), undefined); // not a program yet
-    await Deno.chmod(path, 0o755);
-    assertEquals(findSanitizer("", folder), path);
-    assertEquals(findSanitizer(`/no/such/folder:${folder}/bin`, ""), path);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+Deno.test("commandOf() puts a test file under the sanitizer's tools, whose findings are an exit code", () => {
+  const file = "kernels/a/a_cuda_test.ts", sanitizer = "/opt/compute-sanitizer";
+  assertEquals(commandOf("tests", file, "").slice(1), ["test", "-A", "--no-check", file]);
+  const memcheck = commandOf("memcheck", file, sanitizer).join(" ");
+  assertMatch(
+    memcheck,
+    /^\/opt\/compute-sanitizer --tool memcheck --error-exitcode 99 .* kernels\/a\/a_cuda_test\.ts$/,
+  );
+  const racecheck = commandOf("racecheck", file, sanitizer).join(" ");
+  assertMatch(racecheck, /--tool racecheck --error-exitcode 99 .* --filter \/thread order/);
+  assert(!racecheck.includes("--report-api-errors"));
 });
+
+/** What an expression of JavaScript gives, in a process with further variables. */
+async function evaluate(imports: string, expression: string, env: Record<string, string>): Promise<unknown> {
+  const code = `${imports}; console.log(JSON.stringify(${expression}))`;
+  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["eval", code],
+    cwd: new URL("../../../", import.meta.url),
+    env,
+  }).output();
+  const text = decoder.decode(stdout);
+  if (text === "") throw new Error(decoder.decode(stderr));
+  return JSON.parse(text);
+}
 
 Deno.test({
   ...unless(
-    NEEDS_LINUX || findSanitizer() !== undefined && "compute-sanitizer is installed",
-    "ensureSanitizer() fetches compute-sanitizer with pip, once, or gives the reason",
+    NEEDS_LINUX,
+    "ensureSanitizer() finds compute-sanitizer, fetches it with pip once, or gives the reason",
   ),
   fn: () =>
-    withFolder((folder) =>
-      withVariables({ TOKENFILTER_CACHE: `${folder}/cache`, PATH: `${folder}:/usr/bin:/bin` }, async () => {
-        const pip = (script: string) =>
-          Deno.writeTextFile(`${folder}/python3`, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
-        const said: string[] = [],
-          ensure = (version = 13000) => ensureSanitizer(version, (line) => said.push(line));
-        await pip("echo no network >&2; exit 1");
-        const none = "found no compute-sanitizer on PATH or in CUDA_HOME";
-        assertEquals(await ensure(12080), { reason: `${none}, and pip's is for drivers of CUDA 13` });
-        assertEquals(await ensure(), { reason: `${none}, and pip has fetched none: no network` });
-        assertEquals([...Deno.readDirSync(`${folder}/cache`)], []);
-        const install = (exit: number) =>
-          pip(`while [ "$1" != --target ]; do shift; done
+    withFolder(async (folder) => {
+      const write = (name: string, script: string) =>
+        Deno.writeTextFile(`${folder}/${name}`, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+      const none = "found no compute-sanitizer on PATH or in CUDA_HOME";
+      const old = { reason: `${none}, and pip's is for drivers of CUDA 13` };
+      assertEquals(await ensureSanitizer(12080, () => {}, folder, folder), old);
+      const ensure = () =>
+        evaluate(
+          `import { ensureSanitizer } from ${JSON.stringify(import.meta.resolve("./run.ts"))}`,
+          `await ensureSanitizer(13000, () => {}, "", "/none")`,
+          { TOKENFILTER_CACHE: `${folder}/cache`, PATH: `${folder}:/usr/bin:/bin` },
+        );
+      await write("python3", "echo no network >&2; exit 1");
+      assertEquals(await ensure(), { reason: `${none}, and pip has fetched none: no network` });
+      const install = (exit: number) =>
+        write(
+          "python3",
+          `echo >> ${folder}/asked; while [ "$1" != --target ]; do shift; done
 bin="$2/nvidia/cu13/bin"; mkdir -p "$bin"; printf '#!/bin/sh\\nexit ${exit}\\n' > "$bin/compute-sanitizer"
-chmod +x "$bin/compute-sanitizer"`);
-        await install(1);
-        assertMatch(JSON.stringify(await ensure()), /"reason":".*compute-sanitizer\\" does not run"/);
-        await install(0);
-        for (let time = 0; time < 2; time++) {
-          const found = await ensure() as { path: string };
-          assertMatch(
-            found.path,
-            /\/cache\/nvidia-cuda-sanitizer-api-13\.[^/]+\/nvidia\/cu13\/bin\/compute-sanitizer$/,
-          );
-        }
-        assertEquals(said.length, 3);
-      })
-    ),
-});
-
-Deno.test("readSummary() reads what deno test says last", () => {
-  assertEquals(readSummary("ok | 3 passed | 0 failed (2s)\n"), { passed: 3, failed: 0, ignored: 0 });
-  assertEquals(
-    readSummary("x\n\x1b[0mFAILED\x1b[0m | 3 passed (4 steps) | 2 failed | 1 ignored (2m1s)\n"),
-    { passed: 3, failed: 2, ignored: 1 },
-  );
-  assertEquals(readSummary("error: no tests"), undefined);
-  assertEquals(describeCounts({ passed: 3, failed: 0, ignored: 1 }), "3 passed, 0 failed, 1 ignored");
+chmod +x "$bin/compute-sanitizer"`,
+        );
+      await install(1);
+      assertMatch(JSON.stringify(await ensure()), /"reason":".*compute-sanitizer\\" does not run"/);
+      await install(0);
+      for (let time = 0; time < 2; time++) {
+        const { path } = await ensure() as { path: string };
+        assertMatch(
+          path,
+          /\/cache\/nvidia-cuda-sanitizer-api-13\.[^/]+\/nvidia\/cu13\/bin\/compute-sanitizer$/,
+        );
+      }
+      assertEquals(await Deno.readTextFile(`${folder}/asked`), "\n\n");
+      await write("compute-sanitizer", "exit 0");
+      const own = { path: `${folder}/compute-sanitizer` };
+      assertEquals(await ensureSanitizer(13000, () => {}, `/no/such/folder:${folder}`, ""), own);
+    }),
 });
 
 Deno.test("runTests() counts, shows what is printed, and hands the device on", async () => {
@@ -277,11 +250,6 @@ Deno.test("test:gpu refuses flags that it does not know", async () => {
   await assertRejects(() => main(["--onyl", "tests"]), UsageError, 'the nearest is "--only"');
   await assertRejects(() => main(["--only", "x"]), UsageError, "expected one of tests, memcheck, racecheck");
   await assertRejects(
-    () => main(["--limit", "0"]),
-    UsageError,
-    "Cannot use --limit 0: expected an integer of at least 1",
-  );
-  await assertRejects(
     () => main(["--files", "nosuch"]),
     UsageError,
     "Cannot use --files nosuch: found no test file",
@@ -289,10 +257,10 @@ Deno.test("test:gpu refuses flags that it does not know", async () => {
 });
 
 Deno.test("test:gpu ends with one line and code 2 where there is no driver", async () => {
-  const script = new URL("test_gpu.ts", import.meta.url).pathname;
+  const script = import.meta.resolve("./main.ts");
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", ...await readStdFlags(), script],
-    cwd: new URL("../../", import.meta.url),
+    args: ["run", "-A", "--no-check", script],
+    cwd: new URL("../../../", import.meta.url),
     env: { TOKENFILTER_CUDA_DRIVER: "no-such-driver.so" },
   }).output();
   assertEquals([code, decoder.decode(stdout)], [2, ""]);
@@ -313,10 +281,10 @@ Deno.test({
     const run = async (files: string, library: string) => {
       const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
         args: [
-          ...["run", "-A", "--no-check", ...await readStdFlags(), "experiments/tools/test_gpu.ts"],
+          ...["run", "-A", "--no-check", "experiments/tools/gpu/main.ts"],
           ...["--only", "tests", "--files", files],
         ],
-        cwd: new URL("../../", import.meta.url),
+        cwd: new URL("../../../", import.meta.url),
         env: {
           ...env,
           TOKENFILTER_CUDA_DRIVER: driver.path,
@@ -336,13 +304,14 @@ Deno.test({
       // A run of some files writes no record; a failure removes one.
       const cache = `${folder}/rms_norm`, device = openDriver(driver.path).device(0);
       await Deno.mkdir(cache);
-      await withVariables({ TOKENFILTER_CACHE: cache }, async () => {
-        const empty = testedBuild(device, 13000, await sha256(new Uint8Array(0)));
-        await noteTested(empty, true);
-        assertEquals(await Array.fromAsync(Deno.readDir(cache), ({ name }) => name), [
-          (await testedPath(empty)).slice(cache.length + 1),
-        ]);
+      const empty = testedBuild(device, 13000, await sha256(new Uint8Array(0)));
+      const note = `import { noteTested } from ${
+        JSON.stringify(import.meta.resolve("../../../ffi/cuda/tested.ts"))
+      }`;
+      await evaluate(note, `await noteTested(${JSON.stringify(empty)}, true) ?? 0`, {
+        TOKENFILTER_CACHE: cache,
       });
+      assertEquals(Array.from(Deno.readDirSync(cache)).length, 1);
       const broken = await run("rms_norm", "/dev/null");
       for (const name of ["machine", "rms_norm"]) {
         const noted = Array.from(Deno.readDirSync(`${folder}/${name}`), ({ name }) => name);

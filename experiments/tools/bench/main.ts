@@ -1,0 +1,200 @@
+/**
+ * `deno task bench`: the speed of the kernels on the CPU or a GPU, compared with the peak and with PyTorch, and of a model
+ * end to end. Everything is verified before it is timed. See `deno task bench --help`.
+ */
+import { WEIGHT_DTYPES } from "../../../lib/dtype.ts";
+import { UsageError } from "../../../lib/errors.ts";
+import {
+  type BenchReport,
+  readPlotly,
+  renderBenchReport,
+  tabulateBars,
+  tabulateKernels,
+  tabulateLengths,
+  tabulatePeers,
+} from "../../../lib/plot/mod.ts";
+import { readVersion } from "../../../lib/version.ts";
+import { gitHash } from "../../../ffi/build/command.ts";
+import { exists, expectWritable, makeFolder, writeWhole } from "../../commands/cli/files.ts";
+import { expectChoice, parseOwnFlags, readInteger } from "../../commands/cli/flags/parse.ts";
+import { readDType } from "../../commands/cli/machine/model.ts";
+import { Progress } from "../../commands/cli/output/progress.ts";
+import { formatTable } from "../../commands/cli/output/table.ts";
+import { EXIT, runTask, writeLine } from "../../commands/cli/task.ts";
+import { readBars } from "./bars.ts";
+import { cpuRaces, openCpuDevice } from "./cpu.ts";
+import { gpuRaces, openGpuDevice } from "./gpu.ts";
+import { expectInputs, LENGTHS, measureModel } from "./lengths.ts";
+import { measurePeers, PEER_LENGTHS } from "./peers.ts";
+import { startTorch, type Torch } from "./python.ts";
+import { type Device, type Race, race, type TimedRow } from "./run.ts";
+
+/** The exit code where a race failed. */
+const EXIT_FAILED = 1;
+const PARTS = ["attention", "filter", "linear", "steps", "lengths"] as const;
+export const USAGE = `Usage: deno task bench [flags]
+
+Times filtered attention, the filter's decisions, matrix products, and a model end to end at growing lengths, with and
+without the presets. With --gpu also decode steps of a batch, and the model only where --model names one. Attention is timed
+in full and with half of the tokens skipped, next to PyTorch where python3 or TOKENFILTER_PYTHON has it. Cases take turns;
+times are medians. A GPU's are of events on the device, with the L2 cache overwritten before each. The column "of peak" is
+the fraction reached of the peak of arithmetic and memory: on the CPU measured in each turn; of a GPU, memory measured and
+arithmetic nominal. A race that fails is reported, and the others go on. Exit code 1: a race failed.
+
+  --gpu
+      a GPU, by the CUDA library (CUDA_VISIBLE_DEVICES chooses which)
+  --threads N
+      threads of all cases (all cores)
+  --level base|avx2|avx512
+      instruction-set level (the best)
+  --only ${PARTS.join("|")}
+      only one part
+  --model MODEL
+      whose lengths are measured: its name or path (tiny)
+  --dtype ${WEIGHT_DTYPES.join("|")}
+      element type that its matrices are converted to at load (each as the file has it)
+  --lengths LIST
+      tokens, such as 512,4096 (${LENGTHS.join(",")}; with --peers and --text ${PEER_LENGTHS.join(",")})
+  --peers
+      only a model end to end, next to llama.cpp and PyTorch, where python3 or TOKENFILTER_PYTHON has llama-cpp-python,
+      or torch and transformers: they take turns on the same ids, and their losses are compared
+  --turns N
+      turns of each with --peers (5)
+  --text FILE
+      whose beginnings the model reads (the built-in prose)
+  --out DIR
+      folder for bench.json and bench.html, written anew after each race (none)
+  --json
+      print only JSON on stdout
+  --quiet
+      no progress on stderr
+  --help
+      print this`;
+
+function readOptions(args: readonly string[]) {
+  const { threads, only, out, model, dtype, lengths, turns, ...rest } = parseOwnFlags(
+    args,
+    ["threads", "level", "only", "model", "dtype", "lengths", "text", "turns", "out"],
+    ["gpu", "peers", "json", "quiet"],
+  );
+  const refuse = (flags: { readonly [name: string]: string | undefined }, why: string) => {
+    const [name] = Object.entries(flags).find(([, value]) => value !== undefined) ?? [];
+    if (name !== undefined) throw new UsageError(`Cannot use --${name} ${why}`);
+  };
+  if (rest.peers) refuse({ only, dtype }, "with --peers: leave it out");
+  else refuse({ turns }, "without --peers");
+  if (rest.gpu) refuse({ level: rest.level }, "with --gpu: leave it out");
+  else if (only === "steps") refuse({ only }, "steps without --gpu: the CPU has no such part");
+  if (out !== undefined && exists(`${out}/bench.json`)) {
+    throw new UsageError(`Cannot write to "${out}": it holds a benchmark (take another --out)`);
+  }
+  if (out !== undefined) expectWritable(out);
+  const chosen = only === undefined ? undefined : expectChoice("only", only, PARTS);
+  const withLengths = !rest.peers &&
+    (chosen ?? (rest.gpu && model === undefined ? "" : "lengths")) === "lengths";
+  return {
+    ...{ ...rest, out, withLengths },
+    model: model ?? "tiny",
+    parts: rest.peers ? [] : PARTS.filter((part) => part !== "lengths" && (chosen ?? part) === part),
+    dtype: readDType(dtype),
+    lengths: lengths?.split(",").map((length) => readInteger("lengths", length, 1)) ??
+      (rest.peers && rest.text !== undefined ? PEER_LENGTHS : LENGTHS),
+    turns: readInteger("turns", turns ?? "5", 1, 1000),
+    threads: readInteger("threads", threads ?? String(navigator.hardwareConcurrency), 1, 1024),
+  };
+}
+
+/** A race that failed, and why. */
+export interface Failure {
+  readonly title: string;
+  readonly error: string;
+}
+
+/** Runs the races. A race that fails does not keep the others from being run. */
+export async function runRaces(
+  device: Device,
+  races: readonly Race[],
+  { line, onRows }: {
+    readonly line: (text: string) => void;
+    readonly onRows: (rows: readonly TimedRow[], failures: readonly Failure[]) => Promise<void>;
+  },
+): Promise<void> {
+  const rows: TimedRow[] = [], failures: Failure[] = [];
+  for (const [i, { title, make }] of races.entries()) {
+    line(`[${i + 1} of ${races.length}] ${title}`);
+    try {
+      rows.push(...await race(device, await make()));
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      failures.push({ title, error: error.message });
+      line(`failed: ${title}: ${error.message}`);
+    }
+    await onRows(rows, failures);
+  }
+}
+
+function describe({ kernels, lengths, peers = [], bars = [] }: BenchReport): string {
+  const tables = [
+    kernels.length > 0 && tabulateKernels(kernels),
+    bars.length > 0 && tabulateBars(bars),
+    lengths.length > 0 && tabulateLengths(lengths),
+    peers.length > 0 && tabulatePeers(peers),
+  ];
+  return tables.filter((table) => table !== false).map(formatTable).join("\n\n");
+}
+
+export async function main(args: readonly string[]): Promise<number> {
+  const options = readOptions(args), { gpu, threads, out, parts } = options;
+  const progress = new Progress(options.quiet ? undefined : Deno.stderr);
+  const line = (text: string) => progress.line(text);
+  const startedAt = new Date().toISOString(), [load] = Deno.loadavg();
+  if (options.withLengths || options.peers) await expectInputs(options);
+  const device = gpu ? await openGpuDevice(0, line) : await openCpuDevice(threads, options.level, line);
+  const { backend, facts } = device;
+  line(backend.description);
+  const environment = {
+    version: await readVersion(),
+    git: await gitHash(),
+    backendDescription: backend.description,
+    deno: Deno.version.deno,
+    platform: `${Deno.build.os} ${Deno.build.arch}`,
+    ...{ startedAt, load },
+  };
+  const { model, dtype } = options;
+  let report: BenchReport & { failures: readonly Failure[]; machine: Device["facts"] } = {
+    ...{ kernels: [], lengths: [], model, ...(dtype && { dtype }) },
+    ...{ peak: device.best(), environment, machine: facts, failures: [] },
+  };
+  const add = async (found: Partial<typeof report>) => {
+    report = { ...report, ...found, peak: device.best() };
+    if (out === undefined) return;
+    makeFolder(out);
+    await writeWhole(`${out}/bench.json`, JSON.stringify(report, null, 2) + "\n");
+    await writeWhole(`${out}/bench.html`, renderBenchReport(report, { plotly: await readPlotly() }));
+  };
+  const started = parts.some((part) => part === "attention" || gpu && part === "linear")
+    ? await startTorch(gpu ? "cuda" : "cpu", threads)
+    : undefined;
+  if (typeof started === "string") line(`no PyTorch to compare with: ${started}`);
+  const torch: Torch | undefined = typeof started === "string" ? undefined : started;
+  try {
+    const races = parts.flatMap((part) => (gpu ? gpuRaces : cpuRaces)(device, part, torch));
+    await runRaces(device, races, {
+      line,
+      onRows: (kernels, failures) => add({ kernels, failures, ...(gpu && { bars: readBars(kernels) }) }),
+    });
+  } finally {
+    await torch?.close();
+  }
+  if (options.withLengths) await add({ lengths: await measureModel(backend, progress, options) });
+  if (options.peers) {
+    await add({ peers: await measurePeers(backend, progress, options), turns: options.turns });
+  }
+  const { flopsPerSecond, bytesPerSecond } = report.peak;
+  line(`peak: ${(flopsPerSecond / 1e9).toFixed(0)} GFLOP/s, ${(bytesPerSecond / 1e9).toFixed(1)} GB/s`);
+  if (out !== undefined) line(`report: ${out}/bench.html`);
+  writeLine(Deno.stdout, options.json ? JSON.stringify(report, null, 2) : describe(report));
+  return report.failures.length > 0 ? EXIT_FAILED : EXIT.ok;
+}
+
+if (import.meta.main) await runTask(main, USAGE);
