@@ -248,7 +248,11 @@ export async function main(args: readonly string[]): Promise<number> {
     else if (name === "best") await best(store, flags);
     else if (name === "serve") {
       const hostname = flags.host ?? LOCALHOST, port = readInteger("port", flags.port ?? "8081", 0, 65535);
-      return await serveStudy(store, { hostname, port, token: await readToken(flags["token-file"], hostname) });
+      return await serveStudy(store, {
+        hostname,
+        port,
+        token: await readToken(flags["token-file"], hostname),
+      });
     } else if (name === "diff") await diff(store, stores[1]!, flags);
     else if (name === "export") {
       const path = expectOut(flags), count = await exportStudy(store, path, flags.as);
