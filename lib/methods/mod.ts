@@ -5,11 +5,11 @@
  */
 export { createPruner } from "./bind/create_pruner.ts";
 export * from "./bind/custom_rule.ts";
-export { openJudgement } from "./bind/key_side.ts";
 export * from "./bind/labels.ts";
 export * from "./bind/options.ts";
 export { createReplay, shuffleDecisions } from "./bind/replay.ts";
 export * from "./bind/sides.ts";
+export { openJudgement } from "./bind/signal_rule.ts";
 export { bindRule, substituteOf } from "./bind/substitute.ts";
 export * from "./bind/token_filter.ts";
 export * from "./list.ts";
@@ -19,3 +19,4 @@ export { createDropped } from "./protocol/dropped.ts";
 export type { LiveKeys, LiveToken } from "./protocol/live_keys.ts";
 export * from "./protocol/method.ts";
 export * from "./protocol/pruner.ts";
+export * from "./protocol/signals.ts";

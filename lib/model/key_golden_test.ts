@@ -52,7 +52,8 @@ golden.cases.forEach(({ dataset, options, ...want }, number) => {
         ...{ recentKeys: none, recentValues: none, recentPositions: i32(new Int32Array(0)) },
         ...{ numRecent: 0, recent: 0, scale: 1 / Math.sqrt(d) },
       }, alive.indexOf(judge.judged(layer)));
-      judge.observe(layer, { positions: queries, rows: { attention } });
+      const keys = Int32Array.from(alive.filter((t) => t >= judge.judged(layer)));
+      judge.observe(layer, { positions: queries, keys, rows: { attention } });
     });
     assertEquals(judge.keep(T).get(layer)!.join(""), want.kvKeep);
     assertEquals(judged, want.judged);

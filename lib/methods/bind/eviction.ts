@@ -9,20 +9,20 @@ import type { KeyState } from "../../filter/options.ts";
 import type { FilterBackend, FilterShape } from "../../filter/sequence.ts";
 import { f32Data, type Tensor } from "../../tensor.ts";
 import type { LiveToken } from "../protocol/live_keys.ts";
-import { mergeValues } from "./merge_values.ts";
 import type { EvictionMethod } from "../protocol/method.ts";
+import type { Answer, KeySide, LayerView, Need, PrunerContext, When } from "../protocol/pruner.ts";
+import { isOfKeys, type Reading } from "../protocol/signals.ts";
+import { type CachePolicy, CacheSide } from "./cache_side.ts";
+import { mergeValues } from "./merge_values.ts";
 import type { ResolvedOptions } from "./options.ts";
-import type {
-  Answer,
-  KeySequence,
-  KeySide,
-  LayerView,
-  Need,
-  PrunerContext,
-  Signals,
-} from "../protocol/pruner.ts";
 import { keySideOptions } from "./sides.ts";
+import { asksOf, SignalStore, sourcesOf } from "./signal_store.ts";
 
+/**
+ * Binds an eviction to a model's shape.
+ *
+ * @throws {RangeError} If its decisions are to be recorded, or the schedule is unreachable.
+ */
 export function createEviction(
   method: EvictionMethod,
   shape: FilterShape,
@@ -37,35 +37,48 @@ export function createEviction(
   }
   const plan = planLayers(shape.numLayers, keySideOptions(options), "keys", shape.retrieval)
     .filter(({ skipRatio }) => skipRatio > 0);
+  const layers = plan.map(({ layer }) => layer), reads = method.reads(options);
+  const sources = sourcesOf(reads, layers, shape.numLayers), asks = asksOf(sources);
   const needs: Need[] = [];
   if ((method.keyState ?? keyState) === "pre-rope") needs.push("pre-rope keys");
-  if (method.reads.includes("query") || method.nonCausal) needs.push("queries");
+  if (method.nonCausal || reads.some(({ signal }) => signal === "queries")) needs.push("queries");
   if (method.nonCausal) needs.push("future attention");
-  if (method.reads.includes("attention")) needs.push("attention");
-  // Values that change are changed before later queries attend to them, so block by block.
-  const waits = method.reads.includes("attention") || method.merges === true;
   const all = Array.from({ length: shape.numKvHeads }, (_, head) => head), apart = method.apart !== undefined;
   const unitShape = apart ? { ...shape, numHeads: shape.numHeads / shape.numKvHeads, numKvHeads: 1 } : shape;
-  const bound: Bound = { method, shape, unitShape, options, backend };
   const heads = new Map(
     plan.flatMap(({ layer, headParts: parts }): [number, HeadParts][] =>
       parts || apart ? [[layer, { ...(parts ?? { whole: [], others: all }), ...(apart && { apart }) }]] : []
     ),
   );
+  const bound = { method, shape, unitShape, options, reads, backend };
   return {
-    layers: plan.map(({ layer }) => layer),
+    layers,
     ...(heads.size > 0 && { heads }),
+    ...(asks.size > 0 && { asks }),
     needs,
-    at: method.nonCausal ? "prefill" : waits ? "block" : "arrival",
-    start: () =>
-      openSequence(
-        bound,
-        new Map(plan.map(({ layer, skipRatio }) => {
-          const parts = heads.get(layer), units = Array.from({ length: unitsOf(parts) }, () => open(bound));
-          return [layer, { ratio: skipRatio, units, heads: parts?.apart ? parts.others : undefined }];
-        })),
-      ),
+    at: decidesAt(method, reads),
+    start: () => {
+      const policies = plan.map(({ layer, skipRatio }) => {
+        const parts = heads.get(layer), units = Array.from({ length: unitsOf(parts) }, () => openUnit(bound));
+        return [
+          layer,
+          new Ranking(bound, layer, skipRatio, units, parts?.apart ? parts.others : undefined),
+        ] as const;
+      });
+      return new CacheSide(new Map(policies), new SignalStore(sources));
+    },
   };
+}
+
+/** When a method has all that it reads, and nothing of later tokens. */
+function decidesAt({ nonCausal, merges }: EvictionMethod, reads: readonly Reading[]): When {
+  if (nonCausal) return "prefill";
+  const layersOf = ({ layers = [0] }: Reading) => layers === "below" ? [-1] : layers;
+  // A layer below has computed all rows of a feed, queries behind the block start among them.
+  const isOther = (one: Reading) => layersOf(one).some((far) => far > 0 || far < 0 && isOfKeys(one));
+  if (reads.some(isOther)) return "pass";
+  // Values that change are changed before later queries attend to them, so block by block.
+  return reads.some(isOfKeys) || merges ? "block" : "arrival";
 }
 
 interface Bound {
@@ -74,176 +87,214 @@ interface Bound {
   /** The shape that is decided together: all heads of a layer, or one KV head with its queries. */
   readonly unitShape: FilterShape;
   readonly options: ResolvedOptions;
+  readonly reads: readonly Reading[];
   readonly backend: FilterBackend | undefined;
-}
-
-/** A layer: its heads as one unit, or each head that has rows of its own as one. */
-interface LiveLayer {
-  readonly ratio: number;
-  readonly units: readonly LiveUnit[];
-  /** Heads that have rows of their own, one a unit. */
-  readonly heads: readonly number[] | undefined;
 }
 
 /** Heads with the same rows. */
 interface LiveUnit {
   /** Cached tokens, ascending; tokens of a prefill are here before their blocks begin. */
-  tokens: (LiveToken & { received: number; query?: Float32Array })[];
+  tokens: LiveToken[];
   count: number;
   /** Tokens that the memory has taken in. */
   absorbed: number;
   dropped: number;
   readonly memory: Float64Array;
-  /** Rows of attention that the last queries gave, each to the first tokens of `tokens`. */
-  queries: Float64Array[];
   /** For a non-causal method: attention that all queries would give to all keys, [tokens, tokens]. */
   ahead?: Float64Array;
 }
 
-const open = ({ method, unitShape }: Bound): LiveUnit => ({
-  ...{ tokens: [], count: 0, absorbed: 0, dropped: 0, queries: [] },
+const openUnit = ({ method, unitShape }: Bound): LiveUnit => ({
+  tokens: [],
+  count: 0,
+  absorbed: 0,
+  dropped: 0,
   memory: new Float64Array(method.memory?.size(unitShape) ?? 0),
 });
 
-function openSequence(bound: Bound, layers: ReadonlyMap<number, LiveLayer>): KeySequence {
-  return {
-    decide({ layer, count, keys, values, queries, futureAttention }: LayerView): Answer {
-      const { method, backend, shape } = bound, { units, heads } = layers.get(layer)!;
-      const rows = (tensor: Tensor) => f32Data(backend?.read(tensor) ?? tensor);
-      const [k, v] = [rows(keys), rows(values)], q = method.reads.includes("query") && rows(queries!);
-      units.forEach((own, unit) => {
-        if (futureAttention !== undefined) own.ahead = futureAttention;
-        const head = heads?.[unit], parts = head === undefined ? 1 : shape.numKvHeads;
-        const row = (all: Float32Array, i: number) => {
-          const width = all.length / count / parts, from = (i * parts + (head ?? 0)) * width;
-          return all.slice(from, from + width);
-        };
-        for (let i = 0; i < count; i++) {
-          const position = own.count++;
-          own.tokens.push({
-            position,
-            key: row(k, i),
-            value: row(v, i),
-            ...(q && { query: row(q, i) }),
-            received: 0,
-          });
-        }
-      });
-      return {};
-    },
+const ROWS = { keys: "key", values: "value", queries: "query" } as const;
 
-    observe(layer: number, { positions, rows: { attention }, unit = 0 }: Signals): void {
-      const own = layers.get(layer)!.units[unit]!, { recent } = bound.options;
-      const queries = positions.length, keys = attention!.length / queries;
-      for (let query = 0; query < queries; query++) {
-        const given = attention!.slice(query * keys, (query + 1) * keys);
-        for (let i = 0; i < keys; i++) own.tokens[i]!.received += given[i]!;
-        own.queries.push(given);
-      }
-      own.queries.splice(0, own.queries.length - Math.max(recent, 1));
-    },
+/** A layer of such a method: its heads as one unit, or each head that has rows of its own as one. */
+class Ranking implements CachePolicy {
+  private readonly bound: Bound;
+  private readonly layer: number;
+  private readonly ratio: number;
+  private readonly units: readonly LiveUnit[];
+  /** Heads that have rows of their own, one a unit. */
+  private readonly heads: readonly number[] | undefined;
 
-    judge(layer: number, at: number): Answer {
-      const { units, ratio, heads } = layers.get(layer)!, { method, unitShape, options } = bound;
-      const { warmup, recent, invert } = options, { length } = units;
-      const each = Math.floor(ratio * Math.max(0, at - recent - warmup) + 0.5);
-      for (const own of units) absorb(bound, own, at);
-      const due = length * each - units.reduce((sum, own) => sum + own.dropped, 0);
-      if (due <= 0) return { drop: [] };
-      // A head with rows of its own keeps at least this number of the tokens that it may evict: those of highest score.
-      const least = method.apart === undefined
-        ? 0
-        : Math.max(0, Math.max(1, Math.floor(method.apart * (at - each))) - warmup - recent);
-      const able = units.flatMap((own, unit) => {
-        const order = rank(bound, own, at);
-        return order.slice(0, Math.max(0, order.length - least)).map((one) => ({ ...one, unit }));
-      });
-      able.sort((a, b) =>
-        (invert ? b.worth - a.worth : a.worth - b.worth) || a.place - b.place || a.unit - b.unit
-      );
-      const gone = units.map((own, unit) =>
-        able.slice(0, due).filter((one) => one.unit === unit).map(({ place }) => own.tokens[place]!)
-      );
-      const positionsOf = (tokens: readonly LiveToken[]) =>
-        tokens.map(({ position }) => position).sort((a, b) => a - b);
-      units.forEach((own, unit) => remove(own, new Set(gone[unit])));
-      if (heads !== undefined) return { dropByHead: gone.map(positionsOf) };
-      const own = units[0]!, stays = own.tokens.filter(({ position }) => position < at);
-      const values = method.merges
-        ? mergeValues(gone[0]!, stays, unitShape)
-        : new Map<number, Float32Array<ArrayBuffer>>();
-      if (values.size > 0) {
-        own.tokens = own.tokens.map((token) => ({
-          ...token,
-          value: values.get(token.position) ?? token.value,
-        }));
-      }
-      return { drop: positionsOf(gone[0]!), values };
-    },
-
-    fork(): KeySequence {
-      const forkUnit = (own: LiveUnit): LiveUnit => ({
-        ...own,
-        tokens: own.tokens.map((token) => ({ ...token })),
-        memory: own.memory.slice(),
-        queries: [...own.queries],
-      });
-      const copies = [...layers].map(([layer, own]): [number, LiveLayer] => [layer, {
-        ...own,
-        units: own.units.map(forkUnit),
-      }]);
-      return openSequence(bound, new Map(copies));
-    },
-  };
-}
-
-/** Tokens that a unit may evict before `at`, in the order of eviction. */
-function rank(bound: Bound, own: LiveUnit, at: number): { readonly place: number; readonly worth: number }[] {
-  const { method, unitShape: shape, options: { warmup, recent, block, invert } } = bound;
-  const { tokens: every, memory } = own, tokens = every.filter(({ position }) => position < at);
-  const attention = (count: number) => meanOf(own.queries.slice(-count), tokens.length);
-  const foreseen = () => foreseeFrom(at, own);
-  const rows = method.score({ shape, at, tokens, warmup, recent, block, memory, attention, foreseen });
-  return tokens.map((_, place) => ({
-    place,
-    worth: rows.reduce((sum, row) => sum + row[place]!, 0) / rows.length,
-  }))
-    .filter(({ place, worth }) => worth < Infinity && tokens[place]!.position >= warmup)
-    .filter(({ place }) => tokens[place]!.position < at - recent)
-    .sort((a, b) => (invert ? b.worth - a.worth : a.worth - b.worth) || a.place - b.place);
-}
-
-function absorb(bound: Bound, own: LiveUnit, at: number): void {
-  const { method, unitShape } = bound;
-  for (const token of own.tokens) {
-    if (token.position < own.absorbed || token.position >= at) continue;
-    method.memory?.absorb(own.memory, token, unitShape);
-    delete token.query;
+  constructor(
+    bound: Bound,
+    layer: number,
+    ratio: number,
+    units: readonly LiveUnit[],
+    heads: readonly number[] | undefined,
+  ) {
+    this.bound = bound;
+    this.layer = layer;
+    this.ratio = ratio;
+    this.units = units;
+    this.heads = heads;
   }
-  own.absorbed = at;
+
+  take(view: LayerView): void {
+    const { backend, shape, reads } = this.bound, { count, futureAttention } = view;
+    const data = (tensor: Tensor) => f32Data(backend?.read(tensor) ?? tensor);
+    const rows = (["keys", "values", "queries"] as const)
+      .filter((name) =>
+        reads.some(({ signal, layers = [0] }) => signal === name && layers.includes(0 as never))
+      )
+      .map((name) => [ROWS[name], data(view[name]!)] as const);
+    this.units.forEach((unit, i) => {
+      if (futureAttention !== undefined) unit.ahead = futureAttention;
+      const head = this.heads?.[i], parts = head === undefined ? 1 : shape.numKvHeads;
+      for (let row = 0; row < count; row++) {
+        const token: { -readonly [K in keyof LiveToken]?: LiveToken[K] } = { position: unit.count++ };
+        for (const [name, all] of rows) {
+          const width = all.length / count / parts, from = (row * parts + (head ?? 0)) * width;
+          token[name] = all.slice(from, from + width);
+        }
+        unit.tokens.push(token as LiveToken);
+      }
+    });
+  }
+
+  judge(at: number, signals: SignalStore): Answer {
+    const { units, heads, bound: { method } } = this, budget = this.#budget(at);
+    for (const unit of units) absorb(this.bound, unit, at);
+    const toEvict = units.length * budget - units.reduce((sum, { dropped }) => sum + dropped, 0);
+    if (toEvict <= 0) return { drop: [] };
+    const scores = units.map((unit, i) => this.#score(unit, i, at, signals));
+    const places = chooseLowest(scores, toEvict, this.#minKept(at, budget));
+    const evicted = units.map((unit, i) => remove(unit, places[i]!));
+    const positions = evicted.map((tokens) => tokens.map(({ position }) => position));
+    if (heads !== undefined) return { dropByHead: positions };
+    return {
+      drop: positions[0]!,
+      ...(method.merges && { values: this.#merge(at, evicted[0]!, places[0]!, scores[0]!) }),
+    };
+  }
+
+  /** Merges evicted values into those that stay, in the order of their scores. */
+  #merge(at: number, evicted: readonly LiveToken[], places: readonly number[], scores: Float64Array) {
+    const unit = this.units[0]!;
+    const order = [...places.keys()].sort((a, b) => scores[places[a]!]! - scores[places[b]!]! || a - b);
+    const goes = order.map((i) => evicted[i]!);
+    const values = mergeValues(goes, tokensBefore(unit, at), this.bound.unitShape);
+    unit.tokens = unit.tokens.map((token) => ({
+      ...token,
+      value: values.get(token.position) ?? token.value,
+    }));
+    return values;
+  }
+
+  fork(): Ranking {
+    const units = this.units.map((unit) => ({
+      ...unit,
+      tokens: unit.tokens.map((token) => ({ ...token })),
+      memory: unit.memory.slice(),
+    }));
+    return new Ranking(this.bound, this.layer, this.ratio, units, this.heads);
+  }
+
+  /** Tokens that a unit has lost at a block start, mean over units. */
+  #budget(at: number): number {
+    const { warmup, recent } = this.bound.options;
+    return Math.floor(this.ratio * Math.max(0, at - recent - warmup) + 0.5);
+  }
+
+  /** Tokens, of those that may go, that a head with rows of its own keeps at least: those of highest score. */
+  #minKept(at: number, budget: number): number {
+    const { method: { apart }, options: { warmup, recent } } = this.bound;
+    if (apart === undefined) return 0;
+    return Math.max(0, Math.max(1, Math.floor(apart * (at - budget))) - warmup - recent);
+  }
+
+  /** Scores of a unit's tokens before `at`, [tokens] f64, the lowest evicted first; Infinity: not to be evicted. */
+  #score(unit: LiveUnit, index: number, at: number, store: SignalStore): Float64Array {
+    const { method, unitShape: shape, options: { warmup, recent, block, invert } } = this.bound;
+    const tokens = tokensBefore(unit, at), { memory } = unit, { layer } = this;
+    const signals = store.windowOn(layer, at, tokens, index), foreseen = () => foreseeFrom(at, unit, tokens);
+    const rows = method.score({ shape, layer, at, tokens, warmup, recent, block, memory, signals, foreseen });
+    const scores = new Float64Array(tokens.length).fill(Infinity);
+    for (let place = 0; place < tokens.length; place++) {
+      const { position } = tokens[place]!;
+      if (position < warmup || position >= at - recent) continue;
+      let sum = 0;
+      for (const row of rows) sum += row[place]!;
+      const score = sum / rows.length;
+      if (score < Infinity) scores[place] = invert ? -score : score;
+    }
+    return scores;
+  }
 }
 
-function remove(own: LiveUnit, gone: ReadonlySet<LiveToken>): void {
-  const stays = own.tokens.map((token) => !gone.has(token));
-  own.tokens = own.tokens.filter((_, i) => stays[i]);
-  own.queries = own.queries.map((given) => given.filter((_, i) => stays[i]));
-  own.dropped += gone.size;
+/**
+ * Places of the `count` lowest scores over all units, ascending in each.
+ *
+ * @param scores [units][tokens] f64
+ */
+function chooseLowest(scores: readonly Float64Array[], count: number, minKept: number): number[][] {
+  const lowest = scores.map((row) => lowestOf(row, count, minKept));
+  if (scores.length === 1) return lowest;
+  const chosen = lowest.flatMap((places, unit) =>
+    places.map((place) => ({ unit, place, score: scores[unit]![place]! }))
+  ).sort((a, b) => a.score - b.score || a.place - b.place || a.unit - b.unit).slice(0, count);
+  return lowest.map((_, unit) =>
+    chosen.filter((one) => one.unit === unit).map(({ place }) => place).sort((a, b) => a - b)
+  );
 }
 
-/** For each cached token, the sum of the attention that the queries from `at` on would give it. */
-function foreseeFrom(at: number, { ahead, count, tokens }: LiveUnit): Float64Array {
+/** Places of the `count` lowest scores, of equals the first ones, ascending; `minKept` finite ones stay at least. */
+function lowestOf(scores: Float64Array, count: number, minKept: number): number[] {
+  const order = scores.slice().sort(), places: number[] = [];
+  let finite = order.length;
+  while (finite > 0 && order[finite - 1] === Infinity) finite--;
+  const chosen = Math.min(count, finite - minKept);
+  if (chosen <= 0) return places;
+  const limit = order[chosen - 1]!;
+  let equals = chosen; // of the limit itself
+  while (equals > 0 && order[chosen - equals]! < limit) equals--;
+  for (let place = 0; place < scores.length; place++) {
+    if (scores[place]! < limit || scores[place] === limit && equals-- > 0) places.push(place);
+  }
+  return places;
+}
+
+/** Tokens of a unit before a position. */
+function tokensBefore({ tokens }: LiveUnit, at: number): LiveToken[] {
+  let end = tokens.length;
+  while (end > 0 && tokens[end - 1]!.position >= at) end--;
+  return tokens.slice(0, end);
+}
+
+function absorb({ method: { memory }, unitShape }: Bound, unit: LiveUnit, at: number): void {
+  for (const token of memory === undefined ? [] : unit.tokens) {
+    if (token.position < unit.absorbed || token.position >= at) continue;
+    memory!.absorb(unit.memory, token, unitShape);
+    (token as { query?: Float32Array | undefined }).query = undefined;
+  }
+  unit.absorbed = at;
+}
+
+/** Takes tokens out of a unit, and returns them. @param places Ascending. */
+function remove(unit: LiveUnit, places: readonly number[]): LiveToken[] {
+  const { tokens } = unit, evicted = places.map((place) => tokens[place]!);
+  let to = places[0] ?? tokens.length;
+  for (let from = to, next = 0; from < tokens.length; from++) {
+    if (from === places[next]) next++;
+    else tokens[to++] = tokens[from]!;
+  }
+  tokens.length = to;
+  unit.dropped += places.length;
+  return evicted;
+}
+
+/** For each token, the sum of the attention that the queries from `at` on would give it, [tokens] f64. */
+function foreseeFrom(at: number, { ahead, count }: LiveUnit, tokens: readonly LiveToken[]): Float64Array {
   const sums = new Float64Array(tokens.length);
   for (let query = at; query < count; query++) {
-    tokens.forEach(({ position }, i) => sums[i]! += ahead![query * count + position]!);
+    for (let i = 0; i < tokens.length; i++) sums[i]! += ahead![query * count + tokens[i]!.position]!;
   }
   return sums;
-}
-
-/** Mean of rows, which may be shorter: missing entries count as 0. */
-function meanOf(rows: readonly Float64Array[], length: number): Float64Array {
-  const mean = new Float64Array(length), count = rows.length;
-  for (const row of rows) {
-    for (let i = 0; i < row.length; i++) mean[i]! += row[i]! / count;
-  }
-  return mean;
 }

@@ -53,7 +53,8 @@ function decide(
 function judge(sequence: KeySequence, layer: number, from: number, attention: Float64Array): number[] {
   const end = from + attention.length;
   const rows = Object.fromEntries(SIGNALS.map((name) => [name, attention]));
-  sequence.observe!(layer, { positions: Int32Array.of(end), rows });
+  const keys = Int32Array.from(attention, (_, i) => from + i);
+  sequence.observe!(layer, { positions: Int32Array.of(end), keys, rows });
   const { drop } = sequence.judge!(layer, end);
   return Array.from(attention, (_, i) => drop!.includes(from + i) ? 0 : 1);
 }
@@ -144,7 +145,9 @@ Deno.test("key side: what a pruner with one says", () => {
     tail: 0.3,
   });
   assertEquals([both.layers, both.keySide!.layers, both.needs], [[2], [2], ["outputs"]]);
-  assertEquals([both.keySide!.needs, both.keySide!.at], [["attention", "until judged"], "block"]);
+  const ask = { rows: [], keys: ["attention"], last: Infinity, undecided: true };
+  assertEquals([both.keySide!.needs, both.keySide!.at], [[], "block"]);
+  assertEquals([...both.keySide!.asks!], [[2, ask]]);
   assert(both.skipped.cached);
   assertEquals(filteredLayers(createPruner("key", shape, { kvFusion: "key", tail: 0.6, kvTail: 1 })), [
     0,

@@ -24,7 +24,7 @@ import {
 import { type AnyRule, isEviction, isOffline, isRule, type Method } from "../protocol/method.ts";
 import type { MethodOptions } from "./method_options.ts";
 import { OPTIONS, type Options, PRESETS } from "./option_table.ts";
-import { SIGNALS } from "../protocol/pruner.ts";
+import { SIGNALS } from "../protocol/signals.ts";
 import {
   decidingMethods,
   filtersQueries,

@@ -12,7 +12,6 @@ import {
   definePruner,
   type KeySequence,
   type KeySide,
-  type Need,
   type Pruner,
   type PrunerContext,
   type SideSequence,
@@ -138,7 +137,6 @@ function nextOf(mask: Uint8Array, layer: number, from: number, count: number, of
 }
 
 function createKeyReplay(masks: ReadonlyMap<number, Uint8Array>, wantsAttention: boolean): KeySide {
-  const needs: readonly Need[] = wantsAttention ? ["attention", "until judged"] : [];
   const open = (seen: Map<number, number>): KeySequence => ({
     decide({ layer, count }) {
       const from = seen.get(layer) ?? 0;
@@ -148,7 +146,7 @@ function createKeyReplay(masks: ReadonlyMap<number, Uint8Array>, wantsAttention:
     fork: () => open(new Map(seen)),
   });
   const layers = [...masks.keys()].sort((a, b) => a - b);
-  return { layers, needs, at: wantsAttention ? "block" : "arrival", start: () => open(new Map()) };
+  return { layers, needs: [], at: wantsAttention ? "block" : "arrival", start: () => open(new Map()) };
 }
 
 /**

@@ -33,7 +33,8 @@ Deno.test("adakv leaves a fifth of the equal budget to a head, by a case made by
   const given = [(t: number) => 1e-6 * (t + 1), () => 0.05];
   given.forEach((give, unit) => {
     const attention = Float64Array.from({ length: 20 }, (_, t) => give(t));
-    sequence.observe!(0, { positions: Int32Array.of(19), rows: { attention }, unit });
+    const keys = Int32Array.from(attention, (_, t) => t);
+    sequence.observe!(0, { positions: Int32Array.of(19), keys, rows: { attention }, unit });
   });
   // The equal budget is 10 of 20 tokens. Head 0 would keep only the last token; a fifth of 10 adds its best one, token 16,
   // with two neighbors on either side. Head 1 evicts the tokens with fewest neighbors.

@@ -32,8 +32,9 @@ export function expectAdaKV({ T, headDim, cases }: AdaCases): void {
     sequence.decide({ layer: 0, count: T, keys, values: keys }, 0);
     attention.forEach((given, unit) =>
       given.forEach((row, i) => {
-        const t = T - window + i, rows = { attention: Float64Array.from(row.slice(0, t + 1)) };
-        sequence.observe!(0, { positions: Int32Array.of(t), rows, unit });
+        const t = T - window + i, keys = Int32Array.from({ length: t + 1 }, (_, j) => j);
+        const rows = { attention: Float64Array.from(row.slice(0, t + 1)) };
+        sequence.observe!(0, { positions: Int32Array.of(t), keys, rows, unit });
       })
     );
     assertEquals(sequence.judge!(0, T).dropByHead, dropped);

@@ -18,7 +18,7 @@ export const curdkv: EvictionMethod<"curdkv"> = {
     "evicts tokens whose key and value are small compared with their neighbours (adapted from CurDKV: kvpress' CUR, its " +
     "heads not evened out)",
   evicts: true,
-  reads: [],
+  reads: () => [{ signal: "keys" }, { signal: "values" }],
   score({ shape, tokens, at }) {
     for (const [window, own] of Map.groupBy(tokens, ({ position }) => Math.floor(position / WINDOW))) {
       if ((window + 1) * WINDOW > at || own.every(({ noted }) => noted)) continue;

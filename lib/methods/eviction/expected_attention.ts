@@ -55,7 +55,7 @@ export const expectedAttention: EvictionMethod<"expected-attention"> = {
     "unchanged, stand for later ones)",
   labels: { queryAware: true },
   evicts: true,
-  reads: ["query"],
+  reads: () => [{ signal: "keys" }, { signal: "values" }, { signal: "queries" }],
   memory: {
     size: ({ numHeads, headDim: d }) => 1 + numHeads * (d + d * d),
     absorb(memory, { query }, { numHeads, headDim: d }) {

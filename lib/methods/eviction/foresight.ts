@@ -6,7 +6,7 @@ export const foresight: EvictionMethod<"foresight"> = {
   help: "evicts tokens that later queries attend to least: a non-causal upper bound",
   labels: { queryAware: true, phase: "prefill" },
   evicts: true,
-  reads: [],
+  reads: () => [],
   nonCausal: true,
   score: ({ foreseen }) => [foreseen()],
 };

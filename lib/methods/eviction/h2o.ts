@@ -7,6 +7,6 @@ export const h2o: EvictionMethod<"h2o"> = {
     "evicts tokens that received least attention in sum (adapted from H2O: for all heads alike, at block starts)",
   labels: { queryAware: true },
   evicts: true,
-  reads: ["attention"],
-  score: ({ tokens }) => [Float64Array.from(tokens, ({ received }) => received)],
+  reads: () => [{ signal: "attention" }],
+  score: ({ signals }) => [signals.read("attention")],
 };

@@ -11,7 +11,7 @@ export const keydiffCache: EvictionMethod<"keydiff-cache"> = {
   help:
     "evicts keys near the mean direction of those in the cache, block by block as in the paper of KeyDiff",
   evicts: true,
-  reads: [],
+  reads: () => [{ signal: "keys" }],
   score({ shape: { headDim: d, numKvHeads }, tokens }) {
     return Array.from({ length: numKvHeads }, (_, head) => {
       const first = head * d, sum = new Float64Array(d);

@@ -6,5 +6,6 @@ export const keydiffMerge: EvictionMethod<"keydiff-merge"> = {
   ...keydiffCache,
   name: "keydiff-merge",
   help: "as keydiff-cache; merges an evicted value into that of the most similar key that stays",
+  reads: () => [{ signal: "keys" }, { signal: "values" }],
   merges: true,
 };

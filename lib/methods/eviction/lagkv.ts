@@ -14,7 +14,7 @@ export const lagkv: EvictionMethod<"lagkv"> = {
   help:
     "evicts tokens that vary least compared with the next block, by rank within their block (kvpress: LagKV)",
   evicts: true,
-  reads: [],
+  reads: () => [{ signal: "keys" }, { signal: "values" }],
   score({ shape, tokens, at, warmup, block }) {
     const blocks = Map.groupBy(tokens, ({ position }) => Math.floor((position - warmup) / block));
     for (const [index, own] of blocks) {

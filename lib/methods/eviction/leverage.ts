@@ -1,6 +1,5 @@
 /** Key side: keys of small leverage go (LeverageScore of Compactor, arXiv 2507.08143), by a running Gram matrix. */
 import { decomposeCholesky, solveLower } from "../../cholesky.ts";
-import { byHead } from "../protocol/live_keys.ts";
 import type { EvictionMethod } from "../protocol/method.ts";
 
 /** Added to the Gram matrix's diagonal, as in kvpress. */
@@ -16,7 +15,7 @@ export const leverage: EvictionMethod<"leverage"> = {
   help:
     "evicts keys that all others explain well: leverage scores by a running Gram matrix, without the original's sketch",
   evicts: true,
-  reads: [],
+  reads: () => [{ signal: "keys" }],
   keyState: "pre-rope",
   memory: {
     size: ({ numKvHeads, headDim }) => numKvHeads * (1 + headDim + headDim * headDim),
@@ -46,11 +45,12 @@ export const leverage: EvictionMethod<"leverage"> = {
       return { mean, L: decomposeCholesky(gram, d) };
     });
     const x = new Float64Array(d);
-    return byHead(live, (key, _, head) => {
-      const { mean, L } = known[head]!;
-      for (let i = 0; i < d; i++) x[i] = key[i]! - mean[i]!;
-      solveLower(L, x, x);
-      return x.reduce((sum, y) => sum + y * y, 0);
-    });
+    return known.map(({ mean, L }, head) =>
+      Float64Array.from(live.tokens.map(({ key }) => {
+        for (let i = 0; i < d; i++) x[i] = key[head * d + i]! - mean[i]!;
+        solveLower(L, x, x);
+        return x.reduce((sum, y) => sum + y * y, 0);
+      }))
+    );
   },
 };

@@ -37,7 +37,7 @@ for (const method of PRESSES) {
 
 Deno.test("values that go are merged into those of the nearest keys that stay, by a case made by hand", () => {
   const token = (position: number, key: number[], value: number[]) => ({
-    ...{ position, key: Float32Array.from(key), value: Float32Array.from(value), received: 0 },
+    ...{ position, key: Float32Array.from(key), value: Float32Array.from(value) },
   });
   const stays = [token(0, [1, 0], [3, 0]), token(1, [0, 1], [0, 1]), token(2, [0, -9], [7, 7])];
   // With cosines 1, 0.8 and less than 0, the weights are 4/7, 0.8/2 and none.
@@ -112,7 +112,7 @@ Deno.test("what kvpress's MergingPress makes of the values that stay is what the
   for (const { kept, keys, values, merged } of golden.cases) {
     const tokens = Array.from({ length: keys.length / width }, (_, position) => {
       const row = (all: number[]) => Float32Array.from(all.slice(position * width, (position + 1) * width));
-      return { position, key: row(keys), value: row(values), received: 0 };
+      return { position, key: row(keys), value: row(values) };
     });
     const [stays, goes] = [true, false].map((stay) =>
       tokens.filter(({ position }) => kept.includes(position) === stay)

@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { hostTensor } from "../../tensor.ts";
 import { scoreExpected } from "./expected_attention.ts";
-import type { LiveKeys } from "../protocol/live_keys.ts";
+import type { LiveKeys, LiveSignals } from "../protocol/live_keys.ts";
 import { createPruner, EVICTIONS, type MethodOptions } from "../mod.ts";
 
 /** Matrices row by row; `attention`: the mean over heads, only the lower triangle. */
@@ -59,24 +59,26 @@ function liveKeys(all: Presses, method: Method, own: PressCase): LiveKeys {
   const values = Float32Array.from(own.values),
     rows = Array.from({ length: T }, (_, t) => attentionRow(all, own, t));
   const row = (rows: Float32Array, t: number) => rows.slice(t * width, (t + 1) * width);
-  const tokens = rows.map((_, position) => ({
-    ...{ position, key: row(keys, position), value: row(values, position) },
-    received: rows.reduce((sum, given) => sum + given[position]!, 0),
-  }));
+  const tokens = rows.map((_, position) => (
+    { position, key: row(keys, position), value: row(values, position) }
+  ));
   const memory = new Float64Array(method.memory?.size(shape) ?? 0);
   if (method.name !== "expected-attention") {
     tokens.forEach((token) => method.memory?.absorb(memory, token, shape));
   }
   const { warmup = 0, recent = 0, block = 32 } = plan;
-  const attention = (count: number) =>
-    Float64Array.from(
+  const read: LiveSignals["read"] = (_, { queries } = {}) => {
+    const last = queries === undefined ? T : (queries as { last: number }).last;
+    const mean = Float64Array.from(
       { length: T },
-      (_, i) => rows.slice(-count).reduce((sum, given) => sum + given[i]! / count, 0),
+      (_, i) => rows.slice(-last).reduce((sum, given) => sum + given[i]! / last, 0),
     );
+    return queries === undefined ? mean.map((x) => x * T) : mean;
+  };
   const foreseen = (): never => {
     throw new Error("no press is non-causal");
   };
-  return { shape, at: T, tokens, memory, attention, foreseen, warmup, recent, block };
+  return { shape, layer: 0, at: T, tokens, memory, signals: { read }, foreseen, warmup, recent, block };
 }
 
 /** The tokens that stay when half of all go, by scores, of those that may go. */
@@ -137,9 +139,10 @@ export function expectCache(all: Presses, method: Method, own: PressCase): void 
   const rows = (numbers: readonly number[]) => hostTensor("f32", [T, 1, headDim], Float32Array.from(numbers));
   const keys = rows(method.keyState === "pre-rope" ? own.rawKeys : own.keys);
   sequence.decide({ layer: 0, count: T, keys, values: rows(own.values) }, 0);
-  for (let t = 0; t < T && keySide!.needs.includes("attention"); t++) {
+  for (let t = 0; t < T && keySide!.asks !== undefined; t++) {
+    const keys = Int32Array.from({ length: t + 1 }, (_, i) => i);
     const attention = attentionRow(all, own, t).slice(0, t + 1);
-    sequence.observe!(0, { positions: Int32Array.of(t), rows: { attention } });
+    sequence.observe!(0, { positions: Int32Array.of(t), keys, rows: { attention } });
   }
   const gone = new Set(sequence.judge!(0, T).drop);
   const kept = Array.from({ length: T }, (_, t) => t).filter((t) => !gone.has(t));

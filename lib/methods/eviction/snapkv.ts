@@ -4,6 +4,8 @@ import type { EvictionMethod } from "../protocol/method.ts";
 /** Neighbours in the cache over which attention is averaged, as in kvpress. */
 const KERNEL = 5;
 
+const queriesOf = (recent: number) => ({ last: Math.max(recent, 1) });
+
 /**
  * Mean probability that the last `recent` queries gave the token, averaged over it and its neighbours in the cache
  * beyond the recent window. Missing neighbours count as 0, as in the original's pooling.
@@ -15,14 +17,16 @@ export const snapkv: EvictionMethod<"snapkv"> = {
     "block start; the original does it once, before the answer)",
   labels: { queryAware: true },
   evicts: true,
-  reads: ["attention"],
-  score({ attention, tokens, at, recent }) {
-    const given = attention(Math.max(recent, 1)), half = KERNEL >> 1;
-    const old = tokens.filter(({ position }) => position < at - recent).length;
-    const padded = given.slice(0, old);
-    return [given.map((_, i) => {
-      const near = i < old ? padded.subarray(Math.max(0, i - half), i + half + 1) : given.subarray(i, i + 1);
-      return near.reduce((sum, x) => sum + x, 0) / KERNEL;
+  reads: ({ recent }) => [{ signal: "attention", queries: queriesOf(recent) }],
+  score({ signals, tokens, at, recent }) {
+    const given = signals.read("attention", { queries: queriesOf(recent) }), half = KERNEL >> 1;
+    let old = tokens.length;
+    while (old > 0 && tokens[old - 1]!.position >= at - recent) old--;
+    return [given.map((own, i) => {
+      if (i >= old) return own / KERNEL;
+      let sum = 0;
+      for (let near = Math.max(0, i - half); near < Math.min(old, i + half + 1); near++) sum += given[near]!;
+      return sum / KERNEL;
     })];
   },
 };

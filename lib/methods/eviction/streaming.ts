@@ -11,6 +11,6 @@ export const streaming: EvictionMethod<"streaming"> = {
   help:
     "evicts the oldest tokens beyond the warm-up: sinks and a window (adapted from StreamingLLM, whose window is constant)",
   evicts: true,
-  reads: [],
-  score: ({ tokens }) => [Float64Array.from(tokens, ({ position }) => position)],
+  reads: () => [],
+  score: ({ tokens }) => [Float64Array.from(tokens.map(({ position }) => position))],
 };

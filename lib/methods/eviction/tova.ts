@@ -7,6 +7,6 @@ export const tova: EvictionMethod<"tova"> = {
     "evicts tokens that the last query attends to least (adapted from TOVA: at block starts, not at every token)",
   labels: { queryAware: true },
   evicts: true,
-  reads: ["attention"],
-  score: ({ attention }) => [attention(1)],
+  reads: () => [{ signal: "attention", queries: { last: 1 } }],
+  score: ({ signals }) => [signals.read("attention", { queries: { last: 1 } })],
 };

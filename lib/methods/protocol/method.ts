@@ -3,6 +3,7 @@
  * scores tokens for the filter's recurrence, or by a pruner of its own. All code about methods (flags, grids, records,
  * reports, tests) reads it from here.
  */
+import type { Spans } from "../../filter/blocks.ts";
 import type { Narrower, Option, OptionTable, Packed, Resolved } from "../../filter/option.ts";
 import type { FilterOptions, KeyState } from "../../filter/options.ts";
 import type { Reads, Rule } from "../../filter/rule.ts";
@@ -10,6 +11,7 @@ import type { FilterShape } from "../../filter/sequence.ts";
 import type { LiveKeys, LiveToken } from "./live_keys.ts";
 import type { Alteration, CalibratedModel, LayerAlteration, SeenPrompt } from "./calibration.ts";
 import type { HeadProbe, Pruner, PrunerContext } from "./pruner.ts";
+import type { Reading } from "./signals.ts";
 
 export interface Looks {
   /** Its place in a legend, which gives colour and mark; default: after those that have a place. */
@@ -76,8 +78,8 @@ export interface PrunerMethod<Name extends string, O extends OptionTable = None,
 /** A method that evicts the tokens of lowest score. */
 export interface EvictionMethod<Name extends string = string> extends MethodInfo<Name, OptionTable> {
   readonly evicts: true;
-  /** Its inputs besides keys and values. */
-  readonly reads: readonly ("query" | "attention")[];
+  /** The signals that it reads, its own keys and values among them. */
+  reads(spans: Spans): readonly Reading[];
   /** Form of the keys that it takes, where the option `keyState` does not decide that. */
   readonly keyState?: KeyState;
   /** Whether evicted values are merged into those of the most similar keys that stay. */

@@ -9,6 +9,7 @@ import type { HeadParts } from "../../filter/option.ts";
 import type { FilterBackend, FilterShape } from "../../filter/sequence.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { Adapts, Alters, Calibration, DroppedParts } from "./calibration.ts";
+import type { LayerAsk, ShownRows, Signals } from "./signals.ts";
 
 /**
  * Needs of a side besides rotated keys, values and the residual stream, which it always receives:
@@ -18,7 +19,6 @@ import type { Adapts, Alters, Calibration, DroppedParts } from "./calibration.ts
  * - `outputs`: outputs of the attention of the kept tokens; `warm-up outputs`: only those of the warm-up.
  * - `future outputs`: outputs of the attention of all tokens if none was skipped, before it decides.
  * - `future attention`: attention that all queries would give to all keys if none was evicted, before it decides.
- * - a {@linkcode Signal} of the computed queries: of every key that is left, or `until judged`: of keys not decided yet.
  * @internal
  */
 export type Need =
@@ -27,26 +27,15 @@ export type Need =
   | "outputs"
   | "warm-up outputs"
   | "future outputs"
-  | "future attention"
-  | Signal
-  | "until judged";
-
-export const SIGNALS = ["attention", "change"] as const;
-
-/**
- * A signal of a computed query about a key. `attention`: the probability that it gave the key, mean over heads.
- * `change`: how much the query's output would change without the key, squared, as `AttentionChanges` defines it.
- * @internal
- */
-export type Signal = (typeof SIGNALS)[number];
+  | "future attention";
 
 /**
  * When a side decides. `arrival`: as tokens arrive. `block`: at the block starts, when its needs of the blocks before
- * are known. `warm-up`: as tokens arrive, but only after all layers have computed the warm-up. `prefill`: over a whole
- * sequence, which must come as one prefill.
+ * are known. `pass`: likewise, after all layers have computed the blocks before. `warm-up`: as tokens arrive, but only
+ * after all layers have computed the warm-up. `prefill`: over a whole sequence, which must come as one prefill.
  * @internal
  */
-export type When = "arrival" | "block" | "warm-up" | "prefill";
+export type When = "arrival" | "block" | "pass" | "warm-up" | "prefill";
 
 /** A side's input for a layer before its attention: T tokens, one row each. */
 export interface LayerView {
@@ -93,16 +82,6 @@ export interface Outcomes {
   readonly residualNorms: Float64Array<ArrayBuffer>;
 }
 
-/** @internal Signals of R queries about the last U cached keys, [R, U]; valid until `observe` returns. */
-export interface Signals {
-  /** Positions of the queries, [R]. */
-  readonly positions: Int32Array;
-  /** By signal; 0 for a key that a query does not see. */
-  readonly rows: { readonly [S in Signal]?: Float64Array };
-  /** The KV head of the keys, where KV heads have rows of their own: its place among those that evict. */
-  readonly unit?: number;
-}
-
 /**
  * A side at work on one sequence.
  *
@@ -144,9 +123,17 @@ export interface Side<Seen = Outcomes> {
 }
 
 /** @internal The side that selects keys and values to evict, independently of the attention that is computed. */
-export type KeySide = Side<Signals>;
+export interface KeySide extends Side<Signals> {
+  /** By layer, of the model's, what it reads of it beyond a view. */
+  readonly asks?: ReadonlyMap<number, LayerAsk>;
+  start(chunk?: number): KeySequence;
+}
 /** @internal Such a side at work. */
-export type KeySequence = SideSequence<Signals>;
+export interface KeySequence extends SideSequence<Signals> {
+  /** Passes rows of tokens of a layer, as the side asks for them. */
+  show?(layer: number, rows: ShownRows): void;
+  fork(): KeySequence;
+}
 
 /** @internal The treatment of skipped tokens. */
 export interface Skipped {

@@ -102,7 +102,7 @@ Deno.test("keydiff-merge: later queries see the merged values, and the cache hol
     const row = (tensor: typeof keys, i: number) =>
       f32Data(backend.read(tensor)).slice(i * width, (i + 1) * width);
     return Array.from({ length: count }, (_, i) => {
-      return { position: positions[i]!, key: row(keys, i), value: row(values, i), received: 0 };
+      return { position: positions[i]!, key: row(keys, i), value: row(values, i) };
     });
   };
   const all = rowsOf(dense).filter(({ position }) => position < 16), kept = merging.kvKeep.get(0)!;

@@ -64,7 +64,13 @@ export function judgeDump(
     };
     const open = from + length - judge.judged(layer); // none of them went
     const room = (_: string, shape: readonly number[]) => backend.alloc("f64", shape, true);
-    judge.observe(layer, { positions, rows: attendShowing(backend, args, open, ["attention"], room) });
+    const shown = { signals: ["attention"], queries: range(0, length), keys: open } as const;
+    const signals = attendShowing(backend, args, shown, room);
+    judge.observe(layer, {
+      positions,
+      keys: kept.positions.slice(kept.count - open, kept.count),
+      rows: signals,
+    });
     for (const tensor of [...own, args.out]) backend.free(tensor);
   }
   cache.free();

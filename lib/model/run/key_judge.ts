@@ -2,7 +2,9 @@
 import { judgedAt, NEVER, type Spans } from "../../filter/blocks.ts";
 import type { LayerState } from "../../filter/layer.ts";
 import { type HeadParts, unitsOf } from "../../filter/option.ts";
-import type { Answer, KeySequence, LayerView, Signals } from "../../methods/protocol/pruner.ts";
+import type { Answer, KeySequence, LayerView } from "../../methods/protocol/pruner.ts";
+import type { LayerAsk, ShownRows, Signals } from "../../methods/protocol/signals.ts";
+import { range, type Rows } from "./row_indices.ts";
 
 type Changes = NonNullable<Answer["values"]>;
 
@@ -97,11 +99,37 @@ export class KeyJudge {
     this.sequence.observe?.(layer, signals);
   }
 
+  show(layer: number, rows: ShownRows): void {
+    this.sequence.show?.(layer, rows);
+  }
+
+  /** The first block start after a position. */
+  nextStart(position: number): number {
+    return judgedAt(position, { ...this.spans, recent: 0 });
+  }
+
   /** Block starts in (from, to), ascending. */
   starts(from: number, to: number): number[] {
-    const next = (at: number) => judgedAt(at, { ...this.spans, recent: 0 }), starts: number[] = [];
-    for (let at = next(from); at < to; at = next(at)) starts.push(at);
+    const starts: number[] = [];
+    for (let at = this.nextStart(from); at < to; at = this.nextStart(at)) starts.push(at);
     return starts;
+  }
+
+  /**
+   * Indices of the queries, at ascending positions, that decisions read of them.
+   *
+   * @param isComplete Whether no query between them is skipped
+   */
+  read(positions: Int32Array, { last }: Pick<LayerAsk, "last">, isComplete: boolean): Rows {
+    if (last === Infinity) return range(0, positions.length);
+    const read: number[] = [];
+    for (let i = positions.length - 1, start = 0, later = 0; i >= 0; i--) {
+      const next = this.nextStart(positions[i]!);
+      later = next === start ? later + 1 : 0;
+      start = next;
+      if ((isComplete ? next - 1 - positions[i]! : later) < last) read.unshift(i);
+    }
+    return Int32Array.from(read);
   }
 
   /** Decides a layer's tokens at all block starts below `end`: those to be evicted, and values that change. */

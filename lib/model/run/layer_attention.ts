@@ -1,7 +1,8 @@
 /** Attention of one layer for the next tokens of a sequence: decides them, caches them, computes those that are kept. */
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import type { CacheDType } from "../../dtype.ts";
-import type { LayerView, Need, Pruner, SideSequence, Signals } from "../../methods/protocol/pruner.ts";
+import type { LayerView, Need, Pruner, SideSequence } from "../../methods/protocol/pruner.ts";
+import type { LayerAsk } from "../../methods/protocol/signals.ts";
 import type { Tensor } from "../../tensor.ts";
 import { layerConfig, type ModelConfig } from "../config.ts";
 import {
@@ -17,7 +18,7 @@ import { type EndingRow, endsOf, type KeyJudge } from "./key_judge.ts";
 import { type CachedRows, LayerCache } from "./kv_cache.ts";
 import { OutputMemory } from "./output_memory.ts";
 import { indicesOf, pickRows, range, type Rows } from "./row_indices.ts";
-import { attendShowing, headWeights, meanProbabilities, signalsOf } from "./signals.ts";
+import { attendShowing, headWeights, meanProbabilities, rowSignal } from "./signals.ts";
 import { type Piece, type QueryRows, strategyOf, type SubstituteStrategy } from "./substitutes.ts";
 import { LayerTally } from "./usage.ts";
 
@@ -70,6 +71,8 @@ export interface LayerFeed {
   readonly decider: SideSequence | undefined;
   /** Decides the layer's keys and values, if anything does. */
   readonly judge: KeyJudge | undefined;
+  /** What the key side reads of the layer beyond a view, and who takes it. */
+  readonly asked: { readonly by: KeyJudge; readonly ask: LayerAsk } | undefined;
   readonly record: LayerRecord;
   /** Tokens of the sequence before the rows that are being fed. */
   readonly length: number;
@@ -83,7 +86,8 @@ export function needsOf(pruner: Pruner | undefined, layer: number): LayerNeeds {
   const computesAll = own === undefined || own.skipped.substitute?.kind === "local";
   return {
     preRopeKeys: asks("pre-rope keys", own) || asks("pre-rope keys", side),
-    queries: computesAll || asks("queries", own) || asks("future outputs", own),
+    queries: pruner?.keySide?.asks?.get(layer)?.rows.includes("queries") || computesAll ||
+      asks("queries", own) || asks("future outputs", own),
   };
 }
 
@@ -111,7 +115,8 @@ export class LayerAttention {
   /** Decides and attends, piece by piece as the method decides; as {@linkcode Tokens.attend} has it. */
   run(): Addend | undefined {
     const { judge, pruner, length, record } = this.feed, count = this.#total;
-    const side = judge && pruner!.keySide!, inBlocks = side?.at === "block";
+    const side = judge && pruner!.keySide!, inBlocks = side?.at === "block" || side?.at === "pass";
+    this.#showRows();
     if (side !== undefined) judge!.take(this.#view(side.needs));
     // Where only keys and values decide, evictions in these rows are known before their attention: one call suffices.
     const ending = side === undefined || inBlocks ? [] : this.#judge(length + count, length);
@@ -131,6 +136,14 @@ export class LayerAttention {
     }
     record.cache.drop(ending.map(({ position }) => position));
     return after;
+  }
+
+  /** Passes signals of the rows themselves to the key side, where it reads them. */
+  #showRows(): void {
+    const { asked, length: first } = this.feed, { layer } = this.rows, count = this.#total;
+    for (const signal of asked?.ask.rows ?? []) {
+      asked!.by.show(layer, { signal, first, count, data: rowSignal(this.#backend, this.rows, signal) });
+    }
   }
 
   get #total(): number {
@@ -294,34 +307,32 @@ export class LayerAttention {
   }
 
   /**
-   * Attention; passes signals of full queries about keys to the key side, where it needs them.
+   * Attention; passes signals of full queries about keys to the key side, where it reads them.
    *
    * @param kept Rows of the layer's input that these are
-   * @param rows Their places among the queries
+   * @param places Their places among the queries
    */
   #attendShowing(
-    asked: AttentionArgs,
+    args: AttentionArgs,
     kept: Rows,
-    rows: Rows,
+    places: Rows,
     { cache, unit }: Pick<HeadGroup, "cache" | "unit"> = { cache: this.feed.record.cache, unit: undefined },
   ): void {
-    const { judge, model, pass, pruner, record } = this.feed,
-      backend = this.#backend,
-      { layer } = this.rows;
-    const needs = judge === undefined ? [] : pruner!.keySide!.needs;
-    const wanted = signalsOf(needs);
-    if (wanted.length === 0 || kept.length === 0) return backend.attention(asked);
-    const positions = this.#positionsOf(kept);
-    const last = cache.kept.positions[asked.numKeys - 1]!;
+    const { asked, decider, model, pass, record } = this.feed, { layer } = this.rows, backend = this.#backend;
+    if (asked === undefined || asked.ask.keys.length === 0) return backend.attention(args);
+    const { by, ask } = asked, all = this.#positionsOf(kept), read = by.read(all, ask, decider === undefined);
+    if (read.length === 0) return backend.attention(args);
+    const { numKeys } = args, last = cache.kept.positions[numKeys - 1]!;
     // Each token that is not yet decided has one row, because none of them was evicted.
-    const keys = needs.includes("until judged") ? last + 1 - judge!.judged(layer) : asked.numKeys;
-    const ofAll = wanted.includes("change") ? headWeights(model, layer) : undefined;
+    const count = ask.undecided ? last + 1 - by.judged(layer) : numKeys;
+    const ofAll = ask.keys.includes("change") ? headWeights(model, layer) : undefined;
     const weights = ofAll && (record.heads?.evictingOf(pass, ofAll) ?? ofAll);
     const room = (name: string, shape: readonly number[]) => pass.scratch(name, shape, "f64");
-    const all = attendShowing(backend, asked, keys, wanted, room, weights);
-    const isSome = asked.queries.shape[0]! > rows.length;
-    const shown = isSome ? pickSignals(all, rows, keys) : all;
-    judge!.observe(layer, { positions, rows: shown, ...(unit !== undefined && { unit }) });
+    const shown = { signals: ask.keys, queries: read.map((i) => places[i]!), keys: count };
+    const rows = attendShowing(backend, args, shown, room, weights);
+    const positions = read.map((i) => all[i]!),
+      keys = cache.kept.positions.subarray(numKeys - count, numKeys);
+    by.observe(layer, { positions, keys, rows, ...(unit !== undefined && { unit }) });
   }
 
   /** Rows that attend to each other where nothing is skipped or dropped: those of a whole sequence. */
@@ -356,11 +367,6 @@ export class LayerAttention {
     const norms = backend.rowNorms(residual);
     return backend.rowNorms(output).map((norm, row) => norm / norms[row]!);
   }
-}
-
-/** Signals of some of the queries, [R, keys]. */
-function pickSignals(all: Signals["rows"], rows: Rows, keys: number): Signals["rows"] {
-  return Object.fromEntries(Object.entries(all).map(([name, said]) => [name, pickRows(said, rows, keys)]));
 }
 
 interface SeenRows {

@@ -65,7 +65,7 @@ const WAYS: readonly MethodOptions[] = [
   { fusion: "variance" },
   { fusion: "key", kvFusion: "received" },
   { fusion: "mean", kvFusion: "key" },
-  { side: "key", kvFusion: "h2o" },
+  { side: "key", kvFusion: "lagkv" },
 ];
 
 Deno.test("keys and values of a layer go where docs/explain/architecture.md shows, through few files", () => {

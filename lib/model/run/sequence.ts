@@ -337,7 +337,10 @@ export class ModelSequence implements Disposable {
     if (takesWhole(this.#pruner)) return left;
     const warmup = this.#pruner?.at === "warm-up" ? this.#pruner.spans.warmup : 0;
     const open = Math.max(warmup, preparationOf(this.#pruner, "drop")?.from ?? 0) - this.#length;
-    return Math.min(left, open > 0 ? Math.min(FEED_ROWS, open) : FEED_ROWS);
+    const block = this.#pruner?.keySide?.at === "pass"
+      ? this.#judge!.nextStart(this.#length) - this.#length
+      : Infinity;
+    return Math.min(left, block, open > 0 ? Math.min(FEED_ROWS, open) : FEED_ROWS);
   }
 
   /**
@@ -372,13 +375,14 @@ export class ModelSequence implements Disposable {
   }
 
   #feedOf(layer: number): LayerFeed {
-    const pruner = this.#pruner;
+    const pruner = this.#pruner, ask = pruner?.keySide?.asks?.get(layer);
     return {
       model: this.#model,
       pass: this.#pass,
       pruner,
       decider: pruner?.layers.includes(layer) ? this.#decider : undefined,
       judge: pruner?.keySide?.layers.includes(layer) ? this.#judge : undefined,
+      asked: ask && { by: this.#judge!, ask },
       record: this.#layers[layer]!,
       length: this.#length,
     };

@@ -1,9 +1,10 @@
 /** Signals of computed queries about keys, from the attention op itself: attention weights, and changes of outputs. */
 import { type AttentionArgs, type Backend, LEAST_OTHERS } from "../../backend.ts";
-import { type Need, type Signal, SIGNALS, type Signals } from "../../methods/protocol/pruner.ts";
+import type { RowSignal, Signal, Signals } from "../../methods/protocol/signals.ts";
 import { dequantize } from "../../reference/dequantize.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
-import { asMatrix, type RunModel } from "./forward_pass.ts";
+import { asMatrix, type LayerRows, type RunModel } from "./forward_pass.ts";
+import { pickRows, type Rows } from "./row_indices.ts";
 
 type Inputs = Omit<AttentionArgs, "out">;
 
@@ -46,36 +47,56 @@ export function outputChanges(
   return all;
 }
 
-export function signalsOf(needs: readonly Need[]): Signal[] {
-  return SIGNALS.filter((signal) => needs.includes(signal));
+/** Signals of tokens that come from a layer's rows, each [T, width]. */
+const FROM_ROWS: { readonly [S in RowSignal]: (rows: LayerRows) => Tensor } = {
+  keys: ({ keys }) => keys,
+  values: ({ values }) => values,
+  queries: ({ queries }) => queries!,
+  residual: ({ residual }) => residual,
+  normed: ({ normed }) => normed,
+};
+
+/** A signal of a layer's tokens, [T, width] f32. */
+export function rowSignal(backend: Backend, rows: LayerRows, signal: RowSignal): Float32Array {
+  return f32Data(backend.read(FROM_ROWS[signal](rows)));
+}
+
+/** What is read of a call of attention: signals of some queries about the last cached rows. */
+export interface Shown {
+  readonly signals: readonly Signal[];
+  /** Places of the queries, ascending, at least one. */
+  readonly queries: Rows;
+  /** How many of the last cached rows. */
+  readonly keys: number;
 }
 
 /**
- * Attention, and signals of its queries about the last `tokens` cached rows: from the op if it has them, else by more
- * calls.
+ * Attention, and signals of its queries, [queries, keys] f64: from the op if it has them, else by more calls.
  *
  * @param room Gives room for results, f64. These, and the returned signals, last until the name is taken again.
- * @param headWeights Where `change` is wanted: [numHeads] f32, on the backend.
+ * @param headWeights Where `change` is shown: [numHeads] f32, on the backend.
  */
 export function attendShowing(
   backend: Backend,
   args: AttentionArgs,
-  tokens: number,
-  wanted: readonly Signal[],
+  { signals, queries, keys }: Shown,
   room: (name: string, shape: readonly number[]) => Tensor,
   headWeights?: Tensor,
 ): Signals["rows"] {
+  const count = args.queries.shape[0]!, first = backend.givesShares ? queries[0]! : 0;
+  const places = queries.map((place) => place - first);
+  const pick = (all: Float64Array) => places.length === count - first ? all : pickRows(all, places, keys);
   if (!backend.givesShares) {
     backend.attention(args);
-    const from = args.numKeys - tokens;
+    const from = args.numKeys - keys;
     const find: { readonly [S in Signal]: () => Float64Array } = {
       attention: () => meanProbabilities(backend, args, from),
       change: () => outputChanges(backend, args, from, f32Data(backend.read(headWeights!))),
     };
-    return Object.fromEntries(wanted.map((name) => [name, find[name]()]));
+    return Object.fromEntries(signals.map((name) => [name, pick(find[name]())]));
   }
-  const shape = [args.queries.shape[0]!, tokens], read = (x: Tensor) => backend.read(x).data as Float64Array;
-  const shares = room("shares", shape), out = wanted.includes("change") ? room("changes", shape) : undefined;
+  const shape = [count - first, keys], read = (x: Tensor) => pick(backend.read(x).data as Float64Array);
+  const shares = room("shares", shape), out = signals.includes("change") ? room("changes", shape) : undefined;
   backend.attention({ ...args, shares, ...(out && { changes: { out, headWeights: headWeights! } }) });
   return { attention: read(shares), ...(out && { change: read(out) }) };
 }

@@ -1,0 +1,116 @@
+/** A rule that reads signals of later queries, as a policy: thresholds over scores that come when tokens are decided. */
+import { judgedAt } from "../../filter/blocks.ts";
+import {
+  cloneLayerState,
+  createLayerState,
+  createScanOutput,
+  type LayerSpec,
+  type LayerState,
+} from "../../filter/layer.ts";
+import { RowToken } from "../../filter/rule.ts";
+import { openTokens } from "../../filter/scan.ts";
+import type { FilterBackend } from "../../filter/sequence.ts";
+import { SLOT } from "../../filter/slots.ts";
+import { type Decisions, openDecisions } from "../../filter/threshold.ts";
+import type { Tensor } from "../../tensor.ts";
+import type { Answer, DecisionTrace, KeySequence, LayerView } from "../protocol/pruner.ts";
+import { type QueryRange, type Reading, type Signal, SIGNALS } from "../protocol/signals.ts";
+import { type CachePolicy, CacheSide } from "./cache_side.ts";
+import { SignalStore, sourcesOf } from "./signal_store.ts";
+
+/** Queries behind a token, and those that are more than half a recent window behind it. */
+const rangesOf = (recent: number): readonly QueryRange[] => [{ beyond: 0 }, { beyond: recent / 2 }];
+
+/** The signals that a rule reads. */
+export const signalsOf = (reads: readonly string[]): Signal[] =>
+  SIGNALS.filter((name) => reads.includes(name));
+
+/** Readings of a rule of keys and values. @param reads As the rule has them. */
+export function readingsOf(reads: readonly string[], recent: number): Reading[] {
+  return signalsOf(reads).flatMap((signal) => rangesOf(recent).map((queries) => ({ signal, queries })));
+}
+
+/** The key side at work on one sequence, by rules of the attention received: a spec per layer, all of one chunk. */
+export function openJudgement(
+  specs: readonly LayerSpec[],
+  trace?: DecisionTrace,
+  backend?: FilterBackend,
+): KeySequence {
+  const layers = specs.map(({ layer }) => layer);
+  const readings = specs.length === 0 ? [] : readingsOf(specs[0]!.reads, specs[0]!.recent);
+  const policies = specs.map((spec) =>
+    [spec.layer, new SignalRule(spec, createLayerState(spec), trace, backend)] as const
+  );
+  return new CacheSide(new Map(policies), new SignalStore(sourcesOf(readings, layers, Infinity)));
+}
+
+class SignalRule implements CachePolicy {
+  #decided = 0;
+  /** The rule's inputs besides signals, where it reads any, of tokens from the first one that is not decided. */
+  #tokens: RowToken[] = [];
+  readonly #decisions: Decisions;
+  private readonly spec: LayerSpec;
+  private readonly state: LayerState;
+  private readonly trace: DecisionTrace | undefined;
+  private readonly backend: FilterBackend | undefined;
+
+  constructor(spec: LayerSpec, state: LayerState, trace?: DecisionTrace, backend?: FilterBackend) {
+    this.spec = spec;
+    this.state = state;
+    this.trace = trace;
+    this.backend = backend;
+    this.#decisions = openDecisions(spec, state);
+  }
+
+  take({ count, keys, values }: LayerView): void {
+    const { spec, state } = this;
+    if (signalsOf(spec.reads).length === spec.reads.length) return;
+    const read = (tensor: Tensor) => this.backend?.read(tensor) ?? tensor;
+    const reader = openTokens(spec, state, { keys: read(keys), values: read(values) }, 0, count, true);
+    for (let row = 0; row < count; row++) {
+      this.#tokens.push(reader.look(state.numbers[SLOT.absorbed]!, row));
+      reader.absorb(row);
+    }
+  }
+
+  judge(at: number, signals: SignalStore): Answer {
+    const { spec, state, trace } = this, first = this.#decided, [near, far] = [0, spec.recent / 2];
+    while (judgedAt(this.#decided, spec) <= at) this.#decided++;
+    const count = this.#decided - first, due = this.#tokens.splice(0, count);
+    const sums = signalsOf(spec.reads).map((signal) => ({
+      signal,
+      all: signals.sums(spec.layer, signal, near),
+      distant: signals.sums(spec.layer, signal, far),
+    }));
+    const scorer = spec.rule.memory?.open(spec, state), drop: number[] = [], rows = createScanOutput(count);
+    for (let row = 0; row < count; row++) {
+      const token = due[row] ?? new RowToken(spec, this.#decisions.seen), position = first + row;
+      for (const { signal, all, distant } of sums) {
+        const afar = (distant.count(position) > 0 ? distant : all).mean(position);
+        if (signal === "change") token.change = Math.sqrt(afar);
+        else {
+          token.attention = all.mean(position);
+          token.distant = afar;
+        }
+      }
+      const raw = scorer === undefined ? spec.rule.score!(token, spec as never) : scorer.score(token);
+      rows.redundancy[row] = spec.invert ? -raw : raw;
+      const { skip, theta } = this.#decisions.decide(rows.redundancy[row]!);
+      rows.threshold[row] = theta;
+      rows.keep[row] = skip ? 0 : 1;
+      if (skip) drop.push(position);
+      scorer?.settle?.(skip);
+    }
+    scorer?.close?.();
+    for (const { all, distant } of sums) for (const each of [all, distant]) each.forget(this.#decided);
+    if (count > 0) trace?.(rows, spec.layer, spec.chunk);
+    return { drop };
+  }
+
+  fork(): SignalRule {
+    const copy = new SignalRule(this.spec, cloneLayerState(this.state), this.trace, this.backend);
+    copy.#decided = this.#decided;
+    copy.#tokens = [...this.#tokens];
+    return copy;
+  }
+}
