@@ -121,6 +121,7 @@ Deno.test("a client's port is closed on both sides, whatever ends its answer: an
 
 Deno.test("texts that are made together are those of a client alone, filtered and not, and each step is one", async () => {
   const { service, errors } = openService({ together: 4 });
+  steps.length = 0;
   const bodies = PROMPTS.flatMap((prompt, i) =>
     ["tiny", "tiny/dense"].map((model) => ({ model, prompt, max_tokens: 16 + i }))
   );
