@@ -79,22 +79,6 @@ export function capture(stream: typeof Deno.stdout): Disposable & { text(): stri
   };
 }
 
-/** Runs with environment variables of this process set, which have their former values afterwards. */
-export async function withVariables<R>(
-  variables: { readonly [name: string]: string },
-  run: () => Promise<R>,
-): Promise<R> {
-  const former = Object.keys(variables).map((name) => [name, Deno.env.get(name)] as const);
-  for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
-  try {
-    return await run();
-  } finally {
-    for (const [name, value] of former) {
-      value === undefined ? Deno.env.delete(name) : Deno.env.set(name, value);
-    }
-  }
-}
-
 /** Calls a test with a fresh folder, and removes it. */
 export async function withFolder(test: (folder: string) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir();

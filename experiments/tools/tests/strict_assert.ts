@@ -10,12 +10,8 @@ function refuse(call: string, instead: string): never {
   throw new Error(`Cannot call ${call} in a test: other files' tests share the process; expected ${instead}`);
 }
 
-/** Tests that still set variables. */
-const SETS_VARIABLES = /\/experiments\/tools\/(bench|bench_gpu|test_gpu|doctor)(_test\.ts|\/)/;
-if (!SETS_VARIABLES.test(Deno.mainModule)) {
-  const instead = "withVariables() of lib/testing.ts, or a process of its own";
-  Deno.env.set = () => refuse("Deno.env.set()", instead);
-  // Packages of npm delete a variable when they are loaded, which is not set.
-  Deno.env.delete = (name) => Deno.env.has(name) && refuse("Deno.env.delete()", instead);
-}
+const instead = "withVariables() of lib/testing.ts, or a process of its own";
+Deno.env.set = () => refuse("Deno.env.set()", instead);
+// Packages of npm delete a variable when they are loaded, which is not set.
+Deno.env.delete = (name) => Deno.env.has(name) && refuse("Deno.env.delete()", instead);
 Deno.chdir = () => refuse("Deno.chdir()", "absolute paths, or a process of its own");

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { NOT_ON_WINDOWS, unless } from "../../../../lib/testing.ts";
 import { serveHttp } from "./http.ts";
 
 const ADDRESS = { hostname: "127.0.0.1", port: 0 };
@@ -136,8 +137,7 @@ Deno.test("serveHttp() answers a hundred requests of a connection", async () => 
 });
 
 Deno.test({
-  name: "serveHttp() tells when it accepts no connection any more, as after too many",
-  ignore: Deno.build.os === "windows",
+  ...unless(NOT_ON_WINDOWS, "serveHttp() tells when it accepts no connection any more, as after too many"),
   fn: async () => {
     const program = `
       import { serveHttp } from ${JSON.stringify(import.meta.resolve("./http.ts"))};
