@@ -12,11 +12,6 @@ export async function runDeno(what: string, ...args: string[]): Promise<string> 
   throw new UsageError(`Cannot ${what}: ${reason}`);
 }
 
-/** No flags: `links` of deno.json make `@std/*` resolve. */
-export function readStdFlags(): string[] {
-  return [];
-}
-
 /** Deno's arguments for a task of deno.json, up to the task's own. */
 export async function taskArguments(task: string): Promise<string[]> {
   const { tasks } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
