@@ -49,7 +49,7 @@ export async function startPython<Answer extends { readonly error?: string }>(
   }
   const writer = child.stdin.getWriter();
   const close = async () => {
-    await writer.close();
+    await writer.close().catch(() => {}); // it may have ended already
     await child.status;
     await lines.cancel();
   };
@@ -62,7 +62,8 @@ export async function startPython<Answer extends { readonly error?: string }>(
     hello,
     close,
     async ask(question) {
-      await writer.write(new TextEncoder().encode(JSON.stringify(question) + "\n"));
+      const line = new TextEncoder().encode(JSON.stringify(question) + "\n");
+      await writer.write(line).catch(() => {}); // an ended process has no answer, which is reported below
       const { value, done } = await lines.read();
       if (done) throw new Error(`Cannot race ${what}: its process ended`);
       const answer = JSON.parse(value) as Answer;
@@ -77,13 +78,13 @@ export type TorchJob =
   & { readonly op: string; readonly dtype: string }
   & Readonly<Record<string, string | number>>;
 
-/** Answers of torch.py. */
+/** Answers of torch_calls.py. */
 type TorchAnswer = Partial<Record<"version" | "error", string>> & {
   readonly names?: string[];
   readonly timeMs?: number;
 };
 
-/** The running `torch.py`. */
+/** The running `torch_calls.py`. */
 export type Torch = PythonProcess<TorchAnswer>;
 
 /** Starts PyTorch, or gives the reason why there is none. */
@@ -93,7 +94,7 @@ export function startTorch(
   python?: string,
 ): Promise<Torch | string> {
   const what = device === "cpu" ? "torch" : "torch for CUDA";
-  return startPython<TorchAnswer>("torch.py", [device, `${threads}`], what, python);
+  return startPython<TorchAnswer>("torch_calls.py", [device, `${threads}`], what, python);
 }
 
 /** PyTorch's ways of computing what a case does; where the case has tensors, on them, and with the same output. */

@@ -1,6 +1,6 @@
 """PyTorch's scaled_dot_product_attention and linear for `deno task bench`, on the CPU or a GPU.
 
-usage: torch.py cpu|cuda THREADS
+usage: torch_calls.py cpu|cuda THREADS
 
 Takes one JSON object a line on stdin and answers with one on stdout; numbers travel in raw files of `folder`. Ends with
 code 1, saying nothing, where there is no torch for the device.
