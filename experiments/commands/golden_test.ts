@@ -53,7 +53,8 @@ async function check(level: string): Promise<void> {
 
 Deno.test("commands answer as golden.json says, at the level of this machine", () => check(best));
 
-for (const level of levels.filter((level) => level !== best)) {
+// Without fused multiply-add, a rounded cache holds other numbers: level base is compared op by op, in kernels/.
+for (const level of levels.filter((level) => level !== best && level === golden.madeWith.level)) {
   Deno.test({
     ...unless(IN_SLOW_TIER, `commands answer as golden.json says, at ${level}`),
     fn: () => check(level),
