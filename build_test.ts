@@ -1,11 +1,11 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { buildCpu } from "./build.ts";
-import { ABI_VERSION } from "./ffi/abi.ts";
+import { ABI_VERSION } from "./ffi/library/abi.ts";
 import { run } from "./ffi/build/command.ts";
-import { LEVELS } from "./ffi/sources.ts";
-import { openCpuLibrary } from "./ffi/library.ts";
+import { LEVELS } from "./ffi/library/sources.ts";
+import { openCpuLibrary } from "./ffi/library/library.ts";
 import { cpuLevels } from "./ffi/mod.ts";
-import { SYMBOLS } from "./ffi/symbols.ts";
+import { SYMBOLS } from "./ffi/library/symbols.ts";
 import { inChild } from "./kernels/testing/child.ts";
 import { IN_SLOW_TIER, NEEDS_LINUX, NOT_ON_WINDOWS, unless } from "./lib/testing.ts";
 

@@ -3,7 +3,7 @@
  * index that pip is set up with; without it, a system's OpenBLAS or the library's own kernel serves.
  */
 import { cacheDir, ifThere } from "../lib/cache.ts";
-import { buildCommand } from "./library.ts";
+import { buildCommand } from "./library/library.ts";
 import { requirementOf } from "../lib/pip.ts";
 import { sha256 } from "../lib/sha256.ts";
 

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { inChild } from "../kernels/testing/child.ts";
 import { findLevel } from "./build/blas.ts";
 import { findCompiler } from "./build/command.ts";
-import { findLibrary } from "./library.ts";
+import { findLibrary } from "./library/library.ts";
 import { cpuLevels } from "./mod.ts";
 import { unless } from "../lib/testing.ts";
 

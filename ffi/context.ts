@@ -3,10 +3,10 @@ import { PRODUCTS, type Products } from "../lib/backend.ts";
 import { expectInteger, expectName, KernelError, NativeLibraryError } from "../lib/errors.ts";
 import { hostData } from "../lib/tensor.ts";
 import { Owned, type Scope } from "./owned.ts";
-import { type Arguments, type Locate, STATUS } from "./abi.ts";
-import { text } from "./library.ts";
-import { LEVELS } from "./sources.ts";
-import type { NativeLibrary } from "./symbols.ts";
+import { type Arguments, type Locate, STATUS } from "./library/abi.ts";
+import { text } from "./library/library.ts";
+import { LEVELS } from "./library/sources.ts";
+import type { NativeLibrary } from "./library/symbols.ts";
 
 export interface ContextOptions {
   /** Rounding in matrix multiplications with weights; `exact` by default. */

@@ -14,7 +14,7 @@ import {
   stateSizes,
 } from "../lib/filter/layer.ts";
 import { expectTensor, hostData, rowsOf, type Tensor } from "../lib/tensor.ts";
-import type { Argument, Arguments } from "./abi.ts";
+import type { Argument, Arguments } from "./library/abi.ts";
 import type { KernelContext } from "./context.ts";
 
 /** Fields of `tkf_filter_spec`: properties of a spec, by their names there. */

@@ -13,15 +13,15 @@ import { expectOptions, type TypeName } from "../lib/errors.ts";
 import { CpuBackend } from "./backend.ts";
 import { findBlas } from "./blas.ts";
 import { expectLevel, NativeContext, supportedLevels } from "./context.ts";
-import { findLibrary, loadLibrary, namedLibrary, openCpuLibrary } from "./library.ts";
-import { findPrebuilt } from "./prebuilt.ts";
-import { SYMBOLS } from "./symbols.ts";
+import { findLibrary, loadLibrary, namedLibrary, openCpuLibrary } from "./library/library.ts";
+import { findPrebuilt } from "./library/prebuilt.ts";
+import { SYMBOLS } from "./library/symbols.ts";
 
 export { CpuBackend } from "./backend.ts";
 export { CudaBackend } from "./cuda/backend.ts";
-export { CudaError } from "./cuda/driver.ts";
+export { CudaError } from "./cuda/driver/driver.ts";
 export { type CudaOptions, openCuda } from "./cuda/open.ts";
-export { mapFile } from "./map_file.ts";
+export { mapFile } from "./library/map_file.ts";
 
 /** Options of {@linkcode openCpu}. */
 export interface CpuOptions {

@@ -11,7 +11,7 @@ import {
 import type { BatchDecisions, BatchOps } from "../lib/batch_ops.ts";
 import { type DType, DTYPES } from "../lib/dtype.ts";
 import { countOf, expectTensor, type HostTensor, type Tensor } from "../lib/tensor.ts";
-import type { Arguments } from "./abi.ts";
+import type { Arguments } from "./library/abi.ts";
 import { callAttention } from "./attention.ts";
 import type { KernelContext } from "./context.ts";
 

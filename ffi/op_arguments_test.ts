@@ -5,8 +5,17 @@ import { OPTIONS } from "../lib/methods/bind/options.ts";
 import { TokenFilter } from "../lib/methods/bind/token_filter.ts";
 import type { FilterBackend } from "../lib/filter/sequence.ts";
 import { specArgs, statesArgs } from "./filter.ts";
-import { type Argument, type Arguments, type Layout, STATUS } from "./abi.ts";
-import { changed, context, floats, good, library, misaligned, pathsOf, shape } from "./abi_testing.ts";
+import { type Argument, type Arguments, type Layout, STATUS } from "./library/abi.ts";
+import {
+  changed,
+  context,
+  floats,
+  good,
+  library,
+  misaligned,
+  pathsOf,
+  shape,
+} from "./library/abi_testing.ts";
 
 const { ops } = library;
 

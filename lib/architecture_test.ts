@@ -23,11 +23,12 @@ const PICTURE: readonly Arrow[] = Array.from(
  */
 const FOR_EXPERIMENTS = [
   "lib/*.ts",
+  "lib/math/*.ts",
   "lib/*/mod.ts",
   "ffi/mod.ts",
   "ffi/cuda/mod.ts",
-  "ffi/map_file.ts",
-  "ffi/sources.ts",
+  "ffi/library/map_file.ts",
+  "ffi/library/sources.ts",
   "ffi/build",
   "build.ts",
 ];
@@ -106,7 +107,7 @@ Deno.test("every entry of the package, every task, and all that they import were
 function roomOf(file: string): { room: string; path: string } {
   const [top, ...rest] = file.split("/") as [string, ...string[]];
   if (top !== "lib") return { room: top, path: rest.join("/") };
-  if (rest.length === 1) return { room: "foundations", path: rest[0]! };
+  if (rest.length === 1 || rest[0] === "math") return { room: "foundations", path: rest.join("/") };
   return rest[0] === "entries"
     ? { room: "mod.ts", path: file }
     : { room: rest[0]!, path: rest.slice(1).join("/") };

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
-import { toBf16, toF16 } from "../../lib/half.ts";
+import { toBf16, toF16 } from "../../lib/math/half.ts";
 import { writeSafetensors } from "../../lib/model/mod.ts";
 import { hostTensor } from "../../lib/tensor.ts";
 import { main } from "./filter.ts";

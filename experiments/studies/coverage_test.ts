@@ -1,6 +1,6 @@
 /** Simulates how often each kind of interval on the pages of results contains the truth: 93% to 97%. */
 import { assert } from "@std/assert";
-import { uniform } from "../../lib/random.ts";
+import { uniform } from "../../lib/math/random.ts";
 import { type Interval, pairedShareInterval, shareInterval } from "../../lib/stats/mod.ts";
 import { chunkInterval } from "./comparison/losses.ts";
 import { meanInterval } from "./comparison/tables.ts";

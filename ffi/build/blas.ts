@@ -1,7 +1,7 @@
 /** Fetches the pinned OpenBLAS from the Python package index that pip is set up with. */
 import { findBlas, type FoundBlas, PINNED_BLAS, pinnedPath } from "../blas.ts";
-import { buildCommand } from "../library.ts";
-import { LEVELS } from "../sources.ts";
+import { buildCommand } from "../library/library.ts";
+import { LEVELS } from "../library/sources.ts";
 import { type BuildOptions, findCompiler } from "./command.ts";
 import { bestLevel } from "./cpu.ts";
 import { fetchFile } from "./wheel.ts";

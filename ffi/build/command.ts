@@ -1,6 +1,6 @@
 /** Compilers and other programs that the build calls. */
 import { NativeLibraryError } from "../../lib/errors.ts";
-import { KERNELS_URL } from "../sources.ts";
+import { KERNELS_URL } from "../library/sources.ts";
 
 /** @internal Options of every build. */
 export interface BuildOptions {

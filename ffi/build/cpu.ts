@@ -2,7 +2,7 @@
 import { prepareCacheDir } from "../../lib/cache.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { ALL_LEVELS, type CpuManifest } from "../cache.ts";
-import { findBuild } from "../library.ts";
+import { findBuild } from "../library/library.ts";
 import {
   BODY_FLAGS,
   ENTRY_FLAGS,
@@ -13,7 +13,7 @@ import {
   LINUX_LINK_FLAGS,
   readSources,
   unitFlags,
-} from "../sources.ts";
+} from "../library/sources.ts";
 import { type BuildOptions, type Compiler, findCompiler, link, run } from "./command.ts";
 import { buildObjects, type ObjectJob } from "./objects.ts";
 import { type BuiltLibrary, storeLibrary } from "./store.ts";

@@ -1,7 +1,7 @@
 /** Builds the CUDA library: one object a file, for all architectures, linked with the static runtime. */
 import { NativeLibraryError } from "../../lib/errors.ts";
 import type { LibraryManifest } from "../cache.ts";
-import { findBuild } from "../library.ts";
+import { findBuild } from "../library/library.ts";
 import {
   CUDA_ARCHS,
   CUDA_FLAGS,
@@ -9,7 +9,7 @@ import {
   CUDA_STRICT_FLAGS,
   type LibrarySources,
   readSources,
-} from "../sources.ts";
+} from "../library/sources.ts";
 import { type BuildOptions, findCompiler, link } from "./command.ts";
 import { ensureNvcc, isForDriver, oldestDriver, PINNED } from "./nvcc.ts";
 import { buildObjects, type BuiltObject } from "./objects.ts";

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { inChild } from "../../kernels/testing/child.ts";
-import * as driver from "../cuda/fake_driver_testing.ts";
-import { buildCommand } from "../library.ts";
-import { CUDA_ARCHS } from "../sources.ts";
+import * as driver from "../cuda/driver/fake_driver_testing.ts";
+import { buildCommand } from "../library/library.ts";
+import { CUDA_ARCHS } from "../library/sources.ts";
 import { NO_EMULATOR } from "../cuda/testing.ts";
 import { buildEmulated } from "./emulated_testing.ts";
 import { fakeTools } from "./fake_tools_testing.ts";

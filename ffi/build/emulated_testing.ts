@@ -2,7 +2,7 @@
 import { cacheDir, ifThere, prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
 import { LIBRARY_SUFFIX } from "../cache.ts";
 import { sha256 } from "../../lib/sha256.ts";
-import { type LibrarySources, LINUX_LINK_FLAGS, readSources, type Sources } from "../sources.ts";
+import { type LibrarySources, LINUX_LINK_FLAGS, readSources, type Sources } from "../library/sources.ts";
 import { type BuildOptions, findCompiler, link } from "./command.ts";
 import { buildObjects, type BuiltObject } from "./objects.ts";
 import { unitKey } from "./objects.ts";

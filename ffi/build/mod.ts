@@ -1,7 +1,7 @@
 /** Building the native libraries and fetching a BLAS, into the user's cache. */
 export type { FoundBlas } from "../blas.ts";
 export type { CpuManifest, LibraryManifest } from "../cache.ts";
-export { CUDA_ARCHS } from "../sources.ts";
+export { CUDA_ARCHS } from "../library/sources.ts";
 export { ensureBlas } from "./blas.ts";
 export type { BuildOptions } from "./command.ts";
 export { buildCpu, type CpuBuildOptions } from "./cpu.ts";

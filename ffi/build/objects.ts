@@ -1,7 +1,7 @@
 /** Compiled objects in the cache, named by a digest of their sources: a unit with the headers that it includes. */
 import { cacheDir, ifThere, writeAtomically } from "../../lib/cache.ts";
 import { sha256 } from "../../lib/sha256.ts";
-import { includesOf, type Sources } from "../sources.ts";
+import { includesOf, type Sources } from "../library/sources.ts";
 import { type BuildOptions, inParallel, runCompiler } from "./command.ts";
 
 /** Objects that no build has used for this time are removed. */

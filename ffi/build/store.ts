@@ -2,7 +2,7 @@
 import { cacheDir, prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
 import { LIBRARY_SUFFIX, type LibraryManifest, manifestPath } from "../cache.ts";
 import { sha256 } from "../../lib/sha256.ts";
-import { abiOf, sourceKey, type Sources } from "../sources.ts";
+import { abiOf, sourceKey, type Sources } from "../library/sources.ts";
 import { type Compiler, gitHash } from "./command.ts";
 
 /** A library that is ready to load. */

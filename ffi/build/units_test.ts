@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import { includesOf, KERNELS_URL, readSources, sourceKey, unitFlags } from "../sources.ts";
+import { includesOf, KERNELS_URL, readSources, sourceKey, unitFlags } from "../library/sources.ts";
 import { readEmulated } from "./emulated_testing.ts";
 import { bestLevel } from "./cpu.ts";
 import { unitKey } from "./objects.ts";

@@ -12,7 +12,7 @@ import {
   type HostTensor,
   type Tensor,
 } from "../../lib/tensor.ts";
-import type { Place } from "../abi.ts";
+import type { Place } from "../library/abi.ts";
 import {
   expectScan,
   expectState,

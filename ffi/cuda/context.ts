@@ -2,10 +2,10 @@
 import { KernelError, NativeLibraryError } from "../../lib/errors.ts";
 import { byteSize } from "../../lib/dtype.ts";
 import { countOf } from "../../lib/tensor.ts";
-import { type Arguments, type Locate, STATUS } from "../abi.ts";
+import { type Arguments, type Locate, STATUS } from "../library/abi.ts";
 import { KernelContext } from "../context.ts";
-import { text } from "../library.ts";
-import type { CudaLibrary } from "../symbols.ts";
+import { text } from "../library/library.ts";
+import type { CudaLibrary } from "../library/symbols.ts";
 import { bufferOf, type DeviceMemory, placeAt } from "./memory.ts";
 
 /** Bytes of workspace that a context begins with: enough for most calls, so that few are made twice. */

@@ -1,7 +1,7 @@
 /** NVIDIA's cuBLASLt for products of many rows: where it may lie. Without it the library's own kernels serve. */
 import { cacheDir, userCacheDir } from "../../lib/cache.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
-import { STATUS } from "../abi.ts";
+import { STATUS } from "../library/abi.ts";
 import type { CudaContext } from "./context.ts";
 
 /** Names of the versions whose interface the library supports, the newest first. */

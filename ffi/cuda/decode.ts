@@ -3,7 +3,7 @@ import type { BatchCache, BatchOps, BatchRows, BatchStates } from "../../lib/bat
 import { byteSize, type DType } from "../../lib/dtype.ts";
 import { type LayerSpec, projectionsOf } from "../../lib/filter/layer.ts";
 import { countOf, expectTensor, type HostTensor, type Tensor } from "../../lib/tensor.ts";
-import type { Arguments } from "../abi.ts";
+import type { Arguments } from "../library/abi.ts";
 import { specArgs, statesArgs } from "../filter.ts";
 import type { CudaContext } from "./context.ts";
 import { bufferOf, type DeviceMemory, type DeviceTensor } from "./memory.ts";

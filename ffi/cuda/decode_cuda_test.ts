@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { createBatchCache, createBatchDecisions } from "../../lib/model/run/batch_state.ts";
+import { createBatchCache, createBatchDecisions } from "../../lib/model/run/batch/batch_state.ts";
 import { testOnDevice } from "./testing.ts";
 
 testOnDevice("attentionDecode() refuses a cache whose tensors do not fit one another", (backend) => {

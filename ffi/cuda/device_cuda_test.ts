@@ -8,7 +8,7 @@ import { CudaContext } from "./context.ts";
 import { loadCublasLt } from "./cublaslt.ts";
 import { CudaBackend } from "./backend.ts";
 import type { CudaMemory } from "./device_memory.ts";
-import { openDriver } from "./driver.ts";
+import { openDriver } from "./driver/driver.ts";
 import { openCuda } from "./open.ts";
 import { type OpenDevice, openTestDevice, testsOnGpu } from "./testing.ts";
 import { unless } from "../../lib/testing.ts";

@@ -1,6 +1,6 @@
 /** Memory, one stream, graphs and events of a GPU, through the CUDA driver. */
-import type { CudaDevice, CudaDriver } from "./driver.ts";
-import { RESULT } from "./driver_symbols.ts";
+import type { CudaDevice, CudaDriver } from "./driver/driver.ts";
+import { RESULT } from "./driver/driver_symbols.ts";
 import type { Scope } from "../owned.ts";
 import { FreeList, pieceBytes } from "./free_list.ts";
 import { type CopyOffsets, DeviceBuffer, DeviceGraph, type DeviceMemory, expectPiece } from "./memory.ts";

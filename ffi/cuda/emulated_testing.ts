@@ -4,9 +4,9 @@
  */
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { Scope } from "../owned.ts";
-import { STATUS } from "../abi.ts";
-import { openOps } from "../library.ts";
-import { CUDA_SYMBOLS, type NativeLibrary } from "../symbols.ts";
+import { STATUS } from "../library/abi.ts";
+import { openOps } from "../library/library.ts";
+import { CUDA_SYMBOLS, type NativeLibrary } from "../library/symbols.ts";
 import { CudaBackend } from "./backend.ts";
 import { CudaContext } from "./context.ts";
 import { type CopyOffsets, DeviceBuffer, DeviceGraph, type DeviceMemory, expectPiece } from "./memory.ts";

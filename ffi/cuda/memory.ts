@@ -1,6 +1,6 @@
 /** Device memory of the CUDA backend: the driver's on a GPU, this process's own under the emulator. */
 import type { Tensor } from "../../lib/tensor.ts";
-import type { Place } from "../abi.ts";
+import type { Place } from "../library/abi.ts";
 import { Owned, type Scope } from "../owned.ts";
 
 /** @internal A tensor in device memory, from a byte of a buffer on. */

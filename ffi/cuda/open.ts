@@ -2,14 +2,14 @@
 import { PRODUCTS, type Products } from "../../lib/backend.ts";
 import { expectInteger, expectOptions, NativeLibraryError, type TypeName } from "../../lib/errors.ts";
 import type { CudaManifest } from "../build/cuda.ts";
-import { findLibrary, loadLibrary, namedLibrary } from "../library.ts";
-import { CUDA_ARCHS } from "../sources.ts";
+import { findLibrary, loadLibrary, namedLibrary } from "../library/library.ts";
+import { CUDA_ARCHS } from "../library/sources.ts";
 import { CudaBackend } from "./backend.ts";
 import { CudaContext } from "./context.ts";
 import { loadCublasLt } from "./cublaslt.ts";
 import { CudaMemory } from "./device_memory.ts";
-import { openDriver } from "./driver.ts";
-import { CUDA_SYMBOLS, type CudaLibrary } from "../symbols.ts";
+import { openDriver } from "./driver/driver.ts";
+import { CUDA_SYMBOLS, type CudaLibrary } from "../library/symbols.ts";
 import { testedBuild, wasTested } from "./tested.ts";
 
 /** Milliseconds after a failed download of cuBLASLt before the next try. */

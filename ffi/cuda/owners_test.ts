@@ -8,7 +8,7 @@ import { collectUntil } from "../collector_testing.ts";
 import type { CudaBackend } from "./backend.ts";
 import { CudaMemory } from "./device_memory.ts";
 import { openEmulatedLibrary } from "./emulated_testing.ts";
-import { driverWith, fake, leftOvers, memoryWith, withFakeDriver } from "./fake_driver_testing.ts";
+import { driverWith, fake, leftOvers, memoryWith, withFakeDriver } from "./driver/fake_driver_testing.ts";
 import { loadCudaLibrary, openCuda } from "./open.ts";
 import { filtering, ids, modelOn } from "./small_model/testing.ts";
 import { NO_EMULATOR, testEmulated } from "./testing.ts";

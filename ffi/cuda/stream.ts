@@ -1,7 +1,7 @@
 /** A stream of a device with the primary context that it lives in, and events on it. */
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { Owned, Scope } from "../owned.ts";
-import type { CudaDevice, CudaDriver } from "./driver.ts";
+import type { CudaDevice, CudaDriver } from "./driver/driver.ts";
 
 /** `CU_STREAM_NON_BLOCKING`: no order with the default stream. */
 const NON_BLOCKING = 1;

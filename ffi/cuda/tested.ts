@@ -1,7 +1,7 @@
 /** Records of `test:gpu`: features that are on by default where all tests of a device, driver and build have passed. */
 import { cacheDir, ifThere, prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
 import { sha256 } from "../../lib/sha256.ts";
-import type { CudaDevice } from "./driver.ts";
+import type { CudaDevice } from "./driver/driver.ts";
 
 /** A tested build. Another device, driver or build needs a run of its own. */
 export interface TestedBuild {

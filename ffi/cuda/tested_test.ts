@@ -4,7 +4,7 @@ import { inChild } from "../../kernels/testing/child.ts";
 import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
 import { buildEmulated } from "../build/emulated_testing.ts";
 import { fakeTools } from "../build/fake_tools_testing.ts";
-import * as driver from "./fake_driver_testing.ts";
+import * as driver from "./driver/fake_driver_testing.ts";
 import { NO_EMULATOR } from "./testing.ts";
 
 Deno.test({
@@ -27,7 +27,7 @@ Deno.test({
         `
         const { openCuda } = await load("ffi/mod.ts");
         const { noteTested, testedBuild } = await load("ffi/cuda/tested.ts");
-        const { openDriver } = await load("ffi/cuda/driver.ts"), { findLibrary } = await load("ffi/library.ts");
+        const { openDriver } = await load("ffi/cuda/driver/driver.ts"), { findLibrary } = await load("ffi/library/library.ts");
         const uses = async (options = {}) => {
           using backend = await openCuda({ build: true, ...options });
           const { description } = backend;

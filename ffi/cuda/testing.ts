@@ -7,7 +7,7 @@ import type { CudaBackend } from "./backend.ts";
 import type { CudaContext } from "./context.ts";
 import { type Emulated, openEmulatedLibrary, type ThreadOrder } from "./emulated_testing.ts";
 import type { DeviceMemory } from "./memory.ts";
-import type { NativeLibrary } from "../symbols.ts";
+import type { NativeLibrary } from "../library/symbols.ts";
 import { openCuda } from "./open.ts";
 import { unless } from "../../lib/testing.ts";
 

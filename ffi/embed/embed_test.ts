@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertLess } from "@std/assert";
 import { run } from "../build/command.ts";
 import { specArgs } from "../filter.ts";
-import { openCpuLibrary, text } from "../library.ts";
+import { openCpuLibrary, text } from "../library/library.ts";
 import { stateSizes } from "../../lib/filter/layer.ts";
 import { TokenFilter, type TokenFilterOptions } from "../../lib/methods/mod.ts";
 import { readModelFile } from "../../lib/model/mod.ts";

@@ -1,7 +1,7 @@
 /** The cases that test every execution of filtered attention, and their inputs. */
 import type { AttentionArgs } from "../../lib/backend.ts";
 import type { DType } from "../../lib/dtype.ts";
-import { toBf16, toF16 } from "../../lib/half.ts";
+import { toBf16, toF16 } from "../../lib/math/half.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { countOf, emptyTensor, f32Data, type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
 import { type Calls, type Draw, FLOATS } from "../testing/fuzz/draw.ts";

@@ -13,7 +13,7 @@ inline void check_number(Check& check, const char* name, double found, double le
   }
 }
 
-// The ranges of the table in lib/methods/bind/option_table.ts, to which ffi/abi_test.ts holds them.
+// The ranges of the table in lib/methods/bind/option_table.ts, to which ffi/library/abi_test.ts holds them.
 inline void check_spec(Check& check, const tkf_filter_spec& s) {
   const double largest = 1.7976931348623157e308;
   check.size("layer", s.layer, 0, INT32_MAX);

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { STATUS } from "../../ffi/abi.ts";
+import { STATUS } from "../../ffi/library/abi.ts";
 import { specArgs, statesArgs } from "../../ffi/filter.ts";
 import { KernelError } from "../../lib/errors.ts";
 import {

@@ -1,11 +1,11 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import type { Products } from "../../lib/backend.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
-import { fromBf16, toBf16 } from "../../lib/half.ts";
+import { fromBf16, toBf16 } from "../../lib/math/half.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";
 import { RUNS_SLOW } from "../../lib/testing.ts";
-import { STATUS } from "../../ffi/abi.ts";
+import { STATUS } from "../../ffi/library/abi.ts";
 import { findBf16Unit } from "../../ffi/bf16_testing.ts";
 import { findCompiler, run } from "../../ffi/build/command.ts";
 import { testedDevice } from "../../ffi/cuda/testing.ts";

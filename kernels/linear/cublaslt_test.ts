@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { findCompiler, run } from "../../ffi/build/command.ts";
 import { cublasLtPlaces, loadCublasLt } from "../../ffi/cuda/cublaslt.ts";
 import { KernelError, NativeLibraryError } from "../../lib/errors.ts";
-import { fromBf16, toBf16 } from "../../lib/half.ts";
+import { fromBf16, toBf16 } from "../../lib/math/half.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { f32Data } from "../../lib/tensor.ts";
 import { RUNS_SLOW, withVariables } from "../../lib/testing.ts";

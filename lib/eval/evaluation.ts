@@ -1,5 +1,5 @@
 /** A task on a model and data, unit by unit: the full model once, then any number of methods on the same units. */
-import { mean } from "../mean.ts";
+import { mean } from "../math/mean.ts";
 import type { SequenceUsage } from "../model/run/usage.ts";
 import { type BlockSums, pairedMean, sumBlocks } from "../stats/paired.ts";
 import { yieldToEventLoop } from "./chunks.ts";

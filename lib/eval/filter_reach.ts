@@ -1,6 +1,6 @@
 /** Effects of a filter on the scored positions: short items under a long warm-up are in effect dense runs. */
 import type { Pruner } from "../methods/protocol/pruner.ts";
-import type { ModelConfig } from "../model/config.ts";
+import type { ModelConfig } from "../model/config/config.ts";
 import { judgedAt } from "../filter/blocks.ts";
 import { unitsOf } from "../filter/option.ts";
 import type { EvaluatedSequence } from "./language_model.ts";

@@ -1,7 +1,7 @@
 /** Members of a model that evaluation needs. `Model` has them; so does a small fake in a test. */
 import type { Backend } from "../backend.ts";
-import type { BatchDecoder, BatchOptions } from "../model/run/batch_decoder.ts";
-import type { ModelConfig } from "../model/config.ts";
+import type { BatchDecoder, BatchOptions } from "../model/run/batch/batch_decoder.ts";
+import type { ModelConfig } from "../model/config/config.ts";
 import type { ModelSequence, SequenceOptions } from "../model/run/sequence.ts";
 import type { Pruner } from "../methods/protocol/pruner.ts";
 import type { Tensor } from "../tensor.ts";

@@ -3,7 +3,7 @@ import { type Pruner, takesWhole } from "../methods/protocol/pruner.ts";
 import { expectInstance, expectName, expectOptions } from "../errors.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 import type { EvaluatedModel } from "./language_model.ts";
-import { batchUnsupportedReason } from "../model/run/batch_decoder.ts";
+import { batchUnsupportedReason } from "../model/run/batch/batch_decoder.ts";
 import { judgedTokens } from "../filter/blocks.ts";
 import { endingOf } from "../model/run/key_judge.ts";
 import { LayerTally, type SequenceUsage } from "../model/run/usage.ts";

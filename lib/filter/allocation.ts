@@ -1,5 +1,5 @@
 /** The schedule `allocated`: layers whose attention adds little, as the warm-up shows it, take more of the asked ratio. */
-import { normalCdf } from "../normal.ts";
+import { normalCdf } from "../math/normal.ts";
 import type { LayerState } from "./layer.ts";
 import { MAX_ALLOCATED } from "./schedule.ts";
 import { HOST_SLOT } from "./slots.ts";

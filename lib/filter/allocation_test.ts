@@ -1,6 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { TokenFilter, type TokenFilterOptions } from "../methods/mod.ts";
-import { normalCdf } from "../normal.ts";
+import { normalCdf } from "../math/normal.ts";
 import { allocate } from "./allocation.ts";
 import { MAX_ALLOCATED } from "./schedule.ts";
 import { makeStream } from "./testing.ts";

@@ -2,8 +2,8 @@
  * The recurrence of Token Filtering over one layer of one sequence, in plain TypeScript: the definition that the
  * native kernels are tested against. Arithmetic in float64, anchors in float32.
  */
-import { fromBf16, fromF16 } from "../half.ts";
-import { mean } from "../mean.ts";
+import { fromBf16, fromF16 } from "../math/half.ts";
+import { mean } from "../math/mean.ts";
 import { countOf, expectTensor, f32Data, hostData, type Tensor } from "../tensor.ts";
 import {
   type FilterObserve,

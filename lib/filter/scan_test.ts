@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { toBf16, toF16 } from "../half.ts";
+import { toBf16, toF16 } from "../math/half.ts";
 import { type HostTensor, hostTensor, rowsOf } from "../tensor.ts";
 import { RULES } from "../methods/list.ts";
 import {

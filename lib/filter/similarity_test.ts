@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { mean } from "../mean.ts";
+import { mean } from "../math/mean.ts";
 import { absorb, cosines, decayOf, norm, variance } from "./similarity.ts";
 import { makeSpec } from "./testing.ts";
 

@@ -1,6 +1,6 @@
 /** Thresholds: from which score on a token is skipped. A policy is one row of {@linkcode POLICIES}. */
-import { mean } from "../mean.ts";
-import { quantile } from "../quantile.ts";
+import { mean } from "../math/mean.ts";
+import { quantile } from "../math/quantile.ts";
 import { variance } from "./similarity.ts";
 import { SLOT } from "./slots.ts";
 

@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { createLayerState, type LayerSpec, SLOT } from "./layer.ts";
 import { makeSpec, uniform } from "./testing.ts";
-import { quantile } from "../quantile.ts";
+import { quantile } from "../math/quantile.ts";
 import { chooseHighest, firstDecided, policyOf } from "./threshold.ts";
 
 /** Feeds scores to a policy and returns theta before each; decisions are counted as a scan would. */

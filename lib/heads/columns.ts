@@ -6,7 +6,7 @@ import { outcomeOf } from "../filter/outcome.ts";
 import { RowToken, type RuleToken } from "../filter/rule.ts";
 import { type FilterBackend, filterOps } from "../filter/sequence.ts";
 import { absorb, cosines, decayOf, variance } from "../filter/similarity.ts";
-import { mean } from "../mean.ts";
+import { mean } from "../math/mean.ts";
 import { learned, learnedLayout } from "../methods/rules/learned.ts";
 import { f32Data, type Tensor } from "../tensor.ts";
 import type { ProbedRows } from "./probe.ts";

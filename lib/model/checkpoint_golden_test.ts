@@ -10,9 +10,9 @@ import {
   openSource,
 } from "./checkpoint_golden_testing.ts";
 import { ARCHITECTURES } from "./architectures/mod.ts";
-import type { LayerConfig, ModelConfig } from "./config.ts";
-import type { ModelSource } from "./config_reader.ts";
-import { readModelConfig } from "./read_config.ts";
+import type { LayerConfig, ModelConfig } from "./config/config.ts";
+import type { ModelSource } from "./config/config_reader.ts";
+import { readModelConfig } from "./config/read_config.ts";
 import { CHECKPOINTS, GGUF_NAMES, ggufFile, hfFolder, NAMES } from "./testdata/checkpoints.ts";
 
 const backend = new ReferenceBackend();

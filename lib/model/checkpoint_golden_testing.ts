@@ -2,10 +2,10 @@
 import { assert } from "@std/assert";
 import type { Backend } from "../backend.ts";
 import type { WeightDType } from "../dtype.ts";
-import { BatchDecoder } from "./run/batch_decoder.ts";
-import type { ModelConfig } from "./config.ts";
-import type { ConfigOptions, ModelSource } from "./config_reader.ts";
-import { readModelConfig } from "./read_config.ts";
+import { BatchDecoder } from "./run/batch/batch_decoder.ts";
+import type { ModelConfig } from "./config/config.ts";
+import type { ConfigOptions, ModelSource } from "./config/config_reader.ts";
+import { readModelConfig } from "./config/read_config.ts";
 import { Model } from "./model.ts";
 import golden from "./testdata/checkpoint_golden.json" with { type: "json" };
 import { type CheckpointName, CHECKPOINTS } from "./testdata/checkpoints.ts";

@@ -5,7 +5,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type { Backend } from "../backend.ts";
 import { createPruner, type MethodName, takesWhole } from "../methods/mod.ts";
-import { BatchDecoder, batchUnsupportedReason } from "./run/batch_decoder.ts";
+import { BatchDecoder, batchUnsupportedReason } from "./run/batch/batch_decoder.ts";
 import { goldenIds, openSource } from "./checkpoint_golden_testing.ts";
 import type { Model } from "./model.ts";
 import { type CheckpointName, CHECKPOINTS, hfFolder } from "./testdata/checkpoints.ts";

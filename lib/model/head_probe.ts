@@ -5,7 +5,7 @@ import {
   type LayerView,
   type ProbedLayer,
 } from "../methods/protocol/pruner.ts";
-import { uniform } from "../random.ts";
+import { uniform } from "../math/random.ts";
 import { f32Data, type Tensor } from "../tensor.ts";
 import { createForwardPass } from "./architectures/mod.ts";
 import type { LoadedModel } from "./load.ts";

@@ -12,9 +12,9 @@ import {
 } from "../errors.ts";
 import { readPlainFile, readPlainText } from "../files.ts";
 import { countOf } from "../tensor.ts";
-import type { ModelConfig } from "./config.ts";
-import type { ConfigOptions } from "./config_reader.ts";
-import { readModelConfig } from "./read_config.ts";
+import type { ModelConfig } from "./config/config.ts";
+import type { ConfigOptions } from "./config/config_reader.ts";
+import { readModelConfig } from "./config/read_config.ts";
 import { watchFile } from "./formats/_byte_source.ts";
 import { readGgufParts } from "./formats/gguf.ts";
 import { readHfFolder } from "./formats/hf_folder.ts";

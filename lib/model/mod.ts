@@ -3,7 +3,7 @@
  * @module
  */
 export * from "./architectures/architecture.ts";
-export * from "./config.ts";
+export * from "./config/config.ts";
 export * from "./formats/gguf.ts";
 export * from "./formats/safetensors.ts";
 export * from "./generate/generate.ts";
@@ -15,10 +15,10 @@ export * from "./hub/request.ts";
 export * from "./load.ts";
 export * from "./load_weights.ts";
 export * from "./model.ts";
-export * from "./read_config.ts";
+export * from "./config/read_config.ts";
 export * from "./retrieval.ts";
-export * from "./run/batch_decoder.ts";
-export * from "./run/batch_state.ts";
+export * from "./run/batch/batch_decoder.ts";
+export * from "./run/batch/batch_state.ts";
 export * from "./run/judge_dump.ts";
 export * from "./run/log_probabilities.ts";
 export * from "./run/sequence.ts";

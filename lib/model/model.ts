@@ -6,11 +6,11 @@ import { preparationOf, type Pruner } from "../methods/protocol/pruner.ts";
 import { expectIds, expectTensor, hostTensor, type Tensor } from "../tensor.ts";
 import { alteredBy } from "./pruning/altered.ts";
 import { createForwardPass } from "./architectures/mod.ts";
-import { BatchDecoder, type BatchOptions } from "./run/batch_decoder.ts";
-import { layerConfig, type ModelConfig } from "./config.ts";
-import { feedTogether, type SequenceFeed } from "./run/feed_together.ts";
+import { BatchDecoder, type BatchOptions } from "./run/batch/batch_decoder.ts";
+import { layerConfig, type ModelConfig } from "./config/config.ts";
+import { feedTogether, type SequenceFeed } from "./run/batch/feed_together.ts";
 import type { ForwardPass, RunModel } from "./run/forward_pass.ts";
-import { createTurns, type Rope } from "./rope.ts";
+import { createTurns, type Rope } from "./config/rope.ts";
 import { ModelSequence, type SequenceOptions } from "./run/sequence.ts";
 import { countParameters, type ModelWeights } from "./weights.ts";
 

@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import type { Outcomes, Pruner } from "../methods/protocol/pruner.ts";
 import { emptyTensor, hostData, rowsOf } from "../tensor.ts";
-import { PAGE_ROWS } from "./run/kv_cache.ts";
+import { PAGE_ROWS } from "./run/cache/kv_cache.ts";
 import { backend, config, firstLayers, ids, maxDifference, patternPruner, tiny } from "./testing.ts";
 
 Deno.test("feed() gives the same states in one prefill, in chunks and token by token", () => {

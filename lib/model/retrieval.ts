@@ -1,11 +1,11 @@
 /** Which layers retrieve: how much a layer's output needs keys that are neither among the first ones nor recent. */
 import { expectInteger } from "../errors.ts";
 import { firstOutcome } from "../filter/outcome.ts";
-import { mean } from "../mean.ts";
+import { mean } from "../math/mean.ts";
 import { drawIds, headScores, repeatIds } from "./head_probe.ts";
 import { definePruner, type Outcomes, type Pruner, type PrunerContext } from "../methods/protocol/pruner.ts";
 import { f32Data, firstRows, hostTensor, type Tensor } from "../tensor.ts";
-import type { ModelConfig } from "./config.ts";
+import type { ModelConfig } from "./config/config.ts";
 import type { LoadedModel } from "./load.ts";
 import type { Model } from "./model.ts";
 import type { See } from "./run/forward_pass.ts";

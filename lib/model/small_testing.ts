@@ -1,11 +1,11 @@
 /** A small model of random weights, for tests that need no trained model. */
 import { assertEquals } from "@std/assert";
 import type { Backend } from "../backend.ts";
-import { toF16 } from "../half.ts";
+import { toF16 } from "../math/half.ts";
 import { createPruner, type Pruner, type PrunerContext, type TokenFilterOptions } from "../methods/mod.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { countOf, f32Data, type HostTensor, hostTensor } from "../tensor.ts";
-import type { ModelConfig } from "./config.ts";
+import type { ModelConfig } from "./config/config.ts";
 import { Model } from "./model.ts";
 import { createWeights } from "./load_weights.ts";
 import type { ModelWeights } from "./weights.ts";

@@ -3,7 +3,7 @@ import { assertEquals } from "@std/assert";
 import { createDense, type Pruner, type Substitute } from "../methods/protocol/pruner.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { f32Data, type Tensor } from "../tensor.ts";
-import { readModelConfig } from "./read_config.ts";
+import { readModelConfig } from "./config/read_config.ts";
 import { parseGguf } from "./formats/gguf.ts";
 import { Model } from "./model.ts";
 import { loadWeights } from "./load_weights.ts";

@@ -13,7 +13,7 @@ import {
   SCAN_COLUMNS,
 } from "../filter/layer.ts";
 import { outcomeOf } from "../filter/outcome.ts";
-import { projectionSigns } from "../random.ts";
+import { projectionSigns } from "../math/random.ts";
 import {
   countOf,
   emptyTensor,

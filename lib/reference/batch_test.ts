@@ -1,11 +1,11 @@
-/** The ops of a batch by themselves; as parts of a model: `lib/model/run/batch_decoder_test.ts`. */
+/** The ops of a batch by themselves; as parts of a model: `lib/model/run/batch/batch_decoder_test.ts`. */
 import { assertEquals, assertThrows } from "@std/assert";
 import type { BatchCache, BatchDecisions, BatchStates } from "../batch_ops.ts";
 import { createLayerState, createScanOutput, SCAN_COLUMNS } from "../filter/layer.ts";
 import { projectionsOf } from "../filter/layer.ts";
 import { scanLayer } from "../filter/scan.ts";
 import { TokenFilter } from "../methods/bind/token_filter.ts";
-import { projectionSigns } from "../random.ts";
+import { projectionSigns } from "../math/random.ts";
 import { emptyTensor, f32Data, hostData, hostTensor, rowsOf } from "../tensor.ts";
 import { ReferenceBackend } from "./mod.ts";
 

@@ -1,6 +1,6 @@
 /** Stored weights to float32, exactly as ggml's `dequantize_row_*` functions define it. */
 import { DTYPES, type QuantDType } from "../dtype.ts";
-import { fromBf16, fromF16 } from "../half.ts";
+import { fromBf16, fromF16 } from "../math/half.ts";
 import { countOf, hostData, type HostTensor } from "../tensor.ts";
 
 /** Turns one block at byte `at` into values from `out[to]` on. */

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { type DType, DTYPES, type QuantDType } from "../dtype.ts";
-import { toBf16, toF16 } from "../half.ts";
+import { toBf16, toF16 } from "../math/half.ts";
 import { emptyTensor, hostTensor } from "../tensor.ts";
 import { dequantize } from "./dequantize.ts";
 import golden from "./testdata/dequantize_golden.json" with { type: "json" };

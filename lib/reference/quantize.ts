@@ -1,6 +1,6 @@
 /** Float32 to the element types of weights, exactly as ggml's `quantize_row_*_ref` functions round. */
 import { byteSize, DTYPES, type WeightDType } from "../dtype.ts";
-import { toBf16, toF16 } from "../half.ts";
+import { toBf16, toF16 } from "../math/half.ts";
 import { emptyTensor, type TensorData } from "../tensor.ts";
 
 /** Turns 32 values from `values[from]` on into the block at byte `at`. */

@@ -1,6 +1,6 @@
 import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import type { AttentionArgs } from "../backend.ts";
-import { toBf16, toF16 } from "../half.ts";
+import { toBf16, toF16 } from "../math/half.ts";
 import { emptyTensor, f32Data, hostData, hostTensor, type Tensor } from "../tensor.ts";
 import { ReferenceBackend } from "./mod.ts";
 

@@ -1,7 +1,7 @@
 /** Ops that work row by row: embedding, norms, gather, scatter, store, SwiGLU, rotary embedding. */
 import { expectIds, expectTensor, f32Data, hostData, type HostTensor, type Tensor } from "../tensor.ts";
 import type { StoredRows } from "../backend.ts";
-import { toBf16, toF16 } from "../half.ts";
+import { toBf16, toF16 } from "../math/half.ts";
 import { dequantize } from "./dequantize.ts";
 
 /** See {@linkcode Backend.embedding}. @throws {RangeError} If an id is outside the vocabulary. */

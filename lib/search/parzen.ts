@@ -1,5 +1,5 @@
 /** Mixtures of kernels over the axes of a space, each kernel a product over the axes: the densities of TPE. */
-import { normalCdf } from "../normal.ts";
+import { normalCdf } from "../math/normal.ts";
 import { normalMass, normalQuantile } from "../stats/normal.ts";
 import { type Axis, type ChoiceAxis, isChoice, type NumberAxis, rangeOf, snap } from "./axis.ts";
 import type { RandomStream } from "./random_stream.ts";

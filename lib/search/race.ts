@@ -1,5 +1,5 @@
 /** Races: which trials are stopped before they have read all chunks, since they will not be the best. */
-import { mean } from "../mean.ts";
+import { mean } from "../math/mean.ts";
 
 /** Another trial of a race. Losses are means of the chunks that it has read, in the order that all trials of a race share. */
 export interface OtherTrial {

@@ -1,5 +1,5 @@
 /** Random numbers of a stream, for samplers: the same from a seed everywhere. */
-import { mix64 } from "../random.ts";
+import { mix64 } from "../math/random.ts";
 
 /** Two numbers as one counter of {@linkcode mix64}. */
 const ODD = 0x9E3779B97F4A7C15n;

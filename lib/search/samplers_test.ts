@@ -1,6 +1,6 @@
 /** Samplers, compared with scipy and Optuna (`testdata/make_golden.py`). */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { normalCdf } from "../normal.ts";
+import { normalCdf } from "../math/normal.ts";
 import { normalMass } from "../stats/normal.ts";
 import { IN_SLOW_TIER, unless } from "../testing.ts";
 import { isActive, type Observation, type SearchSpace } from "./axis.ts";

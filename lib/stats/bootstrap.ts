@@ -1,7 +1,7 @@
 /** Intervals by resampling, for series whose neighbours depend on each other. */
 import { expectBetween, expectInstance, expectInteger, expectOptions, expectTypeOf } from "../errors.ts";
-import { quantile } from "../quantile.ts";
-import { mix64 } from "../random.ts";
+import { quantile } from "../math/quantile.ts";
+import { mix64 } from "../math/random.ts";
 import { type Interval, sumBlocks } from "./paired.ts";
 
 export type { Interval } from "./paired.ts";

@@ -1,6 +1,6 @@
 /** Moments and quantiles of numbers, as a record. */
-import { mean } from "../mean.ts";
-import { quantile } from "../quantile.ts";
+import { mean } from "../math/mean.ts";
+import { quantile } from "../math/quantile.ts";
 
 /** Fractions at which {@linkcode Distribution.quantiles} are given. */
 export const QUANTILE_LEVELS = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99] as const;

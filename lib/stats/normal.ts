@@ -1,6 +1,6 @@
 /** The normal distribution: its quantiles, and the fractions between them. */
 import { expectBetween, expectTypeOf } from "../errors.ts";
-import { normalCdf } from "../normal.ts";
+import { normalCdf } from "../math/normal.ts";
 
 const readNumbers = (row: string) => row.split(" ").map(Number);
 

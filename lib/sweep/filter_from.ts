@@ -2,7 +2,7 @@
 import type { Filter } from "../eval/task.ts";
 import { createPruner, type ResolvedOptions } from "../methods/mod.ts";
 import type { Pruner, PrunerContext } from "../methods/protocol/pruner.ts";
-import type { ModelConfig } from "../model/config.ts";
+import type { ModelConfig } from "../model/config/config.ts";
 
 /** @internal Where a method begins to filter. */
 export interface FilterFrom {

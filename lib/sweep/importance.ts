@@ -1,5 +1,5 @@
 /** Which options decide a sweep's results: fractions of the variance over its trials. */
-import { solveCholesky } from "../cholesky.ts";
+import { solveCholesky } from "../math/cholesky.ts";
 import { excessKeys, readMetric } from "../eval/metrics.ts";
 import { findTask } from "../eval/tasks/mod.ts";
 import { effectiveOptions, readRecord } from "../methods/bind/options.ts";

@@ -2,9 +2,9 @@
 import type { Backend } from "../backend.ts";
 import type { CacheDType } from "../dtype.ts";
 import type { Environment, RunConditions } from "../environment.ts";
-import type { EncodedItem } from "../eval/encoded_item.ts";
-import { encodeItems, readItems } from "../eval/item_source.ts";
-import { countTokens } from "../eval/item_evaluation.ts";
+import type { EncodedItem } from "../eval/items/encoded_item.ts";
+import { encodeItems, readItems } from "../eval/items/item_source.ts";
+import { countTokens } from "../eval/items/item_evaluation.ts";
 import { type Evaluation, type Filter, labelOf, type Task, type TaskTypes } from "../eval/task.ts";
 import { findTask, ownTask, type PerplexityTypes, TASKS } from "../eval/tasks/mod.ts";
 import type { LoadedModel } from "../model/load.ts";

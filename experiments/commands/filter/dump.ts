@@ -1,6 +1,6 @@
 /** Dumps of keys and values, of one layer or of several. */
 import { UsageError } from "../../../lib/errors.ts";
-import { fromBf16, fromF16 } from "../../../lib/half.ts";
+import { fromBf16, fromF16 } from "../../../lib/math/half.ts";
 import { parseSafetensors } from "../../../lib/model/mod.ts";
 import type { HostTensor } from "../../../lib/tensor.ts";
 import { readBytes } from "../cli/files.ts";

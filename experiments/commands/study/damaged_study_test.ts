@@ -4,7 +4,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
-import { uniform } from "../../../lib/random.ts";
+import { uniform } from "../../../lib/math/random.ts";
 import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
 import { exists } from "../cli/files.ts";
 import { readResults } from "./study_testing.ts";

@@ -1,6 +1,6 @@
 /** Searches and races of several processes, on a study of their own. */
 import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
-import { uniform } from "../../../lib/random.ts";
+import { uniform } from "../../../lib/math/random.ts";
 import { StudyStore, TrialRace } from "../../../lib/sweep/mod.ts";
 import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
 import { prepareSearch, readResults, repeatTrials, runKilled } from "../study/study_testing.ts";

@@ -8,7 +8,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { openCpu } from "../../../ffi/mod.ts";
 import { findRetrievalLayers, loadModel, type Tokenizer } from "../../../lib/model/mod.ts";
-import { uniform } from "../../../lib/random.ts";
+import { uniform } from "../../../lib/math/random.ts";
 import { spearman } from "../../../lib/stats/mod.ts";
 import { formatMarkdown, type PlainTable } from "../../commands/cli/output/table.ts";
 import { measureLayers } from "../cheap_skips/layers.ts";

@@ -10,7 +10,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { openCpu } from "../../../ffi/mod.ts";
 import { encodeItems, findTask, ItemScorer, PerplexityEvaluation, readItems } from "../../../lib/eval/mod.ts";
-import { mean } from "../../../lib/mean.ts";
+import { mean } from "../../../lib/math/mean.ts";
 import { createPruner, type MethodOptions, resolveOptions } from "../../../lib/methods/mod.ts";
 import { type LoadedModel, loadModel, retrievalScores } from "../../../lib/model/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";

@@ -1,5 +1,5 @@
 /** The committed results: of each trial the loss, KL and top-1 agreement by chunk, and their intervals over chunks. */
-import { mean } from "../../../lib/mean.ts";
+import { mean } from "../../../lib/math/mean.ts";
 import { type Interval, pairedInterval } from "../../../lib/stats/mod.ts";
 import { exists } from "../../commands/cli/files.ts";
 import { LEAST_CHUNKS, type Standing, standingOf } from "../comparison/losses.ts";

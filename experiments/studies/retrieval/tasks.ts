@@ -1,5 +1,5 @@
 /** The table of RULER's tasks with and without whole layers and heads, from results/tasks.json. */
-import { mean } from "../../../lib/mean.ts";
+import { mean } from "../../../lib/math/mean.ts";
 import type { PlainTable } from "../../commands/cli/output/table.ts";
 import { percent, points } from "./needles.ts";
 

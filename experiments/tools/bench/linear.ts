@@ -1,7 +1,7 @@
 /** Matrix products, by rows and by type of the weights. */
 import type { Backend } from "../../../lib/backend.ts";
 import { byteSize, type DType, DTYPES } from "../../../lib/dtype.ts";
-import { toBf16, toF16 } from "../../../lib/half.ts";
+import { toBf16, toF16 } from "../../../lib/math/half.ts";
 import { dequantize, ReferenceBackend } from "../../../lib/reference/mod.ts";
 import { emptyTensor, f32Data, type HostTensor, rowsOf } from "../../../lib/tensor.ts";
 import type { BenchCase } from "./run.ts";

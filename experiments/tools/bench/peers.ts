@@ -1,6 +1,6 @@
 /** A model end to end next to llama.cpp and PyTorch: engines take turns on the same ids, and must agree on their losses. */
 import { UsageError } from "../../../lib/errors.ts";
-import { mean } from "../../../lib/mean.ts";
+import { mean } from "../../../lib/math/mean.ts";
 import type { Pruner } from "../../../lib/methods/mod.ts";
 import { locateModel, locatePath, type Model } from "../../../lib/model/mod.ts";
 import type { PeerRow } from "../../../lib/plot/mod.ts";

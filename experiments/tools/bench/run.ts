@@ -1,7 +1,7 @@
 /** Timing: cases of a race are verified, then take turns; each turn is compared with the device's peak then. */
 import type { Backend } from "../../../lib/backend.ts";
 import type { KernelRow, MachinePeak } from "../../../lib/plot/mod.ts";
-import { quantile } from "../../../lib/quantile.ts";
+import { quantile } from "../../../lib/math/quantile.ts";
 
 /** The timed work, in words and counts. */
 export interface Work {

@@ -1,6 +1,6 @@
 /** Random tensors for the cases, and the comparison of results. */
 import type { Backend } from "../../../lib/backend.ts";
-import { toBf16, toF16 } from "../../../lib/half.ts";
+import { toBf16, toF16 } from "../../../lib/math/half.ts";
 import { emptyTensor, type HostTensor, hostTensor, type Tensor } from "../../../lib/tensor.ts";
 
 /** Element types of activations and caches. */

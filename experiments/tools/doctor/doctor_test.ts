@@ -1,6 +1,6 @@
 /** `deno task doctor`: hidden parts are named, each with a command. */
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
-import { path as fakeDriver } from "../../../ffi/cuda/fake_driver_testing.ts";
+import { path as fakeDriver } from "../../../ffi/cuda/driver/fake_driver_testing.ts";
 import { withFolder } from "../../commands/testing.ts";
 import { checkDeno, CHECKS, type Finding, selfTest } from "./main.ts";
 

@@ -136,7 +136,7 @@ const useful: [name: string, use: string, fix: string, look: Check["look"]][] = 
   }],
   ["nvcc", "building the CUDA library", "deno task build --cuda", async () => {
     const { buildArchOf } = await import("../../../ffi/cuda/mod.ts");
-    const { CUDA_ARCHS } = await import("../../../ffi/sources.ts");
+    const { CUDA_ARCHS } = await import("../../../ffi/library/sources.ts");
     const { ensureNvcc } = await import("../../../ffi/build/nvcc.ts");
     const open = await openDriver().catch(() => undefined); // a build needs no GPU
     const archs = open?.devices.map(({ arch }) => buildArchOf(arch)) ?? CUDA_ARCHS;

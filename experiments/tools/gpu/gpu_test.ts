@@ -4,7 +4,7 @@ import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
 import { NO_EMULATOR } from "../../../ffi/cuda/testing.ts";
 import { fakeTools } from "../../../ffi/build/fake_tools_testing.ts";
 import { openDriver } from "../../../ffi/cuda/mod.ts";
-import * as driver from "../../../ffi/cuda/fake_driver_testing.ts";
+import * as driver from "../../../ffi/cuda/driver/fake_driver_testing.ts";
 import { noteTested, type TestedBuild, testedBuild, wasTested } from "../../../ffi/cuda/tested.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { sha256 } from "../../../lib/sha256.ts";

@@ -1,7 +1,7 @@
 /** Tasks with `--backend cuda` come to the results of the CPU: of the tiny model, and on a card of a larger GGUF too. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
-import * as driver from "../../../ffi/cuda/fake_driver_testing.ts";
+import * as driver from "../../../ffi/cuda/driver/fake_driver_testing.ts";
 import { NO_EMULATOR, testsOnGpu } from "../../../ffi/cuda/testing.ts";
 import { IN_SLOW_TIER, NEEDS_LINUX, unless } from "../../../lib/testing.ts";
 import { finish, spawnTask, withFolder } from "../../commands/testing.ts";

@@ -1,5 +1,5 @@
 /** `deno task release`: everything of a release but publishing it. See `deno task release --help`. */
-import { sourceKey } from "../../../ffi/sources.ts";
+import { sourceKey } from "../../../ffi/library/sources.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { readVersion } from "../../../lib/version.ts";
@@ -15,7 +15,7 @@ import { listDependencies, makeSbom } from "./sbom.ts";
 const ROOT = new URL("../../../", import.meta.url);
 const CONTRACTS = new URL(".", import.meta.url).pathname.replace(/\/$/, "");
 /** The list of libraries that the package takes. */
-const PREBUILT = "ffi/prebuilt_list.ts";
+const PREBUILT = "ffi/library/prebuilt_list.ts";
 const read = (path: string) => Deno.readTextFile(new URL(path, ROOT));
 
 export const USAGE = `Usage: deno task release --dry-run [flags]

@@ -5,7 +5,7 @@
 import { type Compiler, run } from "../../../ffi/build/command.ts";
 import { compileCpu, type Target } from "../../../ffi/build/cpu.ts";
 import { fetchFolder } from "../../../ffi/build/wheel.ts";
-import { abiOf, LEVELS, readSources } from "../../../ffi/sources.ts";
+import { abiOf, LEVELS, readSources } from "../../../ffi/library/sources.ts";
 import { cacheDir } from "../../../lib/cache.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { type PinnedPackage, requirementOf } from "../../../lib/pip.ts";

@@ -1,9 +1,9 @@
 /** Native libraries of a release. The tests compile for minutes, so they follow each other in one file. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { run } from "../../../ffi/build/command.ts";
-import { PREBUILT } from "../../../ffi/prebuilt_list.ts";
-import { sourceKey } from "../../../ffi/sources.ts";
-import { SYMBOLS } from "../../../ffi/symbols.ts";
+import { PREBUILT } from "../../../ffi/library/prebuilt_list.ts";
+import { sourceKey } from "../../../ffi/library/sources.ts";
+import { SYMBOLS } from "../../../ffi/library/symbols.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { unless } from "../../../lib/testing.ts";
 import { inChild } from "../../../kernels/testing/child.ts";
@@ -89,7 +89,7 @@ Deno.test({
     await expectPortable("darwin-arm64", bytes);
     // The linker gets other paths each time.
     assertEquals(await sha256((await build()).bytes), await sha256(bytes));
-    const { library: { ops } } = await import("../../../ffi/abi_testing.ts");
+    const { library: { ops } } = await import("../../../ffi/library/abi_testing.ts");
     const path = await Deno.makeTempFile({ suffix: ".dylib" });
     await Deno.writeFile(path, bytes);
     const { stdout } = await run("llvm-objdump", ["--macho", "--exports-trie", path]);

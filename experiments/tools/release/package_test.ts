@@ -2,8 +2,8 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { buildCpu } from "../../../build.ts";
 import { run } from "../../../ffi/build/command.ts";
-import { PLATFORM } from "../../../ffi/prebuilt.ts";
-import { packageOf, sourceKey } from "../../../ffi/sources.ts";
+import { PLATFORM } from "../../../ffi/library/prebuilt.ts";
+import { packageOf, sourceKey } from "../../../ffi/library/sources.ts";
 import { cacheDir } from "../../../lib/cache.ts";
 import { IN_SLOW_TIER, NOT_ON_WINDOWS, testSlow, unless } from "../../../lib/testing.ts";
 import { finish, type Finished, withFolder } from "../../commands/testing.ts";
@@ -174,7 +174,7 @@ Deno.test("a project that links the packed files checks strictly, and runs READM
       without.stderr,
       /native-\S+@0\.0\.0 \(.+\) nor a build of these sources in /,
     );
-    await Deno.writeTextFile(`${folder}/package/ffi/prebuilt_list.ts`, list);
+    await Deno.writeTextFile(`${folder}/package/ffi/library/prebuilt_list.ts`, list);
     const { stdout } = await deno(project, describe, env);
     assertMatch(stdout, /^cpu: .* \(TOKENFILTER_BLAS=none; prebuilt @tokenfilter\/native-\S+@0\.0\.0\)\n$/);
     assertEquals(await deno(project, ["run", "--no-prompt", ...RUNNING, "main.ts"], env), cpu);
@@ -276,7 +276,7 @@ testSlow(
         "describe.ts": `import { openCpu } from "${NAME}/ffi"; console.log((await openCpu()).description);`,
         ...IN_WORKER,
       });
-      changed.set("ffi/prebuilt_list.ts", await installNative(folder, project));
+      changed.set("ffi/library/prebuilt_list.ts", await installNative(folder, project));
       const env = { TOKENFILTER_CACHE: `${folder}/none`, TOKENFILTER_BLAS: "none" };
       const over = [`--allow-import=${host}`, `--allow-net=${host}`];
       const run = async (denoDir: string, ...args: string[]) =>

@@ -1,7 +1,7 @@
 /** The packages of a release: files of the JSR package, and npm packages with the native library for a platform. */
 import { copyForEngines } from "../../../ffi/build/engines.ts";
 import { run } from "../../../ffi/build/command.ts";
-import { packageOf } from "../../../ffi/sources.ts";
+import { packageOf } from "../../../ffi/library/sources.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { type NativeLibrary, PLATFORMS } from "./native.ts";
@@ -123,7 +123,7 @@ export async function packNative(
   }
 }
 
-/** The text of ffi/prebuilt_list.ts. @param list Key of the sources, and SHA-256 of the libraries by platform. */
+/** The text of ffi/library/prebuilt_list.ts. @param list Key of the sources, and SHA-256 of the libraries by platform. */
 export function formatPrebuilt(
   list: { sources: string; libraries: Readonly<Record<string, string>> },
 ): string {

@@ -1,7 +1,7 @@
 /** `deno task release`: contracts, packages, materials and changes. */
 import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { run } from "../../../ffi/build/command.ts";
-import { PREBUILT } from "../../../ffi/prebuilt_list.ts";
+import { PREBUILT } from "../../../ffi/library/prebuilt_list.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { inChild } from "../../../kernels/testing/child.ts";
@@ -168,7 +168,7 @@ Deno.test("a library for release needs no newer glibc than its platform's, and n
 });
 
 Deno.test("the package lists digests of libraries as release writes them", async () => {
-  const text = await read("ffi/prebuilt_list.ts");
+  const text = await read("ffi/library/prebuilt_list.ts");
   assertEquals(text, formatPrebuilt(PREBUILT));
   for (const [platform, digest] of Object.entries(PREBUILT.libraries)) {
     assert(platform in PLATFORMS);

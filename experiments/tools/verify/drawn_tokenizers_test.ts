@@ -1,7 +1,7 @@
 /** Tokenizers of random parts, drawn by a seed: the ids of the package tokenizers, or refused in one line. */
 import { assert, assertEquals, assertFalse } from "@std/assert";
 import { ModelFormatError } from "../../../lib/errors.ts";
-import { encodeRequest } from "../../../lib/eval/encoded_item.ts";
+import { encodeRequest } from "../../../lib/eval/items/encoded_item.ts";
 import { Tokenizer } from "../../../lib/model/mod.ts";
 import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
 import { withFolder } from "../../commands/testing.ts";

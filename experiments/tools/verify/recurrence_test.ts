@@ -5,7 +5,7 @@ import { scoreSequence } from "../../../lib/eval/mod.ts";
 import { createPruner, type MethodOptions } from "../../../lib/methods/mod.ts";
 import { loadModel } from "../../../lib/model/mod.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
-import { uniform } from "../../../lib/random.ts";
+import { uniform } from "../../../lib/math/random.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
 import { withFolder } from "../../commands/testing.ts";

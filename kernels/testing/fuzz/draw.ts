@@ -1,5 +1,5 @@
 /** Random arguments of ops: good ones, which each op's `cases.ts` draws, and what spoils them. */
-import type { Arguments, Layout } from "../../../ffi/abi.ts";
+import type { Arguments, Layout } from "../../../ffi/library/abi.ts";
 import { byteSize, type DType, DTYPES } from "../../../lib/dtype.ts";
 
 /** Good arguments of ops by name, drawn anew by each call. */

@@ -3,10 +3,10 @@
  * They are made in a process of its own that prints each call's seed first, so that a crash has a seed too:
  * `deno run -A --no-check kernels/testing/fuzz/fuzz.ts cpu|emulated SEED CALLS`.
  */
-import { STATUS } from "../../../ffi/abi.ts";
+import { STATUS } from "../../../ffi/library/abi.ts";
 import { type KernelContext, NativeContext, supportedLevels } from "../../../ffi/context.ts";
 import { openEmulated, THREAD_ORDERS } from "../../../ffi/cuda/testing.ts";
-import { openCpuLibrary, text } from "../../../ffi/library.ts";
+import { openCpuLibrary, text } from "../../../ffi/library/library.ts";
 import { type Calls, Draw } from "./draw.ts";
 
 /** The calls of all ops, from the folders that the list of ops names. */

@@ -1,6 +1,6 @@
 /** ARC: science questions of school exams, with 3 to 5 choices. */
-import { ACC, ACC_NORM } from "../item_metrics.ts";
-import { defineChoiceTask, fromLabels, type ItemTask } from "../item_task.ts";
+import { ACC, ACC_NORM } from "../items/item_metrics.ts";
+import { defineChoiceTask, fromLabels, type ItemTask } from "../items/item_task.ts";
 
 /** A part of ARC. @param file Where the hub has it. */
 const defineArc = (name: string, help: string, file: string): ItemTask =>

@@ -1,6 +1,6 @@
 /** BoolQ: yes or no, by a passage. */
-import { ACC } from "../item_metrics.ts";
-import { defineChoiceTask, type ItemTask } from "../item_task.ts";
+import { ACC } from "../items/item_metrics.ts";
+import { defineChoiceTask, type ItemTask } from "../items/item_task.ts";
 
 /** BoolQ. A "Passage: " that the data puts in front is taken away: the harness has none. */
 export const boolq: ItemTask = defineChoiceTask({

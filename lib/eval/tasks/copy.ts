@@ -1,6 +1,6 @@
 /** Copying: a list of words twice, the second time up to a word that is to be guessed. */
-import { defineGeneratedTask, type GeneratedTask, WORDS } from "../generated_task.ts";
-import { requestOf } from "../item.ts";
+import { defineGeneratedTask, type GeneratedTask, WORDS } from "../items/generated_task.ts";
+import { requestOf } from "../items/item.ts";
 
 export const copy: GeneratedTask = defineGeneratedTask({
   name: "copy",

@@ -1,7 +1,7 @@
 /** HellaSwag: how a described scene continues. */
-import { ACC, ACC_NORM } from "../item_metrics.ts";
-import { defineChoiceTask, type ItemTask } from "../item_task.ts";
-import { strip } from "../python_text.ts";
+import { ACC, ACC_NORM } from "../items/item_metrics.ts";
+import { defineChoiceTask, type ItemTask } from "../items/item_task.ts";
+import { strip } from "../items/python_text.ts";
 
 /** HellaSwag. Texts are taken as the data has them: marks such as "[title]" are already removed. */
 export const hellaswag: ItemTask = defineChoiceTask({

@@ -1,7 +1,7 @@
 /** Tests the prompts of each task of items, letter for letter, and the input that it refuses. */
 import { assertEquals, assertThrows } from "@std/assert";
-import { readItemRows } from "../item_rows.ts";
-import { type Item, limitItems } from "../item.ts";
+import { readItemRows } from "../items/item_rows.ts";
+import { type Item, limitItems } from "../items/item.ts";
 import { findTask, TASKS } from "./mod.ts";
 
 const ITEM_TASKS = TASKS.filter(({ items }) => items !== undefined);

@@ -1,6 +1,6 @@
 /** LAMBADA: the last word of a passage. */
-import { ACC_GREEDY, ITEM_PERPLEXITY } from "../item_metrics.ts";
-import { defineItemTask, type ItemTask, readQuestions } from "../item_task.ts";
+import { ACC_GREEDY, ITEM_PERPLEXITY } from "../items/item_metrics.ts";
+import { defineItemTask, type ItemTask, readQuestions } from "../items/item_task.ts";
 
 /** LAMBADA, as OpenAI processed it. */
 export const lambada: ItemTask = defineItemTask({

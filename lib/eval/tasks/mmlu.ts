@@ -1,8 +1,8 @@
 /** MMLU: exam questions of many subjects, answered by a letter. */
-import { ACC } from "../item_metrics.ts";
-import type { ItemRow } from "../item_rows.ts";
-import { defineItemTask, type ItemTask, requestsOf } from "../item_task.ts";
-import { strip } from "../python_text.ts";
+import { ACC } from "../items/item_metrics.ts";
+import type { ItemRow } from "../items/item_rows.ts";
+import { defineItemTask, type ItemTask, requestsOf } from "../items/item_task.ts";
+import { strip } from "../items/python_text.ts";
 
 const LETTERS = ["A", "B", "C", "D"] as const;
 

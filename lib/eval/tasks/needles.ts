@@ -7,8 +7,8 @@ import {
   NOISE,
   shuffle,
   WORDS,
-} from "../generated_task.ts";
-import { requestOf } from "../item.ts";
+} from "../items/generated_task.ts";
+import { requestOf } from "../items/item.ts";
 
 /** Needles among pieces of noise, at places that are drawn. */
 function hide(pieces: number, needles: readonly string[], draw: Draw): string {

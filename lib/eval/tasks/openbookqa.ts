@@ -1,6 +1,6 @@
 /** OpenBookQA: elementary science, where a fact and common knowledge are to be joined. */
-import { ACC, ACC_NORM } from "../item_metrics.ts";
-import { defineChoiceTask, fromLabels, type ItemTask } from "../item_task.ts";
+import { ACC, ACC_NORM } from "../items/item_metrics.ts";
+import { defineChoiceTask, fromLabels, type ItemTask } from "../items/item_task.ts";
 
 export const openbookqa: ItemTask = defineChoiceTask({
   name: "openbookqa",

@@ -3,7 +3,7 @@
  * token of context. A page's words are those of the original text.
  */
 import type { Task } from "../task.ts";
-import { PYTHON_SPACE, strip } from "../python_text.ts";
+import { PYTHON_SPACE, strip } from "../items/python_text.ts";
 import { perplexity, type PerplexityTypes, scoreBehind, scoreChunks } from "./perplexity.ts";
 
 /** Ids to feed, and how many of its last tokens are scored. */

@@ -1,6 +1,6 @@
 /** PIQA: which of two ways reaches an everyday goal. */
-import { ACC, ACC_NORM } from "../item_metrics.ts";
-import { defineChoiceTask, type ItemTask } from "../item_task.ts";
+import { ACC, ACC_NORM } from "../items/item_metrics.ts";
+import { defineChoiceTask, type ItemTask } from "../items/item_task.ts";
 
 export const piqa: ItemTask = defineChoiceTask({
   name: "piqa",

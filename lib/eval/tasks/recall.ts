@@ -1,6 +1,6 @@
 /** Associative recall: the value of a key, of a list of pairs. */
-import { defineGeneratedTask, type GeneratedTask, WORDS } from "../generated_task.ts";
-import { requestOf } from "../item.ts";
+import { defineGeneratedTask, type GeneratedTask, WORDS } from "../items/generated_task.ts";
+import { requestOf } from "../items/item.ts";
 
 export const recall: GeneratedTask = defineGeneratedTask({
   name: "recall",

@@ -1,5 +1,5 @@
 /** Variable tracking: which variables hold a value that is handed on from one to the next. */
-import { defineSoughtTask, type Draw, type GeneratedTask, NOISE } from "../generated_task.ts";
+import { defineSoughtTask, type Draw, type GeneratedTask, NOISE } from "../items/generated_task.ts";
 
 /** Variables that a value is handed on to, after the first. */
 const HOPS = 4;

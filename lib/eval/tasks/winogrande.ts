@@ -1,8 +1,8 @@
 /** WinoGrande: which of two names a pronoun stands for, by partial scoring. */
-import { ACC } from "../item_metrics.ts";
-import { requestOf } from "../item.ts";
-import { defineItemTask, type ItemTask } from "../item_task.ts";
-import { strip } from "../python_text.ts";
+import { ACC } from "../items/item_metrics.ts";
+import { requestOf } from "../items/item.ts";
+import { defineItemTask, type ItemTask } from "../items/item_task.ts";
+import { strip } from "../items/python_text.ts";
 
 /** WinoGrande: the sentence's rest after each name; the name that makes it likelier wins. */
 export const winogrande: ItemTask = defineItemTask({

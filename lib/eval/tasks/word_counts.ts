@@ -6,7 +6,7 @@ import {
   shuffle,
   wordAt,
   WORDS,
-} from "../generated_task.ts";
+} from "../items/generated_task.ts";
 
 /** Common words of a list. */
 const COMMON = 10;

@@ -4,7 +4,7 @@ import { createScanOutput } from "../../filter/layer.ts";
 import { judgedTokens } from "../../filter/blocks.ts";
 import { unplannedLayer } from "../../filter/schedule.ts";
 import type { FilterShape } from "../../filter/sequence.ts";
-import { randomScore } from "../../random.ts";
+import { randomScore } from "../../math/random.ts";
 import { keyMethodOf } from "../list.ts";
 import { isEviction } from "../protocol/method.ts";
 import type { ResolvedOptions } from "./options.ts";

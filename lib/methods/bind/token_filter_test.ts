@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { toF16 } from "../../half.ts";
+import { toF16 } from "../../math/half.ts";
 import { type HostTensor, hostTensor, rowsOf } from "../../tensor.ts";
 import { codeOf } from "../../filter/layer.ts";
 import { observeLayer, scanLayer } from "../../filter/scan.ts";

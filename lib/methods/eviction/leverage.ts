@@ -1,5 +1,5 @@
 /** Key side: keys of small leverage go (LeverageScore of Compactor, arXiv 2507.08143), by a running Gram matrix. */
-import { decomposeCholesky, solveLower } from "../../cholesky.ts";
+import { decomposeCholesky, solveLower } from "../../math/cholesky.ts";
 import type { EvictionMethod } from "../protocol/method.ts";
 
 /** Added to the Gram matrix's diagonal, as in kvpress. */

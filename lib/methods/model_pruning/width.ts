@@ -1,6 +1,6 @@
 /** Common parts of methods that prune heads and channels: statistics of inputs, and the choice of units by score. */
 import type { CostShape } from "../../cost.ts";
-import { mean } from "../../mean.ts";
+import { mean } from "../../math/mean.ts";
 
 /** For each column of a matrix [rows, columns] the sum of a function of its values. */
 export function sumColumns(

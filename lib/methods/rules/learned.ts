@@ -9,7 +9,7 @@ import { NORM_EPS } from "../../filter/outcome.ts";
 import type { Reads, RuleToken } from "../../filter/rule.ts";
 import { norm } from "../../filter/similarity.ts";
 import { SLOT } from "../../filter/slots.ts";
-import { projectionSigns } from "../../random.ts";
+import { projectionSigns } from "../../math/random.ts";
 import { type FitLayout, layOut, openFit } from "./learned_fit.ts";
 import { countLocalFeatures, localSize, nameLocalFeatures, takeLocal } from "./local_features.ts";
 import { type RuleMethod, SEED } from "../protocol/method.ts";

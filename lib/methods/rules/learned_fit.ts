@@ -2,7 +2,7 @@
  * The regression of the `learned` rule: a ridge regression on standardised features, in the numbers of a layer's state.
  * Tokens wait in a pending block until all their outcomes are known, then enter the fit together.
  */
-import { solveCholesky } from "../../cholesky.ts";
+import { solveCholesky } from "../../math/cholesky.ts";
 import { blockLength, type Blocks } from "../../filter/blocks.ts";
 import type { LayerSpec, LayerState } from "../../filter/layer.ts";
 import { firstOutcome } from "../../filter/outcome.ts";

@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { projectionSigns } from "../../random.ts";
+import { projectionSigns } from "../../math/random.ts";
 import { hostTensor, rowsOf } from "../../tensor.ts";
-import { solveCholesky } from "../../cholesky.ts";
+import { solveCholesky } from "../../math/cholesky.ts";
 import {
   createLayerState,
   createScanOutput,

@@ -1,5 +1,5 @@
 /** The random baseline that every claim must beat at the same ratio: a hash of seed, chunk, layer and position, in [0, 1). */
-import { randomScore } from "../../random.ts";
+import { randomScore } from "../../math/random.ts";
 import { type RuleMethod, SEED } from "../protocol/method.ts";
 
 const options = { seed: SEED } as const;

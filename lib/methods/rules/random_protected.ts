@@ -7,7 +7,7 @@ import type { OptionTable, Packed } from "../../filter/option.ts";
 import { norm } from "../../filter/similarity.ts";
 import { NUM_SLOTS } from "../../filter/slots.ts";
 import { ScoreWindow } from "../../filter/threshold.ts";
-import { randomScore } from "../../random.ts";
+import { randomScore } from "../../math/random.ts";
 import { type RuleMethod, SEED } from "../protocol/method.ts";
 
 const options = {

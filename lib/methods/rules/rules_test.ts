@@ -2,7 +2,7 @@ import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { createLayerState } from "../../filter/layer.ts";
 import { RowToken } from "../../filter/rule.ts";
 import { makeSpec, type TestSpec } from "../../filter/testing.ts";
-import { randomScore } from "../../random.ts";
+import { randomScore } from "../../math/random.ts";
 import { type RuleName, RULES } from "../list.ts";
 
 /** Score and weight of a rule for a token with these moments. */

@@ -1,6 +1,6 @@
 /** The definition of a model architecture. */
-import type { ModelConfig } from "../config.ts";
-import type { ConfigReader, KeyValue } from "../config_reader.ts";
+import type { ModelConfig } from "../config/config.ts";
+import type { ConfigReader, KeyValue } from "../config/config_reader.ts";
 import type { ForwardPass } from "../run/forward_pass.ts";
 import type { LayerWeights } from "../weights.ts";
 

@@ -1,7 +1,7 @@
 /** Gemma 3, its text part: norms of heads and after blocks, GeGLU, a scaled embedding, local and global layers. */
 import type { BatchDecisions } from "../../batch_ops.ts";
 import type { Tensor } from "../../tensor.ts";
-import type { ConfigReader } from "../config_reader.ts";
+import type { ConfigReader } from "../config/config_reader.ts";
 import { type Addend, ForwardPass } from "../run/forward_pass.ts";
 import type { Architecture, TensorSpec } from "./architecture.ts";
 import { llama, norm, readBiases, readSizes } from "./llama.ts";

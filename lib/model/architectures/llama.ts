@@ -1,6 +1,6 @@
 /** Llama: rotary attention with grouped heads, SwiGLU; without experts. */
-import type { ModelConfig } from "../config.ts";
-import type { ConfigReader, Key } from "../config_reader.ts";
+import type { ModelConfig } from "../config/config.ts";
+import type { ConfigReader, Key } from "../config/config_reader.ts";
 import { ForwardPass } from "../run/forward_pass.ts";
 import type { GgufFile } from "../formats/gguf.ts";
 import type { Architecture, TensorSpec } from "./architecture.ts";

@@ -1,5 +1,5 @@
 /** Qwen3: Llama with a norm over each head of queries and keys. */
-import type { ModelConfig } from "../config.ts";
+import type { ModelConfig } from "../config/config.ts";
 import type { Architecture, TensorSpec } from "./architecture.ts";
 import { llama, norm, readBiases, readSizes } from "./llama.ts";
 import { readUpperWindows } from "./windows.ts";

@@ -1,6 +1,6 @@
 /** Rotary embedding as configs describe it: plain, or stretched over more positions than a model was trained on. */
-import type { ModelConfig } from "../config.ts";
-import type { ConfigReader } from "../config_reader.ts";
+import type { ModelConfig } from "../config/config.ts";
+import type { ConfigReader } from "../config/config_reader.ts";
 import type { GgufFile } from "../formats/gguf.ts";
 import { dequantize } from "../../reference/dequantize.ts";
 import { countOf } from "../../tensor.ts";

@@ -1,6 +1,6 @@
 /** Which layers have a sliding attention window. */
-import type { LayerConfig } from "../config.ts";
-import type { ConfigReader } from "../config_reader.ts";
+import type { LayerConfig } from "../config/config.ts";
+import type { ConfigReader } from "../config/config_reader.ts";
 
 /** How many positions a layer's attention reaches back over. */
 export const WINDOW = { gguf: "attention.sliding_window", hf: "sliding_window" };

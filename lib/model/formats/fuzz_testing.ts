@@ -1,10 +1,10 @@
 /** Files of models, broken at random: each must load, or be refused by a ModelFormatError, in little time and memory. */
 import { ModelFormatError, UsageError } from "../../errors.ts";
 import { ReferenceBackend } from "../../reference/mod.ts";
-import type { ModelSource } from "../config_reader.ts";
+import type { ModelSource } from "../config/config_reader.ts";
 import { expectFinite } from "../load.ts";
 import { Model } from "../model.ts";
-import { readModelConfig } from "../read_config.ts";
+import { readModelConfig } from "../config/read_config.ts";
 import { memoryBytes } from "./_byte_source.ts";
 import { JsonKeys } from "./_keyed_file.ts";
 import { parseGguf } from "./gguf.ts";

@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { ModelFormatError } from "../../errors.ts";
-import { toBf16, toF16 } from "../../half.ts";
+import { toBf16, toF16 } from "../../math/half.ts";
 import { type HostTensor, hostTensor } from "../../tensor.ts";
 import { parseSafetensors, writeSafetensors } from "./safetensors.ts";
 

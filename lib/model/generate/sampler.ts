@@ -1,6 +1,6 @@
 /** Which token comes next: from logits to an id, greedily or at random from a seed. */
 import { checkOption, type Given, type OptionTable, type Resolved } from "../../filter/option.ts";
-import { mix64, uniform } from "../../random.ts";
+import { mix64, uniform } from "../../math/random.ts";
 
 /** How the next token is chosen: the table of its options. */
 export const SAMPLING = {

@@ -6,7 +6,7 @@ import { byteSize } from "../../dtype.ts";
 import { countOf, type HostTensor, hostTensor, type Tensor } from "../../tensor.ts";
 import { asF32, convert } from "../formats/_file_tensor.ts";
 import { modelOnText } from "./calibrated.ts";
-import { layerConfig } from "../config.ts";
+import { layerConfig } from "../config/config.ts";
 import type { RunModel } from "../run/forward_pass.ts";
 import type { LayerWeights } from "../weights.ts";
 

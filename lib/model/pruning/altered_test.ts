@@ -15,7 +15,7 @@ import {
 } from "../../methods/mod.ts";
 import { reachOf } from "../../eval/filter_reach.ts";
 import { f32Data, type HostTensor, hostTensor, type Tensor } from "../../tensor.ts";
-import { toBf16 } from "../../half.ts";
+import { toBf16 } from "../../math/half.ts";
 import { asF32 } from "../formats/_file_tensor.ts";
 import { Model } from "../model.ts";
 import { CONFIG, ids, randomWeights } from "../small_testing.ts";

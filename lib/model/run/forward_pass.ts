@@ -7,7 +7,7 @@ import type { BatchDecisions, BatchRows } from "../../batch_ops.ts";
 import type { CacheDType } from "../../dtype.ts";
 import type { Pruner } from "../../methods/protocol/pruner.ts";
 import { countOf, firstRows, hostTensor, type Tensor } from "../../tensor.ts";
-import type { ModelConfig } from "../config.ts";
+import type { ModelConfig } from "../config/config.ts";
 import type { ModelWeights } from "../weights.ts";
 
 /** Scratch of at most this number of rows is kept whatever part of it is used. */

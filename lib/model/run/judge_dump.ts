@@ -3,10 +3,10 @@ import type { AttentionArgs, Backend } from "../../backend.ts";
 import type { Spans } from "../../filter/blocks.ts";
 import type { KeySequence } from "../../methods/protocol/pruner.ts";
 import { countOf, hostTensor, type Tensor } from "../../tensor.ts";
-import { LayerCache } from "./kv_cache.ts";
+import { LayerCache } from "./cache/kv_cache.ts";
 import { KeyJudge } from "./key_judge.ts";
 import { attendShowing } from "./signals.ts";
-import { range } from "./row_indices.ts";
+import { range } from "./cache/row_indices.ts";
 
 /** Tokens of one layer of one sequence, on a backend. */
 export interface DumpedLayer {

@@ -4,7 +4,7 @@ import type { LayerState } from "../../filter/layer.ts";
 import { type HeadParts, unitsOf } from "../../filter/option.ts";
 import type { Answer, KeySequence, LayerView } from "../../methods/protocol/pruner.ts";
 import type { LayerAsk, ShownRows, Signals } from "../../methods/protocol/signals.ts";
-import { range, type Rows } from "./row_indices.ts";
+import { range, type Rows } from "./cache/row_indices.ts";
 
 type Changes = NonNullable<Answer["values"]>;
 

@@ -14,8 +14,8 @@ import {
   TokenFilter,
 } from "../../methods/mod.ts";
 import { f32Data, hostData, hostTensor, type Tensor } from "../../tensor.ts";
-import { batchUnsupportedReason } from "./batch_decoder.ts";
-import { LayerCache, PAGE_ROWS } from "./kv_cache.ts";
+import { batchUnsupportedReason } from "./batch/batch_decoder.ts";
+import { LayerCache, PAGE_ROWS } from "./cache/kv_cache.ts";
 import { Model } from "../model.ts";
 import { meanProbabilities } from "./signals.ts";
 import { CONFIG as config, ids, weights } from "../small_testing.ts";

@@ -4,7 +4,7 @@ import type { CacheDType } from "../../dtype.ts";
 import type { LayerView, Need, Pruner, SideSequence } from "../../methods/protocol/pruner.ts";
 import type { LayerAsk } from "../../methods/protocol/signals.ts";
 import type { Tensor } from "../../tensor.ts";
-import { layerConfig, type ModelConfig } from "../config.ts";
+import { layerConfig, type ModelConfig } from "../config/config.ts";
 import {
   type Addend,
   asMatrix,
@@ -13,11 +13,11 @@ import {
   type LayerRows,
   type RunModel,
 } from "./forward_pass.ts";
-import { HeadCaches, type HeadGroup } from "./head_caches.ts";
+import { HeadCaches, type HeadGroup } from "./cache/head_caches.ts";
 import { type EndingRow, endsOf, type KeyJudge } from "./key_judge.ts";
-import { type CachedRows, LayerCache } from "./kv_cache.ts";
-import { OutputMemory } from "./output_memory.ts";
-import { indicesOf, pickRows, range, type Rows } from "./row_indices.ts";
+import { type CachedRows, LayerCache } from "./cache/kv_cache.ts";
+import { OutputMemory } from "./cache/output_memory.ts";
+import { indicesOf, pickRows, range, type Rows } from "./cache/row_indices.ts";
 import { attendShowing, headWeights, meanProbabilities, rowSignal } from "./signals.ts";
 import { type Piece, type QueryRows, strategyOf, type SubstituteStrategy } from "./substitutes.ts";
 import { LayerTally } from "./usage.ts";

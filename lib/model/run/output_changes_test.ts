@@ -3,7 +3,7 @@ import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import { createPruner, type MethodOptions } from "../../methods/mod.ts";
 import { f32Data, type HostTensor, hostTensor } from "../../tensor.ts";
-import type { ModelConfig } from "../config.ts";
+import type { ModelConfig } from "../config/config.ts";
 import { Model } from "../model.ts";
 import { headWeights, outputChanges } from "./signals.ts";
 import { CONFIG as config, ids, weights } from "../small_testing.ts";

@@ -12,8 +12,8 @@ import {
 } from "../../methods/protocol/pruner.ts";
 import { expectInteger, expectName, expectOptions, expectTypeOf } from "../../errors.ts";
 import { expectTensor, type Tensor } from "../../tensor.ts";
-import { expectPositions } from "../config.ts";
-import { LayerCache } from "./kv_cache.ts";
+import { expectPositions } from "../config/config.ts";
+import { LayerCache } from "./cache/kv_cache.ts";
 import { createForwardPass } from "../architectures/mod.ts";
 import {
   cachesOf,
@@ -27,7 +27,7 @@ import {
 import { KeyJudge } from "./key_judge.ts";
 import { type PromptWatch, watchPrompt } from "../pruning/prompt_watch.ts";
 import type { ForwardPass, RunModel, See, Tokens } from "./forward_pass.ts";
-import { range, type Rows } from "./row_indices.ts";
+import { range, type Rows } from "./cache/row_indices.ts";
 import { type SequenceUsage, usageOf } from "./usage.ts";
 import { countDropped } from "../weights.ts";
 

@@ -4,7 +4,7 @@ import type { RowSignal, Signal, Signals } from "../../methods/protocol/signals.
 import { dequantize } from "../../reference/dequantize.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
 import { asMatrix, type LayerRows, type RunModel } from "./forward_pass.ts";
-import { pickRows, type Rows } from "./row_indices.ts";
+import { pickRows, type Rows } from "./cache/row_indices.ts";
 
 type Inputs = Omit<AttentionArgs, "out">;
 

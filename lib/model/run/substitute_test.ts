@@ -10,9 +10,9 @@ import {
   type Pruner,
 } from "../../methods/mod.ts";
 import { f32Data, hostData, type Tensor } from "../../tensor.ts";
-import { batchUnsupportedReason } from "./batch_decoder.ts";
+import { batchUnsupportedReason } from "./batch/batch_decoder.ts";
 import { Model } from "../model.ts";
-import { OutputMemory } from "./output_memory.ts";
+import { OutputMemory } from "./cache/output_memory.ts";
 import { CONFIG as config, ids, weights } from "../small_testing.ts";
 import { backend, patternPruner } from "../testing.ts";
 import { LayerTally } from "./usage.ts";

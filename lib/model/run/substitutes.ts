@@ -4,8 +4,8 @@ import { firstOutcome } from "../../filter/outcome.ts";
 import type { Substitute } from "../../methods/protocol/pruner.ts";
 import { f32Data, hostTensor, type Tensor } from "../../tensor.ts";
 import type { Addend, ForwardPass } from "./forward_pass.ts";
-import type { OutputMemory } from "./output_memory.ts";
-import { indicesOf, merged, range, type Rows } from "./row_indices.ts";
+import type { OutputMemory } from "./cache/output_memory.ts";
+import { indicesOf, merged, range, type Rows } from "./cache/row_indices.ts";
 
 /** Consecutive rows of a layer's input that are decided together. */
 export interface Piece {

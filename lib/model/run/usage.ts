@@ -2,7 +2,7 @@
 import { attentionFlops, mlpFlops, outputFlops, projectionFlops, windowPairs } from "../../cost.ts";
 import { type HeadParts, unitsOf } from "../../filter/option.ts";
 import type { Pruner } from "../../methods/protocol/pruner.ts";
-import { layerConfig, type ModelConfig } from "../config.ts";
+import { layerConfig, type ModelConfig } from "../config/config.ts";
 
 /**
  * Cost and savings of a sequence so far, against the full model; formulas in `lib/cost.ts`. A pruner that is non-causal

@@ -7,7 +7,7 @@ import { f32Data, hostData, type Tensor } from "../../tensor.ts";
 import { Model } from "../model.ts";
 import { CONFIG, ids, weights } from "../small_testing.ts";
 import { backend as reference } from "../testing.ts";
-import { batchUnsupportedReason } from "./batch_decoder.ts";
+import { batchUnsupportedReason } from "./batch/batch_decoder.ts";
 
 const COUNT = 80, FEEDS = [[COUNT], Array<number>(COUNT).fill(1), [5, 1, 3, 40, 31]];
 /**

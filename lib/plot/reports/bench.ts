@@ -4,7 +4,7 @@ import type { Environment } from "../../environment.ts";
 import type { LengthRow } from "../../eval/lengths.ts";
 import type { Figure } from "../figure/figure.ts";
 import { markup } from "../figure/html.ts";
-import { collectLengths, plotLengths } from "../plots/lengths.ts";
+import { collectLengths, plotLengths } from "../plots/methods/lengths.ts";
 import {
   formatTime,
   renderFacts,
@@ -15,7 +15,12 @@ import {
   tabulate,
   type TextTable,
 } from "../figure/page.ts";
-import { collectRoofline, type KernelRow, type MachinePeak, plotRoofline } from "../plots/roofline.ts";
+import {
+  collectRoofline,
+  type KernelRow,
+  type MachinePeak,
+  plotRoofline,
+} from "../plots/methods/roofline.ts";
 
 /** One engine and method at one length, end to end: each timed step ends with the logits of its last token. */
 export interface PeerRow {

@@ -12,7 +12,7 @@ import {
   formatInterval,
   formatPercent,
   plotComparison,
-} from "../plots/comparison.ts";
+} from "../plots/methods/comparison.ts";
 import type { Figure } from "../figure/figure.ts";
 import { markup } from "../figure/html.ts";
 import {
@@ -31,8 +31,8 @@ import {
 import { MISSED_NOTE } from "../trials/trial_label.ts";
 import { formatCsv, formatShort } from "./csv.ts";
 import { describeAsked, describeComparison } from "./verdict.ts";
-import { collectMethodBudgets, plotMethodBudgets } from "../plots/method_budgets.ts";
-import { collectMethodMatrix, pairRatios, plotMethodMatrix } from "../plots/method_matrix.ts";
+import { collectMethodBudgets, plotMethodBudgets } from "../plots/methods/method_budgets.ts";
+import { collectMethodMatrix, pairRatios, plotMethodMatrix } from "../plots/methods/method_matrix.ts";
 import { describeOpposed, OPPONENT_NAMES, tabulateResults } from "./results.ts";
 
 export function plotComparisons(comparison: Comparison): Figure[] {

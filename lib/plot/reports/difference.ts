@@ -22,8 +22,8 @@ import {
 } from "../figure/page.ts";
 import { plural } from "../../plural.ts";
 import { MISSED_NOTE } from "../trials/trial_label.ts";
-import { formatInterval } from "../plots/comparison.ts";
-import { collectRunDifferences, nameRows, plotRunDifferences } from "../plots/run_differences.ts";
+import { formatInterval } from "../plots/methods/comparison.ts";
+import { collectRunDifferences, nameRows, plotRunDifferences } from "../plots/methods/run_differences.ts";
 import { formatCsv } from "./csv.ts";
 
 /** A summary of the differences of two runs, in sentences, first the main one. */

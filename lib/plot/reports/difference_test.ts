@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import type { MethodOptions } from "../../methods/bind/options.ts";
 import { diffRuns } from "../../sweep/compare/difference.ts";
 import { makeSummary, makeTrial } from "../testing.ts";
-import { collectRunDifferences, plotRunDifferences } from "../plots/run_differences.ts";
+import { collectRunDifferences, plotRunDifferences } from "../plots/methods/run_differences.ts";
 import {
   describeDifference,
   listDifferences,

@@ -3,10 +3,10 @@ import { type HeadReport, ROC_GRID } from "../../heads/report.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import type { Figure } from "../figure/figure.ts";
 import { type Html, markup } from "../figure/html.ts";
-import { collectFusionWeights, plotFusionWeights } from "../plots/fusion_weight.ts";
-import { collectHeadMaps, plotHeadMaps } from "../plots/head_maps.ts";
-import { splitLayers } from "../plots/layer_trace.ts";
-import { collectLearnedWeights, plotLearnedWeights } from "../plots/learned_weights.ts";
+import { collectFusionWeights, plotFusionWeights } from "../plots/one_run/fusion_weight.ts";
+import { collectHeadMaps, plotHeadMaps } from "../plots/one_run/head_maps.ts";
+import { splitLayers } from "../plots/one_run/layer_trace.ts";
+import { collectLearnedWeights, plotLearnedWeights } from "../plots/one_run/learned_weights.ts";
 import {
   recordSection,
   renderFacts,
@@ -17,16 +17,16 @@ import {
   tabulate,
 } from "../figure/page.ts";
 import { plural } from "../../plural.ts";
-import { collectRetrieval, plotRetrieval } from "../plots/retrieval.ts";
-import { collectRidgelines, collectTrueRedundancy, plotRidgelines } from "../plots/ridgelines.ts";
-import { collectRoc, plotRoc } from "../plots/roc.ts";
-import { collectRuleDifferences, plotRuleDifferences } from "../plots/rule_differences.ts";
-import { collectRuleRanks, plotRuleRanks } from "../plots/rule_ranks.ts";
+import { collectRetrieval, plotRetrieval } from "../plots/one_run/retrieval.ts";
+import { collectRidgelines, collectTrueRedundancy, plotRidgelines } from "../plots/methods/ridgelines.ts";
+import { collectRoc, plotRoc } from "../plots/methods/roc.ts";
+import { collectRuleDifferences, plotRuleDifferences } from "../plots/methods/rule_differences.ts";
+import { collectRuleRanks, plotRuleRanks } from "../plots/methods/rule_ranks.ts";
 import { styleRule } from "../trials/rule_style.ts";
-import { collectScoreTimeline, plotScoreTimeline } from "../plots/score_timeline.ts";
-import { collectSimilarityScatter, plotSimilarityScatter } from "../plots/similarity_scatter.ts";
-import { collectTokenMap, plotTokenMap, type TokenMap } from "../plots/token_map.ts";
-import { collectVariancePosition, plotVariancePosition } from "../plots/variance_position.ts";
+import { collectScoreTimeline, plotScoreTimeline } from "../plots/one_run/score_timeline.ts";
+import { collectSimilarityScatter, plotSimilarityScatter } from "../plots/one_run/similarity_scatter.ts";
+import { collectTokenMap, plotTokenMap, type TokenMap } from "../plots/one_run/token_map.ts";
+import { collectVariancePosition, plotVariancePosition } from "../plots/one_run/variance_position.ts";
 
 /** The figures of a report: first how well rules rank, then their inputs. */
 export function plotHeads(report: HeadReport): Figure[] {

@@ -1,7 +1,7 @@
 /** Comparisons as a paper prints them: methods down, tasks across, the mean of the tasks, the best of each column marked. */
 import { costOf, formatMean, formatMetric } from "../../eval/metrics.ts";
 import { findMetric, findTask } from "../../eval/tasks/mod.ts";
-import { mean } from "../../mean.ts";
+import { mean } from "../../math/mean.ts";
 import type { ComparedMethod, Comparison } from "../../sweep/compare/comparison.ts";
 import type { ComparedResult } from "../../sweep/compare/verdicts.ts";
 import { type BudgetName, BUDGETS, showFraction } from "../../sweep/budgets.ts";

@@ -16,8 +16,8 @@ import {
   tabulate,
   type TextTable,
 } from "../figure/page.ts";
-import { collectComparison, plotComparison } from "../plots/comparison.ts";
-import { collectLengths, plotLengths } from "../plots/lengths.ts";
+import { collectComparison, plotComparison } from "../plots/methods/comparison.ts";
+import { collectLengths, plotLengths } from "../plots/methods/lengths.ts";
 import { tabulateLengths } from "./bench.ts";
 import { formatCsv, formatShort } from "./csv.ts";
 import { PAPER_LEGEND, tabulatePaper } from "./paper_table.ts";

@@ -5,7 +5,7 @@ import type { HeadReport } from "../../heads/report.ts";
 import type { Comparison } from "../../sweep/compare/comparison.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import { type BenchReport, renderBenchReport } from "./bench.ts";
-import { formatPercent } from "../plots/comparison.ts";
+import { formatPercent } from "../plots/methods/comparison.ts";
 import { renderComparisonReport } from "./comparison.ts";
 import { type Html, markup } from "../figure/html.ts";
 import { renderHeadsReport } from "./heads.ts";

@@ -4,13 +4,13 @@ import { labelOf } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import type { SweepSummary } from "../../sweep/trial.ts";
 import type { Figure } from "../figure/figure.ts";
-import { collectContour, type LossContour, plotContour } from "../plots/contour.ts";
-import { collectImportance, plotImportance } from "../plots/importance.ts";
-import { collectLayerSkips, plotLayerSkips } from "../plots/layer_skips.ts";
-import { collectParallel, plotParallel } from "../plots/parallel.ts";
-import { collectLossBudget, plotLossBudget } from "../plots/loss_budget.ts";
-import { collectQuality, plotQuality } from "../plots/quality.ts";
-import { collectRace, plotRace } from "../plots/race.ts";
+import { collectContour, type LossContour, plotContour } from "../plots/sweeps/contour.ts";
+import { collectImportance, plotImportance } from "../plots/sweeps/importance.ts";
+import { collectLayerSkips, plotLayerSkips } from "../plots/one_run/layer_skips.ts";
+import { collectParallel, plotParallel } from "../plots/sweeps/parallel.ts";
+import { collectLossBudget, plotLossBudget } from "../plots/methods/loss_budget.ts";
+import { collectQuality, plotQuality } from "../plots/methods/quality.ts";
+import { collectRace, plotRace } from "../plots/methods/race.ts";
 import { type Html, markup } from "../figure/html.ts";
 import {
   recordSection,

@@ -1,7 +1,7 @@
 /** Trials as a table: the options that vary, then the results. Shared by the terminal and the report. */
 import { excessKeys, formatMetric, listMetrics, readMetric, signed } from "../../eval/metrics.ts";
 import type { Task } from "../../eval/task.ts";
-import { mean } from "../../mean.ts";
+import { mean } from "../../math/mean.ts";
 import { OPTION_NAMES, type OptionsRecord } from "../../methods/bind/options.ts";
 import type { Environment, RankedTrial, StoppedTrial, SweepSummary } from "../../sweep/trial.ts";
 import { findTask } from "../../eval/tasks/mod.ts";

@@ -4,7 +4,7 @@
  */
 import { costOf, excessKeys, formatMetric, type Headline, lossUnit, readMetric } from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
-import { mean } from "../../mean.ts";
+import { mean } from "../../math/mean.ts";
 import { readRecord } from "../../methods/bind/options.ts";
 import { filtersQueries } from "../../methods/bind/sides.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
@@ -24,7 +24,7 @@ import {
   requestedRatios,
   trialOptions,
 } from "../trials/trial_label.ts";
-import { formatInterval, formatPercent } from "../plots/comparison.ts";
+import { formatInterval, formatPercent } from "../plots/methods/comparison.ts";
 import { describeUnequal } from "./results.ts";
 
 export interface MethodVerdict {

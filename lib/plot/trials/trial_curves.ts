@@ -1,6 +1,6 @@
 /** Trials as curves over skipped fractions or budgets: one per configuration, a band for random, the Pareto front. */
 import { formatMetric, type Metric, readMetric } from "../../eval/metrics.ts";
-import { mean } from "../../mean.ts";
+import { mean } from "../../math/mean.ts";
 import { findMethod } from "../../methods/list.ts";
 import { missesRequested } from "../../sweep/summary.ts";
 import type { Trial } from "../../sweep/trial.ts";

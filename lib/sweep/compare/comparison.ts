@@ -4,7 +4,7 @@ import { blockOf, isOfAnswers, readMetric } from "../../eval/metrics.ts";
 import type { ChunkRecord, Evaluation, Filter, RunControl, Task, TaskTypes } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { differenceOf } from "../../eval/verdict.ts";
-import { mean } from "../../mean.ts";
+import { mean } from "../../math/mean.ts";
 import {
   missesRatio,
   nonCausal,

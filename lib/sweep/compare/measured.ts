@@ -1,7 +1,7 @@
 /** The summary of a method's runs in a comparison, and its opponents. */
 import type { Task, TaskResult } from "../../eval/task.ts";
 import { blockOf, type Metric, metricOfUnits, valuesOfUnits } from "../../eval/metrics.ts";
-import { mean } from "../../mean.ts";
+import { mean } from "../../math/mean.ts";
 import { nonCausal, type ResolvedOptions } from "../../methods/bind/options.ts";
 import { filtersQueries } from "../../methods/bind/sides.ts";
 import { meanOrNull } from "../../stats/distribution.ts";

@@ -1,6 +1,6 @@
 /** Methods on several tasks at once: each metric of each method, and whether it differs significantly from its opponents. */
-import type { ItemMetric } from "../../eval/item_metrics.ts";
-import { type ItemBudget, type ItemMean, meanOf, type MeanReach } from "../../eval/item_summary.ts";
+import type { ItemMetric } from "../../eval/items/item_metrics.ts";
+import { type ItemBudget, type ItemMean, meanOf, type MeanReach } from "../../eval/items/item_summary.ts";
 import { differenceOf, testDifferences, type TestedDifference } from "../../eval/verdict.ts";
 import type { BudgetName, Retained } from "../budgets.ts";
 import { EQUAL } from "./match.ts";

@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import { ACC, ITEM_PERPLEXITY } from "../../eval/item_metrics.ts";
+import { ACC, ITEM_PERPLEXITY } from "../../eval/items/item_metrics.ts";
 import { normals } from "../../stats/testing.ts";
 import { normalQuantile } from "../../stats/normal.ts";
 import { mapBudgets } from "../budgets.ts";

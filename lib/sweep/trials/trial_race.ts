@@ -1,5 +1,5 @@
 /** Trials that a race stopped: their records, apart from the finished ones, and how trials of a race are compared. */
-import { mean } from "../../mean.ts";
+import { mean } from "../../math/mean.ts";
 import { nonCausal, readRecord, type ResolvedOptions } from "../../methods/bind/options.ts";
 import { filtersQueries } from "../../methods/bind/sides.ts";
 import { type OtherTrial, type RaceName, RACES } from "../../search/race.ts";

@@ -1,5 +1,5 @@
 /** Listens for signals in another thread, since fits block the event loop; it writes their codes to shared memory. */
-import { onLostMapping } from "../../../../ffi/map_file.ts";
+import { onLostMapping } from "../../../../ffi/library/map_file.ts";
 import type { MappedFile } from "../machine/mapped.ts";
 import { EXIT, writeLine } from "../task.ts";
 

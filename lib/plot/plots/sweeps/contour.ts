@@ -1,0 +1,117 @@
+/** Loss over two options of a sweep, as contours. */
+import { lossUnit } from "../../../eval/metrics.ts";
+import { findTask } from "../../../eval/tasks/mod.ts";
+import { excessLoss, measureImportance } from "../../../sweep/importance.ts";
+import type { SweepSummary } from "../../../sweep/trial.ts";
+import { axis, emptyFigure, escapeText, type Figure, titleUnderScale } from "../../figure/figure.ts";
+import { plural } from "../../../plural.ts";
+import { chart, colorScale, scaleAbove, trace } from "../../figure/parts.ts";
+import { trialOptions } from "../../trials/trial_label.ts";
+
+/** @internal The numbers of the plot. */
+export interface LossContour {
+  readonly x: { readonly name: string; readonly values: readonly number[] };
+  readonly y: { readonly name: string; readonly values: readonly number[] };
+  /** Unit of the loss: `nats per token`. */
+  readonly unit: string;
+  /** Mean loss increase, [y][x]; null where no trial has both values. */
+  readonly loss: readonly (readonly (number | null)[])[];
+  /** Trials behind each mean, [y][x]. */
+  readonly trials: readonly (readonly number[])[];
+}
+
+/**
+ * Gathers the mean loss increase for each pair of values, over all other options and seeds.
+ *
+ * @param options Without names: of the options that are numbers with at least two values, the two that explain most.
+ * @returns Undefined where there are no two such options.
+ * @throws {RangeError} If a named option is not one of them.
+ */
+export function collectContour(
+  summary: SweepSummary,
+  options: { readonly x?: string; readonly y?: string } = {},
+): LossContour | undefined {
+  const rows = summary.trials.filter((trial) => Number.isFinite(excessLoss(trial))).map((trial) => ({
+    options: trialOptions(trial),
+    loss: excessLoss(trial),
+  }));
+  const valuesOf = (name: string) =>
+    [...new Set(rows.map((row) => row.options[name]).filter((value) => typeof value === "number"))]
+      .sort((a, b) => a - b);
+  const ranked = (measureImportance(summary.trials)?.effects ?? []).flatMap(({ options }) =>
+    options.length === 1 && options[0] !== "seed" && valuesOf(options[0]!).length > 1 ? options : []
+  );
+  for (const name of [options.x, options.y]) {
+    if (name !== undefined && valuesOf(name).length < 2) {
+      const such = ranked.join(", ") || "none here";
+      throw new RangeError(
+        `Cannot draw contours over "${name}": expected an option with two numbers, such as ${such}`,
+      );
+    }
+  }
+  const free = ranked.filter((name) => name !== options.x && name !== options.y);
+  const x = options.x ?? free.shift(), y = options.y ?? free.shift();
+  if (x === undefined || y === undefined) return undefined;
+  const xs = valuesOf(x), ys = valuesOf(y);
+  const cells = ys.map((b) =>
+    xs.map((a) => rows.filter((row) => row.options[x] === a && row.options[y] === b).map(({ loss }) => loss))
+  );
+  return {
+    x: { name: x, values: xs },
+    y: { name: y, values: ys },
+    unit: lossUnit(findTask(summary.environment.task)),
+    loss: cells.map((line) =>
+      line.map((cell) => cell.length === 0 ? null : cell.reduce((a, b) => a + b, 0) / cell.length)
+    ),
+    trials: cells.map((line) => line.map((cell) => cell.length)),
+  };
+}
+
+/** Draws contours, with a mark where there are trials. */
+export function plotContour(contour: LossContour | undefined): Figure {
+  if (contour === undefined) {
+    return emptyFigure(
+      "Loss over two options",
+      "No two options vary by number: give two a list, as in --tau 0,1,4 --prune-ratio 0.3,0.5",
+    );
+  }
+  const { x, y, unit, loss, trials } = contour;
+  const points = y.values.flatMap((b, j) =>
+    x.values.flatMap((a, i) =>
+      loss[j]![i] === null ? [] : [{ a, b, loss: loss[j]![i]!, trials: trials[j]![i]! }]
+    )
+  );
+  return chart({
+    title: `Loss over ${x.name} and ${y.name}`,
+    caption:
+      `Mean loss increase in ${unit}, over all other options and seeds; lower is better. Marks show where ` +
+      "there are trials: between them the colours are interpolated.",
+    height: 400,
+    data: [
+      {
+        type: "contour",
+        x: x.values,
+        y: y.values,
+        z: loss,
+        connectgaps: false,
+        hoverinfo: "skip",
+        colorscale: colorScale("heat"),
+        contours: { coloring: "heatmap" },
+        line: { color: "@muted", width: 0.7 },
+        colorbar: scaleAbove({ nticks: 5 }),
+      },
+      trace({
+        showlegend: false,
+        x: points.map(({ a }) => a),
+        y: points.map(({ b }) => b),
+        hover: points.map(({ a, b, loss, trials }) =>
+          `${escapeText(x.name)} ${a}, ${escapeText(y.name)} ${b}<br>loss increase ${loss.toFixed(4)}<br>` +
+          plural(trials, "trial")
+        ),
+        marker: { color: "@card", size: 9, line: { color: "@ink", width: 1.5 } },
+      }),
+    ],
+    xaxis: axis("", { title: titleUnderScale(escapeText(x.name)), showgrid: false }),
+    yaxis: axis(escapeText(y.name), { showgrid: false }),
+  });
+}
