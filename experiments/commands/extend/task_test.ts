@@ -46,8 +46,8 @@ export const toy: Task = {
 `;
 
 const ENDINGS = `/** Which of two words ends a sentence. */
-import { ACC } from "../item_metrics.ts";
-import { defineItemTask, type ItemTask, readQuestions } from "../item_task.ts";
+import { ACC } from "../items/item_metrics.ts";
+import { defineItemTask, type ItemTask, readQuestions } from "../items/item_task.ts";
 
 /** A task of items. */
 export const endings: ItemTask = defineItemTask({
