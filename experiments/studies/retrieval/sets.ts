@@ -47,6 +47,11 @@ const WIKITEXT = {
   ratio: 0.789,
 };
 const NEEDLES = { model: "smollm2-135m", items: 100, ratio: 0.75 };
+/** Random eviction with each kind of whole parts, the first seed of all before further seeds. */
+const NEEDLE_CONTROLS = [
+  ...["random heads 0", "random auto 0", "random none 0"],
+  ...[1, 2, 3, 4].flatMap((seed) => ["heads", "auto", "none"].map((whole) => `random ${whole} ${seed}`)),
+];
 
 export const SETS: { readonly [name: string]: TextSet | NeedleSet } = {
   controls_wikitext2: {
@@ -55,11 +60,19 @@ export const SETS: { readonly [name: string]: TextSet | NeedleSet } = {
   },
   controls_needle_512: {
     ...{ ...NEEDLES, tokens: 512, recent: 32 },
-    trials: ["random heads 0", "random auto 0", "random none 0"],
+    trials: NEEDLE_CONTROLS,
   },
   controls_needle_2048: {
     ...{ ...NEEDLES, tokens: 2048 },
-    trials: ["random heads 0", "random auto 0", "random none 0"],
+    trials: NEEDLE_CONTROLS,
+  },
+  /** The second text of the study. */
+  controls_messages: {
+    ...{ ...WIKITEXT, file: "messages.txt" },
+    trials: [
+      ...["random heads 0", "leave-one-out heads", "key heads", "random none 0", "key none", "variance none"],
+      ...seeds("random", "heads", 1),
+    ],
   },
   /** third_text.md is its plan. */
   third_text: {
