@@ -8,7 +8,7 @@ import { RATIO, shownTrials } from "./retrieval/table.ts";
 const ROOT = new URL("../../", import.meta.url);
 const PAGES = [
   "README.md",
-  ...["study", "gemma", "retrieval-layers"].map((name) => `docs/results/${name}.md`),
+  ...["findings", "study", "gemma", "retrieval-layers"].map((name) => `docs/results/${name}.md`),
 ];
 /** Words that name a metric, or all of them. */
 const METRIC =

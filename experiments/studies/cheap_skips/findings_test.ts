@@ -1,101 +1,65 @@
-/** Tests the tables of docs/results/findings.md that committed comparisons give: those of findings/ and of results/. */
-import { assert, assertStringIncludes } from "@std/assert";
-import { formatInterval } from "../../../lib/plot/mod.ts";
-import type { Comparison } from "../../../lib/sweep/mod.ts";
+/** Tests that docs/results/findings.md has the tables of its script, and words that these bear out. */
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { intervalOverRandom, readSettings } from "../comparison/large.ts";
+import { showNats } from "../comparison/losses.ts";
+import { fillPage } from "../comparison/paper.ts";
+import { differenceOf, makeFindings, type Measured, PAGE, randomOf, readFindings } from "./findings.ts";
 
-const PAGE = await Deno.readTextFile(new URL("../../../docs/results/findings.md", import.meta.url));
+const page = await Deno.readTextFile(PAGE), words = page.replaceAll(/\s+/g, " ");
 
-type Measured = Comparison["methods"][number];
-
-/** A committed comparison: its methods, and of a method the loss increase as the page shows it. */
-async function readComparison(path: string) {
-  const { methods }: Comparison = JSON.parse(await Deno.readTextFile(new URL(path, import.meta.url)));
-  const find = (name: string) => methods.find((method) => method.name === name)!;
-  return { find, show: (name: string) => formatInterval(find(name).lossIncrease!, 3) };
-}
-
-/** How much more the random baseline of a method loses. */
-const overRule = ({ toRandom }: Measured) => {
-  const { estimate, low, high } = toRandom!;
-  return formatInterval({ estimate: -estimate, low: -high, high: -low }, 3).replace("+", "");
-};
-
-Deno.test("the page of findings has the losses of rules on the key side, of both models", async () => {
-  const [smollm2, tiny] = await Promise.all(
-    ["smollm2-135m", "tiny"].map((model) => readComparison(`findings/${model}_keys.json`)),
-  );
-  const rows = { "variance": "`variance`", "mean": "`mean`", "random": "`random`, mean of 3 seeds" };
-  for (const [name, shown] of Object.entries({ ...rows, "variance inverted": "`variance` inverted" })) {
-    assertStringIncludes(PAGE, `| ${shown} | ${smollm2!.show(name)} | ${tiny!.show(name)} |`);
-  }
-  const words = PAGE.replaceAll(/\s+/g, " ");
-  assertStringIncludes(words, `random loses ${overRule(smollm2!.find("variance"))} more than \`variance\``);
-  assertStringIncludes(words, `not significantly better than random (${overRule(tiny!.find("variance"))})`);
+Deno.test("the page of findings has the tables that its script makes", async () => {
+  const tables = await makeFindings();
+  assertEquals(fillPage(page, tables), page, "run experiments/studies/cheap_skips/findings.ts");
+  for (const table of Object.values(tables)) assertStringIncludes(page, table.trimEnd());
 });
 
-Deno.test("the page of findings has the losses of higher compression, and every rule is better than random", async () => {
-  const settings = await Promise.all(
-    ["0.75_512", "0.75_2048", "0.9_512"].map((name) =>
-      readComparison(`findings/smollm2-135m_keys_${name}.json`)
-    ),
-  );
-  const rules = ["leave-one-out", "missed", "key", "received", "keydiff"];
-  for (const rule of [...rules, "random"]) {
-    const shown = settings.map(({ show }) => show(rule));
-    assertStringIncludes(PAGE, `| \`${rule}\` | ${shown.join(" | ")} |`);
-  }
-  for (const { find } of settings) {
-    for (const rule of rules) assert(find(rule).toRandom!.high < 0, rule);
-  }
-  const [short, long, most] = settings.map(({ find }) => `${(100 * find("key").retained.cache).toFixed(0)}%`);
-  assertStringIncludes(PAGE, `The KV cache size is ${short}, ${long} and ${most}.`);
-  const [first, ...others] = rules.slice(0, 3).map((rule) => settings[1]!.find(rule).loss);
-  for (const loss of others) assert(loss - first! < 0.0035);
+/** The verdicts against random in a table's rows, by rule. */
+const verdictsOf = (table: string) =>
+  table.split("\n").slice(2).map((row) => row.split("|").map((cell) => cell.trim()))
+    .filter((row) => /[▲▼=]/.test(row.at(-2)!)).map((row) => [row[2], row.at(-2)]);
+
+Deno.test("the words of the page of findings follow from its tables", async () => {
+  const BETTER = "▲ ▲ ▲", WORSE = "▼ ▼ ▼", tables = await makeFindings();
+  assertEquals(verdictsOf(tables["tiny queries"]!), [
+    ["`learned`", BETTER],
+    ["`variance inverted`", BETTER],
+    ["`paper`", WORSE],
+  ]);
+  assertEquals(verdictsOf(tables["keys"]!), [
+    ...[["`variance`", BETTER], ["`mean`", BETTER], ["`variance inverted`", WORSE]],
+    ...[["`variance`", "= ▲ ="], ["`mean`", "= = ▼"], ["`variance inverted`", WORSE]],
+  ]);
+  const compression = verdictsOf(tables["compression"]!);
+  assertEquals([compression.length, new Set(compression.map(([, verdict]) => verdict))], [
+    10,
+    new Set([BETTER]),
+  ]);
+  assertEquals(verdictsOf(tables["local"]!), [["`local`", BETTER], ["`local`", "= = ="]]);
 });
 
-Deno.test("the page of findings has the losses of skipped queries on tiny", async () => {
-  const { find, show } = await readComparison("findings/tiny_queries.json");
-  const { find: findAlone, show: showAlone } = await readComparison("findings/tiny_paper.json");
-  // With a window of 16 the preset is the rule.
-  const rows = {
-    "paper": "`variance`, recent 16",
-    "random": "`random`, recent 16, mean of 5 seeds",
-    "variance inverted": "`variance` inverted, recent 16",
-    "learned": "`learned`, recent 16",
-    "oracle": "`oracle`, recent 16 (non-causal)",
-  };
-  const lossOf = ({ loss }: { readonly loss: number }) => [loss.toFixed(3), Math.exp(loss).toFixed(1)];
-  assertStringIncludes(PAGE, `| full model | 0 | ${lossOf(find("dense")).join(" | | ")} |`);
-  const row = (shown: string, { achievedRatio, loss }: Measured, increase: string) => {
-    const [mean, perplexity] = lossOf({ loss });
+Deno.test("differences and fractions in the words of the page are those of committed chunks", async () => {
+  const find = (methods: readonly Measured[], name: string) => methods.find((own) => own.name === name)!;
+  for (const model of ["smollm2-135m", "tiny"]) {
+    const part = await readFindings(`findings/${model}_keys`), { methods } = part;
     assertStringIncludes(
-      PAGE,
-      `| ${shown} | ${achievedRatio!.toFixed(3)} | ${mean} | ${increase} | ${perplexity} |`,
+      words,
+      showNats(differenceOf(part, find(methods, "variance"), find(methods, "mean"))!),
     );
-  };
-  row("`variance`, no recent window (preset `paper`)", findAlone("paper"), showAlone("paper"));
-  for (const [name, shown] of Object.entries(rows)) {
-    row(shown, find(name), show(name));
   }
-  const { estimate, low, high } = find("learned").closed!;
-  const [closed, from, to] = [estimate, low, high].map((share) => `${(100 * share).toFixed(1)}%`);
-  assertStringIncludes(
-    PAGE.replaceAll("\n", " "),
-    `closes ${closed} of the gap between random and oracle (95% interval ${from} to ${to})`,
-  );
-});
-
-Deno.test("the page of findings has the losses of local attention in chunks of 512, of both models", async () => {
-  for (const [model, shown] of [["smollm2-135m", "SmolLM2-135M"], ["tiny", "`tiny`"]] as const) {
-    const { find, show } = await readComparison(`results/${model}_local.json`),
-      { retained } = find("local"),
-      control = `+${overRule(find("local"))}`;
-    const shares = (["pairs", "attentionFlops", "cache"] as const).map((name) =>
-      `${(100 * retained[name]).toFixed(0)}%`
-    );
-    assertStringIncludes(
-      PAGE,
-      `| ${shown}, chunks of 512 | ${show("local")} | ${control}, three seeds | ${shares.join(" | ")} |`,
-    );
+  const local = await readFindings("results/smollm2-135m_local");
+  const keys = find((await readFindings("findings/smollm2-135m_keys")).methods, "variance");
+  const found = differenceOf(local, find(local.methods, "local"), keys)!;
+  assertStringIncludes(words, `${showNats(found).slice(1)} nats more than \`keys\``);
+  const tiny = await readFindings("findings/tiny_queries");
+  const random = randomOf(tiny)!.loss, lossOf = (name: string) => find(tiny.methods, name).loss;
+  const closed = (random - lossOf("learned")) / (random - lossOf("oracle"));
+  assertStringIncludes(words, `closes ${(100 * closed).toFixed(0)}% of the distance`);
+  assertStringIncludes(words, `The full model has a loss of ${lossOf("dense").toFixed(3)} nats`);
+  for (const [side, rule] of [["queries", "paper"], ["keys", "variance"]] as const) {
+    const [setting] = await readSettings(side);
+    const { estimate, low, high } = intervalOverRandom(setting!, find(setting!.methods, `${rule} at 0.5`));
+    assert(high < 0);
+    const shown = [-estimate, -high, -low].map((value) => value.toFixed(3));
+    assertStringIncludes(words, `loses ${shown[0]} [${shown[1]}, ${shown[2]}] more`);
   }
 });

@@ -38,8 +38,10 @@ export interface Losses {
 }
 
 /** The losses of a part that was run on a text. */
-export async function readLosses(part: string): Promise<Losses> {
-  const { methods, environment, results } = await readPart(part);
+export const readLosses = async (part: string): Promise<Losses> => lossesOf(await readPart(part));
+
+/** The losses of a comparison on a text. */
+export function lossesOf({ methods, environment, results }: Comparison): Losses {
   const find = (name: string, metric: string) =>
     results!.find((row) => row.method === name && row.metric === metric && row.task.startsWith("perplexity"));
   const standing = (verdict: string | undefined): Standing =>
