@@ -23,6 +23,8 @@ export interface LengthRow {
   readonly batch?: number;
   /** Median wall time of a prefill of all tokens, milliseconds; the output layer is not in it. */
   readonly prefillMs: number;
+  /** The fastest and the slowest prefill; left out in records without them. */
+  readonly prefillRangeMs?: readonly [least: number, most: number];
   /**
    * Operations of the prefill over the full model's, without the output layer, by cost.ts; left out where the model's sizes
    * are not known.
@@ -30,6 +32,8 @@ export interface LengthRow {
   readonly operations?: number;
   /** Median wall time of one more token after the prefill, milliseconds; null where the method is non-causal. */
   readonly decodeMs: number | null;
+  /** The fastest and the slowest of these tokens; left out where there is none, and in records without them. */
+  readonly decodeRangeMs?: readonly [least: number, most: number];
   /** Bytes of keys and values in use after the prefill. */
   readonly kvBytesHeld: number;
   /** Those that the full model's cache holds. */
@@ -131,8 +135,10 @@ export function measureLengths(
         tokens,
         ...(batch > 1 && { batch }),
         prefillMs: median(prefill)!,
+        prefillRangeMs: rangeOf(prefill),
         ...(output && { operations: 1 - usage.totalFlopsAvoided / (usage.totalFlopsDense - output) }),
         decodeMs: median(decode),
+        ...(decode.length > 0 && { decodeRangeMs: rangeOf(decode) }),
         kvBytesHeld: batch * usage.kvBytesHeld,
         kvBytesDense: batch * (usage.kvBytesHeld + usage.kvBytesAvoided),
         kvBytesAllocated: batch * usage.kvBytesAllocated,
@@ -145,3 +151,8 @@ export function measureLengths(
 function median(values: readonly number[]): number | null {
   return values.toSorted((a, b) => a - b)[(values.length - 1) >> 1] ?? null;
 }
+
+const rangeOf = (values: readonly number[]): [least: number, most: number] => [
+  Math.min(...values),
+  Math.max(...values),
+];

@@ -31,7 +31,7 @@ Deno.test("measureLengths() has a row a length and method, and counts what the c
   assertEquals(calls.feeds, 2 * 3 * (4 + 4 + 1));
 });
 
-Deno.test("measureLengths() reports medians of turns, and how far it is", () => {
+Deno.test("measureLengths() reports medians of turns with the least and the most, and how far it is", () => {
   let clock = 0, step = 0;
   // Prefill and one decode a turn, each bounded by two readings: 1st, 3rd, … start, the others add the turn's time.
   const times = [100, 100, 5, 1, 9, 3, 7, 2];
@@ -46,6 +46,7 @@ Deno.test("measureLengths() reports medians of turns, and how far it is", () => 
     onProgress: (fraction) => seen.push(fraction),
   });
   assertEquals([row!.prefillMs, row!.decodeMs], [7, 2]);
+  assertEquals([row!.prefillRangeMs, row!.decodeRangeMs], [[5, 9], [1, 3]]);
   assertEquals(seen, [1 / 3, 2 / 3, 1]);
 });
 

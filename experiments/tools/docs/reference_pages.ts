@@ -117,7 +117,8 @@ async function describeCommands(): Promise<{ [path: string]: string }> {
   pages["docs/reference/cli/developers.md"] = `# Commands for developers\n\n${tools.join("\n\n")}`;
   pages["docs/reference/cli.md"] = `# Command line
 
-\`deno task COMMAND --help\` prints the main flags, \`--help all\` every flag. Flags have the same name and meaning in all commands.
+\`deno task COMMAND --help\` prints the main flags, \`--help all\` every flag. A flag has one name in all commands; where its meaning differs, each
+command's help says so.
 
 ${commands.join("\n")}
 - [commands for developers](cli/developers.md)

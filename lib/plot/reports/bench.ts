@@ -141,8 +141,10 @@ export function tabulateLengths(lengths: readonly LengthRow[]): TextTable {
     ["method", "what decides whose attention is skipped", (row) => row.name, true],
     [
       "prefill ms",
-      "median time of the prefill, without the output layer",
-      (row) => row.prefillMs.toPrecision(4),
+      "median time of the prefill, without the output layer; in brackets the fastest and the slowest",
+      ({ prefillMs, prefillRangeMs: range }) =>
+        prefillMs.toPrecision(4) +
+        (range === undefined ? "" : ` (${range.map((time) => time.toPrecision(4)).join(" to ")})`),
     ],
     ["prefill/dense", "the same over the full model's at this length", overDense("prefillMs")],
     [
