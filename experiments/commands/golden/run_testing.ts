@@ -37,6 +37,7 @@ function steady(text: string): string {
   )
     .replaceAll(/^(.*\S) +time\n(.*-) +-+$/gm, "$1  time\n$2  ----") // a column of times: its head,
     .replaceAll(/^(.*\d%) +\d+%$/gm, "$1 <time>") // its rows
+    .replaceAll(/, time \d+%/g, ", time <time>") // verdicts
     .replaceAll(/\d[\d.]* (tokens\/s|s\b)/g, "<time> $1");
 }
 

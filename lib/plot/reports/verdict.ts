@@ -2,7 +2,15 @@
  * The conclusion of a sweep or a comparison, in plain words: the best online method of each side, and how it compares
  * with the random baseline.
  */
-import { costOf, excessKeys, formatMetric, type Headline, lossUnit, readMetric } from "../../eval/metrics.ts";
+import {
+  costOf,
+  excessKeys,
+  formatMetric,
+  type Headline,
+  lossUnit,
+  readMetric,
+  signed,
+} from "../../eval/metrics.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { mean } from "../../math/mean.ts";
 import { readRecord } from "../../methods/bind/options.ts";
@@ -14,7 +22,7 @@ import type { Matched } from "../../sweep/compare/match.ts";
 import type { ComparedResult } from "../../sweep/compare/verdicts.ts";
 import { BUDGETS, retainedOf, showFraction } from "../../sweep/budgets.ts";
 import { controlFor, seedlessKey } from "../../sweep/compare/controls.ts";
-import { differ, missesRequested } from "../../sweep/summary.ts";
+import { differ, excessOf, missesRequested } from "../../sweep/summary.ts";
 import type { SweepSummary, Trial } from "../../sweep/trial.ts";
 import { observeTrial } from "../../sweep/trials/search.ts";
 import {
@@ -34,6 +42,8 @@ export interface MethodVerdict {
   readonly closed: Interval | undefined;
   /** Whether it is better or worse than its control beyond the interval; undefined without a control. */
   readonly toBaseline: "better" | "worse" | "even" | undefined;
+  /** Loss increase of its control, the mean over seeds. */
+  readonly control: number | undefined;
 }
 
 export interface Verdict {
@@ -87,6 +97,7 @@ function collectVerdict({ trials, environment }: SweepSummary, side: Verdict["si
     return {
       method: methodName(trial),
       trial,
+      control: random?.mean,
       closed: random && oracle && gapClosed(own, random, oracle),
       toBaseline: above === undefined || Number.isNaN(noise)
         ? undefined
@@ -191,8 +202,13 @@ export function warnOfDense(task: string, headline: Headline, value: number): st
 export function describeVerdicts(verdicts: readonly Verdict[], summary: SweepSummary): string[] {
   const task = findTask(summary.environment.task), { headline } = task;
   const shown = (record: object) => formatMetric(headline, readMetric(record, headline.name));
-  const detailOf = (trial: Trial) =>
-    `${headline.name} ${shown(trial)}, dense ${shown(summary.dense)}; ${describeRetained(retainedOf(trial))}`;
+  const detailOf = (trial: Trial, control?: number) => {
+    const increase = excessOf(trial, summary.dense.lossBlocks);
+    const own = Number.isNaN(increase.low) ? signed(increase.estimate, 3) : formatInterval(increase, 3);
+    return `${own} ${lossUnit(task)}${control === undefined ? "" : ` (random: ${signed(control, 3)})`}; ` +
+      `${headline.name} ${shown(trial)}, dense ${shown(summary.dense)}; ` +
+      `${describeRetained(retainedOf(trial))}, time ${showFraction(trial.timeMs / trial.denseTimeMs)}`;
+  };
   const warning = warnOfDense(task.name, headline, readMetric(summary.dense, headline.name));
   const searched = findBestOfRange(summary);
   if (searched !== undefined) {
@@ -212,7 +228,7 @@ export function describeVerdicts(verdicts: readonly Verdict[], summary: SweepSum
     return ["No online rule reached a requested ratio: nothing to compare.", ...warning];
   }
   const sentences = verdicts.flatMap(({ side, asked, methods }) => {
-    const [{ trial, closed, toBaseline }] = methods as readonly [MethodVerdict, ...MethodVerdict[]];
+    const [{ trial, closed, control, toBaseline }] = methods as readonly [MethodVerdict, ...MethodVerdict[]];
     const way = closed &&
       `; it closes ${formatPercent(closed)} of the way from the random baseline to the oracle`;
     const said = describeSide(
@@ -223,7 +239,7 @@ export function describeVerdicts(verdicts: readonly Verdict[], summary: SweepSum
         toBaseline: own.toBaseline,
         differs: differsFrom(trial, own.trial),
       })),
-      `${detailOf(trial)}${way ?? ""}`,
+      `${detailOf(trial, control)}${way ?? ""}`,
     );
     return toBaseline === undefined
       ? [
@@ -238,7 +254,7 @@ export function describeVerdicts(verdicts: readonly Verdict[], summary: SweepSum
     ...verdicts.some(({ methods }) => methods[0]!.toBaseline !== undefined)
       ? [
         "The random baseline is random with the same options. 95% intervals, from standard errors over blocks of the " +
-        "text as if runs were independent; deno task compare pairs them.",
+        "text as if runs were independent, too narrow for evictions; deno task compare pairs them, and evictions by chunk.",
       ]
       : [],
   ];
@@ -334,7 +350,11 @@ export function describeBest(comparison: Comparison): string[] {
     const asked = highestRatio(online, side);
     const own = online.filter((method) => method.side === side && method.share === asked), [best] = own;
     if (best === undefined) return [];
-    const { lossIncrease, closed, retained, matched } = best;
+    const { lossIncrease, closed, retained, matched, toProtected, toRandom } = best;
+    const control = toProtected ?? toRandom;
+    const minus = control == null
+      ? ""
+      : ` (minus ${toProtected === null ? "random" : "random-protected"}: ${formatInterval(control, 3)})`;
     const spent = retained === undefined ? "" : `, ${describeRetained(retained)}`;
     const way = closed && `; it closes ${formatPercent(closed)} of the way from its random to its oracle`;
     return describeSide(
@@ -343,7 +363,7 @@ export function describeBest(comparison: Comparison): string[] {
         ...{ name: method.name, loss: method.loss, differs: differIn(comparison, best, method) },
         toBaseline: toBaselineOf(method, rows.get(method.name)),
       })),
-      `${formatInterval(lossIncrease!, 3)} ${lossUnit(task)}${spent}${way ?? ""}`,
+      `${formatInterval(lossIncrease!, 3)} ${lossUnit(task)}${minus}${spent}${way ?? ""}`,
     );
   });
   return sentences.length > 0 ? sentences : ["No online method reached the requested ratio."];

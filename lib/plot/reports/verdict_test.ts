@@ -45,7 +45,8 @@ Deno.test("collectVerdicts() holds each rule against controls with its own optio
   assertEquals(
     first,
     "At 50% of queries skipped “learned” has the smallest loss increase of the online methods, random aside: " +
-      "perplexity 59.67, dense 40.00; retained: queries 75%, pairs 75%, attn FLOPs 60%, KV cache 60%; " +
+      "+0.400 [0.379, 0.421] nats per token (random: +0.600); perplexity 59.67, dense 40.00; retained: queries 75%, " +
+      "pairs 75%, attn FLOPs 60%, KV cache 60%, time 80%; " +
       "it closes 50.0% [44.0%, 56.0%] of the way from the random baseline to the oracle.",
   );
   assertEquals(
@@ -70,7 +71,7 @@ Deno.test("collectVerdicts() shares out no way that noise could be", () => {
 Deno.test("describeVerdicts() names no winner among trials that tie, nor where random is better", () => {
   const first = (...trials: ReturnType<typeof trial>[]) => {
     const summary = makeSummary([trial({ fusion: "random" }, 0.5), ...trials]);
-    return describeVerdicts(collectVerdicts(summary), summary)[0]!.replace(/: perplexity.*/, "");
+    return describeVerdicts(collectVerdicts(summary), summary)[0]!.replace(/: \+.*/, "");
   };
   assertEquals(
     first(trial({ fusion: "key" }, 0.4), trial({ fusion: "mean" }, 0.4)),
@@ -104,7 +105,7 @@ Deno.test("describeVerdicts() names a search's best trial where every trial has 
   const [first, second] = describeVerdicts(collectVerdicts(searched), searched);
   assertStringIncludes(
     first!,
-    "Of 4 online trials at 4 ratios “key” at 0.2 has the lowest loss: perplexity 48.86, dense",
+    "Of 4 online trials at 4 ratios “key” at 0.2 has the lowest loss: +0.200 [0.179, 0.221] nats per token; perplexity 48.86, dense",
   );
   assertStringIncludes(second!, "Pareto front");
   assertStringIncludes(describeVerdicts(collectVerdicts(summary), summary)[0]!, "At 53% of queries skipped");
@@ -113,8 +114,8 @@ Deno.test("describeVerdicts() names a search's best trial where every trial has 
 Deno.test("describeVerdicts() says what is missing", () => {
   const alone = makeSummary([trial({ fusion: "learned" }, 0.4)]);
   assertEquals(describeVerdicts(collectVerdicts(alone), alone), [
-    "At 50% of queries skipped “learned” is the only online method: perplexity 59.67, dense 40.00; retained: queries 75%, " +
-    "pairs 75%, attn FLOPs 60%, KV cache 60%.",
+    "At 50% of queries skipped “learned” is the only online method: +0.400 [0.379, 0.421] nats per token; perplexity 59.67, " +
+    "dense 40.00; retained: queries 75%, pairs 75%, attn FLOPs 60%, KV cache 60%, time 80%.",
     "No control ran alike: add --method random and oracle, for a random baseline and an upper bound.",
   ]);
   const chanceOnly = makeSummary(controls);
@@ -176,10 +177,10 @@ Deno.test("describeComparison() names the best causal method, and which ones bea
   ];
   assertEquals(compare(methods), [
     "At 50% of queries skipped “learned” has the smallest loss increase of the online methods, random aside: +0.500 [0.400, 0.600] nats per " +
-    "token, retained: queries 50%, pairs 25%, attn FLOPs 75%, KV cache 60%; it closes 50.0% [40.0%, 60.0%] of the way from its random to its oracle.",
+    "token (minus random: -0.500 [-0.600, -0.400]), retained: queries 50%, pairs 25%, attn FLOPs 75%, KV cache 60%; it closes 50.0% [40.0%, 60.0%] of the way from its random to its oracle.",
     "Better than the random baseline: learned; no significant difference from it: variance; worse than it: key.",
     "At 50% of keys and values evicted, and every attention computed, “keys” is the only online method: " +
-    "+0.100 [0.000, 0.200] nats per token, retained: queries 50%, pairs 25%, attn FLOPs 75%, KV cache 60%.",
+    "+0.100 [0.000, 0.200] nats per token (minus random: -0.900 [-1.000, -0.800]), retained: queries 50%, pairs 25%, attn FLOPs 75%, KV cache 60%.",
     "Better than the random baseline: keys.",
   ]);
   assertEquals(compare([method("key", 2.2, { toRandom: null })]), [
@@ -302,7 +303,7 @@ Deno.test("describeComparison() takes its verdicts from the results, says whose 
   };
   assertEquals(describeComparison(comparison as unknown as Comparison), [
     "At equal KV cache, 60% of the full model (requested: 50% of keys and values), “keys” has the smallest loss increase of the online " +
-    "methods, random aside: +0.050 [0.040, 0.060] nats per token, retained: queries 100%, pairs 70%, attn FLOPs 90%, KV cache 60%.",
+    "methods, random aside: +0.050 [0.040, 0.060] nats per token (minus random-protected: +0.010 [0.000, 0.020]), retained: queries 100%, pairs 70%, attn FLOPs 90%, KV cache 60%.",
     "No significant difference from the random baseline: keys, snapkv; worse than it: tova.",
     "No ratio gives them the budget of the others, so they ran at the one asked for: tova (KV cache 60%, not 60%).",
     "Compared at unequal budgets: tova to keys (KV cache +16 points).",
