@@ -5,6 +5,7 @@ import { findTask } from "../../eval/tasks/mod.ts";
 import { BUDGET_NAMES, BUDGETS, showFraction } from "../../sweep/budgets.ts";
 import type { Interval } from "../../stats/bootstrap.ts";
 import type { ComparedMethod, Comparison } from "../../sweep/compare/comparison.ts";
+import { EQUAL } from "../../sweep/compare/match.ts";
 import type { Environment } from "../../sweep/trial.ts";
 import {
   collectComparison,
@@ -31,10 +32,25 @@ import {
 import { MISSED_NOTE } from "../trials/trial_label.ts";
 import { formatCsv, formatShort } from "./csv.ts";
 import { describeAsked, describeComparison } from "./verdict.ts";
-import { collectMethodBudgets, plotMethodBudgets } from "../plots/methods/method_budgets.ts";
+import {
+  collectMethodBudgets,
+  type MethodBudgets,
+  plotMethodBudgets,
+} from "../plots/methods/method_budgets.ts";
 import { collectMethodMatrix, pairRatios, plotMethodMatrix } from "../plots/methods/method_matrix.ts";
 import { describeOpposed, OPPONENT_NAMES, tabulateResults } from "./results.ts";
 
+/** Whether methods were matched, so that a plot against that budget would have all of them at one place. */
+function areEqual({ methods }: Comparison, { curves }: MethodBudgets): boolean {
+  const budgets = new Set(methods.flatMap(({ matched }) => matched?.budget ?? []));
+  const points = curves.flatMap(({ points }) => points);
+  return budgets.size > 0 && [...budgets].every((budget) => {
+    const spent = points.map(({ retained }) => retained[budget]);
+    return Math.max(...spent) - Math.min(...spent) <= EQUAL;
+  });
+}
+
+/** The figures of a comparison: first differences, last metrics against budgets that differ. */
 export function plotComparisons(comparison: Comparison): Figure[] {
   const { results = [], methods } = comparison;
   // Name of the random baseline in verdicts.
@@ -42,10 +58,11 @@ export function plotComparisons(comparison: Comparison): Figure[] {
   const measured = [...Map.groupBy(results, ({ task, metric }) => `${task} ${metric}`).values()].map((
     [row],
   ) => row!);
+  const budgets = measured.map(({ task, metric }) => collectMethodBudgets(comparison, task, metric));
   return [
-    ...measured.map(({ task, metric }) => plotMethodBudgets(collectMethodBudgets(comparison, task, metric))),
     ...(["dense", baseline] as const).map((base) => plotComparison(collectComparison(comparison, base))),
     ...pairRatios(comparison).map((asked) => plotMethodMatrix(collectMethodMatrix(comparison, asked))),
+    ...budgets.filter((numbers) => !areEqual(comparison, numbers)).map(plotMethodBudgets),
   ];
 }
 
@@ -176,6 +193,7 @@ that skip queries at equal pairs, and those that evict keys and values at equal 
       ])
     }`,
     sections: [
+      ...plotComparisons(comparison),
       comparison.results !== undefined &&
       tableSection("All results", "p values adjusted over the whole table.", tabulateResults(comparison)),
       tableSection(
@@ -183,7 +201,6 @@ that skip queries at equal pairs, and those that evict keys and values at equal 
         `^ non-causal: an upper bound. ${MISSED_NOTE}. ${SORT_NOTE}`,
         tabulateComparison(comparison),
       ),
-      ...plotComparisons(comparison),
       recordSection(
         "Environment and options",
         environment.protocol,

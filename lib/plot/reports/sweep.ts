@@ -31,7 +31,7 @@ import { tabulateTrials } from "./trial_table.ts";
 import { collectVerdicts, describeVerdicts } from "./verdict.ts";
 
 /** Budgets for the horizontal axes of losses; queries have a plot of their own. */
-const REPORTED_BUDGETS = ["pairs", "attentionFlops", "cache"] as const;
+const REPORTED_BUDGETS = ["cache", "pairs", "attentionFlops"] as const;
 
 /** The figures of a sweep's report, in order; only those that have data. */
 export function plotSweep(summary: SweepSummary): Figure[] {

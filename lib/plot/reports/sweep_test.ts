@@ -9,9 +9,9 @@ const summary = makeSummary([
   makeTrial({ fusion: "random", pruneRatio: 0.3 }, 0.3, 55),
 ]);
 const BUDGETS_TITLES = [
+  "Loss against bytes of keys and values in use at the end of a chunk",
   "Loss against pairs of a query and a key computed",
   "Loss against operations of attention, projections and pairs",
-  "Loss against bytes of keys and values in use at the end of a chunk",
 ];
 const plotly = 'window.Plotly = { react() {} }; var s = "</script><!-- x";';
 const html = renderSweepReport(summary, { plotly });

@@ -245,6 +245,22 @@ Deno.test("comparisons show the fair control, and say loudly what missed the req
   );
 });
 
+Deno.test("plotComparisons() has differences first, and no plot against a budget that was matched within a point", () => {
+  const titles = (more: number) => {
+    const methods = comparison.methods.map((own, i) => ({
+      ...own,
+      ...{ asked: 0.5, retained: { ...own.retained, cache: i === 3 ? 0.6 + more : 0.6 } },
+      matched: { budget: "cache", asked: 0.5, ratio: 0.5, target: 0.6, reached: true } as const,
+    }));
+    const row = { task: "perplexity", metric: "perplexity", units: 9, value: 2, mean: 1, standardError: 0.1 };
+    const results = methods.map(({ name }) => ({ ...row, method: name, against: {} }));
+    return plotComparisons({ ...comparison, methods, results }).map(({ title }) => title);
+  };
+  const differences = ["Loss increase of each method", "Better or worse than the random baseline"];
+  assertEquals(titles(0.009), differences);
+  assertEquals(titles(0.011), [...differences, "perplexity: ppl against what is spent"]);
+});
+
 Deno.test("plotComparison() has a log axis where methods are far apart, and draws no end below it", () => {
   const methods = [["keys", 1.05], ["snapkv", 1.06], ["paper", 5]].map(([name, loss]) =>
     method(name as string, loss as number)

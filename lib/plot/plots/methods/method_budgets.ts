@@ -52,14 +52,25 @@ export function collectMethodBudgets(
   };
 }
 
+/** Least width of the axis of a budget, in points: equal budgets lie at one place. */
+const LEAST_POINTS = 10;
+
+/** The axis of a budget from the most to the least that is spent, in percent. */
+function rangeOf(spent: readonly number[]): [most: number, least: number] {
+  const high = 100 * Math.max(...spent), low = 100 * Math.min(...spent), span = high - low;
+  const pad = Math.max(0.06 * span, (LEAST_POINTS - span) / 2);
+  return [high + pad, low - pad];
+}
+
 /** Draws the metric against one budget at a time, the full model's on the left. */
 export function plotMethodBudgets({ task, metric, units, dense, curves }: MethodBudgets): Figure {
   const title = `${task}: ${metric.label} against what is spent`;
   if (curves.length === 0) {
     return emptyFigure(title, "No method here reached the requested ratio.");
   }
+  const points = curves.flatMap(({ points }) => points);
   const scale = (value: number) => metric.percent ? 100 * value : value;
-  const values = curves.flatMap(({ points }) => points.map(({ value }) => value)).concat(dense ?? []);
+  const values = points.map(({ value }) => value).concat(dense ?? []);
   const isLog = !metric.percent && isWide(values);
   const curveOf = (budget: BudgetName, { name, points }: MethodBudgets["curves"][number]): JsonObject => {
     const { color, symbol, dash } = styleRule(name);
@@ -84,7 +95,10 @@ export function plotMethodBudgets({ task, metric, units, dense, curves }: Method
     BUDGET_NAMES.map((budget) => ({
       label: BUDGETS[budget].label,
       traces: curves.map((curve) => curveOf(budget, curve)),
-      layout: { "xaxis.title.text": `${BUDGETS[budget].label}, % of the full model` },
+      layout: {
+        "xaxis.title.text": `${BUDGETS[budget].label}, % of the full model`,
+        "xaxis.range": rangeOf(points.map(({ retained }) => retained[budget])),
+      },
     })),
     { shown: BUDGET_NAMES.indexOf("pairs") },
   );
@@ -100,7 +114,9 @@ export function plotMethodBudgets({ task, metric, units, dense, curves }: Method
     height: 460,
     data,
     margin: { l: 62, r: 14, t: 34, b: 96 },
-    xaxis: axis(`${BUDGETS.pairs.label}, % of the full model`, { autorange: "reversed" }),
+    xaxis: axis(`${BUDGETS.pairs.label}, % of the full model`, {
+      range: rangeOf(points.map(({ retained }) => retained.pairs)),
+    }),
     yaxis: axis(`${metric.label}${metric.percent ? " (%)" : isLog ? " (log scale)" : ""}`, {
       ...(isLog && { type: "log" }),
     }),

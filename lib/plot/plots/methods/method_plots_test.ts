@@ -96,6 +96,8 @@ Deno.test("a metric against budgets: curves over requested ratios, ends through 
     [false, [50], [60]],
     [false, [70], [60]],
   ]);
+  // One point of each budget: an axis of ten points around it.
+  assertEquals((layout.xaxis as { range: unknown }).range, [85, 75]);
   assertStringIncludes(caption, "Up and to the right is better");
   assertStringIncludes(caption, "over 50 items");
   assertStringIncludes(JSON.stringify(layout.shapes), '"y0":70');
