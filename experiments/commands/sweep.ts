@@ -25,10 +25,9 @@ import {
   describeStudy,
   missesRequested,
   Search,
-  storedTrials,
+  StudyTrials,
   type SweepProgress,
   sweepTrials,
-  withBudget,
 } from "../../lib/sweep/mod.ts";
 import { readSweepMethods } from "./cli/flags/method.ts";
 import { expectNoParts, readBudget, readRace, readSearch, shardOf } from "./cli/flags/search.ts";
@@ -120,12 +119,15 @@ async function work(plan: Plan, { store, progress, interrupt, folder }: Running)
   if (store.get("environment") === undefined) store.set("environment", await describeStudy(study));
   study.model.tokenizer.rest();
   progress.start();
-  const trials = storedTrials(store, {
-    ...{ owner: ownerName(), isDead: hasEnded },
+  const source = new StudyTrials(store, {
+    ...{ owner: ownerName(), isDead: hasEnded, budgetMs: plan.budgetMs },
     ...(adapts ? { search: searching } : { only: digests }),
   });
-  const source = withBudget(trials, plan.budgetMs ?? Infinity);
-  await using _workers = await startWorkers(store, jobs - 1, { threads, isOver: source.isOver, progress });
+  await using _workers = await startWorkers(store, jobs - 1, {
+    threads,
+    isOver: () => source.isOver(),
+    progress,
+  });
   const submit = connections && await loadSubmit(), { signal } = interrupt;
   const kind = submit?.jobsOfSweep(store, study.text);
   await using queued = await submit?.submitTrials(store, source, kind!, connections!, progress, signal);

@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { hostTensor } from "../../mod.ts";
 import { writeSafetensors } from "../../lib/model/mod.ts";
-import { NEEDS_LINUX, RUNS_SLOW, unless } from "../../lib/testing.ts";
+import { IN_SLOW_TIER, NEEDS_LINUX, RUNS_SLOW, unless } from "../../lib/testing.ts";
 import { moduleOf, withFolder } from "./testing.ts";
 
 /** Runs a program in a pseudo-terminal of a number of columns, and writes its output. */
@@ -37,7 +37,7 @@ async function show(columns: number, task: string, args: readonly string[]): Pro
 const SMALL = ["--context", "64", "--tokens", "128", "--warmup", "8", "--threads", "1"];
 
 Deno.test({
-  ...unless(NEEDS_LINUX, "every task fits terminals of 80 and 120 columns, and cuts no word"),
+  ...unless(NEEDS_LINUX || IN_SLOW_TIER, "every task fits terminals of 80 and 120 columns, and cuts no word"),
   fn: () =>
     withFolder(async (folder) => {
       const tensor = () =>

@@ -7,7 +7,7 @@ import {
   openStudy,
   runSweep,
   Search,
-  storedTrials,
+  StudyTrials,
   StudyStore,
   TrialRace,
 } from "../../lib/sweep/mod.ts";
@@ -122,7 +122,7 @@ export async function main(args: readonly string[]): Promise<number> {
     const { config } = study.model, asked = store.get("search"), race = store.get("race");
     const search = asked && new Search(asked, (method) => void tryMethod(config, method));
     const onSilence = tellSilence(progress);
-    const source = storedTrials(store, { owner: ownerName(), isDead: hasEnded, ...(search && { search }) });
+    const source = new StudyTrials(store, { owner: ownerName(), isDead: hasEnded, ...(search && { search }) });
     if (source.isOver()) return EXIT.ok;
     await runSweep({
       ...{

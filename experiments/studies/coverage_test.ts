@@ -1,6 +1,7 @@
 /** Simulates how often each kind of interval on the pages of results contains the truth: 93% to 97%. */
 import { assert } from "@std/assert";
 import { uniform } from "../../lib/math/random.ts";
+import { testSlow } from "../../lib/testing.ts";
 import { type Interval, pairedShareInterval, shareInterval } from "../../lib/stats/mod.ts";
 import { chunkInterval } from "./comparison/losses.ts";
 import { meanInterval } from "./comparison/tables.ts";
@@ -52,7 +53,7 @@ const KINDS: { readonly [kind: string]: readonly [number, () => Interval | reado
 };
 
 for (const [kind, [truth, simulate]] of Object.entries(KINDS)) {
-  Deno.test(`95% intervals cover 93% to 97% in simulation: ${kind}`, () => {
+  testSlow(`95% intervals cover 93% to 97% in simulation: ${kind}`, () => {
     const covered = cover(truth, simulate);
     assert(covered >= 0.93 && covered <= 0.97, `found ${covered}`);
   });

@@ -121,7 +121,7 @@ export async function unitKey(sources: Sources, path: string, rest: unknown): Pr
   return (await sha256(JSON.stringify([path, texts, rest]))).slice(0, 32);
 }
 
-export async function writeSources(sources: Sources, folder: string): Promise<void> {
+async function writeSources(sources: Sources, folder: string): Promise<void> {
   for (const [path, text] of sources) {
     await Deno.mkdir(`${folder}/${path}`.replace(/\/[^/]*$/, ""), { recursive: true });
     await Deno.writeTextFile(`${folder}/${path}`, text);

@@ -26,7 +26,7 @@ const textOf = ({ device, arch, driver, library }: TestedBuild) =>
   JSON.stringify({ device, arch, driver, library }) + "\n";
 
 /** Path of a build's record. */
-export async function testedPath(build: TestedBuild): Promise<string> {
+async function testedPath(build: TestedBuild): Promise<string> {
   return `${cacheDir()}/gpu-tested-${(await sha256(textOf(build))).slice(0, 16)}.json`;
 }
 

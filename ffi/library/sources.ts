@@ -111,7 +111,7 @@ export const CUDA_LINK_FLAGS: readonly string[] = [
 const known = new Map<string, { readonly text: string; readonly includes: readonly string[] }>();
 
 /** Paths of the files of the project that a source includes itself, relative to {@linkcode KERNELS_URL}. */
-export function localIncludes(path: string, text: string): readonly string[] {
+function localIncludes(path: string, text: string): readonly string[] {
   const last = known.get(path);
   if (last?.text === text) return last.includes;
   const base = new URL(path, "file:///");

@@ -136,7 +136,7 @@ export function formatMetric(
 type Shown = Pick<Metric, "digits" | "percent" | "fromMean">;
 
 /** By how much a metric moves where the mean behind it moves from one place by a change: in the metric's own unit. */
-export const moveOf = ({ fromMean = (mean) => mean }: Shown, mean: number, change: number): number =>
+const moveOf = ({ fromMean = (mean) => mean }: Shown, mean: number, change: number): number =>
   fromMean(mean + change) - fromMean(mean);
 
 /** A spread of the mean behind a metric, from a mean upwards, in the metric's unit: of a fraction in points. */

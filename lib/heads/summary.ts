@@ -128,7 +128,7 @@ export interface RankingTask {
 }
 
 /** Labels the lowest `skipRatio` fraction of r among some tokens as redundant; ties to the earlier token. */
-export function poseRanking(
+function poseRanking(
   r: Float64Array,
   tokens: Int32Array<ArrayBuffer>,
   skipRatio: number,
@@ -143,7 +143,7 @@ export function poseRanking(
 const orNull = (x: number) => Number.isNaN(x) ? null : x;
 
 /** AUROC and Spearman's correlation of every rule, in the order of {@linkcode headRules}. */
-export function rateRules(scores: RuleScores, { tokens, labels, target }: RankingTask): RuleQuality[] {
+function rateRules(scores: RuleScores, { tokens, labels, target }: RankingTask): RuleQuality[] {
   const series = headRules().map((rule) => Float64Array.from(tokens, (token) => scores.get(rule)![token]!));
   const once: MovingBlocks = { length: tokens.length, resamples: 1, fill: (_, counts) => counts.fill(1) };
   const draws = resampleRankings(series, labels, target, once);

@@ -9,8 +9,8 @@ import {
   type StoredRecord,
   type StoredTrial,
   type StudyStore,
+  type StudyTrials,
   type TrialSource,
-  type withBudget,
 } from "../../../lib/sweep/mod.ts";
 import { digestCode } from "../cli/machine/code_digest.ts";
 import { sha256 } from "../../../lib/sha256.ts";
@@ -92,7 +92,7 @@ export function jobsOfSweep(store: StudyStore, text: string): JobKind {
  */
 export async function submitTrials(
   store: StudyStore,
-  source: ReturnType<typeof withBudget>,
+  source: StudyTrials,
   kind: JobKind,
   connections: Connections,
   progress: Progress,

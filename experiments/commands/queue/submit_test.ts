@@ -9,9 +9,8 @@ import {
   digestConditions,
   proposeTrials,
   type RunConditions,
-  storedTrials,
   StudyStore,
-  withBudget,
+  StudyTrials,
 } from "../../../lib/sweep/mod.ts";
 import { unless } from "../../../lib/testing.ts";
 import type { Progress } from "../cli/output/progress.ts";
@@ -52,7 +51,7 @@ Deno.test({
       using connections = await Connections.open(await readAddress(server.url));
       let said = Promise.withResolvers<string>();
       const progress = { line: (text: string) => said.resolve(text) } as unknown as Progress;
-      const source = withBudget(storedTrials(store, { owner: "one" }), Infinity);
+      const source = new StudyTrials(store, { owner: "one" });
       const { signal } = new AbortController();
       const queued = await submitTrials(
         store,

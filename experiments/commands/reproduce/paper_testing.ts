@@ -29,7 +29,7 @@ const alphabet = () => {
 const BOS = "<s>";
 
 /** A tokenizer with a token per byte and one for the beginning of a text, as files of a model. */
-export const BYTE_TOKENIZER: ReadonlyMap<string, string> = new Map([[
+const BYTE_TOKENIZER: ReadonlyMap<string, string> = new Map([[
   "tokenizer.json",
   JSON.stringify({
     added_tokens: [{ id: 256, content: BOS, special: true }],

@@ -15,11 +15,10 @@ import {
   type Fields,
   findWrongField,
   type FinishedRuns,
-  storedTrials,
   type StudyConditions,
   type StudyFlags,
   type StudyStore,
-  withBudget,
+  StudyTrials,
 } from "../../../lib/sweep/mod.ts";
 import { findTask } from "../../../lib/eval/mod.ts";
 import { parseJson } from "../cli/files.ts";
@@ -80,7 +79,7 @@ class JobLostError extends Error {}
  *
  * @throws The signal's reason, if it is aborted.
  */
-export async function runJobs(
+async function runJobs(
   store: StudyStore,
   parts: readonly PlannedPart[],
   { signal, progress }: Control,
@@ -204,7 +203,7 @@ interface RecipeRun extends Control {
   readonly threads: number | undefined;
   /** Gives jobs to a queue, where one was named, until they are disposed of. */
   readonly submit?: (
-    source: ReturnType<typeof withBudget>,
+    source: StudyTrials,
     kind: JobKind,
   ) => ReturnType<typeof submitTrials>;
   /** The most bytes that this process held. */
@@ -261,7 +260,7 @@ async function share(store: StudyStore, jobs: readonly Job[], run: RecipeRun): P
   const isOver = () => store.count().waiting + store.count().running === 0;
   if (isOver()) return;
   if (submit !== undefined) {
-    const source = withBudget(storedTrials(store, { owner: ownerName() }), Infinity);
+    const source = new StudyTrials(store, { owner: ownerName() });
     await using queued = await submit(source, jobsOfRecipe(store, run.recipe, parts));
     for (; !queued.source.isOver(); await new Promise((resolve) => setTimeout(resolve, WAIT_MS))) {
       signal.throwIfAborted();

@@ -6,7 +6,7 @@ import type { NamedMethod } from "../../../lib/sweep/mod.ts";
 import { tryMethod } from "../cli/machine/retrieval.ts";
 
 /** Bytes of the full model's states that are kept from method to method, at most. */
-export const KEPT_BYTES = 2 ** 30;
+const KEPT_BYTES = 2 ** 30;
 
 /** The sequences of a part. */
 export interface Sequences {

@@ -36,7 +36,6 @@ import { scriptJson } from "../../../lib/plot/figure/html.ts";
 import { renderPage } from "../../../lib/plot/figure/page.ts";
 import { progressOf } from "../../../lib/plot/reports/best_so_far.ts";
 import { makeEmptyHeadReport, makeSummary } from "../../../lib/plot/testing.ts";
-import { IN_SLOW_TIER } from "../../../lib/testing.ts";
 import { runTask, withFolder } from "../../commands/testing.ts";
 import { checkPage, openBrowser, VIEWS } from "./mod.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
@@ -285,7 +284,6 @@ document.querySelectorAll(".plot").forEach((place, i) => Plotly.newPlot(place, f
       const score = Number(first!.redundancy[scored]!.toPrecision(4));
       assertStringIncludes(detail!, ` in layer ${first!.layer}; score ${score}, threshold `);
     }),
-  IN_SLOW_TIER,
 );
 
 browserTest("every plot says what is missing where there are no results", () =>

@@ -1,6 +1,7 @@
 /** `deno task doctor`: hidden parts are named, each with a command. */
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { path as fakeDriver } from "../../../ffi/cuda/driver/fake_driver_testing.ts";
+import { testSlow } from "../../../lib/testing.ts";
 import { withFolder } from "../../commands/testing.ts";
 import { checkDeno, CHECKS, type Finding, selfTest } from "./main.ts";
 
@@ -159,7 +160,7 @@ Deno.test("doctor --offline asks no host, and has the same in JSON as in lines",
   ]);
 });
 
-Deno.test("doctor runs where no package can be fetched, in a folder with a space and an umlaut", () =>
+testSlow("doctor runs where no package can be fetched, in a folder with a space and an umlaut", () =>
   withFolder(async (folder) => {
     const copy = `${folder}/päth with späce`;
     await Deno.mkdir(copy);

@@ -1,11 +1,12 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
+import { testSlow } from "../../../lib/testing.ts";
 import { checkCells } from "./static_checks.ts";
 import { codeCell, notebookOf, textCell } from "./testing.ts";
 
 const first = textCell("**Question.** ?\n**Inputs.** -\n**Run time.** 1 s");
 const IMPORT = 'import { METHOD_NAMES } from "@tokenfilter/tokenfilter";';
 
-Deno.test("checkCells() passes cells that share their names, and names the cell and line of each mistake", async () => {
+testSlow("checkCells() passes cells that share their names, and names the cell and line of each mistake", async () => {
   const notebook = (...code: string[]) => notebookOf(first, ...code.map((source) => codeCell(source)));
   const found = await checkCells([
     { name: "01_type", notebook: notebook(IMPORT, "const size: number = METHOD_NAMES;\nsize;") },

@@ -146,7 +146,7 @@ Deno.test("what is published holds no test, case, emulator, fuzzer or mutant, an
     assert(files >= 4, `${files} files read beside the code`);
   }));
 
-Deno.test("a project that links the packed files checks strictly, and runs README's program with its permissions", () =>
+testSlow("a project that links the packed files checks strictly, and runs README's program with its permissions", () =>
   withFolder(async (folder) => {
     const entries = Object.keys(exports).map((entry) => NAME + entry.slice(1));
     const project = await makeProject(folder, { links: ["../package"], compilerOptions: { strict: true } }, {

@@ -43,7 +43,7 @@ export const CHOICES = {
   },
 } as const satisfies OptionTable;
 
-export const CONTROL_OPTIONS = {
+const CONTROL_OPTIONS = {
   shuffle: {
     type: "flag",
     default: false,

@@ -35,6 +35,80 @@ export function readRope(reader: ConfigReader, headDim: number, place: RopePlace
   return reader.isGguf ? readGgufRope(reader, headDim) : readHfRope(reader, headDim, place);
 }
 
+/** What the readers of the kinds of scaling share. */
+interface RopeSource {
+  readonly reader: ConfigReader;
+  /** Prefix of the keys of the scaling. */
+  readonly at: string;
+  /** The plain embedding: its base, and the dimensions of a head that turn where they are not all. */
+  readonly plain: ModelConfig["rope"];
+  /** Dimensions of a head that turn. */
+  readonly dims: number;
+  /** `max_position_embeddings`. */
+  readonly trained: number;
+  /** Length of the first training, before the embedding was stretched. */
+  readonly originalLength: number;
+  /** Where the length of the first training must be next to the other sizes. */
+  readonly required: string | undefined;
+  /** The scaling's factor. @throws {ModelError} If there is none, and no fallback. */
+  scaling(fallback?: number): number;
+}
+
+/** Readers of the kinds of scaling in a config.json, by the kind's name in transformers. */
+const ROPE_READERS = new Map<string, (source: RopeSource) => RopeConfig>(Object.entries({
+  default: ({ plain, trained }) => ({ rope: plain, contextLength: trained }),
+  linear: ({ plain, dims, trained, scaling }) => ({
+    rope: { ...plain, factors: Array(dims / 2).fill(scaling()) },
+    contextLength: trained,
+  }),
+  dynamic({ reader, plain, dims, trained, scaling }) {
+    const length = reader.options.contextLength ?? trained, stretch = scaling();
+    const base = length <= trained ? 1 : (stretch * length / trained - (stretch - 1)) ** (dims / (dims - 2));
+    const factors = Array.from({ length: dims / 2 }, (_, i) => base ** (2 * i / dims));
+    const rope = base === 1 ? plain : { ...plain, factors };
+    return { rope, contextLength: length, maxPositions: length };
+  },
+  llama3({ reader, at, plain, dims, trained, originalLength, scaling }) {
+    const low = reader.positive(`${at}low_freq_factor`), high = reader.positive(`${at}high_freq_factor`);
+    const factors = llama3Factors(plain.theta, dims, scaling(), low, high, originalLength);
+    return { rope: { ...plain, factors }, contextLength: trained };
+  },
+  yarn({ reader, at, plain, dims, trained, originalLength, scaling }) {
+    const stretch = scaling(trained / originalLength);
+    const ramp = {
+      fast: reader.positive(`${at}beta_fast`, 32),
+      slow: reader.positive(`${at}beta_slow`, 1),
+      truncate: reader.boolean(`${at}truncate`, true),
+    };
+    const magnitudeBy = (key: string) =>
+      reader.has(at + key) ? yarnMagnitude(stretch, reader.positive(at + key)) : undefined;
+    const mscale = magnitudeBy("mscale"), mscaleAllDims = magnitudeBy("mscale_all_dim");
+    const magnitude = mscale !== undefined && mscaleAllDims !== undefined
+      ? mscale / mscaleAllDims
+      : yarnMagnitude(stretch);
+    return {
+      rope: {
+        ...plain,
+        factors: yarnFactors(plain.theta, dims, stretch, originalLength, ramp),
+        magnitude: reader.positive(`${at}attention_factor`, magnitude),
+      },
+      contextLength: trained,
+    };
+  },
+  longrope({ reader, at, plain, dims, trained, originalLength, required, scaling }) {
+    if (required !== undefined) reader.size(required);
+    const stretch = scaling(trained / originalLength);
+    const length = reader.options.contextLength ?? originalLength;
+    const [short, long] = ["short_factor", "long_factor"].map((key) => reader.positives(at + key, dims / 2));
+    const magnitude = reader.positive(`${at}attention_factor`, longMagnitude(stretch, originalLength));
+    const factors = length > originalLength ? long! : short!;
+    return { rope: { ...plain, factors, magnitude }, contextLength: length, maxPositions: length };
+  },
+}));
+
+/** Other names of kinds of scaling. */
+const ROPE_ALIASES = new Map([["none", "default"], ["su", "longrope"]]);
+
 export function readHfRope(reader: ConfigReader, headDim: number, place: RopePlace): RopeConfig {
   const { parameters, older, ignoresScaling, defaultTheta, needsOriginal, turnsPart } = {
     ...PLACE,
@@ -45,66 +119,33 @@ export function readHfRope(reader: ConfigReader, headDim: number, place: RopePla
     ? parameters
     : "rope_scaling.";
   const theta = reader.positive(reader.oneOf(`${parameters}rope_theta`, older), defaultTheta);
-  const partial = reader.oneOf(`${at}partial_rotary_factor`, "partial_rotary_factor");
-  const dims = Math.trunc(headDim * reader.positive(partial, 1));
-  if (dims % 2 !== 0 || dims < 2 || dims > headDim) {
-    throw reader.error(partial, `found ${dims} of the ${headDim} values of a head, expected an even number`);
-  }
-  if (dims < headDim && !turnsPart) {
-    throw reader.error(partial, `found ${dims} of the ${headDim} values of a head, expected all of them`);
-  }
-  const rope = { theta, ...(dims < headDim && { dims }) };
+  const dims = readTurnedDims(reader, headDim, at, turnsPart);
   const typeKey = reader.has(`${at}rope_type`) ? `${at}rope_type` : `${at}type`;
   const type = at !== parameters && ignoresScaling ? "default" : reader.string(typeKey, "default");
-  const pairs = dims / 2;
-  const factor = (fallback?: number) => reader.positive(`${at}factor`, fallback);
-  const outer = "original_max_position_embeddings";
-  const first = reader.size(reader.oneOf(`${at}${outer}`, outer), trained);
-  switch (type) {
-    case "default":
-    case "none":
-      return { rope, contextLength: trained };
-    case "linear":
-      return { rope: { ...rope, factors: Array(pairs).fill(factor()) }, contextLength: trained };
-    case "dynamic": {
-      const length = reader.options.contextLength ?? trained, by = factor();
-      const base = length <= trained ? 1 : (by * length / trained - (by - 1)) ** (dims / (dims - 2));
-      const factors = Array.from({ length: pairs }, (_, i) => base ** (2 * i / dims));
-      return { rope: base === 1 ? rope : { ...rope, factors }, contextLength: length, maxPositions: length };
-    }
-    case "llama3": {
-      const [low, high] = [reader.positive(`${at}low_freq_factor`), reader.positive(`${at}high_freq_factor`)];
-      const factors = llama3Factors(theta, dims, factor(), low, high, first);
-      return { rope: { ...rope, factors }, contextLength: trained };
-    }
-    case "yarn": {
-      const by = factor(trained / first);
-      const [fast, slow] = [reader.positive(`${at}beta_fast`, 32), reader.positive(`${at}beta_slow`, 1)];
-      const truncate = reader.boolean(`${at}truncate`, true);
-      const scale = (key: string) =>
-        reader.has(at + key) ? yarnMagnitude(by, reader.positive(at + key)) : undefined;
-      const [own, all] = [scale("mscale"), scale("mscale_all_dim")];
-      const usual = own !== undefined && all !== undefined ? own / all : yarnMagnitude(by);
-      return {
-        rope: {
-          ...rope,
-          factors: yarnFactors(theta, dims, by, first, { fast, slow, truncate }),
-          magnitude: reader.positive(`${at}attention_factor`, usual),
-        },
-        contextLength: trained,
-      };
-    }
-    case "longrope":
-    case "su": {
-      if (needsOriginal) reader.size(outer);
-      const by = factor(trained / first), length = reader.options.contextLength ?? first;
-      const [short, long] = ["short_factor", "long_factor"].map((key) => reader.positives(at + key, pairs));
-      const magnitude = reader.positive(`${at}attention_factor`, longMagnitude(by, first));
-      const factors = length > first ? long! : short!;
-      return { rope: { ...rope, factors, magnitude }, contextLength: length, maxPositions: length };
-    }
+  const read = ROPE_READERS.get(ROPE_ALIASES.get(type) ?? type);
+  if (read === undefined) {
+    throw reader.error(typeKey, `found "${type}", expected one of ${[...ROPE_READERS.keys()].join(", ")}`);
   }
-  throw reader.error(typeKey, `found "${type}", expected default, linear, dynamic, llama3, yarn or longrope`);
+  const original = "original_max_position_embeddings";
+  return read({
+    reader,
+    at,
+    plain: { theta, ...(dims < headDim && { dims }) },
+    dims,
+    trained,
+    originalLength: reader.size(reader.oneOf(`${at}${original}`, original), trained),
+    required: needsOriginal ? original : undefined,
+    scaling: (fallback) => reader.positive(`${at}factor`, fallback),
+  });
+}
+
+/** Dimensions of a head that turn. @throws {ModelError} If they are not an even part of it, or the model turns all. */
+function readTurnedDims(reader: ConfigReader, headDim: number, at: string, turnsPart: boolean): number {
+  const partial = reader.oneOf(`${at}partial_rotary_factor`, "partial_rotary_factor");
+  const dims = Math.trunc(headDim * reader.positive(partial, 1));
+  if (dims % 2 === 0 && dims >= 2 && dims <= headDim && (dims === headDim || turnsPart)) return dims;
+  const expected = dims < headDim && dims % 2 === 0 && dims >= 2 ? "all of them" : "an even number";
+  throw reader.error(partial, `found ${dims} of the ${headDim} values of a head, expected ${expected}`);
 }
 
 function readGgufRope(reader: ConfigReader, headDim: number): RopeConfig {

@@ -41,7 +41,7 @@ export function tensorAt(source: ByteSource, { dtype, shape, at, size }: TensorP
 }
 
 /** A tensor's bytes as an array of its type: views where they are aligned for it, else a copy. */
-export function viewAs(dtype: DType, bytes: Uint8Array<ArrayBuffer>): TensorData {
+function viewAs(dtype: DType, bytes: Uint8Array<ArrayBuffer>): TensorData {
   const width = dtype === "f32" ? 4 : dtype === "f16" || dtype === "bf16" ? 2 : 1;
   const { buffer, byteOffset, length } = bytes.byteOffset % width === 0 ? bytes : bytes.slice();
   if (width === 4) return new Float32Array(buffer, byteOffset, length / 4);

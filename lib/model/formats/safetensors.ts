@@ -10,7 +10,7 @@ import { type FileTensor, findOverlap, tensorAt, type TensorPlace } from "./_fil
 import { isObject } from "./_keyed_file.ts";
 
 /** Limits of a parser of untrusted bytes, with the reason for each. */
-export const SAFETENSORS_LIMITS = {
+const SAFETENSORS_LIMITS = {
   /** The format's own limit on the header. */
   headerBytes: 100_000_000,
   /** A dump holds a handful; whole models of many layers hold a few thousand. */

@@ -38,7 +38,7 @@ const LONGEST_PAUSE_MS = 60_000;
 export class HubUnreachableError extends Error {}
 
 /** One try failed, and another may not. */
-export class TryAgain extends Error {
+class TryAgain extends Error {
   readonly afterMs: number | undefined;
 
   constructor(reason: string, afterMs?: number) {

@@ -42,7 +42,7 @@ export async function setPlotly(source: "cdn" | "inline"): Promise<void> {
 export const STATIC_MARKS = ["<!-- static -->", "<!-- /static -->"] as const;
 
 /** Environment variable with an address of plotly that is asked before the CDN: a server of this machine's own. */
-export const PLOTLY_VARIABLE = "TOKENFILTER_PLOTLY_URL";
+const PLOTLY_VARIABLE = "TOKENFILTER_PLOTLY_URL";
 
 /** Where a page gets plotly from, in the order in which it asks. */
 function plotlySources(): string[] {

@@ -48,7 +48,7 @@ export class Html {
 /** A template of HTML: this before its quotes. (`deno fmt` would lay out a text after `html`, blanks included.) */
 export const markup: typeof Html.of = Html.of;
 
-export function escapeHtml(text: string): string {
+function escapeHtml(text: string): string {
   return escapeText(text).replaceAll('"', "&quot;");
 }
 

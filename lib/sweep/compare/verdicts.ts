@@ -6,7 +6,7 @@ import type { BudgetName, Retained } from "../budgets.ts";
 import { EQUAL } from "./match.ts";
 
 /** Opponents of a method: the full model, a random baseline with the same options, and the best other method. */
-export const OPPONENTS = ["dense", "random", "bestOther"] as const;
+const OPPONENTS = ["dense", "random", "bestOther"] as const;
 export type Opponent = (typeof OPPONENTS)[number];
 
 /** @internal A method as it is evaluated; the first of a list is the full model. */

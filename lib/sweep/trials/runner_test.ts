@@ -9,7 +9,7 @@ import { runSweep, type SweepProgress } from "./runner.ts";
 import { expandGrids } from "../space.ts";
 import { StudyStore } from "./store.ts";
 import type { HeldTrial } from "./store_records.ts";
-import { listedTrials, proposeTrials, storedTrials } from "./trial_source.ts";
+import { listedTrials, proposeTrials, StudyTrials } from "./trial_source.ts";
 import { sortTrials, summarizeSweep } from "../summary.ts";
 import type { Environment, RunConditions, Trial } from "../trial.ts";
 import type { ResolvedOptions } from "../../methods/mod.ts";
@@ -61,7 +61,7 @@ function start(path: string, signal?: AbortSignal) {
     };
     const proposed = proposeTrials(methods), only = proposed.map(({ digest }) => digest);
     store.add(proposed);
-    const source = storedTrials<PerplexityTypes>(store, { owner: "one", only });
+    const source = new StudyTrials<PerplexityTypes>(store, { owner: "one", only });
     return await runSweep<PerplexityTypes>({
       source,
       evaluation,
@@ -233,7 +233,7 @@ Deno.test("runSweep() gives a trial back that failed, but not to a study that ca
     const finish = () => {
       throw error;
     };
-    const source = { ...listed, finish, drop: () => void back++ };
+    const source = Object.assign(listed, { finish, drop: () => void back++ });
     await assertRejects(
       () => runSweep({ source, evaluation, createPruner, conditions }),
       Error,
@@ -252,15 +252,15 @@ Deno.test("runSweep() leaves a trial that another worker has taken, and takes th
     using other = StudyStore.open(path);
     const taken: string[] = [], kept: boolean[] = [];
     let chunks = 0;
-    const listed = storedTrials<PerplexityTypes>(store, { owner: "one" });
-    const source = {
-      ...listed,
-      report(...values: Parameters<typeof listed.report>) {
+    const listed = new StudyTrials<PerplexityTypes>(store, { owner: "one" });
+    const report = listed.report.bind(listed), take = listed.take.bind(listed);
+    const source = Object.assign(listed, {
+      report(...values: Parameters<typeof report>) {
         chunks++;
-        listed.report(...values);
+        report(...values);
       },
       async take() {
-        const trial = await listed.take();
+        const trial = await take();
         // Another worker takes the first trial because this one counts as dead.
         if (trial !== undefined && taken.push(trial.digest) === 1) {
           other.release("one");
@@ -271,14 +271,14 @@ Deno.test("runSweep() leaves a trial that another worker has taken, and takes th
         }
         return trial;
       },
-    };
+    });
     const trials = await runSweep<PerplexityTypes>({ source, evaluation, createPruner, conditions });
     assertEquals([trials.length, taken.length, kept], [methods.length, methods.length + 1, [true, true]]);
     assertEquals(store.trials().map(({ state }) => state), methods.map(() => "complete"));
     assertEquals(chunks, 3 * methods.length + 1); // of the lost trial one
   }));
 
-Deno.test("storedTrials() tells of workers that give no sign, whichever way their clocks are wrong", () =>
+Deno.test("StudyTrials tell of workers that give no sign, whichever way their clocks are wrong", () =>
   withFolder((path) => {
     using store = open(path);
     const digest = (i: number) => ({ digest: `d${i}`, options: {} as never });
@@ -288,7 +288,7 @@ Deno.test("storedTrials() tells of workers that give no sign, whichever way thei
       using db = new DatabaseSync(path);
       db.exec("UPDATE worker SET seen = seen + 1e9 * iif(owner = 'late', -1, 1) WHERE owner <> 'fresh'");
     }
-    const source = storedTrials(store, { owner: "own" });
+    const source = new StudyTrials(store, { owner: "own" });
     assertEquals(source.silent().map(({ number, owner }) => [number, owner]), [[1, "late"], [2, "ahead"]]);
     return Promise.resolve();
   }));

@@ -11,7 +11,7 @@ import { expandGrids } from "../space.ts";
 import type { RunConditions, SearchRequest, StoppedTrial, Trial } from "../trial.ts";
 import { chunkMeans, TrialRace } from "./trial_race.ts";
 import { StudyStore } from "./store.ts";
-import { finishedTrials, listedTrials, storedTrials, type TrialSource, withBudget } from "./trial_source.ts";
+import { finishedTrials, listedTrials, StudyTrials, type TrialSource } from "./trial_source.ts";
 
 const conditions = { version: "0", model: "fake", backend: "reference" } as RunConditions;
 const ids = Int32Array.from({ length: 1200 }, (_, i) => (i * i + Number(i % 97 === 0)) % 5);
@@ -52,7 +52,7 @@ async function runSearch(
 ) {
   store.begin(request);
   const search = new Search<Trial<PerplexityTypes>>(request);
-  const source = paced(storedTrials<PerplexityTypes>(store, { owner, search }));
+  const source = paced(new StudyTrials<PerplexityTypes>(store, { owner, search }));
   const trials = await runSweep<PerplexityTypes>({
     ...{ source, evaluation: evaluate(), createPruner, conditions },
     ...(race && { race }),
@@ -63,17 +63,18 @@ async function runSearch(
 /** Workers of one process, none of which is more than two trials ahead of another, whatever the machine is at. */
 function pace(workers: number): (worker: number) => (source: Source) => Source {
   const taken = Array<number>(workers).fill(0);
-  return (worker) => (source) => ({
-    ...source,
-    async take() {
+  return (worker) => (source) => {
+    const take = source.take.bind(source);
+    source.take = async () => {
       while (taken.some((others) => taken[worker]! > others + 1)) {
         await new Promise((end) => setTimeout(end, 1));
       }
-      const trial = await source.take();
+      const trial = await take();
       taken[worker] = trial === undefined ? Infinity : taken[worker]! + 1;
       return trial;
-    },
-  });
+    };
+    return source;
+  };
 }
 
 const digests = (trials: readonly Trial[]) => trials.map(({ trial }) => trial);
@@ -197,7 +198,7 @@ Deno.test("a budget ends with the trial at work", async () => {
   const methods = expandGrids([{ gamma: [0, 0.1, 0.2, 0.3], warmup: 10 }]);
   const run = async (ms: number) => {
     now = 0;
-    const source = withBudget(await listedTrials<PerplexityTypes>(methods, conditions), ms, () => now);
+    const source = await listedTrials<PerplexityTypes>(methods, conditions, { budgetMs: ms, now: () => now });
     const trials = await runSweep<PerplexityTypes>({
       ...{ source, evaluation: evaluate(), createPruner, conditions },
       onProgress: ({ trial }) => void (trial && (now += 10)),
@@ -221,14 +222,12 @@ Deno.test("a race reads chunks in a shuffled order, stops trials apart from fini
   assert(String(race.order(12)) !== String(race.order(12).toSorted((a, b) => a - b)));
   assertEquals(new TrialRace("sequential", 5).order(12), race.order(12));
   const stopped: StoppedTrial[] = [], kept: Trial<PerplexityTypes>[] = [];
-  const listed = await listedTrials<PerplexityTypes>(methods, conditions);
-  const source: Source = {
-    ...listed,
-    finish(trial) {
-      if ("stopped" in trial) stopped.push(trial);
-      else kept.push(trial);
-      listed.finish(trial);
-    },
+  const source = await listedTrials<PerplexityTypes>(methods, conditions),
+    finish = source.finish.bind(source);
+  source.finish = (trial) => {
+    if ("stopped" in trial) stopped.push(trial);
+    else kept.push(trial);
+    finish(trial);
   };
   const progress: number[] = [];
   const trials = await runSweep<PerplexityTypes>({

@@ -26,7 +26,8 @@ export interface TakenTrial {
   readonly method: ResolvedOptions;
 }
 
-export type TrialSource<T extends TaskTypes = TaskTypes> = ReturnType<typeof storedTrials<T>>;
+/** Where a sweep takes trials from, and gives their results to. */
+export type TrialSource<T extends TaskTypes = TaskTypes> = Pick<StudyTrials<T>, keyof StudyTrials<T>>;
 
 export function proposeTrials(methods: readonly ResolvedOptions[]): ProposedTrial[] {
   return methods.map((method) => ({ digest: digestTrialOptions(method), options: recordOptions(method) }));
@@ -46,11 +47,12 @@ export function finishedTrials<T extends StoredRecord>(
 export async function listedTrials<T extends TaskTypes>(
   methods: readonly ResolvedOptions[],
   conditions: StudyConditions,
-): Promise<TrialSource<T>> {
+  budget: TrialBudget = {},
+): Promise<StudyTrials<T>> {
   const runDigest = await digestConditions(conditions), trials = proposeTrials(methods);
   const store = StudyStore.create(":memory:", { name: "", conditions, runDigest, flags: {} });
   store.add(trials);
-  return storedTrials(store, { owner: "here", only: trials.map(({ digest }) => digest) });
+  return new StudyTrials(store, { owner: "here", only: trials.map(({ digest }) => digest), ...budget });
 }
 
 /** Shortest lease, ms: a worker that is not heard of for so long, and whose process cannot be asked for, has lost its trial. */
@@ -65,8 +67,16 @@ export class TrialLostError extends Error {}
 /** A trial is reported after this number of ms without a sign of its worker. */
 const SILENT_MS = 10_000;
 
+/** How long trials are given. */
+export interface TrialBudget {
+  /** No trial but the first is given after this number of ms; the one at work is finished. Default: no limit. */
+  readonly budgetMs?: number;
+  /** The clock, ms; default: `performance.now`. */
+  readonly now?: () => number;
+}
+
 /** The options of a worker besides the study. */
-export interface StoredOptions<T extends TaskTypes = TaskTypes> {
+export interface StoredOptions<T extends TaskTypes = TaskTypes> extends TrialBudget {
   /** Its name: no other's. */
   readonly owner: string;
   /** Finds out which owners' processes have ended: their trials wait again at once. */
@@ -78,127 +88,165 @@ export interface StoredOptions<T extends TaskTypes = TaskTypes> {
 }
 
 /** The trials of a study, one of which is this worker's at a time. */
-export function storedTrials<T extends TaskTypes>(
-  store: StudyStore,
-  { owner, isDead = () => false, only, search }: StoredOptions<T>,
-) {
-  const wanted = only && new Set(only);
-  const finished = new Map<string, Trial<T>>(), stopped = new Map<string, StoppedTrial>();
-  let claim: ClaimedTrial | undefined, sequence = 0, news: (Trial<T> | StoppedTrial)[] = [];
-  let lastMs = performance.now(), longestMs = 0;
-  const lease = () => Math.max(LEASE_MS, LEASE_CHUNKS * longestMs);
-  const look = () => {
-    for (const { sequence: at, record } of store.results<Trial<T> | StoppedTrial>(sequence)) {
-      sequence = at;
-      if (wanted !== undefined && !wanted.has(record.trial)) continue;
-      news.push(record);
-      if ("stopped" in record) stopped.set(record.trial, record);
-      else finished.set(record.trial, record);
-    }
-  };
-  const inOrder = <R>(trials: ReadonlyMap<string, R>): R[] =>
-    only?.flatMap((digest) => trials.get(digest) ?? []) ?? [...trials.values()];
-  const releaseDead = () => {
-    for (const other of store.owners()) {
-      if (other !== owner && isDead(other)) store.release(other);
-    }
-  };
-  const propose = () => {
-    look();
-    return search?.proposeIn(store, finished, stopped) ?? false;
-  };
-  releaseDead();
-  look();
-  return {
-    /** Makes a trial of a search that proposes them one after the other. @returns Whether it made a proposal. */
-    propose,
-    total: search?.request.trials ?? only?.length ?? Object.values(store.count()).reduce((a, b) => a + b),
-    /** Takes the full model's result, before the first trial. */
-    begin(dense: DenseTaskResult): void {
-      if (store.get("dense") === undefined) store.set("dense", dense);
-    },
-    /** The next trial, or a promise of it; undefined where there is none to be had now. */
-    take(): TakenTrial | undefined | Promise<TakenTrial | undefined> {
-      for (;;) {
-        claim = store.claim(owner, lease());
-        if (claim !== undefined) break;
-        releaseDead();
-        if (!propose()) break;
-      }
-      lastMs = performance.now();
-      return claim && { digest: claim.digest, method: readRecord(claim.options) };
-    },
-    /** Whether no trial is left, at any worker. */
-    isOver(): boolean {
-      const { waiting, running } = store.count();
-      return waiting + running === 0 && (search?.isOver ?? true);
-    },
-    /** Trials of others whose workers have given no sign for a while, by their own clocks or by this one. */
-    silent(): readonly HeldTrial[] {
-      const now = Date.now();
-      return store.held().filter((held) => held.owner !== owner && Math.abs(now - held.seenMs) > SILENT_MS);
-    },
-    /**
-     * Takes the losses of one chunk of the trial, one a scored unit, and the full model's.
-     *
-     * @throws {TrialLostError} If the trial is another worker's by now.
-     */
-    report(chunk: number, losses: Float64Array, denseLosses: Float64Array): void {
-      const now = performance.now();
-      longestMs = Math.max(longestMs, now - lastMs);
-      lastMs = now;
-      const value = { chunk, loss: mean(losses), denseLoss: mean(denseLosses) };
-      if (store.report(claim!, [value], lease())) return;
-      claim = undefined;
-      throw new TrialLostError("Cannot go on with a trial: another worker has it");
-    },
-    /** Takes the trial's result, or its record if the race has stopped it; it is safe when this returns. */
-    finish(trial: Trial<T> | StoppedTrial): void {
-      store.finish(claim!, trial as StoredRecord);
-      claim = undefined;
-    },
-    /** Those that were stopped, in an earlier run too. */
-    stopped(): readonly StoppedTrial[] {
-      look();
-      return inOrder(stopped);
-    },
-    /** Gives the trial back that will not be finished. */
-    drop(): void {
-      if (claim !== undefined) store.release(owner);
-      claim = undefined;
-    },
-    /** All that are finished, in the order of the trials. */
-    finished(): readonly Trial<T>[] {
-      look();
-      search?.look(store);
-      return inOrder(finished);
-    },
-    /** Those that ended at any worker since the last call, in the order in which they ended. */
-    news(): readonly (Trial<T> | StoppedTrial)[] {
-      look();
-      const told = news;
-      news = [];
-      return told;
-    },
-  };
-}
+export class StudyTrials<T extends TaskTypes = TaskTypes> {
+  /** Trials that the study or the search will have. */
+  readonly total: number;
+  readonly #store: StudyStore;
+  readonly #owner: string;
+  readonly #isDead: (owner: string) => boolean;
+  readonly #only: readonly string[] | undefined;
+  readonly #wanted: ReadonlySet<string> | undefined;
+  readonly #search: Search<Trial<T>> | undefined;
+  readonly #now: () => number;
+  readonly #endMs: number;
+  readonly #finished = new Map<string, Trial<T>>();
+  readonly #stopped = new Map<string, StoppedTrial>();
+  #claim: ClaimedTrial | undefined;
+  /** Results of the study up to this one were read. */
+  #sequence = 0;
+  #news: (Trial<T> | StoppedTrial)[] = [];
+  #hasGiven = false;
+  #lastReportMs = performance.now();
+  #longestWaitMs = 0;
 
-/** A source that gives no trial any more once a time is over, but for the first; the one at work is finished. */
-export function withBudget<T extends TaskTypes>(
-  source: TrialSource<T>,
-  budgetMs: number,
-  now: () => number = () => performance.now(),
-) {
-  const end = now() + budgetMs, isSpent = () => now() >= end;
-  let isFirst = true;
-  return {
-    ...source,
-    ranOut: () => isSpent() && !source.isOver(),
-    async take() {
-      if (!isFirst && isSpent()) return undefined;
-      isFirst = false;
-      return await source.take();
-    },
-    isOver: () => source.isOver() || (!isFirst && isSpent()),
-  };
+  constructor(store: StudyStore, options: StoredOptions<T>) {
+    const { owner, isDead = () => false, only, search, budgetMs = Infinity } = options;
+    this.#store = store;
+    this.#owner = owner;
+    this.#isDead = isDead;
+    this.#only = only;
+    this.#wanted = only && new Set(only);
+    this.#search = search;
+    this.#now = options.now ?? (() => performance.now());
+    this.#endMs = this.#now() + budgetMs;
+    this.total = search?.request.trials ?? only?.length ??
+      Object.values(store.count()).reduce((a, b) => a + b);
+    this.#releaseDead();
+    this.#read();
+  }
+
+  /** Makes a trial of a search that proposes them one after the other. @returns Whether it made a proposal. */
+  propose(): boolean {
+    this.#read();
+    return this.#search?.proposeIn(this.#store, this.#finished, this.#stopped) ?? false;
+  }
+
+  /** Takes the full model's result, before the first trial. */
+  begin(dense: DenseTaskResult): void {
+    if (this.#store.get("dense") === undefined) this.#store.set("dense", dense);
+  }
+
+  /** The next trial, or a promise of it; undefined where there is none to be had now. */
+  take(): TakenTrial | undefined | Promise<TakenTrial | undefined> {
+    if (this.#isSpent()) return undefined;
+    this.#hasGiven = true;
+    for (;;) {
+      this.#claim = this.#store.claim(this.#owner, this.#leaseMs());
+      if (this.#claim !== undefined) break;
+      this.#releaseDead();
+      if (!this.propose()) break;
+    }
+    this.#lastReportMs = performance.now();
+    return this.#claim && { digest: this.#claim.digest, method: readRecord(this.#claim.options) };
+  }
+
+  /** Whether no trial is left, at any worker, or the time is over. */
+  isOver(): boolean {
+    return this.#isSpent() || this.#isDone();
+  }
+
+  /** Whether the time is over, and trials are left. */
+  ranOut(): boolean {
+    return this.#now() >= this.#endMs && !this.#isDone();
+  }
+
+  /** Trials of others whose workers have given no sign for a while, by their own clocks or by this one. */
+  silent(): readonly HeldTrial[] {
+    const now = Date.now();
+    return this.#store.held().filter((held) =>
+      held.owner !== this.#owner && Math.abs(now - held.seenMs) > SILENT_MS
+    );
+  }
+
+  /**
+   * Takes the losses of one chunk of the trial, one a scored unit, and the full model's.
+   *
+   * @throws {TrialLostError} If the trial is another worker's by now.
+   */
+  report(chunk: number, losses: Float64Array, denseLosses: Float64Array): void {
+    const now = performance.now();
+    this.#longestWaitMs = Math.max(this.#longestWaitMs, now - this.#lastReportMs);
+    this.#lastReportMs = now;
+    const value = { chunk, loss: mean(losses), denseLoss: mean(denseLosses) };
+    if (this.#store.report(this.#claim!, [value], this.#leaseMs())) return;
+    this.#claim = undefined;
+    throw new TrialLostError("Cannot go on with a trial: another worker has it");
+  }
+
+  /** Takes the trial's result, or its record if the race has stopped it; it is safe when this returns. */
+  finish(trial: Trial<T> | StoppedTrial): void {
+    this.#store.finish(this.#claim!, trial as StoredRecord);
+    this.#claim = undefined;
+  }
+
+  /** Gives the trial back that will not be finished. */
+  drop(): void {
+    if (this.#claim !== undefined) this.#store.release(this.#owner);
+    this.#claim = undefined;
+  }
+
+  /** Those that were stopped, in an earlier run too. */
+  stopped(): readonly StoppedTrial[] {
+    this.#read();
+    return this.#inOrder(this.#stopped);
+  }
+
+  /** All that are finished, in the order of the trials. */
+  finished(): readonly Trial<T>[] {
+    this.#read();
+    this.#search?.look(this.#store);
+    return this.#inOrder(this.#finished);
+  }
+
+  /** Those that ended at any worker since the last call, in the order in which they ended. */
+  news(): readonly (Trial<T> | StoppedTrial)[] {
+    this.#read();
+    const news = this.#news;
+    this.#news = [];
+    return news;
+  }
+
+  /** Reads the results that the study has got since the last time. */
+  #read(): void {
+    for (const { sequence, record } of this.#store.results<Trial<T> | StoppedTrial>(this.#sequence)) {
+      this.#sequence = sequence;
+      if (this.#wanted?.has(record.trial) === false) continue;
+      this.#news.push(record);
+      if ("stopped" in record) this.#stopped.set(record.trial, record);
+      else this.#finished.set(record.trial, record);
+    }
+  }
+
+  #inOrder<R>(trials: ReadonlyMap<string, R>): R[] {
+    return this.#only?.flatMap((digest) => trials.get(digest) ?? []) ?? [...trials.values()];
+  }
+
+  #releaseDead(): void {
+    for (const other of this.#store.owners()) {
+      if (other !== this.#owner && this.#isDead(other)) this.#store.release(other);
+    }
+  }
+
+  #isDone(): boolean {
+    const { waiting, running } = this.#store.count();
+    return waiting + running === 0 && (this.#search?.isOver ?? true);
+  }
+
+  #isSpent(): boolean {
+    return this.#hasGiven && this.#now() >= this.#endMs;
+  }
+
+  #leaseMs(): number {
+    return Math.max(LEASE_MS, LEASE_CHUNKS * this.#longestWaitMs);
+  }
 }
