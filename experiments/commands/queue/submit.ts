@@ -84,7 +84,7 @@ export function jobsOfSweep(store: StudyStore, text: string): JobKind {
  * to the trial that was asked for. Jobs of other sweeps stay untouched. Trials that the server loses are put in again.
  * After the end of the budget, waiting trials are taken back.
  *
- * @param source The sweep's trials, as this process would take them.
+ * @param source The sweep's trials, as this process would take them; from now on it gives none to this process.
  * @param kind The content of their jobs and results.
  * @param signal Ends the submission.
  * @returns The study as it fills.
@@ -285,18 +285,18 @@ export async function submitTrials(
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
   };
+  const isOver = source.isOver.bind(source);
   const looking = Promise.race([look(), connections.gone]).catch((error) =>
     failure = connections.explain(error)
   );
   return {
-    source: {
-      ...source,
-      take: () => Promise.resolve(undefined),
+    source: Object.assign(source, {
+      take: () => undefined,
       isOver() {
         if (failure !== undefined) throw failure;
-        return source.isOver() || left?.length === 0;
+        return isOver() || left?.length === 0;
       },
-    },
+    }),
     async [Symbol.asyncDispose]() {
       isClosed = true;
       await endsWithin(CLOSE_MS, looking);
