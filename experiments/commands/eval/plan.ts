@@ -90,7 +90,7 @@ export function chooseTasks(values: FlagValues): Task[] {
   if (folder === undefined && (tasks.length === 0 || tasks.some(lacksData))) {
     const made = known.filter((task) => !inFiles.includes(task)).map(({ name }) => name);
     throw new UsageError(
-      "Cannot tell what to evaluate: expected --data DIR, a folder with a JSONL file a task, --data hub, or " +
+      "Cannot tell what to evaluate: expected --data DIR, a folder with a JSONL file per task, --data hub, or " +
         `--tasks ${made.join(",")}`,
     );
   }

@@ -91,7 +91,7 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
   checkRatios(resolved);
   const rule = keyRule && keyMethodOf(keyRule);
   const why = rule === undefined
-    ? 'keys and values have no rule of their own (use side: "key", or kvFusion)'
+    ? "keys and values have no rule of their own (side key or a kvFusion gives one: --side key, --kv-method)"
     : isEviction(rule) && rule.heads !== undefined && `"${rule.name}" finds its own KV heads`;
   if (resolved.whole !== "none" && why) {
     throw wrongOption("whole", showValue(resolved.whole), `"none" since ${why}`);

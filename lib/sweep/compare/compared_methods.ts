@@ -8,6 +8,7 @@ import {
   OFFLINE,
   ownRule,
 } from "../../methods/list.ts";
+import { sayNearest } from "../../nearest.ts";
 import { isRule, type Method } from "../../methods/protocol/method.ts";
 import {
   effectiveKey,
@@ -123,7 +124,10 @@ function chooseMethods(names: readonly string[], base: ComparedBase): NamedMetho
       const isOwn = ownRule()?.rule.name === name;
       const set = isOwn ? { fusion: name as MethodName } : KNOWN.get(name);
       if (set === undefined) {
-        throw new RangeError(`Cannot compare "${name}": expected some of ${[...KNOWN.keys()].join(", ")}`);
+        const known = [...KNOWN.keys()];
+        throw new RangeError(
+          `Cannot compare "${name}": expected some of ${known.join(", ")}${sayNearest(name, known)}`,
+        );
       }
       // A preset that sets the filtered sides keeps its setting.
       const { side: _, cacheSkipped: __, kvFusion: ___, ...rest } = base;

@@ -50,6 +50,7 @@ Deno.test("comparedMethods() gives all the same options", () => {
     RangeError,
     'Cannot compare "magic": expected some of variance, variance inverted, paper',
   );
+  assertThrows(() => comparedMethods(["snapkw"]), RangeError, 'the nearest is "snapkv"');
   assertThrows(() => comparedMethods(["key"], {}, 0), RangeError, "0 seeds");
 });
 
