@@ -1,4 +1,6 @@
 /** Needles found with whole layers, whole heads and none, each next to random eviction with the same settings. */
+import { mean } from "../../../lib/math/mean.ts";
+import { plural } from "../../../lib/plural.ts";
 import { formatInterval } from "../../../lib/plot/mod.ts";
 import { pairedShareInterval, shareInterval } from "../../../lib/stats/mod.ts";
 import type { PlainTable } from "../../commands/cli/output/table.ts";
@@ -11,7 +13,9 @@ export const LENGTHS = [512, 2048] as const;
 export interface Found {
   readonly rule: string;
   readonly whole: string;
+  /** Of random the mean over its seeds. */
   readonly found: number;
+  readonly seeds?: number;
   /** Needles found that the full model does not find, and the other way round; undefined where only the sum was recorded. */
   readonly gained?: number;
   readonly lost?: number;
@@ -40,9 +44,11 @@ export async function readNeedles(tokens: number): Promise<Needles> {
       const [rule, whole] = isOther ? [name, "heads"] : ["key", name];
       return { rule, whole, found: full + gained - lost, gained, lost };
     });
-  const random = controls.map(({ trial, found }): Found => {
+  const groups = Map.groupBy(controls, ({ trial }) => trial.replace(/ \d+$/, ""));
+  const random = [...groups].map(([trial, own]): Found => {
     const [rule, whole] = trial.split(" ") as [string, string];
-    return { rule, whole, found: found.filter((own) => own === 1).length };
+    const counts = own.map(({ found }) => found.filter((one) => one === 1).length);
+    return { rule, whole, found: mean(counts), seeds: own.length };
   });
   return { tokens, items, full, rows: [...rules, ...random] };
 }
@@ -72,9 +78,10 @@ export function tabulateNeedles(all: readonly Needles[]): PlainTable {
     Object.keys(WHOLE).flatMap((whole) => {
       const random = randomOf(own, whole), { items, tokens, full } = own;
       if (random === undefined) return [];
-      const share = ({ found }: Found) => {
+      const share = ({ found, seeds }: Found) => {
         const { low, high } = shareInterval(found / items, items);
-        return `${found} [${Math.round(items * low)}, ${Math.round(items * high)}]`;
+        const of = seeds === undefined ? "" : `, ${plural(seeds, "seed")}`;
+        return `${Number(found.toFixed(1))} [${Math.round(items * low)}, ${Math.round(items * high)}]${of}`;
       };
       return own.rows.filter((row) => row.whole === whole && row !== random).map((row) => [
         ...[WHOLE[whole]!, `\`${row.rule}\``, String(tokens), String(items), String(full), share(row)],

@@ -130,6 +130,28 @@ export function tabulateMethods(trials: readonly Trial[], ratio = RATIO): PlainT
   };
 }
 
+/** A row per kind of whole parts: `variance` minus `key` by each metric, the fusion with the values that the paper proposes. */
+export function tabulateFusion(trials: readonly Trial[], ratio = RATIO): PlainTable {
+  const pairs = Object.keys(WHOLE).flatMap((whole) => {
+    const own = findTrial(trials, { rule: "variance", whole, ratio });
+    const keys = findTrial(trials, { rule: "key", whole, ratio });
+    return own === undefined || keys === undefined ? [] : [{ whole, own, keys }];
+  });
+  const confidence = each(pairs.length);
+  return {
+    columns: ["whole", "loss", "KL", "top-1", "loss, KL, top-1 against `key`"],
+    left: [true],
+    rows: pairs.map(({ whole, own, keys }) => {
+      const [loss, KL, agreement] = MEASURES.map((measure) => compareBy(measure, own, keys, confidence)!);
+      return [
+        WHOLE[whole]!,
+        ...MEASURES.map((measure) => showDifference(measure, own, keys, confidence)),
+        showStandings({ loss: loss!, KL: KL!, "top-1": agreement! }),
+      ];
+    }),
+  };
+}
+
 /** A row per rule and whole parts on too few chunks for an interval: its loss increase, and that of random. */
 export const tabulateFew = (trials: readonly Trial[], layers: string): PlainTable => ({
   columns: ["rule", "whole", "chunks", "cache left", "loss increase", "random"],
@@ -191,13 +213,16 @@ export function tabulateTargets(trials: readonly Trial[]): PlainTable {
 
 /** The tables of the page, by the names that its comments give them. */
 export async function makeTables(): Promise<{ readonly [name: string]: string }> {
-  const wikitext = await readWikitext(), third = hasLines("third_text") ? await readText("third_text") : [];
+  const read = (name: string) => hasLines(name) ? readText(name) : [];
+  const wikitext = await readWikitext(), third = await read("third_text");
   const tables: { readonly [name: string]: PlainTable } = {
     losses: tabulateLosses(wikitext),
     whole: tabulateWhole(wikitext),
     methods: tabulateMethods(wikitext),
     "third text": tabulateLosses(third),
     targets: tabulateTargets(third),
+    fusion: tabulateFusion(third),
+    messages: tabulateLosses(await read("controls_messages")),
     needles: tabulateNeedles(await Promise.all(LENGTHS.map(readNeedles))),
   };
   return Object.fromEntries(Object.entries(tables).map(([name, table]) => [name, formatMarkdown(table)]));
