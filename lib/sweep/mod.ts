@@ -5,6 +5,7 @@
 export * from "./budgets.ts";
 export * from "./compare/compared_methods.ts";
 export * from "./compare/comparison.ts";
+export type { ComparedChunk } from "./compare/method_runs.ts";
 export { presetName } from "./compare/controls.ts";
 export * from "./default_grid.ts";
 export * from "./compare/difference.ts";

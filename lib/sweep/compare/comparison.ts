@@ -1,20 +1,14 @@
 /** Several methods at equal budgets on the same text, with intervals of their differences. */
 import { recordLosses } from "../../eval/evaluation.ts";
 import { blockOf, isOfAnswers, readMetric } from "../../eval/metrics.ts";
-import type { ChunkRecord, Evaluation, Filter, RunControl, Task, TaskTypes } from "../../eval/task.ts";
+import type { Task, TaskTypes } from "../../eval/task.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { differenceOf } from "../../eval/verdict.ts";
 import { mean } from "../../math/mean.ts";
-import {
-  missesRatio,
-  nonCausal,
-  type OptionsRecord,
-  recordOptions,
-  type ResolvedOptions,
-} from "../../methods/bind/options.ts";
+import { missesRatio, nonCausal, type OptionsRecord, recordOptions } from "../../methods/bind/options.ts";
 import { labelOptions } from "../../methods/bind/labels.ts";
 import { blockBootstrap, type Interval } from "../../stats/bootstrap.ts";
-import { mapBudgets, type Retained, retainedOf } from "../budgets.ts";
+import { mapBudgets, type Retained } from "../budgets.ts";
 import type { NamedMethod } from "./compared_methods.ts";
 import { CONTROLS } from "./controls.ts";
 import {
@@ -41,10 +35,9 @@ import {
   type Spent,
   splitChunks,
 } from "./measured.ts";
-import { type Match, type Matched, matchMethods } from "./match.ts";
+import { type Matched, matchMethods } from "./match.ts";
+import { DENSE, type DenseRun, MethodRuns, type RunArguments } from "./method_runs.ts";
 import type { BlockSums } from "../../stats/paired.ts";
-import type { FinishedRuns } from "../trials/store_records.ts";
-import { digestTrialOptions } from "../trials/digest.ts";
 import type { Environment } from "../trial.ts";
 
 /**
@@ -129,34 +122,14 @@ export interface Comparison<T extends TaskTypes = TaskTypes> {
   readonly environment: Environment;
 }
 
-/** A finished chunk of the full model, or of one method and seed. */
-export interface ComparedChunk extends ChunkRecord {
-  /** Short digest of the options that have an effect, as of a trial; `dense`. */
-  readonly trial: string;
-  readonly method: string;
-}
-
 /** @internal How a comparison is run. */
-export interface ComparisonArguments<T extends TaskTypes = TaskTypes> {
-  /** Methods; those of one name are seeds of one. */
-  readonly methods: readonly NamedMethod[];
-  /** A task on model and data; the environment names the task. */
-  readonly evaluation: Evaluation<T>;
-  /** @throws {RangeError} If the model cannot have the method. */
-  readonly createPruner: (method: ResolvedOptions) => Filter;
+export interface ComparisonArguments<T extends TaskTypes = TaskTypes> extends RunArguments<T> {
   readonly environment: Environment;
-  /** The budget that methods are matched on; default: none, each runs at its given ratio. */
-  readonly match?: Match;
   /** Options of the intervals; default: 2000 resamples, and blocks of the task's units (64 tokens, or one item). */
   readonly blockSize?: number;
   readonly resamples?: number;
-  /** Where chunks go as they end, and where finished ones are found; default: nowhere. */
-  readonly log?: FinishedRuns<ComparedChunk>;
   /** Runs the methods on tasks of items too, when the text is done: series of `dense`, then of each group, in this order. */
   readonly onItems?: (groups: readonly MethodGroup[]) => Promise<readonly ComparedSeries[]>;
-  readonly signal?: AbortSignal;
-  /** Called at first, with `dense`, and after every chunk: the finished fraction of this call's work, and chunks of how many. */
-  readonly onProgress?: (fraction: number, label: string) => void;
 }
 
 /**
@@ -169,103 +142,13 @@ export async function compareMethods<T extends TaskTypes>(
   args: ComparisonArguments<T>,
 ): Promise<Comparison<T>> {
   const task = findTask(args.environment.task);
-  const { evaluation, log, onProgress, blockSize = blockOf(task), resamples = 2000 } = args;
-  const failed = new AbortController();
-  const signal = AbortSignal.any([failed.signal, ...args.signal ? [args.signal] : []]);
-  const found = Map.groupBy(log?.finished ?? [], ({ trial }) => trial);
-  const known = (trial: string) => found.get(trial)?.length ?? 0, whole = known(DENSE);
-  const isOpen = (trial: string) => known(trial) < whole || whole === 0;
-  // Where ratios are searched, the same run is asked for twice. Otherwise methods of equal options run separately,
-  // because a caller may distinguish them.
-  const keyOf = ({ options }: NamedMethod) => args.match ? digestTrialOptions(options) : options;
-  const openRuns = (methods: readonly NamedMethod[]) =>
-    new Set(methods.filter(({ options }) => isOpen(digestTrialOptions(options))).map(keyOf));
-  const started = new Set<string | ResolvedOptions>();
-  let expected = openRuns(args.methods), done = 0, furthest = 0;
-  const chunks: Float64Array[] = [], denseMetrics: { [name: string]: number[] } = {};
-  const control = (trial: string, name: string): RunControl => ({
-    ...{ signal, finished: new Map(found.get(trial)?.map((record) => [record.chunk, record])) },
-    onChunk: (_chunk, of) => {
-      const all = of * (1 + expected.size);
-      furthest = Math.max(furthest, Math.min(1, ++done / all));
-      onProgress?.(furthest, `${done}/${all} ${task.loss.of === "item" ? "items" : "chunks"}`);
-    },
-    onRecord: (record) => log?.append({ trial, method: name, ...record }),
-  });
-  onProgress?.(0, DENSE);
-  const denseResult = await evaluation.dense({
-    ...control(DENSE, DENSE),
-    onLosses: (_chunk, losses, _dense, others) => {
-      chunks.push(losses);
-      for (const [name, values] of Object.entries(others)) (denseMetrics[name] ??= []).push(...values);
-    },
-  });
-  const dense = Float64Array.from(chunks.flatMap((losses) => [...losses]));
-  const runs = new Map<string | ResolvedOptions, Promise<MethodRun>>();
-  const run = async (method: NamedMethod, filter = args.createPruner(method.options)): Promise<MethodRun> => {
-    return await runs.getOrInsertComputed(keyOf(method), (key) => runOnce(key, method, filter));
-  };
-  const runOnce = async (
-    key: string | ResolvedOptions,
-    method: NamedMethod,
-    filter: Filter,
-  ): Promise<MethodRun> => {
-    const trial = digestTrialOptions(method.options);
-    const losses: number[] = [], metrics: { [name: string]: number[] } = {};
-    const { onChunk, ...own } = control(trial, method.name), open = isOpen(trial);
-    if (open) expected.add(key), started.add(key);
-    const result = await evaluation.run(filter, {
-      ...own,
-      ...(open && { onChunk }),
-      onLosses: (_chunk, own, _dense, others) => {
-        losses.push(...own);
-        for (const [name, values] of Object.entries(others)) (metrics[name] ??= []).push(...values);
-      },
-    });
-    return { ...result, retained: retainedOf(result), losses, metrics };
-  };
-  const spend = async (method: NamedMethod) => {
-    const filter = bindAt(() => args.createPruner(method.options));
-    return filter && (await run(method, filter)).retained;
-  };
-  // Methods take turns chunk by chunk: the full model's logits of a chunk are then at hand for all of them.
-  const takeTurns = async <V>(work: readonly Promise<V>[]): Promise<V[]> => {
-    for (const each of work) each.catch((error) => failed.abort(error));
-    await Promise.allSettled(work);
-    signal.throwIfAborted();
-    return await Promise.all(work);
-  };
-  const matches = args.match && await matchMethods(args.methods, args.match, spend, takeTurns);
-  const groups = [...Map.groupBy(args.methods, ({ name }) => name)].map(([name, asIs]) => {
-    const { methods = asIs, matched } = matches?.get(name) ?? {};
-    return { name, asIs, methods, matched };
-  });
-  expected = started.union(openRuns(groups.flatMap(({ methods }) => methods)));
-  const ended = await takeTurns(
-    groups.map(async ({ methods }) => await Promise.all(methods.map((method) => run(method)))),
-  );
-  const measured = groups.map(({ name, asIs, methods, matched }, i): Measured => {
-    const own = measureRuns(ended[i]!, dense.length), { options, asked } = asIs[0]!;
-    return {
-      ...{ name, asked, methods, options, ...own },
-      ...(matched && { matched }),
-      means: ended[i]!.map(({ losses }) => mean(losses)),
-      missed: !matched?.reached && missesRatio(options, own.ratio),
-    };
-  });
-  const denseRun = { ...denseResult, achievedRatio: 0, kvAchievedRatio: null, retained: mapBudgets(() => 1) };
-  const all: Measured[] = [
-    {
-      ...{ name: DENSE, asked: undefined, methods: [], options: undefined, missed: false },
-      ...measureRuns([{ ...denseRun, losses: [...dense], metrics: denseMetrics }], dense.length),
-      means: [readMetric(denseResult, task.loss.name)],
-    },
-    ...measured.sort((a, b) =>
-      (a.asked ?? 0) - (b.asked ?? 0) || Number(a.missed) - Number(b.missed) ||
-      mean(a.means) - mean(b.means)
-    ),
-  ];
-  const lengths = chunks.map(({ length }) => length), controlOf = controlsOf(all);
+  const { blockSize = blockOf(task), resamples = 2000 } = args;
+  const runs = new MethodRuns(args, task.loss.of === "item" ? "items" : "chunks");
+  const dense = await runs.runDense();
+  const groups = await planGroups(args, runs);
+  const ended = await runs.runGroups(groups.map(({ methods }) => methods));
+  const all = measureAll(task, dense, groups, ended);
+  const lengths = dense.chunks.map(({ length }) => length), controlOf = controlsOf(all);
   const contenders = all.map((own, i) => contend(own, i, controlOf));
   const methods = describe<T>(all, contenders, task, lengths, controlOf, { blockSize, resamples });
   const series = [...listSeries(all, task, lengths), ...await args.onItems?.(all.slice(1)) ?? []];
@@ -279,18 +162,66 @@ export async function compareMethods<T extends TaskTypes>(
   };
 }
 
-/** A method bound to the model; undefined where it cannot be. */
-function bindAt(create: () => Filter): Filter | undefined {
-  try {
-    return create();
-  } catch (error) {
-    if (error instanceof RangeError) return undefined;
-    throw error;
-  }
+/** Methods of one name, at the ratios that they run at. */
+interface PlannedGroup {
+  readonly name: string;
+  /** The methods as they were given. */
+  readonly given: readonly NamedMethod[];
+  readonly methods: readonly NamedMethod[];
+  readonly matched: Matched | undefined;
 }
 
-/** The trial of the full model in a log, and its name. */
-const DENSE = "dense";
+/** Groups methods by name, and finds the ratios of those that are matched on a budget. */
+async function planGroups<T extends TaskTypes>(
+  { methods, match }: ComparisonArguments<T>,
+  runs: MethodRuns<T>,
+): Promise<PlannedGroup[]> {
+  const matches = match &&
+    await matchMethods(
+      methods,
+      match,
+      (method) => runs.measureRetained(method),
+      (work) => runs.takeTurns(work),
+    );
+  return [...Map.groupBy(methods, ({ name }) => name)].map(([name, given]) => {
+    const { methods = given, matched } = matches?.get(name) ?? {};
+    return { name, given, methods, matched };
+  });
+}
+
+/** The full model, then the groups: by ratio, those that missed it last, and by loss. */
+function measureAll(
+  task: Task,
+  { result, chunks, metrics }: DenseRun,
+  groups: readonly PlannedGroup[],
+  ended: readonly (readonly MethodRun[])[],
+): Measured[] {
+  const losses = chunks.flatMap((chunk) => [...chunk]);
+  const denseRun = {
+    ...result,
+    ...{ achievedRatio: 0, kvAchievedRatio: null, retained: mapBudgets(() => 1), losses, metrics },
+  };
+  const measured = groups.map(({ name, given, methods, matched }, i): Measured => {
+    const measures = measureRuns(ended[i]!, losses.length), { options, asked } = given[0]!;
+    return {
+      ...{ name, asked, methods, options, ...measures },
+      ...(matched && { matched }),
+      means: ended[i]!.map((run) => mean(run.losses)),
+      missed: !matched?.reached && missesRatio(options, measures.ratio),
+    };
+  });
+  return [
+    {
+      ...{ name: DENSE, asked: undefined, methods: [], options: undefined, missed: false },
+      ...measureRuns([denseRun], losses.length),
+      means: [readMetric(result, task.loss.name)],
+    },
+    ...measured.sort((a, b) =>
+      (a.asked ?? 0) - (b.asked ?? 0) || Number(a.missed) - Number(b.missed) ||
+      mean(a.means) - mean(b.means)
+    ),
+  ];
+}
 
 /** The largest difference of two mean losses that may be due only to rounding, nats per token. */
 const ROUNDING = 1e-6;

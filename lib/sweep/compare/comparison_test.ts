@@ -11,7 +11,8 @@ import { fakeModel, fakePruner } from "../../eval/testing.ts";
 import type { Evaluation } from "../../eval/task.ts";
 import type { PerplexityTypes } from "../../eval/tasks/mod.ts";
 import { COMPARED_METHODS, comparedMethods, type NamedMethod, OTHER_METHODS } from "./compared_methods.ts";
-import { type ComparedChunk, compareMethods } from "./comparison.ts";
+import { compareMethods } from "./comparison.ts";
+import type { ComparedChunk } from "./method_runs.ts";
 import type { Environment } from "../trial.ts";
 import type { MethodOptions, ResolvedOptions } from "../../methods/mod.ts";
 

@@ -47,25 +47,26 @@ function isShuffled(options: ResolvedOptions): boolean {
 /** A key of the decisions of options, whatever the seed. */
 export const seedlessKey = (options: ResolvedOptions): string => effectiveKey({ ...options, seed: 0n });
 
-/** Names of the presets and of their controls at some ratios, by a key of their decisions. */
-const presets = new Map<string, ReadonlyMap<string, string>>();
+/** Labels by pair of ratios, once they were asked for. */
+const labelsAtRatios = new Map<string, ReadonlyMap<string, string>>();
 
-function presetsAt(pruneRatio: number, kvRatio: number): ReadonlyMap<string, string> {
-  const names = new Map<string, string>();
-  for (const [preset, own] of Object.entries(PRESETS)) {
-    const options = resolveOptions(
-      { ...own, kvRatio, ...("side" in own ? {} : { pruneRatio }) } as MethodOptions,
-    );
-    names.set(seedlessKey(options), preset);
+/** Labels of presets and of their controls at these ratios, by {@linkcode seedlessKey}. */
+function labelsByOptions(pruneRatio: number, kvRatio: number): ReadonlyMap<string, string> {
+  const labels = new Map<string, string>();
+  for (const [preset, presetOptions] of Object.entries<MethodOptions>(PRESETS)) {
+    // A preset with a side has no other ratio than that of keys and values.
+    const ratios = "side" in presetOptions ? { kvRatio } : { kvRatio, pruneRatio };
+    const options = resolveOptions({ ...presetOptions, ...ratios });
+    labels.set(seedlessKey(options), preset);
     if (options.whole !== "none") {
-      names.set(seedlessKey({ ...options, whole: "none" }), `${preset}, none whole`);
+      labels.set(seedlessKey({ ...options, whole: "none" }), `${preset}, none whole`);
     }
     for (const control of CONTROLS) {
-      const held = controlFor(control, options);
-      if (held !== undefined) names.set(seedlessKey(held), `${control} for ${preset}`);
+      const controlOptions = controlFor(control, options);
+      if (controlOptions !== undefined) labels.set(seedlessKey(controlOptions), `${control} for ${preset}`);
     }
   }
-  return names;
+  return labels;
 }
 
 /**
@@ -73,8 +74,10 @@ function presetsAt(pruneRatio: number, kvRatio: number): ReadonlyMap<string, str
  * `retrieval, none whole` for one without its whole layers, and undefined for all others.
  */
 export function presetName(options: ResolvedOptions): string | undefined {
-  const { pruneRatio, kvRatio } = options, at = `${pruneRatio} ${kvRatio}`;
-  const names = presets.get(at) ?? presetsAt(pruneRatio, kvRatio);
-  presets.set(at, names);
-  return names.get(seedlessKey(options));
+  const { pruneRatio, kvRatio } = options;
+  const labels = labelsAtRatios.getOrInsertComputed(
+    `${pruneRatio} ${kvRatio}`,
+    () => labelsByOptions(pruneRatio, kvRatio),
+  );
+  return labels.get(seedlessKey(options));
 }
