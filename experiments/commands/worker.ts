@@ -7,8 +7,8 @@ import {
   openStudy,
   runSweep,
   Search,
-  StudyTrials,
   StudyStore,
+  StudyTrials,
   TrialRace,
 } from "../../lib/sweep/mod.ts";
 import { tryMethod } from "./cli/machine/retrieval.ts";
@@ -122,7 +122,11 @@ export async function main(args: readonly string[]): Promise<number> {
     const { config } = study.model, asked = store.get("search"), race = store.get("race");
     const search = asked && new Search(asked, (method) => void tryMethod(config, method));
     const onSilence = tellSilence(progress);
-    const source = new StudyTrials(store, { owner: ownerName(), isDead: hasEnded, ...(search && { search }) });
+    const source = new StudyTrials(store, {
+      owner: ownerName(),
+      isDead: hasEnded,
+      ...(search && { search }),
+    });
     if (source.isOver()) return EXIT.ok;
     await runSweep({
       ...{

@@ -6,8 +6,7 @@ const TINY = new URL("../../../lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf", import
 const TYPE_CODES: { readonly [dtype: string]: number } = { f32: 0, f16: 1, q8_0: 8 };
 
 /** A chat template: the text of each message, and the role of the next one. */
-const TEMPLATE =
-  "{{ bos_token }}{% for message in messages %}{{ message.content + ' ' }}{% endfor %}" +
+const TEMPLATE = "{{ bos_token }}{% for message in messages %}{{ message.content + ' ' }}{% endfor %}" +
   "{% if add_generation_prompt %}She said:{% endif %}";
 
 /** Writes it. @returns the path */

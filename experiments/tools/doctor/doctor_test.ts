@@ -160,28 +160,31 @@ Deno.test("doctor --offline asks no host, and has the same in JSON as in lines",
   ]);
 });
 
-testSlow("doctor runs where no package can be fetched, in a folder with a space and an umlaut", () =>
-  withFolder(async (folder) => {
-    const copy = `${folder}/päth with späce`;
-    await Deno.mkdir(copy);
-    for (const name of ["deno.json", "lib", "ffi", "experiments", "kernels", ".std"]) {
-      await new Deno.Command("cp", {
-        args: ["-r", decodeURIComponent(new URL(name, ROOT).pathname), `${copy}/`],
-      }).output();
-    }
-    const proxy = "http://127.0.0.1:9", script = `${copy}/experiments/tools/doctor/main.ts`;
-    const env = { DENO_DIR: `${folder}/deno`, HTTP_PROXY: proxy, HTTPS_PROXY: proxy };
-    const { code, stdout } = await deno([
-      "run",
-      "-A",
-      "--config",
-      `${copy}/deno.json`,
-      script,
-      "--offline",
-      "--json",
-    ], env);
-    const of = (wanted: string) => (JSON.parse(stdout) as Finding[]).find(({ name }) => name === wanted)!;
-    assertEquals([code, of("Deno").state, of("packages").state], [1, "ok", "broken"]);
-    assertMatch(of("packages").fix!, /npm config get registry/);
-    assertEquals(of("CPU library").state, "ok"); // found by the digest of sources that are read there
-  }));
+testSlow(
+  "doctor runs where no package can be fetched, in a folder with a space and an umlaut",
+  () =>
+    withFolder(async (folder) => {
+      const copy = `${folder}/päth with späce`;
+      await Deno.mkdir(copy);
+      for (const name of ["deno.json", "lib", "ffi", "experiments", "kernels", ".std"]) {
+        await new Deno.Command("cp", {
+          args: ["-r", decodeURIComponent(new URL(name, ROOT).pathname), `${copy}/`],
+        }).output();
+      }
+      const proxy = "http://127.0.0.1:9", script = `${copy}/experiments/tools/doctor/main.ts`;
+      const env = { DENO_DIR: `${folder}/deno`, HTTP_PROXY: proxy, HTTPS_PROXY: proxy };
+      const { code, stdout } = await deno([
+        "run",
+        "-A",
+        "--config",
+        `${copy}/deno.json`,
+        script,
+        "--offline",
+        "--json",
+      ], env);
+      const of = (wanted: string) => (JSON.parse(stdout) as Finding[]).find(({ name }) => name === wanted)!;
+      assertEquals([code, of("Deno").state, of("packages").state], [1, "ok", "broken"]);
+      assertMatch(of("packages").fix!, /npm config get registry/);
+      assertEquals(of("CPU library").state, "ok"); // found by the digest of sources that are read there
+    }),
+);

@@ -146,49 +146,59 @@ Deno.test("what is published holds no test, case, emulator, fuzzer or mutant, an
     assert(files >= 4, `${files} files read beside the code`);
   }));
 
-testSlow("a project that links the packed files checks strictly, and runs README's program with its permissions", () =>
-  withFolder(async (folder) => {
-    const entries = Object.keys(exports).map((entry) => NAME + entry.slice(1));
-    const project = await makeProject(folder, { links: ["../package"], compilerOptions: { strict: true } }, {
-      "main.ts": SAMPLE,
-      "reference.ts": on("new ReferenceBackend()"),
-      "entries.ts": entries.map((entry, i) => `export * as entry${i} from "${entry}";\n`).join(""),
-      "describe.ts": `import { openCpu } from "${NAME}/ffi"; console.log((await openCpu()).description);`,
-      ...IN_WORKER,
-    });
-    const checked = await deno(project, ["check", "main.ts", "reference.ts", "entries.ts"]);
-    assertEquals(checked.code, 0, checked.stderr);
-    // The key of sources does not depend on their folder: the build of the test command is found.
-    const built = await deno(project, ["run", "-A", `${NAME}/build`]);
-    assertMatch(built.stdout, /^found \S+ \(\w+(, \w+)*\)\n/);
-    const cpu = await deno(project, ["run", "--no-prompt", ...RUNNING, "main.ts"]);
-    const reference = await deno(project, ["run", "--no-prompt", "--allow-read", "reference.ts"]);
-    assertAllClose(numbersOf(cpu), numbersOf(reference));
-    const inWorker = await deno(project, ["run", "--no-prompt", ...RUNNING, "host.ts"]);
-    assertEquals(inWorker, cpu);
-    // With the library of the npm package, and a cache that has none.
-    const env = { TOKENFILTER_CACHE: `${folder}/none`, TOKENFILTER_BLAS: "none" };
-    const list = await installNative(folder, project), describe = ["run", "-A", "describe.ts"];
-    const without = await deno(project, describe, env);
-    assertMatch(
-      without.stderr,
-      /native-\S+@0\.0\.0 \(.+\) nor a build of these sources in /,
-    );
-    await Deno.writeTextFile(`${folder}/package/ffi/library/prebuilt_list.ts`, list);
-    const { stdout } = await deno(project, describe, env);
-    assertMatch(stdout, /^cpu: .* \(TOKENFILTER_BLAS=none; prebuilt @tokenfilter\/native-\S+@0\.0\.0\)\n$/);
-    assertEquals(await deno(project, ["run", "--no-prompt", ...RUNNING, "main.ts"], env), cpu);
-    // Another library is not loaded: here, the build in the usual cache is.
-    const library = `${project}/node_modules/${packageOf(PLATFORM)}/libtokenfilter_cpu.so`;
-    await Deno.writeFile(library, new Uint8Array(1), { append: true });
-    assertMatch(
-      (await deno(project, describe)).stdout,
-      /; built here, not @tokenfilter\/native-\S+ \(found /,
-    );
-    // README shows the output of its program: a text with tokens that were skipped.
-    const [, shown] = SAMPLE.match(/^\/\/ (It was .*)$/m)!;
-    assert(shown!.includes("[ was]") && cpu.stdout.trimStart().startsWith(shown!), cpu.stdout.slice(0, 200));
-  }));
+testSlow(
+  "a project that links the packed files checks strictly, and runs README's program with its permissions",
+  () =>
+    withFolder(async (folder) => {
+      const entries = Object.keys(exports).map((entry) => NAME + entry.slice(1));
+      const project = await makeProject(
+        folder,
+        { links: ["../package"], compilerOptions: { strict: true } },
+        {
+          "main.ts": SAMPLE,
+          "reference.ts": on("new ReferenceBackend()"),
+          "entries.ts": entries.map((entry, i) => `export * as entry${i} from "${entry}";\n`).join(""),
+          "describe.ts": `import { openCpu } from "${NAME}/ffi"; console.log((await openCpu()).description);`,
+          ...IN_WORKER,
+        },
+      );
+      const checked = await deno(project, ["check", "main.ts", "reference.ts", "entries.ts"]);
+      assertEquals(checked.code, 0, checked.stderr);
+      // The key of sources does not depend on their folder: the build of the test command is found.
+      const built = await deno(project, ["run", "-A", `${NAME}/build`]);
+      assertMatch(built.stdout, /^found \S+ \(\w+(, \w+)*\)\n/);
+      const cpu = await deno(project, ["run", "--no-prompt", ...RUNNING, "main.ts"]);
+      const reference = await deno(project, ["run", "--no-prompt", "--allow-read", "reference.ts"]);
+      assertAllClose(numbersOf(cpu), numbersOf(reference));
+      const inWorker = await deno(project, ["run", "--no-prompt", ...RUNNING, "host.ts"]);
+      assertEquals(inWorker, cpu);
+      // With the library of the npm package, and a cache that has none.
+      const env = { TOKENFILTER_CACHE: `${folder}/none`, TOKENFILTER_BLAS: "none" };
+      const list = await installNative(folder, project), describe = ["run", "-A", "describe.ts"];
+      const without = await deno(project, describe, env);
+      assertMatch(
+        without.stderr,
+        /native-\S+@0\.0\.0 \(.+\) nor a build of these sources in /,
+      );
+      await Deno.writeTextFile(`${folder}/package/ffi/library/prebuilt_list.ts`, list);
+      const { stdout } = await deno(project, describe, env);
+      assertMatch(stdout, /^cpu: .* \(TOKENFILTER_BLAS=none; prebuilt @tokenfilter\/native-\S+@0\.0\.0\)\n$/);
+      assertEquals(await deno(project, ["run", "--no-prompt", ...RUNNING, "main.ts"], env), cpu);
+      // Another library is not loaded: here, the build in the usual cache is.
+      const library = `${project}/node_modules/${packageOf(PLATFORM)}/libtokenfilter_cpu.so`;
+      await Deno.writeFile(library, new Uint8Array(1), { append: true });
+      assertMatch(
+        (await deno(project, describe)).stdout,
+        /; built here, not @tokenfilter\/native-\S+ \(found /,
+      );
+      // README shows the output of its program: a text with tokens that were skipped.
+      const [, shown] = SAMPLE.match(/^\/\/ (It was .*)$/m)!;
+      assert(
+        shown!.includes("[ was]") && cpu.stdout.trimStart().startsWith(shown!),
+        cpu.stdout.slice(0, 200),
+      );
+    }),
+);
 
 /** Serves the published files. @param requests Gets the paths that were asked for @param change Gives the bytes to send */
 function servePackage(

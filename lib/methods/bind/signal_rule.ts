@@ -22,8 +22,7 @@ import { SignalStore, sourcesOf } from "./signal_store.ts";
 const rangesOf = (recent: number): readonly QueryRange[] => [{ beyond: 0 }, { beyond: recent / 2 }];
 
 /** The signals that a rule reads. */
-const signalsOf = (reads: readonly string[]): Signal[] =>
-  SIGNALS.filter((name) => reads.includes(name));
+const signalsOf = (reads: readonly string[]): Signal[] => SIGNALS.filter((name) => reads.includes(name));
 
 /** Readings of a rule of keys and values. @param reads As the rule has them. */
 export function readingsOf(reads: readonly string[], recent: number): Reading[] {

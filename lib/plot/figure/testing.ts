@@ -6,5 +6,9 @@ import { findChromium } from "./chromium.ts";
 export function browserTest(name: string, fn: () => Promise<void>, why?: string | false): void {
   // The driver keeps its pipes to a browser for a moment after it has closed.
   const loose = { sanitizeOps: false, sanitizeResources: false };
-  Deno.test({ ...unless(findChromium() === undefined && "found no Chromium" || IN_SLOW_TIER || why, name), ...loose, fn });
+  Deno.test({
+    ...unless(findChromium() === undefined && "found no Chromium" || IN_SLOW_TIER || why, name),
+    ...loose,
+    fn,
+  });
 }
