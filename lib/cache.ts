@@ -47,7 +47,11 @@ export function isMissing(error: unknown): boolean {
   return error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory;
 }
 
-/** The result of reading; undefined where the file does not exist. */
+/**
+ * The result of reading; undefined where the file does not exist.
+ *
+ * @throws What the reading throws, but for a missing file.
+ */
 export async function ifThere<T>(reading: Promise<T>): Promise<T | undefined> {
   try {
     return await reading;
@@ -57,7 +61,11 @@ export async function ifThere<T>(reading: Promise<T>): Promise<T | undefined> {
   }
 }
 
-/** Writes a file so that readers see the old one, the new one or none, never a part. */
+/**
+ * Writes a file so that readers see the old one, the new one or none, never a part.
+ *
+ * @throws {Error} What the system throws; the file is then as it was.
+ */
 export async function writeAtomically(path: string, data: string | Uint8Array): Promise<void> {
   const temporary = `${path}.${Deno.pid}.${crypto.randomUUID().slice(0, 8)}.tmp`;
   try {

@@ -20,7 +20,11 @@ export interface ChunkScores {
 /** Means over units, as a task takes them. */
 export type MeanOf = (units: readonly Float64Array[]) => number;
 
-/** Losses, unit by unit, as a record keeps them. */
+/**
+ * Losses, unit by unit, as a record keeps them.
+ *
+ * @param units Losses in nats, one f64 array [units] for each chunk.
+ */
 export function recordLosses(units: readonly Float64Array[]): BlockSums {
   const { sums, sizes } = sumBlocks(units, BLOCK_UNITS);
   return { sums: sums.map((sum) => Number(sum.toPrecision(8))), sizes };

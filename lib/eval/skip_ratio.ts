@@ -27,6 +27,7 @@ export interface DropCounts {
  *
  * @param sequences For each its length and its masks: per layer of the key side 0 = evicted.
  * @param heads KV heads of layers, where they do not all have the same rows.
+ * Masks are [tokens] u8.
  */
 export function tallyDrops(
   numLayers: number,

@@ -66,6 +66,7 @@ export const scanLayer: FilterScan<Tensor> = (spec, state, input, start, count, 
  *
  * @param isHeld Whether tokens are scored later, when the input may have changed: they then have copies of the rows that
  * the rule reads, and moments where it reads those.
+ * @throws {RangeError} If a key or value is not finite.
  */
 export function openTokens(
   spec: LayerSpec,

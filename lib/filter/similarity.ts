@@ -54,14 +54,18 @@ export function cosines(x: Float32Array, offset: number, anchor: Float32Array, o
   }
 }
 
-/** Population variance of some numbers about their mean. */
+/** Population variance of some numbers about their mean. @param values [n] f64. */
 export function variance(values: Float64Array, mean: number): number {
   let sum = 0;
   for (const value of values) sum += (value - mean) ** 2;
   return sum / values.length;
 }
 
-/** Euclidean norm of the `size` numbers from `offset` on, summed in float64. */
+/**
+ * Euclidean norm of the `size` numbers from `offset` on, summed in float64.
+ *
+ * @param x [at least offset + size] f32.
+ */
 export function norm(x: Float32Array, offset: number, size: number): number {
   let sum = 0;
   for (let i = offset; i < offset + size; i++) sum += x[i]! * x[i]!;

@@ -32,6 +32,11 @@ export interface ProbeOptions {
   readonly onRows: (rows: ProbedRows) => void;
 }
 
+/**
+ * A method that skips nothing and shows rows of layers.
+ *
+ * @throws {RangeError} If a sequence is forked.
+ */
 export function createProbe(backend: Backend, options: ProbeOptions): Pruner {
   const { layers, turnsOf, wantsQueries, whole, onRows } = options;
   const needs: readonly Need[] = ["pre-rope keys", "outputs", ...wantsQueries ? ["queries" as const] : []];

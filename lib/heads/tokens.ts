@@ -48,7 +48,11 @@ export function tokenColumns(
   };
 }
 
-/** Every token of every layer: layers ascending, tokens ascending in each. */
+/**
+ * Every token of every layer: layers ascending, tokens ascending in each.
+ *
+ * @param chunks Token ids, [tokens] i32 each, all of one length.
+ */
 export function headTrace(layers: readonly LayerColumns[], chunks: readonly Int32Array[]): DecisionTable {
   const context = chunks[0]!.length, tokens = chunks.length * context;
   const { numKvHeads } = layers[0]!.plan.method;

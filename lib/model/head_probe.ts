@@ -24,7 +24,7 @@ export function drawIds(
   return repeatIds(tokenizer, ids, copies);
 }
 
-/** Ids some times in a row, after the model's first token where it has one. */
+/** Ids some times in a row, after the model's first token where it has one. @returns [tokens] i32. */
 export function repeatIds(
   { bosId, addsBos }: LoadedModel["tokenizer"],
   ids: ArrayLike<number>,
@@ -59,7 +59,12 @@ function turned(
   return out;
 }
 
-/** Inputs of each layer's attention in one dense pass. */
+/**
+ * Inputs of each layer's attention in one dense pass.
+ *
+ * @param ids [tokens] i32.
+ * @returns Per layer queries [tokens, numHeads, headDim] and keys [tokens, numKvHeads, headDim], f32.
+ */
 export function probeLayers(model: Model, ids: Int32Array<ArrayBuffer>): ProbedLayer[] {
   const { backend, config: { numLayers, numHeads, numKvHeads, headDim } } = model, { length } = ids;
   const seen = Array.from({ length: numLayers }, () => ({

@@ -109,6 +109,8 @@ function nameOf(source: ModelSource, spec: TensorSpec): string {
 /**
  * Checks, without reading any values, that a file or folder has a model's tensors and no others; throws as
  * {@linkcode loadWeights}. Gives how many values its weights have, and the bytes that they will take.
+ *
+ * @throws {ModelFormatError} If a tensor is missing, unknown or of another shape.
  */
 export function checkWeights(
   source: ModelSource,

@@ -3,7 +3,11 @@ import { type AttentionArgs, LEAST_OTHERS } from "../backend.ts";
 import { expectTensor, f32Data, hostData, type HostTensor } from "../tensor.ts";
 import { dequantize } from "./dequantize.ts";
 
-/** See {@linkcode Backend.attention}, `shares` and `changes` too. Scores, softmax and sums in float64. */
+/**
+ * See {@linkcode Backend.attention}, `shares` and `changes` too. Scores, softmax and sums in float64.
+ *
+ * @throws {RangeError} If heads, rows or positions do not fit each other.
+ */
 export function attention(args: AttentionArgs): void {
   const [rows, numHeads, headDim] = args.queries.shape as [number, number, number];
   const numKvHeads = args.keys.shape[1]!;

@@ -42,7 +42,11 @@ export function onKept(
   slots.forEach((slot, i) => copyRows(own, i, out, slot, 1));
 }
 
-/** The ops of a batch, made of those of a sequence. */
+/**
+ * The ops of a batch, made of those of a sequence.
+ *
+ * @throws {RangeError} From its ops, where a cache is full or a row is not in a tensor.
+ */
 export function batchOps(ops: SequenceOps): BatchOps {
   /** One sequence's decision in a filtered layer, written to row `slot` of the columns. */
   function decide(

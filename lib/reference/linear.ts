@@ -5,7 +5,13 @@ import { dequantize } from "./dequantize.ts";
 /** Weights in float32, made once for each weight tensor and dropped with it. */
 const dense = new WeakMap<Tensor, Float32Array>();
 
-/** See {@linkcode Backend.linear}. Sums in float64. */
+/**
+ * See {@linkcode Backend.linear}. Sums in float64.
+ *
+ * @param x [T, k] f32.
+ * @param weight [n, k] of any dtype.
+ * @param out [T, n] f32.
+ */
 export function linear(x: Tensor, weight: Tensor, out: Tensor): void {
   const [n, k] = expectTensor("weight", weight, weight?.dtype, [-1, -1]);
   const [rows] = expectTensor("x", x, "f32", [-1, k]);

@@ -2,6 +2,7 @@
 import type { LogitComparison } from "../backend.ts";
 import { expectTensor, f32Data, hostData, type Tensor } from "../tensor.ts";
 
+/** Cross entropy of each row. @param logits [T, vocabSize] f32. @param targets [T] i32. @returns [T] f64, nats. */
 export function nll(logits: Tensor, targets: Tensor): Float64Array<ArrayBuffer> {
   const { rows, width, target } = rowsAndTargets(logits, targets);
   const values = f32Data(logits);
@@ -11,6 +12,7 @@ export function nll(logits: Tensor, targets: Tensor): Float64Array<ArrayBuffer> 
   });
 }
 
+/** @param base [T, vocabSize] f32. @param other [T, vocabSize] f32. @param targets [T] i32. */
 export function compareLogits(base: Tensor, other: Tensor, targets: Tensor): LogitComparison {
   const { rows, width, target } = rowsAndTargets(base, targets);
   expectTensor("other", other, "f32", base.shape);

@@ -4,7 +4,15 @@ import type { StoredRows } from "../backend.ts";
 import { toBf16, toF16 } from "../math/half.ts";
 import { dequantize } from "./dequantize.ts";
 
-/** See {@linkcode Backend.embedding}. @throws {RangeError} If an id is outside the vocabulary. */
+/**
+ * See {@linkcode Backend.embedding}.
+ * out = scale * rows of a table.
+ *
+ * @throws {RangeError} If an id is outside the vocabulary.
+ * @param table [vocabSize, n] of any dtype.
+ * @param ids [T] i32.
+ * @param out [T, n] f32.
+ */
 export function embedding(table: Tensor, ids: Tensor, out: Tensor, scale = 1): void {
   const [vocabSize, width] = expectTensor("table", table, table?.dtype, [-1, -1]);
   expectTensor("ids", ids, "i32", [-1]);
@@ -17,6 +25,7 @@ export function embedding(table: Tensor, ids: Tensor, out: Tensor, scale = 1): v
   });
 }
 
+/** @param x [T, n] f32. @param weight [n] f32. @param out [T, n] f32. */
 export function rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): void {
   const [rows, width] = expectTensor("x", x, "f32", [-1, -1]);
   expectTensor("weight", weight, "f32", [width]);
@@ -31,6 +40,12 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps: number, out: Tensor): vo
   }
 }
 
+/**
+ * @param x [T, heads, headDim] f32, changed in place.
+ * @param positions [T] i32.
+ * @param turns [headDim / 2, 2] f64.
+ * @throws {RangeError} If a head has an odd size.
+ */
 export function rope(x: Tensor, positions: Tensor, turns: Tensor): void {
   const [rows, heads, headDim] = expectTensor("x", x, "f32", [-1, -1, -1]);
   expectTensor("positions", positions, "i32", [rows]);
@@ -51,10 +66,12 @@ export function rope(x: Tensor, positions: Tensor, turns: Tensor): void {
   }
 }
 
+/** @param gate [T, n] f32. @param up [T, n] f32. @param out [T, n] f32. */
 export function swiglu(gate: Tensor, up: Tensor, out: Tensor): void {
   applyGate(gate, up, out, (x) => x / (1 + Math.exp(-x)));
 }
 
+/** @param gate [T, n] f32. @param up [T, n] f32. @param out [T, n] f32. */
 export function geglu(gate: Tensor, up: Tensor, out: Tensor): void {
   const root = Math.sqrt(2 / Math.PI);
   applyGate(gate, up, out, (x) => x * (1 + Math.tanh(root * (x + 0.044715 * x ** 3))) / 2);
@@ -68,6 +85,7 @@ function applyGate(gate: Tensor, up: Tensor, out: Tensor, activate: (x: number) 
   for (let i = 0; i < g.length; i++) target[i] = activate(g[i]!) * u[i]!;
 }
 
+/** @param x [T, n] of a cache dtype. @param rows [R] i32. @param out [R, n] f32 or of the dtype of x. */
 export function gatherRows(x: Tensor, rows: Tensor, out: Tensor): void {
   const [height, width] = expectTensor("x", x, ["f32", "f16", "bf16"], [-1, -1]);
   expectTensor("rows", rows, "i32", [-1]);
@@ -82,6 +100,7 @@ export function gatherRows(x: Tensor, rows: Tensor, out: Tensor): void {
   });
 }
 
+/** @param x [T, n] f32, changed in place. @param rows [R] i32. @param delta [R, n] f32. */
 export function scatterAddRows(x: Tensor, rows: Tensor, delta: Tensor): void {
   const [height, width] = expectTensor("x", x, "f32", [-1, -1]);
   expectTensor("rows", rows, "i32", [-1]);
@@ -93,6 +112,7 @@ export function scatterAddRows(x: Tensor, rows: Tensor, delta: Tensor): void {
   });
 }
 
+/** @param x [T, n] f32, changed in place. @param delta [T, n] f32. */
 export function add(x: Tensor, delta: Tensor): void {
   expectTensor("x", x, "f32", [-1, -1]);
   expectTensor("delta", delta, "f32", x.shape);
@@ -100,6 +120,12 @@ export function add(x: Tensor, delta: Tensor): void {
   for (let i = 0; i < target.length; i++) target[i]! += added[i]!;
 }
 
+/**
+ * @param x [T, n] of a cache dtype.
+ * @param out [at least at + R, n] of a cache dtype.
+ * @param rows [R] i32.
+ * @throws {RangeError} If rows do not fit into `out`.
+ */
 export function storeRows(x: Tensor, out: Tensor, at: number, rows?: Tensor, second?: StoredRows): void {
   const [height, width] = expectTensor("x", x, ["f32", "f16", "bf16"], [-1, -1]),
     count = (rows ?? x).shape[0]!;
@@ -122,6 +148,7 @@ export function storeRows(x: Tensor, out: Tensor, at: number, rows?: Tensor, sec
   storeRows(second.x, second.out, at, rows);
 }
 
+/** @param x [T, n] f32. @returns [T] f64. */
 export function rowNorms(x: Tensor): Float64Array<ArrayBuffer> {
   const [rows, width] = expectTensor("x", x, "f32", [-1, -1]);
   const values = f32Data(x), norms = new Float64Array(rows);

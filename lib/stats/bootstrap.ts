@@ -78,6 +78,7 @@ interface PairedInterval extends Interval {
  *
  * @param differences Differences by segment; blocks do not cross segments.
  * @throws {RangeError} If there is no value.
+ * @param differences One f64 array [units] for each segment.
  */
 export function pairedBootstrap(
   differences: readonly Float64Array[],
@@ -201,7 +202,11 @@ export function drawMovingBlocks(
   };
 }
 
-/** The percentiles of a statistic over resamples as an interval around its estimate. Resamples without a number (NaN) do not count. */
+/**
+ * The percentiles of a statistic over resamples as an interval around its estimate. Resamples without a number (NaN) do not count.
+ *
+ * @param draws [resamples] f64, in any order.
+ */
 export function percentileInterval(estimate: number, draws: Float64Array, confidence = 0.95): Interval {
   expectBetween("confidence", confidence, 0, 1);
   const sorted = draws.filter((draw) => !Number.isNaN(draw)).sort();

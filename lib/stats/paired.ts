@@ -24,6 +24,7 @@ export interface PairedMean {
  * which for equal blocks is the standard deviation of the block means over sqrt(B).
  *
  * @throws {TypeError | RangeError} If there is no value, or as {@linkcode sumBlocks} does.
+ * @param segments One f64 array [units] each.
  */
 export function pairedMean(segments: readonly Float64Array[], blockSize: number): PairedMean {
   return meanOfBlocks(sumBlocks(segments, blockSize));
@@ -40,6 +41,7 @@ export interface BlockSums {
  *
  * @throws {TypeError} If a segment is no `Float64Array`.
  * @throws {RangeError} If the block size is not a positive integer.
+ * @param segments One f64 array [units] each.
  */
 export function sumBlocks(segments: readonly Float64Array[], blockSize: number): BlockSums {
   expectInteger("blockSize", blockSize, 1);
@@ -98,6 +100,7 @@ export function pairedInterval(a: BlockSums, b: BlockSums, confidence: number = 
  * Mean of paired differences whose segments are the units: Student's t over segments, and its test that the mean is 0.
  *
  * @param differences Differences by segment, of at least two.
+ * @param differences One f64 array [units] for each segment.
  */
 export function pairedSegments(differences: readonly Float64Array[]): Interval & { readonly pValue: number } {
   const longest = Math.max(...differences.map(({ length }) => length)), degrees = differences.length - 1;

@@ -41,7 +41,13 @@ function sortIndices(values: Float64Array): Int32Array<ArrayBuffer> {
   return from;
 }
 
-/** Ranks from 1 on; equal values share the mean of their ranks. @throws {RangeError} If a value is NaN. */
+/**
+ * Ranks from 1 on; equal values share the mean of their ranks.
+ *
+ * @throws {RangeError} If a value is NaN.
+ * @param values [n] f64.
+ * @returns [n] f64.
+ */
 export function midranks(values: Float64Array): Float64Array<ArrayBuffer> {
   const { order, ends } = orderValues(values);
   const ranks = new Float64Array(values.length);

@@ -32,7 +32,11 @@ export function readOptionName(name: string, what: string): string {
   throw new TypeError(`Cannot use ${what} "${name}": no such option${sayNearest(name, OPTION_NAMES)}`);
 }
 
-/** Alternatives of one axis; of an option whose single value is a list already, a list of lists. */
+/**
+ * Alternatives of one axis; of an option whose single value is a list already, a list of lists.
+ *
+ * @throws {RangeError} If a list is empty.
+ */
 export function listAlternatives(name: string, value: unknown): readonly unknown[] {
   const { type } = OPTIONS[name]!;
   if (type !== "names" && type !== "ratios" && type !== "layers") {

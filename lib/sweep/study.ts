@@ -91,6 +91,8 @@ const contextOf = (study: StudyPlan) =>
 /**
  * Token ids of a study: of a text with BOS at the front where the tokenizer adds one, cut at `tokens`; of items those of
  * all contexts and continuations.
+ *
+ * @returns Token ids, [tokens] i32.
  */
 export function encodeStudy(study: StudyPlan): Int32Array<ArrayBuffer> {
   const { model: { tokenizer }, text, tokens } = study, items = encodeStudyItems(study);

@@ -62,6 +62,7 @@ export interface ItemRuns {
   readonly filtered?: readonly ItemScore[];
 }
 
+/** A metric of each item. @returns [items] f64. */
 export function valuesOf(
   metric: ItemMetric,
   { items }: Pick<ItemRuns, "items">,
@@ -94,7 +95,11 @@ function metricsOf(run: ItemRuns | TextRuns) {
   }];
 }
 
-/** A metric of a run, with its standard error over blocks of units. */
+/**
+ * A metric of a run, with its standard error over blocks of units.
+ *
+ * @param values The metric of each unit, one f64 array [units] for each segment.
+ */
 export function meanOf(
   { fromMean = (mean) => mean }: Pick<Metric, "fromMean">,
   values: readonly Float64Array[],

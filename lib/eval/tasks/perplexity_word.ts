@@ -18,6 +18,8 @@ export interface Window {
  *
  * @param prefix Stands before the first token.
  * @param most Tokens that the model attends to at once.
+ * @param ids The page's tokens, [tokens] i32.
+ * @returns Windows of [at most `most` + 1] i32.
  */
 export function rollWindows(ids: Int32Array, prefix: number, most: number): Window[] {
   const all = Int32Array.of(prefix, ...ids), windows: Window[] = [];

@@ -6,6 +6,7 @@
  * for a dash, one paragraph per line.
  *
  * @returns The whole text. It is read on call, and needs only read permission.
+ * @throws {Error} If a server does not send it.
  */
 export async function readBuiltinText(): Promise<string> {
   const url = new URL("./prose.txt", import.meta.url);

@@ -58,7 +58,12 @@ export function createCustomRule(
   return withKeySide(queries, shape, resolved, context);
 }
 
-/** A score as it is. A rule that gives none would skip nothing, and look better than any. */
+/**
+ * A score as it is. A rule that gives none would skip nothing, and look better than any.
+ *
+ * @throws {TypeError} If it is no number.
+ * @throws {RangeError} If it is not finite.
+ */
 export function expectScore(score: unknown, { layer, position }: ScoredToken): number {
   const refuse = (found: string) =>
     `Cannot score token ${position} of layer ${layer}: found ${found}, expected a finite number`;

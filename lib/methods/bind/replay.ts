@@ -153,6 +153,7 @@ function createKeyReplay(masks: ReadonlyMap<number, Uint8Array>, wantsAttention:
  * Decisions of each layer in a random order between the warm-up and `end`: as many go as before, whichever they are.
  *
  * @param masks Per layer one entry per token, as a sequence's `keep` or `kvKeep`; not changed.
+ * @returns Masks of the same layers, [tokens] u8 each.
  */
 export function shuffleDecisions(
   masks: ReadonlyMap<number, Uint8Array>,

@@ -13,7 +13,12 @@ export function sumColumns(
   return sums;
 }
 
-/** Mean over each KV head's fraction of the columns of the output projection: those of its query heads. */
+/**
+ * Mean over each KV head's fraction of the columns of the output projection: those of its query heads.
+ *
+ * @param scores [columns] f64, a multiple of `numKvHeads`.
+ * @returns [numKvHeads] f64.
+ */
 export function meanOfGroups(
   scores: Float64Array,
   { numKvHeads }: Pick<CostShape, "numKvHeads">,

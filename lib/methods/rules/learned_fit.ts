@@ -37,6 +37,11 @@ export type FitLayout = Readonly<
   Record<"F" | "P" | "mean" | "sd" | "A" | "b" | "w" | "f" | "y" | "outcome" | "length", number>
 >;
 
+/**
+ * The fit of a learned rule in a state.
+ *
+ * @throws {RangeError} From its functions, where outcomes are missing, too many or not finite.
+ */
 export function openFit(spec: FitSpec, state: LayerState, layout: FitLayout) {
   const { numbers, learned } = state, { F, mean, sd, A, b, w, f, y: known, outcome } = layout;
   const pending = () => numbers[SLOT.pending]!;

@@ -129,7 +129,12 @@ function biasTensors(
   return Object.fromEntries(biases.map((name) => [`${name}Bias`, bias(tensors[name]!)]));
 }
 
-/** Sizes that all architectures have, and the rotary embedding. @param place Its keys in a config.json. */
+/**
+ * Sizes that all architectures have, and the rotary embedding.
+ *
+ * @param place Its keys in a config.json.
+ * @throws {ModelFormatError} If a size is missing or does not fit.
+ */
 export function readSizes(reader: ConfigReader, place?: RopePlace): ModelConfig {
   const hiddenSize = reader.size(KEYS.hiddenSize), numHeads = reader.size(KEYS.numHeads);
   const numKvHeads = reader.size(KEYS.numKvHeads, numHeads);

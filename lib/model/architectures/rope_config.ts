@@ -109,6 +109,11 @@ const ROPE_READERS = new Map<string, (source: RopeSource) => RopeConfig>(Object.
 /** Other names of kinds of scaling. */
 const ROPE_ALIASES = new Map([["none", "default"], ["su", "longrope"]]);
 
+/**
+ * The rotary embedding of a config.json.
+ *
+ * @throws {ModelFormatError} If a value is missing, or its kind is unknown.
+ */
 export function readHfRope(reader: ConfigReader, headDim: number, place: RopePlace): RopeConfig {
   const { parameters, older, ignoresScaling, defaultTheta, needsOriginal, turnsPart } = {
     ...PLACE,

@@ -19,7 +19,11 @@ export function readEveryWindow(
   return { layers: new Array<LayerConfig>(numLayers).fill({ window: reader.size(WINDOW, byDefault) }) };
 }
 
-/** Which layers are local by a config.json's `layer_types`; undefined where it has none. */
+/**
+ * Which layers are local by a config.json's `layer_types`; undefined where it has none.
+ *
+ * @throws {ModelFormatError} If the list has another length or kind.
+ */
 export function readLocalLayers(reader: ConfigReader, numLayers: number): boolean[] | undefined {
   const key = "layer_types";
   if (!reader.has(key)) return undefined;
@@ -40,6 +44,7 @@ const FIRST_LAYER = 28;
  * A window in the upper layers, as set in Qwen's configs: `use_sliding_window`, `max_window_layers`.
  *
  * @param hasWindow Which layers have one where no list specifies it; default: those from `max_window_layers` on.
+ * @throws {ModelFormatError} If a value is missing or does not fit.
  */
 export function readUpperWindows(
   reader: ConfigReader,

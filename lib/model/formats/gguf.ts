@@ -189,7 +189,11 @@ export function parseGguf(bytes: Uint8Array<ArrayBuffer>, file: string): GgufFil
   return readGguf(memoryBytes(bytes, file));
 }
 
-/** Parses a GGUF file wherever its bytes are; tensors are read when they are asked for. See {@linkcode parseGguf}. */
+/**
+ * Parses a GGUF file wherever its bytes are; tensors are read when they are asked for. See {@linkcode parseGguf}.
+ *
+ * @throws {ModelFormatError} If it is not such a file.
+ */
 export function readGguf(source: ByteSource): GgufFile {
   const reader = new ByteReader(source);
   const version = readHeader(reader);
@@ -373,7 +377,11 @@ const PART = /-(\d{5})-of-(\d{5})(\.gguf)$/i;
 /** Keys that describe how a model was split. */
 const NUMBER = "split.no", COUNT = "split.count", TENSORS = "split.tensors.count";
 
-/** Paths of all parts of a model, where a path is the first one's; undefined where it is no part's. */
+/**
+ * Paths of all parts of a model, where a path is the first one's; undefined where it is no part's.
+ *
+ * @throws {ModelFormatError} If the path is of another part than the first.
+ */
 export function partPaths(path: string): string[] | undefined {
   const [, number, count, end] = PART.exec(path) ?? [];
   if (count === undefined || Number(count) < 1) return undefined;

@@ -63,6 +63,7 @@ export async function readHfFolder(folder: string, options: ReadOptions = {}): P
   };
 }
 
+/** The file of each tensor. @throws {ModelFormatError} If it is no such index. */
 export function readIndex(file: string, text: string): Map<string, string> {
   const { weight_map: map } = parseObject(file, text, "an index");
   if (!isObject(map)) {

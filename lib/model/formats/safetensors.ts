@@ -61,7 +61,11 @@ export function parseSafetensors(
   return readSafetensors(memoryBytes(bytes, file), names);
 }
 
-/** Parses a file wherever its bytes are; tensors are read when they are asked for. See {@linkcode parseSafetensors}. */
+/**
+ * Parses a file wherever its bytes are; tensors are read when they are asked for. See {@linkcode parseSafetensors}.
+ *
+ * @throws {ModelFormatError} If it is not such a file.
+ */
 export function readSafetensors(source: ByteSource, names?: readonly string[]): SafetensorsFile {
   const { file } = source, { header, dataStart } = readHeader(source);
   const metadata = readMetadata(header, file);

@@ -165,13 +165,14 @@ export class Sampler {
   }
 }
 
-/** Index of the largest value, the first of equals. */
+/** Index of the largest value, the first of equals. @param values [n] f32. */
 export function indexOfMax(values: Float32Array): number {
   let best = 0;
   for (let i = 1; i < values.length; i++) if (values[i]! > values[best]!) best = i;
   return best;
 }
 
+/** The k-th largest value, 1 <= k <= n. @param values [n] f32. */
 export function kthLargest(values: Float32Array, k: number): number {
   // Each of k parts has a largest value, so the k-th of all is not below the least of these: few are left to sort.
   let floor = Infinity;

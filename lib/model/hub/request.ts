@@ -55,6 +55,7 @@ export function endpointOf({ endpoint }: HubOptions): string {
  * Runs `attempt` until it succeeds, or has failed {@linkcode TRIES} times since it last came further.
  *
  * @param tries Tries before it first came further.
+ * @throws {HubUnreachableError} After the last try; other errors of `attempt` at once.
  */
 export async function persist<T>(
   { retryMs = 1000 }: HubOptions,

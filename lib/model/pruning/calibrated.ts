@@ -18,6 +18,7 @@ const ROWS_PER_BLOCK = 128;
  * @param alter Makes the model in which only one layer is altered.
  * @param onStep Called between two steps; an error that it throws ends the fit.
  * @throws {RangeError} If there is no text.
+ * Chunks are [tokens] i32.
  */
 export function modelOnText(
   model: RunModel,

@@ -28,7 +28,13 @@ export interface EndingRow {
   readonly unit?: number;
 }
 
-/** Where rows of a cache end, one entry each. @param ending Ascending; those that are not cached yet come last. */
+/**
+ * Where rows of a cache end, one entry each.
+ *
+ * @param ending Ascending; those that are not cached yet come last.
+ * @param positions [rows] i32.
+ * @returns [rows] i32.
+ */
 export function endsOf(positions: Int32Array, ending: readonly EndingRow[]): Int32Array<ArrayBuffer> {
   const ends = new Int32Array(positions.length).fill(NEVER);
   let row = 0;

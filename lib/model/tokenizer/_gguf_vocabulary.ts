@@ -32,7 +32,11 @@ const NEUTRAL_VALUES: { readonly [key: string]: boolean } = {
   "tokenizer.ggml.remove_extra_whitespaces": false,
 };
 
-/** Reads the vocabulary, and how it is applied; throws as `Tokenizer.fromGguf`. */
+/**
+ * Reads the vocabulary, and how it is applied; throws as `Tokenizer.fromGguf`.
+ *
+ * @throws {ModelFormatError} If it is missing or of an unknown kind.
+ */
 export function readGgufVocabulary(gguf: GgufFile): TokenizerParts {
   expectKnownKeys(gguf);
   const model = gguf.string(PREFIX + "model");

@@ -35,7 +35,11 @@ function cutterOf(tokens: ReadonlyMap<string, AddedToken>): (text: string) => (s
   };
 }
 
-/** Opens the library once, for any set of tokens next to the vocabulary; throws as it does where it lacks a part. */
+/**
+ * Opens the library once, for any set of tokens next to the vocabulary; throws as it does where it lacks a part.
+ *
+ * @throws {RangeError} If normalizing leaves nothing of an added token.
+ */
 export function createEncoders(parts: EncoderParts): (tokens: readonly AddedToken[]) => Encode {
   const { normalizer, pre_tokenizer: words, model } = new HubTokenizer(
     { ...parts, added_tokens: [], decoder: null, post_processor: null },

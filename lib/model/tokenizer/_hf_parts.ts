@@ -29,7 +29,11 @@ const removed = (Regex: string): Part => ({
 const kept = (Regex: string): Part => ({ ...removed(Regex), invert: true });
 const replace = (Regex: string, content: string): Part => ({ type: "Replace", pattern: { Regex }, content });
 
-/** Rewrites the part that splits a text into words. */
+/**
+ * Rewrites the part that splits a text into words.
+ *
+ * @throws What `refuse` gives, for a part that is not supported.
+ */
 export function writeOutPreTokenizer(part: Part, refuse: Refuse): Part {
   const fail = (found: string, expected: string) =>
     refuse("pre_tokenizer", `found ${part.type} with ${found}, expected ${expected}`);

@@ -105,6 +105,8 @@ export function encodeSentencePiece(
 /**
  * Spells symbols that are no piece as bytes, where a vocabulary has a token for each. `spell` appends the bytes of a
  * symbol, `of` gives the bytes of a normal or byte token.
+ *
+ * @throws What `fail` gives, if a byte has no token.
  */
 export function bytesOf({ pieces, types, idOf }: Vocabulary, fail: (says: string) => Error, isNeeded = true) {
   const utf8 = new TextEncoder(), byteOf = new Map<number, number>();

@@ -55,6 +55,7 @@ export function renderChat(
  * template writes one, as in Hugging Face transformers.
  *
  * @throws {UsageError} As {@linkcode renderChat}.
+ * @returns Token ids, [tokens] i32.
  */
 export function encodeChat(tokenizer: Tokenizer, messages: readonly ChatMessage[]): Int32Array<ArrayBuffer> {
   return tokenizer.encode(renderChat(tokenizer, messages), { bos: false, special: true });

@@ -76,7 +76,11 @@ export async function openBrowser(program: string = expectChromium()) {
 type Browser = Awaited<ReturnType<typeof openBrowser>>;
 type Page = Awaited<ReturnType<Browser["newPage"]>>;
 
-/** Opens a browser, and in it an empty page of a width. */
+/**
+ * Opens a browser, and in it an empty page of a width.
+ *
+ * @throws {ChromiumError} If there is no browser, or the page fails.
+ */
 export async function inPage<T>(width: number, use: (page: Page) => Promise<T>): Promise<T> {
   await using browser = await openBrowser();
   const page = await browser.newPage({ viewport: { width, height: 1000 }, deviceScaleFactor: 1 });

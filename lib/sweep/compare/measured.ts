@@ -152,7 +152,7 @@ export function listSeries(
   ];
 }
 
-/** Losses of all chunks, apart again. */
+/** Losses of all chunks, apart again. @param losses [units] f64. @returns One f64 array [length] for each length. */
 export function splitChunks(losses: Float64Array, lengths: readonly number[]): Float64Array[] {
   let end = 0;
   return lengths.map((length) => losses.subarray(end, end += length));

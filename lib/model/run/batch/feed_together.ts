@@ -28,7 +28,12 @@ interface Piece {
   readonly tokens: PieceTokens;
 }
 
-/** @param joinsOutputs Whether the products of attention's outputs are taken together too, of sequences with one token each. */
+/**
+ * @param joinsOutputs Whether the products of attention's outputs are taken together too, of sequences with one token
+ * each.
+ * @returns The final hidden states, [rows of all feeds, hiddenSize] f32.
+ * @throws {RangeError} If a sequence comes twice, has no token, or cannot go on.
+ */
 export function feedTogether(model: RunModel, feeds: readonly SequenceFeed[], joinsOutputs = false): Tensor {
   const { backend, config } = model;
   expectInstance("feeds", feeds, Array);

@@ -8,7 +8,7 @@ export function range(start: number, count: number): Rows {
   return rows;
 }
 
-/** Indices, from `start` on, at which `keep` has a value. */
+/** Indices, from `start` on, at which `keep` has a value. @param keep [tokens] u8. */
 export function indicesOf(keep: Uint8Array, value: number, start: number): Rows {
   const found = new Int32Array(keep.length);
   let count = 0;
@@ -31,7 +31,12 @@ export function merged(first: Rows, second: Rows): { all: Rows; ofFirst: Rows; o
   return { all, ofFirst, ofSecond };
 }
 
-/** Some rows of a matrix with `columns` columns, one after the other. */
+/**
+ * Some rows of a matrix with `columns` columns, one after the other.
+ *
+ * @param matrix [n, columns] f64.
+ * @returns [rows, columns] f64.
+ */
 export function pickRows(matrix: Float64Array, rows: Rows, columns: number): Float64Array<ArrayBuffer> {
   const out = new Float64Array(rows.length * columns);
   for (let i = 0; i < rows.length; i++) {

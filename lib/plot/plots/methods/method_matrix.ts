@@ -18,7 +18,11 @@ export const pairRatios = (
  */
 export type MethodMatrix = ReturnType<typeof collectMethodMatrix>;
 
-/** Gathers the pairs of one fraction, by default the first one; methods that win most come first. */
+/**
+ * Gathers the pairs of one fraction, by default the first one; methods that win most come first.
+ *
+ * @throws {TypeError} If it is not a comparison.
+ */
 export function collectMethodMatrix(
   { methods, pairs = [] }: Comparison,
   asked: number | undefined = pairRatios({ pairs })[0],
