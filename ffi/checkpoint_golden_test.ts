@@ -1,6 +1,5 @@
 /** The CPU library's models of every architecture against Hugging Face transformers, and filtered as the reference's. */
-import { testedLevels } from "../kernels/testing/ways.ts";
-import { buildCpu } from "../build.ts";
+import { openTested, testedLevels } from "../kernels/testing/ways.ts";
 import { assert } from "@std/assert";
 import type { Backend } from "../lib/backend.ts";
 import { WEIGHT_DTYPES } from "../lib/dtype.ts";
@@ -21,10 +20,8 @@ import {
 } from "../lib/model/checkpoint_methods_testing.ts";
 import { CHECKPOINTS, NAMES, paddedFolder } from "../lib/model/testdata/checkpoints.ts";
 import { ReferenceBackend } from "../lib/reference/mod.ts";
-import { openCpu } from "./mod.ts";
 
-await buildCpu();
-const backend = await openCpu({ threads: 1 });
+const backend = await openTested({ threads: 1 });
 
 Deno.test("the CPU library has transformers' logits of every architecture, in pieces too", () => {
   for (const name of NAMES) {
@@ -53,7 +50,7 @@ Deno.test("the CPU library filters every architecture as the reference does, in 
 const ROUNDED = { f32: 2e-6, bf16: 0.05, f16: 0.005, q8_0: 0.1, q4_0: 1.5 } as const;
 
 Deno.test("matrices of each type that they can be turned into: logits within its error, the same on all levels tested", async () => {
-  const levels = (await testedLevels()).map((level) => openCpu({ level, threads: 1, blas: "none" }));
+  const levels = (await testedLevels()).map((level) => openTested({ level, threads: 1, blas: "none" }));
   const backends = await Promise.all(levels);
   for (const name of ["gemma3", "qwen3"] as const) {
     for (const dtype of WEIGHT_DTYPES) {

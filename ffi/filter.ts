@@ -25,14 +25,20 @@ const SPEC_FIELDS = [
   ...["skipRatio", "tau", "lambda", "eps", "alpha", "gamma", "theta", "eta", "ridge"],
 ].map((name) => [name, name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)] as const);
 
-/** A function of a spec, computed once for each: a decode step asks for it twice a filtered layer. */
-function once<T>(make: (spec: LayerSpec) => T): (spec: LayerSpec) => T {
-  const made = new WeakMap<LayerSpec, T>();
-  return (spec) => made.getOrInsertComputed(spec, make);
+/** A function of an object, computed once for each: a decode step asks for it twice a filtered layer. */
+function once<Key extends object, T>(make: (key: Key) => T): (key: Key) => T {
+  const made = new WeakMap<Key, T>();
+  return (key) => {
+    const known = made.get(key);
+    if (known !== undefined) return known;
+    const value = make(key);
+    made.set(key, value);
+    return value;
+  };
 }
 
 const sizesOf = once(stateSizes);
-const argsOf = once(() => new Map<number, Arguments>());
+const argsOf = once((_spec: LayerSpec) => new Map<number, Arguments>());
 
 /**
  * A spec as `tkf_filter_spec`.
@@ -65,10 +71,8 @@ export function statesArgs(
   return { anchor_k: anchorK, anchor_v: anchorV, numbers, scores, learned, signs };
 }
 
-const HELD = new WeakMap<LayerState, Arguments>();
 /** A state of this process as `tkf_filter_states`, made and written once. */
-const heldStates = (state: LayerState): Arguments =>
-  HELD.getOrInsertComputed(state, () => Object.freeze(statesArgs(state)));
+const heldStates = once((state: LayerState) => Object.freeze(statesArgs(state)));
 
 /** The state must be the one that the spec asks for: the native side trusts lengths, not meanings. */
 export function expectState(spec: LayerSpec, state: LayerState): void {

@@ -13,7 +13,7 @@ Deno.test({
   ),
   async fn() {
     using backend = await openCpu({ threads: 1 });
-    const small = backend.hostMemory(1000), large = backend.hostMemory(16 * 2 ** 20);
+    const small = backend.hostMemory!(1000), large = backend.hostMemory!(16 * 2 ** 20);
     assert(small.length === 1000 && small.every((byte) => byte === 0));
     assert(large.every((byte) => byte === 0));
     await expectAdvised(large);

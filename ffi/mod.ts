@@ -9,15 +9,16 @@
  * @module
  */
 import type { Products } from "../lib/backend.ts";
-import { expectOptions, type TypeName } from "../lib/errors.ts";
-import { CpuBackend } from "./backend.ts";
+import { expectInteger, expectOptions, NoLibraryError, type TypeName } from "../lib/errors.ts";
+import { CpuBackend } from "./cpu/backend.ts";
 import { findBlas } from "./blas.ts";
-import { expectLevel, NativeContext, supportedLevels } from "./context.ts";
+import { expectLevel, NativeContext, supportedLevels } from "./cpu/context.ts";
 import { findLibrary, loadLibrary, namedLibrary, openCpuLibrary } from "./library/library.ts";
 import { findPrebuilt } from "./library/prebuilt.ts";
 import { SYMBOLS } from "./library/symbols.ts";
+import { openWasm, type WasmBackend } from "./wasm/mod.ts";
 
-export { CpuBackend } from "./backend.ts";
+export { CpuBackend } from "./cpu/backend.ts";
 export { CudaBackend } from "./cuda/backend.ts";
 export { CudaError } from "./cuda/driver/driver.ts";
 export { type CudaOptions, openCuda } from "./cuda/open.ts";
@@ -69,13 +70,34 @@ const BLAS_PAUSE_MS = 24 * 3600e3;
  * Opens the native CPU library. The backend's threads end with `using`, or once there is no reference to it. Its
  * `description` names the library, unless that is the build of these sources.
  *
+ * Where there is neither a library nor a compiler for one, or Deno runs with `--deny-ffi`, it opens the same kernels as
+ * WebAssembly (see `./wasm`), which are some three times slower and have one thread; `onProgress` is told. It does not if an option or a variable names a library, a level, a BLAS or other products.
+ *
  * @throws {TypeError | RangeError} If an option is unknown, or its value wrong.
- * @throws {NativeLibraryError} If the library is not built, not whole, or of another version; if the machine lacks the
- * level or the instructions for `products`; or if the BLAS cannot be loaded. The message names every place tried and
- * the command that helps.
+ * @throws {NativeLibraryError} If the library is not whole, or of another version; if what was named is not there; if the
+ * machine lacks the level or the instructions for `products`; or if the BLAS cannot be loaded. The message names every
+ * place tried and the command that helps.
  */
-export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend> {
+export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend | WasmBackend> {
   expectOptions(options, OPTIONS);
+  const named = namedLibrary("cpu", options.library) ?? options.level ?? Deno.env.get("TOKENFILTER_LEVEL");
+  const asksForMore = named || options.blas || (options.products ?? "exact") !== "exact";
+  try {
+    if (!asksForMore && Deno.permissions.querySync({ name: "ffi" }).state === "denied") {
+      throw new NoLibraryError(
+        "Cannot load a native library: found no permission for it; run with: --allow-ffi",
+      );
+    }
+    return await openNative(options);
+  } catch (error) {
+    if (asksForMore || !(error instanceof NoLibraryError)) throw error;
+    expectInteger("threads", options.threads ?? 1, 1, 1024);
+    options.onProgress?.(`${error.message}. Going on with WebAssembly, which is some three times slower`);
+    return await openWasm();
+  }
+}
+
+async function openNative(options: CpuOptions): Promise<CpuBackend> {
   const { threads, library, products, level = Deno.env.get("TOKENFILTER_LEVEL") || undefined } = options;
   expectLevel(level); // before a library of such a level is looked for
   if (options.build) {

@@ -1,15 +1,13 @@
 /** The filter in the whole model on native code: every rule decides as the reference does, and budgets hold. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import { buildCpu } from "../build.ts";
 import { readBuiltinText, scoreSequence } from "../lib/eval/mod.ts";
 import { createPruner, METHOD_NAMES, type Pruner, type TokenFilterOptions } from "../lib/methods/mod.ts";
 import { loadModel, Model } from "../lib/model/mod.ts";
 import { ReferenceBackend } from "../lib/reference/mod.ts";
 import { RUNS_SLOW } from "../lib/testing.ts";
-import { openCpu } from "./mod.ts";
+import { openTested } from "../kernels/testing/ways.ts";
 
-await buildCpu();
-const { model, tokenizer, config } = await loadModel("tiny", await openCpu({ threads: 2 }));
+const { model, tokenizer, config } = await loadModel("tiny", await openTested({ threads: 2 }));
 const reference = (await loadModel("tiny", new ReferenceBackend())).model;
 const text = tokenizer.encode(await readBuiltinText());
 const filtering = (options: TokenFilterOptions) => createPruner("token-filtering", config, options);

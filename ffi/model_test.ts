@@ -1,16 +1,14 @@
 /** The whole model on native code: decode equals prefill, and the reference agrees with the filter's decisions. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import { buildCpu } from "../build.ts";
 import { readBuiltinText, scoreSequence, type SequenceScore } from "../lib/eval/mod.ts";
 import { createPruner, createReplay, type TokenFilterOptions } from "../lib/methods/mod.ts";
 import { loadModel, Model } from "../lib/model/mod.ts";
 import { ReferenceBackend } from "../lib/reference/mod.ts";
 import { f32Data } from "../lib/tensor.ts";
 import { RUNS_SLOW } from "../lib/testing.ts";
-import { openCpu } from "./mod.ts";
+import { openTested } from "../kernels/testing/ways.ts";
 
-await buildCpu();
-const { model, tokenizer, config } = await loadModel("tiny", await openCpu({ threads: 2 }));
+const { model, tokenizer, config } = await loadModel("tiny", await openTested({ threads: 2 }));
 const { weights, backend: plain } = (await loadModel("tiny", new ReferenceBackend())).model;
 /** The shape with fewer layers in the fast tier: the reference takes most of the time, and layers are alike. */
 const shape = { ...config, numLayers: RUNS_SLOW ? config.numLayers : 3 };

@@ -1,9 +1,9 @@
 /** Each tensor of each op is refused by its name where its type or its shape is another than the op takes. */
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertThrows } from "@std/assert";
 import type { Backend } from "../lib/backend.ts";
 import type { DType } from "../lib/dtype.ts";
-import { countOf, f32Data, type HostTensor, hostTensor, type Tensor } from "../lib/tensor.ts";
-import { openCpu } from "./mod.ts";
+import { countOf, hostTensor, type Tensor } from "../lib/tensor.ts";
+import { openTested } from "../kernels/testing/ways.ts";
 
 type Shapes = Readonly<Record<string, readonly [DType, ...number[]]>>;
 
@@ -67,7 +67,7 @@ const zeros = (dtype: DType, shape: readonly number[]) =>
 
 for (const [op, { tensors, run }] of Object.entries(CALLS)) {
   Deno.test(`${op}() refuses tensors of another type or shape by their names`, async () => {
-    using backend = await openCpu({ threads: 1 });
+    using backend = await openTested({ threads: 1 });
     const right = Object.fromEntries(
       Object.entries(tensors).map(([name, [dtype, ...shape]]) => [name, zeros(dtype, shape)]),
     );
@@ -82,29 +82,3 @@ for (const [op, { tensors, run }] of Object.entries(CALLS)) {
     }
   });
 }
-
-Deno.test("free() gives memory back at once, but for values that somebody has read", async () => {
-  using cpu = await openCpu();
-  const bytes = (tensor: Tensor) => (tensor as HostTensor).data.byteLength;
-  const [unread, read, grown] = [cpu.alloc("f32", [8]), cpu.alloc("f32", [8]), cpu.alloc("f32", [8, 1])];
-  const { data } = cpu.read(read),
-    larger = cpu.resizeRows(grown, 9),
-    own = hostTensor("f32", [8], new Float32Array(8));
-  for (const tensor of [unread, read, larger, cpu.upload(own)]) cpu.free(tensor);
-  assertEquals([unread, read, larger, own, grown].map(bytes), [0, 32, 0, 32, 32]);
-  assertEquals(data.length, 8);
-});
-
-Deno.test("regrowRows() copies a small tensor and gives its memory back; a large one grows where it is", async () => {
-  using cpu = await openCpu();
-  const first = cpu.alloc("f32", [2, 256]) as HostTensor;
-  f32Data(first).fill(1);
-  const small = cpu.regrowRows(first, 256),
-    large = cpu.regrowRows(small, 257),
-    last = cpu.regrowRows(large, 300);
-  const sum = (tensor: HostTensor) => f32Data(tensor).subarray(0, 512).reduce((a, b) => a + b, 0);
-  assertEquals([first, small].map(({ data }) => data.byteLength), [0, 0]);
-  assertEquals([last.data.length, sum(last), large.data.buffer === last.data.buffer], [300 * 256, 512, true]);
-  const copied = cpu.regrowRows(cpu.alloc("f32", [2, 256]), 256).data.buffer;
-  assertEquals((copied as ArrayBuffer).resizable, false);
-});

@@ -1,13 +1,10 @@
 /** The CPU library's model against Hugging Face transformers in float64. */
-import { buildCpu } from "../build.ts";
 import { assertGoldenLosses, assertGoldenStates, golden } from "../lib/model/tiny_golden_testing.ts";
 import { loadModel } from "../lib/model/mod.ts";
-import { openCpu } from "./mod.ts";
-
-await buildCpu();
+import { openTested } from "../kernels/testing/ways.ts";
 
 for (const [name, options] of [["", {}], [" without a BLAS", { blas: "none" }]] as const) {
-  const { model } = await loadModel("tiny", await openCpu({ threads: 2, ...options }));
+  const { model } = await loadModel("tiny", await openTested({ threads: 2, ...options }));
 
   Deno.test(`the CPU library has transformers' states and logits${name}`, () => {
     for (const feed of [{}, { chunk: 7 }, { chunk: 1 }]) assertGoldenStates(model, feed);

@@ -36,13 +36,14 @@ function namesOf(specifier: string): string[] {
   return entries.get(specifier)!.symbols.map(({ name }) => name);
 }
 
-Deno.test("the entries are mod.ts, ffi/mod.ts, build.ts and the files of lib/entries/", () => {
+Deno.test("the entries are mod.ts, ffi/mod.ts, ffi/wasm/mod.ts, build.ts and the files of lib/entries/", () => {
   const files = Array.from(Deno.readDirSync(new URL("entries/", import.meta.url)), ({ name }) => name);
   assertEquals(
     exports,
     {
       ".": "./mod.ts",
       "./ffi": "./ffi/mod.ts",
+      "./wasm": "./ffi/wasm/mod.ts",
       "./build": "./build.ts",
       ...Object.fromEntries(files.map((name) => [`./${name.replace(".ts", "")}`, `./lib/entries/${name}`])),
     },

@@ -9,6 +9,9 @@ export class NativeLibraryError extends Error {
   override readonly name = "NativeLibraryError";
 }
 
+/** There is no native library, none was named, and this machine cannot build one: the one case with a way around it. */
+export class NoLibraryError extends NativeLibraryError {}
+
 /** A native kernel refused its arguments or failed. */
 export class KernelError extends Error {
   /** The class's name. */

@@ -150,8 +150,12 @@ export function rowLength({ dtype, shape, data }: HostTensor): number {
 
 /** Rows [start, end) of a host tensor's first dimension, as a view without a copy. */
 export function rowsOf(tensor: HostTensor, start: number, end: number): HostTensor {
-  const { dtype, shape, data } = tensor, width = rowLength(tensor);
-  return { dtype, shape: [end - start, ...shape.slice(1)], data: data.subarray(start * width, end * width) };
+  const { shape, data } = tensor, width = rowLength(tensor);
+  return {
+    ...tensor,
+    shape: [end - start, ...shape.slice(1)],
+    data: data.subarray(start * width, end * width),
+  };
 }
 
 /** The first rows of a tensor of any backend, without a copy. */

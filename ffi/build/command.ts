@@ -1,5 +1,5 @@
 /** Compilers and other programs that the build calls. */
-import { NativeLibraryError } from "../../lib/errors.ts";
+import { NativeLibraryError, NoLibraryError } from "../../lib/errors.ts";
 import { KERNELS_URL } from "../library/sources.ts";
 
 /** @internal Options of every build. */
@@ -59,7 +59,7 @@ export async function findCompiler(): Promise<Compiler> {
     if (success) return { command: command!, args, version: stdout.split("\n")[0]!.trim() };
   }
   const tried = own ? `CXX="${own}", which does not run` : "neither g++ nor clang++";
-  throw new NativeLibraryError(
+  throw new (own ? NativeLibraryError : NoLibraryError)(
     `Cannot build the native library: found ${tried}, expected a C++17 compiler; install g++ or clang++ ` +
       "(for example: apt-get install g++), or set CXX to one",
   );

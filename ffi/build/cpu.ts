@@ -1,6 +1,6 @@
 /** Builds the CPU library: its entry points, and the body of each op for the instruction-set levels asked for. */
 import { prepareCacheDir } from "../../lib/cache.ts";
-import { NativeLibraryError } from "../../lib/errors.ts";
+import { NoLibraryError } from "../../lib/errors.ts";
 import { ALL_LEVELS, type CpuManifest } from "../cache.ts";
 import { findBuild } from "../library/library.ts";
 import {
@@ -12,6 +12,7 @@ import {
   type LibrarySources,
   LINUX_LINK_FLAGS,
   readSources,
+  SHARED_FLAGS,
   unitFlags,
 } from "../library/sources.ts";
 import { type BuildOptions, type Compiler, findCompiler, link, run } from "./command.ts";
@@ -52,7 +53,7 @@ export async function buildCpu(options: CpuBuildOptions = {}): Promise<BuiltLibr
   const { force = false, level, onProgress = () => {} } = options;
   const known = LEVELS[Deno.build.arch];
   if (known === undefined || Deno.build.os === "windows") {
-    throw new NativeLibraryError(
+    throw new NoLibraryError(
       `Cannot build the native library: found ${Deno.build.os} on ${Deno.build.arch}, ` +
         "expected Linux or macOS on x86_64 or aarch64",
     );
@@ -73,13 +74,20 @@ export async function buildCpu(options: CpuBuildOptions = {}): Promise<BuiltLibr
   const chosen = level ?? await bestLevel(compiler, known);
   const levels = level === ALL_LEVELS ? known : known.filter(({ name }) => name === chosen);
   const sources = await readSources("cpu"), { texts } = sources;
-  return await storeLibrary("cpu", texts, compiler, [...FLAGS, ...BODY_FLAGS], async (work) => {
-    const { bytes, warnings } = await compileCpu(compiler, Deno.build, levels, sources, work, {
-      force,
-      onProgress,
-    });
-    return { bytes, more: { levels: levels.map(({ name }) => name), warnings } };
-  }, chosen);
+  return await storeLibrary(
+    "cpu",
+    texts,
+    compiler,
+    [...FLAGS, ...SHARED_FLAGS, ...BODY_FLAGS],
+    async (work) => {
+      const { bytes, warnings } = await compileCpu(compiler, Deno.build, levels, sources, work, {
+        force,
+        onProgress,
+      });
+      return { bytes, more: { levels: levels.map(({ name }) => name), warnings } };
+    },
+    chosen,
+  );
 }
 
 /** The best level of this machine, by the compiler's macros; the lowest one if they do not show it. */
@@ -110,7 +118,8 @@ export async function compileCpu(
 ): Promise<{ bytes: Uint8Array<ArrayBuffer>; warnings: string }> {
   const { command } = compiler, base = LEVELS[arch]![0]!;
   const mask = levels.reduce((sum, { code }) => sum + 2 ** code, 0);
-  const common = [...compiler.args, ...FLAGS];
+  const isShared = arch !== "wasm32",
+    common = [...compiler.args, ...FLAGS, ...(isShared ? SHARED_FLAGS : [])];
   const jobs: ObjectJob[] = [
     ...levels.flatMap(({ name, code, flags }) =>
       units.filter((unit) => unit !== ENTRIES).map((unit) => ({
@@ -134,8 +143,7 @@ export async function compileCpu(
   const objects = await buildObjects(texts, jobs, recipe, work, options);
   const { bytes, output } = await link("the library", command, [
     ...compiler.args,
-    "-shared",
-    "-pthread",
+    ...(isShared ? ["-shared", "-pthread"] : []),
     ...objects.map(({ path }) => path),
     ...(os === "linux" ? LINUX_LINK_FLAGS : []),
     ...linkFlags,

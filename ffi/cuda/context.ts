@@ -4,7 +4,6 @@ import { byteSize } from "../../lib/dtype.ts";
 import { countOf } from "../../lib/tensor.ts";
 import { type Arguments, type Locate, STATUS } from "../library/abi.ts";
 import { KernelContext } from "../context.ts";
-import { text } from "../library/library.ts";
 import type { CudaLibrary } from "../library/symbols.ts";
 import { bufferOf, type DeviceMemory, placeAt } from "./memory.ts";
 
@@ -33,7 +32,9 @@ export class CudaContext extends KernelContext<CudaLibrary> {
     const pointer = status === STATUS.ok ? Deno.UnsafePointer.create(out[0]!) : null;
     if (pointer === null) {
       throw new NativeLibraryError(
-        `Cannot use ${memory.description}: ${text(symbols.tkf_cuda_create_message())}; use --backend cpu`,
+        `Cannot use ${memory.description}: ${
+          library.text(symbols.tkf_cuda_create_message())
+        }; use --backend cpu`,
       );
     }
     super(library, pointer, memory.scope);

@@ -5,7 +5,7 @@
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { Scope } from "../owned.ts";
 import { STATUS } from "../library/abi.ts";
-import { openOps } from "../library/library.ts";
+import { openOps, text } from "../library/library.ts";
 import { CUDA_SYMBOLS, type NativeLibrary } from "../library/symbols.ts";
 import { CudaBackend } from "./backend.ts";
 import { CudaContext } from "./context.ts";
@@ -64,7 +64,7 @@ export function openEmulatedLibrary(path: string): Emulated {
   let library = opened.get(path);
   if (library === undefined) {
     const { symbols } = Deno.dlopen(path, EMULATOR_SYMBOLS);
-    library = { symbols, ops: openOps(path, symbols) };
+    library = { symbols, ops: openOps(path, symbols), text };
     opened.set(path, library);
   }
   const { symbols } = library;

@@ -29,7 +29,7 @@ let built: ReturnType<typeof buildEmulated> | undefined;
 let gpu: Promise<OpenDevice> | undefined;
 
 /** What tests of native code run on. */
-export type TestedDevice = "cpu" | "emulated" | "cuda";
+export type TestedDevice = "cpu" | "wasm" | "emulated" | "cuda";
 
 /**
  * What `TOKENFILTER_TEST_DEVICE` names; undefined: the CPU and the emulator.
@@ -37,13 +37,17 @@ export type TestedDevice = "cpu" | "emulated" | "cuda";
  * @throws {RangeError} If it names something else.
  */
 export function testedDevice(): TestedDevice | undefined {
-  const name = Deno.env.get("TOKENFILTER_TEST_DEVICE") || undefined;
-  if (name === undefined || name === "cpu" || name === "emulated" || name === "cuda") return name;
-  throw new RangeError(`Cannot test on TOKENFILTER_TEST_DEVICE "${name}": expected cpu, emulated or cuda`);
+  const name = Deno.env.get("TOKENFILTER_TEST_DEVICE") || undefined,
+    known = ["cpu", "wasm", "emulated", "cuda"];
+  if (name === undefined || known.includes(name)) return name as TestedDevice | undefined;
+  throw new RangeError(
+    `Cannot test on TOKENFILTER_TEST_DEVICE "${name}": expected one of ${known.join(", ")}`,
+  );
 }
 
 /** Why nothing runs on the emulator, if so. */
-export const NO_EMULATOR = testedDevice() === "cpu" && "TOKENFILTER_TEST_DEVICE is cpu";
+export const NO_EMULATOR = ["cpu", "wasm"].includes(testedDevice()!) &&
+  `TOKENFILTER_TEST_DEVICE is ${testedDevice()}`;
 
 /** Registers a test that needs the emulated library. @param why it cannot run for another reason, if so */
 export function testEmulated(name: string, fn: () => void | Promise<void>, why?: string | false): void {

@@ -107,18 +107,6 @@ export function parseAbi(text: string): Map<string, Layout> {
 /** Arguments of the call under way: their arrays must live as long. */
 const underWay: { args: Arguments | undefined } = { args: undefined };
 
-/**
- * Written bytes of frozen structs: a filter's spec is the same at every call, and the arrays of its state do not move.
- * A frozen struct keeps its arrays alive; their memory must not be given away.
- */
-const WRITTEN = new WeakMap<Arguments, Uint8Array>();
-
-/** Whether a field's bytes are the same at every call: a number's, those of an array of fixed size or of none. */
-function staysPut(type: Field["type"], value: Argument): boolean {
-  if (type !== "tkf_buffer") return typeof type === "string";
-  return value === null || ArrayBuffer.isView(value) && (value.buffer as ArrayBuffer).resizable === false;
-}
-
 /** `tkf_abi_address`: the address of an array. The runtime's own function takes twenty times as long. */
 export type AddressOf = (array: ArrayBufferView<ArrayBuffer>) => number;
 export type OpFunction = (context: Deno.PointerValue, args: Uint8Array<ArrayBuffer>, bytes: number) => number;
@@ -128,16 +116,27 @@ export class Op {
   readonly layout: Layout;
   readonly #function: OpFunction;
   readonly #addressOf: AddressOf;
+  readonly #arraysStay: boolean;
+  /**
+   * Written bytes of frozen structs: a filter's spec is the same at every call, and the arrays of its state do not move.
+   * A frozen struct keeps its arrays alive; their memory must not be given away.
+   */
+  readonly #written = new WeakMap<Arguments, Uint8Array>();
   readonly #bytes: Uint8Array<ArrayBuffer>;
   readonly #words: Uint32Array<ArrayBuffer>;
   readonly #doubles: Float64Array<ArrayBuffer>;
 
-  /** @param call The library's function. @param addressOf The library's too. */
-  constructor(layout: Layout, call: OpFunction, addressOf: AddressOf) {
+  /**
+   * @param call The library's function.
+   * @param addressOf The library's too.
+   * @param arraysStay Whether an array of fixed size has the same address at every call.
+   */
+  constructor(layout: Layout, call: OpFunction, addressOf: AddressOf, arraysStay = true) {
     const memory = new ArrayBuffer(Math.ceil(layout.bytes / 8) * 8);
     this.layout = layout;
     this.#function = call;
     this.#addressOf = addressOf;
+    this.#arraysStay = arraysStay;
     this.#bytes = new Uint8Array(memory);
     this.#words = new Uint32Array(memory);
     this.#doubles = new Float64Array(memory);
@@ -159,7 +158,7 @@ export class Op {
   }
 
   #write(layout: Layout, args: Arguments, base: number, locate: Locate): void {
-    const known = WRITTEN.get(args);
+    const known = this.#written.get(args);
     if (known !== undefined) return this.#bytes.set(known, base);
     const { fields } = layout;
     let given = 0;
@@ -174,9 +173,16 @@ export class Op {
       else if (value !== null) this.#write(type, value as Arguments, base + at, locate);
       else this.#bytes.fill(0, base + at, base + at + type.bytes);
     }
-    if (Object.isFrozen(args) && fields.every(({ name, type }) => staysPut(type, args[name]!))) {
-      WRITTEN.set(args, this.#bytes.slice(base, base + layout.bytes));
+    if (Object.isFrozen(args) && fields.every(({ name, type }) => this.#staysPut(type, args[name]!))) {
+      this.#written.set(args, this.#bytes.slice(base, base + layout.bytes));
     }
+  }
+
+  /** Whether a field's bytes are the same at every call: a number's, those of an array of fixed size or of none. */
+  #staysPut(type: Field["type"], value: Argument): boolean {
+    if (type !== "tkf_buffer") return typeof type === "string";
+    if (value === null) return true;
+    return this.#arraysStay && ArrayBuffer.isView(value) && (value.buffer as ArrayBuffer).resizable === false;
   }
 
   #writeBuffer(word: number, memory: Memory, locate: Locate): void {

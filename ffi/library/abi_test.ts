@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { hostData } from "../../lib/tensor.ts";
-import { NativeContext } from "../context.ts";
+import { NativeContext } from "../cpu/context.ts";
 import { openEmulated, testEmulated } from "../cuda/testing.ts";
 import { findLibrary } from "./library.ts";
 import { ABI_VERSION, type Argument, type Arguments, Op, parseAbi, type Scalar, STATUS } from "./abi.ts";

@@ -4,14 +4,13 @@ import { Draw } from "../../kernels/testing/fuzz/draw.ts";
 import { createLayerState } from "../../lib/filter/layer.ts";
 import { learnedLayout } from "../../lib/methods/rules/learned.ts";
 import { TokenFilter } from "../../lib/methods/bind/token_filter.ts";
-import { NativeContext } from "../context.ts";
-import { openCpuLibrary } from "./library.ts";
+import { openTested } from "../../kernels/testing/ways.ts";
 import { specArgs, statesArgs } from "../filter.ts";
 import type { Argument, Arguments, Layout, Scalar } from "./abi.ts";
 
-/** The CPU library, and a context of it. */
-export const library = await openCpuLibrary();
-export const context = new NativeContext(library, { threads: 2 });
+/** A context of the CPU library, and the library. */
+export const context = (await openTested({ threads: 2, blas: "none" }))["context"]; // private; tests may use it
+export const { library } = context;
 const calls = await readCalls();
 
 /** The model that arguments of the filter are of. */

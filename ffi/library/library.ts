@@ -1,7 +1,7 @@
 /** Finding, checking and opening the native libraries. A library once open is never closed. */
 import { fileURLToPath } from "node:url";
 import { cacheDir, ifThere } from "../../lib/cache.ts";
-import { NativeLibraryError } from "../../lib/errors.ts";
+import { NativeLibraryError, NoLibraryError } from "../../lib/errors.ts";
 import { ABI_VERSION, Op, type OpFunction, parseAbi } from "./abi.ts";
 import { ALL_LEVELS, type LibraryManifest, manifestPath, readCache } from "../cache.ts";
 import { findPrebuilt, PLATFORM } from "./prebuilt.ts";
@@ -119,7 +119,7 @@ export async function findLibrary<Manifest extends LibraryManifest>(
   }
   const what = query.level === undefined ? "" : ` with level "${query.level}"`;
   const tried = library === "cpu" ? `${variable}, ${refused ?? packageOf(PLATFORM)}` : variable;
-  throw new NativeLibraryError(
+  throw new NoLibraryError(
     `Cannot find the ${title}: found neither ${tried} nor a build of these sources${what} in "${cacheDir()}"; ` +
       `run: ${buildCommand(`${flags}${ofLevel}`)}`,
   );
@@ -148,7 +148,7 @@ export function loadLibrary<const Table extends Deno.ForeignLibraryInterface>(
       );
     }
     const { symbols: identity } = Deno.dlopen(path, IDENTITY);
-    const opened = { symbols: Deno.dlopen(path, table).symbols, ops: openOps(path, identity) };
+    const opened = { symbols: Deno.dlopen(path, table).symbols, ops: openOps(path, identity), text };
     open.set(path, opened);
     return opened;
   } catch (error) {

@@ -24,13 +24,13 @@ const TESTING = "testing/";
 /** Common flags of all translation units. Not -ffast-math: the compiler may not change the order of additions. */
 export const FLAGS: readonly string[] = [
   "-std=c++17",
-  "-fPIC",
   "-fno-math-errno",
   "-fvisibility=hidden",
-  "-pthread",
   "-Wall",
   "-Wextra",
 ];
+/** Common flags of a shared library. */
+export const SHARED_FLAGS: readonly string[] = ["-fPIC", "-pthread"];
 
 /** Flags of the linker on Linux. Templates of the standard library ignore -fvisibility; `exports` hides them too. */
 export const LINUX_LINK_FLAGS: readonly string[] = [
@@ -84,6 +84,7 @@ export const LEVELS: { readonly [arch: string]: readonly Level[] } = {
     { name: "avx512", code: 2, flags: [...AVX2, ...AVX512], macros: [...AVX2_MACROS, ...AVX512_MACROS] },
   ],
   aarch64: [{ name: "base", code: 0, flags: [], macros: [] }],
+  wasm32: [{ name: "base", code: 0, flags: ["-msimd128", "-fignore-exceptions"], macros: [] }],
 };
 
 /** Architectures that a full build of the CUDA library holds; later ones run the code in PTX of compute_80. */
@@ -218,7 +219,16 @@ export async function sourceKey(library: keyof typeof UNITS, texts?: Sources): P
     ? [...texts ?? (await readSources(library)).texts]
     : KERNELS_URL.href;
   const recipe = library === "cpu"
-    ? [FLAGS, BODY_FLAGS, ENTRY_FLAGS, EXACT_UNITS.source, EXACT_FLAGS, LINUX_LINK_FLAGS, LEVELS]
+    ? [
+      FLAGS,
+      SHARED_FLAGS,
+      BODY_FLAGS,
+      ENTRY_FLAGS,
+      EXACT_UNITS.source,
+      EXACT_FLAGS,
+      LINUX_LINK_FLAGS,
+      LEVELS,
+    ]
     : [CUDA_FLAGS, CUDA_LINK_FLAGS];
   return (await sha256(JSON.stringify([sources, recipe]))).slice(0, 16);
 }

@@ -40,5 +40,7 @@ export interface NativeLibrary<Table extends Deno.ForeignLibraryInterface = type
   readonly symbols: Deno.DynamicLibrary<Table>["symbols"];
   /** Its ops by name, such as `tkf_linear_apply`. */
   readonly ops: ReadonlyMap<string, Op>;
+  /** The text at an address; empty at NULL. */
+  readonly text: (pointer: Deno.PointerValue) => string;
 }
 export type CudaLibrary = NativeLibrary<typeof CUDA_SYMBOLS>;

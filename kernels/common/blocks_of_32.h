@@ -29,7 +29,15 @@ struct LeadingScales {
 struct FormatQ8_0 : LeadingScales<34> {
   static TKF_INLINE void decode(const uint8_t* block, const float* scales, int, vf* w) {
     const vf d = set1(scales[0]);
+#if defined(__wasm__)
+    for (int i = 0; i < kVectors; i += 2) {
+      const v128_t q = wasm_i16x8_load8x8(block + 2 + W * i);
+      w[i] = to_float((vi)wasm_i32x4_extend_low_i16x8(q)) * d;
+      w[i + 1] = to_float((vi)wasm_i32x4_extend_high_i16x8(q)) * d;
+    }
+#else
     for (int i = 0; i < kVectors; i++) w[i] = to_float(load_i8(block + 2 + W * i)) * d;
+#endif
   }
 };
 
@@ -42,6 +50,16 @@ TKF_INLINE void decode_nibbles(const uint8_t* bytes, float d, float m, vf* w) {
   const vi pairs = load_u8(bytes);
   w[0] = _mm512_permutexvar_ps((__m512i)pairs, table);
   w[1] = _mm512_permutexvar_ps((__m512i)(pairs >> 4), table);
+#elif defined(__wasm__)
+  const auto store_eight = [=](v128_t numbers, vf* out) {
+    out[0] = fma(to_float((vi)wasm_u32x4_extend_low_u16x8(numbers)), set1(d), set1(m));
+    out[1] = fma(to_float((vi)wasm_u32x4_extend_high_u16x8(numbers)), set1(d), set1(m));
+  };
+  for (int i = 0; i < kVectors / 2; i += 2) {
+    const v128_t pairs = wasm_u16x8_load8x8(bytes + W * i);
+    store_eight(wasm_v128_and(pairs, wasm_i16x8_splat(15)), w + i);
+    store_eight(wasm_u16x8_shr(pairs, 4), w + i + kVectors / 2);
+  }
 #else
   for (int i = 0; i < kVectors / 2; i++) {
     const vi pairs = load_u8(bytes + W * i);
@@ -123,6 +141,10 @@ TKF_INLINE void decode_numbers(const int8_t (&numbers)[16], const uint8_t* bytes
   const __m128i low = _mm_and_si128(pairs, nibble), high = _mm_and_si128(_mm_srli_epi16(pairs, 4), nibble);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(q), _mm_shuffle_epi8(table, low));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(q + 16), _mm_shuffle_epi8(table, high));
+#elif defined(__wasm__)
+  const v128_t table = wasm_v128_load(numbers), pairs = wasm_v128_load(bytes);
+  wasm_v128_store(q, wasm_i8x16_swizzle(table, wasm_v128_and(pairs, wasm_i8x16_splat(15))));
+  wasm_v128_store(q + 16, wasm_i8x16_swizzle(table, wasm_u8x16_shr(pairs, 4)));
 #else
   for (int i = 0; i < 16; i++) q[i] = numbers[bytes[i] & 15], q[16 + i] = numbers[bytes[i] >> 4];
 #endif

@@ -1,7 +1,9 @@
 // The functions of the ABI that are about the library and its contexts.
 #include "cpu_context.h"
 
+#if !defined(__wasm__)
 #include <dlfcn.h>
+#endif
 
 #include <cstdio>
 #include <cstdlib>
@@ -22,10 +24,16 @@
 namespace tkf {
 namespace {
 
+#if defined(__wasm__) && !defined(__wasm_atomics__)
+constexpr int kMostThreads = 1;
+#else
 constexpr int kMostThreads = 1024;
+#endif
 const char* const kLevelNames[TKF_NUM_LEVELS] = {
 #if defined(__x86_64__)
     "x86-64-v2", "avx2", "avx512"
+#elif defined(__wasm__)
+    "simd128", "", ""
 #else
     "base", "avx2", "avx512"
 #endif
@@ -109,10 +117,12 @@ int usable_level() {
 // Keeps this library mapped for good: threads of a pool, and clean-up at the end of a program, may outlive the handle
 // that it was opened by.
 void stay_loaded() {
+#if !defined(__wasm__)
   Dl_info found;
   if (dladdr(reinterpret_cast<const void*>(&tkf_abi_version), &found) != 0) {
     dlopen(found.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
   }
+#endif
 }
 
 }  // namespace

@@ -1,5 +1,9 @@
 // Everything of the CPU library that is compiled once, for the lowest level: contexts, threads, and the entry points.
+#if defined(__wasm__)
+#include "wasm.cpp"
+#else
 #include "blas.cpp"
+#endif
 #include "context.cpp"
 #include "pool.cpp"
 

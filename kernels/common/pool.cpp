@@ -19,9 +19,46 @@ inline void relax() {
 #endif
 }
 
+inline void yield() {
+#if !defined(__wasm__)
+  std::this_thread::yield();
+#endif
+}
+
 inline bool has_task(uint64_t job) { return (job & kNextMask) < (job >> 32); }
 
 }  // namespace
+
+bool Pool::is_idle() const { return !stopping_.load() && !has_task(job_.load(std::memory_order_seq_cst)); }
+
+Pool::~Pool() { stop(); }
+
+#if defined(__wasm__)
+
+Pool::Pool(int threads) : threads_(threads) {}
+
+void Pool::stop() {
+  stopping_ = true;
+  wake();
+  while (ended_.load() != threads_ - 1) {}
+}
+
+// The main thread of a browser may not wait: it only spins, in `run`.
+void Pool::wake() {
+  calls_.fetch_add(1);
+#if defined(__wasm_atomics__)
+  __builtin_wasm_memory_atomic_notify(reinterpret_cast<int32_t*>(&calls_), static_cast<uint32_t>(threads_));
+#endif
+}
+
+void Pool::sleep() {
+#if defined(__wasm_atomics__)
+  const int32_t seen = calls_.load();
+  if (is_idle()) __builtin_wasm_memory_atomic_wait32(reinterpret_cast<int32_t*>(&calls_), seen, -1);
+#endif
+}
+
+#else
 
 Pool::Pool(int threads) : threads_(threads), workers_(new std::thread[threads > 1 ? threads - 1 : 1]) {
   try {
@@ -32,18 +69,25 @@ Pool::Pool(int threads) : threads_(threads), workers_(new std::thread[threads > 
   }
 }
 
-Pool::~Pool() { stop(); }
-
 void Pool::stop() {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    stopping_ = true;
-  }
-  wake_.notify_all();
+  stopping_ = true;
+  wake();
   for (int i = 1; i < threads_; i++) {
     if (workers_[i - 1].joinable()) workers_[i - 1].join();
   }
 }
+
+void Pool::wake() {
+  { std::lock_guard<std::mutex> lock(mutex_); }
+  wake_.notify_all();
+}
+
+void Pool::sleep() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  wake_.wait(lock, [this] { return !is_idle(); });
+}
+
+#endif
 
 bool Pool::take(int64_t* task) {
   uint64_t job = job_.load(std::memory_order_acquire);
@@ -69,21 +113,14 @@ void Pool::run(int64_t tasks, TaskFunction function, void* argument) {
   argument_ = argument;
   done_.store(0, std::memory_order_relaxed);
   job_.store(static_cast<uint64_t>(tasks) << 32, std::memory_order_seq_cst);
-  if (sleepers_.load(std::memory_order_seq_cst) > 0) {
-    { std::lock_guard<std::mutex> lock(mutex_); }
-    wake_.notify_all();
-  }
+  if (sleepers_.load(std::memory_order_seq_cst) > 0) wake();
   int64_t task;
   while (take(&task)) {
     function(argument, task, 0);
     done_.fetch_add(1, std::memory_order_acq_rel);
   }
   for (int spins = 0; done_.load(std::memory_order_acquire) != tasks; spins++) {
-    if (spins < kSpins) {
-      relax();
-    } else {
-      std::this_thread::yield();
-    }
+    spins < kSpins ? relax() : yield();
   }
 }
 
@@ -97,11 +134,13 @@ void Pool::work(int thread) {
       done_.fetch_add(1, std::memory_order_acq_rel);
       continue;
     }
-    std::unique_lock<std::mutex> lock(mutex_);
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
-    wake_.wait(lock, [this] { return stopping_.load() || has_task(job_.load(std::memory_order_seq_cst)); });
+    sleep();
     sleepers_.fetch_sub(1, std::memory_order_seq_cst);
   }
+#if defined(__wasm__)
+  ended_.fetch_add(1);
+#endif
 }
 
 }  // namespace tkf

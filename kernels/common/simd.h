@@ -11,6 +11,8 @@
 #endif
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__wasm__)
+#include <wasm_simd128.h>
 #endif
 
 #include "kernels.h"
@@ -173,11 +175,8 @@ TKF_INLINE vf load(const float* p) {
 }
 TKF_INLINE void store(float* p, vf v) { memcpy(p, &v, sizeof v); }
 TKF_INLINE vf set1(float value) { return vf{value, value, value, value}; }
-TKF_INLINE vf choose(vi mask, vf yes, vf no) {
-  return (vf)(((vi)yes & mask) | ((vi)no & ~mask));
-}
-TKF_INLINE vf maximum(vf a, vf b) { return choose(a > b, a, b); }
-TKF_INLINE vf minimum(vf a, vf b) { return choose(a < b, a, b); }
+TKF_INLINE vf maximum(vf a, vf b) { return a > b ? a : b; }
+TKF_INLINE vf minimum(vf a, vf b) { return a < b ? a : b; }
 TKF_INLINE float sum(vf v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 TKF_INLINE float largest(vf v) { return larger(larger(v[0], v[2]), larger(v[1], v[3])); }
 TKF_INLINE vf load_part(const float* p, int count) {
@@ -186,32 +185,31 @@ TKF_INLINE vf load_part(const float* p, int count) {
   return v;
 }
 TKF_INLINE void store_part(float* p, vf v, int count) { memcpy(p, &v, static_cast<size_t>(count) * 4); }
+// Four integers of another type.
+template <class Integer>
+TKF_INLINE vi widen(const void* p) {
+  Integer q __attribute__((vector_size(4 * sizeof(Integer))));
+  memcpy(&q, p, sizeof q);
+  return __builtin_convertvector(q, vi);
+}
+// The bits of f16 numbers where floats have theirs: times 2^112 it is the number, if that is finite.
+TKF_INLINE vi spread_f16(const void* p) { return (widen<int16_t>(p) << 13) & static_cast<int32_t>(0x8FFFE000); }
 TKF_INLINE vf load_f16(const void* p) {
-  uint16_t h[4];
-  memcpy(h, p, sizeof h);
-  const vi half = {h[0], h[1], h[2], h[3]};
-  const vi magnitude = half & 0x7FFF, sign = (half & 0x8000) << 16;
-  const vf value = (vf)(magnitude << 13) * 0x1p112f;  // as f16_to_float
-  return (vf)((vi)value | sign | ((magnitude > 0x7BFF) & 0x7F800000));
+  const vi bits = spread_f16(p);
+  return (vf)((vi)((vf)bits * 0x1p112f) | (((bits & 0x0F800000) == 0x0F800000) & 0x7F800000));
 }
 TKF_INLINE void store_f16(void* p, vf v) {
   const uint16_t h[4] = {float_to_f16(v[0]), float_to_f16(v[1]), float_to_f16(v[2]), float_to_f16(v[3])};
   memcpy(p, h, sizeof h);
 }
-TKF_INLINE vf load_bf16(const void* p) {
-  uint16_t h[4];
-  memcpy(h, p, sizeof h);
-  return vf{bf16_to_float(h[0]), bf16_to_float(h[1]), bf16_to_float(h[2]), bf16_to_float(h[3])};
-}
+TKF_INLINE vf load_bf16(const void* p) { return (vf)(widen<uint16_t>(p) << 16); }
 TKF_INLINE vi load_i8(const void* p) {
 #if defined(__x86_64__)
   int32_t bytes;
   memcpy(&bytes, p, 4);
   return (vi)_mm_cvtepi8_epi32(_mm_cvtsi32_si128(bytes));
 #else
-  int8_t q[4];
-  memcpy(q, p, sizeof q);
-  return vi{q[0], q[1], q[2], q[3]};
+  return widen<int8_t>(p);
 #endif
 }
 TKF_INLINE vi load_u8(const void* p) {
@@ -220,9 +218,7 @@ TKF_INLINE vi load_u8(const void* p) {
   memcpy(&bytes, p, 4);
   return (vi)_mm_cvtepu8_epi32(_mm_cvtsi32_si128(bytes));
 #else
-  uint8_t q[4];
-  memcpy(q, p, sizeof q);
-  return vi{q[0], q[1], q[2], q[3]};
+  return widen<uint8_t>(p);
 #endif
 }
 

@@ -1,5 +1,4 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { openCpu } from "../../ffi/mod.ts";
 import { KernelError } from "../../lib/errors.ts";
 import {
   cloneLayerState,
@@ -11,12 +10,12 @@ import {
 import { learnedLayout } from "../../lib/methods/rules/learned.ts";
 import { type HostTensor, rowsOf } from "../../lib/tensor.ts";
 import { tensorOf } from "../filtered_attention/cases.ts";
-import { testedLevels, testOnCpu } from "../testing/ways.ts";
+import { openTested, testedLevels, testOnCpu } from "../testing/ways.ts";
 import { type FilterCase, filterCase, localCase, NUM_FILTER_CASES } from "./cases.ts";
 import { advance, countFlips, expectSame, expectState, float64Exactness, REFERENCE } from "./testing.ts";
 
 const LEVELS = await testedLevels();
-const open = (level: string, threads = 2) => openCpu({ level, threads, blas: "none" });
+const open = (level: string, threads = 2) => openTested({ level, threads, blas: "none" });
 
 testOnCpu(
   "kvFilterScan() decides as the reference does: whole, in chunks, in steps, and in turns with it",

@@ -3,13 +3,13 @@ import type { Products } from "../../lib/backend.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
 import { fromBf16, toBf16 } from "../../lib/math/half.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
-import { f32Data, hostTensor } from "../../lib/tensor.ts";
+import { f32Data, hostTensor, type Tensor } from "../../lib/tensor.ts";
 import { RUNS_SLOW } from "../../lib/testing.ts";
 import { STATUS } from "../../ffi/library/abi.ts";
 import { findBf16Unit } from "../../ffi/bf16_testing.ts";
 import { findCompiler, run } from "../../ffi/build/command.ts";
 import { testedDevice } from "../../ffi/cuda/testing.ts";
-import { type CpuBackend, cpuLevels, openCpu } from "../../ffi/mod.ts";
+import { cpuLevels, openCpu } from "../../ffi/mod.ts";
 import { inChild } from "../testing/child.ts";
 import { WEIGHTS } from "../testing/fuzz/draw.ts";
 import { assertNear, numbers, randomTensor, randomWeight, unwritten } from "../testing/inputs.ts";
@@ -34,10 +34,10 @@ const FEW = 8;
 const round = (values: Float32Array) => values.map((value) => fromBf16(toBf16(value)));
 
 function multiply(
-  backend: CpuBackend,
+  backend: Awaited<ReturnType<typeof openCpu>>,
   x: Float32Array,
   c: LinearCase,
-  weight: Parameters<CpuBackend["linear"]>[1],
+  weight: Tensor,
 ) {
   const rows = c.k === 0 ? c.rows : x.length / c.k, out = unwritten([rows, c.n]);
   backend.linear(hostTensor("f32", [rows, c.k], new Float32Array(x)), weight, out);

@@ -95,7 +95,7 @@ testInEveryWay("nll() takes minus infinity, far logits and NaN as arithmetic doe
 
 testInEveryWay("nll() refuses a target outside the vocabulary; a device reports it", (ways) => {
   for (const { backend, on, empty } of ways) {
-    const says = backend.name === "cpu" ? "expected 0 to 6" : "found an index outside its table";
+    const says = backend.name !== "cuda" ? "expected 0 to 6" : "found an index outside its table";
     const logits = empty(1, 7);
     for (const id of [-1, 7]) {
       assertThrows(() => backend.nll(logits, on(ints(id))), KernelError, says);

@@ -3,7 +3,15 @@ import { KernelError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
 import { f32Data, type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
 import { assertNear, numbers, randomTensor, unwritten } from "../testing/inputs.ts";
-import { cpuWays, decisionsOf, testCases, testInEveryWay, testOnCpu, testOnDevice } from "../testing/ways.ts";
+import {
+  cpuWays,
+  decisionsOf,
+  ONE_THREAD,
+  testCases,
+  testInEveryWay,
+  testOnCpu,
+  testOnDevice,
+} from "../testing/ways.ts";
 import { ROPE_CASES, turnsOf } from "./cases.ts";
 
 const reference = new ReferenceBackend();
@@ -59,7 +67,7 @@ testOnCpu("rope() of many rows is the same on three threads as on one", async ()
     if (known !== undefined) compared++;
   }
   assert(compared > 0);
-});
+}, ONE_THREAD);
 
 testInEveryWay("rope() knows angles again by positions and turns, those of the last call alone", (ways) => {
   const all = numbers(5);

@@ -1,5 +1,4 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { openCpu } from "../../ffi/mod.ts";
 import type { DType } from "../../lib/dtype.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
@@ -12,7 +11,15 @@ import {
   type Tensor,
 } from "../../lib/tensor.ts";
 import { assertNear, numbers, randomTensor, randomWeight } from "../testing/inputs.ts";
-import { cpuWays, decisionsOf, testCases, testInEveryWay, testOnCpu, testOnDevice } from "../testing/ways.ts";
+import {
+  cpuWays,
+  decisionsOf,
+  openTested,
+  testCases,
+  testInEveryWay,
+  testOnCpu,
+  testOnDevice,
+} from "../testing/ways.ts";
 import { ROWS_CASES, type RowsCase } from "./cases.ts";
 
 const reference = new ReferenceBackend();
@@ -140,7 +147,7 @@ testCases(
 );
 
 testOnCpu("storeRows() moves many rows within a tensor in order, whatever the threads", async () => {
-  using backend = await openCpu({ threads: 4, blas: "none" });
+  using backend = await openTested({ threads: 4, blas: "none" });
   const count = 40_000, cols = 8, numbered = Float32Array.from({ length: count * cols }, (_, i) => i);
   const stays = ints(Array.from({ length: count / 2 }, (_, i) => 2 * i + 1));
   const expected = numbered.filter((_, i) => Math.floor(i / cols) % 2 === 1);
@@ -169,11 +176,8 @@ testOnCpu(
       }
       assertThrows(() => backend.storeRows(x, x, 1), RangeError, "fit");
       backend.storeRows(x, x, 0);
-      const half = hostTensor(
-        "f16",
-        [5, 3],
-        new Uint16Array(hostData(x as HostTensor).buffer as ArrayBuffer, 0, 15),
-      );
+      const { buffer, byteOffset } = hostData(x);
+      const half = hostTensor("f16", [5, 3], new Uint16Array(buffer as ArrayBuffer, byteOffset, 15));
       assertThrows(() => backend.storeRows(x, half, 0), KernelError, "expected one element type");
     }
   },

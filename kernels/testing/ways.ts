@@ -1,6 +1,7 @@
 /**
  * The ways to run an op: at levels of the CPU library, by the emulated CUDA library in every order of threads, and
- * on a GPU; and tests that go through them. `TOKENFILTER_TEST_DEVICE` selects only one: cpu, emulated or cuda.
+ * on a GPU; and tests that go through them. `TOKENFILTER_TEST_DEVICE` selects only one: cpu, emulated or cuda; or wasm,
+ * where the tests of the CPU library run on the same kernels as WebAssembly.
  */
 import { assertEquals } from "@std/assert";
 import {
@@ -12,8 +13,10 @@ import {
   type ThreadOrder,
 } from "../../ffi/cuda/testing.ts";
 import type { Backend } from "../../lib/backend.ts";
-import { cpuLevels, openCpu } from "../../ffi/mod.ts";
+import { buildCpu } from "../../build.ts";
+import { type CpuBackend, cpuLevels, type CpuOptions, openCpu } from "../../ffi/mod.ts";
 import type { NativeBackend } from "../../ffi/native_backend.ts";
+import { openWasm, type WasmBackend } from "../../ffi/wasm/mod.ts";
 import type { BatchDecisions } from "../../lib/batch_ops.ts";
 import { type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
 import { RUNS_SLOW, unless } from "../../lib/testing.ts";
@@ -50,8 +53,16 @@ export function wayOf<B extends Backend>(name: string, backend: B): Way<B> {
   };
 }
 
+/** What tests of the CPU run on: the native library, built where it is not, or the kernels as WebAssembly. */
+export async function openTested(options: CpuOptions = {}): Promise<CpuBackend | WasmBackend> {
+  if (MODE === "wasm") return await openWasm();
+  await buildCpu();
+  return await openCpu(options);
+}
+
 /** Levels of the CPU library that tests compare with the reference: those of this machine, the best in the fast tier. */
 export async function testedLevels(): Promise<string[]> {
+  if (MODE === "wasm") return ["base"];
   const levels = await cpuLevels();
   return RUNS_SLOW ? levels : levels.slice(-1);
 }
@@ -60,8 +71,8 @@ export async function testedLevels(): Promise<string[]> {
 export async function cpuWays(blas = "none"): Promise<Way[]> {
   const ways: Way[] = [];
   for (const level of await testedLevels()) {
-    for (const threads of [1, 3]) {
-      const backend = await openCpu({ level, threads, blas });
+    for (const threads of MODE === "wasm" ? [1] : [1, 3]) {
+      const backend = await openTested({ level, threads, blas });
       ways.push(wayOf(backend.description, backend));
     }
   }
@@ -96,7 +107,9 @@ export function decisionsOf(
 
 const MODE = testedDevice();
 const CHOSEN = `TOKENFILTER_TEST_DEVICE is ${MODE}`;
-const NO_CPU = MODE !== undefined && MODE !== "cpu" && CHOSEN;
+const NO_CPU = (MODE === "emulated" || MODE === "cuda") && CHOSEN;
+/** Why tests of several threads are not run, if so. */
+export const ONE_THREAD = MODE === "wasm" && "WebAssembly has one thread";
 /** Why tests of a device are not run, if so. */
 export const NO_DEVICE = NO_EMULATOR;
 const NO_GPU = MODE !== "cuda" && "needs a GPU: deno task test:gpu";
@@ -193,7 +206,7 @@ export function testCases<Case>(
   };
   testInEveryWay(name, (ways) => {
     // The emulator runs the small ones in the test below.
-    const largeAlone = ways[0]!.backend.name !== "cpu" && MODE !== "cuda";
+    const largeAlone = ways[0]!.backend.name === "cuda" && MODE !== "cuda";
     const chosen = [...cases.entries()].filter(([, c]) => !(largeAlone && isSmall(c)));
     assertEquals(chosen.length, counts[0] - (largeAlone ? counts[1] : 0));
     for (const [i, c] of largeAlone ? chosen.filter(([i]) => isSampled(i)) : chosen) {

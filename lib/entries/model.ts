@@ -13,6 +13,7 @@ export {
   type ChatMessage,
   generateTokens,
   MODEL_NAMES,
+  openModel,
   parseGguf,
   parseSafetensors,
   readModelConfig,

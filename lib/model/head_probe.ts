@@ -8,7 +8,7 @@ import {
 import { uniform } from "../math/random.ts";
 import { f32Data, type Tensor } from "../tensor.ts";
 import { createForwardPass } from "./architectures/mod.ts";
-import type { LoadedModel } from "./load.ts";
+import type { LoadedModel } from "./open.ts";
 import type { Model } from "./model.ts";
 
 /** Random ids without control tokens, some times in a row, after the model's first token where it has one. */

@@ -1,6 +1,5 @@
 /** KV heads that methods keep whole by a probe of their own: against kvpress, and against attention by transformers. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { openCpu } from "../../ffi/mod.ts";
 import { wholeParts } from "../filter/schedule.ts";
 import { duoAttention } from "../methods/eviction/duo_attention.ts";
 import { chooseHeads, razorAttention, scoreCopying } from "../methods/eviction/razor_attention.ts";
@@ -14,13 +13,14 @@ import golden from "./testdata/heads_golden.json" with { type: "json" };
 import { backend } from "./testing.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
 import { uploadWeights } from "./upload_testing.ts";
+import { openTested } from "../../kernels/testing/ways.ts";
 
 const METHODS = [duoAttention, razorAttention];
 const tokenizer = {
   ...{ vocabSize: CONFIG.vocabSize, addsBos: true, bosId: 7 },
   bytes: () => new Uint8Array(1),
 } as unknown as Tokenizer;
-const cpu = await openCpu({ build: true });
+const cpu = await openTested();
 const model = new Model({ ...CONFIG, contextLength: 600 }, uploadWeights(weights, cpu), cpu);
 const loaded = { model, tokenizer };
 

@@ -15,6 +15,7 @@ export * from "./hub/request.ts";
 export * from "./load.ts";
 export * from "./load_weights.ts";
 export * from "./model.ts";
+export * from "./open.ts";
 export * from "./config/read_config.ts";
 export * from "./retrieval.ts";
 export * from "./run/batch/batch_decoder.ts";

@@ -6,7 +6,7 @@ import { drawIds, headScores, repeatIds } from "./head_probe.ts";
 import { definePruner, type Outcomes, type Pruner, type PrunerContext } from "../methods/protocol/pruner.ts";
 import { f32Data, firstRows, hostTensor, type Tensor } from "../tensor.ts";
 import type { ModelConfig } from "./config/config.ts";
-import type { LoadedModel } from "./load.ts";
+import type { LoadedModel } from "./open.ts";
 import type { Model } from "./model.ts";
 import type { See } from "./run/forward_pass.ts";
 import { FEED_ROWS } from "./run/sequence.ts";

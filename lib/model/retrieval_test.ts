@@ -1,5 +1,4 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { openCpu } from "../../ffi/mod.ts";
 import { scoreSequence } from "../eval/sequence_score.ts";
 import { createPruner, resolveOptions } from "../methods/mod.ts";
 import { dequantize } from "../reference/dequantize.ts";
@@ -11,8 +10,9 @@ import type { Model } from "./model.ts";
 import { drawIds } from "./head_probe.ts";
 import { findRetrievalLayers, retrievalOf } from "./retrieval.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
+import { openTested } from "../../kernels/testing/ways.ts";
 
-const backend = await openCpu({ build: true });
+const backend = await openTested();
 const loaded = await loadModel("tiny", backend);
 const best = (scores: readonly number[]) =>
   scores.map((_, layer) => layer).sort((a, b) => scores[b]! - scores[a]!);

@@ -234,8 +234,7 @@ function row(tensor: Tensor, index: number): HostTensor {
   if (!(index >= 0 && index < tensor.shape[0]!)) {
     throw new RangeError(`Cannot take row ${index} of a tensor of shape [${tensor.shape}]`);
   }
-  const { dtype, shape, data } = rowsOf({ ...tensor, data: hostData(tensor) }, index, index + 1);
-  return { dtype, shape: shape.slice(1), data };
+  return { ...rowsOf({ ...tensor, data: hostData(tensor) }, index, index + 1), shape: tensor.shape.slice(1) };
 }
 
 function take(tensor: Tensor, rows: readonly number[]): HostTensor {

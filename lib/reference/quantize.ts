@@ -75,7 +75,7 @@ export function quantize(
       for (let i = 0; i < values.length; i++) out[i] = toBf16(values[i]!);
       break;
     case "f16": {
-      new Float16Array(out.buffer, out.byteOffset, out.length).set(values);
+      for (let i = 0; i < values.length; i++) out[i] = toF16(values[i]!);
       const large = out.findIndex((bits) => (bits & 0x7c00) === 0x7c00);
       if (large >= 0) throw new RangeError(`found a value of ${values[large]}, expected a float16: try bf16`);
       break;

@@ -7,7 +7,7 @@ import { encodeItems, readItems } from "../eval/items/item_source.ts";
 import { countTokens } from "../eval/items/item_evaluation.ts";
 import { type Evaluation, type Filter, labelOf, type Task, type TaskTypes } from "../eval/task.ts";
 import { findTask, ownTask, type PerplexityTypes, TASKS } from "../eval/tasks/mod.ts";
-import type { LoadedModel } from "../model/load.ts";
+import type { LoadedModel } from "../model/open.ts";
 import { retrievalScores } from "../model/retrieval.ts";
 import { digestTokenizer, type Tokenizer } from "../model/tokenizer/tokenizer.ts";
 import type { NamedMethod } from "./compare/compared_methods.ts";

@@ -2,7 +2,7 @@
 import { UsageError } from "../../../lib/errors.ts";
 import type { MachinePeak } from "../../../lib/plot/mod.ts";
 import { buildCpu, ensureBlas } from "../../../build.ts";
-import { type CpuBackend, cpuLevels, openCpu } from "../../../ffi/mod.ts";
+import { cpuLevels, openCpu } from "../../../ffi/mod.ts";
 import { attentionCase } from "./attention.ts";
 import { scanCase } from "./filter.ts";
 import { linearCase } from "./linear.ts";
@@ -29,7 +29,7 @@ export async function openCpuDevice(
 }
 
 /** A backend as a device. */
-export function cpuDevice(backend: CpuBackend, level: string): Device {
+export function cpuDevice(backend: Awaited<ReturnType<typeof openCpu>>, level: string): Device {
   const peaks: MachinePeak[] = [];
   const measure = () => (peaks.push(backend.measureMachine()), peaks.at(-1)!);
   return {

@@ -11,6 +11,7 @@ import { formatContract, readContracts } from "./contracts.ts";
 import { buildNative, ensureZig, PLATFORMS, readPlatforms } from "./native.ts";
 import { expectPortable, formatPrebuilt, listPublished, type Packed, packNative } from "./packages.ts";
 import { listDependencies, makeSbom } from "./sbom.ts";
+import { renewWasm } from "./wasm.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
 const CONTRACTS = new URL(".", import.meta.url).pathname.replace(/\/$/, "");
@@ -30,6 +31,8 @@ llvm-objdump for macOS. In GitHub Actions or GitLab, npm publish --provenance ad
       check and pack
   --platforms A,B
       of the native libraries: ${Object.keys(PLATFORMS).join(", ")} (those that tests run)
+  --wasm
+      only build ffi/wasm/tokenfilter.wasm anew, of the present kernels
   --renew
       only write the reports anew
   --close
@@ -68,17 +71,21 @@ export function readChangelog(text: string, version: string): string {
 
 /** Runs the command. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const flags = parseOwnFlags(args, ["out", "platforms"], ["dry-run", "renew", "close"]),
+  const flags = parseOwnFlags(args, ["out", "platforms"], ["dry-run", "renew", "close", "wasm"]),
     { out = "results/release", renew, close } = flags;
   if (renew) {
     for (const path of await renewContracts(CONTRACTS, close)) writeLine(Deno.stdout, path);
     return EXIT.ok;
   }
+  const progress = new Progress(Deno.stderr), onProgress = (message: string) => progress.line(message);
+  if (flags.wasm) {
+    for (const path of await renewWasm(await ensureZig(onProgress), onProgress)) writeLine(Deno.stdout, path);
+    return EXIT.ok;
+  }
   if (!flags["dry-run"]) {
     throw new UsageError("Cannot publish: expected --dry-run, which prints the commands that publish");
   }
-  const progress = new Progress(Deno.stderr), version = await readVersion();
-  const onProgress = (message: string) => progress.line(message);
+  const version = await readVersion();
   const platforms = readPlatforms(flags.platforms);
   const troubles = (await readContracts(CONTRACTS)).flatMap(({ judgement }) => judgement?.trouble ?? []);
   if (troubles.length > 0) throw new UsageError(troubles.join("\n"));

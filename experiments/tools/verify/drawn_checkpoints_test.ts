@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
 import { ModelFormatError } from "../../../lib/errors.ts";
 import { openSource } from "../../../lib/model/checkpoint_golden_testing.ts";
+import { diskFolder } from "../../../lib/model/formats/_disk.ts";
 import { readHfFolder } from "../../../lib/model/formats/hf_folder.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
 import { f32Data } from "../../../lib/tensor.ts";
@@ -39,7 +40,7 @@ Deno.test({
       const backend = new ReferenceBackend(), refused: string[] = [];
       for (const { name, form, left, contextLength, ids, logits } of cases) {
         const told = `seed ${drawnSeed}, ${name}, ${form}${left.length > 0 ? ` without ${left}` : ""}`;
-        const source = await readHfFolder(`${folder}/${name}`);
+        const source = await readHfFolder(diskFolder(`${folder}/${name}`));
         let model;
         try {
           model = openSource(source, backend, contextLength === undefined ? {} : { contextLength });

@@ -4,7 +4,8 @@
  * `deno run -A --no-check kernels/testing/fuzz/fuzz.ts cpu|emulated SEED CALLS`.
  */
 import { STATUS } from "../../../ffi/library/abi.ts";
-import { type KernelContext, NativeContext, supportedLevels } from "../../../ffi/context.ts";
+import { NativeContext, supportedLevels } from "../../../ffi/cpu/context.ts";
+import type { KernelContext } from "../../../ffi/context.ts";
 import { openEmulated, THREAD_ORDERS } from "../../../ffi/cuda/testing.ts";
 import { openCpuLibrary, text } from "../../../ffi/library/library.ts";
 import { type Calls, Draw } from "./draw.ts";

@@ -1,5 +1,4 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import { openCpu } from "../../../ffi/mod.ts";
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import { reachOf } from "../../eval/filter_reach.ts";
 import { dropRatioOf, tallyDrops, wholeOf } from "../../eval/skip_ratio.ts";
@@ -9,6 +8,7 @@ import { backend as reference } from "../../model/testing.ts";
 import { f32Data, hostData, hostTensor, type Tensor } from "../../tensor.ts";
 import { createPruner, type MethodOptions } from "../mod.ts";
 import { type AdaCases, expectAdaKV } from "./adakv_testing.ts";
+import { openTested } from "../../../kernels/testing/ways.ts";
 
 const golden: AdaCases = JSON.parse(
   await Deno.readTextFile(new URL("../../filter/testdata/adakv_golden.json", import.meta.url)),
@@ -17,7 +17,7 @@ const COUNT = 80;
 const OPTIONS = { side: "key", kvFusion: "adakv", kvRatio: 0.5, warmup: 8, recent: 4, block: 8 } as const;
 const bind = (more: MethodOptions = {}) =>
   createPruner("token-filtering", CONFIG, { ...OPTIONS, ...more }, { retrieval: () => [0, 5, 1, 0, 4, 4] });
-const cpu = await openCpu({ build: true });
+const cpu = await openTested();
 
 Deno.test("adakv drops of each KV head what AdaKVPress with SnapKVPress drops", () => {
   expectAdaKV(golden);

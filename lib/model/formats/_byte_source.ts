@@ -1,8 +1,5 @@
-/** Where a file's bytes come from: memory, or the disk, piece by piece. */
-import { createHash } from "node:crypto";
-import { isMissing } from "../../cache.ts";
-import { ModelFormatError } from "../../errors.ts";
-import { expectPlainFile } from "../../files.ts";
+/** Where a file's bytes come from: memory, or any other place (`_disk.ts`). */
+import { sha256 } from "../../sha256.ts";
 
 /** Progress of a long read or download. */
 export interface ModelProgress {
@@ -58,78 +55,28 @@ export function memoryBytes(bytes: Uint8Array<ArrayBuffer>, file: string): ByteS
   return { file, size: bytes.length, read: (at, size) => aligned.subarray(at, at + size) };
 }
 
-/** Bytes that are read at once: few enough for a smooth progress bar. */
-const CHUNK_BYTES = 4 * 2 ** 20;
-
-/**
- * Reads a file once for its digest, piece by piece, and then maps it where possible, so that unused parts take no
- * memory. @throws {ModelFormatError} If the file is another one when it is mapped.
- */
-export async function openBytes(
-  path: string,
-  { onProgress, mapFile }: ReadOptions = {},
-): Promise<DigestedBytes> {
-  await expectPlainFile(path);
-  using file = await Deno.open(path);
-  const info = await file.stat(), hash = createHash("sha256"), totalBytes = info.size;
-  const piece = new Uint8Array(Math.min(CHUNK_BYTES, totalBytes));
-  for (let doneBytes = 0; doneBytes < totalBytes;) {
-    const read = await file.read(piece);
-    if (read === null) throw changedError(path);
-    hash.update(piece.subarray(0, read));
-    doneBytes += read;
-    onProgress?.({ stage: "read", source: path, doneBytes, totalBytes });
-  }
-  const sha256 = hash.digest("hex");
-  if (mapFile === undefined || totalBytes === 0) return fileBytes(path, info, sha256);
-  const bytes = mapFile(path);
-  if (!isSame(Deno.statSync(path), info)) throw changedError(path);
-  return { ...memoryBytes(bytes, path), sha256 };
+/** The files of a model's folder, on disk or in memory; undefined is one that is not there. */
+export interface Folder {
+  /** Its path, for messages. */
+  readonly path: string;
+  /** A file's text. */
+  text(name: string): Promise<string | undefined>;
+  /** A file's bytes. */
+  bytes(name: string): Promise<Uint8Array<ArrayBuffer> | undefined>;
+  /** A file that is read at many places. */
+  open(name: string): Promise<DigestedBytes | undefined>;
 }
 
-/** Whether a file has the size and the time of its last change that it had. */
-function isSame(found: Deno.FileInfo, { size, mtime }: Deno.FileInfo): boolean {
-  return found.size === size && found.mtime?.getTime() === mtime?.getTime();
-}
-
-/**
- * A check that a file is as it is now, for one that stays mapped. One that another has taken the place of is: its memory
- * stays. @throws {ModelFormatError} By the check, if the file was written to or cut short.
- */
-export function watchFile(path: string): () => void {
-  const before = Deno.statSync(path);
-  return () => {
-    try {
-      const now = Deno.statSync(path);
-      if (now.dev === before.dev && now.ino === before.ino && !isSame(now, before)) throw changedError(path);
-    } catch (error) {
-      if (!isMissing(error)) throw error;
-    }
-  };
-}
-
-/** A file on disk. It is opened for each piece, and must stay as it was. */
-function fileBytes(path: string, info: Deno.FileInfo, sha256: string): DigestedBytes {
-  const fill = (at: number, bytes: Uint8Array<ArrayBuffer>) => {
-    using file = Deno.openSync(path);
-    if (!isSame(file.statSync(), info)) throw changedError(path);
-    file.seekSync(at, Deno.SeekMode.Start);
-    for (let done = 0; done < bytes.length;) {
-      const read = file.readSync(bytes.subarray(done));
-      if (read === null) throw changedError(path);
-      done += read;
-    }
-    return bytes;
-  };
+/** A folder in memory. @param files Bytes by name. */
+export function memoryFolder(path: string, files: Readonly<Record<string, Uint8Array<ArrayBuffer>>>): Folder {
+  const find = (name: string) => Object.hasOwn(files, name) ? files[name] : undefined;
   return {
-    file: path,
-    size: info.size,
-    sha256,
-    read: (at, size) => fill(at, new Uint8Array(size)),
-    borrow: (at, size, take) => fill(at, take(size)),
+    path,
+    text: (name) => Promise.resolve(find(name) && new TextDecoder().decode(find(name))),
+    bytes: (name) => Promise.resolve(find(name)),
+    open: async (name) => {
+      const bytes = find(name);
+      return bytes && { ...memoryBytes(bytes, `${path}/${name}`), sha256: await sha256(bytes) };
+    },
   };
-}
-
-function changedError(file: string): ModelFormatError {
-  return new ModelFormatError(file, "found another file than before, expected it to stay: load it again");
 }

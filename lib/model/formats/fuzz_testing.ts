@@ -2,7 +2,7 @@
 import { ModelFormatError, UsageError } from "../../errors.ts";
 import { ReferenceBackend } from "../../reference/mod.ts";
 import type { ModelSource } from "../config/config_reader.ts";
-import { expectFinite } from "../load.ts";
+import { expectFinite } from "../open.ts";
 import { Model } from "../model.ts";
 import { readModelConfig } from "../config/read_config.ts";
 import { memoryBytes } from "./_byte_source.ts";

@@ -1,9 +1,7 @@
 /** A folder as Hugging Face transformers saves a model: config.json, and tensors in one or several safetensors files. */
-import { ifThere } from "../../cache.ts";
 import { ModelFormatError } from "../../errors.ts";
-import { readPlainText } from "../../files.ts";
 import { sha256 } from "../../sha256.ts";
-import { openBytes, type ReadOptions } from "./_byte_source.ts";
+import type { Folder } from "./_byte_source.ts";
 import type { FileTensor } from "./_file_tensor.ts";
 import { isObject, JsonKeys, parseObject } from "./_keyed_file.ts";
 import { readSafetensors } from "./safetensors.ts";
@@ -26,20 +24,23 @@ export interface HfFolder {
  * @throws {ModelFormatError} If a file is missing or broken, the index names a tensor that its file has not, or two files
  * have the same tensor.
  */
-export async function readHfFolder(folder: string, options: ReadOptions = {}): Promise<HfFolder> {
-  const path = (name: string) => `${folder}/${name}`;
-  const text = await ifThere(readPlainText(path("config.json")));
+export async function readHfFolder(folder: Folder): Promise<HfFolder> {
+  const path = (name: string) => `${folder.path}/${name}`;
+  const text = await folder.text("config.json");
   if (text === undefined) {
-    throw new ModelFormatError(folder, "found no config.json, expected a folder that transformers has saved");
+    throw new ModelFormatError(
+      folder.path,
+      "found no config.json, expected a folder that transformers has saved",
+    );
   }
   const config = new JsonKeys(path("config.json"), text);
-  const index = await ifThere(readPlainText(path("model.safetensors.index.json")));
+  const index = await folder.text("model.safetensors.index.json");
   const places = index === undefined ? undefined : readIndex(path("model.safetensors.index.json"), index);
   const names = places === undefined ? ["model.safetensors"] : [...new Set(places.values())].toSorted();
   const tensors = new Map<string, FileTensor>(),
     digests = [`${await sha256(new TextEncoder().encode(text))} config.json`];
   for (const name of names) {
-    const file = await ifThere(openBytes(path(name), options));
+    const file = await folder.open(name);
     if (file === undefined) {
       throw new ModelFormatError(path(name), "found no such file, expected the model's tensors");
     }
@@ -56,7 +57,7 @@ export async function readHfFolder(folder: string, options: ReadOptions = {}): P
     throw new ModelFormatError(path(places!.get(lost)!), `found no tensor "${lost}", ${BY_INDEX}`);
   }
   return {
-    file: folder,
+    file: folder.path,
     config,
     tensors,
     sha256: await sha256(new TextEncoder().encode(digests.join("\n") + "\n")),

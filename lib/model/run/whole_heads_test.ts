@@ -1,6 +1,5 @@
 /** KV heads that keep everything next to others of their layer that evict. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { openCpu } from "../../../ffi/mod.ts";
 import type { AttentionArgs, Backend } from "../../backend.ts";
 import { createPruner, type MethodOptions, type PrunerContext } from "../../methods/mod.ts";
 import { f32Data, hostData, type Tensor } from "../../tensor.ts";
@@ -8,6 +7,7 @@ import { Model } from "../model.ts";
 import { CONFIG, ids, weights } from "../small_testing.ts";
 import { backend as reference } from "../testing.ts";
 import { batchUnsupportedReason } from "./batch/batch_decoder.ts";
+import { openTested } from "../../../kernels/testing/ways.ts";
 
 const COUNT = 80, FEEDS = [[COUNT], Array<number>(COUNT).fill(1), [5, 1, 3, 40, 31]];
 /**
@@ -25,7 +25,7 @@ const OPTIONS = {
 } as const;
 const bind = (more: MethodOptions = {}, context: PrunerContext = {}) =>
   createPruner("token-filtering", CONFIG, { ...OPTIONS, ...more }, { retrieval: () => scores, ...context });
-const cpu = await openCpu({ build: true });
+const cpu = await openTested();
 const model = new Model(CONFIG, weights, reference), native = new Model(CONFIG, weights, cpu);
 
 function run(own: Model, feeds: readonly number[], pruner = bind()) {

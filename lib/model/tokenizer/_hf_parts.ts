@@ -3,7 +3,7 @@
  * white space is JavaScript's, its words are ASCII's, and it has only two of the ways to split at matches.
  */
 import { GPT2, isolate, ONE_DIGIT } from "./_byte_level.ts";
-import { SPACE } from "./_vocabulary.ts";
+import { escapePattern, SPACE } from "./_vocabulary.ts";
 
 export interface Part {
   readonly type?: string;
@@ -82,7 +82,7 @@ export function writeOutPreTokenizer(part: Part, refuse: Refuse): Part {
         readonly Regex?: string;
         readonly String?: string;
       };
-      const pattern = Regex ?? RegExp.escape(text!);
+      const pattern = Regex ?? escapePattern(text!);
       // A match that depends on a single character cannot overlap with itself.
       const isSign = Regex === undefined && [...text!].length === 1;
       return writeOutSplit(pattern, part["behavior"], part["invert"] === true, fail, isSign);

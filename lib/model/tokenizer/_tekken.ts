@@ -95,9 +95,12 @@ export function tekkenAsHf(file: string, text: string): string {
 
 /** The bytes of a piece, each as its character in byte-level vocabularies. */
 function readPiece(base64: unknown): string | undefined {
+  if (typeof base64 !== "string") return undefined;
   try {
-    const bytes = Uint8Array.fromBase64(base64 as string);
-    return bytes.length === 0 ? undefined : Array.from(bytes, (byte) => BYTE_CHARACTERS[byte]).join("");
+    const bytes = atob(base64);
+    return bytes === ""
+      ? undefined
+      : Array.from(bytes, (byte) => BYTE_CHARACTERS[byte.charCodeAt(0)]).join("");
   } catch {
     return undefined;
   }

@@ -1,7 +1,6 @@
 /** Settings of a tokenizer in the other files of its Hugging Face folder. */
-import { ifThere } from "../../cache.ts";
 import { ModelFormatError } from "../../errors.ts";
-import { readPlainText } from "../../files.ts";
+import type { Folder } from "../formats/_byte_source.ts";
 import { parseObject } from "../formats/_keyed_file.ts";
 
 export interface AddedToken {
@@ -55,9 +54,10 @@ type Json = { readonly [key: string]: unknown };
  *
  * @throws {ModelFormatError} If a file is no JSON object, or a key has an invalid value.
  */
-export async function readTokenizerSettings(folder: string, vocabSize?: number): Promise<TokenizerSettings> {
-  const file = `${folder}/tokenizer_config.json`;
-  const config = await readJson(file), generation = await readJson(`${folder}/generation_config.json`);
+export async function readTokenizerSettings(folder: Folder, vocabSize?: number): Promise<TokenizerSettings> {
+  const file = `${folder.path}/tokenizer_config.json`;
+  const config = await readJson(folder, "tokenizer_config.json");
+  const generation = await readJson(folder, "generation_config.json");
   const fail = (key: string, value: unknown, expected: string) =>
     new ModelFormatError(file, `"${key}": found ${JSON.stringify(value)}, expected ${expected}`);
   const flag = (key: string) => {
@@ -69,12 +69,11 @@ export async function readTokenizerSettings(folder: string, vocabSize?: number):
   const odd = ends.find((id) => !Number.isSafeInteger(id));
   if (odd !== undefined) {
     throw new ModelFormatError(
-      `${folder}/generation_config.json`,
+      `${folder.path}/generation_config.json`,
       `"eos_token_id": found ${JSON.stringify(odd)}, expected an id or a list of ids`,
     );
   }
-  const template = await ifThere(readPlainText(`${folder}/chat_template.jinja`)) ??
-    findTemplate(config["chat_template"]);
+  const template = await folder.text("chat_template.jinja") ?? findTemplate(config["chat_template"]);
   if (template !== undefined && typeof template !== "string") throw fail("chat_template", template, "a text");
   return {
     addsBos: flag("add_bos_token"),
@@ -83,7 +82,7 @@ export async function readTokenizerSettings(folder: string, vocabSize?: number):
     bosToken: tokenText(config["bos_token"]),
     eosToken: tokenText(config["eos_token"]),
     endIds: ends as number[],
-    added: readAdded(config["added_tokens_decoder"], await readJson(`${folder}/added_tokens.json`), fail),
+    added: readAdded(config["added_tokens_decoder"], await readJson(folder, "added_tokens.json"), fail),
     chatTemplate: template,
     ...(vocabSize !== undefined && { vocabSize }),
   };
@@ -128,7 +127,7 @@ function readAdded(
   return list;
 }
 
-async function readJson(path: string): Promise<Json> {
-  const text = await ifThere(readPlainText(path));
-  return text === undefined ? {} : parseObject(path, text, "a tokenizer's settings");
+async function readJson(folder: Folder, name: string): Promise<Json> {
+  const text = await folder.text(name);
+  return text === undefined ? {} : parseObject(`${folder.path}/${name}`, text, "a tokenizer's settings");
 }

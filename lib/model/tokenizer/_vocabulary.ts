@@ -78,8 +78,11 @@ export interface TokenizerParts {
   readonly chatTemplate: string | undefined;
 }
 
+/** A text as a pattern that matches it: `RegExp.escape`, which Node 22 lacks. */
+export const escapePattern = (text: string) => text.replaceAll(/[$()*+./?[\\\]^{|}]/g, "\\$&");
+
 /** A pattern that matches any of some texts, the longest first; of none it matches nothing. */
 export function matcherOf(texts: readonly string[]): RegExp {
-  const escaped = texts.toSorted((a, b) => b.length - a.length).map((text) => RegExp.escape(text));
+  const escaped = texts.toSorted((a, b) => b.length - a.length).map(escapePattern);
   return new RegExp(`(${escaped.join("|") || "(?!)"})`, "u");
 }

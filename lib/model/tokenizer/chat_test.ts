@@ -4,6 +4,7 @@ import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { Template } from "@huggingface/jinja";
 import { createHash } from "node:crypto";
 import { ModelFormatError, UsageError } from "../../errors.ts";
+import { diskFolder } from "../formats/_disk.ts";
 import { NO_SETTINGS, readTokenizerSettings } from "./_tokenizer_settings.ts";
 import { renderTemplate } from "./_chat_template.ts";
 import { encodeChat, renderChat } from "./chat.ts";
@@ -262,7 +263,7 @@ Deno.test("readTokenizerSettings() reads a folder's files, and names a key that 
   const folder = await Deno.makeTempDir();
   const write = (name: string, value: unknown) =>
     Deno.writeTextFile(`${folder}/${name}`, typeof value === "string" ? value : JSON.stringify(value));
-  assertEquals(await readTokenizerSettings(folder), NO_SETTINGS);
+  assertEquals(await readTokenizerSettings(diskFolder(folder)), NO_SETTINGS);
   await write("tokenizer_config.json", {
     add_bos_token: false,
     legacy: false,
@@ -274,7 +275,7 @@ Deno.test("readTokenizerSettings() reads a folder's files, and names a key that 
   });
   await write("generation_config.json", { eos_token_id: [2, 9] });
   await write("added_tokens.json", { "<y>": 10 });
-  assertEquals(await readTokenizerSettings(folder), {
+  assertEquals(await readTokenizerSettings(diskFolder(folder)), {
     addsBos: false,
     legacy: false,
     addsSpace: undefined,
@@ -289,7 +290,7 @@ Deno.test("readTokenizerSettings() reads a folder's files, and names a key that 
     chatTemplate: "yes",
   });
   await write("chat_template.jinja", "first");
-  assertEquals((await readTokenizerSettings(folder)).chatTemplate, "first");
+  assertEquals((await readTokenizerSettings(diskFolder(folder))).chatTemplate, "first");
   await Deno.remove(`${folder}/chat_template.jinja`);
   for (
     const [value, part] of [
@@ -303,7 +304,7 @@ Deno.test("readTokenizerSettings() reads a folder's files, and names a key that 
     ] as const
   ) {
     await write("tokenizer_config.json", value);
-    const error = await readTokenizerSettings(folder).then(() => undefined, (error) => error);
+    const error = await readTokenizerSettings(diskFolder(folder)).then(() => undefined, (error) => error);
     assert(error instanceof ModelFormatError && error.message.includes(part), String(error));
   }
   await Deno.remove(folder, { recursive: true });

@@ -1,6 +1,6 @@
 /** Text to token ids and back, by a file's own vocabulary, id for id as the tools do that the file was made for. */
 import { expectTypeOf } from "../../errors.ts";
-import { sha256 } from "../../sha256.ts";
+import { sha256, toHex } from "../../sha256.ts";
 import { readGgufVocabulary } from "./_gguf_vocabulary.ts";
 import { readHfVocabulary } from "./_hf_tokenizer.ts";
 import { CONTROL_TEXT, type Scheme, type TokenizerParts, TYPE, type Vocabulary } from "./_vocabulary.ts";
@@ -268,7 +268,7 @@ const digests = new WeakMap<Digested, string>();
 
 async function computeDigest(tokenizer: Digested): Promise<string> {
   const { vocabSize, bosId, addsBos, endIds } = tokenizer;
-  const tokens = Array.from({ length: vocabSize }, (_, id) => tokenizer.bytes(id).toHex());
+  const tokens = Array.from({ length: vocabSize }, (_, id) => toHex(tokenizer.bytes(id)));
   const ends = [...endIds].sort((a, b) => a - b);
   return await sha256(JSON.stringify([tokens, bosId ?? null, addsBos, ends, [...tokenizer.encode(PROBE)]]));
 }

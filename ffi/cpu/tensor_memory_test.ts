@@ -1,5 +1,5 @@
 import { assertEquals, assertNotStrictEquals, assertStrictEquals } from "@std/assert";
-import { emptyTensor, f32Data, type HostTensor, hostTensor } from "../lib/tensor.ts";
+import { emptyTensor, f32Data, type HostTensor, hostTensor } from "../../lib/tensor.ts";
 import { TensorMemory } from "./tensor_memory.ts";
 
 /** Rows of 1,024 floats, which are kept when they are given back. */

@@ -1,6 +1,6 @@
 /** Memory of host tensors: such as grows where it is, and such as was given back and serves again. */
-import { byteSize } from "../lib/dtype.ts";
-import { countOf, emptyTensor, type HostTensor } from "../lib/tensor.ts";
+import { byteSize } from "../../lib/dtype.ts";
+import { countOf, emptyTensor, type HostTensor } from "../../lib/tensor.ts";
 
 /** Addresses kept free behind a tensor, as a multiple of its size: they cost no memory until they are used. */
 const ROOM = 4;

@@ -1,8 +1,8 @@
 /** The functions of the C ABI that are about contexts, called as they are. */
 import { assert, assertEquals } from "@std/assert";
-import { STATUS } from "./library/abi.ts";
+import { STATUS } from "../library/abi.ts";
 import { NativeContext } from "./context.ts";
-import { openCpuLibrary } from "./library/library.ts";
+import { openCpuLibrary } from "../library/library.ts";
 
 const library = await openCpuLibrary(), { symbols } = library;
 

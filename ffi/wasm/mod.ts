@@ -1,0 +1,43 @@
+/**
+ * The kernels as WebAssembly: models run in Node, Bun and browsers, without a compiler or a permission for native code.
+ *
+ * ```ts
+ * import { loadModel } from "@tokenfilter/tokenfilter";
+ * import { openWasm } from "@tokenfilter/tokenfilter/wasm";
+ * const { model, tokenizer } = await loadModel("tiny", await openWasm());
+ * const hidden = model.start().feed(tokenizer.encode("The sea was calm.", { bos: true }));
+ * console.assert(model.logits(hidden).shape[1] === model.config.vocabSize);
+ * ```
+ * @module
+ */
+import { expectInteger, expectOptions } from "../../lib/errors.ts";
+import { WasmBackend } from "./backend.ts";
+import { openLibrary } from "./library.ts";
+import { DEFAULT_BYTES, LEAST_BYTES, MOST_BYTES } from "./memory.ts";
+
+export { WasmBackend } from "./backend.ts";
+
+/** Options of {@linkcode openWasm}. */
+export interface WasmOptions {
+  /** The library: its bytes, or a compiled module. By default the file of the package, which a browser fetches. */
+  readonly wasm?: BufferSource | WebAssembly.Module;
+  /**
+   * The most bytes that weights, caches and results take together: up to 4 GiB, which is the default where memory can grow
+   * (Deno, Bun, Chromium); 1 GiB elsewhere.
+   */
+  readonly memory?: number;
+}
+
+/**
+ * Opens the kernels as WebAssembly. Results are bit for bit those of the native library at level `base` on x86-64.
+ * Tensors lie in a memory of the backend's own: it ends with the last reference to the backend and to its tensors.
+ *
+ * @throws {TypeError | RangeError} If an option is unknown, or its value wrong.
+ * @throws {NativeLibraryError} If the file is missing or another one, the engine lacks simd128, or has too little memory.
+ */
+export async function openWasm(options: WasmOptions = {}): Promise<WasmBackend> {
+  expectOptions(options, { wasm: "object", memory: "number" });
+  const { wasm, memory = DEFAULT_BYTES } = options;
+  expectInteger("memory", memory, LEAST_BYTES, 2 ** 32);
+  return new WasmBackend(await openLibrary(wasm, Math.min(memory, MOST_BYTES)), 1);
+}
