@@ -11,7 +11,7 @@ import type { Model } from "./model.ts";
 import type { See } from "./run/forward_pass.ts";
 import { FEED_ROWS } from "./run/sequence.ts";
 
-/** The probe: `tokens` random ids, read twice. A layer's output is compared with that over `sinks` first and `recent` last keys. */
+/** The probe: `tokens` random ids and their repetition. A layer's output is compared with that over `sinks` first and `recent` last keys. */
 const PROBE = { version: 1, tokens: 128, sinks: 32, recent: 64 } as const;
 /** A model that copies has a loss lower by at least this, in nats per token, when it reads the ids again. */
 const LEAST_GAIN = 1;
@@ -19,14 +19,14 @@ const LEAST_GAIN = 1;
 /** Result of a probe. */
 export interface RetrievalLayers {
   /**
-   * Score of each layer, [numLayers]: mean over the tokens of the second reading of |o - o'|^2 / |x|^2. Here o is the
+   * Score of each layer, [numLayers]: mean over the tokens of the second half of |o - o'|^2 / |x|^2. Here o is the
    * attention block's output, o' the same over only the first and the recent keys, and x the residual stream before the
    * block. It is 0 for a layer with a sliding window, which does not reach far.
    */
   readonly scores: readonly number[];
   /** The same of each KV head, [numLayers][numKvHeads]: o and o' are the projected outputs of only its queries. */
   readonly heads: readonly (readonly number[])[];
-  /** Mean loss of the ids in nats per token, on the first and on the second reading. */
+  /** Mean loss of the ids in nats per token, in the first and in the second half. */
   readonly losses: readonly [first: number, again: number];
   /** Whether the model copies: where it does not, the scores are a guess. */
   readonly copies: boolean;
@@ -78,7 +78,7 @@ function headNorms(
 }
 
 /**
- * Finds the layers that retrieve, by one dense forward pass over random tokens that are read twice; no text is needed.
+ * Finds the layers that retrieve, by one dense forward pass over random tokens and their repetition; no text is needed.
  *
  * The scores go into a model's shape as `retrieval`; the option `whole: "auto"` then keeps every key and value of the
  * layers with the highest ones. Compare retrieval heads (arXiv 2404.15574), RazorAttention (2407.15891) and
@@ -86,7 +86,7 @@ function headNorms(
  *
  * @param loaded A model with its tokenizer.
  * @param options.seed Seed of the ids, an integer from 0 on; default 0.
- * @param options.ids Ids to read twice, 104 to 255 of them: with fewer, the first tokens of the second reading have no keys
+ * @param options.ids Ids that are repeated, 104 to 255 of them: with fewer, the first tokens of the second half have no keys
  * between the first and the recent ones. Default: 128 random ones.
  * @throws {RangeError} If the seed is none, the ids are too few or too many, or every layer has a sliding window.
  *

@@ -1,5 +1,5 @@
 /**
- * Finds retrieval layers. On a text that is read twice, one layer at a time attends only to the warm-up and the window;
+ * Finds retrieval layers. On a text and its repetition, one layer at a time attends only to the warm-up and the window;
  * the divergence from the full model is its score. A few layers have nearly all of it. --out is a file for
  * `--skip-ratios`: these layers keep every key, and the others drop more, to the same mean.
  *

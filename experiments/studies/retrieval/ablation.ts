@@ -1,6 +1,6 @@
 /**
  * Tests how well the probe ranks layers: its scores next to the ablation of each layer. An ablated layer attends only
- * to the first keys and the recent window. Both run on random ids and on a text, each read twice.
+ * to the first keys and the recent window. Both run on random ids and on a text, each with its repetition.
  *
  * usage: deno run -A experiments/studies/retrieval/ablation.ts
  *          [--text FILE] [--model tiny] [--seeds 0,1] [--tokens 256] [--threads N] [--out FILE.json]

@@ -55,7 +55,7 @@ export function tabulateTasks(all: readonly TaskResults[]): PlainTable {
   return {
     columns: [
       ...["task", "tokens", "texts", "rule", "whole", "cache retained", "full model", "found"],
-      ...["difference, points", "from none whole", "from whole layers"],
+      ...["difference, points", "from none", "from 4 layers"],
     ],
     left: [true, false, false, true, true],
     rows,

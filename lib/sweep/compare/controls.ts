@@ -59,7 +59,7 @@ function labelsByOptions(pruneRatio: number, kvRatio: number): ReadonlyMap<strin
     const options = resolveOptions({ ...presetOptions, ...ratios });
     labels.set(seedlessKey(options), preset);
     if (options.whole !== "none") {
-      labels.set(seedlessKey({ ...options, whole: "none" }), `${preset}, none whole`);
+      labels.set(seedlessKey({ ...options, whole: "none" }), `${preset}, whole none`);
     }
     for (const control of CONTROLS) {
       const controlOptions = controlFor(control, options);
@@ -71,7 +71,7 @@ function labelsByOptions(pruneRatio: number, kvRatio: number): ReadonlyMap<strin
 
 /**
  * Name of the preset that options are equal to, ratios and seed aside. It is `random for keys` for a control of one,
- * `retrieval, none whole` for one without its whole layers, and undefined for all others.
+ * `retrieval, whole none` for one without its whole layers, and undefined for all others.
  */
 export function presetName(options: ResolvedOptions): string | undefined {
   const { pruneRatio, kvRatio } = options;

@@ -41,7 +41,7 @@ export function plotRetrieval({ names, shares, copies }: RetrievalScores): Figur
     title,
     caption:
       "Score: how far the attention output moves if it sees the first 32 and the last 64 keys only, on random " +
-      `tokens that are read twice. Fractions of the sum over layers, and of that over KV heads.${guess}`,
+      `tokens and their repetition. Fractions of the sum over layers, and of that over KV heads.${guess}`,
     height: 130 + ROW_PIXELS * names.length,
     data: [{
       type: "heatmap",
