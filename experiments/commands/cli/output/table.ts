@@ -45,9 +45,9 @@ const measureColumns = ({ columns, rows }: PlainTable) =>
 const sumWidths = (widths: readonly number[]) =>
   widths.reduce((sum, width) => sum + width, GAP.length * (widths.length - 1));
 
-/** The meanings of a table's columns as a line, where it has them. */
+/** The meaning of each of a table's columns as a line, where it has them. */
 export const listLegend = ({ columns, hints }: PlainTable): string[] =>
-  hints === undefined ? [] : [`${columns.map((name, i) => `${name}: ${hints[i]}`).join("; ")}.`];
+  hints === undefined ? [] : columns.map((name, i) => `${name}: ${hints[i]}`);
 
 /** A table of some of its columns, in the order of the names. */
 export function selectColumns(table: PlainTable, names: readonly string[]): PlainTable {

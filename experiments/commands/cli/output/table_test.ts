@@ -129,16 +129,16 @@ Deno.test("printTable() fits the terminal, says what it leaves out, and explains
   const piped = await print(undefined, table, [], ["KL"]);
   assertEquals(
     piped,
-    `${formatTable(table)}\n\nratio: the ratio; rule: the rule; loss: nats; KL: divergence.\nReport: x\n`,
+    `${formatTable(table)}\n\nratio: the ratio\nrule: the rule\nloss: nats\nKL: divergence\nReport: x\n`,
   );
   const narrow = await print(22, table, [], ["KL"]);
   assertEquals(narrow.split("\n")[0], "ratio  rule   loss");
   assertEquals(
     narrow.split("\n\n")[1],
     [
-      "ratio: the ratio;",
-      "rule: the rule; loss:",
-      "nats.",
+      "ratio: the ratio",
+      "rule: the rule",
+      "loss: nats",
       "Left out at 22",
       "columns: KL (--columns",
       "all, --csv FILE).",
