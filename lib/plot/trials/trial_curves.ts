@@ -232,7 +232,8 @@ points more or fewer queries than requested, not to be compared with others.`;
       ...(xRange ? { range: xRange } : falling ? { autorange: "reversed" } : {}),
     }),
     yaxis: axis(`${yTitle}${isLog ? " (log scale)" : ""}`, {
-      ...(isLog ? { type: "log" } : {}),
+      // A label per decade, where the axis has one: a "2" or "5" between them reads as a value.
+      ...(isLog ? { type: "log", ...(labels && labels.y[1]! - labels.y[0]! >= 1 && { dtick: 1 }) } : {}),
       ...(labels ? { range: labels.y } : dense || isLog ? {} : { rangemode: "tozero" }),
       ...(percent ? { tickformat: ".0%" } : {}),
     }),

@@ -26,8 +26,8 @@ export function plotImportance(importance: OptionImportance | undefined): Figure
   ].toReversed();
   const how = exact
     ? "Functional ANOVA over the whole grid: what an option's values explain by themselves, and pairs beyond that."
-    : "The trials are no whole grid: variance of each option's effects in an additive fit (half of what permuting the " +
-      "option would add to the squared error); where options go together, fractions need not add up to 1.";
+    : "The trials are no whole grid: variance of each option's effects in an additive fit. Where options go together, " +
+      "fractions need not add up to 1.";
   return chart({
     title: TITLE,
     caption: `Fraction of the variance of the loss increase over ${points} points, seeds averaged. ${how}`,
