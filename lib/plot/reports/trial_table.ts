@@ -131,6 +131,8 @@ export function tabulateTrials(
 ): TextTable {
   const all: readonly OptionsRecord[] = [...trials, ...stopped];
   const options = new Map(all.map((trial) => [trial, trialOptions(trial)]));
+  // Without trials there are the columns of all tables.
+  const isEmpty = trials.length === 0;
   const effective = new Set([...options.values()].flatMap(Object.keys)), varying = varyingOptions(all);
   const sameOf = (cell: (trial: OptionsRecord) => string) => ({ cell, stopped: cell });
   const shown = [...effective].filter((name) => varying.includes(name) || named.includes(name));
@@ -164,7 +166,9 @@ export function tabulateTrials(
       }),
     })),
     QUERY_RATIO,
-    ...(trials.some(({ kvAchievedRatio }) => typeof kvAchievedRatio === "number") ? [KEY_RATIO] : []),
+    ...(isEmpty || trials.some(({ kvAchievedRatio }) => typeof kvAchievedRatio === "number")
+      ? [KEY_RATIO]
+      : []),
     ...listMeasured(findTask(environment.task), dense),
     ...listCosts(trials),
   ];

@@ -78,10 +78,11 @@ Deno.test("tabulateTrials() shows named options though they do not vary, and col
   const { trials, dense, environment } = makeSummary([makeTrial({ fusion: "key" }, 0.5, 50)]);
   const named = tabulateTrials({ trials, dense, environment }, ["recent", "magic"]);
   assertEquals([named.columns[2], named.rows[1]![2]], ["recent", "16"]);
-  assertEquals(tabulateTrials({ trials: [], dense: {}, environment: {} }).columns.slice(0, 4), [
+  assertEquals(tabulateTrials({ trials: [], dense: {}, environment: {} }).columns.slice(0, 5), [
     "ratio",
     "rule",
     "Q skipped",
+    "KV evicted",
     "ppl",
   ]);
 });
