@@ -32,9 +32,9 @@ const TABLES = {
   "tiny queries": { "findings/tiny_queries": "16", "findings/tiny_paper": "none" },
   keys: { "findings/smollm2-135m_keys": "SmolLM2-135M", "findings/tiny_keys": "`tiny`" },
   compression: {
-    "findings/smollm2-135m_keys_0.75_512": "0.75, chunks of 512",
-    "findings/smollm2-135m_keys_0.9_512": "0.9, chunks of 512",
-    "findings/smollm2-135m_keys_0.75_2048": "0.75, chunks of 2,048",
+    "findings/smollm2-135m_keys_0.75_512": "0.75, 512",
+    "findings/smollm2-135m_keys_0.9_512": "0.9, 512",
+    "findings/smollm2-135m_keys_0.75_2048": "0.75, 2,048",
   },
   local: { "results/smollm2-135m_local": "SmolLM2-135M", "results/tiny_local": "`tiny`" },
 } as const;
@@ -42,7 +42,7 @@ const TABLES = {
 const PARTS = {
   "tiny queries": "recent window",
   keys: "model",
-  compression: "setting",
+  compression: "ratio, chunk",
   local: "model",
 } as const;
 
@@ -68,13 +68,13 @@ export const differenceOf = (
 ): Interval | undefined =>
   other === undefined || chunks < LEAST_CHUNKS ? undefined : simultaneousInterval(chunks, own, other, count);
 
-/** A row per part and method: the three metrics, what is left of the cache and attention, and the distance from random. */
+/** A row per part and method: the three metrics, what is left of the cache, and the distance from random. */
 export function tabulateFindings(parts: readonly Part[], what: string): PlainTable {
   const tested = parts.filter((part) => part.chunks >= LEAST_CHUNKS && randomOf(part) !== undefined);
   const count = tested.reduce((sum, part) => sum + rulesOf(part).length, 0);
   return {
     columns: [
-      ...[what, "rule", "KV cache", "attention FLOPs", "loss increase", "minus random", "KL", "top-1"],
+      ...[what, "rule", "KV cache", "loss increase", "minus random", "KL", "top-1"],
       "loss, KL, top-1 against random",
     ],
     left: [true, true],
@@ -85,7 +85,7 @@ export function tabulateFindings(parts: readonly Part[], what: string): PlainTab
         const difference = isRule ? differenceOf(part, method, random, count) : undefined;
         return [
           ...[part.title, `\`${method.name.replace(/ for .*/, "")}\`${seeds > 1 ? `, ${seeds} seeds` : ""}`],
-          ...[percent(retained.cache), percent(retained.attentionFlops)],
+          percent(retained.cache),
           increase === undefined ? `+${method.lossIncrease!.estimate.toFixed(3)}` : showNats(increase),
           difference === undefined ? "-" : showNats(difference),
           ...showDistances(method),
