@@ -28,15 +28,21 @@ export async function requirePackages(
   return ["--require-hashes", "--requirement", path];
 }
 
-/** Arguments of python3 with which pip puts wheels of packages into a folder, and nothing that they depend on. */
+/**
+ * Arguments of python3 with which pip puts wheels of packages into a folder, and nothing that they depend on.
+ *
+ * @param packages Or the path of a file of requirements with digests.
+ */
 export async function installArguments(
-  packages: readonly PinnedPackage[],
+  packages: readonly PinnedPackage[] | string,
   folder: string,
 ): Promise<readonly string[]> {
   return [
     ...["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile"],
     ...["--only-binary", ":all:", "--retries", "2", "--timeout", "30", "--target", folder],
-    ...await requirePackages(packages, folder),
+    ...typeof packages === "string"
+      ? ["--require-hashes", "--requirement", packages]
+      : await requirePackages(packages, folder),
   ];
 }
 

@@ -86,11 +86,12 @@ async function fetchNow(file: WheelFile, to: string): Promise<string | undefined
 /**
  * Puts packages into a folder of the cache, unless another process is faster.
  *
+ * @param packages Or the path of a file of requirements with digests.
  * @param isWhole Whether the folder contains programs that run; it is replaced otherwise.
  * @returns The reason if pip fails.
  */
 export async function fetchFolder(
-  packages: readonly PinnedPackage[],
+  packages: readonly PinnedPackage[] | string,
   to: string,
   isWhole: () => Promise<boolean>,
 ): Promise<string | undefined> {

@@ -8,14 +8,15 @@ import { exists, expectWritable, makeFolder, writeWhole } from "../../commands/c
 import { parseOwnFlags } from "../../commands/cli/flags/parse.ts";
 import { formatDuration, Progress } from "../../commands/cli/output/progress.ts";
 import { EXIT, runTask, writeLine } from "../../commands/cli/task.ts";
-import { CellError, executeNotebook } from "./execute.ts";
+import { executeNotebook, type ExecuteOptions } from "./execute.ts";
 import { addStaticImages } from "./figures.ts";
-import { ensureJupyter, type Jupyter } from "./jupyter.ts";
-import { digestCells, formatNotebook, type Notebook, readNotebook } from "./notebook.ts";
+import { ensureJupyter } from "./jupyter.ts";
+import { digestCells, formatNotebook, readNotebook } from "./notebook.ts";
 import { checkOutputs, checkSize } from "./outputs.ts";
 import { checkCells } from "./static_checks.ts";
 
 const FOLDER = decodeURIComponent(new URL("../../../notebooks/", import.meta.url).pathname);
+const pathOf = (name: string) => `${FOLDER}${name}.ipynb`;
 export const USAGE = `Usage: deno task notebooks [NAMES] [flags]
 
 Checks the cells of each notebook (form, types, lint) and runs them with the Deno kernel. Fails on any error, missing
@@ -34,28 +35,6 @@ pages of them. NAMES are beginnings of names, such as 01 or 04_sweep; all notebo
       no progress on stderr
   --help
       print this`;
-
-/** A notebook and its name without the ending. */
-interface NamedNotebook {
-  readonly name: string;
-  readonly notebook: Notebook;
-}
-
-function readOptions(args: readonly string[]) {
-  const { _: names, out = "results/notebooks", check, update, quiet, ...parsed } = parseOwnFlags(
-    args,
-    ["model", "out"],
-    ["check", "update", "quiet"],
-    true,
-  );
-  const model = absolute(parsed.model ?? "tiny");
-  if (update && model !== "tiny") {
-    throw new UsageError(
-      `Cannot use --update with --model ${model}: notebooks are kept with the outputs of tiny`,
-    );
-  }
-  return { names, model, out, check, update, quiet };
-}
 
 /** A model as the notebooks find it from their own folder. @throws {UsageError} If it is a path and no file is there. */
 function absolute(model: string): string {
@@ -77,46 +56,38 @@ export function chooseNotebooks(known: readonly string[], names: readonly string
   return known.filter((name) => names.length === 0 || chosen.includes(name));
 }
 
-async function readNotebooks(names: readonly string[]): Promise<NamedNotebook[]> {
-  const known = [...Deno.readDirSync(FOLDER)].map(({ name }) => name)
-    .filter((name) => name.endsWith(".ipynb")).map((name) => name.slice(0, -".ipynb".length)).sort();
-  return await Promise.all(
-    chooseNotebooks(known, names).map(async (name) => ({
-      name,
-      notebook: await readNotebook(`${FOLDER}${name}.ipynb`),
-    })),
-  );
-}
-
-/** Runs a notebook and writes it to `path` with its outputs. @returns Problems, one line each. */
-export async function processNotebook(
-  { notebook }: Pick<NamedNotebook, "notebook">,
-  path: string,
-  options: { readonly jupyter: Jupyter; readonly model: string; readonly onCell: (cell: number) => void },
-): Promise<string[]> {
-  const work = await Deno.makeTempDir({ prefix: "tokenfilter-notebook-" });
-  try {
-    await Deno.writeTextFile(`${work}/given.ipynb`, formatNotebook(notebook));
-    const paths = { path: `${work}/given.ipynb`, out: `${work}/executed.ipynb`, folder: FOLDER };
-    await executeNotebook({ ...options, ...paths });
-    const executed = await readNotebook(paths.out), problems = checkOutputs(executed);
-    if (problems.length > 0) return problems;
-    const metadata = { ...notebook.metadata, tokenfilter: { cells: await digestCells(notebook) } };
-    const text = formatNotebook(await addStaticImages({ ...executed, metadata }));
-    await writeWhole(path, text);
-    return checkSize(text);
-  } catch (error) {
-    if (error instanceof CellError) return [error.message];
-    throw error;
-  } finally {
-    await Deno.remove(work, { recursive: true });
-  }
+/** Runs a notebook and writes it to `out` with its outputs. @returns Problems, one line each. */
+export async function processNotebook(options: ExecuteOptions): Promise<string[]> {
+  const failure = await executeNotebook(options);
+  if (failure !== undefined) return [failure];
+  const notebook = await readNotebook(options.path), executed = await readNotebook(options.out);
+  const problems = checkOutputs(executed);
+  if (problems.length > 0) return problems;
+  const metadata = { ...notebook.metadata, tokenfilter: { cells: await digestCells(notebook) } };
+  const text = formatNotebook(await addStaticImages({ ...executed, metadata }));
+  await writeWhole(options.out, text);
+  return checkSize(text);
 }
 
 /** Runs the task. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const { names, model, out, check, update, quiet } = readOptions(args);
-  const notebooks = await readNotebooks(names);
+  const { _: names, out = "results/notebooks", check, update, quiet, ...parsed } = parseOwnFlags(
+    args,
+    ["model", "out"],
+    ["check", "update", "quiet"],
+    true,
+  );
+  const model = absolute(parsed.model ?? "tiny");
+  if (update && model !== "tiny") {
+    throw new UsageError(
+      `Cannot use --update with --model ${model}: notebooks are kept with the outputs of tiny`,
+    );
+  }
+  const known = Array.from(Deno.readDirSync(FOLDER), ({ name }) => name)
+    .filter((name) => name.endsWith(".ipynb")).map((name) => name.slice(0, -".ipynb".length)).sort();
+  const notebooks = await Promise.all(
+    chooseNotebooks(known, names).map(async (name) => ({ name, notebook: await readNotebook(pathOf(name)) })),
+  );
   const progress = new Progress(quiet ? undefined : Deno.stderr);
   const onProgress = (message: string) => progress.line(message);
   if (!check && findChromium() === undefined) {
@@ -129,7 +100,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const problems = await checkCells(notebooks);
   if (problems.length === 0 && !check) {
     const [jupyter] = await Promise.all([
-      ensureJupyter({ onProgress }),
+      ensureJupyter(onProgress),
       buildCpu({ onProgress }),
       ensureBlas({ onProgress }),
     ]);
@@ -138,9 +109,9 @@ export async function main(args: readonly string[]): Promise<number> {
     for (const [i, { name, notebook }] of notebooks.entries()) {
       const onCell = (cell: number) =>
         progress.bar((i + cell / notebook.cells.length) / notebooks.length, `${name}: cell ${cell}`);
-      const start = performance.now(), path = `${out}/${name}.ipynb`;
-      const found = await processNotebook({ notebook }, path, { jupyter, model, onCell });
-      if (update && found.length === 0) await Deno.copyFile(path, `${FOLDER}${name}.ipynb`);
+      const start = performance.now(), path = pathOf(name), executed = `${out}/${name}.ipynb`;
+      const found = await processNotebook({ jupyter, path, out: executed, model, onCell });
+      if (update && found.length === 0) await Deno.copyFile(executed, path);
       problems.push(...found.map((problem) => `${name}: ${problem}`));
       const state = found.length === 0 ? "ok" : plural(found.length, "problem");
       progress.line(`${name}: ${state}, ${formatDuration(performance.now() - start)}`);

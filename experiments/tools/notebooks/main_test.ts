@@ -1,41 +1,59 @@
-import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+/** `deno task notebooks`: the choice of notebooks, refusals, and a run. */
+import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import { inChild } from "../../../kernels/testing/child.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
 import { IN_SLOW_TIER, NOT_ON_WINDOWS, unless } from "../../../lib/testing.ts";
 import { finish, listFolder, runTask, spawnTask, withFolder } from "../../commands/testing.ts";
-import { chooseNotebooks, main, processNotebook } from "./main.ts";
-import { readNotebook } from "./notebook.ts";
+import { chooseNotebooks, processNotebook } from "./main.ts";
+import { formatNotebook, readNotebook } from "./notebook.ts";
 import { notebookOf, textCell } from "./testing.ts";
 
-const known = ["01_quickstart", "02_anatomy", "03_variance_fusion"];
-
 Deno.test("chooseNotebooks() takes beginnings, paths and nothing", () => {
+  const known = ["01_quickstart", "02_anatomy", "03_variance_fusion"];
   assertEquals(chooseNotebooks(known, []), known);
   assertEquals(chooseNotebooks(known, ["03", "01_quick"]), ["01_quickstart", "03_variance_fusion"]);
   assertEquals(chooseNotebooks(known, ["notebooks/02_anatomy.ipynb", "02"]), ["02_anatomy"]);
   assertThrows(() => chooseNotebooks(known, ["anatomy"]), UsageError, '"02_anatomy"');
 });
 
-const WRONG: readonly [args: string[], says: string][] = [
-  [["--chekc"], "--check"],
-  [["--update=yes"], "--update"],
-  [["--out", ""], "--out"],
-  [["--model", "missing.gguf"], "missing.gguf"],
-  [["--update", "--model", "smollm2-135m"], "tiny"],
-  [["no_such"], "no_such"],
-];
-for (const [args, says] of WRONG) {
-  Deno.test(`main() refuses ${args.join(" ")} in one line that names it`, async () => {
-    const { message } = await assertRejects(() => main(["--quiet", ...args]), UsageError);
-    assertStringIncludes(message, says);
-    assertEquals(message.includes("\n"), false);
-  });
-}
+Deno.test("deno task notebooks refuses in one line that names the cause, with exit code 2", async () => {
+  const cases: [args: string[], cause: string][] = [
+    [["--chekc"], "--check"],
+    [["--update=yes"], "--update"],
+    [["--out", ""], "--out"],
+    [["--model", "missing.gguf"], "missing.gguf"],
+    [["--update", "--model", "smollm2-135m"], "tiny"],
+    [["no_such"], "no_such"],
+  ];
+  for (const [args, cause] of cases) {
+    const { code, stdout, stderr } = await runTask("notebooks", ...args);
+    assertEquals([code, stdout, stderr.trim().split("\n").length], [2, "", 1]);
+    assertStringIncludes(stderr, cause);
+  }
+});
 
-Deno.test("deno task notebooks leaves with exit code 2 where it refuses", async () => {
-  const { code, stdout, stderr } = await runTask("notebooks", "no_such");
-  assertEquals([code, stdout], [2, ""]);
-  assertEquals(stderr.trim().split("\n").length, 1);
+Deno.test({
+  ...unless(NOT_ON_WINDOWS, "ensureJupyter() has pip refuse other digests, and leaves nothing of a failure"),
+  fn: () =>
+    withFolder(async (folder) => {
+      const pip = `#!/bin/sh\necho "$*" >> ${folder}/asked\nprintf 'a\\nERROR: no network\\n' >&2\nexit 1\n`;
+      await Deno.writeTextFile(`${folder}/python3`, pip, { mode: 0o755 });
+      const { error } = await inChild(
+        { PATH: folder, TOKENFILTER_CACHE: `${folder}/cache` },
+        `return await (await load("experiments/tools/notebooks/jupyter.ts")).ensureJupyter();`,
+      );
+      assertMatch(error, /^UsageError: Cannot set up Jupyter: ERROR: no network; .*python3-pip\)$/);
+      assertEquals(listFolder(`${folder}/cache`), []);
+      assertMatch(
+        Deno.readTextFileSync(`${folder}/asked`),
+        / --require-hashes --requirement \S+requirements\.txt$/m,
+      );
+      const requirements = await Deno.readTextFile(new URL("requirements.txt", import.meta.url));
+      for (const line of requirements.replaceAll(/^#.*\n/gm, "").replaceAll(" \\\n", "").trim().split("\n")) {
+        assertMatch(line, /^([\w.-]+)==[\w.]+( ; [^\\]+?)?( +--hash=sha256:[0-9a-f]{64})+$/);
+      }
+    }),
 });
 
 browserTest(
@@ -53,9 +71,9 @@ browserTest(
   IN_SLOW_TIER,
 );
 
-/** Stands in for Jupyter's Python: a run leaves the notebook as it is. */
+/** Stands in for Python with Jupyter: a run leaves the notebook as it is. */
 const PYTHON = `#!/bin/sh
-dirname "$2" > "$(dirname "$0")/work"
+grep -q ended "$2" && echo '{"cell": 2}' && echo no memory >&2 && exit 3
 cp "$2" "$3"
 grep -q wrong "$2" || exit 0
 echo '{"cell": 0, "error": "it is wrong"}'
@@ -63,21 +81,23 @@ exit 1
 `;
 
 Deno.test({
-  ...unless(NOT_ON_WINDOWS, "processNotebook() leaves the run, and nothing of its work"),
+  ...unless(
+    NOT_ON_WINDOWS,
+    "processNotebook() leaves the run, and gives the faults of its cells and of its program",
+  ),
   fn: () =>
     withFolder(async (folder) => {
-      const python = `${folder}/python`, path = `${folder}/a.ipynb`;
+      const python = `${folder}/python`, path = `${folder}/a.ipynb`, out = `${folder}/out.ipynb`;
       await Deno.writeTextFile(python, PYTHON, { mode: 0o755 });
+      const cells: number[] = [], onCell = (cell: number) => cells.push(cell);
       const run = async (text: string) => {
-        const options = { jupyter: { python, folder }, model: "m", onCell: () => {} };
-        const problems = await processNotebook({ notebook: notebookOf(textCell(text)) }, path, options);
-        const work = (await Deno.readTextFile(`${folder}/work`)).trim();
-        await assertRejects(() => Deno.stat(work), Deno.errors.NotFound);
-        return problems;
+        await Deno.writeTextFile(path, formatNotebook(notebookOf(textCell(text))));
+        return await processNotebook({ jupyter: { python, folder }, model: "m", path, out, onCell })
+          .catch(({ message }) => message);
       };
       assertEquals(await run("wrong"), ["cell 1: it is wrong"]);
-      await assertRejects(() => Deno.stat(path), Deno.errors.NotFound);
+      assertEquals([await run("ended"), cells], [`Cannot execute "${path}": no memory`, [3]]);
       assertEquals(await run("right"), []);
-      assertEquals((await readNotebook(path)).cells[0]!.source, "right");
+      assertEquals((await readNotebook(out)).cells[0]!.source, "right");
     }),
 });
