@@ -45,7 +45,7 @@ function missing(reason: string): never {
 }
 
 /** For finders that fetch missing parts: they call it first. */
-const notHere = (what: string) => ({ onProgress: () => missing(`found no ${what}`) });
+const notHere = (what: string) => () => missing(`found no ${what}`);
 
 /** @throws {Error} If tasks do not run on this version of Deno. */
 export function checkDeno(version: string): string {
@@ -90,99 +90,99 @@ export async function selfTest(golden: string): Promise<string> {
   return missing(`found losses ${far.toPrecision(2)} from those of transformers, on ${backend.name}`);
 }
 
-/** Those that everything needs. */
-const needed: [name: string, fix: string, look: Check["look"]][] = [
-  ["Deno", "npm install --global deno@2.9.6", () => checkDeno(Deno.version.deno)],
-  ["packages", "npm config get registry (where it answers: deno install)", async () => {
+const needed = (name: string, fix: string, look: Check["look"]): Check => ({ name, fix, look });
+const useful = (name: string, use: string, fix: string, look: Check["look"]): Check => ({
+  name,
+  use,
+  fix,
+  look,
+});
+const host = (...check: Parameters<typeof useful>): Check => ({ ...useful(...check), online: true });
+
+export const CHECKS: readonly Check[] = [
+  needed("Deno", "npm install --global deno@2.9.6", () => checkDeno(Deno.version.deno)),
+  needed("packages", "npm config get registry (where it answers: deno install)", async () => {
     await Promise.all([import("@std/cli/parse-args"), import("../../../lib/model/mod.ts")]);
     return "in Deno's cache";
-  }],
-  ["cache", "export TOKENFILTER_CACHE=FOLDER, one that takes files", async () => {
+  }),
+  needed("cache", "export TOKENFILTER_CACHE=FOLDER, one that takes files", async () => {
     await prepareCacheDir();
     return cacheDir();
-  }],
-  ["CPU library", "deno task build", async () => {
+  }),
+  needed("CPU library", "deno task build", async () => {
     const levels = await (await ffi()).cpuLevels(), { arch } = Deno.build;
     if (levels.length === 0) missing(`found a library without a level of this ${arch}`);
     return `${levels.join(", ")} on ${arch}, ${navigator.hardwareConcurrency} threads`;
-  }],
-  [
+  }),
+  needed(
     "self-test",
     "deno task build --force, then deno task test lib/model ffi",
     async () => await selfTest(await Deno.readTextFile(GOLDEN)),
-  ],
-];
-
-/** Those with one use. */
-const useful: [name: string, use: string, fix: string, look: Check["look"]][] = [
-  ["compiler", "building the kernels", "apt-get install g++", async () => (await findCompiler()).version],
-  ["BLAS", "fast long prefills below AVX-512", "deno task build", async () => {
+  ),
+  useful(
+    "compiler",
+    "building the kernels",
+    "apt-get install g++",
+    async () => (await findCompiler()).version,
+  ),
+  useful("BLAS", "fast long prefills below AVX-512", "deno task build", async () => {
     const level = await levelHere(), { ensureBlas } = await import("../../../ffi/build/blas.ts");
-    const { path, reason } = await ensureBlas({ level, ...notHere("OpenBLAS") });
+    const { path, reason } = await ensureBlas({ level, onProgress: notHere("OpenBLAS") });
     if (path === undefined && level !== "avx512") missing(`found ${reason}`);
     using backend = await (await ffi()).openCpu({ level, threads: 1, ...(path && { blas: path }) });
     return path === undefined ? backend.description : `${reason}; ${backend.description}`;
-  }],
-  ["GPU driver", "--backend cuda", "apt-get install nvidia-driver (docs/guides/gpu.md)", async () => {
+  }),
+  useful("GPU driver", "--backend cuda", "apt-get install nvidia-driver (docs/guides/gpu.md)", async () => {
     const driver = await openDriver(), { describeDriver } = await import("../gpu/driver.ts");
     const { cuda, release } = await describeDriver(driver, driver.devices[0]!);
-    return `${release ?? "a release that it does not tell"}, for CUDA ${cuda}`;
-  }],
-  ["GPU", "--backend cuda", "nvidia-smi -L, and CUDA_VISIBLE_DEVICES=0 if it lists one", async () => {
-    const found = (await openDriver()).devices.map(({ name, arch, memoryBytes }) =>
-      `${name} (sm_${arch}, ${(memoryBytes / 2 ** 30).toFixed(0)} GiB)`
+    return `${release ?? "unknown release"}, for CUDA ${cuda}`;
+  }),
+  useful("GPU", "--backend cuda", "nvidia-smi -L, and CUDA_VISIBLE_DEVICES=0 if it lists one", async () => {
+    const gib = (bytes: number) => (bytes / 2 ** 30).toFixed(0), { devices } = await openDriver();
+    return devices.map(({ name, arch, memoryBytes }) => `${name} (sm_${arch}, ${gib(memoryBytes)} GiB)`).join(
+      ", ",
     );
-    return found.join(", ");
-  }],
-  ["nvcc", "building the CUDA library", "deno task build --cuda", async () => {
+  }),
+  useful("nvcc", "building the CUDA library", "deno task build --cuda", async () => {
     const { buildArchOf } = await import("../../../ffi/cuda/mod.ts");
     const { CUDA_ARCHS } = await import("../../../ffi/library/sources.ts");
     const { ensureNvcc } = await import("../../../ffi/build/nvcc.ts");
-    const open = await openDriver().catch(() => undefined); // a build needs no GPU
-    const archs = open?.devices.map(({ arch }) => buildArchOf(arch)) ?? CUDA_ARCHS;
+    const driver = await openDriver().catch(() => undefined); // a build needs no GPU
+    const archs = driver?.devices.map(({ arch }) => buildArchOf(arch)) ?? CUDA_ARCHS;
     const { version, source } = await ensureNvcc(
-      { archs, driver: open?.version },
-      notHere("nvcc that fits").onProgress,
+      { archs, driver: driver?.version },
+      notHere("nvcc that fits"),
     );
     return `${version} from ${source}`;
-  }],
-  [
-    "Python",
-    "BLAS, nvcc, notebooks, comparisons",
-    "apt-get install python3 python3-pip python3-venv",
-    async () => {
-      const version = await ask(python(), "-c", "import platform; print(platform.python_version())");
-      const pip = await run(python(), ["-m", "pip", "--version"]);
-      if (!pip.success) missing(`found Python ${version} without pip`);
-      return `${version}, ${pip.stdout.split(" ").slice(0, 2).join(" ")}`;
-    },
-  ],
-  [
+  }),
+  useful("Python", "BLAS, nvcc, notebooks, comparisons", "apt-get install python3 python3-pip", async () => {
+    const version = await ask(python(), "-c", "import platform; print(platform.python_version())");
+    const pip = await run(python(), ["-m", "pip", "--version"]);
+    if (!pip.success) missing(`found Python ${version} without pip`);
+    return `${version}, ${pip.stdout.split(" ").slice(0, 2).join(" ")}`;
+  }),
+  useful(
     "numpy",
     "the filter in Python, and its tests",
     "python3 -m pip install numpy",
     () => findPackages("numpy"),
-  ],
-  [
+  ),
+  useful(
     "transformers",
     "dumps and comparisons with transformers",
     "python3 -m pip install torch transformers safetensors gguf accelerate",
     () => findPackages("torch", "transformers", "safetensors", "gguf", "accelerate"),
-  ],
-  ["Chromium", "images of figures, checks of pages", "apt-get install chromium", async () => {
+  ),
+  useful("Chromium", "images of figures, checks of pages", "apt-get install chromium", async () => {
     const path = (await import("../../../lib/plot/mod.ts")).findChromium();
     if (path === undefined) missing("found none in PATH, expected one, or its path in TOKENFILTER_CHROMIUM");
     return `${await ask(path!, "--version")} at ${path}`;
-  }],
-  ["Jupyter", "notebooks with the Deno kernel", "deno task notebooks", async () => {
+  }),
+  useful("Jupyter", "notebooks with the Deno kernel", "deno task notebooks", async () => {
     const { ensureJupyter } = await import("../notebooks/jupyter.ts");
     return (await ensureJupyter(notHere("Jupyter in the cache"))).folder;
-  }],
-];
-
-/** Hosts. */
-const hosts: typeof useful = [
-  [
+  }),
+  host(
     "model hub",
     "models and data sets that are not in the cache",
     "export HF_ENDPOINT=ADDRESS of a mirror, or HTTPS_PROXY=ADDRESS; --model tiny needs none",
@@ -192,8 +192,8 @@ const hosts: typeof useful = [
         .catch((error) => missing(`found no answer of ${url}: ${error.message}`));
       return status < 500 ? `${url} answers` : missing(`found status ${status} of ${url}`);
     },
-  ],
-  [
+  ),
+  host(
     "npm",
     "packages of a first run",
     "apt-get install npm; where it is there: npm config get registry",
@@ -201,25 +201,17 @@ const hosts: typeof useful = [
       await ask("npm", "ping", "--fetch-retries=0");
       return "answers";
     },
-  ],
-  [
+  ),
+  host(
     "pip index",
-    "fetching BLAS, nvcc and Jupyter",
+    "BLAS, nvcc and Jupyter",
     "python3 -m pip config list, which shows its address",
     async () => {
-      await ask(
-        python(),
-        ..."-m pip index versions pip --disable-pip-version-check --retries 0 --timeout 5".split(" "),
-      );
+      const index = "-m pip index versions pip --disable-pip-version-check --retries 0 --timeout 5";
+      await ask(python(), ...index.split(" "));
       return "answers";
     },
-  ],
-];
-
-export const CHECKS: readonly Check[] = [
-  ...needed.map(([name, fix, look]) => ({ name, fix, look })),
-  ...useful.map(([name, use, fix, look]) => ({ name, use, fix, look })),
-  ...hosts.map(([name, use, fix, look]) => ({ name, use, fix, look, online: true as const })),
+  ),
 ];
 
 /** The result of a check. */
