@@ -1,4 +1,7 @@
-/** Prebuilt CPU libraries of a release: `deno task release --dry-run` writes this file. */
+/**
+ * Prebuilt CPU libraries of a release, which `deno run -A experiments/tools/release/main.ts --dry-run` writes anew. After
+ * a change of the kernels, until the next release, `sources` is another key, and the libraries are not taken.
+ */
 interface Libraries {
   /** Key of the sources. */
   readonly sources: string;

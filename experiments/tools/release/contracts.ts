@@ -155,39 +155,28 @@ export function formatContract(version: string, isClosed: boolean, lines: readon
   return [`version ${version}, ${state}`, ...[...new Set(lines)].sort(), ""].join("\n");
 }
 
-/** The difference of a contract from its committed report; undefined where they agree. */
-export function judgeContract(
-  { name, home }: Pick<Contract, "name" | "home">,
-  committed: string | undefined,
-  now: string,
-): { readonly trouble: string; readonly isRefused: boolean } | undefined {
-  if (committed === now) return undefined;
-  const [then = "", ...before] = committed?.split("\n") ?? [], [head = "", ...after] = now.split("\n");
-  const gone = before.filter((line) => !after.includes(line)),
-    added = after.filter((line) => !before.includes(line));
-  const isSame = then.match(/^version [^,]*/)?.[0] === head.match(/^version [^,]*/)![0];
-  const isRefused = committed !== undefined && isSame && gone.length + added.length > 0 &&
-    / fixed/.test(then);
-  const first = [...gone.map((line) => `- ${line}`), ...added.map((line) => `+ ${line}`)].slice(0, 5);
-  const fix = isRefused ? `raise the version in ${home}, then ` : "";
-  const shown = first.map((line) => line.slice(0, 160)).join("\n  ");
-  const trouble =
-    `Cannot release: ${name} differs from experiments/tools/release/${name}.txt (${gone.length} lines ` +
-    `gone, ${added.length} new); ${fix}note it in CHANGELOG.md and run deno task release --renew${
-      shown && `\n  ${shown}`
-    }`;
-  return { trouble, isRefused };
-}
-
-/** Contracts, their texts now, and the differences from the committed ones. */
+/** Contracts with their texts, committed and now. */
 export async function readContracts(folder: string) {
   return await Promise.all(CONTRACTS.map(async (contract) => {
-    const path = `${folder}/${contract.name}.txt`;
-    const committed = await Deno.readTextFile(path).catch(() => undefined);
-    const version = await contract.version();
+    const path = `${folder}/${contract.name}.txt`, version = await contract.version();
+    const committed = await Deno.readTextFile(path).catch(() => "");
     // A release closes the package's contracts; another version opens them again.
-    const isClosed = contract.isFixed || committed?.startsWith(`version ${version}, fixed`) === true;
-    const now = formatContract(version, isClosed, await contract.report());
-    return { contract, path, now, judgement: judgeContract(contract, committed, now) };
+    const isClosed = contract.isFixed || committed.startsWith(`version ${version}, fixed`);
+    return { contract, path, committed, now: formatContract(version, isClosed, await contract.report()) };
   }));
+}
+
+/** Whether a text differs from a committed one that is fixed, under the same version. */
+export function isRefused(committed: string, now: string): boolean {
+  return committed !== now && / fixed/.test(committed.split("\n")[0]!) &&
+    committed.split("\n")[0] === now.split("\n")[0];
+}
+
+/** How a difference of a contract is settled; undefined where there is none. */
+export function findTrouble(found: Awaited<ReturnType<typeof readContracts>>[number]): string | undefined {
+  const { contract: { name, home }, committed, now } = found;
+  if (committed === now) return undefined;
+  const fix = isRefused(committed, now) ? `raise the version in ${home}, then ` : "";
+  return `Cannot release: ${name} differs from experiments/tools/release/${name}.txt: ${fix}note it in CHANGELOG.md and ` +
+    "run deno run -A experiments/tools/release/main.ts --renew; git diff shows the lines";
 }

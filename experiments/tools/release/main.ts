@@ -1,4 +1,4 @@
-/** `deno task release`: everything of a release but publishing it. See `deno task release --help`. */
+/** Everything of a release but publishing it: `deno run -A experiments/tools/release/main.ts --help`. */
 import { sourceKey } from "../../../ffi/library/sources.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { sha256 } from "../../../lib/sha256.ts";
@@ -7,7 +7,7 @@ import { makeFolder, writeWhole } from "../../commands/cli/files.ts";
 import { parseOwnFlags } from "../../commands/cli/flags/parse.ts";
 import { Progress } from "../../commands/cli/output/progress.ts";
 import { EXIT, runTask, writeLine } from "../../commands/cli/task.ts";
-import { formatContract, readContracts } from "./contracts.ts";
+import { findTrouble, formatContract, isRefused, readContracts } from "./contracts.ts";
 import { buildNative, ensureZig, PLATFORMS, readPlatforms } from "./native.ts";
 import { expectPortable, formatPrebuilt, listPublished, type Packed, packNative } from "./packages.ts";
 import { listDependencies, makeSbom } from "./sbom.ts";
@@ -19,7 +19,9 @@ const CONTRACTS = new URL(".", import.meta.url).pathname.replace(/\/$/, "");
 const PREBUILT = "ffi/library/prebuilt_list.ts";
 const read = (path: string) => Deno.readTextFile(new URL(path, ROOT));
 
-export const USAGE = `Usage: deno task release --dry-run [flags]
+const COMMAND = "deno run -A experiments/tools/release/main.ts";
+
+export const USAGE = `Usage: ${COMMAND} --dry-run [flags]
 
 Prepares a release, and publishes nothing. It compares the API, the C ABI and the tables of a study with the reports in
 experiments/tools/release/. It builds the native libraries with a pinned compiler and packs them for npm. It lists the
@@ -44,9 +46,9 @@ llvm-objdump for macOS. In GitHub Actions or GitLab, npm publish --provenance ad
 
 /** Writes the contracts down. @throws {UsageError} If one has changed that may not under its version. */
 export async function renewContracts(folder: string, close: boolean): Promise<string[]> {
-  const found = await readContracts(folder);
-  const refused = found.find(({ judgement }) => judgement?.isRefused);
-  if (refused !== undefined) throw new UsageError(refused.judgement!.trouble);
+  const found = await readContracts(folder),
+    refused = found.find(({ committed, now }) => isRefused(committed, now));
+  if (refused !== undefined) throw new UsageError(findTrouble(refused)!);
   for (const { path, now, contract } of found) {
     const lines = now.trimEnd().split("\n").slice(1);
     await writeWhole(path, close ? formatContract(await contract.version(), true, lines) : now);
@@ -54,25 +56,20 @@ export async function renewContracts(folder: string, close: boolean): Promise<st
   return found.map(({ path }) => path);
 }
 
-/** The part of CHANGELOG.md on a version. @throws {UsageError} If there is none, or it has lines under no area. */
+/** The part of CHANGELOG.md on a version. @throws {UsageError} If there is none. */
 export function readChangelog(text: string, version: string): string {
   const section = text.split(/^## /m).find((part) => part.split(/\s/)[0] === version) ?? "";
-  if (!/^- /m.test(section)) {
-    throw new UsageError(`Cannot release ${version}: found no changes under "## ${version}" in CHANGELOG.md`);
-  }
-  const [, areas] = section.match(/^.*\n\s*(### [\s\S]*)$/) ?? [];
-  if (areas === undefined) {
-    throw new UsageError(
-      `Cannot release ${version}: found changes under no area in CHANGELOG.md, expected "### AREA"`,
-    );
-  }
-  return areas.trim();
+  if (/^- /m.test(section)) return section.replace(/^.*\n/, "").trim();
+  throw new UsageError(`Cannot release ${version}: found no changes under "## ${version}" in CHANGELOG.md`);
 }
 
 /** Runs the command. @returns The exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const flags = parseOwnFlags(args, ["out", "platforms"], ["dry-run", "renew", "close", "wasm"]),
-    { out = "results/release", renew, close } = flags;
+  const { out = "results/release", renew, close, ...flags } = parseOwnFlags(
+    args,
+    ["out", "platforms"],
+    ["dry-run", "renew", "close", "wasm"],
+  );
   if (renew) {
     for (const path of await renewContracts(CONTRACTS, close)) writeLine(Deno.stdout, path);
     return EXIT.ok;
@@ -85,9 +82,8 @@ export async function main(args: readonly string[]): Promise<number> {
   if (!flags["dry-run"]) {
     throw new UsageError("Cannot publish: expected --dry-run, which prints the commands that publish");
   }
-  const version = await readVersion();
-  const platforms = readPlatforms(flags.platforms);
-  const troubles = (await readContracts(CONTRACTS)).flatMap(({ judgement }) => judgement?.trouble ?? []);
+  const version = await readVersion(), platforms = readPlatforms(flags.platforms);
+  const troubles = (await readContracts(CONTRACTS)).flatMap((found) => findTrouble(found) ?? []);
   if (troubles.length > 0) throw new UsageError(troubles.join("\n"));
   const changes = readChangelog(await read("CHANGELOG.md"), version);
   onProgress("listing the files of the JSR package");
@@ -95,8 +91,9 @@ export async function main(args: readonly string[]): Promise<number> {
   const texts = await Promise.all(files.filter((path) => path.endsWith(".ts")).map(read));
   const dependencies = listDependencies(JSON.parse(await read("deno.json")).imports, texts);
   onProgress("writing the SBOM with npm");
-  const sbom = await makeSbom(version, dependencies);
-  const zig = await ensureZig(onProgress), packed: Packed[] = [];
+  const sbom = await makeSbom(version, dependencies),
+    zig = await ensureZig(onProgress),
+    packed: Packed[] = [];
   makeFolder(out);
   for (const name of platforms) {
     const library = await buildNative(PLATFORMS[name]!, zig, onProgress);
@@ -104,46 +101,28 @@ export async function main(args: readonly string[]): Promise<number> {
     packed.push(await packNative(out, name, library, version));
   }
   const libraries = Object.fromEntries(packed.map(({ platform, library }) => [platform, library]));
-  const prebuilt = formatPrebuilt({ sources: await sourceKey("cpu"), libraries });
-  const digests = await Promise.all(files.map(async (path) => {
-    return `${await sha256(await Deno.readFile(new URL(path, ROOT)))}  ${path}\n`;
-  }));
+  const digestOf = async (path: string) =>
+    `${await sha256(await Deno.readFile(new URL(path, ROOT)))}  ${path}\n`;
   const written: Record<string, string> = {
-    "jsr_files.sha256": digests.join(""),
+    "jsr_files.sha256": (await Promise.all(files.map(digestOf))).join(""),
     "sbom.json": sbom,
     "changelog.md": `${changes}\n`,
-    "prebuilt_list.ts": prebuilt,
+    "prebuilt_list.ts": formatPrebuilt({ sources: await sourceKey("cpu"), libraries }),
   };
   const sums = packed.map(({ path, sha256 }) => `${sha256}  ${path.slice(out.length + 1)}\n`);
   for (const [name, text] of Object.entries(written)) {
+    await writeWhole(`${out}/${name}`, text);
     sums.push(`${await sha256(new TextEncoder().encode(text))}  ${name}\n`);
   }
-  written["SHA256SUMS"] = sums.join("");
-  for (const [name, text] of Object.entries(written)) await writeWhole(`${out}/${name}`, text);
-  const names = packed.map(({ name, glibc }) => glibc ? `${name} for glibc ${glibc}` : name);
-  const isListed = prebuilt === await read(PREBUILT);
-  const found = [
-    `${files.length} files for JSR`,
-    `${Object.keys(dependencies).length} dependencies`,
-    ...names,
-  ];
-  writeLine(
-    Deno.stdout,
-    `version ${version}: ${found.join(", ")} in ${out}; ${describeNext(isListed, out, version, packed)}`,
-  );
+  await writeWhole(`${out}/SHA256SUMS`, sums.join(""));
+  const names = packed.map(({ name, glibc }) => glibc ? `${name} for glibc ${glibc}` : name).join(", ");
+  const counted = `${files.length} files for JSR, ${Object.keys(dependencies).length} dependencies`;
+  const publish = packed.map(({ path }) => `  npm publish --access public ${path}\n`).join("");
+  const next = written["prebuilt_list.ts"] === await read(PREBUILT)
+    ? `to publish:\n${publish}  deno publish\n  ${COMMAND} --renew --close, to be committed and tagged v${version}`
+    : `the package lists other libraries. Type, commit, and run this again:\n  cp ${out}/prebuilt_list.ts ${PREBUILT}`;
+  writeLine(Deno.stdout, `version ${version}: ${counted}, ${names} in ${out}; ${next}`);
   return EXIT.ok;
-}
-
-/** What to type next. @param isListed Whether the package lists these very libraries. */
-function describeNext(isListed: boolean, out: string, version: string, packed: readonly Packed[]): string {
-  if (!isListed) {
-    return `the package lists other libraries. Type, commit, and run this again:
-  cp ${out}/prebuilt_list.ts ${PREBUILT}`;
-  }
-  const publish = packed.map(({ path }) => `  npm publish --access public ${path}\n`);
-  return `to publish:
-${publish.join("")}  deno publish
-  deno task release --renew --close, to be committed and tagged v${version}`;
 }
 
 if (import.meta.main) await runTask(main, USAGE);

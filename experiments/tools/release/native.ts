@@ -2,13 +2,13 @@
  * Prebuilt CPU libraries for the systems of a release, by one pinned compiler that carries the headers of old systems and a
  * static C++ library: the same bytes on every machine.
  */
-import { type Compiler, run } from "../../../ffi/build/command.ts";
+import type { Compiler } from "../../../ffi/build/command.ts";
 import { compileCpu, type Target } from "../../../ffi/build/cpu.ts";
-import { fetchFolder } from "../../../ffi/build/wheel.ts";
 import { abiOf, LEVELS, readSources } from "../../../ffi/library/sources.ts";
 import { cacheDir } from "../../../lib/cache.ts";
 import { UsageError } from "../../../lib/errors.ts";
-import { type PinnedPackage, requirementOf } from "../../../lib/pip.ts";
+import type { PinnedPackage } from "../../../lib/pip.ts";
+import { fetchProgram } from "../machine/program.ts";
 
 /** zig for x86-64 Linux. Its `c++` is clang with libc++. */
 export const PINNED_ZIG = {
@@ -50,15 +50,9 @@ export function readPlatforms(names: string | undefined): string[] {
 
 /** zig from the cache, where pip has put it. @throws {UsageError} If pip cannot fetch it. */
 export async function ensureZig(onProgress: (message: string) => void): Promise<string> {
-  const requirement = requirementOf(PINNED_ZIG), folder = `${cacheDir()}/${requirement.replace("==", "-")}`;
-  const zig = `${folder}/ziglang/zig`;
-  const runs = async () => (await run(zig, ["version"])).stdout.trim() === PINNED_ZIG.version;
-  if (await runs()) return zig;
-  onProgress(`fetching ${requirement} with pip`);
-  const trouble = await fetchFolder([PINNED_ZIG], folder, runs);
-  if (trouble !== undefined) throw new UsageError(`Cannot fetch ${requirement}: ${trouble}`);
-  if (await runs()) return zig;
-  throw new UsageError(`Cannot run "${zig}": remove "${folder}" and run this again on x86-64 Linux`);
+  const found = await fetchProgram(PINNED_ZIG, "ziglang/zig", onProgress, "version");
+  if (found.path !== undefined) return found.path;
+  throw new UsageError(`Cannot fetch zig: ${found.reason} (expected x86-64 Linux)`);
 }
 
 /** zig as a compiler for a platform; `language` is `c++` or `cc`. */

@@ -7,9 +7,9 @@ import { SYMBOLS } from "../../../ffi/library/symbols.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { unless } from "../../../lib/testing.ts";
 import { inChild } from "../../../kernels/testing/child.ts";
-import { runTask, withFolder } from "../../commands/testing.ts";
+import { listFolder, withFolder } from "../../commands/testing.ts";
 import { AGREE, compareExamples } from "../../../ffi/embed/embed_testing.ts";
-import { buildNative, ensureZig, PLATFORMS, readPlatforms, zigFor } from "./native.ts";
+import { buildNative, ensureZig, PLATFORMS, zigFor } from "./native.ts";
 import { expectPortable } from "./packages.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
@@ -17,112 +17,76 @@ const ROOT = new URL("../../../", import.meta.url);
 const NO_ZIG = Deno.env.get("TOKENFILTER_TEST_RELEASE") !== "1" &&
     "needs TOKENFILTER_TEST_RELEASE=1, as .ci/run sets it" ||
   `${Deno.build.os}-${Deno.build.arch}` !== "linux-x86_64" && "needs x86-64 Linux";
+/** Whether the list of the package is of these kernels: they may have changed since the last release. */
+const isListed = PREBUILT.sources === await sourceKey("cpu");
 
-Deno.test({
-  ...unless(NO_ZIG, "release --dry-run leaves packages, SBOM, changes and digests of all"),
-  fn: () =>
-    withFolder(async (folder) => {
-      const out = `${folder}/out`,
-        { code, stdout, stderr } = await runTask("release", "--dry-run", "--out", out);
-      assertEquals(code, 0, stderr);
-      assertMatch(
-        stdout,
-        /^version \S+: \d+ files for JSR, \d+ dependencies, @tokenfilter\/native-linux-x64 for glibc 2\.17/,
-      );
-      const left = Array.from(Deno.readDirSync(out), ({ name }) => name).sort();
-      const packages = left.filter((name) => name.endsWith(".tgz"));
-      const expected = readPlatforms(undefined).map((platform) => `tokenfilter-native-${platform}`).sort();
-      assertEquals(packages.map((name) => name.replace(/-\d+\.\d+\.\d+\.tgz$/, "")), expected);
-      assertEquals(left.filter((name) => !packages.includes(name)), [
-        "SHA256SUMS",
-        "changelog.md",
-        "jsr_files.sha256",
-        "prebuilt_list.ts",
-        "sbom.json",
-      ]);
-      const { bomFormat, components } = JSON.parse(await Deno.readTextFile(`${out}/sbom.json`));
-      assertEquals(bomFormat, "CycloneDX");
-      const names = components.map(({ group = "", name }: Record<string, string>) => `${group}/${name}`);
-      assert(names.includes("@huggingface/tokenizers"), names.join());
-      for (const [sums, cwd] of [["SHA256SUMS", out], ["jsr_files.sha256", ROOT]] as const) {
-        const checked = await run("sha256sum", ["--check", "--quiet", `${out}/${sums}`], { cwd });
-        assertEquals([checked.success, checked.stdout], [true, ""]);
-      }
-      // The list of the package is of these very bytes, unless the kernels have changed since.
-      if (PREBUILT.sources !== await sourceKey("cpu")) {
-        return assertMatch(stdout, /\n {2}cp \S+\/prebuilt_list\.ts /);
-      }
-      const { PREBUILT: made } = await import(`file://${out}/prebuilt_list.ts`);
-      assertEquals(made, PREBUILT);
-      assertMatch(stdout, /; to publish:\n( {2}npm publish .*\n)+ {2}deno publish\n/);
-    }),
+/** A test that compiles, with a fresh folder. */
+const test = (name: string, fn: (folder: string) => Promise<void>, why: string | false = NO_ZIG) =>
+  Deno.test({ ...unless(why, name), fn: () => withFolder(fn) });
+
+test("release --dry-run leaves packages, SBOM, changes and digests of all", async (folder) => {
+  const out = `${folder}/out`, main = new URL("main.ts", import.meta.url).pathname;
+  const args = ["run", "-A", main, "--dry-run", "--out", out];
+  const { success, stdout, stderr } = await run(Deno.execPath(), args, { cwd: ROOT });
+  assert(success, stderr);
+  assertMatch(
+    stdout,
+    /^version \S+: \d+ files for JSR, \d+ dependencies, @tokenfilter\/native-linux-x64 for glibc 2\.17/,
+  );
+  const [sums, , , , , archive, ...more] = listFolder(out), others = listFolder(out).slice(1, 5);
+  assertEquals([sums, more], ["SHA256SUMS", []]);
+  assertEquals(others, ["changelog.md", "jsr_files.sha256", "prebuilt_list.ts", "sbom.json"]);
+  assertMatch(archive!, /^tokenfilter-native-linux-x64-\d+\.\d+\.\d+\.tgz$/);
+  const { bomFormat, components } = JSON.parse(await Deno.readTextFile(`${out}/sbom.json`));
+  assertEquals(bomFormat, "CycloneDX");
+  const names = components.map(({ group = "", name }: Record<string, string>) => `${group}/${name}`);
+  assert(names.includes("@huggingface/tokenizers"), names.join());
+  for (const [sums, cwd] of [["SHA256SUMS", out], ["jsr_files.sha256", ROOT]] as const) {
+    const checked = await run("sha256sum", ["--check", "--quiet", `${out}/${sums}`], { cwd });
+    assertEquals([checked.success, checked.stdout], [true, ""]);
+  }
+  if (!isListed) return assertMatch(stdout, /\n {2}cp \S+\/prebuilt_list\.ts /);
+  const { PREBUILT: made } = await import(`file://${out}/prebuilt_list.ts`);
+  assertEquals(made, PREBUILT);
+  assertMatch(stdout, /; to publish:\n( {2}npm publish .*\n)+ {2}deno publish\n/);
 });
 
-Deno.test({
-  ...unless(
-    NO_ZIG,
-    "two builds of a library for release have the same bytes, the other one noted or with an empty cache",
-  ),
-  fn: () =>
-    withFolder(async (folder) => {
-      const platform = PLATFORMS["linux-x64"]!,
-        { bytes } = await buildNative(platform, await ensureZig(() => {}));
-      const noted = PREBUILT.sources === await sourceKey("cpu") ? PREBUILT.libraries["linux-x64"] : undefined;
-      const second = noted ?? await inChild(
-        { TOKENFILTER_CACHE: folder },
-        `const { buildNative, ensureZig, PLATFORMS } = await load("experiments/tools/release/native.ts");
-         const { sha256 } = await load("lib/sha256.ts"), zig = await ensureZig(() => {});
-         return await sha256((await buildNative(PLATFORMS["linux-x64"], zig)).bytes);`,
-      );
-      assertEquals(second, await sha256(bytes));
-    }),
+test("two builds of a library for release have the same bytes, the other one listed or with an empty cache", async (folder) => {
+  const { bytes } = await buildNative(PLATFORMS["linux-x64"]!, await ensureZig(() => {}));
+  const second = isListed ? PREBUILT.libraries["linux-x64"] : await inChild(
+    { TOKENFILTER_CACHE: folder },
+    `const { buildNative, ensureZig, PLATFORMS } = await load("experiments/tools/release/native.ts");
+     const { sha256 } = await load("lib/sha256.ts"), zig = await ensureZig(() => {});
+     return await sha256((await buildNative(PLATFORMS["linux-x64"], zig)).bytes);`,
+  );
+  assertEquals(second, await sha256(bytes));
 });
 
-Deno.test({
-  ...unless(
-    NO_ZIG,
-    "the library of a release for darwin-arm64 is signed, needs old macOS only, and has every op",
-  ),
-  fn: async () => {
-    const zig = await ensureZig(() => {}), build = () => buildNative(PLATFORMS["darwin-arm64"]!, zig);
-    const { bytes } = await build();
-    await expectPortable("darwin-arm64", bytes);
-    // The linker gets other paths each time.
-    assertEquals(await sha256((await build()).bytes), await sha256(bytes));
-    const { library: { ops } } = await import("../../../ffi/library/abi_testing.ts");
-    const path = await Deno.makeTempFile({ suffix: ".dylib" });
-    await Deno.writeFile(path, bytes);
-    const { stdout } = await run("llvm-objdump", ["--macho", "--exports-trie", path]);
-    await Deno.remove(path);
-    const named = Array.from(stdout.matchAll(/ _(tkf_\w+)$/gm), ([, name]) => name!);
-    assertEquals(named.sort(), [...Object.keys(SYMBOLS), ...ops.keys()].sort());
-  },
+test("the library of a release for darwin-arm64 is signed, needs old macOS only, and has every op", async (folder) => {
+  const zig = await ensureZig(() => {}), build = () => buildNative(PLATFORMS["darwin-arm64"]!, zig);
+  const { bytes } = await build(), path = `${folder}/library.dylib`;
+  await expectPortable("darwin-arm64", bytes);
+  // The linker gets other paths each time.
+  assertEquals(await sha256((await build()).bytes), await sha256(bytes));
+  const { library: { ops } } = await import("../../../ffi/library/abi_testing.ts");
+  await Deno.writeFile(path, bytes);
+  const { stdout } = await run("llvm-objdump", ["--macho", "--exports-trie", path]);
+  const named = Array.from(stdout.matchAll(/ _(tkf_\w+)$/gm), ([, name]) => name!);
+  assertEquals(named.sort(), [...Object.keys(SYMBOLS), ...ops.keys()].sort());
 });
 
-/** How programs of a platform run here; a reason where they do not. */
-async function runnerOf(platform: string): Promise<readonly string[] | string> {
-  if (NO_ZIG) return NO_ZIG;
-  if (platform === "linux-x64") return [];
-  const emulator = ["qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu"];
-  const { success } = await run(emulator[0]!, [
-    ...emulator.slice(1),
-    `${emulator[2]}/lib/ld-linux-aarch64.so.1`,
-    "--version",
-  ]);
-  return success ? emulator : "needs qemu-user-static and libc6-arm64-cross";
-}
-
-for (const [name, platform] of Object.entries(PLATFORMS).filter(([, { os }]) => os === "linux")) {
-  const emulator = await runnerOf(name);
-  Deno.test({
-    ...unless(
-      typeof emulator === "string" && emulator,
-      `the library of a release for ${name} decides 100 ${AGREE}`,
-    ),
-    fn: async () => {
-      const zig = await ensureZig(() => {}), { bytes: library } = await buildNative(platform, zig);
-      const compiler = zigFor(platform, zig, "cc");
-      await compareExamples(5, { library, compiler, emulator: emulator as readonly string[] });
-    },
-  });
+const QEMU = ["qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu"] as const;
+const hasQemu =
+  (await run(QEMU[0], [...QEMU.slice(1), `${QEMU[2]}/lib/ld-linux-aarch64.so.1`, "--version"])).success;
+for (const name of ["linux-x64", "linux-arm64"]) {
+  const isOurs = name === "linux-x64";
+  test(`the library of a release for ${name} decides 100 ${AGREE}`, async () => {
+    const platform = PLATFORMS[name]!, zig = await ensureZig(() => {});
+    const { bytes: library } = await buildNative(platform, zig);
+    await compareExamples(5, {
+      library,
+      compiler: zigFor(platform, zig, "cc"),
+      emulator: isOurs ? [] : QEMU,
+    });
+  }, NO_ZIG || !isOurs && !hasQemu && "needs qemu-user-static and libc6-arm64-cross");
 }

@@ -40,15 +40,14 @@ async function describeMachO(library: Uint8Array<ArrayBuffer>): Promise<string> 
   try {
     await Deno.writeFile(path, library);
     const { success, stdout, stderr } = await run("llvm-objdump", ["--macho", "--private-headers", path]);
-    if (!success) {
-      throw new UsageError(
-        `Cannot read the library for macOS: ${
-          stderr.trim().split("\n").at(-1)
-        }; llvm-objdump comes by: apt-get install llvm`,
-      );
-    }
     const found = stdout.matchAll(/^ *(?:cmd (LC_CODE_SIGNATURE)|minos (.*)|name (\/.*) \(offset.*)$/gm);
-    return Array.from(found, ([, signature, oldest, path]) => signature ?? oldest ?? path).join(", ");
+    if (success) {
+      return Array.from(found, ([, signature, oldest, path]) => signature ?? oldest ?? path).join(", ");
+    }
+    const reason = stderr.trim().split("\n").at(-1);
+    throw new UsageError(
+      `Cannot read the library for macOS: ${reason}; llvm-objdump comes by: apt-get install llvm`,
+    );
   } finally {
     await Deno.remove(path);
   }
@@ -57,18 +56,24 @@ async function describeMachO(library: Uint8Array<ArrayBuffer>): Promise<string> 
 /** Checks that a library runs on old systems. @throws {UsageError} If it needs a newer or another system library. */
 export async function expectPortable(platform: string, library: Uint8Array<ArrayBuffer>): Promise<void> {
   const { os, triple } = PLATFORMS[platform]!, [oldest] = triple.match(/\d[\d.]*$/)!;
-  const refuse = (found: string, expected: string) =>
-    new UsageError(`Cannot release the library for ${platform}: found ${found}, expected ${expected}`);
-  if (os === "darwin") {
-    const found = await describeMachO(library);
-    const expected = `/usr/lib/dyld, ${oldest}, /usr/lib/libSystem.B.dylib, LC_CODE_SIGNATURE`;
-    if (found !== expected) throw refuse(found, expected);
-    return;
-  }
-  const minor = (version: string) => Number(version.split(".")[1]), needed = neededGlibc(library);
-  const other = new TextDecoder("latin1").decode(library).match(/GLIBCXX_[\d.]+|libstdc\+\+\.so/)?.[0];
-  const isNew = needed !== undefined && minor(needed) > minor(oldest);
-  if (isNew || other !== undefined) throw refuse(other ?? `GLIBC_${needed}`, `glibc ${oldest} at most`);
+  const text = new TextDecoder("latin1").decode(library), needed = neededGlibc(library) ?? oldest;
+  const minor = (version: string) => Number(version.split(".")[1]);
+  const [found, expected] = os === "darwin"
+    ? [
+      await describeMachO(library),
+      `/usr/lib/dyld, ${oldest}, /usr/lib/libSystem.B.dylib, LC_CODE_SIGNATURE`,
+    ]
+    : [
+      text.match(/GLIBCXX_[\d.]+|libstdc\+\+\.so/)?.[0] ??
+        (minor(needed) > minor(oldest) ? `GLIBC_${needed}` : ""),
+      "",
+    ];
+  if (found === expected) return;
+  throw new UsageError(
+    `Cannot release the library for ${platform}: found ${found}, expected ${
+      expected || `glibc ${oldest} at most`
+    }`,
+  );
 }
 
 /** A package that was written. */
@@ -127,7 +132,11 @@ export async function packNative(
 export function formatPrebuilt(
   list: { sources: string; libraries: Readonly<Record<string, string>> },
 ): string {
-  return `/** Prebuilt CPU libraries of a release: \`deno task release --dry-run\` writes this file. */
+  const json = JSON.stringify(list, null, 2).replaceAll(/"$/gm, '",').replaceAll("}\n", "},\n");
+  return `/**
+ * Prebuilt CPU libraries of a release, which \`deno run -A experiments/tools/release/main.ts --dry-run\` writes anew. After
+ * a change of the kernels, until the next release, \`sources\` is another key, and the libraries are not taken.
+ */
 interface Libraries {
   /** Key of the sources. */
   readonly sources: string;
@@ -135,8 +144,6 @@ interface Libraries {
   readonly libraries: Readonly<Record<string, string>>;
 }
 
-export const PREBUILT: Libraries = ${
-    JSON.stringify(list, null, 2).replaceAll(/"$/gm, '",').replaceAll("}\n", "},\n")
-  };
+export const PREBUILT: Libraries = ${json};
 `;
 }

@@ -2,28 +2,16 @@
 import { run } from "../../../ffi/build/command.ts";
 import { UsageError } from "../../../lib/errors.ts";
 
-/** Writes the SBOM; fetched by npx. */
-const CYCLONEDX = "@cyclonedx/cyclonedx-npm@6.0.1";
-/** Licences that dependencies may have: those that ask for no more than a notice. */
-const ALLOWED = [
-  "MIT",
-  "ISC",
-  "Apache-2.0",
-  "BSD-2-Clause",
-  "BSD-3-Clause",
-  "0BSD",
-  "BlueOak-1.0.0",
-  "Unlicense",
-];
+/** Licences that ask for no more than a notice. */
+const ALLOWED = "MIT ISC Apache-2.0 BSD-2-Clause BSD-3-Clause 0BSD BlueOak-1.0.0 Unlicense".split(" ");
 
-interface Sbom {
-  readonly components?: readonly {
-    readonly name: string;
-    readonly version: string;
-    readonly licenses?: readonly {
-      readonly license?: { readonly id?: string };
-      readonly expression?: string;
-    }[];
+/** Parts of a CycloneDX file. */
+interface Component {
+  readonly name: string;
+  readonly version: string;
+  readonly licenses?: readonly {
+    readonly license?: { readonly id?: string };
+    readonly expression?: string;
   }[];
 }
 
@@ -44,7 +32,7 @@ export function isAllowed(license: string): boolean {
 }
 
 /** Checks the licences of an SBOM. @throws {UsageError} If one is missing, or asks for more than a notice. */
-export function expectLicenses({ components = [] }: Sbom): void {
+export function expectLicenses(components: readonly Component[] = []): void {
   const wrong = components.flatMap(({ name, version, licenses = [] }) => {
     const names = licenses.map(({ license, expression }) =>
       license?.id ?? expression ?? "an unknown licence"
@@ -67,21 +55,21 @@ export async function makeSbom(
   try {
     const description = { name: "@tokenfilter/tokenfilter", version, license: "MIT", dependencies };
     await Deno.writeTextFile(`${cwd}/package.json`, JSON.stringify(description));
-    const commands = [
-      ["npm", "install", "--package-lock-only", "--ignore-scripts", "--no-audit", "--no-fund"],
-      ["npx", "-y", CYCLONEDX, "--package-lock-only", "--output-reproducible", "--output-file", "sbom.json"],
-    ];
-    for (const [program, ...args] of commands) {
-      const { success, stderr } = await run(program!, args, { cwd });
-      if (!success) {
-        const reason = stderr.trim().split("\n")[0];
-        throw new UsageError(
-          `Cannot write the SBOM: ${program} failed with "${reason}"; it needs Node.js and npm`,
-        );
-      }
+    for (
+      const command of [
+        "npm install --package-lock-only --ignore-scripts --no-audit --no-fund",
+        "npx -y @cyclonedx/cyclonedx-npm@6.0.1 --package-lock-only --output-reproducible --output-file sbom.json",
+      ]
+    ) {
+      const [program, ...args] = command.split(" "), { success, stderr } = await run(program!, args, { cwd });
+      if (success) continue;
+      const reason = stderr.trim().split("\n")[0];
+      throw new UsageError(
+        `Cannot write the SBOM: ${program} failed with "${reason}"; it needs Node.js and npm`,
+      );
     }
     const text = await Deno.readTextFile(`${cwd}/sbom.json`);
-    expectLicenses(JSON.parse(text));
+    expectLicenses(JSON.parse(text).components);
     return `${text.trimEnd()}\n`;
   } finally {
     await Deno.remove(cwd, { recursive: true });

@@ -17,7 +17,7 @@ export const WASM: Platform = {
 
 /** The text of ffi/wasm/built.ts. */
 export async function formatBuilt(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  return `/** What tokenfilter.wasm is: \`deno task release --wasm\` writes both. */
+  return `/** What tokenfilter.wasm is: \`deno run -A experiments/tools/release/main.ts --wasm\` writes both. */
 export const BUILT = {
   sha256: "${await sha256(bytes)}",
 } as const;

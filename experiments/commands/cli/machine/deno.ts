@@ -17,7 +17,3 @@ export async function taskArguments(task: string): Promise<string[]> {
   const { tasks } = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
   return tasks[task].split(/\s+/).slice(1);
 }
-
-export async function findDenoCaches(): Promise<{ readonly denoDir: string; readonly npmCache: string }> {
-  return JSON.parse(await runDeno("find Deno's cache", "info", "--json"));
-}
