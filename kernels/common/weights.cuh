@@ -190,11 +190,13 @@ struct WeightIQ4_XS {
   }
 };
 
-// Pairs of bits: within a half of 128 values, a lane takes 4 bytes of them, which belong to 4 values of each quarter.
+// Pairs of bits: 256 values are two halves of 128, a half is 4 runs of 32, and a part is 4 values of each run of its half.
 struct BitPairs {
   static constexpr int VALUES = 256, LANES = 16, RUNS = 4, RUN = 4;
+  static constexpr int kHalf = 128, kRun = 32, kParts = 8;  // values of a half and of a run, parts of a half
+  // First of the four values of a part in a run.
   static __device__ __forceinline__ int offset(int part, int run) {
-    return 128 * (part >> 3) + 32 * run + 4 * (part & 7);
+    return kHalf * (part / kParts) + kRun * run + RUN * (part % kParts);
   }
 };
 

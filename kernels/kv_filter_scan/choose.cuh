@@ -69,7 +69,7 @@ __device__ inline void start_moving(const ScanArguments& a, const Plan& plan, co
   const Window window(a.spec, plan, state.scores, a.scores(), t);
   const int64_t n = window.count();
   const double sdw = deviation(n, s.sums, [&](int64_t i) { return window.at(i); });
-  const Place place = place_of(1 - a.spec.skip_ratio, n);
+  const Place place = quantile_position(1 - a.spec.skip_ratio, n);
   pick_by_radix(n, place, s.radix, s.statistics, [&](int64_t i) { return window.at(i); });
   if (threadIdx.x == 0) {
     s.theta = interpolate(s.statistics[0], s.statistics[1], place.part);

@@ -247,7 +247,7 @@ __device__ bool decide(const tkf_filter_spec& spec, const State& state, const To
   }
   const int64_t held = held_scores(spec, n.scored);
   const double ratio = held > 0 ? quantile_ratio(spec, n) : 0;
-  const Place place = place_of(1 - ratio, held > 0 ? held : 1);
+  const Place place = quantile_position(1 - ratio, held > 0 ? held : 1);
   const bool few = held <= kFewScores;
 
   if (learns) {

@@ -81,7 +81,7 @@ static __global__ void __launch_bounds__(kRowThreads) bound_kernel(ScanArguments
     const double ratio = budget_ratio(spec, decided, first + lane_index());
     bool skip = false;
     if (ratio > 0) {
-      const Place place = place_of(1 - ratio, n);
+      const Place place = quantile_position(1 - ratio, n);
       skip = less > place.above ||
              (less > place.below && score > interpolate(below, above, place.part));
     }

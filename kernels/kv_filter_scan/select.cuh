@@ -7,12 +7,13 @@ namespace tkf::filter {
 constexpr int kMaxRuns = 32;               // sorted runs of 32 in shared memory
 constexpr int kFewScores = 32 * kMaxRuns;  // windows up to here are sorted there
 
-// Where the quantile q of n > 0 numbers lies: between order statistics `below` and `above`, at `part` of the way.
+// Where quantile q of n > 0 sorted numbers lies, linear between two neighbours (numpy's default): between order statistics
+// `below` and `above`, at `part` of the way.
 struct Place {
   int64_t below, above;
   double part;
 };
-__device__ inline Place place_of(double q, int64_t n) {
+__device__ inline Place quantile_position(double q, int64_t n) {
   const double position = q * static_cast<double>(n - 1);
   const int64_t below = static_cast<int64_t>(position);
   return {below, below + 1 < n ? below + 1 : below, position - static_cast<double>(below)};
@@ -165,7 +166,7 @@ __device__ void pick_by_radix(int64_t n, const Place& place, RadixShared& s, dou
 
 template <class ForEach>
 __device__ double warp_quantile(double q, int64_t n, const ForEach& for_each) {
-  const Place place = place_of(q, n);
+  const Place place = quantile_position(q, n);
   unsigned long long least = ~0ull, most = 0;
   for_each([&](double x) {
     const unsigned long long key = ordered(x);
