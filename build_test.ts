@@ -17,7 +17,9 @@ import { IN_SLOW_TIER, NEEDS_LINUX, NOT_ON_WINDOWS, unless } from "./lib/testing
 async function inEmptyCache(env: Record<string, string>, body: string) {
   const cache = await Deno.makeTempDir();
   const result = await inChild({ ...env, TOKENFILTER_CACHE: cache }, body);
-  const left = Array.from(Deno.readDirSync(cache), ({ name }) => name);
+  const left = Array.from(Deno.readDirSync(cache), ({ name }) => name).filter((name) =>
+    name !== "build.lock"
+  );
   await Deno.remove(cache, { recursive: true });
   return { result, left };
 }

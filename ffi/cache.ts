@@ -1,6 +1,7 @@
 /** Built libraries in the cache, and the manifest of each. */
 import { cacheDir, ifThere, isMissing } from "../lib/cache.ts";
 import { sha256 } from "../lib/sha256.ts";
+import { expectOwnFiles } from "./library/own_files.ts";
 
 /** @internal Notes of a build about a library. */
 export interface LibraryManifest {
@@ -45,10 +46,18 @@ export function manifestPath(library: "cpu" | "cuda", key: string, level: string
   return `${cacheDir()}/${part}-${key}-${Deno.build.os}-${Deno.build.arch}.json`;
 }
 
-/** A manifest in the cache, with its library's path and the digest found there; undefined if there is none. */
+/** Names that builds give to libraries: none leads out of the folder. */
+const LIBRARY_NAME = /^libtokenfilter_(cpu|cuda)-[0-9a-f]{16}\.(so|dylib)$/;
+
+/**
+ * A manifest in the cache with its library's path; `trouble` is what was found in place of what it notes. Undefined if
+ * there is none.
+ *
+ * @throws {NativeLibraryError} If folder, manifest or library are, or may be, another user's.
+ */
 export async function readCache<Manifest extends LibraryManifest>(
   noted: string,
-): Promise<{ path: string; manifest: Manifest; found: string } | undefined> {
+): Promise<{ path: string; manifest: Manifest; trouble?: string } | undefined> {
   let manifest: Manifest;
   try {
     manifest = JSON.parse(await Deno.readTextFile(noted));
@@ -56,6 +65,17 @@ export async function readCache<Manifest extends LibraryManifest>(
     if (isMissing(error) || error instanceof SyntaxError) return undefined;
     throw error;
   }
-  const path = `${cacheDir()}/${manifest.library}`, bytes = await ifThere(Deno.readFile(path));
-  return { path, manifest, found: bytes === undefined ? "no file" : await sha256(bytes) };
+  await expectOwnFiles([cacheDir(), noted]);
+  const { library, sha256: expected } = Object(manifest) as Manifest;
+  if (!LIBRARY_NAME.test(library)) {
+    const trouble = `found library ${
+      JSON.stringify(library)
+    }, expected a name such as libtokenfilter_cpu-….so`;
+    return { path: noted, manifest, trouble };
+  }
+  const path = `${cacheDir()}/${library}`;
+  await expectOwnFiles([path]);
+  const bytes = await ifThere(Deno.readFile(path)), found = bytes && await sha256(bytes);
+  if (found === expected) return { path, manifest };
+  return { path, manifest, trouble: `found ${found ?? "no file"}, expected SHA-256 ${expected}` };
 }

@@ -22,6 +22,12 @@ export function cacheDir(): string {
   );
 }
 
+/** Permissions of a cache folder that is made: it holds native code that runs with this user's rights. */
+export const OWN_FOLDER = 0o700;
+
+/** Permissions of files of native code, at most: others may read them. */
+export const OTHERS_READ = 0o644;
+
 /**
  * Makes a folder of a cache, and checks that it takes files: before anything long is begun.
  *
@@ -30,7 +36,8 @@ export function cacheDir(): string {
  */
 export async function prepareCacheDir(folder = cacheDir(), variable = "TOKENFILTER_CACHE"): Promise<void> {
   try {
-    await Deno.mkdir(folder, { recursive: true });
+    const mode = variable === "TOKENFILTER_CACHE" ? OWN_FOLDER : 0o777;
+    await Deno.mkdir(folder, { recursive: true, mode });
     await Deno.remove(await Deno.makeTempFile({ dir: folder, prefix: ".tokenfilter-" }));
   } catch (error) {
     if (!(error instanceof Error) || error instanceof Deno.errors.NotCapable) throw error;
@@ -64,12 +71,14 @@ export async function ifThere<T>(reading: Promise<T>): Promise<T | undefined> {
 /**
  * Writes a file so that readers see the old one, the new one or none, never a part.
  *
+ * @param mode Permissions at most; by default those that the process gives to files.
  * @throws {Error} What the system throws; the file is then as it was.
  */
-export async function writeAtomically(path: string, data: string | Uint8Array): Promise<void> {
+export async function writeAtomically(path: string, data: string | Uint8Array, mode?: number): Promise<void> {
   const temporary = `${path}.${Deno.pid}.${crypto.randomUUID().slice(0, 8)}.tmp`;
+  const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
   try {
-    await (typeof data === "string" ? Deno.writeTextFile(temporary, data) : Deno.writeFile(temporary, data));
+    await Deno.writeFile(temporary, bytes, mode === undefined ? {} : { mode });
     await Deno.rename(temporary, path);
   } catch (error) {
     await Deno.remove(temporary).catch(() => {});

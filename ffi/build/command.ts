@@ -1,4 +1,5 @@
 /** Compilers and other programs that the build calls. */
+import { ifThere } from "../../lib/cache.ts";
 import { NativeLibraryError, NoLibraryError } from "../../lib/errors.ts";
 import { KERNELS_URL } from "../library/sources.ts";
 
@@ -81,7 +82,25 @@ export async function runCompiler(
   const { success, stdout, stderr } = await run(command, args, options);
   if (success) return stdout + stderr;
   throw new NativeLibraryError(
-    `Cannot build the native library: the compiler failed on ${what}:\n${stdout}${stderr}`,
+    `Cannot build the native library: the compiler failed on ${what}\n${stdout}${stderr}`,
+  );
+}
+
+/**
+ * The file that a compiler or linker has made.
+ *
+ * @throws {NativeLibraryError} If it has made none.
+ */
+export async function readMade(
+  what: string,
+  command: string,
+  path: string,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = await ifThere(Deno.readFile(path));
+  if (bytes !== undefined) return bytes;
+  throw new NativeLibraryError(
+    `Cannot build the native library: found that "${command}" made nothing of ${what} and told of no error, expected a ` +
+      "C++17 compiler; set CXX to one",
   );
 }
 
@@ -97,7 +116,7 @@ export async function link(
 ): Promise<{ bytes: Uint8Array<ArrayBuffer>; output: string }> {
   await Deno.writeTextFile(`${work}/exports`, EXPORTS);
   const output = await runCompiler(what, command, [...args, "-o", "library"], { cwd: work });
-  return { bytes: await Deno.readFile(`${work}/library`), output };
+  return { bytes: await readMade(what, command, `${work}/library`), output };
 }
 
 /**

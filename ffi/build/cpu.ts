@@ -5,16 +5,17 @@ import { ALL_LEVELS, type CpuManifest } from "../cache.ts";
 import { findBuild } from "../library/library.ts";
 import {
   BODY_FLAGS,
+  CPU_LINK_FLAGS,
   ENTRY_FLAGS,
   FLAGS,
   type Level,
   LEVELS,
   type LibrarySources,
-  LINUX_LINK_FLAGS,
   readSources,
   SHARED_FLAGS,
   unitFlags,
 } from "../library/sources.ts";
+import { buildAlone } from "./alone.ts";
 import { type BuildOptions, type Compiler, findCompiler, link, run } from "./command.ts";
 import { buildObjects, type ObjectJob } from "./objects.ts";
 import { type BuiltLibrary, storeLibrary } from "./store.ts";
@@ -41,7 +42,8 @@ export interface CpuBuildOptions extends BuildOptions {
  * Objects that did not change are not compiled again.
  *
  * @throws {RangeError} If the level is not known.
- * @throws {NativeLibraryError} If there is no compiler, or it fails (the message contains its output).
+ * @throws {NativeLibraryError} If there is no compiler, or it fails (the message contains its output), or the cache is, or
+ * may be, another user's.
  * @throws {UsageError} If the cache folder takes no files.
  *
  * @example
@@ -64,30 +66,29 @@ export async function buildCpu(options: CpuBuildOptions = {}): Promise<BuiltLibr
       `Cannot build the native library: found level "${level}", expected one of ${names.join(", ")}`,
     );
   }
-  const cached = force ? undefined : await findBuild<CpuManifest>("cpu", { level, wantsBest: true });
-  if (cached !== undefined) {
-    const compiler = await findCompiler().catch(() => undefined); // a machine without one can still run a build
-    if (compiler === undefined || compiler.version === cached.manifest.compiler) return cached;
-  }
+  /** The build in the cache, if the compiler has not changed; a machine without one can still run a build. */
+  const find = async () => {
+    const cached = force ? undefined : await findBuild<CpuManifest>("cpu", { level, wantsBest: true });
+    const compiler = cached && await findCompiler().catch(() => undefined);
+    return compiler === undefined || compiler.version === cached!.manifest.compiler ? cached : undefined;
+  };
+  const cached = await find();
+  if (cached !== undefined) return cached;
   const compiler = await findCompiler();
-  await prepareCacheDir();
+  await prepareCacheDir(); // before anything long is begun
   const chosen = level ?? await bestLevel(compiler, known);
   const levels = level === ALL_LEVELS ? known : known.filter(({ name }) => name === chosen);
   const sources = await readSources("cpu"), { texts } = sources;
-  return await storeLibrary(
-    "cpu",
-    texts,
-    compiler,
-    [...FLAGS, ...SHARED_FLAGS, ...BODY_FLAGS],
-    async (work) => {
+  const build = (work: string) =>
+    storeLibrary("cpu", texts, compiler, [...FLAGS, ...SHARED_FLAGS, ...BODY_FLAGS], async () => {
       const { bytes, warnings } = await compileCpu(compiler, Deno.build, levels, sources, work, {
         force,
         onProgress,
       });
       return { bytes, more: { levels: levels.map(({ name }) => name), warnings } };
-    },
-    chosen,
-  );
+    }, chosen);
+  // Another process may have built it meanwhile.
+  return await buildAlone(async (work) => await find() ?? await build(work), { onProgress });
 }
 
 /** The best level of this machine, by the compiler's macros; the lowest one if they do not show it. */
@@ -145,7 +146,7 @@ export async function compileCpu(
     ...compiler.args,
     ...(isShared ? ["-shared", "-pthread"] : []),
     ...objects.map(({ path }) => path),
-    ...(os === "linux" ? LINUX_LINK_FLAGS : []),
+    ...(os === "linux" ? CPU_LINK_FLAGS : []),
     ...linkFlags,
   ], work);
   return { bytes, warnings: objects.map((object) => object.output).join("") + output };

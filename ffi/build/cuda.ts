@@ -10,6 +10,7 @@ import {
   type LibrarySources,
   readSources,
 } from "../library/sources.ts";
+import { buildAlone } from "./alone.ts";
 import { type BuildOptions, findCompiler, link } from "./command.ts";
 import { ensureNvcc, isForDriver, oldestDriver, PINNED } from "./nvcc.ts";
 import { buildObjects, type BuiltObject } from "./objects.ts";
@@ -49,25 +50,32 @@ export interface CudaBuildOptions extends BuildOptions {
 export async function buildCuda(options: CudaBuildOptions = {}): Promise<BuiltLibrary<CudaManifest>> {
   const { archs = CUDA_ARCHS, force = false, driver, onProgress = () => {} } = options;
   expectArchs(archs);
-  const cached = force ? undefined : await findBuild<CudaManifest>("cuda");
-  if (
-    cached !== undefined && archs.every((arch) => cached.manifest.archs.includes(arch)) &&
-    isForDriver(cached.manifest.nvcc, driver)
-  ) return cached;
+  const find = async () => {
+    const cached = force ? undefined : await findBuild<CudaManifest>("cuda");
+    return cached !== undefined && archs.every((arch) => cached.manifest.archs.includes(arch)) &&
+        isForDriver(cached.manifest.nvcc, driver)
+      ? cached
+      : undefined;
+  };
+  const cached = await find();
+  if (cached !== undefined) return cached;
   const sources = await readSources("cuda"), compiler = await findCompiler();
-  return await storeLibrary("cuda", sources.texts, compiler, CUDA_FLAGS, async (work) => {
-    const nvcc = await ensureNvcc({ archs, driver }, onProgress);
-    const { objects, kernels } = await compileUnits(sources, { archs, compiler, nvcc, work }, options);
-    onProgress("linking");
-    const { bytes } = await link("the CUDA library", nvcc.command, [
-      ...["-ccbin", compiler.command],
-      ...objects.map(({ path }) => path),
-      ...(nvcc.libraries === undefined ? [] : [`-L${nvcc.libraries}`]),
-      ...CUDA_LINK_FLAGS,
-    ], work);
-    const { version } = nvcc;
-    return { bytes, more: { nvcc: version, oldestDriver: oldestDriver(version), archs, kernels } };
-  });
+  const build = (work: string) =>
+    storeLibrary("cuda", sources.texts, compiler, CUDA_FLAGS, async () => {
+      const nvcc = await ensureNvcc({ archs, driver }, onProgress);
+      const { objects, kernels } = await compileUnits(sources, { archs, compiler, nvcc, work }, options);
+      onProgress("linking");
+      const { bytes } = await link("the CUDA library", nvcc.command, [
+        ...["-ccbin", compiler.command],
+        ...objects.map(({ path }) => path),
+        ...(nvcc.libraries === undefined ? [] : [`-L${nvcc.libraries}`]),
+        ...CUDA_LINK_FLAGS,
+      ], work);
+      const { version } = nvcc;
+      return { bytes, more: { nvcc: version, oldestDriver: oldestDriver(version), archs, kernels } };
+    });
+  // Another process may have built it meanwhile.
+  return await buildAlone(async (work) => await find() ?? await build(work), { onProgress });
 }
 
 /** A compiler of kernels, and the architectures to compile for. */
@@ -122,14 +130,11 @@ export async function compileOps(ops: readonly string[], options: BuildOptions =
   const { units, texts } = await readSources("cuda"), archs = CUDA_ARCHS, compiler = await findCompiler();
   const own = units.filter((unit) => ops.some((op) => unit.startsWith(`${op}/`)));
   const nvcc = await ensureNvcc({ archs }, options.onProgress ?? (() => {}));
-  const work = await Deno.makeTempDir({ prefix: "tokenfilter-build-" });
-  try {
-    const sources = { texts, units: own };
+  const sources = { texts, units: own };
+  return await buildAlone(async (work) => {
     const { objects } = await compileUnits(sources, { archs, compiler, nvcc, work }, options);
     return objects.map(({ path }) => path);
-  } finally {
-    await Deno.remove(work, { recursive: true });
-  }
+  }, options);
 }
 
 /** @throws {RangeError} If an architecture is not known, or there is none. */

@@ -1,8 +1,11 @@
-/** Compiled objects in the cache, named by a digest of their sources: a unit with the headers that it includes. */
-import { cacheDir, ifThere, writeAtomically } from "../../lib/cache.ts";
+/**
+ * Compiled objects in the cache, named by a digest of their sources: a unit with the headers that it includes. A text beside
+ * each holds the object's own digest and the compiler's output: one that is damaged is compiled anew.
+ */
+import { cacheDir, ifThere, OTHERS_READ, OWN_FOLDER, writeAtomically } from "../../lib/cache.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { includesOf, type Sources } from "../library/sources.ts";
-import { type BuildOptions, inParallel, runCompiler } from "./command.ts";
+import { type BuildOptions, inParallel, readMade, runCompiler } from "./command.ts";
 
 /** Objects that no build has used for this time are removed. */
 const KEEP_DAYS = 14;
@@ -73,10 +76,12 @@ export async function buildObjects(
   let told = started;
   await inParallel(missing, async (made) => {
     const { name, args, cost, path } = made, object = path.slice(objectsDir().length + 1);
-    const output = await runCompiler(`kernels/${name}`, command, [...args, "-o", object], { cwd: work });
-    await Deno.mkdir(objectsDir(), { recursive: true });
-    await writeAtomically(`${path}.txt`, output);
-    await writeAtomically(path, await Deno.readFile(`${work}/${object}`));
+    const what = `kernels/${name}`,
+      output = await runCompiler(what, command, [...args, "-o", object], { cwd: work });
+    const bytes = await readMade(what, command, `${work}/${object}`);
+    await Deno.mkdir(objectsDir(), { recursive: true, mode: OWN_FOLDER });
+    await writeAtomically(path, bytes, OTHERS_READ);
+    await writeAtomically(`${path}.txt`, `${await sha256(bytes)}\n${output}`, OTHERS_READ);
     made.output = output;
     compiled += cost;
     done++;
@@ -94,14 +99,15 @@ function textLength(sources: Sources, unit: string): number {
   return includesOf(sources, unit).reduce((sum, path) => sum + sources.get(path)!.length, 0);
 }
 
-/** The compiler's output for an object in the cache; marks the object as used. */
+/** The compiler's output for an object in the cache that is whole; marks the object as used. */
 function noted(path: string): Promise<string | undefined> {
   const read = async () => {
-    const output = await Deno.readTextFile(`${path}.txt`);
+    const [digest, ...output] = (await Deno.readTextFile(`${path}.txt`)).split("\n");
+    if (digest !== await sha256(await Deno.readFile(path))) return undefined;
     const now = new Date();
     await Deno.utime(path, now, now);
     await Deno.utime(`${path}.txt`, now, now);
-    return output;
+    return output.join("\n");
   };
   return ifThere(read());
 }

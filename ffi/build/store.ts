@@ -1,5 +1,5 @@
 /** Stores the build of a library in the cache. */
-import { cacheDir, prepareCacheDir, writeAtomically } from "../../lib/cache.ts";
+import { cacheDir, OTHERS_READ, writeAtomically } from "../../lib/cache.ts";
 import { LIBRARY_SUFFIX, type LibraryManifest, manifestPath } from "../cache.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { abiOf, sourceKey, type Sources } from "../library/sources.ts";
@@ -16,10 +16,9 @@ export interface BuiltLibrary<Manifest extends LibraryManifest = LibraryManifest
 }
 
 /**
- * Builds a library in a folder of its own, and stores it under the digest of its content, so that one that is loaded is
- * never overwritten.
+ * Builds a library, and stores it under the digest of its content, so that one that is loaded is never overwritten.
  *
- * @param make Makes the library in the folder; gives its bytes, and the entries of its manifest besides the common part.
+ * @param make Makes the library; gives its bytes, and the entries of its manifest besides the common part.
  * @param level Level of the CPU library; see {@linkcode manifestPath}.
  */
 export async function storeLibrary<More extends object>(
@@ -27,34 +26,29 @@ export async function storeLibrary<More extends object>(
   sources: Sources,
   compiler: Compiler,
   flags: readonly string[],
-  make: (work: string) => Promise<{ bytes: Uint8Array<ArrayBuffer>; more: More }>,
+  make: () => Promise<{ bytes: Uint8Array<ArrayBuffer>; more: More }>,
   level?: string,
 ): Promise<BuiltLibrary<LibraryManifest & More>> {
   const started = performance.now();
-  await prepareCacheDir();
-  const work = await Deno.makeTempDir({ prefix: "tokenfilter-build-" });
-  try {
-    const { bytes, more } = await make(work);
-    const digest = await sha256(bytes);
-    const name = `libtokenfilter_${library}-${digest.slice(0, 16)}.${LIBRARY_SUFFIX}`;
-    const path = `${cacheDir()}/${name}`;
-    await writeAtomically(path, bytes);
-    const manifest = {
-      abi: abiOf(sources),
-      git: await gitHash(),
-      compiler: compiler.version,
-      flags,
-      library: name,
-      sha256: digest,
-      ...more,
-      buildMs: Math.round(performance.now() - started),
-    };
-    await writeAtomically(
-      manifestPath(library, await sourceKey(library, sources), level),
-      JSON.stringify(manifest, null, 2) + "\n",
-    );
-    return { path, manifest, cached: false };
-  } finally {
-    await Deno.remove(work, { recursive: true });
-  }
+  const { bytes, more } = await make();
+  const digest = await sha256(bytes);
+  const name = `libtokenfilter_${library}-${digest.slice(0, 16)}.${LIBRARY_SUFFIX}`;
+  const path = `${cacheDir()}/${name}`;
+  await writeAtomically(path, bytes, OTHERS_READ);
+  const manifest = {
+    abi: abiOf(sources),
+    git: await gitHash(),
+    compiler: compiler.version,
+    flags,
+    library: name,
+    sha256: digest,
+    ...more,
+    buildMs: Math.round(performance.now() - started),
+  };
+  await writeAtomically(
+    manifestPath(library, await sourceKey(library, sources), level),
+    JSON.stringify(manifest, null, 2) + "\n",
+    OTHERS_READ,
+  );
+  return { path, manifest, cached: false };
 }

@@ -48,6 +48,7 @@ export interface BuildQuery {
  * level that this machine runs.
  *
  * @param damaged Gets a line on each build that is not whole.
+ * @throws {NativeLibraryError} If the cache is, or may be, another user's.
  */
 export async function findBuild<Manifest extends LibraryManifest>(
   library: "cpu" | "cuda",
@@ -59,10 +60,9 @@ export async function findBuild<Manifest extends LibraryManifest>(
   for (const name of library === "cuda" ? [undefined] : new Set([ALL_LEVELS, ...singles])) {
     const cached = await readCache<Manifest>(manifestPath(library, key, name));
     if (cached === undefined) continue;
-    const { path, manifest, found } = cached;
-    if (found !== manifest.sha256) {
-      damaged.push(`"${path}": found ${found}, expected SHA-256 ${manifest.sha256}`);
-    } else if (library === "cuda" || level !== undefined || runsHere(path, wantsBest)) {
+    const { path, manifest, trouble } = cached;
+    if (trouble !== undefined) damaged.push(`"${path}": ${trouble}`);
+    else if (library === "cuda" || level !== undefined || runsHere(path, wantsBest)) {
       return { path, manifest, cached: true as const };
     }
   }

@@ -40,6 +40,9 @@ export const LINUX_LINK_FLAGS: readonly string[] = [
   "-lm",
 ];
 
+/** Those of the CPU library, which programs link under a name that does not change. */
+export const CPU_LINK_FLAGS: readonly string[] = [...LINUX_LINK_FLAGS, "-Wl,-soname,libtokenfilter_cpu.so"];
+
 /**
  * Units that round each product before they add it, as TypeScript does: those of the filter, whose scores and fits must
  * equal the reference's. Compilers otherwise fuse the two where the processor can (g++ does in C++ by default). The loops of
@@ -226,7 +229,7 @@ export async function sourceKey(library: keyof typeof UNITS, texts?: Sources): P
       ENTRY_FLAGS,
       EXACT_UNITS.source,
       EXACT_FLAGS,
-      LINUX_LINK_FLAGS,
+      CPU_LINK_FLAGS,
       LEVELS,
     ]
     : [CUDA_FLAGS, CUDA_LINK_FLAGS];
