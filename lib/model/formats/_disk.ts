@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { ifThere, isMissing } from "../../cache.ts";
 import { ModelFormatError } from "../../errors.ts";
 import { expectPlainFile, readPlainFile, readPlainText } from "../../files.ts";
+import { blobOf, expectBlob } from "./_blob.ts";
 import { type DigestedBytes, type Folder, memoryBytes, type ReadOptions } from "./_byte_source.ts";
 
 /** Bytes that are read at once: few enough for a smooth progress bar. */
@@ -10,7 +11,10 @@ const CHUNK_BYTES = 4 * 2 ** 20;
 
 /**
  * Reads a file once for its digest, piece by piece, and then maps it where possible, so that unused parts take no
- * memory. @throws {ModelFormatError} If the file is another one when it is mapped.
+ * memory.
+ *
+ * @throws {ModelFormatError} If the file is another one when it is mapped.
+ * @throws {UsageError} If it is of the hub's cache, and not as it was downloaded.
  */
 export async function openBytes(
   path: string,
@@ -27,7 +31,8 @@ export async function openBytes(
     doneBytes += read;
     onProgress?.({ stage: "read", source: path, doneBytes, totalBytes });
   }
-  const sha256 = hash.digest("hex");
+  const sha256 = hash.digest("hex"), blob = await blobOf(path);
+  if (blob?.digest.length === sha256.length) expectBlob(path, blob, sha256);
   if (mapFile === undefined || totalBytes === 0) return fileBytes(path, info, sha256);
   const bytes = mapFile(path);
   if (!isSame(Deno.statSync(path), info)) throw changedError(path);

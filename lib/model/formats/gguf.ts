@@ -110,8 +110,15 @@ export class GgufFile extends KeyedFile {
     if (wanted === "an integer" && !Number.isSafeInteger(number)) {
       throw this.error(key, `found ${number}, expected at most 2^53 - 1`);
     }
-    if (wanted === "a number" && !Number.isFinite(number)) {
-      throw this.error(key, `found ${number}, expected a finite number`);
+    const numbers = wanted === "a list of numbers"
+      ? value as number[]
+      : wanted === "a number"
+      ? [number]
+      : [];
+    const odd = numbers.findIndex((each) => !Number.isFinite(each));
+    if (odd >= 0) {
+      const place = wanted === "a number" ? "" : ` at place ${odd}`;
+      throw this.error(key, `found ${numbers[odd]}${place}, expected a finite number`);
     }
     return number;
   }
@@ -131,6 +138,8 @@ export const GGUF_LIMITS = {
   stringBytes: 16 * 2 ** 20,
   /** Vocabularies reach 262,144 entries, their merge lists about twice that. */
   arrayLength: 4 * 2 ** 20,
+  /** All lists together: those of a vocabulary come to four times its size. */
+  arrayElements: 8 * 2 ** 20,
   /** ggml's own limit, GGML_MAX_DIMS. */
   dims: 4,
   /** Data starts at a multiple of this at most: a page is 4,096 bytes, 65,536 on some machines. */
@@ -201,11 +210,14 @@ export function readGguf(source: ByteSource): GgufFile {
   const numEntries = reader.count("the number of metadata keys", GGUF_LIMITS.metadataEntries);
 
   const metadata = new Map<string, GgufValue>();
+  let elements = 0;
   for (let i = 0; i < numEntries; i++) {
     const at = reader.offset;
     const key = readString(reader, `metadata key ${i}`, GGUF_LIMITS.keyBytes);
     if (metadata.has(key)) throw reader.error(`found key "${key}" twice, expected it once`, at);
-    metadata.set(key, readValue(reader, key));
+    const read = readValue(reader, key, GGUF_LIMITS.arrayElements - elements);
+    if (Array.isArray(read.value)) elements += read.value.length;
+    metadata.set(key, read);
   }
   const alignment = alignmentOf(reader, metadata);
   return new GgufFile(source.file, version, metadata, readTensors(reader, numTensors, alignment));
@@ -241,7 +253,8 @@ function readValueType(reader: ByteReader, key: string): GgufValueType {
   return type;
 }
 
-function readValue(reader: ByteReader, key: string): GgufValue {
+/** @param room Elements that all lists may still have. */
+function readValue(reader: ByteReader, key: string, room: number): GgufValue {
   const type = readValueType(reader, key);
   if (type !== "array") return { type, offset: reader.offset, value: readScalar(reader, type, key) };
 
@@ -252,6 +265,13 @@ function readValue(reader: ByteReader, key: string): GgufValue {
     throw reader.error(`found a list of lists for "${key}", expected a flat one`, at);
   }
   const length = reader.count(`the length of "${key}"`, GGUF_LIMITS.arrayLength);
+  if (length > room) {
+    const most = GGUF_LIMITS.arrayElements;
+    throw reader.error(
+      `found ${length} elements for "${key}" and ${most - room} before, expected at most ${most}`,
+      at,
+    );
+  }
   // Every element takes at least a byte: a longer list cannot be there, so nothing is allocated for it.
   if (length > reader.left) {
     throw reader.error(

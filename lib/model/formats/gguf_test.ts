@@ -159,6 +159,20 @@ Deno.test("parseGguf() refuses absurd sizes before it allocates for them", () =>
   expectRefusal({ tensors: [tensor("a", { dims: [2 ** 40] })] }, 'for tensor "a"', "cut short: get it again");
 });
 
+Deno.test("parseGguf() bounds the elements of all lists together, and lists of numbers are finite", () => {
+  const half = new Array(GGUF_LIMITS.arrayLength).fill(0);
+  const lists = (["a", "b", "c"] as const).map((key) => [key, ["uint8"], key === "c" ? [0] : half] as const);
+  expectRefusal({ entries: [...lists] }, 'found 1 elements for "c"', `at most ${GGUF_LIMITS.arrayElements}`);
+  for (const odd of [NaN, Infinity]) {
+    const file = parseGguf(buildGguf({ entries: [["x", ["float32"], [0, odd]]] }), "x.gguf");
+    assertThrows(
+      () => file.numbers("x"),
+      ModelFormatError,
+      `found ${odd} at place 1, expected a finite number`,
+    );
+  }
+});
+
 Deno.test("parseGguf() refuses metadata that make no sense", () => {
   expectRefusal({ entries: [["x", "uint8", 1], ["x", "uint8", 2]] }, 'found key "x" twice');
   const bad = (patch: (view: DataView) => void) => {

@@ -14,10 +14,8 @@
  */
 import { ifThere, prepareCacheDir, writeAtomically } from "../../cache.ts";
 import { UsageError } from "../../errors.ts";
+import { blobOf, DIGEST, expectBlob } from "../formats/_blob.ts";
 import { ask, digestOf, download, endpointOf, hfHome, type HubOptions, persist } from "./request.ts";
-
-/** A digest of git, or SHA-256. */
-const DIGEST = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
 
 interface Described {
   /** Its name in the cache: SHA-256 of a large file, else git's digest. */
@@ -83,13 +81,11 @@ export class RepositoryCache {
   async obtain(commit: string, file: string): Promise<void> {
     const path = `${this.snapshot(commit)}/${file}`;
     if (await ifThere(Deno.stat(path)) !== undefined) return;
-    await prepareCacheDir(this.#root, "HF_HUB_CACHE");
     const place = file.split("/").map(encodeURIComponent).join("/");
     const url = `${endpointOf(this.options)}/${this.#repository}/resolve/${commit}/${place}`;
     const remote = await this.#describe(url);
     const blob = `${this.#path}/blobs/${remote.etag}`, lock = `${this.#root}/.locks/${this.#folder}`;
-    await Deno.mkdir(`${this.#path}/blobs`, { recursive: true });
-    await Deno.mkdir(lock, { recursive: true });
+    for (const folder of [`${this.#path}/blobs`, lock]) await prepareCacheDir(folder, "HF_HUB_CACHE");
     using held = await Deno.open(`${lock}/${remote.etag}.lock`, { create: true, write: true });
     await held.lock(true);
     if (await ifThere(Deno.stat(blob)) === undefined) {
@@ -107,18 +103,16 @@ export class RepositoryCache {
   /**
    * Path of a commit's file, which is as it was downloaded: its name in the cache is its digest.
    *
+   * @param isRead Whether the digests of large files are compared later, when these are read.
    * @throws {UsageError} If it is another one.
    */
-  async expectWhole(commit: string, file: string): Promise<string> {
-    const path = `${this.snapshot(commit)}/${file}`, blob = await Deno.realPath(path);
-    const name = blob.split(/[/\\]/).at(-1)!;
-    if (!DIGEST.test(name)) return path; // a cache without links has the file itself there
-    const found = await digestOf(blob, (await Deno.stat(blob)).size, name.length === 64);
-    if (found === name) return path;
-    throw new UsageError(
-      `Cannot read "${this.#repository}/${file}": found digest ${found} in the cache, expected ${name}; ` +
-        `remove "${blob}", and it is downloaded again`,
-    );
+  async expectWhole(commit: string, file: string, isRead = false): Promise<string> {
+    const path = `${this.snapshot(commit)}/${file}`, blob = await blobOf(path);
+    const isLarge = blob?.digest.length === 64;
+    if (blob === undefined || isLarge && isRead) return path; // a cache without links has the file itself there
+    const found = await digestOf(blob.path, (await Deno.stat(blob.path)).size, isLarge);
+    expectBlob(`${this.#repository}/${file}`, blob, found);
+    return path;
   }
 
   async #describe(url: string): Promise<Described> {

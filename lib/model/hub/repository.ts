@@ -56,7 +56,8 @@ function choose({ repository, file }: HubName, names: readonly string[]): string
 /**
  * Path of a model's folder or file in the hub's cache, downloaded where it is not there.
  *
- * @throws {UsageError} If the hub refuses, cannot be reached and the cache has not got it, or has nothing that runs here.
+ * @throws {UsageError} If the hub refuses, cannot be reached and the cache has not got it, or has nothing that runs here; or
+ * if a file in the cache is not as it was downloaded.
  */
 export async function obtainFromHub(
   name: HubName,
@@ -96,6 +97,7 @@ export async function obtainFromHub(
     }
     files = choose(name, cached);
   }
+  for (const file of files) await cache.expectWhole(commit!, file, true);
   const snapshot = cache.snapshot(commit!);
   return /\.gguf$/i.test(files[0]!) ? `${snapshot}/${files[0]}` : snapshot;
 }

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { UsageError } from "../../errors.ts";
 import { withVariables } from "../../testing.ts";
 import golden from "../testdata/hub_cache_golden.json" with { type: "json" };
+import { openBytes } from "../formats/_disk.ts";
 import { obtainFromHub, parseHubName } from "./repository.ts";
 import type { HubOptions } from "./request.ts";
 import { HeldTimers } from "./stall_testing.ts";
@@ -252,6 +253,42 @@ Deno.test("obtainFromHub() refuses a file of another digest, and keeps nothing o
     await assertRejects(() => obtainFromHub(name("org/name"), options), UsageError, `expected ${digest}`);
     const left = (await list(options.hubCache)).map(([path]) => path);
     assertEquals(left, [`.locks/models--org--name/${digest}.lock`]);
+  });
+});
+
+Deno.test("files in the hub's cache that are not as they were downloaded are refused", async () => {
+  await withHub(LARGE, own, async (options) => {
+    const path = await obtainFromHub(name("org/name"), options);
+    await openBytes(path);
+    await Deno.writeFile(await Deno.realPath(path), BIG.with(1000, 7));
+    await obtainFromHub(name("org/name"), options); // a large file is read once, for its digest and its tensors
+    const blob = `${await Deno.realPath(path)}", and it is downloaded again`;
+    await assertRejects(() => openBytes(path), UsageError, `expected ${digest}; remove "${blob}`);
+  });
+  await withHub(GOLDEN, own, async (options) => {
+    const folder = await obtainFromHub(name("org/name"), options);
+    await Deno.writeTextFile(await Deno.realPath(`${folder}/config.json`), "{}");
+    for (const offline of [false, true]) {
+      const get = () => obtainFromHub(name("org/name"), { ...options, offline });
+      await assertRejects(get, UsageError, 'Cannot read "org/name/config.json": found digest ');
+    }
+  });
+});
+
+Deno.test("obtainFromHub() writes through no link, and refuses a cache of links to nowhere in one line", async () => {
+  await withHub(LARGE, own, async (options) => {
+    const folder = `${options.hubCache}/models--org--name`, elsewhere = `${options.hubCache}/elsewhere`;
+    await Deno.mkdir(`${folder}/blobs`, { recursive: true });
+    await Deno.writeTextFile(elsewhere, "mine");
+    await Deno.symlink(elsewhere, `${folder}/blobs/${digest}.incomplete`);
+    assertEquals(await Deno.readFile(await obtainFromHub(name("org/name"), options)), BIG);
+    assertEquals(await Deno.readTextFile(elsewhere), "mine");
+    await Deno.remove(folder, { recursive: true });
+    await Deno.mkdir(folder);
+    await Deno.symlink(`${options.hubCache}/nowhere`, `${folder}/blobs`);
+    const get = () => obtainFromHub(name("org/name"), options);
+    const { message } = await assertRejects(get, UsageError, "Cannot write to the cache folder");
+    assert(!message.includes("\n") && message.endsWith("set HF_HUB_CACHE to another folder"), message);
   });
 });
 

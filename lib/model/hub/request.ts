@@ -223,7 +223,9 @@ export async function download(
   const step = Math.min(STEP_SHARE * size, STEP_BYTES);
   let wrong = 0, most = 0;
   await persist(options, async (cameFurther) => {
-    let doneBytes = (await ifThere(Deno.stat(path)))?.size ?? 0;
+    const there = await ifThere(Deno.lstat(path));
+    if (there?.isSymlink) await Deno.remove(path); // it would be written through, into a file elsewhere
+    let doneBytes = there?.isFile ? there.size : 0;
     if (doneBytes > size) await Deno.remove(path), doneBytes = 0;
     if (doneBytes === 0 || doneBytes !== size) {
       const headers: Record<string, string> = { "accept-encoding": "identity" };
