@@ -210,10 +210,12 @@ const readScores = <S extends ChunkScores>({ scores }: ChunkRecord): S =>
     Object.entries(scores).map(([name, values]) => [name, Float64Array.from(values)]),
   ) as unknown as S;
 
-/** A model whose loss is not finite is broken: no result for it would mean anything. */
+/** A model whose loss or perplexity is not finite is broken: no result for it would mean anything. */
 function expectFinite(loss: number): number {
-  if (Number.isFinite(loss)) return loss;
-  throw new RangeError(`Cannot evaluate the model: found a mean loss of ${loss}, expected a finite one`);
+  if (Number.isFinite(Math.exp(loss))) return loss;
+  throw new RangeError(
+    `Cannot evaluate the model: found a mean loss of ${loss}, expected one of a finite perplexity`,
+  );
 }
 
 const sumOf = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);

@@ -101,8 +101,13 @@ export function scoreSequence(
       `Cannot score token ${broken + 1}: found a loss of ${run.nll[broken]}, expected a finite one`,
     );
   }
-  const mean = run.nll.reduce((a, b) => a + b, 0) / run.nll.length;
-  return { ...run, perplexity: Math.exp(mean), ...(fedByHost !== undefined && { fedByHost }) };
+  const mean = run.nll.reduce((a, b) => a + b, 0) / run.nll.length, perplexity = Math.exp(mean);
+  if (!Number.isFinite(perplexity)) {
+    throw new RangeError(
+      `Cannot score the tokens: found a mean loss of ${mean}, expected one of a finite perplexity`,
+    );
+  }
+  return { ...run, perplexity, ...(fedByHost !== undefined && { fedByHost }) };
 }
 
 type Run = Omit<SequenceScore, "perplexity" | "fedByHost">;

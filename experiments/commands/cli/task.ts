@@ -1,8 +1,8 @@
 /** The end of a task: results on stdout. A fault that a user can fix gets one line on stderr and exit code 2. */
 import { OPTIONS } from "../../../lib/methods/mod.ts";
+import { escapeControls } from "../../../lib/printable.ts";
 import { readVersion } from "../../../lib/version.ts";
 import { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "../../../lib/errors.ts";
-import { escapeControls } from "./output/terminal.ts";
 
 export const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130, terminated: 143 } as const;
 

@@ -1,5 +1,6 @@
 /** Progress on stderr: a bar with the time left on a terminal, plain lines elsewhere. */
-import { escapeControls, fitWords, terminalColumns, wrapLines } from "./terminal.ts";
+import { escapeControls } from "../../../../lib/printable.ts";
+import { fitWords, terminalColumns, wrapLines } from "./terminal.ts";
 
 interface ProgressStream {
   writeSync(bytes: Uint8Array): number;

@@ -1,6 +1,7 @@
 /** A table on stdout: as wide as the terminal, or for a paper; and records as CSV. */
 import { UsageError } from "../../../../lib/errors.ts";
 import { formatCsv, type TextTable } from "../../../../lib/plot/mod.ts";
+import { escapeLine } from "../../../../lib/printable.ts";
 import { expectWritableFile, writeWhole } from "../files.ts";
 import { type FlagValues, textOf } from "../flags/parse.ts";
 import { writeLine } from "../task.ts";
@@ -17,7 +18,8 @@ const GAP = "  ";
  * @param width A wider table is split into parts below each other. Each part repeats the columns that name its rows:
  * those up to the first that contains text, else the first.
  */
-export function formatTable({ columns, rows, left }: PlainTable, width = Infinity): string {
+export function formatTable(table: PlainTable, width = Infinity): string {
+  const { columns, rows, left } = escapeCells(table);
   const widths = measureColumns({ columns, rows, left });
   const line = (cells: readonly string[], part: readonly number[]) =>
     part.map((i) => left[i] ? cells[i]!.padEnd(widths[i]!) : cells[i]!.padStart(widths[i]!)).join(GAP)
@@ -38,6 +40,11 @@ export function formatTable({ columns, rows, left }: PlainTable, width = Infinit
   }
   return parts.map(show).join("\n\n");
 }
+
+/** A table in whose cells nothing moves a cursor or begins a line: names in it may be of strangers. */
+const escapeCells = ({ columns, rows, left }: PlainTable) => ({
+  ...{ columns: columns.map(escapeLine), rows: rows.map((row) => row.map(escapeLine)), left },
+});
 
 const measureColumns = ({ columns, rows }: PlainTable) =>
   columns.map((name, i) => rows.reduce((most, row) => Math.max(most, row[i]!.length), name.length));
@@ -71,7 +78,8 @@ export function fitColumns(table: PlainTable, width: number, spare: readonly str
   return fitted;
 }
 
-export function formatMarkdown({ columns, rows, left }: PlainTable): string {
+export function formatMarkdown(table: PlainTable): string {
+  const { columns, rows, left } = escapeCells(table);
   const line = (cells: readonly string[]) => `| ${cells.map((c) => c.replaceAll("|", "\\|")).join(" | ")} |`;
   return [line(columns), line(columns.map((_, i) => left[i] ? "---" : "---:")), ...rows.map(line)].join("\n");
 }
@@ -86,7 +94,8 @@ const LATEX: { readonly [char: string]: string } = {
 const MARKS: { readonly [sign: string]: string } = { "±": "\\pm", "†": "^\\dagger", "‡": "^\\ddagger" };
 
 /** A table in LaTeX, with the rules of the package booktabs; text between two stars, as in Markdown, is bold. */
-export function formatLatex({ columns, rows, left }: PlainTable): string {
+export function formatLatex(table: PlainTable): string {
+  const { columns, rows, left } = escapeCells(table);
   const escape = (cell: string) =>
     cell.replaceAll(/[\\^~&%$#_{}]/g, (char) => LATEX[char] ?? `\\${char}`)
       .replaceAll(/(^|[ ([])-(?=[\d.])/g, "$1$-$")

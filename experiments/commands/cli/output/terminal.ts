@@ -17,17 +17,6 @@ export function lineWidth(stream: { isTerminal(): boolean }): number {
   return stream.isTerminal() ? terminalColumns() : Infinity;
 }
 
-/**
- * Escapes control characters of a text, except line ends and tabs. Otherwise an escape code in a name could change a
- * colour or move the cursor. JSON keeps its meaning.
- */
-export function escapeControls(text: string): string {
-  return text.replaceAll(
-    /[^\P{Cc}\n\t]/gu,
-    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
-}
-
 /** A text's lines, cut between words where they are longer than the width. */
 export function wrapLines(text: string, width: number): string {
   return text.split("\n").flatMap((line) => line.length > width ? wrapText(line, width) : [line]).join("\n");

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { Progress } from "./progress.ts";
 import { writeLine } from "../task.ts";
-import { escapeControls, fitWords, lineWidth, terminalColumns, wrapLines } from "./terminal.ts";
+import { fitWords, lineWidth, terminalColumns, wrapLines } from "./terminal.ts";
 
 Deno.test("fitWords() cuts between words", () => {
   assertEquals(fitWords("one two three", 13), "one two three");
@@ -33,15 +33,6 @@ Deno.test("lineWidth() is that of the terminal, 80 where it says none, and no li
   } finally {
     Deno.consoleSize = consoleSize;
   }
-});
-
-Deno.test("escapeControls() writes control characters out, and leaves lines, tabs and JSON as they are", () => {
-  assertEquals(escapeControls("a\x1b[31m.txt\r\x00\x7f\x9b"), "a\\u001b[31m.txt\\u000d\\u0000\\u007f\\u009b");
-  assertEquals(escapeControls("\x08\x0b\x1f"), "\\u0008\\u000b\\u001f");
-  const plain = "two\n\tlines, ü, \u00a0, ~ and 字";
-  assertEquals(escapeControls(plain), plain);
-  const value = { name: "a\x1b\x7f\x9b\n" };
-  assertEquals(JSON.parse(escapeControls(JSON.stringify(value))), value);
 });
 
 Deno.test("no line and no bar lets an escape code through", () => {

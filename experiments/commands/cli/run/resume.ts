@@ -1,11 +1,11 @@
 /** Runs that survive an interruption: the folder of their results, and the command that resumes them. */
 import { PlaceLostError, UsageError } from "../../../../lib/errors.ts";
+import { escapeControls } from "../../../../lib/printable.ts";
 import { exists, expectWritable, lockFolder, makeFolder } from "../files.ts";
 import type { Task } from "../flags/flag.ts";
 import { type FlagValues, textOf } from "../flags/parse.ts";
 import type { Interrupt } from "./interrupt.ts";
 import { EXIT, explainError, writeLine } from "../task.ts";
-import { escapeControls } from "../output/terminal.ts";
 
 /** Parent of the results' folder, if no flag names a folder. */
 export const RESULTS = "results";
