@@ -55,7 +55,7 @@ export async function main(args: readonly string[]): Promise<number> {
 
   using interrupt = new Interrupt();
   using http = new HttpThread();
-  const service = new Service({
+  using service = new Service({
     ...{ engines, together, waiting },
     onState: (state) => http.tell(state),
     onError: (error) => {

@@ -1,6 +1,7 @@
 /** From a model's name to a model that runs. */
 import type { Backend } from "../backend.ts";
 import { expectOptions, expectTypeOf } from "../errors.ts";
+import { readPlainText } from "../files.ts";
 import type { ConfigOptions } from "./config/config_reader.ts";
 import { readModelConfig } from "./config/read_config.ts";
 import { diskFolder, watchFile } from "./formats/_disk.ts";
@@ -16,7 +17,8 @@ import {
   placeModel,
   readFolder,
 } from "./open.ts";
-import { Tokenizer } from "./tokenizer/tokenizer.ts";
+import { tekkenAsHf } from "./tokenizer/_tekken.ts";
+import { Tokenizer, type TokenizerOrigin } from "./tokenizer/tokenizer.ts";
 
 /** Options of {@linkcode loadModel}. */
 export interface LoadOptions extends ResolveOptions, Omit<OpenOptions, "name"> {}
@@ -69,6 +71,12 @@ async function openFolder(path: string, options: ResolveOptions & ConfigOptions)
   // In the hub's cache a folder has the name of a commit.
   const name = /models--[^/]*--([^/]+)\/snapshots\/[^/]+$/.exec(folder)?.[1] ?? folder.split(/[/\\]/).at(-1)!;
   return { name, ...await readFolder(diskFolder(folder, options), options) };
+}
+
+/** @internal Opens the tokenizer of a tokenizer.json or tekken.json, as another thread needs it. */
+export async function reopenTokenizer({ file, settings }: TokenizerOrigin): Promise<Tokenizer> {
+  const text = await readPlainText(file), isTekken = /[/\\]tekken\.json$/.test(file);
+  return Tokenizer.fromHf(file, isTekken ? tekkenAsHf(file, text) : text, settings);
 }
 
 /** Whether a path is a folder. A path that cannot be examined is none, and is refused when it is read. */

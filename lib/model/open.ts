@@ -11,6 +11,7 @@ import {
   UsageError,
 } from "../errors.ts";
 import { sha256 } from "../sha256.ts";
+import { escapeLine } from "../printable.ts";
 import { countOf } from "../tensor.ts";
 import type { ModelConfig } from "./config/config.ts";
 import type { ConfigOptions, ModelSource } from "./config/config_reader.ts";
@@ -141,7 +142,7 @@ export function createModelFile(
     );
     return new Model(config, placed, backend, options);
   };
-  return { name, sha256, config, tokenizer, weights, open, ...(dtype && { dtype }) };
+  return { name: escapeLine(name), sha256, config, tokenizer, weights, open, ...(dtype && { dtype }) };
 }
 
 /** Puts a model on a backend and tries it; throws as {@linkcode openModel}. */

@@ -1,5 +1,6 @@
 /** The model thread's view of a client. */
 import type { FromClient, Refusal, ToClient } from "./messages.ts";
+import type { Turn } from "./queue.ts";
 
 /** Most unread parts of an answer; then the client's text waits until one has been read. */
 const MOST_UNREAD = 16;
@@ -43,9 +44,18 @@ export class Client {
     this.#say({ begins });
   }
 
-  /** Sends a part, once enough of those before it have been read. @throws The signal's reason, if the client leaves. */
-  async send(part: string): Promise<void> {
-    while (this.#unread >= MOST_UNREAD && !this.signal.aborted) await this.#heard.promise;
+  /**
+   * Sends a part, once enough of those before it have been read.
+   *
+   * @param turn The turn of the text, which others have while the client does not read.
+   * @throws The signal's reason, if the client leaves.
+   */
+  async send(part: string, turn?: Turn): Promise<void> {
+    const isBehind = () => this.#unread >= MOST_UNREAD && !this.signal.aborted;
+    const caughtUp = async () => {
+      while (isBehind()) await this.#heard.promise;
+    };
+    if (isBehind()) await (turn?.rest(caughtUp(), this.signal) ?? caughtUp());
     this.signal.throwIfAborted();
     this.#unread++;
     this.#say({ part });

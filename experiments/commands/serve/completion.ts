@@ -10,6 +10,7 @@ import {
 } from "../../../lib/model/mod.ts";
 import { f32Data, type HostTensor, rowsOf } from "../../../lib/tensor.ts";
 import type { Batch, PromptSight } from "./batch.ts";
+import { Constraint } from "./grammar/constraint.ts";
 import type { CompletionRequest } from "./request.ts";
 
 export interface ScoredToken {
@@ -67,6 +68,7 @@ export async function* complete(
     const first = fed - hidden.shape[0]!;
     ofPrompt.push(...scoreRows(model, hidden, prompt.subarray(first + 1, fed + 1), logprobs!));
   };
+  const constraint = request.format && new Constraint(request.format, tokenizer);
   const sequence = model.start(pruner);
   let made = 0, finish: TextEnd["finish"] = "length";
   try {
@@ -74,14 +76,16 @@ export async function* complete(
     if (echo) yield { text: tokenizer.decode(prompt), tokens: ofPrompt };
     sampler.accept(prompt);
     while (made < maxTokens) {
-      const id = sampler.next(logits, made++), isEnd = endIds.has(id);
+      const id = constraint?.next(sampler, logits, made, endIds) ?? sampler.next(logits, made);
+      const isEnd = endIds.has(id);
+      made++;
       sampler.accept([id]);
       const tokens = logprobs === undefined ? [] : [scoreToken(logits, id, logprobs)];
-      const isLast = isEnd || made === maxTokens;
+      const isWhole = constraint?.isWhole === true, isLast = isEnd || isWhole || made === maxTokens;
       const said = (isEnd ? "" : decoder.next(id)) + (isLast ? decoder.end() : "");
       const { text, isStop } = gate.pass(said, isLast);
       if (text !== "" || tokens.length > 0) yield { text, tokens };
-      if (isEnd || isStop) {
+      if (isEnd || isWhole || isStop) {
         finish = "stop";
         break;
       }

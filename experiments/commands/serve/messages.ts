@@ -23,9 +23,11 @@ export interface ServerState {
 
 export type CompletionKind = "text" | "chat";
 
-/** A request for a text. */
+/** Kinds of requests that the model's thread answers: for texts, and between texts and token ids. */
+export type AskedKind = CompletionKind | "tokenize" | "detokenize";
+
 export interface Asked {
-  readonly kind: CompletionKind;
+  readonly kind: AskedKind;
   /** Parsed JSON. */
   readonly body: unknown;
   /** The port for the answer, which sends {@linkcode ToClient} and receives {@linkcode FromClient}. */

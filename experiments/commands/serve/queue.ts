@@ -1,13 +1,24 @@
 /** Turns at the model: a number of texts at once, a bounded number of requests waiting, in their order. */
 import { RefusedError } from "./messages.ts";
 
-/** A queue; the owner of a turn disposes of it at the end. */
+/** A turn, which its owner disposes of at the end. */
+export interface Turn extends Disposable {
+  /**
+   * Waits without the turn, which others take meanwhile, and takes one again before all that wait.
+   *
+   * @throws The signal's reason, once it is aborted: the turn is over then.
+   */
+  rest(until: Promise<void>, signal: AbortSignal): Promise<void>;
+}
+
+/** A queue of turns. */
 export class TurnQueue {
   readonly #limit: number;
   readonly #onChange: () => void;
   readonly #waiting: (() => void)[] = [];
   #free: number;
   #running = 0;
+  #resting = 0;
 
   /**
    * @param turns Turns at a time.
@@ -41,9 +52,15 @@ export class TurnQueue {
    * @throws {RefusedError} As {@linkcode expectRoom}.
    * @throws The signal's reason, once it is aborted: a client that has left gets no turn.
    */
-  async take(signal: AbortSignal): Promise<Disposable> {
+  async take(signal: AbortSignal): Promise<Turn> {
     signal.throwIfAborted();
     this.expectRoom();
+    await this.#wait(signal, "push");
+    return this.#begin();
+  }
+
+  /** Takes a place, at once or behind those that wait, or before them. */
+  async #wait(signal: AbortSignal, at: "push" | "unshift"): Promise<void> {
     if (this.#free > 0) this.#free--;
     else {
       const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -54,34 +71,52 @@ export class TurnQueue {
         this.#onChange();
         reject(signal.reason);
       };
-      this.#waiting.push(resolve);
+      this.#waiting[at](resolve);
       this.#onChange();
       signal.addEventListener("abort", leave, { once: true });
       await promise.finally(() => signal.removeEventListener("abort", leave));
     }
-    return this.#begin();
+  }
+
+  #giveBack(): void {
+    this.#running--;
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#free++;
+    else next();
+    this.#onChange();
   }
 
   /** A turn that no process waits for, if there is one. */
-  spare(): Disposable | undefined {
+  spare(): Turn | undefined {
     if (this.#free === 0) return undefined;
     this.#free--;
     return this.#begin();
   }
 
-  #begin(): Disposable {
+  #begin(): Turn {
     let isOver = false;
-    this.#running++;
-    this.#onChange();
+    const run = () => {
+      this.#running++;
+      this.#onChange();
+    };
+    const end = () => {
+      if (isOver) return;
+      isOver = true;
+      this.#giveBack();
+    };
+    run();
     return {
-      [Symbol.dispose]: () => {
-        if (isOver) return;
-        isOver = true;
-        this.#running--;
-        const next = this.#waiting.shift();
-        if (next === undefined) this.#free++;
-        else next();
-        this.#onChange();
+      [Symbol.dispose]: end,
+      rest: async (until, signal) => {
+        // As many may rest as may wait: each keeps the memory of its text.
+        if (this.#resting >= this.#limit) return await until;
+        this.#resting++;
+        end();
+        await until.finally(() => this.#resting--);
+        signal.throwIfAborted();
+        await this.#wait(signal, "unshift");
+        isOver = false;
+        run();
       },
     };
   }

@@ -2,13 +2,17 @@
 import { UsageError } from "../../../lib/errors.ts";
 import { yieldToEventLoop } from "../../../lib/eval/mod.ts";
 import {
+  CHAT_ENCODING,
   type ChatMessage,
-  encodeChat,
   type ModelConfig,
+  renderChat,
   Sampler,
   type SamplingOptions,
   type Tokenizer,
 } from "../../../lib/model/mod.ts";
+import type { Encoder } from "./encoder.ts";
+import type { Formats } from "./grammar/formats.ts";
+import type { TokenMasks } from "./grammar/constraint.ts";
 import { type CompletionKind, RefusedError } from "./messages.ts";
 
 export interface CompletionRequest {
@@ -27,6 +31,16 @@ export interface CompletionRequest {
   readonly stream: boolean;
   readonly includeUsage: boolean;
   readonly ignoreEnd: boolean;
+  /** Tokens that the grammar of `response_format` allows; undefined: all. */
+  readonly format: TokenMasks | undefined;
+}
+
+/** What requests are read with. */
+export interface RequestTools {
+  readonly tokenizer: Tokenizer;
+  readonly encoder: Encoder;
+  readonly formats: Formats;
+  readonly limits: RequestLimits;
 }
 
 /** The limits that requests are checked against. */
@@ -77,7 +91,6 @@ const NEUTRAL: { readonly [field: string]: (value: unknown) => boolean } = {
   tool_choice: (x) => x === "none" || x === "auto",
   function_call: (x) => x === "none" || x === "auto",
   parallel_tool_calls: (x) => typeof x === "boolean",
-  response_format: (x) => (x as { type?: unknown }).type === "text",
   modalities: (x) => JSON.stringify(x) === '["text"]',
   service_tier: (x) => x === "auto" || x === "default",
   user: () => true,
@@ -87,22 +100,28 @@ const NEUTRAL: { readonly [field: string]: (value: unknown) => boolean } = {
   store: (x) => x === false,
 };
 
-type Body = { readonly [field: string]: unknown };
+export type Body = { readonly [field: string]: unknown };
 
-const wrong = (param: string, value: unknown, expected: string) =>
+export const wrong = (param: string, value: unknown, expected: string) =>
   new RefusedError(
     `Cannot use "${param}": found ${JSON.stringify(value)?.slice(0, 80)}, expected ${expected}`,
     param,
   );
 
 /** Reads fields of a body, and keeps track of unread ones. */
-class Fields {
+export class Fields {
   readonly #body: Body;
   readonly #left: Set<string>;
 
-  constructor(body: Body) {
-    this.#body = body;
-    this.#left = new Set(Object.keys(body).filter((name) => body[name] !== null && body[name] !== undefined));
+  /** @throws {RefusedError} If the body is no object. */
+  constructor(body: unknown) {
+    if (typeof body !== "object" || body === null || Array.isArray(body)) {
+      throw new RefusedError("Cannot read the request: expected a JSON object");
+    }
+    this.#body = body as Body;
+    this.#left = new Set(
+      Object.keys(body).filter((name) => this.#body[name] !== null && this.#body[name] !== undefined),
+    );
   }
 
   read(name: string): unknown {
@@ -123,8 +142,8 @@ class Fields {
     throw wrong(name, value, `an integer from ${least} to ${most}`);
   }
 
-  flag(name: string): boolean {
-    const value = this.read(name) ?? false;
+  flag(name: string, otherwise = false): boolean {
+    const value = this.read(name) ?? otherwise;
     if (typeof value === "boolean") return value;
     throw wrong(name, value, "true or false");
   }
@@ -146,13 +165,9 @@ class Fields {
 export async function readRequest(
   kind: CompletionKind,
   body: unknown,
-  tokenizer: Tokenizer,
-  limits: RequestLimits,
+  tools: RequestTools,
 ): Promise<CompletionRequest> {
-  if (typeof body !== "object" || body === null || Array.isArray(body)) {
-    throw new RefusedError("Cannot read the request: expected a JSON object");
-  }
-  const fields = new Fields(body as Body), model = fields.read("model");
+  const { limits } = tools, fields = new Fields(body), model = fields.read("model");
   if (typeof model !== "string") throw wrong("model", model ?? null, "a model's name");
   if (!limits.models.includes(model)) {
     const known = limits.models.map((name) => `"${name}"`).join(" or ");
@@ -166,9 +181,7 @@ export async function readRequest(
   const prompts: Int32Array<ArrayBuffer>[] = [];
   for (const each of list) {
     if (prompts.length > 0) await yieldToEventLoop(); // the others' turn
-    prompts.push(
-      kind === "text" ? readPrompt(each, tokenizer, limits) : readMessages(each, tokenizer, limits),
-    );
+    prompts.push(await (kind === "text" ? readPrompt(each, tools) : readMessages(each, tools)));
   }
   const longest = Math.max(...prompts.map(({ length }) => length)), room = limits.context - longest;
   const most = kind === "chat" ? "max_completion_tokens" : "max_tokens";
@@ -191,6 +204,7 @@ export async function readRequest(
     includeUsage:
       (fields.read("stream_options") as { include_usage?: unknown } | undefined)?.include_usage === true,
     ignoreEnd: fields.flag("ignore_eos"),
+    format: tools.formats.read(fields.read("response_format")),
   };
   fields.end();
   if (maxTokens === 0 && !request.echo) throw wrong("max_tokens", 0, "at least 1, or echo");
@@ -198,7 +212,7 @@ export async function readRequest(
 }
 
 /** Refuses texts that are longer than any that fits, because their tokenization would take long. */
-function expectFitting(
+export function expectFitting(
   param: string,
   texts: readonly string[],
   { context, promptBytes }: RequestLimits,
@@ -211,6 +225,13 @@ function expectFitting(
   );
 }
 
+/** Token ids of a model. */
+export function readIds(param: string, ids: readonly unknown[], { vocabSize }: RequestLimits) {
+  const odd = ids.find((id) => !Number.isInteger(id) || !((id as number) >= 0 && (id as number) < vocabSize));
+  if (odd !== undefined) throw wrong(param, odd, `token ids from 0 to ${vocabSize - 1}`);
+  return Int32Array.from(ids as number[]);
+}
+
 const isIds = (value: unknown) => Array.isArray(value) && typeof value[0] === "number";
 
 /** A prompt or several. */
@@ -221,29 +242,24 @@ function listPrompts(prompt: unknown): readonly unknown[] {
 }
 
 /** A prompt: a text, or token ids. */
-function readPrompt(prompt: unknown, tokenizer: Tokenizer, limits: RequestLimits): Int32Array<ArrayBuffer> {
-  if (isIds(prompt)) {
-    const { vocabSize } = limits, ids = prompt as unknown[];
-    const odd = ids.find((id) =>
-      !Number.isInteger(id) || !((id as number) >= 0 && (id as number) < vocabSize)
-    );
-    if (odd !== undefined) throw wrong("prompt", odd, `token ids from 0 to ${vocabSize - 1}`);
-    return Int32Array.from(ids as number[]);
-  }
+async function readPrompt(
+  prompt: unknown,
+  { encoder, limits }: RequestTools,
+): Promise<Int32Array<ArrayBuffer>> {
+  if (isIds(prompt)) return readIds("prompt", prompt as unknown[], limits);
   if (typeof prompt !== "string") {
     throw wrong("prompt", prompt ?? null, "a text, token ids, or a list of them");
   }
   expectFitting("prompt", [prompt], limits);
-  const ids = tokenizer.encode(prompt, { special: true });
+  const ids = await encoder.encode(prompt, { special: true }, "prompt");
   if (ids.length === 0) throw wrong("prompt", prompt, "a text of at least one token");
   return ids;
 }
 
-function readMessages(
+async function readMessages(
   messages: unknown,
-  tokenizer: Tokenizer,
-  limits: RequestLimits,
-): Int32Array<ArrayBuffer> {
+  { tokenizer, encoder, limits }: RequestTools,
+): Promise<Int32Array<ArrayBuffer>> {
   if (!Array.isArray(messages) || messages.length === 0) {
     throw wrong("messages", messages ?? null, "a list of messages");
   }
@@ -261,7 +277,7 @@ function readMessages(
   });
   expectFitting("messages", read.map(({ content }) => content), limits);
   try {
-    return encodeChat(tokenizer, read);
+    return await encoder.encode(renderChat(tokenizer, read), CHAT_ENCODING, "messages");
   } catch (error) {
     if (error instanceof UsageError) throw new RefusedError(error.message, "messages");
     throw error;

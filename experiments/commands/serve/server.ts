@@ -3,7 +3,7 @@ import { OWN_NAMES, sameSecret } from "../cli/flags/token.ts";
 import { decodePercent } from "../cli/machine/http.ts";
 import {
   type Asked,
-  type CompletionKind,
+  type AskedKind,
   type FromClient,
   type Refusal,
   RefusedError,
@@ -62,9 +62,11 @@ function expectAllowed(request: Request, token: string | undefined): void {
   throw refuse(401, "Cannot answer: expected the server's token, as Authorization: Bearer TOKEN");
 }
 
-const KINDS: { readonly [path: string]: CompletionKind } = {
+const KINDS: { readonly [path: string]: AskedKind } = {
   "/v1/completions": "text",
   "/v1/chat/completions": "chat",
+  "/tokenize": "tokenize",
+  "/detokenize": "detokenize",
 };
 
 async function route(
@@ -161,7 +163,7 @@ async function readBody(request: Request, patienceMs: number): Promise<unknown> 
  * 500 bytes.
  */
 async function answer(
-  kind: CompletionKind,
+  kind: AskedKind,
   request: Request,
   { ask, patienceMs }: Required<HandlerOptions>,
 ): Promise<Response> {

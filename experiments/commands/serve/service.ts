@@ -5,7 +5,10 @@ import { complete, type Engine, type ScoredToken, type TextEnd, type TextPiece }
 import { type Asked, type CompletionKind, type Refusal, RefusedError, type ServerState } from "./messages.ts";
 import { addCounts, countSavings } from "./metrics.ts";
 import { TurnQueue } from "./queue.ts";
-import { type CompletionRequest, limitsOf, readRequest, type RequestLimits } from "./request.ts";
+import { openEncoder } from "./encoder.ts";
+import { Formats } from "./grammar/formats.ts";
+import { type CompletionRequest, limitsOf, readRequest, type RequestTools } from "./request.ts";
+import { detokenize, tokenize } from "./tokens.ts";
 
 interface ServiceOptions {
   /** Engines of one model, by the names that clients ask for. */
@@ -29,9 +32,9 @@ interface Wanted {
 const textsOf = ({ prompts, n }: CompletionRequest) =>
   prompts.flatMap((prompt) => Array.from({ length: n }, (_, copy): Wanted => ({ prompt, copy })));
 
-export class Service {
+export class Service implements Disposable {
   readonly #options: ServiceOptions;
-  readonly #limits: RequestLimits;
+  readonly #tools: RequestTools;
   readonly #turns: TurnQueue;
   readonly #totals: { [model: string]: { [count: string]: number } };
 
@@ -39,9 +42,16 @@ export class Service {
     const { engines, together, waiting, onState } = options, names = [...engines.keys()];
     const { model, tokenizer } = engines.values().next().value!;
     this.#options = options;
-    this.#limits = limitsOf(names, model.config, tokenizer);
+    this.#tools = {
+      ...{ tokenizer, encoder: openEncoder(tokenizer), formats: new Formats(tokenizer) },
+      limits: limitsOf(names, model.config, tokenizer),
+    };
     this.#totals = Object.fromEntries(names.map((name) => [name, {}]));
     this.#turns = new TurnQueue(together, waiting, () => onState(this.state));
+  }
+
+  [Symbol.dispose](): void {
+    this.#tools.encoder[Symbol.dispose]();
   }
 
   get state(): ServerState {
@@ -50,10 +60,15 @@ export class Service {
 
   /** Answers a request; it never throws. */
   async take({ kind, body, client: port }: Asked): Promise<void> {
-    const client = new Client(port), { engines, onError } = this.#options;
+    const client = new Client(port), { onError } = this.#options;
     try {
-      const { tokenizer } = engines.values().next().value!;
-      const request = await readRequest(kind, body, tokenizer, this.#limits);
+      if (kind === "tokenize" || kind === "detokenize") {
+        const answer = await { tokenize, detokenize }[kind](body, this.#tools);
+        client.begin("application/json");
+        await client.send(JSON.stringify(answer));
+        return client.end("whole");
+      }
+      const request = await readRequest(kind, body, this.#tools);
       this.#turns.expectRoom();
       client.begin(request.stream ? "text/event-stream" : "application/json");
       await this.#answer(request, client);
@@ -76,7 +91,7 @@ export class Service {
     }
     using _ = turn;
     const ends: TextEnd[] = [];
-    const send = (part: unknown) => client.send(`data: ${JSON.stringify(part)}\n\n`);
+    const send = (part: unknown) => client.send(`data: ${JSON.stringify(part)}\n\n`, turn);
     for (const [index, text] of textsOf(request).entries()) {
       let offset = 0;
       const part = (piece: TextPiece & { readonly finish?: TextEnd["finish"] }) =>
@@ -89,7 +104,7 @@ export class Service {
       ends.push(end);
     }
     if (request.includeUsage) await send(streamedEnd(head, request, ends));
-    await client.send("data: [DONE]\n\n");
+    await client.send("data: [DONE]\n\n", turn);
   }
 
   /** Makes all texts of a request, and several at once while no process waits for a turn. */

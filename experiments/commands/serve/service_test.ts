@@ -5,7 +5,7 @@ import { createPruner } from "../../../lib/methods/mod.ts";
 import { loadModel, type Model, type ModelSequence, type Tokenizer } from "../../../lib/model/mod.ts";
 import { Batch } from "./batch.ts";
 import { type Engine, StopGate } from "./completion.ts";
-import type { CompletionKind, FromClient, ToClient } from "./messages.ts";
+import type { AskedKind, FromClient, ToClient } from "./messages.ts";
 import { RefusedError } from "./messages.ts";
 import { TurnQueue } from "./queue.ts";
 import { Service } from "./service.ts";
@@ -60,9 +60,10 @@ function openService({ together = 8, waiting = 16 } = {}) {
 function ask(
   service: Service,
   body: object,
-  { reads = true, kind = "text" as CompletionKind, onPart = () => {} } = {},
+  { reads = true, kind = "text" as AskedKind, onPart = () => {} } = {},
 ) {
   const { port1: port, port2: client } = new MessageChannel(), parts: string[] = [];
+  let isReading = reads;
   const over = Promise.withResolvers<ToClient>();
   const say = (word: FromClient) => port.postMessage(word);
   const leave = () => {
@@ -73,17 +74,22 @@ function ask(
     if ("part" in data) {
       parts.push(data.part);
       onPart();
-      if (reads) say("read");
+      if (isReading) say("read");
     } else if (!("begins" in data)) {
       over.resolve(data);
       port.close();
     }
   };
-  const base = { model: "tiny", temperature: 0, ignore_eos: true };
+  const base = kind === "text" || kind === "chat" ? { model: "tiny", temperature: 0, ignore_eos: true } : {};
   const taken = service.take({ kind, body: { ...base, ...body }, client });
   return {
     parts,
     leave,
+    /** Reads what has come, and what comes from now on. */
+    read() {
+      isReading = true;
+      parts.forEach(() => say("read"));
+    },
     /** Until the service is done with it. */
     taken,
     last: over.promise,
@@ -175,7 +181,8 @@ Deno.test("a long prompt is fed in pieces, between which the others go on", asyn
   const { service } = openService();
   const long = Array.from({ length: 480 }, (_, i) => 300 + i % 400);
   let before = 0;
-  const short = ask(service, { prompt: "It", max_tokens: 12, stream: true });
+  const prompt = [...loaded.tokenizer.encode("It")]; // as quickly read as the long one
+  const short = ask(service, { prompt, max_tokens: 12, stream: true });
   const onPart = () => before ||= short.parts.length;
   await ask(service, { prompt: long, max_tokens: 2, stream: true }, { onPart }).last;
   await short.last;
@@ -205,6 +212,24 @@ Deno.test("a client that leaves or does not read makes no more tokens, and keeps
   silent.leave();
   await silent.taken;
   assertEquals([wide.state.running, errors], [0, []]);
+});
+
+Deno.test("clients that do not read keep no place: the next text is made meanwhile, and theirs go on once they read", async () => {
+  const { service, errors } = openService({ together: 1, waiting: 1 });
+  const long = { prompt: "It", max_tokens: 40, stream: true };
+  const silent = [ask(service, long, { reads: false })];
+  while (silent[0]!.parts.length < 16) await new Promise((resolve) => setTimeout(resolve, 1));
+  const { choices } = await ask(service, { prompt: "It", max_tokens: 20 }).answer();
+  assertEquals([choices.length, silent[0]!.parts.length, service.state.running], [1, 16, 0]);
+  // One may rest; the next one keeps its place.
+  silent.push(ask(service, long, { reads: false }));
+  while (silent[1]!.parts.length < 16) await new Promise((resolve) => setTimeout(resolve, 1));
+  assertEquals(service.state.running, 1);
+  silent[1]!.leave();
+  await silent[1]!.taken;
+  silent[0]!.read();
+  assertEquals(await silent[0]!.last, { ends: "whole" });
+  assertEquals([silent[0]!.parts.at(-1), service.state.running, errors], ["data: [DONE]\n\n", 0, []]);
 });
 
 Deno.test("a prompt that no context holds is refused before it is cut into tokens", async () => {
@@ -253,7 +278,7 @@ Deno.test("fields that ask for nothing are taken, and an assistant that has said
   for (
     const [field, value] of Object.entries({
       ...{ tool_choice: "required", service_tier: "flex", modalities: ["text", "audio"], tools: [{}] },
-      ...{ seed: 1.5, logit_bias: { 5: 1 }, response_format: { type: "json_object" } },
+      ...{ seed: 1.5, logit_bias: { 5: 1 }, response_format: { type: "xml" } },
     })
   ) {
     const { refused } = await ask(service, { prompt: "It", max_tokens: 1, [field]: value }).last as never;
@@ -353,4 +378,73 @@ Deno.test("StopGate holds back what may become a stop text, and shows it when it
   assertEquals(pass("D more"), { text: "", isStop: true });
   assertEquals(new StopGate(["END"]).pass("xEN", true), { text: "xEN", isStop: false });
   assertEquals(new StopGate([]).pass("x", false), { text: "x", isStop: false });
+});
+
+Deno.test("/tokenize and /detokenize go both ways, without a turn", async () => {
+  const { service } = openService({ together: 1, waiting: 0 });
+  const call = (kind: AskedKind, body: object) => ask(service, body, { kind }).answer();
+  const content = "The sea 🦜 is calm.", ids = [...loaded.tokenizer.encode(content, { bos: false })];
+  assertEquals(await call("tokenize", { content }), { tokens: ids });
+  assertEquals(await call("tokenize", { content, add_special: true }), {
+    tokens: [loaded.tokenizer.bosId, ...ids],
+  });
+  const { tokens } = await call("tokenize", { content, with_pieces: true });
+  assertEquals(tokens[0], { id: ids[0], piece: " The" });
+  assertEquals(await call("detokenize", { tokens: ids }), { content });
+  for (
+    const [kind, body, param] of [
+      ["tokenize", {}, "content"],
+      ["tokenize", { content: "a", speed: 1 }, "speed"],
+      ["detokenize", { tokens: [1e9] }, "tokens"],
+      ["detokenize", { tokens: "a" }, "tokens"],
+    ] as const
+  ) {
+    const { refused } = await ask(service, body, { kind }).last as {
+      refused: { status: number; param: string };
+    };
+    assertEquals([refused.status, refused.param], [400, param]);
+  }
+});
+
+const SCHEMA = {
+  type: "object",
+  properties: {
+    name: { type: "string", maxLength: 12 },
+    age: { type: "integer" },
+    tags: { type: "array", items: { enum: ["sea", "house"] }, maxItems: 2 },
+  },
+  required: ["name", "age"],
+  additionalProperties: false,
+};
+
+Deno.test("response_format: each text is JSON of the schema, greedy and drawn, filtered and not, and of its own grammar", async () => {
+  const { service } = openService(),
+    format = { type: "json_schema", json_schema: { name: "a", schema: SCHEMA } };
+  const body = {
+    prompt: "The captain of the ship:",
+    max_tokens: 200,
+    response_format: format,
+    ignore_eos: false,
+  };
+  const answers = await Promise.all(
+    ["tiny", "tiny/dense"].flatMap((model) =>
+      [0, 1].map((temperature) => ask(service, { ...body, model, temperature, n: 5, seed: 3 }).answer())
+    ),
+  );
+  const texts = answers.flatMap(({ choices }) => choices.map((choice: { text: string }) => choice.text));
+  for (const text of texts) {
+    const { name, age, tags = [], ...more } = JSON.parse(text);
+    assert([...name].length <= 12 && Number.isInteger(age) && Object.keys(more).length === 0, text);
+    assert(tags.length <= 2 && tags.every((tag: string) => tag === "sea" || tag === "house"), text);
+  }
+  assertEquals(
+    answers.flatMap(({ choices }) =>
+      choices.map((choice: { finish_reason: string }) => choice.finish_reason)
+    ),
+    Array(20).fill("stop"),
+  );
+  assert(new Set(texts).size > 5);
+  const yes = { type: "json_schema", json_schema: { schema: { const: { yes: true } } } };
+  const alone = await ask(service, { ...body, response_format: yes }).answer();
+  assertEquals(alone.choices[0].text, '{"yes":true}');
 });

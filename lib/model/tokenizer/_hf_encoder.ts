@@ -10,6 +10,9 @@ export interface EncoderParts {
   readonly pre_tokenizer: object | null;
 }
 
+/** Characters that a normalizer may make of any text, and more per character of it: NFKD makes 18 of one. */
+const MOST_TEXT = 4096, MOST_GROWTH = 64;
+
 export type Encode = (text: string) => number[];
 
 const SPACE_BEFORE = /(?<!\p{White_Space})\p{White_Space}+$/u, SPACE_AFTER = /^\p{White_Space}+/u;
@@ -46,7 +49,11 @@ export function createEncoders(parts: EncoderParts): (tokens: readonly AddedToke
     {},
   );
   const ids = model!.tokens_to_ids, unknown = model!.unk_token_id;
-  const uniform = (text: string) => normalizer?.normalize(text) ?? text;
+  const uniform = (text: string) => {
+    const normalized: string = normalizer?.normalize(text) ?? text;
+    if (normalized.length <= MOST_TEXT + MOST_GROWTH * text.length) return normalized;
+    throw new RangeError(`found ${normalized.length} characters made of ${text.length}, expected fewer`);
+  };
   return (tokens) => {
     // Some are looked for in the original text, others in the normalized one.
     const [plain, normalized] = [false, true].map((isNormalized) => {

@@ -52,7 +52,14 @@ export function readHfVocabulary(file: string, text: string, settings: Tokenizer
   const first = findBos(json["post_processor"], fail);
   const bosId = first ?? named(settings.bosToken), eosId = named(settings.eosToken);
   const ends = special.filter((id) => END_TEXT.test(pieces[id]!));
-  const push = (by: Encode, text: string, ids: number[]) => by(text).forEach((id) => ids.push(id));
+  const push = (by: Encode, text: string, ids: number[]) => {
+    try {
+      by(text).forEach((id) => ids.push(id));
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error; // a normalizer that makes a text of any length of it
+      throw fail("normalizer", `cannot be used on a text of ${text.length} characters: ${error.message}`);
+    }
+  };
   return {
     vocabulary: { pieces, types, idOf },
     scheme: {
@@ -69,6 +76,8 @@ export function readHfVocabulary(file: string, text: string, settings: Tokenizer
     eosId,
     endIds: new Set([...(eosId === undefined ? [] : [eosId]), ...ends, ...settings.endIds]),
     chatTemplate: settings.chatTemplate,
+    hasPatterns: [...partsOf(json["normalizer"]), ...partsOf(json["pre_tokenizer"])]
+      .some(({ pattern }) => Object(pattern)["Regex"] !== undefined),
   };
 }
 

@@ -76,6 +76,8 @@ export interface TokenizerParts {
   readonly eosId: number | undefined;
   readonly endIds: ReadonlySet<number>;
   readonly chatTemplate: string | undefined;
+  /** Whether texts go through regular expressions of the file. */
+  readonly hasPatterns?: boolean;
 }
 
 /** A text as a pattern that matches it: `RegExp.escape`, which Node 22 lacks. */

@@ -50,6 +50,9 @@ export function renderChat(
   }
 }
 
+/** @internal How the text of a template is encoded: special tokens in it are tokens, and it begins with its own BOS. */
+export const CHAT_ENCODING = { bos: false, special: true } as const;
+
 /**
  * Token ids of a conversation. Special tokens in the template's text are tokens. There is at most one BOS, where the
  * template writes one, as in Hugging Face transformers.
@@ -58,5 +61,5 @@ export function renderChat(
  * @returns Token ids, [tokens] i32.
  */
 export function encodeChat(tokenizer: Tokenizer, messages: readonly ChatMessage[]): Int32Array<ArrayBuffer> {
-  return tokenizer.encode(renderChat(tokenizer, messages), { bos: false, special: true });
+  return tokenizer.encode(renderChat(tokenizer, messages), CHAT_ENCODING);
 }

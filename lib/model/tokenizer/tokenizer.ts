@@ -8,6 +8,12 @@ import { readSentencePieceModel } from "./_sentencepiece_model.ts";
 import { NO_SETTINGS, type TokenizerSettings } from "./_tokenizer_settings.ts";
 import type { GgufFile } from "../formats/gguf.ts";
 
+/** @internal The file of a tokenizer, and the settings that it was read with. */
+export interface TokenizerOrigin {
+  readonly file: string;
+  readonly settings: TokenizerSettings;
+}
+
 /**
  * A model's tokenizer: SentencePiece (BPE) or byte-level BPE, of a GGUF file (ids as llama.cpp has them) or a
  * Hugging Face folder (ids as transformers has them).
@@ -48,7 +54,13 @@ export class Tokenizer {
   /** Ids that the model has; those past the vocabulary's stand for no text. */
   readonly #ids: number;
 
-  private constructor({ vocabulary, scheme, ...told }: TokenizerParts, ids = 0) {
+  /**
+   * From where it can be opened again, where texts go through regular expressions of its file: they may take years on some.
+   * @internal
+   */
+  readonly origin: TokenizerOrigin | undefined;
+
+  private constructor({ vocabulary, scheme, ...told }: TokenizerParts, ids = 0, origin?: TokenizerOrigin) {
     this.vocabSize = vocabulary.pieces.length;
     this.#ids = Math.max(ids, this.vocabSize);
     this.bosId = told.bosId;
@@ -56,6 +68,7 @@ export class Tokenizer {
     this.eosId = told.eosId;
     this.endIds = told.endIds;
     this.chatTemplate = told.chatTemplate;
+    this.origin = told.hasPatterns === true ? origin : undefined;
     this.#vocabulary = vocabulary;
     this.#scheme = scheme;
     const utf8 = new TextEncoder();
@@ -87,7 +100,7 @@ export class Tokenizer {
    * @internal
    */
   static fromHf(file: string, text: string, settings: TokenizerSettings = NO_SETTINGS): Tokenizer {
-    return new Tokenizer(readHfVocabulary(file, text, settings), settings.vocabSize);
+    return new Tokenizer(readHfVocabulary(file, text, settings), settings.vocabSize, { file, settings });
   }
 
   /**
