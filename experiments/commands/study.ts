@@ -29,6 +29,7 @@ import {
 import {
   bestFirst,
   describeBest,
+  glanceBest,
   listShort,
   openNamed,
   pathOfStudy,
@@ -111,7 +112,7 @@ async function list([folder = RESULTS]: readonly string[], flags: Flags): Promis
   if (!isFolder(folder)) throw new UsageError(`Cannot list "${folder}": there is no such folder`);
   const studies = [...findStudies(folder)].map((path) => {
     try {
-      using store = StudyStore.open(path);
+      using store = StudyStore.open(path, { isGlance: true });
       const { model, text } = store.conditions, counts = store.count();
       return {
         study: path,
@@ -119,7 +120,7 @@ async function list([folder = RESULTS]: readonly string[], flags: Flags): Promis
         text,
         began: store.get("began"),
         ...counts,
-        best: describeBest(listShort(store)),
+        best: glanceBest(store),
       };
     } catch (error) {
       if (!(error instanceof UsageError)) throw error;

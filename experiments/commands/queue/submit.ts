@@ -162,6 +162,11 @@ export async function submitTrials(
     said.add(why);
   });
 
+  events.on("stalled", ({ jobId: id }) => {
+    const digest = digestOf(id);
+    if (digest !== undefined) progress.line(`A worker has ended at trial ${digest}, which is offered again`);
+  });
+
   /** The fault in a job's result; undefined if it is the trial that was asked for. */
   const findWrong = (
     job: Job<TrialJob, JobResult> | undefined,

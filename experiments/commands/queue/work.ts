@@ -5,6 +5,7 @@ import { cacheDir, ifThere, writeAtomically } from "../../../lib/cache.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import {
   binderOf,
+  MAX_ATTEMPTS,
   openStudy,
   type RunConditions,
   runTrial,
@@ -38,9 +39,6 @@ import { joinRace, keepRace } from "./race.ts";
 
 /** Milliseconds after which a trial that one worker refused is offered again. */
 const OFFER_MS = 1000;
-
-/** Number of workers that a trial may lose before it fails: as many as may be killed during a job of a cluster. */
-const MAX_STALLED = 100;
 
 /** Milliseconds in which a finished worker returns its trial and closes, if the server is there. */
 const CLOSE_MS = 5000;
@@ -113,7 +111,7 @@ export async function workOnQueue(address: QueueAddress, options: WorkOptions): 
       prefix,
       lockDuration: 1000 * leaseS,
       stalledInterval: 500 * leaseS,
-      maxStalledCount: MAX_STALLED,
+      maxStalledCount: MAX_ATTEMPTS - 1,
     },
   );
   const handedIn = () => atWork = undefined;

@@ -1,27 +1,21 @@
 /** Studies as files of other kinds, and back. */
 import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
 import { UsageError } from "../../../lib/errors.ts";
-import { findTask } from "../../../lib/eval/mod.ts";
 import { formatCsv, nameTrials } from "../../../lib/plot/mod.ts";
 import { plural } from "../../../lib/plural.ts";
 import {
   CONDITION_NAMES,
   digestConditions,
-  findWrongField,
-  findWrongHeadline,
   finishedTrials,
   type RunConditions,
   salvageStudy,
-  STOPPED_FIELDS,
   type StoredRecord,
   STUDY_TABLES,
   StudyStore,
   type Trial,
-  trialFields,
 } from "../../../lib/sweep/mod.ts";
 import { exists, parseJson, readText, writeWhole } from "../cli/files.ts";
-import { expectSameStudy, expectSweep } from "../cli/run/study_store.ts";
-import { findWrongTask } from "../task/file.ts";
+import { expectSameStudy, expectSweep, findWrongRecord } from "../cli/run/study_store.ts";
 import { writeOptuna } from "./optuna.ts";
 
 /** Writers of a study, by the ending of the file's name. */
@@ -103,14 +97,6 @@ export function conditionsOf(record: StoredRecord): RunConditions {
   return Object.fromEntries(
     CONDITION_NAMES.filter((name) => record[name] !== undefined).map((name) => [name, record[name]]),
   ) as unknown as RunConditions;
-}
-
-/** The fault in a record of a trial, by its fields. */
-export function findWrongRecord(record: StoredRecord): string | undefined {
-  const wrong = findWrongTask(record);
-  if (wrong !== undefined || "stopped" in record) return wrong ?? findWrongField(record, STOPPED_FIELDS);
-  const task = findTask(record.task);
-  return findWrongField(record, trialFields(task)) ?? findWrongHeadline(record, task);
 }
 
 /** Reads a JSONL file of trials. @throws {UsageError} If a line is none, or ran under other conditions than the first. */

@@ -2,7 +2,9 @@
 import { UsageError } from "../../../lib/errors.ts";
 import { costOf, findTask, formatMetric, type Metric } from "../../../lib/eval/mod.ts";
 import {
+  findWrongField,
   paretoFront,
+  type StoredTrial,
   StudyStore,
   summarizeSweep,
   type SweepSummary,
@@ -11,6 +13,7 @@ import {
 import { isControl, methodName, requestedRatios } from "../../../lib/plot/mod.ts";
 import { isFolder } from "../cli/files.ts";
 import { STUDY_FILE } from "../cli/run/resume.ts";
+import { expectRecords } from "../cli/run/study_store.ts";
 import { findWrongTask } from "../task/file.ts";
 
 /** The file of a study, from its own name or its folder's. */
@@ -32,6 +35,7 @@ function expectTask({ path, conditions }: StudyStore): void {
 /** Trials as a summary. @throws {UsageError} If none has been run yet, or as {@linkcode listShort}. */
 export function summaryOf(store: StudyStore, trials: readonly Trial[] = store.finished()): SweepSummary {
   expectTask(store);
+  expectRecords(store.path, trials);
   const dense = store.get("dense"), environment = store.get("environment");
   if (dense === undefined || environment === undefined) {
     throw new UsageError(`Cannot show study "${store.path}": no worker has begun on it`);
@@ -70,8 +74,16 @@ export function listShort(store: StudyStore): ShortStudy {
   const { headline } = findTask(store.conditions.task);
   const names = [headline.name, "attentionFlopsDense", "attentionFlopsAvoided", "nonCausal"];
   const rows = store.fields(names) as { readonly [name: string]: number | null }[];
-  const stored = store.trials(),
-    first = stored[0]?.options as { readonly [name: string]: unknown } | undefined;
+  const stored = store.trials().map((trial) => ({ ...trial, options: expectOptions(store, trial) }));
+  const odd = rows.findIndex((row) =>
+    !names.every((name) => row[name] === null || typeof row[name] === "number")
+  );
+  if (odd >= 0) {
+    throw new UsageError(
+      `Cannot show study "${store.path}": found no numbers in the result of trial ${stored[odd]!.number}`,
+    );
+  }
+  const first = stored[0]?.options as { readonly [name: string]: unknown } | undefined;
   const same = new Map(Object.entries(first ?? {}).map(([name, value]) => [name, JSON.stringify(value)]));
   const varies = new Set<string>();
   for (const { options } of stored) {
@@ -134,5 +146,32 @@ export function bestFirst({ headline, trials }: ShortStudy): ShortTrial[] {
 export function describeBest(study: ShortStudy): string {
   const { headline } = study, [best] = bestFirst(study);
   if (best === undefined) return "-";
-  return `${headline.label} ${formatMetric(headline, best.value!)} by ${best.method} at ${best.asked}`;
+  return sayBest(headline, best.value!, best.method, best.asked);
+}
+
+const sayBest = (headline: Metric, value: number, method: string, ratio: string) =>
+  `${headline.label} ${formatMetric(headline, value)} by ${method} at ${ratio}`;
+
+/** Trials that are looked at in one go. */
+const GLANCED = 100;
+
+/** The same of a study with many trials: only the records of the best are read. */
+export function glanceBest(store: StudyStore): string {
+  expectTask(store);
+  const { headline } = findTask(store.conditions.task);
+  for (let from = 0;; from += GLANCED) {
+    const ranked = store.ranked(headline.name, headline.better === "lower", from, GLANCED);
+    const best = ranked.find(({ trial }) => !isControl(expectOptions(store, trial)));
+    if (best === undefined && ranked.length === GLANCED) continue;
+    if (best === undefined) return "-";
+    const { options } = best.trial;
+    return sayBest(headline, best.value, methodName(options), requestedRatios(options));
+  }
+}
+
+/** Options of a stored trial. @throws {UsageError} If a value is none that the option takes: the file is a stranger's. */
+function expectOptions(store: StudyStore, { number, options }: StoredTrial): StoredTrial["options"] {
+  const wrong = findWrongField(Object(options), {});
+  if (wrong === undefined) return options;
+  throw new UsageError(`Cannot show study "${store.path}": trial ${number}, ${wrong}`);
 }

@@ -26,8 +26,8 @@ const RESULT = {
   ...{ projectionFlopsDense: number, projectionFlopsAvoided: number, parametersDense: number },
   ...{ attentionFlopsDense: number, attentionFlopsAvoided: number, parametersAvoided: number },
   ...{ totalFlopsDense: number, totalFlopsAvoided: number, wholeLayers: optional(FIELD.numbers) },
-  wholeHeads: optional(FIELD.texts),
-} satisfies { readonly [name in keyof Required<Omit<TaskResult, "dropRatioPerLayer">>]: Field };
+  ...{ wholeHeads: optional(FIELD.texts), dropRatioPerLayer: optional(measuredList) },
+} satisfies { readonly [name in keyof Required<TaskResult>]: Field };
 
 /** A trial whose result is expected, and the study that asked for it. */
 export type AskedTrial = ProposedTrial & Pick<StudyFacts, "conditions" | "runDigest">;
@@ -63,7 +63,23 @@ export function findWrongResult(
       : { ...trialFields(task), ...RESULT, finishedAt: text },
     ...asked,
   };
-  return findWrongField(record, fields) ?? (isStopped ? undefined : findWrongHeadline(record, task));
+  return findWrongField(record, fields) ?? findUnknownField(record, fields) ?? findTooLong(record) ??
+    (isStopped ? undefined : findWrongHeadline(record, task));
+}
+
+/** A field that no result has: it would be kept, and shown on pages. */
+function findUnknownField(record: object, fields: Fields): string | undefined {
+  const odd = Object.keys(record).find((name) => !Object.hasOwn(fields, name));
+  return odd &&
+    `field "${odd.slice(0, 80)}": found ${showFound(record[odd as keyof typeof record])}, expected none`;
+}
+
+/** Characters of a result as JSON, its losses left out: 200 layers take about 10,000. */
+const MOST_LENGTH = 2 ** 20;
+
+function findTooLong(record: object): string | undefined {
+  const { length } = JSON.stringify({ ...record, lossBlocks: undefined, chunkLosses: undefined });
+  return length > MOST_LENGTH ? `found ${length} characters, expected at most ${MOST_LENGTH}` : undefined;
 }
 
 /** Tolerance between a headline and its value from the losses, which are kept to eight digits. */

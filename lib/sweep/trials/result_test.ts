@@ -47,6 +47,8 @@ Deno.test("findWrongResult() takes what a worker answers, and names each field t
     ],
     [{ ...record, wholeHeads: [1] }, 'field "wholeHeads": found [1], expected a list of texts, or nothing'],
     [{ ...record, stopped: "behind" }, 'field "chunkLosses": found nothing'],
+    [{ ...record, junk: "x".repeat(1000) }, `field "junk": found "${"x".repeat(79)}…, expected none`],
+    [{ ...record, deno: "x".repeat(2 ** 21) }, "characters, expected at most 1048576"],
   ];
   for (const [found, part] of cases) assertStringIncludes(find(found) ?? "nothing", part);
 });

@@ -100,7 +100,8 @@ Deno.test("a search runs what its sampler proposes from results, each once, and 
 });
 
 Deno.test("workers on one study share a search out: each proposal is made once, and those at work are known to all", async () => {
-  const path = await Deno.makeTempFile(),
+  const folder = await Deno.makeTempDir(),
+    path = `${folder}/study.db`,
     stores = ["one", "two", "three"].map((_, i) => {
       return i === 0 ? newStudy(path) : StudyStore.open(path);
     });
@@ -126,7 +127,7 @@ Deno.test("workers on one study share a search out: each proposal is made once, 
     for (const trial of alone.trials) assertEquals(bare(known.get(trial.trial)!), bare(trial));
   } finally {
     stores.forEach((store) => store[Symbol.dispose]());
-    await Deno.remove(path);
+    await Deno.remove(folder, { recursive: true });
   }
 });
 

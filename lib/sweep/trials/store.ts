@@ -1,5 +1,6 @@
 /** A study on disk: one SQLite file that several processes take trials from and write results to. */
 import type { SQLInputValue } from "node:sqlite";
+import { isMissing } from "../../cache.ts";
 import { UsageError } from "../../errors.ts";
 import type { OptionsRecord } from "../../methods/bind/options.ts";
 import { explainVersion } from "./migrations.ts";
@@ -52,16 +53,29 @@ export class StudyStore implements Disposable {
   }
 
   /**
-   * Makes a study's file.
+   * Makes a study's file, which others see whole or not at all; `:memory:` is one without a file.
    *
    * @throws {UsageError} If there is one already, or it cannot be written.
    */
   static create(path: string, facts: StudyFacts, options: StoreOptions = {}): StudyStore {
+    if (path === MEMORY) return StudyStore.#make(path, facts, options);
+    const part = `${path}.${crypto.randomUUID().slice(0, 8)}.part`;
+    try {
+      StudyStore.#make(part, facts, options)[Symbol.dispose]();
+      Deno.linkSync(part, path);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+      throw new UsageError(`Cannot make "${path}": it is there already`);
+    } finally {
+      if (isThere(part)) Deno.removeSync(part);
+    }
+    return StudyStore.open(path, options);
+  }
+
+  static #make(path: string, facts: StudyFacts, options: StoreOptions): StudyStore {
     const file = new StudyFile(path, options), store = new StudyStore(file);
     try {
-      file.configure();
       file.transact(() => {
-        if (file.isStudy) throw new UsageError(`Cannot make "${path}": it is there already`);
         file.exec(TABLES.schema);
         for (const [key, value] of Object.entries({ ...facts, began: new Date().toISOString() })) {
           store.set(key as keyof Settings, value as never);
@@ -93,7 +107,7 @@ export class StudyStore implements Disposable {
       const { version } = file;
       if (version !== TABLES.version) throw refuse(explainVersion(version));
       file.configure();
-      store.#expectSound();
+      store.#expectSound(options.isGlance === true);
       return store;
     } catch (error) {
       store[Symbol.dispose]();
@@ -102,9 +116,13 @@ export class StudyStore implements Disposable {
   }
 
   /** Checks the file: its pages and tables, the settings of every study, and that each ended trial has its result. */
-  #expectSound(): void {
-    const pages = this.#file.get<{ integrity_check: string }>("PRAGMA integrity_check(1)")!.integrity_check;
-    if (pages !== "ok") throw damagedStudy(this.path, pages);
+  #expectSound(isGlance: boolean): void {
+    const check = isGlance
+      ? undefined
+      : this.#file.get<{ integrity_check: string }>("PRAGMA integrity_check(1)");
+    if (check !== undefined && check.integrity_check !== "ok") {
+      throw damagedStudy(this.path, check.integrity_check);
+    }
     const tables = "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'";
     const wrong = findWrongTable(this.#file.all(tables));
     if (wrong !== undefined) throw damagedStudy(this.path, `its table ${wrong} is not that of a study`);
@@ -372,6 +390,25 @@ export class StudyStore implements Disposable {
     return this.#trialsWhere("TRUE ORDER BY number");
   }
 
+  /**
+   * Trials with results by a number of their records, the least first; of equal ones that which ended first.
+   *
+   * @param from Place of the first that is wanted, and `count` of how many.
+   */
+  ranked(
+    name: string,
+    isLeastFirst: boolean,
+    from: number,
+    count: number,
+  ): { trial: StoredTrial; value: number }[] {
+    const value = `record ->> '$.${name.replaceAll(/\W/g, "")}'`, order = isLeastFirst ? "ASC" : "DESC";
+    const sql = `SELECT trial, ${value} AS value FROM result WHERE value IS NOT NULL ` +
+      `ORDER BY value ${order}, sequence LIMIT ? OFFSET ?`;
+    return this.#file.all<{ trial: number; value: number }>(sql, count, from).map(({ trial, value }) => {
+      return { trial: this.#trialsWhere("number = ?", trial)[0]!, value };
+    });
+  }
+
   find(digest: string): StoredTrial | undefined {
     return this.#trialsWhere("digest = ?", digest)[0];
   }
@@ -525,6 +562,18 @@ interface ResultRow {
 const FACTS = { name: "string", conditions: "object", runDigest: "string", flags: "object" } satisfies {
   readonly [name in keyof StudyFacts]: string;
 };
+
+/** SQLite's name of a database without a file. */
+const MEMORY = ":memory:";
+
+function isThere(path: string): boolean {
+  try {
+    return Deno.lstatSync(path) !== undefined;
+  } catch (error) {
+    if (isMissing(error)) return false;
+    throw error;
+  }
+}
 
 const endOf = (record: object): TrialState => "stopped" in record ? "pruned" : "complete";
 

@@ -208,6 +208,11 @@ Deno.test("a file that is none, damaged, locked or of another version is refused
       refuse(path, "another process has locked it");
     }
     assertThrows(() => StudyStore.create(path, facts), UsageError, "it is there already");
+    assertThrows(
+      () => StudyStore.create("/nonexistent/study.db", facts),
+      UsageError,
+      "cannot be read or written",
+    );
     store[Symbol.dispose]();
     const bytes = Deno.readFileSync(path);
     Deno.writeFileSync(`${path}.torn`, bytes.map((byte, i) => i > 4096 ? byte ^ 0x55 : byte));
@@ -215,6 +220,53 @@ Deno.test("a file that is none, damaged, locked or of another version is refused
     bytes[63] = 9; // the last byte of user_version
     Deno.writeFileSync(`${path}.new`, bytes);
     refuse(`${path}.new`, "found a store of version 9, expected 3");
+  }));
+
+Deno.test("of processes that make a study at once, one makes it, and the others find it whole", async () => {
+  const folder = await Deno.makeTempDir(), path = `${folder}/study.db`;
+  const code = `
+    const { StudyStore } = await import(${JSON.stringify(import.meta.resolve("./store.ts"))});
+    for (let i = 0; i < 30; i++) {
+      const path = ${JSON.stringify(folder)} + "/" + i + ".db";
+      try {
+        StudyStore.create(path, ${JSON.stringify(facts)})[Symbol.dispose]();
+        console.log("made");
+      } catch (error) {
+        if (!error.message.endsWith("it is there already")) throw error;
+        StudyStore.open(path)[Symbol.dispose]();
+      }
+    }`;
+  const args = ["eval", "--no-config", "--no-lock", code];
+  const ends = await Promise.all(
+    Array.from({ length: 3 }, () => new Deno.Command(Deno.execPath(), { args }).output()),
+  );
+  const said = ends.map(({ stdout }) => new TextDecoder().decode(stdout)).join("");
+  assertEquals(
+    ends.map(({ code, stderr }) => [code, new TextDecoder().decode(stderr)]),
+    Array(3).fill([0, ""]),
+  );
+  assertEquals([
+    said.match(/made/g)!.length,
+    Array.from(Deno.readDirSync(folder)).filter(({ name }) => name.endsWith(".part")),
+  ], [30, []]);
+  await Deno.remove(path.replace("/study.db", ""), { recursive: true });
+});
+
+Deno.test("ranked() gives trials by a number of their results, the best first, a part at a time", () =>
+  withStudy(4, (store) => {
+    const values: [string, number][] = [["d0", 3], ["d1", 1], ["d2", 2], ["d3", 1]];
+    store.take(
+      values.map(([digest, value]) => ({ digest, options: {} as never, record: record(digest, value) })),
+    );
+    const digests = (isLeast: boolean, from = 0, count = 9) =>
+      store.ranked("perplexity", isLeast, from, count).map(({ trial }) => trial.digest);
+    assertEquals([digests(true), digests(false), digests(true, 1, 2)], [["d1", "d3", "d2", "d0"], [
+      "d0",
+      "d2",
+      "d1",
+      "d3",
+    ], ["d3", "d2"]]);
+    assertEquals(store.ranked("none", true, 0, 9), []);
   }));
 
 Deno.test("held() says who has a trial, until when, and when its worker was heard of", () =>

@@ -7,6 +7,8 @@ import { TABLES } from "./store_tables.ts";
 export interface StoreOptions {
   /** Milliseconds to wait for another process's write; default 20 s. */
   readonly timeoutMs?: number;
+  /** Whether only counts and single rows are to be read: then the pages of the file are not checked one by one. */
+  readonly isGlance?: boolean;
 }
 
 /** Every error of SQLite comes out of it in words that name the file and the fix. */

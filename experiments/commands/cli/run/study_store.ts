@@ -1,19 +1,25 @@
 /** Opens the study of a folder of results: makes it or resumes it, and checks that its conditions are the run's. */
 import process from "node:process";
 import { UsageError } from "../../../../lib/errors.ts";
-import { TASKS } from "../../../../lib/eval/mod.ts";
+import { findTask, TASKS } from "../../../../lib/eval/mod.ts";
 import type { ResolvedOptions } from "../../../../lib/methods/mod.ts";
 import {
   digestConditions,
+  findWrongField,
+  findWrongHeadline,
   proposeTrials,
   type RaceRequest,
   type RunConditions,
   type SearchRequest,
+  STOPPED_FIELDS,
+  type StoredRecord,
   type StudyConditions,
   type StudyFlags,
   StudyStore,
+  trialFields,
 } from "../../../../lib/sweep/mod.ts";
 import { exists } from "../files.ts";
+import { findWrongTask } from "../../task/file.ts";
 import { flagsOf } from "../flags/flags.ts";
 import type { FlagValues } from "../flags/parse.ts";
 import { STUDY_FILE } from "./resume.ts";
@@ -171,12 +177,31 @@ export async function openStudyIn(
   try {
     expectCommand(store, command);
     expectSameStudy(store, conditions);
+    if (command === SWEEP) expectRecords(path, store.results<StoredRecord>().map(({ record }) => record));
     // A study that was made from a file of trials has no flags yet.
     if (Object.keys(store.flags).length === 0) store.set("flags", flags);
     return store;
   } catch (error) {
     store[Symbol.dispose]();
     throw error;
+  }
+}
+
+/** The fault in a record of a trial, by its fields. */
+export function findWrongRecord(record: StoredRecord): string | undefined {
+  const wrong = findWrongTask(record);
+  if (wrong !== undefined || "stopped" in record) return wrong ?? findWrongField(record, STOPPED_FIELDS);
+  const task = findTask(record.task);
+  return findWrongField(record, trialFields(task)) ?? findWrongHeadline(record, task);
+}
+
+/** @throws {UsageError} If a record of a stored trial has a fault: the file may be a stranger's. */
+export function expectRecords(path: string, records: readonly StoredRecord[]): void {
+  for (const record of records) {
+    const wrong = findWrongRecord(record);
+    if (wrong !== undefined) {
+      throw new UsageError(`Cannot use study "${path}": its trial ${record.trial}, ${wrong}`);
+    }
   }
 }
 
