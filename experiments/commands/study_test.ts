@@ -408,3 +408,35 @@ Deno.test("listShort() names the options that vary", () =>
     assert(trials[2]!.pareto && !trials[0]!.pareto);
     return Promise.resolve();
   }));
+
+Deno.test("study refuses lies of a file whose digests are right, in one line", () =>
+  withFolder(async (folder) => {
+    const record = {
+      ...makeTrial({ fusion: "mean" }, 0.5, 50),
+      trial: "a",
+      ...facts.conditions,
+      runDigest: "d",
+    };
+    const [{ digest, options }] = finishedTrials([record as Trial]) as [
+      ReturnType<typeof finishedTrials>[number],
+    ];
+    const lies: [command: string, options: object, record: object, says: RegExp][] = [
+      ["show", { pruneRatio: {} }, {}, /trial 1, field "pruneRatio": found/],
+      ["show", { seed: "te\x1bxt" }, {}, /trial 1, field "seed": found/],
+      ["show", {}, { perplexity: {} }, /found no numbers in the result of trial 1/],
+      ["best", {}, { nllDelta: {} }, /its trial a, field "nllDelta": found {}, expected a number or null/],
+    ];
+    for (const [i, [command, wrong, more, says]] of lies.entries()) {
+      const path = `${folder}/${i}.db`;
+      {
+        using store = StudyStore.create(path, facts);
+        store.take([{ digest, options: { ...options, ...wrong }, record: { ...record, ...more } as Trial }]);
+        store.set("dense", summary.dense);
+        store.set("environment", environment);
+      }
+      const { code, stdout, stderr } = await runTask("study", command, path);
+      assertEquals([code, stdout, stderr.split("\n").length], [2, "", 2]);
+      assertMatch(stderr, says);
+      assert(!stderr.includes("\x1b"));
+    }
+  }));

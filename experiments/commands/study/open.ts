@@ -75,9 +75,7 @@ export function listShort(store: StudyStore): ShortStudy {
   const names = [headline.name, "attentionFlopsDense", "attentionFlopsAvoided", "nonCausal"];
   const rows = store.fields(names) as { readonly [name: string]: number | null }[];
   const stored = store.trials().map((trial) => ({ ...trial, options: expectOptions(store, trial) }));
-  const odd = rows.findIndex((row) =>
-    !names.every((name) => row[name] === null || typeof row[name] === "number")
-  );
+  const odd = rows.findIndex((row) => !names.every((name) => typeof (row[name] ?? 0) === "number"));
   if (odd >= 0) {
     throw new UsageError(
       `Cannot show study "${store.path}": found no numbers in the result of trial ${stored[odd]!.number}`,

@@ -63,9 +63,10 @@ export class TokenMasks {
       if (states.length > shared[i]! + 1) states.length = shared[i]! + 1;
       else if (states.length <= shared[i]!) continue; // it begins with bytes that could not come
       const own = bytes[i]!;
-      for (let next; states.length <= own.length; states.push(next)) {
-        next = states.at(-1)!.step(own[states.length - 1]!);
+      while (states.length <= own.length) {
+        const next = states.at(-1)!.step(own[states.length - 1]!);
         if (next === undefined) break;
+        states.push(next);
       }
       if (states.length > own.length) allowed[ids[i]!] = 1;
     }
