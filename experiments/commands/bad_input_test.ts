@@ -2,11 +2,11 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { writeSafetensors } from "../../lib/model/mod.ts";
 import { hostTensor } from "../../lib/tensor.ts";
 import { explainError } from "./cli/task.ts";
-import { main as compare } from "./compare.ts";
-import { main as filter } from "./filter.ts";
-import { main as heads } from "./heads.ts";
-import { main as score } from "./score.ts";
-import { main as sweep } from "./sweep.ts";
+import { command as compare } from "./compare.ts";
+import { command as filter } from "./filter.ts";
+import { command as heads } from "./heads.ts";
+import { command as score } from "./score.ts";
+import { command as sweep } from "./sweep.ts";
 import { listFolder, runProcess, runTask, withFolder } from "./testing.ts";
 import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
 
@@ -44,8 +44,8 @@ Deno.test("methods that alter the model are refused without a calibration text, 
     ];
     for (const [flags, expected] of cases) {
       const args = ["--tokens", "600", "--quiet", ...flags];
-      assertStringIncludes(await lineOf(compare, ["--methods", "shortgpt", ...args]), expected);
-      assertStringIncludes(await lineOf(sweep, ["--method", "shortgpt", ...args]), expected);
+      assertStringIncludes(await lineOf(compare.main, ["--methods", "shortgpt", ...args]), expected);
+      assertStringIncludes(await lineOf(sweep.main, ["--method", "shortgpt", ...args]), expected);
     }
     assertEquals(listFolder(folder), ["empty.txt", "text.txt"]);
   }));
@@ -68,7 +68,7 @@ Deno.test("every task refuses a broken model file by name", () =>
     ];
     for (const [change, part] of cases) {
       for (
-        const [task, more] of [[sweep, []], [score, ["--text", import.meta.filename!]]] as const
+        const [task, more] of [[sweep.main, []], [score.main, ["--text", import.meta.filename!]]] as const
       ) {
         assertMatch(await lineOf(task, [...variant(change), ...more]), part);
         assertEquals(listFolder(folder), ["model.gguf"]);
@@ -83,12 +83,12 @@ Deno.test("every task refuses a model whose logits are not finite, and writes no
     await Deno.writeFile(`${folder}/broken.gguf`, bytes);
     const small = ["--tokens", "40", "--warmup", "8", "--quiet", "--model", `${folder}/broken.gguf`];
     const text = ["--text", import.meta.filename!], chunks = ["--context", "32", "--out", `${folder}/out`];
-    const cases: [typeof sweep, string[]][] = [
-      [sweep, [...chunks, "--method", "key"]],
-      [compare, [...chunks, "--methods", "key"]],
-      [heads, chunks],
-      [score, text],
-      [score, [...text, "--method", "learned"]],
+    const cases: [typeof sweep.main, string[]][] = [
+      [sweep.main, [...chunks, "--method", "key"]],
+      [compare.main, [...chunks, "--methods", "key"]],
+      [heads.main, chunks],
+      [score.main, text],
+      [score.main, [...text, "--method", "learned"]],
     ];
     for (const [task, args] of cases) {
       const line = await lineOf(task, [...small, ...args]);
@@ -108,7 +108,7 @@ Deno.test({
       for (
         const [flag, path] of [["--text", "/dev/zero"], ["--text", `${folder}/pipe`], ["--ids", "/dev/zero"]]
       ) {
-        const line = await lineOf(score, [flag!, path!, "--quiet"]);
+        const line = await lineOf(score.main, [flag!, path!, "--quiet"]);
         assertEquals(line, `Cannot read "${path}": found a pipe or a device, expected a file`);
       }
     }),
@@ -134,7 +134,9 @@ Deno.test("filter names what is wrong with a dump", () =>
       [["--kv", dump("unlike", { keys: ones(2, 2, 3), values: ones(3, 2, 3) })], "expected both alike"],
       [["--kv", dump("nan", { keys: ones(2, 1, 2), values: nan })], "found NaN in values of token 1"],
     ];
-    for (const [args, part] of cases) assertStringIncludes(await lineOf(filter, args), part, args.join(" "));
+    for (const [args, part] of cases) {
+      assertStringIncludes(await lineOf(filter.main, args), part, args.join(" "));
+    }
   }));
 
 Deno.test({
@@ -179,7 +181,7 @@ Deno.test("tasks print their help", async () => {
     assertEquals(lines.slice(examples, examples + 4).map((line) => line.startsWith(`  deno task ${task}`)), [
       ...[true, true, true, false],
     ]);
-    assertStringIncludes(stdout, "\n\nMethod:\n  --method ");
+    assertMatch(stdout, /\n\nMethod:\n(  .*\n)*  --method /);
     assertStringIncludes(stdout, "\n  --prune-ratio ");
     assert(!stdout.includes("--ridge"), "an option of one rule");
     for (const asked of [["--help", "all"], ["--help=all"], ["-h", "all"]]) {

@@ -33,13 +33,20 @@ import {
   type MethodGroup,
   type NamedMethod,
 } from "../../lib/sweep/mod.ts";
+import { RUNS_MODEL } from "./cli/command.ts";
+import { MEMORY, RUN, STUDY, TABLE, TEXT } from "./cli/flags/flags.ts";
+import { ITEMS } from "./cli/flags/items.ts";
 import { readOptions } from "./cli/flags/method.ts";
+import { METHOD } from "./cli/flags/method_flags.ts";
 import { expectChoice, type FlagValues, textOf } from "./cli/flags/parse.ts";
+import { withFiles } from "./cli/flags/rule.ts";
 import { readCount } from "./cli/flags/text.ts";
+import { readBackend } from "./cli/machine/backend.ts";
 import type { Progress } from "./cli/output/progress.ts";
 import { describePlan, readPlan, readTaskName, startStudy } from "./cli/run/study.ts";
 import { expectStudy } from "./cli/run/study_store.ts";
-import { checkFlags, runTask } from "./cli/task.ts";
+import { checkFlags, runCommand } from "./cli/task.ts";
+import { COMPARED, MATCH } from "./compare/flags.ts";
 import { type ItemOutcome, type ItemPlan, runComparedItems } from "./compare/items.ts";
 import {
   asksToFilter,
@@ -52,7 +59,8 @@ import {
   type Unreached,
 } from "./eval/plan.ts";
 import { openItems } from "./eval/run.ts";
-import { type Asked, type Running, studyCommand } from "./run.ts";
+import type { Asked } from "./run.ts";
+import { type Running, studyCommand } from "./run_study.ts";
 import { hasItems as isOfItems } from "./task/data.ts";
 
 /** Columns that are left out in a narrow terminal, the first one first. */
@@ -99,7 +107,7 @@ export async function readMethods(
   }
   const seeds = readCount(values, "seeds", 1, MAX_SEEDS) ?? 5, ratios = readRatios(values);
   const given = textOf(values, "methods"), { warmup, recent } = PRESETS.keys;
-  const base = { ...given === undefined ? { warmup, recent } : {}, ...await readOptions("compare", values) };
+  const base = { ...given === undefined ? { warmup, recent } : {}, ...await readOptions(values) };
   return checkFlags(() => {
     const names = given?.split(",").map((name) => name.trim()) ?? possibleMethods(base, progress);
     return ratios === undefined
@@ -131,7 +139,8 @@ export function readMatch(values: FlagValues): Match | undefined {
 const OF_TEXT = ["text", "context", "tokens", "task"];
 
 async function readFlags(asked: Asked) {
-  const { values } = asked, methods = await readMethods(asked), match = readMatch(values);
+  const { values } = asked, request = readBackend(values);
+  const methods = await readMethods(asked), match = readMatch(values);
   const named = readTaskName(values), hasText = !isOfItems(checkFlags(() => findTask(named.task)));
   // Without a text, --data belongs to the compared task itself.
   const hasItems = values.has("tasks") || hasText && values.has("data");
@@ -146,13 +155,14 @@ async function readFlags(asked: Asked) {
       "Cannot use --filter-from: expected --data or --tasks, a text is filtered from --warmup on",
     );
   }
-  return { methods, match, hasItems, first, tasks, from, task };
+  return { request, methods, match, hasItems, first, tasks, from, task };
 }
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
 
-async function plan(flags: Flags, { values, progress, request, named }: Asked) {
-  const { methods, tasks, first, from, task } = flags, options = methods.map(({ options }) => options);
+async function plan(flags: Flags, { values, progress, named }: Asked) {
+  const { request, methods, tasks, first, from, task } = flags,
+    options = methods.map(({ options }) => options);
   const asked = first === undefined ? values : new Map([...values, ["task", [task.task]]]);
   const plan = await readPlan(asked, options, progress, named, methods.map(({ name }) => name));
   const planned = await planTasks(tasks, plan.model);
@@ -217,18 +227,18 @@ async function work(plan: Plan, running: Running) {
   return { ...compared, environment, ...(outcome && { items: outcome.items }) };
 }
 
-export const { main, USAGE } = studyCommand({
-  task: "compare",
-  about: `deno task compare [flags]
-
-Runs several methods at equal budgets on the same text. Shows their loss increase over the full model and their difference
+export const command = studyCommand({
+  name: "compare",
+  summary: "Runs several methods at equal budgets on the same text.",
+  usage: "[flags]",
+  about: `Shows their loss increase over the full model and their difference
 from a random baseline, with 95% intervals: a table on stdout, and compare.json and
 compare.html in --out. All take the flags of the method; --methods chooses those that run, instead of --method, --invert
 and --preset. All run with the same warm-up and recent window: those of the flags, else the widest of the methods in
 --methods, else those of the preset keys.
 --match finds each method's ratio for the same budget. The first method's random baseline sets that budget, at the ratio
 asked for. A difference at budgets more than a point apart is marked. Each method is compared with the controls that have
-its own options. --ratios runs all of them at several ratios. With --data or --tasks they answer the items of eval too, or
+its own options. --ratios runs all of them at several ratios. With --data or --tasks they answer items of tasks too, or
 only these where no flag asks for a text. A row is then a metric of a method: better than, worse than or not significantly
 different from the full model, its random baseline and the best other method. Ctrl-C keeps finished chunks and items;
 --resume continues, also with other tasks of items.`,
@@ -238,9 +248,23 @@ different from the full model, its random baseline and the best other method. Ct
     "--model smollm2-135m --text FILE --seeds 10",
     "--ratios 0.3,0.5 --data DIR --tasks piqa,arc_easy --items 100 --filter-from 25%",
   ],
-  listsRule: true,
+  flags: {
+    ...COMPARED,
+    ...TEXT,
+    ...ITEMS,
+    tasks: { ...ITEMS.tasks, help: "tasks of items (those with a file in DIR)" },
+    ...RUN,
+    ...METHOD,
+    ...MATCH,
+    ...MEMORY,
+    ...STUDY,
+    ...TABLE,
+  },
+  permissions: RUNS_MODEL,
+  // The rule of --rule is one of several methods, not the method that runs.
+  prepare: withFiles,
   file: "compare.json",
-  flags: readFlags,
+  read: readFlags,
   columns: ({ hasItems, task: environment }) =>
     hasItems ? RESULT_COLUMNS : checkFlags(() => tabulateComparison({ methods: [], environment })).columns,
   plan,
@@ -269,4 +293,4 @@ different from the full model, its random baseline and the best other method. Ct
   }),
 });
 
-if (import.meta.main) await runTask(main, USAGE);
+if (import.meta.main) await runCommand(command);

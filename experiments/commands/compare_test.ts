@@ -2,7 +2,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { explainError } from "./cli/task.ts";
 import type { Interval } from "../../lib/stats/mod.ts";
 import { StudyStore } from "../../lib/sweep/mod.ts";
-import { main } from "./compare.ts";
+import { command } from "./compare.ts";
 import type { ItemUnit } from "./eval/run.ts";
 import {
   countUnits,
@@ -385,7 +385,7 @@ Deno.test("compare refuses items that it cannot score, in one line and before it
     ];
     for (const [args, expected] of cases) {
       const out = `${folder}/out`;
-      const line = await main([...small, ...args, "--threads", "1", "--quiet", "--out", out])
+      const line = await command.main([...small, ...args, "--threads", "1", "--quiet", "--out", out])
         .then(() => "accepted", explainError);
       assertStringIncludes(line!, expected);
       assertEquals(line!.includes("\n"), false, line);

@@ -20,11 +20,17 @@ import { plural } from "../../lib/plural.ts";
 import { createFilter, encodeStudy, measureStudy } from "../../lib/sweep/mod.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { readVersion } from "../../lib/version.ts";
+import { RUNS_MODEL } from "./cli/command.ts";
+import { pick } from "./cli/flags/flag.ts";
+import { RUN, STUDY, TABLE, TEXT } from "./cli/flags/flags.ts";
+import { ITEMS } from "./cli/flags/items.ts";
 import { readMethod, tellHostRules } from "./cli/flags/method.ts";
-import { openBackend } from "./cli/machine/backend.ts";
+import { METHOD } from "./cli/flags/method_flags.ts";
+import { withRule } from "./cli/flags/rule.ts";
+import { openBackend, readBackend } from "./cli/machine/backend.ts";
 import { openModel, readModel, warnOfLength } from "./cli/machine/model.ts";
 import { tellRetrieval } from "./cli/machine/retrieval.ts";
-import { runTask } from "./cli/task.ts";
+import { runCommand } from "./cli/task.ts";
 import {
   asksToFilter,
   chooseTasks,
@@ -40,11 +46,12 @@ import {
 import { openItems, runItems, type RunScores } from "./eval/run.ts";
 import { type Budget, EVAL_COLUMNS, SPARE_COLUMNS, tabulateEval, warnOfIdentical } from "./eval/table.ts";
 import { readTexts, runText, type TextOutcome } from "./eval/texts.ts";
-import { type Asked, type Running, studyCommand } from "./run.ts";
+import type { Asked } from "./run.ts";
+import { type Running, studyCommand } from "./run_study.ts";
 import { hasItems } from "./task/data.ts";
 
 async function readFlags({ values }: Asked) {
-  const method = await readMethod("eval", values);
+  const request = readBackend(values), method = await readMethod(values);
   if (method === undefined && values.has("filter-from")) {
     throw new UsageError("Cannot use --filter-from: a dense run filters nothing");
   }
@@ -52,13 +59,13 @@ async function readFlags({ values }: Asked) {
   const texts = await readTexts(values, chosen.filter((task) => !hasItems(task)));
   const from = readFilterFlag(values, texts.length > 0);
   const tasks = await readTasks(values, chosen.filter(hasItems));
-  return { method, from, texts, tasks, startedAt: new Date().toISOString() };
+  return { request, method, from, texts, tasks, startedAt: new Date().toISOString() };
 }
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
 
 /** The conditions that the numbers depend on, besides the data. */
-async function describeRun({ method, from }: Flags, { request }: Asked, file: ModelFile, backend: Backend) {
+async function describeRun({ request, method, from }: Flags, file: ModelFile, backend: Backend) {
   const rule = ownRule(), own = ownTask();
   const options = method && recordOptions(from === undefined ? method : { ...method, warmup: 0 });
   return {
@@ -78,13 +85,13 @@ async function describeRun({ method, from }: Flags, { request }: Asked, file: Mo
   };
 }
 
-async function plan(flags: Flags, asked: Asked) {
-  const { method, from } = flags, { values, progress, request } = asked;
+async function plan(flags: Flags, { values, progress }: Asked) {
+  const { request, method, from } = flags;
   const file = await readModel(values, progress), { config } = file;
   const planned = await planTasks(flags.tasks, file), encoded = planned.flatMap(({ encoded }) => encoded);
   if (method !== undefined) expectItems(planned, config, from, [{ options: method }]);
   const backend = await openBackend(request, progress);
-  const conditions = await describeRun(flags, asked, file, backend);
+  const conditions = await describeRun(flags, file, backend);
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
   const texts = flags.texts.map((read) => ({ ...read, model: file }));
   const contexts = encoded.flatMap(({ requests }) => requests.map(({ context }) => context));
@@ -206,12 +213,12 @@ async function work(plan: Plan, { store, folder, progress, interrupt, memory }: 
   };
 }
 
-export const { main, USAGE } = studyCommand({
-  task: "eval",
-  about: `deno task eval --data DIR|hub [--tasks A,B,…] [flags]
-
-Scores tasks of items as lm-evaluation-harness does: each continuation's log-likelihood after its context, which is
-computed once. Without a flag of the method the full model runs. With one both models run on the same items, and the table
+export const command = studyCommand({
+  name: "eval",
+  summary: "Scores tasks of items as lm-evaluation-harness does.",
+  usage: "--data DIR|hub [--tasks A,B,…] [flags]",
+  about:
+    `It takes each continuation's log-likelihood after its context, which is computed once. Without a flag of the method the full model runs. With one both models run on the same items, and the table
 shows which differences are significant, and how much was really filtered. Ctrl-C keeps finished items; --resume continues,
 also with other --tasks. Tasks that read a text (perplexity, …) take it from --text.`,
   examples: [
@@ -221,8 +228,18 @@ also with other --tasks. Tasks that read a text (perplexity, …) take it from -
     "--data DIR --items 200 --preset keys --filter-from 25%",
     "--data DIR --model smollm2-135m --method learned --out results/eval",
   ],
+  flags: {
+    ...pick(ITEMS, "data", "tasks", "items", "filter-from", "task-file", "length", "data-seed"),
+    ...TEXT,
+    ...RUN,
+    ...METHOD,
+    ...STUDY,
+    ...TABLE,
+  },
+  permissions: RUNS_MODEL,
+  prepare: withRule,
   file: "eval.json",
-  flags: readFlags,
+  read: readFlags,
   columns: () => EVAL_COLUMNS,
   plan,
   work,
@@ -237,4 +254,4 @@ also with other --tasks. Tasks that read a text (perplexity, …) take it from -
   }),
 });
 
-if (import.meta.main) await runTask(main, USAGE);
+if (import.meta.main) await runCommand(command);

@@ -2,7 +2,7 @@ import { assert, assertAlmostEquals, assertEquals, assertMatch, assertStringIncl
 import { findBf16Unit } from "../../ffi/bf16_testing.ts";
 import { explainError } from "./cli/task.ts";
 import { StudyStore } from "../../lib/sweep/mod.ts";
-import { main } from "./eval.ts";
+import { command } from "./eval.ts";
 import type { ItemUnit } from "./eval/run.ts";
 import {
   countUnits,
@@ -270,7 +270,7 @@ Deno.test("eval refuses what it cannot run, in one line with file and line numbe
       ],
     ];
     for (const [args, expected] of cases) {
-      const line = await main([...args, "--quiet", "--threads", "1", "--out", out]).then(
+      const line = await command.main([...args, "--quiet", "--threads", "1", "--out", out]).then(
         () => "accepted",
         explain,
       );
@@ -296,7 +296,7 @@ Deno.test("eval keeps what it measured where the method turns out to reach nothi
     ];
     const few = [...args, "--prune-ratio", "0.01", "--threads", "1", "--quiet"];
     for (const place of ["--out", "--resume"]) {
-      const line = await main([...few, place, folder]).then(() => "accepted", explain);
+      const line = await command.main([...few, place, folder]).then(() => "accepted", explain);
       assertStringIncludes(
         line,
         "Cannot call recall filtered: the filter reached no scored position of 2 items",

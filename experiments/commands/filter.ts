@@ -29,15 +29,17 @@ import { judgeDump } from "../../lib/model/mod.ts";
 import { collectScoreTimeline, plotScoreTimeline, readPlotly, renderPage } from "../../lib/plot/mod.ts";
 import { dequantize } from "../../lib/reference/mod.ts";
 import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
-import { expectScoresAlone, readMethod, tellHostRules } from "./cli/flags/method.ts";
-import type { Task } from "./cli/flags/flag.ts";
-import { choicesOf, DUMP_SIDES, dumpedReads } from "./cli/flags/method_choices.ts";
+import { expectNoSubstitute, readMethod, tellHostRules } from "./cli/flags/method.ts";
+import { integer, number, onOff, pick, text, under } from "./cli/flags/flag.ts";
+import { NATIVE, TABLE, TEXT } from "./cli/flags/flags.ts";
+import { METHODS_OF } from "./cli/flags/method_flags.ts";
 import { expectChoice, type FlagValues, textOf } from "./cli/flags/parse.ts";
 import { readCount } from "./cli/flags/text.ts";
-import { openBackend } from "./cli/machine/backend.ts";
+import { openBackend, readBackend } from "./cli/machine/backend.ts";
 import type { PlainTable } from "./cli/output/table.ts";
-import { runTask } from "./cli/task.ts";
+import { runCommand } from "./cli/task.ts";
 import { type Dump, readDumps } from "./filter/dump.ts";
+import { DUMP_METHOD, DUMP_SIDES, dumpedReads } from "./filter/flags.ts";
 import { type Asked, singleCommand } from "./run.ts";
 
 /** The fraction to skip: of `--skip-ratio`, else of `--prune-ratio`, else one half. */
@@ -62,7 +64,7 @@ function planDump(dump: Dump, method: ResolvedOptions, skipRatio: number, layer:
   const keyRule = keyRuleOf(method);
   if (keyRule !== undefined && !decidesKeys(method)) {
     throw new UsageError(
-      "Cannot decide both sides of a dump: expected --side key, or no --kv-method (deno task score filters both)",
+      "Cannot decide both sides of a dump: expected --side key, or no --kv-method",
     );
   }
   const fusion = keyRule ?? method.fusion, rule = methodOf(fusion);
@@ -231,34 +233,35 @@ const MAX_LAYER = 2 ** 24 - 1;
 /** Checks that the given methods exist, and that only one side is decided. @throws {UsageError} If not. */
 function expectOneSide(values: FlagValues): void {
   const side = textOf(values, "side"),
-    names = (task: Task, options: readonly string[]) =>
-      options.flatMap((option) => choicesOf(option, task).map(({ name }) => name));
+    names = (methods: readonly { readonly name: string }[]) => methods.map(({ name }) => name);
   if (side !== undefined) expectChoice("side", side, DUMP_SIDES);
-  const all = ["fusion", "kvFusion"], known = ["same", "none", ...names("score", all)];
+  const known = ["same", "none", ...names(Object.values(METHODS_OF).flat())];
+  const ofDumps = (flag: string) => names(DUMP_METHOD[flag]!.choices!);
   for (const flag of ["method", "kv-method"]) {
     const name = textOf(values, flag), ofKeys = side === "key" || flag === "kv-method";
     // Existing methods that cannot run on a dump are refused below, with the input that they lack.
     if (name === undefined || known.includes(name)) continue;
-    expectChoice(flag, name, names("filter", ofKeys ? all : ["fusion"]));
+    expectChoice(flag, name, [...ofDumps("method"), ...ofKeys ? ofDumps("kv-method") : []]);
   }
 }
 
 async function readFlags({ values }: Asked) {
+  const request = readBackend(values);
   expectOneSide(values);
-  const method = await readMethod("filter", values) ?? resolveOptions();
-  expectScoresAlone("filter", method);
+  const method = await readMethod(values) ?? resolveOptions();
+  expectNoSubstitute("filter", method);
   const skipRatio = readSkipRatio(values, method), layer = readCount(values, "layer", 0, MAX_LAYER);
   const tokens = readCount(values, "tokens", 1), all = values.has("all"), ofKeys = decidesKeys(method);
   const columns = ofKeys ? KEY_COLUMNS : COLUMNS;
   const hints = all ? { layer: SUMMARY.layer, token: "its place", ...columns } : SUMMARY;
   const path = textOf(values, "kv");
-  return { method, skipRatio, layer, tokens, all, ofKeys, hints, path };
+  return { request, method, skipRatio, layer, tokens, all, ofKeys, hints, path };
 }
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
 
-async function plan(flags: Flags, { request, progress }: Asked) {
-  const { method, skipRatio, layer, path } = flags;
+async function plan(flags: Flags, { progress }: Asked) {
+  const { request, method, skipRatio, layer, path } = flags;
   if (path === undefined) throw new UsageError("Cannot tell what to filter: expected --kv DUMP.safetensors");
   const dumps = await readDumps(path, layer);
   const specs = dumps.map((dump) => planDump(dump, method, skipRatio, dump.layer ?? layer ?? 0));
@@ -302,21 +305,40 @@ async function drawPage(layers: readonly Decided[], { method, name, ofKeys }: Pl
   return renderPage({ title, sections: figures, plotly: await readPlotly() });
 }
 
-export const { main, USAGE } = singleCommand({
-  task: "filter",
-  about: `deno task filter --kv DUMP.safetensors [flags]
-
-Decides for every token of a dump whether its attention would be skipped, and prints one line per layer; --all prints every
-token. A dump contains keys and values of one sequence, [T, H, d]: tensors "keys" and "values" of one layer, or "keys.N" and
-"values.N" of each layer N. With "queries" too, all after rotary embedding, it can also run rules of the key side that read
-the attention received. Each layer skips the same ratio: --skip-ratio, or --prune-ratio, not both. With --side key it
+export const command = singleCommand({
+  name: "filter",
+  summary: "Decides for every token of a dump whether its attention would be skipped.",
+  usage: "--kv DUMP.safetensors [flags]",
+  about:
+    `It prints one line per layer; --all prints every token. A dump contains keys and values of one sequence, [T, H, d]:
+tensors "keys" and "values" of one layer, or "keys.N" and "values.N" of each layer N. With "queries" too, all after rotary
+embedding, it can also run rules of the key side that read the attention received. Each layer skips the same ratio: --skip-ratio, or --prune-ratio, not both. With --side key it
 decides which keys and values are evicted, and when. --out keeps filter.json and a page of scores and thresholds.`,
   examples: [
     "--kv DUMP.safetensors",
     "--kv DUMP.safetensors --skip-ratio 0.3 --out DIR",
     "--kv DUMP.safetensors --layer 12 --all --csv FILE",
   ],
-  flags: readFlags,
+  flags: {
+    ...under("What runs", {
+      kv: text(
+        "DUMP.safetensors",
+        "tensors keys and values, or keys.N and values.N, [T, H, d], f32, f16 or bf16",
+      ),
+      layer: integer("the only layer wanted of several; else the layer's number, which random reads (0)"),
+    }),
+    ...pick(TEXT, "tokens"),
+    ...DUMP_METHOD,
+    ...under("Method", { "skip-ratio": number("R", "ratio of this layer's tokens to skip, [0, 1] (0.5)") }),
+    ...NATIVE,
+    ...under("Results", {
+      out: text("DIR", "folder for results (none)"),
+      all: onOff("print every token"),
+    }),
+    ...TABLE,
+  },
+  permissions: "-RWE --allow-ffi --allow-run",
+  read: readFlags,
   columns: ({ hints }) => Object.keys(hints),
   plan,
   work,
@@ -340,4 +362,4 @@ decides which keys and values are evicted, and when. --out keeps filter.json and
   },
 });
 
-if (import.meta.main) await runTask(main, USAGE);
+if (import.meta.main) await runCommand(command);

@@ -3,7 +3,7 @@ import { UsageError } from "../../lib/errors.ts";
 import { toBf16, toF16 } from "../../lib/math/half.ts";
 import { writeSafetensors } from "../../lib/model/mod.ts";
 import { hostTensor } from "../../lib/tensor.ts";
-import { main } from "./filter.ts";
+import { command } from "./filter.ts";
 import { runTask, withFolder } from "./testing.ts";
 
 const T = 120, H = 2, D = 8;
@@ -86,7 +86,7 @@ Deno.test("filter refuses a side that a dump does not tell, or both at once", ()
   withFolder(async (folder) => {
     const path = writeDump(folder, "f32");
     const refuse = (message: string, ...args: string[]) =>
-      assertRejects(() => main(["--kv", path, "--quiet", ...args]), UsageError, message);
+      assertRejects(() => command.main(["--kv", path, "--quiet", ...args]), UsageError, message);
     await refuse('Cannot use --side "both": expected one of query, key', "--side", "both");
     await refuse("expected one of variance, mean, static,", "--method", "keydif");
     await refuse(", keydiff, cur, knorm", "--side", "key", "--method", "keydif");
@@ -164,7 +164,7 @@ Deno.test("filter says what a rule lacks in a dump, and what is wrong with its q
   withFolder(async (folder) => {
     const refuse = (message: string, path: string, fusion: string) =>
       assertRejects(
-        () => main(["--kv", path, "--quiet", "--side", "key", "--kv-method", fusion]),
+        () => command.main(["--kv", path, "--quiet", "--side", "key", "--kv-method", fusion]),
         UsageError,
         message,
       );
@@ -327,7 +327,7 @@ Deno.test("filter refuses flags that contradict each other, or that mean nothing
       ),
     ] as const;
     for (const [args, expected] of cases) {
-      await assertRejects(() => main(["--kv", path, ...args]), UsageError, expected);
+      await assertRejects(() => command.main(["--kv", path, ...args]), UsageError, expected);
     }
   }));
 

@@ -14,38 +14,35 @@ import {
   type Tokenizer,
 } from "../../lib/model/mod.ts";
 import { readText } from "./cli/files.ts";
-import { describeTask } from "./cli/flags/help.ts";
+import { RUNS_MODEL } from "./cli/command.ts";
+import { type Flags as FlagTable, integer, onOff, pick, rarely, text, under } from "./cli/flags/flag.ts";
+import { RUN, TABLE } from "./cli/flags/flags.ts";
 import { readMethod } from "./cli/flags/method.ts";
+import { flagOf, METHOD } from "./cli/flags/method_flags.ts";
 import { type FlagValues, textOf } from "./cli/flags/parse.ts";
+import { withRule } from "./cli/flags/rule.ts";
 import { readCount } from "./cli/flags/text.ts";
+import { readBackend } from "./cli/machine/backend.ts";
 import { warnOfLength } from "./cli/machine/model.ts";
 import type { Progress } from "./cli/output/progress.ts";
 import { formatTable, listLegend } from "./cli/output/table.ts";
 import { lineWidth, wrapLines } from "./cli/output/terminal.ts";
 import { openEngine } from "./cli/run/engine.ts";
 import { Interrupt } from "./cli/run/interrupt.ts";
-import { checkFlags, EXIT, flagName, runTask, writeLine, writeText } from "./cli/task.ts";
+import { checkFlags, EXIT, flagName, runCommand, writeLine, writeText } from "./cli/task.ts";
 import { describeParting, describeRun, recordRuns, tabulateRuns, warnOfNothing } from "./generate/outcome.ts";
 import { type GeneratedText, runGeneration } from "./generate/run.ts";
-import { readCommandLine } from "./run.ts";
-
-export const USAGE = describeTask(
-  "generate",
-  `deno task generate --prompt TEXT | --text FILE [flags]
-
-Continues a text and prints it as it grows. Without a flag of the method the full model runs. With one the model is
-filtered, for the prompt and for every token that is made. --full-model shows both texts and their first difference. It
-also shows the tokens per second, the fraction that was filtered, and the memory of the cache. With --chat the prompt is a user's
-message, and only the reply is printed. The likeliest token is taken unless --temperature is above 0.`,
-  [
-    '--prompt "Once upon a time"',
-    "--text FILE --preset keys --full-model",
-    '--prompt "It was" --temperature 0.8 --top-p 0.95 --json',
-  ],
-);
+import { type Asked, plainCommand } from "./run.ts";
 
 /** Most tokens to make, by default. */
 const MAX_TOKENS = 128;
+
+const SAMPLING_FLAGS: FlagTable = Object.fromEntries(
+  Object.entries(SAMPLING).map(([name, row]) => {
+    const { option: _, ...flag } = flagOf(name, row);
+    return [flagName(name), { ...flag, isRare: false }];
+  }),
+);
 
 /** The prompt of `--prompt` or `--text`. */
 async function readPrompt(values: FlagValues): Promise<string> {
@@ -91,10 +88,11 @@ function readSampling(values: FlagValues): SamplingOptions {
 }
 
 /** Reads the flags. @throws {UsageError} If they do not go together. */
-async function readFlags(values: FlagValues) {
+async function readFlags({ values }: Asked) {
+  const request = readBackend(values);
   const asJson = values.has("json"), showsFull = values.has("full-model"), sampling = readSampling(values);
   const maxTokens = readCount(values, "max-tokens", 1) ?? MAX_TOKENS;
-  const method = await readMethod("generate", values);
+  const method = await readMethod(values);
   if (method !== undefined && nonCausal(method)) {
     throw new UsageError(
       `Cannot go on with a text by ${method.fusion}, ${method.threshold}: it is non-causal, expected a causal method`,
@@ -105,6 +103,7 @@ async function readFlags(values: FlagValues) {
   }
   const prompt = await readPrompt(values), chat = readChat(values, prompt);
   return {
+    request,
     asJson,
     showsFull,
     sampling,
@@ -164,11 +163,10 @@ async function printOutcome(
   }
 }
 
-/** Runs the task. @returns The exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  const asked = await readCommandLine({ task: "generate" }, args), { progress } = asked;
-  const flags = await readFlags(asked.values), { method, prompt, chat, maxTokens } = flags;
-  const engine = await openEngine(asked, method, ({ tokenizer, config }) => {
+/** Makes the texts, and shows what they cost. @returns The exit code. */
+async function work(flags: Flags, asked: Asked): Promise<number> {
+  const { method, prompt, chat, maxTokens, request } = flags, { progress } = asked;
+  const engine = await openEngine({ ...asked, request }, method, ({ tokenizer, config }) => {
     const ids = encodePrompt(tokenizer, prompt, chat), tokens = ids.length + maxTokens;
     warnOfLength(tokens, config, `${tokens} tokens with the prompt`);
     return ids;
@@ -186,4 +184,40 @@ export async function main(args: readonly string[]): Promise<number> {
   return interrupt.signal.aborted ? interrupt.code : EXIT.ok;
 }
 
-if (import.meta.main) await runTask(main, USAGE);
+export const command = plainCommand({
+  name: "generate",
+  summary: "Continues a text and prints it as it grows.",
+  usage: "--prompt TEXT | --text FILE [flags]",
+  about: `Without a flag of the method the full model runs. With one the model is
+filtered, for the prompt and for every token that is made. --full-model shows both texts and their first difference. It
+also shows the tokens per second, the fraction that was filtered, and the memory of the cache. With --chat the prompt is a user's
+message, and only the reply is printed. The likeliest token is taken unless --temperature is above 0.`,
+  examples: [
+    '--prompt "Once upon a time"',
+    "--text FILE --preset keys --full-model",
+    '--prompt "It was" --temperature 0.8 --top-p 0.95 --json',
+  ],
+  flags: {
+    ...under("What runs", {
+      prompt: text("TEXT", "beginning of the text"),
+      chat: onOff("the prompt is a user's message, in the model's chat template"),
+      text: text("FILE", "the prompt, of a file"),
+    }),
+    ...RUN,
+    ...METHOD,
+    ...under("Choice of tokens", SAMPLING_FLAGS),
+    "max-tokens": integer(`most tokens to make (${MAX_TOKENS})`),
+    "full-model": onOff("run the full model too, next to the filtered one"),
+    ...rarely({
+      system: text("TEXT", "system message before the prompt, with --chat"),
+      "ignore-end": onOff("continue past a token that ends the text"),
+    }),
+    ...pick(TABLE, "json"),
+  },
+  permissions: RUNS_MODEL,
+  prepare: withRule,
+  read: readFlags,
+  work,
+});
+
+if (import.meta.main) await runCommand(command);

@@ -19,16 +19,23 @@ import { readPlotly, renderHeadsReport } from "../../lib/plot/mod.ts";
 import { plural } from "../../lib/plural.ts";
 import type { Interval } from "../../lib/stats/mod.ts";
 import { describeStudy, encodeStudy, measureStudy } from "../../lib/sweep/mod.ts";
-import { expectScoresAlone, readOptions } from "./cli/flags/method.ts";
+import { RUNS_MODEL } from "./cli/command.ts";
+import { integer, rarely } from "./cli/flags/flag.ts";
+import { RUN, STUDY, TABLE, TEXT } from "./cli/flags/flags.ts";
+import { expectNoSubstitute, readOptions } from "./cli/flags/method.ts";
+import { methodWithout } from "./cli/flags/method_flags.ts";
 import type { FlagValues } from "./cli/flags/parse.ts";
+import { withRule } from "./cli/flags/rule.ts";
 import { readCount } from "./cli/flags/text.ts";
+import { readBackend } from "./cli/machine/backend.ts";
 import { probeRetrieval } from "./cli/machine/retrieval.ts";
 import type { PlainTable } from "./cli/output/table.ts";
 import { describePlan, readPlan, startStudy } from "./cli/run/study.ts";
 import { expectStudy } from "./cli/run/study_store.ts";
-import { checkFlags, runTask, writeLine } from "./cli/task.ts";
+import { checkFlags, runCommand, writeLine } from "./cli/task.ts";
 import { traceBytes, traceInfo } from "./heads/trace_file.ts";
-import { type Asked, type Running, studyCommand } from "./run.ts";
+import type { Asked } from "./run.ts";
+import { type Running, studyCommand } from "./run_study.ts";
 
 const PROTOCOL =
   "One token stream with one BOS at its start where the tokenizer adds one; disjoint chunks of the context length, the " +
@@ -48,7 +55,7 @@ const MAX_RESAMPLES = 1_000_000;
 const MODEL_SHARE = 0.6;
 
 async function readMethod(values: FlagValues): Promise<ResolvedOptions> {
-  const options = await readOptions("heads", values);
+  const options = await readOptions(values);
   const method = checkFlags(() => resolveOptions({ tail: 1, ...options }));
   const { fusion } = method;
   if (keyRuleOf(method) !== undefined) {
@@ -60,7 +67,12 @@ async function readMethod(values: FlagValues): Promise<ResolvedOptions> {
   if (fusion === "oracle") {
     throw new UsageError("Cannot use --method oracle: the oracle is what the rules are measured against");
   }
-  expectScoresAlone("heads", method);
+  expectNoSubstitute("heads", method);
+  if (method.schedule === "allocated") {
+    throw new UsageError(
+      "Cannot use --schedule allocated in heads: expected another, since heads looks at scores, and skips nothing",
+    );
+  }
   if (isRule(methodOf(fusion))) return method;
   throw new UsageError(
     `Cannot use --method ${fusion}: expected a rule, since heads measures what rules score`,
@@ -68,13 +80,13 @@ async function readMethod(values: FlagValues): Promise<ResolvedOptions> {
 }
 
 async function readFlags({ values }: Asked) {
-  const method = await readMethod(values);
-  return { method, resamples: readCount(values, "resamples", 1, MAX_RESAMPLES) ?? 1000 };
+  const request = readBackend(values), method = await readMethod(values);
+  return { request, method, resamples: readCount(values, "resamples", 1, MAX_RESAMPLES) ?? 1000 };
 }
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
 
-async function plan({ method, resamples }: Flags, { values, progress, request, named }: Asked) {
+async function plan({ request, method, resamples }: Flags, { values, progress, named }: Asked) {
   const plan = await readPlan(values, [method], progress, named), { model, context } = plan;
   const tokens = measureStudy(plan).tokens;
   const warning = warningOfMemory(tokens * model.config.numLayers, Deno.systemMemoryInfo().available);
@@ -193,12 +205,13 @@ function explainTable({ layers }: HeadReport, { study }: Plan): string[] {
   ];
 }
 
-export const { main, USAGE } = studyCommand({
-  task: "heads",
-  about: `deno task heads [flags]
-
-Runs the full model over a text. Measures, for every layer and KV head, the similarity of keys and values to the past, and
-how well each rule's score ranks the tokens by their true redundancy. A probe by random tokens finds where the model
+export const command = studyCommand({
+  name: "heads",
+  summary: "Measures what every layer and KV head does on a text, and how well each rule ranks its tokens.",
+  usage: "[flags]",
+  about:
+    `Runs the full model over a text. Measures, for every layer and KV head, the similarity of keys and values to the
+past, and how well each rule's score ranks the tokens by their true redundancy. A probe by random tokens finds where the model
 retrieves (--whole auto). A table is on stdout, and heads.json, trace.parquet
 and heads.html are in --out. The flags of the method choose the decisions that are shown; nothing is skipped. Takes about
 4 kB of memory per token and layer. Ctrl-C keeps finished chunks; --resume continues.`,
@@ -207,10 +220,20 @@ and heads.html are in --out. The flags of the method choose the decisions that a
     "--model smollm2-135m --tokens 4096 --out results/heads",
     "--text FILE --method learned --context 256",
   ],
+  flags: {
+    ...TEXT,
+    ...RUN,
+    ...methodWithout((option) => ["substitute", "sinks", "shuffle"].includes(option)),
+    ...rarely({ resamples: integer("resamples of an interval (1000)") }),
+    ...STUDY,
+    ...TABLE,
+  },
+  permissions: RUNS_MODEL,
+  prepare: withRule,
   file: "heads.json",
   // The trace holds every number that the study does.
   dropsStudy: true,
-  flags: readFlags,
+  read: readFlags,
   columns: () => RULE_COLUMNS,
   plan,
   work,
@@ -225,4 +248,4 @@ and heads.html are in --out. The flags of the method choose the decisions that a
   }),
 });
 
-if (import.meta.main) await runTask(main, USAGE);
+if (import.meta.main) await runCommand(command);

@@ -7,9 +7,9 @@ import { type HeadReport, headRules, replayTable } from "../../lib/heads/mod.ts"
 import { createReplay } from "../../lib/methods/mod.ts";
 import { loadModel } from "../../lib/model/mod.ts";
 import { explainError } from "./cli/task.ts";
-import { main as heads, warningOfMemory } from "./heads.ts";
+import { command as heads, warningOfMemory } from "./heads.ts";
 import { readTrace } from "./heads/trace_file.ts";
-import { main as score } from "./score.ts";
+import { command as score } from "./score.ts";
 import {
   countUnits,
   dropLastUnits,
@@ -121,25 +121,29 @@ Deno.test("heads and score --replay name what is wrong with their input, and wri
     file("used/heads.json", "{}");
     const before = listFolder(folder), out = `${folder}/out`;
     const cases: [(args: string[]) => Promise<number>, string[], string][] = [
-      [heads, ["--method", "oracle"], "what the rules are measured against"],
-      [heads, ["--warmup", "4", "--tokens", "600"], "--warmup: found 4, expected an integer from 8"],
-      [heads, ["--absorb", "kept", "--tokens", "600"], '--absorb: found "kept", expected "all"'],
-      [heads, ["--context", "39", "--tokens", "600"], "expected at least 40"],
-      [heads, ["--text", text], "expected at least one context of 512"],
-      [heads, ["--text", `${folder}/none`], "there is no such file"],
-      [heads, ["--resamples", "0"], "--resamples 0"],
-      [heads, ["--out", `${folder}/used`], "it holds heads.json"],
-      [heads, ["--replay", text], "no such flag"],
-      [score, ["--replay", text], "as a trace"],
-      [score, ["--replay", `${folder}/none`], "there is no such file"],
-      [score, ["--replay", text, "--text", text], "Cannot use --text with --replay"],
-      [score, ["--replay", text, "--method", "mean"], "Cannot use --method with --replay"],
-      [score, ["--ids", ids, "--trace", `${folder}/t.parquet`], "a dense run has no decisions"],
-      [score, ["--ids", ids, "--preset", "paper", "--trace", `${folder}/none/t.parquet`], "Cannot write"],
-      [score, ["--ids", ids, "--preset", "paper", "--trace", folder], "Cannot write"],
+      [heads.main, ["--method", "oracle"], "what the rules are measured against"],
+      [heads.main, ["--warmup", "4", "--tokens", "600"], "--warmup: found 4, expected an integer from 8"],
+      [heads.main, ["--absorb", "kept", "--tokens", "600"], '--absorb: found "kept", expected "all"'],
+      [heads.main, ["--context", "39", "--tokens", "600"], "expected at least 40"],
+      [heads.main, ["--text", text], "expected at least one context of 512"],
+      [heads.main, ["--text", `${folder}/none`], "there is no such file"],
+      [heads.main, ["--resamples", "0"], "--resamples 0"],
+      [heads.main, ["--out", `${folder}/used`], "it holds heads.json"],
+      [heads.main, ["--replay", text], "no such flag"],
+      [score.main, ["--replay", text], "as a trace"],
+      [score.main, ["--replay", `${folder}/none`], "there is no such file"],
+      [score.main, ["--replay", text, "--text", text], "Cannot use --text with --replay"],
+      [score.main, ["--replay", text, "--method", "mean"], "Cannot use --method with --replay"],
+      [score.main, ["--ids", ids, "--trace", `${folder}/t.parquet`], "a dense run has no decisions"],
+      [
+        score.main,
+        ["--ids", ids, "--preset", "paper", "--trace", `${folder}/none/t.parquet`],
+        "Cannot write",
+      ],
+      [score.main, ["--ids", ids, "--preset", "paper", "--trace", folder], "Cannot write"],
     ];
     for (const [task, args, part] of cases) {
-      const place = task === heads && !args.includes("--out") ? ["--out", out, "--quiet"] : ["--quiet"];
+      const place = task === heads.main && !args.includes("--out") ? ["--out", out, "--quiet"] : ["--quiet"];
       let line: string | undefined;
       try {
         await task([...args, ...place]);

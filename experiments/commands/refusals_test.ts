@@ -151,16 +151,12 @@ Deno.test("every task prints its help, and every command refuses a flag that it 
   const own = Object.keys(tasks).filter((name) => /^deno run [^&]*experiments\/\S+\.ts/.test(tasks[name]!));
   assert(own.length > 15, own.join());
   for (const name of own.filter((name) => !name.startsWith("test"))) {
-    const path = moduleOf(name), { USAGE } = await import(new URL(`../../${path}`, import.meta.url).href);
-    const help = await runTask(name, "--help");
-    assertEquals(help, {
-      code: 0,
-      stdout: `${typeof USAGE === "string" ? USAGE : USAGE(false)}\n`,
-      stderr: "",
-    });
+    const path = moduleOf(name), { code, stdout, stderr } = await runTask(name, "--help");
+    assertEquals([code, stderr], [0, ""], name);
+    assert(stdout.startsWith(`Usage: deno task ${name}`), stdout);
     if (!path.startsWith("experiments/commands/")) continue; // some tools pass flags on
-    const { code, stdout, stderr } = await runTask(name, "--nonsense");
-    assertEquals([code, stdout], [2, ""], name);
-    assertMatch(stderr, /^Cannot use (flag )?"--nonsense"/);
+    const refused = await runTask(name, "--nonsense");
+    assertEquals([refused.code, refused.stdout], [2, ""], name);
+    assertMatch(refused.stderr, /^Cannot use (flag )?"--nonsense"/);
   }
 });

@@ -6,24 +6,15 @@ import { UsageError } from "../../lib/errors.ts";
 import { readPlotly, renderSite, SITE_FILES, type SiteEntry } from "../../lib/plot/mod.ts";
 import { plural } from "../../lib/plural.ts";
 import { exists, expectWritable, makeFolder, readText, writeWhole } from "./cli/files.ts";
-import { parseOwnFlags } from "./cli/flags/parse.ts";
+import { text, under } from "./cli/flags/flag.ts";
+import { TASK_FILE } from "./cli/flags/flags.ts";
+import { textOf } from "./cli/flags/parse.ts";
 import { readEntry, SITE_RESULTS } from "./cli/output/result_files.ts";
-import { EXIT, runTask, writeLine } from "./cli/task.ts";
-import { takeTaskFile } from "./task/file.ts";
+import { runCommand, writeLine } from "./cli/task.ts";
+import { type Asked, plainCommand } from "./run.ts";
+import { withTask } from "./task/file.ts";
 
-export const USAGE = `Usage: deno task report DIR… [--out DIR]
-
-Makes a static site of results, with an index and one page per file of results: summary.json (of sweep), heads.json,
-compare.json, reproduce.json and bench.json. The files are in the folders, or one level below them. A file that cannot be
-used is named and left out. The site needs no server and no network. deno task table prints the tables of results for a
-paper.
-
-  --out DIR
-      folder of the site (results/report); a site that is there is renewed
-  --task-file FILE
-      the task of results whose task is of a file
-  --help
-      print this`;
+const OUT = "results/report";
 
 /** Folders that may hold results: the given one and those right below it, in their order. */
 function candidates(folder: string): string[] {
@@ -70,17 +61,9 @@ async function checkOut(out: string): Promise<void> {
   expectWritable(out);
 }
 
-/** Runs the task. @returns The exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  const texts = ["out", "task-file"] as const;
-  const { _: folders, out = "results/report", "task-file": taskFile } = parseOwnFlags(args, texts, [], true);
-  if (folders.length === 0) {
-    throw new UsageError(
-      "Cannot make a report: found no folder of results, expected deno task report DIR… (see --help)",
-    );
-  }
-  await takeTaskFile(taskFile);
-  const entries = await readEntries(folders.map((folder) => folder.replace(/(?<=.)\/+$/, "")));
+/** Writes the site. */
+async function work(entries: readonly SiteEntry[], { values }: Asked): Promise<void> {
+  const out = textOf(values, "out") ?? OUT;
   await checkOut(out);
   const pages = renderSite(entries);
   makeFolder(out);
@@ -88,7 +71,26 @@ export async function main(args: readonly string[]): Promise<number> {
   // The index is written last, when all pages that it links to exist.
   for (const [file, html] of [...pages].reverse()) await writeWhole(`${out}/${file}`, html);
   writeLine(Deno.stdout, `${plural(entries.length, "result")}: ${out}/${SITE_FILES.index}`);
-  return EXIT.ok;
 }
 
-if (import.meta.main) await runTask(main, USAGE);
+export const command = plainCommand({
+  name: "report",
+  summary: "Makes a static site of results, with an index and one page per file of results.",
+  usage: "DIR… [flags]",
+  about: `The files are in the folders, or one level below them: ${
+    SITE_RESULTS.join(", ")
+  }. A file that cannot be used is
+named and left out. The site needs no server and no network.`,
+  examples: ["results", "results/a results/b --out site"],
+  words: { least: 1, most: Infinity },
+  flags: {
+    ...under("Results", { out: text("DIR", `folder of the site (${OUT}); a site that is there is renewed`) }),
+    ...TASK_FILE,
+  },
+  permissions: "-RW",
+  prepare: withTask,
+  read: ({ words }) => readEntries(words.map((folder) => folder.replace(/(?<=.)\/+$/, ""))),
+  work,
+});
+
+if (import.meta.main) await runCommand(command);

@@ -15,23 +15,26 @@ import {
 } from "../../lib/plot/mod.ts";
 import { readJobs, threadsOf } from "./cli/run/jobs.ts";
 import { expectStudy, keepFlags } from "./cli/run/study_store.ts";
-import { openBackend } from "./cli/machine/backend.ts";
+import { openBackend, readBackend } from "./cli/machine/backend.ts";
 import { textOf } from "./cli/flags/parse.ts";
+import { withFiles } from "./cli/flags/rule.ts";
 import { writeCard } from "./cli/output/model_card.ts";
-import { type Main, runTask } from "./cli/task.ts";
+import { type Command, RUNS_MODEL } from "./cli/command.ts";
+import { runCommand } from "./cli/task.ts";
 import { loadConnection, loadSubmit, readQueue } from "./queue/load.ts";
-import { type Asked, singleCommand, studyCommand } from "./run.ts";
+import { type Asked, singleCommand } from "./run.ts";
+import { studyCommand } from "./run_study.ts";
 import { describeEstimate, estimateRecipe, tabulateEstimate } from "./reproduce/estimate.ts";
+import { ARGUMENTS } from "./reproduce/flags.ts";
 import { planParts } from "./reproduce/parts.ts";
 import { choosePublished, readRecipe, RECIPES } from "./reproduce/recipe.ts";
 import { countFinished, runRecipe } from "./reproduce/work.ts";
 
-const COMMAND = {
-  task: "reproduce",
-  about: `deno task reproduce RECIPE [flags]
-
-Runs a recipe: perplexity and tasks, each by a named protocol, with all methods and ratios of the recipe. Writes study.db,
-reproduce.json, report.html and tables.md to --out. Published numbers stand next to the results where protocol and data are
+const DECLARATION = {
+  ...ARGUMENTS,
+  summary: "Runs a recipe: perplexity and tasks, each by a named protocol, with all its methods and ratios.",
+  about:
+    `Writes study.db, reproduce.json, report.html and tables.md to --out. Published numbers stand next to the results where protocol and data are
 the same, and in tables of their own elsewhere. The model without a filter comes first: over 1% from the published number
 of the same protocol ends the run. --plan only prints what would be fetched and run, with memory and time. Ctrl-C keeps finished
 work; --resume continues.
@@ -43,18 +46,19 @@ GPU), or a .json file of the same form.`,
     "paper --model meta-llama/Llama-2-7b-hf --backend cuda --cache-dtype bf16 --plan",
     "study --data DIR --jobs 2 --out results/study",
   ],
-  listsRule: true,
-} as const;
+  permissions: `${RUNS_MODEL},hostname`,
+  prepare: withFiles,
+};
 
 async function readFlags({ values }: Asked) {
-  const recipe = await readRecipe(textOf(values, "recipe") ?? RECIPES[0]);
-  return { recipe, jobs: readJobs(values) ?? 1, address: await readQueue(values) };
+  const request = readBackend(values), recipe = await readRecipe(textOf(values, "recipe") ?? RECIPES[0]);
+  return { request, recipe, jobs: readJobs(values) ?? 1, address: await readQueue(values) };
 }
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
 
-async function plan({ recipe, jobs, address }: Flags, asked: Asked) {
-  const { values, request, named, held } = asked, threads = request.threads ?? threadsOf(jobs);
+async function plan({ request, recipe, jobs, address }: Flags, asked: Asked) {
+  const { values, named, held } = asked, threads = request.threads ?? threadsOf(jobs);
   const planned = await planParts(recipe, { ...asked, request: { ...request, threads } });
   const { parts, conditions, backend, file } = planned;
   expectStudy(named)(conditions);
@@ -69,9 +73,9 @@ async function plan({ recipe, jobs, address }: Flags, asked: Asked) {
 }
 
 const run = studyCommand<Flags, Awaited<ReturnType<typeof plan>>, Reproduction>({
-  ...COMMAND,
+  ...DECLARATION,
   file: "reproduce.json",
-  flags: readFlags,
+  read: readFlags,
   columns: () => [],
   plan,
   async work(plan, { store, values, interrupt, progress, memory }) {
@@ -104,11 +108,11 @@ const run = studyCommand<Flags, Awaited<ReturnType<typeof plan>>, Reproduction>(
 });
 
 const planned = singleCommand({
-  ...COMMAND,
-  flags: readFlags,
+  ...DECLARATION,
+  read: readFlags,
   columns: () => tabulateEstimate({ parts: [] }).columns,
-  plan: ({ recipe }: Flags, asked: Asked) =>
-    estimateRecipe(recipe, asked, () => openBackend(asked.request, asked.progress)),
+  plan: ({ request, recipe }: Flags, asked: Asked) =>
+    estimateRecipe(recipe, asked, () => openBackend(request, asked.progress)),
   work: (estimate) => estimate,
   file: "plan.json",
   json: (estimate) => JSON.stringify(estimate, null, 2),
@@ -119,12 +123,10 @@ const planned = singleCommand({
   }),
 });
 
-/** Runs the task, or only plans it. The recipe is the first word. @returns The exit code. */
-export const main: Main = (args) => {
-  const [first] = args, words = first?.startsWith("-") === false ? ["--recipe", ...args] : args;
-  return (args.includes("--plan") ? planned : run).main(words);
+/** Runs a recipe, or only plans it. */
+export const command: Command = {
+  ...run,
+  main: (args) => (args.includes("--plan") ? planned : run).main(args),
 };
 
-export const { USAGE } = run;
-
-if (import.meta.main) await runTask(main, USAGE);
+if (import.meta.main) await runCommand(command);

@@ -16,7 +16,7 @@ import { takeFiles, withRule } from "./cli/flags/rule.ts";
 import { StudyStore } from "../../lib/sweep/mod.ts";
 import { readTrials } from "./study/study_testing.ts";
 import { runTask, withFolder } from "./testing.ts";
-import { main as worker } from "./worker.ts";
+import { command as worker } from "./worker.ts";
 
 const MINE = `export const mine = {
   name: "mine",
@@ -218,7 +218,7 @@ Deno.test("a worker compares a file of code with its study before it loads it, w
         store.set("flags", { ...flags, [flag]: code });
       }
       await assertRejects(
-        () => worker(["--study", out, "--quiet", "--threads", "1"]),
+        () => worker.main(["--study", out, "--quiet", "--threads", "1"]),
         UsageError,
         `its runs ran with ${condition} none, expected the same, found ${await sha256(
           Deno.readFileSync(code),

@@ -21,12 +21,17 @@ import { recordTrace } from "../../lib/plot/mod.ts";
 import { readVersion } from "../../lib/version.ts";
 import { expectWritableFile, readJson, writeWhole } from "./cli/files.ts";
 import { readMethod, tellHostRules } from "./cli/flags/method.ts";
-import { expectChoice, type FlagValues, textOf, valuesOf } from "./cli/flags/parse.ts";
+import { RUNS_MODEL } from "./cli/command.ts";
+import { integer, pick, rarely, text, under } from "./cli/flags/flag.ts";
+import { RUN, TABLE, TEXT } from "./cli/flags/flags.ts";
+import { METHOD } from "./cli/flags/method_flags.ts";
+import { expectChoice, type FlagValues, textOf } from "./cli/flags/parse.ts";
+import { withRule } from "./cli/flags/rule.ts";
 import { readCount, readNamedText } from "./cli/flags/text.ts";
 import { openBackend, readBackend } from "./cli/machine/backend.ts";
 import { openModel, readModel, warnOfLength } from "./cli/machine/model.ts";
 import { tellRetrieval, tryMethod } from "./cli/machine/retrieval.ts";
-import { checkFlags, runTask } from "./cli/task.ts";
+import { checkFlags, runCommand } from "./cli/task.ts";
 import { expectReplayAlone, readReplay, type ScoreRun } from "./heads/replay.ts";
 import { readTrace, traceBytes, type TraceInfo, traceInfo } from "./heads/trace_file.ts";
 import { type Asked, singleCommand } from "./run.ts";
@@ -93,12 +98,13 @@ async function readFlags({ values }: Asked) {
   const replayed = path === undefined ? undefined : { path, ...await readTrace(path) };
   const { dtype, products }: Partial<TraceInfo> = replayed?.info ?? {};
   // Flags with which a trace's model has the same numbers again.
-  const asKept: FlagValues = new Map([...valuesOf({ dtype, matmul: products }), ...values]);
+  const kept = Object.entries({ dtype, matmul: products }).filter(([, value]) => value !== undefined);
+  const asKept: FlagValues = new Map([...kept.map(([name, value]) => [name, [value]] as const), ...values]);
   const phase = expectChoice("phase", textOf(values, "phase") ?? "prefill", ["prefill", "decode"]);
   const chunk = readCount(values, "chunk", 1);
   const tokens = readCount(values, "tokens", 2);
   readCount(values, "context", 2);
-  const method = await readMethod("score", values);
+  const method = await readMethod(values);
   const source = replayed === undefined ? await readSource(values, tokens) : undefined;
   const tracePath = textOf(values, "trace");
   if (tracePath !== undefined) expectTraceable(method, tracePath);
@@ -237,20 +243,44 @@ async function keepTrace(plan: Plan): Promise<void> {
   await writeWhole(tracePath, traceBytes(table, traceInfo(file, method, rest)));
 }
 
-export const { main, USAGE } = singleCommand({
-  task: "score",
-  about: `deno task score --text FILE | --ids FILE.json | --replay TRACE [flags]
-
-Prints the loss of every token of one sequence, and its perplexity. Without a flag of the method the full model runs.
-With one both models run, and the end shows how much was skipped, the loss increase and the savings; --out keeps a page of
-the text with the tokens that were skipped. The sequence is not cut: --context has no effect here. --trace keeps the
-decisions. --replay repeats those of an earlier run, or of heads: with the same backend it gives the same losses.`,
+export const command = singleCommand({
+  name: "score",
+  summary: "Prints the loss of every token of one sequence, and its perplexity.",
+  usage: "--text FILE | --ids FILE.json | --replay TRACE [flags]",
+  about:
+    `Without a flag of the method the full model runs. With one both models run, and the end shows how much was
+skipped, the loss increase and the savings; --out keeps a page of the text with the tokens that were skipped. The sequence
+is not cut: --context has no effect here. --trace keeps the decisions. --replay repeats those of an earlier run: with the
+same backend it gives the same losses.`,
   examples: [
     "--text FILE",
     "--text FILE --method learned --out results/score",
     "--ids FILE.json --preset paper --phase decode --json",
   ],
-  flags: readFlags,
+  flags: {
+    ...under("What runs", {
+      text: text("FILE", "text to score"),
+      ids: text("FILE.json", "token ids as they are, instead of --text"),
+      replay: text("FILE.parquet", "take the decisions of a trace again, on its tokens, instead of a method"),
+    }),
+    ...pick(TEXT, "tokens"),
+    ...rarely({ context: { ...TEXT.context, help: "has no effect: the sequence is not cut" } }),
+    ...RUN,
+    ...METHOD,
+    phase: text(
+      "prefill|decode",
+      "how the sequence is fed (prefill); decode: token by token, on a GPU by recorded steps without the host",
+    ),
+    ...rarely({ chunk: integer("tokens per piece of a prefill (all at once)") }),
+    ...under("Results", {
+      out: text("DIR", "folder for results (none)"),
+      trace: text("FILE.parquet", "keep every decision, to be replayed"),
+    }),
+    ...TABLE,
+  },
+  permissions: RUNS_MODEL,
+  prepare: withRule,
+  read: readFlags,
   columns: () => SCORE_COLUMNS,
   plan,
   work,
@@ -262,4 +292,4 @@ decisions. --replay repeats those of an earlier run, or of heads: with the same 
   table: ({ scored }, { method }) => ({ ...tabulateScores(scored), notes: describeOutcome(scored, method) }),
 });
 
-if (import.meta.main) await runTask(main, USAGE);
+if (import.meta.main) await runCommand(command);

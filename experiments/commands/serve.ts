@@ -5,49 +5,50 @@
  */
 import { UsageError } from "../../lib/errors.ts";
 import { nonCausal } from "../../lib/methods/mod.ts";
-import { describeTask } from "./cli/flags/help.ts";
+import { RUNS_MODEL } from "./cli/command.ts";
+import { integer, under } from "./cli/flags/flag.ts";
+import { RUN, SERVER } from "./cli/flags/flags.ts";
 import { readMethod } from "./cli/flags/method.ts";
+import { METHOD } from "./cli/flags/method_flags.ts";
 import { textOf } from "./cli/flags/parse.ts";
+import { withRule } from "./cli/flags/rule.ts";
 import { readCount } from "./cli/flags/text.ts";
 import { LOCALHOST, readToken } from "./cli/flags/token.ts";
+import { readBackend } from "./cli/machine/backend.ts";
 import { openEngine } from "./cli/run/engine.ts";
 import { Interrupt } from "./cli/run/interrupt.ts";
-import { EXIT, explainError, runTask, writeLine } from "./cli/task.ts";
-import { readCommandLine } from "./run.ts";
+import { EXIT, explainError, runCommand, writeLine } from "./cli/task.ts";
+import { type Asked, plainCommand } from "./run.ts";
 import { Batch } from "./serve/batch.ts";
 import type { Engine } from "./serve/completion.ts";
 import { HttpThread } from "./serve/http.ts";
 import { Service } from "./serve/service.ts";
 
-export const USAGE = describeTask(
-  "serve",
-  `deno task serve [flags]
-
-Answers /v1/completions and /v1/chat/completions as OpenAI's API does (streams, log probabilities, echo), so that clients
-and evaluation harnesses can use the model with the filter in it. With a flag of the method the model's name is filtered,
-and the name with /dense behind it is not. Texts of several clients are computed together; clients that leave or do not
-read are dropped. Other addresses than this machine's own need a token, from --token-file or the variable
-TOKENFILTER_TOKEN.`,
-  ["--preset keys", "--model FILE.gguf --method learned --port 8000", "--host 0.0.0.0 --token-file FILE"],
-);
-
 const PORT = 8080, TOGETHER = 8, WAITING = 16;
 
-/** Runs the task. @returns The exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  const asked = await readCommandLine({ task: "serve" }, args), { values } = asked;
-  const hostname = textOf(values, "host") ?? LOCALHOST;
+async function readFlags({ values }: Asked) {
+  const request = readBackend(values), hostname = textOf(values, "host") ?? LOCALHOST;
   const port = readCount(values, "port", 0, 65535) ?? PORT;
   const waiting = readCount(values, "waiting", 0) ?? WAITING,
     together = readCount(values, "together", 1) ?? TOGETHER;
   const token = await readToken(textOf(values, "token-file"), hostname);
-  const method = await readMethod("serve", values);
+  const method = await readMethod(values);
   if (method !== undefined && nonCausal(method)) {
     throw new UsageError(
       `Cannot serve ${method.fusion}, ${method.threshold}: it is non-causal, expected another method`,
     );
   }
-  const opened = await openEngine(asked, method, ({ tokenizer }) => Int32Array.of(tokenizer.bosId ?? 0));
+  return { request, hostname, port, waiting, together, token, method };
+}
+
+/** Serves until a signal comes. @returns The exit code. */
+async function work(flags: Awaited<ReturnType<typeof readFlags>>, asked: Asked): Promise<number> {
+  const { request, hostname, port, waiting, together, token, method } = flags;
+  const opened = await openEngine(
+    { ...asked, request },
+    method,
+    ({ tokenizer }) => Int32Array.of(tokenizer.bosId ?? 0),
+  );
   const { file: { name: model, tokenizer }, pruner } = opened;
   const dense = { model: opened.model, tokenizer, pruner: undefined, batch: new Batch(opened.model) };
   const engines = new Map<string, Engine>([[model, { ...dense, pruner }]]);
@@ -78,4 +79,34 @@ export async function main(args: readonly string[]): Promise<number> {
   return EXIT.failed;
 }
 
-if (import.meta.main) await runTask(main, USAGE);
+export const command = plainCommand({
+  name: "serve",
+  summary: "Serves a model by OpenAI's API, with the filter in it.",
+  usage: "[flags]",
+  about:
+    `Answers /v1/completions and /v1/chat/completions (streams, log probabilities, echo), so that clients and evaluation
+harnesses can use the filtered model. With a flag of the method the model's name is filtered, and the name with /dense behind
+it is not. Texts of several clients are computed together; clients that leave or do not read are dropped. Other addresses
+than this machine's own need a token, from --token-file or the variable TOKENFILTER_TOKEN.`,
+  examples: [
+    "--preset keys",
+    "--model FILE.gguf --method learned --port 8000",
+    "--host 0.0.0.0 --token-file FILE",
+  ],
+  flags: {
+    ...SERVER,
+    port: { ...SERVER.port, help: `port to listen on (${PORT}); 0: a free one` },
+    ...under("Where", {
+      together: integer(`most texts that are computed at once (${TOGETHER})`),
+      waiting: integer(`most requests that wait in addition (${WAITING})`),
+    }),
+    ...RUN,
+    ...METHOD,
+  },
+  permissions: RUNS_MODEL,
+  prepare: withRule,
+  read: readFlags,
+  work,
+});
+
+if (import.meta.main) await runCommand(command);

@@ -98,8 +98,8 @@ Deno.test("study refuses what it cannot do in one line", async () => {
     [["export", "/none/study.db"], "there is no such file"],
     [["import", "/none"], "expected --out FILE"],
   ];
-  const { main } = await import("./study.ts");
-  for (const [args, part] of cases) await assertRejects(() => main(args), UsageError, part);
+  const { command } = await import("./study.ts");
+  for (const [args, part] of cases) await assertRejects(() => command.main(args), UsageError, part);
 });
 
 Deno.test("a study goes to JSONL, CSV and Parquet, and back from JSONL", () =>

@@ -29,28 +29,37 @@ import {
   type SweepProgress,
   sweepTrials,
 } from "../../lib/sweep/mod.ts";
+import { RUNS_MODEL } from "./cli/command.ts";
+import { integer, optional, pick, rarely, under } from "./cli/flags/flag.ts";
+import { MEMORY, QUEUE, RUN, STUDY, TABLE, TEXT } from "./cli/flags/flags.ts";
+import { ITEMS } from "./cli/flags/items.ts";
 import { readSweepMethods } from "./cli/flags/method.ts";
-import { expectNoParts, readBudget, readRace, readSearch, shardOf } from "./cli/flags/search.ts";
+import { METHOD } from "./cli/flags/method_flags.ts";
+import { withRule } from "./cli/flags/rule.ts";
+import { expectNoParts, readBudget, readRace, readSearch, SEARCH, shardOf } from "./cli/flags/search.ts";
 import { openLive, readLivePort } from "./pages/live.ts";
+import { readBackend } from "./cli/machine/backend.ts";
 import { tryMethod } from "./cli/machine/retrieval.ts";
 import { formatDuration, type Progress } from "./cli/output/progress.ts";
 import { jobsFor, readJobs, startWorkers, tellSilence, threadsOf } from "./cli/run/jobs.ts";
 import { describePlan, readPlan, readTaskName, startStudy } from "./cli/run/study.ts";
 import { beginTrials, expectStudy, hasEnded, ownerName } from "./cli/run/study_store.ts";
-import { checkFlags, runTask } from "./cli/task.ts";
+import { checkFlags, runCommand } from "./cli/task.ts";
 import { loadConnection, loadSubmit, readQueue } from "./queue/load.ts";
-import { type Asked, type Running, studyCommand } from "./run.ts";
+import type { Asked } from "./run.ts";
+import { type Running, studyCommand } from "./run_study.ts";
 
 /** Columns that a narrow terminal does without, the first one first. */
 export const SPARE_COLUMNS =
   "time,FLOPs,top-1,KL,proj FLOPs,params,pairs,KV evicted,95%,KV cache,seed,attn FLOPs".split(",");
 
 async function readFlags({ values }: Asked) {
+  const request = readBackend(values);
   const jobs = readJobs(values), search = await readSearch(values), race = readRace(values);
   const adapts = search !== undefined && SAMPLERS[search.sampler].adapts;
   expectNoParts(values, { "sampler tpe": adapts, race: race !== undefined });
   return {
-    ...{ jobs, search, race, adapts, budgetMs: readBudget(values), task: readTaskName(values) },
+    ...{ request, jobs, search, race, adapts, budgetMs: readBudget(values), task: readTaskName(values) },
     methods: search === undefined ? shardOf(await readSweepMethods(values), values) : [],
     livePort: readLivePort(values),
     address: await readQueue(values),
@@ -60,8 +69,8 @@ async function readFlags({ values }: Asked) {
 type Flags = Awaited<ReturnType<typeof readFlags>>;
 
 /** The plan of a sweep and its number of processes: by default one, if trials depend on others or run elsewhere. */
-async function plan(flags: Flags, { values, progress, request, named, held }: Asked) {
-  const { search, adapts, race, address, livePort } = flags;
+async function plan(flags: Flags, { values, progress, named, held }: Asked) {
+  const { request, search, adapts, race, address, livePort } = flags;
   const plan = await readPlan(values, flags.methods, progress, named), { config, weights } = plan.model;
   const searching = search && new Search(search, (method) => void tryMethod(config, method));
   const methods = searching === undefined ? flags.methods : adapts ? [] : shardOf(searching.list(), values);
@@ -159,12 +168,12 @@ function describeResult({ summary, folder, failed, ranOut }: Result, { study, bu
   ];
 }
 
-export const { main, USAGE } = studyCommand({
-  task: "sweep",
-  about: `deno task sweep [flags]
-
-Runs a grid of filter options: a table on stdout, and study.db, summary.json and report.html in --out. By default
-32 trials run, the presets and main rules with their random baselines; --full adds rules, ratios and seeds.
+export const command = studyCommand({
+  name: "sweep",
+  summary: "Runs a grid of filter options, or a search for the best ones.",
+  usage: "[flags]",
+  about:
+    `A table is on stdout, and study.db, summary.json and report.html are in --out. By default 32 trials run, the presets and main rules with their random baselines; --full adds rules, ratios and seeds.
 Ctrl-C keeps finished trials; --resume goes on. --space searches ranges, --jobs and --queue
 distribute trials (sweep-and-search.md and clusters.md of docs/guides).`,
   examples: [
@@ -172,8 +181,32 @@ distribute trials (sweep-and-search.md and clusters.md of docs/guides).`,
     "--space docs/spaces/tiny.json --trials 20 --race --tokens 2048",
     "--task piqa --data DIR --filter-from 25%",
   ],
+  flags: {
+    ...TEXT,
+    ...rarely(pick(ITEMS, "data", "items", "filter-from", "length", "data-seed")),
+    ...pick(ITEMS, "task", "task-file"),
+    ...SEARCH,
+    ...RUN,
+    ...METHOD,
+    ...MEMORY,
+    jobs: integer(
+      "processes for the trials (one per core, each with at least 8 trials, for a model of up to 32 MB; else 1)",
+    ),
+    ...QUEUE,
+    ...STUDY,
+    ...under("Results", {
+      live: optional(
+        "[PORT]",
+        "show the report in a browser of this machine while it grows, at 127.0.0.1 (any free port)",
+      ),
+    }),
+    ...TABLE,
+  },
   lists: true,
-  flags: readFlags,
+  permissions: `${RUNS_MODEL},hostname`,
+  v8: "--max-semi-space-size=4",
+  prepare: withRule,
+  read: readFlags,
   columns: ({ task: environment }) => [
     ...checkFlags(() => tabulateTrials({ trials: [], dense: {}, environment })).columns,
     ...Object.keys(OPTIONS),
@@ -201,4 +234,4 @@ distribute trials (sweep-and-search.md and clusters.md of docs/guides).`,
   }),
 });
 
-if (import.meta.main) await runTask(main, USAGE);
+if (import.meta.main) await runCommand(command);

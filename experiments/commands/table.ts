@@ -23,42 +23,17 @@ import {
 import { plural } from "../../lib/plural.ts";
 import type { Comparison } from "../../lib/sweep/mod.ts";
 import { exists, expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
-import { expectChoice, parseOwnFlags } from "./cli/flags/parse.ts";
+import { onOff, text, under } from "./cli/flags/flag.ts";
+import { TASK_FILE } from "./cli/flags/flags.ts";
+import { expectChoice, textOf } from "./cli/flags/parse.ts";
 import { readEntry } from "./cli/output/result_files.ts";
 import { cardName, writeCard } from "./cli/output/model_card.ts";
 import { formatLatex, formatMarkdown, type PlainTable, selectColumns } from "./cli/output/table.ts";
-import { EXIT, runTask, writeLine } from "./cli/task.ts";
-import { takeTaskFile } from "./task/file.ts";
+import { runCommand, writeLine } from "./cli/task.ts";
+import { type Asked, plainCommand } from "./run.ts";
+import { withTask } from "./task/file.ts";
 
 const FORMATS = ["markdown", "latex", "csv"] as const;
-
-export const USAGE = `Usage: deno task table DIR… [flags]
-
-Prints the table of finished runs for a paper, on stdout: methods down, tasks across, the mean of the tasks, the best value
-in bold, standard errors, and marks of significance against the random baseline. A folder holds reproduce.json,
-compare.json, or summary.json (of sweep). Several comparisons of one model make one table: a column each, headed by its
-protocol. Nothing is computed again.
-
-Examples:
-  deno task table results/paper --format latex --columns "method,WikiText-2 at 128 ppl,mean"
-  deno task table results/text results/items --rows dense,paper,random
-
-  --format ${FORMATS.join("|")}
-      markdown
-  --rows A,B,…
-      only rows whose name contains one of these (all)
-  --columns A,B,…
-      only these columns, as they are called in the head (all)
-  --figures DIR
-      write the figures of the runs there too, as SVG in light colors; needs Chromium
-  --pdf
-      write these figures as PDF too
-  --card DIR
-      write the page of the model there too, all tables in Markdown, as in docs/results/models; of reproduce.json
-  --task-file FILE
-      the task of results whose task is of a file
-  --help
-      print this`;
 
 const FILES = ["reproduce.json", "compare.json", "summary.json"] as const;
 
@@ -160,30 +135,24 @@ function listFigures(runs: readonly SiteEntry[]) {
   }));
 }
 
-/** Runs the task. @returns The exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  const { _: folders, rows, columns, figures, card, ...flags } = parseOwnFlags(
-    args,
-    ["format", "rows", "columns", "figures", "card", "task-file"],
-    ["pdf"],
-    true,
-  );
-  if (folders.length === 0) {
-    throw new UsageError("Cannot print a table: found no folder, expected deno task table DIR… (see --help)");
-  }
-  if (flags.pdf && figures === undefined) {
+async function readFlags({ values, words }: Asked) {
+  const figures = textOf(values, "figures"), card = textOf(values, "card"), asPdf = values.has("pdf");
+  if (asPdf && figures === undefined) {
     throw new UsageError("Cannot use --pdf without --figures: expected --figures DIR");
   }
-  const chosen = expectChoice("format", flags.format ?? "markdown", FORMATS);
+  const chosen = expectChoice("format", textOf(values, "format") ?? "markdown", FORMATS);
   for (const folder of [figures, card]) if (folder !== undefined) expectWritable(folder);
-  await takeTaskFile(flags["task-file"]);
   const runs: SiteEntry[] = [];
-  for (const folder of folders) runs.push(await readRunIn(folder.replace(/(?<=.)\/+$/, "")));
-  const table = select(tabulateRuns(runs), rows, columns);
+  for (const folder of words) runs.push(await readRunIn(folder.replace(/(?<=.)\/+$/, "")));
+  const table = select(tabulateRuns(runs), textOf(values, "rows"), textOf(values, "columns"));
+  return { runs, table, chosen, figures, card, asPdf };
+}
+
+/** Prints the table, and writes what belongs to it. */
+async function work({ runs, table, chosen, figures, card, asPdf }: Awaited<ReturnType<typeof readFlags>>) {
   writeLine(Deno.stdout, format(table, chosen, runs[0]!.kind === "sweep" ? [] : PAPER_LEGEND));
   if (card !== undefined) await saveCards(runs, card);
-  if (figures !== undefined) await saveFigures(runs, figures, flags.pdf);
-  return EXIT.ok;
+  if (figures !== undefined) await saveFigures(runs, figures, asPdf);
 }
 
 /** Writes the pages of models. @throws {UsageError} If a run is of no recipe. */
@@ -210,4 +179,42 @@ async function saveFigures(runs: readonly SiteEntry[], folder: string, asPdf: bo
   writeLine(Deno.stderr, `${plural(images.length, "figure")}: ${folder}`);
 }
 
-if (import.meta.main) await runTask(main, USAGE);
+export const command = plainCommand({
+  name: "table",
+  summary: "Prints the table of finished runs for a paper.",
+  usage: "DIR… [flags]",
+  about:
+    `Methods are down, tasks across, with the mean of the tasks, the best value in bold, standard errors, and marks of
+significance against the random baseline. A folder holds ${FILES.slice(0, -1).join(", ")} or ${
+      FILES.at(-1)
+    }. Several
+comparisons of one model make one table: a column each, headed by its protocol. Nothing is computed again.`,
+  examples: [
+    'results/paper --format latex --columns "method,WikiText-2 at 128 ppl,mean"',
+    "results/text results/items --rows dense,paper,random",
+  ],
+  words: { least: 1, most: Infinity },
+  flags: {
+    ...under("Results", {
+      format: text(FORMATS.join("|"), "how it is printed (markdown)"),
+      rows: text("A,B,…", "only rows whose name contains one of these (all)"),
+      columns: text("A,B,…", "only these columns, as they are called in the head (all)"),
+      figures: text(
+        "DIR",
+        "write the figures of the runs there too, as SVG in light colors; needs Chromium",
+      ),
+      pdf: onOff("write these figures as PDF too"),
+      card: text(
+        "DIR",
+        "write the page of the model there too, all tables in Markdown, as in docs/results/models; of reproduce.json",
+      ),
+    }),
+    ...TASK_FILE,
+  },
+  permissions: "-A",
+  prepare: withTask,
+  read: readFlags,
+  work,
+});
+
+if (import.meta.main) await runCommand(command);

@@ -2,6 +2,7 @@
 import { DatabaseSync } from "node:sqlite";
 import { UsageError } from "../../lib/errors.ts";
 import { StudyStore } from "../../lib/sweep/mod.ts";
+import { describeCommand } from "./cli/flags/help.ts";
 import { executeTask } from "./cli/task.ts";
 
 const root = new URL("../../", import.meta.url);
@@ -54,9 +55,11 @@ export async function runProcess(task: string, ...args: string[]): Promise<Finis
 
 /** Runs a task to its end in this process, one at a time: a process takes longer to start than most tasks run. */
 export async function runTask(task: string, ...args: string[]): Promise<Finished> {
-  const { main, USAGE } = await import(new URL(moduleOf(task), root).href);
+  const { command, main, USAGE } = await import(new URL(moduleOf(task), root).href);
   using stdout = capture(Deno.stdout), stderr = capture(Deno.stderr);
-  const code = await executeTask(main, args, USAGE);
+  const code = command === undefined
+    ? await executeTask(main, args, USAGE)
+    : await executeTask(command.main, args, (all) => describeCommand(command, all));
   return { code, stdout: stdout.text(), stderr: stderr.text() };
 }
 

@@ -13,50 +13,23 @@ import {
 } from "../../lib/sweep/mod.ts";
 import { tryMethod } from "./cli/machine/retrieval.ts";
 import { Interrupt } from "./cli/run/interrupt.ts";
-import { parseOwnFlags, readInteger, valuesOf } from "./cli/flags/parse.ts";
+import { RUNS_MODEL } from "./cli/command.ts";
+import { integer, onOff, pick, rarely, text, under } from "./cli/flags/flag.ts";
+import { MODEL, QUEUE, QUIET } from "./cli/flags/flags.ts";
+import { type FlagValues, textOf } from "./cli/flags/parse.ts";
+import { readCount } from "./cli/flags/text.ts";
 import { Progress } from "./cli/output/progress.ts";
 import { tellSilence } from "./cli/run/jobs.ts";
 import { openStudyOf } from "./cli/run/study.ts";
 import { expectSweep, hasEnded, ownerName } from "./cli/run/study_store.ts";
-import { EXIT, runTask } from "./cli/task.ts";
+import { EXIT, runCommand } from "./cli/task.ts";
 import { loadWork, readQueue } from "./queue/load.ts";
 import { workOnRecipe } from "./reproduce/work.ts";
+import { type Asked, plainCommand } from "./run.ts";
 import { pathOfStudy } from "./study/open.ts";
 
-export const USAGE = `Usage: deno task worker --study FILE | --queue redis://HOST [flags]
-
-Runs trials of a study, together with other workers, until none is left. The
-study is the study.db in a folder of deno task sweep or reproduce, and defines
-the trials. A worker that is killed loses its current trial, which another one
-takes.
-
-With --queue it takes trials of any study from a queue on Redis or Valkey, which
-deno task sweep or reproduce --queue fills, on any machine. After Ctrl-C or
-SIGTERM it ends its current trial and stops. Trials whose model, data or code
-have another digest than here stay for other workers. A second signal ends it
-at once.
-
-A study and a queue are to be trusted like code: they name files that run here,
-a rule or a task of --rule and --task-file, once their digests are as expected.
-
-Examples:
-  deno task worker --study results/mine/study.db
-  deno task worker --study results/mine/study.db --threads 1
-  deno task worker --queue redis://192.0.2.1:6379
-
-  --study FILE   the study
-  --queue URL    the queue: redis://[user@]host[:port][/database], rediss:// for TLS
-  --queue-password-file F  its password (TOKENFILTER_QUEUE_PASSWORD, else none)
-  --queue-prefix TEXT  prefix of its keys (tokenfilter)
-  --patience N   seconds that the queue may be away (120)
-  --lease N      seconds until the queue gives a silent worker's trial away (60)
-  --model FILE   where the model is (where the study has it)
-  --text FILE    where the text is (where the study has it)
-  --data DIR     where the data are (where the study has them)
-  --threads N    threads of the native code (all cores)
-  --quiet        no progress on stderr
-  --version      print the version
-  --help         print this`;
+/** Default seconds until a silent worker's trial waits again. */
+const LEASE_S = 60;
 
 /** Aborts when stdin ends, which happens when the worker's sweep has ended in any way. */
 async function endsWithInput(controller: AbortController): Promise<void> {
@@ -64,51 +37,48 @@ async function endsWithInput(controller: AbortController): Promise<void> {
   controller.abort();
 }
 
-const QUEUE_TEXTS = ["queue-prefix", "queue-password-file", "patience", "lease"] as const;
-const TEXTS = ["study", "queue", ...QUEUE_TEXTS, "model", "text", "data", "threads"] as const;
-type Flags = ReturnType<typeof parseOwnFlags<(typeof TEXTS)[number], "quiet" | "attached">>;
+/** Flags of a queue alone. */
+const OF_QUEUE = [...Object.keys(QUEUE), "lease"].filter((name) => name !== "queue");
+/** Flags that replace those of a study. */
+const OWN = ["model", "text", "data", "threads"];
 
 /** Reads the command line. @throws {UsageError} If it names no place to take trials from, or two. */
-function readFlags(args: readonly string[]): Flags {
-  const flags = parseOwnFlags(args, TEXTS, ["quiet", "attached"]);
-  if ((flags.study === undefined) === (flags.queue === undefined)) {
+function readFlags({ values }: Asked) {
+  if (values.has("study") === values.has("queue")) {
     throw new UsageError("Cannot begin: expected --study FILE, or --queue redis://HOST (see --help)");
   }
-  const queued = QUEUE_TEXTS.find((name) => flags[name] !== undefined);
-  if (flags.queue === undefined && queued !== undefined) {
+  const queued = OF_QUEUE.find((name) => values.has(name));
+  if (!values.has("queue") && queued !== undefined) {
     throw new UsageError(`Cannot use --${queued} without --queue`);
   }
-  if (flags.threads !== undefined) readInteger("threads", flags.threads, 1);
-  return flags;
+  readCount(values, "threads", 1);
+  return Object.fromEntries(
+    OWN.flatMap((name) => values.has(name) ? [[name, String(values.get(name)![0])]] : []),
+  );
 }
 
 /** Flags that replace those of a study on this worker. */
 type OwnFlags = { readonly [flag: string]: string };
 
 /** Runs trials of a queue until a signal comes. @returns The exit code. */
-async function workOnQueue(flags: Flags, own: OwnFlags, progress: Progress): Promise<number> {
+async function workOnQueue(values: FlagValues, own: OwnFlags, progress: Progress): Promise<number> {
   using interrupt = new Interrupt();
-  const leaseS = readInteger("lease", flags.lease ?? "60", 2);
-  const address = await readQueue(valuesOf(flags)), { workOnQueue } = await loadWork();
+  const leaseS = readCount(values, "lease", 2) ?? LEASE_S;
+  const address = await readQueue(values), { workOnQueue } = await loadWork();
   await workOnQueue(address!, { own, leaseS, signal: interrupt.signal, progress });
   return EXIT.ok;
 }
 
-/** Runs the task. @returns The exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  const flags = readFlags(args);
-  const progress = new Progress(flags.quiet || flags.attached ? undefined : Deno.stderr);
-  const own = Object.fromEntries(
-    (["model", "text", "data", "threads"] as const).flatMap((name) =>
-      flags[name] === undefined ? [] : [[name, flags[name]]]
-    ),
-  );
-  if (flags.queue !== undefined) return await workOnQueue(flags, own, progress);
-  using store = StudyStore.open(pathOfStudy(flags.study!));
+/** Runs trials until none is left. @returns The exit code. */
+async function work(own: OwnFlags, asked: Asked): Promise<number> {
+  const { values } = asked, isAttached = values.has("attached");
+  const progress = isAttached ? new Progress(undefined) : asked.progress;
+  if (values.has("queue")) return await workOnQueue(values, own, progress);
+  using store = StudyStore.open(pathOfStudy(textOf(values, "study")!));
   const isRecipe = store.get("command") === "reproduce", ownFlags = { ...store.flags, jobs: "1", ...own };
   const study = isRecipe ? undefined : await openStudyOf(store.path, expectSweep(store), ownFlags, progress);
   const attached = new AbortController();
-  if (flags.attached) void endsWithInput(attached);
+  if (isAttached) void endsWithInput(attached);
   using interrupt = new Interrupt();
   const signal = AbortSignal.any([attached.signal, interrupt.signal]);
   progress.start();
@@ -149,4 +119,45 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-if (import.meta.main) await runTask(main, USAGE);
+export const command = plainCommand({
+  name: "worker",
+  summary: "Runs trials of a study, together with other workers, until none is left.",
+  usage: "--study FILE | --queue redis://HOST [flags]",
+  about:
+    `The study is the study.db in a folder of results, and defines the trials. A worker that is killed loses its current
+trial, which another one takes.
+
+With --queue it takes trials of any study from a queue on Redis or Valkey, on any machine. After Ctrl-C or SIGTERM it ends
+its current trial and stops. Trials whose model, data or code have another digest than here stay for other workers. A second
+signal ends it at once.
+
+A study and a queue are to be trusted like code: they name files that run here, a rule or a task, once their digests are as
+expected.`,
+  examples: [
+    "--study results/mine/study.db",
+    "--study results/mine/study.db --threads 1",
+    "--queue redis://192.0.2.1:6379",
+  ],
+  flags: {
+    ...rarely({
+      ...QUEUE,
+      lease: integer(`seconds until the queue gives a silent worker's trial away (${LEASE_S})`),
+    }),
+    ...under("What runs", {
+      study: text("FILE", "the study"),
+      queue: QUEUE.queue,
+      model: text("FILE", "where the model is (where the study has it)"),
+      text: text("FILE", "where the text is (where the study has it)"),
+      data: text("DIR", "where the data are (where the study has them)"),
+    }),
+    ...pick(MODEL, "threads"),
+    ...QUIET,
+    ...rarely({ attached: onOff("end when stdin ends, as the command that started it does") }),
+  },
+  permissions: `${RUNS_MODEL},hostname`,
+  v8: "--max-semi-space-size=4",
+  read: readFlags,
+  work,
+});
+
+if (import.meta.main) await runCommand(command);

@@ -3,6 +3,8 @@ import { OPTIONS } from "../../../lib/methods/mod.ts";
 import { escapeControls } from "../../../lib/printable.ts";
 import { readVersion } from "../../../lib/version.ts";
 import { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "../../../lib/errors.ts";
+import type { Command, Main } from "./command.ts";
+import { describeCommand } from "./flags/help.ts";
 
 export const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130, terminated: 143 } as const;
 
@@ -26,9 +28,6 @@ function isFileError(error: unknown): error is Error {
   return [NotFound, PermissionDenied, NotCapable, IsADirectory, NotADirectory, WriteZero, FilesystemLoop]
     .some((kind) => error instanceof kind);
 }
-
-/** A task's work: takes its arguments and gives an exit code. */
-export type Main = (args: readonly string[]) => Promise<number>;
 
 /**
  * Runs a task, or prints its help or version where that is asked for.
@@ -66,6 +65,11 @@ export async function executeTask(
 /** As {@linkcode executeTask}, with this process's arguments; ends the process with the exit code. */
 export async function runTask(main: Main, usage?: string | ((all: boolean) => string)): Promise<never> {
   Deno.exit(await executeTask(main, Deno.args, usage));
+}
+
+/** Runs a command with this process's arguments; ends the process with the exit code. */
+export async function runCommand(command: Command): Promise<never> {
+  return await runTask(command.main, (all) => describeCommand(command, all));
 }
 
 /** Writes a whole text, however long it is; control characters in it are written out. */

@@ -13,7 +13,7 @@ import {
 } from "../../../lib/sweep/mod.ts";
 import { asksToFilter, type PlannedTask, recordTask, refuseUnreached, type Unreached } from "../eval/plan.ts";
 import { type ItemLog, runItems, type RunScores, type TaskScores } from "../eval/run.ts";
-import type { Running } from "../run.ts";
+import type { Running } from "../run_study.ts";
 
 /** Items, and from where they are filtered. */
 export interface ItemPlan {

@@ -2,7 +2,7 @@
 import { UsageError } from "../../../lib/errors.ts";
 import { replayTable } from "../../../lib/heads/mod.ts";
 import { createReplay, type Pruner } from "../../../lib/methods/mod.ts";
-import { flagsOf } from "../cli/flags/flags.ts";
+import { METHOD } from "../cli/flags/method_flags.ts";
 import type { ModelFile } from "../../../lib/model/mod.ts";
 import type { FlagValues } from "../cli/flags/parse.ts";
 import type { readTrace, TraceInfo } from "./trace_file.ts";
@@ -16,8 +16,7 @@ export interface ScoreRun {
 /** Refuses flags whose values the trace contains itself. */
 export function expectReplayAlone(values: FlagValues): void {
   const own = ["text", "ids", "tokens", "phase", "chunk", "trace"];
-  const flags = flagsOf("score");
-  const given = [...values.keys()].find((name) => own.includes(name) || flags[name]?.option !== undefined);
+  const given = [...values.keys()].find((name) => own.includes(name) || Object.hasOwn(METHOD, name));
   if (given === undefined) return;
   throw new UsageError(
     `Cannot use --${given} with --replay: a trace has its own tokens and decisions (leave --${given} out)`,

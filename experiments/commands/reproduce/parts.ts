@@ -9,10 +9,10 @@ import {
   type NamedMethod,
   type StudyConditions,
 } from "../../../lib/sweep/mod.ts";
-import { readMatch, readMethods } from "../compare.ts";
+import { command as compare, readMatch, readMethods } from "../compare.ts";
 import { encodeCalibration, takeCalibration } from "../cli/flags/calibration.ts";
-import { flagsOf } from "../cli/flags/flags.ts";
-import { type FlagValues, parseFlags, textOf } from "../cli/flags/parse.ts";
+import { type FlagValues, parseArguments, textOf } from "../cli/flags/parse.ts";
+import type { BackendRequest } from "../cli/machine/backend.ts";
 import { readModel } from "../cli/machine/model.ts";
 import { readPlan, startStudy } from "../cli/run/study.ts";
 import type { Asked } from "../run.ts";
@@ -36,7 +36,7 @@ export interface PlannedPart {
 }
 
 /** Inputs of the plan of parts. */
-type Asking = Pick<Asked, "values" | "progress" | "request">;
+type Asking = Pick<Asked, "values" | "progress"> & { readonly request: BackendRequest };
 
 /** The folder of data, or `hub` where none was named. */
 export const dataOf = (values: FlagValues): string => textOf(values, "data") ?? HUB;
@@ -57,9 +57,9 @@ export function flagsOfPart(
     ...parts[name],
   };
   const left = context === undefined ? "tokens" : "items";
-  const given = [...values].filter(([flag]) => Object.hasOwn(flagsOf("compare"), flag) && flag !== left);
+  const given = [...values].filter(([flag]) => Object.hasOwn(compare.flags, flag) && flag !== left);
   const args = Object.entries(own).flatMap(([flag, text]) => [`--${flag}`, text]);
-  return new Map([...parseFlags("compare", args, false), ["data", [dataOf(values)]], ...given]);
+  return new Map([...parseArguments(compare, args).values, ["data", [dataOf(values)]], ...given]);
 }
 
 /** Whether flags limit a protocol's data. */

@@ -22,13 +22,14 @@ import {
 } from "../../../lib/sweep/mod.ts";
 import { findTask } from "../../../lib/eval/mod.ts";
 import { parseJson } from "../cli/files.ts";
-import { parseFlags, textOf } from "../cli/flags/parse.ts";
+import { parseArguments, textOf } from "../cli/flags/parse.ts";
 import { readBackend } from "../cli/machine/backend.ts";
 import type { Progress } from "../cli/output/progress.ts";
 import { startWorkers } from "../cli/run/jobs.ts";
 import { expectSameStudy, hasEnded, ownerName } from "../cli/run/study_store.ts";
 import type { JobKind } from "../queue/job.ts";
 import type { submitTrials } from "../queue/submit.ts";
+import { ARGUMENTS } from "./flags.ts";
 import { type PlannedPart, planParts } from "./parts.ts";
 import { findPublished, listBatches, readRecipe, type Recipe, RECIPES } from "./recipe.ts";
 
@@ -349,7 +350,7 @@ const DECODES = 8;
 async function planFlags(flags: StudyFlags, progress: Progress, content?: string) {
   const args = Object.entries(flags)
     .flatMap(([name, text]) => text === "true" ? [`--${name}`] : [`--${name}`, text]);
-  const values = parseFlags("reproduce", args, false);
+  const { values } = parseArguments(ARGUMENTS, args);
   const recipe = await readRecipe(textOf(values, "recipe") ?? RECIPES[0], content);
   return await planParts(recipe, { values, progress, request: readBackend(values) });
 }

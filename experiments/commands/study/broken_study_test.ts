@@ -9,9 +9,9 @@ import { runTask, withFolder } from "../testing.ts";
 import { StudyStore, type Trial } from "../../../lib/sweep/mod.ts";
 import { exists } from "../cli/files.ts";
 import { readResults } from "./study_testing.ts";
-import { main as study } from "../study.ts";
-import { main as sweep } from "../sweep.ts";
-import { main as worker } from "../worker.ts";
+import { command as study } from "../study.ts";
+import { command as sweep } from "../sweep.ts";
+import { command as worker } from "../worker.ts";
 
 const SMALL = [
   "--context",
@@ -66,9 +66,9 @@ Deno.test("sweep, worker and study refuse a broken study in one line, and leave 
       ["expected the same, found", ["sweep", "worker"], () => changeConditions(path, { version: "0.0.0" })],
     ];
     const commands: { readonly [name: string]: () => Promise<unknown> } = {
-      sweep: () => sweep([...SMALL, "--resume", bad]),
-      worker: () => worker(["--study", path, "--quiet", "--threads", "1"]),
-      study: () => study(["show", bad]),
+      sweep: () => sweep.main([...SMALL, "--resume", bad]),
+      worker: () => worker.main(["--study", path, "--quiet", "--threads", "1"]),
+      study: () => study.main(["show", bad]),
     };
     await Deno.mkdir(bad);
     for (const [part, of, make] of faults) {
@@ -87,15 +87,15 @@ Deno.test("a study is named by its file or its folder, and by no empty name", ()
   withFolder(async (folder) => {
     for (const command of ["show", "best"]) {
       await assertRejects(
-        () => study([command, ""]),
+        () => study.main([command, ""]),
         UsageError,
         'Cannot open study "": there is no such file',
       );
     }
     const args = ["--study", folder, "--threads", "1", "--quiet"];
-    await assertRejects(() => worker(args), UsageError, `${folder}/study.db": there is no such file`);
+    await assertRejects(() => worker.main(args), UsageError, `${folder}/study.db": there is no such file`);
     assertEquals((await runTask("sweep", ...SMALL, "--out", `${folder}/own`)).code, 0);
-    assertEquals(await worker(["--study", `${folder}/own`, "--threads", "1", "--quiet"]), 0);
+    assertEquals(await worker.main(["--study", `${folder}/own`, "--threads", "1", "--quiet"]), 0);
   }));
 
 Deno.test("study repair makes a study of what is sound, in which the rest waits again", () =>

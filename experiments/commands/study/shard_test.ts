@@ -2,7 +2,7 @@ import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { UsageError } from "../../../lib/errors.ts";
 import { NOT_ON_WINDOWS, unless } from "../../../lib/testing.ts";
 import { readResults } from "./study_testing.ts";
-import { main } from "../sweep.ts";
+import { command } from "../sweep.ts";
 import { listFolder, runTask, withFolder } from "../testing.ts";
 
 const ROOT = new URL("../../../", import.meta.url).pathname;
@@ -88,7 +88,7 @@ Deno.test("--shard refuses a part that there is not", async () => {
     ] as const
   ) {
     await assertRejects(
-      () => main([...SMALL, "--shard", shard]),
+      () => command.main([...SMALL, "--shard", shard]),
       UsageError,
       `Cannot use --shard ${shard}: ${part}`,
     );

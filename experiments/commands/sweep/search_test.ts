@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { unless } from "../../../lib/testing.ts";
 import { explainError } from "../cli/task.ts";
-import { main as sweep } from "../sweep.ts";
+import { command as sweep } from "../sweep.ts";
 import { listFolder, runTask, withFolder } from "../testing.ts";
 import { lackOfPython, runPython } from "../../tools/testing_python.ts";
 
@@ -87,7 +87,7 @@ Deno.test("sweep names what is wrong with a space, a budget, a race, a queue, an
       [["--budget", "soon"], "--budget soon: expected a time above 0"],
     ];
     for (const [args, expected] of cases) {
-      const error = await sweep([...args, ...out]).then(() => undefined, (error) => error);
+      const error = await sweep.main([...args, ...out]).then(() => undefined, (error) => error);
       const line = explainError(error);
       assertStringIncludes(line ?? String(error), expected);
       assertEquals(line!.includes("\n"), false);

@@ -3,6 +3,7 @@ import { ownTask, setOwnTask, type Task } from "../../../lib/eval/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import type { RunConditions } from "../../../lib/sweep/mod.ts";
 import { importFile, readBytes, readText } from "../cli/files.ts";
+import { type FlagValues, textOf } from "../cli/flags/parse.ts";
 import { checkFlags } from "../cli/task.ts";
 import { readHarnessTask } from "./harness.ts";
 import { defineQuestions, type Fields, type OwnQuestions, refusal } from "./questions.ts";
@@ -41,6 +42,12 @@ function expectTask(path: string, exported: Fields): Task {
 export function findWrongTask({ task, taskSha256 }: Partial<RunConditions>): string | undefined {
   if (taskSha256 === undefined || ownTask()?.sha256 === taskSha256) return undefined;
   return `its task "${task}" is of a file of SHA-256 ${taskSha256}: expected it as --task-file`;
+}
+
+/** Loads the task of `--task-file`, and leaves the flags as they are. */
+export async function withTask(values: FlagValues): Promise<FlagValues> {
+  await takeTaskFile(textOf(values, "task-file"));
+  return values;
 }
 
 /**

@@ -6,8 +6,10 @@
  */
 import { EVICTIONS, KEY_RULES, type Method, METHODS, OFFLINE, PRESETS } from "../../../lib/methods/mod.ts";
 import { readJson, writeWhole } from "../../commands/cli/files.ts";
-import { COMMON_FLAGS } from "../../commands/cli/flags/flags.ts";
-import { METHOD_FLAGS, SAMPLING_FLAGS } from "../../commands/cli/flags/method_flags.ts";
+import type { Declaration } from "../../commands/cli/command.ts";
+import type { Flags } from "../../commands/cli/flags/flag.ts";
+import { allFlags, describeCommand } from "../../commands/cli/flags/help.ts";
+import { listCommands } from "../../commands/completion.ts";
 import { describeOptions, OPTION_DOCS, writeOptionDocs } from "./option_docs.ts";
 import { escapeCell, makeTable } from "./table.ts";
 
@@ -79,56 +81,71 @@ ${parts.join("\n\n")}
 ${makeTable(["name", "options"], presets)}`;
 }
 
-/** Names and main help of the tasks of a folder of `experiments/`, in the order of deno.json. */
-async function readTasks(folder: string): Promise<[name: string, usage: string][]> {
+/** Names and help of developers' commands, in the order of deno.json. */
+async function describeTools(): Promise<string[]> {
   const { tasks } = await readJson(new URL("deno.json", ROOT).pathname) as { tasks: Record<string, string> };
-  const found: [string, string][] = [];
-  for (const [name, command] of Object.entries(tasks)) {
-    const path = command.match(/experiments\/\S+\.ts/)?.[0];
-    if (!path?.startsWith(`experiments/${folder}/`)) continue;
+  const found: string[] = [];
+  for (const [name, line] of Object.entries(tasks)) {
+    const path = line.match(/experiments\/tools\/\S+\.ts/)?.[0];
+    if (path === undefined) continue;
     const { USAGE } = await import(new URL(path, ROOT).href);
-    if (USAGE !== undefined) found.push([name, typeof USAGE === "string" ? USAGE : USAGE(false)]);
+    if (USAGE !== undefined) {
+      found.push(`## ${name}\n\n\`\`\`text\n${typeof USAGE === "string" ? USAGE : USAGE(false)}\n\`\`\``);
+    }
   }
   return found;
 }
 
+/** Flags as rows of a table, but those of methods, which have a page of their own. */
+function tabulateFlags(flags: Flags): string {
+  const cell = (text: string) => text === "" ? "" : `\`${escapeCell(text)}\``;
+  const rows = Object.entries(flags).filter(([, { option }]) => option === undefined).map(
+    ([name, { value = "", help, choices = [] }]) => [
+      cell(`--${name}`),
+      cell(value),
+      [help, ...choices.map(({ name, help }) => `${name}: ${help}`)].map(escapeCell).join("<br>"),
+    ],
+  );
+  return makeTable(["flag", "value", "effect"], rows);
+}
+
+/** The page of a command. */
+function describePage(command: Declaration): string {
+  const { name, flags, permissions } = command;
+  return `# ${name}
+
+\`\`\`text
+${describeCommand(command, false)}
+\`\`\`
+
+## All flags
+
+${
+    Object.values(flags).some(({ option }) => option !== undefined)
+      ? "Flags of the method: [options](../options.md).\n\n"
+      : ""
+  }${tabulateFlags(allFlags(command))}
+
+It runs with these permissions of Deno: \`${permissions}\`. All commands: [command line](../cli.md).`;
+}
+
 /** The page of the command line, and one for each command. */
 async function describeCommands(): Promise<{ [path: string]: string }> {
-  const flags = Object.entries({ ...SAMPLING_FLAGS, ...COMMON_FLAGS })
-    .filter(([name]) => !Object.hasOwn(METHOD_FLAGS, name))
-    .map(([name, { value, help, tasks }]) => ({
-      row: [`\`--${name}\``, value === undefined ? "" : `\`${escapeCell(value)}\``, escapeCell(help)],
-      tasks: tasks as readonly string[] | undefined,
-    }));
-  const columns = ["flag", "value", "effect"], pages: { [path: string]: string } = {};
-  const commands = (await readTasks("commands")).map(([name, usage]) => {
-    const [, first] = usage.match(/\n\n(.*?)[.:](\s|$)/s)!;
-    const own = flags.filter(({ tasks }) => tasks?.includes(name)).map(({ row }) => row);
-    const more = own.length === 0 ? "" : `\n\n## Further flags\n\n${makeTable(columns, own)}`;
-    const back =
-      "Flags of all commands: [command line](../cli.md). Flags of methods: [options](../options.md).";
-    pages[`docs/reference/cli/${name}.md`] = `# ${name}\n\n\`\`\`text\n${usage}\n\`\`\`${more}\n\n${back}`;
-    return `- [${name}](cli/${name}.md): ${first!.replaceAll(/\s+/g, " ")}`;
-  });
-  const tools = (await readTasks("tools")).map(([name, usage]) =>
-    `## ${name}\n\n\`\`\`text\n${usage}\n\`\`\``
-  );
-  const shared = flags.filter(({ tasks }) => tasks === undefined).map(({ row }) => row);
-  pages["docs/reference/cli/developers.md"] = `# Commands for developers\n\n${tools.join("\n\n")}`;
-  pages["docs/reference/cli.md"] = `# Command line
+  const commands = (await listCommands()).map(({ command }) => command);
+  const pages = commands.map((command) => [`docs/reference/cli/${command.name}.md`, describePage(command)]);
+  return {
+    ...Object.fromEntries(pages),
+    "docs/reference/cli/developers.md": `# Commands for developers\n\n${
+      (await describeTools()).join("\n\n")
+    }`,
+    "docs/reference/cli.md": `# Command line
 
 \`deno task COMMAND --help\` prints the main flags, \`--help all\` every flag. A flag has one name in all commands; where its meaning differs, each
-command's help says so.
+command's help says so. \`deno task completion bash\` prints a script by which a shell completes them; zsh likewise.
 
-${commands.join("\n")}
-- [commands for developers](cli/developers.md)
-
-## Flags of all commands
-
-Flags of methods are in [options](options.md).
-
-${makeTable(columns, shared)}`;
-  return pages;
+${commands.map(({ name, summary }) => `- [${name}](cli/${name}.md): ${summary}`).join("\n")}
+- [commands for developers](cli/developers.md)`,
+  };
 }
 
 /** The pages by path. */

@@ -1,16 +1,4 @@
-/** The type of a flag, and the commands that take flags. */
-
-/** The tasks that take flags from the table. */
-export type Task =
-  | "sweep"
-  | "score"
-  | "filter"
-  | "heads"
-  | "compare"
-  | "eval"
-  | "generate"
-  | "serve"
-  | "reproduce";
+/** A flag of a command: how its text is read, and what its help says. */
 
 export type FlagKind =
   | "text" // as it stands
@@ -23,48 +11,64 @@ export type FlagKind =
   | "layers" // a word, or numbers joined by +
   | "ratios file"; // path of a JSON list of numbers
 
+/** A named value of a flag. */
+export interface Choice {
+  readonly name: string;
+  readonly help: string;
+}
+
+/** Headings of the help. */
+export const SUBJECTS = ["What runs", "Method", "Choice of tokens", "Where", "How", "Results"] as const;
+
 export interface Flag {
   readonly kind: FlagKind;
-  /** Placeholder of its value in the help. */
+  /** Placeholder of its value in the help; words between `|` are all its values. */
   readonly value?: string;
   readonly help: string;
+  /** The heading that it stands under; default: "How". */
+  readonly subject?: (typeof SUBJECTS)[number];
+  /** Whether only `--help all` lists it. */
+  readonly isRare?: boolean;
+  /** Values with a meaning of their own. */
+  readonly choices?: readonly Choice[];
+  /** The option of the method that it sets. */
   readonly option?: string;
-  /** Tasks that take it; all where left out. */
-  readonly tasks?: readonly Task[];
 }
 
 export type Flags = { readonly [name: string]: Flag };
 
-export const TEXTS: readonly Task[] = ["sweep", "score", "heads", "compare"];
+const flag = (kind: FlagKind) => (value: string, help: string): Flag => ({ kind, value, help });
 
-export const MODEL: readonly Task[] = [...TEXTS, "eval", "generate", "serve"];
+export const text = flag("text");
+export const optional = flag("optional text");
+export const number = flag("number");
 
-/** Tasks that run a model; in a recipe's task, the recipe gives the method. */
-export const RUNNING: readonly Task[] = [...MODEL, "reproduce"];
+export const integer = (help: string): Flag => ({ kind: "integer", value: "N", help });
 
-export const SKIPPING: readonly Task[] = ["sweep", "score", "compare", "eval", "generate", "serve"];
+export const onOff = (help: string): Flag => ({ kind: "switch", help });
 
-/** Tasks that end with a table, and may keep results in a folder. */
-export const TABLING: readonly Task[] = [...TEXTS, "filter", "eval", "reproduce"];
+/** A flag whose values are names. */
+export const choice = (choices: readonly Choice[], help: string, value = namesOf(choices)): Flag => ({
+  ...{ kind: "text", value, help, choices },
+});
 
-export const ITEMS: readonly Task[] = ["eval", "compare", "sweep"];
+const namesOf = (choices: readonly Choice[]) => choices.map(({ name }) => name).join("|");
 
-export const GENERATING: readonly Task[] = ["generate"];
+/** Choices of a table that is keyed by their names. */
+export const choicesOf = (table: { readonly [name: string]: { readonly help: string } }): Choice[] =>
+  Object.entries(table).map(([name, { help }]) => ({ name, help }));
 
-type Tasks = readonly Task[];
+const withEach = <F extends Flags>(flags: F, part: Partial<Flag>): F =>
+  Object.fromEntries(Object.entries(flags).map(([name, flag]) => [name, { ...flag, ...part }])) as F;
 
-function flag(kind: FlagKind, value: string | undefined, help: string, tasks?: Tasks): Flag {
-  return { kind, help, ...(value !== undefined && { value }), ...(tasks && { tasks }) };
+/** Flags under a heading of the help. */
+export const under = <F extends Flags>(subject: Flag["subject"] & string, flags: F): F =>
+  withEach(flags, { subject });
+
+/** Flags that only `--help all` lists. */
+export const rarely = <F extends Flags>(flags: F): F => withEach(flags, { isRare: true });
+
+/** Some flags of a table, by name. */
+export function pick<F extends Flags, N extends keyof F & string>(flags: F, ...names: N[]): Pick<F, N> {
+  return Object.fromEntries(names.map((name) => [name, flags[name]])) as Pick<F, N>;
 }
-
-export const text = (value: string, help: string, tasks?: Tasks): Flag => flag("text", value, help, tasks);
-
-export const optional = (value: string, help: string, tasks?: Tasks): Flag =>
-  flag("optional text", value, help, tasks);
-
-export const number = (value: string, help: string, tasks?: Tasks): Flag =>
-  flag("number", value, help, tasks);
-
-export const integer = (help: string, tasks?: Tasks): Flag => flag("integer", "N", help, tasks);
-
-export const onOff = (help: string, tasks?: Tasks): Flag => flag("switch", undefined, help, tasks);

@@ -1,73 +1,65 @@
-/** Text of a task's `--help`: its purpose, examples, and its main flags or all of them. */
-import { SAMPLING } from "../../../../lib/model/mod.ts";
+/** Text of a command's `--help`: its purpose, examples, and its main flags or all of them. */
+import type { Declaration } from "../command.ts";
 import { wrapLines } from "../output/terminal.ts";
-import { flagName } from "../task.ts";
-import { type Flag, type Flags, GENERATING, type Task } from "./flag.ts";
-import { COMMON_FLAGS, flagsOf, methodFlagsOf, takenBy } from "./flags.ts";
-import { choicesOf, valuesFor } from "./method_choices.ts";
-import { SAMPLING_FLAGS } from "./method_flags.ts";
-
-/** The flags that most runs use, by subject. */
-const MAIN: { readonly [group: string]: string } = {
-  "What runs":
-    "recipe plan published kv layer data tasks items prompt chat text ids replay model task task-file " +
-    "methods full space tokens context",
-  "Method": "method preset side prune-ratio ratios match skip-ratio recent warmup filter-from threshold seed",
-  "Choice of tokens": Object.keys(SAMPLING).map(flagName).join(" "),
-  "Where": "host port token-file together waiting",
-  "How": "max-tokens full-model backend race jobs phase seeds",
-  "Results": "out resume live all columns csv json",
-};
-
-/** Main flags of tasks of items. The main help of sweep leaves them out: most sweeps read a text. */
-const OF_ITEMS: readonly string[] = ["data", "items", "filter-from"];
-
-function describeAll(task: Task): string {
-  const line = ([name, { value, help, option }]: [string, Flag]) =>
-    [
-      `  --${name}${value ? ` ${valuesFor(option, value, task)}` : ""}\n      ${help}`,
-      ...choicesOf(option, task).map((method) => `      ${method.name}: ${method.help}`),
-    ].join("\n");
-  const section = (flags: Flags) => Object.entries(takenBy(task, flags)).map(line).join("\n");
-  const sampling = GENERATING.includes(task) ? `\n\nChoice of tokens:\n${section(SAMPLING_FLAGS)}` : "";
-  return `Method:\n${section(methodFlagsOf(task))}${sampling}\n\nGeneral:\n${section(COMMON_FLAGS)}`;
-}
+import { type Choice, type Flag, type Flags, SUBJECTS } from "./flag.ts";
+import { ALWAYS } from "./flags.ts";
 
 /** Columns of a page of help. */
 const HELP_WIDTH = 80;
+/** A command of at most this many flags lists all of them. */
+const FEW = 24;
 
-/** The main flags, one line each where it fits. */
-function describeMain(task: Task): string {
-  const flags = flagsOf(task);
-  const groups = Object.entries(MAIN).flatMap(([group, names]) => {
-    const taken = names.split(" ").filter((name) =>
-      Object.hasOwn(flags, name) && !(task === "sweep" && OF_ITEMS.includes(name))
+/** All flags of a command. */
+export const allFlags = ({ flags }: Pick<Declaration, "flags">): Flags => ({ ...flags, ...ALWAYS });
+
+/** Every flag with its values. */
+function describeAll(flags: readonly (readonly [string, Flag])[]): string {
+  return flags.map(([name, { value, help, choices = [] }]) =>
+    [
+      `  --${name}${value ? ` ${value}` : ""}\n      ${help}`,
+      ...choices.map(({ name, help }) => `      ${name}: ${help}`),
+    ].join("\n")
+  ).join("\n");
+}
+
+/** Names with what they mean, a line each where it fits. */
+function layOut(rows: readonly Choice[]): string {
+  const width = Math.max(...rows.map(({ name }) => name.length)) + 4;
+  return rows.flatMap(({ name, help }) =>
+    wrapLines(help, HELP_WIDTH - width).split("\n")
+      .map((text, i) => (i === 0 ? `  ${name}` : "").padEnd(width) + text)
+  ).join("\n");
+}
+
+const describeMain = (flags: readonly (readonly [string, Flag])[]) =>
+  layOut(flags.map(([name, { help }]) => ({ name: `--${name}`, help })));
+
+/** The flags of a command by subject. @param all Whether with the rare ones, and with all values. */
+export function describeFlags(declaration: Pick<Declaration, "flags">, all: boolean): string {
+  const flags = Object.entries(allFlags(declaration)), listsAll = all || flags.length <= FEW;
+  const sections = SUBJECTS.flatMap((subject) => {
+    const own = flags.filter(([, flag]) =>
+      (flag.subject ?? "How") === subject && (listsAll || flag.isRare !== true)
     );
-    if (taken.length === 0) return [];
-    const width = Math.max(...taken.map((name) => name.length)) + 6;
-    return [
-      `${group}:`,
-      ...taken.flatMap((name) =>
-        wrapLines(flags[name]!.help.split("\n")[0]!, HELP_WIDTH - width).split("\n")
-          .map((text, i) => (i === 0 ? `  --${name}` : "").padEnd(width) + text)
-      ),
-    ].join("\n");
+    return own.length === 0 ? [] : [`${subject}:\n${(all ? describeAll : describeMain)(own)}`];
   });
-  return `${groups.join("\n\n")}\n\nEvery flag, with its values and default: --help all`;
+  return sections.join("\n\n");
 }
 
-export function describeFlags(task: Task, all: boolean): string {
-  return all ? describeAll(task) : describeMain(task);
-}
-
-/** A task's help: its purpose, examples, and its flags. */
-export function describeTask(
-  task: Task,
-  about: string,
-  examples: readonly string[],
-): (all: boolean) => string {
-  const lines = examples.map((example) => `  deno task ${task} ${example}`.trimEnd()).join("\n");
-  const parts = about.split("\n\n").map((part) => wrapLines(part.replaceAll("\n", " "), HELP_WIDTH));
-  const words = parts.join("\n\n");
-  return (all) => `Usage: ${words}\n\nExamples:\n${lines}\n\n${describeFlags(task, all)}`;
+/** The help of a command. */
+export function describeCommand(declaration: Declaration, all: boolean): string {
+  const { name, usage, summary, about, examples, words: { choices = [] } = {} } = declaration;
+  const paragraphs = [
+    `deno task ${name} ${usage}`.trimEnd(),
+    ...`${summary} ${about ?? ""}`.trim().split("\n\n"),
+  ];
+  const lines = examples.map((example) => `  deno task ${name} ${example}`.trimEnd());
+  const parts = paragraphs.map((part) => wrapLines(part.replaceAll("\n", " "), HELP_WIDTH));
+  return [
+    `Usage: ${parts.join("\n\n")}`,
+    ...choices.length === 0 ? [] : [`Commands:\n${layOut(choices)}`],
+    ...lines.length === 0 ? [] : [`Examples:\n${lines.join("\n")}`],
+    describeFlags(declaration, all),
+    ...all ? [] : ["Every flag, with its values and default: --help all"],
+  ].join("\n\n");
 }

@@ -11,19 +11,18 @@ import {
 } from "../../../../lib/methods/mod.ts";
 import { DEFAULT_GRID, expandGrids, FULL_GRID, type Grid, readGrids } from "../../../../lib/sweep/mod.ts";
 import { readJson } from "../files.ts";
-import { flagsOf } from "./flags.ts";
-import type { Flag, Task } from "./flag.ts";
+import type { Flag } from "./flag.ts";
+import { METHOD } from "./method_flags.ts";
 import { type FlagValues, textOf } from "./parse.ts";
 import type { Progress } from "../output/progress.ts";
 import { checkFlags, flagName } from "../task.ts";
 
 /** Alternatives of every given option of the method. Files are read. */
-export async function readAxes(task: Task, values: FlagValues): Promise<Grid> {
+export async function readAxes(values: FlagValues): Promise<Grid> {
   const axes: [string, unknown][] = [];
-  for (const [name, flag] of Object.entries(flagsOf(task))) {
+  for (const [name, flag] of Object.entries(METHOD)) {
     const given = values.get(name);
-    if (given === undefined || flag.option === undefined) continue;
-    axes.push([flag.option, await readAxis(flag, given)]);
+    if (given !== undefined) axes.push([flag.option!, await readAxis(flag, given)]);
   }
   return Object.fromEntries(axes);
 }
@@ -38,19 +37,19 @@ async function readAxis(flag: Flag, given: readonly unknown[]): Promise<unknown>
   return [ratios];
 }
 
-/** The given options of the method, in a task that takes no lists. */
-export async function readOptions(task: Task, values: FlagValues): Promise<TokenFilterOptions> {
-  const axes = Object.entries(await readAxes(task, values));
+/** The given options of the method, in a command that takes no lists. */
+export async function readOptions(values: FlagValues): Promise<TokenFilterOptions> {
+  const axes = Object.entries(await readAxes(values));
   return Object.fromEntries(axes.map(([name, list]) => [name, (list as unknown[])[0]]));
 }
 
 /**
- * The method of a task that takes no lists.
+ * The method of a command that takes no lists.
  *
  * @returns Options with defaults filled in, or undefined without a flag of the method (full model).
  */
-export async function readMethod(task: Task, values: FlagValues): Promise<ResolvedOptions | undefined> {
-  const options = await readOptions(task, values);
+export async function readMethod(values: FlagValues): Promise<ResolvedOptions | undefined> {
+  const options = await readOptions(values);
   if (Object.keys(options).length === 0) return undefined;
   return checkFlags(() => resolveOptions(options));
 }
@@ -62,7 +61,7 @@ export async function readMethod(task: Task, values: FlagValues): Promise<Resolv
  * @throws {UsageError} If `--full` is given with another grid, or an axis or a combination cannot be.
  */
 export async function readSweepMethods(values: FlagValues): Promise<readonly ResolvedOptions[]> {
-  const axes = await readAxes("sweep", values);
+  const axes = await readAxes(values);
   const path = textOf(values, "grid");
   const isDefault = path === undefined && Object.keys(axes).length === 0;
   if (isDefault) return expandGrids(values.has("full") ? FULL_GRID : DEFAULT_GRID);
@@ -87,18 +86,12 @@ export function checkFile<T>(path: string | undefined, check: () => T): T {
   }
 }
 
-/**
- * Refuses options that need a filtered run. A task that only computes scores skips nothing, so there is nothing to
- * substitute and no loss to allocate ratios by.
- */
-export function expectScoresAlone(task: Task, { substitute, schedule }: ResolvedOptions): void {
-  const why = `${task} looks at scores, and skips nothing`;
-  if (substitute !== "none") {
-    throw new UsageError(`Cannot use --substitute ${substitute} in ${task}: expected none, since ${why}`);
-  }
-  if (schedule === "allocated" && task === "heads") {
-    throw new UsageError(`Cannot use --schedule allocated in ${task}: expected another, since ${why}`);
-  }
+/** Refuses a substitute for skipped outputs in a command that only computes scores, and skips nothing. */
+export function expectNoSubstitute(command: string, { substitute }: ResolvedOptions): void {
+  if (substitute === "none") return;
+  throw new UsageError(
+    `Cannot use --substitute ${substitute} in ${command}: expected none, since ${command} looks at scores, and skips nothing`,
+  );
 }
 
 /** Reports the rules that run in TypeScript on the host because the backend has no kernels for them. */

@@ -1,10 +1,8 @@
-/** Flags that are options: of the method, and of how tokens are chosen. */
+/** Flags that are options of the method. */
 import type { Option } from "../../../../lib/filter/mod.ts";
-import { OPTIONS } from "../../../../lib/methods/mod.ts";
-import { SAMPLING } from "../../../../lib/model/mod.ts";
+import { EVICTIONS, KEY_RULES, type Method, METHODS, OFFLINE, OPTIONS } from "../../../../lib/methods/mod.ts";
 import { flagName } from "../task.ts";
-import { type Flag, type Flags, GENERATING, MODEL, SKIPPING } from "./flag.ts";
-import { needsModel } from "./method_choices.ts";
+import { type Flag, type Flags, under } from "./flag.ts";
 
 /** A number in its usual notation. */
 const shown = (x: number) => x !== 0 && Math.abs(x) < 1e-3 ? x.toExponential() : String(x);
@@ -36,41 +34,37 @@ function readAs(option: Option): Pick<Flag, "kind" | "value"> & { readonly byDef
   }
 }
 
+/** Methods that the values of an option name. */
+export const METHODS_OF: { readonly [option: string]: readonly Method[] } = {
+  fusion: [...METHODS, ...OFFLINE],
+  kvFusion: [...KEY_RULES, ...EVICTIONS],
+};
+
+/** Options that the main help lists. */
+const MAIN = new Set("fusion preset side pruneRatio recent warmup threshold seed".split(" "));
+
 /** The flag of an option, whose help gives the option's owners, effect and default. */
-function flagOf(name: string, option: Option): Flag {
+export function flagOf(name: string, option: Option): Flag {
   const { byDefault, ...read } = readAs(option), owners = Object.values(option.of ?? {}).flat().join(", ");
-  const said = option.help.replace("{range}", "range" in option ? option.range! : "")
+  const effect = option.help.replace("{range}", "range" in option ? option.range! : "")
     .replace("{names}", "names" in option ? option.names.join(", ") : "");
   const defaults = [byDefault, option.note].filter((part) => part !== undefined).join("; ");
-  const help = [owners && `${owners}: `, said, defaults && ` (${defaults})`].join("");
-  return {
-    ...read,
-    option: name,
-    help,
-    ...((NEEDS_MODEL.has(name) || needsModel(option)) && { tasks: MODEL }),
-    ...(NEEDS_SKIPS.has(name) && { tasks: SKIPPING }),
-  };
+  const help = [owners && `${owners}: `, effect, defaults && ` (${defaults})`].join("");
+  const choices = METHODS_OF[name];
+  return { ...read, help, isRare: !MAIN.has(name), option: name, ...(choices && { choices }) };
 }
-
-/** Options of the substitute for skipped outputs. */
-const NEEDS_SKIPS = new Set(["substitute", "sinks", "shuffle"]);
-
-/** Options that spread a ratio over layers, or choose the cached state: a dump of keys and values has no such thing. */
-const NEEDS_MODEL = new Set(
-  "tail schedule slope skipRatios keyState cacheSkipped kvTail whole wholeFraction".split(" "),
-);
 
 const belongs = ([, { of }]: [string, Option]) => Number(of !== undefined);
 
 /** Flags of the method: options of the same names, in camel case. Options that belong to a value come last. */
-export const METHOD_FLAGS: Flags = Object.fromEntries(
-  Object.entries(OPTIONS).sort((a, b) => belongs(a) - belongs(b))
-    .map(([name, option]) => [flagName(name), flagOf(name, option)]),
+export const METHOD: Flags = under(
+  "Method",
+  Object.fromEntries(
+    Object.entries(OPTIONS).sort((a, b) => belongs(a) - belongs(b))
+      .map(([name, option]) => [flagName(name), flagOf(name, option)]),
+  ),
 );
 
-export const SAMPLING_FLAGS: Flags = Object.fromEntries(
-  Object.entries(SAMPLING).map(([name, row]) => {
-    const { option: _, ...read } = flagOf(name, row);
-    return [flagName(name), { ...read, tasks: GENERATING }];
-  }),
-);
+/** Flags of the method without those of some options. */
+export const methodWithout = (left: (option: string) => boolean): Flags =>
+  Object.fromEntries(Object.entries(METHOD).filter(([, { option }]) => !left(option!)));

@@ -3,8 +3,10 @@ import { parseArgs } from "@std/cli/parse-args";
 import { UsageError } from "../../../../lib/errors.ts";
 import { LAYER_SETS } from "../../../../lib/filter/mod.ts";
 import { sayNearest } from "../../../../lib/nearest.ts";
-import { flagsOf } from "./flags.ts";
-import type { Flag, FlagKind, Task } from "./flag.ts";
+import { plural } from "../../../../lib/plural.ts";
+import type { Declaration } from "../command.ts";
+import type { Flag, FlagKind } from "./flag.ts";
+import { ALWAYS } from "./flags.ts";
 
 /** Values of the given flags, by flag name: each is a list of one or more alternatives. */
 export type FlagValues = ReadonlyMap<string, readonly unknown[]>;
@@ -105,12 +107,6 @@ export function parseOwnFlags<T extends string, S extends string>(
   return parsed;
 }
 
-/** The given flags of {@linkcode parseOwnFlags}, in the form of {@linkcode parseFlags}. */
-export function valuesOf(flags: { readonly [name: string]: unknown }): FlagValues {
-  const given = Object.entries(flags).filter(([, value]) => value !== undefined && value !== false);
-  return new Map(given.map(([name, value]) => [name, [value]]));
-}
-
 /** A whole number that a flag gives. @throws {UsageError} If it is none, or out of range. */
 export function readInteger(
   flag: string,
@@ -132,32 +128,45 @@ export function expectChoice<T extends string>(flag: string, text: string, choic
   throw new UsageError(`Cannot use --${flag} "${text}": expected one of ${choices.join(", ")}`);
 }
 
+/** The arguments of a command. */
+export interface Arguments {
+  readonly values: FlagValues;
+  /** Words that are no flags. */
+  readonly words: readonly string[];
+}
+
 /**
- * Reads a task's arguments.
+ * Reads the arguments of a command.
  *
- * @param lists Whether a flag may have several values, separated by commas.
- * @throws {UsageError} If a flag is unknown, given twice, or without a value of its kind.
+ * @throws {UsageError} If a flag is not one of the command's, is given twice, or is without a value of its kind; or if
+ * there are too few or too many words.
  */
-export function parseFlags(task: Task, args: readonly string[], lists: boolean): FlagValues {
-  const flags = flagsOf(task);
+export function parseArguments(
+  declaration: Pick<Declaration, "name" | "usage" | "flags" | "words" | "lists">,
+  args: readonly string[],
+): Arguments {
+  const { name: command, lists = false, words: taken } = declaration;
+  const flags: { readonly [name: string]: Flag } = { ...declaration.flags, ...ALWAYS };
   const known = Object.keys(flags);
   const switches = known.filter((name) => flags[name]!.kind === "switch");
   expectSwitches(args, switches);
   const parsed = parseArgs(joinValues(args, flags), {
     alias: { help: "h" },
     boolean: switches,
-    string: known.filter((name) => !switches.includes(name)),
+    string: [...known.filter((name) => !switches.includes(name)), "_"],
     collect: known.filter((name) => !switches.includes(name)),
     unknown: (argument: string, name?: string) => {
       if (name === undefined) {
+        if (taken !== undefined) return true;
         throw new UsageError(`Cannot use argument "${argument}": expected only flags (see --help)`);
       }
+      // Its value may be a secret.
       const flag = argument.split("=")[0], renamed = RENAMED_FLAGS.get(name);
       if (renamed !== undefined && known.includes(renamed)) {
         throw new UsageError(`Cannot use flag "${flag}": use --${renamed} instead`);
       }
       const nearest = sayNearest(name, known, ", ", "--");
-      throw new UsageError(`Cannot use flag "${flag}": "${task}" has no such flag${nearest} (see --help)`);
+      throw new UsageError(`Cannot use flag "${flag}": "${command}" has no such flag${nearest} (see --help)`);
     },
   });
   const values = new Map<string, readonly unknown[]>();
@@ -171,7 +180,24 @@ export function parseFlags(task: Task, args: readonly string[], lists: boolean):
     }
     values.set(name, parseValues(name, flags[name]!, given[0]!, lists));
   }
-  return values;
+  const words = parsed._.map(String), { least = 0, most = 0, flag, choices } = taken ?? {};
+  if (words.length < least || words.length > most) {
+    throw new UsageError(
+      `Cannot run ${command} with ${plural(words.length, "name")}: expected deno task ${command} ` +
+        `${declaration.usage} (see --help)`,
+    );
+  }
+  const names = choices?.map(({ name }) => name);
+  if (names !== undefined && !names.includes(words[0]!)) {
+    throw new UsageError(
+      `Cannot run deno task ${command} ${words[0]}: expected one of ${names.join(", ")} (see --help)`,
+    );
+  }
+  if (flag === undefined || words.length === 0) return { values, words };
+  if (values.has(flag)) {
+    throw new UsageError(`Cannot use "${words[0]}" with --${flag}: expected one of them`);
+  }
+  return { values: values.set(flag, words), words: [] };
 }
 
 function parseValues(name: string, flag: Flag, text: string, lists: boolean): unknown[] {

@@ -85,6 +85,12 @@ export async function takeFiles(
   return rule.name;
 }
 
+/** Loads the files that flags name, and leaves the flags as they are. */
+export async function withFiles(values: FlagValues): Promise<FlagValues> {
+  await takeFiles(values);
+  return values;
+}
+
 /** Adds `--method` with the rule of `--rule` to flags that name no method. */
 export async function withRule(values: FlagValues): Promise<FlagValues> {
   const name = await takeFiles(values),

@@ -2,6 +2,7 @@
 import { UsageError } from "../../../../lib/errors.ts";
 import { type RaceName, RACES, type SamplerName, SAMPLERS } from "../../../../lib/search/mod.ts";
 import {
+  OBJECTIVE_NAMES,
   type ObjectiveName,
   readObjective,
   readSearchSpace,
@@ -13,7 +14,44 @@ import { importFile, readBytes, readJson } from "../files.ts";
 import { checkFile, readAxes } from "./method.ts";
 import { expectChoice, type FlagValues, textOf } from "./parse.ts";
 import { checkFlags } from "../task.ts";
+import { choice, choicesOf, type Flags, integer, onOff, optional, rarely, text, under } from "./flag.ts";
 import { readCount } from "./text.ts";
+
+/** Flags of grids, searches and races. */
+export const SEARCH = {
+  ...under("What runs", {
+    full: onOff("the long form of the grid that runs by default: 81 trials"),
+    space: text(
+      "FILE.json|FILE.ts",
+      "axes of a search: values, lists, ranges and conditions (docs/guides/sweep-and-search.md)",
+    ),
+  }),
+  race: {
+    ...optional(
+      `[${Object.keys(RACES).join("|")}]`,
+      "stop trials early that will not be the best at their ratio, on shared chunks in a shuffled order (sequential)",
+    ),
+    choices: [
+      { name: "sequential", help: "once significantly worse than the best, at level 0.01" },
+      { name: "halving", help: "outside the best third at 1/27, 1/9 and 1/3 of the chunks" },
+    ],
+  },
+  ...rarely({
+    grid: text("FILE.json", "axes as in the flags, {option: [values]}, or a list of such objects"),
+    sampler: choice(choicesOf(SAMPLERS), "algorithm that proposes the trials of a search (tpe)"),
+    trials: integer("proposals of a search (50; grid: all)"),
+    "sampler-seed": integer("seed of a search's proposals and of a race's order of chunks (0)"),
+    objectives: text(
+      "A,B,…",
+      `quantities that a search minimizes, of ${
+        OBJECTIVE_NAMES.join(", ")
+      } (loss; where a ratio varies loss,attentionFlops)`,
+    ),
+    "at-most": text("A=X,…", "upper limits of objectives for a trial: attentionFlops=0.6"),
+    budget: text("TIME", "start no trial once a time is over: 20m, 90s, 1h30m"),
+    shard: text("I/N", "run only every Nth trial from the Ith on; the parts' studies can be joined"),
+  }),
+} satisfies Flags;
 
 /** Default number of proposals, except for a grid. */
 const DEFAULT_TRIALS = 50;
@@ -44,7 +82,7 @@ export async function readSearch(values: FlagValues): Promise<SearchRequest | un
   }
   if (values.has("full")) throw new UsageError("Cannot use --full with a search: expected one of them");
   const name = expectChoice("sampler", sampler ?? "tpe", Object.keys(SAMPLERS) as SamplerName[]);
-  const file = path === undefined ? {} : await readSpaceFile(path), axes = await readAxes("sweep", values);
+  const file = path === undefined ? {} : await readSpaceFile(path), axes = await readAxes(values);
   if (path === undefined && Object.keys(axes).length === 0) {
     throw new UsageError("Cannot use --sampler without axes: expected --space FILE, or flags with lists");
   }

@@ -5,7 +5,8 @@ import { makeSummary, makeTrial } from "../../../../lib/plot/testing.ts";
 import { expandGrids, FULL_GRID } from "../../../../lib/sweep/mod.ts";
 import { SPARE_COLUMNS as SPARE_IN_COMPARE } from "../../compare.ts";
 import { SPARE_COLUMNS as SPARE_IN_SWEEP } from "../../sweep.ts";
-import { parseFlags } from "../flags/parse.ts";
+import { TABLE } from "../flags/flags.ts";
+import { parseArguments } from "../flags/parse.ts";
 import { fitColumns, formatLatex, formatMarkdown, formatTable, printTable, readTable } from "./table.ts";
 
 const table = {
@@ -83,7 +84,9 @@ Deno.test("formatLatex() sets what is best in bold, and signs as mathematics", (
   ]);
 });
 
-const read = (...args: string[]) => readTable(parseFlags("score", args, false), ["rule", "KV cache"]);
+const parse = (args: readonly string[]) =>
+  parseArguments({ name: "show", usage: "[flags]", flags: TABLE }, args).values;
+const read = (...args: string[]) => readTable(parse(args), ["rule", "KV cache"]);
 
 Deno.test("readTable() takes columns by name, and refuses what contradicts itself", () => {
   assertEquals(read(), { columns: undefined, format: "text", csv: undefined });
@@ -112,7 +115,7 @@ async function print(columns: number | undefined, shown: typeof table, args: str
   };
   Deno.consoleSize = () => ({ columns: columns!, rows: 40 });
   try {
-    const request = readTable(parseFlags("score", args, false), shown.columns);
+    const request = readTable(parse(args), shown.columns);
     await printTable(
       shown,
       request,

@@ -2,7 +2,6 @@
 import { PlaceLostError, UsageError } from "../../../../lib/errors.ts";
 import { escapeControls } from "../../../../lib/printable.ts";
 import { exists, expectWritable, lockFolder, makeFolder } from "../files.ts";
-import type { Task } from "../flags/flag.ts";
 import { type FlagValues, textOf } from "../flags/parse.ts";
 import type { Interrupt } from "./interrupt.ts";
 import { EXIT, explainError, writeLine } from "../task.ts";
@@ -118,7 +117,7 @@ export function claimFolder(destination: Destination): Disposable & { readonly f
 const PASSWORD = /(rediss?:\/\/)(?:([^:@]+):.*(?=@)|:.*@)/;
 
 /** The command that resumes a run; passwords are left out. */
-export function resumeCommand(task: Task, args: readonly string[], folder: string): string {
+export function resumeCommand(name: string, args: readonly string[], folder: string): string {
   const kept: string[] = [];
   for (let i = 0; i < args.length; i++) {
     if (/^--(out|resume)(=|$)/.test(args[i]!)) {
@@ -126,7 +125,7 @@ export function resumeCommand(task: Task, args: readonly string[], folder: strin
     } else kept.push(args[i]!.replace(PASSWORD, "$1$2"));
   }
   const quoted = [...kept, "--resume", folder].map(quoteArgument);
-  return `deno task ${task} ${quoted.join(" ")}`;
+  return `deno task ${name} ${quoted.join(" ")}`;
 }
 
 /** An argument as a shell takes it; one with control characters as bash and zsh do, once they are written out. */
@@ -137,7 +136,8 @@ function quoteArgument(arg: string): string {
 }
 
 export interface Interrupted {
-  readonly task: Task;
+  /** The command. */
+  readonly name: string;
   readonly args: readonly string[];
   readonly folder: string;
   /** Number of finished units of work in its study, and the name of a unit. */
@@ -146,9 +146,9 @@ export interface Interrupted {
 }
 
 /** Reports on stderr how much finished work is kept, and the command that resumes the run. */
-export function tellKept(why: string, { task, args, folder, finished, noun }: Interrupted): void {
+export function tellKept(why: string, { name, args, folder, finished, noun }: Interrupted): void {
   const kept = `${finished} finished ${finished === 1 ? `${noun} is` : `${noun}s are`}`;
-  const command = resumeCommand(task, args, folder);
+  const command = resumeCommand(name, args, folder);
   const hidden = args.some((arg) => PASSWORD.test(arg))
     ? " (the queue's password is left out: TOKENFILTER_QUEUE_PASSWORD takes it)"
     : "";

@@ -325,7 +325,7 @@ Deno.test("results that cannot be written leave the table, what was finished, an
 
 Deno.test("endEarly() keeps what a full disk or a lost place leaves, and throws what it does not know", () => {
   using interrupt = new Interrupt();
-  const kept = { task: "sweep", args: [], folder: "a", finished: 1, noun: "trial" } as const;
+  const kept = { name: "sweep", args: [], folder: "a", finished: 1, noun: "trial" } as const;
   const full = Object.assign(new Error("No space left on device (os error 28)"), { code: "ENOSPC" });
   assertEquals(endEarly(full, interrupt, () => kept), 2);
   assertEquals(endEarly(new UsageError("Cannot write", { cause: full }), interrupt, () => kept), 2);

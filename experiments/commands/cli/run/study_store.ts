@@ -20,7 +20,6 @@ import {
 } from "../../../../lib/sweep/mod.ts";
 import { exists } from "../files.ts";
 import { findWrongTask } from "../../task/file.ts";
-import { flagsOf } from "../flags/flags.ts";
 import type { FlagValues } from "../flags/parse.ts";
 import { STUDY_FILE } from "./resume.ts";
 
@@ -40,16 +39,9 @@ export function keepFlags(values: FlagValues, names: readonly string[] = KEPT): 
   );
 }
 
-/** The kept flags as a task's flags. */
-export function flagValues(flags: StudyFlags): FlagValues {
-  const known = flagsOf("sweep");
-  return new Map(
-    Object.entries(flags).map(([name, text]) => [
-      name,
-      [known[name]?.kind === "integer" ? Number(text) : text],
-    ]),
-  );
-}
+/** The kept flags as those of a command line. */
+export const flagValues = (flags: StudyFlags): FlagValues =>
+  new Map(Object.entries(flags).map(([name, text]) => [name, [text]]));
 
 /**
  * Whether the process that an owner names is known to have ended. A process of another machine or container may still

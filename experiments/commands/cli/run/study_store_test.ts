@@ -1,5 +1,6 @@
 import { assertEquals, assertMatch } from "@std/assert";
-import { parseFlags } from "../flags/parse.ts";
+import { command as sweep } from "../../sweep.ts";
+import { parseArguments } from "../flags/parse.ts";
 import { flagValues, hasEnded, keepFlags, ownerName } from "./study_store.ts";
 
 const namespaceOf = () => Deno.readLinkSync("/proc/self/ns/pid").match(/\d+/)![0];
@@ -29,8 +30,8 @@ Deno.test("a worker has the flags of its sweep, each as it was, but for what onl
     "--model tiny --task perplexity --context 64 --tokens 128 --backend cpu --cache-dtype bf16 --dtype q4_0",
     "--matmul bf16 --memory 500M --calibration none.txt --calibration-domain same --calibration-tokens 200",
   ];
-  const values = parseFlags("sweep", lines.join(" ").split(" "), true);
-  const asked = parseFlags("sweep", [...lines.join(" ").split(" "), "--jobs", "2", "--method", "key"], true);
-  assertEquals(flagValues(keepFlags(asked)), values);
-  assertEquals(flagValues({ threads: "2" }), new Map([["threads", [2]]]));
+  const words = lines.join(" ").split(" ");
+  const { values } = parseArguments(sweep, [...words, "--jobs", "2", "--method", "key"]);
+  const given = words.flatMap((word, i) => i % 2 === 0 ? [[word.slice(2), [words[i + 1]]] as const] : []);
+  assertEquals([...flagValues(keepFlags(values))].sort(), given.sort());
 });
