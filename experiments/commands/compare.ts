@@ -37,7 +37,7 @@ import { RUNS_MODEL } from "./cli/command.ts";
 import { MEMORY, RUN, STUDY, TABLE, TEXT } from "./cli/flags/flags.ts";
 import { ITEMS } from "./cli/flags/items.ts";
 import { readOptions } from "./cli/flags/method.ts";
-import { METHOD } from "./cli/flags/method_flags.ts";
+import { methodWithout } from "./cli/flags/method_flags.ts";
 import { expectChoice, type FlagValues, textOf } from "./cli/flags/parse.ts";
 import { withFiles } from "./cli/flags/rule.ts";
 import { readCount } from "./cli/flags/text.ts";
@@ -75,9 +75,6 @@ const SPARE_RESULT_COLUMNS =
 /** Most seeds of random: each is a run of its own. */
 const MAX_SEEDS = 10_000;
 
-/** Flags that --methods replaces. */
-const REPLACED = ["method", "invert", "preset"];
-
 /** The methods that run by default, those that the options define. The excluded ones are reported. */
 function possibleMethods(base: Parameters<typeof comparedMethods>[1], progress: Progress): readonly string[] {
   const own = ownRule()?.rule.name, wrong = new Map<string, string>();
@@ -99,12 +96,6 @@ function possibleMethods(base: Parameters<typeof comparedMethods>[1], progress: 
 export async function readMethods(
   { values, progress }: Pick<Asked, "values" | "progress">,
 ): Promise<NamedMethod[]> {
-  const wrong = REPLACED.find((name) => values.has(name));
-  if (wrong !== undefined) {
-    throw new UsageError(
-      `Cannot use --${wrong} in a comparison: expected --methods, as in --methods random,learned`,
-    );
-  }
   const seeds = readCount(values, "seeds", 1, MAX_SEEDS) ?? 5, ratios = readRatios(values);
   const given = textOf(values, "methods"), { warmup, recent } = PRESETS.keys;
   const base = { ...given === undefined ? { warmup, recent } : {}, ...await readOptions(values) };
@@ -233,8 +224,7 @@ export const command = studyCommand({
   usage: "[flags]",
   about: `Shows their loss increase over the full model and their difference
 from a random baseline, with 95% intervals: a table on stdout, and compare.json and
-compare.html in --out. All take the flags of the method; --methods chooses those that run, instead of --method, --invert
-and --preset. All run with the same warm-up and recent window: those of the flags, else the widest of the methods in
+compare.html in --out. --methods chooses those that run, and all take the flags of the method. All run with the same warm-up and recent window: those of the flags, else the widest of the methods in
 --methods, else those of the preset keys.
 --match finds each method's ratio for the same budget. The first method's random baseline sets that budget, at the ratio
 asked for. A difference at budgets more than a point apart is marked. Each method is compared with the controls that have
@@ -254,7 +244,7 @@ different from the full model, its random baseline and the best other method. Ct
     ...ITEMS,
     tasks: { ...ITEMS.tasks, help: "tasks of items (those with a file in DIR)" },
     ...RUN,
-    ...METHOD,
+    ...methodWithout((option) => ["fusion", "invert", "preset"].includes(option)),
     ...MATCH,
     ...MEMORY,
     ...STUDY,

@@ -110,8 +110,8 @@ Deno.test("diff names what it cannot use, in one line, and writes nothing", () =
     }
     const good = `${folder}/good`;
     const cases: [string[], string][] = [
-      [[], "Cannot compare 0 results: expected deno task diff A B (see --help)"],
-      [[good], "Cannot compare 1 results"],
+      [[], "Cannot run diff with 0 names: expected deno task diff A B [flags] (see --help)"],
+      [[good], "Cannot run diff with 1 name:"],
       [[good, `${folder}/none`], `Cannot read "${folder}/none": there is no such file or folder`],
       [
         [good, `${folder}/heads/`],
@@ -135,7 +135,7 @@ Deno.test("diff names what it cannot use, in one line, and writes nothing", () =
         `Cannot use "${folder}/letters/score.json": field "nll": found ["x"]`,
       ],
       [[good, good, "--columns", "x"], "Cannot use --columns x: expected all, or some of trial, q-skipped"],
-      [[good, good, "--outt", "x"], 'Cannot use "--outt'],
+      [[good, good, "--outt", "x"], 'Cannot use flag "--outt'],
       [[good, good, "--json", "--latex"], "Cannot use --json with --latex: expected one of them"],
     ];
     for (const [args, expected] of cases) {

@@ -114,7 +114,7 @@ Deno.test("report refuses what it cannot use, in one line and before it writes",
     await Deno.writeTextFile(`${folder}/mine/index.html`, "<title>Mine</title>");
     await Deno.writeTextFile(`${folder}/good/summary.json`, JSON.stringify(makeSummary([])));
     const cases: [string[], RegExp][] = [
-      [[], /^Cannot make a report: found no folder of results/],
+      [[], /^Cannot run report with 0 names: expected deno task report DIR…/],
       [[`${folder}/none`], /^Cannot read ".*none": there is no such folder/],
       [[`${folder}/mine`], /^Cannot make a report of .*: found none of summary\.json, heads\.json/],
       [
@@ -127,7 +127,7 @@ Deno.test("report refuses what it cannot use, in one line and before it writes",
       ],
       [
         [`${folder}/good`, "--uot", "x"],
-        /^Cannot use "--uot.*": there is no such flag, the nearest is "--out"/,
+        /^Cannot use flag "--uot.*": "report" has no such flag, the nearest is "--out"/,
       ],
     ];
     for (const [args, expected] of cases) {

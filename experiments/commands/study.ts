@@ -244,7 +244,7 @@ function readAction(
   const action = ACTIONS[word!]!, [least, most] = action.names;
   if (names.length >= least && names.length <= most) return { action, names };
   throw new UsageError(
-    `Cannot run deno task study ${word} with ${plural(names.length, "name")} (see --help)`,
+    `Cannot run study ${word} with ${plural(names.length, "name")} (see --help)`,
   );
 }
 

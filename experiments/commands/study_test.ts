@@ -92,7 +92,7 @@ Deno.test("study list, show, best, diff and delete say what a study holds", () =
 Deno.test("study refuses what it cannot do in one line", async () => {
   const cases: [string[], string][] = [
     [[], "expected one of list, show"],
-    [["shew", "x"], "Cannot run deno task study shew"],
+    [["shew", "x"], "Cannot run study shew"],
     [["show"], "with 0 names"],
     [["show", "/none/study.db"], "there is no such file"],
     [["export", "/none/study.db"], "there is no such file"],

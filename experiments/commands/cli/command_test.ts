@@ -19,12 +19,13 @@ Deno.test("no help names another command, and each fits a terminal", () => {
   const names = commands.map(({ name }) => name);
   for (const command of commands) {
     const help = describeCommand(command, false), all = describeCommand(command, true);
-    assertEquals(help.split("\n").filter((line) => line.length > 80), [], command.name);
+    const wide = help.split("\n").filter((line) => line.length > 80 && !line.startsWith("  deno task "));
+    assertEquals(wide, [], command.name);
     const named = [...all.matchAll(/deno task ([\w:]+)/g)].map(([, name]) => name!);
     assertEquals(named.filter((name) => name !== command.name), [], command.name);
     // A flag of several commands tells none of them apart: "score: the text", "in all but score".
     const others = names.filter((name) => name !== command.name).join("|");
-    const told = new RegExp(`(^|[(;,] )(${others}): |\\b(but|of|by) (${others})\\b(?! of)`, "g");
+    const told = new RegExp(`(^|[(;,] )(${others}): |\\b(but|of|by) (${others})\\b(?! of|\\.json)`, "g");
     const shared = Object.values(allFlags(command)).filter(({ option }) => option === undefined);
     const flags = shared.map(({ help }) => help).join("\n");
     assertEquals([...flags.matchAll(told)].map(([text]) => text), [], command.name);

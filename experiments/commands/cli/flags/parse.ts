@@ -181,16 +181,15 @@ export function parseArguments(
     values.set(name, parseValues(name, flags[name]!, given[0]!, lists));
   }
   const words = parsed._.map(String), { least = 0, most = 0, flag, choices } = taken ?? {};
+  const names = choices?.map(({ name }) => name);
+  if (names !== undefined && !names.includes(words[0]!)) {
+    const line = [command, ...words.slice(0, 1)].join(" ");
+    throw new UsageError(`Cannot run ${line}: expected one of ${names.join(", ")} (see --help)`);
+  }
   if (words.length < least || words.length > most) {
     throw new UsageError(
       `Cannot run ${command} with ${plural(words.length, "name")}: expected deno task ${command} ` +
         `${declaration.usage} (see --help)`,
-    );
-  }
-  const names = choices?.map(({ name }) => name);
-  if (names !== undefined && !names.includes(words[0]!)) {
-    throw new UsageError(
-      `Cannot run deno task ${command} ${words[0]}: expected one of ${names.join(", ")} (see --help)`,
     );
   }
   if (flag === undefined || words.length === 0) return { values, words };
