@@ -26,8 +26,8 @@ export const command = plainCommand({
   name: "completion",
   summary: "Prints a script by which a shell completes commands, flags and values.",
   usage: SHELLS.join("|"),
-  about:
-    `The shell reads it once, as in source <(deno task completion bash), or from a file that its start-up file names.`,
+  about: `The shell reads it once, as in source <(deno task completion bash), or from a file that its start-up
+file names.`,
   examples: [...SHELLS],
   words: {
     least: 1,

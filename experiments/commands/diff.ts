@@ -58,12 +58,11 @@ export const command = singleCommand({
   name: "diff",
   summary: "Sets two results side by side, paired where they read the same tokens.",
   usage: "A B [flags]",
-  about:
-    `A and B are folders of finished runs, or their summary.json, compare.json or score.json. Trials are matched by their
-options. An option with one value in all trials of a run and another value in the other run is their difference: --recent 0
-in A, and --recent 16 in B. Methods of comparisons are matched by name. If both runs read the same tokens in the same chunks,
-losses are paired in blocks of 64 tokens, and effects of the passage cancel. If not, loss increases over each run's own full
-model are compared, as if independent.`,
+  about: `A and B are folders of finished runs, or their summary.json, compare.json or score.json. Trials are
+matched by their options. An option with one value in all trials of a run and another value in the other run
+is their difference: --recent 0 in A, and --recent 16 in B. Methods of comparisons are matched by name. If
+both runs read the same tokens in the same chunks, losses are paired in blocks of 64 tokens, and effects of
+the passage cancel. If not, loss increases over each run's own full model are compared, as if independent.`,
   examples: [
     "results/before results/after",
     "a/score.json b/score.json --json",

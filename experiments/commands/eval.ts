@@ -217,10 +217,10 @@ export const command = studyCommand({
   name: "eval",
   summary: "Scores tasks of items as lm-evaluation-harness does.",
   usage: "--data DIR|hub [--tasks A,B,…] [flags]",
-  about:
-    `It takes each continuation's log-likelihood after its context, which is computed once. Without a flag of the method the full model runs. With one both models run on the same items, and the table
-shows which differences are significant, and how much was really filtered. Ctrl-C keeps finished items; --resume continues,
-also with other --tasks. Tasks that read a text (perplexity, …) take it from --text.`,
+  about: `It takes each continuation's log-likelihood after its context, which is computed once. Without a
+flag of the method the full model runs. With one both models run on the same items, and the table shows which
+differences are significant, and how much was really filtered. Ctrl-C keeps finished items; --resume
+continues, also with other --tasks. Tasks that read a text (perplexity, …) take it from --text.`,
   examples: [
     "--data DIR --tasks arc_easy,piqa",
     "--data hub --tasks hellaswag --items 200",

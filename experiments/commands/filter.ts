@@ -309,11 +309,12 @@ export const command = singleCommand({
   name: "filter",
   summary: "Decides for every token of a dump whether its attention would be skipped.",
   usage: "--kv DUMP.safetensors [flags]",
-  about:
-    `It prints one line per layer; --all prints every token. A dump contains keys and values of one sequence, [T, H, d]:
-tensors "keys" and "values" of one layer, or "keys.N" and "values.N" of each layer N. With "queries" too, all after rotary
-embedding, it can also run rules of the key side that read the attention received. Each layer skips the same ratio: --skip-ratio, or --prune-ratio, not both. With --side key it
-decides which keys and values are evicted, and when. --out keeps filter.json and a page of scores and thresholds.`,
+  about: `It prints one line per layer; --all prints every token. A dump contains keys and values of one
+sequence, [T, H, d]: tensors "keys" and "values" of one layer, or "keys.N" and "values.N" of each layer N.
+With "queries" too, all after rotary embedding, it can also run rules of the key side that read the attention
+received. Each layer skips the same ratio: --skip-ratio, or --prune-ratio, not both. With --side key it
+decides which keys and values are evicted, and when. --out keeps filter.json and a page of scores and
+thresholds.`,
   examples: [
     "--kv DUMP.safetensors",
     "--kv DUMP.safetensors --skip-ratio 0.3 --out DIR",

@@ -188,10 +188,10 @@ export const command = plainCommand({
   name: "generate",
   summary: "Continues a text and prints it as it grows.",
   usage: "--prompt TEXT | --text FILE [flags]",
-  about: `Without a flag of the method the full model runs. With one the model is
-filtered, for the prompt and for every token that is made. --full-model shows both texts and their first difference. It
-also shows the tokens per second, the fraction that was filtered, and the memory of the cache. With --chat the prompt is a user's
-message, and only the reply is printed. The likeliest token is taken unless --temperature is above 0.`,
+  about: `Without a flag of the method the full model runs. With one the model is filtered, for the prompt and
+for every token that is made. --full-model shows both texts and their first difference. It also shows the
+tokens per second, the fraction that was filtered, and the memory of the cache. With --chat the prompt is a
+user's message, and only the reply is printed. The likeliest token is taken unless --temperature is above 0.`,
   examples: [
     '--prompt "Once upon a time"',
     "--text FILE --preset keys --full-model",

@@ -209,12 +209,12 @@ export const command = studyCommand({
   name: "heads",
   summary: "Measures what every layer and KV head does on a text, and how well each rule ranks its tokens.",
   usage: "[flags]",
-  about:
-    `Runs the full model over a text. Measures, for every layer and KV head, the similarity of keys and values to the
-past, and how well each rule's score ranks the tokens by their true redundancy. A probe by random tokens finds where the model
-retrieves (--whole auto). A table is on stdout, and heads.json, trace.parquet
-and heads.html are in --out. The flags of the method choose the decisions that are shown; nothing is skipped. Takes about
-4 kB of memory per token and layer. Ctrl-C keeps finished chunks; --resume continues.`,
+  about: `Runs the full model over a text. Measures, for every layer and KV head, the similarity of keys and
+values to the past, and how well each rule's score ranks the tokens by their true redundancy. A probe by
+random tokens finds where the model retrieves (--whole auto). A table is on stdout, and heads.json,
+trace.parquet and heads.html are in --out. The flags of the method choose the decisions that are shown;
+nothing is skipped. Takes about 4 kB of memory per token and layer. Ctrl-C keeps finished chunks; --resume
+continues.`,
   examples: [
     "",
     "--model smollm2-135m --tokens 4096 --out results/heads",

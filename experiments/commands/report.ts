@@ -77,10 +77,8 @@ export const command = plainCommand({
   name: "report",
   summary: "Makes a static site of results, with an index and one page per file of results.",
   usage: "DIR… [flags]",
-  about: `The files are in the folders, or one level below them: ${
-    SITE_RESULTS.join(", ")
-  }. A file that cannot be used is
-named and left out. The site needs no server and no network.`,
+  about: `The files are in the folders, or one level below them: ${SITE_RESULTS.join(", ")}. A file
+that cannot be used is named and left out. The site needs no server and no network.`,
   examples: ["results", "results/a results/b --out site"],
   words: { least: 1, most: Infinity },
   flags: {

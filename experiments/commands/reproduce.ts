@@ -33,14 +33,13 @@ import { countFinished, runRecipe } from "./reproduce/work.ts";
 const DECLARATION = {
   ...ARGUMENTS,
   summary: "Runs a recipe: perplexity and tasks, each by a named protocol, with all its methods and ratios.",
-  about:
-    `Writes study.db, reproduce.json, report.html and tables.md to --out. Published numbers stand next to the results where protocol and data are
-the same, and in tables of their own elsewhere. The model without a filter comes first: over 1% from the published number
-of the same protocol ends the run. --plan only prints what would be fetched and run, with memory and time. Ctrl-C keeps finished
-work; --resume continues.
+  about: `Writes study.db, reproduce.json, report.html and tables.md to --out. Published numbers stand next to
+the results where protocol and data are the same, and in tables of their own elsewhere. The model without a
+filter comes first: over 1% from the published number of the same protocol ends the run. --plan only prints
+what would be fetched and run, with memory and time. Ctrl-C keeps finished work; --resume continues.
 
-Recipes: quick (tiny, built-in text and made items, a minute), study (small models), paper (7 to 13 billion parameters, a
-GPU), or a .json file of the same form.`,
+Recipes: quick (tiny, built-in text and made items, a minute), study (small models), paper (7 to 13 billion
+parameters, a GPU), or a .json file of the same form.`,
   examples: [
     "quick",
     "paper --model meta-llama/Llama-2-7b-hf --backend cuda --cache-dtype bf16 --plan",

@@ -247,11 +247,10 @@ export const command = singleCommand({
   name: "score",
   summary: "Prints the loss of every token of one sequence, and its perplexity.",
   usage: "--text FILE | --ids FILE.json | --replay TRACE [flags]",
-  about:
-    `Without a flag of the method the full model runs. With one both models run, and the end shows how much was
-skipped, the loss increase and the savings; --out keeps a page of the text with the tokens that were skipped. The sequence
-is not cut: --context has no effect here. --trace keeps the decisions. --replay repeats those of an earlier run: with the
-same backend it gives the same losses.`,
+  about: `Without a flag of the method the full model runs. With one both models run, and the end shows how
+much was skipped, the loss increase and the savings; --out keeps a page of the text with the tokens that were
+skipped. The sequence is not cut: --context has no effect here. --trace keeps the decisions. --replay repeats
+those of an earlier run: with the same backend it gives the same losses.`,
   examples: [
     "--text FILE",
     "--text FILE --method learned --out results/score",

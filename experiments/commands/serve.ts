@@ -83,11 +83,11 @@ export const command = plainCommand({
   name: "serve",
   summary: "Serves a model by OpenAI's API, with the filter in it.",
   usage: "[flags]",
-  about:
-    `Answers /v1/completions and /v1/chat/completions (streams, log probabilities, echo), so that clients and evaluation
-harnesses can use the filtered model. With a flag of the method the model's name is filtered, and the name with /dense behind
-it is not. Texts of several clients are computed together; clients that leave or do not read are dropped. Other addresses
-than this machine's own need a token, from --token-file or the variable TOKENFILTER_TOKEN.`,
+  about: `Answers /v1/completions and /v1/chat/completions (streams, log probabilities, echo), so that clients
+and evaluation harnesses can use the filtered model. With a flag of the method the model's name is filtered,
+and the name with /dense behind it is not. Texts of several clients are computed together; clients that leave
+or do not read are dropped. Other addresses than this machine's own need a token, from --token-file or the
+variable TOKENFILTER_TOKEN.`,
   examples: [
     "--preset keys",
     "--model FILE.gguf --method learned --port 8000",

@@ -252,9 +252,8 @@ export const command = plainCommand({
   name: "study",
   summary: "Lists, shows, joins and exports studies: the study.db files in folders of results.",
   usage: "COMMAND [flags]",
-  about:
-    `A command takes the file or its folder. A study names files that a worker runs, a rule or a task of your own: trust
-it like code.`,
+  about: `A command takes the file or its folder. A study names files that a worker runs, a rule or a task of
+your own: trust it like code.`,
   examples: [
     "list",
     "show results/mine --plot trials.html",

@@ -172,10 +172,10 @@ export const command = studyCommand({
   name: "sweep",
   summary: "Runs a grid of filter options, or a search for the best ones.",
   usage: "[flags]",
-  about:
-    `A table is on stdout, and study.db, summary.json and report.html are in --out. By default 32 trials run, the presets and main rules with their random baselines; --full adds rules, ratios and seeds.
-Ctrl-C keeps finished trials; --resume goes on. --space searches ranges, --jobs and --queue
-distribute trials (sweep-and-search.md and clusters.md of docs/guides).`,
+  about: `A table is on stdout, and study.db, summary.json and report.html are in --out. By default 32 trials
+run, the presets and main rules with their random baselines; --full adds rules, ratios and seeds. Ctrl-C keeps
+finished trials; --resume goes on. --space searches ranges, --jobs and --queue distribute trials
+(sweep-and-search.md and clusters.md of docs/guides).`,
   examples: [
     "--method variance,learned --prune-ratio 0.3,0.5 --seed 0,1",
     "--space docs/spaces/tiny.json --trials 20 --race --tokens 2048",

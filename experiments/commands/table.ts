@@ -183,12 +183,10 @@ export const command = plainCommand({
   name: "table",
   summary: "Prints the table of finished runs for a paper.",
   usage: "DIR… [flags]",
-  about:
-    `Methods are down, tasks across, with the mean of the tasks, the best value in bold, standard errors, and marks of
-significance against the random baseline. A folder holds ${FILES.slice(0, -1).join(", ")} or ${
-      FILES.at(-1)
-    }. Several
-comparisons of one model make one table: a column each, headed by its protocol. Nothing is computed again.`,
+  about: `Methods are down, tasks across, with the mean of the tasks, the best value in bold, standard errors,
+and marks of significance against the random baseline. A folder holds ${FILES.slice(0, -1).join(", ")} or
+${FILES.at(-1)}. Several comparisons of one model make one table: a column each, headed by its
+protocol. Nothing is computed again.`,
   examples: [
     'results/paper --format latex --columns "method,WikiText-2 at 128 ppl,mean"',
     "results/text results/items --rows dense,paper,random",

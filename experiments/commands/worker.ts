@@ -123,16 +123,15 @@ export const command = plainCommand({
   name: "worker",
   summary: "Runs trials of a study, together with other workers, until none is left.",
   usage: "--study FILE | --queue redis://HOST [flags]",
-  about:
-    `The study is the study.db in a folder of results, and defines the trials. A worker that is killed loses its current
-trial, which another one takes.
+  about: `The study is the study.db in a folder of results, and defines the trials. A worker that is killed
+loses its current trial, which another one takes.
 
-With --queue it takes trials of any study from a queue on Redis or Valkey, on any machine. After Ctrl-C or SIGTERM it ends
-its current trial and stops. Trials whose model, data or code have another digest than here stay for other workers. A second
-signal ends it at once.
+With --queue it takes trials of any study from a queue on Redis or Valkey, on any machine. After Ctrl-C or
+SIGTERM it ends its current trial and stops. Trials whose model, data or code have another digest than here
+stay for other workers. A second signal ends it at once.
 
-A study and a queue are to be trusted like code: they name files that run here, a rule or a task, once their digests are as
-expected.`,
+A study and a queue are to be trusted like code: they name files that run here, a rule or a task, once their
+digests are as expected.`,
   examples: [
     "--study results/mine/study.db",
     "--study results/mine/study.db --threads 1",

@@ -1,6 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../../../lib/errors.ts";
-import { command as compare } from "../../compare.ts";
 import { command as filter } from "../../filter.ts";
 import { command as generate } from "../../generate.ts";
 import { command as report } from "../../report.ts";
@@ -138,7 +137,7 @@ Deno.test("describeFlags() lists for a dump the methods that run on one, and no 
     "--features",
   ];
   for (const name of others) {
-    assertEquals([name, names(filter).includes(name), names(compare).includes(name)], [
+    assertEquals([name, names(filter).includes(name), names(score).includes(name)], [
       name,
       false,
       true,
