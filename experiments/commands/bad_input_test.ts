@@ -181,7 +181,7 @@ Deno.test("tasks print their help", async () => {
     assertEquals(lines.slice(examples, examples + 4).map((line) => line.startsWith(`  deno task ${task}`)), [
       ...[true, true, true, false],
     ]);
-    assertMatch(stdout, /\n\nMethod:\n(  .*\n)*  --method /);
+    assertMatch(stdout, /\n\nMethod:\n( {2}.*\n)* {2}--method /);
     assertStringIncludes(stdout, "\n  --prune-ratio ");
     assert(!stdout.includes("--ridge"), "an option of one rule");
     for (const asked of [["--help", "all"], ["--help=all"], ["-h", "all"]]) {
