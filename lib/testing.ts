@@ -9,10 +9,10 @@ export function unless(why: string | undefined | false, name: string): { name: s
   return why ? { name: `${name} (ignored: ${why})`, ignore: true } : { name, ignore: false };
 }
 
-/** Whether the slow tier runs too: `deno task test:slow` sets the variable. Nothing else assigns a test to a tier. */
+/** Whether `deno task test` runs the slow tier too. Nothing else assigns a test to a tier. */
 export const RUNS_SLOW = Deno.env.get("TOKENFILTER_TEST_SLOW") === "1";
 /** Why a test of the slow tier does not run: `...unless(IN_SLOW_TIER, name)`. */
-export const IN_SLOW_TIER = !RUNS_SLOW && "slow tier: deno task test:slow";
+export const IN_SLOW_TIER = !RUNS_SLOW && "slow tier: TOKENFILTER_TEST_SLOW=1 deno task test";
 
 /** Registers a test of the slow tier. */
 export function testSlow(name: string, fn: () => void | Promise<void>): void {

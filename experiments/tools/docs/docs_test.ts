@@ -168,7 +168,12 @@ Deno.test("the C program of the docs compiles without a warning, and filters as 
       const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
       return { code, stdout: text(stdout), stderr: text(stderr) };
     };
-    const built = await run(command, [...flags, "-x", "none", path, "-lm", "-o", `${folder}/sample`]);
+    await Deno.mkdir(`${folder}/engine`);
+    const library = `${folder}/engine/libtokenfilter_cpu.so`,
+      [, link] = page.match(/ (-Wl,-rpath,)'\$ORIGIN/)!;
+    await Deno.copyFile(path, library);
+    const rest = ["-x", "none", library, `${link}$ORIGIN/engine`, "-lm", "-o", `${folder}/sample`];
+    const built = await run(command, [...flags, ...rest]);
     assertEquals(built, { code: 0, stdout: "", stderr: "" });
     assertEquals(await run(`${folder}/sample`, []), { code: 0, stdout: `${expected}\n`, stderr: "" });
   }));
