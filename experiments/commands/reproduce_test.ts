@@ -270,7 +270,7 @@ Deno.test("table joins comparisons of one model, a column per protocol, and refu
       [[short, "--pdf"], /Cannot use --pdf without --figures/],
       [[short, "--format", "pdf"], /Cannot use --format "pdf": expected one of markdown, latex, csv/],
       [[short, "--card", `${folder}/card`], /expected a folder with reproduce\.json/],
-      [[], /found no folder/],
+      [[], /^Cannot run table with 0 names: expected deno task table DIR…/],
     ];
     for (const [args, message] of cases) {
       const { code, stderr } = await runTask("table", ...args);

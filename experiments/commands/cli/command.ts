@@ -18,6 +18,8 @@ export interface Words {
 export interface Declaration {
   /** Its name, as `deno task` takes it. */
   readonly name: string;
+  /** How it is called; default: `deno task NAME`. */
+  readonly call?: string;
   /** What it does, in one sentence. */
   readonly summary: string;
   /** Words and flags behind its name, in the help. */
@@ -25,7 +27,7 @@ export interface Declaration {
   /** The paragraphs of its help after the summary, divided by empty lines. */
   readonly about?: string;
   /** Arguments of calls. */
-  readonly examples: readonly string[];
+  readonly examples?: readonly string[];
   /** All flags that it takes, but those of every command. */
   readonly flags: Flags;
   /** Default: none. */
@@ -46,6 +48,9 @@ export type Main = (args: readonly string[]) => Promise<number>;
 export interface Command extends Declaration {
   readonly main: Main;
 }
+
+export const callOf = ({ name, call }: Pick<Declaration, "name" | "call">): string =>
+  call ?? `deno task ${name}`;
 
 /** The line of a command in deno.json. @param path Its module, from the project's folder. */
 export const taskLine = ({ permissions, v8 }: Declaration, path: string): string =>

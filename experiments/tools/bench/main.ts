@@ -2,7 +2,6 @@
  * `deno task bench`: the speed of the kernels on the CPU or a GPU, compared with the peak and with PyTorch, and of a model
  * end to end. Everything is verified before it is timed. See `deno task bench --help`.
  */
-import { WEIGHT_DTYPES } from "../../../lib/dtype.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import {
   type BenchReport,
@@ -16,11 +15,14 @@ import {
 import { readVersion } from "../../../lib/version.ts";
 import { gitHash } from "../../../ffi/build/command.ts";
 import { exists, expectWritable, makeFolder, writeWhole } from "../../commands/cli/files.ts";
-import { expectChoice, parseOwnFlags, readInteger } from "../../commands/cli/flags/parse.ts";
+import { integer, onOff, pick, text, under } from "../../commands/cli/flags/flag.ts";
+import { MODEL, QUIET, TABLE } from "../../commands/cli/flags/flags.ts";
+import { expectChoice, readInteger, textOf } from "../../commands/cli/flags/parse.ts";
+import { readCount } from "../../commands/cli/flags/text.ts";
 import { readDType } from "../../commands/cli/machine/model.ts";
-import { Progress } from "../../commands/cli/output/progress.ts";
 import { formatTable } from "../../commands/cli/output/table.ts";
-import { EXIT, runTask, writeLine } from "../../commands/cli/task.ts";
+import { EXIT, runCommand, writeLine } from "../../commands/cli/task.ts";
+import { type Asked, plainCommand } from "../../commands/run.ts";
 import { readBars } from "./bars.ts";
 import { cpuRaces, openCpuDevice } from "./cpu.ts";
 import { gpuRaces, openGpuDevice } from "./gpu.ts";
@@ -32,75 +34,33 @@ import { type Device, type Race, race, type TimedRow } from "./run.ts";
 /** The exit code where a race failed. */
 const EXIT_FAILED = 1;
 const PARTS = ["attention", "filter", "linear", "steps", "lengths"] as const;
-export const USAGE = `Usage: deno task bench [flags]
 
-Times filtered attention, the filter's decisions, matrix products, and a model end to end at growing lengths, with and
-without the presets. With --gpu also decode steps of a batch, and the model only where --model names one. Attention is timed
-in full and with half of the tokens skipped, next to PyTorch where python3 or TOKENFILTER_PYTHON has it. Cases take turns;
-times are medians. A GPU's are of events on the device, with the L2 cache overwritten before each. The column "of peak" is
-the fraction reached of the peak of arithmetic and memory: on the CPU measured in each turn; of a GPU, memory measured and
-arithmetic nominal. A race that fails is reported, and the others go on. Exit code 1: a race failed.
-
-  --gpu
-      a GPU, by the CUDA library (CUDA_VISIBLE_DEVICES chooses which)
-  --threads N
-      threads of all cases (all cores)
-  --level base|avx2|avx512
-      instruction-set level (the best)
-  --only ${PARTS.join("|")}
-      only one part
-  --model MODEL
-      whose lengths are measured: its name or path (tiny)
-  --dtype ${WEIGHT_DTYPES.join("|")}
-      element type that its matrices are converted to at load (each as the file has it)
-  --lengths LIST
-      tokens, such as 512,4096 (${LENGTHS.join(",")}; with --peers and --text ${PEER_LENGTHS.join(",")})
-  --peers
-      only a model end to end, next to llama.cpp and PyTorch, where python3 or TOKENFILTER_PYTHON has llama-cpp-python,
-      or torch and transformers: they take turns on the same ids, and their losses are compared
-  --turns N
-      turns of each with --peers (5)
-  --text FILE
-      whose beginnings the model reads (the built-in prose)
-  --out DIR
-      folder for bench.json and bench.html, written anew after each race (none)
-  --json
-      print only JSON on stdout
-  --quiet
-      no progress on stderr
-  --help
-      print this`;
-
-function readOptions(args: readonly string[]) {
-  const { threads, only, out, model, dtype, lengths, turns, ...rest } = parseOwnFlags(
-    args,
-    ["threads", "level", "only", "model", "dtype", "lengths", "text", "turns", "out"],
-    ["gpu", "peers", "json", "quiet"],
-  );
-  const refuse = (flags: { readonly [name: string]: string | undefined }, why: string) => {
-    const [name] = Object.entries(flags).find(([, value]) => value !== undefined) ?? [];
+function readOptions({ values }: Asked) {
+  const gpu = values.has("gpu"), peers = values.has("peers");
+  const [only, out, path] = ["only", "out", "text"].map((name) => textOf(values, name));
+  const refuse = (names: readonly string[], why: string) => {
+    const name = names.find((name) => values.has(name));
     if (name !== undefined) throw new UsageError(`Cannot use --${name} ${why}`);
   };
-  if (rest.peers) refuse({ only, dtype }, "with --peers: leave it out");
-  else refuse({ turns }, "without --peers");
-  if (rest.gpu) refuse({ level: rest.level }, "with --gpu: leave it out");
-  else if (only === "steps") refuse({ only }, "steps without --gpu: the CPU has no such part");
+  if (peers) refuse(["only", "dtype"], "with --peers: leave it out");
+  else refuse(["turns"], "without --peers");
+  if (gpu) refuse(["level"], "with --gpu: leave it out");
+  else if (only === "steps") refuse(["only"], "steps without --gpu: the CPU has no such part");
   if (out !== undefined && exists(`${out}/bench.json`)) {
     throw new UsageError(`Cannot write to "${out}": it holds a benchmark (take another --out)`);
   }
   if (out !== undefined) expectWritable(out);
   const chosen = only === undefined ? undefined : expectChoice("only", only, PARTS);
-  const withLengths = !rest.peers &&
-    (chosen ?? (rest.gpu && model === undefined ? "" : "lengths")) === "lengths";
   return {
-    ...{ ...rest, out, withLengths },
-    model: model ?? "tiny",
-    parts: rest.peers ? [] : PARTS.filter((part) => part !== "lengths" && (chosen ?? part) === part),
-    dtype: readDType(dtype),
-    lengths: lengths?.split(",").map((length) => readInteger("lengths", length, 1)) ??
-      (rest.peers && rest.text !== undefined ? PEER_LENGTHS : LENGTHS),
-    turns: readInteger("turns", turns ?? "5", 1, 1000),
-    threads: readInteger("threads", threads ?? String(navigator.hardwareConcurrency), 1, 1024),
+    ...{ gpu, peers, out, text: path, json: values.has("json"), level: textOf(values, "level") },
+    withLengths: !peers && (chosen ?? (gpu && !values.has("model") ? "" : "lengths")) === "lengths",
+    model: textOf(values, "model") ?? "tiny",
+    parts: peers ? [] : PARTS.filter((part) => part !== "lengths" && (chosen ?? part) === part),
+    dtype: readDType(textOf(values, "dtype")),
+    lengths: textOf(values, "lengths")?.split(",").map((length) => readInteger("lengths", length, 1)) ??
+      (peers && path !== undefined ? PEER_LENGTHS : LENGTHS),
+    turns: readCount(values, "turns", 1, 1000) ?? 5,
+    threads: readCount(values, "threads", 1, 1024) ?? navigator.hardwareConcurrency,
   };
 }
 
@@ -143,9 +103,8 @@ function describe({ kernels, lengths, peers = [], bars = [] }: BenchReport): str
   return tables.filter((table) => table !== false).map(formatTable).join("\n\n");
 }
 
-export async function main(args: readonly string[]): Promise<number> {
-  const options = readOptions(args), { gpu, threads, out, parts } = options;
-  const progress = new Progress(options.quiet ? undefined : Deno.stderr);
+async function work(options: ReturnType<typeof readOptions>, { progress }: Asked): Promise<number> {
+  const { gpu, threads, out, parts } = options;
   const line = (text: string) => progress.line(text);
   const startedAt = new Date().toISOString(), [load] = Deno.loadavg();
   if (options.withLengths || options.peers) await expectInputs(options);
@@ -197,4 +156,44 @@ export async function main(args: readonly string[]): Promise<number> {
   return report.failures.length > 0 ? EXIT_FAILED : EXIT.ok;
 }
 
-if (import.meta.main) await runTask(main, USAGE);
+export const command = plainCommand({
+  name: "bench",
+  summary: "Times filtered attention, the filter's decisions, matrix products, and a model end to end.",
+  usage: "[flags]",
+  about:
+    `The model runs at growing lengths, with and without the presets. With --gpu also decode steps of a batch are
+timed, and the model only where --model names one. Attention is timed in full and with half of the tokens skipped, next
+to PyTorch where python3 or TOKENFILTER_PYTHON has it. Cases take turns; times are medians. A GPU's are of events on the
+device, with the L2 cache overwritten before each. The column "of peak" is the fraction reached of the peak of
+arithmetic and memory: on the CPU measured in each turn; of a GPU, memory measured and arithmetic nominal. A race that
+fails is reported, and the others go on. Exit code 1: a race failed.`,
+  flags: {
+    ...under("What runs", {
+      only: text(PARTS.join("|"), "only one part"),
+      model: text("MODEL", "whose lengths are measured: its name or path (tiny)"),
+      lengths: text(
+        "LIST",
+        `tokens, such as 512,4096 (${LENGTHS.join(",")}; with --peers and --text ${PEER_LENGTHS.join(",")})`,
+      ),
+      text: text("FILE", "whose beginnings the model reads (the built-in prose)"),
+      peers: onOff(
+        "only a model end to end, next to llama.cpp and PyTorch, where python3 or TOKENFILTER_PYTHON has " +
+          "llama-cpp-python, or torch and transformers: they take turns on the same ids, and their losses are compared",
+      ),
+    }),
+    gpu: onOff("a GPU, by the CUDA library (CUDA_VISIBLE_DEVICES chooses which)"),
+    level: text("base|avx2|avx512", "instruction-set level (the best)"),
+    ...pick(MODEL, "threads", "dtype"),
+    turns: integer("turns of each with --peers (5)"),
+    ...under("Results", {
+      out: text("DIR", "folder for bench.json and bench.html, written anew after each race (none)"),
+    }),
+    ...pick(TABLE, "json"),
+    ...QUIET,
+  },
+  permissions: "-A",
+  read: readOptions,
+  work,
+});
+
+if (import.meta.main) await runCommand(command);

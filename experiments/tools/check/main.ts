@@ -2,24 +2,15 @@
 import { run } from "../../../ffi/build/command.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { plural } from "../../../lib/plural.ts";
-import { parseOwnFlags } from "../../commands/cli/flags/parse.ts";
-import { EXIT, runTask, writeLine } from "../../commands/cli/task.ts";
+import { onOff, under } from "../../commands/cli/flags/flag.ts";
+import { EXIT, runCommand, writeLine } from "../../commands/cli/task.ts";
+import { plainCommand } from "../../commands/run.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
 /** The exit code where a check fails. */
 const EXIT_FAILED = 1;
 /** Most test files that run besides contracts. */
 const MOST_TESTS = 12;
-export const USAGE = `Usage: deno task check [FILES] [--all]
-
-Checks format, lint, types and the docs of exports, then runs the tests nearest to the files: the contracts of their folders,
-tests of the same name, and tests that name them. FILES are files or folders; default: all that differs from HEAD, and new
-files. Exit code 0: all of these passed; 1: one failed; 2: no such file. It runs a part of what CI runs.
-
-  --all
-      every file, and what publishing asks; no tests: these are deno task test
-  --help
-      print this`;
 
 /** Tests that hold the promise of a folder: they run first. */
 export const CONTRACTS: readonly (readonly [folder: string, ...tests: string[]])[] = [
@@ -159,8 +150,7 @@ export async function runChecks(
   return failed;
 }
 
-export async function main(args: readonly string[]): Promise<number> {
-  const { _: named, all } = parseOwnFlags(args, [], ["all"], true);
+async function work(named: readonly string[], all: boolean): Promise<number> {
   const checks = await planChecks(all ? [] : await listChanged(named), all);
   if (checks.length === 0) {
     writeLine(Deno.stdout, "Nothing to check: no file differs from HEAD");
@@ -172,4 +162,21 @@ export async function main(args: readonly string[]): Promise<number> {
   return failed === 0 ? EXIT.ok : EXIT_FAILED;
 }
 
-if (import.meta.main) await runTask(main, USAGE);
+export const command = plainCommand({
+  name: "check",
+  summary: "Checks format, lint, types and the docs of exports, then runs the tests nearest to the files.",
+  usage: "[FILES] [flags]",
+  about:
+    `These are the contracts of their folders, tests of the same name, and tests that name them. FILES are files
+or folders; default: all that differs from HEAD, and new files. Exit code 0: all of these passed; 1: one failed; 2:
+no such file. It runs a part of what CI runs.`,
+  words: { least: 0, most: Infinity },
+  flags: under("What runs", {
+    all: onOff("every file, and what publishing asks; no tests: these are deno task test"),
+  }),
+  permissions: "-A",
+  read: ({ words }) => words,
+  work: (named, { values }) => work(named, values.has("all")),
+});
+
+if (import.meta.main) await runCommand(command);

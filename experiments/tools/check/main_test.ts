@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes 
 import { run } from "../../../ffi/build/command.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { withFolder } from "../../commands/testing.ts";
-import { CONTRACTS, main, nearestTests, runChecks } from "./main.ts";
+import { command, CONTRACTS, nearestTests, runChecks } from "./main.ts";
 
 const root = new URL("../../../", import.meta.url);
 const read = (path: string) => Deno.readTextFile(new URL(path, root));
@@ -53,7 +53,7 @@ Deno.test("a check that fails is counted, with its output", () =>
 
 Deno.test("check refuses what is no file of the checkout, in one line", async () => {
   await assertRejects(
-    () => main(["lib/none.ts"]),
+    () => command.main(["lib/none.ts"]),
     UsageError,
     'Cannot check "lib/none.ts": found no such file',
   );

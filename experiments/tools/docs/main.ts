@@ -5,31 +5,20 @@ import { UsageError } from "../../../lib/errors.ts";
 import { plural } from "../../../lib/plural.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { exists, expectWritable, isFolder, readJson } from "../../commands/cli/files.ts";
-import { parseOwnFlags } from "../../commands/cli/flags/parse.ts";
-import { Progress } from "../../commands/cli/output/progress.ts";
-import { EXIT, runTask, writeLine } from "../../commands/cli/task.ts";
+import { text, under } from "../../commands/cli/flags/flag.ts";
+import { QUIET } from "../../commands/cli/flags/flags.ts";
+import { textOf } from "../../commands/cli/flags/parse.ts";
+import type { Progress } from "../../commands/cli/output/progress.ts";
+import { runCommand, writeLine } from "../../commands/cli/task.ts";
+import { type Asked, plainCommand } from "../../commands/run.ts";
 import { stagePages } from "./stage.ts";
 
 const ROOT = decodeURIComponent(new URL("../../../", import.meta.url).pathname);
 const SITE = new URL("site/", import.meta.url);
-export const USAGE = `Usage: deno task docs [flags]
 
-Makes a site of README, of the docs and of the pages that they lead to: with search, diagrams, the notebooks, and the
-API from the code's own comments. VitePress makes it; it is fetched on first use, and later no network is needed. Fails
-on a link that leads to no page. To read the site: python3 -m http.server -d DIR
-
-  --out DIR
-      folder for the site; an earlier site there is replaced (results/docs)
-  --base PATH
-      where the site will be on its host, such as /tokenfilter/ (/)
-  --quiet
-      no progress on stderr
-  --help
-      print this`;
-
-/** @throws {UsageError} If a flag is unknown, or its value cannot be used. */
-function readOptions(args: readonly string[]) {
-  const { out = "results/docs", base = "/", quiet } = parseOwnFlags(args, ["out", "base"], ["quiet"]);
+/** @throws {UsageError} If the value of a flag cannot be used. */
+function readOptions({ values }: Asked) {
+  const out = textOf(values, "out") ?? "results/docs", base = textOf(values, "base") ?? "/";
   if (!/^\/([\w.~-]+\/)*$/.test(base)) {
     throw new UsageError(
       `Cannot use --base "${base}": expected a path from slash to slash, such as /tokenfilter/`,
@@ -42,7 +31,7 @@ function readOptions(args: readonly string[]) {
     );
   }
   expectWritable(out);
-  return { out, base, quiet };
+  return { out, base };
 }
 
 /** The folder of VitePress and its like, in the locked versions. @throws {UsageError} If they cannot be obtained. */
@@ -90,10 +79,7 @@ async function buildApi(folder: string, base: string): Promise<void> {
   }
 }
 
-/** Runs the task. @returns The exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  const { out, base, quiet } = readOptions(args);
-  const progress = new Progress(quiet ? undefined : Deno.stderr);
+async function work({ out, base }: ReturnType<typeof readOptions>, { progress }: Asked): Promise<void> {
   const packages = await ensurePackages(progress);
   const source = await Deno.makeTempDir({ dir: packages, prefix: "site-" });
   try {
@@ -104,10 +90,29 @@ export async function main(args: readonly string[]): Promise<number> {
     await build("the site", ["run", "-A", vitepress, "build", source, "--outDir", made], packages);
     await buildApi(`${made}/api`, base);
     writeLine(Deno.stdout, `Site of ${plural(pages.length, "page")}: ${out}`);
-    return EXIT.ok;
   } finally {
     await Deno.remove(source, { recursive: true });
   }
 }
 
-if (import.meta.main) await runTask(main, USAGE);
+export const command = plainCommand({
+  name: "docs",
+  summary: "Makes a site of README, of the docs and of the pages that they lead to.",
+  usage: "[flags]",
+  about:
+    `It has search, diagrams, the notebooks, and the API from the code's own comments. VitePress makes it; it is
+fetched on first use, and later no network is needed. Fails on a link that leads to no page. To read the site:
+python3 -m http.server -d DIR`,
+  flags: {
+    ...under("Results", {
+      out: text("DIR", "folder for the site; an earlier site there is replaced (results/docs)"),
+      base: text("PATH", "where the site will be on its host, such as /tokenfilter/ (/)"),
+    }),
+    ...QUIET,
+  },
+  permissions: "-A",
+  read: readOptions,
+  work,
+});
+
+if (import.meta.main) await runCommand(command);

@@ -88,7 +88,9 @@ async function describeTools(): Promise<string[]> {
   for (const [name, line] of Object.entries(tasks)) {
     const path = line.match(/experiments\/tools\/\S+\.ts/)?.[0];
     if (path === undefined) continue;
-    const { USAGE } = await import(new URL(path, ROOT).href);
+    const { command, USAGE = command && describeCommand(command, true) } = await import(
+      new URL(path, ROOT).href
+    );
     if (USAGE !== undefined) {
       found.push(`## ${name}\n\n\`\`\`text\n${typeof USAGE === "string" ? USAGE : USAGE(false)}\n\`\`\``);
     }

@@ -4,7 +4,7 @@ import { openBrowser } from "../../../lib/plot/mod.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
 import { IN_SLOW_TIER } from "../../../lib/testing.ts";
 import { runTask, withFolder } from "../../commands/testing.ts";
-import { main } from "./main.ts";
+import { command } from "./main.ts";
 import { readSidebar, stagePages } from "./stage.ts";
 
 Deno.test("docs refuses what it cannot use in one line, writes nothing, and leaves with exit code 2", () =>
@@ -21,7 +21,7 @@ Deno.test("docs refuses what it cannot use in one line, writes nothing, and leav
         [["--out", `${folder}/mine.txt/site`], /^Cannot write to ".*": a part of the path is a file/],
       ] as const
     ) {
-      const { message } = await assertRejects(() => main(args), Error);
+      const { message } = await assertRejects(() => command.main(args), Error);
       assertMatch(message, line);
       assert(!message.includes("\n"), message);
     }
@@ -120,7 +120,7 @@ browserTest(
   () =>
     withFolder(async (folder) => {
       const out = `${folder}/site`;
-      assertEquals(await main(["--out", out, "--base", "/b/", "--quiet"]), 0);
+      assertEquals(await command.main(["--out", out, "--base", "/b/", "--quiet"]), 0);
       await using server = serveSite(out);
       await using browser = await openBrowser();
       const problems: string[] = [], pages = listPages(out);

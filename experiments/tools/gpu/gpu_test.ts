@@ -12,7 +12,7 @@ import { sha256 } from "../../../lib/sha256.ts";
 import { NEEDS_LINUX, unless } from "../../../lib/testing.ts";
 import { listFolder, withFolder } from "../../commands/testing.ts";
 import { readState } from "./driver.ts";
-import { main, noteOutcome } from "./main.ts";
+import { command, noteOutcome } from "./main.ts";
 import { ALONE, commandOf, ensureSanitizer, listJobs, runJob } from "./run.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
@@ -165,7 +165,7 @@ Deno.test("noteOutcome() notes that all tests of a build have passed, until one 
 Deno.test("test:gpu refuses flags that it does not know, and ends with one line where there is no driver", async () => {
   for (const args of [["--onyl", "tests"], ["--only", "x"], ["--files", "nosuch"]]) {
     await assertRejects(
-      () => main(args),
+      () => command.main(args),
       UsageError,
       `Cannot use ${args[0] === "--onyl" ? '"--onyl"' : args[0]}`,
     );

@@ -7,10 +7,11 @@ import { buildArchOf, noteTested, openDriver, type TestedBuild, testedBuild } fr
 import { buildCuda } from "../../../build.ts";
 import { ensureCublasLt } from "../../../ffi/build/cublaslt.ts";
 import { inParallel } from "../../../ffi/build/command.ts";
-import { expectChoice, parseOwnFlags } from "../../commands/cli/flags/parse.ts";
-import { Progress } from "../../commands/cli/output/progress.ts";
+import { text, under } from "../../commands/cli/flags/flag.ts";
+import { expectChoice, textOf } from "../../commands/cli/flags/parse.ts";
 import { Interrupt } from "../../commands/cli/run/interrupt.ts";
-import { EXIT, runTask, writeLine } from "../../commands/cli/task.ts";
+import { EXIT, runCommand, writeLine } from "../../commands/cli/task.ts";
+import { type Asked, plainCommand } from "../../commands/run.ts";
 import { describeDriver } from "./driver.ts";
 import { ALONE, commandOf, ensureSanitizer, type Job, LIMITS, listJobs, type Part, runJob } from "./run.ts";
 
@@ -19,21 +20,6 @@ const EXIT_FAILED = 1;
 /** Files at once: each computes its references on a core of the CPU, next to the library's own threads. */
 const AT_ONCE = Math.max(1, Math.min(4, navigator.hardwareConcurrency >> 2));
 const PARTS = Object.keys(LIMITS) as Part[];
-export const USAGE = `Usage: deno task test:gpu [flags]
-
-Builds the CUDA library for the first GPU (CUDA_VISIBLE_DEVICES chooses which is first) and runs every test of the
-kernels and of the driver's wrapper on it, with the cases that the emulator runs elsewhere. Then the kernels' tests
-again under compute-sanitizer's memcheck, and those with small cases under its racecheck. It comes from PATH, from CUDA_HOME
-(/usr/local/cuda) or from pip. A file is a process of its own. The output of a failing one is shown in full, and its
-name at the end. Where all tests have passed, wgmma and dependent launches become the default for this device, driver and
-build. Exit code 0: all passed; 1: a test failed or a check found something; 2: no GPU, or no build.
-
-  --only ${PARTS.join("|")}
-      only one part
-  --files TEXT
-      only files whose path contains it, such as filtered_attention or nll
-  --help
-      print this`;
 
 /** Tests that passed, and runs that failed. */
 export interface Total {
@@ -58,15 +44,19 @@ export async function noteOutcome(build: TestedBuild, ranAll: boolean, total: To
   ];
 }
 
-/** Runs the task. @returns The exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  const { only, files = "" } = parseOwnFlags(args, ["only", "files"], []);
+function readOptions({ values }: Asked) {
+  const only = textOf(values, "only"), files = textOf(values, "files") ?? "";
   const parts = only === undefined ? PARTS : [expectChoice("only", only, PARTS)];
-  let jobs = parts.flatMap(listJobs).filter(({ file }) => file.includes(files));
+  const jobs = parts.flatMap(listJobs).filter(({ file }) => file.includes(files));
   if (jobs.length === 0) {
     throw new UsageError(`Cannot use --files ${files}: found no test file with it, such as ${ALONE}`);
   }
-  const progress = new Progress(Deno.stderr), onProgress = (message: string) => progress.line(message);
+  return { parts, files, jobs };
+}
+
+async function work(options: ReturnType<typeof readOptions>, { progress }: Asked): Promise<number> {
+  const { parts, files } = options, onProgress = (message: string) => progress.line(message);
+  let { jobs } = options;
   const driver = openDriver(), device = driver.device(0);
   const { manifest } = await buildCuda({
     archs: [buildArchOf(device.arch)],
@@ -95,7 +85,7 @@ export async function main(args: readonly string[]): Promise<number> {
   using interrupt = new Interrupt();
   const { signal } = interrupt;
   progress.start();
-  const work = async (job: Job) => {
+  const runOne = async (job: Job) => {
     if (signal.aborted) return;
     const name = `${job.part}, ${job.file}${job.withoutLt ? " without cuBLASLt" : ""}`;
     const { success, passed, output } = await runJob(commandOf(job, sanitizer.path ?? ""), {
@@ -112,8 +102,8 @@ export async function main(args: readonly string[]): Promise<number> {
     const left = ++ended < jobs.length ? `, ${progress.eta(ended / jobs.length)}` : "";
     progress.line(`[${ended} of ${jobs.length}] ${name}: ${success ? `${passed} passed` : "FAILED"}${left}`);
   };
-  await inParallel(jobs.filter(({ file }) => file === ALONE), work, 1);
-  await inParallel(jobs.filter(({ file }) => file !== ALONE), work, device.exclusive ? 1 : AT_ONCE);
+  await inParallel(jobs.filter(({ file }) => file === ALONE), runOne, 1);
+  await inParallel(jobs.filter(({ file }) => file !== ALONE), runOne, device.exclusive ? 1 : AT_ONCE);
   if (signal.aborted) return interrupt.code;
   for (const name of total.failed) print(`failed: ${name}`);
   if (!Deno.env.get("TOKENFILTER_CUDA_LIBRARY")) { // else the tests ran another library
@@ -125,4 +115,24 @@ export async function main(args: readonly string[]): Promise<number> {
   return total.failed.length > 0 || total.passed === 0 ? EXIT_FAILED : EXIT.ok;
 }
 
-if (import.meta.main) await runTask(main, USAGE);
+export const command = plainCommand({
+  name: "test:gpu",
+  summary: "Runs every test of the kernels and of the driver's wrapper on the first GPU.",
+  usage: "[flags]",
+  about:
+    `It builds the CUDA library for this GPU (CUDA_VISIBLE_DEVICES chooses which is first), and takes the cases that
+the emulator runs elsewhere. Then the kernels' tests run again under compute-sanitizer's memcheck, and those with small
+cases under its racecheck. It comes from PATH, from CUDA_HOME (/usr/local/cuda) or from pip. A file is a process of its
+own. The output of a failing one is shown in full, and its name at the end. Where all tests have passed, wgmma and
+dependent launches become the default for this device, driver and build. Exit code 0: all passed; 1: a test failed or
+a check found something; 2: no GPU, or no build.`,
+  flags: under("What runs", {
+    only: text(PARTS.join("|"), "only one part"),
+    files: text("TEXT", "only files whose path contains it, such as filtered_attention or nll"),
+  }),
+  permissions: "-A",
+  read: readOptions,
+  work,
+});
+
+if (import.meta.main) await runCommand(command);

@@ -5,9 +5,12 @@ import { sayNearest } from "../../../lib/nearest.ts";
 import { findChromium } from "../../../lib/plot/mod.ts";
 import { plural } from "../../../lib/plural.ts";
 import { exists, expectWritable, makeFolder, writeWhole } from "../../commands/cli/files.ts";
-import { parseOwnFlags } from "../../commands/cli/flags/parse.ts";
-import { formatDuration, Progress } from "../../commands/cli/output/progress.ts";
-import { EXIT, runTask, writeLine } from "../../commands/cli/task.ts";
+import { onOff, text, under } from "../../commands/cli/flags/flag.ts";
+import { QUIET } from "../../commands/cli/flags/flags.ts";
+import { textOf } from "../../commands/cli/flags/parse.ts";
+import { formatDuration } from "../../commands/cli/output/progress.ts";
+import { EXIT, runCommand, writeLine } from "../../commands/cli/task.ts";
+import { type Asked, plainCommand } from "../../commands/run.ts";
 import { executeNotebook, type ExecuteOptions } from "./execute.ts";
 import { addStaticImages } from "./figures.ts";
 import { ensureJupyter } from "./jupyter.ts";
@@ -17,24 +20,6 @@ import { checkCells } from "./static_checks.ts";
 
 const FOLDER = decodeURIComponent(new URL("../../../notebooks/", import.meta.url).pathname);
 const pathOf = (name: string) => `${FOLDER}${name}.ipynb`;
-export const USAGE = `Usage: deno task notebooks [NAMES] [flags]
-
-Checks the cells of each notebook (form, types, lint) and runs them with the Deno kernel. Fails on any error, missing
-figure or empty output. Draws each figure as an image in Chromium, for readers without scripts; "deno task docs" makes
-pages of them. NAMES are beginnings of names, such as 01 or 04_sweep; all notebooks where left out.
-
-  --model tiny|smollm2-135m|FILE.gguf
-      the model, as TOKENFILTER_MODEL for the notebooks (tiny)
-  --out DIR
-      folder for executed notebooks (results/notebooks)
-  --check
-      only check the cells, run nothing
-  --update
-      write the notebooks back with their outputs (only with the model tiny)
-  --quiet
-      no progress on stderr
-  --help
-      print this`;
 
 /** A model as the notebooks find it from their own folder. @throws {UsageError} If it is a path and no file is there. */
 function absolute(model: string): string {
@@ -69,15 +54,12 @@ export async function processNotebook(options: ExecuteOptions): Promise<string[]
   return checkSize(text);
 }
 
-/** Runs the task. @returns The exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  const { _: names, out = "results/notebooks", check, update, quiet, ...parsed } = parseOwnFlags(
-    args,
-    ["model", "out"],
-    ["check", "update", "quiet"],
-    true,
-  );
-  const model = absolute(parsed.model ?? "tiny");
+/** Checks and runs notebooks. @returns The exit code. */
+async function work(_: undefined, { values, words: names, progress }: Asked): Promise<number> {
+  const out = textOf(values, "out") ?? "results/notebooks",
+    check = values.has("check"),
+    update = values.has("update");
+  const model = absolute(textOf(values, "model") ?? "tiny");
   if (update && model !== "tiny") {
     throw new UsageError(
       `Cannot use --update with --model ${model}: notebooks are kept with the outputs of tiny`,
@@ -88,7 +70,6 @@ export async function main(args: readonly string[]): Promise<number> {
   const notebooks = await Promise.all(
     chooseNotebooks(known, names).map(async (name) => ({ name, notebook: await readNotebook(pathOf(name)) })),
   );
-  const progress = new Progress(quiet ? undefined : Deno.stderr);
   const onProgress = (message: string) => progress.line(message);
   if (!check && findChromium() === undefined) {
     throw new UsageError(
@@ -124,4 +105,28 @@ export async function main(args: readonly string[]): Promise<number> {
   return EXIT.ok;
 }
 
-if (import.meta.main) await runTask(main, USAGE);
+export const command = plainCommand({
+  name: "notebooks",
+  summary: "Checks the cells of each notebook (form, types, lint) and runs them with the Deno kernel.",
+  usage: "[NAMES] [flags]",
+  about:
+    `Fails on any error, missing figure or empty output. Draws each figure as an image in Chromium, for readers
+without scripts. NAMES are beginnings of names, such as 01 or 04_sweep; all notebooks where left out.`,
+  words: { least: 0, most: Infinity },
+  flags: {
+    ...under("What runs", {
+      model: text("tiny|smollm2-135m|FILE.gguf", "the model, as TOKENFILTER_MODEL for the notebooks (tiny)"),
+      check: onOff("only check the cells, run nothing"),
+    }),
+    ...under("Results", {
+      out: text("DIR", "folder for executed notebooks (results/notebooks)"),
+      update: onOff("write the notebooks back with their outputs (only with the model tiny)"),
+    }),
+    ...QUIET,
+  },
+  permissions: "-A",
+  read: () => undefined,
+  work,
+});
+
+if (import.meta.main) await runCommand(command);

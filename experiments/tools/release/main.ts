@@ -4,9 +4,10 @@ import { UsageError } from "../../../lib/errors.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { readVersion } from "../../../lib/version.ts";
 import { makeFolder, writeWhole } from "../../commands/cli/files.ts";
-import { parseOwnFlags } from "../../commands/cli/flags/parse.ts";
-import { Progress } from "../../commands/cli/output/progress.ts";
-import { EXIT, runTask, writeLine } from "../../commands/cli/task.ts";
+import { onOff, text, under } from "../../commands/cli/flags/flag.ts";
+import { textOf } from "../../commands/cli/flags/parse.ts";
+import { runCommand, writeLine } from "../../commands/cli/task.ts";
+import { type Asked, plainCommand } from "../../commands/run.ts";
 import { findTrouble, formatContract, isRefused, readContracts } from "./contracts.ts";
 import { buildNative, ensureZig, PLATFORMS, readPlatforms } from "./native.ts";
 import { expectPortable, formatPrebuilt, listPublished, type Packed, packNative } from "./packages.ts";
@@ -20,29 +21,6 @@ const PREBUILT = "ffi/library/prebuilt_list.ts";
 const read = (path: string) => Deno.readTextFile(new URL(path, ROOT));
 
 const COMMAND = "deno run -A experiments/tools/release/main.ts";
-
-export const USAGE = `Usage: ${COMMAND} --dry-run [flags]
-
-Prepares a release, and publishes nothing. It compares the API, the C ABI and the tables of a study with the reports in
-experiments/tools/release/. It builds the native libraries with a pinned compiler and packs them for npm. It lists the
-files of the JSR package, checks the licences of dependencies, and writes an SBOM (CycloneDX), the changes, and digests.
-The last lines are the commands that publish. Exit code 2: a check has failed. It needs x86-64 Linux and npm, and
-llvm-objdump for macOS. In GitHub Actions or GitLab, npm publish --provenance adds a signed statement.
-
-  --dry-run
-      check and pack
-  --platforms A,B
-      of the native libraries: ${Object.keys(PLATFORMS).join(", ")} (those that tests run)
-  --wasm
-      only build ffi/wasm/tokenfilter.wasm anew, of the present kernels
-  --renew
-      only write the reports anew
-  --close
-      with --renew: mark them as released, so that a change needs another version
-  --out DIR
-      folder for packages and reports (results/release)
-  --help
-      print this`;
 
 /** Writes the contracts down. @throws {UsageError} If one has changed that may not under its version. */
 export async function renewContracts(folder: string, close: boolean): Promise<string[]> {
@@ -63,26 +41,21 @@ export function readChangelog(text: string, version: string): string {
   throw new UsageError(`Cannot release ${version}: found no changes under "## ${version}" in CHANGELOG.md`);
 }
 
-/** Runs the command. @returns The exit code. */
-export async function main(args: readonly string[]): Promise<number> {
-  const { out = "results/release", renew, close, ...flags } = parseOwnFlags(
-    args,
-    ["out", "platforms"],
-    ["dry-run", "renew", "close", "wasm"],
-  );
-  if (renew) {
-    for (const path of await renewContracts(CONTRACTS, close)) writeLine(Deno.stdout, path);
-    return EXIT.ok;
+async function work(_: undefined, { values, progress }: Asked): Promise<void> {
+  const out = textOf(values, "out") ?? "results/release",
+    onProgress = (message: string) => progress.line(message);
+  if (values.has("renew")) {
+    const paths = await renewContracts(CONTRACTS, values.has("close"));
+    return paths.forEach((path) => writeLine(Deno.stdout, path));
   }
-  const progress = new Progress(Deno.stderr), onProgress = (message: string) => progress.line(message);
-  if (flags.wasm) {
-    for (const path of await renewWasm(await ensureZig(onProgress), onProgress)) writeLine(Deno.stdout, path);
-    return EXIT.ok;
+  if (values.has("wasm")) {
+    const paths = await renewWasm(await ensureZig(onProgress), onProgress);
+    return paths.forEach((path) => writeLine(Deno.stdout, path));
   }
-  if (!flags["dry-run"]) {
+  if (!values.has("dry-run")) {
     throw new UsageError("Cannot publish: expected --dry-run, which prints the commands that publish");
   }
-  const version = await readVersion(), platforms = readPlatforms(flags.platforms);
+  const version = await readVersion(), platforms = readPlatforms(textOf(values, "platforms"));
   const troubles = (await readContracts(CONTRACTS)).flatMap((found) => findTrouble(found) ?? []);
   if (troubles.length > 0) throw new UsageError(troubles.join("\n"));
   const changes = readChangelog(await read("CHANGELOG.md"), version);
@@ -122,7 +95,35 @@ export async function main(args: readonly string[]): Promise<number> {
     ? `to publish:\n${publish}  deno publish\n  ${COMMAND} --renew --close, to be committed and tagged v${version}`
     : `the package lists other libraries. Type, commit, and run this again:\n  cp ${out}/prebuilt_list.ts ${PREBUILT}`;
   writeLine(Deno.stdout, `version ${version}: ${counted}, ${names} in ${out}; ${next}`);
-  return EXIT.ok;
 }
 
-if (import.meta.main) await runTask(main, USAGE);
+export const command = plainCommand({
+  name: "release",
+  call: COMMAND,
+  summary: "Prepares a release, and publishes nothing.",
+  usage: "--dry-run [flags]",
+  about:
+    `It compares the API, the C ABI and the tables of a study with the reports in experiments/tools/release/. It
+builds the native libraries with a pinned compiler and packs them for npm. It lists the files of the JSR package, checks
+the licences of dependencies, and writes an SBOM (CycloneDX), the changes, and digests. The last lines are the commands
+that publish. Exit code 2: a check has failed. It needs x86-64 Linux and npm, and llvm-objdump for macOS. In GitHub
+Actions or GitLab, npm publish --provenance adds a signed statement.`,
+  flags: {
+    ...under("What runs", {
+      "dry-run": onOff("check and pack"),
+      platforms: text(
+        "A,B",
+        `of the native libraries: ${Object.keys(PLATFORMS).join(", ")} (those that tests run)`,
+      ),
+      wasm: onOff("only build ffi/wasm/tokenfilter.wasm anew, of the present kernels"),
+      renew: onOff("only write the reports anew"),
+      close: onOff("with --renew: mark them as released, so that a change needs another version"),
+    }),
+    ...under("Results", { out: text("DIR", "folder for packages and reports (results/release)") }),
+  },
+  permissions: "-A",
+  read: () => undefined,
+  work,
+});
+
+if (import.meta.main) await runCommand(command);

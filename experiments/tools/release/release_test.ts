@@ -5,7 +5,7 @@ import { PREBUILT } from "../../../ffi/library/prebuilt_list.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { withFolder } from "../../commands/testing.ts";
-import { main, readChangelog, renewContracts } from "./main.ts";
+import { command, readChangelog, renewContracts } from "./main.ts";
 import {
   CONTRACTS,
   declarationsOf,
@@ -199,5 +199,5 @@ Deno.test("a version needs changes, and nothing is published by itself", async (
   assertEquals(readChangelog(text, "1.1.0"), "### serve\n\n- one");
   assertThrows(() => readChangelog(text, "2.0.0"), UsageError, 'found no changes under "## 2.0.0"');
   assert(readChangelog(await read("CHANGELOG.md"), JSON.parse(await read("deno.json")).version).length > 0);
-  await assertRejects(() => main([]), UsageError, "Cannot publish: expected --dry-run");
+  await assertRejects(() => command.main([]), UsageError, "Cannot publish: expected --dry-run");
 });

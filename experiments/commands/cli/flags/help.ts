@@ -1,5 +1,5 @@
 /** Text of a command's `--help`: its purpose, examples, and its main flags or all of them. */
-import type { Declaration } from "../command.ts";
+import { callOf, type Declaration } from "../command.ts";
 import { wrapLines } from "../output/terminal.ts";
 import { type Choice, type Flag, type Flags, SUBJECTS } from "./flag.ts";
 import { ALWAYS } from "./flags.ts";
@@ -48,12 +48,13 @@ export function describeFlags(declaration: Pick<Declaration, "flags">, all: bool
 
 /** The help of a command. */
 export function describeCommand(declaration: Declaration, all: boolean): string {
-  const { name, usage, summary, about, examples, words: { choices = [] } = {} } = declaration;
+  const { usage, summary, about, examples = [], words: { choices = [] } = {} } = declaration,
+    call = callOf(declaration);
   const paragraphs = [
-    `deno task ${name} ${usage}`.trimEnd(),
+    `${call} ${usage}`.trimEnd(),
     ...`${summary} ${about ?? ""}`.trim().split("\n\n"),
   ];
-  const lines = examples.map((example) => `  deno task ${name} ${example}`.trimEnd());
+  const lines = examples.map((example) => `  ${call} ${example}`.trimEnd());
   const parts = paragraphs.map((part) => wrapLines(part.replaceAll("\n", " "), HELP_WIDTH));
   return [
     `Usage: ${parts.join("\n\n")}`,

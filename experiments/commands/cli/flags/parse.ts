@@ -4,7 +4,7 @@ import { UsageError } from "../../../../lib/errors.ts";
 import { LAYER_SETS } from "../../../../lib/filter/mod.ts";
 import { sayNearest } from "../../../../lib/nearest.ts";
 import { plural } from "../../../../lib/plural.ts";
-import type { Declaration } from "../command.ts";
+import { callOf, type Declaration } from "../command.ts";
 import type { Flag, FlagKind } from "./flag.ts";
 import { ALWAYS } from "./flags.ts";
 
@@ -73,40 +73,6 @@ function expectSwitches(args: readonly string[], switches: readonly string[]): v
   }
 }
 
-/**
- * Reads the arguments of a task that has nothing to do with the method: flags with one text each, and switches.
- *
- * @param takesWords Whether words that are no flags are allowed, as `_`.
- * @throws {UsageError} If a flag is unknown or has no text, a switch has a value, or a word is no flag and none are taken.
- */
-export function parseOwnFlags<T extends string, S extends string>(
-  args: readonly string[],
-  texts: readonly T[],
-  switches: readonly S[],
-  takesWords = false,
-): { readonly [K in T]?: string } & { readonly [K in S]: boolean } & { readonly _: readonly string[] } {
-  const known = [...texts, ...switches, "help"];
-  expectSwitches(args, [...switches, "help"]);
-  const flags = Object.fromEntries(texts.map((name) => [name, { kind: "text" as const }]));
-  const parsed = parseArgs(joinValues(args, flags), {
-    string: [...texts, "_"],
-    boolean: [...switches, "help"],
-    alias: { help: "h" },
-    unknown: (argument: string, name?: string) => {
-      if (name === undefined && takesWords) return true;
-      const fix = name === undefined
-        ? "expected only flags"
-        : `there is no such flag${sayNearest(name, known, ", ", "--")}`;
-      // An unknown flag may have a secret as its value.
-      const shown = name === undefined ? argument : argument.split("=")[0];
-      throw new UsageError(`Cannot use "${shown}": ${fix} (see --help)`);
-    },
-  }) as unknown as ReturnType<typeof parseOwnFlags<T, S>>;
-  const empty = texts.find((name) => parsed[name] === "");
-  if (empty !== undefined) throw new UsageError(`Cannot use --${empty}: found no value (see --help)`);
-  return parsed;
-}
-
 /** A whole number that a flag gives. @throws {UsageError} If it is none, or out of range. */
 export function readInteger(
   flag: string,
@@ -142,7 +108,7 @@ export interface Arguments {
  * there are too few or too many words.
  */
 export function parseArguments(
-  declaration: Pick<Declaration, "name" | "usage" | "flags" | "words" | "lists">,
+  declaration: Pick<Declaration, "name" | "call" | "usage" | "flags" | "words" | "lists">,
   args: readonly string[],
 ): Arguments {
   const { name: command, lists = false, words: taken } = declaration;
@@ -188,8 +154,8 @@ export function parseArguments(
   }
   if (words.length < least || words.length > most) {
     throw new UsageError(
-      `Cannot run ${command} with ${plural(words.length, "name")}: expected deno task ${command} ` +
-        `${declaration.usage} (see --help)`,
+      `Cannot run ${command} with ${plural(words.length, "name")}: expected ` +
+        `${callOf(declaration)} ${declaration.usage} (see --help)`,
     );
   }
   if (flag === undefined || words.length === 0) return { values, words };
