@@ -1,6 +1,5 @@
 /** The declaration of a command: its help, its completion, its page of the docs and its line in deno.json follow from it. */
-import type { Choice, Flags } from "./flags/flag.ts";
-import type { FlagValues } from "./flags/parse.ts";
+import type { Choice, Flags, FlagValues } from "./flags/flag.ts";
 
 /** Permissions of a command that runs a model: files, the hub, native code, its compiler, and the machine's memory. */
 export const RUNS_MODEL = "-RWEN --allow-ffi --allow-run -S=systemMemoryInfo";

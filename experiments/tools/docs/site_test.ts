@@ -12,7 +12,7 @@ Deno.test("docs refuses what it cannot use in one line, writes nothing, and leav
     await Deno.writeTextFile(`${folder}/mine.txt`, "kept");
     for (
       const [args, line] of [
-        [["--port", "80"], /^Cannot use "--port": there is no such flag/],
+        [["--port", "80"], /^Cannot use flag "--port": "docs" has no such flag/],
         [["--out"], /^Cannot use --out: found no value/],
         [["page.md"], /^Cannot use "page.md": expected only flags/],
         [["--base", "docs"], /^Cannot use --base "docs": expected a path from slash to slash/],

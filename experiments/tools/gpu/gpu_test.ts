@@ -167,7 +167,7 @@ Deno.test("test:gpu refuses flags that it does not know, and ends with one line 
     await assertRejects(
       () => command.main(args),
       UsageError,
-      `Cannot use ${args[0] === "--onyl" ? '"--onyl"' : args[0]}`,
+      `Cannot use ${args[0] === "--onyl" ? 'flag "--onyl"' : args[0]}`,
     );
   }
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {

@@ -35,6 +35,9 @@ export interface Flag {
   readonly option?: string;
 }
 
+/** Values of the given flags, by flag name: each is a list of one or more alternatives. */
+export type FlagValues = ReadonlyMap<string, readonly unknown[]>;
+
 export type Flags = { readonly [name: string]: Flag };
 
 const flag = (kind: FlagKind) => (value: string, help: string): Flag => ({ kind, value, help });

@@ -5,11 +5,10 @@ import { LAYER_SETS } from "../../../../lib/filter/mod.ts";
 import { sayNearest } from "../../../../lib/nearest.ts";
 import { plural } from "../../../../lib/plural.ts";
 import { callOf, type Declaration } from "../command.ts";
-import type { Flag, FlagKind } from "./flag.ts";
+import type { Flag, FlagKind, FlagValues } from "./flag.ts";
 import { ALWAYS } from "./flags.ts";
 
-/** Values of the given flags, by flag name: each is a list of one or more alternatives. */
-export type FlagValues = ReadonlyMap<string, readonly unknown[]>;
+export type { FlagValues };
 
 /** The text that a flag gives, if it is given. */
 export const textOf = (values: FlagValues, name: string): string | undefined =>
