@@ -1,6 +1,6 @@
 /* An engine's loop on tokenfilter's filter: a prefill, then one token per call, for one layer and one sequence.
  *
- *   cc -std=c99 filter.c libtokenfilter_cpu.so -lm -o filter && ./filter CASES OUT
+ *   cc -std=c99 filter.c libtokenfilter_cpu.so -Wl,-rpath,'$ORIGIN' -lm -o filter && ./filter CASES OUT
  *
  * CASES holds cases one after the other: a tkf_filter_spec; int64 tokens and heads; keys and values [tokens, kv_heads,
  * head_dim], queries [tokens, heads, head_dim], f32. OUT gets of each: keep u8 [tokens], redundancy f64 [tokens], the
