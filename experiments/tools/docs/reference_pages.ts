@@ -161,10 +161,11 @@ export async function renderReferencePages(): Promise<ReadonlyMap<string, string
 }
 
 if (import.meta.main) {
+  const pages = [...await renderReferencePages(), [OPTION_DOCS, writeOptionDocs()] as const];
   const commands = new URL("docs/reference/cli/", ROOT);
   await Deno.remove(commands, { recursive: true }); // with pages of commands that are gone
   await Deno.mkdir(commands);
-  for (const [path, text] of [...await renderReferencePages(), [OPTION_DOCS, writeOptionDocs()] as const]) {
+  for (const [path, text] of pages) {
     await writeWhole(new URL(path, ROOT).pathname, text);
   }
 }
