@@ -1,8 +1,9 @@
 /** Losses of one sequence of any length, token by token, for a model with or without a pruner. */
 import { type Pruner, takesWhole } from "../methods/protocol/pruner.ts";
+import { disposing } from "../disposing.ts";
 import { expectInstance, expectName, expectOptions } from "../errors.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
-import type { EvaluatedModel } from "./language_model.ts";
+import type { EvaluatedBatch, EvaluatedModel } from "./language_model.ts";
 import { batchUnsupportedReason } from "../model/run/batch/batch_decoder.ts";
 import { judgedTokens } from "../filter/blocks.ts";
 import { endingOf } from "../model/run/key_judge.ts";
@@ -93,7 +94,10 @@ export function scoreSequence(
     : batchUnsupportedReason(pruner);
   const onDevice = options.phase === "decode" && fedByHost === undefined;
   const run = onDevice
-    ? stepThrough(model, ids, pruner, options.onFeed)
+    ? disposing(
+      model.startBatch!(pruner, { batch: 1, capacity: ids.length }),
+      (decoder) => stepThrough(model, decoder, ids, pruner, options.onFeed),
+    )
     : feedThrough(model, ids, pruner, chunk, options.onFeed);
   const broken = run.nll.findIndex((loss) => !Number.isFinite(loss));
   if (broken >= 0) {
@@ -150,12 +154,12 @@ function feedThrough(
 /** Decodes a sequence by the recorded steps of a device. */
 function stepThrough(
   model: EvaluatedModel,
+  decoder: EvaluatedBatch,
   ids: Int32Array<ArrayBuffer>,
   pruner: Pruner | undefined,
   onFeed: FeedOptions["onFeed"],
 ): Run {
   const count = ids.length, { backend, config } = model, { numLayers } = config;
-  using decoder = model.startBatch!(pruner, { batch: 1, capacity: count });
   decoder.begin(0);
   const targets = backend.upload(hostTensor("i32", [count - 1, 1], ids.slice(1)));
   const nll = new Float64Array(count - 1);

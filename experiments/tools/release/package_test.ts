@@ -5,13 +5,13 @@ import { run } from "../../../ffi/build/command.ts";
 import { PLATFORM } from "../../../ffi/library/prebuilt.ts";
 import { packageOf, sourceKey } from "../../../ffi/library/sources.ts";
 import { cacheDir } from "../../../lib/cache.ts";
-import { IN_SLOW_TIER, NOT_ON_WINDOWS, RUNS_SLOW, testSlow, unless } from "../../../lib/testing.ts";
+import { IN_SLOW_TIER, NOT_ON_WINDOWS, testSlow, unless } from "../../../lib/testing.ts";
 import { withFolder } from "../../commands/testing.ts";
-import { exists } from "../../commands/cli/files.ts";
+import { findRuntimes } from "../../../ffi/wasm/runtimes_testing.ts";
 import { formatPrebuilt, listPublished, packNative } from "./packages.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
-const NAME = "jsr:@tokenfilter/tokenfilter";
+const PACKAGE = "@tokenfilter/tokenfilter", NAME = `jsr:${PACKAGE}`;
 const readJson = async (path: string) => JSON.parse(await Deno.readTextFile(new URL(path, ROOT)));
 const { exports, imports }: Record<"exports" | "imports", Record<string, string>> = await readJson(
   "deno.json",
@@ -70,7 +70,9 @@ const IN_WORKER = {
 worker.onmessage = () => worker.terminate();\n`,
 };
 
-const DESCRIBE = `import { openCpu } from "${NAME}/ffi"; console.log((await openCpu()).description);`;
+/** Says what runs, and why. */
+const DESCRIBE = `import { openCpu } from "${NAME}/ffi";
+console.log((await openCpu({ onProgress: console.error })).description);`;
 
 /** README's program with another backend. */
 const on = (backend: string, more = "") =>
@@ -155,7 +157,7 @@ testSlow(
       const without = await deno(project, describe, env);
       assertMatch(
         without.stderr,
-        /native-\S+@0\.0\.0 \(.+\) nor a build of these sources in /,
+        /native-\S+@0\.0\.0 \(.+\) nor a build of these sources in .*; run: .*Going on with WebAssembly/,
       );
       await Deno.writeTextFile(`${folder}/package/ffi/library/prebuilt_list.ts`, list);
       const { stdout } = await deno(project, describe, env);
@@ -240,8 +242,8 @@ const importsFrom = (host: string) => ({
   ),
 });
 
-/** Folders of Deno's cache, and of npm's packages in it. */
-const { denoDir, npmCache } = JSON.parse(
+/** Folder of Deno's cache. */
+const { denoDir } = JSON.parse(
   (await run(Deno.execPath(), ["info", "--json"], { cwd: ROOT })).stdout,
 );
 
@@ -293,7 +295,11 @@ console.log((await readBuiltinText()).length);`;
       const project = await makeProject(folder, {
         compilerOptions: { strict: true, noUncheckedIndexedAccess: true, exactOptionalPropertyTypes: true },
         imports: importsFrom(host),
-      }, { "main.ts": SAMPLE, "build.ts": on("await openCpu({ build: true })", text) });
+      }, {
+        "main.ts": SAMPLE,
+        "describe.ts": DESCRIBE,
+        "build.ts": on("await openCpu({ build: true })", text),
+      });
       const DENO_DIR = await makeDenoDir(`${folder}/deno`);
       // The compiler at hand, without optimization: the libraries built here need not be fast.
       const CXX = `${folder}/c++`, compiler = Deno.env.get("CXX") || "g++";
@@ -311,29 +317,37 @@ console.log((await readBuiltinText()).length);`;
 
       const checked = await deno(project, ["check", `--allow-import=${host}`, "main.ts", "build.ts"], env);
       assertEquals(checked.code, 0, checked.stderr);
-      const missing = await run(...RUNNING, ...over, "main.ts");
-      const [, command] = missing.stderr.match(/NativeLibraryError: .*; run: deno (.*)/)!;
+      const missing = await run(...RUNNING, ...over, "describe.ts");
+      const [, command] = missing.stderr.match(/; run: deno (.*)\. Going on with WebAssembly/)!;
       assertEquals(command, `run -A http://${host}/build.ts`);
+      const onWasm = numbersOf(await run(...RUNNING, ...over, "main.ts"));
       const [length, ...built] = numbersOf(await run(...RUNNING, ...BUILDING, ...over, "build.ts"));
       assert(length! > 10_000);
+      assertAllClose(onWasm, built);
       const again = await deno(project, command!.split(" "), env);
       assertMatch(again.stdout, /^found \S+ \(\w+(, \w+)*\)\n/, again.stderr);
       assertEquals(numbersOf(await run(...RUNNING, ...over, "main.ts")), built);
     }),
 });
 
-/** node of PATH, and bun of a pinned version, which npm fetches once into the cache. */
-async function findRuntime(name: "node" | "bun"): Promise<string> {
-  if (name === "node") return "node";
-  const folder = `${CACHE}/bun-1.4.5`,
-    id = "@oven/bun-linux-x64",
-    program = `${folder}/node_modules/${id}/bin/bun`;
-  if (!exists(program)) await run("npm", ["install", "--ignore-scripts", "--prefix", folder, `${id}@1.4.5`]);
-  return program;
+/** What a stranger writes in another runtime: a prompt goes on with half of the keys. */
+const GENERATE = `import { readFile } from "node:fs/promises";
+import { createPruner } from "${PACKAGE}";
+import { generateTokens, openModel, Sampler } from "${PACKAGE}/model";
+import { openWasm } from "${PACKAGE}/wasm";
+const backend = await openWasm();
+const { model, tokenizer, config } = await openModel(new Uint8Array(await readFile(process.argv[2])), backend);
+const sequence = model.start(createPruner("token-filtering", config, { preset: "keys", pruneRatio: 0.5 }));
+const prompt = tokenizer.encode("It was a dark night, and the", { bos: true });
+const ids = [];
+for (const step of generateTokens(model, sequence, prompt, { sampler: new Sampler(), maxTokens: 8 })) {
+  if (step.kind === "token") ids.push(step.id);
 }
+console.log(tokenizer.decode(ids), sequence.kvKeep.size);
+`;
 
-/** Every entry, and the decision about a token. */
-const ELSEWHERE = `import { TokenFilter } from "./package/mod.js";
+/** Decisions of the filter alone; and every entry that runs there. */
+const DECIDE = `import { TokenFilter } from "${PACKAGE}";
 const shape = { numLayers: 4, numHeads: 2, numKvHeads: 1, headDim: 2, hiddenSize: 4 };
 const sequence = new TokenFilter(shape, { pruneRatio: 0.25, tail: 0.5, warmup: 1 }).start();
 sequence.step(2, new Float32Array([1, 0]), new Float32Array([0, 1]));
@@ -341,36 +355,30 @@ console.log(sequence.step(2, new Float32Array([2, 0]), new Float32Array([0, 3]))
 const hidden = new Float32Array([1, 0, 0, 1]), inputs = { normed: hidden, residual: hidden };
 const learned = new TokenFilter(shape, { fusion: "learned", features: ["projection"], warmup: 8 }).start();
 console.log(learned.step(2, new Float32Array([1, 0]), new Float32Array([0, 1]), inputs).keep[0]);
-for (const entry of ["eval", "sweep", "plot", "stats", "model", "methods"]) await import(\`./package/lib/entries/\${entry}.js\`);
-await import("./package/ffi/mod.js").catch(({ message }) => console.log(message));`;
+for (const entry of ["eval", "plot", "stats", "model", "methods", "wasm"]) await import("${PACKAGE}/" + entry);
+await import("${PACKAGE}/ffi").catch(() => console.log("no ffi"));
+`;
 
-for (const name of ["node", "bun"] as const) {
-  const program = RUNS_SLOW ? await findRuntime(name) : "";
-  const why = IN_SLOW_TIER ||
-    !(await run(program, ["--version"])).success && `found no ${name} (bun: x86-64 Linux)`;
+for (const [name, { program, why }] of await findRuntimes()) {
   Deno.test({
-    ...unless(why, `the package's npm form decides in ${name}, and names Deno where it needs it`),
+    ...unless(IN_SLOW_TIER || why, `the package of npm decides and generates in ${name}`),
     fn: () =>
       withFolder(async (folder) => {
         const pack = ["pack", "--allow-dirty", "--allow-slow-types", "--output", `${folder}/package.tgz`];
         const packed = await deno(ROOT.pathname, pack);
         assertEquals(packed.code, 0, packed.stderr);
-        assertEquals((await run("tar", ["xzf", `${folder}/package.tgz`, "-C", folder])).success, true);
-        // The packages of Deno's cache, which are those of the lock.
-        const { dependencies } = JSON.parse(await Deno.readTextFile(`${folder}/package/package.json`));
-        const { npm } = await readJson("deno.lock");
-        const registries = Array.from(Deno.readDirSync(npmCache), (entry) => `${npmCache}/${entry.name}`);
-        for (const name of Object.keys(dependencies)) {
-          const id = Object.keys(npm).find((id) => id.startsWith(`${name}@`))!,
-            to = `${folder}/node_modules/${name}`;
-          const path = `${name}/${id.slice(name.length + 1).replace(/_.*/, "")}`; // its peers follow the version
-          const found = registries.find((registry) => exists(`${registry}/${path}`));
-          await Deno.mkdir(to.replace(/\/[^/]*$/, ""), { recursive: true });
-          await Deno.symlink(`${found}/${path}`, to);
-        }
-        await Deno.writeTextFile(`${folder}/main.mjs`, ELSEWHERE);
-        const ran = await run(program, [`${folder}/main.mjs`]);
-        assertEquals([ran.stdout, ran.stderr], ["1\n1\nDeno is not defined\n", ""]);
+        await Deno.writeTextFile(`${folder}/package.json`, '{ "type": "module" }');
+        const quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefix", folder];
+        const installed = await run("npm", ["install", ...quiet, `${folder}/package.tgz`]);
+        assertEquals(installed.success, true, installed.stderr);
+        const use = async (name: string, text: string) => {
+          await Deno.writeTextFile(`${folder}/${name}`, text);
+          const model = `${folder}/node_modules/${PACKAGE}/lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf`;
+          const { stdout, stderr } = await run(program, [`${folder}/${name}`, model]);
+          return [stdout, stderr];
+        };
+        assertEquals(await use("decide.js", DECIDE), ["1\n1\nno ffi\n", ""]);
+        assertEquals(await use("generate.js", GENERATE), ["sun was still in the sunlight. 10\n", ""]);
       }),
   });
 }

@@ -8,6 +8,7 @@ import { isIdentical } from "./item_summary.ts";
 import type { BranchingModel } from "../language_model.ts";
 import type { TaskMeasures, UnitMetrics } from "../metrics.ts";
 import type { ChunkRecord, Filter, RunControl, TaskTypes } from "../task.ts";
+import { disposing } from "../../disposing.ts";
 
 /** Scores of an item besides its loss: one number per metric, the effects of the filter, and the generated tokens. */
 type ItemScores = ChunkScores & { readonly [name: string]: Float64Array };
@@ -45,8 +46,7 @@ export class ItemEvaluation extends TaskEvaluation<TaskTypes, ItemScores> {
   }
 
   protected override warmUp(): void {
-    using scorer = new ItemScorer(this.#model);
-    scorer.score(this.#items[0]!);
+    disposing(new ItemScorer(this.#model), (scorer) => scorer.score(this.#items[0]!));
   }
 
   protected override scoreDense(unit: number): ChunkRecord {

@@ -5,6 +5,7 @@ import { ModelFormatError } from "../../errors.ts";
 import { expectPlainFile, readPlainFile, readPlainText } from "../../files.ts";
 import { blobOf, expectBlob } from "./_blob.ts";
 import { type DigestedBytes, type Folder, memoryBytes, type ReadOptions } from "./_byte_source.ts";
+import { disposing } from "../../disposing.ts";
 
 /** Bytes that are read at once: few enough for a smooth progress bar. */
 const CHUNK_BYTES = 4 * 2 ** 20;
@@ -21,7 +22,18 @@ export async function openBytes(
   { onProgress, mapFile }: ReadOptions = {},
 ): Promise<DigestedBytes> {
   await expectPlainFile(path);
-  using file = await Deno.open(path);
+  const { info, sha256 } = await disposing(
+    await Deno.open(path),
+    (file) => digestFile(file, path, onProgress),
+  );
+  const totalBytes = info.size;
+  if (mapFile === undefined || totalBytes === 0) return fileBytes(path, info, sha256);
+  const bytes = mapFile(path);
+  if (!isSame(Deno.statSync(path), info)) throw changedError(path);
+  return { ...memoryBytes(bytes, path), sha256 };
+}
+
+async function digestFile(file: Deno.FsFile, path: string, onProgress: ReadOptions["onProgress"]) {
   const info = await file.stat(), hash = createHash("sha256"), totalBytes = info.size;
   const piece = new Uint8Array(Math.min(CHUNK_BYTES, totalBytes));
   for (let doneBytes = 0; doneBytes < totalBytes;) {
@@ -33,10 +45,7 @@ export async function openBytes(
   }
   const sha256 = hash.digest("hex"), blob = await blobOf(path);
   if (blob?.digest.length === sha256.length) expectBlob(path, blob, sha256);
-  if (mapFile === undefined || totalBytes === 0) return fileBytes(path, info, sha256);
-  const bytes = mapFile(path);
-  if (!isSame(Deno.statSync(path), info)) throw changedError(path);
-  return { ...memoryBytes(bytes, path), sha256 };
+  return { info, sha256 };
 }
 
 /** Whether a file has the size and the time of its last change that it had. */
@@ -62,17 +71,17 @@ export function watchFile(path: string): () => void {
 
 /** A file on disk. It is opened for each piece, and must stay as it was. */
 function fileBytes(path: string, info: Deno.FileInfo, sha256: string): DigestedBytes {
-  const fill = (at: number, bytes: Uint8Array<ArrayBuffer>) => {
-    using file = Deno.openSync(path);
-    if (!isSame(file.statSync(), info)) throw changedError(path);
-    file.seekSync(at, Deno.SeekMode.Start);
-    for (let done = 0; done < bytes.length;) {
-      const read = file.readSync(bytes.subarray(done));
-      if (read === null) throw changedError(path);
-      done += read;
-    }
-    return bytes;
-  };
+  const fill = (at: number, bytes: Uint8Array<ArrayBuffer>) =>
+    disposing(Deno.openSync(path), (file) => {
+      if (!isSame(file.statSync(), info)) throw changedError(path);
+      file.seekSync(at, Deno.SeekMode.Start);
+      for (let done = 0; done < bytes.length;) {
+        const read = file.readSync(bytes.subarray(done));
+        if (read === null) throw changedError(path);
+        done += read;
+      }
+      return bytes;
+    });
   return {
     file: path,
     size: info.size,

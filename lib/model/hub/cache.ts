@@ -16,6 +16,7 @@ import { ifThere, prepareCacheDir, writeAtomically } from "../../cache.ts";
 import { UsageError } from "../../errors.ts";
 import { blobOf, DIGEST, expectBlob } from "../formats/_blob.ts";
 import { ask, digestOf, download, endpointOf, hfHome, type HubOptions, persist } from "./request.ts";
+import { disposing } from "../../disposing.ts";
 
 interface Described {
   /** Its name in the cache: SHA-256 of a large file, else git's digest. */
@@ -86,18 +87,26 @@ export class RepositoryCache {
     const remote = await this.#describe(url);
     const blob = `${this.#path}/blobs/${remote.etag}`, lock = `${this.#root}/.locks/${this.#folder}`;
     for (const folder of [`${this.#path}/blobs`, lock]) await prepareCacheDir(folder, "HF_HUB_CACHE");
-    using held = await Deno.open(`${lock}/${remote.etag}.lock`, { create: true, write: true });
-    await held.lock(true);
-    if (await ifThere(Deno.stat(blob)) === undefined) {
-      const partial = `${blob}.incomplete`, { etag: digest, size } = remote;
-      await download({ url, repository: this.#repository, name: file, digest, size }, partial, this.options);
-      await Deno.rename(partial, blob);
-    }
-    await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
-    const up = "../".repeat(file.split("/").length + 1);
-    const link = `${path}.${crypto.randomUUID().slice(0, 8)}`;
-    await Deno.symlink(`${up}blobs/${remote.etag}`, link);
-    await Deno.rename(link, path);
+    await disposing(
+      await Deno.open(`${lock}/${remote.etag}.lock`, { create: true, write: true }),
+      async (held) => {
+        await held.lock(true);
+        if (await ifThere(Deno.stat(blob)) === undefined) {
+          const partial = `${blob}.incomplete`, { etag: digest, size } = remote;
+          await download(
+            { url, repository: this.#repository, name: file, digest, size },
+            partial,
+            this.options,
+          );
+          await Deno.rename(partial, blob);
+        }
+        await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
+        const up = "../".repeat(file.split("/").length + 1);
+        const link = `${path}.${crypto.randomUUID().slice(0, 8)}`;
+        await Deno.symlink(`${up}blobs/${remote.etag}`, link);
+        await Deno.rename(link, path);
+      },
+    );
   }
 
   /**

@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { ifThere, userCacheDir } from "../../cache.ts";
 import { UsageError } from "../../errors.ts";
 import type { ReadOptions } from "../formats/_byte_source.ts";
+import { disposing } from "../../disposing.ts";
 
 export interface HubOptions extends ReadOptions {
   /** Address of the hub. Default: `HF_ENDPOINT`, else https://huggingface.co. */
@@ -235,16 +236,23 @@ export async function download(
         const goesOn = response.status === 206 && range.startsWith(`bytes ${doneBytes}-`);
         if (response.status === 206 && !goesOn) throw new TryAgain("found another range than was asked for");
         if (!goesOn) doneBytes = 0;
-        using out = await Deno.open(path, { create: true, write: true, append: goesOn, truncate: !goesOn });
-        for await (const chunk of response.body ?? []) {
-          alive(chunk.length);
-          for (let at = 0; at < chunk.length;) at += await out.write(chunk.subarray(at));
-          doneBytes += chunk.length;
-          // A server that always begins at the front comes no further by sending the same again, or hardly more.
-          if (most === 0 || doneBytes >= most + step) most = doneBytes, cameFurther();
-          if (doneBytes > size) break;
-          options.onProgress?.({ stage: "download", source: new URL(url).host, doneBytes, totalBytes: size });
-        }
+        const file = await Deno.open(path, { create: true, write: true, append: goesOn, truncate: !goesOn });
+        await disposing(file, async (out) => {
+          for await (const chunk of response.body ?? []) {
+            alive(chunk.length);
+            for (let at = 0; at < chunk.length;) at += await out.write(chunk.subarray(at));
+            doneBytes += chunk.length;
+            // A server that always begins at the front comes no further by sending the same again, or hardly more.
+            if (most === 0 || doneBytes >= most + step) most = doneBytes, cameFurther();
+            if (doneBytes > size) break;
+            options.onProgress?.({
+              stage: "download",
+              source: new URL(url).host,
+              doneBytes,
+              totalBytes: size,
+            });
+          }
+        });
       });
     }
     if (doneBytes < size) {

@@ -82,11 +82,13 @@ type Page = Awaited<ReturnType<Browser["newPage"]>>;
  * @throws {ChromiumError} If there is no browser, or the page fails.
  */
 export async function inPage<T>(width: number, use: (page: Page) => Promise<T>): Promise<T> {
-  await using browser = await openBrowser();
-  const page = await browser.newPage({ viewport: { width, height: 1000 }, deviceScaleFactor: 1 });
+  const browser = await openBrowser();
   try {
-    return await use(page);
-  } catch (error) {
-    throw new ChromiumError(`Cannot draw an image: ${(error as Error).message.split("\n")[0]}`);
+    const page = await browser.newPage({ viewport: { width, height: 1000 }, deviceScaleFactor: 1 });
+    return await use(page).catch((error: Error) => {
+      throw new ChromiumError(`Cannot draw an image: ${error.message.split("\n")[0]}`);
+    });
+  } finally {
+    await browser.close();
   }
 }

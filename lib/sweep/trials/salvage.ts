@@ -6,6 +6,7 @@ import { explainVersion, migrate, migrateDigest } from "./migrations.ts";
 import type { ProposedTrial, Settings, StoredRecord, StoredUnit } from "./store_records.ts";
 import { TABLES } from "./store_tables.ts";
 import { StudyFile } from "./study_file.ts";
+import { disposing } from "../../disposing.ts";
 
 /** Settings that a study is made anew with; the others its next run sets. */
 const KEPT = ["name", "conditions", "runDigest", "flags", "command", "dense", "environment", "race"] as const;
@@ -46,7 +47,10 @@ function readVersion(file: StudyFile): number {
  * @throws {UsageError} If it is no study at all, or of a newer version.
  */
 export function salvageStudy(path: string): Salvaged {
-  using file = new StudyFile(path, {});
+  return disposing(new StudyFile(path, {}), salvage);
+}
+
+function salvage(file: StudyFile): Salvaged {
   const version = readVersion(file);
   file.hasSeals = version > 1;
   let lost = 0;
