@@ -320,7 +320,7 @@ Deno.test("sweep --queue takes no --jobs, and worker one source of trials", asyn
       ["worker", ["--study", "a", "--queue", "redis://b"], "expected --study FILE, or --queue"],
     ] as const
   ) {
-    const { main } = await import(`../${task}.ts`);
-    await assertRejects(() => main(args), UsageError, part);
+    const { command } = await import(`../${task}.ts`);
+    await assertRejects(() => command.main(args), UsageError, part);
   }
 });
