@@ -63,6 +63,8 @@ const OPTIONS: Record<keyof CpuOptions, TypeName> = {
   build: "boolean",
   onProgress: "function",
 };
+/** Reasons for WebAssembly, each of which is told once. */
+const toldReasons = new Set<string>();
 /** How long a BLAS that could not be fetched is done without: `build` tries at once. */
 const BLAS_PAUSE_MS = 24 * 3600e3;
 
@@ -92,7 +94,10 @@ export async function openCpu(options: CpuOptions = {}): Promise<CpuBackend | Wa
   } catch (error) {
     if (asksForMore || !(error instanceof NoLibraryError)) throw error;
     expectInteger("threads", options.threads ?? 1, 1, 1024);
-    options.onProgress?.(`${error.message}. Going on with WebAssembly, which is some three times slower`);
+    if (!toldReasons.has(error.message)) {
+      options.onProgress?.(`${error.message}. Going on with WebAssembly, which is some three times slower`);
+    }
+    toldReasons.add(error.message);
     return await openWasm();
   }
 }

@@ -1,9 +1,11 @@
 /** The memory of the WebAssembly backend, and what it refuses. */
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { KernelError, ModelFormatError, NativeLibraryError } from "../../lib/errors.ts";
 import { createPruner } from "../../lib/methods/mod.ts";
 import { loadModel, openModel, resolveModel } from "../../lib/model/mod.ts";
 import { f32Data, firstRows, hostTensor, type Tensor } from "../../lib/tensor.ts";
+import { inChild } from "../../kernels/testing/child.ts";
+import { run } from "../build/command.ts";
 import { collectUntil } from "../collector_testing.ts";
 import { openLibrary } from "./library.ts";
 import { LEAST_BYTES, LinearMemory } from "./memory.ts";
@@ -150,4 +152,48 @@ Deno.test("openModel() refuses bytes that are no model in one line", async () =>
 Deno.test("openLibrary() gives every instance a memory of its own", async () => {
   const [one, two] = [await openLibrary(undefined, 8 * MB), await openLibrary(undefined, 8 * MB)];
   assert(one.memory.buffer !== two.memory.buffer);
+});
+
+Deno.test("openCpu() runs on WebAssembly where there is neither a library nor a compiler, and says so once", async () => {
+  const cache = await Deno.makeTempDir(),
+    env = { TOKENFILTER_CACHE: cache, PATH: cache, CXX: "", TOKENFILTER_BLAS: "none" };
+  const open = (options: string) =>
+    inChild(
+      env,
+      `const { openCpu } = await load("ffi/mod.ts"), lines = [], onProgress = (line) => lines.push(line);
+       const names = [];
+       for (let i = 0; i < 2; i++) names.push((await openCpu({ onProgress, ${options} })).name);
+       return { names, lines };`,
+    );
+  const built = await open("build: true"), found = await open("threads: 2");
+  assertEquals([built.names, found.names], [["wasm", "wasm"], ["wasm", "wasm"]]);
+  assertEquals([built.lines.length, found.lines.length], [1, 1]);
+  assertMatch(
+    built.lines[0],
+    /neither g\+\+ nor clang\+\+, .* install g\+\+ .* Going on with WebAssembly, .* slower$/,
+  );
+  assertMatch(
+    found.lines[0],
+    /nor a build of these sources .*; run: .*build\.ts\. Going on with WebAssembly/,
+  );
+  for (
+    const named of ["level: 'base'", "library: '/none.so'", "products: 'bf16'", "build: true, level: 'base'"]
+  ) {
+    assertMatch((await open(named)).error, /^NativeLibraryError/);
+  }
+  await Deno.remove(cache, { recursive: true });
+});
+
+Deno.test("openCpu() runs on WebAssembly with --deny-ffi, and says so", async () => {
+  const script = await Deno.makeTempFile({ suffix: ".ts" }),
+    module = new URL("../mod.ts", import.meta.url).href;
+  await Deno.writeTextFile(
+    script,
+    `import { openCpu } from "${module}";
+console.log((await openCpu({ onProgress: console.log })).name);`,
+  );
+  const flags = ["--no-check", "--no-prompt", "--deny-ffi", "--allow-read", "--allow-env"];
+  const { stdout } = await run(Deno.execPath(), ["run", ...flags, script]);
+  assertMatch(stdout, /^Cannot load a native library: .*--allow-ffi\. Going on with WebAssembly.*\nwasm\n$/);
+  await Deno.remove(script);
 });

@@ -12,8 +12,8 @@ export const MODEL = {
     model: text("NAME|PATH|ORG/NAME", "a name, a path, or org/name of the hub (tiny)"),
   }),
   backend: text(
-    "cpu|cuda|reference|auto",
-    "native code, a GPU, plain TypeScript, or the fastest of them that can be had (cpu)",
+    "cpu|cuda|wasm|reference|auto",
+    "native code, a GPU, WebAssembly, plain TypeScript, or the fastest of them that can be had (cpu)",
   ),
   ...rarely({
     offline: onOff("use only files that were downloaded before, and ask no host"),

@@ -4,11 +4,12 @@ import type { CacheDType } from "../../../../lib/dtype.ts";
 import { NativeLibraryError, UsageError } from "../../../../lib/errors.ts";
 import { ReferenceBackend } from "../../../../lib/reference/mod.ts";
 import { openCpu, openCuda } from "../../../../ffi/mod.ts";
+import { openWasm } from "../../../../ffi/wasm/mod.ts";
 import { expectChoice, type FlagValues, textOf } from "../flags/parse.ts";
 import { readCount } from "../flags/text.ts";
 import type { Progress } from "../output/progress.ts";
 
-const CHOICES = ["cpu", "cuda", "reference", "auto"] as const;
+const CHOICES = ["cpu", "cuda", "wasm", "reference", "auto"] as const;
 const CACHE_DTYPES = ["f32", "f16", "bf16"] as const;
 type BackendChoice = (typeof CHOICES)[number];
 
@@ -84,6 +85,7 @@ export async function buildBeside({ choice }: BackendRequest, progress: Progress
  */
 export async function openBackend(request: BackendRequest, progress: Progress): Promise<Backend> {
   if (request.choice === "reference") return new ReferenceBackend();
+  if (request.choice === "wasm") return await openWasm();
   // The first message announces a build. A terminal shows its progress from then on.
   let ticking: Disposable | undefined;
   const onProgress = (message: string) => {
