@@ -1,10 +1,15 @@
 /** What follows from the declarations of commands: lines of deno.json, helps, and completion. */
 import { assert, assertEquals } from "@std/assert";
+import { RACES } from "../../../lib/search/mod.ts";
+import { DEFAULT_CONTEXT } from "../../../lib/sweep/mod.ts";
 import { NEEDS_LINUX, unless } from "../../../lib/testing.ts";
 import { listCommands } from "../completion.ts";
 import { taskLine } from "./command.ts";
 import { completionScript, SHELLS } from "./completion.ts";
+import { STUDY, TEXT } from "./flags/flags.ts";
 import { allFlags, describeCommand } from "./flags/help.ts";
+import { SEARCH } from "./flags/search.ts";
+import { RESULTS } from "./run/resume.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
 const listed = await listCommands(), commands = listed.map(({ command }) => command);
@@ -40,6 +45,12 @@ Deno.test("a flag is of one kind in all commands", () => {
       kinds.set(name, kind);
     }
   }
+});
+
+Deno.test("helps name the defaults and the choices that the code has", () => {
+  assertEquals(TEXT.context.help, `tokens per chunk (${DEFAULT_CONTEXT})`);
+  assertEquals(STUDY.out.help, `folder for results (${RESULTS}/<time>)`);
+  assertEquals(SEARCH.race.choices.map(({ name }) => name), Object.keys(RACES));
 });
 
 /** What a shell offers at the end of a command line. */
