@@ -1,4 +1,5 @@
 /** Native libraries of a release. The tests compile for minutes, so they follow each other in one file. */
+import { brotliCompressSync } from "node:zlib";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { run } from "../../../ffi/build/command.ts";
 import { PREBUILT } from "../../../ffi/library/prebuilt_list.ts";
@@ -11,6 +12,7 @@ import { listFolder, withFolder } from "../../commands/testing.ts";
 import { AGREE, compareExamples } from "../../../ffi/embed/embed_testing.ts";
 import { buildNative, ensureZig, PLATFORMS, zigFor } from "./native.ts";
 import { expectPortable } from "./packages.ts";
+import { formatBuilt, WASM } from "./wasm.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
 /** Why the compiler does not run here. */
@@ -90,3 +92,15 @@ for (const name of ["linux-x64", "linux-arm64"]) {
     });
   }, NO_ZIG || !isOurs && !hasQemu && "needs qemu-user-static and libc6-arm64-cross");
 }
+
+Deno.test({
+  ...unless(NO_ZIG, "ffi/wasm/tokenfilter.wasm is of these kernels, byte for byte, and small"),
+  fn: async () => {
+    const committed = await Deno.readFile(new URL("ffi/wasm/tokenfilter.wasm", ROOT));
+    const { bytes } = await buildNative(WASM, await ensureZig(console.error));
+    assertEquals(await sha256(committed), await sha256(bytes), "run: deno run -A experiments/tools/release/main.ts --wasm");
+    assertEquals(await Deno.readTextFile(new URL("ffi/wasm/built.ts", ROOT)), await formatBuilt(bytes));
+    const small = brotliCompressSync(bytes).length;
+    assert(bytes.length < 1e6 && small < 150_000, `${bytes.length} bytes, ${small} by brotli`);
+  },
+});
