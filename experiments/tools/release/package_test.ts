@@ -256,13 +256,13 @@ async function makeDenoDir(folder: string): Promise<string> {
 
 testSlow("a project over http takes a prebuilt library, in a Worker too", () =>
   withFolder(async (folder) => {
-    let list: string | undefined;
+    const lists: string[] = [];
     await using server = servePackage([], (path, bytes) =>
-      path === "ffi/library/prebuilt_list.ts" ? new TextEncoder().encode(list) : bytes);
+      path === "ffi/library/prebuilt_list.ts" ? new TextEncoder().encode(lists.join("")) : bytes);
     const host = `127.0.0.1:${server.addr.port}`,
       files = { "main.ts": SAMPLE, "describe.ts": DESCRIBE, ...IN_WORKER };
     const project = await makeProject(folder, { imports: importsFrom(host) }, files);
-    list = await installNative(folder, project);
+    lists.push(await installNative(folder, project));
     const env = {
       TOKENFILTER_CACHE: `${folder}/none`,
       TOKENFILTER_BLAS: "none",
