@@ -24,7 +24,7 @@
 namespace tkf {
 namespace {
 
-#if defined(__wasm__) && !defined(__wasm_atomics__)
+#if defined(__wasm__)
 constexpr int kMostThreads = 1;
 #else
 constexpr int kMostThreads = 1024;

@@ -35,28 +35,10 @@ Pool::~Pool() { stop(); }
 
 #if defined(__wasm__)
 
-Pool::Pool(int threads) : threads_(threads) {}
-
-void Pool::stop() {
-  stopping_ = true;
-  wake();
-  while (ended_.load() != threads_ - 1) {}
-}
-
-// The main thread of a browser may not wait: it only spins, in `run`.
-void Pool::wake() {
-  calls_.fetch_add(1);
-#if defined(__wasm_atomics__)
-  __builtin_wasm_memory_atomic_notify(reinterpret_cast<int32_t*>(&calls_), static_cast<uint32_t>(threads_));
-#endif
-}
-
-void Pool::sleep() {
-#if defined(__wasm_atomics__)
-  const int32_t seen = calls_.load();
-  if (is_idle()) __builtin_wasm_memory_atomic_wait32(reinterpret_cast<int32_t*>(&calls_), seen, -1);
-#endif
-}
+Pool::Pool(int) : threads_(1) {}
+void Pool::stop() {}
+void Pool::wake() {}
+void Pool::sleep() {}
 
 #else
 
@@ -138,9 +120,6 @@ void Pool::work(int thread) {
     sleep();
     sleepers_.fetch_sub(1, std::memory_order_seq_cst);
   }
-#if defined(__wasm__)
-  ended_.fetch_add(1);
-#endif
 }
 
 }  // namespace tkf

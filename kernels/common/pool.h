@@ -1,6 +1,6 @@
 // A persistent pool of threads for jobs of many short tasks. Workers spin for a moment before they sleep, because a
 // decode step makes hundreds of jobs in a row; a worker that wakes late costs nothing, the others take its tasks.
-// WebAssembly starts no threads: there, workers of the embedding program call `work`.
+// As WebAssembly it has the calling thread alone.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -28,10 +28,8 @@ class Pool {
   // Runs tasks 0 .. tasks-1, each once, on all threads; returns when all are done. Not reentrant.
   void run(int64_t tasks, TaskFunction function, void* argument);
 
-  // The life of a worker: returns when the pool ends.
-  void work(int thread);
-
  private:
+  void work(int thread);
   bool take(int64_t* task);
   bool is_idle() const;
   void sleep();
@@ -47,10 +45,7 @@ class Pool {
   TaskFunction function_ = nullptr;
   void* argument_ = nullptr;
   std::atomic<bool> stopping_{false};
-#if defined(__wasm__)
-  std::atomic<int32_t> calls_{0};  // changes at each wake()
-  std::atomic<int> ended_{0};      // workers that use the pool no more
-#else
+#if !defined(__wasm__)
   std::mutex mutex_;
   std::condition_variable wake_;
   std::unique_ptr<std::thread[]> workers_;

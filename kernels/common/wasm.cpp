@@ -14,9 +14,4 @@ extern "C" {
 // Only memory that is used up throws in this library. There is nothing to unwind the stack with: the call traps.
 void* __cxa_allocate_exception(size_t) { __builtin_trap(); }
 [[noreturn]] void __cxa_throw(void*, void*, void (*)(void*)) { __builtin_trap(); }
-
-#if defined(__wasm_atomics__)
-// A worker's whole life, as thread 1, 2, ... of a context; returns when the context is destroyed.
-TKF_API void tkf_wasm_work(tkf_context* context, int32_t thread) { tkf::cpu(context)->pool.work(thread); }
-#endif
 }

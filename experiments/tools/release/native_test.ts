@@ -98,7 +98,11 @@ Deno.test({
   fn: async () => {
     const committed = await Deno.readFile(new URL("ffi/wasm/tokenfilter.wasm", ROOT));
     const { bytes } = await buildNative(WASM, await ensureZig(console.error));
-    assertEquals(await sha256(committed), await sha256(bytes), "run: deno run -A experiments/tools/release/main.ts --wasm");
+    assertEquals(
+      await sha256(committed),
+      await sha256(bytes),
+      "run: deno run -A experiments/tools/release/main.ts --wasm",
+    );
     assertEquals(await Deno.readTextFile(new URL("ffi/wasm/built.ts", ROOT)), await formatBuilt(bytes));
     const small = brotliCompressSync(bytes).length;
     assert(bytes.length < 1e6 && small < 150_000, `${bytes.length} bytes, ${small} by brotli`);
