@@ -1,33 +1,21 @@
 /** The tests of the CPU library's ops, models, rules and arguments, with the kernels as WebAssembly. */
-import { withVariables } from "../../lib/testing.ts";
+import { RUNS_SLOW, withVariables } from "../../lib/testing.ts";
 
-const OPS = [
-  "embedding",
-  "filtered_attention",
-  "kv_filter_scan",
-  "kv_key_step",
-  "linear",
-  "machine",
-  "nll",
-  "rms_norm",
+/** In the fast tier, `bits_test.ts` stands for the others. */
+const FAST = [
+  ..."embedding kv_filter_scan kv_key_step machine nll rms_norm rope rows swiglu".split(" ").map(testOf),
+  ...["ffi/op_arguments", "ffi/native_backend", "lib/methods/eviction/adakv"],
+];
+const SLOW = [
+  ...["filtered_attention", "linear"].map(testOf),
+  ...["ffi/tiny_golden", "ffi/checkpoint_golden", "ffi/model", "ffi/model_rules"],
+  ...["lib/model/retrieval", "lib/model/head_probe", "lib/model/run/whole_heads"],
 ];
 
+function testOf(op: string): string {
+  return `kernels/${op}/${op}`;
+}
+
 await withVariables({ TOKENFILTER_TEST_DEVICE: "wasm" }, async () => {
-  for (const op of [...OPS, "rope", "rows", "swiglu"]) await import(`../../kernels/${op}/${op}_test.ts`);
-  for (
-    const name of [
-      "tiny_golden",
-      "checkpoint_golden",
-      "model",
-      "model_rules",
-      "op_arguments",
-      "native_backend",
-    ]
-  ) {
-    await import(`../${name}_test.ts`);
-  }
-  for (const name of ["retrieval", "head_probe", "run/whole_heads"]) {
-    await import(`../../lib/model/${name}_test.ts`);
-  }
-  await import("../../lib/methods/eviction/adakv_test.ts");
+  for (const path of RUNS_SLOW ? [...FAST, ...SLOW] : FAST) await import(`../../${path}_test.ts`);
 });
