@@ -3,6 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { buildCpu } from "../../../build.ts";
 import { EVICTIONS, KEY_RULES, METHODS, OFFLINE } from "../../../lib/methods/list.ts";
 import { findCompiler } from "../../../ffi/build/command.ts";
+import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
 import { runTask, withFolder } from "../../commands/testing.ts";
 import { renderReferencePages } from "./reference_pages.ts";
 import { anchorOf } from "./site/anchor.ts";
@@ -177,6 +178,40 @@ Deno.test("the C program of the docs compiles without a warning, and filters as 
     assertEquals(built, { code: 0, stdout: "", stderr: "" });
     assertEquals(await run(`${folder}/sample`, []), { code: 0, stdout: `${expected}\n`, stderr: "" });
   }));
+
+/** The cells of a text's first table as commands print it: a map by column for each row. */
+function readTable(text: string): ReadonlyMap<string, string>[] {
+  const lines = text.split("\n"), under = lines.findIndex((line) => /^-+(  -+)+$/.test(line));
+  const spans = [...lines[under]!.matchAll(/-+/g)].map(({ 0: { length }, index }) => [index, index + length]);
+  const end = lines.findIndex((line, i) => i > under && /^(```)?$/.test(line));
+  const cells = (line: string) => spans.map(([from, to]) => line.slice(from, to).trim());
+  const names = cells(lines[under - 1]!);
+  return lines.slice(under + 1, end).map((line) => new Map(cells(line).map((cell, i) => [names[i]!, cell])));
+}
+
+Deno.test({
+  ...unless(IN_SLOW_TIER, "README and the quickstart show rows of the default sweep"),
+  fn: () =>
+    withFolder(async (folder) => {
+      const { code, stdout, stderr } = await runTask("sweep", "--quiet", "--out", folder);
+      assertEquals(code, 0, stderr);
+      const found = readTable(stdout);
+      for (const page of ["README.md", "docs/start/quickstart.md"]) {
+        for (const row of readTable(docs.get(page)!)) {
+          const own = found.find((own) => ["ratio", "rule"].every((name) => own.get(name) === row.get(name)));
+          for (const [name, cell] of row) {
+            const now = own?.get(name) ?? "no such row";
+            // Levels of the processor round otherwise.
+            const isNear = Math.abs(parseFloat(now) - parseFloat(cell)) <= 0.002 * Math.abs(parseFloat(cell));
+            assert(
+              isNear || now === cell,
+              `${page}, ${row.get("rule")}: found ${name} ${cell}, expected ${now}`,
+            );
+          }
+        }
+      }
+    }),
+});
 
 /** Small sizes, for commands of the docs that do not set their own. */
 const SMALL = ["--model", "tiny", "--tokens", "128", "--context", "64", "--quiet"];

@@ -6,6 +6,12 @@ const { sidebar, base } = JSON.parse(
   readFileSync(new URL("./site.json", import.meta.url), "utf8"),
 );
 
+/** How much a hit counts: pages before their sections, definitions before mentions, logs last. */
+function boostDocument(path, _term, { titles }) {
+  const page = titles.length === 0 ? 3 : 1;
+  return page * (/\/(log|experiments|notebooks)\//.test(path) ? 0.3 : /reference\/(terms|metrics)/.test(path) ? 3 : 1);
+}
+
 const TAGS = /^<(!--|\/?(picture|source|img|details|summary|br)\b)/;
 
 export default {
@@ -50,6 +56,6 @@ export default {
     ],
     sidebar,
     outline: [2, 3],
-    search: { provider: "local" },
+    search: { provider: "local", options: { miniSearch: { searchOptions: { boostDocument } } } },
   },
 };
