@@ -3,10 +3,9 @@ import { UsageError } from "../../../lib/errors.ts";
 import type { MachinePeak } from "../../../lib/plot/mod.ts";
 import { buildCpu, ensureBlas } from "../../../build.ts";
 import { cpuLevels, openCpu } from "../../../ffi/mod.ts";
-import { attentionCase } from "./attention.ts";
+import { attentionCase, SKIPS } from "./attention.ts";
 import { scanCase } from "./filter.ts";
 import { linearCase } from "./linear.ts";
-import { type Torch, torchCases } from "./python.ts";
 import type { Device, Race } from "./run.ts";
 
 /** A turn repeats a short computation for about this many milliseconds. */
@@ -71,43 +70,34 @@ const LONG = 2 ** 19;
 const WEIGHTS = [[576, 576], [1536, 576], [49152, 576]] as const;
 
 /** All races of a part. */
-export function cpuRaces({ backend, impl }: Device, part: string, torch: Torch | undefined): Race[] {
-  const races: Race[] = [];
-  const plan = { impl, dtype: "f32", tokens: TOKENS } as const;
-  for (const phase of part === "attention" ? ["prefill", "decode"] as const : []) {
-    races.push({
-      title: `attention, ${phase} of ${TOKENS} tokens`,
-      async make() {
-        const cases = [{}, { skip: 0.5 }, { skip: 0.5, recent: 16 }]
-          .map((how) => attentionCase(backend, ATTENTION, { ...plan, ...how, phase }));
-        const others = torch && await torchCases(torch, backend, cases[0]!, cases[0]!.job);
-        return [...cases, ...others ?? []];
+export function cpuRaces({ backend, impl }: Device, part: string): Race[] {
+  const attention = { impl, dtype: "f32", tokens: TOKENS } as const;
+  const layer = { numKvHeads: 3, headDim: 64, hiddenSize: 576 };
+  const races: { [part: string]: Race[] } = {
+    attention: [
+      ...(["prefill", "decode"] as const).map((phase): Race => ({
+        title: `attention, ${phase} of ${TOKENS} tokens`,
+        withTorch: true,
+        make: () => SKIPS.map((how) => attentionCase(backend, ATTENTION, { ...attention, ...how, phase })),
+      })),
+      {
+        title: `attention, decode over ${LONG} tokens`,
+        make: () =>
+          (["f32", "bf16"] as const).map((dtype) =>
+            attentionCase(backend, ATTENTION, { impl, dtype, tokens: LONG, phase: "decode" })
+          ),
       },
-    });
-  }
-  if (part === "attention") {
-    races.push({
-      title: `attention, decode over ${LONG} tokens`,
-      make: () =>
-        (["f32", "bf16"] as const).map((dtype) =>
-          attentionCase(backend, ATTENTION, { impl, dtype, tokens: LONG, phase: "decode" })
-        ),
-    });
-  }
-  if (part === "filter") {
-    const sizes = { numKvHeads: 3, headDim: 64, hiddenSize: 576 };
-    for (const how of [{ tokens: TOKENS, chunk: TOKENS }, { tokens: 1, start: TOKENS, chunk: TOKENS }]) {
-      races.push({
-        title: `filter, ${how.tokens} tokens`,
-        make: () => [scanCase(backend, sizes, { impl, ...how })],
-      });
-    }
-  }
-  for (const [n, k] of part === "linear" ? WEIGHTS : []) {
-    for (const dtype of ["f32", "q4_1"] as const) {
-      const make = () => [1, 8, 512].map((rows) => linearCase(backend, impl, { dtype, n, k, rows }));
-      races.push({ title: `linear, ${n} x ${k} of ${dtype}`, make });
-    }
-  }
-  return races;
+    ],
+    filter: [{ tokens: TOKENS }, { tokens: 1, start: TOKENS }].map((how) => ({
+      title: `filter, ${how.tokens} tokens`,
+      make: () => [scanCase(backend, layer, { impl, chunk: TOKENS, ...how })],
+    })),
+    linear: WEIGHTS.flatMap(([n, k]) =>
+      (["f32", "q4_1"] as const).map((dtype) => ({
+        title: `linear, ${n} x ${k} of ${dtype}`,
+        make: () => [1, 8, 512].map((rows) => linearCase(backend, impl, { dtype, n, k, rows })),
+      }))
+    ),
+  };
+  return races[part] ?? [];
 }

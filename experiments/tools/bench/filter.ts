@@ -1,4 +1,5 @@
 /** The filter's decisions: chunks of one sequence, and steps of a batch. */
+import { numbers } from "../../../kernels/testing/inputs.ts";
 import type { Backend } from "../../../lib/backend.ts";
 import {
   cloneLayerState,
@@ -6,17 +7,14 @@ import {
   createLayerState,
   createScanOutput,
   type LayerSpec,
-  type LayerState,
-  type ScanOutput,
 } from "../../../lib/filter/mod.ts";
 import { TokenFilter, type TokenFilterOptions } from "../../../lib/methods/mod.ts";
 import { createBatchCache, createBatchDecisions, createBatchStates } from "../../../lib/model/mod.ts";
 import { ReferenceBackend } from "../../../lib/reference/mod.ts";
 import { hostTensor, type Tensor } from "../../../lib/tensor.ts";
 import type { CudaBackend } from "../../../ffi/mod.ts";
-import { rowOf } from "./attention.ts";
 import type { BenchCase } from "./run.ts";
-import { i32, numbers, randomTensor } from "./tensors.ts";
+import { i32, mapTensors, randomTensor, rowOf } from "./tensors.ts";
 
 /** Sizes of a filtered layer. */
 export interface FilterSizes {
@@ -42,83 +40,70 @@ function specOf({ numKvHeads, headDim, hiddenSize }: FilterSizes, options: Token
   return new TokenFilter(shape, { tail: 1, pruneRatio: 0.5, ...options }).specs[0]!;
 }
 
-/** Tokens of one sequence, decided in chunks. */
-export interface ScanPlan {
-  readonly impl: string;
-  /** Tokens decided, after `start` others that are not timed. */
-  readonly tokens: number;
-  readonly start?: number;
-  readonly chunk: number;
-  /** Whether the rule is `learned`, whose blocks are then as long as the chunks, with outcomes made up. */
-  readonly learned?: boolean;
-}
-
-/** `kv_filter_scan` by the default rule. */
+/**
+ * `kv_filter_scan` by the default rule: tokens of one sequence, decided in chunks.
+ *
+ * @param plan.tokens Tokens decided, after `start` others that are not timed.
+ * @param plan.learned Whether the rule is `learned`, whose blocks are then as long as the chunks, with outcomes made up.
+ */
 export function scanCase(
   backend: Backend,
   sizes: FilterSizes,
-  { impl, tokens, start = 0, chunk, learned = false }: ScanPlan,
+  { impl, tokens, start = 0, chunk, learned = false }:
+    & Readonly<{ impl: string; tokens: number; chunk: number }>
+    & {
+      readonly start?: number;
+      readonly learned?: boolean;
+    },
 ): BenchCase {
-  const { numKvHeads, headDim, hiddenSize } = sizes, end = start + tokens;
+  const { numKvHeads, headDim, hiddenSize } = sizes, end = start + tokens, kv = [numKvHeads, headDim];
   const spec = specOf(sizes, learned ? { fusion: "learned", block: chunk } : {});
   const random = (width: readonly number[], seed: number) =>
     randomTensor(backend, "f32", [end, ...width], seed);
-  const more = learned && { residual: random([hiddenSize], 13), normed: random([hiddenSize], 14) };
-  const input = {
-    keys: random([numKvHeads, headDim], 11),
-    values: random([numKvHeads, headDim], 12),
-    ...more,
-  };
+  const hidden = learned && { residual: random([hiddenSize], 13), normed: random([hiddenSize], 14) };
+  const input = { keys: random(kv, 11), values: random(kv, 12), ...hidden };
   const next = numbers(15), outcomes = Float64Array.from({ length: end }, () => next() - 1);
-  const scan = (
-    on: Backend,
-    rows: typeof input,
-    from: number,
-    to: number,
-    state: LayerState,
-    out: ScanOutput,
-  ) => {
+  const begun = createLayerState(spec), found = createScanOutput(end);
+  const scan = (on: Backend, rows: typeof input, from: number, to: number, state = begun, out = found) => {
     for (let at = from; at < to;) {
       const next = at + on.kvFilterScan(spec, state, rows, at, Math.min(chunk, to - at), out);
-      if (learned) {
-        on.kvFilterObserve(
-          spec,
-          state,
-          outcomes.slice(at, next).filter((_, i) => out.keep[at + i]),
-        );
-      }
+      const seen = outcomes.slice(at, next).filter((_, i) => out.keep[at + i]);
+      if (learned) on.kvFilterObserve(spec, state, seen);
       at = next;
     }
   };
-  const begun = createLayerState(spec), found = createScanOutput(end);
-  scan(backend, input, 0, start, begun, found);
-  const run = (on = backend, rows = input, out = found) =>
-    scan(on, rows, start, end, cloneLayerState(begun), out);
+  scan(backend, input, 0, start);
+  const run = () => scan(backend, input, start, end, cloneLayerState(begun));
   const elements = 2 * tokens * numKvHeads * headDim, wide = learned ? tokens * hiddenSize : 0;
   return {
-    ...{ op: "kv_filter_scan", impl, phase: tokens > 1 ? "prefill" : "decode", dtype: "f32", skip: 0.5 },
+    ...{ op: "kv_filter_scan", impl, phase: tokens > 1 ? "prefill" : "decode", dtype: "f32", skip: 0.5, run },
     shape: `T=${tokens} ${
       learned ? "learned block" : "chunk"
     }=${chunk} kvHeads=${numKvHeads} headDim=${headDim}`,
     flops: FLOPS_PER_ELEMENT * elements + 2 * codeOf(spec, "projections") * wide,
     bytes: 4 * elements + 8 * wide,
-    run: () => run(),
     verify() {
-      const host = Object.fromEntries(
-        Object.entries(input).map(([name, tensor]) => [name, backend.read(tensor)]),
-      ) as unknown as typeof input;
-      const expected = createScanOutput(end);
+      const host = mapTensors(input, (tensor) => backend.read(tensor)), expected = createScanOutput(end);
       run();
-      run(new ReferenceBackend(), host, expected);
+      scan(new ReferenceBackend(), host, start, end, cloneLayerState(begun), expected);
       for (let t = start; t < end; t++) {
         if (Math.abs(expected.redundancy[t]! - expected.threshold[t]!) < BAND) return;
-        if (found.keep[t] === expected.keep[t]) continue;
-        throw new Error(
-          `Cannot trust kv_filter_scan: found ${found.keep[t]} for token ${t}, expected ${expected.keep[t]}`,
-        );
+        expectDecision("kv_filter_scan", `token ${t}`, found.keep[t], expected.keep[t]);
       }
     },
   };
+}
+
+/** @throws {Error} If two decisions differ. */
+function expectDecision(
+  op: string,
+  what: string,
+  found: number | undefined,
+  expected: number | undefined,
+): void {
+  if (found !== expected) {
+    throw new Error(`Cannot trust ${op}: found ${found} for ${what}, expected ${expected}`);
+  }
 }
 
 /** Inputs of a step. */
@@ -138,21 +123,20 @@ function makeSteps(
   const sizes = { batch, capacity: CAPACITY, recent: isKeySide ? 0 : 16, numKvHeads, headDim };
   const cache = createBatchCache(backend, { ...sizes, dtype: "bf16" });
   const states = createBatchStates(backend, spec, batch);
-  const columns = backend.name === "reference" ? backend.alloc("f64", [7, batch]) : undefined;
-  const decisions = { ...createBatchDecisions(backend, batch), ...(columns && { columns }) };
+  const columns = backend.name === "reference" && { columns: backend.alloc("f64", [7, batch]) };
+  const decisions = { ...createBatchDecisions(backend, batch), ...columns };
   const ends = backend.alloc("i32", [batch, CAPACITY]), keep = backend.alloc("u8", [batch]);
-  const keySide = { states, ends, keep, ...(columns && { columns }) };
-  const positions = i32(backend, new Int32Array(batch));
+  const keySide = { states, ends, keep, ...columns }, positions = i32(backend, new Int32Array(batch));
   let steps = 0;
   return {
-    ...{ cache, columns, keep: isKeySide ? keep : decisions.keep },
+    ...{ cache, columns: decisions.columns, keep: isKeySide ? keep : decisions.keep },
     step() {
-      const { keys, values, residual, normed, output } = sets[steps++ % SETS]!;
-      const rows = { filterKeys: keys, keys, values, residual, normed, queries: undefined, positions };
+      const { output, ...own } = sets[steps++ % SETS]!;
+      const rows = { filterKeys: own.keys, ...own, queries: undefined, positions };
       backend.kvFilterStep(isKeySide ? undefined : states, cache, rows, isKeySide, decisions);
       if (isKeySide) backend.kvKeyStep(keySide, cache, rows);
       else if (spec.reads.includes("outputs")) {
-        backend.kvFilterObserveBatch(states, decisions, output, residual);
+        backend.kvFilterObserveBatch(states, decisions, output, own.residual);
       }
     },
     /** To the next position, if a step was made. */
@@ -160,31 +144,30 @@ function makeSteps(
   };
 }
 
-/** Steps of a batch. */
-export interface StepPlan {
-  readonly batch: number;
-  readonly options?: TokenFilterOptions;
-  /** Whether keys are decided about, behind the step that caches them. */
-  readonly isKeySide?: boolean;
-  /** Steps in one graph: the cache then contains their inputs, and launches cost the host nothing. */
-  readonly recorded?: number;
-}
-
-/** `kv_filter_step`, by default with the default rule and policy, or `kv_key_step` behind it. */
+/**
+ * Steps of a batch: `kv_filter_step`, by default with the default rule and policy, or `kv_key_step` behind it.
+ *
+ * @param plan.isKeySide Whether keys are decided about, behind the step that caches them.
+ * @param plan.recorded Steps in one graph: the cache then contains their inputs, and launches cost the host nothing.
+ */
 export function stepCase(
   backend: Backend,
   sizes: FilterSizes,
-  { batch, options = {}, isKeySide = false, recorded = 1 }: StepPlan,
+  { batch, options = {}, isKeySide = false, recorded = 1 }: {
+    readonly batch: number;
+    readonly options?: TokenFilterOptions;
+    readonly isKeySide?: boolean;
+    readonly recorded?: number;
+  },
 ): BenchCase {
-  const { numKvHeads, headDim, hiddenSize } = sizes, spec = specOf(sizes, options);
+  const { numKvHeads, headDim, hiddenSize } = sizes,
+    spec = specOf(sizes, options),
+    kv = [numKvHeads, headDim];
   const random = (shape: readonly number[], seed: number) =>
     randomTensor(backend, "f32", [batch, ...shape], seed);
   const sets = Array.from({ length: SETS }, (_, set): Rows => ({
-    keys: random([numKvHeads, headDim], 20 + set),
-    values: random([numKvHeads, headDim], 40 + set),
-    residual: random([hiddenSize], 60 + set),
-    normed: random([hiddenSize], 80 + set),
-    output: random([hiddenSize], 100 + set),
+    ...{ keys: random(kv, 20 + set), values: random(kv, 40 + set), residual: random([hiddenSize], 60 + set) },
+    ...{ normed: random([hiddenSize], 80 + set), output: random([hiddenSize], 100 + set) },
   }));
   const { cache, keep, step, advance } = makeSteps(backend, sizes, spec, { batch, sets, isKeySide });
   let launched = 0, graph: ReturnType<CudaBackend["record"]> | undefined;
@@ -210,27 +193,19 @@ export function stepCase(
     bytes: elements * (isKeySide ? 30 : 14) + batch * 8 * spec.window,
     run() {
       if (recorded === 1) return step();
-      graph ??= (backend as CudaBackend).record(() => {
-        for (let i = 0; i < recorded; i++) step();
-      });
+      graph ??= (backend as CudaBackend).record(() => Array.from({ length: recorded }, step));
       graph.launch();
     },
     verify() {
-      const found: Uint8Array[] = [], caches: string[] = [];
-      const ends = [...new Set([0, batch - 1])];
+      const found: Uint8Array[] = [], ends = [...new Set([0, batch - 1])];
       for (let i = 0; i < CHECKED; i++) {
         advance();
         step();
         found.push(backend.read(keep).data as Uint8Array);
       }
       launched += CHECKED;
-      for (const sequence of ends) caches[sequence] = liveRows(backend, cache, sequence);
       for (const sequence of ends) {
-        const own = sets.map((set) =>
-          Object.fromEntries(
-            Object.entries(set).map(([name, tensor]) => [name, rowOf(backend, tensor, sequence)]),
-          ) as unknown as Rows
-        );
+        const own = sets.map((set) => mapTensors(set, (tensor) => rowOf(backend, tensor, sequence)));
         const reference = new ReferenceBackend();
         const truth = makeSteps(reference, sizes, spec, { batch: 1, sets: own, isKeySide });
         let isTie = false;
@@ -239,13 +214,10 @@ export function stepCase(
           truth.step();
           const [redundancy, threshold] = reference.read(truth.columns!).data as Float64Array;
           isTie = Math.abs(redundancy! - threshold!) < BAND;
-          const expected = (reference.read(truth.keep).data as Uint8Array)[0], own = found[i]![sequence];
-          if (isTie || own === expected) continue;
-          throw new Error(
-            `Cannot trust ${op}: found ${own} at step ${i} of sequence ${sequence}, expected ${expected}`,
-          );
+          const [expected] = reference.read(truth.keep).data as Uint8Array;
+          if (!isTie) expectDecision(op, `step ${i} of sequence ${sequence}`, found[i]![sequence], expected);
         }
-        const expected = liveRows(reference, truth.cache, 0), rows = caches[sequence]!;
+        const rows = liveRows(backend, cache, sequence), expected = liveRows(reference, truth.cache, 0);
         if (!isTie && rows !== expected) {
           throw new Error(`Cannot trust ${op}: found the rows ${rows}, expected ${expected}`);
         }

@@ -6,11 +6,10 @@ import { ensureCublasLt } from "../../../ffi/build/cublaslt.ts";
 import { buildArchOf, type CudaDevice, type CudaMemory, openDriver } from "../../../ffi/cuda/mod.ts";
 import { type CudaBackend, openCuda } from "../../../ffi/mod.ts";
 import { describeDriver } from "../gpu/driver.ts";
-import { attentionCase, type AttentionSizes, decodeCase } from "./attention.ts";
+import { attentionCase, decodeCase, SKIPS } from "./attention.ts";
 import { scanCase, stepCase } from "./filter.ts";
 import { linearCase } from "./linear.ts";
 import { decodeStepCases } from "./model.ts";
-import { type Torch, torchCases, type TorchJob } from "./python.ts";
 import type { BenchCase, Device, Race } from "./run.ts";
 import { type FloatType, i32 } from "./tensors.ts";
 
@@ -102,24 +101,10 @@ export function tensorRate({ name, arch, numSms, clockMHz }: CudaDevice): number
   return each === undefined ? undefined : part * each * numSms * clockMHz * 1e6;
 }
 
-/** Sizes of all races. */
-export interface GpuSizes {
-  readonly attention: AttentionSizes;
-  readonly dtypes: readonly FloatType[];
-  readonly decode: { readonly batch: number; readonly rows: number };
-  readonly prefill: readonly number[];
-  /** Products by one matrix [n, k], by rows. */
-  readonly linear: { readonly n: number; readonly k: number; readonly rows: readonly number[] };
-  readonly step: { readonly batch: number; readonly hiddenSize: number };
-  readonly scan: { readonly tokens: number; readonly chunks: readonly number[] };
-  readonly model: ModelConfig;
-  readonly modelBatch: number;
-}
-
-/** Two layers of a model of 8 billion parameters, with a tiny vocabulary. */
-const SIZES: GpuSizes = {
+/** Sizes of all races: two layers of a model of 8 billion parameters, with a tiny vocabulary. */
+const SIZES = {
   attention: { numHeads: 32, numKvHeads: 8, headDim: 128 },
-  dtypes: ["bf16", "f16"],
+  dtypes: ["bf16", "f16"] as FloatType[],
   decode: { batch: 32, rows: 8192 },
   prefill: [4096, 8192, 16384],
   linear: { n: 14336, k: 4096, rows: [1, 8, 16, 32, 64, 4096] },
@@ -127,100 +112,86 @@ const SIZES: GpuSizes = {
   scan: { tokens: 4096, chunks: [32, 128, 512] },
   model: {
     ...{ architecture: "llama", numLayers: 2, numHeads: 32, numKvHeads: 8, headDim: 128, hiddenSize: 4096 },
-    ...{
-      intermediateSize: 14336,
-      vocabSize: 256,
-      rope: { theta: 500000 },
-      rmsNormEps: 1e-5,
-      contextLength: 8192,
-    },
-    tieWordEmbeddings: false,
-  },
+    ...{ intermediateSize: 14336, vocabSize: 256, rope: { theta: 500000 }, rmsNormEps: 1e-5 },
+    ...{ contextLength: 8192, tieWordEmbeddings: false },
+  } as ModelConfig,
   modelBatch: 8,
 };
+export type GpuSizes = typeof SIZES;
 
 /** All races of a part. */
-export function gpuRaces(
-  { backend: opened, impl, turns }: Device,
-  part: string,
-  torch: Torch | undefined,
-  sizes = SIZES,
-): Race[] {
+export function gpuRaces({ backend: opened, impl, turns }: Device, part: string, sizes = SIZES): Race[] {
   const backend = opened as CudaBackend,
-    { attention, dtypes, decode, linear, step, scan } = sizes,
-    races: Race[] = [];
-  const add = (title: string, make: () => BenchCase[], job?: (first: BenchCase) => TorchJob) =>
-    races.push({
-      title,
-      async make() {
-        const cases = make(), [first] = cases;
-        if (torch === undefined || job === undefined) return cases;
-        return [...cases, ...await torchCases(torch, backend, first!, job(first!))];
-      },
-    });
-  const jobOf = (first: BenchCase) => (first as BenchCase & { job: TorchJob }).job;
-  for (const dtype of part === "attention" ? dtypes : []) {
-    const { batch, rows } = decode, half = { batch, rows: rows / 2 };
-    const all = [
-      ...[{ batch, rows, kept: batch, near: 0 }, { ...half, kept: batch, near: 0 }],
-      ...[{ ...half, kept: batch, near: 16 }, { ...half, kept: batch / 2, near: 16 }],
-    ];
-    add(
-      `decode attention, ${dtype}`,
-      () => all.map((how) => decodeCase(backend, attention, dtype, how)),
-      jobOf,
-    );
-  }
-  for (const tokens of part === "attention" ? sizes.prefill : []) {
-    const hasWgmma = backend.useWgmma(true), plan = { phase: "prefill", dtype: dtypes[0]!, tokens } as const;
-    backend.useWgmma(false);
-    const kernels = [{ impl }, { impl: `${impl} wgmma`, use: (on: boolean) => void backend.useWgmma(on) }];
-    const all = [{}, { skip: 0.5 }, { skip: 0.5, recent: 16 }]
-      .flatMap((how) => kernels.slice(0, hasWgmma ? 2 : 1).map((kernel) => ({ ...plan, ...how, ...kernel })));
-    add(
-      `prefill attention, ${tokens} tokens`,
-      () => all.map((how) => attentionCase(backend, attention, how)),
-      jobOf,
-    );
-  }
-  for (const rows of part === "linear" ? linear.rows : []) {
-    const { n, k } = linear,
-      all = (["bf16", "q8_0", "q4_1", "q4_k"] as const).map((dtype) => ({ dtype, n, k, rows }));
-    const make = () => all.map((how) => linearCase(backend, impl, how));
-    add(`linear, ${rows} rows`, make, () => ({ op: "linear", ...all[0]! }));
-  }
-  if (part === "filter") {
-    const { batch, hiddenSize } = step, { numKvHeads, headDim } = attention, one = i32(backend, [0]);
-    const layer = { numKvHeads, headDim, hiddenSize };
-    const scans = [false, true].flatMap((learned) =>
-      scan.chunks.map((chunk) => ({ impl, tokens: scan.tokens, chunk, learned }))
-    );
-    const smallest = {
+    { attention, dtypes, decode: { batch, rows }, linear, step, scan } = sizes;
+  const layer = { numKvHeads: attention.numKvHeads, headDim: attention.headDim, hiddenSize: step.hiddenSize };
+  const hasWgmma = backend.useWgmma(true);
+  backend.useWgmma(false);
+  const kernels = [{ impl }, { impl: `${impl} wgmma`, use: (on: boolean) => void backend.useWgmma(on) }];
+  const products = (["bf16", "q8_0", "q4_1", "q4_k"] as const).map((dtype) => ({
+    dtype,
+    n: linear.n,
+    k: linear.k,
+  }));
+  const races: { [part: string]: Race[] } = {
+    attention: [
+      ...dtypes.map((dtype): Race => ({
+        title: `decode attention, ${dtype}`,
+        withTorch: true,
+        make: () =>
+          [
+            ...[{ rows, kept: batch, near: 0 }, { rows: rows / 2, kept: batch, near: 0 }],
+            ...[{ rows: rows / 2, kept: batch, near: 16 }, { rows: rows / 2, kept: batch / 2, near: 16 }],
+          ].map((how) => decodeCase(backend, attention, dtype, { batch, ...how })),
+      })),
+      ...sizes.prefill.map((tokens): Race => ({
+        title: `prefill attention, ${tokens} tokens`,
+        withTorch: true,
+        make: () =>
+          SKIPS.flatMap((how) => kernels.slice(0, hasWgmma ? 2 : 1).map((kernel) => ({ ...how, ...kernel })))
+            .map((how) =>
+              attentionCase(backend, attention, { phase: "prefill", dtype: dtypes[0]!, tokens, ...how })
+            ),
+      })),
+    ],
+    linear: linear.rows.map((rows) => ({
+      title: `linear, ${rows} rows`,
+      withTorch: true,
+      make: () => products.map((how) => linearCase(backend, impl, { ...how, rows })),
+    })),
+    filter: [{
+      title: "filter",
+      make: () => [
+        stepCase(backend, layer, { batch: step.batch }),
+        stepCase(backend, layer, { batch: step.batch, recorded: 16 }),
+        stepCase(backend, layer, { batch: step.batch, options: { fusion: "learned" } }),
+        stepCase(backend, layer, { batch: step.batch, isKeySide: true, options: { recent: 32, warmup: 16 } }),
+        ...[false, true].flatMap((learned) =>
+          scan.chunks.map((chunk) => scanCase(backend, layer, { impl, tokens: scan.tokens, chunk, learned }))
+        ),
+        smallestCase(backend, impl),
+      ],
+    }],
+    steps: [{
+      title: "decode steps",
+      make: () =>
+        decodeStepCases(backend, sizes.model, { batch: sizes.modelBatch, capacity: 4 * turns + 64 }),
+    }],
+  };
+  return races[part]!;
+}
+
+/** The smallest kernel, by which short times are to be read. */
+function smallestCase(backend: CudaBackend, impl: string): BenchCase {
+  const one = i32(backend, [0]);
+  return {
+    ...{
       op: "advance",
       impl,
       phase: "decode",
       shape: "one number: the least time of a kernel",
-    } as const;
-    add("filter", () => [
-      stepCase(backend, layer, { batch }),
-      stepCase(backend, layer, { batch, recorded: 16 }),
-      stepCase(backend, layer, { batch, options: { fusion: "learned" } }),
-      stepCase(backend, layer, { batch, isKeySide: true, options: { recent: 32, warmup: 16 } }),
-      ...scans.map((how) => scanCase(backend, layer, how)),
-      {
-        ...smallest,
-        dtype: "i32",
-        skip: 0,
-        flops: 1,
-        bytes: 8,
-        run: () => backend.advance(one),
-        verify: () => {},
-      },
-    ]);
-  }
-  if (part === "steps") {
-    const plan = { batch: sizes.modelBatch, capacity: 4 * turns + 64 };
-    add("decode steps", () => decodeStepCases(backend, sizes.model, plan));
-  }
-  return races;
+      dtype: "i32",
+      skip: 0,
+    },
+    ...{ flops: 1, bytes: 8, run: () => backend.advance(one), verify: () => {} },
+  };
 }

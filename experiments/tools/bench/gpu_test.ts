@@ -74,9 +74,7 @@ Deno.test("f32Rate() and tensorRate() are nominal rates, of which a GeForce has 
 
 testEmulated("every race of a GPU verifies and times, and tells of each target but PyTorch's", async () => {
   const device = gpuDevice(await emulatedGpu(), 2, {});
-  const races = ["attention", "linear", "filter", "steps"].flatMap((part) =>
-    gpuRaces(device, part, undefined, SIZES)
-  );
+  const races = ["attention", "linear", "filter", "steps"].flatMap((part) => gpuRaces(device, part, SIZES));
   let found: readonly TimedRow[] = [];
   await runRaces(device, races, {
     line: () => {},

@@ -28,7 +28,7 @@ import { cpuRaces, openCpuDevice } from "./cpu.ts";
 import { gpuRaces, openGpuDevice } from "./gpu.ts";
 import { expectInputs, LENGTHS, measureModel } from "./lengths.ts";
 import { measurePeers, PEER_LENGTHS } from "./peers.ts";
-import { startTorch, type Torch } from "./python.ts";
+import { startTorch, type Torch, torchCases } from "./python.ts";
 import { type Device, type Race, race, type TimedRow } from "./run.ts";
 
 /** The exit code where a race failed. */
@@ -74,16 +74,19 @@ export interface Failure {
 export async function runRaces(
   device: Device,
   races: readonly Race[],
-  { line, onRows }: {
+  { line, onRows, torch }: {
     readonly line: (text: string) => void;
     readonly onRows: (rows: readonly TimedRow[], failures: readonly Failure[]) => Promise<void>;
+    readonly torch?: Torch | undefined;
   },
 ): Promise<void> {
   const rows: TimedRow[] = [], failures: Failure[] = [];
-  for (const [i, { title, make }] of races.entries()) {
+  for (const [i, { title, withTorch, make }] of races.entries()) {
     line(`[${i + 1} of ${races.length}] ${title}`);
     try {
-      rows.push(...await race(device, await make()));
+      const cases = make();
+      if (withTorch && torch) cases.push(...await torchCases(torch, device.backend, cases[0]!));
+      rows.push(...await race(device, cases));
     } catch (error) {
       if (!(error instanceof Error)) throw error;
       failures.push({ title, error: error.message });
@@ -131,17 +134,14 @@ async function work(options: ReturnType<typeof readOptions>, { progress }: Asked
     await writeWhole(`${out}/bench.json`, JSON.stringify(report, null, 2) + "\n");
     await writeWhole(`${out}/bench.html`, renderBenchReport(report, { plotly: await readPlotly() }));
   };
-  const started = parts.some((part) => part === "attention" || gpu && part === "linear")
-    ? await startTorch(gpu ? "cuda" : "cpu", threads)
-    : undefined;
+  const races = parts.flatMap((part) => (gpu ? gpuRaces : cpuRaces)(device, part));
+  const started = races.some(({ withTorch }) => withTorch) && await startTorch(gpu ? "cuda" : "cpu", threads);
   if (typeof started === "string") line(`no PyTorch to compare with: ${started}`);
-  const torch: Torch | undefined = typeof started === "string" ? undefined : started;
+  const torch = typeof started === "object" ? started : undefined;
+  const onRows = (kernels: readonly TimedRow[], failures: readonly Failure[]) =>
+    add({ kernels, failures, ...(gpu && { bars: readBars(kernels) }) });
   try {
-    const races = parts.flatMap((part) => (gpu ? gpuRaces : cpuRaces)(device, part, torch));
-    await runRaces(device, races, {
-      line,
-      onRows: (kernels, failures) => add({ kernels, failures, ...(gpu && { bars: readBars(kernels) }) }),
-    });
+    await runRaces(device, races, { line, onRows, torch });
   } finally {
     await torch?.close();
   }

@@ -1,6 +1,6 @@
 /** Python processes that compute next to this project, with one JSON object per line in each direction. */
 import { TextLineStream } from "@std/streams/text-line-stream";
-import type { AttentionArgs, Backend } from "../../../lib/backend.ts";
+import type { Backend } from "../../../lib/backend.ts";
 import { f32Data } from "../../../lib/tensor.ts";
 import type { BenchCase } from "./run.ts";
 import { expectClose } from "./tensors.ts";
@@ -73,38 +73,30 @@ export async function startPython<Answer extends { readonly error?: string }>(
   };
 }
 
-/** A computation of PyTorch: attention, or a product. */
-export type TorchJob =
-  & { readonly op: string; readonly dtype: string }
-  & Readonly<Record<string, string | number>>;
-
-/** Answers of torch_calls.py. */
-type TorchAnswer = Partial<Record<"version" | "error", string>> & {
+/** The running `torch_calls.py`, and its answers. */
+export type Torch = PythonProcess<{
+  readonly version?: string;
+  readonly error?: string;
   readonly names?: string[];
   readonly timeMs?: number;
-};
-
-/** The running `torch_calls.py`. */
-export type Torch = PythonProcess<TorchAnswer>;
+}>;
 
 /** Starts PyTorch, or gives the reason why there is none. */
-export function startTorch(
+export const startTorch = (
   device: "cpu" | "cuda",
   threads: number,
   python?: string,
-): Promise<Torch | string> {
-  const what = device === "cpu" ? "torch" : "torch for CUDA";
-  return startPython<TorchAnswer>("torch_calls.py", [device, `${threads}`], what, python);
-}
+): Promise<Torch | string> =>
+  startPython(
+    "torch_calls.py",
+    [device, `${threads}`],
+    device === "cpu" ? "torch" : "torch for CUDA",
+    python,
+  );
 
 /** PyTorch's ways of computing what a case does; where the case has tensors, on them, and with the same output. */
-export async function torchCases(
-  torch: Torch,
-  backend: Backend,
-  first: BenchCase & { readonly args?: AttentionArgs },
-  job: TorchJob,
-): Promise<BenchCase[]> {
-  const folder = await Deno.makeTempDir({ prefix: "tokenfilter_bench_" }), { args } = first;
+export async function torchCases(torch: Torch, backend: Backend, first: BenchCase): Promise<BenchCase[]> {
+  const folder = await Deno.makeTempDir({ prefix: "tokenfilter_bench_" }), { args, job } = first;
   try {
     if (args !== undefined) first.run();
     for (const name of args === undefined ? [] : ["queries", "keys", "values"] as const) {
@@ -116,7 +108,7 @@ export async function torchCases(
     for (const name of args === undefined ? [] : names!) {
       await torch.ask({ do: "output", name, folder });
       const found = new Float32Array((await Deno.readFile(`${folder}/out`)).buffer);
-      const tolerance = job.dtype === "f32" ? 1e-5 : 3e-2;
+      const tolerance = job!.dtype === "f32" ? 1e-5 : 3e-2;
       expectClose(`PyTorch's attention, ${name}`, found, f32Data(backend.read(args!.out)), tolerance);
     }
     return names!.map((name) => ({

@@ -1,5 +1,5 @@
 /** Timing: cases of a race are verified, then take turns; each turn is compared with the device's peak then. */
-import type { Backend } from "../../../lib/backend.ts";
+import type { AttentionArgs, Backend } from "../../../lib/backend.ts";
 import type { KernelRow, MachinePeak } from "../../../lib/plot/mod.ts";
 import { quantile } from "../../../lib/math/quantile.ts";
 
@@ -22,6 +22,11 @@ export interface Work {
   readonly bytes: number;
 }
 
+/** A computation of PyTorch: attention, or a product. */
+export type TorchJob =
+  & { readonly op: string; readonly dtype: string }
+  & Readonly<Record<string, string | number>>;
+
 /** What a clock needs. */
 export interface Timed {
   /** Computes once, or `repeats` times; on a GPU it only enqueues. */
@@ -37,12 +42,17 @@ export interface Timed {
 export interface BenchCase extends Work, Timed {
   /** Computes once and compares with the truth. @throws {Error} If the result is wrong. */
   verify(): void | Promise<void>;
+  /** PyTorch's computation of the same, and the tensors that it takes; random ones where left out. */
+  readonly job?: TorchJob;
+  readonly args?: AttentionArgs;
 }
 
 /** Cases that take turns. They are made only before their start, so that the memory of the last race is free. */
 export interface Race {
   readonly title: string;
-  make(): BenchCase[] | Promise<BenchCase[]>;
+  /** Whether PyTorch computes what the first case does. */
+  readonly withTorch?: boolean;
+  make(): BenchCase[];
 }
 
 /** What runs the cases, and its clock. */

@@ -1,4 +1,5 @@
-/** Random tensors for the cases, and the comparison of results. */
+/** Random tensors for the cases, their values on the host, and the comparison of results. */
+import { numbers } from "../../../kernels/testing/inputs.ts";
 import type { Backend } from "../../../lib/backend.ts";
 import { toBf16, toF16 } from "../../../lib/math/half.ts";
 import { emptyTensor, type HostTensor, hostTensor, type Tensor } from "../../../lib/tensor.ts";
@@ -8,15 +9,6 @@ export type FloatType = "f32" | "f16" | "bf16";
 
 /** Values that are drawn; larger tensors repeat them. */
 const DRAWN = 2 ** 20;
-
-/** Numbers in [-1, 1), the same on every run. */
-export function numbers(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 31 - 1;
-  };
-}
 
 /** Fills an array with copies of its first `count` elements. */
 export function repeatFirst(data: HostTensor["data"], count: number): void {
@@ -42,6 +34,21 @@ export function i32(backend: Backend, values: readonly number[] | Int32Array): T
   return backend.upload(hostTensor("i32", [values.length], Int32Array.from(values)));
 }
 
+/** The same record with all of its tensors changed; other values stay. */
+export function mapTensors<T extends object>(record: T, change: (tensor: Tensor) => HostTensor): T {
+  const changed = Object.entries(record).map(([name, value]) => [
+    name,
+    typeof value === "object" && "dtype" in value ? change(value) : value,
+  ]);
+  return Object.fromEntries(changed) as T;
+}
+
+/** One row of a tensor, as a batch of one on the host. */
+export function rowOf(backend: Backend, tensor: Tensor, index: number): HostTensor {
+  const row = backend.read(backend.row(tensor, index));
+  return { ...row, shape: [1, ...row.shape] };
+}
+
 /** @throws {Error} If two results differ by more than `tolerance` anywhere, or one holds NaN. */
 export function expectClose(
   what: string,
@@ -49,14 +56,12 @@ export function expectClose(
   expected: ArrayLike<number>,
   tolerance: number,
 ): void {
-  if (found.length !== expected.length) {
-    throw new Error(`Cannot trust ${what}: found ${found.length} numbers, expected ${expected.length}`);
-  }
-  for (let i = 0; i < found.length; i++) {
-    if (!(Math.abs(found[i]! - expected[i]!) <= tolerance)) {
-      throw new Error(
-        `Cannot trust ${what}: found ${found[i]} at index ${i}, expected ${expected[i]} within ${tolerance}`,
-      );
-    }
+  const isSame = found.length === expected.length;
+  for (let i = isSame ? 0 : -1; i < found.length; i++) {
+    if (Math.abs(found[i]! - expected[i]!) <= tolerance) continue;
+    const [own, other] = isSame
+      ? [`${found[i]} at index ${i}`, expected[i]]
+      : [`${found.length} numbers`, expected.length];
+    throw new Error(`Cannot trust ${what}: found ${own}, expected ${other} within ${tolerance}`);
   }
 }
