@@ -7,7 +7,7 @@ import { run } from "../../../ffi/build/command.ts";
 import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
 import { finish, withFolder } from "../testing.ts";
 import { ADDED, addMethods } from "./method_testing.ts";
-import { listTree } from "../../tools/machine/checkout.ts";
+import { listTree } from "../../tools/machine/checkout_testing.ts";
 
 const ROOT = new URL("../../../", import.meta.url).pathname;
 const GUIDE = "docs/guides/write-a-rule.md";
@@ -37,10 +37,10 @@ Deno.test({
   ),
   fn: () =>
     withFolder(async (copy) => {
-      const tree = await listTree(ROOT.replace(/\/$/, ""));
-      for (const { from, to } of tree) {
+      const tree = await listTree(ROOT);
+      for (const to of tree) {
         await Deno.mkdir(`${copy}/${to}`.replace(/[^/]*$/, ""), { recursive: true });
-        await Deno.copyFile(from, `${copy}/${to}`);
+        await Deno.copyFile(`${ROOT}${to}`, `${copy}/${to}`);
       }
       // The checks list the tree by git.
       for (const args of [["init", "-q"], ["add", "-A"]]) {
@@ -70,7 +70,7 @@ Deno.test({
       await Deno.writeTextFile(sources, known.replace("{\n", `{\n${source}${more}`));
       await deno("run", "-A", "--no-check", ...flags, "experiments/tools/docs/reference_pages.ts");
 
-      const changed = tree.map(({ to }) => to).filter((path) => /^lib\/methods\/.*\.ts$/.test(path));
+      const changed = tree.filter((path) => /^lib\/methods\/.*\.ts$/.test(path));
       const added = [name!, ...Object.keys(ADDED)].map((name) => `lib/methods/rules/${name}.ts`);
       await deno("fmt", "--check", ...added, "lib/methods");
       await deno("lint", "--quiet", ...added, ...changed);
@@ -79,9 +79,10 @@ Deno.test({
       const isOwn = (path: string) =>
         /^(lib\/(methods|sweep|entries)\/.*|experiments\/tools\/docs\/\w+|experiments\/commands\/cli\/.*)_test\.ts$/
           .test(path);
-      const tests = tree.filter(({ from, to }) =>
-        isOwn(to) || /^lib\/.*_test\.ts$/.test(to) && Deno.readTextFileSync(from).includes("METHODS")
-      ).map(({ to }) => to);
+      const tests = tree.filter((path) =>
+        isOwn(path) ||
+        /^lib\/.*_test\.ts$/.test(path) && Deno.readTextFileSync(`${ROOT}${path}`).includes("METHODS")
+      );
       assert(tests.length > 50, `${tests.length} test files`);
       await deno(
         "test",

@@ -10,7 +10,7 @@ import {
 } from "../../../lib/plot/mod.ts";
 import { makeSummary, makeTrial } from "../../../lib/plot/testing.ts";
 import { withFolder } from "../../commands/testing.ts";
-import { type CheckOptions, checkPage, openBrowser, type PageCheck } from "./mod.ts";
+import { type CheckOptions, checkPage, openBrowser, type PageCheck } from "./page_testing.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
 
 const line = (layout = {}) =>

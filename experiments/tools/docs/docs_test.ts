@@ -7,7 +7,7 @@ import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
 import { runTask, withFolder } from "../../commands/testing.ts";
 import { renderReferencePages } from "./reference_pages.ts";
 import { anchorOf } from "./site/anchor.ts";
-import { listTree } from "../machine/checkout.ts";
+import { listTree } from "../machine/checkout_testing.ts";
 
 const root = new URL("../../../", import.meta.url);
 const paths = ["README.md", "CONTRIBUTING.md", "kernels/README.md"];
@@ -99,12 +99,12 @@ const SOURCES = /^(?!results\/).*\.(ts|cpp|cuh?|h|py|ipynb|sh)$|^\.ci\/[^.]+$/;
 
 Deno.test("docs/reference/environment.md lists the environment variables that the code reads, and no others", async () => {
   const read = new Set<string>(), named = new Set<string>();
-  for (const { from, to } of await listTree(root.pathname.replace(/\/$/, ""))) {
-    if (!SOURCES.test(to) || to.includes("testdata/")) continue;
-    const text = await Deno.readTextFile(from);
+  for (const path of await listTree(root.pathname)) {
+    if (!SOURCES.test(path) || path.includes("testdata/")) continue;
+    const text = await Deno.readTextFile(new URL(path, root));
     // Guards of headers look like variables.
     const own = Array.from(text.matchAll(/\bTOKENFILTER_[A-Z_]*[A-Z]\b(?<!_H)/g), ([name]) => name);
-    const asked = /_test\.ts$|^\.ci\//.test(to)
+    const asked = /_test\.ts$|^\.ci\//.test(path)
       ? []
       : text.matchAll(/(?:\benv\.get|\bgetenv|\benviron\.get|\bget)\(\\?"([A-Z][A-Z_]+)\\?"/g);
     for (const name of [...own, ...Array.from(asked, ([, name]) => name!)]) read.add(name);

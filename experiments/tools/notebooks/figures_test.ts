@@ -16,7 +16,7 @@ import {
   readPlotly,
   setPlotly,
 } from "../../../lib/plot/mod.ts";
-import { checkPage, openBrowser } from "../browser/mod.ts";
+import { checkPage, openBrowser } from "../browser/page_testing.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
 import { withFolder } from "../../commands/testing.ts";
 import type { Output } from "./notebook.ts";

@@ -36,8 +36,8 @@ import { scriptJson } from "../../../lib/plot/figure/html.ts";
 import { renderPage } from "../../../lib/plot/figure/page.ts";
 import { progressOf } from "../../../lib/plot/reports/best_so_far.ts";
 import { makeEmptyHeadReport, makeSummary } from "../../../lib/plot/testing.ts";
-import { runTask, withFolder } from "../../commands/testing.ts";
-import { checkPage, openBrowser, VIEWS } from "./mod.ts";
+import { runTask, withFolder } from "../testing.ts";
+import { checkPage, openBrowser, VIEWS } from "../../tools/browser/page_testing.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
 
 /** The results that the plots show. */

@@ -8,6 +8,8 @@ import type { Browser, Page } from "playwright-core";
 import { openBrowser, PATIENCE_MS } from "../../../lib/plot/mod.ts";
 import { inspectPage } from "./inspect.js";
 
+export { openBrowser } from "../../../lib/plot/mod.ts";
+
 /** How a page is looked at. */
 export interface CheckOptions {
   /** Widths of the window in pixels. Default 360 and 1280. */
