@@ -27,6 +27,8 @@ const FOR_EXPERIMENTS = [
   "lib/*/mod.ts",
   "ffi/mod.ts",
   "ffi/cuda/mod.ts",
+  "ffi/wasm/mod.ts",
+  "kernels/testing/inputs.ts",
   "ffi/library/map_file.ts",
   "ffi/library/sources.ts",
   "ffi/build",

@@ -170,7 +170,7 @@ browserTest(
         await page.waitForSelector("svg.main-svg");
         const [pngName, png] = await save("PNG");
         assertEquals([pngName, [...png.slice(1, 4)]], [
-          "loss_against_pairs_of_a_query_and_a_key_computed.png",
+          "loss_against_bytes_of_keys_and_values_in_use_at_the_end_of_a_chunk.png",
           [
             80,
             78,

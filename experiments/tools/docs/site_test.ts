@@ -14,7 +14,7 @@ Deno.test("docs refuses what it cannot use in one line, writes nothing, and leav
       const [args, line] of [
         [["--port", "80"], /^Cannot use flag "--port": "docs" has no such flag/],
         [["--out"], /^Cannot use --out: found no value/],
-        [["page.md"], /^Cannot use "page.md": expected only flags/],
+        [["page.md"], /^Cannot use argument "page.md": expected only flags/],
         [["--base", "docs"], /^Cannot use --base "docs": expected a path from slash to slash/],
         [["--out", folder], /^Cannot write to ".*": found files that are no earlier site/],
         [["--out", `${folder}/mine.txt`], /^Cannot write to ".*": found files that are no earlier site/],
