@@ -194,7 +194,7 @@ tokens per second, the fraction that was filtered, and the memory of the cache. 
 user's message, and only the reply is printed. The likeliest token is taken unless --temperature is above 0.`,
   examples: [
     '--prompt "Once upon a time"',
-    "--text FILE --preset keys --full-model",
+    "--text FILE --preset retrieval --full-model",
     '--prompt "It was" --temperature 0.8 --top-p 0.95 --json',
   ],
   flags: {

@@ -237,6 +237,7 @@ async function keepTrace(plan: Plan): Promise<void> {
     phase,
     piece: chunk ?? null,
     cacheDType,
+    heads: runs[0]!.pruner!.keySide?.heads,
     ...(backend.products && { products: backend.products }),
   } as const;
   const table = recorder.table(runs.map(({ ids }) => ids));

@@ -4,7 +4,8 @@
  * See `deno task serve --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import { nonCausal } from "../../lib/methods/mod.ts";
+import { nonCausal, recordOptions } from "../../lib/methods/mod.ts";
+import { methodName } from "../../lib/plot/mod.ts";
 import { RUNS_MODEL } from "./cli/command.ts";
 import { integer, under } from "./cli/flags/flag.ts";
 import { RUN, SERVER } from "./cli/flags/flags.ts";
@@ -67,7 +68,7 @@ async function work(flags: Awaited<ReturnType<typeof readFlags>>, asked: Asked):
   const models = [...engines.keys()];
   const at = await http.listen({ hostname, port, token, models }, (asked) => void service.take(asked));
   const named = models.map((each) => `"${each}"`).join(" and ");
-  const what = method === undefined ? named : `${named} (${method.fusion})`;
+  const what = method === undefined ? named : `${named} (${methodName(recordOptions(method))})`;
   const host = at.hostname.includes(":") ? `[${at.hostname}]` : at.hostname;
   writeLine(Deno.stdout, `Serving ${what} on http://${host}:${at.port}/v1, until Ctrl-C`);
   const { promise: interrupted, resolve } = Promise.withResolvers<void>();
@@ -89,7 +90,7 @@ and the name with /dense behind it is not. Texts of several clients are computed
 or do not read are dropped. Other addresses than this machine's own need a token, from --token-file or the
 variable TOKENFILTER_TOKEN.`,
   examples: [
-    "--preset keys",
+    "--preset retrieval",
     "--model FILE.gguf --method learned --port 8000",
     "--host 0.0.0.0 --token-file FILE",
   ],

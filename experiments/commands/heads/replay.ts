@@ -53,6 +53,9 @@ export function readReplay(
         pruner: createReplay(config, {
           ...{ keep, cuts, whole, queries, warmup, recent, cacheSkipped, kvKeep },
           ...{ ...keySide, substitute, warmsUpFirst },
+          heads: new Map(
+            Object.entries(keySide?.heads ?? {}).map(([layer, parts]) => [Number(layer), parts]),
+          ),
         }),
       };
     });

@@ -4,6 +4,7 @@ import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
 import type { Backend } from "../../../lib/backend.ts";
 import type { CacheDType, WeightDType } from "../../../lib/dtype.ts";
 import { UsageError } from "../../../lib/errors.ts";
+import type { HeadParts } from "../../../lib/filter/mod.ts";
 import {
   createDecisionTable,
   DECISION_NUMBERS,
@@ -55,15 +56,24 @@ export interface TraceInfo {
   readonly dtype?: WeightDType;
   /** Rounding in matrix multiplications with weights; left out: none. */
   readonly products?: Backend["products"];
-  /** Where keys and values were decided by a rule of their own: tokens per block, and whether by attention received. */
-  readonly keySide?: { readonly block: number; readonly wantsAttention: boolean };
+  /**
+   * Where keys and values were decided by a rule of their own: tokens per block, and whether by attention received. Per
+   * layer in which some KV heads kept everything: those heads, and the others.
+   */
+  readonly keySide?: {
+    readonly block: number;
+    readonly wantsAttention: boolean;
+    readonly heads?: { readonly [layer: string]: HeadParts };
+  };
 }
 
 /** The description of a model and a method in a trace; the task adds the rest. */
 export function traceInfo(
   { name, sha256, dtype }: Pick<ModelFile, "name" | "sha256" | "dtype">,
   method: ResolvedOptions,
-  rest: Pick<TraceInfo, "version" | "stream" | "queries" | "phase" | "piece" | "cacheDType" | "products">,
+  { heads, ...rest }:
+    & Pick<TraceInfo, "version" | "stream" | "queries" | "phase" | "piece" | "cacheDType" | "products">
+    & { readonly heads?: ReadonlyMap<number, HeadParts> | undefined },
 ): TraceInfo {
   const { warmup, recent } = method, options = effectiveOptions(method);
   const whole = nonCausal(method), keyRule = keyRuleOf(method);
@@ -83,6 +93,7 @@ export function traceInfo(
       keySide: {
         block: method.block,
         wantsAttention: SIGNALS.some((name) => readsOf(methodOf(keyRule) as AnyRule, method).includes(name)),
+        ...(heads && { heads: Object.fromEntries(heads) }),
       },
     }),
     ...rest,

@@ -7,11 +7,12 @@ import {
   tallyDrops,
   tallySkips,
 } from "../../../lib/eval/mod.ts";
-import { effectiveOptions, type ResolvedOptions } from "../../../lib/methods/mod.ts";
+import { effectiveOptions, recordOptions, type ResolvedOptions } from "../../../lib/methods/mod.ts";
 import type { ModelFile } from "../../../lib/model/mod.ts";
 import {
   collectTokenMap,
   type LayerTrace,
+  methodName,
   plotTokenMap,
   renderFacts,
   renderPage,
@@ -163,7 +164,7 @@ export function renderScorePage(
   const [loss, ...saved] = describeOutcome(scored, method);
   const map = plotTokenMap(collectTokenMap(traces.length === 0 ? masks : traces, texts, { warmup }));
   const facts = renderFacts([
-    ["method", method === undefined ? "decisions of a trace" : method.fusion],
+    ["method", method === undefined ? "decisions of a trace" : methodName(recordOptions(method))],
     ["cost", loss!],
     ["saved", saved.join(" ")],
   ]);

@@ -73,7 +73,6 @@ function createKeySide(
   { backend, keyTrace: trace }: PrunerContext,
 ): KeySide {
   const filter = bindFilter(shape, options, "keys", backend), heads = headsOf(filter.specs);
-  if (heads !== undefined && trace !== undefined) throw unrecorded();
   const readings = readingsOf(readsOf(rule, options), options.recent), waits = readings.length > 0;
   return {
     layers: filter.layers,
@@ -97,12 +96,6 @@ function headsOf(specs: readonly LayerSpec[]): ReadonlyMap<number, HeadParts> | 
   );
   return own.length === 0 ? undefined : new Map(own);
 }
-
-const unrecorded = () =>
-  new RangeError(
-    'Cannot record the decisions of option "whole": found "heads", expected layers (auto, or a list): a trace holds one ' +
-      "decision per token and layer",
-  );
 
 /** Rules of keys and values that are the recurrence itself: a token is decided when it arrives. */
 function openScan(sequence: FilterSequence, chunk: number, trace?: DecisionTrace): KeySequence {

@@ -7,13 +7,20 @@ import { KEY_OPTIONS, SIDE_CHOICES } from "./sides.ts";
 
 /**
  * Named sets of options. `paper` = the rule `variance` with no recent window. `keys` = the same rule on keys and values
- * only. `retrieval` = the rule `key` on keys and values, with the layers whole that the model retrieves with.
- * `local` = both sides, with local attention instead of none.
+ * only. `retrieval` = the rule `leave-one-out` on keys and values, with the KV heads whole that the model retrieves
+ * with. `local` = both sides, with local attention instead of none.
  */
 export const PRESETS = {
   paper: { fusion: "variance", recent: 0 },
   keys: { side: "key", fusion: "variance", recent: 32, warmup: 64, tail: 1 },
-  retrieval: { side: "key", fusion: "key", recent: 128, warmup: 64, tail: 1, whole: "auto" },
+  retrieval: {
+    side: "key",
+    kvFusion: "leave-one-out",
+    recent: 128,
+    warmup: 64,
+    tail: 1,
+    whole: "heads",
+  },
   local: {
     fusion: "learned",
     kvFusion: "missed",

@@ -79,7 +79,7 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
   const given = Object.entries(onKeySide(options)).filter(([, value]) => value !== undefined);
   for (const [name, value] of given) checkOption(name, OPTIONS[name]!, value);
   const { preset, ...chosen } = Object.fromEntries(given) as MethodOptions;
-  const asked = settleSides({ ...(preset && PRESETS[preset]), ...chosen }, DEFAULTS);
+  const asked = settleSides({ ...startOf(preset, chosen), ...chosen }, DEFAULTS);
   const schedule = asked.schedule ?? (asked.skipRatios === undefined ? DEFAULTS.schedule : "explicit");
   // With a local substitute, the features that it makes known come with the others, unless those were chosen.
   const addsLocal = asked.substitute === "local" && asked.features === undefined;
@@ -113,6 +113,13 @@ export function resolveOptions(options: MethodOptions = {}): ResolvedOptions {
     checkNarrows(rule, resolved, { ...rule.narrows, ...absorb, ...threshold }, "of keys and values ");
   }
   return resolved;
+}
+
+/** Options of a preset. A method that is named replaces the preset's rule of keys and values, where no query is skipped. */
+function startOf(preset: MethodOptions["preset"], { fusion }: MethodOptions): MethodOptions {
+  const { kvFusion, ...others }: MethodOptions = preset === undefined ? {} : PRESETS[preset];
+  const isReplaced = kvFusion === undefined || fusion !== undefined && others.side === "key";
+  return isReplaced ? others : { ...others, kvFusion };
 }
 
 /** Options in which a rule of only keys and values stands as such: where the side is key, `fusion` may name it too. */

@@ -2,6 +2,7 @@
 import { expectInstance, expectInteger } from "../../errors.ts";
 import { createScanOutput } from "../../filter/layer.ts";
 import { judgedTokens } from "../../filter/blocks.ts";
+import type { HeadParts } from "../../filter/option.ts";
 import { unplannedLayer } from "../../filter/schedule.ts";
 import type { FilterShape } from "../../filter/sequence.ts";
 import { randomScore } from "../../math/random.ts";
@@ -43,6 +44,8 @@ export interface ReplayOptions {
    * decided, which depends on the warm-up, `recent` and `block`. Default: none.
    */
   readonly kvKeep?: ReadonlyMap<number, Uint8Array>;
+  /** Per layer of `kvKeep` in which some KV heads keep everything: those heads, and the others. Default: none. */
+  readonly heads?: ReadonlyMap<number, HeadParts>;
   /** Tokens per block, at whose starts keys and values are decided. Default 32. */
   readonly block?: number;
   /** Whether the other run decided by the attention received, so block by block: a replay rounds as it did. Default false. */
@@ -77,6 +80,7 @@ export function createReplay(
     recent = 0,
     cacheSkipped = false,
     kvKeep = new Map(),
+    heads = new Map(),
     block = 32,
     wantsAttention = false,
     substitute,
@@ -123,7 +127,7 @@ export function createReplay(
     at: whole ? "prefill" : warmsUpFirst ? "warm-up" : "arrival",
     spans: { warmup, block, recent },
     skipped: { cached: cacheSkipped || kvKeep.size > 0, substitute },
-    ...(kvKeep.size > 0 && { keySide: createKeyReplay(kvKeep, wantsAttention) }),
+    ...(kvKeep.size > 0 && { keySide: createKeyReplay(kvKeep, heads, wantsAttention) }),
     start: (chunk = 0) => wrap(new Map(), chunk),
   });
 }
@@ -136,7 +140,11 @@ function nextOf(mask: Uint8Array, layer: number, from: number, count: number, of
   );
 }
 
-function createKeyReplay(masks: ReadonlyMap<number, Uint8Array>, wantsAttention: boolean): KeySide {
+function createKeyReplay(
+  masks: ReadonlyMap<number, Uint8Array>,
+  heads: ReadonlyMap<number, HeadParts>,
+  wantsAttention: boolean,
+): KeySide {
   const open = (seen: Map<number, number>): KeySequence => ({
     decide({ layer, count }) {
       const from = seen.get(layer) ?? 0;
@@ -146,7 +154,13 @@ function createKeyReplay(masks: ReadonlyMap<number, Uint8Array>, wantsAttention:
     fork: () => open(new Map(seen)),
   });
   const layers = [...masks.keys()].sort((a, b) => a - b);
-  return { layers, needs: [], at: wantsAttention ? "block" : "arrival", start: () => open(new Map()) };
+  return {
+    layers,
+    needs: [],
+    at: wantsAttention ? "block" : "arrival",
+    ...(heads.size > 0 && { heads }),
+    start: () => open(new Map()),
+  };
 }
 
 /**
@@ -189,11 +203,6 @@ export function createShuffled(
     );
   }
   const { spans, skipped: { cached, substitute }, keySide } = of, { warmup, block, recent } = spans;
-  if (keySide?.heads !== undefined) {
-    throw new RangeError(
-      'Cannot shuffle the decisions of option "whole": found "heads", expected layers (auto, or a list)',
-    );
-  }
   return {
     ...of,
     at: "prefill",
@@ -209,6 +218,7 @@ export function createShuffled(
           block,
           whole: true,
           ...(substitute && { substitute }),
+          ...(keySide?.heads && { heads: keySide.heads }),
           keep: shuffleDecisions(keep, { warmup: first, seed }),
           kvKeep: shuffleDecisions(kvKeep, { warmup: first, end, seed }),
         });

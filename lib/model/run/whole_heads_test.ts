@@ -1,7 +1,8 @@
 /** KV heads that keep everything next to others of their layer that evict. */
-import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import type { AttentionArgs, Backend } from "../../backend.ts";
-import { createPruner, type MethodOptions, type PrunerContext } from "../../methods/mod.ts";
+import { DecisionRecorder, replayTable } from "../../heads/mod.ts";
+import { createPruner, createReplay, type MethodOptions, type PrunerContext } from "../../methods/mod.ts";
 import { f32Data, hostData, type Tensor } from "../../tensor.ts";
 import { Model } from "../model.ts";
 import { CONFIG, ids, weights } from "../small_testing.ts";
@@ -100,17 +101,26 @@ Deno.test("as many rows are held as without whole heads, and the memory of those
   assertAlmostEquals(heads.pairsAvoided / plain.pairsAvoided, 1, 0.05);
 });
 
-Deno.test("whole heads are refused where decisions are recorded or shuffled, and without a score for each", () => {
-  assertThrows(
-    () => bind({}, { keyTrace: () => {} }),
-    RangeError,
-    'Cannot record the decisions of option "whole"',
-  );
-  assertThrows(
-    () => bind({ shuffle: true }),
-    RangeError,
-    'Cannot shuffle the decisions of option "whole": found "heads"',
-  );
+for (const kvFusion of ["key", "leave-one-out"] as const) {
+  Deno.test(`${kvFusion} with whole heads: a recorded run is replayed to the last digit, and shuffled`, () => {
+    const recorder = new DecisionRecorder(), own = { fusion: undefined, kvFusion } as const;
+    const pruner = bind(own, { keyTrace: recorder.keyTrace }), want = run(native, [COUNT], pruner);
+    const [{ kvKeep }] = replayTable(recorder.table([ids(COUNT)])) as [ReturnType<typeof replayTable>[0]];
+    const replay = createReplay(CONFIG, {
+      ...{ keep: new Map(), kvKeep, heads: pruner.keySide!.heads!, ...pruner.spans },
+      wantsAttention: kvFusion === "leave-one-out",
+    });
+    assertEquals(run(native, [COUNT], replay), want);
+    const shuffled = run(native, [COUNT], bind({ ...own, shuffle: true })),
+      dropped = ({ kvKeep }: typeof want) =>
+        [...kvKeep].map(([, keep]) => keep.filter((kept) => kept === 0).length);
+    assertEquals(dropped(shuffled), dropped(want));
+    assertEquals(shuffled.usage.kvBytesHeld, want.usage.kvBytesHeld);
+    assertNotEquals(shuffled.kvKeep, want.kvKeep);
+  });
+}
+
+Deno.test("whole heads are refused without a score for each, and in batches that a device decides", () => {
   assertThrows(
     () => bind({}, { retrieval: () => [1, 2, 3] }),
     RangeError,

@@ -21,7 +21,7 @@ Deno.test("varyingOptions() are those that differ within a name, or among trials
 });
 
 Deno.test("a trial whose layers are whole by the probe says which, in the table and on hovering", () => {
-  const trial = { ...makeTrial({ preset: "retrieval" }, null, 60), wholeLayers: [4, 8] };
+  const trial = { ...makeTrial({ preset: "retrieval", whole: "auto" }, null, 60), wholeLayers: [4, 8] };
   assertEquals(optionText("whole", "auto", trial), "auto: 4+8");
   assertEquals([optionText("whole", [4, 8], trial), optionText("whole", "auto")], ["4+8", "auto"]);
   assertEquals(optionText("whole", "heads", { wholeLayers: [5], wholeHeads: ["17.1"] }), "heads: 5+17.1");

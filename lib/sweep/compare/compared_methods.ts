@@ -32,17 +32,22 @@ export interface NamedMethod {
 }
 
 /** Options of each method that a comparison supports: the main ones, inverses that serve as controls, and presets. */
-const COMPARED: { readonly [name: string]: MethodOptions } = Object.fromEntries(
-  (METHODS as readonly Method[]).filter(({ looks }) => looks?.main ?? true).flatMap((method) => {
+const COMPARED: { readonly [name: string]: MethodOptions } = Object.fromEntries([
+  ...(METHODS as readonly Method[]).filter(({ looks }) => looks?.main ?? true).flatMap((method) => {
     const fusion = method.name as NonNullable<MethodOptions["fusion"]>;
-    const presets = Object.entries(PRESETS).filter(([, options]) => options.fusion === fusion);
     return [
       [fusion, { fusion }],
       ...(isRule(method) && method.inverted ? [[`${fusion} inverted`, { fusion, invert: true }]] : []),
-      ...presets.map(([preset, options]) => [preset, options]),
+      ...presetsOf(fusion),
     ];
   }),
-);
+  ...presetsOf(undefined),
+]);
+
+/** The presets with a method; those of a rule of only keys and values have none. */
+function presetsOf(fusion: string | undefined): [string, MethodOptions][] {
+  return Object.entries<MethodOptions>(PRESETS).filter(([, options]) => options.fusion === fusion);
+}
 
 /** Names of the methods that are compared unasked. */
 export const COMPARED_METHODS: readonly string[] = Object.keys(COMPARED);

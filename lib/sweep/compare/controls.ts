@@ -38,10 +38,9 @@ export function isBaseline(
 
 /** Whether options have decisions whose order in time can be shuffled. */
 function isShuffled(options: ResolvedOptions): boolean {
-  return options.whole !== "heads" &&
-    decidingMethods(options).every((method) =>
-      !isEviction(method) && !isOffline(method) && !CONTROLS.some((control) => control === method.name)
-    );
+  return decidingMethods(options).every((method) =>
+    !isEviction(method) && !isOffline(method) && !CONTROLS.some((control) => control === method.name)
+  );
 }
 
 /** A key of the decisions of options, whatever the seed. */
