@@ -11,12 +11,15 @@ import type { Model } from "./model.ts";
 import type { See } from "./run/forward_pass.ts";
 import { FEED_ROWS } from "./run/sequence.ts";
 
-/** The probe: `tokens` random ids and their repetition. A layer's output is compared with that over `sinks` first and `recent` last keys. */
-const PROBE = { version: 1, tokens: 128, sinks: 32, recent: 64 } as const;
+/**
+ * The probe: in each of some passes `tokens` random ids and their repetition. A layer's output is compared with that over `sinks` first and
+ * `recent` last keys. Scores are means over the passes, so that other ids select the same heads.
+ */
+const PROBE = { version: 2, passes: 1, tokens: 128, sinks: 32, recent: 64 } as const;
 /** A model that copies has a loss lower by at least this, in nats per token, when it reads the ids again. */
 const LEAST_GAIN = 1;
 
-/** Result of a probe. */
+/** Result of a probe: means over its passes. */
 export interface RetrievalLayers {
   /**
    * Score of each layer, [numLayers]: mean over the tokens of the second half of |o - o'|^2 / |x|^2. Here o is the
@@ -24,7 +27,7 @@ export interface RetrievalLayers {
    * block. It is 0 for a layer with a sliding window, which does not reach far.
    */
   readonly scores: readonly number[];
-  /** The same of each KV head, [numLayers][numKvHeads]: o and o' are the projected outputs of only its queries. */
+  /** The same of each KV head, [numLayers][numKvHeads]: in o' only its queries see the first and the recent keys alone. */
   readonly heads: readonly (readonly number[])[];
   /** Mean loss of the ids in nats per token, in the first and in the second half. */
   readonly losses: readonly [first: number, again: number];
@@ -33,6 +36,7 @@ export interface RetrievalLayers {
   /** Options of the probe. */
   readonly probe: {
     readonly version: number;
+    readonly passes: number;
     readonly tokens: number;
     readonly sinks: number;
     readonly recent: number;
@@ -51,17 +55,21 @@ function lossesOf(model: Model, ids: Int32Array<ArrayBuffer>, pruner: Pruner, se
 }
 
 /**
- * Norms of the outputs of each KV head's queries, [numKvHeads * T]: those of one head after the other.
+ * Norms of what the attention block's output changes by where one KV head's queries have other outputs, [numKvHeads * T]: those
+ * of one head after the other.
  *
- * @param differences Between two attention outputs of the heads, T rows of numHeads * headDim.
+ * @param outputs Attention outputs of the heads, T rows of numHeads * headDim.
+ * @param differences Between those outputs and the others.
  */
 function headNorms(
   { backend, config, weights }: Model,
   layer: number,
+  outputs: Float32Array,
   differences: Float32Array,
 ): Float64Array<ArrayBuffer> {
-  const { numKvHeads, hiddenSize } = config, projection = weights.layers[layer]!.o!;
-  const columns = projection.shape[1]!, width = columns / numKvHeads, rows = differences.length / columns;
+  const { numKvHeads, hiddenSize, rmsNormEps } = config,
+    { o: projection, attnPostNorm: postNorm } = weights.layers[layer]!;
+  const columns = projection!.shape[1]!, width = columns / numKvHeads, rows = differences.length / columns;
   const apart = new Float32Array(numKvHeads * differences.length);
   for (let head = 0; head < numKvHeads; head++) {
     for (let row = 0; row < rows; row++) {
@@ -69,16 +77,33 @@ function headNorms(
       apart.set(differences.subarray(from, from + width), head * differences.length + from);
     }
   }
-  const x = backend.upload(hostTensor("f32", [numKvHeads * rows, columns], apart));
-  const out = backend.alloc("f32", [numKvHeads * rows, hiddenSize]);
-  backend.linear(x, projection, out);
-  const norms = backend.rowNorms(out);
-  for (const tensor of [x, out]) backend.free(tensor);
+  const made: Tensor[] = [], keep = <T extends Tensor>(x: T) => (made.push(x), x);
+  const project = (values: Float32Array<ArrayBuffer>) => {
+    const x = keep(backend.upload(hostTensor("f32", [values.length / columns, columns], values)));
+    const out = keep(backend.alloc("f32", [x.shape[0]!, hiddenSize]));
+    backend.linear(x, projection!, out);
+    return out;
+  };
+  let changes = project(apart);
+  // A norm behind the projection scales a head's part by all heads' output.
+  if (postNorm !== undefined) {
+    const normed = (values: Float32Array<ArrayBuffer>) => {
+      const x = project(values);
+      backend.rmsNorm(x, postNorm, rmsNormEps, x);
+      return f32Data(backend.read(x));
+    };
+    const all = apart.map((_, i) => outputs[i % outputs.length]!), own = normed(all);
+    const others = normed(apart.map((x, i) => all[i]! - x)), apartness = own.map((x, i) => x - others[i]!);
+    changes = keep(backend.upload(hostTensor("f32", changes.shape, Float32Array.from(apartness))));
+  }
+  const norms = backend.rowNorms(changes);
+  for (const tensor of made) backend.free(tensor);
   return norms;
 }
 
 /**
- * Finds the layers that retrieve, by one dense forward pass over random tokens and their repetition; no text is needed.
+ * Finds the layers and KV heads that retrieve, by a few dense forward passes over random tokens and their repetition; no
+ * text is needed.
  *
  * The scores go into a model's shape as `retrieval`; the option `whole: "auto"` then keeps every key and value of the
  * layers with the highest ones. Compare retrieval heads (arXiv 2404.15574), RazorAttention (2407.15891) and
@@ -86,8 +111,8 @@ function headNorms(
  *
  * @param loaded A model with its tokenizer.
  * @param options.seed Seed of the ids, an integer from 0 on; default 0.
- * @param options.ids Ids that are repeated, 104 to 255 of them: with fewer, the first tokens of the second half have no keys
- * between the first and the recent ones. Default: 128 random ones.
+ * @param options.ids Ids that are repeated in one pass, 104 to 255 of them: with fewer, the first tokens of the second half have
+ * no keys between the first and the recent ones. Default: 128 random ones in each of 4 passes.
  * @throws {RangeError} If the seed is none, the ids are too few or too many, or every layer has a sliding window.
  *
  * @example
@@ -104,33 +129,66 @@ export function findRetrievalLayers(
   { seed = 0, ids: given }: { readonly seed?: number; readonly ids?: ArrayLike<number> } = {},
 ): RetrievalLayers {
   expectInteger("seed", seed, 0);
-  const count = given?.length ?? PROBE.tokens, least = firstOutcome({ ...PROBE, substitute: "local" });
-  if (count < least || 2 * count >= FEED_ROWS) {
-    throw new RangeError(`Cannot probe with ${count} ids: expected ${least} to ${FEED_ROWS / 2 - 1}`);
+  const tokens = given?.length ?? PROBE.tokens, least = firstOutcome({ ...PROBE, substitute: "local" });
+  if (tokens < least || 2 * tokens >= FEED_ROWS) {
+    throw new RangeError(`Cannot probe with ${tokens} ids: expected ${least} to ${FEED_ROWS / 2 - 1}`);
   }
-  const ids = given === undefined
-    ? drawIds(tokenizer, { ...PROBE, copies: 2, seed })
-    : repeatIds(tokenizer, given, 2);
-  const again = ids.length - count;
-  const { numLayers, numKvHeads, layers: own } = model.config, scores = new Float64Array(numLayers);
-  const layers = [...scores.keys()].filter((layer) => own?.[layer]?.window === undefined);
+  const { numLayers, layers: own } = model.config;
+  const layers = Array.from({ length: numLayers }, (_, layer) => layer)
+    .filter((layer) => own?.[layer]?.window === undefined);
   if (layers.length === 0) {
     throw new RangeError("Cannot find retrieval layers: every layer has a sliding window (use --whole none)");
   }
-  const heads = Array.from({ length: numLayers }, () => new Float64Array(numKvHeads));
+  const passes = given === undefined ? PROBE.passes : 1;
+  const all = given ??
+    drawIds(tokenizer, { tokens: passes * tokens, copies: 1, seed }).slice(-passes * tokens);
+  const found = Array.from(
+    { length: passes },
+    (_, pass) =>
+      probe(
+        model,
+        layers,
+        repeatIds(tokenizer, Array.from(all).slice(pass * tokens, (pass + 1) * tokens), 2),
+        tokens,
+      ),
+  );
+  const meanOf = (number: (one: typeof found[0]) => number) => mean(found.map(number));
+  const losses = [meanOf((one) => one.losses[0]), meanOf((one) => one.losses[1])] as const;
+  return {
+    scores: found[0]!.scores.map((_, layer) => meanOf(({ scores }) => scores[layer]!)),
+    heads: found[0]!.heads.map((own, layer) =>
+      own.map((_, head) => meanOf(({ heads }) => heads[layer]![head]!))
+    ),
+    losses,
+    copies: losses[1] <= losses[0] - LEAST_GAIN,
+    probe: { ...PROBE, passes, tokens, seed },
+  };
+}
+
+/** Scores of layers and heads, and losses, of one pass. @param ids Some, the last ones `count` ids twice */
+function probe(
+  model: Model,
+  layers: readonly number[],
+  ids: Int32Array<ArrayBuffer>,
+  count: number,
+): { scores: number[]; heads: number[][]; losses: [number, number] } {
+  const { numLayers, numKvHeads } = model.config, again = ids.length - count;
+  const scores = Array<number>(numLayers).fill(0);
+  const heads = Array.from({ length: numLayers }, () => Array<number>(numKvHeads).fill(0));
   let norms = new Float64Array();
   // Input of the output projection: one row per token, and a second row of o' after it where the two are compared.
   const see = (layer: number, name: string, x: Tensor) => {
     if (name !== "o" || !layers.includes(layer)) return;
     const all = f32Data(model.backend.read(x)), columns = x.shape[1]!, single = 2 * ids.length - x.shape[0]!;
-    const differences = new Float32Array(count * columns);
+    const outputs = new Float32Array(count * columns), differences = outputs.slice();
     for (let t = 0; t < count; t++) {
       const from = (2 * (again + t) - single) * columns;
+      outputs.set(all.subarray(from, from + columns), t * columns);
       for (let c = 0; c < columns; c++) {
         differences[t * columns + c] = all[from + c]! - all[from + columns + c]!;
       }
     }
-    norms = headNorms(model, layer, differences);
+    norms = headNorms(model, layer, outputs, differences);
   };
   const pruner = definePruner({
     name: "retrieval probe",
@@ -145,10 +203,10 @@ export function findRetrievalLayers(
         observe(layer: number, { outputNorms, residualNorms }: Outcomes) {
           for (let t = again; t < ids.length; t++) {
             scores[layer]! += (outputNorms[t]! / residualNorms[t]!) ** 2 / count;
-            heads[layer]!.forEach((_, head) => {
+            for (let head = 0; head < numKvHeads; head++) {
               const norm = norms[head * count + t - again]!;
               heads[layer]![head]! += (norm / residualNorms[t]!) ** 2 / count;
-            });
+            }
           }
         },
         fork: () => sequence,
@@ -158,14 +216,7 @@ export function findRetrievalLayers(
   });
   const nll = lossesOf(model, ids, pruner, see);
   const lossFrom = (start: number) => mean(nll.subarray(start, start + count - 1));
-  const losses = [lossFrom(again - count), lossFrom(again)] as const;
-  return {
-    scores: [...scores],
-    heads: heads.map((own) => [...own]),
-    losses,
-    copies: losses[1] <= losses[0] - LEAST_GAIN,
-    probe: { ...PROBE, tokens: count, seed },
-  };
+  return { scores, heads, losses: [lossFrom(again - count), lossFrom(again)] };
 }
 
 /** Results of probes with the first seed, by model. */

@@ -25,7 +25,10 @@ Deno.test("findRetrievalLayers() finds the layers of tiny whose ablation costs m
   backend.nll = nll;
   // The ablation of each layer on a repeated text puts 4 first, then 8 (experiments/studies/cheap_skips).
   assertEquals(best(scores).slice(0, 2), [4, 8]);
-  assertEquals([probe, copies], [{ version: 1, tokens: 128, sinks: 32, recent: 64, seed: 0 }, false]);
+  assertEquals([probe, copies], [
+    { version: 2, passes: 1, tokens: 128, sinks: 32, recent: 64, seed: 0 },
+    false,
+  ]);
   assert(losses[0] > losses[1] && losses[0] - losses[1] < 1, `${losses}`);
   const meanFrom = (from: number) => given.slice(from, from + 127).reduce((a, b) => a + b) / 127;
   assertEquals(losses, [meanFrom(given.length - 255), meanFrom(given.length - 127)]);
