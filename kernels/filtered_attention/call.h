@@ -16,19 +16,25 @@ struct Call {
   size_t floats;    // of one task's workspace
 };
 
-// Floats of a thread in run_shares.
-inline size_t share_floats(const Plan& plan) {
-  return static_cast<size_t>(kFewBlock) * static_cast<size_t>(plan.padded + 2 * plan.columns) +
-         2 * static_cast<size_t>(plan.columns);
+// Whether run_many_shares takes the queries of a call: it computes as much for fewer.
+inline bool shares_many(const tkf_attention_filtered_args& job) { return job.num_queries >= W; }
+
+// Floats of a thread in run_shares or run_many_shares.
+inline size_t share_floats(const tkf_attention_filtered_args& job, const Plan& plan) {
+  const size_t padded = static_cast<size_t>(plan.padded), columns = static_cast<size_t>(plan.columns);
+  if (shares_many(job)) return padded * W + 2 * columns * padded + 4 * columns * W;
+  return kFewBlock * (padded + 2 * columns) + 2 * columns;
 }
 
-// All KV heads of a stretch of the keys; a tile of queries and a stretch for one KV head; what one query gave to the last
-// keys. `argument` is a Call.
+// All KV heads of a stretch of the keys; a tile of queries and a stretch for one KV head; what one query, or W of them, gave to
+// the last keys. `argument` is a Call.
 template <class Type>
 void run_together(void* argument, int64_t stretch, int thread);
 template <class Type>
 void run_task(void* argument, int64_t index, int thread);
 template <class Type>
 void run_shares(void* argument, int64_t row, int thread);
+template <class Type>
+void run_many_shares(void* argument, int64_t block, int thread);
 
 }  // namespace tkf::TKF_NAMESPACE::attention

@@ -49,7 +49,7 @@ int32_t attention_filtered(tkf_context* context, const tkf_attention_filtered_ar
   const size_t sight = Sight::kNumbers * queries * sizeof(int32_t), log_sums = job.num_shares > 0 ? rows : 0;
   call.floats = workspace_floats(job, plan, &unused, nullptr);
   const size_t heads = plan.together ? static_cast<size_t>(job.kv_heads) : 1;
-  const size_t floats = larger(call.floats * heads, share_floats(plan));
+  const size_t floats = larger(call.floats * heads, share_floats(job, plan));
   if (!context_reserve(context, floats * sizeof(float), partial + sight + log_sums * sizeof(float))) {
     return TKF_STATUS_MEMORY;
   }
@@ -70,7 +70,9 @@ int32_t attention_filtered(tkf_context* context, const tkf_attention_filtered_ar
   if (plan.stretches > 1) context_run(context, job.num_queries, run_merge, &call);
   if (log_sums > 0) {
     with_type(job.kv_dtype, [&](auto type) {
-      context_run(context, job.num_queries, run_shares<decltype(type)>, &call);
+      using Type = decltype(type);
+      if (!shares_many(job)) return context_run(context, job.num_queries, run_shares<Type>, &call);
+      context_run(context, (job.num_queries + W - 1) / W, run_many_shares<Type>, &call);
     });
   }
   return TKF_STATUS_OK;

@@ -71,11 +71,110 @@ static void score_rows(const float* queries, int rows, int padded, const RunOfKe
   score_few<Type, RB, Of>(queries, padded, tile, 0, tile.count, d, scores, stride);
 }
 
+// Calls see(c) for each of the cache's rows [j, j + count) that the query at a place of the order sees.
+template <class See>
+inline void each_seen(const Call& call, int64_t row, int64_t j, int count, const See& see) {
+  const tkf_attention_filtered_args& job = *call.job;
+  const int32_t position = call.sight.position[row], seen_from = call.sight.from[row];
+  const int32_t *const key_positions = as<int32_t>(job.key_positions), *const ends = as<int32_t>(job.key_ends);
+  for (int c = 0; c < smaller<int64_t>(count, call.sight.keys[row] - j); c++) {
+    if (ends != nullptr && ends[j + c] <= position) continue;
+    if (key_positions[j + c] < seen_from && key_positions[j + c] >= job.sinks) continue;
+    see(c);
+  }
+}
+
+// out [count, W] = what `Of` sums over the columns of each of `count` rows [.., d] of row stride `stride` and of lanes [d, W].
+// Computes whole blocks of rows.
+template <class Of>
+inline void score_lanes(const float* rows, int stride, int count, const float* lanes, int d, float* out) {
+  for (int j = 0; j < count; j += kKeyBlock) {
+    const float* const at = rows + j * stride;
+    vf sum[kKeyBlock] = {};
+    for (int c = 0; c < d; c++) {
+      const vf lane = load(lanes + c * W);
+#pragma GCC unroll 8
+      for (int i = 0; i < kKeyBlock; i++) sum[i] = Of::add(sum[i], set1(at[i * stride + c]), lane);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kKeyBlock; i++) store(out + (j + i) * W, sum[i]);
+  }
+}
+
 // out [rows, padded] = x [rows, d] times a factor, padded with zeros.
 inline void pad_rows(const float* x, int rows, int d, int padded, float factor, float* out) {
   for (int r = 0; r < rows; r++) {
     for (int c = 0; c < d; c++) out[r * padded + c] = x[r * d + c] * factor;
     for (int c = d; c < padded; c++) out[r * padded + c] = 0.0f;
+  }
+}
+
+// What W queries gave to the last keys, as run_shares has it. A lane is a query, so that sums over heads stay in their lanes.
+template <class Type>
+void run_many_shares(void* argument, int64_t block, int thread) {
+  using Value = typename Type::Value;
+  const Call& call = *static_cast<const Call*>(argument);
+  const tkf_attention_filtered_args& job = *call.job;
+  const Plan& plan = call.plan;
+  const int d = job.head_dim, padded = plan.padded, columns = plan.columns, group = plan.group;
+  const int64_t first_row = block * W, left = job.num_queries - share_queries(job);
+  const int queries = static_cast<int>(smaller<int64_t>(job.num_queries - first_row, W));
+  int64_t query[W], end = 0;
+  bool asked = false;
+  for (int r = 0; r < W; r++) {
+    const int64_t row = first_row + smaller(r, queries - 1);
+    query[r] = call.sight.order[row];
+    asked |= query[r] >= left;
+    end = larger<int64_t>(end, call.sight.keys[row]);
+  }
+  if (!asked) return;
+  const float factor = static_cast<float>(job.scale) * 1.44269504088896341f;  // as in Task::start
+  const float* const head_weights = as<float>(job.head_weights);
+  float* const lanes = static_cast<float*>(context_scratch(call.context, thread));  // of queries, then of outputs
+  float *const keys = lanes + padded * W, *const values = keys + columns * padded;
+  float *const scores = values + columns * padded, *const distances = scores + columns * W;
+  float *const sums = distances + columns * W, *const changes = sums + columns * W;
+  const int64_t stride = int64_t{job.kv_heads} * d, first = job.num_keys - job.num_shares;
+  for (int64_t j = first; j < end; j += columns) {
+    const int count = static_cast<int>(smaller<int64_t>(end - j, columns));
+    memset(sums, 0, sizeof(float) * 2 * static_cast<size_t>(columns) * W);  // and changes, which stand behind them
+    for (int head = 0; head < job.heads; head++) {
+      const auto pack = [&](const tkf_buffer& rows, float by) {
+        pack_queries<W>([&](int r) { return as<float>(rows) + (query[r] * job.heads + head) * d; }, d, by, lanes);
+      };
+      if (head % group == 0) {
+        const int64_t offset = j * stride + int64_t{head / group} * d;
+        const auto rows_of = [&](const tkf_buffer& cache) {
+          return [at = static_cast<const Value*>(cache.data) + offset, stride](int i) { return at + i * stride; };
+        };
+        pack_rows<Type>(rows_of(job.keys), count, d, keys, padded);
+        if (head_weights != nullptr) pack_rows<Type>(rows_of(job.values), count, d, values, padded);
+      }
+      pack(job.queries, factor);
+      score_lanes<Products>(keys, padded, count, lanes, d, scores);
+      if (head_weights != nullptr) {
+        pack(job.out, 1.0f);
+        score_lanes<SquaredDistances>(values, padded, count, lanes, d, distances);
+      }
+      float log_sums[W];
+      for (int r = 0; r < W; r++) log_sums[r] = call.log_sums[query[r] * job.heads + head];
+      const vf log_sum = load(log_sums), head_weight = set1(head_weights == nullptr ? 0.0f : head_weights[head]);
+      for (int c = 0; c < count * W; c += W) {
+        const vf weight = exp2_vector(minimum(set1(0.0f), load(scores + c) - log_sum));
+        store(sums + c, load(sums + c) + weight);
+        if (head_weights == nullptr) continue;
+        const vf moved = weight / maximum(set1(0.02f), 1.0f - weight);
+        store(changes + c, load(changes + c) + head_weight * moved * moved * load(distances + c));
+      }
+    }
+    for (int r = 0; r < queries; r++) {
+      if (query[r] < left) continue;
+      const int64_t at = (query[r] - left) * job.num_shares + j - first;
+      each_seen(call, first_row + r, j, count, [&](int c) {
+        as<double>(job.shares)[at + c] = static_cast<double>(sums[c * W + r]) / job.heads;
+        if (head_weights != nullptr) as<double>(job.changes)[at + c] = changes[c * W + r];
+      });
+    }
   }
 }
 
@@ -90,8 +189,6 @@ void run_shares(void* argument, int64_t row, int thread) {
   const int64_t query = call.sight.order[row], first = job.num_keys - job.num_shares;
   const int64_t share_row = query - (job.num_queries - share_queries(job));
   if (share_row < 0) return;
-  const int32_t position = call.sight.position[row], seen_from = call.sight.from[row];
-  const int32_t *const key_positions = as<int32_t>(job.key_positions), *const ends = as<int32_t>(job.key_ends);
   const int d = job.head_dim, padded = plan.padded, columns = plan.columns, heads = job.heads, group = plan.group;
   const float factor = static_cast<float>(job.scale) * 1.44269504088896341f;  // as in Task::start
   double* const shares = as<double>(job.shares) + share_row * job.num_shares;
@@ -129,18 +226,17 @@ void run_shares(void* argument, int64_t row, int thread) {
       }
       head += rows;
     }
-    for (int c = 0; c < count; c++) {
-      if (ends != nullptr && ends[j + c] <= position) continue;
-      if (key_positions[j + c] < seen_from && key_positions[j + c] >= job.sinks) continue;
+    each_seen(call, row, j, count, [&](int c) {
       shares[j - first + c] = static_cast<double>(sums[c]) / heads;
       if (head_weights != nullptr) as<double>(job.changes)[share_row * job.num_shares + j - first + c] = changes[c];
-    }
+    });
   }
 }
 
 #define TKF_ATTENTION_TASKS(Type)                                                       \
   template void run_together<Type>(void* argument, int64_t stretch, int thread);        \
   template void run_task<Type>(void* argument, int64_t index, int thread);              \
-  template void run_shares<Type>(void* argument, int64_t row, int thread);
+  template void run_shares<Type>(void* argument, int64_t row, int thread);               \
+  template void run_many_shares<Type>(void* argument, int64_t block, int thread);
 
 }  // namespace tkf::TKF_NAMESPACE::attention

@@ -114,7 +114,7 @@ export class LayerAttention {
 
   /** Decides and attends, piece by piece as the method decides; as {@linkcode Tokens.attend} has it. */
   run(): Addend | undefined {
-    const { judge, pruner, length, record } = this.feed, count = this.#total;
+    const { decider, judge, pruner, length, record } = this.feed, count = this.#total;
     const side = judge && pruner!.keySide!, inBlocks = side?.at === "block" || side?.at === "pass";
     this.#showRows();
     if (side !== undefined) judge!.take(this.#view(side.needs));
@@ -124,14 +124,16 @@ export class LayerAttention {
     for (let start = 0; start < count;) {
       const keep = this.#decide(start), first = length + start, end = first + keep.length;
       const cuts = inBlocks ? judge!.starts(first, end) : [];
+      // Where every output is added, those of all pieces are projected at once.
+      const attended = decider === undefined && cuts.length > 0
+        ? this.pass.scratch("attended pieces", this.rows.queries!.shape)
+        : undefined;
       for (const [i, from] of [first, ...cuts].entries()) {
         if (inBlocks) this.#judge(from + 1, from);
-        after = this.#attendPiece(
-          from - length,
-          keep.subarray(from - first, (cuts[i] ?? end) - first),
-          ending,
-        );
+        const own = keep.subarray(from - first, (cuts[i] ?? end) - first);
+        after = this.#attendPiece(from - length, own, ending, attended);
       }
+      if (attended !== undefined) after = { delta: this.pass.output(this.rows.layer, attended) };
       start += keep.length;
     }
     record.cache.drop(ending.map(({ position }) => position));
@@ -191,11 +193,16 @@ export class LayerAttention {
     return gone.filter((row) => row.end > next);
   }
 
-  /** Caches a piece's rows, computes the attention of those that are kept, and adds outputs. */
+  /**
+   * Caches a piece's rows, computes the attention of those that are kept, and adds outputs.
+   *
+   * @param attended Takes the outputs of heads at the piece's rows, where they are projected later; [T, numHeads * headDim]
+   */
   #attendPiece(
     start: number,
     keep: Uint8Array<ArrayBuffer>,
     ending: readonly EndingRow[],
+    attended?: Tensor,
   ): Addend | undefined {
     const { decider, length: first, record, pass } = this.feed, { layer, residual } = this.rows;
     const piece: Piece = { start, keep, kept: indicesOf(keep, 1, start), first };
@@ -206,6 +213,12 @@ export class LayerAttention {
     const residualNorms = this.#observes && piece.kept.length > 0
       ? this.#residualNorms(piece.kept)
       : undefined;
+    if (attended !== undefined) {
+      this.pass.attended = this.pass.scratch("attended piece", [keep.length, attended.shape[1]!]);
+      this.#backend.storeRows(this.#attendQueries(piece, queries, seen), attended, start);
+      this.pass.attended = undefined;
+      return undefined;
+    }
     const output = queries.rows.length > 0 ? this.#attendQueries(piece, queries, seen) : undefined;
     const stream = { backend: this.#backend, pass, residual };
     const outcome = this.#substitutes.settle(stream, piece, queries, output);

@@ -1,0 +1,52 @@
+/** Decisions of leave-one-out on each level of the CPU library: those of the reference, on drawn options and feeds. */
+import { assert, assertEquals } from "@std/assert";
+import { openTested, testedLevels } from "../../../kernels/testing/ways.ts";
+import type { Backend } from "../../backend.ts";
+import { uniform } from "../../filter/testing.ts";
+import { createPruner, type MethodOptions } from "../../methods/mod.ts";
+import { Model } from "../model.ts";
+import { CONFIG, ids, weights } from "../small_testing.ts";
+import { backend as reference } from "../testing.ts";
+
+const CASES = 40, COUNT = 120, next = uniform(11);
+const below = (n: number) => Math.floor(next() * n);
+const one = <T>(of: readonly T[]) => of[below(of.length)]!;
+
+/** Options, retrieval scores of KV heads, and feeds of {@linkcode COUNT} tokens in all. */
+const drawn = Array.from({ length: CASES }, () => {
+  const options: MethodOptions = {
+    ...{ side: "key", kvFusion: "leave-one-out", warmup: 1 + below(24), recent: 2 * (1 + below(16)) },
+    ...{
+      block: 1 + below(40),
+      kvRatio: 0.1 + 0.5 * next(),
+      whole: one(["none", "heads"]),
+      wholeFraction: 0.5,
+    },
+    ...{ threshold: one(["budget", "window", "robbins-monro"]), invert: next() < 0.2 },
+  };
+  const feeds: number[] = [];
+  for (let left = COUNT; left > 0; left -= feeds.at(-1)!) feeds.push(Math.min(left, one([1, 7, 40, COUNT])));
+  return { options, feeds, scores: Array.from({ length: 6 }, next) };
+});
+
+function decide(on: Backend, { options, feeds, scores }: typeof drawn[0]) {
+  const pruner = createPruner("token-filtering", CONFIG, options, { backend: on, retrieval: () => scores });
+  const sequence = new Model(CONFIG, weights, on).start(pruner);
+  let at = 0;
+  for (const count of feeds) on.free(sequence.feed(ids(COUNT).slice(at, at += count)));
+  return [...sequence.kvKeep].map(([layer, keep]) => `${layer}: ${keep.join("")}`);
+}
+
+Deno.test(`leave-one-out decides as the reference on ${CASES} drawn cases, at every level`, async () => {
+  const levels = await testedLevels(),
+    backends = await Promise.all(levels.map((level) => openTested({ level })));
+  let dropped = 0;
+  for (const [i, one] of drawn.entries()) {
+    const want = decide(reference, one);
+    for (const [n, on] of backends.entries()) {
+      assertEquals(decide(on, one), want, `case ${i}, ${levels[n]}`);
+    }
+    dropped += Number(want.some((keep) => keep.slice(3).includes("0")));
+  }
+  assert(dropped > CASES * 0.8, `${dropped} cases drop`);
+});
