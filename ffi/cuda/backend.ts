@@ -38,6 +38,8 @@ const ALIGNMENT = 256;
 export class CudaBackend extends NativeBackend {
   /** See {@linkcode Backend.name}. */
   override readonly name = "cuda";
+  /** See {@linkcode Backend.givesShares}. */
+  override readonly givesShares = true;
   /**
    * Memory and stream.
    * @internal

@@ -38,8 +38,8 @@ int32_t launch_decode(tkf_context* context, DecodeJob& job) {
   if (job.splits > 1) {
     const int64_t parts = int64_t{job.splits} * job.batch * job.heads * (2 + job.head_dim);
     const size_t bytes = sizeof(float) * static_cast<size_t>(parts + job.batch);
-    job.partial = static_cast<float*>(cuda_workspace(context, bytes));
-    if (job.partial == nullptr) return cuda_short(context, bytes);
+    job.partial = take_partial(context, job, bytes);
+    if (job.partial == nullptr) return cuda_short(context, job.log_room * sizeof(float) + bytes);
     job.active = reinterpret_cast<int32_t*>(job.partial + parts);
   }
   const dim3 grid(static_cast<unsigned>(heads), static_cast<unsigned>(job.splits), static_cast<unsigned>(job.batch));
@@ -76,6 +76,8 @@ int32_t decode_queries(tkf_context* context, const tkf_attention_filtered_args& 
   const int64_t row = int64_t{a.heads} * a.head_dim;
   for (int64_t first = 0; first < a.num_queries; first += kMostQueries) {
     DecodeJob job = job_of<DecodeJob>(context, a);
+    if (!take_log_sums(context, a, &job)) return TKF_STATUS_STATE;
+    if (job.log_sums != nullptr) job.log_sums += first * a.heads;
     job.batch = static_cast<int>(std::min(a.num_queries - first, kMostQueries));
     job.queries += first * row;
     job.out += first * row;

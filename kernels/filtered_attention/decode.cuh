@@ -301,6 +301,7 @@ __global__ void __launch_bounds__(kDecodeThreads, G == 1 ? 4 : G == 4 ? 3 : 2) d
     const Merged all(parts + g * (2 + D), int64_t{G} * (2 + D), kDecodeWarps, c);
     if (alone) {
       job.out[(first_row + g) * job.head_dim + c] = all.result();
+      if (c == 0 && job.log_sums != nullptr) job.log_sums[first_row + g] = all.log_sum();
     } else {
       float* to = job.partial + ((int64_t{split} * job.batch * job.heads) + first_row + g) * (2 + job.head_dim);
       to[2 + c] = all.x;
@@ -321,7 +322,7 @@ __global__ void __launch_bounds__(kMergeThreads) decode_merge_kernel(const Decod
   if (active == 1) return;  // the one split has written the output
   const int64_t row = int64_t{b} * job.heads + blockIdx.x, width = 2 + job.head_dim;
   const int64_t stride = int64_t{job.batch} * job.heads * width;
-  merge_splits(job.partial + row * width, stride, active, job.head_dim, job.out + row * job.head_dim);
+  merge_splits(job, row, job.partial + row * width, stride, active, job.out + row * job.head_dim);
 }
 
 }  // namespace tkf::attention

@@ -26,6 +26,8 @@ struct AttentionJob {
   int heads, kv_heads, head_dim, group;
   int splits;      // blocks that share the keys of a row
   float* partial;  // what they find; see Merged
+  float* log_sums;  // log2 of the sum of each row's softmax, [rows], where shares are asked for; NULL: not
+  int64_t log_room;  // floats before `partial` that log_sums takes
   float factor;    // scale * log2(e)
   int* fault;
 };
@@ -195,12 +197,16 @@ struct Merged {
     }
   }
   __device__ __forceinline__ float result() const { return sum == 0.0f ? 0.0f : x / sum; }
+  __device__ __forceinline__ float log_sum() const { return top + log2f(sum); }
 };
 
-// Block-wide: writes a row's output.
-__device__ __forceinline__ void merge_splits(const float* parts, int64_t stride, int splits, int head_dim, float* out) {
-  for (int c = static_cast<int>(threadIdx.x); c < head_dim; c += static_cast<int>(blockDim.x)) {
-    out[c] = Merged(parts, stride, splits, c).result();
+// Block-wide: writes the output of a row, which is row `row` of log_sums.
+__device__ __forceinline__ void merge_splits(const AttentionJob& job, int64_t row, const float* parts, int64_t stride,
+                                             int splits, float* out) {
+  for (int c = static_cast<int>(threadIdx.x); c < job.head_dim; c += static_cast<int>(blockDim.x)) {
+    const Merged all(parts, stride, splits, c);
+    out[c] = all.result();
+    if (c == 0 && job.log_sums != nullptr) job.log_sums[row] = all.log_sum();
   }
 }
 

@@ -190,6 +190,9 @@ __device__ __forceinline__ void store_sums(const PrefillJob& job, const Tile& ti
     const bool whole = job.splits == 1;
     const float factor = !whole ? 1.0f : sum == 0.0f ? 0.0f : 1.0f / sum;
     float* out = job.out + row * job.head_dim;
+    if (whole && lane % 4 == 0 && job.log_sums != nullptr) {
+      job.log_sums[row] = fmaf(softmax.maximum[half], job.factor, log2f(sum));
+    }
     if (!whole) {
       out = partial_row(job, split, row);
       if (lane % 4 == 0) *reinterpret_cast<float2*>(out) = make_float2(softmax.maximum[half] * job.factor, sum);

@@ -16,6 +16,25 @@ inline int64_t tiles_of(const PrefillJob& job, int rows) {
   return (int64_t{job.num_queries} * job.group + rows - 1) / rows;
 }
 
+// Room in the workspace for what splits find, behind that of log_sums; NULL: too little.
+inline float* take_partial(tkf_context* context, const AttentionJob& job, size_t bytes) {
+  void* const all = cuda_workspace(context, static_cast<size_t>(job.log_room) * sizeof(float) + bytes);
+  return all == nullptr ? nullptr : static_cast<float*>(all) + job.log_room;
+}
+
+// Takes it for log_sums, where a call asks for shares. False where there is too little (cuda_short).
+inline bool take_log_sums(tkf_context* context, const tkf_attention_filtered_args& a, AttentionJob* job) {
+  if (a.num_shares == 0) return true;
+  job->log_room = (a.num_queries * a.heads + 3) / 4 * 4;  // pairs of floats may follow
+  const size_t bytes = static_cast<size_t>(job->log_room) * sizeof(float);
+  job->log_sums = static_cast<float*>(cuda_workspace(context, bytes));
+  if (job->log_sums == nullptr) cuda_short(context, bytes);
+  return job->log_sums != nullptr;
+}
+
+// Fills shares, and changes where a call asks for them, once attention has filled out and log_sums.
+int32_t launch_shares(tkf_context* context, const tkf_attention_filtered_args& a);
+
 // Plans splits for tiles of `rows` rows, `at_once` of whose blocks a multiprocessor holds, and takes the workspace that
 // they need. A function of shapes and of the device alone, so that calls of the same shapes round alike. False, and
 // splits 0, where there is too little workspace (cuda_short).
@@ -28,9 +47,9 @@ inline bool plan_splits(tkf_context* context, PrefillJob& job, int rows, int at_
   if (splits < 2) return true;
   const int64_t numbers = splits * job.num_queries * job.heads * (2 + job.head_dim);
   const size_t bytes = sizeof(float) * static_cast<size_t>(numbers);
-  job.partial = static_cast<float*>(cuda_workspace(context, bytes));
+  job.partial = take_partial(context, job, bytes);
   job.splits = job.partial == nullptr ? 0 : static_cast<int>(splits);
-  if (job.splits == 0) cuda_short(context, bytes);
+  if (job.splits == 0) cuda_short(context, job.log_room * sizeof(float) + bytes);
   return job.splits > 0;
 }
 

@@ -12,7 +12,7 @@ namespace attention {
 __global__ void __launch_bounds__(kMergeThreads) prefill_merge_kernel(const PrefillJob job) {
   wait_for_earlier_kernels();
   const int64_t row = blockIdx.x;
-  merge_splits(partial_row(job, 0, row), partial_row(job, 1, 0) - job.partial, job.splits, job.head_dim,
+  merge_splits(job, row, partial_row(job, 0, row), partial_row(job, 1, 0) - job.partial, job.splits,
                job.out + row * job.head_dim);
 }
 
@@ -59,8 +59,12 @@ bool fits_mma(const tkf_attention_filtered_args& a) {
 int32_t on_cuda::attention_filtered(tkf_context* context, const tkf_attention_filtered_args& a) {
   using namespace attention;
   const bool f32 = a.kv_dtype == TKF_DTYPE_F32;
-  if (a.num_queries <= kFewQueries || !(f32 || fits_mma(a))) return decode_queries(context, a);
+  if (a.num_queries <= kFewQueries || !(f32 || fits_mma(a))) {
+    const int32_t status = decode_queries(context, a);
+    return status == TKF_STATUS_OK ? launch_shares(context, a) : status;
+  }
   PrefillJob job = job_of<PrefillJob>(context, a);
+  if (!take_log_sums(context, a, &job)) return TKF_STATUS_STATE;
   job.num_queries = static_cast<int>(a.num_queries);
   job.negative = job.factor < 0;
   job.factor = std::max(std::fabs(job.factor), kSmallestFactor);
@@ -74,7 +78,8 @@ int32_t on_cuda::attention_filtered(tkf_context* context, const tkf_attention_fi
     TKF_LAUNCH(cuda_stream(context), prefill_merge_kernel, static_cast<unsigned>(a.num_queries * a.heads), kMergeThreads,
                0, job);
   }
-  return cuda_launched(context, "found an attention kernel that cannot run");
+  const int32_t status = cuda_launched(context, "found an attention kernel that cannot run");
+  return status == TKF_STATUS_OK ? launch_shares(context, a) : status;
 }
 
 }  // namespace tkf

@@ -177,6 +177,7 @@ __global__ void __launch_bounds__(kPlainThreads, D == 128 ? 1 : 2) prefill_plain
     const bool whole = job.splits == 1;
     const float factor = !whole ? 1.0f : sum == 0.0f ? 0.0f : 1.0f / sum;
     float* out = job.out + row * head_dim;
+    if (whole && tx == 0 && job.log_sums != nullptr) job.log_sums[row] = maximum[i] + log2f(sum);
     if (!whole) {
       out = partial_row(job, BlockShare(job, kRows).split, row);
       if (tx == 0) {
