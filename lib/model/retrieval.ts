@@ -12,8 +12,8 @@ import type { See } from "./run/forward_pass.ts";
 import { FEED_ROWS } from "./run/sequence.ts";
 
 /**
- * The probe: in each of some passes `tokens` random ids and their repetition. A layer's output is compared with that over `sinks` first and
- * `recent` last keys. Scores are means over the passes, so that other ids select the same heads.
+ * The probe: in each pass `tokens` random ids and their repetition. A layer's output is compared with that over `sinks` first
+ * and `recent` last keys. Scores are means over the passes.
  */
 const PROBE = { version: 2, passes: 1, tokens: 128, sinks: 32, recent: 64 } as const;
 /** A model that copies has a loss lower by at least this, in nats per token, when it reads the ids again. */
@@ -102,8 +102,8 @@ function headNorms(
 }
 
 /**
- * Finds the layers and KV heads that retrieve, by a few dense forward passes over random tokens and their repetition; no
- * text is needed.
+ * Finds the layers and KV heads that retrieve, by one dense forward pass over random tokens and their repetition; no text
+ * is needed.
  *
  * The scores go into a model's shape as `retrieval`; the option `whole: "auto"` then keeps every key and value of the
  * layers with the highest ones. Compare retrieval heads (arXiv 2404.15574), RazorAttention (2407.15891) and
@@ -112,7 +112,7 @@ function headNorms(
  * @param loaded A model with its tokenizer.
  * @param options.seed Seed of the ids, an integer from 0 on; default 0.
  * @param options.ids Ids that are repeated in one pass, 104 to 255 of them: with fewer, the first tokens of the second half have
- * no keys between the first and the recent ones. Default: 128 random ones in each of 4 passes.
+ * no keys between the first and the recent ones. Default: 128 random ones.
  * @throws {RangeError} If the seed is none, the ids are too few or too many, or every layer has a sliding window.
  *
  * @example
