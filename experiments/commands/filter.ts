@@ -27,6 +27,7 @@ import {
 } from "../../lib/methods/mod.ts";
 import { judgeDump } from "../../lib/model/mod.ts";
 import { collectScoreTimeline, plotScoreTimeline, readPlotly, renderPage } from "../../lib/plot/mod.ts";
+import { plural } from "../../lib/plural.ts";
 import { dequantize } from "../../lib/reference/mod.ts";
 import { type HostTensor, hostTensor } from "../../lib/tensor.ts";
 import { expectNoSubstitute, readMethod, tellHostRules } from "./cli/flags/method.ts";
@@ -59,6 +60,19 @@ function readSkipRatio(values: FlagValues, method: ResolvedOptions): number {
 /** Whether keys and values are decided, not queries. */
 const decidesKeys = (method: ResolvedOptions) => !filtersQueries(method);
 
+/** @throws {UsageError} If the warm-up takes all tokens of a dump: nothing would be decided. */
+function expectDecided(tokens: number, heads: number, { warmup }: ResolvedOptions): void {
+  if (tokens > Math.max(warmup, 1)) return;
+  const hint = heads > tokens
+    ? ` (or is it [heads, tokens, head size], as transformers has it? expected [tokens, heads, head size])`
+    : "";
+  throw new UsageError(
+    `Cannot decide a dump: found ${
+      plural(tokens, "token")
+    } and a warm-up of ${warmup}, expected more tokens${hint}`,
+  );
+}
+
 /** The dump's layer as an input of the filter. */
 function planDump(dump: Dump, method: ResolvedOptions, skipRatio: number, layer: number): LayerSpec {
   const keyRule = keyRuleOf(method);
@@ -78,7 +92,8 @@ function planDump(dump: Dump, method: ResolvedOptions, skipRatio: number, layer:
       : `it needs more than ${has} (use deno task score)`;
     throw new UsageError(`Cannot run ${flag} on a dump: ${lack}`);
   }
-  const [, numKvHeads, headDim] = dump.keys.shape as [number, number, number];
+  const [tokens, numKvHeads, headDim] = dump.keys.shape as [number, number, number];
+  expectDecided(tokens, numKvHeads, method);
   const numHeads = dump.queries?.shape[1] ?? numKvHeads;
   const shape = { numLayers: 1, numHeads, numKvHeads, headDim, hiddenSize: numHeads * headDim };
   const options = { ...method, schedule: "explicit", skipRatios: [1] } as TokenFilterOptions;

@@ -359,3 +359,16 @@ Deno.test("filter --all prints every token, and explains its columns", () =>
     assertStringIncludes(stdout, "of 18 tokens after the warm-up");
     assertEquals(JSON.parse(Deno.readTextFileSync(`${folder}/out/filter.json`)).keep.length, 50);
   }));
+
+Deno.test("filter refuses a dump of which nothing would be decided, and names the layout of transformers", () =>
+  withFolder(async (folder) => {
+    const path = `${folder}/kv.safetensors`,
+      tensor = () => hostTensor("f32", [3, 200, 8], new Float32Array(4800));
+    Deno.writeFileSync(path, writeSafetensors(new Map([["keys", tensor()], ["values", tensor()]])));
+    const { code, stdout, stderr } = await runTask("filter", "--kv", path, "--quiet");
+    assertEquals([code, stdout], [2, ""]);
+    assertStringIncludes(
+      stderr,
+      "found 3 tokens and a warm-up of 32, expected more tokens (or is it [heads, tokens,",
+    );
+  }));

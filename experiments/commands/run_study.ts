@@ -6,7 +6,7 @@ import { Interrupt } from "./cli/run/interrupt.ts";
 import { MemoryWatch } from "./cli/run/memory.ts";
 import { claimFolder, endEarly, readDestination, saveResults, tellKept } from "./cli/run/resume.ts";
 import { openStudyIn, removeStudy } from "./cli/run/study_store.ts";
-import { EXIT } from "./cli/task.ts";
+import { EXIT, writeLine } from "./cli/task.ts";
 import { type Asked, printResult, readCommandLine, type TableCommand, writeResult } from "./run.ts";
 
 /** Resources of a run that can be interrupted. */
@@ -34,6 +34,8 @@ interface StudyCommand<F, P extends Planned, R> extends TableCommand<F, P, R> {
   work(plan: P, running: Running): Promise<R>;
   /** Number of finished units in the study, and the name of a unit. */
   kept(store: StudyStore): { readonly finished: number; readonly noun: string };
+  /** The fault of a run that came to nothing, which ends with exit code 1. */
+  findFailure?(result: R): string | undefined;
   /** Called when results are written, or could not be. @param place A line that names the report, if it is written. */
   ended?(plan: P, place: string | undefined): Promise<void>;
 }
@@ -65,7 +67,9 @@ export function studyCommand<F, P extends Planned, R>(command: StudyCommand<F, P
       if (place !== undefined && command.dropsStudy) removeStudy(store);
       await command.ended?.(plan, place);
       await printResult(command, table, result, plan, place);
-      if (failure === undefined) return EXIT.ok;
+      const came = command.findFailure?.(result);
+      if (came !== undefined) writeLine(Deno.stderr, came);
+      if (failure === undefined) return came === undefined ? EXIT.ok : EXIT.failed;
       tellKept(failure, kept());
       return EXIT.usage;
     } catch (error) {

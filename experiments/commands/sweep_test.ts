@@ -9,6 +9,7 @@ import {
   spawnTask,
   withFolder,
 } from "./testing.ts";
+import { command } from "./sweep.ts";
 import { prepareStudy, readResults, readTrials, runKilled } from "./study/study_testing.ts";
 
 /** Small enough to run often: 2 chunks of 64 tokens. */
@@ -214,3 +215,11 @@ Deno.test("sweep --jobs comes to the same trials", () =>
     }
     assertEquals(readResults(`${folder}/2/study.db`), readResults(`${folder}/1/study.db`));
   }));
+
+Deno.test("a sweep none of whose trials has a result says so, and ends with exit code 1", () => {
+  const { findFailure } = command as unknown as { findFailure(result: object): string | undefined };
+  const find = (trials: readonly object[], failed: number) =>
+    findFailure({ summary: { trials }, failed, folder: "f" });
+  assertEquals([find([{}], 1), find([], 0)], [undefined, undefined]);
+  assertEquals(find([], 2), "Cannot show a result: all 2 trials failed (deno task study show f)");
+});

@@ -61,7 +61,9 @@ class Sequence:
         if sliding_window is not None:
             visible &= positions > queries - sliding_window
         skipped = np.zeros(new, bool)
-        if self.skip_ratios[layer] > 0:
+        if self.skip_ratios[layer] == 0:
+            self.keep[layer] = np.ones(total, np.uint8)  # not filtered
+        else:
             rows = [x[0, :, start:].transpose(0, 1).float().contiguous().cpu().numpy() for x in (key, value)]
             keep = self.decide(layer, *rows, start)
             spec, at = self.layers[layer].spec, np.arange(total)
