@@ -296,7 +296,7 @@ Deno.test("filter takes all layers of a dump at once, or one of them, and makes 
       stdout,
       `\nSkipped ${skips[0]! + skips[1]!} of 208 tokens after the warm-up; asked for 0.25\n`,
     );
-    assertStringIncludes(stdout, "mean threshold: score above which a token is skipped.");
+    assertStringIncludes(stdout, "mean threshold: score above which a token is skipped");
     assertStringIncludes(stdout, `\nReport: ${folder}/out/filter.html\n`);
     const page = Deno.readTextFileSync(`${folder}/out/filter.html`);
     assertStringIncludes(page, "Token Filtering of layers.safetensors: random");
@@ -355,7 +355,7 @@ Deno.test("filter --all prints every token, and explains its columns", () =>
     ]);
     assertEquals(lines[2]!.trim().split(/ +/).slice(0, 5), ["0", "0", "-", "-", "1"]);
     assertEquals(lines.findIndex((line) => line === ""), 52);
-    assertStringIncludes(stdout, "redundancy: score S of the rule, high = like the past;");
+    assertStringIncludes(stdout, "redundancy: score S of the rule, high = like the past");
     assertStringIncludes(stdout, "of 18 tokens after the warm-up");
     assertEquals(JSON.parse(Deno.readTextFileSync(`${folder}/out/filter.json`)).keep.length, 50);
   }));
