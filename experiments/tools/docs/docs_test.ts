@@ -181,7 +181,7 @@ Deno.test("the C program of the docs compiles without a warning, and filters as 
 
 /** The cells of a text's first table as commands print it: a map by column for each row. */
 function readTable(text: string): ReadonlyMap<string, string>[] {
-  const lines = text.split("\n"), under = lines.findIndex((line) => /^-+(  -+)+$/.test(line));
+  const lines = text.split("\n"), under = lines.findIndex((line) => /^-+( {2}-+)+$/.test(line));
   const spans = [...lines[under]!.matchAll(/-+/g)].map(({ 0: { length }, index }) => [index, index + length]);
   const end = lines.findIndex((line, i) => i > under && /^(```)?$/.test(line));
   const cells = (line: string) => spans.map(([from, to]) => line.slice(from, to).trim());
