@@ -32,6 +32,46 @@ Deno.test("a trial's job says whose it is, and the race that it runs in", () => 
   assertEquals(jobOf(trial, { ...whose, race }), { ...trial, ...whose, race });
 });
 
+type Result = { readonly [name: string]: unknown };
+/** Ways to forge a result, of the true one and another trial's. */
+const FORGERIES: { readonly [what: string]: (record: Result, other: Result) => unknown } = {
+  "null": () => null,
+  "a text": () => "x",
+  "a number": () => 1.0001,
+  "a list": () => [],
+  "an empty record": () => ({}),
+  "a field less": ({ lossBlocks: _, ...record }) => record,
+  "a field of another kind": (record) => ({ ...record, kvBytesHeld: "none" }),
+  "a better perplexity": (record) => ({ ...record, perplexity: 1.0001 }),
+  "another run": (record) => ({ ...record, runDigest: "nonsense" }),
+  "another text": (record) => ({ ...record, textSha256: "0".repeat(64) }),
+  "another model": (record) => ({ ...record, modelSha256: "0".repeat(64) }),
+  "another trial's": (_, other) => other,
+  "a trial that nobody asked for": (record) => ({ ...record, seed: 99, trial: "0".repeat(12) }),
+};
+
+Deno.test("a sweep refuses each kind of a forged result", () =>
+  withFolder(async (folder) => {
+    const runDigest = await digestConditions(conditions);
+    using store = StudyStore.create(`${folder}/study.db`, { name: "mine", conditions, runDigest, flags: {} });
+    store.add(proposeTrials([1n, 2n].map((seed) => resolveOptions({ fusion: "random", seed }))));
+    const { findWrong } = jobsOfSweep(store, "a text"), [trial, second] = store.trials();
+    const recordOf = ({ digest, options }: NonNullable<typeof trial>): Result => {
+      return {
+        ...makeTrial({ fusion: "random" }, 0.5, 50),
+        ...options,
+        ...conditions,
+        trial: digest,
+        runDigest,
+      };
+    };
+    const record = recordOf(trial!), other = recordOf(second!);
+    assertEquals([findWrong(record, trial!), findWrong(other, second!)], [undefined, undefined]);
+    for (const [what, forge] of Object.entries(FORGERIES)) {
+      assertEquals(typeof findWrong(forge(record, other), trial!), "string", what);
+    }
+  }));
+
 Deno.test({
   ...unless(
     NEEDS_REDIS,
