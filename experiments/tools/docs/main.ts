@@ -11,6 +11,7 @@ import { textOf } from "../../commands/cli/flags/parse.ts";
 import type { Progress } from "../../commands/cli/output/progress.ts";
 import { runCommand, writeLine } from "../../commands/cli/task.ts";
 import { type Asked, plainCommand } from "../../commands/run.ts";
+import { buildPage } from "./forget/build.ts";
 import { stagePages } from "./stage.ts";
 
 const ROOT = decodeURIComponent(new URL("../../../", import.meta.url).pathname);
@@ -35,7 +36,7 @@ function readOptions({ values }: Asked) {
 }
 
 /** The folder of VitePress and its like, in the locked versions. @throws {UsageError} If they cannot be obtained. */
-async function ensurePackages(progress: Progress): Promise<string> {
+export async function ensurePackages(progress: Progress): Promise<string> {
   const names = ["package.json", "deno.lock"];
   const texts = await Promise.all(names.map((name) => Deno.readTextFile(new URL(name, SITE))));
   const folder = `${cacheDir()}/docs-${(await sha256(texts.join("\n"))).slice(0, 16)}`;
@@ -89,6 +90,8 @@ async function work({ out, base }: ReturnType<typeof readOptions>, { progress }:
     const made = await Deno.realPath(out), vitepress = `${packages}/node_modules/vitepress/bin/vitepress.js`;
     await build("the site", ["run", "-A", vitepress, "build", source, "--outDir", made], packages);
     await buildApi(`${made}/api`, base);
+    progress.line("making the page that runs a model");
+    await buildPage(`${made}/forget`);
     writeLine(Deno.stdout, `Site of ${plural(pages.length, "page")}: ${out}`);
   } finally {
     await Deno.remove(source, { recursive: true });
@@ -100,9 +103,9 @@ export const command = plainCommand({
   summary: "Makes a site of README, of the docs and of the pages that they lead to.",
   usage: "[flags]",
   about:
-    `It has search, diagrams, the notebooks, and the API from the code's own comments. VitePress makes it; it is
-fetched on first use, and later no network is needed. Fails on a link that leads to no page. To read the site:
-python3 -m http.server -d DIR`,
+    `It has search, diagrams, the notebooks, the API from the code's own comments, and the page "What does it forget?",
+which runs a model in the browser. VitePress makes the site; it is fetched on first use, and later no network is
+needed. Fails on a link that leads to no page. To read the site: python3 -m http.server -d DIR`,
   flags: {
     ...under("Results", {
       out: text("DIR", "folder for the site; an earlier site there is replaced (results/docs)"),

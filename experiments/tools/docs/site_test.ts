@@ -6,6 +6,7 @@ import { IN_SLOW_TIER } from "../../../lib/testing.ts";
 import { runTask, withFolder } from "../../commands/testing.ts";
 import { command } from "./main.ts";
 import { readSidebar, stagePages } from "./stage.ts";
+import { serveSite } from "./testing.ts";
 
 Deno.test("docs refuses what it cannot use in one line, writes nothing, and leaves with exit code 2", () =>
   withFolder(async (folder) => {
@@ -41,7 +42,7 @@ Deno.test("the site has the pages that README leads to, with links that lead to 
     const overview = await read("overview.md"), landing = await read("index.md");
     assertStringIncludes(overview, "](./docs/index.md)");
     assertStringIncludes(overview, "](./LICENSE.md)");
-    assertEquals(landing.match(/^ {4}- text: /gm)!.length, 3);
+    assertEquals(landing.match(/^ {4}- text: /gm)!.length, 4);
     for (const text of [overview, landing]) {
       assertMatch(text, /<img class="in-dark" alt="[^"]+" src="\.\/docs\/images\/lead_dark\.png">/);
     }
@@ -71,24 +72,6 @@ Deno.test("the side bar has the map of the docs, the notebooks, and a page for e
     }]);
   }
 });
-
-const TYPES: { readonly [ending: string]: string } = {
-  html: "text/html",
-  js: "text/javascript",
-  css: "text/css",
-  svg: "image/svg+xml",
-};
-
-/** Serves a site under `/b/` until it is disposed of. */
-const serveSite = (folder: string) =>
-  Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async ({ url }) => {
-    const path = decodeURI(new URL(url).pathname).replace("/b/", "").replace(/(^|\/)$/, "$1index.html");
-    const body = await Deno.readFile(`${folder}/${path}`).catch(() => undefined);
-    if (body === undefined) return new Response("", { status: 404 });
-    return new Response(body, {
-      headers: { "content-type": TYPES[path.split(".").at(-1)!] ?? "text/plain" },
-    });
-  });
 
 /** Paths of a site's pages, those of the API aside. */
 function listPages(folder: string, under = ""): string[] {

@@ -51,6 +51,7 @@ export default {
     nav: [
       { text: "Docs", link: "/docs/" },
       { text: "Study", link: "/docs/results/study" },
+      { text: "What does it forget?", link: "/forget/index.html", target: "_self" },
       { text: "API", link: "/api/index.html", target: "_self" },
       { text: "Changes", link: "/CHANGELOG" },
     ],
