@@ -70,6 +70,9 @@ export async function openNeedles(link: URLSearchParams, changed: () => void) {
       ]);
       const held = unpack(recorded, rows, tokens.length, run?.kept), marked = findNeedle(tokens, answer);
       view.show({ tokens, layers, kvHeads, held, whole: rows, marked }, "all", true);
+      const words = view.place.querySelector(".tokens")!,
+        needle = words.querySelector<HTMLElement>(".needle")!;
+      words.scrollTop = needle.offsetTop - words.clientHeight / 2;
     }
   }
   for (const [id, value] of Object.entries(controls)) {
