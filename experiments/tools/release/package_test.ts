@@ -18,10 +18,10 @@ const { exports, imports }: Record<"exports" | "imports", Record<string, string>
 );
 const README = await Deno.readTextFile(new URL("README.md", ROOT));
 const INSTALL = await Deno.readTextFile(new URL("docs/start/install.md", ROOT));
-/** README's program on the native library; it prints the logits of a last token too, which tests compare. */
+/** README's program on the native library; it prints logits of a last token too, which tests compare. */
 const SAMPLE = Array.from(README.matchAll(/^```ts\n(.*?)^```/gms), ([, code]) => code!)
   .find((code) => code.includes("openCpu()"))! +
-  "console.log(model.logits(sequence.feed(ids.slice(0, 1))));\n";
+  "console.log(...backend.read(model.logits(sequence.feed(ids.slice(0, 1)))).data.slice(0, 120));\n";
 /** Permissions that the page of the installation names: those of a program, and the additional ones of a build. */
 const [RUNNING, BUILDING] = ["--allow-read", "--allow-run"].map((first) =>
   INSTALL.match(new RegExp(`\`(${first}( --allow-\\w+)*)\``))![1]!.split(" ")
