@@ -48,7 +48,7 @@ browserTest(
       const plots = {
         "index.html": 0,
         "bench_bench.html": 1, // of the measurements
-        "compare_compare.html": 6,
+        "compare_compare.html": 3,
         "heads_heads.html": 14,
         "sweep_sweep.html": 8,
       };
