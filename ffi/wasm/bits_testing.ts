@@ -30,7 +30,7 @@ function digest(arrays: readonly ArrayBufferView[]): string {
  */
 export function bitsOf(loaded: LoadedModel): Record<string, string> {
   const { model, config } = loaded, { backend } = model;
-  const shape = { ...config, retrieval: findRetrievalLayers(loaded).scores };
+  const shape = { ...config, retrieval: findRetrievalLayers(loaded).heads.flat() };
   const prompt = Int32Array.from({ length: PREFILL }, (_, i) => (i * i * 31 + i * 7) % config.vocabSize);
   const found = Object.entries(METHODS).map(([name, options]) => {
     const sequence = model.start(options && createPruner("token-filtering", shape, options));
