@@ -50,7 +50,7 @@ export function manifestPath(library: "cpu" | "cuda", key: string, level: string
 const LIBRARY_NAME = /^libtokenfilter_(cpu|cuda)-[0-9a-f]{16}\.(so|dylib)$/;
 
 /**
- * A manifest in the cache with its library's path; `trouble` is what was found in place of what it notes. Undefined if
+ * A manifest in the cache with its library's path; `trouble` is what was found instead of what it notes. Undefined if
  * there is none.
  *
  * @throws {NativeLibraryError} If folder, manifest or library are, or may be, another user's.

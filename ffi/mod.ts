@@ -73,7 +73,8 @@ const BLAS_PAUSE_MS = 24 * 3600e3;
  * `description` names the library, unless that is the build of these sources.
  *
  * Where there is neither a library nor a compiler for one, or Deno runs with `--deny-ffi`, it opens the same kernels as
- * WebAssembly (see `./wasm`), which are some three times slower and have one thread; `onProgress` is told. It does not if an option or a variable names a library, a level, a BLAS or other products.
+ * WebAssembly (see `./wasm`), which are some three times slower and have one thread; `onProgress` is told. It throws
+ * instead if an option or a variable names a library, a level, a BLAS or other products.
  *
  * @throws {TypeError | RangeError} If an option is unknown, or its value wrong.
  * @throws {NativeLibraryError} If the library is not whole, or of another version; if what was named is not there; if the

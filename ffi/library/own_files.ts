@@ -2,7 +2,7 @@
 import { ifThere } from "../../lib/cache.ts";
 import { NativeLibraryError } from "../../lib/errors.ts";
 
-/** The C library, where Deno does not give the user's number: whoever loads native code may ask it. */
+/** The C library, where Deno does not give the user's number: who loads native code may call it. */
 const C_LIBRARY: { readonly [os: string]: string } = {
   linux: "libc.so.6",
   darwin: "/usr/lib/libSystem.B.dylib",

@@ -8,7 +8,6 @@ namespace {
 
 constexpr int kShareWarps = 8;  // keys of a block
 constexpr int64_t kMostShareRows = 65535;  // of a grid
-constexpr float kLeastOthers = 0.02f;
 
 // queries, out: [num_queries, heads, head_dim]; shares, changes: [num_rows, num_shares] of the last queries and keys.
 struct SharesJob : AttentionJob {

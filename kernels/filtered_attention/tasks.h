@@ -163,7 +163,7 @@ void run_many_shares(void* argument, int64_t block, int thread) {
         const vf weight = exp2_vector(minimum(set1(0.0f), load(scores + c) - log_sum));
         store(sums + c, load(sums + c) + weight);
         if (head_weights == nullptr) continue;
-        const vf moved = weight / maximum(set1(0.02f), 1.0f - weight);
+        const vf moved = weight / maximum(set1(kLeastOthers), 1.0f - weight);
         store(changes + c, load(changes + c) + head_weight * moved * moved * load(distances + c));
       }
     }
@@ -220,7 +220,7 @@ void run_shares(void* argument, int64_t row, int thread) {
           const vf weight = exp2_vector(minimum(set1(0.0f), load(scores + r * columns + c) - log_sum));
           store(sums + c, load(sums + c) + weight);
           if (head_weights == nullptr) continue;
-          const vf moved = weight / maximum(set1(0.02f), 1.0f - weight);
+          const vf moved = weight / maximum(set1(kLeastOthers), 1.0f - weight);
           store(changes + c, load(changes + c) + head_weight * moved * moved * load(distances + r * columns + c));
         }
       }

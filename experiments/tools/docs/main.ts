@@ -41,10 +41,16 @@ export async function ensurePackages(progress: Progress): Promise<string> {
   const texts = await Promise.all(names.map((name) => Deno.readTextFile(new URL(name, SITE))));
   const folder = `${cacheDir()}/docs-${(await sha256(texts.join("\n"))).slice(0, 16)}`;
   await prepareCacheDir(folder);
-  if (!exists(`${folder}/node_modules`)) progress.line("getting VitePress, once");
+  // Installing again would take modules away for a moment from another build that runs.
+  const done = `${folder}/installed`;
+  if (exists(done)) return folder;
+  progress.line("getting VitePress, once");
   for (const [i, name] of names.entries()) await Deno.writeTextFile(`${folder}/${name}`, texts[i]!);
   const { success, stderr } = await run(Deno.execPath(), ["install", "--frozen", "--quiet"], { cwd: folder });
-  if (success) return folder;
+  if (success) {
+    await Deno.writeTextFile(done, "");
+    return folder;
+  }
   const line = stderr.trim().split("\n").find((line) => /error/i.test(line)) ?? "nothing";
   throw new UsageError(`Cannot get VitePress: deno failed with "${line}" (the first build needs a network)`);
 }
