@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { createLayerState } from "../lib/filter/layer.ts";
 import type { Option } from "../lib/filter/option.ts";
-import { OPTIONS } from "../lib/methods/bind/options.ts";
+import { OPTIONS } from "../lib/methods/bind/option_table.ts";
 import { TokenFilter } from "../lib/methods/bind/token_filter.ts";
 import type { FilterBackend } from "../lib/filter/sequence.ts";
 import { specArgs, statesArgs } from "./filter.ts";

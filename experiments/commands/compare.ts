@@ -5,34 +5,31 @@
  * `deno task compare --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import { filterFor, findTask } from "../../lib/eval/mod.ts";
-import { ownRule, PRESETS, readRecord } from "../../lib/methods/mod.ts";
-import {
-  describeComparison,
-  describeIntervals,
-  MISSED_NOTE,
-  readPlotly,
-  renderComparisonReport,
-  RESULT_COLUMNS,
-  tabulateComparison,
-  tabulatePaper,
-  tabulateResults,
-} from "../../lib/plot/mod.ts";
+import { filterFor } from "../../lib/eval/items/item_evaluation.ts";
+import { findTask } from "../../lib/eval/tasks/mod.ts";
+import { PRESETS } from "../../lib/methods/bind/option_table.ts";
+import { readRecord } from "../../lib/methods/bind/options.ts";
+import { ownRule } from "../../lib/methods/list.ts";
+import { readPlotly } from "../../lib/plot/figure/plotly.ts";
+import { describeIntervals } from "../../lib/plot/plots/methods/comparison.ts";
+import { renderComparisonReport, tabulateComparison } from "../../lib/plot/reports/comparison.ts";
+import { tabulatePaper } from "../../lib/plot/reports/paper_table.ts";
+import { RESULT_COLUMNS, tabulateResults } from "../../lib/plot/reports/results.ts";
+import { describeComparison } from "../../lib/plot/reports/verdict.ts";
+import { MISSED_NOTE } from "../../lib/plot/trials/trial_label.ts";
 import { plural } from "../../lib/plural.ts";
 import {
   COMPARED_METHODS,
   comparedAtRatios,
-  type ComparedChunk,
   comparedMethods,
-  compareStudy,
-  type Comparison,
-  createFilter,
-  encodeStudyItems,
-  type Match,
-  MATCHES,
-  type MethodGroup,
   type NamedMethod,
-} from "../../lib/sweep/mod.ts";
+} from "../../lib/sweep/compare/compared_methods.ts";
+import type { Comparison } from "../../lib/sweep/compare/comparison.ts";
+import { type Match, MATCHES } from "../../lib/sweep/compare/match.ts";
+import type { MethodGroup } from "../../lib/sweep/compare/measured.ts";
+import type { ComparedChunk } from "../../lib/sweep/compare/method_runs.ts";
+import { createFilter } from "../../lib/sweep/filter_from.ts";
+import { compareStudy, encodeStudyItems } from "../../lib/sweep/study.ts";
 import { RUNS_MODEL } from "./cli/command.ts";
 import { MEMORY, RUN, STUDY, TABLE, TEXT } from "./cli/flags/flags.ts";
 import { ITEMS } from "./cli/flags/items.ts";

@@ -3,15 +3,15 @@
  * `deno task diff --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
+import { readPlotly } from "../../lib/plot/figure/plotly.ts";
 import {
   describeDifference,
   listDifferences,
-  readPlotly,
   recordDifference,
   renderDifferenceReport,
   tabulateDifference,
-} from "../../lib/plot/mod.ts";
-import { diffRuns, type RunResult } from "../../lib/sweep/mod.ts";
+} from "../../lib/plot/reports/difference.ts";
+import { diffRuns, type RunResult } from "../../lib/sweep/compare/difference.ts";
 import { exists, isFolder } from "./cli/files.ts";
 import { text, under } from "./cli/flags/flag.ts";
 import { TABLE, TASK_FILE } from "./cli/flags/flags.ts";

@@ -5,19 +5,20 @@
  */
 import type { Backend } from "../../lib/backend.ts";
 import { UsageError } from "../../lib/errors.ts";
-import {
-  budgetOf,
-  filterFor,
-  ItemScorer,
-  ownTask,
-  reachesNothing,
-  tabulateItems,
-  wholeOf,
-} from "../../lib/eval/mod.ts";
-import { nonCausal, ownRule, recordCalibration, recordOptions } from "../../lib/methods/mod.ts";
-import { digestTokenizer, type ModelFile, retrievalScores } from "../../lib/model/mod.ts";
+import { filterFor } from "../../lib/eval/items/item_evaluation.ts";
+import { ItemScorer } from "../../lib/eval/items/item_scorer.ts";
+import { budgetOf, reachesNothing, tabulateItems } from "../../lib/eval/items/item_summary.ts";
+import { wholeOf } from "../../lib/eval/skip_ratio.ts";
+import { ownTask } from "../../lib/eval/tasks/mod.ts";
+import { nonCausal, recordOptions } from "../../lib/methods/bind/options.ts";
+import { ownRule } from "../../lib/methods/list.ts";
+import { recordCalibration } from "../../lib/methods/protocol/calibration.ts";
+import type { ModelFile } from "../../lib/model/open.ts";
+import { retrievalScores } from "../../lib/model/retrieval.ts";
+import { digestTokenizer } from "../../lib/model/tokenizer/tokenizer.ts";
 import { plural } from "../../lib/plural.ts";
-import { createFilter, encodeStudy, measureStudy } from "../../lib/sweep/mod.ts";
+import { createFilter } from "../../lib/sweep/filter_from.ts";
+import { encodeStudy, measureStudy } from "../../lib/sweep/study.ts";
 import { sha256 } from "../../lib/sha256.ts";
 import { readVersion } from "../../lib/version.ts";
 import { RUNS_MODEL } from "./cli/command.ts";

@@ -5,28 +5,25 @@
  */
 import type { Backend } from "../../lib/backend.ts";
 import { UsageError } from "../../lib/errors.ts";
+import { judgedAt } from "../../lib/filter/blocks.ts";
+import { createLayerState, createScanOutput, type ScanOutput } from "../../lib/filter/layer.ts";
+import type { LayerSpec } from "../../lib/filter/layer.ts";
+import { filterOps } from "../../lib/filter/sequence.ts";
 import {
-  createLayerState,
-  createScanOutput,
-  filterOps,
-  judgedAt,
-  type LayerSpec,
-  type ScanOutput,
-} from "../../lib/filter/mod.ts";
-import {
-  filtersQueries,
-  isRule,
-  keyRuleOf,
-  methodOf,
-  openJudgement,
   readsOf,
   type ResolvedOptions,
   resolveOptions,
-  TokenFilter,
   type TokenFilterOptions,
-} from "../../lib/methods/mod.ts";
-import { judgeDump } from "../../lib/model/mod.ts";
-import { collectScoreTimeline, plotScoreTimeline, readPlotly, renderPage } from "../../lib/plot/mod.ts";
+} from "../../lib/methods/bind/options.ts";
+import { filtersQueries, keyRuleOf } from "../../lib/methods/bind/sides.ts";
+import { openJudgement } from "../../lib/methods/bind/signal_rule.ts";
+import { TokenFilter } from "../../lib/methods/bind/token_filter.ts";
+import { methodOf } from "../../lib/methods/list.ts";
+import { isRule } from "../../lib/methods/protocol/method.ts";
+import { judgeDump } from "../../lib/model/run/judge_dump.ts";
+import { renderPage } from "../../lib/plot/figure/page.ts";
+import { readPlotly } from "../../lib/plot/figure/plotly.ts";
+import { collectScoreTimeline, plotScoreTimeline } from "../../lib/plot/plots/one_run/score_timeline.ts";
 import { plural } from "../../lib/plural.ts";
 import { dequantize } from "../../lib/reference/mod.ts";
 import { type HostTensor, hostTensor } from "../../lib/tensor.ts";

@@ -4,15 +4,10 @@
  * See `deno task generate --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import { nonCausal } from "../../lib/methods/mod.ts";
-import {
-  type ChatMessage,
-  encodeChat,
-  Sampler,
-  SAMPLING,
-  type SamplingOptions,
-  type Tokenizer,
-} from "../../lib/model/mod.ts";
+import { nonCausal } from "../../lib/methods/bind/options.ts";
+import { Sampler, SAMPLING, type SamplingOptions } from "../../lib/model/generate/sampler.ts";
+import { type ChatMessage, encodeChat } from "../../lib/model/tokenizer/chat.ts";
+import type { Tokenizer } from "../../lib/model/tokenizer/tokenizer.ts";
 import { readText } from "./cli/files.ts";
 import { RUNS_MODEL } from "./cli/command.ts";
 import { type Flags as FlagTable, integer, onOff, pick, rarely, text, under } from "./cli/flags/flag.ts";

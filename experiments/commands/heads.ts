@@ -4,21 +4,23 @@
  * `deno task heads --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import { HeadCollection, type HeadReport } from "../../lib/heads/mod.ts";
+import { HeadCollection } from "../../lib/heads/collection.ts";
+import type { HeadReport } from "../../lib/heads/report.ts";
 import {
   effectiveOptions,
-  isRule,
-  keyRuleOf,
-  methodOf,
   recordOptions,
   type ResolvedOptions,
   resolveOptions,
   type TokenFilterOptions,
-} from "../../lib/methods/mod.ts";
-import { readPlotly, renderHeadsReport } from "../../lib/plot/mod.ts";
+} from "../../lib/methods/bind/options.ts";
+import { keyRuleOf } from "../../lib/methods/bind/sides.ts";
+import { methodOf } from "../../lib/methods/list.ts";
+import { isRule } from "../../lib/methods/protocol/method.ts";
+import { readPlotly } from "../../lib/plot/figure/plotly.ts";
+import { renderHeadsReport } from "../../lib/plot/reports/heads.ts";
 import { plural } from "../../lib/plural.ts";
-import type { Interval } from "../../lib/stats/mod.ts";
-import { describeStudy, encodeStudy, measureStudy } from "../../lib/sweep/mod.ts";
+import type { Interval } from "../../lib/stats/paired.ts";
+import { describeStudy, encodeStudy, measureStudy } from "../../lib/sweep/study.ts";
 import { RUNS_MODEL } from "./cli/command.ts";
 import { integer, rarely } from "./cli/flags/flag.ts";
 import { RUN, STUDY, TABLE, TEXT } from "./cli/flags/flags.ts";

@@ -3,7 +3,8 @@
  * See `deno task report --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import { readPlotly, renderSite, SITE_FILES, type SiteEntry } from "../../lib/plot/mod.ts";
+import { readPlotly } from "../../lib/plot/figure/plotly.ts";
+import { renderSite, SITE_FILES, type SiteEntry } from "../../lib/plot/reports/site.ts";
 import { plural } from "../../lib/plural.ts";
 import { exists, expectWritable, makeFolder, readText, writeWhole } from "./cli/files.ts";
 import { text, under } from "./cli/flags/flag.ts";

@@ -4,15 +4,15 @@
  * A recipe is data (`reproduce/recipes/`); its parts are comparisons of one study. See `deno task reproduce --help`.
  */
 import { plural } from "../../lib/plural.ts";
+import { readPlotly } from "../../lib/plot/figure/plotly.ts";
+import { PAPER_LEGEND } from "../../lib/plot/reports/paper_table.ts";
 import {
   describeReproduction,
   listRows,
-  PAPER_LEGEND,
-  readPlotly,
   renderReproduction,
   type Reproduction,
   tabulateReproduction,
-} from "../../lib/plot/mod.ts";
+} from "../../lib/plot/reports/reproduction.ts";
 import { readJobs, threadsOf } from "./cli/run/jobs.ts";
 import { expectStudy, keepFlags } from "./cli/run/study_store.ts";
 import { openBackend, readBackend } from "./cli/machine/backend.ts";

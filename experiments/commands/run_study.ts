@@ -1,5 +1,6 @@
 /** The skeleton of commands that keep units of work in a study as they end, so that they can be interrupted. */
-import type { StudyConditions, StudyStore } from "../../lib/sweep/mod.ts";
+import type { StudyStore } from "../../lib/sweep/trials/store.ts";
+import type { StudyConditions } from "../../lib/sweep/trials/store_records.ts";
 import type { Command } from "./cli/command.ts";
 import { readTable } from "./cli/output/table.ts";
 import { Interrupt } from "./cli/run/interrupt.ts";

@@ -5,19 +5,16 @@
  */
 import type { CacheDType } from "../../lib/dtype.ts";
 import { UsageError } from "../../lib/errors.ts";
-import { scoreSequence } from "../../lib/eval/mod.ts";
-import { DecisionRecorder } from "../../lib/heads/mod.ts";
-import {
-  createPruner,
-  isOffline,
-  methodOf,
-  nonCausal,
-  ownRule,
-  recordCalibration,
-  type ResolvedOptions,
-} from "../../lib/methods/mod.ts";
-import { type ModelFile, retrievalScores } from "../../lib/model/mod.ts";
-import { recordTrace } from "../../lib/plot/mod.ts";
+import { scoreSequence } from "../../lib/eval/sequence_score.ts";
+import { DecisionRecorder } from "../../lib/heads/trace.ts";
+import { createPruner } from "../../lib/methods/bind/create_pruner.ts";
+import { nonCausal, type ResolvedOptions } from "../../lib/methods/bind/options.ts";
+import { methodOf, ownRule } from "../../lib/methods/list.ts";
+import { recordCalibration } from "../../lib/methods/protocol/calibration.ts";
+import { isOffline } from "../../lib/methods/protocol/method.ts";
+import type { ModelFile } from "../../lib/model/open.ts";
+import { retrievalScores } from "../../lib/model/retrieval.ts";
+import { recordTrace } from "../../lib/plot/plots/one_run/layer_trace.ts";
 import { readVersion } from "../../lib/version.ts";
 import { expectWritableFile, readJson, writeWhole } from "./cli/files.ts";
 import { readMethod, tellHostRules } from "./cli/flags/method.ts";

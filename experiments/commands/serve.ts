@@ -4,8 +4,8 @@
  * See `deno task serve --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import { nonCausal, recordOptions } from "../../lib/methods/mod.ts";
-import { methodName } from "../../lib/plot/mod.ts";
+import { nonCausal, recordOptions } from "../../lib/methods/bind/options.ts";
+import { methodName } from "../../lib/plot/trials/trial_label.ts";
 import { RUNS_MODEL } from "./cli/command.ts";
 import { integer, under } from "./cli/flags/flag.ts";
 import { RUN, SERVER } from "./cli/flags/flags.ts";

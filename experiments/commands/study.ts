@@ -1,15 +1,12 @@
 /** `deno task study`: lists, shows, joins and exports studies on disk. See `deno task study --help`. */
 import { UsageError } from "../../lib/errors.ts";
-import {
-  listDifferences,
-  readPlotly,
-  recordDifference,
-  renderPage,
-  tabulateDifference,
-  tabulateTrials,
-} from "../../lib/plot/mod.ts";
+import { renderPage } from "../../lib/plot/figure/page.ts";
+import { readPlotly } from "../../lib/plot/figure/plotly.ts";
+import { listDifferences, recordDifference, tabulateDifference } from "../../lib/plot/reports/difference.ts";
+import { tabulateTrials } from "../../lib/plot/reports/trial_table.ts";
 import { plural } from "../../lib/plural.ts";
-import { diffRuns, StudyStore } from "../../lib/sweep/mod.ts";
+import { diffRuns } from "../../lib/sweep/compare/difference.ts";
+import { StudyStore } from "../../lib/sweep/trials/store.ts";
 import { isFolder, writeWhole } from "./cli/files.ts";
 import { integer, onOff, text, under } from "./cli/flags/flag.ts";
 import { SERVER, TABLE, TASK_FILE } from "./cli/flags/flags.ts";

@@ -4,31 +4,22 @@
  * Runs a grid of options on one model and text, and writes `study.db` (each trial as it ends), `summary.json` and
  * `report.html` to a folder. See `deno task sweep --help`.
  */
-import { formatMetric, readMetric, type Task } from "../../lib/eval/mod.ts";
-import { OPTIONS } from "../../lib/methods/mod.ts";
-import {
-  collectVerdicts,
-  describeSearch,
-  describeVerdicts,
-  foldSeeds,
-  methodName,
-  MISSED_NOTE,
-  nameTrials,
-  readPlotly,
-  renderSweepReport,
-  requestedRatios,
-  tabulateTrials,
-} from "../../lib/plot/mod.ts";
+import { formatMetric, readMetric } from "../../lib/eval/metrics.ts";
+import type { Task } from "../../lib/eval/task.ts";
+import { OPTIONS } from "../../lib/methods/bind/option_table.ts";
+import { readPlotly } from "../../lib/plot/figure/plotly.ts";
+import { describeSearch } from "../../lib/plot/reports/search_notes.ts";
+import { renderSweepReport } from "../../lib/plot/reports/sweep.ts";
+import { foldSeeds, tabulateTrials } from "../../lib/plot/reports/trial_table.ts";
+import { collectVerdicts, describeVerdicts } from "../../lib/plot/reports/verdict.ts";
+import { methodName, MISSED_NOTE, nameTrials, requestedRatios } from "../../lib/plot/trials/trial_label.ts";
 import { plural } from "../../lib/plural.ts";
-import { SAMPLERS } from "../../lib/search/mod.ts";
-import {
-  describeStudy,
-  missesRequested,
-  Search,
-  StudyTrials,
-  type SweepProgress,
-  sweepTrials,
-} from "../../lib/sweep/mod.ts";
+import { SAMPLERS } from "../../lib/search/sampler.ts";
+import { describeStudy, sweepTrials } from "../../lib/sweep/study.ts";
+import { missesRequested } from "../../lib/sweep/summary.ts";
+import type { SweepProgress } from "../../lib/sweep/trials/runner.ts";
+import { Search } from "../../lib/sweep/trials/search.ts";
+import { StudyTrials } from "../../lib/sweep/trials/trial_source.ts";
 import { RUNS_MODEL } from "./cli/command.ts";
 import { integer, optional, pick, rarely, under } from "./cli/flags/flag.ts";
 import { MEMORY, QUEUE, RUN, STUDY, TABLE, TEXT } from "./cli/flags/flags.ts";

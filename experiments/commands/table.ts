@@ -3,25 +3,19 @@
  * See `deno task table --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import { findTask, labelOf } from "../../lib/eval/mod.ts";
-import {
-  type Figure,
-  foldSeeds,
-  formatCsv,
-  formatShort,
-  PAPER_LEGEND,
-  type PaperPart,
-  plotComparisons,
-  plotSweep,
-  printImages,
-  renderImages,
-  type SiteEntry,
-  tabulatePaper,
-  tabulateReproduction,
-  tabulateTrials,
-} from "../../lib/plot/mod.ts";
+import { labelOf } from "../../lib/eval/task.ts";
+import { findTask } from "../../lib/eval/tasks/mod.ts";
+import type { Figure } from "../../lib/plot/figure/figure.ts";
+import { printImages, renderImages } from "../../lib/plot/figure/image.ts";
+import { plotComparisons } from "../../lib/plot/reports/comparison.ts";
+import { formatCsv, formatShort } from "../../lib/plot/reports/csv.ts";
+import { PAPER_LEGEND, type PaperPart, tabulatePaper } from "../../lib/plot/reports/paper_table.ts";
+import { tabulateReproduction } from "../../lib/plot/reports/reproduction.ts";
+import type { SiteEntry } from "../../lib/plot/reports/site.ts";
+import { plotSweep } from "../../lib/plot/reports/sweep.ts";
+import { foldSeeds, tabulateTrials } from "../../lib/plot/reports/trial_table.ts";
 import { plural } from "../../lib/plural.ts";
-import type { Comparison } from "../../lib/sweep/mod.ts";
+import type { Comparison } from "../../lib/sweep/compare/comparison.ts";
 import { exists, expectWritable, makeFolder, writeWhole } from "./cli/files.ts";
 import { onOff, text, under } from "./cli/flags/flag.ts";
 import { TASK_FILE } from "./cli/flags/flags.ts";

@@ -2,15 +2,12 @@
  * `deno task worker`: runs trials of a study that another process has begun. See `deno task worker --help`.
  */
 import { UsageError } from "../../lib/errors.ts";
-import {
-  binderOf,
-  openStudy,
-  runSweep,
-  Search,
-  StudyStore,
-  StudyTrials,
-  TrialRace,
-} from "../../lib/sweep/mod.ts";
+import { binderOf, openStudy } from "../../lib/sweep/study.ts";
+import { runSweep } from "../../lib/sweep/trials/runner.ts";
+import { Search } from "../../lib/sweep/trials/search.ts";
+import { StudyStore } from "../../lib/sweep/trials/store.ts";
+import { TrialRace } from "../../lib/sweep/trials/trial_race.ts";
+import { StudyTrials } from "../../lib/sweep/trials/trial_source.ts";
 import { tryMethod } from "./cli/machine/retrieval.ts";
 import { Interrupt } from "./cli/run/interrupt.ts";
 import { RUNS_MODEL } from "./cli/command.ts";

@@ -1,7 +1,8 @@
 /** Synthetic streams and random specifications for tests; the same on every run. */
 import { type HostTensor, hostTensor } from "../tensor.ts";
 import { type OwnOptions, type RuleName, RULES } from "../methods/list.ts";
-import { OPTIONS, readsOf, type ResolvedOptions, resolveOptions } from "../methods/bind/options.ts";
+import { OPTIONS } from "../methods/bind/option_table.ts";
+import { readsOf, type ResolvedOptions, resolveOptions } from "../methods/bind/options.ts";
 import type { LayerSpec } from "./layer.ts";
 import type { Packed } from "./option.ts";
 import { FILTER_OPTIONS } from "./options.ts";

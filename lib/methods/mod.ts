@@ -6,6 +6,7 @@
 export { createPruner } from "./bind/create_pruner.ts";
 export * from "./bind/custom_rule.ts";
 export * from "./bind/labels.ts";
+export * from "./bind/option_table.ts";
 export * from "./bind/options.ts";
 export { createReplay, shuffleDecisions } from "./bind/replay.ts";
 export * from "./bind/sides.ts";

@@ -1,11 +1,6 @@
 /** Grids of options, from `--grid FILE.json` and comma lists of flags. */
-import {
-  effectiveKey,
-  OPTION_NAMES,
-  OPTIONS,
-  type ResolvedOptions,
-  resolveOptions,
-} from "../methods/bind/options.ts";
+import { OPTION_NAMES, OPTIONS } from "../methods/bind/option_table.ts";
+import { effectiveKey, type ResolvedOptions, resolveOptions } from "../methods/bind/options.ts";
 import { sayNearest } from "../nearest.ts";
 
 /** One grid: each option has one value or a list of alternatives. */

@@ -1,5 +1,5 @@
 /** The end of a task: results on stdout. A fault that a user can fix gets one line on stderr and exit code 2. */
-import { OPTIONS } from "../../../lib/methods/mod.ts";
+import { OPTIONS } from "../../../lib/methods/bind/option_table.ts";
 import { escapeControls } from "../../../lib/printable.ts";
 import { readVersion } from "../../../lib/version.ts";
 import { KernelError, ModelFormatError, NativeLibraryError, UsageError } from "../../../lib/errors.ts";

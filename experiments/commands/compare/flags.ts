@@ -1,5 +1,5 @@
 /** Flags of comparisons: the methods that run, their ratios, and their budget. */
-import { COMPARED_METHODS, OTHER_METHODS } from "../../../lib/sweep/mod.ts";
+import { COMPARED_METHODS, OTHER_METHODS } from "../../../lib/sweep/compare/compared_methods.ts";
 import { type Flags, integer, text, under } from "../cli/flags/flag.ts";
 
 /** Those that a recipe sets too. */

@@ -1,16 +1,13 @@
 /** Tasks of items in a comparison: the same items with every method, besides the text. */
-import { budgetOf, filterFor, ItemScorer, reachesNothing, valuesOf } from "../../../lib/eval/mod.ts";
-import type { Model } from "../../../lib/model/mod.ts";
-import {
-  type ComparedItems,
-  type ComparedSeries,
-  createFilter,
-  digestTrialOptions,
-  type FilterFrom,
-  mapBudgets,
-  type MethodGroup,
-  retainedOf,
-} from "../../../lib/sweep/mod.ts";
+import { filterFor } from "../../../lib/eval/items/item_evaluation.ts";
+import { ItemScorer } from "../../../lib/eval/items/item_scorer.ts";
+import { budgetOf, reachesNothing, valuesOf } from "../../../lib/eval/items/item_summary.ts";
+import type { Model } from "../../../lib/model/model.ts";
+import { mapBudgets, retainedOf } from "../../../lib/sweep/budgets.ts";
+import type { MethodGroup } from "../../../lib/sweep/compare/measured.ts";
+import type { ComparedItems, ComparedSeries } from "../../../lib/sweep/compare/verdicts.ts";
+import { createFilter, type FilterFrom } from "../../../lib/sweep/filter_from.ts";
+import { digestTrialOptions } from "../../../lib/sweep/trials/digest.ts";
 import { asksToFilter, type PlannedTask, recordTask, refuseUnreached, type Unreached } from "../eval/plan.ts";
 import { type ItemLog, runItems, type RunScores, type TaskScores } from "../eval/run.ts";
 import type { Running } from "../run_study.ts";

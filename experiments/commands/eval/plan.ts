@@ -1,24 +1,18 @@
 /** The plan of an evaluation of items: its tasks with their items in tokens, and the method for each context. */
 import { UsageError } from "../../../lib/errors.ts";
-import {
-  checkScorable,
-  type EncodedItem,
-  encodeItems,
-  type Filter,
-  filterFor,
-  findTask,
-  type Item,
-  ownTask,
-  reachesNothing,
-  type ReachMasks,
-  reachOf,
-  readItems,
-  type Task,
-  TASKS,
-} from "../../../lib/eval/mod.ts";
-import { effectiveOptions, type Pruner, type ResolvedOptions } from "../../../lib/methods/mod.ts";
-import type { ModelConfig, ModelFile } from "../../../lib/model/mod.ts";
-import { createFilter, type FilterFrom, readFilterFrom } from "../../../lib/sweep/mod.ts";
+import { type ReachMasks, reachOf } from "../../../lib/eval/filter_reach.ts";
+import { checkScorable, type EncodedItem } from "../../../lib/eval/items/encoded_item.ts";
+import type { Item } from "../../../lib/eval/items/item.ts";
+import { filterFor } from "../../../lib/eval/items/item_evaluation.ts";
+import { encodeItems, readItems } from "../../../lib/eval/items/item_source.ts";
+import { reachesNothing } from "../../../lib/eval/items/item_summary.ts";
+import type { Filter, Task } from "../../../lib/eval/task.ts";
+import { findTask, ownTask, TASKS } from "../../../lib/eval/tasks/mod.ts";
+import { effectiveOptions, type ResolvedOptions } from "../../../lib/methods/bind/options.ts";
+import type { Pruner } from "../../../lib/methods/protocol/pruner.ts";
+import type { ModelConfig } from "../../../lib/model/config/config.ts";
+import type { ModelFile } from "../../../lib/model/open.ts";
+import { createFilter, type FilterFrom, readFilterFrom } from "../../../lib/sweep/filter_from.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { exists, isFolder } from "../cli/files.ts";
 import { unprobed } from "../cli/machine/retrieval.ts";

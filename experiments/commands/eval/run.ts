@@ -1,13 +1,12 @@
 /** Runs items one after the other, each on disk before the next begins. */
 import { UsageError } from "../../../lib/errors.ts";
-import {
-  countTokens,
-  type EncodedItem,
-  type ItemScore,
-  ItemScorer,
-  yieldToEventLoop,
-} from "../../../lib/eval/mod.ts";
-import type { FilterFrom, FinishedRuns, StudyStore } from "../../../lib/sweep/mod.ts";
+import { yieldToEventLoop } from "../../../lib/eval/chunks.ts";
+import type { EncodedItem } from "../../../lib/eval/items/encoded_item.ts";
+import { countTokens } from "../../../lib/eval/items/item_evaluation.ts";
+import { type ItemScore, ItemScorer } from "../../../lib/eval/items/item_scorer.ts";
+import type { FilterFrom } from "../../../lib/sweep/filter_from.ts";
+import type { StudyStore } from "../../../lib/sweep/trials/store.ts";
+import type { FinishedRuns } from "../../../lib/sweep/trials/store_records.ts";
 import type { PlannedTask } from "./plan.ts";
 
 export interface ItemUnit {

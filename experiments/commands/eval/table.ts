@@ -1,15 +1,9 @@
 /** The table of an evaluation of items. */
-import {
-  findMetric,
-  formatChange,
-  formatMean,
-  formatSpread,
-  type ItemBudget,
-  type ItemResult,
-  type Metric,
-} from "../../../lib/eval/mod.ts";
-import { type TableColumn, tabulate } from "../../../lib/plot/mod.ts";
-import { BUDGETS, type Retained, retainedOf, showFraction } from "../../../lib/sweep/mod.ts";
+import type { ItemBudget, ItemResult } from "../../../lib/eval/items/item_summary.ts";
+import { formatChange, formatMean, formatSpread, type Metric } from "../../../lib/eval/metrics.ts";
+import { findMetric } from "../../../lib/eval/tasks/mod.ts";
+import { type TableColumn, tabulate } from "../../../lib/plot/figure/page.ts";
+import { BUDGETS, type Retained, retainedOf, showFraction } from "../../../lib/sweep/budgets.ts";
 import type { PlainTable } from "../cli/output/table.ts";
 
 /** The part of a task that a method filtered: of items, or of a text. */

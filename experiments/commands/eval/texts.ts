@@ -1,23 +1,14 @@
 /** Tasks that read a text, in an evaluation: chunk by chunk, dense and with the method. */
 import { UsageError } from "../../../lib/errors.ts";
-import {
-  type ChunkRecord,
-  cutChunks,
-  type Filter,
-  type RunControl,
-  type Task,
-  type TaskResult,
-  type TextRuns,
-} from "../../../lib/eval/mod.ts";
-import type { Model, ModelFile } from "../../../lib/model/mod.ts";
+import { cutChunks } from "../../../lib/eval/chunks.ts";
+import type { TextRuns } from "../../../lib/eval/items/item_summary.ts";
+import type { ChunkRecord, Filter, RunControl, Task, TaskResult } from "../../../lib/eval/task.ts";
+import type { Model } from "../../../lib/model/model.ts";
+import type { ModelFile } from "../../../lib/model/open.ts";
 import { sha256 } from "../../../lib/sha256.ts";
-import {
-  DEFAULT_CONTEXT,
-  measureStudy,
-  openStudy,
-  retainedOf,
-  type StudyStore,
-} from "../../../lib/sweep/mod.ts";
+import { retainedOf } from "../../../lib/sweep/budgets.ts";
+import { DEFAULT_CONTEXT, measureStudy, openStudy } from "../../../lib/sweep/study.ts";
+import type { StudyStore } from "../../../lib/sweep/trials/store.ts";
 import { type FlagValues, textOf } from "../cli/flags/parse.ts";
 import { readCount, readNamedText } from "../cli/flags/text.ts";
 

@@ -1,7 +1,7 @@
 /** Dumps of keys and values, of one layer or of several. */
 import { UsageError } from "../../../lib/errors.ts";
 import { fromBf16, fromF16 } from "../../../lib/math/half.ts";
-import { parseSafetensors } from "../../../lib/model/mod.ts";
+import { parseSafetensors } from "../../../lib/model/formats/safetensors.ts";
 import type { HostTensor } from "../../../lib/tensor.ts";
 import { readBytes } from "../cli/files.ts";
 

@@ -1,5 +1,7 @@
 /** Flags of the method for a dump: methods and options that need no model. */
-import { isRule, type Method, OPTIONS, readsOf, resolveOptions } from "../../../lib/methods/mod.ts";
+import { OPTIONS } from "../../../lib/methods/bind/option_table.ts";
+import { readsOf, resolveOptions } from "../../../lib/methods/bind/options.ts";
+import { isRule, type Method } from "../../../lib/methods/protocol/method.ts";
 import { flagName } from "../cli/task.ts";
 import type { Flags } from "../cli/flags/flag.ts";
 import { METHOD, METHODS_OF, methodWithout } from "../cli/flags/method_flags.ts";

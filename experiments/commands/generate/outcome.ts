@@ -1,10 +1,15 @@
 /** The costs of continued texts, next to each other. */
 import type { Backend } from "../../../lib/backend.ts";
-import { dropRatioOf, skipRatiosOf, tallyDrops, tallySkips } from "../../../lib/eval/mod.ts";
-import { unitsOf } from "../../../lib/filter/mod.ts";
-import { ownRule, recordCalibration, recordOptions, type ResolvedOptions } from "../../../lib/methods/mod.ts";
-import type { ModelConfig, ModelFile, SamplingOptions, Tokenizer } from "../../../lib/model/mod.ts";
-import { tabulate, type TextTable } from "../../../lib/plot/mod.ts";
+import { dropRatioOf, skipRatiosOf, tallyDrops, tallySkips } from "../../../lib/eval/skip_ratio.ts";
+import { unitsOf } from "../../../lib/filter/option.ts";
+import { recordOptions, type ResolvedOptions } from "../../../lib/methods/bind/options.ts";
+import { ownRule } from "../../../lib/methods/list.ts";
+import { recordCalibration } from "../../../lib/methods/protocol/calibration.ts";
+import type { ModelConfig } from "../../../lib/model/config/config.ts";
+import type { SamplingOptions } from "../../../lib/model/generate/sampler.ts";
+import type { ModelFile } from "../../../lib/model/open.ts";
+import type { Tokenizer } from "../../../lib/model/tokenizer/tokenizer.ts";
+import { tabulate, type TextTable } from "../../../lib/plot/figure/page.ts";
 import { plural } from "../../../lib/plural.ts";
 import { readVersion } from "../../../lib/version.ts";
 import type { GeneratedText } from "./run.ts";

@@ -1,13 +1,10 @@
 /** One continued text, and its cost. */
-import { yieldToEventLoop } from "../../../lib/eval/mod.ts";
-import type { Pruner } from "../../../lib/methods/mod.ts";
-import {
-  generateTokens,
-  type GenerationOptions,
-  type Model,
-  type SequenceUsage,
-  type Tokenizer,
-} from "../../../lib/model/mod.ts";
+import { yieldToEventLoop } from "../../../lib/eval/chunks.ts";
+import type { Pruner } from "../../../lib/methods/protocol/pruner.ts";
+import { generateTokens, type GenerationOptions } from "../../../lib/model/generate/generate.ts";
+import type { Model } from "../../../lib/model/model.ts";
+import type { SequenceUsage } from "../../../lib/model/run/usage.ts";
+import type { Tokenizer } from "../../../lib/model/tokenizer/tokenizer.ts";
 
 export interface GeneratedText {
   readonly name: "dense" | "filtered";

@@ -1,9 +1,10 @@
 /** Replays the decisions of a trace. */
 import { UsageError } from "../../../lib/errors.ts";
-import { replayTable } from "../../../lib/heads/mod.ts";
-import { createReplay, type Pruner } from "../../../lib/methods/mod.ts";
+import { replayTable } from "../../../lib/heads/trace.ts";
+import { createReplay } from "../../../lib/methods/bind/replay.ts";
+import type { Pruner } from "../../../lib/methods/protocol/pruner.ts";
 import { METHOD } from "../cli/flags/method_flags.ts";
-import type { ModelFile } from "../../../lib/model/mod.ts";
+import type { ModelFile } from "../../../lib/model/open.ts";
 import type { FlagValues } from "../cli/flags/parse.ts";
 import type { readTrace, TraceInfo } from "./trace_file.ts";
 

@@ -4,28 +4,28 @@ import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
 import type { Backend } from "../../../lib/backend.ts";
 import type { CacheDType, WeightDType } from "../../../lib/dtype.ts";
 import { UsageError } from "../../../lib/errors.ts";
-import type { HeadParts } from "../../../lib/filter/mod.ts";
+import type { HeadParts } from "../../../lib/filter/option.ts";
 import {
   createDecisionTable,
   DECISION_NUMBERS,
   DECISION_PLACES,
   type DecisionTable,
-} from "../../../lib/heads/mod.ts";
+} from "../../../lib/heads/trace.ts";
 import {
-  type AnyRule,
   effectiveOptions,
-  keyRuleOf,
-  methodOf,
   nonCausal,
   readsOf,
   type ResolvedOptions,
-  SIGNALS,
-  type Substitute,
-  substituteOf,
-} from "../../../lib/methods/mod.ts";
+} from "../../../lib/methods/bind/options.ts";
+import { keyRuleOf } from "../../../lib/methods/bind/sides.ts";
+import { substituteOf } from "../../../lib/methods/bind/substitute.ts";
+import { methodOf } from "../../../lib/methods/list.ts";
+import type { AnyRule } from "../../../lib/methods/protocol/method.ts";
+import type { Substitute } from "../../../lib/methods/protocol/pruner.ts";
+import { SIGNALS } from "../../../lib/methods/protocol/signals.ts";
 import { readBytes } from "../cli/files.ts";
 import { type ParquetSource, readParquet } from "../cli/parquet.ts";
-import type { ModelFile } from "../../../lib/model/mod.ts";
+import type { ModelFile } from "../../../lib/model/open.ts";
 
 export interface TraceInfo {
   readonly format: 1;

@@ -1,7 +1,7 @@
 /** A study on a page that follows it. */
 import { setTimeout as delay } from "node:timers/promises";
 import { UsageError } from "../../../lib/errors.ts";
-import type { StudyStore } from "../../../lib/sweep/mod.ts";
+import type { StudyStore } from "../../../lib/sweep/trials/store.ts";
 import { Interrupt } from "../cli/run/interrupt.ts";
 import { Progress } from "../cli/output/progress.ts";
 import { EXIT, writeLine } from "../cli/task.ts";

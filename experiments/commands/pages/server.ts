@@ -1,5 +1,7 @@
 /** A page that renews itself, and its server. */
-import { contentPolicy, PAGE_PROGRAM, readPlotly } from "../../../lib/plot/mod.ts";
+import { contentPolicy } from "../../../lib/plot/figure/html.ts";
+import { PAGE_PROGRAM } from "../../../lib/plot/figure/page.ts";
+import { readPlotly } from "../../../lib/plot/figure/plotly.ts";
 import { type HttpServer, serveHttp } from "../cli/machine/http.ts";
 import { LOCALHOST, OWN_NAMES, sameSecret } from "../cli/flags/token.ts";
 

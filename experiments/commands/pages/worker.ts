@@ -1,6 +1,7 @@
 /** The page of a sweep's study, served in a thread of its own: the sweep's is busy with kernels. */
-import { renderSweepReport } from "../../../lib/plot/mod.ts";
-import { type StoppedTrial, StudyStore, type Trial } from "../../../lib/sweep/mod.ts";
+import { renderSweepReport } from "../../../lib/plot/reports/sweep.ts";
+import type { StoppedTrial, Trial } from "../../../lib/sweep/trial.ts";
+import { StudyStore } from "../../../lib/sweep/trials/store.ts";
 import { summaryOf } from "../study/open.ts";
 import { followStudy } from "./follow.ts";
 import { PageServer, PLOTLY } from "./server.ts";

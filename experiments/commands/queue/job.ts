@@ -1,19 +1,16 @@
 /** The queue's content: jobs, and studies' descriptions. Others may write to it, so everything is checked. */
 import { UsageError } from "../../../lib/errors.ts";
-import { type OptionsRecord, readRecord, type ResolvedOptions } from "../../../lib/methods/mod.ts";
-import {
-  digestConditions,
-  digestTrialOptions,
-  type EndedJob,
-  FIELD,
-  type Fields,
-  findWrongField,
-  type RaceRequest,
-  type StoredRecord,
-  type StoredTrial,
-  type StudyConditions,
-  type StudyFlags,
-} from "../../../lib/sweep/mod.ts";
+import { type OptionsRecord, readRecord, type ResolvedOptions } from "../../../lib/methods/bind/options.ts";
+import { FIELD, type Fields, findWrongField } from "../../../lib/sweep/fields.ts";
+import type { RaceRequest } from "../../../lib/sweep/trial.ts";
+import { digestConditions, digestTrialOptions } from "../../../lib/sweep/trials/digest.ts";
+import type {
+  EndedJob,
+  StoredRecord,
+  StoredTrial,
+  StudyConditions,
+  StudyFlags,
+} from "../../../lib/sweep/trials/store_records.ts";
 import { parseJson } from "../cli/files.ts";
 
 /** The queue's name, within a prefix. */

@@ -1,18 +1,10 @@
 /** A race of a sweep's trials on many machines: each worker compares its trial with all that have ended. */
 import type { Redis } from "ioredis";
-import type { ResolvedOptions } from "../../../lib/methods/mod.ts";
-import type { Task } from "../../../lib/eval/mod.ts";
-import {
-  FIELD,
-  findWrongField,
-  type RaceRequest,
-  type RacingTrial,
-  STOPPED_FIELDS,
-  type StoppedTrial,
-  type Trial,
-  trialFields,
-  TrialRace,
-} from "../../../lib/sweep/mod.ts";
+import type { ResolvedOptions } from "../../../lib/methods/bind/options.ts";
+import type { Task } from "../../../lib/eval/task.ts";
+import { FIELD, findWrongField, trialFields } from "../../../lib/sweep/fields.ts";
+import type { RaceRequest, StoppedTrial, Trial } from "../../../lib/sweep/trial.ts";
+import { type RacingTrial, STOPPED_FIELDS, TrialRace } from "../../../lib/sweep/trials/trial_race.ts";
 import { parseJson } from "../cli/files.ts";
 import type { TrialJob } from "./job.ts";
 

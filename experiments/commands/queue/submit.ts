@@ -1,17 +1,15 @@
 /** `sweep --queue`: trials go to a queue, and results come from it into the study. */
 import { type Job, Queue, QueueEvents } from "bullmq";
-import { findTask } from "../../../lib/eval/mod.ts";
+import { findTask } from "../../../lib/eval/tasks/mod.ts";
 import { plural } from "../../../lib/plural.ts";
+import { findWrongResult } from "../../../lib/sweep/trials/result.ts";
+import type { StudyStore } from "../../../lib/sweep/trials/store.ts";
+import type { ProposedTrial, StoredRecord, StoredTrial } from "../../../lib/sweep/trials/store_records.ts";
 import {
-  findWrongResult,
   finishedTrials,
-  type ProposedTrial,
-  type StoredRecord,
-  type StoredTrial,
-  type StudyStore,
   type StudyTrials,
   type TrialSource,
-} from "../../../lib/sweep/mod.ts";
+} from "../../../lib/sweep/trials/trial_source.ts";
 import { digestCode } from "../cli/machine/code_digest.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import type { Progress } from "../cli/output/progress.ts";

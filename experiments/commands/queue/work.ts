@@ -3,15 +3,11 @@ import { DelayedError, type Job, UnrecoverableError, Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import { cacheDir, ifThere, writeAtomically } from "../../../lib/cache.ts";
 import { UsageError } from "../../../lib/errors.ts";
-import {
-  binderOf,
-  MAX_ATTEMPTS,
-  openStudy,
-  type RunConditions,
-  runTrial,
-  type StudyConditions,
-  type StudyFlags,
-} from "../../../lib/sweep/mod.ts";
+import { binderOf, openStudy } from "../../../lib/sweep/study.ts";
+import type { RunConditions } from "../../../lib/sweep/trial.ts";
+import { runTrial } from "../../../lib/sweep/trials/runner.ts";
+import { MAX_ATTEMPTS } from "../../../lib/sweep/trials/store.ts";
+import type { StudyConditions, StudyFlags } from "../../../lib/sweep/trials/store_records.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { digestCode } from "../cli/machine/code_digest.ts";
 import type { Progress } from "../cli/output/progress.ts";

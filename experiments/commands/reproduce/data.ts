@@ -1,7 +1,8 @@
 /** The texts of recipes: from a folder or from the hub at a pinned commit, with the digest that the recipe asks for. */
 import { parquetReadObjects } from "hyparquet";
 import { UsageError } from "../../../lib/errors.ts";
-import { type HubOptions, obtainDataset } from "../../../lib/model/mod.ts";
+import { obtainDataset } from "../../../lib/model/hub/repository.ts";
+import type { HubOptions } from "../../../lib/model/hub/request.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { readBytes, readJson } from "../cli/files.ts";
 import { HUB } from "../task/data.ts";

@@ -2,17 +2,15 @@
 import type { Backend } from "../../../lib/backend.ts";
 import { type CacheDType, type DType, type DTypeInfo, DTYPES } from "../../../lib/dtype.ts";
 import { UsageError } from "../../../lib/errors.ts";
-import { findTask } from "../../../lib/eval/mod.ts";
-import {
-  createWeights,
-  MODEL_NAMES,
-  type ModelConfig,
-  type ModelFile,
-  readConfigText,
-  readModelFile,
-} from "../../../lib/model/mod.ts";
-import { tabulate, type TextTable } from "../../../lib/plot/mod.ts";
-import type { NamedMethod } from "../../../lib/sweep/mod.ts";
+import { findTask } from "../../../lib/eval/tasks/mod.ts";
+import type { ModelConfig } from "../../../lib/model/config/config.ts";
+import { readConfigText } from "../../../lib/model/config/read_config.ts";
+import { MODEL_NAMES } from "../../../lib/model/hub/hub.ts";
+import { readModelFile } from "../../../lib/model/load.ts";
+import { createWeights } from "../../../lib/model/load_weights.ts";
+import type { ModelFile } from "../../../lib/model/open.ts";
+import { tabulate, type TextTable } from "../../../lib/plot/figure/page.ts";
+import type { NamedMethod } from "../../../lib/sweep/compare/compared_methods.ts";
 import { countOf } from "../../../lib/tensor.ts";
 import { exists, readText } from "../cli/files.ts";
 import { type FlagValues, textOf } from "../cli/flags/parse.ts";

@@ -1,14 +1,11 @@
 /** Parts of a recipe on a model: each a comparison by one protocol, all of one model on one backend. */
 import { UsageError } from "../../../lib/errors.ts";
-import type { ModelFile } from "../../../lib/model/mod.ts";
+import type { ModelFile } from "../../../lib/model/open.ts";
 import { sha256 } from "../../../lib/sha256.ts";
-import {
-  digestConditions,
-  digestTrialOptions,
-  type Match,
-  type NamedMethod,
-  type StudyConditions,
-} from "../../../lib/sweep/mod.ts";
+import type { NamedMethod } from "../../../lib/sweep/compare/compared_methods.ts";
+import type { Match } from "../../../lib/sweep/compare/match.ts";
+import { digestConditions, digestTrialOptions } from "../../../lib/sweep/trials/digest.ts";
+import type { StudyConditions } from "../../../lib/sweep/trials/store_records.ts";
 import { command as compare, readMatch, readMethods } from "../compare.ts";
 import { encodeCalibration, takeCalibration } from "../cli/flags/calibration.ts";
 import { type FlagValues, parseArguments, textOf } from "../cli/flags/parse.ts";

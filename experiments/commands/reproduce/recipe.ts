@@ -1,8 +1,9 @@
 /** Recipes as data: protocols, texts, methods, and the published numbers of each protocol. */
 import { UsageError } from "../../../lib/errors.ts";
 import { sayNearest } from "../../../lib/nearest.ts";
-import { type ModelConfig, readConfigText } from "../../../lib/model/mod.ts";
-import type { PublishedNumber } from "../../../lib/plot/mod.ts";
+import type { ModelConfig } from "../../../lib/model/config/config.ts";
+import { readConfigText } from "../../../lib/model/config/read_config.ts";
+import type { PublishedNumber } from "../../../lib/plot/reports/reproduction.ts";
 import { readJson } from "../cli/files.ts";
 
 /** The measurement of a number. A protocol without a task has only numbers of others. */

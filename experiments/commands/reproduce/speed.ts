@@ -2,7 +2,9 @@
 import type { Backend } from "../../../lib/backend.ts";
 import { outputFlops } from "../../../lib/cost.ts";
 import { byteSize, type CacheDType, type DType } from "../../../lib/dtype.ts";
-import { createWeights, Model, type ModelConfig } from "../../../lib/model/mod.ts";
+import type { ModelConfig } from "../../../lib/model/config/config.ts";
+import { createWeights } from "../../../lib/model/load_weights.ts";
+import { Model } from "../../../lib/model/model.ts";
 import { countOf, type HostTensor, hostTensor, type Tensor } from "../../../lib/tensor.ts";
 import { layerFlops } from "./workload.ts";
 

@@ -1,26 +1,23 @@
 /** The work of a recipe: jobs that processes share by the study, and the tables of their results. */
 import { UsageError } from "../../../lib/errors.ts";
-import { measureLengths, readMetric } from "../../../lib/eval/mod.ts";
+import { measureLengths } from "../../../lib/eval/lengths.ts";
+import { readMetric } from "../../../lib/eval/metrics.ts";
 import { plural } from "../../../lib/plural.ts";
-import { recordOptions } from "../../../lib/methods/mod.ts";
-import { type DenseCheck, isComparable, type Reproduction } from "../../../lib/plot/mod.ts";
-import {
-  binderOf,
-  type ComparedChunk,
-  compareStudy,
-  type Comparison,
-  encodeStudy,
-  type EndedJob,
-  FIELD,
-  type Fields,
-  findWrongField,
-  type FinishedRuns,
-  type StudyConditions,
-  type StudyFlags,
-  type StudyStore,
-  StudyTrials,
-} from "../../../lib/sweep/mod.ts";
-import { findTask } from "../../../lib/eval/mod.ts";
+import { recordOptions } from "../../../lib/methods/bind/options.ts";
+import { type DenseCheck, isComparable, type Reproduction } from "../../../lib/plot/reports/reproduction.ts";
+import type { Comparison } from "../../../lib/sweep/compare/comparison.ts";
+import type { ComparedChunk } from "../../../lib/sweep/compare/method_runs.ts";
+import { FIELD, type Fields, findWrongField } from "../../../lib/sweep/fields.ts";
+import { binderOf, compareStudy, encodeStudy } from "../../../lib/sweep/study.ts";
+import type { StudyStore } from "../../../lib/sweep/trials/store.ts";
+import type {
+  EndedJob,
+  FinishedRuns,
+  StudyConditions,
+  StudyFlags,
+} from "../../../lib/sweep/trials/store_records.ts";
+import { StudyTrials } from "../../../lib/sweep/trials/trial_source.ts";
+import { findTask } from "../../../lib/eval/tasks/mod.ts";
 import { parseJson } from "../cli/files.ts";
 import { parseArguments, textOf } from "../cli/flags/parse.ts";
 import { readBackend } from "../cli/machine/backend.ts";

@@ -1,8 +1,9 @@
 /** The work of a part of a recipe, counted before it runs: layers and logits of tokens, of the full model and of each method. */
 import { attentionFlops, mlpFlops, outputFlops, windowPairs } from "../../../lib/cost.ts";
-import { filteredLayers, OFFLINE } from "../../../lib/methods/mod.ts";
-import type { ModelConfig } from "../../../lib/model/mod.ts";
-import type { NamedMethod } from "../../../lib/sweep/mod.ts";
+import { OFFLINE } from "../../../lib/methods/list.ts";
+import { filteredLayers } from "../../../lib/methods/protocol/pruner.ts";
+import type { ModelConfig } from "../../../lib/model/config/config.ts";
+import type { NamedMethod } from "../../../lib/sweep/compare/compared_methods.ts";
 import { tryMethod } from "../cli/machine/retrieval.ts";
 
 /** Bytes of the full model's states that are kept from method to method, at most. */

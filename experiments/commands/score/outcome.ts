@@ -1,22 +1,13 @@
 /** The outcome of a scored sequence: its table, the full model next to it, and a page of the text. */
-import {
-  dropRatioOf,
-  type SequenceScore,
-  signed,
-  skipRatiosOf,
-  tallyDrops,
-  tallySkips,
-} from "../../../lib/eval/mod.ts";
-import { effectiveOptions, recordOptions, type ResolvedOptions } from "../../../lib/methods/mod.ts";
-import type { ModelFile } from "../../../lib/model/mod.ts";
-import {
-  collectTokenMap,
-  type LayerTrace,
-  methodName,
-  plotTokenMap,
-  renderFacts,
-  renderPage,
-} from "../../../lib/plot/mod.ts";
+import { signed } from "../../../lib/eval/metrics.ts";
+import type { SequenceScore } from "../../../lib/eval/sequence_score.ts";
+import { dropRatioOf, skipRatiosOf, tallyDrops, tallySkips } from "../../../lib/eval/skip_ratio.ts";
+import { effectiveOptions, recordOptions, type ResolvedOptions } from "../../../lib/methods/bind/options.ts";
+import type { ModelFile } from "../../../lib/model/open.ts";
+import { renderFacts, renderPage } from "../../../lib/plot/figure/page.ts";
+import type { LayerTrace } from "../../../lib/plot/plots/one_run/layer_trace.ts";
+import { collectTokenMap, plotTokenMap } from "../../../lib/plot/plots/one_run/token_map.ts";
+import { methodName } from "../../../lib/plot/trials/trial_label.ts";
 import { plural } from "../../../lib/plural.ts";
 import type { PlainTable } from "../cli/output/table.ts";
 import type { ScoreRun } from "../heads/replay.ts";

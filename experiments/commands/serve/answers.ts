@@ -1,5 +1,5 @@
 /** Answers in the shapes of OpenAI's API. */
-import type { Tokenizer } from "../../../lib/model/mod.ts";
+import type { Tokenizer } from "../../../lib/model/tokenizer/tokenizer.ts";
 import type { ScoredToken, TextEnd, TextPiece } from "./completion.ts";
 import { addCounts, countSavings } from "./metrics.ts";
 import type { CompletionRequest } from "./request.ts";

@@ -1,13 +1,10 @@
 /** One text for a prompt: in pieces, with the probabilities of its tokens where they are asked for. */
-import type { Pruner } from "../../../lib/methods/mod.ts";
-import {
-  logProbabilities,
-  type Model,
-  Sampler,
-  type SequenceUsage,
-  type Tokenizer,
-  type TokenLogProbability,
-} from "../../../lib/model/mod.ts";
+import type { Pruner } from "../../../lib/methods/protocol/pruner.ts";
+import { Sampler } from "../../../lib/model/generate/sampler.ts";
+import type { Model } from "../../../lib/model/model.ts";
+import { logProbabilities, type TokenLogProbability } from "../../../lib/model/run/log_probabilities.ts";
+import type { SequenceUsage } from "../../../lib/model/run/usage.ts";
+import type { Tokenizer } from "../../../lib/model/tokenizer/tokenizer.ts";
 import { f32Data, type HostTensor, rowsOf } from "../../../lib/tensor.ts";
 import type { Batch, PromptSight } from "./batch.ts";
 import { Constraint } from "./grammar/constraint.ts";

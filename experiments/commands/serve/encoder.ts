@@ -2,7 +2,7 @@
  * Texts to token ids within a time. The file of a model may have regular expressions that take years on some texts, and
  * nothing else runs in their thread meanwhile: such a tokenizer works in threads of its own, which are ended.
  */
-import type { Tokenizer, TokenizerOrigin } from "../../../lib/model/mod.ts";
+import type { Tokenizer, TokenizerOrigin } from "../../../lib/model/tokenizer/tokenizer.ts";
 import { RefusedError } from "./messages.ts";
 
 type Options = NonNullable<Parameters<Tokenizer["encode"]>[1]>;

@@ -1,5 +1,6 @@
 /** A thread that turns texts into token ids, as a worker: it can be ended in the middle of one. */
-import { reopenTokenizer, type Tokenizer } from "../../../lib/model/mod.ts";
+import { reopenTokenizer } from "../../../lib/model/load.ts";
+import type { Tokenizer } from "../../../lib/model/tokenizer/tokenizer.ts";
 import type { FromEncoder, ToEncoder } from "./encoder.ts";
 
 const thread = globalThis as unknown as {

@@ -1,5 +1,5 @@
 /** The filter's savings and the server's state: in answers, and for Prometheus. */
-import type { SequenceUsage } from "../../../lib/model/mod.ts";
+import type { SequenceUsage } from "../../../lib/model/run/usage.ts";
 import type { ServerState } from "./messages.ts";
 
 /** Counts of a text's sequence, by their name in answers and metrics. */

@@ -1,15 +1,10 @@
 /** Requests of clients: bodies of OpenAI's completions and chat completions, checked field by field. */
 import { UsageError } from "../../../lib/errors.ts";
-import { yieldToEventLoop } from "../../../lib/eval/mod.ts";
-import {
-  CHAT_ENCODING,
-  type ChatMessage,
-  type ModelConfig,
-  renderChat,
-  Sampler,
-  type SamplingOptions,
-  type Tokenizer,
-} from "../../../lib/model/mod.ts";
+import { yieldToEventLoop } from "../../../lib/eval/chunks.ts";
+import type { ModelConfig } from "../../../lib/model/config/config.ts";
+import { Sampler, type SamplingOptions } from "../../../lib/model/generate/sampler.ts";
+import { CHAT_ENCODING, type ChatMessage, renderChat } from "../../../lib/model/tokenizer/chat.ts";
+import type { Tokenizer } from "../../../lib/model/tokenizer/tokenizer.ts";
 import type { Encoder } from "./encoder.ts";
 import type { Formats } from "./grammar/formats.ts";
 import type { TokenMasks } from "./grammar/constraint.ts";

@@ -1,19 +1,16 @@
 /** Studies as files of other kinds, and back. */
 import { type ColumnSource, parquetWriteBuffer } from "hyparquet-writer";
 import { UsageError } from "../../../lib/errors.ts";
-import { formatCsv, nameTrials } from "../../../lib/plot/mod.ts";
+import { formatCsv } from "../../../lib/plot/reports/csv.ts";
+import { nameTrials } from "../../../lib/plot/trials/trial_label.ts";
 import { plural } from "../../../lib/plural.ts";
-import {
-  CONDITION_NAMES,
-  digestConditions,
-  finishedTrials,
-  type RunConditions,
-  salvageStudy,
-  type StoredRecord,
-  STUDY_TABLES,
-  StudyStore,
-  type Trial,
-} from "../../../lib/sweep/mod.ts";
+import { CONDITION_NAMES, type RunConditions, type Trial } from "../../../lib/sweep/trial.ts";
+import { digestConditions } from "../../../lib/sweep/trials/digest.ts";
+import { salvageStudy } from "../../../lib/sweep/trials/salvage.ts";
+import { StudyStore } from "../../../lib/sweep/trials/store.ts";
+import type { StoredRecord } from "../../../lib/sweep/trials/store_records.ts";
+import { TABLES as STUDY_TABLES } from "../../../lib/sweep/trials/store_tables.ts";
+import { finishedTrials } from "../../../lib/sweep/trials/trial_source.ts";
 import { exists, parseJson, readText, writeWhole } from "../cli/files.ts";
 import { expectSameStudy, expectSweep, findWrongRecord } from "../cli/run/study_store.ts";
 import { writeOptuna } from "./optuna.ts";

@@ -1,16 +1,13 @@
 /** Opens studies by the names that users give, and reads them. */
 import { UsageError } from "../../../lib/errors.ts";
-import { costOf, findTask, formatMetric, type Metric } from "../../../lib/eval/mod.ts";
-import {
-  findWrongField,
-  paretoFront,
-  type StoredTrial,
-  StudyStore,
-  summarizeSweep,
-  type SweepSummary,
-  type Trial,
-} from "../../../lib/sweep/mod.ts";
-import { isControl, methodName, requestedRatios } from "../../../lib/plot/mod.ts";
+import { costOf, formatMetric, type Metric } from "../../../lib/eval/metrics.ts";
+import { findTask } from "../../../lib/eval/tasks/mod.ts";
+import { findWrongField } from "../../../lib/sweep/fields.ts";
+import { paretoFront, summarizeSweep } from "../../../lib/sweep/summary.ts";
+import type { SweepSummary, Trial } from "../../../lib/sweep/trial.ts";
+import { StudyStore } from "../../../lib/sweep/trials/store.ts";
+import type { StoredTrial } from "../../../lib/sweep/trials/store_records.ts";
+import { isControl, methodName, requestedRatios } from "../../../lib/plot/trials/trial_label.ts";
 import { isFolder } from "../cli/files.ts";
 import { STUDY_FILE } from "../cli/run/resume.ts";
 import { expectRecords } from "../cli/run/study_store.ts";

@@ -1,20 +1,15 @@
 /** A study as a storage of Optuna, which its dashboard and its samplers open. */
 import { DatabaseSync } from "node:sqlite";
 import { UsageError } from "../../../lib/errors.ts";
-import { readMetric } from "../../../lib/eval/mod.ts";
-import { effectiveOptions, OPTIONS, readRecord } from "../../../lib/methods/mod.ts";
-import { type Axis, isChoice, type NumberAxis } from "../../../lib/search/mod.ts";
-import {
-  BUDGETS,
-  type ObjectiveName,
-  Search,
-  type SearchRequest,
-  type StoppedTrial,
-  type StoredTrial,
-  type StudyStore,
-  type Trial,
-  type TrialState,
-} from "../../../lib/sweep/mod.ts";
+import { readMetric } from "../../../lib/eval/metrics.ts";
+import { OPTIONS } from "../../../lib/methods/bind/option_table.ts";
+import { effectiveOptions, readRecord } from "../../../lib/methods/bind/options.ts";
+import { type Axis, isChoice, type NumberAxis } from "../../../lib/search/axis.ts";
+import { BUDGETS } from "../../../lib/sweep/budgets.ts";
+import type { ObjectiveName, SearchRequest, StoppedTrial, Trial } from "../../../lib/sweep/trial.ts";
+import { Search } from "../../../lib/sweep/trials/search.ts";
+import type { StudyStore } from "../../../lib/sweep/trials/store.ts";
+import type { StoredTrial, TrialState } from "../../../lib/sweep/trials/store_records.ts";
 import { exists } from "../cli/files.ts";
 import { listShort } from "./open.ts";
 

@@ -1,21 +1,14 @@
 /** A study as a page: its progress, its workers, its best trials, and plots. */
-import { formatMetric } from "../../../lib/eval/mod.ts";
-import {
-  axis,
-  chart,
-  emptyFigure,
-  type Figure,
-  markup,
-  plotBestSoFar,
-  type PlotlySource,
-  renderPage,
-  renderTable,
-  styleRule,
-  tabulate,
-  trace,
-} from "../../../lib/plot/mod.ts";
+import { formatMetric } from "../../../lib/eval/metrics.ts";
+import { emptyFigure, type Figure } from "../../../lib/plot/figure/figure.ts";
+import { markup } from "../../../lib/plot/figure/html.ts";
+import { axis } from "../../../lib/plot/figure/figure.ts";
+import { type PlotlySource, renderPage, renderTable, tabulate } from "../../../lib/plot/figure/page.ts";
+import { chart, trace } from "../../../lib/plot/figure/parts.ts";
+import { plotBestSoFar } from "../../../lib/plot/reports/best_so_far.ts";
+import { styleRule } from "../../../lib/plot/trials/rule_style.ts";
 import { plural } from "../../../lib/plural.ts";
-import type { StudyStore } from "../../../lib/sweep/mod.ts";
+import type { StudyStore } from "../../../lib/sweep/trials/store.ts";
 import { bestFirst, describeBest, listShort, type ShortStudy, type ShortTrial } from "./open.ts";
 
 /** Rows of the table of best trials. */

@@ -1,18 +1,13 @@
 /** The data of a task of items as a text: its JSONL file, rows of the hub, or the source of generated items. */
 import { parquetReadObjects } from "hyparquet";
 import { UsageError } from "../../../lib/errors.ts";
-import {
-  type HubRows,
-  type ItemData,
-  ItemRow,
-  type ItemRows,
-  type MadeOf,
-  ownTask,
-  readItemRows,
-  type Task,
-} from "../../../lib/eval/mod.ts";
+import { ItemRow, readItemRows } from "../../../lib/eval/items/item_rows.ts";
+import type { HubRows, ItemData, ItemRows, MadeOf } from "../../../lib/eval/items/item_source.ts";
+import type { Task } from "../../../lib/eval/task.ts";
+import { ownTask } from "../../../lib/eval/tasks/mod.ts";
 import { readPlainFile } from "../../../lib/files.ts";
-import { type HubOptions, obtainDataset } from "../../../lib/model/mod.ts";
+import { obtainDataset } from "../../../lib/model/hub/repository.ts";
+import type { HubOptions } from "../../../lib/model/hub/request.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { readText } from "../cli/files.ts";
 import { type FlagValues, textOf } from "../cli/flags/parse.ts";

@@ -1,7 +1,8 @@
 /** A task of the user's own, from a file: `--task-file FILE.ts` or `FILE.yaml`. */
-import { ownTask, setOwnTask, type Task } from "../../../lib/eval/mod.ts";
+import type { Task } from "../../../lib/eval/task.ts";
+import { ownTask, setOwnTask } from "../../../lib/eval/tasks/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
-import type { RunConditions } from "../../../lib/sweep/mod.ts";
+import type { RunConditions } from "../../../lib/sweep/trial.ts";
 import { importFile, readBytes, readText } from "../cli/files.ts";
 import { type FlagValues, textOf } from "../cli/flags/parse.ts";
 import { checkFlags } from "../cli/task.ts";

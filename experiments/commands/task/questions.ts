@@ -4,14 +4,12 @@ import {
   ACC,
   ACC_GREEDY,
   ACC_NORM,
-  defineItemTask,
   ITEM_PERPLEXITY,
   type ItemMetric,
-  type ItemRow,
-  type Question,
-  readQuestions,
-  type Task,
-} from "../../../lib/eval/mod.ts";
+} from "../../../lib/eval/items/item_metrics.ts";
+import type { ItemRow } from "../../../lib/eval/items/item_rows.ts";
+import { defineItemTask, type Question, readQuestions } from "../../../lib/eval/items/item_task.ts";
+import type { Task } from "../../../lib/eval/task.ts";
 
 export type Fields = { readonly [name: string]: unknown };
 

@@ -37,7 +37,6 @@ import {
 import { checkSubstitute } from "./substitute.ts";
 
 export type { MethodOptions } from "./method_options.ts";
-export * from "./option_table.ts";
 
 /** Options of Token Filtering; `fusion` is one of the rules. */
 export type TokenFilterOptions = Omit<MethodOptions, "fusion"> & {

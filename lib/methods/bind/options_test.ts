@@ -1,6 +1,7 @@
 import { assertEquals, assertObjectMatch, assertThrows } from "@std/assert";
 import { FUSION_NAMES, KEY_RULE_NAMES } from "../list.ts";
-import { type MethodOptions, OPTION_NAMES, OPTIONS, resolveOptions } from "./options.ts";
+import { OPTION_NAMES, OPTIONS } from "./option_table.ts";
+import { type MethodOptions, resolveOptions } from "./options.ts";
 
 Deno.test("resolveOptions() fills in the documented defaults", () => {
   assertObjectMatch(resolveOptions(), {

@@ -14,13 +14,8 @@ import {
 } from "../../filter/sequence.ts";
 import { type MethodName, methodOf, RULES } from "../list.ts";
 import { type AnyRule, isRule } from "../protocol/method.ts";
-import {
-  OPTIONS,
-  readsOf,
-  type ResolvedOptions,
-  resolveOptions,
-  type TokenFilterOptions,
-} from "./options.ts";
+import { OPTIONS } from "./option_table.ts";
+import { readsOf, type ResolvedOptions, resolveOptions, type TokenFilterOptions } from "./options.ts";
 import { filtersQueries, keySideOptions } from "./sides.ts";
 import { bindRule, learns } from "./substitute.ts";
 

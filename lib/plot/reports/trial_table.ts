@@ -2,7 +2,8 @@
 import { excessKeys, formatMetric, listMetrics, readMetric, signed } from "../../eval/metrics.ts";
 import type { Task } from "../../eval/task.ts";
 import { mean } from "../../math/mean.ts";
-import { OPTION_NAMES, type OptionsRecord } from "../../methods/bind/options.ts";
+import { OPTION_NAMES } from "../../methods/bind/option_table.ts";
+import type { OptionsRecord } from "../../methods/bind/options.ts";
 import type { Environment, RankedTrial, StoppedTrial, SweepSummary } from "../../sweep/trial.ts";
 import { findTask } from "../../eval/tasks/mod.ts";
 import { BUDGET_NAMES, BUDGETS, showFraction } from "../../sweep/budgets.ts";

@@ -1,7 +1,7 @@
 /** How a method looks: the same colour and mark in every plot. */
 import { EVICTIONS, findMethod, KEY_RULES, METHODS, OFFLINE } from "../../methods/list.ts";
 import type { Method } from "../../methods/protocol/method.ts";
-import { PRESETS } from "../../methods/bind/options.ts";
+import { PRESETS } from "../../methods/bind/option_table.ts";
 import { NUM_SERIES_COLORS } from "../figure/theme.ts";
 
 const SYMBOLS = "circle square diamond triangle-up triangle-down cross x pentagon hexagram star hexagon"

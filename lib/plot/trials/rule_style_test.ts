@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { headRules } from "../../heads/report.ts";
 import { EVICTIONS, KEY_RULES, METHODS, OFFLINE } from "../../methods/list.ts";
-import { PRESETS } from "../../methods/bind/options.ts";
+import { PRESETS } from "../../methods/bind/option_table.ts";
 import { styleRule, visibilityOf } from "./rule_style.ts";
 
 Deno.test("styleRule() gives every rule looks of its own", () => {

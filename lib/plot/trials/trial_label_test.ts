@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { PRESETS } from "../../methods/bind/options.ts";
+import { PRESETS } from "../../methods/bind/option_table.ts";
 import { makeTrial } from "../testing.ts";
 import { configurationLines, methodName, optionText, varyingOptions } from "./trial_label.ts";
 

@@ -10,11 +10,11 @@ import {
 } from "../../methods/list.ts";
 import { sayNearest } from "../../nearest.ts";
 import { isRule, type Method } from "../../methods/protocol/method.ts";
+import { PRESETS } from "../../methods/bind/option_table.ts";
 import {
   effectiveKey,
   effectiveOptions,
   type MethodOptions,
-  PRESETS,
   type ResolvedOptions,
   resolveOptions,
 } from "../../methods/bind/options.ts";

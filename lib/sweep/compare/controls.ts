@@ -1,8 +1,8 @@
 /** Controls of a method: the random baselines and the oracle, each with the method's own options. */
+import { PRESETS } from "../../methods/bind/option_table.ts";
 import {
   effectiveKey,
   type MethodOptions,
-  PRESETS,
   type ResolvedOptions,
   resolveOptions,
 } from "../../methods/bind/options.ts";

@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
-import { type MethodOptions, PRESETS, resolveOptions } from "../../methods/bind/options.ts";
+import { PRESETS } from "../../methods/bind/option_table.ts";
+import { type MethodOptions, resolveOptions } from "../../methods/bind/options.ts";
 import { presetName, seedlessKey } from "./controls.ts";
 import { DEFAULT_GRID, FULL_GRID } from "../default_grid.ts";
 import { comparedMethods } from "./compared_methods.ts";

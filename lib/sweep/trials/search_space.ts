@@ -1,6 +1,6 @@
 /** Search spaces over the options of methods: the content of `--space FILE`, checked against the table of options. */
 import { checkOption, showValue } from "../../filter/option.ts";
-import { OPTIONS } from "../../methods/bind/options.ts";
+import { OPTIONS } from "../../methods/bind/option_table.ts";
 import { sayNearest } from "../../nearest.ts";
 import {
   type Axis,

@@ -1,8 +1,8 @@
 /** Where a sweep's trials come from and go to: a study, in memory or on disk, where several processes may work on it. */
 import type { DenseTaskResult, TaskTypes } from "../../eval/task.ts";
 import { mean } from "../../math/mean.ts";
+import { OPTION_NAMES } from "../../methods/bind/option_table.ts";
 import {
-  OPTION_NAMES,
   type OptionsRecord,
   readRecord,
   recordOptions,

@@ -1,8 +1,8 @@
 /** The text that offline methods are fitted on: `--calibration FILE`. */
 import { UsageError } from "../../../../lib/errors.ts";
-import { type Calibration, setCalibration } from "../../../../lib/methods/mod.ts";
-import type { ModelFile } from "../../../../lib/model/mod.ts";
-import { DEFAULT_CONTEXT } from "../../../../lib/sweep/mod.ts";
+import { type Calibration, setCalibration } from "../../../../lib/methods/protocol/calibration.ts";
+import type { ModelFile } from "../../../../lib/model/open.ts";
+import { DEFAULT_CONTEXT } from "../../../../lib/sweep/study.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
 import { CALIBRATION_TOKENS } from "./flags.ts";
 import { readText } from "../files.ts";

@@ -1,5 +1,5 @@
 /** Flags of tasks that consist of items. */
-import { TASKS } from "../../../../lib/eval/mod.ts";
+import { TASKS } from "../../../../lib/eval/tasks/mod.ts";
 import { choice, type Flags, integer, rarely, text, under } from "./flag.ts";
 
 export const ITEMS = under("What runs", {

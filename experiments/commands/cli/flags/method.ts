@@ -2,14 +2,15 @@
 import type { Backend } from "../../../../lib/backend.ts";
 import { UsageError } from "../../../../lib/errors.ts";
 import {
-  bindRule,
-  decidingMethods,
-  isRule,
   type ResolvedOptions,
   resolveOptions,
   type TokenFilterOptions,
-} from "../../../../lib/methods/mod.ts";
-import { DEFAULT_GRID, expandGrids, FULL_GRID, type Grid, readGrids } from "../../../../lib/sweep/mod.ts";
+} from "../../../../lib/methods/bind/options.ts";
+import { decidingMethods } from "../../../../lib/methods/bind/sides.ts";
+import { bindRule } from "../../../../lib/methods/bind/substitute.ts";
+import { isRule } from "../../../../lib/methods/protocol/method.ts";
+import { DEFAULT_GRID, FULL_GRID } from "../../../../lib/sweep/default_grid.ts";
+import { expandGrids, type Grid, readGrids } from "../../../../lib/sweep/space.ts";
 import { readJson } from "../files.ts";
 import type { Flag } from "./flag.ts";
 import { METHOD } from "./method_flags.ts";

@@ -1,6 +1,8 @@
 /** Flags that are options of the method. */
-import type { Option } from "../../../../lib/filter/mod.ts";
-import { EVICTIONS, KEY_RULES, type Method, METHODS, OFFLINE, OPTIONS } from "../../../../lib/methods/mod.ts";
+import type { Option } from "../../../../lib/filter/option.ts";
+import { OPTIONS } from "../../../../lib/methods/bind/option_table.ts";
+import { EVICTIONS, KEY_RULES, METHODS, OFFLINE } from "../../../../lib/methods/list.ts";
+import type { Method } from "../../../../lib/methods/protocol/method.ts";
 import { flagName } from "../task.ts";
 import { type Flag, type Flags, under } from "./flag.ts";
 

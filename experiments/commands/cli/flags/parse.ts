@@ -1,7 +1,7 @@
 /** From the command line to values: every mistake is one line that names the flag and the fix. */
 import { parseArgs } from "@std/cli/parse-args";
 import { UsageError } from "../../../../lib/errors.ts";
-import { LAYER_SETS } from "../../../../lib/filter/mod.ts";
+import { LAYER_SETS } from "../../../../lib/filter/option.ts";
 import { sayNearest } from "../../../../lib/nearest.ts";
 import { plural } from "../../../../lib/plural.ts";
 import { callOf, type Declaration } from "../command.ts";

@@ -1,6 +1,8 @@
 /** A rule of the user's own, from a file: `--rule FILE.ts`. */
 import { UsageError } from "../../../../lib/errors.ts";
-import { type AnyRule, expectScore, type ScoredToken, setOwnRule } from "../../../../lib/methods/mod.ts";
+import { expectScore, type ScoredToken } from "../../../../lib/methods/bind/custom_rule.ts";
+import { setOwnRule } from "../../../../lib/methods/list.ts";
+import type { AnyRule } from "../../../../lib/methods/protocol/method.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
 import { takeCalibration } from "./calibration.ts";
 import { importFile, readBytes } from "../files.ts";

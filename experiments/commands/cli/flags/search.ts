@@ -1,14 +1,11 @@
 /** Flags of a search, of a race and of a time budget: `--space`, `--sampler`, `--race`, `--budget`. */
 import { UsageError } from "../../../../lib/errors.ts";
-import { type RaceName, RACES, type SamplerName, SAMPLERS } from "../../../../lib/search/mod.ts";
-import {
-  OBJECTIVE_NAMES,
-  type ObjectiveName,
-  readObjective,
-  readSearchSpace,
-  type SearchRequest,
-  TrialRace,
-} from "../../../../lib/sweep/mod.ts";
+import { type RaceName, RACES } from "../../../../lib/search/race.ts";
+import { type SamplerName, SAMPLERS } from "../../../../lib/search/sampler.ts";
+import type { ObjectiveName, SearchRequest } from "../../../../lib/sweep/trial.ts";
+import { OBJECTIVE_NAMES, readObjective } from "../../../../lib/sweep/trials/search.ts";
+import { readSearchSpace } from "../../../../lib/sweep/trials/search_space.ts";
+import { TrialRace } from "../../../../lib/sweep/trials/trial_race.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
 import { importFile, readBytes, readJson } from "../files.ts";
 import { checkFile, readAxes } from "./method.ts";

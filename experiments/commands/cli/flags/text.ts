@@ -1,5 +1,5 @@
 /** Numbers of tokens, contexts and texts that a user names, checked. */
-import { readBuiltinText } from "../../../../lib/eval/mod.ts";
+import { readBuiltinText } from "../../../../lib/eval/text/mod.ts";
 import { readText } from "../files.ts";
 import { type FlagValues, readInteger } from "./parse.ts";
 

@@ -3,15 +3,11 @@ import process from "node:process";
 import type { Backend } from "../../../../lib/backend.ts";
 import { DTYPES, WEIGHT_DTYPES, type WeightDType } from "../../../../lib/dtype.ts";
 import { UsageError } from "../../../../lib/errors.ts";
-import {
-  expectFinite,
-  type Model,
-  type ModelConfig,
-  type ModelFile,
-  type ModelProgress,
-  type OpenOptions,
-  readModelFile,
-} from "../../../../lib/model/mod.ts";
+import type { ModelConfig } from "../../../../lib/model/config/config.ts";
+import type { ModelProgress } from "../../../../lib/model/hub/hub.ts";
+import { readModelFile } from "../../../../lib/model/load.ts";
+import type { Model } from "../../../../lib/model/model.ts";
+import { expectFinite, type ModelFile, type OpenOptions } from "../../../../lib/model/open.ts";
 import { encodeCalibration } from "../flags/calibration.ts";
 import { expectChoice, type FlagValues, textOf } from "../flags/parse.ts";
 import type { Progress } from "../output/progress.ts";

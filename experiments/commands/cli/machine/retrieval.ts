@@ -1,18 +1,13 @@
 /** The layers that a model retrieves with, for `--whole auto`: probed once by each backend, and kept by the model's digest. */
 import { cacheDir, prepareCacheDir, writeAtomically } from "../../../../lib/cache.ts";
-import { type FilterShape, wholeParts } from "../../../../lib/filter/mod.ts";
-import {
-  createPruner,
-  type Pruner,
-  type PrunerContext,
-  type ResolvedOptions,
-} from "../../../../lib/methods/mod.ts";
-import {
-  type LoadedModel,
-  type ModelConfig,
-  type RetrievalLayers,
-  retrievalOf,
-} from "../../../../lib/model/mod.ts";
+import type { FilterShape } from "../../../../lib/filter/layer.ts";
+import { wholeParts } from "../../../../lib/filter/schedule.ts";
+import { createPruner } from "../../../../lib/methods/bind/create_pruner.ts";
+import type { ResolvedOptions } from "../../../../lib/methods/bind/options.ts";
+import type { Pruner, PrunerContext } from "../../../../lib/methods/protocol/pruner.ts";
+import type { ModelConfig } from "../../../../lib/model/config/config.ts";
+import type { LoadedModel } from "../../../../lib/model/open.ts";
+import { type RetrievalLayers, retrievalOf } from "../../../../lib/model/retrieval.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
 import { parseJson } from "../files.ts";
 import type { Progress } from "../output/progress.ts";

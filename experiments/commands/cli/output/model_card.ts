@@ -1,5 +1,9 @@
 /** A model card of results: all tables of a recipe on a model, as one page of Markdown. */
-import { describeChecks, listReproductionTables, type Reproduction } from "../../../../lib/plot/mod.ts";
+import {
+  describeChecks,
+  listReproductionTables,
+  type Reproduction,
+} from "../../../../lib/plot/reports/reproduction.ts";
 import { formatMarkdown } from "./table.ts";
 
 /** The page of a model. */

@@ -1,17 +1,11 @@
 /** Reads and checks files of results. A file that is none is refused with the reason in one line. */
 import { UsageError } from "../../../../lib/errors.ts";
-import { findTask } from "../../../../lib/eval/mod.ts";
-import { renderSite, type SiteEntry } from "../../../../lib/plot/mod.ts";
-import {
-  diffRuns,
-  FIELD,
-  findWrongField,
-  optional,
-  type RunConditions,
-  type RunResult,
-  STOPPED_FIELDS,
-  trialFields,
-} from "../../../../lib/sweep/mod.ts";
+import { findTask } from "../../../../lib/eval/tasks/mod.ts";
+import { renderSite, type SiteEntry } from "../../../../lib/plot/reports/site.ts";
+import { diffRuns, type RunResult } from "../../../../lib/sweep/compare/difference.ts";
+import { FIELD, findWrongField, optional, trialFields } from "../../../../lib/sweep/fields.ts";
+import type { RunConditions } from "../../../../lib/sweep/trial.ts";
+import { STOPPED_FIELDS } from "../../../../lib/sweep/trials/trial_race.ts";
 import { findWrongTask } from "../../task/file.ts";
 import { readJson } from "../files.ts";
 

@@ -1,6 +1,8 @@
 /** A model that makes tokens: read, put on its backend, and bound to the method that was asked for. */
-import { createPruner, type ResolvedOptions } from "../../../../lib/methods/mod.ts";
-import { type ModelFile, retrievalScores } from "../../../../lib/model/mod.ts";
+import { createPruner } from "../../../../lib/methods/bind/create_pruner.ts";
+import type { ResolvedOptions } from "../../../../lib/methods/bind/options.ts";
+import type { ModelFile } from "../../../../lib/model/open.ts";
+import { retrievalScores } from "../../../../lib/model/retrieval.ts";
 import { tellHostRules } from "../flags/method.ts";
 import type { FlagValues } from "../flags/parse.ts";
 import { type BackendRequest, openBackend } from "../machine/backend.ts";

@@ -1,5 +1,5 @@
 /** Ctrl-C and SIGTERM as an abort signal, so that a task can stop between two steps of its work. */
-import { ownCalibration } from "../../../../lib/methods/mod.ts";
+import { ownCalibration } from "../../../../lib/methods/protocol/calibration.ts";
 import { mappedFiles } from "../machine/mapped.ts";
 import type { ToListener } from "./interrupt_worker.ts";
 import { EXIT, writeLine } from "../task.ts";

@@ -1,5 +1,6 @@
 /** `--jobs N`: further processes that work on a study of this one. */
-import type { HeldTrial, StudyStore } from "../../../../lib/sweep/mod.ts";
+import type { StudyStore } from "../../../../lib/sweep/trials/store.ts";
+import type { HeldTrial } from "../../../../lib/sweep/trials/store_records.ts";
 import { taskArguments } from "../machine/deno.ts";
 import type { FlagValues } from "../flags/parse.ts";
 import { readCount } from "../flags/text.ts";

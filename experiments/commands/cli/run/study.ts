@@ -1,11 +1,14 @@
 /** The common part of sweep, compare and heads: methods on a text in chunks, from flags to a model on its backend. */
 import { UsageError } from "../../../../lib/errors.ts";
-import { cutChunks, findTask, ownTask, type Task } from "../../../../lib/eval/mod.ts";
+import { cutChunks } from "../../../../lib/eval/chunks.ts";
+import type { Task } from "../../../../lib/eval/task.ts";
+import { findTask, ownTask } from "../../../../lib/eval/tasks/mod.ts";
 import type { Backend } from "../../../../lib/backend.ts";
-import type { FilterShape } from "../../../../lib/filter/mod.ts";
-import type { Model, ModelFile } from "../../../../lib/model/mod.ts";
+import type { FilterShape } from "../../../../lib/filter/layer.ts";
+import type { Model } from "../../../../lib/model/model.ts";
+import type { ModelFile } from "../../../../lib/model/open.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
-import type { ResolvedOptions } from "../../../../lib/methods/mod.ts";
+import type { ResolvedOptions } from "../../../../lib/methods/bind/options.ts";
 import { plural } from "../../../../lib/plural.ts";
 import {
   DEFAULT_CONTEXT,
@@ -13,10 +16,9 @@ import {
   encodeStudy,
   encodeStudyItems,
   measureStudy,
-  type RunConditions,
-  type StudyConditions,
-  type StudyFlags,
-} from "../../../../lib/sweep/mod.ts";
+} from "../../../../lib/sweep/study.ts";
+import type { RunConditions } from "../../../../lib/sweep/trial.ts";
+import type { StudyConditions, StudyFlags } from "../../../../lib/sweep/trials/store_records.ts";
 import { readVersion } from "../../../../lib/version.ts";
 import { type BackendRequest, buildBeside, openBackend, readBackend } from "../machine/backend.ts";
 import { tellHostRules } from "../flags/method.ts";

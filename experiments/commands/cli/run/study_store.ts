@@ -1,23 +1,20 @@
 /** Opens the study of a folder of results: makes it or resumes it, and checks that its conditions are the run's. */
 import process from "node:process";
 import { UsageError } from "../../../../lib/errors.ts";
-import { findTask, TASKS } from "../../../../lib/eval/mod.ts";
-import type { ResolvedOptions } from "../../../../lib/methods/mod.ts";
-import {
-  digestConditions,
-  findWrongField,
-  findWrongHeadline,
-  proposeTrials,
-  type RaceRequest,
-  type RunConditions,
-  type SearchRequest,
-  STOPPED_FIELDS,
-  type StoredRecord,
-  type StudyConditions,
-  type StudyFlags,
-  StudyStore,
-  trialFields,
-} from "../../../../lib/sweep/mod.ts";
+import { findTask, TASKS } from "../../../../lib/eval/tasks/mod.ts";
+import type { ResolvedOptions } from "../../../../lib/methods/bind/options.ts";
+import { findWrongField, trialFields } from "../../../../lib/sweep/fields.ts";
+import type { RaceRequest, RunConditions, SearchRequest } from "../../../../lib/sweep/trial.ts";
+import { digestConditions } from "../../../../lib/sweep/trials/digest.ts";
+import { findWrongHeadline } from "../../../../lib/sweep/trials/result.ts";
+import { StudyStore } from "../../../../lib/sweep/trials/store.ts";
+import type {
+  StoredRecord,
+  StudyConditions,
+  StudyFlags,
+} from "../../../../lib/sweep/trials/store_records.ts";
+import { STOPPED_FIELDS } from "../../../../lib/sweep/trials/trial_race.ts";
+import { proposeTrials } from "../../../../lib/sweep/trials/trial_source.ts";
 import { exists } from "../files.ts";
 import { findWrongTask } from "../../task/file.ts";
 import type { FlagValues } from "../flags/parse.ts";

@@ -1,5 +1,6 @@
 /** Which tokens may come next in a text of a grammar. */
-import { indexOfMax, type Sampler, type Tokenizer } from "../../../../lib/model/mod.ts";
+import { indexOfMax, type Sampler } from "../../../../lib/model/generate/sampler.ts";
+import type { Tokenizer } from "../../../../lib/model/tokenizer/tokenizer.ts";
 import type { Grammar } from "./grammar.ts";
 
 /** The bytes of all tokens, ordered: neighbours share beginnings, which are looked at once. */

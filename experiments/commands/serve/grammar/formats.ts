@@ -1,5 +1,5 @@
 /** `response_format` of requests, and the grammars that it asks for: kept, for the next request of the same one. */
-import type { Tokenizer } from "../../../../lib/model/mod.ts";
+import type { Tokenizer } from "../../../../lib/model/tokenizer/tokenizer.ts";
 import { RefusedError } from "../messages.ts";
 import { TokenMasks } from "./constraint.ts";
 import { GrammarTooLarge } from "./grammar.ts";
