@@ -94,7 +94,7 @@ function drawGroups(groups: number, layers: number): Group[] {
       const kvHeads = d.from(1, 3),
         heads = kvHeads * d.from(1, 2),
         headDim = 2 * d.from(1, 5),
-        tokens = d.from(1, 60);
+        tokens = d.from(14, 60); // more than any warm-up: `filter` refuses a dump that it would not decide
       const own = tokens * kvHeads * headDim;
       return {
         ...{ tokens, heads, kvHeads, headDim, keys: rows(own), values: rows(own) },
