@@ -4,7 +4,7 @@
  */
 import { UsageError } from "../../lib/errors.ts";
 import { readPlotly } from "../../lib/plot/figure/plotly.ts";
-import { renderSite, SITE_FILES, type SiteEntry } from "../../lib/plot/reports/site.ts";
+import type { SiteEntry } from "../../lib/plot/reports/site.ts";
 import { plural } from "../../lib/plural.ts";
 import { exists, expectWritable, makeFolder, readText, writeWhole } from "./cli/files.ts";
 import { text, under } from "./cli/flags/flag.ts";
@@ -54,8 +54,7 @@ async function readEntries(folders: readonly string[]): Promise<SiteEntry[]> {
 /** A title that marks our own index: only such a site is replaced. */
 const MARK = "<title>Token Filtering: results</title>";
 
-async function checkOut(out: string): Promise<void> {
-  const index = `${out}/${SITE_FILES.index}`;
+async function checkOut(out: string, index: string): Promise<void> {
   if (exists(index) && !(await readText(index)).includes(MARK)) {
     throw new UsageError(`Cannot write to "${out}": its index.html is no report (take another --out)`);
   }
@@ -64,14 +63,15 @@ async function checkOut(out: string): Promise<void> {
 
 /** Writes the site. */
 async function work(entries: readonly SiteEntry[], { values }: Asked): Promise<void> {
-  const out = textOf(values, "out") ?? OUT;
-  await checkOut(out);
+  const { renderSite, SITE_FILES } = await import("../../lib/plot/reports/site.ts");
+  const out = textOf(values, "out") ?? OUT, index = `${out}/${SITE_FILES.index}`;
+  await checkOut(out, index);
   const pages = renderSite(entries);
   makeFolder(out);
   await writeWhole(`${out}/${SITE_FILES.plotly}`, await readPlotly());
   // The index is written last, when all pages that it links to exist.
   for (const [file, html] of [...pages].reverse()) await writeWhole(`${out}/${file}`, html);
-  writeLine(Deno.stdout, `${plural(entries.length, "result")}: ${out}/${SITE_FILES.index}`);
+  writeLine(Deno.stdout, `${plural(entries.length, "result")}: ${index}`);
 }
 
 export const command = plainCommand({

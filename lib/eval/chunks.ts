@@ -2,6 +2,9 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { expectInstance, expectInteger } from "../errors.ts";
 
+/** Tokens of a chunk by default. */
+export const DEFAULT_CONTEXT = 512;
+
 /**
  * Cuts a token stream into floor(N / context) disjoint chunks; the tail is dropped. A BOS that begins the stream
  * stays at the front of the first chunk; later chunks get none (the protocol of GPTQ, Wanda and SLEB).

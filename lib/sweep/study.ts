@@ -2,11 +2,13 @@
 import type { Backend } from "../backend.ts";
 import type { CacheDType } from "../dtype.ts";
 import type { Environment, RunConditions } from "../environment.ts";
+import { DEFAULT_CONTEXT } from "../eval/chunks.ts";
 import type { EncodedItem } from "../eval/items/encoded_item.ts";
 import { encodeItems, readItems } from "../eval/items/item_source.ts";
 import { countTokens } from "../eval/items/item_evaluation.ts";
 import { type Evaluation, type Filter, labelOf, type Task, type TaskTypes } from "../eval/task.ts";
-import { findTask, ownTask, type PerplexityTypes, TASKS } from "../eval/tasks/mod.ts";
+import { ownTask } from "../eval/own_task.ts";
+import { findTask, type PerplexityTypes, TASKS } from "../eval/tasks/mod.ts";
 import type { LoadedModel } from "../model/open.ts";
 import { retrievalScores } from "../model/retrieval.ts";
 import { digestTokenizer, type Tokenizer } from "../model/tokenizer/tokenizer.ts";
@@ -22,10 +24,9 @@ import { summarizeSweep } from "./summary.ts";
 import type { SweepSummary, Trial } from "./trial.ts";
 import type { Search } from "./trials/search.ts";
 import { listedTrials, type TrialSource } from "./trials/trial_source.ts";
-import { ownRule, recordCalibration, type ResolvedOptions } from "../methods/mod.ts";
-
-/** Tokens of a chunk by default. */
-export const DEFAULT_CONTEXT = 512;
+import type { ResolvedOptions } from "../methods/bind/options.ts";
+import { ownRule } from "../methods/list.ts";
+import { recordCalibration } from "../methods/protocol/calibration.ts";
 
 /** A model and the text that it is to read. */
 export interface Study<T extends TaskTypes = PerplexityTypes> {

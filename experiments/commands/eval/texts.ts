@@ -1,13 +1,13 @@
 /** Tasks that read a text, in an evaluation: chunk by chunk, dense and with the method. */
 import { UsageError } from "../../../lib/errors.ts";
-import { cutChunks } from "../../../lib/eval/chunks.ts";
+import { cutChunks, DEFAULT_CONTEXT } from "../../../lib/eval/chunks.ts";
 import type { TextRuns } from "../../../lib/eval/items/item_summary.ts";
 import type { ChunkRecord, Filter, RunControl, Task, TaskResult } from "../../../lib/eval/task.ts";
 import type { Model } from "../../../lib/model/model.ts";
 import type { ModelFile } from "../../../lib/model/open.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { retainedOf } from "../../../lib/sweep/budgets.ts";
-import { DEFAULT_CONTEXT, measureStudy, openStudy } from "../../../lib/sweep/study.ts";
+import { measureStudy, openStudy } from "../../../lib/sweep/study.ts";
 import type { StudyStore } from "../../../lib/sweep/trials/store.ts";
 import { type FlagValues, textOf } from "../cli/flags/parse.ts";
 import { readCount, readNamedText } from "../cli/flags/text.ts";

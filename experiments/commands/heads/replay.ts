@@ -3,25 +3,13 @@ import { UsageError } from "../../../lib/errors.ts";
 import { replayTable } from "../../../lib/heads/trace.ts";
 import { createReplay } from "../../../lib/methods/bind/replay.ts";
 import type { Pruner } from "../../../lib/methods/protocol/pruner.ts";
-import { METHOD } from "../cli/flags/method_flags.ts";
 import type { ModelFile } from "../../../lib/model/open.ts";
-import type { FlagValues } from "../cli/flags/parse.ts";
 import type { readTrace, TraceInfo } from "./trace_file.ts";
 
 export interface ScoreRun {
   readonly ids: Int32Array<ArrayBuffer>;
   /** The full model where left out. */
   readonly pruner: Pruner | undefined;
-}
-
-/** Refuses flags whose values the trace contains itself. */
-export function expectReplayAlone(values: FlagValues): void {
-  const own = ["text", "ids", "tokens", "phase", "chunk", "trace"];
-  const given = [...values.keys()].find((name) => own.includes(name) || Object.hasOwn(METHOD, name));
-  if (given === undefined) return;
-  throw new UsageError(
-    `Cannot use --${given} with --replay: a trace has its own tokens and decisions (leave --${given} out)`,
-  );
 }
 
 /**

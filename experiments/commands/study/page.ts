@@ -2,7 +2,7 @@
 import { formatMetric } from "../../../lib/eval/metrics.ts";
 import { emptyFigure, type Figure } from "../../../lib/plot/figure/figure.ts";
 import { markup } from "../../../lib/plot/figure/html.ts";
-import { axis } from "../../../lib/plot/figure/figure.ts";
+import { axis } from "../../../lib/plot/figure/layout.ts";
 import { type PlotlySource, renderPage, renderTable, tabulate } from "../../../lib/plot/figure/page.ts";
 import { chart, trace } from "../../../lib/plot/figure/parts.ts";
 import { plotBestSoFar } from "../../../lib/plot/reports/best_so_far.ts";

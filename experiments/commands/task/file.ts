@@ -1,11 +1,12 @@
 /** A task of the user's own, from a file: `--task-file FILE.ts` or `FILE.yaml`. */
+import { UsageError } from "../../../lib/errors.ts";
 import type { Task } from "../../../lib/eval/task.ts";
-import { ownTask, setOwnTask } from "../../../lib/eval/tasks/mod.ts";
+import { ownTask, setOwnTask } from "../../../lib/eval/own_task.ts";
+import { TASKS } from "../../../lib/eval/tasks/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import type { RunConditions } from "../../../lib/sweep/trial.ts";
 import { importFile, readBytes, readText } from "../cli/files.ts";
 import { type FlagValues, textOf } from "../cli/flags/parse.ts";
-import { checkFlags } from "../cli/task.ts";
 import { readHarnessTask } from "./harness.ts";
 import { defineQuestions, type Fields, type OwnQuestions, refusal } from "./questions.ts";
 
@@ -66,5 +67,10 @@ export async function takeTaskFile(path: string | undefined): Promise<void> {
   if (!NAME.test(task.name)) {
     throw refusal(path, `found the name ${JSON.stringify(task.name)}, expected letters, digits, - and _`);
   }
-  checkFlags(() => setOwnTask({ task, sha256: digest }));
+  if (TASKS.some(({ name }) => name === task.name)) {
+    throw new UsageError(
+      `Cannot use the task "${task.name}" of a file: found its name taken, expected another`,
+    );
+  }
+  setOwnTask({ task, sha256: digest });
 }

@@ -4,6 +4,7 @@
  */
 import { sayNearest } from "../../nearest.ts";
 import { type Metric, metricOfUnits } from "../metrics.ts";
+import { ownTask } from "../own_task.ts";
 import type { Task } from "../task.ts";
 import { arcChallenge, arcEasy } from "./arc.ts";
 import { boolq } from "./boolq.ts";
@@ -51,28 +52,6 @@ export const TASKS: readonly [Task, ...Task[]] = [
   frequentWords,
 ];
 
-/** A task of a user's own, from a file. */
-export interface OwnTask {
-  readonly task: Task;
-  readonly sha256: string;
-}
-
-let own: OwnTask | undefined;
-
-/** The task of a user's own, where one was set. */
-export function ownTask(): OwnTask | undefined {
-  return own;
-}
-
-/** Adds one task of a user's own, instead of the last one. @throws {RangeError} If its name is taken. */
-export function setOwnTask(next: OwnTask | undefined): void {
-  const name = next?.task.name;
-  if (TASKS.some((task) => task.name === name)) {
-    throw new RangeError(`Cannot use the task "${name}" of a file: found its name taken, expected another`);
-  }
-  own = next;
-}
-
 /**
  * The task of a name, or of a record's conditions.
  *
@@ -86,7 +65,7 @@ export function setOwnTask(next: OwnTask | undefined): void {
  * ```
  */
 export function findTask(name: string = TASKS[0].name): Task {
-  const tasks = own === undefined ? TASKS : [...TASKS, own.task];
+  const own = ownTask(), tasks = own === undefined ? TASKS : [...TASKS, own.task];
   const task = tasks.find((task) => task.name === name);
   if (task !== undefined) return task;
   const names = tasks.map((task) => task.name);

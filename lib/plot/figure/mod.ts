@@ -7,6 +7,7 @@ export * from "./display.ts";
 export * from "./figure.ts";
 export * from "./html.ts";
 export * from "./image.ts";
+export { axis, wrapText } from "./layout.ts";
 export * from "./page.ts";
 export * from "./plotly.ts";
 export * from "./parts.ts";

@@ -1,6 +1,7 @@
 /** A rule of the user's own, from a file: `--rule FILE.ts`. */
 import { UsageError } from "../../../../lib/errors.ts";
-import { expectScore, type ScoredToken } from "../../../../lib/methods/bind/custom_rule.ts";
+import { setOwnTask } from "../../../../lib/eval/own_task.ts";
+import type { ScoredToken } from "../../../../lib/methods/bind/custom_rule.ts";
 import { setOwnRule } from "../../../../lib/methods/list.ts";
 import type { AnyRule } from "../../../../lib/methods/protocol/method.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
@@ -8,7 +9,6 @@ import { takeCalibration } from "./calibration.ts";
 import { importFile, readBytes } from "../files.ts";
 import { type FlagValues, textOf } from "./parse.ts";
 import { checkFlags } from "../task.ts";
-import { takeTaskFile } from "../../task/file.ts";
 
 const NAME = /^[a-z][\w-]*$/i;
 
@@ -17,7 +17,7 @@ const FIELDS =
   " (a token has layer, position, muK, varK, muV, varV, and what reads() lists: key, value, residual, normed)";
 
 /** The rule that a file exports, checked as far as possible before it runs. */
-function expectRule(path: string, exported: { readonly [name: string]: unknown }): AnyRule {
+async function expectRule(path: string, exported: { readonly [name: string]: unknown }): Promise<AnyRule> {
   const refuse = (what: string) => new UsageError(`Cannot use the rule in "${path}": ${what}`);
   // Either one object, or the module itself exports the object's parts.
   const rules = [exported, ...Object.values(exported)].filter((value) =>
@@ -36,6 +36,7 @@ function expectRule(path: string, exported: { readonly [name: string]: unknown }
   }
   if (reads !== undefined && typeof reads !== "function") throw refuse('found "reads" that is no function');
   if (other !== undefined) throw refuse(`found "${other}", which a rule in a file does not have`);
+  const { expectScore } = await import("../../../../lib/methods/bind/custom_rule.ts");
   const own = score as (token: ScoredToken, spec: unknown) => number;
   return {
     ...rules[0] as AnyRule,
@@ -79,10 +80,11 @@ export async function takeFiles(
   const digest = await digestOf(path);
   expect({ ruleSha256: digest, taskSha256: await digestOf(taskFile) });
   await takeCalibration(values);
-  await takeTaskFile(taskFile);
+  setOwnTask(undefined);
+  if (taskFile !== undefined) await (await import("../../task/file.ts")).takeTaskFile(taskFile);
   if (path === undefined) return undefined;
   const exported = await importFile(path, digest);
-  const rule = expectRule(path, exported);
+  const rule = await expectRule(path, exported);
   checkFlags(() => setOwnRule({ rule, sha256: digest }));
   return rule.name;
 }

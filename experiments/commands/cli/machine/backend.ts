@@ -2,9 +2,6 @@
 import { type Backend, PRODUCTS, type Products } from "../../../../lib/backend.ts";
 import type { CacheDType } from "../../../../lib/dtype.ts";
 import { NativeLibraryError, UsageError } from "../../../../lib/errors.ts";
-import { ReferenceBackend } from "../../../../lib/reference/mod.ts";
-import { openCpu, openCuda } from "../../../../ffi/mod.ts";
-import { openWasm } from "../../../../ffi/wasm/mod.ts";
 import { expectChoice, type FlagValues, textOf } from "../flags/parse.ts";
 import { readCount } from "../flags/text.ts";
 import type { Progress } from "../output/progress.ts";
@@ -67,6 +64,7 @@ function isUnavailable(error: unknown): error is Error {
 export async function buildBeside({ choice }: BackendRequest, progress: Progress): Promise<void> {
   if (choice !== "cpu") return;
   try {
+    const { openCpu } = await import("../../../../ffi/mod.ts");
     using _backend = await openCpu({
       threads: 1,
       build: true,
@@ -84,8 +82,11 @@ export async function buildBeside({ choice }: BackendRequest, progress: Progress
  * @throws {NativeLibraryError} If `cpu` or `cuda` was asked for and cannot be built or loaded.
  */
 export async function openBackend(request: BackendRequest, progress: Progress): Promise<Backend> {
-  if (request.choice === "reference") return new ReferenceBackend();
-  if (request.choice === "wasm") return await openWasm();
+  if (request.choice === "reference") return await openReference();
+  if (request.choice === "wasm") {
+    const { openWasm } = await import("../../../../ffi/wasm/mod.ts");
+    return await openWasm();
+  }
   // The first message announces a build. A terminal shows its progress from then on.
   let ticking: Disposable | undefined;
   const onProgress = (message: string) => {
@@ -104,6 +105,7 @@ async function openNative(
   progress: Progress,
   building: { readonly build: true; readonly onProgress: (message: string) => void },
 ): Promise<Backend> {
+  const { openCpu, openCuda } = await import("../../../../ffi/mod.ts");
   if (choice === "cuda") return await openCuda({ ...(wgmma && { wgmma }), products, ...building });
   if (choice === "auto") {
     try {
@@ -123,6 +125,11 @@ async function openNative(
       });
     }
     progress.line(`No native code: ${error.message}. Going on in plain TypeScript, which is slow.`);
-    return new ReferenceBackend();
+    return await openReference();
   }
+}
+
+async function openReference(): Promise<Backend> {
+  const { ReferenceBackend } = await import("../../../../lib/reference/mod.ts");
+  return new ReferenceBackend();
 }

@@ -1,5 +1,5 @@
 /** Model files that this process maps into memory, and shares with others that do. */
-import { mapFile } from "../../../../ffi/mod.ts";
+import { mapFile } from "../../../../ffi/library/map_file.ts";
 
 export interface MappedFile {
   readonly path: string;

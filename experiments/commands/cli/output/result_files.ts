@@ -1,7 +1,7 @@
 /** Reads and checks files of results. A file that is none is refused with the reason in one line. */
 import { UsageError } from "../../../../lib/errors.ts";
 import { findTask } from "../../../../lib/eval/tasks/mod.ts";
-import { renderSite, type SiteEntry } from "../../../../lib/plot/reports/site.ts";
+import type { SiteEntry } from "../../../../lib/plot/reports/site.ts";
 import { diffRuns, type RunResult } from "../../../../lib/sweep/compare/difference.ts";
 import { FIELD, findWrongField, optional, trialFields } from "../../../../lib/sweep/fields.ts";
 import type { RunConditions } from "../../../../lib/sweep/trial.ts";
@@ -97,6 +97,7 @@ async function readResult<T extends { readonly kind: string }>(
 
 /** A result of a folder, as a page of a site. @throws {UsageError} If it cannot be one, naming file and field. */
 export async function readEntry(folder: string, file: ResultFile): Promise<SiteEntry> {
+  const { renderSite } = await import("../../../../lib/plot/reports/site.ts");
   const name = (await Deno.realPath(folder)).split(/[/\\]/).at(-1)!;
   return await readResult<SiteEntry>(`${folder}/${file}`, file, name, (entry) => renderSite([entry]));
 }

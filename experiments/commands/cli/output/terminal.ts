@@ -1,5 +1,5 @@
 /** The width of a terminal, texts that fit it, and texts that do nothing to it. */
-import { wrapText } from "../../../../lib/plot/figure/figure.ts";
+import { wrapText } from "../../../../lib/plot/figure/layout.ts";
 
 /** Columns if a terminal does not specify it. */
 const DEFAULT_COLUMNS = 80;

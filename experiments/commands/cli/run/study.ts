@@ -1,8 +1,9 @@
 /** The common part of sweep, compare and heads: methods on a text in chunks, from flags to a model on its backend. */
 import { UsageError } from "../../../../lib/errors.ts";
-import { cutChunks } from "../../../../lib/eval/chunks.ts";
+import { cutChunks, DEFAULT_CONTEXT } from "../../../../lib/eval/chunks.ts";
 import type { Task } from "../../../../lib/eval/task.ts";
-import { findTask, ownTask } from "../../../../lib/eval/tasks/mod.ts";
+import { ownTask } from "../../../../lib/eval/own_task.ts";
+import { findTask } from "../../../../lib/eval/tasks/mod.ts";
 import type { Backend } from "../../../../lib/backend.ts";
 import type { FilterShape } from "../../../../lib/filter/layer.ts";
 import type { Model } from "../../../../lib/model/model.ts";
@@ -11,7 +12,6 @@ import { sha256 } from "../../../../lib/sha256.ts";
 import type { ResolvedOptions } from "../../../../lib/methods/bind/options.ts";
 import { plural } from "../../../../lib/plural.ts";
 import {
-  DEFAULT_CONTEXT,
   describeConditions,
   encodeStudy,
   encodeStudyItems,
