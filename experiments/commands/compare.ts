@@ -31,6 +31,7 @@ import type { ComparedChunk } from "../../lib/sweep/compare/method_runs.ts";
 import { createFilter } from "../../lib/sweep/filter_from.ts";
 import { compareStudy, encodeStudyItems } from "../../lib/sweep/study.ts";
 import { RUNS_MODEL } from "./cli/command.ts";
+import { DECISIONS, readDecisionsFlag } from "./cli/flags/decisions.ts";
 import { MEMORY, RUN, STUDY, TABLE, TEXT } from "./cli/flags/flags.ts";
 import { ITEMS } from "./cli/flags/items.ts";
 import { readOptions } from "./cli/flags/method.ts";
@@ -143,7 +144,13 @@ async function readFlags(asked: Asked) {
       "Cannot use --filter-from: expected --data or --tasks, a text is filtered from --warmup on",
     );
   }
-  return { request, methods, match, hasItems, first, tasks, from, task };
+  const decisionsPath = readDecisionsFlag(values, methods.map(({ options }) => options));
+  if (decisionsPath !== undefined && (isAlone || !hasText)) {
+    throw new UsageError(
+      "Cannot use --decisions with items alone: expected a text too (add --text or --tokens)",
+    );
+  }
+  return { request, methods, match, hasItems, first, tasks, from, task, decisionsPath };
 }
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
@@ -211,6 +218,11 @@ async function work(plan: Plan, running: Running) {
     ...(items && { onItems }),
   });
   expectReached(compared, plan, store.path, folder);
+  if (plan.decisionsPath !== undefined) {
+    const { keepDecisions } = await import("./compare/decisions.ts");
+    const onChunk = (label: string) => progress.step(1, label);
+    await keepDecisions(plan.decisionsPath, study, compared, { signal: interrupt.signal, onChunk });
+  }
   const environment = { ...compared.environment, peakMemoryBytes: memory.peakBytes };
   return { ...compared, environment, ...(outcome && { items: outcome.items }) };
 }
@@ -245,6 +257,7 @@ finished chunks and items; --resume continues, also with other tasks of items.`,
     ...MATCH,
     ...MEMORY,
     ...STUDY,
+    ...DECISIONS,
     ...TABLE,
   },
   permissions: RUNS_MODEL,

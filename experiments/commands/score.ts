@@ -5,6 +5,7 @@
  */
 import { RUNS_MODEL } from "./cli/command.ts";
 import { integer, pick, rarely, text, under } from "./cli/flags/flag.ts";
+import { DECISIONS } from "./cli/flags/decisions.ts";
 import { RUN, TABLE, TEXT } from "./cli/flags/flags.ts";
 import { METHOD } from "./cli/flags/method_flags.ts";
 import { withRule } from "./cli/flags/rule.ts";
@@ -46,6 +47,7 @@ those of an earlier run: with the same backend it gives the same losses.`,
       out: text("DIR", "folder for results (none)"),
       trace: text("FILE.parquet", "keep every decision, to be replayed"),
     }),
+    ...DECISIONS,
     ...TABLE,
   },
   permissions: RUNS_MODEL,

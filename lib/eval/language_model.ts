@@ -8,7 +8,7 @@ import type { Tensor } from "../tensor.ts";
 
 export type EvaluatedSequence =
   & Pick<ModelSequence, "feed" | "feedResidual" | "keep" | "usage">
-  & Partial<Pick<ModelSequence, "kvKeep" | "free">>;
+  & Partial<Pick<ModelSequence, "kvKeep" | "kvEnds" | "free">>;
 
 /** A batch of sequences at work on a device. */
 export type EvaluatedBatch = Pick<

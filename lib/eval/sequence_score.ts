@@ -5,7 +5,7 @@ import { expectInstance, expectName, expectOptions } from "../errors.ts";
 import { hostTensor, type Tensor } from "../tensor.ts";
 import type { EvaluatedBatch, EvaluatedModel } from "./language_model.ts";
 import { batchUnsupportedReason } from "../model/run/batch/batch_decoder.ts";
-import { judgedTokens } from "../filter/blocks.ts";
+import { judgedTokens, NEVER } from "../filter/blocks.ts";
 import { endingOf } from "../model/run/key_judge.ts";
 import { LayerTally, type SequenceUsage } from "../model/run/usage.ts";
 import { nextTokenNll } from "./next_token.ts";
@@ -40,6 +40,11 @@ export interface SequenceScore {
   readonly kvLayers: readonly number[];
   /** In their order: 1 = the token's key and value stay, or were not decided yet, 0 = they were evicted, [T]. */
   readonly kvKeep: readonly Uint8Array[];
+  /**
+   * In their order, one list for all KV heads of the layer, or for each that has rows of its own: the position from which on no
+   * query attends to the token, [T]; 2^31 - 1 where it stays.
+   */
+  readonly kvEnds: readonly (readonly Int32Array[])[];
   /** Work and memory of the run. Where it was decoded on a device, the memory allocated is that of its fixed caches. */
   readonly usage: SequenceUsage;
   /** Why a `decode` fed tokens one by one from the host; undefined where the device took its own steps. */
@@ -147,8 +152,9 @@ function feedThrough(
   const layers = [...sequence.keep.keys()].sort((a, b) => a - b);
   const keep = layers.map((layer) => sequence.keep.get(layer)!), usage = sequence.usage();
   const kvMasks = [...sequence.kvKeep ?? []], kvLayers = kvMasks.map(([layer]) => layer);
+  const kvEnds = [...sequence.kvEnds?.values() ?? []];
   sequence.free?.();
-  return { nll, layers, keep, kvLayers, kvKeep: kvMasks.map(([, mask]) => mask), usage };
+  return { nll, layers, keep, kvLayers, kvKeep: kvMasks.map(([, mask]) => mask), kvEnds, usage };
 }
 
 /** Decodes a sequence by the recorded steps of a device. */
@@ -176,13 +182,18 @@ function stepThrough(
   }
   backend.free(targets);
   const layers = [...pruner?.layers ?? []].sort((a, b) => a - b);
+  const ending = kvKeep.map((mask) => endingOf(mask, pruner!.spans));
+  const kvEnds = ending.map((rows) => {
+    const ends = new Int32Array(count).fill(NEVER);
+    for (const { position, end } of rows) ends[position] = end;
+    return [ends];
+  });
   const tallies = keep.map((mask, layer) => {
     const tally = new LayerTally(pruner, config.layers?.[layer]?.window);
-    const stays = kvKeep[kvLayers.indexOf(layer)];
-    if (stays !== undefined) tally.drop(endingOf(stays, pruner!.spans).map(({ end }) => end));
+    tally.drop(ending[kvLayers.indexOf(layer)]?.map(({ end }) => end) ?? []);
     tally.take(mask);
     return tally;
   });
   const usage = decoder.usageOf(tallies, count);
-  return { nll, layers, keep: layers.map((layer) => keep[layer]!), kvLayers, kvKeep, usage };
+  return { nll, layers, keep: layers.map((layer) => keep[layer]!), kvLayers, kvKeep, kvEnds, usage };
 }

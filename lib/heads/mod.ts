@@ -4,5 +4,6 @@
  * @module
  */
 export * from "./collection.ts";
+export * from "./decisions.ts";
 export * from "./report.ts";
 export * from "./trace.ts";

@@ -1,6 +1,8 @@
 /** Tables of decisions: the decision for every token and layer, the numbers behind it, and how to replay it. */
 import type { ReplayOptions } from "../methods/bind/replay.ts";
-import type { DecisionTrace } from "../methods/protocol/pruner.ts";
+import type { FilterShape } from "../filter/sequence.ts";
+import type { DecisionTrace, Pruner, RankTrace } from "../methods/protocol/pruner.ts";
+import { collectDecisions, type DecidedSequence, type Decisions } from "./decisions.ts";
 
 /** Columns of whole numbers that identify the decision of a row. */
 export const DECISION_PLACES = [
@@ -75,6 +77,8 @@ export function createDecisionTable(
  */
 export class DecisionRecorder {
   readonly #pieces: { rows: Parameters<DecisionTrace>[0]; layer: number; chunk: number; side: 0 | 1 }[] = [];
+  /** By chunk, layer and unit, the last score of each token, and the block start that it is of. */
+  readonly #ranks = new Map<string, { readonly scores: number[]; readonly at: number[] }>();
 
   /** Takes decisions in; give it to a method as its `trace`. It does not distinguish forks of a sequence. */
   readonly trace: DecisionTrace = (rows, layer, chunk) => {
@@ -85,6 +89,64 @@ export class DecisionRecorder {
   readonly keyTrace: DecisionTrace = (rows, layer, chunk) => {
     this.#pieces.push({ rows, layer, chunk, side: 1 });
   };
+
+  /** Takes in the scores of a method that ranks its tokens again and again, as its `rankTrace`: the last of each are kept. */
+  readonly rankTrace: RankTrace = ({ at, positions, scores, unit }, layer, chunk) => {
+    const own = this.#ranks.getOrInsertComputed(`${chunk} ${layer} ${unit}`, () => ({ scores: [], at: [] }));
+    positions.forEach((position, i) => {
+      if (scores[i] === Infinity) return;
+      own.scores[position] = scores[i]!;
+      own.at[position] = at;
+    });
+  };
+
+  /** As {@linkcode ScoreSource.ranksOf}; without entries of tokens that were never ranked. @internal */
+  ranksOf(chunk: number, layer: number, unit: number): {
+    readonly scores: readonly number[];
+    readonly at: readonly number[];
+  } {
+    return this.#ranks.get(`${chunk} ${layer} ${unit}`) ?? { scores: [], at: [] };
+  }
+
+  /** As {@linkcode ScoreSource.scores}. @internal */
+  scores(): ReadonlyMap<string, readonly number[]> {
+    const groups = Map.groupBy(this.#pieces, ({ side, layer, chunk }) => `${side} ${layer} ${chunk}`);
+    return new Map(
+      [...groups].map(([key, pieces]) => [key, pieces.flatMap(({ rows }) => [...rows.redundancy])]),
+    );
+  }
+
+  /**
+   * What a method has decided, a row for each token, layer and KV head: skips, evictions, heads that keep everything, and heads
+   * with rows of their own.
+   *
+   * @param shape The model's number of layers and KV heads.
+   * @param pruner The method, bound with this recorder's `trace`, `keyTrace` and `rankTrace`: without them there are no scores.
+   * @param sequences Those that it ran over, in the order of their chunks.
+   *
+   * @example
+   * ```ts
+   * import { createPruner, loadModel, ReferenceBackend } from "@tokenfilter/tokenfilter";
+   * import { DecisionRecorder } from "@tokenfilter/tokenfilter/eval";
+   * const { model, tokenizer, config } = await loadModel("tiny", new ReferenceBackend());
+   * const ids = tokenizer.encode("It was a dark night, and the rain fell in torrents on the sea.", { bos: true });
+   * const recorder = new DecisionRecorder(), { trace, keyTrace, rankTrace } = recorder;
+   * const options = { side: "key", kvFusion: "streaming", kvRatio: 0.5, warmup: 2, recent: 2, block: 4 } as const;
+   * const pruner = createPruner("token-filtering", config, options, { trace, keyTrace, rankTrace });
+   * const sequence = model.start(pruner);
+   * sequence.feed(ids);
+   * const { keep, kvEnds } = sequence;
+   * const { evictedAt, rows } = recorder.decisions(config, pruner, [{ ids, keep, kvEnds }]);
+   * console.assert(rows === config.numLayers * config.numKvHeads * ids.length && evictedAt[2]! > 2);
+   * ```
+   */
+  decisions(
+    shape: Pick<FilterShape, "numLayers" | "numKvHeads">,
+    pruner: Pruner | undefined,
+    sequences: readonly DecidedSequence[],
+  ): Decisions {
+    return collectDecisions(shape, pruner, sequences, this);
+  }
 
   /**
    * All decisions so far, by side, layer, sequence and token. Keys and values on which none was taken are kept.

@@ -5,6 +5,7 @@ import { methodOf } from "../../../lib/methods/list.ts";
 import { isOffline } from "../../../lib/methods/protocol/method.ts";
 import type { ModelFile } from "../../../lib/model/open.ts";
 import { expectWritableFile, readJson } from "../cli/files.ts";
+import { readDecisionsFlag } from "../cli/flags/decisions.ts";
 import { readMethod } from "../cli/flags/method.ts";
 import { METHOD } from "../cli/flags/method_flags.ts";
 import { expectChoice, type FlagValues, textOf } from "../cli/flags/parse.ts";
@@ -52,7 +53,7 @@ async function readSource(
 
 /** Refuses flags whose values the trace contains itself. */
 function expectReplayAlone(values: FlagValues): void {
-  const own = ["text", "ids", "tokens", "phase", "chunk", "trace"];
+  const own = ["text", "ids", "tokens", "phase", "chunk", "trace", "decisions"];
   const given = [...values.keys()].find((name) => own.includes(name) || Object.hasOwn(METHOD, name));
   if (given === undefined) return;
   throw new UsageError(
@@ -79,12 +80,16 @@ export async function readFlags({ values }: Asked) {
   const source = replayed === undefined ? await readSource(values, tokens) : undefined;
   const tracePath = textOf(values, "trace");
   if (tracePath !== undefined) expectTraceable(method, tracePath);
+  const decisionsPath = replayed === undefined
+    ? readDecisionsFlag(values, method === undefined ? [] : [method])
+    : undefined;
   if (method !== undefined && nonCausal(method) && phase === "decode") {
     throw new UsageError(
       `Cannot decode with ${method.fusion}, ${method.threshold}: it is non-causal, expected --phase prefill`,
     );
   }
-  return { replayed, asKept, request: readBackend(asKept), phase, chunk, method, source, tracePath };
+  const request = readBackend(asKept);
+  return { replayed, asKept, request, phase, chunk, method, source, tracePath, decisionsPath };
 }
 
 export type Flags = Awaited<ReturnType<typeof readFlags>>;

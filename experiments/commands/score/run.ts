@@ -1,15 +1,16 @@
 /** Scores sequences: binds the method, feeds the model with it and without it, and keeps the decisions. */
 import type { CacheDType } from "../../../lib/dtype.ts";
 import { UsageError } from "../../../lib/errors.ts";
-import { scoreSequence } from "../../../lib/eval/sequence_score.ts";
+import { scoreSequence, type SequenceScore } from "../../../lib/eval/sequence_score.ts";
 import { DecisionRecorder } from "../../../lib/heads/trace.ts";
 import { createPruner } from "../../../lib/methods/bind/create_pruner.ts";
-import { nonCausal } from "../../../lib/methods/bind/options.ts";
+import { nonCausal, recordOptions } from "../../../lib/methods/bind/options.ts";
 import { ownRule } from "../../../lib/methods/list.ts";
 import { recordCalibration } from "../../../lib/methods/protocol/calibration.ts";
 import type { ModelFile } from "../../../lib/model/open.ts";
 import { retrievalScores } from "../../../lib/model/retrieval.ts";
 import { recordTrace } from "../../../lib/plot/plots/one_run/layer_trace.ts";
+import { methodName } from "../../../lib/plot/trials/trial_label.ts";
 import { readVersion } from "../../../lib/version.ts";
 import { writeWhole } from "../cli/files.ts";
 import { tellHostRules } from "../cli/flags/method.ts";
@@ -56,27 +57,33 @@ function readFeed(flags: Flags, file: ModelFile, values: FlagValues): Feed {
 }
 
 export async function plan(flags: Flags, { values, progress }: Asked) {
-  const { asKept, method, request, tracePath } = flags, file = await readModel(asKept, progress);
+  const { asKept, method, request, tracePath, decisionsPath } = flags,
+    file = await readModel(asKept, progress);
   const feed = readFeed(flags, file, values), longest = Math.max(...feed.runs.map(({ ids }) => ids.length));
   warnOfLength(longest, file.config, `${longest} tokens`);
   const backend = await openBackend(request, progress);
   tellHostRules(progress, backend, method === undefined ? [] : [method]);
   const model = openModel(file, backend, feed, feed.runs[0]!.ids, progress);
   const recorder = new DecisionRecorder(), record = recordTrace();
-  if (method === undefined) return { ...feed, file, backend, model, method, tracePath, recorder, record };
+  const opened = { file, backend, model, method, tracePath, decisionsPath, recorder, record };
+  if (method === undefined) return { ...feed, ...opened };
   // A device that decodes by itself reports no decisions. A page of masks is no reason to decode on the host.
   const listeners = [
-    ...tracePath === undefined ? [] : [recorder.trace],
+    ...tracePath === undefined && decisionsPath === undefined ? [] : [recorder.trace],
     ...!values.has("out") || feed.phase === "decode" ? [] : [record.trace],
   ];
   const trace: typeof recorder.trace = (...decided) => listeners.forEach((listen) => listen(...decided));
-  const { keyTrace } = recorder, keeps = tracePath !== undefined;
+  const { keyTrace, rankTrace } = recorder;
+  const kept = {
+    ...((tracePath ?? decisionsPath) !== undefined && { keyTrace }),
+    ...(decisionsPath !== undefined && { rankTrace }),
+  };
   const loaded = { ...file, model }, retrieval = retrievalScores(loaded);
   await tellRetrieval(progress, loaded, [method]);
-  const context = { backend, retrieval, ...(listeners.length > 0 && { trace }), ...(keeps && { keyTrace }) };
+  const context = { backend, retrieval, ...(listeners.length > 0 && { trace }), ...kept };
   const bind = () => createPruner("token-filtering", file.config, method, context);
   const runs = feed.runs.map(({ ids }) => ({ ids, pruner: bind() }));
-  return { ...feed, runs, file, backend, model, method, tracePath, recorder, record };
+  return { ...feed, runs, ...opened };
 }
 
 export type Plan = Awaited<ReturnType<typeof plan>>;
@@ -104,6 +111,7 @@ export async function work(plan: Plan, { progress }: Asked) {
     progress.line(`Decoded token by token from the host, not by recorded steps of the device: ${fedByHost}.`);
   }
   await keepTrace(plan);
+  await keepDecisions(plan, scores);
   return { scored, isFiltered, record: describeScored(scored, plan) };
 }
 
@@ -147,4 +155,22 @@ async function keepTrace(plan: Plan): Promise<void> {
   const table = recorder.table(runs.map(({ ids }) => ids));
   const { traceBytes, traceInfo } = await import("../heads/trace_file.ts");
   await writeWhole(tracePath, traceBytes(table, traceInfo(file, method, rest)));
+}
+
+/** Writes the decisions where `--decisions` needs them. */
+async function keepDecisions(
+  { decisionsPath, method, runs, file, cacheDType, recorder }: Plan,
+  scores: readonly SequenceScore[],
+): Promise<void> {
+  if (decisionsPath === undefined) return;
+  const sequences = scores.map(({ layers, keep, kvLayers, kvEnds }, i) => ({
+    ids: runs[i]!.ids,
+    keep: new Map(layers.map((layer, j) => [layer, keep[j]!])),
+    kvEnds: new Map(kvLayers.map((layer, j) => [layer, kvEnds[j]!])),
+  }));
+  const decisions = recorder.decisions(file.config, runs[0]!.pruner, sequences);
+  const { writeDecisions } = await import("../heads/decisions_file.ts");
+  await writeDecisions(decisionsPath, { file, cacheDType }, [
+    { name: methodName(recordOptions(method!)), options: method, decisions },
+  ]);
 }

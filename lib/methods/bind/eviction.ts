@@ -10,7 +10,7 @@ import type { FilterBackend, FilterShape } from "../../filter/sequence.ts";
 import { f32Data, type Tensor } from "../../tensor.ts";
 import type { LiveToken } from "../protocol/live_keys.ts";
 import type { EvictionMethod } from "../protocol/method.ts";
-import type { Answer, KeySide, LayerView, Need, PrunerContext, When } from "../protocol/pruner.ts";
+import type { Answer, KeySide, LayerView, Need, PrunerContext, RankTrace, When } from "../protocol/pruner.ts";
 import { isOfKeys, type Reading } from "../protocol/signals.ts";
 import { type CachePolicy, CacheSide } from "./cache_side.ts";
 import { mergeValues } from "./merge_values.ts";
@@ -28,9 +28,9 @@ export function createEviction(
   shape: FilterShape,
   options: ResolvedOptions,
   keyState: KeyState,
-  { backend, keyTrace }: PrunerContext,
+  { backend, keyTrace, rankTrace }: PrunerContext,
 ): KeySide {
-  if (keyTrace !== undefined) {
+  if (keyTrace !== undefined && rankTrace === undefined) {
     throw new RangeError(
       `Cannot record the decisions of "${method.name}": expected a rule that decides each key once`,
     );
@@ -50,14 +50,15 @@ export function createEviction(
       parts || apart ? [[layer, { ...(parts ?? { whole: [], others: all }), ...(apart && { apart }) }]] : []
     ),
   );
-  const bound = { method, shape, unitShape, options, reads, backend };
+  const shared = { method, shape, unitShape, options, reads, backend, rankTrace };
   return {
     layers,
     ...(heads.size > 0 && { heads }),
     ...(asks.size > 0 && { asks }),
     needs,
     at: decidesAt(method, reads),
-    start: () => {
+    start: (chunk = 0) => {
+      const bound = { ...shared, chunk };
       const policies = plan.map(({ layer, skipRatio }) => {
         const parts = heads.get(layer), units = Array.from({ length: unitsOf(parts) }, () => openUnit(bound));
         return [
@@ -89,6 +90,8 @@ interface Bound {
   readonly options: ResolvedOptions;
   readonly reads: readonly Reading[];
   readonly backend: FilterBackend | undefined;
+  readonly rankTrace: RankTrace | undefined;
+  readonly chunk: number;
 }
 
 /** Heads with the same rows. */
@@ -165,6 +168,7 @@ class Ranking implements CachePolicy {
     const toEvict = units.length * budget - units.reduce((sum, { dropped }) => sum + dropped, 0);
     if (toEvict <= 0) return { drop: [] };
     const scores = units.map((unit, i) => this.#score(unit, i, at, signals));
+    this.#tell(at, scores);
     const places = chooseLowest(scores, toEvict, this.#minKept(at, budget));
     const evicted = units.map((unit, i) => remove(unit, places[i]!));
     const positions = evicted.map((tokens) => tokens.map(({ position }) => position));
@@ -173,6 +177,16 @@ class Ranking implements CachePolicy {
       drop: positions[0]!,
       ...(method.merges && { values: this.#merge(at, evicted[0]!, places[0]!, scores[0]!) }),
     };
+  }
+
+  /** Shows scores to the trace, as the method has them. */
+  #tell(at: number, scores: readonly Float64Array[]): void {
+    const { rankTrace, chunk } = this.bound;
+    if (rankTrace === undefined) return;
+    for (const [unit, own] of this.units.entries()) {
+      const positions = tokensBefore(own, at).map(({ position }) => position);
+      rankTrace({ at, positions, scores: scores[unit]!, unit }, this.layer, chunk);
+    }
   }
 
   /** Merges evicted values into those that stay, in the order of their scores. */

@@ -225,6 +225,7 @@ export const CONTEXT: Record<keyof PrunerContext, true> = {
   calibration: true,
   trace: true,
   keyTrace: true,
+  rankTrace: true,
   retrieval: true,
 };
 
@@ -297,6 +298,23 @@ export function createDense(): Pruner {
  */
 export type DecisionTrace = (rows: ScanOutput, layer: number, chunk: number) => void;
 
+/**
+ * @internal
+ * Called with the scores of a method that ranks the cached tokens again, at each block start `at` at which some are evicted:
+ * by position, the lowest evicted first; Infinity = not to be evicted yet. `unit` is the KV head's place among those that evict,
+ * where each has rows of its own.
+ */
+export type RankTrace = (
+  ranks: {
+    readonly at: number;
+    readonly positions: readonly number[];
+    readonly scores: Float64Array;
+    readonly unit: number;
+  },
+  layer: number,
+  chunk: number,
+) => void;
+
 /** Inputs of a method besides the model's shape and its own options. */
 export interface PrunerContext {
   /** Computes the filter's recurrence, and reads the model's tensors; the plain TypeScript reference by default. */
@@ -312,4 +330,6 @@ export interface PrunerContext {
   readonly trace?: DecisionTrace;
   /** The same of the key side's decisions, where it has a rule of its own. */
   readonly keyTrace?: DecisionTrace;
+  /** The scores of a key side that ranks its tokens again and again. */
+  readonly rankTrace?: RankTrace;
 }

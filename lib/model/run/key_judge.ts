@@ -18,6 +18,8 @@ interface Judged {
   readonly all: number;
   /** Tokens decided, the first of the sequence. */
   count: number;
+  /** By KV heads that share rows: the end of each evicted row, by position. */
+  readonly ends: readonly number[][];
 }
 
 /** A token whose key and value are evicted: no query at `end` or later attends to them. */
@@ -80,7 +82,10 @@ export class KeyJudge {
     this.spans = spans;
     this.sequence = sequence;
     this.#layers = new Map(
-      layers.map((layer) => [layer, { keep: [], count: 0, all: unitsOf(heads?.get(layer)) }]),
+      layers.map((layer) => {
+        const all = unitsOf(heads?.get(layer));
+        return [layer, { keep: [], count: 0, all, ends: Array.from({ length: all }, () => []) }];
+      }),
     );
   }
 
@@ -163,6 +168,7 @@ export class KeyJudge {
       });
       if (answer.values !== undefined) values = answer.values;
     }
+    for (const { position, end, unit = 0 } of gone) own.ends[unit]![position] = end;
     return { gone: gone.sort((a, b) => a.position - b.position), values };
   }
 
@@ -181,10 +187,18 @@ export class KeyJudge {
     }));
   }
 
+  /** Per layer, for KV heads that share rows, where the rows of `length` tokens end; {@linkcode NEVER} of those that stay. */
+  ends(length: number): ReadonlyMap<number, readonly Int32Array<ArrayBuffer>[]> {
+    const listOf = (ends: readonly number[]) => Int32Array.from({ length }, (_, t) => ends[t] ?? NEVER);
+    return new Map([...this.#layers].map(([layer, { ends }]) => [layer, ends.map(listOf)]));
+  }
+
   fork(): KeyJudge {
     const copy = new KeyJudge(this.spans, this.sequence.fork(), []);
     copy.#layers = new Map(
-      Array.from(this.#layers, ([layer, own]) => [layer, { ...own, keep: [...own.keep] }]),
+      Array.from(this.#layers, ([layer, own]) => {
+        return [layer, { ...own, keep: [...own.keep], ends: own.ends.map((ends) => [...ends]) }];
+      }),
     );
     return copy;
   }

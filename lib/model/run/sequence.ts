@@ -131,6 +131,14 @@ export class ModelSequence implements Disposable {
   }
 
   /**
+   * Per layer of the method's key side, one list for all its KV heads, or for each that has rows of its own: by token so far,
+   * the position from which on no query attends to it; 2^31 - 1 where it stays.
+   */
+  get kvEnds(): ReadonlyMap<number, readonly Int32Array<ArrayBuffer>[]> {
+    return this.#judge?.ends(this.#length) ?? new Map();
+  }
+
+  /**
    * Feeds the next tokens, and returns when that is done: meanwhile the thread does nothing else. A program that must
    * also answer requests runs models in a Worker, or feeds in pieces; docs/reference/library.md shows both.
    *
