@@ -134,15 +134,17 @@ Deno.test("ChunkEvaluation reads chunks in the order that is asked for, and give
   assertEquals(result, (await run()).result);
 });
 
-Deno.test("ChunkEvaluation writes no chunk down whose losses are no numbers: it would be read as another", async () => {
-  const chunks = [Int32Array.of(1, 2), Int32Array.of(3, 4)], { model } = fakeModel();
-  let asked = 0;
-  const scorer: ChunkScorer = { score: () => Float64Array.of(++asked === 4 ? NaN : 1) };
-  const evaluation = new ChunkEvaluation(task, model, chunks, scorer), records: number[] = [];
-  const run = () =>
-    evaluation.run(fakePruner([1], () => false), { onRecord: ({ chunk }) => records.push(chunk) });
-  await assertRejects(run, RangeError, "found a mean loss of NaN, expected one of a finite perplexity");
-  assertEquals(records, [0]);
+Deno.test("ChunkEvaluation writes no chunk down whose perplexity is no finite number: it would be read as another", async () => {
+  for (const loss of [NaN, Infinity, 710]) { // e^710 exceeds the greatest f64
+    const chunks = [Int32Array.of(1, 2), Int32Array.of(3, 4)], { model } = fakeModel();
+    let asked = 0;
+    const scorer: ChunkScorer = { score: () => Float64Array.of(++asked === 4 ? loss : 1) };
+    const evaluation = new ChunkEvaluation(task, model, chunks, scorer), records: number[] = [];
+    const run = () =>
+      evaluation.run(fakePruner([1], () => false), { onRecord: ({ chunk }) => records.push(chunk) });
+    await assertRejects(run, RangeError, `found a mean loss of ${loss}, expected one of a finite perplexity`);
+    assertEquals(records, [0]);
+  }
 });
 
 Deno.test("ChunkEvaluation takes chunks that were finished before as they were written down, and computes no other twice", async () => {

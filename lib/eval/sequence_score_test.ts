@@ -56,22 +56,25 @@ Deno.test("scoreSequence() refuses one token, broken chunks, and non-causal meth
   assertEquals(scoreSequence(model, ids, ahead).layers, [1]);
 });
 
-Deno.test("scoreSequence() refuses a loss that is not finite, by its token", () => {
+Deno.test("scoreSequence() refuses a loss that is not finite, by its token, and an infinite perplexity", () => {
   const { model } = fakeModel();
-  const broken: typeof model = {
+  const alter = (change: (logits: Float32Array) => unknown): typeof model => ({
     ...model,
     start: (...args) => {
       const sequence = model.start(...args), { feed } = sequence;
       return Object.assign(sequence, {
         feed: (ids: Int32Array<ArrayBuffer>) => {
           const hidden = feed(ids);
-          f32Data(hidden)[5 * 20] = NaN;
+          change(f32Data(hidden));
           return hidden;
         },
       });
     },
-  };
+  });
+  const broken = alter((logits) => logits[5 * 20] = NaN);
   assertThrows(() => scoreSequence(broken, ids), RangeError, "Cannot score token 21: found a loss of NaN");
+  const great = alter((logits) => logits.forEach((logit, i) => logits[i] = 1e4 * logit));
+  assertThrows(() => scoreSequence(great, ids), RangeError, "expected one of a finite perplexity");
 });
 
 Deno.test("scoreSequence() decodes on a device that records steps, and says why it does not", () => {

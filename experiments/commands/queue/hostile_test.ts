@@ -2,7 +2,7 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { Queue } from "bullmq";
 import type { Redis } from "ioredis";
-import { StudyStore } from "../../../lib/sweep/mod.ts";
+import { MAX_ATTEMPTS, StudyStore } from "../../../lib/sweep/mod.ts";
 import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
 import { delay, readResults, readTrials } from "../study/study_testing.ts";
 import { finish, runTask, spawnTask, withFolder } from "../testing.ts";
@@ -102,5 +102,43 @@ Deno.test({
       for (const worker of workers) worker.kill("SIGTERM");
       for (const end of await Promise.all(ends)) assertEquals(end.code, 0, end.stderr);
       assertEquals(readResults(`${out}/study.db`), readResults(`${folder}/whole/study.db`));
+    }),
+});
+
+Deno.test({
+  ...unless(
+    NEEDS_REDIS || IN_SLOW_TIER,
+    "a trial whose worker ends is offered as often in a queue as in a study, each time with a line",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      await using server = await RedisServer.start(folder, [], "127.0.0.1", false);
+      const args = "--context 512 --tokens 8192 --threads 1 --method random".split(" ");
+      const sweeping = finish(
+        await spawnTask("sweep", [...args, "--queue", server.url, "--out", `${folder}/out`]),
+      );
+      using connections = await Connections.open(await readAddress(server.url));
+      const redis = connections.connect(), { prefix } = connections.address;
+      const queue = new Queue(QUEUE_NAME, { connection: redis, prefix });
+      queue.on("error", () => {});
+      while (await queue.getWaitingCount() < 1) await delay(20);
+      const [id] = await queue.getRanges(["waiting"], 0, -1);
+      await redis.hset(queue.toKey(id!), "stc", MAX_ATTEMPTS - 2); // workers that have ended at it before
+      const isHeld = async () => await redis.exists(`${queue.toKey(id!)}:lock`) === 1;
+      for (let attempt = MAX_ATTEMPTS - 1; attempt <= MAX_ATTEMPTS; attempt++) {
+        const worker = await startWorker(server.url, 2), ended = finish(worker);
+        while (!await isHeld()) await delay(5);
+        worker.kill("SIGKILL");
+        await ended;
+        while (await isHeld()) await delay(20);
+      }
+      const last = await startWorker(server.url, 2), lastEnds = finish(last);
+      const { code, stderr } = await sweeping;
+      last.kill("SIGTERM");
+      await lastEnds;
+      assertEquals(code, 1, stderr);
+      assertMatch(stderr, /A worker has ended at trial \w+, which is offered again/);
+      using store = StudyStore.open(`${folder}/out/study.db`);
+      assertMatch(store.trials()[0]!.error!, /stalled/);
     }),
 });
