@@ -24,7 +24,7 @@ import { formatTable, listLegend } from "./cli/output/table.ts";
 import { lineWidth, wrapLines } from "./cli/output/terminal.ts";
 import { openEngine } from "./cli/run/engine.ts";
 import { Interrupt } from "./cli/run/interrupt.ts";
-import { checkFlags, EXIT, flagName, runCommand, writeLine, writeText } from "./cli/task.ts";
+import { checkFlags, EXIT, flagName, giveUp, runCommand, writeLine, writeText } from "./cli/task.ts";
 import { describeParting, describeRun, recordRuns, tabulateRuns, warnOfNothing } from "./generate/outcome.ts";
 import { type GeneratedText, runGeneration } from "./generate/run.ts";
 import { type Asked, plainCommand } from "./run.ts";
@@ -166,6 +166,7 @@ async function work(flags: Flags, asked: Asked): Promise<number> {
     warnOfLength(tokens, config, `${tokens} tokens with the prompt`);
     return ids;
   });
+  await giveUp("run", "net", "write");
   using interrupt = new Interrupt();
   try {
     const runs = await makeTexts(flags, engine, progress, interrupt.signal);

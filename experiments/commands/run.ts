@@ -13,7 +13,7 @@ import {
   type TableContext,
   type TableRequest,
 } from "./cli/output/table.ts";
-import { EXIT } from "./cli/task.ts";
+import { EXIT, giveUp } from "./cli/task.ts";
 
 /** The request of the command line. */
 export interface Asked extends Arguments {
@@ -125,6 +125,7 @@ export function singleCommand<F, P, R>(command: SingleCommand<F, P, R>): Command
       const folder = textOf(values, "out")?.replace(/(?<=.)\/+$/, "");
       if (folder !== undefined) expectWritable(folder);
       const plan = await command.plan(flags, asked);
+      await giveUp("run", "net");
       const result = await command.work(plan, asked);
       progress.clear();
       if (folder !== undefined) makeFolder(folder);

@@ -18,7 +18,7 @@ import { LOCALHOST, readToken } from "./cli/flags/token.ts";
 import { readBackend } from "./cli/machine/backend.ts";
 import { openEngine } from "./cli/run/engine.ts";
 import { Interrupt } from "./cli/run/interrupt.ts";
-import { EXIT, explainError, runCommand, writeLine } from "./cli/task.ts";
+import { EXIT, explainError, giveUp, runCommand, writeLine } from "./cli/task.ts";
 import { type Asked, plainCommand } from "./run.ts";
 import { Batch } from "./serve/batch.ts";
 import type { Engine } from "./serve/completion.ts";
@@ -57,6 +57,7 @@ async function work(flags: Awaited<ReturnType<typeof readFlags>>, asked: Asked):
 
   using interrupt = new Interrupt();
   using http = new HttpThread();
+  await giveUp("run", "write");
   using service = new Service({
     ...{ engines, together, waiting },
     onState: (state) => http.tell(state),

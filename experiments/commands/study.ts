@@ -15,7 +15,7 @@ import { readCount } from "./cli/flags/text.ts";
 import { RESULTS } from "./cli/run/resume.ts";
 import { expectSweep, hasEnded, removeStudy } from "./cli/run/study_store.ts";
 import { type PlainTable, printTable, readTable, type TableContext } from "./cli/output/table.ts";
-import { checkFlags, runCommand, writeLine } from "./cli/task.ts";
+import { checkFlags, giveUp, runCommand, writeLine } from "./cli/task.ts";
 import { LOCALHOST, readToken } from "./cli/flags/token.ts";
 import {
   exportStudy,
@@ -278,7 +278,11 @@ your own: trust it like code.`,
   permissions: "-RWEN --allow-run -S=hostname",
   prepare: withTask,
   read: readAction,
-  work: ({ action, names }, { values }) => action.run(names, values),
+  async work({ action, names }, { values }) {
+    if (action !== ACTIONS.serve) await giveUp("net");
+    if (action !== ACTIONS.delete) await giveUp("run"); // without it no process can be asked whether it runs
+    return await action.run(names, values);
+  },
 });
 
 if (import.meta.main) await runCommand(command);

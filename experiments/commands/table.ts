@@ -129,13 +129,25 @@ function listFigures(runs: readonly SiteEntry[]) {
   }));
 }
 
+/** `deno task table` reads alone. @throws {UsageError} If it was started without the right to write. */
+async function expectRightToWrite(flag: string): Promise<void> {
+  if ((await Deno.permissions.query({ name: "write" })).state === "granted") return;
+  throw new UsageError(
+    `Cannot use --${flag} with deno task table, which only reads: expected deno run -A experiments/commands/table.ts`,
+  );
+}
+
 async function readFlags({ values, words }: Asked) {
   const figures = textOf(values, "figures"), card = textOf(values, "card"), asPdf = values.has("pdf");
   if (asPdf && figures === undefined) {
     throw new UsageError("Cannot use --pdf without --figures: expected --figures DIR");
   }
   const chosen = expectChoice("format", textOf(values, "format") ?? "markdown", FORMATS);
-  for (const folder of [figures, card]) if (folder !== undefined) expectWritable(folder);
+  for (const [flag, folder] of Object.entries({ figures, card })) {
+    if (folder === undefined) continue;
+    await expectRightToWrite(flag);
+    expectWritable(folder);
+  }
   const runs: SiteEntry[] = [];
   for (const folder of words) runs.push(await readRunIn(folder.replace(/(?<=.)\/+$/, "")));
   const table = select(tabulateRuns(runs), textOf(values, "rows"), textOf(values, "columns"));
@@ -180,7 +192,8 @@ export const command = plainCommand({
   about: `Methods are down, tasks across, with the mean of the tasks, the best value in bold, standard errors,
 and marks of significance against the random baseline. A folder holds ${FILES.slice(0, -1).join(", ")} or
 ${FILES.at(-1)}. Several comparisons of one model make one table: a column each, headed by its
-protocol. Nothing is computed again.`,
+protocol. Nothing is computed again. The task only reads: --figures and --card need
+deno run -A experiments/commands/table.ts instead of deno task table.`,
   examples: [
     'results/paper --format latex --columns "method,WikiText-2 at 128 ppl,mean"',
     "results/text results/items --rows dense,paper,random",
@@ -203,7 +216,7 @@ protocol. Nothing is computed again.`,
     }),
     ...TASK_FILE,
   },
-  permissions: "-A",
+  permissions: "-R",
   prepare: withTask,
   read: readFlags,
   work,

@@ -62,8 +62,20 @@ export async function executeTask(
   }
 }
 
+let isOwnProcess = false;
+
+/**
+ * Gives up permissions for the rest of the process and all its threads, where a command has the process for itself.
+ *
+ * @param names Permissions of Deno.
+ */
+export async function giveUp(...names: ("run" | "net" | "write")[]): Promise<void> {
+  for (const name of isOwnProcess ? names : []) await Deno.permissions.revoke({ name });
+}
+
 /** As {@linkcode executeTask}, with this process's arguments; ends the process with the exit code. */
 export async function runTask(main: Main, usage?: string | ((all: boolean) => string)): Promise<never> {
+  isOwnProcess = true;
   Deno.exit(await executeTask(main, Deno.args, usage));
 }
 

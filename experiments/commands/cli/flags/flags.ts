@@ -41,7 +41,7 @@ export const METHOD_FILES = under(
       "FILE.ts",
       "a rule of your own: a module that exports name, help, score(token) and reads?, each or as one object. A token has layer, " +
         "position, muK, varK, muV, varV, and what reads() lists: key, value, residual, normed; with --side key also attention, " +
-        "change (docs/guides/write-a-rule.md). Its code runs with the rights of the command",
+        "change (docs/guides/write-a-rule.md). Its code may run programs, change files and use the network, as the command may",
     ),
     calibration: text(
       "FILE",
