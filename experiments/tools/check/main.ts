@@ -20,7 +20,11 @@ export const CONTRACTS: readonly (readonly [folder: string, ...tests: string[]])
   ["lib/plot/", "lib/plot/reports"],
   ["lib/", "lib/architecture_test.ts", "lib/entries_test.ts"],
   ["ffi/", "lib/architecture_test.ts"],
-  ["experiments/commands/", "experiments/commands/bad_input_test.ts", "experiments/tools/docs/docs_test.ts"],
+  [
+    "experiments/commands/",
+    "experiments/commands/cli/bad_input_test.ts",
+    "experiments/tools/docs/docs_test.ts",
+  ],
   ["docs/", "experiments/tools/docs/docs_test.ts"],
   ["README.md", "experiments/tools/docs/docs_test.ts"],
 ];

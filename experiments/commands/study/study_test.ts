@@ -8,11 +8,11 @@ import {
 } from "@std/assert";
 import { parquetReadObjects } from "hyparquet";
 import { DatabaseSync } from "node:sqlite";
-import { UsageError } from "../../lib/errors.ts";
-import { makeSummary, makeTrial } from "../../lib/plot/testing.ts";
-import { type MethodOptions, recordOptions, resolveOptions } from "../../lib/methods/mod.ts";
-import { unless } from "../../lib/testing.ts";
-import { lackOfPython, runPython } from "../tools/testing_python.ts";
+import { UsageError } from "../../../lib/errors.ts";
+import { makeSummary, makeTrial } from "../../../lib/plot/testing.ts";
+import { type MethodOptions, recordOptions, resolveOptions } from "../../../lib/methods/mod.ts";
+import { unless } from "../../../lib/testing.ts";
+import { lackOfPython, runPython } from "../../tools/testing_python.ts";
 import {
   digestConditions,
   finishedTrials,
@@ -24,12 +24,12 @@ import {
   type StudyFacts,
   StudyStore,
   type Trial,
-} from "../../lib/sweep/mod.ts";
-import { exists } from "./cli/files.ts";
-import { exportStudy, importTrials, mergeStudies, readRecords } from "./study/files.ts";
-import { bestFirst, describeBest, listShort } from "./study/open.ts";
-import { thinTrials } from "./study/page.ts";
-import { runTask, withFolder } from "./testing.ts";
+} from "../../../lib/sweep/mod.ts";
+import { exists } from "../cli/files.ts";
+import { exportStudy, importTrials, mergeStudies, readRecords } from "./files.ts";
+import { bestFirst, describeBest, listShort } from "./open.ts";
+import { thinTrials } from "./page.ts";
+import { runTask, withFolder } from "../testing.ts";
 
 const summary = makeSummary([]), { environment } = summary;
 const facts = {
@@ -98,7 +98,7 @@ Deno.test("study refuses what it cannot do in one line", async () => {
     [["export", "/none/study.db"], "there is no such file"],
     [["import", "/none"], "expected --out FILE"],
   ];
-  const { command } = await import("./study.ts");
+  const { command } = await import("../study.ts");
   for (const [args, part] of cases) await assertRejects(() => command.main(args), UsageError, part);
 });
 
@@ -176,7 +176,7 @@ Deno.test("mergeStudies() takes each trial's first result, and refuses other con
 
 Deno.test("a study is exported as Optuna itself writes one", () =>
   withFolder(async (folder) => {
-    const golden = JSON.parse(Deno.readTextFileSync(new URL("study/testdata/optuna.json", import.meta.url)));
+    const golden = JSON.parse(Deno.readTextFileSync(new URL("./testdata/optuna.json", import.meta.url)));
     const conditions = { model: "tiny", context: 64 } as unknown as StudyFacts["conditions"];
     using store = StudyStore.create(`${folder}/study.db`, { ...facts, conditions });
     const [random, fair] = ["random", "random-protected"] as const;

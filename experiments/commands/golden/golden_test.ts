@@ -1,11 +1,11 @@
 /** Commands on `tiny` answer as golden.json says: numbers, decisions, tables and figures. */
 import { assert, assertEquals } from "@std/assert";
-import { cpuLevels } from "../../ffi/mod.ts";
-import { IN_SLOW_TIER, unless } from "../../lib/testing.ts";
-import type { Golden } from "./golden/run_testing.ts";
+import { cpuLevels } from "../../../ffi/mod.ts";
+import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
+import type { Golden } from "./run_testing.ts";
 
-const SCRIPT = new URL("golden/run_testing.ts", import.meta.url).pathname;
-const golden: Golden = JSON.parse(await Deno.readTextFile(new URL("golden/golden.json", import.meta.url)));
+const SCRIPT = new URL("./run_testing.ts", import.meta.url).pathname;
+const golden: Golden = JSON.parse(await Deno.readTextFile(new URL("./golden.json", import.meta.url)));
 const levels = await cpuLevels(), best = levels.at(-1)!;
 
 /** Numbers that arithmetic has made, and hashes of them. */

@@ -1,11 +1,11 @@
 import { assert, assertEquals } from "@std/assert";
-import type { ScanOutput } from "../../lib/filter/mod.ts";
-import { createPruner } from "../../lib/methods/mod.ts";
-import { loadModel } from "../../lib/model/mod.ts";
-import { ReferenceBackend } from "../../lib/reference/mod.ts";
-import { runTask, withFolder } from "./testing.ts";
-import { unless } from "../../lib/testing.ts";
-import { lackOfPython, PACKAGES_OF_TINY, python, runPython, unpackTiny } from "../tools/testing_python.ts";
+import type { ScanOutput } from "../../../lib/filter/mod.ts";
+import { createPruner } from "../../../lib/methods/mod.ts";
+import { loadModel } from "../../../lib/model/mod.ts";
+import { ReferenceBackend } from "../../../lib/reference/mod.ts";
+import { runTask, withFolder } from "../testing.ts";
+import { unless } from "../../../lib/testing.ts";
+import { lackOfPython, PACKAGES_OF_TINY, python, runPython, unpackTiny } from "../../tools/testing_python.ts";
 
 /**
  * Stand-ins for the libraries that run a model: three layers of one head, trained on 6 tokens; each character is a
@@ -82,7 +82,7 @@ Deno.test({
       Deno.writeTextFileSync(`${folder}/text.txt`, "sixsix");
       Deno.writeTextFileSync(`${folder}/long.txt`, "seven67");
       Deno.writeFileSync(`${folder}/latin.txt`, Uint8Array.of(0x66, 0xfc, 0x72));
-      const script = `${import.meta.dirname}/dump_kv.py`, out = `${folder}/out`;
+      const script = `${import.meta.dirname}/../dump_kv.py`, out = `${folder}/out`;
       const dump = async (args: readonly string[], lib = `${folder}/lib`) => {
         const env = { PYTHONPATH: lib, PYTHONDONTWRITEBYTECODE: "1" };
         const { code, stdout, stderr } = await new Deno.Command(python, {
@@ -168,7 +168,7 @@ Deno.test({
       Deno.writeTextFileSync(`${folder}/text.txt`, text);
       const model = `${folder}/model`, dump = `${folder}/dump.safetensors`;
       await unpackTiny(model);
-      const script = `${import.meta.dirname}/dump_kv.py`;
+      const script = `${import.meta.dirname}/../dump_kv.py`;
       await runPython(script, model, `${folder}/text.txt`, dump, "--layer", "2", "--queries");
       const args = [
         "--kv",

@@ -1,13 +1,13 @@
 /** Tests recipes: plans, killed and resumed runs, published numbers, and the tables of finished runs. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { countUnits, interruptTask, listFolder, runTask, withFolder } from "./testing.ts";
-import { writeCard } from "./cli/output/model_card.ts";
-import { readKnownModels } from "./reproduce/recipe.ts";
-import { IN_SLOW_TIER, NOT_ON_WINDOWS, testSlow, unless } from "../../lib/testing.ts";
-import { type DenseCheck, findChromium, LIGHT, tabulateReproduction } from "../../lib/plot/mod.ts";
+import { countUnits, interruptTask, listFolder, runTask, withFolder } from "../testing.ts";
+import { writeCard } from "../cli/output/model_card.ts";
+import { readKnownModels } from "./recipe.ts";
+import { IN_SLOW_TIER, NOT_ON_WINDOWS, testSlow, unless } from "../../../lib/testing.ts";
+import { type DenseCheck, findChromium, LIGHT, tabulateReproduction } from "../../../lib/plot/mod.ts";
 import { existsSync } from "node:fs";
-import { UsageError } from "../../lib/errors.ts";
-import { StudyStore } from "../../lib/sweep/mod.ts";
+import { UsageError } from "../../../lib/errors.ts";
+import { StudyStore } from "../../../lib/sweep/mod.ts";
 
 /** A recipe of two protocols on the built-in text, with invented "published" numbers. */
 const recipe = (dense: number) => ({
@@ -364,7 +364,7 @@ testSlow("quick gives the table of the page of tiny", () =>
       `${folder}/q`,
     );
     assertEquals([code, stderr], [0, ""]);
-    const page = Deno.readTextFileSync(new URL("../../docs/results/models/tiny.md", import.meta.url));
+    const page = Deno.readTextFileSync(new URL("../../../docs/results/models/tiny.md", import.meta.url));
     const [ran, committed] = [stdout, page.split("## Results")[1]!.split("## Protocols")[0]!].map((text) =>
       text.split("\n").filter((line) => line.startsWith("|")).map((line) =>
         line.split("|").map((cell) => cell.trim())

@@ -1,10 +1,10 @@
 /** `deno task generate` as a user runs it. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { createPruner } from "../../lib/methods/mod.ts";
-import { filtersNothing } from "./generate/outcome.ts";
-import type { GeneratedText } from "./generate/run.ts";
-import { writeChatModel } from "./serve/chat_testing.ts";
-import { runTask, spawnTask, withFolder } from "./testing.ts";
+import { createPruner } from "../../../lib/methods/mod.ts";
+import { filtersNothing } from "./outcome.ts";
+import type { GeneratedText } from "./run.ts";
+import { writeChatModel } from "../serve/chat_testing.ts";
+import { runTask, spawnTask, withFolder } from "../testing.ts";
 
 const PROMPT = "It was a dark night, and the rain fell in torrents upon the old house by the sea";
 const SMALL = ["--prompt", PROMPT, "--threads", "1", "--quiet"];

@@ -1,9 +1,9 @@
 import { assert, assertAlmostEquals, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { findBf16Unit } from "../../ffi/bf16_testing.ts";
-import { explainError } from "./cli/task.ts";
-import { StudyStore } from "../../lib/sweep/mod.ts";
-import { command } from "./eval.ts";
-import type { ItemUnit } from "./eval/run.ts";
+import { findBf16Unit } from "../../../ffi/bf16_testing.ts";
+import { explainError } from "../cli/task.ts";
+import { StudyStore } from "../../../lib/sweep/mod.ts";
+import { command } from "../eval.ts";
+import type { ItemUnit } from "./run.ts";
 import {
   countUnits,
   dropLastUnits,
@@ -12,7 +12,7 @@ import {
   resumeArguments,
   runTask,
   withFolder,
-} from "./testing.ts";
+} from "../testing.ts";
 
 /** The first item that a folder's study holds. */
 function firstItem(folder: string): ItemUnit {
@@ -20,7 +20,7 @@ function firstItem(folder: string): ItemUnit {
   return store.units<ItemUnit>("item", ({ id }) => id).finished[0]!;
 }
 
-const DATA = new URL("eval/testdata/items", import.meta.url).pathname;
+const DATA = new URL("./testdata/items", import.meta.url).pathname;
 const FAST = ["--data", DATA, "--threads", "1", "--quiet"];
 const { reason: noBf16 } = await findBf16Unit();
 const rounded = noBf16 ? [] : ["--matmul", "bf16"];
@@ -111,7 +111,7 @@ interface Golden extends Pick<Result, "task" | "id"> {
 Deno.test("eval finds what lm-evaluation-harness finds with transformers on the built-in model's dequantised weights", () =>
   withFolder(async (folder) => {
     const { items: golden }: { items: Golden[] } = JSON.parse(
-      Deno.readTextFileSync(new URL("eval/testdata/harness_golden.json", import.meta.url)),
+      Deno.readTextFileSync(new URL("./testdata/harness_golden.json", import.meta.url)),
     );
     const { code, stdout, stderr } = await runTask("eval", ...FAST, "--json", "--out", `${folder}/out`);
     assertEquals([code, stderr], [0, ""]);

@@ -1,6 +1,6 @@
 /** A rule of the user's own, from a file, in every command that takes one. */
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
-import { UsageError } from "../../lib/errors.ts";
+import { UsageError } from "../../../../lib/errors.ts";
 import {
   KEY_RULE_NAMES,
   KV_FUSIONS,
@@ -9,14 +9,14 @@ import {
   resolveOptions,
   RULES,
   setOwnRule,
-} from "../../lib/methods/mod.ts";
-import { sha256 } from "../../lib/sha256.ts";
-import { exists } from "./cli/files.ts";
-import { takeFiles, withRule } from "./cli/flags/rule.ts";
-import { StudyStore } from "../../lib/sweep/mod.ts";
-import { readTrials } from "./study/study_testing.ts";
-import { runTask, withFolder } from "./testing.ts";
-import { command as worker } from "./worker.ts";
+} from "../../../../lib/methods/mod.ts";
+import { sha256 } from "../../../../lib/sha256.ts";
+import { exists } from "../files.ts";
+import { takeFiles, withRule } from "./rule.ts";
+import { StudyStore } from "../../../../lib/sweep/mod.ts";
+import { readTrials } from "../../study/study_testing.ts";
+import { runTask, withFolder } from "../../testing.ts";
+import { command as worker } from "../../worker.ts";
 
 const MINE = `export const mine = {
   name: "mine",
@@ -122,7 +122,7 @@ Deno.test("--rule decides keys and values too, in a module of plain exports, and
 
 Deno.test("the file that the guide begins with runs by the command that its page gives, and on keys and values", () =>
   withFolder(async (folder) => {
-    const guide = Deno.readTextFileSync(new URL("../../docs/guides/write-a-rule.md", import.meta.url));
+    const guide = Deno.readTextFileSync(new URL("../../../../docs/guides/write-a-rule.md", import.meta.url));
     const [, name, text] = guide.match(/^```ts ignore\n\/\/ (\S+)\n([^]*?)^```$/m)!;
     const [, given] = guide.match(/^deno task compare (.*)$/m)!, file = `${folder}/${name}`;
     Deno.writeTextFileSync(file, text!);

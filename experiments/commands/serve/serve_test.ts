@@ -1,12 +1,12 @@
 /** `deno task serve` as clients use it: OpenAI's own, and plain HTTP. */
 import { assert, assertAlmostEquals, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import OpenAI from "openai";
-import { openCpu } from "../../ffi/mod.ts";
-import { scoreSequence } from "../../lib/eval/mod.ts";
-import { createPruner } from "../../lib/methods/mod.ts";
-import { loadModel } from "../../lib/model/mod.ts";
-import { writeChatModel } from "./serve/chat_testing.ts";
-import { finish, runTask, spawnTask, withFolder } from "./testing.ts";
+import { openCpu } from "../../../ffi/mod.ts";
+import { scoreSequence } from "../../../lib/eval/mod.ts";
+import { createPruner } from "../../../lib/methods/mod.ts";
+import { loadModel } from "../../../lib/model/mod.ts";
+import { writeChatModel } from "./chat_testing.ts";
+import { finish, runTask, spawnTask, withFolder } from "../testing.ts";
 
 const folder = await Deno.makeTempDir();
 addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));

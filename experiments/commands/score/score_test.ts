@@ -1,11 +1,11 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
-import { findBf16Unit } from "../../ffi/bf16_testing.ts";
-import { writeSafetensors } from "../../lib/model/mod.ts";
-import { CHECKPOINTS, hfFolder } from "../../lib/model/testdata/checkpoints.ts";
-import golden from "../../lib/model/testdata/tiny_golden.json" with { type: "json" };
-import { unless } from "../../lib/testing.ts";
-import { formatRanges } from "./score/outcome.ts";
-import { runTask, withFolder } from "./testing.ts";
+import { findBf16Unit } from "../../../ffi/bf16_testing.ts";
+import { writeSafetensors } from "../../../lib/model/mod.ts";
+import { CHECKPOINTS, hfFolder } from "../../../lib/model/testdata/checkpoints.ts";
+import golden from "../../../lib/model/testdata/tiny_golden.json" with { type: "json" };
+import { unless } from "../../../lib/testing.ts";
+import { formatRanges } from "./outcome.ts";
+import { runTask, withFolder } from "../testing.ts";
 
 const { reason: noBf16 } = await findBf16Unit();
 const ids = Array.from({ length: 150 }, (_, i) => i === 0 ? 1 : 300 + (i * 37 + i * i) % 900);

@@ -1,15 +1,15 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
-import { testSlow } from "../../lib/testing.ts";
-import { findBf16Unit } from "../../ffi/bf16_testing.ts";
-import { openCpu } from "../../ffi/mod.ts";
-import { scoreSequence } from "../../lib/eval/mod.ts";
-import { type HeadReport, headRules, replayTable } from "../../lib/heads/mod.ts";
-import { createReplay } from "../../lib/methods/mod.ts";
-import { loadModel } from "../../lib/model/mod.ts";
-import { explainError } from "./cli/task.ts";
-import { command as heads, warningOfMemory } from "./heads.ts";
-import { readTrace } from "./heads/trace_file.ts";
-import { command as score } from "./score.ts";
+import { testSlow } from "../../../lib/testing.ts";
+import { findBf16Unit } from "../../../ffi/bf16_testing.ts";
+import { openCpu } from "../../../ffi/mod.ts";
+import { scoreSequence } from "../../../lib/eval/mod.ts";
+import { type HeadReport, headRules, replayTable } from "../../../lib/heads/mod.ts";
+import { createReplay } from "../../../lib/methods/mod.ts";
+import { loadModel } from "../../../lib/model/mod.ts";
+import { explainError } from "../cli/task.ts";
+import { command as heads, warningOfMemory } from "../heads.ts";
+import { readTrace } from "./trace_file.ts";
+import { command as score } from "../score.ts";
 import {
   countUnits,
   dropLastUnits,
@@ -18,7 +18,7 @@ import {
   resumeArguments,
   runTask,
   withFolder,
-} from "./testing.ts";
+} from "../testing.ts";
 
 const { reason: noBf16 } = await findBf16Unit();
 

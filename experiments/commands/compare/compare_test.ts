@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { explainError } from "./cli/task.ts";
-import type { Interval } from "../../lib/stats/mod.ts";
-import { StudyStore } from "../../lib/sweep/mod.ts";
-import { command } from "./compare.ts";
-import type { ItemUnit } from "./eval/run.ts";
+import { explainError } from "../cli/task.ts";
+import type { Interval } from "../../../lib/stats/mod.ts";
+import { StudyStore } from "../../../lib/sweep/mod.ts";
+import { command } from "../compare.ts";
+import type { ItemUnit } from "../eval/run.ts";
 import {
   countUnits,
   dropLastUnits,
@@ -12,7 +12,7 @@ import {
   resumeArguments,
   runTask,
   withFolder,
-} from "./testing.ts";
+} from "../testing.ts";
 
 /** Small enough to run often: 2 chunks of 64 tokens. */
 const SMALL = ["--context", "64", "--tokens", "128", "--warmup", "8", "--threads", "1"];
@@ -132,7 +132,7 @@ Deno.test("compare answers items alone where nothing asks for a text: no prose i
 
 Deno.test("compare fits methods on a calibration text, and says so in the record", () =>
   withFolder(async (folder) => {
-    const text = new URL("../../README.md", import.meta.url).pathname;
+    const text = new URL("../../../README.md", import.meta.url).pathname;
     const fitted = ["--calibration", text, "--calibration-domain", "other", "--calibration-tokens", "100"];
     const methods = ["--methods", "attention-drop,flap,probe-pruning", "--prune-ratio", "0.3"];
     const { code, stdout, stderr } = await runTask(
@@ -267,7 +267,7 @@ Deno.test("compare stops on Ctrl-C, and goes on to the result of an uninterrupte
     assertStringIncludes(again.stderr, "it holds compare.json, a finished run");
   }));
 
-const DATA = new URL("eval/testdata/items", import.meta.url).pathname;
+const DATA = new URL("../eval/testdata/items", import.meta.url).pathname;
 
 Deno.test("compare answers items at several ratios too, and goes on after an interrupt to the same table", () =>
   withFolder(async (folder) => {

@@ -1,16 +1,16 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { writeSafetensors } from "../../lib/model/mod.ts";
-import { hostTensor } from "../../lib/tensor.ts";
-import { explainError } from "./cli/task.ts";
-import { command as compare } from "./compare.ts";
-import { command as filter } from "./filter.ts";
-import { command as heads } from "./heads.ts";
-import { command as score } from "./score.ts";
-import { command as sweep } from "./sweep.ts";
-import { listFolder, runProcess, runTask, withFolder } from "./testing.ts";
-import { NEEDS_LINUX, unless } from "../../lib/testing.ts";
+import { writeSafetensors } from "../../../lib/model/mod.ts";
+import { hostTensor } from "../../../lib/tensor.ts";
+import { explainError } from "./task.ts";
+import { command as compare } from "../compare.ts";
+import { command as filter } from "../filter.ts";
+import { command as heads } from "../heads.ts";
+import { command as score } from "../score.ts";
+import { command as sweep } from "../sweep.ts";
+import { listFolder, runProcess, runTask, withFolder } from "../testing.ts";
+import { NEEDS_LINUX, unless } from "../../../lib/testing.ts";
 
-const tiny = new URL("../../lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url);
+const tiny = new URL("../../../lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf", import.meta.url);
 
 /** The one line that a task ends with. */
 async function lineOf(task: (args: string[]) => Promise<number>, args: string[]): Promise<string> {

@@ -1,10 +1,10 @@
 /** The tasks of deno.json run with the permissions that they name, and no others. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { hostTensor } from "../../mod.ts";
-import { writeSafetensors } from "../../lib/model/mod.ts";
-import { finish, withFolder } from "./testing.ts";
+import { hostTensor } from "../../../mod.ts";
+import { writeSafetensors } from "../../../lib/model/mod.ts";
+import { finish, withFolder } from "../testing.ts";
 
-const ROOT = new URL("../../", import.meta.url);
+const ROOT = new URL("../../../", import.meta.url);
 const { tasks }: { tasks: Record<string, string> } = JSON.parse(
   await Deno.readTextFile(new URL("deno.json", ROOT)),
 );
@@ -52,7 +52,7 @@ Deno.test("tasks that run methods name the permissions that they need, and these
       ["eval", [
         ...[
           "--data",
-          new URL("eval/testdata/items", import.meta.url).pathname,
+          new URL("../eval/testdata/items", import.meta.url).pathname,
           "--tasks",
           "piqa",
           "--threads",

@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { UsageError } from "../../lib/errors.ts";
-import { toBf16, toF16 } from "../../lib/math/half.ts";
-import { writeSafetensors } from "../../lib/model/mod.ts";
-import { hostTensor } from "../../lib/tensor.ts";
-import { command } from "./filter.ts";
-import { runTask, withFolder } from "./testing.ts";
+import { UsageError } from "../../../lib/errors.ts";
+import { toBf16, toF16 } from "../../../lib/math/half.ts";
+import { writeSafetensors } from "../../../lib/model/mod.ts";
+import { hostTensor } from "../../../lib/tensor.ts";
+import { command } from "../filter.ts";
+import { runTask, withFolder } from "../testing.ts";
 
 const T = 120, H = 2, D = 8;
 /** A slowly turning direction a head, with noise: scores vary and drift. */

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { StudyStore } from "../../lib/sweep/mod.ts";
+import { StudyStore } from "../../../lib/sweep/mod.ts";
 import {
   finish,
   interruptTask,
@@ -8,9 +8,9 @@ import {
   runTask,
   spawnTask,
   withFolder,
-} from "./testing.ts";
-import { command } from "./sweep.ts";
-import { prepareStudy, readResults, readTrials, runKilled } from "./study/study_testing.ts";
+} from "../testing.ts";
+import { command } from "../sweep.ts";
+import { prepareStudy, readResults, readTrials, runKilled } from "../study/study_testing.ts";
 
 /** Small enough to run often: 2 chunks of 64 tokens. */
 const SMALL = ["--context", "64", "--tokens", "128", "--warmup", "8", "--threads", "1"];
