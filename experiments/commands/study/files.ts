@@ -184,9 +184,9 @@ export async function repairStudy(from: string, to: string): Promise<string> {
   }
   const { name = "repaired", flags = {}, command, dense, environment, race } = settings, part = `${to}.part`;
   {
-    using store = StudyStore.create(part, { name, conditions, runDigest, flags });
-    for (const [key, value] of Object.entries({ command, dense, environment, race })) {
-      store.set(key as "command", value as string | undefined);
+    using store = StudyStore.create(part, { name, conditions, runDigest, flags, command });
+    for (const [key, value] of Object.entries({ dense, environment, race })) {
+      store.set(key as "race", value as typeof race);
     }
     store.add(trials);
     store.take(finishedTrials(sound));

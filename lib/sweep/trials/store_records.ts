@@ -33,6 +33,8 @@ export interface StudyFacts {
   /** SHA-256 of the conditions. */
   readonly runDigest: string;
   readonly flags: StudyFlags;
+  /** The command whose study it is; left out: sweep. */
+  readonly command?: string | undefined;
 }
 
 export interface ProposedTrial {
@@ -113,8 +115,6 @@ export interface HeldTrial {
 
 /** Settings of a study, each one JSON. */
 export interface Settings extends StudyFacts {
-  /** The command whose study it is; left out: sweep. */
-  readonly command: string;
   /** When the study began, ISO 8601. */
   readonly began: string;
   /** The full model's result, of the worker that had it first. */

@@ -157,10 +157,9 @@ export async function openStudyIn(
 ): Promise<StudyStore> {
   const path = `${folder}/${STUDY_FILE}`, flags = { ...keepFlags(values), backend: conditions.backend };
   if (!exists(path)) {
-    const runDigest = await digestConditions(conditions);
-    const store = StudyStore.create(path, { name: folder.split("/").at(-1)!, conditions, runDigest, flags });
-    if (command !== SWEEP) store.set("command", command);
-    return store;
+    const runDigest = await digestConditions(conditions), name = folder.split("/").at(-1)!;
+    const facts = { name, conditions, runDigest, flags, command: command === SWEEP ? undefined : command };
+    return StudyStore.create(path, facts);
   }
   const store = StudyStore.open(path);
   try {
