@@ -1,6 +1,6 @@
 /** Tests of the driver's wrapper that need a real driver: figures, copies, events, graphs, cuBLASLt. Needs a GPU. */
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
-import { prepare } from "../../kernels/linear/testing.ts";
+import { prepare } from "../../kernels/linear/tests/testing.ts";
 import { inChild } from "../../kernels/testing/child.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { f32Data, hostTensor } from "../../lib/tensor.ts";

@@ -19,7 +19,7 @@ const ROOT = new URL("../../../", import.meta.url);
 
 Deno.test("listJobs() finds the tests of every op and of the driver, and small cases of most ops for racecheck", async () => {
   const [tests, memcheck, racecheck] = (["tests", "memcheck", "racecheck"] as const).map(listJobs);
-  const files = tests!.map(({ file }) => file), products = "kernels/linear/linear_test.ts";
+  const files = tests!.map(({ file }) => file), products = "kernels/linear/tests/linear_test.ts";
   const isOf = (op: string) => ({ file }: { file: string }) => file.startsWith(`kernels/${op}/`);
   for (const op of ["rms_norm", "rope", "filtered_attention", "linear", "nll"]) {
     assert(tests!.some(isOf(op)), op);

@@ -8,7 +8,7 @@ import { DTYPES } from "../../../lib/dtype.ts";
 import { attentionCase, decodeCase } from "../bench/attention.ts";
 import { scanCase } from "../bench/filter.ts";
 import { decisionsOf, wayOf } from "../../../kernels/testing/ways.ts";
-import { checkSlots, prepare } from "../../../kernels/linear/testing.ts";
+import { checkSlots, prepare } from "../../../kernels/linear/tests/testing.ts";
 
 const TOKENS = testsOnGpu() ? 131_072 : 192;
 const SIZES = { numHeads: 2, numKvHeads: 1, headDim: 64 };

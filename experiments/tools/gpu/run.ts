@@ -18,7 +18,7 @@ const SMALL_TESTS = /thread order|order of threads/;
 /** It checks the whole device's free memory and times it, so no other process of ours may run meanwhile. */
 export const ALONE = "ffi/cuda/device_cuda_test.ts";
 /** The products that cuBLASLt takes over where it is loaded. */
-const PRODUCTS = "kernels/linear/linear_test.ts";
+const PRODUCTS = "kernels/linear/tests/linear_test.ts";
 
 /** One run of a test file, which is relative to the repository. */
 export interface Job {
@@ -37,7 +37,7 @@ export interface Job {
 export function listJobs(part: Part): Job[] {
   const list = (pattern: string) => globSync(pattern, { cwd: ROOT });
   const wanted = part === "racecheck" ? ORDERS_TEST : DEVICE_TEST;
-  const ofKernels = list("kernels/*/*_test.ts").filter((file) =>
+  const ofKernels = list("kernels/{*,*/tests}/*_test.ts").filter((file) =>
     wanted.test(Deno.readTextFileSync(ROOT + file))
   );
   const others = part === "tests" ? list("{ffi/cuda,experiments/tools/gpu}/**/{*_cuda,testing}_test.ts") : [];

@@ -17,13 +17,13 @@ const KEYS = {
   filter: "every thread order",
 };
 const LINEAR = {
-  test: "linear/linear_test.ts",
+  test: "linear/tests/linear_test.ts",
   filter: "/kept slots alone|every order of threads/",
 };
 
 const SAME = { test: LINEAR.test, filter: "of the same x" };
-const CUBLASLT = { test: "linear/cublaslt_test.ts" };
-const TOGETHER = { test: "linear/products_test.ts", filter: "on all cases" };
+const CUBLASLT = { test: "linear/tests/cublaslt_test.ts" };
+const TOGETHER = { test: "linear/tests/products_test.ts", filter: "on all cases" };
 const PRODUCTS = { test: LINEAR.test, filter: "equals the reference on all cases" };
 
 /** All of them. */

@@ -1,11 +1,11 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { findBlas } from "../../ffi/blas.ts";
-import type { DeviceTensor } from "../../ffi/cuda/memory.ts";
-import { kernelLaunches } from "../../ffi/cuda/testing.ts";
-import { KernelError } from "../../lib/errors.ts";
-import { ReferenceBackend } from "../../lib/reference/mod.ts";
-import { f32Data, type HostTensor, hostTensor, type Tensor } from "../../lib/tensor.ts";
-import { assertNear, numbers, randomTensor, randomWeight, unwritten } from "../testing/inputs.ts";
+import { findBlas } from "../../../ffi/blas.ts";
+import type { DeviceTensor } from "../../../ffi/cuda/memory.ts";
+import { kernelLaunches } from "../../../ffi/cuda/testing.ts";
+import { KernelError } from "../../../lib/errors.ts";
+import { ReferenceBackend } from "../../../lib/reference/mod.ts";
+import { f32Data, type HostTensor, hostTensor, type Tensor } from "../../../lib/tensor.ts";
+import { assertNear, numbers, randomTensor, randomWeight, unwritten } from "../../testing/inputs.ts";
 import {
   cpuWays,
   decisionsOf,
@@ -15,8 +15,8 @@ import {
   testOnCpu,
   testOnDevice,
   type Way,
-} from "../testing/ways.ts";
-import { LINEAR_CASES, type LinearCase, MULTIPLIED } from "./cases.ts";
+} from "../../testing/ways.ts";
+import { LINEAR_CASES, type LinearCase, MULTIPLIED } from "../cases.ts";
 import { barOf, checkSlots, nameOf, prepare } from "./testing.ts";
 
 const blas = (await findBlas()).path, NO_BLAS = blas === undefined && "found no BLAS";

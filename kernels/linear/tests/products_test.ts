@@ -1,11 +1,11 @@
 /** Several products of one x in a call, and a gate over two: equal to one after the other, and to the reference. */
 import { assertEquals, assertThrows } from "@std/assert";
-import { KernelError } from "../../lib/errors.ts";
-import { ReferenceBackend } from "../../lib/reference/mod.ts";
-import { f32Data, hostTensor } from "../../lib/tensor.ts";
-import { assertNear } from "../testing/inputs.ts";
-import { decisionsOf, testCases, testInEveryWay, testOnDevice, type Way } from "../testing/ways.ts";
-import { PRODUCTS_CASES, type ProductsCase } from "./cases.ts";
+import { KernelError } from "../../../lib/errors.ts";
+import { ReferenceBackend } from "../../../lib/reference/mod.ts";
+import { f32Data, hostTensor } from "../../../lib/tensor.ts";
+import { assertNear } from "../../testing/inputs.ts";
+import { decisionsOf, testCases, testInEveryWay, testOnDevice, type Way } from "../../testing/ways.ts";
+import { PRODUCTS_CASES, type ProductsCase } from "../cases.ts";
 import { barOf, prepare } from "./testing.ts";
 
 const reference = new ReferenceBackend();

@@ -1,23 +1,23 @@
-import { DTYPES } from "../../lib/dtype.ts";
+import { DTYPES } from "../../../lib/dtype.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { findCompiler, run } from "../../ffi/build/command.ts";
-import { cublasLtPlaces, loadCublasLt } from "../../ffi/cuda/cublaslt.ts";
-import { KernelError, NativeLibraryError } from "../../lib/errors.ts";
-import { fromBf16, toBf16 } from "../../lib/math/half.ts";
-import { dequantize } from "../../lib/reference/dequantize.ts";
-import { f32Data } from "../../lib/tensor.ts";
-import { RUNS_SLOW, withVariables } from "../../lib/testing.ts";
-import { openEmulated, testEmulated } from "../../ffi/cuda/testing.ts";
-import { decisionsOf, type DeviceWay, deviceWay, isSampled } from "../testing/ways.ts";
-import { assertNear } from "../testing/inputs.ts";
-import { LINEAR_CASES, type LinearCase, MULTIPLIED } from "./cases.ts";
+import { findCompiler, run } from "../../../ffi/build/command.ts";
+import { cublasLtPlaces, loadCublasLt } from "../../../ffi/cuda/cublaslt.ts";
+import { KernelError, NativeLibraryError } from "../../../lib/errors.ts";
+import { fromBf16, toBf16 } from "../../../lib/math/half.ts";
+import { dequantize } from "../../../lib/reference/dequantize.ts";
+import { f32Data } from "../../../lib/tensor.ts";
+import { RUNS_SLOW, withVariables } from "../../../lib/testing.ts";
+import { openEmulated, testEmulated } from "../../../ffi/cuda/testing.ts";
+import { decisionsOf, type DeviceWay, deviceWay, isSampled } from "../../testing/ways.ts";
+import { assertNear } from "../../testing/inputs.ts";
+import { LINEAR_CASES, type LinearCase, MULTIPLIED } from "../cases.ts";
 import { barOf, checkSlots, prepare } from "./testing.ts";
 
 /** testdata/fake_cublaslt.cpp, compiled: checks what it is called with, computes plainly, counts. */
 const folder = await Deno.makeTempDir();
 const path = `${folder}/libcublasLt.so.13`;
 const compiler = await findCompiler();
-const source = new URL("testdata/fake_cublaslt.cpp", import.meta.url).pathname;
+const source = new URL("../testdata/fake_cublaslt.cpp", import.meta.url).pathname;
 const built = await run(compiler.command, [
   ...[...compiler.args, "-std=c++17", "-O3", "-shared", "-fPIC", "-Wall", "-Wextra", source, "-o", path],
 ]);

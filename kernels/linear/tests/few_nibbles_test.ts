@@ -1,8 +1,8 @@
 import { assertEquals } from "@std/assert";
-import { cpuLevels } from "../../ffi/mod.ts";
-import { numbers, randomTensor, randomWeight } from "../testing/inputs.ts";
-import { rowsOf } from "../../lib/tensor.ts";
-import { cpuWays, testOnCpu } from "../testing/ways.ts";
+import { cpuLevels } from "../../../ffi/mod.ts";
+import { numbers, randomTensor, randomWeight } from "../../testing/inputs.ts";
+import { rowsOf } from "../../../lib/tensor.ts";
+import { cpuWays, testOnCpu } from "../../testing/ways.ts";
 
 testOnCpu(
   "linear() by AVX-512 gives a row the same bits in products of 1 to 7 rows with nibbles",

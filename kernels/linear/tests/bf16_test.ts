@@ -1,20 +1,20 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import type { Products } from "../../lib/backend.ts";
-import { NativeLibraryError } from "../../lib/errors.ts";
-import { fromBf16, toBf16 } from "../../lib/math/half.ts";
-import { dequantize } from "../../lib/reference/dequantize.ts";
-import { f32Data, hostTensor, type Tensor } from "../../lib/tensor.ts";
-import { RUNS_SLOW } from "../../lib/testing.ts";
-import { STATUS } from "../../ffi/library/abi.ts";
-import { findBf16Unit } from "../../ffi/bf16_testing.ts";
-import { findCompiler, run } from "../../ffi/build/command.ts";
-import { testedDevice } from "../../ffi/cuda/testing.ts";
-import { cpuLevels, openCpu } from "../../ffi/mod.ts";
-import { inChild } from "../testing/child.ts";
-import { WEIGHTS } from "../testing/fuzz/draw.ts";
-import { assertNear, numbers, randomTensor, randomWeight, unwritten } from "../testing/inputs.ts";
-import { isSampled, testOnCpu, testOnDevice } from "../testing/ways.ts";
-import { LINEAR_CASES, type LinearCase } from "./cases.ts";
+import type { Products } from "../../../lib/backend.ts";
+import { NativeLibraryError } from "../../../lib/errors.ts";
+import { fromBf16, toBf16 } from "../../../lib/math/half.ts";
+import { dequantize } from "../../../lib/reference/dequantize.ts";
+import { f32Data, hostTensor, type Tensor } from "../../../lib/tensor.ts";
+import { RUNS_SLOW } from "../../../lib/testing.ts";
+import { STATUS } from "../../../ffi/library/abi.ts";
+import { findBf16Unit } from "../../../ffi/bf16_testing.ts";
+import { findCompiler, run } from "../../../ffi/build/command.ts";
+import { testedDevice } from "../../../ffi/cuda/testing.ts";
+import { cpuLevels, openCpu } from "../../../ffi/mod.ts";
+import { inChild } from "../../testing/child.ts";
+import { WEIGHTS } from "../../testing/fuzz/draw.ts";
+import { assertNear, numbers, randomTensor, randomWeight, unwritten } from "../../testing/inputs.ts";
+import { isSampled, testOnCpu, testOnDevice } from "../../testing/ways.ts";
+import { LINEAR_CASES, type LinearCase } from "../cases.ts";
 import { checkTogether, prepare } from "./testing.ts";
 
 const open = (products: Products, threads: number) =>

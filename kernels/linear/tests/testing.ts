@@ -1,13 +1,13 @@
 /** Helpers of the tests of matrix products. */
-import { dequantize } from "../../lib/reference/dequantize.ts";
-import { ReferenceBackend } from "../../lib/reference/mod.ts";
-import { countOf, f32Data, type HostTensor, type Tensor } from "../../lib/tensor.ts";
+import { dequantize } from "../../../lib/reference/dequantize.ts";
+import { ReferenceBackend } from "../../../lib/reference/mod.ts";
+import { countOf, f32Data, type HostTensor, type Tensor } from "../../../lib/tensor.ts";
 import { assertEquals } from "@std/assert";
-import type { Backend } from "../../lib/backend.ts";
-import type { DType } from "../../lib/dtype.ts";
-import { assertNear, numbers, randomTensor, randomWeight, unwritten } from "../testing/inputs.ts";
-import type { Way } from "../testing/ways.ts";
-import type { LinearCase } from "./cases.ts";
+import type { Backend } from "../../../lib/backend.ts";
+import type { DType } from "../../../lib/dtype.ts";
+import { assertNear, numbers, randomTensor, randomWeight, unwritten } from "../../testing/inputs.ts";
+import type { Way } from "../../testing/ways.ts";
+import type { LinearCase } from "../cases.ts";
 
 const reference = new ReferenceBackend();
 
