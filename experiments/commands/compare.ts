@@ -9,7 +9,7 @@ import { filterFor } from "../../lib/eval/items/item_evaluation.ts";
 import { findTask } from "../../lib/eval/tasks/mod.ts";
 import { PRESETS } from "../../lib/methods/bind/option_table.ts";
 import { readRecord } from "../../lib/methods/bind/options.ts";
-import { ownRule } from "../../lib/methods/list.ts";
+import { ownRules } from "../../lib/methods/list.ts";
 import { readPlotly } from "../../lib/plot/figure/plotly.ts";
 import { describeIntervals } from "../../lib/plot/plots/methods/comparison.ts";
 import { renderComparisonReport, tabulateComparison } from "../../lib/plot/reports/comparison.ts";
@@ -75,8 +75,8 @@ const MAX_SEEDS = 10_000;
 
 /** The methods that run by default, those that the options define. The excluded ones are reported. */
 function possibleMethods(base: Parameters<typeof comparedMethods>[1], progress: Progress): readonly string[] {
-  const own = ownRule()?.rule.name, wrong = new Map<string, string>();
-  const names = [...COMPARED_METHODS, ...own === undefined ? [] : [own]].filter((name) => {
+  const own = ownRules().map(({ rule }) => rule.name), wrong = new Map<string, string>();
+  const names = [...COMPARED_METHODS, ...own].filter((name) => {
     try {
       checkFlags(() => comparedMethods([name], base, 1));
       return true;

@@ -11,7 +11,7 @@ import { budgetOf, reachesNothing, tabulateItems } from "../../lib/eval/items/it
 import { wholeOf } from "../../lib/eval/skip_ratio.ts";
 import { ownTask } from "../../lib/eval/own_task.ts";
 import { nonCausal, recordOptions } from "../../lib/methods/bind/options.ts";
-import { ownRule } from "../../lib/methods/list.ts";
+import { ownRulesSha256 } from "../../lib/methods/list.ts";
 import { recordCalibration } from "../../lib/methods/protocol/calibration.ts";
 import type { ModelFile } from "../../lib/model/open.ts";
 import { retrievalScores } from "../../lib/model/retrieval.ts";
@@ -67,7 +67,7 @@ type Flags = Awaited<ReturnType<typeof readFlags>>;
 
 /** The conditions that the numbers depend on, besides the data. */
 async function describeRun({ request, method, from }: Flags, file: ModelFile, backend: Backend) {
-  const rule = ownRule(), own = ownTask();
+  const ruleSha256 = ownRulesSha256(), own = ownTask();
   const options = method && recordOptions(from === undefined ? method : { ...method, warmup: 0 });
   return {
     version: await readVersion(),
@@ -78,7 +78,7 @@ async function describeRun({ request, method, from }: Flags, file: ModelFile, ba
     ...(backend.products && { products: backend.products }),
     ...(file.dtype && { dtype: file.dtype }),
     bos: file.tokenizer.addsBos,
-    ...(rule !== undefined && { ruleSha256: rule.sha256 }),
+    ...(ruleSha256 !== undefined && { ruleSha256 }),
     ...(own !== undefined && { taskSha256: own.sha256 }),
     ...recordCalibration(),
     ...(options && { options: from === undefined ? options : { ...options, warmup: null } }),

@@ -154,7 +154,7 @@ export class ChunkEvaluation<T extends TaskTypes = TaskTypes, S extends ChunkSco
     const ids = this.chunks[chunk]!;
     const residual = first === 0 ? undefined : this.#residual(chunk, first);
     const begin = performance.now();
-    const hidden = residual === undefined ? sequence.feed(ids) : sequence.feedResidual(residual, first);
+    const hidden = residual === undefined ? sequence.feed(ids) : sequence.feedResidual(residual, first, ids);
     this.#model.backend.synchronize?.();
     const ms = performance.now() - begin;
     if (residual !== undefined) this.#release(`residual ${first} ${chunk}`, residual);

@@ -5,11 +5,11 @@
  */
 import { FILTER_OPTIONS } from "./options.ts";
 import { firstOutcome } from "./outcome.ts";
-import type { LayerSpec, LayerState } from "./rule.ts";
+import type { LayerSpec, LayerState, TokenIds } from "./rule.ts";
 import { NUM_SLOTS } from "./slots.ts";
 import { policyOf } from "./threshold.ts";
 
-export type { FilterObserve, FilterShape, LayerSpec, LayerState } from "./rule.ts";
+export type { FilterObserve, FilterShape, LayerSpec, LayerState, TokenIds } from "./rule.ts";
 export { NUM_SLOTS, SLOT } from "./slots.ts";
 
 /** A property of a spec as a number: flags as 0 and 1, names by their place among the option's. */
@@ -71,6 +71,8 @@ export interface ScanInput<T> {
   readonly normed?: T;
   /** Where the rule reads it: queries, [T, numHeads * d] f32. */
   readonly queries?: T;
+  /** Ids of the tokens, for a rule that runs in TypeScript. */
+  readonly tokens?: TokenIds | undefined;
 }
 
 /** @internal Results of a scan for each token it took; undefined numbers are NaN. */

@@ -19,6 +19,14 @@ export type Reads =
   | "attention"
   | "change";
 
+/** @internal Ids of the tokens of rows, and the text that each adds. */
+export interface TokenIds {
+  /** One for each row. */
+  readonly ids: Int32Array;
+  /** Left out where the tokenizer is not known. */
+  readonly textOf?: ((id: number) => string) | undefined;
+}
+
 /** @internal One token in one layer, before its attention. Rows are copies; of keys and values [numKvHeads * headDim]. */
 export interface RuleToken extends Readonly<Moments> {
   readonly layer: number;
@@ -26,6 +34,10 @@ export interface RuleToken extends Readonly<Moments> {
   readonly chunk: number;
   /** Index of the token in its sequence. The moments are NaN for the first one. */
   readonly position: number;
+  /** Its id in the vocabulary. */
+  readonly id: number;
+  /** The text that it adds, spaces included; the replacement character where it is a part of a character. */
+  readonly text: string;
   readonly key: Float32Array;
   readonly value: Float32Array;
   /** Residual stream before the attention block, [hiddenSize]. */
@@ -149,6 +161,8 @@ export class RowToken implements RuleToken {
   declare readonly residual: Float32Array;
   declare readonly normed: Float32Array;
   declare readonly queries: Float32Array;
+  declare readonly id: number;
+  declare readonly text: string;
   readonly layer: number;
   readonly chunk: number;
   muK = NaN;
@@ -162,13 +176,16 @@ export class RowToken implements RuleToken {
   readonly position: number;
   private readonly rows: { readonly [name: string]: TokenRows | undefined };
   private readonly row: number;
+  private readonly tokens: TokenIds | undefined;
 
   constructor(
     { layer, chunk }: Pick<RuleToken, "layer" | "chunk">,
     position: number,
     rows: { readonly [name: string]: TokenRows | undefined } = {},
     row = 0,
+    tokens?: TokenIds,
   ) {
+    this.tokens = tokens;
     this.position = position;
     this.rows = rows;
     this.row = row;
@@ -185,12 +202,28 @@ export class RowToken implements RuleToken {
     return this.#found[name] ??= data.slice(this.row * width, (this.row + 1) * width);
   }
 
+  #told(name: "id" | "text"): number | string {
+    const { ids, textOf } = this.tokens ?? {}, id = ids?.[this.row];
+    const found = name === "id" || id === undefined ? id : textOf?.(id);
+    if (found !== undefined) return found;
+    throw new TypeError(
+      `Cannot score a token by its "${name}": found rows alone, expected a model's run over a text`,
+    );
+  }
+
   /** Looks all rows up now: those of the model change. */
   hold(): void {
     for (const name of Object.keys(this.rows)) this.#find(name as Reads);
   }
 
   static {
+    for (const name of ["id", "text"] as const) {
+      Object.defineProperty(this.prototype, name, {
+        get(this: RowToken) {
+          return this.#told(name);
+        },
+      });
+    }
     for (const name of ["key", "value", "residual", "normed", "queries"] as const) {
       Object.defineProperty(this.prototype, name, {
         get(this: RowToken) {

@@ -84,7 +84,9 @@ export function openTokens(
   return {
     /** Token t, in a row of the input. @throws {RangeError} If a key or value is not finite. */
     look(t: number, row: number): RowToken {
-      const token = new RowToken(spec, t, rows, row), at = row * size, isMeasured = measures && t > 0;
+      const token = new RowToken(spec, t, rows, row, input.tokens),
+        at = row * size,
+        isMeasured = measures && t > 0;
       if (isMeasured) {
         cosines(keys, at, state.anchorK, heads);
         token.muK = mean(heads);

@@ -39,10 +39,10 @@ export function filterOps({ native }: Rule, backend?: FilterBackend): FilterOps 
   expectTypeOf("backend", backend, "object");
   expectTypeOf("kvFilterScan of the backend", backend.kvFilterScan, "function");
   if (native !== undefined) return { scan: backend.kvFilterScan, observe: backend.kvFilterObserve };
-  const here = (input: ScanInput<Tensor>) =>
-    Object.fromEntries(
-      Object.entries(input).map(([name, tensor]) => [name, backend.read(tensor)]),
-    ) as unknown as ScanInput<Tensor>;
+  const here = ({ tokens, ...input }: ScanInput<Tensor>) => ({
+    ...Object.fromEntries(Object.entries(input).map(([name, tensor]) => [name, backend.read(tensor)])),
+    tokens,
+  } as unknown as ScanInput<Tensor>);
   return {
     scan: (spec, state, input, ...rows) => scanLayer(spec, state, here(input), ...rows),
     observe: observeLayer,
@@ -211,7 +211,8 @@ export class FilterSequence {
       keys: asTensor("keys", k, [numKvHeads, headDim]),
       values: asTensor("values", v, [numKvHeads, headDim]),
     };
-    const { residual, normed, queries } = extra;
+    const { residual, normed, queries, tokens } = extra;
+    if (tokens !== undefined) input.tokens = tokens;
     if (residual !== undefined) input.residual = asTensor("residual", residual, [hiddenSize]);
     if (normed !== undefined) input.normed = asTensor("normed", normed, [hiddenSize]);
     if (queries !== undefined) input.queries = asTensor("queries", queries, [numHeads * headDim]);

@@ -119,12 +119,13 @@ class ShadowFilter {
   }
 
   take(backend: FilterBackend, rows: ProbedRows, at: number): void {
-    const { count, values, residual, normed, queries, outputNorms, residualNorms } = rows;
+    const { count, values, residual, normed, queries, tokens, outputNorms, residualNorms } = rows;
     const { rule, reads } = this.spec, { scan, observe } = filterOps(rule, backend);
     // The random draws of the `learned` rule are cached by specification; other rules may read the chunk.
     const spec = isLearned(this.spec) ? this.spec : { ...this.spec, chunk: this.#chunk };
     const state = this.#state!, output = createScanOutput(count);
-    const input = { keys: rows.keys[this.keyState], values, residual, normed, ...(queries && { queries }) };
+    const told = { ...(queries && { queries }), ...(rule.native === undefined && { tokens }) };
+    const input = { keys: rows.keys[this.keyState], values, residual, normed, ...told };
     for (let start = 0; start < count;) {
       const end = start + scan(spec, state, input, start, count - start, output);
       if (reads.includes("outputs")) {

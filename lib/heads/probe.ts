@@ -13,7 +13,7 @@ import { hostTensor, type Tensor } from "../tensor.ts";
 export interface ProbedRows
   extends
     Required<Pick<LayerView, "values" | "residual" | "normed">>,
-    Pick<LayerView, "layer" | "count" | "queries">,
+    Pick<LayerView, "layer" | "count" | "queries" | "tokens">,
     Outcomes {
   /** Position of the first token in its sequence. */
   readonly start: number;
@@ -54,7 +54,7 @@ export function createProbe(backend: Backend, options: ProbeOptions): Pruner {
           return { keep: new Uint8Array(next.count).fill(1) };
         },
         observe(layer, { outputNorms, residualNorms }) {
-          const { count, keys, values, residual, normed, queries } = view!;
+          const { count, keys, values, residual, normed, queries, tokens } = view!;
           const start = seen.get(layer) ?? 0;
           seen.set(layer, start + count);
           const rotated = backend.resizeRows(keys, count);
@@ -68,6 +68,7 @@ export function createProbe(backend: Backend, options: ProbeOptions): Pruner {
             layer,
             start,
             count,
+            tokens,
             keys: { "pre-rope": keys, "post-rope": rotated },
             values,
             residual: residual!,

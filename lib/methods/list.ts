@@ -130,7 +130,10 @@ export const KEY_RULE_NAMES: readonly KeyRuleName[] = [
 
 export const KV_FUSIONS: readonly ("same" | "none" | KeyRuleName)[] = ["same", "none", ...KEY_RULE_NAMES];
 
-const KEY_READS: readonly Reads[] = ["similarity", "key", "value", "attention", "change"];
+/** Inputs of rules of keys and values. */
+export const KEY_READS: readonly Reads[] = ["similarity", "key", "value", "attention", "change"];
+/** Inputs of a rule that a user brings: it remembers nothing, and sees no queries and outputs. */
+export const OWN_READS: readonly Reads[] = [...KEY_READS, "residual", "normed"];
 
 /** A rule that a user brought in a file. */
 export interface OwnRule {
@@ -138,41 +141,48 @@ export interface OwnRule {
   readonly sha256: string;
 }
 
-let own: OwnRule | undefined;
+let own: readonly OwnRule[] = [];
 
-export function ownRule(): OwnRule | undefined {
+/** The rules of the user's own, in the order of their files. */
+export function ownRules(): readonly OwnRule[] {
   return own;
 }
 
+/** The digest of the files of rules in records, joined by + where there are several; undefined where there is none. */
+export function ownRulesSha256(): string | undefined {
+  return own.length === 0 ? undefined : own.map(({ sha256 }) => sha256).join("+");
+}
+
 /**
- * Adds a rule of the user's own to the list, after all others and instead of the one before; none removes that. One
- * that reads no queries is a rule of keys and values too. Everything that reads the list (options, records, tables,
- * plots) then includes it. It is meant for a process that runs one command.
+ * Adds rules of the user's own to the list, after all others and instead of those before. One that reads no queries is a rule
+ * of keys and values too. Everything that reads the list (options, records, tables, plots) then includes them. It is meant for
+ * a process that runs one command.
  *
- * @throws {RangeError} If its name is another method's.
+ * @throws {RangeError} If the name of one is another method's: the list is then without rules of the user's own.
  */
-export function setOwnRule(next: OwnRule | undefined): void {
+export function setOwnRules(next: readonly OwnRule[]): void {
   const lists = [METHOD_NAMES, FUSION_NAMES, KEY_RULE_NAMES, KV_FUSIONS] as string[][],
     rules = RULES as AnyRule[];
-  if (own !== undefined) {
-    const { name } = own.rule;
+  for (const { rule: { name } } of own.toReversed()) {
     BY_NAME.delete(name);
     lists.filter((names) => names.at(-1) === name).forEach((names) => names.pop());
     rules.pop();
-    own = undefined;
   }
-  if (next === undefined) return;
-  const { rule } = next;
-  if (BY_NAME.has(rule.name)) {
-    throw new RangeError(
-      `Cannot take the rule "${rule.name}" in: there is a method of that name, expected another`,
-    );
+  own = [];
+  for (const one of next) {
+    const { rule } = one;
+    if (BY_NAME.has(rule.name)) {
+      setOwnRules([]);
+      throw new RangeError(
+        `Cannot take the rule "${rule.name}" in: there is a method of that name, expected another`,
+      );
+    }
+    own = [...own, one];
+    BY_NAME.set(rule.name, rule);
+    const ofKeys = (rule.reads?.({} as never) ?? []).every((what) => KEY_READS.includes(what));
+    for (const names of ofKeys ? lists : lists.slice(0, 2)) names.push(rule.name);
+    rules.push(rule);
   }
-  own = next;
-  BY_NAME.set(rule.name, rule);
-  const ofKeys = (rule.reads?.({} as never) ?? []).every((what) => KEY_READS.includes(what));
-  for (const names of ofKeys ? lists : lists.slice(0, 2)) names.push(rule.name);
-  rules.push(rule);
 }
 
 export function methodOf(name: MethodName | KeyRuleName): Method {

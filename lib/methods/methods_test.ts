@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Tensor } from "../tensor.ts";
 import { emptyTensor } from "../tensor.ts";
-import { METHOD_NAMES, METHODS, RULES, setOwnRule } from "./list.ts";
+import { METHOD_NAMES, METHODS, ownRules, RULES, setOwnRules } from "./list.ts";
 import type { Method } from "./protocol/method.ts";
 import {
   createDropped,
@@ -29,14 +29,19 @@ function inputOf(layer: number, count: number, futureOutputs?: number[]): LayerV
   };
 }
 
-Deno.test("setOwnRule() takes one rule in, and refuses a name that is taken", () => {
+Deno.test("setOwnRules() takes rules in instead of those before, and refuses a name that is taken", () => {
   const rule = RULES.find(({ name }) => name === "mean")!, sha256 = "", count = METHOD_NAMES.length;
   const named = (name: string) => ({ rule: { ...rule, name } as typeof rule, sha256 });
-  assertThrows(() => setOwnRule(named("mean")), RangeError, 'the rule "mean"');
-  setOwnRule(named("own"));
-  setOwnRule(named("other"));
+  assertThrows(() => setOwnRules([named("mean")]), RangeError, 'the rule "mean"');
+  setOwnRules([named("own")]);
+  setOwnRules([named("other")]);
   assertEquals([METHOD_NAMES.length, METHOD_NAMES.at(-1)], [count + 1, "other"]);
-  setOwnRule(undefined);
+  setOwnRules([named("one"), named("two")]);
+  assertEquals(METHOD_NAMES.slice(count), ["one", "two"] as string[]);
+  assertEquals(ownRules().length, 2);
+  assertThrows(() => setOwnRules([named("one"), named("one")]), RangeError, 'the rule "one"');
+  assertEquals([METHOD_NAMES.length, ownRules().length], [count, 0]);
+  setOwnRules([]);
   assertEquals(METHOD_NAMES.length, count);
 });
 

@@ -39,6 +39,11 @@ export class Model implements RunModel {
    * @internal
    */
   readonly unaltered: Model;
+  /**
+   * The text that a token adds, where the tokenizer is known.
+   * @internal
+   */
+  readonly textOf: ((id: number) => string) | undefined;
   #parameters: number | undefined;
   readonly #turns: readonly (Tensor | undefined)[];
   readonly #pass: ForwardPass;
@@ -49,16 +54,22 @@ export class Model implements RunModel {
    * @param weights Made for these sizes, see `loadModelWeights`.
    * @param cacheDType Element type of KV caches. A GPU's tensor cores take only f16 and bf16.
    * @param unaltered The model that this one stands for, where a method has altered it.
+   * @param textOf The text that a token adds, for rules that read it.
    * @throws {TypeError | RangeError} If there is no such element type of caches.
    */
   constructor(
     config: ModelConfig,
     weights: ModelWeights,
     backend: Backend,
-    { cacheDType = "f32", unaltered }: { readonly cacheDType?: CacheDType; readonly unaltered?: Model } = {},
+    { cacheDType = "f32", unaltered, textOf }: {
+      readonly cacheDType?: CacheDType;
+      readonly unaltered?: Model;
+      readonly textOf?: ((id: number) => string) | undefined;
+    } = {},
   ) {
     expectName("cacheDType", cacheDType, CACHE_DTYPES);
     this.unaltered = unaltered ?? this;
+    this.textOf = textOf;
     this.config = config;
     this.weights = weights;
     this.backend = backend;
@@ -72,8 +83,8 @@ export class Model implements RunModel {
    * @internal
    */
   alike(config: ModelConfig, weights: ModelWeights): Model {
-    const { backend, cacheDType, unaltered } = this;
-    return new Model(config, weights, backend, { cacheDType, unaltered });
+    const { backend, cacheDType, unaltered, textOf } = this;
+    return new Model(config, weights, backend, { cacheDType, unaltered, textOf });
   }
 
   /**

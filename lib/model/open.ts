@@ -140,7 +140,7 @@ export function createModelFile(
       dtype,
       backend.hostMemory,
     );
-    return new Model(config, placed, backend, options);
+    return new Model(config, placed, backend, { ...options, textOf: (id) => tokenizer.texts([id])[0]! });
   };
   return { name: escapeLine(name), sha256, config, tokenizer, weights, open, ...(dtype && { dtype }) };
 }

@@ -25,7 +25,7 @@ import type { SweepSummary, Trial } from "./trial.ts";
 import type { Search } from "./trials/search.ts";
 import { listedTrials, type TrialSource } from "./trials/trial_source.ts";
 import type { ResolvedOptions } from "../methods/bind/options.ts";
-import { ownRule } from "../methods/list.ts";
+import { ownRulesSha256 } from "../methods/list.ts";
 import { recordCalibration } from "../methods/protocol/calibration.ts";
 
 /** A model and the text that it is to read. */
@@ -126,14 +126,14 @@ export async function describeConditions(
   cacheDType: CacheDType = "f32",
   products?: Backend["products"],
 ): Promise<RunConditions> {
-  const { model, text, textName = "text", task, filterFrom } = study, rule = ownRule();
+  const { model, text, textName = "text", task, filterFrom } = study, ruleSha256 = ownRulesSha256();
   const own = ownTask(), { units, tokens, context } = measureStudy(study);
   return {
     ...(task !== undefined && task.name !== TASKS[0].name && { task: task.name }),
     ...(own !== undefined && own.task === task && { taskSha256: own.sha256 }),
     ...(task?.items && { items: units }),
     ...(filterFrom && { filterFrom: filterFrom.text }),
-    ...(rule !== undefined && { ruleSha256: rule.sha256 }),
+    ...(ruleSha256 !== undefined && { ruleSha256 }),
     ...recordCalibration(),
     version: await readVersion(),
     model: model.name,

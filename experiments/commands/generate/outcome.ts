@@ -3,7 +3,7 @@ import type { Backend } from "../../../lib/backend.ts";
 import { dropRatioOf, skipRatiosOf, tallyDrops, tallySkips } from "../../../lib/eval/skip_ratio.ts";
 import { unitsOf } from "../../../lib/filter/option.ts";
 import { recordOptions, type ResolvedOptions } from "../../../lib/methods/bind/options.ts";
-import { ownRule } from "../../../lib/methods/list.ts";
+import { ownRulesSha256 } from "../../../lib/methods/list.ts";
 import { recordCalibration } from "../../../lib/methods/protocol/calibration.ts";
 import type { ModelConfig } from "../../../lib/model/config/config.ts";
 import type { SamplingOptions } from "../../../lib/model/generate/sampler.ts";
@@ -150,7 +150,7 @@ interface Outcome {
 const plain = ([name, value]: [string, unknown]) => [name, typeof value === "bigint" ? String(value) : value];
 
 export async function recordRuns({ file, backend, prompt, ids, method, sampling, runs }: Outcome) {
-  const [dense, filtered] = runs, rule = ownRule();
+  const [dense, filtered] = runs, ruleSha256 = ownRulesSha256();
   return {
     version: await readVersion(),
     model: file.name,
@@ -158,7 +158,7 @@ export async function recordRuns({ file, backend, prompt, ids, method, sampling,
     ...(file.dtype && { dtype: file.dtype }),
     backend: backend.description,
     ...(method !== undefined && { method: recordOptions(method) }),
-    ...(rule !== undefined && { ruleSha256: rule.sha256 }),
+    ...(ruleSha256 !== undefined && { ruleSha256 }),
     ...recordCalibration(),
     sampling: Object.fromEntries(Object.entries(sampling).map(plain)),
     prompt,

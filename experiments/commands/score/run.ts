@@ -5,7 +5,7 @@ import { scoreSequence, type SequenceScore } from "../../../lib/eval/sequence_sc
 import { DecisionRecorder } from "../../../lib/heads/trace.ts";
 import { createPruner } from "../../../lib/methods/bind/create_pruner.ts";
 import { nonCausal, recordOptions } from "../../../lib/methods/bind/options.ts";
-import { ownRule } from "../../../lib/methods/list.ts";
+import { ownRules, ownRulesSha256 } from "../../../lib/methods/list.ts";
 import { recordCalibration } from "../../../lib/methods/protocol/calibration.ts";
 import type { ModelFile } from "../../../lib/model/open.ts";
 import { retrievalScores } from "../../../lib/model/retrieval.ts";
@@ -117,7 +117,7 @@ export async function work(plan: Plan, { progress }: Asked) {
 
 /** The content of `--json` and `score.json`. */
 function describeScored(scored: Scored, { phase, backend }: Plan) {
-  const { file, runs, scores } = scored, { layers, kvLayers, fedByHost } = scores[0]!, own = ownRule();
+  const { file, runs, scores } = scored, { layers, kvLayers, fedByHost } = scores[0]!, own = ownRules();
   return {
     ids: runs.flatMap(({ ids }) => [...ids]),
     nll: scores.flatMap(({ nll }) => [...nll]),
@@ -126,7 +126,8 @@ function describeScored(scored: Scored, { phase, backend }: Plan) {
     layers,
     kvKeep: kvLayers.map((_, i) => scores.flatMap(({ kvKeep }) => [...kvKeep[i]!])),
     kvLayers,
-    ...(own !== undefined && { rule: own.rule.name, ruleSha256: own.sha256 }),
+    ...(own.length > 0 &&
+      { rule: own.map(({ rule }) => rule.name).join("+"), ruleSha256: ownRulesSha256()! }),
     ...recordCalibration(),
     ...(file.dtype && { dtype: file.dtype }),
     ...(backend.products && { products: backend.products }),

@@ -85,7 +85,7 @@ function createKeySide(
     start: (chunk = 0) =>
       waits
         ? openJudgement(filter.specs.map((spec) => ({ ...spec, chunk })), trace, backend)
-        : openScan(filter.start({ chunk }), chunk, trace),
+        : openScan(filter.start({ chunk }), chunk, { trace, isTold: rule.native === undefined }),
   };
 }
 
@@ -98,14 +98,19 @@ function headsOf(specs: readonly LayerSpec[]): ReadonlyMap<number, HeadParts> | 
 }
 
 /** Rules of keys and values that are the recurrence itself: a token is decided when it arrives. */
-function openScan(sequence: FilterSequence, chunk: number, trace?: DecisionTrace): KeySequence {
+function openScan(
+  sequence: FilterSequence,
+  chunk: number,
+  told: { readonly trace: DecisionTrace | undefined; readonly isTold: boolean },
+): KeySequence {
+  const { trace, isTold } = told;
   return {
-    decide({ layer, keys, values }) {
-      const decisions = sequence.scan(layer, keys, values);
+    decide({ layer, keys, values, tokens }) {
+      const decisions = sequence.scan(layer, keys, values, isTold && tokens ? { tokens } : {});
       trace?.(decisions, layer, chunk);
       return { keep: decisions.keep };
     },
     states: sequence.states,
-    fork: () => openScan(sequence.fork(), chunk, trace),
+    fork: () => openScan(sequence.fork(), chunk, told),
   };
 }

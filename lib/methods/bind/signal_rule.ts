@@ -61,11 +61,17 @@ class SignalRule implements CachePolicy {
     this.#decisions = openDecisions(spec, state);
   }
 
-  take({ count, keys, values }: LayerView): void {
+  take({ count, keys, values, tokens }: LayerView): void {
     const { spec, state } = this;
-    if (signalsOf(spec.reads).length === spec.reads.length) return;
+    if (signalsOf(spec.reads).length === spec.reads.length) {
+      for (let row = 0; row < count; row++) {
+        this.#tokens.push(new RowToken(spec, state.numbers[SLOT.absorbed]!++, {}, row, tokens));
+      }
+      return;
+    }
     const read = (tensor: Tensor) => this.backend?.read(tensor) ?? tensor;
-    const reader = openTokens(spec, state, { keys: read(keys), values: read(values) }, 0, count, true);
+    const input = { keys: read(keys), values: read(values), tokens };
+    const reader = openTokens(spec, state, input, 0, count, true);
     for (let row = 0; row < count; row++) {
       this.#tokens.push(reader.look(state.numbers[SLOT.absorbed]!, row));
       reader.absorb(row);

@@ -6,6 +6,7 @@
 import type { LayerSpec, LayerState, ScanOutput } from "../../filter/layer.ts";
 import type { Spans } from "../../filter/blocks.ts";
 import type { HeadParts } from "../../filter/option.ts";
+import type { TokenIds } from "../../filter/rule.ts";
 import type { FilterBackend, FilterShape } from "../../filter/sequence.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { Adapts, Alters, Calibration, DroppedParts } from "./calibration.ts";
@@ -43,6 +44,8 @@ export interface LayerView {
   readonly layer: number;
   /** Rows in all tensors below, T. */
   readonly count: number;
+  /** Ids of the tokens, where the model knows them. */
+  readonly tokens?: TokenIds | undefined;
   /** Keys after rotary embedding, or before it where the side needs those, [T, numKvHeads, headDim] f32. */
   readonly keys: Tensor;
   /** Values, [T, numKvHeads, headDim] f32. */

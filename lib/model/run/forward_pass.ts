@@ -86,6 +86,8 @@ export interface RunModel {
   readonly unaltered: RunModel;
   /** Values of all its weights, a tied embedding once. */
   readonly parameters: number;
+  /** The text that a token adds, where the tokenizer is known. */
+  readonly textOf?: ((id: number) => string) | undefined;
   /** The table for {@linkcode Backend.rope} in a layer. */
   turnsOf(layer: number): Tensor | undefined;
   embed(ids: Int32Array<ArrayBuffer>): Tensor;

@@ -3,6 +3,7 @@ import type { AttentionArgs, Backend } from "../../backend.ts";
 import type { CacheDType } from "../../dtype.ts";
 import type { LayerView, Need, Pruner, SideSequence } from "../../methods/protocol/pruner.ts";
 import type { LayerAsk } from "../../methods/protocol/signals.ts";
+import type { TokenIds } from "../../filter/layer.ts";
 import type { Tensor } from "../../tensor.ts";
 import { layerConfig, type ModelConfig } from "../config/config.ts";
 import {
@@ -76,6 +77,8 @@ export interface LayerFeed {
   readonly record: LayerRecord;
   /** Tokens of the sequence before the rows that are being fed. */
   readonly length: number;
+  /** Ids of the rows, where they are known. */
+  readonly tokens: TokenIds | undefined;
 }
 
 /** Tensors that a layer's attention needs of its tokens, for either side of a method that touches it. */
@@ -161,6 +164,7 @@ export class LayerAttention {
       values,
       residual,
       normed,
+      tokens: this.feed.tokens,
       ...(needs.includes("queries") && { queries: queries! }),
       ...(needs.includes("future outputs") && { futureOutputs: this.#futureOutputs() }),
       ...(needs.includes("future attention") && { futureAttention: this.#futureAttention() }),

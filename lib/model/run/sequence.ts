@@ -28,6 +28,7 @@ import { KeyJudge } from "./key_judge.ts";
 import { type PromptWatch, watchPrompt } from "../pruning/prompt_watch.ts";
 import type { ForwardPass, RunModel, See, Tokens } from "./forward_pass.ts";
 import { range, type Rows } from "./cache/row_indices.ts";
+import type { TokenIds } from "../../filter/layer.ts";
 import { type SequenceUsage, usageOf } from "./usage.ts";
 import { countDropped } from "../weights.ts";
 
@@ -77,6 +78,8 @@ export class ModelSequence implements Disposable {
   /** Layers below this one were run elsewhere: they have no cache here. */
   #lowest = 0;
   #freed = false;
+  /** Its ids, where it was fed some and has a method. */
+  #ids: number[] = [];
 
   /** Use `Model.start`. */
   constructor(model: RunModel, pruner: Pruner | undefined, options: SequenceOptions) {
@@ -151,6 +154,7 @@ export class ModelSequence implements Disposable {
     if (this.#lowest > 0) {
       throw new RangeError("Cannot feed tokens after a residual stream: the layers below it have no cache");
     }
+    this.note(ids);
     return this.#throughLayers(this.#model.embed(ids), 0);
   }
 
@@ -158,9 +162,10 @@ export class ModelSequence implements Disposable {
    * Feeds a whole sequence as the residual stream that enters `layer`, [T, hiddenSize] f32, from
    * `Model.residualAt`. The stream is left as it is.
    *
+   * @param ids Of its tokens, for a method that looks at them.
    * @throws {RangeError} If there is no such layer, tokens were fed before, or a layer below `layer` is filtered.
    */
-  feedResidual(residual: Tensor, layer: number): Tensor {
+  feedResidual(residual: Tensor, layer: number, ids?: Int32Array): Tensor {
     this.#expectHeld();
     expectInteger("layer", layer, 0, this.#model.config.numLayers);
     expectTensor("residual", residual, "f32", [-1, this.#model.config.hiddenSize]);
@@ -169,6 +174,7 @@ export class ModelSequence implements Disposable {
       throw new RangeError(`Cannot start at layer ${layer}: a layer below it is filtered`);
     }
     this.#lowest = layer;
+    if (ids !== undefined) this.note(ids);
     const copy = this.#model.backend.resizeRows(residual, residual.shape[0]!);
     return this.#throughLayers(copy, layer);
   }
@@ -250,6 +256,7 @@ export class ModelSequence implements Disposable {
     copy.#pass.see = copy.#watch?.see;
     copy.#length = this.#length;
     copy.#lowest = this.#lowest;
+    copy.#ids = [...this.#ids];
     return copy;
   }
 
@@ -288,6 +295,7 @@ export class ModelSequence implements Disposable {
   #rehearse({ of, then }: Rehearsal, rows: Tensor, from: number): void {
     const { backend } = this.#model, first = new ModelSequence(this.#model, of, this.#options);
     first.#lowest = this.#lowest;
+    first.#ids = [...this.#ids];
     backend.free(first.#throughLayers(backend.resizeRows(rows, rows.shape[0]!), from));
     const own = new ModelSequence(this.#model, then(first), this.#options);
     first.free();
@@ -316,6 +324,18 @@ export class ModelSequence implements Disposable {
     }
     this.#model.backend.free(x);
     return out;
+  }
+
+  /** Notes the ids of the next tokens, which are then fed. @internal */
+  note(ids: Int32Array): void {
+    if (this.#pruner === undefined) return;
+    for (let i = 0; i < ids.length; i++) this.#ids[this.#length + i] = ids[i]!;
+  }
+
+  /** The ids of the next `count` tokens, where they were noted. */
+  #tokensOf(count: number): TokenIds | undefined {
+    const ids = Int32Array.from(this.#ids.slice(this.#length, this.#length + count));
+    return ids.length < count ? undefined : { ids, textOf: this.#model.textOf };
   }
 
   /** Refuses a number of tokens of a model where they cannot come next. @internal */
@@ -357,7 +377,7 @@ export class ModelSequence implements Disposable {
    */
   begin(count: number): PieceTokens {
     const places = range(this.#length, count), drops = preparationOf(this.#pruner, "drop");
-    const { needs = [], skipped } = this.#pruner ?? {};
+    const { needs = [], skipped } = this.#pruner ?? {}, tokens = this.#tokensOf(count);
     return {
       places,
       seesOutputs: skipped?.substitute !== undefined || needs.includes("outputs") ||
@@ -366,7 +386,7 @@ export class ModelSequence implements Disposable {
       needsOf: (layer) => needsOf(this.#pruner, layer),
       // The piece was cut so that all its tokens have the same parts.
       drops: (layer, part) => this.#length >= (drops?.from ?? 0) && drops?.[part].includes(layer) === true,
-      attend: (rows, pass) => new LayerAttention(this.#feedOf(rows.layer), rows, pass).run(),
+      attend: (rows, pass) => new LayerAttention(this.#feedOf(rows.layer, tokens), rows, pass).run(),
     };
   }
 
@@ -382,7 +402,7 @@ export class ModelSequence implements Disposable {
     this.#watch = undefined;
   }
 
-  #feedOf(layer: number): LayerFeed {
+  #feedOf(layer: number, tokens: TokenIds | undefined): LayerFeed {
     const pruner = this.#pruner, ask = pruner?.keySide?.asks?.get(layer);
     return {
       model: this.#model,
@@ -393,6 +413,7 @@ export class ModelSequence implements Disposable {
       asked: ask && { by: this.#judge!, ask },
       record: this.#layers[layer]!,
       length: this.#length,
+      tokens,
     };
   }
 }

@@ -6,7 +6,7 @@ import {
   methodOf,
   METHODS,
   OFFLINE,
-  ownRule,
+  ownRules,
 } from "../../methods/list.ts";
 import { sayNearest } from "../../nearest.ts";
 import { isRule, type Method } from "../../methods/protocol/method.ts";
@@ -126,7 +126,7 @@ export type ComparedBase = Omit<MethodOptions, "fusion" | "invert" | "preset">;
 function chooseMethods(names: readonly string[], base: ComparedBase): NamedMethod[] {
   const resolve = (spans: MethodOptions) =>
     [...new Set(names)].map((name): NamedMethod => {
-      const isOwn = ownRule()?.rule.name === name;
+      const isOwn = ownRules().some(({ rule }) => rule.name === name);
       const set = isOwn ? { fusion: name as MethodName } : KNOWN.get(name);
       if (set === undefined) {
         const known = [...KNOWN.keys()];

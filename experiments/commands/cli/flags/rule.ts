@@ -2,11 +2,12 @@
 import { UsageError } from "../../../../lib/errors.ts";
 import { setOwnTask } from "../../../../lib/eval/own_task.ts";
 import type { ScoredToken } from "../../../../lib/methods/bind/custom_rule.ts";
-import { setOwnRule } from "../../../../lib/methods/list.ts";
+import { KEY_READS, OWN_READS, type OwnRule, setOwnRules } from "../../../../lib/methods/list.ts";
+import { SIGNALS } from "../../../../lib/methods/protocol/signals.ts";
 import type { AnyRule } from "../../../../lib/methods/protocol/method.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
 import { takeCalibration } from "./calibration.ts";
-import { importFile, readBytes } from "../files.ts";
+import { exists, importFile, readBytes } from "../files.ts";
 import { type FlagValues, textOf } from "./parse.ts";
 import { checkFlags } from "../task.ts";
 
@@ -14,7 +15,11 @@ const NAME = /^[a-z][\w-]*$/i;
 
 /** The most frequent cause of a score that is no number: a field that a token does not have. */
 const FIELDS =
-  " (a token has layer, position, muK, varK, muV, varV, and what reads() lists: key, value, residual, normed)";
+  " (a token has id, text, layer, chunk, position, muK, varK, muV, varV, and what reads() lists: key, value, " +
+  "residual, normed; with --side key also attention, distant, change)";
+
+/** Inputs that only tokens of the key side have. */
+const OF_KEYS: readonly string[] = SIGNALS;
 
 /** The rule that a file exports, checked as far as possible before it runs. */
 async function expectRule(path: string, exported: { readonly [name: string]: unknown }): Promise<AnyRule> {
@@ -36,6 +41,14 @@ async function expectRule(path: string, exported: { readonly [name: string]: unk
   }
   if (reads !== undefined && typeof reads !== "function") throw refuse('found "reads" that is no function');
   if (other !== undefined) throw refuse(`found "${other}", which a rule in a file does not have`);
+  const wrong = (reads?.({} as never) as readonly string[] | undefined)?.find((what) =>
+    !(OWN_READS as readonly string[]).includes(what)
+  );
+  if (wrong !== undefined) {
+    throw refuse(
+      `found "${wrong}" in reads(), expected some of ${OWN_READS.join(", ")} (id and text need no entry)`,
+    );
+  }
   const { expectScore } = await import("../../../../lib/methods/bind/custom_rule.ts");
   const own = score as (token: ScoredToken, spec: unknown) => number;
   return {
@@ -62,31 +75,64 @@ interface FileDigests {
   readonly taskSha256: string;
 }
 
+/** Refuses a rule that reads what the filtered side does not have. */
+function expectSide({ name, reads }: AnyRule, path: string, values: FlagValues): void {
+  const side = textOf(values, "side"), inputs = reads?.({} as never) ?? [];
+  const missing = inputs.filter((what) => !KEY_READS.includes(what)),
+    signals = inputs.filter((what) => OF_KEYS.includes(what));
+  if (side === "key" && missing.length > 0) {
+    throw new UsageError(
+      `Cannot use the rule in "${path}" with --side key: it reads ${missing.join(", ")}, expected some of ${
+        KEY_READS.join(", ")
+      } (leave --side key out)`,
+    );
+  }
+  const isOfKeys = ["side", "kv-method"].some((flag) =>
+    values.get(flag)?.some((value) => `,${value},`.includes(flag === "side" ? ",key," : `,${name},`))
+  );
+  if (signals.length === 0 || isOfKeys || values.has("preset") || values.has("grid")) return;
+  throw new UsageError(
+    `Cannot use the rule in "${path}": it reads ${
+      signals.join(", ")
+    }, which only keys and values have (add --side key)`,
+  );
+}
+
+/** The files of `--rule`: one, or several with commas between them. */
+export function rulePaths(text: string | undefined): readonly string[] {
+  if (text === undefined) return [];
+  return exists(text) ? [text] : text.split(",").map((path) => path.trim());
+}
+
 /**
- * Loads the files that flags name: the rule of `--rule` and the task of `--task-file`, each instead of an earlier
- * run's, and the text of `--calibration`. A file of code runs with the rights of the task as soon as it is loaded.
+ * Loads the files that flags name: the rules of `--rule` and the task of `--task-file`, each instead of those of an earlier
+ * run, and the text of `--calibration`. A file of code runs with the rights of the task as soon as it is loaded.
  *
  * @param expect Looks at the digests of such files before any of them is loaded: `none` where there is no file.
- * @returns The rule's name, if there is one.
+ * @returns The names of the rules.
  * @throws {UsageError} If a file cannot be read or run, or exports no rule or task.
  */
 export async function takeFiles(
   values: FlagValues,
   expect: (found: FileDigests) => void = () => {},
-): Promise<string | undefined> {
-  setOwnRule(undefined);
-  const path = textOf(values, "rule"), taskFile = textOf(values, "task-file");
-  const digestOf = async (path?: string) => path === undefined ? "none" : await sha256(await readBytes(path));
-  const digest = await digestOf(path);
-  expect({ ruleSha256: digest, taskSha256: await digestOf(taskFile) });
+): Promise<readonly string[]> {
+  setOwnRules([]);
+  const paths = rulePaths(textOf(values, "rule")), taskFile = textOf(values, "task-file");
+  const digestOf = async (path: string) => await sha256(await readBytes(path));
+  const digests = await Promise.all(paths.map(digestOf));
+  const taskSha256 = taskFile === undefined ? "none" : await digestOf(taskFile);
+  expect({ ruleSha256: digests.join("+") || "none", taskSha256 });
   await takeCalibration(values);
   setOwnTask(undefined);
   if (taskFile !== undefined) await (await import("../../task/file.ts")).takeTaskFile(taskFile);
-  if (path === undefined) return undefined;
-  const exported = await importFile(path, digest);
-  const rule = await expectRule(path, exported);
-  checkFlags(() => setOwnRule({ rule, sha256: digest }));
-  return rule.name;
+  const own: OwnRule[] = [];
+  for (const [i, path] of paths.entries()) {
+    const sha256 = digests[i]!, rule = await expectRule(path, await importFile(path, sha256));
+    expectSide(rule, path, values);
+    own.push({ rule, sha256 });
+  }
+  checkFlags(() => setOwnRules(own));
+  return own.map(({ rule }) => rule.name);
 }
 
 /** Loads the files that flags name, and leaves the flags as they are. */
@@ -95,9 +141,15 @@ export async function withFiles(values: FlagValues): Promise<FlagValues> {
   return values;
 }
 
-/** Adds `--method` with the rule of `--rule` to flags that name no method. */
+/** Adds `--method` with the rule of `--rule` to flags that name no method. @throws {UsageError} If there are several. */
 export async function withRule(values: FlagValues): Promise<FlagValues> {
-  const name = await takeFiles(values),
-    isNamed = values.has("method") || values.has("preset") || values.has("grid");
-  return name === undefined || isNamed ? values : new Map([...values, ["method", [name]]]);
+  const names = await takeFiles(values),
+    isNamed = ["method", "preset", "grid"].some((flag) => values.has(flag));
+  if (names.length === 0 || isNamed) return values;
+  if (names.length > 1) {
+    throw new UsageError(
+      `Cannot use ${names.length} files of --rule: expected --method with one of ${names.join(", ")}`,
+    );
+  }
+  return new Map([...values, ["method", names]]);
 }

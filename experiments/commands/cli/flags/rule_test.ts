@@ -5,11 +5,13 @@ import {
   KEY_RULE_NAMES,
   KV_FUSIONS,
   METHOD_NAMES,
-  ownRule,
+  ownRules,
   resolveOptions,
   RULES,
-  setOwnRule,
+  setOwnRules,
 } from "../../../../lib/methods/mod.ts";
+import { loadModel } from "../../../../lib/model/mod.ts";
+import { ReferenceBackend } from "../../../../lib/reference/mod.ts";
 import { sha256 } from "../../../../lib/sha256.ts";
 import { exists } from "../files.ts";
 import { takeFiles, withRule } from "./rule.ts";
@@ -83,7 +85,7 @@ Deno.test("--rule takes a rule from a file to sweep, compare, score and heads, a
     const site = await runTask("report", folder, "--out", `${folder}/site`);
     assertEquals([site.code, site.stderr], [0, ""]);
     assertStringIncludes(site.stdout, "3 results");
-    setOwnRule(undefined);
+    setOwnRules([]);
   }));
 
 Deno.test("--rule decides keys and values too, in a module of plain exports, and is compared with a baseline of that side", () =>
@@ -116,8 +118,19 @@ Deno.test("--rule decides keys and values too, in a module of plain exports, and
     Deno.writeTextFileSync(file, MINE.replace("score:", 'reads: () => ["residual"],\n  score:'));
     const refused = await runTask("score", ...SMALL, "--rule", file, "--text", file, "--side", "key");
     assertEquals([refused.code, refused.stdout], [2, ""]);
-    assertStringIncludes(refused.stderr, 'Cannot use --kv-method: found "mine", expected one of ');
-    setOwnRule(undefined);
+    assertEquals(
+      refused.stderr,
+      `Cannot use the rule in "${file}" with --side key: it reads residual, expected some of similarity, key, value, attention, ` +
+        "change (leave --side key out)\n",
+    );
+    // One that reads attention can score only keys and values.
+    Deno.writeTextFileSync(file, MINE.replace("score:", 'reads: () => ["attention"],\n  score:'));
+    const lacks = await runTask("score", ...SMALL, "--rule", file, "--text", file);
+    assertEquals([lacks.code, lacks.stderr], [
+      2,
+      `Cannot use the rule in "${file}": it reads attention, which only keys and values have (add --side key)\n`,
+    ]);
+    setOwnRules([]);
   }));
 
 Deno.test("the file that the guide begins with runs by the command that its page gives, and on keys and values", () =>
@@ -137,7 +150,66 @@ Deno.test("the file that the guide begins with runs by the command that its page
     assertEquals(await run(given!, "--out", `${folder}/query`), methods.toSorted());
     const both = ["random", "short-values"], flags = ["--side", "key", "--match", "none"];
     assertEquals(await run(`--rule ${name} --methods ${both}`, ...flags, "--out", `${folder}/key`), both);
-    setOwnRule(undefined);
+    setOwnRules([]);
+  }));
+
+Deno.test("the guide's rule that sees tokens has at most 15 lines, and runs beside another file's", () =>
+  withFolder(async (folder) => {
+    const guide = Deno.readTextFileSync(new URL("../../../../docs/guides/write-a-rule.md", import.meta.url));
+    const files = [...guide.matchAll(/^```ts ignore\n\/\/ (\S+_\S+)\n([^]*?)^```$/mg)].slice(0, 2);
+    const [first, second] = files.map(([, name, text]) => {
+      Deno.writeTextFileSync(`${folder}/${name}`, text!);
+      return { name: name!, path: `${folder}/${name}`, lines: text!.trim().split("\n").length };
+    });
+    assert(second!.name === "quiet_words.ts" && second!.lines <= 15, `${second!.lines} lines`);
+    const [given] = guide.match(/(?<=^deno task compare )--rule quiet_words.ts,.*$/m)!;
+    const args = given.replace("quiet_words.ts,short_values.ts", `${second!.path},${first!.path}`).split(" ");
+    const decisions = `${folder}/rows.json`;
+    const small = [
+      "--context",
+      "48",
+      "--recent",
+      "4",
+      "--seeds",
+      "1",
+      "--out",
+      `${folder}/out`,
+      "--decisions",
+      decisions,
+    ];
+    const { code, stdout, stderr } = await runTask("compare", ...SMALL, ...args, ...small);
+    assertEquals([code, stderr], [0, ""]);
+    const { methods, environment } = JSON.parse(stdout);
+    assertEquals(
+      methods.map(({ name }: { name: string }) => name).sort(),
+      ["dense", "quiet-words", "random", "short-values", "snapkv"],
+    );
+    const digests = await Promise.all([second!, first!].map(({ path }) => sha256(Deno.readFileSync(path))));
+    assertEquals(environment.ruleSha256, digests.join("+"));
+    // No token that is punctuation was evicted, though others were.
+    const { columns } = JSON.parse(Deno.readTextFileSync(decisions)),
+      { tokenizer } = await loadModel("tiny", new ReferenceBackend());
+    const own = [...columns.method.keys()].filter((row) => columns.method[row] === "quiet-words");
+    const isMark = (row: number) => /^\p{P}+$/u.test(tokenizer.texts([columns.token[row]])[0]!.trim());
+    assert(own.some((row) => isMark(row) && columns.score[row] === -1000));
+    assert(own.every((row) => !isMark(row) || columns.evictedAt[row] === null));
+    assert(own.some((row) => columns.evictedAt[row] !== null));
+    setOwnRules([]);
+  }));
+
+Deno.test("several files of --rule need --method where one method runs", () =>
+  withFolder(async (folder) => {
+    const paths = ["one", "two"].map((name) => {
+      const path = `${folder}/${name}.ts`;
+      Deno.writeTextFileSync(path, MINE.replace('"mine"', `"${name}"`));
+      return path;
+    });
+    const asked = flags({ rule: paths.join(",") });
+    const error = "Cannot use 2 files of --rule: expected --method with one of one, two";
+    await assertRejects(() => withRule(asked), UsageError, error);
+    assertEquals(await takeFiles(asked), ["one", "two"]);
+    assertEquals((await withRule(new Map([...asked, ["method", ["two"]]]))).get("method"), ["two"]);
+    setOwnRules([]);
   }));
 
 Deno.test("takeFiles() takes one rule at a time, and leaves the list as it was", () =>
@@ -158,9 +230,9 @@ Deno.test("takeFiles() takes one rule at a time, and leaves the list as it was",
       before[0]!.length + 1,
     ]);
     Deno.writeTextFileSync(file, MINE.replaceAll("mine", "other"));
-    assertEquals([await takeFiles(flags({ rule: file })), ownRule()!.rule.name], ["other", "other"]);
+    assertEquals([await takeFiles(flags({ rule: file })), ownRules()[0]!.rule.name], [["other"], "other"]);
     assertEquals(METHOD_NAMES.filter((name) => (name as string) === "mine"), []);
-    assertEquals([await takeFiles(flags({})), ownRule()], [undefined, undefined]);
+    assertEquals([await takeFiles(flags({})), ownRules()], [[], []]);
     assertEquals(listAll(), before);
   }));
 
@@ -175,6 +247,10 @@ Deno.test("takeFiles() names what is wrong with a file, and a rule says which to
       [rule('name: "a b"'), 'found "a b" name'],
       [rule("score: 3"), 'found a "score" that is number'],
       [rule("reads: []"), 'found "reads" that is no function'],
+      [
+        rule('reads: () => ["token"]'),
+        'found "token" in reads(), expected some of similarity, key, value, attention, change, residual, normed',
+      ],
       [rule("options: {}"), 'found "options", which a rule in a file does not have'],
       [rule("memory: {}"), 'found "memory", which'],
       [rule("native: 0"), 'found "native", which'],
@@ -186,23 +262,23 @@ Deno.test("takeFiles() names what is wrong with a file, and a rule says which to
       Deno.writeTextFileSync(file, code);
       const error = await assertRejects(() => takeFiles(flags({ rule: file })), UsageError);
       assertStringIncludes(error.message, expected);
-      assertEquals([error.message.includes("\n"), ownRule()], [false, undefined]);
+      assertEquals([error.message.includes("\n"), ownRules()], [false, []]);
     }
     await assertRejects(() => takeFiles(flags({ rule: `${folder}/none.ts` })), UsageError, "Cannot read");
 
     const token = { layer: 2, position: 7 } as never;
     const failures = {
       "() => NaN":
-        "Cannot score token 7 of layer 2: found NaN, expected a finite number (a token has layer, position, muK,",
+        "Cannot score token 7 of layer 2: found NaN, expected a finite number (a token has id, text, layer, chunk, position, muK,",
       "(t) => t.none.x": "it failed at token 7 of layer 2: ",
     };
     for (const [score, expected] of Object.entries(failures)) {
       Deno.writeTextFileSync(file, rule(`score: ${score}`));
       await takeFiles(flags({ rule: file }));
       const error = `Cannot use the rule in "${file}": ${expected}`;
-      assertThrows(() => ownRule()!.rule.score!(token, token), UsageError, error);
+      assertThrows(() => ownRules()[0]!.rule.score!(token, token), UsageError, error);
     }
-    setOwnRule(undefined);
+    setOwnRules([]);
   }));
 
 Deno.test("a worker compares a file of code with its study before it loads it, which runs it", () =>
@@ -228,5 +304,5 @@ Deno.test("a worker compares a file of code with its study before it loads it, w
     }
     await takeFiles(flags({ rule: code }));
     assert(exists(mark));
-    setOwnRule(undefined);
+    setOwnRules([]);
   }));

@@ -18,6 +18,7 @@ import { proposeTrials } from "../../../../lib/sweep/trials/trial_source.ts";
 import { exists } from "../files.ts";
 import { findWrongTask } from "../../task/file.ts";
 import type { FlagValues } from "../flags/parse.ts";
+import { rulePaths } from "../flags/rule.ts";
 import { STUDY_FILE } from "./resume.ts";
 
 /** Flags that define the runs of a study; values of `PATHS` are paths where such a file exists. */
@@ -30,8 +31,8 @@ const PATHS = new Set(["model", "task-file", "data", "text", "rule", "calibratio
 export function keepFlags(values: FlagValues, names: readonly string[] = KEPT): StudyFlags {
   return Object.fromEntries(
     names.filter((name) => values.has(name)).map((name) => {
-      const value = String(values.get(name)![0]);
-      return [name, PATHS.has(name) && exists(value) ? Deno.realPathSync(value) : value];
+      const value = String(values.get(name)![0]), own = name === "rule" ? rulePaths(value) : [value];
+      return [name, PATHS.has(name) && own.every(exists) ? own.map(Deno.realPathSync).join(",") : value];
     }),
   );
 }

@@ -78,6 +78,7 @@ export function feedTogether(model: RunModel, feeds: readonly SequenceFeed[], jo
 function feedJoined(model: RunModel, feeds: readonly SequenceFeed[], joinsOutputs: boolean): Tensor {
   const { backend, config } = model, pass = createForwardPass(model);
   const x = model.embed(Int32Array.from(feeds.flatMap(({ ids }) => [...ids])));
+  for (const { sequence, ids } of feeds) sequence.note(ids);
   const ends: number[] = [];
   for (const { ids } of feeds) ends.push((ends.at(-1) ?? 0) + ids.length);
   const left = feeds.map(({ ids }) => ids.length);
