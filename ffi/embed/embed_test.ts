@@ -20,6 +20,64 @@ const read = (path: string) => Deno.readTextFile(new URL(`../../${path}`, import
 const header = await read("ffi/embed/tokenfilter_filter.h"),
   whole = await read("kernels/include/tokenfilter.h");
 
+/** Eight threads with one context of four: counts calls that decide, decide otherwise, are refused, and fail. */
+const SHARED_CONTEXT = `
+#define _POSIX_C_SOURCE 200809L
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+#include "tokenfilter_filter.h"
+enum { COUNT = 512, HEADS = 4, SIZE = 64, THREADS = 8, ROUNDS = 300 };
+static float keys[COUNT * HEADS * SIZE], values[COUNT * HEADS * SIZE];
+static uint8_t expected[COUNT];
+static tkf_context* shared;
+static int counts[THREADS][4];
+
+static int decide(tkf_context* context, uint8_t* keep) {
+  float anchor_k[HEADS * SIZE] = {0}, anchor_v[HEADS * SIZE] = {0};
+  double numbers[TKF_NUM_SLOTS] = {0}, scores[256] = {0}, columns[7 * COUNT];
+  int64_t taken = 0;
+  tkf_filter_scan_args args = {
+      .spec = tkf_filter_defaults(0, HEADS, SIZE),
+      .states = {.anchor_k = {anchor_k, sizeof anchor_k}, .anchor_v = {anchor_v, sizeof anchor_v},
+                 .numbers = {numbers, sizeof numbers}, .scores = {scores, sizeof scores}},
+      .keys = {keys, sizeof keys}, .values = {values, sizeof values},
+      .keep = {keep, COUNT}, .columns = {columns, sizeof columns}, .taken = {&taken, sizeof taken},
+      .count = COUNT, .kv_dtype = TKF_DTYPE_F32};
+  return tkf_filter_scan(context, &args, sizeof args);
+}
+
+static void* work(void* own) {
+  int* count = own;
+  for (int round = 0; round < ROUNDS; round++) {
+    uint8_t keep[COUNT];
+    int status = decide(shared, keep);
+    int is_wrong = status == TKF_STATUS_OK && memcmp(keep, expected, COUNT) != 0;
+    count[status == TKF_STATUS_OK ? is_wrong : status == TKF_STATUS_STATE ? 2 : 3]++;
+  }
+  return NULL;
+}
+
+int main(void) {
+  alarm(60);
+  unsigned state = 1;
+  for (int i = 0; i < COUNT * HEADS * SIZE; i++) {
+    keys[i] = (float)((state = state * 1664525u + 1013904223u) >> 8) / 8388608.0f - 1.0f;
+    values[i] = (float)((state = state * 1664525u + 1013904223u) >> 8) / 8388608.0f - 1.0f;
+  }
+  tkf_context* alone;
+  if (tkf_context_create(1, -1, &alone) != 0 || tkf_context_create(4, -1, &shared) != 0) return 1;
+  if (decide(alone, expected) != TKF_STATUS_OK) return 1;
+  pthread_t threads[THREADS];
+  for (int i = 0; i < THREADS; i++) if (pthread_create(&threads[i], NULL, work, counts[i]) != 0) return 1;
+  for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+  int sums[4] = {0};
+  for (int i = 0; i < THREADS; i++) for (int k = 0; k < 4; k++) sums[k] += counts[i][k];
+  printf("%d %d %d %d", sums[0], sums[1], sums[2], sums[3]);
+  return tkf_context_destroy(shared) + tkf_context_destroy(alone);
+}
+`;
+
 Deno.test("tokenfilter_filter.h has numbers and functions of tokenfilter.h, and versions of one kind everywhere", async () => {
   const numbers = (source: string) =>
     new Map(
@@ -95,6 +153,15 @@ int main(void) {
       2,
       "Cannot use this library: its structs are not those of version 1.0.0\n",
     ]);
+  }));
+
+Deno.test("a context that a thread uses is refused to others, and each call that succeeds decides as it would alone", () =>
+  withKit(async (folder) => {
+    await Deno.writeTextFile(`${folder}/main.c`, SHARED_CONTEXT);
+    const { code, stdout } = await run(await compile(folder, `${folder}/main.c`), []);
+    const [decided, wrong, refused, other] = stdout.split(" ").map(Number);
+    assertEquals([code, wrong, other], [0, 0, 0], stdout);
+    assert(decided! > 0 && refused! > 0, stdout);
   }));
 
 Deno.test({

@@ -100,7 +100,7 @@ def find_library():
 
 
 class Library:
-    """The library and a context, for one thread's calls."""
+    """The library and a context, for one thread's calls. After a fork, make another one in the child."""
 
     def __init__(self, path=None, threads=1):
         self.functions = ctypes.CDLL(path or find_library())

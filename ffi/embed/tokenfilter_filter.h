@@ -6,8 +6,13 @@
  *
  * Rules. The caller owns all memory. Every function returns a status, 0 is success; the message of a failure belongs to
  * the context. A buffer is checked against its shape before anything is computed; one of 0 bytes may be NULL. Tensors are
- * row-major and contiguous, f32 unless said otherwise. Nothing here exits, prints or throws. A context serves one call at
- * a time; threads need one each.
+ * row-major and contiguous, f32 unless said otherwise. Nothing here exits, prints or throws. A buffer may be longer than
+ * its shape; the library cannot see its element type.
+ *
+ * Threads. A context serves one call at a time; threads need one each. tkf_filter_scan and tkf_attention_filtered return
+ * TKF_STATUS_STATE where another thread's call is in the context; they do nothing then, and the message stays the other's.
+ * After tkf_context_destroy a context must not be used. fork(): the child has none of a context's threads and would wait for
+ * them without end, so it must make contexts of its own. This holds for Python's multiprocessing by fork too.
  *
  * Versions. TKF_FILTER_VERSION is the version of this file, in semantic versioning. Major: a struct, a number or a meaning
  * has changed. Minor: something was added. Patch: comments. tkf_filter_compatible() says whether a library has the structs
@@ -33,7 +38,7 @@ extern "C" {
 #define TKF_STATUS_SHAPE 3       /* a size is negative, does not divide, or overflows */
 #define TKF_STATUS_BUFFER 4      /* a buffer is shorter than its shape says, or misaligned */
 #define TKF_STATUS_VALUE 5       /* a number is outside its range */
-#define TKF_STATUS_STATE 6       /* a filter state does not allow this call now */
+#define TKF_STATUS_STATE 6       /* a filter state does not allow this call now, or another thread uses the context */
 #define TKF_STATUS_MEMORY 7      /* an allocation failed */
 #define TKF_STATUS_UNSUPPORTED 8 /* this machine or build lacks what was asked for */
 

@@ -12,6 +12,8 @@ namespace tkf {
 
 template <class Args, class Body>
 inline int32_t enter(tkf_context* context, const Args* args, uint64_t bytes, Body body) {
+  const Hold hold(context);
+  if (!hold.is_held()) return TKF_STATUS_STATE;  // without a message: that is the other call's
   Check check(context);
   check.buffer("args", {const_cast<Args*>(args), bytes}, sizeof(Args), alignof(Args));
   if (!check.ok() || !check_args(check, *args) || !check.ok()) return check.status();

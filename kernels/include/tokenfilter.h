@@ -5,7 +5,9 @@
  * Rules: every function returns a status; 0 is success; the message of a failure belongs to the context.
  * The caller owns all memory. A buffer is checked against the shape before anything is computed; one of length 0 may be
  * NULL. Tensors are row-major and contiguous. Shapes stand in brackets; "f32" unless said otherwise. Nothing here exits,
- * prints or throws. A context serves one call at a time. */
+ * prints or throws. A context serves one call at a time: an op that finds another thread's call in it returns
+ * TKF_STATUS_STATE, does nothing and leaves the message as it is. After tkf_context_destroy a context must not be used.
+ * fork: the child has none of the threads, so that it must make contexts of its own. */
 #ifndef TOKENFILTER_H
 #define TOKENFILTER_H
 #include <stdint.h>
@@ -29,7 +31,7 @@ extern "C" {
 #define TKF_STATUS_SHAPE 3       /* a size is negative, does not divide, or overflows */
 #define TKF_STATUS_BUFFER 4      /* a buffer is shorter than its shape says, or misaligned */
 #define TKF_STATUS_VALUE 5       /* a number is outside its range: an option, an id, a position, a target */
-#define TKF_STATUS_STATE 6       /* a filter state does not allow this call now */
+#define TKF_STATUS_STATE 6       /* a filter state does not allow this call now, or another thread uses the context */
 #define TKF_STATUS_MEMORY 7      /* an allocation failed */
 #define TKF_STATUS_UNSUPPORTED 8 /* this machine or build lacks what was asked for */
 
