@@ -1,4 +1,4 @@
 /** What tokenfilter.wasm is: `deno run -A experiments/tools/release/main.ts --wasm` writes both. */
 export const BUILT = {
-  sha256: "ff875db52d43eb269d053f7e001a1ecc8fd10dce1d19aa19f550355b65d36c45",
+  sha256: "9ce0de4228ab3838a85eb29bdf02b326ca9862c510555df4af0e624d60c49c80",
 } as const;

@@ -3,6 +3,7 @@ import type { Tokenizer } from "../../../lib/model/tokenizer/tokenizer.ts";
 import type { ScoredToken, TextEnd, TextPiece } from "./completion.ts";
 import { addCounts, countSavings } from "./metrics.ts";
 import type { CompletionRequest } from "./request.ts";
+import { findCalls, type FoundCall } from "./tools.ts";
 
 export interface AnswerHead {
   readonly id: string;
@@ -85,6 +86,16 @@ export interface WholeText extends TextPiece {
   readonly end: TextEnd;
 }
 
+/** A chat's message, and why it has ended: calls of tools, where the text has sound ones. */
+function messageOf({ tools }: CompletionRequest, text: string, finish: TextEnd["finish"]) {
+  const found = tools && finish === "stop" ? findCalls(text, tools) : undefined;
+  const { content, calls } = found ?? { content: text, calls: undefined };
+  return {
+    message: { role: "assistant", content, refusal: null, ...(calls && { tool_calls: calls }) },
+    finish_reason: calls === undefined ? finish : "tool_calls",
+  };
+}
+
 export function wholeAnswer(
   head: AnswerHead,
   request: CompletionRequest,
@@ -97,13 +108,18 @@ export function wholeAnswer(
     choices: texts.map(({ text, tokens, end }, index) => ({
       index,
       ...(request.kind === "text"
-        ? { text }
-        : { message: { role: "assistant", content: text, refusal: null } }),
+        ? { text, finish_reason: end.finish }
+        : messageOf(request, text, end.finish)),
       logprobs: logprobsOf(tokenizer, request, tokens, 0),
-      finish_reason: end.finish,
     })),
     usage: usageOf(request, texts.map(({ end }) => end)),
   };
+}
+
+/** What a part of a stream has. */
+export interface StreamedPiece extends TextPiece {
+  readonly calls?: readonly FoundCall[];
+  readonly finish?: TextEnd["finish"] | "tool_calls";
 }
 
 /** A part of a streamed answer: a piece of one text, or its end. @param offset characters of the text before it */
@@ -112,13 +128,14 @@ export function streamedPart(
   request: CompletionRequest,
   tokenizer: Tokenizer,
   index: number,
-  piece: TextPiece & { readonly finish?: TextEnd["finish"] },
+  piece: StreamedPiece,
   offset: number,
 ) {
-  const { text, tokens, finish = null } = piece, isChat = request.kind === "chat";
+  const { text, tokens, calls, finish = null } = piece, isChat = request.kind === "chat";
   const delta = {
     ...(offset === 0 && finish === null && { role: "assistant" }),
     ...(text !== "" && { content: text }),
+    ...(calls && { tool_calls: calls.map((call, index) => ({ index, ...call })) }),
   };
   return {
     ...head,

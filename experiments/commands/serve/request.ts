@@ -6,9 +6,11 @@ import { Sampler, type SamplingOptions } from "../../../lib/model/generate/sampl
 import { CHAT_ENCODING, type ChatMessage, renderChat } from "../../../lib/model/tokenizer/chat.ts";
 import type { Tokenizer } from "../../../lib/model/tokenizer/tokenizer.ts";
 import type { Encoder } from "./encoder.ts";
+import { type Body, Fields, wrong } from "./fields.ts";
 import type { Formats } from "./grammar/formats.ts";
 import type { TokenMasks } from "./grammar/constraint.ts";
 import { type CompletionKind, RefusedError } from "./messages.ts";
+import { readCalls, readTools, type Tools } from "./tools.ts";
 
 export interface CompletionRequest {
   readonly kind: CompletionKind;
@@ -28,6 +30,8 @@ export interface CompletionRequest {
   readonly ignoreEnd: boolean;
   /** Tokens that the grammar of `response_format` allows; undefined: all. */
   readonly format: TokenMasks | undefined;
+  /** Tools that the model may call; undefined: none. */
+  readonly tools: Tools | undefined;
 }
 
 /** What requests are read with. */
@@ -71,87 +75,6 @@ const MAX_LOGPROBS = 20;
 /** Tokens of a completion by default, as with OpenAI. */
 const DEFAULT_TOKENS = 16;
 
-const isEmptyList = (x: unknown) => Array.isArray(x) && x.length === 0;
-
-/** Fields without an effect here, each with a test whether its value asks for nothing. */
-const NEUTRAL: { readonly [field: string]: (value: unknown) => boolean } = {
-  frequency_penalty: (x) => x === 0,
-  presence_penalty: (x) => x === 0,
-  logit_bias: (x) => typeof x === "object" && Object.keys(x!).length === 0,
-  best_of: (x) => x === 1,
-  suffix: (x) => x === "",
-  tools: isEmptyList,
-  functions: isEmptyList,
-  // Without tools, these fields have nothing to choose from.
-  tool_choice: (x) => x === "none" || x === "auto",
-  function_call: (x) => x === "none" || x === "auto",
-  parallel_tool_calls: (x) => typeof x === "boolean",
-  modalities: (x) => JSON.stringify(x) === '["text"]',
-  service_tier: (x) => x === "auto" || x === "default",
-  user: () => true,
-  safety_identifier: () => true,
-  prompt_cache_key: () => true,
-  metadata: () => true,
-  store: (x) => x === false,
-};
-
-export type Body = { readonly [field: string]: unknown };
-
-export const wrong = (param: string, value: unknown, expected: string) =>
-  new RefusedError(
-    `Cannot use "${param}": found ${JSON.stringify(value)?.slice(0, 80)}, expected ${expected}`,
-    param,
-  );
-
-/** Reads fields of a body, and keeps track of unread ones. */
-export class Fields {
-  readonly #body: Body;
-  readonly #left: Set<string>;
-
-  /** @throws {RefusedError} If the body is no object. */
-  constructor(body: unknown) {
-    if (typeof body !== "object" || body === null || Array.isArray(body)) {
-      throw new RefusedError("Cannot read the request: expected a JSON object");
-    }
-    this.#body = body as Body;
-    this.#left = new Set(
-      Object.keys(body).filter((name) => this.#body[name] !== null && this.#body[name] !== undefined),
-    );
-  }
-
-  read(name: string): unknown {
-    const value = this.#left.has(name) ? this.#body[name] : undefined;
-    this.#left.delete(name);
-    return value;
-  }
-
-  number(name: string): number | undefined {
-    const value = this.read(name);
-    if (value === undefined || typeof value === "number") return value;
-    throw wrong(name, value, "a number");
-  }
-
-  integer(name: string, least: number, most: number): number | undefined {
-    const value = this.number(name);
-    if (value === undefined || (Number.isSafeInteger(value) && value >= least && value <= most)) return value;
-    throw wrong(name, value, `an integer from ${least} to ${most}`);
-  }
-
-  flag(name: string, otherwise = false): boolean {
-    const value = this.read(name) ?? otherwise;
-    if (typeof value === "boolean") return value;
-    throw wrong(name, value, "true or false");
-  }
-
-  /** @throws {RefusedError} If an unread field asks for something that this server does not have. */
-  end(): void {
-    for (const name of this.#left) {
-      if (Object.hasOwn(NEUTRAL, name) && NEUTRAL[name]!(this.#body[name])) continue;
-      throw new RefusedError(`Cannot use "${name}": this server does not have it`, name);
-    }
-  }
-}
-
 /**
  * Checks a body.
  *
@@ -169,6 +92,7 @@ export async function readRequest(
     throw new RefusedError(`Cannot use model "${model}": expected ${known}`, "model", 404);
   }
   const list = kind === "text" ? listPrompts(fields.read("prompt")) : [fields.read("messages")];
+  const offered = kind === "chat" ? readTools(fields, tools.tokenizer.chatTemplate) : undefined;
   const n = fields.integer("n", 1, MAX_CHOICES) ?? 1;
   if (n * list.length > MAX_CHOICES) {
     throw new RefusedError(`Cannot make ${n * list.length} texts: expected at most ${MAX_CHOICES}`, "prompt");
@@ -176,7 +100,7 @@ export async function readRequest(
   const prompts: Int32Array<ArrayBuffer>[] = [];
   for (const each of list) {
     if (prompts.length > 0) await yieldToEventLoop(); // the others' turn
-    prompts.push(await (kind === "text" ? readPrompt(each, tools) : readMessages(each, tools)));
+    prompts.push(await (kind === "text" ? readPrompt(each, tools) : readMessages(each, tools, offered)));
   }
   const longest = Math.max(...prompts.map(({ length }) => length)), room = limits.context - longest;
   const most = kind === "chat" ? "max_completion_tokens" : "max_tokens";
@@ -190,7 +114,7 @@ export async function readRequest(
     );
   }
   const request = {
-    ...{ kind, model, prompts, n, maxTokens },
+    ...{ kind, model, prompts, n, maxTokens, tools: offered },
     sampling: readSampling(fields),
     stop: readStop(fields.read("stop")),
     logprobs: readLogprobs(kind, fields),
@@ -254,6 +178,7 @@ async function readPrompt(
 async function readMessages(
   messages: unknown,
   { tokenizer, encoder, limits }: RequestTools,
+  offered: Tools | undefined,
 ): Promise<Int32Array<ArrayBuffer>> {
   if (!Array.isArray(messages) || messages.length === 0) {
     throw wrong("messages", messages ?? null, "a list of messages");
@@ -268,11 +193,13 @@ async function readMessages(
     ) {
       throw wrong("messages", message, "a role and a content of text");
     }
-    return { role, content: parts.map(({ text }) => text).join("") };
+    return { role, content: parts.map(({ text }) => text).join(""), ...readCalls(message as Body) };
   });
-  expectFitting("messages", read.map(({ content }) => content), limits);
+  const calls = read.flatMap(({ tool_calls = [] }) => tool_calls.map((call) => JSON.stringify(call)));
+  expectFitting("messages", [...read.map(({ content }) => content), ...calls], limits);
+  expectFitting("tools", offered?.list.map((tool) => JSON.stringify(tool)) ?? [], limits);
   try {
-    return await encoder.encode(renderChat(tokenizer, read), CHAT_ENCODING, "messages");
+    return await encoder.encode(renderChat(tokenizer, read, offered?.list), CHAT_ENCODING, "messages");
   } catch (error) {
     if (error instanceof UsageError) throw new RefusedError(error.message, "messages");
     throw error;

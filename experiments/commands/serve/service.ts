@@ -1,5 +1,12 @@
 /** The thread of the model: takes requests, gives them turns, and sends their answers. */
-import { type AnswerHead, streamedEnd, streamedPart, wholeAnswer, type WholeText } from "./answers.ts";
+import {
+  type AnswerHead,
+  streamedEnd,
+  streamedPart,
+  type StreamedPiece,
+  wholeAnswer,
+  type WholeText,
+} from "./answers.ts";
 import { Client } from "./client.ts";
 import { complete, type Engine, type ScoredToken, type TextEnd, type TextPiece } from "./completion.ts";
 import { type Asked, type CompletionKind, type Refusal, RefusedError, type ServerState } from "./messages.ts";
@@ -9,6 +16,7 @@ import { openEncoder } from "./encoder.ts";
 import { Formats } from "./grammar/formats.ts";
 import { type CompletionRequest, limitsOf, readRequest, type RequestTools } from "./request.ts";
 import { detokenize, tokenize } from "./tokens.ts";
+import { CallGate, findCalls } from "./tools.ts";
 
 interface ServiceOptions {
   /** Engines of one model, by the names that clients ask for. */
@@ -94,13 +102,22 @@ export class Service implements Disposable {
     const send = (part: unknown) => client.send(`data: ${JSON.stringify(part)}\n\n`, turn);
     for (const [index, text] of textsOf(request).entries()) {
       let offset = 0;
-      const part = (piece: TextPiece & { readonly finish?: TextEnd["finish"] }) =>
-        send(streamedPart(head, request, engine.tokenizer, index, piece, offset));
-      const end = await this.#make(engine, request, text, client.signal, async (piece) => {
-        await part(piece);
+      const part = async (piece: StreamedPiece) => {
+        await send(streamedPart(head, request, engine.tokenizer, index, piece, offset));
         offset += piece.text.length;
+      };
+      const gate = request.tools?.areFound ? new CallGate() : undefined;
+      const end = await this.#make(engine, request, text, client.signal, async (piece) => {
+        const shown = gate === undefined ? piece.text : gate.pass(piece.text);
+        if (shown !== "" || piece.tokens.length > 0) await part({ ...piece, text: shown });
       });
-      await part({ text: "", tokens: [], finish: end.finish });
+      const held = gate?.held ?? "";
+      const calls = request.tools && end.finish === "stop"
+        ? findCalls(held, request.tools)?.calls
+        : undefined;
+      if (calls) await part({ text: "", tokens: [], calls });
+      else if (held !== "") await part({ text: held, tokens: [] });
+      await part({ text: "", tokens: [], finish: calls ? "tool_calls" : end.finish });
       ends.push(end);
     }
     if (request.includeUsage) await send(streamedEnd(head, request, ends));

@@ -1,5 +1,6 @@
 /** `/tokenize` and `/detokenize`, as llama.cpp's server has them. */
-import { expectFitting, Fields, readIds, type RequestTools, wrong } from "./request.ts";
+import { Fields, wrong } from "./fields.ts";
+import { expectFitting, readIds, type RequestTools } from "./request.ts";
 
 /** A text to token ids. @throws {RefusedError} If a field is missing, wrong or not known. */
 export async function tokenize(body: unknown, { tokenizer, encoder, limits }: RequestTools): Promise<object> {

@@ -117,13 +117,13 @@ const GLOBALS = {
 };
 
 /**
- * The text that a template makes of values, of which `messages` has the messages.
+ * The text that a template makes of values, of which `messages` has the messages, and `tools` descriptions of tools.
  *
  * @throws {Error} If the template is broken, refuses the messages, or takes more than they need.
  */
 export function renderTemplate(
   source: string,
-  values: { readonly messages: unknown; readonly [name: string]: unknown },
+  values: { readonly messages: unknown; readonly tools?: unknown; readonly [name: string]: unknown },
 ): string {
   if (source.length > MOST_SOURCE) {
     throw new Error(`found ${source.length} characters of it, expected at most ${MOST_SOURCE}`);
@@ -131,9 +131,11 @@ export function renderTemplate(
   const program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
   const environment = new Environment();
   for (const [name, value] of Object.entries({ ...GLOBALS, ...values })) environment.set(name, value);
-  const steps = STEPS + STEPS_A_PART * countParts(environment.lookupVariable("messages"), Infinity);
+  const given = ["messages", ...values.tools === undefined ? [] : ["tools"]];
+  const parts = given.reduce((sum, name) => sum + countParts(environment.lookupVariable(name), Infinity), 0);
+  const steps = STEPS + STEPS_A_PART * parts;
   const text = String(new BoundedInterpreter(environment, steps).run(program).value);
-  const most = MOST_TEXT + TEXT_A_CHAR * JSON.stringify(values.messages).length;
+  const most = MOST_TEXT + TEXT_A_CHAR * JSON.stringify([values.messages, values.tools]).length;
   if (text.length > most) {
     throw new Error(`found a text of ${text.length} characters, expected at most ${most}`);
   }

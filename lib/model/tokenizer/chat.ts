@@ -9,12 +9,23 @@ export interface ChatMessage {
   readonly role: string;
   /** Text of the message. */
   readonly content: string;
+  /** Tools that an assistant's message calls. */
+  readonly tool_calls?: readonly {
+    readonly id?: string;
+    readonly type: "function";
+    readonly function: { readonly name: string; readonly arguments: object };
+  }[];
+  /** The call that a message of the role `tool` answers. */
+  readonly tool_call_id?: string;
+  /** Name of the speaker, or of the tool that answers. */
+  readonly name?: string;
 }
 
 /**
  * A conversation as the text that the model was trained on, up to where the assistant speaks next.
  *
  * @param tokenizer The model's tokenizer, or its needed members: the template, and the texts of BOS and EOS.
+ * @param tools Descriptions of tools, as the template reads them: as in requests to OpenAI. Default: none.
  * @throws {UsageError} If the model has no template, or the template refuses the messages or takes far more steps, memory
  * or text than they need.
  *
@@ -29,6 +40,7 @@ export interface ChatMessage {
 export function renderChat(
   tokenizer: Pick<Tokenizer, "chatTemplate" | "bosId" | "eosId" | "piece">,
   messages: readonly ChatMessage[],
+  tools: readonly object[] = [],
 ): string {
   const { chatTemplate, bosId, eosId } = tokenizer;
   if (chatTemplate === undefined) {
@@ -40,6 +52,7 @@ export function renderChat(
   try {
     return renderTemplate(chatTemplate, {
       messages,
+      ...(tools.length > 0 && { tools }),
       add_generation_prompt: true,
       bos_token: text(bosId),
       eos_token: text(eosId),
