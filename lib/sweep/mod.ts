@@ -17,7 +17,7 @@ export { EQUAL, type Match, type Matched, MATCHES } from "./compare/match.ts";
 export type { MethodGroup } from "./compare/measured.ts";
 export { digestConditions, digestTrialOptions } from "./trials/digest.ts";
 export { type AskedTrial, findWrongHeadline, findWrongResult } from "./trials/result.ts";
-export { runSweep, runTrial, type SweepArguments, type SweepProgress } from "./trials/runner.ts";
+export { runSweep, runTrial, type SweepArguments, type SweepProgress, takeAll } from "./trials/runner.ts";
 export { type Salvaged, salvageStudy } from "./trials/salvage.ts";
 export * from "./trials/store.ts";
 export * from "./trials/store_records.ts";

@@ -9,6 +9,7 @@ import type { Comparison } from "../../../lib/sweep/compare/comparison.ts";
 import type { ComparedChunk } from "../../../lib/sweep/compare/method_runs.ts";
 import { FIELD, type Fields, findWrongField } from "../../../lib/sweep/fields.ts";
 import { binderOf, compareStudy, encodeStudy } from "../../../lib/sweep/study.ts";
+import { takeAll } from "../../../lib/sweep/trials/runner.ts";
 import type { StudyStore } from "../../../lib/sweep/trials/store.ts";
 import type {
   EndedJob,
@@ -32,9 +33,9 @@ import { findPublished, listBatches, readRecipe, type Recipe, RECIPES } from "./
 
 /** Time after a worker's last heartbeat until its job waits again; at once if its process has ended on this machine. */
 const LEASE_MS = 600_000;
-/** Milliseconds between two signs of a worker. */
-const SIGN_MS = 5_000;
-/** Milliseconds between two searches for a job, if others run the last ones. */
+/** Milliseconds after which a worker renews the lease of its job. */
+const RENEW_MS = 5_000;
+/** Milliseconds between two looks at the jobs of a queue. */
 const WAIT_MS = 200;
 
 /** Work that one process does: the full model of a part, or all methods of a part at one ratio. */
@@ -69,9 +70,6 @@ interface Control {
   readonly progress: Progress;
 }
 
-/** Thrown if another process has taken the job meanwhile. */
-class JobLostError extends Error {}
-
 /**
  * Runs jobs of a study next to other processes until none is left, with anybody.
  *
@@ -82,37 +80,23 @@ async function runJobs(
   parts: readonly PlannedPart[],
   { signal, progress }: Control,
 ): Promise<void> {
-  const { dense, filtered } = listJobs(parts), owner = ownerName();
+  const { dense, filtered } = listJobs(parts);
   const jobs = new Map([...dense, ...filtered].map((job) => [job.digest, job]));
-  for (;;) {
-    signal.throwIfAborted();
-    for (const other of store.owners()) {
-      if (other !== owner && hasEnded(other)) store.release(other);
-    }
-    const claim = store.claim(owner, LEASE_MS);
-    if (claim === undefined) {
-      const { waiting, running } = store.count();
-      if (waiting + running === 0) return;
-      await new Promise((resolve) => setTimeout(resolve, WAIT_MS));
-      continue;
-    }
-    const { part, methods } = jobs.get(claim.digest)!, began = performance.now();
-    let signed = began;
+  const source = new StudyTrials(store, { owner: ownerName(), isDead: hasEnded, leaseMs: LEASE_MS });
+  const run = async ({ digest }: { readonly digest: string }) => {
+    const { part, methods } = jobs.get(digest)!, began = performance.now();
+    let renewed = began;
     const onProgress = (fraction: number, label: string) => {
       const now = performance.now(), { complete } = store.count();
-      progress.step((complete + Math.min(fraction, 1)) / jobs.size, `${claim.digest}, ${label}`);
-      if (now - signed < SIGN_MS) return;
-      signed = now;
-      if (!store.report(claim, [], LEASE_MS)) throw new JobLostError();
+      progress.step((complete + Math.min(fraction, 1)) / jobs.size, `${digest}, ${label}`);
+      if (now - renewed < RENEW_MS) return;
+      renewed = now;
+      source.renew();
     };
-    try {
-      await comparePart(logOf(store, part), part, methods, { signal, onProgress, resamples: 1 });
-      store.finish(claim, { trial: claim.digest, timeMs: performance.now() - began });
-    } catch (error) {
-      store.release(owner);
-      if (!(error instanceof JobLostError)) throw error;
-    }
-  }
+    await comparePart(logOf(store, part), part, methods, { signal, onProgress, resamples: 1 });
+    source.finish({ trial: digest, timeMs: performance.now() - began });
+  };
+  await takeAll(source, run, { signal });
 }
 
 /** Compares methods of a part; chunks in the log are not run again. */

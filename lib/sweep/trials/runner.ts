@@ -5,7 +5,7 @@ import { nonCausal, recordOptions, type ResolvedOptions } from "../../methods/bi
 import { digestConditions } from "./digest.ts";
 import type { RacingTrial, TrialRace } from "./trial_race.ts";
 import type { HeldTrial } from "./store_records.ts";
-import { type TakenTrial, TrialLostError, type TrialSource } from "./trial_source.ts";
+import { type StudyTrials, type TakenTrial, TrialLostError, type TrialSource } from "./trial_source.ts";
 import type { RunConditions, StoppedTrial, Trial } from "../trial.ts";
 
 export interface SweepProgress {
@@ -85,6 +85,38 @@ export async function runTrial<T extends TaskTypes>(
 const WAIT_MS = 100;
 
 /**
+ * @internal Takes trials or jobs of a source, one after the other, until none is left with anybody.
+ *
+ * @param run Computes one, and hands it in. One that another worker has taken meanwhile is left to that worker.
+ * @param onIdle Called before each wait for those that others run.
+ * @throws {DOMException} The signal's reason, if it is aborted.
+ */
+export async function takeAll(
+  source: Pick<StudyTrials, "take" | "drop" | "isOver">,
+  run: (taken: TakenTrial) => Promise<void>,
+  { signal, onIdle }: { readonly signal?: AbortSignal | undefined; readonly onIdle?: () => void },
+): Promise<void> {
+  for (;;) {
+    signal?.throwIfAborted();
+    const taken = await source.take();
+    if (taken === undefined) {
+      if (source.isOver()) return signal?.throwIfAborted();
+      onIdle?.();
+      await new Promise((resolve) => setTimeout(resolve, WAIT_MS));
+      continue;
+    }
+    try {
+      await run(taken);
+    } catch (error) {
+      if (error instanceof TrialLostError) continue;
+      // A study that cannot be reached takes no trial back: others take it when this process has ended.
+      if (!(error instanceof PlaceLostError)) source.drop();
+      throw error;
+    }
+  }
+}
+
+/**
  * Runs the trials that a source gives until it has no more, and waits for those that other workers run. Each result is
  * stored before the next trial begins.
  *
@@ -125,35 +157,23 @@ export async function runSweep<T extends TaskTypes>(args: SweepArguments<T>): Pr
       report(0, 1, "stopped" in trial ? undefined : trial);
     }
   };
-  for (let isOver = false; !isOver;) {
-    const taken = await source.take();
-    if (taken === undefined) {
-      isOver = source.isOver();
-      if (!isOver) {
-        onSilence?.(source.silent());
-        await new Promise((resolve) => setTimeout(resolve, WAIT_MS));
-      }
-      signal?.throwIfAborted();
-      tellNews();
-      continue;
-    }
+  const run = async (taken: TakenTrial) => {
     const racing = race?.enter(taken.method, dense.chunks);
-    try {
-      const trial = await runTrial({ ...args, runDigest, racing }, taken, {
-        onChunk: (chunk, of) => chunk < of && report(chunk, of),
-        onLosses(chunk, losses, dense) {
-          source.report(chunk, losses, dense);
-          if (racing !== undefined) takeNews();
-        },
-      });
-      source.finish(trial);
-    } catch (error) {
-      if (error instanceof TrialLostError) continue;
-      // A study that cannot be reached takes no trial back: others take it when this process has ended.
-      if (!(error instanceof PlaceLostError)) source.drop();
-      throw error;
-    }
+    const trial = await runTrial({ ...args, runDigest, racing }, taken, {
+      onChunk: (chunk, of) => chunk < of && report(chunk, of),
+      onLosses(chunk, losses, dense) {
+        source.report(chunk, losses, dense);
+        if (racing !== undefined) takeNews();
+      },
+    });
+    source.finish(trial);
     tellNews();
-  }
+  };
+  const onIdle = () => {
+    onSilence?.(source.silent());
+    tellNews();
+  };
+  await takeAll(source, run, { signal, onIdle });
+  tellNews();
   return [...source.finished()];
 }

@@ -227,7 +227,7 @@ Deno.test("a race reads chunks in a shuffled order, stops trials apart from fini
     finish = source.finish.bind(source);
   source.finish = (trial) => {
     if ("stopped" in trial) stopped.push(trial);
-    else kept.push(trial);
+    else kept.push(trial as Trial<PerplexityTypes>);
     finish(trial);
   };
   const progress: number[] = [];

@@ -12,7 +12,9 @@ import { digestConditions, digestTrialOptions } from "./digest.ts";
 import type { Search } from "./search.ts";
 import { StudyStore } from "./store.ts";
 import type {
+  ChunkValue,
   ClaimedTrial,
+  EndedJob,
   HeldTrial,
   ProposedTrial,
   StoredRecord,
@@ -85,6 +87,8 @@ export interface StoredOptions<T extends TaskTypes = TaskTypes> extends TrialBud
   readonly only?: readonly string[];
   /** The search that the study has begun, which makes a trial where none waits. */
   readonly search?: Search<Trial<T>>;
+  /** Shortest lease, ms; default: {@linkcode LEASE_MS}. */
+  readonly leaseMs?: number;
 }
 
 /** The trials of a study, one of which is this worker's at a time. */
@@ -99,6 +103,7 @@ export class StudyTrials<T extends TaskTypes = TaskTypes> {
   readonly #search: Search<Trial<T>> | undefined;
   readonly #now: () => number;
   readonly #endMs: number;
+  readonly #shortestMs: number;
   readonly #finished = new Map<string, Trial<T>>();
   readonly #stopped = new Map<string, StoppedTrial>();
   #claim: ClaimedTrial | undefined;
@@ -110,7 +115,7 @@ export class StudyTrials<T extends TaskTypes = TaskTypes> {
   #longestWaitMs = 0;
 
   constructor(store: StudyStore, options: StoredOptions<T>) {
-    const { owner, isDead = () => false, only, search, budgetMs = Infinity } = options;
+    const { owner, isDead = () => false, only, search, budgetMs = Infinity, leaseMs = LEASE_MS } = options;
     this.#store = store;
     this.#owner = owner;
     this.#isDead = isDead;
@@ -119,6 +124,7 @@ export class StudyTrials<T extends TaskTypes = TaskTypes> {
     this.#search = search;
     this.#now = options.now ?? (() => performance.now());
     this.#endMs = this.#now() + budgetMs;
+    this.#shortestMs = leaseMs;
     this.total = search?.request.trials ?? only?.length ??
       Object.values(store.count()).reduce((a, b) => a + b);
     this.#releaseDead();
@@ -177,14 +183,22 @@ export class StudyTrials<T extends TaskTypes = TaskTypes> {
     const now = performance.now();
     this.#longestWaitMs = Math.max(this.#longestWaitMs, now - this.#lastReportMs);
     this.#lastReportMs = now;
-    const value = { chunk, loss: mean(losses), denseLoss: mean(denseLosses) };
-    if (this.#store.report(this.#claim!, [value], this.#leaseMs())) return;
+    this.renew({ chunk, loss: mean(losses), denseLoss: mean(denseLosses) });
+  }
+
+  /**
+   * Renews the lease of the trial, and keeps values of its chunks.
+   *
+   * @throws {TrialLostError} If the trial is another worker's by now.
+   */
+  renew(...values: readonly ChunkValue[]): void {
+    if (this.#store.report(this.#claim!, values, this.#leaseMs())) return;
     this.#claim = undefined;
     throw new TrialLostError("Cannot go on with a trial: another worker has it");
   }
 
   /** Takes the trial's result, or its record if the race has stopped it; it is safe when this returns. */
-  finish(trial: Trial<T> | StoppedTrial): void {
+  finish(trial: Trial<T> | StoppedTrial | EndedJob): void {
     this.#store.finish(this.#claim!, trial as StoredRecord);
     this.#claim = undefined;
   }
@@ -247,6 +261,6 @@ export class StudyTrials<T extends TaskTypes = TaskTypes> {
   }
 
   #leaseMs(): number {
-    return Math.max(LEASE_MS, LEASE_CHUNKS * this.#longestWaitMs);
+    return Math.max(this.#shortestMs, LEASE_CHUNKS * this.#longestWaitMs);
   }
 }
