@@ -9,6 +9,7 @@ import type { Figure } from "../../lib/plot/figure/figure.ts";
 import { printImages, renderImages } from "../../lib/plot/figure/image.ts";
 import { plotComparisons } from "../../lib/plot/reports/comparison.ts";
 import { formatCsv, formatShort } from "../../lib/plot/reports/csv.ts";
+import { PAIRS_LEGEND, tabulatePairs } from "../../lib/plot/reports/pairs_table.ts";
 import { PAPER_LEGEND, type PaperPart, tabulatePaper } from "../../lib/plot/reports/paper_table.ts";
 import { tabulateReproduction } from "../../lib/plot/reports/reproduction.ts";
 import type { SiteEntry } from "../../lib/plot/reports/site.ts";
@@ -22,12 +23,18 @@ import { TASK_FILE } from "./cli/flags/flags.ts";
 import { expectChoice, textOf } from "./cli/flags/parse.ts";
 import { readEntry } from "./cli/output/result_files.ts";
 import { cardName, writeCard } from "./cli/output/model_card.ts";
-import { formatLatex, formatMarkdown, type PlainTable, selectColumns } from "./cli/output/table.ts";
+import {
+  formatLatex,
+  formatMarkdown,
+  formatTable,
+  type PlainTable,
+  selectColumns,
+} from "./cli/output/table.ts";
 import { runCommand, writeLine } from "./cli/task.ts";
 import { type Asked, plainCommand } from "./run.ts";
 import { withTask } from "./task/file.ts";
 
-const FORMATS = ["markdown", "latex", "csv"] as const;
+const FORMATS = ["markdown", "latex", "csv", "text"] as const;
 
 const FILES = ["reproduce.json", "compare.json", "summary.json"] as const;
 
@@ -79,6 +86,23 @@ function tabulateRuns(runs: readonly SiteEntry[]): PlainTable {
   throw new UsageError(`Cannot print one table: two folders have a column "${twice}", expected each once`);
 }
 
+/** Differences between any two methods of the runs that compare some. */
+function pairsOf(runs: readonly SiteEntry[]): PlainTable | undefined {
+  return tabulatePairs(runs.flatMap((run): Comparison[] => {
+    if (run.kind === "compare") return [run.data];
+    return run.kind === "reproduce" ? run.data.parts.map(({ comparison }) => comparison) : [];
+  }));
+}
+
+/** Pairs of methods whose names both contain one of the names that were asked for. @throws {UsageError} If there is none. */
+function selectPairs(pairs: PlainTable | undefined, rows: string | undefined): PlainTable | undefined {
+  const wanted = rows?.split(",").map(plain);
+  if (pairs === undefined || wanted === undefined) return pairs;
+  const has = (cell: string) => wanted.some((name) => plain(cell).includes(name));
+  const kept = pairs.rows.filter(([method, other]) => has(method!) && has(other!));
+  return kept.length === 0 ? undefined : { ...pairs, rows: kept };
+}
+
 const plain = (name: string) => name.toLowerCase().trim();
 
 /** Rows and columns that were asked for. @throws {UsageError} If a name is in none. */
@@ -108,6 +132,10 @@ function format(table: PlainTable, name: (typeof FORMATS)[number], legend: reado
     return formatCsv(
       table.rows.map((row) => Object.fromEntries(table.columns.map((name, i) => [name, plainCell(row[i]!)]))),
     ).trimEnd();
+  }
+  if (name === "text") {
+    const bare = table.rows.map((row) => row.map((cell) => cell.replace(/^\*\*(.*)\*\*$/, "$1")));
+    return [formatTable({ ...table, rows: bare }), ...legend].join("\n\n");
   }
   if (name === "latex") return [...legend.map((line) => `% ${line}`), formatLatex(table)].join("\n");
   return [formatMarkdown(table), ...legend].join("\n\n");
@@ -142,7 +170,11 @@ async function readFlags({ values, words }: Asked) {
   if (asPdf && figures === undefined) {
     throw new UsageError("Cannot use --pdf without --figures: expected --figures DIR");
   }
-  const chosen = expectChoice("format", textOf(values, "format") ?? "markdown", FORMATS);
+  const isLatex = values.has("latex"), asked = textOf(values, "format");
+  if (isLatex && asked !== undefined) {
+    throw new UsageError("Cannot use --latex with --format: expected one of them");
+  }
+  const chosen = expectChoice("format", isLatex ? "latex" : asked ?? "markdown", FORMATS);
   for (const [flag, folder] of Object.entries({ figures, card })) {
     if (folder === undefined) continue;
     await expectRightToWrite(flag);
@@ -150,13 +182,34 @@ async function readFlags({ values, words }: Asked) {
   }
   const runs: SiteEntry[] = [];
   for (const folder of words) runs.push(await readRunIn(folder.replace(/(?<=.)\/+$/, "")));
-  const table = select(tabulateRuns(runs), textOf(values, "rows"), textOf(values, "columns"));
-  return { runs, table, chosen, figures, card, asPdf };
+  const rows = textOf(values, "rows"), columns = textOf(values, "columns"), wantsPairs = values.has("pairs");
+  if (wantsPairs && columns !== undefined) {
+    throw new UsageError(
+      "Cannot use --columns with --pairs: they are those of the other table (leave --columns out)",
+    );
+  }
+  const pairs = columns === undefined ? selectPairs(pairsOf(runs), rows) : undefined;
+  if (wantsPairs && pairs === undefined) {
+    throw new UsageError(
+      `Cannot print differences: found no two ${
+        rows === undefined ? "compared methods" : `of ${rows}`
+      } in one run, expected ` +
+        "folders of deno task compare",
+    );
+  }
+  const table = wantsPairs ? undefined : select(tabulateRuns(runs), rows, columns);
+  return { runs, table, pairs, chosen, figures, card, asPdf };
 }
 
 /** Prints the table, and writes what belongs to it. */
-async function work({ runs, table, chosen, figures, card, asPdf }: Awaited<ReturnType<typeof readFlags>>) {
-  writeLine(Deno.stdout, format(table, chosen, runs[0]!.kind === "sweep" ? [] : PAPER_LEGEND));
+async function work({ runs, table, pairs, ...asked }: Awaited<ReturnType<typeof readFlags>>) {
+  const { chosen, figures, card, asPdf } = asked;
+  const tables = [
+    ...table ? [format(table, chosen, runs[0]!.kind === "sweep" ? [] : PAPER_LEGEND)] : [],
+    // A file of CSV has one table.
+    ...pairs && !(table && chosen === "csv") ? [format(pairs, chosen, PAIRS_LEGEND)] : [],
+  ];
+  writeLine(Deno.stdout, tables.join("\n\n"));
   if (card !== undefined) await saveCards(runs, card);
   if (figures !== undefined) await saveFigures(runs, figures, asPdf);
 }
@@ -190,11 +243,15 @@ export const command = plainCommand({
   summary: "Prints the table of finished runs for a paper.",
   usage: "DIR… [flags]",
   about: `Methods are down, tasks across, with the mean of the tasks, the best value in bold, standard errors,
-and marks of significance against the random baseline. A folder holds ${FILES.slice(0, -1).join(", ")} or
+and marks of significance against the random baseline. A second table has the paired difference of any two methods, with
+its interval and adjusted p value; --pairs prints it alone, also as CSV. A folder holds ${
+    FILES.slice(0, -1).join(", ")
+  } or
 ${FILES.at(-1)}. Several comparisons of one model make one table: a column each, headed by its
 protocol. Nothing is computed again. The task only reads: --figures and --card need
 deno run -A experiments/commands/table.ts instead of deno task table.`,
   examples: [
+    "results/compare --latex --rows keys,snapkv,streaming",
     'results/paper --format latex --columns "method,WikiText-2 at 128 ppl,mean"',
     "results/text results/items --rows dense,paper,random",
   ],
@@ -202,6 +259,8 @@ deno run -A experiments/commands/table.ts instead of deno task table.`,
   flags: {
     ...under("Results", {
       format: text(FORMATS.join("|"), "how it is printed (markdown)"),
+      latex: onOff("short for --format latex"),
+      pairs: onOff("only the differences between any two methods"),
       rows: text("A,B,…", "only rows whose name contains one of these (all)"),
       columns: text("A,B,…", "only these columns, as they are called in the head (all)"),
       figures: text(

@@ -128,6 +128,46 @@ Deno.test("compare answers items alone where nothing asks for a text: no prose i
     assertEquals([printed.code, printed.stderr], [0, ""]);
     assertMatch(printed.stdout, /^method & pairs & KV cache & piqa acc & winogrande acc & mean/m);
     assertMatch(printed.stdout, /\\textbf\{/);
+    // A second table has the difference of any two methods; CSV has it alone.
+    assertMatch(printed.stdout, /^method & minus & task & difference & p & verdict/m);
+    const alone = await runTask("table", `${folder}/out`, "--pairs", "--format", "csv");
+    const [head, ...lines] = alone.stdout.trim().split("\n");
+    const { pairs, results } = JSON.parse(Deno.readTextFileSync(`${folder}/out/compare.json`)) as {
+      pairs: { task: string; method: string; other: string; estimate: number; low: number; high: number }[];
+      results: {
+        task: string;
+        metric: string;
+        method: string;
+        against: { dense?: { low: number; high: number } };
+      }[];
+    };
+    assertEquals([alone.code, head, lines.length], [
+      0,
+      "method,minus,task,difference,p,verdict",
+      pairs.length,
+    ]);
+    for (const { task, method, other, estimate, low, high } of pairs) {
+      assert(low <= estimate && estimate <= high);
+      const { dense } = results.find((row) => row.task === task && row.method === method)!.against;
+      if (other === "dense") assertEquals([low, high], [dense!.low, dense!.high]);
+    }
+    assert(pairs.some(({ other }) => other !== "dense"));
+    for (
+      const [args, error] of [
+        [
+          ["--pairs", "--rows", "none"],
+          "Cannot print differences: found no two of none in one run, expected folders of deno task compare",
+        ],
+        [["--latex", "--format", "csv"], "Cannot use --latex with --format: expected one of them"],
+        [
+          ["--pairs", "--columns", "p"],
+          "Cannot use --columns with --pairs: they are those of the other table (leave --columns out)",
+        ],
+      ] as const
+    ) {
+      const refused = await runTask("table", `${folder}/out`, ...args);
+      assertEquals([refused.code, refused.stdout, refused.stderr.trim()], [2, "", error]);
+    }
   }));
 
 Deno.test("compare fits methods on a calibration text, and says so in the record", () =>

@@ -8,6 +8,7 @@ export * from "./comparison.ts";
 export * from "./csv.ts";
 export * from "./difference.ts";
 export * from "./heads.ts";
+export * from "./pairs_table.ts";
 export * from "./paper_table.ts";
 export * from "./reproduction.ts";
 export * from "./results.ts";

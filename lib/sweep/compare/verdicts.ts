@@ -186,6 +186,9 @@ export interface ComparedPair {
   readonly other: string;
   /** The method's mean less the other's. */
   readonly estimate: number;
+  /** Ends of its 95% interval; comparisons of older versions have none. */
+  readonly low?: number;
+  readonly high?: number;
   /** Adjusted for all pairs of all tasks, by Benjamini and Hochberg. */
   readonly adjustedPValue: number;
   /** How the method does against the other at 5%. */
@@ -222,7 +225,7 @@ export function testPairs(
   });
   const tested = testDifferences(pairs.map(({ difference }) => difference));
   return pairs.map(({ pair }, i) => {
-    const { estimate, adjustedPValue, verdict } = tested[i]!;
-    return { ...pair, estimate, adjustedPValue, verdict };
+    const { estimate, low, high, adjustedPValue, verdict } = tested[i]!;
+    return { ...pair, estimate, low, high, adjustedPValue, verdict };
   });
 }
