@@ -130,9 +130,9 @@ Deno.test("compare answers items alone where nothing asks for a text: no prose i
     assertMatch(printed.stdout, /\\textbf\{/);
     // A second table has the difference of any two methods; CSV has it alone.
     assertMatch(printed.stdout, /^method & minus & task & difference & p & verdict/m);
-    const alone = await runTask("table", `${folder}/out`, "--pairs", "--format", "csv");
-    const [head, ...lines] = alone.stdout.trim().split("\n");
-    const { pairs, results } = JSON.parse(Deno.readTextFileSync(`${folder}/out/compare.json`)) as {
+    const csv = await runTask("table", `${folder}/out`, "--pairs", "--format", "csv");
+    const [head, ...lines] = csv.stdout.trim().split("\n");
+    const kept = JSON.parse(Deno.readTextFileSync(`${folder}/out/compare.json`)) as {
       pairs: { task: string; method: string; other: string; estimate: number; low: number; high: number }[];
       results: {
         task: string;
@@ -141,17 +141,17 @@ Deno.test("compare answers items alone where nothing asks for a text: no prose i
         against: { dense?: { low: number; high: number } };
       }[];
     };
-    assertEquals([alone.code, head, lines.length], [
+    assertEquals([csv.code, head, lines.length], [
       0,
       "method,minus,task,difference,p,verdict",
-      pairs.length,
+      kept.pairs.length,
     ]);
-    for (const { task, method, other, estimate, low, high } of pairs) {
+    for (const { task, method, other, estimate, low, high } of kept.pairs) {
       assert(low <= estimate && estimate <= high);
-      const { dense } = results.find((row) => row.task === task && row.method === method)!.against;
+      const { dense } = kept.results.find((row) => row.task === task && row.method === method)!.against;
       if (other === "dense") assertEquals([low, high], [dense!.low, dense!.high]);
     }
-    assert(pairs.some(({ other }) => other !== "dense"));
+    assert(kept.pairs.some(({ other }) => other !== "dense"));
     for (
       const [args, error] of [
         [

@@ -92,7 +92,12 @@ const LATEX: { readonly [char: string]: string } = {
 };
 
 /** LaTeX for signs, used between dollars. */
-const MARKS: { readonly [sign: string]: string } = { "±": "\\pm", "†": "^\\dagger", "‡": "^\\ddagger" };
+const MARKS: { readonly [sign: string]: string } = {
+  "±": "\\pm",
+  "†": "^\\dagger",
+  "‡": "^\\ddagger",
+  "<": "<",
+};
 
 /** A table in LaTeX, with the rules of the package booktabs; text between two stars, as in Markdown, is bold. */
 export function formatLatex(table: PlainTable): string {
@@ -100,7 +105,7 @@ export function formatLatex(table: PlainTable): string {
   const escape = (cell: string) =>
     cell.replaceAll(/[\\^~&%$#_{}]/g, (char) => LATEX[char] ?? `\\${char}`)
       .replaceAll(/(^|[ ([])-(?=[\d.])/g, "$1$-$")
-      .replaceAll(/[±†‡]/g, (mark) => `$${MARKS[mark]}$`)
+      .replaceAll(/[±†‡<]/g, (mark) => `$${MARKS[mark]}$`)
       .replace(/^\*\*(.*)\*\*$/, "\\textbf{$1}");
   const line = (cells: readonly string[]) => `${cells.map(escape).join(" & ")} \\\\`;
   return [

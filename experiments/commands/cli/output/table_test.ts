@@ -77,10 +77,10 @@ Deno.test("formatMarkdown() and formatLatex() let no cell become markup", () => 
 });
 
 Deno.test("formatLatex() sets what is best in bold, and signs as mathematics", () => {
-  const rows = [["**52.0% ±3.5**", "-0.05 [-0.1, 0.2]"], ["x-y", "-"]];
+  const rows = [["**52.0% ±3.5**", "-0.05 [-0.1, 0.2]"], ["x-y", "<0.01"]];
   assertEquals(formatLatex({ columns: ["a", "b"], left: [true, false], rows }).split("\n").slice(4, 6), [
     "\\textbf{52.0\\% $\\pm$3.5} & $-$0.05 [$-$0.1, 0.2] \\\\",
-    "x-y & - \\\\",
+    "x-y & $<$0.01 \\\\",
   ]);
 });
 
