@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { makeSummary, makeTrial } from "../../lib/plot/testing.ts";
-import { checkPage } from "../tools/browser/page_testing.ts";
+import { checkPage } from "../../lib/plot/browser/page_testing.ts";
 import { browserTest } from "../../lib/plot/figure/testing.ts";
 import { listFolder, runTask, withFolder } from "./testing.ts";
 

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { BENCH_REPORT } from "../tools/bench/testing.ts";
-import { checkPage, openBrowser, VIEWS } from "../tools/browser/page_testing.ts";
+import { checkPage, openBrowser, VIEWS } from "../../lib/plot/browser/page_testing.ts";
 import { browserTest } from "../../lib/plot/figure/testing.ts";
 import { makeSummary, makeTrial } from "../../lib/plot/testing.ts";
 import { RUNS_SLOW } from "../../lib/testing.ts";

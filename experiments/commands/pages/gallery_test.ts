@@ -37,7 +37,7 @@ import { renderPage } from "../../../lib/plot/figure/page.ts";
 import { progressOf } from "../../../lib/plot/reports/best_so_far.ts";
 import { makeEmptyHeadReport, makeSummary } from "../../../lib/plot/testing.ts";
 import { runTask, withFolder } from "../testing.ts";
-import { checkPage, openBrowser, VIEWS } from "../../tools/browser/page_testing.ts";
+import { checkPage, openBrowser, VIEWS } from "../../../lib/plot/browser/page_testing.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
 
 /** The results that the plots show. */

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { readPlotly, renderSweepReport } from "../../../lib/plot/mod.ts";
 import { makeSummary, makeTrial } from "../../../lib/plot/testing.ts";
-import { openBrowser } from "../../tools/browser/page_testing.ts";
+import { openBrowser } from "../../../lib/plot/browser/page_testing.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
 import type { StudyStore } from "../../../lib/sweep/mod.ts";
 import { followStudy } from "./follow.ts";

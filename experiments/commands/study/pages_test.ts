@@ -16,7 +16,7 @@ import { summaryOf } from "./open.ts";
 import { renderStudy } from "./page.ts";
 import { withFolder } from "../testing.ts";
 import { BENCH_REPORT } from "../../tools/bench/testing.ts";
-import { openBrowser } from "../../tools/browser/page_testing.ts";
+import { openBrowser } from "../../../lib/plot/browser/page_testing.ts";
 
 /** Ends an attribute, or begins a tag, if it is not escaped. */
 const ATTACK =

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes 
 import { UsageError } from "../../../lib/errors.ts";
 import { makeSummary, makeTrial } from "../../../lib/plot/testing.ts";
 import { finishedTrials, type StudyFacts, StudyStore, type Trial } from "../../../lib/sweep/mod.ts";
-import { openBrowser } from "../../tools/browser/page_testing.ts";
+import { openBrowser } from "../../../lib/plot/browser/page_testing.ts";
 import { browserTest } from "../../../lib/plot/figure/testing.ts";
 import { readToken } from "../cli/flags/token.ts";
 import { PageServer } from "../pages/server.ts";

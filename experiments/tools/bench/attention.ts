@@ -41,7 +41,7 @@ const jobOf = (
 ): TorchJob => ({ op: "attention", heads: numHeads, kvHeads: numKvHeads, dim: headDim, ...more });
 
 /** Keeps all tokens, or a fraction of them at random past a warm-up of 32. */
-export function chooseKept(tokens: number, skip: number): { kept: number[]; skipped: number[] } {
+function chooseKept(tokens: number, skip: number): { kept: number[]; skipped: number[] } {
   const next = numbers(4), kept: number[] = [], skipped: number[] = [];
   for (let t = 0; t < tokens; t++) {
     (t < 32 || t === tokens - 1 || next() >= 2 * skip - 1 ? kept : skipped).push(t);
@@ -50,7 +50,7 @@ export function chooseKept(tokens: number, skip: number): { kept: number[]; skip
 }
 
 /** Number of pairs of a query and a key that it attends to: cached ones, and skipped ones within `recent` tokens. */
-export function countPairs(
+function countPairs(
   { asking, cached, skipped, recent }:
     & Readonly<Record<"asking" | "cached" | "skipped", readonly number[]>>
     & {

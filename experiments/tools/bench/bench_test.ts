@@ -5,7 +5,7 @@ import { formatMarkdown } from "../../commands/cli/output/table.ts";
 import { RUNS_SLOW, testSlow } from "../../../lib/testing.ts";
 import { type BenchReport, tabulatePeers } from "../../../lib/plot/mod.ts";
 import { openCpu } from "../../../ffi/mod.ts";
-import { attentionCase, chooseKept, countPairs } from "./attention.ts";
+import { attentionCase } from "./attention.ts";
 import { cpuDevice, cpuRaces } from "./cpu.ts";
 import { scanCase } from "./filter.ts";
 import { linearCase } from "./linear.ts";
@@ -89,24 +89,6 @@ Deno.test("runRaces() tells of a race that fails, and goes on; what is known is 
   });
   assertEquals(told, ["[1 of 3] one", "[2 of 3] two", "failed: two: no room", "[3 of 3] three"]);
   assertEquals(known, [[1, []], [1, ["no room"]], [3, ["no room"]]]);
-});
-
-Deno.test("expectClose() takes what is within its tolerance alone", () => {
-  expectClose("it", [1], [1.0009], 1e-3);
-  assertThrows(() => expectClose("it", [1], [1.0011], 1e-3), Error, "Cannot trust it");
-  assertThrows(() => expectClose("it", [1], [1, 2], 1e-3), Error, "found 1 numbers");
-});
-
-Deno.test("chooseKept() keeps the first 32 tokens and the last one, and skips the fraction of the others", () => {
-  const { kept, skipped } = chooseKept(4000, 0.5);
-  assertEquals([...kept, ...skipped].sort((a, b) => a - b), Array.from({ length: 4000 }, (_, t) => t));
-  assert([...Array(32).keys(), 3999].every((t) => kept.includes(t)));
-  assert(Math.abs(skipped.length / 4000 - 0.5) < 0.03, `${skipped.length} of 4000`);
-  assertEquals(chooseKept(50, 0).skipped, []);
-  assertEquals(
-    countPairs({ asking: [0, 2, 5], cached: [0, 2, 5], skipped: [1, 3, 4], recent: 2 }),
-    1 + 3 + 5,
-  );
 });
 
 Deno.test("cases of the CPU count what is computed and moved, and trust no other result", async () => {

@@ -13,7 +13,7 @@ import { NEEDS_LINUX, unless } from "../../../lib/testing.ts";
 import { listFolder, withFolder } from "../../commands/testing.ts";
 import { readState } from "./driver.ts";
 import { command, noteOutcome } from "./main.ts";
-import { ALONE, commandOf, ensureSanitizer, listJobs, runJob } from "./run.ts";
+import { ALONE, ensureSanitizer, listJobs, runJob } from "./run.ts";
 
 const ROOT = new URL("../../../", import.meta.url);
 
@@ -34,25 +34,13 @@ Deno.test("listJobs() finds the tests of every op and of the driver, and small c
       racecheck!.every(({ withoutLt }) => withoutLt),
   );
   assert(memcheck!.length > 10 && memcheck!.every(({ file }) => file.startsWith("kernels/")));
-  assert(files.includes(ALONE) && files.includes("experiments/tools/gpu/workers_cuda_test.ts"));
+  assert(files.includes(ALONE) && files.includes("ffi/cuda/workers_cuda_test.ts"));
   const { stdout } = await new Deno.Command("git", { args: ["ls-files", "*_cuda_test.ts"], cwd: ROOT })
     .output();
   const listed = new TextDecoder().decode(stdout).trim().split("\n");
   assertEquals(listed.filter((file) => !files.includes(file)), []);
   const how = tests!.filter(({ file }) => file === products).map(({ withoutLt }) => withoutLt);
   assertEquals([how, tests!.filter(({ withoutLt }) => withoutLt).length], [[false, true], 1]);
-});
-
-Deno.test("commandOf() puts a test file under a limit and the sanitizer's tools", () => {
-  const command = (part: "tests" | "memcheck" | "racecheck") =>
-    commandOf({ part, file: "a_test.ts", withoutLt: false }, "/sanitizer").join(" ");
-  assertMatch(command("tests"), /^timeout --kill-after=5 300 \S+ test -A --no-check a_test\.ts$/);
-  const sanitized =
-    /^timeout .* 900 \/sanitizer --tool (memcheck|racecheck) --error-exitcode 99 .* a_test\.ts$/;
-  assertMatch(command("memcheck"), sanitized);
-  assertMatch(command("racecheck"), sanitized);
-  assertMatch(command("racecheck"), / --filter \/thread order/);
-  assert(!command("racecheck").includes("--report-api-errors"));
 });
 
 Deno.test({

@@ -40,7 +40,7 @@ export function listJobs(part: Part): Job[] {
   const ofKernels = list("kernels/{*,*/tests}/*_test.ts").filter((file) =>
     wanted.test(Deno.readTextFileSync(ROOT + file))
   );
-  const others = part === "tests" ? list("{ffi/cuda,experiments/tools/gpu}/**/{*_cuda,testing}_test.ts") : [];
+  const others = part === "tests" ? list("{ffi/cuda,experiments}/**/{*_cuda,testing}_test.ts") : [];
   return [...ofKernels, ...others].sort().flatMap((file) => {
     const both = part !== "racecheck" && file === PRODUCTS ? [false, true] : [part === "racecheck"];
     return both.map((withoutLt) => ({ part, file, withoutLt }));

@@ -39,7 +39,7 @@ const NO_API = [
 const MEMBERS = ["constructors", "methods", "properties", "callSignatures", "indexSignatures"];
 
 /** A part of `deno doc`, without the fields of {@linkcode NO_API}; types by their short form where that is complete. */
-export function simplify(part: unknown): unknown {
+function simplify(part: unknown): unknown {
   if (Array.isArray(part)) return part.map(simplify);
   if (typeof part !== "object" || part === null) return part;
   const { repr, kind, value } = part as Json,
@@ -65,7 +65,7 @@ function isHidden({ accessibility, jsDoc }: Json): boolean {
 type Documented = { readonly name: string; readonly declarations: readonly Json[] };
 
 /** An entry's symbols: a line for each, and for each member of one. */
-export function describeEntry(entry: string, symbols: readonly Documented[]): string[] {
+function describeEntry(entry: string, symbols: readonly Documented[]): string[] {
   const declared = symbols.flatMap(({ name, declarations }) => declarations.map((one) => ({ name, one })));
   return declared.filter(({ one }) => !isHidden(one)).flatMap(({ name, one: { kind, def = {} } }) => {
     const line = (what: string, part: unknown) =>
@@ -90,7 +90,7 @@ async function reportApi(): Promise<string[]> {
 }
 
 /** Declarations of a header or a .def file, one a line: comments and layout left out. */
-export function declarationsOf(text: string): string[] {
+function declarationsOf(text: string): string[] {
   const plain = text.replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*/g, "").replaceAll(/\\\n/g, " ");
   const lines = plain.replaceAll(
     /^(TKF_(?:STRUCT|OP|ONCE|CUDA_OP)\()([^)]*)\)/gm,

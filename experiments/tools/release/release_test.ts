@@ -6,16 +6,7 @@ import { UsageError } from "../../../lib/errors.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import { withFolder } from "../../commands/testing.ts";
 import { command, readChangelog, renewContracts } from "./main.ts";
-import {
-  CONTRACTS,
-  declarationsOf,
-  describeEntry,
-  findTrouble,
-  formatContract,
-  isRefused,
-  readContracts,
-  simplify,
-} from "./contracts.ts";
+import { CONTRACTS, findTrouble, formatContract, isRefused, readContracts } from "./contracts.ts";
 import { expectLicenses, isAllowed, listDependencies } from "./sbom.ts";
 import { PLATFORMS, readPlatforms } from "./native.ts";
 import { expectPortable, formatPrebuilt, neededGlibc, packNative } from "./packages.ts";
@@ -69,42 +60,6 @@ Deno.test("release --renew writes reports, closes them on release, and refuses s
       await Deno.writeTextFile(path, text);
     }
   }));
-
-Deno.test("contracts show types, members and declarations, and neither docs nor places", () => {
-  const string = { repr: "string", kind: "keyword", value: "string" };
-  const list = { repr: "Map", kind: "typeRef", value: { typeName: "Map", typeParams: [string] } };
-  const params = [{ kind: "identifier", name: "x", optional: false, tsType: string, location: { line: 1 } }];
-  assertEquals(simplify(params), [{ kind: "identifier", name: "x", tsType: "string" }]);
-  assertEquals(simplify(list), { ...list, value: { typeName: "Map", typeParams: ["string"] } });
-  const internal = { jsDoc: { tags: [{ kind: "internal" }] } };
-  const methods = [
-    { name: "a", params, jsDoc: { doc: "A." } },
-    { name: "b", accessibility: "private" },
-    { name: "c", ...internal },
-  ];
-  const def = { methods, isAbstract: false, extends: [string] };
-  const symbols = ["C", "D"].map((name) => ({
-    name,
-    declarations: [{ kind: "class", def, ...(name === "D" && internal) }],
-  }));
-  assertEquals(describeEntry(".", symbols), [
-    '. class C {"extends":["string"]}',
-    '. class C.a (methods) {"name":"a","params":[{"kind":"identifier","name":"x","tsType":"string"}]}',
-  ]);
-  const text = `/* int32_t tkf_gone(void); */
-#define TKF_A 1 /* one */
-#define GUARD
-TKF_OP(x,
-  tkf_buffer a;   int64_t n;
-)
-TKF_API const char* tkf_text(void);`;
-  const declared = [
-    "#define TKF_A 1",
-    "TKF_OP(x, tkf_buffer a; int64_t n; )",
-    "TKF_API const char* tkf_text(void);",
-  ];
-  assertEquals(declarationsOf(text), declared);
-});
 
 Deno.test("a native package has the library, the header and its digest, and the same bytes each time", () =>
   withFolder(async (folder) => {

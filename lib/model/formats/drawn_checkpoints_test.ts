@@ -1,15 +1,15 @@
 /** Models and configs drawn by a seed, each as transformers loads it: the same logits, or refused in one line. */
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
-import { ModelFormatError } from "../../../lib/errors.ts";
-import { openSource } from "../../../lib/model/checkpoint_golden_testing.ts";
-import { diskFolder } from "../../../lib/model/formats/_disk.ts";
-import { readHfFolder } from "../../../lib/model/formats/hf_folder.ts";
-import { ReferenceBackend } from "../../../lib/reference/mod.ts";
-import { f32Data } from "../../../lib/tensor.ts";
-import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
-import { withFolder } from "../../commands/testing.ts";
-import { lackOfPython } from "../testing_python.ts";
-import { drawCases, drawnSeed } from "./drawn_testing.ts";
+import { ModelFormatError } from "../../errors.ts";
+import { openSource } from "../checkpoint_golden_testing.ts";
+import { diskFolder } from "./_disk.ts";
+import { readHfFolder } from "./hf_folder.ts";
+import { ReferenceBackend } from "../../reference/mod.ts";
+import { f32Data } from "../../tensor.ts";
+import { IN_SLOW_TIER, unless } from "../../testing.ts";
+import { withFolder } from "../../../experiments/commands/testing.ts";
+import { lackOfPython } from "../../../experiments/tools/testing_python.ts";
+import { drawCases, drawnSeed } from "../../../experiments/tools/verify/drawn_testing.ts";
 
 interface Case {
   readonly name: string;

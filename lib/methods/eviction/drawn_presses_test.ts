@@ -1,15 +1,10 @@
 /** kvpress's presses on random tensors drawn by a seed: the same scores, and the same tokens dropped. */
-import { type AdaCases, expectAdaKV } from "../../../lib/methods/eviction/adakv_testing.ts";
-import {
-  expectCache,
-  expectScores,
-  type Presses,
-  pressesOf,
-} from "../../../lib/methods/eviction/presses_testing.ts";
-import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
-import { withFolder } from "../../commands/testing.ts";
-import { lackOfPython } from "../testing_python.ts";
-import { drawCases, drawnSeed } from "./drawn_testing.ts";
+import { type AdaCases, expectAdaKV } from "./adakv_testing.ts";
+import { expectCache, expectScores, type Presses, pressesOf } from "./presses_testing.ts";
+import { IN_SLOW_TIER, unless } from "../../testing.ts";
+import { withFolder } from "../../../experiments/commands/testing.ts";
+import { lackOfPython } from "../../../experiments/tools/testing_python.ts";
+import { drawCases, drawnSeed } from "../../../experiments/tools/verify/drawn_testing.ts";
 
 const COUNT = 12;
 

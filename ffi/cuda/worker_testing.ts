@@ -1,7 +1,7 @@
 /** A Worker with a device of its own: it answers each message with losses of the small model. */
-import { openTestDevice } from "../../../ffi/cuda/testing.ts";
-import { filtering, ids, modelOn } from "../../../ffi/cuda/small_model/testing.ts";
-import { scoreSequence } from "../../../lib/eval/mod.ts";
+import { openTestDevice } from "./testing.ts";
+import { filtering, ids, modelOn } from "./small_model/testing.ts";
+import { scoreSequence } from "../../lib/eval/mod.ts";
 
 /** Losses of a text in a prefill of pieces and in recorded decode steps, filtered. */
 export async function scoreOnDevice(): Promise<number[]> {

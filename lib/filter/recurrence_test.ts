@@ -1,17 +1,19 @@
 /** Compares the golden decisions with the numpy recurrence, and a whole model's losses where numpy is there. */
 import { assert, assertEquals, assertLess } from "@std/assert";
-import { openCpu } from "../../../ffi/mod.ts";
-import { scoreSequence } from "../../../lib/eval/mod.ts";
-import { createPruner, type MethodOptions } from "../../../lib/methods/mod.ts";
-import { loadModel } from "../../../lib/model/mod.ts";
-import { ReferenceBackend } from "../../../lib/reference/mod.ts";
-import { uniform } from "../../../lib/math/random.ts";
-import { sha256 } from "../../../lib/sha256.ts";
-import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
-import { withFolder } from "../../commands/testing.ts";
-import { lackOfPython, runPython } from "../testing_python.ts";
+import { openCpu } from "../../ffi/mod.ts";
+import { scoreSequence } from "../eval/mod.ts";
+import { createPruner, type MethodOptions } from "../methods/mod.ts";
+import { loadModel } from "../model/mod.ts";
+import { ReferenceBackend } from "../reference/mod.ts";
+import { uniform } from "../math/random.ts";
+import { sha256 } from "../sha256.ts";
+import { IN_SLOW_TIER, unless } from "../testing.ts";
+import { withFolder } from "../../experiments/commands/testing.ts";
+import { lackOfPython, runPython } from "../../experiments/tools/testing_python.ts";
 
-const here = import.meta.dirname!, testdata = `${here}/../../../lib/filter/testdata`;
+const testdata = `${import.meta.dirname}/testdata`;
+/** The scripts of the recurrence. */
+const here = `${import.meta.dirname}/../../experiments/tools/verify`;
 const GOLDEN = ["golden.json", "key_golden.json"];
 const readJson = (path: string) => JSON.parse(Deno.readTextFileSync(path));
 
@@ -58,7 +60,7 @@ for (const [name, options] of Object.entries(METHODS)) {
         const files = ["ids", "options", "out"].map((file) => `${folder}/${file}.json`);
         Deno.writeTextFileSync(files[0]!, JSON.stringify([Array.from(ids)]));
         Deno.writeTextFileSync(files[1]!, JSON.stringify(options));
-        const gguf = `${here}/../../../lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf`;
+        const gguf = `${import.meta.dirname}/../model/tiny/tiny-llama-4.8m.Q8_0.gguf`;
         await runPython(`${here}/numpy_llama.py`, gguf, ...files);
         const [want] = readJson(files[2]!);
         const score = scoreSequence(
@@ -117,7 +119,7 @@ Deno.test({
       Deno.writeTextFileSync(files[0]!, JSON.stringify(cases.map(({ ids }) => Array.from(ids))));
       const asked = cases.map(({ options: { side: _, ...own }, retrieval }) => ({ ...own, retrieval }));
       Deno.writeTextFileSync(files[1]!, JSON.stringify(asked));
-      const gguf = `${here}/../../../lib/model/tiny/tiny-llama-4.8m.Q8_0.gguf`;
+      const gguf = `${import.meta.dirname}/../model/tiny/tiny-llama-4.8m.Q8_0.gguf`;
       await runPython(`${here}/numpy_llama.py`, gguf, ...files);
       const wanted = readJson(files[2]!) as {
         kvKeep: number[][];

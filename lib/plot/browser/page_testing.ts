@@ -5,10 +5,10 @@
  * not be wider than its window.
  */
 import type { Browser, Page } from "playwright-core";
-import { openBrowser, PATIENCE_MS } from "../../../lib/plot/mod.ts";
+import { openBrowser, PATIENCE_MS } from "../mod.ts";
 import { inspectPage } from "./inspect.js";
 
-export { openBrowser } from "../../../lib/plot/mod.ts";
+export { openBrowser } from "../mod.ts";
 
 /** How a page is looked at. */
 export interface CheckOptions {

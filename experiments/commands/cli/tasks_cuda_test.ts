@@ -4,7 +4,7 @@ import { buildEmulated } from "../../../ffi/build/emulated_testing.ts";
 import * as driver from "../../../ffi/cuda/driver/fake_driver_testing.ts";
 import { NO_EMULATOR, testsOnGpu } from "../../../ffi/cuda/testing.ts";
 import { IN_SLOW_TIER, NEEDS_LINUX, unless } from "../../../lib/testing.ts";
-import { finish, spawnTask, withFolder } from "../../commands/testing.ts";
+import { finish, spawnTask, withFolder } from "../testing.ts";
 
 const TEXT = "It was the best of times, it was the worst of times, it was the age of wisdom, " +
   "it was the age of foolishness.";

@@ -1,17 +1,9 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import {
-  axis,
-  baseLayout,
-  emptyFigure,
-  Figure,
-  readPlotly,
-  renderPage,
-  renderSweepReport,
-} from "../../../lib/plot/mod.ts";
-import { makeSummary, makeTrial } from "../../../lib/plot/testing.ts";
-import { withFolder } from "../../commands/testing.ts";
+import { axis, baseLayout, emptyFigure, Figure, readPlotly, renderPage, renderSweepReport } from "../mod.ts";
+import { makeSummary, makeTrial } from "../testing.ts";
+import { withFolder } from "../../../experiments/commands/testing.ts";
 import { type CheckOptions, checkPage, openBrowser, type PageCheck } from "./page_testing.ts";
-import { browserTest } from "../../../lib/plot/figure/testing.ts";
+import { browserTest } from "../figure/testing.ts";
 
 const line = (layout = {}) =>
   new Figure({

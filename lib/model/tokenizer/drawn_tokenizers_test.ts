@@ -1,12 +1,12 @@
 /** Tokenizers of random parts, drawn by a seed: the ids of the package tokenizers, or refused in one line. */
 import { assert, assertEquals, assertFalse } from "@std/assert";
-import { ModelFormatError } from "../../../lib/errors.ts";
-import { encodeRequest } from "../../../lib/eval/items/encoded_item.ts";
-import { Tokenizer } from "../../../lib/model/mod.ts";
-import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
-import { withFolder } from "../../commands/testing.ts";
-import { lackOfPython } from "../testing_python.ts";
-import { drawCases, drawnSeed } from "./drawn_testing.ts";
+import { ModelFormatError } from "../../errors.ts";
+import { encodeRequest } from "../../eval/items/encoded_item.ts";
+import { Tokenizer } from "../mod.ts";
+import { IN_SLOW_TIER, unless } from "../../testing.ts";
+import { withFolder } from "../../../experiments/commands/testing.ts";
+import { lackOfPython } from "../../../experiments/tools/testing_python.ts";
+import { drawCases, drawnSeed } from "../../../experiments/tools/verify/drawn_testing.ts";
 
 interface Case {
   readonly name: string;
