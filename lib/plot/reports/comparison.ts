@@ -187,7 +187,10 @@ that skip queries at equal pairs, and those that evict keys and values at equal 
           ? ["text", `${text}, ${environment.textTokens} tokens in ${chunks} of ${environment.context}`]
           : ["data", text],
         ["requested ratio", describeAsked(comparison)],
-        ["intervals", tasks.length > 0 ? `${intervals}; of fractions of items Tango's score` : intervals],
+        [
+          "intervals",
+          isText && tasks.length > 0 ? `${intervals}; of fractions of items by Tango's score` : intervals,
+        ],
         ["protocol", labelOf(task, environment.context)],
         ...runFacts(environment),
       ])

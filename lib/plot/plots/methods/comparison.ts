@@ -86,9 +86,10 @@ export function describeIntervals(
     : evicts
     ? "; they are too narrow for methods that evict, which act on the rest of a chunk"
     : "";
+  const ofItems = items === undefined ? "" : "; of fractions of items by Tango's score";
   return `${100 * confidence}% intervals over ${resamples} resamples of blocks of ${
     plural(blockSize, loss.of)
-  }${ofEvictions}`;
+  }${ofEvictions}${ofItems}`;
 }
 
 /** `+0.820 [0.794, 0.845]`. */

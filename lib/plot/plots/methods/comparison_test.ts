@@ -108,6 +108,11 @@ Deno.test("plotComparison() draws a mark with its interval a method, the best on
     `${blocks}; of methods that evict by Student's t over whole chunks`,
   );
   assertStringIncludes(described({}), "too narrow for methods that evict");
+  const { environment } = comparison;
+  assertStringIncludes(
+    describeIntervals({ ...comparison, environment: { ...environment, task: "needle" } }),
+    "of fractions of items by Tango's score",
+  );
   const empty = plotComparison({
     base: "random",
     unit: "nats per token",
@@ -185,7 +190,7 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
     against: {},
   }];
   const tested = tabulateComparison({ ...comparison, results }).rows[3]!;
-  assertEquals(tested.slice(-3), ["better", "no significant difference from key", "-"]);
+  assertEquals(tested.slice(-3), ["better than random", "no significant difference from key", "-"]);
   const learned = ["learned", "perplexity"], spent = ["25%", "60%"], rest = ["9", "70%", "100%"];
   assertEquals(tabulateResults({ ...comparison, results }).rows, [
     [
