@@ -30,9 +30,11 @@ import { withRule } from "./cli/flags/rule.ts";
 import { expectNoParts, readBudget, readRace, readSearch, SEARCH, shardOf } from "./cli/flags/search.ts";
 import { openLive, readLivePort } from "./pages/live.ts";
 import { readBackend } from "./cli/machine/backend.ts";
+import { mappedFiles } from "./cli/machine/mapped.ts";
+import { roomForWeights } from "./cli/machine/model.ts";
 import { tryMethod } from "./cli/machine/retrieval.ts";
 import { formatDuration, type Progress } from "./cli/output/progress.ts";
-import { jobsFor, readJobs, startWorkers, tellSilence, threadsOf } from "./cli/run/jobs.ts";
+import { fitJobs, jobsFor, readJobs, startWorkers, tellSilence, threadsOf } from "./cli/run/jobs.ts";
 import { describePlan, readPlan, readTaskName, startStudy } from "./cli/run/study.ts";
 import { beginTrials, expectStudy, hasEnded, ownerName } from "./cli/run/study_store.ts";
 import { checkFlags, runCommand } from "./cli/task.ts";
@@ -43,6 +45,9 @@ import { type Running, studyCommand } from "./run_study.ts";
 /** Columns that a narrow terminal does without, the first one first. */
 export const SPARE_COLUMNS =
   "time,FLOPs,top-1,KL,proj FLOPs,params,pairs,KV evicted,95%,KV cache,seed,attn FLOPs".split(",");
+
+/** What a process takes at least, Deno's code aside. */
+const LEAST_JOB_BYTES = 64e6;
 
 async function readFlags({ values }: Asked) {
   const request = readBackend(values);
@@ -67,9 +72,14 @@ async function plan(flags: Flags, { values, progress, named, held }: Asked) {
   const methods = searching === undefined ? flags.methods : adapts ? [] : shardOf(searching.list(), values);
   const sharesOut = request.choice === "cpu" && request.threads === undefined && !adapts &&
     race === undefined && address === undefined;
-  const jobs = flags.jobs ?? (sharesOut ? jobsFor(methods.length, weights.bytes) : 1);
-  const threads = request.threads ?? threadsOf(jobs);
+  const wanted = flags.jobs ?? (sharesOut ? jobsFor(methods.length, weights.bytes) : 1);
+  const threads = request.threads ?? threadsOf(wanted);
   const started = await startStudy(plan, { ...request, threads }, methods, progress, expectStudy(named));
+  const shared = mappedFiles().reduce((sum, { size }) => sum + size, 0);
+  const own = Math.max(LEAST_JOB_BYTES, Deno.memoryUsage().rss - shared);
+  const jobs = request.choice === "cuda"
+    ? wanted
+    : fitJobs(wanted, flags.jobs !== undefined, own, roomForWeights());
   const count = adapts ? `up to ${plural(search!.trials, "trial")}` : plural(methods.length, "trial");
   const line = `${count} on ${started.what}`;
   const live = livePort === undefined ? undefined : held.use(await openLive(livePort));

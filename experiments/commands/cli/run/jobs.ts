@@ -1,6 +1,8 @@
 /** `--jobs N`: further processes that work on a study of this one. */
 import type { StudyStore } from "../../../../lib/sweep/trials/store.ts";
 import type { HeldTrial } from "../../../../lib/sweep/trials/store_records.ts";
+import { UsageError } from "../../../../lib/errors.ts";
+import { formatBytes } from "../machine/model.ts";
 import { taskArguments } from "../machine/deno.ts";
 import type { FlagValues } from "../flags/parse.ts";
 import { readCount } from "../flags/text.ts";
@@ -28,6 +30,24 @@ export function jobsFor(trials: number, weightBytes: number, cores = navigator.h
   return weightBytes > SMALL_MODEL_BYTES
     ? 1
     : Math.max(1, Math.min(cores, Math.floor(trials / TRIALS_A_JOB)));
+}
+
+/**
+ * The number of processes that fit into memory, each of which takes what this one takes beside the model's mapped file.
+ *
+ * @param jobs The number that is wanted.
+ * @param isAsked Whether a user has named it; else fewer are taken.
+ * @param own Bytes of this process, its model open, that others do not share.
+ * @param free Bytes that are left.
+ * @throws {UsageError} If the number that a user has named does not fit.
+ */
+export function fitJobs(jobs: number, isAsked: boolean, own: number, free: number): number {
+  const most = 1 + Math.max(0, Math.floor(free / own));
+  if (jobs <= most || !isAsked) return Math.min(jobs, most);
+  const [more, each, left] = [(jobs - 1) * own, own, free].map(formatBytes);
+  throw new UsageError(
+    `Cannot run --jobs ${jobs}: the others need ${more}, ${each} each, ${left} are free; expected at most --jobs ${most}`,
+  );
 }
 
 /** Threads of each process, if a number of processes divide the cores; undefined = all cores. */
