@@ -109,10 +109,17 @@ export class Sampler {
    *
    * @param logits Logits of every token, [vocabSize]; not changed.
    * @param step 0-based number of the choice: each has its own random number.
+   * @param among Ids of which one is chosen, ascending, [n] i32, n >= 1; default: all.
    */
-  next(logits: Float32Array, step: number): number {
-    if (this.#options.temperature === 0) return indexOfMax(this.#penalize(logits));
-    const { ids, probabilities } = this.candidates(logits), at = uniform(this.#seed + BigInt(step));
+  next(logits: Float32Array, step: number, among?: Int32Array): number {
+    const scores = this.#penalize(logits);
+    if (among === undefined) return this.#draw(scores, step);
+    return among[this.#draw(Float32Array.from(among, (id) => scores[id]!), step)]!;
+  }
+
+  #draw(scores: Float32Array, step: number): number {
+    if (this.#options.temperature === 0) return indexOfMax(scores);
+    const { ids, probabilities } = this.#choose(scores), at = uniform(this.#seed + BigInt(step));
     let sum = 0, i = 0; // the last one where rounding leaves the sum below the number
     while (i < ids.length - 1 && (sum += probabilities[i]!) <= at) i++;
     return ids[i]!;
@@ -124,7 +131,11 @@ export class Sampler {
    * @param logits Logits of every token, [vocabSize]; not changed.
    */
   candidates(logits: Float32Array): Candidates {
-    const { temperature, topK, topP, minP } = this.#options, scores = this.#penalize(logits);
+    return this.#choose(this.#penalize(logits));
+  }
+
+  #choose(scores: Float32Array): Candidates {
+    const { temperature, topK, topP, minP } = this.#options;
     const best = indexOfMax(scores), high = scores[best]!;
     if (temperature === 0) return { ids: Int32Array.of(best), probabilities: Float64Array.of(1) };
     const least = topK === 0 || topK >= scores.length ? -Infinity : kthLargest(scores, topK);

@@ -74,3 +74,18 @@ Deno.test("kthLargest() is that of the sorted values", () => {
     assertEquals(kthLargest(values.map((x) => x % 5), k), values.map((x) => x % 5).sort().at(-k));
   }
 });
+
+Deno.test("Sampler.next() among some tokens draws what it draws where all others cannot come", () => {
+  const logits = Float32Array.from({ length: 400 }, (_, i) => 3 * Math.sin(i * i));
+  const among = Int32Array.from({ length: 90 }, (_, i) => 4 * i + (i % 3)), some = new Set(among);
+  const masked = logits.map((logit, id) => some.has(id) ? logit : -Infinity);
+  for (const options of [{}, { temperature: 1.2 }, { temperature: 0.7, topK: 20, repetitionPenalty: 1.3 }]) {
+    const sampler = new Sampler({ samplingSeed: 3n, ...options });
+    sampler.accept([0, 5, 8]);
+    for (let step = 0; step < 200; step++) {
+      const id = sampler.next(logits, step, among);
+      assertEquals(id, sampler.next(masked, step));
+      assert(some.has(id));
+    }
+  }
+});

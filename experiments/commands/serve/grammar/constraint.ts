@@ -1,5 +1,5 @@
 /** Which tokens may come next in a text of a grammar. */
-import { indexOfMax, type Sampler } from "../../../../lib/model/generate/sampler.ts";
+import type { Sampler } from "../../../../lib/model/generate/sampler.ts";
 import type { Tokenizer } from "../../../../lib/model/tokenizer/tokenizer.ts";
 import type { Grammar } from "./grammar.ts";
 
@@ -9,12 +9,9 @@ class Vocabulary {
   readonly bytes: readonly Uint8Array[];
   /** How many bytes each of the ordered ones shares with the one before it. */
   readonly shared: Uint16Array<ArrayBuffer>;
-  readonly size: number;
-
   constructor({ vocabSize, bytes }: { readonly vocabSize: number; bytes(id: number): Uint8Array }) {
     const all = Array.from({ length: vocabSize }, (_, id) => ({ id, bytes: bytes(id) }));
     const ordered = all.filter(({ bytes }) => bytes.length > 0).sort((a, b) => compare(a.bytes, b.bytes));
-    this.size = vocabSize;
     this.ids = Int32Array.from(ordered, ({ id }) => id);
     this.bytes = ordered.map(({ bytes }) => bytes);
     this.shared = Uint16Array.from(
@@ -44,7 +41,7 @@ const MOST_MASKS = 256;
 export class TokenMasks {
   readonly grammar: Grammar;
   readonly #vocabulary: Vocabulary;
-  readonly #known = new Map<Grammar, Uint8Array>();
+  readonly #known = new Map<Grammar, Int32Array>();
 
   constructor(grammar: Grammar, tokenizer: Pick<Tokenizer, "vocabSize" | "bytes">) {
     const bytes = (id: number) => tokenizer.bytes(id), { vocabSize } = tokenizer;
@@ -54,11 +51,12 @@ export class TokenMasks {
     this.#vocabulary = known;
   }
 
-  /** Per token, whether it may come; those without a text may not. */
-  at(state: Grammar): Uint8Array {
+  /** Ids of the tokens that may come, ascending, [n] i32; those without a text may not. */
+  at(state: Grammar): Int32Array {
     const known = this.#known.get(state);
     if (known !== undefined) return known;
-    const { ids, bytes, shared, size } = this.#vocabulary, allowed = new Uint8Array(size);
+    const { ids, bytes, shared } = this.#vocabulary, found = new Int32Array(ids.length);
+    let count = 0;
     const states: Grammar[] = [state]; // behind each byte of the token before that could come
     for (let i = 0; i < ids.length; i++) {
       if (states.length > shared[i]! + 1) states.length = shared[i]! + 1;
@@ -69,8 +67,9 @@ export class TokenMasks {
         if (next === undefined) break;
         states.push(next);
       }
-      if (states.length > own.length) allowed[ids[i]!] = 1;
+      if (states.length > own.length) found[count++] = ids[i]!;
     }
+    const allowed = found.slice(0, count).sort();
     if (this.#known.size >= MOST_MASKS) this.#known.delete(this.#known.keys().next().value!);
     this.#known.set(state, allowed);
     return allowed;
@@ -106,11 +105,7 @@ export class Constraint {
    */
   next(sampler: Sampler, logits: Float32Array, step: number, endIds: ReadonlySet<number>): number {
     let id = sampler.next(logits, step);
-    if (!this.#allows(id, endIds)) {
-      const masked = this.#mask(logits, endIds);
-      id = sampler.next(masked, step + SECOND_DRAW);
-      if (masked[id] === -Infinity) id = indexOfMax(masked); // where rounding leaves its sum below the drawn number
-    }
+    if (!this.#allows(id, endIds)) id = sampler.next(logits, step + SECOND_DRAW, this.#allowed(endIds));
     if (!endIds.has(id)) this.#state = this.#behind(id)!;
     return id;
   }
@@ -125,12 +120,11 @@ export class Constraint {
     return bytes.reduce<Grammar | undefined>((state, byte) => state?.step(byte), this.#state);
   }
 
-  /** Logits in which tokens that may not come are -Infinity. */
-  #mask(logits: Float32Array, endIds: ReadonlySet<number>): Float32Array {
-    const allowed = this.#masks.at(this.#state), masked = new Float32Array(logits.length).fill(-Infinity);
-    for (let id = 0; id < allowed.length; id++) if (allowed[id] === 1) masked[id] = logits[id]!;
-    for (const id of this.#state.mayEnd ? endIds : []) masked[id] = logits[id]!;
-    if (masked.some((logit) => logit > -Infinity)) return masked;
+  /** Ids of the tokens that may come, ascending. */
+  #allowed(endIds: ReadonlySet<number>): Int32Array {
+    const allowed = this.#masks.at(this.#state);
+    const all = this.#state.mayEnd ? Int32Array.from([...allowed, ...endIds]).sort() : allowed;
+    if (all.length > 0) return all;
     throw new Error("Cannot go on: found no token that the grammar allows here");
   }
 }
