@@ -18,7 +18,7 @@ export function explainError(error: unknown): string | undefined {
     (error instanceof RangeError && error.message.startsWith("Cannot "));
   if (expected) return error.message.trim().replaceAll(/\s*\n\s*/g, "; ");
   if ((error as { code?: unknown } | null)?.code !== "ENOSPC") return undefined;
-  return "Cannot write the results: found no space left on the device (make room, or take another --out)";
+  return "Cannot write a file: found no space left on the device (make room, or take another --out or TOKENFILTER_CACHE)";
 }
 
 /** Errors of the file system that no step has explained. */

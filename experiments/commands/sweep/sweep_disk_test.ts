@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { IN_SLOW_TIER, unless } from "../../../lib/testing.ts";
 import { readTrials } from "../study/study_testing.ts";
-import { resumeArguments, runProcess, runTask, withFolder } from "../testing.ts";
+import { finish, resumeArguments, runProcess, runTask, spawnTask, withFolder } from "../testing.ts";
 
 async function mount(folder: string, options: string): Promise<boolean> {
   try {
@@ -59,6 +59,39 @@ Deno.test({
         assertEquals([code, stderr], [0, ""]);
         const all = readTrials(`${folder}/out`);
         assertEquals([all.length, all.slice(0, kept.length)], [12, kept]);
+      } finally {
+        await unmount(folder);
+      }
+    }),
+});
+
+Deno.test({
+  ...unless(
+    IN_SLOW_TIER || !await canMount() && "needs the right to mount",
+    "a cache on a full disk is one line, whatever was to be written there",
+  ),
+  fn: () =>
+    withFolder(async (folder) => {
+      assert(await mount(folder, "size=64k,mode=700"));
+      try {
+        const small = [
+          "--context",
+          "64",
+          "--tokens",
+          "64",
+          "--method",
+          "random",
+          "--threads",
+          "1",
+          "--quiet",
+        ];
+        const cache = { TOKENFILTER_CACHE: folder };
+        const { code, stdout, stderr } = await finish(spawnTask("sweep", [...small, "--jobs", "1"], cache));
+        assertEquals([code, stdout], [2, ""]);
+        assertMatch(
+          stderr,
+          /^(?:compiling [^\n]*\n)?Cannot write a file: found no space left on the device \(make room, or [^\n]*\n$/,
+        );
       } finally {
         await unmount(folder);
       }
