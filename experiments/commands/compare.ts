@@ -31,6 +31,7 @@ import type { ComparedChunk } from "../../lib/sweep/compare/method_runs.ts";
 import { createFilter } from "../../lib/sweep/filter_from.ts";
 import { compareStudy, encodeStudyItems } from "../../lib/sweep/study.ts";
 import { RUNS_MODEL } from "./cli/command.ts";
+import { BUDGET, readBudget } from "./cli/flags/budget.ts";
 import { DECISIONS, readDecisionsFlag } from "./cli/flags/decisions.ts";
 import { MEMORY, RUN, STUDY, TABLE, TEXT } from "./cli/flags/flags.ts";
 import { ITEMS } from "./cli/flags/items.ts";
@@ -129,7 +130,8 @@ const OF_TEXT = ["text", "context", "tokens", "task"];
 
 async function readFlags(asked: Asked) {
   const { values } = asked, request = readBackend(values);
-  const methods = await readMethods(asked), match = readMatch(values);
+  const methods = await readMethods(asked), budgeted = readBudget(values);
+  const match = budgeted === undefined ? readMatch(values) : undefined;
   const named = readTaskName(values), hasText = !isOfItems(checkFlags(() => findTask(named.task)));
   // Without a text, --data belongs to the compared task itself.
   const hasItems = values.has("tasks") || hasText && values.has("data");
@@ -150,7 +152,7 @@ async function readFlags(asked: Asked) {
       "Cannot use --decisions with items alone: expected a text too (add --text or --tokens)",
     );
   }
-  return { request, methods, match, hasItems, first, tasks, from, task, decisionsPath };
+  return { request, methods, match, budgeted, hasItems, first, tasks, from, task, decisionsPath };
 }
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
@@ -200,7 +202,8 @@ function expectReached({ methods }: Comparison, { study }: Plan, path: string, f
 }
 
 async function work(plan: Plan, running: Running) {
-  const { study, methods, match, items } = plan, { store, interrupt, memory, progress, folder } = running;
+  const { study, methods, match, budgeted, items } = plan,
+    { store, interrupt, memory, progress, folder } = running;
   const log = store.units<ComparedChunk>("chunk", ({ trial, chunk }) => `${trial} ${chunk}`);
   const itemLog = items && openItems(store, items.planned, items.from);
   let outcome: ItemOutcome | undefined;
@@ -214,6 +217,7 @@ async function work(plan: Plan, running: Running) {
       signal: interrupt.signal,
       onProgress: (fraction, label) => progress.step(fraction, label),
       ...(match && { match }),
+      ...(budgeted && { budgeted }),
     },
     ...(items && { onItems }),
   });
@@ -236,7 +240,7 @@ intervals: a table on stdout, and compare.json and compare.html in --out. --meth
 and all take the flags of the method. All run with the same warm-up and recent window: those of the flags,
 else the widest of the methods in --methods, else those of the preset keys. --match finds each method's ratio
 for the same budget. The first method's random baseline sets that budget, at the ratio asked for. A difference
-at budgets more than a point apart is marked. Each method is compared with the controls that have its own
+at budgets more than a point apart is marked. --budget asks for a budget by its fraction. Each method is compared with the controls that have its own
 options. --ratios runs all of them at several ratios. With --data or --tasks they answer items of tasks too,
 or only these where no flag asks for a text. A row is then a metric of a method: better than, worse than or
 not significantly different from the full model, its random baseline and the best other method. Ctrl-C keeps
@@ -255,6 +259,7 @@ finished chunks and items; --resume continues, also with other tasks of items.`,
     ...RUN,
     ...methodWithout((option) => ["fusion", "invert", "preset"].includes(option)),
     ...MATCH,
+    ...BUDGET,
     ...MEMORY,
     ...STUDY,
     ...DECISIONS,

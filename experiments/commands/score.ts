@@ -5,6 +5,7 @@
  */
 import { RUNS_MODEL } from "./cli/command.ts";
 import { integer, pick, rarely, text, under } from "./cli/flags/flag.ts";
+import { BUDGET } from "./cli/flags/budget.ts";
 import { DECISIONS } from "./cli/flags/decisions.ts";
 import { RUN, TABLE, TEXT } from "./cli/flags/flags.ts";
 import { METHOD } from "./cli/flags/method_flags.ts";
@@ -38,6 +39,7 @@ those of an earlier run: with the same backend it gives the same losses.`,
     ...rarely({ context: { ...TEXT.context, help: "has no effect: the sequence is not cut" } }),
     ...RUN,
     ...METHOD,
+    ...BUDGET,
     phase: text(
       "prefill|decode",
       "how the sequence is fed (prefill); decode: token by token, on a GPU by recorded steps without the host",

@@ -2,6 +2,7 @@
  * Evaluation: losses, perplexity, and how far a filtered model is from the dense one.
  * @module
  */
+export * from "./budget.ts";
 export * from "./chunk_evaluation.ts";
 export * from "./chunks.ts";
 export * from "./filter_reach.ts";

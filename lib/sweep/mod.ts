@@ -5,7 +5,7 @@
 export * from "./budgets.ts";
 export * from "./compare/compared_methods.ts";
 export * from "./compare/comparison.ts";
-export type { ComparedChunk } from "./compare/method_runs.ts";
+export { bindAt, type ComparedChunk } from "./compare/method_runs.ts";
 export { presetName } from "./compare/controls.ts";
 export * from "./default_grid.ts";
 export * from "./compare/difference.ts";
@@ -13,7 +13,15 @@ export { FIELD, type Fields, findWrongField, optional, trialFields } from "./fie
 export * from "./filter_from.ts";
 export * from "./importance.ts";
 export * from "./compare/verdicts.ts";
-export { EQUAL, type Match, type Matched, MATCHES } from "./compare/match.ts";
+export {
+  type Budgeted,
+  EQUAL,
+  findBudget,
+  type Match,
+  type Matched,
+  MATCHES,
+  withRatio,
+} from "./compare/match.ts";
 export type { MethodGroup } from "./compare/measured.ts";
 export { digestConditions, digestTrialOptions } from "./trials/digest.ts";
 export { type AskedTrial, findWrongHeadline, findWrongResult } from "./trials/result.ts";

@@ -261,7 +261,7 @@ export async function sweepTrials<T extends TaskTypes>(
 /** @internal How methods are compared, and how that may be watched and stopped. */
 export type ComparisonControl = Pick<
   ComparisonArguments,
-  "match" | "blockSize" | "resamples" | "log" | "signal" | "onProgress" | "onItems"
+  "match" | "budgeted" | "blockSize" | "resamples" | "log" | "signal" | "onProgress" | "onItems"
 >;
 
 /**

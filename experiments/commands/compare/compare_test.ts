@@ -488,3 +488,88 @@ Deno.test("compare keeps what it measured where a method turns out to reach noth
 function withoutTime(text: string): string {
   return text.replace(/"startedAt": "[^"]*"/, "").replaceAll(/"(timeMs|peakMemoryBytes)": [\d.]+/g, "");
 }
+
+Deno.test("compare --budget and score --budget give each method the fraction that is asked for, or name the least", () =>
+  withFolder(async (folder) => {
+    const flags = ["--side", "key", "--warmup", "4", "--recent", "4", "--block", "8", "--quiet", "--json"];
+    const text = ["--tokens", "200", "--context", "200", "--seeds", "1"];
+    const run = (task: string, ...args: string[]) => runTask(task, ...flags, ...args);
+    const methods = ["--methods", "snapkv,adakv,key"];
+    const { code, stdout, stderr } = await run(
+      "compare",
+      ...text,
+      ...methods,
+      "--budget",
+      "cache=0.4",
+      "--out",
+      `${folder}/out`,
+    );
+    assertEquals([code, stderr], [0, ""]);
+    for (const { name, retained, matched, options } of JSON.parse(stdout).methods.slice(1)) {
+      assert(Math.abs(retained.cache - 0.4) <= 0.005, `${name}: ${retained.cache}`);
+      assertEquals([matched.target, matched.reached, matched.ratio], [0.4, true, options.kvRatio]);
+    }
+    const refused = await run(
+      "compare",
+      ...text,
+      ...["--methods", "key"],
+      "--budget",
+      "rows=2%",
+      "--out",
+      `${folder}/less`,
+    );
+    assertEquals([refused.code, refused.stdout], [2, ""]);
+    assertMatch(
+      refused.stderr,
+      /^Cannot give "\w+" 2\.0% of KV cache: found \d+\.\d% as the least, at ratios up to 0\.99, expected at least cache=0\.\d+\n$/,
+    );
+    Deno.writeTextFileSync(
+      `${folder}/text.txt`,
+      "It was a dark night, and the rain fell in torrents. ".repeat(12),
+    );
+    const scored = await run(
+      "score",
+      "--text",
+      `${folder}/text.txt`,
+      "--method",
+      "tova",
+      "--budget",
+      "flops=0.9",
+    );
+    assertEquals([scored.code, scored.stderr], [0, ""]);
+    const one = await run(
+      "score",
+      "--text",
+      `${folder}/text.txt`,
+      "--method",
+      "tova",
+      "--budget",
+      "cache=50%",
+    );
+    const { kvBytesHeld, kvBytesAvoided } = JSON.parse(one.stdout);
+    assert(Math.abs(kvBytesHeld / (kvBytesHeld + kvBytesAvoided) - 0.5) <= 0.005);
+    for (
+      const [task, args, error] of [
+        [
+          "compare",
+          ["--budget", "cash=0.3"],
+          "expected rows, cache, pairs, flops = a fraction between 0 and 1, as in cache=0.3",
+        ],
+        [
+          "compare",
+          ["--budget", "cache=1.5"],
+          "expected rows, cache, pairs, flops = a fraction between 0 and 1, as in cache=0.3",
+        ],
+        [
+          "compare",
+          ["--budget", "cache=0.3", "--match", "cache"],
+          "Cannot use --budget with --match: expected one of them",
+        ],
+        ["score", ["--text", `${folder}/text.txt`, "--budget", "cache=0.3"], "Cannot use --budget"],
+      ] as const
+    ) {
+      const wrong = await runTask(task, ...args);
+      assertEquals([wrong.code, wrong.stdout], [2, ""]);
+      assertMatch(wrong.stderr, new RegExp(error.replaceAll(/[.]/g, "\\.")));
+    }
+  }));

@@ -5,6 +5,7 @@ import { methodOf } from "../../../lib/methods/list.ts";
 import { isOffline } from "../../../lib/methods/protocol/method.ts";
 import type { ModelFile } from "../../../lib/model/open.ts";
 import { expectWritableFile, readJson } from "../cli/files.ts";
+import { readBudget } from "../cli/flags/budget.ts";
 import { readDecisionsFlag } from "../cli/flags/decisions.ts";
 import { readMethod } from "../cli/flags/method.ts";
 import { METHOD } from "../cli/flags/method_flags.ts";
@@ -53,7 +54,7 @@ async function readSource(
 
 /** Refuses flags whose values the trace contains itself. */
 function expectReplayAlone(values: FlagValues): void {
-  const own = ["text", "ids", "tokens", "phase", "chunk", "trace", "decisions"];
+  const own = ["text", "ids", "tokens", "phase", "chunk", "trace", "decisions", "budget"];
   const given = [...values.keys()].find((name) => own.includes(name) || Object.hasOwn(METHOD, name));
   if (given === undefined) return;
   throw new UsageError(
@@ -88,8 +89,11 @@ export async function readFlags({ values }: Asked) {
       `Cannot decode with ${method.fusion}, ${method.threshold}: it is non-causal, expected --phase prefill`,
     );
   }
-  const request = readBackend(asKept);
-  return { replayed, asKept, request, phase, chunk, method, source, tracePath, decisionsPath };
+  const request = readBackend(asKept), budgeted = readBudget(values);
+  if (budgeted !== undefined && method === undefined) {
+    throw new UsageError("Cannot use --budget without a method: expected --method or --preset");
+  }
+  return { replayed, asKept, request, phase, chunk, method, source, tracePath, decisionsPath, budgeted };
 }
 
 export type Flags = Awaited<ReturnType<typeof readFlags>>;

@@ -173,15 +173,16 @@ interface PlannedGroup {
 
 /** Groups methods by name, and finds the ratios of those that are matched on a budget. */
 async function planGroups<T extends TaskTypes>(
-  { methods, match }: ComparisonArguments<T>,
+  { methods, match, budgeted }: ComparisonArguments<T>,
   runs: MethodRuns<T>,
 ): Promise<PlannedGroup[]> {
-  const matches = match &&
+  const matches = (match ?? budgeted) &&
     await matchMethods(
       methods,
-      match,
+      match ?? "own",
       (method) => runs.measureRetained(method),
       (work) => runs.takeTurns(work),
+      budgeted,
     );
   return [...Map.groupBy(methods, ({ name }) => name)].map(([name, given]) => {
     const { methods = given, matched } = matches?.get(name) ?? {};

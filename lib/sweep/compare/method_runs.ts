@@ -12,7 +12,7 @@ import { type Retained, retainedOf } from "../budgets.ts";
 import { digestTrialOptions } from "../trials/digest.ts";
 import type { FinishedRuns } from "../trials/store_records.ts";
 import type { NamedMethod } from "./compared_methods.ts";
-import type { Match } from "./match.ts";
+import type { Budgeted, Match } from "./match.ts";
 import type { MethodRun } from "./measured.ts";
 
 /** The trial of the full model in a log, and its name. */
@@ -35,6 +35,8 @@ export interface RunArguments<T extends TaskTypes = TaskTypes> {
   readonly createPruner: (method: ResolvedOptions) => Filter;
   /** The budget that methods are matched on; default: none, each runs at its given ratio. */
   readonly match?: Match;
+  /** The retained fraction that all methods are given instead. */
+  readonly budgeted?: Budgeted;
   /** Where chunks go as they end, and where finished ones are found; default: nowhere. */
   readonly log?: FinishedRuns<ComparedChunk>;
   readonly signal?: AbortSignal;
@@ -161,7 +163,7 @@ export class MethodRuns<T extends TaskTypes> {
 
   /** Where ratios are searched, the same run is asked for twice. Otherwise a caller may tell equal options apart. */
   #keyOf({ options }: NamedMethod): RunKey {
-    return this.#args.match ? digestTrialOptions(options) : options;
+    return this.#args.match || this.#args.budgeted ? digestTrialOptions(options) : options;
   }
 
   #openRuns(methods: readonly NamedMethod[]): Set<RunKey> {
@@ -181,7 +183,7 @@ function appendAll(metrics: UnitMetrics, values: { readonly [name: string]: Arra
 }
 
 /** A method bound to the model; undefined where it cannot be. */
-function bindAt(create: () => Filter): Filter | undefined {
+export function bindAt<F extends Filter>(create: () => F): F | undefined {
   try {
     return create();
   } catch (error) {
