@@ -148,7 +148,7 @@ Deno.test({
     } catch (error) {
       assertStringIncludes(
         explainError(error)!,
-        "Cannot write the results: found no space left on the device",
+        "Cannot write a file: found no space left on the device",
       );
       return;
     }
