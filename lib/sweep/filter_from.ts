@@ -1,6 +1,7 @@
 /** Where a method begins to filter an item, instead of its warm-up: with a long warm-up, short items run dense. */
 import type { Filter } from "../eval/task.ts";
-import { createPruner, type ResolvedOptions } from "../methods/mod.ts";
+import { createPruner } from "../methods/bind/create_pruner.ts";
+import type { ResolvedOptions } from "../methods/bind/options.ts";
 import type { Pruner, PrunerContext } from "../methods/protocol/pruner.ts";
 import type { ModelConfig } from "../model/config/config.ts";
 
