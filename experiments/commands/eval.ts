@@ -9,7 +9,7 @@ import { filterFor } from "../../lib/eval/items/item_evaluation.ts";
 import { ItemScorer } from "../../lib/eval/items/item_scorer.ts";
 import { budgetOf, reachesNothing, tabulateItems } from "../../lib/eval/items/item_summary.ts";
 import { wholeOf } from "../../lib/eval/skip_ratio.ts";
-import { ownTask } from "../../lib/eval/own_task.ts";
+import { ownTask } from "../../lib/eval/tasks/own_task.ts";
 import { nonCausal, recordOptions } from "../../lib/methods/bind/options.ts";
 import { ownRulesSha256 } from "../../lib/methods/list.ts";
 import { recordCalibration } from "../../lib/methods/protocol/calibration.ts";

@@ -20,7 +20,7 @@ export * from "./items/item_task.ts";
 export * from "./language_model.ts";
 export * from "./lengths.ts";
 export * from "./metrics.ts";
-export * from "./own_task.ts";
+export * from "./tasks/own_task.ts";
 export * from "./sequence_score.ts";
 export * from "./skip_ratio.ts";
 export * from "./task.ts";

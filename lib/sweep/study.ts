@@ -7,7 +7,7 @@ import type { EncodedItem } from "../eval/items/encoded_item.ts";
 import { encodeItems, readItems } from "../eval/items/item_source.ts";
 import { countTokens } from "../eval/items/item_evaluation.ts";
 import { type Evaluation, type Filter, labelOf, type Task, type TaskTypes } from "../eval/task.ts";
-import { ownTask } from "../eval/own_task.ts";
+import { ownTask } from "../eval/tasks/own_task.ts";
 import { findTask, type PerplexityTypes, TASKS } from "../eval/tasks/mod.ts";
 import type { LoadedModel } from "../model/open.ts";
 import { retrievalScores } from "../model/retrieval.ts";

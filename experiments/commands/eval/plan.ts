@@ -7,7 +7,7 @@ import { filterFor } from "../../../lib/eval/items/item_evaluation.ts";
 import { encodeItems, readItems } from "../../../lib/eval/items/item_source.ts";
 import { reachesNothing } from "../../../lib/eval/items/item_summary.ts";
 import type { Filter, Task } from "../../../lib/eval/task.ts";
-import { ownTask } from "../../../lib/eval/own_task.ts";
+import { ownTask } from "../../../lib/eval/tasks/own_task.ts";
 import { findTask, TASKS } from "../../../lib/eval/tasks/mod.ts";
 import { effectiveOptions, type ResolvedOptions } from "../../../lib/methods/bind/options.ts";
 import type { Pruner } from "../../../lib/methods/protocol/pruner.ts";

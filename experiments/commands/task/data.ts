@@ -4,7 +4,7 @@ import { UsageError } from "../../../lib/errors.ts";
 import { ItemRow, readItemRows } from "../../../lib/eval/items/item_rows.ts";
 import type { HubRows, ItemData, ItemRows, MadeOf } from "../../../lib/eval/items/item_source.ts";
 import type { Task } from "../../../lib/eval/task.ts";
-import { ownTask } from "../../../lib/eval/own_task.ts";
+import { ownTask } from "../../../lib/eval/tasks/own_task.ts";
 import { readPlainFile } from "../../../lib/files.ts";
 import { obtainDataset } from "../../../lib/model/hub/repository.ts";
 import type { HubOptions } from "../../../lib/model/hub/request.ts";

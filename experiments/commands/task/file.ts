@@ -1,7 +1,7 @@
 /** A task of the user's own, from a file: `--task-file FILE.ts` or `FILE.yaml`. */
 import { UsageError } from "../../../lib/errors.ts";
 import type { Task } from "../../../lib/eval/task.ts";
-import { ownTask, setOwnTask } from "../../../lib/eval/own_task.ts";
+import { ownTask, setOwnTask } from "../../../lib/eval/tasks/own_task.ts";
 import { TASKS } from "../../../lib/eval/tasks/mod.ts";
 import { sha256 } from "../../../lib/sha256.ts";
 import type { RunConditions } from "../../../lib/sweep/trial.ts";

@@ -4,7 +4,7 @@
  */
 import { sayNearest } from "../../nearest.ts";
 import { type Metric, metricOfUnits } from "../metrics.ts";
-import { ownTask } from "../own_task.ts";
+import { ownTask } from "./own_task.ts";
 import type { Task } from "../task.ts";
 import { arcChallenge, arcEasy } from "./arc.ts";
 import { boolq } from "./boolq.ts";

@@ -1,6 +1,6 @@
 /** A rule of the user's own, from a file: `--rule FILE.ts`. */
 import { UsageError } from "../../../../lib/errors.ts";
-import { setOwnTask } from "../../../../lib/eval/own_task.ts";
+import { setOwnTask } from "../../../../lib/eval/tasks/own_task.ts";
 import type { ScoredToken } from "../../../../lib/methods/bind/custom_rule.ts";
 import { KEY_READS, OWN_READS, type OwnRule, setOwnRules } from "../../../../lib/methods/list.ts";
 import { SIGNALS } from "../../../../lib/methods/protocol/signals.ts";

@@ -2,7 +2,7 @@
 import { UsageError } from "../../../../lib/errors.ts";
 import { cutChunks, DEFAULT_CONTEXT } from "../../../../lib/eval/chunks.ts";
 import type { Task } from "../../../../lib/eval/task.ts";
-import { ownTask } from "../../../../lib/eval/own_task.ts";
+import { ownTask } from "../../../../lib/eval/tasks/own_task.ts";
 import { findTask } from "../../../../lib/eval/tasks/mod.ts";
 import type { Backend } from "../../../../lib/backend.ts";
 import type { FilterShape } from "../../../../lib/filter/layer.ts";

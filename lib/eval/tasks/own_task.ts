@@ -1,5 +1,5 @@
 /** A task of a user's own, from a file: one at a time, beside those of the list. */
-import type { Task } from "./task.ts";
+import type { Task } from "../task.ts";
 
 export interface OwnTask {
   readonly task: Task;
