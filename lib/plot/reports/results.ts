@@ -6,12 +6,12 @@ import type { Comparison } from "../../sweep/compare/comparison.ts";
 import type { ComparedResult, Opponent, Unequal } from "../../sweep/compare/verdicts.ts";
 import { type TableColumn, tabulate, type TextTable } from "../figure/page.ts";
 
-/** The verdict against an opponent, with the opponent's name where it is not the full model, and with a budget that is unequal. */
+/** The verdict against an opponent, with the name of the best other, and with a budget that is unequal. */
 export function describeOpposed({ against }: Pick<ComparedResult, "against">, opponent: Opponent): string {
   const own = against[opponent];
   if (own === undefined) return "-";
   const join = own.verdict === "no significant difference" ? "from" : "than";
-  const said = opponent === "dense" ? own.verdict : `${own.verdict} ${join} ${own.name}`;
+  const said = opponent === "bestOther" ? `${own.verdict} ${join} ${own.name}` : own.verdict;
   return own.unequal === undefined ? said : `${said} (unequal: ${describeUnequal(own.unequal)})`;
 }
 

@@ -190,7 +190,7 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
     against: {},
   }];
   const tested = tabulateComparison({ ...comparison, results }).rows[3]!;
-  assertEquals(tested.slice(-3), ["better than random", "no significant difference from key", "-"]);
+  assertEquals(tested.slice(-3), ["better", "no significant difference from key", "-"]);
   const learned = ["learned", "perplexity"], spent = ["25%", "60%"], rest = ["9", "70%", "100%"];
   assertEquals(tabulateResults({ ...comparison, results }).rows, [
     [
@@ -198,7 +198,7 @@ Deno.test("tabulateComparison() and renderComparisonReport() hold every method",
       "ppl",
       "4.48 ±0.45",
       ...spent,
-      "better than random",
+      "better",
       "no significant difference from key",
       "-",
       "-",
