@@ -7,7 +7,7 @@ const FAST = [
   ...["ffi/op_arguments", "ffi/native_backend", "lib/methods/eviction/adakv"],
 ];
 const SLOW = [
-  ...["filtered_attention", "linear"].map(testOf),
+  ...[testOf("filtered_attention"), "kernels/linear/tests/linear"],
   ...["ffi/tiny_golden", "ffi/checkpoint_golden", "ffi/model", "ffi/model_rules"],
   ...["lib/model/retrieval", "lib/model/head_probe", "lib/model/run/whole_heads"],
 ];

@@ -1,6 +1,7 @@
 /** The memory of the WebAssembly backend, and what it refuses. */
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { KernelError, ModelFormatError, NativeLibraryError } from "../../lib/errors.ts";
+import { fromF16 } from "../../lib/math/half.ts";
 import { createPruner } from "../../lib/methods/mod.ts";
 import { loadModel, openModel, resolveModel } from "../../lib/model/mod.ts";
 import { f32Data, firstRows, hostTensor, type Tensor } from "../../lib/tensor.ts";
@@ -30,6 +31,18 @@ Deno.test("arrays that are not in linear memory take part in an op, and get its 
   const backend = await openWasm(), x = filled(6, 1), twice = { ...x, data: x.data.subarray(2) };
   add(backend, { ...twice, shape: [4] }, filled(4, 2));
   assertEquals([...x.data], [1, 1, 3, 3, 3, 3]);
+});
+
+Deno.test("linear() reads all numbers of f16, infinity and NaN among them, in blocks of 32", async () => {
+  const backend = await openWasm(),
+    n = 2 ** 16,
+    k = 32,
+    bits = new Uint16Array(n * k),
+    out = backend.alloc("f32", [1, n]);
+  for (let i = 0; i < n; i++) bits[i * k + i % k] = i; // in every place of a block, next to zeros
+  const x = hostTensor("f32", [1, k], new Float32Array(k).fill(1));
+  backend.linear(backend.upload(x), backend.upload(hostTensor("f16", [n, k], bits)), out);
+  assertEquals(f32Data(backend.read(out)), Float32Array.from({ length: n }, (_, i) => fromF16(i) + 0));
 });
 
 Deno.test("free() gives memory back, twice or by a view; the collector does for what is dropped, but not under a view", async () => {

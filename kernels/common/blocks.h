@@ -30,6 +30,17 @@ using FormatF32 = DenseFormat<F32>;
 // Infinities and NaN, which have the highest exponent, are looked for once: 1 more overflows into a bit that is 0.
 template <>
 TKF_INLINE void DenseFormat<F16>::decode(const uint8_t* block, const float*, int, vf* w) {
+#if defined(__wasm__)
+  v128_t sums = wasm_i16x8_const_splat(0);
+  for (int i = 0; i < kVectors; i += 2) {  // upper and lower halves of eight numbers, then interleaved
+    const v128_t bits = wasm_v128_load(block + 2 * W * i), low = wasm_i16x8_shl(bits, 13);
+    const v128_t high = wasm_v128_and(wasm_i16x8_shr(bits, 3), wasm_u16x8_const_splat(0x8FFF));
+    sums = wasm_v128_or(sums, wasm_i16x8_add(high, wasm_i16x8_const_splat(0x0080)));
+    w[i] = (vf)wasm_i16x8_shuffle(low, high, 0, 8, 1, 9, 2, 10, 3, 11) * 0x1p112f;
+    w[i + 1] = (vf)wasm_i16x8_shuffle(low, high, 4, 12, 5, 13, 6, 14, 7, 15) * 0x1p112f;
+  }
+  if (!wasm_v128_any_true(wasm_v128_and(sums, wasm_i16x8_const_splat(0x1000)))) return;
+#else
   vi sums{};
   for (int i = 0; i < kVectors; i++) {
     const vi bits = spread_f16(block + 2 * W * i);
@@ -38,6 +49,7 @@ TKF_INLINE void DenseFormat<F16>::decode(const uint8_t* block, const float*, int
   }
   sums &= 0x10000000;
   if ((sums[0] | sums[1] | sums[2] | sums[3]) == 0) return;
+#endif
   for (int i = 0; i < kVectors; i++) w[i] = load_f16(block + 2 * W * i);
 }
 #endif

@@ -51,14 +51,18 @@ TKF_INLINE void decode_nibbles(const uint8_t* bytes, float d, float m, vf* w) {
   w[0] = _mm512_permutexvar_ps((__m512i)pairs, table);
   w[1] = _mm512_permutexvar_ps((__m512i)(pairs >> 4), table);
 #elif defined(__wasm__)
-  const auto store_eight = [=](v128_t numbers, vf* out) {
-    out[0] = fma(to_float((vi)wasm_u32x4_extend_low_u16x8(numbers)), set1(d), set1(m));
-    out[1] = fma(to_float((vi)wasm_u32x4_extend_high_u16x8(numbers)), set1(d), set1(m));
-  };
-  for (int i = 0; i < kVectors / 2; i += 2) {
-    const v128_t pairs = wasm_u16x8_load8x8(bytes + W * i);
-    store_eight(wasm_v128_and(pairs, wasm_i16x8_splat(15)), w + i);
-    store_eight(wasm_u16x8_shr(pairs, 4), w + i + kVectors / 2);
+  // A swizzle makes four bytes integers that clang knows nothing of: it would convert positive ones as unsigned, for which
+  // processors have no instruction.
+  const v128_t pairs = wasm_v128_load(bytes);
+  const v128_t halves[] = {wasm_v128_and(pairs, wasm_i8x16_splat(15)), wasm_u8x16_shr(pairs, 4)};
+  v128_t four = wasm_u32x4_const(0x80808000, 0x80808001, 0x80808002, 0x80808003);
+#pragma GCC unroll 4
+  for (int i = 0; i < kVectors / 2; i++) {
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; half++) {
+      w[i + half * kVectors / 2] = fma(to_float((vi)wasm_i8x16_swizzle(halves[half], four)), set1(d), set1(m));
+    }
+    four = wasm_i32x4_add(four, wasm_i32x4_splat(4));
   }
 #else
   for (int i = 0; i < kVectors / 2; i++) {

@@ -238,7 +238,12 @@ TKF_INLINE Vector unfused(Vector x) {
 }
 
 // Prefetches the 64 bytes around an address, which need not be valid, into L2, which takes more requests than L1.
-TKF_INLINE void prefetch(uintptr_t address) { __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 2); }
+// WebAssembly has no such instruction; without the call, the loops around it go too.
+TKF_INLINE void prefetch([[maybe_unused]] uintptr_t address) {
+#if !defined(__wasm__)
+  __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 2);
+#endif
+}
 // Prefetches BYTES from an address on.
 template <int BYTES>
 TKF_INLINE void prefetch_lines(uintptr_t address) {

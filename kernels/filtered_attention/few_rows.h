@@ -7,6 +7,8 @@ namespace tkf::TKF_NAMESPACE::attention {
 // Most rows that share one pass over the keys.
 #if defined(__AVX512F__)
 constexpr int kFewBlock = 4;
+#elif defined(__wasm__)
+constexpr int kFewBlock = 2;  // engines have registers of their own
 #else
 constexpr int kFewBlock = 3;
 #endif

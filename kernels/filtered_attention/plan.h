@@ -6,11 +6,15 @@
 namespace tkf::TKF_NAMESPACE::attention {
 
 // Rows of a register block where there are many rows, vectors of its other side, keys of a tile.
+#if defined(__wasm__)
+constexpr int kManyBlock = 4;
+#else
 constexpr int kManyBlock = W == 16 ? 14 : 6;
+#endif
 constexpr int kManyVectors = 2;
 constexpr int kFewRows = 8;  // up to so many rows of a KV head, keys are read once, where they lie
 // Up to so many rows of a tile, what all of them see is not packed: a lane is a row then, and a block as many as lanes.
-constexpr int kLaneBlock = kManyBlock <= W ? W : 0, kUnpackedRows = 6 * kLaneBlock;
+constexpr int kLaneBlock = W > 4 ? W : 0, kUnpackedRows = 6 * kLaneBlock;
 constexpr int kTogether = 3;        // blocks of such rows that share a pass over the keys
 constexpr int kTileRows = 672;      // rows that share a packed tile
 constexpr int kLeastStretch = 256;  // keys that are worth a task of their own

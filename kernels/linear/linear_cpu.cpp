@@ -5,8 +5,13 @@
 
 namespace tkf::TKF_NAMESPACE {
 
-// Steps of the innermost loop at once: with narrow vectors, its counting takes a tenth of the time.
+// Steps of the innermost loop at once: with narrow vectors, its counting takes a tenth of the time. For WebAssembly, clang
+// would mix the steps, which need more registers then.
+#if defined(__wasm__)
+constexpr int kUnrolledDepth = 1;
+#else
 constexpr int kUnrolledDepth = TKF_LEVEL == TKF_LEVEL_BASE ? 4 : 1;
+#endif
 
 // `rows` <= MR rows of x, `stride` apart, times a packed panel, of which `cols` columns are there: out[i * n + j]. What
 // kDepth values give is added up apart, not in rows of out, which may meet in one set of the cache.
