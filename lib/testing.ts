@@ -42,3 +42,13 @@ export async function withVariables<R>(
 export const NEEDS_LINUX = Deno.build.os !== "linux" && "needs Linux";
 /** Why a test does not run on Windows. */
 export const NOT_ON_WINDOWS = Deno.build.os === "windows" && "not on Windows";
+
+/** Calls a test with a fresh folder, and removes it. */
+export async function withFolder(test: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    await test(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}

@@ -240,8 +240,8 @@ intervals: a table on stdout, and compare.json and compare.html in --out. --meth
 and all take the flags of the method. All run with the same warm-up and recent window: those of the flags,
 else the widest of the methods in --methods, else those of the preset keys. --match finds each method's ratio
 for the same budget. The first method's random baseline sets that budget, at the ratio asked for. A difference
-at budgets more than a point apart is marked. --budget asks for a budget by its fraction. Each method is compared with the controls that have its own
-options. --ratios runs all of them at several ratios. With --data or --tasks they answer items of tasks too,
+at budgets more than a point apart is marked. --budget asks for a budget by its fraction. Each method is compared
+with the controls that have its own options. --ratios runs all of them at several ratios. With --data or --tasks they answer items of tasks too,
 or only these where no flag asks for a text. A row is then a metric of a method: better than, worse than or
 not significantly different from the full model, its random baseline and the best other method. Ctrl-C keeps
 finished chunks and items; --resume continues, also with other tasks of items.`,

@@ -1,4 +1,5 @@
 /** Runs tasks as a user does, for tests. */
+export { withFolder } from "../../lib/testing.ts";
 import { DatabaseSync } from "node:sqlite";
 import { UsageError } from "../../lib/errors.ts";
 import { StudyStore } from "../../lib/sweep/mod.ts";
@@ -80,16 +81,6 @@ export function capture(stream: typeof Deno.stdout): Disposable & { text(): stri
       captured.delete(stream);
     },
   };
-}
-
-/** Calls a test with a fresh folder, and removes it. */
-export async function withFolder(test: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await test(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
 }
 
 /**

@@ -8,7 +8,8 @@ import { Draw } from "../../kernels/testing/fuzz/draw.ts";
 import { TokenFilter, type TokenFilterOptions } from "../../lib/methods/mod.ts";
 import { writeSafetensors } from "../../lib/model/mod.ts";
 import { hostTensor } from "../../lib/tensor.ts";
-import { runTask, withFolder } from "../../experiments/commands/testing.ts";
+import { withFolder } from "../../lib/testing.ts";
+import { runTask } from "../../experiments/commands/testing.ts";
 import { lackOfPython, runPython } from "../../experiments/tools/testing_python.ts";
 
 /** End of the names of tests that call {@linkcode compareExamples}. */

@@ -1,12 +1,12 @@
 /** Budgets by measurement: the ratio at which a method retains a given fraction of the full model's work or memory. */
-import { expectBetween } from "../errors.ts";
 
 /** Retained fractions are equal within half a point. */
 export const BUDGET_TOLERANCE = 0.005;
 
-/** The highest ratio that is tried, and the width of an interval of ratios that is not divided further. */
-const MOST = 0.99, NARROWEST = 0.0005;
-const TRIES = 24;
+/** The highest ratio that is tried. */
+export const HIGHEST_RATIO = 0.99;
+/** The width of an interval of ratios that is not divided further. */
+const NARROWEST = 0.0005;
 
 /** @internal The outcome of a search. */
 export interface ReachedBudget {
@@ -21,10 +21,11 @@ export interface ReachedBudget {
 
 /**
  * Finds the ratio at which a method retains a target, by measured bisection: it retains all at ratio 0, and less at a higher
- * one. The next ratio lies on the line between the ends of the interval, or in its middle where that does not help.
+ * one. The next ratio lies on the line through the last two, or in the middle of the interval where that does not help.
  *
- * @param target Retained fraction, in (0, 1).
+ * @param target Retained fraction, in (0, 1].
  * @param spend Measures the retained fraction at a ratio; undefined where the method cannot have that ratio.
+ * @param search The ratio that is tried first, and how many are tried at most; default: 1 - target, 24.
  * @throws {RangeError} If the target is out of range.
  *
  * @example
@@ -36,43 +37,33 @@ export interface ReachedBudget {
 export async function reachBudget(
   target: number,
   spend: (ratio: number) => Promise<number | undefined>,
+  { first = round(1 - target), most = 24 }: { readonly first?: number; readonly most?: number } = {},
 ): Promise<ReachedBudget> {
-  expectBetween("target", target, 0, 1);
-  let low = { ratio: 0, retained: 1 }, high: { ratio: number; retained?: number | undefined } | undefined;
-  let nearest = { ratio: 0, retained: NaN }, least = 1, ratio = round(1 - target);
-  for (let i = 0; i < TRIES; i++) {
+  if (!(target > 0 && target <= 1)) {
+    throw new RangeError(`Cannot use "target": found ${target}, expected a number in (0, 1]`);
+  }
+  let low = 0, high: number | undefined, last = { ratio: 0, retained: 1 };
+  let nearest = { ratio: 0, retained: NaN }, least = 1, ratio = first;
+  for (let i = 0; i < most; i++) {
     const retained = await spend(ratio);
+    let onLine = NaN;
     if (retained !== undefined) {
       least = Math.min(least, retained);
       const isNearer = !(Math.abs(nearest.retained - target) <= Math.abs(retained - target));
       if (isNearer) nearest = { ratio, retained };
       if (Math.abs(retained - target) <= BUDGET_TOLERANCE) return { ...nearest, reached: true, least };
+      onLine = round(ratio + (target - retained) * (ratio - last.ratio) / (retained - last.retained));
+      last = { ratio, retained };
     }
-    if (retained !== undefined && retained > target) low = { ratio, retained };
-    else high = { ratio, retained };
-    if (low.ratio >= MOST || high !== undefined && high.ratio - low.ratio <= NARROWEST) break;
-    ratio = next(low, high, target, i);
+    if (retained !== undefined && retained > target) low = ratio;
+    else high = ratio;
+    if (low >= HIGHEST_RATIO || high !== undefined && high - low <= NARROWEST) break;
+    const isInside = onLine > low && onLine < (high ?? Infinity);
+    // A line may creep towards the target from one side: after six tries, every third one halves the interval.
+    if (high === undefined) ratio = isInside ? onLine : HIGHEST_RATIO;
+    else ratio = isInside && (i < 6 || i % 3 < 2) ? onLine : round((low + high) / 2);
   }
   return { ...nearest, reached: false, least };
 }
 
-const round = (ratio: number) => Number(Math.min(MOST, ratio).toFixed(4));
-
-/** The next ratio between two ends, the upper one of which may be unknown. */
-function next(
-  low: { readonly ratio: number; readonly retained: number },
-  high: { readonly ratio: number; readonly retained?: number | undefined } | undefined,
-  target: number,
-  tries: number,
-): number {
-  if (high === undefined) {
-    // Along the line from "all at 0", then as far as it goes.
-    const slope = (1 - low.retained) / low.ratio, reach = tries === 0 ? (1 - target) / slope : MOST;
-    return round(reach > low.ratio ? reach : MOST);
-  }
-  const middle = (low.ratio + high.ratio) / 2;
-  if (high.retained === undefined || tries % 3 === 2) return round(middle);
-  const share = (low.retained - target) / (low.retained - high.retained);
-  const at = round(low.ratio + share * (high.ratio - low.ratio));
-  return at > low.ratio && at < high.ratio ? at : round(middle);
-}
+const round = (ratio: number) => Number(Math.min(HIGHEST_RATIO, ratio).toFixed(4));

@@ -40,3 +40,20 @@ Deno.test("reachBudget() tells the least where a budget is out of reach", async 
   assertEquals([jump.reached, jump.least], [false, 0.2]);
   await assertRejects(() => reachBudget(1.2, () => Promise.resolve(1)), RangeError, "target");
 });
+
+Deno.test("reachBudget() takes a few runs from a ratio that is asked for, and says where nothing comes near", async () => {
+  const tries: number[] = [], asked = { first: 0.5, most: 6 };
+  // Pairs fall as a square if the keys of skipped queries are evicted too.
+  const square = (ratio: number) => (tries.push(ratio), Promise.resolve((1 - ratio) ** 2));
+  const { ratio, reached } = await reachBudget(0.36, square, asked);
+  assert(reached && Math.abs((1 - ratio) ** 2 - 0.36) <= 0.005, `${ratio}`);
+  assertEquals([tries[0], tries.length <= 4], [0.5, true]);
+  // A method that already has the budget runs once, at the requested ratio.
+  tries.length = 0;
+  assertEquals([(await reachBudget(0.254, square, asked)).ratio, tries], [0.5, [0.5]]);
+  const stuck = (ratio: number) => Promise.resolve(0.8 - 0.01 * ratio);
+  assertEquals((await reachBudget(0.36, stuck, asked)).reached, false);
+  assertEquals((await reachBudget(0.36, () => Promise.resolve(0.5), asked)).reached, false);
+  const upTo = (ratio: number) => Promise.resolve(ratio > 0.7 ? undefined : 1 - 0.5 * ratio);
+  assertEquals((await reachBudget(0.6, upTo, asked)).reached, false);
+});

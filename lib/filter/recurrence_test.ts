@@ -7,8 +7,7 @@ import { loadModel } from "../model/mod.ts";
 import { ReferenceBackend } from "../reference/mod.ts";
 import { uniform } from "../math/random.ts";
 import { sha256 } from "../sha256.ts";
-import { IN_SLOW_TIER, unless } from "../testing.ts";
-import { withFolder } from "../../experiments/commands/testing.ts";
+import { IN_SLOW_TIER, unless, withFolder } from "../testing.ts";
 import { lackOfPython, runPython } from "../../experiments/tools/testing_python.ts";
 
 const testdata = `${import.meta.dirname}/testdata`;

@@ -202,7 +202,7 @@ export class RowToken implements RuleToken {
     return this.#found[name] ??= data.slice(this.row * width, (this.row + 1) * width);
   }
 
-  #told(name: "id" | "text"): number | string {
+  #identify(name: "id" | "text"): number | string {
     const { ids, textOf } = this.tokens ?? {}, id = ids?.[this.row];
     const found = name === "id" || id === undefined ? id : textOf?.(id);
     if (found !== undefined) return found;
@@ -220,7 +220,7 @@ export class RowToken implements RuleToken {
     for (const name of ["id", "text"] as const) {
       Object.defineProperty(this.prototype, name, {
         get(this: RowToken) {
-          return this.#told(name);
+          return this.#identify(name);
         },
       });
     }

@@ -124,8 +124,8 @@ class ShadowFilter {
     // The random draws of the `learned` rule are cached by specification; other rules may read the chunk.
     const spec = isLearned(this.spec) ? this.spec : { ...this.spec, chunk: this.#chunk };
     const state = this.#state!, output = createScanOutput(count);
-    const told = { ...(queries && { queries }), ...(rule.native === undefined && { tokens }) };
-    const input = { keys: rows.keys[this.keyState], values, residual, normed, ...told };
+    const asked = { ...(queries && { queries }), ...(rule.native === undefined && { tokens }) };
+    const input = { keys: rows.keys[this.keyState], values, residual, normed, ...asked };
     for (let start = 0; start < count;) {
       const end = start + scan(spec, state, input, start, count - start, output);
       if (reads.includes("outputs")) {

@@ -7,22 +7,11 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
-import { axis, baseLayout, Figure, type MediaBundle } from "../../../lib/plot/mod.ts";
-import { browserTest } from "../../../lib/plot/figure/testing.ts";
+import type { MediaBundle } from "../../../lib/plot/mod.ts";
+import { browserTest, makeFigure } from "../../../lib/plot/figure/testing.ts";
 import type { Output } from "./notebook.ts";
 import { addStaticImages, readDisplayed, setStaticImage, shrinkSvg } from "./figures.ts";
 import { codeCell, notebookOf, textCell } from "./testing.ts";
-
-const makeFigure = (name: string) =>
-  new Figure({
-    title: `Loss of "${name}" </script>`,
-    caption: "Two points & a <line>.",
-    height: 240,
-    data: [
-      { type: "scatter", name, x: [0, 1], y: [1.23456, 2], text: ["a", "b"], line: { color: "@series0" } },
-    ],
-    layout: baseLayout({ xaxis: axis("steps"), yaxis: axis("loss (nats)") }),
-  });
 
 /** A figure as a kernel displays it. */
 function show(name: string): Output {

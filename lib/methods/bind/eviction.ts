@@ -168,7 +168,7 @@ class Ranking implements CachePolicy {
     const toEvict = units.length * budget - units.reduce((sum, { dropped }) => sum + dropped, 0);
     if (toEvict <= 0) return { drop: [] };
     const scores = units.map((unit, i) => this.#score(unit, i, at, signals));
-    this.#tell(at, scores);
+    this.#show(at, scores);
     const places = chooseLowest(scores, toEvict, this.#minKept(at, budget));
     const evicted = units.map((unit, i) => remove(unit, places[i]!));
     const positions = evicted.map((tokens) => tokens.map(({ position }) => position));
@@ -180,7 +180,7 @@ class Ranking implements CachePolicy {
   }
 
   /** Shows scores to the trace, as the method has them. */
-  #tell(at: number, scores: readonly Float64Array[]): void {
+  #show(at: number, scores: readonly Float64Array[]): void {
     const { rankTrace, chunk } = this.bound;
     if (rankTrace === undefined) return;
     for (const [unit, own] of this.units.entries()) {

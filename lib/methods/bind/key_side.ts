@@ -85,7 +85,7 @@ function createKeySide(
     start: (chunk = 0) =>
       waits
         ? openJudgement(filter.specs.map((spec) => ({ ...spec, chunk })), trace, backend)
-        : openScan(filter.start({ chunk }), chunk, { trace, isTold: rule.native === undefined }),
+        : openScan(filter.start({ chunk }), chunk, { trace, readsIds: rule.native === undefined }),
   };
 }
 
@@ -101,16 +101,16 @@ function headsOf(specs: readonly LayerSpec[]): ReadonlyMap<number, HeadParts> | 
 function openScan(
   sequence: FilterSequence,
   chunk: number,
-  told: { readonly trace: DecisionTrace | undefined; readonly isTold: boolean },
+  reading: { readonly trace: DecisionTrace | undefined; readonly readsIds: boolean },
 ): KeySequence {
-  const { trace, isTold } = told;
+  const { trace, readsIds } = reading;
   return {
     decide({ layer, keys, values, tokens }) {
-      const decisions = sequence.scan(layer, keys, values, isTold && tokens ? { tokens } : {});
+      const decisions = sequence.scan(layer, keys, values, readsIds && tokens ? { tokens } : {});
       trace?.(decisions, layer, chunk);
       return { keep: decisions.keep };
     },
     states: sequence.states,
-    fork: () => openScan(sequence.fork(), chunk, told),
+    fork: () => openScan(sequence.fork(), chunk, reading),
   };
 }

@@ -22,8 +22,8 @@ export function createRulePruner(
   function wrap(sequence: FilterSequence, chunk: number): SideSequence {
     return {
       decide({ layer, keys, values, residual, normed, queries, tokens }, start) {
-        const told = native === undefined && tokens ? { tokens } : {};
-        const extra = { residual: residual!, normed: normed!, ...(queries && { queries }), ...told };
+        const withIds = native === undefined && tokens ? { tokens } : {};
+        const extra = { residual: residual!, normed: normed!, ...(queries && { queries }), ...withIds };
         if (trace === undefined) return { keep: sequence.keep(layer, keys, values, extra, start) };
         const decisions = sequence.scan(layer, keys, values, extra, start);
         trace(decisions, layer, chunk);

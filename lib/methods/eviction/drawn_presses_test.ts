@@ -1,8 +1,7 @@
 /** kvpress's presses on random tensors drawn by a seed: the same scores, and the same tokens dropped. */
 import { type AdaCases, expectAdaKV } from "./adakv_testing.ts";
 import { expectCache, expectScores, type Presses, pressesOf } from "./presses_testing.ts";
-import { IN_SLOW_TIER, unless } from "../../testing.ts";
-import { withFolder } from "../../../experiments/commands/testing.ts";
+import { IN_SLOW_TIER, unless, withFolder } from "../../testing.ts";
 import { lackOfPython } from "../../../experiments/tools/testing_python.ts";
 import { drawCases, drawnSeed } from "../../../experiments/tools/verify/drawn_testing.ts";
 

@@ -6,8 +6,7 @@ import { diskFolder } from "./_disk.ts";
 import { readHfFolder } from "./hf_folder.ts";
 import { ReferenceBackend } from "../../reference/mod.ts";
 import { f32Data } from "../../tensor.ts";
-import { IN_SLOW_TIER, unless } from "../../testing.ts";
-import { withFolder } from "../../../experiments/commands/testing.ts";
+import { IN_SLOW_TIER, unless, withFolder } from "../../testing.ts";
 import { lackOfPython } from "../../../experiments/tools/testing_python.ts";
 import { drawCases, drawnSeed } from "../../../experiments/tools/verify/drawn_testing.ts";
 

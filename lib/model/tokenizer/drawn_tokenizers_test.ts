@@ -3,8 +3,7 @@ import { assert, assertEquals, assertFalse } from "@std/assert";
 import { ModelFormatError } from "../../errors.ts";
 import { encodeRequest } from "../../eval/items/encoded_item.ts";
 import { Tokenizer } from "../mod.ts";
-import { IN_SLOW_TIER, unless } from "../../testing.ts";
-import { withFolder } from "../../../experiments/commands/testing.ts";
+import { IN_SLOW_TIER, unless, withFolder } from "../../testing.ts";
 import { lackOfPython } from "../../../experiments/tools/testing_python.ts";
 import { drawCases, drawnSeed } from "../../../experiments/tools/verify/drawn_testing.ts";
 

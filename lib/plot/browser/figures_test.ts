@@ -1,22 +1,10 @@
 /** Figures of notebooks as readers meet them: without a network, and on pages with a module loader. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { withFolder } from "../../../experiments/commands/testing.ts";
+import { withFolder } from "../../testing.ts";
 import { type MediaBundle, setPlotly } from "../figure/display.ts";
-import { axis, baseLayout, Figure } from "../figure/figure.ts";
 import { PLOTLY_URL, readPlotly } from "../figure/plotly.ts";
-import { browserTest } from "../figure/testing.ts";
+import { browserTest, makeFigure } from "../figure/testing.ts";
 import { checkPage, openBrowser } from "./page_testing.ts";
-
-const makeFigure = (name: string) =>
-  new Figure({
-    title: `Loss of "${name}" </script>`,
-    caption: "Two points & a <line>.",
-    height: 240,
-    data: [
-      { type: "scatter", name, x: [0, 1], y: [1.23456, 2], text: ["a", "b"], line: { color: "@series0" } },
-    ],
-    layout: baseLayout({ xaxis: axis("steps"), yaxis: axis("loss (nats)") }),
-  });
 
 /** The HTML by which a kernel displays a figure. */
 function show(name: string): string {

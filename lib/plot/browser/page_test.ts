@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { axis, baseLayout, emptyFigure, Figure, readPlotly, renderPage, renderSweepReport } from "../mod.ts";
 import { makeSummary, makeTrial } from "../testing.ts";
-import { withFolder } from "../../../experiments/commands/testing.ts";
+import { withFolder } from "../../testing.ts";
 import { type CheckOptions, checkPage, openBrowser, type PageCheck } from "./page_testing.ts";
 import { browserTest } from "../figure/testing.ts";
 

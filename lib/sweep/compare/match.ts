@@ -1,6 +1,6 @@
 /** Equal budgets: each method's ratio at which it retains as much as a random baseline at the requested ratio. */
 import { UsageError } from "../../errors.ts";
-import { reachBudget } from "../../eval/budget.ts";
+import { BUDGET_TOLERANCE, HIGHEST_RATIO, reachBudget } from "../../eval/budget.ts";
 import { requestedRatio, type ResolvedOptions } from "../../methods/bind/options.ts";
 import { filtersQueries } from "../../methods/bind/sides.ts";
 import { type BudgetName, BUDGETS, type Retained } from "../budgets.ts";
@@ -21,7 +21,7 @@ export interface Budgeted {
 export const MATCHES = Object.keys(MATCHED) as (keyof typeof MATCHED)[];
 
 /** Budgets that are further apart are not equal: a point. */
-export const EQUAL = 0.01;
+export const EQUAL = 2 * BUDGET_TOLERANCE;
 
 /** Seeds of a method, at the ratio that was found. */
 interface MatchedMethods {
@@ -74,7 +74,7 @@ export async function findBudget(
   }
   throw found.least > target
     ? refuse(
-      `found ${show(found.least)} as the least, at ratios up to 0.99`,
+      `found ${show(found.least)} as the least, at ratios up to ${HIGHEST_RATIO}`,
       `at least ${match}=${ceil(found.least)}`,
     )
     : refuse(
@@ -95,42 +95,12 @@ function ratioOf(options: ResolvedOptions): number | undefined {
 /** @internal The same method at another ratio; where it filters both sides, the ratio of keys and values follows in proportion. */
 export function withRatio(options: ResolvedOptions, ratio: number): ResolvedOptions {
   if (!filtersQueries(options)) return { ...options, kvRatio: ratio };
-  const kvRatio = Math.min(MOST, options.kvRatio * ratio / options.pruneRatio);
+  const kvRatio = Math.min(HIGHEST_RATIO, options.kvRatio * ratio / options.pruneRatio);
   return { ...options, pruneRatio: ratio, kvRatio };
 }
 
-/** The ratios that are tried. */
-const LEAST = 0.005, MOST = 0.99;
+/** Most ratios that are tried for a method. */
 const TRIES = 6;
-
-/**
- * Finds the ratio at which a method has a retained fraction, by the secant. It retains less at a higher ratio, all at
- * 0.
- *
- * @param spend Its retained fraction at a ratio; undefined where it cannot have that ratio.
- * @returns Undefined where no ratio comes within half a point: two methods that do are within one.
- */
-export async function findRatio(
-  asked: number,
-  target: number,
-  spend: (ratio: number) => Promise<number | undefined>,
-): Promise<number | undefined> {
-  // The last ratio, and by how much it spends more than it is to.
-  let before = { ratio: 0, over: 1 - target }, ratio = asked;
-  const seen = new Set<number>();
-  for (let i = 0; i < TRIES && !seen.has(ratio); i++) {
-    seen.add(ratio);
-    const spent = await spend(ratio);
-    if (spent === undefined) return undefined;
-    const over = spent - target;
-    if (Math.abs(over) <= EQUAL / 2) return ratio;
-    const next = ratio - over * (ratio - before.ratio) / (over - before.over);
-    if (!Number.isFinite(next)) return undefined;
-    before = { ratio, over };
-    ratio = Number(Math.min(MOST, Math.max(LEAST, next)).toFixed(4));
-  }
-  return undefined;
-}
 
 /**
  * Finds the ratios of methods. At each requested ratio and budget, the first method named sets the target: the retained
@@ -168,12 +138,12 @@ export async function matchMethods(
   }
   const search = async (group: readonly NamedMethod[], asked: number, budget: BudgetName, target: number) => {
     const [first] = group as [NamedMethod], { options } = first;
-    const found = await findRatio(
-      asked,
+    const { reached, ratio: found } = await reachBudget(
       target,
       async (ratio) => (await spend({ ...first, options: withRatio(options, ratio) }))?.[budget],
+      { first: asked, most: TRIES },
     );
-    const ratio = found ?? asked, matched = { budget, asked, ratio, target, reached: found !== undefined };
+    const ratio = reached ? found : asked, matched = { budget, asked, ratio, target, reached };
     const own = ratio === asked
       ? group
       : group.map((seed) => ({ ...seed, options: withRatio(seed.options, ratio) }));

@@ -1,25 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { mapBudgets } from "../budgets.ts";
 import { comparedMethods } from "./compared_methods.ts";
-import { findRatio, matchMethods } from "./match.ts";
+import { matchMethods } from "./match.ts";
 import type { NamedMethod } from "./compared_methods.ts";
-
-Deno.test("findRatio() finds what spends as much, in a few runs, and says where nothing does", async () => {
-  const tries: number[] = [];
-  // Pairs fall as a square if the keys of skipped queries are evicted too.
-  const square = (ratio: number) => (tries.push(ratio), Promise.resolve((1 - ratio) ** 2));
-  const ratio = await findRatio(0.5, 0.36, square);
-  assert(Math.abs((1 - ratio!) ** 2 - 0.36) <= 0.005, `${ratio}`);
-  assertEquals([tries[0], tries.length <= 4], [0.5, true]);
-  // A method that already has the budget runs once, at the requested ratio.
-  tries.length = 0;
-  assertEquals([await findRatio(0.5, 0.254, square), tries], [0.5, [0.5]]);
-  const stuck = (ratio: number) => Promise.resolve(0.8 - 0.01 * ratio);
-  assertEquals(await findRatio(0.5, 0.36, stuck), undefined);
-  assertEquals(await findRatio(0.5, 0.36, () => Promise.resolve(0.5)), undefined);
-  const upTo = (ratio: number) => Promise.resolve(ratio > 0.7 ? undefined : 1 - 0.5 * ratio);
-  assertEquals(await findRatio(0.5, 0.6, upTo), undefined);
-});
 
 /** Retained fractions of a fake run: methods drop more or less than requested, each in its own way. */
 const SLACK: { readonly [name: string]: number } = { keydiff: 0.8, snapkv: 1.05, mean: 0.9 };

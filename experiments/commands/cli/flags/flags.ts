@@ -41,7 +41,7 @@ export const METHOD_FILES = under(
       "FILE.ts,…",
       "rules of your own: modules that export name, help, score(token) and reads?, each or as one object. A token has id, text, " +
         "layer, position, muK, varK, muV, varV, and what reads() lists: key, value, residual, normed; with --side key also " +
-        "attention, distant, change (docs/guides/write-a-rule.md). Its code may run programs, change files and use the network, as the " +
+        "attention (with it distant) and change (docs/guides/write-a-rule.md). Its code may run programs, change files and use the network, as the " +
         "command may",
     ),
     calibration: text(

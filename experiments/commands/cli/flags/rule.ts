@@ -16,7 +16,7 @@ const NAME = /^[a-z][\w-]*$/i;
 /** The most frequent cause of a score that is no number: a field that a token does not have. */
 const FIELDS =
   " (a token has id, text, layer, chunk, position, muK, varK, muV, varV, and what reads() lists: key, value, " +
-  "residual, normed; with --side key also attention, distant, change)";
+  "residual, normed; with --side key also attention (with it distant) and change)";
 
 /** Inputs that only tokens of the key side have. */
 const OF_KEYS: readonly string[] = SIGNALS;

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { withFolder } from "../../../../experiments/commands/testing.ts";
+import { withFolder } from "../../../testing.ts";
 import { splitLayers } from "./layer_trace.ts";
 import { makeHeadReport } from "../../testing.ts";
 import { collectTokenMap, plotTokenMap } from "./token_map.ts";
