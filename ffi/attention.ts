@@ -31,6 +31,7 @@ export function callAttention(context: KernelContext, args: AttentionArgs): void
   const { queries, queryPositions, keys, values, keyPositions, numKeys, numRecent, recent, scale, out } =
     args;
   const { recentKeys, recentValues, recentPositions, keyEnds, windows, sinks = 0, shares, changes } = args;
+  const { shareDistance = 0 } = args;
   const [numQueries, heads, headDim] = expectTensor("queries", queries, "f32", [-1, -1, -1]);
   expectTensor("queryPositions", queryPositions, "i32", [numQueries]);
   expectTensor("out", out, "f32", queries.shape);
@@ -69,6 +70,7 @@ export function callAttention(context: KernelContext, args: AttentionArgs): void
     kv_dtype: keys.dtype,
     recent_window: recent,
     sinks,
+    share_distance: shareDistance,
     scale,
   });
 }

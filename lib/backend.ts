@@ -54,6 +54,8 @@ export interface AttentionArgs {
    * not attend to.
    */
   readonly shares?: Tensor;
+  /** Shares and changes are 0 of keys fewer positions before the query than this; 0 by default. */
+  readonly shareDistance?: number;
   /** Optional output besides `shares`: the changes of outputs without each of those keys. */
   readonly changes?: AttentionChanges;
   /** Keys of recently skipped tokens, [>= m, numKvHeads, headDim], dtype of `keys`. */

@@ -15,7 +15,7 @@ import sys
 
 import numpy as np
 
-VERSION = "1.0.0"  # of tokenfilter_filter.h, whose structs these are
+VERSION = "2.0.0"  # of tokenfilter_filter.h, whose structs these are
 LAYOUT = """\
 struct tkf_filter_spec int32_t layer, heads, kv_heads, head_dim, hidden_size, recent, sinks, first_outcome; \
 int32_t fusion, invert, anchor, absorb, warmup, threshold, window, chunk; int32_t block, projections, features, queries_size; \
@@ -25,7 +25,7 @@ op tkf_filter_scan tkf_filter_spec spec; tkf_filter_states states; tkf_buffer ke
 columns, taken; int64_t count; int32_t kv_dtype;
 op tkf_attention_filtered tkf_buffer queries, query_positions, keys, values, key_positions, recent_keys, recent_values, \
 recent_positions, out; tkf_buffer key_ends, windows, shares, changes, head_weights; int64_t num_queries, num_keys, num_recent, \
-num_shares; int32_t heads, kv_heads, head_dim, kv_dtype, recent_window, sinks; double scale;"""
+num_shares; int32_t heads, kv_heads, head_dim, kv_dtype, recent_window, sinks, share_distance; double scale;"""
 FUSION = ["variance", "mean", "static", "key", "value", "min", "max", "product", "random"]
 THRESHOLD = ["budget", "window", "robbins-monro", "fixed", "topk"]
 ANCHOR, ABSORB = ["ema", "mean"], ["all", "kept"]

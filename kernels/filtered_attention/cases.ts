@@ -315,7 +315,7 @@ export const CALLS: Calls = {
       windows: d.pick([null, d.indices(num_queries, 20, -9)]),
       ...{ num_queries, num_keys, num_recent, kv_heads, heads, head_dim, kv_dtype, scale: 0.25 },
       ...{ recent_window: d.below(20), sinks: d.below(6) },
-      ...{ shares: null, num_shares: 0, changes: null, head_weights: null },
+      ...{ shares: null, num_shares: 0, share_distance: 0, changes: null, head_weights: null },
     };
   },
   tkf_attention_decode(d) {

@@ -38,6 +38,7 @@ bool check_args(Check& check, const tkf_attention_filtered_args& a) {
   if (a.key_ends.data != nullptr) check.array<int32_t>("key_ends", a.key_ends, {a.num_keys});
   if (a.windows.data != nullptr) check.array<int32_t>("windows", a.windows, {a.num_queries});
   check.size("num_shares", a.num_shares, 0, a.num_keys);
+  check.size("share_distance", a.share_distance, 0, INT32_MAX);
   if (a.shares.data != nullptr || a.num_shares > 0) {
     check.require(a.shares.data != nullptr || a.num_queries == 0, TKF_STATUS_NULL, "found no shares, expected them");
     check.size("queries of shares", share_queries(a), 0, a.num_queries);

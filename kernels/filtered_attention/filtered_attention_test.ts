@@ -4,7 +4,15 @@ import type { AttentionArgs, Backend } from "../../lib/backend.ts";
 import { KernelError } from "../../lib/errors.ts";
 import { dequantize } from "../../lib/reference/dequantize.ts";
 import { ReferenceBackend } from "../../lib/reference/mod.ts";
-import { countOf, f32Data, type HostTensor, hostTensor, rowsOf, type Tensor } from "../../lib/tensor.ts";
+import {
+  countOf,
+  f32Data,
+  hostData,
+  type HostTensor,
+  hostTensor,
+  rowsOf,
+  type Tensor,
+} from "../../lib/tensor.ts";
 import { RUNS_SLOW } from "../../lib/testing.ts";
 import {
   cpuWays,
@@ -94,7 +102,7 @@ testInEveryWay(
   "attention() gives shares of the last queries and keys, and what changes without them, which change nothing else",
   (ways) => {
     const onCpu = ways[0]!.backend.name === "cpu", each = onCpu ? 1 : 6; // an emulator takes one case of six
-    let runs = 0, given = 0;
+    let runs = 0, given = 0, near = 0;
     for (
       const c of ATTENTION_CASES.filter(({ tokens }, i) => tokens < 300 && isSampled(i) && i % each === 0)
     ) {
@@ -103,14 +111,19 @@ testInEveryWay(
       const args = onCpu || c.dtype === "f32" ? exact : roundQueries(exact, c.dtype);
       const headWeights = tensorOf("f32", [args.queries.shape[1]!], (head) => 0.5 + head);
       /** Shares of the last queries, what changes where that is asked for, and the output. */
-      const attend = ({ backend, on, values }: Way<Backend>, count: number, changes: boolean) => {
+      const attend = (
+        { backend, on, values }: Way<Backend>,
+        count: number,
+        changes: boolean,
+        shareDistance = 0,
+      ) => {
         const numbers = () => on(hostTensor("f64", [count, last], new Float64Array(count * last).fill(NaN)));
         const placed = Object.entries(args).map(([name, x]) => [name, typeof x === "object" ? on(x) : x]);
         const shares = numbers(), moved = changes ? numbers() : undefined;
         const out = on(tensorOf("f32", args.out.shape, () => NaN));
         backend.attention({
           ...Object.fromEntries(placed),
-          ...{ shares, out },
+          ...{ shares, shareDistance, out },
           ...(moved && { changes: { out: moved, headWeights: on(headWeights) } }),
         });
         return {
@@ -119,7 +132,13 @@ testInEveryWay(
           changes: moved ? values(moved) : new Float32Array(0),
         };
       };
-      const expected = attend(REFERENCE, rows, true);
+      const expected = attend(REFERENCE, rows, true), distance = 1 + Math.floor(c.tokens / 4);
+      const isNear = (at: number) =>
+        hostData(args.queryPositions as HostTensor)[Math.floor(at / last)]! -
+            hostData(args.keyPositions as HostTensor)[args.numKeys - last + at % last]! < distance;
+      /** The same without near keys. */
+      const withoutNear = (all: ArrayLike<number>) => Array.from(all, (x, at) => isNear(at) ? 0 : x);
+      near += withoutNear(expected.shares).filter((x, at) => x !== expected.shares[at]).length;
       given += expected.shares.filter((x) => x > 0).length;
       const allowed = Math.min(1, (onCpu ? 3e-7 : BAR[c.dtype]) + limits(args).weight);
       const most = expected.changes.reduce((a, b) => Math.max(a, b), 0);
@@ -128,6 +147,9 @@ testInEveryWay(
         assertEquals(attend(way, rows, false).shares, all.shares);
         assertEquals(lastOnes.shares, all.shares.slice(-few * last));
         assertEquals(lastOnes.changes, all.changes.slice(-few * last));
+        const far = attend(way, rows, true, distance);
+        assertEquals(Array.from(far.shares), withoutNear(all.shares));
+        assertEquals(Array.from(far.changes), withoutNear(all.changes));
         const worst = difference(Float32Array.from(all.shares), Float32Array.from(expected.shares));
         assert(worst <= allowed, `${way.name}, ${nameOf(c)}: off by ${worst}, allowed ${allowed}`);
         const off = difference(Float32Array.from(all.changes), Float32Array.from(expected.changes));
@@ -139,6 +161,7 @@ testInEveryWay(
     }
     const least = (RUNS_SLOW ? 100 : 50) / each;
     assert(runs > least * ways.length && given > 10_000 / each, `${runs} runs, ${given} shares`);
+    assert(near > given / 10, `${near} shares of near keys`);
   },
 );
 

@@ -11,7 +11,7 @@ constexpr int64_t kMostShareRows = 65535;  // of a grid
 
 // queries, out: [num_queries, heads, head_dim]; shares, changes: [num_rows, num_shares] of the last queries and keys.
 struct SharesJob : AttentionJob {
-  int first_query, first_key, num_queries, num_shares;
+  int first_query, first_key, num_queries, num_shares, distance;
   double *shares, *changes;
   const float* head_weights;  // NULL: no changes
 };
@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(kShareWarps * 32) shares_kernel(const SharesJo
   for (int query = job.first_query + static_cast<int>(blockIdx.y); query < job.num_queries; query += static_cast<int>(gridDim.y)) {
     const int position = job.query_positions[query];
     const int window = job.windows == nullptr ? -1 : job.windows[query];
-    const bool seen = key_position <= position && (job.key_ends == nullptr || position < job.key_ends[key]) &&
+    const bool seen = int64_t{position} - key_position >= job.distance && (job.key_ends == nullptr || position < job.key_ends[key]) &&
                       (key_position >= window_begin(position, window) || key_position < job.sinks);
     float share = 0.0f, change = 0.0f;
     for (int head = 0; seen && head < job.heads; head++) {
@@ -65,6 +65,7 @@ int32_t launch_shares(tkf_context* context, const tkf_attention_filtered_args& a
   if (!take_log_sums(context, a, &job)) return TKF_STATUS_STATE;
   job.num_queries = static_cast<int>(a.num_queries);
   job.num_shares = static_cast<int>(a.num_shares);
+  job.distance = a.share_distance;
   job.first_query = static_cast<int>(a.num_queries - queries);
   job.first_key = static_cast<int>(a.num_keys - a.num_shares);
   job.shares = as<double>(a.shares);

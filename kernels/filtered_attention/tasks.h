@@ -71,13 +71,21 @@ static void score_rows(const float* queries, int rows, int padded, const RunOfKe
   score_few<Type, RB, Of>(queries, padded, tile, 0, tile.count, d, scores, stride);
 }
 
-// Calls see(c) for each of the cache's rows [j, j + count) that the query at a place of the order sees.
+// The cache's rows before this one may have shares of the query at a place of the order.
+inline int64_t share_end(const Call& call, int64_t row) {
+  const tkf_attention_filtered_args& job = *call.job;
+  if (job.share_distance == 0) return call.sight.keys[row];
+  return count_until(as<int32_t>(job.key_positions), job.num_keys, int64_t{call.sight.position[row]} - job.share_distance);
+}
+
+// Calls see(c) for each of the cache's rows [j, j + count), none of them behind share_end, that the query at a place of the
+// order sees.
 template <class See>
-inline void each_seen(const Call& call, int64_t row, int64_t j, int count, const See& see) {
+inline void each_seen(const Call& call, int64_t row, int64_t j, int64_t count, const See& see) {
   const tkf_attention_filtered_args& job = *call.job;
   const int32_t position = call.sight.position[row], seen_from = call.sight.from[row];
   const int32_t *const key_positions = as<int32_t>(job.key_positions), *const ends = as<int32_t>(job.key_ends);
-  for (int c = 0; c < smaller<int64_t>(count, call.sight.keys[row] - j); c++) {
+  for (int c = 0; c < count; c++) {
     if (ends != nullptr && ends[j + c] <= position) continue;
     if (key_positions[j + c] < seen_from && key_positions[j + c] >= job.sinks) continue;
     see(c);
@@ -119,13 +127,14 @@ void run_many_shares(void* argument, int64_t block, int thread) {
   const int d = job.head_dim, padded = plan.padded, columns = plan.columns, group = plan.group;
   const int64_t first_row = block * W, left = job.num_queries - share_queries(job);
   const int queries = static_cast<int>(smaller<int64_t>(job.num_queries - first_row, W));
-  int64_t query[W], end = 0;
+  int64_t query[W], ends[W], end = 0;
   bool asked = false;
   for (int r = 0; r < W; r++) {
     const int64_t row = first_row + smaller(r, queries - 1);
     query[r] = call.sight.order[row];
     asked |= query[r] >= left;
-    end = larger<int64_t>(end, call.sight.keys[row]);
+    ends[r] = share_end(call, row);
+    end = larger(end, ends[r]);
   }
   if (!asked) return;
   const float factor = static_cast<float>(job.scale) * 1.44269504088896341f;  // as in Task::start
@@ -170,7 +179,7 @@ void run_many_shares(void* argument, int64_t block, int thread) {
     for (int r = 0; r < queries; r++) {
       if (query[r] < left) continue;
       const int64_t at = (query[r] - left) * job.num_shares + j - first;
-      each_seen(call, first_row + r, j, count, [&](int c) {
+      each_seen(call, first_row + r, j, smaller<int64_t>(count, ends[r] - j), [&](int c) {
         as<double>(job.shares)[at + c] = static_cast<double>(sums[c * W + r]) / job.heads;
         if (head_weights != nullptr) as<double>(job.changes)[at + c] = changes[c * W + r];
       });
@@ -196,7 +205,7 @@ void run_shares(void* argument, int64_t row, int thread) {
   float *const scores = rows_of + kFewBlock * padded, *const distances = scores + kFewBlock * columns;
   float *const sums = distances + kFewBlock * columns, *const changes = sums + columns;
   const float* const head_weights = as<float>(job.head_weights);
-  const int64_t stride = int64_t{job.kv_heads} * d, end = call.sight.keys[row];
+  const int64_t stride = int64_t{job.kv_heads} * d, end = share_end(call, row);
   for (int64_t j = first; j < end; j += columns) {
     const int count = static_cast<int>(smaller<int64_t>(end - j, columns));
     memset(sums, 0, sizeof(float) * 2 * static_cast<size_t>(columns));  // and changes, which stand behind them

@@ -23,7 +23,7 @@ export function attention(args: AttentionArgs): void {
     expectTensor(name, args[name], kvTypes, [-1, numKvHeads, headDim]);
   }
   expectTensor("out", args.out, "f32", [rows, numHeads, headDim]);
-  const { keyEnds, windows, sinks = 0, shares, changes } = args;
+  const { keyEnds, windows, sinks = 0, shares, shareDistance = 0, changes } = args;
   if (keyEnds !== undefined) expectTensor("keyEnds", keyEnds, "i32", [-1]);
   if (windows !== undefined) expectTensor("windows", windows, "i32", [rows]);
   if (shares !== undefined) expectTensor("shares", shares, "f64", [-1, -1]);
@@ -85,7 +85,7 @@ export function attention(args: AttentionArgs): void {
       for (let c = 0; c < headDim; c++) out[q + c] = total === 0 ? 0 : sums[c]! / total;
       if (given === undefined || row < firstGiving) continue;
       seen.forEach(([which, j], i) => {
-        if (which !== 0 || j < from) return;
+        if (which !== 0 || j < from || position - parts[0]!.positions[j]! < shareDistance) return;
         const weight = Math.exp(scores[i]! - top) / total, at = (row - firstGiving) * last + j - from;
         given[at]! += weight / numHeads;
         if (changed === undefined) return;

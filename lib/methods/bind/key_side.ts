@@ -73,7 +73,8 @@ function createKeySide(
   { backend, keyTrace: trace }: PrunerContext,
 ): KeySide {
   const filter = bindFilter(shape, options, "keys", backend), heads = headsOf(filter.specs);
-  const readings = readingsOf(readsOf(rule, options), options.recent), waits = readings.length > 0;
+  const isDense = !filtersQueries(options);
+  const readings = readingsOf(readsOf(rule, options), options.recent, isDense), waits = readings.length > 0;
   return {
     layers: filter.layers,
     needs: keyState === "pre-rope" ? ["pre-rope keys"] : [],
@@ -84,7 +85,7 @@ function createKeySide(
     ...(trace === undefined && heads === undefined && rule.native !== undefined && { specs: filter.specs }),
     start: (chunk = 0) =>
       waits
-        ? openJudgement(filter.specs.map((spec) => ({ ...spec, chunk })), trace, backend)
+        ? openJudgement(filter.specs.map((spec) => ({ ...spec, chunk })), trace, backend, isDense)
         : openScan(filter.start({ chunk }), chunk, { trace, readsIds: rule.native === undefined }),
   };
 }

@@ -145,7 +145,7 @@ Deno.test("key side: what a pruner with one says", () => {
     tail: 0.3,
   });
   assertEquals([both.layers, both.keySide!.layers, both.needs], [[2], [2], ["outputs"]]);
-  const ask = { rows: [], keys: ["attention"], last: Infinity, undecided: true };
+  const ask = { rows: [], keys: ["attention"], last: Infinity, undecided: true, distance: 1 };
   assertEquals([both.keySide!.needs, both.keySide!.at], [[], "block"]);
   assertEquals([...both.keySide!.asks!], [[2, ask]]);
   assert(both.skipped.cached);

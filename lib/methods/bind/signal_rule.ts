@@ -24,21 +24,33 @@ const rangesOf = (recent: number): readonly QueryRange[] => [{ beyond: 0 }, { be
 /** The signals that a rule reads. */
 const signalsOf = (reads: readonly string[]): Signal[] => SIGNALS.filter((name) => reads.includes(name));
 
-/** Readings of a rule of keys and values. @param reads As the rule has them. */
-export function readingsOf(reads: readonly string[], recent: number): Reading[] {
-  return signalsOf(reads).flatMap((signal) => rangesOf(recent).map((queries) => ({ signal, queries })));
+/**
+ * Readings of a rule of keys and values.
+ *
+ * @param reads As the rule has them.
+ * @param isDense Whether every query is computed: then each token has queries from afar when it is decided.
+ */
+export function readingsOf(reads: readonly string[], recent: number, isDense: boolean): Reading[] {
+  return signalsOf(reads).flatMap((signal) =>
+    rangesOf(recent).slice(isDense && signal === "change" ? 1 : 0).map((queries) => ({ signal, queries }))
+  );
 }
 
-/** The key side at work on one sequence, by rules of the attention received: a spec per layer, all of one chunk. */
+/**
+ * The key side at work on one sequence, by rules of the attention received: a spec per layer, all of one chunk.
+ *
+ * @param isDense As {@linkcode readingsOf} has it.
+ */
 export function openJudgement(
   specs: readonly LayerSpec[],
   trace?: DecisionTrace,
   backend?: FilterBackend,
+  isDense = false,
 ): KeySequence {
   const layers = specs.map(({ layer }) => layer);
-  const readings = specs.length === 0 ? [] : readingsOf(specs[0]!.reads, specs[0]!.recent);
+  const readings = specs.length === 0 ? [] : readingsOf(specs[0]!.reads, specs[0]!.recent, isDense);
   const policies = specs.map((spec) =>
-    [spec.layer, new SignalRule(spec, createLayerState(spec), trace, backend)] as const
+    [spec.layer, new SignalRule(spec, createLayerState(spec), isDense, trace, backend)] as const
   );
   return new CacheSide(new Map(policies), new SignalStore(sourcesOf(readings, layers, Infinity)));
 }
@@ -50,12 +62,20 @@ class SignalRule implements CachePolicy {
   readonly #decisions: Decisions;
   private readonly spec: LayerSpec;
   private readonly state: LayerState;
+  private readonly isDense: boolean;
   private readonly trace: DecisionTrace | undefined;
   private readonly backend: FilterBackend | undefined;
 
-  constructor(spec: LayerSpec, state: LayerState, trace?: DecisionTrace, backend?: FilterBackend) {
+  constructor(
+    spec: LayerSpec,
+    state: LayerState,
+    isDense: boolean,
+    trace?: DecisionTrace,
+    backend?: FilterBackend,
+  ) {
     this.spec = spec;
     this.state = state;
+    this.isDense = isDense;
     this.trace = trace;
     this.backend = backend;
     this.#decisions = openDecisions(spec, state);
@@ -82,11 +102,10 @@ class SignalRule implements CachePolicy {
     const { spec, state, trace } = this, first = this.#decided, [near, far] = [0, spec.recent / 2];
     while (judgedAt(this.#decided, spec) <= at) this.#decided++;
     const count = this.#decided - first, due = this.#tokens.splice(0, count);
-    const sums = signalsOf(spec.reads).map((signal) => ({
-      signal,
-      all: signals.sums(spec.layer, signal, near),
-      distant: signals.sums(spec.layer, signal, far),
-    }));
+    const sums = signalsOf(spec.reads).map((signal) => {
+      const distant = signals.sums(spec.layer, signal, far), isAfar = this.isDense && signal === "change";
+      return { signal, all: isAfar ? distant : signals.sums(spec.layer, signal, near), distant };
+    });
     const scorer = spec.rule.memory?.open(spec, state), drop: number[] = [], rows = createScanOutput(count);
     for (let row = 0; row < count; row++) {
       const token = due[row] ?? new RowToken(spec, this.#decisions.seen), position = first + row;
@@ -107,13 +126,21 @@ class SignalRule implements CachePolicy {
       scorer?.settle?.(skip);
     }
     scorer?.close?.();
-    for (const { all, distant } of sums) for (const each of [all, distant]) each.forget(this.#decided);
+    for (const { all, distant } of sums) {
+      for (const each of new Set([all, distant])) each.forget(this.#decided);
+    }
     if (count > 0) trace?.(rows, spec.layer, spec.chunk);
     return { drop };
   }
 
   fork(): SignalRule {
-    const copy = new SignalRule(this.spec, cloneLayerState(this.state), this.trace, this.backend);
+    const copy = new SignalRule(
+      this.spec,
+      cloneLayerState(this.state),
+      this.isDense,
+      this.trace,
+      this.backend,
+    );
     copy.#decided = this.#decided;
     copy.#tokens = [...this.#tokens];
     return copy;

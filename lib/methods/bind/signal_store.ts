@@ -53,7 +53,9 @@ export function asksOf(sources: Sources, undecided = false): ReadonlyMap<number,
     const ofKeys = readings.filter(isOfKeys);
     const last = ofKeys.map(({ queries }) => queries && "last" in queries ? queries.last : Infinity);
     const keys = [...new Set(ofKeys.map(({ signal }) => signal as Signal))];
-    return [layer, { rows: [...new Set(rows)], keys, last: Math.max(0, ...last), undecided }];
+    const distance = Math.min(...ofKeys.map(({ queries }) => Math.floor(beyondOf(queries) ?? -1) + 1));
+    const ofQueries = { last: Math.max(0, ...last), distance: ofKeys.length === 0 ? 0 : distance };
+    return [layer, { rows: [...new Set(rows)], keys, undecided, ...ofQueries }];
   });
   return new Map(asks.filter(([, { rows, keys }]) => rows.length + keys.length > 0));
 }
@@ -75,12 +77,11 @@ class Sums {
     const values = rows[this.signal]!, last = keys.at(-1) ?? -1;
     if (last - this.first >= this.sums.length) this.grow(2 * (last - this.first));
     const { sums, counts, first } = this, { length } = keys;
+    let far = 0; // keys that the query is far enough behind
     for (let query = 0; query < positions.length; query++) {
       const reach = positions[query]! - this.beyond, row = query * length;
-      for (let i = 0; i < length && keys[i]! < reach; i++) {
-        sums[keys[i]! - first]! += values[row + i]!;
-        counts[keys[i]! - first]! += 1;
-      }
+      while (far < length && keys[far]! < reach) counts[keys[far++]! - first]! += positions.length - query;
+      for (let i = 0; i < far; i++) sums[keys[i]! - first]! += values[row + i]!;
     }
   }
 

@@ -41,6 +41,8 @@ export interface LayerAsk {
   readonly last: number;
   /** Whether only keys that are not decided yet count. */
   readonly undecided: boolean;
+  /** Signals about keys fewer positions before the query than this are not read. */
+  readonly distance: number;
 }
 
 /** @internal Signals of R queries about U cached keys, [R, U]; valid until `observe` returns. */

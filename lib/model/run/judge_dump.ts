@@ -64,7 +64,7 @@ export function judgeDump(
     };
     const open = from + length - judge.judged(layer); // none of them went
     const room = (_: string, shape: readonly number[]) => backend.alloc("f64", shape, true);
-    const shown = { signals: ["attention"], queries: range(0, length), keys: open } as const;
+    const shown = { signals: ["attention"], queries: range(0, length), keys: open, distance: 0 } as const;
     const signals = attendShowing(backend, args, shown, room);
     judge.observe(layer, {
       positions,

@@ -271,7 +271,13 @@ function readSignals(query: (t: number) => boolean, count: number) {
     },
   };
   const start = () => openJudgement([{ ...spec!, rule, reads: ["attention", "change"] }], trace);
-  const ask = { rows: [], keys: ["attention", "change"], last: Infinity, undecided: true } as const;
+  const ask = {
+    rows: [],
+    keys: ["attention", "change"],
+    last: Infinity,
+    undecided: true,
+    distance: 1,
+  } as const;
   const side: KeySide = { layers: [0], needs: [], asks: new Map([[0, ask]]), at: "block", start };
   small(1).start(withKeys(side, WATCHED, patternPruner([0], query))).feed(ids(count));
   return { judged, tokens };

@@ -345,7 +345,8 @@ export class LayerAttention {
     const ofAll = ask.keys.includes("change") ? headWeights(model, layer) : undefined;
     const weights = ofAll && (record.heads?.evictingOf(pass, ofAll) ?? ofAll);
     const room = (name: string, shape: readonly number[]) => pass.scratch(name, shape, "f64");
-    const shown = { signals: ask.keys, queries: read.map((i) => places[i]!), keys: count };
+    const { distance } = ask, queries = read.map((i) => places[i]!);
+    const shown = { signals: ask.keys, queries, keys: count, distance };
     const rows = attendShowing(backend, args, shown, room, weights);
     const positions = read.map((i) => all[i]!),
       keys = cache.kept.positions.subarray(numKeys - count, numKeys);

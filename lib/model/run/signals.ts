@@ -68,6 +68,8 @@ export interface Shown {
   readonly queries: Rows;
   /** How many of the last cached rows. */
   readonly keys: number;
+  /** What is nearer to a query than this need not be right. */
+  readonly distance: number;
 }
 
 /**
@@ -79,7 +81,7 @@ export interface Shown {
 export function attendShowing(
   backend: Backend,
   args: AttentionArgs,
-  { signals, queries, keys }: Shown,
+  { signals, queries, keys, distance }: Shown,
   room: (name: string, shape: readonly number[]) => Tensor,
   headWeights?: Tensor,
 ): Signals["rows"] {
@@ -97,8 +99,12 @@ export function attendShowing(
   }
   const shape = [count - first, keys], read = (x: Tensor) => pick(backend.read(x).data as Float64Array);
   const shares = room("shares", shape), out = signals.includes("change") ? room("changes", shape) : undefined;
-  backend.attention({ ...args, shares, ...(out && { changes: { out, headWeights: headWeights! } }) });
-  return { attention: read(shares), ...(out && { change: read(out) }) };
+  const changes = out && { out, headWeights: headWeights! };
+  backend.attention({ ...args, shares, shareDistance: distance, ...(changes && { changes }) });
+  return {
+    ...(signals.includes("attention") && { attention: read(shares) }),
+    ...(out && { change: read(out) }),
+  };
 }
 
 /** Visits each head's probabilities: attention with unit vectors for values, headDim rows a call. */
