@@ -12,14 +12,14 @@ import type { See } from "./run/forward_pass.ts";
 import { FEED_ROWS } from "./run/sequence.ts";
 
 /**
- * The probe: in each pass `tokens` random ids and their repetition. A layer's output is compared with that over `sinks` first
- * and `recent` last keys. Scores are means over the passes.
+ * The probe: `tokens` random ids and their repetition. A layer's output is compared with that over `sinks` first and `recent`
+ * last keys.
  */
-const PROBE = { version: 2, passes: 1, tokens: 128, sinks: 32, recent: 64 } as const;
+const PROBE = { version: 2, tokens: 128, sinks: 32, recent: 64 } as const;
 /** A model that copies has a loss lower by at least this, in nats per token, when it reads the ids again. */
 const LEAST_GAIN = 1;
 
-/** Result of a probe: means over its passes. */
+/** Result of a probe. */
 export interface RetrievalLayers {
   /**
    * Score of each layer, [numLayers]: mean over the tokens of the second half of |o - o'|^2 / |x|^2. Here o is the
@@ -36,7 +36,6 @@ export interface RetrievalLayers {
   /** Options of the probe. */
   readonly probe: {
     readonly version: number;
-    readonly passes: number;
     readonly tokens: number;
     readonly sinks: number;
     readonly recent: number;
@@ -111,7 +110,7 @@ function headNorms(
  *
  * @param loaded A model with its tokenizer.
  * @param options.seed Seed of the ids, an integer from 0 on; default 0.
- * @param options.ids Ids that are repeated in one pass, 104 to 255 of them: with fewer, the first tokens of the second half have
+ * @param options.ids Ids that are repeated, 104 to 255 of them: with fewer, the first tokens of the second half have
  * no keys between the first and the recent ones. Default: 128 random ones.
  * @throws {RangeError} If the seed is none, the ids are too few or too many, or every layer has a sliding window.
  *
@@ -139,33 +138,19 @@ export function findRetrievalLayers(
   if (layers.length === 0) {
     throw new RangeError("Cannot find retrieval layers: every layer has a sliding window (use --whole none)");
   }
-  const passes = given === undefined ? PROBE.passes : 1;
-  const all = given ??
-    drawIds(tokenizer, { tokens: passes * tokens, copies: 1, seed }).slice(-passes * tokens);
-  const found = Array.from(
-    { length: passes },
-    (_, pass) =>
-      probe(
-        model,
-        layers,
-        repeatIds(tokenizer, Array.from(all).slice(pass * tokens, (pass + 1) * tokens), 2),
-        tokens,
-      ),
-  );
-  const meanOf = (number: (one: typeof found[0]) => number) => mean(found.map(number));
-  const losses = [meanOf((one) => one.losses[0]), meanOf((one) => one.losses[1])] as const;
+  const ids = given === undefined
+    ? drawIds(tokenizer, { ...PROBE, copies: 2, seed })
+    : repeatIds(tokenizer, given, 2);
+  const { losses, ...scores } = probe(model, layers, ids, tokens);
   return {
-    scores: found[0]!.scores.map((_, layer) => meanOf(({ scores }) => scores[layer]!)),
-    heads: found[0]!.heads.map((own, layer) =>
-      own.map((_, head) => meanOf(({ heads }) => heads[layer]![head]!))
-    ),
+    ...scores,
     losses,
     copies: losses[1] <= losses[0] - LEAST_GAIN,
-    probe: { ...PROBE, passes, tokens, seed },
+    probe: { ...PROBE, tokens, seed },
   };
 }
 
-/** Scores of layers and heads, and losses, of one pass. @param ids Some, the last ones `count` ids twice */
+/** Scores of layers and heads, and losses. @param ids Some, the last ones `count` ids twice */
 function probe(
   model: Model,
   layers: readonly number[],

@@ -26,7 +26,7 @@ Deno.test("findRetrievalLayers() finds the layers of tiny whose ablation costs m
   // The ablation of each layer on a repeated text puts 4 first, then 8 (experiments/studies/cheap_skips).
   assertEquals(best(scores).slice(0, 2), [4, 8]);
   assertEquals([probe, copies], [
-    { version: 2, passes: 1, tokens: 128, sinks: 32, recent: 64, seed: 0 },
+    { version: 2, tokens: 128, sinks: 32, recent: 64, seed: 0 },
     false,
   ]);
   assert(losses[0] > losses[1] && losses[0] - losses[1] < 1, `${losses}`);

@@ -193,7 +193,7 @@ export function makeHeadReport(): HeadReport {
       heads: [[0, 0], [0.5, 0.5], [0, 0], [0, 0], [3, 0], [0, 0]],
       losses: [9, 1],
       copies: true,
-      probe: { version: 2, passes: 1, tokens: 128, sinks: 32, recent: 64, seed: 0 },
+      probe: { version: 2, tokens: 128, sinks: 32, recent: 64, seed: 0 },
     },
     sample: columns,
     excerpt: { texts: ["A", " <b>", " @x", "\n"], firstToken: 0, columns },
